@@ -1,0 +1,1 @@
+"""spyhop: from the signals of large models to small models that reason, measured."""

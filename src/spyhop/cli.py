@@ -1,0 +1,174 @@
+"""The command line: every command reads its arguments and calls public functions."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from spyhop.recipe import Recipe, resolve
+from spyhop.recipe import run as run_recipe
+from spyhop.recipe.load import read_recipe
+from spyhop.recipe.plan import plan as plan_recipe
+from spyhop.recipe.plan import totals
+from spyhop.recipe.show import find_artifact, show_rows
+from spyhop.recipe.watch import Display, plan_table
+from spyhop.recipe.why import why as why_node
+from spyhop.recipes import RECIPES
+from spyhop.schema import RecipeError, SpyhopError
+from spyhop.stage import Runtime
+from spyhop.store import Inventory
+
+USER_ERROR, INTERRUPTED = 2, 130
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="From the signals of large models to small models that reason, measured.",
+)
+
+RecipePath = Annotated[Path, typer.Argument(help="A recipe file (TOML).", show_default=False)]
+Out = Annotated[Path, typer.Option("--out", help="Folder of everything that is made.")]
+Changes = Annotated[
+    list[str], typer.Option("--set", help="Change a setting: key.sub=value. May be repeated.")
+]
+NumWorkers = Annotated[
+    int | None, typer.Option("--workers", min=1, help="Nodes that run side by side.")
+]
+NO_CHANGES: list[str] = []
+DEFAULT_OUT = Path("spyhop-out")
+
+
+@app.command()
+def run(
+    recipe: RecipePath,
+    out: Out = DEFAULT_OUT,
+    set_: Changes = NO_CHANGES,
+    workers: NumWorkers = None,
+) -> None:
+    """Run a recipe; what is made already is not made again."""
+    built, runtime = _load(recipe, set_, {"workers": workers})
+    _run(built, runtime, out)
+
+
+@app.command()
+def plan(recipe: RecipePath, out: Out = DEFAULT_OUT, set_: Changes = NO_CHANGES) -> None:
+    """Tell what a run would take, before anything is spent."""
+    built, _ = _load(recipe, set_, {})
+    lines = plan_recipe(resolve(built, out))
+    Console().print(plan_table(lines, totals(lines)))
+
+
+@app.command()
+def why(
+    recipe: RecipePath,
+    node: Annotated[str, typer.Argument(help="A node; all of them by default.")] = "",
+    out: Out = DEFAULT_OUT,
+    set_: Changes = NO_CHANGES,
+) -> None:
+    """Tell which nodes would run, and which setting or content is the reason."""
+    built, _ = _load(recipe, set_, {})
+    resolved = resolve(built, out)
+    console = Console(highlight=False, soft_wrap=True)
+    for each in [built.node(node)] if node else built.nodes:
+        reasons = why_node(resolved, each)
+        console.print(f"{each.name}: {'; '.join(reasons) or 'up to date'}", markup=False)
+
+
+@app.command()
+def show(
+    artifact: Annotated[str, typer.Argument(help="An artifact's folder, or a node of RECIPE.")],
+    recipe: Annotated[Path | None, typer.Option("--recipe", help="The recipe of the node.")] = None,
+    rows: Annotated[int, typer.Option("--rows", "-n", min=1, help="Rows to show.")] = 3,
+    dropped: Annotated[bool, typer.Option(help="Show the dropped rows instead.")] = False,
+    out: Out = DEFAULT_OUT,
+    set_: Changes = NO_CHANGES,
+) -> None:
+    """Show the record and the rows of a node or artifact."""
+    built = _load(recipe, set_, {})[0] if recipe else None
+    found = find_artifact(out, artifact, built)
+    show_rows(found, rows, Console(highlight=False, soft_wrap=True), dropped=dropped)
+
+
+@app.command()
+def report(
+    recipe: RecipePath,
+    out: Out = DEFAULT_OUT,
+    set_: Changes = NO_CHANGES,
+    workers: NumWorkers = None,
+) -> None:
+    """Bring a recipe's report up to date and tell where it is."""
+    run(recipe, out, set_, workers)
+
+
+@app.command()
+def recipes() -> None:
+    """List the recipes that a file can name, with their settings."""
+    console = Console(highlight=False, soft_wrap=True)
+    for name, kind in RECIPES.items():
+        console.print(f"{name}: {kind.summary}", markup=False)
+        for field, info in kind.config_type.model_fields.items():
+            need = "required" if info.is_required() else ""
+            about = " ".join((info.description or "").split())
+            console.print(f"    {field}  {need} {about}".rstrip(), markup=False)
+
+
+@app.command()
+def clean(
+    out: Out = DEFAULT_OUT,
+    free: Annotated[bool, typer.Option("--free", help="Delete what nothing needs.")] = False,
+) -> None:
+    """Tell what each artifact holds and who needs it; free the rest."""
+    inventory = Inventory(out)
+    console = Console(highlight=False, soft_wrap=True)
+    for entry in inventory.entries:
+        needed = ", ".join(entry.needed_by[:3]) or "nothing needs it"
+        more = f" and {len(entry.needed_by) - 3} more" if len(entry.needed_by) > 3 else ""
+        size = f"{entry.num_bytes / 1e6:9.1f} MB"
+        console.print(f"{size}  {entry.kind:8}  {entry.path.name}  {needed}{more}", markup=False)
+    idle = sum(entry.num_bytes for entry in inventory.entries if not entry.needed_by)
+    if free:
+        freed = inventory.free()
+        console.print(f"freed {sum(entry.num_bytes for entry in freed) / 1e6:.1f} MB")
+    else:
+        console.print(f"{idle / 1e6:.1f} MB can be freed with --free")
+
+
+def _load(path: Path, changes: list[str], runtime: dict[str, object]) -> tuple[Recipe, Runtime]:
+    file = read_recipe(path, changes)
+    if file.recipe not in RECIPES:
+        raise RecipeError(f"{path}: recipe = {file.recipe!r} is unknown; known: {list(RECIPES)}")
+    kind = RECIPES[file.recipe]
+    return kind.build(file.config(kind.config_type)), file.runtime_with(runtime)
+
+
+def _run(recipe: Recipe, runtime: Runtime, out: Path) -> None:
+    resolved = resolve(recipe, out)
+    with Display(Console(highlight=False)) as display:
+        run_recipe(resolved, runtime, display)
+    page = out / "runs" / recipe.name / "report" / "report.html"
+    if page.exists():
+        Console(highlight=False, soft_wrap=True).print(f"report: {page}", markup=False)
+
+
+@contextmanager
+def _plain_errors() -> Iterator[None]:
+    try:
+        yield
+    except SpyhopError as error:
+        print(f"spyhop: {' '.join(str(error).split())}", file=sys.stderr)  # noqa: T201
+        sys.exit(USER_ERROR)
+    except KeyboardInterrupt:
+        print("spyhop: stopped; run again to go on from here", file=sys.stderr)  # noqa: T201
+        sys.exit(INTERRUPTED)
+
+
+def main() -> None:
+    """Run the command line: exit code 2 with one line for a user's error, 130 for Ctrl-C."""
+    with _plain_errors():
+        app(standalone_mode=True)

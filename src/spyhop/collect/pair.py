@@ -1,0 +1,119 @@
+"""Queries under system messages: which message a query gets depends on its id and the seed only.
+
+Source: Orca (arXiv:2306.02707), section 3.1.1, Table 2 (roles) and Figure 6 (shares).
+"""
+
+import hashlib
+import tomllib
+from collections.abc import Iterator, Mapping
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from pydantic import Field
+
+from spyhop.schema import Config, Message, Prompt, Query, RecipeError
+from spyhop.stage import Context, Estimate, stage
+from spyhop.store import Artifact, row_id
+
+
+class SystemMessage(Config):
+    """A system message. An empty text means that the prompt has no system turn."""
+
+    id: str
+    text: str
+    is_multiple_choice_only: bool = False
+    """Given to multiple-choice queries only; these choose among all messages of the collection."""
+
+
+class PairConfig(Config):
+    """System messages and how often each is used in each collection."""
+
+    messages: tuple[SystemMessage, ...] = Field(min_length=1)
+    shares: dict[str, dict[str, float]]
+    """Collection to message id to weight. The name `*` stands for any other collection."""
+    seed: int = 0
+
+
+@cache
+def _orca() -> dict[str, Any]:
+    return tomllib.loads(files("spyhop.collect").joinpath("orca_messages.toml").read_text())
+
+
+def orca_messages() -> tuple[SystemMessage, ...]:
+    """Return the sixteen roles of the Orca paper, in words of our own."""
+    return tuple(SystemMessage(**message) for message in _orca()["messages"])
+
+
+def orca_shares() -> dict[str, dict[str, float]]:
+    """Return the paper's weights per collection (Figure 6)."""
+    return {name: dict(shares) for name, shares in _orca()["shares"].items()}
+
+
+@stage(version=1, writes=Prompt, plan=lambda config, queries: Estimate(rows=queries.rows))
+def pair(ctx: Context, config: PairConfig, *, queries: Artifact) -> Iterator[Prompt]:
+    """Pair every query with one system message.
+
+    The choice is a function of (query id, seed), so adding rows changes no other row.
+
+    Raises:
+        RecipeError: If a collection has no shares or names an unknown message.
+    """
+    messages = {message.id: message for message in config.messages}
+    _check_shares(config, messages)
+    rows = ctx.track(queries.rows(Query), "pairing", total=queries.num_rows)
+    for query in rows:
+        weights = _allowed(config, messages, query)
+        chosen = messages[_choose(weights, f"{config.seed}/{query.id}")]
+        ctx.count(f"system_message/{query.collection}/{chosen.id}")
+        turns = [Message(role="user", content=query.query)]
+        if chosen.text:
+            turns.insert(0, Message(role="system", content=chosen.text))
+        yield Prompt(
+            id=row_id(query.id, chosen.text),
+            query_id=query.id,
+            collection=query.collection,
+            task=query.task,
+            system_id=chosen.id,
+            messages=turns,
+            target=query.target,
+        )
+
+
+def _check_shares(config: PairConfig, messages: Mapping[str, SystemMessage]) -> None:
+    for collection, weights in config.shares.items():
+        unknown = sorted(set(weights) - set(messages))
+        if unknown:
+            raise RecipeError(
+                f"shares of collection {collection!r} name the system messages {unknown}; "
+                f"known: {sorted(messages)}"
+            )
+
+
+def _allowed(
+    config: PairConfig, messages: Mapping[str, SystemMessage], query: Query
+) -> dict[str, float]:
+    shares = config.shares.get(query.collection, config.shares.get("*"))
+    if shares is None:
+        raise RecipeError(
+            f"no shares of system messages for collection {query.collection!r}; "
+            f"known: {sorted(config.shares)} (the name '*' stands for any other)"
+        )
+    allowed = {
+        name: weight
+        for name, weight in shares.items()
+        if weight > 0 and (query.multiple_choice or not messages[name].is_multiple_choice_only)
+    }
+    if not allowed:
+        raise RecipeError(f"collection {query.collection!r} has no system message for {query.id}")
+    return allowed
+
+
+def _choose(weights: Mapping[str, float], text: str) -> str:
+    digest = hashlib.sha256(text.encode()).digest()
+    level = int.from_bytes(digest[:8], "big") / 2**64 * sum(weights.values())
+    for name in sorted(weights):
+        level -= weights[name]
+        if level < 0:
+            return name
+    return max(weights)

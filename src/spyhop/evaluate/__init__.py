@@ -1,0 +1,5 @@
+"""Measurement: evaluation items and a model's answers to them, scored by rule."""
+
+from spyhop.evaluate.measure import ItemsConfig, MeasureConfig, agieval, bbh, measure
+
+__all__ = ["ItemsConfig", "MeasureConfig", "agieval", "bbh", "measure"]

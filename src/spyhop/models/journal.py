@@ -1,0 +1,47 @@
+"""The journal: a reply counts as received when its commit returns, and is never asked for again."""
+
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+
+from spyhop.store.inventory import JOURNAL
+
+CHUNK = 500
+"""Keys of one SELECT; SQLite allows 999 variables in old builds."""
+
+
+class Journal:
+    """Replies of one model by the key of the exact request, in SQLite with a write-ahead log.
+
+    `synchronous=NORMAL` survives the death of the process at any moment.
+    """
+
+    def __init__(self, root: Path, identity: str) -> None:
+        folder = root / JOURNAL
+        folder.mkdir(parents=True, exist_ok=True)
+        self._db = sqlite3.connect(folder / f"{identity}.sqlite", timeout=60.0)
+        self._db.execute("PRAGMA journal_mode=WAL")
+        self._db.execute("PRAGMA synchronous=NORMAL")
+        self._db.execute(
+            "CREATE TABLE IF NOT EXISTS replies (key TEXT PRIMARY KEY, reply TEXT) WITHOUT ROWID"
+        )
+        self._db.commit()
+
+    def get(self, keys: Sequence[str]) -> dict[str, str]:
+        """Return the replies that are known, by key."""
+        found: dict[str, str] = {}
+        for start in range(0, len(keys), CHUNK):
+            some = keys[start : start + CHUNK]
+            marks = ",".join("?" * len(some))
+            query = f"SELECT key, reply FROM replies WHERE key IN ({marks})"
+            found.update(self._db.execute(query, some).fetchall())
+        return found
+
+    def put(self, replies: dict[str, str]) -> None:
+        """Commit replies; the first one of a key stays."""
+        with self._db:
+            self._db.executemany("INSERT OR IGNORE INTO replies VALUES (?, ?)", replies.items())
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()

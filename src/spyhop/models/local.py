@@ -1,0 +1,331 @@
+"""Weights in process: any Hugging Face causal language model in a folder, in batches.
+
+Prompts of similar length are asked together, finished rows leave the batch, and the randomness of
+a row comes from its own request, so a reply does not depend on who else is in the batch (up to
+float rounding).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from spyhop.lazy import Lazy
+from spyhop.models.base import Backend, Choice, Likelihood, ModelConfig, Reply, Request, Sampling
+from spyhop.render import FORMATS, Format, Renderer
+from spyhop.schema import ModelError
+from spyhop.stage import Runtime
+from spyhop.store import Artifact, canonical
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+else:
+    torch = Lazy("torch")
+
+FORMAT_FILE = "spyhop.json"
+"""Beside the weights: the format that the model was trained in."""
+EXPECTED_NEW_TOKENS = 128
+"""What planning adds to a prompt's length; memory only, never a limit."""
+
+
+class Local(ModelConfig):
+    """A model folder: a checkpoint of ours, or any Hugging Face causal language model."""
+
+    kind: Literal["local"] = "local"
+    name: str = "local model"
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    format: Literal["saved", "orca", "turns"] = "saved"
+    """`saved` is the one that the folder names, else Orca's blocks."""
+    subfolder: str = ""
+    """Where in the folder the model stands, such as a training snapshot."""
+
+    def connect(self, folder: Artifact | None, runtime: Runtime) -> Backend:
+        """Load tokenizer and weights."""
+        if folder is None:
+            raise ModelError("a local model needs its folder")
+        torch.set_num_threads(runtime.threads)
+        tokenizer, model = load(
+            folder.path, getattr(torch, self.dtype), pick_device(runtime.device)
+        )
+        form = saved_format(folder.path) if self.format == "saved" else FORMATS[self.format]
+        return LocalBackend(model, Renderer(tokenizer, form), runtime.inference_tokens)
+
+    @property
+    def label(self) -> str:
+        """Return the given name."""
+        return self.name
+
+
+def pick_device(device: str) -> torch.device:
+    """Return the device of that name; `auto` is the first GPU, else the processor."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(device)
+
+
+def saved_format(folder: Path) -> Format:
+    """Return the format that a checkpoint of ours names, else Orca's blocks."""
+    path = folder / FORMAT_FILE
+    if not path.is_file():
+        return FORMATS["orca"]
+    return Format.model_validate(json.loads(path.read_text())["format"])
+
+
+def load(folder: Path, dtype: torch.dtype, device: torch.device) -> tuple[Any, Any]:
+    """Return (tokenizer, model) of a Hugging Face folder; nothing is fetched and no code is run.
+
+    Raises:
+        ModelError: If the folder is not a model.
+    """
+    from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    try:
+        tokenizer = load_tokenizer(folder)
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, local_files_only=True)
+    except (OSError, ValueError, KeyError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ModelError(f"{folder}: not a Hugging Face model folder ({reason:.160})") from None
+    model.to(device)  # type: ignore[arg-type]
+    model.eval()  # type: ignore[no-untyped-call]
+    return tokenizer, model
+
+
+def load_tokenizer(folder: Path) -> Any:  # noqa: ANN401 (transformers' type)
+    """Return the tokenizer of a folder; a lone `tokenizer.model` is read as Llama's."""
+    from transformers import AutoTokenizer, LlamaTokenizerFast
+
+    has_config = any((folder / name).is_file() for name in ("tokenizer_config.json", "config.json"))
+    if (folder / "tokenizer.model").is_file() and not has_config:
+        return LlamaTokenizerFast.from_pretrained(folder, add_bos_token=True)
+    return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+
+
+class LocalBackend:
+    """Batched decoding with a key-value cache; left-padded, greedy or sampled."""
+
+    def __init__(self, model: Any, renderer: Renderer, inference_tokens: int) -> None:  # noqa: ANN401
+        self.model = model
+        self.renderer = renderer
+        self._inference_tokens = inference_tokens
+        self._takes = set(inspect.signature(model.forward).parameters)
+        self._limit = int(getattr(model.config, "max_position_embeddings", None) or 1 << 30)
+        self._prompts: dict[str, list[int]] = {}
+
+    def batches(self, requests: Sequence[Request]) -> list[list[Request]]:
+        """Sort by length, longest first, and cut at `inference_tokens` padded tokens."""
+        encoded = self.renderer.encode_prompts([request.messages for request in requests])
+        self._prompts = {r.id: ids for r, ids in zip(requests, encoded, strict=True)}
+        order = sorted(requests, key=lambda r: (-len(self._prompts[r.id]), r.id))
+        batches: list[list[Request]] = []
+        room = 0
+        for request in order:
+            if room < 1:
+                width = len(self._prompts[request.id]) + EXPECTED_NEW_TOKENS
+                room = max(1, self._inference_tokens // width)
+                batches.append([])
+            batches[-1].append(request)
+            room -= 1
+        return batches
+
+    def generate(self, batch: Sequence[Request], sampling: Sampling) -> list[Reply]:
+        """Answer one batch; a prompt that fills the model's context is a reply with an error."""
+        prompts = [self._prompts[request.id] for request in batch]
+        fits = [row for row, prompt in enumerate(prompts) if len(prompt) < self._limit]
+        texts = self._decode(
+            [prompts[row] for row in fits],
+            [_generator(batch[row], sampling) for row in fits],
+            sampling,
+        )
+        answers = dict(zip(fits, texts, strict=True))
+        return [
+            self._reply(request, prompt, answers.get(row))
+            for row, (request, prompt) in enumerate(zip(batch, prompts, strict=True))
+        ]
+
+    def choose(self, batch: Sequence[Request]) -> list[Choice]:
+        """Weigh options by their total log-probability after one prefill of each prompt."""
+        prompts = [self._prompts[request.id] for request in batch]
+        options = [self.renderer.encode_text(request.options) for request in batch]
+        longest = max(len(p) + max(map(len, o)) for p, o in zip(prompts, options, strict=True))
+        if longest > self._limit:
+            return [
+                self._choose_alone(r, p, o) for r, p, o in zip(batch, prompts, options, strict=True)
+            ]
+        totals = self._option_totals(prompts, options)
+        return [
+            Choice(id=r.id, probabilities=_softmax(row), prompt_tokens=len(p))
+            for r, p, row in zip(batch, prompts, totals, strict=True)
+        ]
+
+    def score(self, batch: Sequence[Request]) -> list[Likelihood]:
+        """Weigh the continuation of each request as a whole response, end token included."""
+        prompts = [self._prompts[request.id] for request in batch]
+        texts = self.renderer.encode_text([request.continuation for request in batch])
+        options = [[[*text, self.renderer.end_id]] for text in texts]
+        totals = [
+            [float("-inf")]
+            if len(p) + len(o[0]) > self._limit
+            else self._option_totals([p], [o])[0]
+            for p, o in zip(prompts, options, strict=True)
+        ]
+        return [
+            Likelihood(
+                id=r.id,
+                log_probability=total[0],
+                num_tokens=len(o[0]),
+                prompt_tokens=len(p),
+                error=self._too_long(len(p) + len(o[0])) if total[0] == float("-inf") else None,
+            )
+            for r, p, o, total in zip(batch, prompts, options, totals, strict=True)
+        ]
+
+    def _choose_alone(
+        self, request: Request, prompt: list[int], options: list[list[int]]
+    ) -> Choice:
+        longest = len(prompt) + max(map(len, options))
+        if longest > self._limit:
+            return Choice(id=request.id, probabilities=[], error=self._too_long(longest))
+        (total,) = self._option_totals([prompt], [options])
+        return Choice(id=request.id, probabilities=_softmax(total), prompt_tokens=len(prompt))
+
+    def _option_totals(
+        self, prompts: list[list[int]], options: list[list[list[int]]]
+    ) -> list[list[float]]:
+        """Return the log-probability of each option of each prompt; (B, options of that prompt)."""
+        num_options, width = max(map(len, options)), max(len(o) for some in options for o in some)
+        logits_BV, cache, mask_BT = self._prefill(prompts)
+        tokens_BKL = np.zeros((len(prompts), num_options, width), dtype=np.int64)
+        is_real_BKL = np.zeros_like(tokens_BKL, dtype=bool)
+        for row, some in enumerate(options):
+            for column, option in enumerate(some):
+                tokens_BKL[row, column, : len(option)] = option
+                is_real_BKL[row, column, : len(option)] = True
+        tokens = torch.from_numpy(tokens_BKL).to(self.model.device)
+        is_real = torch.from_numpy(is_real_BKL).to(self.model.device)
+        first_BK = logits_BV.float().log_softmax(-1).gather(1, tokens[:, :, 0])
+        total_BK = first_BK.double()
+        if width > 1:
+            cache.batch_repeat_interleave(num_options)
+            flat, real = tokens.flatten(0, 1), is_real.flatten(0, 1)
+            mask = torch.cat([mask_BT.repeat_interleave(num_options, 0), real[:, :-1].long()], 1)
+            logits = self._forward(flat[:, :-1], mask, cache, keep=width - 1).logits
+            rest = logits.float().log_softmax(-1).gather(2, flat[:, 1:, None]).squeeze(2)
+            rest = (rest * real[:, 1:]).double().sum(1)
+            total_BK = total_BK + rest.view(len(prompts), num_options)
+        return [row[: len(some)].tolist() for row, some in zip(total_BK, options, strict=True)]
+
+    def _decode(
+        self, prompts: list[list[int]], generators: list[Any], sampling: Sampling
+    ) -> list[tuple[list[int], bool]]:
+        """Return (ids, is cut) of each prompt's response, the end token left out."""
+        if not prompts:
+            return []
+        room = min(sampling.max_new_tokens, self._limit - max(map(len, prompts)))
+        outputs: list[list[int]] = [[] for _ in prompts]
+        has_ended = [False] * len(prompts)
+        logits_BV, cache, mask_BT = self._prefill(prompts)
+        rows = list(range(len(prompts)))
+        for step in range(room):
+            picked = _pick(logits_BV, [generators[row] for row in rows], sampling).tolist()
+            for row, token in zip(rows, picked, strict=True):
+                if has_ended[row]:
+                    continue
+                if token == self.renderer.end_id:
+                    has_ended[row] = True
+                else:
+                    outputs[row].append(token)
+            live = [place for place, row in enumerate(rows) if not has_ended[row]]
+            if not live or step + 1 == room:
+                break
+            if len(live) <= 0.75 * len(rows):
+                keep = torch.tensor(live, device=self.model.device)
+                cache.batch_select_indices(keep)
+                mask_BT, rows = mask_BT[keep], [rows[place] for place in live]
+                picked = [picked[place] for place in live]
+            tokens_B1 = torch.tensor(picked, device=self.model.device)[:, None]
+            mask_BT = torch.cat([mask_BT, torch.ones_like(tokens_B1)], dim=1)
+            logits_BV = self._forward(tokens_B1, mask_BT, cache, keep=1).logits[:, -1]
+        return list(zip(outputs, (not ended for ended in has_ended), strict=True))
+
+    def _prefill(self, prompts: list[list[int]]) -> tuple[Tensor, Any, Tensor]:
+        width = max(map(len, prompts))
+        ids_BT = np.full((len(prompts), width), self.renderer.end_id, dtype=np.int64)
+        mask_BT = np.zeros_like(ids_BT)
+        for row, prompt in enumerate(prompts):
+            ids_BT[row, width - len(prompt) :] = prompt
+            mask_BT[row, width - len(prompt) :] = 1
+        mask = torch.from_numpy(mask_BT).to(self.model.device)
+        ids = torch.from_numpy(ids_BT).to(self.model.device)
+        output = self._forward(ids, mask, None, keep=1)
+        return output.logits[:, -1], output.past_key_values, mask
+
+    def _forward(self, ids_BT: Tensor, mask_BT: Tensor, cache: Any, *, keep: int) -> Any:  # noqa: ANN401
+        extra: dict[str, Any] = {}
+        if "position_ids" in self._takes:
+            positions = (mask_BT.cumsum(1) - 1).clamp(min=0)
+            extra["position_ids"] = positions[:, -ids_BT.shape[1] :]
+        if "logits_to_keep" in self._takes:
+            extra["logits_to_keep"] = keep
+        with torch.inference_mode():
+            return self.model(
+                input_ids=ids_BT,
+                attention_mask=mask_BT,
+                past_key_values=cache,
+                use_cache=True,
+                **extra,
+            )
+
+    def _reply(
+        self, request: Request, prompt: list[int], answer: tuple[list[int], bool] | None
+    ) -> Reply:
+        if answer is None:
+            error = self._too_long(len(prompt) + 1)
+            return Reply(id=request.id, text="", finish_reason="error", error=error)
+        ids, is_cut = answer
+        return Reply(
+            id=request.id,
+            text=self.renderer.decode(ids),
+            finish_reason="length" if is_cut else "stop",
+            prompt_tokens=len(prompt),
+            response_tokens=len(ids) + (not is_cut),
+        )
+
+    def _too_long(self, num_tokens: int) -> str:
+        return f"{num_tokens} tokens do not fit the model's context of {self._limit}"
+
+
+def _pick(logits_BV: Tensor, generators: list[Any], sampling: Sampling) -> Tensor:
+    if sampling.temperature == 0:
+        return logits_BV.argmax(dim=-1)
+    probabilities = (logits_BV.double() / sampling.temperature).softmax(dim=-1)
+    if sampling.top_p < 1:
+        ordered, order = probabilities.sort(dim=-1, descending=True)
+        is_tail = ordered.cumsum(-1) - ordered >= sampling.top_p
+        ordered[is_tail] = 0
+        probabilities = torch.zeros_like(probabilities).scatter(1, order, ordered)
+    draws = [float(generator.random()) for generator in generators]
+    cumulative = probabilities.cumsum(-1)
+    levels = torch.tensor(draws, dtype=torch.float64, device=logits_BV.device)
+    return torch.searchsorted(
+        cumulative, (levels * cumulative[:, -1])[:, None], right=True
+    ).squeeze(1)
+
+
+def _generator(request: Request, sampling: Sampling) -> np.random.Generator:
+    """Return the request's own source of randomness."""
+    text = canonical([sampling.seed, request.messages, request.sample_index])
+    return np.random.default_rng(list(hashlib.sha256(text.encode()).digest()))
+
+
+def _softmax(values: list[float]) -> list[float]:
+    weights = np.exp(np.array(values) - max(values))
+    return [float(weight) for weight in weights / weights.sum()]

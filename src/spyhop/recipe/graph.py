@@ -1,0 +1,98 @@
+"""Recipes are data: named nodes, each a stage with its config and inputs. Building runs nothing."""
+
+import re
+from dataclasses import dataclass, field
+
+from spyhop.models import ModelConfig
+from spyhop.schema import Config, RecipeError
+from spyhop.stage import Stage
+from spyhop.store import Source
+
+__all__ = ["Node", "Recipe", "Ref", "Source", "Use", "label", "parents", "refs"]
+
+NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Node:
+    """A stage in a recipe; what it makes can be the input of later nodes."""
+
+    name: str
+    stage: Stage
+    config: Config
+    inputs: dict[str, "Ref | list[Ref]"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Use:
+    """A model as an input: what kind it is, and the node or folder that holds its files."""
+
+    config: ModelConfig
+    folder: "Node | Source | None" = None
+
+
+Ref = Node | Source | Use
+
+
+@dataclass(slots=True)
+class Recipe:
+    """A graph under construction. Nodes stand in the order in which they can run."""
+
+    name: str
+    nodes: list[Node] = field(default_factory=list)
+
+    def add(self, name: str, stage: Stage, config: Config, **inputs: Ref | list[Ref]) -> Node:
+        """Add a node and return it, to be used as an input.
+
+        Raises:
+            RecipeError: If the name is taken or odd, or the stage does not take these inputs.
+        """
+        if not NAME.fullmatch(name):
+            raise RecipeError(f"{name!r} cannot name a node; use a-z, 0-9, '_', '-' and '.'")
+        if any(node.name == name for node in self.nodes):
+            raise RecipeError(f"recipe {self.name!r} has two nodes named {name!r}")
+        unknown = sorted(set(inputs) - set(stage.inputs))
+        missing = sorted(set(stage.inputs) - set(inputs) - stage.optional)
+        if unknown or missing or type(config) is not stage.config_type:
+            raise RecipeError(
+                f"node {name!r}: {stage.name} takes {stage.config_type.__name__} and the inputs "
+                f"{list(stage.inputs)}; missing: {missing}, unknown: {unknown}"
+            )
+        node = Node(name, stage, config, dict(inputs))
+        self.nodes.append(node)
+        return node
+
+    def node(self, name: str) -> Node:
+        """Return the node of that name.
+
+        Raises:
+            RecipeError: Listing the known names.
+        """
+        for node in self.nodes:
+            if node.name == name:
+                return node
+        known = ", ".join(node.name for node in self.nodes)
+        raise RecipeError(f"recipe {self.name!r} has no node {name!r}; known: {known}")
+
+
+def refs(node: Node) -> list[Ref]:
+    """Return all inputs of a node, lists opened."""
+    found: list[Ref] = []
+    for value in node.inputs.values():
+        found += value if isinstance(value, list) else [value]
+    return found
+
+
+def parents(node: Node) -> list[Node]:
+    """Return the nodes that this one needs, models' folders included."""
+    folders = [ref.folder if isinstance(ref, Use) else ref for ref in refs(node)]
+    return [folder for folder in folders if isinstance(folder, Node)]
+
+
+def label(ref: Ref) -> str:
+    """Return how an input is called in records and messages."""
+    if isinstance(ref, Node):
+        return ref.name
+    if isinstance(ref, Source):
+        return str(ref.path)
+    return ref.config.label if ref.folder is None else f"{ref.config.label} ({label(ref.folder)})"

@@ -1,0 +1,88 @@
+"""Keys and states of a recipe's nodes, found without running anything."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from spyhop.models import ModelUse
+from spyhop.recipe.graph import Node, Recipe, Ref, Source, Use, label
+from spyhop.stage import StageInput
+from spyhop.store import Artifact, Record
+from spyhop.store.artifact import folder_name
+
+
+@dataclass(slots=True)
+class Resolved:
+    """What is known of a recipe in a store: each node's key, and its artifact where it is made."""
+
+    root: Path
+    recipe: Recipe
+    keys: dict[str, str] = field(default_factory=dict)
+    made: dict[str, Artifact] = field(default_factory=dict)
+    _sources: dict[Path, Artifact] = field(default_factory=dict)
+
+    def inputs(self, node: Node) -> dict[str, StageInput]:
+        """Return a node's inputs; what is not made yet is an artifact with a key but no content."""
+        return {
+            name: [self._open(ref) for ref in value]
+            if isinstance(value, list)
+            else self._open(value)
+            for name, value in node.inputs.items()
+        }
+
+    def names(self, node: Node) -> dict[str, list[str]]:
+        """Return how the inputs are called, for records."""
+        return {
+            name: [label(ref) for ref in value] if isinstance(value, list) else [label(value)]
+            for name, value in node.inputs.items()
+        }
+
+    def folder(self, node: Node) -> str:
+        """Return the name of the node's artifact folder, made or not."""
+        return folder_name(node.stage.name, self.keys[node.name])
+
+    def refresh(self, node: Node) -> Artifact | None:
+        """Look again whether the node is made, from inputs as they are now."""
+        inputs = self.inputs(node)
+        self.keys[node.name] = node.stage.key(node.config, inputs)
+        found = node.stage.find(self.root, node.config, inputs)
+        if found:
+            self.made[node.name] = found
+        else:
+            self.made.pop(node.name, None)
+        return found
+
+    def _open(self, ref: Ref) -> Artifact | ModelUse:
+        if isinstance(ref, Use):
+            folder = None if ref.folder is None else self._artifact(ref.folder)
+            return ModelUse(ref.config, folder)
+        return self._artifact(ref)
+
+    def _artifact(self, ref: Node | Source) -> Artifact:
+        if isinstance(ref, Source):
+            if ref.path not in self._sources:
+                self._sources[ref.path] = ref.open(self.root)
+            return self._sources[ref.path]
+        if ref.name in self.made:
+            return self.made[ref.name]
+        key = self.keys[ref.name]
+        record = Record(
+            key=key,
+            stage=ref.stage.name,
+            version=ref.stage.version,
+            config={},
+            inputs={},
+            digest="",
+        )
+        return Artifact(self.root / folder_name(ref.stage.name, key), record)
+
+
+def resolve(recipe: Recipe, root: Path) -> Resolved:
+    """Return keys and artifacts of all nodes; sources are read for their digests only.
+
+    Raises:
+        InputError: If a source is missing.
+    """
+    resolved = Resolved(root, recipe)
+    for node in recipe.nodes:
+        resolved.refresh(node)
+    return resolved

@@ -1,0 +1,111 @@
+"""What a person sees while a recipe runs, and of a plan."""
+
+from collections.abc import Sequence
+from time import monotonic
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from spyhop.recipe.graph import Node
+from spyhop.recipe.plan import PlannedNode
+from spyhop.stage import Estimate
+from spyhop.stage import Progress as StageProgress
+from spyhop.store import Artifact
+
+
+class Display:
+    """One moving line per running node, one lasting line per node that is made."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._bars = Progress(
+            TextColumn("{task.fields[node]:<22} {task.description:<24}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[amount]:>16} {task.fields[note]}"),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._tasks: dict[str, TaskID] = {}
+        self._started = monotonic()
+        self._num_hits = self._num_made = 0
+
+    def __enter__(self) -> "Display":
+        """Begin to draw."""
+        self._bars.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Stop drawing and tell what was done."""
+        self._bars.stop()
+        seconds = monotonic() - self._started
+        end = "stopped" if kind else "done"
+        self._console.print(
+            f"{end} in {seconds:.1f} s: {self._num_made} made, {self._num_hits} made before"
+        )
+
+    def started(self, node: Node) -> None:
+        """Add the node's line."""
+        self._tasks[node.name] = self._bars.add_task(
+            "starting", total=None, node=node.name, amount="", note=""
+        )
+
+    def moved(self, node: Node, progress: StageProgress) -> None:
+        """Move the node's line."""
+        of = f"/{progress.total:,.0f}" if progress.total else ""
+        self._bars.update(
+            self._tasks[node.name],
+            description=progress.doing,
+            completed=progress.done,
+            total=progress.total,
+            amount=f"{progress.done:,.0f}{of} {progress.unit}",
+            note=progress.note,
+        )
+
+    def ended(self, node: Node, artifact: Artifact, *, is_hit: bool) -> None:
+        """Replace the node's line by a lasting one."""
+        if is_hit:
+            self._num_hits += 1
+            return
+        self._num_made += 1
+        self._bars.remove_task(self._tasks.pop(node.name))
+        rows = f"{artifact.num_rows:,} rows" if artifact.record.rows is not None else ""
+        dropped = sum(artifact.record.dropped.values())
+        lost = f", {dropped:,} dropped" if dropped else ""
+        self._console.print(
+            f"made {node.name:<24} {rows + lost:<26} {artifact.record.seconds:7.1f} s",
+            markup=False,
+        )
+
+
+def plan_table(lines: Sequence[PlannedNode], total: Estimate) -> Table:
+    """Return a plan as a table."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("node")
+    table.add_column("stage")
+    for name in ("rows", "requests", "tokens", "USD", "minutes"):
+        table.add_column(name, justify="right")
+    table.add_column("")
+    for line in lines:
+        state = "made" if line.is_made else ""
+        table.add_row(line.node.name, line.node.stage.name, *_figures(line.estimate), state)
+    table.add_row("to do", "", *_figures(total), "", style="bold")
+    return table
+
+
+def _figures(estimate: Estimate) -> list[str]:
+    return [
+        f"{estimate.rows:,}",
+        f"{estimate.requests:,}",
+        f"{estimate.tokens:,}",
+        f"{estimate.usd:,.2f}",
+        f"{estimate.seconds / 60:,.1f}",
+    ]

@@ -1,0 +1,73 @@
+"""Why a node must run: which config field, which input or which content changed."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from spyhop.recipe.graph import Node, parents
+from spyhop.recipe.resolve import Resolved
+from spyhop.store import Artifact, pointed
+from spyhop.store.artifact import load
+
+SHOWN_CHARS = 60
+
+
+def why(resolved: Resolved, node: Node) -> list[str]:
+    """Return the reasons, the nearest first; an empty list when the node is up to date."""
+    if node.name in resolved.made:
+        return []
+    before = _before(resolved, node)
+    if before is None:
+        return ["it was never made here"]
+    reasons = [
+        f"{parent.name} runs again" for parent in parents(node) if parent.name not in resolved.made
+    ]
+    if before.record.version != node.stage.version:
+        reasons.append(f"{node.stage.name} is now version {node.stage.version}")
+    reasons += _changes(before.record.config, node.config.model_dump(mode="json"), "")
+    reasons += _input_changes(resolved, node, before)
+    return reasons or ["what the last run made is gone"]
+
+
+def _before(resolved: Resolved, node: Node) -> Artifact | None:
+    folder = pointed(resolved.root, resolved.recipe.name, node.name)
+    return load(folder) if folder else None
+
+
+def _input_changes(resolved: Resolved, node: Node, before: Artifact) -> Iterator[str]:
+    now = resolved.inputs(node)
+    names = resolved.names(node)
+    for name, old in before.record.inputs.items():
+        value = now.get(name)
+        items = value if isinstance(value, list) else [value] if value else []
+        if len(items) != len(old):
+            yield f"{name}: {len(old)} inputs became {len(items)}"
+            continue
+        for item, record, called in zip(items, old, names.get(name, []), strict=True):
+            if isinstance(item, Artifact) and not item.digest:
+                continue  # it runs again, and says so itself
+            if item.key != record.key:
+                yield f"{name}: {called} is another ({record.name} before)"
+            elif item.digest != record.digest:
+                yield f"{name}: the content of {called} changed"
+
+
+def _changes(old: Any, new: Any, path: str) -> Iterator[str]:  # noqa: ANN401 (plain JSON)
+    if old == new:
+        return
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        for name in [*old, *(name for name in new if name not in old)]:
+            yield from _changes(old.get(name), new.get(name), f"{path}.{name}" if path else name)
+    elif _are_lists(old, new) and len(old) == len(new):
+        for place, (one, other) in enumerate(zip(old, new, strict=True)):
+            yield from _changes(one, other, f"{path}[{place}]")
+    else:
+        yield f"{path}: {_short(old)} became {_short(new)}"
+
+
+def _are_lists(*values: Any) -> bool:  # noqa: ANN401 (plain JSON)
+    return all(isinstance(value, Sequence) and not isinstance(value, str) for value in values)
+
+
+def _short(value: Any) -> str:  # noqa: ANN401 (plain JSON)
+    text = repr(value)
+    return text if len(text) <= SHOWN_CHARS else f"{text[: SHOWN_CHARS - 3]}..."

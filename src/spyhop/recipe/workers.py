@@ -1,0 +1,149 @@
+"""Processes that make artifacts: a worker dies with its run, and takes nothing finished along."""
+
+import multiprocessing
+import os
+import signal
+import threading
+import traceback
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+from spyhop.schema import ArtifactError, Config, SpyhopError
+from spyhop.stage import Progress, Runtime, Stage, StageInput
+from spyhop.store import Artifact
+
+REPORT_S = 0.2
+"""Least time between two progress messages of one worker."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One node to make."""
+
+    node: str
+    stage: Stage
+    config: Config
+    inputs: dict[str, StageInput]
+    names: dict[str, list[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """News of a job: progress, or its end with an artifact or an error."""
+
+    node: str
+    progress: Progress | None = None
+    artifact: Artifact | None = None
+    error: Exception | None = None
+
+
+class Workers:
+    """A fixed number of processes; each makes one node at a time and keeps its imports warm."""
+
+    def __init__(self, root: Path, runtime: Runtime) -> None:
+        self._root = root
+        self._runtime = runtime
+        self._idle: list[_Worker] = []
+        self._busy: dict[Connection, tuple[_Worker, Job]] = {}
+
+    def has_room(self) -> bool:
+        """Tell whether another job can start now."""
+        return len(self._busy) < self._runtime.workers
+
+    def is_busy(self) -> bool:
+        """Tell whether any job is going on."""
+        return bool(self._busy)
+
+    def start(self, job: Job) -> None:
+        """Hand a job to a free worker, or to a new process."""
+        worker = self._idle.pop() if self._idle else _Worker(self._root, self._runtime)
+        worker.pipe.send(job)
+        self._busy[worker.pipe] = (worker, job)
+
+    def events(self) -> list[Event]:
+        """Wait for news of the running jobs."""
+        news = []
+        for pipe in wait(list(self._busy)):
+            assert isinstance(pipe, Connection)
+            worker, job = self._busy[pipe]
+            try:
+                event: Event = pipe.recv()
+            except EOFError:
+                worker.process.join()
+                code = worker.process.exitcode
+                error = ArtifactError(
+                    f"{job.node}: its process ended without a word (exit code {code}; "
+                    "-9 is often a lack of memory); run again to go on"
+                )
+                event = Event(job.node, error=error)
+                del self._busy[pipe]
+            if event.artifact or (event.error and pipe in self._busy):
+                del self._busy[pipe]
+                self._idle.append(worker)
+            news.append(event)
+        return news
+
+    def close(self) -> None:
+        """End all processes, whatever they are doing: their work can be taken up again."""
+        workers = self._idle + [worker for worker, _ in self._busy.values()]
+        for worker in workers:
+            worker.process.kill()
+        for worker in workers:
+            worker.process.join()
+            worker.pipe.close()
+
+
+class _Worker:
+    def __init__(self, root: Path, runtime: Runtime) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.pipe, theirs = context.Pipe()
+        self.process: BaseProcess = context.Process(
+            target=_serve, args=(theirs, root, runtime), daemon=True
+        )
+        self.process.start()
+        theirs.close()
+
+
+def _serve(pipe: Connection, root: Path, runtime: Runtime) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the run decides; it ends its workers itself
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    while True:
+        job: Job = pipe.recv()
+        pipe.send(_make(job, root, runtime, _Reporter(pipe, job.node)))
+
+
+def _make(job: Job, root: Path, runtime: Runtime, report: "_Reporter") -> Event:
+    try:
+        artifact = job.stage.run(
+            root, job.config, runtime=runtime, report=report, names=job.names, **job.inputs
+        )
+    except SpyhopError as error:
+        return Event(job.node, error=type(error)(f"{job.node}: {error}"))
+    except Exception:  # noqa: BLE001 (the edge of a process: the traceback crosses as text)
+        return Event(job.node, error=RuntimeError(f"{job.node}:\n{traceback.format_exc()}"))
+    return Event(job.node, artifact=artifact)
+
+
+class _Reporter:
+    """Sends progress to the run, seldom enough to cost nothing."""
+
+    def __init__(self, pipe: Connection, node: str) -> None:
+        self._pipe = pipe
+        self._node = node
+        self._last = 0.0
+
+    def __call__(self, progress: Progress) -> None:
+        now = monotonic()
+        if now - self._last >= REPORT_S:
+            self._last = now
+            self._pipe.send(Event(self._node, progress=progress))
+
+
+def _die_with_parent() -> None:
+    parent: Any = multiprocessing.parent_process()
+    parent.join()
+    os._exit(1)

@@ -1,0 +1,144 @@
+"""The vocabulary: row types, the `Config` base, and the error tree.
+
+Errors, all with one clear line for the user (what, where, the value, the remedy):
+
+    SpyhopError
+    ├── InputError       a file, row or value from outside is not what it should be
+    ├── RecipeError      a recipe or its settings do not fit
+    ├── ArtifactError    the artifact store is damaged, locked or incomplete
+    ├── ModelError       a model cannot be opened or asked
+    └── TrainingError    training cannot start or go on
+"""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+Role = Literal["system", "user", "assistant"]
+
+
+class SpyhopError(Exception):
+    """Base of every error that a user can mend; the command line prints it as one line."""
+
+
+class InputError(SpyhopError):
+    """A file, row or value from outside is not what it should be."""
+
+
+class RecipeError(SpyhopError):
+    """A recipe, or the settings that fill it, does not fit."""
+
+
+class ArtifactError(SpyhopError):
+    """The artifact store is damaged, locked or incomplete."""
+
+
+class ModelError(SpyhopError):
+    """A model cannot be opened or asked."""
+
+
+class TrainingError(SpyhopError):
+    """Training cannot start or go on."""
+
+
+class Config(BaseModel):
+    """Settings of a stage, a model or a recipe. Frozen; unknown fields are refused.
+
+    Every field bears identity: a change of any value changes the key of what is made with it.
+    Where and how fast something runs belongs to `spyhop.stage.Runtime` instead.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class Row(BaseModel):
+    """One row of an artifact. `id` is stable: a hash of the source text, or made from one."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    id: str
+
+
+class Message(BaseModel):
+    """One turn of a conversation."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    role: Role
+    content: str
+
+
+class Query(Row):
+    """The raw text of an instruction collection, before a system message is paired with it."""
+
+    collection: str
+    """Sub-mixture it belongs to (`cot`, `niv2`, `t0`, `flan2021`, `world`)."""
+    task: str
+    query: str
+    target: str
+    """Gold answer; empty where the collection has none."""
+    multiple_choice: bool = False
+    origin: str = ""
+    """File and line, or generator, that the row came from."""
+
+
+class Prompt(Row):
+    """A query under a system message, as it is sent to a teacher."""
+
+    query_id: str
+    collection: str
+    task: str
+    system_id: str
+    """Id of the system message within its set; the message itself stands in `messages`."""
+    messages: list[Message]
+    target: str = ""
+
+
+class Answer(Row):
+    """A prompt with the reply of a model. A failed call is a row with `error`, never a lost one."""
+
+    query_id: str
+    collection: str
+    task: str
+    system_id: str
+    messages: list[Message]
+    """The conversation as it is trained on; the last turn is the response (absent on error)."""
+    target: str = ""
+    model: str
+    finish_reason: str
+    prompt_tokens: int = 0
+    response_tokens: int = 0
+    error: str | None = None
+
+
+class Item(Row):
+    """One evaluation question with its gold answer."""
+
+    task: str
+    suite: str
+    """Benchmark the task belongs to (`bbh`, `agieval`, `world`)."""
+    question: str
+    """The whole user turn, options and cue included."""
+    options: list[str] = []
+    """Labels of the options in order (`A`, `B`, ...); empty for a free answer."""
+    target: str
+    """The gold label for multiple choice, else the gold text."""
+    chance: float = 0.0
+    """Accuracy of a uniform guess; 0 for a free answer."""
+
+
+class Score(Row):
+    """A model's answer to one item, as extracted and judged by rule."""
+
+    suite: str
+    task: str
+    response: str
+    extracted: str | None
+    """The answer found in the response; None when there is none (NOANSWER)."""
+    correct: bool
+    target: str
+    chance: float
+    """Accuracy of a uniform guess on this item, 0 for free answers."""
+    finish_reason: str
+    response_tokens: int
+    error: str | None = None

@@ -1,0 +1,364 @@
+"""Stages: plain functions that turn a config and inputs into an artifact, at most once.
+
+A stage has one of three shapes, told by `writes`:
+
+* a `Row` subclass: the function yields rows of that type;
+* `TABLES`: it yields Arrow record batches of one schema (or returns none);
+* `FOLDER`: it writes files into `ctx.out`.
+"""
+
+import errno
+import inspect
+import platform
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib import import_module
+from importlib.metadata import version as package_version
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict, Field
+
+from spyhop.schema import ArtifactError, Config, RecipeError, Row
+from spyhop.store import (
+    Artifact,
+    InputRecord,
+    PartWriter,
+    Record,
+    arrow_schema,
+    claim,
+    find,
+    key_of,
+)
+from spyhop.store.artifact import DROPPED
+
+TABLES: Final = "tables"
+FOLDER: Final = "folder"
+
+
+class Runtime(BaseModel):
+    """Where and how fast things run. Never part of a key."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    workers: int = Field(1, ge=1)
+    """Nodes of a recipe that run at the same time, each in its own process."""
+    threads: int = Field(1, ge=1)
+    """Processor threads of each worker."""
+    device: str = "auto"
+    """`cpu`, `cuda`, `cuda:1`, ...; `auto` takes the first GPU where there is one."""
+    inference_tokens: int = Field(16_384, ge=256)
+    """Tokens of one padded batch when a local model generates."""
+    micro_tokens: int = Field(16_384, ge=64)
+    """Tokens of one forward pass in training; a larger global batch is accumulated."""
+    checkpoint_s: float = Field(20.0, gt=0)
+    """Seconds of training between two resumable checkpoints."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a stage has come; `total` is None where nobody can know."""
+
+    doing: str
+    done: float
+    total: float | None
+    unit: str
+    note: str = ""
+
+
+class ModelInput(Protocol):
+    """A model named as a stage's input: its identity now, its weights when the stage runs."""
+
+    @property
+    def key(self) -> str:
+        """Hash of what the model is."""
+
+    @property
+    def digest(self) -> str:
+        """Hash of the content of its files."""
+
+    def open(self, ctx: "Context") -> Any:  # noqa: ANN401 (the model interface lives right of here)
+        """Return the model, its replies journaled under `ctx.root`."""
+
+
+StageInput = Artifact | ModelInput | Sequence[Artifact | ModelInput]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """What a node will take, as far as it can be told before anything runs."""
+
+    rows: int = 0
+    requests: int = 0
+    tokens: int = 0
+    """Tokens read and written by models and training."""
+    usd: float = 0.0
+    seconds: float = 0.0
+    """On one core of a current machine, from the rates measured in `benchmarks/`."""
+
+
+@dataclass(slots=True)
+class Context:
+    """What a stage may touch besides its inputs."""
+
+    root: Path
+    out: Path
+    """The artifact's folder while it is made."""
+    state: Path
+    """Kept when the process dies, deleted when the stage ends: checkpoints and the like."""
+    runtime: Runtime
+    report: Callable[[Progress], None]
+    counts: Counter[str] = field(default_factory=Counter)
+    dropped: Counter[str] = field(default_factory=Counter)
+    usage: Counter[str] = field(default_factory=Counter)
+    resources: ExitStack = field(default_factory=ExitStack)
+    """Closed when the stage ends, however it ends."""
+    _drops: PartWriter | None = None
+
+    def count(self, name: str, num: int = 1) -> None:
+        """Add to a counter of the record."""
+        self.counts[name] += num
+
+    def drop(self, row: BaseModel, reason: str) -> None:
+        """Leave a row out: the reason is counted and the row kept in the `dropped` folder."""
+        if self._drops is None:
+            folder = self.out / DROPPED
+            folder.mkdir()
+            self._drops = PartWriter(folder, _DROP_SCHEMA)
+        self.dropped[reason] += 1
+        self._drops.add({"reason": reason, "row": row.model_dump_json()})
+
+    def track(
+        self, items: Iterable[Any], doing: str, *, total: int | None = None, unit: str = "rows"
+    ) -> Iterator[Any]:
+        """Yield the items, reporting progress."""
+        for done, item in enumerate(items):
+            self.report(Progress(doing, done, total, unit))
+            yield item
+        self.report(Progress(doing, total or 0, total, unit))
+
+    def close(self) -> None:
+        """End the folder of dropped rows."""
+        if self._drops is not None:
+            self._drops.close()
+
+
+_DROP_SCHEMA = pa.schema(
+    [pa.field("reason", pa.string(), False), pa.field("row", pa.string(), False)]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A function with a name, a version and a shape. Call `run`, or add it to a recipe."""
+
+    name: str
+    """`<room>.<function>`; part of the key and of the artifact's folder name."""
+    version: int
+    """Raised by hand whenever the same config and inputs give another output."""
+    function: Callable[..., Any]
+    writes: type[Row] | str
+    config_type: type[Config]
+    inputs: tuple[str, ...]
+    optional: frozenset[str]
+    plan: Callable[..., Estimate] | None
+
+    def __reduce__(self) -> tuple[Callable[..., "Stage"], tuple[str, str]]:
+        """Pickle by name: the module attribute is the stage, its function is not importable."""
+        return _by_name, (self.function.__module__, self.function.__name__)
+
+    def key(self, config: Config, inputs: Mapping[str, StageInput]) -> str:
+        """Return the artifact's key: stage, version, config and input keys, nothing else."""
+        keys = {name: [item.key for item in as_list(value)] for name, value in inputs.items()}
+        return key_of([self.name, self.version, config, keys])
+
+    def find(self, root: Path, config: Config, inputs: Mapping[str, StageInput]) -> Artifact | None:
+        """Return the finished artifact if it was made from inputs of today's content."""
+        found = find(root, self.name, self.key(config, inputs))
+        return found if found and _digests(inputs) == _recorded_digests(found) else None
+
+    def run(
+        self,
+        root: Path,
+        config: Config,
+        *,
+        runtime: Runtime | None = None,
+        report: Callable[[Progress], None] = lambda progress: None,
+        names: Mapping[str, list[str]] | None = None,
+        **inputs: StageInput,
+    ) -> Artifact:
+        """Return the artifact, made now unless it is there already.
+
+        Args:
+            root: Folder of the store.
+            config: Settings, of the stage's config type.
+            runtime: Where and how fast to run.
+            report: Told of progress.
+            names: Names of the inputs for the record, for people.
+            inputs: Artifacts, lists of them, and models.
+
+        Raises:
+            SpyhopError: What the stage raises; work done so far is taken up by the next run.
+        """
+        self.check(config, inputs)
+        key = self.key(config, inputs)
+        digests = _digests(inputs)
+        say = lambda message: report(Progress(message, 0, None, ""))  # noqa: E731
+        with claim(root, self.name, key, digests, say) as work:
+            if found := self.find(root, config, inputs):
+                return found
+            started = time.monotonic()
+            ctx = Context(root, work.out, work.state, runtime or Runtime(), report)
+            with ctx.resources, _disk_errors(root):
+                opened = {
+                    name: value if isinstance(value, Artifact | Sequence) else value.open(ctx)
+                    for name, value in inputs.items()
+                }
+                num_rows = self._write(ctx, self.function(ctx, config, **opened))
+                ctx.close()
+                record = Record(
+                    key=key,
+                    stage=self.name,
+                    version=self.version,
+                    config=config.model_dump(mode="json"),
+                    inputs=_input_records(inputs, names or {}),
+                    digest=work.digest(),
+                    rows=num_rows,
+                    counts=dict(sorted(ctx.counts.items())),
+                    dropped=dict(sorted(ctx.dropped.items())),
+                    usage=dict(sorted(ctx.usage.items())),
+                    seconds=round(time.monotonic() - started, 3),
+                    created=datetime.now(UTC).isoformat(timespec="seconds"),
+                    provenance=_provenance(),
+                )
+                return work.finish(record)
+
+    def check(self, config: Config, inputs: Mapping[str, StageInput]) -> None:
+        """Refuse a config or inputs that are not the stage's own.
+
+        Raises:
+            RecipeError: Naming what is missing or unknown.
+        """
+        if type(config) is not self.config_type:
+            raise RecipeError(f"{self.name} takes {self.config_type.__name__}, not {config!r:.60}")
+        unknown = sorted(set(inputs) - set(self.inputs))
+        missing = sorted(set(self.inputs) - set(inputs) - self.optional)
+        if unknown or missing:
+            raise RecipeError(
+                f"{self.name} takes the inputs {list(self.inputs)}; "
+                f"missing: {missing}, unknown: {unknown}"
+            )
+
+    def _write(self, ctx: Context, output: Any) -> int | None:  # noqa: ANN401 (three shapes)
+        if self.writes == FOLDER:
+            return None
+        if self.writes == TABLES:
+            return _write_tables(ctx, output)
+        assert isinstance(self.writes, type)
+        writer = PartWriter(ctx.out, arrow_schema(self.writes))
+        for row in output:
+            writer.add(row.model_dump())
+        writer.close()
+        return writer.num_rows
+
+
+def stage(
+    *,
+    version: int,
+    writes: type[Row] | str,
+    plan: Callable[..., Estimate] | None = None,
+) -> Callable[[Callable[..., Any]], Stage]:
+    """Turn `function(ctx, config, *, inputs...)` into a `Stage`.
+
+    Args:
+        version: Raise it when the same config and inputs give another output.
+        writes: A row type, `TABLES` or `FOLDER`.
+        plan: `plan(config, **inputs: Estimate | list[Estimate])`, told before anything runs.
+    """
+
+    def wrap(function: Callable[..., Any]) -> Stage:
+        parameters = list(inspect.signature(function, eval_str=True).parameters.values())
+        room = function.__module__.split(".")[1]
+        return Stage(
+            name=f"{room}.{function.__name__}",
+            version=version,
+            function=function,
+            writes=writes,
+            config_type=parameters[1].annotation,
+            inputs=tuple(parameter.name for parameter in parameters[2:]),
+            optional=frozenset(p.name for p in parameters[2:] if p.default is not p.empty),
+            plan=plan,
+        )
+
+    return wrap
+
+
+def _by_name(module: str, name: str) -> Stage:
+    found = getattr(import_module(module), name)
+    assert isinstance(found, Stage)
+    return found
+
+
+def as_list(value: StageInput) -> list[Artifact | ModelInput]:
+    """Return one or many inputs as a list."""
+    return list(value) if isinstance(value, Sequence) else [value]
+
+
+def _write_tables(ctx: Context, batches: Iterable[pa.RecordBatch]) -> int:
+    writer: PartWriter | None = None
+    for batch in batches:
+        writer = writer or PartWriter(ctx.out, batch.schema)
+        writer.add_batch(batch)
+    if writer is None:
+        raise ArtifactError(f"{ctx.out.parent.name}: the stage gave no record batch, so no schema")
+    writer.close()
+    return writer.num_rows
+
+
+def _digests(inputs: Mapping[str, StageInput]) -> dict[str, list[str]]:
+    return {name: [item.digest for item in as_list(value)] for name, value in inputs.items()}
+
+
+def _recorded_digests(artifact: Artifact) -> dict[str, list[str]]:
+    return {name: [item.digest for item in items] for name, items in artifact.record.inputs.items()}
+
+
+def _input_records(
+    inputs: Mapping[str, StageInput], names: Mapping[str, list[str]]
+) -> dict[str, list[InputRecord]]:
+    records = {}
+    for name, value in inputs.items():
+        items = as_list(value)
+        known = names.get(name) or [name] * len(items)
+        records[name] = [
+            InputRecord(name=label, key=item.key, digest=item.digest)
+            for label, item in zip(known, items, strict=True)
+        ]
+    return records
+
+
+def _provenance() -> dict[str, str]:
+    return {
+        "spyhop": package_version("spyhop"),
+        "python": platform.python_version(),
+        "platform": f"{sys.platform}-{platform.machine()}",
+    }
+
+
+@contextmanager
+def _disk_errors(root: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise ArtifactError(
+                f"{root}: the disk or quota is full ({error.strerror}); nothing finished is lost. "
+                "Free some space (`spyhop clean` shows what may go) and run again"
+            ) from None
+        raise

@@ -1,0 +1,28 @@
+"""Keys, sources, artifacts, partial work and locks: how results are named, kept and found again."""
+
+from spyhop.store.artifact import Artifact, InputRecord, Record, find
+from spyhop.store.inventory import Entry, Inventory, forget, point, pointed
+from spyhop.store.keys import canonical, key_of, row_id
+from spyhop.store.parts import PartWriter, arrow_schema
+from spyhop.store.source import Source
+from spyhop.store.work import Work, claim
+
+__all__ = [
+    "Artifact",
+    "Entry",
+    "InputRecord",
+    "Inventory",
+    "PartWriter",
+    "Record",
+    "Source",
+    "Work",
+    "arrow_schema",
+    "canonical",
+    "claim",
+    "find",
+    "forget",
+    "key_of",
+    "point",
+    "pointed",
+    "row_id",
+]

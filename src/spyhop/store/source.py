@@ -1,0 +1,107 @@
+"""Inputs from outside: a file or folder becomes an artifact named by the digest of its content."""
+
+import hashlib
+import json
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from spyhop.schema import InputError
+from spyhop.store.artifact import Artifact, Record
+from spyhop.store.keys import key_of
+
+RACY_S = 2.0
+"""A file changed less than this ago is hashed again: a further edit might share its mtime."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A file or folder from outside, whose content (not its path) bears identity."""
+
+    path: Path
+
+    def __init__(self, path: str | Path) -> None:
+        object.__setattr__(self, "path", Path(path).expanduser())
+
+    def open(self, root: Path) -> Artifact:
+        """Return the source as an artifact whose key is the digest of its manifest.
+
+        The manifest is the sorted list of (relative name, SHA-256) of every file below `path`;
+        hidden files and folders are left out. Digests are cached in `root` by path, size, mtime
+        and inode.
+
+        Raises:
+            InputError: If nothing can be read there.
+        """
+        manifest = self._manifest(_DigestCache(root / ".digests.json"))
+        key = key_of(manifest)
+        num_bytes = sum(
+            (self.path / name if name else self.path).stat().st_size for name in manifest
+        )
+        record = Record(
+            key=key,
+            stage="source",
+            version=1,
+            config={"files": len(manifest), "bytes": num_bytes},
+            inputs={},
+            digest=key,
+        )
+        return Artifact(path=self.path, record=record)
+
+    def _manifest(self, cache: "_DigestCache") -> dict[str, str]:
+        if self.path.is_file():
+            files = {"": self.path}
+        elif self.path.is_dir():
+            files = {
+                found.relative_to(self.path).as_posix(): found
+                for found in sorted(self.path.rglob("*"))
+                if found.is_file() and not _is_hidden(found.relative_to(self.path))
+            }
+        else:
+            raise InputError(f"{self.path}: no such file or folder")
+        if not files:
+            raise InputError(f"{self.path}: the folder holds no files")
+        try:
+            manifest = {name: cache.digest(file) for name, file in files.items()}
+        except OSError as error:
+            raise InputError(f"{self.path}: cannot be read ({error.strerror})") from None
+        cache.save()
+        return manifest
+
+
+def _is_hidden(name: Path) -> bool:
+    return any(part.startswith(".") for part in name.parts)
+
+
+class _DigestCache:
+    """SHA-256 of files, remembered while size, mtime and inode stay the same."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._known: dict[str, list[str]] = {}
+        self._is_changed = False
+        if path.exists():
+            self._known = json.loads(path.read_text())
+
+    def digest(self, file: Path) -> str:
+        stat = file.stat()
+        stamp = f"{stat.st_size}-{stat.st_mtime_ns}-{stat.st_ino}"
+        name = str(file.resolve())
+        known = self._known.get(name)
+        if known and known[0] == stamp:
+            return known[1]
+        with file.open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        if time.time() - stat.st_mtime > RACY_S:
+            self._known[name] = [stamp, digest]
+            self._is_changed = True
+        return digest
+
+    def save(self) -> None:
+        if not self._is_changed:
+            return
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        aside = self._path.with_suffix(f".{os.getpid()}.tmp")
+        aside.write_text(json.dumps(self._known))
+        aside.replace(self._path)

@@ -1,0 +1,109 @@
+"""Work in progress: one owner at a time, taken up again after a kill, renamed when finished."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from spyhop.schema import ArtifactError
+from spyhop.store.artifact import RECORD, Artifact, Record, digest_folder, folder_name
+
+PARTIAL = ".partial"
+WAIT_S = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A claimed piece of work: `out` becomes the artifact, `state` is what resuming needs."""
+
+    root: Path
+    folder: Path
+
+    @property
+    def out(self) -> Path:
+        """Folder that is renamed into place; emptied whenever the work is taken up."""
+        return self.folder / "out"
+
+    @property
+    def state(self) -> Path:
+        """Folder that outlives a kill and is deleted at the end."""
+        return self.folder / "state"
+
+    def digest(self) -> str:
+        """Return the digest of what has been written to `out`."""
+        return digest_folder(self.out)
+
+    def finish(self, record: Record) -> Artifact:
+        """Write the record last, then rename the folder into place.
+
+        An artifact of the same key (made from inputs with other content) is replaced.
+        """
+        record_path = self.out / RECORD
+        with record_path.open("w") as stream:
+            stream.write(record.model_dump_json(indent=1))
+            stream.flush()
+            os.fsync(stream.fileno())
+        place = self.root / folder_name(record.stage, record.key)
+        if place.exists():
+            aside = self.folder / "replaced"
+            place.rename(aside)
+        self.out.rename(place)
+        shutil.rmtree(self.folder)
+        return Artifact(place, record)
+
+
+@contextmanager
+def claim(
+    root: Path,
+    stage: str,
+    key: str,
+    input_digests: dict[str, list[str]],
+    on_wait: Callable[[str], None],
+) -> Iterator[Work]:
+    """Own the work on one artifact, waiting while another run has it.
+
+    State left by a killed run is kept if it was made from inputs of the same content, else thrown
+    away. `on_wait` is told once, with a message for the user, when the lock is taken elsewhere.
+
+    Raises:
+        ArtifactError: If the store cannot be written.
+    """
+    name = folder_name(stage, key)
+    partial = root / PARTIAL
+    folder = partial / name
+    lock = FileLock(partial / f"{name}.lock")
+    try:
+        partial.mkdir(parents=True, exist_ok=True)
+        _acquire(lock, lambda: on_wait(f"{name}: another run is writing it; waiting"))
+    except OSError as error:
+        raise ArtifactError(f"{partial}: cannot be written ({error.strerror})") from None
+    try:
+        yield _prepare(root, folder, input_digests)
+    finally:
+        lock.release()
+
+
+def _acquire(lock: FileLock, on_wait: Callable[[], None]) -> None:
+    try:
+        lock.acquire(timeout=WAIT_S)
+    except Timeout:
+        on_wait()
+        lock.acquire()
+
+
+def _prepare(root: Path, folder: Path, input_digests: dict[str, list[str]]) -> Work:
+    stamp = folder / "inputs.json"
+    text = json.dumps(input_digests, sort_keys=True)
+    if not stamp.is_file() or stamp.read_text() != text:
+        shutil.rmtree(folder, ignore_errors=True)
+    work = Work(root, folder)
+    shutil.rmtree(work.out, ignore_errors=True)
+    work.out.mkdir(parents=True)
+    work.state.mkdir(exist_ok=True)
+    stamp.write_text(text)
+    return work

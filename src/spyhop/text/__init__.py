@@ -1,0 +1,1 @@
+"""Pure functions on text: normalise, extract answers and verdicts, n-grams, near duplicates."""

@@ -1,0 +1,111 @@
+"""A starting model without pre-training: a plain Hugging Face Llama around a given tokenizer."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+
+from spyhop.lazy import Lazy
+from spyhop.models.local import FORMAT_FILE, load_tokenizer
+from spyhop.render import FORMATS, Format
+from spyhop.schema import Config
+from spyhop.stage import FOLDER, Context, Estimate, stage
+from spyhop.store import Artifact
+
+if TYPE_CHECKING:
+    import torch
+else:
+    torch = Lazy("torch")
+
+PAD_TOKEN = "[[PAD]]"
+"""The padding token that the Orca paper adds to the LLaMA tokenizer (section 3.2)."""
+POSITION_BIAS = math.sqrt(24.0)
+"""Size of a positional bias: enough for a head to prefer one distance, little enough to unlearn."""
+
+
+class NewModelConfig(Config):
+    """Shape of a new Llama model. Every attribute is an ordinary Hugging Face configuration."""
+
+    format: Literal["orca", "turns"] = "orca"
+    """The form of conversation that the model will be trained in."""
+    hidden_size: int = Field(128, gt=0)
+    intermediate_size: int = Field(384, gt=0)
+    num_layers: int = Field(4, gt=0)
+    num_heads: int = Field(4, gt=0)
+    max_positions: int = Field(2048, gt=0)
+    rope_theta: float = Field(10_000.0, gt=0)
+    tie_embeddings: bool = True
+    previous_token_heads: int = Field(0, ge=0)
+    """Heads of the first layer whose query and key biases start out preferring 1, 2, ... tokens
+    back (ordinary learned parameters afterwards). It halves the tokens that a tiny model needs
+    before it can copy."""
+    seed: int = 0
+
+
+@stage(version=1, writes=FOLDER, plan=lambda config, tokenizer: Estimate(seconds=2))
+def new_model(ctx: Context, config: NewModelConfig, *, tokenizer: Artifact) -> None:
+    """Write a randomly initialised Llama and its tokenizer as a Hugging Face folder."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    words = load_tokenizer(tokenizer.path)
+    add_padding(words)
+    torch.manual_seed(config.seed)
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(words),
+            hidden_size=config.hidden_size,
+            intermediate_size=config.intermediate_size,
+            num_hidden_layers=config.num_layers,
+            num_attention_heads=config.num_heads,
+            num_key_value_heads=config.num_heads,
+            max_position_embeddings=config.max_positions,
+            rope_parameters={"rope_type": "default", "rope_theta": config.rope_theta},
+            tie_word_embeddings=config.tie_embeddings,
+            attention_bias=config.previous_token_heads > 0,
+            bos_token_id=words.bos_token_id,
+            eos_token_id=words.eos_token_id,
+            pad_token_id=words.pad_token_id,
+        )
+    )
+    for head in range(config.previous_token_heads):
+        _look_back(model, head, distance=head + 1, theta=config.rope_theta)
+    ctx.count("parameters", model.num_parameters())
+    ctx.count("vocabulary", len(words))
+    save(ctx.out, model, words, FORMATS[config.format])
+
+
+def add_padding(tokenizer: Any) -> None:  # noqa: ANN401 (transformers' type)
+    """Give the tokenizer a padding token of its own unless it has one."""
+    if tokenizer.pad_token_id is None:
+        tokenizer.add_special_tokens({"pad_token": PAD_TOKEN})
+
+
+def save(folder: Path, model: Any, tokenizer: Any, form: Format) -> None:  # noqa: ANN401
+    """Write a Hugging Face folder that also names the format of its conversations."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    model.save_pretrained(folder)
+    tokenizer.chat_template = form.chat_template()
+    tokenizer.save_pretrained(folder)
+    (folder / FORMAT_FILE).write_text(json.dumps({"format": form.model_dump()}, indent=1))
+
+
+def _look_back(model: Any, head: int, *, distance: int, theta: float) -> None:  # noqa: ANN401
+    """Make a head of the first layer prefer the token `distance` back, through its biases alone.
+
+    Rotary positions turn the query bias at position i and the key bias at j into a score that
+    depends on i - j only, and is largest where i - j = distance.
+    """
+    attention = model.model.layers[0].self_attn
+    half = attention.head_dim // 2
+    angles = distance * theta ** (-torch.arange(half) / half)
+    rows = slice(head * attention.head_dim, (head + 1) * attention.head_dim)
+    query = torch.cat([angles.cos(), -angles.sin()])
+    key = torch.cat([torch.ones(half), torch.zeros(half)])
+    attention.q_proj.bias.data[rows] = POSITION_BIAS * query
+    attention.k_proj.bias.data[rows] = POSITION_BIAS * key

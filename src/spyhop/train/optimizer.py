@@ -1,0 +1,91 @@
+"""Optimisers and the learning-rate schedule."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, Literal
+
+from spyhop.lazy import Lazy
+from spyhop.schema import Config
+
+if TYPE_CHECKING:
+    import torch
+    from torch.optim import Optimizer
+else:
+    torch = Lazy("torch")
+
+
+class OptimizerConfig(Config):
+    """AdamW, with Muon for hidden matrices where `muon_learning_rate` is set."""
+
+    learning_rate: float = 3e-4
+    """Peak rate of AdamW."""
+    muon_learning_rate: float | None = None
+    """Peak rate of Muon; None trains everything with AdamW."""
+    betas: tuple[float, float] = (0.9, 0.98)
+    weight_decay: float = 0.0
+    warmup_steps: int = 50
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    """Course of the rate after the warm-up."""
+    final_frac: float = 0.0
+    """Rate of the last step as a share of the peak."""
+    clip: float | None = 1.0
+    """Largest norm of the whole gradient."""
+
+
+def make_optimizers(model: Any, config: OptimizerConfig) -> list[Optimizer]:  # noqa: ANN401
+    """Return AdamW, or Muon for the matrices of the blocks and AdamW for the rest.
+
+    Embeddings, the output head, norms and biases always go to AdamW: Muon orthogonalises its
+    update, which has a meaning for maps between hidden states only.
+    """
+    outer = {id(model.get_input_embeddings().weight), id(model.get_output_embeddings().weight)}
+    inner: list[torch.nn.Parameter] = []
+    rest: list[torch.nn.Parameter] = []
+    for parameter in model.parameters():
+        is_hidden = parameter.ndim == 2 and id(parameter) not in outer
+        (inner if is_hidden and config.muon_learning_rate is not None else rest).append(parameter)
+    optimizers: list[Optimizer] = [
+        torch.optim.AdamW(
+            rest, lr=config.learning_rate, betas=config.betas, weight_decay=config.weight_decay
+        )
+    ]
+    if config.muon_learning_rate is not None:
+        optimizers.append(
+            torch.optim.Muon(
+                inner,
+                lr=config.muon_learning_rate,
+                weight_decay=config.weight_decay,
+                adjust_lr_fn="original",
+            )
+        )
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["peak"] = group["lr"]
+    return optimizers
+
+
+def set_rate(optimizers: list[Optimizer], factor: float) -> None:
+    """Set every group's rate to its peak times the factor."""
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = group["peak"] * factor
+
+
+def rate_factor(config: OptimizerConfig, step: int, num_steps: int) -> float:
+    """Return the share of the peak rate at a step (0-based)."""
+    if step < config.warmup_steps:
+        return (step + 1) / config.warmup_steps
+    way = (step - config.warmup_steps) / max(1, num_steps - config.warmup_steps)
+    falling = {
+        "cosine": 0.5 * (1 + math.cos(math.pi * way)),
+        "linear": 1 - way,
+        "constant": 1.0,
+    }[config.schedule]
+    return config.final_frac + (1 - config.final_frac) * falling
+
+
+def clip_gradient(model: torch.nn.Module, limit: float | None) -> float:
+    """Scale the gradient down to `limit` and return its norm before."""
+    bound = float("inf") if limit is None else limit
+    return float(torch.nn.utils.clip_grad_norm_(model.parameters(), bound))

@@ -1,0 +1,29 @@
+"""The embedded world: generated problems, and a solver that answers them as a teacher would."""
+
+from spyhop.world.copying import COPY_SYSTEM, copy_example, tokenizer_text
+from spyhop.world.problem import CORE, FAMILIES, Problem, Split, draw, draw_split, parse
+from spyhop.world.solver import TA, TEACHER, UNKNOWN, SolverConfig, respond
+from spyhop.world.systems import BY_ID, SYSTEM_MESSAGES, Style, SystemMessage, style_of
+
+__all__ = [
+    "BY_ID",
+    "COPY_SYSTEM",
+    "CORE",
+    "FAMILIES",
+    "SYSTEM_MESSAGES",
+    "TA",
+    "TEACHER",
+    "UNKNOWN",
+    "Problem",
+    "SolverConfig",
+    "Split",
+    "Style",
+    "SystemMessage",
+    "copy_example",
+    "draw",
+    "draw_split",
+    "parse",
+    "respond",
+    "style_of",
+    "tokenizer_text",
+]

@@ -1,0 +1,221 @@
+"""Problems: drawn at random, written out, and read back from their text alone."""
+
+import hashlib
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from random import Random
+from typing import Literal
+
+from spyhop.schema import InputError
+from spyhop.world.family import Family, Fields, Op
+from spyhop.world.grammar import CAST, ROLES, content_slots, fill, reader
+from spyhop.world.puzzles import PUZZLES
+from spyhop.world.tracking import TRACKING
+
+Split = Literal["train", "test"]
+
+CORE = tuple(family.name for family in TRACKING)
+"""Names of the families that the quick start uses."""
+
+FAMILIES = {family.name: family for family in (*TRACKING, *PUZZLES)}
+"""Every family by name."""
+
+TEST_PERCENT = 20
+"""Share of problems that belongs to the test split."""
+
+LETTERS = "abcdefghij"
+"""Each step carries a letter, so that an explanation can point to it."""
+
+_NUM_TRIES = 1000
+"""Tries to reach an answer before another is chosen: few steps cannot reach every answer."""
+
+_ANCHOR = re.compile(r" ([a-j])\) ")
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step of a problem: what is done, and the words that tell it."""
+
+    op: Op
+    phrase: str
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A question with its gold answer. Everything but the text can be read from the text."""
+
+    family: str
+    text: str
+    start: Fields
+    steps: tuple[Step, ...]
+    target: str
+    chance: float
+
+    @property
+    def content(self) -> str:
+        """The problem without its wording: equal for two tellings of the same problem."""
+        ops = (" ".join([kind, *sorted(rest)]) for kind, *rest in (s.op for s in self.steps))
+        return "|".join([self.family, " ".join(self.start), *ops])
+
+    @property
+    def split(self) -> Split:
+        """The split that the content belongs to, whatever the wording and whatever the seed."""
+        digest = hashlib.sha256(self.content.encode()).digest()
+        return "test" if int.from_bytes(digest[:8]) % 100 < TEST_PERCENT else "train"
+
+
+def family_of(name: str) -> Family:
+    """Return the family of that name.
+
+    Raises:
+        InputError: If there is none.
+    """
+    if name not in FAMILIES:
+        raise InputError(f"{name!r} is not a family of problems; known: {sorted(FAMILIES)}")
+    return FAMILIES[name]
+
+
+def draw(family: str, rng: Random, steps: tuple[int, int] = (3, 6)) -> Problem:
+    """Draw a problem; its answers are equally likely where the family lists them.
+
+    Args:
+        family: Name of the family.
+        rng: Source of all randomness.
+        steps: Least and greatest number of steps, at most 10.
+
+    Raises:
+        InputError: If the family is unknown or the range of steps is empty or too wide.
+    """
+    rules = family_of(family)
+    if not 1 <= steps[0] <= steps[1] <= len(LETTERS):
+        raise InputError(f"steps = {steps}: need 1 <= least <= greatest <= {len(LETTERS)}")
+    while True:
+        wanted = rng.choice(rules.answers) if rules.answers else None
+        num_steps = rng.randint(*steps)
+        for _ in range(_NUM_TRIES):
+            start = _draw_words(content_slots(rules.openings[0]), rules, rng)
+            ops, target = _draw_ops(rules, start, num_steps, rng)
+            if wanted in (None, target):
+                return _write(rules, start, ops, target, rng)
+
+
+def draw_split(family: str, rng: Random, split: Split, steps: tuple[int, int] = (3, 6)) -> Problem:
+    """Draw a problem of one split. No problem, however told, belongs to both splits."""
+    while (problem := draw(family, rng, steps)).split != split:
+        pass
+    return problem
+
+
+def _draw_words(slots: tuple[str, ...], rules: Family, rng: Random) -> Fields:
+    return tuple(rng.choice(rules.words[slot]) for slot in slots)
+
+
+def _draw_ops(rules: Family, start: Fields, num_steps: int, rng: Random) -> tuple[list[Op], str]:
+    state = rules.begin(start)
+    ops: list[Op] = []
+    kinds = tuple(rules.phrases)
+    for _ in range(num_steps):
+        while True:
+            kind = rng.choice(kinds)
+            op = (kind, *_draw_words(content_slots(rules.phrases[kind][0]), rules, rng))
+            if rules.allowed(state, op):
+                ops.append(op)
+                state = rules.apply(start, state, op)
+                break
+    return ops, state
+
+
+def _write(rules: Family, start: Fields, ops: list[Op], target: str, rng: Random) -> Problem:
+    cast = rng.sample(CAST, len(ops) + 1)
+    opening = rng.choice(rules.openings)
+    people = {"hero": cast[0], "who": cast[0]}
+    text = fill(opening, people | dict(zip(content_slots(opening), start, strict=True)))
+    steps = []
+    for i, op in enumerate(ops):
+        phrase = rng.choice(rules.phrases[op[0]])
+        people = {"hero": cast[0], "who": cast[i + 1], "before": cast[i]}
+        told = fill(phrase, people | dict(zip(content_slots(phrase), op[1:], strict=True)))
+        steps.append(Step(op, told))
+        text += f" {LETTERS[i]}) {told}."
+    text += " " + fill(rng.choice(rules.questions), {"hero": cast[0], "who": cast[-1]})
+    return Problem(rules.name, text, start, tuple(steps), target, rules.chance)
+
+
+def parse(text: str) -> Problem | None:
+    """Read a problem from its text alone; None where no family can have written it."""
+    opening, *rest = _ANCHOR.split(text)
+    letters, bodies = rest[::2], rest[1::2]
+    if not bodies or "".join(letters) != LETTERS[: len(bodies)]:
+        return None
+    last, _, question = bodies[-1].partition(". ")
+    told = [*bodies[:-1], f"{last}."]
+    if not all(body.endswith(".") for body in told):
+        return None
+    phrases = [body[:-1] for body in told]
+    found = (_read(name, text, opening, phrases, question) for name in FAMILIES)
+    return next((problem for problem in found if problem), None)
+
+
+@cache
+def _readers(name: str) -> dict[str, list[tuple[str, re.Pattern[str]]]]:
+    rules = FAMILIES[name]
+    told = [(kind, form) for kind, forms in rules.phrases.items() for form in forms]
+    forms = {
+        "opening": [("opening", form) for form in rules.openings],
+        "step": told,
+        "question": [("question", form) for form in rules.questions],
+    }
+    return {
+        part: [(kind, reader(form, rules.words)) for kind, form in pairs]
+        for part, pairs in forms.items()
+    }
+
+
+def _match(name: str, part: str, text: str) -> tuple[Op, dict[str, str]] | None:
+    for kind, expression in _readers(name)[part]:
+        if match := expression.fullmatch(text):
+            words: dict[str, str] = match.groupdict()
+            people = {slot: word for slot, word in words.items() if slot in ROLES}
+            return (kind, *(words[slot] for slot in sorted(words.keys() - people))), people
+    return None
+
+
+def _read(name: str, text: str, opening: str, phrases: list[str], question: str) -> Problem | None:
+    head, tail = _match(name, "opening", opening), _match(name, "question", question)
+    body = [_match(name, "step", phrase) for phrase in phrases]
+    if head is None or tail is None:
+        return None
+    read = [found for found in body if found is not None]
+    if len(read) < len(body) or not _same_cast([head, *read, tail]):
+        return None
+    rules, start = FAMILIES[name], head[0][1:]
+    steps = tuple(Step(op, phrase) for (op, _), phrase in zip(read, phrases, strict=True))
+    target = run(rules, start, steps, rules.apply)[-1]
+    return Problem(name, text, start, steps, target, rules.chance)
+
+
+def _same_cast(parts: list[tuple[Op, dict[str, str]]]) -> bool:
+    """Say whether each member of the cast bears one name throughout."""
+    names: dict[int, str] = {}
+    for i, (_, people) in enumerate(parts):
+        acting = min(i, len(parts) - 2)
+        places = {"hero": 0, "who": acting, "before": acting - 1}
+        for role, person in people.items():
+            if names.setdefault(places[role], person) != person:
+                return False
+    return True
+
+
+def run(
+    rules: Family,
+    start: Fields,
+    steps: tuple[Step, ...],
+    apply: Callable[[Fields, str, Op], str],
+) -> list[str]:
+    """Return the state before the first step and after each step."""
+    states = [rules.begin(start)]
+    for step in steps:
+        states.append(apply(start, states[-1], step.op))
+    return states

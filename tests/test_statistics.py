@@ -1,0 +1,235 @@
+from itertools import product
+from math import prod
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from spyhop.statistics import (
+    mcnemar,
+    near_chance,
+    paired_difference,
+    paired_seed_difference,
+    seed_interval,
+    seed_item_difference,
+    wilson,
+)
+
+SLEEP_1 = [0.7, -1.6, -0.2, -1.2, -0.1, 3.4, 3.7, 0.8, 0.0, 2.0]  # Student (1908): hours gained
+SLEEP_2 = [1.9, 0.8, 1.1, 0.1, -0.1, 4.4, 5.5, 1.6, 4.6, 3.4]
+
+
+def _outcomes(both: int, lost: int, gained: int, neither: int) -> tuple[list[int], list[int]]:
+    first = [1] * (both + lost) + [0] * (gained + neither)
+    second = [1] * both + [0] * lost + [1] * gained + [0] * neither
+    return first, second
+
+
+@pytest.mark.parametrize(  # Newcombe (1998), Statistics in Medicine 17:857, table I, method 3
+    ("correct", "n", "low", "high"),
+    [
+        (81, 263, 0.2553, 0.3662),
+        (15, 148, 0.0624, 0.1605),
+        (0, 20, 0, 0.1611),
+        (1, 29, 0.0061, 0.1718),
+    ],
+)
+def test_wilson_gives_the_published_limits(correct: int, n: int, low: float, high: float):
+    interval = wilson(correct, n)
+    assert interval.value == correct / n
+    assert (interval.low, interval.high) == pytest.approx((low, high), abs=5e-5)
+
+
+def test_wilson_covers_as_it_says_on_average():
+    n, accuracies = 50, np.linspace(0.02, 0.98, 49)
+    limits = [wilson(k, n) for k in range(n + 1)]
+    coverage = [
+        sum(stats.binom.pmf(k, n, p) for k, x in enumerate(limits) if x.low <= p <= x.high)
+        for p in accuracies
+    ]
+    assert np.mean(coverage) == pytest.approx(0.95, abs=0.01)
+    assert min(coverage) > 0.9
+
+
+@pytest.mark.parametrize(("correct", "n"), [(3, 2), (-1, 2), (0, 0)])
+def test_impossible_counts_are_refused(correct: int, n: int):
+    with pytest.raises(ValueError, match="is no count"):
+        wilson(correct, n)
+    with pytest.raises(ValueError, match="is no count"):
+        near_chance(correct, n, 0.5)
+
+
+def test_paired_t_gives_students_own_figures():
+    comparison = paired_seed_difference(SLEEP_1, SLEEP_2)
+    assert comparison.p_value == pytest.approx(0.002833, abs=5e-7)
+    difference = comparison.difference
+    assert (difference.value, difference.low, difference.high) == pytest.approx(
+        (1.58, 0.7001, 2.4599), abs=5e-5
+    )
+    assert seed_interval([b - a for a, b in zip(SLEEP_1, SLEEP_2, strict=True)]) == difference
+
+
+def test_seeds_without_spread_and_single_seeds():
+    assert paired_seed_difference([0.5, 0.25], [0.5, 0.25]).p_value == 1
+    shifted = paired_seed_difference([0.5, 0.25], [0.75, 0.5])
+    assert shifted.p_value == 0 and shifted.difference.low == shifted.difference.high == 0.25
+    with pytest.raises(ValueError, match="needs two of them, got 1"):
+        seed_interval([0.5])
+
+
+@pytest.mark.parametrize(
+    ("lost", "gained", "p_value"), [(7, 1, 0.0703125), (15, 5, 0.0413895), (0, 0, 1), (4, 4, 1)]
+)
+def test_mcnemar_is_the_exact_binomial_test(lost: int, gained: int, p_value: float):
+    assert mcnemar(lost, gained) == pytest.approx(p_value, abs=1e-7)
+    assert mcnemar(gained, lost) == mcnemar(lost, gained)
+
+
+@pytest.mark.parametrize(
+    ("table", "level", "low", "high"),
+    [
+        ((1, 7, 1, 12), 0.95, -0.517, -0.026),  # Fagerland et al.: airway hyper-responsiveness
+        ((300, 25, 28, 265), 0.90, -0.0148, 0.0247),  # R, PropCIs::scoreci.mp(25, 28, 618)
+    ],
+)
+def test_tango_gives_the_published_limits(
+    table: tuple[int, int, int, int], level: float, low: float, high: float
+):
+    difference = paired_difference(*_outcomes(*table), level=level).difference
+    digits = len(str(high).split(".")[1])
+    assert (round(difference.low, digits), round(difference.high, digits)) == (low, high)
+
+
+@given(st.tuples(*[st.integers(0, 30)] * 4).filter(sum))
+def test_paired_difference_is_antisymmetric_and_holds_its_value(table: tuple[int, int, int, int]):
+    first, second = _outcomes(*table)
+    there, back = paired_difference(first, second), paired_difference(second, first)
+    x, y = there.difference, back.difference
+    assert there.p_value == back.p_value
+    assert (x.low, x.value, x.high) == pytest.approx((-y.high, -y.value, -y.low), abs=1e-9)
+    assert -1 <= x.low <= x.value <= x.high <= 1 and x.low < x.high
+    assert x.value == pytest.approx((table[2] - table[1]) / sum(table))
+
+
+@given(st.integers(1, 200), st.integers(0, 200))
+def test_tango_excludes_zero_exactly_where_mcnemars_score_test_does(lost: int, gained: int):
+    x = paired_difference(*_outcomes(100, lost, gained, 100)).difference
+    z = abs(gained - lost) / (gained + lost) ** 0.5
+    assert (x.low > 0 or x.high < 0) == (z > stats.norm.ppf(0.975))
+
+
+def test_paired_difference_at_the_limits():
+    worse = paired_difference(*_outcomes(0, 10, 0, 0))
+    assert worse.difference.low == -1
+    assert worse.difference.high == pytest.approx(-0.44493, abs=1e-5)
+    assert worse.p_value == pytest.approx(2 / 2**10)
+
+
+def test_without_disagreement_tango_is_as_wide_as_wilson():
+    x = paired_difference(*_outcomes(10, 0, 0, 10)).difference
+    assert x.high == -x.low == pytest.approx(wilson(0, 20).high)
+
+
+def test_tango_covers_as_it_says():
+    rng = np.random.default_rng(5)
+    cells = np.array([0.4, 0.05, 0.15, 0.4])  # both, lost, gained, neither
+    tables = rng.multinomial(40, cells, size=400)
+    intervals = [paired_difference(*_outcomes(*row)).difference for row in tables.tolist()]
+    covered = np.mean([x.low <= 0.1 <= x.high for x in intervals])
+    assert 0.92 <= covered <= 0.98  # 95 % within three standard errors
+
+
+def test_only_paired_correctness_is_accepted():
+    with pytest.raises(ValueError, match="cannot pair shapes"):
+        paired_difference([1, 0], [1, 0, 1])
+    with pytest.raises(ValueError, match="0 or 1"):
+        paired_difference([1, 0.5], [1, 0])
+    with pytest.raises(ValueError, match="two seeds and two items"):
+        seed_item_difference([[1, 0]], [[0, 1]])
+
+
+def _arms(
+    rng: np.random.Generator, seeds: int, items: int, seed_spread: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Two arms whose accuracy differs by 0.1 on average; seeds shift it, items differ in it."""
+    base = rng.uniform(0.2, 0.6, (1, items))
+    first = base + rng.normal(0, seed_spread, (seeds, 1))
+    second = (
+        base + 0.1 + rng.normal(0, seed_spread, (seeds, 1)) + rng.uniform(-0.1, 0.1, (1, items))
+    )
+    draw = rng.random((2, seeds, items))
+    return (draw[0] < first).astype(float), (draw[1] < second).astype(float)
+
+
+@pytest.mark.parametrize(("seed_spread", "least", "most"), [(0.0, 0.95, 1.0), (0.05, 0.91, 0.99)])
+def test_seed_item_interval_covers_with_three_seeds(seed_spread: float, least: float, most: float):
+    rng = np.random.default_rng(11)
+    intervals = [
+        seed_item_difference(*_arms(rng, 3, 200, seed_spread), resamples=300) for _ in range(250)
+    ]
+    assert least <= np.mean([x.low <= 0.1 <= x.high for x in intervals]) <= most
+
+
+def test_seed_item_interval_is_deterministic_and_counts_both_sources():
+    first, second = _arms(np.random.default_rng(2), 4, 400, 0.05)
+    whole = seed_item_difference(first, second)
+    assert whole == seed_item_difference(first, second)
+    assert whole != seed_item_difference(first, second, seed=1)
+    assert whole.value == pytest.approx(second.mean() - first.mean())
+    assert whole.low < whole.value < whole.high
+    same_seeds = seed_item_difference(first[[0, 0, 0, 0]], second[[0, 0, 0, 0]])
+    over_items = paired_difference(first[0], second[0]).difference
+    width = same_seeds.high - same_seeds.low
+    assert width == pytest.approx(over_items.high - over_items.low, rel=0.1)
+    by_seed = np.random.default_rng(4).normal(0.1, 0.05, 8)
+    same_items = np.repeat(by_seed[:, None], 50, axis=1)
+    x, over_seeds = (
+        seed_item_difference(np.zeros((8, 50)), same_items),
+        seed_interval(list(by_seed)),
+    )
+    assert x.high - x.low == pytest.approx(over_seeds.high - over_seeds.low, rel=0.1)
+
+
+def test_seed_item_interval_does_not_depend_on_how_draws_are_cut(monkeypatch: pytest.MonkeyPatch):
+    first, second = _arms(np.random.default_rng(2), 3, 50, 0.05)
+    every = seed_item_difference(first, second, resamples=100)
+    monkeypatch.setattr("spyhop.statistics._BOOTSTRAP_CELLS", 50)
+    cut = seed_item_difference(first, second, resamples=100)
+    assert (cut.low, cut.high) == pytest.approx((every.low, every.high))
+
+
+def test_near_chance_on_a_fair_coin():
+    assert near_chance(15, 20, 0.5).p_value == pytest.approx(0.0413895, abs=1e-7)
+    assert near_chance(15, 20, 0.5).verdict == "above"
+    assert near_chance(5, 20, 0.5).verdict == "below"
+    assert near_chance(14, 20, 0.5).verdict == "near"
+    assert near_chance(15, 20, 0.5, level=0.99).verdict == "near"
+    assert near_chance(10, 20, 0.5).p_value == 1
+
+
+def test_near_chance_with_differing_items_is_exact():
+    each = [0.5, 0.5, 0.25, 0.2, 0.1, 0.0]
+    at_least = sum(
+        prod(p if hit else 1 - p for p, hit in zip(each, hits, strict=True))
+        for hits in product([0, 1], repeat=len(each))
+        if sum(hits) >= 4
+    )
+    test = near_chance(4, 6, each)
+    assert test.p_value == pytest.approx(2 * at_least)
+    assert test.chance == pytest.approx(sum(each) / 6)
+    assert near_chance(4, 20, [0.25] * 20) == near_chance(4, 20, 0.25)
+
+
+def test_near_chance_raises_few_false_alarms():
+    rng = np.random.default_rng(3)
+    each = [0.5] * 100 + [0.2] * 100
+    lucky = (rng.random((300, 200)) < each).sum(axis=1).tolist()
+    alarms = np.mean([near_chance(correct, 200, each).verdict != "near" for correct in lucky])
+    assert 0.01 <= alarms <= 0.08
+
+
+def test_near_chance_refuses_impossible_chances():
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        near_chance(1, 2, 1.5)
