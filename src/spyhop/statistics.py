@@ -8,11 +8,17 @@ over one of them says nothing on the others: items (`wilson`, `paired_difference
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import optimize, stats
+
+from spyhop.lazy import Lazy
+
+if TYPE_CHECKING:
+    from scipy import optimize, stats
+else:
+    optimize, stats = Lazy("scipy.optimize"), Lazy("scipy.stats")
 
 _BOOTSTRAP_CELLS = 2_000_000
 """Item weights drawn at once, so that memory stays below some 50 MB."""

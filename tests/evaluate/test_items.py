@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from spyhop.evaluate.items import AGIEVAL_TASKS, BBH_TASKS, chance, read_agieval, read_bbh
+from spyhop.evaluate.items import AGIEVAL_TASKS, BBH_TASKS, read_agieval, read_bbh
 from spyhop.schema import InputError, Item
 
 LISTED = "Which is red?\nOptions:\n(A) the jay\n(B) the quail\n(C) the owl"
@@ -40,7 +40,7 @@ def test_bbh_lettered_options_in_the_papers_form(tmp_path: Path):
         "A: Among A through C, the answer is"
     )
     assert (item.options, item.target, item.suite) == (["A", "B", "C"], "B", "bbh")
-    assert chance(item) == pytest.approx(1 / 3)
+    assert item.chance == pytest.approx(1 / 3)
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_bbh_options_without_letters_get_them(
 
 def test_a_gold_answer_that_no_option_holds_is_kept_without_chance(tmp_path: Path):
     item = _bbh_one(tmp_path, "ruin_names", LISTED, "sue, and bob")
-    assert item.target == "sue, and bob" and chance(item) == 0
+    assert item.target == "sue, and bob" and item.chance == 0
 
 
 def test_agieval_prompt_has_passage_question_options_and_cue(tmp_path: Path):

@@ -136,6 +136,7 @@ def test_choice_reads_other_labels():
     assert choice("The answer is Valid.", ["valid", "invalid"]) == "valid"
     assert choice("The answer is invalid.", ["valid", "invalid"]) == "invalid"
     assert choice("The answer is (A)", []) is None
+    assert choice("A. the only one", ["A"]) == "A"
 
 
 @given(st.text(), st.sampled_from(LABELS))

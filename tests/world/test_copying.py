@@ -22,7 +22,7 @@ def test_lists_are_drawn_from_the_given_words() -> None:
         "First",
         "red",
         "blue",
-        *"a) b) c) d) e) f)".split(),
+        *["a)", "b)", "c)", "d)", "e)", "f)"],
     }
 
 

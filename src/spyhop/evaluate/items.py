@@ -12,7 +12,6 @@ options are printed as they stand: 19 items of LogiQA have them in the order A, 
 Source: Orca (arXiv:2306.02707), zero-shot evaluation; AGIEval v1 and BIG-Bench-Hard for files.
 """
 
-import hashlib
 import json
 import string
 from collections import Counter
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from spyhop.schema import InputError, Item
+from spyhop.store import row_id
 
 BBH_TASKS = (
     "boolean_expressions",
@@ -73,7 +73,6 @@ _UNLISTED = {  # BIG-Bench-Hard tasks whose questions do not list their options
     "sports_understanding": ("yes", "no"),
     "web_of_lies": ("Yes", "No"),
 }
-_ID_HEX_DIGITS = 16
 
 
 def read_bbh(
@@ -109,11 +108,6 @@ def read_agieval(
     return _read("agieval", AGIEVAL_TASKS, folder, tasks, limit, _agieval_items)
 
 
-def chance(item: Item) -> float:
-    """Return the accuracy of a uniform guess among the options; 0 where no guess can be right."""
-    return 1 / len(item.options) if item.target in item.options else 0.0
-
-
 _Reader = Callable[[Path, str], Iterator[tuple[str, list[str], str]]]
 """(folder, task) -> (question, labels, target) of each item."""
 
@@ -143,16 +137,16 @@ def _identified(
     """Give each item an id from suite, task and text; the n-th repetition also counts n in."""
     seen = Counter[str]()
     for question, labels, target in found:
-        parts = [suite, task, question, *([str(seen[question])] if seen[question] else [])]
+        repeated = [str(seen[question])] if seen[question] else []
         seen[question] += 1
-        digest = hashlib.sha256("\x1f".join(parts).encode()).hexdigest()
         yield Item(
-            id=digest[:_ID_HEX_DIGITS],
+            id=row_id(suite, task, question, *repeated),
             suite=suite,
             task=task,
             question=question,
             options=labels,
             target=target,
+            chance=1 / len(labels) if target in labels else 0.0,
         )
 
 

@@ -149,10 +149,10 @@ def _opens_list(
 ) -> bool:
     """Say whether the label at the head of `text` is the first of several, one after another."""
     line, _, below = text[head.end() :].partition("\n")
-    if [_stated(head)] == labels[:-1][:1] and re.search(
-        rf"(?<!\w){re.escape(labels[1])}[).:]", line
-    ):
-        return True
+    if _stated(head) == labels[0] and len(labels) > 1:
+        second = re.escape(labels[1])
+        if re.search(rf"(?<!\w){second}[).:]", line):
+            return True
     following = opening.match(below.lstrip())
     if not following or _stated(following) == _stated(head):
         return False

@@ -43,6 +43,8 @@ else:
 
 METRICS = "metrics.json"
 SNAPSHOTS = "snapshots"
+LOGITS_BYTES = 4 << 20
+"""Logits that are held at once: about what a core has of cache."""
 TOKENS_PER_ROW = 200
 TOKENS_PER_S = 25_000
 """Planning figures: mean row length where nothing is known, and a 0.1 M model on one core."""
@@ -163,9 +165,7 @@ class _Trainer:
         num_targets = sum(int(is_target.sum()) for _, is_target in tensors)
         total = 0.0
         for ids_BT, is_target_BT in tensors:
-            loss = self._loss_sum(ids_BT, is_target_BT) / num_targets
-            loss.backward()  # type: ignore[no-untyped-call]
-            total += float(loss.detach())
+            total += self._backward(ids_BT, is_target_BT, num_targets)
         norm = clip_gradient(self.model, config.optimizer.clip)
         if not np.isfinite(norm) or not np.isfinite(total):
             raise TrainingError(
@@ -178,19 +178,34 @@ class _Trainer:
         position.tokens += int(self.rows.lengths[batch].sum())
         position.losses.append(total)
 
-    def _loss_sum(self, ids_BT: Tensor, is_target_BT: Tensor) -> Tensor:
-        """Sum of the losses of target tokens; only their positions reach the output head."""
+    def _backward(self, ids_BT: Tensor, is_target_BT: Tensor, num_targets: int) -> float:
+        """Add this pass's share of the gradient and return its share of the mean loss.
+
+        Only target positions reach the output head, `LOGITS_BYTES` of logits at a time: the memory
+        they take does not grow with the batch, and the allocator can use it again.
+        """
+        is_next_BT = is_target_BT[:, 1:]
+        targets_N = ids_BT[:, 1:][is_next_BT]
         on = self.config.precision == "bfloat16"
         with torch.autocast(ids_BT.device.type, torch.bfloat16, enabled=on):
-            is_next_BT = is_target_BT[:, 1:]
-            if self.head_is_plain:
-                hidden_BTD = self.model.base_model(input_ids=ids_BT, use_cache=False)[0]
-                logits_NV = self.model.get_output_embeddings()(hidden_BTD[:, :-1][is_next_BT])
-            else:
+            if not self.head_is_plain:
                 logits_BTV = self.model(input_ids=ids_BT, use_cache=False).logits
-                logits_NV = logits_BTV[:, :-1][is_next_BT]
-        targets_N = ids_BT[:, 1:][is_next_BT]
-        return torch.nn.functional.cross_entropy(logits_NV.float(), targets_N, reduction="sum")
+                return self._add_gradient(logits_BTV[:, :-1][is_next_BT], targets_N, num_targets)
+            hidden_BTD = self.model.base_model(input_ids=ids_BT, use_cache=False)[0]
+            hidden_ND = hidden_BTD[:, :-1][is_next_BT]
+            leaf_ND = hidden_ND.detach().requires_grad_()
+            head = self.model.get_output_embeddings()
+            width = max(1, LOGITS_BYTES // (4 * head.weight.shape[0]))
+            total = 0.0
+            for some_ND, targets in zip(leaf_ND.split(width), targets_N.split(width), strict=True):
+                total += self._add_gradient(head(some_ND), targets, num_targets)
+        hidden_ND.backward(leaf_ND.grad)  # type: ignore[no-untyped-call]
+        return total
+
+    def _add_gradient(self, logits_NV: Tensor, targets_N: Tensor, num_targets: int) -> float:
+        loss = torch.nn.functional.cross_entropy(logits_NV.float(), targets_N, reduction="sum")
+        (loss / num_targets).backward()  # type: ignore[no-untyped-call]
+        return float(loss.detach()) / num_targets
 
     def _tensors(self, micro: Rows) -> tuple[Tensor, Tensor]:
         """Right-padded ids and target mask; causal attention never looks at the padding."""
