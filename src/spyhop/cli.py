@@ -1,5 +1,6 @@
 """The command line: every command reads its arguments and calls public functions."""
 
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,9 +16,10 @@ from spyhop.recipe.load import read_recipe
 from spyhop.recipe.plan import plan as plan_recipe
 from spyhop.recipe.plan import totals
 from spyhop.recipe.show import find_artifact, show_rows
-from spyhop.recipe.watch import Display, plan_table
+from spyhop.recipe.watch import Display, arms_table, plan_table
 from spyhop.recipe.why import why as why_node
-from spyhop.recipes import RECIPES
+from spyhop.recipes import RECIPES, write_example
+from spyhop.report.page import PAGE, RESULTS
 from spyhop.schema import RecipeError, SpyhopError
 from spyhop.stage import Runtime
 from spyhop.store import Inventory
@@ -42,6 +44,30 @@ NumWorkers = Annotated[
 ]
 NO_CHANGES: list[str] = []
 DEFAULT_OUT = Path("spyhop-out")
+
+
+@app.command()
+def quickstart(
+    out: Out = Path("spyhop-quickstart"),
+    thorough: Annotated[bool, typer.Option(help="Every arm, every family, five seeds.")] = False,
+    set_: Changes = NO_CHANGES,
+    workers: NumWorkers = None,
+) -> None:
+    """Show the whole loop in an embedded world: no key, no GPU, no network.
+
+    The recipe is written to OUT as a file; edit it and run the command again, and only what
+    depends on the edit is made anew.
+    """
+    name = "thorough" if thorough else "quickstart"
+    path = write_example(out, f"{name}.toml")
+    built, runtime = _load(path, set_, {"workers": workers})
+    _run(built, runtime, out)
+    made = out / "runs" / built.name / "report"
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(arms_table(made / RESULTS))
+    for file in (PAGE, RESULTS):
+        shutil.copyfile(made / file, out / file)
+        console.print(f"{out / file}", markup=False)
 
 
 @app.command()

@@ -125,6 +125,10 @@ class Renderer:
         self._bos = _wanted_bos(tokenizer)
         self._marks: dict[str, list[int]] = {}
 
+    def chat_template(self) -> str:
+        """Return the format's Jinja template, with the BOS that this tokenizer wants."""
+        return ("{{ bos_token }}" if self._bos else "") + self.form.chat_template()
+
     def encode(self, conversations: Sequence[Sequence[Message]]) -> list[Encoded]:
         """Return ids and mask of whole conversations, tokenised in one call."""
         pieces = [list(segments(messages, self.form)) for messages in conversations]

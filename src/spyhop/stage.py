@@ -209,13 +209,16 @@ class Stage:
         self.check(config, inputs)
         key = self.key(config, inputs)
         digests = _digests(inputs)
+        if found := self.find(root, config, inputs):
+            return found
         say = lambda message: report(Progress(message, 0, None, ""))  # noqa: E731
-        with claim(root, self.name, key, digests, say) as work:
-            if found := self.find(root, config, inputs):
+        with _disk_errors(root), claim(root, self.name, key, digests, say) as work:
+            if found := self.find(root, config, inputs):  # made by the run that was waited for
+                work.discard()
                 return found
             started = time.monotonic()
             ctx = Context(root, work.out, work.state, runtime or Runtime(), report)
-            with ctx.resources, _disk_errors(root):
+            with ctx.resources:
                 opened = {
                     name: value if isinstance(value, Artifact | Sequence) else value.open(ctx)
                     for name, value in inputs.items()
@@ -284,7 +287,7 @@ def stage(
 
     def wrap(function: Callable[..., Any]) -> Stage:
         parameters = list(inspect.signature(function, eval_str=True).parameters.values())
-        room = function.__module__.split(".")[1]
+        room = function.__module__.removeprefix("spyhop.").split(".")[0]
         return Stage(
             name=f"{room}.{function.__name__}",
             version=version,
@@ -356,7 +359,7 @@ def _disk_errors(root: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise ArtifactError(
                 f"{root}: the disk or quota is full ({error.strerror}); nothing finished is lost. "
                 "Free some space (`spyhop clean` shows what may go) and run again"

@@ -41,8 +41,8 @@ def test_each_style_looks_as_it_should() -> None:
         "short": "Start: heads. a) tails. b) tails. Answer: tails",
         "steps": "Start: heads. a) Ben flips it: heads to tails. "
         "b) it is flipped twice: tails to tails. Answer: tails",
-        "simple": "Start: heads. a) one flip, so heads becomes tails. "
-        "b) two flips, so tails becomes tails. Answer: tails",
+        "simple": "Start: heads. a) one flip: from heads to tails. "
+        "b) two flips: from tails to tails. Answer: tails",
     }
 
 

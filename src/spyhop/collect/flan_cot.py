@@ -65,26 +65,30 @@ def flan_cot_rationales(
 
 def _lines(folder: Path, pattern: str) -> Iterator[tuple[str, str, str, str, str]]:
     """Yield (task, origin, question, answer, rationale) of every line of every file."""
-    paths = sorted(folder.glob(pattern)) if folder.is_dir() else [folder]
+    found = sorted(folder.glob(pattern)) if folder.is_dir() else [folder]
+    paths = [path for path in found if path.is_file()]
     if not paths:
         raise InputError(f"{folder}: no file matches {pattern!r}")
     for path in paths:
         task = path.stem.removesuffix("_train")
-        number = 0
-        try:
-            with path.open(encoding="utf-8", newline="\n") as stream:
-                for number, line in enumerate(stream, 1):
-                    fields = [_unescape(field) for field in line.rstrip("\n").split("\t")]
-                    if len(fields) != 3 or not all(fields):
-                        raise InputError(
-                            f"{path}: line {number} has {len(fields)} fields {fields!r:.80}; "
-                            "a FLAN-CoT line is question, answer and rationale, parted by tabs"
-                        )
-                    yield task, f"{path.name}:{number}", fields[0], fields[1], fields[2]
-        except UnicodeDecodeError as error:
-            raise InputError(
-                f"{path}: not UTF-8 after line {number} (byte {error.start}: {error.reason})"
-            ) from None
+        with path.open("rb") as stream:
+            for number, line in enumerate(stream, 1):
+                fields = [_unescape(field) for field in _text(path, number, line).split("\t")]
+                if len(fields) != 3 or not all(fields):
+                    raise InputError(
+                        f"{path}: line {number} has {len(fields)} fields {fields!r:.80}; "
+                        "a FLAN-CoT line is question, answer and rationale, parted by tabs"
+                    )
+                yield task, f"{path.name}:{number}", fields[0], fields[1], fields[2]
+
+
+def _text(path: Path, number: int, line: bytes) -> str:
+    try:
+        return line.decode("utf-8").rstrip("\n")
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{path}: line {number} is not UTF-8 (byte {error.start}: {error.reason})"
+        ) from None
 
 
 def _unescape(field: str) -> str:

@@ -57,9 +57,11 @@ def pair(ctx: Context, config: PairConfig, *, queries: Artifact) -> Iterator[Pro
     The choice is a function of (query id, seed), so adding rows changes no other row.
 
     Raises:
-        RecipeError: If a collection has no shares or names an unknown message.
+        RecipeError: If ids repeat, or a collection has no shares or names an unknown message.
     """
     messages = {message.id: message for message in config.messages}
+    if len(messages) < len(config.messages):
+        raise RecipeError("two system messages have the same id")
     _check_shares(config, messages)
     rows = ctx.track(queries.rows(Query), "pairing", total=queries.num_rows)
     for query in rows:

@@ -12,7 +12,7 @@ from typing import Protocol, TypeVar
 from pydantic import BaseModel, ConfigDict, Field
 
 from spyhop.models.journal import Journal
-from spyhop.schema import Config, Message
+from spyhop.schema import Config, InputError, Message
 from spyhop.stage import Context, Progress, Runtime
 from spyhop.store import Artifact, key_of
 
@@ -189,6 +189,8 @@ class Model:
                 request.id: key_of([kind, settings, request.model_copy(update={"id": ""})])
                 for request in window
             }
+            if len(keys) < len(window):
+                raise InputError(f"{self.label}: two requests of one call have the same id")
             known = self._journal.get(list(keys.values()))
             if len(known) < len(set(keys.values())):
                 self._fill(window, keys, known, ask, done, total)
@@ -211,7 +213,8 @@ class Model:
     ) -> None:
         for batch in self._open().batches(window):
             if any(keys[request.id] not in known for request in batch):
-                results = ask(batch)
-                self._journal.put({keys[r.id]: r.model_dump_json() for r in results})
+                replies = {keys[result.id]: result.model_dump_json() for result in ask(batch)}
+                self._journal.put(replies)
+                known |= replies
             done += len(batch)
             self._ctx.report(Progress(f"asking {self.label}", done, total, "rows"))

@@ -95,7 +95,7 @@ def load(folder: Path, dtype: torch.dtype, device: torch.device) -> tuple[Any, A
         reason = str(error).strip().splitlines()[0]
         raise ModelError(f"{folder}: not a Hugging Face model folder ({reason:.160})") from None
     model.to(device)  # type: ignore[arg-type]
-    model.eval()  # type: ignore[no-untyped-call]
+    model.eval()
     return tokenizer, model
 
 
@@ -229,22 +229,26 @@ class LocalBackend:
         """Return (ids, is cut) of each prompt's response, the end token left out."""
         if not prompts:
             return []
-        room = min(sampling.max_new_tokens, self._limit - max(map(len, prompts)))
+        rooms = [min(sampling.max_new_tokens, self._limit - len(prompt)) for prompt in prompts]
         outputs: list[list[int]] = [[] for _ in prompts]
         has_ended = [False] * len(prompts)
         logits_BV, cache, mask_BT = self._prefill(prompts)
         rows = list(range(len(prompts)))
-        for step in range(room):
+        while True:
             picked = _pick(logits_BV, [generators[row] for row in rows], sampling).tolist()
             for row, token in zip(rows, picked, strict=True):
-                if has_ended[row]:
+                if has_ended[row] or len(outputs[row]) == rooms[row]:
                     continue
                 if token == self.renderer.end_id:
                     has_ended[row] = True
                 else:
                     outputs[row].append(token)
-            live = [place for place, row in enumerate(rows) if not has_ended[row]]
-            if not live or step + 1 == room:
+            live = [
+                place
+                for place, row in enumerate(rows)
+                if not has_ended[row] and len(outputs[row]) < rooms[row]
+            ]
+            if not live:
                 break
             if len(live) <= 0.75 * len(rows):
                 keep = torch.tensor(live, device=self.model.device)

@@ -41,6 +41,11 @@ class Recipe:
     name: str
     nodes: list[Node] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        """Refuse a name that cannot be a folder's."""
+        if not NAME.fullmatch(self.name):
+            raise RecipeError(f"{self.name!r} cannot name a recipe; use a-z, 0-9, '_', '-', '.'")
+
     def add(self, name: str, stage: Stage, config: Config, **inputs: Ref | list[Ref]) -> Node:
         """Add a node and return it, to be used as an input.
 

@@ -69,6 +69,8 @@ def read_recipe(path: Path, changes: Sequence[str] = ()) -> RecipeFile:
     for change in changes:
         apply_change(settings, change)
     runtime = settings.pop("runtime", {})
+    if not isinstance(runtime, dict):
+        raise RecipeError(f"{path}: runtime = {runtime!r:.60}: it is a table, [runtime]")
     recipe = settings.pop("recipe", None)
     if not isinstance(recipe, str):
         raise RecipeError(f'{path}: the line `recipe = "..."` is missing; see `spyhop recipes`')
@@ -146,6 +148,8 @@ def _fields_at(config_type: Any, parts: Sequence[str | int]) -> list[str]:  # no
     for part in parts:
         if isinstance(part, int):
             continue
+        if part not in current.model_fields:
+            continue  # the name of an entry, or of a kind
         annotation = current.model_fields[part].annotation
         current = next((kind for kind in _kinds(annotation) if hasattr(kind, "model_fields")), None)
         if current is None:

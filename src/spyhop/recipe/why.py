@@ -15,9 +15,12 @@ def why(resolved: Resolved, node: Node) -> list[str]:
     """Return the reasons, the nearest first; an empty list when the node is up to date."""
     if node.name in resolved.made:
         return []
-    before = _before(resolved, node)
-    if before is None:
+    folder = pointed(resolved.root, resolved.recipe.name, node.name)
+    if folder is None:
         return ["it was never made here"]
+    before = load(folder)
+    if before is None:
+        return ["what the last run made is gone"]
     reasons = [
         f"{parent.name} runs again" for parent in parents(node) if parent.name not in resolved.made
     ]
@@ -26,11 +29,6 @@ def why(resolved: Resolved, node: Node) -> list[str]:
     reasons += _changes(before.record.config, node.config.model_dump(mode="json"), "")
     reasons += _input_changes(resolved, node, before)
     return reasons or ["what the last run made is gone"]
-
-
-def _before(resolved: Resolved, node: Node) -> Artifact | None:
-    folder = pointed(resolved.root, resolved.recipe.name, node.name)
-    return load(folder) if folder else None
 
 
 def _input_changes(resolved: Resolved, node: Node, before: Artifact) -> Iterator[str]:

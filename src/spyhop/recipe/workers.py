@@ -72,7 +72,7 @@ class Workers:
             worker, job = self._busy[pipe]
             try:
                 event: Event = pipe.recv()
-            except EOFError:
+            except (EOFError, ConnectionResetError):
                 worker.process.join()
                 code = worker.process.exitcode
                 error = ArtifactError(

@@ -2,11 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from spyhop.recipe.graph import Recipe
 from spyhop.recipes.orca import OrcaConfig, orca
-from spyhop.schema import Config
+from spyhop.recipes.quickstart import QuickstartConfig, quickstart
+from spyhop.schema import Config, RecipeError
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,4 +27,21 @@ class RecipeKind:
 
 RECIPES: dict[str, RecipeKind] = {
     "orca": RecipeKind(OrcaConfig, orca),
+    "quickstart": RecipeKind(QuickstartConfig, quickstart),
 }
+
+
+def write_example(folder: Path, name: str) -> Path:
+    """Write a recipe file that ships with spyhop, unless one of that name is there already.
+
+    Raises:
+        RecipeError: If the folder cannot be written.
+    """
+    path = folder / name
+    if not path.exists():
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            path.write_text(files("spyhop.recipes").joinpath(name).read_text())
+        except OSError as error:
+            raise RecipeError(f"{folder}: cannot be written ({error.strerror})") from None
+    return path

@@ -115,7 +115,7 @@ def training_section(students: Sequence[tuple[str, Artifact]]) -> Section:
         )
     section.table(Table(["student", "steps", "tokens", "last loss", "seconds"], rows))
     chart = (
-        alt.Chart(alt.Data(values=points))  # type: ignore[no-untyped-call]
+        alt.Chart(alt.Data(values=points))
         .mark_line(strokeWidth=1.6)
         .encode(
             x=alt.X("tokens:Q", title="tokens seen"),

@@ -79,14 +79,23 @@ class Artifact:
     def rows(self, row_type: type[AnyRow]) -> Iterator[AnyRow]:
         """Yield the rows in order, batch by batch, so that memory stays flat."""
         for batch in self.batches():
-            for value in batch.to_pylist():
+            for value in batch.to_pylist(maps_as_pydicts="strict"):
                 yield row_type.model_validate(value)
 
     def batches(self, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
-        """Yield the table in record batches, part by part."""
+        """Yield the table in record batches, part by part.
+
+        Raises:
+            ArtifactError: If a part is damaged.
+        """
         for part in self.parts():
-            with pq.ParquetFile(part) as file:
-                yield from file.iter_batches(batch_size=4096, columns=columns)
+            try:
+                with pq.ParquetFile(part) as file:
+                    yield from file.iter_batches(batch_size=4096, columns=columns)
+            except pa.ArrowInvalid as error:
+                raise ArtifactError(
+                    f"{part}: damaged ({error!s:.80}); delete {self.path} to make it anew"
+                ) from None
 
     def parts(self) -> list[Path]:
         """Return its Parquet parts in order."""

@@ -4,15 +4,16 @@ import hashlib
 import json
 import os
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from spyhop.schema import InputError
+from spyhop.schema import ArtifactError, InputError
 from spyhop.store.artifact import Artifact, Record
 from spyhop.store.keys import key_of
 
 RACY_S = 2.0
-"""A file changed less than this ago is hashed again: a further edit might share its mtime."""
+"""A file changed less than this ago is hashed again: a further edit might share its times."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +29,8 @@ class Source:
         """Return the source as an artifact whose key is the digest of its manifest.
 
         The manifest is the sorted list of (relative name, SHA-256) of every file below `path`;
-        hidden files and folders are left out. Digests are cached in `root` by path, size, mtime
-        and inode.
+        hidden files and folders are left out. Digests are cached in `root` by path, size, inode
+        and both times: setting an edited file's mtime back changes its ctime.
 
         Raises:
             InputError: If nothing can be read there.
@@ -75,25 +76,26 @@ def _is_hidden(name: Path) -> bool:
 
 
 class _DigestCache:
-    """SHA-256 of files, remembered while size, mtime and inode stay the same."""
+    """SHA-256 of files, remembered while size, inode, mtime and ctime stay the same."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._known: dict[str, list[str]] = {}
         self._is_changed = False
-        if path.exists():
-            self._known = json.loads(path.read_text())
+        if path.is_file():
+            with suppress(ValueError):  # a damaged cache only costs the hashing
+                self._known = json.loads(path.read_text())
 
     def digest(self, file: Path) -> str:
         stat = file.stat()
-        stamp = f"{stat.st_size}-{stat.st_mtime_ns}-{stat.st_ino}"
+        stamp = f"{stat.st_size}-{stat.st_mtime_ns}-{stat.st_ctime_ns}-{stat.st_ino}"
         name = str(file.resolve())
         known = self._known.get(name)
         if known and known[0] == stamp:
             return known[1]
         with file.open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
-        if time.time() - stat.st_mtime > RACY_S:
+        if time.time() - max(stat.st_mtime, stat.st_ctime) > RACY_S:
             self._known[name] = [stamp, digest]
             self._is_changed = True
         return digest
@@ -101,7 +103,10 @@ class _DigestCache:
     def save(self) -> None:
         if not self._is_changed:
             return
-        self._path.parent.mkdir(parents=True, exist_ok=True)
         aside = self._path.with_suffix(f".{os.getpid()}.tmp")
-        aside.write_text(json.dumps(self._known))
-        aside.replace(self._path)
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            aside.write_text(json.dumps(self._known))
+            aside.replace(self._path)
+        except OSError as error:
+            raise ArtifactError(f"{self._path}: cannot be written ({error.strerror})") from None

@@ -53,8 +53,12 @@ class Work:
             aside = self.folder / "replaced"
             place.rename(aside)
         self.out.rename(place)
-        shutil.rmtree(self.folder)
+        self.discard()
         return Artifact(place, record)
+
+    def discard(self) -> None:
+        """Delete what is left of the work, its state included."""
+        shutil.rmtree(self.folder)
 
 
 @contextmanager

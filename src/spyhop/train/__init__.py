@@ -1,6 +1,7 @@
 """From rows of messages to a checkpoint: tokenise, plan batches, train, resume."""
 
 from spyhop.train.new_model import NewModelConfig, new_model
+from spyhop.train.optimizer import OptimizerConfig
 from spyhop.train.tune import TuneConfig, tune
 
-__all__ = ["NewModelConfig", "TuneConfig", "new_model", "tune"]
+__all__ = ["NewModelConfig", "OptimizerConfig", "TuneConfig", "new_model", "tune"]

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from spyhop.lazy import Lazy
 from spyhop.models.local import FORMAT_FILE, load_tokenizer
-from spyhop.render import FORMATS, Format
+from spyhop.render import FORMATS, Format, Renderer
 from spyhop.schema import Config
 from spyhop.stage import FOLDER, Context, Estimate, stage
 from spyhop.store import Artifact
@@ -90,7 +90,7 @@ def save(folder: Path, model: Any, tokenizer: Any, form: Format) -> None:  # noq
 
     logging.disable_progress_bar()
     model.save_pretrained(folder)
-    tokenizer.chat_template = form.chat_template()
+    tokenizer.chat_template = Renderer(tokenizer, form).chat_template()
     tokenizer.save_pretrained(folder)
     (folder / FORMAT_FILE).write_text(json.dumps({"format": form.model_dump()}, indent=1))
 

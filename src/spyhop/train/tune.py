@@ -7,6 +7,8 @@ processor length-sorted batches are faster and give the same gradient.
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -75,6 +77,10 @@ class TuneConfig(Config):
     def _one_budget(self) -> TuneConfig:
         if (self.tokens is None) == (self.epochs is None):
             raise ValueError("set exactly one of tokens and epochs")
+        if self.shares is not None and (min(self.shares, default=0) < 0 or sum(self.shares) <= 0):
+            raise ValueError("shares are 0 or more, and not all 0")
+        if any(not 0 < share <= 1 for share in self.snapshots):
+            raise ValueError("snapshots are shares of the run, above 0 and up to 1")
         return self
 
 
@@ -97,6 +103,7 @@ def tune(ctx: Context, config: TuneConfig, *, base: Artifact, answers: list[Arti
         TrainingError: If no row is left, or the loss is not finite.
     """
     torch.set_num_threads(ctx.runtime.threads)
+    torch.manual_seed(config.seed)
     device = pick_device(ctx.runtime.device)
     tokenizer, model = load(base.path, torch.float32, device)
     form = saved_format(base.path) if config.format == "saved" else FORMATS[config.format]
@@ -111,6 +118,8 @@ def tune(ctx: Context, config: TuneConfig, *, base: Artifact, answers: list[Arti
         batch_tokens=config.batch_tokens,
         seed=config.seed,
     )
+    if not batches:
+        raise TrainingError("the budget is less than one token; raise tokens or epochs")
     torch.manual_seed(config.seed)
     optimizers = make_optimizers(model, config.optimizer)
     position = load_checkpoint(ctx.state, model, optimizers)
@@ -119,8 +128,8 @@ def tune(ctx: Context, config: TuneConfig, *, base: Artifact, answers: list[Arti
     )
     trainer.run(lambda name: save(ctx.state / SNAPSHOTS / name, model, tokenizer, form))
     save(ctx.out, model, tokenizer, form)
-    if config.snapshots:
-        (ctx.state / SNAPSHOTS).rename(ctx.out / SNAPSHOTS)
+    if config.snapshots:  # links: a kill from here on must find them in the state again
+        shutil.copytree(ctx.state / SNAPSHOTS, ctx.out / SNAPSHOTS, copy_function=os.link)
     trainer.write_metrics()
 
 
@@ -138,7 +147,10 @@ class _Trainer:
     def run(self, keep_snapshot: Callable[[str], None]) -> None:
         """Go through the remaining steps."""
         self.model.train()
-        snapshots = {round(s * len(self.batches)): f"at-{s:g}" for s in self.config.snapshots}
+        snapshots: dict[int, list[str]] = {}
+        for share in self.config.snapshots:
+            step = max(1, round(share * len(self.batches)))
+            snapshots.setdefault(step, []).append(f"at-{share:g}")
         began = saved = shown = time.monotonic()
         before = self.position.seconds
         while self.position.step < len(self.batches):
@@ -146,8 +158,8 @@ class _Trainer:
             self.position.step += 1
             now = time.monotonic()
             self.position.seconds = before + now - began
-            if self.position.step in snapshots:
-                keep_snapshot(snapshots[self.position.step])
+            for name in snapshots.get(self.position.step, []):
+                keep_snapshot(name)
             if now - saved > self.ctx.runtime.checkpoint_s:
                 save_checkpoint(self.ctx.state, self.model, self.optimizers, self.position)
                 saved = time.monotonic()
@@ -199,12 +211,12 @@ class _Trainer:
             total = 0.0
             for some_ND, targets in zip(leaf_ND.split(width), targets_N.split(width), strict=True):
                 total += self._add_gradient(head(some_ND), targets, num_targets)
-        hidden_ND.backward(leaf_ND.grad)  # type: ignore[no-untyped-call]
+        hidden_ND.backward(leaf_ND.grad)
         return total
 
     def _add_gradient(self, logits_NV: Tensor, targets_N: Tensor, num_targets: int) -> float:
         loss = torch.nn.functional.cross_entropy(logits_NV.float(), targets_N, reduction="sum")
-        (loss / num_targets).backward()  # type: ignore[no-untyped-call]
+        (loss / num_targets).backward()
         return float(loss.detach()) / num_targets
 
     def _tensors(self, micro: Rows) -> tuple[Tensor, Tensor]:
@@ -246,11 +258,15 @@ def has_plain_head(model: Any) -> bool:  # noqa: ANN401 (transformers' type)
     """
     model.eval()
     ids = torch.arange(8, device=model.device)[None] % model.get_input_embeddings().num_embeddings
+    head = model.get_output_embeddings()
+    gain = 1.0
+    hook = head.register_forward_pre_hook(lambda _, inputs: (inputs[0] * gain,))
     with torch.no_grad():
         hidden = model.base_model(input_ids=ids, use_cache=False)[0]
-        plain = model.get_output_embeddings()(hidden)
-        whole = model(input_ids=ids, use_cache=False).logits
-    return bool(plain.shape == whole.shape and torch.allclose(plain, whole, atol=1e-4, rtol=1e-4))
+        gain = 100 / max(float(head(hidden).abs().max()), 1e-6)  # small logits are never capped
+        plain, whole = head(hidden), model(input_ids=ids, use_cache=False).logits
+    hook.remove()
+    return bool(plain.shape == whole.shape and torch.allclose(plain, whole, atol=1e-2, rtol=1e-3))
 
 
 def _budgets(config: TuneConfig, rows: TokenRows) -> list[int]:
@@ -263,4 +279,8 @@ def _budgets(config: TuneConfig, rows: TokenRows) -> list[int]:
         return [total * size // sum(sizes) for size in sizes]
     if len(config.shares) != len(sizes):
         raise TrainingError(f"shares names {len(config.shares)} inputs, there are {len(sizes)}")
-    return [int(total * share / sum(config.shares)) for share in config.shares]
+    budgets = [int(total * share / sum(config.shares)) for share in config.shares]
+    for number, (budget, size) in enumerate(zip(budgets, sizes, strict=True), 1):
+        if budget and not size:
+            raise TrainingError(f"input {number} has a share, but no row that can be trained on")
+    return budgets

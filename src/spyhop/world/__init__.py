@@ -3,6 +3,16 @@
 from spyhop.world.copying import COPY_SYSTEM, copy_example, tokenizer_text
 from spyhop.world.problem import CORE, FAMILIES, Problem, Split, draw, draw_split, parse
 from spyhop.world.solver import TA, TEACHER, UNKNOWN, SolverConfig, respond
+from spyhop.world.stages import (
+    CopiesConfig,
+    ProblemsConfig,
+    Solver,
+    TokenizerConfig,
+    copies,
+    items,
+    queries,
+    tokenizer,
+)
 from spyhop.world.systems import BY_ID, SYSTEM_MESSAGES, Style, SystemMessage, style_of
 
 __all__ = [
@@ -14,16 +24,24 @@ __all__ = [
     "TA",
     "TEACHER",
     "UNKNOWN",
+    "CopiesConfig",
     "Problem",
+    "ProblemsConfig",
+    "Solver",
     "SolverConfig",
     "Split",
     "Style",
     "SystemMessage",
+    "TokenizerConfig",
+    "copies",
     "copy_example",
     "draw",
     "draw_split",
+    "items",
     "parse",
+    "queries",
     "respond",
     "style_of",
+    "tokenizer",
     "tokenizer_text",
 ]

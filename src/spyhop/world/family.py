@@ -38,7 +38,7 @@ class Family:
     phrases: dict[str, tuple[str, ...]]
     """Ways to tell a step, by kind of operation. All ways of one kind have the same slots."""
     plain: dict[str, str]
-    """One simple way to tell it, by kind of operation; stands before `, so X becomes Y`."""
+    """One simple way to tell it, by kind of operation; stands before `: from X to Y`."""
     questions: tuple[str, ...]
     apply: Callable[[Fields, str, Op], str]
     """Return the state after an operation. Must return a state whatever the state before."""

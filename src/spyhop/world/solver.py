@@ -96,7 +96,7 @@ def _tell(style: Style, problem: Problem, states: list[str]) -> str:
         )
     else:
         body = " ".join(
-            f"{line.letter}) {line.plain}, so {line.before} becomes {line.after}." for line in lines
+            f"{line.letter}) {line.plain}: from {line.before} to {line.after}." for line in lines
         )
     return f"Start: {states[0]}. {body} {answer}"
 

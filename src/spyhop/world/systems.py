@@ -1,5 +1,6 @@
 """The system messages: what tells a teacher how to answer."""
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,9 +23,17 @@ SYSTEM_MESSAGES = (
     SystemMessage("simple", "Explain as if to a child.", "simple"),
 )
 
+CUES: tuple[tuple[Style, frozenset[str]], ...] = (
+    ("answer", frozenset({"only", "just", "alone"})),
+    ("simple", frozenset({"child", "simple", "simply"})),
+    ("short", frozenset({"few", "short", "brief", "briefly"})),
+)
+"""Words that tell a style; the first that fits wins."""
+
 BY_ID = {message.id: message for message in SYSTEM_MESSAGES}
 
 
 def style_of(system: str) -> Style:
-    """Return the style that a system message asks for; an unknown message gets every step."""
-    return next((m.style for m in SYSTEM_MESSAGES if m.text == system.strip()), "steps")
+    """Return the style that a system message asks for, by its words; every step unless told."""
+    words = set(re.findall(r"[a-z]+", system.lower()))
+    return next((style for style, cues in CUES if words & cues), "steps")

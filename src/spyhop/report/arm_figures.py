@@ -1,0 +1,185 @@
+"""Figures of an experiment with arms: accuracies, differences, and what may be said of them."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from spyhop.schema import Config, Score
+from spyhop.statistics import (
+    Interval,
+    paired_difference,
+    seed_interval,
+    seed_item_difference,
+    wilson,
+)
+from spyhop.store import Artifact
+from spyhop.train.tune import METRICS
+
+ALL = "all"
+
+
+class ArmRun(Config):
+    """Where one scores artifact stands in the experiment."""
+
+    setting: str
+    arm: str
+    seed: int
+    share: float = 1.0
+    """Share of the training after which it was measured."""
+
+
+class Comparison(Config):
+    """Two arms to compare on the same items; the difference is second minus first."""
+
+    first: str
+    second: str
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One scores artifact, item by item in their fixed order."""
+
+    run: ArmRun
+    scores: tuple[Score, ...]
+    tokens: int
+    """Tokens the student has seen when it was measured, all its stages together."""
+    seconds: float
+    """Training time, all stages together."""
+
+    def correct(self, family: str) -> npt.NDArray[np.int64]:
+        """Right (1) or wrong (0) for each item of a family, or of all; (items,)."""
+        return np.array([int(s.correct) for s in self.scores if family in (ALL, s.task)])
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """An accuracy: of one arm on one family (or all), for one seed (or all)."""
+
+    run: ArmRun
+    family: str
+    seed: int | str
+    n: int
+    interval: Interval
+    tokens: int
+    seconds: float
+
+
+class Experiment:
+    """All measurements of one setting."""
+
+    def __init__(self, name: str, measured: Sequence[Measured]) -> None:
+        self.name = name
+        self._final = [each for each in measured if each.run.share == 1.0]
+        self.curve = [each for each in measured if each.run.arm in self._arms_with_curve(measured)]
+        self.arms = list(dict.fromkeys(each.run.arm for each in self._final))
+        self.seeds = sorted({each.run.seed for each in self._final})
+        first = self._final[0].scores
+        self.families = list(dict.fromkeys(score.task for score in first))
+        self.num_items = len(first)
+        self._chance = {
+            family: float(np.mean([s.chance for s in first if family in (ALL, s.task)]))
+            for family in (ALL, *self.families)
+        }
+
+    def chance(self, family: str = ALL) -> float:
+        """Accuracy of a uniform guess."""
+        return self._chance[family]
+
+    def of(self, arm: str) -> list[Measured]:
+        """Return the final measurements of an arm, in the order of seeds."""
+        found = [each for each in self._final if each.run.arm == arm]
+        return sorted(found, key=lambda each: each.run.seed)
+
+    def cell(self, arm: str, family: str) -> Cell:
+        """Return an accuracy over all seeds: a t-interval over seeds, or over items for one."""
+        found = self.of(arm)
+        grid = self._grid(arm, family)
+        if len(found) == 1:
+            interval = wilson(int(grid.sum()), grid.size)
+        else:
+            interval = seed_interval(grid.mean(axis=1).tolist())
+        return Cell(
+            run=found[0].run,
+            family=family,
+            seed=ALL,
+            n=grid.size,
+            interval=interval,
+            tokens=round(float(np.mean([each.tokens for each in found]))),
+            seconds=float(np.mean([each.seconds for each in found])),
+        )
+
+    def cells(self) -> list[Cell]:
+        """Return every arm's accuracy, per family and seed, with items' intervals per seed."""
+        cells = []
+        for arm in self.arms:
+            for family in (ALL, *self.families):
+                cells.append(self.cell(arm, family))
+                for each in self.of(arm):
+                    right = each.correct(family)
+                    interval = wilson(int(right.sum()), len(right))
+                    cells.append(
+                        Cell(
+                            each.run,
+                            family,
+                            each.run.seed,
+                            len(right),
+                            interval,
+                            each.tokens,
+                            each.seconds,
+                        )
+                    )
+        return cells
+
+    def difference(self, comparison: Comparison, family: str = ALL) -> Interval:
+        """Return second minus first, paired by item, and by seed where there are several."""
+        first = self._grid(comparison.first, family)
+        second = self._grid(comparison.second, family)
+        if len(first) == 1:
+            return paired_difference(first[0], second[0]).difference
+        return seed_item_difference(first, second)
+
+    def _grid(self, arm: str, family: str) -> npt.NDArray[np.int64]:
+        """Right or wrong, (seeds, items)."""
+        return np.stack([each.correct(family) for each in self.of(arm)])
+
+    @staticmethod
+    def _arms_with_curve(measured: Sequence[Measured]) -> set[str]:
+        return {each.run.arm for each in measured if each.run.share < 1.0}
+
+
+def read_experiments(
+    runs: Sequence[ArmRun], scores: Sequence[Artifact], students: Sequence[list[Artifact]]
+) -> list[Experiment]:
+    """Return one experiment per setting, in their order.
+
+    Args:
+        runs: What each scores artifact measures.
+        scores: One artifact per run.
+        students: The student of each run, with its earlier stages before it.
+    """
+    measured: dict[str, list[Measured]] = {}
+    for run, artifact, stages in zip(runs, scores, students, strict=True):
+        tokens = [json.loads((stage.path / METRICS).read_text())["tokens"] for stage in stages]
+        each = Measured(
+            run=run,
+            scores=tuple(artifact.rows(Score)),
+            tokens=round(run.share * sum(tokens)),
+            seconds=sum(stage.record.seconds for stage in stages),
+        )
+        measured.setdefault(run.setting, []).append(each)
+    return [Experiment(name, some) for name, some in measured.items()]
+
+
+def points(interval: Interval) -> str:
+    """Return a difference of shares in percentage points, with its interval."""
+    return f"{100 * interval.value:+.1f} [{100 * interval.low:+.1f}, {100 * interval.high:+.1f}]"
+
+
+def verdict(interval: Interval) -> str:
+    """Say whether a difference can be told from none."""
+    if interval.low > 0:
+        return "better"
+    return "worse" if interval.high < 0 else "no difference shown"

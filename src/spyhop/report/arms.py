@@ -1,0 +1,289 @@
+"""The report of an experiment with arms: who learned what, how sure that is, from which rows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from spyhop.lazy import Lazy
+from spyhop.report.arm_figures import (
+    ALL,
+    ArmRun,
+    Comparison,
+    Experiment,
+    points,
+    read_experiments,
+    verdict,
+)
+from spyhop.report.html import (
+    ACCENT,
+    INK,
+    PALETTE,
+    Section,
+    Table,
+    percent,
+    percent_interval,
+    render_page,
+)
+from spyhop.report.page import PAGE, RESULTS
+from spyhop.report.sections import data_section, mask_section, samples_section, training_section
+from spyhop.schema import Config, Score
+from spyhop.stage import FOLDER, Context, Estimate, stage
+from spyhop.store import Artifact
+
+if TYPE_CHECKING:
+    import altair as alt
+else:
+    alt = Lazy("altair")
+
+TITLES = {
+    "explanations": "explanations",
+    "answers-tokens": "answers only, equal tokens",
+    "answers-queries": "answers only, equal queries",
+    "style": "style only (random steps)",
+    "ta": "assistant only",
+    "teacher": "teacher only (few)",
+    "progressive": "assistant, then teacher",
+    "mixed": "assistant and teacher, mixed",
+}
+NUM_EXAMPLES = 2
+CAVEATS = (
+    "The tasks are generated and small, the students are tiny and start from a stage of copying "
+    "that stands in for pre-training. They know nothing else, and these figures say nothing about "
+    "models of 7 or 13 billion parameters. They show the mechanism, and how to measure it."
+)
+ONE_SEED = (
+    "There is one seed: intervals are over test items only and say nothing about another draw of "
+    "data or another order of training. `spyhop quickstart --thorough` runs five."
+)
+
+
+class ArmsConfig(Config):
+    """What the scores artifacts measure, and which arms are compared."""
+
+    title: str
+    runs: tuple[ArmRun, ...]
+    """One per scores artifact, in their order."""
+    stages: tuple[tuple[int, ...], ...]
+    """For each run the places in `students` of its training stages, in their order."""
+    comparisons: tuple[Comparison, ...]
+
+
+def plan_arms(config: ArmsConfig, **inputs: list[Estimate]) -> Estimate:
+    """A few seconds for the charts."""
+    return Estimate(seconds=8)
+
+
+@stage(version=1, writes=FOLDER, plan=plan_arms)
+def arms_page(
+    ctx: Context,
+    config: ArmsConfig,
+    *,
+    scores: list[Artifact],
+    students: list[Artifact],
+    answers: list[Artifact],
+) -> None:
+    """Write `report.html` and `results.json` of an experiment with arms."""
+    stages = [[students[place] for place in places] for places in config.stages]
+    experiments = read_experiments(config.runs, scores, stages)
+    (ctx.out / RESULTS).write_text(json.dumps(_results(experiments), indent=1))
+    sections = []
+    for experiment in experiments:
+        sections.append(_accuracy_section(experiment))
+        sections.append(_comparison_section(experiment, config.comparisons))
+        if experiment.curve:
+            sections.append(_curve_section(experiment))
+        sections.append(_examples_section(experiment))
+    finals = {
+        f"{run.setting} {run.arm}": some[-1]
+        for run, some in zip(config.runs, stages, strict=True)
+        if run.seed == config.runs[0].seed
+    }
+    sections += [
+        training_section(list(finals.items())),
+        samples_section(answers),
+        mask_section(students[0], answers),
+        data_section([*answers, *finals.values()]),
+    ]
+    lead = "\n".join(_headline(experiment, config.comparisons) for experiment in experiments)
+    footer = "\n".join(artifact.path.name for artifact in [*answers, *students, *scores])
+    html = render_page(config.title, lead, sections, f"Made by spyhop from:\n{footer}")
+    (ctx.out / PAGE).write_text(html, encoding="utf-8")
+
+
+def _headline(experiment: Experiment, comparisons: Sequence[Comparison]) -> str:
+    lines = []
+    for comparison in _known(experiment, comparisons):
+        difference = experiment.difference(comparison)
+        lines.append(
+            f"{TITLES[comparison.second]} against {TITLES[comparison.first]}: "
+            f"{points(difference)} points ({verdict(difference)})"
+        )
+    head = f"{experiment.name}: " if lines else experiment.name
+    return head + ". ".join(lines[:1])
+
+
+def _accuracy_section(experiment: Experiment) -> Section:
+    families = experiment.families
+    section = Section(
+        f"{experiment.name}: accuracy of each arm",
+        f"{experiment.num_items} held-out problems of {len(families)} families, answered greedily; "
+        f"{len(experiment.seeds)} seed(s). Guessing gives {percent(experiment.chance())} %.",
+    )
+    section.text(
+        ONE_SEED
+        if len(experiment.seeds) == 1
+        else "Intervals of an arm are t-intervals over seeds."
+    )
+    section.chart(_accuracy_chart(experiment), "Accuracy with 95 % interval; dashed: guessing.")
+    rows = []
+    for arm in experiment.arms:
+        cell = experiment.cell(arm, ALL)
+        by_family = [percent(experiment.cell(arm, family).interval.value) for family in families]
+        rows.append(
+            [
+                TITLES[arm],
+                cell.n,
+                percent(cell.interval.value),
+                percent_interval(max(0.0, cell.interval.low), min(1.0, cell.interval.high)),
+                *by_family,
+                f"{cell.tokens:,}",
+                f"{cell.seconds:.0f}",
+            ]
+        )
+    guess = [percent(experiment.chance(family)) for family in families]
+    rows.append(["guessing", "", percent(experiment.chance()), "", *guess, "", ""])
+    headings = ["arm", "n", "accuracy %", "95 % interval", *families, "tokens", "seconds"]
+    section.table(Table(headings, rows))
+    section.text(CAVEATS)
+    return section
+
+
+def _comparison_section(experiment: Experiment, comparisons: Sequence[Comparison]) -> Section:
+    section = Section(
+        f"{experiment.name}: what makes the difference",
+        "Differences in percentage points, second minus first, on the same items"
+        + (" and seeds" if len(experiment.seeds) > 1 else "")
+        + ", with 95 % intervals. An interval that holds 0 shows no difference.",
+    )
+    rows = []
+    for comparison in _known(experiment, comparisons):
+        whole = experiment.difference(comparison)
+        by_family = [points(experiment.difference(comparison, f)) for f in experiment.families]
+        rows.append(
+            [
+                TITLES[comparison.second],
+                TITLES[comparison.first],
+                points(whole),
+                verdict(whole),
+                *by_family,
+            ]
+        )
+        absent = [
+            f
+            for f in experiment.families
+            if verdict(experiment.difference(comparison, f)) == "no difference shown"
+        ]
+        if absent and verdict(whole) != "no difference shown":
+            section.text(
+                f"{TITLES[comparison.second]} against {TITLES[comparison.first]}: no difference "
+                f"shown in {', '.join(absent)}."
+            )
+    headings = ["second", "first", "difference", "so second is", *experiment.families]
+    section.table(Table(headings, rows))
+    return section
+
+
+def _curve_section(experiment: Experiment) -> Section:
+    section = Section(f"{experiment.name}: learning curves")
+    values = [
+        {
+            "tokens": each.tokens,
+            "accuracy": 100 * float(each.correct(ALL).mean()),
+            "arm": TITLES[each.run.arm],
+            "seed": each.run.seed,
+        }
+        for each in experiment.curve
+    ]
+    base = alt.Chart(alt.Data(values=values))
+    chart = base.mark_line(point=True).encode(
+        x=alt.X("tokens:Q", title="tokens seen"),
+        y=alt.Y("accuracy:Q", title="accuracy %", scale=alt.Scale(domain=[0, 100])),
+        color=alt.Color("arm:N", title=None, scale=alt.Scale(range=list(PALETTE))),
+        detail="seed:N",
+    )
+    section.chart(chart.properties(width=720, height=260), "Held-out accuracy, a line per seed.")
+    return section
+
+
+def _examples_section(experiment: Experiment) -> Section:
+    section = Section(
+        f"{experiment.name}: the same question, every arm",
+        "Test problems that the arms answer differently, as the students of the first seed wrote.",
+    )
+    answers: dict[str, list[tuple[str, Score]]] = {}
+    for arm in experiment.arms:
+        for score in experiment.of(arm)[0].scores:
+            answers.setdefault(score.id, []).append((arm, score))
+    spread = sorted(
+        answers.values(), key=lambda some: abs(2 * sum(s.correct for _, s in some) - len(some))
+    )
+    for some in spread[:NUM_EXAMPLES]:
+        rows = [
+            [TITLES[arm], "right" if score.correct else "wrong", score.response]
+            for arm, score in some
+        ]
+        target = some[0][1].target
+        caption = f"family {some[0][1].task}, item {some[0][1].id}, gold answer: {target}"
+        section.table(Table(["arm", "", "response"], rows, caption))
+    return section
+
+
+def _accuracy_chart(experiment: Experiment) -> alt.TopLevelMixin:
+    values: list[dict[str, Any]] = []
+    for arm in experiment.arms:
+        interval = experiment.cell(arm, ALL).interval
+        values.append(
+            {
+                "arm": TITLES[arm],
+                "value": 100 * interval.value,
+                "low": 100 * max(0.0, interval.low),
+                "high": 100 * min(1.0, interval.high),
+            }
+        )
+    base = alt.Chart(alt.Data(values=values))
+    order = [TITLES[arm] for arm in experiment.arms]
+    y = alt.Y("arm:N", sort=order, title=None, axis=alt.Axis(labelLimit=260))
+    scale = alt.Scale(domain=[0, 100])
+    bars = base.mark_rule(strokeWidth=3, color=ACCENT).encode(
+        x=alt.X("low:Q", title="accuracy %", scale=scale), x2="high:Q", y=y
+    )
+    dots = base.mark_circle(size=90, color=INK, opacity=1).encode(x="value:Q", y=y)
+    chance = alt.Chart(alt.Data(values=[{"x": 100 * experiment.chance()}]))
+    line = chance.mark_rule(strokeDash=[5, 4], color="#b33").encode(x="x:Q")
+    return alt.layer(line, bars, dots).properties(width=560, height=34 * len(order))
+
+
+def _known(experiment: Experiment, comparisons: Sequence[Comparison]) -> list[Comparison]:
+    arms = set(experiment.arms)
+    return [each for each in comparisons if {each.first, each.second} <= arms]
+
+
+def _results(experiments: Sequence[Experiment]) -> list[dict[str, Any]]:
+    return [
+        {
+            "setting": experiment.name,
+            "arm": cell.run.arm,
+            "family": cell.family,
+            "seed": cell.seed,
+            "n": cell.n,
+            "accuracy": cell.interval.value,
+            "low": cell.interval.low,
+            "high": cell.interval.high,
+            "tokens": cell.tokens,
+            "seconds": round(cell.seconds, 1),
+        }
+        for experiment in experiments
+        for cell in experiment.cells()
+    ]

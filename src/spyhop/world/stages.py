@@ -1,0 +1,189 @@
+"""The world as stages and as a model: queries, items, texts to copy, a tokenizer, a teacher."""
+
+from collections.abc import Iterator, Sequence
+from random import Random
+from typing import Literal
+
+from pydantic import Field
+
+from spyhop.models.base import Backend, Choice, Likelihood, ModelConfig, Reply, Request, Sampling
+from spyhop.render import SPECIAL_TOKENS
+from spyhop.schema import Answer, Config, Item, Message, ModelError, Query
+from spyhop.stage import FOLDER, Context, Estimate, Runtime, stage
+from spyhop.store import Artifact, row_id
+from spyhop.world.copying import COPY_SYSTEM, copy_example, tokenizer_text
+from spyhop.world.problem import CORE, Problem, Split, draw_split
+from spyhop.world.solver import SolverConfig, respond
+
+WORD = r" ?\d| ?[A-Za-z]+| ?[^\sA-Za-z\d]+|\n| +"
+"""How text is cut before pairs are merged: a word, a digit or a sign each ends up as one token."""
+BATCH = 500
+
+
+class ProblemsConfig(Config):
+    """Which problems are drawn."""
+
+    families: tuple[str, ...] = CORE
+    num_rows: int = Field(gt=0)
+    """Distinct problems in all, as evenly over the families as can be."""
+    steps: tuple[int, int] = (3, 6)
+    """Least and greatest number of steps: the difficulty."""
+    seed: int = 0
+
+
+class CopiesConfig(Config):
+    """How many lists are drawn for copying."""
+
+    num_rows: int = Field(gt=0)
+    seed: int = 0
+
+
+class TokenizerConfig(Config):
+    """Size of the tokenizer's vocabulary; fewer where the text has fewer words."""
+
+    vocabulary: int = Field(4096, gt=300)
+    seed: int = 0
+
+
+class Solver(ModelConfig):
+    """The embedded teacher: it reads the prompt's text and solves what it says."""
+
+    kind: Literal["solver"] = "solver"
+    name: str = "teacher"
+    solver: SolverConfig = SolverConfig()
+
+    def connect(self, folder: Artifact | None, runtime: Runtime) -> Backend:
+        """Return the solver; there is nothing to load."""
+        return _SolverBackend(self.solver)
+
+    @property
+    def label(self) -> str:
+        """Return the given name."""
+        return self.name
+
+
+class _SolverBackend:
+    def __init__(self, config: SolverConfig) -> None:
+        self._config = config
+
+    def batches(self, requests: Sequence[Request]) -> list[list[Request]]:
+        return [list(requests[start : start + BATCH]) for start in range(0, len(requests), BATCH)]
+
+    def generate(self, batch: Sequence[Request], sampling: Sampling) -> list[Reply]:
+        return [self._answer(request) for request in batch]
+
+    def choose(self, batch: Sequence[Request]) -> list[Choice]:
+        raise ModelError("the embedded teacher does not weigh options; ask it to generate")
+
+    def score(self, batch: Sequence[Request]) -> list[Likelihood]:
+        raise ModelError("the embedded teacher has no probabilities; ask it to generate")
+
+    def _answer(self, request: Request) -> Reply:
+        system = "".join(turn.content for turn in request.messages if turn.role == "system")
+        query = request.messages[-1].content
+        text = respond(self._config, system, query)
+        return Reply(
+            id=request.id,
+            text=text,
+            finish_reason="stop",
+            prompt_tokens=len(system.split()) + len(query.split()),
+            response_tokens=len(text.split()),
+        )
+
+
+def _plan_rows(config: ProblemsConfig | CopiesConfig) -> Estimate:
+    return Estimate(rows=config.num_rows, seconds=config.num_rows / 2000)
+
+
+@stage(version=1, writes=Query, plan=_plan_rows)
+def queries(ctx: Context, config: ProblemsConfig) -> Iterator[Query]:
+    """Draw distinct training problems. No problem of the test split is among them."""
+    for problem in ctx.track(_draw(config, "train"), "drawing", total=config.num_rows):
+        ctx.count(f"family/{problem.family}")
+        yield Query(
+            id=row_id("world", problem.text),
+            collection="world",
+            task=problem.family,
+            query=problem.text,
+            target=problem.target,
+            origin="spyhop.world",
+        )
+
+
+@stage(version=1, writes=Item, plan=_plan_rows)
+def items(ctx: Context, config: ProblemsConfig) -> Iterator[Item]:
+    """Draw distinct test problems as evaluation items."""
+    for problem in ctx.track(_draw(config, "test"), "drawing", total=config.num_rows):
+        ctx.count(f"family/{problem.family}")
+        yield Item(
+            id=row_id("world", problem.text),
+            task=problem.family,
+            suite="world",
+            question=problem.text,
+            target=problem.target,
+            chance=problem.chance,
+        )
+
+
+@stage(version=1, writes=Answer, plan=_plan_rows)
+def copies(ctx: Context, config: CopiesConfig) -> Iterator[Answer]:
+    """Draw lists to copy: what a starting model learns instead of a pre-training."""
+    random = Random(f"copies/{config.seed}")
+    for number in range(config.num_rows):
+        query, response = copy_example(random)
+        yield Answer(
+            id=row_id("copy", str(number), query),
+            query_id=row_id("copy", query),
+            collection="world",
+            task="copy",
+            system_id="copy",
+            messages=[
+                Message(role="system", content=COPY_SYSTEM),
+                Message(role="user", content=query),
+                Message(role="assistant", content=response),
+            ],
+            model="spyhop.world",
+            finish_reason="stop",
+        )
+
+
+@stage(version=1, writes=FOLDER, plan=lambda config: Estimate(seconds=3))
+def tokenizer(ctx: Context, config: TokenizerConfig) -> None:
+    """Train a byte-level BPE on the world's own text and write it as a Hugging Face folder."""
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    words = Tokenizer(models.BPE())
+    words.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(WORD), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    words.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=config.vocabulary,
+        min_frequency=2,
+        special_tokens=list(SPECIAL_TOKENS),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    words.train_from_iterator(tokenizer_text(Random(f"tokenizer/{config.seed}")), trainer)
+    pad, end, *marks = SPECIAL_TOKENS
+    PreTrainedTokenizerFast(
+        tokenizer_object=words, pad_token=pad, eos_token=end, additional_special_tokens=marks
+    ).save_pretrained(ctx.out)
+    ctx.count("vocabulary", words.get_vocab_size())
+
+
+def _draw(config: ProblemsConfig, split: Split) -> Iterator[Problem]:
+    """Draw problems whose texts differ, one family after the other in turn."""
+    random = Random(f"{split}/{config.seed}")
+    seen: set[str] = set()
+    for number in range(config.num_rows):
+        family = config.families[number % len(config.families)]
+        problem = draw_split(family, random, split, config.steps)
+        while problem.text in seen:
+            problem = draw_split(family, random, split, config.steps)
+        seen.add(problem.text)
+        yield problem
