@@ -18,13 +18,13 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import import_module
-from importlib.metadata import version as package_version
 from pathlib import Path
 from typing import Any, Final, Protocol
 
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
 
+from spyhop import __version__
 from spyhop.schema import ArtifactError, Config, RecipeError, Row
 from spyhop.store import (
     Artifact,
@@ -348,7 +348,7 @@ def _input_records(
 
 def _provenance() -> dict[str, str]:
     return {
-        "spyhop": package_version("spyhop"),
+        "spyhop": __version__,
         "python": platform.python_version(),
         "platform": f"{sys.platform}-{platform.machine()}",
     }

@@ -16,6 +16,9 @@ from spyhop.stage import Estimate
 from spyhop.stage import Progress as StageProgress
 from spyhop.store import Artifact
 
+LINE_S = 20.0
+"""Time between two lines of progress where there is no terminal to draw on."""
+
 
 class Display:
     """One moving line per running node, one lasting line per node that is made."""
@@ -34,6 +37,7 @@ class Display:
         self._tasks: dict[str, TaskID] = {}
         self._started = monotonic()
         self._num_hits = self._num_made = 0
+        self._last_line = monotonic()
 
     def __enter__(self) -> "Display":
         """Begin to draw."""
@@ -63,14 +67,20 @@ class Display:
     def moved(self, node: Node, progress: StageProgress) -> None:
         """Move the node's line."""
         of = f"/{progress.total:,.0f}" if progress.total else ""
+        amount = f"{progress.done:,.0f}{of} {progress.unit}"
         self._bars.update(
             self._tasks[node.name],
             description=progress.doing,
             completed=progress.done,
             total=progress.total,
-            amount=f"{progress.done:,.0f}{of} {progress.unit}",
+            amount=amount,
             note=progress.note,
         )
+        if not self._console.is_terminal and monotonic() - self._last_line > LINE_S:
+            self._last_line = monotonic()
+            self._console.print(
+                f".... {node.name}: {progress.doing} {amount} {progress.note}", markup=False
+            )
 
     def ended(self, node: Node, artifact: Artifact, *, is_hit: bool) -> None:
         """Replace the node's line by a lasting one."""

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spyhop.lazy import Lazy
+from spyhop.train.optimizer import AnyOptimizer
 
 if TYPE_CHECKING:
     import torch
-    from torch.optim import Optimizer
 else:
     torch = Lazy("torch")
 
@@ -34,7 +34,7 @@ class Position:
 def save_checkpoint(
     folder: Path,
     model: Any,  # noqa: ANN401 (transformers' type)
-    optimizers: list[Optimizer],
+    optimizers: list[AnyOptimizer],
     position: Position,
 ) -> None:
     """Write weights, optimiser state, randomness and position."""
@@ -55,7 +55,7 @@ def save_checkpoint(
     aside.replace(folder / FILE)
 
 
-def load_checkpoint(folder: Path, model: Any, optimizers: list[Optimizer]) -> Position:  # noqa: ANN401
+def load_checkpoint(folder: Path, model: Any, optimizers: list[AnyOptimizer]) -> Position:  # noqa: ANN401
     """Restore everything in place and return the position; a fresh one where nothing was saved."""
     path = folder / FILE
     if not path.is_file():

@@ -3,16 +3,34 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from spyhop.lazy import Lazy
 from spyhop.schema import Config
+from spyhop.train.muon import Muon
 
 if TYPE_CHECKING:
     import torch
-    from torch.optim import Optimizer
 else:
     torch = Lazy("torch")
+
+
+class AnyOptimizer(Protocol):
+    """What training needs of an optimiser."""
+
+    param_groups: list[dict[str, Any]]
+
+    def step(self) -> Any:  # noqa: ANN401 (PyTorch's may return a loss)
+        """Update the parameters from their gradients."""
+
+    def zero_grad(self) -> None:
+        """Forget the gradients."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resumed run needs."""
+
+    def load_state_dict(self, state: dict[str, Any], /) -> None:
+        """Restore it."""
 
 
 class OptimizerConfig(Config):
@@ -33,7 +51,7 @@ class OptimizerConfig(Config):
     """Largest norm of the whole gradient."""
 
 
-def make_optimizers(model: Any, config: OptimizerConfig) -> list[Optimizer]:  # noqa: ANN401
+def make_optimizers(model: Any, config: OptimizerConfig) -> list[AnyOptimizer]:  # noqa: ANN401
     """Return AdamW, or Muon for the matrices of the blocks and AdamW for the rest.
 
     Embeddings, the output head, norms and biases always go to AdamW: Muon orthogonalises its
@@ -45,19 +63,18 @@ def make_optimizers(model: Any, config: OptimizerConfig) -> list[Optimizer]:  # 
     for parameter in model.parameters():
         is_hidden = parameter.ndim == 2 and id(parameter) not in outer
         (inner if is_hidden and config.muon_learning_rate is not None else rest).append(parameter)
-    optimizers: list[Optimizer] = [
+    optimizers: list[AnyOptimizer] = [
         torch.optim.AdamW(
-            rest, lr=config.learning_rate, betas=config.betas, weight_decay=config.weight_decay
+            rest,
+            fused=True,
+            lr=config.learning_rate,
+            betas=config.betas,
+            weight_decay=config.weight_decay,
         )
     ]
     if config.muon_learning_rate is not None:
         optimizers.append(
-            torch.optim.Muon(
-                inner,
-                lr=config.muon_learning_rate,
-                weight_decay=config.weight_decay,
-                adjust_lr_fn="original",
-            )
+            Muon(inner, lr=config.muon_learning_rate, weight_decay=config.weight_decay)
         )
     for optimizer in optimizers:
         for group in optimizer.param_groups:
@@ -65,7 +82,7 @@ def make_optimizers(model: Any, config: OptimizerConfig) -> list[Optimizer]:  # 
     return optimizers
 
 
-def set_rate(optimizers: list[Optimizer], factor: float) -> None:
+def set_rate(optimizers: list[AnyOptimizer], factor: float) -> None:
     """Set every group's rate to its peak times the factor."""
     for optimizer in optimizers:
         for group in optimizer.param_groups:

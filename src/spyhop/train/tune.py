@@ -28,6 +28,7 @@ from spyhop.train.batches import Rows, plan_batches, split_micro
 from spyhop.train.checkpoint import Position, load_checkpoint, save_checkpoint
 from spyhop.train.new_model import add_padding, save
 from spyhop.train.optimizer import (
+    AnyOptimizer,
     OptimizerConfig,
     clip_gradient,
     make_optimizers,
@@ -39,7 +40,6 @@ from spyhop.train.rows import TokenRows, tokenise
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
-    from torch.optim import Optimizer
 else:
     torch = Lazy("torch")
 
@@ -138,7 +138,7 @@ class _Trainer:
     ctx: Context
     config: TuneConfig
     model: Any
-    optimizers: list[Optimizer]
+    optimizers: list[AnyOptimizer]
     rows: TokenRows
     batches: list[Rows]
     position: Position

@@ -1,0 +1,27 @@
+# One check for people and CI. `make setup` once; PY may name another interpreter.
+PY ?= .venv/bin/python
+
+.PHONY: setup check fix lint types test slow golden
+
+setup:
+	python3 -m venv .venv
+	$(PY) -m pip install -q -c constraints.txt -e '.[dev]'
+
+check: lint types test
+
+lint:
+	$(PY) -m ruff format --check src tests benchmarks
+	$(PY) -m ruff check src tests benchmarks
+
+types:
+	$(PY) -m mypy
+
+test:
+	$(PY) -m pytest
+
+slow:
+	$(PY) -m pytest -m "slow or browser or server"
+
+fix:
+	$(PY) -m ruff format src tests benchmarks
+	$(PY) -m ruff check --fix src tests benchmarks

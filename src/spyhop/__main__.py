@@ -1,0 +1,5 @@
+"""`python -m spyhop` is the command line."""
+
+from spyhop.cli import main
+
+main()

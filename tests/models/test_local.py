@@ -1,0 +1,318 @@
+import copy
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import (
+    AutoModelForCausalLM,
+    GPT2Config,
+    GPT2LMHeadModel,
+    GPTNeoXConfig,
+    GPTNeoXForCausalLM,
+)
+
+from spyhop.models import Local, ModelUse, Request, Sampling
+from spyhop.models.local import LocalBackend, load
+from spyhop.render import TURNS, Renderer
+from spyhop.schema import Message, ModelError
+from spyhop.stage import Context
+from spyhop.store import Source
+from spyhop.train.new_model import save
+
+CPU = torch.device("cpu")
+LIMIT = 96
+
+
+@pytest.fixture(scope="module")
+def gpt2_folder(words: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(2)
+    shape = GPT2Config(
+        vocab_size=len(words), n_embd=32, n_layer=2, n_head=2, n_positions=LIMIT,
+        eos_token_id=words.eos_token_id, bos_token_id=None, initializer_range=0.2,
+    )  # fmt: skip
+    path = tmp_path_factory.mktemp("gpt2")
+    save(path, GPT2LMHeadModel(shape), copy.deepcopy(words), TURNS)
+    return path
+
+
+@pytest.fixture(scope="module")
+def neox_folder(words: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(3)
+    shape = GPTNeoXConfig(
+        vocab_size=len(words), hidden_size=32, num_hidden_layers=2, num_attention_heads=2,
+        intermediate_size=64, max_position_embeddings=LIMIT, eos_token_id=words.eos_token_id,
+        bos_token_id=None, initializer_range=0.2,
+    )  # fmt: skip
+    path = tmp_path_factory.mktemp("neox")
+    save(path, GPTNeoXForCausalLM(shape), copy.deepcopy(words), TURNS)
+    return path
+
+
+@pytest.fixture(params=["tiny", "gpt2", "neox"])
+def model_folder(request: pytest.FixtureRequest) -> Path:
+    return request.getfixturevalue(f"{request.param}_folder")
+
+
+def _backend(folder: Path, dtype: torch.dtype = torch.float64, tokens: int = 2_000) -> LocalBackend:
+    torch.set_num_threads(1)
+    tokenizer, model = load(folder, dtype, CPU)
+    return LocalBackend(model, Renderer(tokenizer, TURNS), tokens)
+
+
+def _requests(num: int, seed: int = 0, longest: int = 60, **more: Any) -> list[Request]:
+    source = random.Random(seed)
+    return [
+        Request(
+            id=f"r{place}",
+            messages=[
+                Message(
+                    role="user",
+                    content="".join(source.choices("abcdefgh ", k=source.randint(1, longest))),
+                )
+            ],
+            **more,
+        )
+        for place in range(num)
+    ]
+
+
+def _generate(backend: LocalBackend, requests: Sequence[Request], sampling: Sampling):
+    return {
+        reply.id: reply
+        for batch in backend.batches(requests)
+        for reply in backend.generate(batch, sampling)
+    }
+
+
+def _log_probability(backend: LocalBackend, prompt: list[int], rest: list[int]) -> float:
+    """By one whole forward pass without a cache."""
+    ids = torch.tensor([prompt + rest])
+    with torch.no_grad():
+        logits = backend.model(input_ids=ids, use_cache=False).logits[0].log_softmax(-1)
+    places = range(len(prompt) - 1, len(prompt) + len(rest) - 1)
+    return sum(float(logits[place, token]) for place, token in zip(places, rest, strict=True))
+
+
+def test_a_batch_answers_as_one_by_one(model_folder: Path):
+    backend = _backend(model_folder)
+    requests = _requests(12)
+    sampling = Sampling(max_new_tokens=24)
+    together = _generate(backend, requests, sampling)
+    alone = {r.id: reply for r in requests for reply in _generate(backend, [r], sampling).values()}
+    assert together == alone
+    assert len({reply.text for reply in together.values()}) > 6
+    assert {reply.finish_reason for reply in together.values()} <= {"stop", "length"}
+
+
+def test_a_float32_batch_answers_as_one_by_one(tiny_folder: Path):
+    backend = _backend(tiny_folder, torch.float32)
+    requests = _requests(12, seed=1)
+    sampling = Sampling(max_new_tokens=16)
+    alone = [_generate(backend, [r], sampling)[r.id] for r in requests]
+    assert list(_generate(backend, requests, sampling)[r.id] for r in requests) == alone
+
+
+def test_greedy_is_what_transformers_generates(model_folder: Path):
+    backend = _backend(model_folder)
+    model = AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float64)
+    requests = _requests(5, seed=2)
+    ours = _generate(backend, requests, Sampling(max_new_tokens=20))
+    for request in requests:
+        (prompt,) = backend.renderer.encode_prompts([request.messages])
+        output = model.generate(
+            torch.tensor([prompt]),
+            attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
+            max_new_tokens=20, do_sample=False, eos_token_id=backend.renderer.end_id,
+            pad_token_id=0,
+        )[0, len(prompt) :].tolist()  # fmt: skip
+        is_ended = output[-1] == backend.renderer.end_id
+        reply = ours[request.id]
+        assert reply.text == backend.renderer.decode(output)
+        assert reply.finish_reason == ("stop" if is_ended else "length")
+        assert reply.response_tokens == len(output) and reply.prompt_tokens == len(prompt)
+
+
+def test_rows_that_end_leave_the_batch(tiny_folder: Path):
+    """The end token is made likely, so that rows end at different steps."""
+    backend = _backend(tiny_folder)
+    bias = torch.nn.Parameter(torch.zeros(backend.model.config.vocab_size, dtype=torch.float64))
+    bias.data[backend.renderer.end_id] = 6.0
+    backend.model.lm_head.bias = bias
+    requests = _requests(16, seed=3)
+    sampling = Sampling(max_new_tokens=30, temperature=1.0)
+    together = _generate(backend, requests, sampling)
+    lengths = {reply.response_tokens for reply in together.values()}
+    assert len(lengths) > 4 and any(r.finish_reason == "stop" for r in together.values())
+    for request in requests:
+        assert _generate(backend, [request], sampling) == {request.id: together[request.id]}
+
+
+def test_sampling_depends_on_the_request_alone(tiny_folder: Path):
+    backend = _backend(tiny_folder)
+    requests = _requests(10, seed=4)
+    sampling = Sampling(max_new_tokens=12, temperature=0.8, top_p=0.9)
+    first = _generate(backend, requests, sampling)
+    shuffled = random.Random(1).sample(requests, 7)
+    assert _generate(backend, shuffled, sampling) == {r.id: first[r.id] for r in shuffled}
+    renamed = [r.model_copy(update={"id": f"x{r.id}"}) for r in requests]
+    assert [r.text for r in _generate(backend, renamed, sampling).values()].sort() == [
+        r.text for r in first.values()
+    ].sort()
+    other = _generate(backend, requests, sampling.model_copy(update={"seed": 1}))
+    assert sum(other[r.id].text != first[r.id].text for r in requests) > 7
+    again = [r.model_copy(update={"sample_index": 1}) for r in requests]
+    assert (
+        sum(_generate(backend, again, sampling)[r.id].text != first[r.id].text for r in again) > 7
+    )
+
+
+def test_sampling_follows_the_models_distribution(tiny_folder: Path):
+    backend = _backend(tiny_folder)
+    (request,) = _requests(1, seed=5)
+    (prompt,) = backend.renderer.encode_prompts([request.messages])
+    with torch.no_grad():
+        logits = backend.model(input_ids=torch.tensor([prompt])).logits[0, -1]
+    wanted = (logits / 0.7).softmax(-1)
+    many = [request.model_copy(update={"id": str(n), "sample_index": n}) for n in range(1_500)]
+    sampling = Sampling(max_new_tokens=1, temperature=0.7)
+    backend.batches(many)
+    drawn = backend._decode(
+        [backend._prompts[r.id] for r in many],
+        [__import__("spyhop.models.local", fromlist=["x"])._generator(r, sampling) for r in many],
+        sampling,
+    )
+    tokens = [ids[0] if ids else backend.renderer.end_id for ids, _ in drawn]
+    seen = torch.bincount(torch.tensor(tokens), minlength=len(wanted)) / len(tokens)
+    assert float((seen - wanted).abs().sum()) / 2 < 0.12  # total variation
+
+
+def test_a_small_top_p_is_greedy(tiny_folder: Path):
+    backend = _backend(tiny_folder)
+    requests = _requests(4, seed=6)
+    narrow = Sampling(max_new_tokens=8, temperature=1.0, top_p=1e-6)
+    greedy = Sampling(max_new_tokens=8)
+    texts = [[_generate(backend, [r], s)[r.id].text for r in requests] for s in (narrow, greedy)]
+    assert texts[0] == texts[1]
+
+
+def test_a_prompt_longer_than_the_context_is_a_row_with_an_error(tiny_folder: Path):
+    backend = _backend(tiny_folder)
+    long = Request(id="long", messages=[Message(role="user", content="x" * 200)])
+    short = _requests(2, longest=5)
+    found = _generate(backend, [*short, long], Sampling(max_new_tokens=4))
+    assert found["long"].finish_reason == "error"
+    assert found["long"].error == f"203 tokens do not fit the model's context of {LIMIT}"
+    assert all(found[r.id].error is None for r in short)
+
+
+@pytest.mark.parametrize("length", [1, 10, 60, 90, 92])
+def test_a_response_ends_with_the_context_whoever_is_beside(tiny_folder: Path, length: int):
+    backend = _backend(tiny_folder)
+    beside = Request(id="beside", messages=[Message(role="user", content="y" * 92)])
+    request = Request(id="r", messages=[Message(role="user", content="x" * length)])
+    sampling = Sampling(max_new_tokens=200)
+    alone = _generate(backend, [request], sampling)["r"]
+    assert alone.finish_reason == "length"
+    assert alone.response_tokens + alone.prompt_tokens == LIMIT
+    assert _generate(backend, [request, beside], sampling)["r"] == alone
+
+
+@pytest.mark.parametrize(
+    "options", [["A", "B", "C"], ["yes", "no", "it depends"], ["a", "abcdefg"]], ids=str
+)
+def test_choose_is_the_softmax_of_whole_log_probabilities(model_folder: Path, options: list[str]):
+    backend = _backend(model_folder)
+    requests = _requests(5, seed=7, longest=50, options=options)
+    for batch in backend.batches(requests):
+        for request, found in zip(batch, backend.choose(batch), strict=True):
+            (prompt,) = backend.renderer.encode_prompts([request.messages])
+            totals = [
+                _log_probability(backend, prompt, ids)
+                for ids in backend.renderer.encode_text(options)
+            ]
+            wanted = torch.tensor(totals, dtype=torch.float64).softmax(0).tolist()
+            assert found.id == request.id
+            assert found.probabilities == pytest.approx(wanted, abs=1e-5)
+
+
+def test_requests_may_have_different_numbers_of_options(tiny_folder: Path):
+    backend = _backend(tiny_folder)
+    one, two = _requests(2, seed=8)
+    one = one.model_copy(update={"options": ["A", "B"]})
+    two = two.model_copy(update={"options": ["long one", "x", "y", "z"]})
+    backend.batches([one, two])
+    together = backend.choose([one, two])
+    assert [len(found.probabilities) for found in together] == [2, 4]
+    for request, found in zip((one, two), together, strict=True):
+        (alone,) = backend.choose([request])
+        assert found.probabilities == pytest.approx(alone.probabilities, abs=1e-6)
+
+
+def test_choices_that_do_not_fit_are_rows_with_an_error(tiny_folder: Path):
+    backend = _backend(tiny_folder)
+    long = Request(id="l", messages=[Message(role="user", content="x" * 93)], options=["A", "BC"])
+    (short,) = _requests(1, longest=5, options=["A", "BC"])
+    backend.batches([long, short])
+    found = backend.choose([long, short])
+    assert found[0].error == f"98 tokens do not fit the model's context of {LIMIT}"
+    assert found[1].error is None and sum(found[1].probabilities) == pytest.approx(1)
+
+
+def test_score_is_the_log_probability_of_the_whole_response(model_folder: Path):
+    backend = _backend(model_folder)
+    texts = ["", "b", "a longer answer"]
+    requests = [
+        r.model_copy(update={"continuation": t})
+        for r, t in zip(_requests(3, seed=9), texts, strict=True)
+    ]
+    backend.batches(requests)
+    for request, found in zip(requests, backend.score(requests), strict=True):
+        (prompt,) = backend.renderer.encode_prompts([request.messages])
+        (ids,) = backend.renderer.encode_text([request.continuation])
+        whole = [*ids, backend.renderer.end_id]
+        assert found.num_tokens == len(whole)
+        assert found.log_probability == pytest.approx(
+            _log_probability(backend, prompt, whole), abs=1e-4
+        )
+
+
+def test_a_continuation_that_does_not_fit_is_a_row_with_an_error(tiny_folder: Path):
+    backend = _backend(tiny_folder)
+    (request,) = _requests(1, longest=5, continuation="x" * 100)
+    backend.batches([request])
+    (found,) = backend.score([request])
+    assert found.error and "do not fit" in found.error
+
+
+def test_batches_depend_on_lengths_alone_and_hold_everything(tiny_folder: Path):
+    backend = _backend(tiny_folder, tokens=1_000)
+    requests = _requests(40, seed=10)
+    batches = backend.batches(requests)
+    assert sorted(r.id for batch in batches for r in batch) == sorted(r.id for r in requests)
+    assert len(batches) > 3
+    assert batches == backend.batches(requests[::-1])
+    lengths = [[len(r.messages[0].content) for r in batch] for batch in batches]
+    flat = [length for batch in lengths for length in batch]
+    assert flat == sorted(flat, reverse=True)
+    assert all((max(b) + 3 + 128) * len(b) <= 1_000 or len(b) == 1 for b in lengths)
+
+
+def test_a_model_folder_is_asked_through_the_journal(tiny_folder: Path, context: Context):
+    use = ModelUse(Local(name="tiny"), Source(tiny_folder).open(context.root))
+    requests = _requests(3, seed=11, longest=20)
+    model = use.open(context)
+    replies = list(model.generate(requests, Sampling(max_new_tokens=5)))
+    assert model.label == "tiny" and len(replies) == 3
+    assert all(0 < reply.response_tokens <= 5 for reply in replies)
+    closed = use.open(context)
+    assert list(closed.generate(requests, Sampling(max_new_tokens=5))) == replies
+    assert closed._backend is None  # no weights were loaded
+
+
+def test_a_folder_without_a_model_is_one_clear_line(tmp_path: Path):
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(ModelError, match=r"not a Hugging Face model folder \(.*\)$"):
+        load(tmp_path, torch.float32, CPU)

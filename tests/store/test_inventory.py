@@ -1,0 +1,57 @@
+from pathlib import Path
+
+from filelock import FileLock
+
+import toys
+from spyhop.store import Inventory, claim, forget, point, pointed
+
+
+def _silent(message: str) -> None:
+    pass
+
+
+def _partial(root: Path, key: str) -> Path:
+    with claim(root, "a.b", key, {}, _silent) as work:
+        (work.state / "checkpoint").write_text("x" * 100)
+    return work.folder
+
+
+def test_what_is_needed_is_kept_and_the_rest_freed(tmp_path: Path):
+    kept, free = (toys.numbers.run(tmp_path, toys.Numbers(num_rows=n)) for n in (1, 2))
+    model = toys.LoggedModel(tmp_path / "log")
+    asked = toys.replies.run(tmp_path, toys.Numbers(), model=model)
+    point(tmp_path, "recipe", "node", kept)
+    left = _partial(tmp_path, "left")
+    entries = {entry.path.name: entry for entry in Inventory(tmp_path).entries}
+    assert entries[kept.path.name].needed_by == ("recipe/node",)
+    assert entries[free.path.name].needed_by == () and entries[left.name].kind == "partial"
+    assert entries[left.name].num_bytes >= 100
+    freed = {entry.path for entry in Inventory(tmp_path).free()}
+    assert freed == {free.path, asked.path, left}
+    assert kept.path.is_dir() and not any(path.exists() for path in freed)
+    assert toys.committed(tmp_path) == 3  # replies are kept
+
+
+def test_work_that_goes_on_is_left_alone(tmp_path: Path):
+    left = _partial(tmp_path, "busy")
+    with FileLock(tmp_path / ".partial" / "a.b-busy.lock"):
+        assert Inventory(tmp_path).free() == []
+    assert left.is_dir()
+    assert [entry.path for entry in Inventory(tmp_path).free()] == [left]
+
+
+def test_a_node_leads_to_what_the_last_run_used(tmp_path: Path):
+    one, two = (toys.numbers.run(tmp_path, toys.Numbers(num_rows=n)) for n in (1, 2))
+    for made in (one, one, two):
+        point(tmp_path, "recipe", "node", made)
+        assert pointed(tmp_path, "recipe", "node") == made.path
+        assert (tmp_path / "runs" / "recipe" / "node").resolve() == made.path.resolve()
+    point(tmp_path, "recipe", "other", one)
+    forget(tmp_path, "recipe", {"other"})
+    assert pointed(tmp_path, "recipe", "node") is None
+    assert pointed(tmp_path, "recipe", "other") == one.path
+
+
+def test_an_empty_store_holds_nothing(tmp_path: Path):
+    inventory = Inventory(tmp_path / "absent")
+    assert inventory.entries == [] and inventory.free() == []

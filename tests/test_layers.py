@@ -1,0 +1,78 @@
+import ast
+from pathlib import Path
+
+import spyhop
+
+PACKAGE = Path(spyhop.__file__).parent
+ROOMS = [
+    ["lazy", "schema"],
+    ["render", "text", "statistics"],
+    ["store"],
+    ["stage"],
+    ["models"],
+    ["world"],
+    ["collect", "corpus"],
+    ["augment", "curate"],
+    ["train", "evaluate"],
+    ["report"],
+    ["recipe"],
+    ["recipes"],
+    ["studio"],
+    ["cli"],
+    ["__main__"],
+]
+RANK = {room: place for place, rooms in enumerate(ROOMS) for room in rooms}
+MODULES = sorted(PACKAGE.rglob("*.py"))
+MAX_LINES = 500
+
+
+def _room(path: Path) -> str:
+    return path.relative_to(PACKAGE).with_suffix("").parts[0]
+
+
+def _imported(node: ast.AST) -> list[str]:
+    """Rooms of this package that an import statement names."""
+    if isinstance(node, ast.Import):
+        names = [alias.name for alias in node.names]
+    elif isinstance(node, ast.ImportFrom):
+        assert node.level == 0, "imports are absolute"
+        module = node.module or ""
+        whole = [f"spyhop.{a.name}" for a in node.names if not a.name.startswith("_")]
+        names = whole if module == "spyhop" else [module]
+    else:
+        return []
+    return [name.split(".")[1] for name in names if name.startswith("spyhop.")]
+
+
+def test_every_module_stands_in_a_known_room():
+    rooms = {_room(path) for path in MODULES} - {"__init__"}
+    assert rooms <= set(RANK)
+
+
+def test_rooms_import_only_rooms_before_them():
+    wrong = [
+        f"{path.relative_to(PACKAGE)}:{node.lineno} imports {other}"
+        for path in MODULES
+        if _room(path) != "__init__"
+        for node in ast.walk(ast.parse(path.read_text()))
+        for other in _imported(node)
+        if other != _room(path) and RANK[other] >= RANK[_room(path)]
+    ]
+    assert wrong == []
+
+
+def test_no_function_hides_an_import_of_this_package():
+    wrong = [
+        f"{path.relative_to(PACKAGE)}:{node.lineno}"
+        for path in MODULES
+        for function in ast.walk(ast.parse(path.read_text()))
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        for node in ast.walk(function)
+        if _imported(node)
+    ]
+    assert wrong == []
+
+
+def test_modules_are_short():
+    lengths = {str(p.relative_to(PACKAGE)): len(p.read_text().splitlines()) for p in MODULES}
+    assert {name: num for name, num in lengths.items() if num > MAX_LINES} == {}
