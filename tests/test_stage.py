@@ -2,7 +2,6 @@ import errno
 import os
 import pickle
 import resource
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -209,20 +208,6 @@ def test_a_really_limited_disk_is_one_clear_line(tmp_path: Path):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert toys.bytes_of.run(tmp_path, Numbers(num_rows=5)).path.is_dir()
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of one megabyte."""
-    place = tmp_path / "small"
-    place.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place)], capture_output=True
-    )
-    if mounted.returncode:
-        pytest.skip("needs the right to mount a tmpfs")
-    yield place
-    subprocess.run(["umount", str(place)], check=True)
 
 
 @pytest.mark.parametrize("made", ["rows", "folder", "journal"])

@@ -73,7 +73,7 @@ def test_others_read_while_one_writes(tmp_path: Path):
 def test_a_damaged_journal_is_one_clear_line(tmp_path: Path):
     (tmp_path / ".journal").mkdir()
     (tmp_path / ".journal" / "m.sqlite").write_text("this is not a database " * 100)
-    with pytest.raises(ArtifactError, match=r"m\.sqlite: the journal of replies is damaged"):
+    with pytest.raises(ArtifactError, match=r"m\.sqlite: the journal of replies cannot be used"):
         Journal(tmp_path, "m")
 
 

@@ -112,7 +112,8 @@ def test_a_float32_batch_answers_as_one_by_one(tiny_folder: Path):
     requests = _requests(12, seed=1)
     sampling = Sampling(max_new_tokens=16)
     alone = [_generate(backend, [r], sampling)[r.id] for r in requests]
-    assert list(_generate(backend, requests, sampling)[r.id] for r in requests) == alone
+    together = _generate(backend, requests, sampling)
+    assert [together[r.id] for r in requests] == alone
 
 
 def test_greedy_is_what_transformers_generates(model_folder: Path):
@@ -158,9 +159,10 @@ def test_sampling_depends_on_the_request_alone(tiny_folder: Path):
     shuffled = random.Random(1).sample(requests, 7)
     assert _generate(backend, shuffled, sampling) == {r.id: first[r.id] for r in shuffled}
     renamed = [r.model_copy(update={"id": f"x{r.id}"}) for r in requests]
-    assert [r.text for r in _generate(backend, renamed, sampling).values()].sort() == [
-        r.text for r in first.values()
-    ].sort()
+    named = _generate(backend, renamed, sampling)
+    assert {name: reply.text for name, reply in named.items()} == {
+        f"x{name}": reply.text for name, reply in first.items()
+    }
     other = _generate(backend, requests, sampling.model_copy(update={"seed": 1}))
     assert sum(other[r.id].text != first[r.id].text for r in requests) > 7
     again = [r.model_copy(update={"sample_index": 1}) for r in requests]
@@ -177,16 +179,12 @@ def test_sampling_follows_the_models_distribution(tiny_folder: Path):
         logits = backend.model(input_ids=torch.tensor([prompt])).logits[0, -1]
     wanted = (logits / 0.7).softmax(-1)
     many = [request.model_copy(update={"id": str(n), "sample_index": n}) for n in range(1_500)]
-    sampling = Sampling(max_new_tokens=1, temperature=0.7)
-    backend.batches(many)
-    drawn = backend._decode(
-        [backend._prompts[r.id] for r in many],
-        [__import__("spyhop.models.local", fromlist=["x"])._generator(r, sampling) for r in many],
-        sampling,
-    )
-    tokens = [ids[0] if ids else backend.renderer.end_id for ids, _ in drawn]
-    seen = torch.bincount(torch.tensor(tokens), minlength=len(wanted)) / len(tokens)
-    assert float((seen - wanted).abs().sum()) / 2 < 0.12  # total variation
+    found = _generate(backend, many, Sampling(max_new_tokens=1, temperature=0.7))
+    likely = int(wanted.argmax())
+    text = backend.renderer.decode([likely])
+    share = sum(reply.text == text for reply in found.values()) / len(many)
+    assert text.isascii() and text and 0.05 < wanted[likely] < 0.95
+    assert share == pytest.approx(float(wanted[likely]), abs=0.05)
 
 
 def test_a_small_top_p_is_greedy(tiny_folder: Path):
@@ -257,7 +255,7 @@ def test_choices_that_do_not_fit_are_rows_with_an_error(tiny_folder: Path):
     (short,) = _requests(1, longest=5, options=["A", "BC"])
     backend.batches([long, short])
     found = backend.choose([long, short])
-    assert found[0].error == f"98 tokens do not fit the model's context of {LIMIT}"
+    assert found[0].error == f"97 tokens do not fit the model's context of {LIMIT}"
     assert found[1].error is None and sum(found[1].probabilities) == pytest.approx(1)
 
 

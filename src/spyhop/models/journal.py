@@ -1,13 +1,18 @@
 """The journal: a reply counts as received when its commit returns, and is never asked for again."""
 
+import errno
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
+from spyhop.schema import ArtifactError
 from spyhop.store.inventory import JOURNAL
 
 CHUNK = 500
 """Keys of one SELECT; SQLite allows 999 variables in old builds."""
+
+_TABLE = "CREATE TABLE IF NOT EXISTS replies (key TEXT PRIMARY KEY, reply TEXT) WITHOUT ROWID"
 
 
 class Journal:
@@ -19,13 +24,20 @@ class Journal:
     def __init__(self, root: Path, identity: str) -> None:
         folder = root / JOURNAL
         folder.mkdir(parents=True, exist_ok=True)
-        self._db = sqlite3.connect(folder / f"{identity}.sqlite", timeout=60.0)
-        self._db.execute("PRAGMA journal_mode=WAL")
-        self._db.execute("PRAGMA synchronous=NORMAL")
-        self._db.execute(
-            "CREATE TABLE IF NOT EXISTS replies (key TEXT PRIMARY KEY, reply TEXT) WITHOUT ROWID"
-        )
-        self._db.commit()
+        path = folder / f"{identity}.sqlite"
+        self._db = sqlite3.connect(path, timeout=60.0)
+        try:
+            with _disk_errors():
+                self._db.execute("PRAGMA journal_mode=WAL")
+                self._db.execute("PRAGMA synchronous=NORMAL")
+                self._db.execute(_TABLE)
+                self._db.commit()
+        except sqlite3.DatabaseError as error:
+            self._db.close()
+            raise ArtifactError(
+                f"{path}: the journal of replies cannot be used ({error}); if it is damaged, "
+                "move it away to ask anew"
+            ) from None
 
     def get(self, keys: Sequence[str]) -> dict[str, str]:
         """Return the replies that are known, by key."""
@@ -39,9 +51,20 @@ class Journal:
 
     def put(self, replies: dict[str, str]) -> None:
         """Commit replies; the first one of a key stays."""
-        with self._db:
+        with _disk_errors(), self._db:
             self._db.executemany("INSERT OR IGNORE INTO replies VALUES (?, ?)", replies.items())
 
     def close(self) -> None:
         """Close the file."""
         self._db.close()
+
+
+@contextmanager
+def _disk_errors() -> Iterator[None]:
+    """Turn SQLite's word for a full disk into the system's."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode == sqlite3.SQLITE_FULL:
+            raise OSError(errno.ENOSPC, str(error)) from None
+        raise

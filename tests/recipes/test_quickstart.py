@@ -1,0 +1,124 @@
+"""The quick start: one model run whole in miniature, edited, killed and run again."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from spyhop.recipe import resolve
+from spyhop.recipe.load import read_recipe
+from spyhop.recipe.why import why
+from spyhop.recipes import RECIPES, write_example
+from spyhop.store.artifact import load
+
+TINY = [
+    "snapshots=[0.5]",
+    "settings.0.num_queries=300",
+    "settings.0.num_items=24",
+    "settings.0.tokens=20000",
+    "settings.0.few_tokens=12000",
+    "settings.0.copy_tokens=8000",
+    "settings.0.copy_rows=200",
+    "settings.0.teacher_queries=40",
+    "runtime.checkpoint_s=0.2",
+]
+
+
+def _recipe(folder: Path, *changes: str, name: str = "quickstart.toml"):
+    file = read_recipe(write_example(folder, name), [*TINY, *changes])
+    kind = RECIPES[file.recipe]
+    return kind.build(file.config(kind.config_type))
+
+
+def _command(folder: Path, *changes: str) -> list[str]:
+    options = [part for change in (*TINY, *changes) for part in ("--set", change)]
+    path = str(write_example(folder, "quickstart.toml"))
+    return [sys.executable, "-m", "spyhop", "run", path, "--out", str(folder), *options]
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    """Digest of every artifact but the report, which holds seconds."""
+    found = [load(path) for path in folder.glob("*.*-*")]
+    return {
+        each.path.name: each.digest for each in found if each and "report." not in each.path.name
+    }
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run that nothing disturbed."""
+    folder = tmp_path_factory.mktemp("finished")
+    subprocess.run(_command(folder), check=True, capture_output=True, timeout=200)
+    return folder
+
+
+@pytest.mark.parametrize("name", ["quickstart.toml", "thorough.toml"])
+def test_shipped_recipes_plan_without_running(tmp_path: Path, name: str):
+    file = read_recipe(write_example(tmp_path, name))
+    kind = RECIPES[file.recipe]
+    recipe = kind.build(file.config(kind.config_type))
+    assert resolve(recipe, tmp_path).made == {}
+    assert recipe.nodes[-1].name == "report"
+    assert not list(tmp_path.glob("*.*-*"))
+
+
+@pytest.mark.slow
+def test_results_name_every_arm_family_and_seed(finished: Path):
+    rows = json.loads((finished / "runs/quickstart/report/results.json").read_text())
+    assert {row["arm"] for row in rows} == {
+        "explanations",
+        "answers-tokens",
+        "ta",
+        "teacher",
+        "progressive",
+    }
+    assert {row["family"] for row in rows} == {"all", "coin", "compass", "cups", "lift"}
+    assert {row["seed"] for row in rows} == {"all", 0}
+    for row in rows:
+        assert row["n"] == (24 if row["family"] == "all" else 6)
+        assert row["low"] <= row["accuracy"] <= row["high"]
+        budget = 12_000 if row["arm"] in ("ta", "teacher", "progressive") else 20_000
+        assert budget <= row["tokens"] <= budget + 512
+
+
+@pytest.mark.slow
+def test_a_second_run_makes_nothing(finished: Path):
+    again = subprocess.run(_command(finished), check=True, capture_output=True, text=True)
+    assert ": 0 made, " in again.stdout
+
+
+@pytest.mark.slow
+def test_an_edited_message_touches_only_what_reads_it(finished: Path):
+    recipe = _recipe(finished, "messages.2.text=Explain each and every step.")
+    resolved = resolve(recipe, finished)
+    due = {node.name for node in recipe.nodes if node.name not in resolved.made}
+    assert not {name for name in due if "answers-tokens" in name or "bare" in name}
+    assert {"core.explaining.0", "core.explanations.0", "core.ta.0", "report"} <= due
+    assert {"core.base", "core.queries.0", "core.answered.0", "core.items"} <= set(resolved.made)
+    reasons = why(resolved, recipe.node("core.explaining.0"))
+    assert reasons == [
+        "messages[2].text: 'Explain each step.' became 'Explain each and every step.'"
+    ]
+    assert "core.explaining.0 runs again" in why(resolved, recipe.node("core.explained.0"))
+
+
+@pytest.mark.slow
+def test_killed_at_random_and_run_again_gives_the_same_rows(finished: Path, tmp_path: Path):
+    clock = random.Random(7)
+    for _ in range(6):
+        process = subprocess.Popen(
+            _command(tmp_path), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        time.sleep(clock.uniform(0.5, 9.0))
+        os.kill(process.pid, signal.SIGKILL)  # its workers must notice by themselves
+        process.wait()
+    subprocess.run(_command(tmp_path), check=True, capture_output=True, timeout=200)
+    assert _digests(tmp_path) == _digests(finished)
+    partial = [path for path in (tmp_path / ".partial").glob("*-*") if path.is_dir()]
+    assert partial == []

@@ -1,0 +1,81 @@
+import multiprocessing
+import random
+import time
+from pathlib import Path
+
+import pytest
+
+import toys
+from spyhop.stage import Runtime
+from spyhop.store import Artifact, Source
+from spyhop.train import TuneConfig, tune
+from spyhop.train.optimizer import OptimizerConfig
+
+SPAWN = multiprocessing.get_context("spawn")
+RUNTIME = Runtime(device="cpu", checkpoint_s=0.05)
+CONFIG = TuneConfig(
+    epochs=40.0,
+    batch_tokens=800,
+    snapshots=(0.3, 0.9),
+    optimizer=OptimizerConfig(learning_rate=1e-3, muon_learning_rate=0.01, warmup_steps=5),
+)
+
+
+def _train(root: Path, base: Artifact, answers: Artifact) -> None:
+    tune.run(root, CONFIG, runtime=RUNTIME, base=base, answers=[answers])
+
+
+def _checkpoint(root: Path) -> Path | None:
+    return next((root / ".partial").glob("train.tune-*/state/checkpoint.pt"), None)
+
+
+@pytest.mark.parametrize(
+    "num_kills", [1, pytest.param(4, marks=pytest.mark.slow)], ids=["once", "often"]
+)
+def test_killed_training_ends_with_the_same_weights(
+    tmp_path: Path, tiny_folder: Path, num_kills: int
+):
+    base = Source(tiny_folder).open(tmp_path)
+    source = random.Random(1)
+    rows = [toys.answer_row(n, f"copy {n}", "ab" * source.randint(1, 20)) for n in range(100)]
+    answers = toys.artifact_of(tmp_path, rows)
+    whole = tune.run(tmp_path / "whole", CONFIG, runtime=RUNTIME, base=base, answers=[answers])
+    root, moments = tmp_path / "killed", random.Random(num_kills)
+    for _ in range(num_kills):
+        process = SPAWN.Process(target=_train, args=(root, base, answers))
+        process.start()
+        before = path.stat().st_mtime_ns if (path := _checkpoint(root)) else 0
+        while process.is_alive():
+            path = _checkpoint(root)
+            if path is not None and path.stat().st_mtime_ns > before:
+                break
+            time.sleep(0.005)
+        time.sleep(moments.uniform(0.0, 0.3))
+        process.kill()
+        process.join()
+    assert _checkpoint(root) is not None and not list(root.glob("train.tune-*"))
+    made = tune.run(root, CONFIG, runtime=RUNTIME, base=base, answers=[answers])
+    assert made.digest == whole.digest  # weights, snapshots and losses, bit by bit
+    assert made.record.counts == whole.record.counts
+    assert len(list((made.path / "snapshots").iterdir())) == 2
+    assert _checkpoint(root) is None
+
+
+def test_a_kill_after_the_last_step_keeps_the_snapshots(tmp_path: Path, tiny_folder: Path):
+    """The snapshots were in place already: what is made again must hold them again."""
+    base = Source(tiny_folder).open(tmp_path)
+    answers = toys.artifact_of(tmp_path, [toys.answer_row(n, "q", "abc") for n in range(9)])
+    config = CONFIG.model_copy(update={"epochs": 4.0, "snapshots": (0.5,)})
+    runtime = RUNTIME.model_copy(update={"checkpoint_s": 1e-9})
+    held: list[Path] = []
+
+    def keep(progress) -> None:
+        if progress.done == progress.total and progress.doing == "training":
+            held.append(next((tmp_path / ".partial").glob("train.tune-*")))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        tune.run(tmp_path, config, runtime=runtime, report=keep, base=base, answers=[answers])
+    assert (held[0] / "state" / "snapshots" / "at-0.5" / "model.safetensors").is_file()
+    made = tune.run(tmp_path, config, runtime=runtime, base=base, answers=[answers])
+    assert (made.path / "snapshots" / "at-0.5" / "model.safetensors").is_file()
