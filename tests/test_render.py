@@ -96,7 +96,7 @@ def test_content_never_becomes_a_special_token(
         [SYSTEM, USER, SAID],
         [SYSTEM, USER, SAID, MORE, LAST],
         [Message(role="system", content=""), USER, SAID],
-        [Message(role="user", content=" \n{{ x }}{% if %} \n"), Message(role="assistant", content=" \n")],
+        [Message(role="user", content=" \n{{ x }}{% if %} \n"), SAID],
     ],
     ids=len,
 )  # fmt: skip
@@ -160,8 +160,8 @@ def test_llamas_tokenizer(llama: Any):
     renderer = Renderer(llama, ORCA)
     nasty = Message(role="assistant", content="<s> and </s> and <unk>")
     (encoded,) = renderer.encode([[SYSTEM, USER, nasty]])
-    special = [llama.convert_ids_to_tokens(i) for i in encoded.ids if i in llama.all_special_ids]
-    assert special == ["<s>", "</s>"]
+    special = [i for i in encoded.ids.tolist() if i in llama.all_special_ids]
+    assert llama.convert_ids_to_tokens(special) == ["<s>", "</s>"]
     assert encoded.ids[0] == llama.bos_token_id and encoded.ids[-1] == llama.eos_token_id
     targets = encoded.ids[encoded.is_target].tolist()
     assert renderer.decode(targets) == nasty.content
@@ -183,9 +183,8 @@ def test_llamas_vocabulary_grows_by_its_padding(data_dir: Path, tmp_path: Path):
     )
 
 
-@pytest.mark.parametrize("name", ["tok_gpt2", "tok_qwen"])
-def test_other_real_tokenizers(data_dir: Path, name: str):
-    tokenizer = load_tokenizer(data_dir / name)
+def test_another_real_tokenizer(data_dir: Path):
+    tokenizer = load_tokenizer(data_dir / "tok_qwen")
     renderer = Renderer(tokenizer, ORCA)
     text = f"a {tokenizer.eos_token} b"
     (encoded,) = renderer.encode([[USER, Message(role="assistant", content=text)]])

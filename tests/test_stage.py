@@ -189,7 +189,7 @@ def test_requests_with_equal_prompts_are_asked_once(tmp_path: Path, context: Con
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
 def test_a_full_disk_is_one_clear_line(tmp_path: Path, code: int):
-    with pytest.raises(ArtifactError, match=r"the disk or quota is full .*run again"):
+    with pytest.raises(ArtifactError, match=r"the disk or quota is full; .*run again"):
         full_disk.run(tmp_path, Numbers(num_rows=code))
     assert not list(tmp_path.glob("test_stage*"))
 

@@ -1,6 +1,7 @@
 """Toy stages, models and rows that several test files share; importable by other processes."""
 
 import os
+import signal
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
@@ -204,3 +205,9 @@ def noise(ctx: Context, config: Numbers) -> Iterator[Query]:
 @stage(version=1, writes=TABLES)
 def no_table(ctx: Context, config: Numbers) -> Iterator[object]:
     return iter(())
+
+
+@stage(version=1, writes=Number)
+def killed(ctx: Context, config: Numbers) -> Iterator[Number]:
+    os.kill(os.getpid(), signal.SIGKILL)
+    yield Number(id="never", value=0)

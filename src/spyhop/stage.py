@@ -9,6 +9,7 @@ A stage has one of three shapes, told by `writes`:
 
 import errno
 import inspect
+import os
 import platform
 import sys
 import time
@@ -40,6 +41,7 @@ from spyhop.store.artifact import DROPPED
 
 TABLES: Final = "tables"
 FOLDER: Final = "folder"
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Runtime(BaseModel):
@@ -358,10 +360,21 @@ def _provenance() -> dict[str, str]:
 def _disk_errors(root: Path) -> Iterator[None]:
     try:
         yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+    except Exception as error:
+        if _is_disk_full(error):
             raise ArtifactError(
-                f"{root}: the disk or quota is full ({error.strerror}); nothing finished is lost. "
+                f"{root}: the disk or quota is full; nothing finished is lost. "
                 "Free some space (`spyhop clean` shows what may go) and run again"
             ) from None
         raise
+
+
+def _is_disk_full(error: BaseException | None) -> bool:
+    """Libraries wrap the system's word in errors of their own; look through these."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in _FULL:
+            return True
+        if os.strerror(errno.ENOSPC) in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False

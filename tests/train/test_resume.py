@@ -71,11 +71,11 @@ def test_a_kill_after_the_last_step_keeps_the_snapshots(tmp_path: Path, tiny_fol
 
     def keep(progress) -> None:
         if progress.done == progress.total and progress.doing == "training":
-            held.append(next((tmp_path / ".partial").glob("train.tune-*")))
+            held.append(next((tmp_path / ".partial").glob("train.tune-*/state")))
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         tune.run(tmp_path, config, runtime=runtime, report=keep, base=base, answers=[answers])
-    assert (held[0] / "state" / "snapshots" / "at-0.5" / "model.safetensors").is_file()
+    assert (held[0] / "snapshots" / "at-0.5" / "model.safetensors").is_file()
     made = tune.run(tmp_path, config, runtime=runtime, base=base, answers=[answers])
     assert (made.path / "snapshots" / "at-0.5" / "model.safetensors").is_file()

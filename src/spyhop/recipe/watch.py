@@ -101,8 +101,8 @@ class Display:
 def plan_table(lines: Sequence[PlannedNode], total: Estimate) -> Table:
     """Return a plan as a table."""
     table = Table(box=None, pad_edge=False)
-    table.add_column("node")
-    table.add_column("stage")
+    table.add_column("node", overflow="fold")
+    table.add_column("stage", overflow="fold")
     for name in ("rows", "requests", "tokens", "USD", "minutes"):
         table.add_column(name, justify="right")
     table.add_column("")
@@ -117,9 +117,10 @@ def arms_table(results: Path) -> Table:
     """Return the results of an experiment with arms as a short table."""
     rows = [row for row in json.loads(results.read_text()) if row["seed"] == "all"]
     families = list(dict.fromkeys(row["family"] for row in rows))
+    settings = {row["setting"] for row in rows}
     found = {(row["setting"], row["arm"], row["family"]): row for row in rows}
     table = Table(box=None, pad_edge=False)
-    table.add_column("arm")
+    table.add_column("arm", no_wrap=True)
     for name in ("accuracy %", "95 % interval", *families[1:], "tokens"):
         table.add_column(name, justify="right")
     for setting, arm in dict.fromkeys((row["setting"], row["arm"]) for row in rows):
@@ -127,7 +128,7 @@ def arms_table(results: Path) -> Table:
         low, high = 100 * max(0, whole["low"]), 100 * min(1, whole["high"])
         cells = [found.get((setting, arm, family)) for family in families[1:]]
         table.add_row(
-            f"{setting} {arm}",
+            f"{setting} {arm}" if len(settings) > 1 else arm,
             f"{100 * whole['accuracy']:.1f}",
             f"{low:.1f} to {high:.1f}",
             *(f"{100 * cell['accuracy']:.0f}" if cell else "" for cell in cells),

@@ -70,10 +70,12 @@ class Setting(Config):
     """Share of the teacher's rows in the budgets of `progressive` and `mixed`."""
     teacher_rate: float = Field(0.3, gt=0)
     """Learning rates of the second stage of `progressive`, as a share of the first's."""
+    teacher_warmup_steps: int = 30
     student: NewModelConfig
     copy_rows: int = Field(9000, gt=0)
     copy_tokens: int = Field(600_000, gt=0)
     """The starting model's own training: copying lists of random words."""
+    copy_batch_tokens: int = 1024
     optimizer: OptimizerConfig
     batch_tokens: int = 1024
 
@@ -178,6 +180,7 @@ def _starting_model(r: Recipe, setting: Setting) -> Node:
     fresh = r.add(f"{name}.new", new_model, setting.student, tokenizer=words)
     copies = r.add(f"{name}.copies", world.copies, world.CopiesConfig(num_rows=setting.copy_rows))
     learned = _tune_config(setting, seed=0, tokens=setting.copy_tokens)
+    learned = learned.model_copy(update={"batch_tokens": setting.copy_batch_tokens})
     return r.add(f"{name}.base", tune, learned, base=fresh, answers=[copies])
 
 
@@ -252,7 +255,7 @@ def _train(
             if phase.budget == "passes"
             else round(phase.share * getattr(setting, phase.budget)),
             shares=(1 - setting.teacher_frac, setting.teacher_frac) if len(answers) > 1 else None,
-            rate=setting.teacher_rate if phase.is_gentle else 1.0,
+            is_gentle=phase.is_gentle,
             snapshots=_snapshots(config, arm),
         )
         model = trained[-1] if trained else base
@@ -266,26 +269,34 @@ def _tune_config(
     seed: int,
     tokens: int | None,
     shares: tuple[float, float] | None = None,
-    rate: float = 1.0,
+    is_gentle: bool = False,
     snapshots: tuple[float, ...] = (),
 ) -> TuneConfig:
     optimizer = setting.optimizer
-    muon = optimizer.muon_learning_rate
+    if is_gentle:
+        optimizer = _gentle(setting)
     return TuneConfig(
         tokens=tokens,
         epochs=setting.passes if tokens is None else None,
         shares=shares,
         batch_tokens=setting.batch_tokens,
         max_tokens=512,
-        optimizer=optimizer.model_copy(
-            update={
-                "learning_rate": optimizer.learning_rate * rate,
-                "muon_learning_rate": muon and muon * rate,
-            }
-        ),
+        optimizer=optimizer,
         snapshots=snapshots,
         seed=seed,
     )
+
+
+def _gentle(setting: Setting) -> OptimizerConfig:
+    """The optimiser of a stage that must not undo the one before."""
+    optimizer, rate = setting.optimizer, setting.teacher_rate
+    muon = optimizer.muon_learning_rate
+    changes = {
+        "learning_rate": optimizer.learning_rate * rate,
+        "muon_learning_rate": muon and muon * rate,
+        "warmup_steps": setting.teacher_warmup_steps,
+    }
+    return optimizer.model_copy(update=changes)
 
 
 def _snapshots(config: QuickstartConfig, arm: ArmName) -> tuple[float, ...]:

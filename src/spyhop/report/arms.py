@@ -113,15 +113,21 @@ def arms_page(
 
 
 def _headline(experiment: Experiment, comparisons: Sequence[Comparison]) -> str:
-    lines = []
-    for comparison in _known(experiment, comparisons):
-        difference = experiment.difference(comparison)
-        lines.append(
-            f"{TITLES[comparison.second]} against {TITLES[comparison.first]}: "
-            f"{points(difference)} points ({verdict(difference)})"
-        )
-    head = f"{experiment.name}: " if lines else experiment.name
-    return head + ". ".join(lines[:1])
+    """Say in two sentences what came out: accuracies, and what can be told from chance."""
+    arms = [
+        f"{TITLES[arm]} {percent(experiment.cell(arm, ALL).interval.value)}"
+        for arm in experiment.arms
+    ]
+    found = [
+        f"{TITLES[each.second]} against {TITLES[each.first]} {points(difference)}"
+        for each in _known(experiment, comparisons)
+        if verdict(difference := experiment.difference(each)) != "no difference shown"
+    ]
+    shown = "; ".join(found) or "none"
+    return (
+        f"{experiment.name}, accuracy in %: {', '.join(arms)}; guessing "
+        f"{percent(experiment.chance())}. Differences shown, in points: {shown}."
+    )
 
 
 def _accuracy_section(experiment: Experiment) -> Section:

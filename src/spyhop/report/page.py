@@ -11,9 +11,9 @@ from spyhop.report.sections import (
     scores_section,
     training_section,
 )
-from spyhop.schema import Config, Score
+from spyhop.report.task_figures import TaskResult, task_results
+from spyhop.schema import Config
 from spyhop.stage import FOLDER, Context, Estimate, stage
-from spyhop.statistics import near_chance, wilson
 from spyhop.store import Artifact
 
 PAGE, RESULTS = "report.html", "results.json"
@@ -58,35 +58,23 @@ def page(
     html = render_page(config.title, lead, sections, f"Made by spyhop from:\n{footer}")
     (ctx.out / PAGE).write_text(html, encoding="utf-8")
     results = [
-        row
+        _plain(result)
         for name, each in zip(config.models, scores, strict=True)
-        for row in _results(name, each)
+        for result in task_results(name, each)
     ]
     (ctx.out / RESULTS).write_text(json.dumps(results, indent=1))
 
 
-def _results(model: str, scores: Artifact) -> list[dict[str, Any]]:
-    groups: dict[tuple[str, str], list[Score]] = {}
-    for score in scores.rows(Score):
-        groups.setdefault((score.suite, score.task), []).append(score)
-    rows = []
-    for (suite, task), found in groups.items():
-        correct = sum(score.correct for score in found)
-        interval = wilson(correct, len(found))
-        test = near_chance(correct, len(found), [score.chance for score in found])
-        answered = sum(score.extracted is not None for score in found)
-        rows.append(
-            {
-                "model": model,
-                "suite": suite,
-                "task": task,
-                "n": len(found),
-                "accuracy": interval.value,
-                "low": interval.low,
-                "high": interval.high,
-                "answered": answered / len(found),
-                "chance": test.chance,
-                "verdict": test.verdict,
-            }
-        )
-    return rows
+def _plain(result: TaskResult) -> dict[str, Any]:
+    return {
+        "model": result.model,
+        "suite": result.suite,
+        "task": result.task,
+        "n": result.n,
+        "accuracy": result.interval.value,
+        "low": result.interval.low,
+        "high": result.interval.high,
+        "answered": result.answered,
+        "chance": result.chance,
+        "verdict": result.verdict,
+    }

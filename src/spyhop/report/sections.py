@@ -1,8 +1,10 @@
 """Sections that any report is made of: data, samples, the loss mask, training, scores."""
 
+from __future__ import annotations
+
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -10,8 +12,8 @@ from spyhop.lazy import Lazy
 from spyhop.models.local import load_tokenizer, saved_format
 from spyhop.render import Renderer
 from spyhop.report.html import PALETTE, Section, Table, percent, percent_interval
-from spyhop.schema import Answer, Score
-from spyhop.statistics import near_chance, wilson
+from spyhop.report.task_figures import ALL, TaskResult, chance_sentence, task_results
+from spyhop.schema import Answer
 from spyhop.store import Artifact
 from spyhop.train.tune import METRICS
 
@@ -131,75 +133,55 @@ def training_section(students: Sequence[tuple[str, Artifact]]) -> Section:
 def scores_section(scores: Sequence[tuple[str, Artifact]]) -> Section:
     """Accuracy of each model on each task, with what is needed to believe it."""
     section = Section("Scores")
-    verdicts: dict[str, list[str]] = defaultdict(list)
-    rows = []
+    found: list[TaskResult] = []
     for name, artifact in scores:
-        for group, found in sorted(_by_task(artifact.rows(Score)).items()):
-            row, verdict = _score_row(name, group, found)
-            rows.append(row)
-            if group[1] != "all":
-                verdicts[name].append(verdict)
-    for name, found_verdicts in verdicts.items():
-        section.text(_chance_sentence(name, found_verdicts))
-    headings = [
-        "model",
-        "suite",
-        "task",
-        "n",
-        "answered %",
-        "accuracy %",
-        "95 % interval",
-        "chance %",
-        "against guessing",
+        results = task_results(name, artifact)
+        section.text(chance_sentence(results))
+        found += results
+    section.chart(_scores_chart(found), "Accuracy with 95 % interval over items; tick: guessing.")
+    headings = ["suite", "task", "model", "n", "answered %", "accuracy %", "95 % interval"]
+    rows = [
+        [
+            each.suite,
+            each.task,
+            each.model,
+            each.n,
+            percent(each.answered),
+            percent(each.interval.value),
+            percent_interval(each.interval.low, each.interval.high),
+            percent(each.chance),
+            each.verdict,
+        ]
+        for each in sorted(found, key=lambda each: (each.suite, each.task != ALL, each.task))
     ]
-    rows.sort(key=lambda row: (row[1], row[2], row[0]))
-    section.table(
-        Table(
-            headings,
-            rows,
-            "Wilson intervals over items; an exact test against "
-            "guessing. No answer found counts as wrong.",
-        )
-    )
+    caption = "Wilson intervals; an exact test against guessing; no answer found counts as wrong."
+    section.table(Table([*headings, "chance %", "against guessing"], rows, caption))
     return section
 
 
-def _score_row(name: str, group: tuple[str, str], found: list[Score]) -> tuple[list[Any], str]:
-    correct, n = sum(score.correct for score in found), len(found)
-    interval = wilson(correct, n)
-    test = near_chance(correct, n, [score.chance for score in found])
-    answered = sum(score.extracted is not None for score in found) / n
-    row = [
-        name,
-        *group,
-        n,
-        percent(answered),
-        percent(interval.value),
-        percent_interval(interval.low, interval.high),
-        percent(test.chance),
-        test.verdict,
+def _scores_chart(found: Sequence[TaskResult]) -> alt.TopLevelMixin:
+    values = [
+        {
+            "task": f"{each.suite} {each.task}".replace("_", " "),
+            "model": each.model,
+            "value": 100 * each.interval.value,
+            "low": 100 * each.interval.low,
+            "high": 100 * each.interval.high,
+            "chance": 100 * each.chance,
+        }
+        for each in found
     ]
-    return row, test.verdict
-
-
-def _by_task(scores: Iterable[Score]) -> dict[tuple[str, str], list[Score]]:
-    groups: dict[tuple[str, str], list[Score]] = defaultdict(list)
-    for score in scores:
-        groups[score.suite, score.task].append(score)
-        groups[score.suite, "all"].append(score)
-    return groups
-
-
-def _chance_sentence(name: str, verdicts: list[str]) -> str:
-    above = verdicts.count("above")
-    expected = 0.025 * len(verdicts)
-    start = f"{name}: above guessing on {above} of {len(verdicts)} tasks"
-    if above <= max(1, 2 * expected):
-        return (
-            f"{start}, where luck alone would give about {expected:.1f}. "
-            "These scores cannot be told from chance; they say nothing about reasoning."
-        )
-    return f"{start} (luck alone: about {expected:.1f}); below it on {verdicts.count('below')}."
+    base = alt.Chart(alt.Data(values=values))
+    y = alt.Y("task:N", title=None, axis=alt.Axis(labelLimit=280))
+    color = alt.Color("model:N", title=None, scale=alt.Scale(range=list(PALETTE)))
+    offset = alt.YOffset("model:N")
+    x = alt.X("low:Q", title="accuracy %", scale=alt.Scale(domain=[0, 100]))
+    rules = base.mark_rule(strokeWidth=2).encode(x=x, x2="high:Q", y=y, yOffset=offset, color=color)
+    dots = base.mark_circle(size=40, opacity=1).encode(
+        x="value:Q", y=y, yOffset=offset, color=color
+    )
+    ticks = base.mark_tick(color="#b33", thickness=2, size=14).encode(x="chance:Q", y=y)
+    return alt.layer(ticks, rules, dots).properties(width=480)
 
 
 def _curve(name: str, losses: list[float], tokens: int) -> list[dict[str, Any]]:

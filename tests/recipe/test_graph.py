@@ -1,0 +1,53 @@
+import pytest
+
+import toys
+from spyhop.models import Replay
+from spyhop.recipe import Node, Recipe, Source, Use
+from spyhop.recipe.graph import label, parents, refs
+from spyhop.schema import RecipeError
+
+
+def test_a_recipe_holds_nodes_in_order():
+    r = Recipe("toy")
+    one = r.add("one", toys.numbers, toys.Numbers())
+    two = r.add("two", toys.odd_only, toys.Numbers(), rows=one)
+    both = r.add("both", toys.added, toys.Sum(), parts=[one, two, one])
+    assert [node.name for node in r.nodes] == ["one", "two", "both"]
+    assert r.node("two") is two and refs(both) == [one, two, one]
+    assert parents(both) == [one, two, one] and parents(one) == []
+
+
+def test_models_lead_to_the_nodes_that_make_them():
+    r = Recipe("toy")
+    made = r.add("made", toys.folder, toys.Numbers())
+    asked = r.add("asked", toys.replies, toys.Numbers(), model=Use(Replay(name="m"), made))
+    assert parents(asked) == [made]
+    assert label(asked.inputs["model"]) == "m (made)"
+    assert label(Use(Replay(name="m"))) == "m" and label(Source("a/b")) == "a/b"
+
+
+@pytest.mark.parametrize("name", ["", "Two", "a b", "../up", "a/b", ".hidden", "-a"])
+def test_odd_names_are_refused(name: str):
+    with pytest.raises(RecipeError, match="cannot name a node"):
+        Recipe("toy").add(name, toys.numbers, toys.Numbers())
+    with pytest.raises(RecipeError, match="cannot name a recipe"):
+        Recipe(name)
+
+
+def test_a_name_is_taken_once():
+    r = Recipe("toy")
+    r.add("one", toys.numbers, toys.Numbers())
+    with pytest.raises(RecipeError, match="recipe 'toy' has two nodes named 'one'"):
+        r.add("one", toys.folder, toys.Numbers())
+
+
+def test_wrong_inputs_are_refused():
+    r = Recipe("toy")
+    one = r.add("one", toys.numbers, toys.Numbers())
+    with pytest.raises(RecipeError, match=r"node 'x': .*missing: \['rows'\], unknown: \['row'\]"):
+        r.add("x", toys.odd_only, toys.Numbers(), row=one)
+    with pytest.raises(RecipeError, match=r"toys\.numbers takes Numbers"):
+        r.add("x", toys.numbers, toys.Sum())
+    with pytest.raises(RecipeError, match="has no node 'x'; known: one"):
+        r.node("x")
+    assert [node.name for node in r.nodes] == ["one"] and isinstance(one, Node)

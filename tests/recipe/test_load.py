@@ -1,0 +1,159 @@
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+from pydantic import Field
+
+from spyhop.recipe.load import InputPath, RecipeFile, apply_change, read_recipe
+from spyhop.schema import Config, RecipeError
+
+
+class Part(Config):
+    kind: Literal["one", "two"] = "one"
+    size: int = Field(1, gt=0)
+
+
+class Settings(Config):
+    path: InputPath
+    part: Part = Part()
+    parts: tuple[Part, ...] = ()
+    named: dict[str, Part] = {}
+    maybe: Part | None = None
+
+
+def _file(folder: Path, text: str) -> Path:
+    path = folder / "r.toml"
+    path.write_text(text)
+    return path
+
+
+def _settings(folder: Path, text: str, *changes: str) -> Any:
+    full = f'recipe = "x"\npath = "data"\n{text}'
+    return read_recipe(_file(folder, full), changes).config(Settings)
+
+
+def test_a_file_is_read(tmp_path: Path):
+    text = 'recipe = "x"\npath = "p"\n[[parts]]\nsize = 2\n[runtime]\nworkers = 3\n'
+    file = read_recipe(_file(tmp_path, text))
+    assert isinstance(file, RecipeFile) and file.recipe == "x"
+    settings = file.config(Settings)
+    assert settings == Settings(path=tmp_path / "p", parts=(Part(size=2),))
+    assert file.runtime_with({"workers": None}).workers == 3
+    assert file.runtime_with({"workers": 5}).workers == 5
+
+
+def test_relative_paths_start_at_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "sub").mkdir()
+    monkeypatch.chdir(tmp_path)
+    path = _file(tmp_path / "sub", 'recipe = "x"\npath = "data"\n').relative_to(tmp_path)
+    assert read_recipe(path).config(Settings).path == tmp_path / "sub" / "data"
+    changed = read_recipe(path, ["path=../up"]).config(Settings)
+    assert changed.path.resolve() == tmp_path / "up"
+    absolute = read_recipe(path, ["path=/abs"]).config(Settings)
+    assert absolute.path == Path("/abs")
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("part.sise = 2", "part.sise is not a setting; did you mean 'size'? known: kind, size"),
+        ("[[parts]]\nsise = 2", "parts.0.sise is not a setting; did you mean 'size'? known: kind, size"),
+        ("[named.a]\nsise = 2", "named.a.sise is not a setting; did you mean 'size'? known: kind, size"),
+        ("[maybe]\nsise = 2", "maybe.sise is not a setting; did you mean 'size'? known: kind, size"),
+        ("qqq = 2", "qqq is not a setting known: maybe, named, part, parts, path"),
+        ("part.size = 'big'", "part.size = 'big': Input should be a valid integer"),
+        ("part.size = 0", "part.size = 0: Input should be greater than 0"),
+        ("part.kind = 'three'", "part.kind = 'three': Input should be 'one' or 'two'"),
+        ("part = 3", "part = 3: Input should be"),
+        ("part.size = 0\npart.kind = 1", "(and 1 more)"),
+    ],
+)  # fmt: skip
+def test_a_wrong_setting_is_one_clear_line(tmp_path: Path, text: str, line: str):
+    with pytest.raises(RecipeError) as caught:
+        _settings(tmp_path, text)
+    message = str(caught.value)
+    assert message.startswith(f"{tmp_path / 'r.toml'}: ") and "\n" not in message
+    assert line.replace("setting known", "setting") in message.replace("setting known", "setting")
+
+
+def test_a_missing_setting_is_named(tmp_path: Path):
+    with pytest.raises(RecipeError, match=r"r\.toml: path is missing$"):
+        read_recipe(_file(tmp_path, 'recipe = "x"')).config(Settings)
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        (b'recipe = "x', r"r\.toml: not TOML: .*line 1"),
+        (b"\xff", r"r\.toml: not UTF-8 text \(byte 0\)"),
+        (b"a = 1", r"r\.toml: the line `recipe = "),
+        (b"recipe = 1", r"r\.toml: the line `recipe = "),
+        (b'recipe = "x"\nruntime = 3', r"r\.toml: runtime = 3: it is a table"),
+    ],
+)
+def test_a_file_that_cannot_be_understood(tmp_path: Path, content: bytes, line: str):
+    path = tmp_path / "r.toml"
+    path.write_bytes(content)
+    with pytest.raises(RecipeError, match=line):
+        read_recipe(path)
+
+
+def test_a_file_that_cannot_be_read(tmp_path: Path):
+    with pytest.raises(RecipeError, match=r"absent\.toml: cannot be read \(No such file"):
+        read_recipe(tmp_path / "absent.toml")
+    with pytest.raises(RecipeError, match=r"cannot be read \(Is a directory\)"):
+        read_recipe(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("given", "line"),
+    [
+        ({"threads": 0}, "runtime.threads = 0: Input should be greater than or equal to 1"),
+        ({"wokers": 2}, "runtime.wokers is not a setting; did you mean 'workers'?"),
+    ],
+)
+def test_a_wrong_runtime_is_one_clear_line(given: dict[str, Any], line: str):
+    with pytest.raises(RecipeError, match=line.replace(".", r"\.").replace("?", r"\?")):
+        RecipeFile(Path("r.toml"), "x", {}, given).runtime_with({})
+
+
+@pytest.mark.parametrize(
+    ("change", "wanted"),
+    [
+        ("a.b=2", {"a": {"b": 2}, "l": [{"c": 1}, {"c": 2}]}),
+        ("a.b=text with = sign", {"a": {"b": "text with = sign"}, "l": [{"c": 1}, {"c": 2}]}),
+        ("l.1.c=5", {"a": {"b": 1}, "l": [{"c": 1}, {"c": 5}]}),
+        ("l.0={c = 9}", {"a": {"b": 1}, "l": [{"c": 9}, {"c": 2}]}),
+        ("l=[1, 2]", {"a": {"b": 1}, "l": [1, 2]}),
+        ("a.n.m=true", {"a": {"b": 1, "n": {"m": True}}, "l": [{"c": 1}, {"c": 2}]}),
+        ("a.b='7'", {"a": {"b": "7"}, "l": [{"c": 1}, {"c": 2}]}),
+        (" a.b =1.5", {"a": {"b": 1.5}, "l": [{"c": 1}, {"c": 2}]}),
+        ("a.b=", {"a": {"b": ""}, "l": [{"c": 1}, {"c": 2}]}),
+    ],
+)
+def test_changes_are_applied(change: str, wanted: dict[str, Any]):
+    settings: dict[str, Any] = {"a": {"b": 1}, "l": [{"c": 1}, {"c": 2}]}
+    apply_change(settings, change)
+    assert settings == wanted
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        ("a.b", "write it as key.sub=value"),
+        ("=3", "write it as key.sub=value"),
+        ("l.2.c=1", "'2' leads nowhere"),
+        ("l.x=1", "'x' is not a key of a table here"),
+        ("a.b.c=1", "'c' is not a key of a table here"),
+        ("a.b.c.d=1", "'c' leads nowhere"),
+    ],
+)
+def test_wrong_changes_are_refused(change: str, line: str):
+    with pytest.raises(RecipeError) as caught:
+        apply_change({"a": {"b": 1}, "l": [{"c": 1}]}, change)
+    assert str(caught.value) == f"--set {change}: {line}"
+
+
+def test_changes_win_over_the_file(tmp_path: Path):
+    found = _settings(tmp_path, "part.size = 2\n[[parts]]", "part.size=7", "parts.0.kind=two")
+    assert found.part.size == 7 and found.parts[0].kind == "two"

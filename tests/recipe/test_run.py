@@ -1,0 +1,217 @@
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+import toys
+from spyhop.recipe import Recipe, Source, resolve, run
+from spyhop.recipe.plan import plan, totals
+from spyhop.recipe.why import why
+from spyhop.schema import ArtifactError, InputError
+from spyhop.stage import Progress, Runtime
+from spyhop.store import pointed
+from toys import Number, Numbers, Sum
+
+
+class Seen:
+    """Remembers what a run tells."""
+
+    def __init__(self) -> None:
+        self.made: list[str] = []
+        self.hits: list[str] = []
+        self.begun: list[str] = []
+
+    def started(self, node) -> None:
+        self.begun.append(node.name)
+
+    def moved(self, node, progress: Progress) -> None:
+        assert node.name in self.begun
+
+    def ended(self, node, artifact, *, is_hit: bool) -> None:
+        (self.hits if is_hit else self.made).append(node.name)
+
+
+def _recipe(
+    folder: Path, *, num_rows: int = 3, seconds: float = 0.0, broken: bool = False
+) -> Recipe:
+    r = Recipe("toy")
+    file = Source(folder / "input.txt")
+    log = str(folder / "log")
+    left = r.add("left", toys.numbers, Numbers(num_rows=num_rows, log=log, seconds=seconds))
+    right = r.add("right", toys.lines, Numbers(log=log, seconds=seconds), file=file)
+    odd = r.add("odd", toys.odd_only, Numbers(), rows=right)
+    broken_while = str(folder / "broken") if broken else ""
+    r.add("sum", toys.added, Sum(log=log, broken_while=broken_while), parts=[left, odd])
+    return r
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "input.txt").write_text("1 2 3")
+    return tmp_path
+
+
+def _run(folder: Path, recipe: Recipe, workers: int = 1) -> Seen:
+    seen = Seen()
+    made = run(resolve(recipe, folder / "out"), Runtime(workers=workers), seen)
+    assert set(made) == {node.name for node in recipe.nodes}
+    return seen
+
+
+def _sum(folder: Path) -> int:
+    path = pointed(folder / "out", "toy", "sum")
+    assert path is not None
+    (found,) = [a for a in resolve(_recipe(folder), folder / "out").made.values() if a.path == path]
+    (row,) = found.rows(Number)
+    return row.value
+
+
+def _why(folder: Path, recipe: Recipe) -> dict[str, list[str]]:
+    resolved = resolve(recipe, folder / "out")
+    return {node.name: why(resolved, node) for node in recipe.nodes}
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_every_node_is_made_once_and_then_found(folder: Path, workers: int):
+    seen = _run(folder, _recipe(folder), workers)
+    assert sorted(seen.made) == ["left", "odd", "right", "sum"] and seen.hits == []
+    assert seen.made.index("right") < seen.made.index("odd") < seen.made.index("sum")
+    assert _sum(folder) == 0 + 1 + 2 + 1 + 3
+    again = _run(folder, _recipe(folder), workers)
+    assert again.made == again.begun == [] and len(again.hits) == 4
+    assert len(toys.told(folder / "log")) == 3
+
+
+def test_workers_are_processes_of_their_own_and_give_the_same(folder: Path):
+    _run(folder, _recipe(folder, seconds=0.3), workers=2)
+    processes = {line.split()[1] for line in toys.told(folder / "log")}
+    assert str(os.getpid()) not in processes and len(processes) == 2
+    beside = {p.name: p.resolve().name for p in (folder / "out" / "runs" / "toy").iterdir()}
+    digests = {
+        n: a.digest for n, a in resolve(_recipe(folder, seconds=0.3), folder / "out").made.items()
+    }
+    elsewhere = resolve(_recipe(folder, seconds=0.3), folder / "other")
+    run(elsewhere, Runtime(), Seen())
+    assert {name: artifact.digest for name, artifact in elsewhere.made.items()} == digests
+    assert set(beside) == set(digests)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_error_stops_the_run_and_keeps_what_is_made(folder: Path, workers: int):
+    (folder / "broken").touch()
+    recipe = _recipe(folder, broken=True)
+    with pytest.raises(InputError, match="the toy is broken"):
+        _run(folder, recipe, workers)
+    assert pointed(folder / "out", "toy", "sum") is None
+    (folder / "broken").unlink()
+    again = _run(folder, recipe, workers)
+    assert again.made == ["sum"] and sorted(again.hits) == ["left", "odd", "right"]
+
+
+def test_an_unexpected_fault_in_a_worker_keeps_its_trace(folder: Path):
+    (folder / "input.txt").write_text("one")
+    with pytest.raises(RuntimeError, match=r"(?s)right:.*Traceback.*ValueError.*'one'"):
+        _run(folder, _recipe(folder), workers=2)
+
+
+def test_a_worker_that_dies_is_one_clear_line(folder: Path):
+    r = Recipe("toy")
+    r.add("dies", toys.killed, Numbers())
+    with pytest.raises(
+        ArtifactError, match=r"dies: its process ended without a word \(exit code -9"
+    ):
+        _run(folder, r, workers=2)
+
+
+def test_a_node_that_is_gone_is_forgotten(folder: Path):
+    _run(folder, _recipe(folder))
+    r = Recipe("toy")
+    r.add("left", toys.numbers, Numbers(log=str(folder / "log")))
+    seen = _run(folder, r)
+    assert seen.hits == ["left"]
+    assert [p.name for p in (folder / "out" / "runs" / "toy").iterdir()] == ["left"]
+
+
+def test_why_nothing_was_made_and_nothing_changed(folder: Path):
+    before = _why(folder, _recipe(folder))
+    assert before == dict.fromkeys(["left", "right", "odd", "sum"], ["it was never made here"])
+    _run(folder, _recipe(folder))
+    assert _why(folder, _recipe(folder)) == dict.fromkeys(before, [])
+
+
+def test_why_an_edited_field(folder: Path):
+    _run(folder, _recipe(folder))
+    reasons = _why(folder, _recipe(folder, num_rows=4))
+    assert reasons == {
+        "left": ["num_rows: 3 became 4"],
+        "right": [],
+        "odd": [],
+        "sum": ["left runs again"],
+    }
+    assert _run(folder, _recipe(folder, num_rows=4)).made == ["left", "sum"]
+
+
+def test_why_an_edited_file(folder: Path):
+    _run(folder, _recipe(folder))
+    (folder / "input.txt").write_text("1 2 5")
+    reasons = _why(folder, _recipe(folder))
+    assert reasons["right"] == [
+        f"file: {folder / 'input.txt'} is another ({folder / 'input.txt'} before)"
+    ] or (reasons["right"] == [f"file: the content of {folder / 'input.txt'} changed"])
+    assert reasons["left"] == [] and reasons["odd"] == ["right runs again"]
+    assert sorted(_run(folder, _recipe(folder)).made) == ["odd", "right", "sum"]
+    assert _sum(folder) == 0 + 1 + 2 + 1 + 5
+
+
+def test_an_edit_that_changes_nothing_downstream_stops_there(folder: Path):
+    """The even number is dropped by the next node: its output, and so its digest, stays."""
+    _run(folder, _recipe(folder))
+    (folder / "input.txt").write_text("1 4 3")
+    seen = _run(folder, _recipe(folder))
+    assert "right" in seen.made and "odd" in seen.made
+    assert _sum(folder) == 7
+
+
+def test_why_a_removed_artifact(folder: Path):
+    _run(folder, _recipe(folder))
+    path = pointed(folder / "out", "toy", "left")
+    assert path is not None
+    (path / "record.json").unlink()
+    reasons = _why(folder, _recipe(folder))
+    assert reasons["left"] == ["what the last run made is gone"]
+    assert reasons["sum"] == ["left runs again"]
+    assert _run(folder, _recipe(folder)).made == ["left"]  # made again with the same content
+
+
+def test_a_plan_runs_nothing(folder: Path):
+    lines = plan(resolve(_recipe(folder), folder / "out"))
+    assert [(line.node.name, line.is_made) for line in lines] == [
+        ("left", False), ("right", False), ("odd", False), ("sum", False),
+    ]  # fmt: skip
+    assert lines[0].estimate.rows == 3 and totals(lines).seconds == 7
+    assert lines[3].estimate.rows == 3  # of `left`; `odd` has no plan
+    assert not (folder / "log").exists()
+
+
+def test_a_plan_of_what_is_made_tells_what_it_took(folder: Path):
+    _run(folder, _recipe(folder))
+    lines = plan(resolve(_recipe(folder, num_rows=9), folder / "out"))
+    assert [line.is_made for line in lines] == [False, True, True, False]
+    assert lines[1].estimate.rows == 3 and totals(lines).rows == 9 + 11
+
+
+def test_two_runs_at_once_share_the_work(folder: Path):
+    from multiprocessing import get_context
+
+    other = get_context("spawn").Process(target=_run_there, args=(folder,))
+    other.start()
+    while not (folder / "log").exists():
+        time.sleep(0.01)
+    _run(folder, _recipe(folder, seconds=0.5))
+    other.join()
+    assert other.exitcode == 0 and len(toys.told(folder / "log")) == 3
+
+
+def _run_there(folder: Path) -> None:
+    _run(folder, _recipe(folder, seconds=0.5))
