@@ -51,10 +51,9 @@ class Local(ModelConfig):
         if folder is None:
             raise ModelError("a local model needs its folder")
         torch.set_num_threads(runtime.threads)
-        tokenizer, model = load(
-            folder.path, getattr(torch, self.dtype), pick_device(runtime.device)
-        )
-        form = saved_format(folder.path) if self.format == "saved" else FORMATS[self.format]
+        path = folder.path / self.subfolder
+        tokenizer, model = load(path, getattr(torch, self.dtype), pick_device(runtime.device))
+        form = saved_format(path) if self.format == "saved" else FORMATS[self.format]
         return LocalBackend(model, Renderer(tokenizer, form), runtime.inference_tokens)
 
     @property
