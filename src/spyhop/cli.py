@@ -175,8 +175,12 @@ def _load(path: Path, changes: list[str], runtime: dict[str, object]) -> tuple[R
 
 def _run(recipe: Recipe, runtime: Runtime, out: Path) -> None:
     resolved = resolve(recipe, out)
-    with Display(Console(highlight=False)) as display:
-        run_recipe(resolved, runtime, display)
+    try:
+        with Display(Console(highlight=False)) as display:
+            run_recipe(resolved, runtime, display)
+    except KeyboardInterrupt:  # here, for typer would end without a word
+        print("spyhop: stopped; run again to go on from here", file=sys.stderr)  # noqa: T201
+        raise typer.Exit(INTERRUPTED) from None
     page = out / "runs" / recipe.name / "report" / "report.html"
     if page.exists():
         Console(highlight=False, soft_wrap=True).print(f"report: {page}", markup=False)
@@ -189,9 +193,6 @@ def _plain_errors() -> Iterator[None]:
     except SpyhopError as error:
         print(f"spyhop: {' '.join(str(error).split())}", file=sys.stderr)  # noqa: T201
         sys.exit(USER_ERROR)
-    except KeyboardInterrupt:
-        print("spyhop: stopped; run again to go on from here", file=sys.stderr)  # noqa: T201
-        sys.exit(INTERRUPTED)
 
 
 def main() -> None:

@@ -7,6 +7,8 @@ from pydantic import Field
 from spyhop.recipe.load import InputPath, RecipeFile, apply_change, read_recipe
 from spyhop.schema import Config, RecipeError
 
+SISE = "is not a setting; did you mean 'size'? Known: kind, size"
+
 
 class Part(Config):
     kind: Literal["one", "two"] = "one"
@@ -17,7 +19,7 @@ class Settings(Config):
     path: InputPath
     part: Part = Part()
     parts: tuple[Part, ...] = ()
-    named: dict[str, Part] = {}
+    named: dict[str, Part] = Field({})
     maybe: Part | None = None
 
 
@@ -56,24 +58,24 @@ def test_relative_paths_start_at_the_file(tmp_path: Path, monkeypatch: pytest.Mo
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        ("part.sise = 2", "part.sise is not a setting; did you mean 'size'? known: kind, size"),
-        ("[[parts]]\nsise = 2", "parts.0.sise is not a setting; did you mean 'size'? known: kind, size"),
-        ("[named.a]\nsise = 2", "named.a.sise is not a setting; did you mean 'size'? known: kind, size"),
-        ("[maybe]\nsise = 2", "maybe.sise is not a setting; did you mean 'size'? known: kind, size"),
-        ("qqq = 2", "qqq is not a setting known: maybe, named, part, parts, path"),
+        ("part.sise = 2", f"part.sise {SISE}"),
+        ("[[parts]]\nsise = 2", f"parts.0.sise {SISE}"),
+        ("[named.a]\nsise = 2", f"named.a.sise {SISE}"),
+        ("[maybe]\nsise = 2", f"maybe.sise {SISE}"),
+        ("qqq = 2", "qqq is not a setting; known: maybe, named, part, parts, path"),
         ("part.size = 'big'", "part.size = 'big': Input should be a valid integer"),
         ("part.size = 0", "part.size = 0: Input should be greater than 0"),
         ("part.kind = 'three'", "part.kind = 'three': Input should be 'one' or 'two'"),
         ("part = 3", "part = 3: Input should be"),
         ("part.size = 0\npart.kind = 1", "(and 1 more)"),
     ],
-)  # fmt: skip
+)
 def test_a_wrong_setting_is_one_clear_line(tmp_path: Path, text: str, line: str):
     with pytest.raises(RecipeError) as caught:
         _settings(tmp_path, text)
     message = str(caught.value)
     assert message.startswith(f"{tmp_path / 'r.toml'}: ") and "\n" not in message
-    assert line.replace("setting known", "setting") in message.replace("setting known", "setting")
+    assert line in message
 
 
 def test_a_missing_setting_is_named(tmp_path: Path):
@@ -84,7 +86,7 @@ def test_a_missing_setting_is_named(tmp_path: Path):
 @pytest.mark.parametrize(
     ("content", "line"),
     [
-        (b'recipe = "x', r"r\.toml: not TOML: .*line 1"),
+        (b'recipe = "x"\nb = !', r"r\.toml: not TOML: .*line 2"),
         (b"\xff", r"r\.toml: not UTF-8 text \(byte 0\)"),
         (b"a = 1", r"r\.toml: the line `recipe = "),
         (b"recipe = 1", r"r\.toml: the line `recipe = "),

@@ -13,6 +13,8 @@ from spyhop.stage import Progress, Runtime
 from spyhop.store import pointed
 from toys import Number, Numbers, Sum
 
+NAMES = ("left", "right", "odd", "sum")
+
 
 class Seen:
     """Remembers what a run tells."""
@@ -87,14 +89,10 @@ def test_workers_are_processes_of_their_own_and_give_the_same(folder: Path):
     _run(folder, _recipe(folder, seconds=0.3), workers=2)
     processes = {line.split()[1] for line in toys.told(folder / "log")}
     assert str(os.getpid()) not in processes and len(processes) == 2
-    beside = {p.name: p.resolve().name for p in (folder / "out" / "runs" / "toy").iterdir()}
-    digests = {
-        n: a.digest for n, a in resolve(_recipe(folder, seconds=0.3), folder / "out").made.items()
-    }
+    there = resolve(_recipe(folder, seconds=0.3), folder / "out").made
     elsewhere = resolve(_recipe(folder, seconds=0.3), folder / "other")
-    run(elsewhere, Runtime(), Seen())
-    assert {name: artifact.digest for name, artifact in elsewhere.made.items()} == digests
-    assert set(beside) == set(digests)
+    here = run(elsewhere, Runtime(), Seen())
+    assert {name: a.digest for name, a in here.items()} == {n: a.digest for n, a in there.items()}
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -134,10 +132,9 @@ def test_a_node_that_is_gone_is_forgotten(folder: Path):
 
 
 def test_why_nothing_was_made_and_nothing_changed(folder: Path):
-    before = _why(folder, _recipe(folder))
-    assert before == dict.fromkeys(["left", "right", "odd", "sum"], ["it was never made here"])
+    assert _why(folder, _recipe(folder)) == {name: ["it was never made here"] for name in NAMES}
     _run(folder, _recipe(folder))
-    assert _why(folder, _recipe(folder)) == dict.fromkeys(before, [])
+    assert _why(folder, _recipe(folder)) == {name: [] for name in NAMES}
 
 
 def test_why_an_edited_field(folder: Path):
@@ -156,21 +153,11 @@ def test_why_an_edited_file(folder: Path):
     _run(folder, _recipe(folder))
     (folder / "input.txt").write_text("1 2 5")
     reasons = _why(folder, _recipe(folder))
-    assert reasons["right"] == [
-        f"file: {folder / 'input.txt'} is another ({folder / 'input.txt'} before)"
-    ] or (reasons["right"] == [f"file: the content of {folder / 'input.txt'} changed"])
+    file = folder / "input.txt"
+    assert reasons["right"] == [f"file: {file} is another ({file} before)"]
     assert reasons["left"] == [] and reasons["odd"] == ["right runs again"]
     assert sorted(_run(folder, _recipe(folder)).made) == ["odd", "right", "sum"]
     assert _sum(folder) == 0 + 1 + 2 + 1 + 5
-
-
-def test_an_edit_that_changes_nothing_downstream_stops_there(folder: Path):
-    """The even number is dropped by the next node: its output, and so its digest, stays."""
-    _run(folder, _recipe(folder))
-    (folder / "input.txt").write_text("1 4 3")
-    seen = _run(folder, _recipe(folder))
-    assert "right" in seen.made and "odd" in seen.made
-    assert _sum(folder) == 7
 
 
 def test_why_a_removed_artifact(folder: Path):

@@ -14,7 +14,7 @@ from spyhop.train.optimizer import OptimizerConfig
 SPAWN = multiprocessing.get_context("spawn")
 RUNTIME = Runtime(device="cpu", checkpoint_s=0.05)
 CONFIG = TuneConfig(
-    epochs=40.0,
+    epochs=15.0,
     batch_tokens=800,
     snapshots=(0.3, 0.9),
     optimizer=OptimizerConfig(learning_rate=1e-3, muon_learning_rate=0.01, warmup_steps=5),

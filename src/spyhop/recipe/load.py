@@ -133,8 +133,8 @@ def _one_line(path: Path, config_type: Any, error: ValidationError, prefix: str)
     if first["type"] == "extra_forbidden":
         known = _fields_at(config_type, first["loc"][:-1])
         near = difflib.get_close_matches(str(first["loc"][-1]), known, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        return f"{path}: {key} is not a setting{hint} known: {', '.join(known)}{more}"
+        hint = f"; did you mean {near[0]!r}? Known: " if near else "; known: "
+        return f"{path}: {key} is not a setting{hint}{', '.join(known)}{more}"
     if first["type"] == "missing":
         return f"{path}: {key} is missing{more}"
     reason = first["msg"].removeprefix("Value error, ")

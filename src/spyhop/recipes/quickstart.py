@@ -23,7 +23,7 @@ from spyhop.collect import PairConfig, SubsetConfig, SystemMessage, pair, subset
 from spyhop.evaluate import MeasureConfig, measure
 from spyhop.models import Local, Sampling
 from spyhop.recipe.graph import Node, Recipe, Ref, Use
-from spyhop.report import ArmRun, ArmsConfig, Comparison, arms_page
+from spyhop.report import ArmPair, ArmRun, ArmsConfig, arms_page
 from spyhop.schema import Config
 from spyhop.stage import Stage
 from spyhop.train import NewModelConfig, OptimizerConfig, TuneConfig, new_model, tune
@@ -130,13 +130,13 @@ def _phases(arm: ArmName, setting: Setting) -> tuple[Phase, ...]:
 
 
 COMPARISONS = (
-    Comparison(first="answers-tokens", second="explanations"),
-    Comparison(first="answers-queries", second="explanations"),
-    Comparison(first="style", second="explanations"),
-    Comparison(first="answers-tokens", second="style"),
-    Comparison(first="ta", second="progressive"),
-    Comparison(first="teacher", second="progressive"),
-    Comparison(first="mixed", second="progressive"),
+    ArmPair(first="answers-tokens", second="explanations"),
+    ArmPair(first="answers-queries", second="explanations"),
+    ArmPair(first="style", second="explanations"),
+    ArmPair(first="answers-tokens", second="style"),
+    ArmPair(first="ta", second="progressive"),
+    ArmPair(first="teacher", second="progressive"),
+    ArmPair(first="mixed", second="progressive"),
 )
 
 

@@ -9,8 +9,10 @@ import numpy.typing as npt
 
 from spyhop.schema import Config, Score
 from spyhop.statistics import (
+    Comparison,
     Interval,
     paired_difference,
+    paired_seed_difference,
     seed_interval,
     seed_item_difference,
     wilson,
@@ -19,6 +21,7 @@ from spyhop.store import Artifact
 from spyhop.train.tune import METRICS
 
 ALL = "all"
+NO_DIFFERENCE = "no difference shown"
 
 
 class ArmRun(Config):
@@ -31,7 +34,7 @@ class ArmRun(Config):
     """Share of the training after which it was measured."""
 
 
-class Comparison(Config):
+class ArmPair(Config):
     """Two arms to compare on the same items; the difference is second minus first."""
 
     first: str
@@ -133,13 +136,17 @@ class Experiment:
                     )
         return cells
 
-    def difference(self, comparison: Comparison, family: str = ALL) -> Interval:
-        """Return second minus first, paired by item, and by seed where there are several."""
-        first = self._grid(comparison.first, family)
-        second = self._grid(comparison.second, family)
+    def difference(self, pair: ArmPair, family: str = ALL) -> Comparison:
+        """Return second minus first, paired by item, and by seed where there are several.
+
+        With one seed: Tango's interval and McNemar's exact test over items. With several: an
+        interval over seeds and items at once, and the paired t-test over seeds.
+        """
+        first, second = self._grid(pair.first, family), self._grid(pair.second, family)
         if len(first) == 1:
-            return paired_difference(first[0], second[0]).difference
-        return seed_item_difference(first, second)
+            return paired_difference(first[0], second[0])
+        test = paired_seed_difference(first.mean(axis=1).tolist(), second.mean(axis=1).tolist())
+        return Comparison(difference=seed_item_difference(first, second), p_value=test.p_value)
 
     def _grid(self, arm: str, family: str) -> npt.NDArray[np.int64]:
         """Right or wrong, (seeds, items)."""
@@ -182,4 +189,4 @@ def verdict(interval: Interval) -> str:
     """Say whether a difference can be told from none."""
     if interval.low > 0:
         return "better"
-    return "worse" if interval.high < 0 else "no difference shown"
+    return "worse" if interval.high < 0 else NO_DIFFERENCE

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from spyhop.lazy import Lazy
 from spyhop.report.arm_figures import (
     ALL,
+    NO_DIFFERENCE,
+    ArmPair,
     ArmRun,
-    Comparison,
     Experiment,
     points,
     read_experiments,
@@ -22,6 +23,7 @@ from spyhop.report.html import (
     PALETTE,
     Section,
     Table,
+    draw,
     percent,
     percent_interval,
     render_page,
@@ -67,7 +69,7 @@ class ArmsConfig(Config):
     """One per scores artifact, in their order."""
     stages: tuple[tuple[int, ...], ...]
     """For each run the places in `students` of its training stages, in their order."""
-    comparisons: tuple[Comparison, ...]
+    comparisons: tuple[ArmPair, ...]
 
 
 def plan_arms(config: ArmsConfig, **inputs: list[Estimate]) -> Estimate:
@@ -90,6 +92,8 @@ def arms_page(
     (ctx.out / RESULTS).write_text(json.dumps(_results(experiments), indent=1))
     sections = []
     for experiment in experiments:
+        svg = draw(_accuracy_chart(experiment))
+        (ctx.out / f"accuracy-{experiment.name}.svg").write_text(svg, encoding="utf-8")
         sections.append(_accuracy_section(experiment))
         sections.append(_comparison_section(experiment, config.comparisons))
         if experiment.curve:
@@ -112,7 +116,7 @@ def arms_page(
     (ctx.out / PAGE).write_text(html, encoding="utf-8")
 
 
-def _headline(experiment: Experiment, comparisons: Sequence[Comparison]) -> str:
+def _headline(experiment: Experiment, comparisons: Sequence[ArmPair]) -> str:
     """Say in two sentences what came out: accuracies, and what can be told from chance."""
     arms = [
         f"{TITLES[arm]} {percent(experiment.cell(arm, ALL).interval.value)}"
@@ -121,7 +125,7 @@ def _headline(experiment: Experiment, comparisons: Sequence[Comparison]) -> str:
     found = [
         f"{TITLES[each.second]} against {TITLES[each.first]} {points(difference)}"
         for each in _known(experiment, comparisons)
-        if verdict(difference := experiment.difference(each)) != "no difference shown"
+        if verdict(difference := experiment.difference(each).difference) != NO_DIFFERENCE
     ]
     shown = "; ".join(found) or "none"
     return (
@@ -166,37 +170,29 @@ def _accuracy_section(experiment: Experiment) -> Section:
     return section
 
 
-def _comparison_section(experiment: Experiment, comparisons: Sequence[Comparison]) -> Section:
+def _comparison_section(experiment: Experiment, comparisons: Sequence[ArmPair]) -> Section:
     section = Section(
         f"{experiment.name}: what makes the difference",
         "Differences in percentage points, second minus first, on the same items"
         + (" and seeds" if len(experiment.seeds) > 1 else "")
-        + ", with 95 % intervals. An interval that holds 0 shows no difference.",
+        + ", with 95 % intervals. An interval that holds 0 shows no difference. p: "
+        + ("the paired t-test over seeds." if len(experiment.seeds) > 1 else "McNemar's test."),
     )
     rows = []
-    for comparison in _known(experiment, comparisons):
-        whole = experiment.difference(comparison)
-        by_family = [points(experiment.difference(comparison, f)) for f in experiment.families]
-        rows.append(
-            [
-                TITLES[comparison.second],
-                TITLES[comparison.first],
-                points(whole),
-                verdict(whole),
-                *by_family,
-            ]
-        )
-        absent = [
-            f
-            for f in experiment.families
-            if verdict(experiment.difference(comparison, f)) == "no difference shown"
-        ]
-        if absent and verdict(whole) != "no difference shown":
-            section.text(
-                f"{TITLES[comparison.second]} against {TITLES[comparison.first]}: no difference "
-                f"shown in {', '.join(absent)}."
-            )
-    headings = ["second", "first", "difference", "so second is", *experiment.families]
+    for pair in _known(experiment, comparisons):
+        found = experiment.difference(pair)
+        whole = found.difference
+        by_family = {
+            family: experiment.difference(pair, family).difference for family in experiment.families
+        }
+        names = [TITLES[pair.second], TITLES[pair.first]]
+        p_value = "< 0.001" if found.p_value < 0.001 else f"{found.p_value:.3f}"
+        shown = [points(interval) for interval in by_family.values()]
+        rows.append([*names, points(whole), p_value, verdict(whole), *shown])
+        absent = [name for name, each in by_family.items() if verdict(each) == NO_DIFFERENCE]
+        if absent and verdict(whole) != NO_DIFFERENCE:
+            section.text(f"{' against '.join(names)}: no difference shown in {', '.join(absent)}.")
+    headings = ["second", "first", "difference", "p", "so second is", *experiment.families]
     section.table(Table(headings, rows))
     return section
 
@@ -271,7 +267,7 @@ def _accuracy_chart(experiment: Experiment) -> alt.TopLevelMixin:
     return alt.layer(line, bars, dots).properties(width=560, height=34 * len(order))
 
 
-def _known(experiment: Experiment, comparisons: Sequence[Comparison]) -> list[Comparison]:
+def _known(experiment: Experiment, comparisons: Sequence[ArmPair]) -> list[ArmPair]:
     arms = set(experiment.arms)
     return [each for each in comparisons if {each.first, each.second} <= arms]
 

@@ -49,10 +49,8 @@ class Section:
 
     def chart(self, chart: alt.TopLevelMixin, caption: str) -> None:
         """Add a chart, drawn as SVG now, so that the page needs no script."""
-        svg = vl_convert.vegalite_to_svg(chart.to_dict(), vl_version="v6.1")
-        self.blocks.append(
-            Markup("<figure>{}<figcaption>{}</figcaption></figure>").format(Markup(svg), caption)
-        )
+        figure = Markup("<figure>{}<figcaption>{}</figcaption></figure>")
+        self.blocks.append(figure.format(Markup(draw(chart)), caption))
 
     def conversation(self, turns: Sequence[Mapping[str, str]], note: str = "") -> None:
         """Add the turns of one row."""
@@ -66,6 +64,11 @@ class Section:
 def render_page(title: str, lead: str, sections: Sequence[Section], footer: str) -> str:
     """Return the whole page."""
     return str(_render("page.html", title=title, lead=lead, sections=sections, footer=footer))
+
+
+def draw(chart: alt.TopLevelMixin) -> str:
+    """Return a chart as SVG text; nothing is fetched."""
+    return str(vl_convert.vegalite_to_svg(chart.to_dict(), vl_version="v6.1"))
 
 
 def percent(value: float) -> str:

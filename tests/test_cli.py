@@ -1,0 +1,206 @@
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer.main
+
+from spyhop.cli import app
+
+SPYHOP = Path(sys.executable).with_name("spyhop")
+COMMANDS = {
+    "clean": {"--free", "--out"},
+    "plan": {"--out", "--set", "recipe"},
+    "quickstart": {"--out", "--set", "--thorough", "--no-thorough", "--workers"},
+    "recipes": set(),
+    "report": {"--out", "--set", "--workers", "recipe"},
+    "run": {"--out", "--set", "--workers", "recipe"},
+    "show": {"--dropped", "--no-dropped", "--out", "--recipe", "--rows", "--set", "-n", "artifact"},
+    "why": {"--out", "--set", "node", "recipe"},
+}
+RECIPE = """
+recipe = "orca"
+name = "toy"
+[collection]
+path = "cot"
+[student]
+base = "model"
+[train]
+epochs = 2.0
+batch_tokens = 400
+max_tokens = 90
+[train.optimizer]
+learning_rate = 1e-3
+[runtime]
+device = "cpu"
+checkpoint_s = 0.05
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path: Path, tiny_folder: Path) -> Path:
+    (tmp_path / "cot").mkdir()
+    lines = [f"What is {n}?\t{n}\tIt is so." for n in range(40)]
+    (tmp_path / "cot" / "toy_train.tsv").write_text("\n".join(lines))
+    shutil.copytree(tiny_folder, tmp_path / "model")
+    path = tmp_path / "toy.toml"
+    path.write_text(RECIPE)
+    return path
+
+
+@pytest.fixture
+def cli(tmp_path: Path):
+    def call(*arguments: object) -> subprocess.CompletedProcess[str]:
+        command = [str(SPYHOP), *(str(argument) for argument in arguments)]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+
+    return call
+
+
+def _refused(done: subprocess.CompletedProcess[str], text: str) -> None:
+    assert done.returncode == 2, done.stderr
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("spyhop: ") and re.search(text, line), line
+
+
+def _changed(recipe: Path, old: str, new: str) -> Path:
+    assert old in RECIPE
+    recipe.write_text(RECIPE.replace(old, new))
+    return recipe
+
+
+def test_the_commands_and_options_are_these():
+    group = typer.main.get_command(app)
+    found: dict[str, set[str]] = {}
+    for name, command in group.commands.items():  # type: ignore[attr-defined]
+        options: set[str] = set()
+        for parameter in command.params:
+            names: Sequence[str] = [*parameter.opts, *parameter.secondary_opts]
+            options |= set(names)
+        found[name] = options - {"--help"}
+    assert found == COMMANDS
+
+
+def test_help_needs_no_heavy_library():
+    heavy = ("torch", "transformers", "scipy", "altair", "sentencepiece")
+    code = f"import sys, spyhop.cli; print([n for n in {heavy!r} if n in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_help_lists_the_commands(cli):
+    done = cli("--help")
+    assert done.returncode == 0 and all(name in done.stdout for name in COMMANDS)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "text"),
+    [
+        ('recipe = "orca"', 'recipe = "orka"', r"recipe = 'orka' is unknown; known: \['orca'"),
+        ('recipe = "orca"', "", r"toy\.toml: the line `recipe = "),
+        ("epochs = 2.0", "epochs =", r"toy\.toml: not TOML: .*line"),
+        ("epochs = 2.0", "epoch = 2.0", r"train\.epoch is not a setting; did you mean 'epochs'"),
+        ("epochs = 2.0", "epochs = 'x'", r"train\.epochs = 'x': Input should be a valid number"),
+        ('path = "cot"', 'path = "nowhere"', r"nowhere: no such file or folder"),
+        ('name = "toy"', 'name = "../up"', r"'\.\./up' cannot name a recipe"),
+        ('device = "cpu"', "divice = 1", r"runtime\.divice is not a setting; did you mean"),
+    ],
+    ids=["recipe", "no recipe", "no TOML", "key", "type", "source", "name", "runtime"],
+)
+def test_a_wrong_file_is_one_line(cli, recipe: Path, old: str, new: str, text: str):
+    _refused(cli("plan", _changed(recipe, old, new)), text)
+
+
+def test_wrong_arguments_are_one_line(cli, recipe: Path):
+    _refused(cli("run", "absent.toml"), r"absent\.toml: cannot be read \(No such file")
+    _refused(cli("plan", recipe, "--set", "train"), r"--set train: write it as key\.sub=value")
+    _refused(cli("why", recipe, "nowhere"), r"no node 'nowhere'; known: queries, ")
+    _refused(cli("show", "nothing"), r"nothing: no finished artifact of that name")
+    _refused(cli("show", "queries", "--recipe", recipe), r"queries is not made yet")
+    _refused(cli("run", recipe, "--out", recipe), r"cannot be written")
+
+
+def test_damaged_things_are_one_line(cli, recipe: Path, tmp_path: Path):
+    (tmp_path / "cot" / "toy_train.tsv").write_text("one field\n")
+    _refused(cli("run", recipe, "--out", "out"), r"toy_train\.tsv: line 1 has 1 fields")
+    (tmp_path / "cot" / "toy_train.tsv").write_text("a\tb\tc\n")
+    (tmp_path / "model" / "config.json").write_text("{}")
+    _refused(cli("run", recipe, "--out", "out"), r"model: not a Hugging Face model folder")
+    (made,) = (tmp_path / "out").glob("collect.pair-*")
+    (made / "record.json").write_text('{"key"')
+    _refused(cli("run", recipe, "--out", "out"), r"record\.json: .*delete that folder")
+    _refused(cli("clean", "--out", "out"), r"record\.json: .*delete that folder")
+
+
+def test_a_worker_names_the_node_of_its_error(cli, recipe: Path, tmp_path: Path):
+    (tmp_path / "cot" / "toy_train.tsv").write_text("one field\n")
+    done = cli("run", recipe, "--workers", 2)
+    _refused(done, r"(queries|recorded): .*toy_train\.tsv: line 1 has 1 fields")
+
+
+@pytest.mark.slow
+def test_plan_why_show_and_clean_tell_what_is(cli, recipe: Path, tmp_path: Path):
+    planned = cli("plan", recipe).stdout
+    assert re.search(r"queries\s+collect\.flan_cot\s+40", planned)
+    assert not list(tmp_path.glob("spyhop-out/*.*-*"))
+    told = cli("why", recipe, "queries")
+    assert told.stdout == "queries: it was never made here\n"
+    done = cli("run", recipe)
+    assert done.returncode == 0, done.stderr
+    assert "report: " in done.stdout
+    assert cli("why", recipe, "student").stdout == "student: up to date\n"
+    changed = cli("why", recipe, "student", "--set", "train.seed=1")
+    assert changed.stdout == "student: seed: 0 became 1\n"
+    shown = cli("show", "answers", "--recipe", recipe, "-n", 1)
+    assert "It is so." in shown.stdout and "40 rows" in shown.stdout
+    cleaned = cli("clean", "--free")
+    assert "freed 0.0 MB" in cleaned.stdout
+    again = cli("run", recipe)
+    assert " 0 made, " in again.stdout
+
+
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_control_c_is_130_and_the_run_goes_on(cli, recipe: Path, tmp_path: Path, workers: int):
+    recipe = _changed(recipe, "epochs = 2.0", "epochs = 15.0")
+    command = [str(SPYHOP), "run", str(recipe), "--out", "out", "--workers", str(workers)]
+    process = subprocess.Popen(
+        command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        start_new_session=True,
+    )  # fmt: skip
+    pattern = "out/.partial/train.tune-*/state/checkpoint.pt"
+    until = time.monotonic() + 90
+    while not list(tmp_path.glob(pattern)) and process.poll() is None:
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to every process of the run
+    _, error = process.communicate(timeout=30)
+    assert process.returncode == 130, error
+    assert error.strip().splitlines() == ["spyhop: stopped; run again to go on from here"]
+    assert list(tmp_path.glob(pattern)) and not list(tmp_path.glob("out/train.tune-*"))
+    _no_child_is_left(tmp_path)
+    rest = ("--workers", workers, "--set", "runtime.checkpoint_s=60")
+    done = cli("run", recipe, "--out", "out", *rest)
+    assert done.returncode == 0, done.stderr
+    assert list(tmp_path.glob("out/train.tune-*/model.safetensors"))
+
+
+def _no_child_is_left(folder: Path) -> None:
+    import psutil
+
+    def _is_ours(process: Any) -> bool:
+        try:
+            return process.cwd() == str(folder) and process.status() != psutil.STATUS_ZOMBIE
+        except psutil.Error:
+            return False
+
+    until = time.monotonic() + 5
+    while left := [process for process in psutil.process_iter() if _is_ours(process)]:
+        assert time.monotonic() < until, left
+        time.sleep(0.05)
