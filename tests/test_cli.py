@@ -127,6 +127,19 @@ def test_wrong_arguments_are_one_line(cli, recipe: Path):
     _refused(cli("run", recipe, "--out", recipe), r"cannot be written")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["frob"], "No such command 'frob'."),
+        (["run"], "Missing argument"),
+        (["run", "--bad"], "No such option: --bad"),
+        (["run", "a.toml", "--workers", "many"], "Invalid value for '--workers'"),
+    ],
+)
+def test_a_misspelt_command_is_one_line(cli, arguments: list[str], text: str):
+    _refused(cli(*arguments), text)
+
+
 def test_damaged_things_are_one_line(cli, recipe: Path, tmp_path: Path):
     (tmp_path / "cot" / "toy_train.tsv").write_text("one field\n")
     _refused(cli("run", recipe, "--out", "out"), r"toy_train\.tsv: line 1 has 1 fields")

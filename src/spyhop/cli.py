@@ -2,13 +2,12 @@
 
 import shutil
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
+from typer.exceptions import TyperException
 
 from spyhop.recipe import Recipe, resolve
 from spyhop.recipe import run as run_recipe
@@ -27,7 +26,6 @@ from spyhop.store import Inventory
 USER_ERROR, INTERRUPTED = 2, 130
 
 app = typer.Typer(
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -176,7 +174,7 @@ def _load(path: Path, changes: list[str], runtime: dict[str, object]) -> tuple[R
 def _run(recipe: Recipe, runtime: Runtime, out: Path) -> None:
     resolved = resolve(recipe, out)
     try:
-        with Display(Console(highlight=False)) as display:
+        with Display(Console(highlight=False, soft_wrap=True)) as display:
             run_recipe(resolved, runtime, display)
     except KeyboardInterrupt:  # here, for typer would end without a word
         print("spyhop: stopped; run again to go on from here", file=sys.stderr)  # noqa: T201
@@ -186,16 +184,17 @@ def _run(recipe: Recipe, runtime: Runtime, out: Path) -> None:
         Console(highlight=False, soft_wrap=True).print(f"report: {page}", markup=False)
 
 
-@contextmanager
-def _plain_errors() -> Iterator[None]:
-    try:
-        yield
-    except SpyhopError as error:
-        print(f"spyhop: {' '.join(str(error).split())}", file=sys.stderr)  # noqa: T201
-        sys.exit(USER_ERROR)
+def _fail(message: str) -> NoReturn:
+    print(f"spyhop: {' '.join(message.split())}", file=sys.stderr)  # noqa: T201
+    sys.exit(USER_ERROR)
 
 
 def main() -> None:
     """Run the command line: exit code 2 with one line for a user's error, 130 for Ctrl-C."""
-    with _plain_errors():
-        app(standalone_mode=True)
+    try:
+        code = app(args=sys.argv[1:] or ["--help"], prog_name="spyhop", standalone_mode=False)
+    except TyperException as error:
+        _fail(f"{error.format_message()} (`spyhop --help` lists commands and options)")
+    except SpyhopError as error:
+        _fail(str(error))
+    sys.exit(code)

@@ -1,5 +1,6 @@
 import copy
 import random
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from spyhop.models import Local, ModelUse, Request, Sampling
 from spyhop.models.local import LocalBackend, load
 from spyhop.render import TURNS, Renderer
 from spyhop.schema import Message, ModelError
-from spyhop.stage import Context
+from spyhop.stage import Context, Runtime
 from spyhop.store import Source
 from spyhop.train.new_model import save
 
@@ -312,5 +313,28 @@ def test_a_model_folder_is_asked_through_the_journal(tiny_folder: Path, context:
 
 def test_a_folder_without_a_model_is_one_clear_line(tmp_path: Path):
     (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(ModelError, match=r"not a Hugging Face model folder \(.*\)$"):
+    with pytest.raises(ModelError, match=r"not a tokenizer's folder \(.*\)$"):
         load(tmp_path, torch.float32, CPU)
+
+
+def test_a_subfolder_is_the_model_that_stands_there(tiny_folder: Path, context: Context):
+    whole = context.root / "whole"
+    shutil.copytree(tiny_folder, whole)
+    shutil.copytree(tiny_folder, whole / "snapshots" / "early")
+    early = AutoModelForCausalLM.from_pretrained(whole / "snapshots" / "early")
+    with torch.no_grad():
+        early.model.embed_tokens.weight.mul_(-1)
+    early.save_pretrained(whole / "snapshots" / "early")
+    backends = [
+        Local(subfolder=name).connect(Source(whole).open(context.root), Runtime(device="cpu"))
+        for name in ("", "snapshots/early")
+    ]
+    request = [Request(id="a", messages=[Message(role="user", content="hi")], options=["a", "b"])]
+    first, second = (backend.choose(request)[0].probabilities for backend in backends)
+    assert first != second
+
+
+def test_an_option_without_text_is_refused(tiny_folder: Path):
+    request = Request(id="a", messages=[Message(role="user", content="hi")], options=["a", " "])
+    with pytest.raises(ModelError, match="hold no text"):
+        _backend(tiny_folder).choose([request])

@@ -99,13 +99,21 @@ def load(folder: Path, dtype: torch.dtype, device: torch.device) -> tuple[Any, A
 
 
 def load_tokenizer(folder: Path) -> Any:  # noqa: ANN401 (transformers' type)
-    """Return the tokenizer of a folder; a lone `tokenizer.model` is read as Llama's."""
+    """Return the tokenizer of a folder; a lone `tokenizer.model` is read as Llama's.
+
+    Raises:
+        ModelError: If the folder holds none.
+    """
     from transformers import AutoTokenizer, LlamaTokenizerFast
 
     has_config = any((folder / name).is_file() for name in ("tokenizer_config.json", "config.json"))
-    if (folder / "tokenizer.model").is_file() and not has_config:
-        return LlamaTokenizerFast.from_pretrained(folder, add_bos_token=True)
-    return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    try:
+        if (folder / "tokenizer.model").is_file() and not has_config:
+            return LlamaTokenizerFast.from_pretrained(folder, add_bos_token=True)
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, KeyError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ModelError(f"{folder}: not a tokenizer's folder ({reason:.160})") from None
 
 
 class LocalBackend:
@@ -117,27 +125,29 @@ class LocalBackend:
         self._inference_tokens = inference_tokens
         self._takes = set(inspect.signature(model.forward).parameters)
         self._limit = int(getattr(model.config, "max_position_embeddings", None) or 1 << 30)
-        self._prompts: dict[str, list[int]] = {}
 
     def batches(self, requests: Sequence[Request]) -> list[list[Request]]:
         """Sort by length, longest first, and cut at `inference_tokens` padded tokens."""
-        encoded = self.renderer.encode_prompts([request.messages for request in requests])
-        self._prompts = {r.id: ids for r, ids in zip(requests, encoded, strict=True)}
-        order = sorted(requests, key=lambda r: (-len(self._prompts[r.id]), r.id))
+        prompts = self._encode(requests)
+        lengths = {r.id: len(prompt) for r, prompt in zip(requests, prompts, strict=True)}
+        order = sorted(requests, key=lambda r: (-lengths[r.id], r.id))
         batches: list[list[Request]] = []
         room = 0
         for request in order:
             if room < 1:
-                width = len(self._prompts[request.id]) + EXPECTED_NEW_TOKENS
+                width = lengths[request.id] + EXPECTED_NEW_TOKENS
                 room = max(1, self._inference_tokens // width)
                 batches.append([])
             batches[-1].append(request)
             room -= 1
         return batches
 
+    def _encode(self, requests: Sequence[Request]) -> list[list[int]]:
+        return self.renderer.encode_prompts([request.messages for request in requests])
+
     def generate(self, batch: Sequence[Request], sampling: Sampling) -> list[Reply]:
         """Answer one batch; a prompt that fills the model's context is a reply with an error."""
-        prompts = [self._prompts[request.id] for request in batch]
+        prompts = self._encode(batch)
         fits = [row for row, prompt in enumerate(prompts) if len(prompt) < self._limit]
         texts = self._decode(
             [prompts[row] for row in fits],
@@ -152,8 +162,8 @@ class LocalBackend:
 
     def choose(self, batch: Sequence[Request]) -> list[Choice]:
         """Weigh options by their total log-probability after one prefill of each prompt."""
-        prompts = [self._prompts[request.id] for request in batch]
-        options = [self.renderer.encode_text(request.options) for request in batch]
+        prompts = self._encode(batch)
+        options = [self._options(request) for request in batch]
         longest = max(len(p) + max(map(len, o)) for p, o in zip(prompts, options, strict=True))
         if longest > self._limit:
             return [
@@ -167,7 +177,7 @@ class LocalBackend:
 
     def score(self, batch: Sequence[Request]) -> list[Likelihood]:
         """Weigh the continuation of each request as a whole response, end token included."""
-        prompts = [self._prompts[request.id] for request in batch]
+        prompts = self._encode(batch)
         texts = self.renderer.encode_text([request.continuation for request in batch])
         options = [[[*text, self.renderer.end_id]] for text in texts]
         totals = [
@@ -186,6 +196,11 @@ class LocalBackend:
             )
             for r, p, o, total in zip(batch, prompts, options, totals, strict=True)
         ]
+
+    def _options(self, request: Request) -> list[list[int]]:
+        if not all(text.strip() for text in request.options) or not request.options:
+            raise ModelError(f"request {request.id}: options {request.options!r:.80} hold no text")
+        return self.renderer.encode_text(request.options)
 
     def _choose_alone(
         self, request: Request, prompt: list[int], options: list[list[int]]
