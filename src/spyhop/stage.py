@@ -26,12 +26,14 @@ import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
 
 from spyhop import __version__
-from spyhop.schema import ArtifactError, Config, RecipeError, Row
+from spyhop.schema import ArtifactError, Config, InputError, RecipeError, Row
 from spyhop.store import (
     Artifact,
     InputRecord,
     PartWriter,
     Record,
+    Source,
+    Work,
     arrow_schema,
     claim,
     find,
@@ -84,6 +86,10 @@ class ModelInput(Protocol):
     @property
     def digest(self) -> str:
         """Hash of the content of its files."""
+
+    @property
+    def folder(self) -> Artifact | None:
+        """Where its files are, if it has any."""
 
     def open(self, ctx: "Context") -> Any:  # noqa: ANN401 (the model interface lives right of here)
         """Return the model, its replies journaled under `ctx.root`."""
@@ -218,31 +224,42 @@ class Stage:
             if found := self.find(root, config, inputs):  # made by the run that was waited for
                 work.discard()
                 return found
-            started = time.monotonic()
             ctx = Context(root, work.out, work.state, runtime or Runtime(), report)
             with ctx.resources:
-                opened = {
-                    name: value if isinstance(value, Artifact | Sequence) else value.open(ctx)
-                    for name, value in inputs.items()
-                }
-                num_rows = self._write(ctx, self.function(ctx, config, **opened))
-                ctx.close()
-                record = Record(
-                    key=key,
-                    stage=self.name,
-                    version=self.version,
-                    config=config.model_dump(mode="json"),
-                    inputs=_input_records(inputs, names or {}),
-                    digest=work.digest(),
-                    rows=num_rows,
-                    counts=dict(sorted(ctx.counts.items())),
-                    dropped=dict(sorted(ctx.dropped.items())),
-                    usage=dict(sorted(ctx.usage.items())),
-                    seconds=round(time.monotonic() - started, 3),
-                    created=datetime.now(UTC).isoformat(timespec="seconds"),
-                    provenance=_provenance(),
-                )
-                return work.finish(record)
+                return self._make(ctx, work, config, inputs, names or {})
+
+    def _make(
+        self,
+        ctx: Context,
+        work: Work,
+        config: Config,
+        inputs: Mapping[str, StageInput],
+        names: Mapping[str, list[str]],
+    ) -> Artifact:
+        started = time.monotonic()
+        opened = {
+            name: value if isinstance(value, Artifact | Sequence) else value.open(ctx)
+            for name, value in inputs.items()
+        }
+        num_rows = self._write(ctx, self.function(ctx, config, **opened))
+        ctx.close()
+        _check_sources(ctx.root, inputs)
+        record = Record(
+            key=self.key(config, inputs),
+            stage=self.name,
+            version=self.version,
+            config=config.model_dump(mode="json"),
+            inputs=_input_records(inputs, names),
+            digest=work.digest(),
+            rows=num_rows,
+            counts=dict(sorted(ctx.counts.items())),
+            dropped=dict(sorted(ctx.dropped.items())),
+            usage=dict(sorted(ctx.usage.items())),
+            seconds=round(time.monotonic() - started, 3),
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            provenance=_provenance(),
+        )
+        return work.finish(record)
 
     def check(self, config: Config, inputs: Mapping[str, StageInput]) -> None:
         """Refuse a config or inputs that are not the stage's own.
@@ -332,6 +349,17 @@ def _digests(inputs: Mapping[str, StageInput]) -> dict[str, list[str]]:
 
 def _recorded_digests(artifact: Artifact) -> dict[str, list[str]]:
     return {name: [item.digest for item in items] for name, items in artifact.record.inputs.items()}
+
+
+def _check_sources(root: Path, inputs: Mapping[str, StageInput]) -> None:
+    """Refuse to finish what was made from a file that changed after its digest was taken."""
+    items = [item for value in inputs.values() for item in as_list(value)]
+    folders = [item if isinstance(item, Artifact) else item.folder for item in items]
+    for folder in folders:
+        if folder is not None and folder.record.stage == "source":
+            now = Source(folder.path).open(root)
+            if now.key != folder.key:
+                raise InputError(f"{folder.path}: it changed while it was read; run again")
 
 
 def _input_records(

@@ -28,7 +28,7 @@ from spyhop.train.tune import has_plain_head
 TUNE = sys.modules["spyhop.train.tune"]
 CPU = Runtime(device="cpu")
 FAST = OptimizerConfig(learning_rate=3e-3, warmup_steps=2)
-GOLDEN = Path(__file__).parent.parent / "golden" / "tune_loss.v1.json"
+GOLDEN = Path(__file__).parent.parent / "golden" / "tune_loss.v2.json"
 
 
 def _rows(num: int, seed: int = 0) -> list[Any]:

@@ -66,6 +66,7 @@ def flan_cot_rationales(
 def _lines(folder: Path, pattern: str) -> Iterator[tuple[str, str, str, str, str]]:
     """Yield (task, origin, question, answer, rationale) of every line of every file."""
     found = sorted(folder.glob(pattern)) if folder.is_dir() else [folder]
+    found = [path for path in found if not path.name.startswith(".")]
     paths = [path for path in found if path.is_file()]
     if not paths:
         raise InputError(f"{folder}: no file matches {pattern!r}")

@@ -7,7 +7,7 @@ a run that was killed asks the remaining batches exactly as a fresh run would.
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
-from typing import Protocol, TypeVar
+from typing import ClassVar, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -94,6 +94,10 @@ class Backend(Protocol):
 class ModelConfig(Config):
     """What a model is. Every field is identity; where it runs belongs to `Runtime`."""
 
+    version: ClassVar[int] = 1
+    """Raised by hand whenever the same files and requests give other replies: it is part of the
+    model's identity, so the journal of the old code is left behind."""
+
     def connect(self, folder: Artifact | None, runtime: Runtime) -> Backend:
         """Return the backend, loaded and ready."""
         raise TypeError(f"{type(self).__name__} must say how to connect")
@@ -114,12 +118,16 @@ class ModelUse:
     @property
     def key(self) -> str:
         """Hash of the config and of the folder's key."""
-        return key_of([type(self.config).__name__, self.config, self.folder and self.folder.key])
+        return self._hash(self.folder.key if self.folder else None)
 
     @property
     def digest(self) -> str:
         """Hash of the config and of the folder's content."""
-        return key_of([type(self.config).__name__, self.config, self.folder and self.folder.digest])
+        return self._hash(self.folder.digest if self.folder else None)
+
+    def _hash(self, folder: str | None) -> str:
+        kind = type(self.config)
+        return key_of([kind.__name__, kind.version, self.config, folder])
 
     def open(self, ctx: Context) -> "Model":
         """Return the model; weights are loaded at the first call that the journal cannot answer."""

@@ -27,6 +27,7 @@ class FakeModel:
         self.calls = 0
         self._replies = list(replies)
         self._choices = list(choices)
+        self.folder = None
         self.key = self.digest = key_of(["fake", name])
 
     def open(self, ctx: Context) -> Model:

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import FileLock
+
 from spyhop.schema import ArtifactError
 from spyhop.store.inventory import JOURNAL
 
@@ -26,8 +28,8 @@ class Journal:
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{identity}.sqlite"
         self._db = sqlite3.connect(path, timeout=60.0)
-        try:
-            with _disk_errors():
+        try:  # the switch to WAL does not wait for another process that is at it: the lock does
+            with _disk_errors(), FileLock(folder / f"{identity}.lock"):
                 self._db.execute("PRAGMA journal_mode=WAL")
                 self._db.execute("PRAGMA synchronous=NORMAL")
                 self._db.execute(_TABLE)

@@ -289,7 +289,8 @@ class LocalBackend:
     def _forward(self, ids_BT: Tensor, mask_BT: Tensor, cache: Any, *, keep: int) -> Any:  # noqa: ANN401
         extra: dict[str, Any] = {}
         if "position_ids" in self._takes:
-            positions = (mask_BT.cumsum(1) - 1).clamp(min=0)
+            # A row that has ended may stay in the batch beyond the last position; it is not read.
+            positions = (mask_BT.cumsum(1) - 1).clamp(0, self._limit - 1)
             extra["position_ids"] = positions[:, -ids_BT.shape[1] :]
         if "logits_to_keep" in self._takes:
             extra["logits_to_keep"] = keep

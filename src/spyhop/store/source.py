@@ -35,11 +35,15 @@ class Source:
         Raises:
             InputError: If nothing can be read there.
         """
-        manifest = self._manifest(_DigestCache(root / ".digests.json"))
+        files = self._files()
+        cache = _DigestCache(root / ".digests.json")
+        try:
+            manifest = {name: cache.digest(file) for name, file in files.items()}
+            num_bytes = sum(file.stat().st_size for file in files.values())
+        except OSError as error:
+            raise InputError(f"{self.path}: cannot be read ({error.strerror})") from None
+        cache.save()
         key = key_of(manifest)
-        num_bytes = sum(
-            (self.path / name if name else self.path).stat().st_size for name in manifest
-        )
         record = Record(
             key=key,
             stage="source",
@@ -50,25 +54,19 @@ class Source:
         )
         return Artifact(path=self.path, record=record)
 
-    def _manifest(self, cache: "_DigestCache") -> dict[str, str]:
+    def _files(self) -> dict[str, Path]:
         if self.path.is_file():
-            files = {"": self.path}
-        elif self.path.is_dir():
-            files = {
-                found.relative_to(self.path).as_posix(): found
-                for found in sorted(self.path.rglob("*"))
-                if found.is_file() and not _is_hidden(found.relative_to(self.path))
-            }
-        else:
+            return {self.path.name: self.path}
+        if not self.path.is_dir():
             raise InputError(f"{self.path}: no such file or folder")
+        files = {
+            found.relative_to(self.path).as_posix(): found
+            for found in sorted(self.path.rglob("*"))
+            if found.is_file() and not _is_hidden(found.relative_to(self.path))
+        }
         if not files:
             raise InputError(f"{self.path}: the folder holds no files")
-        try:
-            manifest = {name: cache.digest(file) for name, file in files.items()}
-        except OSError as error:
-            raise InputError(f"{self.path}: cannot be read ({error.strerror})") from None
-        cache.save()
-        return manifest
+        return files
 
 
 def _is_hidden(name: Path) -> bool:

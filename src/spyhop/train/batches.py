@@ -1,6 +1,6 @@
 """Which rows are trained on at which step: a function of lengths, seed and budget alone."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -21,9 +21,11 @@ def plan_batches(
 ) -> list[Rows]:
     """Return the global batch of every step as row numbers.
 
-    Each input is gone through in shuffled epochs until its budget is met; then rows of all inputs
-    are shuffled together, sorted by length within windows of `SORTED_ROWS` and cut into batches of
-    at most `batch_tokens` padded tokens (a longer row stands alone); the batches are shuffled.
+    Each input is gone through in shuffled epochs until its budget is met. Within an epoch (and at
+    most `SORTED_ROWS` rows) rows are sorted by length and cut into batches of at most
+    `batch_tokens` padded tokens; a longer row stands alone. So no batch holds a row twice, however
+    often a small input is repeated. The batches of an epoch are shuffled; with several inputs all
+    batches are.
 
     Args:
         lengths: Tokens of every row.
@@ -33,19 +35,16 @@ def plan_batches(
         seed: Of the order.
     """
     random = np.random.default_rng(seed)
-    drawn = [
-        _draw(lengths, first, last, budget, random)
-        for first, last, budget in zip(inputs, inputs[1:], budgets, strict=False)
-    ]
-    order = np.concatenate(drawn)
-    if sum(budget > 0 for budget in budgets) > 1:
-        order = random.permutation(order)
     batches: list[Rows] = []
-    for start in range(0, len(order), SORTED_ROWS):
-        window = order[start : start + SORTED_ROWS]
-        window = window[np.argsort(lengths[window], kind="stable")]
-        cut = _cut(window, lengths, batch_tokens)
-        batches += [cut[place] for place in random.permutation(len(cut))]
+    for first, last, budget in zip(inputs, inputs[1:], budgets, strict=False):
+        for epoch in _epochs(lengths, first, last, budget, random):
+            for start in range(0, len(epoch), SORTED_ROWS):
+                window = epoch[start : start + SORTED_ROWS]
+                window = window[np.argsort(lengths[window], kind="stable")]
+                cut = _cut(window, lengths, batch_tokens)
+                batches += [cut[place] for place in random.permutation(len(cut))]
+    if sum(budget > 0 for budget in budgets) > 1:
+        batches = [batches[place] for place in random.permutation(len(batches))]
     return batches
 
 
@@ -54,18 +53,16 @@ def split_micro(rows: Rows, lengths: npt.NDArray[np.int64], micro_tokens: int) -
     return _cut(rows[np.argsort(lengths[rows], kind="stable")], lengths, micro_tokens)
 
 
-def _draw(
+def _epochs(
     lengths: npt.NDArray[np.int64], first: int, last: int, budget: int, random: np.random.Generator
-) -> Rows:
-    taken: list[Rows] = []
+) -> Iterator[Rows]:
     left = budget
     while left > 0:
         epoch = first + random.permutation(last - first)
         ends = np.cumsum(lengths[epoch])
         epoch = epoch[: int(np.searchsorted(ends, left)) + 1]
-        taken.append(epoch)
         left -= int(lengths[epoch].sum())
-    return np.concatenate(taken) if taken else np.empty(0, dtype=np.int64)
+        yield epoch
 
 
 def _cut(rows: Rows, lengths: npt.NDArray[np.int64], limit: int) -> list[Rows]:

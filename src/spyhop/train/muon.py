@@ -56,6 +56,9 @@ class Muon:
         rate = self.param_groups[0]["lr"]
         with torch.no_grad():
             for shape, parameters in self._by_shape.items():
+                for parameter in parameters:
+                    if parameter.grad is None:  # a weight that this batch did not use
+                        parameter.grad = torch.zeros_like(parameter)
                 gradient_NRC = torch.stack([each.grad for each in parameters])  # type: ignore[misc]
                 buffer_NRC = self._buffers[shape].lerp_(gradient_NRC, 1 - self._momentum)
                 update_NRC = orthogonalise(gradient_NRC.lerp(buffer_NRC, self._momentum))

@@ -57,7 +57,8 @@ def make_optimizers(model: Any, config: OptimizerConfig) -> list[AnyOptimizer]: 
     Embeddings, the output head, norms and biases always go to AdamW: Muon orthogonalises its
     update, which has a meaning for maps between hidden states only.
     """
-    outer = {id(model.get_input_embeddings().weight), id(model.get_output_embeddings().weight)}
+    tables = [module for module in model.modules() if isinstance(module, torch.nn.Embedding)]
+    outer = {id(table.weight) for table in [*tables, model.get_output_embeddings()]}
     inner: list[torch.nn.Parameter] = []
     rest: list[torch.nn.Parameter] = []
     for parameter in model.parameters():

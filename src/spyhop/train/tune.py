@@ -64,7 +64,8 @@ class TuneConfig(Config):
     batch_tokens: int = Field(16_384, gt=0)
     """Tokens of a global batch (one optimiser step), padding included."""
     max_tokens: int = Field(2048, gt=1)
-    """Longest row, in tokens; longer ones are dropped whole and counted."""
+    """Longest row, in tokens; longer ones, and those that the model's positions cannot hold, are
+    dropped whole and counted."""
     optimizer: OptimizerConfig = OptimizerConfig()
     precision: Literal["float32", "bfloat16"] = "float32"
     """`bfloat16` keeps float32 weights and computes under autocast."""
@@ -91,7 +92,7 @@ def plan_tune(config: TuneConfig, base: Estimate, answers: list[Estimate]) -> Es
     return Estimate(tokens=tokens, seconds=tokens / TOKENS_PER_S)
 
 
-@stage(version=1, writes=FOLDER, plan=plan_tune)
+@stage(version=2, writes=FOLDER, plan=plan_tune)
 def tune(ctx: Context, config: TuneConfig, *, base: Artifact, answers: list[Artifact]) -> None:
     """Train `base` on the answers and write the result as a Hugging Face folder.
 
@@ -110,7 +111,9 @@ def tune(ctx: Context, config: TuneConfig, *, base: Artifact, answers: list[Arti
     add_padding(tokenizer)
     if len(tokenizer) > model.get_input_embeddings().num_embeddings:
         model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
-    rows = tokenise(ctx, answers, Renderer(tokenizer, form), config.max_tokens)
+    context = getattr(model.config, "max_position_embeddings", None) or config.max_tokens
+    longest = min(config.max_tokens, context)
+    rows = tokenise(ctx, answers, Renderer(tokenizer, form), longest)
     batches = plan_batches(
         rows.lengths,
         rows.inputs,
@@ -121,11 +124,10 @@ def tune(ctx: Context, config: TuneConfig, *, base: Artifact, answers: list[Arti
     if not batches:
         raise TrainingError("the budget is less than one token; raise tokens or epochs")
     torch.manual_seed(config.seed)
+    is_plain = has_plain_head(model)
     optimizers = make_optimizers(model, config.optimizer)
     position = load_checkpoint(ctx.state, model, optimizers)
-    trainer = _Trainer(
-        ctx, config, model, optimizers, rows, batches, position, has_plain_head(model)
-    )
+    trainer = _Trainer(ctx, config, model, optimizers, rows, batches, position, is_plain)
     trainer.run(lambda name: save(ctx.state / SNAPSHOTS / name, model, tokenizer, form))
     save(ctx.out, model, tokenizer, form)
     if config.snapshots:  # links: a kill from here on must find them in the state again
