@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
+from pydantic import ValidationError
 from rich.console import Console
 from typer.exceptions import TyperException
 
@@ -15,13 +16,14 @@ from spyhop.recipe.load import read_recipe
 from spyhop.recipe.plan import plan as plan_recipe
 from spyhop.recipe.plan import totals
 from spyhop.recipe.show import find_artifact, show_rows
-from spyhop.recipe.watch import Display, arms_table, plan_table
+from spyhop.recipe.watch import Display, plan_table
 from spyhop.recipe.why import why as why_node
 from spyhop.recipes import RECIPES, write_example
 from spyhop.report.page import PAGE, RESULTS
-from spyhop.schema import RecipeError, SpyhopError
+from spyhop.report.terminal import arms_table
+from spyhop.schema import ArtifactError, RecipeError, SpyhopError
 from spyhop.stage import Runtime
-from spyhop.store import Inventory
+from spyhop.store import Entry, Inventory
 
 USER_ERROR, INTERRUPTED = 2, 130
 
@@ -33,7 +35,15 @@ app = typer.Typer(
 )
 
 RecipePath = Annotated[Path, typer.Argument(help="A recipe file (TOML).", show_default=False)]
-Out = Annotated[Path, typer.Option("--out", help="Folder of everything that is made.")]
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        "--out",
+        help="Folder of everything that is made: by default the recipe's own folder where it "
+        "holds runs (as after quickstart), else spyhop-out.",
+        show_default=False,
+    ),
+]
 Changes = Annotated[
     list[str], typer.Option("--set", help="Change a setting: key.sub=value. May be repeated.")
 ]
@@ -41,12 +51,13 @@ NumWorkers = Annotated[
     int | None, typer.Option("--workers", min=1, help="Nodes that run side by side.")
 ]
 NO_CHANGES: list[str] = []
-DEFAULT_OUT = Path("spyhop-out")
 
 
 @app.command()
 def quickstart(
-    out: Out = Path("spyhop-quickstart"),
+    out: Annotated[Path, typer.Option("--out", help="Folder of everything that is made.")] = Path(
+        "spyhop-quickstart"
+    ),
     thorough: Annotated[bool, typer.Option(help="Every arm, every family, five seeds.")] = False,
     set_: Changes = NO_CHANGES,
     workers: NumWorkers = None,
@@ -63,6 +74,8 @@ def quickstart(
     made = out / "runs" / built.name / "report"
     console = Console(highlight=False, soft_wrap=True)
     console.print(arms_table(made / RESULTS))
+    if not thorough:
+        console.print("One seed: intervals are over test items only. --thorough runs five.")
     for file in (PAGE, RESULTS):
         shutil.copyfile(made / file, out / file)
         console.print(f"{out / file}", markup=False)
@@ -71,20 +84,20 @@ def quickstart(
 @app.command()
 def run(
     recipe: RecipePath,
-    out: Out = DEFAULT_OUT,
+    out: Out = None,
     set_: Changes = NO_CHANGES,
     workers: NumWorkers = None,
 ) -> None:
     """Run a recipe; what is made already is not made again."""
     built, runtime = _load(recipe, set_, {"workers": workers})
-    _run(built, runtime, out)
+    _run(built, runtime, _store(out, recipe))
 
 
 @app.command()
-def plan(recipe: RecipePath, out: Out = DEFAULT_OUT, set_: Changes = NO_CHANGES) -> None:
+def plan(recipe: RecipePath, out: Out = None, set_: Changes = NO_CHANGES) -> None:
     """Tell what a run would take, before anything is spent."""
     built, _ = _load(recipe, set_, {})
-    lines = plan_recipe(resolve(built, out))
+    lines = plan_recipe(resolve(built, _store(out, recipe)))
     Console().print(plan_table(lines, totals(lines)))
 
 
@@ -92,12 +105,12 @@ def plan(recipe: RecipePath, out: Out = DEFAULT_OUT, set_: Changes = NO_CHANGES)
 def why(
     recipe: RecipePath,
     node: Annotated[str, typer.Argument(help="A node; all of them by default.")] = "",
-    out: Out = DEFAULT_OUT,
+    out: Out = None,
     set_: Changes = NO_CHANGES,
 ) -> None:
     """Tell which nodes would run, and which setting or content is the reason."""
     built, _ = _load(recipe, set_, {})
-    resolved = resolve(built, out)
+    resolved = resolve(built, _store(out, recipe))
     console = Console(highlight=False, soft_wrap=True)
     for each in [built.node(node)] if node else built.nodes:
         reasons = why_node(resolved, each)
@@ -110,24 +123,27 @@ def show(
     recipe: Annotated[Path | None, typer.Option("--recipe", help="The recipe of the node.")] = None,
     rows: Annotated[int, typer.Option("--rows", "-n", min=1, help="Rows to show.")] = 3,
     dropped: Annotated[bool, typer.Option(help="Show the dropped rows instead.")] = False,
-    out: Out = DEFAULT_OUT,
+    out: Out = None,
     set_: Changes = NO_CHANGES,
 ) -> None:
     """Show the record and the rows of a node or artifact."""
     built = _load(recipe, set_, {})[0] if recipe else None
-    found = find_artifact(out, artifact, built)
+    found = find_artifact(_existing(_store(out, recipe)), artifact, built)
     show_rows(found, rows, Console(highlight=False, soft_wrap=True), dropped=dropped)
 
 
 @app.command()
-def report(
-    recipe: RecipePath,
-    out: Out = DEFAULT_OUT,
-    set_: Changes = NO_CHANGES,
-    workers: NumWorkers = None,
-) -> None:
-    """Bring a recipe's report up to date and tell where it is."""
-    run(recipe, out, set_, workers)
+def report(recipe: RecipePath, out: Out = None, set_: Changes = NO_CHANGES) -> None:
+    """Bring the report of a finished run up to date and tell where it is; nothing else is made."""
+    built, _ = _load(recipe, set_, {})
+    resolved = resolve(built, _store(out, recipe))
+    due = [node.name for node in built.nodes[:-1] if node.name not in resolved.made]
+    if due:
+        raise RecipeError(
+            f"{recipe}: {len(due)} nodes are not made yet ({', '.join(due[:3])}, ...); "
+            "`spyhop run` makes them"
+        )
+    _run(built, Runtime(), resolved.root)
 
 
 @app.command()
@@ -144,23 +160,53 @@ def recipes() -> None:
 
 @app.command()
 def clean(
-    out: Out = DEFAULT_OUT,
-    free: Annotated[bool, typer.Option("--free", help="Delete what nothing needs.")] = False,
+    out: Out = None,
+    free: Annotated[bool, typer.Option("--free", help="Delete artifacts nothing needs.")] = False,
+    partial: Annotated[
+        bool, typer.Option("--partial", help="With --free: the work of killed runs, too.")
+    ] = False,
+    journals: Annotated[
+        bool, typer.Option("--journals", help="With --free: replies, too, even paid ones.")
+    ] = False,
 ) -> None:
     """Tell what each artifact holds and who needs it; free the rest."""
-    inventory = Inventory(out)
+    inventory = Inventory(_existing(_store(out, None)))
     console = Console(highlight=False, soft_wrap=True)
     for entry in inventory.entries:
-        needed = ", ".join(entry.needed_by[:3]) or "nothing needs it"
-        more = f" and {len(entry.needed_by) - 3} more" if len(entry.needed_by) > 3 else ""
-        size = f"{entry.num_bytes / 1e6:9.1f} MB"
-        console.print(f"{size}  {entry.kind:8}  {entry.path.name}  {needed}{more}", markup=False)
-    idle = sum(entry.num_bytes for entry in inventory.entries if not entry.needed_by)
+        console.print(_entry_line(entry), markup=False)
+    chosen = {"partial": partial, "journal": journals}
+    kinds = ["artifact", *(kind for kind, is_chosen in chosen.items() if is_chosen)]
     if free:
-        freed = inventory.free()
-        console.print(f"freed {sum(entry.num_bytes for entry in freed) / 1e6:.1f} MB")
+        freed = sum(entry.num_bytes for entry in inventory.free(kinds))
+        console.print(f"freed {freed / 1e6:.1f} MB")
     else:
+        idle = sum(entry.num_bytes for entry in inventory.idle(kinds))
         console.print(f"{idle / 1e6:.1f} MB can be freed with --free")
+
+
+def _entry_line(entry: Entry) -> str:
+    kept = {
+        "artifact": "nothing needs it",
+        "partial": "a killed run would go on from it",
+        "journal": "replies, asked once",
+    }
+    needed = ", ".join(entry.needed_by[:3]) or kept[entry.kind]
+    more = f" and {len(entry.needed_by) - 3} more" if len(entry.needed_by) > 3 else ""
+    return f"{entry.num_bytes / 1e6:9.1f} MB  {entry.kind:8}  {entry.path.name}  {needed}{more}"
+
+
+def _store(out: Path | None, recipe: Path | None) -> Path:
+    if out is not None:
+        return out
+    if recipe is not None and (recipe.parent / "runs").is_dir():
+        return recipe.parent
+    return Path("spyhop-out")
+
+
+def _existing(store: Path) -> Path:
+    if not store.is_dir():
+        raise ArtifactError(f"{store}: no such folder; name the one of your run with --out")
+    return store
 
 
 def _load(path: Path, changes: list[str], runtime: dict[str, object]) -> tuple[Recipe, Runtime]:
@@ -168,7 +214,13 @@ def _load(path: Path, changes: list[str], runtime: dict[str, object]) -> tuple[R
     if file.recipe not in RECIPES:
         raise RecipeError(f"{path}: recipe = {file.recipe!r} is unknown; known: {list(RECIPES)}")
     kind = RECIPES[file.recipe]
-    return kind.build(file.config(kind.config_type)), file.runtime_with(runtime)
+    config = file.config(kind.config_type)
+    try:
+        return kind.build(config), file.runtime_with(runtime)
+    except ValidationError as error:  # a setting that no single field can judge
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise RecipeError(f"{path}: {error.title} {where}: {first['msg']}") from None
 
 
 def _run(recipe: Recipe, runtime: Runtime, out: Path) -> None:

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from spyhop.evaluate.items import read_agieval, read_bbh
 from spyhop.models import Model, Request, Sampling
-from spyhop.schema import Config, Item, Message, Score
+from spyhop.schema import Config, Item, Message, RecipeError, Score
 from spyhop.stage import Context, Estimate, stage
 from spyhop.store import Artifact
 from spyhop.text.extract import choice, final_answer, first_capital, matches
@@ -106,6 +106,10 @@ def _items(artifacts: Sequence[Artifact]) -> Iterator[Item]:
 
 
 def _request(item: Item, config: MeasureConfig) -> Request:
+    if config.method == "choose" and not item.options:
+        raise RecipeError(
+            f'measure.method = "choose" needs options; item {item.id} of {item.task} has none'
+        )
     turns = [Message(role="user", content=item.question)]
     if config.system_message:
         turns.insert(0, Message(role="system", content=config.system_message))

@@ -19,7 +19,7 @@ import numpy as np
 from spyhop.lazy import Lazy
 from spyhop.models.base import Backend, Choice, Likelihood, ModelConfig, Reply, Request, Sampling
 from spyhop.render import FORMATS, Format, Renderer
-from spyhop.schema import ModelError
+from spyhop.schema import ModelError, RecipeError
 from spyhop.stage import Runtime
 from spyhop.store import Artifact, canonical
 
@@ -66,7 +66,12 @@ def pick_device(device: str) -> torch.device:
     """Return the device of that name; `auto` is the first GPU, else the processor."""
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(device)
+    try:
+        return torch.device(device)
+    except RuntimeError:
+        raise RecipeError(
+            f"runtime.device = {device!r} is no device; write auto, cpu, cuda or cuda:1"
+        ) from None
 
 
 def saved_format(folder: Path) -> Format:

@@ -40,8 +40,9 @@ class RecipeFile:
         Raises:
             RecipeError: Naming the file, the key, the value and what is allowed.
         """
+        named = {"name": self.path.stem.lower(), **self.settings}
         return _validated(
-            self.path, config_type, self.settings, "", {"folder": self.path.absolute().parent}
+            self.path, config_type, named, "", {"folder": self.path.absolute().parent}
         )
 
     def runtime_with(self, changes: Mapping[str, Any]) -> Runtime:

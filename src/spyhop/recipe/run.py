@@ -53,7 +53,7 @@ def _make_here(resolved: Resolved, runtime: Runtime, watcher: Watcher) -> None:
             names=resolved.names(node),
             **resolved.inputs(node),
         )
-        resolved.refresh(node)
+        resolved.made[node.name] = artifact
         _end(resolved, watcher, node, artifact, is_hit=False)
 
 
@@ -62,24 +62,26 @@ def _teller(watcher: Watcher, node: Node) -> Callable[[Progress], None]:
 
 
 def _make_beside(resolved: Resolved, runtime: Runtime, watcher: Watcher) -> None:
-    waiting = list(resolved.recipe.nodes)
+    waiting, due = list(resolved.recipe.nodes), list[Node]()
     nodes = {node.name: node for node in waiting}
     resolved.made.clear()
     workers = Workers(resolved.root, runtime)
     try:
-        while waiting or workers.is_busy():
-            for node in _ready(resolved, waiting):
-                if hit := resolved.refresh(node):
+        while waiting or due or workers.is_busy():
+            while ready := _ready(resolved, waiting):
+                for node in ready:
                     waiting.remove(node)
-                    _end(resolved, watcher, node, hit, is_hit=True)
-                elif workers.has_room():
-                    waiting.remove(node)
-                    watcher.started(node)
-                    names, inputs = resolved.names(node), resolved.inputs(node)
-                    workers.start(Job(node.name, node.stage, node.config, inputs, names))
-            if workers.is_busy():
-                for event in workers.events():
-                    _take(resolved, watcher, nodes[event.node], event)
+                    if hit := resolved.refresh(node):
+                        _end(resolved, watcher, node, hit, is_hit=True)
+                    else:
+                        due.append(node)
+            while due and workers.has_room():
+                node = due.pop(0)
+                watcher.started(node)
+                names, inputs = resolved.names(node), resolved.inputs(node)
+                workers.start(Job(node.name, node.stage, node.config, inputs, names))
+            for event in workers.events():
+                _take(resolved, watcher, nodes[event.node], event)
     finally:
         workers.close()
 
@@ -96,7 +98,7 @@ def _take(resolved: Resolved, watcher: Watcher, node: Node, event: Event) -> Non
     if event.progress is not None:
         watcher.moved(node, event.progress)
     if event.artifact is not None:
-        resolved.refresh(node)
+        resolved.made[node.name] = event.artifact
         _end(resolved, watcher, node, event.artifact, is_hit=False)
 
 

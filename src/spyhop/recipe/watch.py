@@ -1,8 +1,6 @@
 """What a person sees while a recipe runs, and of a plan."""
 
-import json
 from collections.abc import Sequence
-from pathlib import Path
 from time import monotonic
 from types import TracebackType
 
@@ -110,30 +108,6 @@ def plan_table(lines: Sequence[PlannedNode], total: Estimate) -> Table:
         state = "made" if line.is_made else ""
         table.add_row(line.node.name, line.node.stage.name, *_figures(line.estimate), state)
     table.add_row("to do", "", *_figures(total), "", style="bold")
-    return table
-
-
-def arms_table(results: Path) -> Table:
-    """Return the results of an experiment with arms as a short table."""
-    rows = [row for row in json.loads(results.read_text()) if row["seed"] == "all"]
-    families = list(dict.fromkeys(row["family"] for row in rows))
-    settings = {row["setting"] for row in rows}
-    found = {(row["setting"], row["arm"], row["family"]): row for row in rows}
-    table = Table(box=None, pad_edge=False)
-    table.add_column("arm", no_wrap=True)
-    for name in ("accuracy %", "95 % interval", *families[1:], "tokens"):
-        table.add_column(name, justify="right")
-    for setting, arm in dict.fromkeys((row["setting"], row["arm"]) for row in rows):
-        whole = found[setting, arm, "all"]
-        low, high = 100 * max(0, whole["low"]), 100 * min(1, whole["high"])
-        cells = [found.get((setting, arm, family)) for family in families[1:]]
-        table.add_row(
-            f"{setting} {arm}" if len(settings) > 1 else arm,
-            f"{100 * whole['accuracy']:.1f}",
-            f"{low:.1f} to {high:.1f}",
-            *(f"{100 * cell['accuracy']:.0f}" if cell else "" for cell in cells),
-            f"{whole['tokens']:,}",
-        )
     return table
 
 

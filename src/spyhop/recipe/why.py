@@ -9,6 +9,7 @@ from spyhop.store import Artifact, pointed
 from spyhop.store.artifact import load
 
 SHOWN_CHARS = 60
+SHOWN_PARENTS = 3
 
 
 def why(resolved: Resolved, node: Node) -> list[str]:
@@ -21,9 +22,10 @@ def why(resolved: Resolved, node: Node) -> list[str]:
     before = load(folder)
     if before is None:
         return ["what the last run made is gone"]
-    reasons = [
-        f"{parent.name} runs again" for parent in parents(node) if parent.name not in resolved.made
-    ]
+    again = [parent.name for parent in parents(node) if parent.name not in resolved.made]
+    reasons = [f"{name} runs again" for name in again[:SHOWN_PARENTS]]
+    if len(again) > SHOWN_PARENTS:
+        reasons.append(f"so do {len(again) - SHOWN_PARENTS} other inputs")
     if before.record.version != node.stage.version:
         reasons.append(f"{node.stage.name} is now version {node.stage.version}")
     reasons += _changes(before.record.config, node.config.model_dump(mode="json"), "")
@@ -41,12 +43,14 @@ def _input_changes(resolved: Resolved, node: Node, before: Artifact) -> Iterator
             yield f"{name}: {len(old)} inputs became {len(items)}"
             continue
         for item, record, called in zip(items, old, names.get(name, []), strict=True):
-            if isinstance(item, Artifact) and not item.digest:
+            folder = item if isinstance(item, Artifact) else item.folder
+            if folder is not None and not folder.digest:
                 continue  # it runs again, and says so itself
-            if item.key != record.key:
-                yield f"{name}: {called} is another ({record.name} before)"
+            if called != record.name:
+                yield f"{name}: {called} in place of {record.name}"
             elif item.digest != record.digest:
-                yield f"{name}: the content of {called} changed"
+                changed = "the content of " if isinstance(item, Artifact) else ""
+                yield f"{name}: {changed}{called} changed"
 
 
 def _changes(old: Any, new: Any, path: str) -> Iterator[str]:  # noqa: ANN401 (plain JSON)

@@ -65,9 +65,9 @@ class Workers:
         self._busy[worker.pipe] = (worker, job)
 
     def events(self) -> list[Event]:
-        """Wait for news of the running jobs."""
+        """Wait for news of the running jobs; none when nothing runs."""
         news = []
-        for pipe in wait(list(self._busy)):
+        for pipe in wait(list(self._busy)) if self._busy else []:
             assert isinstance(pipe, Connection)
             worker, job = self._busy[pipe]
             try:

@@ -67,7 +67,7 @@ class OrcaConfig(Config):
     """Settings of the `orca` recipe."""
 
     name: str = "orca"
-    """Name of the run; its nodes stand in `runs/<name>`."""
+    """Name of the run; its nodes stand in `runs/<name>`. A file's own name, unless it says."""
     collection: Collection
     num_queries: int | None = Field(None, gt=0)
     """Queries to use; None takes all."""

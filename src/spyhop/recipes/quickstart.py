@@ -15,7 +15,7 @@ Every arm starts from the same model and differs in what it reads:
 from dataclasses import dataclass
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from spyhop import world
 from spyhop.augment import AnswerConfig, answer
@@ -52,9 +52,9 @@ class Setting(Config):
     """One set of families, the student that meets them, and the budgets."""
 
     name: str
-    families: tuple[str, ...]
-    arms: tuple[ArmName, ...]
-    steps: tuple[int, int] = (3, 6)
+    families: tuple[world.FamilyName, ...] = Field(min_length=1)
+    arms: tuple[ArmName, ...] = Field(min_length=1)
+    steps: world.Steps = (3, 6)
     num_queries: int = Field(8000, gt=0)
     num_items: int = Field(400, gt=0)
     """Held-out test problems, the same for every arm and seed."""
@@ -70,14 +70,14 @@ class Setting(Config):
     """Share of the teacher's rows in the budgets of `progressive` and `mixed`."""
     teacher_rate: float = Field(0.3, gt=0)
     """Learning rates of the second stage of `progressive`, as a share of the first's."""
-    teacher_warmup_steps: int = 30
+    teacher_warmup_steps: int = Field(30, ge=0)
     student: NewModelConfig
     copy_rows: int = Field(9000, gt=0)
     copy_tokens: int = Field(600_000, gt=0)
     """The starting model's own training: copying lists of random words."""
-    copy_batch_tokens: int = 1024
+    copy_batch_tokens: int = Field(1024, gt=0)
     optimizer: OptimizerConfig
-    batch_tokens: int = 1024
+    batch_tokens: int = Field(1024, gt=0)
 
 
 class QuickstartConfig(Config):
@@ -96,6 +96,18 @@ class QuickstartConfig(Config):
     assistant: SolverConfig = SolverConfig(misconceptions=True, slip_rate=0.08)
     snapshots: tuple[float, ...] = ()
     """Shares of the training after which the first two arms are measured for a learning curve."""
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "QuickstartConfig":
+        known = [message.id for message in self.messages]
+        for name in (self.answer_message, self.explain_message):
+            if name not in known:
+                raise ValueError(f"no system message has the id {name!r}; known: {known}")
+        if not sum(message.share for message in self.messages):
+            raise ValueError("the shares of all system messages are 0")
+        if not all(0 < share < 1 for share in self.snapshots):
+            raise ValueError("snapshots are shares of the training, above 0 and below 1")
+        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +151,30 @@ COMPARISONS = (
     ArmPair(first="mixed", second="progressive"),
 )
 
+TITLES = {
+    "explanations": "explanations",
+    "answers-tokens": "answers only, equal tokens",
+    "answers-queries": "answers only, equal queries",
+    "style": "style only (random steps)",
+    "ta": "assistant only",
+    "teacher": "teacher only (few)",
+    "progressive": "assistant, then teacher",
+    "mixed": "assistant and teacher, mixed",
+}
+CAVEAT = (
+    "The tasks are generated and small, the students are tiny and start from a stage of copying "
+    "that stands in for pre-training. They know nothing else, and these figures say nothing about "
+    "models of 7 or 13 billion parameters. They show the mechanism, and how to measure it."
+)
+ONE_SEED = (
+    "There is one seed: intervals are over test items only and say nothing about another draw of "
+    "data or another order of training. spyhop quickstart --thorough runs five."
+)
+SHARED = (
+    "A seed draws the training queries, the assistant's slips and the order of training. All seeds "
+    "share one starting model and one set of test problems."
+)
+
 
 def quickstart(config: QuickstartConfig) -> Recipe:
     """The Orca loop in an embedded world: explanations, bare answers, style, and teacher order."""
@@ -167,7 +203,12 @@ def quickstart(config: QuickstartConfig) -> Recipe:
                     scores.append(_measure(r, config, name, arm, trained[-1], items, share))
             samples = samples or [rows.node("explained")]
     page = ArmsConfig(
-        title=config.name, runs=tuple(runs), stages=tuple(stages), comparisons=COMPARISONS
+        title=config.name,
+        runs=tuple(runs),
+        stages=tuple(stages),
+        comparisons=COMPARISONS,
+        arm_titles=TITLES,
+        caveats=(CAVEAT, SHARED if len(config.seeds) > 1 else ONE_SEED),
     )
     r.add("report", arms_page, page, scores=scores, students=students, answers=samples)
     return r

@@ -1,7 +1,6 @@
 """Figures of an experiment with arms: accuracies, differences, and what may be said of them."""
 
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +17,7 @@ from spyhop.statistics import (
     wilson,
 )
 from spyhop.store import Artifact
-from spyhop.train.tune import METRICS
+from spyhop.train import read_metrics, read_speed
 
 ALL = "all"
 NO_DIFFERENCE = "no difference shown"
@@ -73,11 +72,19 @@ class Cell:
 class Experiment:
     """All measurements of one setting."""
 
-    def __init__(self, name: str, measured: Sequence[Measured]) -> None:
+    def __init__(
+        self,
+        name: str,
+        measured: Sequence[Measured],
+        titles: Mapping[str, str],
+        pairs: Sequence[ArmPair],
+    ) -> None:
         self.name = name
+        self._titles = titles
         self._final = [each for each in measured if each.run.share == 1.0]
         self.curve = [each for each in measured if each.run.arm in self._arms_with_curve(measured)]
         self.arms = list(dict.fromkeys(each.run.arm for each in self._final))
+        self.pairs = [pair for pair in pairs if {pair.first, pair.second} <= set(self.arms)]
         self.seeds = sorted({each.run.seed for each in self._final})
         first = self._final[0].scores
         self.families = list(dict.fromkeys(score.task for score in first))
@@ -86,6 +93,10 @@ class Experiment:
             family: float(np.mean([s.chance for s in first if family in (ALL, s.task)]))
             for family in (ALL, *self.families)
         }
+
+    def title(self, arm: str) -> str:
+        """Return what an arm is called."""
+        return self._titles.get(arm, arm)
 
     def chance(self, family: str = ALL) -> float:
         """Accuracy of a uniform guess."""
@@ -97,13 +108,23 @@ class Experiment:
         return sorted(found, key=lambda each: each.run.seed)
 
     def cell(self, arm: str, family: str) -> Cell:
-        """Return an accuracy over all seeds: a t-interval over seeds, or over items for one."""
+        """Return an accuracy over all seeds, with an interval over items and seeds.
+
+        The seeds share their items, so two sources of chance remain: Wilson's interval over the
+        items of one seed, and the t-interval over seeds. The wider limit of both is given.
+        """
         found = self.of(arm)
         grid = self._grid(arm, family)
-        if len(found) == 1:
-            interval = wilson(int(grid.sum()), grid.size)
-        else:
-            interval = seed_interval(grid.mean(axis=1).tolist())
+        num_items, value = grid.shape[1], float(grid.mean())
+        limits = [wilson(round(value * num_items), num_items)]
+        if len(found) > 1:
+            limits.append(seed_interval(grid.mean(axis=1).tolist()))
+        interval = Interval(
+            value=value,
+            low=max(0.0, min(each.low for each in limits)),
+            high=min(1.0, max(each.high for each in limits)),
+            level=limits[0].level,
+        )
         return Cell(
             run=found[0].run,
             family=family,
@@ -113,6 +134,14 @@ class Experiment:
             tokens=round(float(np.mean([each.tokens for each in found]))),
             seconds=float(np.mean([each.seconds for each in found])),
         )
+
+    def not_above_guessing(self, arm: str) -> list[str]:
+        """Return the families in which the arm's interval reaches down to guessing."""
+        return [
+            family
+            for family in self.families
+            if self.cell(arm, family).interval.low <= self.chance(family)
+        ]
 
     def cells(self) -> list[Cell]:
         """Return every arm's accuracy, per family and seed, with items' intervals per seed."""
@@ -157,10 +186,10 @@ class Experiment:
         return {each.run.arm for each in measured if each.run.share < 1.0}
 
 
-def read_experiments(
+def read_measured(
     runs: Sequence[ArmRun], scores: Sequence[Artifact], students: Sequence[list[Artifact]]
-) -> list[Experiment]:
-    """Return one experiment per setting, in their order.
+) -> dict[str, list[Measured]]:
+    """Return the measurements by setting, in their order.
 
     Args:
         runs: What each scores artifact measures.
@@ -169,15 +198,14 @@ def read_experiments(
     """
     measured: dict[str, list[Measured]] = {}
     for run, artifact, stages in zip(runs, scores, students, strict=True):
-        tokens = [json.loads((stage.path / METRICS).read_text())["tokens"] for stage in stages]
         each = Measured(
             run=run,
             scores=tuple(artifact.rows(Score)),
-            tokens=round(run.share * sum(tokens)),
-            seconds=sum(stage.record.seconds for stage in stages),
+            tokens=round(run.share * sum(read_metrics(stage)["tokens"] for stage in stages)),
+            seconds=run.share * sum(read_speed(stage)["seconds"] for stage in stages),
         )
         measured.setdefault(run.setting, []).append(each)
-    return [Experiment(name, some) for name, some in measured.items()]
+    return measured
 
 
 def points(interval: Interval) -> str:

@@ -14,7 +14,7 @@ from spyhop.report.arm_figures import (
     ArmRun,
     Experiment,
     points,
-    read_experiments,
+    read_measured,
     verdict,
 )
 from spyhop.report.html import (
@@ -39,26 +39,7 @@ if TYPE_CHECKING:
 else:
     alt = Lazy("altair")
 
-TITLES = {
-    "explanations": "explanations",
-    "answers-tokens": "answers only, equal tokens",
-    "answers-queries": "answers only, equal queries",
-    "style": "style only (random steps)",
-    "ta": "assistant only",
-    "teacher": "teacher only (few)",
-    "progressive": "assistant, then teacher",
-    "mixed": "assistant and teacher, mixed",
-}
 NUM_EXAMPLES = 2
-CAVEATS = (
-    "The tasks are generated and small, the students are tiny and start from a stage of copying "
-    "that stands in for pre-training. They know nothing else, and these figures say nothing about "
-    "models of 7 or 13 billion parameters. They show the mechanism, and how to measure it."
-)
-ONE_SEED = (
-    "There is one seed: intervals are over test items only and say nothing about another draw of "
-    "data or another order of training. `spyhop quickstart --thorough` runs five."
-)
 
 
 class ArmsConfig(Config):
@@ -70,6 +51,10 @@ class ArmsConfig(Config):
     stages: tuple[tuple[int, ...], ...]
     """For each run the places in `students` of its training stages, in their order."""
     comparisons: tuple[ArmPair, ...]
+    arm_titles: dict[str, str]
+    """What the arms are called in the page."""
+    caveats: tuple[str, ...] = ()
+    """What a reader must know beside the figures."""
 
 
 def plan_arms(config: ArmsConfig, **inputs: list[Estimate]) -> Estimate:
@@ -88,19 +73,23 @@ def arms_page(
 ) -> None:
     """Write `report.html` and `results.json` of an experiment with arms."""
     stages = [[students[place] for place in places] for places in config.stages]
-    experiments = read_experiments(config.runs, scores, stages)
+    measured = read_measured(config.runs, scores, stages)
+    experiments = [
+        Experiment(name, some, config.arm_titles, config.comparisons)
+        for name, some in measured.items()
+    ]
     (ctx.out / RESULTS).write_text(json.dumps(_results(experiments), indent=1))
     sections = []
     for experiment in experiments:
         svg = draw(_accuracy_chart(experiment))
         (ctx.out / f"accuracy-{experiment.name}.svg").write_text(svg, encoding="utf-8")
         sections.append(_accuracy_section(experiment))
-        sections.append(_comparison_section(experiment, config.comparisons))
+        sections.append(_comparison_section(experiment))
         if experiment.curve:
             sections.append(_curve_section(experiment))
         sections.append(_examples_section(experiment))
     finals = {
-        f"{run.setting} {run.arm}": some[-1]
+        f"{run.setting} {config.arm_titles[run.arm]}": some
         for run, some in zip(config.runs, stages, strict=True)
         if run.seed == config.runs[0].seed
     }
@@ -108,23 +97,28 @@ def arms_page(
         training_section(list(finals.items())),
         samples_section(answers),
         mask_section(students[0], answers),
-        data_section([*answers, *finals.values()]),
+        data_section([*answers, *(some[-1] for some in finals.values())]),
     ]
-    lead = "\n".join(_headline(experiment, config.comparisons) for experiment in experiments)
+    notes = Section("How to read this")
+    for caveat in config.caveats:
+        notes.text(caveat)
+    sections.insert(1, notes)
+    lead = "\n".join(_headline(experiment) for experiment in experiments)
     footer = "\n".join(artifact.path.name for artifact in [*answers, *students, *scores])
     html = render_page(config.title, lead, sections, f"Made by spyhop from:\n{footer}")
     (ctx.out / PAGE).write_text(html, encoding="utf-8")
 
 
-def _headline(experiment: Experiment, comparisons: Sequence[ArmPair]) -> str:
-    """Say in two sentences what came out: accuracies, and what can be told from chance."""
+def _headline(experiment: Experiment) -> str:
+    """Say in two sentences what came out: accuracies, and the differences that can be shown."""
+    title = experiment.title
     arms = [
-        f"{TITLES[arm]} {percent(experiment.cell(arm, ALL).interval.value)}"
+        f"{title(arm)} {percent(experiment.cell(arm, ALL).interval.value)}"
         for arm in experiment.arms
     ]
     found = [
-        f"{TITLES[each.second]} against {TITLES[each.first]} {points(difference)}"
-        for each in _known(experiment, comparisons)
+        f"{title(each.second)} against {title(each.first)} {points(difference)}"
+        for each in experiment.pairs
         if verdict(difference := experiment.difference(each).difference) != NO_DIFFERENCE
     ]
     shown = "; ".join(found) or "none"
@@ -141,11 +135,9 @@ def _accuracy_section(experiment: Experiment) -> Section:
         f"{experiment.num_items} held-out problems of {len(families)} families, answered greedily; "
         f"{len(experiment.seeds)} seed(s). Guessing gives {percent(experiment.chance())} %.",
     )
-    section.text(
-        ONE_SEED
-        if len(experiment.seeds) == 1
-        else "Intervals of an arm are t-intervals over seeds."
-    )
+    for arm in experiment.arms:
+        if near := experiment.not_above_guessing(arm):
+            section.text(f"{experiment.title(arm)}: not above guessing in {', '.join(near)}.")
     section.chart(_accuracy_chart(experiment), "Accuracy with 95 % interval; dashed: guessing.")
     rows = []
     for arm in experiment.arms:
@@ -153,10 +145,10 @@ def _accuracy_section(experiment: Experiment) -> Section:
         by_family = [percent(experiment.cell(arm, family).interval.value) for family in families]
         rows.append(
             [
-                TITLES[arm],
+                experiment.title(arm),
                 cell.n,
                 percent(cell.interval.value),
-                percent_interval(max(0.0, cell.interval.low), min(1.0, cell.interval.high)),
+                percent_interval(cell.interval.low, cell.interval.high),
                 *by_family,
                 f"{cell.tokens:,}",
                 f"{cell.seconds:.0f}",
@@ -166,11 +158,10 @@ def _accuracy_section(experiment: Experiment) -> Section:
     rows.append(["guessing", "", percent(experiment.chance()), "", *guess, "", ""])
     headings = ["arm", "n", "accuracy %", "95 % interval", *families, "tokens", "seconds"]
     section.table(Table(headings, rows))
-    section.text(CAVEATS)
     return section
 
 
-def _comparison_section(experiment: Experiment, comparisons: Sequence[ArmPair]) -> Section:
+def _comparison_section(experiment: Experiment) -> Section:
     section = Section(
         f"{experiment.name}: what makes the difference",
         "Differences in percentage points, second minus first, on the same items"
@@ -179,14 +170,14 @@ def _comparison_section(experiment: Experiment, comparisons: Sequence[ArmPair]) 
         + ("the paired t-test over seeds." if len(experiment.seeds) > 1 else "McNemar's test."),
     )
     rows = []
-    for pair in _known(experiment, comparisons):
+    for pair in experiment.pairs:
         found = experiment.difference(pair)
         whole = found.difference
         by_family = {
             family: experiment.difference(pair, family).difference for family in experiment.families
         }
-        names = [TITLES[pair.second], TITLES[pair.first]]
-        p_value = "< 0.001" if found.p_value < 0.001 else f"{found.p_value:.3f}"
+        names = [experiment.title(pair.second), experiment.title(pair.first)]
+        p_value = "" if whole.low == whole.high else _p_text(found.p_value)
         shown = [points(interval) for interval in by_family.values()]
         rows.append([*names, points(whole), p_value, verdict(whole), *shown])
         absent = [name for name, each in by_family.items() if verdict(each) == NO_DIFFERENCE]
@@ -197,13 +188,17 @@ def _comparison_section(experiment: Experiment, comparisons: Sequence[ArmPair]) 
     return section
 
 
+def _p_text(p_value: float) -> str:
+    return "< 0.001" if p_value < 0.001 else f"{p_value:.3f}"
+
+
 def _curve_section(experiment: Experiment) -> Section:
     section = Section(f"{experiment.name}: learning curves")
     values = [
         {
             "tokens": each.tokens,
             "accuracy": 100 * float(each.correct(ALL).mean()),
-            "arm": TITLES[each.run.arm],
+            "arm": experiment.title(each.run.arm),
             "seed": each.run.seed,
         }
         for each in experiment.curve
@@ -233,7 +228,7 @@ def _examples_section(experiment: Experiment) -> Section:
     )
     for some in spread[:NUM_EXAMPLES]:
         rows = [
-            [TITLES[arm], "right" if score.correct else "wrong", score.response]
+            [experiment.title(arm), "right" if score.correct else "wrong", score.response]
             for arm, score in some
         ]
         target = some[0][1].target
@@ -248,14 +243,14 @@ def _accuracy_chart(experiment: Experiment) -> alt.TopLevelMixin:
         interval = experiment.cell(arm, ALL).interval
         values.append(
             {
-                "arm": TITLES[arm],
+                "arm": experiment.title(arm),
                 "value": 100 * interval.value,
-                "low": 100 * max(0.0, interval.low),
-                "high": 100 * min(1.0, interval.high),
+                "low": 100 * interval.low,
+                "high": 100 * interval.high,
             }
         )
     base = alt.Chart(alt.Data(values=values))
-    order = [TITLES[arm] for arm in experiment.arms]
+    order = [experiment.title(arm) for arm in experiment.arms]
     y = alt.Y("arm:N", sort=order, title=None, axis=alt.Axis(labelLimit=260))
     scale = alt.Scale(domain=[0, 100])
     bars = base.mark_rule(strokeWidth=3, color=ACCENT).encode(
@@ -265,11 +260,6 @@ def _accuracy_chart(experiment: Experiment) -> alt.TopLevelMixin:
     chance = alt.Chart(alt.Data(values=[{"x": 100 * experiment.chance()}]))
     line = chance.mark_rule(strokeDash=[5, 4], color="#b33").encode(x="x:Q")
     return alt.layer(line, bars, dots).properties(width=560, height=34 * len(order))
-
-
-def _known(experiment: Experiment, comparisons: Sequence[ArmPair]) -> list[ArmPair]:
-    arms = set(experiment.arms)
-    return [each for each in comparisons if {each.first, each.second} <= arms]
 
 
 def _results(experiments: Sequence[Experiment]) -> list[dict[str, Any]]:
@@ -283,6 +273,7 @@ def _results(experiments: Sequence[Experiment]) -> list[dict[str, Any]]:
             "accuracy": cell.interval.value,
             "low": cell.interval.low,
             "high": cell.interval.high,
+            "chance": experiment.chance(cell.family),
             "tokens": cell.tokens,
             "seconds": round(cell.seconds, 1),
         }

@@ -48,7 +48,9 @@ def page(
     if scores:
         sections.append(scores_section(list(zip(config.models, scores, strict=True))))
     sections += [
-        training_section(list(zip(config.students, students, strict=True))),
+        training_section(
+            [(name, [each]) for name, each in zip(config.students, students, strict=True)]
+        ),
         samples_section(answers),
         mask_section(students[0], answers),
         data_section([*answers, *students, *scores]),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Sequence
 from itertools import islice
@@ -15,7 +14,7 @@ from spyhop.report.html import PALETTE, Section, Table, percent, percent_interva
 from spyhop.report.task_figures import ALL, TaskResult, chance_sentence, task_results
 from spyhop.schema import Answer
 from spyhop.store import Artifact
-from spyhop.train.tune import METRICS
+from spyhop.train import read_metrics, read_speed
 
 if TYPE_CHECKING:
     import altair as alt
@@ -96,25 +95,23 @@ def data_section(artifacts: Sequence[Artifact]) -> Section:
     return section
 
 
-def training_section(students: Sequence[tuple[str, Artifact]]) -> Section:
-    """Loss per target token over the tokens seen."""
+def training_section(students: Sequence[tuple[str, list[Artifact]]]) -> Section:
+    """Loss per target token over the tokens seen; a student's stages follow each other."""
     section = Section("Training")
     points: list[dict[str, Any]] = []
     rows = []
-    for name, student in students:
-        metrics = json.loads((student.path / METRICS).read_text())
-        losses, tokens = metrics["losses"], metrics["tokens"]
-        points += _curve(name, losses, tokens)
-        tail = losses[-50:]
-        rows.append(
-            [
-                name,
-                metrics["steps"],
-                f"{tokens:,}",
-                f"{sum(tail) / len(tail):.3f}",
-                f"{student.record.seconds:.0f}",
-            ]
-        )
+    for name, stages in students:
+        seen, steps = 0, 0
+        for metrics in (read_metrics(stage) for stage in stages):
+            points += _curve(name, metrics["losses"], seen, metrics["tokens"])
+            seen, steps, tail = (
+                seen + metrics["tokens"],
+                steps + metrics["steps"],
+                metrics["losses"],
+            )
+        seconds = sum(read_speed(stage)["seconds"] for stage in stages)
+        last = sum(tail[-50:]) / len(tail[-50:])
+        rows.append([name, steps, f"{seen:,}", f"{last:.3f}", f"{seconds:.0f}"])
     section.table(Table(["student", "steps", "tokens", "last loss", "seconds"], rows))
     chart = (
         alt.Chart(alt.Data(values=points))
@@ -184,12 +181,12 @@ def _scores_chart(found: Sequence[TaskResult]) -> alt.TopLevelMixin:
     return alt.layer(ticks, rules, dots).properties(width=480)
 
 
-def _curve(name: str, losses: list[float], tokens: int) -> list[dict[str, Any]]:
+def _curve(name: str, losses: list[float], before: int, tokens: int) -> list[dict[str, Any]]:
     width = max(1, len(losses) // CURVE_POINTS)
     return [
         {
             "student": name,
-            "tokens": tokens * min(start + width, len(losses)) / len(losses),
+            "tokens": before + tokens * min(start + width, len(losses)) / len(losses),
             "loss": sum(losses[start : start + width]) / len(losses[start : start + width]),
         }
         for start in range(0, len(losses), width)

@@ -8,6 +8,8 @@ from spyhop.statistics import Interval, near_chance, wilson
 from spyhop.store import Artifact
 
 ALL = "all"
+LUCK = 0.025
+"""Share of tasks on which a model that guesses is found above guessing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +42,13 @@ def chance_sentence(results: list[TaskResult]) -> str:
     """Say whether a model's results can be told from guessing at all."""
     tasks = [result for result in results if result.task != ALL]
     verdicts = [result.verdict for result in tasks]
-    above, below, by_luck = verdicts.count("above"), verdicts.count("below"), 0.025 * len(tasks)
+    above, below, by_luck = verdicts.count("above"), verdicts.count("below"), LUCK * len(tasks)
+    totals = [result.verdict for result in results if result.task == ALL]
     found = (
         f"{results[0].model}: above guessing on {above} of {len(tasks)} tasks, "
         f"below it on {below}; luck alone would give about {by_luck:.1f} each."
     )
-    if above > max(1.0, 2 * by_luck):
+    if "above" in totals or near_chance(above, len(tasks), LUCK).verdict == "above":
         return found
     return f"{found} Its scores cannot be told from chance, and say nothing about reasoning."
 

@@ -2,6 +2,8 @@
 
 import os
 import shutil
+from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +25,7 @@ class Entry:
     """`artifact`, `partial` (work left by a killed run) or `journal` (replies of a model)."""
     num_bytes: int
     needed_by: tuple[str, ...]
-    """`recipe/node` names whose last run uses it; empty means that it can be made free."""
+    """`recipe/node` names whose last run uses it."""
 
 
 class Inventory:
@@ -43,19 +45,29 @@ class Inventory:
             if path.is_dir()
         ]
         self.entries += [
-            Entry(path, "journal", _num_bytes(path), ("kept: replies may have cost money",))
+            Entry(path, "journal", _num_bytes(path), ())
             for path in sorted((root / JOURNAL).glob("*.sqlite"))
         ]
 
-    def free(self) -> list[Entry]:
-        """Delete what no recipe's last run needs; work that is going on is left alone."""
-        return [entry for entry in self.entries if not entry.needed_by and self._delete(entry)]
+    def idle(self, kinds: Collection[str] = ("artifact",)) -> list[Entry]:
+        """Return what no recipe's last run needs, of these kinds.
+
+        By default neither the work of a killed run nor journals: the one would go on from its last
+        checkpoint, the other may hold replies that were paid for.
+        """
+        return [entry for entry in self.entries if entry.kind in kinds and not entry.needed_by]
+
+    def free(self, kinds: Collection[str] = ("artifact",)) -> list[Entry]:
+        """Delete what is idle; what another process works on is left alone."""
+        return [entry for entry in self.idle(kinds) if self._delete(entry)]
 
     def _delete(self, entry: Entry) -> bool:
         lock = FileLock(self.root / PARTIAL / f"{entry.path.name}.lock")
+        aside = self.root / PARTIAL / f"{entry.path.name}.freed"
         try:
             with lock.acquire(timeout=0):
-                shutil.rmtree(entry.path)
+                entry.path.rename(aside)  # so that a kill leaves nothing that looks finished
+                _remove(aside)
         except Timeout:
             return False
         return True
@@ -75,9 +87,9 @@ def point(root: Path, recipe: str, node: str, artifact: Artifact) -> None:
 
 def forget(root: Path, recipe: str, nodes: set[str]) -> None:
     """Remove what leads to nodes that the recipe no longer has."""
-    for link in (root / RUNS / recipe).glob("*"):
+    for link in (root / RUNS / recipe).glob("[!.]*"):
         if link.name not in nodes:
-            link.unlink()
+            link.unlink(missing_ok=True)
 
 
 def pointed(root: Path, recipe: str, node: str) -> Path | None:
@@ -95,6 +107,16 @@ def _users(root: Path) -> dict[str, list[str]]:
     return users
 
 
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+
+
 def _num_bytes(path: Path) -> int:
-    files = path.rglob("*") if path.is_dir() else path.parent.glob(f"{path.name}*")
-    return sum(file.stat().st_size for file in files if file.is_file())
+    num_bytes = 0
+    for file in path.rglob("*") if path.is_dir() else path.parent.glob(f"{path.name}*"):
+        with suppress(FileNotFoundError):  # a run goes on beside us
+            num_bytes += file.stat().st_size if file.is_file() else 0
+    return num_bytes

@@ -2,6 +2,14 @@
 
 from spyhop.train.new_model import NewModelConfig, new_model
 from spyhop.train.optimizer import OptimizerConfig
-from spyhop.train.tune import TuneConfig, tune
+from spyhop.train.tune import TuneConfig, read_metrics, read_speed, tune
 
-__all__ = ["NewModelConfig", "OptimizerConfig", "TuneConfig", "new_model", "tune"]
+__all__ = [
+    "NewModelConfig",
+    "OptimizerConfig",
+    "TuneConfig",
+    "new_model",
+    "read_metrics",
+    "read_speed",
+    "tune",
+]

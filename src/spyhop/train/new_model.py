@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from spyhop.lazy import Lazy
 from spyhop.models.local import FORMAT_FILE, load_tokenizer
@@ -44,6 +44,17 @@ class NewModelConfig(Config):
     back (ordinary learned parameters afterwards). It halves the tokens that a tiny model needs
     before it can copy."""
     seed: int = 0
+
+    @model_validator(mode="after")
+    def _heads_fit(self) -> NewModelConfig:
+        if self.hidden_size % (2 * self.num_heads):
+            raise ValueError(
+                f"hidden_size = {self.hidden_size} is no multiple of twice num_heads = "
+                f"{self.num_heads}"
+            )
+        if self.previous_token_heads > self.num_heads:
+            raise ValueError("previous_token_heads is more than num_heads")
+        return self
 
 
 @stage(version=1, writes=FOLDER, plan=lambda config, tokenizer: Estimate(seconds=2))

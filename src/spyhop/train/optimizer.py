@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from pydantic import Field
+
 from spyhop.lazy import Lazy
 from spyhop.schema import Config
 from spyhop.train.muon import Muon
@@ -36,18 +38,18 @@ class AnyOptimizer(Protocol):
 class OptimizerConfig(Config):
     """AdamW, with Muon for hidden matrices where `muon_learning_rate` is set."""
 
-    learning_rate: float = 3e-4
+    learning_rate: float = Field(3e-4, gt=0)
     """Peak rate of AdamW."""
-    muon_learning_rate: float | None = None
+    muon_learning_rate: float | None = Field(None, gt=0)
     """Peak rate of Muon; None trains everything with AdamW."""
     betas: tuple[float, float] = (0.9, 0.98)
-    weight_decay: float = 0.0
-    warmup_steps: int = 50
+    weight_decay: float = Field(0.0, ge=0)
+    warmup_steps: int = Field(50, ge=0)
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     """Course of the rate after the warm-up."""
-    final_frac: float = 0.0
+    final_frac: float = Field(0.0, ge=0, le=1)
     """Rate of the last step as a share of the peak."""
-    clip: float | None = 1.0
+    clip: float | None = Field(1.0, gt=0)
     """Largest norm of the whole gradient."""
 
 

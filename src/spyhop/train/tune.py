@@ -44,6 +44,7 @@ else:
     torch = Lazy("torch")
 
 METRICS = "metrics.json"
+SPEED = "speed.json"
 SNAPSHOTS = "snapshots"
 LOGITS_BYTES = 4 << 20
 """Logits that are held at once: about what a core has of cache."""
@@ -248,7 +249,7 @@ class _Trainer:
         logs = self.ctx.out / LOGS
         logs.mkdir()
         speed = {"seconds": position.seconds, "tokens_per_s": position.tokens / position.seconds}
-        (logs / "speed.json").write_text(json.dumps(speed))
+        (logs / SPEED).write_text(json.dumps(speed))
         self.ctx.count("tokens", position.tokens)
         self.ctx.count("steps", position.step)
 
@@ -269,6 +270,18 @@ def has_plain_head(model: Any) -> bool:  # noqa: ANN401 (transformers' type)
         plain, whole = head(hidden), model(input_ids=ids, use_cache=False).logits
     hook.remove()
     return bool(plain.shape == whole.shape and torch.allclose(plain, whole, atol=1e-2, rtol=1e-3))
+
+
+def read_metrics(student: Artifact) -> dict[str, Any]:
+    """Return `steps`, `tokens` and `losses` (one per step) of a training."""
+    metrics: dict[str, Any] = json.loads((student.path / METRICS).read_text())
+    return metrics
+
+
+def read_speed(student: Artifact) -> dict[str, float]:
+    """Return `seconds` and `tokens_per_s` of a training, all its resumed parts together."""
+    speed: dict[str, float] = json.loads((student.path / LOGS / SPEED).read_text())
+    return speed
 
 
 def _budgets(config: TuneConfig, rows: TokenRows) -> list[int]:

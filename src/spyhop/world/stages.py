@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 from random import Random
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from spyhop.models.base import Backend, Choice, Likelihood, ModelConfig, Reply, Request, Sampling
 from spyhop.render import SPECIAL_TOKENS
@@ -12,7 +12,7 @@ from spyhop.schema import Answer, Config, Item, Message, ModelError, Query
 from spyhop.stage import FOLDER, Context, Estimate, Runtime, stage
 from spyhop.store import Artifact, row_id
 from spyhop.world.copying import COPY_SYSTEM, copy_example, tokenizer_text
-from spyhop.world.problem import CORE, Problem, Split, draw_split
+from spyhop.world.problem import CORE, FAMILIES, LETTERS, Problem, Split, draw_split
 from spyhop.world.solver import SolverConfig, respond
 
 WORD = r" ?\d| ?[A-Za-z]+| ?[^\sA-Za-z\d]+|\n| +"
@@ -20,14 +20,30 @@ WORD = r" ?\d| ?[A-Za-z]+| ?[^\sA-Za-z\d]+|\n| +"
 BATCH = 500
 
 
+def _known(name: str) -> str:
+    if name not in FAMILIES:
+        raise ValueError(f"{name!r} is not a family; known: {', '.join(FAMILIES)}")
+    return name
+
+
+def _rising(steps: tuple[int, int]) -> tuple[int, int]:
+    if not 1 <= steps[0] <= steps[1] <= len(LETTERS):
+        raise ValueError(f"need 1 <= least <= greatest <= {len(LETTERS)}")
+    return steps
+
+
+FamilyName = Annotated[str, AfterValidator(_known)]
+Steps = Annotated[tuple[int, int], AfterValidator(_rising)]
+"""Least and greatest number of steps of a problem: its difficulty."""
+
+
 class ProblemsConfig(Config):
     """Which problems are drawn."""
 
-    families: tuple[str, ...] = CORE
+    families: tuple[FamilyName, ...] = CORE
     num_rows: int = Field(gt=0)
     """Distinct problems in all, as evenly over the families as can be."""
-    steps: tuple[int, int] = (3, 6)
-    """Least and greatest number of steps: the difficulty."""
+    steps: Steps = (3, 6)
     seed: int = 0
 
 

@@ -1,0 +1,49 @@
+"""The results of an experiment with arms as a short table for a terminal."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+ALL = "all"
+
+
+def arms_table(results: Path) -> Table:
+    """Return one line per setting and arm, and one for guessing.
+
+    Args:
+        results: The `results.json` of an experiment with arms.
+    """
+    rows = [row for row in json.loads(results.read_text()) if row["seed"] == ALL]
+    table = Table(box=None, pad_edge=False)
+    table.add_column("", no_wrap=True)
+    for name in ("accuracy %", "95 % interval", "tokens"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("by family", overflow="fold")
+    for setting in dict.fromkeys(row["setting"] for row in rows):
+        found = [row for row in rows if row["setting"] == setting]
+        for arm in dict.fromkeys(row["arm"] for row in found):
+            _add_arm(table, setting, [row for row in found if row["arm"] == arm])
+        first = [row for row in found if row["arm"] == found[0]["arm"]]
+        whole = next(row for row in first if row["family"] == ALL)
+        guess = f"{100 * whole['chance']:.1f}"
+        table.add_row(f"{setting} guessing", guess, "", "", _families(first, "chance"), style="dim")
+    return table
+
+
+def _add_arm(table: Table, setting: str, rows: list[dict[str, Any]]) -> None:
+    whole = next(row for row in rows if row["family"] == ALL)
+    table.add_row(
+        f"{setting} {whole['arm']}",
+        f"{100 * whole['accuracy']:.1f}",
+        f"{100 * whole['low']:.1f} to {100 * whole['high']:.1f}",
+        f"{whole['tokens']:,}",
+        _families(rows, "accuracy"),
+    )
+
+
+def _families(rows: list[dict[str, Any]], figure: str) -> str:
+    return " ".join(
+        f"{row['family']} {100 * row[figure]:.0f}" for row in rows if row["family"] != ALL
+    )
