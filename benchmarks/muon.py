@@ -14,6 +14,7 @@ import statistics
 from time import process_time
 
 import torch
+
 from spyhop.train.muon import Muon
 
 SHAPES = [(64, 64)] * 4 + [(160, 64)] * 2 + [(64, 160)]

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 else:
     alt = Lazy("altair")
 
+COMPARISONS = "comparisons.json"
 NUM_EXAMPLES = 2
 
 
@@ -71,7 +72,7 @@ def arms_page(
     students: list[Artifact],
     answers: list[Artifact],
 ) -> None:
-    """Write `report.html` and `results.json` of an experiment with arms."""
+    """Write `report.html`, `results.json` and `comparisons.json` of an experiment with arms."""
     stages = [[students[place] for place in places] for places in config.stages]
     measured = read_measured(config.runs, scores, stages)
     experiments = [
@@ -79,6 +80,7 @@ def arms_page(
         for name, some in measured.items()
     ]
     (ctx.out / RESULTS).write_text(json.dumps(_results(experiments), indent=1))
+    (ctx.out / COMPARISONS).write_text(json.dumps(_comparisons(experiments), indent=1))
     sections = []
     for experiment in experiments:
         svg = draw(_accuracy_chart(experiment))
@@ -280,3 +282,24 @@ def _results(experiments: Sequence[Experiment]) -> list[dict[str, Any]]:
         for experiment in experiments
         for cell in experiment.cells()
     ]
+
+
+def _comparisons(experiments: Sequence[Experiment]) -> list[dict[str, Any]]:
+    rows = []
+    for experiment in experiments:
+        for pair in experiment.pairs:
+            for family in (ALL, *experiment.families):
+                found = experiment.difference(pair, family)
+                rows.append(
+                    {
+                        "setting": experiment.name,
+                        "first": pair.first,
+                        "second": pair.second,
+                        "family": family,
+                        "difference": found.difference.value,
+                        "low": found.difference.low,
+                        "high": found.difference.high,
+                        "p_value": found.p_value,
+                    }
+                )
+    return rows
