@@ -1,7 +1,7 @@
 # One check for people and CI. `make setup` once; PY may name another interpreter.
 PY ?= .venv/bin/python
 
-.PHONY: setup check fix lint types test slow golden
+.PHONY: setup check fix lint types test slow
 
 setup:
 	python3 -m venv .venv

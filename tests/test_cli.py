@@ -5,22 +5,24 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import typer.main
 
-from spyhop.cli import app
+from spyhop.cli import app, main
+from spyhop.recipes import RECIPES, write_example
 
 SPYHOP = Path(sys.executable).with_name("spyhop")
 COMMANDS = {
-    "clean": {"--free", "--out"},
+    "clean": {"--free", "--journals", "--out", "--partial"},
     "plan": {"--out", "--set", "recipe"},
     "quickstart": {"--out", "--set", "--thorough", "--no-thorough", "--workers"},
     "recipes": set(),
-    "report": {"--out", "--set", "--workers", "recipe"},
+    "report": {"--out", "--set", "recipe"},
     "run": {"--out", "--set", "--workers", "recipe"},
     "show": {"--dropped", "--no-dropped", "--out", "--recipe", "--rows", "--set", "-n", "artifact"},
     "why": {"--out", "--set", "node", "recipe"},
@@ -55,17 +57,35 @@ def recipe(tmp_path: Path, tiny_folder: Path) -> Path:
     return path
 
 
+@dataclass(frozen=True, slots=True)
+class Done:
+    """How a command ended."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+
 @pytest.fixture
-def cli(tmp_path: Path):
-    def call(*arguments: object) -> subprocess.CompletedProcess[str]:
-        command = [str(SPYHOP), *(str(argument) for argument in arguments)]
-        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+def cli(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., Done]:
+    """The command line in this process, for a start takes longer than most commands."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: object) -> Done:
+        monkeypatch.setattr(sys, "argv", ["spyhop", *(str(argument) for argument in arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        found = capsys.readouterr()
+        return Done(int(ended.value.code or 0), found.out, found.err)
 
     return call
 
 
-def _refused(done: subprocess.CompletedProcess[str], text: str) -> None:
-    assert done.returncode == 2, done.stderr
+def _refused(done: Done, text: str) -> None:
+    assert done.code == 2, done.stderr
     (line,) = done.stderr.splitlines()
     assert line.startswith("spyhop: ") and re.search(text, line), line
 
@@ -97,7 +117,22 @@ def test_help_needs_no_heavy_library():
 
 def test_help_lists_the_commands(cli):
     done = cli("--help")
-    assert done.returncode == 0 and all(name in done.stdout for name in COMMANDS)
+    assert done.code == 0 and all(name in done.stdout for name in COMMANDS)
+    assert cli().stdout == done.stdout
+
+
+def test_the_installed_command_and_the_module_do_the_same(tmp_path: Path):
+    for start in ([str(SPYHOP)], [sys.executable, "-m", "spyhop"]):
+        done = subprocess.run([*start, "frob"], cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 2 and done.stdout == ""
+        assert done.stderr.startswith("spyhop: No such command 'frob'.")
+
+
+def test_recipes_are_listed_with_their_settings(cli):
+    lines = cli("recipes").stdout.splitlines()
+    assert [line.split(":")[0] for line in lines if not line.startswith(" ")] == list(RECIPES)
+    for setting in ("collection", "settings", "batch_tokens", "learning_rate", "seeds"):
+        assert any(line.split()[0] == setting for line in lines), setting
 
 
 @pytest.mark.parametrize(
@@ -118,12 +153,14 @@ def test_a_wrong_file_is_one_line(cli, recipe: Path, old: str, new: str, text: s
     _refused(cli("plan", _changed(recipe, old, new)), text)
 
 
-def test_wrong_arguments_are_one_line(cli, recipe: Path):
+def test_wrong_arguments_are_one_line(cli, recipe: Path, tmp_path: Path):
     _refused(cli("run", "absent.toml"), r"absent\.toml: cannot be read \(No such file")
     _refused(cli("plan", recipe, "--set", "train"), r"--set train: write it as key\.sub=value")
     _refused(cli("why", recipe, "nowhere"), r"no node 'nowhere'; known: queries, ")
-    _refused(cli("show", "nothing"), r"nothing: no finished artifact of that name")
-    _refused(cli("show", "queries", "--recipe", recipe), r"queries is not made yet")
+    (tmp_path / "here").mkdir()
+    _refused(cli("show", "nothing", "--out", "here"), r"nothing: no finished artifact of that name")
+    there = ("--recipe", recipe, "--out", "here")
+    _refused(cli("show", "queries", *there), r"queries is not made yet in here; `spyhop run`")
     _refused(cli("run", recipe, "--out", recipe), r"cannot be written")
 
 
@@ -158,6 +195,71 @@ def test_a_worker_names_the_node_of_its_error(cli, recipe: Path, tmp_path: Path)
     _refused(done, r"(queries|recorded): .*toy_train\.tsv: line 1 has 1 fields")
 
 
+def test_a_store_that_is_not_there_is_one_line(cli, recipe: Path):
+    for command in (["clean"], ["clean", "--free"], ["show", "x"], ["show", "x", "--recipe", recipe]):
+        _refused(cli(*command), r"spyhop-out: no such folder; name the one of your run with --out")
+    _refused(cli("clean", "--out", "elsewhere"), r"elsewhere: no such folder; .* --out")
+
+
+def test_the_store_is_where_the_recipe_has_run(cli, recipe: Path, tmp_path: Path):
+    (tmp_path / "runs").mkdir()
+    asked = ("show", "queries", "--recipe")
+    _refused(cli(*asked, recipe), rf"queries is not made yet in {re.escape(str(tmp_path))};")
+    _refused(cli(*asked, "toy.toml"), r"queries is not made yet in \.;")
+    (tmp_path / "named").mkdir()
+    _refused(cli(*asked, recipe, "--out", "named"), r"queries is not made yet in named;")
+    (tmp_path / "runs").rmdir()
+    (tmp_path / "spyhop-out").mkdir()
+    _refused(cli(*asked, recipe), r"queries is not made yet in spyhop-out;")
+
+
+def test_a_report_makes_nothing_else(cli, recipe: Path, tmp_path: Path):
+    _refused(cli("report", recipe), r"toy\.toml: \d nodes are not made yet \(.*queries, .*spyhop run")
+    assert not list(tmp_path.glob("spyhop-out/*.*-*"))
+
+
+@pytest.mark.parametrize("shipped", ["quickstart.toml", "thorough.toml"])
+def test_shipped_recipes_are_planned(cli, tmp_path: Path, shipped: str):
+    done = cli("plan", write_example(tmp_path, shipped))
+    assert done.code == 0 and re.search(r"^core\.tokenizer\s+world\.tokenize", done.stdout, re.M)
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ("settings.0.batch_tokens=0", r"settings\.0\.batch_tokens = 0: .*greater than 0"),
+        ("snapshots=[1.5]", r"snapshots are shares of the training, above 0 and below 1"),
+        ("snapshots=[1]", r"snapshots are shares of the training, above 0 and below 1"),
+        ("explain_message=nope", r"no system message has the id 'nope'; known: \['answer'"),
+        ("answer_message=nope", r"no system message has the id 'nope'; known: \['answer'"),
+        ("messages=[]", r"no system message has the id 'answer'; known: \[\]"),
+        ("settings.0.student.num_heads=3", r"hidden_size = 64 is no multiple of twice num_heads"),
+        ("settings.0.optimizer.learning_rate=-1", r"learning_rate = -1: .*greater than 0"),
+        ("settings.0.steps=[6,3]", r"settings\.0\.steps = \[6, 3\]: need 1 <= least <= greatest"),
+        ('settings.0.families=["nope"]', r"settings\.0\.families\.0 = 'nope': .*known: coin"),
+        ("settings.0.families=[]", r"settings\.0\.families = \[\]: .*at least 1 item"),
+        ("settings.0.arms=['nope']", r"settings\.0\.arms\.0 = 'nope': .*'explanations'"),
+        ("settings=[]", r"settings = \[\]: .*at least 1 item"),
+        ("seeds=[]", r"seeds = \[\]: .*at least 1 item"),
+        ("seeds=[0,0]", r"two nodes named 'core\."),
+        ("settings.0.student.previous_token_heads=9", r"previous_token_heads is more than num_heads"),
+        ("runtime.device=gpu", r"runtime\.device = 'gpu': .*auto, cpu, cuda or cuda:1"),
+        ("runtime.workers=0", r"runtime\.workers = 0: .*greater than or equal to 1"),
+    ],
+)
+def test_a_wrong_setting_of_the_quick_start_is_one_line(
+    cli, tmp_path: Path, change: str, text: str
+):
+    path = write_example(tmp_path, "quickstart.toml")
+    _refused(cli("run", path, "--set", change), text)
+    assert [file.name for file in tmp_path.iterdir()] == ["quickstart.toml"]  # nothing has begun
+
+
+def test_an_error_raised_while_a_recipe_is_built_is_one_line(cli, recipe: Path):
+    unknown = 'shares={"*" = {nope = 1.0}}'
+    _refused(cli("plan", recipe, "--set", unknown), r"toy\.toml: PairConfig .*nope")
+
+
 @pytest.mark.slow
 def test_plan_why_show_and_clean_tell_what_is(cli, recipe: Path, tmp_path: Path):
     planned = cli("plan", recipe).stdout
@@ -166,7 +268,7 @@ def test_plan_why_show_and_clean_tell_what_is(cli, recipe: Path, tmp_path: Path)
     told = cli("why", recipe, "queries")
     assert told.stdout == "queries: it was never made here\n"
     done = cli("run", recipe)
-    assert done.returncode == 0, done.stderr
+    assert done.code == 0, done.stderr
     assert "report: " in done.stdout
     assert cli("why", recipe, "student").stdout == "student: up to date\n"
     changed = cli("why", recipe, "student", "--set", "train.seed=1")
@@ -200,7 +302,7 @@ def test_control_c_is_130_and_the_run_goes_on(cli, recipe: Path, tmp_path: Path,
     _no_child_is_left(tmp_path)
     rest = ("--workers", workers, "--set", "runtime.checkpoint_s=60")
     done = cli("run", recipe, "--out", "out", *rest)
-    assert done.returncode == 0, done.stderr
+    assert done.code == 0, done.stderr
     assert list(tmp_path.glob("out/train.tune-*/model.safetensors"))
 
 
@@ -208,6 +310,8 @@ def _no_child_is_left(folder: Path) -> None:
     import psutil
 
     def _is_ours(process: Any) -> bool:
+        if process.pid == os.getpid():
+            return False
         try:
             return process.cwd() == str(folder) and process.status() != psutil.STATUS_ZOMBIE
         except psutil.Error:

@@ -10,10 +10,19 @@ import pytest
 
 import toys
 from spyhop.augment import AnswerConfig, answer
-from spyhop.models import FakeModel, ModelUse, Replay, Request, Sampling
+from spyhop.models import FakeModel, Local, Model, ModelUse, Replay, Request, Sampling
 from spyhop.models.replay import Recorded
-from spyhop.schema import Answer, ArtifactError, Message, ModelError, Prompt, RecipeError
-from spyhop.stage import Context, Progress, Runtime, stage
+from spyhop.schema import (
+    Answer,
+    ArtifactError,
+    InputError,
+    Message,
+    ModelError,
+    Prompt,
+    RecipeError,
+)
+from spyhop.stage import FOLDER, Context, Progress, Runtime, stage
+from spyhop.store import Artifact, Source
 from toys import Number, Numbers, Sum
 
 
@@ -233,3 +242,40 @@ def test_progress_is_told(tmp_path: Path):
 def test_a_table_without_a_batch_is_refused(tmp_path: Path):
     with pytest.raises(ArtifactError, match="no record batch"):
         toys.no_table.run(tmp_path, Numbers())
+
+
+@stage(version=1, writes=Number)
+def edits(ctx: Context, config: Numbers, *, text: Artifact) -> Iterator[Number]:
+    """Reads its input, which somebody edits meanwhile where `log` names a file."""
+    yield Number(id="1", value=len(text.path.name))
+    toys.tell(config.log, "an edit")
+
+
+@stage(version=1, writes=FOLDER)
+def edits_weights(ctx: Context, config: Numbers, *, model: Model) -> None:
+    toys.tell(config.log, "an edit")
+
+
+@pytest.mark.parametrize("edited", ["the file", "a file of the folder", "a new file", "the model"])
+def test_a_source_that_is_edited_under_a_stage_is_refused(tmp_path: Path, edited: str):
+    folder = tmp_path / "input"
+    folder.mkdir()
+    (folder / "a.txt").write_text("one")
+    file = folder / ("b.txt" if edited == "a new file" else "a.txt")
+    source = Source(file if edited == "the file" else folder).open(tmp_path)
+    made_by = edits_weights if edited == "the model" else edits
+    inputs = {"text": source} if made_by is edits else {"model": ModelUse(Local(), source)}
+    with pytest.raises(InputError, match=r"input.*: it changed while it was read; run again$"):
+        made_by.run(tmp_path, Numbers(log=str(file)), **inputs)
+    assert not list(tmp_path.glob("test_stage.*"))
+    again = Source(source.path).open(tmp_path)
+    inputs = {"text": again} if made_by is edits else {"model": ModelUse(Local(), again)}
+    assert made_by.run(tmp_path, Numbers(), **inputs).path.is_dir()
+
+
+def test_a_touched_source_is_not_an_edited_one(tmp_path: Path):
+    file, log = tmp_path / "a.txt", tmp_path / "log"
+    file.write_text("one")
+    source = Source(file).open(tmp_path)
+    os.utime(file, (0, 0))
+    assert edits.run(tmp_path, Numbers(log=str(log)), text=source).num_rows == 1

@@ -10,6 +10,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from spyhop.models import FakeModel, Model, Reply, Request, Sampling
+from spyhop.models.replay import Recorded
 from spyhop.schema import Answer, Config, InputError, Message, Query, Row
 from spyhop.stage import FOLDER, TABLES, Context, Estimate, stage
 from spyhop.store import Artifact, arrow_schema
@@ -115,6 +116,12 @@ def replies(ctx: Context, config: Numbers, *, model: Model) -> Iterator[Number]:
     )
     for reply in model.generate(asked, Sampling(), total=config.num_rows):
         yield Number(id=reply.id, value=int(reply.text))
+
+
+@stage(version=1, writes=Recorded)
+def recorded(ctx: Context, config: Numbers) -> Iterator[Recorded]:
+    for value in range(config.num_rows):
+        yield Recorded(id=str(value), query=f"number {value}", response=str(value))
 
 
 class LoggedModel(FakeModel):

@@ -12,7 +12,7 @@ from typer.exceptions import TyperException
 
 from spyhop.recipe import Recipe, resolve
 from spyhop.recipe import run as run_recipe
-from spyhop.recipe.load import read_recipe
+from spyhop.recipe.load import describe, read_recipe
 from spyhop.recipe.plan import plan as plan_recipe
 from spyhop.recipe.plan import totals
 from spyhop.recipe.show import find_artifact, show_rows
@@ -26,6 +26,8 @@ from spyhop.stage import Runtime
 from spyhop.store import Entry, Inventory
 
 USER_ERROR, INTERRUPTED = 2, 130
+PLAIN_WIDTH = 140
+"""Columns of a table that goes to a file or a pipe."""
 
 app = typer.Typer(
     add_completion=False,
@@ -98,7 +100,8 @@ def plan(recipe: RecipePath, out: Out = None, set_: Changes = NO_CHANGES) -> Non
     """Tell what a run would take, before anything is spent."""
     built, _ = _load(recipe, set_, {})
     lines = plan_recipe(resolve(built, _store(out, recipe)))
-    Console().print(plan_table(lines, totals(lines)))
+    console = Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH)
+    console.print(plan_table(lines, totals(lines)))
 
 
 @app.command()
@@ -148,14 +151,12 @@ def report(recipe: RecipePath, out: Out = None, set_: Changes = NO_CHANGES) -> N
 
 @app.command()
 def recipes() -> None:
-    """List the recipes that a file can name, with their settings."""
+    """List the recipes that a file can name, with all their settings."""
     console = Console(highlight=False, soft_wrap=True)
     for name, kind in RECIPES.items():
         console.print(f"{name}: {kind.summary}", markup=False)
-        for field, info in kind.config_type.model_fields.items():
-            need = "required" if info.is_required() else ""
-            about = " ".join((info.description or "").split())
-            console.print(f"    {field}  {need} {about}".rstrip(), markup=False)
+        for line in describe(kind.config_type):
+            console.print(f"  {line}", markup=False)
 
 
 @app.command()

@@ -11,6 +11,7 @@ import errno
 import inspect
 import os
 import platform
+import re
 import sys
 import time
 from collections import Counter
@@ -20,10 +21,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Annotated, Any, Final, Protocol
 
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from spyhop import __version__
 from spyhop.schema import ArtifactError, Config, InputError, RecipeError, Row
@@ -46,6 +47,15 @@ FOLDER: Final = "folder"
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
+def _known(device: str) -> str:
+    if not re.fullmatch(r"auto|cpu|mps|(cuda|xpu)(:\d+)?", device):
+        raise ValueError("write auto, cpu, cuda or cuda:1")
+    return device
+
+
+Device = Annotated[str, AfterValidator(_known)]
+
+
 class Runtime(BaseModel):
     """Where and how fast things run. Never part of a key."""
 
@@ -55,7 +65,7 @@ class Runtime(BaseModel):
     """Nodes of a recipe that run at the same time, each in its own process."""
     threads: int = Field(1, ge=1)
     """Processor threads of each worker."""
-    device: str = "auto"
+    device: Device = "auto"
     """`cpu`, `cuda`, `cuda:1`, ...; `auto` takes the first GPU where there is one."""
     inference_tokens: int = Field(16_384, ge=256)
     """Tokens of one padded batch when a local model generates."""

@@ -95,3 +95,12 @@ def test_the_published_files(data_dir: Path, tmp_path: Path):
     assert made.num_rows == len(ids) == sum(COUNTS.values()) == 33_443
     recorded = flan_cot_rationales.run(tmp_path, FlanCotConfig(), folder=source)
     assert recorded.num_rows == 33_443
+
+
+def test_hidden_files_are_no_data(tmp_path: Path):
+    (tmp_path / "cot").mkdir()
+    (tmp_path / "cot" / "toy_train.tsv").write_text(GOOD)
+    source = Source(tmp_path / "cot").open(tmp_path)
+    (tmp_path / "cot" / "._toy_train.tsv").write_bytes(b"\x00\x05\x16\x07")  # as macOS leaves them
+    assert Source(tmp_path / "cot").open(tmp_path).key == source.key
+    assert flan_cot.run(tmp_path, FlanCotConfig(), folder=source).num_rows == 1

@@ -138,3 +138,21 @@ def test_a_models_identity_is_its_kind_config_and_content(tmp_path: Path):
             ModelUse(Local(name="x"), one), ModelUse(Replay())]  # fmt: skip
     assert len({use.key for use in uses}) == len({use.digest for use in uses}) == len(uses)
     assert ModelUse(Replay(), one).key == uses[0].key
+
+
+def test_a_raised_version_leaves_the_old_journal_behind(context: Context, tmp_path: Path):
+    recorded = _recorded(tmp_path / "recorded")
+    uses = {
+        version: ModelUse(type("Replay", (Replay,), {"version": version})(), recorded)
+        for version in (1, 2)
+    }
+    assert (uses[1].key, uses[1].digest) == (ModelUse(Replay(), recorded).key,
+                                             ModelUse(Replay(), recorded).digest)  # fmt: skip
+    assert uses[2].key != uses[1].key and uses[2].digest != uses[1].digest
+    asked = [Request(id="1", messages=[Message(role="user", content="Q1?")])]
+    for use in uses.values():
+        (reply,) = use.open(context).generate(asked, Sampling())
+        assert reply.text == "one"
+    journals = sorted((context.root / ".journal").glob("*.sqlite"))
+    assert [path.stem for path in journals] == sorted(use.digest for use in uses.values())
+    assert toys.committed(context.root) == 2

@@ -11,6 +11,7 @@ from spyhop.models.journal import Journal
 from spyhop.schema import ArtifactError
 
 SPAWN = multiprocessing.get_context("spawn")
+FORK = multiprocessing.get_context("forkserver")
 NUM_ROWS = 60
 
 
@@ -68,6 +69,30 @@ def test_others_read_while_one_writes(tmp_path: Path):
         reader.join(30)
     assert [reader.exitcode for reader in readers] == [0, 0]
     journal.close()
+
+
+def _open_and_put(root: Path, place: int) -> None:
+    while not (root / "go").exists():
+        time.sleep(0.001)
+    for turn in range(5):
+        journal = Journal(root, f"m{turn}")
+        journal.put({f"{place}": f"reply {place}", "shared": "one"})
+        assert journal.get([str(place)]) == {str(place): f"reply {place}"}
+        journal.close()
+
+
+def test_many_processes_open_one_journal_at_once(tmp_path: Path):
+    many = [FORK.Process(target=_open_and_put, args=(tmp_path, n)) for n in range(8)]
+    for process in many:
+        process.start()
+    (tmp_path / "go").touch()
+    for process in many:
+        process.join(60)
+    assert [process.exitcode for process in many] == [0] * 8
+    for turn in range(5):
+        journal = Journal(tmp_path, f"m{turn}")
+        assert len(journal.get([*map(str, range(8)), "shared"])) == 9
+        journal.close()
 
 
 def test_a_damaged_journal_is_one_clear_line(tmp_path: Path):

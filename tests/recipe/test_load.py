@@ -4,7 +4,7 @@ from typing import Any, Literal
 import pytest
 from pydantic import Field
 
-from spyhop.recipe.load import InputPath, RecipeFile, apply_change, read_recipe
+from spyhop.recipe.load import InputPath, RecipeFile, apply_change, describe, read_recipe
 from spyhop.schema import Config, RecipeError
 
 SISE = "is not a setting; did you mean 'size'? Known: kind, size"
@@ -16,6 +16,7 @@ class Part(Config):
 
 
 class Settings(Config):
+    name: str = ""
     path: InputPath
     part: Part = Part()
     parts: tuple[Part, ...] = ()
@@ -39,9 +40,20 @@ def test_a_file_is_read(tmp_path: Path):
     file = read_recipe(_file(tmp_path, text))
     assert isinstance(file, RecipeFile) and file.recipe == "x"
     settings = file.config(Settings)
-    assert settings == Settings(path=tmp_path / "p", parts=(Part(size=2),))
+    assert settings == Settings(name="r", path=tmp_path / "p", parts=(Part(size=2),))
     assert file.runtime_with({"workers": None}).workers == 3
     assert file.runtime_with({"workers": 5}).workers == 5
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "name"),
+    [("quick.toml", "", "quick"), ("My-2.toml", "", "my-2"), ("a.toml", 'name = "b"\n', "b")],
+)
+def test_a_recipe_is_called_as_its_file_unless_it_says_so(
+    tmp_path: Path, file: str, text: str, name: str
+):
+    (tmp_path / file).write_text(f'recipe = "x"\npath = "p"\n{text}')
+    assert read_recipe(tmp_path / file).config(Settings).name == name
 
 
 def test_relative_paths_start_at_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -62,7 +74,7 @@ def test_relative_paths_start_at_the_file(tmp_path: Path, monkeypatch: pytest.Mo
         ("[[parts]]\nsise = 2", f"parts.0.sise {SISE}"),
         ("[named.a]\nsise = 2", f"named.a.sise {SISE}"),
         ("[maybe]\nsise = 2", f"maybe.sise {SISE}"),
-        ("qqq = 2", "qqq is not a setting; known: maybe, named, part, parts, path"),
+        ("qqq = 2", "qqq is not a setting; known: maybe, name, named, part, parts, path"),
         ("part.size = 'big'", "part.size = 'big': Input should be a valid integer"),
         ("part.size = 0", "part.size = 0: Input should be greater than 0"),
         ("part.kind = 'three'", "part.kind = 'three': Input should be 'one' or 'two'"),
@@ -159,3 +171,13 @@ def test_wrong_changes_are_refused(change: str, line: str):
 def test_changes_win_over_the_file(tmp_path: Path):
     found = _settings(tmp_path, "part.size = 2\n[[parts]]", "part.size=7", "parts.0.kind=two")
     assert found.part.size == 7 and found.parts[0].kind == "two"
+
+
+def test_settings_are_described_with_what_is_in_them():
+    assert list(describe(Settings)) == [
+        "name  = ''", "path  required",
+        "part", "  kind  = 'one'", "  size  = 1",
+        "parts", "  kind  = 'one'", "  size  = 1",
+        "named", "  kind  = 'one'", "  size  = 1",
+        "maybe", "  kind  = 'one'", "  size  = 1",
+    ]  # fmt: skip

@@ -1,16 +1,18 @@
 import os
+import shutil
 import time
 from pathlib import Path
 
 import pytest
 
 import toys
-from spyhop.recipe import Recipe, Source, resolve, run
+from spyhop.models import Replay
+from spyhop.recipe import Recipe, Source, Use, resolve, run
 from spyhop.recipe.plan import plan, totals
 from spyhop.recipe.why import why
 from spyhop.schema import ArtifactError, InputError
 from spyhop.stage import Progress, Runtime
-from spyhop.store import pointed
+from spyhop.store import Artifact, pointed
 from toys import Number, Numbers, Sum
 
 NAMES = ("left", "right", "odd", "sum")
@@ -154,7 +156,7 @@ def test_why_an_edited_file(folder: Path):
     (folder / "input.txt").write_text("1 2 5")
     reasons = _why(folder, _recipe(folder))
     file = folder / "input.txt"
-    assert reasons["right"] == [f"file: {file} is another ({file} before)"]
+    assert reasons["right"] == [f"file: the content of {file} changed"]
     assert reasons["left"] == [] and reasons["odd"] == ["right runs again"]
     assert sorted(_run(folder, _recipe(folder)).made) == ["odd", "right", "sum"]
     assert _sum(folder) == 0 + 1 + 2 + 1 + 5
@@ -169,6 +171,57 @@ def test_why_a_removed_artifact(folder: Path):
     assert reasons["left"] == ["what the last run made is gone"]
     assert reasons["sum"] == ["left runs again"]
     assert _run(folder, _recipe(folder)).made == ["left"]  # made again with the same content
+
+
+def _asking(*, num_rows: int = 3) -> Recipe:
+    r = Recipe("toy")
+    recorded = r.add("recorded", toys.recorded, Numbers(num_rows=num_rows))
+    r.add("asked", toys.replies, Numbers(), model=Use(Replay(), recorded))
+    return r
+
+
+def test_why_a_model_whose_folder_is_made_again(folder: Path):
+    _run(folder, _asking())
+    again = {"recorded": ["num_rows: 3 became 4"], "asked": ["recorded runs again"]}
+    assert _why(folder, _asking(num_rows=4)) == again
+    path = pointed(folder / "out", "toy", "recorded")
+    assert path is not None
+    shutil.rmtree(path)
+    gone = {"recorded": ["what the last run made is gone"], "asked": ["recorded runs again"]}
+    assert _why(folder, _asking()) == gone
+    assert _run(folder, _asking()).made == ["recorded"]
+
+
+@pytest.mark.parametrize(("num", "more"), [(3, []), (5, ["so do 2 other inputs"])])
+def test_why_names_three_of_many_inputs(folder: Path, num: int, more: list[str]):
+    def recipe(num_rows: int) -> Recipe:
+        r = Recipe("toy")
+        parts = [r.add(f"n{n}", toys.numbers, Numbers(num_rows=num_rows + n)) for n in range(num)]
+        r.add("sum", toys.added, Sum(), parts=parts)
+        return r
+
+    _run(folder, recipe(1))
+    reasons = _why(folder, recipe(11))["sum"]
+    assert reasons == [*(f"n{n} runs again" for n in range(3)), *more]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_a_run_returns_is_what_its_workers_made(folder: Path, workers: int):
+    """Even where a file is edited after it was read: the next run sees that."""
+
+    class Editing(Seen):
+        def ended(self, node, artifact, *, is_hit: bool) -> None:
+            super().ended(node, artifact, is_hit=is_hit)
+            told[node.name] = artifact
+            if node.name == "right":
+                (folder / "input.txt").write_text("1 2 5")
+
+    told: dict[str, Artifact] = {}
+    made = run(resolve(_recipe(folder), folder / "out"), Runtime(workers=workers), Editing())
+    assert made == told and set(made) == set(NAMES)
+    assert [row.value for row in made["sum"].rows(Number)] == [0 + 1 + 2 + 1 + 3]
+    assert sorted(_run(folder, _recipe(folder), workers).made) == ["odd", "right", "sum"]
+    assert _sum(folder) == 0 + 1 + 2 + 1 + 5
 
 
 def test_a_plan_runs_nothing(folder: Path):

@@ -1,5 +1,7 @@
+import shutil
 from pathlib import Path
 
+import pytest
 from filelock import FileLock
 
 import toys
@@ -27,17 +29,72 @@ def test_what_is_needed_is_kept_and_the_rest_freed(tmp_path: Path):
     assert entries[free.path.name].needed_by == () and entries[left.name].kind == "partial"
     assert entries[left.name].num_bytes >= 100
     freed = {entry.path for entry in Inventory(tmp_path).free()}
-    assert freed == {free.path, asked.path, left}
-    assert kept.path.is_dir() and not any(path.exists() for path in freed)
+    assert freed == {free.path, asked.path}
+    assert kept.path.is_dir() and left.is_dir() and not any(path.exists() for path in freed)
     assert toys.committed(tmp_path) == 3  # replies are kept
+
+
+def test_partial_work_and_journals_go_only_when_named(tmp_path: Path):
+    toys.replies.run(tmp_path, toys.Numbers(), model=toys.LoggedModel(tmp_path / "log"))
+    left = _partial(tmp_path, "left")
+    (journal,) = (tmp_path / ".journal").glob("*.sqlite")
+    inventory = Inventory(tmp_path)
+    assert {entry.kind for entry in inventory.entries} == {"artifact", "partial", "journal"}
+    assert [entry.kind for entry in inventory.idle()] == ["artifact"]
+    assert [entry.path for entry in inventory.free(["partial"])] == [left]
+    assert journal.exists() and not left.exists()
+    assert [entry.path for entry in Inventory(tmp_path).free(["journal"])] == [journal]
+    assert [entry.kind for entry in Inventory(tmp_path).entries] == ["artifact"]
+    assert not journal.exists()
+
+
+def test_what_a_run_needs_is_never_idle(tmp_path: Path):
+    kept = toys.numbers.run(tmp_path, toys.Numbers())
+    point(tmp_path, "recipe", "node", kept)
+    assert Inventory(tmp_path).idle(["artifact", "partial", "journal"]) == []
 
 
 def test_work_that_goes_on_is_left_alone(tmp_path: Path):
     left = _partial(tmp_path, "busy")
     with FileLock(tmp_path / ".partial" / "a.b-busy.lock"):
-        assert Inventory(tmp_path).free() == []
+        assert Inventory(tmp_path).free(["partial"]) == []
     assert left.is_dir()
-    assert [entry.path for entry in Inventory(tmp_path).free()] == [left]
+    assert [entry.path for entry in Inventory(tmp_path).free(["partial"])] == [left]
+
+
+def test_a_kill_while_freeing_leaves_nothing_that_looks_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    made = toys.numbers.run(tmp_path, toys.Numbers())
+
+    def die(path: Path) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(shutil, "rmtree", die)
+        Inventory(tmp_path).free()
+    assert not made.path.exists()
+    assert [entry.kind for entry in Inventory(tmp_path).idle()] == []
+    again = toys.numbers.run(tmp_path, toys.Numbers())
+    assert again.digest == made.digest
+    assert [entry.path for entry in Inventory(tmp_path).free()] == [made.path]
+    assert not made.path.exists()
+
+
+def test_files_that_vanish_while_it_reads_are_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    left = _partial(tmp_path, "left")
+    whole = Path.stat
+
+    def stat(path: Path, **more: bool):
+        if path.name == "checkpoint":
+            raise FileNotFoundError(path)
+        return whole(path, **more)
+
+    monkeypatch.setattr(Path, "stat", stat)
+    (entry,) = Inventory(tmp_path).entries
+    assert entry.path == left and entry.num_bytes < 100
 
 
 def test_a_node_leads_to_what_the_last_run_used(tmp_path: Path):

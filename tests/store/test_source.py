@@ -88,8 +88,11 @@ def test_hidden_files_are_left_out(tmp_path: Path):
 def test_a_single_file_is_a_source(tmp_path: Path):
     (tmp_path / "a.txt").write_text("x")
     (tmp_path / "b.txt").write_text("x")
-    one, other = (Source(tmp_path / name).open(tmp_path) for name in ("a.txt", "b.txt"))
-    assert one.key == other.key
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "a.txt").write_text("x")
+    names = ("a.txt", "b.txt", "elsewhere/a.txt")
+    one, other, moved = (Source(tmp_path / name).open(tmp_path) for name in names)
+    assert one.key == moved.key != other.key  # some readers take the task from the name
     assert one.record.config == {"files": 1, "bytes": 1}
 
 

@@ -1,9 +1,13 @@
+import sys
+
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from spyhop.train.batches import plan_batches, split_micro
 
+BATCHES = sys.modules["spyhop.train.batches"]
 LENGTHS = st.lists(st.integers(1, 60), min_size=1, max_size=40)
 
 
@@ -45,6 +49,38 @@ def test_the_plan_is_a_function_of_its_arguments(lengths: list[int], seed: int):
     assert [batch.tolist() for batch in one] == [batch.tolist() for batch in other]
 
 
+@given(LENGTHS, st.integers(1, 8), st.integers(1, 2_000))
+def test_no_batch_holds_a_row_twice(lengths: list[int], epochs: int, limit: int):
+    for batch in _plan(lengths, budgets=[epochs * sum(lengths)], batch_tokens=limit):
+        assert len(set(batch.tolist())) == len(batch)
+
+
+@given(LENGTHS, st.integers(2, 5))
+def test_an_epoch_ends_before_the_next_begins(lengths: list[int], epochs: int):
+    drawn = _drawn(_plan(lengths, budgets=[epochs * sum(lengths)]))
+    for start in range(0, len(drawn), len(lengths)):
+        assert sorted(drawn[start : start + len(lengths)]) == list(range(len(lengths)))
+
+
+def test_epochs_are_cut_anew():
+    batches = _plan(list(range(1, 31)) * 4, budgets=[2 * 4 * sum(range(1, 31))])
+    half = len(batches) // 2
+    first, second = ({tuple(sorted(b.tolist())) for b in some} for some in
+                     (batches[:half], batches[half:]))  # fmt: skip
+    assert len(first & second) < half / 2
+
+
+def test_rows_are_sorted_a_window_at_a_time(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(BATCHES, "SORTED_ROWS", 10)
+    lengths = np.random.default_rng(1).integers(1, 30, 40).tolist()
+    drawn = _drawn(_plan(lengths, budgets=[sum(lengths)], batch_tokens=10_000))
+    windows = [drawn[start : start + 10] for start in range(0, 40, 10)]
+    assert sorted(drawn) == list(range(40))
+    for window in windows:
+        found = [lengths[row] for row in window]
+        assert found == sorted(found)
+
+
 def test_the_seed_changes_the_order():
     lengths = list(range(1, 41))
     assert _drawn(_plan(lengths, seed=0)) != _drawn(_plan(lengths, seed=1))
@@ -69,6 +105,15 @@ def test_inputs_are_mixed_over_the_whole_run():
     drawn = _drawn(_plan(lengths, inputs=[0, 200, 400], budgets=[2_000, 2_000]))
     halves = [sum(row < 200 for row in part) for part in (drawn[:200], drawn[200:])]
     assert min(halves) > 60
+
+
+@given(LENGTHS, LENGTHS, st.integers(0, 3))
+def test_a_batch_holds_rows_of_one_input(one: list[int], other: list[int], seed: int):
+    lengths, budgets = one + other, [3 * sum(one), 2 * sum(other)]
+    batches = _plan(lengths, inputs=[0, len(one), len(lengths)], budgets=budgets, seed=seed)
+    for batch in batches:
+        assert len({row < len(one) for row in batch.tolist()}) == 1
+        assert len(set(batch.tolist())) == len(batch)
 
 
 def test_rows_of_similar_length_stand_together():

@@ -16,6 +16,8 @@ from spyhop.store import Artifact
 from spyhop.text.extract import choice, final_answer, first_capital, matches
 
 ITEM_TOKENS = 300
+TOKENS_PER_S = 50_000
+"""Planning figures: a usual item, and a model of a million parameters on one core."""
 
 
 class ItemsConfig(Config):
@@ -64,7 +66,7 @@ def plan_measure(config: MeasureConfig, items: list[Estimate], model: Estimate) 
     """One request per item."""
     rows = sum(some.rows for some in items)
     tokens = rows * (ITEM_TOKENS + config.sampling.max_new_tokens // 4)
-    return Estimate(rows=rows, requests=rows, tokens=tokens)
+    return Estimate(rows=rows, requests=rows, tokens=tokens, seconds=tokens / TOKENS_PER_S)
 
 
 @stage(version=1, writes=Score, plan=plan_measure)

@@ -7,6 +7,7 @@ a run that was killed asks the remaining batches exactly as a fresh run would.
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
+from time import monotonic
 from typing import ClassVar, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -219,10 +220,18 @@ class Model:
         done: int,
         total: int | None,
     ) -> None:
+        began, num_tokens = monotonic(), 0
         for batch in self._open().batches(window):
             if any(keys[request.id] not in known for request in batch):
-                replies = {keys[result.id]: result.model_dump_json() for result in ask(batch)}
+                results = ask(batch)
+                replies = {keys[result.id]: result.model_dump_json() for result in results}
                 self._journal.put(replies)
                 known |= replies
+                num_tokens += sum(_num_tokens(result) for result in results)
             done += len(batch)
-            self._ctx.report(Progress(f"asking {self.label}", done, total, "rows"))
+            note = f"{num_tokens / max(monotonic() - began, 1e-9):,.0f} tokens/s"
+            self._ctx.report(Progress(f"asking {self.label}", done, total, "rows", note=note))
+
+
+def _num_tokens(result: Reply | Choice | Likelihood) -> int:
+    return result.prompt_tokens + (result.response_tokens if isinstance(result, Reply) else 0)

@@ -2,7 +2,7 @@
 
 import difflib
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -76,6 +76,22 @@ def read_recipe(path: Path, changes: Sequence[str] = ()) -> RecipeFile:
     if not isinstance(recipe, str):
         raise RecipeError(f'{path}: the line `recipe = "..."` is missing; see `spyhop recipes`')
     return RecipeFile(path, recipe, settings, runtime)
+
+
+def describe(config_type: type[BaseModel], depth: int = 0) -> Iterator[str]:
+    """Yield a line for every setting of a config, nested ones indented: name, default, meaning."""
+    for name, info in config_type.model_fields.items():
+        default = info.get_default(call_default_factory=False)
+        nested = next((kind for kind in _kinds(info.annotation) if _is_config(kind)), None)
+        shown = "required" if info.is_required() else "" if nested else f"= {default!r:.40}"
+        about = " ".join((info.description or "").split())
+        yield f"{'  ' * depth}{name}  {shown}  {about}".rstrip()
+        if nested is not None:
+            yield from describe(nested, depth + 1)
+
+
+def _is_config(kind: Any) -> bool:  # noqa: ANN401 (a type expression)
+    return isinstance(kind, type) and issubclass(kind, BaseModel)
 
 
 def apply_change(settings: dict[str, Any], change: str) -> None:

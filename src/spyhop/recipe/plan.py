@@ -10,6 +10,7 @@ from spyhop.store import Artifact
 COUNTED_BYTES = 1 << 30
 """Text sources up to this size have their lines counted; larger ones are told by their bytes."""
 LINE_BYTES = 300
+TEXT_SUFFIXES = (".csv", ".json", ".jsonl", ".tsv", ".txt")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +84,7 @@ def _num_lines(source: Source) -> int:
     if num_bytes > COUNTED_BYTES:
         return num_bytes // LINE_BYTES
     num_lines = 0
-    for file in files:
+    for file in (file for file in files if file.suffix in TEXT_SUFFIXES):
         with file.open("rb") as stream:
             num_lines += sum(1 for _ in stream)
     return num_lines

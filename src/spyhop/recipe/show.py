@@ -47,12 +47,16 @@ def show_rows(artifact: Artifact, num_rows: int, console: Console, *, dropped: b
         ("usage", record.usage),
     ):
         if values:
-            figures = ", ".join(f"{key} {value:,}" for key, value in values.items())
+            figures = ", ".join(f"{key} {_figure(value)}" for key, value in values.items())
             console.print(f"  {name}: {figures}", markup=False)
     for row in islice(_dropped(artifact) if dropped else _rows(artifact), num_rows):
         console.rule()
         for column, value in row.items():
             _print_value(console, column, value)
+
+
+def _figure(value: float) -> str:
+    return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.4f}"
 
 
 def _rows(artifact: Artifact) -> Iterator[dict[str, Any]]:

@@ -66,9 +66,13 @@ class Inventory:
         aside = self.root / PARTIAL / f"{entry.path.name}.freed"
         try:
             with lock.acquire(timeout=0):
+                _remove(aside)  # what a kill left here
                 entry.path.rename(aside)  # so that a kill leaves nothing that looks finished
                 _remove(aside)
-        except Timeout:
+                if entry.kind == "journal":  # its log, where the last run was killed
+                    for file in entry.path.parent.glob(f"{entry.path.name}-*"):
+                        _remove(file)
+        except (Timeout, FileNotFoundError):  # worked on by another process, or freed by it
             return False
         return True
 
@@ -111,7 +115,7 @@ def _remove(path: Path) -> None:
     if path.is_dir():
         shutil.rmtree(path)
     else:
-        path.unlink()
+        path.unlink(missing_ok=True)
 
 
 def _num_bytes(path: Path) -> int:

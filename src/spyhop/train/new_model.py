@@ -41,8 +41,8 @@ class NewModelConfig(Config):
     tie_embeddings: bool = True
     previous_token_heads: int = Field(0, ge=0)
     """Heads of the first layer whose query and key biases start out preferring 1, 2, ... tokens
-    back (ordinary learned parameters afterwards). It halves the tokens that a tiny model needs
-    before it can copy."""
+    back (ordinary learned parameters afterwards). A tiny model learns to copy sooner
+    with them."""
     seed: int = 0
 
     @model_validator(mode="after")

@@ -1,0 +1,49 @@
+"""What README and the examples say, done."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from spyhop.recipe.load import read_recipe
+from spyhop.recipes import RECIPES
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def test_the_library_example_runs(tmp_path: Path):
+    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=100
+    )
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert len(lines) == 100
+    assert all(re.fullmatch(r"Start: .* Answer: \w+", line) for line in lines)
+
+
+@pytest.mark.parametrize("link", re.findall(r"\]\(([^)#]+)\)", README))
+def test_links_lead_somewhere(link: str):
+    assert (ROOT / link).exists()
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.toml")), ids=lambda p: p.name)
+def test_example_recipes_build(path: Path):
+    file = read_recipe(path)
+    kind = RECIPES[file.recipe]
+    recipe = kind.build(file.config(kind.config_type))
+    assert recipe.nodes[-1].name == "report"
+    file.runtime_with({})
+
+
+def test_figures_of_the_readme_stand_in_the_benchmark():
+    table = re.search(r"\| what the student reads.*?\n\n", README, re.DOTALL)
+    assert table
+    measured = (ROOT / "benchmarks" / "quickstart_xeon-2core_202611.md").read_text()
+    cells = re.findall(r"\| ([\d.]+) \| ([\d.]+ to [\d.]+) \|", table[0])
+    assert len(cells) == 8
+    for accuracy, interval in cells:
+        assert f"| {accuracy} | {interval} |" in measured
