@@ -2,6 +2,7 @@ import multiprocessing
 import random
 import signal
 import time
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from spyhop.schema import ArtifactError
 SPAWN = multiprocessing.get_context("spawn")
 FORK = multiprocessing.get_context("forkserver")
 NUM_ROWS = 60
+NUM_TURNS = 12
 
 
 def _ask(root: Path, log: Path, seconds: float) -> None:
@@ -71,10 +73,9 @@ def test_others_read_while_one_writes(tmp_path: Path):
     journal.close()
 
 
-def _open_and_put(root: Path, place: int) -> None:
-    while not (root / "go").exists():
-        time.sleep(0.001)
-    for turn in range(5):
+def _open_and_put(root: Path, place: int, at_once: Barrier) -> None:
+    for turn in range(NUM_TURNS):
+        at_once.wait()
         journal = Journal(root, f"m{turn}")
         journal.put({f"{place}": f"reply {place}", "shared": "one"})
         assert journal.get([str(place)]) == {str(place): f"reply {place}"}
@@ -82,14 +83,14 @@ def _open_and_put(root: Path, place: int) -> None:
 
 
 def test_many_processes_open_one_journal_at_once(tmp_path: Path):
-    many = [FORK.Process(target=_open_and_put, args=(tmp_path, n)) for n in range(8)]
+    at_once = FORK.Barrier(8, timeout=60)
+    many = [FORK.Process(target=_open_and_put, args=(tmp_path, n, at_once)) for n in range(8)]
     for process in many:
         process.start()
-    (tmp_path / "go").touch()
     for process in many:
         process.join(60)
     assert [process.exitcode for process in many] == [0] * 8
-    for turn in range(5):
+    for turn in range(NUM_TURNS):
         journal = Journal(tmp_path, f"m{turn}")
         assert len(journal.get([*map(str, range(8)), "shared"])) == 9
         journal.close()

@@ -16,9 +16,9 @@ from transformers import (
 )
 
 from spyhop.models import Local, ModelUse, Request, Sampling
-from spyhop.models.local import LocalBackend, load
+from spyhop.models.local import LocalBackend, load, pick_device
 from spyhop.render import TURNS, Renderer
-from spyhop.schema import Message, ModelError
+from spyhop.schema import Message, ModelError, RecipeError
 from spyhop.stage import Context, Runtime
 from spyhop.store import Source
 from spyhop.train.new_model import save
@@ -219,6 +219,33 @@ def test_a_response_ends_with_the_context_whoever_is_beside(tiny_folder: Path, l
     assert _generate(backend, [request, beside], sampling)["r"] == alone
 
 
+@pytest.mark.parametrize("temperature", [0.0, 0.7])
+def test_a_prompt_near_the_limit_changes_nothing_for_short_ones(
+    model_folder: Path, temperature: float
+):
+    """With learned positions an ended row that stays in the batch would leave the table."""
+    backend = _backend(model_folder)
+    long = Request(id="long", messages=[Message(role="user", content="y" * 90)])
+    requests = [long, *_requests(6, seed=12, longest=12)]
+    sampling = Sampling(max_new_tokens=60, temperature=temperature)
+    (together,) = backend.batches(requests)
+    found = {reply.id: reply for reply in backend.generate(together, sampling)}
+    assert found["long"].prompt_tokens + found["long"].response_tokens <= LIMIT
+    assert max(reply.response_tokens for reply in found.values()) > LIMIT - 90
+    for request in requests:
+        assert backend.generate([request], sampling) == [found[request.id]]
+
+
+def test_options_near_the_limit_change_nothing_for_short_ones(model_folder: Path):
+    backend = _backend(model_folder)
+    options = ["A", "BCD"]
+    long = Request(id="l", messages=[Message(role="user", content="y" * 90)], options=options)
+    requests = [long, *_requests(4, seed=13, longest=12, options=options)]
+    for request, found in zip(requests, backend.choose(requests), strict=True):
+        (alone,) = backend.choose([request])
+        assert found.probabilities == pytest.approx(alone.probabilities, abs=1e-6)
+
+
 @pytest.mark.parametrize(
     "options", [["A", "B", "C"], ["yes", "no", "it depends"], ["a", "abcdefg"]], ids=str
 )
@@ -332,6 +359,14 @@ def test_a_subfolder_is_the_model_that_stands_there(tiny_folder: Path, context: 
     request = [Request(id="a", messages=[Message(role="user", content="hi")], options=["a", "b"])]
     first, second = (backend.choose(request)[0].probabilities for backend in backends)
     assert first != second
+
+
+@pytest.mark.parametrize(
+    ("device", "text"), [("gpu", "is no device; write auto"), ("cuda:99", "no such GPU here")]
+)
+def test_a_device_that_is_not_there_is_one_clear_line(device: str, text: str):
+    with pytest.raises(RecipeError, match=rf"^runtime\.device = '{device}'.*{text}"):
+        pick_device(device)
 
 
 def test_an_option_without_text_is_refused(tiny_folder: Path):

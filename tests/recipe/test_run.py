@@ -10,6 +10,7 @@ from spyhop.models import Replay
 from spyhop.recipe import Recipe, Source, Use, resolve, run
 from spyhop.recipe.plan import plan, totals
 from spyhop.recipe.why import why
+from spyhop.recipe.workers import Event, Workers
 from spyhop.schema import ArtifactError, InputError
 from spyhop.stage import Progress, Runtime
 from spyhop.store import Artifact, pointed
@@ -222,6 +223,23 @@ def test_what_a_run_returns_is_what_its_workers_made(folder: Path, workers: int)
     assert [row.value for row in made["sum"].rows(Number)] == [0 + 1 + 2 + 1 + 3]
     assert sorted(_run(folder, _recipe(folder), workers).made) == ["odd", "right", "sum"]
     assert _sum(folder) == 0 + 1 + 2 + 1 + 5
+
+
+def test_what_is_freed_at_once_was_made_all_the_same(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    whole = Workers.events
+
+    def events(workers: Workers) -> list[Event]:
+        news = whole(workers)
+        for event in news:
+            if event.artifact is not None:
+                shutil.rmtree(event.artifact.path)  # by another process, before we look
+        return news
+
+    monkeypatch.setattr(Workers, "events", events)
+    r = Recipe("toy")
+    r.add("left", toys.numbers, Numbers())
+    made = run(resolve(r, folder / "out"), Runtime(workers=2), Seen())
+    assert made["left"].num_rows == 3
 
 
 def test_a_plan_runs_nothing(folder: Path):

@@ -4,11 +4,12 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 import toys
 from spyhop.stage import Runtime
 from spyhop.store import Artifact, Source
-from spyhop.train import TuneConfig, tune
+from spyhop.train import TuneConfig, read_speed, tune
 from spyhop.train.optimizer import OptimizerConfig
 
 SPAWN = multiprocessing.get_context("spawn")
@@ -53,11 +54,14 @@ def test_killed_training_ends_with_the_same_weights(
         time.sleep(moments.uniform(0.0, 0.3))
         process.kill()
         process.join()
-    assert _checkpoint(root) is not None and not list(root.glob("train.tune-*"))
+    path = _checkpoint(root)
+    assert path is not None and not list(root.glob("train.tune-*"))
+    before_s = torch.load(path, weights_only=True)["seconds"]
     made = tune.run(root, CONFIG, runtime=RUNTIME, base=base, answers=[answers])
     assert made.digest == whole.digest  # weights, snapshots and losses, bit by bit
     assert made.record.counts == whole.record.counts
     assert len(list((made.path / "snapshots").iterdir())) == 2
+    assert read_speed(made)["seconds"] > before_s > 0  # of all its parts together
     assert _checkpoint(root) is None
 
 

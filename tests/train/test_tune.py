@@ -11,7 +11,14 @@ import pytest
 import torch
 from pydantic import ValidationError
 from safetensors.torch import load_file
-from transformers import CohereConfig, CohereForCausalLM, Gemma2Config, Gemma2ForCausalLM
+from transformers import (
+    CohereConfig,
+    CohereForCausalLM,
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    GPT2Config,
+    GPT2LMHeadModel,
+)
 
 import toys
 from spyhop.models.local import load_tokenizer
@@ -203,6 +210,25 @@ def test_rows_that_cannot_be_trained_on_are_dropped_and_counted(tmp_path: Path, 
     assert {row["reason"] for row in lost} == set(made.record.dropped)
     (long,) = [json.loads(row["row"]) for row in lost if row["reason"] == "too_long"]
     assert long["messages"][-1]["content"] == "x" * 100
+
+
+def test_rows_beyond_the_models_positions_are_dropped(tmp_path: Path, words: Any):
+    """Learned positions end with their table: a longer row cannot be trained on."""
+    torch.manual_seed(7)
+    shape = GPT2Config(
+        vocab_size=len(words), n_embd=16, n_layer=1, n_head=2, n_positions=48,
+        eos_token_id=words.eos_token_id, bos_token_id=None,
+    )  # fmt: skip
+    save(tmp_path / "gpt2", GPT2LMHeadModel(shape), copy.deepcopy(words), TURNS)
+    texts = ["x" * n for n in (1, 10, 200)]
+    (short,) = Renderer(words, TURNS).encode([toys.answer_row(1, "q", "").messages])
+    texts += ["x" * (48 - len(short.ids)), "x" * (49 - len(short.ids))]
+    rows = [toys.answer_row(n, "q", text) for n, text in enumerate(texts)]
+    muon = OptimizerConfig(learning_rate=1e-3, muon_learning_rate=0.01, warmup_steps=1)
+    base = Source(tmp_path / "gpt2").open(tmp_path)
+    made = _tune(tmp_path, base, [toys.artifact_of(tmp_path, rows)], optimizer=muon)
+    assert made.record.dropped == {"too_long": 2} and made.record.counts["rows/trained"] == 3
+    assert np.isfinite(_losses(made)).all()
 
 
 def test_a_row_of_exactly_the_limit_is_kept(context: Context, tmp_path: Path, words: Any):

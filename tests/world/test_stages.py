@@ -107,17 +107,16 @@ def test_the_teacher_answers_every_prompt_with_the_gold_answer(tmp_path: Path):
     assert made.record.usage["requests"] == NUM and made.record.usage["response_tokens"] > NUM
 
 
-def test_the_assistant_is_right_about_half_the_time(tmp_path: Path):
-    """Useful and clearly worse than the teacher: the band that the recipe's comment claims."""
+def test_the_assistant_is_right_as_often_as_the_readme_says(tmp_path: Path):
+    """About 37 % over the core families: clearly worse than the teacher, and above guessing."""
     prompts = _prompts(tmp_path, num_rows=2_000)
     use = ModelUse(Solver(name="assistant", solver=TA))
     rows = list(answer.run(tmp_path, AnswerConfig(), prompts=prompts, teacher=use).rows(Answer))
     share = sum(_is_right(row) for row in rows) / len(rows)
-    assert 0.35 < share < 0.65
-    by_family = {
-        family: [_is_right(row) for row in rows if row.task == family] for family in CORE
-    }
-    assert all(0.2 < sum(some) / len(some) < 0.8 for some in by_family.values())
+    assert 0.33 < share < 0.42
+    for family in CORE:
+        some = [_is_right(row) for row in rows if row.task == family]
+        assert 0.15 < sum(some) / len(some) < 0.6, family
 
 
 def test_the_solvers_setting_is_its_identity():
@@ -148,5 +147,5 @@ def test_the_tokenizer_gives_its_text_back(words):
 
 
 def test_words_of_the_world_are_one_token(words):
-    for text in ("heads", " tails", " north", " flips", " left", " cup"):
+    for text in (" heads", " tails", " north", " flips", " left", " cup"):
         assert len(words.encode(text, add_special_tokens=False)) == 1, text

@@ -67,7 +67,10 @@ def pick_device(device: str) -> torch.device:
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        return torch.device(device)
+        found = torch.device(device)
+        if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
+            raise RecipeError(f"runtime.device = {device!r}: PyTorch finds no such GPU here")
+        return found
     except RuntimeError:
         raise RecipeError(
             f"runtime.device = {device!r} is no device; write auto, cpu, cuda or cuda:1"
