@@ -143,7 +143,7 @@ def report(recipe: RecipePath, out: Out = None, set_: Changes = NO_CHANGES) -> N
     due = [node.name for node in built.nodes[:-1] if node.name not in resolved.made]
     if due:
         raise RecipeError(
-            f"{recipe}: {len(due)} nodes are not made yet ({', '.join(due[:3])}, ...); "
+            f"{recipe}: not made yet: {', '.join(due[:3])}{', ...' if len(due) > 3 else ''}; "
             "`spyhop run` makes them"
         )
     _run(built, Runtime(), resolved.root)
@@ -167,7 +167,10 @@ def clean(
         bool, typer.Option("--partial", help="With --free: the work of killed runs, too.")
     ] = False,
     journals: Annotated[
-        bool, typer.Option("--journals", help="With --free: replies, too, even paid ones.")
+        bool,
+        typer.Option(
+            "--journals", help="With --free, and no run going on: replies, even paid ones."
+        ),
     ] = False,
 ) -> None:
     """Tell what each artifact holds and who needs it; free the rest."""

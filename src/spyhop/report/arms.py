@@ -112,22 +112,19 @@ def arms_page(
 
 
 def _headline(experiment: Experiment) -> str:
-    """Say in two sentences what came out: accuracies, and the differences that can be shown."""
+    """Say in two sentences what came out: accuracies, and the first difference."""
     title = experiment.title
     arms = [
         f"{title(arm)} {percent(experiment.cell(arm, ALL).interval.value)}"
         for arm in experiment.arms
     ]
-    found = [
-        f"{title(each.second)} against {title(each.first)} {points(difference)}"
-        for each in experiment.pairs
-        if verdict(difference := experiment.difference(each).difference) != NO_DIFFERENCE
-    ]
-    shown = "; ".join(found) or "none"
-    return (
-        f"{experiment.name}, accuracy in %: {', '.join(arms)}; guessing "
-        f"{percent(experiment.chance())}. Differences shown, in points: {shown}."
-    )
+    said = f"{experiment.name}, accuracy in %: {', '.join(arms)}; "
+    said += f"guessing {percent(experiment.chance())}."
+    for pair in experiment.pairs[:1]:
+        found = experiment.difference(pair).difference
+        said += f" {title(pair.second)} against {title(pair.first)}: {points(found)} points"
+        said += f" ({verdict(found)})."
+    return said
 
 
 def _accuracy_section(experiment: Experiment) -> Section:
