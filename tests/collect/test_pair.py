@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 from scipy import stats
 
 import toys
@@ -102,12 +103,24 @@ def test_a_weight_of_zero_is_never_drawn(tmp_path: Path):
     ("messages", "shares", "line"),
     [
         ((A,), {"cot": {"a": 1, "x": 1, "y": 0}}, r"'cot' name the system messages \['x', 'y'\]"),
-        ((A,), {"niv2": {"a": 1}}, r"no shares of system messages for collection 'cot'"),
-        ((MC,), {"*": {"mc": 1}}, r"'cot' has no system message for q0"),
         ((A, A), {"*": {"a": 1}}, r"two system messages have the same id"),
     ],
 )
-def test_shares_that_do_not_fit_are_refused(tmp_path: Path, messages, shares, line: str):
+def test_shares_of_unknown_messages_are_refused_before_anything_runs(messages, shares, line: str):
+    with pytest.raises(ValidationError, match=line):
+        PairConfig(messages=messages, shares=shares)
+
+
+@pytest.mark.parametrize(
+    ("messages", "shares", "line"),
+    [
+        ((A,), {"niv2": {"a": 1}}, r"no shares of system messages for collection 'cot'"),
+        ((MC,), {"*": {"mc": 1}}, r"'cot' has no system message for q0"),
+    ],
+)
+def test_shares_that_do_not_fit_the_queries_are_refused(
+    tmp_path: Path, messages, shares, line: str
+):
     config = PairConfig(messages=messages, shares=shares)
     with pytest.raises(RecipeError, match=line):
         _paired(tmp_path, config, _queries(tmp_path / "q", 1))

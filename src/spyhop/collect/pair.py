@@ -10,7 +10,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from spyhop.schema import Config, Message, Prompt, Query, RecipeError
 from spyhop.stage import Context, Estimate, stage
@@ -33,6 +33,19 @@ class PairConfig(Config):
     shares: dict[str, dict[str, float]]
     """Collection to message id to weight. The name `*` stands for any other collection."""
     seed: int = 0
+
+    @model_validator(mode="after")
+    def _names_are_known(self) -> "PairConfig":
+        known = sorted(message.id for message in self.messages)
+        if len(set(known)) < len(known):
+            raise ValueError(f"two system messages have the same id: {known}")
+        for collection, weights in self.shares.items():
+            if unknown := sorted(set(weights) - set(known)):
+                raise ValueError(
+                    f"shares of collection {collection!r} name the system messages {unknown}; "
+                    f"known: {known}"
+                )
+        return self
 
 
 @cache
@@ -57,12 +70,9 @@ def pair(ctx: Context, config: PairConfig, *, queries: Artifact) -> Iterator[Pro
     The choice is a function of (query id, seed), so adding rows changes no other row.
 
     Raises:
-        RecipeError: If ids repeat, or a collection has no shares or names an unknown message.
+        RecipeError: If a collection has no shares, or none that fits a query.
     """
     messages = {message.id: message for message in config.messages}
-    if len(messages) < len(config.messages):
-        raise RecipeError("two system messages have the same id")
-    _check_shares(config, messages)
     rows = ctx.track(queries.rows(Query), "pairing", total=queries.num_rows)
     for query in rows:
         weights = _allowed(config, messages, query)
@@ -80,16 +90,6 @@ def pair(ctx: Context, config: PairConfig, *, queries: Artifact) -> Iterator[Pro
             messages=turns,
             target=query.target,
         )
-
-
-def _check_shares(config: PairConfig, messages: Mapping[str, SystemMessage]) -> None:
-    for collection, weights in config.shares.items():
-        unknown = sorted(set(weights) - set(messages))
-        if unknown:
-            raise RecipeError(
-                f"shares of collection {collection!r} name the system messages {unknown}; "
-                f"known: {sorted(messages)}"
-            )
 
 
 def _allowed(
