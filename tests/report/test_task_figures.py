@@ -11,7 +11,7 @@ from spyhop.report.task_figures import ALL, TaskResult, chance_sentence, task_re
 from spyhop.schema import Score
 from spyhop.statistics import wilson
 
-VERDICT = "cannot be told from chance"
+VERDICT = "Not above chance"
 
 
 def _scores(

@@ -50,7 +50,7 @@ def chance_sentence(results: list[TaskResult]) -> str:
     )
     if "above" in totals or near_chance(above, len(tasks), LUCK).verdict == "above":
         return found
-    return f"{found} Its scores cannot be told from chance, and say nothing about reasoning."
+    return f"{found} Not above chance: its scores say nothing about reasoning."
 
 
 def _result(model: str, suite: str, task: str, found: list[Score]) -> TaskResult:
