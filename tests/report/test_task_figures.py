@@ -43,7 +43,7 @@ def test_many_tasks_near_guessing_are_chance(tmp_path: Path):
     ]
     said = chance_sentence(_results(tmp_path, *groups))
     assert "of 31 tasks" in said and "luck alone would give about 0.8 each" in said
-    assert said.endswith(f"Its scores {VERDICT}, and say nothing about reasoning.")
+    assert said.endswith(f"{VERDICT}: its scores say nothing about reasoning.")
 
 
 @pytest.mark.parametrize(("num_above", "is_chance"), [(0, True), (1, True), (6, False)])
