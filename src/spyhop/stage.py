@@ -44,6 +44,8 @@ from spyhop.store.artifact import DROPPED
 
 TABLES: Final = "tables"
 FOLDER: Final = "folder"
+REPORT_S = 0.2
+"""Least time between two reports of progress over rows."""
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -155,9 +157,12 @@ class Context:
     def track(
         self, items: Iterable[Any], doing: str, *, total: int | None = None, unit: str = "rows"
     ) -> Iterator[Any]:
-        """Yield the items, reporting progress."""
+        """Yield the items, reporting progress at most every `REPORT_S`."""
+        last = 0.0
         for done, item in enumerate(items):
-            self.report(Progress(doing, done, total, unit))
+            if (now := time.monotonic()) - last >= REPORT_S:
+                self.report(Progress(doing, done, total, unit))
+                last = now
             yield item
         self.report(Progress(doing, total or 0, total, unit))
 

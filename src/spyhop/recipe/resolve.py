@@ -36,10 +36,6 @@ class Resolved:
             for name, value in node.inputs.items()
         }
 
-    def folder(self, node: Node) -> str:
-        """Return the name of the node's artifact folder, made or not."""
-        return folder_name(node.stage.name, self.keys[node.name])
-
     def refresh(self, node: Node) -> Artifact | None:
         """Look again whether the node is made, from inputs as they are now."""
         inputs = self.inputs(node)

@@ -6,6 +6,7 @@ from typing import Protocol
 from spyhop.recipe.graph import Node, parents
 from spyhop.recipe.resolve import Resolved
 from spyhop.recipe.workers import Event, Job, Workers
+from spyhop.schema import SpyhopError
 from spyhop.stage import Progress, Runtime
 from spyhop.store import Artifact, forget, point
 
@@ -45,14 +46,17 @@ def _make_here(resolved: Resolved, runtime: Runtime, watcher: Watcher) -> None:
             _end(resolved, watcher, node, hit, is_hit=True)
             continue
         watcher.started(node)
-        artifact = node.stage.run(
-            resolved.root,
-            node.config,
-            runtime=runtime,
-            report=_teller(watcher, node),
-            names=resolved.names(node),
-            **resolved.inputs(node),
-        )
+        try:
+            artifact = node.stage.run(
+                resolved.root,
+                node.config,
+                runtime=runtime,
+                report=_teller(watcher, node),
+                names=resolved.names(node),
+                **resolved.inputs(node),
+            )
+        except SpyhopError as error:
+            raise type(error)(f"{node.name}: {error}") from None
         resolved.made[node.name] = artifact
         _end(resolved, watcher, node, artifact, is_hit=False)
 

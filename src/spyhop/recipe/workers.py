@@ -13,11 +13,8 @@ from time import monotonic
 from typing import Any
 
 from spyhop.schema import ArtifactError, Config, SpyhopError
-from spyhop.stage import Progress, Runtime, Stage, StageInput
+from spyhop.stage import REPORT_S, Progress, Runtime, Stage, StageInput
 from spyhop.store import Artifact
-
-REPORT_S = 0.2
-"""Least time between two progress messages of one worker."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -135,6 +135,11 @@ class Experiment:
             seconds=float(np.mean([each.seconds for each in found])),
         )
 
+    def answered(self, arm: str, family: str = ALL) -> float:
+        """Return the share of responses in which an answer was found, over all seeds."""
+        scores = [s for each in self.of(arm) for s in each.scores if family in (ALL, s.task)]
+        return sum(score.extracted is not None for score in scores) / len(scores)
+
     def not_above_guessing(self, arm: str) -> list[str]:
         """Return the families in which the arm's interval reaches down to guessing."""
         return [

@@ -146,6 +146,7 @@ def _accuracy_section(experiment: Experiment) -> Section:
             [
                 experiment.title(arm),
                 cell.n,
+                percent(experiment.answered(arm)),
                 percent(cell.interval.value),
                 percent_interval(cell.interval.low, cell.interval.high),
                 *by_family,
@@ -154,8 +155,17 @@ def _accuracy_section(experiment: Experiment) -> Section:
             ]
         )
     guess = [percent(experiment.chance(family)) for family in families]
-    rows.append(["guessing", "", percent(experiment.chance()), "", *guess, "", ""])
-    headings = ["arm", "n", "accuracy %", "95 % interval", *families, "tokens", "seconds"]
+    rows.append(["guessing", "", "", percent(experiment.chance()), "", *guess, "", ""])
+    headings = [
+        "arm",
+        "n",
+        "answered %",
+        "accuracy %",
+        "95 % interval",
+        *families,
+        "tokens",
+        "seconds",
+    ]
     section.table(Table(headings, rows))
     return section
 

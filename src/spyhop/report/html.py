@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 else:
     alt, vl_convert = Lazy("altair"), Lazy("vl_convert")
 
-INK, ACCENT, MUTED = "#1c2b33", "#0b6e8f", "#8aa0ab"
+INK, ACCENT = "#1c2b33", "#0b6e8f"
 PALETTE = ("#0b6e8f", "#d1603d", "#6a994e", "#8d5a97", "#c9a227", "#4f6d7a", "#b56576", "#3d5a80")
 
 
