@@ -6,7 +6,7 @@ import spyhop
 PACKAGE = Path(spyhop.__file__).parent
 ROOMS = [
     ["lazy", "schema"],
-    ["render", "text", "statistics"],
+    ["render", "text", "statistics", "settings"],
     ["store"],
     ["stage"],
     ["models"],

@@ -4,8 +4,9 @@ from typing import Any, Literal
 import pytest
 from pydantic import Field
 
-from spyhop.recipe.load import InputPath, RecipeFile, apply_change, describe, read_recipe
+from spyhop.recipe.load import RecipeFile, apply_change, read_recipe
 from spyhop.schema import Config, RecipeError
+from spyhop.settings import InputPath, describe
 
 SISE = "is not a setting; did you mean 'size'? Known: kind, size"
 

@@ -1,28 +1,14 @@
-"""A TOML file, with `--set` changes, to a typed config: every mistake is one clear line."""
+"""A recipe file with its `--set` changes, as typed settings."""
 
-import difflib
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
-
-from pydantic import AfterValidator, BaseModel, ValidationError, ValidationInfo
+from typing import Any
 
 from spyhop.schema import Config, RecipeError
+from spyhop.settings import read_toml, validated
 from spyhop.stage import Runtime
-
-
-def _beside_file(path: Path, info: ValidationInfo) -> Path:
-    folder = (info.context or {}).get("folder")
-    path = path.expanduser()
-    return folder / path if folder is not None and not path.is_absolute() else path
-
-
-Settings = TypeVar("Settings", bound=BaseModel)
-
-InputPath = Annotated[Path, AfterValidator(_beside_file)]
-"""A path in a recipe file; relative ones start at the file's folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +27,12 @@ class RecipeFile:
             RecipeError: Naming the file, the key, the value and what is allowed.
         """
         named = {"name": self.path.stem.lower(), **self.settings}
-        return _validated(
-            self.path, config_type, named, "", {"folder": self.path.absolute().parent}
-        )
+        return validated(self.path, config_type, named, "", {"folder": self.path.absolute().parent})
 
     def runtime_with(self, changes: Mapping[str, Any]) -> Runtime:
         """Return the `[runtime]` table, changed by the command line."""
         given = {**self.runtime, **{k: v for k, v in changes.items() if v is not None}}
-        return _validated(self.path, Runtime, given, "runtime.", {})
+        return validated(self.path, Runtime, given, "runtime.", {})
 
 
 def read_recipe(path: Path, changes: Sequence[str] = ()) -> RecipeFile:
@@ -57,16 +41,7 @@ def read_recipe(path: Path, changes: Sequence[str] = ()) -> RecipeFile:
     Raises:
         RecipeError: If the file or a change cannot be understood.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise RecipeError(f"{path}: not UTF-8 text (byte {error.start})") from None
-    except OSError as error:
-        raise RecipeError(f"{path}: cannot be read ({error.strerror})") from None
-    try:
-        settings = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise RecipeError(f"{path}: not TOML: {error}") from None
+    settings = read_toml(path)
     for change in changes:
         apply_change(settings, change)
     runtime = settings.pop("runtime", {})
@@ -76,22 +51,6 @@ def read_recipe(path: Path, changes: Sequence[str] = ()) -> RecipeFile:
     if not isinstance(recipe, str):
         raise RecipeError(f'{path}: the line `recipe = "..."` is missing; see `spyhop recipes`')
     return RecipeFile(path, recipe, settings, runtime)
-
-
-def describe(config_type: type[BaseModel], depth: int = 0) -> Iterator[str]:
-    """Yield a line for every setting of a config, nested ones indented: name, default, meaning."""
-    for name, info in config_type.model_fields.items():
-        default = info.get_default(call_default_factory=False)
-        nested = next((kind for kind in _kinds(info.annotation) if _is_config(kind)), None)
-        shown = "required" if info.is_required() else "" if nested else f"= {default!r:.40}"
-        about = " ".join((info.description or "").split())
-        yield f"{'  ' * depth}{name}  {shown}  {about}".rstrip()
-        if nested is not None:
-            yield from describe(nested, depth + 1)
-
-
-def _is_config(kind: Any) -> bool:  # noqa: ANN401 (a type expression)
-    return isinstance(kind, type) and issubclass(kind, BaseModel)
 
 
 def apply_change(settings: dict[str, Any], change: str) -> None:
@@ -128,52 +87,3 @@ def _value(text: str) -> Any:  # noqa: ANN401 (plain TOML)
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         return text
-
-
-def _validated(
-    path: Path,
-    config_type: type[Settings],
-    given: Mapping[str, Any],
-    prefix: str,
-    context: dict[str, Any],
-) -> Settings:
-    try:
-        return config_type.model_validate(dict(given), context=context)
-    except ValidationError as error:
-        raise RecipeError(_one_line(path, config_type, error, prefix)) from None
-
-
-def _one_line(path: Path, config_type: Any, error: ValidationError, prefix: str) -> str:  # noqa: ANN401
-    first = error.errors()[0]
-    key = prefix + ".".join(str(part) for part in first["loc"])
-    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    if first["type"] == "extra_forbidden":
-        known = _fields_at(config_type, first["loc"][:-1])
-        near = difflib.get_close_matches(str(first["loc"][-1]), known, n=1)
-        hint = f"; did you mean {near[0]!r}? Known: " if near else "; known: "
-        return f"{path}: {key} is not a setting{hint}{', '.join(known)}{more}"
-    if first["type"] == "missing":
-        return f"{path}: {key} is missing{more}"
-    reason = first["msg"].removeprefix("Value error, ")
-    where = f"{key} = {first['input']!r:.60}: " if key.rstrip(".") else ""
-    return f"{path}: {where}{reason}{more}"
-
-
-def _fields_at(config_type: Any, parts: Sequence[str | int]) -> list[str]:  # noqa: ANN401
-    """Return the setting names of the config found by following the parts."""
-    current = config_type
-    for part in parts:
-        if isinstance(part, int):
-            continue
-        if part not in current.model_fields:
-            continue  # the name of an entry, or of a kind
-        annotation = current.model_fields[part].annotation
-        current = next((kind for kind in _kinds(annotation) if hasattr(kind, "model_fields")), None)
-        if current is None:
-            return []
-    return sorted(current.model_fields)
-
-
-def _kinds(annotation: Any) -> list[Any]:  # noqa: ANN401 (a type expression)
-    inner = getattr(annotation, "__args__", ())
-    return [annotation] + [kind for each in inner for kind in _kinds(each)]

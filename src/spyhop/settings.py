@@ -1,0 +1,109 @@
+"""Settings files: TOML to a typed config, and every mistake is one clear line."""
+
+import difflib
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ValidationError, ValidationInfo
+
+from spyhop.schema import RecipeError
+
+Settings = TypeVar("Settings", bound=BaseModel)
+
+
+def _beside_file(path: Path, info: ValidationInfo) -> Path:
+    folder = (info.context or {}).get("folder")
+    path = path.expanduser()
+    return folder / path if folder is not None and not path.is_absolute() else path
+
+
+InputPath = Annotated[Path, AfterValidator(_beside_file)]
+"""A path in a settings file; relative ones start at the file's folder."""
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Return the tables of a TOML file.
+
+    Raises:
+        RecipeError: If it cannot be read or is not TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise RecipeError(f"{path}: not UTF-8 text (byte {error.start})") from None
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(f"{path}: not TOML: {error}") from None
+    except OSError as error:
+        raise RecipeError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def validated(
+    path: Path,
+    config_type: type[Settings],
+    given: Mapping[str, Any],
+    prefix: str,
+    context: dict[str, Any],
+) -> Settings:
+    """Return settings of that type, made from plain data of a file.
+
+    Raises:
+        RecipeError: One line that names the file, the key, the value and what is allowed.
+    """
+    try:
+        return config_type.model_validate(dict(given), context=context)
+    except ValidationError as error:
+        raise RecipeError(_one_line(path, config_type, error, prefix)) from None
+
+
+def _one_line(path: Path, config_type: Any, error: ValidationError, prefix: str) -> str:  # noqa: ANN401
+    first = error.errors()[0]
+    key = prefix + ".".join(str(part) for part in first["loc"])
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    if first["type"] == "extra_forbidden":
+        known = _fields_at(config_type, first["loc"][:-1])
+        near = difflib.get_close_matches(str(first["loc"][-1]), known, n=1)
+        hint = f"; did you mean {near[0]!r}? Known: " if near else "; known: "
+        return f"{path}: {key} is not a setting{hint}{', '.join(known)}{more}"
+    if first["type"] == "missing":
+        return f"{path}: {key} is missing{more}"
+    reason = first["msg"].removeprefix("Value error, ")
+    where = f"{key} = {first['input']!r:.60}: " if key.rstrip(".") else ""
+    return f"{path}: {where}{reason}{more}"
+
+
+def _fields_at(config_type: Any, parts: Sequence[str | int]) -> list[str]:  # noqa: ANN401
+    """Return the setting names of the config found by following the parts."""
+    current = config_type
+    for part in parts:
+        if isinstance(part, int):
+            continue
+        if part not in current.model_fields:
+            continue  # the name of an entry, or of a kind
+        annotation = current.model_fields[part].annotation
+        current = next((kind for kind in _kinds(annotation) if hasattr(kind, "model_fields")), None)
+        if current is None:
+            return []
+    return sorted(current.model_fields)
+
+
+def _kinds(annotation: Any) -> list[Any]:  # noqa: ANN401 (a type expression)
+    inner = getattr(annotation, "__args__", ())
+    return [annotation] + [kind for each in inner for kind in _kinds(each)]
+
+
+def describe(config_type: type[BaseModel], depth: int = 0) -> Iterator[str]:
+    """Yield a line for every setting of a config, nested ones indented: name, default, meaning."""
+    for name, info in config_type.model_fields.items():
+        default = info.get_default(call_default_factory=False)
+        nested = next((kind for kind in _kinds(info.annotation) if _is_config(kind)), None)
+        shown = "required" if info.is_required() else "" if nested else f"= {default!r:.40}"
+        about = " ".join((info.description or "").split())
+        yield f"{'  ' * depth}{name}  {shown}  {about}".rstrip()
+        if nested is not None:
+            yield from describe(nested, depth + 1)
+
+
+def _is_config(kind: Any) -> bool:  # noqa: ANN401 (a type expression)
+    return isinstance(kind, type) and issubclass(kind, BaseModel)
