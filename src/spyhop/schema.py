@@ -7,6 +7,7 @@ Errors, all with one clear line for the user (what, where, the value, the remedy
     ├── RecipeError      a recipe or its settings do not fit
     ├── ArtifactError    the artifact store is damaged, locked or incomplete
     ├── ModelError       a model cannot be opened or asked
+    │   └── Unfinished   it stopped answering for now; what came is kept, run again to go on
     └── TrainingError    training cannot start or go on
 """
 
@@ -35,6 +36,10 @@ class ArtifactError(SpyhopError):
 
 class ModelError(SpyhopError):
     """A model cannot be opened or asked."""
+
+
+class Unfinished(ModelError):
+    """A model stopped answering for now; what came is kept, and a new run goes on from there."""
 
 
 class TrainingError(SpyhopError):
@@ -108,6 +113,15 @@ class Answer(Row):
     finish_reason: str
     prompt_tokens: int = 0
     response_tokens: int = 0
+    reasoning: str = ""
+    """What a reasoning model thought before it answered; empty where it does not tell."""
+    log_probability: float | None = None
+    """Natural log-probability of the response, summed over its tokens; None where unknown."""
+    sample_index: int = 0
+    outcome: str = ""
+    """What a check or a dialogue found, such as `right` or `told`; empty where none was made."""
+    transcript: list[Message] = []
+    """The turns between teacher and assistant that led to the response, if there were any."""
     error: str | None = None
 
 

@@ -86,6 +86,8 @@ class Progress:
     total: float | None
     unit: str
     note: str = ""
+    is_lasting: bool = False
+    """Something that a person should find in the output afterwards, too."""
 
 
 class ModelInput(Protocol):
@@ -110,15 +112,33 @@ class ModelInput(Protocol):
 StageInput = Artifact | ModelInput | Sequence[Artifact | ModelInput]
 
 
+CHARS_PER_TOKEN = 4.0
+"""For plans: English under the usual tokenizers."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calls:
+    """What a stage will ask of one model."""
+
+    requests: int
+    prompt_tokens: int
+    response_tokens: int
+    """As expected."""
+    most_response_tokens: int
+    """Were every response as long as it may be."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
     """What a node will take, as far as it can be told before anything runs."""
 
     rows: int = 0
-    requests: int = 0
-    tokens: int = 0
-    """Tokens read and written by models and training."""
-    usd: float = 0.0
+    row_tokens: float = 0.0
+    """Mean tokens of the text of a row; 0 where it is unknown."""
+    calls: Mapping[str, Calls] = field(default_factory=dict)
+    """By the name of the model's input; prices and limits are the runner's business."""
+    trained_tokens: int = 0
+    """Tokens read in training."""
     seconds: float = 0.0
     """On one core of a current machine, from the rates measured in `benchmarks/`."""
 
@@ -136,7 +156,7 @@ class Context:
     report: Callable[[Progress], None]
     counts: Counter[str] = field(default_factory=Counter)
     dropped: Counter[str] = field(default_factory=Counter)
-    usage: Counter[str] = field(default_factory=Counter)
+    usage: dict[str, float] = field(default_factory=dict)
     resources: ExitStack = field(default_factory=ExitStack)
     """Closed when the stage ends, however it ends."""
     _drops: PartWriter | None = None
@@ -144,6 +164,15 @@ class Context:
     def count(self, name: str, num: int = 1) -> None:
         """Add to a counter of the record."""
         self.counts[name] += num
+
+    def use(self, name: str, amount: float) -> None:
+        """Add to a figure of what was used: requests, tokens, dollars."""
+        if amount:
+            self.usage[name] = self.usage.get(name, 0) + amount
+
+    def notice(self, text: str) -> None:
+        """Tell something that a person should find in the output afterwards, too."""
+        self.report(Progress(text, 0, None, "", is_lasting=True))
 
     def drop(self, row: BaseModel, reason: str) -> None:
         """Leave a row out: the reason is counted and the row kept in the `dropped` folder."""
@@ -214,6 +243,7 @@ class Stage:
         runtime: Runtime | None = None,
         report: Callable[[Progress], None] = lambda progress: None,
         names: Mapping[str, list[str]] | None = None,
+        is_again: bool = False,
         **inputs: StageInput,
     ) -> Artifact:
         """Return the artifact, made now unless it is there already.
@@ -224,6 +254,7 @@ class Stage:
             runtime: Where and how fast to run.
             report: Told of progress.
             names: Names of the inputs for the record, for people.
+            is_again: Make it even if it is there; the old one stays until the new one is whole.
             inputs: Artifacts, lists of them, and models.
 
         Raises:
@@ -232,12 +263,12 @@ class Stage:
         self.check(config, inputs)
         key = self.key(config, inputs)
         digests = _digests(inputs)
-        if found := self.find(root, config, inputs):
+        if not is_again and (found := self.find(root, config, inputs)):
             return found
         say = lambda message: report(Progress(message, 0, None, ""))  # noqa: E731
         with _disk_errors(root), claim(root, self.name, key, digests, say) as work:
-            if found := self.find(root, config, inputs):  # made by the run that was waited for
-                work.discard()
+            if not is_again and (found := self.find(root, config, inputs)):
+                work.discard()  # made by the run that was waited for
                 return found
             ctx = Context(root, work.out, work.state, runtime or Runtime(), report)
             with ctx.resources:

@@ -21,7 +21,7 @@ class FlanCotConfig(Config):
 
 def plan_flan_cot(config: FlanCotConfig, folder: Estimate) -> Estimate:
     """One row per line."""
-    return Estimate(rows=folder.rows)
+    return Estimate(rows=folder.rows, row_tokens=folder.row_tokens)
 
 
 @stage(version=1, writes=Query, plan=plan_flan_cot)

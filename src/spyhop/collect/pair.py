@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from spyhop.schema import Config, Message, Prompt, Query, RecipeError
-from spyhop.stage import Context, Estimate, stage
+from spyhop.stage import CHARS_PER_TOKEN, Context, Estimate, stage
 from spyhop.store import Artifact, row_id
 
 
@@ -63,7 +63,13 @@ def orca_shares() -> dict[str, dict[str, float]]:
     return {name: dict(shares) for name, shares in _orca()["shares"].items()}
 
 
-@stage(version=1, writes=Prompt, plan=lambda config, queries: Estimate(rows=queries.rows))
+def plan_pair(config: PairConfig, queries: Estimate) -> Estimate:
+    """One prompt per query, longer by a system message."""
+    chars = sum(len(message.text) for message in config.messages) / len(config.messages)
+    return Estimate(rows=queries.rows, row_tokens=queries.row_tokens + chars / CHARS_PER_TOKEN)
+
+
+@stage(version=1, writes=Prompt, plan=plan_pair)
 def pair(ctx: Context, config: PairConfig, *, queries: Artifact) -> Iterator[Prompt]:
     """Pair every query with one system message.
 

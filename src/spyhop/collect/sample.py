@@ -22,7 +22,9 @@ class SubsetConfig(Config):
 @stage(
     version=1,
     writes=Prompt,
-    plan=lambda config, prompts: Estimate(rows=min(config.num_rows, prompts.rows)),
+    plan=lambda config, prompts: Estimate(
+        rows=min(config.num_rows, prompts.rows), row_tokens=prompts.row_tokens
+    ),
 )
 def subset(ctx: Context, config: SubsetConfig, *, prompts: Artifact) -> Iterator[Prompt]:
     """Keep a uniform random subset, in the order of the input.

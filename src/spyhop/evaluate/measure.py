@@ -11,7 +11,7 @@ from pydantic import Field
 from spyhop.evaluate.items import read_agieval, read_bbh
 from spyhop.models import Model, Request, Sampling
 from spyhop.schema import Config, Item, Message, RecipeError, Score
-from spyhop.stage import Context, Estimate, stage
+from spyhop.stage import Calls, Context, Estimate, stage
 from spyhop.store import Artifact
 from spyhop.text.extract import choice, final_answer, first_capital, matches
 
@@ -65,8 +65,15 @@ def agieval(ctx: Context, config: ItemsConfig, *, folder: Artifact) -> Iterator[
 def plan_measure(config: MeasureConfig, items: list[Estimate], model: Estimate) -> Estimate:
     """One request per item."""
     rows = sum(some.rows for some in items)
-    tokens = rows * (ITEM_TOKENS + config.sampling.max_new_tokens // 4)
-    return Estimate(rows=rows, requests=rows, tokens=tokens, seconds=tokens / TOKENS_PER_S)
+    most = rows * config.sampling.max_new_tokens
+    calls = Calls(
+        requests=rows,
+        prompt_tokens=rows * ITEM_TOKENS,
+        response_tokens=most // 4,
+        most_response_tokens=most,
+    )
+    seconds = (calls.prompt_tokens + calls.response_tokens) / TOKENS_PER_S
+    return Estimate(rows=rows, calls={"model": calls}, seconds=seconds)
 
 
 @stage(version=1, writes=Score, plan=plan_measure)

@@ -1,6 +1,7 @@
-"""The one model interface and what stands behind it: local weights, recorded answers, a fake."""
+"""The one model interface, and what stands behind it: a service, weights, recordings, a fake."""
 
 from spyhop.models.base import (
+    BatchModel,
     Choice,
     Likelihood,
     Model,
@@ -10,20 +11,29 @@ from spyhop.models.base import (
     Request,
     Sampling,
 )
+from spyhop.models.endpoint import Remote
 from spyhop.models.fake import FakeModel
 from spyhop.models.local import Local
 from spyhop.models.replay import Replay
+from spyhop.models.service import Endpoint, Service
+from spyhop.models.teacher import Teacher, read_teacher
 
 __all__ = [
+    "BatchModel",
     "Choice",
+    "Endpoint",
     "FakeModel",
     "Likelihood",
     "Local",
     "Model",
     "ModelConfig",
     "ModelUse",
+    "Remote",
     "Replay",
     "Reply",
     "Request",
     "Sampling",
+    "Service",
+    "Teacher",
+    "read_teacher",
 ]

@@ -1,34 +1,46 @@
 """The model interface: `generate`, `choose` and `score`, every call journaled before it is used.
 
-A stage sees a `Model`. Behind it stands a `Backend` (weights in process, recorded answers, a
-server) that answers one batch at a time. Batches are planned from the whole list of requests, so
-a run that was killed asks the remaining batches exactly as a fresh run would.
+A stage sees a `Model`. Behind a `BatchModel` stands a `Backend` (weights in process, recorded
+answers) that answers one batch at a time; batches are planned from the whole list of requests, so
+a run that was killed asks the remaining batches exactly as a fresh run would. A served model
+(`endpoint`) is asked without batches.
 """
 
+import hashlib
+import json
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from time import monotonic
-from typing import ClassVar, Protocol, TypeVar
+from typing import Any, ClassVar, Literal, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from spyhop.models.journal import Journal
-from spyhop.schema import Config, InputError, Message
+from spyhop.models.service import Service
+from spyhop.schema import Config, InputError, Message, Unfinished
 from spyhop.stage import Context, Progress, Runtime
-from spyhop.store import Artifact, key_of
+from spyhop.store import Artifact, canonical, key_of
 
 WINDOW = 4096
-"""Requests that are planned, asked and written in order together; what is held in memory."""
+KEY_CHARS = 32
+"""Hex digits of a request's key: 128 bits, since there may be a billion."""
 
 
 class Sampling(Config):
     """How a response is drawn. Temperature 0 is greedy."""
 
     max_new_tokens: int = Field(512, gt=0)
+    """Tokens of the response at most; those of hidden reasoning are among them."""
     temperature: float = Field(0.0, ge=0.0)
     top_p: float = Field(1.0, gt=0.0, le=1.0)
     seed: int = 0
     """Randomness is drawn per request from the seed and the prompt, never from call order."""
+    log_probability: bool = False
+    """Ask an endpoint for the log-probability of its response."""
+    json_schema: dict[str, Any] | None = None
+    """The response must be JSON of this schema; endpoints only."""
 
 
 class _Frozen(BaseModel):
@@ -41,18 +53,30 @@ class Request(_Frozen):
     """One call: a prompt, and for `choose` its options, for `score` its continuation."""
 
     messages: list[Message]
-    options: list[str] = []
+    options: tuple[str, ...] = ()
     continuation: str = ""
     sample_index: int = 0
 
 
 class Reply(_Frozen):
-    """A response. `finish_reason` is `stop`, `length` (cut), or `error` with the reason beside."""
+    """A response, or a call that failed for good.
+
+    `finish_reason` is `stop`, `length` (cut), `content_filter` (refused), or `error`. `error` is
+    set where the call failed: such a reply is never replayed.
+    """
 
     text: str
     finish_reason: str
     prompt_tokens: int = 0
+    cached_tokens: int = 0
+    """Those of the prompt that the endpoint had read before, at another price."""
     response_tokens: int = 0
+    """Tokens written, hidden reasoning included."""
+    reasoning_tokens: int = 0
+    reasoning: str = ""
+    log_probability: float | None = None
+    """Natural log-probability of the response, summed over its tokens; None where unknown."""
+    usd: float = 0.0
     error: str | None = None
 
 
@@ -61,6 +85,10 @@ class Choice(_Frozen):
 
     probabilities: list[float]
     prompt_tokens: int = 0
+    response_tokens: int = 0
+    is_parsed: bool = False
+    """True where the model gave no probabilities and its answer was read from its text."""
+    usd: float = 0.0
     error: str | None = None
 
 
@@ -70,10 +98,28 @@ class Likelihood(_Frozen):
     log_probability: float
     num_tokens: int
     prompt_tokens: int = 0
+    response_tokens: int = 0
+    usd: float = 0.0
     error: str | None = None
 
 
 Result = TypeVar("Result", Reply, Choice, Likelihood)
+Kind = Literal["generate", "choose", "score"]
+
+
+@dataclass(slots=True)
+class Window:
+    """Some requests of a call, what is known of them, and where in the call they stand."""
+
+    kind: Kind
+    sampling: Sampling
+    requests: list[Request]
+    keys: list[str]
+    known: dict[str, str]
+    """Results by key."""
+    done: int
+    """Requests of the call before these."""
+    total: int | None
 
 
 class Backend(Protocol):
@@ -100,8 +146,17 @@ class ModelConfig(Config):
     model's identity, so the journal of the old code is left behind."""
 
     def connect(self, folder: Artifact | None, runtime: Runtime) -> Backend:
-        """Return the backend, loaded and ready."""
+        """Return the backend of a model in process, loaded and ready."""
         raise TypeError(f"{type(self).__name__} must say how to connect")
+
+    def open(self, ctx: Context, use: "ModelUse") -> "Model":
+        """Return the model; weights are loaded at the first call that the journal cannot answer."""
+        return BatchModel(
+            connect=lambda: self.connect(use.folder, ctx.runtime),
+            identity=use.digest,
+            label=self.label,
+            ctx=ctx,
+        )
 
     @property
     def label(self) -> str:
@@ -110,11 +165,17 @@ class ModelConfig(Config):
 
 
 class ModelUse:
-    """A model named as a stage's input: its config and the folder it reads, if any."""
+    """A model named as a stage's input: its config, and the folder or the service behind it."""
 
-    def __init__(self, config: ModelConfig, folder: Artifact | None = None) -> None:
+    def __init__(
+        self,
+        config: ModelConfig,
+        folder: Artifact | None = None,
+        service: Service | None = None,
+    ) -> None:
         self.config = config
         self.folder = folder
+        self.service = service
 
     @property
     def key(self) -> str:
@@ -131,26 +192,27 @@ class ModelUse:
         return key_of([kind.__name__, kind.version, self.config, folder])
 
     def open(self, ctx: Context) -> "Model":
-        """Return the model; weights are loaded at the first call that the journal cannot answer."""
-        return Model(
-            connect=lambda: self.config.connect(self.folder, ctx.runtime),
-            identity=self.digest,
-            label=self.config.label,
-            ctx=ctx,
-        )
+        """Return the model, ready to be asked."""
+        return self.config.open(ctx, self)
 
 
 class Model:
-    """A model as stages use it: replies in the order of the requests, each asked at most once."""
+    """A model as stages use it: replies in the order of the requests, each asked at most once.
 
-    def __init__(
-        self, *, connect: Callable[[], Backend], identity: str, label: str, ctx: Context
-    ) -> None:
+    Kinds of models differ in how they fill the journal: `_start` and `_finish`.
+    """
+
+    window = WINDOW
+    """Requests that are asked and then read in order together."""
+    ahead = 0
+    """Windows that are asked while an earlier one is read."""
+
+    def __init__(self, *, identity: str, label: str, ctx: Context, is_owned: bool = False) -> None:
         self.label = label
-        self._connect = connect
-        self._backend: Backend | None = None
         self._ctx = ctx
-        self._journal = Journal(ctx.root, identity)
+        self._left: Counter[str] = Counter()
+        """Requests that could not be answered for now, by reason."""
+        self._journal = Journal(ctx.root, identity, is_owned=is_owned)
         ctx.resources.callback(self._journal.close)
 
     def generate(
@@ -160,78 +222,136 @@ class Model:
 
         A failed call is a reply with `error`. Replies that the journal holds are not asked again.
         `total` is for the progress bar only.
+
+        Raises:
+            Unfinished: If a served model stopped answering for now.
         """
-        ask = lambda batch: self._open().generate(batch, sampling)  # noqa: E731
-        for reply in self._ask("generate", requests, [sampling], ask, Reply, total):
-            self._ctx.usage["response_tokens"] += reply.response_tokens
+        for reply in self._ask("generate", requests, sampling, Reply, total):
+            self._ctx.use("reasoning_tokens", reply.reasoning_tokens)
+            self._ctx.use("cached_tokens", reply.cached_tokens)
             yield reply
+
+    def prefetch(self, requests: Iterable[Request], sampling: Sampling) -> None:
+        """Begin to ask what a later `generate` will read, where that can go on by itself."""
 
     def choose(self, requests: Iterable[Request], *, total: int | None = None) -> Iterator[Choice]:
         """Yield the probabilities of each request's options, in order."""
-        ask = lambda batch: self._open().choose(batch)  # noqa: E731
-        yield from self._ask("choose", requests, [], ask, Choice, total)
+        yield from self._ask("choose", requests, None, Choice, total)
 
     def score(
         self, requests: Iterable[Request], *, total: int | None = None
     ) -> Iterator[Likelihood]:
         """Yield the log-probability of each request's continuation, in order."""
-        ask = lambda batch: self._open().score(batch)  # noqa: E731
-        yield from self._ask("score", requests, [], ask, Likelihood, total)
-
-    def _open(self) -> Backend:
-        if self._backend is None:
-            self._backend = self._connect()
-        return self._backend
+        yield from self._ask("score", requests, None, Likelihood, total)
 
     def _ask(
         self,
-        kind: str,
+        kind: Kind,
         requests: Iterable[Request],
-        settings: list[Config],
-        ask: Callable[[list[Request]], list[Result]],
+        sampling: Sampling | None,
         result_type: type[Result],
         total: int | None,
     ) -> Iterator[Result]:
-        done, stream = 0, iter(requests)
-        while window := list(islice(stream, WINDOW)):
-            keys = {
-                request.id: key_of([kind, settings, request.model_copy(update={"id": ""})])
-                for request in window
-            }
-            if len(keys) < len(window):
-                raise InputError(f"{self.label}: two requests of one call have the same id")
-            known = self._journal.get(list(keys.values()))
-            if len(known) < len(set(keys.values())):
-                self._fill(window, keys, known, ask, done, total)
-                known = self._journal.get(list(keys.values()))
-            for request in window:
-                result = result_type.model_validate_json(known[keys[request.id]])
-                self._ctx.usage["requests"] += 1
-                self._ctx.usage["prompt_tokens"] += result.prompt_tokens
-                yield result.model_copy(update={"id": request.id})
-            done += len(window)
+        started: deque[Window] = deque()
+        for window in self._windows(kind, requests, sampling, total):
+            self._start(window)
+            started.append(window)
+            if len(started) > self.ahead:
+                yield from self._read(started.popleft(), result_type)
+        while started:
+            yield from self._read(started.popleft(), result_type)
+        if self._left:
+            why = ", ".join(f"{name}: {num:,}" for name, num in sorted(self._left.items()))
+            raise Unfinished(
+                f"{self.label}: {self._left.total():,} requests are left unanswered ({why}); "
+                "run again to ask them"
+            )
 
-    def _fill(
+    def _windows(
         self,
-        window: list[Request],
-        keys: dict[str, str],
-        known: dict[str, str],
-        ask: Callable[[list[Request]], list[Result]],
-        done: int,
+        kind: Kind,
+        requests: Iterable[Request],
+        sampling: Sampling | None,
         total: int | None,
+    ) -> Iterator[Window]:
+        done, stream = 0, iter(requests)
+        start = canonical([kind, [sampling] if sampling else []])
+        while some := list(islice(stream, self.window)):
+            keys = [_key(start, request) for request in some]
+            if len({request.id for request in some}) < len(some):
+                raise InputError(f"{self.label}: two requests of one call have the same id")
+            known = self._journal.get(keys)
+            yield Window(kind, sampling or Sampling(), some, keys, known, done, total)
+            done += len(some)
+
+    def _read(self, window: Window, result_type: type[Result]) -> Iterator[Result]:
+        known, use = window.known, self._ctx.use
+        if any(key not in known for key in window.keys):
+            known |= self._finish(window)
+        if self._left:  # nothing can be finished now, but what follows is asked and kept
+            return
+        for key, request in zip(window.keys, window.requests, strict=True):
+            result = result_type.model_validate_json(known[key])
+            use("requests", 1)
+            use("prompt_tokens", result.prompt_tokens)
+            use("response_tokens", result.response_tokens)
+            use("usd", result.usd)
+            if result.id != request.id:  # the reply to an equal request
+                result = result.model_copy(update={"id": request.id})
+            yield result
+
+    def _start(self, window: Window) -> None:
+        """Begin to ask what is not known, where that can go on by itself."""
+
+    def _finish(self, window: Window) -> dict[str, str]:
+        """Return the results of what was not known, by key, once the journal has them.
+
+        Results with `error` are returned too, and are not in the journal.
+        """
+        raise NotImplementedError
+
+
+class BatchModel(Model):
+    """A model in process, which answers batch by batch."""
+
+    def __init__(
+        self, *, connect: Callable[[], Backend], identity: str, label: str, ctx: Context
     ) -> None:
-        began, num_tokens = monotonic(), 0
-        for batch in self._open().batches(window):
-            if any(keys[request.id] not in known for request in batch):
-                results = ask(batch)
-                replies = {keys[result.id]: result.model_dump_json() for result in results}
-                self._journal.put(replies)
-                known |= replies
-                num_tokens += sum(_num_tokens(result) for result in results)
+        super().__init__(identity=identity, label=label, ctx=ctx)
+        self._connect = connect
+        self._backend: Backend | None = None
+
+    def _finish(self, window: Window) -> dict[str, str]:
+        self._backend = self._backend or self._connect()
+        key_by_id = {r.id: key for r, key in zip(window.requests, window.keys, strict=True)}
+        found: dict[str, str] = {}
+        began, num_tokens, done = monotonic(), 0, window.done
+        for batch in self._backend.batches(window.requests):
+            some = [key_by_id[request.id] for request in batch]
+            if any(key not in window.known and key not in found for key in some):
+                results = _ask_batch(self._backend, window.kind, batch, window.sampling)
+                replies = {key_by_id[each.id]: each.model_dump_json() for each in results}
+                failed = {key_by_id[each.id] for each in results if each.error is not None}
+                self._journal.put({k: text for k, text in replies.items() if k not in failed})
+                found |= {k: text for k, text in replies.items() if k not in window.known}
+                num_tokens += sum(each.prompt_tokens + each.response_tokens for each in results)
             done += len(batch)
             note = f"{num_tokens / max(monotonic() - began, 1e-9):,.0f} tokens/s"
-            self._ctx.report(Progress(f"asking {self.label}", done, total, "rows", note=note))
+            doing = f"asking {self.label}"
+            self._ctx.report(Progress(doing, done, window.total, "rows", note=note))
+        return found
 
 
-def _num_tokens(result: Reply | Choice | Likelihood) -> int:
-    return result.prompt_tokens + (result.response_tokens if isinstance(result, Reply) else 0)
+def _ask_batch(
+    backend: Backend, kind: Kind, batch: Sequence[Request], sampling: Sampling
+) -> Sequence[Reply | Choice | Likelihood]:
+    if kind == "generate":
+        return backend.generate(batch, sampling)
+    return backend.choose(batch) if kind == "choose" else backend.score(batch)
+
+
+def _key(start: str, request: Request) -> str:
+    """Hash the exact request: everything but its id."""
+    turns = [[turn.role, turn.content] for turn in request.messages]
+    rest = [turns, request.options, request.continuation, request.sample_index]
+    return hashlib.sha256(f"{start}{json.dumps(rest)}".encode()).hexdigest()[:KEY_CHARS]

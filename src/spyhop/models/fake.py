@@ -3,7 +3,15 @@
 from collections.abc import Sequence
 from typing import TypeVar
 
-from spyhop.models.base import Choice, Likelihood, Model, Reply, Request, Sampling
+from spyhop.models.base import (
+    BatchModel,
+    Choice,
+    Likelihood,
+    Model,
+    Reply,
+    Request,
+    Sampling,
+)
 from spyhop.schema import ModelError
 from spyhop.stage import Context
 from spyhop.store import key_of
@@ -32,7 +40,7 @@ class FakeModel:
 
     def open(self, ctx: Context) -> Model:
         """Return the model behind the usual journal."""
-        return Model(connect=lambda: self, identity=self.digest, label="fake", ctx=ctx)
+        return BatchModel(connect=lambda: self, identity=self.digest, label="fake", ctx=ctx)
 
     def batches(self, requests: Sequence[Request]) -> list[list[Request]]:
         """One request each, so that a test can kill between any two."""

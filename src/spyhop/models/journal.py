@@ -1,45 +1,100 @@
-"""The journal: a reply counts as received when its commit returns, and is never asked for again."""
+"""The journal: a reply counts as received when its commit returns, and is never asked for again.
+
+Models in process commit batch by batch (`put`). A served model has one owner at a time, who also
+holds what the next run must know: what was spent, and whether this run ended well.
+"""
 
 import errno
+import json
+import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from spyhop.schema import ArtifactError
 from spyhop.store.inventory import JOURNAL
 
 CHUNK = 500
-"""Keys of one SELECT; SQLite allows 999 variables in old builds."""
+"""Keys of one SELECT, rows of one INSERT."""
+LAYOUT = 2
+"""Raised when the tables change."""
 
-_TABLE = "CREATE TABLE IF NOT EXISTS replies (key TEXT PRIMARY KEY, reply TEXT) WITHOUT ROWID"
+_TABLES = """
+CREATE TABLE IF NOT EXISTS replies (
+    key TEXT PRIMARY KEY, reply TEXT, endpoint TEXT, attempt INTEGER, latency_s REAL, at REAL);
+CREATE TABLE IF NOT EXISTS failures (
+    key TEXT, kind TEXT, message TEXT, endpoint TEXT, attempt INTEGER, latency_s REAL, at REAL,
+    maybe_billed INTEGER);
+CREATE TABLE IF NOT EXISTS state (name TEXT PRIMARY KEY, value TEXT);
+"""
+
+
+class Answered(NamedTuple):
+    """A reply, and how it came."""
+
+    key: str
+    reply: str
+    endpoint: str
+    attempt: int
+    latency_s: float
+    at: float
+
+
+class Failed(NamedTuple):
+    """An attempt that brought no reply. It is kept for people and never replayed."""
+
+    key: str
+    kind: str
+    message: str
+    endpoint: str
+    attempt: int
+    latency_s: float
+    at: float
+    maybe_billed: bool
+
+
+@dataclass(slots=True)
+class State:
+    """What the owner of a served model leaves for the next one."""
+
+    is_closed: bool = True
+    """False while an owner is at work; found so, its end was not a clean one."""
+    at: float = 0.0
+    """Seconds since 1970 of the last commit."""
+    spent_usd: float = 0.0
+    reserved_usd: float = 0.0
+    """What the requests in flight may cost at most."""
+    ceiling: int = 0
+    """Requests without a committed reply were never more than this."""
+    held: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
+    """By limit: (age, amount) of what was admitted in its last minute."""
 
 
 class Journal:
     """Replies of one model by the key of the exact request, in SQLite with a write-ahead log.
 
     `synchronous=NORMAL` survives the death of the process at any moment.
+
+    Raises:
+        ArtifactError: If the file cannot be used, or with `is_owned` if another run has it.
     """
 
-    def __init__(self, root: Path, identity: str) -> None:
+    def __init__(self, root: Path, identity: str, *, is_owned: bool = False) -> None:
         folder = root / JOURNAL
         folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"{identity}.sqlite"
-        self._db = sqlite3.connect(path, timeout=60.0)
-        try:  # the switch to WAL does not wait for another process that is at it: the lock does
-            with _disk_errors(), FileLock(folder / f"{identity}.lock"):
-                self._db.execute("PRAGMA journal_mode=WAL")
-                self._db.execute("PRAGMA synchronous=NORMAL")
-                self._db.execute(_TABLE)
-                self._db.commit()
-        except sqlite3.DatabaseError as error:
-            self._db.close()
-            raise ArtifactError(
-                f"{path}: the journal of replies cannot be used ({error}); if it is damaged, "
-                "move it away to ask anew"
-            ) from None
+        self.path = folder / f"{identity}.sqlite"
+        self._lock = _own(folder / f"{identity}.owner") if is_owned else None
+        try:
+            self._db = self._connect()
+        except BaseException:
+            self._release()
+            raise
 
     def get(self, keys: Sequence[str]) -> dict[str, str]:
         """Return the replies that are known, by key."""
@@ -51,18 +106,102 @@ class Journal:
             found.update(self._db.execute(query, some).fetchall())
         return found
 
-    def put(self, replies: dict[str, str]) -> None:
+    def put(self, replies: Mapping[str, str]) -> None:
         """Commit replies; the first one of a key stays."""
-        with _disk_errors(), self._db:
-            self._db.executemany("INSERT OR IGNORE INTO replies VALUES (?, ?)", replies.items())
+        rows = [Answered(key, reply, "", 1, 0.0, 0.0) for key, reply in replies.items()]
+        self.commit(rows, [], None)
+
+    def commit(
+        self, answered: Sequence[Answered], failed: Sequence[Failed], state: State | None
+    ) -> None:
+        """Commit replies, failures and the owner's state together."""
+        with disk_errors(), self._db:
+            self._insert("INSERT OR IGNORE INTO replies VALUES", answered)
+            self._insert("INSERT INTO failures VALUES", failed)
+            if state is not None:
+                text = json.dumps({**asdict(state), "at": time.time()})
+                self._db.execute("INSERT OR REPLACE INTO state VALUES ('owner', ?)", (text,))
+
+    def _insert(self, start: str, rows: Sequence[tuple[object, ...]]) -> None:
+        """Insert many rows a statement: one by one, each would wait for the interpreter's lock."""
+        for place in range(0, len(rows), CHUNK):
+            some = rows[place : place + CHUNK]
+            marks = f"({','.join('?' * len(some[0]))})"
+            values = [value for row in some for value in row]
+            self._db.execute(f"{start} {','.join([marks] * len(some))}", values)
+
+    def state(self) -> State:
+        """Return what the last owner left."""
+        found = self._db.execute("SELECT value FROM state WHERE name = 'owner'").fetchone()
+        return State(**json.loads(found[0])) if found else State()
+
+    def is_empty(self) -> bool:
+        """Tell whether no reply is held."""
+        return self._db.execute("SELECT 1 FROM replies LIMIT 1").fetchone() is None
+
+    def beside(self) -> "Journal":
+        """Return the same journal over a connection for another thread; it owns nothing."""
+        other = object.__new__(Journal)
+        other.path, other._lock = self.path, None
+        other._db = other._connect()
+        return other
+
+    def sync(self) -> None:
+        """Wait until all commits would outlive a loss of power."""
+        log = self.path.with_name(self.path.name + "-wal")
+        if log.exists():
+            with disk_errors(), log.open("rb") as stream:
+                os.fsync(stream.fileno())
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file and give up its ownership."""
         self._db.close()
+        self._release()
+
+    def _release(self) -> None:
+        if self._lock is not None:
+            self._lock.release()
+
+    def _connect(self) -> sqlite3.Connection:
+        db = sqlite3.connect(self.path, timeout=60.0, check_same_thread=False)
+        try:  # the switch to WAL does not wait for another process that is at it: the lock does
+            with disk_errors(), FileLock(self.path.with_suffix(".lock")):
+                db.execute("PRAGMA journal_mode=WAL")
+                db.execute("PRAGMA synchronous=NORMAL")
+                is_new = not db.execute("SELECT 1 FROM sqlite_master").fetchone()
+                if is_new:
+                    db.executescript(f"{_TABLES} PRAGMA user_version={LAYOUT};")
+                db.commit()
+            layout = db.execute("PRAGMA user_version").fetchone()[0]
+        except sqlite3.DatabaseError as error:
+            db.close()
+            raise ArtifactError(
+                f"{self.path}: the journal of replies cannot be used ({error}); if it is damaged, "
+                "move it away to ask anew"
+            ) from None
+        if layout != LAYOUT:
+            db.close()
+            raise ArtifactError(
+                f"{self.path}: written in layout {layout}, this spyhop reads {LAYOUT}; "
+                "move it away to ask anew"
+            )
+        return db
+
+
+def _own(path: Path) -> FileLock:
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise ArtifactError(
+            f"{path.with_suffix('.sqlite')}: another run is asking this model and writing its "
+            "journal; wait for it, stop it, or use another store with --out"
+        ) from None
+    return lock
 
 
 @contextmanager
-def _disk_errors() -> Iterator[None]:
+def disk_errors() -> Iterator[None]:
     """Turn SQLite's word for a full disk into the system's."""
     try:
         yield

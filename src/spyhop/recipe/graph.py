@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass, field
 
-from spyhop.models import ModelConfig
+from spyhop.models import ModelConfig, Service
 from spyhop.schema import Config, RecipeError
 from spyhop.stage import Stage
 from spyhop.store import Source
@@ -29,6 +29,8 @@ class Use:
 
     config: ModelConfig
     folder: "Node | Source | None" = None
+    service: Service | None = None
+    """Where a served model answers; no part of its identity."""
 
 
 Ref = Node | Source | Use

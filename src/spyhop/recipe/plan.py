@@ -1,10 +1,16 @@
 """What a run will take, told before anything is spent."""
 
-from dataclasses import dataclass
+import gzip
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
 
+from pyarrow import parquet
+
+from spyhop.models.service import Demand
 from spyhop.recipe.graph import Node, Source, Use
 from spyhop.recipe.resolve import Resolved
-from spyhop.stage import Estimate
+from spyhop.stage import CHARS_PER_TOKEN, Calls, Estimate
 from spyhop.store import Artifact
 
 COUNTED_BYTES = 1 << 30
@@ -13,78 +19,143 @@ LINE_BYTES = 300
 TEXT_SUFFIXES = (".csv", ".json", ".jsonl", ".tsv", ".txt")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedNode:
     """One line of a plan."""
 
     node: Node
     is_made: bool
     estimate: Estimate
+    demands: dict[str, Demand] = field(default_factory=dict)
+    """What its calls ask of served models, by the model's name."""
+
+    @property
+    def usd(self) -> float:
+        """Dollars, as expected."""
+        return sum(demand.usd for demand in self.demands.values())
+
+    @property
+    def most_usd(self) -> float:
+        """Dollars, were every response as long as it may be."""
+        return sum(demand.most_usd for demand in self.demands.values())
+
+    @property
+    def hours(self) -> float:
+        """Time on one core, and what the limits of endpoints make it longer."""
+        return self.estimate.seconds / 3600 + sum(each.hours for each in self.demands.values())
+
+    @property
+    def binds(self) -> str:
+        """The limit that decides how long its calls take."""
+        found = [f"{each.binds} ({name})" for name, each in self.demands.items() if each.binds]
+        return ", ".join(found)
 
 
 def plan(resolved: Resolved) -> list[PlannedNode]:
-    """Return every node with what it will take; a node that is made costs nothing more."""
+    """Return every node with what it will take; a node that is made tells what it took."""
     estimates: dict[str, Estimate] = {}
     lines = []
     for node in resolved.recipe.nodes:
         made = resolved.made.get(node.name)
-        estimate = _recorded(made) if made else _estimate(resolved, node, estimates)
-        estimates[node.name] = estimate
-        lines.append(PlannedNode(node, made is not None, estimate))
+        if made:
+            line = _recorded(node, made)
+        else:
+            estimate = _estimate(resolved, node, estimates)
+            demands = _demands(node, estimate)
+            line = PlannedNode(node=node, is_made=False, estimate=estimate, demands=demands)
+        estimates[node.name] = line.estimate
+        lines.append(line)
     return lines
 
 
-def totals(lines: list[PlannedNode]) -> Estimate:
-    """Return the sum over the nodes that still must run."""
-    due = [line.estimate for line in lines if not line.is_made]
-    return Estimate(
-        rows=sum(each.rows for each in due),
-        requests=sum(each.requests for each in due),
-        tokens=sum(each.tokens for each in due),
-        usd=sum(each.usd for each in due),
-        seconds=sum(each.seconds for each in due),
+def calls_of(estimate: Estimate) -> Calls:
+    """Return the sum of a node's calls over all its models."""
+    calls = list(estimate.calls.values())
+    return Calls(
+        requests=sum(each.requests for each in calls),
+        prompt_tokens=sum(each.prompt_tokens for each in calls),
+        response_tokens=sum(each.response_tokens for each in calls),
+        most_response_tokens=sum(each.most_response_tokens for each in calls),
     )
 
 
-def _recorded(made: Artifact) -> Estimate:
+def _recorded(node: Node, made: Artifact) -> PlannedNode:
     usage = made.record.usage
-    return Estimate(
-        rows=made.num_rows,
+    response_tokens = int(usage.get("response_tokens", 0))
+    calls = Calls(
         requests=int(usage.get("requests", 0)),
-        tokens=int(usage.get("prompt_tokens", 0) + usage.get("response_tokens", 0)),
-        usd=usage.get("usd", 0.0),
+        prompt_tokens=int(usage.get("prompt_tokens", 0)),
+        response_tokens=response_tokens,
+        most_response_tokens=response_tokens,
+    )
+    estimate = Estimate(
+        rows=made.num_rows,
+        row_tokens=_row_tokens(made),
+        calls={"all": calls} if calls.requests else {},
         seconds=made.record.seconds,
     )
+    usd = usage.get("usd", 0.0)
+    demands = {"all": Demand(usd=usd, most_usd=usd, hours=0.0, binds="")} if usd else {}
+    return PlannedNode(node=node, is_made=True, estimate=estimate, demands=demands)
+
+
+def _row_tokens(made: Artifact) -> float:
+    """Return the mean tokens of a row, from what its columns take before compression."""
+    num_bytes = 0
+    for part in made.path.glob("*.parquet"):
+        table = parquet.read_metadata(part)
+        groups = [table.row_group(place) for place in range(table.num_row_groups)]
+        num_bytes += sum(group.total_byte_size for group in groups)
+    return num_bytes / max(1, made.num_rows) / CHARS_PER_TOKEN
 
 
 def _estimate(resolved: Resolved, node: Node, known: dict[str, Estimate]) -> Estimate:
     if node.stage.plan is None:
         return Estimate()
     inputs = {
-        name: [_of(resolved, ref, known) for ref in value]
-        if isinstance(value, list)
-        else _of(resolved, value, known)
+        name: [_of(ref, known) for ref in value] if isinstance(value, list) else _of(value, known)
         for name, value in node.inputs.items()
     }
     return node.stage.plan(node.config, **inputs)
 
 
-def _of(resolved: Resolved, ref: Node | Source | Use, known: dict[str, Estimate]) -> Estimate:
+def _demands(node: Node, estimate: Estimate) -> dict[str, Demand]:
+    found = {}
+    for name, calls in estimate.calls.items():
+        use = node.inputs.get(name)
+        if isinstance(use, Use) and use.service is not None:
+            found[use.config.label] = use.service.plan(calls)
+    return found
+
+
+def _of(ref: Node | Source | Use, known: dict[str, Estimate]) -> Estimate:
     if isinstance(ref, Node):
         return known[ref.name]
     if isinstance(ref, Use):
         return Estimate()
-    return Estimate(rows=_num_lines(ref))
+    return _text_of(ref)
 
 
-def _num_lines(source: Source) -> int:
+def _text_of(source: Source) -> Estimate:
     path = source.path
     files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
     num_bytes = sum(file.stat().st_size for file in files)
     if num_bytes > COUNTED_BYTES:
-        return num_bytes // LINE_BYTES
-    num_lines = 0
-    for file in (file for file in files if file.suffix in TEXT_SUFFIXES):
-        with file.open("rb") as stream:
-            num_lines += sum(1 for _ in stream)
-    return num_lines
+        return Estimate(rows=num_bytes // LINE_BYTES, row_tokens=LINE_BYTES / CHARS_PER_TOKEN)
+    num_lines, line_bytes = 0, 0
+    for file in files:
+        if file.suffix == ".parquet":
+            table = parquet.read_metadata(file)
+            num_lines += table.num_rows
+            groups = [table.row_group(place) for place in range(table.num_row_groups)]
+            line_bytes += sum(group.total_byte_size for group in groups)
+        elif file.suffix in TEXT_SUFFIXES or file.suffix == ".gz":
+            for line in _lines(file):
+                num_lines += 1
+                line_bytes += len(line)
+    return Estimate(rows=num_lines, row_tokens=line_bytes / max(1, num_lines) / CHARS_PER_TOKEN)
+
+
+def _lines(file: Path) -> Iterator[bytes]:
+    with gzip.open(file, "rb") if file.suffix == ".gz" else file.open("rb") as stream:
+        yield from stream

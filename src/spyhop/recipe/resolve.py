@@ -50,7 +50,7 @@ class Resolved:
     def _open(self, ref: Ref) -> Artifact | ModelUse:
         if isinstance(ref, Use):
             folder = None if ref.folder is None else self._artifact(ref.folder)
-            return ModelUse(ref.config, folder)
+            return ModelUse(ref.config, folder, ref.service)
         return self._artifact(ref)
 
     def _artifact(self, ref: Node | Source) -> Artifact:

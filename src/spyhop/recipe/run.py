@@ -3,12 +3,12 @@
 from collections.abc import Callable
 from typing import Protocol
 
-from spyhop.recipe.graph import Node, parents
+from spyhop.recipe.graph import Node, Use, parents, refs
 from spyhop.recipe.resolve import Resolved
 from spyhop.recipe.workers import Event, Job, Workers
 from spyhop.schema import SpyhopError
 from spyhop.stage import Progress, Runtime
-from spyhop.store import Artifact, forget, point
+from spyhop.store import Artifact, canonical, forget, point
 
 
 class Watcher(Protocol):
@@ -24,25 +24,37 @@ class Watcher(Protocol):
         """A node is made, or was made before."""
 
 
-def run(resolved: Resolved, runtime: Runtime, watcher: Watcher) -> dict[str, Artifact]:
+NONE: frozenset[str] = frozenset()
+
+
+def run(
+    resolved: Resolved, runtime: Runtime, watcher: Watcher, *, reopen: frozenset[str] = NONE
+) -> dict[str, Artifact]:
     """Make every node of the recipe and return the artifacts by node name.
 
     With one worker nodes run in this process, else each in a process of its own. A run that is
     stopped at any moment, however hard, is continued by the next one.
+
+    The nodes named in `reopen` are made even if they are finished: the journal answers what it
+    holds, and since failures are never replayed, what failed is asked anew. The old artifact stays
+    until the new one replaces it.
 
     Raises:
         SpyhopError: The first error of a node; nodes that were running beside it are stopped.
     """
     recipe = resolved.recipe
     make = _make_here if runtime.workers == 1 else _make_beside
-    make(resolved, runtime, watcher)
+    make(resolved, runtime, watcher, reopen)
     forget(resolved.root, recipe.name, {node.name for node in recipe.nodes})
     return resolved.made
 
 
-def _make_here(resolved: Resolved, runtime: Runtime, watcher: Watcher) -> None:
+def _make_here(
+    resolved: Resolved, runtime: Runtime, watcher: Watcher, reopen: frozenset[str]
+) -> None:
     for node in resolved.recipe.nodes:
-        if hit := resolved.refresh(node):
+        hit, is_again = resolved.refresh(node), node.name in reopen
+        if hit and not is_again:
             _end(resolved, watcher, node, hit, is_hit=True)
             continue
         watcher.started(node)
@@ -53,6 +65,7 @@ def _make_here(resolved: Resolved, runtime: Runtime, watcher: Watcher) -> None:
                 runtime=runtime,
                 report=_teller(watcher, node),
                 names=resolved.names(node),
+                is_again=is_again,
                 **resolved.inputs(node),
             )
         except SpyhopError as error:
@@ -65,7 +78,9 @@ def _teller(watcher: Watcher, node: Node) -> Callable[[Progress], None]:
     return lambda progress: watcher.moved(node, progress)
 
 
-def _make_beside(resolved: Resolved, runtime: Runtime, watcher: Watcher) -> None:
+def _make_beside(
+    resolved: Resolved, runtime: Runtime, watcher: Watcher, reopen: frozenset[str]
+) -> None:
     waiting, due = list(resolved.recipe.nodes), list[Node]()
     nodes = {node.name: node for node in waiting}
     resolved.made.clear()
@@ -75,19 +90,42 @@ def _make_beside(resolved: Resolved, runtime: Runtime, watcher: Watcher) -> None
             while ready := _ready(resolved, waiting):
                 for node in ready:
                     waiting.remove(node)
-                    if hit := resolved.refresh(node):
+                    hit = resolved.refresh(node)
+                    if hit and node.name not in reopen:
                         _end(resolved, watcher, node, hit, is_hit=True)
                     else:
+                        resolved.made.pop(node.name, None)  # a reopened one: children wait for it
                         due.append(node)
-            while due and workers.has_room():
-                node = due.pop(0)
+            while workers.has_room() and (found := _next(due, workers)):
+                node = found
+                due.remove(node)
                 watcher.started(node)
-                names, inputs = resolved.names(node), resolved.inputs(node)
-                workers.start(Job(node.name, node.stage, node.config, inputs, names))
+                job = Job(
+                    node=node.name,
+                    stage=node.stage,
+                    config=node.config,
+                    inputs=resolved.inputs(node),
+                    names=resolved.names(node),
+                    served=_served(node),
+                    is_again=node.name in reopen,
+                )
+                workers.start(job)
             for event in workers.events():
                 _take(resolved, watcher, nodes[event.node], event)
     finally:
         workers.close()
+
+
+def _next(due: list[Node], workers: Workers) -> Node | None:
+    """Return the first node that asks no served model which another one is asking now."""
+    busy = workers.served()
+    return next((node for node in due if not _served(node) & busy), None)
+
+
+def _served(node: Node) -> frozenset[str]:
+    """Return the served models that a node asks: each has one owner at a time."""
+    uses = [ref for ref in refs(node) if isinstance(ref, Use) and ref.service is not None]
+    return frozenset(canonical(use.config) for use in uses)
 
 
 def _ready(resolved: Resolved, waiting: list[Node]) -> list[Node]:

@@ -9,8 +9,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from rich.table import Table
 
 from spyhop.recipe.graph import Node
-from spyhop.recipe.plan import PlannedNode
-from spyhop.stage import Estimate
+from spyhop.recipe.plan import PlannedNode, calls_of
 from spyhop.stage import Progress as StageProgress
 from spyhop.store import Artifact
 
@@ -63,7 +62,10 @@ class Display:
         )
 
     def moved(self, node: Node, progress: StageProgress) -> None:
-        """Move the node's line."""
+        """Move the node's line, or print what should last."""
+        if progress.is_lasting:
+            self._console.print(f"note {node.name}: {progress.doing}", markup=False)
+            return
         of = f"/{progress.total:,.0f}" if progress.total else ""
         amount = f"{progress.done:,.0f}{of} {progress.unit}"
         self._bars.update(
@@ -96,26 +98,37 @@ class Display:
         )
 
 
-def plan_table(lines: Sequence[PlannedNode], total: Estimate) -> Table:
-    """Return a plan as a table."""
+def plan_table(lines: Sequence[PlannedNode]) -> Table:
+    """Return a plan as a table, with what is still to do in its last line."""
     table = Table(box=None, pad_edge=False)
     table.add_column("node", overflow="fold")
     table.add_column("stage", overflow="fold")
-    for name in ("rows", "requests", "tokens", "USD", "minutes"):
+    for name in COLUMNS:
         table.add_column(name, justify="right")
-    table.add_column("")
+    table.add_column("limit that binds")
     for line in lines:
-        state = "made" if line.is_made else ""
-        table.add_row(line.node.name, line.node.stage.name, *_figures(line.estimate), state)
-    table.add_row("to do", "", *_figures(total), "", style="bold")
+        last = "made" if line.is_made else line.binds
+        table.add_row(line.node.name, line.node.stage.name, *_figures([line]), last)
+    due = [line for line in lines if not line.is_made]
+    table.add_row("to do", "", *_figures(due), "", style="bold")
     return table
 
 
-def _figures(estimate: Estimate) -> list[str]:
+COLUMNS = ("rows", "requests", "tokens in", "tokens out", "trained", "USD", "at most", "hours")
+
+
+def _figures(lines: Sequence[PlannedNode]) -> list[str]:
+    calls = [calls_of(line.estimate) for line in lines]
+    counts = (
+        sum(line.estimate.rows for line in lines),
+        sum(each.requests for each in calls),
+        sum(each.prompt_tokens for each in calls),
+        sum(each.response_tokens for each in calls),
+        sum(line.estimate.trained_tokens for line in lines),
+    )
     return [
-        f"{estimate.rows:,}",
-        f"{estimate.requests:,}",
-        f"{estimate.tokens:,}",
-        f"{estimate.usd:,.2f}",
-        f"{estimate.seconds / 60:,.1f}",
+        *(f"{count:,}" for count in counts),
+        f"{sum(line.usd for line in lines):,.2f}",
+        f"{sum(line.most_usd for line in lines):,.2f}",
+        f"{sum(line.hours for line in lines):,.2f}",
     ]

@@ -16,6 +16,9 @@ from spyhop.schema import ArtifactError, Config, SpyhopError
 from spyhop.stage import REPORT_S, Progress, Runtime, Stage, StageInput
 from spyhop.store import Artifact
 
+GRACE_S = 35.0
+"""A little more than a served model waits for answers on their way."""
+
 
 @dataclass(frozen=True, slots=True)
 class Job:
@@ -26,6 +29,10 @@ class Job:
     config: Config
     inputs: dict[str, StageInput]
     names: dict[str, list[str]]
+    served: frozenset[str] = frozenset()
+    """Served models that it asks, and may have paid."""
+    is_again: bool = False
+    """Made even if it is there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +61,10 @@ class Workers:
     def is_busy(self) -> bool:
         """Tell whether any job is going on."""
         return bool(self._busy)
+
+    def served(self) -> frozenset[str]:
+        """Return the served models that running jobs ask."""
+        return frozenset(model for _, job in self._busy.values() for model in job.served)
 
     def start(self, job: Job) -> None:
         """Hand a job to a free worker, or to a new process."""
@@ -85,8 +96,16 @@ class Workers:
         return news
 
     def close(self) -> None:
-        """End all processes, whatever they are doing: their work can be taken up again."""
+        """End all processes, whatever they are doing: their work can be taken up again.
+
+        Those that ask served models first take in the answers on their way.
+        """
+        asking = [worker for worker, job in self._busy.values() if job.served]
         workers = self._idle + [worker for worker, _ in self._busy.values()]
+        for worker in asking:
+            worker.process.terminate()
+        for worker in asking:
+            worker.process.join(GRACE_S)
         for worker in workers:
             worker.process.kill()
         for worker in workers:
@@ -107,22 +126,33 @@ class _Worker:
 
 def _serve(pipe: Connection, root: Path, runtime: Runtime) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the run decides; it ends its workers itself
+    signal.signal(signal.SIGTERM, _stop)
     threading.Thread(target=_die_with_parent, daemon=True).start()
-    while True:
-        job: Job = pipe.recv()
-        pipe.send(_make(job, root, runtime, _Reporter(pipe, job.node)))
+    try:
+        while True:
+            job: Job = pipe.recv()
+            pipe.send(_make(job, root, runtime, _Reporter(pipe, job.node)))
+    except KeyboardInterrupt:  # told to stop: what was on its way is in the journal now
+        return
 
 
 def _make(job: Job, root: Path, runtime: Runtime, report: "_Reporter") -> Event:
     try:
         artifact = job.stage.run(
-            root, job.config, runtime=runtime, report=report, names=job.names, **job.inputs
-        )
+            root, job.config, runtime=runtime, report=report, names=job.names,
+            is_again=job.is_again, **job.inputs,
+        )  # fmt: skip
     except SpyhopError as error:
         return Event(job.node, error=type(error)(f"{job.node}: {error}"))
     except Exception:  # noqa: BLE001 (the edge of a process: the traceback crosses as text)
         return Event(job.node, error=RuntimeError(f"{job.node}:\n{traceback.format_exc()}"))
     return Event(job.node, artifact=artifact)
+
+
+def _stop(number: int, frame: object) -> None:
+    """Unwind what is going on, as Ctrl-C does in a run of one process."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 class _Reporter:
@@ -135,7 +165,7 @@ class _Reporter:
 
     def __call__(self, progress: Progress) -> None:
         now = monotonic()
-        if now - self._last >= REPORT_S:
+        if progress.is_lasting or now - self._last >= REPORT_S:
             self._last = now
             self._pipe.send(Event(self._node, progress=progress))
 

@@ -63,6 +63,10 @@ class Inventory:
 
     def _delete(self, entry: Entry) -> bool:
         lock = FileLock(self.root / PARTIAL / f"{entry.path.name}.lock")
+        if entry.kind == "journal":
+            if self._is_busy():  # its models may be writing to any of them
+                return False
+            lock = FileLock(entry.path.with_suffix(".owner"))
         aside = self.root / PARTIAL / f"{entry.path.name}.freed"
         try:
             with lock.acquire(timeout=0):
@@ -75,6 +79,15 @@ class Inventory:
         except (Timeout, FileNotFoundError):  # worked on by another process, or freed by it
             return False
         return True
+
+    def _is_busy(self) -> bool:
+        """Tell whether a run is making anything in this store."""
+        for path in (self.root / PARTIAL).glob("*.lock"):
+            try:
+                FileLock(path).acquire(timeout=0).lock.release()
+            except Timeout:
+                return True
+        return False
 
 
 def point(root: Path, recipe: str, node: str, artifact: Artifact) -> None:

@@ -90,7 +90,7 @@ def plan_tune(config: TuneConfig, base: Estimate, answers: list[Estimate]) -> Es
     """Return tokens and seconds, from the budget or from the rows' usual length."""
     rows = sum(answer.rows for answer in answers)
     tokens = config.tokens or int((config.epochs or 0) * rows * TOKENS_PER_ROW)
-    return Estimate(tokens=tokens, seconds=tokens / TOKENS_PER_S)
+    return Estimate(trained_tokens=tokens, seconds=tokens / TOKENS_PER_S)
 
 
 @stage(version=2, writes=FOLDER, plan=plan_tune)

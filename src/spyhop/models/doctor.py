@@ -1,0 +1,302 @@
+"""What is well with a teacher and what is not, found out with one small request per endpoint."""
+
+import asyncio
+import os
+import platform
+import shutil
+import socket
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from time import monotonic
+from typing import Any, cast
+from urllib.parse import urlsplit
+
+import aiohttp
+
+from spyhop import __version__
+from spyhop.models.base import Reply, Request, Sampling
+from spyhop.models.endpoint import Remote
+from spyhop.models.line import Line
+from spyhop.models.local import Local, load_tokenizer, saved_format
+from spyhop.models.service import Endpoint
+from spyhop.models.teacher import Teacher
+from spyhop.models.wire import Failure, Usage, body, failure, parse, remaining, reply
+from spyhop.render import FORMATS
+from spyhop.schema import Message, ModelError
+
+CONNECT_S = 10.0
+ANSWER_S = 120.0
+"""A request waits so long at most, whatever `timeout_s` says."""
+LEAST_FREE_BYTES = 1 << 30
+WEIGHTS = ("*.safetensors", "*.bin", "*.pt")
+ASKED = Request(id="doctor", messages=[Message(role="user", content="Say yes.")])
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at."""
+
+    name: str
+    ok: bool
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Got:
+    """A whole HTTP answer."""
+
+    status: int
+    headers: Mapping[str, str]
+    raw: bytes
+    seconds: float
+
+
+def doctor(teacher: Teacher, root: Path) -> Iterator[Finding]:
+    """Yield findings, each as soon as it is made. Keys are looked for and never told.
+
+    A served model costs one request of one token per endpoint, asked as a run would ask it (two
+    where log-probabilities are refused). Nothing is written, and no limit is kept: a run that goes
+    on beside may have to wait a moment.
+
+    Args:
+        teacher: As `read_teacher` gave it.
+        root: The store whose disk is looked at.
+    """
+    yield _versions("aiohttp" if teacher.service else "transformers", "pyarrow")
+    yield _disk(root)
+    if teacher.service is not None and isinstance(teacher.config, Remote):
+        for endpoint in teacher.service.endpoints:
+            yield from _endpoint(
+                teacher.config, endpoint, is_capped=bool(teacher.service.budget_usd)
+            )
+    elif teacher.folder is not None and isinstance(teacher.config, Local):
+        yield from _folder(teacher.folder / teacher.config.subfolder, teacher.config)
+
+
+def _versions(*packages: str) -> Finding:
+    found = [f"spyhop {__version__}", f"python {platform.python_version()}"]
+    missing = []
+    for name in packages:
+        try:
+            found.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            missing.append(f"{name} is not installed")
+    return Finding("versions", not missing, ", ".join(found + missing))
+
+
+def _disk(root: Path) -> Finding:
+    place = next(each for each in (root, *root.absolute().parents) if each.is_dir())
+    free = shutil.disk_usage(place).free
+    text = f"{free / 1e9:,.1f} GB free at {place}"
+    if free < LEAST_FREE_BYTES:
+        return Finding("disk", False, f"{text}; free some, or name another store with --out")
+    if not os.access(place, os.W_OK):
+        return Finding("disk", False, f"{place} cannot be written; name another store with --out")
+    return Finding("disk", True, text)
+
+
+def _endpoint(config: Remote, endpoint: Endpoint, *, is_capped: bool) -> Iterator[Finding]:
+    line = Line(endpoint, config.model)
+    where = f"{endpoint.url} ({line.model})"
+    key = _key(line)
+    yield Finding(f"{where} key", key.ok, key.text)
+    reached = _connection(line)
+    yield Finding(f"{where} connection", reached.ok, reached.text)
+    if key.ok and reached.ok:
+        for found in _asked(config, line, is_capped=is_capped):
+            text = _masked(found.text, endpoint)
+            yield Finding(f"{where} {found.name}", found.ok, text)
+
+
+def _key(line: Line) -> Finding:
+    name = line.endpoint.key_env
+    if not name:
+        return Finding("key", True, "none is declared (key_env)")
+    try:
+        line.headers()
+    except ModelError as error:
+        return Finding("key", False, str(error))
+    value = os.environ[name].strip()
+    if not (value.isascii() and value.isprintable()) or " " in value:
+        return Finding("key", False, f"{name} holds blanks or characters that no key has")
+    return Finding("key", True, f"{name} is set")
+
+
+def _connection(line: Line) -> Finding:
+    parts = urlsplit(line.url)
+    host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+    if line.proxy is not None:
+        seen = urlsplit(line.proxy)
+        return Finding("connection", True, f"through the proxy {seen.hostname}:{seen.port}")
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (socket.gaierror, UnicodeError) as error:
+        return Finding("connection", False, f"no host {host!r} is known ({error}); check the url")
+    began = monotonic()
+    try:
+        with socket.create_connection((host, port), timeout=CONNECT_S):
+            pass
+    except OSError as error:
+        said = error.strerror or str(error)
+        return Finding(
+            "connection", False, f"{host} does not answer at port {port} ({said}); is it running?"
+        )
+    ms = 1000 * (monotonic() - began)
+    addresses = ", ".join(sorted({str(each[4][0]) for each in found})[:3])
+    return Finding("connection", True, f"{host} is {addresses}; port {port} open in {ms:.0f} ms")
+
+
+def _asked(config: Remote, line: Line, *, is_capped: bool) -> Iterator[Finding]:
+    said = ""
+    for is_first in (True, False):
+        got = _post(config, line, log_probability=is_first)
+        if isinstance(got, _Got) and got.status != 200:
+            got = failure(got.status, got.headers, got.raw, datetime.now(UTC))
+        if not (isinstance(got, Failure) and got.kind == "rejected" and "logprob" in got.message):
+            break
+        said = got.message
+    if isinstance(got, Failure):
+        yield Finding("answer", False, f"{got.message or got.kind}{_remedy(got, line)}")
+        return
+    try:
+        choices, usage = parse(got.raw, 1, 0)
+    except ValueError as error:
+        yield Finding("answer", False, f"not an answer: {error}; is this the url of a chat API?")
+        return
+    answer = reply(ASKED, choices[0], usage, 0.0)
+    yield Finding(
+        "answer", True, f"200 in {got.seconds:.2f} s, finish_reason {answer.finish_reason}"
+    )
+    yield _limits(line.endpoint, got.headers)
+    yield _logprobs(config, answer, said)
+    yield _usage(line.endpoint, usage, is_capped=is_capped)
+
+
+def _logprobs(config: Remote, answer: Reply, said: str) -> Finding:
+    if "logprobs" in config.omit:
+        return Finding("log-probabilities", True, "not asked for (omit)")
+    if said:
+        return Finding("log-probabilities", True, f"refused ({said:.120})")
+    given = "given" if answer.log_probability is not None else "not given"
+    return Finding("log-probabilities", True, given)
+
+
+def _usage(endpoint: Endpoint, usage: Usage, *, is_capped: bool) -> Finding:
+    if usage.prompt_tokens:
+        told = f"given: {usage.prompt_tokens} prompt and {usage.response_tokens} response tokens"
+        return Finding("usage", True, told)
+    price = endpoint.usd(1, 0, 1)
+    text = "not given; tokens and dollars are guessed from the length of texts"
+    return Finding("usage", not (is_capped and price), text)
+
+
+def _limits(endpoint: Endpoint, headers: Mapping[str, str]) -> Finding:
+    declared = {"requests": endpoint.requests_per_min, "tokens": endpoint.tokens_per_min}
+    told = {name: limit for name, (limit, _, _) in remaining(headers).items()}
+    shown = ", ".join(
+        f"{name} {told[name]:,.0f} by the server"
+        if not declared[name]
+        else f"{name} {declared[name]:,} declared"
+        + (f", {told[name]:,.0f} by the server" if name in told else "")
+        for name in declared
+        if declared[name] or name in told
+    )
+    if not shown:
+        return Finding("limits", True, "none declared, and the server tells none")
+    over = [name for name, limit in told.items() if (declared[name] or 0) > limit]
+    if over:
+        return Finding("limits", False, f"{shown}; lower {over[0]}_per_min to the server's")
+    unknown = [name for name in told if not declared[name]]
+    hint = f"; declare {unknown[0]}_per_min, and the pace is even" if unknown else ""
+    silent = "" if told else "; the server tells none"
+    return Finding("limits", True, f"{shown}{hint}{silent}")
+
+
+def _remedy(told: Failure, line: Line) -> str:
+    name = line.endpoint.key_env
+    if told.status in (401, 403):
+        return (
+            f"; set {name} to a key that is valid there" if name else "; name its key with key_env"
+        )
+    if told.status == 404:
+        return f"; check url and model ({line.model!r})"
+    if told.kind == "rejected":
+        return "; name fields that it refuses with omit, or see tokens_field"
+    return "; try again in a minute" if told.kind in ("throttled", "overloaded") else ""
+
+
+def _post(config: Remote, line: Line, *, log_probability: bool) -> _Got | Failure:
+    data = body(
+        "generate", ASKED, Sampling(max_new_tokens=1, log_probability=log_probability),
+        model=line.model, extra=config.extra, omit=config.omit, num_samples=1,
+        tokens_field=line.endpoint.tokens_field,
+    )  # fmt: skip
+    try:
+        return asyncio.run(_send(line, data))
+    except TimeoutError:
+        return Failure("lost", f"no answer within {_patience(line):g} s")
+    except (aiohttp.ClientError, OSError, ValueError) as error:
+        return Failure("lost", f"the connection broke: {type(error).__name__} {error}")
+
+
+async def _send(line: Line, data: bytes) -> _Got:
+    timeout = aiohttp.ClientTimeout(total=_patience(line))
+    jar = aiohttp.DummyCookieJar()
+    began = monotonic()
+    async with (
+        aiohttp.ClientSession(cookie_jar=jar, timeout=timeout) as session,
+        session.post(
+            line.url, data=data, headers=line.headers(), proxy=line.proxy,
+            allow_redirects=False,
+        ) as response,
+    ):  # fmt: skip
+        raw = await response.read()
+        headers = cast("dict[str, str]", response.headers)
+        return _Got(response.status, headers, raw, monotonic() - began)
+
+
+def _patience(line: Line) -> float:
+    return min(ANSWER_S, line.endpoint.timeout_s)
+
+
+def _masked(text: str, endpoint: Endpoint) -> str:
+    """Take the key out of what a server said, and line breaks."""
+    key = os.environ.get(endpoint.key_env or "", "").strip()
+    if key:
+        text = text.replace(key, f"<{endpoint.key_env}>")
+    return " ".join(text.split())
+
+
+def _folder(path: Path, config: Local) -> Iterator[Finding]:
+    try:
+        tokenizer = load_tokenizer(path)
+    except ModelError as error:
+        yield Finding("tokenizer", False, str(error))
+    else:
+        template = "with" if getattr(tokenizer, "chat_template", None) else "without"
+        text = f"{type(tokenizer).__name__}, {len(tokenizer):,} tokens, {template} a chat template"
+        yield Finding("tokenizer", True, text)
+    yield _shape(path, config)
+    files = [file for pattern in WEIGHTS for file in sorted(path.glob(pattern))]
+    num_bytes = sum(file.stat().st_size for file in files)
+    text = f"{num_bytes / 1e9:,.3f} GB in {len(files)} files"
+    yield Finding("weights", bool(files), text if files else f"{path} holds none")
+
+
+def _shape(path: Path, config: Local) -> Finding:
+    from transformers import AutoConfig
+
+    try:
+        found: Any = AutoConfig.from_pretrained(path, local_files_only=True)
+        form = saved_format(path) if config.format == "saved" else None
+    except (OSError, ValueError, KeyError) as error:
+        reason = str(error).strip().splitlines()[0]
+        return Finding("model", False, f"{path}: not a model folder ({reason:.160})")
+    kind = ", ".join(getattr(found, "architectures", None) or [found.model_type])
+    stored = str(getattr(found, "dtype", None) or "unknown").removeprefix("torch.")
+    shown = next((name for name, each in FORMATS.items() if each == form), config.format)
+    text = f"{kind}, stored as {stored}, run as {config.dtype}, format {shown}"
+    return Finding("model", True, text)

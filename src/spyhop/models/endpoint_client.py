@@ -1,0 +1,483 @@
+"""The client of a served model: an event loop in a thread, fed and awaited by plain calls.
+
+A call waits in the schedule until an endpoint's limits, its concurrency and the budget admit it.
+Its place is free as soon as the answer is read; the answer is used once the journal has it.
+"""
+
+import asyncio
+import json
+import math
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+import aiohttp
+from yarl import URL
+
+from spyhop.models.base import Choice, Kind, Reply, Request, Sampling
+from spyhop.models.commits import Commits
+from spyhop.models.journal import Answered, Failed, Journal, State
+from spyhop.models.limits import SPAN_S
+from spyhop.models.line import Line, Ticket
+from spyhop.models.schedule import Admission, Asked, Call, Never, Schedule, grouped
+from spyhop.models.service import Service
+from spyhop.models.wire import (
+    MESSAGE_CHARS,
+    Failure,
+    body,
+    failure,
+    parse,
+    reply,
+    share,
+    weighed,
+)
+from spyhop.schema import ModelError, Unfinished
+
+try:
+    from uvloop import new_event_loop
+except ImportError:  # there is none for Windows
+    from asyncio import new_event_loop  # type: ignore[assignment]
+
+DRAIN_S = 30.0
+"""A run that is told to stop waits so long for answers that are on their way, and paid."""
+HOPELESS_REJECTIONS = 20
+"""First requests that are all rejected: the settings are wrong, not the requests."""
+RETRY_S, LONGEST_RETRY_S = 0.5, 60.0
+FIRST_CEILING = 16
+BEAT_S = 0.5
+MOST_UNCOMMITTED = 1000
+"""Answers that wait for the journal; with more, nothing is sent until it has caught up."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """What happened since the client was opened."""
+
+    num_answered: int = 0
+    usd: float = 0.0
+    failures: Counter[str] = field(default_factory=Counter)
+    num_maybe_billed: int = 0
+
+
+class _Settled(NamedTuple):
+    asked: Asked
+    key: str
+    result: str | None
+    left: str = ""
+    is_failed: bool = False
+
+
+class EndpointClient:
+    """Asks a served model over all its endpoints. Owns the journal for as long as it is open.
+
+    Raises:
+        ModelError: If a key's variable is not set.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        extra: Mapping[str, Any],
+        omit: Sequence[str],
+        service: Service,
+        journal: Journal,
+    ) -> None:
+        self.tally = Tally()
+        self.lines = [Line(endpoint, model) for endpoint in service.endpoints]
+        self._headers = {id(line): line.headers() for line in self.lines}
+        self._extra, self._omit, self._service = extra, omit, service
+        self.last = journal.state()
+        self.hold_s = _rest_of_window(self.last)
+        self.is_held = self.hold_s > 0 and any(line.windows for line in self.lines)
+        self.state = State(is_closed=False, spent_usd=self.last.spent_usd)
+        if not self.last.is_closed:  # what was in flight may have been billed
+            self.state.spent_usd += self.last.reserved_usd
+        self._schedule = Schedule(self.lines, service.budget_usd, self.state)
+        self._journal = journal.beside()
+        self._commits = Commits[_Settled](journal, self.state, self._committed, self._broken)
+        self._timer: tuple[float, asyncio.Handle] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._waiting: list[Asked] = []
+        self._num_uncommitted = self._num_sent = self._num_told = 0
+        self._error: BaseException | None = None
+        self._is_broken = self._is_abandoned = False
+        self._num_rejected = 0
+        self._is_proven = not journal.is_empty()
+        self._answered_at = 0.0
+        self._loop = new_event_loop()
+        self._is_up, self._is_idle = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._run, name="endpoints", daemon=True)
+        self._thread.start()
+        self._is_up.wait()
+
+    # ------------------------------------------------------------ called by the stage's thread
+
+    def ask(self, kind: Kind, sampling: Sampling, keyed: Sequence[tuple[str, Request]]) -> Asked:
+        """Hand over requests by key; `Asked.done` is set when all of them are settled."""
+        asked = Asked(num_pending=len(keyed))
+        most = min(line.endpoint.max_n for line in self.lines) if kind == "generate" else 1
+        calls = grouped(kind, sampling, keyed, most, asked)
+        self._loop.call_soon_threadsafe(self._submit, asked, calls)
+        return asked
+
+    def shares(self) -> list[str]:
+        """Return how much of each limit is in use, and of the places in flight."""
+        now, notes = self._loop.time(), []
+        for name in sorted({name for line in self.lines for name in line.windows}):
+            parts = [line.windows[name].share(now) for line in self.lines if name in line.windows]
+            notes.append(f"{name} {sum(parts) / len(parts):.0%}")
+        allowed = sum(int(line.concurrency.allowed) for line in self.lines)
+        return [*notes, f"{self._schedule.num_in_flight} of {allowed} in flight"]
+
+    def stop(self, grace_s: float = DRAIN_S) -> None:
+        """Send nothing more, and take in what is on its way; interrupted, leave it."""
+        self._loop.call_soon_threadsafe(self._end, Unfinished("stopped; run again to go on"))
+        try:
+            self._is_idle.wait(0.0 if self._is_abandoned else grace_s)
+        except KeyboardInterrupt:
+            self._is_abandoned = True
+            raise
+
+    def close(self) -> None:
+        """End, leaving in the journal what the next run must know.
+
+        Answers on their way are taken in; the next run is told of those that take too long.
+        """
+        self.stop()
+        self._loop.call_soon_threadsafe(self._finish)
+        self._thread.join()
+        self.state.is_closed = not self._schedule.num_in_flight
+        self._commits.close()
+        self._journal.close()
+
+    # ------------------------------------------------------------ in the thread of the event loop
+
+    def _run(self) -> None:
+        try:
+            self._loop.run_until_complete(self._serve())
+        finally:
+            self._loop.close()
+
+    async def _serve(self) -> None:
+        now = self._loop.time()
+        self._answered_at = now + self.hold_s
+        for line in self.lines:
+            if line.windows:
+                line.paused_until = now + self.hold_s
+            for name, window in line.windows.items():
+                held = self.last.held.get(f"{line.url} {name}", [])
+                away_s = max(0.0, time.time() - self.last.at)
+                window.load([(age + away_s, amount) for age, amount in held], now)
+        self._urls = {id(line): URL(line.url) for line in self.lines}
+        self._proxies = {id(line): line.proxy for line in self.lines}
+        self._timeouts = {
+            id(line): aiohttp.ClientTimeout(total=line.endpoint.timeout_s) for line in self.lines
+        }
+        self._finished = asyncio.Event()
+        async with aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=300),
+            cookie_jar=aiohttp.DummyCookieJar(),
+        ) as self._session:
+            self._is_up.set()
+            self._beat()
+            await self._finished.wait()
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+        now = self._loop.time()
+        self.state.held = {
+            f"{line.url} {name}": window.dump(now)
+            for line in self.lines
+            for name, window in line.windows.items()
+        }
+
+    def _beat(self) -> None:
+        """Have the journal know, all the time, when something was last sent."""
+        if self._num_sent != self._num_told:
+            self._num_told = self._num_sent
+            self._commit([], [], [])
+        self._loop.call_later(BEAT_S, self._beat)
+
+    def _submit(self, asked: Asked, calls: list[Call]) -> None:
+        if not calls or self._error:
+            asked.error = self._error
+            asked.done.set()
+            return
+        if not self._waiting:
+            self._answered_at = max(self._answered_at, self._loop.time())
+        self._waiting.append(asked)
+        self._schedule.add(calls)
+        self._dispatch()
+
+    def _dispatch(self) -> None:
+        """Send what may be sent now; wake up again when more may."""
+        try:
+            self._send_all()
+        except Exception as error:  # noqa: BLE001 (the edge of a thread: somebody waits)
+            self._end(error)
+
+    def _send_all(self) -> None:
+        while not self._error and self._num_uncommitted < MOST_UNCOMMITTED:
+            self._raise_ceiling()
+            found = self._schedule.take(self._loop.time())
+            if isinstance(found, Admission):
+                task = self._loop.create_task(self._send(found))
+                self._tasks.add(task)
+                task.add_done_callback(self._sent)
+            elif isinstance(found, Never):
+                self._give_up(found.call, Failure("rejected", found.reason), None)
+            else:
+                self._wake_at(found)
+                self._judge_pause()
+                return
+
+    def _sent(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            self._is_broken = True
+            self._end(error)
+
+    def _raise_ceiling(self) -> None:
+        """Have the journal know how many requests may be out before so many are."""
+        if self._schedule.num_in_flight + self._num_uncommitted >= self.state.ceiling:
+            self.state.ceiling = max(FIRST_CEILING, 2 * self.state.ceiling)
+            self._journal.commit([], [], self.state)
+
+    def _wake_at(self, when: float) -> None:
+        if when == math.inf:
+            return
+        if self._timer is not None:
+            if self._timer[0] <= when:
+                return
+            self._timer[1].cancel()
+        self._timer = (when, self._loop.call_at(when, self._wake))
+
+    def _wake(self) -> None:
+        self._timer = None
+        self._dispatch()
+
+    async def _send(self, admission: Admission) -> None:
+        call, line, ticket = admission.call, admission.line, admission.ticket
+        call.num_sent += 1
+        self._num_sent += 1
+        told: Failure | None = None
+        try:
+            status, headers, raw = await self._post(call, line)
+            if status != 200:
+                told = failure(status, headers, self._without_keys(raw), datetime.now(UTC))
+        except aiohttp.ClientConnectorError as error:
+            told = Failure("lost", f"cannot be reached: {error}")
+        except TimeoutError:
+            reason = f"no answer within timeout_s = {line.endpoint.timeout_s:g}"
+            told = Failure("lost", reason, is_maybe_billed=True, is_overrun=True)
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            reason = f"the connection broke: {type(error).__name__} {error}"
+            told = Failure("lost", reason, is_maybe_billed=True)
+        self._schedule.release(ticket)
+        if told is None:
+            self._received(call, line, ticket, headers, raw)
+        else:
+            self._failed(call, line, ticket, told)
+        self._dispatch()
+        self._check_idle()
+
+    async def _post(self, call: Call, line: Line) -> tuple[int, Mapping[str, str], bytes]:
+        data = body(
+            call.kind,
+            call.members[0][1],
+            call.sampling,
+            model=line.model,
+            extra=self._extra,
+            omit=self._omit,
+            num_samples=len(call.members),
+            tokens_field=line.endpoint.tokens_field,
+        )
+        async with self._session.post(
+            self._urls[id(line)],
+            data=aiohttp.BytesPayload(data),  # plain bytes cost aiohttp a search for their kind
+            headers=self._headers[id(line)],
+            timeout=self._timeouts[id(line)],
+            proxy=self._proxies[id(line)],
+            allow_redirects=False,
+        ) as response:
+            return response.status, response.headers, await response.read()
+
+    def _received(
+        self, call: Call, line: Line, ticket: Ticket, headers: Mapping[str, str], raw: bytes
+    ) -> None:
+        try:
+            choices, usage = parse(raw, len(call.members), ticket.need.prompt_tokens)
+        except ValueError as error:
+            got = self._without_keys(raw)[:MESSAGE_CHARS].decode(errors="replace")
+            reason = f"not an answer ({error}): {got!r}"
+            malformed = Failure("malformed", reason, 200, is_maybe_billed=True)
+            self._failed(call, line, ticket, malformed)
+            return
+        now = self._answered_at = self._loop.time()
+        usd = line.answered(ticket, usage, headers, now)
+        if usage.is_counted:
+            self._schedule.guess.learn(call.num_bytes, usage.prompt_tokens)
+        self.state.spent_usd += usd
+        self.tally.usd += usd
+        self.tally.num_answered += len(choices)
+        how = (line.endpoint.url, call.num_sent, now - ticket.sent, time.time())
+        answered, settled = [], []
+        parts = share(usage, len(choices))
+        make = weighed if call.kind == "choose" else reply
+        for (key, request), found, part in zip(call.members, choices, parts, strict=False):
+            text = make(request, found, part, usd / len(choices)).model_dump_json()
+            answered.append(Answered(key, text, *how))
+            settled.append(_Settled(call.asked, key, text))
+        self._commit(answered, [], settled)
+        if rest := call.members[len(choices) :]:  # fewer samples came than were asked for
+            self._schedule.put_back(Call(call.kind, call.sampling, rest, call.asked))
+
+    def _failed(self, call: Call, line: Line, ticket: Ticket, told: Failure) -> None:
+        now = self._loop.time()
+        line.failed(ticket, told, now)
+        self.tally.failures[told.kind] += 1
+        if told.is_maybe_billed:
+            self.tally.num_maybe_billed += 1
+            self.state.spent_usd += ticket.most_usd
+        call.avoid = line
+        how = (line.endpoint.url, call.num_sent, now - ticket.sent, time.time())
+        message = " ".join(told.message.split())
+        row = Failed(call.members[0][0], told.kind, message, *how, told.is_maybe_billed)
+        if told.kind in ("rejected", "refused"):
+            self._give_up(call, told, row)
+            self._judge_rejection(line, told)
+            return
+        if told.kind == "fatal":
+            self._commit([], [row], [])
+            self._end(ModelError(line.advice(told)))
+        elif told.kind == "throttled":
+            self._commit([], [row], [])
+            self._schedule.put_back(call)
+        else:
+            self._retry(call, told, row)
+        if now - self._answered_at > self._service.patience_s:
+            since = f"no answer for {now - self._answered_at:.0f} s"
+            self._end(Unfinished(f"{since} ({message}); run again to go on"))
+
+    def _judge_pause(self) -> None:
+        """End where every endpoint asks for more patience than there is."""
+        rest_s = min(line.paused_until for line in self.lines) - self._answered_at
+        if (
+            self._schedule
+            and not self._schedule.num_in_flight
+            and rest_s > self._service.patience_s
+        ):
+            self._end(
+                Unfinished(f"all endpoints ask to wait, {rest_s:.0f} s in all; run again later")
+            )
+
+    def _retry(self, call: Call, told: Failure, row: Failed) -> None:
+        call.num_failures += 1
+        if call.num_failures < self._service.max_attempts:
+            self._commit([], [row], [])
+            delay = min(LONGEST_RETRY_S, RETRY_S * 2.0 ** (call.num_failures - 1))
+            self._loop.call_later(delay * random.uniform(0.5, 1.5), self._again, call)
+        elif told.kind == "malformed":
+            self._give_up(call, told, row)
+        else:
+            left = [_Settled(call.asked, key, None, told.kind) for key, _ in call.members]
+            self._commit([], [row], left)
+
+    def _again(self, call: Call) -> None:
+        self._schedule.put_back(call)
+        self._dispatch()
+
+    def _give_up(self, call: Call, told: Failure, row: Failed | None) -> None:
+        """Settle a call that will never be answered: its result is an error, kept as data."""
+        reason = "content_filter" if told.kind == "refused" else "error"
+        message = " ".join(told.message.split())
+        settled = []
+        for key, request in call.members:
+            result: Reply | Choice = Choice(id=request.id, probabilities=[], error=message)
+            if call.kind == "generate":
+                result = Reply(id=request.id, text="", finish_reason=reason, error=message)
+            settled.append(_Settled(call.asked, key, result.model_dump_json(), is_failed=True))
+        self._commit([], [row] if row else [], settled)
+
+    def _judge_rejection(self, line: Line, told: Failure) -> None:
+        self._num_rejected += told.kind == "rejected"
+        is_proven = self._is_proven or self.tally.num_answered
+        if self._num_rejected >= HOPELESS_REJECTIONS and not is_proven:
+            first = f"{line.endpoint.url}: the first {self._num_rejected} requests were rejected"
+            self._end(ModelError(f"{first}: {told.message}"))
+
+    def _without_keys(self, raw: bytes) -> bytes:
+        """Take out keys that a server repeats, before anything is cut or kept."""
+        for line in self.lines:
+            forms = {line.key, line.key.replace("/", "\\/"), json.dumps(line.key)[1:-1]} - {""}
+            for form in forms:
+                raw = raw.replace(form.encode(), f"<{line.endpoint.key_env}>".encode())
+        return raw
+
+    def _commit(
+        self, answered: list[Answered], failed: list[Failed], settled: list[_Settled]
+    ) -> None:
+        self._num_uncommitted += len(settled)
+        self._commits.add(answered, failed, settled)
+
+    def _end(self, error: BaseException) -> None:
+        """Send nothing more; everybody who waits is told when the last answer is in."""
+        self._error = self._error or error
+        self._check_idle()
+
+    def _check_idle(self) -> None:
+        if not self._error or self._schedule.num_in_flight:
+            return
+        if self._num_uncommitted and not self._is_broken:
+            return
+        for asked in self._waiting:
+            asked.error = self._error
+            asked.done.set()
+        self._waiting.clear()
+        self._is_idle.set()
+
+    def _finish(self) -> None:
+        self._error = self._error or Unfinished("closed")
+        self._finished.set()
+
+    def _after_commit(self, num: int) -> None:
+        self._num_uncommitted -= num
+        self._waiting = [asked for asked in self._waiting if not asked.done.is_set()]
+        self._dispatch()
+        self._check_idle()
+
+    # ------------------------------------------------------------ in the thread of the journal
+
+    def _committed(self, settled: list[_Settled]) -> None:
+        for each in settled:
+            asked = each.asked
+            if each.result is None:
+                asked.left[each.left] += 1
+            else:
+                asked.results[each.key] = each.result
+                if each.is_failed:
+                    asked.failed.add(each.key)
+            asked.num_pending -= 1
+            if not asked.num_pending:
+                asked.done.set()
+        self._tell(self._after_commit, len(settled))
+
+    def _broken(self, error: Exception) -> None:
+        self._is_broken = True
+        self._tell(self._end, error)
+
+    def _tell(self, function: Any, value: Any) -> None:  # noqa: ANN401 (any callback of one value)
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(function, value)
+
+
+def _rest_of_window(last: State) -> float:
+    """Return how long limits must rest after a run whose last admissions are not known."""
+    if last.is_closed:
+        return 0.0
+    return max(0.0, SPAN_S + 2 * BEAT_S - max(0.0, time.time() - last.at))

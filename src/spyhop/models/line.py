@@ -1,0 +1,180 @@
+"""One endpoint at work: what it may be sent and when, judged from its limits and its answers."""
+
+import math
+import os
+import random
+from collections.abc import Mapping
+from typing import NamedTuple
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+from spyhop.models.limits import Concurrency, Window
+from spyhop.models.service import Endpoint
+from spyhop.models.wire import Failure, Usage, remaining
+from spyhop.schema import ModelError
+
+LONGEST_PAUSE_S = 60.0
+PATIENT_FAILURES = 3
+"""Failures in a row before the whole endpoint is given a rest."""
+
+
+class Need(NamedTuple):
+    """What a call takes of the limits: guessed when it is sent, known when it is answered."""
+
+    prompt_tokens: int
+    response_tokens: int
+
+
+class Ticket(NamedTuple):
+    """An admission."""
+
+    need: Need
+    sent: float
+    slots: dict[str, int]
+    most_usd: float
+
+
+class Line:
+    """The state of one endpoint. Times are of the event loop's clock."""
+
+    def __init__(self, endpoint: Endpoint, default_model: str) -> None:
+        self.endpoint = endpoint
+        self.model = endpoint.model or default_model
+        self.concurrency = Concurrency(endpoint.concurrency)
+        self.paused_until = -math.inf
+        self.turn = 0.0
+        """Advances by 1/weight with each call; among those that are free the lowest is next."""
+        self._failures_in_row = 0
+        self._failed_at = -math.inf
+        limits = {
+            "requests": endpoint.requests_per_min,
+            "tokens": endpoint.tokens_per_min,
+            "prompt tokens": endpoint.prompt_tokens_per_min,
+            "response tokens": endpoint.response_tokens_per_min,
+        }
+        self.windows = {name: Window(limit) for name, limit in limits.items() if limit}
+
+    @property
+    def url(self) -> str:
+        """Where calls go."""
+        if self.endpoint.api == "azure":
+            place = f"{self.endpoint.url}/openai/deployments/{self.model}/chat/completions"
+            return f"{place}?api-version={self.endpoint.api_version}"
+        return f"{self.endpoint.url}/chat/completions"
+
+    @property
+    def key(self) -> str:
+        """The endpoint's key, read from the environment here and only here; never written down."""
+        name = self.endpoint.key_env
+        return os.environ.get(name, "").strip() if name else ""
+
+    def headers(self) -> dict[str, str]:
+        """Return the headers of a call.
+
+        Raises:
+            ModelError: If the variable of the key is not set.
+        """
+        headers = {"Content-Type": "application/json"}
+        name = self.endpoint.key_env
+        if not name:
+            return headers
+        if not self.key:
+            raise ModelError(f"{self.endpoint.url}: set the environment variable {name} to its key")
+        if self.endpoint.api == "azure":
+            return headers | {"api-key": self.key}
+        return headers | {"Authorization": f"Bearer {self.key}"}
+
+    @property
+    def proxy(self) -> str | None:
+        """The proxy that the environment names for this address."""
+        parts = urlsplit(self.url)
+        return None if proxy_bypass(parts.hostname or "") else getproxies().get(parts.scheme)
+
+    def advice(self, told: Failure) -> str:
+        """Return what went wrong for good, and what to do about it."""
+        said, name = f"{self.endpoint.url}: {told.message}", self.endpoint.key_env
+        if told.status in (401, 403) and name:
+            return f"{said}; set the environment variable {name} to a key that is valid there"
+        if told.status in (401, 403):
+            return f"{said}; name the variable that holds its key with key_env"
+        if told.status == 404:
+            return f"{said}; check url and model ({self.model!r})"
+        return said
+
+    def ready_at(self, need: Need, now: float) -> float:
+        """Return when a call may be sent: `now`, later, or infinity while all places are taken."""
+        if not self.concurrency.has_room():
+            return math.inf
+        when = now if now >= self.paused_until else self.paused_until
+        for name, window in self.windows.items():
+            ready = window.ready_at(_amount(name, need), now)
+            if ready > when:
+                when = ready
+        return when
+
+    def can_ever(self, need: Need) -> bool:
+        """Tell whether a call fits the limits at all."""
+        return all(_amount(name, need) <= window.limit for name, window in self.windows.items())
+
+    def admit(self, need: Need, now: float) -> Ticket:
+        """Count a call that is sent now."""
+        self.concurrency.in_flight += 1
+        slots = {n: window.add(_amount(n, need), now) for n, window in self.windows.items()}
+        most_usd = self.endpoint.usd(need.prompt_tokens, 0, need.response_tokens)
+        return Ticket(need, now, slots, most_usd)
+
+    def answered(
+        self, ticket: Ticket, usage: Usage, headers: Mapping[str, str], now: float
+    ) -> float:
+        """Count what the call took in truth, and return its price in dollars."""
+        self.concurrency.in_flight -= 1
+        self.concurrency.succeeded()
+        self._failures_in_row = 0
+        is_used = self.endpoint.counts == "used"
+        response = usage.response_tokens if is_used else ticket.need.response_tokens
+        known = Need(usage.prompt_tokens, response)
+        for name, slot in ticket.slots.items():
+            self.windows[name].change(slot, _amount(name, known) - _amount(name, ticket.need))
+        if "x-ratelimit-remaining-requests" in headers or "x-ratelimit-remaining-tokens" in headers:
+            self._heed(headers, known, now)
+        return self.endpoint.usd(usage.prompt_tokens, usage.cached_tokens, usage.response_tokens)
+
+    def failed(self, ticket: Ticket, failure: Failure, now: float) -> None:
+        """Back off as the failure asks for."""
+        self.concurrency.in_flight -= 1
+        if failure.kind in ("rejected", "refused", "malformed", "fatal"):
+            return
+        if failure.is_overrun:
+            self.concurrency.overran(ticket.sent, now)
+        if ticket.sent >= self._failed_at:  # requests that were in flight together fail as one
+            self._failures_in_row += 1
+            self._failed_at = now
+        if failure.kind == "throttled":
+            self._pause(failure.retry_after_s, self._failures_in_row - 1, now)
+        elif failure.retry_after_s is not None or self._failures_in_row >= PATIENT_FAILURES:
+            exponent = self._failures_in_row - PATIENT_FAILURES
+            self._pause(failure.retry_after_s, exponent, now)
+
+    def _pause(self, seconds: float | None, exponent: int, now: float) -> None:
+        if seconds is None:
+            grown = 0.5 * 2.0 ** min(max(exponent, 0), 8)
+            seconds = min(LONGEST_PAUSE_S, grown * random.uniform(0.5, 1.5))
+        self.paused_until = max(self.paused_until, now + seconds)
+
+    def _heed(self, headers: Mapping[str, str], need: Need, now: float) -> None:
+        """Wait, where the endpoint says that nothing is left, until one more call fits."""
+        for name, (limit, left, reset_s) in remaining(headers).items():
+            amount = _amount(name, need)
+            if left < amount:
+                part = min(1.0, (amount - left) / limit) if limit > 0 else 1.0
+                self.paused_until = max(self.paused_until, now + reset_s * part)
+
+
+def _amount(limit: str, need: Need) -> int:
+    if limit == "requests":
+        return 1
+    if limit == "prompt tokens":
+        return need.prompt_tokens
+    if limit == "response tokens":
+        return need.response_tokens
+    return need.prompt_tokens + need.response_tokens

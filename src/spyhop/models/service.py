@@ -1,0 +1,130 @@
+"""Where a served model answers, how fast it may be asked, and what that costs.
+
+None of this is identity: the same model behind another address gives the same answers.
+"""
+
+import math
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from spyhop.stage import Calls
+
+MINUTES_PER_HOUR = 60.0
+
+
+def _plain_url(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("write it as https://host/v1")
+    if parts.username or parts.password or parts.query:
+        raise ValueError("no key or query belongs in it; name the key's variable with key_env")
+    return url.rstrip("/")
+
+
+class Endpoint(BaseModel):
+    """One address of a served model, with its limits and prices."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    url: Annotated[str, AfterValidator(_plain_url)]
+    """As far as `/v1`; for Azure the resource, `https://NAME.openai.azure.com`."""
+    api: Literal["openai", "azure"] = "openai"
+    api_version: str = "2024-10-21"
+    """Azure only."""
+    key_env: str = Field("", pattern=r"^[A-Za-z_][A-Za-z0-9_]*$|^$")
+    """Name of the environment variable that holds the key; empty where none is needed."""
+    model: str = ""
+    """The model's name at this address (Azure: the deployment) where it differs."""
+    weight: float = Field(1.0, ge=0)
+    """Share of the requests while several endpoints are free; 0 takes over when no other can."""
+    requests_per_min: int | None = Field(None, ge=1)
+    tokens_per_min: int | None = Field(None, ge=1)
+    """Prompt and response together."""
+    prompt_tokens_per_min: int | None = Field(None, ge=1)
+    response_tokens_per_min: int | None = Field(None, ge=1)
+    counts: Literal["reserved", "used"] = "reserved"
+    """Whether the provider counts a response as long as it might be, or as it came."""
+    concurrency: int = Field(64, ge=1)
+    """Requests in flight at most; the client finds out how many the endpoint bears."""
+    max_n: int = Field(1, ge=1)
+    """Samples of one prompt that may be asked for in one request."""
+    tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    """How the endpoint calls the limit of a response."""
+    timeout_s: float = Field(600.0, gt=0)
+    usd_per_million_prompt: float = Field(0.0, ge=0)
+    usd_per_million_cached: float | None = Field(None, ge=0)
+    """Of the prompt, what the endpoint had read before; None is the prompt's price."""
+    usd_per_million_response: float = Field(0.0, ge=0)
+
+    def usd(self, prompt_tokens: int, cached_tokens: int, response_tokens: int) -> float:
+        """Return the price of a call."""
+        cached_price = self.usd_per_million_cached
+        if cached_price is None:
+            cached_price = self.usd_per_million_prompt
+        return 1e-6 * (
+            (prompt_tokens - cached_tokens) * self.usd_per_million_prompt
+            + cached_tokens * cached_price
+            + response_tokens * self.usd_per_million_response
+        )
+
+    def loads_min(self, calls: Calls) -> dict[str, float]:
+        """Return the minutes that the calls take by each declared limit."""
+        response = calls.response_tokens
+        if self.counts == "reserved":
+            response = calls.most_response_tokens
+        loads = {
+            "requests": (self.requests_per_min, calls.requests),
+            "tokens": (self.tokens_per_min, calls.prompt_tokens + response),
+            "prompt tokens": (self.prompt_tokens_per_min, calls.prompt_tokens),
+            "response tokens": (self.response_tokens_per_min, response),
+        }
+        return {name: amount / limit for name, (limit, amount) in loads.items() if limit}
+
+    def num_needed(self, calls: Calls, minutes: float) -> int:
+        """Return how many such endpoints answer the calls within that time."""
+        return max(1, math.ceil(max(self.loads_min(calls).values(), default=0.0) / minutes))
+
+
+class Service(BaseModel):
+    """All addresses of one model, and when to stop."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    endpoints: tuple[Endpoint, ...] = Field(min_length=1)
+    budget_usd: float | None = Field(None, gt=0)
+    """Spent at most on this model in one store, all runs together."""
+    max_attempts: int = Field(8, ge=1)
+    """Failures (not counting those of limits) after which a request is left for another run."""
+    patience_s: float = Field(600.0, gt=0)
+    """Without any answer for so long, the run ends and can be taken up again."""
+
+    def plan(self, calls: Calls) -> "Demand":
+        """Return what the calls cost and how long the limits make them take."""
+        cheapest = min(self.endpoints, key=lambda each: each.usd(10**6, 0, 10**6))
+        dearest = max(self.endpoints, key=lambda each: each.usd(10**6, 0, 10**6))
+        by_speed = [each.loads_min(calls) for each in self.endpoints]
+        minutes, binds = 0.0, ""
+        if all(by_speed):  # one endpoint without a declared limit makes the time unknowable
+            minutes = 1 / sum(1 / max(max(loads.values()), 1e-12) for loads in by_speed)
+            binds = max(by_speed[0].items(), key=lambda item: item[1])[0]
+        return Demand(
+            usd=cheapest.usd(calls.prompt_tokens, 0, calls.response_tokens),
+            most_usd=dearest.usd(calls.prompt_tokens, 0, calls.most_response_tokens),
+            hours=minutes / MINUTES_PER_HOUR,
+            binds=binds,
+        )
+
+
+class Demand(BaseModel):
+    """What calls ask of a service."""
+
+    model_config = ConfigDict(frozen=True)
+
+    usd: float
+    most_usd: float
+    hours: float
+    """0 where no limit is declared."""
+    binds: str
+    """The limit that decides the time; empty where none is declared."""

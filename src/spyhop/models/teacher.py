@@ -1,0 +1,63 @@
+"""A teacher's file: which model it is, and where it answers."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ConfigDict, Field
+
+from spyhop.models.base import ModelConfig
+from spyhop.models.endpoint import Remote
+from spyhop.models.local import Local
+from spyhop.models.service import Service
+from spyhop.schema import RecipeError
+from spyhop.settings import InputPath, read_toml, validated
+
+
+@dataclass(frozen=True, slots=True)
+class Teacher:
+    """A model as a file names it: a served one with its service, or a folder of weights."""
+
+    config: ModelConfig
+    folder: Path | None = None
+    service: Service | None = None
+
+
+class _Served(Service):
+    """The whole file of a served model."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    model: str = Field(min_length=1)
+    revision: str = ""
+    extra: dict[str, Any] = Field(default_factory=dict)
+    omit: tuple[str, ...] = ()
+
+
+class _Kept(Local):
+    """The whole file of a model in a folder."""
+
+    folder: InputPath
+
+
+def read_teacher(path: Path) -> Teacher:
+    """Read a teacher's file (TOML), or take a folder of weights as it is.
+
+    Raises:
+        RecipeError: One line that names the file, the key, the value and what is allowed.
+    """
+    if path.is_dir():
+        return Teacher(Local(name=path.name), folder=path)
+    given = read_toml(path)
+    context = {"folder": path.absolute().parent}
+    if "folder" in given:
+        kept = validated(path, _Kept, given, "", context)
+        return Teacher(Local(**kept.model_dump(exclude={"folder"})), folder=kept.folder)
+    if "endpoints" not in given:
+        raise RecipeError(
+            f'{path}: name a served model with [[endpoints]] and a url, or a folder = "..."'
+        )
+    served = validated(path, _Served, given, "", context)
+    identity = set(Remote.model_fields) - {"kind"}
+    config = Remote(**served.model_dump(include=identity))
+    return Teacher(config, service=Service(**served.model_dump(exclude=identity)))
