@@ -1,5 +1,19 @@
-"""Prompts to answers: a teaching assistant or a teacher replies to every prompt."""
+"""Prompts to answers: asked, checked, or discussed between a teacher and its assistant."""
 
-from spyhop.augment.answer import AnswerConfig, answer
+from spyhop.augment.answer import AnswerConfig, Outcomes, answer
+from spyhop.augment.dialogue import DialogueConfig, discussed
+from spyhop.augment.script import Ask, Script, play
+from spyhop.augment.verify import VerifyConfig, verified
 
-__all__ = ["AnswerConfig", "answer"]
+__all__ = [
+    "AnswerConfig",
+    "Ask",
+    "DialogueConfig",
+    "Outcomes",
+    "Script",
+    "VerifyConfig",
+    "answer",
+    "discussed",
+    "play",
+    "verified",
+]

@@ -1,17 +1,60 @@
 """Ask a model every prompt, and keep each reply as a row."""
 
-from collections.abc import Iterator
+import json
+import math
+from collections.abc import Callable, Iterator
+from typing import Any, Literal
 
 from pydantic import Field
 
-from spyhop.models import Model, Reply, Request, Sampling
-from spyhop.schema import Answer, Config, Message, ModelError, Prompt
-from spyhop.stage import Context, Estimate, stage
+from spyhop.augment.rows import Failures, Finished, answer_row, settled
+from spyhop.augment.script import Ask, Script, play
+from spyhop.models import Model, Reply, Sampling
+from spyhop.schema import Answer, Config, Prompt, RecipeError
+from spyhop.stage import Calls, Context, Estimate, stage
 from spyhop.store import Artifact
 
 PROMPT_TOKENS = 150
 RESPONSE_TOKENS = 150
 """Planning figures where nothing is known of the collection."""
+RETRIED_FRAC = 0.02
+"""Planning figure: the share of rows that are asked twice where a policy says `retry`."""
+
+Policy = Literal["keep", "drop"]
+RetryPolicy = Literal["retry", "keep", "drop"]
+Check = Callable[[str], bool]
+
+
+class Outcomes(Config):
+    """What becomes of a row whose reply is no plain answer.
+
+    `keep` writes the row with its `outcome`, `drop` leaves it out and counts it, `retry` asks once
+    more. What comes then is kept, with `mended` as its outcome or with what is still amiss; if
+    that is of a kind to drop, it is dropped. If the second call fails, the first reply stands.
+    Training leaves out rows that failed, were cut or are empty, so `keep` loses nothing.
+    """
+
+    refused: Policy = "keep"
+    """A content filter stopped the response."""
+    cut: RetryPolicy = "keep"
+    """The response reached `max_new_tokens`; a retry gives it more room."""
+    empty: RetryPolicy = "keep"
+    """The response holds nothing but white space."""
+    unparsable: RetryPolicy = "keep"
+    """`sampling.json_schema` is set, and the response is not JSON of that schema.
+
+    Empty and unparsable responses are asked again as another sample: at temperature 0 many
+    servers say the same again."""
+    rejected: Policy = "keep"
+    """The call failed for good."""
+    more_room: float = Field(2.0, gt=1.0)
+    """Room of a cut response at its second try, in multiples of `max_new_tokens`."""
+
+    def policy(self, defect: str) -> str:
+        """Return `keep`, `drop` or `retry`."""
+        found = getattr(self, defect)
+        assert isinstance(found, str)
+        return found
 
 
 class AnswerConfig(Config):
@@ -20,53 +63,135 @@ class AnswerConfig(Config):
     sampling: Sampling = Sampling()
     max_error_frac: float = Field(0.05, ge=0, le=1)
     """Above this share of failed calls the stage fails instead of quietly shrinking the data."""
+    outcomes: Outcomes = Outcomes()
+    reasoning: Policy = "keep"
+    """Whether the rows keep what a reasoning model thought; it is billed either way."""
+    num_samples: int = Field(1, ge=1)
+    """Rows per prompt, each another sample: the ids are `<id>`, `<id>.1`, `<id>.2`, ..."""
 
 
 def plan_answer(config: AnswerConfig, prompts: Estimate, teacher: Estimate) -> Estimate:
-    """One request per prompt."""
-    tokens = prompts.rows * (PROMPT_TOKENS + RESPONSE_TOKENS)
-    return Estimate(rows=prompts.rows, requests=prompts.rows, tokens=tokens)
+    """One request per sample of a prompt, and a few more where a policy says `retry`."""
+    rows, outcomes, room = prompts.rows * config.num_samples, config.outcomes, config.sampling
+    prompt_tokens = prompts.row_tokens or PROMPT_TOKENS
+    response_tokens = min(RESPONSE_TOKENS, room.max_new_tokens)
+    is_retried = "retry" in (outcomes.cut, outcomes.empty, outcomes.unparsable)
+    requests = rows + math.ceil(rows * RETRIED_FRAC * is_retried)
+    again_tokens = _more_room(config).max_new_tokens if outcomes.cut == "retry" else 0
+    most_tokens = room.max_new_tokens + max(again_tokens, room.max_new_tokens * is_retried)
+    calls = Calls(
+        requests=requests,
+        prompt_tokens=round(requests * prompt_tokens),
+        response_tokens=requests * response_tokens,
+        most_response_tokens=rows * most_tokens,
+    )
+    return Estimate(rows=rows, row_tokens=prompt_tokens + response_tokens, calls={"teacher": calls})
 
 
-@stage(version=1, writes=Answer, plan=plan_answer)
+@stage(version=2, writes=Answer, plan=plan_answer)
 def answer(
     ctx: Context, config: AnswerConfig, *, prompts: Artifact, teacher: Model
 ) -> Iterator[Answer]:
-    """Yield one row per prompt, in order; a failed call is a row with its error.
+    """Yield one row per sample of a prompt, in order; a failed call is a row with its error.
+
+    Counts: `finish/<reason>` of every row, `outcome/<what>` of those that are no plain answer,
+    `retried/<why>` and, of these, `retried/<why>/mended`.
 
     Raises:
-        ModelError: If more than `max_error_frac` of the calls failed.
+        ModelError: If more than `max_error_frac` of the rows' calls failed.
+        RecipeError: If `sampling.json_schema` is no JSON schema.
     """
-    requests = (Request(id=row.id, messages=row.messages) for row in prompts.rows(Prompt))
-    replies = teacher.generate(requests, config.sampling, total=prompts.num_rows)
-    num_errors, last_error = 0, ""
-    for prompt, reply in zip(prompts.rows(Prompt), replies, strict=True):
-        ctx.count(f"finish/{reply.finish_reason}")
-        if reply.error is not None:
-            num_errors, last_error = num_errors + 1, reply.error
-        yield _row(prompt, reply, teacher.label)
-    if num_errors > config.max_error_frac * max(1, prompts.num_rows):
-        raise ModelError(
-            f"{teacher.label}: {num_errors} of {prompts.num_rows} calls failed, more than "
-            f"max_error_frac = {config.max_error_frac:g} (last error: {last_error})"
-        )
-
-
-def _row(prompt: Prompt, reply: Reply, model: str) -> Answer:
-    turns = list(prompt.messages)
-    if reply.error is None:
-        turns.append(Message(role="assistant", content=reply.text))
-    return Answer(
-        id=prompt.id,
-        query_id=prompt.query_id,
-        collection=prompt.collection,
-        task=prompt.task,
-        system_id=prompt.system_id,
-        messages=turns,
-        target=prompt.target,
-        model=model,
-        finish_reason=reply.finish_reason,
-        prompt_tokens=reply.prompt_tokens,
-        response_tokens=reply.response_tokens,
-        error=reply.error,
+    is_valid = json_check(config.sampling.json_schema)
+    scripts = (
+        _asked(ctx, config, prompt, place, teacher, is_valid)
+        for prompt in prompts.rows(Prompt)
+        for place in range(config.num_samples)
     )
+    yield from settled(ctx, play(scripts), Failures(teacher.label, config.max_error_frac))
+
+
+def json_check(schema: dict[str, Any] | None) -> Check:
+    """Return a test of whether a text is JSON of a schema; without one, every text passes.
+
+    A schema's references are never fetched.
+
+    Raises:
+        RecipeError: If it is no JSON schema, or refers to what it does not hold.
+    """
+    if schema is None:
+        return lambda text: True
+    from jsonschema import SchemaError  # type: ignore[import-untyped]
+    from jsonschema.validators import validator_for  # type: ignore[import-untyped]
+    from referencing import Registry
+    from referencing.exceptions import Unresolvable
+
+    kind = validator_for(schema)
+    try:
+        kind.check_schema(schema)
+    except SchemaError as error:
+        raise RecipeError(f"sampling.json_schema is no JSON schema: {error.message}") from None
+    validator = kind(schema, registry=Registry())
+
+    def is_valid(text: str) -> bool:
+        try:
+            return bool(validator.is_valid(json.loads(text, parse_constant=_refuse)))
+        except Unresolvable as error:
+            raise RecipeError(f"sampling.json_schema: {error}") from None
+        except (ValueError, RecursionError):
+            return False
+
+    return is_valid
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")
+
+
+def _asked(
+    ctx: Context,
+    config: AnswerConfig,
+    prompt: Prompt,
+    place: int,
+    teacher: Model,
+    is_valid: Check,
+) -> Script[Finished]:
+    (reply,) = yield [Ask(teacher, prompt.messages, config.sampling, place)]
+    defect = _defect(reply, is_valid)
+    outcome = defect
+    if defect and config.outcomes.policy(defect) == "retry":
+        room = _more_room(config) if defect == "cut" else config.sampling
+        sample = place if defect == "cut" else place + config.num_samples
+        (second,) = yield [Ask(teacher, prompt.messages, room, sample)]
+        ctx.count(f"retried/{defect}")
+        if second.error is None:
+            reply, outcome = second, _defect(second, is_valid) or "mended"
+            ctx.count(f"retried/{defect}/mended", int(outcome == "mended"))
+    row = answer_row(
+        prompt,
+        reply,
+        teacher.label,
+        id=f"{prompt.id}.{place}" if place else prompt.id,
+        reasoning=reply.reasoning if config.reasoning == "keep" else "",
+        sample_index=place,
+        outcome=outcome,
+    )
+    is_dropped = outcome not in ("", "mended") and config.outcomes.policy(outcome) == "drop"
+    return Finished(row, drop=outcome if is_dropped else "")
+
+
+def _more_room(config: AnswerConfig) -> Sampling:
+    tokens = math.ceil(config.sampling.max_new_tokens * config.outcomes.more_room)
+    return config.sampling.model_copy(update={"max_new_tokens": tokens})
+
+
+def _defect(reply: Reply, is_valid: Check) -> str:
+    """Name what keeps a reply from being a plain answer; empty where nothing does."""
+    if reply.error is not None:
+        return "rejected"
+    if reply.finish_reason == "content_filter":
+        return "refused"
+    if reply.finish_reason == "length":
+        return "cut"
+    if not reply.text.strip():
+        return "empty"
+    return "" if is_valid(reply.text) else "unparsable"

@@ -1,0 +1,255 @@
+"""A dialogue over each draft: the assistant questions the teacher, who explains anew."""
+
+import math
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from pydantic import Field, model_validator
+
+from spyhop.augment.answer import PROMPT_TOKENS, RESPONSE_TOKENS
+from spyhop.augment.rows import Failures, answer_row
+from spyhop.augment.script import Ask, Script, play
+from spyhop.models import Model, Reply, Sampling
+from spyhop.schema import Answer, Config, Message, Prompt, Role
+from spyhop.stage import Calls, Context, Estimate, stage
+from spyhop.store import Artifact
+from spyhop.text.extract import matches
+from spyhop.text.gold import stated
+
+OBJECTION_FRAC = 0.3
+"""Planning figure: the share of answers that the assistant objects to, at each turn."""
+OBJECTION_TOKENS = 60
+CHARS_PER_TOKEN = 4
+"""Planning figures for an assistant's turn and for the config's own texts."""
+
+CRITIC = (
+    "You check an answer before a student learns from it. Look for facts that are wrong, steps "
+    "that do not follow, conditions of the task that were missed, and steps that the student "
+    "could not repeat. If you find one, say briefly what it is: ask how that step was reached, or "
+    "name the condition that was missed. Do not write a better answer yourself, and do not object "
+    'to style. End with a line of its own: "VERDICT: SATISFIED" if the answer may stay as it is, '
+    '"VERDICT: OBJECTION" if it must be revised.'
+)
+QUESTION = "The task:\n\n{task}\n\nThe answer:\n\n{answer}"
+QUESTION_AGAIN = "The answer after your objection:\n\n{answer}"
+REVISE = (
+    "A reader of your answer objects:\n\n{objection}\n\n"
+    "Compare this with the task; the reader may be mistaken. Then write the whole answer again, "
+    "complete and on its own, in the form that the task asks for: correct what is wrong, keep "
+    "what is right, and say how each step is reached. Do not mention the reader, the objection or "
+    "your earlier answer."
+)
+
+_VERDICT = re.compile(
+    r"^[ \t*_#>\"'`-]{0,8}verdict[*_]{0,2} ?[:=][ \t*_\"'`]{0,8}(satisfied|objection)[^\w\n]{0,8}$",
+    re.IGNORECASE | re.MULTILINE,
+)
+
+
+class DialogueConfig(Config):
+    """Who says what, and for how long. All texts are whole; `{...}` are replaced."""
+
+    sampling: Sampling = Sampling()
+    """How the teacher's answers are drawn."""
+    assistant_sampling: Sampling = Sampling()
+    max_turns: int = Field(2, ge=1)
+    """Answers that the assistant reads at most; each objection is answered."""
+    critic: str = CRITIC
+    """The assistant's system message."""
+    question: str = QUESTION
+    """What it is asked first, with `{task}` and `{answer}`."""
+    question_again: str = QUESTION_AGAIN
+    """What it is asked of a revised `{answer}`."""
+    revise: str = REVISE
+    """What the teacher is told, with `{objection}`. It must ask for a complete answer, for that
+    is trained on without the dialogue."""
+    max_error_frac: float = Field(0.05, ge=0, le=1)
+    """Above this share of failed calls, of the teacher or of the assistant, the stage fails."""
+
+    @model_validator(mode="after")
+    def _texts_have_their_places(self) -> "DialogueConfig":
+        wanted = {"question": ("{task}", "{answer}"), "question_again": ("{answer}",),
+                  "revise": ("{objection}",)}  # fmt: skip
+        for name, places in wanted.items():
+            if missing := [place for place in places if place not in getattr(self, name)]:
+                raise ValueError(f"{name} has no {missing[0]}")
+        return self
+
+
+def parse_verdict(text: str) -> str | None:
+    """Return `satisfied` or `objection` as the last verdict line says, or None without one."""
+    found = _VERDICT.findall(text)
+    return str(found[-1]).lower() if found else None
+
+
+def plan_discussed(
+    config: DialogueConfig, prompts: Estimate, teacher: Estimate, assistant: Estimate
+) -> Estimate:
+    """Count drafts, the answers that the assistant reads, and a revision for each objection."""
+    rows, turns = prompts.rows, range(config.max_turns)
+    num_read = [math.ceil(rows * OBJECTION_FRAC**turn) for turn in turns]
+    num_revised = [math.ceil(rows * OBJECTION_FRAC ** (turn + 1)) for turn in turns]
+    asked = prompts.row_tokens or PROMPT_TOKENS
+    answer = min(RESPONSE_TOKENS, config.sampling.max_new_tokens)
+    objection = min(OBJECTION_TOKENS, config.assistant_sampling.max_new_tokens)
+    critic = (len(config.critic) + len(config.question)) / CHARS_PER_TOKEN
+    revising = len(config.revise) / CHARS_PER_TOKEN
+    to_teacher = [asked + (turn + 1) * (answer + objection + revising) for turn in turns]
+    to_assistant = [asked + critic + answer + turn * (answer + objection) for turn in turns]
+    teaching = Calls(
+        requests=rows + sum(num_revised),
+        prompt_tokens=round(rows * asked + _product(num_revised, to_teacher)),
+        response_tokens=(rows + sum(num_revised)) * answer,
+        most_response_tokens=rows * (1 + config.max_turns) * config.sampling.max_new_tokens,
+    )
+    questioning = Calls(
+        requests=sum(num_read),
+        prompt_tokens=round(_product(num_read, to_assistant)),
+        response_tokens=sum(num_read) * objection,
+        most_response_tokens=rows * config.max_turns * config.assistant_sampling.max_new_tokens,
+    )
+    return Estimate(
+        rows=rows,
+        row_tokens=asked + answer,
+        calls={"teacher": teaching, "assistant": questioning},
+    )
+
+
+def _product(numbers: Sequence[int], tokens: Sequence[float]) -> float:
+    return sum(number * each for number, each in zip(numbers, tokens, strict=True))
+
+
+@stage(version=1, writes=Answer, plan=plan_discussed)
+def discussed(
+    ctx: Context, config: DialogueConfig, *, prompts: Artifact, teacher: Model, assistant: Model
+) -> Iterator[Answer]:
+    """Yield one row per prompt, in order: the prompt with the teacher's last whole answer.
+
+    The dialogue ends when the assistant is satisfied, gives no verdict that can be read, or has
+    read `max_turns` answers; and when a call fails or a revision is cut, empty or refused: the
+    answer before it stands then. A draft like that is not discussed. `transcript` holds every
+    turn from the draft on, the teacher's as `assistant`, the assistant's as `user`.
+
+    Outcomes compare the answers stated in the draft and at the end: `same` or `changed`; with a
+    gold answer also `fixed` (the draft's was not right, the last is) and `harmed` (the reverse).
+
+    Counts: `outcome/<what>`, `answers/changed` (whatever became of them), `turns/<answers read>`,
+    `verdict/<satisfied, objection, missing or failed>`, `objections`, `revision/failed`, and of
+    the rows with a gold answer `gold/rows`, `gold/draft_right` and `gold/final_right`.
+
+    Raises:
+        ModelError: If more than `max_error_frac` of the calls to either model failed.
+    """
+    dialogue = _Dialogue(
+        ctx,
+        config,
+        teacher,
+        assistant,
+        Failures(teacher.label, config.max_error_frac),
+        Failures(assistant.label, config.max_error_frac),
+    )
+    yield from play(dialogue.about(prompt) for prompt in prompts.rows(Prompt))
+    dialogue.teacher_failures.check()
+    dialogue.assistant_failures.check()
+
+
+@dataclass(frozen=True, slots=True)
+class _Dialogue:
+    ctx: Context
+    config: DialogueConfig
+    teacher: Model
+    assistant: Model
+    teacher_failures: Failures
+    assistant_failures: Failures
+
+    def about(self, prompt: Prompt) -> Script[Answer]:
+        draft = yield from self._teach(prompt.messages)
+        if not _is_whole(draft):
+            return self._end(prompt, draft, draft, [_turn(draft)] if not draft.error else [], 0)
+        final, transcript = draft, [_turn(draft)]
+        teaching, questioning = [*prompt.messages, _turn(draft)], self._opening(prompt, draft)
+        num_read = 0
+        while num_read < self.config.max_turns:
+            num_read += 1
+            remark = yield from self._question(questioning)
+            if remark.error is not None:
+                break
+            transcript.append(_turn(remark, "user"))
+            if parse_verdict(remark.text) != "objection":
+                break
+            teaching = [*teaching, self._objection(remark)]
+            revised = yield from self._teach(teaching)
+            if not _is_whole(revised):
+                self.ctx.count("revision/failed")
+                break
+            final = revised
+            transcript.append(_turn(revised))
+            teaching = [*teaching, _turn(revised)]
+            again = fill(self.config.question_again, answer=revised.text)
+            questioning = [*questioning, _turn(remark), Message(role="user", content=again)]
+        return self._end(prompt, draft, final, transcript, num_read)
+
+    def _teach(self, messages: list[Message]) -> Script[Reply]:
+        (reply,) = yield [Ask(self.teacher, messages, self.config.sampling)]
+        self.teacher_failures.see(reply.error)
+        return reply
+
+    def _question(self, messages: list[Message]) -> Script[Reply]:
+        (reply,) = yield [Ask(self.assistant, messages, self.config.assistant_sampling)]
+        self.assistant_failures.see(reply.error)
+        verdict = "failed" if reply.error is not None else parse_verdict(reply.text)
+        self.ctx.count(f"verdict/{verdict or 'missing'}")
+        self.ctx.count("objections", int(verdict == "objection"))
+        return reply
+
+    def _opening(self, prompt: Prompt, draft: Reply) -> list[Message]:
+        task = "\n\n".join(message.content for message in prompt.messages)
+        question = fill(self.config.question, task=task, answer=draft.text)
+        return [
+            Message(role="system", content=self.config.critic),
+            Message(role="user", content=question),
+        ]
+
+    def _objection(self, remark: Reply) -> Message:
+        said = _VERDICT.sub("", remark.text).strip() or remark.text
+        return Message(role="user", content=fill(self.config.revise, objection=said))
+
+    def _end(
+        self, prompt: Prompt, draft: Reply, final: Reply, transcript: list[Message], num_read: int
+    ) -> Answer:
+        self.ctx.count(f"finish/{final.finish_reason}")
+        outcome = ""
+        if draft.error is None:
+            self.ctx.count(f"turns/{num_read}")
+            outcome = self._compared(prompt, draft, final)
+            self.ctx.count(f"outcome/{outcome}")
+            self.ctx.count("answers/changed", int(outcome != "same"))
+        return answer_row(prompt, final, self.teacher.label, outcome=outcome, transcript=transcript)
+
+    def _compared(self, prompt: Prompt, draft: Reply, final: Reply) -> str:
+        question = prompt.messages[-1].content
+        before, after = (stated(r.text, question, prompt.target) for r in (draft, final))
+        if prompt.target:
+            was_right, right = (matches(found, prompt.target) for found in (before, after))
+            self.ctx.count("gold/rows")
+            self.ctx.count("gold/draft_right", int(was_right))
+            self.ctx.count("gold/final_right", int(right))
+            if was_right != right:
+                return "fixed" if right else "harmed"
+        return "same" if before == after else "changed"
+
+
+def fill(template: str, **values: str) -> str:
+    """Return a text with its `{name}`s replaced, in one pass: what is put in stays as it is."""
+    names = "|".join(values)
+    return re.sub(rf"\{{({names})\}}", lambda found: values[found[1]], template)
+
+
+def _turn(reply: Reply, role: Role = "assistant") -> Message:
+    return Message(role=role, content=reply.text)
+
+
+def _is_whole(reply: Reply) -> bool:
+    is_ended = reply.finish_reason not in ("length", "content_filter")
+    return reply.error is None and is_ended and bool(reply.text.strip())

@@ -1,0 +1,83 @@
+"""What the stages of this room share: replies to rows, and the gate on failed calls."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from spyhop.models import Reply
+from spyhop.schema import Answer, Message, ModelError, Prompt
+from spyhop.stage import Context
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The row that a script ends with, and why it is dropped, if it is."""
+
+    row: Answer
+    drop: str = ""
+
+
+class Failures:
+    """Failed calls to a model. Too many of them fail the stage."""
+
+    def __init__(self, model: str, max_frac: float) -> None:
+        self._model = model
+        self._max_frac = max_frac
+        self._num_calls = self._num_failed = 0
+        self._last = ""
+
+    def see(self, error: str | None) -> None:
+        """Note one row's call, with its error if it failed."""
+        self._num_calls += 1
+        if error is not None:
+            self._num_failed, self._last = self._num_failed + 1, error
+
+    def check(self) -> None:
+        """Refuse to go on with too many.
+
+        Raises:
+            ModelError: If more than the allowed share failed.
+        """
+        if self._num_failed > self._max_frac * max(1, self._num_calls):
+            raise ModelError(
+                f"{self._model}: {self._num_failed} of {self._num_calls} calls failed, more than "
+                f"max_error_frac = {self._max_frac:g} (last error: {self._last})"
+            )
+
+
+def settled(ctx: Context, results: Iterable[Finished], failures: Failures) -> Iterator[Answer]:
+    """Count the results, drop what is to be dropped, yield the other rows, check the failures."""
+    for result in results:
+        row = result.row
+        failures.see(row.error)
+        ctx.count(f"finish/{row.finish_reason}")
+        if row.outcome:
+            ctx.count(f"outcome/{row.outcome}")
+        if result.drop:
+            ctx.drop(row, result.drop)
+        else:
+            yield row
+    failures.check()
+
+
+def answer_row(prompt: Prompt, reply: Reply, model: str, **changes: object) -> Answer:
+    """Return a prompt and its reply as a row; `changes` sets further columns, or others."""
+    turns = list(prompt.messages)
+    if reply.error is None:
+        turns.append(Message(role="assistant", content=reply.text))
+    values: dict[str, object] = {
+        "id": prompt.id,
+        "query_id": prompt.query_id,
+        "collection": prompt.collection,
+        "task": prompt.task,
+        "system_id": prompt.system_id,
+        "messages": turns,
+        "target": prompt.target,
+        "model": model,
+        "finish_reason": reply.finish_reason,
+        "prompt_tokens": reply.prompt_tokens,
+        "response_tokens": reply.response_tokens,
+        "reasoning": reply.reasoning,
+        "log_probability": reply.log_probability,
+        "error": reply.error,
+    }
+    return Answer.model_validate({**values, **changes})

@@ -1,0 +1,125 @@
+"""Rows as scripts: each row asks what it needs, and all rows that wait are asked together."""
+
+from collections.abc import Generator, Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Generic, TypeAlias, TypeVar
+
+from spyhop.models import Model, Reply, Request, Sampling
+from spyhop.schema import Message
+
+WINDOW = 8_192
+"""Scripts that move in step; the questions and replies of two windows are held in memory."""
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A question of a script to a model."""
+
+    model: Model
+    messages: list[Message]
+    sampling: Sampling
+    sample_index: int = 0
+
+
+Script: TypeAlias = Generator[list[Ask], list[Reply], Result]
+"""Yields questions, is sent their replies in the same order, and returns its result."""
+
+
+def play(scripts: Iterable[Script[Result]], *, window: int = WINDOW) -> Iterator[Result]:
+    """Yield the result of every script, in order.
+
+    The scripts of a window move in step: in each round, all questions to the same model with the
+    same sampling are one call of `Model.generate`. The rounds depend on the scripts and the
+    replies only, so a run that was killed asks again exactly what the journal does not hold.
+
+    Args:
+        scripts: Taken a window ahead: the first questions of the next one are asked while this
+            one is finished, so that its slowest replies leave no endpoint idle.
+        window: Scripts that move in step; two windows are held in memory.
+    """
+    stream = iter(scripts)
+    now = _Step(list(islice(stream, window)))
+    now.prefetch()
+    while now.scripts:
+        then = _Step(list(islice(stream, window)))
+        then.prefetch()
+        yield from now.results()
+        now = then
+
+
+class _Step(Generic[Result]):
+    """Scripts that move in step, from their first questions to their results."""
+
+    def __init__(self, scripts: list[Script[Result]]) -> None:
+        self.scripts = scripts
+        self._results: dict[int, Result] = {}
+        self._waiting: dict[int, list[Ask]] = {}
+        for place in range(len(scripts)):
+            self._go_on(place, None)
+
+    def prefetch(self) -> None:
+        """Begin to ask the first questions, where that can go on by itself."""
+        for call in _calls([ask for asks in self._waiting.values() for ask in asks])[0]:
+            call.model.prefetch(call.requests(), call.sampling)
+
+    def results(self) -> list[Result]:
+        """Play to the end."""
+        while self._waiting:
+            asked, self._waiting = self._waiting, {}
+            replies = _replies([ask for asks in asked.values() for ask in asks])
+            for place, asks in asked.items():
+                self._go_on(place, list(islice(replies, len(asks))))
+        return [self._results[place] for place in range(len(self.scripts))]
+
+    def _go_on(self, place: int, replies: list[Reply] | None) -> None:
+        script = self.scripts[place]
+        try:
+            self._waiting[place] = next(script) if replies is None else script.send(replies)
+        except StopIteration as end:
+            self._results[place] = end.value
+
+
+@dataclass(slots=True)
+class _Call:
+    """Questions of one round to one model with one sampling."""
+
+    model: Model
+    sampling: Sampling
+    asks: list[Ask] = field(default_factory=list)
+
+    def requests(self) -> Iterator[Request]:
+        return (
+            Request(id=str(place), messages=ask.messages, sample_index=ask.sample_index)
+            for place, ask in enumerate(self.asks)
+        )
+
+    def replies(self) -> Iterator[Reply]:
+        return self.model.generate(self.requests(), self.sampling, total=len(self.asks))
+
+
+def _replies(asks: list[Ask]) -> Iterator[Reply]:
+    """Ask every group of questions, the group of the first question first."""
+    calls, where = _calls(asks)
+    replies = [iter(list(call.replies())) for call in calls]
+    return (next(replies[place]) for place in where)
+
+
+def _calls(asks: list[Ask]) -> tuple[list[_Call], list[int]]:
+    """Return the questions grouped by model and sampling, and the group of each."""
+    calls: list[_Call] = []
+    where = []
+    for ask in asks:
+        place = next((n for n, call in enumerate(calls) if _is_of(ask, call)), len(calls))
+        if place == len(calls):
+            calls.append(_Call(ask.model, ask.sampling))
+        calls[place].asks.append(ask)
+        where.append(place)
+    return calls, where
+
+
+def _is_of(ask: Ask, call: _Call) -> bool:
+    is_same = ask.sampling is call.sampling or ask.sampling == call.sampling
+    return ask.model is call.model and is_same

@@ -1,0 +1,57 @@
+import pytest
+
+from spyhop.text.gold import is_right, options, stated
+
+LISTED = "Which bird sang?\n(A) the crow\n(B) the jay\n(C) the owl"
+
+
+@pytest.mark.parametrize(
+    ("question", "labels"),
+    [
+        (LISTED, "ABC"),
+        ("Pick one: A) 21 B) 22 C) 23", "ABC"),
+        ("Options:\nA. one\nB. two", "AB"),
+        ("(A)one (B)two (C)three (D)four", "ABCD"),
+        ("Q: How many?\nA: Let's see", ""),
+        ("(B) and (C) without a first", ""),
+        ("(A) and (C) with a gap", ""),
+        ("Mr. A. Smith met C.D. and E.", ""),
+        ("", ""),
+    ],
+)
+def test_options_follow_each_other_from_the_letter_a(question: str, labels: str):
+    assert options(question) == list(labels)
+
+
+@pytest.mark.parametrize(
+    ("response", "question", "target", "found"),
+    [
+        ("It is loud. The answer is (B) the jay.", LISTED, "B", "b"),
+        ("(B), because jays are loud.", LISTED, "(B)", "b"),
+        ("The answer is the jay.", LISTED, "B", None),
+        ("The answer is the jay.", LISTED, "the jay", "the jay"),
+        ("So the answer is 1,024.0.", "How many?", "1024", "1024"),
+        ("The answer is B.", "What comes after A?", "B", "b"),
+        ("The answer is (B).", LISTED, "", "b"),
+        ("The answer is the jay.", LISTED, "", "the jay"),
+        ("I cannot tell which of the two it might have been, there are too many of them.", LISTED,
+         "", None),
+        ("", LISTED, "B", None),
+        ("The answer is", "How many?", "3", None),
+    ],
+)  # fmt: skip
+def test_stated_answers(response: str, question: str, target: str, found: str | None):
+    assert stated(response, question, target) == found
+
+
+def test_right_wrong_and_unreadable_are_three_things():
+    said = ["The answer is (B).", "The answer is (A).", "Birds sing at dawn.\nMany do."]
+    assert [is_right(text, LISTED, "(B)") for text in said] == [True, False, None]
+
+
+@pytest.mark.parametrize("text", ["} ]] \x00 (((", "(" * 50_000, "\boxed{" * 999, "A B C " * 9999])
+@pytest.mark.parametrize("target", ["B", "the jay", ""])
+def test_garbage_is_never_right(text: str, target: str):
+    assert not is_right(text, LISTED, target or "3")
+    stated(text, LISTED, target)
+    options(text)
