@@ -18,12 +18,14 @@ from spyhop.recipes import RECIPES, write_example
 
 SPYHOP = Path(sys.executable).with_name("spyhop")
 COMMANDS = {
+    "answer": {"--out", "--plan", "--retry-errors", "--set", "--teacher", "prompts"},
     "clean": {"--free", "--journals", "--out", "--partial"},
+    "doctor": {"--out", "teacher"},
     "plan": {"--out", "--set", "recipe"},
     "quickstart": {"--out", "--set", "--thorough", "--no-thorough", "--workers"},
     "recipes": set(),
     "report": {"--out", "--set", "recipe"},
-    "run": {"--out", "--set", "--workers", "recipe"},
+    "run": {"--out", "--retry-errors", "--set", "--workers", "recipe"},
     "show": {"--dropped", "--no-dropped", "--out", "--recipe", "--rows", "--set", "-n", "artifact"},
     "why": {"--out", "--set", "node", "recipe"},
 }
@@ -138,7 +140,11 @@ def test_recipes_are_listed_with_their_settings(cli):
 @pytest.mark.parametrize(
     ("old", "new", "text"),
     [
-        ('recipe = "orca"', 'recipe = "orka"', r"recipe = 'orka' is unknown; known: \['orca'"),
+        (
+            'recipe = "orca"',
+            'recipe = "orka"',
+            r"recipe = 'orka' is unknown; known: \['answer', 'orca'",
+        ),
         ('recipe = "orca"', "", r"toy\.toml: the line `recipe = "),
         ("epochs = 2.0", "epochs =", r"toy\.toml: not TOML: .*line"),
         ("epochs = 2.0", "epoch = 2.0", r"train\.epoch is not a setting; did you mean 'epochs'"),

@@ -3,29 +3,34 @@
 import shutil
 import sys
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 from pydantic import ValidationError
 from rich.console import Console
 from typer.exceptions import TyperException
 
-from spyhop.recipe import Recipe, resolve
+from spyhop.augment.export import STEM
+from spyhop.models import read_teacher
+from spyhop.models.doctor import doctor as examine
+from spyhop.recipe import Recipe, Use, resolve
 from spyhop.recipe import run as run_recipe
-from spyhop.recipe.load import describe, read_recipe
+from spyhop.recipe.graph import refs
+from spyhop.recipe.load import RecipeFile, apply_change, read_recipe
 from spyhop.recipe.plan import plan as plan_recipe
-from spyhop.recipe.plan import totals
 from spyhop.recipe.show import find_artifact, show_rows
 from spyhop.recipe.watch import Display, plan_table
 from spyhop.recipe.why import why as why_node
 from spyhop.recipes import RECIPES, write_example
+from spyhop.recipes.answering import ANSWERS, EXPORT, PROMPTS
 from spyhop.report.page import PAGE, RESULTS
 from spyhop.report.terminal import arms_table
-from spyhop.schema import ArtifactError, RecipeError, SpyhopError
+from spyhop.schema import ArtifactError, RecipeError, SpyhopError, Unfinished
+from spyhop.settings import describe
 from spyhop.stage import Runtime
-from spyhop.store import Entry, Inventory
+from spyhop.store import Artifact, Entry, Inventory
 
-USER_ERROR, INTERRUPTED = 2, 130
+USER_ERROR, UNFINISHED, INTERRUPTED = 2, 3, 130
 PLAIN_WIDTH = 140
 """Columns of a table that goes to a file or a pipe."""
 
@@ -53,6 +58,7 @@ NumWorkers = Annotated[
     int | None, typer.Option("--workers", min=1, help="Nodes that run side by side.")
 ]
 NO_CHANGES: list[str] = []
+NO_NODES: list[str] = []
 
 
 @app.command()
@@ -89,10 +95,72 @@ def run(
     out: Out = None,
     set_: Changes = NO_CHANGES,
     workers: NumWorkers = None,
+    retry_errors: Annotated[
+        list[str],
+        typer.Option(
+            "--retry-errors", metavar="NODE", help="Ask failed rows of a finished node again."
+        ),
+    ] = NO_NODES,
 ) -> None:
     """Run a recipe; what is made already is not made again."""
     built, runtime = _load(recipe, set_, {"workers": workers})
-    _run(built, runtime, _store(out, recipe))
+    for name in retry_errors:
+        if not any(isinstance(ref, Use) for ref in refs(built.node(name))):
+            asking = [n.name for n in built.nodes if any(isinstance(r, Use) for r in refs(n))]
+            raise RecipeError(
+                f"--retry-errors {name}: that node asks no model; these do: {', '.join(asking)}"
+            )
+    _run(built, runtime, _store(out, recipe), frozenset(retry_errors))
+
+
+@app.command()
+def answer(
+    prompts: Annotated[
+        Path, typer.Argument(help="JSONL or Parquet, rows of `messages`.", show_default=False)
+    ],
+    teacher: Annotated[
+        Path, typer.Option("--teacher", help="A teacher's file (TOML), or a model's folder.")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Folder of everything that is made.")],
+    set_: Changes = NO_CHANGES,
+    plan: Annotated[bool, typer.Option("--plan", help="Tell what it takes; ask nothing.")] = False,
+    retry_errors: Annotated[
+        bool, typer.Option("--retry-errors", help="Ask failed rows of a finished run again.")
+    ] = False,
+) -> None:
+    """Let a teacher answer prompts of your own; nothing that is paid for is lost or asked twice.
+
+    The answers stand in OUT as answers.jsonl or answers.parquet, in the form of the prompts.
+    """
+    _apart(prompts, out)
+    settings: dict[str, Any] = {"prompts": prompts, "teacher": teacher}
+    for change in set_:
+        apply_change(settings, change)
+    given = settings.pop("runtime", {})
+    if not isinstance(given, dict):
+        raise RecipeError(f"--set runtime={given!r:.60}: it is a table; set runtime.device, ...")
+    built, runtime = _build(RecipeFile(Path("answer"), "answer", settings, given), {})
+    if plan:
+        _plan_answers(built, out)
+        return
+    made = _run(built, runtime, out, frozenset([ANSWERS] if retry_errors else []))
+    Console(highlight=False, soft_wrap=True).print(_told(made, out), markup=False)
+
+
+@app.command()
+def doctor(
+    teacher: Annotated[Path, typer.Argument(help="A teacher's file (TOML), or a model's folder.")],
+    out: Out = None,
+) -> None:
+    """Look whether a teacher can be asked: keys, connection, one small request, disk."""
+    console = Console(highlight=False, soft_wrap=True)
+    is_well = True
+    for finding in examine(read_teacher(teacher), _store(out, None)):
+        is_well = is_well and finding.ok
+        sign = "ok " if finding.ok else "BAD"
+        console.print(f"{sign}  {finding.name}: {finding.text}", markup=False)
+    if not is_well:
+        raise typer.Exit(USER_ERROR)
 
 
 @app.command()
@@ -101,7 +169,7 @@ def plan(recipe: RecipePath, out: Out = None, set_: Changes = NO_CHANGES) -> Non
     built, _ = _load(recipe, set_, {})
     lines = plan_recipe(resolve(built, _store(out, recipe)))
     console = Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH)
-    console.print(plan_table(lines, totals(lines)))
+    console.print(plan_table(lines))
 
 
 @app.command()
@@ -169,7 +237,7 @@ def clean(
     journals: Annotated[
         bool,
         typer.Option(
-            "--journals", help="With --free, and no run going on: replies, even paid ones."
+            "--journals", help="With --free: replies, even paid ones; none while a run goes on."
         ),
     ] = False,
 ) -> None:
@@ -217,6 +285,10 @@ def _load(path: Path, changes: list[str], runtime: dict[str, object]) -> tuple[R
     file = read_recipe(path, changes)
     if file.recipe not in RECIPES:
         raise RecipeError(f"{path}: recipe = {file.recipe!r} is unknown; known: {list(RECIPES)}")
+    return _build(file, runtime)
+
+
+def _build(file: RecipeFile, runtime: dict[str, object]) -> tuple[Recipe, Runtime]:
     kind = RECIPES[file.recipe]
     config = file.config(kind.config_type)
     try:
@@ -224,33 +296,89 @@ def _load(path: Path, changes: list[str], runtime: dict[str, object]) -> tuple[R
     except ValidationError as error:  # a setting that no single field can judge
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise RecipeError(f"{path}: {error.title} {where}: {first['msg']}") from None
+        raise RecipeError(f"{file.path}: {error.title} {where}: {first['msg']}") from None
 
 
-def _run(recipe: Recipe, runtime: Runtime, out: Path) -> None:
+def _apart(prompts: Path, out: Path) -> None:
+    """Refuse a store inside the prompts, or one whose answers would replace them."""
+    source, store = prompts.expanduser().resolve(), out.expanduser().resolve()
+    if source.is_dir() and store.is_relative_to(source):
+        raise RecipeError(f"{out}: it lies in the folder of the prompts, {prompts}; choose another")
+    if source.parent == store and source.name.startswith(f"{STEM}."):
+        raise RecipeError(f"{prompts}: the answers would replace it; choose another folder --out")
+
+
+def _plan_answers(recipe: Recipe, out: Path) -> None:
+    resolved = resolve(recipe, out)
+    lines = plan_recipe(resolved)
+    if not lines[0].estimate.rows:  # compressed: its rows are known when it is read
+        node = recipe.node(PROMPTS)
+        file = resolved.inputs(node)["file"]
+        node.stage.run(out, node.config, names=resolved.names(node), file=file)
+        lines = plan_recipe(resolve(recipe, out))
+    console = Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH)
+    console.print(plan_table(lines))
+
+
+def _told(made: dict[str, Artifact], out: Path) -> str:
+    """Put the exported file where it is looked for, and tell what it holds."""
+    answers, exported = made[ANSWERS].record, made[EXPORT]
+    (file,) = exported.path.glob(f"{STEM}.*")
+    place = out / file.name
+    aside = out / f".{file.name}.tmp"
+    try:
+        shutil.copy2(file, aside)
+        aside.replace(place)
+    except OSError as error:
+        aside.unlink(missing_ok=True)
+        raise ArtifactError(
+            f"{place}: cannot be written ({error.strerror}); the answers are in {file}"
+        ) from None
+    counts = exported.record.counts
+    kinds = {
+        name.removeprefix("outcome/"): num
+        for name, num in answers.counts.items()
+        if name.startswith("outcome/") and num
+    }
+    failed = {name.removeprefix("failed/"): n for name, n in counts.items() if "failed/" in name}
+    notes = [f"{name} {num:,}" for name, num in kinds.items()]
+    if failed:
+        notes.append(f"errors {', '.join(f'{name}: {num:,}' for name, num in failed.items())}")
+    if dropped := sum(answers.dropped.values()):
+        notes.append(f"dropped {dropped:,}")
+    notes.append(f"${answers.usage.get('usd', 0.0):,.4f}")
+    return f"{place}: {counts.get('rows', 0):,} rows; {'; '.join(notes)}"
+
+
+def _run(
+    recipe: Recipe, runtime: Runtime, out: Path, reopen: frozenset[str] = frozenset()
+) -> dict[str, Artifact]:
     resolved = resolve(recipe, out)
     try:
         with Display(Console(highlight=False, soft_wrap=True)) as display:
-            run_recipe(resolved, runtime, display)
+            made = run_recipe(resolved, runtime, display, reopen=reopen)
     except KeyboardInterrupt:  # here, for typer would end without a word
         print("spyhop: stopped; run again to go on from here", file=sys.stderr)  # noqa: T201
         raise typer.Exit(INTERRUPTED) from None
     page = out / "runs" / recipe.name / "report" / "report.html"
     if page.exists():
         Console(highlight=False, soft_wrap=True).print(f"report: {page}", markup=False)
+    return made
 
 
-def _fail(message: str) -> NoReturn:
+def _fail(message: str, code: int = USER_ERROR) -> NoReturn:
     print(f"spyhop: {' '.join(message.split())}", file=sys.stderr)  # noqa: T201
-    sys.exit(USER_ERROR)
+    sys.exit(code)
 
 
 def main() -> None:
-    """Run the command line: exit code 2 with one line for a user's error, 130 for Ctrl-C."""
+    """Run the command line: 2 with one line for a user's error, 3 unfinished, 130 for Ctrl-C."""
     try:
         code = app(args=sys.argv[1:] or ["--help"], prog_name="spyhop", standalone_mode=False)
     except TyperException as error:
         _fail(f"{error.format_message()} (`spyhop --help` lists commands and options)")
+    except Unfinished as error:
+        _fail(str(error), UNFINISHED)
     except SpyhopError as error:
         _fail(str(error))
     sys.exit(code)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from spyhop.recipe.graph import Recipe
+from spyhop.recipes.answering import AnsweringConfig, answering
 from spyhop.recipes.orca import OrcaConfig, orca
 from spyhop.recipes.quickstart import QuickstartConfig, quickstart
 from spyhop.schema import Config, RecipeError
@@ -26,6 +27,7 @@ class RecipeKind:
 
 
 RECIPES: dict[str, RecipeKind] = {
+    "answer": RecipeKind(AnsweringConfig, answering),
     "orca": RecipeKind(OrcaConfig, orca),
     "quickstart": RecipeKind(QuickstartConfig, quickstart),
 }

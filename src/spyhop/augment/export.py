@@ -1,0 +1,272 @@
+"""Answers back in the form in which the prompts came: the same rows, one turn longer."""
+
+import json
+from collections.abc import Iterator, Sequence
+from datetime import date, datetime, time
+from decimal import Decimal
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import Field
+
+from spyhop.collect.messages import (
+    BATCH_ROWS,
+    MESSAGES,
+    PARQUET,
+    PROMPT,
+    RawRow,
+    parquet_batches,
+    parquet_schema,
+    prompt_files,
+    read_rows,
+)
+from spyhop.schema import Answer, Config, InputError
+from spyhop.stage import FOLDER, Context, Estimate, stage
+from spyhop.store import Artifact
+
+STEM = "answers"
+SAMPLE = "sample_index"
+COLUMNS = {
+    "finish_reason": pa.string(),
+    "error": pa.string(),
+    "reasoning": pa.string(),
+    "outcome": pa.string(),
+    "model": pa.string(),
+    "prompt_tokens": pa.int64(),
+    "response_tokens": pa.int64(),
+    "log_probability": pa.float64(),
+}
+"""What an answer brings beside its turn."""
+RESERVED = (*COLUMNS, SAMPLE)
+"""Columns that the prompts may not have themselves."""
+TURNS = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
+
+
+class ExportConfig(Config):
+    """How the answers are written."""
+
+    form: Literal["", "jsonl", "parquet"] = ""
+    """Empty: Parquet where all prompts came as Parquet, else JSONL."""
+    num_samples: int = Field(1, ge=1)
+    """As asked for; with more than one, rows have their `sample_index`."""
+
+
+@stage(
+    version=1,
+    writes=FOLDER,
+    plan=lambda config, file, prompts, answers: Estimate(rows=answers.rows),
+)
+def export(
+    ctx: Context, config: ExportConfig, *, file: Artifact, prompts: Artifact, answers: Artifact
+) -> None:
+    """Write `answers.jsonl` or `answers.parquet`: one row per answer, in the prompts' order.
+
+    A row has the columns of its prompt as they came, but `messages` ends with the assistant's turn
+    (where the call failed, it does not), and those of `COLUMNS`. A prompt whose answer was dropped
+    has no row. Memory is flat.
+
+    Counts: `rows`, `failed/<kind>`, and `without_answer`, the prompts that have no row.
+
+    Raises:
+        InputError: If a column of the prompts cannot be written in that form.
+    """
+    files = prompt_files(file.path)
+    is_parquet = all(each.name.endswith(PARQUET) for each in files)
+    form = config.form or ("parquet" if is_parquet else "jsonl")
+    path = ctx.out / f"{STEM}.{form}"
+    groups = _groups(ctx, prompts, answers)
+    columns = dict(COLUMNS) | ({SAMPLE: pa.int64()} if config.num_samples > 1 else {})
+    if form == "jsonl":
+        _write_json(path, read_rows(file.path), groups, list(columns))
+    elif is_parquet:
+        _write_tables(path, files, groups, columns)
+    else:
+        _write_inferred(path, file.path, groups, columns)
+    for _ in groups:
+        raise AssertionError("there are more prompts than rows they were read from")
+
+
+def _groups(ctx: Context, prompts: Artifact, answers: Artifact) -> Iterator[list[Answer]]:
+    """Yield the answers of each prompt: none if they were dropped."""
+    stream = ctx.track(answers.rows(Answer), "writing", total=answers.num_rows)
+    held = next(stream, None)
+    for batch in prompts.batches(["id"]):
+        for name in batch.column(0).to_pylist():
+            found = []
+            while held is not None and held.query_id == name:
+                found.append(held)
+                ctx.count("rows")
+                if held.error is not None:
+                    ctx.count(f"failed/{_kind(held)}")
+                held = next(stream, None)
+            ctx.count("without_answer", int(not found))
+            yield found
+    assert held is None, f"answer {held.id} has no prompt"
+
+
+def _kind(row: Answer) -> str:
+    """Return the status at the start of an error, else `refused` or `other`."""
+    start = (row.error or "").split(" ", 1)[0]
+    if row.finish_reason == "content_filter":
+        return "refused"
+    return start if start.isdigit() else "other"
+
+
+def _longer(row: RawRow, answer: Answer) -> list[Any]:
+    """Return the row's turns as they came, and the assistant's."""
+    turns = row.values.get(MESSAGES)
+    if turns is None:
+        turns = [{"role": "user", "content": row.values[PROMPT]}]
+    if answer.error is not None:
+        return list(turns)
+    return [*turns, {"role": "assistant", "content": answer.messages[-1].content}]
+
+
+def _write_json(
+    path: Path, rows: Iterator[RawRow], groups: Iterator[list[Answer]], columns: Sequence[str]
+) -> None:
+    with path.open("w", encoding="utf-8", newline="\n") as stream:
+        for row, answers in zip(rows, groups, strict=False):
+            for answer in answers:
+                brought = {name: getattr(answer, name) for name in columns}
+                values = {**row.values, MESSAGES: _longer(row, answer), **brought}
+                try:
+                    text = json.dumps(values, ensure_ascii=False, default=_plain)
+                except TypeError as error:
+                    raise InputError(
+                        f'{row.place}: {error}; set form = "parquet", or leave that column out'
+                    ) from None
+                stream.write(text + "\n")
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, datetime | date | time):
+        return value.isoformat()
+    if isinstance(value, Decimal):
+        return str(value)
+    raise TypeError(f"{value!r:.60} ({type(value).__name__}) has no form in JSON")
+
+
+def _write_tables(
+    path: Path, files: Sequence[Path], groups: Iterator[list[Answer]], columns: dict[str, Any]
+) -> None:
+    """Write Parquet from Parquet: columns are copied as they are, not read and written."""
+    schema = _joined([parquet_schema(file) for file in files], path=files[0].parent)
+    full = _with_columns(schema, columns)
+    with pq.ParquetWriter(path, full, compression="zstd") as writer:
+        for file in files:
+            for batch in parquet_batches(file):
+                some = list(islice(groups, batch.num_rows))
+                places = [place for place, found in enumerate(some) for _ in found]
+                known = [name for name in (MESSAGES, PROMPT) if name in batch.schema.names]
+                turns = batch.select(known).to_pylist(maps_as_pydicts="strict")
+                answers = [answer for found in some for answer in found]
+                longer = [
+                    _longer(RawRow(str(file), turns[place]), answer)
+                    for place, answer in zip(places, answers, strict=True)
+                ]
+                taken = _fitted(batch, schema).take(pa.array(places, pa.int64()))
+                kept = {field.name: taken.column(field.name) for field in schema}
+                _write(writer, full, kept, longer, answers, columns)
+
+
+def _write_inferred(
+    path: Path, source: Path, groups: Iterator[list[Answer]], columns: dict[str, Any]
+) -> None:
+    """Write Parquet from JSONL, in two passes: the first one finds the columns' types."""
+    schema = _inferred(source)
+    full = _with_columns(schema, columns)
+    rows = read_rows(source)
+    with pq.ParquetWriter(path, full, compression="zstd") as writer:
+        while some := list(islice(rows, BATCH_ROWS)):
+            pairs = [
+                (row, answer)
+                for row, found in zip(some, islice(groups, len(some)), strict=True)
+                for answer in found
+            ]
+            kept = {
+                field.name: pa.array([row.values.get(field.name) for row, _ in pairs], field.type)
+                for field in schema
+                if field.name != MESSAGES
+            }
+            longer = [_longer(row, answer) for row, answer in pairs]
+            _write(writer, full, kept, longer, [answer for _, answer in pairs], columns)
+
+
+def _write(
+    writer: pq.ParquetWriter,
+    schema: pa.Schema,
+    kept: dict[str, Any],
+    longer: list[list[Any]],
+    answers: Sequence[Answer],
+    columns: dict[str, Any],
+) -> None:
+    kept[MESSAGES] = pa.array(longer, schema.field(MESSAGES).type)
+    for name, kind in columns.items():
+        kept[name] = pa.array([getattr(answer, name) for answer in answers], kind)
+    arrays = [kept[name] for name in schema.names]
+    writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=schema))
+
+
+def _with_columns(schema: pa.Schema, columns: dict[str, Any]) -> pa.Schema:
+    if MESSAGES not in schema.names:
+        schema = schema.append(pa.field(MESSAGES, TURNS))
+    for name, kind in columns.items():
+        schema = schema.append(pa.field(name, kind))
+    return schema.remove_metadata()  # it tells of the old columns (pandas')
+
+
+def _joined(schemas: Sequence[pa.Schema], path: Path) -> pa.Schema:
+    try:
+        return pa.unify_schemas(schemas, promote_options="permissive")
+    except pa.ArrowException as error:
+        raise InputError(
+            f"{path}: the files have columns of different types ({error!s:.120}); "
+            'set form = "jsonl"'
+        ) from None
+
+
+def _fitted(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    """Return the batch with the columns of the schema, in its order."""
+    arrays = [
+        batch.column(field.name).cast(field.type)
+        if field.name in batch.schema.names
+        else pa.nulls(batch.num_rows, field.type)
+        for field in schema
+    ]
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def _inferred(source: Path) -> pa.Schema:
+    """Return the one schema of all rows.
+
+    Raises:
+        InputError: If a column has values of types that do not go together.
+    """
+    known: dict[str, pa.Schema] = {MESSAGES: pa.schema([pa.field(MESSAGES, TURNS)])}
+    rows = read_rows(source)
+    while some := list(islice(rows, BATCH_ROWS)):
+        for name in dict.fromkeys(name for row in some for name in row.values):
+            values = [row.values.get(name) for row in some]
+            try:
+                found = pa.schema([pa.field(name, pa.array(values).type)])
+                if _has_empty(found.field(name).type):
+                    raise pa.ArrowInvalid("an object without keys")
+                kinds = [known[name], found] if name in known else [found]
+                known[name] = pa.unify_schemas(kinds, promote_options="permissive")
+            except (pa.ArrowException, OverflowError) as error:
+                raise InputError(
+                    f"{source}: the values of {name!r} have no one type ({error!s:.100}); "
+                    'set form = "jsonl", or leave that column out'
+                ) from None
+    return pa.schema([field for schema in known.values() for field in schema])
+
+
+def _has_empty(kind: pa.DataType) -> bool:
+    """Tell whether a type holds an object without keys, which Parquet cannot hold."""
+    if pa.types.is_struct(kind):
+        return kind.num_fields == 0 or any(_has_empty(field.type) for field in kind)
+    return pa.types.is_list(kind) and _has_empty(kind.value_type)

@@ -1,0 +1,316 @@
+"""`spyhop answer` end to end, against a server over real HTTP."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from server import KEY, Server, ServerProcess, each, in_order
+from spyhop.cli import main
+
+SPYHOP = Path(sys.executable).with_name("spyhop")
+TEACHER = """
+model = "teacher"
+{service}
+[[endpoints]]
+url = "{url}"
+key_env = "TOY_KEY"
+usd_per_million_prompt = 1000.0
+usd_per_million_response = 1000.0
+"""
+
+
+class Done(NamedTuple):
+    """How a command ended."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def cli(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., Done]:
+    """The command line in this process, in an empty folder, with the key in the environment."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TOY_KEY", KEY)
+    said: list[str] = []
+
+    def call(*arguments: object) -> Done:
+        monkeypatch.setattr(sys, "argv", ["spyhop", *(str(argument) for argument in arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        found = capsys.readouterr()
+        said.extend(found)
+        return Done(int(ended.value.code or 0), found.out, found.err)
+
+    call.said = said  # type: ignore[attr-defined]
+    return call
+
+
+def _teacher(url: str, service: str = "") -> None:
+    Path("teacher.toml").write_text(TEACHER.format(url=url, service=service))
+
+
+def _prompts(num_rows: int, name: str = "prompts.jsonl") -> list[str]:
+    texts = [f"Question {place}?" for place in range(num_rows)]
+    rows = [{"messages": [{"role": "user", "content": text}], "own": 1} for text in texts]
+    Path(name).write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    return texts
+
+
+def _answer(cli: Any, *options: object, prompts: str = "prompts.jsonl", out: str = "out") -> Done:
+    return cli("answer", prompts, "--teacher", "teacher.toml", "--out", out, *options)
+
+
+def _rows(path: str = "out/answers.jsonl") -> list[dict[str, Any]]:
+    return [json.loads(line) for line in Path(path).read_text().splitlines()]
+
+
+def _line(done: Done, code: int, text: str) -> None:
+    assert done.code == code, done
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("spyhop: ") and re.search(text, line), line
+
+
+def test_prompts_are_answered_once_and_in_order(cli):
+    texts = _prompts(50)
+    with Server() as server:
+        _teacher(server.url)
+        done = _answer(cli)
+        assert done.code == 0, done.stderr
+        again = _answer(cli)
+        more = _prompts(60)
+        third = _answer(cli)
+        assert sorted(server.billed().values()) == [1] * 60
+    assert re.search(r"^out/answers\.jsonl: 50 rows; \$\d\.\d{4}$", done.stdout, re.M)
+    assert "0 made, 3 made before" in again.stdout and again.code == third.code == 0
+    rows = _rows()
+    assert [row["messages"][0]["content"] for row in rows] == more and more[:50] == texts
+    assert all(row["messages"][1]["content"].startswith("The answer is") for row in rows)
+    assert all(row["own"] == 1 and row["error"] is None for row in rows)
+
+
+def test_parquet_in_parquet_out_and_planned(cli):
+    pq.write_table(pa.table({"prompt": [f"q{n}" for n in range(20)]}), "prompts.parquet")
+    with Server() as server:
+        _teacher(server.url)
+        planned = _answer(cli, "--plan", prompts="prompts.parquet")
+        assert server.stats()["requests"] == 0
+        options = ("--set", "answers.num_samples=2", "--set", "answers.sampling.temperature=1.0")
+        done = _answer(cli, *options, prompts="prompts.parquet")
+        assert server.stats()["billed"] == 40
+    assert planned.code == 0 and re.search(
+        r"^answers +augment\.answer +20 +20 ", planned.stdout, re.M
+    )
+    assert done.code == 0, done.stderr
+    rows = pq.read_table("out/answers.parquet").to_pylist()
+    assert [(row["prompt"], row["sample_index"]) for row in rows] == [
+        (f"q{n}", place) for n in range(20) for place in range(2)
+    ]
+
+
+def test_a_plan_spends_nothing_and_makes_nothing(cli):
+    _prompts(30)
+    _teacher("http://127.0.0.1:9/v1")
+    done = _answer(cli, "--plan", "--set", "answers.sampling.max_new_tokens=1000")
+    assert done.code == 0
+    cells = re.search(r"^answers .*$", done.stdout, re.M)
+    assert cells is not None and cells[0].split()[2:4] == ["30", "30"]
+    assert float(cells[0].split()[8]) > 30 > float(cells[0].split()[7]) > 1  # dollars
+    assert not list(Path("out").glob("*.*-*"))
+
+
+def test_a_recipe_file_does_the_same(cli):
+    _prompts(5)
+    with Server() as server:
+        _teacher(server.url)
+        Path("mine.toml").write_text(
+            'recipe = "answer"\nprompts = "prompts.jsonl"\nteacher = "teacher.toml"\n'
+        )
+        assert "augment.answer" in cli("plan", "mine.toml").stdout
+        assert cli("run", "mine.toml", "--out", "out").code == 0
+        assert _answer(cli).stdout.count("made before") == 1
+        assert server.stats()["billed"] == 5
+    assert (len(_rows()), len(list(Path("out/runs/mine").iterdir()))) == (5, 3)
+
+
+def test_errors_are_rows_and_can_be_asked_again(cli):
+    _prompts(20)
+    keep = ("--set", "answers.max_error_frac=1.0")
+    with Server(plan=in_order(["400"] * 3 + [None, "length"])) as server:
+        _teacher(server.url, "budget_usd = 100.0")
+        done = _answer(cli, *keep)
+        assert re.search(r"20 rows; .*rejected 3.*errors 400: 3; \$", done.stdout), done
+        before = {row["messages"][0]["content"]: row["messages"][1:] for row in _rows()}
+        assert len([turns for turns in before.values() if not turns]) == 3
+        assert _answer(cli, *keep).stdout.count("3 made before") == 1
+        again = _answer(cli, *keep, "--retry-errors")
+        assert server.stats()["requests"] == 23
+    assert again.code == 0 and "rejected" not in again.stdout
+    after = {row["messages"][0]["content"]: row["messages"][1:] for row in _rows()}
+    assert all(after.values())
+    assert all(after[text] == turns for text, turns in before.items() if turns)
+
+
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_a_finished_node_is_reopened(cli, workers: int):
+    _prompts(10)
+    Path("mine.toml").write_text(
+        'recipe = "answer"\nprompts = "prompts.jsonl"\nteacher = "teacher.toml"\n'
+        "answers.max_error_frac = 1.0\n"
+    )
+    command = ("run", "mine.toml", "--out", "out", "--workers", workers)
+    with Server(plan=in_order(["400"] * 2)) as server:
+        _teacher(server.url)
+        assert cli(*command).code == 0
+        (old,) = Path("out").glob("augment.answer-*/record.json")
+        assert '"outcome/rejected": 2' in old.read_text()
+        server.stop()
+        _teacher(server.url, "patience_s = 0.1\nmax_attempts = 1")
+        failed = cli(*command, "--retry-errors", "answers")
+        _line(failed, 3, r"answers: .*run again")
+        assert '"outcome/rejected": 2' in old.read_text()  # the old one stays
+        server.start()
+        done = cli(*command, "--retry-errors", "answers")
+        assert done.code == 0 and "2 made, 1 made before" in done.stdout, done
+        assert server.stats()["billed"] == 10
+    assert "outcome/rejected" not in old.read_text()
+    _line(cli(*command, "--retry-errors", "nowhere"), 2, "no node 'nowhere'")
+    _line(cli(*command, "--retry-errors", "prompts"), 2, "asks no model; these do: answers$")
+
+
+def test_an_outage_is_unfinished_and_goes_on(cli):
+    _prompts(30)
+    with Server(plan=lambda call: "503" if call.place >= 12 else None) as server:
+        _teacher(server.url, "patience_s = 0.1\nmax_attempts = 1")
+        done = _answer(cli)
+        _line(done, 3, r"answers: teacher|answers: no answer .*run again")
+        assert not Path("out/answers.jsonl").exists()
+        billed = server.stats()["billed"]
+        server.service.plan = None
+        assert _answer(cli).code == 0
+        assert server.stats()["billed"] == 30 and 0 < billed < 30
+        assert set(server.billed().values()) == {1}
+    assert len(_rows()) == 30
+
+
+def test_a_budget_stops_and_a_larger_one_goes_on(cli):
+    _prompts(30)
+    with Server() as server:
+        room = ("--set", "answers.sampling.max_new_tokens=10")
+        _teacher(server.url, "budget_usd = 0.2")
+        _line(_answer(cli, *room), 3, r"budget_usd = 0\.2 .*raise it and run again")
+        assert 0 < server.stats()["billed"] < 30
+        _teacher(server.url, "budget_usd = 20.0")
+        assert _answer(cli, *room).code == 0
+        assert set(server.billed().values()) == {1}
+
+
+def test_wrong_settings_are_one_line(cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    _prompts(2)
+    _teacher("http://127.0.0.1:9/v1")
+    _line(_answer(cli, prompts="none.jsonl"), 2, r"none\.jsonl: no such file")
+    _line(
+        _answer(cli, "--set", "answers.sampling.max_tokens=3"), 2, "did you mean 'max_new_tokens'"
+    )
+    _line(_answer(cli, "--set", "form=xml"), 2, r"answer: form = 'xml'")
+    _line(_answer(cli, "--set", "runtime=3"), 2, r"--set runtime=3: it is a table")
+    Path("in").mkdir()
+    _prompts(2, "in/a.jsonl")
+    _line(_answer(cli, prompts="in", out="in/out"), 2, r"it lies in the folder of the prompts")
+    _prompts(2, "in/answers.jsonl")
+    _line(_answer(cli, prompts="in/answers.jsonl", out="in"), 2, "would replace it")
+    Path("prompts.jsonl").write_text("{nope}\n")
+    _line(_answer(cli), 2, r"prompts: .*prompts\.jsonl:1: not JSON")
+    _prompts(2)
+    monkeypatch.delenv("TOY_KEY")
+    _line(_answer(cli), 2, r"set the environment variable TOY_KEY to its key")
+    Path("teacher.toml").write_text('model = "x"')
+    _line(_answer(cli), 2, r"teacher\.toml: name a served model with")
+    Path("teacher.toml").unlink()
+    _line(_answer(cli), 2, r"teacher\.toml: cannot be read")
+
+
+@pytest.mark.parametrize("fault", ["401-echo", "401", "400", "500"])
+def test_the_key_is_nowhere(cli, tmp_path: Path, fault: str):
+    _prompts(2)
+    with Server(plan=each([fault])) as server:
+        _teacher(server.url, "max_attempts = 2")
+        _answer(cli, "--set", "answers.max_error_frac=1.0", "--plan")
+        _answer(cli, "--set", "answers.max_error_frac=1.0")
+        cli("doctor", "teacher.toml", "--out", "out")
+        cli("clean", "--out", "out")
+    assert KEY not in "".join(cli.said) and cli.said
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert any(path.suffix == ".sqlite" for path in files) and len(files) > 5
+    assert not [path for path in files if KEY.encode() in path.read_bytes()]
+
+
+def test_a_folder_of_weights_answers_too(cli, tiny_folder: Path):
+    _prompts(3)
+    short = ("--set", "answers.sampling.max_new_tokens=4", "--set", "runtime.device=cpu")
+    done = cli("answer", "prompts.jsonl", "--teacher", tiny_folder, "--out", "out", *short)
+    assert done.code == 0 and "3 rows; " in done.stdout, done
+    assert {row["model"] for row in _rows()} == {tiny_folder.name}
+
+
+def _start(tmp_path: Path) -> subprocess.Popen[str]:
+    command = [SPYHOP, "answer", "prompts.jsonl", "--teacher", "teacher.toml", "--out", "out"]
+    return subprocess.Popen(
+        command, cwd=tmp_path, env={**os.environ, "TOY_KEY": KEY}, stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+
+
+def _wait(server: ServerProcess, num: int) -> None:
+    until = time.monotonic() + 30
+    while server.stats()["billed"] < num:
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+@pytest.mark.server
+def test_control_c_is_130_and_nothing_is_asked_again(cli, tmp_path: Path):
+    _prompts(400)
+    with ServerProcess("--latency-ms", "100") as server:
+        _teacher(server.url)
+        process = _start(tmp_path)
+        _wait(server, 50)
+        os.killpg(process.pid, signal.SIGINT)
+        _, error = process.communicate(timeout=30)
+        assert process.returncode == 130, error
+        assert error.splitlines() == ["spyhop: stopped; run again to go on from here"]
+        assert server.stats()["billed"] < 400
+        assert _answer(cli).code == 0
+        assert set(server.billed().values()) == {1}
+    assert len(_rows()) == 400
+
+
+@pytest.mark.server
+def test_a_killed_run_goes_on(cli, tmp_path: Path):
+    texts = _prompts(400)
+    with ServerProcess("--latency-ms", "100") as server:
+        _teacher(server.url)
+        process = _start(tmp_path)
+        _wait(server, 50)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        done = _answer(cli)
+        said = re.search(r"at most (\d+) requests .* may be billed twice", done.stdout)
+        assert done.code == 0 and said, done
+        stats = server.stats()
+        assert stats["billed_distinct"] == 400 and stats["billed"] <= 400 + int(said[1])
+    assert [row["messages"][0]["content"] for row in _rows()] == texts
