@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import toys
-from spyhop.augment import AnswerConfig, answer
+from spyhop.augment import AnswerConfig, Outcomes, answer
 from spyhop.models import FakeModel, Local, Model, ModelUse, Replay, Request, Sampling
 from spyhop.models.replay import Recorded
 from spyhop.schema import (
@@ -91,9 +91,15 @@ def test_every_config_field_is_identity(tmp_path: Path):
         AnswerConfig(max_error_frac=0.06),
         *(
             AnswerConfig(sampling=Sampling.model_validate(change))
-            for change in ({"max_new_tokens": 9}, {"temperature": 0.5}, {"top_p": 0.5}, {"seed": 1})
+            for change in (
+                {"max_new_tokens": 9}, {"temperature": 0.5}, {"top_p": 0.5}, {"seed": 1},
+                {"log_probability": True}, {"json_schema": {"type": "object"}},
+            )
         ),
-    ]
+        AnswerConfig(outcomes=Outcomes(cut="drop")),
+        AnswerConfig(reasoning="drop"),
+        AnswerConfig(num_samples=2),
+    ]  # fmt: skip
     fields = {*AnswerConfig.model_fields, *Sampling.model_fields} - {"sampling"}
     assert len(changed) == len(fields)
     inputs = {"prompts": toys.numbers.run(tmp_path, Numbers()), "teacher": FakeModel([])}
@@ -149,7 +155,7 @@ def test_replies_become_rows_in_order(tmp_path: Path, prompts):
     assert [row.messages[-1].content for row in rows] == ["one", "two", "", "four"]
     assert [row.messages[-1].role for row in rows] == ["assistant"] * 4
     assert [row.id for row in rows] == [row.id for row in prompts.rows(Prompt)]
-    assert made.record.counts == {"finish/stop": 4}
+    assert made.record.counts == {"finish/stop": 4, "outcome/empty": 1}
 
 
 def test_a_model_that_runs_dry_is_taken_up_again(tmp_path: Path, prompts):
@@ -182,7 +188,7 @@ def test_more_failed_calls_than_allowed_fail_the_stage(
     rows = list(made.rows(Answer))
     assert [row.error for row in rows] == [None, None, None, "not recorded"]
     assert rows[-1].messages == [Message(role="user", content="question 3")]
-    assert made.record.counts == {"finish/error": 1, "finish/stop": 3}
+    assert made.record.counts == {"finish/error": 1, "finish/stop": 3, "outcome/rejected": 1}
 
 
 def test_requests_with_equal_prompts_are_asked_once(tmp_path: Path, context: Context):

@@ -65,7 +65,7 @@ def test_planned_batches_do_not_depend_on_what_is_journaled(context: Context, tm
 def test_long_streams_go_window_by_window(
     context: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(BASE, "WINDOW", 4)
+    monkeypatch.setattr(BASE.Model, "window", 4)
     taken = 0
 
     def stream():

@@ -1,6 +1,7 @@
 import multiprocessing
 import random
 import signal
+import sqlite3
 import time
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import toys
-from spyhop.models.journal import Journal
+from spyhop.models.journal import Answered, Failed, Journal, State
 from spyhop.schema import ArtifactError
 
 SPAWN = multiprocessing.get_context("spawn")
@@ -129,3 +130,112 @@ def test_a_kill_at_any_moment_asks_nothing_committed_again(tmp_path: Path):
     made = toys.replies.run(root, toys.Numbers(num_rows=NUM_ROWS), model=model)
     assert model.calls == NUM_ROWS - begun
     assert made.digest == whole.digest and made.record.usage == whole.record.usage
+
+
+def _own(root: Path, is_owned: Barrier, may_end: Barrier) -> None:
+    journal = Journal(root, "m", is_owned=True)
+    is_owned.wait()
+    may_end.wait()  # and then it ends without a word
+    assert journal.path.exists()
+
+
+def test_one_owner_at_a_time(tmp_path: Path):
+    is_owned, may_end = SPAWN.Barrier(2, timeout=30), SPAWN.Barrier(2, timeout=30)
+    other = SPAWN.Process(target=_own, args=(tmp_path, is_owned, may_end))
+    other.start()
+    is_owned.wait()
+    with pytest.raises(
+        ArtifactError, match=r"m\.sqlite: another run is asking this model"
+    ) as error:
+        Journal(tmp_path, "m", is_owned=True)
+    assert len(str(error.value).splitlines()) == 1
+    Journal(tmp_path, "n", is_owned=True).close()  # another model is free
+    reader = Journal(tmp_path, "m")  # and anybody may read
+    assert reader.get(["a"]) == {}
+    reader.close()
+    may_end.wait()
+    other.join(30)
+    Journal(tmp_path, "m", is_owned=True).close()
+
+
+def test_ownership_ends_with_close_and_with_the_process(tmp_path: Path):
+    for _ in range(2):
+        Journal(tmp_path, "m", is_owned=True).close()
+    is_owned, may_end = SPAWN.Barrier(2, timeout=30), SPAWN.Barrier(2, timeout=30)
+    other = SPAWN.Process(target=_own, args=(tmp_path, is_owned, may_end))
+    other.start()
+    is_owned.wait()
+    other.kill()
+    other.join()
+    Journal(tmp_path, "m", is_owned=True).close()
+
+
+def test_a_journal_that_cannot_be_opened_is_owned_by_nobody(tmp_path: Path):
+    path = tmp_path / ".journal" / "m.sqlite"
+    path.parent.mkdir()
+    path.write_text("this is not a database " * 100)
+    for _ in range(2):
+        with pytest.raises(ArtifactError, match="cannot be used"):
+            Journal(tmp_path, "m", is_owned=True)
+    path.unlink()
+    Journal(tmp_path, "m", is_owned=True).close()
+
+
+def test_failures_are_kept_and_never_replayed(tmp_path: Path):
+    journal = Journal(tmp_path, "m")
+    row = Failed("a", "overloaded", "500 no", "http://host/v1", 2, 0.5, 1e9, True)
+    journal.commit([], [row, row._replace(attempt=3, maybe_billed=False)], None)
+    assert journal.get(["a"]) == {}
+    journal.close()
+    db = sqlite3.connect(tmp_path / ".journal" / "m.sqlite")
+    found = [tuple(each) for each in db.execute("SELECT * FROM failures ORDER BY attempt")]
+    db.close()
+    assert found == [(*row[:7], 1), (*row[:4], 3, *row[5:7], 0)]
+
+
+def test_how_a_reply_came_is_kept(tmp_path: Path):
+    journal = Journal(tmp_path, "m")
+    row = Answered("a", "yes", "http://host/v1", 2, 0.5, 1e9)
+    journal.commit([row], [], None)
+    journal.commit([row._replace(reply="no", attempt=9)], [], None)
+    assert journal.get(["a"]) == {"a": "yes"}
+    journal.close()
+    db = sqlite3.connect(tmp_path / ".journal" / "m.sqlite")
+    assert db.execute("SELECT * FROM replies").fetchall() == [tuple(row)]
+    db.close()
+
+
+def test_the_owners_state_comes_back(tmp_path: Path):
+    journal = Journal(tmp_path, "m")
+    assert journal.state() == State()
+    assert State().is_closed  # a journal that nobody owned was not left hard
+    state = State(is_closed=False, at=2.5, spent_usd=0.1, reserved_usd=0.02, ceiling=7)
+    journal.commit([], [], state)
+    state.spent_usd, state.held = 0.3, {"http://host requests": [(1.5, 2.0), (0.5, 1.0)]}
+    journal.commit([], [], state)
+    journal.close()
+    again = Journal(tmp_path, "m")
+    found = again.state()
+    again.close()
+    held = {name: [tuple(pair) for pair in pairs] for name, pairs in found.held.items()}
+    assert (found.is_closed, found.spent_usd, found.ceiling) == (False, 0.3, 7)
+    assert held == state.held
+
+
+@pytest.mark.parametrize("layout", [0, 1, 99])
+def test_another_layout_is_one_clear_line(tmp_path: Path, layout: int):
+    (tmp_path / ".journal").mkdir()
+    db = sqlite3.connect(tmp_path / ".journal" / "m.sqlite")
+    db.execute("CREATE TABLE replies (key TEXT PRIMARY KEY, reply TEXT)")
+    db.execute("INSERT INTO replies VALUES ('a', 'paid for')")
+    db.execute(f"PRAGMA user_version = {layout}")
+    db.commit()
+    db.close()
+    with pytest.raises(
+        ArtifactError, match=f"written in layout {layout}, .* move it away"
+    ) as error:
+        Journal(tmp_path, "m", is_owned=True)
+    assert len(str(error.value).splitlines()) == 1
+    db = sqlite3.connect(tmp_path / ".journal" / "m.sqlite")
+    assert db.execute("SELECT * FROM replies").fetchall() == [("a", "paid for")]
+    db.close()

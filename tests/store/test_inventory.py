@@ -5,6 +5,7 @@ import pytest
 from filelock import FileLock
 
 import toys
+from spyhop.models.journal import Journal
 from spyhop.store import Inventory, claim, forget, point, pointed
 
 
@@ -32,6 +33,16 @@ def test_what_is_needed_is_kept_and_the_rest_freed(tmp_path: Path):
     assert freed == {free.path, asked.path}
     assert kept.path.is_dir() and left.is_dir() and not any(path.exists() for path in freed)
     assert toys.committed(tmp_path) == 3  # replies are kept
+
+
+def test_journals_stay_while_a_run_goes_on(tmp_path: Path):
+    Journal(tmp_path, "m").close()
+    with claim(tmp_path, "toys.numbers", "k", {}, _silent):
+        assert Inventory(tmp_path).free(["journal"]) == []
+    owner = Journal(tmp_path, "m", is_owned=True)
+    assert Inventory(tmp_path).free(["journal"]) == []
+    owner.close()
+    assert [entry.path.name for entry in Inventory(tmp_path).free(["journal"])] == ["m.sqlite"]
 
 
 def test_partial_work_and_journals_go_only_when_named(tmp_path: Path):

@@ -1,0 +1,521 @@
+"""Bodies out, outcomes in: whatever a server says."""
+
+import json
+import math
+from contextlib import suppress
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from server import FAULTS
+from spyhop.models.base import Choice, Reply, Request, Sampling
+from spyhop.models.wire import Usage, body, failure, parse, remaining, reply, share, weighed
+from spyhop.schema import Message
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+GUESS = 50
+USED = Usage(7, 0, 3, 0)
+ASKED = Request(
+    id="r1",
+    messages=[Message(role="system", content="Be kind."), Message(role="user", content="Why?")],
+    sample_index=2,
+    options=["A", "B"],
+)
+
+
+def sent(kind: str = "generate", sampling: Sampling | None = None, **changes: object) -> dict:
+    given = {"model": "m", "extra": {}, "omit": (), "num_samples": 1, "tokens_field": "max_tokens"}
+    return json.loads(body(kind, ASKED, sampling or Sampling(), **(given | changes)))
+
+
+def answer(*choices: object, **more: object) -> bytes:
+    return json.dumps({"choices": list(choices), **more}).encode()
+
+
+def said(text: object = "yes", index: int = 0, **message: object) -> dict[str, object]:
+    turn = {"role": "assistant", "content": text, **message}
+    return {"index": index, "message": turn, "finish_reason": "stop"}
+
+
+def got(choice: dict[str, object], **more: object) -> Reply:
+    """The reply that one choice makes, as it is read back from the journal."""
+    choices, usage = parse(answer(choice, **more), 1, GUESS)
+    text = reply(ASKED, choices[0], usage, 0.5).model_dump_json()
+    return Reply.model_validate_json(text)
+
+
+# ---------------------------------------------------------------- bodies
+
+
+def test_the_body_of_a_prompt():
+    sampling = Sampling(max_new_tokens=9, temperature=0.5, top_p=0.9, seed=40)
+    turns = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Why?"}]
+    assert sent(sampling=sampling) == {
+        "model": "m",
+        "messages": turns,
+        "max_tokens": 9,
+        "temperature": 0.5,
+        "top_p": 0.9,
+        "seed": 42,
+    }
+
+
+def test_what_is_asked_for_stands_in_the_body():
+    assert sent(num_samples=3)["n"] == 3
+    assert sent(sampling=Sampling(log_probability=True))["logprobs"] is True
+    schema = {"type": "object", "properties": {"n": {"type": "integer"}}}
+    shape = sent(sampling=Sampling(json_schema=schema))["response_format"]
+    assert shape["type"] == "json_schema" and shape["json_schema"]["schema"] == schema
+    assert shape["json_schema"]["name"] and shape["json_schema"]["strict"] is True
+    renamed = sent(tokens_field="max_completion_tokens")
+    assert renamed["max_completion_tokens"] == 512 and "max_tokens" not in renamed
+
+
+def test_a_choice_asks_for_likely_tokens():
+    found = sent("choose", tokens_field="max_completion_tokens")
+    assert (found["logprobs"], found["top_logprobs"], found["temperature"]) == (True, 20, 0.0)
+    assert 1 <= found["max_completion_tokens"] <= 8 and "seed" not in found
+
+
+def test_extra_fields_win_and_omitted_ones_stay_out():
+    found = sent(extra={"reasoning_effort": "low", "top_p": 0.1}, omit=("seed", "temperature", "x"))
+    assert found["reasoning_effort"] == "low" and found["top_p"] == 0.1
+    assert not {"seed", "temperature", "x"} & found.keys()
+
+
+@settings(deadline=None)
+@given(st.text(st.characters(exclude_categories=["Cs"])))
+def test_any_text_arrives_whole(text):
+    asked = Request(id="1", messages=[Message(role="user", content=text)])
+    raw = body("generate", asked, Sampling(), model="m", extra={}, omit=(), num_samples=1,
+               tokens_field="max_tokens")  # fmt: skip
+    assert json.loads(raw)["messages"][0]["content"] == text
+
+
+# ---------------------------------------------------------------- answers
+
+
+def test_a_plain_answer():
+    usage = {
+        "prompt_tokens": 12,
+        "completion_tokens": 8,
+        "prompt_tokens_details": {"cached_tokens": 4},
+        "completion_tokens_details": {"reasoning_tokens": 5},
+    }
+    assert got(said("yes", reasoning_content="hm"), usage=usage) == Reply(
+        id="r1", text="yes", finish_reason="stop", prompt_tokens=12, cached_tokens=4,
+        response_tokens=8, reasoning_tokens=5, reasoning="hm", usd=0.5,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"",
+        b"{",
+        b"null",
+        b"7",
+        b"[]",
+        b"{}",
+        b"<html>502</html>",
+        b"\xff\xfe",
+        b'{"choices": null}',
+        b'{"choices": {}}',
+        b'{"choices": "no"}',
+        b'{"choices": []}',
+        b'{"choices": [null, 7, []]}',
+        b'{"choices": [{}]}',
+        b'{"choices": [{"message": null}]}',
+        b'{"choices": [{"message": "hi"}]}',
+        b'{"error": {"message": "rate limit"}}',
+        b'{"choices": [{"message": {"content": "cut off',
+    ],
+)
+def test_what_is_no_answer(raw):
+    with pytest.raises(ValueError):
+        parse(raw, 1, GUESS)
+
+
+@pytest.mark.parametrize("name", [name for name, fault in FAULTS.items() if fault.text is not None])
+def test_faults_of_the_server_are_no_answers(name):
+    with pytest.raises(ValueError):
+        parse(FAULTS[name].text, 1, GUESS)
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        ("", ""),
+        (None, ""),
+        (7, ""),
+        ({"text": "no"}, ""),
+        ([{"type": "text", "text": "a"}, {"type": "text", "text": "b"}], "ab"),
+        ([{"type": "image"}, None, {"text": 7}, {"text": "c"}], "c"),
+        ("  kept as it is \n", "  kept as it is \n"),
+        ("\x00\u2028\U0001f600", "\x00\u2028\U0001f600"),
+    ],
+)
+def test_content(content, text):
+    assert (got(said(content)).text, got(said(content)).finish_reason) == (text, "stop")
+
+
+def test_a_message_without_content():
+    assert got({"message": {}}).text == ""
+    assert got({"message": {"role": "assistant"}, "finish_reason": 7}).finish_reason == "stop"
+
+
+@pytest.mark.parametrize(
+    ("told", "found"),
+    [
+        ("stop", "stop"),
+        ("length", "length"),
+        ("max_tokens", "length"),
+        ("content_filter", "content_filter"),
+        (None, "stop"),
+        ("eos", "stop"),
+        (["length"], "stop"),
+        ({}, "stop"),
+    ],
+)
+def test_finish_reasons(told, found):
+    assert got({**said(), "finish_reason": told}).finish_reason == found
+
+
+def test_a_refusal_is_told_and_kept():
+    found = got(said(None, refusal="I cannot help with that."))
+    assert (found.text, found.finish_reason) == ("I cannot help with that.", "content_filter")
+    assert got(said("yes", refusal=None)).finish_reason == "stop"
+    assert got(said("yes", refusal="")).text == "yes"
+
+
+@pytest.mark.parametrize("field", ["reasoning_content", "reasoning"])
+def test_reasoning_has_its_own_place(field):
+    assert got(said("yes", **{field: "because"})).reasoning == "because"
+    assert got(said("yes", **{field: None})).reasoning == ""
+    assert got(said("yes", **{field: {"odd": 1}})).reasoning == ""
+
+
+@pytest.mark.parametrize(
+    ("usage", "prompt", "response"),
+    [
+        ({"prompt_tokens": 12, "completion_tokens": 3}, 12, 3),
+        ({"prompt_tokens": "12", "completion_tokens": "3"}, 12, 3),
+        ({"prompt_tokens": 12.0, "completion_tokens": 3.0}, 12, 3),
+        (None, 50, 5),
+        ("no", 50, 5),
+        ([], 50, 5),
+        ({}, 50, 5),
+        ({"prompt_tokens": 0, "completion_tokens": 0}, 50, 5),
+        ({"prompt_tokens": -4, "completion_tokens": -1}, 50, 5),
+        ({"prompt_tokens": None, "completion_tokens": "many"}, 50, 5),
+        ({"prompt_tokens": [], "completion_tokens": {}}, 50, 5),
+        ({"prompt_tokens": 12}, 12, 5),
+        ({"prompt_tokens": 10**12, "completion_tokens": 10**12}, 50, 5),
+        ({"prompt_tokens": "9" * 5000, "completion_tokens": 1e300}, 50, 5),
+    ],
+)
+def test_usage_as_told_or_guessed(usage, prompt, response):
+    found = got(said("x" * 20), usage=usage)
+    assert (found.prompt_tokens, found.response_tokens) == (prompt, response)
+
+
+def test_details_of_usage_never_exceed_the_whole():
+    details = {"prompt_tokens_details": {"cached_tokens": 99}, "completion_tokens_details": "x"}
+    found = got(said(), usage={"prompt_tokens": 12, "completion_tokens": 3, **details})
+    assert (found.cached_tokens, found.reasoning_tokens) == (12, 0)
+    odd = {"completion_tokens_details": {"reasoning_tokens": "9"}, "prompt_tokens_details": None}
+    found = got(said(), usage={"prompt_tokens": 12, "completion_tokens": 3, **odd})
+    assert (found.cached_tokens, found.reasoning_tokens) == (0, 3)
+
+
+def test_samples_come_in_order_and_may_be_fewer_or_more():
+    mixed = [said("c", 2), said("a", 0), said("b", 1)]
+    assert [c["message"]["content"] for c in parse(answer(*mixed), 3, GUESS)[0]] == [
+        "a",
+        "b",
+        "c",
+    ]
+    unnumbered = [{"message": {"content": text}} for text in "ab"]
+    assert [c["message"]["content"] for c in parse(answer(*unnumbered), 3, GUESS)[0]] == ["a", "b"]
+    assert len(parse(answer(*mixed), 2, GUESS)[0]) == 2
+    broken = [said("a", 0), {"index": 1, "message": None}, said("c", 2)]
+    assert len(parse(answer(*broken), 3, GUESS)[0]) == 2
+
+
+@given(st.tuples(*[st.integers(0, 1000)] * 4), st.integers(1, 9))
+def test_usage_is_shared_without_loss(numbers, num):
+    parts = share(Usage(*numbers), num)
+    assert len(parts) == num
+    assert tuple(map(sum, zip(*parts, strict=True)))[:4] == numbers
+    assert all(value >= 0 for part in parts for value in part)
+
+
+# ---------------------------------------------------------------- probabilities
+
+
+def place(token: str, *, logprob: float = -0.1, top: dict[str, float] | None = None) -> dict:
+    likely = [{"token": t, "logprob": value} for t, value in (top or {}).items()]
+    return {"token": token, "logprob": logprob, "top_logprobs": likely}
+
+
+def weighed_from(logprobs: object, text: str = "", options: tuple[str, ...] = ("A", "B")) -> Choice:
+    asked = ASKED.model_copy(update={"options": list(options)})
+    found = {**said(text), "logprobs": logprobs}
+    choice = weighed(asked, found, USED, 0.25)
+    return Choice.model_validate_json(choice.model_dump_json())
+
+
+def test_probabilities_are_read_where_the_options_stand():
+    top = {"A": math.log(0.6), " B": math.log(0.2), "(A": math.log(0.1), "C": math.log(0.1)}
+    found = weighed_from({"content": [place("The", top={"The": -0.1}), place("A", top=top)]})
+    assert found.probabilities == pytest.approx([0.7 / 0.9, 0.2 / 0.9])
+    assert not found.is_parsed and (found.prompt_tokens, found.usd) == (7, 0.25)
+
+
+def test_the_place_with_the_most_mass_on_options_counts():
+    weak = {"A": math.log(0.02), "I": math.log(0.9)}
+    strong = {"A": math.log(0.1), "B": math.log(0.9)}
+    found = weighed_from({"content": [place("I", top=weak), place("B", top=strong)]})
+    assert found.probabilities == pytest.approx([0.1, 0.9])
+
+
+def test_a_token_without_others_beside_it():
+    assert weighed_from({"content": [place("B")]}).probabilities == [0.0, 1.0]
+
+
+@pytest.mark.parametrize("logprobs", [None, {}, {"content": None}, {"content": []}, "no", 7, []])
+def test_without_probabilities_the_text_is_read(logprobs):
+    found = weighed_from(logprobs, "The answer is (B).")
+    assert found.probabilities == [0.0, 1.0] and found.is_parsed
+
+
+def test_without_an_option_there_is_nothing():
+    found = weighed_from(None, "I do not know.")
+    assert found.probabilities == [] and found.is_parsed and found.error is None
+
+
+ODD_LOGPROBS = [
+    {"content": 7},
+    {"content": "A"},
+    {"content": [None, 7, "A", []]},
+    {"content": [{"token": "A", "logprob": None}]},
+    {"content": [{"token": "A", "logprob": "-1"}]},
+    {"content": [{"token": None, "logprob": -1}]},
+    {"content": [{"token": "A", "logprob": -1, "top_logprobs": 5}]},
+    {"content": [{"token": "A", "logprob": -1, "top_logprobs": [7, None]}]},
+    {"content": [{"token": "A", "logprob": -1, "top_logprobs": {"A": -1}}]},
+    {"content": [{"token": "A", "logprob": 1000.0}]},
+    {"content": [{"token": "A", "logprob": math.inf}]},
+    {"content": [{"token": "A", "logprob": -math.inf}]},
+    {"content": [{"token": "A", "logprob": math.nan}]},
+    {"content": {"token": "A"}},
+]
+
+
+@pytest.mark.parametrize("logprobs", ODD_LOGPROBS)
+def test_odd_probabilities_break_nothing(logprobs):
+    found = weighed_from(logprobs, "Answer: A")
+    assert found.probabilities == [] or sum(found.probabilities) == pytest.approx(1.0)
+    again = got({**said("Answer: A"), "logprobs": logprobs})
+    assert again.text == "Answer: A"
+
+
+def test_the_log_probability_of_a_response():
+    both = {"content": [place("a", logprob=-0.5), place("b", logprob=-1.5)]}
+    assert got({**said(), "logprobs": both}).log_probability == pytest.approx(-2.0)
+    half = {"content": [place("a", logprob=-0.5), {"token": "b"}]}
+    assert got({**said(), "logprobs": half}).log_probability is None
+    assert got(said()).log_probability is None
+
+
+NAMES = [
+    "choices", "message", "content", "text", "refusal", "reasoning", "logprobs", "token",
+    "logprob", "top_logprobs", "usage", "index", "prompt_tokens", "completion_tokens",
+    "prompt_tokens_details", "completion_tokens_details", "cached_tokens", "reasoning_tokens",
+    "finish_reason", "error", "code", "type",
+]  # fmt: skip
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**70), 2**70)
+    | st.floats()
+    | st.sampled_from(["", "A", "stop", "length", "-5", "1e999", "x" * 400]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(NAMES),
+            inner,
+            max_size=4,
+        )
+    ),
+    max_leaves=12,
+)
+
+
+@settings(deadline=None, max_examples=120)
+@given(JSON, JSON, JSON, JSON)
+def test_whatever_the_json_it_is_an_answer_or_a_value_error(content, logprobs, usage, index):
+    choice = {"message": {"content": content, "refusal": index}, "logprobs": {"content": logprobs},
+              "index": index, "finish_reason": usage}  # fmt: skip
+    raw = answer(choice, {"message": logprobs}, choice, usage=usage)
+    try:
+        choices, used = parse(raw, 3, GUESS)
+    except ValueError:
+        return
+    assert all(value >= 0 for value in used)
+    for found in choices:
+        Reply.model_validate_json(reply(ASKED, found, used, 0.0).model_dump_json())
+        Choice.model_validate_json(weighed(ASKED, found, used, 0.0).model_dump_json())
+
+
+@settings(deadline=None, max_examples=60)
+@given(JSON)
+def test_whatever_the_json_it_is_parsed_or_a_value_error(value):
+    raw = json.dumps(value).encode()
+    with suppress(ValueError):
+        parse(raw, 2, GUESS)
+    assert failure(500, {}, raw, NOW).kind == "overloaded"
+
+
+# ---------------------------------------------------------------- failures
+
+
+def error(code: str | None = None, message: str = "no", **more: object) -> bytes:
+    return json.dumps({"error": {"message": message, "code": code, **more}}).encode()
+
+
+@pytest.mark.parametrize(
+    ("status", "raw", "kind"),
+    [
+        (429, error(), "throttled"),
+        (429, b"<html>slow down</html>", "throttled"),
+        (429, error("insufficient_quota"), "fatal"),
+        (429, error(None, type="insufficient_quota"), "fatal"),
+        (408, b"", "overloaded"),
+        (409, b"", "overloaded"),
+        (500, b"", "overloaded"),
+        (502, b"<html>", "overloaded"),
+        (503, b"", "overloaded"),
+        (504, b"", "overloaded"),
+        (529, error("overloaded_error"), "overloaded"),
+        (520, b"", "overloaded"),
+        (400, error("invalid"), "rejected"),
+        (400, error("context_length_exceeded"), "rejected"),
+        (413, b"<html>", "rejected"),
+        (422, b'{"detail": "bad"}', "rejected"),
+        (400, error("content_filter"), "refused"),
+        (400, json.dumps(FAULTS["400-filter"].error).encode(), "refused"),
+        (401, error("invalid_api_key"), "fatal"),
+        (403, error("forbidden"), "fatal"),
+        (404, error("model_not_found"), "fatal"),
+        (301, b"", "fatal"),
+        (204, b"", "fatal"),
+    ],
+)
+def test_kinds_of_failures(status, raw, kind):
+    found = failure(status, {}, raw, NOW)
+    assert (found.kind, found.status) == (kind, status)
+    assert str(status) in found.message and len(found.message) < 400
+
+
+def test_all_statuses_mean_something():
+    for status in [*range(201, 300), *range(300, 600)]:
+        assert failure(status, {}, b"", NOW).kind
+
+
+def test_an_overrun_is_told_from_a_lone_error():
+    overrun = {status for status in range(300, 600) if failure(status, {}, b"", NOW).is_overrun}
+    assert {429, 503, 529} <= overrun and 500 not in overrun and 400 not in overrun
+
+
+def test_what_may_have_been_billed():
+    billed = {status for status in range(300, 600) if failure(status, {}, b"", NOW).is_maybe_billed}
+    assert {500, 502, 504} <= billed and not {400, 401, 404, 422, 429} & billed
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"retry-after": "7"}, 7.0),
+        ({"retry-after": "0.25"}, 0.25),
+        ({"retry-after-ms": "1500"}, 1.5),
+        ({"retry-after-ms": "200", "retry-after": "9"}, 0.2),
+        ({"retry-after": "Fri, 02 Jan 2026 03:04:15 GMT"}, 10.0),
+        ({"retry-after": "Friday, 02-Jan-26 03:04:15 GMT"}, 10.0),
+        ({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}, 0.0),
+        ({"retry-after": "-5"}, 0.0),
+        ({"retry-after": "soon"}, None),
+        ({"retry-after": "nan"}, None),
+        ({"retry-after": "inf"}, None),
+        ({"retry-after": ""}, None),
+        ({"retry-after-ms": "x", "retry-after": "3"}, 3.0),
+        ({}, None),
+    ],
+)
+def test_when_to_come_again(headers, seconds):
+    assert failure(429, headers, b"", NOW).retry_after_s == seconds
+    assert failure(500, headers, b"", NOW).retry_after_s == seconds
+    kind = "overloaded" if seconds is None else "throttled"
+    assert failure(503, headers, b"", NOW).kind == kind
+
+
+@settings(deadline=None)
+@given(st.text(max_size=40), st.text(max_size=40))
+def test_whatever_a_header_says(after, reset):
+    headers = {"retry-after": after, "retry-after-ms": reset, "x-ratelimit-limit-requests": "5",
+               "x-ratelimit-remaining-requests": "0",
+               "x-ratelimit-reset-requests": reset}  # fmt: skip
+    wait = failure(429, headers, b"", NOW).retry_after_s
+    assert wait is None or (wait >= 0 and math.isfinite(wait))
+    for limit, left, seconds in remaining(headers).values():
+        assert (limit, left) == (5, 0) and seconds >= 0
+
+
+@pytest.mark.parametrize(
+    ("shown", "seconds"),
+    [
+        ("6m0s", 360),
+        ("1.5s", 1.5),
+        ("20ms", 0.02),
+        ("1h2m3s", 3723),
+        ("12", 12),
+        ("0s", 0),
+        (" 7s ", 7),
+    ],
+)
+def test_what_is_left_of_limits(shown, seconds):
+    headers = {
+        "x-ratelimit-limit-requests": "100",
+        "x-ratelimit-remaining-requests": "3",
+        "x-ratelimit-reset-requests": shown,
+        "x-ratelimit-limit-tokens": "10000",
+        "x-ratelimit-remaining-tokens": "0",
+        "x-ratelimit-reset-tokens": "1s",
+    }
+    assert remaining(headers) == {"requests": (100, 3, seconds), "tokens": (10000, 0, 1)}
+
+
+@pytest.mark.parametrize("shown", ["", "soon", "5 minutes", "2026-01-02T03:04:05Z", "-3s", "1x"])
+def test_a_limit_that_cannot_be_read_is_left_out(shown):
+    told = {"limit": "100", "remaining": "3", "reset": shown}
+    assert remaining({f"x-ratelimit-{k}-requests": v for k, v in told.items()}) == {}
+    odd = told | {"remaining": "few", "reset": "1s"}
+    assert remaining({f"x-ratelimit-{k}-requests": v for k, v in odd.items()}) == {}
+
+
+@pytest.mark.parametrize(
+    ("raw", "text"),
+    [
+        (b'{"error": {"message": "bad model"}}', "bad model"),
+        (b'{"error": "bad model"}', "bad model"),
+        (b'{"detail": "bad model"}', "bad model"),
+        (b'{"message": "bad model"}', "bad model"),
+        (b"bad model", "bad model"),
+        (b'"bad model"', "bad model"),
+        (b'[{"error": "bad model"}]', "bad model"),
+    ],
+)
+def test_what_the_server_said_is_kept_whatever_its_form(raw, text):
+    assert text in failure(400, {}, raw, NOW).message
