@@ -12,7 +12,7 @@ from typer.exceptions import TyperException
 
 from spyhop.recipe import Recipe, resolve
 from spyhop.recipe import run as run_recipe
-from spyhop.recipe.load import describe, read_recipe
+from spyhop.recipe.load import RecipeFile, describe, read_recipe, recipe_file
 from spyhop.recipe.plan import plan as plan_recipe
 from spyhop.recipe.plan import totals
 from spyhop.recipe.show import find_artifact, show_rows
@@ -93,6 +93,31 @@ def run(
     """Run a recipe; what is made already is not made again."""
     built, runtime = _load(recipe, set_, {"workers": workers})
     _run(built, runtime, _store(out, recipe))
+
+
+@app.command()
+def segment(
+    inputs: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Archives (WARC, ARC), folders of pages, JSON lines, Parquet, or *.paths lists.",
+            show_default=False,
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Folder of everything that is made.")],
+    processes: Annotated[
+        int | None, typer.Option("--processes", min=1, help="Processes that share the pages.")
+    ] = None,
+    on: Annotated[
+        str | None, typer.Option("--on", help="A Ray cluster: ray://host:port.", metavar="ADDRESS")
+    ] = None,
+    set_: Changes = NO_CHANGES,
+) -> None:
+    """Cut web pages into self-contained segments, with a report; nothing is fetched."""
+    settings = {"recipe": "segments", "inputs": [str(path.absolute()) for path in inputs]}
+    file = recipe_file(Path("segments"), settings, set_)
+    built, runtime = _built(file, {"processes": processes, "on": on})
+    _run(built, runtime, out)
 
 
 @app.command()
@@ -214,7 +239,11 @@ def _existing(store: Path) -> Path:
 
 
 def _load(path: Path, changes: list[str], runtime: dict[str, object]) -> tuple[Recipe, Runtime]:
-    file = read_recipe(path, changes)
+    return _built(read_recipe(path, changes), runtime)
+
+
+def _built(file: RecipeFile, runtime: dict[str, object]) -> tuple[Recipe, Runtime]:
+    path = file.path
     if file.recipe not in RECIPES:
         raise RecipeError(f"{path}: recipe = {file.recipe!r} is unknown; known: {list(RECIPES)}")
     kind = RECIPES[file.recipe]

@@ -67,6 +67,15 @@ def read_recipe(path: Path, changes: Sequence[str] = ()) -> RecipeFile:
         settings = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise RecipeError(f"{path}: not TOML: {error}") from None
+    return recipe_file(path, settings, changes)
+
+
+def recipe_file(path: Path, settings: dict[str, Any], changes: Sequence[str]) -> RecipeFile:
+    """Return settings, as a file would hold them, with `key.sub=value` changes.
+
+    Raises:
+        RecipeError: If a change cannot be understood, or no recipe is named.
+    """
     for change in changes:
         apply_change(settings, change)
     runtime = settings.pop("runtime", {})

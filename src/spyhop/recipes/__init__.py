@@ -9,6 +9,7 @@ from typing import Any
 from spyhop.recipe.graph import Recipe
 from spyhop.recipes.orca import OrcaConfig, orca
 from spyhop.recipes.quickstart import QuickstartConfig, quickstart
+from spyhop.recipes.segments import SegmentsConfig, segments
 from spyhop.schema import Config, RecipeError
 
 
@@ -28,6 +29,7 @@ class RecipeKind:
 RECIPES: dict[str, RecipeKind] = {
     "orca": RecipeKind(OrcaConfig, orca),
     "quickstart": RecipeKind(QuickstartConfig, quickstart),
+    "segments": RecipeKind(SegmentsConfig, segments),
 }
 
 

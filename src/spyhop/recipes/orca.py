@@ -97,7 +97,7 @@ def orca(config: OrcaConfig) -> Recipe:
     answers = r.add("answers", answer, config.answers, prompts=prompts, teacher=teacher)
     base = _base(r, config.student)
     student = r.add("student", tune, config.train, base=base, answers=[answers])
-    items: list[Ref] = [_items(r, suite) for suite in config.suites]
+    items: list[Ref] = [add_items(r, suite) for suite in config.suites]
     scores = {}
     for name, model in (("base", base), ("student", student)):
         if items:
@@ -121,6 +121,7 @@ def _base(r: Recipe, student: Student) -> Node | Source:
     return r.add("base", new_model, student.new, tokenizer=Source(Path(student.tokenizer)))
 
 
-def _items(r: Recipe, suite: Suite) -> Node:
+def add_items(r: Recipe, suite: Suite) -> Node:
+    """Add the node that reads a suite's items."""
     reader = {"bbh": bbh, "agieval": agieval}[suite.kind]
     return r.add(f"items-{suite.kind}", reader, suite.items, folder=Source(suite.path))

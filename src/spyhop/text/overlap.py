@@ -331,6 +331,11 @@ class ItemIndex:
         self.unchecked = [name for place, name in enumerate(self._ids) if place not in checked]
         """Items of too few words, or of none but common ones."""
 
+    @property
+    def num_items(self) -> int:
+        """All items, checked or not."""
+        return len(self._ids)
+
     def find(self, texts: Sequence[str]) -> list[Contamination | None]:
         """Return what each text holds, the first of it, or None."""
         split = [words(text) for text in texts]
