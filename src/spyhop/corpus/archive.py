@@ -104,13 +104,12 @@ def arc_pages(path: Path, name: str, max_bytes: int) -> Iterator[Page]:
                     continue
                 is_inside_bad = False
                 body = stream.read(min(int(length), max_bytes + HEADER_BYTES))
-                is_whole = len(body) == min(int(length), max_bytes + HEADER_BYTES)
                 stream.seek(int(length) - len(body), 1)
                 url, kind = (header.group(n).decode("utf-8", "replace") for n in (1, 4))
-                if not is_whole:
-                    yield Page(url, f"{name}:{at}", reason="broken_record")
-                elif not url.startswith("filedesc:"):
+                if not url.startswith("filedesc:"):
                     yield _arc_page(url, f"{name}:{at}", body, kind, max_bytes)
+            if stream.tell() == 0:
+                yield Page("", name, reason="broken_archive")
     except BROKEN:
         yield Page("", name, reason="broken_archive")
 
@@ -131,7 +130,7 @@ def _arc_page(url: str, origin: str, body: bytes, kind: str, max_bytes: int) -> 
     kind = fields.get("content-type", "")
     if reason := _refused(kind):
         return Page(url, origin, reason=reason)
-    data = body[end.end() :]
+    data = body[end.end() :][: max_bytes + 1]
     if "gzip" in fields.get("content-encoding", ""):
         try:
             data = zlib.decompressobj(wbits=47).decompress(data, max_bytes + 1)

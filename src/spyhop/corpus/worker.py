@@ -5,9 +5,11 @@ files of `CHUNK_PAGES` pages each, written aside and renamed, so that what a kil
 most one unfinished chunk.
 """
 
+import ctypes
 import json
 import os
 import resource
+import signal
 import sys
 import threading
 import traceback
@@ -26,6 +28,7 @@ from spyhop.corpus.work import Outcome, SegmentConfig, refused, segments_of
 
 CHUNK_PAGES = 256
 DONE = ".done"
+_PR_SET_PDEATHSIG = 1  # the kernel kills this process when the one that started it ends
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +153,8 @@ def _flush(job: Job, num_chunks: int, lines: list[bytes]) -> int:
 
 def main() -> None:
     """Serve on the standard streams."""
+    if sys.platform == "linux":  # a page may hold the interpreter's lock for long
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     jobs, news = Connection(os.dup(0), writable=False), Connection(os.dup(1), readable=False)
     os.dup2(2, 1)  # what a library prints is no step
     serve(jobs, news)

@@ -106,8 +106,8 @@ def _funnel_section(figures: dict[str, Any]) -> Section:
 def _segments_section(last: Artifact, figures: dict[str, Any]) -> Section:
     section = Section(
         "Segments",
-        f"{figures['num_redacted']:,} pieces of personal data were replaced; {figures['num_toxic']:,} "
-        "segments hold words of abuse and are flagged.",
+        f"{figures['num_redacted']:,} pieces of personal data were replaced; "
+        f"{figures['num_toxic']:,} segments hold words of abuse and are flagged.",
     )
     values = [
         {"chars": at, "end": at + BIN_CHARS, "rows": n} for at, n in figures["lengths"].items()
