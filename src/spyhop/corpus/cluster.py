@@ -2,6 +2,7 @@
 
 import logging
 import shutil
+import socket
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +17,7 @@ from spyhop.schema import InputError
 
 MAX_RETRIES = 3
 """Times that Ray may start a part again whose node or worker died."""
+CONNECT_S = 5.0
 AHEAD = 2
 """Parts handed out for each processor of the cluster; more would only wait there."""
 
@@ -39,14 +41,12 @@ def run_on_ray(
         import ray
     except ImportError:
         raise InputError(f"--on {address} needs Ray: pip install 'spyhop[ray]'") from None
-    try:
-        ray.init(
-            address=address if address.startswith("ray://") else address.removeprefix("ray:"),
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-        )
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise InputError(f"--on {address}: no cluster there ({str(error)[:120]})") from None
+    _check(address)
+    ray.init(
+        address=address if address.startswith("ray://") else address.removeprefix("ray:"),
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+    )
     try:
         task = ray.remote(num_cpus=1, max_retries=MAX_RETRIES)(part_on_node)
         waiting = [number for number in range(len(parts)) if not is_done(folder, number)]
@@ -66,6 +66,15 @@ def run_on_ray(
             yield number
     finally:
         ray.shutdown()
+
+
+def _check(address: str) -> None:
+    """Knock at the door: Ray itself would wait for minutes."""
+    host, _, port = address.removeprefix("ray:").removeprefix("//").rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=CONNECT_S).close()
+    except (OSError, ValueError) as error:
+        raise InputError(f"--on {address}: no cluster there ({error})") from None
 
 
 def part_on_node(
