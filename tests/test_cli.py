@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import typer.main
 
+from corpus.pages import write_articles
 from spyhop.cli import app, main
 from spyhop.recipes import RECIPES, write_example
 
@@ -26,6 +27,7 @@ COMMANDS = {
     "recipes": set(),
     "report": {"--out", "--set", "recipe"},
     "run": {"--out", "--retry-errors", "--set", "--workers", "recipe"},
+    "segment": {"--on", "--out", "--processes", "--set", "inputs"},
     "show": {"--dropped", "--no-dropped", "--out", "--recipe", "--rows", "--set", "-n", "artifact"},
     "why": {"--out", "--set", "node", "recipe"},
 }
@@ -111,7 +113,7 @@ def test_the_commands_and_options_are_these():
 
 
 def test_help_needs_no_heavy_library():
-    heavy = ("torch", "transformers", "scipy", "altair", "sentencepiece")
+    heavy = ("torch", "transformers", "scipy", "altair", "sentencepiece", "duckdb", "ray")
     code = f"import sys, spyhop.cli; print([n for n in {heavy!r} if n in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
@@ -336,3 +338,32 @@ def _no_child_is_left(folder: Path) -> None:
     while left := [process for process in psutil.process_iter() if _is_ours(process)]:
         assert time.monotonic() < until, left
         time.sleep(0.05)
+
+
+def test_pages_become_segments_with_a_report(cli, tmp_path: Path):
+    write_articles(tmp_path / "pages", 2)
+    done = cli("segment", "pages", "--out", "made", "--set", "segment.cut.min_chars=500")
+    assert done.code == 0, done.stderr
+    assert "report: made/runs/segments/report/report.html" in done.stdout
+    page = (tmp_path / "made/runs/segments/report/report.html").read_text()
+    assert "How to bake bread number 0" in page and "exact_duplicate" in page
+    again = cli("segment", "pages", "--out", "made", "--set", "segment.cut.min_chars=500")
+    assert "0 made, 3 made before" in again.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["nowhere"], "nowhere: no such file or folder"),
+        (
+            ["pages", "--set", "segment.cut.min_chars=9000"],
+            "min_chars 9000 is above max_chars 3000",
+        ),
+        (["pages", "--on", "somewhere"], "on = 'somewhere'"),
+        (["cc.paths"], "1 of its 1 files are not here, such as .*nothing is fetched"),
+    ],
+)
+def test_segment_tells_what_is_wrong(cli, tmp_path: Path, arguments: list[str], text: str):
+    write_articles(tmp_path / "pages", 1)
+    (tmp_path / "cc.paths").write_text("crawl-data/x.warc.gz\n")
+    _refused(cli("segment", *arguments, "--out", "made"), text)

@@ -134,12 +134,7 @@ def answer(
     """
     _apart(prompts, out)
     settings: dict[str, Any] = {"prompts": prompts, "teacher": teacher}
-    for change in set_:
-        apply_change(settings, change)
-    given = settings.pop("runtime", {})
-    if not isinstance(given, dict):
-        raise RecipeError(f"--set runtime={given!r:.60}: it is a table; set runtime.device, ...")
-    built, runtime = _build(RecipeFile(Path("answer"), "answer", settings, given), {})
+    built, runtime = _build(_given("answer", settings, set_), {})
     if plan:
         _plan_answers(built, out)
         return
@@ -161,6 +156,30 @@ def doctor(
         console.print(f"{sign}  {finding.name}: {finding.text}", markup=False)
     if not is_well:
         raise typer.Exit(USER_ERROR)
+
+
+@app.command()
+def segment(
+    inputs: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Archives (WARC, ARC), folders of pages, JSON lines, Parquet, or *.paths lists.",
+            show_default=False,
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Folder of everything that is made.")],
+    processes: Annotated[
+        int | None, typer.Option("--processes", min=1, help="Processes that share the pages.")
+    ] = None,
+    on: Annotated[
+        str | None, typer.Option("--on", help="A Ray cluster: ray://host:port.", metavar="ADDRESS")
+    ] = None,
+    set_: Changes = NO_CHANGES,
+) -> None:
+    """Cut web pages into self-contained segments, with a report; nothing is fetched."""
+    file = _given("segments", {"inputs": [path.absolute() for path in inputs]}, set_)
+    built, runtime = _build(file, {"processes": processes, "on": on})
+    _run(built, runtime, out)
 
 
 @app.command()
@@ -286,6 +305,16 @@ def _load(path: Path, changes: list[str], runtime: dict[str, object]) -> tuple[R
     if file.recipe not in RECIPES:
         raise RecipeError(f"{path}: recipe = {file.recipe!r} is unknown; known: {list(RECIPES)}")
     return _build(file, runtime)
+
+
+def _given(recipe: str, settings: dict[str, Any], changes: list[str]) -> RecipeFile:
+    """Return the settings of a recipe that a command names itself."""
+    for change in changes:
+        apply_change(settings, change)
+    runtime = settings.pop("runtime", {})
+    if not isinstance(runtime, dict):
+        raise RecipeError(f"--set runtime={runtime!r:.60}: it is a table; set runtime.device, ...")
+    return RecipeFile(Path(recipe), recipe, settings, runtime)
 
 
 def _build(file: RecipeFile, runtime: dict[str, object]) -> tuple[Recipe, Runtime]:

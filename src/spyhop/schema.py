@@ -125,6 +125,28 @@ class Answer(Row):
     error: str | None = None
 
 
+class Segment(Row):
+    """A self-contained piece of a page: the text under one heading, as Markdown."""
+
+    url: str
+    """Of the page; where it has none, the file it stood in."""
+    headings: list[str]
+    """From the page's title down to the heading of the text."""
+    text: str
+    start: int
+    """Where the text stands in the page's extracted text, in characters."""
+    end: int
+    language: str
+    num_redacted: int = 0
+    """E-mail addresses, telephone numbers and other identifiers that were replaced."""
+    is_toxic: bool = False
+    """Whether it holds words of abuse; a flag, not a filter."""
+    page_digest: str
+    """Start of the SHA-256 of the page as it was sent."""
+    origin: str
+    """File and place in it that the page was read from."""
+
+
 class Item(Row):
     """One evaluation question with its gold answer."""
 

@@ -67,6 +67,10 @@ class Runtime(BaseModel):
     """Nodes of a recipe that run at the same time, each in its own process."""
     threads: int = Field(1, ge=1)
     """Processor threads of each worker."""
+    processes: int = Field(1, ge=1)
+    """Processes that share the parts of one stage over a corpus."""
+    on: str = Field("", pattern=r"^(ray:.+)?$")
+    """A cluster for these parts: `ray://host:port`; without it they stay on this machine."""
     device: Device = "auto"
     """`cpu`, `cuda`, `cuda:1`, ...; `auto` takes the first GPU where there is one."""
     inference_tokens: int = Field(16_384, ge=256)

@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import toys
-from spyhop.schema import Answer, Item, Message, Prompt, Query, Row, Score
+from spyhop.schema import Answer, Item, Message, Prompt, Query, Row, Score, Segment
 from spyhop.store import PartWriter, arrow_schema
 
 PARTS = sys.modules["spyhop.store.parts"]
@@ -39,6 +39,10 @@ ROWS = [
               chance=0.25, finish_reason="stop", response_tokens=3),
         Score(id="2", suite="s", task="t", response="r", extracted="", correct=True, target="A",
               chance=0.25, finish_reason="stop", response_tokens=3, error="e"),
+    ],
+    [
+        Segment(id="1", url="u", headings=["a", ""], text="t\n", start=0, end=2, language="en",
+                page_digest="d", origin="f:0", is_toxic=True, num_redacted=1),
     ],
     [
         Odd(id="1", counts={"a": 1, "": 2}, nested=[[1.5], []]),

@@ -6,14 +6,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
 from rich.console import Console
 
 from spyhop.recipe.graph import Recipe
 from spyhop.recipe.resolve import resolve
 from spyhop.schema import ArtifactError
 from spyhop.store import Artifact
-from spyhop.store.artifact import DROPPED, load
+from spyhop.store.artifact import load
 
 LONG_CHARS = 2000
 
@@ -65,9 +64,8 @@ def _rows(artifact: Artifact) -> Iterator[dict[str, Any]]:
 
 
 def _dropped(artifact: Artifact) -> Iterator[dict[str, Any]]:
-    for part in sorted((artifact.path / DROPPED).glob("part-*.parquet")):
-        for row in pq.read_table(part).to_pylist():
-            yield {"reason": row["reason"], **json.loads(row["row"])}
+    for reason, row in artifact.dropped():
+        yield {"reason": reason, **json.loads(row)}
 
 
 def _print_value(console: Console, column: str, value: Any) -> None:  # noqa: ANN401 (any column)

@@ -10,6 +10,7 @@ from spyhop.recipe.graph import Recipe
 from spyhop.recipes.answering import AnsweringConfig, answering
 from spyhop.recipes.orca import OrcaConfig, orca
 from spyhop.recipes.quickstart import QuickstartConfig, quickstart
+from spyhop.recipes.segments import SegmentsConfig, segments
 from spyhop.schema import Config, RecipeError
 
 
@@ -30,6 +31,7 @@ RECIPES: dict[str, RecipeKind] = {
     "answer": RecipeKind(AnsweringConfig, answering),
     "orca": RecipeKind(OrcaConfig, orca),
     "quickstart": RecipeKind(QuickstartConfig, quickstart),
+    "segments": RecipeKind(SegmentsConfig, segments),
 }
 
 

@@ -198,7 +198,7 @@ def _teach(r: Recipe, config: OrcaConfig, prompts: Node) -> Node:
 
 
 def _scores(r: Recipe, config: OrcaConfig, models: dict[str, Node | Source]) -> dict[str, Node]:
-    items: list[Ref] = [_items(r, suite) for suite in config.suites]
+    items: list[Ref] = [add_items(r, suite) for suite in config.suites]
     scores = {}
     for name, model in models.items():
         if items:
@@ -214,6 +214,7 @@ def _base(r: Recipe, student: Student) -> Node | Source:
     return r.add("base", new_model, student.new, tokenizer=Source(Path(student.tokenizer)))
 
 
-def _items(r: Recipe, suite: Suite) -> Node:
+def add_items(r: Recipe, suite: Suite) -> Node:
+    """Add the node that reads a suite's items."""
     reader = {"bbh": bbh, "agieval": agieval}[suite.kind]
     return r.add(f"items-{suite.kind}", reader, suite.items, folder=Source(suite.path))

@@ -97,6 +97,15 @@ class Artifact:
                     f"{part}: damaged ({error!s:.80}); delete {self.path} to make it anew"
                 ) from None
 
+    def dropped(self) -> Iterator[tuple[str, str]]:
+        """Yield reason and row (as JSON) of everything that was left out, in order."""
+        for part in sorted((self.path / DROPPED).glob("part-*.parquet")):
+            with pq.ParquetFile(part) as file:
+                for batch in file.iter_batches(batch_size=4096):
+                    yield from zip(
+                        batch["reason"].to_pylist(), batch["row"].to_pylist(), strict=True
+                    )
+
     def parts(self) -> list[Path]:
         """Return its Parquet parts in order."""
         return sorted(self.path.glob("part-*.parquet"))

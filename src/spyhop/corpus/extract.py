@@ -1,0 +1,225 @@
+"""The main text of a page: its blocks without what stands around and between them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from spyhop.corpus.scan import Block, Scan, TooDeep, TooManyNodes, scan
+from spyhop.lazy import Lazy
+from spyhop.schema import Config, InputError
+
+if TYPE_CHECKING:
+    import resiliparse.parse.encoding as encoding
+    import resiliparse.parse.html as parser
+else:
+    encoding, parser = Lazy("resiliparse.parse.encoding"), Lazy("resiliparse.parse.html")
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_FENCE = re.compile(r"^(```|~~~)")
+_HEADING = re.compile(r"^(#{1,6})\s+(.*?)\s*#*$")
+_CHARSET = re.compile(rb"<meta[^>]{0,200}charset\s*=\s*[\"']?([\w-]{2,30})", re.IGNORECASE)
+CHARSET_BYTES = 4096
+"""How far into a page its own word on its encoding is looked for."""
+
+
+class Refused(Exception):
+    """A page that is not read; the message is the name of the reason."""
+
+
+class ExtractConfig(Config):
+    """What a page may be, and what of it is main text."""
+
+    extractor: Literal["blocks", "trafilatura"] = "blocks"
+    """`trafilatura` needs the extra of that name; it is slower and flattens lists in places."""
+    max_bytes: int = Field(5_000_000, gt=0)
+    max_nodes: int = Field(100_000, gt=0)
+    max_depth: int = Field(1_000, gt=0)
+    """Containers inside each other."""
+    block_cost: int = Field(30, ge=0)
+    """Characters that a block must have before it speaks for its container."""
+    link_weight: float = Field(1.5, ge=0)
+    """Characters that one character in a link takes away again."""
+    list_weight: float = Field(0.5, ge=0, le=1)
+    """What a block in a list counts: teasers of other pages stand in lists."""
+    article_frac: float = Field(0.25, ge=0, le=1)
+    """An `article` or `main` with this share of the best container's value is taken instead."""
+    aside_frac: float = Field(0.5, ge=0, le=1)
+    """What calls itself an aside is believed, unless it holds this share of the page's text."""
+    max_link_frac: float = Field(0.6, ge=0, le=1)
+    """A block with more of its characters in links is not main text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Extracted:
+    """The title and the main text of a page."""
+
+    title: str
+    blocks: list[Block]
+
+
+def extract(data: bytes, charset: str, config: ExtractConfig) -> Extracted:
+    """Return the main text of an HTML page. Nothing of it is executed or fetched.
+
+    Args:
+        data: The page as it was sent.
+        charset: What its HTTP header calls its encoding; empty where it does not.
+        config: Caps and weights.
+
+    Raises:
+        Refused: If the page is above a cap (`too_many_bytes`, `too_many_nodes`, `too_deep`), or
+            holds no HTML (`not_html`).
+    """
+    if len(data) > config.max_bytes:
+        raise Refused("too_many_bytes")
+    html = decode(data, charset)
+    if html.count("<") > 4 * config.max_nodes:  # before anything is parsed
+        raise Refused("too_many_nodes")
+    tree = parser.HTMLTree.parse(html)
+    if tree.body is None or "<" not in html:
+        raise Refused("not_html")
+    title = " ".join((tree.title or "").split())
+    if config.extractor == "trafilatura":
+        return Extracted(title, _trafilatura(html))
+    try:
+        found = scan(tree.body.html, max_nodes=config.max_nodes, max_depth=config.max_depth)
+    except TooManyNodes:
+        raise Refused("too_many_nodes") from None
+    except TooDeep:
+        raise Refused("too_deep") from None
+    headings = (
+        block.text for block in found.blocks if block.kind == "heading" and block.level == 1
+    )
+    return Extracted(next(headings, title), main_blocks(found, config))
+
+
+def decode(data: bytes, charset: str) -> str:
+    """Return the text of a page: the byte order mark decides, then valid UTF-8, then its own word.
+
+    A page of mixed encodings keeps what can be read; the rest becomes U+FFFD.
+    """
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        text = data.decode("utf-16", "replace")
+    else:
+        try:
+            text = data.decode("utf-8-sig")
+        except UnicodeDecodeError:
+            own = _CHARSET.search(data, 0, CHARSET_BYTES)
+            named = charset or (own.group(1).decode("ascii") if own else "")
+            known = encoding.map_encoding_to_html5(named, False) if named else None
+            known = known or encoding.detect_encoding(data) or "windows-1252"
+            text = encoding.bytes_to_str(data, known, "replace")
+    return text
+
+
+def main_blocks(found: Scan, config: ExtractConfig) -> list[Block]:
+    """Return the blocks of the container whose text outweighs its links and crumbs the most.
+
+    Each block is worth its characters, less those in links, less a fixed cost; so a paragraph
+    speaks for all containers around it and a menu against them. Asides count for nothing. Of the
+    containers the one with the highest sum wins, the innermost of several.
+    """
+    values = _values(found, config)
+    total = _sums(found, [max(0.0, value) for value in values], [])
+    is_out = [False] * len(found.parents)
+    for place in range(1, len(is_out)):
+        believed = found.is_aside[place] and total[place] < config.aside_frac * total[0]
+        is_out[place] = is_out[found.parents[place]] or believed
+    sums = _sums(found, values, is_out)
+    best = max(range(len(sums)), key=lambda place: (sums[place], place))
+    articles = [
+        place
+        for place in range(best + 1, len(sums))
+        if found.tags[place] in ("article", "main")
+        and not is_out[place]
+        and sums[place] > config.article_frac * sums[best]
+    ]
+    best = max(articles, key=lambda place: (sums[place], place), default=best)
+    is_in = [False] * len(sums)
+    is_in[best] = True
+    for place in range(best + 1, len(sums)):
+        is_in[place] = is_in[found.parents[place]] and not is_out[place]
+    about = _inside(found, ("figure", "header"))
+    return [
+        block
+        for block in found.blocks
+        if is_in[block.container]
+        and (block.kind == "heading" or block.num_linked <= config.max_link_frac * len(block.text))
+        and not (about[block.container] and block.kind in ("text", "item"))
+    ]
+
+
+def _values(found: Scan, config: ExtractConfig) -> list[float]:
+    in_list = _inside(found, ("li",))
+    values = []
+    for block in found.blocks:
+        value = len(block.text) - config.link_weight * block.num_linked - config.block_cost
+        if value > 0 and in_list[block.container]:
+            value *= config.list_weight
+        values.append(0.0 if block.kind == "heading" else max(value, -config.block_cost))
+    return values
+
+
+def _sums(found: Scan, values: list[float], is_out: list[bool]) -> list[float]:
+    """Return what each container holds, those inside it included, those that are out left out."""
+    sums = [0.0] * len(found.parents)
+    for block, value in zip(found.blocks, values, strict=True):
+        if not is_out or not is_out[block.container]:
+            sums[block.container] += value
+    for place in range(len(sums) - 1, 0, -1):
+        sums[found.parents[place]] += sums[place]
+    return sums
+
+
+def _inside(found: Scan, tags: tuple[str, ...]) -> list[bool]:
+    """Tell for each container whether it is, or stands in, an element of these names."""
+    inside = [False] * len(found.parents)
+    for place in range(1, len(inside)):
+        inside[place] = inside[found.parents[place]] or found.tags[place] in tags
+    return inside
+
+
+def text_blocks(text: str) -> list[Block]:
+    """Return the blocks of plain or Markdown text: paragraphs between empty lines, `#` headings."""
+    blocks: list[Block] = []
+    held: list[str] = []
+    fence = ""
+
+    def end(kind: Literal["text", "code"]) -> None:
+        if paragraph := "\n".join(held).strip("\n"):
+            blocks.append(Block(kind, paragraph, 0, 0, 0))
+        held.clear()
+
+    for line in _CONTROL.sub("", text).splitlines():
+        if mark := _FENCE.match(line):
+            if fence and line.startswith(fence):
+                end("code")
+                fence = ""
+                continue
+            if not fence:
+                end("text")
+                fence = mark.group(1)
+                continue
+        if fence or (line.strip() and not _HEADING.match(line)):
+            held.append(line.rstrip())
+            continue
+        end("text")
+        if heading := _HEADING.match(line):
+            blocks.append(Block("heading", heading.group(2), len(heading.group(1)), 0, 0))
+    end("code" if fence else "text")
+    return blocks
+
+
+def _trafilatura(html: str) -> list[Block]:
+    try:
+        import trafilatura
+    except ImportError:
+        raise InputError(
+            "extractor = 'trafilatura' needs it: pip install 'spyhop[trafilatura]'"
+        ) from None
+    return text_blocks(
+        trafilatura.extract(html, output_format="markdown", include_comments=False) or ""
+    )

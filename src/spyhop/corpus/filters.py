@@ -1,0 +1,156 @@
+"""Which sections are no segments. Each filter has a name, and its name is the reason."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pydantic import Field
+
+from spyhop.corpus.segment import Section
+from spyhop.schema import Config
+from spyhop.text.overlap import words
+
+_NAVIGATION = re.compile(
+    r"(?ix)\b(?: advertisements? | sponsored | forums? | (?:quick|useful|external) \s links?"
+    r"| (?:free \s)? newsletter | subscribe | sign \s? up | log \s? in | navigation | site \s? map"
+    r"| (?:table \s of \s)? contents | related \s (?:posts?|articles?|stories|links?|topics?)"
+    r"| see \s also | read \s (?:more|next) | more \s (?:from|in|stories) | share \s this"
+    r"| you \s (?:may|might) \s (?:also \s)? like | follow \s us | contact \s us | comments?"
+    r"| leave \s a \s (?:reply|comment) | references | bibliography | footnotes | tags"
+    r"| categories | archives? | search | menu | privacy \s policy | cookies?"
+    r"| terms \s (?:of|and) \s (?:use|service|conditions) | copyright )\b"
+)
+_NOTICE = re.compile(
+    r"(?i)(?:enable|activate|requires?) (?:your )?javascript|javascript (?:is|must be) "
+    r"(?:disabled|enabled)|lorem ipsum|accept (?:all )?cookies|we use cookies|"
+    r"page (?:not found|cannot be displayed)|under construction|all rights reserved"
+)
+_CUT_OFF = re.compile(
+    r"(?i)(?:\.\.\.|\u2026|\[\u2026\]|\[\.\.\.\]|read more|continue reading)[\s\u00bb>]{0,4}$"
+)
+_SENTENCE = re.compile(r"(?<=[.!?\u3002])\s+|\n")
+_ABUSE = re.compile(
+    r"(?i)\b(?:(?:mother)?fuck\w{0,4}|cunts?|bitch(?:es)?|whores?|sluts?|assholes?|bastards?|"
+    r"kill (?:yourself|them all)|subhumans?|(?:i|we|they) hate (?:all )?(?:\w{1,20}s)|"
+    r"go back to (?:your|their) (?:own )?countr(?:y|ies)|white power|gas the)\b"
+)
+
+
+class FilterConfig(Config):
+    """Which sections are kept."""
+
+    languages: tuple[str, ...] = ("en",)
+    """Codes as resiliparse gives them; none keeps all languages."""
+    max_language_rank: int = Field(1200, gt=0)
+    """Distance from the language's profile; a text of no language is above it."""
+    max_capitals_frac: float = Field(0.8, gt=0, le=1)
+    """Of the letters of a heading; one short word (an acronym) may be all capitals."""
+    min_letters_frac: float = Field(0.5, ge=0, le=1)
+    """Of the characters that are not white space: tables of figures and bare code have fewer."""
+    min_prose_frac: float = Field(0.3, ge=0, le=1)
+    """Share of the text outside code and tables."""
+    ngram_words: int = Field(3, ge=1)
+    max_jaccard: float = Field(0.8, gt=0, le=1)
+    """Two sentences of a segment with more of their n-grams of words in common repeat each other;
+    the paper gives neither figure."""
+    min_sentence_words: int = Field(6, ge=1)
+    """Shorter sentences may recur."""
+    max_personal: int = Field(5, ge=0)
+    """A text with more e-mail addresses, telephone numbers or identifiers is a list of contacts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """What the filters see: a section, its language, and what was redacted of it."""
+
+    section: Section
+    language: str
+    num_redacted: int
+
+    @property
+    def heading(self) -> str:
+        """The heading right above the text."""
+        return self.section.headings[-1] if self.section.headings else ""
+
+
+Filter = Callable[[Candidate, FilterConfig], bool]
+
+
+def _no_heading(one: Candidate, config: FilterConfig) -> bool:
+    return not any(char.isalnum() for char in one.heading)
+
+
+def _capital_heading(one: Candidate, config: FilterConfig) -> bool:
+    letters = [char for char in one.heading if char.isalpha()]
+    num_capitals = sum(char.isupper() for char in letters)
+    return len(letters) > 5 and num_capitals > config.max_capitals_frac * len(letters)
+
+
+def _navigation(one: Candidate, config: FilterConfig) -> bool:
+    found = _NAVIGATION.search(one.heading)
+    return found is not None and len(found.group()) > len(one.heading) / 2
+
+
+def _language(one: Candidate, config: FilterConfig) -> bool:
+    return bool(config.languages) and one.language not in config.languages
+
+
+def _little_prose(one: Candidate, config: FilterConfig) -> bool:
+    text = one.section.text
+    num_letters = sum(char.isalpha() for char in text)
+    num_marks = sum(not char.isspace() for char in text)
+    few = num_letters < config.min_letters_frac * num_marks
+    return few or len(one.section.prose) < config.min_prose_frac * len(text)
+
+
+def _notice(one: Candidate, config: FilterConfig) -> bool:
+    return _NOTICE.search(one.section.prose) is not None
+
+
+def _cut_off(one: Candidate, config: FilterConfig) -> bool:
+    return _CUT_OFF.search(one.section.text[-40:]) is not None
+
+
+def _personal(one: Candidate, config: FilterConfig) -> bool:
+    return one.num_redacted > config.max_personal
+
+
+def _repeated_sentences(one: Candidate, config: FilterConfig) -> bool:
+    """Compare all pairs of sentences; a segment has some tens of them."""
+    grams = []
+    for sentence in _SENTENCE.split(one.section.prose):
+        split = words(sentence)
+        if len(split) >= config.min_sentence_words:
+            num = config.ngram_words
+            grams.append({tuple(split[at : at + num]) for at in range(len(split) - num + 1)})
+    return any(
+        len(first & second) > config.max_jaccard * len(first | second)
+        for place, first in enumerate(grams)
+        for second in grams[:place]
+    )
+
+
+FILTERS: dict[str, Filter] = {
+    "no_heading": _no_heading,
+    "capital_heading": _capital_heading,
+    "navigation": _navigation,
+    "language": _language,
+    "little_prose": _little_prose,
+    "notice": _notice,
+    "cut_off": _cut_off,
+    "personal": _personal,
+    "repeated_sentences": _repeated_sentences,
+}
+"""In this order; the first that speaks against a section names the reason."""
+
+
+def reason_against(one: Candidate, config: FilterConfig) -> str:
+    """Return the name of the first filter that refuses the section, or nothing."""
+    if one.section.reason:
+        return one.section.reason
+    return next((name for name, refuses in FILTERS.items() if refuses(one, config)), "")
+
+
+def is_toxic(text: str) -> bool:
+    """Tell whether the text holds words of abuse: a list of words, not an understanding."""
+    return _ABUSE.search(text) is not None

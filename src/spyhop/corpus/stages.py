@@ -1,0 +1,177 @@
+"""The stages: pages to segments, duplicates out, what holds evaluation items out."""
+
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from itertools import chain, islice
+from time import monotonic
+
+from spyhop.corpus.cluster import run_on_ray
+from spyhop.corpus.pool import Pool
+from spyhop.corpus.read import Part, parts_of
+from spyhop.corpus.work import PAGE, RefusedPage, SegmentConfig
+from spyhop.corpus.worker import chunks_of, is_done, read_chunk
+from spyhop.schema import InputError, Item, Segment
+from spyhop.stage import Context, Estimate, Progress, stage
+from spyhop.store import Artifact
+from spyhop.text.overlap import (
+    ContaminationConfig,
+    Duplicates,
+    ItemIndex,
+    NearConfig,
+)
+
+NOTE_REASONS = 3
+"""Reasons that the live line has room for."""
+SEGMENTS_PER_S = 3000
+"""Searched for duplicates or items, on one core of a current machine."""
+MEMORY_MB = 1024
+"""What DuckDB may take before it spills."""
+BATCH_ROWS = 1024
+
+
+def plan_segments(config: SegmentConfig, pages: list[Estimate]) -> Estimate:
+    """Nobody knows the number of pages before they are read."""
+    return Estimate()
+
+
+class Repeat(Segment):
+    """A segment that is left out because an earlier one says the same, for the dropped rows."""
+
+    kept_row: int
+    """Row of the input that stays."""
+    similarity: float
+
+
+class Contaminated(Segment):
+    """A segment that is left out because it holds an evaluation item, for the dropped rows."""
+
+    item: str
+    words: str
+    """The run of words that both have."""
+
+
+@stage(version=1, writes=Segment, plan=plan_segments)
+def segment(ctx: Context, config: SegmentConfig, *, pages: list[Artifact]) -> Iterator[Segment]:
+    """Cut pages into segments, part by part, in processes that may be killed.
+
+    Pages and sections that give no segment are dropped with their reason and kept. Finished chunks
+    of a run that was stopped are not made again; rows stand in the order of the inputs, whoever
+    made them.
+
+    Source: Humpback (arXiv:2308.06259), section 2.1; version 3, appendix E.
+
+    Raises:
+        InputError: If the inputs hold no files.
+    """
+    parts = parts_of([each.path for each in pages])
+    if not parts:
+        raise InputError("the inputs hold no files")
+    live = _Live(ctx, parts)
+    if ctx.runtime.on:
+        finished = run_on_ray(parts, config, ctx.state, ctx.runtime.on, live.chunk)
+    else:
+        finished = Pool(parts, config, ctx.state, ctx.runtime.processes, live.chunk).run()
+    for number in finished:
+        live.part(number)
+    for number in ctx.track(range(len(parts)), "writing", total=len(parts), unit="parts"):
+        yield from _rows(ctx, number)
+
+
+def _rows(ctx: Context, number: int) -> Iterator[Segment]:
+    """Yield the segments of a part; its other outcomes are dropped with their reasons."""
+    last = None
+    for reason, value in chain.from_iterable(map(read_chunk, chunks_of(ctx.state, number))):
+        if value["origin"] != last:
+            ctx.count("pages")
+            last = value["origin"]
+        if reason.startswith(PAGE):
+            ctx.drop(RefusedPage.model_validate(value), reason)
+            continue
+        ctx.count("sections")
+        row = Segment.model_validate(value)
+        if reason:
+            ctx.drop(row, reason)
+        else:
+            ctx.count("toxic", int(row.is_toxic))
+            ctx.count("redacted", row.num_redacted)
+            yield row
+
+
+def plan_kept(
+    config: NearConfig | ContaminationConfig, segments: Estimate, **_: object
+) -> Estimate:
+    """As many rows at most; the rate is that of a benchmark on one core."""
+    return Estimate(rows=segments.rows, seconds=segments.rows / SEGMENTS_PER_S)
+
+
+@stage(version=1, writes=Segment, plan=plan_kept)
+def deduplicate(ctx: Context, config: NearConfig, *, segments: Artifact) -> Iterator[Segment]:
+    """Keep the first of segments that repeat each other, exactly or nearly."""
+    folder = ctx.state / "near"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    found = Duplicates(folder, config, memory_mb=MEMORY_MB, threads=ctx.runtime.threads)
+    ctx.resources.callback(found.close)
+    rows = ctx.track(segments.rows(Segment), "hashing", total=segments.num_rows)
+    found.add(row.text for row in rows)
+    repeats = found.find()
+    repeat = next(repeats, None)
+    rows = ctx.track(segments.rows(Segment), "comparing", total=segments.num_rows)
+    for place, row in enumerate(rows):
+        if repeat is None or repeat.row != place:
+            yield row
+            continue
+        more = {"kept_row": repeat.kept, "similarity": repeat.similarity}
+        ctx.drop(Repeat(**row.model_dump(), **more), f"{repeat.kind}_duplicate")
+        repeat = next(repeats, None)
+
+
+@stage(version=1, writes=Segment, plan=plan_kept)
+def decontaminate(
+    ctx: Context, config: ContaminationConfig, *, segments: Artifact, items: list[Artifact]
+) -> Iterator[Segment]:
+    """Leave out every segment that shares a run of words with an evaluation item."""
+    every = chain.from_iterable(each.rows(Item) for each in items)
+    index = ItemIndex(((item.id, item.question) for item in every), config)
+    ctx.count("items", index.num_items)
+    ctx.count("unchecked_items", len(index.unchecked))
+    rows = ctx.track(segments.rows(Segment), "searching", total=segments.num_rows)
+    while batch := list(islice(rows, BATCH_ROWS)):
+        for row, hit in zip(batch, index.find([row.text for row in batch]), strict=True):
+            if hit is None:
+                yield row
+            else:
+                held = {"item": hit.item, "words": hit.words}
+                ctx.drop(Contaminated(**row.model_dump(), **held), "contaminated")
+
+
+class _Live:
+    """What the moving line tells: bytes done, pages a second, segments, the chief reasons."""
+
+    def __init__(self, ctx: Context, parts: list[Part]) -> None:
+        self._ctx = ctx
+        self._sizes = [part.num_bytes for part in parts]
+        self._done = [is_done(ctx.state, number) for number in range(len(parts))]
+        self._tally = Counter[str]()
+        self._started = monotonic()
+        self._tell()
+
+    def chunk(self, number: int, tally: Counter[str]) -> None:
+        self._tally.update(tally)
+        self._tell()
+
+    def part(self, number: int) -> None:
+        self._done[number] = True
+        self._tell()
+
+    def _tell(self) -> None:
+        done = sum(size for size, is_done in zip(self._sizes, self._done, strict=True) if is_done)
+        speed = self._tally["pages"] / max(monotonic() - self._started, 1e-3)
+        reasons = [(n, name) for name, n in self._tally.items() if name not in ("", "pages")]
+        chief = ", ".join(
+            f"{name} {n:,}" for n, name in sorted(reasons, reverse=True)[:NOTE_REASONS]
+        )
+        note = f"{speed:,.0f} pages/s, {self._tally['']:,} segments; out: {chief or 'none'}"
+        total = sum(self._sizes)
+        self._ctx.report(Progress("segmenting", done / 1e6, total / 1e6, "MB", note))

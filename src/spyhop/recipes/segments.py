@@ -1,0 +1,70 @@
+"""Humpback's unlabelled half: web pages to segments, without duplicates and evaluation items.
+
+Source: Humpback (arXiv:2308.06259), section 2.1.
+"""
+
+import gzip
+from pathlib import Path
+
+from pydantic import Field
+
+from spyhop.corpus import SegmentConfig, decontaminate, deduplicate, segment
+from spyhop.recipe.graph import Recipe, Ref, Source
+from spyhop.recipes.orca import Suite, add_items
+from spyhop.report import CorpusPageConfig, corpus_page
+from spyhop.schema import Config, InputError
+from spyhop.settings import InputPath
+from spyhop.text.overlap import ContaminationConfig, NearConfig
+
+LISTING = (".paths", ".paths.gz")
+"""Lists of files, as Common Crawl gives them; the files lie beside the list."""
+
+
+class SegmentsConfig(Config):
+    """Settings of the `segments` recipe."""
+
+    name: str = "segments"
+    """Name of the run; its nodes stand in `runs/<name>`. A file's own name, unless it says."""
+    inputs: tuple[InputPath, ...] = Field(min_length=1)
+    """Archives, folders of pages, JSON lines, Parquet tables, or lists of archives."""
+    segment: SegmentConfig = SegmentConfig()
+    near: NearConfig = NearConfig()
+    contamination: ContaminationConfig = ContaminationConfig()
+    suites: tuple[Suite, ...] = ()
+    """Benchmarks whose items must not stand in the segments."""
+
+
+def segments(config: SegmentsConfig) -> Recipe:
+    """Web pages to self-contained segments for a backward model."""
+    r = Recipe(config.name)
+    pages: list[Ref] = [Source(path) for given in config.inputs for path in expand(given)]
+    steps: list[Ref] = [r.add("segments", segment, config.segment, pages=pages)]
+    steps.append(r.add("distinct", deduplicate, config.near, segments=steps[-1]))
+    items: list[Ref] = [add_items(r, suite) for suite in config.suites]
+    if items:
+        rule = config.contamination
+        steps.append(r.add("clean", decontaminate, rule, segments=steps[-1], items=items))
+    r.add("report", corpus_page, CorpusPageConfig(title=config.name), steps=steps)
+    return r
+
+
+def expand(path: Path) -> list[Path]:
+    """Return the input itself, or the files that a list of archives names.
+
+    Raises:
+        InputError: If the list cannot be read, or a file of it is not here. Nothing is fetched.
+    """
+    if not path.name.endswith(LISTING):
+        return [path]
+    try:
+        text = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        found = [path.parent / line for line in text.decode().splitlines() if line.strip()]
+    except (OSError, EOFError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read ({error})") from None
+    missing = [each for each in found if not each.is_file()]
+    if missing:
+        raise InputError(
+            f"{path}: {len(missing)} of its {len(found)} files are not here, such as {missing[0]}; "
+            "nothing is fetched: put them there first"
+        )
+    return found

@@ -1,0 +1,160 @@
+"""The report of a corpus: what became of its pages, and why the rest was left out."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from spyhop.corpus.work import PAGE
+from spyhop.lazy import Lazy
+from spyhop.report.html import ACCENT, Section, Table, percent, render_page
+from spyhop.report.page import PAGE as FILE
+from spyhop.report.page import RESULTS
+from spyhop.report.sections import data_section
+from spyhop.schema import Config, Segment
+from spyhop.stage import FOLDER, Context, Estimate, stage
+from spyhop.store import Artifact
+
+if TYPE_CHECKING:
+    import altair as alt
+else:
+    alt = Lazy("altair")
+
+NUM_EXAMPLES = 2
+"""Examples of each reason."""
+NUM_SAMPLES = 5
+NUM_DOMAINS = 20
+EXAMPLE_CHARS = 300
+BIN_CHARS = 100
+
+
+class CorpusPageConfig(Config):
+    """Title of a report on a corpus."""
+
+    title: str
+
+
+@stage(version=1, writes=FOLDER, plan=lambda config, steps: Estimate(seconds=5))
+def corpus_page(ctx: Context, config: CorpusPageConfig, *, steps: list[Artifact]) -> None:
+    """Write the page and the figures of segments; `steps` are the stages from pages to the last."""
+    figures = _figures(steps)
+    lead = (
+        f"{figures['funnel'][0][1]:,} pages gave {steps[-1].num_rows:,} segments. Every figure "
+        "below comes from the rows; what was left out is kept with its reason."
+    )
+    sections = [
+        _funnel_section(figures),
+        _segments_section(steps[-1], figures),
+        _rejects_section(steps),
+        data_section(steps),
+    ]
+    footer = "Made by spyhop from:\n" + "\n".join(each.path.name for each in steps)
+    (ctx.out / FILE).write_text(render_page(config.title, lead, sections, footer), encoding="utf-8")
+    (ctx.out / RESULTS).write_text(json.dumps(figures, indent=1))
+
+
+def _figures(steps: Sequence[Artifact]) -> dict[str, Any]:
+    """Read the last step's rows once, and the records of all."""
+    lengths, domains, languages = Counter[int](), Counter[str](), Counter[str]()
+    num_toxic = num_redacted = 0
+    for row in steps[-1].rows(Segment):
+        lengths[len(row.text) // BIN_CHARS * BIN_CHARS] += 1
+        domains[urlsplit(row.url).hostname or "(file)"] += 1
+        languages[row.language] += 1
+        num_toxic += row.is_toxic
+        num_redacted += row.num_redacted
+    first = steps[0].record
+    num_refused = sum(num for name, num in first.dropped.items() if name.startswith(PAGE))
+    funnel = [
+        ("pages", first.counts.get("pages", 0)),
+        ("pages with text", first.counts.get("pages", 0) - num_refused),
+        ("sections", first.counts.get("sections", 0)),
+    ]
+    names = ("segments", "distinct", "clean of items")
+    funnel += [(name, each.num_rows) for name, each in zip(names, steps, strict=False)]
+    dropped = Counter[str]()
+    for each in steps:
+        dropped.update(each.record.dropped)
+    return {
+        "funnel": funnel,
+        "dropped": dict(dropped.most_common()),
+        "lengths": dict(sorted(lengths.items())),
+        "domains": dict(domains.most_common(NUM_DOMAINS)),
+        "num_domains": len(domains),
+        "languages": dict(languages.most_common()),
+        "num_toxic": num_toxic,
+        "num_redacted": num_redacted,
+    }
+
+
+def _funnel_section(figures: dict[str, Any]) -> Section:
+    section = Section("From pages to segments")
+    values = [{"step": name, "rows": n, "label": f"{n:,}"} for name, n in figures["funnel"]]
+    y = alt.Y("step:N", sort=None, title=None, axis=alt.Axis(labelLimit=200))
+    base = alt.Chart(alt.Data(values=values)).encode(y=y, x=alt.X("rows:Q", title=None))
+    bars = base.mark_bar(color=ACCENT, height=18)
+    labels = base.mark_text(align="left", dx=5).encode(text="label:N")
+    caption = "Pages read, sections under their headings, and what each step kept."
+    section.chart(alt.layer(bars, labels).properties(width=560), caption)
+    return section
+
+
+def _segments_section(last: Artifact, figures: dict[str, Any]) -> Section:
+    section = Section(
+        "Segments",
+        f"{figures['num_redacted']:,} pieces of personal data were replaced; "
+        f"{figures['num_toxic']:,} segments hold words of abuse and are flagged.",
+    )
+    values = [
+        {"chars": at, "end": at + BIN_CHARS, "rows": n} for at, n in figures["lengths"].items()
+    ]
+    chart = (
+        alt.Chart(alt.Data(values=values))
+        .mark_bar(color=ACCENT)
+        .encode(
+            x=alt.X("chars:Q", title="characters", bin=alt.Bin(binned=True, step=BIN_CHARS)),
+            x2="end:Q",
+            y=alt.Y("rows:Q", title="segments"),
+        )
+        .properties(width=640, height=200)
+    )
+    section.chart(chart, "Lengths of the segments.")
+    total = max(1, last.num_rows)
+    for title, name in (("language", "languages"), ("domain", "domains")):
+        rows = [[key, num, percent(num / total)] for key, num in figures[name].items()]
+        caption = f"{figures['num_domains']:,} domains in all." if name == "domains" else ""
+        section.table(Table([title, "segments", "%"], rows, caption))
+    for row in islice((row for row in last.rows(Segment) if not row.is_toxic), NUM_SAMPLES):
+        turns = [
+            {"role": "headings", "content": " > ".join(row.headings)},
+            {"role": "text", "content": row.text},
+        ]
+        section.conversation(turns, f"{row.url}, characters {row.start} to {row.end}, row {row.id}")
+    return section
+
+
+def _rejects_section(steps: Sequence[Artifact]) -> Section:
+    section = Section("What was left out", "Reasons with their counts and first examples.")
+    rows = []
+    for step in steps:
+        examples = _examples(step)
+        for reason, num in sorted(step.record.dropped.items(), key=lambda pair: -pair[1]):
+            rows.append([reason, num, "\n".join(examples.get(reason, []))])
+    section.table(Table(["reason", "rows", "examples"], rows))
+    return section
+
+
+def _examples(step: Artifact) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for reason, row in step.dropped():
+        held = found.setdefault(reason, [])
+        if len(held) < NUM_EXAMPLES:
+            value = json.loads(row)
+            headings = " > ".join(value.get("headings", []))
+            text = " ".join(value.get("text", "").split())[:EXAMPLE_CHARS]
+            held.append(": ".join(each for each in (value.get("url"), headings, text) if each))
+    return found

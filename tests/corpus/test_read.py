@@ -1,0 +1,142 @@
+import gzip
+import json
+from collections import Counter
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from corpus.pages import article, warc
+from spyhop.corpus import read as reading
+from spyhop.corpus.archive import Page
+from spyhop.corpus.read import ReadConfig, parts_of, read
+
+MAX = 1_000_000
+
+
+def _pages(*roots: Path, config: ReadConfig | None = None) -> list[Page]:
+    return [p for part in parts_of(roots) for p in read(part, config or ReadConfig(), MAX)]
+
+
+def _outcomes(*roots: Path) -> Counter[str]:
+    return Counter(page.reason or ("html" if page.is_html else "text") for page in _pages(*roots))
+
+
+def test_html_and_text_files_in_the_order_of_their_names(tmp_path: Path):
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b/two.html.gz").write_bytes(gzip.compress(b"<p>2"))
+    (tmp_path / "a.htm").write_bytes(b"<p>1")
+    (tmp_path / "c.md").write_bytes(b"# 3")
+    (tmp_path / ".hidden.html").write_bytes(b"<p>4")
+    (tmp_path / "d.html.gz").write_bytes(b"\x1f\x8b\x08nothing")
+    (tmp_path / "z.exe").write_bytes(b"MZ")
+    assert [(page.url, page.data, page.is_html, page.reason) for page in _pages(tmp_path)] == [
+        ("", b"", True, "unknown_file"), ("a.htm", b"<p>1", True, ""),
+        ("b/two.html.gz", b"<p>2", True, ""), ("c.md", b"# 3", False, ""),
+        ("d.html.gz", b"", True, "broken_file"),
+    ]  # fmt: skip
+
+
+def test_rows_of_json_lines(tmp_path: Path):
+    rows = [{"url": "u1", "html": "<p>x"}, {"text": "plain"}, [1], {"url": "u2"}]
+    lines = [json.dumps(row).encode() for row in rows] + [b"{", b"", b"[" * 100_000]
+    (tmp_path / "x.jsonl").write_bytes(b"\n".join(lines))
+    (tmp_path / "y.jsonl.gz").write_bytes(gzip.compress(b"\n".join(lines)))
+    plain, packed = _pages(tmp_path / "x.jsonl"), _pages(tmp_path / "y.jsonl.gz")
+    assert [(p.url, p.data, p.is_html, p.reason) for p in plain] == [
+        ("u1", b"<p>x", True, ""), ("", b"plain", False, ""), ("", b"", True, "broken_row"),
+        ("u2", b"", True, "broken_row"),
+        ("", b"", True, "broken_row"), ("", b"", True, "broken_row"),
+    ]  # fmt: skip
+    assert [page.data for page in packed] == [page.data for page in plain]
+
+
+def test_a_line_is_read_once_wherever_the_file_is_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    path = tmp_path / "x.jsonl"
+    path.write_text("".join(json.dumps({"text": "x" * n}) + "\n" for n in range(1, 60)))
+    for size in (10, 64, 65, 66, 1000):
+        monkeypatch.setattr(reading, "PART_BYTES", size)
+        assert [len(page.data) for page in _pages(path)] == list(range(1, 60))
+
+
+def test_a_line_without_end_is_passed_over(tmp_path: Path):
+    path = tmp_path / "x.jsonl"
+    path.write_text(json.dumps({"text": "y" * 5000}) + "\n" + json.dumps({"text": "x"}) + "\n")
+    found = _pages(path, config=ReadConfig(max_row_bytes=1000))
+    assert [(page.data, page.reason) for page in found] == [(b"", "too_many_bytes"), (b"x", "")]
+
+
+def test_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    table = pa.table({"URL": [f"u{n}" for n in range(50)], "text": ["t"] * 50, "more": [1] * 50})
+    pq.write_table(table, tmp_path / "x.parquet", row_group_size=20)
+    whole = _pages(tmp_path)
+    monkeypatch.setattr(reading, "PART_BYTES", 1)
+    assert len(parts_of([tmp_path])) == 3
+    assert _pages(tmp_path) == whole and [page.url for page in whole] == [
+        f"u{n}" for n in range(50)
+    ]
+    (tmp_path / "x.parquet").write_bytes(b"PAR1 no")
+    assert _outcomes(tmp_path) == {"broken_file": 1}
+
+
+def test_warc_records(tmp_path: Path):
+    good = [("http://a.example/1", article().encode()), ("http://a.example/2", b"<p>x")]
+    data = warc(good) + warc([("u", b"gone")], status="404 Not Found")
+    data += warc([("u", b"\x89")], kind="image/png")
+    (tmp_path / "x.warc.gz").write_bytes(data)
+    pages = _pages(tmp_path)
+    assert [(page.url, page.reason) for page in pages] == [
+        ("http://a.example/1", ""), ("http://a.example/2", ""), ("u", "no_page"), ("u", "not_text"),
+    ]  # fmt: skip
+    assert pages[0].data.decode() == article()
+    assert len({page.origin for page in pages}) == 4
+
+
+def test_a_payload_beyond_the_cap_is_not_held_in_memory(tmp_path: Path):
+    (tmp_path / "x.warc.gz").write_bytes(warc([("u", b"<p>" + b"x" * 20_000_000)]))
+    (page,) = _pages(tmp_path)
+    assert len(page.data) == MAX + 1
+
+
+def _packed(data: bytes, old: bytes, new: bytes) -> bytes:
+    return gzip.compress(gzip.decompress(data).replace(old, new))
+
+
+HARMS = {
+    "cut": lambda data: data[: len(data) // 2],
+    "bad member": lambda data: data[:300] + b"\x00" * 40 + data[340:],
+    "garbage": lambda data: b"garbage" * 100,
+    "bad gzip": lambda data: b"\x1f\x8b" + b"\xff" * 500,
+    "empty": lambda data: b"",
+    "too long": lambda data: _packed(data, b"Content-Length: ", b"Content-Length: 9"),
+    "negative": lambda data: _packed(data, b"Content-Length: ", b"Content-Length: -"),
+    "no http": lambda data: _packed(data, b"HTTP/1.1 200 OK", b"\x00\xff\x00"),
+    "no end": lambda data: _packed(data, b"\r\n\r\n", b"\r\n"),
+}
+
+
+@pytest.mark.parametrize("harm", HARMS.values(), ids=HARMS)
+@pytest.mark.parametrize("name", ["x.warc.gz", "x.warc", "x.arc.gz", "x.arc"])
+def test_a_damaged_archive_ends_as_reasons(tmp_path: Path, harm, name: str):
+    data = warc([(f"http://a.example/{n}", article(f"Page {n}").encode()) for n in range(5)])
+    (tmp_path / name).write_bytes(harm(data))
+    pages = _pages(tmp_path)
+    assert 1 <= len(pages) <= 200
+    assert all(page.reason for page in pages if not page.data)
+
+
+def test_the_broken_archives_of_others(data_dir: Path):
+    found = _outcomes(data_dir / "warc_warcio/data")
+    assert found == {"html": 12, "text": 2, "not_text": 4, "no_page": 1, "broken_record": 3}
+
+
+def test_the_same_crawl_as_arc_and_as_warc(data_dir: Path):
+    arc = _pages(data_dir / "warc_aut/arc/example.arc.gz")
+    warcs = _pages(data_dir / "warc_aut/warc/example.warc.gz")
+    kinds = [Counter(page.reason for page in pages) for pages in (arc, warcs)]
+    assert kinds[0][""] == kinds[1][""] == 130 and kinds[0]["no_page"] == kinds[1]["no_page"] == 47
+    both = [{page.url: page.data for page in pages if page.data} for pages in (arc, warcs)]
+    assert both[0] == both[1]

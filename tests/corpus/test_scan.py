@@ -1,0 +1,91 @@
+import pytest
+
+from corpus.pages import article
+from spyhop.corpus.scan import Block, TooDeep, TooManyNodes, scan
+
+
+def _scan(html: str, **caps: int) -> list[Block]:
+    from resiliparse.parse.html import HTMLTree
+
+    caps = {"max_nodes": 100_000, "max_depth": 1000, **caps}
+    return scan(HTMLTree.parse(html).body.html, **caps).blocks
+
+
+def _texts(html: str) -> list[tuple[str, str]]:
+    return [(block.kind, block.text) for block in _scan(html)]
+
+
+def test_headings_paragraphs_and_breaks():
+    html = (
+        "<h2>A <i>b</i>&amp;c<a href=#x>\u00b6</a></h2>x <b>y</b>\n z<br>new<p>p<div>d<hr>e</div>"
+    )
+    assert _texts(html) == [
+        ("heading", "A b&c"), ("text", "x y z\nnew"), ("text", "p"), ("text", "d"), ("text", "e"),
+    ]  # fmt: skip
+    assert [block.level for block in _scan(html)] == [2, 0, 0, 0, 0]
+
+
+def test_lists_keep_their_marks_and_depth():
+    html = "<ul><li>a<ol><li>b<li>c</ol><li><p>d</p><p>e</p></ul>"
+    assert [(block.text, block.level) for block in _scan(html)] == [
+        ("- a", 1), ("1. b", 2), ("2. c", 2), ("- d", 1), ("e", 0),
+    ]  # fmt: skip
+
+
+def test_code_keeps_its_lines_and_inline_code_its_marks():
+    html = "<p>Run <code>x &lt; y</code>:</p><pre>a <span>= 1</span>\n  <div>b</div>\n</pre>"
+    assert _texts(html) == [("text", "Run `x < y`:"), ("code", "a = 1\n  b")]
+
+
+def test_a_table_of_data_is_markdown_and_one_for_layout_is_not():
+    data = "<table><thead><tr><th>a<th>b|c</thead><tr><td>1<td></table>"
+    assert _texts(data) == [("table", "| a | b\\|c |\n| --- | --- |\n| 1 |  |")]
+    layout = f"<table><tr><td>menu<td><p>{'long ' * 80}</p></table>"
+    assert [kind for kind, _ in _texts(layout)] == ["text", "text"]
+    assert [kind for kind, _ in _texts(f"<table><tr><td>x<td>{data}<tr><td>y<td>z</table>")] == [
+        "text", "table", "text", "text",
+    ]  # fmt: skip
+
+
+def test_a_span_of_columns_is_never_unrolled():
+    html = f"<table><tr><td colspan={2**53}>a<td>b<tr><td>c<td>d</table>"
+    assert _texts(html) == [("table", "| a | b |\n| --- | --- |\n| c | d |")]
+
+
+@pytest.mark.parametrize(
+    "html",
+    ["<script>if (a<b) {'</p><h1>x</h1>'}</script>", "<style>p</style>", "<!-- <p>x --->",
+     "<nav><ul><li>x</ul></nav>", "<noscript>x</noscript>", "<svg><text>x</text></svg>",
+     "<select><option>x</select>", "<textarea>x</textarea>", "<iframe><p>x</iframe>"],
+)  # fmt: skip
+def test_what_is_no_text_is_not_read(html: str):
+    assert _texts(f"<p>before</p>{html}<p>after</p>") == [("text", "before"), ("text", "after")]
+
+
+def test_custom_elements_are_not_taken_for_known_ones():
+    html = "<nav-bar><p>x</p></nav-bar><button-group>y</button-group>"
+    assert [text for _, text in _texts(html)] == ["x", "y"]
+
+
+def test_quotes_and_signs_in_attributes_end_no_tag():
+    html = """<p title='a > b "c"'>x</p><p data-x="</p><h1>">y</p>"""
+    assert [text for _, text in _texts(html)] == ["x", "y"]
+
+
+def test_links_and_asides_are_told():
+    found = _scan("<div class='Social-share'>s</div><p>ab <a href=x>cd</a></p>")
+    assert [block.num_linked for block in found] == [0, 2]
+    from resiliparse.parse.html import HTMLTree
+
+    html = "<div class='leftSidebar'><p>x</p></div><div id=content style='display: none'></div><p>"
+    whole = scan(HTMLTree.parse(html).body.html, max_nodes=99, max_depth=9)
+    asides = [tag for tag, aside in zip(whole.tags, whole.is_aside, strict=True) if aside]
+    assert asides == ["div", "div"]
+
+
+def test_caps_are_kept():
+    with pytest.raises(TooDeep):
+        _scan("<div>" * 50, max_depth=40)
+    with pytest.raises(TooManyNodes):
+        _scan("<p>x</p>" * 50, max_nodes=40)
+    assert len(_scan(article(), max_depth=20)) > 15
