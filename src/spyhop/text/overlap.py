@@ -1,0 +1,373 @@
+"""Texts that repeat each other: n-grams, exact and near duplicates, contamination by items.
+
+All of it rests on the words of a text (small letters, no punctuation) and on 64-bit hashes of runs
+of words, which are the same on every machine. Memory holds a batch of texts and one byte for each
+row of the corpus; signatures lie in a file, bands in DuckDB with a cap, and it spills to disk.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from pydantic import Field
+
+from spyhop.lazy import Lazy
+from spyhop.schema import Config
+
+if TYPE_CHECKING:
+    import duckdb
+else:
+    duckdb = Lazy("duckdb")
+
+Hashes = npt.NDArray[np.uint64]
+Places = npt.NDArray[np.int64]
+
+BATCH_TEXTS = 1024
+BATCH_CHARS = 1 << 21
+FIRST_OF_BUCKET = 8
+"""A text is compared with so many first members of each bucket, so that a page that stands in a
+corpus a million times costs a million comparisons and not their square."""
+PAIRS_AT_ONCE = 8192
+_BLOCK = 16_384  # n-grams hashed at a time; the buffers fit the processor's second cache
+_NONE = np.uint32(2**32 - 1)  # what a signature holds where there is no n-gram
+_BASE = 0x9E3779B97F4A7C15
+_INVERSE = pow(_BASE, -1, 2**64)
+_UNSPACED = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"  # kana and Han: no spaces
+_WORD = re.compile(rf"[{_UNSPACED}]|[^\W_{_UNSPACED}]+")
+
+
+def words(text: str) -> list[str]:
+    """Return the words of a text in small letters; each kana or Han character is a word."""
+    return _WORD.findall(text.casefold())
+
+
+def fingerprint(text: str) -> int:
+    """Return 64 bits of the SHA-256 of the words: equal for texts that differ in form only."""
+    return _fingerprint(words(text))
+
+
+def jaccard(first: str, second: str, ngram_words: int) -> float:
+    """Return the share of common n-grams of words among all of the two texts."""
+    one, two = (set(hash_ngrams([text], ngram_words)[0].tolist()) for text in (first, second))
+    return len(one & two) / len(one | two) if one or two else 1.0
+
+
+def hash_ngrams(texts: Sequence[str], ngram_words: int) -> tuple[Hashes, Places]:
+    """Hash every run of `ngram_words` words; a shorter text is one run, an empty one has none.
+
+    Returns:
+        The hashes of all texts, one after the other, and the (N + 1,) places where texts begin:
+        text i has `hashes[begins[i]:begins[i + 1]]`.
+    """
+    return _hash_ngrams([words(text) for text in texts], ngram_words)
+
+
+def _fingerprint(split: list[str]) -> int:
+    joined = " ".join(split).encode("utf-8", "surrogatepass")
+    return int.from_bytes(hashlib.sha256(joined).digest()[:8], "big")
+
+
+def _hash_ngrams(split: Sequence[list[str]], ngram_words: int) -> tuple[Hashes, Places]:
+    num_words = np.array([len(each) for each in split], np.int64)
+    num_runs = np.where(num_words > 0, np.maximum(num_words - ngram_words + 1, 1), 0)
+    begins = np.concatenate([[0], np.cumsum(num_runs)])
+    flat = [word for each in split for word in each]
+    if not flat:
+        return np.empty(0, np.uint64), begins
+    data = np.frombuffer((" ".join(flat) + " ").encode("utf-8", "surrogatepass"), np.uint8)
+    power, inverse = _powers(1 << len(data).bit_length())
+    # A run's hash is a difference of two running sums, moved to the start: one pass for any n.
+    sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(data * power[: len(data)])])
+    stops = np.flatnonzero(data == ord(" "))
+    starts = np.concatenate([[0], stops[:-1] + 1])
+    text = np.repeat(np.arange(len(split)), num_runs)
+    first = np.concatenate([[0], np.cumsum(num_words)])[text]
+    first += np.arange(len(text)) - begins[text]
+    last = first + np.minimum(ngram_words, num_words[text]) - 1
+    return _mixed((sums[stops[last]] - sums[starts[first]]) * inverse[starts[first]]), begins
+
+
+@cache
+def _powers(num: int) -> tuple[Hashes, Hashes]:
+    ones = np.ones(1, np.uint64)
+    up, down = (np.full(num - 1, base, np.uint64).cumprod() for base in (_BASE, _INVERSE))
+    return np.concatenate([ones, up]), np.concatenate([ones, down])
+
+
+def _mixed(hashes: Hashes) -> Hashes:
+    """Spread every bit over all others (the end of splitmix64)."""
+    hashes = (hashes ^ (hashes >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    hashes = (hashes ^ (hashes >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return hashes ^ (hashes >> np.uint64(31))
+
+
+class NearConfig(Config):
+    """When two texts are called near duplicates."""
+
+    threshold: float = Field(0.8, gt=0, le=1)
+    """Least Jaccard similarity of their n-grams, as estimated by MinHash."""
+    ngram_words: int = Field(5, ge=1)
+    num_bands: int = Field(20, ge=1)
+    rows_per_band: int = Field(6, ge=1)
+    """A pair of similarity s is looked at with a chance of 1 - (1 - s^rows)^bands: 99.8 % at 0.8.
+    The estimate of s has a standard deviation of 0.037 there."""
+    seed: int = 0
+
+    @property
+    def num_hashes(self) -> int:
+        """Numbers in a signature."""
+        return self.num_bands * self.rows_per_band
+
+
+def signatures(texts: Sequence[str], config: NearConfig) -> npt.NDArray[np.uint32]:
+    """Return the MinHash signature of each text, (N, num_hashes); all ones for an empty text."""
+    return _signatures([words(text) for text in texts], config)
+
+
+def _signatures(split: Sequence[list[str]], config: NearConfig) -> npt.NDArray[np.uint32]:
+    hashes, begins = _hash_ngrams(split, config.ngram_words)
+    grams = (hashes >> np.uint64(32)).astype(np.uint32)
+    draw = np.random.Generator(np.random.PCG64(config.seed))
+    factors = draw.integers(0, 2**31, config.num_hashes, np.uint32) * np.uint32(2) + np.uint32(1)
+    masks = draw.integers(0, 2**32, config.num_hashes, np.uint32)
+    found = np.full((config.num_hashes, len(split)), _NONE)
+    filled = np.flatnonzero(np.diff(begins))
+    ends = begins[filled + 1]
+    buffer = np.empty(_BLOCK, np.uint32)
+    for at in range(0, len(grams), _BLOCK):
+        block = grams[at : at + _BLOCK]
+        low = np.searchsorted(ends, at, "right")
+        high = np.searchsorted(begins[filled], at + len(block))
+        columns = filled[low:high]  # the texts with n-grams in this block, and their places in it
+        cuts = np.maximum(begins[columns] - at, 0)
+        values = buffer[: len(block)]
+        for row, factor, mask in zip(found, factors, masks, strict=True):
+            np.bitwise_xor(block, mask, out=values)
+            np.multiply(values, factor, out=values)
+            row[columns] = np.minimum(row[columns], np.minimum.reduceat(values, cuts))
+    return np.ascontiguousarray(found.T)
+
+
+@dataclass(frozen=True, slots=True)
+class Duplicate:
+    """A row that says again what a kept row before it says."""
+
+    row: int
+    kept: int
+    kind: Literal["exact", "near"]
+    similarity: float
+
+
+class Duplicates:
+    """Exact and near duplicates among texts that come one after the other.
+
+    The keep rule: of texts with the same words the first stays. Then, in order, a row is dropped
+    when it is near a *kept* row before it: the row named beside a near duplicate is near it, never
+    merely near another dropped one. The order of the rows alone decides, not their batches.
+    """
+
+    def __init__(
+        self, folder: Path, config: NearConfig, *, memory_mb: int = 1024, threads: int = 1
+    ) -> None:
+        """Work in an empty folder; DuckDB keeps to `memory_mb` and spills there."""
+        self._config = config
+        self._num_rows = 0
+        self._file = (folder / "signatures.bin").open("wb")
+        self._base = duckdb.connect(
+            str(folder / "bands.duckdb"),
+            config={
+                "memory_limit": f"{memory_mb}MB",
+                "temp_directory": str(folder / "spilled"),
+                "threads": threads,
+                "preserve_insertion_order": False,
+            },
+        )
+        self._base.execute("CREATE TABLE texts (hash UBIGINT, place BIGINT)")
+        self._base.execute("CREATE TABLE bands (band USMALLINT, hash UBIGINT, place BIGINT)")
+
+    def add(self, texts: Iterable[str]) -> None:
+        """Take in the next rows."""
+        for batch in batches(texts):
+            split = [words(text) for text in batch]
+            found = _signatures(split, self._config)
+            found.tofile(self._file)
+            places = np.arange(self._num_rows, self._num_rows + len(batch))
+            self._insert(
+                "texts",
+                hash=np.array([_fingerprint(each) for each in split], np.uint64),
+                place=places,
+            )
+            filled = np.array([bool(each) for each in split])
+            bands = _band_hashes(found[filled], self._config)
+            self._insert(
+                "bands",
+                band=np.repeat(np.arange(len(bands), dtype=np.uint16), bands.shape[1]),
+                hash=bands.ravel(),
+                place=np.tile(places[filled], len(bands)),
+            )
+            self._num_rows += len(batch)
+
+    def _insert(self, table: str, **columns: npt.NDArray[np.generic]) -> None:
+        self._base.register("batch", pa.table(columns))
+        self._base.execute(f"INSERT INTO {table} BY NAME SELECT * FROM batch")
+
+    def find(self) -> Iterator[Duplicate]:
+        """Yield the rows to drop, in order; nothing can be added after."""
+        self._file.close()
+        self._base.execute(_EXACT)
+        self._base.execute("CREATE TABLE pairs (place BIGINT, earlier BIGINT)")
+        for band in range(self._config.num_bands):
+            self._base.execute(_PAIRS_OF_BAND, {"band": band, "first": FIRST_OF_BUCKET})
+        kept = np.arange(self._num_rows)
+        shape = (self._num_rows, self._config.num_hashes)
+        numbers = (
+            np.memmap(self._file.name, np.uint32, "r", shape=shape) if self._num_rows else None
+        )
+        for batch in self._base.sql(_CANDIDATES).to_arrow_reader(PAIRS_AT_ONCE):
+            places, earlier = (batch[name].to_numpy() for name in ("place", "earlier"))
+            is_exact = batch["is_exact"].to_numpy(zero_copy_only=False)
+            assert numbers is not None
+            similar = (numbers[places] == numbers[earlier]).mean(axis=1)
+            near = similar >= self._config.threshold
+            for at in np.flatnonzero(near | is_exact):
+                place, other = int(places[at]), int(earlier[at])
+                if kept[place] != place or (kept[other] != other and not is_exact[at]):
+                    continue
+                kept[place] = kept[other]
+                kind: Literal["exact", "near"] = "exact" if is_exact[at] else "near"
+                yield Duplicate(place, int(kept[other]), kind, float(similar[at]))
+
+    def close(self) -> None:
+        """Let go of the files; the folder may be deleted then."""
+        self._file.close()
+        self._base.close()
+
+
+_EXACT = """
+    CREATE TABLE copies AS
+    SELECT place, earlier
+    FROM texts JOIN (SELECT hash, min(place) AS earlier FROM texts GROUP BY hash) USING (hash)
+    WHERE place > earlier"""
+_PAIRS_OF_BAND = """
+    WITH members AS (
+        SELECT hash, place FROM bands
+        WHERE band = $band AND place NOT IN (SELECT place FROM copies)
+    ), leaders AS (
+        SELECT hash, unnest(min(place, $first)) AS earlier FROM members
+        GROUP BY hash HAVING count(*) > 1
+    )
+    INSERT INTO pairs SELECT place, earlier FROM members JOIN leaders USING (hash)
+    WHERE place > earlier"""
+_CANDIDATES = """
+    SELECT place, earlier, false AS is_exact FROM (SELECT DISTINCT * FROM pairs)
+    UNION ALL SELECT place, earlier, true FROM copies
+    ORDER BY place, earlier"""
+
+
+def _band_hashes(found: npt.NDArray[np.uint32], config: NearConfig) -> Hashes:
+    """Return one hash for each band and signature, (num_bands, N)."""
+    numbers = found.astype(np.uint64).reshape(len(found), config.num_bands, config.rows_per_band)
+    hashes = np.zeros(numbers.shape[:2], np.uint64)
+    for row in range(config.rows_per_band):
+        hashes = _mixed(hashes ^ numbers[:, :, row])
+    return np.ascontiguousarray(hashes.T)
+
+
+class ContaminationConfig(Config):
+    """When a text is said to hold an evaluation item."""
+
+    ngram_words: int = Field(13, ge=2)
+    """A text that shares a run of so many words with an item is contaminated."""
+    short_ngram_words: int = Field(8, ge=2)
+    """The same for items of fewer words than `ngram_words`; still shorter ones are not looked for,
+    for their words turn up by chance."""
+    max_items: int = Field(10, ge=1)
+    """A run that more items share than this is a form of words, not an item."""
+
+
+@dataclass(frozen=True, slots=True)
+class Contamination:
+    """The item that a text shares words with, and these words."""
+
+    item: str
+    words: str
+
+
+class ItemIndex:
+    """The n-grams of evaluation items, to find texts that hold them. Twelve bytes an n-gram.
+
+    Source: the 13-grams of GPT-3 (arXiv:2005.14165, appendix C), with its rule for frequent ones.
+    """
+
+    def __init__(self, items: Iterable[tuple[str, str]], config: ContaminationConfig) -> None:
+        """Index pairs of id and text; `unchecked` then holds the items that cannot be found."""
+        self._ids: list[str] = []
+        self._lengths = (config.ngram_words, config.short_ngram_words)
+        hashes: list[list[Hashes]] = [[], []]
+        owners: list[list[Places]] = [[], []]
+        for name, text in items:
+            split = words(text)
+            for kind, length in enumerate(self._lengths):
+                if len(split) >= length:
+                    runs = np.unique(_hash_ngrams([split], length)[0])
+                    hashes[kind].append(runs)
+                    owners[kind].append(np.full(len(runs), len(self._ids)))
+                    break
+            self._ids.append(name)
+        self._tables = [
+            _rare(each, items_of, config.max_items)
+            for each, items_of in zip(hashes, owners, strict=True)
+        ]
+        checked = {int(item) for _, items_of in self._tables for item in items_of}
+        self.unchecked = [name for place, name in enumerate(self._ids) if place not in checked]
+        """Items of too few words, or of none but common ones."""
+
+    def find(self, texts: Sequence[str]) -> list[Contamination | None]:
+        """Return what each text holds, the first of it, or None."""
+        split = [words(text) for text in texts]
+        found: list[Contamination | None] = [None] * len(texts)
+        for length, (known, items) in zip(self._lengths, self._tables, strict=True):
+            if not len(known):
+                continue
+            hashes, begins = _hash_ngrams(split, length)
+            near = np.minimum(np.searchsorted(known, hashes), len(known) - 1)
+            hits = np.flatnonzero(known[near] == hashes)
+            owners, first = np.unique(np.searchsorted(begins, hits, "right") - 1, return_index=True)
+            for text, hit in zip(owners.tolist(), hits[first].tolist(), strict=True):
+                at = hit - int(begins[text])
+                run = " ".join(split[text][at : at + length])
+                found[text] = found[text] or Contamination(self._ids[items[near[hit]]], run)
+        return found
+
+
+def _rare(hashes: list[Hashes], items: list[Places], max_items: int) -> tuple[Hashes, Places]:
+    """Return the hashes of at most `max_items` items, sorted, each with its first item."""
+    if not hashes:
+        return np.empty(0, np.uint64), np.empty(0, np.int64)
+    every, owners = np.concatenate(hashes), np.concatenate(items)
+    known, first, num = np.unique(every, return_index=True, return_counts=True)
+    rare = num <= max_items
+    return known[rare], owners[first[rare]]
+
+
+def batches(texts: Iterable[str]) -> Iterator[list[str]]:
+    """Group texts, in order, by at most `BATCH_TEXTS` and about `BATCH_CHARS`."""
+    batch: list[str] = []
+    num_chars = 0
+    for text in texts:
+        batch.append(text)
+        num_chars += len(text)
+        if len(batch) == BATCH_TEXTS or num_chars >= BATCH_CHARS:
+            yield batch
+            batch, num_chars = [], 0
+    if batch:
+        yield batch
