@@ -1,5 +1,7 @@
 """Instruction collections to queries, and queries under system messages to prompts."""
 
+from spyhop.collect.decontaminate import Contaminated, DecontaminateConfig, decontaminate
+from spyhop.collect.distinct import DistinctConfig, Repeated, distinct
 from spyhop.collect.draw import DrawConfig, draw
 from spyhop.collect.fetch import FetchConfig, fetch
 from spyhop.collect.flan_cot import FlanCotConfig, flan_cot, flan_cot_rationales
@@ -14,7 +16,10 @@ from spyhop.collect.table import Table
 
 __all__ = [
     "Columns",
+    "Contaminated",
+    "DecontaminateConfig",
     "Difficulty",
+    "DistinctConfig",
     "DrawConfig",
     "FetchConfig",
     "FlanCotConfig",
@@ -22,11 +27,14 @@ __all__ = [
     "PairConfig",
     "ReadyConfig",
     "RecordsConfig",
+    "Repeated",
     "Stratum",
     "SubsetConfig",
     "SystemMessage",
     "T0Config",
     "Table",
+    "decontaminate",
+    "distinct",
     "draw",
     "fetch",
     "flan_cot",

@@ -45,7 +45,9 @@ class Drawn:
         """Begin another pass over the table; a cell's rows are those of its last pass."""
         self._end()
         self._passes.append(self._folder / f"pass-{len(self._passes)}.parquet")
-        self._file = pq.ParquetWriter(self._passes[-1], ROWS, compression="none", use_dictionary=False)
+        self._file = pq.ParquetWriter(
+            self._passes[-1], ROWS, compression="none", use_dictionary=False
+        )
 
     def add(self, queries: pa.RecordBatch, cells: Counts, priorities: Hashes) -> None:
         """Take in rows."""

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 Hashes = npt.NDArray[np.uint64]
 
-LONG = 1 << 20
+LONG = 1 << 17
 _BASE = 0x9E3779B97F4A7C15
 _INVERSE = pow(_BASE, -1, 2**64)
 
