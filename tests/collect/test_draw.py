@@ -1,4 +1,5 @@
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -62,7 +63,8 @@ def test_the_same_rows_whatever_the_files_and_threads(tmp_path: Path):
 
 
 def test_rows_are_queries_with_all_they_need(tmp_path: Path):
-    rows = [{"inputs": " Which?\nOptions:\n- a\n- b ", "targets": "a", "task": "t", "kind": "zs_opt"},
+    rows = [{"inputs": " Which?\nOptions:\n- a\n- b ", "targets": "a", "task": "t",
+             "kind": "zs_opt"},
             {"inputs": "Why?", "targets": None, "task": "t", "kind": "zs_noopt"}]  # fmt: skip
     (tmp_path / "a").mkdir()
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "a" / "x.parquet")
@@ -86,7 +88,7 @@ def test_a_smaller_draw_is_part_of_a_larger_one(tmp_path: Path):
     nested = [
         set(_drawn(_draw(tmp_path, tmp_path / "a", num_rows=n))) for n in (10, 200, 201, 3000)
     ]
-    assert all(one < two for one, two in zip(nested, nested[1:], strict=False))
+    assert all(one < two for one, two in pairwise(nested))
     other = set(_drawn(_draw(tmp_path, tmp_path / "a", num_rows=200, seed=1)))
     assert 20 < len(other & nested[1]) < 100  # the 40 of the small task, and some by chance
 
@@ -180,8 +182,8 @@ def test_thresholds_hold_back_rows_but_none_that_is_wanted():
 
 def test_tables_and_readers_tell_multiple_choice_alike(tmp_path: Path):
     texts = ["Pick.\nOPTIONS:\n- a", "x (A) one (B) two", "a) yes\nb) no", "My options: none",
-             "Answer choices: x", "The options are:\n1", "(a) only", "optional: no", "\u00e4options:",
-             "Here are the options:\n", "A. one\nB. two", "x\n\n  (a) 1\n  (b) 2"]  # fmt: skip
+             "Answer choices: x", "The options are:\n1", "(a) only", "optional: no",
+             "\u00e4options:", "Here are the options:\n", "A. one\nB. two", "x\n\n  (a) 1\n  (b) 2"]  # fmt: skip
     rows = [{"inputs": text, "targets": "", "task": "t", "kind": ""} for text in texts]
     _write(tmp_path / "a", rows)
     made = _draw(tmp_path, tmp_path / "a")

@@ -13,6 +13,7 @@ from spyhop.collect.sample import SubsetConfig, subset
 from spyhop.collect.strata import Difficulty, Stratum
 from spyhop.collect.t0 import T0Config, t0
 from spyhop.collect.table import Table
+from spyhop.collect.targets import TargetsConfig, recorded_targets
 
 __all__ = [
     "Columns",
@@ -33,6 +34,7 @@ __all__ = [
     "SystemMessage",
     "T0Config",
     "Table",
+    "TargetsConfig",
     "decontaminate",
     "distinct",
     "draw",
@@ -44,6 +46,7 @@ __all__ = [
     "orca_shares",
     "pair",
     "ready_answers",
+    "recorded_targets",
     "records",
     "subset",
     "t0",

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from spyhop.collect.spread import spread
 from spyhop.collect.strata import Classes, Difficulty, Stratum, classes
-from spyhop.collect.table import Piece, Reader
+from spyhop.collect.table import Group, Piece, Reader
 from spyhop.store import Artifact
 
 Counts = npt.NDArray[np.int64]
@@ -44,27 +45,32 @@ class Cells:
         self._known = np.array([name for name, _ in rows], np.uint64)
         self._values = np.array([value for _, value in rows], np.float64)
 
-    def count(self) -> Counts:
+    def count(self, threads: int) -> Counts:
         """Read what is needed of every row, and return the number of rows in each cell."""
         totals: Counter[tuple[str, int]] = Counter()
-        for piece in self.reader.pieces(self.columns):
-            tasks = self.reader.tasks(piece)
-            inside = self._inside(piece) * self.per_task + self._class(piece)
-            codes = tasks.indices.to_numpy().astype(np.int64) * self.per_task
-            cells = np.where(inside >= 0, codes + inside, -1)
-            names = tasks.dictionary.to_pylist()
-            found, num = np.unique(cells, return_counts=True)
-            for cell, rows in zip(found.tolist(), num.tolist(), strict=True):
-                if cell < 0:
-                    self.passed_over["other_value"] += rows
-                else:
-                    totals[names[cell // self.per_task], cell % self.per_task] += rows
+        for found in spread(self.reader.groups(), self._count_group, threads):
+            totals.update(found)
+        self.passed_over["other_value"] = sum(n for (_, cell), n in totals.items() if cell < 0)
+        totals = Counter({name: n for name, n in totals.items() if name[1] >= 0})
         self._name_tasks(totals)
         counts = np.zeros(len(self.tasks) * self.per_task, np.int64)
         for (task, cell), rows in totals.items():
             if task in self._places:
                 counts[self._places[task] * self.per_task + cell] = rows
         return counts
+
+    def _count_group(self, group: Group) -> Iterator[Counter[tuple[str, int]]]:
+        found: Counter[tuple[str, int]] = Counter()
+        for piece in self.reader.pieces(group, self.columns):
+            tasks = self.reader.tasks(piece)
+            inside = self._inside(piece) * self.per_task + self._class(piece)
+            codes = tasks.indices.to_numpy().astype(np.int64) * self.per_task
+            cells = np.where(inside >= 0, codes + inside, -1)
+            names = tasks.dictionary.to_pylist()
+            for cell, rows in zip(*(each.tolist() for each in _counted(cells)), strict=True):
+                name = names[cell // self.per_task] if cell >= 0 else ""
+                found[name, cell % self.per_task if cell >= 0 else -1] += rows
+        yield found
 
     def _name_tasks(self, totals: Counter[tuple[str, int]]) -> None:
         for (task, _), rows in totals.items():
@@ -123,6 +129,12 @@ class Cells:
             return np.full(len(ids), np.nan)
         near = np.minimum(np.searchsorted(self._known, ids), len(self._known) - 1)
         return np.where(self._known[near] == ids, self._values[near], np.nan)
+
+
+def _counted(cells: Counts) -> tuple[Counts, Counts]:
+    num = np.bincount(cells + 1)
+    present = np.flatnonzero(num)
+    return present - 1, num[present]
 
 
 def class_names(strata: Sequence[Stratum], place: int) -> str:

@@ -1,15 +1,15 @@
 """Queries that say again what others said: the first stays, exact and near copies go.
 
 Exact copies have the same words; they go wherever they stand. Near copies go within a task only,
-since one article under two tasks asks for two different things. A task may give each of its queries
-one and the same frame (a definition, a question at the end), and then they share most of their words
-and are different questions still; so what all queries of a task begin and end with is left out.
+since one article under two tasks asks for two different things, and only where the gold answer is
+the same: a passage with another question at its end shares most of its words, too. For the same
+reason, what all queries of a task begin and end with (a definition, say) is left out.
 """
 
-import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Literal
 
 import numpy as np
@@ -108,7 +108,7 @@ def _near(
         for place, row in enumerate(ctx.track(_rows(queries), "comparing", total=total)):
             if place not in exact:
                 places.append(place)
-                yield frames[row.collection, row.task].compared(row.query)
+                yield frames[row.collection, row.task].compared(row)
 
     duplicates = Duplicates(folder, config, threads=ctx.runtime.threads)
     ctx.resources.callback(duplicates.close)
@@ -131,15 +131,24 @@ class _Frame:
 
     def narrow(self, query: str) -> None:
         self.num_rows += 1
-        self.start = os.path.commonprefix([self.start, query])
-        self.end = os.path.commonprefix([self.end, query[::-1]])
+        self.start = _common(self.start, query)
+        self.end = _common(self.end, query[::-1])
 
-    def compared(self, query: str) -> str:
-        """Return what a query is compared by: its own words, marked as those of the task."""
+    def compared(self, row: Query) -> str:
+        """Return what a row is compared by: its own words, marked with task and gold answer."""
+        query, mark = row.query, f"{self.mark}{fingerprint(row.target):x}of"
         start, end = _last_space(self.start), _last_space(self.end)
         if self.num_rows >= FRAMED_ROWS and start + end < len(query):
             query = query[start : len(query) - end]
-        return " ".join(f"{self.mark}{word}" for word in words(query))
+        return " ".join(f"{mark}{word}" for word in words(query))
+
+
+def _common(one: str, two: str) -> str:
+    """Return what two texts begin with."""
+    if two.startswith(one):
+        return one
+    num = next(n for n, pair in enumerate(zip_longest(one, two)) if pair[0] != pair[1])
+    return one[:num]
 
 
 def _last_space(text: str) -> int:
@@ -154,7 +163,7 @@ def _frames(queries: list[Artifact]) -> dict[tuple[str, str], _Frame]:
         if name in frames:
             frames[name].narrow(row.query)
         else:
-            frames[name] = _Frame(f"task{len(frames)}of", row.query, row.query[::-1])
+            frames[name] = _Frame(f"task{len(frames)}to", row.query, row.query[::-1])
     return frames
 
 

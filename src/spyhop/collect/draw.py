@@ -3,13 +3,9 @@
 Source: Orca (arXiv:2306.02707), section 3.1.2, Table 3 and Algorithm 1.
 """
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from collections.abc import Iterator
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 from pydantic import Field
 
@@ -17,16 +13,13 @@ from spyhop.collect.cells import Cells, Counts, class_names
 from spyhop.collect.drawn import Drawn
 from spyhop.collect.priority import Hashes, priorities
 from spyhop.collect.quotas import quotas
+from spyhop.collect.spread import spread
 from spyhop.collect.strata import Stratum
-from spyhop.collect.table import Piece, Reader, Table
+from spyhop.collect.table import Group, Reader, Table
 from spyhop.schema import Config, RecipeError
 from spyhop.stage import TABLES, Context, Estimate, stage
 from spyhop.store import Artifact
 
-Item = TypeVar("Item")
-Made = TypeVar("Made")
-AHEAD = 4
-"""Batches that are worked on while the next ones are read."""
 EVERY = np.uint64(2**64 - 1)
 ROWS_PER_S = 1_000_000
 """Planning figure, from `benchmarks/sampling`."""
@@ -86,7 +79,7 @@ def draw(
                 "strata by difficulty need queries with ids, and the input `difficulty`"
             )
         cells.rate(difficulty)
-    found = cells.count()
+    found = cells.count(ctx.runtime.threads)
     if not found.sum():
         raise RecipeError(f"nothing to draw from; passed over: {dict(cells.passed_over)}")
     wanted = _wanted(config, found)
@@ -129,31 +122,17 @@ def _collect(
     text = [name for name in (names.query, names.target) if name]
     padded = np.append(thresholds, np.uint64(0))  # for the cell -1
 
-    def below(piece: Piece) -> tuple[pa.RecordBatch, Counts, npt.NDArray[np.uint64]] | None:
-        places = cells.of(piece)
-        found = priorities([piece.batch[name] for name in text], config.seed)
-        kept = np.flatnonzero((found <= padded[places]) & (padded[places] > 0))
-        if not len(kept):
-            return None
-        rows = reader.queries(piece, pa.array(kept))
-        return rows, places[kept], found[kept]
+    def below(group: Group) -> Iterator[tuple[pa.RecordBatch, Counts, Hashes]]:
+        for piece in reader.pieces(group, reader.all_columns):
+            places = cells.of(piece)
+            found = priorities([piece.batch[name] for name in text], config.seed)
+            kept = np.flatnonzero((found <= padded[places]) & (padded[places] > 0))
+            if len(kept):
+                yield reader.queries(piece, pa.array(kept)), places[kept], found[kept]
 
-    pieces = ctx.track(reader.pieces(reader.all_columns), "drawing", unit="batches")
-    for made in _ahead(ctx.runtime.threads, below, pieces):
-        if made is not None:
-            drawn.add(*made)
-
-
-def _ahead(threads: int, function: Callable[[Item], Made], items: Iterable[Item]) -> Iterator[Made]:
-    """Yield what becomes of the items, in order, worked on by threads while more are read."""
-    with ThreadPoolExecutor(threads) as pool:
-        due: deque[Future[Made]] = deque()
-        for item in items:
-            due.append(pool.submit(function, item))
-            if len(due) > AHEAD * threads:
-                yield due.popleft().result()
-        while due:
-            yield due.popleft().result()
+    made = spread(reader.groups(), below, ctx.runtime.threads)
+    for rows in ctx.track(made, "drawing", unit="batches"):
+        drawn.add(*rows)
 
 
 def _tell(ctx: Context, config: DrawConfig, cells: Cells, found: Counts, wanted: Counts) -> None:

@@ -24,7 +24,7 @@ else:
 
 MEMORY_MB = 768
 HELD_ROWS = 50_000
-OUT_ROWS = 4096
+OUT_ROWS = 50_000
 ROWS = QUERY.append(pa.field("cell", pa.int64())).append(pa.field("priority", pa.uint64()))
 
 

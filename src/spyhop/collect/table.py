@@ -4,6 +4,7 @@ Only the columns that are needed are read; `Table` says what they are called.
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from spyhop.schema import Config, InputError, Query
 from spyhop.store import Artifact, arrow_schema
 from spyhop.store.files import matching
 
-BATCH_ROWS = 8192
+BATCH_ROWS = 16_384
 QUERY = arrow_schema(Query)
 
 
@@ -41,6 +42,25 @@ class Piece:
     origin: str
     first_row: int
     batch: pa.RecordBatch
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Rows that a file holds together, and that are read on their own."""
+
+    origin: str
+    path: Path
+    number: int
+    first_row: int
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[pq.ParquetFile]:
+    try:
+        with pq.ParquetFile(path) as file:
+            yield file
+    except (pa.ArrowInvalid, OSError) as error:
+        raise InputError(f"{path}: not a whole Parquet file ({error!s:.80})") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,27 +98,40 @@ class Reader:
             return Columns(query="query", target="target", task="task")
         return self.table.columns
 
-    def pieces(self, names: Sequence[str]) -> Iterator[Piece]:
-        """Yield the rows of all files, with the columns of these names.
+    def groups(self) -> Iterator[Group]:
+        """Yield the row groups of all files.
 
         Raises:
-            InputError: If a file is broken or lacks a column.
+            InputError: If a file is broken.
+        """
+        for origin, path in self.files:
+            with _opened(path) as file:
+                sizes = [
+                    file.metadata.row_group(number).num_rows
+                    for number in range(file.metadata.num_row_groups)
+                ]
+            for number in range(len(sizes)):
+                yield Group(origin, path, number, sum(sizes[:number]))
+
+    def pieces(self, group: Group, names: Sequence[str]) -> Iterator[Piece]:
+        """Yield the rows of a group, with the columns of these names.
+
+        Raises:
+            InputError: If the file is broken or lacks a column.
         """
         wanted = sorted({name for name in names if name})
-        for origin, path in self.files:
-            try:
-                with pq.ParquetFile(path) as file:
-                    known = file.schema_arrow.names
-                    if missing := [name for name in wanted if name not in known]:
-                        raise InputError(
-                            f"{path}: no column {missing[0]!r}; found: {', '.join(known)}"
-                        )
-                    first = 0
-                    for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=wanted):
-                        yield Piece(origin, first, batch)
-                        first += batch.num_rows
-            except (pa.ArrowInvalid, OSError) as error:
-                raise InputError(f"{path}: not a whole Parquet file ({error!s:.80})") from None
+        first = group.first_row
+        with _opened(group.path) as file:
+            known = file.schema_arrow.names
+            if missing := [name for name in wanted if name not in known]:
+                raise InputError(
+                    f"{group.path}: no column {missing[0]!r}; found: {', '.join(known)}"
+                )
+            for batch in file.iter_batches(
+                BATCH_ROWS, row_groups=[group.number], columns=wanted, use_threads=False
+            ):
+                yield Piece(group.origin, first, batch)
+                first += batch.num_rows
 
     @property
     def all_columns(self) -> list[str]:

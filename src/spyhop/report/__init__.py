@@ -2,6 +2,16 @@
 
 from spyhop.report.arm_figures import ArmPair, ArmRun
 from spyhop.report.arms import ArmsConfig, arms_page
+from spyhop.report.export import ExportConfig, export
 from spyhop.report.page import ReportConfig, page
 
-__all__ = ["ArmPair", "ArmRun", "ArmsConfig", "ReportConfig", "arms_page", "page"]
+__all__ = [
+    "ArmPair",
+    "ArmRun",
+    "ArmsConfig",
+    "ExportConfig",
+    "ReportConfig",
+    "arms_page",
+    "export",
+    "page",
+]
