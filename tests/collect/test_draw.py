@@ -183,7 +183,8 @@ def test_thresholds_hold_back_rows_but_none_that_is_wanted():
 def test_tables_and_readers_tell_multiple_choice_alike(tmp_path: Path):
     texts = ["Pick.\nOPTIONS:\n- a", "x (A) one (B) two", "a) yes\nb) no", "My options: none",
              "Answer choices: x", "The options are:\n1", "(a) only", "optional: no",
-             "\u00e4options:", "Here are the options:\n", "A. one\nB. two", "x\n\n  (a) 1\n  (b) 2"]  # fmt: skip
+             "\u00e4options:", "Here are the options:\n", "A. one\nB. two",
+             "x\n\n  (a) 1\n  (b) 2"]  # fmt: skip
     rows = [{"inputs": text, "targets": "", "task": "t", "kind": ""} for text in texts]
     _write(tmp_path / "a", rows)
     made = _draw(tmp_path, tmp_path / "a")

@@ -25,7 +25,7 @@ from spyhop.collect import (
     recorded_targets,
     subset,
 )
-from spyhop.evaluate import ItemsConfig, MeasureConfig, agieval, bbh, measure
+from spyhop.evaluate import ItemsConfig, MeasureConfig, agieval, bbh, measure, questions
 from spyhop.models import Local, Replay
 from spyhop.recipe.graph import Node, Recipe, Ref, Source, Use
 from spyhop.recipe.load import InputPath
@@ -72,7 +72,8 @@ class Student(Config):
 class Suite(Config):
     """A benchmark to measure on."""
 
-    kind: Literal["bbh", "agieval"]
+    kind: Literal["bbh", "agieval", "questions"]
+    """`questions` are your own: JSONL, CSV or Parquet with `question`, `answer` and `options`."""
     path: InputPath
     items: ItemsConfig = ItemsConfig()
 
@@ -106,6 +107,8 @@ class OrcaConfig(Config):
     """Further students that learn from the same rows in another way."""
     suites: tuple[Suite, ...] = ()
     measure: MeasureConfig = MeasureConfig()
+    measure_teacher: bool = False
+    """Also ask the teacher the items, where it is a model."""
     seed: int = 0
 
 
@@ -119,24 +122,20 @@ def orca(config: OrcaConfig) -> Recipe:
     models: dict[str, Node | Source] = {"base": base}
     for arm in (Arm("student"), *arms(config.ablate, _used(config))):
         models[arm.name] = _train(r, config, arm, rows, base)
-    scores: list[Ref] = [
-        r.add(
-            f"scores-{name}",
-            measure,
-            config.measure,
-            items=items,
-            model=Use(Local(name=name), model),
-        )
-        for name, model in models.items()
-        if items
-    ]
+    asked = dict(models)
+    if config.measure_teacher and config.teacher.model is not None:
+        asked["teacher"] = Source(config.teacher.model)
+    scores: list[Ref] = []
+    for name, model in asked.items() if items else ():
+        use = Use(Local(name=name), model)
+        scores.append(r.add(f"scores-{name}", measure, config.measure, items=items, model=use))
     answers = [*rows.assisted, *rows.taught]
     r.add("export", export, ExportConfig(title=config.name), answers=answers, queries=data.queries)
     students = tuple(name for name in models if name != "base")
     r.add(
         "report",
         page,
-        ReportConfig(title=config.name, models=tuple(models) if items else (), students=students),
+        ReportConfig(title=config.name, models=tuple(asked) if items else (), students=students),
         answers=answers,
         students=[models[name] for name in students],
         scores=scores,
@@ -225,5 +224,5 @@ def _base(r: Recipe, student: Student) -> Node | Source:
 
 
 def _items(r: Recipe, suite: Suite) -> Node:
-    reader = {"bbh": bbh, "agieval": agieval}[suite.kind]
+    reader = {"bbh": bbh, "agieval": agieval, "questions": questions}[suite.kind]
     return r.add(f"items-{suite.kind}", reader, suite.items, folder=Source(suite.path))
