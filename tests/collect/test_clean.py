@@ -59,7 +59,8 @@ def test_exact_copies_go_wherever_they_stand(tmp_path: Path):
 def test_near_copies_go_within_a_task_and_for_one_answer(tmp_path: Path):
     near = f"{LONG} nearby"
     made = _distinct(tmp_path, _query(1, LONG, target="a"), _query(2, near, target="a"),
-                     _query(3, near + " now", target="b"), _query(4, near + " too", task="u"))  # fmt: skip
+                     _query(3, near + " now", target="b"),
+                     _query(4, near + " too", task="u"))  # fmt: skip
     assert [row.id for row in made.rows(Query)] == [f"{n:016x}" for n in (1, 3, 4)]
     ((reason, row),) = _drops(made)
     assert reason == "near" and row["kept_id"] == f"{1:016x}" and 0.7 < row["similarity"] < 1

@@ -23,7 +23,7 @@ def questions(ctx: Context, config: ItemsConfig, *, folder: Artifact) -> Iterato
     for path in matching(folder.path, "*.jsonl"):
         if config.tasks is not None and path.stem not in config.tasks:
             continue
-        items = {}
+        items: dict[str, Item] = {}
         for where, row in json_lines(path):
             item = _item(path.stem, row, where)
             items.setdefault(item.id, item)
