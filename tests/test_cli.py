@@ -195,7 +195,7 @@ def test_damaged_things_are_one_line(cli, recipe: Path, tmp_path: Path):
 def test_a_worker_names_the_node_of_its_error(cli, recipe: Path, tmp_path: Path):
     (tmp_path / "cot" / "toy_train.tsv").write_text("one field\n")
     done = cli("run", recipe, "--workers", 2)
-    _refused(done, r"(queries|recorded): .*toy_train\.tsv: line 1 has 1 fields")
+    _refused(done, r"(queries-cot|answers-recorded): .*toy_train\.tsv: line 1 has 1 fields")
 
 
 def test_a_store_that_is_not_there_is_one_line(cli, recipe: Path):
