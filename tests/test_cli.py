@@ -163,7 +163,9 @@ def test_wrong_arguments_are_one_line(cli, recipe: Path, tmp_path: Path):
     (tmp_path / "here").mkdir()
     _refused(cli("show", "nothing", "--out", "here"), r"nothing: no finished artifact of that name")
     there = ("--recipe", recipe, "--out", "here")
-    _refused(cli("show", "queries-cot", *there), r"queries-cot is not made yet in here; `spyhop run`")
+    _refused(
+        cli("show", "queries-cot", *there), r"queries-cot is not made yet in here; `spyhop run`"
+    )
     _refused(cli("run", recipe, "--out", recipe), r"cannot be written")
 
 
@@ -222,7 +224,9 @@ def test_the_store_is_where_the_recipe_has_run(cli, recipe: Path, tmp_path: Path
 
 
 def test_a_report_makes_nothing_else(cli, recipe: Path, tmp_path: Path):
-    _refused(cli("report", recipe), r"toy\.toml: not made yet: queries-cot, .*, \.\.\.; `spyhop run`")
+    _refused(
+        cli("report", recipe), r"toy\.toml: not made yet: queries-cot, .*, \.\.\.; `spyhop run`"
+    )
     assert not list(tmp_path.glob("spyhop-out/*.*-*"))
 
 
