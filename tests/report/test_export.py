@@ -56,3 +56,10 @@ def test_datasets_loads_it_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     loaded = datasets.load_dataset(str(made.path), split="train", cache_dir=str(tmp_path / "c"))
     assert loaded[0]["messages"][-1] == {"role": "assistant", "content": "Answer 0"}
     assert len(loaded) == 2
+
+
+def test_trl_takes_its_rows_for_conversations(tmp_path: Path):
+    trl = pytest.importorskip("trl.data_utils")
+    made = _export(tmp_path, "MIT")
+    (row,) = pq.read_table(made.path / "data" / "train.parquet").to_pylist()
+    assert trl.is_conversational({"messages": row["messages"]})
