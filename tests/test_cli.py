@@ -15,18 +15,21 @@ import typer.main
 
 from corpus.pages import write_articles
 from spyhop.cli import app, main
-from spyhop.recipes import RECIPES, write_example
+from spyhop.recipe.load import read_recipe
+from spyhop.recipes import INIT_FILES, RECIPES, write_example
+from spyhop.recipes.orca import OrcaConfig, orca
 
 SPYHOP = Path(sys.executable).with_name("spyhop")
 COMMANDS = {
     "answer": {"--out", "--plan", "--retry-errors", "--set", "--teacher", "prompts"},
     "clean": {"--free", "--journals", "--out", "--partial"},
     "doctor": {"--out", "teacher"},
-    "plan": {"--out", "--set", "recipe"},
+    "init": {"folder"},
+    "plan": {"--ablate", "--out", "--set", "recipe"},
     "quickstart": {"--out", "--set", "--thorough", "--no-thorough", "--workers"},
     "recipes": set(),
     "report": {"--out", "--set", "recipe"},
-    "run": {"--out", "--retry-errors", "--set", "--workers", "recipe"},
+    "run": {"--ablate", "--out", "--retry-errors", "--set", "--workers", "recipe"},
     "segment": {"--on", "--out", "--processes", "--set", "inputs"},
     "show": {"--dropped", "--no-dropped", "--out", "--recipe", "--rows", "--set", "-n", "artifact"},
     "why": {"--out", "--set", "node", "recipe"},
@@ -34,7 +37,7 @@ COMMANDS = {
 RECIPE = """
 recipe = "orca"
 name = "toy"
-[collection]
+[[collections]]
 path = "cot"
 [student]
 base = "model"
@@ -164,11 +167,13 @@ def test_a_wrong_file_is_one_line(cli, recipe: Path, old: str, new: str, text: s
 def test_wrong_arguments_are_one_line(cli, recipe: Path, tmp_path: Path):
     _refused(cli("run", "absent.toml"), r"absent\.toml: cannot be read \(No such file")
     _refused(cli("plan", recipe, "--set", "train"), r"--set train: write it as key\.sub=value")
-    _refused(cli("why", recipe, "nowhere"), r"no node 'nowhere'; known: queries, ")
+    _refused(cli("why", recipe, "nowhere"), r"no node 'nowhere'; known: queries-cot, ")
     (tmp_path / "here").mkdir()
     _refused(cli("show", "nothing", "--out", "here"), r"nothing: no finished artifact of that name")
     there = ("--recipe", recipe, "--out", "here")
-    _refused(cli("show", "queries", *there), r"queries is not made yet in here; `spyhop run`")
+    _refused(
+        cli("show", "queries-cot", *there), r"queries-cot is not made yet in here; `spyhop run`"
+    )
     _refused(cli("run", recipe, "--out", recipe), r"cannot be written")
 
 
@@ -200,7 +205,7 @@ def test_damaged_things_are_one_line(cli, recipe: Path, tmp_path: Path):
 def test_a_worker_names_the_node_of_its_error(cli, recipe: Path, tmp_path: Path):
     (tmp_path / "cot" / "toy_train.tsv").write_text("one field\n")
     done = cli("run", recipe, "--workers", 2)
-    _refused(done, r"(queries|recorded): .*toy_train\.tsv: line 1 has 1 fields")
+    _refused(done, r"(queries-cot|answers-recorded): .*toy_train\.tsv: line 1 has 1 fields")
 
 
 def test_a_store_that_is_not_there_is_one_line(cli, recipe: Path):
@@ -216,18 +221,20 @@ def test_a_store_that_is_not_there_is_one_line(cli, recipe: Path):
 
 def test_the_store_is_where_the_recipe_has_run(cli, recipe: Path, tmp_path: Path):
     (tmp_path / "runs").mkdir()
-    asked = ("show", "queries", "--recipe")
-    _refused(cli(*asked, recipe), rf"queries is not made yet in {re.escape(str(tmp_path))};")
-    _refused(cli(*asked, "toy.toml"), r"queries is not made yet in \.;")
+    asked = ("show", "queries-cot", "--recipe")
+    _refused(cli(*asked, recipe), rf"queries-cot is not made yet in {re.escape(str(tmp_path))};")
+    _refused(cli(*asked, "toy.toml"), r"queries-cot is not made yet in \.;")
     (tmp_path / "named").mkdir()
-    _refused(cli(*asked, recipe, "--out", "named"), r"queries is not made yet in named;")
+    _refused(cli(*asked, recipe, "--out", "named"), r"queries-cot is not made yet in named;")
     (tmp_path / "runs").rmdir()
     (tmp_path / "spyhop-out").mkdir()
-    _refused(cli(*asked, recipe), r"queries is not made yet in spyhop-out;")
+    _refused(cli(*asked, recipe), r"queries-cot is not made yet in spyhop-out;")
 
 
 def test_a_report_makes_nothing_else(cli, recipe: Path, tmp_path: Path):
-    _refused(cli("report", recipe), r"toy\.toml: not made yet: queries, .*, \.\.\.; `spyhop run`")
+    _refused(
+        cli("report", recipe), r"toy\.toml: not made yet: queries-cot, .*, \.\.\.; `spyhop run`"
+    )
     assert not list(tmp_path.glob("spyhop-out/*.*-*"))
 
 
@@ -280,10 +287,10 @@ def test_an_error_raised_while_a_recipe_is_built_is_one_line(cli, tmp_path: Path
 
 def test_plan_why_show_and_clean_tell_what_is(cli, recipe: Path, tmp_path: Path):
     planned = cli("plan", recipe).stdout
-    assert re.search(r"queries\s+collect\.flan_cot\s+40", planned)
+    assert re.search(r"queries-cot\s+collect\.flan_cot\s+40", planned)
     assert not list(tmp_path.glob("spyhop-out/*.*-*"))
-    told = cli("why", recipe, "queries")
-    assert told.stdout == "queries: it was never made here\n"
+    told = cli("why", recipe, "queries-cot")
+    assert told.stdout == "queries-cot: it was never made here\n"
     done = cli("run", recipe)
     assert done.code == 0, done.stderr
     assert "report: " in done.stdout
@@ -338,6 +345,14 @@ def _no_child_is_left(folder: Path) -> None:
     while left := [process for process in psutil.process_iter() if _is_ours(process)]:
         assert time.monotonic() < until, left
         time.sleep(0.05)
+
+
+def test_init_writes_a_recipe_that_can_be_planned(tmp_path: Path):
+    for name in INIT_FILES:
+        write_example(tmp_path, name)
+    built = orca(read_recipe(tmp_path / INIT_FILES[0]).config(OrcaConfig))
+    names = {node.name for node in built.nodes}
+    assert {"scores-base", "scores-student", "scores-teacher", "report"} <= names
 
 
 def test_pages_become_segments_with_a_report(cli, tmp_path: Path):

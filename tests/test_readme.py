@@ -25,6 +25,16 @@ def test_the_library_example_runs(tmp_path: Path):
     assert all(re.fullmatch(r"Start: .* Answer: \w+", line) for line in lines)
 
 
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda p: p.name)
+def test_the_examples_of_the_docs_run(page: Path, tmp_path: Path):
+    for code in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL):
+        done = subprocess.run(
+            [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=100
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout
+
+
 @pytest.mark.parametrize("link", re.findall(r"\]\(([^)#]+)\)", README))
 def test_links_lead_somewhere(link: str):
     assert (ROOT / link).exists()

@@ -21,7 +21,7 @@ from spyhop.schema import (
     Prompt,
     RecipeError,
 )
-from spyhop.stage import FOLDER, Context, Progress, Runtime, stage
+from spyhop.stage import FOLDER, Context, Estimate, Progress, Runtime, pooled, stage
 from spyhop.store import Artifact, Source
 from toys import Number, Numbers, Sum
 
@@ -285,3 +285,12 @@ def test_a_touched_source_is_not_an_edited_one(tmp_path: Path):
     source = Source(file).open(tmp_path)
     os.utime(file, (0, 0))
     assert edits.run(tmp_path, Numbers(log=str(log)), text=source).num_rows == 1
+
+
+def test_estimates_are_pooled_over_those_whose_length_is_known():
+    known, longer, unknown = (
+        Estimate(rows=num, row_tokens=length) for num, length in ((10, 8.0), (30, 16.0), (5, 0.0))
+    )
+    assert pooled([known, longer, unknown]) == Estimate(rows=45, row_tokens=14.0)
+    assert pooled([unknown]) == Estimate(rows=5)
+    assert pooled([]) == Estimate()

@@ -21,7 +21,7 @@ from spyhop.recipe.plan import plan as plan_recipe
 from spyhop.recipe.show import find_artifact, show_rows
 from spyhop.recipe.watch import Display, plan_table
 from spyhop.recipe.why import why as why_node
-from spyhop.recipes import RECIPES, write_example
+from spyhop.recipes import INIT_FILES, RECIPES, write_example
 from spyhop.recipes.answering import ANSWERS, EXPORT, PROMPTS
 from spyhop.report.page import PAGE, RESULTS
 from spyhop.report.terminal import arms_table
@@ -59,6 +59,10 @@ NumWorkers = Annotated[
 ]
 NO_CHANGES: list[str] = []
 NO_NODES: list[str] = []
+Ablate = Annotated[
+    str,
+    typer.Option("--ablate", help="Further students, such as order,answers (see `recipes`)."),
+]
 
 
 @app.command()
@@ -90,6 +94,17 @@ def quickstart(
 
 
 @app.command()
+def init(
+    folder: Annotated[Path, typer.Argument(help="Folder to write into.", show_default=False)],
+) -> None:
+    """Write a recipe for prompts, a teacher, a base and questions of your own, to be filled in."""
+    console = Console(highlight=False, soft_wrap=True)
+    for name in INIT_FILES:
+        console.print(f"{write_example(folder, name)}", markup=False)
+    console.print(f"next: fill in {folder / INIT_FILES[0]}, then `spyhop plan` and `spyhop run` it")
+
+
+@app.command()
 def run(
     recipe: RecipePath,
     out: Out = None,
@@ -101,9 +116,10 @@ def run(
             "--retry-errors", metavar="NODE", help="Ask failed rows of a finished node again."
         ),
     ] = NO_NODES,
+    ablate: Ablate = "",
 ) -> None:
     """Run a recipe; what is made already is not made again."""
-    built, runtime = _load(recipe, set_, {"workers": workers})
+    built, runtime = _load(recipe, [*set_, *_ablating(ablate)], {"workers": workers})
     for name in retry_errors:
         if not any(isinstance(ref, Use) for ref in refs(built.node(name))):
             asking = [n.name for n in built.nodes if any(isinstance(r, Use) for r in refs(n))]
@@ -183,9 +199,11 @@ def segment(
 
 
 @app.command()
-def plan(recipe: RecipePath, out: Out = None, set_: Changes = NO_CHANGES) -> None:
+def plan(
+    recipe: RecipePath, out: Out = None, set_: Changes = NO_CHANGES, ablate: Ablate = ""
+) -> None:
     """Tell what a run would take, before anything is spent."""
-    built, _ = _load(recipe, set_, {})
+    built, _ = _load(recipe, [*set_, *_ablating(ablate)], {})
     lines = plan_recipe(resolve(built, _store(out, recipe)))
     console = Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH)
     console.print(plan_table(lines))
@@ -284,6 +302,11 @@ def _entry_line(entry: Entry) -> str:
     needed = ", ".join(entry.needed_by[:3]) or kept[entry.kind]
     more = f" and {len(entry.needed_by) - 3} more" if len(entry.needed_by) > 3 else ""
     return f"{entry.num_bytes / 1e6:9.1f} MB  {entry.kind:8}  {entry.path.name}  {needed}{more}"
+
+
+def _ablating(names: str) -> list[str]:
+    chosen = [name.strip() for name in names.split(",") if name.strip()]
+    return [f"ablate={chosen!r}"] if chosen else []
 
 
 def _store(out: Path | None, recipe: Path | None) -> Path:

@@ -85,6 +85,10 @@ class Query(Row):
     multiple_choice: bool = False
     origin: str = ""
     """File and line, or generator, that the row came from."""
+    template: str = ""
+    """Template that the text was made with, where the collection names one."""
+    licence: str = ""
+    """As the collection states it; empty where it is unknown."""
 
 
 class Prompt(Row):

@@ -147,6 +147,16 @@ class Estimate:
     """On one core of a current machine, from the rates measured in `benchmarks/`."""
 
 
+def pooled(estimates: Sequence[Estimate]) -> Estimate:
+    """Return the rows of several inputs together, with the mean length of those that is known."""
+    known = [each for each in estimates if each.row_tokens]
+    tokens = sum(each.rows * each.row_tokens for each in known)
+    return Estimate(
+        rows=sum(each.rows for each in estimates),
+        row_tokens=tokens / max(1, sum(each.rows for each in known)),
+    )
+
+
 @dataclass(slots=True)
 class Context:
     """What a stage may touch besides its inputs."""

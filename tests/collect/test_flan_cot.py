@@ -28,7 +28,7 @@ def test_a_line_becomes_a_query(tmp_path: Path):
     assert (first.collection, first.task, first.target) == ("cot", "toy", "(A)")
     assert first.multiple_choice and not second.multiple_choice
     assert first.origin == "toy_train.tsv:1"
-    assert made.record.counts == {"task/toy": 2, "multiple_choice": 1}
+    assert made.record.counts == {"task/cot/toy": 2, "multiple_choice/text": 1}
 
 
 def test_repeated_questions_have_ids_of_their_own(tmp_path: Path):

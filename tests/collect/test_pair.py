@@ -177,3 +177,20 @@ def test_queries_of_unknown_collections_use_the_star(tmp_path: Path):
     queries = toys.rows_artifact(tmp_path / "q", rows)
     assert [row.system_id for row in _paired(tmp_path, config, queries)] == ["a", "b"]
     assert all(isinstance(row, Query) for row in rows)
+
+
+def test_the_other_reading_of_the_multiple_choice_rule(tmp_path: Path):
+    num = 10_000
+    rows = [toys.query(n, collection="flan2021", multiple_choice=n % 5 == 0) for n in range(num)]
+    config = ORCA.model_copy(update={"choice_rule": "always"})
+    made = pair.run(tmp_path, config, queries=toys.rows_artifact(tmp_path / "q", rows))
+    counts = Counter(row.system_id for row in made.rows(Prompt))
+    _within(counts, {"3": 80 / 3, "4": 80 / 3, "7": 80 / 3, "8": 10, "10": 10})
+    assert counts["8"] + counts["10"] == num // 5
+    assert made.record.counts["multiple_choice/flan2021"] == num // 5
+
+
+def test_without_messages_of_its_own_multiple_choice_is_like_the_rest(tmp_path: Path):
+    config = ORCA.model_copy(update={"choice_rule": "always"})
+    prompts = _paired(tmp_path, config, _queries(tmp_path / "q", 30, multiple_choice=True))
+    assert {prompt.system_id for prompt in prompts} == {"6", "11", "16"}

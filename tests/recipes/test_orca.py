@@ -1,15 +1,19 @@
 """The Orca recipe on the real files of FLAN-CoT, BBH and AGIEval, in small."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
 from spyhop.recipe import resolve, run
+from spyhop.recipe.load import read_recipe
+from spyhop.recipe.plan import plan
 from spyhop.recipes.orca import OrcaConfig, orca
-from spyhop.schema import Answer, Score
+from spyhop.schema import Answer, RecipeError, Score
 from spyhop.stage import Runtime
 
 
@@ -45,7 +49,7 @@ def neox_folder(words: Any, tmp_path: Path) -> Path:
 
 def _config(data_dir: Path, **changes) -> OrcaConfig:
     settings = {
-        "collection": {"path": data_dir / "flan_cot" / "cot_data"},
+        "collections": [{"path": data_dir / "flan_cot" / "cot_data"}],
         "num_queries": 60,
         "train": {"epochs": 1.0, "batch_tokens": 2048, "max_tokens": 1024},
         "suites": [
@@ -65,7 +69,7 @@ def test_flan_cot_to_scores_with_the_llama_2_tokenizer(data_dir: Path, tmp_path:
     }
     recipe = orca(_config(data_dir, student=student))
     made = run(resolve(recipe, tmp_path), Runtime(), Silent())
-    assert made["queries"].num_rows == 33_443
+    assert made["queries-cot"].num_rows == 33_443
     assert made["base"].record.counts["vocabulary"] == 32_001
     answers = list(made["answers"].rows(Answer))
     assert len(answers) == 60 and all(row.error is None for row in answers)
@@ -87,3 +91,178 @@ def test_a_base_of_another_class_is_trained_and_measured(
     saved = json.loads((made["student"].path / "config.json").read_text())
     assert saved["architectures"] == ["GPTNeoXForCausalLM"]
     assert made["student"].record.counts["rows/trained"] > 50
+
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def _plan(path: Path, root: Path, *changes: str) -> dict[str, Any]:
+    file = read_recipe(path, changes)
+    built = orca(file.config(OrcaConfig))
+    return {line.node.name: line.estimate for line in plan(resolve(built, root))}
+
+
+def test_the_papers_mixture_is_planned(tmp_path: Path):
+    shutil.copytree(EXAMPLES, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "models" / "llama-13b").mkdir(parents=True)
+    (tmp_path / "models" / "llama-13b" / "config.json").write_text("{}")
+    lines = _plan(tmp_path / "orca.toml", tmp_path / "out")
+    drawn = {name: each.rows for name, each in lines.items() if name.startswith("drawn-")}
+    assert drawn["drawn-niv2"] == 440_000 and drawn["drawn-flan2021"] == 2_500_000
+    assert lines["prompts"].rows == lines["assisted"].rows == sum(drawn.values()) == 5_090_000
+    assert lines["answers"].rows == 1_000_000
+    assert lines["answers"].calls["teacher"].requests == 1_000_000
+
+
+def _mini(tmp_path: Path, **changes: Any) -> OrcaConfig:
+    (tmp_path / "cot").mkdir(exist_ok=True)
+    (tmp_path / "cot" / "a.tsv").write_text("Question?\tyes\tBecause.\n")
+    (tmp_path / "words").mkdir(exist_ok=True)
+    settings = {
+        "collections": [{"path": tmp_path / "cot"}],
+        "assistant": {"recorded": "targets"},
+        "student": {"tokenizer": tmp_path / "words"},
+    }
+    return OrcaConfig.model_validate({**settings, **changes})
+
+
+def test_ablations_share_the_nodes_of_the_student(tmp_path: Path):
+    plain = {node.name for node in orca(_mini(tmp_path)).nodes}
+    ablated = orca(_mini(tmp_path, ablate=["order", "answers", "messages", "size", "teacher"]))
+    names = [node.name for node in ablated.nodes]
+    assert plain < set(names)
+    added = set(names) - plain
+    assert {"reversed", "reversed.1", "mixed", "answers-only", "teacher-only", "bare"} <= added
+    assert {"message-6", "message-11", "message-16"} <= added and "message-3" not in added
+    assert {"one-of-16", "one-of-2"} <= added
+    reverse = ablated.node("reversed.1").inputs["answers"]
+    assert reverse == [ablated.node("answers")]
+
+
+def test_a_student_that_needs_an_assistant_says_so(tmp_path: Path):
+    with pytest.raises(RecipeError, match=r"'reversed' needs an assistant; set \[assistant\]"):
+        orca(_mini(tmp_path, assistant=None, ablate=["order"]))
+
+
+@pytest.mark.slow
+def test_every_step_from_collections_to_a_data_set(data_dir: Path, tmp_path: Path):
+    changes = {
+        "suites": [
+            {
+                "kind": "agieval",
+                "path": data_dir / "agieval" / "v1",
+                "items": {"tasks": ["aqua-rat"]},
+            }
+        ],
+        "measure": {"method": "choose"},
+        "num_queries": 300,
+        "ablate": ["order"],
+        "assistant": {"recorded": "targets", "name": "gold answers"},
+        "teacher": {"recorded": "rationales", "answers": {"max_error_frac": 1.0}},
+        "student": {
+            "tokenizer": data_dir / "tok_llama2",
+            "new": {"hidden_size": 32, "intermediate_size": 64, "num_layers": 2, "num_heads": 2},
+        },
+        "collections": [
+            {"path": data_dir / "flan_cot" / "cot_data", "pattern": "aqua_train.tsv"},
+            {
+                "kind": "natural_instructions",
+                "pattern": "task0*.json",
+                "path": data_dir / "natural_instructions_en" / "tasks",
+                "max_per_task": 300,
+            },
+        ],
+        "ready": [
+            {
+                "path": data_dir / "orca_dpo_sample" / "orca_dpo_pairs",
+                "read": {"kind": "preferred", "pattern": "validation.jsonl", "model": "gpt-4"},
+            }
+        ],
+    }
+    made = run(resolve(orca(_config(data_dir, **changes)), tmp_path), Runtime(), Silent())
+    counts = made["drawn-niv2"].record.counts
+    assert max(num for name, num in counts.items() if name.startswith("drawn/")) == 300
+    assert made["clean"].record.dropped == {"contaminated/agieval": 3}
+    assert {"reversed", "mixed"} <= set(made)
+    page_text = (made["report"].path / "report.html").read_text()
+    for word in ("Mixture", "Response length", "contaminated/agieval", "gold answers"):
+        assert word in page_text
+    assert "unknown" in (made["dataset"].path / "README.md").read_text()
+
+
+LIVE = """
+model = "m"
+[[endpoints]]
+url = "http://localhost:1/v1"
+"""
+
+
+def _live(tmp_path: Path, **changes: Any) -> OrcaConfig:
+    for name in ("assistant", "teacher"):
+        (tmp_path / f"{name}.toml").write_text(LIVE.replace('"m"', f'"{name}"'))
+    settings = {
+        "assistant": {"file": tmp_path / "assistant.toml"},
+        "teacher": {"file": tmp_path / "teacher.toml"},
+        "teacher_queries": 5,
+    }
+    return _mini(tmp_path, **{**settings, **changes})
+
+
+def _asked(recipe: Any, node: str, name: str) -> str:
+    use = recipe.node(node).inputs[name]
+    assert use.service is not None and use.folder is None
+    return use.config.label
+
+
+def test_the_teacher_answers_what_the_assistant_got_wrong_and_is_checked(tmp_path: Path):
+    recipe = orca(_live(tmp_path, teacher_takes="wrong", verify={}))
+    assert recipe.node("for-teacher").stage.name == "curate.hardest"
+    assert recipe.node("for-teacher").inputs["answers"] == [recipe.node("assisted")]
+    assert recipe.node("answers").stage.name == "augment.verified"
+    assert recipe.node("answers").inputs["prompts"] == recipe.node("for-teacher")
+    assert _asked(recipe, "assisted", "teacher") == "assistant"
+    assert _asked(recipe, "answers", "teacher") == "teacher"
+    assert recipe.node("student.1").inputs["answers"] == [recipe.node("assisted")]
+    assert recipe.node("student").inputs["answers"] == [recipe.node("answers")]
+
+
+def test_the_assistant_questions_the_teacher(tmp_path: Path):
+    recipe = orca(_live(tmp_path, dialogue={}))
+    assert recipe.node("for-teacher").stage.name == "collect.subset"
+    assert recipe.node("answers").stage.name == "augment.discussed"
+    assert _asked(recipe, "answers", "assistant") == "assistant"
+
+
+def test_a_served_teacher_is_asked_the_items_too(tmp_path: Path):
+    (tmp_path / "q.jsonl").write_text('{"question": "Q?", "answer": "A"}\n')
+    suites = [{"kind": "questions", "path": tmp_path / "q.jsonl"}]
+    recipe = orca(_live(tmp_path, suites=suites, measure_teacher=True))
+    assert _asked(recipe, "scores-teacher", "model") == "teacher"
+    assert recipe.node("report").config.models == ("base", "student", "teacher")
+
+
+def test_stages_of_training_have_settings_of_their_own(tmp_path: Path):
+    first = {"epochs": 3.0}
+    recipe = orca(_live(tmp_path, train_assistant=first, ablate=["assistant", "order"]))
+    epochs = {
+        name: recipe.node(name).config.epochs
+        for name in ("student.1", "student", "reversed.1", "reversed", "mixed", "assistant-only")
+    }
+    assert epochs == {
+        "student.1": 3.0, "student": 1.0, "reversed.1": 1.0, "reversed": 3.0, "mixed": 1.0,
+        "assistant-only": 1.0,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"assistant": None}, r"teacher_queries need an \[assistant\]"),
+        ({"verify": {}, "dialogue": {}}, "verify or dialogue, not both"),
+        ({"teacher": {}}, "exactly one of file and recorded"),
+        ({"teacher": {"file": "t.toml", "name": "me"}}, "name is for recorded answers"),
+    ],
+)
+def test_settings_that_do_not_go_together(tmp_path: Path, changes: dict[str, Any], text: str):
+    with pytest.raises(ValidationError, match=text):
+        _live(tmp_path, **changes)

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from pydantic_core import from_json
 
 from spyhop.schema import Config, InputError, Message, Prompt, Role
-from spyhop.stage import Context, Estimate, stage
+from spyhop.stage import Context, Estimate, pooled, stage
 from spyhop.store import Artifact, row_id
 
 PARQUET = ".parquet"
@@ -46,7 +46,7 @@ class RawRow:
 
 def plan_messages(config: MessagesConfig, file: Estimate) -> Estimate:
     """One prompt per line."""
-    return Estimate(rows=file.rows, row_tokens=file.row_tokens)
+    return pooled([file])
 
 
 @stage(version=1, writes=Prompt, plan=plan_messages)

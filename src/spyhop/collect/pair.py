@@ -8,7 +8,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib.resources import files
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -23,7 +23,7 @@ class SystemMessage(Config):
     id: str
     text: str
     is_multiple_choice_only: bool = False
-    """Given to multiple-choice queries only; these choose among all messages of the collection."""
+    """Given to multiple-choice queries only, as `PairConfig.choice_rule` says."""
 
 
 class PairConfig(Config):
@@ -32,6 +32,10 @@ class PairConfig(Config):
     messages: tuple[SystemMessage, ...] = Field(min_length=1)
     shares: dict[str, dict[str, float]]
     """Collection to message id to weight. The name `*` stands for any other collection."""
+    choice_rule: Literal["among_all", "always"] = "among_all"
+    """Two readings of the paper's Figure 6, which cannot tell them apart: a multiple-choice query
+    chooses among all messages of its collection (half of Flan 2021 is multiple choice then), or
+    always gets one of those for multiple choice, where there is one (a fifth is)."""
     seed: int = 0
 
     @model_validator(mode="after")
@@ -65,6 +69,8 @@ def orca_shares() -> dict[str, dict[str, float]]:
 
 def plan_pair(config: PairConfig, queries: Estimate) -> Estimate:
     """One prompt per query, longer by a system message."""
+    if not queries.row_tokens:
+        return Estimate(rows=queries.rows)
     chars = sum(len(message.text) for message in config.messages) / len(config.messages)
     return Estimate(rows=queries.rows, row_tokens=queries.row_tokens + chars / CHARS_PER_TOKEN)
 
@@ -84,6 +90,7 @@ def pair(ctx: Context, config: PairConfig, *, queries: Artifact) -> Iterator[Pro
         weights = _allowed(config, messages, query)
         chosen = messages[_choose(weights, f"{config.seed}/{query.id}")]
         ctx.count(f"system_message/{query.collection}/{chosen.id}")
+        ctx.count(f"multiple_choice/{query.collection}", int(query.multiple_choice))
         turns = [Message(role="user", content=query.query)]
         if chosen.text:
             turns.insert(0, Message(role="system", content=chosen.text))
@@ -112,6 +119,11 @@ def _allowed(
         for name, weight in shares.items()
         if weight > 0 and (query.multiple_choice or not messages[name].is_multiple_choice_only)
     }
+    if query.multiple_choice and config.choice_rule == "always":
+        only = {
+            name: each for name, each in allowed.items() if messages[name].is_multiple_choice_only
+        }
+        allowed = only or allowed
     if not allowed:
         raise RecipeError(f"collection {query.collection!r} has no system message for {query.id}")
     return allowed

@@ -35,6 +35,10 @@ RECIPES: dict[str, RecipeKind] = {
 }
 
 
+INIT_FILES = ("mine.toml", "teacher.toml", "prompts.jsonl", "questions.jsonl")
+"""What `spyhop init` writes: the recipe first, then examples of the files that it names."""
+
+
 def write_example(folder: Path, name: str) -> Path:
     """Write a recipe file that ships with spyhop, unless one of that name is there already.
 

@@ -1,7 +1,7 @@
 """Orca on real collections: explanation tuning from recorded or live teachers.
 
-Source: Orca (arXiv:2306.02707): collections -> system messages -> answers -> training -> BBH and
-AGIEval.
+Source: Orca (arXiv:2306.02707): collections -> system messages -> answers of an assistant and of a
+teacher -> training on one, then on the other -> BBH and AGIEval.
 """
 
 from pathlib import Path
@@ -18,33 +18,50 @@ from spyhop.augment import (
     verified,
 )
 from spyhop.collect import (
+    DecontaminateConfig,
+    DistinctConfig,
     FlanCotConfig,
     PairConfig,
     SubsetConfig,
     SystemMessage,
-    flan_cot,
+    TargetsConfig,
     flan_cot_rationales,
     orca_messages,
     orca_shares,
     pair,
+    recorded_targets,
     subset,
 )
 from spyhop.curate import HardestConfig, hardest
-from spyhop.evaluate import ItemsConfig, MeasureConfig, agieval, bbh, measure
+from spyhop.evaluate import ItemsConfig, MeasureConfig, agieval, bbh, measure, questions
 from spyhop.models import Local, Replay, read_teacher
 from spyhop.recipe.graph import Node, Recipe, Ref, Source, Use
-from spyhop.report import ReportConfig, page
-from spyhop.schema import Config
+from spyhop.recipes.arms import Ablation, Arm, Rows, arms
+from spyhop.recipes.mixture import Collection, Mixture, Ready, mixture, ready
+from spyhop.report import DatasetConfig, ReportConfig, dataset, page
+from spyhop.schema import Config, RecipeError
 from spyhop.settings import InputPath
 from spyhop.train import NewModelConfig, TuneConfig, new_model, tune
 
 
-class Collection(Config):
-    """A folder of queries in a known form."""
+class Answering(Config):
+    """Who answers, and how: a model, or human rationales or gold answers on record."""
 
-    kind: Literal["flan_cot"] = "flan_cot"
-    path: InputPath
-    pattern: str = "*.tsv"
+    file: InputPath | None = None
+    """A teacher's file (TOML) or a folder of weights."""
+    recorded: Literal["rationales", "targets"] | None = None
+    """`rationales` are those of FLAN's chain-of-thought files, `targets` the bare gold answers."""
+    name: str = ""
+    """Of recorded answers, in the report; empty is `human rationales` or `gold answers`."""
+    answers: AnswerConfig = AnswerConfig()
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> "Answering":
+        if (self.recorded is None) == (self.file is None):
+            raise ValueError("set exactly one of file and recorded")
+        if self.file is not None and self.name:
+            raise ValueError("name is for recorded answers; a model has its own")
+        return self
 
 
 class Student(Config):
@@ -66,17 +83,10 @@ class Student(Config):
 class Suite(Config):
     """A benchmark to measure on."""
 
-    kind: Literal["bbh", "agieval"]
+    kind: Literal["bbh", "agieval", "questions"]
+    """`questions` are your own: JSONL, CSV or Parquet with `question`, `answer` and `options`."""
     path: InputPath
     items: ItemsConfig = ItemsConfig()
-
-
-class Answering(Config):
-    """Who answers, and how."""
-
-    file: InputPath | None = None
-    """A teacher's file (TOML) or a folder of weights; None replays what the collection holds."""
-    answers: AnswerConfig = AnswerConfig()
 
 
 class OrcaConfig(Config):
@@ -84,14 +94,18 @@ class OrcaConfig(Config):
 
     name: str = "orca"
     """Name of the run; its nodes stand in `runs/<name>`. A file's own name, unless it says."""
-    collection: Collection
+    collections: tuple[Collection, ...] = Field(min_length=1)
+    distinct: DistinctConfig = DistinctConfig()
+    decontaminate: DecontaminateConfig = DecontaminateConfig()
+    """Against the items of `suites`."""
     num_queries: int | None = Field(None, gt=0)
     """Queries to use; None takes all."""
     messages: tuple[SystemMessage, ...] = orca_messages()
     shares: dict[str, dict[str, float]] = orca_shares()
+    choice_rule: Literal["among_all", "always"] = "among_all"
     assistant: Answering | None = None
-    """Answers every prompt, and the student is trained on its answers first."""
-    teacher: Answering = Answering()
+    """Answers every prompt; the student learns from it first."""
+    teacher: Answering = Answering(recorded="rationales")
     teacher_queries: int | None = Field(None, gt=0)
     """Of the assistant's prompts, how many the teacher answers; None is all of them."""
     teacher_takes: Literal["random", "wrong", "disagreement", "confidence"] = "random"
@@ -100,12 +114,18 @@ class OrcaConfig(Config):
     """Check the teacher's answers against the gold ones, instead of taking the first."""
     dialogue: DialogueConfig | None = None
     """Have the assistant question the teacher, instead of taking the first answer."""
+    ready: tuple[Ready, ...] = ()
+    """Answers one already has; the student learns from them beside the teacher's."""
     student: Student
     train: TuneConfig = TuneConfig(epochs=1.0)
     train_assistant: TuneConfig | None = None
-    """Training on the assistant's answers; None is as `train`."""
+    """Of the stage on the assistant's answers; None trains as in `train`."""
+    ablate: tuple[Ablation, ...] = ()
+    """Further students that learn from the same rows in another way."""
     suites: tuple[Suite, ...] = ()
     measure: MeasureConfig = MeasureConfig()
+    measure_teacher: bool = False
+    """Also ask the teacher the items, where it is a model."""
     seed: int = 0
 
     @model_validator(mode="after")
@@ -118,93 +138,140 @@ class OrcaConfig(Config):
 
 
 def orca(config: OrcaConfig) -> Recipe:
-    """Explanation tuning: sampled queries, assistant, teacher, student, BBH and AGIEval."""
+    """Explanation tuning: collections, system messages, assistant, teacher, student, scores."""
     r = Recipe(config.name)
-    prompts = _prompts(r, config)
-    base = model = _base(r, config.student)
-    answers: list[Ref] = []
-    if config.assistant is not None:
-        assisted = _ask(r, config, "assistant", config.assistant, prompts)
-        answers.append(assisted)
-        first = config.train_assistant or config.train
-        model = r.add("student-assisted", tune, first, base=base, answers=[assisted])
-        prompts = _teachers_share(r, config, prompts, assisted)
-    taught = _teach(r, config, prompts)
-    student = r.add("student", tune, config.train, base=model, answers=[taught])
-    scores = _scores(r, config, {"base": base, "student": student})
+    items: list[Ref] = [add_items(r, suite) for suite in config.suites]
+    data = mixture(r, config.collections, config.distinct, config.decontaminate, items, config.seed)
+    rows = _rows(r, config, data)
+    base = _base(r, config.student)
+    models: dict[str, Node | Source] = {"base": base}
+    for arm in (Arm("student"), *arms(config.ablate, _used(config))):
+        models[arm.name] = _train(r, config, arm, rows, base)
+    asked = {name: Use(Local(name=name), model) for name, model in models.items()}
+    if config.measure_teacher and config.teacher.file is not None:
+        asked["teacher"] = _served(config.teacher.file)
+    scores: list[Ref] = [
+        r.add(f"scores-{name}", measure, config.measure, items=items, model=use)
+        for name, use in (asked.items() if items else ())
+    ]
+    answers = [*rows.assisted, *rows.taught]
+    card = DatasetConfig(title=config.name)
+    r.add("dataset", dataset, card, answers=answers, queries=data.queries)
+    students = tuple(name for name in models if name != "base")
     r.add(
         "report",
         page,
-        ReportConfig(title=config.name, models=tuple(scores)),
-        answers=[*answers, taught],
-        students=[student],
-        scores=list(scores.values()),
+        ReportConfig(title=config.name, models=tuple(asked) if items else (), students=students),
+        answers=answers,
+        students=[models[name] for name in students],
+        scores=scores,
+        data=[*data.drawn, *data.steps],
     )
     return r
 
 
-def _prompts(r: Recipe, config: OrcaConfig) -> Node:
-    read = FlanCotConfig(pattern=config.collection.pattern)
-    queries = r.add("queries", flan_cot, read, folder=Source(config.collection.path))
-    pairing = PairConfig(messages=config.messages, shares=config.shares, seed=config.seed)
-    prompts = r.add("prompts", pair, pairing, queries=queries)
-    if config.num_queries is None:
-        return prompts
-    size = SubsetConfig(num_rows=config.num_queries, seed=config.seed)
-    return r.add("sampled", subset, size, prompts=prompts)
+def _used(config: OrcaConfig) -> list[str]:
+    """Return the ids of the system messages that the collections' shares give any weight."""
+    labels = [each.label for each in config.collections]
+    shares = [config.shares.get(label, config.shares.get("*", {})) for label in labels]
+    used = {name for weights in shares for name, weight in weights.items() if weight > 0}
+    return [message.id for message in config.messages if message.id in used]
 
 
-def _use(r: Recipe, config: OrcaConfig, who: Answering) -> Use:
-    """Return the model that a file names, or the recorded answers of the collection."""
-    if who.file is None:
-        read = FlanCotConfig(pattern=config.collection.pattern)
-        folder = Source(config.collection.path)
-        recorded = r.add("recorded", flan_cot_rationales, read, folder=folder)
-        return Use(Replay(name="human rationales"), recorded)
-    found = read_teacher(who.file)
+def _rows(r: Recipe, config: OrcaConfig, data: Mixture) -> Rows:
+    """Add the prompts and who answers them."""
+    pairing = PairConfig(
+        messages=config.messages,
+        shares=config.shares,
+        choice_rule=config.choice_rule,
+        seed=config.seed,
+    )
+    prompts = r.add("prompts", pair, pairing, queries=data.queries)
+    if config.num_queries is not None:
+        size = SubsetConfig(num_rows=config.num_queries, seed=config.seed)
+        prompts = r.add("sampled", subset, size, prompts=prompts)
+    assisted: list[Ref] = []
+    assistant = None
+    if config.assistant is not None:
+        assistant = _use(r, config, data, config.assistant, "assisted")
+        assisted.append(_ask(r, config.assistant.answers, "assisted", prompts, assistant))
+        prompts = _teachers_share(r, config, prompts, assisted)
+    taught = _teach(r, config, data, prompts, assistant)
+    bare: list[Ref] = []
+    if "answers" in config.ablate:
+        gold = _use(r, config, data, Answering(recorded="targets"), "bare")
+        bare.append(_ask(r, AnswerConfig(), "bare", prompts, gold))
+    return Rows(assisted, [taught, *ready(r, config.ready)], bare)
+
+
+def _served(file: Path) -> Use:
+    """Return the model that a teacher's file or a folder names."""
+    found = read_teacher(file)
     weights = None if found.folder is None else Source(found.folder)
     return Use(found.config, weights, found.service)
 
 
-def _ask(r: Recipe, config: OrcaConfig, name: str, who: Answering, prompts: Node) -> Node:
-    return r.add(name, answer, who.answers, prompts=prompts, teacher=_use(r, config, who))
+def _use(r: Recipe, config: OrcaConfig, data: Mixture, who: Answering, name: str) -> Use:
+    """Return the model that answers; recorded answers become the node `<name>-recorded`."""
+    if who.file is not None:
+        return _served(who.file)
+    if who.recorded == "targets":
+        gold = r.add(f"{name}-recorded", recorded_targets, TargetsConfig(), queries=data.queries)
+        return Use(Replay(name=who.name or "gold answers"), gold)
+    cot = [each for each in config.collections if each.kind == "flan_cot" and each.path]
+    if len(cot) != 1 or cot[0].path is None:
+        raise RecipeError(
+            'recorded = "rationales" needs exactly one collection of kind flan_cot with a path'
+        )
+    read = FlanCotConfig(pattern=cot[0].pattern or "*.tsv")
+    given = r.add(f"{name}-recorded", flan_cot_rationales, read, folder=Source(cot[0].path))
+    return Use(Replay(name=who.name or "human rationales"), given)
 
 
-def _teachers_share(r: Recipe, config: OrcaConfig, prompts: Node, assisted: Node) -> Node:
+def _ask(r: Recipe, how: AnswerConfig, name: str, prompts: Node, teacher: Use) -> Node:
+    return r.add(name, answer, how, prompts=prompts, teacher=teacher)
+
+
+def _teachers_share(r: Recipe, config: OrcaConfig, prompts: Node, assisted: list[Ref]) -> Node:
     """Draw the teacher's prompts from the assistant's (Orca, section 3.2: 1 M of 5 M)."""
     num_rows = config.teacher_queries
     if num_rows is None:
         return prompts
     if config.teacher_takes == "random":
         size = SubsetConfig(num_rows=num_rows, seed=config.seed)
-        return r.add("prompts-teacher", subset, size, prompts=prompts)
+        return r.add("for-teacher", subset, size, prompts=prompts)
     hard = HardestConfig(by=config.teacher_takes, num_rows=num_rows, seed=config.seed)
-    return r.add("prompts-teacher", hardest, hard, prompts=prompts, answers=[assisted])
+    return r.add("for-teacher", hardest, hard, prompts=prompts, answers=assisted)
 
 
-def _teach(r: Recipe, config: OrcaConfig, prompts: Node) -> Node:
-    who = config.teacher
+def _teach(
+    r: Recipe, config: OrcaConfig, data: Mixture, prompts: Node, assistant: Use | None
+) -> Node:
+    """Add the teacher's answers: checked, discussed with the assistant, or the first ones."""
+    teacher = _use(r, config, data, config.teacher, "answers")
     if config.verify is not None:
-        teacher = _use(r, config, who)
         return r.add("answers", verified, config.verify, prompts=prompts, teacher=teacher)
     if config.dialogue is not None:
-        assert config.assistant is not None
-        teacher, assistant = _use(r, config, who), _use(r, config, config.assistant)
-        talk = config.dialogue
-        return r.add(
-            "answers", discussed, talk, prompts=prompts, teacher=teacher, assistant=assistant
-        )
-    return _ask(r, config, "answers", who, prompts)
+        assert assistant is not None
+        both = {"teacher": teacher, "assistant": assistant}
+        return r.add("answers", discussed, config.dialogue, prompts=prompts, **both)
+    return _ask(r, config.teacher.answers, "answers", prompts, teacher)
 
 
-def _scores(r: Recipe, config: OrcaConfig, models: dict[str, Node | Source]) -> dict[str, Node]:
-    items: list[Ref] = [add_items(r, suite) for suite in config.suites]
-    scores = {}
-    for name, model in models.items():
-        if items:
-            use = Use(Local(name=name), model)
-            scores[name] = r.add(f"scores-{name}", measure, config.measure, items=items, model=use)
-    return scores
+def _train(
+    r: Recipe, config: OrcaConfig, arm: Arm, rows: Rows, base: Node | Source
+) -> Node | Source:
+    """Add the stages of a student's training and return the last one."""
+    model = base
+    phases = arm.phases(r, rows, config.seed)
+    for number, phase in enumerate(phases, 1):
+        last = number == len(phases)
+        settings = config.train
+        if phase.is_assistants and len(phases) > 1:
+            settings = config.train_assistant or config.train
+        name = arm.name if last else f"{arm.name}.{number}"
+        model = r.add(name, tune, settings, base=model, answers=phase.answers)
+    return model
 
 
 def _base(r: Recipe, student: Student) -> Node | Source:
@@ -216,5 +283,5 @@ def _base(r: Recipe, student: Student) -> Node | Source:
 
 def add_items(r: Recipe, suite: Suite) -> Node:
     """Add the node that reads a suite's items."""
-    reader = {"bbh": bbh, "agieval": agieval}[suite.kind]
+    reader = {"bbh": bbh, "agieval": agieval, "questions": questions}[suite.kind]
     return r.add(f"items-{suite.kind}", reader, suite.items, folder=Source(suite.path))

@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+from spyhop.report.data_figures import messages_section, mixture_section
 from spyhop.report.html import render_page
 from spyhop.report.sections import (
     data_section,
@@ -12,7 +13,7 @@ from spyhop.report.sections import (
     training_section,
 )
 from spyhop.report.task_figures import TaskResult, task_results
-from spyhop.schema import Config
+from spyhop.schema import Answer, Config
 from spyhop.stage import FOLDER, Context, Estimate, stage
 from spyhop.store import Artifact
 
@@ -42,8 +43,9 @@ def page(
     answers: list[Artifact],
     students: list[Artifact],
     scores: list[Artifact],
+    data: list[Artifact] | None = None,
 ) -> None:
-    """Write the page and the results of one run."""
+    """Write the page and the results of one run; `data` are the steps from readers to queries."""
     sections = []
     if scores:
         sections.append(scores_section(list(zip(config.models, scores, strict=True))))
@@ -51,6 +53,8 @@ def page(
         training_section(
             [(name, [each]) for name, each in zip(config.students, students, strict=True)]
         ),
+        *([mixture_section(data)] if data else []),
+        messages_section(_by_model(answers)),
         samples_section(answers),
         mask_section(students[0], answers),
         data_section([*answers, *students, *scores]),
@@ -65,6 +69,11 @@ def page(
         for result in task_results(name, each)
     ]
     (ctx.out / RESULTS).write_text(json.dumps(results, indent=1))
+
+
+def _by_model(answers: list[Artifact]) -> list[tuple[str, Artifact]]:
+    """Name each artifact by who answered."""
+    return [(next((row.model for row in each.rows(Answer)), ""), each) for each in answers]
 
 
 def _plain(result: TaskResult) -> dict[str, Any]:

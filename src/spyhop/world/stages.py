@@ -111,7 +111,7 @@ def _plan_rows(config: ProblemsConfig | CopiesConfig) -> Estimate:
     return Estimate(rows=config.num_rows, seconds=config.num_rows / 2000)
 
 
-@stage(version=1, writes=Query, plan=_plan_rows)
+@stage(version=2, writes=Query, plan=_plan_rows)
 def queries(ctx: Context, config: ProblemsConfig) -> Iterator[Query]:
     """Draw distinct training problems. No problem of the test split is among them."""
     for problem in ctx.track(_draw(config, "train"), "drawing", total=config.num_rows):

@@ -1,0 +1,172 @@
+"""Queries that say again what others said: the first stays, exact and near copies go.
+
+Exact copies have the same words; they go wherever they stand. Near copies go within a task only,
+since one article under two tasks asks for two different things, and only where the gold answer is
+the same: a passage with another question at its end shares most of its words, too. For the same
+reason, what all queries of a task begin and end with (a definition, say) is left out.
+"""
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import zip_longest
+from typing import Literal
+
+import numpy as np
+
+from spyhop.schema import Config, Query, Row
+from spyhop.stage import Context, Estimate, pooled, stage
+from spyhop.store import Artifact
+from spyhop.text.overlap import Duplicates, NearConfig, fingerprint, words
+
+FRAMED_ROWS = 10
+"""A task of fewer rows has no frame: what a few queries share may be their matter."""
+ROWS_PER_S = 5_000
+"""Planning figure: signatures on one core."""
+
+
+class Repeated(Row):
+    """A dropped query and the one that says the same; `id` is the dropped one's."""
+
+    collection: str
+    task: str
+    kept_id: str
+    similarity: float
+    """Share of common runs of words, as estimated; 1 for an exact copy."""
+    query: str
+
+
+class DistinctConfig(Config):
+    """Which copies go."""
+
+    drop: Literal["exact", "near"] = "near"
+    """`exact` drops texts of the same words only, `near` those that are almost the same, too."""
+    near: NearConfig = NearConfig()
+
+
+def plan_distinct(config: DistinctConfig, queries: list[Estimate]) -> Estimate:
+    """All rows, as if none were a copy."""
+    found = pooled(queries)
+    return replace(found, seconds=found.rows / ROWS_PER_S)
+
+
+@stage(version=1, writes=Query, plan=plan_distinct)
+def distinct(ctx: Context, config: DistinctConfig, *, queries: list[Artifact]) -> Iterator[Query]:
+    """Yield the queries of all inputs, in order, without copies of earlier ones.
+
+    Copies are dropped as `exact` or `near`, with the id of the row that stays; a query without
+    words is dropped as `empty`.
+    """
+    prints = np.array([fingerprint(row.query) for row in _rows(queries)], np.uint64)
+    _, first, same = np.unique(prints, return_index=True, return_inverse=True)
+    stays = {place: _Stay(kept, 1.0) for place, kept in enumerate(first[same].tolist())}
+    stays = {place: stay for place, stay in stays.items() if stay.place != place}
+    near = _near(ctx, config.near, queries, stays) if config.drop == "near" else {}
+    names = {stay.place: "" for stay in (*stays.values(), *near.values())}
+    for place, row in enumerate(_rows(queries)):
+        if place in names:
+            names[place] = row.id
+        if not row.query.strip():
+            ctx.drop(row, "empty")
+            continue
+        stay, reason = (stays[place], "exact") if place in stays else (near.get(place), "near")
+        if stay is None:
+            yield row
+            continue
+        ctx.count(f"{reason}/{row.collection}")
+        repeated = Repeated(
+            id=row.id,
+            collection=row.collection,
+            task=row.task,
+            kept_id=names[stay.place],
+            similarity=stay.similarity,
+            query=row.query,
+        )
+        ctx.drop(repeated, reason)
+
+
+@dataclass(frozen=True, slots=True)
+class _Stay:
+    """The row that stays where another is dropped."""
+
+    place: int
+    similarity: float
+
+
+def _near(
+    ctx: Context, config: NearConfig, queries: list[Artifact], exact: dict[int, _Stay]
+) -> dict[int, _Stay]:
+    """Return the near copies among the rows that are no exact ones."""
+    frames = _frames(queries)
+    folder = ctx.state / "near"
+    shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed
+    folder.mkdir()
+    places: list[int] = []
+
+    def compared() -> Iterator[str]:
+        total = sum(each.num_rows for each in queries)
+        for place, row in enumerate(ctx.track(_rows(queries), "comparing", total=total)):
+            if place not in exact:
+                places.append(place)
+                yield frames[row.collection, row.task].compared(row)
+
+    duplicates = Duplicates(folder, config, threads=ctx.runtime.threads)
+    ctx.resources.callback(duplicates.close)
+    duplicates.add(compared())
+    return {
+        places[each.row]: _Stay(places[each.kept], each.similarity) for each in duplicates.find()
+    }
+
+
+@dataclass(slots=True)
+class _Frame:
+    """What all queries of a task begin and end with."""
+
+    mark: str
+    """Put before every word, so that no two tasks have a run of words in common."""
+    start: str
+    end: str
+    """Backwards, as it is found."""
+    num_rows: int = 1
+
+    def narrow(self, query: str) -> None:
+        self.num_rows += 1
+        self.start = _common(self.start, query)
+        self.end = _common(self.end, query[::-1])
+
+    def compared(self, row: Query) -> str:
+        """Return what a row is compared by: its own words, marked with task and gold answer."""
+        query, mark = row.query, f"{self.mark}{fingerprint(row.target):x}of"
+        start, end = _last_space(self.start), _last_space(self.end)
+        if self.num_rows >= FRAMED_ROWS and start + end < len(query):
+            query = query[start : len(query) - end]
+        return " ".join(f"{mark}{word}" for word in words(query))
+
+
+def _common(one: str, two: str) -> str:
+    """Return what two texts begin with."""
+    if two.startswith(one):
+        return one
+    num = next(n for n, pair in enumerate(zip_longest(one, two)) if pair[0] != pair[1])
+    return one[:num]
+
+
+def _last_space(text: str) -> int:
+    """Return where the last whole word of a beginning ends."""
+    return max((place + 1 for place, sign in enumerate(text) if sign.isspace()), default=0)
+
+
+def _frames(queries: list[Artifact]) -> dict[tuple[str, str], _Frame]:
+    frames: dict[tuple[str, str], _Frame] = {}
+    for row in _rows(queries):
+        name = (row.collection, row.task)
+        if name in frames:
+            frames[name].narrow(row.query)
+        else:
+            frames[name] = _Frame(f"task{len(frames)}to", row.query, row.query[::-1])
+    return frames
+
+
+def _rows(queries: list[Artifact]) -> Iterator[Query]:
+    for artifact in queries:
+        yield from artifact.rows(Query)

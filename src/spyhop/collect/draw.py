@@ -1,0 +1,150 @@
+"""Draw queries from collections of any size: count, run Algorithm 1 on the counts, read once more.
+
+Source: Orca (arXiv:2306.02707), section 3.1.2, Table 3 and Algorithm 1.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+from pydantic import Field
+
+from spyhop.collect.cells import Cells, Counts, class_names
+from spyhop.collect.drawn import Drawn
+from spyhop.collect.priority import Hashes, priorities
+from spyhop.collect.quotas import quotas
+from spyhop.collect.spread import spread
+from spyhop.collect.strata import Stratum
+from spyhop.collect.table import Group, Reader, Table
+from spyhop.schema import Config, RecipeError
+from spyhop.stage import TABLES, Context, Estimate, pooled, stage
+from spyhop.store import Artifact
+
+EVERY = np.uint64(2**64 - 1)
+ROWS_PER_S = 1_000_000
+"""Planning figure, from `benchmarks/sampling`."""
+
+
+class DrawConfig(Config):
+    """How many rows are drawn, and from what."""
+
+    num_rows: int | None = Field(None, gt=0)
+    """Rows to draw by Algorithm 1, uniformly over the live tasks; None takes all there are."""
+    max_per_task: int | None = Field(None, gt=0)
+    """No task gives more than this (no stratum of a task, where there are strata): 300 for Natural
+    Instructions, a million for Flan 2021."""
+    exclude: tuple[str, ...] = ()
+    """Patterns of tasks to leave out, such as `bigbench*`."""
+    strata: tuple[Stratum, ...] = ()
+    """Parts each task further; the draw is then uniform over the strata of the tasks."""
+    table: Table | None = None
+    """What the columns are called where the inputs are folders of somebody else's Parquet files;
+    None where they are queries already."""
+    seed: int = 0
+
+
+def plan_draw(
+    config: DrawConfig, queries: list[Estimate], difficulty: Estimate | None = None
+) -> Estimate:
+    """Reading decides; tasks cannot be counted before."""
+    found = pooled(queries)
+    rows = found.rows
+    drawn = rows if config.num_rows is None else min(rows or config.num_rows, config.num_rows)
+    return replace(found, rows=drawn, seconds=rows / ROWS_PER_S)
+
+
+@stage(version=1, writes=TABLES, plan=plan_draw)
+def draw(
+    ctx: Context,
+    config: DrawConfig,
+    *,
+    queries: list[Artifact],
+    difficulty: Artifact | None = None,
+) -> Iterator[pa.RecordBatch]:
+    """Draw rows, in an order that is random too, so that the first n are a sample themselves.
+
+    The same rows whatever the files' names, order and number, and the number of threads. With the
+    same seed, a smaller draw is part of a larger one.
+
+    Counts: `found/<task>` and `drawn/<task>`; with strata, `stratum/<classes>`.
+
+    Raises:
+        InputError: If a file is broken or lacks a column.
+        RecipeError: If there is nothing to draw from.
+    """
+    reader = Reader.of(queries, config.table)
+    cells = Cells(reader, config.strata, config.exclude)
+    if any(stratum.by == "difficulty" for stratum in config.strata):
+        if difficulty is None or config.table is not None:
+            raise RecipeError(
+                "strata by difficulty need queries with ids, and the input `difficulty`"
+            )
+        cells.rate(difficulty)
+    found = cells.count(ctx.runtime.threads)
+    if not found.sum():
+        raise RecipeError(f"nothing to draw from; passed over: {dict(cells.passed_over)}")
+    wanted = _wanted(config, found)
+    _tell(ctx, config, cells, found, wanted)
+    drawn = Drawn(ctx.state, threads=ctx.runtime.threads)
+    thresholds = _thresholds(found, wanted)
+    last_pass = np.zeros_like(wanted)
+    while thresholds.any():
+        drawn.begin()
+        _collect(ctx, config, cells, drawn, thresholds)
+        short = (drawn.num_rows(len(wanted)) < wanted) & (thresholds > 0)
+        thresholds = np.where(short, EVERY, np.uint64(0))  # six sigma out, or rows of one text
+        last_pass[short] += 1
+    yield from drawn.batches(wanted, last_pass, is_identified=config.table is None)
+
+
+def _wanted(config: DrawConfig, found: Counts) -> Counts:
+    capped = found if config.max_per_task is None else np.minimum(found, config.max_per_task)
+    if config.num_rows is None:
+        return capped
+    return quotas(capped.tolist(), config.num_rows, config.seed)
+
+
+def _thresholds(found: Counts, wanted: Counts) -> Hashes:
+    """Return a priority for each cell that its drawn rows lie below, with near certainty.
+
+    Of n random numbers the q-th lowest is below (q + 6 sqrt(q) + 12) / n.
+    """
+    share = (wanted + 6 * np.sqrt(wanted) + 12) / np.maximum(found, 1)
+    highest = np.where(share >= 1, 0.0, share) * 2.0**64
+    thresholds = np.where(share >= 1, EVERY, highest.astype(np.uint64))
+    return np.where(wanted > 0, thresholds, np.uint64(0))
+
+
+def _collect(
+    ctx: Context, config: DrawConfig, cells: Cells, drawn: Drawn, thresholds: Hashes
+) -> None:
+    """Put every row below its cell's threshold into `drawn`."""
+    reader, names = cells.reader, cells.reader.columns
+    text = [name for name in (names.query, names.target) if name]
+    padded = np.append(thresholds, np.uint64(0))  # for the cell -1
+
+    def below(group: Group) -> Iterator[tuple[pa.RecordBatch, Counts, Hashes]]:
+        for piece in reader.pieces(group, reader.all_columns):
+            places = cells.of(piece)
+            found = priorities([piece.batch[name] for name in text], config.seed)
+            kept = np.flatnonzero((found <= padded[places]) & (padded[places] > 0))
+            if len(kept):
+                yield reader.queries(piece, pa.array(kept)), places[kept], found[kept]
+
+    made = spread(reader.groups(), below, ctx.runtime.threads)
+    for rows in ctx.track(made, "drawing", unit="batches"):
+        drawn.add(*rows)
+
+
+def _tell(ctx: Context, config: DrawConfig, cells: Cells, found: Counts, wanted: Counts) -> None:
+    for name, counts in (("found", found), ("drawn", wanted)):
+        per_task = counts.reshape(len(cells.tasks), -1).sum(axis=1)
+        for task, num in zip(cells.tasks, per_task.tolist(), strict=True):
+            ctx.count(f"{name}/{task}", num)
+    if config.strata:
+        per_class = wanted.reshape(-1, cells.per_task).sum(axis=0)
+        for place, num in enumerate(per_class.tolist()):
+            ctx.count(f"stratum/{class_names(config.strata, place)}", num)
+    for reason, num in cells.passed_over.items():
+        ctx.count(f"passed_over/{reason}", num)

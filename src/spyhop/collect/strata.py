@@ -1,0 +1,88 @@
+"""Strata: a task's rows in classes of length, complexity, topic or difficulty, drawn from evenly.
+
+The measures, documented here once:
+
+* `length`: words of the query, as spaces part them.
+* `complexity`: facts to keep in mind at once: numbers, and ends of sentences and clauses (`.`, `!`,
+  `?`, `;`, line breaks) in the query.
+* `topic`: the first topic whose pattern is found in the query, else the last class.
+* `difficulty`: a figure for each row made elsewhere: 1 where a teaching assistant's verified answer
+  was wrong, or a model's loss on the target. Rows without a figure make a class of their own.
+"""
+
+import re
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+from pydantic import Field, model_validator
+
+from spyhop.schema import Config, Row
+
+Classes = npt.NDArray[np.int64]
+FACTS = r"\d+(?:[.,]\d+)*|[.!?;\n]"
+
+
+class Difficulty(Row):
+    """How hard a query is; `id` is the query's."""
+
+    value: float
+
+
+class Stratum(Config):
+    """One way to part the rows of a task."""
+
+    by: Literal["length", "complexity", "topic", "difficulty"]
+    edges: tuple[float, ...] = ()
+    """Where a class ends and the next begins: (20, 100) makes three classes of the measure."""
+    topics: tuple[str, ...] = Field(())
+    """Regular expressions (RE2), one for each topic; the case of letters does not matter."""
+
+    @model_validator(mode="after")
+    def _has_classes(self) -> "Stratum":
+        given, other = ("topics", "edges") if self.by == "topic" else ("edges", "topics")
+        if not getattr(self, given) or getattr(self, other):
+            raise ValueError(f"by = {self.by!r} needs {given}, and no {other}")
+        if list(self.edges) != sorted(set(self.edges)):
+            raise ValueError(f"edges = {list(self.edges)}: they must rise")
+        for topic in self.topics:
+            re.compile(topic)
+        return self
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes, those without a topic or figure included."""
+        return len(self.edges or self.topics) + 1 + (self.by == "difficulty")
+
+    def name(self, place: int) -> str:
+        """Return how a class is called in the record."""
+        if self.by == "topic":
+            return (*self.topics, "other")[place]
+        if place > len(self.edges):
+            return f"{self.by} unknown"
+        if place == len(self.edges):
+            return f"{self.by} from {self.edges[-1]:g}"
+        low = f"{self.edges[place - 1]:g} to" if place else "below"
+        return f"{self.by} {low} {self.edges[place]:g}"
+
+
+def classes(
+    stratum: Stratum, queries: pa.Array, difficulty: npt.NDArray[np.float64] | None
+) -> Classes:
+    """Return the class of each row; `difficulty` holds NaN where it is unknown."""
+    if stratum.by == "topic":
+        found = np.full(len(queries), len(stratum.topics))
+        for place, topic in reversed(list(enumerate(stratum.topics))):
+            matches = pc.match_substring_regex(queries, topic, ignore_case=True)
+            found[matches.to_numpy(zero_copy_only=False)] = place
+        return found
+    if stratum.by == "difficulty":
+        assert difficulty is not None
+        placed = np.searchsorted(stratum.edges, difficulty, "right")
+        return np.where(np.isnan(difficulty), len(stratum.edges) + 1, placed)
+    pattern = r"\S+" if stratum.by == "length" else FACTS
+    measured = pc.count_substring_regex(queries, pattern).to_numpy(zero_copy_only=False)
+    found = np.searchsorted(stratum.edges, measured, "right")
+    return np.asarray(found, np.int64)

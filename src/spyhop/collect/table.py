@@ -1,0 +1,184 @@
+"""Large Parquet tables of any columns, read in batches and turned into queries where they are kept.
+
+Only the columns that are needed are read; `Table` says what they are called.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from pydantic import Field
+
+from spyhop.collect.records import Columns
+from spyhop.schema import Config, InputError, Query
+from spyhop.store import Artifact, arrow_schema
+from spyhop.store.files import matching
+
+BATCH_ROWS = 16_384
+QUERY = arrow_schema(Query)
+
+
+class Table(Config):
+    """Parquet files as somebody else wrote them, and how they become queries."""
+
+    collection: str
+    columns: Columns = Columns()
+    pattern: str = "*.parquet"
+    """Files below the folder; with a `/` in it, the whole relative path is matched."""
+    only: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    """Column to patterns: rows with another value are passed over, as in
+    `_template_type = ["zs_*"]` for FLAN's zero-shot rows."""
+    licence: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A batch of rows, as the file holds them, and where it was read."""
+
+    origin: str
+    first_row: int
+    batch: pa.RecordBatch
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Rows that a file holds together, and that are read on their own."""
+
+    origin: str
+    path: Path
+    number: int
+    first_row: int
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[pq.ParquetFile]:
+    try:
+        with pq.ParquetFile(path) as file:
+            yield file
+    except (pa.ArrowInvalid, OSError) as error:
+        raise InputError(f"{path}: not a whole Parquet file ({error!s:.80})") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """Parquet files of queries: those of artifacts, or those that a `Table` describes."""
+
+    table: Table | None
+    files: tuple[tuple[str, Path], ...]
+    """Name and path of each file."""
+
+    @staticmethod
+    def of(folders: Sequence[Artifact], table: Table | None) -> "Reader":
+        """Return the reader of all files in these folders.
+
+        Raises:
+            InputError: If a folder has no such file.
+        """
+        if table is None:
+            return Reader(
+                None, tuple((part.name, part) for each in folders for part in each.parts())
+            )
+        return Reader(
+            table,
+            tuple(
+                (path.name if path == each.path else path.relative_to(each.path).as_posix(), path)
+                for each in folders
+                for path in matching(each.path, table.pattern)
+            ),
+        )
+
+    @property
+    def columns(self) -> Columns:
+        """Names of the columns in these files."""
+        if self.table is None:
+            return Columns(query="query", target="target", task="task")
+        return self.table.columns
+
+    def groups(self) -> Iterator[Group]:
+        """Yield the row groups of all files.
+
+        Raises:
+            InputError: If a file is broken.
+        """
+        for origin, path in self.files:
+            with _opened(path) as file:
+                sizes = [
+                    file.metadata.row_group(number).num_rows
+                    for number in range(file.metadata.num_row_groups)
+                ]
+            for number in range(len(sizes)):
+                yield Group(origin, path, number, sum(sizes[:number]))
+
+    def pieces(self, group: Group, names: Sequence[str]) -> Iterator[Piece]:
+        """Yield the rows of a group, with the columns of these names.
+
+        Raises:
+            InputError: If the file is broken or lacks a column.
+        """
+        wanted = sorted({name for name in names if name})
+        first = group.first_row
+        with _opened(group.path) as file:
+            known = file.schema_arrow.names
+            if missing := [name for name in wanted if name not in known]:
+                raise InputError(
+                    f"{group.path}: no column {missing[0]!r}; found: {', '.join(known)}"
+                )
+            for batch in file.iter_batches(
+                BATCH_ROWS, row_groups=[group.number], columns=wanted, use_threads=False
+            ):
+                yield Piece(group.origin, first, batch)
+                first += batch.num_rows
+
+    @property
+    def all_columns(self) -> list[str]:
+        """Names of every column that a query is made from."""
+        if self.table is None:
+            return list(QUERY.names)
+        return [*self.columns.model_dump().values(), *self.table.only]
+
+    def tasks(self, piece: Piece) -> pa.DictionaryArray:
+        """Return each row's task; a file without a column for it is a task of its own."""
+        name = self.columns.task
+        if not name:
+            stem = Path(piece.origin).name.split(".")[0]
+            return pa.DictionaryArray.from_arrays(
+                pa.array([0] * piece.batch.num_rows, pa.int32()), pa.array([stem])
+            )
+        return _text(piece.batch[name]).dictionary_encode()
+
+    def queries(self, piece: Piece, places: pa.Array) -> pa.RecordBatch:
+        """Return the rows at these places as queries.
+
+        Those of a `Table` have no id yet, and are not told to be multiple choice.
+        """
+        rows = piece.batch.take(places)
+        if self.table is None:
+            return rows.select(QUERY.names).cast(QUERY)
+        names, num = self.columns, rows.num_rows
+        numbers = pc.add(places.cast(pa.int64()), piece.first_row + 1)
+        empty = pa.repeat(pa.scalar(""), num)
+        given = {
+            "collection": pa.repeat(pa.scalar(self.table.collection), num),
+            "task": self.tasks(piece).dictionary_decode().take(places),
+            "query": pc.utf8_trim_whitespace(_text(rows[names.query])),
+            "target": pc.utf8_trim_whitespace(_text(rows[names.target])) if names.target else empty,
+            "origin": pc.binary_join_element_wise(piece.origin, numbers.cast(pa.string()), ":"),
+            "template": _text(rows[names.template]) if names.template else empty,
+            "licence": _text(rows[names.licence])
+            if names.licence
+            else pa.repeat(pa.scalar(self.table.licence), num),
+            "multiple_choice": pa.repeat(pa.scalar(False), num),
+        }
+        columns = [given.get(field.name, empty).cast(field.type) for field in QUERY]
+        return pa.RecordBatch.from_arrays(columns, schema=QUERY)
+
+
+def _text(column: pa.Array) -> pa.Array:
+    """Return a column as text; null becomes the empty text, numbers are written out."""
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    return column.cast(pa.string()).fill_null("")

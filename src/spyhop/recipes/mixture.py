@@ -1,0 +1,191 @@
+"""The data side of the Orca recipe: collections -> draws -> no copies -> no test items."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from spyhop.collect import (
+    Columns,
+    DecontaminateConfig,
+    DistinctConfig,
+    DrawConfig,
+    FetchConfig,
+    FlanCotConfig,
+    NaturalInstructionsConfig,
+    ReadyConfig,
+    RecordsConfig,
+    Stratum,
+    T0Config,
+    Table,
+    decontaminate,
+    distinct,
+    draw,
+    fetch,
+    flan_cot,
+    natural_instructions,
+    ready_answers,
+    records,
+    t0,
+)
+from spyhop.recipe.graph import Node, Recipe, Ref, Source
+from spyhop.schema import Config
+from spyhop.settings import InputPath
+from spyhop.stage import Stage
+
+Kind = Literal["flan_cot", "natural_instructions", "t0", "records", "table"]
+
+
+class Place(Config):
+    """Where files are: a path here, or an address elsewhere."""
+
+    path: InputPath | None = None
+    fetch: FetchConfig | None = None
+    """Files on the hub or in a bucket; fetched once."""
+
+    @model_validator(mode="after")
+    def _one_place(self) -> "Place":
+        if (self.path is None) == (self.fetch is None):
+            raise ValueError("set exactly one of path and fetch")
+        return self
+
+
+class Collection(Place):
+    """A collection of queries, and how many rows are drawn from it."""
+
+    kind: Kind = "flan_cot"
+    """Form of the files. `table` are Parquet files of any size and columns, drawn from as they
+    are; `records` are JSONL, CSV or Parquet files of up to some 10^7 rows."""
+    name: str = ""
+    """Name of the collection, where the form does not tell it; shares of system messages and the
+    report go by it."""
+    pattern: str = ""
+    """Files to read; each form has its own default."""
+    columns: Columns = Columns()
+    """For `records` and `table`."""
+    only: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    """For `table`: column to patterns of the values to keep."""
+    licence: str = ""
+    num_rows: int | None = Field(None, gt=0)
+    """Rows to draw by Algorithm 1; None takes all."""
+    max_per_task: int | None = Field(None, gt=0)
+    exclude: tuple[str, ...] = ()
+    """Patterns of tasks to leave out."""
+    strata: tuple[Stratum, ...] = ()
+
+    @model_validator(mode="after")
+    def _is_named(self) -> "Collection":
+        if self.kind in ("records", "table") and not self.name:
+            raise ValueError(f"kind = {self.kind!r} needs a name for the collection")
+        if self.only and self.kind != "table":
+            raise ValueError('only = ... is for kind = "table"')
+        return self
+
+    @property
+    def label(self) -> str:
+        """Name of the collection."""
+        known = {"flan_cot": "cot", "natural_instructions": "niv2", "t0": "t0"}
+        return self.name or known[self.kind]
+
+
+class Ready(Place):
+    """Answers that are there already."""
+
+    read: ReadyConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Mixture:
+    """Nodes of the mixture; `queries` is what is left in the end."""
+
+    drawn: list[Node]
+    steps: list[Node]
+
+    @property
+    def queries(self) -> Node:
+        """What prompts are made of."""
+        return self.steps[-1]
+
+
+def mixture(
+    r: Recipe,
+    collections: Sequence[Collection],
+    distinct_config: DistinctConfig,
+    decontaminate_config: DecontaminateConfig,
+    items: list[Ref],
+    seed: int,
+) -> Mixture:
+    """Add the nodes from files to clean queries."""
+    drawn = [_drawn(r, each, seed) for each in collections]
+    steps = [r.add("distinct", distinct, distinct_config, queries=list[Ref](drawn))]
+    if items:
+        last = steps[-1]
+        steps.append(r.add("clean", decontaminate, decontaminate_config, queries=last, items=items))
+    return Mixture(drawn, steps)
+
+
+def ready(r: Recipe, given: Sequence[Ready]) -> list[Ref]:
+    """Add the nodes of ready answers."""
+    return [
+        r.add(f"ready-{n}", ready_answers, each.read, folder=_folder(r, each, f"ready-{n}"))
+        for n, each in enumerate(given, 1)
+    ]
+
+
+def _drawn(r: Recipe, each: Collection, seed: int) -> Node:
+    folder = _folder(r, each, each.label)
+    size = DrawConfig(
+        num_rows=each.num_rows,
+        max_per_task=each.max_per_task,
+        exclude=each.exclude,
+        strata=each.strata,
+        table=_table(each) if each.kind == "table" else None,
+        seed=seed,
+    )
+    if each.kind == "table":
+        return r.add(f"drawn-{each.label}", draw, size, queries=[folder])
+    stage, config = _READERS[each.kind](each)
+    read = r.add(f"queries-{each.label}", stage, config, folder=folder)
+    if size == DrawConfig(seed=seed):
+        return read
+    return r.add(f"drawn-{each.label}", draw, size, queries=[read])
+
+
+def _folder(r: Recipe, place: Place, name: str) -> Node | Source:
+    if place.path is not None:
+        return Source(place.path)
+    assert place.fetch is not None
+    return r.add(f"fetched-{name}", fetch, place.fetch)
+
+
+def _table(each: Collection) -> Table:
+    return Table(
+        collection=each.name,
+        columns=each.columns,
+        pattern=each.pattern or "*.parquet",
+        only=each.only,
+        licence=each.licence,
+    )
+
+
+_READERS: dict[str, Callable[[Collection], tuple[Stage, Config]]] = {
+    "flan_cot": lambda each: (
+        flan_cot,
+        FlanCotConfig(pattern=each.pattern or "*.tsv", licence=each.licence),
+    ),
+    "natural_instructions": lambda each: (
+        natural_instructions,
+        NaturalInstructionsConfig(pattern=each.pattern or "task*.json"),
+    ),
+    "t0": lambda each: (t0, T0Config(pattern=each.pattern or "*.jsonl", licence=each.licence)),
+    "records": lambda each: (
+        records,
+        RecordsConfig(
+            collection=each.name,
+            pattern=each.pattern or "*",
+            columns=each.columns,
+            licence=each.licence,
+        ),
+    ),
+}

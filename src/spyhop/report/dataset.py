@@ -1,0 +1,160 @@
+"""The answers as a data set for anybody: Parquet and JSONL of messages, with a card.
+
+`datasets`, TRL and axolotl load the folder as it is: a column `messages` of role and content.
+"""
+
+import json
+import sqlite3
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from spyhop.schema import Answer, Config, Query
+from spyhop.stage import FOLDER, Context, Estimate, stage
+from spyhop.store import Artifact
+
+BATCH_ROWS = 2000
+UNKNOWN = "unknown"
+_TEXT = pa.field("", pa.string(), nullable=False)
+SCHEMA = pa.schema(
+    [
+        pa.field("id", pa.string(), False),
+        pa.field(
+            "messages",
+            pa.list_(pa.struct([_TEXT.with_name("role"), _TEXT.with_name("content")])),
+            False,
+        ),
+        *(
+            _TEXT.with_name(name)
+            for name in ("collection", "task", "system_id", "target", "model", "licence", "origin")
+        ),
+    ]
+)
+
+
+class DatasetConfig(Config):
+    """How the data set is called."""
+
+    title: str
+    language: str = "en"
+
+
+@stage(version=1, writes=FOLDER, plan=lambda config, **inputs: Estimate(seconds=5))
+def dataset(
+    ctx: Context, config: DatasetConfig, *, answers: list[Artifact], queries: Artifact
+) -> None:
+    """Write `data/train.parquet`, `train.jsonl` and `README.md`, the card.
+
+    Failed calls are left out and counted. Licence and origin are those of the query; answers that
+    came ready have none of these, and are marked as of unknown licence.
+    """
+    (ctx.out / "data").mkdir()
+    counts: dict[str, Counter[str]] = {
+        name: Counter() for name in ("collection", "licence", "model", "system_id")
+    }
+    with (
+        closing(_origins(queries)) as known,
+        pq.ParquetWriter(ctx.out / "data" / "train.parquet", SCHEMA, compression="zstd") as table,
+        (ctx.out / "train.jsonl").open("w", encoding="utf-8") as lines,
+    ):
+        held: list[dict[str, Any]] = []
+        for row in _rows(ctx, answers, known):
+            lines.write(json.dumps(row, ensure_ascii=False) + "\n")
+            held.append(row)
+            for name, counter in counts.items():
+                counter[row[name]] += 1
+            if len(held) == BATCH_ROWS:
+                table.write_table(pa.Table.from_pylist(held, schema=SCHEMA))
+                held.clear()
+        table.write_table(pa.Table.from_pylist(held, schema=SCHEMA))
+    for licence, num in counts["licence"].items():
+        ctx.count(f"licence/{licence}", num)
+    (ctx.out / "README.md").write_text(_card(config, counts), encoding="utf-8")
+
+
+def _rows(
+    ctx: Context, answers: list[Artifact], known: sqlite3.Connection
+) -> Iterator[dict[str, Any]]:
+    for artifact in answers:
+        for row in ctx.track(artifact.rows(Answer), "writing", total=artifact.num_rows):
+            if row.error is not None:
+                ctx.count("failed")
+                continue
+            select = "SELECT licence, origin FROM queries WHERE id = ?"
+            licence, origin = known.execute(select, (row.query_id,)).fetchone() or ("", "")
+            ctx.count("rows")
+            yield {
+                "id": row.id,
+                "messages": [turn.model_dump() for turn in row.messages],
+                "collection": row.collection,
+                "task": row.task,
+                "system_id": row.system_id,
+                "target": row.target,
+                "model": row.model,
+                "licence": licence or UNKNOWN,
+                "origin": origin,
+            }
+
+
+def _origins(queries: Artifact) -> sqlite3.Connection:
+    base = sqlite3.connect("")  # a temporary file that SQLite deletes by itself
+    base.execute("CREATE TABLE queries (id TEXT PRIMARY KEY, licence TEXT, origin TEXT)")
+    base.executemany(
+        "INSERT OR IGNORE INTO queries VALUES (?, ?, ?)",
+        ((row.id, row.licence, row.origin) for row in queries.rows(Query)),
+    )
+    return base
+
+
+def is_open(licence: str) -> bool:
+    """Return whether a licence is known and allows any use."""
+    return licence != UNKNOWN and not any(
+        mark in licence.lower().replace("-", " ").split() for mark in ("nc", "noncommercial", "nd")
+    )
+
+
+def _card(config: DatasetConfig, counts: dict[str, Counter[str]]) -> str:
+    closed = sorted(licence for licence in counts["licence"] if not is_open(licence))
+    total = sum(counts["licence"].values())
+    head = [
+        "---",
+        f"pretty_name: {json.dumps(config.title)}",
+        f"language: {config.language}",
+        f"license: {'other' if closed or len(counts['licence']) > 1 else _tag(counts)}",
+        "configs:",
+        "- config_name: default",
+        "  data_files: data/train.parquet",
+        "---",
+        "",
+        f"# {config.title}",
+        "",
+        f"{total:,} conversations, made by spyhop; `train.jsonl` holds the same rows.",
+        "",
+    ]
+    if closed:
+        head += [
+            "**Not free for every use:** it holds rows of unknown or non-commercial licence "
+            f"({', '.join(closed)}), and these mark the whole.",
+            "",
+        ]
+    for name, title in (
+        ("collection", "Sources"),
+        ("licence", "Licences"),
+        ("model", "Who answered"),
+        ("system_id", "System messages"),
+    ):
+        head += [f"## {title}", "", "| | rows | % |", "|---|---|---|"]
+        head += [
+            f"| {key} | {num:,} | {100 * num / total:.1f} |"
+            for key, num in counts[name].most_common()
+        ]
+        head.append("")
+    return "\n".join(head)
+
+
+def _tag(counts: dict[str, Counter[str]]) -> str:
+    return next(iter(counts["licence"]), "other").lower().replace(" ", "-")

@@ -1,0 +1,48 @@
+from pathlib import Path
+
+import pytest
+
+import toys
+from spyhop.augment import ChosenConfig, ErrorsConfig, LossesConfig, chosen, errors, losses
+from spyhop.collect import Difficulty
+from spyhop.models import Local, ModelUse
+from spyhop.schema import Answer
+from spyhop.store import Source
+
+
+def test_the_share_of_wrong_answers(tmp_path: Path):
+    rows = [
+        toys.answer_row(1, "Q", "The answer is 4.", target="4", query_id="q1"),
+        toys.answer_row(2, "Q", "The answer is 5.", target="4", query_id="q1"),
+        toys.answer_row(3, "Q", "The answer is 5.", target="4", query_id="q2"),
+        toys.answer_row(4, "Q", None, target="4", query_id="q3", error="no"),
+        toys.answer_row(5, "Q", "Well.", query_id="q4"),
+    ]
+    made = errors.run(tmp_path, ErrorsConfig(), answers=toys.artifact_of(tmp_path, rows))
+    assert {row.id: row.value for row in made.rows(Difficulty)} == {"q1": 0.5, "q2": 1.0}
+
+
+def test_losses_of_a_model(tmp_path: Path, tiny_folder: Path):
+    queries = toys.rows_artifact(tmp_path / "q", [toys.query(n) for n in range(5)])
+    model = ModelUse(Local(name="tiny"), Source(tiny_folder).open(tmp_path))
+    made = losses.run(tmp_path, LossesConfig(), queries=queries, model=model)
+    found = list(made.rows(Difficulty))
+    assert [row.id for row in found] == [f"q{n}" for n in range(5)]
+    assert all(0 < row.value < 20 for row in found)
+    assert len({row.value for row in found}) > 1
+
+
+def test_parts_of_the_answers(tmp_path: Path):
+    rows = [
+        toys.answer_row(n, "Q", "A", system_id=str(n % 2), query_id=f"q{n}") for n in range(400)
+    ]
+    answers = toys.artifact_of(tmp_path, rows)
+
+    def ids(**changes: object) -> set[str]:
+        config = ChosenConfig.model_validate(changes)
+        return {row.id for row in chosen.run(tmp_path, config, answers=answers).rows(Answer)}
+
+    assert ids(system_ids=["1"]) == {row.id for row in rows if row.system_id == "1"}
+    quarter, half = ids(one_of=4), ids(one_of=2)
+    assert quarter < half and 60 < len(quarter) < 140 and 150 < len(half) < 250
+    assert len(ids(one_of=2, seed=1) & half) == pytest.approx(len(half) / 2, rel=0.4)

@@ -1,0 +1,121 @@
+"""Copies and test items among the queries."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from spyhop.collect import (
+    Columns,
+    DecontaminateConfig,
+    DistinctConfig,
+    FlanCotConfig,
+    RecordsConfig,
+    decontaminate,
+    distinct,
+    flan_cot,
+    records,
+)
+from spyhop.evaluate import ItemsConfig, agieval
+from spyhop.schema import Item, Query
+from spyhop.store import Artifact, Source
+from spyhop.text.overlap import NearConfig
+from toys import rows_artifact
+
+LONG = "the quick brown fox jumps over the lazy dog while seven small birds sing in a tall tree"
+
+
+def _query(n: int, text: str, task: str = "t", target: str = "") -> Query:
+    return Query(id=f"{n:016x}", collection="c", task=task, query=text, target=target)
+
+
+def _distinct(root: Path, *rows: Query, **changes: Any) -> Artifact:
+    given = rows_artifact(root / "given", rows)
+    return distinct.run(root, DistinctConfig(**changes), queries=[given])
+
+
+def _drops(artifact: Artifact) -> list[tuple[str, dict[str, Any]]]:
+    rows = [row for part in sorted((artifact.path / "dropped").glob("*.parquet"))
+            for row in pq.read_table(part).to_pylist()]  # fmt: skip
+    return [(row["reason"], json.loads(row["row"])) for row in rows]
+
+
+def _texts(artifact: Artifact) -> list[str]:
+    return [row.query for row in artifact.rows(Query)]
+
+
+def test_exact_copies_go_wherever_they_stand(tmp_path: Path):
+    made = _distinct(tmp_path, _query(1, "What is it?"), _query(2, "what  is it", task="u"),
+                     _query(3, "And this?"), _query(4, " "))  # fmt: skip
+    assert _texts(made) == ["What is it?", "And this?"]
+    assert made.record.dropped == {"empty": 1, "exact": 1}
+    assert made.record.counts == {"exact/c": 1}
+    (reason, row), _ = _drops(made)
+    assert (reason, row["kept_id"], row["similarity"]) == ("exact", f"{1:016x}", 1.0)
+
+
+def test_near_copies_go_within_a_task_and_for_one_answer(tmp_path: Path):
+    near = f"{LONG} nearby"
+    made = _distinct(tmp_path, _query(1, LONG, target="a"), _query(2, near, target="a"),
+                     _query(3, near + " now", target="b"),
+                     _query(4, near + " too", task="u"))  # fmt: skip
+    assert [row.id for row in made.rows(Query)] == [f"{n:016x}" for n in (1, 3, 4)]
+    ((reason, row),) = _drops(made)
+    assert reason == "near" and row["kept_id"] == f"{1:016x}" and 0.7 < row["similarity"] < 1
+    kept = _distinct(tmp_path / "x", _query(1, LONG), _query(2, near), drop="exact")
+    assert kept.num_rows == 2
+
+
+def test_what_a_task_gives_all_its_queries_is_left_out(tmp_path: Path):
+    rows = [_query(n, f"{LONG} {LONG}. Word {n}: {n * 7919}{n}") for n in range(20)]
+    assert _distinct(tmp_path / "a", *rows).num_rows == 20
+    few = _distinct(tmp_path / "b", *rows[:5], near=NearConfig(threshold=0.5))
+    assert few.num_rows == 1, "few rows have no frame"
+
+
+def _item(name: str, question: str) -> Item:
+    return Item(id=name, task="toy", suite="bbh", question=question, target="A")
+
+
+def test_test_items_go_and_are_told(tmp_path: Path):
+    items = rows_artifact(tmp_path / "items", [_item("i1", f"Q: {LONG}?"), _item("i2", "short")])
+    rows = [_query(1, f"Tell me: {LONG}."), _query(2, "something else"),
+            _query(3, LONG[:40])]  # fmt: skip
+    given = rows_artifact(tmp_path / "given", rows)
+    made = decontaminate.run(tmp_path, DecontaminateConfig(), queries=given, items=[items])
+    assert [row.id for row in made.rows(Query)] == [f"{n:016x}" for n in (2, 3)]
+    assert made.record.dropped == {"contaminated/bbh": 1}
+    assert made.record.counts == {
+        "contaminated/c": 1, "items": 2, "items_found": 1, "items_unchecked": 1
+    }  # fmt: skip
+    ((_, row),) = _drops(made)
+    assert (row["item_id"], row["suite"], row["item_task"]) == ("i1", "bbh", "toy")
+    assert row["words"] in LONG and len(row["words"].split()) == 13
+
+
+def test_all_copies_of_gsm8k_in_flan_cot_are_found(data_dir: Path, tmp_path: Path):
+    cot = flan_cot.run(
+        tmp_path, FlanCotConfig(), folder=Source(data_dir / "flan_cot" / "cot_data").open(tmp_path)
+    )
+    named = Columns(query="question", target="answer", task="")
+    config = RecordsConfig(collection="gsm8k", pattern="train.jsonl", columns=named)
+    gsm8k = records.run(tmp_path, config, folder=Source(data_dir / "gsm8k").open(tmp_path))
+    made = distinct.run(tmp_path, DistinctConfig(drop="exact"), queries=[cot, gsm8k])
+    assert made.record.counts == {"exact/cot": 7, "exact/gsm8k": 7473}
+    assert made.num_rows == 33_443 - 7
+
+
+@pytest.mark.slow
+def test_items_of_agieval_in_flan_cot(data_dir: Path, tmp_path: Path):
+    cot = flan_cot.run(
+        tmp_path, FlanCotConfig(), folder=Source(data_dir / "flan_cot" / "cot_data").open(tmp_path)
+    )
+    items = agieval.run(
+        tmp_path, ItemsConfig(), folder=Source(data_dir / "agieval" / "v1").open(tmp_path)
+    )
+    made = decontaminate.run(tmp_path, DecontaminateConfig(), queries=cot, items=[items])
+    found = [row for _, row in _drops(made)]
+    assert {(row["task"], row["item_task"]) for row in found} == {("aqua", "aqua-rat")}
+    assert all(row["words"] for row in found)
