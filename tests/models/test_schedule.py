@@ -354,3 +354,13 @@ def test_all_calls_wait_while_an_endpoint_rests():
     world.run()
     assert not [when for when, _, _ in world.sent if 100.5 < when < 101.5]
     assert world.answered.total() == 30
+
+
+def test_a_free_endpoint_goes_on_when_the_budget_is_spent():
+    state = State(spent_usd=1.0)
+    dear = endpoint("a", usd_per_million_response=1_000.0)
+    one = Schedule([Line(each, "m") for each in (dear, endpoint("b"))], 1.0, state)
+    world = World(one)
+    one.add(calls(20))
+    world.run()
+    assert {line.endpoint.url for _, line, _ in world.sent} == {endpoint("b").url}

@@ -17,7 +17,6 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import aiohttp
-from yarl import URL
 
 from spyhop.models.base import Choice, Kind, Reply, Request, Sampling
 from spyhop.models.commits import Commits
@@ -47,7 +46,8 @@ DRAIN_S = 30.0
 """A run that is told to stop waits so long for answers that are on their way, and paid."""
 HOPELESS_REJECTIONS = 20
 """First requests that are all rejected: the settings are wrong, not the requests."""
-RETRY_S, LONGEST_RETRY_S = 0.5, 60.0
+RETRY_S, LONGEST_RETRY_S = 0.2, 60.0
+PATIENT_THROTTLES = 4
 FIRST_CEILING = 16
 BEAT_S = 0.5
 MOST_UNCOMMITTED = 1000
@@ -173,7 +173,6 @@ class EndpointClient:
                 held = self.last.held.get(f"{line.url} {name}", [])
                 away_s = max(0.0, time.time() - self.last.at)
                 window.load([(age + away_s, amount) for age, amount in held], now)
-        self._urls = {id(line): URL(line.url) for line in self.lines}
         self._proxies = {id(line): line.proxy for line in self.lines}
         self._timeouts = {
             id(line): aiohttp.ClientTimeout(total=line.endpoint.timeout_s) for line in self.lines
@@ -298,7 +297,7 @@ class EndpointClient:
             tokens_field=line.endpoint.tokens_field,
         )
         async with self._session.post(
-            self._urls[id(line)],
+            line.url,
             data=aiohttp.BytesPayload(data),  # plain bytes cost aiohttp a search for their kind
             headers=self._headers[id(line)],
             timeout=self._timeouts[id(line)],
@@ -356,8 +355,7 @@ class EndpointClient:
             self._commit([], [row], [])
             self._end(ModelError(line.advice(told)))
         elif told.kind == "throttled":
-            self._commit([], [row], [])
-            self._schedule.put_back(call)
+            self._wait_in_turn(call, row)
         else:
             self._retry(call, told, row)
         if now - self._answered_at > self._service.patience_s:
@@ -375,6 +373,22 @@ class EndpointClient:
             self._end(
                 Unfinished(f"all endpoints ask to wait, {rest_s:.0f} s in all; run again later")
             )
+
+    def _wait_in_turn(self, call: Call, row: Failed) -> None:
+        """Put a throttled call back; one that a limit will never let through goes last, then out.
+
+        A provider says 429 to a prompt larger than its limit, too.
+        """
+        call.num_throttled += 1
+        if call.num_throttled <= PATIENT_THROTTLES:
+            self._commit([], [row], [])
+            self._schedule.put_back(call)
+        elif call.num_throttled <= self._service.max_attempts * PATIENT_THROTTLES:
+            self._commit([], [row], [])
+            self._schedule.add([call])
+        else:
+            left = [_Settled(call.asked, key, None, "throttled") for key, _ in call.members]
+            self._commit([], [row], left)
 
     def _retry(self, call: Call, told: Failure, row: Failed) -> None:
         call.num_failures += 1

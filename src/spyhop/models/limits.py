@@ -63,7 +63,8 @@ class Window:
     def dump(self, now: float) -> list[tuple[float, float]]:
         """Return (age in seconds, amount) of what the next run has to count too."""
         self._forget(now)
-        return [(now - slot / SLOTS_PER_S, amount) for slot, amount in self._slots.items()]
+        ends = (((slot + 1) / SLOTS_PER_S, amount) for slot, amount in self._slots.items())
+        return [(max(0.0, now - end), amount) for end, amount in ends]
 
     def load(self, held: list[tuple[float, float]], now: float) -> None:
         """Count what an earlier run admitted."""

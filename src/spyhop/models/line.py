@@ -8,7 +8,7 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from spyhop.models.limits import Concurrency, Window
+from spyhop.models.limits import SPAN_S, Concurrency, Window
 from spyhop.models.service import Endpoint
 from spyhop.models.wire import Failure, Usage, remaining
 from spyhop.schema import ModelError
@@ -40,6 +40,11 @@ class Line:
     def __init__(self, endpoint: Endpoint, default_model: str) -> None:
         self.endpoint = endpoint
         self.model = endpoint.model or default_model
+        self.url = f"{endpoint.url}/chat/completions"
+        """Where calls go."""
+        if endpoint.api == "azure":
+            place = f"{endpoint.url}/openai/deployments/{self.model}/chat/completions"
+            self.url = f"{place}?api-version={endpoint.api_version}"
         self.concurrency = Concurrency(endpoint.concurrency)
         self.paused_until = -math.inf
         self.turn = 0.0
@@ -53,14 +58,6 @@ class Line:
             "response tokens": endpoint.response_tokens_per_min,
         }
         self.windows = {name: Window(limit) for name, limit in limits.items() if limit}
-
-    @property
-    def url(self) -> str:
-        """Where calls go."""
-        if self.endpoint.api == "azure":
-            place = f"{self.endpoint.url}/openai/deployments/{self.model}/chat/completions"
-            return f"{place}?api-version={self.endpoint.api_version}"
-        return f"{self.endpoint.url}/chat/completions"
 
     @property
     def key(self) -> str:
@@ -167,7 +164,8 @@ class Line:
             amount = _amount(name, need)
             if left < amount:
                 part = min(1.0, (amount - left) / limit) if limit > 0 else 1.0
-                self.paused_until = max(self.paused_until, now + reset_s * part)
+                wait_s = min(reset_s * part, SPAN_S)  # some give a date where seconds are meant
+                self.paused_until = max(self.paused_until, now + wait_s)
 
 
 def _amount(limit: str, need: Need) -> int:

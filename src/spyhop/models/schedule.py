@@ -43,6 +43,7 @@ class Call:
     """Of its messages; known once it is first in the queue."""
     num_sent: int = 0
     num_failures: int = 0
+    num_throttled: int = 0
     avoid: Line | None = None
     """The endpoint that failed it last."""
 
@@ -110,14 +111,17 @@ class Schedule:
         except UnicodeEncodeError as error:
             self._queue.popleft()
             return Never(call, f"the prompt is no valid Unicode ({error.reason})")
-        line, when = self._choose(call, need, now)
-        if line is None:
-            if any(each.can_ever(need) for each in self.lines):
-                return when
+        able = [line for line in self.lines if line.can_ever(need)]
+        if not able:
             self._queue.popleft()
             return Never(call, _too_large(need, self.lines))
-        if not self._can_pay(line, need):
+        payable = [line for line in able if self._can_pay(line, need)]
+        if not payable:
+            self._check_spent(able[0], need)
             return math.inf
+        line, when = self._choose(call, need, payable, now)
+        if line is None:
+            return when
         self._queue.popleft()
         ticket = line.admit(need, now)
         self._state.reserved_usd += ticket.most_usd
@@ -134,12 +138,16 @@ class Schedule:
         response = CHOICE_TOKENS if call.kind == "choose" else call.sampling.max_new_tokens
         return Need(self.guess.of(call.num_bytes), response * len(call.members))
 
-    def _choose(self, call: Call, need: Need, now: float) -> tuple[Line | None, float]:
+    def _choose(
+        self, call: Call, need: Need, lines: Sequence[Line], now: float
+    ) -> tuple[Line | None, float]:
         """Return the endpoint whose turn it is, or None and when one will be ready."""
-        if len(self.lines) == 1:
-            when = self.lines[0].ready_at(need, now)
-            return (self.lines[0] if when <= now else None), when
-        lines = self._candidates(need, now)
+        if len(lines) == 1:
+            when = lines[0].ready_at(need, now)
+            return (lines[0] if when <= now else None), when
+        main = [line for line in lines if line.endpoint.weight]
+        if any(line.paused_until <= now for line in main):
+            lines = main  # spares only while no other one can
         ready_at = [line.ready_at(need, now) for line in lines]
         ready = [line for line, when in zip(lines, ready_at, strict=True) if when <= now]
         if not ready:
@@ -150,25 +158,22 @@ class Schedule:
         line.turn = self._turn + 1.0 / (line.endpoint.weight or 1.0)
         return line, now
 
-    def _candidates(self, need: Need, now: float) -> Sequence[Line]:
-        """Return the endpoints that may take a call: spares only while no other one can."""
-        able = [line for line in self.lines if line.can_ever(need)]
-        main = [line for line in able if line.endpoint.weight]
-        is_any_up = any(line.paused_until <= now for line in main)
-        return main if is_any_up else able or self.lines
-
     def _can_pay(self, line: Line, need: Need) -> bool:
         if self._budget_usd is None:
             return True
         price = line.endpoint.usd(need.prompt_tokens, 0, need.response_tokens)
-        if self._state.spent_usd + self._state.reserved_usd + price <= self._budget_usd:
-            return True
-        if self.num_in_flight:  # their true price may leave room
-            return False
-        raise Unfinished(
-            f"budget_usd = {self._budget_usd:g} has no room for the next request (${price:.4f} at "
-            f"most; ${self._state.spent_usd:.4f} spent); raise it and run again to go on"
-        )
+        taken = self._state.spent_usd + self._state.reserved_usd
+        return not price or taken + price <= self._budget_usd
+
+    def _check_spent(self, line: Line, need: Need) -> None:
+        """Refuse to wait for room in the budget that no answer on its way can make."""
+        if not self.num_in_flight:
+            price = line.endpoint.usd(need.prompt_tokens, 0, need.response_tokens)
+            raise Unfinished(
+                f"budget_usd = {self._budget_usd:g} has no room for the next request "
+                f"(${price:.4f} at most; ${self._state.spent_usd:.4f} spent); raise it and run "
+                "again to go on"
+            )
 
 
 def grouped(
