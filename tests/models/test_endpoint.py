@@ -808,8 +808,10 @@ def test_a_prompt_that_is_no_unicode_is_an_error_of_its_own(tmp_path: Path):
 def test_a_prompt_that_is_always_too_much_for_a_limit_does_not_stop_the_others(tmp_path: Path):
     asked = requests(30)
     large = asked[3].messages[-1].content
-    with Server(plan=lambda call: "429-ms" if call.text == large else None, retry_after_s=0.01) as s:
+    with Server(
+        plan=lambda call: "429-ms" if call.text == large else None, retry_after_s=0.01
+    ) as s:
         where = service(s.url, at_all={"max_attempts": 2})
-        with pytest.raises(Unfinished, match="1 requests are left unanswered .throttled: 1"):
+        with pytest.raises(Unfinished, match=r"1 requests are left unanswered .throttled: 1"):
             ask(tmp_path, where, asked)
     assert len(committed(tmp_path)) == 29
