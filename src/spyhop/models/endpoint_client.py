@@ -50,6 +50,7 @@ RETRY_S, LONGEST_RETRY_S = 0.2, 60.0
 PATIENT_THROTTLES = 4
 FIRST_CEILING = 16
 BEAT_S = 0.5
+CONNECT_S = 30.0
 MOST_UNCOMMITTED = 1000
 """Answers that wait for the journal; with more, nothing is sent until it has caught up."""
 
@@ -101,7 +102,8 @@ class EndpointClient:
         self._journal = journal.beside()
         self._commits = Commits[_Settled](journal, self.state, self._committed, self._broken)
         self._timer: tuple[float, asyncio.Handle] | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], float] = {}
+        """Requests in flight, and when they are given up."""
         self._waiting: list[Asked] = []
         self._num_uncommitted = self._num_sent = self._num_told = 0
         self._error: BaseException | None = None
@@ -174,13 +176,11 @@ class EndpointClient:
                 away_s = max(0.0, time.time() - self.last.at)
                 window.load([(age + away_s, amount) for age, amount in held], now)
         self._proxies = {id(line): line.proxy for line in self.lines}
-        self._timeouts = {
-            id(line): aiohttp.ClientTimeout(total=line.endpoint.timeout_s) for line in self.lines
-        }
         self._finished = asyncio.Event()
         async with aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=300),
             cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S),
         ) as self._session:
             self._is_up.set()
             self._beat()
@@ -196,7 +196,13 @@ class EndpointClient:
         }
 
     def _beat(self) -> None:
-        """Have the journal know, all the time, when something was last sent."""
+        """Give up what takes too long; have the journal know when something was last sent.
+
+        Every half second for all requests: a timer for each would cost as much as its parsing.
+        """
+        now = self._loop.time()
+        for task in [task for task, end in self._tasks.items() if now > end]:
+            task.cancel()
         if self._num_sent != self._num_told:
             self._num_told = self._num_sent
             self._commit([], [], [])
@@ -226,7 +232,8 @@ class EndpointClient:
             found = self._schedule.take(self._loop.time())
             if isinstance(found, Admission):
                 task = self._loop.create_task(self._send(found))
-                self._tasks.add(task)
+                timeout_s = found.line.endpoint.timeout_s
+                self._tasks[task] = found.ticket.sent + timeout_s
                 task.add_done_callback(self._sent)
             elif isinstance(found, Never):
                 self._give_up(found.call, Failure("rejected", found.reason), None)
@@ -236,7 +243,7 @@ class EndpointClient:
                 return
 
     def _sent(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
+        del self._tasks[task]
         if not task.cancelled() and (error := task.exception()):
             self._is_broken = True
             self._end(error)
@@ -269,9 +276,11 @@ class EndpointClient:
             status, headers, raw = await self._post(call, line)
             if status != 200:
                 told = failure(status, headers, self._without_keys(raw), datetime.now(UTC))
-        except aiohttp.ClientConnectorError as error:
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             told = Failure("lost", f"cannot be reached: {error}")
-        except TimeoutError:
+        except asyncio.CancelledError:
+            if self._finished.is_set():
+                raise
             reason = f"no answer within timeout_s = {line.endpoint.timeout_s:g}"
             told = Failure("lost", reason, is_maybe_billed=True, is_overrun=True)
         except (aiohttp.ClientError, OSError, ValueError) as error:
@@ -300,7 +309,6 @@ class EndpointClient:
             line.url,
             data=aiohttp.BytesPayload(data),  # plain bytes cost aiohttp a search for their kind
             headers=self._headers[id(line)],
-            timeout=self._timeouts[id(line)],
             proxy=self._proxies[id(line)],
             allow_redirects=False,
         ) as response:

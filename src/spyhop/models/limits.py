@@ -124,19 +124,14 @@ class TokenGuess:
     _ENOUGH = 5
 
     def __init__(self) -> None:
+        self.per_byte = self.FIRST
+        """Mean and two standard deviations of what was seen lately."""
         self._num_seen = 0
         self._mean = self._square = 0.0
 
     def of(self, num_bytes: int) -> int:
         """Return tokens for a prompt of so many bytes."""
         return math.ceil(num_bytes * self.per_byte) + 4
-
-    @property
-    def per_byte(self) -> float:
-        """Mean and two standard deviations of what was seen lately."""
-        if self._num_seen < self._ENOUGH:
-            return self.FIRST
-        return self._mean + 2 * math.sqrt(max(0.0, self._square - self._mean**2))
 
     def learn(self, num_bytes: int, tokens: int) -> None:
         """Take note of a prompt that was counted."""
@@ -147,3 +142,6 @@ class TokenGuess:
         memory = max(self._MEMORY, 1 / self._num_seen)
         self._mean += memory * (ratio - self._mean)
         self._square += memory * (ratio * ratio - self._square)
+        if self._num_seen >= self._ENOUGH:
+            spread = math.sqrt(max(0.0, self._square - self._mean**2))
+            self.per_byte = self._mean + 2 * spread
