@@ -145,6 +145,8 @@ class Estimate:
     """Tokens read in training."""
     seconds: float = 0.0
     """On one core of a current machine, from the rates measured in `benchmarks/`."""
+    num_bytes: int = 0
+    """Of a source: what its files hold once they are unpacked, guessed for packed ones."""
 
 
 def pooled(estimates: Sequence[Estimate]) -> Estimate:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from spyhop.corpus.scan import Block, Scan, TooDeep, TooManyNodes, scan
+from spyhop.corpus.scan import IN_ITEM, IN_NOTE, Block, Scan, TooDeep, TooManyNodes, scan
 from spyhop.lazy import Lazy
 from spyhop.schema import Config, InputError
 
@@ -22,6 +22,12 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _FENCE = re.compile(r"^(```|~~~)")
 _HEADING = re.compile(r"^(#{1,6})\s+(.*?)\s*#*$")
 _CHARSET = re.compile(rb"<meta[^>]{0,200}charset\s*=\s*[\"']?([\w-]{2,30})", re.IGNORECASE)
+_CUT = re.compile(r"<(?:!--|([sS][cC][rR][iI][pP][tT]|[sS][tT][yY][lL][eE])(?=[\s/>]))")
+_ENDS = {
+    "": re.compile(r"--!?>"),
+    "script": re.compile(r"</script(?=[\s/>])\s*(>?)", re.IGNORECASE),
+    "style": re.compile(r"</style(?=[\s/>])\s*(>?)", re.IGNORECASE),
+}
 CHARSET_BYTES = 4096
 """How far into a page its own word on its encoding is looked for."""
 
@@ -78,7 +84,7 @@ def extract(data: bytes, charset: str, config: ExtractConfig) -> Extracted:
     html = decode(data, charset)
     if html.count("<") > 4 * config.max_nodes:  # before anything is parsed
         raise Refused("too_many_nodes")
-    tree = parser.HTMLTree.parse(html)
+    tree = parser.HTMLTree.parse(html if config.extractor == "trafilatura" else _lighter(html))
     if tree.body is None or "<" not in html:
         raise Refused("not_html")
     title = " ".join((tree.title or "").split())
@@ -94,6 +100,33 @@ def extract(data: bytes, charset: str, config: ExtractConfig) -> Extracted:
         block.text for block in found.blocks if block.kind == "heading" and block.level == 1
     )
     return Extracted(next(headings, title), main_blocks(found, config))
+
+
+def _lighter(html: str) -> str:
+    """Leave out comments, scripts and styles, half of a page, before it is parsed.
+
+    What may be read in more than one way ends the search: the parser gets the rest as it is. Every
+    character is looked at a fixed number of times.
+    """
+    kept: list[str] = []
+    at = 0
+    while found := _CUT.search(html, at):
+        start, name = found.start(), (found.group(1) or "").lower()
+        if html.rfind("<", at, start) > html.rfind(">", at, start):
+            break  # inside a tag: part of an attribute
+        if not name and html.startswith((">", "->"), found.end()):
+            end = html.index(">", found.end()) + 1
+        else:
+            close = _ENDS[name].search(html, found.end())
+            if close is None or (name and not close.group(1)):
+                break
+            if name == "script" and html.find("<!--", found.end(), close.start()) >= 0:
+                break  # may hide the end of the script
+            end = close.end()
+        kept.append(html[at:start])
+        at = end
+    kept.append(html[at:])
+    return "".join(kept)
 
 
 def decode(data: bytes, charset: str) -> str:
@@ -122,64 +155,60 @@ def main_blocks(found: Scan, config: ExtractConfig) -> list[Block]:
     speaks for all containers around it and a menu against them. Asides count for nothing. Of the
     containers the one with the highest sum wins, the innermost of several.
     """
-    values = _values(found, config)
-    total = _sums(found, [max(0.0, value) for value in values], [])
-    is_out = [False] * len(found.parents)
-    for place in range(1, len(is_out)):
-        believed = found.is_aside[place] and total[place] < config.aside_frac * total[0]
-        is_out[place] = is_out[found.parents[place]] or believed
-    sums = _sums(found, values, is_out)
-    best = max(range(len(sums)), key=lambda place: (sums[place], place))
+    parents, places = found.parents, found.places
+    values, total = [0.0] * len(parents), [0.0] * len(parents)
+    for block in found.blocks:
+        if block.kind == "heading":
+            continue
+        place = block.container
+        value = len(block.text) - config.link_weight * block.num_linked - config.block_cost
+        if value > 0:
+            if places[place] & IN_ITEM:
+                value *= config.list_weight
+            total[place] += value
+        values[place] += max(value, -config.block_cost)
+    is_out = _believed(found, total, config) if found.asides else [False] * len(parents)
+    values = [0.0 if out else value for value, out in zip(values, is_out, strict=True)]
+    _add_up(parents, values)
+    best = len(values) - 1 - values[::-1].index(max(values))
     articles = [
         place
-        for place in range(best + 1, len(sums))
-        if found.tags[place] in ("article", "main")
-        and not is_out[place]
-        and sums[place] > config.article_frac * sums[best]
+        for place in found.articles
+        if place > best and not is_out[place] and values[place] > config.article_frac * values[best]
     ]
-    best = max(articles, key=lambda place: (sums[place], place), default=best)
-    is_in = [False] * len(sums)
+    best = max(articles, key=lambda place: (values[place], place), default=best)
+    is_in = [False] * len(parents)
     is_in[best] = True
-    for place in range(best + 1, len(sums)):
-        is_in[place] = is_in[found.parents[place]] and not is_out[place]
-    about = _inside(found, ("figure", "header"))
+    for place in range(best + 1, len(parents)):
+        if parents[place] < best:
+            break  # containers are numbered as they begin: no more of them stand in this one
+        is_in[place] = is_in[parents[place]] and not is_out[place]
     return [
         block
         for block in found.blocks
         if is_in[block.container]
         and (block.kind == "heading" or block.num_linked <= config.max_link_frac * len(block.text))
-        and not (about[block.container] and block.kind in ("text", "item"))
+        and not (places[block.container] & IN_NOTE and block.kind in ("text", "item"))
     ]
 
 
-def _values(found: Scan, config: ExtractConfig) -> list[float]:
-    in_list = _inside(found, ("li",))
-    values = []
-    for block in found.blocks:
-        value = len(block.text) - config.link_weight * block.num_linked - config.block_cost
-        if value > 0 and in_list[block.container]:
-            value *= config.list_weight
-        values.append(0.0 if block.kind == "heading" else max(value, -config.block_cost))
-    return values
+def _believed(found: Scan, total: list[float], config: ExtractConfig) -> list[bool]:
+    """Tell for each container whether it is, or stands in, an aside that is taken for one."""
+    parents = found.parents
+    _add_up(parents, total)
+    is_out = [False] * len(parents)
+    for place in found.asides:
+        is_out[place] = total[place] < config.aside_frac * total[0]
+    for place in range(found.asides[0], len(parents)):
+        if is_out[parents[place]]:
+            is_out[place] = True
+    return is_out
 
 
-def _sums(found: Scan, values: list[float], is_out: list[bool]) -> list[float]:
-    """Return what each container holds, those inside it included, those that are out left out."""
-    sums = [0.0] * len(found.parents)
-    for block, value in zip(found.blocks, values, strict=True):
-        if not is_out or not is_out[block.container]:
-            sums[block.container] += value
+def _add_up(parents: list[int], sums: list[float]) -> None:
+    """Add to each container what those inside it hold."""
     for place in range(len(sums) - 1, 0, -1):
-        sums[found.parents[place]] += sums[place]
-    return sums
-
-
-def _inside(found: Scan, tags: tuple[str, ...]) -> list[bool]:
-    """Tell for each container whether it is, or stands in, an element of these names."""
-    inside = [False] * len(found.parents)
-    for place in range(1, len(inside)):
-        inside[place] = inside[found.parents[place]] or found.tags[place] in tags
-    return inside
+        sums[parents[place]] += sums[place]
 
 
 def text_blocks(text: str) -> list[Block]:

@@ -29,6 +29,10 @@ _TAG = re.compile(
 """A tag is caught; comments and unread elements are matched whole, and not caught."""
 _ASIDE = frozenset(("aside", "menu", "figcaption"))
 """Elements whose text is beside the page's own."""
+_ARTICLE = frozenset(("article", "main"))
+IN_ITEM, IN_NOTE = 1, 2
+"""What a container is or stands in: a list item; a figure or a header."""
+_PLACES = {"li": IN_ITEM, "figure": IN_NOTE, "header": IN_NOTE}
 _ASIDE_WORDS = frozenset(
     re.findall(
         r"\w+",
@@ -46,7 +50,7 @@ _ASIDE_WORDS = frozenset(
 _LABEL = re.compile(r'\b(?:class|id|role)="([^"]*)"')
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
 _HIDDEN = re.compile(
-    r'\shidden(?:=""|$|\s)|aria-hidden="true"|display:\s?none|visibility:\s?hidden'
+    r'(?:^|\s)hidden(?:=""|$|\s)|aria-hidden="true"|display:\s?none|visibility:\s?hidden'
 )
 _BREAK = "\x1e"  # stands for <br> until a block ends
 MAX_CELL_CHARS = 300
@@ -74,9 +78,12 @@ class Scan:
     blocks: list[Block] = field(default_factory=list)
     parents: list[int] = field(default_factory=lambda: [0])
     """The container around each container; they are numbered as they begin, the root is 0."""
-    tags: list[str] = field(default_factory=lambda: ["html"])
-    is_aside: list[bool] = field(default_factory=lambda: [False])
-    """Whether a container says, by its tag or its class, that it is beside the text."""
+    places: list[int] = field(default_factory=lambda: [0])
+    """What each container is or stands in: `IN_ITEM`, `IN_NOTE`, or both."""
+    asides: list[int] = field(default_factory=list)
+    """The containers that say, by tag or class, that they are beside the text, in order."""
+    articles: list[int] = field(default_factory=list)
+    """The containers that are an `article` or `main`, in order."""
 
 
 class TooManyNodes(Exception):
@@ -98,12 +105,15 @@ def scan(html: str, *, max_nodes: int, max_depth: int) -> Scan:
         raise TooManyNodes(f"more than {max_nodes} elements")
     parts = _TAG.split(html)
     walk = _Walk(max_depth)
-    held = walk.held
+    held, step_of = walk.held, _STEPS.get
     for tag, text in zip(parts[1::2], parts[2::2], strict=True):
         if tag:
-            name = tag.partition(" ")[0]
-            if step := _STEPS.get(name):
-                step(walk, name, tag)
+            if step := step_of(tag):  # half of the tags are an end, or have no attributes
+                step(walk, tag, "")
+            else:
+                name, _, attributes = tag.partition(" ")
+                if attributes and (step := step_of(name)):
+                    step(walk, name, attributes)
         if text and (held or not text.isspace()):
             held.append(text)
             if walk.num_links_open:
@@ -138,107 +148,112 @@ class _Walk:
         self._tables: list[_Table] = []
         self._spans: list[bool] = []  # of open spans: whether they stand beside the text
 
-    def enter(self, name: str, tag: str) -> None:
+    def enter(self, name: str, attributes: str) -> None:
         if self.held and not self._is_code:
             self.flush()
-        found = self.found
-        found.parents.append(self._open[-1])
-        found.tags.append(name)
-        found.is_aside.append(name in _ASIDE or (" " in tag and name != "body" and _is_aside(tag)))
-        self._open.append(len(found.parents) - 1)
-        if len(self._open) > self._max_depth:
+        found, opened = self.found, self._open
+        parents, parent = found.parents, opened[-1]
+        number = len(parents)
+        parents.append(parent)
+        found.places.append(found.places[parent] | _PLACES.get(name, 0))
+        opened.append(number)
+        if name in _ASIDE or (attributes and name != "body" and _is_aside(attributes)):
+            found.asides.append(number)
+        if name in _ARTICLE:
+            found.articles.append(number)
+        if len(opened) > self._max_depth:
             raise TooDeep(f"more than {self._max_depth} elements inside each other")
 
-    def leave(self, name: str, tag: str) -> None:
+    def leave(self, name: str, attributes: str) -> None:
         if self.held and not self._is_code:
             self.flush()
         if len(self._open) > 1:
             self._open.pop()
 
-    def open_span(self, name: str, tag: str) -> None:
-        if is_aside := " " in tag and _is_aside(tag):
-            self.enter(name, tag)
+    def open_span(self, name: str, attributes: str) -> None:
+        if is_aside := attributes != "" and _is_aside(attributes):
+            self.enter(name, attributes)
         self._spans.append(is_aside)
 
-    def close_span(self, name: str, tag: str) -> None:
+    def close_span(self, name: str, attributes: str) -> None:
         if self._spans and self._spans.pop():
-            self.leave(name, tag)
+            self.leave(name, attributes)
 
-    def open_link(self, name: str, tag: str) -> None:
+    def open_link(self, name: str, attributes: str) -> None:
         self.num_links_open += 1
 
-    def close_link(self, name: str, tag: str) -> None:
+    def close_link(self, name: str, attributes: str) -> None:
         self.num_links_open = max(0, self.num_links_open - 1)
 
-    def inline_code(self, name: str, tag: str) -> None:
+    def inline_code(self, name: str, attributes: str) -> None:
         if not self._is_code:
             self.held.append("`")
 
-    def line_break(self, name: str, tag: str) -> None:
+    def line_break(self, name: str, attributes: str) -> None:
         if self.held:
             self.held.append(_BREAK)
 
-    def part(self, name: str, tag: str) -> None:
+    def part(self, name: str, attributes: str) -> None:
         self.flush()
 
-    def open_heading(self, name: str, tag: str) -> None:
+    def open_heading(self, name: str, attributes: str) -> None:
         self.flush()
         self._heading = int(name[1])
 
-    def close_heading(self, name: str, tag: str) -> None:
+    def close_heading(self, name: str, attributes: str) -> None:
         self.flush()
         self._heading = 0
 
-    def open_code(self, name: str, tag: str) -> None:
+    def open_code(self, name: str, attributes: str) -> None:
         self.flush()
         self._is_code = True
 
-    def close_code(self, name: str, tag: str) -> None:
+    def close_code(self, name: str, attributes: str) -> None:
         self.flush()
         self._is_code = False
 
-    def open_list(self, name: str, tag: str) -> None:
-        self.enter(name, tag)
+    def open_list(self, name: str, attributes: str) -> None:
+        self.enter(name, attributes)
         self._counters.append(0 if name == "ol" else -1)
 
-    def close_list(self, name: str, tag: str) -> None:
-        self.leave(name, tag)
+    def close_list(self, name: str, attributes: str) -> None:
+        self.leave(name, attributes)
         if self._counters:
             self._counters.pop()
 
-    def open_item(self, name: str, tag: str) -> None:
-        self.enter(name, tag)
+    def open_item(self, name: str, attributes: str) -> None:
+        self.enter(name, attributes)
         if self._counters and self._counters[-1] >= 0:
             self._counters[-1] += 1
             self._marker = f"{self._counters[-1]}. "
         else:
             self._marker = "- "
 
-    def close_item(self, name: str, tag: str) -> None:
-        self.leave(name, tag)
+    def close_item(self, name: str, attributes: str) -> None:
+        self.leave(name, attributes)
         self._marker = ""
 
-    def open_table(self, name: str, tag: str) -> None:
-        self.enter(name, tag)
+    def open_table(self, name: str, attributes: str) -> None:
+        self.enter(name, attributes)
         self._tables.append(_Table(len(self.found.blocks)))
 
-    def open_row(self, name: str, tag: str) -> None:
-        self.enter(name, tag)
+    def open_row(self, name: str, attributes: str) -> None:
+        self.enter(name, attributes)
         if self._tables:
             self._tables[-1].rows.append([])
 
-    def open_cell(self, name: str, tag: str) -> None:
-        self.enter(name, tag)
+    def open_cell(self, name: str, attributes: str) -> None:
+        self.enter(name, attributes)
         if self._tables and self._tables[-1].rows:
             begin = len(self.found.blocks)
             self._tables[-1].rows[-1].append((begin, begin))
 
-    def close_cell(self, name: str, tag: str) -> None:
-        self.leave(name, tag)
+    def close_cell(self, name: str, attributes: str) -> None:
+        self.leave(name, attributes)
         if self._tables and self._tables[-1].rows and (row := self._tables[-1].rows[-1]):
             row[-1] = (row[-1][0], len(self.found.blocks))
 
-    def close_table(self, name: str, tag: str) -> None:
+    def close_table(self, name: str, attributes: str) -> None:
         """Write a table of data as Markdown; one that lays out a page stays as it is."""
         self.flush()
         table, blocks = self._tables.pop() if self._tables else None, self.found.blocks
@@ -248,28 +263,30 @@ class _Walk:
             del blocks[table.begin :]
             num_linked = sum(block.num_linked for block in inside)
             blocks.append(Block("table", text, 0, num_linked, self._open[-1]))
-        self.leave(name, tag)
+        self.leave(name, attributes)
 
     def flush(self) -> None:
         """End the block that is being read, if there is any."""
         if not self.held:
             return
-        raw = "".join(self.held)
+        held, num_linked, self.num_linked = self.held, self.num_linked, 0
+        raw = "".join(held)
+        held.clear()
         if "&" in raw:
             raw = unescape(raw)
-        self.held.clear()
-        num_linked, self.num_linked = self.num_linked, 0
+        kind: Kind = "text"
+        level = 0
         if self._is_code:
-            kind: Kind = "code"
-            text = raw.replace(_BREAK, "\n").strip("\n")
+            kind, text = "code", raw.replace(_BREAK, "\n").strip("\n")
+        elif _BREAK in raw:
+            text = _lines(raw)
         else:
-            kind = "heading" if self._heading else "text"
-            text = _spaced(raw)
-            if self._heading:
-                text = text.rstrip(" \u00b6#").replace("\n", " ")  # without the link to itself
+            text = " ".join(raw.split())
+        if self._heading and kind == "text":
+            kind, level = "heading", self._heading
+            text = text.rstrip(" \u00b6#").replace("\n", " ")  # without the link to itself
         if not text.strip(" `\n\u00b6"):
             return
-        level = self._heading if kind == "heading" else 0
         if self._marker and kind == "text":
             kind, level = "item", max(1, len(self._counters))
             text, self._marker = self._marker + text, ""
@@ -320,16 +337,14 @@ def _markdown(rows: list[list[str]]) -> str:
     return "\n".join([lines[0], "|" + " --- |" * len(rows[0]), *lines[1:]])
 
 
-def _spaced(text: str) -> str:
-    """Collapse white space; a line break stays where the page asked for one."""
-    if _BREAK not in text:
-        return " ".join(text.split())
+def _lines(text: str) -> str:
+    """Collapse white space, but for line breaks that the page asked for."""
     lines = (" ".join(line.split()) for line in text.split(_BREAK))
     return "\n".join(line for line in lines if line)
 
 
 @lru_cache(maxsize=1 << 15)
-def _is_aside(tag: str) -> bool:
-    labels = " ".join(_LABEL.findall(tag))
+def _is_aside(attributes: str) -> bool:
+    labels = " ".join(_LABEL.findall(attributes))
     is_named = not _ASIDE_WORDS.isdisjoint(word.lower() for word in _WORD.findall(labels))
-    return is_named or _HIDDEN.search(tag) is not None
+    return is_named or _HIDDEN.search(attributes) is not None

@@ -23,6 +23,10 @@ from spyhop.text.overlap import (
 
 NOTE_REASONS = 3
 """Reasons that the live line has room for."""
+PAGE_BYTES_PER_S = 15_000_000
+"""HTML read, cut and judged on one core of a current machine."""
+SEGMENT_BYTES = 60_000
+"""HTML that a segment takes, on pages that are articles."""
 SEGMENTS_PER_S = 3000
 """Searched for duplicates or items, on one core of a current machine."""
 MEMORY_MB = 1024
@@ -31,8 +35,9 @@ BATCH_ROWS = 1024
 
 
 def plan_segments(config: SegmentConfig, pages: list[Estimate]) -> Estimate:
-    """Nobody knows the number of pages before they are read."""
-    return Estimate()
+    """Tell from the bytes of the inputs: nobody knows the number of pages before they are read."""
+    num_bytes = sum(each.num_bytes for each in pages)
+    return Estimate(rows=num_bytes // SEGMENT_BYTES, seconds=num_bytes / PAGE_BYTES_PER_S)
 
 
 class Repeat(Segment):

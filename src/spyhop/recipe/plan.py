@@ -16,6 +16,9 @@ from spyhop.store import Artifact
 COUNTED_BYTES = 1 << 30
 """Text sources up to this size have their lines counted; larger ones are told by their bytes."""
 LINE_BYTES = 300
+PACKED_SUFFIXES = (".br", ".bz2", ".gz", ".parquet", ".xz", ".zst")
+UNPACKED_RATIO = 5
+"""What a packed web page or table grows by."""
 TEXT_SUFFIXES = (".csv", ".json", ".jsonl", ".tsv", ".txt")
 
 
@@ -139,21 +142,32 @@ def _of(ref: Node | Source | Use, known: dict[str, Estimate]) -> Estimate:
 def _text_of(source: Source) -> Estimate:
     path = source.path
     files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
-    num_bytes = sum(file.stat().st_size for file in files)
+    sizes = [file.stat().st_size for file in files]
+    unpacked = sum(
+        size * (UNPACKED_RATIO if file.suffix in PACKED_SUFFIXES else 1)
+        for file, size in zip(files, sizes, strict=True)
+    )
+    rows, row_tokens = _counted(files, sum(sizes))
+    return Estimate(rows=rows, row_tokens=row_tokens, num_bytes=unpacked)
+
+
+def _counted(files: list[Path], num_bytes: int) -> tuple[int, float]:
+    """Return the rows of tables and text files, and the mean tokens of one."""
     if num_bytes > COUNTED_BYTES:
-        return Estimate(rows=num_bytes // LINE_BYTES, row_tokens=LINE_BYTES / CHARS_PER_TOKEN)
+        return num_bytes // LINE_BYTES, LINE_BYTES / CHARS_PER_TOKEN
     num_lines, line_bytes = 0, 0
     for file in files:
-        if file.suffix == ".parquet":
+        kind = Path(file.stem).suffix if file.suffix == ".gz" else file.suffix
+        if kind == ".parquet":
             table = parquet.read_metadata(file)
             num_lines += table.num_rows
             groups = [table.row_group(place) for place in range(table.num_row_groups)]
             line_bytes += sum(group.total_byte_size for group in groups)
-        elif file.suffix in TEXT_SUFFIXES or file.suffix == ".gz":
+        elif kind in TEXT_SUFFIXES:
             for line in _lines(file):
                 num_lines += 1
                 line_bytes += len(line)
-    return Estimate(rows=num_lines, row_tokens=line_bytes / max(1, num_lines) / CHARS_PER_TOKEN)
+    return num_lines, line_bytes / max(1, num_lines) / CHARS_PER_TOKEN
 
 
 def _lines(file: Path) -> Iterator[bytes]:
