@@ -51,6 +51,11 @@ def warc(
     return packed
 
 
+def slow_page(num: int) -> bytes:
+    """A page whose parsing takes the square of `num`: each attribute is compared with all."""
+    return b"<div " + b"".join(b"a%d='x' " % n for n in range(num)) + b">"
+
+
 def write_articles(folder: Path, num: int) -> None:
     """Write so many different pages as HTML files."""
     folder.mkdir(parents=True, exist_ok=True)

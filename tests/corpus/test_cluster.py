@@ -2,11 +2,15 @@ import os
 import socket
 import subprocess
 import sys
+import threading
+import time
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 
-from corpus.pages import write_articles
+from corpus.pages import slow_page, write_articles
 from spyhop.corpus import SegmentConfig, segment
 from spyhop.schema import InputError
 from spyhop.stage import Runtime
@@ -36,7 +40,28 @@ def two_nodes():
         subprocess.run(join, check=True, capture_output=True, env=environment)
         yield f"ray:127.0.0.1:{port}", f"ray://127.0.0.1:{client}"
     finally:
-        subprocess.run([program, "stop", "--force"], capture_output=True)
+        for process in _of_cluster(port):
+            with suppress(psutil.Error):
+                process.kill()
+
+
+def _of_cluster(port: int, name: str = "") -> list[psutil.Process]:
+    """Every process of the cluster of this port and no other's, or those of one title."""
+    found = {}
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if any(arg.endswith(f"={port}") or f":{port}" in arg for arg in process.cmdline()):
+                found |= {each.pid: each for each in (process, *process.children(recursive=True))}
+    with suppress(psutil.Error):
+        return [each for each in found.values() if each.is_running() and _has(each, name)]
+    return []
+
+
+def _has(process: psutil.Process, name: str) -> bool:
+    try:
+        return name in " ".join(process.cmdline())
+    except psutil.Error:
+        return False
 
 
 def _run(root: Path, inputs: list[Path], on: str = "") -> Artifact:
@@ -54,6 +79,37 @@ def test_a_cluster_of_two_nodes_makes_the_same_rows(tmp_path: Path, two_nodes):
     for number, address in enumerate(two_nodes):
         there = _run(tmp_path / f"there{number}", inputs, address)
         assert there.digest == here.digest and there.num_rows == 16
+
+
+@pytest.mark.server
+@pytest.mark.filterwarnings("default")
+def test_a_part_whose_worker_is_killed_is_made_again(tmp_path: Path, two_nodes):
+    for n in range(2):
+        write_articles(tmp_path / f"in{n}", 4)
+        for number in range(4):
+            (tmp_path / f"in{n}/0001-{number}.html").write_bytes(slow_page(12_000))
+    inputs = [tmp_path / f"in{n}" for n in range(2)]
+    here = _run(tmp_path / "here", inputs)
+    port = int(two_nodes[0].rpartition(":")[2])
+    killed: list[int] = []
+
+    def harm() -> None:
+        end = time.monotonic() + 90
+        while not killed and time.monotonic() < end:
+            for process in _of_cluster(port, "ray::part_on_node"):
+                with suppress(psutil.Error):
+                    if any(child.cpu_times().user > 0.5 for child in process.children()):
+                        process.kill()  # its own child, which reads the pages, dies with it
+                        killed.append(process.pid)
+                        break
+            time.sleep(0.05)
+
+    killer = threading.Thread(target=harm)
+    killer.start()
+    there = _run(tmp_path / "there", inputs, two_nodes[0])
+    killer.join()
+    assert len(killed) == 1
+    assert there.digest == here.digest and there.num_rows == 8
 
 
 @pytest.mark.filterwarnings("default")

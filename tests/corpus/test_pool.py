@@ -10,22 +10,17 @@ from pathlib import Path
 import psutil
 import pytest
 
-from corpus.pages import MONSTERS, article, warc, write_articles
+from corpus.pages import MONSTERS, article, slow_page, warc, write_articles
 from spyhop.corpus import worker as working
 from spyhop.corpus.archive import Page
+from spyhop.corpus.extract import ExtractConfig
 from spyhop.corpus.pool import Pool
 from spyhop.corpus.read import parts_of
 from spyhop.corpus.work import SegmentConfig, segments_of
 from spyhop.corpus.worker import chunks_of, is_done, read_chunk
 from spyhop.schema import ArtifactError
 
-
-def _slow(num: int) -> bytes:
-    """A page whose parsing takes the square of `num`: each attribute is compared with all."""
-    return b"<div " + b"".join(b"a%d='x' " % n for n in range(num)) + b">"
-
-
-SLOW = _slow(120_000)
+SLOW = slow_page(120_000)
 """About a minute."""
 
 
@@ -49,6 +44,31 @@ def test_a_monster_ends_as_counted_reasons_at_once(name: str):
     found = list(segments_of(Page("u", "o", MONSTERS[name]), SegmentConfig()))
     assert found and all(each.reason for each in found)
     assert time.monotonic() - started < 3
+
+
+LARGE_BYTES = 100 << 20
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("piece", [b"word ", b"<div><p>word</p></div>", b"<div>", b"a<br>"])
+@pytest.mark.parametrize("is_capped", [True, False])
+def test_a_page_of_100_mb_is_a_counted_reason(tmp_path: Path, piece: bytes, is_capped: bool):
+    """Also where the cap on bytes is lifted; another cap ends it then."""
+    write_articles(tmp_path / "in", 2)
+    with (tmp_path / "in/0000-large.html").open("wb") as stream:
+        stream.write(b"<h1>Large</h1><p>")
+        for _ in range(100):
+            stream.write(piece * (LARGE_BYTES // 100 // len(piece)))
+    config = SegmentConfig(page_s=20.0)
+    if not is_capped:
+        config = SegmentConfig(page_s=20.0, extract=ExtractConfig(max_bytes=2 * LARGE_BYTES))
+    started = time.monotonic()
+    found = _run(tmp_path / "out", tmp_path / "in", config=config)
+    assert time.monotonic() - started < (15 if is_capped else 75)
+    assert sum(reason == "" for reason, _ in found) == 2
+    reasons = {reason for reason, row in found if row["origin"] == "0000-large.html"}
+    assert reasons and "" not in reasons
+    assert (reasons == {"page/too_many_bytes"}) == is_capped
 
 
 def test_two_workers_make_what_one_makes(tmp_path: Path):
@@ -75,7 +95,7 @@ def test_a_page_that_takes_too_long_is_given_up_and_the_rest_is_not(tmp_path: Pa
 def test_a_worker_that_is_killed_is_replaced_and_nothing_is_lost(tmp_path: Path):
     write_articles(tmp_path / "in", 30)
     for n in range(3):
-        (tmp_path / f"in/0010-{n}.html").write_bytes(_slow(12_000))
+        (tmp_path / f"in/0010-{n}.html").write_bytes(slow_page(12_000))
     calm = _run(tmp_path / "calm", tmp_path / "in")
     (tmp_path / "out").mkdir()
     pool = Pool(parts_of([tmp_path / "in"]), SegmentConfig(), tmp_path / "out", 1)

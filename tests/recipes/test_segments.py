@@ -7,6 +7,7 @@ import pytest
 from corpus.pages import article, warc, write_articles
 from spyhop.evaluate import ItemsConfig
 from spyhop.recipe import resolve, run
+from spyhop.recipe.plan import plan
 from spyhop.recipes.orca import Suite
 from spyhop.recipes.segments import SegmentsConfig, expand, segments
 from spyhop.report.page import RESULTS
@@ -74,3 +75,16 @@ def test_a_list_of_archives_names_files_beside_it(tmp_path: Path, name: str):
     (tmp_path / name).write_bytes(b"\xff\xfe")
     with pytest.raises(InputError, match="cannot be read"):
         expand(tmp_path / name)
+
+
+def test_a_plan_tells_rows_and_seconds_from_the_bytes(tmp_path: Path):
+    (tmp_path / "pages").mkdir()
+    (tmp_path / "pages/a.html").write_bytes(b"x" * 600_000)
+    (tmp_path / "b.warc.gz").write_bytes(b"x" * 600_000)
+    alone, both = (
+        plan(resolve(segments(SegmentsConfig(inputs=inputs)), tmp_path / "out"))
+        for inputs in ((tmp_path / "pages",), (tmp_path / "pages", tmp_path / "b.warc.gz"))
+    )
+    assert alone[0].estimate.rows > 0 and alone[0].estimate.seconds > 0
+    assert both[0].estimate.rows == 6 * alone[0].estimate.rows  # a packed one holds more
+    assert both[1].estimate.rows == both[0].estimate.rows

@@ -22,12 +22,6 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _FENCE = re.compile(r"^(```|~~~)")
 _HEADING = re.compile(r"^(#{1,6})\s+(.*?)\s*#*$")
 _CHARSET = re.compile(rb"<meta[^>]{0,200}charset\s*=\s*[\"']?([\w-]{2,30})", re.IGNORECASE)
-_CUT = re.compile(r"<(?:!--|([sS][cC][rR][iI][pP][tT]|[sS][tT][yY][lL][eE])(?=[\s/>]))")
-_ENDS = {
-    "": re.compile(r"--!?>"),
-    "script": re.compile(r"</script(?=[\s/>])\s*(>?)", re.IGNORECASE),
-    "style": re.compile(r"</style(?=[\s/>])\s*(>?)", re.IGNORECASE),
-}
 CHARSET_BYTES = 4096
 """How far into a page its own word on its encoding is looked for."""
 
@@ -84,7 +78,7 @@ def extract(data: bytes, charset: str, config: ExtractConfig) -> Extracted:
     html = decode(data, charset)
     if html.count("<") > 4 * config.max_nodes:  # before anything is parsed
         raise Refused("too_many_nodes")
-    tree = parser.HTMLTree.parse(html if config.extractor == "trafilatura" else _lighter(html))
+    tree = parser.HTMLTree.parse(html)
     if tree.body is None or "<" not in html:
         raise Refused("not_html")
     title = " ".join((tree.title or "").split())
@@ -100,33 +94,6 @@ def extract(data: bytes, charset: str, config: ExtractConfig) -> Extracted:
         block.text for block in found.blocks if block.kind == "heading" and block.level == 1
     )
     return Extracted(next(headings, title), main_blocks(found, config))
-
-
-def _lighter(html: str) -> str:
-    """Leave out comments, scripts and styles, half of a page, before it is parsed.
-
-    What may be read in more than one way ends the search: the parser gets the rest as it is. Every
-    character is looked at a fixed number of times.
-    """
-    kept: list[str] = []
-    at = 0
-    while found := _CUT.search(html, at):
-        start, name = found.start(), (found.group(1) or "").lower()
-        if html.rfind("<", at, start) > html.rfind(">", at, start):
-            break  # inside a tag: part of an attribute
-        if not name and html.startswith((">", "->"), found.end()):
-            end = html.index(">", found.end()) + 1
-        else:
-            close = _ENDS[name].search(html, found.end())
-            if close is None or (name and not close.group(1)):
-                break
-            if name == "script" and html.find("<!--", found.end(), close.start()) >= 0:
-                break  # may hide the end of the script
-            end = close.end()
-        kept.append(html[at:start])
-        at = end
-    kept.append(html[at:])
-    return "".join(kept)
 
 
 def decode(data: bytes, charset: str) -> str:

@@ -23,8 +23,8 @@ _UNREAD = re.findall(
 """Elements that hold no text, or none of the page's own; most tags of a page stand in them."""
 _TAG = re.compile(
     r"<(?:!--[^-]*(?:-(?!->)[^-]*)*--|"
-    + "|".join(rf"{name}(?=[ >])[^<]*(?:<(?!/{name}>)[^<]*)*</{name}" for name in _UNREAD)
-    + r'|(/?[a-z][^>"]*(?:"[^"]*"[^>"]*)*)|[^>]*)>'
+    + "|".join(rf"{name}(?=[ >])[^<]*+(?:<(?!/{name}>)[^<]*+)*+</{name}" for name in _UNREAD)
+    + r'|(/?[a-z][^>"]*+(?:"[^"]*+"[^>"]*+)*+)|[^>]*+)>'
 )
 """A tag is caught; comments and unread elements are matched whole, and not caught."""
 _ASIDE = frozenset(("aside", "menu", "figcaption"))
