@@ -70,7 +70,10 @@ def datasketch(texts: list[str], folder: Path) -> set[int]:
 
 
 def datatrove(texts: list[str], folder: Path) -> set[int]:
-    """Its four MinHash steps with their defaults (14 bands of 8, 5-grams), one task each."""
+    """Its four MinHash steps with their defaults (14 bands of 8, 5-grams), one task each.
+
+    But for numbers: by default they are all made one, and the generated words end in a number.
+    """
     from datatrove.executor import LocalPipelineExecutor
     from datatrove.pipeline.dedup import (
         MinhashDedupBuckets,
@@ -81,12 +84,13 @@ def datatrove(texts: list[str], folder: Path) -> set[int]:
     from datatrove.pipeline.dedup.minhash import MinhashConfig
     from datatrove.pipeline.readers import JsonlReader
     from datatrove.pipeline.writers import JsonlWriter
+    from datatrove.utils.text import TextNormConfig
 
     (folder / "in").mkdir()
     with (folder / "in/0.jsonl").open("w") as stream:
         for row, text in enumerate(texts):
             stream.write(json.dumps({"text": text, "id": str(row)}) + "\n")
-    config = MinhashConfig()
+    config = MinhashConfig(norm_config=TextNormConfig(norm_numbers=False))
     reader = JsonlReader(str(folder / "in"))
     steps = [
         [reader, MinhashDedupSignature(str(folder / "sigs"), config=config)],

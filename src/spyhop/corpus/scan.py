@@ -345,6 +345,12 @@ def _lines(text: str) -> str:
 
 @lru_cache(maxsize=1 << 15)
 def _is_aside(attributes: str) -> bool:
-    labels = " ".join(_LABEL.findall(attributes))
-    is_named = not _ASIDE_WORDS.isdisjoint(word.lower() for word in _WORD.findall(labels))
-    return is_named or _HIDDEN.search(attributes) is not None
+    if any(map(_names_aside, _LABEL.findall(attributes))):
+        return True
+    may_hide = "hidden" in attributes or "display" in attributes
+    return may_hide and _HIDDEN.search(attributes) is not None
+
+
+@lru_cache(maxsize=1 << 15)
+def _names_aside(label: str) -> bool:
+    return not _ASIDE_WORDS.isdisjoint(map(str.lower, _WORD.findall(label)))

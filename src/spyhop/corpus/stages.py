@@ -23,10 +23,10 @@ from spyhop.text.overlap import (
 
 NOTE_REASONS = 3
 """Reasons that the live line has room for."""
-PAGE_BYTES_PER_S = 15_000_000
+PAGE_BYTES_PER_S = 25_000_000
 """HTML read, cut and judged on one core of a current machine."""
-SEGMENT_BYTES = 60_000
-"""HTML that a segment takes, on pages that are articles."""
+SEGMENT_BYTES = 35_000
+"""HTML that a segment takes, on the how-to pages of the benchmark."""
 SEGMENTS_PER_S = 3000
 """Searched for duplicates or items, on one core of a current machine."""
 MEMORY_MB = 1024
