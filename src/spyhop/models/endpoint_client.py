@@ -93,7 +93,7 @@ class EndpointClient:
         self._headers = {id(line): line.headers() for line in self.lines}
         self._extra, self._omit, self._service = extra, omit, service
         self.last = journal.state()
-        self.hold_s = _rest_of_window(self.last)
+        self.hold_s = self.last.rest_s(SPAN_S + 2 * BEAT_S)
         self.is_held = self.hold_s > 0 and any(line.windows for line in self.lines)
         self.state = State(is_closed=False, spent_usd=self.last.spent_usd)
         if not self.last.is_closed:  # what was in flight may have been billed
@@ -496,10 +496,3 @@ class EndpointClient:
     def _tell(self, function: Any, value: Any) -> None:  # noqa: ANN401 (any callback of one value)
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(function, value)
-
-
-def _rest_of_window(last: State) -> float:
-    """Return how long limits must rest after a run whose last admissions are not known."""
-    if last.is_closed:
-        return 0.0
-    return max(0.0, SPAN_S + 2 * BEAT_S - max(0.0, time.time() - last.at))

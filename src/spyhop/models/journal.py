@@ -75,6 +75,11 @@ class State:
     held: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
     """By limit: (age, amount) of what was admitted in its last minute."""
 
+    def rest_s(self, span_s: float) -> float:
+        """Return how long limits must rest: after a hard end nobody knows what was sent last."""
+        away_s = max(0.0, time.time() - self.at)
+        return 0.0 if self.is_closed else max(0.0, span_s - away_s)
+
 
 class Journal:
     """Replies of one model by the key of the exact request, in SQLite with a write-ahead log.
