@@ -157,7 +157,7 @@ def test_the_journal_knows_of_the_last_minute_after_a_kill(tmp_path: Path):
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_limits_hold_across_kills(tmp_path: Path):
-    num = 700
+    num = 360
     with ServerProcess("--latency-ms", "50", "--requests", "300", "--tokens", "14000", "--lax",
                        "--fault", "500=0.02", "--attempts", "1") as server:  # fmt: skip
         where = service(server.url, requests_per_min=300, tokens_per_min=14_000)
