@@ -115,7 +115,7 @@ class RemoteModel(Model):
             self._ctx.notice(
                 f"the last run on {self.label} ended hard: at most {client.last.ceiling} requests "
                 "that were in flight then may be billed twice"
-                + (f"; waiting {client.hold_s:.0f} s for its limits" if client.is_held else "")
+                + (f"; waiting {client.hold_s:.0f} s for its limits" if client.hold_s else "")
             )
         return client
 

@@ -93,8 +93,8 @@ class EndpointClient:
         self._headers = {id(line): line.headers() for line in self.lines}
         self._extra, self._omit, self._service = extra, omit, service
         self.last = journal.state()
-        self.hold_s = self.last.rest_s(SPAN_S + 2 * BEAT_S)
-        self.is_held = self.hold_s > 0 and any(line.windows for line in self.lines)
+        has_limits = any(line.windows for line in self.lines)
+        self.hold_s = self.last.rest_s(SPAN_S + 2 * BEAT_S) if has_limits else 0.0
         self.state = State(is_closed=False, spent_usd=self.last.spent_usd)
         if not self.last.is_closed:  # what was in flight may have been billed
             self.state.spent_usd += self.last.reserved_usd
