@@ -16,6 +16,7 @@ from time import monotonic
 from typing import Any, ClassVar, Literal, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic_core import PydanticSerializationError, to_json
 
 from spyhop.models.journal import Journal
 from spyhop.models.service import Service
@@ -352,6 +353,10 @@ def _ask_batch(
 
 def _key(start: str, request: Request) -> str:
     """Hash the exact request: everything but its id."""
-    turns = [[turn.role, turn.content] for turn in request.messages]
-    rest = [turns, request.options, request.continuation, request.sample_index]
-    return hashlib.sha256(f"{start}{json.dumps(rest)}".encode()).hexdigest()[:KEY_CHARS]
+    turns = [(turn.role, turn.content) for turn in request.messages]
+    rest = (start, turns, request.options, request.continuation, request.sample_index)
+    try:
+        text = to_json(rest)
+    except PydanticSerializationError:  # a lone surrogate, which is no Unicode
+        text = json.dumps(rest).encode()
+    return hashlib.sha256(text).hexdigest()[:KEY_CHARS]

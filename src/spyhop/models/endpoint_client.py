@@ -372,12 +372,10 @@ class EndpointClient:
 
     def _judge_pause(self) -> None:
         """End where every endpoint asks for more patience than there is."""
+        if self._schedule.num_in_flight or not self._schedule:
+            return
         rest_s = min(line.paused_until for line in self.lines) - self._answered_at
-        if (
-            self._schedule
-            and not self._schedule.num_in_flight
-            and rest_s > self._service.patience_s
-        ):
+        if rest_s > self._service.patience_s:
             self._end(
                 Unfinished(f"all endpoints ask to wait, {rest_s:.0f} s in all; run again later")
             )

@@ -22,8 +22,8 @@ from spyhop.store.inventory import JOURNAL
 
 CHUNK = 500
 """Keys of one SELECT, rows of one INSERT."""
-LAYOUT = 2
-"""Raised when the tables change."""
+LAYOUT = 3
+"""Raised when the tables or the keys change."""
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS replies (

@@ -103,7 +103,7 @@ class Schedule:
         Raises:
             Unfinished: If the budget has no room for it and nothing in flight could make any.
         """
-        if not self._queue:
+        if not self._queue or not any(line.concurrency.has_room() for line in self.lines):
             return math.inf
         call = self._queue[0]
         try:
