@@ -1,3 +1,4 @@
+import math
 import os
 import re
 import shutil
@@ -25,7 +26,7 @@ COMMANDS = {
     "clean": {"--free", "--journals", "--out", "--partial"},
     "doctor": {"--out", "teacher"},
     "init": {"folder"},
-    "plan": {"--ablate", "--out", "--set", "recipe"},
+    "plan": {"--ablate", "--out", "--set", "--within-days", "recipe"},
     "quickstart": {"--out", "--set", "--thorough", "--no-thorough", "--workers"},
     "recipes": set(),
     "report": {"--out", "--set", "recipe"},
@@ -242,6 +243,21 @@ def test_a_report_makes_nothing_else(cli, recipe: Path, tmp_path: Path):
 def test_shipped_recipes_are_planned(cli, tmp_path: Path, shipped: str):
     done = cli("plan", write_example(tmp_path, shipped))
     assert done.code == 0 and re.search(r"^core\.tokenizer\s+world\.tokenize", done.stdout, re.M)
+
+
+def test_a_plan_tells_how_many_endpoints_make_it_in_time(cli, tmp_path: Path):
+    shutil.copytree(Path(__file__).parents[1] / "examples", tmp_path, dirs_exist_ok=True)
+    (tmp_path / "models" / "llama-13b").mkdir(parents=True)
+    (tmp_path / "models" / "llama-13b" / "config.json").write_text("{}")
+    told = {}
+    for days in (7, 21):
+        said = cli("plan", tmp_path / "orca.toml", "--within-days", str(days)).stdout
+        line = rf"^answers: (\d+) endpoints such as gpt-4's answer within {days} days \((.*); "
+        found = re.search(line + r"there: 1\)", said, re.M)
+        assert found, said
+        told[days] = int(found[1]), float(found[2])
+        assert told[days][0] == math.ceil(told[days][1])
+    assert told[7][1] == pytest.approx(3 * told[21][1], abs=0.02) and told[7][0] > told[21][0]
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from spyhop.recipe.graph import refs
 from spyhop.recipe.load import RecipeFile, apply_change, read_recipe
 from spyhop.recipe.plan import plan as plan_recipe
 from spyhop.recipe.show import find_artifact, show_rows
-from spyhop.recipe.watch import Display, plan_table
+from spyhop.recipe.watch import Display, deadlines, plan_table
 from spyhop.recipe.why import why as why_node
 from spyhop.recipes import INIT_FILES, RECIPES, write_example
 from spyhop.recipes.answering import ANSWERS, EXPORT, PROMPTS
@@ -200,13 +200,21 @@ def segment(
 
 @app.command()
 def plan(
-    recipe: RecipePath, out: Out = None, set_: Changes = NO_CHANGES, ablate: Ablate = ""
+    recipe: RecipePath,
+    out: Out = None,
+    set_: Changes = NO_CHANGES,
+    ablate: Ablate = "",
+    within_days: Annotated[
+        float | None, typer.Option(min=0.01, help="Tell how many endpoints make it in time.")
+    ] = None,
 ) -> None:
     """Tell what a run would take, before anything is spent."""
     built, _ = _load(recipe, [*set_, *_ablating(ablate)], {})
     lines = plan_recipe(resolve(built, _store(out, recipe)))
     console = Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH)
     console.print(plan_table(lines))
+    for line in deadlines(lines, within_days) if within_days else []:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command()

@@ -1,5 +1,7 @@
 """What a service is, what calls cost there and how long they take."""
 
+import math
+
 import pytest
 from pydantic import ValidationError
 
@@ -39,8 +41,11 @@ def test_the_papers_collection(quota, num, minutes, tokens, requests, needed):
         "tokens": pytest.approx(tokens, abs=0.006),
         "requests": pytest.approx(requests, abs=0.006),
     }
-    assert one.num_needed(calls(num), minutes) == needed
     several = Service(endpoints=(one,) * needed)
+    for service in (Service(endpoints=(one,)), several):
+        within = service.plan(calls(num)).endpoints_within(minutes / 60)
+        assert within == pytest.approx(tokens, abs=0.006)
+        assert math.ceil(within) == needed
     assert several.plan(calls(num)).hours <= minutes / 60
     assert Service(endpoints=(one,) * (needed - 1)).plan(calls(num)).hours > minutes / 60
     assert several.plan(calls(num)).binds == "tokens"
@@ -80,7 +85,7 @@ def test_no_calls_take_no_time_and_no_money():
     priced = endpoint(usd_per_million_prompt=1, requests_per_min=1)
     found = Service(endpoints=(priced,)).plan(calls(0))
     assert (found.hours, found.usd, found.most_usd) == (pytest.approx(0), 0, 0)
-    assert priced.num_needed(calls(0), 1.0) == 1
+    assert found.endpoints_within(1.0) == pytest.approx(0)
 
 
 def test_prices():

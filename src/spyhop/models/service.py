@@ -3,7 +3,6 @@
 None of this is identity: the same model behind another address gives the same answers.
 """
 
-import math
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
@@ -82,10 +81,6 @@ class Endpoint(BaseModel):
         }
         return {name: amount / limit for name, (limit, amount) in loads.items() if limit}
 
-    def num_needed(self, calls: Calls, minutes: float) -> int:
-        """Return how many such endpoints answer the calls within that time."""
-        return max(1, math.ceil(max(self.loads_min(calls).values(), default=0.0) / minutes))
-
 
 class Service(BaseModel):
     """All addresses of one model, and when to stop."""
@@ -114,6 +109,7 @@ class Service(BaseModel):
             most_usd=dearest.usd(calls.prompt_tokens, 0, calls.most_response_tokens),
             hours=minutes / MINUTES_PER_HOUR,
             binds=binds,
+            num_endpoints=len(self.endpoints),
         )
 
 
@@ -128,3 +124,9 @@ class Demand(BaseModel):
     """0 where no limit is declared."""
     binds: str
     """The limit that decides the time; empty where none is declared."""
+    num_endpoints: int = 1
+    """Those that share the calls."""
+
+    def endpoints_within(self, hours: float) -> float:
+        """Return how many endpoints such as these answer within that time, the last one in part."""
+        return self.hours * self.num_endpoints / hours

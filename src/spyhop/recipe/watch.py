@@ -1,5 +1,6 @@
 """What a person sees while a recipe runs, and of a plan."""
 
+import math
 from collections.abc import Sequence
 from time import monotonic
 from types import TracebackType
@@ -112,6 +113,20 @@ def plan_table(lines: Sequence[PlannedNode]) -> Table:
     due = [line for line in lines if not line.is_made]
     table.add_row("to do", "", *_figures(due), "", style="bold")
     return table
+
+
+def deadlines(lines: Sequence[PlannedNode], days: float) -> list[str]:
+    """Return, for each node and served model with limits, the endpoints that make it in time."""
+    found = []
+    for line in lines:
+        for name, demand in line.demands.items():
+            if demand.binds:
+                exact = demand.endpoints_within(24 * days)
+                found.append(
+                    f"{line.node.name}: {max(1, math.ceil(exact))} endpoints such as {name}'s "
+                    f"answer within {days:g} days ({exact:.2f}; there: {demand.num_endpoints})"
+                )
+    return found
 
 
 COLUMNS = ("rows", "requests", "tokens in", "tokens out", "trained", "USD", "at most", "hours")
