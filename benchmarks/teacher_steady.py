@@ -119,7 +119,7 @@ def ask(case: Case, url: str, root: Path, *, until: float) -> None:
     ctx = Context(root, root / "out", root / "state", Runtime(device="cpu"), lambda _: None)
     with ctx.resources:
         model = ModelUse(Remote(model="teacher"), service=service).open(ctx)
-        model.window, model.ahead = 128, 3
+        model.window = max(128, case.binding // 10 if not case.is_tokens else 0)
 
         def requests() -> Iterator[Request]:
             place = 0
