@@ -1,3 +1,4 @@
+import json
 import os
 import signal
 import subprocess
@@ -17,7 +18,7 @@ from spyhop.corpus.extract import ExtractConfig
 from spyhop.corpus.pool import Pool
 from spyhop.corpus.read import parts_of
 from spyhop.corpus.work import SegmentConfig, segments_of
-from spyhop.corpus.worker import chunks_of, is_done, read_chunk
+from spyhop.corpus.worker import PAGES, chunks_of, is_done, read_chunk
 from spyhop.schema import ArtifactError
 
 SLOW = slow_page(190_000)
@@ -33,9 +34,9 @@ def _run(folder: Path, *roots: Path, workers: int = 1, config: SegmentConfig | N
 
 
 def _outcomes(folder: Path, num_parts: int) -> list[tuple[str, dict]]:
-    return [
-        each for n in range(num_parts) for path in chunks_of(folder, n) for each in read_chunk(path)
-    ]
+    chunks = [path for n in range(num_parts) for path in chunks_of(folder, n)]
+    found = [each for path in chunks for each in read_chunk(path)]
+    return [(reason, json.loads(row)) for reason, row in found if reason != PAGES]
 
 
 @pytest.mark.parametrize("name", MONSTERS)
