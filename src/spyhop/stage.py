@@ -190,14 +190,15 @@ class Context:
         """Tell something that a person should find in the output afterwards, too."""
         self.report(Progress(text, 0, None, "", is_lasting=True))
 
-    def drop(self, row: BaseModel, reason: str) -> None:
-        """Leave a row out: the reason is counted and the row kept in the `dropped` folder."""
+    def drop(self, row: BaseModel | str, reason: str) -> None:
+        """Leave a row out: the reason is counted and the row, or its JSON, is kept in `dropped`."""
         if self._drops is None:
             folder = self.out / DROPPED
             folder.mkdir()
             self._drops = PartWriter(folder, _DROP_SCHEMA)
         self.dropped[reason] += 1
-        self._drops.add({"reason": reason, "row": row.model_dump_json()})
+        text = row if isinstance(row, str) else row.model_dump_json()
+        self._drops.add({"reason": reason, "row": text})
 
     def track(
         self, items: Iterable[Any], doing: str, *, total: int | None = None, unit: str = "rows"

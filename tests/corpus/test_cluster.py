@@ -87,7 +87,7 @@ def test_a_part_whose_worker_is_killed_is_made_again(tmp_path: Path, two_nodes):
     for n in range(2):
         write_articles(tmp_path / f"in{n}", 4)
         for number in range(4):
-            (tmp_path / f"in{n}/0001-{number}.html").write_bytes(slow_page(12_000))
+            (tmp_path / f"in{n}/0001-{number}.html").write_bytes(slow_page(10_000))
     inputs = [tmp_path / f"in{n}" for n in range(2)]
     here = _run(tmp_path / "here", inputs)
     port = int(two_nodes[0].rpartition(":")[2])

@@ -140,3 +140,32 @@ def test_the_same_crawl_as_arc_and_as_warc(data_dir: Path):
     assert kinds[0][""] == kinds[1][""] == 130 and kinds[0]["no_page"] == kinds[1]["no_page"] == 47
     both = [{page.url: page.data for page in pages if page.data} for pages in (arc, warcs)]
     assert both[0] == both[1]
+
+
+def _arc(lie: int, *, at: int = 1, num: int = 4) -> bytes:
+    """So many records; one declares as many bytes more than it has as `lie` tells."""
+    records = b""
+    for n in range(num):
+        body = b"HTTP/1.0 200 OK\r\nContent-Type: text/html\r\n\r\n" + article(f"Page {n}").encode()
+        told = len(body) + (lie if n == at else 0)
+        records += f"http://a.example/{n} 1.2.3.4 20080101000000 text/html {told}\n".encode()
+        records += body + b"\n"
+    return records
+
+
+@pytest.mark.parametrize("lie", [7, 1000, 4000, 10**7, 10**12])
+@pytest.mark.parametrize("is_packed", [False, True])
+def test_a_record_that_claims_too_much_takes_no_other_along(
+    tmp_path: Path, lie: int, is_packed: bool
+):
+    name = "x.arc.gz" if is_packed else "x.arc"
+    (tmp_path / name).write_bytes(gzip.compress(_arc(lie)) if is_packed else _arc(lie))
+    assert [(page.url[-1], page.reason) for page in _pages(tmp_path / name)] == [
+        ("0", ""), ("1", "broken_record"), ("2", ""), ("3", ""),
+    ]  # fmt: skip
+
+
+def test_the_last_record_and_a_true_length_stay_as_they_are(tmp_path: Path):
+    (tmp_path / "x.arc").write_bytes(_arc(0) + _arc(500, at=0, num=1))
+    found = _pages(tmp_path / "x.arc")
+    assert [page.reason for page in found] == [""] * 5

@@ -1,3 +1,7 @@
+from collections import Counter
+from pathlib import Path
+from time import process_time
+
 import pytest
 
 from corpus.pages import article
@@ -5,10 +9,7 @@ from spyhop.corpus.scan import Block, TooDeep, TooManyNodes, scan
 
 
 def _scan(html: str, **caps: int) -> list[Block]:
-    from resiliparse.parse.html import HTMLTree
-
-    caps = {"max_nodes": 100_000, "max_depth": 1000, **caps}
-    return scan(HTMLTree.parse(html).body.html, **caps).blocks
+    return scan(html, **{"max_nodes": 100_000, "max_depth": 1000, **caps}).blocks
 
 
 def _texts(html: str) -> list[tuple[str, str]]:
@@ -75,11 +76,71 @@ def test_quotes_and_signs_in_attributes_end_no_tag():
 def test_links_and_asides_are_told():
     found = _scan("<div class='Social-share'>s</div><p>ab <a href=x>cd</a></p>")
     assert [block.num_linked for block in found] == [0, 2]
+    html = "<div class='leftSidebar'><p>x</p></div><div id=content style='display: none'></div><p>"
+    assert scan(html, max_nodes=99, max_depth=9).asides == [1, 3]
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    ['class="nav-bar"', "class='a leftSidebar'", "id=comments", 'role="navigation"', "hidden",
+     'data-x="1"\n\tclass="share_box"', 'style="color: red; display:none"'],
+)  # fmt: skip
+def test_an_aside_says_so_in_any_spelling(attributes: str):
+    assert scan(f"<div {attributes}>x</div>", max_nodes=9, max_depth=9).asides == [1]
+
+
+@pytest.mark.parametrize("attributes", ['data-id="nav"', 'class="navel adapter"', 'title="hidden"'])
+def test_other_words_make_no_aside(attributes: str):
+    assert scan(f"<div {attributes}>x</div>", max_nodes=9, max_depth=9).asides == []
+
+
+def test_what_a_page_leaves_open_is_closed_as_the_standard_says():
+    assert _texts("<ul><li>a<ul><li>b</ul><li>c</ul>d") == [
+        ("item", "- a"), ("item", "- b"), ("item", "- c"), ("text", "d"),
+    ]  # fmt: skip
+    assert _texts("<dl><dt>a<dd>b<dt>c</dl><h2>d</h3>e") == [
+        ("text", "a"), ("text", "b"), ("text", "c"), ("heading", "d"), ("text", "e"),
+    ]  # fmt: skip
+    assert _texts("<div><h2>a</div>b<div><pre>c</div>d") == [
+        ("heading", "a"), ("text", "b"), ("code", "c"), ("text", "d"),
+    ]  # fmt: skip
+    assert _texts("<table><tr><td><div>a</table>b</td></div>c") == [
+        ("text", "a"), ("text", "b"), ("text", "c"),
+    ]  # fmt: skip
+    assert _texts("a</div></td></table><td>b<tr>c") == [
+        ("text", "a"), ("text", "b"), ("text", "c"),
+    ]  # fmt: skip
+
+
+def test_paragraphs_left_open_do_not_stand_in_each_other():
+    assert len(_scan("<p>x" * 300, max_depth=3)) == 300
+    assert len(_scan("<table>" + "<tr><td>x<td>y" * 300, max_depth=5)) == 1
+
+
+def test_capitals_and_broken_tags():
+    html = "<BODY><SCRIPT>x</SCRIPT><H2 CLASS=a>One</H2>1 < 2 <br/>a<!-->b<!-- <p>no -->c<p =x>d"
+    assert _texts(html) == [("heading", "One"), ("text", "1 < 2\nabc"), ("text", "d")]
+
+
+@pytest.mark.parametrize("piece", ["<a ", "<!--", "<!", '<p x="', "<p x='", "</", "<", "&", "<p\n"])
+def test_a_page_of_beginnings_takes_linear_time(piece: str):
+    started = process_time()
+    _scan(piece * (1_000_000 // len(piece)), max_nodes=1_000_000)
+    assert process_time() - started < 5
+
+
+def test_the_walk_finds_what_a_parser_finds(data_dir: Path):
+    """The blocks of a page as sent, and of the page as a parser repaired it, are the same."""
     from resiliparse.parse.html import HTMLTree
 
-    html = "<div class='leftSidebar'><p>x</p></div><div id=content style='display: none'></div><p>"
-    whole = scan(HTMLTree.parse(html).body.html, max_nodes=99, max_depth=9)
-    assert whole.asides == [2, 4]
+    num_same = num_all = 0
+    for path in sorted((data_dir / "html_scipy_lectures").rglob("*.html"))[::8]:
+        html = path.read_text("utf-8", "replace")
+        ours = Counter(_texts(html))
+        parsed = Counter(_texts(HTMLTree.parse(html).body.html))
+        num_same += (ours & parsed).total()
+        num_all += (ours | parsed).total()
+    assert num_all > 1000 and num_same > 0.99 * num_all
 
 
 def test_caps_are_kept():

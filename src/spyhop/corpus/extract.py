@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from html import unescape
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
@@ -14,14 +15,14 @@ from spyhop.schema import Config, InputError
 
 if TYPE_CHECKING:
     import resiliparse.parse.encoding as encoding
-    import resiliparse.parse.html as parser
 else:
-    encoding, parser = Lazy("resiliparse.parse.encoding"), Lazy("resiliparse.parse.html")
+    encoding = Lazy("resiliparse.parse.encoding")
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _FENCE = re.compile(r"^(```|~~~)")
 _HEADING = re.compile(r"^(#{1,6})\s+(.*?)\s*#*$")
 _CHARSET = re.compile(rb"<meta[^>]{0,200}charset\s*=\s*[\"']?([\w-]{2,30})", re.IGNORECASE)
+_TITLE = re.compile(r"<title\b[^>]*+>([^<]*+(?:<(?!/title)[^<]*+)*+)", re.IGNORECASE)
 CHARSET_BYTES = 4096
 """How far into a page its own word on its encoding is looked for."""
 
@@ -76,16 +77,14 @@ def extract(data: bytes, charset: str, config: ExtractConfig) -> Extracted:
     if len(data) > config.max_bytes:
         raise Refused("too_many_bytes")
     html = decode(data, charset)
-    if html.count("<") > 4 * config.max_nodes:  # before anything is parsed
-        raise Refused("too_many_nodes")
-    tree = parser.HTMLTree.parse(html)
-    if tree.body is None or "<" not in html:
+    if "<" not in html:
         raise Refused("not_html")
-    title = " ".join((tree.title or "").split())
+    named = _TITLE.search(html)
+    title = " ".join(unescape(named.group(1)).split()) if named else ""
     if config.extractor == "trafilatura":
         return Extracted(title, _trafilatura(html))
     try:
-        found = scan(tree.body.html, max_nodes=config.max_nodes, max_depth=config.max_depth)
+        found = scan(html, max_nodes=config.max_nodes, max_depth=config.max_depth)
     except TooManyNodes:
         raise Refused("too_many_nodes") from None
     except TooDeep:

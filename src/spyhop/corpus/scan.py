@@ -1,33 +1,44 @@
 """A page as blocks: headings, paragraphs, list items, tables and code, each in its container.
 
-The parser (resiliparse) repairs the page and writes it out again, well-formed; one regular
-expression cuts that into tags and text, and one loop walks them with a stack of its own. There is
-no recursion, so depth costs nothing, and every step is linear. Asking the parsed tree node by node
-takes five times as long, for each answer is a new Python object.
+The page is walked as it was sent, without a tree: what is never read is cut out, one regular
+expression cuts the rest into tags and text, and one loop walks them with a stack of its own, which
+closes what the page left open as the HTML standard says. There is no recursion, so depth costs
+nothing. Parsing a page and writing it out again takes as long as all of this.
 """
 
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import lru_cache
 from html import unescape
 from typing import Literal
 
 Kind = Literal["heading", "text", "item", "table", "code"]
 
+_RAW = ("script", "style", "iframe", "noembed", "noframes", "xmp", "title", "textarea")
+"""Elements that end at their first end, or with the page."""
 _UNREAD = re.findall(
     r"\w+",
-    "script style iframe noembed noframes xmp noscript plaintext svg math template select textarea "
-    "object audio video canvas nav footer dialog button",
+    "noscript svg math template select object audio video canvas nav footer dialog button",
 )
-"""Elements that hold no text, or none of the page's own; most tags of a page stand in them."""
+"""Other elements that hold no text, or none of the page's own; most tags stand in them.
+
+One that stands in its like, or never ends, is walked: so no page takes longer than linear time."""
+_REST = r"""[^<>=]*+(?:=\s*+(?:"[^"]*+"|'[^']*+')?+[^<>=]*+)*+"""
 _TAG = re.compile(
-    r"<(?:!--[^-]*(?:-(?!->)[^-]*)*--|"
-    + "|".join(rf"{name}(?=[ >])[^<]*+(?:<(?!/{name}>)[^<]*+)*+</{name}" for name in _UNREAD)
-    + r'|(/?[a-z][^>"]*+(?:"[^"]*+"[^>"]*+)*+)|[^>]*+)>'
+    r"<(?:!--(?!-?>)[^-]*+(?:-(?!->)[^-]*+)*+(?:-->|\Z)|"
+    + "|".join(
+        rf"{name}(?=[\s>])[^<]*+(?:<(?!/{name}\b)[^<]*+)*+(?:</{name}{_REST}>|\Z)" for name in _RAW
+    )
+    + "|"
+    + "|".join(
+        rf"{name}(?=[\s>])[^<]*+(?:<(?!/?{name}\b)[^<]*+)*+</{name}{_REST}>" for name in _UNREAD
+    )
+    + rf"|((?:a|img|input|meta|link|label|strong|em|b|i)(?=\s)|/?[A-Za-z]{_REST}){_REST}>"
+    + r"|[!?/][^<>]*+>)"
 )
-"""A tag is caught; comments and unread elements are matched whole, and not caught."""
-_ASIDE = frozenset(("aside", "menu", "figcaption"))
+"""A tag is caught, of links and the like the name only; comments and unread elements are not."""
+_CAPITAL_TAG = re.compile(r"</?[A-Za-z]*[A-Z]\w*")
+_ASIDE = frozenset(("aside", "menu", "figcaption", "nav", "footer"))
 """Elements whose text is beside the page's own."""
 _ARTICLE = frozenset(("article", "main"))
 IN_ITEM, IN_NOTE = 1, 2
@@ -47,10 +58,10 @@ _ASIDE_WORDS = frozenset(
     )
 )
 """Words in the class, id or role of such elements, on any site."""
-_LABEL = re.compile(r'\b(?:class|id|role)="([^"]*)"')
+_LABEL = re.compile(r"""\s(?:class|id|role)=["']?((?<=")[^"]*|(?<=')[^']*|[^\s"'>]+)""")
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
 _HIDDEN = re.compile(
-    r'(?:^|\s)hidden(?:=""|$|\s)|aria-hidden="true"|display:\s?none|visibility:\s?hidden'
+    r'(?:^|\s)hidden(?:=|$|\s)|aria-hidden="true"|display:\s?none|visibility:\s?hidden'
 )
 _BREAK = "\x1e"  # stands for <br> until a block ends
 MAX_CELL_CHARS = 300
@@ -94,36 +105,53 @@ class TooDeep(Exception):
     """More elements inside each other than the cap allows."""
 
 
+class _CapitalTags(Exception):
+    """An element that is not read is written in capitals; the page must be respelled."""
+
+
 def scan(html: str, *, max_nodes: int, max_depth: int) -> Scan:
-    """Walk well-formed HTML, as the parser wrote it.
+    """Walk HTML as it was sent.
 
     Raises:
         TooManyNodes: Before anything is walked.
         TooDeep: When the walk comes there.
     """
-    if html.count("<") > 2 * max_nodes:  # a beginning and an end
+    try:
+        return _scan(html, max_nodes, max_depth)
+    except _CapitalTags:
+        return _scan(_CAPITAL_TAG.sub(_in_small_letters, html), max_nodes, max_depth)
+
+
+def _scan(html: str, max_nodes: int, max_depth: int) -> Scan:
+    if html.count("<") > 8 * max_nodes:  # most may stand in scripts
         raise TooManyNodes(f"more than {max_nodes} elements")
     parts = _TAG.split(html)
+    if len(parts) > 4 * max_nodes:  # a text before and after each of two tags
+        raise TooManyNodes(f"more than {max_nodes} elements")
     walk = _Walk(max_depth)
-    held, step_of = walk.held, _STEPS.get
-    for tag, text in zip(parts[1::2], parts[2::2], strict=True):
-        if tag:
-            if step := step_of(tag):  # half of the tags are an end, or have no attributes
-                step(walk, tag, "")
-            else:
-                name, _, attributes = tag.partition(" ")
-                if attributes and (step := step_of(name)):
-                    step(walk, name, attributes)
+    held, known, rest = walk.held, _KNOWN, iter(parts)
+    held.append(next(rest))
+    is_linked = False
+    for tag, text in zip(rest, rest, strict=True):
+        if tag == "a":
+            is_linked = True
+        elif tag == "/a":
+            is_linked = False
+        elif tag:
+            step, name, is_aside = known.get(tag) or _learn(tag)
+            if step:
+                step(walk, name, is_aside)
         if text and (held or not text.isspace()):
             held.append(text)
-            if walk.num_links_open:
+            if is_linked:
                 walk.num_linked += len(text)
-    walk.flush()
+    walk.end()
     return walk.found
 
 
 @dataclass(slots=True)
 class _Table:
+    container: int
     begin: int
     """Place of its first block."""
     rows: list[list[tuple[int, int]]] = field(default_factory=list)
@@ -135,135 +163,206 @@ class _Walk:
 
     def __init__(self, max_depth: int) -> None:
         self.found = Scan()
+        self._parents, self._places = self.found.parents, self.found.places
         self.held: list[str] = []
         """Text of the block that is being read."""
         self.num_linked = 0
-        self.num_links_open = 0
         self._max_depth = max_depth
         self._open = [0]
+        self._names = [""]
+        """What the open containers are, for ends that were left out."""
         self._is_code = False
         self._heading = 0
+        self._floor = 0
+        """Containers that were open where code or a heading began: it ends with the last."""
         self._marker = ""
         self._counters: list[int] = []  # of open lists: the last number, -1 where there are none
         self._tables: list[_Table] = []
-        self._spans: list[bool] = []  # of open spans: whether they stand beside the text
+        self._spans: list[int] = []  # of open spans beside the text: the spans open inside
 
-    def enter(self, name: str, attributes: str) -> None:
+    def enter(self, name: str, is_aside: bool) -> None:
         if self.held and not self._is_code:
             self.flush()
-        found, opened = self.found, self._open
-        parents, parent = found.parents, opened[-1]
-        number = len(parents)
+        opened, names, parents, places = self._open, self._names, self._parents, self._places
+        if names[-1] == "p":
+            self._pop()
+        parent, number = opened[-1], len(parents)
         parents.append(parent)
-        found.places.append(found.places[parent] | _PLACES.get(name, 0))
+        places.append(places[parent])
         opened.append(number)
-        if name in _ASIDE or (attributes and name != "body" and _is_aside(attributes)):
-            found.asides.append(number)
-        if name in _ARTICLE:
-            found.articles.append(number)
+        names.append(name)
+        if is_aside:
+            self.found.asides.append(number)
         if len(opened) > self._max_depth:
             raise TooDeep(f"more than {self._max_depth} elements inside each other")
 
-    def leave(self, name: str, attributes: str) -> None:
+    def enter_place(self, name: str, is_aside: bool) -> None:
+        """Enter what says more of itself than that it is one."""
+        self.enter(name, is_aside)
+        self._places[-1] |= _PLACES.get(name, 0)
+        if name in _ARTICLE:
+            self.found.articles.append(self._open[-1])
+
+    def leave(self, name: str, is_aside: bool = False) -> None:
+        """End the innermost container of that name and all inside it; none ends a cell's."""
         if self.held and not self._is_code:
             self.flush()
-        if len(self._open) > 1:
-            self._open.pop()
+        names = self._names
+        if names[-1] == name:
+            if self._floor or name in _ENDS:
+                self._pop()
+            else:
+                names.pop()
+                self._open.pop()
+            return
+        walls = _TABLE_WALLS if name in _OF_TABLES else _WALLS
+        for place in range(len(names) - 1, 0, -1):
+            if names[place] == name:
+                while len(names) > place:
+                    self._pop()
+                return
+            if names[place] in walls:
+                return
 
-    def open_span(self, name: str, attributes: str) -> None:
-        if is_aside := attributes != "" and _is_aside(attributes):
-            self.enter(name, attributes)
-        self._spans.append(is_aside)
+    def _pop(self) -> None:
+        name = self._names.pop()
+        self._open.pop()
+        if end := _ENDS.get(name):
+            end(self)
+        if len(self._open) < self._floor:
+            self.flush()
+            self._is_code, self._heading, self._floor = False, 0, 0
 
-    def close_span(self, name: str, attributes: str) -> None:
-        if self._spans and self._spans.pop():
-            self.leave(name, attributes)
+    def _pop_to(self, names: frozenset[str]) -> bool:
+        """End what a part of a table cannot stand in; tell whether a table is open."""
+        if self._tables:
+            while self._names[-1] not in names:
+                self._pop()
+        return bool(self._tables)
 
-    def open_link(self, name: str, attributes: str) -> None:
-        self.num_links_open += 1
+    def end(self) -> None:
+        """End the block that is being read and all that is open."""
+        self.flush()
+        while len(self._names) > 1:
+            self._pop()
 
-    def close_link(self, name: str, attributes: str) -> None:
-        self.num_links_open = max(0, self.num_links_open - 1)
+    def open_span(self, name: str, is_aside: bool) -> None:
+        if is_aside:
+            self.enter(name, is_aside)
+            self._spans.append(0)
+        elif self._spans:
+            self._spans[-1] += 1
 
-    def inline_code(self, name: str, attributes: str) -> None:
+    def close_span(self, name: str, is_aside: bool) -> None:
+        if self._spans:
+            if self._spans[-1]:
+                self._spans[-1] -= 1
+            else:
+                self.leave(name)
+
+    def inline_code(self, name: str, is_aside: bool) -> None:
         if not self._is_code:
             self.held.append("`")
 
-    def line_break(self, name: str, attributes: str) -> None:
+    def line_break(self, name: str, is_aside: bool) -> None:
         if self.held:
             self.held.append(_BREAK)
 
-    def part(self, name: str, attributes: str) -> None:
+    def part(self, name: str, is_aside: bool) -> None:
         self.flush()
 
-    def open_heading(self, name: str, attributes: str) -> None:
+    def open_heading(self, name: str, is_aside: bool) -> None:
         self.flush()
-        self._heading = int(name[1])
+        if self._names[-1] == "p":
+            self._pop()
+        self._heading, self._floor = int(name[1]), len(self._open)
 
-    def close_heading(self, name: str, attributes: str) -> None:
+    def close_heading(self, name: str, is_aside: bool) -> None:
         self.flush()
         self._heading = 0
 
-    def open_code(self, name: str, attributes: str) -> None:
+    def open_code(self, name: str, is_aside: bool) -> None:
         self.flush()
-        self._is_code = True
+        if self._names[-1] == "p":
+            self._pop()
+        self._is_code, self._floor = True, len(self._open)
 
-    def close_code(self, name: str, attributes: str) -> None:
+    def close_code(self, name: str, is_aside: bool) -> None:
         self.flush()
         self._is_code = False
 
-    def open_list(self, name: str, attributes: str) -> None:
-        self.enter(name, attributes)
+    def open_list(self, name: str, is_aside: bool) -> None:
+        self.enter(name, is_aside)
         self._counters.append(0 if name == "ol" else -1)
 
-    def close_list(self, name: str, attributes: str) -> None:
-        self.leave(name, attributes)
-        if self._counters:
-            self._counters.pop()
-
-    def open_item(self, name: str, attributes: str) -> None:
-        self.enter(name, attributes)
+    def open_item(self, name: str, is_aside: bool) -> None:
+        if self._names[-1] == "p":
+            self.leave("p")
+        if self._names[-1] == "li":
+            self.leave("li")
+        self.enter_place(name, is_aside)
         if self._counters and self._counters[-1] >= 0:
             self._counters[-1] += 1
             self._marker = f"{self._counters[-1]}. "
         else:
             self._marker = "- "
 
-    def close_item(self, name: str, attributes: str) -> None:
-        self.leave(name, attributes)
-        self._marker = ""
+    def open_term(self, name: str, is_aside: bool) -> None:
+        if self._names[-1] == "p":
+            self.leave("p")
+        if self._names[-1] in ("dt", "dd"):
+            self.leave(self._names[-1])
+        self.enter(name, is_aside)
 
-    def open_table(self, name: str, attributes: str) -> None:
-        self.enter(name, attributes)
-        self._tables.append(_Table(len(self.found.blocks)))
+    def open_table(self, name: str, is_aside: bool) -> None:
+        self.enter(name, is_aside)
+        self._tables.append(_Table(self._open[-1], len(self.found.blocks)))
 
-    def open_row(self, name: str, attributes: str) -> None:
-        self.enter(name, attributes)
-        if self._tables:
+    def open_rows(self, name: str, is_aside: bool) -> None:
+        self.flush()
+        if self._pop_to(_TABLE_WALLS):
+            self.enter(name, is_aside)
+
+    def open_row(self, name: str, is_aside: bool) -> None:
+        self.flush()
+        if self._pop_to(_HOLD_ROWS):
+            self.enter(name, is_aside)
             self._tables[-1].rows.append([])
 
-    def open_cell(self, name: str, attributes: str) -> None:
-        self.enter(name, attributes)
-        if self._tables and self._tables[-1].rows:
-            begin = len(self.found.blocks)
-            self._tables[-1].rows[-1].append((begin, begin))
+    def open_cell(self, name: str, is_aside: bool) -> None:
+        self.flush()
+        if not self._pop_to(_HOLD_CELLS):
+            return
+        if self._names[-1] != "tr":
+            self.open_row("tr", is_aside=False)
+        self.enter(name, is_aside)
+        begin = len(self.found.blocks)
+        self._tables[-1].rows[-1].append((begin, begin))
 
-    def close_cell(self, name: str, attributes: str) -> None:
-        self.leave(name, attributes)
+    def end_list(self) -> None:
+        if self._counters:
+            self._counters.pop()
+
+    def end_item(self) -> None:
+        self._marker = ""
+
+    def end_span(self) -> None:
+        if self._spans:
+            self._spans.pop()
+
+    def end_cell(self) -> None:
         if self._tables and self._tables[-1].rows and (row := self._tables[-1].rows[-1]):
             row[-1] = (row[-1][0], len(self.found.blocks))
 
-    def close_table(self, name: str, attributes: str) -> None:
+    def end_table(self) -> None:
         """Write a table of data as Markdown; one that lays out a page stays as it is."""
-        self.flush()
-        table, blocks = self._tables.pop() if self._tables else None, self.found.blocks
-        if table and _is_data(table, blocks[table.begin :]):
-            inside = blocks[table.begin :]
+        table, blocks = self._tables.pop(), self.found.blocks
+        inside = blocks[table.begin :]
+        if _is_data(table, inside):
             text = _markdown([[_cell(blocks[a:b]) for a, b in row] for row in table.rows if row])
             del blocks[table.begin :]
             num_linked = sum(block.num_linked for block in inside)
-            blocks.append(Block("table", text, 0, num_linked, self._open[-1]))
-        self.leave(name, attributes)
+            blocks.append(Block("table", text, 0, num_linked, table.container))
 
     def flush(self) -> None:
         """End the block that is being read, if there is any."""
@@ -277,7 +376,7 @@ class _Walk:
         kind: Kind = "text"
         level = 0
         if self._is_code:
-            kind, text = "code", raw.replace(_BREAK, "\n").strip("\n")
+            kind, text = "code", _code(raw)
         elif _BREAK in raw:
             text = _lines(raw)
         else:
@@ -294,28 +393,63 @@ class _Walk:
         self.found.blocks.append(Block(kind, text, level, num_linked, self._open[-1]))
 
 
-_Step = Callable[[_Walk, str, str], None]
-_STEPS: dict[str, _Step] = {"br": _Walk.line_break, "hr": _Walk.part}
+_WALLS = frozenset(("td", "th", "caption", "table"))
+"""Containers that no end inside them may end."""
+_TABLE_WALLS = frozenset(("table",))
+_HOLD_ROWS = frozenset(("table", "thead", "tbody", "tfoot"))
+_HOLD_CELLS = frozenset((*_HOLD_ROWS, "tr"))
+_OF_TABLES = frozenset((*_HOLD_CELLS, "td", "th", "caption"))
+_ENDS: dict[str, Callable[[_Walk], None]] = {
+    "ul": _Walk.end_list, "ol": _Walk.end_list, "menu": _Walk.end_list, "li": _Walk.end_item,
+    "td": _Walk.end_cell, "th": _Walk.end_cell, "table": _Walk.end_table, "span": _Walk.end_span,
+}  # fmt: skip
+_Step = Callable[[_Walk, str, bool], None]
+_STEPS: dict[str, _Step] = {"br": _Walk.line_break, "/br": _Walk.line_break, "hr": _Walk.part}
 for _names, _begin, _end in (
     (
-        "body main article section div center form fieldset tbody thead tfoot dl dt dd blockquote "
-        "figure header details summary p address caption aside figcaption",
+        "section div center form fieldset dl blockquote details summary p address aside nav footer "
+        "figcaption",
         _Walk.enter,
         _Walk.leave,
     ),
+    ("main article figure header", _Walk.enter_place, _Walk.leave),
     ("span", _Walk.open_span, _Walk.close_span),
-    ("a", _Walk.open_link, _Walk.close_link),
     ("code kbd samp tt", _Walk.inline_code, _Walk.inline_code),
     ("h1 h2 h3 h4 h5 h6", _Walk.open_heading, _Walk.close_heading),
     ("pre", _Walk.open_code, _Walk.close_code),
-    ("ul ol menu", _Walk.open_list, _Walk.close_list),
-    ("li", _Walk.open_item, _Walk.close_item),
-    ("table", _Walk.open_table, _Walk.close_table),
+    ("ul ol menu", _Walk.open_list, _Walk.leave),
+    ("li", _Walk.open_item, _Walk.leave),
+    ("dt dd", _Walk.open_term, _Walk.leave),
+    ("table", _Walk.open_table, _Walk.leave),
+    ("tbody thead tfoot caption", _Walk.open_rows, _Walk.leave),
     ("tr", _Walk.open_row, _Walk.leave),
-    ("td th", _Walk.open_cell, _Walk.close_cell),
+    ("td th", _Walk.open_cell, _Walk.leave),
+    ("body", _Walk.part, _Walk.part),
 ):
     for _name in _names.split():
         _STEPS[_name], _STEPS["/" + _name] = _begin, _end
+
+_KNOWN: dict[str, tuple[_Step | None, str, bool]] = {}
+"""Tags as they stand in pages: what to do, the name, whether it is beside the text."""
+MAX_KNOWN = 1 << 15
+
+
+def _learn(tag: str) -> tuple[_Step | None, str, bool]:
+    name = tag.split(None, 1)[0].rstrip("/")
+    if not name.islower():
+        name = name.lower()
+        if name in _UNREAD or name in _RAW:
+            raise _CapitalTags
+    step = _STEPS.get(name)
+    is_aside = name in _ASIDE or (step is not None and name != tag and _is_aside(tag))
+    if len(_KNOWN) >= MAX_KNOWN:
+        _KNOWN.clear()
+    found = _KNOWN[tag] = step, name.lstrip("/"), is_aside
+    return found
+
+
+def _in_small_letters(tag: re.Match[str]) -> str:
+    return tag.group().lower()
 
 
 def _is_data(table: _Table, inside: list[Block]) -> bool:
@@ -337,20 +471,23 @@ def _markdown(rows: list[list[str]]) -> str:
     return "\n".join([lines[0], "|" + " --- |" * len(rows[0]), *lines[1:]])
 
 
+def _code(text: str) -> str:
+    return text.replace("\r\n", "\n").replace("\r", "\n").replace(_BREAK, "\n").strip("\n")
+
+
 def _lines(text: str) -> str:
     """Collapse white space, but for line breaks that the page asked for."""
     lines = (" ".join(line.split()) for line in text.split(_BREAK))
     return "\n".join(line for line in lines if line)
 
 
-@lru_cache(maxsize=1 << 15)
-def _is_aside(attributes: str) -> bool:
-    if any(map(_names_aside, _LABEL.findall(attributes))):
+def _is_aside(tag: str) -> bool:
+    """Tell whether an element says by class, id, role or style that it is beside the text."""
+    labels = " ".join(_LABEL.findall(tag))
+    if labels.islower():
+        words = labels.replace("-", " ").replace("_", " ").split()
+    else:
+        words = [word.lower() for word in _WORD.findall(labels)]
+    if not _ASIDE_WORDS.isdisjoint(words):
         return True
-    may_hide = "hidden" in attributes or "display" in attributes
-    return may_hide and _HIDDEN.search(attributes) is not None
-
-
-@lru_cache(maxsize=1 << 15)
-def _names_aside(label: str) -> bool:
-    return not _ASIDE_WORDS.isdisjoint(map(str.lower, _WORD.findall(label)))
+    return ("hidden" in tag or "display" in tag) and _HIDDEN.search(tag) is not None

@@ -9,8 +9,8 @@ from time import monotonic
 from spyhop.corpus.cluster import run_on_ray
 from spyhop.corpus.pool import Pool
 from spyhop.corpus.read import Part, parts_of
-from spyhop.corpus.work import PAGE, RefusedPage, SegmentConfig
-from spyhop.corpus.worker import chunks_of, is_done, read_chunk
+from spyhop.corpus.work import PAGE, SegmentConfig
+from spyhop.corpus.worker import PAGES, chunks_of, is_done, read_chunk
 from spyhop.schema import InputError, Item, Segment
 from spyhop.stage import Context, Estimate, Progress, stage
 from spyhop.store import Artifact
@@ -56,7 +56,7 @@ class Contaminated(Segment):
     """The run of words that both have."""
 
 
-@stage(version=1, writes=Segment, plan=plan_segments)
+@stage(version=2, writes=Segment, plan=plan_segments)
 def segment(ctx: Context, config: SegmentConfig, *, pages: list[Artifact]) -> Iterator[Segment]:
     """Cut pages into segments, part by part, in processes that may be killed.
 
@@ -77,30 +77,30 @@ def segment(ctx: Context, config: SegmentConfig, *, pages: list[Artifact]) -> It
         finished = run_on_ray(parts, config, ctx.state, ctx.runtime.on, live.chunk)
     else:
         finished = Pool(parts, config, ctx.state, ctx.runtime.processes, live.chunk).run()
-    for number in finished:
+    next_number = 0
+    for number in finished:  # rows are written while workers go on
         live.part(number)
-    for number in ctx.track(range(len(parts)), "writing", total=len(parts), unit="parts"):
+        while next_number < len(parts) and is_done(ctx.state, next_number):
+            yield from _rows(ctx, next_number)
+            next_number += 1
+    for number in range(next_number, len(parts)):
         yield from _rows(ctx, number)
 
 
 def _rows(ctx: Context, number: int) -> Iterator[Segment]:
     """Yield the segments of a part; its other outcomes are dropped with their reasons."""
-    last = None
-    for reason, value in chain.from_iterable(map(read_chunk, chunks_of(ctx.state, number))):
-        if value["origin"] != last:
-            ctx.count("pages")
-            last = value["origin"]
-        if reason.startswith(PAGE):
-            ctx.drop(RefusedPage.model_validate(value), reason)
+    for reason, row in chain.from_iterable(map(read_chunk, chunks_of(ctx.state, number))):
+        if reason == PAGES:
+            ctx.count("pages", int(row))
             continue
-        ctx.count("sections")
-        row = Segment.model_validate(value)
+        ctx.count("sections", int(not reason.startswith(PAGE)))
         if reason:
             ctx.drop(row, reason)
-        else:
-            ctx.count("toxic", int(row.is_toxic))
-            ctx.count("redacted", row.num_redacted)
-            yield row
+            continue
+        segment = Segment.model_validate_json(row)
+        ctx.count("toxic", int(segment.is_toxic))
+        ctx.count("redacted", segment.num_redacted)
+        yield segment
 
 
 def plan_kept(
@@ -172,8 +172,8 @@ class _Live:
 
     def _tell(self) -> None:
         done = sum(size for size, is_done in zip(self._sizes, self._done, strict=True) if is_done)
-        speed = self._tally["pages"] / max(monotonic() - self._started, 1e-3)
-        reasons = [(n, name) for name, n in self._tally.items() if name not in ("", "pages")]
+        speed = self._tally[PAGES] / max(monotonic() - self._started, 1e-3)
+        reasons = [(n, name) for name, n in self._tally.items() if name not in ("", PAGES)]
         chief = ", ".join(
             f"{name} {n:,}" for n, name in sorted(reasons, reverse=True)[:NOTE_REASONS]
         )

@@ -6,7 +6,6 @@ most one unfinished chunk.
 """
 
 import ctypes
-import json
 import os
 import resource
 import signal
@@ -28,6 +27,8 @@ from spyhop.corpus.work import Outcome, SegmentConfig, refused, segments_of
 
 CHUNK_PAGES = 256
 DONE = ".done"
+PAGES = "pages"
+"""Stands where a reason would, before the number of pages of a chunk."""
 _PR_SET_PDEATHSIG = 1  # the kernel kills this process when the one that started it ends
 
 
@@ -53,7 +54,7 @@ class Step:
     """`reading` and `working` (on page `page`), `chunk` (written) or `done`."""
     page: int = 0
     tally: Counter[str] = field(default_factory=Counter)
-    """Outcomes of a chunk by reason; segments have none, `pages` counts pages."""
+    """Outcomes of a chunk by reason; segments have none, `PAGES` counts pages."""
 
 
 def chunks_of(folder: Path, number: int) -> list[Path]:
@@ -66,11 +67,11 @@ def is_done(folder: Path, number: int) -> bool:
     return (folder / f"{number:06d}{DONE}").exists()
 
 
-def read_chunk(path: Path) -> Iterator[tuple[str, dict[str, object]]]:
-    """Yield reason and row of every outcome in a chunk."""
+def read_chunk(path: Path) -> Iterator[tuple[str, str]]:
+    """Yield the reason and the row, as JSON, of every outcome in a chunk; first its `PAGES`."""
     with pa.input_stream(path, compression="zstd") as stream:
         for line in stream.read().splitlines():
-            reason, row = json.loads(line)
+            reason, _, row = line.decode().partition("\t")
             yield reason, row
 
 
@@ -105,22 +106,22 @@ def _work(job: Job, news: Connection) -> None:
         if number != job.unread:
             page = next(pages, None)
         else:
-            tally["pages"] += 1
+            tally[PAGES] += 1
             _note(refused(Page("", job.part.files[0][1]), "time_cap"), lines, tally)
         if page is None:
             break
         if number >= num_chunks * CHUNK_PAGES:
             news.send(Step("working", number))
-            tally["pages"] += 1
+            tally[PAGES] += 1
             for outcome in _outcomes(page, job, number):
                 _note(outcome, lines, tally)
         if (number + 1) % CHUNK_PAGES == 0 and tally:
-            num_chunks = _flush(job, num_chunks, lines)
+            num_chunks = _flush(job, num_chunks, lines, tally[PAGES])
             news.send(Step("chunk", number, tally))
             tally = Counter()
             lines = []
     if tally:
-        _flush(job, num_chunks, lines)
+        _flush(job, num_chunks, lines, tally[PAGES])
     (job.folder / f"{job.number:06d}{DONE}").touch()
     news.send(Step("done", number, tally))
 
@@ -139,14 +140,14 @@ def _outcomes(page: Page, job: Job, number: int) -> list[Outcome]:
 
 def _note(outcome: Outcome, lines: list[bytes], tally: Counter[str]) -> None:
     tally[outcome.reason] += 1
-    lines.append(json.dumps([outcome.reason, outcome.row.model_dump()]).encode())
+    lines.append(f"{outcome.reason}\t{outcome.row.model_dump_json()}".encode())
 
 
-def _flush(job: Job, num_chunks: int, lines: list[bytes]) -> int:
+def _flush(job: Job, num_chunks: int, lines: list[bytes], num_pages: int) -> int:
     path = job.folder / f"{job.number:06d}-{num_chunks:06d}.jsonl.zst"
     aside = path.with_suffix(f".{os.getpid()}")
     with pa.output_stream(aside, compression="zstd") as stream:
-        stream.write(b"\n".join(lines))
+        stream.write(b"\n".join([f"{PAGES}\t{num_pages}".encode(), *lines]))
     aside.replace(path)
     return num_chunks + 1
 
