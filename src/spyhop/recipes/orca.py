@@ -33,7 +33,16 @@ from spyhop.collect import (
     subset,
 )
 from spyhop.curate import HardestConfig, hardest
-from spyhop.evaluate import ItemsConfig, MeasureConfig, agieval, bbh, measure, questions
+from spyhop.evaluate import (
+    ContaminationRateConfig,
+    ItemsConfig,
+    MeasureConfig,
+    agieval,
+    bbh,
+    contamination,
+    measure,
+    questions,
+)
 from spyhop.models import Local, Replay, read_teacher
 from spyhop.recipe.graph import Node, Recipe, Ref, Source, Use
 from spyhop.recipes.arms import Ablation, Arm, Rows, arms
@@ -155,6 +164,10 @@ def orca(config: OrcaConfig) -> Recipe:
         for name, use in (asked.items() if items else ())
     ]
     answers = [*rows.assisted, *rows.taught]
+    shared: dict[str, Ref | list[Ref]] = {}
+    if items:
+        look = ContaminationRateConfig()
+        shared["shared"] = r.add("shared", contamination, look, items=items, answers=answers)
     card = DatasetConfig(title=config.name)
     r.add("dataset", dataset, card, answers=answers, queries=data.queries)
     students = tuple(name for name in models if name != "base")
@@ -166,6 +179,7 @@ def orca(config: OrcaConfig) -> Recipe:
         students=[models[name] for name in students],
         scores=scores,
         data=[*data.drawn, *data.steps],
+        **shared,
     )
     return r
 
