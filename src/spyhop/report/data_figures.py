@@ -50,6 +50,12 @@ def mixture_section(data: Sequence[Artifact]) -> Section:
     for artifact in data:
         if artifact.record.dropped:
             _dropped(section, artifact)
+        near = sum(_under(artifact.record.counts, "near/").values())
+        if near and not artifact.record.dropped.get("near"):
+            section.text(
+                f"{near:,} of the rows given by {_title(artifact)} are near copies of others of "
+                'their task, and stay; near_copies = "drop" leaves them out.'
+            )
     return section
 
 
