@@ -332,3 +332,37 @@ def test_stages_of_training_have_settings_of_their_own(tmp_path: Path):
 def test_settings_that_do_not_go_together(tmp_path: Path, changes: dict[str, Any], text: str):
     with pytest.raises(ValidationError, match=text):
         _live(tmp_path, **changes)
+
+
+@pytest.mark.parametrize("by", ["errors", "loss"])
+def test_a_pilot_makes_strata_by_difficulty(tmp_path: Path, tiny_folder: Path, by: str):
+    lines = [json.dumps({"inputs": f"{n} + 1?", "targets": str(n + 1)}) for n in range(40)]
+    (tmp_path / "sums.jsonl").write_text("\n".join(lines))
+    sums = {
+        "kind": "records",
+        "name": "sums",
+        "path": tmp_path / "sums.jsonl",
+        "columns": {"task": ""},
+        "num_rows": 10,
+        "strata": [{"by": "difficulty", "edges": [0.5 if by == "errors" else 6.5]}],
+    }
+    with pytest.raises(ValidationError, match=r"strata by difficulty and a \[pilot\] belong"):
+        _mini(tmp_path, collections=[sums])
+    answers = {"max_error_frac": 1.0, "sampling": {"max_new_tokens": 4}}
+    pilot = {"file": tiny_folder, "by": by, "num_rows": 30, "answers": answers}
+    teacher = {"recorded": "targets"}
+    built = orca(_mini(tmp_path, collections=[{**sums, "pilot": pilot}], teacher=teacher))
+    names = [node.name for node in built.nodes]
+    assert "hard-sums" in names
+    built.nodes = built.nodes[: names.index("distinct")]
+    made = run(resolve(built, tmp_path / "out"), Runtime(device="cpu"), Silent())
+    assert made["pilot-sums"].num_rows == 30
+    drawn = made["drawn-sums"]
+    assert drawn.num_rows == 10
+    assert {row.id for row in drawn.rows(Query)} < {
+        row.id for row in made["pilot-sums"].rows(Query)
+    }
+    counts = drawn.record.counts
+    assert sum(num for name, num in counts.items() if name.startswith("stratum/")) == 10
+    if by == "errors":
+        assert counts["stratum/difficulty from 0.5"] == 10  # a random model gets nothing right

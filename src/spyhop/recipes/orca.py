@@ -43,10 +43,11 @@ from spyhop.evaluate import (
     measure,
     questions,
 )
-from spyhop.models import Local, Replay, read_teacher
+from spyhop.models import Local, Replay
 from spyhop.recipe.graph import Node, Recipe, Ref, Source, Use
 from spyhop.recipes.arms import Ablation, Arm, Rows, arms
 from spyhop.recipes.mixture import Collection, Mixture, Ready, mixture, ready
+from spyhop.recipes.pilot import served
 from spyhop.report import DatasetConfig, ReportConfig, dataset, page
 from spyhop.schema import Config, RecipeError
 from spyhop.settings import InputPath
@@ -158,7 +159,7 @@ def orca(config: OrcaConfig) -> Recipe:
         models[arm.name] = _train(r, config, arm, rows, base)
     asked = {name: Use(Local(name=name), model) for name, model in models.items()}
     if config.measure_teacher and config.teacher.file is not None:
-        asked["teacher"] = _served(config.teacher.file)
+        asked["teacher"] = served(config.teacher.file)
     scores: list[Ref] = [
         r.add(f"scores-{name}", measure, config.measure, items=items, model=use)
         for name, use in (asked.items() if items else ())
@@ -218,17 +219,10 @@ def _rows(r: Recipe, config: OrcaConfig, data: Mixture) -> Rows:
     return Rows(assisted, [taught, *ready(r, config.ready)], bare)
 
 
-def _served(file: Path) -> Use:
-    """Return the model that a teacher's file or a folder names."""
-    found = read_teacher(file)
-    weights = None if found.folder is None else Source(found.folder)
-    return Use(found.config, weights, found.service)
-
-
 def _use(r: Recipe, config: OrcaConfig, data: Mixture, who: Answering, name: str) -> Use:
     """Return the model that answers; recorded answers become the node `<name>-recorded`."""
     if who.file is not None:
-        return _served(who.file)
+        return served(who.file)
     if who.recorded == "targets":
         gold = r.add(f"{name}-recorded", recorded_targets, TargetsConfig(), queries=data.queries)
         return Use(Replay(name=who.name or "gold answers"), gold)
