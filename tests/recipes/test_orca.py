@@ -12,9 +12,11 @@ import pytest
 from pydantic import ValidationError
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
+from server import KEY, MODEL, Server
 from spyhop.recipe import resolve, run
 from spyhop.recipe.load import read_recipe
 from spyhop.recipe.plan import plan
+from spyhop.recipes import INIT_FILES, write_example
 from spyhop.recipes.orca import OrcaConfig, orca
 from spyhop.schema import Answer, Query, RecipeError, Score
 from spyhop.stage import Runtime
@@ -366,3 +368,33 @@ def test_a_pilot_makes_strata_by_difficulty(tmp_path: Path, tiny_folder: Path, b
     assert sum(num for name, num in counts.items() if name.startswith("stratum/")) == 10
     if by == "errors":
         assert counts["stratum/difficulty from 0.5"] == 10  # a random model gets nothing right
+
+
+@pytest.mark.slow
+def test_what_init_writes_runs_with_a_teacher_and_a_base(
+    tmp_path: Path, neox_folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    for name in INIT_FILES:
+        write_example(tmp_path / "mine", name)
+    recipe = tmp_path / "mine" / INIT_FILES[0]
+    text = recipe.read_text()
+    assert text.count('base = "base"') == 1 and len(text.splitlines()) < 50
+    recipe.write_text(text.replace('base = "base"', f'base = "{neox_folder}"'))
+    monkeypatch.setenv("TEACHER_KEY", KEY)
+    with Server() as server:
+        (tmp_path / "mine" / "teacher.toml").write_text(
+            f'model = "{MODEL}"\nbudget_usd = 1\n[[endpoints]]\nurl = "{server.url}"\n'
+            'key_env = "TEACHER_KEY"\nusd_per_million_prompt = 1000\n'
+            "usd_per_million_response = 1000\n"
+        )
+        built = orca(read_recipe(recipe).config(OrcaConfig))
+        made = run(resolve(built, tmp_path / "out"), Runtime(), Silent())
+        assert set(server.billed().values()) == {1}
+    results = json.loads((made["report"].path / "results.json").read_text())
+    assert {row["model"] for row in results} == {"base", "student", "teacher"}
+    assert all(row["in_training"]["num_clean"] == row["n"] for row in results)
+    html = (made["report"].path / "report.html").read_text()
+    assert "student minus base" in html and "student minus teacher" in html
+    usd = sum(made[name].record.usage["usd"] for name in ("answers", "scores-teacher"))
+    assert usd > 0 and f"{usd:,.4f}" in html
+    assert len((made["dataset"].path / "train.jsonl").read_text().splitlines()) == 3

@@ -1,6 +1,7 @@
 from pathlib import Path
 
 from spyhop.evaluate import Seen
+from spyhop.report.compare import comparison_table
 from spyhop.report.contamination import contamination_section, seen_items, shared_cells
 from spyhop.report.sections import scores_section
 from spyhop.report.task_figures import task_results
@@ -28,11 +29,21 @@ def test_a_score_stands_beside_its_rates_and_the_score_without_them(tmp_path: Pa
     scores = _scores(tmp_path, [True, True, False, True])
     total, task = task_results("m", scores, seen_items(SEEN))
     assert total.shared == task.shared and task.interval.value == 0.75
-    assert shared_cells(task) == ["25.0, 50.0, 75.0", "50.0 (n 2)", "100.0 (n 1)"]
+    assert shared_cells(task) == ["25.0 / 50.0 / 75.0", "50.0 (2)", "100.0 (1)"]
     (plain, _) = task_results("m", scores)
     assert plain.shared is None and shared_cells(plain) == []
     page = "".join(scores_section([("m", scores)], seen_items(SEEN)).blocks)
-    assert "25.0, 50.0, 75.0" in page and "without any" in page
+    assert "25.0 / 50.0 / 75.0" in page and "without any" in page
+
+
+def test_models_are_compared_pair_by_pair(tmp_path: Path):
+    scores = [
+        ("base", _scores(tmp_path / "a", [False] * 8 + [True])),
+        ("student", _scores(tmp_path / "b", [True] * 9)),
+    ]
+    (row,) = comparison_table(scores, "student").rows
+    assert row[:4] == ["s", "student minus base", "9", "+88.9"]
+    assert row[5] == "0.00781" and row[6] == "88.9"  # McNemar: 2 / 2^8
 
 
 def test_no_item_is_clean(tmp_path: Path):

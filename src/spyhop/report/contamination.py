@@ -8,9 +8,9 @@ from spyhop.report.html import Section, Table, percent
 from spyhop.report.task_figures import ALL, TaskResult
 
 SHARED_HEADINGS = (
-    "in training %: whole, 13 words, 8 words",
-    "accuracy % without those of 13 words",
-    "accuracy % without any",
+    "in training % (whole / 13 / 8 words)",
+    "accuracy % (n) without 13 words",
+    "accuracy % (n) without any",
 )
 NUM_EXAMPLES = 5
 
@@ -25,13 +25,13 @@ def shared_cells(result: TaskResult) -> list[str]:
     found = result.shared
     if found is None:
         return []
-    rates = ", ".join(percent(share) for share in (found.exact, found.long, found.short))
+    rates = " / ".join(percent(share) for share in (found.exact, found.long, found.short))
     without = _accuracy(found.without_long, found.num_without_long)
     return [rates, without, _accuracy(found.clean, found.num_clean)]
 
 
 def _accuracy(share: float | None, num: int) -> str:
-    return "no such item" if share is None else f"{percent(share)} (n {num})"
+    return "no such item" if share is None else f"{percent(share)} ({num})"
 
 
 def contamination_section(seen: Mapping[str, Seen]) -> Section:
