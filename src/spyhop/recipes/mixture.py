@@ -56,8 +56,9 @@ class Collection(Place):
     """A collection of queries, and how many rows are drawn from it."""
 
     kind: Kind = "flan_cot"
-    """Form of the files. `table` are Parquet files of any size and columns, drawn from as they
-    are; `records` are JSONL, CSV or Parquet files of up to some 10^7 rows."""
+    """Form of the files. `table` are Parquet, JSONL or CSV files of any size and columns, drawn
+    from as they are; `records` are the same with up to some 10^7 rows, read one by one: columns may
+    be dotted, and an error names the line."""
     name: str = ""
     """Name of the collection, where the form does not tell it; shares of system messages and the
     report go by it."""
