@@ -3,7 +3,8 @@
     python benchmarks/sampling.py generate FOLDER
     python benchmarks/sampling.py run FOLDER read spyhop polars datasets --rounds 2
 
-Each way runs in a process of its own; wall seconds and the peak of resident memory are printed.
+Each way runs in a process of its own; wall and processor seconds and the peak of resident memory
+are printed.
 """
 
 import argparse
@@ -121,11 +122,15 @@ def main() -> None:
                 from spyhop.store import Source
 
                 Source(given.folder).open(Path(out))
+            used = resource.getrusage(resource.RUSAGE_SELF)
+            before = used.ru_utime + used.ru_stime
             started = time.perf_counter()
             rows = WAYS[given.ways[0]](given.folder, Path(out))
             seconds = time.perf_counter() - started
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-        print(json.dumps({"rows": rows, "seconds": round(seconds, 1), "peak_gb": round(peak, 2)}))
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        cpu = used.ru_utime + used.ru_stime - before
+        figures = {"rows": rows, "seconds": round(seconds, 1), "cpu_s": round(cpu, 1)}
+        print(json.dumps({**figures, "peak_gb": round(used.ru_maxrss / 1e6, 2)}))
     else:
         for _ in range(given.rounds):
             for way in given.ways:

@@ -58,20 +58,21 @@ def test_exact_copies_go_wherever_they_stand(tmp_path: Path):
 
 def test_near_copies_go_within_a_task_and_for_one_answer(tmp_path: Path):
     near = f"{LONG} nearby"
-    made = _distinct(tmp_path, _query(1, LONG, target="a"), _query(2, near, target="a"),
-                     _query(3, near + " now", target="b"),
-                     _query(4, near + " too", task="u"))  # fmt: skip
+    rows = [_query(1, LONG, target="a"), _query(2, near, target="a"),
+            _query(3, near + " now", target="b"), _query(4, near + " too", task="u")]  # fmt: skip
+    made = _distinct(tmp_path, *rows, near_copies="drop")
     assert [row.id for row in made.rows(Query)] == [f"{n:016x}" for n in (1, 3, 4)]
     ((reason, row),) = _drops(made)
     assert reason == "near" and row["kept_id"] == f"{1:016x}" and 0.7 < row["similarity"] < 1
-    kept = _distinct(tmp_path / "x", _query(1, LONG), _query(2, near), drop="exact")
-    assert kept.num_rows == 2
+    counted = _distinct(tmp_path / "x", *rows)
+    assert counted.num_rows == 4 and counted.record.counts == {"near/c": 1}
+    assert not _distinct(tmp_path / "x", *rows, near_copies="ignore").record.counts
 
 
 def test_what_a_task_gives_all_its_queries_is_left_out(tmp_path: Path):
     rows = [_query(n, f"{LONG} {LONG}. Word {n}: {n * 7919}{n}") for n in range(20)]
-    assert _distinct(tmp_path / "a", *rows).num_rows == 20
-    few = _distinct(tmp_path / "b", *rows[:5], near=NearConfig(threshold=0.5))
+    assert _distinct(tmp_path / "a", *rows, near_copies="drop").num_rows == 20
+    few = _distinct(tmp_path / "b", *rows[:5], near_copies="drop", near=NearConfig(threshold=0.5))
     assert few.num_rows == 1, "few rows have no frame"
 
 
@@ -102,7 +103,7 @@ def test_all_copies_of_gsm8k_in_flan_cot_are_found(data_dir: Path, tmp_path: Pat
     named = Columns(query="question", target="answer", task="")
     config = RecordsConfig(collection="gsm8k", pattern="train.jsonl", columns=named)
     gsm8k = records.run(tmp_path, config, folder=Source(data_dir / "gsm8k").open(tmp_path))
-    made = distinct.run(tmp_path, DistinctConfig(drop="exact"), queries=[cot, gsm8k])
+    made = distinct.run(tmp_path, DistinctConfig(near_copies="ignore"), queries=[cot, gsm8k])
     assert made.record.counts == {"exact/cot": 7, "exact/gsm8k": 7473}
     assert made.num_rows == 33_443 - 7
 

@@ -2,18 +2,23 @@
 
 import json
 import shutil
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from pydantic import ValidationError
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
+from server import KEY, MODEL, Server
 from spyhop.recipe import resolve, run
 from spyhop.recipe.load import read_recipe
 from spyhop.recipe.plan import plan
+from spyhop.recipes import INIT_FILES, write_example
 from spyhop.recipes.orca import OrcaConfig, orca
-from spyhop.schema import Answer, RecipeError, Score
+from spyhop.schema import Answer, Query, RecipeError, Score
 from spyhop.stage import Runtime
 
 
@@ -114,6 +119,63 @@ def test_the_papers_mixture_is_planned(tmp_path: Path):
     assert lines["answers"].calls["teacher"].requests == 1_000_000
 
 
+def _flan_folder(folder: Path) -> None:
+    """Files as the public collection has them: one folder per sub-mixture and template style."""
+    sizes = {"cot": 40, "niv2": 700, "flan": 900, "t0": 500, "dialog": 30}
+    for name, num in sizes.items():
+        for style in ("zsopt", "zsnoopt", "fsopt"):
+            if style == "zsnoopt" and name in ("cot", "niv2", "dialog"):
+                continue
+            rows = [
+                {
+                    "inputs": f"{name} {style}: which is number {n}?\nOPTIONS:\n- one\n- two",
+                    "targets": "one",
+                    "_template_idx": n % 10,
+                    "_task_source": {"flan": "Flan2021", "t0": "P3"}.get(name, name),
+                    "_task_name": ("bigbench:x" if n % 50 == 49 else f"{name}_task:{n % 3}:1.0.0"),
+                    "_template_type": {"zsopt": "zs_opt", "zsnoopt": "zs_noopt"}.get(style, "fs"),
+                }
+                for n in range(num)
+            ]
+            place = folder / f"{name}_{style}_data"
+            place.mkdir(parents=True)
+            for part in range(2):
+                table = pa.Table.from_pylist(rows[part::2])
+                pq.write_table(table, place / f"part.{part}.parquet")
+
+
+def test_the_papers_mixture_is_drawn_from_files_of_flans_shape(tmp_path: Path):
+    _flan_folder(tmp_path / "flan")
+    shutil.copytree(EXAMPLES, tmp_path / "examples")
+    text = (EXAMPLES / "orca.toml").read_text()
+    text = text.replace("hf://datasets/Open-Orca/FLAN", f"file://{tmp_path / 'flan'}")
+    for asked, small in (("440_000", "600"), ("2_500_000", "900"), ("2_000_000", "400")):
+        text = text.replace(f"num_rows = {asked}", f"num_rows = {small}")
+    assert text.count("num_rows = ") == 3
+    path = tmp_path / "examples" / "small.toml"
+    path.write_text(text)
+    built = orca(read_recipe(path).config(OrcaConfig))
+    names = [node.name for node in built.nodes]
+    built.nodes = built.nodes[: names.index("prompts") + 1]
+    made = run(resolve(built, tmp_path / "out"), Runtime(), Silent())
+    drawn = {name: made[f"drawn-{name}"] for name in ("cot", "niv2", "flan2021", "t0")}
+    assert {name: each.num_rows for name, each in drawn.items()} == {
+        "cot": 40, "niv2": 600, "flan2021": 900, "t0": 400
+    }  # fmt: skip
+    for name, each in drawn.items():
+        rows = list(each.rows(Query))
+        assert {row.collection for row in rows} == {name}
+        assert not any("fsopt" in row.query for row in rows)
+        assert {row.multiple_choice for row in rows} == (
+            {True, False} if name in ("flan2021", "t0") else {True}
+        )
+        assert {row.licence for row in rows} == {"cc-by-4.0"}
+    assert not any("bigbench" in row.task for row in drawn["t0"].rows(Query))
+    per_task = Counter(row.task for row in drawn["niv2"].rows(Query))
+    assert max(per_task.values()) <= 300
+    assert made["prompts"].num_rows == 1940
+
+
 def _mini(tmp_path: Path, **changes: Any) -> OrcaConfig:
     (tmp_path / "cot").mkdir(exist_ok=True)
     (tmp_path / "cot" / "a.tsv").write_text("Question?\tyes\tBecause.\n")
@@ -185,7 +247,13 @@ def test_every_step_from_collections_to_a_data_set(data_dir: Path, tmp_path: Pat
     assert made["clean"].record.dropped == {"contaminated/agieval": 3}
     assert {"reversed", "mixed"} <= set(made)
     page_text = (made["report"].path / "report.html").read_text()
-    for word in ("Mixture", "Response length", "contaminated/agieval", "gold answers"):
+    for word in (
+        "Mixture",
+        "response length",
+        "contaminated/agieval",
+        "Requests, tokens",
+        "gold answers",
+    ):
         assert word in page_text
     assert "unknown" in (made["dataset"].path / "README.md").read_text()
 
@@ -266,3 +334,67 @@ def test_stages_of_training_have_settings_of_their_own(tmp_path: Path):
 def test_settings_that_do_not_go_together(tmp_path: Path, changes: dict[str, Any], text: str):
     with pytest.raises(ValidationError, match=text):
         _live(tmp_path, **changes)
+
+
+@pytest.mark.parametrize("by", ["errors", "loss"])
+def test_a_pilot_makes_strata_by_difficulty(tmp_path: Path, tiny_folder: Path, by: str):
+    lines = [json.dumps({"inputs": f"{n} + 1?", "targets": str(n + 1)}) for n in range(40)]
+    (tmp_path / "sums.jsonl").write_text("\n".join(lines))
+    sums = {
+        "kind": "records",
+        "name": "sums",
+        "path": tmp_path / "sums.jsonl",
+        "columns": {"task": ""},
+        "num_rows": 10,
+        "strata": [{"by": "difficulty", "edges": [0.5 if by == "errors" else 6.5]}],
+    }
+    with pytest.raises(ValidationError, match=r"strata by difficulty and a \[pilot\] belong"):
+        _mini(tmp_path, collections=[sums])
+    answers = {"max_error_frac": 1.0, "sampling": {"max_new_tokens": 4}}
+    pilot = {"file": tiny_folder, "by": by, "num_rows": 30, "answers": answers}
+    teacher = {"recorded": "targets"}
+    built = orca(_mini(tmp_path, collections=[{**sums, "pilot": pilot}], teacher=teacher))
+    names = [node.name for node in built.nodes]
+    assert "hard-sums" in names
+    built.nodes = built.nodes[: names.index("distinct")]
+    made = run(resolve(built, tmp_path / "out"), Runtime(device="cpu"), Silent())
+    assert made["pilot-sums"].num_rows == 30
+    drawn = made["drawn-sums"]
+    assert drawn.num_rows == 10
+    assert {row.id for row in drawn.rows(Query)} < {
+        row.id for row in made["pilot-sums"].rows(Query)
+    }
+    counts = drawn.record.counts
+    assert sum(num for name, num in counts.items() if name.startswith("stratum/")) == 10
+    if by == "errors":
+        assert counts["stratum/difficulty from 0.5"] == 10  # a random model gets nothing right
+
+
+@pytest.mark.slow
+def test_what_init_writes_runs_with_a_teacher_and_a_base(
+    tmp_path: Path, neox_folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    for name in INIT_FILES:
+        write_example(tmp_path / "mine", name)
+    recipe = tmp_path / "mine" / INIT_FILES[0]
+    text = recipe.read_text()
+    assert text.count('base = "base"') == 1 and len(text.splitlines()) < 50
+    recipe.write_text(text.replace('base = "base"', f'base = "{neox_folder}"'))
+    monkeypatch.setenv("TEACHER_KEY", KEY)
+    with Server() as server:
+        (tmp_path / "mine" / "teacher.toml").write_text(
+            f'model = "{MODEL}"\nbudget_usd = 1\n[[endpoints]]\nurl = "{server.url}"\n'
+            'key_env = "TEACHER_KEY"\nusd_per_million_prompt = 1000\n'
+            "usd_per_million_response = 1000\n"
+        )
+        built = orca(read_recipe(recipe).config(OrcaConfig))
+        made = run(resolve(built, tmp_path / "out"), Runtime(), Silent())
+        assert set(server.billed().values()) == {1}
+    results = json.loads((made["report"].path / "results.json").read_text())
+    assert {row["model"] for row in results} == {"base", "student", "teacher"}
+    assert all(row["in_training"]["num_clean"] == row["n"] for row in results)
+    html = (made["report"].path / "report.html").read_text()
+    assert "student minus base" in html and "student minus teacher" in html
+    usd = sum(made[name].record.usage["usd"] for name in ("answers", "scores-teacher"))
+    assert usd > 0 and f"{usd:,.4f}" in html
+    assert len((made["dataset"].path / "train.jsonl").read_text().splitlines()) == 3

@@ -56,3 +56,8 @@ def test_datasets_loads_it_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     loaded = datasets.load_dataset(str(made.path), split="train", cache_dir=str(tmp_path / "c"))
     assert loaded[0]["messages"][-1] == {"role": "assistant", "content": "Answer 0"}
     assert len(loaded) == 2
+    for form, name in (("json", "train.jsonl"), ("parquet", "data/train.parquet")):
+        file = datasets.load_dataset(
+            form, data_files=str(made.path / name), split="train", cache_dir=str(tmp_path / form)
+        )
+        assert file.to_list() == loaded.to_list()

@@ -1,4 +1,4 @@
-"""Queries that say again what others said: the first stays, exact and near copies go.
+"""Queries that say again what others said: the first stays, exact copies go, near ones may.
 
 Exact copies have the same words; they go wherever they stand. Near copies go within a task only,
 since one article under two tasks asks for two different things, and only where the gold answer is
@@ -21,8 +21,8 @@ from spyhop.text.overlap import Duplicates, NearConfig, fingerprint, words
 
 FRAMED_ROWS = 10
 """A task of fewer rows has no frame: what a few queries share may be their matter."""
-ROWS_PER_S = 5_000
-"""Planning figure: signatures on one core."""
+EXACT_ROWS_PER_S, ROWS_PER_S = 30_000, 5_000
+"""Planning figures: fingerprints, and signatures, on one core."""
 
 
 class Repeated(Row):
@@ -39,29 +39,32 @@ class Repeated(Row):
 class DistinctConfig(Config):
     """Which copies go."""
 
-    drop: Literal["exact", "near"] = "near"
-    """`exact` drops texts of the same words only, `near` those that are almost the same, too."""
+    near_copies: Literal["ignore", "count", "drop"] = "count"
+    """Exact copies always go. Of 50 near ones that were read, half asked something else."""
     near: NearConfig = NearConfig()
 
 
 def plan_distinct(config: DistinctConfig, queries: list[Estimate]) -> Estimate:
     """All rows, as if none were a copy."""
     found = pooled(queries)
-    return replace(found, seconds=found.rows / ROWS_PER_S)
+    rate = EXACT_ROWS_PER_S if config.near_copies == "ignore" else ROWS_PER_S
+    return replace(found, seconds=found.rows / rate)
 
 
-@stage(version=1, writes=Query, plan=plan_distinct)
+@stage(version=2, writes=Query, plan=plan_distinct)
 def distinct(ctx: Context, config: DistinctConfig, *, queries: list[Artifact]) -> Iterator[Query]:
     """Yield the queries of all inputs, in order, without copies of earlier ones.
 
     Copies are dropped as `exact` or `near`, with the id of the row that stays; a query without
-    words is dropped as `empty`.
+    words is dropped as `empty`. Counts: `exact/<collection>` and `near/<collection>`, the latter
+    also where near copies stay.
     """
     prints = np.array([fingerprint(row.query) for row in _rows(queries)], np.uint64)
     _, first, same = np.unique(prints, return_index=True, return_inverse=True)
     stays = {place: _Stay(kept, 1.0) for place, kept in enumerate(first[same].tolist())}
     stays = {place: stay for place, stay in stays.items() if stay.place != place}
-    near = _near(ctx, config.near, queries, stays) if config.drop == "near" else {}
+    is_looked_for = config.near_copies != "ignore"
+    near = _near(ctx, config.near, queries, stays) if is_looked_for else {}
     names = {stay.place: "" for stay in (*stays.values(), *near.values())}
     for place, row in enumerate(_rows(queries)):
         if place in names:
@@ -74,6 +77,9 @@ def distinct(ctx: Context, config: DistinctConfig, *, queries: list[Artifact]) -
             yield row
             continue
         ctx.count(f"{reason}/{row.collection}")
+        if reason == "near" and config.near_copies == "count":
+            yield row
+            continue
         repeated = Repeated(
             id=row.id,
             collection=row.collection,

@@ -54,7 +54,7 @@ def plan_draw(
     return replace(found, rows=drawn, seconds=rows / ROWS_PER_S)
 
 
-@stage(version=1, writes=TABLES, plan=plan_draw)
+@stage(version=2, writes=TABLES, plan=plan_draw)
 def draw(
     ctx: Context,
     config: DrawConfig,
@@ -86,16 +86,19 @@ def draw(
         raise RecipeError(f"nothing to draw from; passed over: {dict(cells.passed_over)}")
     wanted = _wanted(config, found)
     _tell(ctx, config, cells, found, wanted)
-    drawn = Drawn(ctx.state, threads=ctx.runtime.threads)
     thresholds = _thresholds(found, wanted)
+    drawn = Drawn(ctx.state, found, thresholds)
     last_pass = np.zeros_like(wanted)
     while thresholds.any():
         drawn.begin()
         _collect(ctx, config, cells, drawn, thresholds)
+        drawn.end()
         short = (drawn.num_rows(len(wanted)) < wanted) & (thresholds > 0)
         thresholds = np.where(short, EVERY, np.uint64(0))  # six sigma out, or rows of one text
         last_pass[short] += 1
-    yield from drawn.batches(wanted, last_pass, is_identified=config.table is None)
+    yield from drawn.batches(
+        wanted, last_pass, threads=ctx.runtime.threads, is_identified=config.table is None
+    )
 
 
 def _wanted(config: DrawConfig, found: Counts) -> Counts:

@@ -1,14 +1,17 @@
-"""Rows that may be drawn, kept on disk in DuckDB until the exact choice among them can be made."""
+"""Rows that may be drawn, kept on disk by their priority until the exact choice can be made."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from spyhop.collect.cells import Counts
 from spyhop.collect.priority import Hashes
@@ -22,139 +25,232 @@ if TYPE_CHECKING:
 else:
     duckdb = Lazy("duckdb")
 
-MEMORY_MB = 768
-HELD_ROWS = 50_000
-OUT_ROWS = 50_000
+SHELF_ROWS = 50_000
+"""Rows that are put in order at once, about; some of these lots are in memory together."""
+MOST_SHELVES = 400
+"""Files that may be open at once."""
+MEMORY_MB = 512
 ROWS = QUERY.append(pa.field("cell", pa.int64())).append(pa.field("priority", pa.uint64()))
+SORTED_BY = ("collection", "task", "query", "target", "origin")
+"""What decides among rows of one priority, which are those of one text."""
+
+Made = TypeVar("Made")
 
 
 class Drawn:
-    """Rows with their cell and priority, in files: one for each time that the table was read.
+    """Rows with their cell and priority, on shelves: a shelf holds a range of priorities.
 
-    Memory is capped; what does not fit lies on disk.
+    Memory holds twelve bytes a row, and a few shelves. Rows of one text lie on one shelf, however
+    many they are.
     """
 
-    def __init__(self, folder: Path, *, threads: int) -> None:
-        """Work in a folder that nobody else uses."""
-        self._folder, self._threads = folder, threads
-        self._held: list[pa.RecordBatch] = []
-        self._file: pq.ParquetWriter | None = None
-        self._passes: list[Path] = []
+    def __init__(self, folder: Path, found: Counts, thresholds: Hashes) -> None:
+        """Work in a folder that nobody else uses, for rows that lie below their cells' thresholds.
+
+        The numbers of rows in the cells tell how full the shelves will be.
+        """
+        self._folder = folder
+        self._edges = _edges(found, thresholds)
+        self._passes: list[_Pass] = []
 
     def begin(self) -> None:
         """Begin another pass over the table; a cell's rows are those of its last pass."""
-        self._end()
-        self._passes.append(self._folder / f"pass-{len(self._passes)}.parquet")
-        self._file = pq.ParquetWriter(
-            self._passes[-1], ROWS, compression="none", use_dictionary=False
-        )
+        self.end()
+        folder = self._folder / f"pass-{len(self._passes)}"
+        folder.mkdir(exist_ok=True)
+        self._passes.append(_Pass(folder, [None] * (len(self._edges) + 1), [], []))
 
     def add(self, queries: pa.RecordBatch, cells: Counts, priorities: Hashes) -> None:
         """Take in rows."""
+        now = self._passes[-1]
         columns = [*queries.columns, pa.array(cells), pa.array(priorities)]
-        self._held.append(pa.RecordBatch.from_arrays(columns, schema=ROWS))
-        if sum(batch.num_rows for batch in self._held) >= HELD_ROWS:
-            self._flush()
+        rows = pa.RecordBatch.from_arrays(columns, schema=ROWS)
+        now.cells.append(cells.astype(np.int32))
+        now.priorities.append(priorities)
+        shelves = np.searchsorted(self._edges, priorities, "right")
+        order = np.argsort(shelves, kind="stable")
+        rows = rows.take(pa.array(order))
+        ends = np.searchsorted(shelves[order], np.arange(len(self._edges) + 2))
+        for shelf in np.unique(shelves).tolist():
+            now.write(shelf, rows.slice(ends[shelf], ends[shelf + 1] - ends[shelf]))
 
     def num_rows(self, num_cells: int) -> Counts:
         """Return the number of rows in each cell that the last pass found."""
-        self._end()
         counts = np.zeros(num_cells, np.int64)
-        with pq.ParquetFile(self._passes[-1]) as file:
-            for batch in file.iter_batches(columns=["cell"]):
-                counts += np.bincount(batch["cell"].to_numpy(), minlength=num_cells)
+        for cells in self._passes[-1].cells:
+            counts += np.bincount(cells, minlength=num_cells)
         return counts
 
+    def end(self) -> None:
+        """Close the files."""
+        for each in self._passes:
+            each.close()
+
     def batches(
-        self, wanted: Counts, last_pass: Counts, *, is_identified: bool
+        self, wanted: Counts, last_pass: Counts, *, threads: int, is_identified: bool
     ) -> Iterator[pa.RecordBatch]:
         """Yield the `wanted` rows of lowest priority in each cell, in the order of priorities.
 
         Rows that are not identified yet get their ids, and are told to be multiple choice or not.
         """
-        self._end()
-        with duckdb.connect(
-            config={
-                "memory_limit": f"{MEMORY_MB}MB",
-                "temp_directory": str(self._folder / "spilled"),
-                "threads": self._threads,
-                "preserve_insertion_order": False,
-            }
-        ) as base:
-            cells = {"cell": range(len(wanted)), "num": wanted, "pass": last_pass}
-            base.register("wanted", pa.table(cells))
-            for number, path in enumerate(self._passes):
-                base.execute(_PASS.format(number=number, path=str(path).replace("'", "''")))
-            union = " UNION ALL ".join(f"FROM pass{n}" for n in range(len(self._passes)))
-            base.execute(f"CREATE VIEW rows AS {union}")
-            base.execute(_LAST)
-            chosen = base.sql(
-                _CHOSEN.format(columns="*" if is_identified else _IDENTIFIED),
-                params=[] if is_identified else [NAMED_NOT, NAMED, OPTIONS],
-            )
-            before: tuple[str, int] = ("", 0)
-            for batch in chosen.to_arrow_reader(OUT_ROWS):
+        self.end()
+        limits = _Limits.of(self._passes, wanted, last_pass)
+        with duckdb.connect(config={"memory_limit": f"{MEMORY_MB}MB", "threads": threads}) as base:
+
+            def shelf(number: int) -> pa.RecordBatch | None:
+                tables = [
+                    limits.within(rows, place)
+                    for place, each in enumerate(self._passes)
+                    if (rows := each.read(number)) is not None
+                ]
+                rows = pa.concat_tables([each for each in tables if len(each)] or tables[:1])
+                if not len(rows):
+                    return None
+                rows = limits.chosen(_in_order(rows))
                 if not is_identified:
-                    batch, before = _numbered(batch, before)
-                yield batch.select(QUERY.names).cast(QUERY)
+                    rows = _identified(base.cursor(), rows)
+                return rows.select(QUERY.names).cast(QUERY).combine_chunks()
 
-    def _flush(self) -> None:
-        if self._held:
-            assert self._file is not None
-            self._file.write_table(pa.Table.from_batches(self._held))
-            self._held.clear()
-
-    def _end(self) -> None:
-        self._flush()
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+            for rows in _ahead(shelf, len(self._edges) + 1, threads):
+                if rows is not None:
+                    yield from rows.to_batches()
 
 
-_PASS = """
-    CREATE VIEW pass{number} AS SELECT rows.* FROM read_parquet('{path}') AS rows
-    WHERE cell IN (SELECT cell FROM wanted WHERE pass = {number})"""
-# Narrow columns decide: the last priority of each cell, and how many rows of that very priority
-# (rows of one text) are still wanted. Whole rows are only read once, to be put in order.
-_LAST = """
-    CREATE TABLE last AS
-    WITH placed AS (
-        SELECT cell, priority, row_number() OVER (PARTITION BY cell ORDER BY priority) AS place
-        FROM rows
-    ), ends AS (
-        SELECT cell, num, priority AS last FROM placed JOIN wanted USING (cell) WHERE place = num
-    )
-    SELECT cell, last, num - count(*) FILTER (priority < last) AS num_last
-    FROM ends JOIN rows USING (cell) GROUP BY cell, last, num"""
-_CHOSEN = """
-    WITH chosen AS (
-        SELECT rows.* FROM rows JOIN last USING (cell) WHERE priority < last
-        UNION ALL BY NAME
-        SELECT rows.* FROM rows JOIN last USING (cell) WHERE priority = last
-        QUALIFY row_number() OVER (
-            PARTITION BY cell ORDER BY collection, task, query, target, origin
-        ) <= num_last
-    )
-    SELECT {columns} FROM chosen ORDER BY priority, collection, task, query, target, origin"""
+@dataclass(slots=True)
+class _Pass:
+    """The rows that one reading of the table found."""
+
+    folder: Path
+    files: list[pa.ipc.RecordBatchStreamWriter | None]
+    cells: list[npt.NDArray[np.int32]]
+    priorities: list[Hashes]
+
+    def write(self, shelf: int, rows: pa.RecordBatch) -> None:
+        file = self.files[shelf]
+        if file is None:
+            file = self.files[shelf] = pa.ipc.new_stream(str(self.folder / f"{shelf}.arrow"), ROWS)
+        file.write_batch(rows)
+
+    def close(self) -> None:
+        for file in self.files:
+            if file is not None:
+                file.close()
+
+    def read(self, shelf: int) -> pa.Table | None:
+        if self.files[shelf] is None:
+            return None
+        with pa.memory_map(str(self.folder / f"{shelf}.arrow")) as file:
+            return pa.ipc.open_stream(file).read_all()
+
+
+@dataclass(frozen=True, slots=True)
+class _Limits:
+    """Of each cell the pass that counts, the last priority, and the rows of it that are wanted."""
+
+    last_pass: Counts
+    last: Hashes
+    num_last: Counts
+
+    @staticmethod
+    def of(passes: list[_Pass], wanted: Counts, last_pass: Counts) -> _Limits:
+        last = np.zeros(len(wanted), np.uint64)
+        num_last = np.zeros(len(wanted), np.int64)
+        for place, each in enumerate(passes):
+            if not each.cells:
+                continue
+            cells, priorities = np.concatenate(each.cells), np.concatenate(each.priorities)
+            order = np.lexsort((priorities, cells))
+            cells, priorities = cells[order], priorities[order]
+            ends = np.searchsorted(cells, np.arange(len(wanted) + 1))
+            for cell in np.flatnonzero((last_pass == place) & (wanted > 0)).tolist():
+                own = priorities[ends[cell] : ends[cell + 1]]
+                last[cell] = own[wanted[cell] - 1]
+                num_last[cell] = wanted[cell] - np.searchsorted(own, last[cell])
+        return _Limits(last_pass, last, num_last)
+
+    def within(self, rows: pa.Table, place: int) -> pa.Table:
+        """Return the rows of a pass that may be chosen."""
+        cells, priorities = (rows[name].to_numpy() for name in ("cell", "priority"))
+        is_in = (self.last_pass[cells] == place) & (priorities <= self.last[cells])
+        return rows.filter(pa.array(is_in & (self.num_last[cells] > 0)))
+
+    def chosen(self, rows: pa.Table) -> pa.Table:
+        """Return the rows without those that a cell has too many of, the last ones in order."""
+        cells, priorities = (rows[name].to_numpy() for name in ("cell", "priority"))
+        at_last = np.flatnonzero(priorities == self.last[cells])
+        order = np.argsort(cells[at_last], kind="stable")
+        _, first, num = np.unique(cells[at_last][order], return_index=True, return_counts=True)
+        place = np.arange(len(at_last)) - np.repeat(first, num)
+        is_over = place >= self.num_last[cells[at_last][order]]
+        if not is_over.any():
+            return rows
+        kept = np.ones(len(rows), bool)
+        kept[at_last[order[is_over]]] = False
+        return rows.filter(pa.array(kept))
+
+
+def _edges(found: Counts, thresholds: Hashes) -> Hashes:
+    """Return priorities that part the rows to come into shelves of about `SHELF_ROWS`."""
+    top = thresholds / 2.0**64
+    total = float((found * top).sum())
+    num = int(min(MOST_SHELVES, total // SHELF_ROWS))
+    low, high = np.zeros(num), np.ones(num)
+    goals = total * np.arange(1, num + 1) / (num + 1)
+    for _ in range(50):
+        middle = (low + high) / 2
+        reached = np.array([float((found * np.minimum(top, each)).sum()) for each in middle])
+        low, high = np.where(reached < goals, middle, low), np.where(reached < goals, high, middle)
+    return (low * 2.0**64).astype(np.uint64)
+
+
+def _in_order(rows: pa.Table) -> pa.Table:
+    """Return rows by priority; those of one priority by what they hold."""
+    priorities = rows["priority"].to_numpy()
+    order = np.argsort(priorities, kind="stable")
+    is_same = np.diff(priorities[order]) == 0
+    if is_same.any():
+        again = np.flatnonzero(np.append(is_same, False) | np.append(False, is_same))
+        some = rows.select(["priority", *SORTED_BY]).take(pa.array(order[again]))
+        keys = list(zip(*(some[name].to_pylist() for name in some.column_names), strict=True))
+        order[again] = order[again][sorted(range(len(keys)), key=keys.__getitem__)]
+    return rows.take(pa.array(order))
+
+
+def _identified(base: duckdb.DuckDBPyConnection, rows: pa.Table) -> pa.Table:
+    """Give rows their ids; the number of a repeated row counts into its id."""
+    base.register("given", rows)
+    told = base.sql(_IDENTIFIED, params=[NAMED_NOT, NAMED, OPTIONS]).to_arrow_table()
+    ids = told["id"].combine_chunks()
+    equal = np.flatnonzero(pa.compute.equal(ids[1:], ids[:-1]).to_numpy(zero_copy_only=False))
+    if len(equal):
+        names = ids.to_pylist()
+        num = 1
+        for place, before in zip(equal + 1, [-1, *(equal[:-1] + 1)], strict=True):
+            num = num + 1 if place == before + 1 else 2
+            names[place] = row_id(ids[int(place)].as_py(), str(num))
+        ids = pa.array(names, pa.string())
+    place = rows.schema.get_field_index("id")
+    rows = rows.set_column(place, "id", ids)
+    place = rows.schema.get_field_index("multiple_choice")
+    return rows.set_column(place, "multiple_choice", told["multiple_choice"])
+
+
 _IDENTIFIED = """
-    * REPLACE (
+    SELECT
         left(sha256(concat_ws(chr(31), collection, task, query, target)), 16) AS id,
         CASE WHEN regexp_matches(lower(template), $1) THEN false
              WHEN regexp_matches(lower(template), $2) THEN true
              ELSE regexp_matches(query, $3) END AS multiple_choice
-    )"""
+    FROM given"""
 
 
-def _numbered(
-    batch: pa.RecordBatch, before: tuple[str, int]
-) -> tuple[pa.RecordBatch, tuple[str, int]]:
-    """Count the number of a repeated row into its id; rows of one text follow each other."""
-    ids: Sequence[str] = batch["id"].to_pylist()
-    last, num = before
-    made = []
-    for name in ids:
-        num = num + 1 if name == last else 1
-        last = name
-        made.append(name if num == 1 else row_id(name, str(num)))
-    place = batch.schema.get_field_index("id")
-    return batch.set_column(place, batch.schema.field("id"), pa.array(made)), (last, num)
+def _ahead(work: Callable[[int], Made], num: int, threads: int) -> Iterator[Made]:
+    """Yield what `work` makes of 0, 1, ..., in order; a few are made ahead."""
+    with ThreadPoolExecutor(threads) as pool:
+        due: deque[Future[Made]] = deque()
+        for number in range(num):
+            due.append(pool.submit(work, number))
+            if len(due) > threads + 1:
+                yield due.popleft().result()
+        while due:
+            yield due.popleft().result()

@@ -3,9 +3,11 @@
 The rows with the lowest priorities are drawn. Nothing else plays a part: not the file a row stands
 in, its place there, nor how many workers read. Rows with the same text have the same priority.
 
-The hash of a text is the sum of (byte at i) * B^i modulo 2^64, together with its length, mixed by
-the end of splitmix64; for a text above `LONG` bytes it is the beginning of its SHA-256. Texts are
-hashed many at once, about a nanosecond for each byte.
+The texts of a row (without space around them, UTF-8) are put one after the other and filled up
+with zero bytes to whole words of eight, little end first. The hash is the sum of mix(word at i) *
+B^i modulo 2^64; seed, lengths and sum are then mixed in turn by the end of splitmix64. Of a row
+above `LONG` words the sum is the beginning of its SHA-256. Rows are hashed many at once, in less
+than a nanosecond for each byte.
 """
 
 import hashlib
@@ -14,54 +16,71 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 Hashes = npt.NDArray[np.uint64]
 
-LONG = 1 << 17
+LONG = 1 << 14
 _BASE = 0x9E3779B97F4A7C15
 _INVERSE = pow(_BASE, -1, 2**64)
+_FACTOR = np.uint64(0xBF58476D1CE4E5B9)
+_FILLINGS = pa.array([bytes(num) for num in range(8)], pa.large_binary())
 
 
 def priorities(columns: list[pa.Array], seed: int) -> Hashes:
-    """Return the priority of each row, given the columns of text that make it what it is."""
-    seeded = np.full(1, seed % 2**64, np.uint64)
-    total = np.repeat(_mixed(seeded * np.uint64(_BASE) + np.uint64(1)), len(columns[0]))
-    for column in columns:
-        total = _mixed(total ^ hash_texts(column))
-    return total
+    """Return the priority of each row, given the columns of text that make it what it is.
+
+    Null is taken for the empty text.
+    """
+    texts = [_bytes(column) for column in columns]
+    lengths = [pc.binary_length(text).to_numpy().astype(np.uint64) for text in texts]
+    start = np.full(1, seed % 2**64, np.uint64) * np.uint64(_BASE) + np.uint64(1)
+    total = np.repeat(_mixed(start), len(columns[0]))
+    for each in lengths:
+        total = _mixed(total ^ each)
+    return _mixed(total ^ _sums(texts, np.sum(lengths, axis=0)))
 
 
-def hash_texts(texts: pa.Array) -> Hashes:
-    """Return the hash of each text; null is taken for the empty text."""
-    column = texts.cast(pa.large_string())
-    if column.null_count:
-        column = column.fill_null("")
-    _, offsets, data = column.buffers()
-    ends = np.frombuffer(offsets, np.int64)[column.offset : column.offset + len(column) + 1]
-    found = np.zeros(len(column), np.uint64)
-    if ends[-1] > ends[0]:
-        text = np.frombuffer(data, np.uint8)
-        first = 0
-        while first < len(column):  # as many texts as fit, at least one
-            last = max(first + 1, int(np.searchsorted(ends, ends[first] + LONG, "right")) - 1)
-            found[first:last] = _summed(text, ends[first : last + 1])
-            first = last
-    return _mixed(found ^ np.diff(ends).astype(np.uint64))
+def _bytes(column: pa.Array) -> pa.Array:
+    text = column.cast(pa.large_string())
+    if text.null_count:
+        text = text.fill_null("")
+    return pc.utf8_trim_whitespace(text).cast(pa.large_binary())
 
 
-def _summed(text: npt.NDArray[np.uint8], ends: npt.NDArray[np.int64]) -> Hashes:
-    num = int(ends[-1] - ends[0])
-    if num > LONG:
-        digest = hashlib.sha256(text[ends[0] : ends[-1]].tobytes()).digest()
-        return np.frombuffer(digest[:8], np.uint64)
-    begins, lengths = ends[:-1] - ends[0], np.diff(ends)
+def _sums(texts: list[pa.Array], lengths: Hashes) -> Hashes:
+    """Return the sum of each row's words."""
+    missing = pa.array((-lengths % np.uint64(8)).astype(np.int8))
+    fillings = pa.DictionaryArray.from_arrays(missing, _FILLINGS).dictionary_decode()
+    nothing = pa.scalar(b"", pa.large_binary())
+    filled = pc.binary_join_element_wise(*texts, fillings, nothing)
+    _, offsets, data = filled.buffers()
+    ends = np.frombuffer(offsets, np.int64)[filled.offset : filled.offset + len(filled) + 1] // 8
+    words = np.frombuffer(data, "<u8", ends[-1]) if ends[-1] else np.zeros(0, np.uint64)
+    found = np.zeros(len(filled), np.uint64)
+    first = 0
+    while first < len(filled):  # as many rows as fit, at least one
+        last = max(first + 1, int(np.searchsorted(ends, ends[first] + LONG, "right")) - 1)
+        found[first:last] = _summed(
+            words[ends[first] : ends[last]], np.diff(ends[first : last + 1])
+        )
+        first = last
+    return found
+
+
+def _summed(words: Hashes, lengths: npt.NDArray[np.int64]) -> Hashes:
+    if len(words) > LONG:
+        return np.frombuffer(hashlib.sha256(words.tobytes()).digest()[:8], "<u8")
     sums = np.zeros(len(lengths), np.uint64)
     filled = np.flatnonzero(lengths)
     if len(filled):
         powers, inverses = _powers()
-        terms = text[ends[0] : ends[-1]] * powers[:num]
-        # Each sum begins at a power of its own place in the batch; this is taken away again.
-        sums[filled] = np.add.reduceat(terms, begins[filled]) * inverses[begins[filled]]
+        terms = (words ^ (words >> np.uint64(32))) * _FACTOR
+        terms ^= terms >> np.uint64(29)
+        terms *= powers[: len(words)]
+        # Each sum begins at a power of its own place in the lot; this is taken away again.
+        begins = (np.cumsum(lengths) - lengths)[filled]
+        sums[filled] = np.add.reduceat(terms, begins) * inverses[begins]
     return sums
 
 
@@ -73,6 +92,6 @@ def _powers() -> tuple[Hashes, Hashes]:
 
 
 def _mixed(hashes: Hashes) -> Hashes:
-    hashes = (hashes ^ (hashes >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    hashes = (hashes ^ (hashes >> np.uint64(30))) * _FACTOR
     hashes = (hashes ^ (hashes >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return hashes ^ (hashes >> np.uint64(31))

@@ -80,14 +80,26 @@ def read_rows(path: Path, columns: Columns | None = None) -> Iterator[tuple[str,
     Raises:
         InputError: If the ending is unknown or the file is broken.
     """
-    kind = next((s for s in reversed(path.suffixes) if s not in (".gz", ".bz2", ".zst")), "")
-    if kind in (".jsonl", ".json", ".ndjson"):
+    kind = file_kind(path)
+    if kind == ".jsonl":
         return json_lines(path)
-    if kind in (".csv", ".tsv"):
-        return _csv_rows(path, "\t" if kind == ".tsv" else ",")
     if kind == ".parquet":
         return _parquet_rows(path, columns)
-    raise InputError(f"{path}: unknown form {kind!r}; known: .jsonl, .csv, .tsv, .parquet")
+    return _csv_rows(path, "\t" if kind == ".tsv" else ",")
+
+
+def file_kind(path: Path) -> str:
+    """Return the form of a file by its ending: `.jsonl`, `.csv`, `.tsv` or `.parquet`.
+
+    Raises:
+        InputError: If the ending is unknown.
+    """
+    kind = next((s for s in reversed(path.suffixes) if s not in (".gz", ".bz2", ".zst")), "")
+    if kind in (".json", ".ndjson"):
+        return ".jsonl"
+    if kind not in (".jsonl", ".csv", ".tsv", ".parquet"):
+        raise InputError(f"{path}: unknown form {kind!r}; known: .jsonl, .csv, .tsv, .parquet")
+    return kind
 
 
 def _csv_rows(path: Path, delimiter: str) -> Iterator[tuple[str, dict[str, str]]]:

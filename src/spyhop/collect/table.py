@@ -1,4 +1,4 @@
-"""Large Parquet tables of any columns, read in batches and turned into queries where they are kept.
+"""Large tables of any columns, read in batches and turned into queries where they are kept.
 
 Only the columns that are needed are read; `Table` says what they are called.
 """
@@ -13,7 +13,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import Field
 
-from spyhop.collect.records import Columns
+from spyhop.collect.lines_table import text_batches
+from spyhop.collect.records import Columns, file_kind
 from spyhop.schema import Config, InputError, Query
 from spyhop.store import Artifact, arrow_schema
 from spyhop.store.files import matching
@@ -23,7 +24,7 @@ QUERY = arrow_schema(Query)
 
 
 class Table(Config):
-    """Parquet files as somebody else wrote them, and how they become queries."""
+    """Parquet, JSONL, CSV or TSV files as somebody else wrote them, and how they become queries."""
 
     collection: str
     columns: Columns = Columns()
@@ -46,7 +47,7 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Rows that a file holds together, and that are read on their own."""
+    """Rows that a file holds together, and that are read on their own: all, if not of Parquet."""
 
     origin: str
     path: Path
@@ -65,7 +66,7 @@ def _opened(path: Path) -> Iterator[pq.ParquetFile]:
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """Parquet files of queries: those of artifacts, or those that a `Table` describes."""
+    """Files of queries: those of artifacts, or those that a `Table` describes."""
 
     table: Table | None
     files: tuple[tuple[str, Path], ...]
@@ -105,6 +106,9 @@ class Reader:
             InputError: If a file is broken.
         """
         for origin, path in self.files:
+            if file_kind(path) != ".parquet":
+                yield Group(origin, path, 0, 0)
+                continue
             with _opened(path) as file:
                 sizes = [
                     file.metadata.row_group(number).num_rows
@@ -121,6 +125,11 @@ class Reader:
         """
         wanted = sorted({name for name in names if name})
         first = group.first_row
+        if (kind := file_kind(group.path)) != ".parquet":
+            for batch in text_batches(group.path, kind, wanted, BATCH_ROWS):
+                yield Piece(group.origin, first, batch)
+                first += batch.num_rows
+            return
         with _opened(group.path) as file:
             known = file.schema_arrow.names
             if missing := [name for name in wanted if name not in known]:

@@ -30,6 +30,7 @@ from spyhop.collect import (
     t0,
 )
 from spyhop.recipe.graph import Node, Recipe, Ref, Source
+from spyhop.recipes.pilot import Pilot, rated
 from spyhop.schema import Config
 from spyhop.settings import InputPath
 from spyhop.stage import Stage
@@ -55,8 +56,9 @@ class Collection(Place):
     """A collection of queries, and how many rows are drawn from it."""
 
     kind: Kind = "flan_cot"
-    """Form of the files. `table` are Parquet files of any size and columns, drawn from as they
-    are; `records` are JSONL, CSV or Parquet files of up to some 10^7 rows."""
+    """Form of the files. `table` are Parquet, JSONL or CSV files of any size and columns, drawn
+    from as they are; `records` are the same with up to some 10^7 rows, read one by one: columns may
+    be dotted, and an error names the line."""
     name: str = ""
     """Name of the collection, where the form does not tell it; shares of system messages and the
     report go by it."""
@@ -73,6 +75,8 @@ class Collection(Place):
     exclude: tuple[str, ...] = ()
     """Patterns of tasks to leave out."""
     strata: tuple[Stratum, ...] = ()
+    pilot: Pilot | None = None
+    """Rates queries for strata by difficulty."""
 
     @model_validator(mode="after")
     def _is_named(self) -> "Collection":
@@ -80,6 +84,8 @@ class Collection(Place):
             raise ValueError(f"kind = {self.kind!r} needs a name for the collection")
         if self.only and self.kind != "table":
             raise ValueError('only = ... is for kind = "table"')
+        if (self.pilot is None) == any(each.by == "difficulty" for each in self.strata):
+            raise ValueError("strata by difficulty and a [pilot] belong together")
         return self
 
     @property
@@ -143,11 +149,15 @@ def _drawn(r: Recipe, each: Collection, seed: int) -> Node:
         table=_table(each) if each.kind == "table" else None,
         seed=seed,
     )
-    if each.kind == "table":
-        return r.add(f"drawn-{each.label}", draw, size, queries=[folder])
-    stage, config = _READERS[each.kind](each)
-    read = r.add(f"queries-{each.label}", stage, config, folder=folder)
-    if size == DrawConfig(seed=seed):
+    read: Ref = folder
+    if each.kind != "table":
+        stage, config = _READERS[each.kind](each)
+        read = r.add(f"queries-{each.label}", stage, config, folder=folder)
+    if each.pilot is not None:
+        some, hard = rated(r, each.label, each.pilot, read, size.table, seed)
+        size = size.model_copy(update={"table": None})
+        return r.add(f"drawn-{each.label}", draw, size, queries=[some], difficulty=hard)
+    if isinstance(read, Node) and size == DrawConfig(seed=seed):
         return read
     return r.add(f"drawn-{each.label}", draw, size, queries=[read])
 

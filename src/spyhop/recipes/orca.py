@@ -33,11 +33,21 @@ from spyhop.collect import (
     subset,
 )
 from spyhop.curate import HardestConfig, hardest
-from spyhop.evaluate import ItemsConfig, MeasureConfig, agieval, bbh, measure, questions
-from spyhop.models import Local, Replay, read_teacher
+from spyhop.evaluate import (
+    ContaminationRateConfig,
+    ItemsConfig,
+    MeasureConfig,
+    agieval,
+    bbh,
+    contamination,
+    measure,
+    questions,
+)
+from spyhop.models import Local, Replay
 from spyhop.recipe.graph import Node, Recipe, Ref, Source, Use
 from spyhop.recipes.arms import Ablation, Arm, Rows, arms
 from spyhop.recipes.mixture import Collection, Mixture, Ready, mixture, ready
+from spyhop.recipes.pilot import served
 from spyhop.report import DatasetConfig, ReportConfig, dataset, page
 from spyhop.schema import Config, RecipeError
 from spyhop.settings import InputPath
@@ -149,12 +159,16 @@ def orca(config: OrcaConfig) -> Recipe:
         models[arm.name] = _train(r, config, arm, rows, base)
     asked = {name: Use(Local(name=name), model) for name, model in models.items()}
     if config.measure_teacher and config.teacher.file is not None:
-        asked["teacher"] = _served(config.teacher.file)
+        asked["teacher"] = served(config.teacher.file)
     scores: list[Ref] = [
         r.add(f"scores-{name}", measure, config.measure, items=items, model=use)
         for name, use in (asked.items() if items else ())
     ]
     answers = [*rows.assisted, *rows.taught]
+    shared: dict[str, Ref | list[Ref]] = {}
+    if items:
+        look = ContaminationRateConfig()
+        shared["shared"] = r.add("shared", contamination, look, items=items, answers=answers)
     card = DatasetConfig(title=config.name)
     r.add("dataset", dataset, card, answers=answers, queries=data.queries)
     students = tuple(name for name in models if name != "base")
@@ -166,6 +180,7 @@ def orca(config: OrcaConfig) -> Recipe:
         students=[models[name] for name in students],
         scores=scores,
         data=[*data.drawn, *data.steps],
+        **shared,
     )
     return r
 
@@ -204,17 +219,10 @@ def _rows(r: Recipe, config: OrcaConfig, data: Mixture) -> Rows:
     return Rows(assisted, [taught, *ready(r, config.ready)], bare)
 
 
-def _served(file: Path) -> Use:
-    """Return the model that a teacher's file or a folder names."""
-    found = read_teacher(file)
-    weights = None if found.folder is None else Source(found.folder)
-    return Use(found.config, weights, found.service)
-
-
 def _use(r: Recipe, config: OrcaConfig, data: Mixture, who: Answering, name: str) -> Use:
     """Return the model that answers; recorded answers become the node `<name>-recorded`."""
     if who.file is not None:
-        return _served(who.file)
+        return served(who.file)
     if who.recorded == "targets":
         gold = r.add(f"{name}-recorded", recorded_targets, TargetsConfig(), queries=data.queries)
         return Use(Replay(name=who.name or "gold answers"), gold)

@@ -50,6 +50,12 @@ def mixture_section(data: Sequence[Artifact]) -> Section:
     for artifact in data:
         if artifact.record.dropped:
             _dropped(section, artifact)
+        near = sum(_under(artifact.record.counts, "near/").values())
+        if near and not artifact.record.dropped.get("near"):
+            section.text(
+                f"{near:,} of the rows given by {_title(artifact)} are near copies of others of "
+                'their task, and stay; near_copies = "drop" leaves them out.'
+            )
     return section
 
 
@@ -80,19 +86,24 @@ def _dropped(section: Section, artifact: Artifact) -> None:
 
 
 def messages_section(answers: Sequence[tuple[str, Artifact]]) -> Section:
-    """How long the responses are under each system message, as the Orca paper's Figure 9.
+    """How often each system message stands, and how long the responses to it are.
+
+    As the Orca paper's Figures 6 and 9.
 
     Args:
         answers: Who answered, and the answers.
     """
     section = Section(
-        "Response length",
-        "Words of the responses under each system message: the middle half, and the median.",
+        "System messages and response length",
+        "The share of each system message in each collection, and the words of the responses "
+        "under it: the middle half, and the median.",
     )
     values: list[dict[str, Any]] = []
+    num_rows: Counter[tuple[str, str]] = Counter()
     for name, artifact in answers:
         lengths: dict[str, list[int]] = defaultdict(list)
         for row in artifact.rows(Answer):
+            num_rows[row.collection, row.system_id] += 1
             if row.error is None:
                 lengths[row.system_id].append(len(row.messages[-1].content.split()))
         for system_id, found in lengths.items():
@@ -109,8 +120,31 @@ def messages_section(answers: Sequence[tuple[str, Artifact]]) -> Section:
     keys = ("message", "who", "n", "low", "middle", "high")
     section.table(Table(headings, [[each[key] for key in keys] for each in values]))
     if values:
+        section.chart(_shares_chart(num_rows), "Share of the prompts of a collection, %.")
         section.chart(_lengths_chart(values), "Words; middle half and median.")
     return section
+
+
+def _shares_chart(num_rows: Counter[tuple[str, str]]) -> alt.TopLevelMixin:
+    totals: Counter[str] = Counter()
+    for (collection, _), num in num_rows.items():
+        totals[collection] += num
+    values = [
+        {"collection": collection, "message": message, "share": 100 * num / totals[collection]}
+        for (collection, message), num in num_rows.items()
+    ]
+    order = sorted({message for _, message in num_rows}, key=_order)
+    base = alt.Chart(alt.Data(values=values)).encode(
+        x=alt.X("message:N", title="system message", sort=order, axis=alt.Axis(labelAngle=0)),
+        y=alt.Y("collection:N", title=None),
+    )
+    scale = alt.Scale(range=["#f4f8fa", PALETTE[0]], domain=[0, 50], clamp=True)
+    squares = base.mark_rect().encode(color=alt.Color("share:Q", scale=scale, legend=None))
+    is_dark = alt.condition("datum.share > 30", alt.value("white"), alt.value("#1c2b33"))
+    texts = base.mark_text(fontSize=10).encode(
+        text=alt.Text("share:Q", format=".1f"), color=is_dark
+    )
+    return alt.layer(squares, texts).properties(width=alt.Step(40), height=alt.Step(28))
 
 
 def _lengths_chart(values: list[dict[str, Any]]) -> alt.TopLevelMixin:

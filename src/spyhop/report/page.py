@@ -1,8 +1,13 @@
 """The report of a run: `report.html` for people, `results.json` for programs."""
 
 import json
+from dataclasses import asdict
 from typing import Any
 
+from spyhop.evaluate import Seen
+from spyhop.report.compare import comparison_table
+from spyhop.report.contamination import contamination_section, seen_items
+from spyhop.report.cost import cost_section
 from spyhop.report.data_figures import messages_section, mixture_section
 from spyhop.report.html import render_page
 from spyhop.report.sections import (
@@ -35,7 +40,7 @@ def plan_page(config: ReportConfig, **inputs: list[Estimate]) -> Estimate:
     return Estimate(seconds=5)
 
 
-@stage(version=1, writes=FOLDER, plan=plan_page)
+@stage(version=2, writes=FOLDER, plan=plan_page)
 def page(
     ctx: Context,
     config: ReportConfig,
@@ -44,17 +49,29 @@ def page(
     students: list[Artifact],
     scores: list[Artifact],
     data: list[Artifact] | None = None,
+    shared: Artifact | None = None,
 ) -> None:
-    """Write the page and the results of one run; `data` are the steps from readers to queries."""
+    """Write the page and the results of one run.
+
+    `data` are the steps from readers to queries, `shared` is what the answers hold of the items.
+    """
+    seen = None if shared is None else seen_items(list(shared.rows(Seen)))
+    measured = list(zip(config.models, scores, strict=True))
+    answered = _by_model(answers)
     sections = []
     if scores:
-        sections.append(scores_section(list(zip(config.models, scores, strict=True))))
+        sections.append(scores_section(measured, seen))
+        if config.students[0] in config.models[1:]:
+            sections[0].table(comparison_table(measured, config.students[0]))
+    if seen is not None:
+        sections.append(contamination_section(seen))
     sections += [
         training_section(
             [(name, [each]) for name, each in zip(config.students, students, strict=True)]
         ),
         *([mixture_section(data)] if data else []),
-        messages_section(_by_model(answers)),
+        cost_section(answered, measured),
+        messages_section(answered),
         samples_section(answers),
         mask_section(students[0], answers),
         data_section([*answers, *students, *scores]),
@@ -64,9 +81,7 @@ def page(
     html = render_page(config.title, lead, sections, f"Made by spyhop from:\n{footer}")
     (ctx.out / PAGE).write_text(html, encoding="utf-8")
     results = [
-        _plain(result)
-        for name, each in zip(config.models, scores, strict=True)
-        for result in task_results(name, each)
+        _plain(result) for name, each in measured for result in task_results(name, each, seen)
     ]
     (ctx.out / RESULTS).write_text(json.dumps(results, indent=1))
 
@@ -88,4 +103,5 @@ def _plain(result: TaskResult) -> dict[str, Any]:
         "answered": result.answered,
         "chance": result.chance,
         "verdict": result.verdict,
+        "in_training": None if result.shared is None else asdict(result.shared),
     }

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from spyhop.evaluate import Seen
 from spyhop.lazy import Lazy
 from spyhop.models.local import load_tokenizer, saved_format
 from spyhop.render import Renderer
+from spyhop.report.contamination import SHARED_HEADINGS, shared_cells
 from spyhop.report.html import PALETTE, Section, Table, percent, percent_interval
 from spyhop.report.task_figures import ALL, TaskResult, chance_sentence, task_results
 from spyhop.schema import Answer
@@ -127,16 +129,24 @@ def training_section(students: Sequence[tuple[str, list[Artifact]]]) -> Section:
     return section
 
 
-def scores_section(scores: Sequence[tuple[str, Artifact]]) -> Section:
-    """Accuracy of each model on each task, with what is needed to believe it."""
+def scores_section(
+    scores: Sequence[tuple[str, Artifact]], seen: Mapping[str, Seen] | None = None
+) -> Section:
+    """Accuracy of each model on each task, with what is needed to believe it.
+
+    Args:
+        scores: Name of each model, and its answers to the items.
+        seen: By the id of the item, what the training rows hold of it.
+    """
     section = Section("Scores")
     found: list[TaskResult] = []
     for name, artifact in scores:
-        results = task_results(name, artifact)
+        results = task_results(name, artifact, seen)
         section.text(chance_sentence(results))
         found += results
     section.chart(_scores_chart(found), "Accuracy with 95 % interval over items; tick: guessing.")
     headings = ["suite", "task", "model", "n", "answered %", "accuracy %", "95 % interval"]
+    headings += ["chance %", "against guessing", *(SHARED_HEADINGS if seen is not None else ())]
     rows = [
         [
             each.suite,
@@ -148,11 +158,12 @@ def scores_section(scores: Sequence[tuple[str, Artifact]]) -> Section:
             percent_interval(each.interval.low, each.interval.high),
             percent(each.chance),
             each.verdict,
+            *shared_cells(each),
         ]
         for each in sorted(found, key=lambda each: (each.suite, each.task != ALL, each.task))
     ]
     caption = "Wilson intervals; an exact test against guessing; no answer found counts as wrong."
-    section.table(Table([*headings, "chance %", "against guessing"], rows, caption))
+    section.table(Table(headings, rows, caption))
     return section
 
 

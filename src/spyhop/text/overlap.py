@@ -68,7 +68,7 @@ def hash_ngrams(texts: Sequence[str], ngram_words: int) -> tuple[Hashes, Places]
         The hashes of all texts, one after the other, and the (N + 1,) places where texts begin:
         text i has `hashes[begins[i]:begins[i + 1]]`.
     """
-    return _hash_ngrams([words(text) for text in texts], ngram_words)
+    return hash_runs([words(text) for text in texts], ngram_words)
 
 
 def _fingerprint(split: list[str]) -> int:
@@ -76,7 +76,8 @@ def _fingerprint(split: list[str]) -> int:
     return int.from_bytes(hashlib.sha256(joined).digest()[:8], "big")
 
 
-def _hash_ngrams(split: Sequence[list[str]], ngram_words: int) -> tuple[Hashes, Places]:
+def hash_runs(split: Sequence[list[str]], ngram_words: int) -> tuple[Hashes, Places]:
+    """As `hash_ngrams`, of texts that are split into words already."""
     num_words = np.array([len(each) for each in split], np.int64)
     num_runs = np.where(num_words > 0, np.maximum(num_words - ngram_words + 1, 1), 0)
     begins = np.concatenate([[0], np.cumsum(num_runs)])
@@ -134,7 +135,7 @@ def signatures(texts: Sequence[str], config: NearConfig) -> npt.NDArray[np.uint3
 
 
 def _signatures(split: Sequence[list[str]], config: NearConfig) -> npt.NDArray[np.uint32]:
-    hashes, begins = _hash_ngrams(split, config.ngram_words)
+    hashes, begins = hash_runs(split, config.ngram_words)
     grams = (hashes >> np.uint64(32)).astype(np.uint32)
     draw = np.random.Generator(np.random.PCG64(config.seed))
     factors = draw.integers(0, 2**31, config.num_hashes, np.uint32) * np.uint32(2) + np.uint32(1)
@@ -302,6 +303,38 @@ class Contamination:
     words: str
 
 
+class Runs:
+    """Runs of words in evaluation items, to find all the items that texts share one with."""
+
+    def __init__(self, items: Sequence[list[str]], ngram_words: int, max_items: int) -> None:
+        """Index items, split into words; `is_checked` then tells which ones can be found.
+
+        A run that more than `max_items` items share is a form of words and is left out.
+        """
+        self.ngram_words = ngram_words
+        hashes, begins = hash_runs(items, ngram_words)
+        owners = np.repeat(np.arange(len(items)), np.diff(begins))
+        is_whole = np.array([len(each) >= ngram_words for each in items], bool)[owners]
+        pairs = np.unique(np.stack([hashes[is_whole], owners[is_whole].astype(np.uint64)]), axis=1)
+        _, num = np.unique(pairs[0], return_counts=True)
+        is_rare = np.repeat(num <= max_items, num)
+        self._hashes, self._owners = pairs[0][is_rare], pairs[1][is_rare].astype(np.int64)
+        self.is_checked = np.zeros(len(items), bool)
+        self.is_checked[self._owners] = True
+
+    def find(self, texts: Sequence[list[str]]) -> Iterator[tuple[int, int, str]]:
+        """Yield place of the item, place of the text and the words they share; some more often."""
+        hashes, begins = hash_runs(texts, self.ngram_words)
+        low = np.searchsorted(self._hashes, hashes, "left")
+        high = np.searchsorted(self._hashes, hashes, "right")
+        for hit in np.flatnonzero(high > low).tolist():
+            text = int(np.searchsorted(begins, hit, "right")) - 1
+            at = hit - int(begins[text])
+            run = " ".join(texts[text][at : at + self.ngram_words])
+            for item in self._owners[low[hit] : high[hit]].tolist():
+                yield item, text, run
+
+
 class ItemIndex:
     """The n-grams of evaluation items, to find texts that hold them. Twelve bytes an n-gram.
 
@@ -318,7 +351,7 @@ class ItemIndex:
             split = words(text)
             for kind, length in enumerate(self._lengths):
                 if len(split) >= length:
-                    runs = np.unique(_hash_ngrams([split], length)[0])
+                    runs = np.unique(hash_runs([split], length)[0])
                     hashes[kind].append(runs)
                     owners[kind].append(np.full(len(runs), len(self._ids)))
                     break
@@ -343,7 +376,7 @@ class ItemIndex:
         for length, (known, items) in zip(self._lengths, self._tables, strict=True):
             if not len(known):
                 continue
-            hashes, begins = _hash_ngrams(split, length)
+            hashes, begins = hash_runs(split, length)
             near = np.minimum(np.searchsorted(known, hashes), len(known) - 1)
             hits = np.flatnonzero(known[near] == hashes)
             owners, first = np.unique(np.searchsorted(begins, hits, "right") - 1, return_index=True)

@@ -1,0 +1,51 @@
+"""A pilot: some queries of a collection are rated for how hard they are before it is drawn from."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from spyhop.augment import AnswerConfig, ErrorsConfig, LossesConfig, answer, errors, losses
+from spyhop.collect import DrawConfig, PairConfig, SystemMessage, Table, draw, pair
+from spyhop.models import read_teacher
+from spyhop.recipe.graph import Node, Recipe, Ref, Source, Use
+from spyhop.schema import Config
+from spyhop.settings import InputPath
+
+
+class Pilot(Config):
+    """Who rates which queries; needed for strata by difficulty."""
+
+    file: InputPath
+    """A teacher's file (TOML) or a folder of weights: the assistant, or any small model."""
+    by: Literal["errors", "loss"] = "errors"
+    """`errors`: the share of its answers that are wrong, by the gold answer. `loss`: its loss per
+    token on the gold answer."""
+    num_rows: int | None = Field(None, gt=0)
+    """Rows that are drawn for the pilot by Algorithm 1; the draw itself is then from these alone.
+    None rates all there are."""
+    answers: AnswerConfig = AnswerConfig()
+    """How it is asked, for `errors`."""
+
+
+def served(file: Path) -> Use:
+    """Return the model that a teacher's file or a folder names."""
+    found = read_teacher(file)
+    weights = None if found.folder is None else Source(found.folder)
+    return Use(found.config, weights, found.service)
+
+
+def rated(
+    r: Recipe, label: str, pilot: Pilot, queries: Ref, table: Table | None, seed: int
+) -> tuple[Node, Node]:
+    """Add a collection's pilot; return its queries and how hard they are."""
+    size = DrawConfig(num_rows=pilot.num_rows, table=table, seed=seed)
+    drawn = r.add(f"pilot-{label}", draw, size, queries=[queries])
+    model = served(pilot.file)
+    if pilot.by == "loss":
+        return drawn, r.add(f"hard-{label}", losses, LossesConfig(), queries=drawn, model=model)
+    plain = PairConfig(messages=(SystemMessage(id="pilot", text=""),), shares={"*": {"pilot": 1}})
+    prompts = r.add(f"pilot-{label}.prompts", pair, plain, queries=drawn)
+    name = f"pilot-{label}.answers"
+    answers = r.add(name, answer, pilot.answers, prompts=prompts, teacher=model)
+    return drawn, r.add(f"hard-{label}", errors, ErrorsConfig(), answers=answers)
