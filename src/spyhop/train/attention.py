@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -191,9 +192,14 @@ def _attend(
     ends = bounds.tolist()
     parts = [
         _one_document(
-            *(each[:, :, start:end] for each in (query, key, value)), dropout, scaling, window
+            query[:, :, start:end],
+            key[:, :, start:end],
+            value[:, :, start:end],
+            dropout,
+            scaling,
+            window,
         )
-        for start, end in zip(ends, ends[1:], strict=False)
+        for start, end in pairwise(ends)
     ]
     return torch.cat(parts, dim=2).transpose(1, 2), None
 
@@ -215,9 +221,10 @@ def _flash(
 ) -> Tensor:
     from torch.nn.attention.varlen import varlen_attn
 
-    flat = (each[0].transpose(0, 1) for each in (query, key, value))
-    out: Tensor = varlen_attn(
-        *flat,
+    out = varlen_attn(
+        query[0].transpose(0, 1),
+        key[0].transpose(0, 1),
+        value[0].transpose(0, 1),
         bounds,
         bounds,
         longest,
@@ -226,6 +233,7 @@ def _flash(
         window_size=(window - 1 if window else -1, 0),
         enable_gqa=query.shape[1] != key.shape[1],
     )
+    assert not isinstance(out, tuple)  # nothing besides was asked for
     return out[None]
 
 
