@@ -53,20 +53,19 @@ class Packs:
         return len(self) - -(-self.tokens // self.capacity)
 
 
-def best_fit(lengths: Numbers, capacity: int, *, seed: int = 0) -> Packs:
+def best_fit(lengths: Numbers, capacity: int) -> Packs:
     """Pack rows by best fit decreasing: longest first, each where the least room would be left.
 
     Guarantees: every row once; no pack above `capacity`; at most 11/9 of the fewest packs
-    possible, plus 4, and at most one pack is no more than half full. Rows of one length are taken
-    in an order that `seed` decides, so neighbours in the data do not end up together.
+    possible, plus 4; at most one pack is no more than half full. Shuffle the rows first: those of
+    one length are dealt out in the order given.
 
     Rows of one length are placed together: what the algorithm does to one of them it does to all
-    that meet packs of the same room. Time goes with distinct lengths and rooms, and with sorting.
+    that meet packs of the same room. So the time is that of sorting the rows twice.
 
     Args:
         lengths: Tokens of every row, (number of rows,), each from 1 to `capacity`.
         capacity: Tokens of a pack.
-        seed: Of the order among rows of one length.
 
     Raises:
         TrainingError: If a row is longer than a pack.
@@ -74,26 +73,22 @@ def best_fit(lengths: Numbers, capacity: int, *, seed: int = 0) -> Packs:
     Source: bound for best fit decreasing: Johnson et al., SIAM J. Comput. 3 (1974).
     """
     _check(lengths, capacity)
-    shuffled = np.random.default_rng(seed).permutation(len(lengths))
-    order = shuffled[_stable_order(capacity - lengths[shuffled])]
+    order = _stable_order(capacity - lengths)
     pack_of = np.empty(len(lengths), dtype=np.int64)
-    """By place in `order`."""
     rooms = _Rooms(capacity)
     place = 0
-    counts = np.bincount(lengths, minlength=1)
+    counts = np.bincount(lengths)
     for length in np.flatnonzero(counts)[::-1].tolist():
         left = int(counts[length])
         while left:
             room, packs = rooms.take(length, left)
-            each = room // length
-            if len(packs) * each > left:  # one pack only: it takes what is left
-                each = left
+            each = min(room // length, left)
             stop = place + len(packs) * each
-            pack_of[place:stop] = np.repeat(packs, each)
+            pack_of[place:stop] = np.tile(packs, each)
             rooms.put(room - each * length, packs)
             left -= stop - place
             place = stop
-    return _packs(order[_stable_order(pack_of)], pack_of, rooms.num_packs, lengths, capacity)
+    return _by_pack(order, pack_of, capacity, int(lengths.sum()))
 
 
 def grouped(order: Numbers, lengths: Numbers, capacity: int) -> Packs:
@@ -160,11 +155,14 @@ class _Rooms:
             self._is_there |= 1 << room
 
 
-def _packs(
-    rows: Numbers, pack_of: Numbers, num_packs: int, lengths: Numbers, capacity: int
-) -> Packs:
-    starts = np.concatenate([[0], np.cumsum(np.bincount(pack_of, minlength=num_packs))])
-    return Packs(rows, starts, capacity, int(lengths.sum()))
+def _by_pack(order: Numbers, pack_of: Numbers, capacity: int, tokens: int) -> Packs:
+    """Sort rows by pack: numbers to rows of a sparse matrix, in one counting pass."""
+    from scipy.sparse import coo_array
+
+    if not len(order):
+        return Packs(order, np.zeros(1, dtype=np.int64), capacity, tokens)
+    matrix = coo_array((order, (pack_of, np.arange(len(order))))).tocsr()
+    return Packs(matrix.data, matrix.indptr.astype(np.int64), capacity, tokens)
 
 
 def _stable_order(keys: Numbers) -> Numbers:
