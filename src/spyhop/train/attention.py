@@ -152,8 +152,10 @@ class _Probe:
 def _evaluating(model: Any) -> Iterator[None]:  # noqa: ANN401 (transformers' type)
     was_training = model.training
     model.eval()
-    yield
-    model.train(was_training)
+    try:
+        yield
+    finally:
+        model.train(was_training)
 
 
 def _register() -> None:
