@@ -30,9 +30,10 @@ from spyhop.train import NewModelConfig, TuneConfig, new_model, tune
 from spyhop.train.new_model import save
 from spyhop.train.optimizer import OptimizerConfig, rate_factor
 from spyhop.train.rows import check_row, tokenise
-from spyhop.train.tune import has_plain_head
+from spyhop.train.loss import has_plain_head
 
-TUNE = sys.modules["spyhop.train.tune"]
+LOSS = sys.modules["spyhop.train.loss"]
+LOOP = sys.modules["spyhop.train.loop"]
 CPU = Runtime(device="cpu")
 FAST = OptimizerConfig(learning_rate=3e-3, warmup_steps=2)
 GOLDEN = Path(__file__).parent.parent / "golden" / "tune_loss.v2.json"
@@ -93,7 +94,8 @@ def test_the_head_in_pieces_gives_the_same(
     tmp_path: Path, base, answers, monkeypatch: pytest.MonkeyPatch, width: int
 ):
     whole = _tune(tmp_path / "whole", base, [answers])
-    monkeypatch.setattr(TUNE, "LOGITS_BYTES", width * 4 * 261)
+    monkeypatch.setattr(LOSS, "CPU_LOGITS_BYTES", width * 4 * 261)
+    monkeypatch.setattr(LOSS, "FEWEST_POSITIONS", 1)
     pieces = _tune(tmp_path / "pieces", base, [answers])
     assert _losses(pieces) == pytest.approx(_losses(whole), rel=1e-5)
     assert _distance(whole, pieces) < 2e-5
@@ -103,7 +105,7 @@ def test_the_whole_forward_pass_gives_the_same(
     tmp_path: Path, base, answers, monkeypatch: pytest.MonkeyPatch
 ):
     quick = _tune(tmp_path / "quick", base, [answers])
-    monkeypatch.setattr(TUNE, "has_plain_head", lambda model: False)
+    monkeypatch.setattr(LOOP, "has_plain_head", lambda model: False)
     slow = _tune(tmp_path / "slow", base, [answers])
     assert _losses(slow) == pytest.approx(_losses(quick), rel=1e-5)
     assert _distance(quick, slow) < 2e-5

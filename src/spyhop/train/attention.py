@@ -79,13 +79,18 @@ def isolate(model: Any, longest: int) -> str | None:  # noqa: ANN401 (transforme
     """
     before = model.config._attn_implementation
     alone = _Probe(model, longest)
-    if model._can_set_attn_implementation():
-        _register()
-        model.set_attn_implementation(DOCUMENTS)
+    switch(model)
     reason = alone.leak()
     if reason is not None and model.config._attn_implementation != before:
         model.set_attn_implementation(before)
     return reason
+
+
+def switch(model: Any) -> None:  # noqa: ANN401 (transformers' type)
+    """Switch a model to our attention, where its class takes another one; no proof is made."""
+    if model._can_set_attn_implementation():
+        _register()
+        model.set_attn_implementation(DOCUMENTS)
 
 
 def leak(model: Any, longest: int = 64) -> str | None:  # noqa: ANN401 (transformers' type)
