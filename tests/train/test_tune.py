@@ -21,7 +21,7 @@ from transformers import (
 )
 
 import toys
-from spyhop.models.local import load_tokenizer
+from spyhop.models.local import load_tokenizer, saved_format
 from spyhop.render import ORCA, TURNS, Renderer
 from spyhop.schema import ArtifactError, Message, TrainingError
 from spyhop.stage import Context, Runtime
@@ -153,7 +153,7 @@ def test_a_grown_vocabulary_is_trained_the_same_twice(tmp_path: Path, words_with
     saved = load_tokenizer(one.path)
     assert saved.pad_token == "[[PAD]]" and len(saved) == len(words_with_bos) + 1
     assert _weights(one)["model.embed_tokens.weight"].shape[0] == len(saved)
-    assert json.loads((one.path / "spyhop.json").read_text())["format"] == ORCA.model_dump()
+    assert saved_format(one.path) == ORCA
 
 
 def test_twenty_steps_have_the_committed_losses(tmp_path: Path, words: Any):

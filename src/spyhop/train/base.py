@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spyhop.lazy import Lazy
-from spyhop.models.local import load, load_tokenizer, saved_format
-from spyhop.render import FORMATS, Format
+from spyhop.models.local import load, load_tokenizer, pick_form
+from spyhop.render import Form
 from spyhop.schema import TrainingError
 from spyhop.train.adapter import FOLDER, adapted, loading
 from spyhop.train.config import TuneConfig
@@ -34,7 +34,7 @@ class Student:
     """Of the base."""
     config: TuneConfig
     tokenizer: Any
-    form: Format
+    form: Form
     model: Any
     """What has the trained parameters: a causal language model, or peft's around one."""
 
@@ -44,12 +44,11 @@ class Student:
         return self.model if self.config.adapter is None else self.model.get_base_model()
 
 
-def open_words(folder: Path, config: TuneConfig) -> tuple[Any, Format]:
+def open_words(folder: Path, config: TuneConfig) -> tuple[Any, Form]:
     """Return the tokenizer, with a padding token, and the form of conversation."""
     tokenizer = load_tokenizer(folder)
     add_padding(tokenizer)
-    form = saved_format(folder) if config.format == "saved" else FORMATS[config.format]
-    return tokenizer, form
+    return tokenizer, pick_form(config.format, folder, tokenizer)
 
 
 def open_student(

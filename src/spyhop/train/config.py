@@ -67,7 +67,11 @@ class TuneConfig(Config):
     watch: WatchConfig = WatchConfig()
     precision: Literal["float32", "bfloat16"] = "float32"
     """`bfloat16` keeps float32 weights and computes under autocast."""
-    format: Literal["saved", "orca", "turns"] = "saved"
+    format: Literal["saved", "chat", "orca", "turns", "humpback"] = "saved"
+    """How conversations are written down: `saved` is the base's own form, else Orca's blocks;
+    `chat` the tokenizer's chat template; `humpback` plain text with tags."""
+    train_on: Literal["all", "last"] = "all"
+    """Which of a conversation's responses are targets."""
     snapshots: tuple[float, ...] = ()
     """Shares of the run after which the weights are also kept, in `snapshots/at-<share>`."""
     seed: int = 0
