@@ -19,6 +19,7 @@ from spyhop.cli.running import (
     run_and_tell,
     store_of,
 )
+from spyhop.cli.training import chat, delta, train
 from spyhop.models import read_teacher
 from spyhop.models.doctor import doctor as examine
 from spyhop.recipe import Recipe, Use, resolve
@@ -253,6 +254,11 @@ def report(recipe: RecipePath, out: Out = None, set_: Changes = NO_CHANGES) -> N
             "`spyhop run` makes them"
         )
     run_and_tell(built, Runtime(), resolved.root)
+
+
+app.command()(train)
+app.command()(chat)
+app.add_typer(delta, name="delta")
 
 
 @app.command()
