@@ -29,7 +29,8 @@ from spyhop.store import Artifact, Source
 from spyhop.train import NewModelConfig, TuneConfig, new_model, tune
 from spyhop.train.new_model import save
 from spyhop.train.optimizer import OptimizerConfig, rate_factor
-from spyhop.train.rows import check_row, tokenise
+from spyhop.train.rows import tokenise
+from spyhop.train.tokenising import check_row
 from spyhop.train.loss import has_plain_head
 
 LOSS = sys.modules["spyhop.train.loss"]

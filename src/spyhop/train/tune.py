@@ -76,7 +76,9 @@ def tune(
     if config.adapter is not None:
         check_adapter(config.adapter, ranks)
     tokenizer, form = open_words(base.path, config)
-    rows = tokenise(ctx, [*answers, *held_out], Renderer(tokenizer, form), _longest(base, config))
+    renderer = Renderer(tokenizer, form)
+    longest = _longest(base, config)
+    rows = tokenise(ctx, [*answers, *held_out], renderer, longest, config.train_on)
     trained, looked_at = _parted(config, rows, len(answers))
     steps = _steps(ctx, config, rows, trained)
     job = Job(
