@@ -151,11 +151,11 @@ def _chunks(answers: Sequence[Artifact], rows: Sequence[int]) -> Iterator[Chunk]
             continue
         for batch in artifact.batches():
             for start in range(0, batch.num_rows, CHUNK_ROWS):
-                rows = batch.slice(start, CHUNK_ROWS)
+                some = batch.slice(start, CHUNK_ROWS)
                 if done[number]:
-                    done[number] -= rows.num_rows
+                    done[number] -= some.num_rows
                 else:
-                    yield Chunk(number, rows)
+                    yield Chunk(number, some)
 
 
 def _drop(ctx: Context, dropped: Sequence[Sequence[str]]) -> None:
