@@ -5,6 +5,7 @@ from typing import Any
 
 from spyhop.report.data_figures import messages_section, mixture_section
 from spyhop.report.html import render_page
+from spyhop.report.probe_figures import probe_section
 from spyhop.report.sections import (
     data_section,
     mask_section,
@@ -44,8 +45,12 @@ def page(
     students: list[Artifact],
     scores: list[Artifact],
     data: list[Artifact] | None = None,
+    probes: list[Artifact] | None = None,
 ) -> None:
-    """Write the page and the results of one run; `data` are the steps from readers to queries."""
+    """Write the page and the results of one run.
+
+    `data` are the steps from readers to queries, `probes` those of the first students.
+    """
     sections = []
     if scores:
         sections.append(scores_section(list(zip(config.models, scores, strict=True))))
@@ -53,6 +58,7 @@ def page(
         training_section(
             [(name, [each]) for name, each in zip(config.students, students, strict=True)]
         ),
+        *([probe_section(list(zip(config.students, probes, strict=False)))] if probes else []),
         *([mixture_section(data)] if data else []),
         messages_section(_by_model(answers)),
         samples_section(answers),

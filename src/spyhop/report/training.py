@@ -29,8 +29,8 @@ def training_page(
     """Write `report.html`; `students` are the trainings that follow each other."""
     last = students[-1]
     sections = [
-        *([probe_section([(config.title, each) for each in probes])] if probes else []),
         training_section([(config.title, students)]),
+        *([probe_section([(config.title, each) for each in probes])] if probes else []),
         samples_section(answers),
         mask_section(last, answers),
         data_section([*answers, *students, *probes]),

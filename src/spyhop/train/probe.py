@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field
 
-from spyhop.models import Model, Request, Sampling
+from spyhop.models import Model, Reply, Request, Sampling
 from spyhop.schema import Config, Message, Row
 from spyhop.stage import CHARS_PER_TOKEN, Calls, Context, Estimate, stage
 from spyhop.store import Artifact, row_id
@@ -129,7 +129,7 @@ def probe(
     sampling = Sampling(max_new_tokens=config.max_new_tokens)
     for reply in model.generate(requests, sampling, total=len(asked)):
         message, prompt = asked[reply.id]
-        follows = [each.id for each in messages if not reply.error and meets(each, reply.text)]
+        follows = [] if reply.error else _met(messages, reply)
         ctx.count({"stop": "stopped", "length": "cut"}.get(reply.finish_reason, "failed"))
         for name in follows:
             if message is None or message.id == name:
@@ -166,6 +166,13 @@ def meets(message: ProbeMessage, response: str) -> bool:
     except ValueError:
         return False
     return isinstance(found, dict) and list(found) == [message.value]
+
+
+def _met(messages: Sequence[ProbeMessage], reply: Reply) -> list[str]:
+    """Return what a reply does; a cut one shows its beginning, and nothing of the whole."""
+    is_whole = reply.finish_reason == "stop"
+    told = [each for each in messages if is_whole or each.rule == "begins"]
+    return [each.id for each in told if meets(each, reply.text)]
 
 
 def _turns(message: ProbeMessage | None, prompt: str) -> list[Message]:
