@@ -24,11 +24,13 @@ from spyhop.models import read_teacher
 from spyhop.models.doctor import doctor as examine
 from spyhop.recipe import Recipe, Use, resolve
 from spyhop.recipe.graph import refs
+from spyhop.recipe.mask import show_mask
 from spyhop.recipe.plan import plan as plan_recipe
 from spyhop.recipe.show import find_artifact, show_rows
 from spyhop.recipe.why import why as why_node
 from spyhop.recipes import INIT_FILES, RECIPES, write_example
 from spyhop.recipes.answering import ANSWERS, EXPORT, PROMPTS
+from spyhop.render import FormName, TrainOn
 from spyhop.report.page import PAGE, RESULTS
 from spyhop.report.terminal import arms_table
 from spyhop.schema import ArtifactError, RecipeError, SpyhopError, Unfinished
@@ -233,13 +235,27 @@ def show(
     recipe: Annotated[Path | None, typer.Option("--recipe", help="The recipe of the node.")] = None,
     rows: Annotated[int, typer.Option("--rows", "-n", min=1, help="Rows to show.")] = 3,
     dropped: Annotated[bool, typer.Option(help="Show the dropped rows instead.")] = False,
+    mask: Annotated[
+        Path | None,
+        typer.Option("--mask", help="Show answers as this model's folder is trained on them."),
+    ] = None,
+    form: Annotated[
+        FormName, typer.Option("--format", help="With --mask: how conversations are written down.")
+    ] = "saved",
+    train_on: Annotated[
+        TrainOn, typer.Option("--train-on", help="With --mask: which responses are targets.")
+    ] = "all",
     out: Out = None,
     set_: Changes = NO_CHANGES,
 ) -> None:
     """Show the record and the rows of a node or artifact."""
     built = load(recipe, set_, {})[0] if recipe else None
     found = find_artifact(existing(store_of(out, recipe)), artifact, built)
-    show_rows(found, rows, Console(highlight=False, soft_wrap=True), dropped=dropped)
+    console = Console(highlight=False, soft_wrap=True)
+    if mask is None:
+        show_rows(found, rows, console, dropped=dropped)
+    else:
+        show_mask(found, rows, console, model=mask, form=form, train_on=train_on)
 
 
 @app.command()

@@ -18,7 +18,7 @@ import numpy as np
 
 from spyhop.lazy import Lazy
 from spyhop.models.base import Backend, Choice, Likelihood, ModelConfig, Reply, Request, Sampling
-from spyhop.render import ORCA, Form, Renderer, named_form, read_form
+from spyhop.render import ORCA, Form, FormName, Renderer, named_form, read_form
 from spyhop.schema import ModelError, RecipeError
 from spyhop.stage import Runtime
 from spyhop.store import Artifact, canonical
@@ -41,7 +41,7 @@ class Local(ModelConfig):
     kind: Literal["local"] = "local"
     name: str = "local model"
     dtype: Literal["float32", "bfloat16"] = "float32"
-    format: Literal["saved", "chat", "orca", "turns", "humpback"] = "saved"
+    format: FormName = "saved"
     """`saved` is the one that the folder names, else Orca's blocks; `chat` is the tokenizer's own
     chat template."""
     subfolder: str = ""

@@ -16,7 +16,15 @@ from spyhop.render.form import (
     Segment,
     segments,
 )
-from spyhop.render.renderer import Encoded, Form, Renderer, TrainOn, named_form, read_form
+from spyhop.render.renderer import (
+    Encoded,
+    Form,
+    FormName,
+    Renderer,
+    TrainOn,
+    named_form,
+    read_form,
+)
 from spyhop.render.template import Chat
 
 __all__ = [
@@ -30,6 +38,7 @@ __all__ = [
     "Chat",
     "Encoded",
     "Form",
+    "FormName",
     "Format",
     "Renderer",
     "Segment",

@@ -14,6 +14,9 @@ from spyhop.schema import InputError, Message
 Form = Format | Chat
 TrainOn = Literal["all", "last"]
 """Which responses of a conversation are targets."""
+FormName = Literal["saved", "chat", "orca", "turns", "humpback"]
+"""A form as a config names it: `saved` is the model folder's own, else Orca's blocks; `chat` the
+tokenizer's chat template; the others are ours."""
 _ANCHOR = "\n"
 """Tokenised before a text that continues another, where the tokenizer would begin it anew."""
 _PROBE = (
@@ -82,7 +85,8 @@ class Renderer:
         self.end_id = int(tokenizer.eos_token_id)
         self._bos = _wanted_bos(tokenizer)
         self._marks: dict[tuple[str, bool], list[int]] = {}
-        self._special = set(tokenizer.all_special_ids)
+        added = tokenizer.added_tokens_decoder.items()
+        self.special_ids = {*tokenizer.all_special_ids, *(i for i, token in added if token.special)}
         self._anchor = ""
         self._anchor = self._needed_anchor()
         self._is_anew_after_special = self._begins_anew(tokenizer.eos_token)
@@ -221,7 +225,7 @@ class Renderer:
 
     def _is_fresh_after(self, mark: str) -> bool:
         ids = self._mark(mark, is_fresh=False) or self._bos
-        return self._is_anew_after_special and ids[-1] in self._special
+        return self._is_anew_after_special and ids[-1] in self.special_ids
 
     def _mark(self, text: str, *, is_fresh: bool) -> list[int]:
         key = (text, is_fresh)

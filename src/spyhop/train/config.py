@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from spyhop.render import FormName, TrainOn
 from spyhop.schema import Config
 from spyhop.train.adapter import AdapterConfig
 from spyhop.train.optimizer import OptimizerConfig
@@ -67,10 +68,10 @@ class TuneConfig(Config):
     watch: WatchConfig = WatchConfig()
     precision: Literal["float32", "bfloat16"] = "float32"
     """`bfloat16` keeps float32 weights and computes under autocast."""
-    format: Literal["saved", "chat", "orca", "turns", "humpback"] = "saved"
+    format: FormName = "saved"
     """How conversations are written down: `saved` is the base's own form, else Orca's blocks;
     `chat` the tokenizer's chat template; `humpback` plain text with tags."""
-    train_on: Literal["all", "last"] = "all"
+    train_on: TrainOn = "all"
     """Which of a conversation's responses are targets."""
     snapshots: tuple[float, ...] = ()
     """Shares of the run after which the weights are also kept, in `snapshots/at-<share>`."""
