@@ -5,6 +5,7 @@ Source: Hu et al. (arXiv:2106.09685); Dettmers et al. (arXiv:2305.14314).
 
 from __future__ import annotations
 
+import warnings
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -80,17 +81,17 @@ def adapted(model: Any, config: AdapterConfig) -> Any:  # noqa: ANN401 (transfor
         prepare: Any = peft.prepare_model_for_kbit_training
         model = prepare(model, use_gradient_checkpointing=False)
     targets = config.targets if isinstance(config.targets, str) else list(config.targets)
+    how = peft.LoraConfig(
+        task_type="CAUSAL_LM",
+        r=config.rank,
+        lora_alpha=config.alpha,
+        lora_dropout=config.dropout,
+        target_modules=targets,
+    )
     try:
-        return peft.get_peft_model(
-            model,
-            peft.LoraConfig(
-                task_type="CAUSAL_LM",
-                r=config.rank,
-                lora_alpha=config.alpha,
-                lora_dropout=config.dropout,
-                target_modules=targets,
-            ),
-        )
+        with warnings.catch_warnings():  # peft 0.21 asks transformers by names of the past
+            warnings.simplefilter("ignore", FutureWarning)
+            return peft.get_peft_model(model, how)
     except ValueError as error:
         known = sorted(
             {n.split(".")[-1] for n, m in model.named_modules() if "Linear" in str(type(m))}

@@ -40,7 +40,7 @@ DOCUMENTS = "spyhop_documents"
 """Name of our attention among transformers' implementations."""
 MOST_MOVED = 1e-5
 """Most that a logit may move when the neighbours are rewritten (float32)."""
-ALONE_FRAC = {"float32": 1e-4, "bfloat16": 3e-2, "float16": 1e-2}
+ALONE_FRAC = {"float64": 1e-4, "float32": 1e-4, "bfloat16": 3e-2, "float16": 1e-2}
 """Most that a logit may differ from the document alone, as a share of the largest logit: other
 kernels and shapes round in another order."""
 HEAD_DIMS = 256

@@ -36,7 +36,7 @@ else:
 
 MARK = "spyhop-news "
 """Opens a line of a rank's output that is meant for the process that started it."""
-LAST_LINES = 12
+LAST_LINES = 30
 """Of the ranks' other output, told when they fail."""
 
 
@@ -167,7 +167,9 @@ def launch(module: str, job: Path, runtime: Runtime) -> Iterator[dict[str, Any]]
         code = max(abs(process.wait()) for process in started)
     finally:
         for process in started:
-            process.stdin.close()  # type: ignore[union-attr]
+            for pipe in (process.stdin, process.stdout):
+                assert pipe is not None
+                pipe.close()
             process.terminate()
         for process in started:
             process.wait()

@@ -110,15 +110,15 @@ class Trainer:
             self._continue(job.base / OPTIMIZER)
         self.checkpoints = Checkpoints(job.state, student.model, self.optimizers, group)
         self.position = self.checkpoints.load()
-        mean_tokens = float(job.rows.lengths.mean())
+        mean_tokens = float(self.engine.lengths.mean())
         flops = self.shape.flops_per_token(mean_tokens)
         self.meter = Meter(job.state, job.runtime, group.device, len(job.steps), flops)
 
     def run(self) -> None:
         """Go through the remaining steps."""
-        if self.group.rank == 0:
-            self.meter.open(self.position)
         try:
+            if self.group.rank == 0:
+                self.meter.open(self.position)
             self._run()
         finally:
             self.meter.close()
@@ -163,7 +163,7 @@ class Trainer:
                 optimizer.step()
             optimizer.zero_grad()
         position.step += 1
-        position.tokens += int(self.job.rows.lengths[batch].sum())
+        position.tokens += int(self.engine.lengths[batch].sum())
         position.targets += num_targets
         if taken:
             position.losses.append(loss)
@@ -258,6 +258,7 @@ class Engine:
     """What has the trained parameters."""
     causal: Any
     rows: TokenRows
+    lengths: Rows
     group: Group
     micro_tokens: int
     is_packed: bool
@@ -280,7 +281,8 @@ class Engine:
             switch(causal)
         is_half = job.config.precision == "bfloat16"
         if runtime.gradient_checkpointing:
-            causal.gradient_checkpointing_enable({"use_reentrant": False})
+            enable = getattr(causal, "activation_checkpointing_enable", None)
+            (enable or causal.gradient_checkpointing_enable)()
         arguments = {"head_is_plain": is_plain, "dtype": torch.bfloat16 if is_half else None}
         if group.size == 1:
             one_loss: Any = partial(micro_loss, causal, **arguments)
@@ -289,8 +291,8 @@ class Engine:
             shard(causal, student.model, group, is_half=is_half, method=METHOD)
             one_loss = getattr(causal, METHOD)
         return cls(
-            student.model, causal, job.rows, group, runtime.micro_tokens, is_packed, one_loss,
-            count_targets(job.rows),
+            student.model, causal, job.rows, job.rows.lengths, group, runtime.micro_tokens,
+            is_packed, one_loss, count_targets(job.rows),
         )  # fmt: skip
 
     def gradient(self, batch: Rows) -> tuple[float, int]:
@@ -315,7 +317,7 @@ class Engine:
         return self.group.mean(total)
 
     def _micros(self, batch: Rows) -> Iterator[Micro]:
-        lengths = self.rows.lengths
+        lengths = self.lengths
         if self.is_packed:
             capacity = max(self.micro_tokens, int(lengths[batch].max()))
             packs = best_fit(lengths[batch], capacity)
@@ -330,7 +332,7 @@ class Engine:
 
     def _tensors(self, micro: Rows, *, is_real: bool) -> Micro:
         """Rows end to end, or right-padded: causal attention never looks at the padding."""
-        rows, lengths = self.rows, self.rows.lengths[micro]
+        rows, lengths = self.rows, self.lengths[micro]
         if self.is_packed:
             shape, firsts = (1, int(lengths.sum())), np.cumsum(lengths) - lengths
         else:

@@ -68,7 +68,8 @@ def _tell(news: dict[str, Any]) -> None:
 
 
 def _die_with_parent() -> None:
-    sys.stdin.buffer.read()
+    while os.read(0, 1024):  # no buffered reader: it would hold a lock when Python ends
+        pass
     os._exit(1)
 
 
