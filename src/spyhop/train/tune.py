@@ -17,7 +17,7 @@ import numpy as np
 from spyhop.lazy import Lazy
 from spyhop.models.local import pick_device
 from spyhop.render import Renderer
-from spyhop.schema import ArtifactError, TrainingError
+from spyhop.schema import ArtifactError, ModelError, TrainingError
 from spyhop.stage import FOLDER, Context, Estimate, Progress, stage
 from spyhop.store import Artifact
 from spyhop.store.artifact import LOGS
@@ -123,7 +123,11 @@ def _together(ctx: Context, job: Job) -> Outcome:
 
 
 def _longest(base: Artifact, config: TuneConfig) -> int:
-    shape = transformers.AutoConfig.from_pretrained(base.path, local_files_only=True)
+    try:
+        shape = transformers.AutoConfig.from_pretrained(base.path, local_files_only=True)
+    except (OSError, ValueError, KeyError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ModelError(f"{base.path}: not a Hugging Face model folder ({reason:.160})") from None
     context = getattr(shape.get_text_config(), "max_position_embeddings", None)
     return min(config.max_tokens, context or config.max_tokens)
 
