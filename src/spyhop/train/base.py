@@ -139,7 +139,9 @@ def _merged(folder: Path, student: Student, state: dict[str, Any] | None) -> Any
     fresh = open_student(
         student.folder, config.model_copy(update={"adapter": plain}), torch.device("cpu")
     ).model
-    learned = peft.get_peft_model_state_dict(student.model, state_dict=state)
+    learned = peft.get_peft_model_state_dict(
+        student.model, state_dict=state, save_embedding_layers=False
+    )  # rows that were added for padding are frozen, and drawn the same in `fresh`
     peft.set_peft_model_state_dict(fresh, {name: part.cpu() for name, part in learned.items()})
     fresh.peft_config["default"].base_model_name_or_path = None  # a path of this machine
     shutil.rmtree(folder, ignore_errors=True)
