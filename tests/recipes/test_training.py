@@ -1,6 +1,7 @@
 """Rows of your own to a model that other tools load."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from spyhop.models.local import saved_format
 from spyhop.recipe import resolve, run
+from spyhop.recipe.load import read_recipe
 from spyhop.recipe.run import Watcher
 from spyhop.recipes.training import MODEL, TrainingConfig, training
 from spyhop.render import Renderer
@@ -169,3 +171,14 @@ def test_wrong_settings_are_one_line(place: Path):
     given = {"rows": [], "base": "base"}
     with pytest.raises(RecipeError, match=r"x\.toml: rows = \[\]: .*at least 1 item"):
         validated(Path("x.toml"), TrainingConfig, given, "", {})
+
+
+def test_the_settings_that_the_docs_show_are_settings(tmp_path: Path):
+    page = (Path(__file__).parents[2] / "docs" / "training.md").read_text()
+    (text,) = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    (tmp_path / "mine.toml").write_text(f'recipe = "train"\nrows = ["a"]\nbase = "b"\n{text}')
+    file = read_recipe(tmp_path / "mine.toml")
+    config = file.config(TrainingConfig)
+    assert isinstance(config, TrainingConfig) and config.train.adapter is not None
+    assert config.then[0].rows == (tmp_path / "teacher.jsonl",)
+    assert file.runtime_with({}).gpus == 8
