@@ -23,7 +23,9 @@ from spyhop.recipes.orca import OrcaConfig, orca
 SPYHOP = Path(sys.executable).with_name("spyhop")
 COMMANDS = {
     "answer": {"--out", "--plan", "--retry-errors", "--set", "--teacher", "prompts"},
+    "chat": {"--device", "--max-new-tokens", "--system", "--temperature", "models"},
     "clean": {"--free", "--journals", "--out", "--partial"},
+    "delta": set(),
     "doctor": {"--out", "teacher"},
     "init": {"folder"},
     "plan": {"--ablate", "--out", "--set", "--within-days", "recipe"},
@@ -32,7 +34,20 @@ COMMANDS = {
     "report": {"--out", "--set", "recipe"},
     "run": {"--ablate", "--out", "--retry-errors", "--set", "--workers", "recipe"},
     "segment": {"--on", "--out", "--processes", "--set", "inputs"},
-    "show": {"--dropped", "--no-dropped", "--out", "--recipe", "--rows", "--set", "-n", "artifact"},
+    "show": {
+        "--dropped",
+        "--format",
+        "--mask",
+        "--no-dropped",
+        "--out",
+        "--recipe",
+        "--rows",
+        "--set",
+        "--train-on",
+        "-n",
+        "artifact",
+    },
+    "train": {"--base", "--out", "--plan", "--set", "--settings", "rows"},
     "why": {"--out", "--set", "node", "recipe"},
 }
 RECIPE = """

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any, Final, Protocol
+from typing import Annotated, Any, Final, Literal, Protocol
 
 import pyarrow as pa
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -79,6 +79,18 @@ class Runtime(BaseModel):
     """Tokens of one forward pass in training; a larger global batch is accumulated."""
     checkpoint_s: float = Field(20.0, gt=0)
     """Seconds of training between two resumable checkpoints."""
+    gpus: int = Field(1, ge=1)
+    """GPUs of each node that one training is spread over; with `device = "cpu"`, processes."""
+    nodes: tuple[str, ...] = ()
+    """Hosts that a training is spread over, reached with `ssh`; they see the same files."""
+    packing: Literal["auto", "on", "off"] = "auto"
+    """Rows end to end in training, or padded: the gradient is the same. `auto` packs on CUDA."""
+    gradient_checkpointing: bool = False
+    """Compute the forward pass twice in training, for less memory."""
+    peak_tflops: float | None = Field(None, gt=0)
+    """Peak of the device, for the share that training uses of it; known for common GPUs."""
+    track: tuple[Literal["tensorboard", "wandb"], ...] = ()
+    """Where the metrics of each step go, besides a file."""
 
 
 @dataclass(frozen=True, slots=True)

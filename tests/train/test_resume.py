@@ -56,7 +56,7 @@ def test_killed_training_ends_with_the_same_weights(
         process.join()
     path = _checkpoint(root)
     assert path is not None and not list(root.glob("train.tune-*"))
-    before_s = torch.load(path, weights_only=True)["seconds"]
+    before_s = torch.load(path, weights_only=True)["position"]["seconds"]
     made = tune.run(root, CONFIG, runtime=RUNTIME, base=base, answers=[answers])
     assert made.digest == whole.digest  # weights, snapshots and losses, bit by bit
     assert made.record.counts == whole.record.counts

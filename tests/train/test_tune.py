@@ -21,7 +21,7 @@ from transformers import (
 )
 
 import toys
-from spyhop.models.local import load_tokenizer
+from spyhop.models.local import load_tokenizer, saved_format
 from spyhop.render import ORCA, TURNS, Renderer
 from spyhop.schema import ArtifactError, Message, TrainingError
 from spyhop.stage import Context, Runtime
@@ -29,10 +29,12 @@ from spyhop.store import Artifact, Source
 from spyhop.train import NewModelConfig, TuneConfig, new_model, tune
 from spyhop.train.new_model import save
 from spyhop.train.optimizer import OptimizerConfig, rate_factor
-from spyhop.train.rows import check_row, tokenise
-from spyhop.train.tune import has_plain_head
+from spyhop.train.rows import tokenise
+from spyhop.train.tokenising import check_row
+from spyhop.train.loss import has_plain_head
 
-TUNE = sys.modules["spyhop.train.tune"]
+LOSS = sys.modules["spyhop.train.loss"]
+LOOP = sys.modules["spyhop.train.loop"]
 CPU = Runtime(device="cpu")
 FAST = OptimizerConfig(learning_rate=3e-3, warmup_steps=2)
 GOLDEN = Path(__file__).parent.parent / "golden" / "tune_loss.v2.json"
@@ -93,7 +95,8 @@ def test_the_head_in_pieces_gives_the_same(
     tmp_path: Path, base, answers, monkeypatch: pytest.MonkeyPatch, width: int
 ):
     whole = _tune(tmp_path / "whole", base, [answers])
-    monkeypatch.setattr(TUNE, "LOGITS_BYTES", width * 4 * 261)
+    monkeypatch.setattr(LOSS, "CPU_LOGITS_BYTES", width * 4 * 261)
+    monkeypatch.setattr(LOSS, "FEWEST_POSITIONS", 1)
     pieces = _tune(tmp_path / "pieces", base, [answers])
     assert _losses(pieces) == pytest.approx(_losses(whole), rel=1e-5)
     assert _distance(whole, pieces) < 2e-5
@@ -103,7 +106,7 @@ def test_the_whole_forward_pass_gives_the_same(
     tmp_path: Path, base, answers, monkeypatch: pytest.MonkeyPatch
 ):
     quick = _tune(tmp_path / "quick", base, [answers])
-    monkeypatch.setattr(TUNE, "has_plain_head", lambda model: False)
+    monkeypatch.setattr(LOOP, "has_plain_head", lambda model: False)
     slow = _tune(tmp_path / "slow", base, [answers])
     assert _losses(slow) == pytest.approx(_losses(quick), rel=1e-5)
     assert _distance(quick, slow) < 2e-5
@@ -151,7 +154,7 @@ def test_a_grown_vocabulary_is_trained_the_same_twice(tmp_path: Path, words_with
     saved = load_tokenizer(one.path)
     assert saved.pad_token == "[[PAD]]" and len(saved) == len(words_with_bos) + 1
     assert _weights(one)["model.embed_tokens.weight"].shape[0] == len(saved)
-    assert json.loads((one.path / "spyhop.json").read_text())["format"] == ORCA.model_dump()
+    assert saved_format(one.path) == ORCA
 
 
 def test_twenty_steps_have_the_committed_losses(tmp_path: Path, words: Any):

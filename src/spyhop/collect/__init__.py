@@ -5,6 +5,7 @@ from spyhop.collect.distinct import DistinctConfig, Repeated, distinct
 from spyhop.collect.draw import DrawConfig, draw
 from spyhop.collect.fetch import FetchConfig, fetch
 from spyhop.collect.flan_cot import FlanCotConfig, flan_cot, flan_cot_rationales
+from spyhop.collect.messages import MessagesConfig, conversations
 from spyhop.collect.natural_instructions import NaturalInstructionsConfig, natural_instructions
 from spyhop.collect.pair import PairConfig, SystemMessage, orca_messages, orca_shares, pair
 from spyhop.collect.ready import ReadyConfig, ready_answers
@@ -24,6 +25,7 @@ __all__ = [
     "DrawConfig",
     "FetchConfig",
     "FlanCotConfig",
+    "MessagesConfig",
     "NaturalInstructionsConfig",
     "PairConfig",
     "ReadyConfig",
@@ -35,6 +37,7 @@ __all__ = [
     "T0Config",
     "Table",
     "TargetsConfig",
+    "conversations",
     "decontaminate",
     "distinct",
     "draw",

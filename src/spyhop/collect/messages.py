@@ -1,4 +1,4 @@
-"""Prompts of your own: files of `messages`, as JSONL or Parquet, one row a prompt."""
+"""Rows of your own: files of `messages`, as JSONL or Parquet; prompts, or whole conversations."""
 
 import gzip
 import hashlib
@@ -13,17 +13,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic_core import from_json
 
-from spyhop.schema import Config, InputError, Message, Prompt, Role
+from spyhop.schema import Answer, Config, InputError, Message, Prompt, Role
 from spyhop.stage import Context, Estimate, pooled, stage
 from spyhop.store import Artifact, row_id
 
 PARQUET = ".parquet"
 SUFFIXES = (".jsonl", ".jsonl.gz", ".json", PARQUET)
-MESSAGES, PROMPT = "messages", "prompt"
+MESSAGES, PROMPT, RESPONSE = "messages", "prompt", "response"
 READ = (MESSAGES, PROMPT, "id", "target", "task", "collection")
 """Columns that mean something here; others are passed over."""
+ANSWERED = (*READ, RESPONSE, "model", "finish_reason", "error", "licence")
+"""The same, of rows that are answered already."""
 ROLES = get_args(Role)
 BATCH_ROWS = 2048
+UNKNOWN = "unknown"
 MARK = b"\xef\xbb\xbf"
 """What some editors put before UTF-8 text."""
 
@@ -77,6 +80,49 @@ def messages(ctx: Context, config: MessagesConfig, *, file: Artifact) -> Iterato
             system_id="given" if has_system else "none",
             messages=turns,
             target=_text(row, "target"),
+        )
+    if not num_rows:
+        raise InputError(f'{file.path}: no rows; write one {{"{MESSAGES}": [...]}} a line')
+
+
+@stage(version=1, writes=Answer, plan=plan_messages)
+def conversations(ctx: Context, config: MessagesConfig, *, file: Artifact) -> Iterator[Answer]:
+    """Read rows to train on: `messages` that end with the assistant's turn.
+
+    Rows with the text of a `prompt` and of its `response` are taken, too. A row without an id is
+    named by its messages; an id that comes again (several answers to one prompt) becomes `<id>-2`,
+    `<id>-3`, ... `model` (who answered), `finish_reason`, `error` and `licence` are taken where
+    they stand, as `spyhop answer` writes them: a row with an `error` has no response, and is one
+    that training leaves out and counts.
+
+    Counts: `licence/<licence>` and `model/<model>`, for the rows without an error.
+
+    Raises:
+        InputError: Naming the file, the line, what is wrong there and what to do.
+    """
+    names = _Names()
+    num_rows = 0
+    for row in ctx.track(read_rows(file.path, ANSWERED, config.reserved), "reading"):
+        num_rows += 1
+        turns = _answered(row)
+        name = names.made(_given_id(row) or _hash(turns))
+        error = _text(row, "error") or None
+        model = _text(row, "model") or UNKNOWN
+        if error is None:
+            ctx.count(f"licence/{_text(row, 'licence') or UNKNOWN}")
+            ctx.count(f"model/{model}")
+        system = turns[0].content if turns[0].role == "system" else ""
+        yield Answer(
+            id=name,
+            query_id=name,
+            collection=_text(row, "collection") or "rows",
+            task=_text(row, "task") or "rows",
+            system_id=row_id(system)[:8] if system else "none",
+            messages=turns,
+            target=_text(row, "target"),
+            model=model,
+            finish_reason=_text(row, "finish_reason") or ("error" if error else "stop"),
+            error=error,
         )
     if not num_rows:
         raise InputError(f'{file.path}: no rows; write one {{"{MESSAGES}": [...]}} a line')
@@ -168,6 +214,24 @@ def turns_of(row: RawRow) -> list[Message]:
         raise InputError(
             f"{row.place}: the last turn is the assistant's ({turns[-1].content!r:.60}), so there "
             "is nothing to answer; leave that turn out"
+        )
+    return turns
+
+
+def _answered(row: RawRow) -> list[Message]:
+    """Return the turns of a conversation; one that failed may lack its last."""
+    found = _listed(row)
+    response = row.values.get(RESPONSE)
+    if row.values.get(MESSAGES) is None and response is not None:
+        found = [*found, {"role": "assistant", "content": response}]
+    turns = [_turn(row.place, number, turn) for number, turn in enumerate(found)]
+    if row.values.get("error"):
+        return turns
+    if len(turns) < 2 or turns[-1].role != "assistant":
+        last = f", the last one the {turns[-1].role}'s ({turns[-1].content!r:.60})" if turns else ""
+        raise InputError(
+            f"{row.place}: {len(turns)} turns{last}: there is nothing to train on; {MESSAGES} must "
+            "end with the assistant's answer to another turn"
         )
     return turns
 

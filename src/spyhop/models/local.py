@@ -18,7 +18,7 @@ import numpy as np
 
 from spyhop.lazy import Lazy
 from spyhop.models.base import Backend, Choice, Likelihood, ModelConfig, Reply, Request, Sampling
-from spyhop.render import FORMATS, Format, Renderer
+from spyhop.render import ORCA, Form, FormName, Renderer, named_form, read_form
 from spyhop.schema import ModelError, RecipeError
 from spyhop.stage import Runtime
 from spyhop.store import Artifact, canonical
@@ -41,8 +41,9 @@ class Local(ModelConfig):
     kind: Literal["local"] = "local"
     name: str = "local model"
     dtype: Literal["float32", "bfloat16"] = "float32"
-    format: Literal["saved", "orca", "turns"] = "saved"
-    """`saved` is the one that the folder names, else Orca's blocks."""
+    format: FormName = "saved"
+    """`saved` is the one that the folder names, else Orca's blocks; `chat` is the tokenizer's own
+    chat template."""
     subfolder: str = ""
     """Where in the folder the model stands, such as a training snapshot."""
 
@@ -53,7 +54,7 @@ class Local(ModelConfig):
         torch.set_num_threads(runtime.threads)
         path = folder.path / self.subfolder
         tokenizer, model = load(path, getattr(torch, self.dtype), pick_device(runtime.device))
-        form = saved_format(path) if self.format == "saved" else FORMATS[self.format]
+        form = pick_form(self.format, path, tokenizer)
         return LocalBackend(model, Renderer(tokenizer, form), runtime.inference_tokens)
 
     @property
@@ -77,12 +78,17 @@ def pick_device(device: str) -> torch.device:
         ) from None
 
 
-def saved_format(folder: Path) -> Format:
+def pick_form(name: str, folder: Path, tokenizer: Any) -> Form:  # noqa: ANN401 (transformers' type)
+    """Return the form of that name for a model's folder; `saved` is the folder's own."""
+    return saved_format(folder) if name == "saved" else named_form(name, tokenizer)
+
+
+def saved_format(folder: Path) -> Form:
     """Return the format that a checkpoint of ours names, else Orca's blocks."""
     path = folder / FORMAT_FILE
     if not path.is_file():
-        return FORMATS["orca"]
-    return Format.model_validate(json.loads(path.read_text())["format"])
+        return ORCA
+    return read_form(json.loads(path.read_text())["format"])
 
 
 def load(folder: Path, dtype: torch.dtype, device: torch.device) -> tuple[Any, Any]:

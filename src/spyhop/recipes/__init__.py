@@ -11,6 +11,7 @@ from spyhop.recipes.answering import AnsweringConfig, answering
 from spyhop.recipes.orca import OrcaConfig, orca
 from spyhop.recipes.quickstart import QuickstartConfig, quickstart
 from spyhop.recipes.segments import SegmentsConfig, segments
+from spyhop.recipes.training import TrainingConfig, training
 from spyhop.schema import Config, RecipeError
 
 
@@ -32,6 +33,7 @@ RECIPES: dict[str, RecipeKind] = {
     "orca": RecipeKind(OrcaConfig, orca),
     "quickstart": RecipeKind(QuickstartConfig, quickstart),
     "segments": RecipeKind(SegmentsConfig, segments),
+    "train": RecipeKind(TrainingConfig, training),
 }
 
 

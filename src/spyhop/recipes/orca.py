@@ -52,6 +52,9 @@ from spyhop.report import DatasetConfig, ReportConfig, dataset, page
 from spyhop.schema import Config, RecipeError
 from spyhop.settings import InputPath
 from spyhop.train import NewModelConfig, TuneConfig, new_model, tune
+from spyhop.train.card import CardConfig
+from spyhop.train.probe import ProbeConfig, probe
+from spyhop.train.release import release
 
 
 class Answering(Config):
@@ -136,6 +139,10 @@ class OrcaConfig(Config):
     measure: MeasureConfig = MeasureConfig()
     measure_teacher: bool = False
     """Also ask the teacher the items, where it is a model."""
+    probe: ProbeConfig = ProbeConfig()
+    """Whether the student stops by itself and follows messages that it was not trained under."""
+    card: CardConfig = CardConfig()
+    """What the student's model card says beside what the run knows."""
     seed: int = 0
 
     @model_validator(mode="after")
@@ -170,7 +177,9 @@ def orca(config: OrcaConfig) -> Recipe:
         look = ContaminationRateConfig()
         shared["shared"] = r.add("shared", contamination, look, items=items, answers=answers)
     card = DatasetConfig(title=config.name)
-    r.add("dataset", dataset, card, answers=answers, queries=data.queries)
+    given = r.add("dataset", dataset, card, answers=answers, queries=data.queries)
+    probed = r.add("probe", probe, config.probe, answers=answers, model=asked["student"])
+    _release(r, config, models["student"], base, answers, probed, given, scores[1:2])
     students = tuple(name for name in models if name != "base")
     r.add(
         "report",
@@ -180,9 +189,28 @@ def orca(config: OrcaConfig) -> Recipe:
         students=[models[name] for name in students],
         scores=scores,
         data=[*data.drawn, *data.steps],
+        probes=[probed],
         **shared,
     )
     return r
+
+
+def _release(
+    r: Recipe,
+    config: OrcaConfig,
+    model: Ref,
+    base: Ref,
+    answers: list[Ref],
+    probed: Ref,
+    data: Ref,
+    scores: list[Ref],
+) -> None:
+    """Add the student's folder for others, with its card."""
+    title = config.card.title or config.name
+    r.add(
+        "model", release, config.card.model_copy(update={"title": title}),
+        model=model, base=base, answers=answers, probes=[probed], scores=scores, data=[data],
+    )  # fmt: skip
 
 
 def _used(config: OrcaConfig) -> list[str]:

@@ -10,6 +10,7 @@ from spyhop.report.contamination import contamination_section, seen_items
 from spyhop.report.cost import cost_section
 from spyhop.report.data_figures import messages_section, mixture_section
 from spyhop.report.html import render_page
+from spyhop.report.probe_figures import probe_section
 from spyhop.report.sections import (
     data_section,
     mask_section,
@@ -50,10 +51,12 @@ def page(
     scores: list[Artifact],
     data: list[Artifact] | None = None,
     shared: Artifact | None = None,
+    probes: list[Artifact] | None = None,
 ) -> None:
     """Write the page and the results of one run.
 
-    `data` are the steps from readers to queries, `shared` is what the answers hold of the items.
+    `data` are the steps from readers to queries, `shared` is what the answers hold of the items,
+    `probes` are those of the first students.
     """
     seen = None if shared is None else seen_items(list(shared.rows(Seen)))
     measured = list(zip(config.models, scores, strict=True))
@@ -69,6 +72,7 @@ def page(
         training_section(
             [(name, [each]) for name, each in zip(config.students, students, strict=True)]
         ),
+        *([probe_section(list(zip(config.students, probes, strict=False)))] if probes else []),
         *([mixture_section(data)] if data else []),
         cost_section(answered, measured),
         messages_section(answered),

@@ -106,13 +106,17 @@ def training_section(students: Sequence[tuple[str, list[Artifact]]]) -> Section:
         seen, steps = 0, 0
         for metrics in (read_metrics(stage) for stage in stages):
             points += _curve(name, metrics["losses"], seen, metrics["tokens"])
+            for step, loss in metrics.get("held_out", []):
+                place = seen + metrics["tokens"] * step / max(1, metrics["steps"])
+                points.append({"student": f"{name}, held out", "tokens": place, "loss": loss})
             seen, steps, tail = (
                 seen + metrics["tokens"],
                 steps + metrics["steps"],
                 metrics["losses"],
             )
         seconds = sum(read_speed(stage)["seconds"] for stage in stages)
-        last = sum(tail[-50:]) / len(tail[-50:])
+        tail = tail[-min(50, max(1, len(tail) // 10)) :]
+        last = sum(tail) / len(tail)
         rows.append([name, steps, f"{seen:,}", f"{last:.3f}", f"{seconds:.0f}"])
     section.table(Table(["student", "steps", "tokens", "last loss", "seconds"], rows))
     chart = (

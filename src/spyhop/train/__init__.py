@@ -1,13 +1,18 @@
 """From rows of messages to a checkpoint: tokenise, plan batches, train, resume."""
 
+from spyhop.train.adapter import AdapterConfig
+from spyhop.train.config import HeldOutConfig, TuneConfig, WatchConfig
 from spyhop.train.new_model import NewModelConfig, new_model
 from spyhop.train.optimizer import OptimizerConfig
-from spyhop.train.tune import TuneConfig, read_metrics, read_speed, tune
+from spyhop.train.tune import read_metrics, read_speed, tune
 
 __all__ = [
+    "AdapterConfig",
+    "HeldOutConfig",
     "NewModelConfig",
     "OptimizerConfig",
     "TuneConfig",
+    "WatchConfig",
     "new_model",
     "read_metrics",
     "read_speed",

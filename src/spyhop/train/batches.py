@@ -1,9 +1,14 @@
 """Which rows are trained on at which step: a function of lengths, seed and budget alone."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import pairwise
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+
+from spyhop.train.pack import best_fit, grouped
 
 Rows = npt.NDArray[np.int64]
 
@@ -48,17 +53,91 @@ def plan_batches(
     return batches
 
 
+def plan_packs(
+    lengths: npt.NDArray[np.int64],
+    inputs: Sequence[int],
+    *,
+    budgets: Sequence[int],
+    batch_tokens: int,
+    capacity: int,
+    packing: Literal["best_fit", "grouped", "in_order"],
+    seed: int,
+) -> list[list[Rows]]:
+    """Return the packs of every step, as row numbers; otherwise like `plan_batches`.
+
+    A step has `batch_tokens // capacity` packs, and at least one; the last of an epoch may have
+    fewer. No step holds a row twice.
+
+    Args:
+        lengths: Tokens of every row, at most `capacity`.
+        inputs: Bounds of the inputs in `lengths`, as in `TokenRows`.
+        budgets: Tokens to draw from each input; the last row drawn may exceed it.
+        batch_tokens: Tokens of a step, padding included.
+        capacity: Tokens of a pack.
+        packing: `best_fit` leaves the least padding; `grouped` is the Orca paper's, shuffled and
+            cut where a row does not fit; `in_order` keeps the rows as they come, and the inputs
+            one after the other: for a curriculum within the data.
+        seed: Of the order.
+    """
+    random = np.random.default_rng(seed)
+    is_shuffled = packing != "in_order"
+    each = max(1, batch_tokens // capacity)
+    steps: list[list[Rows]] = []
+    for (first, last), budget in zip(pairwise(inputs), budgets, strict=True):
+        for epoch in _epochs(lengths, first, last, budget, random, is_shuffled=is_shuffled):
+            if packing == "best_fit":
+                packs = best_fit(lengths[epoch], capacity)
+                packs = replace(packs, rows=epoch[packs.rows])
+            else:
+                packs = grouped(epoch, lengths, capacity)
+            order = random.permutation(len(packs)) if is_shuffled else np.arange(len(packs))
+            found = [packs[place] for place in order.tolist()]
+            steps += [found[start : start + each] for start in range(0, len(found), each)]
+    if is_shuffled and sum(budget > 0 for budget in budgets) > 1:
+        steps = [steps[place] for place in random.permutation(len(steps)).tolist()]
+    return steps
+
+
+def deal(
+    micros: Sequence[Rows], lengths: npt.NDArray[np.int64], num_ranks: int
+) -> list[list[Rows]]:
+    """Deal the forward passes of one step out to ranks: as many to each, of like sizes in a turn.
+
+    Where their number does not divide, the fullest passes are halved; where there are fewer rows
+    than places, some passes are empty: such a rank runs any row, with no target in it.
+    """
+    passes = list(micros)
+    while len(passes) % num_ranks:
+        fullest = max(range(len(passes)), key=lambda place: len(passes[place]))
+        halves = np.array_split(passes.pop(fullest), 2)
+        passes += halves
+    passes.sort(key=lambda rows: -int(lengths[rows].sum()))
+    dealt: list[list[Rows]] = [[] for _ in range(num_ranks)]
+    for turn, start in enumerate(range(0, len(passes), num_ranks)):
+        some = passes[start : start + num_ranks]
+        for rank, rows in enumerate(some if turn % 2 == 0 else reversed(some)):
+            dealt[rank].append(rows)
+    return dealt
+
+
 def split_micro(rows: Rows, lengths: npt.NDArray[np.int64], micro_tokens: int) -> list[Rows]:
     """Split a global batch, sorted by length, into forward passes of `micro_tokens` each."""
     return _cut(rows[np.argsort(lengths[rows], kind="stable")], lengths, micro_tokens)
 
 
 def _epochs(
-    lengths: npt.NDArray[np.int64], first: int, last: int, budget: int, random: np.random.Generator
+    lengths: npt.NDArray[np.int64],
+    first: int,
+    last: int,
+    budget: int,
+    random: np.random.Generator,
+    *,
+    is_shuffled: bool = True,
 ) -> Iterator[Rows]:
     left = budget
     while left > 0:
-        epoch = first + random.permutation(last - first)
+        size = last - first
+        epoch = first + (random.permutation(size) if is_shuffled else np.arange(size))
         ends = np.cumsum(lengths[epoch])
         epoch = epoch[: int(np.searchsorted(ends, left)) + 1]
         left -= int(lengths[epoch].sum())

@@ -1,21 +1,34 @@
-"""Resumable checkpoints: written aside and renamed, so the last good one always loads."""
+"""Resumable checkpoints: written aside and renamed, so the last good one always loads.
+
+One process writes one file; several write a folder of shards together (PyTorch's distributed
+checkpoint), which another number of processes can read.
+"""
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+import shutil
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spyhop.lazy import Lazy
+from spyhop.train.distributed import Group
 from spyhop.train.optimizer import AnyOptimizer
 
 if TYPE_CHECKING:
     import torch
+    import torch.distributed.checkpoint.state_dict as whole
+    import torch.distributed.checkpoint.state_dict_loader as shard_reader
+    import torch.distributed.checkpoint.state_dict_saver as shard_writer
 else:
     torch = Lazy("torch")
+    shard_reader = Lazy("torch.distributed.checkpoint.state_dict_loader")
+    shard_writer = Lazy("torch.distributed.checkpoint.state_dict_saver")
+    whole = Lazy("torch.distributed.checkpoint.state_dict")
 
 FILE = "checkpoint.pt"
+BEST = "best.pt"
 
 
 @dataclass(slots=True)
@@ -26,43 +39,146 @@ class Position:
     """Steps that are finished."""
     tokens: int = 0
     """Prompt and response tokens seen, padding left out."""
+    targets: int = 0
+    """Of these, supervised ones."""
     seconds: float = 0.0
     losses: list[float] = field(default_factory=list)
-    """Mean loss per target token of every step."""
+    """Mean loss per target token of every step that was taken."""
+    norms: list[float] = field(default_factory=list)
+    """Gradient norms of the last steps, before clipping."""
+    odd: dict[str, int] = field(default_factory=dict)
+    """Steps that a watchdog noticed or skipped, by reason."""
+    skips_in_a_row: int = 0
+    held_out: list[tuple[int, float]] = field(default_factory=list)
+    """Step and held-out loss of every evaluation."""
+    stale: int = 0
+    """Evaluations since the lowest held-out loss."""
+    is_over: bool = False
+    """Stopped early."""
+    logged_bytes: int = 0
+    """Of the metrics file."""
 
 
-def save_checkpoint(
-    folder: Path,
-    model: Any,  # noqa: ANN401 (transformers' type)
-    optimizers: list[AnyOptimizer],
-    position: Position,
-) -> None:
-    """Write weights, optimiser state, randomness and position."""
-    aside = folder / f"{FILE}.tmp"
-    state = {
-        "model": model.state_dict(),
-        "optimizers": [optimizer.state_dict() for optimizer in optimizers],
-        "random": torch.get_rng_state(),
-        "step": position.step,
-        "tokens": position.tokens,
-        "seconds": position.seconds,
-        "losses": position.losses,
-    }
-    with aside.open("wb") as stream:
-        torch.save(state, stream)
-        stream.flush()
-        os.fsync(stream.fileno())
-    aside.replace(folder / FILE)
+@dataclass(frozen=True, slots=True)
+class Checkpoints:
+    """Where the state of one training is kept."""
+
+    folder: Path
+    model: Any
+    optimizers: list[AnyOptimizer]
+    group: Group
+
+    def save(self, position: Position) -> None:
+        """Write weights, optimiser state, randomness and position.
+
+        Raises:
+            OSError: If the disk is full; the checkpoint before is untouched.
+        """
+        about = {"position": asdict(position), "random": _random()}
+        if self.group.size == 1:
+            states = [optimizer.state_dict() for optimizer in self.optimizers]
+            _write(
+                self.folder / FILE,
+                {"model": self.model.state_dict(), "optimizers": states, **about},
+            )
+            return
+        name = f"checkpoint-{position.step:09d}"
+        self._save_shards(name, with_optimizer=True, about=about)
+        self._keep_only("checkpoint-*", name)
+
+    def load(self) -> Position:
+        """Restore everything in place and return the position; a fresh one where there is none."""
+        if self.group.size == 1:
+            path = self.folder / FILE
+            if not path.is_file():
+                return Position()
+            state = torch.load(path, map_location="cpu", weights_only=True)
+            self.model.load_state_dict(state["model"])
+            for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+                optimizer.load_state_dict(saved)
+            about = state
+        else:
+            found = sorted(self.folder.glob("checkpoint-*[0-9]"))
+            if not found:
+                return Position()
+            self._load_shards(found[-1], with_optimizer=True)
+            own = found[-1] / f"rank-{self.group.rank}.pt"
+            path = own if own.is_file() else found[-1] / "rank-0.pt"
+            about = torch.load(path, map_location="cpu", weights_only=True)
+        _set_random(about["random"])
+        return Position(**about["position"])
+
+    def save_best(self, step: int) -> None:
+        """Keep the weights as they are: no held-out loss was lower."""
+        if self.group.size == 1:
+            _write(self.folder / BEST, self.model.state_dict())
+            return
+        self._save_shards(f"best-{step:09d}", with_optimizer=False, about=None)
+        self._keep_only("best-*", f"best-{step:09d}")
+
+    def load_best(self) -> None:
+        """Put the weights back that `save_best` kept last."""
+        if self.group.size == 1:
+            state = torch.load(self.folder / BEST, map_location="cpu", weights_only=True)
+            self.model.load_state_dict(state)
+        else:
+            self._load_shards(sorted(self.folder.glob("best-*[0-9]"))[-1], with_optimizer=False)
+
+    def _shards(self, *, with_optimizer: bool) -> dict[str, Any]:
+        state: dict[str, Any] = {"model": whole.get_model_state_dict(self.model)}
+        if with_optimizer:
+            state["optimizer"] = whole.get_optimizer_state_dict(self.model, self.optimizers)  # type: ignore[arg-type]
+        return state
+
+    def _save_shards(self, name: str, *, with_optimizer: bool, about: Any) -> None:  # noqa: ANN401
+        aside = self.folder / f"{name}.tmp"
+        if self.group.rank == 0:
+            shutil.rmtree(aside, ignore_errors=True)
+            aside.mkdir()
+        self.group.wait()
+        shard_writer.save(self._shards(with_optimizer=with_optimizer), checkpoint_id=aside)
+        if about is not None:
+            _write(aside / f"rank-{self.group.rank}.pt", about)
+        self.group.wait()
+        if self.group.rank == 0:
+            aside.replace(self.folder / name)
+        self.group.wait()
+
+    def _load_shards(self, folder: Path, *, with_optimizer: bool) -> None:
+        state = self._shards(with_optimizer=with_optimizer)
+        shard_reader.load(state, checkpoint_id=folder)
+        whole.set_model_state_dict(self.model, state["model"])
+        if with_optimizer:
+            whole.set_optimizer_state_dict(self.model, self.optimizers, state["optimizer"])  # type: ignore[arg-type]
+
+    def _keep_only(self, pattern: str, name: str) -> None:
+        if self.group.rank == 0:
+            for folder in self.folder.glob(pattern):
+                if folder.name != name:
+                    shutil.rmtree(folder, ignore_errors=True)
 
 
-def load_checkpoint(folder: Path, model: Any, optimizers: list[AnyOptimizer]) -> Position:  # noqa: ANN401
-    """Restore everything in place and return the position; a fresh one where nothing was saved."""
-    path = folder / FILE
-    if not path.is_file():
-        return Position()
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    model.load_state_dict(state["model"])
-    for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
-        optimizer.load_state_dict(saved)
-    torch.set_rng_state(state["random"])
-    return Position(state["step"], state["tokens"], state["seconds"], state["losses"])
+def _write(path: Path, state: Any) -> None:  # noqa: ANN401 (whatever torch.save takes)
+    aside = path.with_name(f"{path.name}.tmp")
+    try:
+        with aside.open("wb") as stream:
+            torch.save(state, stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+    except BaseException:
+        aside.unlink(missing_ok=True)  # half a file, on a disk that may be full
+        raise
+    aside.replace(path)
+
+
+def _random() -> dict[str, Any]:
+    state = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state()
+    return state
+
+
+def _set_random(state: dict[str, Any]) -> None:
+    torch.set_rng_state(state["cpu"])
+    if "cuda" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"])

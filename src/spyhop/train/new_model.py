@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 
 from spyhop.lazy import Lazy
 from spyhop.models.local import FORMAT_FILE, load_tokenizer
-from spyhop.render import FORMATS, Format, Renderer
+from spyhop.render import FORMATS, Form, Renderer
 from spyhop.schema import Config
 from spyhop.stage import FOLDER, Context, Estimate, stage
 from spyhop.store import Artifact
@@ -95,7 +95,7 @@ def add_padding(tokenizer: Any) -> None:  # noqa: ANN401 (transformers' type)
         tokenizer.add_special_tokens({"pad_token": PAD_TOKEN})
 
 
-def save(folder: Path, model: Any, tokenizer: Any, form: Format) -> None:  # noqa: ANN401
+def save(folder: Path, model: Any, tokenizer: Any, form: Form) -> None:  # noqa: ANN401
     """Write a Hugging Face folder that also names the format of its conversations."""
     from transformers.utils import logging
 
@@ -103,7 +103,8 @@ def save(folder: Path, model: Any, tokenizer: Any, form: Format) -> None:  # noq
     model.save_pretrained(folder)
     tokenizer.chat_template = Renderer(tokenizer, form).chat_template()
     tokenizer.save_pretrained(folder)
-    (folder / FORMAT_FILE).write_text(json.dumps({"format": form.model_dump()}, indent=1))
+    values = form.model_dump(exclude_defaults=True)
+    (folder / FORMAT_FILE).write_text(json.dumps({"format": values}, indent=1))
 
 
 def _look_back(model: Any, head: int, *, distance: int, theta: float) -> None:  # noqa: ANN401

@@ -1,19 +1,32 @@
-"""Rows to token ids on disk: memory-mapped, checked, with every dropped row counted."""
+"""Rows to token ids on disk: memory-mapped, checked, with every dropped row counted.
 
+Chunks of rows are tokenised in `Runtime.processes` and written in the rows' order, so the files
+are the same however many there are. What is written stays when the run is killed; the next one
+goes on behind it.
+"""
+
+import json
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
-from spyhop.render import Encoded, Renderer
+from spyhop.render import Renderer, TrainOn
 from spyhop.schema import Answer, TrainingError
-from spyhop.stage import Context
+from spyhop.stage import Context, Progress
 from spyhop.store import Artifact
+from spyhop.train.tokenising import Chunk, Job, Tokens, in_order
 
-CHUNK = 512
-"""Rows that are tokenised in one call."""
+FILES = {"ids": "ids.bin", "is_target": "is_target.bin", "lengths": "lengths.bin"}
+DONE = "tokenised.jsonl"
+"""In the stage's state: a line for each chunk that is whole in the files."""
+CHUNK_ROWS = 1024
+FEW_ROWS = 20_000
+"""So many rows are tokenised before other processes have started."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,78 +49,125 @@ class TokenRows:
 
 
 def tokenise(
-    ctx: Context, answers: Sequence[Artifact], renderer: Renderer, max_tokens: int
+    ctx: Context,
+    answers: Sequence[Artifact],
+    renderer: Renderer,
+    max_tokens: int,
+    train_on: TrainOn = "all",
 ) -> TokenRows:
     """Tokenise the answers that can be trained on; the others are dropped and counted.
 
-    Dropped: failed calls (`error`), responses that were cut (`cut`) or are `empty`, and rows
-    longer than `max_tokens` (`too_long`): a response is never cut.
+    The reasons are those of `tokenising.tokenise_chunk`.
 
     Raises:
         TrainingError: If a row breaks G4 (one BOS, targets, end token), or no row is left.
     """
-    ids_path, mask_path = ctx.state / "ids.bin", ctx.state / "is_target.bin"
-    starts, inputs = [0], [0]
-    with ids_path.open("wb") as ids_file, mask_path.open("wb") as mask_file:
-        for artifact in answers:
-            rows = ctx.track(artifact.rows(Answer), "tokenising", total=artifact.num_rows)
-            for row, encoded in _encoded(ctx, rows, renderer):
-                if len(encoded.ids) > max_tokens:
-                    ctx.drop(row, "too_long")
-                    continue
-                check_row(row, encoded, renderer)
-                encoded.ids.tofile(ids_file)
-                encoded.is_target.tofile(mask_file)
-                starts.append(starts[-1] + len(encoded.ids))
-            inputs.append(len(starts) - 1)
-    if len(starts) == 1:
+    total = sum(artifact.num_rows for artifact in answers)
+    progress = _Progress(ctx.state, len(answers))
+    for line in progress.take_up():
+        _drop(ctx, line["dropped"])
+    job = Job(renderer, max_tokens, train_on)
+    num_processes = ctx.runtime.processes if total > FEW_ROWS else 1
+    refusal = ""
+    with progress:
+        for tokens in in_order(_chunks(answers, progress.rows), job, num_processes):
+            progress.add(tokens)
+            _drop(ctx, tokens.dropped)
+            refusal = refusal or tokens.refusal
+            ctx.report(Progress("tokenising", sum(progress.rows), total, "rows"))
+    if refusal:
+        ctx.notice(f"dropped rows that the chat template does not take, such as {refusal}")
+    if not sum(progress.kept):
         reasons = ", ".join(f"{name}: {num}" for name, num in sorted(ctx.dropped.items()))
         raise TrainingError(f"no row is left to train on (dropped: {reasons or 'none'})")
-    ctx.count("rows/trained", len(starts) - 1)
+    ctx.count("rows/trained", sum(progress.kept))
+    return _mapped(ctx.state, progress.kept)
+
+
+class _Progress:
+    """The files, and how far they are: rows read and rows kept of each input."""
+
+    def __init__(self, folder: Path, num_inputs: int) -> None:
+        self.rows = [0] * num_inputs
+        self.kept = [0] * num_inputs
+        self._folder = folder
+        self._streams: dict[str, BinaryIO] = {}
+
+    def take_up(self) -> Iterator[dict[str, Any]]:
+        """Yield the lines of whole chunks, and cut the files behind the last of them."""
+        sizes = dict.fromkeys(FILES, 0)
+        whole = 0
+        path = self._folder / DONE
+        path.touch()
+        with path.open("rb") as stream:
+            for text in stream:
+                if not text.endswith(b"\n"):
+                    break
+                line = json.loads(text)
+                whole += len(text)
+                sizes = line["sizes"]
+                self.rows[line["input"]] += line["rows"]
+                self.kept[line["input"]] += line["kept"]
+                yield line
+        os.truncate(path, whole)
+        for name, file in FILES.items():
+            (self._folder / file).touch()
+            os.truncate(self._folder / file, sizes[name])
+
+    def __enter__(self) -> "_Progress":
+        files = {**FILES, "done": DONE}
+        self._streams = {name: (self._folder / file).open("ab") for name, file in files.items()}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for stream in self._streams.values():
+            stream.close()
+
+    def add(self, tokens: Tokens) -> None:
+        """Write a chunk; it counts from the moment that its line is there."""
+        sizes = {}
+        for name in FILES:
+            self._streams[name].write(getattr(tokens, name).tobytes())
+            self._streams[name].flush()
+            sizes[name] = self._streams[name].tell()
+        self.rows[tokens.input] += tokens.num_rows
+        self.kept[tokens.input] += len(tokens.lengths)
+        line = {
+            "input": tokens.input,
+            "rows": tokens.num_rows,
+            "kept": len(tokens.lengths),
+            "sizes": sizes,
+            "dropped": tokens.dropped,
+        }
+        self._streams["done"].write(json.dumps(line).encode() + b"\n")
+        self._streams["done"].flush()
+
+
+def _chunks(answers: Sequence[Artifact], rows: Sequence[int]) -> Iterator[Chunk]:
+    """Yield the rows of every input behind those that are done."""
+    done = list(rows)
+    for number, artifact in enumerate(answers):
+        if done[number] == artifact.num_rows:
+            continue
+        for batch in artifact.batches():
+            for start in range(0, batch.num_rows, CHUNK_ROWS):
+                some = batch.slice(start, CHUNK_ROWS)
+                if done[number]:
+                    done[number] -= some.num_rows
+                else:
+                    yield Chunk(number, some)
+
+
+def _drop(ctx: Context, dropped: Sequence[Sequence[str]]) -> None:
+    for reason, row in dropped:
+        ctx.drop(Answer.model_validate_json(row), reason)
+
+
+def _mapped(folder: Path, kept: Sequence[int]) -> TokenRows:
+    lengths = np.fromfile(folder / FILES["lengths"], dtype=np.int32)
     return TokenRows(
-        ids=np.memmap(ids_path, dtype=np.int32, mode="r"),
-        is_target=np.memmap(mask_path, dtype=np.bool_, mode="r"),
-        starts=np.array(starts),
-        inputs=inputs,
+        ids=np.memmap(folder / FILES["ids"], dtype=np.int32, mode="r"),
+        is_target=np.memmap(folder / FILES["is_target"], dtype=np.bool_, mode="r"),
+        starts=np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]),
+        inputs=[0, *np.cumsum(kept).tolist()],
     )
-
-
-def check_row(row: Answer, encoded: Encoded, renderer: Renderer) -> None:
-    """Refuse a row that breaks G4, showing it.
-
-    Raises:
-        TrainingError: If BOS is repeated, nothing is a target, or the end token is not.
-    """
-    bos = renderer.tokenizer.bos_token_id
-    num_bos = int((encoded.ids == bos).sum()) if bos is not None else 0
-    is_whole = bool(encoded.is_target[-1]) and int(encoded.ids[-1]) == renderer.end_id
-    if num_bos <= 1 and is_whole and int(encoded.is_target.sum()) >= 2:
-        return
-    raise TrainingError(
-        f"row {row.id} cannot be trained on: {num_bos} BOS tokens, "
-        f"{int(encoded.is_target.sum())} target tokens, ends with a target end token: {is_whole}; "
-        f"{row.messages[-1].role} said {row.messages[-1].content!r:.80}"
-    )
-
-
-def _encoded(
-    ctx: Context, rows: Iterator[Answer], renderer: Renderer
-) -> Iterator[tuple[Answer, Encoded]]:
-    while chunk := list(islice(rows, CHUNK)):
-        kept = []
-        for row in chunk:
-            if reason := _defect(row):
-                ctx.drop(row, reason)
-            else:
-                kept.append(row)
-        yield from zip(kept, renderer.encode([row.messages for row in kept]), strict=True)
-
-
-def _defect(row: Answer) -> str | None:
-    if row.error is not None:
-        return "error"
-    if row.finish_reason == "length":
-        return "cut"
-    if not row.messages or row.messages[-1].role != "assistant":
-        return "no_response"
-    return None if row.messages[-1].content.strip() else "empty"

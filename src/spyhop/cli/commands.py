@@ -1,4 +1,4 @@
-"""The command line: every command reads its arguments and calls public functions."""
+"""The commands: each reads its arguments and calls public functions."""
 
 import shutil
 import sys
@@ -6,23 +6,31 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
-from pydantic import ValidationError
 from rich.console import Console
 from typer.exceptions import TyperException
 
 from spyhop.augment.export import STEM
+from spyhop.cli.running import (
+    build,
+    existing,
+    given,
+    load,
+    print_plan,
+    run_and_tell,
+    store_of,
+)
+from spyhop.cli.training import chat, delta, train
 from spyhop.models import read_teacher
 from spyhop.models.doctor import doctor as examine
 from spyhop.recipe import Recipe, Use, resolve
-from spyhop.recipe import run as run_recipe
 from spyhop.recipe.graph import refs
-from spyhop.recipe.load import RecipeFile, apply_change, read_recipe
+from spyhop.recipe.mask import show_mask
 from spyhop.recipe.plan import plan as plan_recipe
 from spyhop.recipe.show import find_artifact, show_rows
-from spyhop.recipe.watch import Display, deadlines, plan_table
 from spyhop.recipe.why import why as why_node
 from spyhop.recipes import INIT_FILES, RECIPES, write_example
 from spyhop.recipes.answering import ANSWERS, EXPORT, PROMPTS
+from spyhop.render import FormName, TrainOn
 from spyhop.report.page import PAGE, RESULTS
 from spyhop.report.terminal import arms_table
 from spyhop.schema import ArtifactError, RecipeError, SpyhopError, Unfinished
@@ -30,9 +38,7 @@ from spyhop.settings import describe
 from spyhop.stage import Runtime
 from spyhop.store import Artifact, Entry, Inventory
 
-USER_ERROR, UNFINISHED, INTERRUPTED = 2, 3, 130
-PLAIN_WIDTH = 140
-"""Columns of a table that goes to a file or a pipe."""
+USER_ERROR, UNFINISHED = 2, 3
 
 app = typer.Typer(
     add_completion=False,
@@ -81,8 +87,8 @@ def quickstart(
     """
     name = "thorough" if thorough else "quickstart"
     path = write_example(out, f"{name}.toml")
-    built, runtime = _load(path, set_, {"workers": workers})
-    _run(built, runtime, out)
+    built, runtime = load(path, set_, {"workers": workers})
+    run_and_tell(built, runtime, out)
     made = out / "runs" / built.name / "report"
     console = Console(highlight=False, soft_wrap=True)
     console.print(arms_table(made / RESULTS))
@@ -119,14 +125,14 @@ def run(
     ablate: Ablate = "",
 ) -> None:
     """Run a recipe; what is made already is not made again."""
-    built, runtime = _load(recipe, [*set_, *_ablating(ablate)], {"workers": workers})
+    built, runtime = load(recipe, [*set_, *_ablating(ablate)], {"workers": workers})
     for name in retry_errors:
         if not any(isinstance(ref, Use) for ref in refs(built.node(name))):
             asking = [n.name for n in built.nodes if any(isinstance(r, Use) for r in refs(n))]
             raise RecipeError(
                 f"--retry-errors {name}: that node asks no model; these do: {', '.join(asking)}"
             )
-    _run(built, runtime, _store(out, recipe), frozenset(retry_errors))
+    run_and_tell(built, runtime, store_of(out, recipe), frozenset(retry_errors))
 
 
 @app.command()
@@ -150,11 +156,11 @@ def answer(
     """
     _apart(prompts, out)
     settings: dict[str, Any] = {"prompts": prompts, "teacher": teacher}
-    built, runtime = _build(_given("answer", settings, set_), {})
+    built, runtime = build(given("answer", settings, set_), {})
     if plan:
         _plan_answers(built, out)
         return
-    made = _run(built, runtime, out, frozenset([ANSWERS] if retry_errors else []))
+    made = run_and_tell(built, runtime, out, frozenset([ANSWERS] if retry_errors else []))
     Console(highlight=False, soft_wrap=True).print(_told(made, out), markup=False)
 
 
@@ -166,7 +172,7 @@ def doctor(
     """Look whether a teacher can be asked: keys, connection, one small request, disk."""
     console = Console(highlight=False, soft_wrap=True)
     is_well = True
-    for finding in examine(read_teacher(teacher), _store(out, None)):
+    for finding in examine(read_teacher(teacher), store_of(out, None)):
         is_well = is_well and finding.ok
         sign = "ok " if finding.ok else "BAD"
         console.print(f"{sign}  {finding.name}: {finding.text}", markup=False)
@@ -193,9 +199,9 @@ def segment(
     set_: Changes = NO_CHANGES,
 ) -> None:
     """Cut web pages into self-contained segments, with a report; nothing is fetched."""
-    file = _given("segments", {"inputs": [path.absolute() for path in inputs]}, set_)
-    built, runtime = _build(file, {"processes": processes, "on": on})
-    _run(built, runtime, out)
+    file = given("segments", {"inputs": [path.absolute() for path in inputs]}, set_)
+    built, runtime = build(file, {"processes": processes, "on": on})
+    run_and_tell(built, runtime, out)
 
 
 @app.command()
@@ -209,12 +215,8 @@ def plan(
     ] = None,
 ) -> None:
     """Tell what a run would take, before anything is spent."""
-    built, _ = _load(recipe, [*set_, *_ablating(ablate)], {})
-    lines = plan_recipe(resolve(built, _store(out, recipe)))
-    console = Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH)
-    console.print(plan_table(lines))
-    for line in deadlines(lines, within_days) if within_days else []:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    built, _ = load(recipe, [*set_, *_ablating(ablate)], {})
+    print_plan(resolve(built, store_of(out, recipe)), within_days)
 
 
 @app.command()
@@ -225,8 +227,8 @@ def why(
     set_: Changes = NO_CHANGES,
 ) -> None:
     """Tell which nodes would run, and which setting or content is the reason."""
-    built, _ = _load(recipe, set_, {})
-    resolved = resolve(built, _store(out, recipe))
+    built, _ = load(recipe, set_, {})
+    resolved = resolve(built, store_of(out, recipe))
     console = Console(highlight=False, soft_wrap=True)
     for each in [built.node(node)] if node else built.nodes:
         reasons = why_node(resolved, each)
@@ -239,27 +241,46 @@ def show(
     recipe: Annotated[Path | None, typer.Option("--recipe", help="The recipe of the node.")] = None,
     rows: Annotated[int, typer.Option("--rows", "-n", min=1, help="Rows to show.")] = 3,
     dropped: Annotated[bool, typer.Option(help="Show the dropped rows instead.")] = False,
+    mask: Annotated[
+        Path | None,
+        typer.Option("--mask", help="Show answers as this model's folder is trained on them."),
+    ] = None,
+    form: Annotated[
+        FormName, typer.Option("--format", help="With --mask: how conversations are written down.")
+    ] = "saved",
+    train_on: Annotated[
+        TrainOn, typer.Option("--train-on", help="With --mask: which responses are targets.")
+    ] = "all",
     out: Out = None,
     set_: Changes = NO_CHANGES,
 ) -> None:
     """Show the record and the rows of a node or artifact."""
-    built = _load(recipe, set_, {})[0] if recipe else None
-    found = find_artifact(_existing(_store(out, recipe)), artifact, built)
-    show_rows(found, rows, Console(highlight=False, soft_wrap=True), dropped=dropped)
+    built = load(recipe, set_, {})[0] if recipe else None
+    found = find_artifact(existing(store_of(out, recipe)), artifact, built)
+    console = Console(highlight=False, soft_wrap=True)
+    if mask is None:
+        show_rows(found, rows, console, dropped=dropped)
+    else:
+        show_mask(found, rows, console, model=mask, form=form, train_on=train_on)
 
 
 @app.command()
 def report(recipe: RecipePath, out: Out = None, set_: Changes = NO_CHANGES) -> None:
     """Bring the report of a finished run up to date and tell where it is; nothing else is made."""
-    built, _ = _load(recipe, set_, {})
-    resolved = resolve(built, _store(out, recipe))
+    built, _ = load(recipe, set_, {})
+    resolved = resolve(built, store_of(out, recipe))
     due = [node.name for node in built.nodes[:-1] if node.name not in resolved.made]
     if due:
         raise RecipeError(
             f"{recipe}: not made yet: {', '.join(due[:3])}{', ...' if len(due) > 3 else ''}; "
             "`spyhop run` makes them"
         )
-    _run(built, Runtime(), resolved.root)
+    run_and_tell(built, Runtime(), resolved.root)
+
+
+app.command()(train)
+app.command()(chat)
+app.add_typer(delta, name="delta")
 
 
 @app.command()
@@ -287,7 +308,7 @@ def clean(
     ] = False,
 ) -> None:
     """Tell what each artifact holds and who needs it; free the rest."""
-    inventory = Inventory(_existing(_store(out, None)))
+    inventory = Inventory(existing(store_of(out, None)))
     console = Console(highlight=False, soft_wrap=True)
     for entry in inventory.entries:
         console.print(_entry_line(entry), markup=False)
@@ -317,48 +338,6 @@ def _ablating(names: str) -> list[str]:
     return [f"ablate={chosen!r}"] if chosen else []
 
 
-def _store(out: Path | None, recipe: Path | None) -> Path:
-    if out is not None:
-        return out
-    if recipe is not None and (recipe.parent / "runs").is_dir():
-        return recipe.parent
-    return Path("spyhop-out")
-
-
-def _existing(store: Path) -> Path:
-    if not store.is_dir():
-        raise ArtifactError(f"{store}: no such folder; name the one of your run with --out")
-    return store
-
-
-def _load(path: Path, changes: list[str], runtime: dict[str, object]) -> tuple[Recipe, Runtime]:
-    file = read_recipe(path, changes)
-    if file.recipe not in RECIPES:
-        raise RecipeError(f"{path}: recipe = {file.recipe!r} is unknown; known: {list(RECIPES)}")
-    return _build(file, runtime)
-
-
-def _given(recipe: str, settings: dict[str, Any], changes: list[str]) -> RecipeFile:
-    """Return the settings of a recipe that a command names itself."""
-    for change in changes:
-        apply_change(settings, change)
-    runtime = settings.pop("runtime", {})
-    if not isinstance(runtime, dict):
-        raise RecipeError(f"--set runtime={runtime!r:.60}: it is a table; set runtime.device, ...")
-    return RecipeFile(Path(recipe), recipe, settings, runtime)
-
-
-def _build(file: RecipeFile, runtime: dict[str, object]) -> tuple[Recipe, Runtime]:
-    kind = RECIPES[file.recipe]
-    config = file.config(kind.config_type)
-    try:
-        return kind.build(config), file.runtime_with(runtime)
-    except ValidationError as error:  # a setting that no single field can judge
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise RecipeError(f"{file.path}: {error.title} {where}: {first['msg']}") from None
-
-
 def _apart(prompts: Path, out: Path) -> None:
     """Refuse a store inside the prompts, or one whose answers would replace them."""
     source, store = prompts.expanduser().resolve(), out.expanduser().resolve()
@@ -370,14 +349,11 @@ def _apart(prompts: Path, out: Path) -> None:
 
 def _plan_answers(recipe: Recipe, out: Path) -> None:
     resolved = resolve(recipe, out)
-    lines = plan_recipe(resolved)
-    if not lines[0].estimate.rows:  # compressed: its rows are known when it is read
+    if not plan_recipe(resolved)[0].estimate.rows:  # compressed: its rows are known when it is read
         node = recipe.node(PROMPTS)
         file = resolved.inputs(node)["file"]
         node.stage.run(out, node.config, names=resolved.names(node), file=file)
-        lines = plan_recipe(resolve(recipe, out))
-    console = Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH)
-    console.print(plan_table(lines))
+    print_plan(resolve(recipe, out))
 
 
 def _told(made: dict[str, Artifact], out: Path) -> str:
@@ -408,22 +384,6 @@ def _told(made: dict[str, Artifact], out: Path) -> str:
         notes.append(f"dropped {dropped:,}")
     notes.append(f"${answers.usage.get('usd', 0.0):,.4f}")
     return f"{place}: {counts.get('rows', 0):,} rows; {'; '.join(notes)}"
-
-
-def _run(
-    recipe: Recipe, runtime: Runtime, out: Path, reopen: frozenset[str] = frozenset()
-) -> dict[str, Artifact]:
-    resolved = resolve(recipe, out)
-    try:
-        with Display(Console(highlight=False, soft_wrap=True)) as display:
-            made = run_recipe(resolved, runtime, display, reopen=reopen)
-    except KeyboardInterrupt:  # here, for typer would end without a word
-        print("spyhop: stopped; run again to go on from here", file=sys.stderr)  # noqa: T201
-        raise typer.Exit(INTERRUPTED) from None
-    page = out / "runs" / recipe.name / "report" / "report.html"
-    if page.exists():
-        Console(highlight=False, soft_wrap=True).print(f"report: {page}", markup=False)
-    return made
 
 
 def _fail(message: str, code: int = USER_ERROR) -> NoReturn:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from spyhop.models.local import load_tokenizer
-from spyhop.render import ORCA, TURNS, Format, Renderer, segments
+from spyhop.render import HUMPBACK, ORCA, SEED_TAG, TURNS, Format, Renderer, segments
 from spyhop.schema import InputError, Message
 from spyhop.store import Source
 from spyhop.train import NewModelConfig, new_model
@@ -56,6 +56,24 @@ def test_an_empty_system_block_is_kept_by_orca_and_left_out_by_turns():
     assert _text(TURNS, SYSTEM, USER) == "<|system|>Be brief.<|user|>Why?"
 
 
+def test_humpbacks_form_is_plain_text_with_the_tag_behind_the_instruction(words_with_bos: Any):
+    tag = Message(role="system", content=SEED_TAG)
+    (encoded,) = Renderer(words_with_bos, HUMPBACK).encode([[tag, USER, SAID]])
+    assert words_with_bos.decode(encoded.ids) == f"<s>Why?\n\n{SEED_TAG}\n\nSo.</s>"
+    assert words_with_bos.decode(encoded.ids[encoded.is_target]) == "So.</s>"
+    assert _text(HUMPBACK, USER, SAID) == "Why?\n\nSo."
+
+
+@pytest.mark.parametrize("form", [ORCA, TURNS, HUMPBACK], ids=["orca", "turns", "humpback"])
+def test_the_last_response_alone_can_be_trained_on(words: Any, form: Format):
+    renderer = Renderer(words, form)
+    conversation = [SYSTEM, USER, SAID, MORE, LAST]
+    (every,), (last,) = (renderer.encode([conversation], which) for which in ("all", "last"))
+    assert every.ids.tolist() == last.ids.tolist()
+    assert words.decode(every.ids[every.is_target]) == "So.<|end|>Yes.<|end|>"
+    assert words.decode(last.ids[last.is_target]) == "Yes.<|end|>"
+
+
 def test_the_mask_follows_segments_and_not_text(words: Any):
     """The response's text stands in the prompt too, and a mark's text within the response."""
     said = Message(role="assistant", content="### Assistant:\nWhy?<|assistant|>")
@@ -88,7 +106,7 @@ def test_content_never_becomes_a_special_token(
         assert tokenizer.decode(ids) == text
 
 
-@pytest.mark.parametrize("form", [ORCA, TURNS], ids=["orca", "turns"])
+@pytest.mark.parametrize("form", [ORCA, TURNS, HUMPBACK], ids=["orca", "turns", "humpback"])
 @pytest.mark.parametrize(
     "messages",
     [
@@ -113,7 +131,7 @@ def test_the_chat_template_writes_the_same(words: Any, words_with_bos: Any, form
 
 def test_a_prompt_is_the_start_of_its_conversation(words: Any, words_with_bos: Any):
     for tokenizer in (words, words_with_bos):
-        for form in (ORCA, TURNS):
+        for form in (ORCA, TURNS, HUMPBACK):
             renderer = Renderer(tokenizer, form)
             (prompt,) = renderer.encode_prompts([[SYSTEM, USER]])
             (whole,) = renderer.encode([[SYSTEM, USER, SAID]])
@@ -165,6 +183,15 @@ def test_llamas_tokenizer(llama: Any):
     assert encoded.ids[0] == llama.bos_token_id and encoded.ids[-1] == llama.eos_token_id
     targets = encoded.ids[encoded.is_target].tolist()
     assert renderer.decode(targets) == nasty.content
+
+
+@pytest.mark.parametrize("form", [ORCA, HUMPBACK], ids=["orca", "humpback"])
+def test_other_tools_give_llama_the_same_ids(llama: Any, form: Format):
+    """Pieces begin as they do within the text, where the tokenizer puts a blank before a text."""
+    for messages in ([USER, SAID], [SYSTEM, USER, SAID, MORE, LAST]):
+        text = _templated(llama, form, messages)
+        (encoded,) = Renderer(llama, form).encode([messages])
+        assert encoded.ids.tolist() == llama(text, add_special_tokens=False)["input_ids"]
 
 
 def test_llamas_vocabulary_grows_by_its_padding(data_dir: Path, tmp_path: Path):

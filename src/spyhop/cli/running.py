@@ -1,0 +1,107 @@
+"""What commands share: settings to a recipe, a recipe run before a person's eyes."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+
+from spyhop.recipe import Recipe, Resolved, resolve
+from spyhop.recipe import run as run_recipe
+from spyhop.recipe.load import RecipeFile, apply_change, read_recipe
+from spyhop.recipe.plan import plan as plan_recipe
+from spyhop.recipe.watch import Display, deadlines, plan_table
+from spyhop.recipes import RECIPES
+from spyhop.schema import ArtifactError, RecipeError
+from spyhop.stage import Runtime
+from spyhop.store import Artifact
+
+INTERRUPTED = 130
+PLAIN_WIDTH = 140
+"""Columns of a table that goes to a file or a pipe."""
+
+
+def store_of(out: Path | None, recipe: Path | None) -> Path:
+    """Return the folder of everything that is made, named or not."""
+    if out is not None:
+        return out
+    if recipe is not None and (recipe.parent / "runs").is_dir():
+        return recipe.parent
+    return Path("spyhop-out")
+
+
+def existing(store: Path) -> Path:
+    """Return the store.
+
+    Raises:
+        ArtifactError: If it is not there.
+    """
+    if not store.is_dir():
+        raise ArtifactError(f"{store}: no such folder; name the one of your run with --out")
+    return store
+
+
+def load(path: Path, changes: list[str], runtime: dict[str, object]) -> tuple[Recipe, Runtime]:
+    """Read a recipe file and build what it names.
+
+    Raises:
+        RecipeError: Naming the file, the setting and what is allowed.
+    """
+    file = read_recipe(path, changes)
+    if file.recipe not in RECIPES:
+        raise RecipeError(f"{path}: recipe = {file.recipe!r} is unknown; known: {list(RECIPES)}")
+    return build(file, runtime)
+
+
+def given(recipe: str, settings: dict[str, Any], changes: list[str]) -> RecipeFile:
+    """Return the settings of a recipe that a command names itself."""
+    for change in changes:
+        apply_change(settings, change)
+    runtime = settings.pop("runtime", {})
+    if not isinstance(runtime, dict):
+        raise RecipeError(f"--set runtime={runtime!r:.60}: it is a table; set runtime.device, ...")
+    return RecipeFile(Path(recipe), recipe, settings, runtime)
+
+
+def build(file: RecipeFile, runtime: dict[str, object]) -> tuple[Recipe, Runtime]:
+    """Return the recipe that the settings fill, and where to run it.
+
+    Raises:
+        RecipeError: Naming the file, the setting and what is allowed.
+    """
+    kind = RECIPES[file.recipe]
+    config = file.config(kind.config_type)
+    try:
+        return kind.build(config), file.runtime_with(runtime)
+    except ValidationError as error:  # a setting that no single field can judge
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise RecipeError(f"{file.path}: {error.title} {where}: {first['msg']}") from None
+
+
+def run_and_tell(
+    recipe: Recipe, runtime: Runtime, out: Path, reopen: frozenset[str] = frozenset()
+) -> dict[str, Artifact]:
+    """Run a recipe with progress, tell where its report is, and return the artifacts by node."""
+    resolved = resolve(recipe, out)
+    try:
+        with Display(Console(highlight=False, soft_wrap=True)) as display:
+            made = run_recipe(resolved, runtime, display, reopen=reopen)
+    except KeyboardInterrupt:  # here, for typer would end without a word
+        print("spyhop: stopped; run again to go on from here", file=sys.stderr)  # noqa: T201
+        raise typer.Exit(INTERRUPTED) from None
+    page = out / "runs" / recipe.name / "report" / "report.html"
+    if page.exists():
+        Console(highlight=False, soft_wrap=True).print(f"report: {page}", markup=False)
+    return made
+
+
+def print_plan(resolved: Resolved, within_days: float | None = None) -> None:
+    """Print what a run would take, and how many endpoints it would take to be done in time."""
+    lines = plan_recipe(resolved)
+    console = Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH)
+    console.print(plan_table(lines))
+    for line in deadlines(lines, within_days) if within_days else []:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)

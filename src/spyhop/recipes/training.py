@@ -1,0 +1,101 @@
+"""Rows of your own to a model: one training after another, probed, with a card and a report."""
+
+from typing import Any
+
+from pydantic import Field, model_validator
+
+from spyhop.collect import MessagesConfig, conversations
+from spyhop.models import Local
+from spyhop.recipe.graph import Node, Recipe, Ref, Source, Use
+from spyhop.report.training import TrainingPageConfig, training_page
+from spyhop.schema import Config
+from spyhop.settings import InputPath
+from spyhop.train import TuneConfig, tune
+from spyhop.train.card import CardConfig
+from spyhop.train.probe import ProbeConfig, probe
+from spyhop.train.release import release
+
+MODEL = "model"
+"""The node that holds the folder to give away."""
+EPOCHS = 3.0
+"""Where nothing says how long to train."""
+
+
+class Phase(Config):
+    """A further training of the same model, on other rows."""
+
+    rows: tuple[InputPath, ...] = Field(min_length=1)
+    train: TuneConfig | None = None
+    """None trains as the first."""
+
+
+class TrainingConfig(Config):
+    """Settings of the `train` recipe."""
+
+    name: str = "train"
+    """Name of the run; its nodes stand in `runs/<name>`. A file's own name, unless it says."""
+    rows: tuple[InputPath, ...] = Field(min_length=1)
+    """Files or folders of JSONL or Parquet: `messages` that end with the assistant's turn."""
+    base: InputPath
+    """A Hugging Face folder of a causal language model of any class."""
+    train: TuneConfig = TuneConfig(epochs=EPOCHS)
+    then: tuple[Phase, ...] = ()
+    """Trainings that follow, as the teacher's answers follow the assistant's in Orca."""
+    held_out: tuple[InputPath, ...] = ()
+    """Rows whose loss is only looked at, of the same form."""
+    probe: ProbeConfig | None = ProbeConfig()
+    card: CardConfig = CardConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_a_budget(cls, values: Any) -> Any:  # noqa: ANN401 (plain TOML)
+        """Let settings of a training stand without a budget."""
+        if isinstance(values, dict) and isinstance(values.get("train"), dict):
+            train = values["train"]
+            if not {"tokens", "epochs"} & set(train):
+                return {**values, "train": {**train, "epochs": EPOCHS}}
+        return values
+
+
+def training(config: TrainingConfig) -> Recipe:
+    """Rows of your own and a base to a model: trained, probed, with a card and a report."""
+    r = Recipe(config.name)
+    base = Source(config.base)
+    watched: list[Ref] = [
+        _read(r, f"held-out-{n}", path) for n, path in enumerate(config.held_out, 1)
+    ]
+    phases = [Phase(rows=config.rows, train=config.train), *config.then]
+    model: Ref = base
+    students: list[Ref] = []
+    answers: list[Ref] = []
+    for number, phase in enumerate(phases, 1):
+        some: list[Ref] = []
+        for path in phase.rows:
+            some.append(_read(r, f"rows-{len(answers) + len(some) + 1}", path))
+        answers += some
+        name = "student" if number == len(phases) else f"student.{number}"
+        more: dict[str, list[Ref]] = {"held_out": watched} if watched else {}
+        how = phase.train or config.train
+        model = r.add(name, tune, how, base=model, answers=some, **more)
+        students.append(model)
+    assert isinstance(model, Node)
+    probes = _probed(r, config, model, answers)
+    card = config.card if config.card.title else config.card.model_copy(
+        update={"title": config.name}
+    )  # fmt: skip
+    found: dict[str, list[Ref]] = {"probes": probes} if probes else {}
+    r.add(MODEL, release, card, model=model, base=base, answers=answers, **found)
+    page = TrainingPageConfig(title=config.name)
+    r.add("report", training_page, page, answers=answers, students=students, **found)
+    return r
+
+
+def _read(r: Recipe, name: str, path: InputPath) -> Node:
+    return r.add(name, conversations, MessagesConfig(), file=Source(path))
+
+
+def _probed(r: Recipe, config: TrainingConfig, model: Node, answers: list[Ref]) -> list[Ref]:
+    if config.probe is None:
+        return []
+    asked = Use(Local(name=config.name), model)
+    return [r.add("probe", probe, config.probe, answers=answers, model=asked)]

@@ -1,0 +1,115 @@
+"""Forms of our own: a mark before each turn, and what ends it."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from spyhop.schema import Config, Message, Role
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A piece of a rendered conversation."""
+
+    text: str
+    is_mark: bool
+    """Marks may hold special tokens; content never does, whatever it says."""
+    is_target: bool
+
+
+class Format(Config):
+    """How a conversation is written down: a mark before each turn, and what ends it.
+
+    A response is always followed by the tokenizer's end token, which is a target too.
+    """
+
+    system: str
+    user: str
+    assistant: str
+    turn_end: str
+    """Written after each system and user turn."""
+    is_empty_system_written: bool
+    """Whether a conversation without system message gets an empty system turn."""
+    is_system_second: bool = False
+    """Whether the system message follows the first user turn, as a sentence appended to it."""
+
+    def mark(self, role: Role) -> str:
+        """Return the text that opens a turn of this role."""
+        return {"system": self.system, "user": self.user, "assistant": self.assistant}[role]
+
+    def chat_template(self) -> str:
+        """Return the same form as a Jinja template, for other tools that load the checkpoint."""
+        swapped = (
+            "{% if messages|length > 1 and messages[0]['role'] == 'system'"
+            " and messages[1]['role'] == 'user' %}"
+            "{% set messages = [messages[1], messages[0]] + messages[2:] %}{% endif %}"
+        )
+        empty = (
+            "{% if messages[0]['role'] != 'system' %}"
+            + f"{self.system}{self.turn_end}"
+            + "{% endif %}"
+        )
+        return (
+            (swapped if self.is_system_second else "")
+            + (empty if self.is_empty_system_written else "")
+            + "{% for message in messages %}"
+            + f"{{% if message['role'] == 'system' %}}{self.system}{{{{ message['content'] }}}}"
+            + f"{self.turn_end}"
+            + f"{{% elif message['role'] == 'user' %}}{self.user}{{{{ message['content'] }}}}"
+            + f"{self.turn_end}"
+            + f"{{% else %}}{self.assistant}{{{{ message['content'] }}}}{{{{ eos_token }}}}"
+            + "{% endif %}{% endfor %}"
+            + f"{{% if add_generation_prompt %}}{self.assistant}{{% endif %}}"
+        )
+
+
+ORCA = Format(
+    system="### System:\n",
+    user="### Human:\n",
+    assistant="### Assistant:\n",
+    turn_end="\n\n",
+    is_empty_system_written=True,
+)
+"""The blocks of the Orca paper (Figures 7 and 13): an empty system block is kept."""
+
+TURNS = Format(
+    system="<|system|>",
+    user="<|user|>",
+    assistant="<|assistant|>",
+    turn_end="",
+    is_empty_system_written=False,
+)
+"""One special token for each turn: for tokenizers of our own."""
+
+HUMPBACK = Format(
+    system="",
+    user="",
+    assistant="",
+    turn_end="\n\n",
+    is_empty_system_written=False,
+    is_system_second=True,
+)
+"""Plain text, as in the Humpback paper: instruction, tag, response (section 2, tagging)."""
+
+SEED_TAG = "Answer the way an AI assistant does."
+"""System message of pairs that people wrote (S_a of the Humpback paper), in words of our own."""
+WEB_TAG = "Answer with what is known on the web."
+"""System message of pairs whose response is web text (S_w). Both are given when a model is asked:
+`f"{SEED_TAG} {WEB_TAG}"`."""
+
+FORMATS = {"orca": ORCA, "turns": TURNS, "humpback": HUMPBACK}
+SPECIAL_TOKENS = ("<|pad|>", "<|end|>", TURNS.system, TURNS.user, TURNS.assistant)
+"""Special tokens of a tokenizer made for `TURNS`; ids 0 and 1 are padding and end."""
+
+
+def segments(messages: Sequence[Message], form: Format) -> Iterator[Segment]:
+    """Yield the segments of a conversation; only assistant content is a target."""
+    roles = [message.role for message in messages]
+    if form.is_system_second and roles[:2] == ["system", "user"]:
+        messages = [messages[1], messages[0], *messages[2:]]
+    if form.is_empty_system_written and roles[:1] != ["system"]:
+        yield Segment(form.system + form.turn_end, is_mark=True, is_target=False)
+    for message in messages:
+        yield Segment(form.mark(message.role), is_mark=True, is_target=False)
+        yield Segment(message.content, is_mark=False, is_target=message.role == "assistant")
+        if message.role != "assistant":
+            yield Segment(form.turn_end, is_mark=True, is_target=False)

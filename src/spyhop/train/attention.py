@@ -1,0 +1,269 @@
+"""Attention that stays within each document of a packed sequence (G5).
+
+A packed sequence is one row (1, T) of several documents, one after the other:
+
+    reason = isolate(model, longest=2048)           # once; None, or why packing must not be used
+    model(input_ids=ids_1T, **documents(model, lengths))      # lengths of the documents, sum T
+
+`isolate` switches the model to our own attention function, registered with transformers as
+`DOCUMENTS`, and proves on the model itself that no document feels its neighbours and that each is
+read as if it were alone. Where the documents end travels with the call, in the place of the
+attention mask: nothing is global, so gradient checkpointing, FSDP and threads see the same bounds.
+A model in this mode that is called in the ordinary way (padded rows, generation) attends as with
+`sdpa`.
+
+On a GPU in half precision the documents go through `varlen_attn` (flash attention) in one call;
+elsewhere one after the other through `scaled_dot_product_attention`. Window and scale are honoured;
+soft caps, sinks and position biases are refused. Classes that do not use transformers' attention
+interface (Falcon) are given a block mask instead, which costs memory and time with T x T.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from spyhop.lazy import Lazy
+from spyhop.schema import TrainingError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+else:
+    torch = Lazy("torch")
+
+DOCUMENTS = "spyhop_documents"
+"""Name of our attention among transformers' implementations."""
+MOST_MOVED = 1e-5
+"""Most that a logit may move when the neighbours are rewritten (float32)."""
+ALONE_FRAC = {"float64": 1e-4, "float32": 1e-4, "bfloat16": 3e-2, "float16": 1e-2}
+"""Most that a logit may differ from the document alone, as a share of the largest logit: other
+kernels and shapes round in another order."""
+HEAD_DIMS = 256
+"""Largest head that flash attention takes; sizes are multiples of 8."""
+REFUSED = ("softcap", "s_aux", "position_bias")
+"""What a model may ask of attention that this one does not do."""
+
+
+def documents(model: Any, lengths: Sequence[int]) -> dict[str, Any]:  # noqa: ANN401
+    """Return the arguments that go with a packed sequence into the model's forward pass.
+
+    Positions start at 0 in every document.
+    """
+    device = model.device
+    positions = np.concatenate([np.arange(length) for length in lengths])
+    if model.config._attn_implementation == DOCUMENTS:
+        bounds = torch.tensor([0, *np.cumsum(lengths)], dtype=torch.int32, device=device)
+        # A 4D mask passes through every model untouched. Its third size is the longest document,
+        # which is so known without asking the GPU.
+        mask = bounds.expand(1, 1, int(max(lengths)), -1)
+    else:
+        number = torch.from_numpy(np.repeat(np.arange(len(lengths)), lengths)).to(device)
+        mask = (number[:, None] == number[None, :]).tril()[None, None]
+    position_ids = torch.from_numpy(positions)[None].to(device)
+    return {"position_ids": position_ids, "attention_mask": mask, "use_cache": False}
+
+
+def isolate(model: Any, longest: int) -> str | None:  # noqa: ANN401 (transformers' type)
+    """Make documents of a packed sequence blind to each other; return why this cannot be had.
+
+    When it cannot, the model is left as it was.
+
+    Args:
+        model: A causal language model of transformers, on its device and in its dtype.
+        longest: Tokens of the longest document that will come.
+    """
+    before = model.config._attn_implementation
+    alone = _Probe(model, longest)
+    switch(model)
+    reason = alone.leak()
+    if reason is not None and model.config._attn_implementation != before:
+        model.set_attn_implementation(before)
+    return reason
+
+
+def switch(model: Any) -> None:  # noqa: ANN401 (transformers' type)
+    """Switch a model to our attention, where its class takes another one; no proof is made."""
+    if model._can_set_attn_implementation():
+        _register()
+        model.set_attn_implementation(DOCUMENTS)
+
+
+def leak(model: Any, longest: int = 64) -> str | None:  # noqa: ANN401 (transformers' type)
+    """Return how the model, as it is set now, mixes packed documents; None where it does not."""
+    return _Probe(model, longest).leak()
+
+
+class _Probe:
+    """Three documents, read alone as the model is now, and later packed."""
+
+    def __init__(self, model: Any, longest: int) -> None:  # noqa: ANN401
+        self._model = model
+        config = model.config.get_text_config()
+        windows = [
+            getattr(config, name, None) or longest
+            for name in ("sliding_window", "attention_chunk_size")
+        ]
+        first = max(2, min(longest, min(windows) + 16 if min(windows) < longest else 24))
+        self._lengths = [first, max(2, min(longest, 17)), max(2, min(longest, 9))]
+        random = np.random.default_rng(0)
+        size = model.get_input_embeddings().num_embeddings
+        self._ids = random.integers(0, size, (2, sum(self._lengths)))
+        """As they are, and rewritten: no token stays."""
+        self._ids[1] = (self._ids[0] + random.integers(1, size, sum(self._lengths))) % size
+        self._alone = [self._logits(self._ids[0][some], None) for some in self._places()]
+
+    def leak(self) -> str | None:
+        """Return how packed differs from alone; None where it does not."""
+        try:
+            packed = self._logits(self._ids[0], self._lengths)
+            for place, (own, alone) in enumerate(zip(self._places(), self._alone, strict=True)):
+                rewritten = self._ids[1].copy()
+                rewritten[own] = self._ids[0][own]
+                moved = self._logits(rewritten, self._lengths)[own] - packed[own]
+                if not (most := float(moved.abs().max())) <= MOST_MOVED:
+                    return f"rewriting its neighbours moves a logit of a document by {most:.2g}"
+                most = float((packed[own] - alone).abs().max())
+                allowed = ALONE_FRAC[self._precision()] * max(1.0, float(alone.abs().max()))
+                if not most <= allowed:
+                    return f"packed, a logit of document {place + 1} is {most:.2g} off from alone"
+        except (TrainingError, RuntimeError, ValueError, TypeError, IndexError) as error:
+            return f"packed, its forward pass fails: {str(error).strip().splitlines()[0]}"
+        return None
+
+    def _places(self) -> Iterator[slice]:
+        ends = np.cumsum(self._lengths).tolist()
+        return (slice(e - n, e) for e, n in zip(ends, self._lengths, strict=True))
+
+    def _precision(self) -> str:
+        device = self._model.device.type
+        is_auto = torch.is_autocast_enabled(device)
+        dtype = torch.get_autocast_dtype(device) if is_auto else self._model.dtype
+        return str(dtype).removeprefix("torch.")
+
+    def _logits(self, ids: Any, lengths: list[int] | None) -> Tensor:  # noqa: ANN401 (numpy)
+        how = documents(self._model, lengths) if lengths else {"use_cache": False}
+        ids_1T = torch.from_numpy(ids)[None].to(self._model.device)
+        with torch.no_grad(), _evaluating(self._model):
+            logits: Tensor = self._model(input_ids=ids_1T, **how).logits[0]
+        return logits.float()
+
+
+@contextmanager
+def _evaluating(model: Any) -> Iterator[None]:  # noqa: ANN401 (transformers' type)
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)
+
+
+def _register() -> None:
+    from transformers import AttentionInterface, AttentionMaskInterface
+    from transformers.masking_utils import sdpa_mask
+
+    AttentionInterface.register(DOCUMENTS, _attend)
+    AttentionMaskInterface.register(DOCUMENTS, sdpa_mask)
+
+
+def _attend(
+    module: Any,  # noqa: ANN401 (transformers' type)
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    **asked: Any,  # noqa: ANN401 (the model's own)
+) -> tuple[Tensor, None]:
+    """Attend within documents; query (1, heads, T, size) in, (1, T, heads, size) out."""
+    for name in REFUSED:
+        if asked.get(name) is not None:
+            raise TrainingError(f"packed attention does not do {name}")
+    if attention_mask is None or attention_mask.dtype != torch.int32:
+        from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+        plain: tuple[Tensor, None] = sdpa_attention_forward(
+            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **asked
+        )
+        return plain
+    bounds, longest = attention_mask[0, 0, 0], attention_mask.shape[2]
+    window = asked.get("sliding_window")
+    if _is_flash(query, dropout):
+        return _flash(query, key, value, bounds, longest, scaling, window), None
+    ends = bounds.tolist()
+    parts = [
+        _one_document(
+            query[:, :, start:end],
+            key[:, :, start:end],
+            value[:, :, start:end],
+            dropout,
+            scaling,
+            window,
+        )
+        for start, end in pairwise(ends)
+    ]
+    return torch.cat(parts, dim=2).transpose(1, 2), None
+
+
+def _is_flash(query: Tensor, dropout: float) -> bool:
+    is_half = query.dtype in (torch.bfloat16, torch.float16)
+    size = query.shape[-1]
+    return query.is_cuda and is_half and not dropout and size % 8 == 0 and size <= HEAD_DIMS
+
+
+def _flash(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    bounds: Tensor,
+    longest: int,
+    scaling: float | None,
+    window: int | None,
+) -> Tensor:
+    from torch.nn.attention.varlen import varlen_attn
+
+    out = varlen_attn(
+        query[0].transpose(0, 1),
+        key[0].transpose(0, 1),
+        value[0].transpose(0, 1),
+        bounds,
+        bounds,
+        longest,
+        longest,
+        scale=scaling,
+        window_size=(window - 1 if window else -1, 0),
+        enable_gqa=query.shape[1] != key.shape[1],
+    )
+    assert not isinstance(out, tuple)  # nothing besides was asked for
+    return out[None]
+
+
+def _one_document(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    dropout: float,
+    scaling: float | None,
+    window: int | None,
+) -> Tensor:
+    mask = None
+    if window and query.shape[2] > window:
+        place = torch.arange(query.shape[2], device=query.device)
+        distance = place[:, None] - place[None, :]
+        mask = (distance >= 0) & (distance < window)
+    return torch.nn.functional.scaled_dot_product_attention(
+        query,
+        key,
+        value,
+        attn_mask=mask,
+        dropout_p=dropout,
+        scale=scaling,
+        is_causal=mask is None,
+        enable_gqa=query.shape[1] != key.shape[1],
+    )

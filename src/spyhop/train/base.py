@@ -1,0 +1,150 @@
+"""The model that is trained: opened from a folder, perhaps with adapters, and written as one."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from spyhop.lazy import Lazy
+from spyhop.models.local import load, load_tokenizer, pick_form
+from spyhop.render import Form
+from spyhop.schema import TrainingError
+from spyhop.train.adapter import FOLDER, adapted, loading
+from spyhop.train.config import TuneConfig
+from spyhop.train.distributed import Group
+from spyhop.train.new_model import add_padding, save
+
+if TYPE_CHECKING:
+    import peft
+    import torch
+    import transformers
+else:
+    peft = Lazy("peft")
+    torch = Lazy("torch")
+    transformers = Lazy("transformers")
+
+
+@dataclass(frozen=True, slots=True)
+class Student:
+    """A model in training, with its tokenizer."""
+
+    folder: Path
+    """Of the base."""
+    config: TuneConfig
+    tokenizer: Any
+    form: Form
+    model: Any
+    """What has the trained parameters: a causal language model, or peft's around one."""
+
+    @property
+    def causal(self) -> Any:  # noqa: ANN401 (transformers' type)
+        """The causal language model itself."""
+        return self.model if self.config.adapter is None else self.model.get_base_model()
+
+
+def open_words(folder: Path, config: TuneConfig) -> tuple[Any, Form]:
+    """Return the tokenizer, with a padding token, and the form of conversation."""
+    tokenizer = load_tokenizer(folder)
+    add_padding(tokenizer)
+    return tokenizer, pick_form(config.format, folder, tokenizer)
+
+
+def open_student(
+    folder: Path, config: TuneConfig, device: torch.device, *, is_empty: bool = False
+) -> Student:
+    """Open the base for training, in float32.
+
+    Args:
+        folder: Of the base.
+        config: Of the training.
+        device: Where its weights go.
+        is_empty: Leave the weights on the `meta` device: another process brings them.
+    """
+    torch.manual_seed(config.seed)  # new rows of the embeddings, and adapters, are drawn
+    tokenizer, form = open_words(folder, config)
+    model = _empty(folder) if is_empty else _loaded(folder, config, device)
+    if len(tokenizer) > model.get_input_embeddings().num_embeddings:
+        with torch.device("meta" if is_empty else device):
+            model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    if config.dropout and not _set_dropout(model, config.dropout):
+        raise TrainingError(
+            f"dropout = {config.dropout}: {type(model).__name__} has no dropout; set it to 0"
+        )
+    if config.adapter is not None:
+        torch.manual_seed(config.seed)
+        model = adapted(model, config.adapter)
+    return Student(folder, config, tokenizer, form, model)
+
+
+def save_student(folder: Path, student: Student, group: Group) -> None:
+    """Write the weights as they are as a Hugging Face folder; adapters are merged, and kept too.
+
+    All processes of a group must call this together.
+    """
+    state = group.whole_state(student.model)
+    if group.rank:
+        return
+    config = student.config.adapter
+    if config is not None:
+        model = _merged(folder / FOLDER, student, state)
+    elif state is not None:
+        model = open_student(
+            student.folder, student.config, torch.device("cpu"), is_empty=True
+        ).model
+        model.load_state_dict(state, assign=True)
+        model.tie_weights()
+    else:
+        model = student.model
+    save(folder, model, student.tokenizer, student.form)
+
+
+def _loaded(folder: Path, config: TuneConfig, device: torch.device) -> Any:  # noqa: ANN401
+    if how := loading(config.adapter):
+        return transformers.AutoModelForCausalLM.from_pretrained(
+            folder, local_files_only=True, device_map={"": device}, **how
+        )
+    return load(folder, torch.float32, device)[1]
+
+
+def _empty(folder: Path) -> Any:  # noqa: ANN401 (transformers' type)
+    shape = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
+    with torch.device("meta"):
+        return transformers.AutoModelForCausalLM.from_config(shape, dtype=torch.float32)
+
+
+def _set_dropout(model: Any, probability: float) -> int:  # noqa: ANN401 (transformers' type)
+    """Set every dropout of a model, and return how many there are."""
+    num = 0
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = probability
+            num += 1
+        elif isinstance(getattr(module, "attention_dropout", None), float):
+            module.attention_dropout = probability
+            num += 1
+    return num
+
+
+def _merged(folder: Path, student: Student, state: dict[str, Any] | None) -> Any:  # noqa: ANN401
+    """Return the base with the adapters added to it; they are written to `folder` first.
+
+    The base is read again: four-bit weights cannot take an addition, and one that is taken back
+    would leave rounding in a training that goes on.
+    """
+    config = student.config
+    assert config.adapter is not None
+    plain = config.adapter.model_copy(update={"quantize": None})
+    fresh = open_student(
+        student.folder, config.model_copy(update={"adapter": plain}), torch.device("cpu")
+    ).model
+    learned = peft.get_peft_model_state_dict(
+        student.model, state_dict=state, save_embedding_layers=False
+    )  # rows that were added for padding are frozen, and drawn the same in `fresh`
+    peft.set_peft_model_state_dict(fresh, {name: part.cpu() for name, part in learned.items()})
+    fresh.peft_config["default"].base_model_name_or_path = None  # a path of this machine
+    shutil.rmtree(folder, ignore_errors=True)
+    fresh.save_pretrained(folder)
+    (folder / "README.md").unlink(missing_ok=True)
+    return fresh.merge_and_unload()

@@ -1,0 +1,207 @@
+"""The model card: what a model came from, under which terms, and how it was found to be."""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pydantic import Field
+
+from spyhop.schema import Config
+from spyhop.statistics import wilson
+
+UNKNOWN = "unknown"
+_LICENCE = re.compile(r"^license(?:_name)?:\s*[\"']?([^\s\"'#]+)", re.MULTILINE)
+TERMS = (
+    "Not stated. Some services forbid training models that compete with theirs on what they "
+    "answer: read the terms of whoever served {teachers} before this model is passed on."
+)
+USE = (
+    "Answering prompts of the kind that it was trained on, in research; anything else is to be "
+    "measured first."
+)
+LIMITS = (
+    "It states wrong things fluently; explanations that sound like its teacher's are no proof of "
+    "the same ability. It takes over the biases of its base and of its teacher. What it was not "
+    "measured on below is not known."
+)
+
+
+class CardConfig(Config):
+    """What a person adds to the card; everything else is read from the run."""
+
+    title: str = ""
+    """Empty is the name of the run."""
+    language: str = "en"
+    base_name: str = ""
+    """As it is published, such as `org/name`; empty is the name of the base's folder."""
+    base_licence: str = ""
+    """Empty is what the base's own card says."""
+    data_licence: str = ""
+    """Of rows that name none."""
+    teacher_terms: str = ""
+    """The terms of whoever answered, in a sentence."""
+    intended_use: str = Field(USE, min_length=1)
+    limitations: str = Field(LIMITS, min_length=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """What is known of a model beside its weights."""
+
+    title: str
+    base: str
+    base_licence: str
+    recipe: str
+    """Name and key of the training that made it."""
+    teachers: Mapping[str, int]
+    """Rows by who answered."""
+    licences: Mapping[str, int]
+    """Rows by licence."""
+    config: Mapping[str, object]
+    """The settings of the training, as they stand in its record."""
+    counts: Mapping[str, int]
+    probe: Mapping[str, int] = field(default_factory=dict)
+    """The counts of its probe; empty where none was made."""
+    scores: Sequence[tuple[str, int, int]] = ()
+    """Suite, right answers, items."""
+
+
+def base_licence(folder: Path) -> str:
+    """Return the licence that a base's card names in its head, else `unknown`."""
+    card = folder / "README.md"
+    if not card.is_file():
+        return UNKNOWN
+    text = card.read_text(encoding="utf-8", errors="replace")
+    head = text.split("---", 2)[1] if text.startswith("---") and text.count("---") >= 2 else ""
+    found = Counter(_LICENCE.findall(head))
+    names = [name for name in found if name.lower() != "other"]
+    return names[0] if names else next(iter(found), UNKNOWN)
+
+
+def card(config: CardConfig, origin: Origin) -> str:
+    """Return the card: a head that hubs read, and what a person should know before using it."""
+    title = config.title or origin.title
+    base = config.base_name or origin.base
+    licence = config.base_licence or origin.base_licence
+    teachers = ", ".join(name for name in origin.teachers) or UNKNOWN
+    terms = config.teacher_terms or TERMS.format(teachers=teachers)
+    lines = [
+        "---",
+        *_head(config, origin, licence),
+        "---",
+        "",
+        f"# {title}",
+        "",
+        f"{base}, trained by spyhop on {sum(origin.teachers.values()):,} responses. It was trained "
+        f"in the form that its chat template writes. Recipe key: `{origin.recipe}`.",
+        "",
+        "## Terms",
+        "",
+        f"- **Base**: {base}, licence {licence}"
+        + ("; find out before passing anything on." if licence == UNKNOWN else "."),
+        f"- **Data**: {_licences(config, origin)}",
+        f"- **Who answered**: {_shares(origin.teachers)}. {terms}",
+        "",
+        "## Intended use",
+        "",
+        config.intended_use,
+        "",
+        "## Limitations",
+        "",
+        config.limitations,
+        "",
+        "## Scores",
+        "",
+        *_scores(origin),
+        "",
+        "## Training",
+        "",
+        *_training(origin),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _head(config: CardConfig, origin: Origin, licence: str) -> list[str]:
+    all_known = licence != UNKNOWN and not _unnamed(config, origin)
+    same = {licence.lower(), *(each.lower() for each in _named(config, origin))}
+    tag = licence.lower() if all_known and len(same) == 1 else "other"
+    found = [
+        f"language: {config.language}",
+        "library_name: transformers",
+        "pipeline_tag: text-generation",
+        f"license: {tag}",
+    ]
+    if config.base_name:
+        found.append(f"base_model: {json.dumps(config.base_name)}")
+    return [*found, "tags:", "- spyhop"]
+
+
+def _named(config: CardConfig, origin: Origin) -> dict[str, int]:
+    named = {name: num for name, num in origin.licences.items() if name != UNKNOWN}
+    rest = origin.licences.get(UNKNOWN, 0)
+    if rest and config.data_licence:
+        named[config.data_licence] = named.get(config.data_licence, 0) + rest
+    return named
+
+
+def _unnamed(config: CardConfig, origin: Origin) -> int:
+    if config.data_licence:
+        return 0
+    return origin.licences.get(UNKNOWN, 0) if origin.licences else 1
+
+
+def _licences(config: CardConfig, origin: Origin) -> str:
+    named = _named(config, origin)
+    if not named:
+        return f"licence {config.data_licence or UNKNOWN}; no row names one."
+    unnamed = _unnamed(config, origin)
+    rest = f"; {unnamed:,} rows name none" if unnamed else ""
+    return f"{_shares(named)}{rest}."
+
+
+def _shares(counts: Mapping[str, int]) -> str:
+    ordered = sorted(counts.items(), key=lambda each: (-each[1], each[0]))
+    return ", ".join(f"{name} ({num:,} rows)" for name, num in ordered) or UNKNOWN
+
+
+def _scores(origin: Origin) -> list[str]:
+    lines = []
+    if origin.scores:
+        lines += ["| suite | n | accuracy % | 95 % interval |", "|---|---|---|---|"]
+        for suite, right, total in origin.scores:
+            found = wilson(right, total)
+            lines.append(
+                f"| {suite} | {total:,} | {100 * found.value:.1f} | "
+                f"{100 * found.low:.1f} to {100 * found.high:.1f} |"
+            )
+    else:
+        lines.append("Not measured on any benchmark.")
+    if origin.probe:
+        ended, cut = origin.probe.get("stopped", 0), origin.probe.get("cut", 0)
+        lines += ["", f"Probe: {ended} of {ended + cut} responses ended by themselves."]
+        lines += [
+            f"System message `{name}`: followed in {follows} responses of {num}, unasked in "
+            f"{unasked}."
+            for name, follows, unasked, num in probe_figures(origin.probe)
+        ]
+    return lines
+
+
+def probe_figures(counts: Mapping[str, int]) -> list[tuple[str, int, int, int]]:
+    """Return (id, followed, met unasked, prompts) of each system message of a probe's counts."""
+    return [
+        (name, num, counts.get(f"unasked/{name}", 0), counts["prompts"])
+        for key, num in counts.items()
+        for name in [key.removeprefix("follows/")]
+        if key.startswith("follows/")
+    ]
+
+
+def _training(origin: Origin) -> list[str]:
+    chosen = {name: value for name, value in origin.config.items() if value not in (None, {}, [])}
+    figures = ", ".join(f"{name} {num:,}" for name, num in origin.counts.items())
+    return [f"{figures}.", "", "```json", json.dumps(chosen, indent=1), "```"]

@@ -1,0 +1,116 @@
+"""What training costs: floating-point operations, hours of a device at a stated use, memory.
+
+A token costs 6 operations per parameter, 2 forward and 4 backward (Kaplan et al.,
+arXiv:2001.08361); attention adds to that with the length of the rows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from spyhop.lazy import Lazy
+from spyhop.stage import Runtime
+
+if TYPE_CHECKING:
+    import torch
+else:
+    torch = Lazy("torch")
+
+TFLOPS = {
+    "B200": 2250.0,
+    "H200": 989.0,
+    "H100 PCIe": 756.0,
+    "H100": 989.0,
+    "A100": 312.0,
+    "L40S": 362.0,
+    "L4": 121.0,
+    "A10": 125.0,
+    "V100": 125.0,
+    "T4": 65.0,
+}
+"""Dense half-precision peak of a device whose name holds the word, in 10^12 operations per second,
+from the makers' data sheets."""
+FLOPS_PER_PARAMETER = 6
+STATE_BYTES = 16
+"""Per trained parameter: weight, gradient and the two moments of AdamW, in float32."""
+HALF_BYTES = 2
+"""Per parameter: the copy that is computed with in bfloat16, where there is one."""
+ACTIVATION_BYTES = 34
+"""Per token, layer and hidden unit, without recomputation (Korthikanti et al., arXiv:2205.05198,
+section 4.1, without the part of the attention weights, which are never stored)."""
+RECOMPUTED_BYTES = 4
+PLAN_GPU, PLAN_MFU = "H100", 0.4
+"""What plans are told for: 40 % is usual for models of 1 to 13 billion parameters."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What of a model its cost depends on."""
+
+    parameters: int
+    num_layers: int = 0
+    hidden_size: int = 0
+
+    def flops_per_token(self, row_tokens: float = 0.0) -> float:
+        """Return the operations of training on a token of a row of that length."""
+        attention = 6 * self.num_layers * self.hidden_size * row_tokens  # causal: half of 12 L D T
+        return FLOPS_PER_PARAMETER * self.parameters + attention
+
+
+def shape_of(model: Any) -> Shape:  # noqa: ANN401 (transformers' type)
+    """Return the shape of a loaded model. An input embedding that only looks up is not counted."""
+    config = model.config.get_text_config()
+    total = sum(parameter.numel() for parameter in model.parameters())
+    inner, outer = model.get_input_embeddings().weight, model.get_output_embeddings().weight
+    looked_up = 0 if inner is outer else inner.numel()
+    return Shape(
+        total - looked_up,
+        int(getattr(config, "num_hidden_layers", 0) or 0),
+        int(getattr(config, "hidden_size", 0) or 0),
+    )
+
+
+def peak_flops(runtime: Runtime, device: torch.device) -> float | None:
+    """Return a device's peak in operations per second; None where nobody told it."""
+    if runtime.peak_tflops is not None:
+        return runtime.peak_tflops * 1e12
+    if device.type != "cuda":
+        return None
+    name = torch.cuda.get_device_name(device)
+    return next((peak * 1e12 for word, peak in TFLOPS.items() if word in name), None)
+
+
+def gpu_hours(flops: float, tflops: float, mfu_frac: float) -> float:
+    """Return the hours that one device takes for so many operations."""
+    return flops / (tflops * 1e12 * mfu_frac) / 3600
+
+
+def implied_mfu(parameters: float, tokens: float, hours: float, tflops: float) -> float:
+    """Return the share of its peak that a device used, from what a run took.
+
+    Args:
+        parameters: Of the model.
+        tokens: Trained on, padding included if it was computed with.
+        hours: Of all devices together.
+        tflops: Peak of one.
+    """
+    return FLOPS_PER_PARAMETER * parameters * tokens / (hours * 3600 * tflops * 1e12)
+
+
+def train_bytes(
+    shape: Shape, micro_tokens: int, *, trained: int | None = None, recomputes: bool = False
+) -> int:
+    """Return the memory that training takes on one device, or on all of a group together.
+
+    Args:
+        shape: Of the model.
+        micro_tokens: Tokens of one forward pass.
+        trained: Parameters that are trained; None is all.
+        recomputes: Gradient checkpointing.
+    """
+    trained = shape.parameters if trained is None else trained
+    frozen = shape.parameters - trained
+    per_unit = RECOMPUTED_BYTES if recomputes else ACTIVATION_BYTES
+    activations = per_unit * shape.num_layers * shape.hidden_size * micro_tokens
+    return trained * (STATE_BYTES + HALF_BYTES) + frozen * 4 + activations

@@ -1,0 +1,401 @@
+"""Weight deltas: publish what training changed of a licensed base, not the base itself.
+
+Orca's authors meant to release their weights as a difference to LLaMA's. Floating subtraction
+loses bits, so the difference is taken between the numbers' bit patterns as integers, which gives
+every bit back; where training moved a number little, its upper bytes are zero and compress well.
+
+A delta's folder holds `delta.json` (what it takes and what it gives, with checksums), one
+`<file>.delta` for each file of weights, `files/` (tokenizer, config and all else, as they are)
+and `README.md`. A `.delta` is a sequence of pieces, each a length (four bytes, little-endian) and
+that many bytes of zstd: the pieces of each tensor in the order of the file.
+"""
+
+import hashlib
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import chain, repeat
+from pathlib import Path
+from typing import Annotated, Any, BinaryIO, Literal
+
+import numpy as np
+from filelock import FileLock, Timeout
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+
+from spyhop.schema import InputError
+from spyhop.stage import Progress
+from spyhop.store.artifact import RECORD
+from spyhop.train.tensors import (
+    SUFFIX,
+    Bits,
+    Tensor,
+    TensorFile,
+    cast,
+    digest_file,
+    packed,
+    parse_header,
+    read_header,
+    unpacked,
+    weight_files,
+)
+
+MANIFEST = "delta.json"
+CARRIED = "files"
+PIECE_ITEMS = 1 << 22
+"""Numbers of a piece: memory is some tens of megabytes, whatever the model's size."""
+EMBEDDINGS = re.compile(r"(^|\.)(embed_tokens|wte|embed_in|word_embeddings)\.weight$")
+"""What an output head without a counterpart is compared with: the base may have tied the two."""
+OTHER_WEIGHTS = (".bin", ".ckpt", ".gguf", ".h5", ".msgpack", ".onnx", ".pt", ".pth", SUFFIX)
+
+Report = Callable[[Progress], None]
+
+
+def _plain(name: str) -> str:
+    if not name or name in (".", "..") or "/" in name or "\\" in name or "\0" in name:
+        raise ValueError("a file's name leads elsewhere")
+    return name
+
+
+Name = Annotated[str, AfterValidator(_plain)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class BaseTensor(_Part):
+    """A tensor of the base that one of the result starts from."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    sha256: str
+
+
+class TensorDelta(_Part):
+    """How a tensor of the result is made: from one of the base, or (None) from nothing."""
+
+    name: str
+    base: BaseTensor | None
+
+
+class FileDelta(_Part):
+    """A file of weights of the result."""
+
+    name: Name
+    header: str
+    sha256: str
+    """Of the whole file, as it was and will be again."""
+    tensors: tuple[TensorDelta, ...]
+
+
+class Carried(_Part):
+    """A file that is passed on as it is."""
+
+    name: Name
+    sha256: str
+
+
+class Manifest(_Part):
+    """What a delta takes and gives."""
+
+    format: Literal["spyhop-delta-1"] = "spyhop-delta-1"
+    base: str
+    """What the base's folder was called, for people."""
+    files: tuple[FileDelta, ...]
+    carried: tuple[Carried, ...]
+
+
+def make_delta(base: Path, model: Path, out: Path, report: Report = lambda _: None) -> Manifest:
+    """Write to `out` what `model` has and `base` has not.
+
+    Tensors are compared by name. Where only the first dimension differs (an added token), the rows
+    that both have are; another floating type is converted first; what the base lacks is stored.
+    Sharding may differ. Memory is that of some pieces of a tensor.
+
+    Raises:
+        InputError: If a folder holds no safetensors, the model holds other weights beside them,
+            or `out` is there already.
+    """
+    known = {each.name: each for file in _files(base) for each in file.tensors}
+    results = _files(model)
+    carried = _carried(model, {file.path for file in results})
+    meter = _Meter("comparing", results, report)
+    with _aside(out) as folder:
+        files = []
+        for file in results:
+            with (folder / f"{file.path.name}.delta").open("wb") as stream:
+                tensors = [_compare(each, known, stream, meter) for each in file.tensors]
+            digest = digest_file(file.path)
+            files.append(
+                FileDelta(
+                    name=file.path.name, header=file.header, sha256=digest, tensors=tuple(tensors)
+                )
+            )
+        (folder / CARRIED).mkdir()
+        for path in carried:
+            shutil.copyfile(path, folder / CARRIED / path.name)
+        manifest = Manifest(
+            base=base.resolve().name,
+            files=tuple(files),
+            carried=tuple(Carried(name=path.name, sha256=digest_file(path)) for path in carried),
+        )
+        (folder / MANIFEST).write_text(manifest.model_dump_json(indent=1), encoding="utf-8")
+        (folder / "README.md").write_text(_readme(manifest, model), encoding="utf-8")
+    return manifest
+
+
+def apply_delta(base: Path, delta: Path, out: Path, report: Report = lambda _: None) -> Manifest:
+    """Write to `out` the model that the delta was made of, bit by bit.
+
+    Raises:
+        InputError: If this is not the base, the delta is damaged, or `out` is there already;
+            nothing is left at `out` then.
+    """
+    manifest = _read(delta)
+    known = {each.name: each for file in _files(base) for each in file.tensors}
+    results = [_announced(delta, file, out) for file in manifest.files]
+    for file in manifest.files:
+        for each in file.tensors:
+            _check_base(manifest, base, each.base, known)
+    meter = _Meter("restoring", results, report)
+    with _aside(out) as folder:
+        for file, result in zip(manifest.files, results, strict=True):
+            _restore(delta, base, folder, file, result, known, meter)
+        for carried in manifest.carried:
+            source = delta / CARRIED / carried.name
+            if not source.is_file() or digest_file(source) != carried.sha256:
+                raise _damaged(source)
+            shutil.copyfile(source, folder / carried.name)
+    return manifest
+
+
+def _files(folder: Path) -> list[TensorFile]:
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder")
+    return [read_header(path) for path in weight_files(folder)]
+
+
+def _carried(model: Path, weights: set[Path]) -> list[Path]:
+    """Return the files beside the weights; folders below (logs, snapshots) are left out."""
+    found = [
+        path
+        for path in sorted(model.iterdir())
+        if path.is_file()
+        and path not in weights
+        and path.name != RECORD
+        and not path.name.startswith(".")
+    ]
+    for path in found:
+        if path.name.endswith(OTHER_WEIGHTS):
+            raise InputError(
+                f"{path}: weights that the index does not name would be published as they are; "
+                "move that file away"
+            )
+    return found
+
+
+class _Meter:
+    """Reports the bytes of weights that are done."""
+
+    def __init__(self, doing: str, files: list[TensorFile], report: Report) -> None:
+        self._doing, self._report = doing, report
+        self._total = sum(each.num_bytes for file in files for each in file.tensors) / 1e6
+        self._done = 0.0
+
+    def add(self, num_bytes: int) -> None:
+        self._done += num_bytes / 1e6
+        self._report(Progress(self._doing, self._done, self._total, "MB"))
+
+
+def _compare(
+    tensor: Tensor, known: dict[str, Tensor], stream: BinaryIO, meter: _Meter
+) -> TensorDelta:
+    start = _counterpart(tensor, known)
+    digest = hashlib.sha256()
+    before = _predicted(start, tensor.dtype, digest)
+    for piece in tensor.pieces(PIECE_ITEMS):
+        data = packed(piece - _next(before, len(piece), piece.dtype))
+        stream.write(len(data).to_bytes(4, "little") + data)
+        meter.add(piece.nbytes)
+    for _ in before:  # rows that the result lacks are hashed, too
+        pass
+    if start is None:
+        return TensorDelta(name=tensor.name, base=None)
+    of = BaseTensor(
+        name=start.name, dtype=start.dtype, shape=start.shape, sha256=digest.hexdigest()
+    )
+    return TensorDelta(name=tensor.name, base=of)
+
+
+def _counterpart(tensor: Tensor, known: dict[str, Tensor]) -> Tensor | None:
+    """Return the base's tensor that this one probably came from."""
+    embeddings = [name for name in known if EMBEDDINGS.search(name)]
+    found = known.get(tensor.name) or (known[embeddings[0]] if embeddings else None)
+    if found is None or found.shape[1:] != tensor.shape[1:] or not tensor.shape:
+        return found if found and found.shape == tensor.shape else None
+    empty = np.empty(0, np.dtype(f"<u{found.width}"))
+    return found if cast(empty, found.dtype, tensor.dtype) is not None else None
+
+
+def _predicted(start: Tensor | None, dtype: str, digest: Any) -> Iterator[Bits]:  # noqa: ANN401
+    """Yield the base's numbers as the result's type, hashing the base on the way; then nothing."""
+    if start is None:
+        return
+    for piece in start.pieces(PIECE_ITEMS):
+        digest.update(piece.data)
+        found = cast(piece, start.dtype, dtype)
+        assert found is not None
+        yield found
+
+
+def _next(before: Iterator[Bits], num_items: int, dtype: Any) -> Bits:  # noqa: ANN401 (numpy's)
+    """Return as many numbers of the base, zeros where it has no more."""
+    found = next(before, np.empty(0, dtype))[:num_items]
+    return np.concatenate([found, np.zeros(num_items - len(found), dtype)])
+
+
+def _restore(
+    delta: Path,
+    base: Path,
+    folder: Path,
+    file: FileDelta,
+    result: TensorFile,
+    known: dict[str, Tensor],
+    meter: _Meter,
+) -> None:
+    source = delta / f"{file.name}.delta"
+    total = hashlib.sha256()
+    with source.open("rb") as pieces, (folder / file.name).open("wb") as stream:
+
+        def write(data: bytes) -> None:
+            total.update(data)
+            stream.write(data)
+
+        header = file.header.encode()
+        write(len(header).to_bytes(8, "little") + header)
+        for about, tensor in zip(file.tensors, result.tensors, strict=True):
+            start = known[about.base.name] if about.base else None
+            digest = hashlib.sha256()
+            before = _predicted(start, tensor.dtype, digest)
+            for num_items in _sizes(tensor):
+                change = _piece(source, pieces, num_items, tensor.width)
+                write((change + _next(before, num_items, change.dtype)).tobytes())
+                meter.add(num_items * tensor.width)
+            for _ in before:
+                pass
+            if about.base and digest.hexdigest() != about.base.sha256:
+                raise InputError(
+                    f"{base}: not the base that this delta was made for: {about.base.name} has "
+                    f"other values than that of {_read(delta).base!r}"
+                )
+        if pieces.read(1) or total.hexdigest() != file.sha256:
+            raise _damaged(source)
+
+
+def _sizes(tensor: Tensor) -> Iterator[int]:
+    whole, rest = divmod(tensor.num_bytes // tensor.width, PIECE_ITEMS)
+    return chain(repeat(PIECE_ITEMS, whole), [rest] if rest else [])
+
+
+def _piece(source: Path, stream: BinaryIO, num_items: int, width: int) -> Bits:
+    length = int.from_bytes(stream.read(4), "little")
+    try:
+        return unpacked(stream.read(length), num_items, f"<u{width}")
+    except (OSError, ValueError):
+        raise _damaged(source) from None
+
+
+def _read(delta: Path) -> Manifest:
+    path = delta / MANIFEST
+    try:
+        return Manifest.model_validate_json(path.read_bytes())
+    except OSError:
+        raise InputError(f"{delta}: not a delta: it holds no {MANIFEST}") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise InputError(f"{path}: damaged: {where or 'the file'}: {first['msg']}") from None
+
+
+def _announced(delta: Path, file: FileDelta, out: Path) -> TensorFile:
+    try:
+        result = parse_header(out / file.name, file.header)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise _damaged(delta / MANIFEST) from None
+    if [each.name for each in result.tensors] != [each.name for each in file.tensors]:
+        raise _damaged(delta / MANIFEST)
+    if not (delta / f"{file.name}.delta").is_file():
+        raise InputError(f"{delta}: {file.name}.delta is missing; fetch the delta again")
+    return result
+
+
+def _check_base(
+    manifest: Manifest, base: Path, wanted: BaseTensor | None, known: dict[str, Tensor]
+) -> None:
+    """Refuse another base by what it announces, before anything is read."""
+    if wanted is None:
+        return
+    found = known.get(wanted.name)
+    if found is None or (found.dtype, found.shape) != (wanted.dtype, wanted.shape):
+        has = "it has no such tensor" if found is None else f"it has {found.dtype} {found.shape}"
+        raise InputError(
+            f"{base}: not the base that this delta was made for ({manifest.base!r}): "
+            f"{wanted.name} should be {wanted.dtype} {wanted.shape}, and {has}"
+        )
+
+
+def _damaged(path: Path) -> InputError:
+    return InputError(f"{path}: damaged: it does not give what its checksum says; fetch it again")
+
+
+@contextmanager
+def _aside(out: Path) -> Iterator[Path]:
+    """Give a folder that becomes `out` when all went well, and is deleted otherwise.
+
+    What a killed run left is deleted by the next one.
+    """
+    out = out.expanduser().absolute()
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"{out}: it is there already; name another folder")
+    aside = out.with_name(f".{out.name}.partial")
+    lock = FileLock(out.with_name(f".{out.name}.lock"))
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with lock.acquire(blocking=False):
+            shutil.rmtree(aside, ignore_errors=True)
+            aside.mkdir()
+            try:
+                yield aside
+                _flush(aside)
+                aside.replace(out)
+            finally:
+                shutil.rmtree(aside, ignore_errors=True)
+                Path(lock.lock_file).unlink(missing_ok=True)
+    except Timeout:
+        raise InputError(f"{out}: another run is writing it") from None
+    except OSError as error:
+        raise InputError(f"{out}: cannot be written ({error.strerror or error})") from None
+
+
+def _flush(folder: Path) -> None:
+    """Bring everything to the disk before the name promises that it is there."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as stream:
+                os.fsync(stream.fileno())
+
+
+def _readme(manifest: Manifest, model: Path) -> str:
+    num_bytes = sum(path.stat().st_size for path in weight_files(model))
+    return (
+        f"# Weight delta to {manifest.base}\n\n"
+        f"The difference between a model and its base, {manifest.base}; it is no model by itself "
+        f"({num_bytes / 1e9:.2f} GB of weights once it is applied). The base is under its own "
+        "licence: get it from where it is published, then\n\n"
+        "    spyhop delta apply BASE THIS_FOLDER MODEL\n\n"
+        "gives the model back bit by bit, or tells that BASE is another one. `files/README.md`, "
+        "where there is one, is the model's own card.\n"
+    )

@@ -1,0 +1,131 @@
+"""What every step came to: a line of JSON each, TensorBoard's files, Weights & Biases."""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from spyhop.lazy import Lazy
+from spyhop.schema import TrainingError
+from spyhop.stage import REPORT_S, Runtime
+from spyhop.train.checkpoint import Position
+from spyhop.train.cost import peak_flops
+from spyhop.train.events import EventFile
+
+if TYPE_CHECKING:
+    import torch
+else:
+    torch = Lazy("torch")
+wandb = Lazy("wandb")
+
+FILE = "steps.jsonl"
+BOARD = "tensorboard"
+RECENT = 20
+"""Steps that speeds are taken over."""
+
+
+@dataclass(slots=True)
+class Meter:
+    """Writes the metrics of every step into a folder that outlives a kill.
+
+    After a resume the file goes on where the checkpoint was taken.
+    """
+
+    folder: Path
+    runtime: Runtime
+    device: torch.device
+    num_steps: int
+    flops_per_token: float
+    _recent: list[tuple[float, int, int]] = field(default_factory=list)
+    _stream: Any = None
+    _board: EventFile | None = None
+    _run: Any = None
+    _flushed: float = 0.0
+
+    def open(self, position: Position) -> None:
+        """Begin, or go on from a position.
+
+        Raises:
+            TrainingError: If Weights & Biases was asked for and is not installed.
+        """
+        path = self.folder / FILE
+        path.touch()
+        self._stream = path.open("r+b")
+        self._stream.truncate(position.logged_bytes)
+        self._stream.seek(position.logged_bytes)
+        self._recent = [(monotonic(), position.tokens, position.targets)]
+        if "tensorboard" in self.runtime.track:
+            self._board = EventFile(self.folder / BOARD)
+        if "wandb" in self.runtime.track:
+            if find_spec("wandb") is None:
+                raise TrainingError("runtime.track names wandb: pip install wandb, or leave it out")
+            self._run = wandb.init(project="spyhop", dir=self.folder, resume="allow")
+
+    def add(self, position: Position, loss: float, norm: float, rate: float) -> dict[str, float]:
+        """Write the metrics of the step that just ended, and return them."""
+        now = monotonic()
+        self._recent = [*self._recent, (now, position.tokens, position.targets)][-RECENT - 1 :]
+        then, tokens, targets = self._recent[0]
+        seconds = max(now - then, 1e-9)
+        tokens_per_s = (position.tokens - tokens) / seconds
+        left = (self.num_steps - position.step) * seconds / max(1, len(self._recent) - 1)
+        values = {
+            "loss": loss,
+            "gradient_norm": norm,
+            "learning_rate": rate,
+            "tokens": position.tokens,
+            "tokens_per_s": round(tokens_per_s, 1),
+            "targets_per_s": round((position.targets - targets) / seconds, 1),
+            "memory_bytes": memory_bytes(self.device),
+            "eta_s": round(left, 1),
+        }
+        if peak := peak_flops(self.runtime, self.device):
+            ranks = self.runtime.gpus * max(1, len(self.runtime.nodes))
+            values["mfu_frac"] = round(tokens_per_s * self.flops_per_token / (peak * ranks), 4)
+        self._write(position, values)
+        return values
+
+    def add_held_out(self, position: Position, loss: float) -> None:
+        """Write a held-out loss."""
+        self._write(position, {"held_out_loss": loss})
+
+    def _write(self, position: Position, values: dict[str, float]) -> None:
+        line = json.dumps({"step": position.step, **values}).encode() + b"\n"
+        self._stream.write(line)
+        position.logged_bytes += len(line)
+        if self._board is not None:
+            self._board.add(position.step, values)
+        if self._run is not None:
+            self._run.log(values, step=position.step)
+        if (now := monotonic()) - self._flushed > REPORT_S:
+            self.flush()
+            self._flushed = now
+
+    def flush(self) -> None:
+        """Let readers, and a checkpoint, rely on what was written."""
+        self._stream.flush()
+        if self._board is not None:
+            self._board.flush()
+
+    def close(self) -> None:
+        """End all files."""
+        if self._stream is not None:
+            self._stream.close()
+        if self._board is not None:
+            self._board.close()
+        if self._run is not None:
+            self._run.finish()
+
+
+def memory_bytes(device: torch.device) -> int:
+    """Return the most memory that was taken so far: of the GPU, or of this process."""
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    scale = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale

@@ -1,0 +1,204 @@
+"""After training: does the model stop by itself, and does it do what an unseen message asks?
+
+The requests of a system message here can be checked by a rule, and none of them stands among those
+that the model was trained under. Every prompt is asked without a message, too: what the model does
+unasked is no obedience. Source: Orca (arXiv:2306.02707), section 3.1, whose system messages are to
+be followed as instructions; the rules are ours.
+"""
+
+import hashlib
+import heapq
+import json
+from collections.abc import Iterator, Sequence
+from typing import Literal
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pydantic import Field
+
+from spyhop.models import Model, Reply, Request, Sampling
+from spyhop.schema import Config, Message, Row
+from spyhop.stage import CHARS_PER_TOKEN, Calls, Context, Estimate, stage
+from spyhop.store import Artifact, row_id
+
+
+class ProbeMessage(Config):
+    """A system message whose effect can be told by a rule."""
+
+    id: str
+    text: str
+    rule: Literal["capitals", "begins", "ends", "words_at_most", "object"]
+    """Capital letters only; begins or ends with `value` (case and closing marks passed over); at
+    most `value` words; a JSON object with the key `value`."""
+    value: str = ""
+
+
+MESSAGES = (
+    ProbeMessage(
+        id="capitals", text="Write your whole response in capital letters.", rule="capitals"
+    ),
+    ProbeMessage(
+        id="begins",
+        text='Begin your response with the word "Indeed".',
+        rule="begins",
+        value="indeed",
+    ),
+    ProbeMessage(
+        id="ends",
+        text='End your response with the words "That is all."',
+        rule="ends",
+        value="that is all",
+    ),
+    ProbeMessage(
+        id="five-words",
+        text="Respond in five words or fewer.",
+        rule="words_at_most",
+        value="5",
+    ),
+    ProbeMessage(
+        id="object",
+        text='Respond with nothing but a JSON object that has one key, "response".',
+        rule="object",
+        value="response",
+    ),
+)
+
+
+class ProbeConfig(Config):
+    """What the model is asked."""
+
+    num_prompts: int = Field(12, ge=1)
+    """Drawn by the seed from the user turns of the rows that were trained on."""
+    messages: tuple[ProbeMessage, ...] = MESSAGES
+    max_new_tokens: int = Field(256, gt=0)
+    """A response that has not ended by then did not stop by itself."""
+    seed: int = 0
+
+
+class Probed(Row):
+    """A response to one prompt, without or with a system message that can be checked."""
+
+    message: str
+    """Id of the system message; empty for the prompt alone."""
+    messages: list[Message]
+    response: str
+    finish_reason: str
+    response_tokens: int
+    follows: list[str]
+    """Ids of all messages whose rule the response meets, asked for or not."""
+    error: str | None = None
+
+
+def plan_probe(config: ProbeConfig, answers: list[Estimate], model: Estimate) -> Estimate:
+    """Every prompt alone and under each message; a few seconds for a small model."""
+    num = config.num_prompts * (1 + len(config.messages))
+    calls = Calls(
+        requests=num,
+        prompt_tokens=int(num * 400 / CHARS_PER_TOKEN),
+        response_tokens=num * config.max_new_tokens // 2,
+        most_response_tokens=num * config.max_new_tokens,
+    )
+    return Estimate(rows=num, calls={"model": calls})
+
+
+@stage(version=1, writes=Probed, plan=plan_probe)
+def probe(
+    ctx: Context, config: ProbeConfig, *, answers: list[Artifact], model: Model
+) -> Iterator[Probed]:
+    """Ask the model, greedily, prompts that it knows under system messages that it does not.
+
+    Counts: `seen/<id>` for a message that stands in the rows and is therefore left out;
+    `stopped`, `cut` and `failed` responses; `follows/<id>` and `unasked/<id>`, the responses with
+    and without the message that meet its rule.
+    """
+    known, prompts = _look(ctx, answers, config)
+    messages = [each for each in config.messages if each.text not in known]
+    for each in config.messages:
+        ctx.count(f"seen/{each.id}", int(each.text in known))
+        ctx.count(f"follows/{each.id}", 0)
+    under: list[ProbeMessage | None] = [None, *messages]
+    asked = {
+        row_id(message.id if message else "", prompt): (message, prompt)
+        for message in under
+        for prompt in prompts
+    }
+    requests = (
+        Request(id=name, messages=_turns(message, prompt))
+        for name, (message, prompt) in asked.items()
+    )
+    sampling = Sampling(max_new_tokens=config.max_new_tokens)
+    for reply in model.generate(requests, sampling, total=len(asked)):
+        message, prompt = asked[reply.id]
+        follows = [] if reply.error else _met(messages, reply)
+        ctx.count({"stop": "stopped", "length": "cut"}.get(reply.finish_reason, "failed"))
+        for name in follows:
+            if message is None or message.id == name:
+                ctx.count(f"{'follows' if message else 'unasked'}/{name}")
+        yield Probed(
+            id=reply.id,
+            message=message.id if message else "",
+            messages=_turns(message, prompt),
+            response=reply.text,
+            finish_reason=reply.finish_reason,
+            response_tokens=reply.response_tokens,
+            follows=follows,
+            error=reply.error,
+        )
+
+
+def meets(message: ProbeMessage, response: str) -> bool:
+    """Tell whether a response does what the message asks; an empty one never does."""
+    text = response.strip()
+    plain = text.lower().strip(" \n\t\"'.,!:;*`")
+    if not plain:
+        return False
+    if message.rule == "capitals":
+        return text == text.upper() and text != text.lower()
+    if message.rule == "begins":
+        rest = plain.removeprefix(message.value)
+        return plain.startswith(message.value) and not rest[:1].isalnum()
+    if message.rule == "ends":
+        return plain.endswith(message.value)
+    if message.rule == "words_at_most":
+        return len(text.split()) <= int(message.value)
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return False
+    return isinstance(found, dict) and list(found) == [message.value]
+
+
+def _met(messages: Sequence[ProbeMessage], reply: Reply) -> list[str]:
+    """Return what a reply does; a cut one shows its beginning, and nothing of the whole."""
+    is_whole = reply.finish_reason == "stop"
+    told = [each for each in messages if is_whole or each.rule == "begins"]
+    return [each.id for each in told if meets(each, reply.text)]
+
+
+def _turns(message: ProbeMessage | None, prompt: str) -> list[Message]:
+    system = [Message(role="system", content=message.text)] if message else []
+    return [*system, Message(role="user", content=prompt)]
+
+
+def _look(
+    ctx: Context, answers: Sequence[Artifact], config: ProbeConfig
+) -> tuple[set[str], list[str]]:
+    """Return the system messages of all rows, and the prompts that the seed draws."""
+    known: set[str] = set()
+    drawn: list[tuple[bytes, str]] = []
+    for artifact in answers:
+        for batch in artifact.batches(["messages"]):
+            turns = pc.list_flatten(batch.column("messages"))
+            is_system = pc.equal(pc.struct_field(turns, "role"), "system")
+            known.update(_unique(pc.struct_field(turns, "content").filter(is_system)))
+            is_user = pc.equal(pc.struct_field(turns, "role"), "user")
+            for prompt in _unique(pc.struct_field(turns, "content").filter(is_user)):
+                key = hashlib.blake2b(f"{config.seed}\x1f{prompt}".encode(), digest_size=8).digest()
+                drawn.append((key, prompt))
+            drawn = heapq.nsmallest(config.num_prompts, set(drawn))
+    ctx.count("prompts", len(drawn))
+    return known, [prompt for _, prompt in drawn]
+
+
+def _unique(texts: pa.Array) -> list[str]:
+    return [text for text in pc.unique(texts).to_pylist() if text and text.strip()]

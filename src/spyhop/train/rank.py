@@ -1,0 +1,77 @@
+"""One process of a training that is spread over several; torchrun starts it with a job's file."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from spyhop.schema import SpyhopError
+from spyhop.stage import Progress
+from spyhop.train.distributed import MARK, joined
+from spyhop.train.loop import Job, train
+from spyhop.train.rows import TokenRows
+
+
+def write_job(path: Path, job: Job) -> None:
+    """Write a job for `main`; the rows' memory maps travel by name."""
+    names = [str(job.rows.ids.filename), str(job.rows.is_target.filename)]  # type: ignore[attr-defined]
+    bare = replace(job.rows, ids=np.empty(0, np.int32), is_target=np.empty(0, np.bool_))
+    path.write_bytes(pickle.dumps((replace(job, rows=bare), names)))
+
+
+def read_job(path: Path) -> Job:
+    """Return the job that `write_job` wrote."""
+    job, (ids, is_target) = pickle.loads(path.read_bytes())
+    rows: TokenRows = replace(
+        job.rows,
+        ids=np.memmap(ids, dtype=np.int32, mode="r"),
+        is_target=np.memmap(is_target, dtype=np.bool_, mode="r"),
+    )
+    found: Job = replace(job, rows=rows)
+    return found
+
+
+def main(path: str) -> int:
+    """Take part in a training; the first process tells how it goes on its standard output."""
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    job = read_job(Path(path))
+    with joined(job.runtime) as group:
+        is_first = group.rank == 0
+        report: Callable[[Progress], None] = _report if is_first else lambda progress: None
+        try:
+            outcome = train(job, group, report)
+        except (SpyhopError, OSError) as error:
+            _tell({"error": type(error).__name__, "text": str(error)})
+            sys.stdout.flush()
+            os._exit(1)  # the others wait for a word that will not come
+        if is_first:
+            _tell({"outcome": asdict(outcome)})
+    return 0
+
+
+def _report(progress: Progress) -> None:
+    _tell({"progress": asdict(progress)})
+
+
+def _tell(news: dict[str, Any]) -> None:
+    sys.stdout.write(f"{MARK}{json.dumps(news)}\n")
+    sys.stdout.flush()
+
+
+def _die_with_parent() -> None:
+    while os.read(0, 1024):  # no buffered reader: it would hold a lock when Python ends
+        pass
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

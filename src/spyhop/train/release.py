@@ -1,0 +1,186 @@
+"""A trained model made ready to be given away: the folder that other tools load, and its card."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow.compute as pc
+
+from spyhop.lazy import Lazy
+from spyhop.models.local import load_tokenizer, saved_format
+from spyhop.render import Renderer
+from spyhop.schema import Score, TrainingError
+from spyhop.stage import FOLDER, Context, Estimate, stage
+from spyhop.store import Artifact
+from spyhop.store.artifact import RECORD
+from spyhop.train.card import UNKNOWN, CardConfig, Origin, base_licence, card
+from spyhop.train.tensors import weight_files
+
+if TYPE_CHECKING:
+    import transformers
+else:
+    transformers = Lazy("transformers")
+
+SUFFIXES = (".jinja", ".json", ".model", ".safetensors", ".txt")
+OWN = (RECORD, "metrics.json")
+"""What the training tells of itself; the card holds what others need of it."""
+ADAPTER = "adapter"
+ADAPTER_FILE = "adapter_config.json"
+LICENCES = ("LICENSE*", "LICENCE*", "NOTICE*", "USE_POLICY*")
+"""Files of the base that its licence may want to be passed on."""
+
+
+@stage(version=1, writes=FOLDER, plan=lambda config, **inputs: Estimate(seconds=2))
+def release(
+    ctx: Context,
+    config: CardConfig,
+    *,
+    model: Artifact,
+    base: Artifact,
+    answers: list[Artifact],
+    probes: Sequence[Artifact] = (),
+    scores: Sequence[Artifact] = (),
+    data: Sequence[Artifact] = (),
+) -> None:
+    """Write the folder to give away: weights, tokenizer, chat template, generation config, card.
+
+    `transformers` and vLLM load it as it is. The weights are those of `model`, by hard links where
+    the disk can; an adapter stands in `adapter/`. `data` are artifacts whose counts name licences.
+
+    Raises:
+        TrainingError: If the folder lacks what loaders need.
+    """
+    for path in sorted(model.path.iterdir()):
+        if path.is_file() and path.suffix in SUFFIXES and path.name not in OWN:
+            _link(path, ctx.out / path.name)
+    for pattern in LICENCES:
+        for path in sorted(base.path.glob(pattern)):
+            if path.is_file():
+                shutil.copyfile(path, ctx.out / path.name)
+    name = config.base_name or base.path.name
+    if (model.path / ADAPTER).is_dir():
+        _adapter(model.path / ADAPTER, ctx.out / ADAPTER, name)
+    _check(ctx.out)
+    _write_generation(ctx.out)
+    origin = _origin(model, base, answers, probes, scores, data)
+    (ctx.out / "README.md").write_text(card(config, origin), encoding="utf-8")
+
+
+def _link(path: Path, place: Path) -> None:
+    try:
+        os.link(path, place)
+    except OSError:
+        shutil.copyfile(path, place)
+    place.chmod(0o644)  # safetensors writes for its owner alone; servers often run as another
+
+
+def _adapter(source: Path, place: Path, base: str) -> None:
+    """Copy an adapter; it names its base as others know it, not by a place on this machine."""
+    shutil.copytree(source, place)
+    path = place / ADAPTER_FILE
+    if path.is_file():
+        values = {**json.loads(path.read_text()), "base_model_name_or_path": base}
+        path.write_text(json.dumps(values, indent=2, sort_keys=True))
+
+
+def _check(folder: Path) -> None:
+    """Refuse what other loaders would stumble over."""
+    weight_files(folder)
+    config = _json(folder / "config.json")
+    text = config.get("text_config", config)
+    tokens, rows = len(load_tokenizer(folder)), text.get("vocab_size", 0)
+    wrong = ""
+    if not config.get("architectures") or not config.get("model_type"):
+        wrong = "config.json names no architecture"
+    elif tokens > rows:
+        wrong = f"the tokenizer has {tokens} tokens, the model {rows}"
+    if wrong:
+        raise TrainingError(f"{folder}: {wrong}, so other tools cannot load it")
+
+
+def _write_generation(folder: Path) -> None:
+    """State what ends a response, so that servers stop where training did.
+
+    What the base said of sampling stays as it was. The file is written anew: the old one is a link
+    to the training's own.
+    """
+    tokenizer = load_tokenizer(folder)
+    renderer = Renderer(tokenizer, saved_format(folder))
+    path = folder / "generation_config.json"
+    values = _json(path)
+    values.pop("_from_model_config", None)  # else loaders make it anew from the model's config
+    path.unlink(missing_ok=True)
+    ends = values.get("eos_token_id")
+    known = ends if isinstance(ends, list) else [] if ends is None else [ends]
+    ids = sorted({renderer.end_id, *(int(each) for each in known)})
+    values |= {"eos_token_id": ids[0] if len(ids) == 1 else ids}
+    if tokenizer.pad_token_id is not None:
+        values["pad_token_id"] = int(tokenizer.pad_token_id)
+    if tokenizer.bos_token_id is not None:
+        values["bos_token_id"] = int(tokenizer.bos_token_id)
+    values.setdefault("transformers_version", transformers.__version__)
+    path.write_text(json.dumps(values, indent=2, sort_keys=True))
+
+
+def _json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return found
+
+
+def _origin(
+    model: Artifact,
+    base: Artifact,
+    answers: Sequence[Artifact],
+    probes: Sequence[Artifact],
+    scores: Sequence[Artifact],
+    data: Sequence[Artifact],
+) -> Origin:
+    record = model.record
+    return Origin(
+        title=record.stage,
+        base=base.path.name,
+        base_licence=base_licence(base.path),
+        recipe=f"{record.stage}-{record.key}",
+        teachers=_teachers(answers),
+        licences=_licences([*answers, *data]),
+        config=record.config,
+        counts=record.counts,
+        probe={key: num for each in probes for key, num in each.record.counts.items()},
+        scores=[found for each in scores for found in _totals(each)],
+    )
+
+
+def _teachers(answers: Sequence[Artifact]) -> dict[str, int]:
+    found: Counter[str] = Counter()
+    for artifact in answers:
+        for batch in artifact.batches(["model", "error"]):
+            asked = batch.column("model").filter(pc.is_null(batch.column("error")))
+            for each in pc.value_counts(asked).to_pylist():
+                found[each["values"] or UNKNOWN] += each["counts"]
+    return dict(found.most_common())
+
+
+def _licences(artifacts: Sequence[Artifact]) -> dict[str, int]:
+    found: Counter[str] = Counter()
+    for artifact in artifacts:
+        for name, num in artifact.record.counts.items():
+            if name.startswith("licence/"):
+                found[name.removeprefix("licence/")] += num
+    return dict(found)
+
+
+def _totals(scores: Artifact) -> list[tuple[str, int, int]]:
+    right: Counter[str] = Counter()
+    total: Counter[str] = Counter()
+    for row in scores.rows(Score):
+        total[row.suite] += 1
+        right[row.suite] += row.correct
+    return [(suite, right[suite], num) for suite, num in total.items()]

@@ -1,0 +1,76 @@
+"""Watchdogs: a step that looks wrong stops the training, or is skipped with a counted reason."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from statistics import median
+
+from spyhop.schema import TrainingError
+from spyhop.train.checkpoint import Position
+from spyhop.train.config import WatchConfig
+
+FEWEST_NORMS = 10
+"""Steps before a gradient norm can count as a spike."""
+KEPT_NORMS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What one step came to, before the weights move."""
+
+    number: int
+    num_steps: int
+    loss: float
+    norm: float
+    num_targets: int
+    rate: float
+    """Learning rate as a share of its peak."""
+
+
+def is_taken(step: Step, config: WatchConfig, position: Position) -> bool:
+    """Tell whether the weights may move; every odd step is counted in `position.odd`.
+
+    Raises:
+        TrainingError: If the config says stop, or `most_skips` steps in a row were skipped.
+    """
+    reason, action = _verdict(step, config, position)
+    if math.isfinite(step.norm):
+        position.norms = [*position.norms, step.norm][-KEPT_NORMS:]
+    if not reason:
+        position.skips_in_a_row = 0
+        return True
+    where = f"step {step.number} of {step.num_steps}: {reason}"
+    if action == "stop":
+        raise TrainingError(f"{where}; lower optimizer.learning_rate, or see [watch]")
+    name = f"{'skipped' if action == 'skip' else 'noticed'}/{_name(step)}"
+    position.odd[name] = position.odd.get(name, 0) + 1
+    if action == "count":
+        position.skips_in_a_row = 0
+        return True
+    position.skips_in_a_row += 1
+    if position.skips_in_a_row >= config.most_skips:
+        raise TrainingError(f"{where}; skipped {config.most_skips} steps in a row")
+    return False
+
+
+def _verdict(step: Step, config: WatchConfig, position: Position) -> tuple[str, str]:
+    if step.num_targets == 0:
+        return "no token of the batch is supervised", "skip"
+    if step.rate <= 0:
+        return "the learning rate is 0", "skip"
+    if not (math.isfinite(step.loss) and math.isfinite(step.norm)):
+        return f"loss {step.loss}, gradient norm {step.norm}", config.not_finite
+    if len(position.norms) >= FEWEST_NORMS:
+        usual = median(position.norms)
+        if step.norm > config.spike_factor * usual:
+            return f"gradient norm {step.norm:.3g}, usually {usual:.3g}", config.spike
+    return "", ""
+
+
+def _name(step: Step) -> str:
+    if step.num_targets == 0:
+        return "no_targets"
+    if step.rate <= 0:
+        return "rate_0"
+    return "spike" if math.isfinite(step.loss) and math.isfinite(step.norm) else "not_finite"

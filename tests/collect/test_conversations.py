@@ -1,0 +1,84 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from spyhop.collect import MessagesConfig, conversations
+from spyhop.schema import Answer, InputError
+from spyhop.store import Artifact, Source
+
+SYSTEM = {"role": "system", "content": "Be brief."}
+USER = {"role": "user", "content": "What is 1 + 1?"}
+SAID = {"role": "assistant", "content": "2"}
+ROW = {"messages": [SYSTEM, USER, SAID]}
+
+
+def _read(root: Path, *rows: object, name: str = "rows.jsonl") -> Artifact:
+    if name.endswith(".parquet"):
+        pq.write_table(pa.Table.from_pylist(list(rows)), root / name)
+    else:
+        (root / name).write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    file = Source(root / name).open(root / "store")
+    return conversations.run(root / "store", MessagesConfig(), file=file)
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.parquet"])
+def test_a_row_is_a_conversation_that_ends_with_a_response(tmp_path: Path, name: str):
+    first = {**ROW, "id": "7", "model": "teacher-1", "licence": "mit", "finish_reason": "length"}
+    made = _read(tmp_path, first, {"messages": [USER, SAID]}, name=name)
+    one, other = made.rows(Answer)
+    assert (one.id, one.model, one.finish_reason, one.error) == ("7", "teacher-1", "length", None)
+    assert [turn.model_dump() for turn in one.messages] == ROW["messages"]
+    assert (other.model, other.finish_reason, other.system_id) == ("unknown", "stop", "none")
+    assert one.system_id not in ("", "none")
+    assert made.record.counts == {
+        "licence/mit": 1, "licence/unknown": 1, "model/teacher-1": 1, "model/unknown": 1,
+    }  # fmt: skip
+
+
+def test_a_prompt_and_its_response_are_taken_too(tmp_path: Path):
+    (row,) = _read(tmp_path, {"prompt": "Hi", "response": "Hello"}).rows(Answer)
+    assert [(turn.role, turn.content) for turn in row.messages] == [
+        ("user", "Hi"), ("assistant", "Hello"),
+    ]  # fmt: skip
+
+
+def test_answers_of_a_teacher_are_read_with_their_errors(tmp_path: Path):
+    failed = {"messages": [USER], "error": "500 from the server", "finish_reason": "error"}
+    again = {**ROW, "id": "a", "sample_index": 0}
+    made = _read(tmp_path, again, failed, {**again, "sample_index": 1})
+    rows = list(made.rows(Answer))
+    assert [row.id for row in rows][::2] == ["a", "a-2"]
+    assert rows[1].error == "500 from the server" and rows[1].messages[-1].role == "user"
+    assert made.record.counts["model/unknown"] == 2
+
+
+@pytest.mark.parametrize(
+    ("row", "text"),
+    [
+        (
+            {"messages": [USER]},
+            r"rows\.jsonl:2: 1 turns, the last one the user's .* nothing to train",
+        ),
+        ({"messages": [SAID]}, r"rows\.jsonl:2: 1 turns, the last one the assistant's"),
+        ({"messages": []}, r"rows\.jsonl:2: 0 turns: there is nothing to train on"),
+        ({"messages": "Hi"}, r"rows\.jsonl:2: messages = 'Hi' is not a list of turns"),
+        ({"messages": [{"role": "human", "content": "Hi"}]}, r"messages\[0\]\.role = 'human'"),
+        ({"prompt": "Hi"}, r"rows\.jsonl:2: 1 turns, the last one the user's"),
+        ({"prompt": "Hi", "response": 3}, r"messages\[1\]\.content = 3 is not text"),
+        ({"text": "Hi"}, r"rows\.jsonl:2: no messages; it has text"),
+        ({**ROW, "model": 4}, r"rows\.jsonl:2: model = 4 is not text"),
+    ],
+)
+def test_a_wrong_row_is_one_line(tmp_path: Path, row: Any, text: str):
+    with pytest.raises(InputError, match=text) as caught:
+        _read(tmp_path, ROW, row)
+    assert "\n" not in str(caught.value)
+
+
+def test_no_rows_are_refused(tmp_path: Path):
+    with pytest.raises(InputError, match="no rows"):
+        _read(tmp_path)

@@ -1,0 +1,136 @@
+"""Two processes train as one does, through the path that `spyhop run` takes (gloo, FSDP2)."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import toys
+from spyhop.schema import TrainingError
+from spyhop.stage import Runtime
+from spyhop.store import Artifact, Source
+from spyhop.train import AdapterConfig, HeldOutConfig, OptimizerConfig, TuneConfig, tune
+
+pytestmark = pytest.mark.slow
+TWO = Runtime(device="cpu", gpus=2, micro_tokens=120, checkpoint_s=1000)
+ONE = TWO.model_copy(update={"gpus": 1})
+CONFIG = TuneConfig(
+    epochs=1.0,
+    batch_tokens=400,
+    held_out=HeldOutConfig(frac=0.1, times=2, keep="best"),
+    snapshots=(0.5,),
+    optimizer=OptimizerConfig(learning_rate=3e-3, warmup_steps=2),
+)
+
+
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    source = random.Random(0)
+    texts = ["".join(source.choices("abcd", k=source.randint(1, 24))) for _ in range(61)]
+    rows = [toys.answer_row(n, f"copy {text}", f"it is {text}") for n, text in enumerate(texts)]
+    return toys.artifact_of(tmp_path_factory.mktemp("answers"), rows)
+
+
+def _tune(root: Path, folder: Path, answers: Artifact, runtime: Runtime, **changes) -> Artifact:
+    base = Source(folder).open(root)
+    config = CONFIG.model_copy(update=changes)
+    return tune.run(root, config, runtime=runtime, base=base, answers=[answers])
+
+
+def _distance(one: Path, other: Path) -> float:
+    first, second = (load_file(path / "model.safetensors") for path in (one, other))
+    assert set(first) == set(second)
+    return max(float((first[name] - second[name]).abs().max()) for name in first)
+
+
+@pytest.mark.parametrize("kind", ["weights", "packed adapters"])
+def test_two_processes_train_as_one(
+    tmp_path: Path, tiny_folder: Path, answers: Artifact, kind: str
+):
+    adapter = AdapterConfig(rank=4) if kind == "packed adapters" else None
+    more = {"packing": "on"} if kind == "packed adapters" else {}
+    made = [
+        _tune(tmp_path / str(runtime.gpus), tiny_folder, answers,
+              runtime.model_copy(update=more), adapter=adapter)
+        for runtime in (ONE, TWO)
+    ]  # fmt: skip
+    metrics = [json.loads((each.path / "metrics.json").read_text()) for each in made]
+    assert metrics[1]["losses"] == pytest.approx(metrics[0]["losses"], rel=1e-5)
+    assert [s for s, _ in metrics[1]["held_out"]] == [s for s, _ in metrics[0]["held_out"]]
+    assert len(metrics[0]["losses"]) > 5 and len(metrics[0]["held_out"]) == 2
+    assert _distance(made[0].path, made[1].path) < 3e-5
+    places = [each.path / "snapshots" / "at-0.5" for each in made]
+    assert _distance(*places) < 3e-5
+    assert _distance(made[0].path, places[0]) > 1e-4
+    assert made[0].record.counts == made[1].record.counts
+
+
+def test_nodes_are_reached_with_ssh(
+    tmp_path: Path, tiny_folder: Path, answers: Artifact, monkeypatch: pytest.MonkeyPatch
+):
+    """A stand-in for ssh that runs the command here: two nodes of one process each."""
+    fake = tmp_path / "bin" / "ssh"
+    fake.parent.mkdir()
+    fake.write_text(f'#!/bin/sh\necho "$1" >> {tmp_path}/hosts\nshift\nexec sh -c "$*"\n')
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{fake.parent}:{os.environ['PATH']}")
+    runtime = ONE.model_copy(update={"nodes": ("localhost", "127.0.0.1")})
+    made = _tune(tmp_path / "two", tiny_folder, answers, runtime)
+    alone = _tune(tmp_path / "one", tiny_folder, answers, ONE)
+    assert sorted((tmp_path / "hosts").read_text().split()) == ["127.0.0.1", "localhost"]
+    assert _distance(alone.path, made.path) < 3e-5
+
+
+def test_an_error_of_a_process_is_told(tmp_path: Path, tiny_folder: Path, answers: Artifact):
+    wild = OptimizerConfig(learning_rate=1e30, warmup_steps=0, clip=None)
+    with pytest.raises(TrainingError, match=r"step \d+ of \d+: loss"):
+        _tune(tmp_path, tiny_folder, answers, TWO, optimizer=wild)
+    muon = OptimizerConfig(muon_learning_rate=0.1)
+    with pytest.raises(TrainingError, match="muon_learning_rate works in one process"):
+        _tune(tmp_path, tiny_folder, answers, TWO, optimizer=muon)
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+import test_distributed as t
+from spyhop.store import Artifact
+from spyhop.store.artifact import load
+root, base, answers = map(Path, sys.argv[2:5])
+runtime = t.TWO.model_copy(update={"checkpoint_s": 0.05})
+t._tune(root, base, load(answers), runtime, epochs=6.0)
+"""
+
+
+def test_killed_processes_go_on_from_their_shards(
+    tmp_path: Path, tiny_folder: Path, answers: Artifact
+):
+    whole = _tune(tmp_path / "whole", tiny_folder, answers, TWO, epochs=6.0)
+    root = tmp_path / "killed"
+    here = str(Path(__file__).parent)
+    process = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, here, str(root), str(tiny_folder), str(answers.path)],
+        env={**os.environ, "PYTHONPATH": f"{os.environ.get('PYTHONPATH', '')}:{here}/.."},
+    )
+    deadline = time.monotonic() + 180
+    while not list(root.glob(".partial/*/state/checkpoint-*[0-9]")):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
+    ranks = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    _, alive = psutil.wait_procs(ranks, timeout=20)
+    assert len(ranks) >= 3 and not alive  # torchrun and its two ranks end with their parent
+    made = _tune(root, tiny_folder, answers, TWO, epochs=6.0)
+    assert made.digest == whole.digest
+    assert not torch.distributed.is_initialized()

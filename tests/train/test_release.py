@@ -1,0 +1,183 @@
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, GPTNeoXConfig, GPTNeoXForCausalLM
+
+from spyhop.models.local import saved_format
+from spyhop.render import Renderer
+from spyhop.schema import Message, Score, TrainingError
+from spyhop.stage import Runtime
+from spyhop.store import Artifact, Source
+from spyhop.train import TuneConfig, tune
+from spyhop.train.card import CardConfig, Origin, base_licence, card
+from spyhop.train.delta import apply_delta, make_delta
+from spyhop.train.release import release
+from toys import answer_row, artifact_of, rows_artifact
+
+CHATML = (
+    "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n"
+    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def _neox(folder: Path, tokenizer: Any, **changes: Any) -> Path:
+    torch.manual_seed(0)
+    shape = GPTNeoXConfig(
+        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=2,
+        num_attention_heads=2, max_position_embeddings=128, eos_token_id=tokenizer.eos_token_id,
+        bos_token_id=tokenizer.bos_token_id, **changes,
+    )  # fmt: skip
+    GPTNeoXForCausalLM(shape).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def _made(root: Path, base: Path, config: CardConfig, **changes: Any) -> tuple[Artifact, Artifact]:
+    answers = [artifact_of(root, [answer_row(n, f"Ask {n}?", "So it is.") for n in range(8)])]
+    start = Source(base).open(root)
+    how = TuneConfig.model_validate(
+        {"epochs": 1, "batch_tokens": 400, "max_tokens": 128, **changes}
+    )
+    here = Runtime(device="cpu")
+    model = tune.run(root, how, runtime=here, base=start, answers=answers)
+    return model, release.run(root, config, model=model, base=start, answers=answers)
+
+
+def test_a_base_of_another_class_with_an_added_token(tmp_path: Path, words_with_bos: Any):
+    base = _neox(tmp_path / "base", words_with_bos)
+    _, made = _made(tmp_path / "store", base, CardConfig())
+    tokenizer = AutoTokenizer.from_pretrained(made.path)
+    model = AutoModelForCausalLM.from_pretrained(made.path)
+    assert type(model) is GPTNeoXForCausalLM and tokenizer.pad_token == "[[PAD]]"
+    assert model.get_input_embeddings().num_embeddings == len(words_with_bos) + 1
+    turns = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yes"}]
+    (ours,) = Renderer(tokenizer, saved_format(made.path)).encode(
+        [[Message.model_validate(turn) for turn in turns]]
+    )
+    assert tokenizer.apply_chat_template(turns)["input_ids"] == ours.ids.tolist()
+    make_delta(base, made.path, tmp_path / "delta")
+    apply_delta(base, tmp_path / "delta", tmp_path / "again")
+    again = AutoModelForCausalLM.from_pretrained(tmp_path / "again")
+    for one, other in zip(model.parameters(), again.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_the_template_of_a_base_and_what_ends_its_turns_stay(tmp_path: Path, words: Any):
+    tokenizer = copy.deepcopy(words)
+    tokenizer.add_special_tokens({"eos_token": "<|im_end|>"})
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>"]})
+    tokenizer.chat_template = CHATML
+    base = _neox(tmp_path / "base", tokenizer)
+    (base / "generation_config.json").write_text('{"eos_token_id": [1, 5], "temperature": 0.6}')
+    _, made = _made(tmp_path / "store", base, CardConfig(), format="chat")
+    again = AutoTokenizer.from_pretrained(made.path)
+    assert again.chat_template == CHATML
+    generation = json.loads((made.path / "generation_config.json").read_text())
+    assert generation["eos_token_id"] == sorted({1, 5, again.eos_token_id})
+    assert again.convert_tokens_to_ids("<|im_end|>") in generation["eos_token_id"]
+
+
+def test_an_adapter_names_its_base_and_no_place_here(tmp_path: Path, words_with_bos: Any):
+    base = _neox(tmp_path / "base", words_with_bos)
+    adapter = {"rank": 2, "targets": ["query_key_value"]}
+    _, made = _made(tmp_path / "store", base, CardConfig(base_name="org/name"), adapter=adapter)
+    given = json.loads((made.path / "adapter" / "adapter_config.json").read_text())
+    assert given["base_model_name_or_path"] == "org/name"
+    assert (made.path / "adapter" / "adapter_model.safetensors").is_file()
+    for path in made.path.rglob("*"):
+        if path.suffix in (".json", ".md", ".jinja"):
+            assert str(tmp_path) not in path.read_text(), path
+    AutoModelForCausalLM.from_pretrained(made.path)
+
+
+def test_a_model_with_fewer_rows_than_tokens_is_refused(tmp_path: Path, tiny_folder: Path):
+    model, _ = _made(tmp_path / "store", tiny_folder, CardConfig())
+    config = json.loads((model.path / "config.json").read_text())
+    (model.path / "config.json").write_text(json.dumps({**config, "vocab_size": 100}))
+    with pytest.raises(TrainingError, match="the tokenizer has 261 tokens, the model 100"):
+        release.run(
+            tmp_path / "other", CardConfig(), model=model, base=Source(tiny_folder).open(tmp_path),
+            answers=[],
+        )  # fmt: skip
+
+
+def _scored(root: Path, *right: bool) -> Artifact:
+    rows = [
+        Score(
+            id=str(n), suite="bbh", task="t", response="", extracted=None, correct=each, target="A",
+            chance=0.5, finish_reason="stop", response_tokens=1,
+        )
+        for n, each in enumerate(right)
+    ]  # fmt: skip
+    return rows_artifact(root / "scores", rows)
+
+
+def test_scores_stand_beside_their_interval(tmp_path: Path, tiny_folder: Path):
+    model, _ = _made(tmp_path / "store", tiny_folder, CardConfig())
+    made = release.run(
+        tmp_path / "store", CardConfig(title="Mine"), model=model,
+        base=Source(tiny_folder).open(tmp_path / "store"), answers=[],
+        scores=[_scored(tmp_path, True, False, False, True)],
+    )  # fmt: skip
+    text = (made.path / "README.md").read_text()
+    assert "| bbh | 4 | 50.0 | 15.0 to 85.0 |" in text and "# Mine\n" in text
+
+
+@pytest.mark.parametrize(
+    ("text", "licence"),
+    [
+        ("---\nlicense: apache-2.0\n---\n", "apache-2.0"),
+        ('---\nlicense: other\nlicense_name: "llama2"\n---\n', "llama2"),
+        ("---\ntags: []\n---\nlicense: mit\n", "unknown"),
+        ("# A model\n\nlicense: mit\n", "unknown"),
+        (None, "unknown"),
+    ],
+)
+def test_the_licence_of_a_base_stands_in_the_head_of_its_card(
+    tmp_path: Path, text: str | None, licence: str
+):
+    if text is not None:
+        (tmp_path / "README.md").write_text(text)
+    assert base_licence(tmp_path) == licence
+
+
+def _origin(**changes: Any) -> Origin:
+    values: dict[str, Any] = {
+        "title": "t", "base": "base", "base_licence": "mit", "recipe": "k", "teachers": {"a": 2},
+        "licences": {"mit": 2}, "config": {}, "counts": {}, **changes,
+    }  # fmt: skip
+    return Origin(**values)
+
+
+@pytest.mark.parametrize(
+    ("config", "changes", "tag"),
+    [
+        ({}, {}, "mit"),
+        ({}, {"licences": {"mit": 1, "cc-by-4.0": 1}}, "other"),
+        ({}, {"licences": {"mit": 1, "unknown": 1}}, "other"),
+        ({"data_licence": "MIT"}, {"licences": {"mit": 1, "unknown": 1}}, "mit"),
+        ({}, {"licences": {}}, "other"),
+        ({}, {"base_licence": "unknown"}, "other"),
+        ({"base_licence": "mit"}, {"base_licence": "unknown"}, "mit"),
+    ],
+)
+def test_one_licence_is_named_only_where_all_are_known_and_the_same(
+    config: dict[str, str], changes: dict[str, Any], tag: str
+):
+    head = card(CardConfig(**config), _origin(**changes)).split("---")[1]
+    assert f"license: {tag}\n" in head
+
+
+def test_what_a_person_states_replaces_what_is_not_known():
+    config = CardConfig(
+        title="Mine", base_name="org/base", teacher_terms="Free for all.", intended_use="Sums.",
+        limitations="Only sums.",
+    )  # fmt: skip
+    text = card(config, _origin())
+    assert 'base_model: "org/base"\n' in text and "Not stated" not in text
+    for line in ("# Mine", "a (2 rows). Free for all.", "Sums.", "Only sums."):
+        assert line in text
