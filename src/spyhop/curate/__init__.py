@@ -1,5 +1,25 @@
 """What is worth a stronger teacher, and what is worth training on."""
 
+from spyhop.curate.gate import GateConfig, gate
+from spyhop.curate.keep import A4, A5, KeepConfig, keep
+from spyhop.curate.labels import LabelsConfig, labels
+from spyhop.curate.likelihood import LikelihoodConfig, likelihood
+from spyhop.curate.rate import RateConfig, rate
 from spyhop.curate.select import HardestConfig, hardest
 
-__all__ = ["HardestConfig", "hardest"]
+__all__ = [
+    "A4",
+    "A5",
+    "GateConfig",
+    "HardestConfig",
+    "KeepConfig",
+    "LabelsConfig",
+    "LikelihoodConfig",
+    "RateConfig",
+    "gate",
+    "hardest",
+    "keep",
+    "labels",
+    "likelihood",
+    "rate",
+]
