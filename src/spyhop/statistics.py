@@ -124,6 +124,8 @@ def paired_seed_difference(
 ) -> Comparison:
     """Compare two arms by one figure per seed, seed by seed: the paired t-test and its interval.
 
+    It serves two models and one real figure per item (a likelihood, a rating) just as well.
+
     Without any spread the interval is a point, and p is 1 for no difference, else 0 (the limit).
     """
     a, b = _paired(first, second, dimensions=1)
@@ -175,6 +177,53 @@ def seed_item_difference(
         low=value + float(low - value) * stretch,
         high=value + float(high - value) * stretch,
         level=level,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scaling:
+    """A straight line over the logarithm of a size: w = alpha * log N + C."""
+
+    alpha: Interval
+    """What the measure gains when N grows by a factor of e; times 0.693 for each doubling."""
+    constant: float
+    num_points: int
+    residual: float
+    """Standard deviation of the points about the line."""
+
+
+def scaling(sizes: Sequence[float], values: Sequence[float], *, level: float = 0.95) -> Scaling:
+    """Fit w = alpha * log N + C by least squares; the interval is Student's, over the points.
+
+    Several points of one size (seeds) are all counted. The natural logarithm is ours: the paper
+    does not say which one it used.
+
+    Args:
+        sizes: N of each point, above 0.
+        values: w of each point, in any unit; alpha has the same.
+        level: Nominal coverage.
+
+    Raises:
+        ValueError: If there are fewer than three points, or only one size.
+
+    Source: Humpback (arXiv:2308.06259), Table 3 (v1): scaling coefficients of data sets.
+    """
+    x, y = np.log(np.asarray(sizes, dtype=float)), np.asarray(values, dtype=float)
+    if x.shape != y.shape or len(x) < 3 or len(set(sizes)) < 2:
+        raise ValueError(
+            f"a line with an interval needs three points of two sizes, got {len(y)} of "
+            f"{len(set(sizes))}"
+        )
+    found = stats.linregress(x, y)
+    left = y - (found.slope * x + found.intercept)
+    freedom = len(x) - 2
+    half = float(stats.t.ppf((1 + level) / 2, freedom)) * float(found.stderr)
+    slope = float(found.slope)
+    return Scaling(
+        alpha=Interval(value=slope, low=slope - half, high=slope + half, level=level),
+        constant=float(found.intercept),
+        num_points=len(x),
+        residual=float(np.sqrt((left**2).sum() / freedom)),
     )
 
 

@@ -8,7 +8,18 @@ from spyhop.schema import Config, RecipeError
 from spyhop.stage import Stage
 from spyhop.store import Source
 
-__all__ = ["Node", "Recipe", "Ref", "Source", "Use", "label", "parents", "refs"]
+__all__ = [
+    "Chosen",
+    "Node",
+    "Recipe",
+    "Ref",
+    "Source",
+    "Use",
+    "label",
+    "parents",
+    "promotions",
+    "refs",
+]
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 
@@ -28,12 +39,21 @@ class Use:
     """A model as an input: what kind it is, and the node or folder that holds its files."""
 
     config: ModelConfig
-    folder: "Node | Source | None" = None
+    folder: "Node | Source | Chosen | None" = None
     service: Service | None = None
     """Where a served model answers; no part of its identity."""
 
 
-Ref = Node | Source | Use
+@dataclass(frozen=True, slots=True, eq=False)
+class Chosen:
+    """One of two models: which one, a promote node's record says once it is made."""
+
+    by: Node
+    before: "Node | Source | Chosen"
+    after: "Node | Source | Chosen"
+
+
+Ref = Node | Source | Use | Chosen
 
 
 @dataclass(slots=True)
@@ -91,9 +111,28 @@ def refs(node: Node) -> list[Ref]:
 
 
 def parents(node: Node) -> list[Node]:
-    """Return the nodes that this one needs, models' folders included."""
+    """Return the nodes that this one needs, models' folders and promotions included."""
+    return [needed for ref in refs(node) for needed in _needed(ref)]
+
+
+def promotions(node: Node) -> list[Node]:
+    """Return the promote nodes whose choice is an input of this node."""
     folders = [ref.folder if isinstance(ref, Use) else ref for ref in refs(node)]
-    return [folder for folder in folders if isinstance(folder, Node)]
+    return [by for folder in folders for by in _deciding(folder)]
+
+
+def _deciding(ref: "Ref | None") -> list[Node]:
+    if not isinstance(ref, Chosen):
+        return []
+    return [*_deciding(ref.before), *_deciding(ref.after), ref.by]
+
+
+def _needed(ref: "Ref | None") -> list[Node]:
+    if isinstance(ref, Use):
+        return _needed(ref.folder)
+    if isinstance(ref, Chosen):
+        return [ref.by, *_needed(ref.before), *_needed(ref.after)]
+    return [ref] if isinstance(ref, Node) else []
 
 
 def label(ref: Ref) -> str:
@@ -102,4 +141,6 @@ def label(ref: Ref) -> str:
         return ref.name
     if isinstance(ref, Source):
         return str(ref.path)
+    if isinstance(ref, Chosen):
+        return f"{label(ref.after)} or {label(ref.before)}"
     return ref.config.label if ref.folder is None else f"{ref.config.label} ({label(ref.folder)})"
