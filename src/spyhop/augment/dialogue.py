@@ -192,11 +192,13 @@ class _Dialogue:
 
     def _teach(self, messages: list[Message]) -> Script[Reply]:
         (reply,) = yield [Ask(self.teacher, messages, self.config.sampling)]
+        assert isinstance(reply, Reply)
         self.teacher_failures.see(reply.error)
         return reply
 
     def _question(self, messages: list[Message]) -> Script[Reply]:
         (reply,) = yield [Ask(self.assistant, messages, self.config.assistant_sampling)]
+        assert isinstance(reply, Reply)
         self.assistant_failures.see(reply.error)
         verdict = "failed" if reply.error is not None else parse_verdict(reply.text)
         self.ctx.count(f"verdict/{verdict or 'missing'}")

@@ -50,7 +50,11 @@ class _Frozen(BaseModel):
 
 
 class Request(_Frozen):
-    """One call: a prompt, and for `choose` its options, for `score` its continuation."""
+    """One call: a prompt, and for `choose` its options, for `score` its continuation.
+
+    With `options` the continuation is the part of the response that stands already: the options
+    are weighed after it.
+    """
 
     messages: list[Message]
     options: tuple[str, ...] = ()
