@@ -1,18 +1,18 @@
 """Measurement: evaluation items and a model's answers to them, scored by rule."""
 
 from spyhop.evaluate.measure import ItemsConfig, MeasureConfig, agieval, bbh, measure
-from spyhop.evaluate.outcome import Fit, LikelihoodConfig, compare, likelihood, outcomes
+from spyhop.evaluate.outcome import Fit, FitConfig, compare, fit, outcomes
 from spyhop.evaluate.questions import questions
 
 __all__ = [
     "Fit",
+    "FitConfig",
     "ItemsConfig",
-    "LikelihoodConfig",
     "MeasureConfig",
     "agieval",
     "bbh",
     "compare",
-    "likelihood",
+    "fit",
     "measure",
     "outcomes",
     "questions",

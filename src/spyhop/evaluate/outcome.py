@@ -21,14 +21,14 @@ class Fit(Row):
     num_tokens: int
 
 
-class LikelihoodConfig(Config):
+class FitConfig(Config):
     """How the model is asked."""
 
     system_message: str | None = None
     """In place of the rows' own; None keeps theirs."""
 
 
-def plan_likelihood(config: LikelihoodConfig, answers: list[Estimate], model: Estimate) -> Estimate:
+def plan_fit(config: FitConfig, answers: list[Estimate], model: Estimate) -> Estimate:
     """One request per row, of which nothing is written."""
     rows = pooled(answers)
     calls = Calls(
@@ -40,10 +40,8 @@ def plan_likelihood(config: LikelihoodConfig, answers: list[Estimate], model: Es
     return Estimate(rows=rows.rows, calls={"model": calls})
 
 
-@stage(version=1, writes=Fit, plan=plan_likelihood)
-def likelihood(
-    ctx: Context, config: LikelihoodConfig, *, answers: list[Artifact], model: Model
-) -> Iterator[Fit]:
+@stage(version=1, writes=Fit, plan=plan_fit)
+def fit(ctx: Context, config: FitConfig, *, answers: list[Artifact], model: Model) -> Iterator[Fit]:
     """Weigh held-out responses: natural log-probability a token, end token included.
 
     Far finer than right or wrong, and the only measure that tells very small models apart; it
@@ -102,7 +100,7 @@ def _rows(answers: Sequence[Artifact]) -> Iterator[Answer]:
         yield from (row for row in artifact.rows(Answer) if row.error is None)
 
 
-def _request(row: Answer, config: LikelihoodConfig) -> Request:
+def _request(row: Answer, config: FitConfig) -> Request:
     turns = list(row.messages[:-1])
     if config.system_message is not None:
         turns = [turn for turn in turns if turn.role != "system"]

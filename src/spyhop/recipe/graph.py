@@ -62,6 +62,8 @@ class Recipe:
 
     name: str
     nodes: list[Node] = field(default_factory=list)
+    prefix: str = ""
+    """Put before the names of nodes that are added."""
 
     def __post_init__(self) -> None:
         """Refuse a name that cannot be a folder's."""
@@ -76,6 +78,7 @@ class Recipe:
         """
         if not NAME.fullmatch(name):
             raise RecipeError(f"{name!r} cannot name a node; use a-z, 0-9, '_', '-' and '.'")
+        name = f"{self.prefix}{name}"
         if any(node.name == name for node in self.nodes):
             raise RecipeError(f"recipe {self.name!r} has two nodes named {name!r}")
         unknown = sorted(set(inputs) - set(stage.inputs))
@@ -88,6 +91,10 @@ class Recipe:
         node = Node(name, stage, config, dict(inputs))
         self.nodes.append(node)
         return node
+
+    def within(self, prefix: str) -> "Recipe":
+        """Return the same graph for a part of it, whose nodes' names all begin with `prefix`."""
+        return Recipe(self.name, self.nodes, f"{self.prefix}{prefix}")
 
     def node(self, name: str) -> Node:
         """Return the node of that name.

@@ -142,14 +142,14 @@ def orca(config: OrcaConfig) -> Recipe:
     r = Recipe(config.name)
     items: list[Ref] = [add_items(r, suite) for suite in config.suites]
     data = mixture(r, config.collections, config.distinct, config.decontaminate, items, config.seed)
-    rows = _rows(r, config, data)
-    base = _base(r, config.student)
+    rows = add_answers(r, config, data)
+    base = add_base(r, config.student)
     models: dict[str, Node | Source] = {"base": base}
     for arm in (Arm("student"), *arms(config.ablate, _used(config))):
         models[arm.name] = _train(r, config, arm, rows, base)
     asked = {name: Use(Local(name=name), model) for name, model in models.items()}
     if config.measure_teacher and config.teacher.file is not None:
-        asked["teacher"] = _served(config.teacher.file)
+        asked["teacher"] = served(config.teacher.file)
     scores: list[Ref] = [
         r.add(f"scores-{name}", measure, config.measure, items=items, model=use)
         for name, use in (asked.items() if items else ())
@@ -178,7 +178,7 @@ def _used(config: OrcaConfig) -> list[str]:
     return [message.id for message in config.messages if message.id in used]
 
 
-def _rows(r: Recipe, config: OrcaConfig, data: Mixture) -> Rows:
+def add_answers(r: Recipe, config: OrcaConfig, data: Mixture) -> Rows:
     """Add the prompts and who answers them."""
     pairing = PairConfig(
         messages=config.messages,
@@ -204,7 +204,7 @@ def _rows(r: Recipe, config: OrcaConfig, data: Mixture) -> Rows:
     return Rows(assisted, [taught, *ready(r, config.ready)], bare)
 
 
-def _served(file: Path) -> Use:
+def served(file: Path) -> Use:
     """Return the model that a teacher's file or a folder names."""
     found = read_teacher(file)
     weights = None if found.folder is None else Source(found.folder)
@@ -214,7 +214,7 @@ def _served(file: Path) -> Use:
 def _use(r: Recipe, config: OrcaConfig, data: Mixture, who: Answering, name: str) -> Use:
     """Return the model that answers; recorded answers become the node `<name>-recorded`."""
     if who.file is not None:
-        return _served(who.file)
+        return served(who.file)
     if who.recorded == "targets":
         gold = r.add(f"{name}-recorded", recorded_targets, TargetsConfig(), queries=data.queries)
         return Use(Replay(name=who.name or "gold answers"), gold)
@@ -274,7 +274,8 @@ def _train(
     return model
 
 
-def _base(r: Recipe, student: Student) -> Node | Source:
+def add_base(r: Recipe, student: Student) -> Node | Source:
+    """Return the model that training starts from, with its node added where it is a new one."""
     if student.base is not None:
         return Source(student.base)
     assert student.tokenizer is not None
