@@ -18,7 +18,6 @@ from spyhop.augment.conversation import (
 )
 from spyhop.augment.dialogue import DialogueConfig, discussed
 from spyhop.augment.difficulty import ErrorsConfig, LossesConfig, errors, losses
-from spyhop.augment.script import Ask, Script, play
 from spyhop.augment.verify import VerifyConfig, verified
 
 __all__ = [
@@ -26,7 +25,6 @@ __all__ = [
     "SEED_MESSAGE",
     "WEB_MESSAGE",
     "AnswerConfig",
-    "Ask",
     "BacktranslateConfig",
     "ChosenConfig",
     "DialogueConfig",
@@ -36,7 +34,6 @@ __all__ = [
     "LossesConfig",
     "Outcomes",
     "ReversedConfig",
-    "Script",
     "VerifyConfig",
     "answer",
     "backtranslate",
@@ -45,7 +42,6 @@ __all__ = [
     "errors",
     "forward_pairs",
     "losses",
-    "play",
     "reversed_pairs",
     "verified",
 ]

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 
 from pydantic import field_validator
 
-from spyhop.augment.dialogue import fill
 from spyhop.schema import Answer, Config, Message, Pair
 from spyhop.stage import Context, pooled, stage
 from spyhop.store import Artifact
+from spyhop.text.template import fill
 
 SEED_MESSAGE = "Answer the way an AI assistant would."
 WEB_MESSAGE = "Answer from what can be found on the web."

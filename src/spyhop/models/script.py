@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Generic, TypeAlias, TypeVar
 
-from spyhop.models import Choice, Model, Reply, Request, Sampling
-from spyhop.schema import Message
+from spyhop.models.base import Choice, Model, Reply, Request, Sampling
+from spyhop.schema import Message, ModelError
 
 WINDOW = 8_192
 """Scripts that move in step; the questions and replies of two windows are held in memory."""
@@ -43,6 +43,34 @@ Question: TypeAlias = Ask | Weigh
 Script: TypeAlias = Generator[Sequence[Question], list[Any], Result]
 """Yields questions, is sent their replies in the same order (a `Reply` to an `Ask`, a `Choice` to
 a `Weigh`), and returns its result."""
+
+
+class Failures:
+    """Failed calls to a model. Too many of them fail the stage."""
+
+    def __init__(self, model: str, max_frac: float) -> None:
+        self._model = model
+        self._max_frac = max_frac
+        self._num_calls = self._num_failed = 0
+        self._last = ""
+
+    def see(self, error: str | None) -> None:
+        """Note one row's call, with its error if it failed."""
+        self._num_calls += 1
+        if error is not None:
+            self._num_failed, self._last = self._num_failed + 1, error
+
+    def check(self) -> None:
+        """Refuse to go on with too many.
+
+        Raises:
+            ModelError: If more than the allowed share failed.
+        """
+        if self._num_failed > self._max_frac * max(1, self._num_calls):
+            raise ModelError(
+                f"{self._model}: {self._num_failed} of {self._num_calls} calls failed, more than "
+                f"max_error_frac = {self._max_frac:g} (last error: {self._last})"
+            )
 
 
 def play(scripts: Iterable[Script[Result]], *, window: int = WINDOW) -> Iterator[Result]:

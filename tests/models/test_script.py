@@ -3,8 +3,8 @@ from collections.abc import Iterator
 import pytest
 
 from scripted import Scripted, failed
-from spyhop.augment import Ask, Script, play
 from spyhop.models import FakeModel, Model, Reply, Sampling
+from spyhop.models.script import Ask, Script, play
 from spyhop.schema import Message, ModelError
 from spyhop.stage import Context
 
