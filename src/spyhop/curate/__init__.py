@@ -1,5 +1,13 @@
 """What is worth a stronger teacher, and what is worth training on."""
 
+from spyhop.curate.exchange import (
+    PairsConfig,
+    PartConfig,
+    QueriesConfig,
+    as_pairs,
+    as_queries,
+    part,
+)
 from spyhop.curate.gate import GateConfig, gate
 from spyhop.curate.keep import A4, A5, KeepConfig, keep
 from spyhop.curate.labels import LabelsConfig, labels
@@ -15,11 +23,17 @@ __all__ = [
     "KeepConfig",
     "LabelsConfig",
     "LikelihoodConfig",
+    "PairsConfig",
+    "PartConfig",
+    "QueriesConfig",
     "RateConfig",
+    "as_pairs",
+    "as_queries",
     "gate",
     "hardest",
     "keep",
     "labels",
     "likelihood",
+    "part",
     "rate",
 ]
