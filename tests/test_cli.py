@@ -26,7 +26,7 @@ COMMANDS = {
     "doctor": {"--out", "teacher"},
     "init": {"folder"},
     "plan": {"--ablate", "--out", "--set", "recipe"},
-    "quickstart": {"--out", "--set", "--thorough", "--no-thorough", "--workers"},
+    "quickstart": {"--out", "--set", "--thorough", "--no-thorough", "--workers", "loop"},
     "recipes": set(),
     "report": {"--out", "--set", "recipe"},
     "run": {"--ablate", "--out", "--retry-errors", "--set", "--workers", "recipe"},

@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -23,8 +24,9 @@ from spyhop.recipe.watch import Display, plan_table
 from spyhop.recipe.why import why as why_node
 from spyhop.recipes import INIT_FILES, RECIPES, write_example
 from spyhop.recipes.answering import ANSWERS, EXPORT, PROMPTS
+from spyhop.report.arms import COMPARISONS
 from spyhop.report.page import PAGE, RESULTS
-from spyhop.report.terminal import arms_table
+from spyhop.report.terminal import arms_table, comparison_lines
 from spyhop.schema import ArtifactError, RecipeError, SpyhopError, Unfinished
 from spyhop.settings import describe
 from spyhop.stage import Runtime
@@ -40,6 +42,20 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="From the signals of large models to small models that reason, measured.",
 )
+
+
+class Loop(StrEnum):
+    """What the quick start shows."""
+
+    ORCA = "orca"
+    HUMPBACK = "humpback"
+
+
+LOOPS = {
+    Loop.ORCA: ("quickstart.toml", Path("spyhop-quickstart")),
+    Loop.HUMPBACK: ("quickstart_humpback.toml", Path("spyhop-humpback")),
+}
+"""The recipe file of each loop, and where it is made."""
 
 RecipePath = Annotated[Path, typer.Argument(help="A recipe file (TOML).", show_default=False)]
 Out = Annotated[
@@ -67,10 +83,18 @@ Ablate = Annotated[
 
 @app.command()
 def quickstart(
-    out: Annotated[Path, typer.Option("--out", help="Folder of everything that is made.")] = Path(
-        "spyhop-quickstart"
-    ),
-    thorough: Annotated[bool, typer.Option(help="Every arm, every family, five seeds.")] = False,
+    loop: Annotated[
+        Loop, typer.Argument(help="Which loop: orca explains, humpback curates.")
+    ] = Loop.ORCA,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            help="Folder of everything that is made: spyhop-quickstart, or spyhop-humpback.",
+            show_default=False,
+        ),
+    ] = None,
+    thorough: Annotated[bool, typer.Option(help="Every arm, every setting, five seeds.")] = False,
     set_: Changes = NO_CHANGES,
     workers: NumWorkers = None,
 ) -> None:
@@ -79,14 +103,18 @@ def quickstart(
     The recipe is written to OUT as a file; edit it and run the command again, and only what
     depends on the edit is made anew.
     """
-    name = "thorough" if thorough else "quickstart"
-    path = write_example(out, f"{name}.toml")
+    example, folder = LOOPS[loop]
+    out = out or folder
+    path = write_example(out, example.replace("quickstart", "thorough") if thorough else example)
     built, runtime = _load(path, set_, {"workers": workers})
     _run(built, runtime, out)
     made = out / "runs" / built.name / "report"
     console = Console(highlight=False, soft_wrap=True)
     console.print(arms_table(made / RESULTS))
-    if not thorough:
+    if loop is Loop.HUMPBACK:
+        for line in comparison_lines(made / COMPARISONS):
+            console.print(line, markup=False)
+    elif not thorough:
         console.print("One seed: intervals are over test items only. --thorough runs five.")
     for file in (PAGE, RESULTS):
         shutil.copyfile(made / file, out / file)

@@ -8,8 +8,11 @@ from typing import Any
 
 from spyhop.recipe.graph import Recipe
 from spyhop.recipes.answering import AnsweringConfig, answering
+from spyhop.recipes.humpback import humpback
+from spyhop.recipes.humpback_config import HumpbackConfig
 from spyhop.recipes.orca import OrcaConfig, orca
 from spyhop.recipes.quickstart import QuickstartConfig, quickstart
+from spyhop.recipes.quickstart_humpback import QuickstartHumpbackConfig, quickstart_humpback
 from spyhop.recipes.segments import SegmentsConfig, segments
 from spyhop.schema import Config, RecipeError
 
@@ -29,8 +32,10 @@ class RecipeKind:
 
 RECIPES: dict[str, RecipeKind] = {
     "answer": RecipeKind(AnsweringConfig, answering),
+    "humpback": RecipeKind(HumpbackConfig, humpback),
     "orca": RecipeKind(OrcaConfig, orca),
     "quickstart": RecipeKind(QuickstartConfig, quickstart),
+    "quickstart_humpback": RecipeKind(QuickstartHumpbackConfig, quickstart_humpback),
     "segments": RecipeKind(SegmentsConfig, segments),
 }
 
