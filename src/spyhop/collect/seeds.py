@@ -28,6 +28,7 @@ LICENCES = {
     "pairs": "",
 }
 """As the data sets state them; LIMA's is for non-commercial use."""
+_INPUT = re.compile(r"\s*### Input:\s*")
 _RENDERED = re.compile(r"### Instruction:\s*(.*?)\s*### Response:", re.DOTALL)
 
 
@@ -138,13 +139,13 @@ def _lima(path: Path, config: SeedsConfig) -> Iterator[Turns]:
 def _dolly(path: Path, config: SeedsConfig) -> Iterator[Turns]:
     """Read `instruction`, `context` and `response`, or a rendered `prompt` and its `answer`.
 
-    Of a rendered prompt the instruction is what stands below its heading.
+    Of a rendered prompt the instruction is what stands below its headings.
     """
     for where, row in _rows(path):
         if isinstance(row, dict) and "prompt" in row:
             asked = field(row, "prompt", where)
             found = _RENDERED.search(asked)
-            asked = found[1] if found else asked
+            asked = _INPUT.sub("\n\n", found[1]) if found else asked
             yield Turns(asked.strip(), field(row, "answer", where), _place(path, where))
             continue
         context = field(row, "context", where) if row.get("context") else ""

@@ -99,6 +99,8 @@ class Choice(_Frozen):
 class Likelihood(_Frozen):
     """Natural log-probability of a continuation given the prompt, summed over its tokens."""
 
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
+
     log_probability: float
     num_tokens: int
     prompt_tokens: int = 0
