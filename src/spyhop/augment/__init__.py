@@ -18,6 +18,7 @@ from spyhop.augment.conversation import (
 )
 from spyhop.augment.dialogue import DialogueConfig, discussed
 from spyhop.augment.difficulty import ErrorsConfig, LossesConfig, errors, losses
+from spyhop.augment.evidence import ExplainConfig, explained
 from spyhop.augment.verify import VerifyConfig, verified
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "ChosenConfig",
     "DialogueConfig",
     "ErrorsConfig",
+    "ExplainConfig",
     "ForwardConfig",
     "InstructionFilters",
     "LossesConfig",
@@ -40,6 +42,7 @@ __all__ = [
     "chosen",
     "discussed",
     "errors",
+    "explained",
     "forward_pairs",
     "losses",
     "reversed_pairs",

@@ -18,7 +18,6 @@ from spyhop.schema import Answer, Config, InputError, Message, Pair, Prompt
 from spyhop.stage import Calls, Context, Estimate, stage
 from spyhop.store import Artifact
 from spyhop.text.template import fill
-from spyhop.text.template import fill
 
 CHECK = (
     "A text from the web bears on the instruction below and on an answer to it. Compare the two. "

@@ -8,6 +8,7 @@ from typing import Any
 
 from spyhop.recipe.graph import Recipe
 from spyhop.recipes.answering import AnsweringConfig, answering
+from spyhop.recipes.combined import CombinedConfig, combined
 from spyhop.recipes.humpback import humpback
 from spyhop.recipes.humpback_config import HumpbackConfig
 from spyhop.recipes.orca import OrcaConfig, orca
@@ -32,6 +33,7 @@ class RecipeKind:
 
 RECIPES: dict[str, RecipeKind] = {
     "answer": RecipeKind(AnsweringConfig, answering),
+    "combined": RecipeKind(CombinedConfig, combined),
     "humpback": RecipeKind(HumpbackConfig, humpback),
     "orca": RecipeKind(OrcaConfig, orca),
     "quickstart": RecipeKind(QuickstartConfig, quickstart),

@@ -2,6 +2,7 @@
 
 from spyhop.report.arm_figures import ArmPair, ArmRun
 from spyhop.report.arms import ArmsConfig, arms_page
+from spyhop.report.combined import CombinedPageConfig, combined_page
 from spyhop.report.corpus import CorpusPageConfig, corpus_page
 from spyhop.report.curation import CurationPageConfig, curation_page
 from spyhop.report.curation_figures import CuratedSet
@@ -14,6 +15,7 @@ __all__ = [
     "ArmPair",
     "ArmRun",
     "ArmsConfig",
+    "CombinedPageConfig",
     "CorpusPageConfig",
     "CuratedSet",
     "CurationPageConfig",
@@ -22,6 +24,7 @@ __all__ = [
     "ReportConfig",
     "StudentRun",
     "arms_page",
+    "combined_page",
     "corpus_page",
     "curation_page",
     "dataset",
