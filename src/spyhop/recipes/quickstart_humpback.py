@@ -5,7 +5,7 @@ Every arm starts from the same model, reads as many tokens, and differs in what 
     seed        the seed pairs
     seed-own    the same student, asked under the system message that it was trained with
     uncurated   the seed pairs, and every document with the instruction written for it
-    random      the seed pairs, and as many of these, drawn at random, as curation keeps
+    random      the seed pairs, and about as many of these, drawn at random, as curation keeps
     curated     the seed pairs, and those that M0 (the student of `seed`) rates 4 and better
     round-2     the seed pairs, and those that M1 (the student of `curated`) rates 4 and better
 
@@ -107,7 +107,7 @@ TITLES = {
     "seed": "seed pairs only",
     "seed-own": "seed pairs only, asked as trained",
     "uncurated": "seed + all documents",
-    "random": "seed + as many at random",
+    "random": "seed + about as many at random",
     "curated": "seed + curated",
     "round-2": "seed + curated in round 2",
 }

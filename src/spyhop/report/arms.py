@@ -212,8 +212,8 @@ def said(experiment: Experiment, pair: ArmPair) -> str:
     first, second = experiment.title(pair.first), experiment.title(pair.second)
     told = points(found)
     if verdict(found) == NO_DIFFERENCE:
-        return f"no difference shown between {second!r} and {first!r}: {told} points"
-    return f"{second!r} is {verdict(found)} than {first!r} by {told} points"
+        return f'no difference shown between "{second}" and "{first}": {told} points'
+    return f'"{second}" is {verdict(found)} than "{first}" by {told} points'
 
 
 def _p_text(p_value: float) -> str:

@@ -38,6 +38,7 @@ from spyhop.schema import Config
 from spyhop.stage import FOLDER, Context, Estimate, stage
 from spyhop.statistics import seed_interval, wilson
 from spyhop.store import Artifact
+from spyhop.world import SOLUTIONS
 
 if TYPE_CHECKING:
     import altair as alt
@@ -142,7 +143,8 @@ def _difference(experiment: Experiment, pair: ArmPair) -> str:
         for a, b in zip(experiment.of(pair.first), experiment.of(pair.second), strict=True)
     ]
     shown = ", ".join(f"{value:+.1f}" for value in by_seed)
-    return said(experiment, pair) + (f" (seed by seed: {shown})" if len(by_seed) > 1 else "")
+    told = said(experiment, pair)
+    return told[0].upper() + told[1:] + (f" (seed by seed: {shown})" if len(by_seed) > 1 else "")
 
 
 def _rounds(experiment: Experiment, curated: Sequence[Curated]) -> dict[int, list[Curated]]:
@@ -245,7 +247,8 @@ def _funnel_section(experiment: Experiment, rounds: dict[int, list[Curated]]) ->
     for name, kind in by_round[min(by_round)].items():
         kept = [f"{kinds[name].kept:,}" for kinds in by_round.values()]
         shares = [percent(kinds[name].kept / max(1, kind.documents)) for kinds in by_round.values()]
-        recovered = percent(kind.recovered / max(1, kind.written)) if kind.recovered else ""
+        is_noise = name not in SOLUTIONS
+        recovered = "" if is_noise else percent(kind.recovered / max(1, kind.written))
         rows.append([name, f"{kind.documents:,}", f"{kind.written:,}", recovered, *kept, *shares])
     kept = [f"kept in round {number}" for number in by_round]
     headings = ["kind", "documents", "with an instruction", "recovered %", *kept]

@@ -3,6 +3,7 @@
 from spyhop.world.copying import COPY_SYSTEM, copy_example, tokenizer_text
 from spyhop.world.documents import (
     MENU,
+    SOLUTIONS,
     DocumentKind,
     DocumentsConfig,
     documents,
@@ -32,6 +33,7 @@ __all__ = [
     "CORE",
     "FAMILIES",
     "MENU",
+    "SOLUTIONS",
     "SYSTEM_MESSAGES",
     "TA",
     "TEACHER",

@@ -21,6 +21,9 @@ DocumentKind = Literal["correct", "misconceived", "slipped", "shuffled", "boiler
 """A right solution; one by an author with fixed misconceptions, wrong in some step; one with steps
 that are wrong at random; the words of a right one in random order; the menu of a web page."""
 
+SOLUTIONS: tuple[DocumentKind, ...] = ("correct", "misconceived", "slipped")
+"""The kinds that are the answer to some instruction, right or wrong."""
+
 ORIGIN = "spyhop.world/"
 """What `origin` begins with; the kind follows."""
 
@@ -127,10 +130,10 @@ def is_recovered(instruction: str, document: Segment) -> bool:
     none.
     """
     problem = parse(instruction)
-    if problem is None or kind_of(document) not in ("correct", "misconceived", "slipped"):
+    if problem is None or kind_of(document) not in SOLUTIONS:
         return False
     begun, _, rest = document.text.partition(". ")
-    told = [f"{phrase.split(') ', 1)[1]}" for phrase in _phrases(rest)]
+    told = [phrase.partition(") ")[2] for phrase in _phrases(rest)]
     start = respond(TEACHER, "", instruction).partition(". ")[0]
     return begun == start and told == [step.phrase for step in problem.steps]
 
