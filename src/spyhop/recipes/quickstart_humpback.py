@@ -122,7 +122,7 @@ LIMITS = (
     "parameters would do.",
     "At equal tokens an arm that adds documents sees its seed pairs less often. The more it adds "
     "the less, so all documents against the curated ones is a comparison of two things at once; "
-    "as many at random is the control that differs in the choice alone.",
+    "about as many at random is the control that differs in the choice alone.",
 )
 
 
