@@ -83,7 +83,8 @@ def _quality(r: Recipe, config: HumpbackConfig, data: Data, rounds: Rounds, arms
     bases = {MAIN: data.base} | {
         name: add_base(r.within(f"{name}."), student) for name, student in config.students.items()
     }
-    for point in config.points:
+    least, most = config.quality_rows
+    for point in (each for each in config.points if least <= each.num_rows <= most):
         for grade, score in GRADES.items():
             name = f"{grade.replace(' ', '-').lower()}-{point.num_rows}"
             chosen = KeepConfig(
@@ -136,7 +137,7 @@ def _scaling(r: Recipe, config: HumpbackConfig, data: Data, rounds: Rounds, arms
     """The same sizes and steps for every data set (Table 3, v1)."""
     for each in config.scaling:
         whole = _set(r, each, data, rounds)
-        for point, seed in _points(config):
+        for point, seed in _points(config, each.max_rows):
             size = PartConfig(
                 held_out_one_of=config.held_out_one_of, num_rows=point.num_rows, seed=seed
             )
@@ -157,10 +158,11 @@ def _set(r: Recipe, each: ScalingSet, data: Data, rounds: Rounds) -> list[Ref]:
     return [data.seeds, rounds.kept[-1]]
 
 
-def _points(config: HumpbackConfig) -> Iterator[tuple[Point, int]]:
+def _points(config: HumpbackConfig, most: int | None) -> Iterator[tuple[Point, int]]:
     for seed in config.scaling_seeds:
         for point in config.points:
-            yield point, seed
+            if most is None or point.num_rows <= most:
+                yield point, seed
 
 
 def _at(config: HumpbackConfig, point: Point, seed: int) -> TuneConfig:

@@ -90,6 +90,8 @@ class ScalingSet(Config):
     """Queries with their bare gold answers, such as raw FLAN."""
     own: bool = False
     """The seeds and the pairs that were kept."""
+    max_rows: int | None = Field(None, gt=0)
+    """Points up to this size, where the set is smaller than the largest of them."""
 
     @model_validator(mode="after")
     def _one_origin(self) -> "ScalingSet":
@@ -133,6 +135,8 @@ class HumpbackConfig(Config):
     """Further students; see `spyhop run --ablate`."""
     points: tuple[Point, ...] = paper_points()
     """Sizes and steps of `quality` and `scaling`."""
+    quality_rows: tuple[int, int] = (3200, 25_600)
+    """Smallest and largest size of the points that `quality` takes; the paper's range."""
     row_tokens: int = Field(450, gt=0)
     """Tokens that a row of `points` stands for, as training counts its batches in tokens."""
     students: dict[str, Student] = Field(default_factory=dict)
