@@ -95,7 +95,7 @@ def humpback_page(
     ]
     found = findings(gates)
     sections = [
-        _rounds_section(config, _of(seen, "rounds"), rated, kept, chosen),
+        _rounds_section(config, _of(seen, "rounds"), students, rated, kept, chosen),
         _gate_section(found, rated),
         _data_section(sets),
         _diversity_section(sets),
@@ -145,6 +145,7 @@ def _lead(chosen: Sequence[dict[str, Any]]) -> str:
 def _rounds_section(
     config: HumpbackPageConfig,
     seen: Sequence[Seen],
+    students: Sequence[Artifact],
     rated: Sequence[Artifact],
     kept: Sequence[Artifact],
     chosen: Sequence[dict[str, Any]],
@@ -164,7 +165,10 @@ def _rounds_section(
             names = [one.name for name in ("judge", "model") for one in judge.get(name, [])]
             row[1:] = [", ".join(names), f"{rated[n - 1].num_rows:,}", f"{kept[n - 1].num_rows:,}"]
         row += [level(each, measure) for measure in measures]
-        rows.append([*row, chosen[n - 1]["reason"] if n else "seeds alone"])
+        row.append(chosen[n - 1]["reason"] if n else "seeds alone")
+        if n and students[n].key == students[n - 1].key:
+            row[-1] = f"M{n - 1} again: it was not promoted, so nothing had changed"
+        rows.append(row)
     headings = ["student", "rated by", "pairs rated", "kept", *map(_heading, measures), "verdict"]
     section.table(Table(headings, rows))
     return section
@@ -242,12 +246,15 @@ def _diversity_section(sets: Sequence[PairSet]) -> Section:
     headings = ["", "instructions", "read %", "paper, parsed %", "distinct pairs"]
     headings += [f"distinct in {num_least}", "entropy, bits"]
     section.table(Table(headings, rows))
+    if not num_least:
+        section.text("In some or all of the sets no instruction could be read.")
     shown = [
         [each.name, ", ".join(f"{verb} {noun} {n}" for (verb, noun), n in _top(each))]
         for each in sets
         if each.asked.num_read
     ]
-    section.table(Table(["", "most frequent"], shown))
+    if shown:
+        section.table(Table(["", "most frequent"], shown))
     return section
 
 

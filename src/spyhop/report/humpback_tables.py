@@ -17,6 +17,10 @@ else:
     alt = Lazy("altair")
 
 AXES: dict[Measure, str] = {"accuracy": "accuracy %", "held_out": "held-out log-likelihood a token"}
+ONE_RUN = (
+    "Each student is trained once: intervals are over items and say nothing on another order of "
+    "training. Of many comparisons one in twenty is told apart by luck."
+)
 PAPER_ALPHA = {
     "Humpback": 6.95,
     "WizardLLM": 5.69,
@@ -62,6 +66,7 @@ def quality_section(seen: Sequence[Seen], measures: Sequence[Measure]) -> Sectio
     if compared:
         headings = ["student", "number", "", *_difference_headings(measures)]
         section.table(Table(headings, compared, "Paired differences on the same items."))
+    section.text(ONE_RUN)
     return section
 
 
@@ -70,6 +75,7 @@ def sources_section(seen: Sequence[Seen], measures: Sequence[Measure]) -> Sectio
     text = "Trained alike, each from the base (Figure 7)."
     section = Section("Seeds, web pairs, both", text)
     section.table(paired_table(seen, measures))
+    section.text(ONE_RUN)
     return section
 
 
@@ -81,6 +87,7 @@ def messages_section(seen: Sequence[Seen], measures: Sequence[Measure]) -> Secti
     )
     section = Section("System messages", text)
     section.table(paired_table(seen, measures))
+    section.text(ONE_RUN)
     return section
 
 
