@@ -24,6 +24,8 @@ from spyhop.recipe.watch import Display, plan_table
 from spyhop.recipe.why import why as why_node
 from spyhop.recipes import INIT_FILES, RECIPES, write_example
 from spyhop.recipes.answering import ANSWERS, EXPORT, PROMPTS
+from spyhop.recipes.backtranslating import hand_over as hand_over_pairs
+from spyhop.recipes.curating import hand_over as hand_over_kept
 from spyhop.report.arms import COMPARISONS
 from spyhop.report.page import PAGE, RESULTS
 from spyhop.report.terminal import arms_table, comparison_lines
@@ -224,6 +226,31 @@ def segment(
     file = _given("segments", {"inputs": [path.absolute() for path in inputs]}, set_)
     built, runtime = _build(file, {"processes": processes, "on": on})
     _run(built, runtime, out)
+
+
+@app.command()
+def backtranslate(
+    segments: Annotated[Path, typer.Argument(help="JSONL or Parquet, rows of `text`.")],
+    model: Annotated[Path, typer.Option("--model", help="A teacher's file, or a model's folder.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder of everything that is made.")],
+    set_: Changes = NO_CHANGES,
+) -> None:
+    """Let a model write the instruction that each text answers; the pairs stand in OUT."""
+    settings: dict[str, Any] = {"segments": segments, "model": model}
+    built, runtime = _build(_given("backtranslate", settings, set_), {})
+    print(hand_over_pairs(_run(built, runtime, out), out))  # noqa: T201
+
+
+@app.command()
+def curate(
+    pairs: Annotated[Path, typer.Argument(help="Rows of `instruction` and `response`.")],
+    judge: Annotated[Path, typer.Option("--judge", help="A teacher's file, or a model's folder.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder of everything that is made.")],
+    set_: Changes = NO_CHANGES,
+) -> None:
+    """Let a model rate pairs, and keep the best where its ratings can be trusted."""
+    built, runtime = _build(_given("curate", {"pairs": pairs, "judge": judge}, set_), {})
+    print(hand_over_kept(_run(built, runtime, out), out))  # noqa: T201
 
 
 @app.command()

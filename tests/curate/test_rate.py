@@ -105,6 +105,16 @@ def test_where_no_probabilities_are_told_verdicts_are_averaged(tmp_path: Path):
     assert made.record.counts["no_probabilities"] == 1 and len(judge.asked) == 5
 
 
+def test_what_a_failed_choice_leaves_is_read_from_the_verdict(tmp_path: Path):
+    judge = Judge(
+        lambda request, _: "Good.\nScore: 4",
+        lambda request: Choice(id="", probabilities=[], error="400 unknown field"),
+    )
+    (rating,), made = _run(tmp_path, judge, 1, method="expected")
+    assert (rating.score, rating.method, rating.error) == (4.0, "verdict", None)
+    assert made.record.counts["no_probabilities"] == 1
+
+
 def test_a_failed_reason_or_choice_is_missing(tmp_path: Path):
     judge = Judge(
         lambda request, _: failed() if _place(request) == 0 else "Fine.",
@@ -112,7 +122,7 @@ def test_a_failed_reason_or_choice_is_missing(tmp_path: Path):
     )
     ratings, _ = _run(tmp_path, judge, 2, method="expected")
     assert [(r.score, r.missing, r.error) for r in ratings] == [
-        (None, "failed", "400 bad request"), (None, "failed", "too long"),
+        (None, "failed", "400 bad request"), (None, "no_verdict", "too long"),
     ]  # fmt: skip
     with pytest.raises(ModelError, match="2 of 2 calls failed"):
         _run(tmp_path, judge, 2, method="expected", max_error_frac=0.5)

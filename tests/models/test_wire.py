@@ -84,7 +84,7 @@ def test_a_choice_goes_on_with_a_response_that_is_begun():
     raw = body("choose", asked, Sampling(), model="m", extra={}, omit=(), num_samples=1,
                tokens_field="max_tokens")  # fmt: skip
     found = json.loads(raw)
-    assert found["messages"][-1] == {"role": "assistant", "content": "So: "}
+    assert found["messages"][-1] == {"role": "assistant", "content": "So:"}
     assert found["continue_final_message"] is True and found["add_generation_prompt"] is False
     assert not {"continue_final_message", "add_generation_prompt"} & sent("choose").keys()
 

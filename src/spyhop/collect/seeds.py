@@ -164,20 +164,24 @@ def _self_instruct(path: Path, config: SeedsConfig) -> Iterator[Turns]:
 def _pairs(path: Path, config: SeedsConfig) -> Iterator[Turns]:
     for where, row in _rows(path):
         if isinstance(row, dict) and "messages" in row:
-            yield _conversation(field(row, "messages", where, list), path, where)
+            asked, said = first_exchange(field(row, "messages", where, list), where)
+            yield Turns(asked, said, _place(path, where))
         else:
             asked, said = field(row, "instruction", where), field(row, "response", where)
             yield Turns(asked, said, _place(path, where))
 
 
-def _conversation(turns: list[Any], path: Path, where: str) -> Turns:
-    """Return the first exchange of a conversation; a system message before it is passed over."""
+def first_exchange(turns: list[Any], where: str) -> tuple[str, str]:
+    """Return the first instruction and response of a conversation, without a system message.
+
+    Raises:
+        InputError: If it begins otherwise.
+    """
     said = [turn for turn in turns if field(turn, "role", where) != "system"]
     roles = [turn["role"] for turn in said[:2]]
     if roles != ["user", "assistant"]:
         raise InputError(f"{where}: messages begin with {roles}, not with user and assistant")
-    first, second = (field(turn, "content", where) for turn in said[:2])
-    return Turns(first, second, _place(path, where))
+    return field(said[0], "content", where), field(said[1], "content", where)
 
 
 def _joined(asked: str, given: str, row: object, response: str, path: Path, where: str) -> Turns:

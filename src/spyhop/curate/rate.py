@@ -74,7 +74,8 @@ class RateConfig(Config):
     num_verdicts: int = Field(1, ge=1)
     """Of `verdict`: samples whose mean is the score."""
     fallback_verdicts: int = Field(5, ge=1)
-    """Of `expected`, where a served model tells no probabilities: the same."""
+    """Of `expected`, where a model tells no probabilities or cannot go on with a response that is
+    begun (many served ones cannot): the same, each at the price of a verdict."""
     num_repeated: int = Field(250, ge=0)
     """Pairs, drawn by hash, that are rated twice; the gate wants 200."""
     seed: int = 0
@@ -120,7 +121,7 @@ def rate(ctx: Context, config: RateConfig, *, pairs: Artifact, judge: Model) -> 
     """
     repeated = _drawn(config, pairs)
     failures = Failures(judge.label, config.max_error_frac)
-    judging = _Judging(config, judge)
+    judging, is_told = _Judging(config, judge), False
     scripts = (judging.about(row, row.id in repeated) for row in pairs.rows(Pair))
     for row in play(scripts):
         rating = row.rating
@@ -130,6 +131,12 @@ def rate(ctx: Context, config: RateConfig, *, pairs: Artifact, judge: Model) -> 
         ctx.count("repeated", int(rating.is_repeated))
         is_fallback = config.method == "expected" and rating.method == "verdict"
         ctx.count("no_probabilities", int(is_fallback))
+        if is_fallback and rating.score is not None and not is_told:
+            ctx.notice(
+                f"{judge.label} tells no probabilities behind a verdict that is begun; the mean "
+                f"of {config.fallback_verdicts} verdicts is taken instead"
+            )
+            is_told = True
         yield row
     failures.check()
 
@@ -233,11 +240,12 @@ class _Judging:
         reason = without_verdict(reply.text)
         begun = f"{reason}\n{config.verdict_start} " if reason else f"{config.verdict_start} "
         (choice,) = yield [Weigh(self.judge, messages, SCORES, begun)]
-        if choice.error is None and (choice.is_parsed or not choice.probabilities):
-            num = config.fallback_verdicts if config.sampling.temperature else 1
-            more = yield self._verdicts(messages, range(1, num))
-            return _read([reply, *more])
-        return replace(_weighed(choice, "expected"), reason=reason)
+        if choice.probabilities and not choice.is_parsed:
+            return replace(_weighed(choice, "expected"), reason=reason)
+        num = config.fallback_verdicts if config.sampling.temperature else 1
+        more = yield self._verdicts(messages, range(1, num))
+        found = _read([reply, *more])
+        return found if found.score is not None else replace(found, error=choice.error)
 
 
 def _weighed(choice: Choice, method: Method) -> _Found:

@@ -79,7 +79,7 @@ def body(
         fields |= {tokens_field: CHOICE_TOKENS, "temperature": 0.0}
         fields |= {"logprobs": True, "top_logprobs": TOP_LOGPROBS}
         if request.continuation:  # as vLLM and SGLang go on with a response; others need `omit`
-            begun = {"role": "assistant", "content": request.continuation}
+            begun = {"role": "assistant", "content": request.continuation.rstrip()}
             fields["messages"] = [*fields["messages"], begun]
             fields |= {"continue_final_message": True, "add_generation_prompt": False}
     else:

@@ -8,7 +8,9 @@ from typing import Any
 
 from spyhop.recipe.graph import Recipe
 from spyhop.recipes.answering import AnsweringConfig, answering
+from spyhop.recipes.backtranslating import BacktranslatingConfig, backtranslating
 from spyhop.recipes.combined import CombinedConfig, combined
+from spyhop.recipes.curating import CuratingConfig, curating
 from spyhop.recipes.humpback import humpback
 from spyhop.recipes.humpback_config import HumpbackConfig
 from spyhop.recipes.orca import OrcaConfig, orca
@@ -33,7 +35,9 @@ class RecipeKind:
 
 RECIPES: dict[str, RecipeKind] = {
     "answer": RecipeKind(AnsweringConfig, answering),
+    "backtranslate": RecipeKind(BacktranslatingConfig, backtranslating),
     "combined": RecipeKind(CombinedConfig, combined),
+    "curate": RecipeKind(CuratingConfig, curating),
     "humpback": RecipeKind(HumpbackConfig, humpback),
     "orca": RecipeKind(OrcaConfig, orca),
     "quickstart": RecipeKind(QuickstartConfig, quickstart),
