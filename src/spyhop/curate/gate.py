@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 
 from pydantic import Field
 
-from spyhop.curate.rate import count_rating, rounded
-from spyhop.schema import Config, Finding, InputError, Label, Pair, Rating
+from spyhop.curate.rate import count_rating, read_ratings, rounded
+from spyhop.schema import Config, Finding, InputError, Label, Rating
 from spyhop.stage import Context, Estimate, stage
 from spyhop.statistics import Interval, quadratic_kappa, wilson
 from spyhop.store import Artifact
@@ -88,13 +88,13 @@ def gate(
     """
     people = {label.id: label for label in labels.rows(Label)} if labels else {}
     tally, judged = Tally(), []
-    for row in ctx.track(rated.rows(Pair), "looking at ratings", total=rated.num_rows):
-        if row.rating is None:
-            raise InputError(f"{rated}: pair {row.id} is not rated; rate the pairs first")
-        tally.add(row.rating)
-        count_rating(ctx, row.rating)
-        if label := people.pop(row.id, None):
-            judged.append(_judged(config, label, row.rating))
+    for name, rating in ctx.track(read_ratings(rated), "reading ratings", total=rated.num_rows):
+        if rating is None:
+            raise InputError(f"{rated}: pair {name} is not rated; rate the pairs first")
+        tally.add(rating)
+        count_rating(ctx, rating)
+        if label := people.pop(name, None):
+            judged.append(_judged(config, label, rating))
     if labels is not None:
         ctx.count("labels/used", len(judged))
         ctx.count("labels/foreign", len(people))
@@ -195,9 +195,10 @@ def _repeatability(tally: Tally, config: GateConfig) -> Finding:
         why = "a likelihood does not vary" if config.min_repeated else "no second ratings asked for"
         return _finding("repeatability", None, None, 0, True, why)
     kappa = _kappa(tally.repeated) if num > 1 else None
+    unknown = "undefined, for all scores are the same" if num > 1 else "not known"
     is_enough = num >= config.min_repeated
     is_passed = is_enough and kappa is not None and kappa.value >= config.min_kappa
-    shown = "not known" if kappa is None else _number(kappa)
+    shown = unknown if kappa is None else _number(kappa)
     text = (
         f"quadratic kappa of {num:,} pairs rated twice is {shown}, the limit is "
         f"{config.min_kappa:g} on {config.min_repeated:,}"

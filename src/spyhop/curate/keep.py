@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field, model_validator
 
-from spyhop.curate.rate import rounded
+from spyhop.curate.rate import read_ratings, rounded
 from spyhop.schema import Config, Finding, InputError, Pair, TrainingError
 from spyhop.stage import Context, Estimate, stage
 from spyhop.store import Artifact
@@ -92,7 +92,7 @@ def keep(
 
 
 def _pass_gate(ctx: Context, config: KeepConfig, rated: Artifact, gate: Artifact | None) -> None:
-    remedy = 'set gate = "report" to keep pairs nevertheless'
+    remedy = 'set keep.gate = "report" to keep pairs nevertheless'
     if gate is None:
         if config.gate == "refuse":
             raise TrainingError(f"{rated}: the ratings passed no gate; add one, or {remedy}")
@@ -123,15 +123,14 @@ class _Candidates:
 def _candidates(config: KeepConfig, rated: Artifact) -> _Candidates:
     scores, values = array("d"), array("d")
     draws, looked_at = array("Q"), array("Q")
-    for row in rated.rows(Pair):
-        rating = row.rating
+    for name, rating in read_ratings(rated):
         if rating is None and config.uses_scores:
-            raise InputError(f"{rated}: pair {row.id} is not rated; rate the pairs first")
+            raise InputError(f"{rated}: pair {name} is not rated; rate the pairs first")
         score, value = (rating.score, rating.value) if rating else (None, None)
         scores.append(np.nan if score is None else score)
         values.append(-np.inf if value is None else value)
-        draws.append(_draw(config.seed, "take", row.id))
-        looked_at.append(_draw(config.seed, "within", row.id))
+        draws.append(_draw(config.seed, "take", name))
+        looked_at.append(_draw(config.seed, "within", name))
     is_drawn = np.ones(len(scores), dtype=np.bool_)
     if config.within is not None:
         if config.within > len(scores):

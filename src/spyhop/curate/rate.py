@@ -149,6 +149,14 @@ def count_rating(ctx: Context, rating: Rating) -> None:
         ctx.count(f"score/{rounded(rating.score)}")
 
 
+def read_ratings(pairs: Artifact) -> Iterator[tuple[str, Rating | None]]:
+    """Yield id and rating of every pair in order; their texts are not read."""
+    for batch in pairs.batches(["id", "rating"]):
+        for row in batch.to_pylist():
+            found = row["rating"]
+            yield row["id"], None if found is None else Rating.model_validate(found)
+
+
 def rounded(score: float) -> int:
     """Return the nearest whole score; halves go up."""
     return int(score + 0.5)
