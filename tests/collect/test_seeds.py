@@ -66,7 +66,7 @@ def test_first_turn_rank_zero_english_and_not_deleted(tmp_path: Path):
 @pytest.mark.parametrize(
     ("kind", "file", "num", "licence"),
     [
-        ("lima", "lima/train.jsonl", 1030, "CC-BY-NC-SA-4.0"),
+        ("lima", "lima/train.jsonl", 1030, "CC-BY-NC-SA"),
         ("dolly", "dolly_slices/dolly.jsonl", 151, "CC-BY-SA-3.0"),
         ("self_instruct", "self_instruct/data/seed_tasks.jsonl", 175, "Apache-2.0"),
     ],

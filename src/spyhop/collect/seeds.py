@@ -22,7 +22,7 @@ from spyhop.store.files import field, json_file, matching
 SeedKind = Literal["oasst", "lima", "dolly", "self_instruct", "pairs"]
 LICENCES = {
     "oasst": "Apache-2.0",
-    "lima": "CC-BY-NC-SA-4.0",
+    "lima": "CC-BY-NC-SA",
     "dolly": "CC-BY-SA-3.0",
     "self_instruct": "Apache-2.0",
     "pairs": "",

@@ -12,7 +12,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from spyhop.models import Choice, Model, Reply, Sampling
+from spyhop.models import Choice, Model, Nucleus, Reply
 from spyhop.models.script import Ask, Failures, Script, Weigh, play
 from spyhop.schema import Config, Message, Pair, Rating
 from spyhop.stage import CHARS_PER_TOKEN, Calls, Context, Estimate, stage
@@ -69,7 +69,7 @@ class RateConfig(Config):
     verdict_start: str = "Score:"
     """What a forced verdict begins with; `reasoned` should ask for the same."""
     system_message: str = ""
-    sampling: Sampling = Sampling(temperature=0.7, top_p=0.9, max_new_tokens=512)
+    sampling: Nucleus = Nucleus()
     """Of reasons and verdicts."""
     num_verdicts: int = Field(1, ge=1)
     """Of `verdict`: samples whose mean is the score."""

@@ -15,7 +15,7 @@ from itertools import islice
 from time import monotonic
 from typing import Any, ClassVar, Literal, Protocol, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from spyhop.models.journal import Journal
 from spyhop.models.service import Service
@@ -41,6 +41,18 @@ class Sampling(Config):
     """Ask an endpoint for the log-probability of its response."""
     json_schema: dict[str, Any] | None = None
     """The response must be JSON of this schema; endpoints only."""
+
+
+class Nucleus(Sampling):
+    """A draw with variety: where only some fields are set, the others are the Humpback paper's."""
+
+    temperature: float = Field(0.7, ge=0.0)
+    top_p: float = Field(0.9, gt=0.0, le=1.0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _takes_any_sampling(cls, given: object) -> object:
+        return given.model_dump() if isinstance(given, Sampling) else given
 
 
 class _Frozen(BaseModel):

@@ -36,7 +36,7 @@ from spyhop.curate import (
     likelihood,
 )
 from spyhop.evaluate import MeasureConfig, measure
-from spyhop.models import Local, Sampling
+from spyhop.models import Local, Nucleus, Sampling
 from spyhop.recipe.graph import Node, Recipe, Ref, Use
 from spyhop.report import ArmPair, ArmRun, CuratedSet, CurationPageConfig, curation_page
 from spyhop.schema import Config
@@ -89,7 +89,7 @@ class QuickstartHumpbackConfig(Config):
     """The system messages that tell seed pairs from web pairs; students are asked under both."""
     written: BacktranslateConfig = BacktranslateConfig(
         asked=ReversedConfig(prompt="{response}", system_message="Write the question."),
-        sampling=Sampling(temperature=0.7, top_p=0.9, max_new_tokens=128),
+        sampling=Nucleus(max_new_tokens=128),
     )
     """How the backward model is trained and asked for instructions."""
     min_score: float = Field(A4, ge=1, le=5)
