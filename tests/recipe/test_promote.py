@@ -75,15 +75,14 @@ def _go(folder: Path, recipe: Recipe, workers: int = 1) -> tuple[Seen, dict[str,
     return seen, run(resolve(recipe, folder / "out"), Runtime(workers=workers), seen)
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_the_better_model_goes_on(tmp_path: Path, workers: int):
-    seen, made = _go(tmp_path, _rounds(tmp_path / "log"), workers)
+def test_the_better_model_goes_on(tmp_path: Path):
+    seen, made = _go(tmp_path, _rounds(tmp_path / "log"))
     assert read_promotion(made["promoted"]).chosen == "after"
     assert [each.key for each in made["m2"].record.inputs["parts"]] == [made["m1"].key] * 2
     assert [each.name for each in made["m2"].record.inputs["parts"]] == ["m1", "m1"]
     assert made["m2"].key != made["m1"].key and "m2" in seen.made
     assert any("better: +0.5" in note for note in seen.notes)
-    again, _ = _go(tmp_path, _rounds(tmp_path / "log"), workers)
+    again, _ = _go(tmp_path, _rounds(tmp_path / "log"))
     assert again.made == [] and len(again.hits) == 7
 
 
