@@ -11,7 +11,7 @@ from spyhop.curate.gate import Judged, Tally, findings, label_findings
 from spyhop.schema import Finding, InputError, Label, Pair, TrainingError
 from spyhop.store import Artifact
 
-REPLICATION = {  # papers.md, 2.5: scores of 482,963 pairs, read by a loose and by a strict rule
+REPLICATION = {  # scores of 482,963 pairs by two rules; of the strict one only 5 is told
     "loose": (Counter({1: 13_083, 2: 9_288, 3: 102_756, 4: 119_211, 5: 21_301}), 217_203),
     "strict": (Counter({5: 16_460, 4: 144_179}), 322_324),
 }
@@ -122,7 +122,7 @@ def _judged(num_good_chosen: int, num_chosen: int, num_good: int, num: int = 250
 @pytest.mark.parametrize(
     ("rater", "counts", "precision", "recall", "is_passed"),
     [
-        ("M_0", (4, 9, 50), 0.44, 0.09, False),  # papers.md, 2.4: one author's labels, 20 % good
+        ("M_0", (4, 9, 50), 0.44, 0.09, False),  # 250 labels by one author, 20 % good
         ("M_1", (22, 42, 50), 0.52, 0.44, True),
         ("GPT-4", (46, 52, 50), 0.88, 0.92, True),
     ],
