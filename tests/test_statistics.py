@@ -12,6 +12,8 @@ from spyhop.statistics import (
     near_chance,
     paired_difference,
     paired_seed_difference,
+    quadratic_kappa,
+    scaling,
     seed_interval,
     seed_item_difference,
     wilson,
@@ -233,3 +235,79 @@ def test_near_chance_raises_few_false_alarms():
 def test_near_chance_refuses_impossible_chances():
     with pytest.raises(ValueError, match="between 0 and 1"):
         near_chance(1, 2, 1.5)
+
+
+# Humpback (arXiv:2308.06259), Table 5 (v3): win rates with their standard errors.
+SYSTEM_MESSAGES = {"both": (66.47, 3.04), "none": (59.96, 3.09), "one": (62.69, 3.06)}
+
+
+@pytest.mark.parametrize(("rate", "error"), SYSTEM_MESSAGES.values())
+def test_the_papers_standard_errors_are_those_of_250_prompts(rate: float, error: float):
+    interval = wilson(round(rate * 2.5), 250)
+    assert 100 * (interval.high - interval.low) / 2 / 1.96 == pytest.approx(error, abs=0.08)
+
+
+def test_the_papers_system_messages_are_not_told_apart_without_pairing():
+    """Even the extremes, 6.5 points apart, are 1.5 standard errors from each other."""
+    (best, its_error), (worst, other_error) = SYSTEM_MESSAGES["both"], SYSTEM_MESSAGES["none"]
+    z = (best - worst) / (its_error**2 + other_error**2) ** 0.5
+    assert z == pytest.approx(1.50, abs=0.01)
+
+
+def test_a_line_over_the_logarithm_of_the_size():
+    sizes = [100, 800, 3200, 25_600]
+    found = scaling(sizes, [6.95 * np.log(n) + 3 for n in sizes])
+    assert found.alpha.value == pytest.approx(6.95) and found.constant == pytest.approx(3)
+    assert found.residual == pytest.approx(0, abs=1e-9)
+
+
+def test_the_interval_of_a_scaling_coefficient_covers_the_truth():
+    """Seven sizes as in the paper, noise of 3 points as in its win rates, 400 repetitions."""
+    sizes = [100, 800, 1600, 3200, 6400, 12_800, 25_600, 51_200]
+    rng = np.random.default_rng(0)
+    covered = 0
+    for _ in range(400):
+        noisy = 2.0 * np.log(sizes) + 40 + rng.normal(0, 3, len(sizes))
+        interval = scaling(sizes, noisy.tolist()).alpha
+        covered += interval.low <= 2.0 <= interval.high
+    assert 0.92 <= covered / 400 <= 0.98
+
+
+@pytest.mark.parametrize("sizes", [[10, 20], [10, 10, 10]])
+def test_a_line_needs_three_points_of_two_sizes(sizes: list[int]):
+    with pytest.raises(ValueError, match="needs three points of two sizes"):
+        scaling(sizes, [1.0] * len(sizes))
+
+
+def test_quadratic_kappa_is_cohens_and_needs_no_whole_scores():
+    first = [1, 1, 0, 0, 1, 0, 1, 1, 0, 0]
+    second = [1, 1, 0, 1, 1, 0, 0, 1, 0, 0]  # 8 of 10 agree, 5 of 10 by chance
+    assert quadratic_kappa(first, second).value == pytest.approx((0.8 - 0.5) / 0.5)
+    rng = np.random.default_rng(5)
+    a = rng.integers(1, 6, 300)
+    b = np.clip(a + rng.integers(-1, 2, 300), 1, 5)
+    table = np.zeros((5, 5))
+    np.add.at(table, (a - 1, b - 1), 1 / 300)
+    weights = (np.arange(5)[:, None] - np.arange(5)) ** 2
+    by_chance = np.outer(table.sum(1), table.sum(0))
+    wanted = 1 - (weights * table).sum() / (weights * by_chance).sum()
+    found = quadratic_kappa(a, b)
+    assert found.value == pytest.approx(wanted)
+    assert found.low < found.value < found.high and found.high - found.low < 0.1
+    assert quadratic_kappa(a + 0.5, b + 0.5).value == pytest.approx(wanted)
+    assert abs(quadratic_kappa(a, rng.permutation(b)).value) < 0.15
+    with pytest.raises(ValueError, match="undefined"):
+        quadratic_kappa([4, 4, 4], [4, 4, 4])
+
+
+@pytest.mark.slow
+def test_the_interval_of_kappa_covers():
+    rng = np.random.default_rng(6)
+    truth, hits = None, 0
+    a = rng.integers(1, 6, 200_000)
+    b = np.clip(a + rng.integers(-2, 3, len(a)), 1, 5)
+    truth = quadratic_kappa(a, b, resamples=1).value
+    for start in range(0, 200 * 200, 200):
+        found = quadratic_kappa(a[start : start + 200], b[start : start + 200], resamples=400)
+        hits += found.low <= truth <= found.high
+    assert 0.90 <= hits / 200 <= 0.99

@@ -151,6 +151,80 @@ class Segment(Row):
     """File and place in it that the page was read from."""
 
 
+class Rating(BaseModel):
+    """How good a judge finds a pair. A rating that cannot be had is missing, never a low score."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    score: float | None
+    """From 1 (worst) to 5, with fractions where the method gives any; None where it is missing."""
+    method: Literal["verdict", "choice", "expected", "likelihood"]
+    judge: str
+    missing: str = ""
+    """Why there is no score: `no_verdict`, `cut`, `refused` or `failed`; empty where there is."""
+    reason: str = ""
+    """What the judge wrote before its verdict."""
+    probabilities: list[float] = []
+    """Of the scores 1 to 5, where the judge tells them."""
+    value: float | None = None
+    """What orders pairs of equal score: log-probability per token, or the expected score."""
+    is_repeated: bool = False
+    """Whether it was asked for again, to see if the judge agrees with itself."""
+    again: float | None = None
+    """The second score; None where it is missing too, or was not asked for."""
+    error: str | None = None
+
+
+class Pair(Row):
+    """An instruction and the response to it, whichever of the two a model wrote; rated or not.
+
+    The names are roles, never directions: for a backward model the response is the input. The id
+    is the hash of the two texts (`spyhop.collect.pair_id`).
+    """
+
+    instruction: str
+    response: str
+    tag: Literal["seed", "web"]
+    """Written by people as instruction and response, or a text with an instruction made for it."""
+    collection: str
+    """Data set of a seed pair (`oasst`, `lima`, ...); `web` for segments."""
+    origin: str = ""
+    """File and place in it, or page, that the response came from."""
+    licence: str = ""
+    segment_id: str = ""
+    """Segment that is the response; empty for seed pairs."""
+    writer: str = ""
+    """Model that wrote the instruction; empty where it was a person."""
+    sample_index: int = 0
+    rating: Rating | None = None
+    """None until it is rated."""
+
+
+class Label(Row):
+    """A person's word on a pair; the id is the pair's."""
+
+    is_good: bool
+    """Whether the pair is worth training on."""
+    score: float | None = None
+    """On the judge's scale, where the person gave a score."""
+
+
+class Finding(Row):
+    """One check of a gate; the id is its name."""
+
+    value: float | None
+    """What was measured; None where the check does not apply, or nothing could be measured."""
+    low: float | None = None
+    high: float | None = None
+    """Its 95 % interval, where there is one."""
+    limit: float | None = None
+    num_rows: int
+    """Rows that it rests on."""
+    is_passed: bool
+    text: str
+    """The whole finding in words, as an error or a page shows it."""
+
+
 class Item(Row):
     """One evaluation question with its gold answer."""
 

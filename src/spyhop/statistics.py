@@ -124,6 +124,8 @@ def paired_seed_difference(
 ) -> Comparison:
     """Compare two arms by one figure per seed, seed by seed: the paired t-test and its interval.
 
+    It serves two models and one real figure per item (a likelihood, a rating) just as well.
+
     Without any spread the interval is a point, and p is 1 for no difference, else 0 (the limit).
     """
     a, b = _paired(first, second, dimensions=1)
@@ -178,6 +180,94 @@ def seed_item_difference(
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scaling:
+    """A straight line over the logarithm of a size: w = alpha * log N + C."""
+
+    alpha: Interval
+    """What the measure gains when N grows by a factor of e; times 0.693 for each doubling."""
+    constant: float
+    num_points: int
+    residual: float
+    """Standard deviation of the points about the line."""
+
+
+def scaling(sizes: Sequence[float], values: Sequence[float], *, level: float = 0.95) -> Scaling:
+    """Fit w = alpha * log N + C by least squares; the interval is Student's, over the points.
+
+    Several points of one size (seeds) are all counted. The natural logarithm is ours: the paper
+    does not say which one it used.
+
+    Args:
+        sizes: N of each point, above 0.
+        values: w of each point, in any unit; alpha has the same.
+        level: Nominal coverage.
+
+    Raises:
+        ValueError: If there are fewer than three points, or only one size.
+
+    Source: Humpback (arXiv:2308.06259), Table 3 (v1): scaling coefficients of data sets.
+    """
+    x, y = np.log(np.asarray(sizes, dtype=float)), np.asarray(values, dtype=float)
+    if x.shape != y.shape or len(x) < 3 or len(set(sizes)) < 2:
+        raise ValueError(
+            f"a line with an interval needs three points of two sizes, got {len(y)} of "
+            f"{len(set(sizes))}"
+        )
+    found = stats.linregress(x, y)
+    left = y - (found.slope * x + found.intercept)
+    freedom = len(x) - 2
+    half = float(stats.t.ppf((1 + level) / 2, freedom)) * float(found.stderr)
+    slope = float(found.slope)
+    return Scaling(
+        alpha=Interval(value=slope, low=slope - half, high=slope + half, level=level),
+        constant=float(found.intercept),
+        num_points=len(x),
+        residual=float(np.sqrt((left**2).sum() / freedom)),
+    )
+
+
+def quadratic_kappa(
+    first: ArrayLike,
+    second: ArrayLike,
+    *,
+    level: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> Interval:
+    """Return Cohen's kappa with quadratic weights of two ratings of the same rows.
+
+    Scores need not be whole: the weights are squared distances, and with these kappa is Lin's
+    concordance, 2 cov / (var + var + squared difference of the means). For 0 and 1 it is Cohen's
+    unweighted kappa. The interval is a percentile bootstrap over rows.
+
+    Args:
+        first: Scores, (rows,).
+        second: Scores of the same rows, by another or at another time.
+        level: Nominal coverage.
+        resamples: Bootstrap draws.
+        seed: Of the draws; the same seed gives the same interval.
+
+    Raises:
+        ValueError: If all scores are the same: there is nothing to agree on.
+
+    Source: Cohen (1968), Psychological Bulletin 70:213; Lin (1989), Biometrics 45:255.
+    """
+    a, b = _paired(first, second, dimensions=1)
+    if min(a.min(), b.min()) == max(a.max(), b.max()):
+        raise ValueError(f"kappa of {len(a)} rows that all have the score {a[0]:g} is undefined")
+    columns = np.stack([a, b, a * a, b * b, (a - b) ** 2], axis=1)
+    value = float(_kappas(columns.mean(axis=0)[None])[0])
+    rng, draws = np.random.default_rng(seed), []
+    step = max(1, _BOOTSTRAP_CELLS // len(a))
+    for start in range(0, resamples, step):
+        size = min(step, resamples - start)
+        weights = rng.multinomial(len(a), np.full(len(a), 1 / len(a)), size=size) / len(a)
+        draws.append(_kappas(weights @ columns))
+    low, high = np.quantile(np.concatenate(draws), [(1 - level) / 2, (1 + level) / 2])
+    return Interval(value=value, low=float(low), high=float(high), level=level)
+
+
 def near_chance(
     correct: int, n: int, chance: float | Sequence[float], *, level: float = 0.95
 ) -> ChanceTest:
@@ -206,6 +296,14 @@ def near_chance(
     if p_value < 1 - level:
         verdict = "above" if correct > mean * n else "below"
     return ChanceTest(chance=mean, p_value=p_value, verdict=verdict)
+
+
+def _kappas(means: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return kappa from the means (..., 5) of a, b, a^2, b^2, (a - b)^2; 0 without any spread."""
+    a, b, aa, bb, apart = means.T
+    by_chance = aa + bb - 2 * a * b
+    is_spread = by_chance > 1e-12
+    return np.where(is_spread, 1 - apart / np.where(is_spread, by_chance, 1.0), 0.0)
 
 
 def _tango_score(delta: float, gained: int, lost: int, n: int) -> float:

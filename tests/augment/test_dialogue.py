@@ -5,9 +5,10 @@ from pydantic import ValidationError
 
 from scripted import Scripted, failed, last, prompt, prompts, reply
 from spyhop.augment import DialogueConfig, discussed
-from spyhop.augment.dialogue import fill, parse_verdict
+from spyhop.augment.dialogue import parse_verdict
 from spyhop.schema import Answer, Message, ModelError
 from spyhop.stage import Estimate
+from spyhop.text.template import fill
 
 YES, NO = "Looks sound.\nVERDICT: SATISFIED", "Why is that?\nVERDICT: OBJECTION"
 TEXTS = {

@@ -5,11 +5,20 @@ from pathlib import Path
 import pytest
 
 import toys
-from spyhop.models import FakeModel, Local, ModelUse, Replay, Reply, Request, Sampling
+from spyhop.models import (
+    FakeModel,
+    Local,
+    ModelUse,
+    Nucleus,
+    Replay,
+    Reply,
+    Request,
+    Sampling,
+)
 from spyhop.models.replay import Recorded
 from spyhop.schema import InputError, Message, ModelError
 from spyhop.stage import Context
-from spyhop.store import Artifact
+from spyhop.store import Artifact, key_of
 
 BASE = sys.modules["spyhop.models.base"]
 
@@ -156,3 +165,12 @@ def test_a_raised_version_leaves_the_old_journal_behind(context: Context, tmp_pa
     journals = sorted((context.root / ".journal").glob("*.sqlite"))
     assert [path.stem for path in journals] == sorted(use.digest for use in uses.values())
     assert toys.committed(context.root) == 2
+
+
+def test_what_a_nucleus_does_not_say_stays_the_papers():
+    assert (
+        Nucleus.model_validate({"max_new_tokens": 8}).model_dump()
+        == Sampling(max_new_tokens=8, temperature=0.7, top_p=0.9).model_dump()
+    )
+    assert Nucleus.model_validate(Sampling()).temperature == 0.0
+    assert key_of(Nucleus()) == key_of(Sampling(temperature=0.7, top_p=0.9))

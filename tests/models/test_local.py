@@ -373,3 +373,54 @@ def test_an_option_without_text_is_refused(tiny_folder: Path):
     request = Request(id="a", messages=[Message(role="user", content="hi")], options=["a", " "])
     with pytest.raises(ModelError, match="hold no text"):
         _backend(tiny_folder).choose([request])
+
+
+@pytest.mark.parametrize("begun", ["Score:", "It is clear.\nScore:"])
+def test_options_are_weighed_behind_a_response_that_is_begun(tiny_folder: Path, begun: str):
+    backend = _backend(tiny_folder)
+    options = [" 1", " 2", " 25"]
+    requests = _requests(4, seed=11, longest=40, options=options, continuation=begun)
+    for batch in backend.batches(requests):
+        for request, found in zip(batch, backend.choose(batch), strict=True):
+            (prompt,) = backend.renderer.encode_prompts([request.messages])
+            wholes = backend.renderer.encode_text([begun + option for option in options])
+            totals = [_log_probability(backend, prompt, ids) for ids in wholes]
+            wanted = torch.tensor(totals, dtype=torch.float64).softmax(0).tolist()
+            assert found.probabilities == pytest.approx(wanted, abs=1e-6)
+
+
+def test_real_tokenizers_weigh_the_tokens_that_a_response_would_have(data_dir: Path):
+    from spyhop.models.local import load_tokenizer
+    from spyhop.render import ORCA
+
+    begun, options = "A reason.\nScore:", tuple(f" {score}" for score in range(1, 6))
+    request = Request(
+        id="1", messages=[Message(role="user", content="x")], options=options, continuation=begun
+    )
+    for name in ("tok_llama2", "tok_qwen"):
+        tokenizer = load_tokenizer(data_dir / name)
+        backend = object.__new__(LocalBackend)
+        backend.renderer = Renderer(tokenizer, ORCA)
+        (prompt,), (weighed,) = backend._begun([request])
+        (asked,) = backend.renderer.encode_prompts([request.messages])
+        for option, ids in zip(options, weighed, strict=True):
+            assert [*prompt, *ids] == [*asked, *backend.renderer.encode_text([begun + option])[0]]
+            assert len(ids) == 1
+
+
+def test_scores_do_not_depend_on_how_many_are_weighed_together(
+    tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    from spyhop.models import local
+
+    backend = _backend(tiny_folder)
+    requests = [
+        r.model_copy(update={"continuation": "word " * (n % 4)})
+        for n, r in enumerate(_requests(9, seed=12, longest=30))
+    ]
+    together = backend.score(requests)
+    monkeypatch.setattr(local, "SCORED_BYTES", 1)
+    alone = backend.score(requests)
+    assert [found.log_probability for found in together] == pytest.approx(
+        [found.log_probability for found in alone], abs=1e-6
+    )

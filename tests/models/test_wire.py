@@ -79,6 +79,16 @@ def test_a_choice_asks_for_likely_tokens():
     assert 1 <= found["max_completion_tokens"] <= 8 and "seed" not in found
 
 
+def test_a_choice_goes_on_with_a_response_that_is_begun():
+    asked = Request(id="1", messages=[Message(role="user", content="x")], continuation="So: ")
+    raw = body("choose", asked, Sampling(), model="m", extra={}, omit=(), num_samples=1,
+               tokens_field="max_tokens")  # fmt: skip
+    found = json.loads(raw)
+    assert found["messages"][-1] == {"role": "assistant", "content": "So:"}
+    assert found["continue_final_message"] is True and found["add_generation_prompt"] is False
+    assert not {"continue_final_message", "add_generation_prompt"} & sent("choose").keys()
+
+
 def test_extra_fields_win_and_omitted_ones_stay_out():
     found = sent(extra={"reasoning_effort": "low", "top_p": 0.1}, omit=("seed", "temperature", "x"))
     assert found["reasoning_effort"] == "low" and found["top_p"] == 0.1

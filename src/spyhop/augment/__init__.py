@@ -1,27 +1,50 @@
 """Prompts to answers: asked, checked, or discussed between a teacher and its assistant."""
 
 from spyhop.augment.answer import AnswerConfig, Outcomes, answer
+from spyhop.augment.backtranslate import (
+    BacktranslateConfig,
+    InstructionFilters,
+    backtranslate,
+)
 from spyhop.augment.chosen import ChosenConfig, chosen
+from spyhop.augment.conversation import (
+    BOTH_MESSAGES,
+    SEED_MESSAGE,
+    WEB_MESSAGE,
+    ForwardConfig,
+    ReversedConfig,
+    forward_pairs,
+    reversed_pairs,
+)
 from spyhop.augment.dialogue import DialogueConfig, discussed
 from spyhop.augment.difficulty import ErrorsConfig, LossesConfig, errors, losses
-from spyhop.augment.script import Ask, Script, play
+from spyhop.augment.evidence import ExplainConfig, explained
 from spyhop.augment.verify import VerifyConfig, verified
 
 __all__ = [
+    "BOTH_MESSAGES",
+    "SEED_MESSAGE",
+    "WEB_MESSAGE",
     "AnswerConfig",
-    "Ask",
+    "BacktranslateConfig",
     "ChosenConfig",
     "DialogueConfig",
     "ErrorsConfig",
+    "ExplainConfig",
+    "ForwardConfig",
+    "InstructionFilters",
     "LossesConfig",
     "Outcomes",
-    "Script",
+    "ReversedConfig",
     "VerifyConfig",
     "answer",
+    "backtranslate",
     "chosen",
     "discussed",
     "errors",
+    "explained",
+    "forward_pairs",
     "losses",
-    "play",
+    "reversed_pairs",
     "verified",
 ]

@@ -7,9 +7,9 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from spyhop.augment.rows import Failures, Finished, answer_row, settled
-from spyhop.augment.script import Ask, Script, play
+from spyhop.augment.rows import Finished, answer_row, settled
 from spyhop.models import Model, Reply, Sampling
+from spyhop.models.script import Ask, Failures, Script, play
 from spyhop.schema import Answer, Config, Prompt, RecipeError
 from spyhop.stage import Calls, Context, Estimate, stage
 from spyhop.store import Artifact

@@ -8,14 +8,15 @@ from dataclasses import dataclass
 from pydantic import Field, model_validator
 
 from spyhop.augment.answer import PROMPT_TOKENS, RESPONSE_TOKENS
-from spyhop.augment.rows import Failures, answer_row
-from spyhop.augment.script import Ask, Script, play
+from spyhop.augment.rows import answer_row
 from spyhop.models import Model, Reply, Sampling
+from spyhop.models.script import Ask, Failures, Script, play
 from spyhop.schema import Answer, Config, Message, Prompt, Role
 from spyhop.stage import Calls, Context, Estimate, stage
 from spyhop.store import Artifact
 from spyhop.text.extract import matches
 from spyhop.text.gold import stated
+from spyhop.text.template import fill
 
 OBJECTION_FRAC = 0.3
 """Planning figure: the share of answers that the assistant objects to, at each turn."""
@@ -192,11 +193,13 @@ class _Dialogue:
 
     def _teach(self, messages: list[Message]) -> Script[Reply]:
         (reply,) = yield [Ask(self.teacher, messages, self.config.sampling)]
+        assert isinstance(reply, Reply)
         self.teacher_failures.see(reply.error)
         return reply
 
     def _question(self, messages: list[Message]) -> Script[Reply]:
         (reply,) = yield [Ask(self.assistant, messages, self.config.assistant_sampling)]
+        assert isinstance(reply, Reply)
         self.assistant_failures.see(reply.error)
         verdict = "failed" if reply.error is not None else parse_verdict(reply.text)
         self.ctx.count(f"verdict/{verdict or 'missing'}")
@@ -238,12 +241,6 @@ class _Dialogue:
             if was_right != right:
                 return "fixed" if right else "harmed"
         return "same" if before == after else "changed"
-
-
-def fill(template: str, **values: str) -> str:
-    """Return a text with its `{name}`s replaced, in one pass: what is put in stays as it is."""
-    names = "|".join(values)
-    return re.sub(rf"\{{({names})\}}", lambda found: values[found[1]], template)
 
 
 def _turn(reply: Reply, role: Role = "assistant") -> Message:

@@ -1,10 +1,11 @@
-"""What the stages of this room share: replies to rows, and the gate on failed calls."""
+"""What the stages of this room share: replies to rows."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from spyhop.models import Reply
-from spyhop.schema import Answer, Message, ModelError, Prompt
+from spyhop.models.script import Failures
+from spyhop.schema import Answer, Message, Prompt
 from spyhop.stage import Context
 
 
@@ -14,34 +15,6 @@ class Finished:
 
     row: Answer
     drop: str = ""
-
-
-class Failures:
-    """Failed calls to a model. Too many of them fail the stage."""
-
-    def __init__(self, model: str, max_frac: float) -> None:
-        self._model = model
-        self._max_frac = max_frac
-        self._num_calls = self._num_failed = 0
-        self._last = ""
-
-    def see(self, error: str | None) -> None:
-        """Note one row's call, with its error if it failed."""
-        self._num_calls += 1
-        if error is not None:
-            self._num_failed, self._last = self._num_failed + 1, error
-
-    def check(self) -> None:
-        """Refuse to go on with too many.
-
-        Raises:
-            ModelError: If more than the allowed share failed.
-        """
-        if self._num_failed > self._max_frac * max(1, self._num_calls):
-            raise ModelError(
-                f"{self._model}: {self._num_failed} of {self._num_calls} calls failed, more than "
-                f"max_error_frac = {self._max_frac:g} (last error: {self._last})"
-            )
 
 
 def settled(ctx: Context, results: Iterable[Finished], failures: Failures) -> Iterator[Answer]:

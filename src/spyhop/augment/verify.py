@@ -8,9 +8,9 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from spyhop.augment.answer import PROMPT_TOKENS, RESPONSE_TOKENS
-from spyhop.augment.rows import Failures, Finished, answer_row, settled
-from spyhop.augment.script import Ask, Script, play
+from spyhop.augment.rows import Finished, answer_row, settled
 from spyhop.models import Model, Reply, Sampling
+from spyhop.models.script import Ask, Failures, Script, play
 from spyhop.schema import Answer, Config, Message, Prompt
 from spyhop.stage import Calls, Context, Estimate, stage
 from spyhop.store import Artifact

@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -30,9 +31,12 @@ from spyhop.recipe.show import find_artifact, show_rows
 from spyhop.recipe.why import why as why_node
 from spyhop.recipes import INIT_FILES, RECIPES, write_example
 from spyhop.recipes.answering import ANSWERS, EXPORT, PROMPTS
+from spyhop.recipes.backtranslating import hand_over as hand_over_pairs
+from spyhop.recipes.curating import hand_over as hand_over_kept
 from spyhop.render import FormName, TrainOn
+from spyhop.report.arms import COMPARISONS
 from spyhop.report.page import PAGE, RESULTS
-from spyhop.report.terminal import arms_table
+from spyhop.report.terminal import arms_table, comparison_lines
 from spyhop.schema import ArtifactError, RecipeError, SpyhopError, Unfinished
 from spyhop.settings import describe
 from spyhop.stage import Runtime
@@ -46,6 +50,20 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="From the signals of large models to small models that reason, measured.",
 )
+
+
+class Loop(StrEnum):
+    """What the quick start shows."""
+
+    ORCA = "orca"
+    HUMPBACK = "humpback"
+
+
+LOOPS = {
+    Loop.ORCA: ("quickstart.toml", Path("spyhop-quickstart")),
+    Loop.HUMPBACK: ("quickstart_humpback.toml", Path("spyhop-humpback")),
+}
+"""The recipe file of each loop, and where it is made."""
 
 RecipePath = Annotated[Path, typer.Argument(help="A recipe file (TOML).", show_default=False)]
 Out = Annotated[
@@ -73,10 +91,18 @@ Ablate = Annotated[
 
 @app.command()
 def quickstart(
-    out: Annotated[Path, typer.Option("--out", help="Folder of everything that is made.")] = Path(
-        "spyhop-quickstart"
-    ),
-    thorough: Annotated[bool, typer.Option(help="Every arm, every family, five seeds.")] = False,
+    loop: Annotated[
+        Loop, typer.Argument(help="Which loop: orca explains, humpback curates.")
+    ] = Loop.ORCA,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            help="Folder of everything that is made: spyhop-quickstart, or spyhop-humpback.",
+            show_default=False,
+        ),
+    ] = None,
+    thorough: Annotated[bool, typer.Option(help="Every arm, every setting, five seeds.")] = False,
     set_: Changes = NO_CHANGES,
     workers: NumWorkers = None,
 ) -> None:
@@ -85,14 +111,18 @@ def quickstart(
     The recipe is written to OUT as a file; edit it and run the command again, and only what
     depends on the edit is made anew.
     """
-    name = "thorough" if thorough else "quickstart"
-    path = write_example(out, f"{name}.toml")
+    example, folder = LOOPS[loop]
+    out = out or folder
+    path = write_example(out, example.replace("quickstart", "thorough") if thorough else example)
     built, runtime = load(path, set_, {"workers": workers})
     run_and_tell(built, runtime, out)
     made = out / "runs" / built.name / "report"
     console = Console(highlight=False, soft_wrap=True)
     console.print(arms_table(made / RESULTS))
-    if not thorough:
+    if loop is Loop.HUMPBACK:
+        for line in comparison_lines(made / COMPARISONS):
+            console.print(line, markup=False)
+    elif not thorough:
         console.print("One seed: intervals are over test items only. --thorough runs five.")
     for file in (PAGE, RESULTS):
         shutil.copyfile(made / file, out / file)
@@ -202,6 +232,31 @@ def segment(
     file = given("segments", {"inputs": [path.absolute() for path in inputs]}, set_)
     built, runtime = build(file, {"processes": processes, "on": on})
     run_and_tell(built, runtime, out)
+
+
+@app.command()
+def backtranslate(
+    segments: Annotated[Path, typer.Argument(help="JSONL or Parquet, rows of `text`.")],
+    model: Annotated[Path, typer.Option("--model", help="A teacher's file, or a model's folder.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder of everything that is made.")],
+    set_: Changes = NO_CHANGES,
+) -> None:
+    """Let a model write the instruction that each text answers; the pairs stand in OUT."""
+    settings: dict[str, Any] = {"segments": segments, "model": model}
+    built, runtime = build(given("backtranslate", settings, set_), {})
+    print(hand_over_pairs(run_and_tell(built, runtime, out), out))  # noqa: T201
+
+
+@app.command()
+def curate(
+    pairs: Annotated[Path, typer.Argument(help="Rows of `instruction` and `response`.")],
+    judge: Annotated[Path, typer.Option("--judge", help="A teacher's file, or a model's folder.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder of everything that is made.")],
+    set_: Changes = NO_CHANGES,
+) -> None:
+    """Let a model rate pairs, and keep the best where its ratings can be trusted."""
+    built, runtime = build(given("curate", {"pairs": pairs, "judge": judge}, set_), {})
+    print(hand_over_kept(run_and_tell(built, runtime, out), out))  # noqa: T201
 
 
 @app.command()

@@ -11,6 +11,7 @@ from spyhop.collect.pair import PairConfig, SystemMessage, orca_messages, orca_s
 from spyhop.collect.ready import ReadyConfig, ready_answers
 from spyhop.collect.records import Columns, RecordsConfig, records
 from spyhop.collect.sample import SubsetConfig, subset
+from spyhop.collect.seeds import SeedsConfig, pair_id, seeds
 from spyhop.collect.strata import Difficulty, Stratum
 from spyhop.collect.t0 import T0Config, t0
 from spyhop.collect.table import Table
@@ -31,6 +32,7 @@ __all__ = [
     "ReadyConfig",
     "RecordsConfig",
     "Repeated",
+    "SeedsConfig",
     "Stratum",
     "SubsetConfig",
     "SystemMessage",
@@ -48,9 +50,11 @@ __all__ = [
     "orca_messages",
     "orca_shares",
     "pair",
+    "pair_id",
     "ready_answers",
     "recorded_targets",
     "records",
+    "seeds",
     "subset",
     "t0",
 ]

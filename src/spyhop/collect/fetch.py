@@ -36,6 +36,8 @@ class FetchConfig(Config):
     split: str = "train"
     rows: int = Field(0, ge=0)
     """Rows that are known to stand there, for the plan only."""
+    num_bytes: int = Field(0, ge=0)
+    """Bytes that are known to stand there, unpacked; for the plan only."""
 
     @model_validator(mode="after")
     def _is_pinned(self) -> "FetchConfig":
@@ -50,7 +52,11 @@ class FetchConfig(Config):
         return self
 
 
-@stage(version=1, writes=FOLDER, plan=lambda config: Estimate(rows=config.rows))
+@stage(
+    version=1,
+    writes=FOLDER,
+    plan=lambda config: Estimate(rows=config.rows, num_bytes=config.num_bytes),
+)
 def fetch(ctx: Context, config: FetchConfig) -> None:
     """Copy the files that match, or write the rows of a data set by name as Parquet.
 

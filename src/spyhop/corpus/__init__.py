@@ -1,6 +1,14 @@
 """Web pages to self-contained segments."""
 
+from spyhop.corpus.sample import SampleConfig, sample
 from spyhop.corpus.stages import decontaminate, deduplicate, segment
 from spyhop.corpus.work import SegmentConfig
 
-__all__ = ["SegmentConfig", "decontaminate", "deduplicate", "segment"]
+__all__ = [
+    "SampleConfig",
+    "SegmentConfig",
+    "decontaminate",
+    "deduplicate",
+    "sample",
+    "segment",
+]

@@ -2,16 +2,22 @@
 
 from spyhop.evaluate.contamination import ContaminationRateConfig, Seen, contamination
 from spyhop.evaluate.measure import ItemsConfig, MeasureConfig, agieval, bbh, measure
+from spyhop.evaluate.outcome import Fit, FitConfig, compare, fit, outcomes
 from spyhop.evaluate.questions import questions
 
 __all__ = [
     "ContaminationRateConfig",
+    "Fit",
+    "FitConfig",
     "ItemsConfig",
     "MeasureConfig",
     "Seen",
     "agieval",
     "bbh",
+    "compare",
     "contamination",
+    "fit",
     "measure",
+    "outcomes",
     "questions",
 ]

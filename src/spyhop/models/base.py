@@ -15,7 +15,7 @@ from itertools import islice
 from time import monotonic, sleep
 from typing import Any, ClassVar, Literal, Protocol, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticSerializationError, to_json
 
 from spyhop.models.journal import Journal
@@ -45,6 +45,18 @@ class Sampling(Config):
     """The response must be JSON of this schema; endpoints only."""
 
 
+class Nucleus(Sampling):
+    """A draw with variety: where only some fields are set, the others are the Humpback paper's."""
+
+    temperature: float = Field(0.7, ge=0.0)
+    top_p: float = Field(0.9, gt=0.0, le=1.0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _takes_any_sampling(cls, given: object) -> object:
+        return given.model_dump() if isinstance(given, Sampling) else given
+
+
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -52,7 +64,11 @@ class _Frozen(BaseModel):
 
 
 class Request(_Frozen):
-    """One call: a prompt, and for `choose` its options, for `score` its continuation."""
+    """One call: a prompt, and for `choose` its options, for `score` its continuation.
+
+    With `options` the continuation is the part of the response that stands already: the options
+    are weighed after it.
+    """
 
     messages: list[Message]
     options: tuple[str, ...] = ()
@@ -96,6 +112,8 @@ class Choice(_Frozen):
 
 class Likelihood(_Frozen):
     """Natural log-probability of a continuation given the prompt, summed over its tokens."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
 
     log_probability: float
     num_tokens: int

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -33,6 +33,8 @@ FORMAT_FILE = "spyhop.json"
 """Beside the weights: the format that the model was trained in."""
 EXPECTED_NEW_TOKENS = 128
 """What planning adds to a prompt's length; memory only, never a limit."""
+SCORED_BYTES = 64 << 20
+"""Logits that are held at once when continuations are weighed, in float32."""
 
 
 class Local(ModelConfig):
@@ -142,7 +144,8 @@ class LocalBackend:
 
     def batches(self, requests: Sequence[Request]) -> list[list[Request]]:
         """Sort by length, longest first, and cut at `inference_tokens` padded tokens."""
-        prompts = self._encode(requests)
+        is_begun = any(request.continuation and request.options for request in requests)
+        prompts = self._begun(requests)[0] if is_begun else self._encode(requests)
         lengths = {r.id: len(prompt) for r, prompt in zip(requests, prompts, strict=True)}
         order = sorted(requests, key=lambda r: (-lengths[r.id], r.id))
         batches: list[list[Request]] = []
@@ -176,8 +179,7 @@ class LocalBackend:
 
     def choose(self, batch: Sequence[Request]) -> list[Choice]:
         """Weigh options by their total log-probability after one prefill of each prompt."""
-        prompts = self._encode(batch)
-        options = [self._options(request) for request in batch]
+        prompts, options = self._begun(batch)
         longest = max(len(p) + max(map(len, o)) for p, o in zip(prompts, options, strict=True))
         if longest > self._limit:
             return [
@@ -193,28 +195,55 @@ class LocalBackend:
         """Weigh the continuation of each request as a whole response, end token included."""
         prompts = self._encode(batch)
         texts = self.renderer.encode_text([request.continuation for request in batch])
-        options = [[[*text, self.renderer.end_id]] for text in texts]
-        totals = [
-            [float("-inf")]
-            if len(p) + len(o[0]) > self._limit
-            else self._option_totals([p], [o])[0]
-            for p, o in zip(prompts, options, strict=True)
-        ]
+        options = [[*text, self.renderer.end_id] for text in texts]
+        lengths = [len(p) + len(o) for p, o in zip(prompts, options, strict=True)]
+        totals = dict.fromkeys(range(len(batch)), float("-inf"))
+        for rows in self._scored_together(lengths, list(map(len, options))):
+            some = self._option_totals([prompts[n] for n in rows], [[options[n]] for n in rows])
+            totals |= {row: total[0] for row, total in zip(rows, some, strict=True)}
         return [
             Likelihood(
-                id=r.id,
-                log_probability=total[0],
-                num_tokens=len(o[0]),
-                prompt_tokens=len(p),
-                error=self._too_long(len(p) + len(o[0])) if total[0] == float("-inf") else None,
+                id=request.id,
+                log_probability=totals[row],
+                num_tokens=len(options[row]),
+                prompt_tokens=len(prompts[row]),
+                error=self._too_long(lengths[row]) if lengths[row] > self._limit else None,
             )
-            for r, p, o, total in zip(batch, prompts, options, totals, strict=True)
+            for row, request in enumerate(batch)
         ]
 
-    def _options(self, request: Request) -> list[list[int]]:
-        if not all(text.strip() for text in request.options) or not request.options:
-            raise ModelError(f"request {request.id}: options {request.options!r:.80} hold no text")
-        return self.renderer.encode_text(request.options)
+    def _scored_together(self, lengths: list[int], widths: list[int]) -> Iterator[list[int]]:
+        """Yield the rows that fit, a few at a time: their logits are held at once."""
+        vocabulary = int(self.model.get_input_embeddings().num_embeddings)
+        some: list[int] = []
+        for row in sorted(range(len(lengths)), key=lambda row: widths[row]):
+            if lengths[row] > self._limit:
+                continue
+            if some and (len(some) + 1) * widths[row] * vocabulary * 4 > SCORED_BYTES:
+                yield some
+                some = []
+            some.append(row)
+        if some:
+            yield some
+
+    def _begun(self, batch: Sequence[Request]) -> tuple[list[list[int]], list[list[list[int]]]]:
+        """Return the ids of each prompt with the response begun, and those of its options.
+
+        What stands already is tokenised together with each option, as a response is in training;
+        the tokens that all of them share belong to the prompt.
+        """
+        prompts, options = self._encode(batch), []
+        for row, request in enumerate(batch):
+            if not all(text.strip() for text in request.options) or not request.options:
+                raise ModelError(
+                    f"request {request.id}: options {request.options!r:.80} hold no text"
+                )
+            texts = [request.continuation + option for option in request.options]
+            ids = self.renderer.encode_text(texts)
+            num_shared = _num_shared(ids) if request.continuation else 0
+            prompts[row] = [*prompts[row], *ids[0][:num_shared]]
+            options.append([option[num_shared:] for option in ids])
+        return prompts, options
 
     def _choose_alone(
         self, request: Request, prompt: list[int], options: list[list[int]]
@@ -334,6 +363,13 @@ class LocalBackend:
 
     def _too_long(self, num_tokens: int) -> str:
         return f"{num_tokens} tokens do not fit the model's context of {self._limit}"
+
+
+def _num_shared(options: list[list[int]]) -> int:
+    """Return how many ids all begin with, so that each has one left at least."""
+    most = min(map(len, options)) - 1
+    columns = zip(*(option[:most] for option in options), strict=True)
+    return next((place for place, ids in enumerate(columns) if len(set(ids)) > 1), most)
 
 
 def _pick(logits_BV: Tensor, generators: list[Any], sampling: Sampling) -> Tensor:

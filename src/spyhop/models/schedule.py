@@ -133,8 +133,9 @@ class Schedule:
 
     def _need(self, call: Call) -> Need:
         if not call.num_bytes:
-            turns = call.members[0][1].messages
-            call.num_bytes = sum(len(turn.content.encode()) for turn in turns)
+            first = call.members[0][1]
+            texts = [*(turn.content for turn in first.messages), first.continuation]
+            call.num_bytes = sum(len(text.encode()) for text in texts)
         response = CHOICE_TOKENS if call.kind == "choose" else call.sampling.max_new_tokens
         return Need(self.guess.of(call.num_bytes), response * len(call.members))
 

@@ -78,6 +78,10 @@ def body(
     if kind == "choose":
         fields |= {tokens_field: CHOICE_TOKENS, "temperature": 0.0}
         fields |= {"logprobs": True, "top_logprobs": TOP_LOGPROBS}
+        if request.continuation:  # as vLLM and SGLang go on with a response; others need `omit`
+            begun = {"role": "assistant", "content": request.continuation.rstrip()}
+            fields["messages"] = [*fields["messages"], begun]
+            fields |= {"continue_final_message": True, "add_generation_prompt": False}
     else:
         fields |= {tokens_field: sampling.max_new_tokens, "temperature": sampling.temperature}
         fields |= {"top_p": sampling.top_p, "seed": sampling.seed + request.sample_index}

@@ -8,7 +8,18 @@ from spyhop.schema import Config, RecipeError
 from spyhop.stage import Stage
 from spyhop.store import Source
 
-__all__ = ["Node", "Recipe", "Ref", "Source", "Use", "label", "parents", "refs"]
+__all__ = [
+    "Chosen",
+    "Node",
+    "Recipe",
+    "Ref",
+    "Source",
+    "Use",
+    "label",
+    "parents",
+    "promotions",
+    "refs",
+]
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 
@@ -28,12 +39,21 @@ class Use:
     """A model as an input: what kind it is, and the node or folder that holds its files."""
 
     config: ModelConfig
-    folder: "Node | Source | None" = None
+    folder: "Node | Source | Chosen | None" = None
     service: Service | None = None
     """Where a served model answers; no part of its identity."""
 
 
-Ref = Node | Source | Use
+@dataclass(frozen=True, slots=True, eq=False)
+class Chosen:
+    """One of two models: which one, a promote node's record says once it is made."""
+
+    by: Node
+    before: "Node | Source | Chosen"
+    after: "Node | Source | Chosen"
+
+
+Ref = Node | Source | Use | Chosen
 
 
 @dataclass(slots=True)
@@ -42,6 +62,8 @@ class Recipe:
 
     name: str
     nodes: list[Node] = field(default_factory=list)
+    prefix: str = ""
+    """Put before the names of nodes that are added."""
 
     def __post_init__(self) -> None:
         """Refuse a name that cannot be a folder's."""
@@ -56,6 +78,7 @@ class Recipe:
         """
         if not NAME.fullmatch(name):
             raise RecipeError(f"{name!r} cannot name a node; use a-z, 0-9, '_', '-' and '.'")
+        name = f"{self.prefix}{name}"
         if any(node.name == name for node in self.nodes):
             raise RecipeError(f"recipe {self.name!r} has two nodes named {name!r}")
         unknown = sorted(set(inputs) - set(stage.inputs))
@@ -68,6 +91,10 @@ class Recipe:
         node = Node(name, stage, config, dict(inputs))
         self.nodes.append(node)
         return node
+
+    def within(self, prefix: str) -> "Recipe":
+        """Return the same graph for a part of it, whose nodes' names all begin with `prefix`."""
+        return Recipe(self.name, self.nodes, f"{self.prefix}{prefix}")
 
     def node(self, name: str) -> Node:
         """Return the node of that name.
@@ -91,9 +118,28 @@ def refs(node: Node) -> list[Ref]:
 
 
 def parents(node: Node) -> list[Node]:
-    """Return the nodes that this one needs, models' folders included."""
+    """Return the nodes that this one needs, models' folders and promotions included."""
+    return [needed for ref in refs(node) for needed in _needed(ref)]
+
+
+def promotions(node: Node) -> list[Node]:
+    """Return the promote nodes whose choice is an input of this node."""
     folders = [ref.folder if isinstance(ref, Use) else ref for ref in refs(node)]
-    return [folder for folder in folders if isinstance(folder, Node)]
+    return [by for folder in folders for by in _deciding(folder)]
+
+
+def _deciding(ref: "Ref | None") -> list[Node]:
+    if not isinstance(ref, Chosen):
+        return []
+    return [*_deciding(ref.before), *_deciding(ref.after), ref.by]
+
+
+def _needed(ref: "Ref | None") -> list[Node]:
+    if isinstance(ref, Use):
+        return _needed(ref.folder)
+    if isinstance(ref, Chosen):
+        return [ref.by, *_needed(ref.before), *_needed(ref.after)]
+    return [ref] if isinstance(ref, Node) else []
 
 
 def label(ref: Ref) -> str:
@@ -102,4 +148,6 @@ def label(ref: Ref) -> str:
         return ref.name
     if isinstance(ref, Source):
         return str(ref.path)
+    if isinstance(ref, Chosen):
+        return f"{label(ref.after)} or {label(ref.before)}"
     return ref.config.label if ref.folder is None else f"{ref.config.label} ({label(ref.folder)})"

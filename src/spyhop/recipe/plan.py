@@ -8,7 +8,7 @@ from pathlib import Path
 from pyarrow import parquet
 
 from spyhop.models.service import Demand
-from spyhop.recipe.graph import Node, Source, Use
+from spyhop.recipe.graph import Chosen, Node, Source, Use
 from spyhop.recipe.resolve import Resolved
 from spyhop.stage import CHARS_PER_TOKEN, Calls, Estimate
 from spyhop.store import Artifact
@@ -31,6 +31,9 @@ class PlannedNode:
     estimate: Estimate
     demands: dict[str, Demand] = field(default_factory=dict)
     """What its calls ask of served models, by the model's name."""
+    hangs_on: tuple[str, ...] = ()
+    """Promote nodes that must choose first: what they choose may make this node needless, so its
+    figures are the most that it will take."""
 
     @property
     def usd(self) -> float:
@@ -58,6 +61,7 @@ def plan(resolved: Resolved) -> list[PlannedNode]:
     """Return every node with what it will take; a node that is made tells what it took."""
     estimates: dict[str, Estimate] = {}
     lines = []
+    undecided = resolved.undecided()
     for node in resolved.recipe.nodes:
         made = resolved.made.get(node.name)
         if made:
@@ -65,7 +69,13 @@ def plan(resolved: Resolved) -> list[PlannedNode]:
         else:
             estimate = _estimate(resolved, node, estimates)
             demands = _demands(node, estimate)
-            line = PlannedNode(node=node, is_made=False, estimate=estimate, demands=demands)
+            line = PlannedNode(
+                node=node,
+                is_made=False,
+                estimate=estimate,
+                demands=demands,
+                hangs_on=tuple(undecided[node.name]),
+            )
         estimates[node.name] = line.estimate
         lines.append(line)
     return lines
@@ -131,10 +141,10 @@ def _demands(node: Node, estimate: Estimate) -> dict[str, Demand]:
     return found
 
 
-def _of(ref: Node | Source | Use, known: dict[str, Estimate]) -> Estimate:
+def _of(ref: Node | Source | Use | Chosen, known: dict[str, Estimate]) -> Estimate:
     if isinstance(ref, Node):
         return known[ref.name]
-    if isinstance(ref, Use):
+    if isinstance(ref, Use | Chosen):
         return Estimate()
     return _text_of(ref)
 

@@ -4,7 +4,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from spyhop.models import ModelUse
-from spyhop.recipe.graph import Node, Recipe, Ref, Source, Use, label
+from spyhop.recipe.graph import Chosen, Node, Recipe, Ref, Source, Use, label, parents, promotions
+from spyhop.recipe.promote import read_promotion
 from spyhop.stage import StageInput
 from spyhop.store import Artifact, Record
 from spyhop.store.artifact import folder_name
@@ -32,9 +33,25 @@ class Resolved:
     def names(self, node: Node) -> dict[str, list[str]]:
         """Return how the inputs are called, for records."""
         return {
-            name: [label(ref) for ref in value] if isinstance(value, list) else [label(value)]
+            name: [label(self.chosen(ref)) for ref in _listed(value)]
             for name, value in node.inputs.items()
         }
+
+    def chosen(self, ref: Ref) -> Ref:
+        """Return what an input stands for: itself, or what a promote node chose, once it has."""
+        if isinstance(ref, Use):
+            folder = None if ref.folder is None else self._choice(ref.folder)
+            return Use(ref.config, folder, ref.service)
+        return self._choice(ref)
+
+    def undecided(self) -> dict[str, list[str]]:
+        """Return for every node the promote nodes that it hangs on and that have not chosen yet."""
+        table: dict[str, list[str]] = {}
+        for node in self.recipe.nodes:
+            found = [name for parent in parents(node) for name in table[parent.name]]
+            found += [by.name for by in promotions(node) if by.name not in self.made]
+            table[node.name] = list(dict.fromkeys(found))
+        return table
 
     def refresh(self, node: Node) -> Artifact | None:
         """Look again whether the node is made, from inputs as they are now."""
@@ -53,7 +70,16 @@ class Resolved:
             return ModelUse(ref.config, folder, ref.service)
         return self._artifact(ref)
 
-    def _artifact(self, ref: Node | Source) -> Artifact:
+    def _choice(self, ref: Node | Source | Chosen) -> Node | Source | Chosen:
+        while isinstance(ref, Chosen) and ref.by.name in self.made:
+            is_later = read_promotion(self.made[ref.by.name]).chosen == "after"
+            ref = ref.after if is_later else ref.before
+        return ref
+
+    def _artifact(self, ref: Node | Source | Chosen) -> Artifact:
+        ref = self._choice(ref)
+        if isinstance(ref, Chosen):  # not decided: a key that nothing is made under
+            ref = ref.by
         if isinstance(ref, Source):
             if ref.path not in self._sources:
                 self._sources[ref.path] = ref.open(self.root)
@@ -70,6 +96,10 @@ class Resolved:
             digest="",
         )
         return Artifact(self.root / folder_name(ref.stage.name, key), record)
+
+
+def _listed(value: Ref | list[Ref]) -> list[Ref]:
+    return value if isinstance(value, list) else [value]
 
 
 def resolve(recipe: Recipe, root: Path) -> Resolved:

@@ -108,10 +108,15 @@ def plan_table(lines: Sequence[PlannedNode]) -> Table:
         table.add_column(name, justify="right")
     table.add_column("limit that binds")
     for line in lines:
-        last = "made" if line.is_made else line.binds
+        last = "made" if line.is_made else _limits(line)
         table.add_row(line.node.name, line.node.stage.name, *_figures([line]), last)
     due = [line for line in lines if not line.is_made]
-    table.add_row("to do", "", *_figures(due), "", style="bold")
+    if any(line.hangs_on for line in due):
+        sure = [line for line in due if not line.hangs_on]
+        table.add_row("to do in any case", "", *_figures(sure), "", style="bold")
+        table.add_row("to do, up to", "", *_figures(due), "", style="bold")
+    else:
+        table.add_row("to do", "", *_figures(due), "", style="bold")
     return table
 
 
@@ -127,6 +132,11 @@ def deadlines(lines: Sequence[PlannedNode], days: float) -> list[str]:
                     f"answer within {days:g} days ({exact:.2f}; there: {demand.num_endpoints})"
                 )
     return found
+
+
+def _limits(line: PlannedNode) -> str:
+    hangs = f"up to: hangs on {', '.join(line.hangs_on)}" if line.hangs_on else ""
+    return "; ".join(text for text in (hangs, line.binds) if text)
 
 
 COLUMNS = ("rows", "requests", "tokens in", "tokens out", "trained", "USD", "at most", "hours")

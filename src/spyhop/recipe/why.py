@@ -16,6 +16,8 @@ def why(resolved: Resolved, node: Node) -> list[str]:
     """Return the reasons, the nearest first; an empty list when the node is up to date."""
     if node.name in resolved.made:
         return []
+    if undecided := resolved.undecided()[node.name]:
+        return [f"it hangs on {', '.join(undecided)}, not decided yet"]
     folder = pointed(resolved.root, resolved.recipe.name, node.name)
     if folder is None:
         return ["it was never made here"]

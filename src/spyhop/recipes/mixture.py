@@ -123,7 +123,7 @@ def mixture(
     seed: int,
 ) -> Mixture:
     """Add the nodes from files to clean queries."""
-    drawn = [_drawn(r, each, seed) for each in collections]
+    drawn = [add_collection(r, each, seed) for each in collections]
     steps = [r.add("distinct", distinct, distinct_config, queries=list[Ref](drawn))]
     if items:
         last = steps[-1]
@@ -139,7 +139,8 @@ def ready(r: Recipe, given: Sequence[Ready]) -> list[Ref]:
     ]
 
 
-def _drawn(r: Recipe, each: Collection, seed: int) -> Node:
+def add_collection(r: Recipe, each: Collection, seed: int) -> Node:
+    """Add the nodes that read and draw a collection's queries."""
     folder = _folder(r, each, each.label)
     size = DrawConfig(
         num_rows=each.num_rows,

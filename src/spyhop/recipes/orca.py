@@ -159,8 +159,8 @@ def orca(config: OrcaConfig) -> Recipe:
     r = Recipe(config.name)
     items: list[Ref] = [add_items(r, suite) for suite in config.suites]
     data = mixture(r, config.collections, config.distinct, config.decontaminate, items, config.seed)
-    rows = _rows(r, config, data)
-    base = _base(r, config.student)
+    rows = add_answers(r, config, data)
+    base = add_base(r, config.student)
     models: dict[str, Node | Source] = {"base": base}
     for arm in (Arm("student"), *arms(config.ablate, _used(config))):
         models[arm.name] = _train(r, config, arm, rows, base)
@@ -221,7 +221,7 @@ def _used(config: OrcaConfig) -> list[str]:
     return [message.id for message in config.messages if message.id in used]
 
 
-def _rows(r: Recipe, config: OrcaConfig, data: Mixture) -> Rows:
+def add_answers(r: Recipe, config: OrcaConfig, data: Mixture) -> Rows:
     """Add the prompts and who answers them."""
     pairing = PairConfig(
         messages=config.messages,
@@ -310,7 +310,8 @@ def _train(
     return model
 
 
-def _base(r: Recipe, student: Student) -> Node | Source:
+def add_base(r: Recipe, student: Student) -> Node | Source:
+    """Return the model that training starts from, with its node added where it is a new one."""
     if student.base is not None:
         return Source(student.base)
     assert student.tokenizer is not None

@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import Field
 
 from spyhop.corpus import SegmentConfig, decontaminate, deduplicate, segment
-from spyhop.recipe.graph import Recipe, Ref, Source
+from spyhop.recipe.graph import Node, Recipe, Ref, Source
 from spyhop.recipes.orca import Suite, add_items
 from spyhop.report import CorpusPageConfig, corpus_page
 from spyhop.schema import Config, InputError
@@ -37,15 +37,29 @@ class SegmentsConfig(Config):
 def segments(config: SegmentsConfig) -> Recipe:
     """Web pages to self-contained segments for a backward model."""
     r = Recipe(config.name)
-    pages: list[Ref] = [Source(path) for given in config.inputs for path in expand(given)]
-    steps: list[Ref] = [r.add("segments", segment, config.segment, pages=pages)]
-    steps.append(r.add("distinct", deduplicate, config.near, segments=steps[-1]))
     items: list[Ref] = [add_items(r, suite) for suite in config.suites]
-    if items:
-        rule = config.contamination
-        steps.append(r.add("clean", decontaminate, rule, segments=steps[-1], items=items))
-    r.add("report", corpus_page, CorpusPageConfig(title=config.name), steps=steps)
+    pages: list[Ref] = [Source(path) for given in config.inputs for path in expand(given)]
+    steps = add_segments(r, config.segment, config.near, config.contamination, pages, items)
+    page = CorpusPageConfig(title=config.name)
+    r.add("report", corpus_page, page, steps=list[Ref](steps))
     return r
+
+
+def add_segments(
+    r: Recipe,
+    cutting: SegmentConfig,
+    near: NearConfig,
+    contamination: ContaminationConfig,
+    pages: list[Ref],
+    items: list[Ref],
+) -> list[Node]:
+    """Add the nodes from pages to clean segments and return them; the last one holds them."""
+    steps = [r.add("segments", segment, cutting, pages=pages)]
+    steps.append(r.add("distinct", deduplicate, near, segments=steps[-1]))
+    if items:
+        last = steps[-1]
+        steps.append(r.add("clean", decontaminate, contamination, segments=last, items=items))
+    return steps
 
 
 def expand(path: Path) -> list[Path]:

@@ -2,19 +2,32 @@
 
 from spyhop.report.arm_figures import ArmPair, ArmRun
 from spyhop.report.arms import ArmsConfig, arms_page
+from spyhop.report.combined import CombinedPageConfig, combined_page
 from spyhop.report.corpus import CorpusPageConfig, corpus_page
+from spyhop.report.curation import CurationPageConfig, curation_page
+from spyhop.report.curation_figures import CuratedSet
 from spyhop.report.dataset import DatasetConfig, dataset
+from spyhop.report.humpback import HumpbackPageConfig, humpback_page
+from spyhop.report.humpback_figures import StudentRun
 from spyhop.report.page import ReportConfig, page
 
 __all__ = [
     "ArmPair",
     "ArmRun",
     "ArmsConfig",
+    "CombinedPageConfig",
     "CorpusPageConfig",
+    "CuratedSet",
+    "CurationPageConfig",
     "DatasetConfig",
+    "HumpbackPageConfig",
     "ReportConfig",
+    "StudentRun",
     "arms_page",
+    "combined_page",
     "corpus_page",
+    "curation_page",
     "dataset",
+    "humpback_page",
     "page",
 ]

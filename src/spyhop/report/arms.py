@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spyhop.lazy import Lazy
@@ -79,17 +80,14 @@ def arms_page(
         Experiment(name, some, config.arm_titles, config.comparisons)
         for name, some in measured.items()
     ]
-    (ctx.out / RESULTS).write_text(json.dumps(_results(experiments), indent=1))
-    (ctx.out / COMPARISONS).write_text(json.dumps(_comparisons(experiments), indent=1))
+    write_figures(ctx.out, experiments)
     sections = []
     for experiment in experiments:
-        svg = draw(_accuracy_chart(experiment))
-        (ctx.out / f"accuracy-{experiment.name}.svg").write_text(svg, encoding="utf-8")
-        sections.append(_accuracy_section(experiment))
-        sections.append(_comparison_section(experiment))
+        sections.append(accuracy_section(experiment))
+        sections.append(comparison_section(experiment))
         if experiment.curve:
             sections.append(_curve_section(experiment))
-        sections.append(_examples_section(experiment))
+        sections.append(examples_section(experiment))
     finals = {
         f"{run.setting} {config.arm_titles[run.arm]}": some
         for run, some in zip(config.runs, stages, strict=True)
@@ -111,6 +109,15 @@ def arms_page(
     (ctx.out / PAGE).write_text(html, encoding="utf-8")
 
 
+def write_figures(folder: Path, experiments: Sequence[Experiment]) -> None:
+    """Write `results.json`, `comparisons.json`, and the accuracies of each experiment as SVG."""
+    (folder / RESULTS).write_text(json.dumps(_results(experiments), indent=1))
+    (folder / COMPARISONS).write_text(json.dumps(_comparisons(experiments), indent=1))
+    for experiment in experiments:
+        svg = draw(_accuracy_chart(experiment))
+        (folder / f"accuracy-{experiment.name}.svg").write_text(svg, encoding="utf-8")
+
+
 def _headline(experiment: Experiment) -> str:
     """Say in two sentences what came out: accuracies, and the first difference."""
     title = experiment.title
@@ -127,7 +134,8 @@ def _headline(experiment: Experiment) -> str:
     return said
 
 
-def _accuracy_section(experiment: Experiment) -> Section:
+def accuracy_section(experiment: Experiment) -> Section:
+    """Every arm's accuracy with its interval, over all families and in each."""
     families = experiment.families
     section = Section(
         f"{experiment.name}: accuracy of each arm",
@@ -170,7 +178,8 @@ def _accuracy_section(experiment: Experiment) -> Section:
     return section
 
 
-def _comparison_section(experiment: Experiment) -> Section:
+def comparison_section(experiment: Experiment) -> Section:
+    """Every difference with its interval, over all families and in each."""
     section = Section(
         f"{experiment.name}: what makes the difference",
         "Differences in percentage points, second minus first, on the same items"
@@ -195,6 +204,16 @@ def _comparison_section(experiment: Experiment) -> Section:
     headings = ["second", "first", "difference", "p", "so second is", *experiment.families]
     section.table(Table(headings, rows))
     return section
+
+
+def said(experiment: Experiment, pair: ArmPair) -> str:
+    """Say what a comparison shows, whatever it is: better, worse, or no difference."""
+    found = experiment.difference(pair).difference
+    first, second = experiment.title(pair.first), experiment.title(pair.second)
+    told = points(found)
+    if verdict(found) == NO_DIFFERENCE:
+        return f'no difference shown between "{second}" and "{first}": {told} points'
+    return f'"{second}" is {verdict(found)} than "{first}" by {told} points'
 
 
 def _p_text(p_value: float) -> str:
@@ -223,7 +242,8 @@ def _curve_section(experiment: Experiment) -> Section:
     return section
 
 
-def _examples_section(experiment: Experiment) -> Section:
+def examples_section(experiment: Experiment) -> Section:
+    """Questions that the arms answer differently."""
     section = Section(
         f"{experiment.name}: the same question, every arm",
         "Test problems that the arms answer differently, as the students of the first seed wrote.",

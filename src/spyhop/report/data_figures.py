@@ -59,17 +59,21 @@ def mixture_section(data: Sequence[Artifact]) -> Section:
     return section
 
 
+def dropped_table(artifact: Artifact) -> Table:
+    """Return the reasons why rows were left out, with their numbers."""
+    dropped = artifact.record.dropped
+    return Table(
+        [f"dropped by {_title(artifact)}", "rows", "% of rows"],
+        [
+            [reason, f"{num:,}", percent(num / (artifact.num_rows + sum(dropped.values())))]
+            for reason, num in dropped.items()
+        ],
+    )
+
+
 def _dropped(section: Section, artifact: Artifact) -> None:
     dropped = artifact.record.dropped
-    section.table(
-        Table(
-            [f"dropped by {_title(artifact)}", "rows", "% of rows"],
-            [
-                [reason, f"{num:,}", percent(num / (artifact.num_rows + sum(dropped.values())))]
-                for reason, num in dropped.items()
-            ],
-        )
-    )
+    section.table(dropped_table(artifact))
     shown: Counter[str] = Counter()
     examples = []
     for reason, row in _drops(artifact):

@@ -6,7 +6,8 @@ from typing import Any
 
 from rich.table import Table
 
-ALL = "all"
+from spyhop.report.arm_figures import ALL, points, verdict
+from spyhop.statistics import Interval
 
 
 def arms_table(results: Path) -> Table:
@@ -30,6 +31,24 @@ def arms_table(results: Path) -> Table:
         guess = f"{100 * whole['chance']:.1f}"
         table.add_row(f"{setting} guessing", guess, "", "", _families(first, "chance"), style="dim")
     return table
+
+
+def comparison_lines(comparisons: Path) -> list[str]:
+    """Return a sentence for each comparison of two arms over all families, whatever it shows.
+
+    Args:
+        comparisons: The `comparisons.json` of an experiment with arms.
+    """
+    return [
+        f"{row['setting']}: {row['second']} against {row['first']}: "
+        f"{points(_interval(row))} points ({verdict(_interval(row))})"
+        for row in json.loads(comparisons.read_text())
+        if row["family"] == ALL
+    ]
+
+
+def _interval(row: dict[str, Any]) -> Interval:
+    return Interval(value=row["difference"], low=row["low"], high=row["high"], level=0.95)
 
 
 def _add_arm(table: Table, setting: str, rows: list[dict[str, Any]]) -> None:

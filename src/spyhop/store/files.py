@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from spyhop.schema import InputError
+from spyhop.store.artifact import RECORD
 
 
 def matching(folder: Path, pattern: str) -> list[Path]:
@@ -36,6 +37,19 @@ def matching(folder: Path, pattern: str) -> list[Path]:
     if not found:
         raise InputError(f"{folder}: no file matches {pattern!r}")
     return found
+
+
+def table_files(folder: Path, pattern: str = "*") -> list[Path]:
+    """Return the parts of an artifact's folder, or what `matching` finds.
+
+    Raises:
+        InputError: If there is none.
+    """
+    if not (folder / RECORD).is_file():
+        return matching(folder, pattern)
+    if parts := sorted(folder.glob("part-*.parquet")):
+        return parts
+    raise InputError(f"{folder}: this artifact holds no rows")
 
 
 def lines(path: Path) -> Iterator[tuple[int, str]]:

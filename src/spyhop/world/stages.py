@@ -1,6 +1,7 @@
 """The world as stages and as a model: queries, items, texts to copy, a tokenizer, a teacher."""
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from random import Random
 from typing import Annotated, Literal
 
@@ -58,6 +59,8 @@ class TokenizerConfig(Config):
     """Size of the tokenizer's vocabulary; fewer where the text has fewer words."""
 
     vocabulary: int = Field(4096, gt=300)
+    texts: tuple[str, ...] = ()
+    """Further texts whose words become tokens, such as system messages of one's own."""
     seed: int = 0
 
 
@@ -114,7 +117,7 @@ def _plan_rows(config: ProblemsConfig | CopiesConfig) -> Estimate:
 @stage(version=2, writes=Query, plan=_plan_rows)
 def queries(ctx: Context, config: ProblemsConfig) -> Iterator[Query]:
     """Draw distinct training problems. No problem of the test split is among them."""
-    for problem in ctx.track(_draw(config, "train"), "drawing", total=config.num_rows):
+    for problem in ctx.track(draw_problems(config, "train"), "drawing", total=config.num_rows):
         ctx.count(f"family/{problem.family}")
         yield Query(
             id=row_id("world", problem.text),
@@ -129,7 +132,7 @@ def queries(ctx: Context, config: ProblemsConfig) -> Iterator[Query]:
 @stage(version=1, writes=Item, plan=_plan_rows)
 def items(ctx: Context, config: ProblemsConfig) -> Iterator[Item]:
     """Draw distinct test problems as evaluation items."""
-    for problem in ctx.track(_draw(config, "test"), "drawing", total=config.num_rows):
+    for problem in ctx.track(draw_problems(config, "test"), "drawing", total=config.num_rows):
         ctx.count(f"family/{problem.family}")
         yield Item(
             id=row_id("world", problem.text),
@@ -184,7 +187,9 @@ def tokenizer(ctx: Context, config: TokenizerConfig) -> None:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    words.train_from_iterator(tokenizer_text(Random(f"tokenizer/{config.seed}")), trainer)
+    told = tokenizer_text(Random(f"tokenizer/{config.seed}"))
+    further = (f"{text} {text}" for text in config.texts)  # a word counts from its second time on
+    words.train_from_iterator(chain(told, further), trainer)
     pad, end, *marks = SPECIAL_TOKENS
     PreTrainedTokenizerFast(
         tokenizer_object=words, pad_token=pad, eos_token=end, additional_special_tokens=marks
@@ -192,7 +197,7 @@ def tokenizer(ctx: Context, config: TokenizerConfig) -> None:
     ctx.count("vocabulary", words.get_vocab_size())
 
 
-def _draw(config: ProblemsConfig, split: Split) -> Iterator[Problem]:
+def draw_problems(config: ProblemsConfig, split: Split) -> Iterator[Problem]:
     """Draw problems whose texts differ, one family after the other in turn."""
     random = Random(f"{split}/{config.seed}")
     seen: set[str] = set()

@@ -2,9 +2,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from pairing import Judge
 from scripted import Scripted, failed
-from spyhop.augment import Ask, Script, play
 from spyhop.models import FakeModel, Model, Reply, Sampling
+from spyhop.models.script import Ask, Script, Weigh, play
 from spyhop.schema import Message, ModelError
 from spyhop.stage import Context
 
@@ -120,3 +121,25 @@ def test_equal_questions_of_two_scripts_are_asked_once(context: Context):
     model = backend.open(context)
     assert list(play(_chain(model, "same", 2) for _ in range(3))) == ["same++"] * 3
     assert len(backend.asked) == 2
+
+
+def test_options_are_weighed_between_questions(context: Context):
+    weighed = []
+
+    def weigh(request):
+        weighed.append((request.messages[-1].content, request.options, request.continuation))
+        return [0.25, 0.75]
+
+    backend = Judge(_plus, weigh)
+    model = backend.open(context)
+
+    def script(name: str) -> Script[list[float]]:
+        (reply,) = yield [Ask(model, _said(name), ONE)]
+        asked = [Weigh(model, _said(reply.text), ("a", "b"), begun) for begun in ("x", "y")]
+        first, second = yield asked
+        (last,) = yield [Ask(model, _said(str(second.probabilities)), ONE)]
+        return [*first.probabilities, float(len(last.text))]
+
+    assert list(play(script(name) for name in ("1", "2"))) == [[0.25, 0.75, 13.0]] * 2
+    options = ("a", "b")
+    assert weighed == [(f"{n}+", options, begun) for n in (1, 2) for begun in ("x", "y")]

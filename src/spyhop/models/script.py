@@ -1,12 +1,12 @@
 """Rows as scripts: each row asks what it needs, and all rows that wait are asked together."""
 
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Generic, TypeAlias, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
-from spyhop.models import Model, Reply, Request, Sampling
-from spyhop.schema import Message
+from spyhop.models.base import Choice, Model, Reply, Request, Sampling
+from spyhop.schema import Message, ModelError
 
 WINDOW = 8_192
 """Scripts that move in step; the questions and replies of two windows are held in memory."""
@@ -24,16 +24,62 @@ class Ask:
     sample_index: int = 0
 
 
-Script: TypeAlias = Generator[list[Ask], list[Reply], Result]
-"""Yields questions, is sent their replies in the same order, and returns its result."""
+@dataclass(frozen=True, slots=True)
+class Weigh:
+    """Options that a script has weighed by a model; the reply is a `Choice`."""
+
+    model: Model
+    messages: list[Message]
+    options: tuple[str, ...]
+    continuation: str = ""
+    """What of the response stands already."""
+
+    @property
+    def sampling(self) -> None:
+        """Nothing is drawn."""
+
+
+Question: TypeAlias = Ask | Weigh
+Script: TypeAlias = Generator[Sequence[Question], list[Any], Result]
+"""Yields questions, is sent their replies in the same order (a `Reply` to an `Ask`, a `Choice` to
+a `Weigh`), and returns its result."""
+
+
+class Failures:
+    """Failed calls to a model. Too many of them fail the stage."""
+
+    def __init__(self, model: str, max_frac: float) -> None:
+        self._model = model
+        self._max_frac = max_frac
+        self._num_calls = self._num_failed = 0
+        self._last = ""
+
+    def see(self, error: str | None) -> None:
+        """Note one row's call, with its error if it failed."""
+        self._num_calls += 1
+        if error is not None:
+            self._num_failed, self._last = self._num_failed + 1, error
+
+    def check(self) -> None:
+        """Refuse to go on with too many.
+
+        Raises:
+            ModelError: If more than the allowed share failed.
+        """
+        if self._num_failed > self._max_frac * max(1, self._num_calls):
+            raise ModelError(
+                f"{self._model}: {self._num_failed} of {self._num_calls} calls failed, more than "
+                f"max_error_frac = {self._max_frac:g} (last error: {self._last})"
+            )
 
 
 def play(scripts: Iterable[Script[Result]], *, window: int = WINDOW) -> Iterator[Result]:
     """Yield the result of every script, in order.
 
     The scripts of a window move in step: in each round, all questions to the same model with the
-    same sampling are one call of `Model.generate`. The rounds depend on the scripts and the
-    replies only, so a run that was killed asks again exactly what the journal does not hold.
+    same sampling are one call of `Model.generate`, those without one of `Model.choose`. The rounds
+    depend on the scripts and the replies only, so a run that was killed asks again exactly what
+    the journal does not hold.
 
     Args:
         scripts: Taken a window ahead: the first questions of the next one are asked while this
@@ -56,14 +102,15 @@ class _Step(Generic[Result]):
     def __init__(self, scripts: list[Script[Result]]) -> None:
         self.scripts = scripts
         self._results: dict[int, Result] = {}
-        self._waiting: dict[int, list[Ask]] = {}
+        self._waiting: dict[int, Sequence[Question]] = {}
         for place in range(len(scripts)):
             self._go_on(place, None)
 
     def prefetch(self) -> None:
         """Begin to ask the first questions, where that can go on by itself."""
         for call in _calls([ask for asks in self._waiting.values() for ask in asks])[0]:
-            call.model.prefetch(call.requests(), call.sampling)
+            if call.sampling is not None:
+                call.model.prefetch(call.requests(), call.sampling)
 
     def results(self) -> list[Result]:
         """Play to the end."""
@@ -74,7 +121,7 @@ class _Step(Generic[Result]):
                 self._go_on(place, list(islice(replies, len(asks))))
         return [self._results[place] for place in range(len(self.scripts))]
 
-    def _go_on(self, place: int, replies: list[Reply] | None) -> None:
+    def _go_on(self, place: int, replies: list[Reply | Choice] | None) -> None:
         script = self.scripts[place]
         try:
             self._waiting[place] = next(script) if replies is None else script.send(replies)
@@ -87,27 +134,34 @@ class _Call:
     """Questions of one round to one model with one sampling."""
 
     model: Model
-    sampling: Sampling
-    asks: list[Ask] = field(default_factory=list)
+    sampling: Sampling | None
+    asks: list[Question] = field(default_factory=list)
 
     def requests(self) -> Iterator[Request]:
-        return (
-            Request(id=str(place), messages=ask.messages, sample_index=ask.sample_index)
-            for place, ask in enumerate(self.asks)
-        )
+        return (_request(str(place), ask) for place, ask in enumerate(self.asks))
 
-    def replies(self) -> Iterator[Reply]:
+    def replies(self) -> Iterator[Reply] | Iterator[Choice]:
+        if self.sampling is None:
+            return self.model.choose(self.requests(), total=len(self.asks))
         return self.model.generate(self.requests(), self.sampling, total=len(self.asks))
 
 
-def _replies(asks: list[Ask]) -> Iterator[Reply]:
+def _request(name: str, ask: Question) -> Request:
+    if isinstance(ask, Ask):
+        return Request(id=name, messages=ask.messages, sample_index=ask.sample_index)
+    return Request(
+        id=name, messages=ask.messages, options=ask.options, continuation=ask.continuation
+    )
+
+
+def _replies(asks: list[Question]) -> Iterator[Reply | Choice]:
     """Ask every group of questions, the group of the first question first."""
     calls, where = _calls(asks)
-    replies = [iter(list(call.replies())) for call in calls]
+    replies: list[Iterator[Reply | Choice]] = [iter(list(call.replies())) for call in calls]
     return (next(replies[place]) for place in where)
 
 
-def _calls(asks: list[Ask]) -> tuple[list[_Call], list[int]]:
+def _calls(asks: list[Question]) -> tuple[list[_Call], list[int]]:
     """Return the questions grouped by model and sampling, and the group of each."""
     calls: list[_Call] = []
     where = []
@@ -120,6 +174,6 @@ def _calls(asks: list[Ask]) -> tuple[list[_Call], list[int]]:
     return calls, where
 
 
-def _is_of(ask: Ask, call: _Call) -> bool:
+def _is_of(ask: Question, call: _Call) -> bool:
     is_same = ask.sampling is call.sampling or ask.sampling == call.sampling
     return ask.model is call.model and is_same

@@ -1,0 +1,178 @@
+"""A teacher explains an instruction whose text is known: the text is evidence to check against.
+
+This joins the two papers: Humpback's curated instructions become Orca's queries, and the segment
+that an instruction was written for is shown to the teacher, never to the student.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from spyhop.augment.answer import RESPONSE_TOKENS
+from spyhop.augment.rows import Finished, answer_row, settled
+from spyhop.models import Model, Reply, Sampling
+from spyhop.models.script import Ask, Failures, Script, play
+from spyhop.schema import Answer, Config, InputError, Message, Pair, Prompt
+from spyhop.stage import Calls, Context, Estimate, stage
+from spyhop.store import Artifact
+from spyhop.text.template import fill
+
+CHECK = (
+    "A text from the web bears on the instruction below and on an answer to it. Compare the two. "
+    "The answer may say more than the text; what matters is whether the text contradicts it.\n\n"
+    "Instruction:\n{instruction}\n\nAnswer:\n{answer}\n\nText:\n{text}\n\n"
+    "Name in one or two sentences where answer and text agree or contradict each other. End with a "
+    'line of its own: "VERDICT: SUPPORTED" if the text bears the answer out, "VERDICT: '
+    'CONTRADICTED" if it speaks against it, "VERDICT: SILENT" if it says nothing on the matter.'
+)
+REVISE = (
+    "A text from the web speaks against your answer. The text:\n\n{text}\n\nWhat was found:\n\n"
+    "{finding}\n\nThe text may be wrong; judge for yourself. Then write the whole answer again, "
+    "complete and on its own, as the instructions above ask for it. Do not mention the text or "
+    "your earlier answer."
+)
+Verdict = Literal["supported", "contradicted", "silent", "unread"]
+_BROKEN = {"length": "cut", "content_filter": "refused"}
+"""Replies that are not checked, by how they ended, and why they are dropped."""
+_VERDICT = re.compile(
+    r"^[ \t*_#>\"'`-]{0,8}verdict[*_]{0,2} ?[:=][ \t*_\"'`]{0,8}(supported|contradicted|silent)"
+    r"[^\w\n]{0,8}$",
+    re.IGNORECASE | re.MULTILINE,
+)
+
+
+class ExplainConfig(Config):
+    """How the teacher is asked, and what becomes of answers that the text speaks against."""
+
+    sampling: Sampling = Sampling()
+    check_sampling: Sampling = Sampling(max_new_tokens=256)
+    check: str = CHECK
+    """With `{instruction}`, `{answer}` and `{text}`."""
+    revise: str = REVISE
+    """With `{text}` and `{finding}`; put as a further turn below a contradicted answer."""
+    contradicted: Literal["revise", "drop", "keep"] = "revise"
+    """A revised answer is checked once more, and dropped if the text speaks against it again."""
+    unread: Literal["keep", "drop"] = "keep"
+    """What becomes of an answer whose check cannot be read."""
+    max_error_frac: float = Field(0.05, ge=0, le=1)
+    """Above this share of failed calls the stage fails."""
+
+    @field_validator("check")
+    @classmethod
+    def _has_its_places(cls, text: str) -> str:
+        for place in ("{instruction}", "{answer}", "{text}"):
+            if place not in text:
+                raise ValueError(f"it has no {place}")
+        return text
+
+
+def plan_explained(
+    config: ExplainConfig, prompts: Estimate, pairs: list[Estimate], teacher: Estimate
+) -> Estimate:
+    """An answer and a check for each prompt; revisions are not known before."""
+    answer = min(RESPONSE_TOKENS, config.sampling.max_new_tokens)
+    check = min(80, config.check_sampling.max_new_tokens)
+    evidence = max((each.row_tokens for each in pairs), default=0.0)
+    most = 2 if config.contradicted == "revise" else 1
+    calls = Calls(
+        requests=2 * prompts.rows,
+        prompt_tokens=round(prompts.rows * (2 * prompts.row_tokens + evidence + answer)),
+        response_tokens=prompts.rows * (answer + check),
+        most_response_tokens=prompts.rows
+        * most
+        * (config.sampling.max_new_tokens + config.check_sampling.max_new_tokens),
+    )
+    return Estimate(
+        rows=prompts.rows, row_tokens=prompts.row_tokens + answer, calls={"teacher": calls}
+    )
+
+
+@stage(version=1, writes=Answer, plan=plan_explained)
+def explained(
+    ctx: Context, config: ExplainConfig, *, prompts: Artifact, pairs: list[Artifact], teacher: Model
+) -> Iterator[Answer]:
+    """Yield one checked explanation per prompt, in order; the text is no part of what is trained.
+
+    Outcomes: `supported`, `silent`, `contradicted`, `unread` (the check has no verdict), `revised`
+    (contradicted at first, not any more). Dropped: `cut`, `refused`; `contradicted` and `unread` as
+    the config says. The texts are held in memory.
+
+    Args:
+        ctx: As for every stage.
+        config: How to ask.
+        prompts: Made of queries that were made of the pairs (`query_id` is the pair's id).
+        pairs: Where the texts are.
+        teacher: Who answers and checks.
+
+    Raises:
+        InputError: If the text of a prompt is in none of the pairs.
+        ModelError: If more than `max_error_frac` of the calls failed.
+    """
+    texts = {row.id: row for each in pairs for row in each.rows(Pair)}
+    scripts = (
+        _explained(ctx, config, prompt, _evidence(texts, prompt), teacher)
+        for prompt in prompts.rows(Prompt)
+    )
+    yield from settled(ctx, play(scripts), Failures(teacher.label, config.max_error_frac))
+
+
+def parse_support(text: str) -> Verdict:
+    """Return the last verdict line's word, or `unread` where there is none."""
+    found = _VERDICT.findall(text)
+    word: Verdict = found[-1].lower() if found else "unread"
+    return word
+
+
+def _evidence(texts: dict[str, Pair], prompt: Prompt) -> Pair:
+    found = texts.get(prompt.query_id)
+    if found is None:
+        raise InputError(
+            f"prompt {prompt.id}: its query {prompt.query_id} is none of the pairs, so there is no "
+            "text to check against; make the queries of these pairs"
+        )
+    return found
+
+
+def _explained(
+    ctx: Context, config: ExplainConfig, prompt: Prompt, pair: Pair, teacher: Model
+) -> Script[Finished]:
+    (first,) = yield [Ask(teacher, prompt.messages, config.sampling)]
+    if first.error is not None or first.finish_reason in _BROKEN:
+        return _unchecked(prompt, first, teacher)
+    (finding,) = yield [_check(config, pair, first.text, teacher)]
+    verdict = parse_support(finding.text)
+    ctx.count(f"first/{verdict}")
+    if verdict != "contradicted" or config.contradicted != "revise":
+        row = answer_row(prompt, first, teacher.label, outcome=verdict)
+        return Finished(row, drop=_dropped(config, verdict))
+    turns = [
+        *prompt.messages,
+        Message(role="assistant", content=first.text),
+        Message(role="user", content=fill(config.revise, text=pair.response, finding=finding.text)),
+    ]
+    (again,) = yield [Ask(teacher, turns, config.sampling)]
+    if again.error is not None or again.finish_reason in _BROKEN:
+        return _unchecked(prompt, again, teacher)
+    (finding,) = yield [_check(config, pair, again.text, teacher)]
+    verdict = parse_support(finding.text)
+    outcome = verdict if verdict in ("contradicted", "unread") else "revised"
+    row = answer_row(prompt, again, teacher.label, outcome=outcome)
+    return Finished(row, drop=outcome if outcome == "contradicted" else _dropped(config, verdict))
+
+
+def _unchecked(prompt: Prompt, reply: Reply, teacher: Model) -> Finished:
+    return Finished(
+        answer_row(prompt, reply, teacher.label), drop=_BROKEN.get(reply.finish_reason, "")
+    )
+
+
+def _check(config: ExplainConfig, pair: Pair, answer: str, teacher: Model) -> Ask:
+    asked = fill(config.check, instruction=pair.instruction, answer=answer, text=pair.response)
+    return Ask(teacher, [Message(role="user", content=asked)], config.check_sampling)
+
+
+def _dropped(config: ExplainConfig, verdict: Verdict) -> str:
+    drops = {"contradicted": config.contradicted == "drop", "unread": config.unread == "drop"}
+    return verdict if drops.get(verdict) else ""

@@ -1,0 +1,67 @@
+"""Segments from files, so that backtranslation can be run on texts of any origin."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from spyhop.collect.records import read_rows
+from spyhop.schema import Config, InputError, Segment
+from spyhop.stage import Context, pooled, stage
+from spyhop.store import Artifact, row_id
+from spyhop.store.files import field, table_files
+
+
+class GivenSegmentsConfig(Config):
+    """Which files are read."""
+
+    pattern: str = "*"
+    language: str = "en"
+    """Of rows that do not tell it."""
+
+
+@stage(version=1, writes=Segment, plan=lambda config, folder: pooled([folder]))
+def given_segments(
+    ctx: Context, config: GivenSegmentsConfig, *, folder: Artifact
+) -> Iterator[Segment]:
+    """Read segments: rows with a `text`; what else a segment has is taken where it stands.
+
+    JSONL, CSV and Parquet are read, and folders of artifacts. A row without an id is named by its
+    text. Dropped: `empty`, `repeated` (the same id).
+
+    Raises:
+        InputError: Naming the file, the line and what is wrong with it.
+    """
+    seen: set[str] = set()
+    for path in table_files(folder.path, config.pattern):
+        for where, row in ctx.track(read_rows(path), "reading"):
+            segment = _segment(config, row, where, path)
+            if not segment.text.strip() or segment.id in seen:
+                ctx.drop(segment, "repeated" if segment.text.strip() else "empty")
+                continue
+            seen.add(segment.id)
+            yield segment
+
+
+def _segment(config: GivenSegmentsConfig, row: Any, where: str, path: Path) -> Segment:  # noqa: ANN401
+    if not isinstance(row, dict):
+        raise InputError(f"{where}: {row!r:.60} is no row")
+    text = field(row, "text", where)
+    known = {
+        "id": row_id("segment", text),
+        "url": "",
+        "headings": [],
+        "start": 0,
+        "end": len(text),
+        "language": config.language,
+        "page_digest": "",
+        "origin": f"{path.name}{where.removeprefix(str(path))}",
+    }
+    known |= {name: value for name, value in row.items() if name in Segment.model_fields and value}
+    try:
+        return Segment.model_validate(known)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        raise InputError(f"{where}: {name} = {first['input']!r:.60}: {first['msg']}") from None

@@ -1,0 +1,84 @@
+"""Pairs from files and to files, so that one step can be run on its own."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from spyhop.collect.records import read_rows
+from spyhop.collect.seeds import first_exchange, pair_id
+from spyhop.schema import Config, InputError, Pair
+from spyhop.stage import FOLDER, Context, pooled, stage
+from spyhop.store import Artifact
+from spyhop.store.files import field, table_files
+
+PAIRS = "pairs.jsonl"
+
+
+class GivenPairsConfig(Config):
+    """How rows are read that do not say it themselves."""
+
+    pattern: str = "*"
+    tag: Literal["seed", "web"] = "web"
+    collection: str = "given"
+    licence: str = ""
+
+
+class PairsFileConfig(Config):
+    """Nothing to set."""
+
+
+@stage(version=1, writes=Pair, plan=lambda config, folder: pooled([folder]))
+def given_pairs(ctx: Context, config: GivenPairsConfig, *, folder: Artifact) -> Iterator[Pair]:
+    """Read pairs: rows of `instruction` and `response`, or of `messages` (the first exchange).
+
+    What else a pair has (`tag`, `segment_id`, `rating`, ...) is taken where it stands; the id is
+    made anew from the texts. JSONL, CSV and Parquet are read, and folders of artifacts. Dropped:
+    `empty` (either text), `repeated`.
+
+    Raises:
+        InputError: Naming the file, the line and what is wrong with it.
+    """
+    seen: set[str] = set()
+    for path in table_files(folder.path, config.pattern):
+        for where, row in ctx.track(read_rows(path), "reading"):
+            pair = _pair(config, row, where, path)
+            is_empty = not pair.instruction.strip() or not pair.response.strip()
+            if is_empty or pair.id in seen:
+                ctx.drop(pair, "empty" if is_empty else "repeated")
+                continue
+            seen.add(pair.id)
+            yield pair
+
+
+@stage(version=1, writes=FOLDER)
+def pairs_file(ctx: Context, config: PairsFileConfig, *, pairs: Artifact) -> None:
+    """Write pairs as JSON lines, ratings included; `given_pairs` reads them back."""
+    with (ctx.out / PAIRS).open("w", encoding="utf-8") as stream:
+        for row in ctx.track(pairs.rows(Pair), "writing", total=pairs.num_rows):
+            ctx.count("rows")
+            stream.write(f"{row.model_dump_json()}\n")
+
+
+def _pair(config: GivenPairsConfig, row: Any, where: str, path: Path) -> Pair:  # noqa: ANN401
+    if not isinstance(row, dict):
+        raise InputError(f"{where}: {row!r:.60} is no row")
+    known: dict[str, Any] = {
+        "tag": config.tag,
+        "collection": config.collection,
+        "licence": config.licence,
+        "origin": f"{path.name}{where.removeprefix(str(path))}",
+    }
+    if "messages" in row:
+        texts = first_exchange(field(row, "messages", where, list), where)
+    else:
+        texts = field(row, "instruction", where), field(row, "response", where)
+    known |= {name: value for name, value in row.items() if name in Pair.model_fields and value}
+    known |= {"id": pair_id(*texts), "instruction": texts[0], "response": texts[1]}
+    try:
+        return Pair.model_validate(known)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        raise InputError(f"{where}: {name} = {first['input']!r:.60}: {first['msg']}") from None

@@ -1,0 +1,128 @@
+"""Pairs divided and exchanged: a held-out part, queries made of pairs, pairs made of queries."""
+
+import hashlib
+from collections.abc import Iterator
+from heapq import nsmallest
+
+from pydantic import Field
+
+from spyhop.collect import pair_id
+from spyhop.schema import Config, InputError, Pair, Query
+from spyhop.stage import Context, Estimate, pooled, stage
+from spyhop.store import Artifact
+
+
+class PartConfig(Config):
+    """Which of two parts is taken."""
+
+    held_out_one_of: int = Field(0, ge=0)
+    """The held-out part is one of so many instructions, by their hash; 0 holds none out."""
+    is_held_out: bool = False
+    """Take the held-out part, or the rest."""
+    num_rows: int | None = Field(None, gt=0)
+    """Exactly so many of the part, lowest hashes first; None takes all."""
+    seed: int = 0
+    """Of the draw; what is held out does not depend on it."""
+
+
+class QueriesConfig(Config):
+    """What the queries are called."""
+
+    collection: str = "web"
+    task: str = "backtranslated"
+
+
+class PairsConfig(Config):
+    """Nothing to set."""
+
+
+def plan_part(config: PartConfig, pairs: list[Estimate]) -> Estimate:
+    """The part's share of the rows."""
+    rows = pooled(pairs)
+    share = rows.rows // config.held_out_one_of if config.held_out_one_of else 0
+    num = share if config.is_held_out else rows.rows - share
+    return Estimate(rows=min(num, config.num_rows or num), row_tokens=rows.row_tokens)
+
+
+@stage(version=1, writes=Pair, plan=plan_part)
+def part(ctx: Context, config: PartConfig, *, pairs: list[Artifact]) -> Iterator[Pair]:
+    """Yield one of two parts that have no instruction in common, in order.
+
+    Which part a pair is in depends on its instruction alone, so equal instructions with different
+    responses stay together, and no draw from the rest ever holds a held-out one. Some 100 bytes a
+    row in memory where `num_rows` is set.
+
+    Raises:
+        InputError: If the part holds fewer than `num_rows` pairs.
+    """
+    drawn = _drawn(config, pairs)
+    for row in _rows(pairs):
+        if _is_in(config, row) and (drawn is None or row.id in drawn):
+            ctx.count(f"collection/{row.collection}")
+            yield row
+
+
+@stage(version=1, writes=Query, plan=lambda config, pairs: pooled(pairs))
+def as_queries(ctx: Context, config: QueriesConfig, *, pairs: list[Artifact]) -> Iterator[Query]:
+    """Yield the instructions as queries; the responses are not their gold answers.
+
+    A query's id is its pair's, so that the response can be found again.
+    """
+    for row in _rows(pairs):
+        yield Query(
+            id=row.id,
+            collection=config.collection,
+            task=config.task,
+            query=row.instruction,
+            target="",
+            origin=row.origin,
+            licence=row.licence,
+        )
+
+
+@stage(version=1, writes=Pair, plan=lambda config, queries: pooled(queries))
+def as_pairs(ctx: Context, config: PairsConfig, *, queries: list[Artifact]) -> Iterator[Pair]:
+    """Yield queries with their bare gold answers as pairs, such as raw FLAN; others are dropped."""
+    seen: set[str] = set()
+    for artifact in queries:
+        for row in ctx.track(artifact.rows(Query), "writing", total=artifact.num_rows):
+            name = pair_id(row.query, row.target)
+            if not row.target.strip() or name in seen:
+                ctx.drop(row, "repeated" if name in seen else "no_target")
+                continue
+            seen.add(name)
+            yield Pair(
+                id=name,
+                instruction=row.query,
+                response=row.target,
+                tag="seed",
+                collection=row.collection,
+                origin=row.origin,
+                licence=row.licence,
+            )
+
+
+def _drawn(config: PartConfig, pairs: list[Artifact]) -> set[str] | None:
+    if config.num_rows is None:
+        return None
+    places = {
+        row.id: _place(f"{config.seed}/{row.id}") for row in _rows(pairs) if _is_in(config, row)
+    }
+    if len(places) < config.num_rows:
+        raise InputError(f"{len(places)} pairs are there, {config.num_rows} are asked for")
+    return set(nsmallest(config.num_rows, places, key=places.__getitem__))
+
+
+def _is_in(config: PartConfig, row: Pair) -> bool:
+    every = config.held_out_one_of
+    is_held_out = bool(every) and _place(f"held out/{row.instruction}") % every == 0
+    return is_held_out == config.is_held_out
+
+
+def _rows(pairs: list[Artifact]) -> Iterator[Pair]:
+    for artifact in pairs:
+        yield from artifact.rows(Pair)
+
+
+def _place(text: str) -> int:
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")

@@ -1,0 +1,239 @@
+"""Whether ratings can be trusted (G9): parsed, spread, repeatable, and better than no ratings.
+
+The public replication of Humpback trained on ratings of which 45 to 67 % could not be read, and its
+model got worse; such ratings are refused here.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from pydantic import Field
+
+from spyhop.curate.rate import count_rating, read_ratings, rounded
+from spyhop.schema import Config, Finding, InputError, Label, Rating
+from spyhop.stage import Context, Estimate, stage
+from spyhop.statistics import Interval, quadratic_kappa, wilson
+from spyhop.store import Artifact
+
+
+class GateConfig(Config):
+    """The limits."""
+
+    min_parse_rate: float = Field(0.95, ge=0, le=1)
+    """Share of the rows that must have a score."""
+    max_one_score: float = Field(0.9, ge=0, le=1)
+    """Share of the scored rows that may have the same (rounded) score."""
+    min_kappa: float = Field(0.4, ge=-1, le=1)
+    """Agreement of the judge with itself: quadratic kappa of first and second scores."""
+    min_repeated: int = Field(200, ge=0)
+    """Rows that it must rest on; 0 asks for no second ratings."""
+    good_score: float = Field(4.0, ge=1, le=5)
+    """From which score on a pair counts as chosen, where labels are given."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """What the gate knows of ratings."""
+
+    scores: Counter[int] = field(default_factory=Counter)
+    """By rounded score."""
+    missing: Counter[str] = field(default_factory=Counter)
+    """By reason."""
+    methods: set[str] = field(default_factory=set)
+    repeated: list[tuple[float, float]] = field(default_factory=list)
+    """First and second score of the rows that have both."""
+    num_repeated: int = 0
+    """Rows that were rated twice, with or without two scores."""
+
+    def add(self, rating: Rating) -> None:
+        """Count one row."""
+        self.methods.add(rating.method)
+        if rating.score is None:
+            self.missing[rating.missing] += 1
+        else:
+            self.scores[rounded(rating.score)] += 1
+        self.num_repeated += int(rating.is_repeated)
+        if rating.score is not None and rating.again is not None:
+            self.repeated.append((rating.score, rating.again))
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A pair that a person labelled, with its rating."""
+
+    is_good: bool
+    is_chosen: bool
+    label_score: float | None
+    score: float | None
+
+
+@stage(version=1, writes=Finding, plan=lambda config, rated, labels=None: Estimate(rows=6))
+def gate(
+    ctx: Context, config: GateConfig, *, rated: Artifact, labels: Artifact | None = None
+) -> Iterator[Finding]:
+    """Yield the findings: `parse_rate`, `one_score`, `repeatability`, and those against labels.
+
+    With labels (`Label` rows) these are `precision` of the chosen pairs, which must lie above the
+    share of good pairs among all labelled ones (else choosing does nothing), `recall`, and
+    `label_kappa` where labels have scores.
+
+    Nothing is refused here: `keep` refuses, so that a failed gate can be read. Ratings by
+    likelihood do not vary, so `repeatability` passes without a value.
+
+    Counts: `score/1` to `score/5`, `missing/<why>`, `labels/used`, `labels/foreign`.
+
+    Raises:
+        InputError: If there is no rating, or no label of a rated pair.
+    """
+    people = {label.id: label for label in labels.rows(Label)} if labels else {}
+    tally, judged = Tally(), []
+    for name, rating in ctx.track(read_ratings(rated), "reading ratings", total=rated.num_rows):
+        if rating is None:
+            raise InputError(f"{rated}: pair {name} is not rated; rate the pairs first")
+        tally.add(rating)
+        count_rating(ctx, rating)
+        if label := people.pop(name, None):
+            judged.append(_judged(config, label, rating))
+    if labels is not None:
+        ctx.count("labels/used", len(judged))
+        ctx.count("labels/foreign", len(people))
+        if not judged:
+            raise InputError(f"{labels}: none of the labels is of a rated pair")
+    yield from findings(tally, config)
+    if judged:
+        yield from label_findings(judged, config)
+
+
+def findings(tally: Tally, config: GateConfig) -> Iterator[Finding]:
+    """Yield the findings that need no labels.
+
+    Raises:
+        InputError: If nothing was rated.
+    """
+    num_scored = tally.scores.total()
+    num_rows = num_scored + tally.missing.total()
+    if not num_rows:
+        raise InputError("no pair was rated")
+    yield _parse_rate(tally, config, num_scored, num_rows)
+    yield _one_score(tally, config, num_scored)
+    yield _repeatability(tally, config)
+
+
+def label_findings(judged: Iterable[Judged], config: GateConfig) -> Iterator[Finding]:
+    """Yield precision and recall of the chosen pairs, and the agreement with labelled scores.
+
+    Source: Humpback (arXiv:2308.06259), Table 7 (v1): 250 pairs labelled by an author.
+    """
+    rows = list(judged)
+    num_good, num_chosen = sum(row.is_good for row in rows), sum(row.is_chosen for row in rows)
+    num_both = sum(row.is_good and row.is_chosen for row in rows)
+    share = num_good / len(rows)
+    precision = wilson(num_both, num_chosen) if num_chosen else None
+    better = precision is not None and (precision.low > share or share == 1)
+    yield _finding(
+        "precision",
+        precision,
+        share,
+        num_chosen,
+        better,
+        f"of {num_chosen} labelled pairs with a score of {config.good_score:g} and more, "
+        f"{_percent(precision)} are good; of all {len(rows)} labelled ones {share:.0%}"
+        + ("" if better else ": choosing by score is not shown to be better than chance"),
+    )
+    recall = wilson(num_both, num_good) if num_good else None
+    yield _finding(
+        "recall", recall, None, num_good, True,
+        f"of {num_good} good pairs {_percent(recall)} have such a score",
+    )  # fmt: skip
+    both = [(r.label_score, r.score) for r in rows if r.label_score and r.score is not None]
+    if len(both) > 1:
+        kappa = _kappa(both)
+        shown = "undefined, for all scores are the same" if kappa is None else _number(kappa)
+        text = f"quadratic kappa with {len(both)} labelled scores is {shown}"
+        yield _finding("label_kappa", kappa, None, len(both), True, text)
+
+
+def _judged(config: GateConfig, label: Label, rating: Rating) -> Judged:
+    is_chosen = rating.score is not None and rating.score >= config.good_score
+    return Judged(label.is_good, is_chosen, label.score, rating.score)
+
+
+def _parse_rate(tally: Tally, config: GateConfig, num_scored: int, num_rows: int) -> Finding:
+    rate = wilson(num_scored, num_rows)
+    reasons = ", ".join(f"{name}: {num:,}" for name, num in tally.missing.most_common())
+    return _finding(
+        "parse_rate",
+        rate,
+        config.min_parse_rate,
+        num_rows,
+        rate.value >= config.min_parse_rate,
+        f"{rate.value:.1%} of {num_rows:,} pairs have a score, the limit is "
+        f"{config.min_parse_rate:.0%} (missing: {reasons or 'none'})",
+    )
+
+
+def _one_score(tally: Tally, config: GateConfig, num_scored: int) -> Finding:
+    if not num_scored:
+        text = "no pair has a score"
+        return _finding("one_score", None, config.max_one_score, 0, False, text)
+    ((score, num),) = tally.scores.most_common(1)
+    share = wilson(num, num_scored)
+    return _finding(
+        "one_score",
+        share,
+        config.max_one_score,
+        num_scored,
+        share.value <= config.max_one_score,
+        f"{share.value:.1%} of the scores are {score}, the limit is {config.max_one_score:.0%}",
+    )
+
+
+def _repeatability(tally: Tally, config: GateConfig) -> Finding:
+    num = len(tally.repeated)
+    if tally.methods == {"likelihood"} or not config.min_repeated:
+        why = "a likelihood does not vary" if config.min_repeated else "no second ratings asked for"
+        return _finding("repeatability", None, None, 0, True, why)
+    kappa = _kappa(tally.repeated) if num > 1 else None
+    unknown = "undefined, for all scores are the same" if num > 1 else "not known"
+    is_enough = num >= config.min_repeated
+    is_passed = is_enough and kappa is not None and kappa.value >= config.min_kappa
+    shown = unknown if kappa is None else _number(kappa)
+    text = (
+        f"quadratic kappa of {num:,} pairs rated twice is {shown}, the limit is "
+        f"{config.min_kappa:g} on {config.min_repeated:,}"
+    )
+    if tally.num_repeated > num:
+        text += f" ({tally.num_repeated - num:,} more have not both scores)"
+    return _finding("repeatability", kappa, config.min_kappa, num, is_passed, text)
+
+
+def _kappa(pairs: Iterable[tuple[float, float]]) -> Interval | None:
+    first, second = zip(*pairs, strict=True)
+    try:
+        return quadratic_kappa(first, second)
+    except ValueError:  # all scores are the same
+        return None
+
+
+def _finding(
+    name: str, found: Interval | None, limit: float | None, num: int, passed: bool, text: str
+) -> Finding:
+    return Finding(
+        id=name,
+        value=found.value if found else None,
+        low=found.low if found else None,
+        high=found.high if found else None,
+        limit=limit,
+        num_rows=num,
+        is_passed=passed,
+        text=text,
+    )
+
+
+def _percent(found: Interval | None) -> str:
+    return f"{found.value:.0%} [{found.low:.0%}, {found.high:.0%}]" if found else "none"
+
+
+def _number(found: Interval) -> str:
+    return f"{found.value:.2f} [{found.low:.2f}, {found.high:.2f}]"

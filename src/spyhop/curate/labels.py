@@ -1,0 +1,72 @@
+"""People's words on pairs, for the gate: JSONL, CSV or Parquet, beside the pair's id or texts."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic import Field
+
+from spyhop.collect import pair_id
+from spyhop.collect.records import read_rows
+from spyhop.schema import Config, InputError, Label
+from spyhop.stage import Context, pooled, stage
+from spyhop.store import Artifact
+from spyhop.store.files import field, matching
+
+WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+"""What `good` may be in files without types."""
+
+
+class LabelsConfig(Config):
+    """How labels are read."""
+
+    pattern: str = "*"
+    good_score: float = Field(4.0, ge=1, le=5)
+    """From which `score` on a pair is good, where a row has no `good`."""
+
+
+@stage(version=1, writes=Label, plan=lambda config, folder: pooled([folder]))
+def labels(ctx: Context, config: LabelsConfig, *, folder: Artifact) -> Iterator[Label]:
+    """Read labels: rows of `good` (true or false) or `score` (1 to 5), and which pair is meant.
+
+    That is told by `id`, or by `instruction` and `response`.
+
+    Raises:
+        InputError: Naming the file, the line and what is wrong with it; or a pair labelled twice.
+    """
+    seen: set[str] = set()
+    for path in matching(folder.path, config.pattern):
+        for where, row in read_rows(path):
+            label = _label(config, row, where)
+            if label.id in seen:
+                raise InputError(f"{where}: the pair {label.id} is labelled twice")
+            seen.add(label.id)
+            ctx.count("good" if label.is_good else "bad")
+            yield label
+
+
+def _label(config: LabelsConfig, row: Any, where: str) -> Label:  # noqa: ANN401 (a row of any form)
+    if not isinstance(row, dict):
+        raise InputError(f"{where}: {row!r:.60} is no row")
+    name = row.get("id") or pair_id(field(row, "instruction", where), field(row, "response", where))
+    score = _score(row.get("score"), where)
+    good = row.get("good")
+    if good in (None, "") and score is None:
+        raise InputError(f"{where}: a label needs good (true or false) or score (1 to 5)")
+    is_good = score is not None and score >= config.good_score
+    if good not in (None, ""):
+        if str(good).lower() not in WORDS:
+            raise InputError(f"{where}: good = {good!r:.40}: write true or false")
+        is_good = WORDS[str(good).lower()]
+    return Label(id=str(name), is_good=is_good, score=score)
+
+
+def _score(given: object, where: str) -> float | None:
+    if given in (None, ""):
+        return None
+    try:
+        score = float(str(given))
+    except ValueError:
+        score = 0.0
+    if not 1 <= score <= 5:
+        raise InputError(f"{where}: score = {given!r:.40}: write a number from 1 to 5")
+    return score

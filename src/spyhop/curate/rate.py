@@ -1,0 +1,285 @@
+"""Self-curation: a model rates pairs from 1 to 5, and no rating is lost unseen.
+
+Source: Humpback (arXiv:2308.06259), section 2.2 and Table 19 (our wording, the same structure: a
+task, five described scores, the reason first and the verdict last).
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from heapq import nsmallest
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from spyhop.models import Choice, Model, Nucleus, Reply
+from spyhop.models.script import Ask, Failures, Script, Weigh, play
+from spyhop.schema import Config, Message, Pair, Rating
+from spyhop.stage import CHARS_PER_TOKEN, Calls, Context, Estimate, stage
+from spyhop.store import Artifact
+from spyhop.text.rating import score_line, without_verdict
+from spyhop.text.template import fill
+
+SCALE = (
+    "Below are an instruction and a response. Judge how well the response serves as an example of "
+    "what a helpful AI assistant writes when it is given this instruction, on a scale of 1 to 5:\n"
+    "1: It misses the instruction: unfinished, vague, beside the subject, or not what was wanted. "
+    "Or it is plainly a piece of something else, such as an advertisement, the menu of a page, a "
+    "post in a forum, or the words of another person.\n"
+    "2: It touches most of what was wanted but does not really answer, for example because it "
+    "names a way and leaves out how to go it.\n"
+    "3: It is useful and covers what was wanted, but was clearly written for other readers: it is "
+    "like a part of an article, a blog, a comment or somebody's opinion, not like an assistant's "
+    "answer.\n"
+    "4: It is an assistant's answer to this instruction, direct, clear, complete and in good "
+    "order; only small things could be better, such as its length or its focus.\n"
+    "5: It could not be better: made for this very instruction, with real knowledge, a pleasure to "
+    "read, and every sentence serves."
+)
+REASONED = (
+    "First give your reasons in a few sentences. Then end with a line of its own that holds only "
+    '"Score: " and the number.'
+)
+UNREASONED = 'Answer with one line only: "Score: " and the number.'
+SHOWN = "Instruction:\n{instruction}\n\nResponse:\n{response}"
+SCORES = ("1", "2", "3", "4", "5")
+PAIR_TOKENS, REASON_TOKENS = 500, 100
+"""Planning figures."""
+
+Method = Literal["verdict", "choice", "expected"]
+
+
+class RateConfig(Config):
+    """How the judge is asked. All texts are whole; `{...}` are replaced.
+
+    A prompt is `scale`, then `reasoned` (or `unreasoned`), then `shown`; a second rating puts
+    `shown` first, so that a judge at temperature 0 can disagree with itself, too.
+    """
+
+    method: Method = "expected"
+    """`verdict`: the judge writes a reason and a verdict line, which is read strictly; what cannot
+    be read is missing. `choice`: it must choose a score, without a reason. `expected`: it writes a
+    reason, then its verdict is begun for it, and the score is the mean of 1 to 5 under the
+    probabilities found there."""
+    scale: str = SCALE
+    reasoned: str = REASONED
+    unreasoned: str = UNREASONED
+    """For `choice`."""
+    shown: str = SHOWN
+    verdict_start: str = "Score:"
+    """What a forced verdict begins with; `reasoned` should ask for the same."""
+    system_message: str = ""
+    sampling: Nucleus = Nucleus()
+    """Of reasons and verdicts."""
+    num_verdicts: int = Field(1, ge=1)
+    """Of `verdict`: samples whose mean is the score."""
+    fallback_verdicts: int = Field(5, ge=1)
+    """Of `expected`, where a model tells no probabilities or cannot go on with a response that is
+    begun (many served ones cannot): the same, each at the price of a verdict."""
+    num_repeated: int = Field(250, ge=0)
+    """Pairs, drawn by hash, that are rated twice; the gate wants 200."""
+    seed: int = 0
+    max_error_frac: float = Field(0.05, ge=0, le=1)
+    """Above this share of failed calls the stage fails."""
+
+    @model_validator(mode="after")
+    def _can_ask(self) -> "RateConfig":
+        missing = [place for place in ("{instruction}", "{response}") if place not in self.shown]
+        if missing:
+            raise ValueError(f"shown has no {missing[0]}")
+        if self.method == "verdict" and self.num_verdicts > 1 and not self.sampling.temperature:
+            raise ValueError("verdicts at temperature 0 are all the same; set sampling.temperature")
+        return self
+
+
+def plan_rate(config: RateConfig, pairs: Estimate, judge: Estimate) -> Estimate:
+    """Count ratings, second ones, and for `expected` one short call more for each."""
+    rated = pairs.rows + min(config.num_repeated, pairs.rows)
+    texts = (config.scale, config.reasoned, config.shown, config.system_message)
+    asked = (pairs.row_tokens or PAIR_TOKENS) + sum(map(len, texts)) / CHARS_PER_TOKEN
+    reason = min(REASON_TOKENS, config.sampling.max_new_tokens)
+    written = {"verdict": config.num_verdicts, "choice": 0, "expected": 1}[config.method]
+    weighed = int(config.method != "verdict")
+    calls = Calls(
+        requests=rated * (written + weighed),
+        prompt_tokens=round(rated * (asked * (written + weighed) + reason * written * weighed)),
+        response_tokens=rated * (written * reason + weighed),
+        most_response_tokens=rated * (written * config.sampling.max_new_tokens + weighed),
+    )
+    return Estimate(rows=pairs.rows, row_tokens=pairs.row_tokens, calls={"judge": calls})
+
+
+@stage(version=1, writes=Pair, plan=plan_rate)
+def rate(ctx: Context, config: RateConfig, *, pairs: Artifact, judge: Model) -> Iterator[Pair]:
+    """Yield every pair with its rating, in order; earlier ratings are replaced.
+
+    Counts: `score/1` to `score/5` (rounded), `missing/<why>`, `repeated`, and `no_probabilities`
+    where `expected` had to take the mean of verdicts.
+
+    Raises:
+        ModelError: If more than `max_error_frac` of the pairs' calls failed.
+    """
+    repeated = _drawn(config, pairs)
+    failures = Failures(judge.label, config.max_error_frac)
+    judging, is_told = _Judging(config, judge), False
+    scripts = (judging.about(row, row.id in repeated) for row in pairs.rows(Pair))
+    for row in play(scripts):
+        rating = row.rating
+        assert rating is not None
+        failures.see(rating.error)
+        count_rating(ctx, rating)
+        ctx.count("repeated", int(rating.is_repeated))
+        is_fallback = config.method == "expected" and rating.method == "verdict"
+        ctx.count("no_probabilities", int(is_fallback))
+        if is_fallback and rating.score is not None and not is_told:
+            ctx.notice(
+                f"{judge.label} tells no probabilities behind a verdict that is begun; the mean "
+                f"of {config.fallback_verdicts} verdicts is taken instead"
+            )
+            is_told = True
+        yield row
+    failures.check()
+
+
+def count_rating(ctx: Context, rating: Rating) -> None:
+    """Count a rating under its rounded score, or under why there is none."""
+    if rating.score is None:
+        ctx.count(f"missing/{rating.missing}")
+    else:
+        ctx.count(f"score/{rounded(rating.score)}")
+
+
+def read_ratings(pairs: Artifact) -> Iterator[tuple[str, Rating | None]]:
+    """Yield id and rating of every pair in order; their texts are not read."""
+    for batch in pairs.batches(["id", "rating"]):
+        for row in batch.to_pylist():
+            found = row["rating"]
+            yield row["id"], None if found is None else Rating.model_validate(found)
+
+
+def rounded(score: float) -> int:
+    """Return the nearest whole score; halves go up."""
+    return int(score + 0.5)
+
+
+def _drawn(config: RateConfig, pairs: Artifact) -> set[str]:
+    """Return the ids of the pairs that are rated twice."""
+    names = (name for batch in pairs.batches(["id"]) for name in batch["id"].to_pylist())
+    return set(nsmallest(config.num_repeated, names, key=lambda name: _number(config.seed, name)))
+
+
+def _number(seed: int, name: str) -> bytes:
+    return hashlib.sha256(f"{seed}/repeated/{name}".encode()).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What one rating of a pair came to."""
+
+    method: Method
+    score: float | None = None
+    missing: str = ""
+    reason: str = ""
+    probabilities: tuple[float, ...] = ()
+    value: float | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Judging:
+    config: RateConfig
+    judge: Model
+
+    def about(self, row: Pair, is_repeated: bool) -> Script[Pair]:
+        found = yield from self._rate(row, is_second=False)
+        again = None
+        if is_repeated:
+            again = yield from self._rate(row, is_second=True)
+        rating = Rating(
+            score=found.score,
+            method=found.method,
+            judge=self.judge.label,
+            missing=found.missing,
+            reason=found.reason,
+            probabilities=list(found.probabilities),
+            value=found.value,
+            is_repeated=is_repeated,
+            again=again.score if again else None,
+            error=found.error,
+        )
+        return row.model_copy(update={"rating": rating})
+
+    def _rate(self, row: Pair, *, is_second: bool) -> Script[_Found]:
+        messages = self._asked(row, is_second)
+        if self.config.method == "choice":
+            return (yield from self._choose(messages))
+        if self.config.method == "verdict":
+            replies = yield self._verdicts(messages, range(self.config.num_verdicts))
+            return _read(replies)
+        return (yield from self._expect(messages))
+
+    def _asked(self, row: Pair, is_second: bool) -> list[Message]:
+        config = self.config
+        how = config.unreasoned if config.method == "choice" else config.reasoned
+        shown = fill(config.shown, instruction=row.instruction, response=row.response)
+        parts = (shown, config.scale, how) if is_second else (config.scale, how, shown)
+        turns = [Message(role="user", content="\n\n".join(part for part in parts if part))]
+        if config.system_message:
+            turns.insert(0, Message(role="system", content=config.system_message))
+        return turns
+
+    def _verdicts(self, messages: list[Message], places: range) -> list[Ask]:
+        return [Ask(self.judge, messages, self.config.sampling, place) for place in places]
+
+    def _choose(self, messages: list[Message]) -> Script[_Found]:
+        (choice,) = yield [Weigh(self.judge, messages, SCORES, f"{self.config.verdict_start} ")]
+        found = _weighed(choice, "choice")
+        if found.score is None:
+            return found
+        likeliest = max(found.probabilities)
+        return replace(found, score=1.0 + found.probabilities.index(likeliest))
+
+    def _expect(self, messages: list[Message]) -> Script[_Found]:
+        """Let the judge reason, begin its verdict, and read the probabilities there."""
+        config = self.config
+        (reply,) = yield self._verdicts(messages, range(1))
+        if reply.error is not None or reply.finish_reason == "content_filter":
+            return replace(_read([reply]), method="expected")
+        reason = without_verdict(reply.text)
+        begun = f"{reason}\n{config.verdict_start} " if reason else f"{config.verdict_start} "
+        (choice,) = yield [Weigh(self.judge, messages, SCORES, begun)]
+        if choice.probabilities and not choice.is_parsed:
+            return replace(_weighed(choice, "expected"), reason=reason)
+        num = config.fallback_verdicts if config.sampling.temperature else 1
+        more = yield self._verdicts(messages, range(1, num))
+        found = _read([reply, *more])
+        return found if found.score is not None else replace(found, error=choice.error)
+
+
+def _weighed(choice: Choice, method: Method) -> _Found:
+    if choice.error is not None:
+        return _Found(method, missing="failed", error=choice.error)
+    if not choice.probabilities:
+        return _Found(method, missing="no_verdict")
+    score = sum((n + 1) * share for n, share in enumerate(choice.probabilities))
+    return _Found(method, score, probabilities=tuple(choice.probabilities), value=score)
+
+
+def _read(replies: Sequence[Reply]) -> _Found:
+    """Return the mean of the verdicts that can be read; none is missing, never low."""
+    reason = without_verdict(replies[0].text)
+    scores = [score for reply in replies if (score := _score(reply)) is not None]
+    if scores:
+        return _Found("verdict", sum(scores) / len(scores), reason=reason)
+    missing = _missing(replies[0])
+    return _Found("verdict", missing=missing, reason=reason, error=replies[0].error)
+
+
+def _score(reply: Reply) -> float | None:
+    return None if _missing(reply) in ("failed", "refused") else score_line(reply.text)
+
+
+def _missing(reply: Reply) -> str:
+    if reply.error is not None:
+        return "failed"
+    return {"content_filter": "refused", "length": "cut"}.get(reply.finish_reason, "no_verdict")

@@ -1,0 +1,102 @@
+"""Is the later model better than the earlier one? The answer stands for one of them from then on.
+
+A promote node writes an alias record; a `Chosen` input stands for the model that it names, and the
+keys of what follows are made from that one's. Until the record is there nobody can know which, so
+a plan tells what hangs on it as "up to"; where the earlier model goes on, what follows is often
+made already.
+"""
+
+import json
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from spyhop.evaluate import compare
+from spyhop.schema import Config
+from spyhop.stage import FOLDER, Context, Estimate, stage
+from spyhop.statistics import Comparison
+from spyhop.store import Artifact
+
+FILE = "promotion.json"
+
+
+class PromoteConfig(Config):
+    """When the later model takes the place of the earlier one."""
+
+    rule: Literal["better", "not_worse", "always"] = "better"
+    """`better`: the interval of the paired difference lies above zero; `not_worse`: it does not
+    lie below; `always`: without looking, as the Humpback paper does."""
+    margin: float = Field(0.0, ge=0)
+    """What a difference must exceed, in the units of the measure (0.01 is a percentage point)."""
+
+
+class Promotion(Config):
+    """What a promote node found."""
+
+    chosen: Literal["before", "after"]
+    difference: float | None = None
+    """Second minus first on the same items; None where nothing was measured."""
+    low: float | None = None
+    high: float | None = None
+    p_value: float | None = None
+    num_items: int = 0
+    reason: str
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> "Promotion":
+        if (self.difference is None) != (self.num_items == 0):
+            raise ValueError("a difference and its number of items go together")
+        return self
+
+
+@stage(version=1, writes=FOLDER, plan=lambda config, **inputs: Estimate(seconds=1))
+def promote(
+    ctx: Context,
+    config: PromoteConfig,
+    *,
+    before: list[Artifact] | None = None,
+    after: list[Artifact] | None = None,
+) -> None:
+    """Choose one of two models by what they scored on the same items, and tell why.
+
+    Args:
+        ctx: As for every stage.
+        config: The rule.
+        before: The earlier model's scores, of any measure.
+        after: The later model's, of the same measures.
+
+    Raises:
+        InputError: If the rule needs scores, and there are none in common.
+    """
+    found: tuple[Comparison, int] | None = None
+    if config.rule != "always" or (before and after):
+        found = compare(before or [], after or [])
+    chosen = _judged(config, found)
+    ctx.count(f"promoted/{'yes' if chosen.chosen == 'after' else 'no'}")
+    ctx.notice(chosen.reason)
+    (ctx.out / FILE).write_text(chosen.model_dump_json(indent=1))
+
+
+def read_promotion(artifact: Artifact) -> Promotion:
+    """Return what a finished promote node found."""
+    return Promotion.model_validate(json.loads((artifact.path / FILE).read_text()))
+
+
+def _judged(config: PromoteConfig, found: tuple[Comparison, int] | None) -> Promotion:
+    if found is None:
+        return Promotion(chosen="after", reason="promoted without a comparison, as the rule says")
+    interval, num_items = found[0].difference, found[1]
+    is_better, is_worse = interval.low > config.margin, interval.high < -config.margin
+    is_chosen = {"better": is_better, "not_worse": not is_worse, "always": True}[config.rule]
+    said = "better" if is_better else "worse" if is_worse else "no difference shown"
+    shown = f"{interval.value:+.4g} [{interval.low:+.4g}, {interval.high:+.4g}]"
+    end = "promoted" if is_chosen else "not promoted, the earlier model goes on"
+    return Promotion(
+        chosen="after" if is_chosen else "before",
+        difference=interval.value,
+        low=interval.low,
+        high=interval.high,
+        p_value=found[0].p_value,
+        num_items=num_items,
+        reason=f"{said}: {shown} on {num_items} items, p = {found[0].p_value:.3g}; {end}",
+    )

@@ -1,0 +1,68 @@
+"""Texts of your own as responses: a model writes the instruction of each."""
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from spyhop.augment import BacktranslateConfig, backtranslate
+from spyhop.augment.given import GivenSegmentsConfig, given_segments
+from spyhop.collect.pair_files import PAIRS, PairsFileConfig, pairs_file
+from spyhop.recipe.graph import Recipe, Source
+from spyhop.recipes.pilot import served
+from spyhop.schema import ArtifactError, Config
+from spyhop.settings import InputPath
+from spyhop.store import Artifact
+
+SEGMENTS, WRITTEN, FILE = "segments", "pairs", "file"
+"""The nodes, in order."""
+
+
+class BacktranslatingConfig(Config):
+    """Settings of the `backtranslate` recipe."""
+
+    name: str = "backtranslate"
+    """Name of the run; its nodes stand in `runs/<name>`. A file's own name, unless it says."""
+    segments: InputPath
+    """File or folder of JSONL, CSV or Parquet: rows with a `text`; or the folder of a node of
+    `spyhop segment`, such as `runs/segments/distinct`."""
+    read: GivenSegmentsConfig = GivenSegmentsConfig()
+    model: InputPath
+    """A teacher's file (TOML), or a folder of weights."""
+    backtranslate: BacktranslateConfig = BacktranslateConfig()
+
+
+def backtranslating(config: BacktranslatingConfig) -> Recipe:
+    """Your own texts with an instruction written for each, as pairs."""
+    r = Recipe(config.name)
+    given = r.add(SEGMENTS, given_segments, config.read, folder=Source(config.segments))
+    model = served(config.model)
+    made = r.add(WRITTEN, backtranslate, config.backtranslate, segments=given, model=model)
+    r.add(FILE, pairs_file, PairsFileConfig(), pairs=made)
+    return r
+
+
+def hand_over(made: Mapping[str, Artifact], out: Path) -> str:
+    """Put the written pairs where they are looked for, and tell what became of the segments."""
+    place = put(made[FILE], out / PAIRS)
+    dropped = made[WRITTEN].record.dropped
+    reasons = ", ".join(f"{name} {num:,}" for name, num in sorted(dropped.items()))
+    num = made[WRITTEN].num_rows
+    return f"{place}: {num:,} pairs from {made[SEGMENTS].num_rows:,} segments; left out: " + (
+        reasons or "none"
+    )
+
+
+def put(made: Artifact, place: Path) -> Path:
+    """Copy a file of pairs out of its artifact.
+
+    Raises:
+        ArtifactError: If it cannot be written there.
+    """
+    aside = place.with_name(f".{place.name}.tmp")
+    try:
+        shutil.copy2(made.path / PAIRS, aside)
+        aside.replace(place)
+    except OSError as error:
+        aside.unlink(missing_ok=True)
+        raise ArtifactError(f"{place}: cannot be written ({error.strerror})") from None
+    return place

@@ -1,0 +1,85 @@
+"""Pairs of your own, rated by a model and kept by score: the curation of Humpback on its own."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from spyhop.collect.pair_files import GivenPairsConfig, PairsFileConfig, given_pairs, pairs_file
+from spyhop.curate import (
+    A5,
+    GateConfig,
+    KeepConfig,
+    LabelsConfig,
+    LikelihoodConfig,
+    RateConfig,
+    gate,
+    keep,
+    labels,
+    likelihood,
+    rate,
+)
+from spyhop.recipe.graph import Recipe, Ref, Source
+from spyhop.recipes.backtranslating import put
+from spyhop.recipes.pilot import served
+from spyhop.schema import Config, Finding
+from spyhop.settings import InputPath
+from spyhop.store import Artifact
+
+RATED, RATINGS, GATE, KEPT, FILE = "rated", "ratings", "gate", "kept", "file"
+"""The nodes that are told of; the ratings are written before the gate can refuse them."""
+RATED_FILE, KEPT_FILE = "rated.jsonl", "kept.jsonl"
+
+
+class CuratingConfig(Config):
+    """Settings of the `curate` recipe."""
+
+    name: str = "curate"
+    """Name of the run; its nodes stand in `runs/<name>`. A file's own name, unless it says."""
+    pairs: InputPath
+    """File or folder of JSONL, CSV or Parquet: rows of `instruction` and `response`."""
+    read: GivenPairsConfig = GivenPairsConfig()
+    judge: InputPath
+    """A teacher's file (TOML), or a folder of weights."""
+    by: Literal["rating", "likelihood"] = "rating"
+    """Whether the judge is asked for scores (`rate`) or weighs the responses (`likelihood`)."""
+    rate: RateConfig = RateConfig()
+    likelihood: LikelihoodConfig = LikelihoodConfig()
+    labels: InputPath | None = None
+    """Labels by people, for the gate: rows of `good` or `score` beside a pair's `id` or texts."""
+    gate: GateConfig = GateConfig()
+    keep: KeepConfig = KeepConfig(min_score=A5)
+
+
+def curating(config: CuratingConfig) -> Recipe:
+    """Your own pairs rated by a model, checked by the gate, and kept by score or quota."""
+    r = Recipe(config.name)
+    given = r.add("pairs", given_pairs, config.read, folder=Source(config.pairs))
+    judge = served(config.judge)
+    if config.by == "rating":
+        rated = r.add(RATED, rate, config.rate, pairs=given, judge=judge)
+    else:
+        rated = r.add(RATED, likelihood, config.likelihood, pairs=given, model=judge)
+    r.add(RATINGS, pairs_file, PairsFileConfig(), pairs=rated)
+    people: dict[str, Ref] = {}
+    if config.labels is not None:
+        people["labels"] = r.add("labels", labels, LabelsConfig(), folder=Source(config.labels))
+    passed = r.add(GATE, gate, config.gate, rated=rated, **people)
+    kept = r.add(KEPT, keep, config.keep, rated=rated, gate=passed)
+    r.add(FILE, pairs_file, PairsFileConfig(), pairs=kept)
+    return r
+
+
+def hand_over(made: Mapping[str, Artifact], out: Path) -> str:
+    """Put rated and kept pairs where they are looked for, and tell what the gate found."""
+    rated, kept = put(made[RATINGS], out / RATED_FILE), put(made[FILE], out / KEPT_FILE)
+    findings = [
+        f"{'ok ' if finding.is_passed else 'BAD'}  {finding.id}: {finding.text}"
+        for finding in made[GATE].rows(Finding)
+    ]
+    return "\n".join(
+        [
+            *findings,
+            f"{rated}: {made[RATED].num_rows:,} rated pairs",
+            f"{kept}: {made[KEPT].num_rows:,} kept",
+        ]
+    )

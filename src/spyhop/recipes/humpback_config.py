@@ -1,0 +1,164 @@
+"""Settings of the Humpback recipe."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from spyhop.augment import BacktranslateConfig, ForwardConfig
+from spyhop.collect import FetchConfig, SeedsConfig
+from spyhop.corpus import SegmentConfig
+from spyhop.curate import A5, GateConfig, KeepConfig, LikelihoodConfig, RateConfig
+from spyhop.evaluate import MeasureConfig
+from spyhop.recipe.promote import PromoteConfig
+from spyhop.recipes.mixture import Collection, Place
+from spyhop.recipes.orca import Student, Suite
+from spyhop.schema import Config
+from spyhop.settings import InputPath
+from spyhop.text.overlap import ContaminationConfig, NearConfig
+from spyhop.train import TuneConfig
+
+Ablation = Literal["quality", "sources", "messages", "scaling"]
+"""Curated and uncurated pairs of growing number, at every student's size; seeds alone, web pairs
+alone and both; the tagging system messages; scaling coefficients of data sets."""
+
+
+class Point(Config):
+    """How long a student learns from so many rows: the same for every data set."""
+
+    num_rows: int = Field(gt=0)
+    batch_rows: int = Field(32, gt=0)
+    steps: int = Field(gt=0)
+
+
+def paper_points() -> tuple[Point, ...]:
+    """Return the paper's sizes with their batches and steps (Table 18 of version 3)."""
+    small = ((100, 30), (800, 300), (1600, 600))
+    large = ((3200, 500), (6400, 600), (12_800, 600), (25_600, 1200), (51_200, 1600))
+    return (
+        *(Point(num_rows=num, batch_rows=8, steps=steps) for num, steps in small),
+        *(Point(num_rows=num, batch_rows=32, steps=steps) for num, steps in large),
+    )
+
+
+class SeedSet(Place):
+    """A set of seed pairs."""
+
+    read: SeedsConfig
+
+
+class Pages(Config):
+    """Where the pages are, and how segments are made of them."""
+
+    inputs: tuple[InputPath, ...] = ()
+    """Archives, folders of pages, JSON lines, Parquet tables, or lists of archives."""
+    fetch: FetchConfig | None = None
+    """Archives elsewhere, in place of `inputs`; fetched once."""
+    segment: SegmentConfig = SegmentConfig()
+    near: NearConfig = NearConfig()
+    contamination: ContaminationConfig = ContaminationConfig()
+    """Against the items of `suites`."""
+    num_segments: int | None = Field(None, gt=0)
+    """So many are drawn of what is left; None takes all."""
+
+    @model_validator(mode="after")
+    def _one_place(self) -> "Pages":
+        if bool(self.inputs) == (self.fetch is not None):
+            raise ValueError("set exactly one of inputs and fetch")
+        return self
+
+
+class Rating(Config):
+    """Who rates the pairs, and how."""
+
+    by: Literal["judge", "likelihood"] = "judge"
+    """`judge` asks for a verdict on the five-point scale; `likelihood` is for students that are
+    too small to judge."""
+    file: InputPath | None = None
+    """A model's file (TOML) or folder that rates in place of the student; rounds are then
+    different only in what is kept."""
+    judge: RateConfig = RateConfig()
+    likelihood: LikelihoodConfig = LikelihoodConfig()
+    """An empty system message is that of the seeds."""
+
+
+class ScalingSet(Config):
+    """A data set whose scaling coefficient is measured: one of seeds, collection or own."""
+
+    name: str
+    seeds: SeedSet | None = None
+    collection: Collection | None = None
+    """Queries with their bare gold answers, such as raw FLAN."""
+    own: bool = False
+    """The seeds and the pairs that were kept."""
+    max_rows: int | None = Field(None, gt=0)
+    """Points up to this size, where the set is smaller than the largest of them."""
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> "ScalingSet":
+        if (self.seeds is not None) + (self.collection is not None) + self.own != 1:
+            raise ValueError("set exactly one of seeds, collection and own")
+        return self
+
+
+class HumpbackConfig(Config):
+    """Settings of the `humpback` recipe."""
+
+    name: str = "humpback"
+    """Name of the run; its nodes stand in `runs/<name>`. A file's own name, unless it says."""
+    seeds: tuple[SeedSet, ...] = Field(min_length=1)
+    held_out_one_of: int = Field(10, ge=0)
+    """One of so many seed instructions is kept for measuring; 0 keeps none."""
+    pages: Pages
+    student: Student
+    train: TuneConfig
+    """Of the students of all rounds: always from the base, never from one another."""
+    train_seed: TuneConfig | None = None
+    """Of the backward model and of the first student, which know the seeds alone; None trains
+    them as in `train`."""
+    backtranslate: BacktranslateConfig = BacktranslateConfig()
+    forward: ForwardConfig = ForwardConfig()
+    """System messages that tell seed pairs from web pairs."""
+    rate: Rating = Rating()
+    labels: InputPath | None = None
+    """People's words on some pairs, for precision and recall of the curator."""
+    gate: GateConfig = GateConfig()
+    keep: KeepConfig = KeepConfig(min_score=A5)
+    rounds: int = Field(2, ge=1)
+    promote: PromoteConfig = PromoteConfig()
+    """A round that is not better does not go on."""
+    promote_by: Literal["accuracy", "held_out"] = "accuracy"
+    """Answers to the items of `suites`, or the likelihood of held-out seed responses."""
+    suites: tuple[Suite, ...] = ()
+    measure: MeasureConfig = MeasureConfig()
+    """An empty system message is both tagging messages joined, as in the paper."""
+    ablate: tuple[Ablation, ...] = ()
+    """Further students; see `spyhop run --ablate`."""
+    points: tuple[Point, ...] = paper_points()
+    """Sizes and steps of `quality` and `scaling`."""
+    quality_rows: tuple[int, int] = (3200, 25_600)
+    """Smallest and largest size of the points that `quality` takes; the paper's range."""
+    row_tokens: int = Field(450, gt=0)
+    """Tokens that a row of `points` stands for, as training counts its batches in tokens."""
+    students: dict[str, Student] = Field(default_factory=dict)
+    """Further students for `quality`, by name: other sizes of the base."""
+    scaling: tuple[ScalingSet, ...] = ()
+    scaling_seeds: tuple[int, ...] = Field((0,), min_length=1)
+    """Each draws its own rows and order of training."""
+
+    @model_validator(mode="after")
+    def _can_be_judged(self) -> "HumpbackConfig":
+        has = {"accuracy": bool(self.suites), "held_out": self.held_out_one_of > 0}
+        if self.promote.rule != "always" and not has[self.promote_by]:
+            raise ValueError(
+                f"promote_by = {self.promote_by!r} has nothing to compare by; add [[suites]], set "
+                'promote_by = "held_out", or promote.rule = "always"'
+            )
+        if "scaling" in self.ablate and not self.scaling:
+            raise ValueError("the ablation scaling needs data sets: [[scaling]]")
+        return self
+
+    @property
+    def asked_under(self) -> str:
+        """System message at inference: both tags, which training never shows together."""
+        both = (self.forward.seed_message, self.forward.web_message)
+        return self.measure.system_message or " ".join(text for text in both if text)

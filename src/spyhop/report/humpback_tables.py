@@ -1,0 +1,209 @@
+"""Sections on further students: quality against quantity, sources, system messages, scaling."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from spyhop.lazy import Lazy
+from spyhop.report.arm_figures import verdict
+from spyhop.report.html import PALETTE, Section, Table
+from spyhop.report.humpback_figures import Measure, Seen, TableName, fits
+from spyhop.statistics import Interval
+
+if TYPE_CHECKING:
+    import altair as alt
+else:
+    alt = Lazy("altair")
+
+AXES: dict[Measure, str] = {"accuracy": "accuracy %", "held_out": "held-out log-likelihood a token"}
+ONE_RUN = (
+    "Each student is trained once: intervals are over items and say nothing on another order of "
+    "training. Of many comparisons one in twenty is told apart by luck."
+)
+PAPER_ALPHA = {
+    "Humpback": 6.95,
+    "WizardLLM": 5.69,
+    "Alpaca-GPT4": 5.40,
+    "Vicuna": 4.53,
+    "OA": 4.43,
+    "LIMA": 2.86,
+    "Alpaca": 1.99,
+    "FLAN v2": 0.22,
+}
+"""Win rate in points against text-davinci-003, 7B (Table 3); the logarithm's base is not said."""
+
+
+def level(each: Seen, measure: Measure) -> str:
+    """Return a student's mean with its interval, for a table."""
+    return _interval(each.level(measure), measure)
+
+
+def quality_section(seen: Sequence[Seen], measures: Sequence[Measure]) -> Section:
+    """Web pairs alone, so many of each grade, at every student's size."""
+    section = Section(
+        "Quality against quantity",
+        "Students of the web pairs alone, drawn at random from all of them, from those of score 4 "
+        "and more (A4) or of 4.5 and more (A5), at growing number and the same steps (Figure 3).",
+    )
+    for measure in measures:
+        section.chart(_curves(seen, measure), f"{AXES[measure]}, 95 % interval over items.")
+    rows = [
+        [each.run.student, each.run.kind, each.run.num_rows, *(level(each, m) for m in measures)]
+        for each in seen
+    ]
+    section.table(Table(["student", "pairs", "number", *(AXES[m] for m in measures)], rows))
+    pairs = _pairs(seen)
+    compared = [
+        [
+            first.run.student,
+            first.run.num_rows,
+            f"{second.run.kind} against {first.run.kind}",
+            *_difference(second, first, measures),
+        ]
+        for first, second in pairs
+    ]
+    if compared:
+        headings = ["student", "number", "", *_difference_headings(measures)]
+        section.table(Table(headings, compared, "Paired differences on the same items."))
+    section.text(ONE_RUN)
+    return section
+
+
+def sources_section(seen: Sequence[Seen], measures: Sequence[Measure]) -> Section:
+    """Seeds alone, web pairs alone, both."""
+    text = "Trained alike, each from the base (Figure 7)."
+    section = Section("Seeds, web pairs, both", text)
+    section.table(paired_table(seen, measures))
+    section.text(ONE_RUN)
+    return section
+
+
+def messages_section(seen: Sequence[Seen], measures: Sequence[Measure]) -> Section:
+    """Tags in training and inference."""
+    text = (
+        "System messages that tell seed pairs from web pairs, in training and when asked (Table 5 "
+        "of version 3, where 66.5 ± 3.0 against 60.0 ± 3.1 is 1.5 standard errors)."
+    )
+    section = Section("System messages", text)
+    section.table(paired_table(seen, measures))
+    section.text(ONE_RUN)
+    return section
+
+
+def scaling_section(seen: Sequence[Seen], measures: Sequence[Measure]) -> Section:
+    """Data sets at the same sizes and steps, and their coefficients."""
+    section = Section(
+        "What a data set gains by growing",
+        "w = α log N + C, natural logarithm, least squares over the points; the interval is over "
+        "points. All sets are trained for the same steps at the same N (Table 3).",
+    )
+    for measure in measures:
+        section.chart(_curves(seen, measure), f"{AXES[measure]}, 95 % interval over items.")
+        rows = []
+        for kind, found in fits(seen, measure).items():
+            num = sum(each.run.kind == kind for each in seen)
+            if found is None:
+                rows.append([kind, num, "too few points", "", "", ""])
+                continue
+            interval = found.alpha
+            shown = f"{interval.low:+.3f} to {interval.high:+.3f}"
+            line = [f"{interval.value:+.3f}", shown, f"{found.constant:.3f}", verdict(interval)]
+            rows.append([kind, num, *line])
+        headings = ["data set", "points", "α", "95 % interval", "C", "of more rows"]
+        section.table(Table(headings, rows, f"w: {AXES[measure]}."))
+    theirs = ", ".join(f"{name} {alpha:g}" for name, alpha in PAPER_ALPHA.items())
+    section.text(f"In the paper, where w is a win rate of 7B students: {theirs}.")
+    return section
+
+
+TITLES: dict[TableName, Callable[[Sequence[Seen], Sequence[Measure]], Section]] = {
+    "quality": quality_section,
+    "sources": sources_section,
+    "messages": messages_section,
+    "scaling": scaling_section,
+}
+
+
+def results_of(seen: Sequence[Seen], measures: Sequence[Measure]) -> list[dict[str, Any]]:
+    """Return every student's figures as plain data, and the scaling coefficients after them."""
+    lines: list[dict[str, Any]] = []
+    for each in seen:
+        figures: dict[str, Any] = {
+            measure: {"value": found.value, "low": found.low, "high": found.high}
+            for measure in measures
+            for found in [each.level(measure)]
+        }
+        lines.append({**each.run.model_dump(), **figures})
+    scaled = [each for each in seen if each.run.table == "scaling"]
+    for measure in measures:
+        for kind, found in fits(scaled, measure).items():
+            if found is not None:
+                alpha = {name: getattr(found.alpha, name) for name in ("value", "low", "high")}
+                lines.append({"table": "alpha", "kind": kind, "measure": measure, **alpha})
+    return lines
+
+
+def paired_table(seen: Sequence[Seen], measures: Sequence[Measure]) -> Table:
+    """Return every student's level and, but for the first, its difference from the first."""
+    first, *others = seen
+    rows = [[first.run.kind, *(level(first, m) for m in measures), *[""] * 2 * len(measures)]]
+    for each in others:
+        figures = [level(each, measure) for measure in measures]
+        rows.append([each.run.kind, *figures, *_difference(each, first, measures)])
+    headings = ["", *(AXES[m] for m in measures), *_difference_headings(measures)]
+    caption = f"95 % intervals over items; paired differences from {first.run.kind}."
+    return Table(headings, rows, caption)
+
+
+def _pairs(seen: Sequence[Seen]) -> list[tuple[Seen, Seen]]:
+    """Return (uncurated, curated) students of the same size and number of rows."""
+    plain = {
+        (each.run.student, each.run.num_rows): each
+        for each in seen
+        if each.run.kind == "no curation"
+    }
+    return [
+        (plain[each.run.student, each.run.num_rows], each)
+        for each in seen
+        if each.run.kind != "no curation"
+    ]
+
+
+def _difference(second: Seen, first: Seen, measures: Sequence[Measure]) -> list[str]:
+    cells = []
+    for measure in measures:
+        found = second.against(first, measure)
+        cells += [_interval(found.difference, measure, sign="+"), verdict(found.difference)]
+    return cells
+
+
+def _difference_headings(measures: Sequence[Measure]) -> list[str]:
+    named = {"accuracy": "difference, points", "held_out": "difference, log-likelihood"}
+    return [text for measure in measures for text in (named[measure], "")]
+
+
+def _interval(found: Interval, measure: Measure, sign: str = "") -> str:
+    unit, digits = (100, 1) if measure == "accuracy" else (1, 3)
+    value, low, high = (
+        f"{unit * each:{sign}.{digits}f}" for each in (found.value, found.low, found.high)
+    )
+    return f"{value} [{low}, {high}]"
+
+
+def _curves(seen: Sequence[Seen], measure: Measure) -> alt.TopLevelMixin:
+    unit = 100 if measure == "accuracy" else 1
+    values = []
+    for each in seen:
+        found = each.level(measure)
+        line = f"{each.run.kind} {each.run.student}".strip()
+        figures = {name: unit * getattr(found, name) for name in ("value", "low", "high")}
+        values.append({"line": line, "rows": each.run.num_rows, "seed": each.run.seed, **figures})
+    base = alt.Chart(alt.Data(values=values))
+    x = alt.X("rows:Q", title="rows", scale=alt.Scale(type="log", nice=False, padding=12))
+    y = alt.Y("value:Q", title=AXES[measure], scale=alt.Scale(zero=False))
+    color = alt.Color("line:N", title=None, scale=alt.Scale(range=list(PALETTE)))
+    lines = base.mark_line(strokeWidth=1.6).encode(x=x, y=alt.Y("mean(value):Q"), color=color)
+    dots = base.mark_circle(size=40, opacity=1).encode(x=x, y=y, color=color)
+    rules = base.mark_rule().encode(x=x, y="low:Q", y2="high:Q", color=color)
+    return alt.layer(lines, rules, dots).properties(width=600, height=260)

@@ -1,0 +1,81 @@
+from pathlib import Path
+
+import pytest
+
+import toys
+from spyhop.collect import pair_id
+from spyhop.curate import (
+    PairsConfig,
+    PartConfig,
+    QueriesConfig,
+    as_pairs,
+    as_queries,
+    part,
+)
+from spyhop.schema import InputError, Pair, Query
+from spyhop.store import Artifact
+
+
+def _pairs(folder: Path, num: int, *, said: str = "yes") -> Artifact:
+    rows = [
+        Pair(
+            id=pair_id(f"Is {n} even?", f"{said} {n}"),
+            instruction=f"Is {n} even?",
+            response=f"{said} {n}",
+            tag="seed",
+            collection="toy",
+        )
+        for n in range(num)
+    ]
+    return toys.rows_artifact(folder, rows)
+
+
+def _ids(made: Artifact) -> list[str]:
+    return [row.id for row in made.rows(Pair)]
+
+
+def test_two_parts_are_the_whole_and_share_no_instruction(tmp_path: Path):
+    both = [_pairs(tmp_path / "a", 300), _pairs(tmp_path / "b", 300, said="no")]
+    rest = part.run(tmp_path, PartConfig(held_out_one_of=5), pairs=both)
+    held = part.run(tmp_path, PartConfig(held_out_one_of=5, is_held_out=True), pairs=both)
+    assert sorted(_ids(rest) + _ids(held)) == sorted(_ids(both[0]) + _ids(both[1]))
+    asked = [{row.instruction for row in made.rows(Pair)} for made in (rest, held)]
+    assert not asked[0] & asked[1] and 30 <= len(asked[1]) <= 90
+
+
+def test_draws_are_nested_and_never_hold_what_is_held_out(tmp_path: Path):
+    pairs = [_pairs(tmp_path / "a", 200)]
+    held = part.run(tmp_path, PartConfig(held_out_one_of=4, is_held_out=True), pairs=pairs)
+    draws = [
+        set(
+            _ids(part.run(tmp_path, PartConfig(held_out_one_of=4, num_rows=n, seed=7), pairs=pairs))
+        )
+        for n in (10, 40)
+    ]
+    assert [len(each) for each in draws] == [10, 40] and draws[0] < draws[1]
+    assert not draws[1] & set(_ids(held))
+    other = part.run(tmp_path, PartConfig(held_out_one_of=4, num_rows=40, seed=8), pairs=pairs)
+    assert set(_ids(other)) != draws[1]
+
+
+def test_more_than_there_are_is_refused(tmp_path: Path):
+    with pytest.raises(InputError, match="30 pairs are there, 31 are asked for"):
+        part.run(tmp_path, PartConfig(num_rows=31), pairs=[_pairs(tmp_path / "a", 30)])
+
+
+def test_pairs_become_queries_without_gold_answers(tmp_path: Path):
+    pairs = _pairs(tmp_path / "a", 2)
+    rows = list(as_queries.run(tmp_path, QueriesConfig(), pairs=[pairs]).rows(Query))
+    assert [row.id for row in rows] == _ids(pairs)
+    assert {row.target for row in rows} == {""} and rows[1].query == "Is 1 even?"
+
+
+def test_queries_become_pairs_with_their_gold_answers(tmp_path: Path):
+    rows = [toys.query(1), toys.query(2), toys.query(1).model_copy(update={"id": "again"})]
+    rows.append(toys.query(3).model_copy(update={"target": " "}))
+    made = as_pairs.run(tmp_path, PairsConfig(), queries=[toys.rows_artifact(tmp_path / "q", rows)])
+    assert [(row.instruction, row.response) for row in made.rows(Pair)] == [
+        ("Question 1?", "1"),
+        ("Question 2?", "2"),
+    ]
+    assert made.record.dropped == {"repeated": 1, "no_target": 1}

@@ -1,0 +1,201 @@
+"""`spyhop backtranslate` and `spyhop curate` end to end: a server over HTTP, weights in process."""
+
+import json
+import math
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from pairing import pair, rated, segment
+from server import KEY, Call, Said, Server
+from spyhop.cli import main
+from spyhop.collect.pair_files import GivenPairsConfig, given_pairs
+from spyhop.schema import Pair
+from spyhop.store import Source
+
+TEACHER = """
+model = "teacher"
+{more}
+[[endpoints]]
+url = "{url}"
+key_env = "TOY_KEY"
+"""
+
+
+class Done(NamedTuple):
+    """How a command ended."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+
+Cli = Callable[..., Done]
+
+
+@pytest.fixture
+def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
+    """The command line in this process, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TOY_KEY", KEY)
+
+    def call(*arguments: object) -> Done:
+        monkeypatch.setattr(sys, "argv", ["spyhop", *(str(argument) for argument in arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return Done(int(ended.value.code or 0), *capsys.readouterr())
+
+    return call
+
+
+def _write(name: str, rows: list[object]) -> None:
+    Path(name).write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+
+
+def _read(name: str) -> list[Pair]:
+    return [Pair.model_validate_json(line) for line in Path(name).read_text().splitlines()]
+
+
+def _pairs(num: int) -> None:
+    fields = {"instruction", "response", "segment_id"}
+    _write(
+        "pairs.jsonl", [pair(n, segment_id=f"s{n}").model_dump(include=fields) for n in range(num)]
+    )
+
+
+def _weigh(place: int) -> Said:
+    """Four fifths for one score, one fifth for the next."""
+    score = 1 + place % 4
+    top = {str(score): math.log(0.8), f" {score + 1}": math.log(0.2), "the": -9.0}
+    return Said(text=str(score), logprobs=[(str(score), math.log(0.8), top)])
+
+
+def _judge(call: Call) -> Said | str:
+    asked = next(m["content"] for m in call.body["messages"] if m["role"] == "user")
+    place = int(re.search(r"How is thing (\d+) made", asked)[1])
+    if call.body.get("top_logprobs"):
+        assert call.body["messages"][-1] == {"role": "assistant", "content": "I see.\nScore:"}
+        return _weigh(place)
+    return f"I see.\nScore: {1 + place % 5}"
+
+
+def _curate(cli: Cli, *options: str) -> Done:
+    return cli("curate", "pairs.jsonl", "--judge", "judge.toml", "--out", "out", *options)
+
+
+@pytest.mark.parametrize("is_strict", [False, True])
+def test_expected_scores_of_a_served_judge(cli: Cli, is_strict: bool):
+    _pairs(210)
+    more = 'omit = ["continue_final_message", "add_generation_prompt"]' if is_strict else ""
+    with Server(answer=_judge, is_strict=is_strict) as server:
+        Path("judge.toml").write_text(TEACHER.format(url=server.url, more=more))
+        done = _curate(cli, "--set", "keep.min_score=4.2")
+        assert done.code == 0, done.stderr
+        billed = server.stats()["billed"]
+        again = _curate(cli, "--set", "keep.min_score=3.2")
+        assert again.code == 0 and server.stats()["billed"] == billed == 2 * 2 * 210
+    rows = _read("out/rated.jsonl")
+    assert [row.rating.score for row in rows if row.rating] == [
+        pytest.approx(1.2 + n % 4) for n in range(210)
+    ]
+    assert [row.segment_id for row in rows] == [f"s{n}" for n in range(210)]
+    assert len(_read("out/kept.jsonl")) == 104 and "kept.jsonl: 52 kept" in done.stdout
+    assert "ok   repeatability: quadratic kappa of 210 pairs rated twice is 1.00" in done.stdout
+
+
+def test_a_served_judge_without_probabilities_gives_the_mean_of_verdicts(cli: Cli):
+    """A strict server that is not told to leave the fields out refuses to go on with a response."""
+    _pairs(4)
+    with Server(answer=_judge) as server:
+        Path("judge.toml").write_text(TEACHER.format(url=server.url, more=""))
+        done = _curate(cli, "--set", "gate.min_repeated=0", "--set", "keep.min_score=1")
+    assert done.code == 0 and "the mean of 5 verdicts is taken instead" in done.stdout
+    rows = _read("out/kept.jsonl")
+    assert [row.rating.score for row in rows if row.rating] == [1, 2, 3, 4]
+    assert {row.rating.method for row in rows if row.rating} == {"verdict"}
+
+
+def test_ratings_that_cannot_be_read_are_refused_and_kept(cli: Cli):
+    _pairs(20)
+    with Server(answer=lambda call: "I would rather not say.") as server:
+        Path("judge.toml").write_text(TEACHER.format(url=server.url, more=""))
+        done = _curate(cli, "--set", 'rate.method="verdict"')
+    assert done.code == 2
+    (line,) = done.stderr.splitlines()
+    assert re.search(r"cannot be trusted: parse_rate: 0\.0% of 20 .*no_verdict: 20.*report", line)
+    (ratings,) = Path("out").glob("collect.pairs_file-*/pairs.jsonl")
+    assert len(_read(str(ratings))) == 20
+    assert not Path("out/kept.jsonl").exists()
+
+
+def test_likelihoods_and_choices_of_weights_in_process(cli: Cli, tiny_folder: Path):
+    _pairs(20)
+    common = ("curate", "pairs.jsonl", "--judge", tiny_folder, "--out", "out", "--set",
+              "runtime.device=cpu", "--set")  # fmt: skip
+    done = cli(*common, 'by="likelihood"')
+    assert done.code == 0, done.stderr
+    assert [len(_read(f"out/{name}.jsonl")) for name in ("rated", "kept")] == [20, 4]
+    labels = [{"id": row.id, "good": n % 2 == 0} for n, row in enumerate(_read("out/rated.jsonl"))]
+    _write("labels.jsonl", labels)
+    judged = cli(*common, 'by="likelihood"', "--set", "labels=labels.jsonl")
+    assert judged.code == 2 and "precision: of" in judged.stderr
+
+
+def test_instructions_for_texts(cli: Cli):
+    texts = [segment(n, f"Of thing {n}, with many words about how it is made.") for n in range(9)]
+    _write("texts.jsonl", [{"text": row.text, "url": row.url} for row in texts] + [{"text": " "}])
+    with Server(answer=lambda call: "How is it made at home?") as server:
+        Path("writer.toml").write_text(TEACHER.format(url=server.url, more=""))
+        done = cli("backtranslate", "texts.jsonl", "--model", "writer.toml", "--out", "out")
+        assert done.code == 0, done.stderr
+        assert server.stats()["billed"] == 9
+    assert "out/pairs.jsonl: 9 pairs from 9 segments; left out: none" in done.stdout
+    rows = _read("out/pairs.jsonl")
+    assert [row.response for row in rows] == [row.text for row in texts]
+    assert {row.instruction for row in rows} == {"How is it made at home?"}
+    assert rows[3].origin == "https://toy/3" and rows[3].writer == "teacher"
+
+
+def test_a_folder_of_an_artifact_is_read_without_its_dropped_rows(cli: Cli):
+    texts = [{"text": f"Text number {n} about bread and how it is kept."} for n in range(3)]
+    _write("texts.jsonl", [*texts, texts[0]])
+    with Server(answer=lambda call: "How is bread kept?") as server:
+        Path("writer.toml").write_text(TEACHER.format(url=server.url, more=""))
+        common = ("--model", "writer.toml", "--out", "out")
+        assert cli("backtranslate", "texts.jsonl", *common).code == 0
+        (made,) = Path("out").glob("augment.given_segments-*")
+        assert (made / "dropped").is_dir()
+        done = cli("backtranslate", made, *common, "--set", "name=again")
+        assert server.stats()["billed"] == 3
+    assert done.code == 0 and "3 pairs from 3 segments" in done.stdout
+
+
+def test_pairs_come_back_as_they_were_written(tmp_path: Path):
+    rows = [rated(1, 4.5, reason="Fine."), pair(2, tag="seed", licence="mine")]
+    path = tmp_path / "pairs.jsonl"
+    path.write_text("".join(f"{row.model_dump_json()}\n" for row in rows))
+    made = given_pairs.run(tmp_path, GivenPairsConfig(), folder=Source(path).open(tmp_path))
+    found = list(made.rows(Pair))
+    assert [row.model_copy(update={"origin": ""}) for row in found] == rows
+    assert found[0].origin == "pairs.jsonl: line 1"
+
+
+@pytest.mark.parametrize(
+    ("command", "row", "text"),
+    [
+        ("curate", {"instruction": "x"}, r"line 1: no 'response'"),
+        ("curate", {"instruction": "x", "response": "y", "tag": "z"}, r"tag = 'z'"),
+        ("backtranslate", {"texts": "x"}, r"line 1: no 'text'"),
+        ("backtranslate", {"text": "x", "start": "far"}, r"start = 'far'"),
+    ],
+)
+def test_a_wrong_row_is_one_clear_line(cli: Cli, tiny_folder: Path, command, row, text):
+    _write("rows.jsonl", [row])
+    model = "--judge" if command == "curate" else "--model"
+    done = cli(command, "rows.jsonl", model, tiny_folder, "--out", "out")
+    assert done.code == 2 and re.search(text, done.stderr), done.stderr

@@ -1,0 +1,229 @@
+"""Humpback's rounds: planned at the paper's scale, run on generated pages with tiny students."""
+
+import json
+import random
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from spyhop.recipe import resolve, run
+from spyhop.recipe.load import read_recipe
+from spyhop.recipe.plan import PlannedNode, plan
+from spyhop.recipe.promote import read_promotion
+from spyhop.recipe.why import why
+from spyhop.recipes import RECIPES
+from spyhop.recipes.humpback import humpback
+from spyhop.recipes.humpback_config import HumpbackConfig, paper_points
+from spyhop.schema import Pair, TrainingError
+from spyhop.stage import Runtime
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+WORDS = tuple("flour water yeast bowl oven stone towel crust rye salt spoon".split())  # noqa: SIM905
+
+
+class Silent:
+    def __init__(self) -> None:
+        self.made: list[str] = []
+
+    def started(self, node) -> None: ...
+
+    def moved(self, node, progress) -> None: ...
+
+    def ended(self, node, artifact, *, is_hit: bool) -> None:
+        if not is_hit:
+            self.made.append(node.name)
+
+
+def _pages(folder: Path, num: int) -> Path:
+    """Pages of one section each that have few words in a row in common."""
+    folder.mkdir()
+    draw = random.Random(0)
+    for n in range(num):
+        said = [
+            f"Put the {a} near the {b}, then wait for the {c} to become {n} times as warm. "
+            for a, b, c in (draw.sample(WORDS, 3) for _ in range(10))
+        ]
+        body = "".join(f"<p>{text}</p>" for text in said)
+        (folder / f"{n}.html").write_text(
+            f"<html><head><title>Bread {n}</title></head><body><main><h1>Bread {n}</h1>{body}"
+            "</main></body></html>"
+        )
+    return folder
+
+
+def _settings(folder: Path, words: Any = None, **changes: Any) -> dict[str, Any]:
+    if not (folder / "seeds.jsonl").exists():
+        rows = [
+            {"instruction": f"Bake {n}?", "response": f"Warm the oven {n} times."}
+            for n in range(40)
+        ]
+        (folder / "seeds.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+        _pages(folder / "pages", 30)
+        (folder / "words").mkdir()
+        if words is not None:
+            words.save_pretrained(folder / "words")
+    new = {
+        "format": "turns", "hidden_size": 32, "intermediate_size": 64, "num_layers": 1,
+        "num_heads": 2,
+    }  # fmt: skip
+    settings = {
+        "seeds": [{"path": folder / "seeds.jsonl", "read": {"kind": "pairs"}}],
+        "held_out_one_of": 4,
+        "promote_by": "held_out",
+        "pages": {"inputs": [folder / "pages"], "near": {"threshold": 0.95}},
+        "student": {"tokenizer": folder / "words", "new": new},
+        "train": {
+            "tokens": 12_000,
+            "batch_tokens": 512,
+            "max_tokens": 2000,
+            "optimizer": {
+                "learning_rate": 0.01, "muon_learning_rate": 0.02, "warmup_steps": 2,
+            },
+        },
+        "backtranslate": {
+            "filters": {"min_chars": 1},
+            "sampling": {"temperature": 0.7, "max_new_tokens": 40},
+        },
+        "rate": {"by": "likelihood"},
+        "keep": {"min_score": 4.0},
+    }  # fmt: skip
+    return {**settings, **changes}
+
+
+def _recipe(folder: Path, words: Any = None, **changes: Any):
+    return humpback(HumpbackConfig.model_validate(_settings(folder, words, **changes)))
+
+
+def _plan(path: Path, root: Path, *changes: str) -> list[PlannedNode]:
+    file = read_recipe(path, changes)
+    kind = RECIPES[file.recipe]
+    return plan(resolve(kind.build(file.config(kind.config_type)), root))
+
+
+def _examples(folder: Path) -> None:
+    """Copy the examples; the paper's base models and local data sets are empty."""
+    shutil.copytree(EXAMPLES, folder, dirs_exist_ok=True)
+    for name in ("models/llama-7b", "models/llama-65b", "data/bbh/bbh", "data/agieval/v1"):
+        (folder / name).mkdir(parents=True)
+        (folder / name / "config.json").write_text("{}")
+    (folder / "data/lima").mkdir()
+    (folder / "data/lima/train.jsonl").write_text("{}\n" * 1030)
+
+
+def test_the_papers_steps_give_these_passes_over_the_data():
+    """Table 18 of version 3; only from 12,800 rows on is less than twice read."""
+    passes = {
+        each.num_rows: each.batch_rows * each.steps / each.num_rows for each in paper_points()
+    }
+    assert passes == {100: 2.4, 800: 3, 1600: 3, 3200: 5, 6400: 3, 12_800: 1.5, 25_600: 1.5,
+                      51_200: 1}  # fmt: skip
+    assert {each.batch_rows for each in paper_points() if each.num_rows < 3000} == {8}
+
+
+def test_the_papers_scale_is_planned_without_its_data(tmp_path: Path):
+    _examples(tmp_path)
+    lines = {line.node.name: line for line in _plan(tmp_path / "humpback.toml", tmp_path / "out")}
+    assert lines["seeds-1"].estimate.rows == 3200
+    assert lines["augmented"].estimate.rows == 502_133
+    assert lines["augmented"].estimate.calls["model"].requests == 502_133
+    assert lines["rated-1"].estimate.rows == lines["rated-2"].estimate.rows == 502_133
+    assert lines["rated-1"].hangs_on == () and lines["rated-2"].hangs_on == ("promoted-1",)
+    assert lines["m2"].hangs_on == ("promoted-1",)
+
+
+def test_every_ablation_is_planned(tmp_path: Path):
+    _examples(tmp_path)
+    every = 'ablate=["quality", "sources", "messages", "scaling"]'
+    lines = {line.node.name for line in _plan(tmp_path / "humpback.toml", tmp_path / "out", every)}
+    assert {"65b.a5-25600", "main.no-curation-3200", "sources.curated.student", "untagged"} <= lines
+    assert {"scaling.flan-25600.0.student", "scaling.own-25600.0.student"} <= lines
+
+
+def test_what_cannot_be_compared_is_refused(tmp_path: Path):
+    with pytest.raises(ValidationError, match="promote_by = 'accuracy' has nothing to compare by"):
+        _recipe(tmp_path, promote_by="accuracy")
+    with pytest.raises(ValidationError, match="the ablation scaling needs data sets"):
+        _recipe(tmp_path, ablate=["scaling"])
+
+
+def test_rounds_rate_with_the_best_student_and_train_from_the_base(tmp_path: Path):
+    r = _recipe(tmp_path, rounds=3)
+    for n in (1, 2, 3):
+        assert r.node(f"m{n}").inputs["base"] is r.node("base")
+        assert r.node(f"m{n}.rows").inputs["pairs"] == [r.node("seeds"), r.node(f"kept-{n}")]
+        assert r.node(f"rated-{n}").inputs["pairs"] is r.node("augmented")
+    assert r.node("rated-1").inputs["model"].folder is r.node("m0")
+    third = r.node("rated-3").inputs["model"].folder
+    assert third.by is r.node("promoted-2") and third.after is r.node("m2")
+    assert third.before.by is r.node("promoted-1") and third.before.before is r.node("m0")
+
+
+def test_students_are_asked_under_both_tags(tmp_path: Path):
+    r = _recipe(tmp_path, forward={"seed_message": "As an assistant.", "web_message": "As a page."})
+    assert r.node("fit-m1").config.system_message == "As an assistant. As a page."
+    assert r.node("rated-1").config.system_message == "As an assistant."
+
+
+@pytest.mark.slow
+def test_pages_and_seeds_to_two_rounds_and_every_table(tmp_path: Path, words: Any):
+    every = {
+        "ablate": ["quality", "sources", "messages", "scaling"],
+        "points": [{"num_rows": n, "batch_rows": 4, "steps": 3} for n in (2, 4, 5)],
+        "row_tokens": 100,
+        "quality_rows": (2, 5),
+        "scaling": [{"name": "own", "own": True}],
+        "promote": {"rule": "better"},
+    }
+    settings = _settings(tmp_path, words)
+    wide = {**settings["student"], "new": {**settings["student"]["new"], "hidden_size": 64}}
+    r = _recipe(tmp_path, words, **every, students={"wide": wide})
+    seen = Silent()
+    made = run(resolve(r, tmp_path / "out"), Runtime(), seen)
+    assert made["held-out"].num_rows + made["seeds"].num_rows == 40
+    assert made["augmented"].num_rows > 20
+    scores = [row.rating.score for row in made["rated-1"].rows(Pair)]
+    assert {*scores} == {1, 2, 3, 4, 5}
+    assert made["kept-1"].num_rows == sum(score >= 4 for score in scores)
+    if read_promotion(made["promoted-1"]).chosen == "before":
+        assert made["m2"].key == made["m1"].key and "m2" not in seen.made
+    else:
+        assert made["m2"].key != made["m1"].key
+    html = (made["report"].path / "report.html").read_text()
+    for title in (
+        "Rounds", "Can the ratings be trusted?", "The data", "What the instructions ask for",
+        "Quality against quantity", "Seeds, web pairs, both", "System messages",
+        "What a data set gains by growing", "Pairs by score", "From pages to segments",
+    ):  # fmt: skip
+        assert title in html
+    results = json.loads((made["report"].path / "results.json").read_text())
+    lines = results["students"]
+    quality = [line for line in lines if line["table"] == "quality"]
+    assert {(line["student"], line["kind"]) for line in quality} == {
+        (size, kind) for size in ("main", "wide") for kind in ("no curation", "A4", "A5")
+    }
+    (alpha,) = [line for line in lines if line["table"] == "alpha"]
+    assert alpha["low"] <= alpha["value"] <= alpha["high"]
+    assert [each["name"] for each in results["data"]][-1] == "all augmented"
+    again = Silent()
+    run(resolve(r, tmp_path / "out"), Runtime(), again)
+    assert again.made == []
+
+
+@pytest.mark.slow
+def test_a_gate_that_does_not_pass_ends_the_run(tmp_path: Path, words: Any):
+    """A judge that cannot be read: nothing is trained on what it rated."""
+    asked = {
+        "by": "judge",
+        "judge": {
+            "method": "verdict", "sampling": {"max_new_tokens": 8, "temperature": 0.7},
+        },
+    }  # fmt: skip
+    r = _recipe(tmp_path, words, rate=asked)
+    with pytest.raises(TrainingError, match=r"kept-1: .*have a score"):
+        run(resolve(r, tmp_path / "out"), Runtime(), Silent())
+    resolved = resolve(r, tmp_path / "out")
+    assert why(resolved, r.node("gate-1")) == []
+    assert why(resolved, r.node("rated-2")) == ["it hangs on promoted-1, not decided yet"]

@@ -1,0 +1,140 @@
+"""The Humpback quick start: what each arm may read, and one model run whole in miniature."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+from spyhop.augment import BOTH_MESSAGES
+from spyhop.recipe import Node, Recipe, resolve, run
+from spyhop.recipe.graph import parents
+from spyhop.recipe.load import read_recipe
+from spyhop.recipes import RECIPES, write_example
+from spyhop.schema import Pair, RecipeError, Segment
+from spyhop.stage import Runtime
+from spyhop.world import kind_of
+
+FILES = ["quickstart_humpback.toml", "thorough_humpback.toml"]
+DEFAULT = {"seed", "uncurated", "random", "curated"}
+TINY = [
+    "seeds=[0]",
+    "settings.0.tokens=15000",
+    "settings.0.copy_tokens=8000",
+    "settings.0.copy_rows=200",
+    "settings.0.backward_tokens=8000",
+    "settings.0.num_documents=120",
+    "settings.0.num_items=24",
+    "settings.0.num_pairs=40",
+]
+
+
+class Silent:
+    """Watches nothing."""
+
+    def started(self, node):
+        pass
+
+    def moved(self, node, progress):
+        pass
+
+    def ended(self, node, artifact, *, is_hit):
+        pass
+
+
+def _recipe(folder: Path, name: str, *changes: str) -> Recipe:
+    file = read_recipe(write_example(folder, name), changes)
+    kind = RECIPES[file.recipe]
+    return kind.build(file.config(kind.config_type))
+
+
+def _needed(node: Node) -> Iterable[Node]:
+    for parent in parents(node):
+        yield parent
+        yield from _needed(parent)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_shipped_recipes_plan_without_running(tmp_path: Path, name: str):
+    recipe = _recipe(tmp_path, name)
+    assert resolve(recipe, tmp_path).made == {}
+    assert recipe.nodes[-1].name == "report"
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_arms_have_equal_budgets_and_differ_in_their_rows_alone(tmp_path: Path, name: str):
+    recipe = _recipe(tmp_path, name)
+    for setting in ("systematic", *(["random"] if "thorough" in name else [])):
+        arms = ["seed", "uncurated", "random", "curated"]
+        students = [recipe.node(f"{setting}.{arm}.1") for arm in arms]
+        assert len({student.config.model_dump_json() for student in students}) == 1
+        assert {student.inputs["base"] for student in students} == {recipe.node(f"{setting}.base")}
+        learned = recipe.node(f"{setting}.learned.1")
+        assert students[0].inputs["answers"] == [learned]
+        for arm, student in zip(arms[1:], students[1:], strict=True):
+            others = recipe.node(f"{setting}.{arm}.pairs.1")
+            assert student.inputs["answers"] == [learned, learned, others]
+
+
+def test_only_rating_decides_what_is_kept(tmp_path: Path):
+    recipe = _recipe(tmp_path, FILES[1])
+    uncurated, random, curated, again = (
+        {node.stage.name for node in _needed(recipe.node(f"systematic.{arm}.3"))}
+        for arm in ("uncurated", "random", "curated", "round-2")
+    )
+    assert not {"curate.likelihood", "curate.gate"} & (uncurated | random)
+    assert {"curate.likelihood", "curate.gate", "curate.keep"} <= curated & again
+    assert recipe.node("systematic.curated.3") in _needed(recipe.node("systematic.rated-2.3"))
+    readers = [
+        node for node in recipe.nodes if recipe.node("systematic.documents.3") in parents(node)
+    ]
+    assert [node.stage.name for node in readers] == [
+        "augment.backtranslate",
+        "report.curation_page",
+    ]
+
+
+def test_students_are_asked_under_both_messages(tmp_path: Path):
+    recipe = _recipe(tmp_path, FILES[1])
+    asked = {
+        arm: recipe.node(f"systematic.{arm}.scores.0").config for arm in (*DEFAULT, "seed-own")
+    }
+    assert all(asked[arm].system_message == BOTH_MESSAGES for arm in DEFAULT)
+    assert (
+        BOTH_MESSAGES.startswith(asked["seed-own"].system_message)
+        and asked["seed-own"] != BOTH_MESSAGES
+    )
+
+
+def test_seeds_of_development_are_not_reported(tmp_path: Path):
+    """Settings were chosen on the seeds from 100 on, and on other test problems."""
+    for name in FILES:
+        recipe = _recipe(tmp_path, name)
+        assert {node.name for node in recipe.nodes if node.name.endswith(".100")} == set()
+        assert recipe.node("systematic.items").config.seed == 1
+
+
+def test_kinds_that_are_unknown_are_refused(tmp_path: Path):
+    with pytest.raises(RecipeError, match="kinds"):
+        _recipe(tmp_path, FILES[0], "settings.0.kinds={brilliant=1.0}")
+
+
+@pytest.mark.slow
+def test_a_small_run_follows_every_document_to_its_training_row(tmp_path: Path):
+    recipe = _recipe(tmp_path, FILES[0], *TINY)
+    made = run(resolve(recipe, tmp_path), Runtime(device="cpu"), Silent())
+    rows = json.loads((made["report"].path / "results.json").read_text())
+    assert {row["arm"] for row in rows} == DEFAULT
+    assert all(15_000 <= row["tokens"] <= 15_512 for row in rows)
+    documents = {row.id: row for row in made["systematic.documents.0"].rows(Segment)}
+    written, rated, kept = (
+        list(made[f"systematic.{name}.0"].rows(Pair)) for name in ("written", "rated-1", "kept-1")
+    )
+    assert [row.id for row in written] == [row.id for row in rated]
+    assert all(documents[row.segment_id].text == row.response for row in written)
+    lowest = min(row.rating.value for row in kept)
+    left = {row.id: row for row in rated}.keys() - {row.id for row in kept}
+    assert all(row.rating.value <= lowest for row in rated if row.id in left)
+    (figures,) = json.loads((made["report"].path / "curation.json").read_text())
+    right = sum(kind_of(documents[row.segment_id]) == "correct" for row in kept)
+    assert figures["precision"] == pytest.approx(right / len(kept))
