@@ -7,7 +7,20 @@ import pyarrow.parquet as pq
 import pytest
 
 import toys
-from spyhop.schema import Answer, Item, Message, Prompt, Query, Row, Score, Segment
+from spyhop.schema import (
+    Answer,
+    Finding,
+    Item,
+    Label,
+    Message,
+    Pair,
+    Prompt,
+    Query,
+    Rating,
+    Row,
+    Score,
+    Segment,
+)
 from spyhop.store import PartWriter, arrow_schema
 
 PARTS = sys.modules["spyhop.store.parts"]
@@ -43,6 +56,19 @@ ROWS = [
     [
         Segment(id="1", url="u", headings=["a", ""], text="t\n", start=0, end=2, language="en",
                 page_digest="d", origin="f:0", is_toxic=True, num_redacted=1),
+    ],
+    [
+        Pair(id="1", instruction="?", response="!", tag="seed", collection="c"),
+        Pair(id="2", instruction="", response="!", tag="web", collection="web", segment_id="s",
+             rating=Rating(score=4.5, method="expected", judge="j", probabilities=[0.5, 0.5])),
+        Pair(id="3", instruction="?", response="", tag="web", collection="web",
+             rating=Rating(score=None, method="verdict", judge="j", missing="cut", error="e")),
+    ],
+    [Label(id="1", is_good=True), Label(id="2", is_good=False, score=2.0)],
+    [
+        Finding(id="1", value=None, num_rows=0, is_passed=True, text=""),
+        Finding(id="2", value=0.4, low=0.3, high=0.5, limit=0.4, num_rows=9, is_passed=False,
+                text="t"),
     ],
     [
         Odd(id="1", counts={"a": 1, "": 2}, nested=[[1.5], []]),
