@@ -13,8 +13,11 @@ import gzip
 import json
 import os
 import re
+import resource
 import shutil
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections import Counter
@@ -28,6 +31,7 @@ from resiliparse.parse.html import HTMLTree
 
 from spyhop.corpus import SegmentConfig, segment
 from spyhop.corpus.extract import ExtractConfig, extract
+from spyhop.corpus.scan import forget_tags
 from spyhop.stage import Runtime
 from spyhop.store import Source
 
@@ -67,6 +71,7 @@ def decoded(page: bytes) -> str:
 EXTRACTORS: dict[str, Callable[[bytes], str]] = {
     "bare parsing (resiliparse)": lambda page: str(HTMLTree.parse(decoded(page)).title)[:0],
     "spyhop": ours,
+    "spyhop, all tags new": ours,
     "resiliparse main content": lambda page: extract_plain_text(
         HTMLTree.parse(decoded(page)), main_content=True
     ),
@@ -78,7 +83,7 @@ EXTRACTORS: dict[str, Callable[[bytes], str]] = {
 
 
 def measure_extract() -> None:
-    """Print F1 and speed of each extractor; the rounds of all take turns."""
+    """Print F1 and pages per second of processor time; the rounds of all take turns."""
     folder = DATA / "html_article_extraction_benchmark"
     gold = json.loads((folder / "ground-truth.json").read_text())
     names = sorted(gold)
@@ -87,9 +92,11 @@ def measure_extract() -> None:
     figures = {}
     for _ in range(ROUNDS):
         for name, extractor in EXTRACTORS.items():
-            started = time.perf_counter()
+            if name.endswith("new"):
+                forget_tags()
+            started = time.process_time()
             found = [extractor(page) for page in pages]
-            speeds[name].append(len(pages) / (time.perf_counter() - started))
+            speeds[name].append(len(pages) / (time.process_time() - started))
             if name not in figures:
                 pairs = [
                     precision_recall(gold[key]["articleBody"], text)
@@ -117,7 +124,10 @@ def measure_segments() -> None:
 
 
 def measure_workers() -> None:
-    """Print pages a second of the whole stage with one and with two processes."""
+    """Print pages a second of the whole stage with one and with two processes, and CPU seconds.
+
+    Two processes that share nothing tell what the machine has for a second one.
+    """
     with tempfile.TemporaryDirectory() as root:
         folder = Path(root) / "in"
         for path in (DATA / "html_article_extraction_benchmark/html").iterdir():
@@ -127,17 +137,41 @@ def measure_workers() -> None:
                 shutil.copyfile(path, target)
         source = Source(folder).open(Path(root))
         rates: dict[int, list[float]] = {1: [], 2: []}
+        spent: dict[int, list[str]] = {1: [], 2: []}
+        gains = []
         for turn in range(ROUNDS):
+            gains.append(_bare_seconds(1) * 2 / _bare_seconds(2))
             for num in rates:
+                before = _cpu_seconds()
                 out = Path(root) / f"out{turn}{num}"
                 started = time.perf_counter()
                 runtime = Runtime(processes=num)
                 made = segment.run(out, SegmentConfig(), runtime=runtime, pages=[source])
                 rate = made.record.counts["pages"] / (time.perf_counter() - started)
                 rates[num].append(rate)
+                parent, children = (b - a for a, b in zip(before, _cpu_seconds(), strict=True))
+                spent[num].append(f"{parent:.1f} + {children:.1f}")
         for num, values in rates.items():
             shown = ", ".join(f"{value:.0f}" for value in sorted(values))
             print(f"{num} processes: {statistics.median(values):.0f} pages/s ({shown})")
+            print(f"  CPU seconds of the parent and its workers: {', '.join(spent[num])}")
+        print(f"two that share nothing: {statistics.median(gains):.2f} times one ({gains})")
+
+
+def _cpu_seconds() -> tuple[float, float]:
+    kinds = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    parent, children = (sum(resource.getrusage(kind)[:2]) for kind in kinds)
+    return parent, children
+
+
+def _bare_seconds(num: int) -> float:
+    """Return how long so many processes take, each for the same loop."""
+    code = "d = {}\nfor n in range(10_000_000): d[n & 4095] = n"
+    started = time.perf_counter()
+    running = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(num)]
+    for each in running:
+        each.wait()
+    return time.perf_counter() - started
 
 
 def main() -> None:

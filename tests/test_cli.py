@@ -408,6 +408,8 @@ def test_pages_become_segments_with_a_report(cli, tmp_path: Path):
             "min_chars 9000 is above max_chars 3000",
         ),
         (["pages", "--on", "somewhere"], "on = 'somewhere'"),
+        (["s3://commoncrawl/x.paths.gz"], "s3://commoncrawl/x.paths.gz: nothing is fetched"),
+        (["https://a.example/x.warc.gz"], "https://a.example/x.warc.gz: nothing is fetched"),
         (["cc.paths"], "1 of its 1 files are not here, such as .*nothing is fetched"),
     ],
 )

@@ -35,6 +35,19 @@ def test_the_examples_of_the_docs_run(page: Path, tmp_path: Path):
         assert done.stdout
 
 
+def test_the_commands_of_the_page_on_segments_run(tmp_path: Path):
+    page = (ROOT / "docs/segments.md").read_text()
+    blocks = re.findall(r"```bash\n(.*?)```", page, re.DOTALL)
+    script = "\n".join([f'spyhop() {{ "{sys.executable}" -m spyhop "$@"; }}', *blocks])
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", script],
+        cwd=tmp_path, capture_output=True, text=True, timeout=100,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    for said in ("[email]", "made distinct                 1 rows", "1 dropped"):
+        assert said in done.stdout, done.stdout
+
+
 @pytest.mark.parametrize("link", re.findall(r"\]\(([^)#]+)\)", README))
 def test_links_lead_somewhere(link: str):
     assert (ROOT / link).exists()

@@ -6,63 +6,21 @@ closes what the page left open as the HTML standard says. There is no recursion,
 nothing. Parsing a page and writing it out again takes as long as all of this.
 """
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from html import unescape
 from typing import Literal
 
+from spyhop.corpus.tags import RAW, TAG, UNREAD, is_aside, with_small_tags
+
 Kind = Literal["heading", "text", "item", "table", "code"]
 
-_RAW = ("script", "style", "iframe", "noembed", "noframes", "xmp", "title", "textarea")
-"""Elements that end at their first end, or with the page."""
-_UNREAD = re.findall(
-    r"\w+",
-    "noscript svg math template select object audio video canvas nav footer dialog button",
-)
-"""Other elements that hold no text, or none of the page's own; most tags stand in them.
-
-One that stands in its like, or never ends, is walked: so no page takes longer than linear time."""
-_REST = r"""[^<>=]*+(?:=\s*+(?:"[^"]*+"|'[^']*+')?+[^<>=]*+)*+"""
-_TAG = re.compile(
-    r"<(?:!--(?!-?>)[^-]*+(?:-(?!->)[^-]*+)*+(?:-->|\Z)|"
-    + "|".join(
-        rf"{name}(?=[\s>])[^<]*+(?:<(?!/{name}\b)[^<]*+)*+(?:</{name}{_REST}>|\Z)" for name in _RAW
-    )
-    + "|"
-    + "|".join(
-        rf"{name}(?=[\s>])[^<]*+(?:<(?!/?{name}\b)[^<]*+)*+</{name}{_REST}>" for name in _UNREAD
-    )
-    + rf"|((?:a|img|input|meta|link|label|strong|em|b|i)(?=\s)|/?[A-Za-z]{_REST}){_REST}>"
-    + r"|[!?/][^<>]*+>)"
-)
-"""A tag is caught, of links and the like the name only; comments and unread elements are not."""
-_CAPITAL_TAG = re.compile(r"</?[A-Za-z]*[A-Z]\w*")
 _ASIDE = frozenset(("aside", "menu", "figcaption", "nav", "footer"))
 """Elements whose text is beside the page's own."""
 _ARTICLE = frozenset(("article", "main"))
 IN_ITEM, IN_NOTE = 1, 2
 """What a container is or stands in: a list item; a figure or a header."""
 _PLACES = {"li": IN_ITEM, "figure": IN_NOTE, "header": IN_NOTE}
-_ASIDE_WORDS = frozenset(
-    re.findall(
-        r"\w+",
-        """
-        comment comments disqus respond reply replies share sharing sharedaddy social related
-        recommend recommended recommendations promo newsletter sidebar breadcrumb breadcrumbs
-        cookie cookies popup modal advert advertisement advertising ad ads sponsor sponsored
-        outbrain taboola byline caption credit tags taglist subscribe subscription signup pagination
-        pager menu navbar nav navigation footer masthead toolbar banner hidden noprint rating
-        ratings author bio copyright trending popular login paywall
-        """,
-    )
-)
-"""Words in the class, id or role of such elements, on any site."""
-_LABEL = re.compile(r"""\s(?:class|id|role)=["']?((?<=")[^"]*|(?<=')[^']*|[^\s"'>]+)""")
-_WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
-_HIDDEN = re.compile(
-    r'(?:^|\s)hidden(?:=|$|\s)|aria-hidden="true"|display:\s?none|visibility:\s?hidden'
-)
 _BREAK = "\x1e"  # stands for <br> until a block ends
 MAX_CELL_CHARS = 300
 """A table with a longer cell lays out a page; its cells are paragraphs."""
@@ -119,13 +77,13 @@ def scan(html: str, *, max_nodes: int, max_depth: int) -> Scan:
     try:
         return _scan(html, max_nodes, max_depth)
     except _CapitalTags:
-        return _scan(_CAPITAL_TAG.sub(_in_small_letters, html), max_nodes, max_depth)
+        return _scan(with_small_tags(html), max_nodes, max_depth)
 
 
 def _scan(html: str, max_nodes: int, max_depth: int) -> Scan:
     if html.count("<") > 8 * max_nodes:  # most may stand in scripts
         raise TooManyNodes(f"more than {max_nodes} elements")
-    parts = _TAG.split(html)
+    parts = TAG.split(html)
     if len(parts) > 4 * max_nodes:  # a text before and after each of two tags
         raise TooManyNodes(f"more than {max_nodes} elements")
     walk = _Walk(max_depth)
@@ -434,22 +392,23 @@ _KNOWN: dict[str, tuple[_Step | None, str, bool]] = {}
 MAX_KNOWN = 1 << 15
 
 
+def forget_tags() -> None:
+    """Know no tag, as in a new process."""
+    _KNOWN.clear()
+
+
 def _learn(tag: str) -> tuple[_Step | None, str, bool]:
     name = tag.split(None, 1)[0].rstrip("/")
     if not name.islower():
         name = name.lower()
-        if name in _UNREAD or name in _RAW:
+        if name in UNREAD or name in RAW:
             raise _CapitalTags
     step = _STEPS.get(name)
-    is_aside = name in _ASIDE or (step is not None and name != tag and _is_aside(tag))
+    is_beside = name in _ASIDE or (step is not None and name != tag and is_aside(tag))
     if len(_KNOWN) >= MAX_KNOWN:
         _KNOWN.clear()
-    found = _KNOWN[tag] = step, name.lstrip("/"), is_aside
+    found = _KNOWN[tag] = step, name.lstrip("/"), is_beside
     return found
-
-
-def _in_small_letters(tag: re.Match[str]) -> str:
-    return tag.group().lower()
 
 
 def _is_data(table: _Table, inside: list[Block]) -> bool:
@@ -479,15 +438,3 @@ def _lines(text: str) -> str:
     """Collapse white space, but for line breaks that the page asked for."""
     lines = (" ".join(line.split()) for line in text.split(_BREAK))
     return "\n".join(line for line in lines if line)
-
-
-def _is_aside(tag: str) -> bool:
-    """Tell whether an element says by class, id, role or style that it is beside the text."""
-    labels = " ".join(_LABEL.findall(tag))
-    if labels.islower():
-        words = labels.replace("-", " ").replace("_", " ").split()
-    else:
-        words = [word.lower() for word in _WORD.findall(labels)]
-    if not _ASIDE_WORDS.isdisjoint(words):
-        return True
-    return ("hidden" in tag or "display" in tag) and _HIDDEN.search(tag) is not None

@@ -4,6 +4,7 @@ Source: Humpback (arXiv:2308.06259), section 2.1.
 """
 
 import gzip
+import re
 from pathlib import Path
 
 from pydantic import Field
@@ -18,6 +19,8 @@ from spyhop.text.overlap import ContaminationConfig, NearConfig
 
 LISTING = (".paths", ".paths.gz")
 """Lists of files, as Common Crawl gives them; the files lie beside the list."""
+
+_SCHEME = re.compile(r"(?:https?|s3a?|gs|gcs|az|abfss?|hdfs|ftp):")
 
 
 class SegmentsConfig(Config):
@@ -66,8 +69,15 @@ def expand(path: Path) -> list[Path]:
     """Return the input itself, or the files that a list of archives names.
 
     Raises:
-        InputError: If the list cannot be read, or a file of it is not here. Nothing is fetched.
+        InputError: If the list cannot be read, or a file of it is not here, or the input is an
+            address. Nothing is fetched.
     """
+    if remote := next((part for part in path.parts if _SCHEME.fullmatch(part)), ""):
+        address = path.as_posix().partition(remote)[2].lstrip("/")
+        raise InputError(
+            f"{remote}//{address}: nothing is fetched; download it first (Common Crawl: "
+            f"https://data.commoncrawl.org/<path of the list>) and name the file"
+        )
     if not path.name.endswith(LISTING):
         return [path]
     try:
