@@ -1,7 +1,7 @@
 """Draw 2.5 M of 30 M rows by Algorithm 1: spyhop, reading alone, polars and datasets.
 
     python benchmarks/sampling.py generate FOLDER
-    python benchmarks/sampling.py run FOLDER read spyhop polars datasets --rounds 2
+    python benchmarks/sampling.py run FOLDER read spyhop polars datasets --rounds 2 --drawn 2500000
 
 Each way runs in a process of its own; wall and processor seconds and the peak of resident memory
 are printed.
@@ -41,7 +41,7 @@ def generate(folder: Path, rows: int) -> None:
         )
 
 
-def read(folder: Path, out: Path) -> int:
+def read(folder: Path, out: Path, drawn: int) -> int:
     """Every column of every row, and nothing done with it."""
     import pyarrow.parquet as pq
 
@@ -52,18 +52,18 @@ def read(folder: Path, out: Path) -> int:
     )
 
 
-def spyhop(folder: Path, out: Path) -> int:
+def spyhop(folder: Path, out: Path, drawn: int) -> int:
     """The stage, its record and digest included; the source's own digest is taken before."""
     from spyhop.collect import DrawConfig, Table, draw
     from spyhop.stage import Runtime
     from spyhop.store import Source
 
-    config = DrawConfig(num_rows=DRAWN, table=Table(collection="flan2021"))
+    config = DrawConfig(num_rows=drawn, table=Table(collection="flan2021"))
     made = draw.run(out, config, runtime=Runtime(threads=2), queries=[Source(folder).open(out)])
     return made.num_rows
 
 
-def polars(folder: Path, out: Path) -> int:
+def polars(folder: Path, out: Path, drawn: int) -> int:
     """Quotas from the counts, then a shuffled number within each task, in the lazy engine."""
     import polars as pl
 
@@ -71,7 +71,7 @@ def polars(folder: Path, out: Path) -> int:
 
     table = pl.scan_parquet(folder / "*.parquet")
     counts = table.group_by("task").len().sort("task").collect(engine="streaming")
-    wanted = counts.with_columns(quota=pl.Series(quotas(counts["len"].to_list(), DRAWN, 0)))
+    wanted = counts.with_columns(quota=pl.Series(quotas(counts["len"].to_list(), drawn, 0)))
     place = pl.int_range(pl.len()).shuffle(seed=0).over("task")
     chosen = table.with_columns(place=place).join(wanted.lazy(), on="task")
     chosen = chosen.filter(pl.col("place") < pl.col("quota")).select("task", "inputs", "targets")
@@ -79,7 +79,7 @@ def polars(folder: Path, out: Path) -> int:
     return pl.scan_parquet(out / "drawn.parquet").select(pl.len()).collect().item()
 
 
-def datasets(folder: Path, out: Path) -> int:
+def datasets(folder: Path, out: Path, drawn: int) -> int:
     """The tasks as numpy, places drawn per task, then `select` and one Parquet file."""
     import numpy as np
     from datasets import load_dataset
@@ -90,7 +90,7 @@ def datasets(folder: Path, out: Path) -> int:
     table = load_dataset("parquet", data_files=files, split="train", cache_dir=str(out / "cache"))
     tasks = np.array(table.with_format("arrow")[:]["task"].to_numpy(zero_copy_only=False))
     _, codes, counts = np.unique(tasks, return_inverse=True, return_counts=True)
-    wanted = quotas(counts.tolist(), DRAWN, 0)
+    wanted = quotas(counts.tolist(), drawn, 0)
     random = np.random.default_rng(0)
     order = np.argsort(codes, kind="stable")
     ends = np.cumsum(counts)
@@ -113,6 +113,7 @@ def main() -> None:
     parser.add_argument("ways", nargs="*", choices=[*WAYS, []])
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--rows", type=int, default=ROWS)
+    parser.add_argument("--drawn", type=int, default=DRAWN)
     given = parser.parse_args()
     if given.do == "generate":
         generate(given.folder, given.rows)
@@ -125,7 +126,7 @@ def main() -> None:
             used = resource.getrusage(resource.RUSAGE_SELF)
             before = used.ru_utime + used.ru_stime
             started = time.perf_counter()
-            rows = WAYS[given.ways[0]](given.folder, Path(out))
+            rows = WAYS[given.ways[0]](given.folder, Path(out), given.drawn)
             seconds = time.perf_counter() - started
         used = resource.getrusage(resource.RUSAGE_SELF)
         cpu = used.ru_utime + used.ru_stime - before
@@ -135,6 +136,7 @@ def main() -> None:
         for _ in range(given.rounds):
             for way in given.ways:
                 command = [sys.executable, __file__, "one", str(given.folder), way]
+                command += ["--drawn", str(given.drawn)]
                 done = subprocess.run(command, capture_output=True, text=True)
                 last = (done.stdout or done.stderr).strip().splitlines()[-1:]
                 print(way, *last, f"exit {done.returncode}", flush=True)

@@ -22,7 +22,7 @@ from spyhop.stage import TABLES, Context, Estimate, pooled, stage
 from spyhop.store import Artifact
 
 EVERY = np.uint64(2**64 - 1)
-ROWS_PER_S = 1_000_000
+ROWS_PER_S = 550_000
 """Planning figure, from `benchmarks/sampling`."""
 
 

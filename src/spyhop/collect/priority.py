@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 
 Hashes = npt.NDArray[np.uint64]
 
-LONG = 1 << 14
+LONG = 1 << 15
 _BASE = 0x9E3779B97F4A7C15
 _INVERSE = pow(_BASE, -1, 2**64)
 _FACTOR = np.uint64(0xBF58476D1CE4E5B9)
@@ -75,7 +75,9 @@ def _summed(words: Hashes, lengths: npt.NDArray[np.int64]) -> Hashes:
     filled = np.flatnonzero(lengths)
     if len(filled):
         powers, inverses = _powers()
-        terms = (words ^ (words >> np.uint64(32))) * _FACTOR
+        terms = words >> np.uint64(32)
+        terms ^= words
+        terms *= _FACTOR
         terms ^= terms >> np.uint64(29)
         terms *= powers[: len(words)]
         # Each sum begins at a power of its own place in the lot; this is taken away again.

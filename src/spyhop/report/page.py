@@ -5,7 +5,6 @@ from dataclasses import asdict
 from typing import Any
 
 from spyhop.evaluate import Seen
-from spyhop.report.compare import comparison_table
 from spyhop.report.contamination import contamination_section, seen_items
 from spyhop.report.cost import cost_section
 from spyhop.report.data_figures import messages_section, mixture_section
@@ -63,9 +62,8 @@ def page(
     answered = _by_model(answers)
     sections = []
     if scores:
-        sections.append(scores_section(measured, seen))
-        if config.students[0] in config.models[1:]:
-            sections[0].table(comparison_table(measured, config.students[0]))
+        student = config.students[0] if config.students[0] in config.models[1:] else ""
+        sections.append(scores_section(measured, seen, student))
     if seen is not None:
         sections.append(contamination_section(seen))
     sections += [

@@ -11,6 +11,7 @@ from spyhop.evaluate import Seen
 from spyhop.lazy import Lazy
 from spyhop.models.local import load_tokenizer, saved_format
 from spyhop.render import Renderer
+from spyhop.report.compare import comparison_table
 from spyhop.report.contamination import SHARED_HEADINGS, shared_cells
 from spyhop.report.html import PALETTE, Section, Table, percent, percent_interval
 from spyhop.report.task_figures import ALL, TaskResult, chance_sentence, task_results
@@ -134,13 +135,16 @@ def training_section(students: Sequence[tuple[str, list[Artifact]]]) -> Section:
 
 
 def scores_section(
-    scores: Sequence[tuple[str, Artifact]], seen: Mapping[str, Seen] | None = None
+    scores: Sequence[tuple[str, Artifact]],
+    seen: Mapping[str, Seen] | None = None,
+    student: str = "",
 ) -> Section:
     """Accuracy of each model on each task, with what is needed to believe it.
 
     Args:
         scores: Name of each model, and its answers to the items.
         seen: By the id of the item, what the training rows hold of it.
+        student: The model that the others are compared with, if any.
     """
     section = Section("Scores")
     found: list[TaskResult] = []
@@ -149,17 +153,18 @@ def scores_section(
         section.text(chance_sentence(results))
         found += results
     section.chart(_scores_chart(found), "Accuracy with 95 % interval over items; tick: guessing.")
-    headings = ["suite", "task", "model", "n", "answered %", "accuracy %", "95 % interval"]
-    headings += ["chance %", "against guessing", *(SHARED_HEADINGS if seen is not None else ())]
+    if student:
+        section.table(comparison_table(scores, student))
+    headings = ["task", "model", "n", "answered %", "accuracy %, 95 % interval", "chance %"]
+    headings += ["against guessing", *(SHARED_HEADINGS if seen is not None else ())]
     rows = [
         [
-            each.suite,
-            each.task,
+            f"{each.suite} {each.task}".replace("_", " "),
             each.model,
             each.n,
             percent(each.answered),
-            percent(each.interval.value),
-            percent_interval(each.interval.low, each.interval.high),
+            f"{percent(each.interval.value)} "
+            f"({percent_interval(each.interval.low, each.interval.high)})",
             percent(each.chance),
             each.verdict,
             *shared_cells(each),
@@ -192,7 +197,10 @@ def _scores_chart(found: Sequence[TaskResult]) -> alt.TopLevelMixin:
     dots = base.mark_circle(size=40, opacity=1).encode(
         x="value:Q", y=y, yOffset=offset, color=color
     )
-    ticks = base.mark_tick(color="#b33", thickness=2, size=14).encode(x="chance:Q", y=y)
+    # Every layer needs the offset, or the scale of y has no bands and models slip a row down.
+    ticks = base.mark_tick(color="#b33", thickness=2, size=10).encode(
+        x="chance:Q", y=y, yOffset=offset
+    )
     return alt.layer(ticks, rules, dots).properties(width=480)
 
 
