@@ -167,6 +167,14 @@ def test_students_are_asked_under_both_tags(tmp_path: Path):
     assert r.node("rated-1").config.system_message == "As an assistant."
 
 
+def test_labels_are_held_against_every_round(tmp_path: Path):
+    (tmp_path / "labels.jsonl").write_text('{"id": "x", "good": true}')
+    r = _recipe(tmp_path, labels=tmp_path / "labels.jsonl")
+    for n in (1, 2):
+        assert r.node(f"gate-{n}").inputs["labels"] is r.node("labels")
+    assert "labels" not in _recipe(tmp_path).node("gate-1").inputs
+
+
 @pytest.mark.slow
 def test_pages_and_seeds_to_two_rounds_and_every_table(tmp_path: Path, words: Any):
     every = {
