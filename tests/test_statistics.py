@@ -261,6 +261,19 @@ def test_a_line_over_the_logarithm_of_the_size():
     assert found.residual == pytest.approx(0, abs=1e-9)
 
 
+def test_a_measure_that_never_moves_has_the_coefficient_zero():
+    alpha = scaling([10, 20, 40], [0.0, 0.0, 0.0]).alpha
+    assert (alpha.low, alpha.value, alpha.high) == (0, 0, 0)
+
+
+def test_a_scaling_coefficient_is_the_slope_of_least_squares():
+    sizes, values = [100, 800, 1600, 3200], [50.0, 57.0, 61.0, 60.0]
+    found, line = scaling(sizes, values), stats.linregress(np.log(sizes), values)
+    half = stats.t.ppf(0.975, 2) * line.stderr
+    assert found.alpha.value == pytest.approx(line.slope)
+    assert found.alpha.high - found.alpha.value == pytest.approx(half)
+
+
 def test_the_interval_of_a_scaling_coefficient_covers_the_truth():
     """Seven sizes as in the paper, noise of 3 points as in its win rates, 400 repetitions."""
     sizes = [100, 800, 1600, 3200, 6400, 12_800, 25_600, 51_200]

@@ -214,16 +214,17 @@ def scaling(sizes: Sequence[float], values: Sequence[float], *, level: float = 0
             f"a line with an interval needs three points of two sizes, got {len(y)} of "
             f"{len(set(sizes))}"
         )
-    found = stats.linregress(x, y)
-    left = y - (found.slope * x + found.intercept)
+    spread = float(((x - x.mean()) ** 2).sum())
+    slope = float(((x - x.mean()) * (y - y.mean())).sum()) / spread
+    constant = float(y.mean() - slope * x.mean())
     freedom = len(x) - 2
-    half = float(stats.t.ppf((1 + level) / 2, freedom)) * float(found.stderr)
-    slope = float(found.slope)
+    residual = float(np.sqrt(((y - slope * x - constant) ** 2).sum() / freedom))
+    half = float(stats.t.ppf((1 + level) / 2, freedom)) * residual / spread**0.5
     return Scaling(
         alpha=Interval(value=slope, low=slope - half, high=slope + half, level=level),
-        constant=float(found.intercept),
+        constant=constant,
         num_points=len(x),
-        residual=float(np.sqrt((left**2).sum() / freedom)),
+        residual=residual,
     )
 
 

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+import pairing
 import toys
 from spyhop.collect import pair_id
 from spyhop.curate import (
@@ -12,7 +13,7 @@ from spyhop.curate import (
     as_queries,
     part,
 )
-from spyhop.schema import InputError, Pair, Query
+from spyhop.schema import InputError, Item, Pair, Query
 from spyhop.store import Artifact
 
 
@@ -79,3 +80,21 @@ def test_queries_become_pairs_with_their_gold_answers(tmp_path: Path):
         ("Question 2?", "2"),
     ]
     assert made.record.dropped == {"repeated": 1, "no_target": 1}
+
+
+def test_pairs_that_hold_an_item_are_in_neither_part(tmp_path: Path):
+    question = "Which of the two loaves that stand on the table was baked before the other one?"
+    item = Item(id="i", task="t", suite="s", question=question, target="A")
+    rows = [pairing.pair(n) for n in range(20)]
+    rows.append(pairing.pair(20, response=f"Well. {question} The left one."))
+    made = [
+        part.run(
+            tmp_path,
+            PartConfig(held_out_one_of=3, is_held_out=is_held_out),
+            pairs=[pairing.artifact(tmp_path / "p", rows)],
+            items=[toys.rows_artifact(tmp_path / "i", [item])],
+        )
+        for is_held_out in (False, True)
+    ]
+    assert sorted(_ids(made[0]) + _ids(made[1])) == sorted(row.id for row in rows[:-1])
+    assert sorted(len(each.record.dropped) for each in made) == [0, 1]

@@ -51,3 +51,14 @@ def test_wrong_inputs_are_refused():
     with pytest.raises(RecipeError, match="has no node 'x'; known: one"):
         r.node("x")
     assert [node.name for node in r.nodes] == ["one"] and isinstance(one, Node)
+
+
+def test_a_part_of_a_recipe_names_its_nodes_with_a_prefix():
+    r = Recipe("toy")
+    first = r.within("web.").add("left", toys.numbers, toys.Numbers())
+    second = r.within("web.").within("far.").add("left", toys.numbers, toys.Numbers())
+    assert [node.name for node in r.nodes] == ["web.left", "web.far.left"]
+    assert r.node("web.left") is first and r.within("web.").nodes is r.nodes
+    with pytest.raises(RecipeError, match=r"two nodes named 'web\.left'"):
+        r.within("web.").add("left", toys.numbers, toys.Numbers())
+    assert second.name == "web.far.left"

@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from server import KEY, Call, Server
 from spyhop.recipe import resolve, run
 from spyhop.recipe.load import read_recipe
 from spyhop.recipe.plan import PlannedNode, plan
@@ -167,6 +169,14 @@ def test_students_are_asked_under_both_tags(tmp_path: Path):
     assert r.node("rated-1").config.system_message == "As an assistant."
 
 
+def test_labels_are_held_against_every_round(tmp_path: Path):
+    (tmp_path / "labels.jsonl").write_text('{"id": "x", "good": true}')
+    r = _recipe(tmp_path, labels=tmp_path / "labels.jsonl")
+    for n in (1, 2):
+        assert r.node(f"gate-{n}").inputs["labels"] is r.node("labels")
+    assert "labels" not in _recipe(tmp_path).node("gate-1").inputs
+
+
 @pytest.mark.slow
 def test_pages_and_seeds_to_two_rounds_and_every_table(tmp_path: Path, words: Any):
     every = {
@@ -227,3 +237,44 @@ def test_a_gate_that_does_not_pass_ends_the_run(tmp_path: Path, words: Any):
     resolved = resolve(r, tmp_path / "out")
     assert why(resolved, r.node("gate-1")) == []
     assert why(resolved, r.node("rated-2")) == ["it hangs on promoted-1, not decided yet"]
+
+
+def _verdict(call: Call) -> str:
+    """Like what is warm every fifth time; speak of it first."""
+    warm = int(re.findall(r"become (\d+) times", call.text)[0])
+    return f"It is {warm} times as warm.\nScore: {warm % 5 + 1}"
+
+
+@pytest.mark.slow
+def test_a_served_judge_behind_the_gate(
+    tmp_path: Path, words: Any, monkeypatch: pytest.MonkeyPatch
+):
+    """Ratings that repeat pass the gate, and the pairs of the upper scores are trained on."""
+    monkeypatch.setenv("TOY_KEY", KEY)
+    with Server(answer=_verdict) as server:
+        endpoint = f'model = "teacher"\n[[endpoints]]\nurl = "{server.url}"\nkey_env = "TOY_KEY"\n'
+        (tmp_path / "judge.toml").write_text(endpoint)
+        rating = {
+            "by": "judge",
+            "file": tmp_path / "judge.toml",
+            "judge": {"method": "verdict", "num_repeated": 15},
+        }
+        r = _recipe(
+            tmp_path,
+            words,
+            rate=rating,
+            rounds=1,
+            keep={"min_score": 4.5},
+            gate={"min_repeated": 10},
+            promote={"rule": "always"},
+        )
+        made = run(resolve(r, tmp_path / "out"), Runtime(), Silent())
+    kept = list(made["kept-1"].rows(Pair))
+    warm = [int(re.findall(r"become (\d+) times", row.response)[0]) for row in kept]
+    assert kept and {n % 5 for n in warm} == {4}
+    assert read_promotion(made["promoted-1"]).chosen == "after"
+    results = json.loads((made["report"].path / "results.json").read_text())
+    found = {each["id"]: each for each in results["gates"][0]}
+    assert found["repeatability"]["value"] == 1 and found["repeatability"]["is_passed"]
+    assert found["parse_rate"]["value"] == 1
+    assert "times as warm" in (made["report"].path / "report.html").read_text()

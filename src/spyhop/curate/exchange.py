@@ -3,13 +3,17 @@
 import hashlib
 from collections.abc import Iterator
 from heapq import nsmallest
+from itertools import chain, islice
 
 from pydantic import Field
 
 from spyhop.collect import pair_id
-from spyhop.schema import Config, InputError, Pair, Query
+from spyhop.schema import Config, InputError, Item, Pair, Query
 from spyhop.stage import Context, Estimate, pooled, stage
 from spyhop.store import Artifact
+from spyhop.text.overlap import Contamination, ContaminationConfig, ItemIndex
+
+BATCH_ROWS = 1024
 
 
 class PartConfig(Config):
@@ -23,6 +27,16 @@ class PartConfig(Config):
     """Exactly so many of the part, lowest hashes first; None takes all."""
     seed: int = 0
     """Of the draw; what is held out does not depend on it."""
+    contamination: ContaminationConfig = ContaminationConfig()
+    """Where items are given: pairs that hold one are in neither part."""
+
+
+class Contaminated(Pair):
+    """A pair that is left out because it holds an evaluation item, for the dropped rows."""
+
+    item: str
+    words: str
+    """The run of words that both have."""
 
 
 class QueriesConfig(Config):
@@ -36,7 +50,9 @@ class PairsConfig(Config):
     """Nothing to set."""
 
 
-def plan_part(config: PartConfig, pairs: list[Estimate]) -> Estimate:
+def plan_part(
+    config: PartConfig, pairs: list[Estimate], items: list[Estimate] | None = None
+) -> Estimate:
     """The part's share of the rows."""
     rows = pooled(pairs)
     share = rows.rows // config.held_out_one_of if config.held_out_one_of else 0
@@ -45,19 +61,31 @@ def plan_part(config: PartConfig, pairs: list[Estimate]) -> Estimate:
 
 
 @stage(version=1, writes=Pair, plan=plan_part)
-def part(ctx: Context, config: PartConfig, *, pairs: list[Artifact]) -> Iterator[Pair]:
+def part(
+    ctx: Context,
+    config: PartConfig,
+    *,
+    pairs: list[Artifact],
+    items: list[Artifact] | None = None,
+) -> Iterator[Pair]:
     """Yield one of two parts that have no instruction in common, in order.
 
     Which part a pair is in depends on its instruction alone, so equal instructions with different
-    responses stay together, and no draw from the rest ever holds a held-out one. Some 100 bytes a
-    row in memory where `num_rows` is set.
+    responses stay together, and no draw from the rest ever holds a held-out one. Pairs that share
+    a run of words with an evaluation item are dropped (`contaminated`). Some 100 bytes a row in
+    memory where `num_rows` is set.
 
     Raises:
         InputError: If the part holds fewer than `num_rows` pairs.
     """
-    drawn = _drawn(config, pairs)
-    for row in _rows(pairs):
-        if _is_in(config, row) and (drawn is None or row.id in drawn):
+    found = chain.from_iterable(each.rows(Item) for each in items or [])
+    index = ItemIndex(((item.id, item.question) for item in found), config.contamination)
+    drawn = _drawn(config, pairs, index)
+    for row, hit in _checked(config, pairs, index):
+        if hit is not None:
+            held = {"item": hit.item, "words": hit.words}
+            ctx.drop(Contaminated(**row.model_dump(), **held), "contaminated")
+        elif drawn is None or row.id in drawn:
             ctx.count(f"collection/{row.collection}")
             yield row
 
@@ -102,15 +130,24 @@ def as_pairs(ctx: Context, config: PairsConfig, *, queries: list[Artifact]) -> I
             )
 
 
-def _drawn(config: PartConfig, pairs: list[Artifact]) -> set[str] | None:
+def _drawn(config: PartConfig, pairs: list[Artifact], index: ItemIndex) -> set[str] | None:
     if config.num_rows is None:
         return None
-    places = {
-        row.id: _place(f"{config.seed}/{row.id}") for row in _rows(pairs) if _is_in(config, row)
-    }
+    clean = (row.id for row, hit in _checked(config, pairs, index) if hit is None)
+    places = {name: _place(f"{config.seed}/{name}") for name in clean}
     if len(places) < config.num_rows:
         raise InputError(f"{len(places)} pairs are there, {config.num_rows} are asked for")
     return set(nsmallest(config.num_rows, places, key=places.__getitem__))
+
+
+def _checked(
+    config: PartConfig, pairs: list[Artifact], index: ItemIndex
+) -> Iterator[tuple[Pair, Contamination | None]]:
+    """Yield the pairs of the part, with the item that each holds, if it holds one."""
+    rows = (row for row in _rows(pairs) if _is_in(config, row))
+    while batch := list(islice(rows, BATCH_ROWS)):
+        texts = [f"{row.instruction}\n{row.response}" for row in batch]
+        yield from zip(batch, index.find(texts), strict=True)
 
 
 def _is_in(config: PartConfig, row: Pair) -> bool:

@@ -139,10 +139,14 @@ def _scaling(r: Recipe, config: HumpbackConfig, data: Data, rounds: Rounds, arms
         whole = _set(r, each, data, rounds)
         for point, seed in _points(config, each.max_rows):
             size = PartConfig(
-                held_out_one_of=config.held_out_one_of, num_rows=point.num_rows, seed=seed
+                held_out_one_of=config.held_out_one_of,
+                num_rows=point.num_rows,
+                seed=seed,
+                contamination=config.pages.contamination,
             )
             name = f"scaling.{each.name}-{point.num_rows}.{seed}"
-            pairs = r.add(name, part, size, pairs=whole)
+            clean: dict[str, list[Ref]] = {"items": data.items} if data.items else {}
+            pairs = r.add(name, part, size, pairs=whole, **clean)
             run = StudentRun(table="scaling", kind=each.name, num_rows=point.num_rows, seed=seed)
             how = _at(config, point, seed)
             _learn(r, config, data, arms, run, f"{name}.student", [pairs], how)

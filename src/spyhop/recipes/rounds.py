@@ -78,11 +78,15 @@ def add_data(r: Recipe, config: HumpbackConfig) -> Data:
         r.add(f"seeds-{n}", seeds, each.read, folder=add_folder(r, each, f"seeds-{n}"))
         for n, each in enumerate(config.seeds, 1)
     ]
-    rest = PartConfig(held_out_one_of=config.held_out_one_of)
-    seed_pairs = r.add("seeds", part, rest, pairs=sets)
+    rest = PartConfig(
+        held_out_one_of=config.held_out_one_of, contamination=config.pages.contamination
+    )
+    clean: dict[str, Ref | list[Ref]] = {"items": items} if items else {}
+    seed_pairs = r.add("seeds", part, rest, pairs=sets, **clean)
     held_out: list[Ref] = []
     if config.held_out_one_of:
-        pairs = r.add("held-out", part, rest.model_copy(update={"is_held_out": True}), pairs=sets)
+        held = rest.model_copy(update={"is_held_out": True})
+        pairs = r.add("held-out", part, held, pairs=sets, **clean)
         held_out.append(r.add("held-out.rows", forward_pairs, config.forward, pairs=[pairs]))
     segments = _segments(r, config, items)
     base = add_base(r, config.student)

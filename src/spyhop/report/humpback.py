@@ -29,6 +29,7 @@ from spyhop.report.humpback_tables import (
 )
 from spyhop.report.page import PAGE, RESULTS
 from spyhop.report.sections import data_section, training_section
+from spyhop.report.task_figures import chance_sentence, task_results
 from spyhop.schema import Config, Finding, Pair
 from spyhop.stage import FOLDER, Context, Estimate, stage
 from spyhop.store import Artifact
@@ -171,6 +172,9 @@ def _rounds_section(
         rows.append(row)
     headings = ["student", "rated by", "pairs rated", "kept", *map(_heading, measures), "verdict"]
     section.table(Table(headings, rows))
+    for n, each in enumerate(seen):
+        if "accuracy" in each.scores:
+            section.text(chance_sentence(task_results(f"M{n}", each.scores["accuracy"])))
     return section
 
 

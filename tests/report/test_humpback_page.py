@@ -1,0 +1,78 @@
+from pathlib import Path
+
+import pytest
+
+import pairing
+import toys
+from spyhop.collect import SeedsConfig, seeds
+from spyhop.evaluate import Fit
+from spyhop.report.humpback_figures import Seen, StudentRun, fits, of_score, pair_set, seen_by
+from spyhop.report.humpback_tables import paired_table, quality_section, scaling_section
+from spyhop.schema import Pair
+from spyhop.store import Artifact, Source
+
+
+def test_the_public_seeds_are_as_long_as_the_papers(data_dir: Path, tmp_path: Path):
+    """186 first turns of the validation file against 3,200 of the paper, within two errors."""
+    folder = Source(data_dir / "oasst1_en_validation").open(tmp_path)
+    made = seeds.run(
+        tmp_path, SeedsConfig(kind="oasst", pattern="en-validation.jsonl"), folder=folder
+    )
+    found = pair_set("seeds", made.rows(Pair))
+    assert found.num_pairs == 186
+    for ours, mean, sd in ((found.instructions, 148, 322), (found.responses, 1072, 818)):
+        assert abs(ours.mean - mean) < 2 * sd / 186**0.5
+    assert 0.2 < found.asked.num_read / 186 < 0.6  # a parser read 8 % of the paper's
+
+
+def test_lengths_are_means_with_sample_deviations():
+    found = pair_set("x", [pairing.pair(1, instruction="ab"), pairing.pair(2, instruction="abcd")])
+    assert (found.instructions.mean, found.instructions.sd) == (3, pytest.approx(2**0.5))
+    assert str(found.instructions) == "3 ± 1"
+    assert str(pair_set("none", []).responses) == ""
+
+
+def test_a_missing_score_is_in_no_grade(tmp_path: Path):
+    rows = [pairing.rated(n, score) for n, score in enumerate((None, 3.9, 4.0, 4.6))]
+    made = pairing.artifact(tmp_path / "r", rows)
+    assert [row.rating.score for row in of_score(made, 4.0)] == [4.0, 4.6]
+    assert [row.rating.score for row in of_score(made, 4.5)] == [4.6]
+
+
+def _seen(folder: Path, runs: list[StudentRun], levels: list[float]) -> list[Seen]:
+    scores: list[Artifact] = []
+    for place, level in enumerate(levels):
+        rows = [Fit(id=str(n), value=level + n / 10, num_tokens=2) for n in range(6)]
+        scores.append(toys.rows_artifact(folder / str(place), rows))
+    return seen_by(runs, [], scores)
+
+
+def test_scaling_coefficients_are_those_of_each_set(tmp_path: Path):
+    runs = [
+        StudentRun(table="scaling", kind=kind, num_rows=num)
+        for kind in ("good", "flat", "short")
+        for num in ((10, 20, 40) if kind != "short" else (10, 20))
+    ]
+    seen = _seen(tmp_path, runs, [-3, -2, -1, -5, -5, -5, -4, -4])
+    found = fits(seen, "held_out")
+    assert found["good"].alpha.value == pytest.approx(1 / 0.6931, rel=1e-3)
+    assert found["flat"].alpha.value == 0 and found["short"] is None
+    html = "".join(scaling_section(seen, ["held_out"]).blocks)
+    assert "+1.443" in html and "too few points" in html and "better" in html
+
+
+def test_curated_students_are_paired_with_uncurated_ones_of_their_size(tmp_path: Path):
+    runs = [
+        StudentRun(table="quality", kind=kind, student=size, num_rows=5)
+        for size in ("main", "wide")
+        for kind in ("no curation", "A5")
+    ]
+    html = "".join(quality_section(_seen(tmp_path, runs, [-4, -3, -2, -2.5]), ["held_out"]).blocks)
+    assert "+1.000 [+1.000, +1.000]" in html and "-0.500 [-0.500, -0.500]" in html
+    assert html.count("A5 against no curation") == 2
+
+
+def test_differences_are_from_the_first_student(tmp_path: Path):
+    runs = [StudentRun(table="sources", kind=kind) for kind in ("seeds", "both")]
+    table = paired_table(_seen(tmp_path, runs, [-2, -1]), ["held_out"])
+    assert table.rows[1][2:] == ["+1.000 [+1.000, +1.000]", "better"]
