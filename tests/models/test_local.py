@@ -373,3 +373,16 @@ def test_an_option_without_text_is_refused(tiny_folder: Path):
     request = Request(id="a", messages=[Message(role="user", content="hi")], options=["a", " "])
     with pytest.raises(ModelError, match="hold no text"):
         _backend(tiny_folder).choose([request])
+
+
+def test_the_chat_template_asks_as_the_form_that_it_writes(tiny_folder: Path, context: Context):
+    """A checkpoint of ours, read as others read it: by the template in its tokenizer."""
+    folder = Source(tiny_folder).open(context.root)
+    ours, theirs = (
+        Local(format=name).connect(folder, Runtime(device="cpu")) for name in ("saved", "chat")
+    )
+    requests = _requests(6, options=["abc", "d"], continuation="ab")
+    sampling = Sampling(temperature=0, max_new_tokens=12)
+    assert ours.generate(requests, sampling) == theirs.generate(requests, sampling)
+    assert ours.choose(requests) == theirs.choose(requests)
+    assert ours.score(requests) == theirs.score(requests)
