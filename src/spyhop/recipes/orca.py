@@ -42,9 +42,8 @@ from spyhop.report import DatasetConfig, ReportConfig, dataset, page
 from spyhop.schema import Config, RecipeError
 from spyhop.settings import InputPath
 from spyhop.train import NewModelConfig, TuneConfig, new_model, tune
-from spyhop.train.card import CardConfig
 from spyhop.train.probe import ProbeConfig, probe
-from spyhop.train.release import release
+from spyhop.train.release import ReleaseConfig, release, titled
 
 
 class Answering(Config):
@@ -131,8 +130,8 @@ class OrcaConfig(Config):
     """Also ask the teacher the items, where it is a model."""
     probe: ProbeConfig = ProbeConfig()
     """Whether the student stops by itself and follows messages that it was not trained under."""
-    card: CardConfig = CardConfig()
-    """What the student's model card says beside what the run knows."""
+    release: ReleaseConfig = ReleaseConfig()
+    """How the student is given away, and what its card says beside what the run knows."""
     seed: int = 0
 
     @model_validator(mode="after")
@@ -191,9 +190,8 @@ def _release(
     scores: list[Ref],
 ) -> None:
     """Add the student's folder for others, with its card."""
-    title = config.card.title or config.name
     r.add(
-        "model", release, config.card.model_copy(update={"title": title}),
+        "model", release, titled(config.release, config.name),
         model=model, base=base, answers=answers, probes=[probed], scores=scores, data=[data],
     )  # fmt: skip
 
