@@ -27,11 +27,11 @@ from spyhop.schema import ArtifactError, Message, TrainingError
 from spyhop.stage import Context, Runtime
 from spyhop.store import Artifact, Source
 from spyhop.train import NewModelConfig, TuneConfig, new_model, tune
+from spyhop.train.loss import has_plain_head
 from spyhop.train.new_model import save
 from spyhop.train.optimizer import OptimizerConfig, rate_factor
 from spyhop.train.rows import tokenise
 from spyhop.train.tokenising import check_row
-from spyhop.train.loss import has_plain_head
 
 LOSS = sys.modules["spyhop.train.loss"]
 LOOP = sys.modules["spyhop.train.loop"]

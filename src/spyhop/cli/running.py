@@ -17,6 +17,7 @@ from spyhop.recipes import RECIPES
 from spyhop.schema import ArtifactError, RecipeError
 from spyhop.stage import Runtime
 from spyhop.store import Artifact
+from spyhop.train.cost import told_cost
 
 INTERRUPTED = 130
 PLAIN_WIDTH = 140
@@ -101,4 +102,8 @@ def run_and_tell(
 def print_plan(resolved: Resolved) -> None:
     """Print what a run would take."""
     console = Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH)
-    console.print(plan_table(plan_recipe(resolved)))
+    lines = plan_recipe(resolved)
+    console.print(plan_table(lines))
+    for line in lines:
+        if not line.is_made and (cost := told_cost(line.estimate)):
+            console.print(f"{line.node.name}: {cost}", markup=False)
