@@ -41,7 +41,7 @@ from spyhop.recipes.mixture import Collection, Mixture, Ready, mixture, ready
 from spyhop.report import DatasetConfig, ReportConfig, dataset, page
 from spyhop.schema import Config, RecipeError
 from spyhop.settings import InputPath
-from spyhop.train import NewModelConfig, TuneConfig, new_model, tune
+from spyhop.train import NewModelConfig, TuneConfig, chained, new_model, tune
 from spyhop.train.probe import ProbeConfig, probe
 from spyhop.train.release import ReleaseConfig, release, titled
 
@@ -290,13 +290,15 @@ def _train(
     """Add the stages of a student's training and return the last one."""
     model = base
     phases = arm.phases(r, rows, config.seed)
-    for number, phase in enumerate(phases, 1):
-        last = number == len(phases)
-        settings = config.train
-        if phase.is_assistants and len(phases) > 1:
-            settings = config.train_assistant or config.train
-        name = arm.name if last else f"{arm.name}.{number}"
-        model = r.add(name, tune, settings, base=model, answers=phase.answers)
+    settings = [
+        (config.train_assistant or config.train)
+        if phase.is_assistants and len(phases) > 1
+        else config.train
+        for phase in phases
+    ]
+    for number, (phase, how) in enumerate(zip(phases, chained(settings), strict=True), 1):
+        name = arm.name if number == len(phases) else f"{arm.name}.{number}"
+        model = r.add(name, tune, how, base=model, answers=phase.answers)
     return model
 
 

@@ -10,7 +10,7 @@ from spyhop.recipe.graph import Node, Recipe, Ref, Source, Use
 from spyhop.report.training import TrainingPageConfig, training_page
 from spyhop.schema import Config
 from spyhop.settings import InputPath
-from spyhop.train import TuneConfig, tune
+from spyhop.train import TuneConfig, chained, tune
 from spyhop.train.probe import ProbeConfig, probe
 from spyhop.train.release import ReleaseConfig, release, titled
 
@@ -67,14 +67,14 @@ def training(config: TrainingConfig) -> Recipe:
     model: Ref = base
     students: list[Ref] = []
     answers: list[Ref] = []
-    for number, phase in enumerate(phases, 1):
+    settings = chained([phase.train or config.train for phase in phases])
+    for number, (phase, how) in enumerate(zip(phases, settings, strict=True), 1):
         some: list[Ref] = []
         for path in phase.rows:
             some.append(_read(r, f"rows-{len(answers) + len(some) + 1}", path))
         answers += some
         name = "student" if number == len(phases) else f"student.{number}"
         more: dict[str, list[Ref]] = {"held_out": watched} if watched else {}
-        how = phase.train or config.train
         model = r.add(name, tune, how, base=model, answers=some, **more)
         students.append(model)
     assert isinstance(model, Node)
