@@ -35,6 +35,7 @@ import numpy as np
 SHAPES = {"OpenOrca": (6.004, 0.519), "FLAN-CoT": (4.701, 0.381)}
 """Mean and standard deviation of the logarithm of a row's tokens."""
 WARM_UP = 10_000
+TIMES = ("seconds", "cpu")
 
 
 def draw(shape: str, num: int, capacity: int) -> Any:  # noqa: ANN401 (numpy)
@@ -114,9 +115,15 @@ def measure(name: str, path: str, capacity: int) -> None:
     lengths = np.load(path)
     PACKERS[name](lengths[:WARM_UP], capacity)()
     pack = PACKERS[name](lengths, capacity)
-    began = time.perf_counter()
+    began, cpu = time.perf_counter(), time.process_time()
     num = pack()
-    print(json.dumps({"seconds": time.perf_counter() - began, "packs": num}))
+    seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
+    print(json.dumps({"seconds": seconds, "cpu": cpu, "packs": num}))
+
+
+def _median(values: list[float]) -> str:
+    spread = f" ({min(values):.2f} to {max(values):.2f})" if len(values) > 1 else ""
+    return f"{statistics.median(values):.2f}{spread}"
 
 
 def main() -> None:
@@ -136,7 +143,7 @@ def main() -> None:
         measure(*args.run, args.capacity)
         return
     pythons = {"spyhop": sys.executable, "TRL": args.trl_python, "axolotl": args.axolotl_python}
-    print("| lengths | packer | seconds | sequences | waste |\n|---|---|---|---|---|")
+    print("| lengths | packer | seconds | CPU s | sequences | waste |\n" + "|---" * 6 + "|")
     with tempfile.TemporaryDirectory() as folder:
         for shape in args.shapes:
             lengths = draw(shape, args.num, args.capacity)
@@ -149,14 +156,11 @@ def main() -> None:
                 command = [python, __file__, "--run", name, str(path)]
                 command += ["--capacity", str(args.capacity)]
                 found = [json.loads(subprocess.check_output(command)) for _ in range(rounds)]
-                seconds = [each["seconds"] for each in found]
                 packs = found[0]["packs"]
                 waste = 1 - int(lengths.sum()) / (packs * args.capacity)
-                spread = f" ({min(seconds):.2f} to {max(seconds):.2f})" if rounds > 1 else ""
+                times = " | ".join(_median([each[kind] for each in found]) for kind in TIMES)
                 print(
-                    f"| {shape} | {name} | {statistics.median(seconds):.2f}{spread} "
-                    f"| {packs:,} | {100 * waste:.3f} % |",
-                    flush=True,
+                    f"| {shape} | {name} | {times} | {packs:,} | {100 * waste:.3f} % |", flush=True
                 )
 
 

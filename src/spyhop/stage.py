@@ -155,6 +155,14 @@ class Estimate:
     """By the name of the model's input; prices and limits are the runner's business."""
     trained_tokens: int = 0
     """Tokens read in training."""
+    parameters: int = 0
+    """Of a model: those that it computes with; 0 where it is none, or unknown."""
+    num_layers: int = 0
+    hidden_size: int = 0
+    flops: float = 0.0
+    """Floating-point operations of training."""
+    memory_bytes: int = 0
+    """Of training: weights, gradients, optimiser and what a forward pass keeps."""
     seconds: float = 0.0
     """On one core of a current machine, from the rates measured in `benchmarks/`."""
     num_bytes: int = 0

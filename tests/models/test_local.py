@@ -424,3 +424,16 @@ def test_scores_do_not_depend_on_how_many_are_weighed_together(
     assert [found.log_probability for found in together] == pytest.approx(
         [found.log_probability for found in alone], abs=1e-6
     )
+
+
+def test_the_chat_template_asks_as_the_form_that_it_writes(tiny_folder: Path, context: Context):
+    """A checkpoint of ours, read as others read it: by the template in its tokenizer."""
+    folder = Source(tiny_folder).open(context.root)
+    ours, theirs = (
+        Local(format=name).connect(folder, Runtime(device="cpu")) for name in ("saved", "chat")
+    )
+    requests = _requests(6, options=["abc", "d"], continuation="ab")
+    sampling = Sampling(temperature=0, max_new_tokens=12)
+    assert ours.generate(requests, sampling) == theirs.generate(requests, sampling)
+    assert ours.choose(requests) == theirs.choose(requests)
+    assert ours.score(requests) == theirs.score(requests)

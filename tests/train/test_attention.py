@@ -182,8 +182,31 @@ def test_positions_start_anew_in_every_document():
     assert documents(model, [3, 1, 2])["position_ids"].tolist() == [[0, 1, 2, 0, 0, 1]]
 
 
+def test_autocast_computes_attention_in_half_precision():
+    """Rotary positions give float32 queries; the flash kernels would refuse them."""
+    from spyhop.train import attention
+
+    model = _model(*CLASSES["llama"])
+    ids_1T = torch.cat(_ids(), dim=1)
+    seen = set()
+    one = attention._one_document
+
+    def watching(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *rest: Any) -> Any:
+        seen.update({query.dtype, key.dtype, value.dtype})
+        return one(query, key, value, *rest)
+
+    with torch.autocast("cpu", torch.bfloat16), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(attention, "_one_document", watching)
+        assert isolate(model, longest=64) is None
+        model(input_ids=ids_1T, **documents(model, LENGTHS))
+    assert seen == {torch.bfloat16}
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("name", [name for name in CLASSES if "falcon" not in name])
 def test_flash_attention_is_alone_on_a_gpu(name: str):
-    model = _model(*CLASSES[name]).to("cuda", torch.bfloat16)
-    assert isolate(model, longest=64) is None
+    model = _model(*CLASSES[name]).to("cuda")
+    with torch.autocast("cuda", torch.bfloat16):
+        assert isolate(model, longest=64) is None
+    half = _model(*CLASSES[name]).to("cuda", torch.bfloat16)
+    assert isolate(half, longest=64) is None

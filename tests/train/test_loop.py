@@ -24,6 +24,7 @@ from spyhop.train import (
     OptimizerConfig,
     TuneConfig,
     WatchConfig,
+    chained,
     read_metrics,
     tune,
 )
@@ -307,6 +308,14 @@ def test_an_optimiser_can_be_kept_and_continued(tmp_path: Path, base, answers):
     assert distance[0] < 0.2 * distance[1]
     with pytest.raises(TrainingError, match=r"optimizer\.pt is not there; train the base with"):
         _tune(tmp_path, base, parts[1], continue_optimizer=True, **common)
+
+
+def test_trainings_in_a_row_keep_what_the_next_one_continues():
+    plain = TuneConfig(epochs=1.0)
+    going_on = plain.model_copy(update={"continue_optimizer": True})
+    flags = [(c.continue_optimizer, c.keep_optimizer) for c in chained([going_on, going_on, plain])]
+    assert flags == [(False, True), (True, False), (False, False)]
+    assert chained([plain]) == [plain]
 
 
 def test_dropout_is_the_models_own_and_resumes(tmp_path: Path, base, answers):

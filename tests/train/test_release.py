@@ -12,10 +12,11 @@ from spyhop.render import Renderer
 from spyhop.schema import Message, Score, TrainingError
 from spyhop.stage import Runtime
 from spyhop.store import Artifact, Source
+from spyhop.store.artifact import digest_folder
 from spyhop.train import TuneConfig, tune
 from spyhop.train.card import CardConfig, Origin, base_licence, card
 from spyhop.train.delta import apply_delta, make_delta
-from spyhop.train.release import release
+from spyhop.train.release import ReleaseConfig, release
 from toys import answer_row, artifact_of, rows_artifact
 
 CHATML = (
@@ -44,7 +45,8 @@ def _made(root: Path, base: Path, config: CardConfig, **changes: Any) -> tuple[A
     )
     here = Runtime(device="cpu")
     model = tune.run(root, how, runtime=here, base=start, answers=answers)
-    return model, release.run(root, config, model=model, base=start, answers=answers)
+    given = ReleaseConfig(card=config)
+    return model, release.run(root, given, model=model, base=start, answers=answers)
 
 
 def test_a_base_of_another_class_with_an_added_token(tmp_path: Path, words_with_bos: Any):
@@ -100,9 +102,26 @@ def test_a_model_with_fewer_rows_than_tokens_is_refused(tmp_path: Path, tiny_fol
     (model.path / "config.json").write_text(json.dumps({**config, "vocab_size": 100}))
     with pytest.raises(TrainingError, match="the tokenizer has 261 tokens, the model 100"):
         release.run(
-            tmp_path / "other", CardConfig(), model=model, base=Source(tiny_folder).open(tmp_path),
-            answers=[],
+            tmp_path / "other", ReleaseConfig(), model=model,
+            base=Source(tiny_folder).open(tmp_path), answers=[],
         )  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_weights_are_rounded_where_that_is_asked_for(tmp_path: Path, tiny_folder: Path, dtype: str):
+    root = tmp_path / "store"
+    model, _ = _made(root, tiny_folder, CardConfig())
+    before = digest_folder(model.path)
+    start = Source(tiny_folder).open(root)
+    how = ReleaseConfig.model_validate({"dtype": dtype})
+    made = release.run(root, how, model=model, base=start, answers=[])
+    kind = getattr(torch, dtype)
+    given = AutoModelForCausalLM.from_pretrained(made.path)  # the type that the config names
+    trained = AutoModelForCausalLM.from_pretrained(model.path, dtype=torch.float32)
+    for one, other in zip(given.parameters(), trained.parameters(), strict=True):
+        assert one.dtype == kind and torch.equal(one, other.to(kind))
+    assert f"rounded to {dtype}" in (made.path / "README.md").read_text()
+    assert digest_folder(model.path) == before == model.digest
 
 
 def _scored(root: Path, *right: bool) -> Artifact:
@@ -119,7 +138,7 @@ def _scored(root: Path, *right: bool) -> Artifact:
 def test_scores_stand_beside_their_interval(tmp_path: Path, tiny_folder: Path):
     model, _ = _made(tmp_path / "store", tiny_folder, CardConfig())
     made = release.run(
-        tmp_path / "store", CardConfig(title="Mine"), model=model,
+        tmp_path / "store", ReleaseConfig(card=CardConfig(title="Mine")), model=model,
         base=Source(tiny_folder).open(tmp_path / "store"), answers=[],
         scores=[_scored(tmp_path, True, False, False, True)],
     )  # fmt: skip

@@ -1,3 +1,4 @@
+import json
 import multiprocessing
 import random
 import time
@@ -9,7 +10,7 @@ import torch
 import toys
 from spyhop.stage import Runtime
 from spyhop.store import Artifact, Source
-from spyhop.train import TuneConfig, read_speed, tune
+from spyhop.train import HeldOutConfig, TuneConfig, read_metrics, read_speed, tune
 from spyhop.train.optimizer import OptimizerConfig
 
 SPAWN = multiprocessing.get_context("spawn")
@@ -18,6 +19,8 @@ CONFIG = TuneConfig(
     epochs=15.0,
     batch_tokens=800,
     snapshots=(0.3, 0.9),
+    dropout=0.1,
+    held_out=HeldOutConfig(frac=0.1, times=9, keep="best"),
     optimizer=OptimizerConfig(learning_rate=1e-3, muon_learning_rate=0.01, warmup_steps=5),
 )
 
@@ -63,6 +66,9 @@ def test_killed_training_ends_with_the_same_weights(
     assert len(list((made.path / "snapshots").iterdir())) == 2
     assert read_speed(made)["seconds"] > before_s > 0  # of all its parts together
     assert _checkpoint(root) is None
+    lines = (made.path / "logs" / "steps.jsonl").read_text().splitlines()
+    steps = [json.loads(line)["step"] for line in lines if "gradient_norm" in line]
+    assert steps == list(range(1, read_metrics(made)["steps"] + 1))  # none twice, none lost
 
 
 def test_a_kill_after_the_last_step_keeps_the_snapshots(tmp_path: Path, tiny_folder: Path):

@@ -17,6 +17,7 @@ from spyhop.recipes import RECIPES
 from spyhop.schema import ArtifactError, RecipeError
 from spyhop.stage import Runtime
 from spyhop.store import Artifact
+from spyhop.train.cost import told_cost
 
 INTERRUPTED = 130
 PLAIN_WIDTH = 140
@@ -103,5 +104,8 @@ def print_plan(resolved: Resolved, within_days: float | None = None) -> None:
     lines = plan_recipe(resolved)
     console = Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH)
     console.print(plan_table(lines))
-    for line in deadlines(lines, within_days) if within_days else []:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    for line in lines:
+        if not line.is_made and (cost := told_cost(line.estimate)):
+            console.print(f"{line.node.name}: {cost}", markup=False)
+    for text in deadlines(lines, within_days) if within_days else []:
+        console.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -24,7 +24,7 @@ from spyhop.models.local import Local, load_tokenizer, saved_format
 from spyhop.models.service import Endpoint
 from spyhop.models.teacher import Teacher
 from spyhop.models.wire import Failure, Usage, body, failure, parse, remaining, reply
-from spyhop.render import FORMATS
+from spyhop.render import FORMATS, Chat
 from spyhop.schema import Message, ModelError
 
 CONNECT_S = 10.0
@@ -297,6 +297,7 @@ def _shape(path: Path, config: Local) -> Finding:
         return Finding("model", False, f"{path}: not a model folder ({reason:.160})")
     kind = ", ".join(getattr(found, "architectures", None) or [found.model_type])
     stored = str(getattr(found, "dtype", None) or "unknown").removeprefix("torch.")
-    shown = next((name for name, each in FORMATS.items() if each == form), config.format)
+    known = (name for name, each in FORMATS.items() if each == form)
+    shown = "chat" if isinstance(form, Chat) else next(known, config.format)
     text = f"{kind}, stored as {stored}, run as {config.dtype}, format {shown}"
     return Finding("model", True, text)

@@ -2,7 +2,7 @@
 
 import gzip
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pyarrow import parquet
@@ -12,6 +12,7 @@ from spyhop.recipe.graph import Chosen, Node, Source, Use
 from spyhop.recipe.resolve import Resolved
 from spyhop.stage import CHARS_PER_TOKEN, Calls, Estimate
 from spyhop.store import Artifact
+from spyhop.train.cost import read_shape
 
 COUNTED_BYTES = 1 << 30
 """Text sources up to this size have their lines counted; larger ones are told by their bytes."""
@@ -107,6 +108,7 @@ def _recorded(node: Node, made: Artifact) -> PlannedNode:
         calls={"all": calls} if calls.requests else {},
         seconds=made.record.seconds,
     )
+    estimate = _with_shape(estimate, made.path)
     usd = usage.get("usd", 0.0)
     demands = {"all": Demand(usd=usd, most_usd=usd, hours=0.0, binds="")} if usd else {}
     return PlannedNode(node=node, is_made=True, estimate=estimate, demands=demands)
@@ -158,7 +160,21 @@ def _text_of(source: Source) -> Estimate:
         for file, size in zip(files, sizes, strict=True)
     )
     rows, row_tokens = _counted(files, sum(sizes))
-    return Estimate(rows=rows, row_tokens=row_tokens, num_bytes=unpacked)
+    found = Estimate(rows=rows, row_tokens=row_tokens, num_bytes=unpacked)
+    return _with_shape(found, path)
+
+
+def _with_shape(estimate: Estimate, folder: Path) -> Estimate:
+    """Add what a model's cost depends on, where the folder holds one."""
+    shape = read_shape(folder)
+    if shape is None:
+        return estimate
+    return replace(
+        estimate,
+        parameters=shape.parameters,
+        num_layers=shape.num_layers,
+        hidden_size=shape.hidden_size,
+    )
 
 
 def _counted(files: list[Path], num_bytes: int) -> tuple[int, float]:

@@ -51,10 +51,9 @@ from spyhop.recipes.pilot import served
 from spyhop.report import DatasetConfig, ReportConfig, dataset, page
 from spyhop.schema import Config, RecipeError
 from spyhop.settings import InputPath
-from spyhop.train import NewModelConfig, TuneConfig, new_model, tune
-from spyhop.train.card import CardConfig
+from spyhop.train import NewModelConfig, TuneConfig, chained, new_model, tune
 from spyhop.train.probe import ProbeConfig, probe
-from spyhop.train.release import release
+from spyhop.train.release import ReleaseConfig, release, titled
 
 
 class Answering(Config):
@@ -141,8 +140,8 @@ class OrcaConfig(Config):
     """Also ask the teacher the items, where it is a model."""
     probe: ProbeConfig = ProbeConfig()
     """Whether the student stops by itself and follows messages that it was not trained under."""
-    card: CardConfig = CardConfig()
-    """What the student's model card says beside what the run knows."""
+    release: ReleaseConfig = ReleaseConfig()
+    """How the student is given away, and what its card says beside what the run knows."""
     seed: int = 0
 
     @model_validator(mode="after")
@@ -206,9 +205,8 @@ def _release(
     scores: list[Ref],
 ) -> None:
     """Add the student's folder for others, with its card."""
-    title = config.card.title or config.name
     r.add(
-        "model", release, config.card.model_copy(update={"title": title}),
+        "model", release, titled(config.release, config.name),
         model=model, base=base, answers=answers, probes=[probed], scores=scores, data=[data],
     )  # fmt: skip
 
@@ -300,13 +298,15 @@ def _train(
     """Add the stages of a student's training and return the last one."""
     model = base
     phases = arm.phases(r, rows, config.seed)
-    for number, phase in enumerate(phases, 1):
-        last = number == len(phases)
-        settings = config.train
-        if phase.is_assistants and len(phases) > 1:
-            settings = config.train_assistant or config.train
-        name = arm.name if last else f"{arm.name}.{number}"
-        model = r.add(name, tune, settings, base=model, answers=phase.answers)
+    settings = [
+        (config.train_assistant or config.train)
+        if phase.is_assistants and len(phases) > 1
+        else config.train
+        for phase in phases
+    ]
+    for number, (phase, how) in enumerate(zip(phases, chained(settings), strict=True), 1):
+        name = arm.name if number == len(phases) else f"{arm.name}.{number}"
+        model = r.add(name, tune, how, base=model, answers=phase.answers)
     return model
 
 

@@ -10,10 +10,9 @@ from spyhop.recipe.graph import Node, Recipe, Ref, Source, Use
 from spyhop.report.training import TrainingPageConfig, training_page
 from spyhop.schema import Config
 from spyhop.settings import InputPath
-from spyhop.train import TuneConfig, tune
-from spyhop.train.card import CardConfig
+from spyhop.train import TuneConfig, chained, tune
 from spyhop.train.probe import ProbeConfig, probe
-from spyhop.train.release import release
+from spyhop.train.release import ReleaseConfig, release, titled
 
 MODEL = "model"
 """The node that holds the folder to give away."""
@@ -44,7 +43,7 @@ class TrainingConfig(Config):
     held_out: tuple[InputPath, ...] = ()
     """Rows whose loss is only looked at, of the same form."""
     probe: ProbeConfig | None = ProbeConfig()
-    card: CardConfig = CardConfig()
+    release: ReleaseConfig = ReleaseConfig()
 
     @model_validator(mode="before")
     @classmethod
@@ -68,23 +67,21 @@ def training(config: TrainingConfig) -> Recipe:
     model: Ref = base
     students: list[Ref] = []
     answers: list[Ref] = []
-    for number, phase in enumerate(phases, 1):
+    settings = chained([phase.train or config.train for phase in phases])
+    for number, (phase, how) in enumerate(zip(phases, settings, strict=True), 1):
         some: list[Ref] = []
         for path in phase.rows:
             some.append(_read(r, f"rows-{len(answers) + len(some) + 1}", path))
         answers += some
         name = "student" if number == len(phases) else f"student.{number}"
         more: dict[str, list[Ref]] = {"held_out": watched} if watched else {}
-        how = phase.train or config.train
         model = r.add(name, tune, how, base=model, answers=some, **more)
         students.append(model)
     assert isinstance(model, Node)
     probes = _probed(r, config, model, answers)
-    card = config.card if config.card.title else config.card.model_copy(
-        update={"title": config.name}
-    )  # fmt: skip
     found: dict[str, list[Ref]] = {"probes": probes} if probes else {}
-    r.add(MODEL, release, card, model=model, base=base, answers=answers, **found)
+    given = titled(config.release, config.name)
+    r.add(MODEL, release, given, model=model, base=base, answers=answers, **found)
     page = TrainingPageConfig(title=config.name)
     r.add("report", training_page, page, answers=answers, students=students, **found)
     return r

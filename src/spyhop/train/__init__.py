@@ -1,7 +1,7 @@
 """From rows of messages to a checkpoint: tokenise, plan batches, train, resume."""
 
 from spyhop.train.adapter import AdapterConfig
-from spyhop.train.config import HeldOutConfig, TuneConfig, WatchConfig
+from spyhop.train.config import HeldOutConfig, TuneConfig, WatchConfig, chained
 from spyhop.train.new_model import NewModelConfig, new_model
 from spyhop.train.optimizer import OptimizerConfig
 from spyhop.train.tune import read_metrics, read_speed, tune
@@ -13,6 +13,7 @@ __all__ = [
     "OptimizerConfig",
     "TuneConfig",
     "WatchConfig",
+    "chained",
     "new_model",
     "read_metrics",
     "read_speed",

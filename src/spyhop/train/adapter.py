@@ -33,14 +33,14 @@ class AdapterConfig(Config):
     targets: tuple[str, ...] | Literal["all-linear"] = "all-linear"
     """Names of the layers that get one; `all-linear` is every one but the output head."""
     quantize: Literal["nf4"] | None = None
-    """Hold the base's weights in four bits (QLoRA): one process, needs bitsandbytes."""
+    """Hold the base's weights in four bits (QLoRA): one CUDA GPU, needs bitsandbytes."""
 
 
-def check_adapter(config: AdapterConfig, num_ranks: int) -> None:
+def check_adapter(config: AdapterConfig, num_ranks: int, device: torch.device) -> None:
     """Refuse what cannot be had here.
 
     Raises:
-        TrainingError: If a library is absent, or four-bit weights meet several processes.
+        TrainingError: If a library or GPU is absent, or four-bit weights meet several processes.
     """
     if find_spec("peft") is None:
         raise TrainingError("adapter needs peft: pip install 'spyhop[lora]'")
@@ -50,6 +50,11 @@ def check_adapter(config: AdapterConfig, num_ranks: int) -> None:
         raise TrainingError(
             f"adapter.quantize = {config.quantize!r} works on one GPU, the runtime asks for "
             f"{num_ranks}; leave quantize out, or set runtime.gpus = 1"
+        )
+    if device.type != "cuda":  # on a processor its four-bit product has no gradient
+        raise TrainingError(
+            f"adapter.quantize = {config.quantize!r} needs a CUDA GPU, the runtime's device is "
+            f"{device.type}; leave quantize out"
         )
     if find_spec("bitsandbytes") is None:
         raise TrainingError(

@@ -192,6 +192,7 @@ def _attend(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **asked
         )
         return plain
+    query, key, value = (_cast(each) for each in (query, key, value))
     bounds, longest = attention_mask[0, 0, 0], attention_mask.shape[2]
     window = asked.get("sliding_window")
     if _is_flash(query, dropout):
@@ -209,6 +210,13 @@ def _attend(
         for start, end in pairwise(ends)
     ]
     return torch.cat(parts, dim=2).transpose(1, 2), None
+
+
+def _cast(states: Tensor) -> Tensor:
+    """Under autocast, rotary positions leave queries and keys in float32: flash takes none."""
+    kind = states.device.type
+    is_auto = torch.is_autocast_enabled(kind)
+    return states.to(torch.get_autocast_dtype(kind)) if is_auto else states
 
 
 def _is_flash(query: Tensor, dropout: float) -> bool:

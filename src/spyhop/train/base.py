@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -143,8 +144,10 @@ def _merged(folder: Path, student: Student, state: dict[str, Any] | None) -> Any
         student.model, state_dict=state, save_embedding_layers=False
     )  # rows that were added for padding are frozen, and drawn the same in `fresh`
     peft.set_peft_model_state_dict(fresh, {name: part.cpu() for name, part in learned.items()})
-    fresh.peft_config["default"].base_model_name_or_path = None  # a path of this machine
     shutil.rmtree(folder, ignore_errors=True)
-    fresh.save_pretrained(folder)
+    fresh.save_pretrained(folder, save_embedding_layers=False)
     (folder / "README.md").unlink(missing_ok=True)
+    about = json.loads((folder / "adapter_config.json").read_text())
+    about["base_model_name_or_path"] = None  # a path of this machine
+    (folder / "adapter_config.json").write_text(json.dumps(about, indent=1))
     return fresh.merge_and_unload()

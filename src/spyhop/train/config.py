@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -92,3 +93,20 @@ class TuneConfig(Config):
         if self.adapter is not None and self.optimizer.muon_learning_rate is not None:
             raise ValueError("adapters are trained with AdamW: leave muon_learning_rate out")
         return self
+
+
+def chained(settings: Sequence[TuneConfig]) -> list[TuneConfig]:
+    """Return the settings of trainings in a row: an optimiser that the next continues is kept.
+
+    The first has nothing to continue, so it starts afresh whatever its settings say.
+    """
+    return [
+        each.model_copy(
+            update={
+                "continue_optimizer": each.continue_optimizer and place > 0,
+                "keep_optimizer": each.keep_optimizer
+                or (place + 1 < len(settings) and settings[place + 1].continue_optimizer),
+            }
+        )
+        for place, each in enumerate(settings)
+    ]

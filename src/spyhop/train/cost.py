@@ -6,11 +6,14 @@ arXiv:2001.08361); attention adds to that with the length of the rows.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
+from math import prod
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spyhop.lazy import Lazy
-from spyhop.stage import Runtime
+from spyhop.stage import Estimate, Runtime
 
 if TYPE_CHECKING:
     import torch
@@ -40,7 +43,7 @@ ACTIVATION_BYTES = 34
 """Per token, layer and hidden unit, without recomputation (Korthikanti et al., arXiv:2205.05198,
 section 4.1, without the part of the attention weights, which are never stored)."""
 RECOMPUTED_BYTES = 4
-PLAN_GPU, PLAN_MFU = "H100", 0.4
+PLAN_GPU, PLAN_MFU, PLAN_GB = "H100", 0.4, 80
 """What plans are told for: 40 % is usual for models of 1 to 13 billion parameters."""
 
 
@@ -68,6 +71,47 @@ def shape_of(model: Any) -> Shape:  # noqa: ANN401 (transformers' type)
         total - looked_up,
         int(getattr(config, "num_hidden_layers", 0) or 0),
         int(getattr(config, "hidden_size", 0) or 0),
+    )
+
+
+def read_shape(folder: Path) -> Shape | None:
+    """Return the shape of a Hugging Face folder; None where it is none.
+
+    Only the config and the heads of the weights' files are read.
+    """
+    files = sorted(folder.glob("*.safetensors"))
+    if not files or not (folder / "config.json").is_file():
+        return None
+    config = json.loads((folder / "config.json").read_text())
+    config = config.get("text_config", config)
+    sizes: dict[str, int] = {}
+    for file in files:
+        with file.open("rb") as stream:
+            head = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
+        sizes |= {k: prod(v["shape"]) for k, v in head.items() if k != "__metadata__"}
+    if any(
+        "lm_head" in name for name in sizes
+    ):  # else one table both looks up and is computed with
+        sizes = {name: size for name, size in sizes.items() if "embed_tokens" not in name}
+    return Shape(
+        sum(sizes.values()),
+        int(config.get("num_hidden_layers", 0)),
+        int(config.get("hidden_size", 0)),
+    )
+
+
+def told_cost(estimate: Estimate) -> str:
+    """Return what a planned training takes, in words; empty where its model is unknown."""
+    if not estimate.flops:
+        return ""
+    hours = gpu_hours(estimate.flops, TFLOPS[PLAN_GPU], PLAN_MFU)
+    memory = estimate.memory_bytes / 1e9
+    num = -(-estimate.memory_bytes // int(PLAN_GB * 1e9))
+    fits = "fits one" if num == 1 else f"needs {num} together"
+    return (
+        f"{estimate.parameters / 1e6:,.1f} M parameters x {estimate.trained_tokens / 1e6:,.1f} M "
+        f"tokens = {estimate.flops:.2g} operations: {hours:,.2g} {PLAN_GPU}-hours at "
+        f"{PLAN_MFU:.0%} of its peak; {memory:,.1f} GB of memory: {fits} of {PLAN_GB} GB"
     )
 
 

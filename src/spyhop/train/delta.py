@@ -28,6 +28,7 @@ from spyhop.schema import InputError
 from spyhop.stage import Progress
 from spyhop.store.artifact import RECORD
 from spyhop.train.tensors import (
+    PIECE_ITEMS,
     SUFFIX,
     Bits,
     Tensor,
@@ -43,8 +44,6 @@ from spyhop.train.tensors import (
 
 MANIFEST = "delta.json"
 CARRIED = "files"
-PIECE_ITEMS = 1 << 22
-"""Numbers of a piece: memory is some tens of megabytes, whatever the model's size."""
 EMBEDDINGS = re.compile(r"(^|\.)(embed_tokens|wte|embed_in|word_embeddings)\.weight$")
 """What an output head without a counterpart is compared with: the base may have tied the two."""
 OTHER_WEIGHTS = (".bin", ".ckpt", ".gguf", ".h5", ".msgpack", ".onnx", ".pt", ".pth", SUFFIX)

@@ -57,7 +57,18 @@ class NewModelConfig(Config):
         return self
 
 
-@stage(version=1, writes=FOLDER, plan=lambda config, tokenizer: Estimate(seconds=2))
+def plan_new_model(config: NewModelConfig, tokenizer: Estimate) -> Estimate:
+    """Return the shape of the model, its vocabulary left out."""
+    inner = 4 * config.hidden_size**2 + 3 * config.hidden_size * config.intermediate_size
+    return Estimate(
+        seconds=2,
+        parameters=config.num_layers * inner,
+        num_layers=config.num_layers,
+        hidden_size=config.hidden_size,
+    )
+
+
+@stage(version=1, writes=FOLDER, plan=plan_new_model)
 def new_model(ctx: Context, config: NewModelConfig, *, tokenizer: Artifact) -> None:
     """Write a randomly initialised Llama and its tokenizer as a Hugging Face folder."""
     from transformers import LlamaConfig, LlamaForCausalLM

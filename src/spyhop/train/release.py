@@ -8,19 +8,19 @@ import shutil
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow.compute as pc
 
 from spyhop.lazy import Lazy
 from spyhop.models.local import load_tokenizer, saved_format
 from spyhop.render import Renderer
-from spyhop.schema import Score, TrainingError
+from spyhop.schema import Config, Score, TrainingError
 from spyhop.stage import FOLDER, Context, Estimate, stage
 from spyhop.store import Artifact
 from spyhop.store.artifact import RECORD
 from spyhop.train.card import UNKNOWN, CardConfig, Origin, base_licence, card
-from spyhop.train.tensors import weight_files
+from spyhop.train.tensors import INDEX, convert, read_header, weight_files
 
 if TYPE_CHECKING:
     import transformers
@@ -36,10 +36,21 @@ LICENCES = ("LICENSE*", "LICENCE*", "NOTICE*", "USE_POLICY*")
 """Files of the base that its licence may want to be passed on."""
 
 
+TYPES = {"bfloat16": "BF16", "float16": "F16"}
+
+
+class ReleaseConfig(Config):
+    """What is given away, and what its card says."""
+
+    card: CardConfig = CardConfig()
+    dtype: Literal["saved", "bfloat16", "float16"] = "saved"
+    """Type of the weights: as they were trained, measured and probed, or rounded."""
+
+
 @stage(version=1, writes=FOLDER, plan=lambda config, **inputs: Estimate(seconds=2))
 def release(
     ctx: Context,
-    config: CardConfig,
+    config: ReleaseConfig,
     *,
     model: Artifact,
     base: Artifact,
@@ -51,7 +62,8 @@ def release(
     """Write the folder to give away: weights, tokenizer, chat template, generation config, card.
 
     `transformers` and vLLM load it as it is. The weights are those of `model`, by hard links where
-    the disk can; an adapter stands in `adapter/`. `data` are artifacts whose counts name licences.
+    the disk can, unless they are rounded; an adapter stands in `adapter/`. `data` are artifacts
+    whose counts name licences.
 
     Raises:
         TrainingError: If the folder lacks what loaders need.
@@ -63,13 +75,25 @@ def release(
         for path in sorted(base.path.glob(pattern)):
             if path.is_file():
                 shutil.copyfile(path, ctx.out / path.name)
-    name = config.base_name or base.path.name
+    if config.dtype != "saved":
+        _round(ctx.out, config.dtype)
+    name = config.card.base_name or base.path.name
     if (model.path / ADAPTER).is_dir():
         _adapter(model.path / ADAPTER, ctx.out / ADAPTER, name)
     _check(ctx.out)
     _write_generation(ctx.out)
     origin = _origin(model, base, answers, probes, scores, data)
-    (ctx.out / "README.md").write_text(card(config, origin), encoding="utf-8")
+    text = card(config.card, origin)
+    if config.dtype != "saved":
+        text += f"\nWeights were rounded to {config.dtype} after what is told above was measured.\n"
+    (ctx.out / "README.md").write_text(text, encoding="utf-8")
+
+
+def titled(config: ReleaseConfig, name: str) -> ReleaseConfig:
+    """Return the config with the run's name in the place of a missing title."""
+    if config.card.title:
+        return config
+    return config.model_copy(update={"card": config.card.model_copy(update={"title": name})})
 
 
 def _link(path: Path, place: Path) -> None:
@@ -87,6 +111,30 @@ def _adapter(source: Path, place: Path, base: str) -> None:
     if path.is_file():
         values = {**json.loads(path.read_text()), "base_model_name_or_path": base}
         path.write_text(json.dumps(values, indent=2, sort_keys=True))
+
+
+def _round(folder: Path, dtype: str) -> None:
+    """Replace the weights, links to the training's own, by rounded ones."""
+    total = 0
+    for path in weight_files(folder):
+        aside = path.with_suffix(".tmp")
+        convert(path, aside, TYPES[dtype])
+        aside.replace(path)
+        total += sum(each.num_bytes for each in read_header(path).tensors)
+    config = _json(folder / "config.json")
+    for part in (config, config.get("text_config", {})):
+        part |= {name: dtype for name in ("dtype", "torch_dtype") if name in part}
+    config["dtype"] = dtype
+    _rewrite(folder / "config.json", config)
+    if index := _json(folder / INDEX):
+        index.setdefault("metadata", {})["total_size"] = total
+        _rewrite(folder / INDEX, index)
+
+
+def _rewrite(path: Path, values: dict[str, Any]) -> None:
+    """Write a file anew: the old one is a link to the training's own."""
+    path.unlink(missing_ok=True)
+    path.write_text(json.dumps(values, indent=2, sort_keys=True))
 
 
 def _check(folder: Path) -> None:
@@ -107,15 +155,13 @@ def _check(folder: Path) -> None:
 def _write_generation(folder: Path) -> None:
     """State what ends a response, so that servers stop where training did.
 
-    What the base said of sampling stays as it was. The file is written anew: the old one is a link
-    to the training's own.
+    What the base said of sampling stays as it was.
     """
     tokenizer = load_tokenizer(folder)
     renderer = Renderer(tokenizer, saved_format(folder))
     path = folder / "generation_config.json"
     values = _json(path)
     values.pop("_from_model_config", None)  # else loaders make it anew from the model's config
-    path.unlink(missing_ok=True)
     ends = values.get("eos_token_id")
     known = ends if isinstance(ends, list) else [] if ends is None else [ends]
     ids = sorted({renderer.end_id, *(int(each) for each in known)})
@@ -125,7 +171,7 @@ def _write_generation(folder: Path) -> None:
     if tokenizer.bos_token_id is not None:
         values["bos_token_id"] = int(tokenizer.bos_token_id)
     values.setdefault("transformers_version", transformers.__version__)
-    path.write_text(json.dumps(values, indent=2, sort_keys=True))
+    _rewrite(path, values)
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -21,6 +21,9 @@ INDEX = "model.safetensors.index.json"
 WIDTHS = {"F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4}
 WIDTHS |= {"F16": 2, "BF16": 2, "I16": 2, "U16": 2}
 """Bytes of a number; every other kind is taken byte by byte."""
+FLOATS = ("F32", "F16", "BF16")
+PIECE_ITEMS = 1 << 22
+"""Numbers of a piece: memory is some tens of megabytes, whatever the model's size."""
 MAX_HEADER = 100_000_000
 """What the format allows, in bytes."""
 
@@ -173,6 +176,29 @@ def _widened(bits: Bits, old: str) -> Bits | None:
     if old == "F16":
         return bits.view("<f2").astype("<f4").view("<u4")
     return np.left_shift(bits.astype(np.uint32), 16) if old == "BF16" else None
+
+
+def convert(source: Path, out: Path, dtype: str) -> None:
+    """Write a file's floating tensors as another type, piece by piece; the rest as it is."""
+    file = read_header(source)
+    header: dict[str, Any] = {}
+    if about := json.loads(file.header).get("__metadata__"):
+        header["__metadata__"] = about
+    end, kinds = 0, []
+    for each in file.tensors:
+        kind = dtype if each.dtype in FLOATS else each.dtype
+        begin, end = end, end + each.num_bytes // each.width * WIDTHS.get(kind, 1)
+        header[each.name] = {"dtype": kind, "shape": each.shape, "data_offsets": [begin, end]}
+        kinds.append(kind)
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with out.open("wb") as stream:
+        stream.write(len(text).to_bytes(8, "little") + text)
+        for each, kind in zip(file.tensors, kinds, strict=True):
+            for piece in each.pieces(PIECE_ITEMS):
+                found = cast(piece, each.dtype, kind)
+                assert found is not None
+                stream.write(found.tobytes())
 
 
 def packed(difference: Bits) -> bytes:

@@ -18,7 +18,7 @@ from spyhop.lazy import Lazy
 from spyhop.models.local import pick_device
 from spyhop.render import Renderer
 from spyhop.schema import ArtifactError, ModelError, TrainingError
-from spyhop.stage import FOLDER, Context, Estimate, Progress, stage
+from spyhop.stage import FOLDER, Context, Estimate, Progress, Runtime, pooled, stage
 from spyhop.store import Artifact
 from spyhop.store.artifact import LOGS
 from spyhop.train import rank
@@ -26,6 +26,7 @@ from spyhop.train.adapter import check_adapter
 from spyhop.train.base import open_words
 from spyhop.train.batches import Rows, plan_batches, plan_packs
 from spyhop.train.config import TuneConfig
+from spyhop.train.cost import Shape, train_bytes
 from spyhop.train.distributed import Group, launch, num_ranks
 from spyhop.train.loop import METRICS, SNAPSHOTS, SPEED, Job, Outcome, train
 from spyhop.train.rows import TokenRows, tokenise
@@ -40,6 +41,8 @@ else:
 TOKENS_PER_ROW = 200
 TOKENS_PER_S = 25_000
 """Planning figures: mean row length where nothing is known, and a 0.1 M model on one core."""
+CORE_FLOPS = 40e9
+"""Operations per second of a core on larger models."""
 
 
 def plan_tune(
@@ -48,10 +51,25 @@ def plan_tune(
     answers: list[Estimate],
     held_out: Sequence[Estimate] = (),
 ) -> Estimate:
-    """Return tokens and seconds, from the budget or from the rows' usual length."""
-    rows = sum(answer.rows for answer in answers)
-    tokens = config.tokens or int((config.epochs or 0) * rows * TOKENS_PER_ROW)
-    return Estimate(trained_tokens=tokens, seconds=tokens / TOKENS_PER_S)
+    """Return tokens, operations, memory and seconds, from the budget and the rows' length."""
+    pool = pooled(answers)
+    row_tokens = pool.row_tokens or TOKENS_PER_ROW
+    tokens = config.tokens or int((config.epochs or 0) * pool.rows * row_tokens)
+    shape = Shape(base.parameters, base.num_layers, base.hidden_size)
+    if not shape.parameters:
+        return Estimate(trained_tokens=tokens, seconds=tokens / TOKENS_PER_S)
+    adapter = config.adapter
+    trained = 2 * adapter.rank * shape.hidden_size * 7 * shape.num_layers if adapter else None
+    flops = tokens * shape.flops_per_token(row_tokens)
+    return Estimate(
+        trained_tokens=tokens,
+        seconds=max(tokens / TOKENS_PER_S, flops / CORE_FLOPS),
+        parameters=shape.parameters,
+        num_layers=shape.num_layers,
+        hidden_size=shape.hidden_size,
+        flops=flops,
+        memory_bytes=train_bytes(shape, Runtime().micro_tokens, trained=trained),
+    )
 
 
 @stage(version=2, writes=FOLDER, plan=plan_tune)
@@ -74,7 +92,7 @@ def tune(
     """
     ranks = num_ranks(ctx.runtime)
     if config.adapter is not None:
-        check_adapter(config.adapter, ranks)
+        check_adapter(config.adapter, ranks, pick_device(ctx.runtime.device))
     tokenizer, form = open_words(base.path, config)
     renderer = Renderer(tokenizer, form)
     longest = _longest(base, config)
@@ -164,11 +182,21 @@ def _steps(ctx: Context, config: TuneConfig, rows: TokenRows, trained: list[Rows
             lengths, inputs, budgets=budgets, batch_tokens=config.batch_tokens, seed=config.seed,
             capacity=config.max_tokens, packing=config.batches,
         )  # fmt: skip
-        ctx.count("packs", sum(map(len, packs)))
         steps = [np.concatenate(some) for some in packs]
+        drawn = np.concatenate([np.empty(0, np.int64), *steps])
+        _tell_packing(ctx, sum(map(len, packs)), lengths[drawn], config.max_tokens)
     if not steps:
         raise TrainingError("the budget is less than one token; raise tokens or epochs")
     return [order[step] for step in steps]
+
+
+def _tell_packing(ctx: Context, num_packs: int, lengths: Rows, capacity: int) -> None:
+    ctx.count("packs", num_packs)
+    factor, full = len(lengths) / max(1, num_packs), num_packs * capacity
+    ctx.notice(
+        f"packed {factor:.2f} rows in a sequence of {capacity:,} tokens (the Orca paper: 2.7); "
+        f"{1 - int(lengths.sum()) / max(1, full):.2%} of it is padding"
+    )
 
 
 def _budgets(config: TuneConfig, lengths: Rows, inputs: list[int]) -> list[int]:

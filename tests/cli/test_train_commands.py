@@ -110,7 +110,7 @@ def test_settings_stand_in_a_file_too(cli, place: Path):
     _write(place / "sub" / "watched.jsonl", range(5))
     (place / "sub" / "mine.toml").write_text(
         'recipe = "train"\nheld_out = ["watched.jsonl"]\n'
-        "[train]\ntokens = 900\n[probe]\nnum_prompts = 1\n[card]\ntitle = 'Mine'\n"
+        "[train]\ntokens = 900\n[probe]\nnum_prompts = 1\n[release.card]\ntitle = 'Mine'\n"
     )
     command = (
         "train",

@@ -1,0 +1,95 @@
+"""What training costs, against what the paper says it took."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from spyhop.stage import Estimate, Runtime
+from spyhop.train.config import TuneConfig
+from spyhop.train.cost import Shape, gpu_hours, implied_mfu, peak_flops, shape_of, train_bytes
+from spyhop.train.events import EventFile
+from spyhop.train.tune import plan_tune
+
+A100 = 312.0
+ORCA = 13e9
+
+
+@pytest.mark.parametrize(("tokens", "hours", "mfu"), [(15.4e9, 3200, 0.33), (3.0e9, 800, 0.26)])
+def test_the_papers_figures_imply_their_use_of_the_devices(tokens: float, hours: float, mfu: float):
+    """Orca, section 3.2: 20 A100 for 160 hours, then for 40; tokens are slots of packed rows."""
+    found = implied_mfu(ORCA, tokens, hours, A100)
+    assert found == pytest.approx(mfu, abs=0.005)
+    flops = tokens * Shape(int(ORCA)).flops_per_token()
+    assert gpu_hours(flops, A100, found) == pytest.approx(hours)
+
+
+def test_operations_are_those_of_a_profiler():
+    """PyTorch's own counter, forward and backward, on a small model; attention is counted whole."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    config = LlamaConfig(
+        vocab_size=300, hidden_size=64, intermediate_size=160, num_hidden_layers=3,
+        num_attention_heads=4, num_key_value_heads=4, tie_word_embeddings=False,
+        attn_implementation="eager",
+    )  # fmt: skip
+    model = LlamaForCausalLM(config)
+    ids = torch.randint(0, 300, (2, 48))
+    with FlopCounterMode(display=False) as counter:
+        model(input_ids=ids, labels=ids).loss.backward()
+    shape = shape_of(model)
+    assert shape.parameters == model.num_parameters() - 300 * 64
+    norms = sum(p.numel() for p in model.parameters() if p.ndim == 1)
+    matrices = Shape(shape.parameters - norms, shape.num_layers, shape.hidden_size)
+    counted = counter.get_total_flops() / ids.numel()
+    assert matrices.flops_per_token(2 * 48) == pytest.approx(counted, rel=0.02)  # eager: no half
+
+
+def test_memory_is_sixteen_bytes_a_parameter_and_what_a_pass_keeps():
+    shape = Shape(parameters=1_000_000, num_layers=4, hidden_size=128)
+    assert train_bytes(shape, 0) == 18_000_000
+    assert train_bytes(shape, 1000) - train_bytes(shape, 0) == 34 * 4 * 128 * 1000
+    assert train_bytes(shape, 1000, recomputes=True) < train_bytes(shape, 1000)
+    assert train_bytes(shape, 0, trained=10_000) == 990_000 * 4 + 10_000 * 18
+
+
+def test_a_device_is_known_or_told():
+    cpu = torch.device("cpu")
+    assert peak_flops(Runtime(), cpu) is None
+    assert peak_flops(Runtime(peak_tflops=2.5), cpu) == 2.5e12
+
+
+def test_a_plan_tells_tokens_hours_and_memory():
+    base = Estimate(parameters=1_000_000_000, num_layers=16, hidden_size=2048)
+    answers = [Estimate(rows=1_000_000, row_tokens=500.0)]
+    plan = plan_tune(TuneConfig(epochs=2.0), base, answers)
+    assert plan.trained_tokens == 1_000_000_000
+    assert plan.flops == pytest.approx(6e18, rel=0.1) and plan.parameters == base.parameters
+    assert 4 < gpu_hours(plan.flops, 989.0, 0.4) < 5
+    assert 18e9 < plan.memory_bytes < 60e9
+    small = plan_tune(TuneConfig(epochs=2.0, adapter={}), base, answers)
+    assert small.memory_bytes < plan.memory_bytes
+
+
+def test_event_files_are_read_by_tensorboard(tmp_path: Path):
+    events = pytest.importorskip("tensorboard.backend.event_processing.event_file_loader")
+    file = EventFile(tmp_path)
+    for step in range(300):
+        file.add(step, {"loss": 2.5 / (step + 1), "tokens": 1e6 * step})
+    file.close()
+    (path,) = tmp_path.iterdir()
+    read = list(events.RawEventFileLoader(str(path)).Load())
+    assert len(read) == 301
+    found = [event for event in events.EventFileLoader(str(path)).Load() if event.step == 299]
+    (event,) = found
+    assert {value.tag for value in event.summary.value} == {"loss", "tokens"}
+
+
+def test_event_files_have_the_checksums_of_the_format(tmp_path: Path):
+    """CRC-32C of `123456789` is e3069283 (RFC 3720's polynomial); masked as the format says."""
+    from spyhop.train.events import _checksum
+
+    crc = 0xE3069283
+    masked = ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
+    assert _checksum(b"123456789") == masked.to_bytes(4, "little")
