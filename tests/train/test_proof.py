@@ -10,22 +10,14 @@ import torch
 
 import toys
 from spyhop.models.local import load_tokenizer
-from spyhop.render import ORCA
+from spyhop.render import ORCA, Renderer
 from spyhop.stage import Runtime
 from spyhop.store import Source
 from spyhop.train import NewModelConfig, OptimizerConfig, TuneConfig, new_model, tune
 from spyhop.train.batches import plan_batches
+from spyhop.train.new_model import add_padding
 
 RATE, NUM_STEPS, BATCH_TOKENS = 1e-3, 50, 700
-
-
-def _pieces(question: str, response: str, words) -> tuple[list[int], int]:
-    """Return ids and the first target's place, spelled out; only the end token is special."""
-    encode = lambda text: words(text, add_special_tokens=False)["input_ids"]  # noqa: E731
-    prompt = [words.bos_token_id]
-    for text in ("### System:\n\n\n", "### Human:\n", question, "\n\n", "### Assistant:\n"):
-        prompt += encode(text)
-    return [*prompt, *encode(response), words.eos_token_id], len(prompt)
 
 
 @pytest.mark.slow
@@ -64,12 +56,17 @@ def test_fifty_steps_have_the_losses_of_a_plain_loop(tmp_path: Path, data_dir: P
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=RATE, betas=(0.9, 0.98), weight_decay=0.1, foreach=False
     )
-    encoded = [_pieces(r.messages[-2].content, r.messages[-1].content, words) for r in rows]
+    add_padding(words)
+    encoded = [
+        (each.ids.tolist(), int(np.argmax(each.is_target)))
+        for each in Renderer(words, ORCA).encode([row.messages for row in rows])
+    ]
+    assert all(ids[0] == words.bos_token_id and ids[-1] == 2 for ids, _ in encoded)
     lengths = np.array([len(ids) for ids, _ in encoded])
     order = plan_batches(
         lengths, [0, len(rows)], budgets=[int(lengths.sum())], batch_tokens=BATCH_TOKENS, seed=0
     )
-    assert len(found) == len(order) >= NUM_STEPS and ORCA.is_empty_system_written
+    assert len(found) == len(order) >= NUM_STEPS
     schedule = get_linear_schedule_with_warmup(optimizer, 0, len(order))
     for step, batch in enumerate(order[:NUM_STEPS]):
         num = sum(len(encoded[row][0]) - encoded[row][1] for row in batch)

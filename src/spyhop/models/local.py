@@ -12,7 +12,7 @@ import inspect
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, ClassVar, Literal, TYPE_CHECKING
 
 import numpy as np
 
@@ -40,6 +40,7 @@ SCORED_BYTES = 64 << 20
 class Local(ModelConfig):
     """A model folder: a checkpoint of ours, or any Hugging Face causal language model."""
 
+    version: ClassVar[int] = 2
     kind: Literal["local"] = "local"
     name: str = "local model"
     dtype: Literal["float32", "bfloat16"] = "float32"
