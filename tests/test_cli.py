@@ -6,16 +6,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import typer.main
 
+from command import Done
 from corpus.pages import write_articles
-from spyhop.cli import app, main
+from spyhop.cli import app
 from spyhop.recipe.load import read_recipe
 from spyhop.recipes import INIT_FILES, RECIPES, write_example
 from spyhop.recipes.orca import OrcaConfig, orca
@@ -80,33 +80,6 @@ def recipe(tmp_path: Path, tiny_folder: Path) -> Path:
     path = tmp_path / "toy.toml"
     path.write_text(RECIPE)
     return path
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """How a command ended."""
-
-    code: int
-    stdout: str
-    stderr: str
-
-
-@pytest.fixture
-def cli(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., Done]:
-    """The command line in this process, for a start takes longer than most commands."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments: object) -> Done:
-        monkeypatch.setattr(sys, "argv", ["spyhop", *(str(argument) for argument in arguments)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main()
-        found = capsys.readouterr()
-        return Done(int(ended.value.code or 0), found.out, found.err)
-
-    return call
 
 
 def _refused(done: Done, text: str) -> None:

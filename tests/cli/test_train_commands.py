@@ -10,14 +10,14 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
 
-from spyhop.cli import main
+from command import Done
 from spyhop.cli.chat import Chat, Voice
 from spyhop.models import Reply, Request, Sampling
 from spyhop.schema import ModelError
@@ -55,25 +55,7 @@ QUICK = (
 SHORT = (*QUICK, "--set", "probe.num_prompts=1", "--set", "probe.max_new_tokens=4")
 
 
-@pytest.fixture
-def cli(
-    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., tuple[int, str, str]]:
-    monkeypatch.chdir(place)
-
-    def call(*arguments: object, stdin: str = "") -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["spyhop", *(str(argument) for argument in arguments)])
-        monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main()
-        found = capsys.readouterr()
-        return int(ended.value.code or 0), found.out, found.err
-
-    return call
-
-
-def _refused(done: tuple[int, str, str], text: str) -> None:
+def _refused(done: Done, text: str) -> None:
     code, _, error = done
     assert code == 2, error
     (line,) = error.splitlines()

@@ -7,16 +7,15 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from command import Done
 from server import KEY, Server, ServerProcess, each, in_order
-from spyhop.cli import main
 
 SPYHOP = Path(sys.executable).with_name("spyhop")
 TEACHER = """
@@ -30,34 +29,9 @@ usd_per_million_response = 1000.0
 """
 
 
-class Done(NamedTuple):
-    """How a command ended."""
-
-    code: int
-    stdout: str
-    stderr: str
-
-
-@pytest.fixture
-def cli(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., Done]:
-    """The command line in this process, in an empty folder, with the key in the environment."""
-    monkeypatch.chdir(tmp_path)
+@pytest.fixture(autouse=True)
+def _key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TOY_KEY", KEY)
-    said: list[str] = []
-
-    def call(*arguments: object) -> Done:
-        monkeypatch.setattr(sys, "argv", ["spyhop", *(str(argument) for argument in arguments)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main()
-        found = capsys.readouterr()
-        said.extend(found)
-        return Done(int(ended.value.code or 0), found.out, found.err)
-
-    call.said = said  # type: ignore[attr-defined]
-    return call
 
 
 def _teacher(url: str, service: str = "") -> None:

@@ -3,16 +3,13 @@
 import json
 import math
 import re
-import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
+from command import Command, Done
 from pairing import pair, rated, segment
 from server import KEY, Call, Said, Server
-from spyhop.cli import main
 from spyhop.collect.pair_files import GivenPairsConfig, given_pairs
 from spyhop.schema import Pair
 from spyhop.store import Source
@@ -26,31 +23,9 @@ key_env = "TOY_KEY"
 """
 
 
-class Done(NamedTuple):
-    """How a command ended."""
-
-    code: int
-    stdout: str
-    stderr: str
-
-
-Cli = Callable[..., Done]
-
-
-@pytest.fixture
-def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
-    """The command line in this process, in an empty folder."""
-    monkeypatch.chdir(tmp_path)
+@pytest.fixture(autouse=True)
+def _key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TOY_KEY", KEY)
-
-    def call(*arguments: object) -> Done:
-        monkeypatch.setattr(sys, "argv", ["spyhop", *(str(argument) for argument in arguments)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main()
-        return Done(int(ended.value.code or 0), *capsys.readouterr())
-
-    return call
 
 
 def _write(name: str, rows: list[object]) -> None:
@@ -84,12 +59,12 @@ def _judge(call: Call) -> Said | str:
     return f"I see.\nScore: {1 + place % 5}"
 
 
-def _curate(cli: Cli, *options: str) -> Done:
+def _curate(cli: Command, *options: str) -> Done:
     return cli("curate", "pairs.jsonl", "--judge", "judge.toml", "--out", "out", *options)
 
 
 @pytest.mark.parametrize("is_strict", [False, True])
-def test_expected_scores_of_a_served_judge(cli: Cli, is_strict: bool):
+def test_expected_scores_of_a_served_judge(cli: Command, is_strict: bool):
     _pairs(210)
     more = 'omit = ["continue_final_message", "add_generation_prompt"]' if is_strict else ""
     with Server(answer=_judge, is_strict=is_strict) as server:
@@ -108,7 +83,7 @@ def test_expected_scores_of_a_served_judge(cli: Cli, is_strict: bool):
     assert "ok   repeatability: quadratic kappa of 210 pairs rated twice is 1.00" in done.stdout
 
 
-def test_a_served_judge_without_probabilities_gives_the_mean_of_verdicts(cli: Cli):
+def test_a_served_judge_without_probabilities_gives_the_mean_of_verdicts(cli: Command):
     """A strict server that is not told to leave the fields out refuses to go on with a response."""
     _pairs(4)
     with Server(answer=_judge) as server:
@@ -120,7 +95,7 @@ def test_a_served_judge_without_probabilities_gives_the_mean_of_verdicts(cli: Cl
     assert {row.rating.method for row in rows if row.rating} == {"verdict"}
 
 
-def test_ratings_that_cannot_be_read_are_refused_and_kept(cli: Cli):
+def test_ratings_that_cannot_be_read_are_refused_and_kept(cli: Command):
     _pairs(20)
     with Server(answer=lambda call: "I would rather not say.") as server:
         Path("judge.toml").write_text(TEACHER.format(url=server.url, more=""))
@@ -133,7 +108,7 @@ def test_ratings_that_cannot_be_read_are_refused_and_kept(cli: Cli):
     assert not Path("out/kept.jsonl").exists()
 
 
-def test_likelihoods_and_choices_of_weights_in_process(cli: Cli, tiny_folder: Path):
+def test_likelihoods_and_choices_of_weights_in_process(cli: Command, tiny_folder: Path):
     _pairs(20)
     common = ("curate", "pairs.jsonl", "--judge", tiny_folder, "--out", "out", "--set",
               "runtime.device=cpu", "--set")  # fmt: skip
@@ -146,7 +121,7 @@ def test_likelihoods_and_choices_of_weights_in_process(cli: Cli, tiny_folder: Pa
     assert judged.code == 2 and "precision: of" in judged.stderr
 
 
-def test_instructions_for_texts(cli: Cli):
+def test_instructions_for_texts(cli: Command):
     texts = [segment(n, f"Of thing {n}, with many words about how it is made.") for n in range(9)]
     _write("texts.jsonl", [{"text": row.text, "url": row.url} for row in texts] + [{"text": " "}])
     with Server(answer=lambda call: "How is it made at home?") as server:
@@ -161,7 +136,7 @@ def test_instructions_for_texts(cli: Cli):
     assert rows[3].origin == "https://toy/3" and rows[3].writer == "teacher"
 
 
-def test_a_folder_of_an_artifact_is_read_without_its_dropped_rows(cli: Cli):
+def test_a_folder_of_an_artifact_is_read_without_its_dropped_rows(cli: Command):
     texts = [{"text": f"Text number {n} about bread and how it is kept."} for n in range(3)]
     _write("texts.jsonl", [*texts, texts[0]])
     with Server(answer=lambda call: "How is bread kept?") as server:
@@ -194,7 +169,7 @@ def test_pairs_come_back_as_they_were_written(tmp_path: Path):
         ("backtranslate", {"text": "x", "start": "far"}, r"start = 'far'"),
     ],
 )
-def test_a_wrong_row_is_one_clear_line(cli: Cli, tiny_folder: Path, command, row, text):
+def test_a_wrong_row_is_one_clear_line(cli: Command, tiny_folder: Path, command, row, text):
     _write("rows.jsonl", [row])
     model = "--judge" if command == "curate" else "--model"
     done = cli(command, "rows.jsonl", model, tiny_folder, "--out", "out")
