@@ -1,14 +1,13 @@
 """So many segments, drawn by the hash of their ids: a smaller draw is part of a larger one."""
 
-import hashlib
 from collections.abc import Iterator
+from itertools import compress
 
-import numpy as np
 from pydantic import Field
 
 from spyhop.schema import Config, Segment
 from spyhop.stage import Context, Estimate, stage
-from spyhop.store import Artifact
+from spyhop.store import Artifact, nested_draw
 
 
 class SampleConfig(Config):
@@ -27,17 +26,7 @@ class SampleConfig(Config):
     ),
 )
 def sample(ctx: Context, config: SampleConfig, *, segments: Artifact) -> Iterator[Segment]:
-    """Keep a uniform random draw, in the order of the input. Eight bytes a row in memory."""
-    places = np.array(
-        [_place(config.seed, row.id) for row in segments.rows(Segment)], dtype=np.uint64
-    )
-    num_rows = min(config.num_rows, len(places))
-    last = np.partition(places, num_rows - 1)[num_rows - 1] if num_rows else np.uint64(0)
-    rows = ctx.track(segments.rows(Segment), "drawing", total=len(places))
-    for row, place in zip(rows, places, strict=True):
-        if num_rows and place <= last:
-            yield row
-
-
-def _place(seed: int, name: str) -> int:
-    return int.from_bytes(hashlib.sha256(f"{seed}/{name}".encode()).digest()[:8], "big")
+    """Keep a uniform random draw, in the order of the input."""
+    is_drawn = nested_draw(segments, config.num_rows, config.seed)
+    rows = ctx.track(segments.rows(Segment), "drawing", total=len(is_drawn))
+    yield from compress(rows, is_drawn)

@@ -3,6 +3,7 @@
 from spyhop.store.artifact import Artifact, InputRecord, Record, find
 from spyhop.store.inventory import Entry, Inventory, forget, point, pointed
 from spyhop.store.keys import canonical, key_of, row_id
+from spyhop.store.nested import nested_draw
 from spyhop.store.parts import PartWriter, arrow_schema
 from spyhop.store.source import Source
 from spyhop.store.work import Work, claim
@@ -22,6 +23,7 @@ __all__ = [
     "find",
     "forget",
     "key_of",
+    "nested_draw",
     "point",
     "pointed",
     "row_id",
