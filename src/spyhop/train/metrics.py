@@ -7,6 +7,7 @@ import resource
 import sys
 from dataclasses import dataclass, field
 from importlib.util import find_spec
+from math import isfinite
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -96,7 +97,8 @@ class Meter:
         self._write(position, {"held_out_loss": loss})
 
     def _write(self, position: Position, values: dict[str, float]) -> None:
-        line = json.dumps({"step": position.step, **values}).encode() + b"\n"
+        plain = {name: value if isfinite(value) else None for name, value in values.items()}
+        line = json.dumps({"step": position.step, **plain}).encode() + b"\n"
         self._stream.write(line)
         position.logged_bytes += len(line)
         if self._board is not None:
