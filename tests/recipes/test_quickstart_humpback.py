@@ -16,7 +16,7 @@ from spyhop.stage import Runtime
 from spyhop.world import kind_of
 
 FILES = ["quickstart_humpback.toml", "thorough_humpback.toml"]
-DEFAULT = {"seed", "uncurated", "random", "curated"}
+DEFAULT = {"seed", "uncurated", "curated"}
 TINY = [
     "seeds=[0]",
     "settings.0.tokens=15000",
@@ -65,28 +65,28 @@ def test_shipped_recipes_plan_without_running(tmp_path: Path, name: str):
 def test_arms_have_equal_budgets_and_differ_in_their_rows_alone(tmp_path: Path, name: str):
     recipe = _recipe(tmp_path, name)
     for setting in ("systematic", *(["random"] if "thorough" in name else [])):
-        arms = ["seed", "uncurated", "random", "curated"]
-        students = [recipe.node(f"{setting}.{arm}.1") for arm in arms]
+        arms = ["seed", "uncurated", *(["random"] if "thorough" in name else []), "curated"]
+        students = [recipe.node(f"{setting}.{arm}.6") for arm in arms]
         assert len({student.config.model_dump_json() for student in students}) == 1
         assert {student.inputs["base"] for student in students} == {recipe.node(f"{setting}.base")}
-        learned = recipe.node(f"{setting}.learned.1")
+        learned = recipe.node(f"{setting}.learned.6")
         assert students[0].inputs["answers"] == [learned]
         for arm, student in zip(arms[1:], students[1:], strict=True):
-            others = recipe.node(f"{setting}.{arm}.pairs.1")
+            others = recipe.node(f"{setting}.{arm}.pairs.6")
             assert student.inputs["answers"] == [learned, learned, others]
 
 
 def test_only_rating_decides_what_is_kept(tmp_path: Path):
     recipe = _recipe(tmp_path, FILES[1])
     uncurated, random, curated, again = (
-        {node.stage.name for node in _needed(recipe.node(f"systematic.{arm}.3"))}
+        {node.stage.name for node in _needed(recipe.node(f"systematic.{arm}.8"))}
         for arm in ("uncurated", "random", "curated", "round-2")
     )
     assert not {"curate.likelihood", "curate.gate"} & (uncurated | random)
     assert {"curate.likelihood", "curate.gate", "curate.keep"} <= curated & again
-    assert recipe.node("systematic.curated.3") in _needed(recipe.node("systematic.rated-2.3"))
+    assert recipe.node("systematic.curated.8") in _needed(recipe.node("systematic.rated-2.8"))
     readers = [
-        node for node in recipe.nodes if recipe.node("systematic.documents.3") in parents(node)
+        node for node in recipe.nodes if recipe.node("systematic.documents.8") in parents(node)
     ]
     assert [node.stage.name for node in readers] == [
         "augment.backtranslate",
@@ -97,7 +97,7 @@ def test_only_rating_decides_what_is_kept(tmp_path: Path):
 def test_students_are_asked_under_both_messages(tmp_path: Path):
     recipe = _recipe(tmp_path, FILES[1])
     asked = {
-        arm: recipe.node(f"systematic.{arm}.scores.0").config for arm in (*DEFAULT, "seed-own")
+        arm: recipe.node(f"systematic.{arm}.scores.5").config for arm in (*DEFAULT, "seed-own")
     }
     assert all(asked[arm].system_message == BOTH_MESSAGES for arm in DEFAULT)
     assert (

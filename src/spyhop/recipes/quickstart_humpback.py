@@ -36,7 +36,7 @@ from spyhop.curate import (
     likelihood,
 )
 from spyhop.evaluate import MeasureConfig, measure
-from spyhop.models import Local, Nucleus, Sampling
+from spyhop.models import Local, Sampling
 from spyhop.recipe.graph import Node, Recipe, Ref, Use
 from spyhop.report import ArmPair, ArmRun, CuratedSet, CurationPageConfig, curation_page
 from spyhop.schema import Config
@@ -83,15 +83,16 @@ class QuickstartHumpbackConfig(Config):
 
     name: str = "quickstart_humpback"
     settings: tuple[HumpbackSetting, ...] = Field(min_length=1)
-    seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1)
+    seeds: tuple[int, ...] = Field((5, 6, 7), min_length=1)
     """Each seed draws its own seed pairs, documents, instructions and order of training."""
     tagged: ForwardConfig = ForwardConfig()
     """The system messages that tell seed pairs from web pairs; students are asked under both."""
     written: BacktranslateConfig = BacktranslateConfig(
         asked=ReversedConfig(prompt="{response}", system_message="Write the question."),
-        sampling=Nucleus(max_new_tokens=128),
+        sampling=Sampling(max_new_tokens=128),
     )
-    """How the backward model is trained and asked for instructions."""
+    """How the backward model is trained and asked for instructions: greedily, unlike the paper, for
+    at this size a quarter of the instructions drawn at temperature 0.7 miss their document."""
     min_score: float = Field(A4, ge=1, le=5)
 
 
@@ -122,7 +123,7 @@ LIMITS = (
     "parameters would do.",
     "At equal tokens an arm that adds documents sees its seed pairs less often. The more it adds "
     "the less, so all documents against the curated ones is a comparison of two things at once; "
-    "about as many at random is the control that differs in the choice alone.",
+    "about as many at random (--thorough) is the control that differs in the choice alone.",
 )
 
 
