@@ -26,6 +26,7 @@ TINY = [
     "settings.0.num_documents=120",
     "settings.0.num_items=24",
     "settings.0.num_pairs=40",
+    "written.sampling={temperature=0.7, max_new_tokens=128}",  # greedily it would never end
 ]
 
 
