@@ -390,3 +390,20 @@ def test_messages_without_a_user_turn_train_too(tmp_path: Path, base):
     rows = [row.model_copy(update={"messages": [Message(role="assistant", content="answer")]})]
     made = _tune(tmp_path, base, [toys.artifact_of(tmp_path, rows)])
     assert made.record.counts["rows/trained"] == 1
+
+
+@pytest.mark.parametrize(("warmup_steps", "is_told"), [(1, False), (1000, True)])
+def test_a_warm_up_that_never_ends_is_told(
+    tmp_path: Path,
+    base: Artifact,
+    answers: Artifact,
+    monkeypatch: pytest.MonkeyPatch,
+    warmup_steps: int,
+    is_told: bool,
+):
+    said: list[str] = []
+    monkeypatch.setattr(Context, "notice", lambda _, text: said.append(text))
+    how = OptimizerConfig(learning_rate=1e-3, warmup_steps=warmup_steps)
+    config = TuneConfig(epochs=1, batch_tokens=400, optimizer=how)
+    tune.run(tmp_path, config, runtime=CPU, base=base, answers=[answers])
+    assert any("warmup_steps = 1000" in text for text in said) == is_told

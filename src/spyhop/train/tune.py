@@ -187,6 +187,11 @@ def _steps(ctx: Context, config: TuneConfig, rows: TokenRows, trained: list[Rows
         _tell_packing(ctx, sum(map(len, packs)), lengths[drawn], config.max_tokens)
     if not steps:
         raise TrainingError("the budget is less than one token; raise tokens or epochs")
+    if len(steps) <= config.optimizer.warmup_steps:
+        ctx.notice(
+            f"the learning rate is never reached: {len(steps)} steps, warmup_steps = "
+            f"{config.optimizer.warmup_steps}; lower that or batch_tokens, or train for longer"
+        )
     return [order[step] for step in steps]
 
 
