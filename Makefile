@@ -20,7 +20,7 @@ test:
 	$(PY) -m pytest
 
 slow:
-	$(PY) -m pytest -m "slow or browser or server"
+	$(PY) -m pytest -m "slow or browser or server or waits"
 
 fix:
 	$(PY) -m ruff format src tests benchmarks

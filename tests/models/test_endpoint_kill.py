@@ -154,7 +154,7 @@ def test_the_journal_knows_of_the_last_minute_after_a_kill(tmp_path: Path):
     assert at - left_state(tmp_path).at < 1.5
 
 
-@pytest.mark.slow
+@pytest.mark.waits
 @pytest.mark.timeout(400)
 def test_limits_hold_across_kills(tmp_path: Path):
     num = 360
@@ -171,7 +171,7 @@ def test_limits_hold_across_kills(tmp_path: Path):
     assert stats["billed_distinct"] == num
 
 
-@pytest.mark.slow
+@pytest.mark.waits
 @pytest.mark.timeout(400)
 def test_limits_hold_across_a_kill_before_the_first_answer(tmp_path: Path):
     """Eight requests a minute, answered after 40 s: killed before any, and at once run again."""
@@ -187,7 +187,7 @@ def test_limits_hold_across_a_kill_before_the_first_answer(tmp_path: Path):
     assert stats["violations"] == 0, stats["first_violation"]
 
 
-@pytest.mark.slow
+@pytest.mark.waits
 @pytest.mark.timeout(400)
 def test_ten_times_ten_requests_of_a_clean_run_keep_the_limit_between_runs(tmp_path: Path):
     with ServerProcess("--requests", "100", "--lax") as server:
