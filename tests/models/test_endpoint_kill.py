@@ -111,7 +111,7 @@ def test_a_kill_loses_at_most_what_was_in_flight(tmp_path: Path):
         assert committed(tmp_path).keys() == {row[0] for row in found}
 
 
-@pytest.mark.slow
+@pytest.mark.waits
 @pytest.mark.parametrize("seed", range(5))
 def test_kills_at_random_moments(tmp_path: Path, seed: int):
     num = 1_500
