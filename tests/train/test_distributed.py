@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import gradients
 import psutil
 import pytest
 import torch
@@ -50,6 +51,18 @@ def _distance(one: Path, other: Path) -> float:
     first, second = (load_file(path / "model.safetensors") for path in (one, other))
     assert set(first) == set(second)
     return max(float((first[name] - second[name]).abs().max()) for name in first)
+
+
+def test_the_gradient_of_two_processes_is_that_of_one(tmp_path: Path):
+    """G6: rows, and passes, are uneven between the two; one may have nothing to do at all."""
+    run = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
+    out = tmp_path / "gradients.pt"
+    subprocess.run([*run, gradients.__file__, str(out)], check=True, timeout=180)
+    num_processes, made = torch.load(out)
+    assert num_processes == 2 and len(made) == 2 * len(gradients.WAYS)
+    wanted = gradients.plain_gradient()
+    for (_, dtype), found in made.items():
+        assert float((found - wanted).norm() / wanted.norm()) < gradients.BOUNDS[dtype]
 
 
 @pytest.mark.parametrize("kind", ["weights", "packed adapters"])

@@ -3,7 +3,7 @@
 import json
 import os
 import random
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from gradients import BOUNDS, CPU, WAYS, gradient, plain_gradient
 from pydantic import ValidationError
 from safetensors.torch import load_file
-from transformers import LlamaConfig, LlamaForCausalLM
 
 import toys
 from spyhop.schema import ArtifactError, TrainingError
@@ -29,108 +29,25 @@ from spyhop.train import (
     tune,
 )
 from spyhop.train.checkpoint import Position
-from spyhop.train.distributed import Group
-from spyhop.train.loop import Engine, Job, Outcome
-from spyhop.train.rows import TokenRows
 from spyhop.train.watch import Step, is_taken
 
-CPU = Runtime(device="cpu")
 FAST = OptimizerConfig(learning_rate=3e-3, warmup_steps=2)
-LENGTHS = [40, 3, 17, 25, 8, 31, 12, 5]
-
-
-@dataclass
-class _Student:
-    model: Any
-
-    @property
-    def causal(self) -> Any:
-        return self.model
-
-
-def _token_rows() -> TokenRows:
-    source = np.random.default_rng(0)
-    total = sum(LENGTHS)
-    is_target = source.random(total) < 0.4
-    starts = np.concatenate([[0], np.cumsum(LENGTHS)])
-    is_target[starts[1:] - 1] = True
-    ids = source.integers(0, 500, total).astype(np.int32)
-    return TokenRows(ids, is_target, starts, [0, len(LENGTHS)])
-
-
-def _gradient(
-    runtime: Runtime, dtype: torch.dtype = torch.float64, precision: str = "float32"
-) -> tuple[float, torch.Tensor]:
-    """Return loss and gradient of one global batch of eight rows, cut as the runtime says."""
-    torch.manual_seed(0)
-    shape = LlamaConfig(
-        vocab_size=500, hidden_size=32, intermediate_size=64, num_hidden_layers=2,
-        num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=64,
-        tie_word_embeddings=False, initializer_range=0.2,
-    )  # fmt: skip
-    model = LlamaForCausalLM(shape).to(dtype)
-    rows = _token_rows()
-    every = np.arange(len(LENGTHS))
-    config = TuneConfig(epochs=1.0, precision=precision)  # type: ignore[arg-type]
-    job = Job(config, runtime, Path(), Path(), Path(), rows, [every], every[:0])
-    outcome = Outcome()
-    engine = Engine.of(job, Group(torch.device("cpu")), _Student(model), outcome)  # type: ignore[arg-type]
-    assert not outcome.notices
-    model.train()
-    loss, num_targets = engine.gradient(every)
-    assert num_targets == sum(
-        int(rows.is_target[a + 1 : b].sum())
-        for a, b in zip(rows.starts, rows.starts[1:], strict=False)
-    )
-    return loss, torch.cat([p.grad.flatten() for p in model.parameters()])  # type: ignore[union-attr]
-
-
-ALONE = CPU.model_copy(update={"micro_tokens": 64, "packing": "off"})
-WAYS = {
-    "1 x 8": {"micro_tokens": 10_000},
-    "8 x 1": {"micro_tokens": 64},
-    "packed": {"micro_tokens": 10_000, "packing": "on"},
-    "packed in parts": {"micro_tokens": 64, "packing": "on"},
-    "computed twice": {"micro_tokens": 10_000, "gradient_checkpointing": True},
-    "packed, computed twice": {"packing": "on", "gradient_checkpointing": True},
-}
-
-
-def _plain_gradient() -> torch.Tensor:
-    """Row by row, with the model's own loss over its own logits."""
-    torch.manual_seed(0)
-    shape = LlamaConfig(
-        vocab_size=500, hidden_size=32, intermediate_size=64, num_hidden_layers=2,
-        num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=64,
-        tie_word_embeddings=False, initializer_range=0.2,
-    )  # fmt: skip
-    model, rows = LlamaForCausalLM(shape).double(), _token_rows()
-    bounds = list(zip(rows.starts, rows.starts[1:], strict=False))
-    num = sum(int(rows.is_target[a + 1 : b].sum()) for a, b in bounds)
-    for a, b in bounds:
-        ids = torch.from_numpy(rows.ids[a:b].astype(np.int64))[None]
-        logs = model(input_ids=ids).logits[0, :-1].log_softmax(-1)
-        picked = logs.gather(1, ids[0, 1:, None])[:, 0]
-        (-picked[torch.from_numpy(rows.is_target[a + 1 : b])].sum() / num).backward()
-    return torch.cat([p.grad.flatten() for p in model.parameters()])  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("dtype", BOUNDS)
 def test_the_gradient_is_the_same_however_a_batch_is_cut(way: str, dtype: torch.dtype):
-    wanted = _plain_gradient()
-    _, found = _gradient(CPU.model_copy(update=WAYS[way]), dtype)
-    scale = float(wanted.abs().max())
-    allowed = 1e-6 if dtype == torch.float32 else 1e-12
-    assert float((found.double() - wanted).norm() / wanted.norm()) < allowed
-    assert float((found.double() - wanted).abs().max()) < 3 * allowed * scale
+    wanted = plain_gradient()
+    found = gradient(CPU.model_copy(update=WAYS[way]), dtype).double()
+    assert float((found - wanted).norm() / wanted.norm()) < BOUNDS[dtype]
+    assert float((found - wanted).abs().max()) < 3 * BOUNDS[dtype] * float(wanted.abs().max())
 
 
 def test_in_bfloat16_the_gradient_is_the_same_within_its_rounding():
     """The stated bound, of the gradient's norm: 2 % between two ways, 4 % to float32."""
-    wanted = _plain_gradient()
+    wanted = plain_gradient()
     found = [
-        _gradient(CPU.model_copy(update=way), torch.float32, "bfloat16")[1].double()
+        gradient(CPU.model_copy(update=way), torch.float32, "bfloat16").double()
         for way in WAYS.values()
     ]
     for one in found:

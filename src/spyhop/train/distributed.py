@@ -36,7 +36,7 @@ else:
 
 MARK = "spyhop-news "
 """Opens a line of a rank's output that is meant for the process that started it."""
-LAST_LINES = 30
+LAST_LINES = 90
 """Of the ranks' other output, told when they fail."""
 
 

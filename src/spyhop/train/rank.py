@@ -40,8 +40,12 @@ def read_job(path: Path) -> Job:
     return found
 
 
-def main(path: str) -> int:
-    """Take part in a training; the first process tells how it goes on its standard output."""
+def main(path: str) -> None:
+    """Take part in a training; the first process tells how it goes on its standard output.
+
+    Ends the process without Python's own ending: threads of gloo may still hold tensors then, and
+    abort on freeing them without an interpreter.
+    """
     threading.Thread(target=_die_with_parent, daemon=True).start()
     job = read_job(Path(path))
     with joined(job.runtime) as group:
@@ -51,11 +55,10 @@ def main(path: str) -> int:
             outcome = train(job, group, report)
         except (SpyhopError, OSError) as error:
             _tell({"error": type(error).__name__, "text": str(error)})
-            sys.stdout.flush()
             os._exit(1)  # the others wait for a word that will not come
         if is_first:
             _tell({"outcome": asdict(outcome)})
-    return 0
+    os._exit(0)
 
 
 def _report(progress: Progress) -> None:
@@ -74,4 +77,4 @@ def _die_with_parent() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    main(sys.argv[1])

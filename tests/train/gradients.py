@@ -1,0 +1,118 @@
+"""The gradient of one batch of eight rows, cut in every way; as a script, by several processes."""
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from spyhop.stage import Runtime
+from spyhop.train import TuneConfig
+from spyhop.train.distributed import Group, joined
+from spyhop.train.loop import Engine, Job, Outcome
+from spyhop.train.rows import TokenRows
+
+CPU = Runtime(device="cpu")
+LENGTHS = [40, 3, 17, 25, 8, 31, 12, 5]
+WAYS = {
+    "1 x 8": {"micro_tokens": 10_000},
+    "8 x 1": {"micro_tokens": 64},
+    "packed": {"micro_tokens": 10_000, "packing": "on"},
+    "packed in parts": {"micro_tokens": 64, "packing": "on"},
+    "computed twice": {"micro_tokens": 10_000, "gradient_checkpointing": True},
+    "packed, computed twice": {"packing": "on", "gradient_checkpointing": True},
+}
+BOUNDS = {torch.float32: 1e-6, torch.float64: 1e-12}
+"""Of the gradient's norm, between any two ways."""
+
+
+@dataclass
+class _Student:
+    model: Any
+
+    @property
+    def causal(self) -> Any:
+        return self.model
+
+
+def _model(dtype: torch.dtype) -> LlamaForCausalLM:
+    torch.manual_seed(0)
+    shape = LlamaConfig(
+        vocab_size=500, hidden_size=32, intermediate_size=64, num_hidden_layers=2,
+        num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=64,
+        tie_word_embeddings=False, initializer_range=0.2,
+    )  # fmt: skip
+    return LlamaForCausalLM(shape).to(dtype)
+
+
+def _token_rows() -> TokenRows:
+    source = np.random.default_rng(0)
+    total = sum(LENGTHS)
+    is_target = source.random(total) < 0.4
+    starts = np.concatenate([[0], np.cumsum(LENGTHS)])
+    is_target[starts[1:] - 1] = True
+    ids = source.integers(0, 500, total).astype(np.int32)
+    return TokenRows(ids, is_target, starts, [0, len(LENGTHS)])
+
+
+def plain_gradient() -> torch.Tensor:
+    """Row by row in float64, with the model's own loss over its own logits."""
+    model, rows = _model(torch.float64), _token_rows()
+    bounds = list(zip(rows.starts, rows.starts[1:], strict=False))
+    num = sum(int(rows.is_target[a + 1 : b].sum()) for a, b in bounds)
+    for a, b in bounds:
+        ids = torch.from_numpy(rows.ids[a:b].astype(np.int64))[None]
+        logs = model(input_ids=ids).logits[0, :-1].log_softmax(-1)
+        picked = logs.gather(1, ids[0, 1:, None])[:, 0]
+        (-picked[torch.from_numpy(rows.is_target[a + 1 : b])].sum() / num).backward()
+    return torch.cat([p.grad.flatten() for p in model.parameters()])  # type: ignore[union-attr]
+
+
+def gradient(
+    runtime: Runtime,
+    dtype: torch.dtype = torch.float64,
+    precision: str = "float32",
+    group: Group | None = None,
+) -> torch.Tensor:
+    """Return the engine's gradient of the eight rows, cut as the runtime says."""
+    group = group or Group(torch.device("cpu"))
+    model = _model(dtype)
+    if group.rank:
+        model.to("meta")  # type: ignore[arg-type]
+    rows = _token_rows()
+    every = np.arange(len(LENGTHS))
+    config = TuneConfig(epochs=1.0, precision=precision)  # type: ignore[arg-type]
+    job = Job(config, runtime, Path(), Path(), Path(), rows, [every], every[:0])
+    outcome = Outcome()
+    engine = Engine.of(job, group, _Student(model), outcome)  # type: ignore[arg-type]
+    assert not outcome.notices
+    model.train()
+    _, num_targets = engine.gradient(every)
+    assert num_targets == sum(
+        int(rows.is_target[a + 1 : b].sum())
+        for a, b in zip(rows.starts, rows.starts[1:], strict=False)
+    )
+    found: list[Any] = [p.grad for p in model.parameters()]
+    whole = found if group.size == 1 else [each.full_tensor() for each in found]
+    return torch.cat([each.flatten() for each in whole])
+
+
+def main(out: Path) -> None:
+    """Take part in the gradient of every way; the first process writes them."""
+    with joined(CPU) as group:
+        made = {
+            (way, dtype): gradient(CPU.model_copy(update=cut), dtype, group=group)
+            for way, cut in WAYS.items()
+            for dtype in BOUNDS
+        }
+        if group.rank == 0:
+            torch.save((group.size, made), out)
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
