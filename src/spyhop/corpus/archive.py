@@ -47,7 +47,7 @@ class Page:
     """Why it cannot be read; empty where it can."""
 
     def __post_init__(self) -> None:
-        """Write out what is no text in an address or a file's name, as `\\udcff`."""
+        """Write out what is no text in an address or a file's name."""
         for name in ("url", "origin"):
             text = getattr(self, name).encode("utf-8", "backslashreplace").decode()
             object.__setattr__(self, name, text)

@@ -6,7 +6,6 @@ part gives the same pages in the same order.
 
 import gzip
 import json
-import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -86,7 +85,7 @@ def _labels(roots: Sequence[Path]) -> list[PurePosixPath]:
     """Name each input; one whose name another has already bears a number."""
     labels: list[PurePosixPath] = []
     for root in roots:
-        name = Path(os.path.abspath(root)).name
+        name = root.resolve().name
         shown = chain([name], (f"{name}~{number}" for number in count(2)))
         labels.append(next(each for each in map(PurePosixPath, shown) if each not in labels))
     return labels
