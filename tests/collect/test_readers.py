@@ -177,7 +177,9 @@ def _ready(root: Path, content: str, **changes: Any) -> list[Answer]:
 
 def test_open_orca(tmp_path: Path):
     row = {"id": "niv.242684", "system_prompt": "Explain.", "question": "Q?", "response": "A."}
-    (made,) = _ready(tmp_path, _lines(row, row), kind="openorca", model="gpt-4")
+    config = {"kind": "openorca", "model": "gpt-4", "licence": "MIT"}
+    (made,) = _ready(tmp_path, _lines(row, row), **config)
+    assert (made.licence, made.origin) == ("MIT", "a.jsonl:1")
     assert [turn.content for turn in made.messages] == ["Explain.", "Q?", "A."]
     assert (made.collection, made.model, made.error) == ("niv2", "gpt-4", None)
 
@@ -199,13 +201,17 @@ def test_openai_batches(tmp_path: Path):
         return {"custom_id": name, "body": {"messages": [{"role": "user", "content": name}]}}
 
     said = {"message": {"role": "assistant", "content": "A"}, "finish_reason": "length"}
-    body = {"model": "m", "choices": [said], "usage": {"prompt_tokens": 3, "completion_tokens": 4}}
+    body = {
+        "model": "m",
+        "choices": [said],
+        "usage": {"prompt_tokens": 3, "completion_tokens": None},
+    }
     good = {"custom_id": "1", "error": None, "response": {"status_code": 200, "body": body}}
     bad = {"custom_id": "2", "error": None, "response": {"status_code": 429, "body": {"e": "slow"}}}
     files = {"requests.jsonl": _lines(asked("1"), asked("2")), "out.jsonl": _lines(bad, good)}
     config = ReadyConfig(kind="openai_batch")
     two, one = _run(tmp_path / "a", files, ready_answers, config).rows(Answer)
-    assert (one.model, one.finish_reason, one.prompt_tokens, one.response_tokens) == ("m", "length", 3, 4)  # fmt: skip # noqa: E501
+    assert (one.model, one.finish_reason, one.prompt_tokens, one.response_tokens) == ("m", "length", 3, 0)  # fmt: skip # noqa: E501
     assert two.error == "{'e': 'slow'}" and two.messages[-1].role == "user"
     files["out.jsonl"] = _lines({**good, "custom_id": "9"})
     assert "no request has the custom_id '9'" in _refused(
