@@ -72,6 +72,16 @@ def test_natural_instructions(tmp_path: Path):
     assert made.record.counts["tasks_left_out/category"] == 1
 
 
+def test_natural_instructions_with_odd_licences(tmp_path: Path):
+    given = {"1": None, "2": "MIT", "3": ["MIT", "GFDL"], "4": []}
+    files = {
+        f"task{name}.json": json.dumps({**TASK, "Instance License": licence})
+        for name, licence in given.items()
+    }
+    made = _run(tmp_path, files, natural_instructions, NaturalInstructionsConfig())
+    assert [row.licence for row in made.rows(Query)] == ["", "MIT", "MIT; GFDL", ""]
+
+
 def test_natural_instructions_that_are_none(tmp_path: Path):
     config = NaturalInstructionsConfig()
     for place, (change, message) in enumerate(
@@ -79,6 +89,7 @@ def test_natural_instructions_that_are_none(tmp_path: Path):
             ({"Instances": [{"input": "a"}]}, "task1.json: instance 1: no 'output'; found"),
             ({"Instances": [{"input": "a", "output": []}]}, "instance 1: 'output' holds no text"),
             ({"Definition": "text"}, "task1.json: 'Definition' is no list: 'text'"),
+            ({"Definition": [1]}, "task1.json: 'Definition.0' is no str: 1"),
         ]
     ):
         root = tmp_path / str(place)
@@ -156,6 +167,8 @@ def test_dotted_columns_and_files_as_tasks(tmp_path: Path):
         ("a.jsonl", _lines(FLAN) + '{"inputs": "x', "a.jsonl: line 2 is not JSON ("),
         ("a.jsonl", _lines(FLAN).encode() + b'{"x": "caf\xe9"}', "a.jsonl: line 2 is not UTF-8"),
         ("a.jsonl.gz", gzip.compress(_lines(FLAN, FLAN).encode())[:-20], "a.jsonl.gz: broken af"),
+        ("a.jsonl", '{"x": ' + "9" * 5000 + "}", "a.jsonl: line 1"),
+        ("a.jsonl", "[" * 100_000, "a.jsonl: line 1"),
         ("a.csv", "inputs,targets,task\na,b\n", "a.csv: line 2 has 2 fields, the heading 3"),
         ("a.csv", 'inputs,targets,task\n"a,b,c\n', "a.csv: line 2 is not CSV ("),
         ("a.csv", b"inputs,targets,task\n\xff,b,c\n", "a.csv: line 2 is not UTF-8"),
@@ -168,6 +181,12 @@ def test_whatever_is_wrong_is_one_clear_line(
     tmp_path: Path, name: str, content: str | bytes, message: str
 ):
     assert message in _refused(tmp_path, {name: content}, records, RecordsConfig(collection="c"))
+
+
+def test_an_empty_line_of_csv_is_passed_over(tmp_path: Path):
+    files = {"a.csv": "inputs,targets,task\n\na,b,c\n\n"}
+    made = _run(tmp_path, files, records, RecordsConfig(collection="c"))
+    assert [row.query for row in made.rows(Query)] == ["a"]
 
 
 def _ready(root: Path, content: str, **changes: Any) -> list[Answer]:
