@@ -20,7 +20,7 @@ from spyhop import __version__
 from spyhop.models.base import Reply, Request, Sampling
 from spyhop.models.endpoint import Remote
 from spyhop.models.line import Line
-from spyhop.models.local import Local, load_tokenizer, saved_format
+from spyhop.models.local import Local, load_tokenizer, saved_form
 from spyhop.models.service import Endpoint
 from spyhop.models.teacher import Teacher
 from spyhop.models.wire import Failure, Usage, body, failure, parse, remaining, reply
@@ -291,7 +291,7 @@ def _shape(path: Path, config: Local) -> Finding:
 
     try:
         found: Any = AutoConfig.from_pretrained(path, local_files_only=True)
-        form = saved_format(path) if config.format == "saved" else None
+        form = saved_form(path, load_tokenizer(path)) if config.format == "saved" else None
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).strip().splitlines()[0]
         return Finding("model", False, f"{path}: not a model folder ({reason:.160})")
