@@ -15,7 +15,7 @@ import re
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -344,8 +344,8 @@ class Stage:
         )
         return work.finish(record)
 
-    def check(self, config: Config, inputs: Mapping[str, StageInput]) -> None:
-        """Refuse a config or inputs that are not the stage's own.
+    def check(self, config: Config, inputs: Collection[str]) -> None:
+        """Refuse a config or names of inputs that are not the stage's own.
 
         Raises:
             RecipeError: Naming what is missing or unknown.

@@ -1,5 +1,6 @@
 """The commands around a training: train, delta, chat."""
 
+import bz2
 import io
 import json
 import os
@@ -125,6 +126,11 @@ def test_wrong_inputs_are_one_line(cli, place: Path):
     (place / "empty.jsonl").write_text("")
     _refused(
         cli("train", "empty.jsonl", "--base", "base", "--out", "out"), r"empty\.jsonl: no rows"
+    )
+    (place / "half.jsonl.bz2").write_bytes(bz2.compress(b'{"messages": []}')[:-9])
+    _refused(
+        cli("train", "half.jsonl.bz2", "--base", "base", "--out", "out"),
+        r"half\.jsonl\.bz2: cannot be read \(",
     )
     (place / "odd.jsonl").write_text('{"messages": [{"role": "user", "content": "Hi"}]}\n')
     _refused(

@@ -12,7 +12,7 @@ from spyhop.augment.rows import answer_row
 from spyhop.models import Model, Reply, Sampling
 from spyhop.models.script import Ask, Failures, Script, play
 from spyhop.schema import Answer, Config, Message, Prompt, Role
-from spyhop.stage import Calls, Context, Estimate, stage
+from spyhop.stage import CHARS_PER_TOKEN, Calls, Context, Estimate, stage
 from spyhop.store import Artifact
 from spyhop.text.extract import matches
 from spyhop.text.gold import stated
@@ -21,8 +21,7 @@ from spyhop.text.template import fill
 OBJECTION_FRAC = 0.3
 """Planning figure: the share of answers that the assistant objects to, at each turn."""
 OBJECTION_TOKENS = 60
-CHARS_PER_TOKEN = 4
-"""Planning figures for an assistant's turn and for the config's own texts."""
+"""Planning figure for an assistant's turn."""
 
 CRITIC = (
     "You check an answer before a student learns from it. Look for facts that are wrong, steps "

@@ -202,10 +202,10 @@ def doctor(
     """Look whether a teacher can be asked: keys, connection, one small request, disk."""
     console = Console(highlight=False, soft_wrap=True)
     is_well = True
-    for finding in examine(read_teacher(teacher), store_of(out, None)):
-        is_well = is_well and finding.ok
-        sign = "ok " if finding.ok else "BAD"
-        console.print(f"{sign}  {finding.name}: {finding.text}", markup=False)
+    for check in examine(read_teacher(teacher), store_of(out, None)):
+        is_well = is_well and check.ok
+        sign = "ok " if check.ok else "BAD"
+        console.print(f"{sign}  {check.name}: {check.text}", markup=False)
     if not is_well:
         raise typer.Exit(USER_ERROR)
 

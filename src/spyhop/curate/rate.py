@@ -4,7 +4,6 @@ Source: Humpback (arXiv:2308.06259), section 2.2 and Table 19 (our wording, the 
 task, five described scores, the reason first and the verdict last).
 """
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from heapq import nsmallest
@@ -16,7 +15,7 @@ from spyhop.models import Choice, Model, Nucleus, Reply
 from spyhop.models.script import Ask, Failures, Script, Weigh, play
 from spyhop.schema import Config, Message, Pair, Rating
 from spyhop.stage import CHARS_PER_TOKEN, Calls, Context, Estimate, stage
-from spyhop.store import Artifact
+from spyhop.store import Artifact, number_of
 from spyhop.text.rating import score_line, without_verdict
 from spyhop.text.template import fill
 
@@ -165,11 +164,8 @@ def rounded(score: float) -> int:
 def _drawn(config: RateConfig, pairs: Artifact) -> set[str]:
     """Return the ids of the pairs that are rated twice."""
     names = (name for batch in pairs.batches(["id"]) for name in batch["id"].to_pylist())
-    return set(nsmallest(config.num_repeated, names, key=lambda name: _number(config.seed, name)))
-
-
-def _number(seed: int, name: str) -> bytes:
-    return hashlib.sha256(f"{seed}/repeated/{name}".encode()).digest()
+    place = lambda name: number_of(f"{config.seed}/repeated/{name}")  # noqa: E731
+    return set(nsmallest(config.num_repeated, names, key=place))
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,9 @@ MOST_RESPONSE_TOKENS = 10_000_000
 BYTES_PER_TOKEN = 4
 """Where an endpoint does not say how many tokens it wrote."""
 
-Kind = Literal["throttled", "overloaded", "lost", "malformed", "rejected", "refused", "fatal"]
+FailureKind = Literal[
+    "throttled", "overloaded", "lost", "malformed", "rejected", "refused", "fatal"
+]
 """Why a call failed:
 
 * `throttled`: a limit; asked again, without end while others are answered
@@ -39,7 +41,7 @@ Kind = Literal["throttled", "overloaded", "lost", "malformed", "rejected", "refu
 class Failure:
     """A call that brought no answer."""
 
-    kind: Kind
+    kind: FailureKind
     message: str
     status: int = 0
     retry_after_s: float | None = None

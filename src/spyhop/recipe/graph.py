@@ -81,13 +81,10 @@ class Recipe:
         name = f"{self.prefix}{name}"
         if any(node.name == name for node in self.nodes):
             raise RecipeError(f"recipe {self.name!r} has two nodes named {name!r}")
-        unknown = sorted(set(inputs) - set(stage.inputs))
-        missing = sorted(set(stage.inputs) - set(inputs) - stage.optional)
-        if unknown or missing or type(config) is not stage.config_type:
-            raise RecipeError(
-                f"node {name!r}: {stage.name} takes {stage.config_type.__name__} and the inputs "
-                f"{list(stage.inputs)}; missing: {missing}, unknown: {unknown}"
-            )
+        try:
+            stage.check(config, inputs)
+        except RecipeError as error:
+            raise RecipeError(f"node {name!r}: {error}") from None
         node = Node(name, stage, config, dict(inputs))
         self.nodes.append(node)
         return node

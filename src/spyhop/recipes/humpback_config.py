@@ -67,7 +67,7 @@ class Pages(Config):
         return self
 
 
-class Rating(Config):
+class Rater(Config):
     """Who rates the pairs, and how."""
 
     by: Literal["judge", "likelihood"] = "judge"
@@ -118,7 +118,7 @@ class HumpbackConfig(Config):
     backtranslate: BacktranslateConfig = BacktranslateConfig()
     forward: ForwardConfig = ForwardConfig()
     """System messages that tell seed pairs from web pairs."""
-    rate: Rating = Rating()
+    rate: Rater = Rater()
     labels: InputPath | None = None
     """People's words on some pairs, for precision and recall of the curator."""
     gate: GateConfig = GateConfig()

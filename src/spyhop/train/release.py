@@ -19,6 +19,7 @@ from spyhop.schema import Config, Score, TrainingError
 from spyhop.stage import FOLDER, Context, Estimate, stage
 from spyhop.store import Artifact
 from spyhop.store.artifact import RECORD
+from spyhop.train.adapter import ADAPTER
 from spyhop.train.card import UNKNOWN, CardConfig, Origin, base_licence, card
 from spyhop.train.tensors import INDEX, convert, read_header, weight_files
 
@@ -30,7 +31,6 @@ else:
 SUFFIXES = (".jinja", ".json", ".model", ".safetensors", ".txt")
 OWN = (RECORD, "metrics.json")
 """What the training tells of itself; the card holds what others need of it."""
-ADAPTER = "adapter"
 ADAPTER_FILE = "adapter_config.json"
 LICENCES = ("LICENSE*", "LICENCE*", "NOTICE*", "USE_POLICY*")
 """Files of the base that its licence may want to be passed on."""
