@@ -5,8 +5,8 @@ from typing import Literal
 from spyhop.augment import AnswerConfig, answer
 from spyhop.augment.export import RESERVED, ExportConfig, export
 from spyhop.collect.messages import MessagesConfig, messages
-from spyhop.models import read_teacher
-from spyhop.recipe.graph import Recipe, Source, Use
+from spyhop.recipe.graph import Recipe, Source
+from spyhop.recipes.inputs import served
 from spyhop.schema import Config
 from spyhop.settings import InputPath
 
@@ -32,11 +32,10 @@ def answering(config: AnsweringConfig) -> Recipe:
     """Your own prompts (JSONL or Parquet), answered by a teacher, in the same form."""
     r = Recipe(config.name)
     file = Source(config.prompts)
-    teacher = read_teacher(config.teacher)
-    folder = None if teacher.folder is None else Source(teacher.folder)
-    use = Use(teacher.config, folder, teacher.service)
     prompts = r.add(PROMPTS, messages, MessagesConfig(reserved=RESERVED), file=file)
-    answers = r.add(ANSWERS, answer, config.answers, prompts=prompts, teacher=use)
+    answers = r.add(
+        ANSWERS, answer, config.answers, prompts=prompts, teacher=served(config.teacher)
+    )
     form = ExportConfig(form=config.form, num_samples=config.answers.num_samples)
     r.add(EXPORT, export, form, file=file, prompts=prompts, answers=answers)
     return r

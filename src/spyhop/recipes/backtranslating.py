@@ -8,7 +8,7 @@ from spyhop.augment import BacktranslateConfig, backtranslate
 from spyhop.augment.given import GivenSegmentsConfig, given_segments
 from spyhop.collect.pair_files import PAIRS, PairsFileConfig, pairs_file
 from spyhop.recipe.graph import Recipe, Source
-from spyhop.recipes.pilot import served
+from spyhop.recipes.inputs import served
 from spyhop.schema import ArtifactError, Config
 from spyhop.settings import InputPath
 from spyhop.store import Artifact

@@ -20,7 +20,7 @@ from spyhop.curate import (
 )
 from spyhop.recipe.graph import Recipe, Ref, Source
 from spyhop.recipes.backtranslating import put
-from spyhop.recipes.pilot import served
+from spyhop.recipes.inputs import served
 from spyhop.schema import Config, Finding
 from spyhop.settings import InputPath
 from spyhop.store import Artifact

@@ -10,8 +10,8 @@ from spyhop.corpus import SegmentConfig
 from spyhop.curate import A5, GateConfig, KeepConfig, LikelihoodConfig, RateConfig
 from spyhop.evaluate import MeasureConfig
 from spyhop.recipe.promote import PromoteConfig
+from spyhop.recipes.inputs import Student, Suite
 from spyhop.recipes.mixture import Collection, Place
-from spyhop.recipes.orca import Student, Suite
 from spyhop.schema import Config
 from spyhop.settings import InputPath
 from spyhop.text.overlap import ContaminationConfig, NearConfig
