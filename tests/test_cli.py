@@ -383,10 +383,11 @@ def test_pages_become_segments_with_a_report(cli, tmp_path: Path):
         (["pages", "--on", "somewhere"], "on = 'somewhere'"),
         (["s3://commoncrawl/x.paths.gz"], "s3://commoncrawl/x.paths.gz: nothing is fetched"),
         (["https://a.example/x.warc.gz"], "https://a.example/x.warc.gz: nothing is fetched"),
+        (["pages", "--out", "pages/made"], "pages/made: it lies in .*/pages, which is read"),
         (["cc.paths"], "1 of its 1 files are not here, such as .*nothing is fetched"),
     ],
 )
 def test_segment_tells_what_is_wrong(cli, tmp_path: Path, arguments: list[str], text: str):
     write_articles(tmp_path / "pages", 1)
     (tmp_path / "cc.paths").write_text("crawl-data/x.warc.gz\n")
-    _refused(cli("segment", *arguments, "--out", "made"), text)
+    _refused(cli("segment", "--out", "made", *arguments), text)

@@ -10,8 +10,8 @@ import typer
 from rich.console import Console
 from typer.exceptions import TyperException
 
-from spyhop.augment.export import STEM
 from spyhop.cli.running import (
+    apart,
     build,
     existing,
     given,
@@ -21,6 +21,7 @@ from spyhop.cli.running import (
     store_of,
 )
 from spyhop.cli.training import chat, delta, train
+from spyhop.collect.pair_files import PAIRS
 from spyhop.models import read_teacher
 from spyhop.models.doctor import doctor as examine
 from spyhop.recipe import Recipe, Use, resolve
@@ -30,17 +31,19 @@ from spyhop.recipe.plan import plan as plan_recipe
 from spyhop.recipe.show import find_artifact, show_rows
 from spyhop.recipe.why import why as why_node
 from spyhop.recipes import INIT_FILES, RECIPES, write_example
-from spyhop.recipes.answering import ANSWERS, EXPORT, PROMPTS
+from spyhop.recipes.answering import ANSWER_FILES, ANSWERS, PROMPTS
+from spyhop.recipes.answering import hand_over as hand_over_answers
 from spyhop.recipes.backtranslating import hand_over as hand_over_pairs
+from spyhop.recipes.curating import KEPT_FILE, RATED_FILE
 from spyhop.recipes.curating import hand_over as hand_over_kept
 from spyhop.render import FormName, TrainOn
 from spyhop.report.arms import COMPARISONS
 from spyhop.report.page import PAGE, RESULTS
 from spyhop.report.terminal import arms_table, comparison_lines
-from spyhop.schema import ArtifactError, RecipeError, SpyhopError, Unfinished
+from spyhop.schema import RecipeError, SpyhopError, Unfinished
 from spyhop.settings import describe
 from spyhop.stage import Runtime
-from spyhop.store import Artifact, Entry, Inventory
+from spyhop.store import Entry, Inventory
 
 USER_ERROR, UNFINISHED = 2, 3
 
@@ -184,14 +187,14 @@ def answer(
 
     The answers stand in OUT as answers.jsonl or answers.parquet, in the form of the prompts.
     """
-    _apart(prompts, out)
     settings: dict[str, Any] = {"prompts": prompts, "teacher": teacher}
     built, runtime = build(given("answer", settings, set_), {})
+    apart(built, out, ANSWER_FILES)
     if plan:
         _plan_answers(built, out)
         return
     made = run_and_tell(built, runtime, out, frozenset([ANSWERS] if retry_errors else []))
-    Console(highlight=False, soft_wrap=True).print(_told(made, out), markup=False)
+    print(hand_over_answers(made, out))  # noqa: T201
 
 
 @app.command()
@@ -231,6 +234,7 @@ def segment(
     """Cut web pages into self-contained segments, with a report; nothing is fetched."""
     file = given("segments", {"inputs": [path.absolute() for path in inputs]}, set_)
     built, runtime = build(file, {"processes": processes, "on": on})
+    apart(built, out)
     run_and_tell(built, runtime, out)
 
 
@@ -244,6 +248,7 @@ def backtranslate(
     """Let a model write the instruction that each text answers; the pairs stand in OUT."""
     settings: dict[str, Any] = {"segments": segments, "model": model}
     built, runtime = build(given("backtranslate", settings, set_), {})
+    apart(built, out, [PAIRS])
     print(hand_over_pairs(run_and_tell(built, runtime, out), out))  # noqa: T201
 
 
@@ -256,6 +261,7 @@ def curate(
 ) -> None:
     """Let a model rate pairs, and keep the best where its ratings can be trusted."""
     built, runtime = build(given("curate", {"pairs": pairs, "judge": judge}, set_), {})
+    apart(built, out, [RATED_FILE, KEPT_FILE])
     print(hand_over_kept(run_and_tell(built, runtime, out), out))  # noqa: T201
 
 
@@ -393,15 +399,6 @@ def _ablating(names: str) -> list[str]:
     return [f"ablate={chosen!r}"] if chosen else []
 
 
-def _apart(prompts: Path, out: Path) -> None:
-    """Refuse a store inside the prompts, or one whose answers would replace them."""
-    source, store = prompts.expanduser().resolve(), out.expanduser().resolve()
-    if source.is_dir() and store.is_relative_to(source):
-        raise RecipeError(f"{out}: it lies in the folder of the prompts, {prompts}; choose another")
-    if source.parent == store and source.name.startswith(f"{STEM}."):
-        raise RecipeError(f"{prompts}: the answers would replace it; choose another folder --out")
-
-
 def _plan_answers(recipe: Recipe, out: Path) -> None:
     resolved = resolve(recipe, out)
     if not plan_recipe(resolved)[0].estimate.rows:  # compressed: its rows are known when it is read
@@ -409,36 +406,6 @@ def _plan_answers(recipe: Recipe, out: Path) -> None:
         file = resolved.inputs(node)["file"]
         node.stage.run(out, node.config, names=resolved.names(node), file=file)
     print_plan(resolve(recipe, out))
-
-
-def _told(made: dict[str, Artifact], out: Path) -> str:
-    """Put the exported file where it is looked for, and tell what it holds."""
-    answers, exported = made[ANSWERS].record, made[EXPORT]
-    (file,) = exported.path.glob(f"{STEM}.*")
-    place = out / file.name
-    aside = out / f".{file.name}.tmp"
-    try:
-        shutil.copy2(file, aside)
-        aside.replace(place)
-    except OSError as error:
-        aside.unlink(missing_ok=True)
-        raise ArtifactError(
-            f"{place}: cannot be written ({error.strerror}); the answers are in {file}"
-        ) from None
-    counts = exported.record.counts
-    kinds = {
-        name.removeprefix("outcome/"): num
-        for name, num in answers.counts.items()
-        if name.startswith("outcome/") and num
-    }
-    failed = {name.removeprefix("failed/"): n for name, n in counts.items() if "failed/" in name}
-    notes = [f"{name} {num:,}" for name, num in kinds.items()]
-    if failed:
-        notes.append(f"errors {', '.join(f'{name}: {num:,}' for name, num in failed.items())}")
-    if dropped := sum(answers.dropped.values()):
-        notes.append(f"dropped {dropped:,}")
-    notes.append(f"${answers.usage.get('usd', 0.0):,.4f}")
-    return f"{place}: {counts.get('rows', 0):,} rows; {'; '.join(notes)}"
 
 
 def _fail(message: str, code: int = USER_ERROR) -> NoReturn:

@@ -1,6 +1,7 @@
 """What commands share: settings to a recipe, a recipe run before a person's eyes."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from rich.console import Console
 
 from spyhop.recipe import Recipe, Resolved, resolve
 from spyhop.recipe import run as run_recipe
+from spyhop.recipe.graph import sources
 from spyhop.recipe.load import RecipeFile, apply_change, read_recipe
 from spyhop.recipe.plan import plan as plan_recipe
 from spyhop.recipe.watch import Display, deadlines, plan_table
@@ -80,6 +82,22 @@ def build(file: RecipeFile, runtime: dict[str, object]) -> tuple[Recipe, Runtime
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise RecipeError(f"{file.path}: {error.title} {where}: {first['msg']}") from None
+
+
+def apart(recipe: Recipe, out: Path, names: Sequence[str] = ()) -> None:
+    """Refuse a store inside what is read, and results (`names` in it) that would replace that.
+
+    Raises:
+        RecipeError: Naming both.
+    """
+    store = out.expanduser().resolve()
+    results = [(store / name).resolve() for name in names]
+    for path in (source.path for source in sources(recipe)):
+        found = path.resolve()
+        if store.is_relative_to(found):
+            raise RecipeError(f"{out}: it lies in {path}, which is read; name another folder --out")
+        if found in results:
+            raise RecipeError(f"{path}: a result would replace it; name another folder --out")
 
 
 def run_and_tell(
