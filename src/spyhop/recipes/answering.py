@@ -64,5 +64,7 @@ def hand_over(made: Mapping[str, Artifact], out: Path) -> str:
 
 def _under(kind: str, counts: Mapping[str, int]) -> list[tuple[str, int]]:
     """Return name and number of what was counted as that kind, zeros left out."""
-    found = [(name.removeprefix(kind), num) for name, num in counts.items() if name.startswith(kind)]
+    found = [
+        (name.removeprefix(kind), num) for name, num in counts.items() if name.startswith(kind)
+    ]
     return [(name, num) for name, num in found if num]
