@@ -33,10 +33,11 @@ COMMANDS = {
     "plan": {"--ablate", "--out", "--set", "--within-days", "recipe"},
     "quickstart": {"--out", "--set", "--thorough", "--no-thorough", "--workers", "loop"},
     "recipes": set(),
-    "report": {"--out", "--set", "recipe"},
+    "report": {"--ablate", "--out", "--set", "recipe"},
     "run": {"--ablate", "--out", "--retry-errors", "--set", "--workers", "recipe"},
     "segment": {"--on", "--out", "--processes", "--set", "inputs"},
     "show": {
+        "--ablate",
         "--dropped",
         "--format",
         "--mask",
@@ -50,7 +51,7 @@ COMMANDS = {
         "artifact",
     },
     "train": {"--base", "--out", "--plan", "--set", "--settings", "rows"},
-    "why": {"--out", "--set", "node", "recipe"},
+    "why": {"--ablate", "--out", "--set", "node", "recipe"},
 }
 RECIPE = """
 recipe = "orca"
@@ -309,6 +310,19 @@ def test_plan_why_show_and_clean_tell_what_is(cli, recipe: Path, tmp_path: Path)
     assert "freed 0.0 MB" in cleaned.stdout
     again = cli("run", recipe)
     assert " 0 made, " in again.stdout
+
+
+def test_a_report_takes_nothing_from_a_run_with_further_students(cli, recipe: Path):
+    assert cli("run", recipe, "--ablate", "teacher").code == 0
+    told = cli("report", recipe)
+    assert told.code == 0 and "the last run had more, not told here: teacher-only;" in told.stdout
+    assert cli("clean", "--free").code == 0
+    named = (recipe, "--ablate", "teacher")
+    assert cli("why", *named[:1], "teacher-only", *named[1:]).stdout == "teacher-only: up to date\n"
+    shown = cli("show", "teacher-only", "--recipe", *named)
+    assert shown.code == 0 and shown.stdout.startswith("train.tune-")
+    whole = cli("report", *named)
+    assert "teacher-only" not in whole.stdout and "1 made, " in whole.stdout  # the page, anew
 
 
 @pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])

@@ -101,13 +101,18 @@ def apart(recipe: Recipe, out: Path, names: Sequence[str] = ()) -> None:
 
 
 def run_and_tell(
-    recipe: Recipe, runtime: Runtime, out: Path, reopen: frozenset[str] = frozenset()
+    recipe: Recipe,
+    runtime: Runtime,
+    out: Path,
+    reopen: frozenset[str] = frozenset(),
+    *,
+    forgets: bool = True,
 ) -> dict[str, Artifact]:
     """Run a recipe with progress, tell where its report is, and return the artifacts by node."""
     resolved = resolve(recipe, out)
     try:
         with Display(Console(highlight=False, soft_wrap=True)) as display:
-            made = run_recipe(resolved, runtime, display, reopen=reopen)
+            made = run_recipe(resolved, runtime, display, reopen=reopen, forgets=forgets)
     except KeyboardInterrupt:  # here, for typer would end without a word
         print("spyhop: stopped; run again to go on from here", file=sys.stderr)  # noqa: T201
         raise typer.Exit(INTERRUPTED) from None
