@@ -132,6 +132,10 @@ def test_recipes_are_listed_with_their_settings(cli):
     assert [line.split(":")[0] for line in lines if not line.startswith(" ")] == list(RECIPES)
     for setting in ("collection", "settings", "batch_tokens", "learning_rate", "seeds"):
         assert any(line.split()[0] == setting for line in lines), setting
+    arms = [line for line in lines if line.split()[0] == "ablate"]
+    assert [line.partition("any of ")[2].partition("  ")[0] for line in arms] == [
+        "quality, sources, messages, scaling", "teacher, assistant, order, answers, messages, size"
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(

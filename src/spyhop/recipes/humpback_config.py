@@ -132,7 +132,7 @@ class HumpbackConfig(Config):
     measure: MeasureConfig = MeasureConfig()
     """An empty system message is both tagging messages joined, as in the paper."""
     ablate: tuple[Ablation, ...] = ()
-    """Further students; see `spyhop run --ablate`."""
+    """Further students, as `--ablate` names them."""
     points: tuple[Point, ...] = paper_points()
     """Sizes and steps of `quality` and `scaling`."""
     quality_rows: tuple[int, int] = (3200, 25_600)

@@ -103,7 +103,7 @@ class OrcaConfig(Config):
     train_assistant: TuneConfig | None = None
     """Of the stage on the assistant's answers; None trains as in `train`."""
     ablate: tuple[Ablation, ...] = ()
-    """Further students that learn from the same rows in another way."""
+    """Further students of the same rows, as `--ablate` names them."""
     suites: tuple[Suite, ...] = ()
     measure: MeasureConfig = MeasureConfig()
     measure_teacher: bool = False
