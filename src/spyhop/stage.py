@@ -142,6 +142,11 @@ class Calls:
     """As expected."""
     most_response_tokens: int
     """Were every response as long as it may be."""
+    further_prompt_tokens: int = 0
+    """At most beyond the expected ones: of calls that are made only where a reply does not do, and
+    of prompts that hold earlier responses."""
+    further_response_tokens: int = 0
+    """Beyond the most, of such calls."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -122,7 +122,13 @@ def test_wrong_inputs_are_one_line(cli, place: Path):
     )
     _refused(cli("train", "no.jsonl", "--base", "base", "--out", "out"), r"no\.jsonl: no such file")
     _refused(cli("train", "rows.jsonl", "--base", "no", "--out", "out"), r"no: no such file")
-    _refused(cli("train", "rows.jsonl", "--base", "base", "--out", "base/x"), r"it lies in base")
+    _refused(
+        cli("train", "rows.jsonl", "--base", "base", "--out", "base/x"), r"it lies in .*/base,"
+    )
+    (place / "made").mkdir()
+    (place / "made" / "model").symlink_to("../base")
+    ours = ("train", "rows.jsonl", "--base", "made/model", "--out", "made")
+    _refused(cli(*ours), r"made/model: a result would replace it")
     (place / "empty.jsonl").write_text("")
     _refused(
         cli("train", "empty.jsonl", "--base", "base", "--out", "out"), r"empty\.jsonl: no rows"

@@ -206,3 +206,25 @@ def test_the_plan_counts_what_the_stage_asks(tmp_path: Path):
         )  # fmt: skip
         rate.run(tmp_path, config, pairs=_pairs(tmp_path, 10), judge=judge)
         assert len(judge.asked) + len(judge.begun) == calls.requests
+
+
+def test_no_run_takes_more_than_the_most_of_its_plan(tmp_path: Path):
+    """The costliest judge writes as long as it may and cannot go on with a verdict."""
+    config = RateConfig(num_repeated=3, max_error_frac=1)
+    room = config.sampling.max_new_tokens
+    cannot = Choice(id="", probabilities=[], error="400 it cannot go on")
+    judge = Judge(lambda request, _: "Score: 4", lambda request: cannot)
+    given = _pairs(tmp_path, 10)
+    rate.run(tmp_path, config, pairs=given, judge=judge)
+    calls = plan_rate(config, Estimate(rows=10, row_tokens=20.0), Estimate()).calls["judge"]
+    assert len(judge.asked) == 13 * config.fallback_verdicts and len(judge.begun) == 13
+    most = calls.most_response_tokens + calls.further_response_tokens
+    assert most == len(judge.asked) * room + len(judge.begun)
+    asked = 20 + (len(config.scale) + len(config.reasoned) + len(config.shown)) / 4
+    num_asked, num_begun = len(judge.asked), len(judge.begun)
+    most = calls.prompt_tokens + calls.further_prompt_tokens
+    assert most == pytest.approx((num_asked + num_begun) * asked + num_begun * room, abs=2)
+    cold = RateConfig(num_repeated=3, sampling={"temperature": 0.0})
+    assert (
+        plan_rate(cold, Estimate(rows=10), Estimate()).calls["judge"].further_response_tokens == 0
+    )

@@ -222,7 +222,7 @@ def test_wrong_settings_are_one_line(cli, tmp_path: Path, monkeypatch: pytest.Mo
     _line(_answer(cli, "--set", "runtime=3"), 2, r"--set runtime=3: it is a table")
     Path("in").mkdir()
     _prompts(2, "in/a.jsonl")
-    _line(_answer(cli, prompts="in", out="in/out"), 2, r"it lies in the folder of the prompts")
+    _line(_answer(cli, prompts="in", out="in/out"), 2, r"it lies in .*/in, which is read")
     _prompts(2, "in/answers.jsonl")
     _line(_answer(cli, prompts="in/answers.jsonl", out="in"), 2, "would replace it")
     Path("prompts.jsonl").write_text("{nope}\n")

@@ -174,3 +174,39 @@ def test_a_wrong_row_is_one_clear_line(cli: Command, tiny_folder: Path, command,
     model = "--judge" if command == "curate" else "--model"
     done = cli(command, "rows.jsonl", model, tiny_folder, "--out", "out")
     assert done.code == 2 and re.search(text, done.stderr), done.stderr
+
+
+JUDGE = ("curate", "--judge")
+WRITER = ("backtranslate", "--model")
+
+
+@pytest.mark.parametrize(
+    ("command", "name", "more"),
+    [
+        (JUDGE, "rated.jsonl", ()),
+        (JUDGE, "kept.jsonl", ()),
+        (JUDGE, "pairs.jsonl", ("--set", "labels=work/kept.jsonl")),
+        (WRITER, "pairs.jsonl", ()),
+    ],
+)
+def test_no_result_replaces_what_is_read(cli: Command, command, name: str, more):
+    Path("work").mkdir()
+    rows = [{"instruction": "Why?", "response": "So.", "text": "So.", "good": True}]
+    read = {f"work/{name}", "work/kept.jsonl"} if more else {f"work/{name}"}
+    for path in read:
+        _write(path, rows)
+    Path("model.toml").write_text(TEACHER.format(url="http://127.0.0.1:9/v1", more=""))
+    done = cli(command[0], f"work/{name}", command[1], "model.toml", "--out", "work", *more)
+    assert done.code == 2 and done.stdout == ""
+    assert re.fullmatch(r"spyhop: .*work/\S+: a result would replace it; .*--out\n", done.stderr)
+    assert {str(path) for path in Path("work").iterdir()} == read
+
+
+@pytest.mark.parametrize("command", [JUDGE, WRITER])
+def test_no_store_lies_in_what_is_read(cli: Command, tiny_folder: Path, command):
+    Path("work").mkdir()
+    _write("work/rows.jsonl", [{"instruction": "Why?", "response": "So.", "text": "So."}])
+    for out in ("work", "work/made", tiny_folder):
+        given = ("work", command[1], tiny_folder, "--out", out)
+        done = cli(command[0], *given)
+        assert done.code == 2 and re.search(r"it lies in .*, which is read", done.stderr), done

@@ -72,17 +72,19 @@ def plan_explained(
     config: ExplainConfig, prompts: Estimate, pairs: list[Estimate], teacher: Estimate
 ) -> Estimate:
     """An answer and a check for each prompt; revisions are not known before."""
-    answer = min(RESPONSE_TOKENS, config.sampling.max_new_tokens)
+    room = config.sampling.max_new_tokens
+    answer = min(RESPONSE_TOKENS, room)
     check = min(80, config.check_sampling.max_new_tokens)
     evidence = max((each.row_tokens for each in pairs), default=0.0)
     most = 2 if config.contradicted == "revise" else 1
+    both = 2 * prompts.row_tokens + evidence
+    again = both + evidence + 2 * room + config.check_sampling.max_new_tokens
     calls = Calls(
         requests=2 * prompts.rows,
-        prompt_tokens=round(prompts.rows * (2 * prompts.row_tokens + evidence + answer)),
+        prompt_tokens=round(prompts.rows * (both + answer)),
         response_tokens=prompts.rows * (answer + check),
-        most_response_tokens=prompts.rows
-        * most
-        * (config.sampling.max_new_tokens + config.check_sampling.max_new_tokens),
+        most_response_tokens=prompts.rows * most * (room + config.check_sampling.max_new_tokens),
+        further_prompt_tokens=round(prompts.rows * (room - answer + (most - 1) * again)),
     )
     return Estimate(
         rows=prompts.rows, row_tokens=prompts.row_tokens + answer, calls={"teacher": calls}

@@ -92,18 +92,26 @@ class RateConfig(Config):
 
 
 def plan_rate(config: RateConfig, pairs: Estimate, judge: Estimate) -> Estimate:
-    """Count ratings, second ones, and for `expected` one short call more for each."""
+    """Count ratings, second ones, and for `expected` one short call more for each.
+
+    Further ones are the verdicts that `expected` may have to fall back on.
+    """
     rated = pairs.rows + min(config.num_repeated, pairs.rows)
     texts = (config.scale, config.reasoned, config.shown, config.system_message)
     asked = (pairs.row_tokens or PAIR_TOKENS) + sum(map(len, texts)) / CHARS_PER_TOKEN
-    reason = min(REASON_TOKENS, config.sampling.max_new_tokens)
+    room = config.sampling.max_new_tokens
+    reason = min(REASON_TOKENS, room)
     written = {"verdict": config.num_verdicts, "choice": 0, "expected": 1}[config.method]
     weighed = int(config.method != "verdict")
+    further = _num_fallback(config) - 1 if config.method == "expected" else 0
+    longer = (room - reason) * written * weighed
     calls = Calls(
         requests=rated * (written + weighed),
         prompt_tokens=round(rated * (asked * (written + weighed) + reason * written * weighed)),
         response_tokens=rated * (written * reason + weighed),
-        most_response_tokens=rated * (written * config.sampling.max_new_tokens + weighed),
+        most_response_tokens=rated * (written * room + weighed),
+        further_prompt_tokens=round(rated * (asked * further + longer)),
+        further_response_tokens=rated * further * room,
     )
     return Estimate(rows=pairs.rows, row_tokens=pairs.row_tokens, calls={"judge": calls})
 
@@ -159,6 +167,11 @@ def read_ratings(pairs: Artifact) -> Iterator[tuple[str, Rating | None]]:
 def rounded(score: float) -> int:
     """Return the nearest whole score; halves go up."""
     return int(score + 0.5)
+
+
+def _num_fallback(config: RateConfig) -> int:
+    """Return how many verdicts stand for one whose probabilities cannot be read."""
+    return config.fallback_verdicts if config.sampling.temperature else 1
 
 
 def _drawn(config: RateConfig, pairs: Artifact) -> set[str]:
@@ -246,8 +259,7 @@ class _Judging:
         (choice,) = yield [Weigh(self.judge, messages, SCORES, begun)]
         if choice.probabilities and not choice.is_parsed:
             return replace(_weighed(choice, "expected"), reason=reason)
-        num = config.fallback_verdicts if config.sampling.temperature else 1
-        more = yield self._verdicts(messages, range(1, num))
+        more = yield self._verdicts(messages, range(1, _num_fallback(config)))
         found = _read([reply, *more])
         return found if found.score is not None else replace(found, error=choice.error)
 

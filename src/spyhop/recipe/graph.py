@@ -19,6 +19,7 @@ __all__ = [
     "parents",
     "promotions",
     "refs",
+    "sources",
 ]
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
@@ -112,6 +113,13 @@ def refs(node: Node) -> list[Ref]:
     for value in node.inputs.values():
         found += value if isinstance(value, list) else [value]
     return found
+
+
+def sources(recipe: Recipe) -> list[Source]:
+    """Return the files and folders from outside that nodes read, models' folders included."""
+    used = [ref for node in recipe.nodes for ref in refs(node)]
+    found = [ref.folder if isinstance(ref, Use) else ref for ref in used]
+    return [ref for ref in found if isinstance(ref, Source)]
 
 
 def parents(node: Node) -> list[Node]:

@@ -41,7 +41,7 @@ class PlannedNode:
 
     @property
     def most_usd(self) -> float:
-        """Dollars, were every response as long as it may be."""
+        """Dollars, were every response as long as it may be, and every further call needed."""
         return sum(demand.most_usd for demand in self.demands.values())
 
     @property
@@ -88,6 +88,8 @@ def calls_of(estimate: Estimate) -> Calls:
         prompt_tokens=sum(each.prompt_tokens for each in calls),
         response_tokens=sum(each.response_tokens for each in calls),
         most_response_tokens=sum(each.most_response_tokens for each in calls),
+        further_prompt_tokens=sum(each.further_prompt_tokens for each in calls),
+        further_response_tokens=sum(each.further_response_tokens for each in calls),
     )
 
 
@@ -133,11 +135,14 @@ def _estimate(resolved: Resolved, node: Node, known: dict[str, Estimate]) -> Est
 
 
 def _demands(node: Node, estimate: Estimate) -> dict[str, Demand]:
-    found = {}
+    found: dict[str, Demand] = {}
     for name, calls in estimate.calls.items():
         use = node.inputs.get(name)
         if isinstance(use, Use) and use.service is not None:
-            found[use.config.label] = use.service.plan(calls)
+            label = use.config.label
+            if label in found:
+                label = f"{label} as {name}"
+            found[label] = use.service.plan(calls)
     return found
 
 

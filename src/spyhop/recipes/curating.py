@@ -4,7 +4,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-from spyhop.collect.pair_files import GivenPairsConfig, PairsFileConfig, given_pairs, pairs_file
+from spyhop.collect.pair_files import (
+    PAIRS,
+    GivenPairsConfig,
+    PairsFileConfig,
+    given_pairs,
+    pairs_file,
+)
 from spyhop.curate import (
     A5,
     GateConfig,
@@ -19,11 +25,11 @@ from spyhop.curate import (
     rate,
 )
 from spyhop.recipe.graph import Recipe, Ref, Source
-from spyhop.recipes.backtranslating import put
-from spyhop.recipes.pilot import served
+from spyhop.recipes.inputs import served
 from spyhop.schema import Config, Finding
 from spyhop.settings import InputPath
 from spyhop.store import Artifact
+from spyhop.store.results import put
 
 RATED, RATINGS, GATE, KEPT, FILE = "rated", "ratings", "gate", "kept", "file"
 """The nodes that are told of; the ratings are written before the gate can refuse them."""
@@ -71,7 +77,8 @@ def curating(config: CuratingConfig) -> Recipe:
 
 def hand_over(made: Mapping[str, Artifact], out: Path) -> str:
     """Put rated and kept pairs where they are looked for, and tell what the gate found."""
-    rated, kept = put(made[RATINGS], out / RATED_FILE), put(made[FILE], out / KEPT_FILE)
+    rated = put(made[RATINGS].path / PAIRS, out / RATED_FILE)
+    kept = put(made[FILE].path / PAIRS, out / KEPT_FILE)
     findings = [
         f"{'ok ' if finding.is_passed else 'BAD'}  {finding.id}: {finding.text}"
         for finding in made[GATE].rows(Finding)

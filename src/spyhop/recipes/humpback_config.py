@@ -10,8 +10,8 @@ from spyhop.corpus import SegmentConfig
 from spyhop.curate import A5, GateConfig, KeepConfig, LikelihoodConfig, RateConfig
 from spyhop.evaluate import MeasureConfig
 from spyhop.recipe.promote import PromoteConfig
+from spyhop.recipes.inputs import Student, Suite
 from spyhop.recipes.mixture import Collection, Place
-from spyhop.recipes.orca import Student, Suite
 from spyhop.schema import Config
 from spyhop.settings import InputPath
 from spyhop.text.overlap import ContaminationConfig, NearConfig
@@ -132,7 +132,7 @@ class HumpbackConfig(Config):
     measure: MeasureConfig = MeasureConfig()
     """An empty system message is both tagging messages joined, as in the paper."""
     ablate: tuple[Ablation, ...] = ()
-    """Further students; see `spyhop run --ablate`."""
+    """Further students, as `--ablate` names them."""
     points: tuple[Point, ...] = paper_points()
     """Sizes and steps of `quality` and `scaling`."""
     quality_rows: tuple[int, int] = (3200, 25_600)

@@ -20,9 +20,8 @@ from spyhop.models import Local
 from spyhop.recipe.graph import Chosen, Node, Recipe, Ref, Source, Use
 from spyhop.recipe.promote import promote
 from spyhop.recipes.humpback_config import HumpbackConfig
+from spyhop.recipes.inputs import add_base, add_items, served
 from spyhop.recipes.mixture import Place
-from spyhop.recipes.orca import add_base, add_items
-from spyhop.recipes.pilot import served
 from spyhop.recipes.segments import add_segments, expand
 from spyhop.train import TuneConfig, tune
 
