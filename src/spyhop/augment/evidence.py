@@ -35,7 +35,8 @@ REVISE = (
 )
 Verdict = Literal["supported", "contradicted", "silent", "unread"]
 _BROKEN = {"length": "cut", "content_filter": "refused"}
-"""Answers that are not checked and checks that are not read, by how they ended, and why they are dropped."""
+"""Replies that are not checked (or not read, of checks), by how they ended, and why they are
+dropped."""
 _VERDICT = re.compile(
     r"^[ \t*_#>\"'`-]{0,8}verdict[*_]{0,2} ?[:=][ \t*_\"'`]{0,8}([^\n]*)$",
     re.IGNORECASE | re.MULTILINE,
