@@ -10,6 +10,7 @@ import pytest
 from command import Command, Done
 from pairing import pair, rated, segment
 from server import KEY, Call, Said, Server
+from spyhop.augment.given import GivenSegmentsConfig, given_segments
 from spyhop.collect.pair_files import GivenPairsConfig, given_pairs
 from spyhop.schema import InputError, Pair
 from spyhop.store import Source
@@ -153,6 +154,32 @@ def test_labels_name_pairs_by_ids_of_ones_own(cli: Command, tiny_folder: Path):
     assert [row.id for row in _read("out/rated.jsonl")] == [str(n) for n in range(20)]
 
 
+def test_texts_that_are_empty_are_counted(tmp_path: Path):
+    _write(str(tmp_path / "texts.jsonl"), [{"text": "x"}, {"text": "", "id": "a"}, {"text": " "}])
+    folder = Source(tmp_path / "texts.jsonl").open(tmp_path)
+    made = given_segments.run(tmp_path, GivenSegmentsConfig(), folder=folder)
+    assert made.num_rows == 1 and made.record.dropped == {"empty": 2}
+
+
+HALF = {
+    "curate": {"instruction": "\ud800", "response": "a"},
+    "backtranslate": {"text": "\ud800"},
+    "answer": {"messages": [{"role": "user", "content": "\ud800"}]},
+    "train": {"messages": [{"role": "user", "content": "a"},
+                           {"role": "assistant", "content": "\ud800"}]},
+}  # fmt: skip
+ASKED = {"curate": "--judge", "backtranslate": "--model", "answer": "--teacher", "train": "--base"}
+
+
+@pytest.mark.parametrize("command", HALF)
+def test_half_a_character_is_one_clear_line(cli: Command, tiny_folder: Path, command: str):
+    """A lone surrogate is JSON, but no text that a table could hold."""
+    _write("rows.jsonl", [HALF[command]])
+    done = cli(command, "rows.jsonl", ASKED[command], tiny_folder, "--out", "out")
+    (line,) = done.stderr.splitlines()
+    assert done.code == 2 and "rows.jsonl" in line and "line 1" in line, line
+
+
 def test_two_pairs_of_one_id_are_refused(tmp_path: Path):
     path = tmp_path / "pairs.jsonl"
     rows = [pair(1, id="a"), pair(1, id="b"), pair(2, id="a")]
@@ -178,7 +205,10 @@ def test_plans_ask_nothing(cli: Command, command: str):
 
 def test_instructions_for_texts(cli: Command):
     texts = [segment(n, f"Of thing {n}, with many words about how it is made.") for n in range(9)]
-    _write("texts.jsonl", [{"text": row.text, "url": row.url} for row in texts] + [{"text": " "}])
+    _write(
+        "texts.jsonl",
+        [{"text": row.text, "url": row.url} for row in texts] + [{"text": " "}, {"text": ""}],
+    )
     with Server(answer=lambda call: "How is it made at home?") as server:
         Path("writer.toml").write_text(TEACHER.format(url=server.url, more=""))
         done = cli("backtranslate", "texts.jsonl", "--model", "writer.toml", "--out", "out")

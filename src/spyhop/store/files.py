@@ -116,7 +116,15 @@ def field(row: object, key: str, where: str, kind: type | tuple[type, ...] = str
 
 def _parsed(text: str, where: str) -> Any:  # noqa: ANN401
     try:
-        return json.loads(text)
+        found = json.loads(text)
+        if "\\ud" in text or "\\uD" in text:  # perhaps half of a pair, which no table can hold
+            json.dumps(found, ensure_ascii=False).encode()
+        return found
+    except UnicodeEncodeError as error:
+        half = f"\\u{ord(error.object[error.start]):04x}"
+        raise InputError(
+            f"{where} holds {half}, half of a character and no text; mend or leave out that row"
+        ) from None
     except json.JSONDecodeError as error:
         raise InputError(
             f"{where} is not JSON ({error.msg}, line {error.lineno} column {error.colno})"
