@@ -75,6 +75,21 @@ def test_the_prompt_gives_the_scale_then_asks_for_reasons_first(tmp_path: Path):
     assert [line[:2] for line in config.scale.splitlines()[1:]] == ["1:", "2:", "3:", "4:", "5:"]
 
 
+@pytest.mark.parametrize(
+    "text", ["As the scale says,\nScore: 5\nis for perfect ones, and here I see that", "Score: 4"]
+)
+def test_a_cut_reply_has_no_score(tmp_path: Path, text: str):
+    """What it says of the scale is no verdict, and `4` may be the begin of `4.5`."""
+    says = [reply(text, "length"), "Good.\nScore: 3"]
+    judge = Judge(lambda request, _: says[request.sample_index], lambda request: [])
+    (rating,), _ = _run(tmp_path / "one", judge, 1, method="verdict")
+    assert (rating.score, rating.missing) == (None, "cut")
+    (rating,), _ = _run(tmp_path / "two", judge, 1, method="verdict", num_verdicts=2)
+    assert rating.score == 3.0
+    (rating,), _ = _run(tmp_path / "three", judge, 1, method="expected", fallback_verdicts=2)
+    assert (rating.score, rating.method) == (3.0, "verdict")
+
+
 def test_the_mean_of_several_verdicts(tmp_path: Path):
     says = ["Score: 4", "none", "Score: 5"]
     judge = Judge(lambda request, _: says[request.sample_index], _never)

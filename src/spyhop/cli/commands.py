@@ -33,8 +33,9 @@ from spyhop.recipe.why import why as why_node
 from spyhop.recipes import INIT_FILES, RECIPES, write_example
 from spyhop.recipes.answering import ANSWER_FILES, ANSWERS, PROMPTS
 from spyhop.recipes.answering import hand_over as hand_over_answers
+from spyhop.recipes.backtranslating import SEGMENTS
 from spyhop.recipes.backtranslating import hand_over as hand_over_pairs
-from spyhop.recipes.curating import KEPT_FILE, RATED_FILE
+from spyhop.recipes.curating import GIVEN, KEPT_FILE, RATED_FILE
 from spyhop.recipes.curating import hand_over as hand_over_kept
 from spyhop.render import FormName, TrainOn
 from spyhop.report.arms import COMPARISONS
@@ -191,7 +192,7 @@ def answer(
     built, runtime = build(given("answer", settings, set_), {})
     apart(built, out, ANSWER_FILES)
     if plan:
-        _plan_answers(built, out)
+        _plan_of(built, out, PROMPTS)
         return
     made = run_and_tell(built, runtime, out, frozenset([ANSWERS] if retry_errors else []))
     print(hand_over_answers(made, out))  # noqa: T201
@@ -244,11 +245,15 @@ def backtranslate(
     model: Annotated[Path, typer.Option("--model", help="A teacher's file, or a model's folder.")],
     out: Annotated[Path, typer.Option("--out", help="Folder of everything that is made.")],
     set_: Changes = NO_CHANGES,
+    plan: Annotated[bool, typer.Option("--plan", help="Tell what it takes; ask nothing.")] = False,
 ) -> None:
     """Let a model write the instruction that each text answers; the pairs stand in OUT."""
     settings: dict[str, Any] = {"segments": segments, "model": model}
     built, runtime = build(given("backtranslate", settings, set_), {})
     apart(built, out, [PAIRS])
+    if plan:
+        _plan_of(built, out, SEGMENTS)
+        return
     print(hand_over_pairs(run_and_tell(built, runtime, out), out))  # noqa: T201
 
 
@@ -258,10 +263,14 @@ def curate(
     judge: Annotated[Path, typer.Option("--judge", help="A teacher's file, or a model's folder.")],
     out: Annotated[Path, typer.Option("--out", help="Folder of everything that is made.")],
     set_: Changes = NO_CHANGES,
+    plan: Annotated[bool, typer.Option("--plan", help="Tell what it takes; ask nothing.")] = False,
 ) -> None:
     """Let a model rate pairs, and keep the best where its ratings can be trusted."""
     built, runtime = build(given("curate", {"pairs": pairs, "judge": judge}, set_), {})
     apart(built, out, [RATED_FILE, KEPT_FILE])
+    if plan:
+        _plan_of(built, out, GIVEN)
+        return
     print(hand_over_kept(run_and_tell(built, runtime, out), out))  # noqa: T201
 
 
@@ -410,12 +419,13 @@ def _built(
     return load(recipe, changes, {"workers": workers})
 
 
-def _plan_answers(recipe: Recipe, out: Path) -> None:
+def _plan_of(recipe: Recipe, out: Path, first: str) -> None:
+    """Print the plan of a recipe that begins with the rows of a file."""
     resolved = resolve(recipe, out)
     if not plan_recipe(resolved)[0].estimate.rows:  # compressed: its rows are known when it is read
-        node = recipe.node(PROMPTS)
-        file = resolved.inputs(node)["file"]
-        node.stage.run(out, node.config, names=resolved.names(node), file=file)
+        node = recipe.node(first)
+        inputs: dict[str, Any] = dict(resolved.inputs(node))
+        node.stage.run(out, node.config, names=resolved.names(node), **inputs)
     print_plan(resolve(recipe, out))
 
 

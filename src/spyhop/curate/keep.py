@@ -6,11 +6,11 @@ Source: Humpback (arXiv:2308.06259), sections 2.2 and 3.3: A4 are scores of 4 an
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from spyhop.curate.rate import read_ratings, rounded
 from spyhop.schema import Config, Finding, InputError, Pair, TrainingError
@@ -49,6 +49,16 @@ class KeepConfig(Config):
     def uses_scores(self) -> bool:
         """Whether it matters how pairs are rated."""
         return self.min_score is not None or (self.num_rows is not None and self.take == "best")
+
+
+def _a5(given: object) -> object:
+    if isinstance(given, dict) and not {"min_score", "num_rows"} & given.keys():
+        return {**given, "min_score": A5}
+    return given
+
+
+KeepGood: TypeAlias = Annotated[KeepConfig, BeforeValidator(_a5)]
+"""What recipes keep: pairs of A5 and more, unless a score or a number is set beside the rest."""
 
 
 def plan_keep(config: KeepConfig, rated: Estimate, gate: Estimate | None = None) -> Estimate:

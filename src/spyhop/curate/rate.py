@@ -116,7 +116,7 @@ def plan_rate(config: RateConfig, pairs: Estimate, judge: Estimate) -> Estimate:
     return Estimate(rows=pairs.rows, row_tokens=pairs.row_tokens, calls={"judge": calls})
 
 
-@stage(version=1, writes=Pair, plan=plan_rate)
+@stage(version=2, writes=Pair, plan=plan_rate)
 def rate(ctx: Context, config: RateConfig, *, pairs: Artifact, judge: Model) -> Iterator[Pair]:
     """Yield every pair with its rating, in order; earlier ratings are replaced.
 
@@ -284,10 +284,12 @@ def _read(replies: Sequence[Reply]) -> _Found:
 
 
 def _score(reply: Reply) -> float | None:
-    return None if _missing(reply) in ("failed", "refused") else score_line(reply.text)
+    """Return the score of a whole reply; of a cut one the last line may be half of another."""
+    return score_line(reply.text) if _missing(reply) == "no_verdict" else None
 
 
 def _missing(reply: Reply) -> str:
+    """Return why a reply has no score: how it ended, or else that none can be read."""
     if reply.error is not None:
         return "failed"
     return {"content_filter": "refused", "length": "cut"}.get(reply.finish_reason, "no_verdict")

@@ -7,7 +7,16 @@ from pydantic import Field, model_validator
 from spyhop.augment import BacktranslateConfig, ForwardConfig
 from spyhop.collect import FetchConfig, SeedsConfig
 from spyhop.corpus import SegmentConfig
-from spyhop.curate import A5, GateConfig, KeepConfig, LikelihoodConfig, RateConfig
+from spyhop.curate import (
+    A5,
+    GateConfig,
+    KeepConfig,
+    KeepGood,
+    LabelsConfig,
+    LikelihoodConfig,
+    RateConfig,
+    check_repeats,
+)
 from spyhop.evaluate import MeasureConfig
 from spyhop.recipe.promote import PromoteConfig
 from spyhop.recipes.inputs import Student, Suite
@@ -121,8 +130,9 @@ class HumpbackConfig(Config):
     rate: Rater = Rater()
     labels: InputPath | None = None
     """People's words on some pairs, for precision and recall of the curator."""
+    read_labels: LabelsConfig = LabelsConfig()
     gate: GateConfig = GateConfig()
-    keep: KeepConfig = KeepConfig(min_score=A5)
+    keep: KeepGood = KeepConfig(min_score=A5)
     rounds: int = Field(2, ge=1)
     promote: PromoteConfig = PromoteConfig()
     """A round that is not better does not go on."""
@@ -155,6 +165,9 @@ class HumpbackConfig(Config):
             )
         if "scaling" in self.ablate and not self.scaling:
             raise ValueError("the ablation scaling needs data sets: [[scaling]]")
+        if self.rate.by == "judge":
+            num = self.rate.judge.num_repeated
+            check_repeats(self.gate, self.keep, num, "rate.judge.num_repeated")
         return self
 
     @property

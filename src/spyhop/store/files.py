@@ -96,8 +96,28 @@ def lines(path: Path, mark: str = LINE) -> Iterator[tuple[int, str]]:
         yield number, text.rstrip("\r\n")
 
 
+def parse_json(text: str) -> Any:  # noqa: ANN401 (whatever it holds)
+    """Return what JSON text holds.
+
+    Raises:
+        ValueError: Also where it is nested too deeply, or holds half of a character (a surrogate
+            without its other half), which no table can hold.
+    """
+    try:
+        found = json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    if "\\ud" in text or "\\uD" in text:
+        try:
+            json.dumps(found, ensure_ascii=False).encode()
+        except UnicodeEncodeError as error:
+            half = f"\\u{ord(error.object[error.start]):04x}"
+            raise ValueError(f"{half} is half of a character") from None
+    return found
+
+
 def json_lines(
-    path: Path, mark: str = LINE, parse: Callable[[str], Any] = json.loads
+    path: Path, mark: str = LINE, parse: Callable[[str], Any] = parse_json
 ) -> Iterator[tuple[str, Any]]:
     """Yield where each line stands (`file: line 7`) and what it holds; empty lines are passed over.
 
@@ -129,8 +149,8 @@ def json_file(path: Path) -> Any:  # noqa: ANN401 (whatever the file holds)
         InputError: If it is not JSON.
     """
     try:
-        return json.loads("\n".join(line for _, line in lines(path)))
-    except json.JSONDecodeError as error:
+        return parse_json("\n".join(line for _, line in lines(path)))
+    except ValueError as error:
         raise InputError(f"{path}: not JSON ({error!s:.80})") from None
 
 
