@@ -240,10 +240,20 @@ def test_shipped_recipes_are_planned(cli, tmp_path: Path, shipped: str):
     assert done.code == 0 and re.search(r"^core\.tokenizer\s+world\.tokenize", done.stdout, re.M)
 
 
+@pytest.mark.parametrize(
+    ("shipped", "base"), [("orca.toml", "llama-13b"), ("humpback.toml", "llama-7b")]
+)
+def test_a_plan_needs_no_weights_and_a_run_does(cli, tmp_path: Path, shipped: str, base: str):
+    shutil.copytree(Path(__file__).parents[1] / "examples", tmp_path, dirs_exist_ok=True)
+    done = cli("plan", tmp_path / shipped)
+    assert done.code == 0 and re.search(
+        rf"models/{base}: not there yet; .* not counted", done.stdout
+    )
+    _refused(cli("run", tmp_path / shipped), "no such file or folder")
+
+
 def test_a_plan_tells_how_many_endpoints_make_it_in_time(cli, tmp_path: Path):
     shutil.copytree(Path(__file__).parents[1] / "examples", tmp_path, dirs_exist_ok=True)
-    (tmp_path / "models" / "llama-13b").mkdir(parents=True)
-    (tmp_path / "models" / "llama-13b" / "config.json").write_text("{}")
     told = {}
     for days in (7, 21):
         said = cli("plan", tmp_path / "orca.toml", "--within-days", str(days)).stdout
@@ -371,9 +381,11 @@ def _no_child_is_left(folder: Path) -> None:
         time.sleep(0.05)
 
 
-def test_init_writes_a_recipe_that_can_be_planned(tmp_path: Path):
+def test_init_writes_a_recipe_that_can_be_planned(cli, tmp_path: Path):
     for name in INIT_FILES:
         write_example(tmp_path, name)
+    done = cli("plan", INIT_FILES[0])
+    assert done.code == 0 and "base: not there yet" in done.stdout
     built = orca(read_recipe(tmp_path / INIT_FILES[0]).config(OrcaConfig))
     names = {node.name for node in built.nodes}
     assert {"scores-base", "scores-student", "scores-teacher", "report"} <= names

@@ -52,6 +52,14 @@ def test_pages_to_clean_segments_with_a_report(tmp_path: Path):
     assert "<script" not in html
 
 
+def test_an_address_that_is_none_is_counted_as_such(tmp_path: Path):
+    (tmp_path / "x.warc.gz").write_bytes(warc([("http://[::1/x", article().encode())]))
+    config = SegmentsConfig(inputs=(tmp_path / "x.warc.gz",))
+    made = run(resolve(segments(config), tmp_path / "out"), Runtime(), Silent())
+    figures = json.loads((made["report"].path / RESULTS).read_text())
+    assert figures["domains"] == {"(invalid)": 1}
+
+
 def test_a_page_cannot_put_markup_into_the_report(tmp_path: Path):
     write_articles(tmp_path / "in", 1)
     page = article("<b>Bread</b> &lt;script&gt;alert(1)&lt;/script&gt; and more of it")

@@ -286,7 +286,7 @@ def plan(
 ) -> None:
     """Tell what a run would take, before anything is spent."""
     built, _ = _built(recipe, set_, ablate)
-    print_plan(resolve(built, store_of(out, recipe)), within_days)
+    print_plan(resolve(built, store_of(out, recipe), without_missing=True), within_days)
 
 
 @app.command()

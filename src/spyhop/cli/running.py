@@ -130,5 +130,8 @@ def print_plan(resolved: Resolved, within_days: float | None = None) -> None:
     for line in lines:
         if not line.is_made and (cost := told_cost(line.estimate)):
             console.print(f"{line.node.name}: {cost}", markup=False)
+    for path in resolved.missing or []:
+        note = f"{path}: not there yet; what it holds is not counted, so a run takes more"
+        console.print(note, markup=False, highlight=False, soft_wrap=True)
     for text in deadlines(lines, within_days) if within_days else []:
         console.print(text, markup=False, highlight=False, soft_wrap=True)
