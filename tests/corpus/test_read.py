@@ -65,6 +65,11 @@ def test_rows_of_json_lines(tmp_path: Path):
     assert [page.data for page in packed] == [page.data for page in plain]
 
 
+def test_half_a_character_is_replaced(tmp_path: Path):
+    (tmp_path / "x.jsonl").write_text(json.dumps({"url": "u\ud800", "html": "<p>\ud800"}) + "\n")
+    assert [(page.url, page.data) for page in _pages(tmp_path)] == [("u?", b"<p>?")]
+
+
 def test_a_line_is_read_once_wherever_the_file_is_cut(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

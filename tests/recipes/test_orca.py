@@ -303,6 +303,21 @@ def test_the_assistant_questions_the_teacher(tmp_path: Path):
     assert _asked(recipe, "answers", "assistant") == "assistant"
 
 
+def test_a_model_in_two_roles_is_paid_for_both(tmp_path: Path):
+    config = _live(tmp_path, dialogue={}, assistant={"file": tmp_path / "teacher.toml"})
+    priced = f"{LIVE}usd_per_million_response = 1e6\n".replace('"m"', '"teacher"')
+    (tmp_path / "teacher.toml").write_text(priced)
+    built = orca(config)
+    names = [node.name for node in built.nodes]
+    built.nodes = built.nodes[: names.index("answers") + 1]
+    line = plan(resolve(built, tmp_path / "out"))[-1]
+    tokens = {name: each.response_tokens for name, each in line.estimate.calls.items()}
+    assert {name: each.usd for name, each in line.demands.items()} == {
+        "teacher": tokens["teacher"], "teacher as assistant": tokens["assistant"]
+    }  # fmt: skip
+    assert line.usd == sum(tokens.values()) > tokens["teacher"] > 0
+
+
 def test_a_served_teacher_is_asked_the_items_too(tmp_path: Path):
     (tmp_path / "q.jsonl").write_text('{"question": "Q?", "answer": "A"}\n')
     suites = [{"kind": "questions", "path": tmp_path / "q.jsonl"}]

@@ -8,7 +8,7 @@ from corpus.pages import article, warc, write_articles
 from spyhop.evaluate import ItemsConfig
 from spyhop.recipe import resolve, run
 from spyhop.recipe.plan import plan
-from spyhop.recipes.orca import Suite
+from spyhop.recipes.inputs import Suite
 from spyhop.recipes.segments import SegmentsConfig, expand, segments
 from spyhop.report.page import RESULTS
 from spyhop.schema import InputError, Segment

@@ -1,5 +1,6 @@
 """What training costs, against what the paper says it took."""
 
+import shutil
 import struct
 from pathlib import Path
 
@@ -7,9 +8,19 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from spyhop.models.local import load
+from spyhop.schema import InputError, ModelError
 from spyhop.stage import Estimate, Runtime
 from spyhop.train.config import TuneConfig
-from spyhop.train.cost import Shape, gpu_hours, implied_mfu, peak_flops, shape_of, train_bytes
+from spyhop.train.cost import (
+    Shape,
+    gpu_hours,
+    implied_mfu,
+    peak_flops,
+    read_shape,
+    shape_of,
+    train_bytes,
+)
 from spyhop.train.events import EventFile
 from spyhop.train.tune import plan_tune
 
@@ -24,6 +35,17 @@ def test_the_papers_figures_imply_their_use_of_the_devices(tokens: float, hours:
     assert found == pytest.approx(mfu, abs=0.005)
     flops = tokens * Shape(int(ORCA)).flops_per_token()
     assert gpu_hours(flops, A100, found) == pytest.approx(hours)
+
+
+@pytest.mark.parametrize("file", ["config.json", "model.safetensors"])
+def test_a_damaged_folder_is_one_line(tiny_folder: Path, tmp_path: Path, file: str):
+    folder = shutil.copytree(tiny_folder, tmp_path / "damaged")
+    assert read_shape(folder)
+    (folder / file).write_bytes(b"\xff" * 100)
+    with pytest.raises(InputError, match=rf"{file}: not a"):
+        read_shape(folder)
+    with pytest.raises(ModelError, match=": not a "):
+        load(folder, torch.float32, torch.device("cpu"))
 
 
 def test_operations_are_those_of_a_profiler():

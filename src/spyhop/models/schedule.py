@@ -201,7 +201,7 @@ def _continues(before: Request, request: Request) -> bool:
 
 
 def _too_large(need: Need, lines: Sequence[Line]) -> str:
-    limits = [f"{name} {each.limit}/min" for line in lines for name, each in line.windows.items()]
+    limits = [f"{name} {each.limit}/min" for line in lines for name, each in line.minutes.items()]
     return (
         f"{need.prompt_tokens} prompt and {need.response_tokens} response tokens fit no endpoint's "
         f"limits ({', '.join(limits)})"

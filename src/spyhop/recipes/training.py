@@ -1,5 +1,7 @@
 """Rows of your own to a model: one training after another, probed, with a card and a report."""
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from pydantic import Field, model_validator
@@ -10,6 +12,8 @@ from spyhop.recipe.graph import Node, Recipe, Ref, Source, Use
 from spyhop.report.training import TrainingPageConfig, training_page
 from spyhop.schema import Config
 from spyhop.settings import InputPath
+from spyhop.store import Artifact
+from spyhop.store.results import link
 from spyhop.train import TuneConfig, chained, tune
 from spyhop.train.probe import ProbeConfig, probe
 from spyhop.train.release import ReleaseConfig, release, titled
@@ -85,6 +89,11 @@ def training(config: TrainingConfig) -> Recipe:
     page = TrainingPageConfig(title=config.name)
     r.add("report", training_page, page, answers=answers, students=students, **found)
     return r
+
+
+def hand_over(made: Mapping[str, Artifact], out: Path) -> str:
+    """Let `out/model` lead to the model, and tell so."""
+    return f"model: {link(made[MODEL].path, out / MODEL)}"
 
 
 def _read(r: Recipe, name: str, path: InputPath) -> Node:

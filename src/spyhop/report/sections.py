@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from spyhop.evaluate import Seen
 from spyhop.lazy import Lazy
-from spyhop.models.local import load_tokenizer, saved_format
+from spyhop.models.local import load_tokenizer, saved_form
 from spyhop.render import Renderer
 from spyhop.report.compare import comparison_table
 from spyhop.report.contamination import SHARED_HEADINGS, shared_cells
@@ -62,7 +62,8 @@ def mask_section(student: Artifact, answers: Sequence[Artifact]) -> Section:
         "What is trained on",
         "Each box is a token; the loss is taken on the green ones only: the response and its end.",
     )
-    renderer = Renderer(load_tokenizer(student.path), saved_format(student.path))
+    tokenizer = load_tokenizer(student.path)
+    renderer = Renderer(tokenizer, saved_form(student.path, tokenizer))
     rows = islice(
         (row for each in answers for row in each.rows(Answer) if not row.error),
         NUM_MASKED_ROWS,

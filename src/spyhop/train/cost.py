@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spyhop.lazy import Lazy
+from spyhop.schema import InputError
 from spyhop.stage import Estimate, Runtime
+from spyhop.train.tensors import read_header
 
 if TYPE_CHECKING:
     import torch
@@ -78,26 +80,23 @@ def read_shape(folder: Path) -> Shape | None:
     """Return the shape of a Hugging Face folder; None where it is none.
 
     Only the config and the heads of the weights' files are read.
+
+    Raises:
+        InputError: If one of these is damaged.
     """
-    files = sorted(folder.glob("*.safetensors"))
-    if not files or not (folder / "config.json").is_file():
+    files, path = sorted(folder.glob("*.safetensors")), folder / "config.json"
+    if not files or not path.is_file():
         return None
-    config = json.loads((folder / "config.json").read_text())
-    config = config.get("text_config", config)
-    sizes: dict[str, int] = {}
-    for file in files:
-        with file.open("rb") as stream:
-            head = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
-        sizes |= {k: prod(v["shape"]) for k, v in head.items() if k != "__metadata__"}
-    if any(
-        "lm_head" in name for name in sizes
-    ):  # else one table both looks up and is computed with
+    try:
+        config = json.loads(path.read_bytes())
+        config = config.get("text_config", config)
+        depth, width = (int(config.get(name, 0)) for name in ("num_hidden_layers", "hidden_size"))
+    except (ValueError, AttributeError, TypeError):
+        raise InputError(f"{path}: not a model's config") from None
+    sizes = {each.name: prod(each.shape) for file in files for each in read_header(file).tensors}
+    if any("lm_head" in name for name in sizes):  # else one table looks up and is computed with
         sizes = {name: size for name, size in sizes.items() if "embed_tokens" not in name}
-    return Shape(
-        sum(sizes.values()),
-        int(config.get("num_hidden_layers", 0)),
-        int(config.get("hidden_size", 0)),
-    )
+    return Shape(sum(sizes.values()), depth, width)
 
 
 def told_cost(estimate: Estimate) -> str:
