@@ -70,15 +70,10 @@ def pick_device(device: str) -> torch.device:
     """Return the device of that name; `auto` is the first GPU, else the processor."""
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        found = torch.device(device)
-        if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
-            raise RecipeError(f"runtime.device = {device!r}: PyTorch finds no such GPU here")
-        return found
-    except RuntimeError:
-        raise RecipeError(
-            f"runtime.device = {device!r} is no device; write auto, cpu, cuda or cuda:1"
-        ) from None
+    found = torch.device(device)
+    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
+        raise RecipeError(f"runtime.device = {device!r}: PyTorch finds no such GPU here")
+    return found
 
 
 def pick_form(name: str, folder: Path, tokenizer: Any) -> Form:  # noqa: ANN401 (transformers' type)
