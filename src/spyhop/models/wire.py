@@ -155,9 +155,9 @@ def reply(request: Request, found: Mapping[str, Any], usage: Usage, usd: float) 
 def weighed(request: Request, found: Mapping[str, Any], usage: Usage, usd: float) -> Choice:
     """Return the probabilities of a request's options.
 
-    They are read from the most likely tokens at the first place where an option stands; where the
-    endpoint gives none, the option that the text names takes all, and `is_parsed` says so. An
-    answer that names no option has no probabilities at all.
+    They are read from the most likely tokens at the place where the options weigh most together;
+    where the endpoint gives none, the option that the text names takes all, and `is_parsed` says
+    so. An answer that names no option has no probabilities at all.
     """
     masses = _masses(found.get("logprobs"), request.options)
     is_parsed = masses is None
