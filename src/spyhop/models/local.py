@@ -25,9 +25,11 @@ from spyhop.store import Artifact, canonical
 
 if TYPE_CHECKING:
     import torch
+    import transformers
     from torch import Tensor
 else:
     torch = Lazy("torch")
+    transformers = Lazy("transformers")
 
 FORMAT_FILE = "spyhop.json"
 """Beside the weights: the format that the model was trained in."""
@@ -95,13 +97,12 @@ def load(folder: Path, dtype: torch.dtype, device: torch.device) -> tuple[Any, A
     Raises:
         ModelError: If the folder is not a model.
     """
-    from transformers import AutoModelForCausalLM
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
+    transformers.utils.logging.disable_progress_bar()
     try:
         tokenizer = load_tokenizer(folder)
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, local_files_only=True)
+        model = transformers.AutoModelForCausalLM.from_pretrained(
+            folder, dtype=dtype, local_files_only=True
+        )
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ModelError(f"{folder}: not a Hugging Face model folder ({reason:.160})") from None
@@ -116,13 +117,11 @@ def load_tokenizer(folder: Path) -> Any:  # noqa: ANN401 (transformers' type)
     Raises:
         ModelError: If the folder holds none.
     """
-    from transformers import AutoTokenizer, LlamaTokenizerFast
-
     has_config = any((folder / name).is_file() for name in ("tokenizer_config.json", "config.json"))
     try:
         if (folder / "tokenizer.model").is_file() and not has_config:
-            return LlamaTokenizerFast.from_pretrained(folder, add_bos_token=True)
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            return transformers.LlamaTokenizerFast.from_pretrained(folder, add_bos_token=True)
+        return transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ModelError(f"{folder}: not a tokenizer's folder ({reason:.160})") from None
