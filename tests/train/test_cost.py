@@ -14,21 +14,16 @@ from spyhop.schema import InputError, ModelError
 from spyhop.stage import Estimate, Runtime
 from spyhop.train.adapter import AdapterConfig
 from spyhop.train.config import TuneConfig
-<<<<<<< HEAD
 from spyhop.train.cost import (
     Shape,
     activation_bytes,
     gpu_hours,
-    implied_mfu,
     peak_flops,
     read_shape,
     shape_of,
     state_bytes,
     told_cost,
 )
-=======
-from spyhop.train.cost import Shape, gpu_hours, peak_flops, shape_of, train_bytes
->>>>>>> fix-Y
 from spyhop.train.events import EventFile
 from spyhop.train.tune import plan_tune
 

@@ -292,13 +292,8 @@ def _folder(path: Path, config: Local) -> Iterator[Check]:
 
 def _shape(path: Path, config: Local) -> Check:
     try:
-<<<<<<< HEAD
-        found: Any = AutoConfig.from_pretrained(path, local_files_only=True)
-        form = saved_form(path, load_tokenizer(path)) if config.format == "saved" else None
-=======
         found: Any = transformers.AutoConfig.from_pretrained(path, local_files_only=True)
-        form = saved_format(path) if config.format == "saved" else None
->>>>>>> fix-Y
+        form = saved_form(path, load_tokenizer(path)) if config.format == "saved" else None
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).strip().splitlines()[0]
         return Check("model", False, f"{path}: not a model folder ({reason:.160})")

@@ -24,10 +24,12 @@ from spyhop.stage import Runtime
 from spyhop.store import Artifact, canonical
 
 if TYPE_CHECKING:
+    import safetensors
     import torch
     import transformers
     from torch import Tensor
 else:
+    safetensors = Lazy("safetensors")
     torch = Lazy("torch")
     transformers = Lazy("transformers")
 
@@ -99,25 +101,13 @@ def load(folder: Path, dtype: torch.dtype, device: torch.device) -> tuple[Any, A
     Raises:
         ModelError: If the folder is not a model.
     """
-<<<<<<< HEAD
-    from safetensors import SafetensorError
-    from transformers import AutoModelForCausalLM
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
-    try:
-        tokenizer = load_tokenizer(folder)
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, local_files_only=True)
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
-=======
     transformers.utils.logging.disable_progress_bar()
     try:
         tokenizer = load_tokenizer(folder)
         model = transformers.AutoModelForCausalLM.from_pretrained(
             folder, dtype=dtype, local_files_only=True
         )
-    except (OSError, ValueError, KeyError) as error:
->>>>>>> fix-Y
+    except (OSError, ValueError, KeyError, safetensors.SafetensorError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ModelError(f"{folder}: not a Hugging Face model folder ({reason:.160})") from None
     model.to(device)  # type: ignore[arg-type]

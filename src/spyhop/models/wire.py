@@ -158,16 +158,10 @@ def reply(request: Request, found: Mapping[str, Any], usage: Usage, usd: float) 
 def weighed(request: Request, found: Mapping[str, Any], usage: Usage, usd: float) -> Choice:
     """Return the probabilities of a request's options.
 
-<<<<<<< HEAD
     They are read from the most likely tokens at the place where the options weigh most; where
     they weigh less than `MIN_MASS` at every one, or the endpoint gives no probabilities, the option
     that the text names takes all, and `is_parsed` says so. An answer that names no option has no
     probabilities at all.
-=======
-    They are read from the most likely tokens at the place where the options weigh most together;
-    where the endpoint gives none, the option that the text names takes all, and `is_parsed` says
-    so. An answer that names no option has no probabilities at all.
->>>>>>> fix-Y
     """
     masses = _masses(found.get("logprobs"), request.options)
     is_parsed = masses is None

@@ -141,27 +141,8 @@ def gpu_hours(flops: float, tflops: float, mfu_frac: float) -> float:
     return flops / (tflops * 1e12 * mfu_frac) / 3600
 
 
-<<<<<<< HEAD
-def implied_mfu(parameters: float, tokens: float, hours: float, tflops: float) -> float:
-    """Return the share of its peak that a device used, from what a run took.
-
-    Args:
-        parameters: Of the model.
-        tokens: Trained on, padding included if it was computed with.
-        hours: Of all devices together.
-        tflops: Peak of one.
-    """
-    return FLOPS_PER_PARAMETER * parameters * tokens / (hours * 3600 * tflops * 1e12)
-
-
 def state_bytes(shape: Shape, trained: int | None = None, frozen_bytes: float = 4) -> int:
     """Return the memory of weights, gradients and optimiser; a group of devices shares it.
-=======
-def train_bytes(
-    shape: Shape, micro_tokens: int, *, trained: int | None = None, recomputes: bool = False
-) -> int:
-    """Return the memory that training takes on one device, or on all of a group together.
->>>>>>> fix-Y
 
     Args:
         shape: Of the model.
