@@ -16,10 +16,16 @@ from pathlib import Path
 
 import numpy as np
 
-from spyhop.text.overlap import Duplicates, NearConfig, jaccard
+from spyhop.text.overlap import Duplicates, NearConfig, hash_runs, words
 
 THRESHOLD = 0.8
 VOCABULARY = 20_000
+
+
+def similarity(first: str, second: str) -> float:
+    """Return the share of common runs of five words among all of the two texts."""
+    one, two = (set(hash_runs([words(text)], 5)[0].tolist()) for text in (first, second))
+    return len(one & two) / len(one | two)
 
 
 def generate(num: int, seed: int = 0) -> tuple[list[str], dict[int, float]]:
@@ -30,15 +36,15 @@ def generate(num: int, seed: int = 0) -> tuple[list[str], dict[int, float]]:
     planted: dict[int, float] = {}
     while len(texts) < num:
         ranks = draw.zipf(1.3, draw.integers(60, 400)) % VOCABULARY
-        words = names[ranks]
-        texts.append(" ".join(words))
+        drawn = names[ranks]
+        texts.append(" ".join(drawn))
         if draw.random() < 0.5 and len(texts) < num:
-            changed = words.copy()
+            changed = drawn.copy()
             share = draw.uniform(0.0, 0.06)
-            places = np.flatnonzero(draw.random(len(words)) < share)
+            places = np.flatnonzero(draw.random(len(drawn)) < share)
             changed[places] = [f"edit{n}" for n in draw.integers(0, 1 << 40, len(places))]
             texts.append(" ".join(changed))
-            planted[len(texts) - 1] = jaccard(texts[-2], texts[-1], 5)
+            planted[len(texts) - 1] = similarity(texts[-2], texts[-1])
     return texts, planted
 
 

@@ -166,8 +166,8 @@ class Estimate:
     hidden_size: int = 0
     flops: float = 0.0
     """Floating-point operations of training."""
-    memory_bytes: int = 0
-    """Of training: weights, gradients, optimiser and what a forward pass keeps."""
+    state_bytes: int = 0
+    """Of training: weights, gradients and optimiser."""
     seconds: float = 0.0
     """On one core of a current machine, from the rates measured in `benchmarks/`."""
     num_bytes: int = 0

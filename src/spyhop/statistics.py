@@ -187,7 +187,6 @@ class Scaling:
     alpha: Interval
     """What the measure gains when N grows by a factor of e; times 0.693 for each doubling."""
     constant: float
-    num_points: int
     residual: float
     """Standard deviation of the points about the line."""
 
@@ -223,7 +222,6 @@ def scaling(sizes: Sequence[float], values: Sequence[float], *, level: float = 0
     return Scaling(
         alpha=Interval(value=slope, low=slope - half, high=slope + half, level=level),
         constant=constant,
-        num_points=len(x),
         residual=residual,
     )
 

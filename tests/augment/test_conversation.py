@@ -5,7 +5,6 @@ from pydantic import ValidationError
 
 from pairing import artifact, pair
 from spyhop.augment import (
-    BOTH_MESSAGES,
     SEED_MESSAGE,
     WEB_MESSAGE,
     ForwardConfig,
@@ -32,7 +31,6 @@ def test_forward_the_response_is_learned_under_the_tag_of_the_pair(tmp_path: Pat
         ("system", SEED_MESSAGE), ("user", ROWS[0].instruction), ("assistant", ROWS[0].response),
     ]  # fmt: skip
     assert _turns(web)[0] == ("system", WEB_MESSAGE)
-    assert f"{SEED_MESSAGE} {WEB_MESSAGE}" == BOTH_MESSAGES
     assert (seed.collection, seed.system_id, seed.model) == ("lima", "seed", "people")
     assert (web.collection, web.system_id, web.model) == ("web", "web", "backward")
     assert made.record.counts == {"tag/seed": 1, "tag/web": 1}

@@ -369,12 +369,9 @@ def test_a_subfolder_is_the_model_that_stands_there(tiny_folder: Path, context: 
     assert first != second
 
 
-@pytest.mark.parametrize(
-    ("device", "text"), [("gpu", "is no device; write auto"), ("cuda:99", "no such GPU here")]
-)
-def test_a_device_that_is_not_there_is_one_clear_line(device: str, text: str):
-    with pytest.raises(RecipeError, match=rf"^runtime\.device = '{device}'.*{text}"):
-        pick_device(device)
+def test_a_device_that_is_not_there_is_one_clear_line():
+    with pytest.raises(RecipeError, match=r"^runtime\.device = 'cuda:99'.* no such GPU here"):
+        pick_device("cuda:99")
 
 
 def test_an_option_without_text_is_refused(tiny_folder: Path):

@@ -13,6 +13,8 @@ from pydantic import ValidationError
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
 from server import KEY, MODEL, Server
+from spyhop.augment import VerifyConfig
+from spyhop.models import Sampling
 from spyhop.recipe import resolve, run
 from spyhop.recipe.load import read_recipe
 from spyhop.recipe.plan import plan
@@ -318,6 +320,40 @@ def test_a_model_in_two_roles_is_paid_for_both(tmp_path: Path):
     assert line.usd == sum(tokens.values()) > tokens["teacher"] > 0
 
 
+def _teaching(tmp_path: Path, how: str, own: dict[str, Any], plain: dict[str, Any]) -> Any:
+    teacher = {"file": tmp_path / "teacher.toml", "answers": plain}
+    return orca(_live(tmp_path, teacher=teacher, **{how: own})).node("answers").config
+
+
+@pytest.mark.parametrize("how", ["verify", "dialogue"])
+def test_checked_and_discussed_answers_are_asked_for_as_plain_ones(tmp_path: Path, how: str):
+    plain = {"sampling": {"max_new_tokens": 700, "top_p": 0.5}, "max_error_frac": 0.4}
+    found = _teaching(tmp_path, how, {}, plain)
+    temperature = {"verify": 0.7, "dialogue": 0.0}[how]  # their own, for plain has none
+    assert found.sampling == Sampling(max_new_tokens=700, top_p=0.5, temperature=temperature)
+    assert found.max_error_frac == 0.4
+    own = {"sampling": {"max_new_tokens": 90, "temperature": 1.0}, "max_error_frac": 0.2}
+    found = _teaching(tmp_path, how, own, plain)
+    assert found.sampling == Sampling(max_new_tokens=90, top_p=0.5, temperature=1.0)
+    assert found.max_error_frac == 0.2
+    assert _teaching(tmp_path, how, own, {}) == type(found)(**own)
+
+
+def test_a_temperature_that_checking_cannot_have_is_told(tmp_path: Path):
+    with pytest.raises(ValidationError, match="at temperature 0 say the same again"):
+        _teaching(tmp_path, "verify", {}, {"sampling": {"temperature": 0.0}})
+
+
+def test_what_init_writes_can_be_checked(tmp_path: Path):
+    for name in INIT_FILES:
+        write_example(tmp_path, name)
+    path = tmp_path / INIT_FILES[0]
+    path.write_text(f"{path.read_text().replace('512', '700')}\n[verify]\nmax_samples = 2\n")
+    found = orca(read_recipe(path).config(OrcaConfig)).node("answers").config
+    assert isinstance(found, VerifyConfig)
+    assert (found.max_samples, found.sampling.max_new_tokens) == (2, 700)
+
+
 def test_a_served_teacher_is_asked_the_items_too(tmp_path: Path):
     (tmp_path / "q.jsonl").write_text('{"question": "Q?", "answer": "A"}\n')
     suites = [{"kind": "questions", "path": tmp_path / "q.jsonl"}]
@@ -345,6 +381,20 @@ def test_stages_of_training_have_settings_of_their_own(tmp_path: Path):
         ({"assistant": None}, r"teacher_queries need an \[assistant\]"),
         ({"verify": {}, "dialogue": {}}, "verify or dialogue, not both"),
         ({"teacher": {}}, "exactly one of file and recorded"),
+        ({"teacher_takes": "wrong", "teacher_queries": None}, "'wrong' needs teacher_queries"),
+        (
+            {"assistant": None, "teacher_queries": None, "train_assistant": {"epochs": 1}},
+            r"train_assistant needs an \[assistant\]",
+        ),
+        ({"student": {"base": "b", "new": {"num_layers": 1}}}, "the shape of a new model"),
+        (
+            {"verify": {}, "teacher": {"file": "t", "answers": {"num_samples": 2}}},
+            r"\[verify\] does not know teacher\.answers\.num_samples",
+        ),
+        (
+            {"dialogue": {}, "teacher": {"file": "t", "answers": {"outcomes": {"cut": "drop"}}}},
+            r"\[dialogue\] does not know teacher\.answers\.outcomes",
+        ),
         ({"teacher": {"file": "t.toml", "name": "me"}}, "name is for recorded answers"),
     ],
 )

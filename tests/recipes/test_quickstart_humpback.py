@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from spyhop.augment import BOTH_MESSAGES
+from spyhop.augment import SEED_MESSAGE, WEB_MESSAGE
 from spyhop.recipe import Node, Recipe, resolve, run
 from spyhop.recipe.graph import parents
 from spyhop.recipe.load import read_recipe
@@ -100,11 +100,9 @@ def test_students_are_asked_under_both_messages(tmp_path: Path):
     asked = {
         arm: recipe.node(f"systematic.{arm}.scores.5").config for arm in (*DEFAULT, "seed-own")
     }
-    assert all(asked[arm].system_message == BOTH_MESSAGES for arm in DEFAULT)
-    assert (
-        BOTH_MESSAGES.startswith(asked["seed-own"].system_message)
-        and asked["seed-own"] != BOTH_MESSAGES
-    )
+    both = f"{SEED_MESSAGE} {WEB_MESSAGE}"
+    assert all(asked[arm].system_message == both for arm in DEFAULT)
+    assert asked["seed-own"].system_message == SEED_MESSAGE
 
 
 def test_seeds_of_development_are_not_reported(tmp_path: Path):

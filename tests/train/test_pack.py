@@ -61,11 +61,8 @@ def test_every_row_stands_in_one_pack_and_no_pack_is_too_full(lengths):
     ):
         assert sorted(packs.rows.tolist()) == list(range(len(lengths)))
         fills = _fills(packs, lengths)
-        assert sum(fills) == packs.tokens == lengths.sum()
+        assert sum(fills) == lengths.sum()
         assert all(0 < fill <= CAPACITY for fill in fills)
-        if fills:
-            assert packs.waste_frac == pytest.approx(1 - sum(fills) / (CAPACITY * len(fills)))
-            assert packs.factor == len(lengths) / len(fills)
 
 
 @given(LENGTHS)
@@ -79,7 +76,6 @@ def test_the_bounds_hold(lengths):
     packs = best_fit(lengths, 20)
     fewest = _fewest(lengths, 20)
     assert fewest <= len(packs) <= 11 / 9 * fewest + 4
-    assert 0 <= len(packs) - fewest <= packs.most_above_optimum
     assert sum(2 * fill <= 20 for fill in _fills(packs, lengths)) <= 1
 
 
@@ -114,7 +110,7 @@ def test_many_rows_are_packed_quickly_and_tightly():
     began = time.process_time()
     packs = best_fit(lengths, 2048)
     assert time.process_time() - began < 2
-    assert packs.waste_frac < 0.005
+    assert lengths.sum() > 0.995 * 2048 * len(packs)
 
 
 def _plan(lengths, **changes):

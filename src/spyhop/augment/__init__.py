@@ -8,7 +8,6 @@ from spyhop.augment.backtranslate import (
 )
 from spyhop.augment.chosen import ChosenConfig, chosen
 from spyhop.augment.conversation import (
-    BOTH_MESSAGES,
     SEED_MESSAGE,
     WEB_MESSAGE,
     ForwardConfig,
@@ -22,7 +21,6 @@ from spyhop.augment.evidence import ExplainConfig, explained
 from spyhop.augment.verify import VerifyConfig, verified
 
 __all__ = [
-    "BOTH_MESSAGES",
     "SEED_MESSAGE",
     "WEB_MESSAGE",
     "AnswerConfig",

@@ -16,8 +16,6 @@ from spyhop.text.template import fill
 
 SEED_MESSAGE = "Answer the way an AI assistant would."
 WEB_MESSAGE = "Answer from what can be found on the web."
-BOTH_MESSAGES = f"{SEED_MESSAGE} {WEB_MESSAGE}"
-"""For inference: both, which training never shows together."""
 REVERSE = (
     "Below is a text. Write the instruction or question to which this text is the answer. Write "
     "only the instruction, as a person would put it to an assistant.\n\nText:\n{response}"

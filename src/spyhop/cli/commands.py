@@ -192,7 +192,7 @@ def answer(
     built, runtime = build(given("answer", settings, set_), {})
     apart(built, out, ANSWER_FILES)
     if plan:
-        _plan_of(built, out, PROMPTS)
+        _plan_of(built, runtime, out, PROMPTS)
         return
     made = run_and_tell(built, runtime, out, frozenset([ANSWERS] if retry_errors else []))
     print(hand_over_answers(made, out))  # noqa: T201
@@ -252,7 +252,7 @@ def backtranslate(
     built, runtime = build(given("backtranslate", settings, set_), {})
     apart(built, out, [PAIRS])
     if plan:
-        _plan_of(built, out, SEGMENTS)
+        _plan_of(built, runtime, out, SEGMENTS)
         return
     print(hand_over_pairs(run_and_tell(built, runtime, out), out))  # noqa: T201
 
@@ -269,7 +269,7 @@ def curate(
     built, runtime = build(given("curate", {"pairs": pairs, "judge": judge}, set_), {})
     apart(built, out, [RATED_FILE, KEPT_FILE])
     if plan:
-        _plan_of(built, out, GIVEN)
+        _plan_of(built, runtime, out, GIVEN)
         return
     print(hand_over_kept(run_and_tell(built, runtime, out), out))  # noqa: T201
 
@@ -285,8 +285,8 @@ def plan(
     ] = None,
 ) -> None:
     """Tell what a run would take, before anything is spent."""
-    built, _ = _built(recipe, set_, ablate)
-    print_plan(resolve(built, store_of(out, recipe), without_missing=True), within_days)
+    built, runtime = _built(recipe, set_, ablate)
+    print_plan(resolve(built, store_of(out, recipe), without_missing=True), runtime, within_days)
 
 
 @app.command()
@@ -419,14 +419,14 @@ def _built(
     return load(recipe, changes, {"workers": workers})
 
 
-def _plan_of(recipe: Recipe, out: Path, first: str) -> None:
+def _plan_of(recipe: Recipe, runtime: Runtime, out: Path, first: str) -> None:
     """Print the plan of a recipe that begins with the rows of a file."""
     resolved = resolve(recipe, out)
     if not plan_recipe(resolved)[0].estimate.rows:  # compressed: its rows are known when it is read
         node = recipe.node(first)
         inputs: dict[str, Any] = dict(resolved.inputs(node))
         node.stage.run(out, node.config, names=resolved.names(node), **inputs)
-    print_plan(resolve(recipe, out))
+    print_plan(resolve(recipe, out), runtime)
 
 
 def _fail(message: str, code: int = USER_ERROR) -> NoReturn:

@@ -122,13 +122,13 @@ def run_and_tell(
     return made
 
 
-def print_plan(resolved: Resolved, within_days: float | None = None) -> None:
+def print_plan(resolved: Resolved, runtime: Runtime, within_days: float | None = None) -> None:
     """Print what a run would take, and how many endpoints it would take to be done in time."""
     lines = plan_recipe(resolved)
     console = Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH)
     console.print(plan_table(lines))
     for line in lines:
-        if not line.is_made and (cost := told_cost(line.estimate)):
+        if not line.is_made and (cost := told_cost(line.estimate, runtime)):
             console.print(f"{line.node.name}: {cost}", markup=False)
     for path in resolved.missing or []:
         note = f"{path}: not there yet; what it holds is not counted, so a run takes more"

@@ -61,7 +61,7 @@ def train(
     built, runtime = build(file, {})
     apart(built, out, [MODEL])
     if plan:
-        print_plan(resolve(built, out))
+        print_plan(resolve(built, out), runtime)
         return
     print(hand_over(run_and_tell(built, runtime, out), out))  # noqa: T201
 

@@ -392,11 +392,6 @@ _KNOWN: dict[str, tuple[_Step | None, str, bool]] = {}
 MAX_KNOWN = 1 << 15
 
 
-def forget_tags() -> None:
-    """Know no tag, as in a new process."""
-    _KNOWN.clear()
-
-
 def _learn(tag: str) -> tuple[_Step | None, str, bool]:
     name = tag.split(None, 1)[0].rstrip("/")
     if not name.islower():

@@ -11,12 +11,13 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from time import monotonic
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
 import aiohttp
 
 from spyhop import __version__
+from spyhop.lazy import Lazy
 from spyhop.models.base import Reply, Request, Sampling
 from spyhop.models.endpoint import Remote
 from spyhop.models.line import Line
@@ -26,6 +27,11 @@ from spyhop.models.teacher import Teacher
 from spyhop.models.wire import Failure, Usage, body, failure, parse, remaining, reply
 from spyhop.render import FORMATS, Chat
 from spyhop.schema import Message, ModelError
+
+if TYPE_CHECKING:
+    import transformers
+else:
+    transformers = Lazy("transformers")
 
 CONNECT_S = 10.0
 ANSWER_S = 120.0
@@ -285,10 +291,8 @@ def _folder(path: Path, config: Local) -> Iterator[Check]:
 
 
 def _shape(path: Path, config: Local) -> Check:
-    from transformers import AutoConfig
-
     try:
-        found: Any = AutoConfig.from_pretrained(path, local_files_only=True)
+        found: Any = transformers.AutoConfig.from_pretrained(path, local_files_only=True)
         form = saved_form(path, load_tokenizer(path)) if config.format == "saved" else None
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).strip().splitlines()[0]

@@ -24,10 +24,14 @@ from spyhop.stage import Runtime
 from spyhop.store import Artifact, canonical
 
 if TYPE_CHECKING:
+    import safetensors
     import torch
+    import transformers
     from torch import Tensor
 else:
+    safetensors = Lazy("safetensors")
     torch = Lazy("torch")
+    transformers = Lazy("transformers")
 
 FORMAT_FILE = "spyhop.json"
 """Beside the weights: the format that the model was trained in."""
@@ -69,15 +73,10 @@ def pick_device(device: str) -> torch.device:
     """Return the device of that name; `auto` is the first GPU, else the processor."""
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        found = torch.device(device)
-        if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
-            raise RecipeError(f"runtime.device = {device!r}: PyTorch finds no such GPU here")
-        return found
-    except RuntimeError:
-        raise RecipeError(
-            f"runtime.device = {device!r} is no device; write auto, cpu, cuda or cuda:1"
-        ) from None
+    found = torch.device(device)
+    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
+        raise RecipeError(f"runtime.device = {device!r}: PyTorch finds no such GPU here")
+    return found
 
 
 def pick_form(name: str, folder: Path, tokenizer: Any) -> Form:  # noqa: ANN401 (transformers' type)
@@ -102,15 +101,13 @@ def load(folder: Path, dtype: torch.dtype, device: torch.device) -> tuple[Any, A
     Raises:
         ModelError: If the folder is not a model.
     """
-    from safetensors import SafetensorError
-    from transformers import AutoModelForCausalLM
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
+    transformers.utils.logging.disable_progress_bar()
     try:
         tokenizer = load_tokenizer(folder)
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, local_files_only=True)
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        model = transformers.AutoModelForCausalLM.from_pretrained(
+            folder, dtype=dtype, local_files_only=True
+        )
+    except (OSError, ValueError, KeyError, safetensors.SafetensorError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ModelError(f"{folder}: not a Hugging Face model folder ({reason:.160})") from None
     model.to(device)  # type: ignore[arg-type]
@@ -124,13 +121,11 @@ def load_tokenizer(folder: Path) -> Any:  # noqa: ANN401 (transformers' type)
     Raises:
         ModelError: If the folder holds none.
     """
-    from transformers import AutoTokenizer, LlamaTokenizerFast
-
     has_config = any((folder / name).is_file() for name in ("tokenizer_config.json", "config.json"))
     try:
         if (folder / "tokenizer.model").is_file() and not has_config:
-            return LlamaTokenizerFast.from_pretrained(folder, add_bos_token=True)
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            return transformers.LlamaTokenizerFast.from_pretrained(folder, add_bos_token=True)
+        return transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ModelError(f"{folder}: not a tokenizer's folder ({reason:.160})") from None

@@ -26,6 +26,8 @@ class Student(Config):
     def _one_origin(self) -> "Student":
         if (self.base is None) == (self.tokenizer is None):
             raise ValueError("set exactly one of base and tokenizer")
+        if self.base is not None and "new" in self.model_fields_set:
+            raise ValueError("new is the shape of a new model; take it out, or base")
         return self
 
 

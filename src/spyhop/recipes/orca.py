@@ -4,7 +4,7 @@ Source: Orca (arXiv:2306.02707): collections -> system messages -> answers of an
 teacher -> training on one, then on the other -> BBH and AGIEval.
 """
 
-from typing import Literal
+from typing import Literal, TypeVar
 
 from pydantic import Field, model_validator
 
@@ -71,6 +71,11 @@ class Answering(Config):
         return self
 
 
+SHARED = {"sampling", "max_error_frac"}
+"""Settings of the teacher's plain answers that hold for checked and discussed ones, too."""
+Teaching = TypeVar("Teaching", VerifyConfig, DialogueConfig)
+
+
 class OrcaConfig(Config):
     """Settings of the `orca` recipe."""
 
@@ -93,9 +98,11 @@ class OrcaConfig(Config):
     teacher_takes: Literal["random", "wrong", "disagreement", "confidence"] = "random"
     """Which ones: drawn as in the paper, or those that the assistant found hard."""
     verify: VerifyConfig | None = None
-    """Check the teacher's answers against the gold ones, instead of taking the first."""
+    """Check the teacher's answers against the gold ones, instead of taking the first. What its
+    `sampling` leaves open is that of `teacher.answers`."""
     dialogue: DialogueConfig | None = None
-    """Have the assistant question the teacher, instead of taking the first answer."""
+    """Have the assistant question the teacher, instead of taking the first answer; `sampling` as
+    with `verify`."""
     ready: tuple[Ready, ...] = ()
     """Answers one already has; the student learns from them beside the teacher's."""
     student: Student
@@ -120,6 +127,14 @@ class OrcaConfig(Config):
             raise ValueError("dialogue and teacher_queries need an [assistant]")
         if self.verify and self.dialogue:
             raise ValueError("set verify or dialogue, not both")
+        if self.assistant is None and self.train_assistant:
+            raise ValueError("train_assistant needs an [assistant]")
+        if self.teacher_takes != "random" and self.teacher_queries is None:
+            raise ValueError(f"teacher_takes = {self.teacher_takes!r} needs teacher_queries")
+        plain = sorted(self.teacher.answers.model_fields_set - SHARED)
+        if plain and (self.verify or self.dialogue):
+            other = "verify" if self.verify else "dialogue"
+            raise ValueError(f"[{other}] does not know teacher.answers.{plain[0]}; take one out")
         return self
 
 
@@ -252,14 +267,27 @@ def _teach(
     r: Recipe, config: OrcaConfig, data: Mixture, prompts: Node, assistant: Use | None
 ) -> Node:
     """Add the teacher's answers: checked, discussed with the assistant, or the first ones."""
-    teacher = _use(r, config, data, config.teacher, "answers")
+    teacher, plain = _use(r, config, data, config.teacher, "answers"), config.teacher.answers
     if config.verify is not None:
-        return r.add("answers", verified, config.verify, prompts=prompts, teacher=teacher)
+        checking = _as_plain(config.verify, plain)
+        return r.add("answers", verified, checking, prompts=prompts, teacher=teacher)
     if config.dialogue is not None:
         assert assistant is not None
         both = {"teacher": teacher, "assistant": assistant}
-        return r.add("answers", discussed, config.dialogue, prompts=prompts, **both)
-    return _ask(r, config.teacher.answers, "answers", prompts, teacher)
+        return r.add(
+            "answers", discussed, _as_plain(config.dialogue, plain), prompts=prompts, **both
+        )
+    return _ask(r, plain, "answers", prompts, teacher)
+
+
+def _as_plain(how: Teaching, plain: AnswerConfig) -> Teaching:
+    """Return the settings with what was said of plain answers where they say nothing themselves."""
+    own = how.sampling.model_fields_set if "sampling" in how.model_fields_set else set[str]()
+    said = {name: getattr(plain.sampling, name) for name in plain.sampling.model_fields_set - own}
+    values = {**how.model_dump(), "sampling": {**how.sampling.model_dump(), **said}}
+    for name in plain.model_fields_set - how.model_fields_set - {"sampling"}:
+        values[name] = getattr(plain, name)
+    return type(how).model_validate(values)
 
 
 def _train(

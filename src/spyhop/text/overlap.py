@@ -55,29 +55,22 @@ def fingerprint(text: str) -> int:
     return _fingerprint(words(text))
 
 
-def jaccard(first: str, second: str, ngram_words: int) -> float:
-    """Return the share of common n-grams of words among all of the two texts."""
-    one, two = (set(hash_ngrams([text], ngram_words)[0].tolist()) for text in (first, second))
-    return len(one & two) / len(one | two) if one or two else 1.0
-
-
-def hash_ngrams(texts: Sequence[str], ngram_words: int) -> tuple[Hashes, Places]:
-    """Hash every run of `ngram_words` words; a shorter text is one run, an empty one has none.
-
-    Returns:
-        The hashes of all texts, one after the other, and the (N + 1,) places where texts begin:
-        text i has `hashes[begins[i]:begins[i + 1]]`.
-    """
-    return hash_runs([words(text) for text in texts], ngram_words)
-
-
 def _fingerprint(split: list[str]) -> int:
     joined = " ".join(split).encode("utf-8", "surrogatepass")
     return int.from_bytes(hashlib.sha256(joined).digest()[:8], "big")
 
 
 def hash_runs(split: Sequence[list[str]], ngram_words: int) -> tuple[Hashes, Places]:
-    """As `hash_ngrams`, of texts that are split into words already."""
+    """Hash every run of `ngram_words` words; a shorter text is one run, an empty one has none.
+
+    Args:
+        split: The words of each text.
+        ngram_words: Words of a run.
+
+    Returns:
+        The hashes of all texts, one after the other, and the (N + 1,) places where texts begin:
+        text i has `hashes[begins[i]:begins[i + 1]]`.
+    """
     num_words = np.array([len(each) for each in split], np.int64)
     num_runs = np.where(num_words > 0, np.maximum(num_words - ngram_words + 1, 1), 0)
     begins = np.concatenate([[0], np.cumsum(num_runs)])
@@ -129,12 +122,8 @@ class NearConfig(Config):
         return self.num_bands * self.rows_per_band
 
 
-def signatures(texts: Sequence[str], config: NearConfig) -> npt.NDArray[np.uint32]:
-    """Return the MinHash signature of each text, (N, num_hashes); all ones for an empty text."""
-    return _signatures([words(text) for text in texts], config)
-
-
-def _signatures(split: Sequence[list[str]], config: NearConfig) -> npt.NDArray[np.uint32]:
+def signatures(split: Sequence[list[str]], config: NearConfig) -> npt.NDArray[np.uint32]:
+    """Return the MinHash signature of each text, (N, num_hashes); all ones where it has no word."""
     hashes, begins = hash_runs(split, config.ngram_words)
     grams = (hashes >> np.uint64(32)).astype(np.uint32)
     draw = np.random.Generator(np.random.PCG64(config.seed))
@@ -199,7 +188,7 @@ class Duplicates:
         """Take in the next rows."""
         for batch in batches(texts):
             split = [words(text) for text in batch]
-            found = _signatures(split, self._config)
+            found = signatures(split, self._config)
             found.tofile(self._file)
             places = np.arange(self._num_rows, self._num_rows + len(batch))
             self._insert(

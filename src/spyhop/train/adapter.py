@@ -16,8 +16,10 @@ from spyhop.schema import Config, TrainingError
 
 if TYPE_CHECKING:
     import torch
+    import transformers
 else:
     torch = Lazy("torch")
+    transformers = Lazy("transformers")
 
 ADAPTER = "adapter"
 """Beside the merged weights: the adapter alone, as peft writes it."""
@@ -67,9 +69,7 @@ def loading(config: AdapterConfig | None) -> dict[str, Any]:
     """Return what loading the base takes besides: nothing, or how it is quantised."""
     if config is None or config.quantize is None:
         return {}
-    from transformers import BitsAndBytesConfig
-
-    how = BitsAndBytesConfig(
+    how = transformers.BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type=config.quantize,
         bnb_4bit_use_double_quant=True,

@@ -32,9 +32,11 @@ from spyhop.schema import TrainingError
 
 if TYPE_CHECKING:
     import torch
+    import transformers
     from torch import Tensor
 else:
     torch = Lazy("torch")
+    transformers = Lazy("transformers")
 
 DOCUMENTS = "spyhop_documents"
 """Name of our attention among transformers' implementations."""
@@ -164,11 +166,10 @@ def _evaluating(model: Any) -> Iterator[None]:  # noqa: ANN401 (transformers' ty
 
 
 def _register() -> None:
-    from transformers import AttentionInterface, AttentionMaskInterface
     from transformers.masking_utils import sdpa_mask
 
-    AttentionInterface.register(DOCUMENTS, _attend)
-    AttentionMaskInterface.register(DOCUMENTS, sdpa_mask)
+    transformers.AttentionInterface.register(DOCUMENTS, _attend)
+    transformers.AttentionMaskInterface.register(DOCUMENTS, sdpa_mask)
 
 
 def _attend(

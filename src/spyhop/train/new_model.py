@@ -18,8 +18,10 @@ from spyhop.store import Artifact
 
 if TYPE_CHECKING:
     import torch
+    import transformers
 else:
     torch = Lazy("torch")
+    transformers = Lazy("transformers")
 
 PAD_TOKEN = "[[PAD]]"
 """The padding token that the Orca paper adds to the LLaMA tokenizer (section 3.2)."""
@@ -71,13 +73,11 @@ def plan_new_model(config: NewModelConfig, tokenizer: Estimate) -> Estimate:
 @stage(version=1, writes=FOLDER, plan=plan_new_model)
 def new_model(ctx: Context, config: NewModelConfig, *, tokenizer: Artifact) -> None:
     """Write a randomly initialised Llama and its tokenizer as a Hugging Face folder."""
-    from transformers import LlamaConfig, LlamaForCausalLM
-
     words = load_tokenizer(tokenizer.path)
     add_padding(words)
     torch.manual_seed(config.seed)
-    model = LlamaForCausalLM(
-        LlamaConfig(
+    model = transformers.LlamaForCausalLM(
+        transformers.LlamaConfig(
             vocab_size=len(words),
             hidden_size=config.hidden_size,
             intermediate_size=config.intermediate_size,
@@ -108,9 +108,7 @@ def add_padding(tokenizer: Any) -> None:  # noqa: ANN401 (transformers' type)
 
 def save(folder: Path, model: Any, tokenizer: Any, form: Form) -> None:  # noqa: ANN401
     """Write a Hugging Face folder that also names the format of its conversations."""
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
+    transformers.utils.logging.disable_progress_bar()
     model.save_pretrained(folder)
     tokenizer.chat_template = Renderer(tokenizer, form).chat_template()
     tokenizer.save_pretrained(folder)

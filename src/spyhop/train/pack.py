@@ -24,10 +24,6 @@ class Packs:
 
     rows: Numbers
     starts: Numbers
-    capacity: int
-    """Tokens that a pack can hold."""
-    tokens: int
-    """Tokens of all rows."""
 
     def __len__(self) -> int:
         """Return the number of packs."""
@@ -36,21 +32,6 @@ class Packs:
     def __getitem__(self, place: int) -> Numbers:
         """Return the rows of one pack."""
         return self.rows[self.starts[place] : self.starts[place + 1]]
-
-    @property
-    def waste_frac(self) -> float:
-        """Share of the packs' capacity that is padding."""
-        return 1 - self.tokens / max(1, len(self) * self.capacity)
-
-    @property
-    def factor(self) -> float:
-        """Rows per pack; the Orca paper says 2.7 (section 3.2)."""
-        return len(self.rows) / max(1, len(self))
-
-    @property
-    def most_above_optimum(self) -> int:
-        """Packs that no packing at all could have saved at best: a bound, known after packing."""
-        return len(self) - -(-self.tokens // self.capacity)
 
 
 def best_fit(lengths: Numbers, capacity: int) -> Packs:
@@ -88,7 +69,7 @@ def best_fit(lengths: Numbers, capacity: int) -> Packs:
             rooms.put(room - each * length, packs)
             left -= stop - place
             place = stop
-    return _by_pack(order, pack_of, capacity, int(lengths.sum()))
+    return _by_pack(order, pack_of)
 
 
 def grouped(order: Numbers, lengths: Numbers, capacity: int) -> Packs:
@@ -114,7 +95,7 @@ def grouped(order: Numbers, lengths: Numbers, capacity: int) -> Packs:
     starts = [0]
     while starts[-1] < len(order):
         starts.append(after[starts[-1]])
-    return Packs(order, np.array(starts, dtype=np.int64), capacity, int(ends[-1]))
+    return Packs(order, np.array(starts, dtype=np.int64))
 
 
 class _Rooms:
@@ -155,14 +136,14 @@ class _Rooms:
             self._is_there |= 1 << room
 
 
-def _by_pack(order: Numbers, pack_of: Numbers, capacity: int, tokens: int) -> Packs:
+def _by_pack(order: Numbers, pack_of: Numbers) -> Packs:
     """Sort rows by pack: numbers to rows of a sparse matrix, in one counting pass."""
     from scipy.sparse import coo_array
 
     if not len(order):
-        return Packs(order, np.zeros(1, dtype=np.int64), capacity, tokens)
+        return Packs(order, np.zeros(1, dtype=np.int64))
     matrix = coo_array((order, (pack_of, np.arange(len(order))))).tocsr()
-    return Packs(matrix.data, matrix.indptr.astype(np.int64), capacity, tokens)
+    return Packs(matrix.data, matrix.indptr.astype(np.int64))
 
 
 def _stable_order(keys: Numbers) -> Numbers:

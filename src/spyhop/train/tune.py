@@ -18,7 +18,7 @@ from spyhop.lazy import Lazy
 from spyhop.models.local import pick_device
 from spyhop.render import Renderer
 from spyhop.schema import InputError, ModelError, RecipeError, TrainingError
-from spyhop.stage import FOLDER, Context, Estimate, Progress, Runtime, pooled, stage
+from spyhop.stage import FOLDER, Context, Estimate, Progress, pooled, stage
 from spyhop.store import Artifact
 from spyhop.store.artifact import LOGS
 from spyhop.train import rank
@@ -26,7 +26,7 @@ from spyhop.train.adapter import check_adapter
 from spyhop.train.base import open_words
 from spyhop.train.batches import Rows, plan_batches, plan_packs
 from spyhop.train.config import HeldOutConfig, TuneConfig
-from spyhop.train.cost import Shape, train_bytes
+from spyhop.train.cost import NF4_BYTES, Shape, state_bytes
 from spyhop.train.distributed import Group, launch, num_ranks
 from spyhop.train.loop import METRICS, SNAPSHOTS, SPEED, Job, Outcome, train
 from spyhop.train.rows import TokenRows, none_left, tokenise
@@ -62,6 +62,7 @@ def plan_tune(
         return Estimate(trained_tokens=tokens, seconds=tokens / TOKENS_PER_S)
     adapter = config.adapter
     trained = 2 * adapter.rank * shape.hidden_size * 7 * shape.num_layers if adapter else None
+    is_small = adapter is not None and adapter.quantize is not None
     flops = tokens * shape.flops_per_token(row_tokens)
     return Estimate(
         trained_tokens=tokens,
@@ -70,7 +71,7 @@ def plan_tune(
         num_layers=shape.num_layers,
         hidden_size=shape.hidden_size,
         flops=flops,
-        memory_bytes=train_bytes(shape, Runtime().micro_tokens, trained=trained),
+        state_bytes=state_bytes(shape, trained, frozen_bytes=NF4_BYTES if is_small else 4),
     )
 
 

@@ -3,10 +3,11 @@
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from random import Random
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
+from spyhop.lazy import Lazy
 from spyhop.models.base import Backend, Choice, Likelihood, ModelConfig, Reply, Request, Sampling
 from spyhop.render import SPECIAL_TOKENS
 from spyhop.schema import Answer, Config, Item, Message, ModelError, Query
@@ -15,6 +16,13 @@ from spyhop.store import Artifact, row_id
 from spyhop.world.copying import COPY_SYSTEM, copy_example, tokenizer_text
 from spyhop.world.problem import CORE, FAMILIES, LETTERS, Problem, Split, draw_split
 from spyhop.world.solver import SolverConfig, respond
+
+if TYPE_CHECKING:
+    import tokenizers
+    import transformers
+else:
+    tokenizers = Lazy("tokenizers")
+    transformers = Lazy("transformers")
 
 WORD = r" ?\d| ?[A-Za-z]+| ?[^\sA-Za-z\d]+|\n| +"
 """How text is cut before pairs are merged: a word, a digit or a sign each ends up as one token."""
@@ -169,29 +177,26 @@ def copies(ctx: Context, config: CopiesConfig) -> Iterator[Answer]:
 @stage(version=1, writes=FOLDER, plan=lambda config: Estimate(seconds=3))
 def tokenizer(ctx: Context, config: TokenizerConfig) -> None:
     """Train a byte-level BPE on the world's own text and write it as a Hugging Face folder."""
-    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import PreTrainedTokenizerFast
-
-    words = Tokenizer(models.BPE())
-    words.pre_tokenizer = pre_tokenizers.Sequence(
+    words = tokenizers.Tokenizer(tokenizers.models.BPE())
+    words.pre_tokenizer = tokenizers.pre_tokenizers.Sequence(
         [
-            pre_tokenizers.Split(Regex(WORD), "isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+            tokenizers.pre_tokenizers.Split(tokenizers.Regex(WORD), "isolated"),
+            tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
-    words.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
+    words.decoder = tokenizers.decoders.ByteLevel()
+    trainer = tokenizers.trainers.BpeTrainer(
         vocab_size=config.vocabulary,
         min_frequency=2,
         special_tokens=list(SPECIAL_TOKENS),
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        initial_alphabet=tokenizers.pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
     told = tokenizer_text(Random(f"tokenizer/{config.seed}"))
     further = (f"{text} {text}" for text in config.texts)  # a word counts from its second time on
     words.train_from_iterator(chain(told, further), trainer)
     pad, end, *marks = SPECIAL_TOKENS
-    PreTrainedTokenizerFast(
+    transformers.PreTrainedTokenizerFast(
         tokenizer_object=words, pad_token=pad, eos_token=end, additional_special_tokens=marks
     ).save_pretrained(ctx.out)
     ctx.count("vocabulary", words.get_vocab_size())
