@@ -150,14 +150,19 @@ def test_recipes_are_listed_with_their_settings(cli):
         ("epochs = 2.0", "epochs =", r"toy\.toml: not TOML: .*line"),
         ("epochs = 2.0", "epoch = 2.0", r"train\.epoch is not a setting; did you mean 'epochs'"),
         ("epochs = 2.0", "epochs = 'x'", r"train\.epochs = 'x': Input should be a valid number"),
-        ('path = "cot"', 'path = "nowhere"', r"nowhere: no such file or folder"),
         ('name = "toy"', 'name = "../up"', r"'\.\./up' cannot name a recipe"),
         ('device = "cpu"', "divice = 1", r"runtime\.divice is not a setting; did you mean"),
     ],
-    ids=["recipe", "no recipe", "no TOML", "key", "type", "source", "name", "runtime"],
+    ids=["recipe", "no recipe", "no TOML", "key", "type", "name", "runtime"],
 )
 def test_a_wrong_file_is_one_line(cli, recipe: Path, old: str, new: str, text: str):
     _refused(cli("plan", _changed(recipe, old, new)), text)
+
+
+def test_a_missing_folder_is_named_by_a_plan_and_refused_by_a_run(cli, recipe: Path):
+    lost = _changed(recipe, 'path = "cot"', 'path = "nowhere"')
+    _refused(cli("run", lost), r"nowhere: no such file or folder")
+    assert "nowhere: not there yet" in cli("plan", lost).stdout
 
 
 def test_wrong_arguments_are_one_line(cli, recipe: Path, tmp_path: Path):

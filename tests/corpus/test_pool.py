@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -107,12 +108,13 @@ def test_a_worker_that_is_killed_is_replaced_and_nothing_is_lost(tmp_path: Path)
         end = time.monotonic() + 20
         while len(deaths) < 2 and time.monotonic() < end:
             for child in psutil.Process().children():
-                if (
-                    "spyhop.corpus.worker" in " ".join(child.cmdline())
-                    and child.cpu_times().user > 0.5
-                ):
-                    child.kill()
-                    deaths.append(child.pid)
+                with suppress(psutil.Error):  # it may end meanwhile
+                    if (
+                        "spyhop.corpus.worker" in " ".join(child.cmdline())
+                        and child.cpu_times().user > 0.5
+                    ):
+                        child.kill()
+                        deaths.append(child.pid)
             time.sleep(0.02)
 
     killer = threading.Thread(target=harm)
