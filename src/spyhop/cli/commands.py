@@ -417,7 +417,8 @@ def _plan_of(recipe: Recipe, out: Path, first: str) -> None:
     resolved = resolve(recipe, out)
     if not plan_recipe(resolved)[0].estimate.rows:  # compressed: its rows are known when it is read
         node = recipe.node(first)
-        node.stage.run(out, node.config, names=resolved.names(node), **resolved.inputs(node))
+        inputs: dict[str, Any] = resolved.inputs(node)
+        node.stage.run(out, node.config, names=resolved.names(node), **inputs)
     print_plan(resolve(recipe, out))
 
 
