@@ -264,7 +264,7 @@ def test_a_gate_that_does_not_pass_ends_the_run(tmp_path: Path, words: Any):
             "method": "verdict", "sampling": {"max_new_tokens": 8, "temperature": 0.7},
         },
     }  # fmt: skip
-    r = _recipe(tmp_path, words, rate=asked)
+    r = _recipe(tmp_path, words, rate=asked, gate={"min_repeated": 0})
     with pytest.raises(TrainingError, match=r"kept-1: .*have a score"):
         run(resolve(r, tmp_path / "out"), Runtime(), Silent())
     resolved = resolve(r, tmp_path / "out")
