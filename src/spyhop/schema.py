@@ -113,6 +113,9 @@ class Answer(Row):
     messages: list[Message]
     """The conversation as it is trained on; the last turn is the response (absent on error)."""
     target: str = ""
+    licence: str = ""
+    origin: str = ""
+    """File and row that a ready answer came from; of other answers, the query tells both."""
     model: str
     finish_reason: str
     prompt_tokens: int = 0

@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pydantic import ValidationError
 from scipy.stats import chisquare
 
 from spyhop.collect import Columns, Difficulty, DrawConfig, Stratum, Table, draw
@@ -172,6 +173,27 @@ def test_a_broken_file_is_one_clear_line(tmp_path: Path, break_, message: str):
         _draw(tmp_path, tmp_path / "a", num_rows=10)
     assert "\n" not in str(caught.value)
     assert not list(tmp_path.glob("collect.*"))
+
+
+def test_a_table_may_hold_lists_of_which_the_first_counts(tmp_path: Path):
+    targets = [["a", "b"], [], None, ["c"]]
+    rows = [{"inputs": f"Q{n}", "targets": each, "task": n} for n, each in enumerate(targets)]
+    _write(tmp_path / "a", rows)
+    made = _draw(tmp_path / "1", tmp_path / "a", table=Table(collection="c"))
+    found = {row.query: (row.target, row.task) for row in made.rows(Query)}
+    assert found == {"Q0": ("a", "0"), "Q1": ("", "1"), "Q2": ("", "2"), "Q3": ("c", "3")}
+
+
+@pytest.mark.parametrize("value", [{"a": 1}, b"\xff", [[1]]])
+def test_a_column_that_is_no_text_is_one_clear_line(tmp_path: Path, value: object):
+    _write(tmp_path / "a", [{"inputs": "Q", "targets": value, "task": "t"}])
+    with pytest.raises(InputError, match=r"z\.parquet: column 'targets' \(.*\) is no text \("):
+        _draw(tmp_path / "1", tmp_path / "a", table=Table(collection="c"))
+
+
+def test_a_topic_that_the_engine_cannot_find_is_refused():
+    with pytest.raises(ValidationError, match=r"'\(\?=x\)' is no pattern of RE2"):
+        Stratum(by="topic", topics=("(?=x)",))
 
 
 def test_thresholds_hold_back_rows_but_none_that_is_wanted():

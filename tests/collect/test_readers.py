@@ -72,6 +72,16 @@ def test_natural_instructions(tmp_path: Path):
     assert made.record.counts["tasks_left_out/category"] == 1
 
 
+def test_natural_instructions_with_odd_licences(tmp_path: Path):
+    given = {"1": None, "2": "MIT", "3": ["MIT", "GFDL"], "4": []}
+    files = {
+        f"task{name}.json": json.dumps({**TASK, "Instance License": licence})
+        for name, licence in given.items()
+    }
+    made = _run(tmp_path, files, natural_instructions, NaturalInstructionsConfig())
+    assert [row.licence for row in made.rows(Query)] == ["", "MIT", "MIT; GFDL", ""]
+
+
 def test_natural_instructions_that_are_none(tmp_path: Path):
     config = NaturalInstructionsConfig()
     for place, (change, message) in enumerate(
@@ -79,6 +89,7 @@ def test_natural_instructions_that_are_none(tmp_path: Path):
             ({"Instances": [{"input": "a"}]}, "task1.json: instance 1: no 'output'; found"),
             ({"Instances": [{"input": "a", "output": []}]}, "instance 1: 'output' holds no text"),
             ({"Definition": "text"}, "task1.json: 'Definition' is no list: 'text'"),
+            ({"Definition": [1]}, "task1.json: 'Definition.0' is no str: 1"),
         ]
     ):
         root = tmp_path / str(place)
@@ -154,6 +165,8 @@ def test_dotted_columns_and_files_as_tasks(tmp_path: Path):
         ("a.jsonl", _lines(FLAN) + '{"inputs": "x', "a.jsonl: line 2: not JSON ("),
         ("a.jsonl", _lines(FLAN).encode() + b'{"x": "caf\xe9"}', "a.jsonl: line 2: not UTF-8"),
         ("a.jsonl.gz", gzip.compress(_lines(FLAN, FLAN).encode())[:-20], "z: cannot be read ("),
+        ("a.jsonl", '{"x": ' + "9" * 5000 + "}", "a.jsonl: line 1: not JSON ("),
+        ("a.jsonl", "[" * 100_000, "a.jsonl: line 1: not JSON ("),
         ("a.csv", "inputs,targets,task\na,b\n", "a.csv: line 2 has 2 fields, the heading 3"),
         ("a.csv", 'inputs,targets,task\n"a,b,c\n', "a.csv: line 2 is not CSV ("),
         ("a.csv", b"inputs,targets,task\n\xff,b,c\n", "a.csv: line 2: not UTF-8"),
@@ -168,6 +181,12 @@ def test_whatever_is_wrong_is_one_clear_line(
     assert message in _refused(tmp_path, {name: content}, records, RecordsConfig(collection="c"))
 
 
+def test_an_empty_line_of_csv_is_passed_over(tmp_path: Path):
+    files = {"a.csv": "inputs,targets,task\n\na,b,c\n\n"}
+    made = _run(tmp_path, files, records, RecordsConfig(collection="c"))
+    assert [row.query for row in made.rows(Query)] == ["a"]
+
+
 def _ready(root: Path, content: str, **changes: Any) -> list[Answer]:
     config = ReadyConfig(**changes)
     return list(_run(root, {"a.jsonl": content}, ready_answers, config).rows(Answer))
@@ -175,7 +194,9 @@ def _ready(root: Path, content: str, **changes: Any) -> list[Answer]:
 
 def test_open_orca(tmp_path: Path):
     row = {"id": "niv.242684", "system_prompt": "Explain.", "question": "Q?", "response": "A."}
-    (made,) = _ready(tmp_path, _lines(row, row), kind="openorca", model="gpt-4")
+    config = {"kind": "openorca", "model": "gpt-4", "licence": "MIT"}
+    (made,) = _ready(tmp_path, _lines(row, row), **config)
+    assert (made.licence, made.origin) == ("MIT", "a.jsonl:1")
     assert [turn.content for turn in made.messages] == ["Explain.", "Q?", "A."]
     assert (made.collection, made.model, made.error) == ("niv2", "gpt-4", None)
 
@@ -197,13 +218,17 @@ def test_openai_batches(tmp_path: Path):
         return {"custom_id": name, "body": {"messages": [{"role": "user", "content": name}]}}
 
     said = {"message": {"role": "assistant", "content": "A"}, "finish_reason": "length"}
-    body = {"model": "m", "choices": [said], "usage": {"prompt_tokens": 3, "completion_tokens": 4}}
+    body = {
+        "model": "m",
+        "choices": [said],
+        "usage": {"prompt_tokens": 3, "completion_tokens": None},
+    }
     good = {"custom_id": "1", "error": None, "response": {"status_code": 200, "body": body}}
     bad = {"custom_id": "2", "error": None, "response": {"status_code": 429, "body": {"e": "slow"}}}
     files = {"requests.jsonl": _lines(asked("1"), asked("2")), "out.jsonl": _lines(bad, good)}
     config = ReadyConfig(kind="openai_batch")
     two, one = _run(tmp_path / "a", files, ready_answers, config).rows(Answer)
-    assert (one.model, one.finish_reason, one.prompt_tokens, one.response_tokens) == ("m", "length", 3, 4)  # fmt: skip # noqa: E501
+    assert (one.model, one.finish_reason, one.prompt_tokens, one.response_tokens) == ("m", "length", 3, 0)  # fmt: skip # noqa: E501
     assert two.error == "{'e': 'slow'}" and two.messages[-1].role == "user"
     files["out.jsonl"] = _lines({**good, "custom_id": "9"})
     assert "no request has the custom_id '9'" in _refused(

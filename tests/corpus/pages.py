@@ -85,6 +85,7 @@ MONSTERS: dict[str, bytes] = {
     "entities": b"&#x1F600;&nosuch;&amp" * 100_000,
     "one line": b"a" * 4_900_000,
     "spaces": b"<p>" + b" \n" * 2_000_000,
+    "open titles": b"<title " * 100_000,
     "signs": b"<" * 300_000,
     "e-mail": b"<p>" + b"a." * 500_000 + b"@" * 500_000,
     "digits": b"<h1>Numbers</h1><p>" + b"1 " * 1_200,

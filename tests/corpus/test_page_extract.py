@@ -63,6 +63,8 @@ def test_encodings(data: bytes, charset: str, text: str):
         (b"<p>x</p>" * 100, ExtractConfig(max_nodes=40), "too_many_nodes"),
         (b"<p>" * 100, ExtractConfig(max_nodes=40), "too_many_nodes"),
         (b"<div>" * 100, ExtractConfig(max_depth=50), "too_deep"),
+        (b"<p>x" * 100, ExtractConfig(extractor="trafilatura", max_nodes=40), "too_many_nodes"),
+        (b"<div>" * 100, ExtractConfig(extractor="trafilatura", max_depth=50), "too_deep"),
         (b"\x89PNG\r\n\x1a\n", CONFIG, "not_html"),
     ],
 )

@@ -65,9 +65,9 @@ def test_rows_of_json_lines(tmp_path: Path):
     assert [page.data for page in packed] == [page.data for page in plain]
 
 
-def test_half_a_character_is_replaced(tmp_path: Path):
+def test_half_a_character_is_written_out_in_an_address_and_replaced_in_a_page(tmp_path: Path):
     (tmp_path / "x.jsonl").write_text(json.dumps({"url": "u\ud800", "html": "<p>\ud800"}) + "\n")
-    assert [(page.url, page.data) for page in _pages(tmp_path)] == [("u?", b"<p>?")]
+    assert [(page.url, page.data) for page in _pages(tmp_path)] == [(r"u\ud800", b"<p>?")]
 
 
 def test_a_line_is_read_once_wherever_the_file_is_cut(

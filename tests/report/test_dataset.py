@@ -45,10 +45,33 @@ def test_one_closed_licence_marks_the_whole(tmp_path: Path):
 @pytest.mark.parametrize(
     ("licence", "expected"),
     [("MIT", True), ("CC BY-SA 4.0", True), ("CC BY-NC 4.0", False), ("cc-by-nc-nd-4.0", False),
-     ("unknown", False)],
+     ("unknown", False), ("Non-Commercial", False), ("non-commercial use only", False),
+     ("cc_by_nc", False), ("(CC BY-NC)", False), ("BY-NC/4.0", False), ("CC BY-NC/4.0", False),
+     ("Unknown", False), ("none", False), ("n/a", False), ("", False), ("research only", False),
+     ("Academic research", False), ("MIT, for research", False), ("cc by 4.0; Unknown", False),
+     ("CC BY-SA 4.0; MSR-LA; RACE license; Apache", False), ("CC BY-SA; GFDL", True),
+     ("Dedicated License (https://x.example/MIT/LICENSE)", False), ("cc0-1.0", True),
+     ("LibriVox: Public Domain (https://librivox.org/pages/public-domain/)", True),
+     ("CDLA Permissive 2.0", True), ("Apache 2.0", True), ("bsd-3-clause", True),
+     ("odc-by", True), ("permitted", False), ("cc_by_4.0", True)],
 )  # fmt: skip
 def test_open_licences(licence: str, expected: bool):
     assert is_open(licence) is expected
+
+
+def test_a_ready_answer_has_a_licence_and_an_origin_of_its_own(tmp_path: Path):
+    ready = answer_row(0, "Question", "Answer").model_copy(
+        update={"licence": "MIT", "origin": "orca.jsonl:1"}
+    )
+    answers = artifact_of(tmp_path, [ready])
+    none = rows_artifact(
+        tmp_path / "q", [Query(id="other", collection="c", task="t", query="Q", target="")]
+    )
+    given = DatasetConfig(title="Mine")
+    made = dataset.run(tmp_path, given, answers=[answers], queries=none)
+    row = json.loads((made.path / "train.jsonl").read_text())
+    assert (row["licence"], row["origin"]) == ("MIT", "orca.jsonl:1")
+    assert "Not free" not in (made.path / "README.md").read_text()
 
 
 def test_datasets_loads_it_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -49,9 +49,10 @@ def natural_instructions(
         where = str(path)
         if _is_left_out(ctx, config, task, where):
             continue
-        definition = " ".join(field(task, "Definition", where, list)).strip()
-        category = "; ".join(field(task, "Categories", where, list))
-        licence = "; ".join(str(each) for each in task.get("Instance License", []))
+        definition = " ".join(_texts(task, "Definition", where)).strip()
+        category = "; ".join(_texts(task, "Categories", where))
+        named = task.get("Instance License") or []
+        licence = named if isinstance(named, str) else "; ".join(map(str, named))
         for number, instance in enumerate(field(task, "Instances", where, list), 1):
             at = f"{where}: instance {number}"
             outputs = field(instance, "output", at, (list, str))
@@ -69,16 +70,21 @@ def natural_instructions(
             )
 
 
+def _texts(task: object, key: str, where: str) -> list[str]:
+    found: list[str] = field(task, key, where, list)
+    for number in range(len(found)):
+        field(task, f"{key}.{number}", where)
+    return found
+
+
 def _is_left_out(ctx: Context, config: NaturalInstructionsConfig, task: object, where: str) -> bool:
     spoken = [
-        name
-        for key in ("Input_language", "Output_language")
-        for name in field(task, key, where, list)
+        name for key in ("Input_language", "Output_language") for name in _texts(task, key, where)
     ]
     if config.languages and not set(spoken) <= set(config.languages):
         ctx.count("tasks_left_out/language")
         return True
-    categories = field(task, "Categories", where, list)
+    categories = _texts(task, "Categories", where)
     if any(fnmatchcase(c, p) for c in categories for p in config.skip_categories):
         ctx.count("tasks_left_out/category")
         return True

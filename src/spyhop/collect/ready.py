@@ -38,6 +38,8 @@ class ReadyConfig(Config):
     """Name of the collection, where the rows' ids do not tell it."""
     model: str = "recorded"
     """Who answered, where the rows do not tell it."""
+    licence: str = ""
+    """Licence of the rows; empty is unknown."""
 
 
 @stage(version=1, writes=Answer, plan=lambda config, folder: pooled([folder]))
@@ -62,30 +64,35 @@ def ready_answers(ctx: Context, config: ReadyConfig, *, folder: Artifact) -> Ite
         yield row
 
 
-def _openorca(folder: Path, config: ReadyConfig) -> Iterator[Answer]:
+def _rows(folder: Path, config: ReadyConfig) -> Iterator[tuple[str, str, Any]]:
+    """Yield where each row stands, for errors and for its origin, and the row."""
     for path in matching(folder, config.pattern):
-        for where, row in read_rows(path):
-            system = field(row, "system_prompt", where, (str, type(None))) or ""
-            turns = [Message(role="system", content=system)] if system else []
-            turns.append(Message(role="user", content=field(row, "question", where)))
-            name = str(row.get("id", "")).split(".")[0]
-            response = field(row, "response", where, (str, type(None)))
-            yield _answer(config, turns, response, COLLECTIONS.get(name, config.collection))
+        for number, (where, row) in enumerate(read_rows(path), 1):
+            yield where, f"{path.name}:{number}", row
+
+
+def _openorca(folder: Path, config: ReadyConfig) -> Iterator[Answer]:
+    for where, origin, row in _rows(folder, config):
+        system = field(row, "system_prompt", where, (str, type(None))) or ""
+        turns = [Message(role="system", content=system)] if system else []
+        turns.append(Message(role="user", content=field(row, "question", where)))
+        name = str(row.get("id", "")).split(".")[0]
+        response = field(row, "response", where, (str, type(None)))
+        collection = COLLECTIONS.get(name, config.collection)
+        yield _answer(config, turns, response, origin, collection=collection)
 
 
 def _slimorca(folder: Path, config: ReadyConfig) -> Iterator[Answer]:
-    for path in matching(folder, config.pattern):
-        for where, row in read_rows(path):
-            turns = _turns(field(row, "conversations", where, list), where, "from", "value")
-            yield _last_is_answer(config, turns, where)
+    for where, origin, row in _rows(folder, config):
+        turns = _turns(field(row, "conversations", where, list), where, "from", "value")
+        yield _last_is_answer(config, turns, where, origin)
 
 
 def _preferred(folder: Path, config: ReadyConfig) -> Iterator[Answer]:
-    for path in matching(folder, config.pattern):
-        for where, row in read_rows(path):
-            turns = _turns(field(row, "input.messages", where, list), where)
-            said = _turns(field(row, "preferred_output", where, list), where)
-            yield _last_is_answer(config, [*turns, *said], where)
+    for where, origin, row in _rows(folder, config):
+        turns = _turns(field(row, "input.messages", where, list), where)
+        said = _turns(field(row, "preferred_output", where, list), where)
+        yield _last_is_answer(config, [*turns, *said], where, origin)
 
 
 def _openai_batch(folder: Path, config: ReadyConfig) -> Iterator[Answer]:
@@ -100,29 +107,35 @@ def _openai_batch(folder: Path, config: ReadyConfig) -> Iterator[Answer]:
     for path in matching(folder, config.pattern):
         if path in requests:
             continue
-        for where, row in json_lines(path):
+        for number, (where, row) in enumerate(json_lines(path), 1):
             name = field(row, "custom_id", where)
             if name not in asked:
                 raise InputError(f"{where}: no request has the custom_id {name!r}")
-            yield _batch_answer(config, asked[name], row, where)
+            yield _batch_answer(config, asked[name], row, where, f"{path.name}:{number}")
 
 
-def _batch_answer(config: ReadyConfig, turns: list[Message], row: Any, where: str) -> Answer:  # noqa: ANN401
+def _batch_answer(
+    config: ReadyConfig,
+    turns: list[Message],
+    row: Any,  # noqa: ANN401 (as the file has it)
+    where: str,
+    origin: str,
+) -> Answer:
     reply = field(row, "response", where, (dict, type(None)))
     if row.get("error") or reply is None or reply.get("status_code", 200) != 200:
         said = row.get("error") or (reply or {}).get("body") or "no response"
-        return _answer(config, turns, None, config.collection, error=f"{said!s:.200}")
+        return _answer(config, turns, None, origin, error=f"{said!s:.200}")
     content = field(reply, "body.choices.0.message.content", where, (str, type(None)))
     usage = field(reply, "body", where, dict).get("usage") or {}
     return _answer(
         config,
         turns,
         content,
-        config.collection,
+        origin,
         model=str(reply["body"].get("model") or config.model),
         finish_reason=str(reply["body"]["choices"][0].get("finish_reason") or "stop"),
-        prompt_tokens=int(usage.get("prompt_tokens", 0)),
-        response_tokens=int(usage.get("completion_tokens", 0)),
+        prompt_tokens=usage.get("prompt_tokens") or 0,
+        response_tokens=usage.get("completion_tokens") or 0,
     )
 
 
@@ -149,20 +162,23 @@ def _turns(
     return turns
 
 
-def _last_is_answer(config: ReadyConfig, turns: list[Message], where: str) -> Answer:
+def _last_is_answer(config: ReadyConfig, turns: list[Message], where: str, origin: str) -> Answer:
     if len(turns) < 2 or turns[-1].role != "assistant":
         raise InputError(f"{where}: the conversation does not end with an answer")
-    return _answer(config, turns[:-1], turns[-1].content, config.collection)
+    return _answer(config, turns[:-1], turns[-1].content, origin)
 
 
 def _answer(
     config: ReadyConfig,
     turns: list[Message],
     response: str | None,
-    collection: str,
+    origin: str,
+    *,
+    collection: str = "",
     **known: Any,  # noqa: ANN401 (fields of the row)
 ) -> Answer:
     system = turns[0].content if turns[0].role == "system" else ""
+    collection = collection or config.collection
     query_id = row_id(collection, *(turn.content for turn in turns if turn.role != "system"))
     values = {"model": config.model, "finish_reason": "stop", "error": None, **known}
     if response is None or not response.strip():
@@ -176,5 +192,7 @@ def _answer(
         task=collection,
         system_id=row_id(system)[:8] if system else "empty",
         messages=turns,
+        licence=config.licence,
+        origin=origin,
         **values,
     )

@@ -105,6 +105,8 @@ def _csv_rows(path: Path, delimiter: str) -> Iterator[tuple[str, dict[str, str]]
     try:
         heading = next(reader, [])
         for row in reader:
+            if not row:  # an empty line
+                continue
             where = f"{path}: line {reader.line_num}"
             if len(row) != len(heading):
                 raise InputError(f"{where} has {len(row)} fields, the heading {len(heading)}")

@@ -118,10 +118,10 @@ class Reader:
                 yield Group(origin, path, number, sum(sizes[:number]))
 
     def pieces(self, group: Group, names: Sequence[str]) -> Iterator[Piece]:
-        """Yield the rows of a group, with the columns of these names.
+        """Yield the rows of a group, with the columns of these names; a table's are text.
 
         Raises:
-            InputError: If the file is broken or lacks a column.
+            InputError: If the file is broken, lacks a column, or has one that is no text.
         """
         wanted = sorted({name for name in names if name})
         first = group.first_row
@@ -139,6 +139,8 @@ class Reader:
             for batch in file.iter_batches(
                 BATCH_ROWS, row_groups=[group.number], columns=wanted, use_threads=False
             ):
+                if self.table is not None:
+                    batch = _as_text(batch, group.path)
                 yield Piece(group.origin, first, batch)
                 first += batch.num_rows
 
@@ -186,8 +188,29 @@ class Reader:
         return pa.RecordBatch.from_arrays(columns, schema=QUERY)
 
 
+def _as_text(batch: pa.RecordBatch, path: Path) -> pa.RecordBatch:
+    columns = []
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        try:
+            text = _text(column)
+            text.validate(full=True)
+        except pa.ArrowException as error:
+            raise InputError(
+                f"{path}: column {name!r} ({column.type!s:.80}) is no text ({error!s:.80})"
+            ) from None
+        columns.append(text)
+    return pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
+
+
 def _text(column: pa.Array) -> pa.Array:
-    """Return a column as text; null becomes the empty text, numbers are written out."""
+    """Return a column as text; null becomes the empty text, numbers are written out.
+
+    Of a list the first counts.
+    """
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
+    if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
+        is_filled = pc.greater(pc.list_value_length(column), 0)
+        none = pa.scalar(None, column.offsets.type)
+        column = column.values.take(pc.if_else(is_filled, column.offsets[:-1], none))
     return column.cast(pa.string()).fill_null("")

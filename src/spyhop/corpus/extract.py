@@ -22,7 +22,7 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _FENCE = re.compile(r"^(```|~~~)")
 _HEADING = re.compile(r"^(#{1,6})\s+(.*?)\s*#*$")
 _CHARSET = re.compile(rb"<meta[^>]{0,200}charset\s*=\s*[\"']?([\w-]{2,30})", re.IGNORECASE)
-_TITLE = re.compile(r"<title\b[^>]*+>([^<]*+(?:<(?!/title)[^<]*+)*+)", re.IGNORECASE)
+_TITLE = re.compile(r"<title\b[^<>]*+>([^<]*+(?:<(?!/title)[^<]*+)*+)", re.IGNORECASE)
 CHARSET_BYTES = 4096
 """How far into a page its own word on its encoding is looked for."""
 
@@ -81,14 +81,14 @@ def extract(data: bytes, charset: str, config: ExtractConfig) -> Extracted:
         raise Refused("not_html")
     named = _TITLE.search(html)
     title = " ".join(unescape(named.group(1)).split()) if named else ""
-    if config.extractor == "trafilatura":
-        return Extracted(title, _trafilatura(html))
     try:
         found = scan(html, max_nodes=config.max_nodes, max_depth=config.max_depth)
     except TooManyNodes:
         raise Refused("too_many_nodes") from None
     except TooDeep:
         raise Refused("too_deep") from None
+    if config.extractor == "trafilatura":
+        return Extracted(title, _trafilatura(html))
     headings = (
         block.text for block in found.blocks if block.kind == "heading" and block.level == 1
     )

@@ -209,7 +209,6 @@ def _table_pages(path: Path, name: str, part: Part, config: ReadConfig) -> Itera
 def _row_page(row: dict[str, Any], origin: str, config: ReadConfig) -> Page:
     named = {key.lower(): value for key, value in row.items()}
     url = next((str(named[key]) for key in config.url_fields if named.get(key)), "")
-    url = url.encode("utf-8", "replace").decode()
     for is_html, fields in ((True, config.html_fields), (False, config.text_fields)):
         for field in fields:
             value = named.get(field)

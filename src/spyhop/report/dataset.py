@@ -4,6 +4,7 @@
 """
 
 import json
+import re
 import sqlite3
 from collections import Counter
 from collections.abc import Iterator
@@ -19,6 +20,20 @@ from spyhop.store import Artifact
 
 BATCH_ROWS = 2000
 UNKNOWN = "unknown"
+OPEN = ("apache", "bsd", "cc 0", "cc by", "cdla", "gfdl", "mit", "odbl", "odc", "public domain")
+"""Families of licences that allow any use, in words."""
+_LIMITS = {
+    "academic",
+    "educational",
+    "nc",
+    "nd",
+    "noderivatives",
+    "non",
+    "noncommercial",
+    "not",
+    "research",
+}
+_LINK = re.compile(r"https?://\S+")
 _TEXT = pa.field("", pa.string(), nullable=False)
 SCHEMA = pa.schema(
     [
@@ -43,14 +58,14 @@ class DatasetConfig(Config):
     language: str = "en"
 
 
-@stage(version=1, writes=FOLDER, plan=lambda config, **inputs: Estimate(seconds=5))
+@stage(version=2, writes=FOLDER, plan=lambda config, **inputs: Estimate(seconds=5))
 def dataset(
     ctx: Context, config: DatasetConfig, *, answers: list[Artifact], queries: Artifact
 ) -> None:
     """Write `data/train.parquet`, `train.jsonl` and `README.md`, the card.
 
     Failed calls are left out and counted. Licence and origin are those of the query; answers that
-    came ready have none of these, and are marked as of unknown licence.
+    came ready have their own.
     """
     (ctx.out / "data").mkdir()
     counts: dict[str, Counter[str]] = {
@@ -95,8 +110,8 @@ def _rows(
                 "system_id": row.system_id,
                 "target": row.target,
                 "model": row.model,
-                "licence": licence or UNKNOWN,
-                "origin": origin,
+                "licence": row.licence or licence or UNKNOWN,
+                "origin": row.origin or origin,
             }
 
 
@@ -111,10 +126,14 @@ def _origins(queries: Artifact) -> sqlite3.Connection:
 
 
 def is_open(licence: str) -> bool:
-    """Return whether a licence is known and allows any use."""
-    return licence != UNKNOWN and not any(
-        mark in licence.lower().replace("-", " ").split() for mark in ("nc", "noncommercial", "nd")
-    )
+    """Return whether a licence is known to allow any use; of several between `;`, every one."""
+    return all(map(_allows_any_use, licence.split(";")))
+
+
+def _allows_any_use(licence: str) -> bool:
+    words = re.findall(r"[a-z]+|\d+", _LINK.sub(" ", licence.casefold()))
+    said = f" {' '.join(words)} "
+    return any(f" {name} " in said for name in OPEN) and _LIMITS.isdisjoint(words)
 
 
 def _card(config: DatasetConfig, counts: dict[str, Counter[str]]) -> str:
@@ -137,7 +156,7 @@ def _card(config: DatasetConfig, counts: dict[str, Counter[str]]) -> str:
     ]
     if closed:
         head += [
-            "**Not free for every use:** it holds rows of unknown or non-commercial licence "
+            "**Not free for every use:** it holds rows of a licence that is unknown or limits use "
             f"({', '.join(closed)}), and these mark the whole.",
             "",
         ]
