@@ -506,7 +506,7 @@ def test_a_prompt_too_large_for_the_other_endpoint_is_asked_where_it_fits(tmp_pa
 
 
 def test_a_prompt_that_fits_nowhere_is_an_error(tmp_path: Path):
-    large = requests(1, start=9, words=" word" * 3_000)
+    large = requests(1, start=9, words=" word" * 12_000)
     with Server() as server:
         found = ask(tmp_path, service(server.url, tokens_per_min=3_000), [*requests(2), *large])
         assert len(server.entries()) == 2

@@ -104,19 +104,19 @@ class Line:
             return math.inf
         when = now if now >= self.paused_until else self.paused_until
         for name, window in self.windows.items():
-            ready = window.ready_at(_amount(name, need), now)
+            ready = window.ready_at(self._taken(name, need), now)
             if ready > when:
                 when = ready
         return when
 
-    def can_ever(self, need: Need) -> bool:
+    def fits(self, need: Need) -> bool:
         """Tell whether a call fits the limits at all."""
         return all(_amount(name, need) <= window.limit for name, window in self.windows.items())
 
     def admit(self, need: Need, now: float) -> Ticket:
         """Count a call that is sent now."""
         self.concurrency.in_flight += 1
-        slots = {n: window.add(_amount(n, need), now) for n, window in self.windows.items()}
+        slots = {n: window.add(self._taken(n, need), now) for n, window in self.windows.items()}
         most_usd = self.endpoint.usd(need.prompt_tokens, 0, need.response_tokens)
         return Ticket(need, now, slots, most_usd)
 
@@ -131,7 +131,8 @@ class Line:
         response = usage.response_tokens if is_used else ticket.need.response_tokens
         known = Need(usage.prompt_tokens, response)
         for name, slot in ticket.slots.items():
-            self.windows[name].change(slot, _amount(name, known) - _amount(name, ticket.need))
+            taken = self._taken(name, ticket.need)
+            self.windows[name].change(slot, _amount(name, known) - taken)
         if "x-ratelimit-remaining-requests" in headers or "x-ratelimit-remaining-tokens" in headers:
             self._heed(headers, known, now)
         return self.endpoint.usd(usage.prompt_tokens, usage.cached_tokens, usage.response_tokens)
@@ -151,6 +152,10 @@ class Line:
         elif failure.retry_after_s is not None or self._failures_in_row >= PATIENT_FAILURES:
             exponent = self._failures_in_row - PATIENT_FAILURES
             self._pause(failure.retry_after_s, exponent, now)
+
+    def _taken(self, name: str, need: Need) -> int:
+        """Return what is set aside of a limit: all of it for what is guessed to be larger."""
+        return min(_amount(name, need), self.windows[name].limit)
 
     def _pause(self, seconds: float | None, exponent: int, now: float) -> None:
         if seconds is None:
