@@ -450,6 +450,28 @@ def test_all_calls_wait_while_an_endpoint_rests():
     assert world.answered.total() == 30
 
 
+@pytest.mark.parametrize("told_s", [0.0, 0.01, 1.0])
+def test_who_says_come_at_once_and_means_it_not_is_asked_ever_more_rarely(told_s):
+    throttled = Failure("throttled", "429", 429, retry_after_s=told_s, is_overrun=True)
+    one = schedule(endpoint("a"))
+    world = World(one, latency_s=0.02, fails=lambda *_: throttled if world.now < 125.0 else None)
+    one.add(calls(40))
+    world.run()
+    early = [id(each) for when, _, each in world.sent if when < 125.0]
+    assert len(early) <= 80 and max(Counter(early).values()) <= 25
+    assert world.answered.total() == 40 and world.now < 160
+
+
+def test_a_pause_is_as_long_as_told_and_no_longer():
+    throttled = Failure("throttled", "429", 429, retry_after_s=3.0, is_overrun=True)
+    one = schedule(endpoint("a", concurrency=1))
+    world = World(one, latency_s=0.5, fails=lambda _, place: throttled if place < 4 else None)
+    one.add(calls(5))
+    world.run()
+    times = [when for when, _, _ in world.sent]
+    assert [times[k + 1] - times[k] for k in range(4)] == pytest.approx([3.5] * 4)
+
+
 def test_a_free_endpoint_goes_on_when_the_budget_is_spent():
     state = State(spent_usd=1.0)
     dear = endpoint("a", usd_per_million_response=1_000.0)

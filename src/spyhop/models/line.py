@@ -13,7 +13,9 @@ from spyhop.models.service import Endpoint
 from spyhop.models.wire import Failure, Usage, remaining
 from spyhop.schema import ModelError
 
-LONGEST_PAUSE_S = 60.0
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 60.0
+LEAST_TOLD_PAUSE_S = 0.05
+"""Some say "at once" for as long as it lasts; doubled, too, with each failure in a row."""
 PATIENT_FAILURES = 3
 """Failures in a row before the whole endpoint is given a rest."""
 
@@ -157,10 +159,14 @@ class Line:
         """Return what is set aside of a limit: all of it for what is guessed to be larger."""
         return min(_amount(name, need), self.windows[name].limit)
 
-    def _pause(self, seconds: float | None, exponent: int, now: float) -> None:
-        if seconds is None:
-            grown = 0.5 * 2.0 ** min(max(exponent, 0), 8)
-            seconds = min(LONGEST_PAUSE_S, grown * random.uniform(0.5, 1.5))
+    def _pause(self, told_s: float | None, exponent: int, now: float) -> None:
+        """Rest as long as the endpoint says; where it says nothing, or no time at all, longer
+        with each failure in a row."""
+        grown = 2.0 ** min(max(exponent, 0), 8)
+        if told_s is None:
+            seconds = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * grown * random.uniform(0.5, 1.5))
+        else:
+            seconds = max(told_s, LEAST_TOLD_PAUSE_S * grown)
         self.paused_until = max(self.paused_until, now + seconds)
 
     def _heed(self, headers: Mapping[str, str], need: Need, now: float) -> None:
