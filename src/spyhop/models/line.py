@@ -160,8 +160,7 @@ class Line:
         return min(_amount(name, need), self.windows[name].limit)
 
     def _pause(self, told_s: float | None, exponent: int, now: float) -> None:
-        """Rest as long as the endpoint says; where it says nothing, or no time at all, longer
-        with each failure in a row."""
+        """Rest as long as the endpoint says; longer with each failure if it says little."""
         grown = 2.0 ** min(max(exponent, 0), 8)
         if told_s is None:
             seconds = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * grown * random.uniform(0.5, 1.5))
