@@ -33,10 +33,11 @@ COMMANDS = {
     "plan": {"--ablate", "--out", "--set", "--within-days", "recipe"},
     "quickstart": {"--out", "--set", "--thorough", "--no-thorough", "--workers", "loop"},
     "recipes": set(),
-    "report": {"--out", "--set", "recipe"},
+    "report": {"--ablate", "--out", "--set", "recipe"},
     "run": {"--ablate", "--out", "--retry-errors", "--set", "--workers", "recipe"},
     "segment": {"--on", "--out", "--processes", "--set", "inputs"},
     "show": {
+        "--ablate",
         "--dropped",
         "--format",
         "--mask",
@@ -50,7 +51,7 @@ COMMANDS = {
         "artifact",
     },
     "train": {"--base", "--out", "--plan", "--set", "--settings", "rows"},
-    "why": {"--out", "--set", "node", "recipe"},
+    "why": {"--ablate", "--out", "--set", "node", "recipe"},
 }
 RECIPE = """
 recipe = "orca"
@@ -131,6 +132,10 @@ def test_recipes_are_listed_with_their_settings(cli):
     assert [line.split(":")[0] for line in lines if not line.startswith(" ")] == list(RECIPES)
     for setting in ("collection", "settings", "batch_tokens", "learning_rate", "seeds"):
         assert any(line.split()[0] == setting for line in lines), setting
+    arms = [line for line in lines if line.split()[0] == "ablate"]
+    assert [line.partition("any of ")[2].partition("  ")[0] for line in arms] == [
+        "quality, sources, messages, scaling", "teacher, assistant, order, answers, messages, size"
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -235,10 +240,20 @@ def test_shipped_recipes_are_planned(cli, tmp_path: Path, shipped: str):
     assert done.code == 0 and re.search(r"^core\.tokenizer\s+world\.tokenize", done.stdout, re.M)
 
 
+@pytest.mark.parametrize(
+    ("shipped", "base"), [("orca.toml", "llama-13b"), ("humpback.toml", "llama-7b")]
+)
+def test_a_plan_needs_no_weights_and_a_run_does(cli, tmp_path: Path, shipped: str, base: str):
+    shutil.copytree(Path(__file__).parents[1] / "examples", tmp_path, dirs_exist_ok=True)
+    done = cli("plan", tmp_path / shipped)
+    assert done.code == 0 and re.search(
+        rf"models/{base}: not there yet; .* not counted", done.stdout
+    )
+    _refused(cli("run", tmp_path / shipped), "no such file or folder")
+
+
 def test_a_plan_tells_how_many_endpoints_make_it_in_time(cli, tmp_path: Path):
     shutil.copytree(Path(__file__).parents[1] / "examples", tmp_path, dirs_exist_ok=True)
-    (tmp_path / "models" / "llama-13b").mkdir(parents=True)
-    (tmp_path / "models" / "llama-13b" / "config.json").write_text("{}")
     told = {}
     for days in (7, 21):
         said = cli("plan", tmp_path / "orca.toml", "--within-days", str(days)).stdout
@@ -311,6 +326,19 @@ def test_plan_why_show_and_clean_tell_what_is(cli, recipe: Path, tmp_path: Path)
     assert " 0 made, " in again.stdout
 
 
+def test_a_report_takes_nothing_from_a_run_with_further_students(cli, recipe: Path):
+    assert cli("run", recipe, "--ablate", "teacher").code == 0
+    told = cli("report", recipe)
+    assert told.code == 0 and "the last run had more, not told here: teacher-only;" in told.stdout
+    assert cli("clean", "--free").code == 0
+    named = (recipe, "--ablate", "teacher")
+    assert cli("why", *named[:1], "teacher-only", *named[1:]).stdout == "teacher-only: up to date\n"
+    shown = cli("show", "teacher-only", "--recipe", *named)
+    assert shown.code == 0 and shown.stdout.startswith("train.tune-")
+    whole = cli("report", *named)
+    assert "teacher-only" not in whole.stdout and "1 made, " in whole.stdout  # the page, anew
+
+
 @pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_control_c_is_130_and_the_run_goes_on(cli, recipe: Path, tmp_path: Path, workers: int):
     recipe = _changed(recipe, "epochs = 2.0", "epochs = 15.0")
@@ -353,9 +381,11 @@ def _no_child_is_left(folder: Path) -> None:
         time.sleep(0.05)
 
 
-def test_init_writes_a_recipe_that_can_be_planned(tmp_path: Path):
+def test_init_writes_a_recipe_that_can_be_planned(cli, tmp_path: Path):
     for name in INIT_FILES:
         write_example(tmp_path, name)
+    done = cli("plan", INIT_FILES[0])
+    assert done.code == 0 and "base: not there yet" in done.stdout
     built = orca(read_recipe(tmp_path / INIT_FILES[0]).config(OrcaConfig))
     names = {node.name for node in built.nodes}
     assert {"scores-base", "scores-student", "scores-teacher", "report"} <= names
@@ -383,10 +413,11 @@ def test_pages_become_segments_with_a_report(cli, tmp_path: Path):
         (["pages", "--on", "somewhere"], "on = 'somewhere'"),
         (["s3://commoncrawl/x.paths.gz"], "s3://commoncrawl/x.paths.gz: nothing is fetched"),
         (["https://a.example/x.warc.gz"], "https://a.example/x.warc.gz: nothing is fetched"),
+        (["pages", "--out", "pages/made"], "pages/made: it lies in .*/pages, which is read"),
         (["cc.paths"], "1 of its 1 files are not here, such as .*nothing is fetched"),
     ],
 )
 def test_segment_tells_what_is_wrong(cli, tmp_path: Path, arguments: list[str], text: str):
     write_articles(tmp_path / "pages", 1)
     (tmp_path / "cc.paths").write_text("crawl-data/x.warc.gz\n")
-    _refused(cli("segment", *arguments, "--out", "made"), text)
+    _refused(cli("segment", "--out", "made", *arguments), text)

@@ -179,7 +179,7 @@ class Pair(Row):
     """An instruction and the response to it, whichever of the two a model wrote; rated or not.
 
     The names are roles, never directions: for a backward model the response is the input. The id
-    is the hash of the two texts (`spyhop.collect.pair_id`).
+    is the hash of the two texts (`spyhop.collect.pair_id`), or a given pair's own.
     """
 
     instruction: str

@@ -4,7 +4,7 @@ import difflib
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, ValidationError, ValidationInfo
 
@@ -93,16 +93,36 @@ def _kinds(annotation: Any) -> list[Any]:  # noqa: ANN401 (a type expression)
     return [annotation] + [kind for each in inner for kind in _kinds(each)]
 
 
-def describe(config_type: type[BaseModel], depth: int = 0) -> Iterator[str]:
-    """Yield a line for every setting of a config, nested ones indented: name, default, meaning."""
+def describe(
+    config_type: type[BaseModel], depth: int = 0, given: BaseModel | None = None
+) -> Iterator[str]:
+    """Yield a line for every setting of a config, nested ones indented: name, default, meaning.
+
+    Where `given` is the default of a whole table, its values are the defaults.
+    """
     for name, info in config_type.model_fields.items():
-        default = info.get_default(call_default_factory=False)
+        is_required = given is None and info.is_required()
+        default = info.get_default(call_default_factory=True)
+        if given is not None:
+            default = getattr(given, name)
         nested = next((kind for kind in _kinds(info.annotation) if _is_config(kind)), None)
-        shown = "required" if info.is_required() else "" if nested else f"= {default!r:.40}"
+        shown = "required" if is_required else "" if nested else f"= {default!r:.40}"
+        shown += _options(info.annotation, default)
         about = " ".join((info.description or "").split())
         yield f"{'  ' * depth}{name}  {shown}  {about}".rstrip()
         if nested is not None:
-            yield from describe(nested, depth + 1)
+            whole = default if isinstance(default, nested) else None
+            yield from describe(nested, depth + 1, whole)
+
+
+def _options(annotation: Any, default: Any) -> str:  # noqa: ANN401 (a type expression)
+    """Return the words that a setting may have, where its type names them."""
+    named = [kind for kind in _kinds(annotation) if get_origin(kind) is Literal]
+    words = [str(word) or "''" for kind in named for word in get_args(kind)]
+    if len(words) < 2:
+        return "".join(f", or {word}" for word in words if word != default)
+    how = "any" if get_origin(annotation) in (tuple, dict) else "one"
+    return f", {how} of {', '.join(words)}"
 
 
 def _is_config(kind: Any) -> bool:  # noqa: ANN401 (a type expression)

@@ -15,7 +15,7 @@ import re
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -142,6 +142,11 @@ class Calls:
     """As expected."""
     most_response_tokens: int
     """Were every response as long as it may be."""
+    further_prompt_tokens: int = 0
+    """At most beyond the expected ones: of calls that are made only where a reply does not do, and
+    of prompts that hold earlier responses."""
+    further_response_tokens: int = 0
+    """Beyond the most, of such calls."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,8 +166,8 @@ class Estimate:
     hidden_size: int = 0
     flops: float = 0.0
     """Floating-point operations of training."""
-    memory_bytes: int = 0
-    """Of training: weights, gradients, optimiser and what a forward pass keeps."""
+    state_bytes: int = 0
+    """Of training: weights, gradients and optimiser."""
     seconds: float = 0.0
     """On one core of a current machine, from the rates measured in `benchmarks/`."""
     num_bytes: int = 0
@@ -344,8 +349,8 @@ class Stage:
         )
         return work.finish(record)
 
-    def check(self, config: Config, inputs: Mapping[str, StageInput]) -> None:
-        """Refuse a config or inputs that are not the stage's own.
+    def check(self, config: Config, inputs: Collection[str]) -> None:
+        """Refuse a config or names of inputs that are not the stage's own.
 
         Raises:
             RecipeError: Naming what is missing or unknown.

@@ -227,6 +227,8 @@ def test_the_plan_counts_samples_and_retries():
     config = AnswerConfig(num_samples=2, outcomes=Outcomes(cut="retry"))
     more = answer.plan(config, known, Estimate())
     assert (more.rows, more.calls["teacher"].requests) == (2000, 2040)
-    assert more.calls["teacher"].most_response_tokens == 2000 * (512 + 1024)
+    calls = more.calls["teacher"]
+    assert calls.most_response_tokens == 2000 * (512 + 1024)
+    assert calls.prompt_tokens + calls.further_prompt_tokens == 4000 * 80
     unknown = answer.plan(AnswerConfig(), Estimate(rows=10), Estimate())
     assert unknown.calls["teacher"].prompt_tokens == 1500

@@ -199,6 +199,8 @@ def test_the_plan_counts_both_models():
     assert teacher.most_response_tokens == 3000 * 512
     assert assistant.most_response_tokens == 2000 * 512
     revise = len(TEXTS["revise"]) / 4
+    longest = 100 + (100 + 1024 + revise) + (100 + 2 * (1024 + revise))
+    assert teacher.prompt_tokens + teacher.further_prompt_tokens == round(1000 * longest)
     critic = (len(TEXTS["critic"]) + len(TEXTS["question"])) / 4
     assert teacher.prompt_tokens == round(
         100_000 + 300 * (100 + 210 + revise) + 90 * (100 + 2 * (210 + revise))

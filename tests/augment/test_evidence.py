@@ -114,11 +114,37 @@ def test_a_prompt_without_its_text_is_refused(tmp_path: Path):
         ("x\n- *Verdict*: **contradicted**.\n", "contradicted"),
         ("VERDICT: SUPPORTED or CONTRADICTED", "unread"),
         ("My VERDICT: SILENT", "unread"),
+        ("VERDICT: CONTRADICTED\nNo, wait.\nVERDICT: partly SUPPORTED", "unread"),
+        ("VERDICT: partly SUPPORTED\nVERDICT: SILENT", "silent"),
         ("", "unread"),
     ],
 )
 def test_verdict_lines_are_read_strictly(text: str, verdict: str):
     assert parse_support(text) == verdict
+
+
+def test_a_cut_check_says_nothing(tmp_path: Path):
+    def say(request, sampling):
+        said = _say(request, sampling)
+        is_check = last(request).startswith("CHECK")
+        return reply(f"{said}\nBut then again", "length") if is_check else said
+
+    rows = list(_run(tmp_path, Scripted(say)).rows(Answer))
+    assert {row.outcome for row in rows if row.error is None} == {"unread"}
+
+
+@pytest.mark.parametrize("checked", ["Whales are mammals.", "They nurse their young."])
+def test_a_failed_check_is_a_failed_row(tmp_path: Path, checked: str):
+    def say(request, sampling):
+        is_failed = last(request).startswith("CHECK") and f"| {checked} |" in last(request)
+        return failed("400 too long") if is_failed else _say(request, sampling)
+
+    rows = {row.id: row for row in _run(tmp_path, Scripted(say), max_error_frac=0.3).rows(Answer)}
+    row = rows["fine" if "mammals" in checked else "wrong"]
+    assert (row.error, row.outcome) == ("400 too long", "")
+    assert row.messages[-1].role == "user"
+    with pytest.raises(ModelError, match="2 of 7 calls failed"):
+        _run(tmp_path, Scripted(say))
 
 
 def test_a_check_needs_its_places():

@@ -191,6 +191,8 @@ def test_the_plan_counts_the_extra_calls():
     assert calls.requests == 1024 + 256 + 64 + 16
     assert (calls.prompt_tokens, calls.response_tokens) == (136_000, 204_000)
     assert calls.most_response_tokens == 1024 * 4 * 200
+    told = len(config.tell_message) / 4
+    assert calls.prompt_tokens + calls.further_prompt_tokens == 1024 * (4 * 100 + told)
     kept = config.model_copy(update={"give_up": "keep", "max_samples": 1})
     assert verified.plan(kept, known, Estimate()).calls["teacher"].requests == 1024
     voting = config.model_copy(update={"votes": 5})

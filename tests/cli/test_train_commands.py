@@ -1,5 +1,6 @@
 """The commands around a training: train, delta, chat."""
 
+import bz2
 import io
 import json
 import os
@@ -121,10 +122,21 @@ def test_wrong_inputs_are_one_line(cli, place: Path):
     )
     _refused(cli("train", "no.jsonl", "--base", "base", "--out", "out"), r"no\.jsonl: no such file")
     _refused(cli("train", "rows.jsonl", "--base", "no", "--out", "out"), r"no: no such file")
-    _refused(cli("train", "rows.jsonl", "--base", "base", "--out", "base/x"), r"it lies in base")
+    _refused(
+        cli("train", "rows.jsonl", "--base", "base", "--out", "base/x"), r"it lies in .*/base,"
+    )
+    (place / "made").mkdir()
+    (place / "made" / "model").symlink_to("../base")
+    ours = ("train", "rows.jsonl", "--base", "made/model", "--out", "made")
+    _refused(cli(*ours), r"made/model: a result would replace it")
     (place / "empty.jsonl").write_text("")
     _refused(
         cli("train", "empty.jsonl", "--base", "base", "--out", "out"), r"empty\.jsonl: no rows"
+    )
+    (place / "half.jsonl.bz2").write_bytes(bz2.compress(b'{"messages": []}')[:-9])
+    _refused(
+        cli("train", "half.jsonl.bz2", "--base", "base", "--out", "out"),
+        r"half\.jsonl\.bz2: cannot be read \(",
     )
     (place / "odd.jsonl").write_text('{"messages": [{"role": "user", "content": "Hi"}]}\n')
     _refused(

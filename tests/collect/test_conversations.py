@@ -1,3 +1,5 @@
+import bz2
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -14,18 +16,26 @@ SYSTEM = {"role": "system", "content": "Be brief."}
 USER = {"role": "user", "content": "What is 1 + 1?"}
 SAID = {"role": "assistant", "content": "2"}
 ROW = {"messages": [SYSTEM, USER, SAID]}
+PACK = {
+    ".bz2": bz2.compress,
+    ".gz": gzip.compress,
+    ".zst": lambda text: pa.compress(text, "zstd", asbytes=True),
+}
 
 
 def _read(root: Path, *rows: object, name: str = "rows.jsonl") -> Artifact:
     if name.endswith(".parquet"):
         pq.write_table(pa.Table.from_pylist(list(rows)), root / name)
     else:
-        (root / name).write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+        text = "".join(f"{json.dumps(row)}\n" for row in rows).encode()
+        (root / name).write_bytes(PACK.get(Path(name).suffix, bytes)(text))
     file = Source(root / name).open(root / "store")
     return conversations.run(root / "store", MessagesConfig(), file=file)
 
 
-@pytest.mark.parametrize("name", ["rows.jsonl", "rows.parquet"])
+@pytest.mark.parametrize(
+    "name", ["rows.jsonl", "rows.json.bz2", "rows.jsonl.gz", "rows.jsonl.zst", "rows.parquet"]
+)
 def test_a_row_is_a_conversation_that_ends_with_a_response(tmp_path: Path, name: str):
     first = {**ROW, "id": "7", "model": "teacher-1", "licence": "mit", "finish_reason": "length"}
     made = _read(tmp_path, first, {"messages": [USER, SAID]}, name=name)

@@ -60,7 +60,7 @@ def test_rationales_are_recorded_answers(tmp_path: Path):
         ("one\ttwo\tthree\tfour", r"toy_train\.tsv: line 2 has 4 fields"),
         ("one\t\tthree", r"toy_train\.tsv: line 2 has 3 fields \['one', '', 'three'\]"),
         ("", r"toy_train\.tsv: line 2 has 1 fields"),
-        (b"caf\xe9\ttwo\tthree", r"toy_train\.tsv: line 2 is not UTF-8 \(byte 3: "),
+        (b"caf\xe9\ttwo\tthree", r"toy_train\.tsv: line 2: not UTF-8 \(byte 3: "),
     ],
     ids=["few", "many", "empty field", "empty line", "encoding"],
 )
@@ -72,7 +72,7 @@ def test_a_malformed_line_is_named(tmp_path: Path, bad: str | bytes, message: st
 
 
 def test_a_wrong_byte_far_down_is_named(tmp_path: Path):
-    with pytest.raises(InputError, match="line 2001 is not UTF-8"):
+    with pytest.raises(InputError, match="line 2001: not UTF-8"):
         _read(tmp_path, *[GOOD] * 2000, b"\xff\ta\tb")
 
 

@@ -1,3 +1,4 @@
+import bz2
 import gzip
 import json
 import tracemalloc
@@ -19,6 +20,9 @@ SYSTEM = {"role": "system", "content": "Be brief."}
 
 def _text(*rows: object) -> bytes:
     return "".join(f"{json.dumps(row)}\n" for row in rows).encode()
+
+
+ZST = pa.compress(_text(*({"prompt": f"{n}"} for n in range(99))), "zstd", asbytes=True)
 
 
 def _read(root: Path, content: bytes, name: str = "prompts.jsonl", **config: Any) -> Artifact:
@@ -59,10 +63,13 @@ def test_every_form_says_the_same(tmp_path: Path):
         "b.json": b"\xef\xbb\xbf" + text.replace(b"\n", b"\r\n\r\n") + b"  ",
         "c.jsonl.gz": gzip.compress(text),
         "d.parquet": (tmp_path / "table").read_bytes(),
+        "e.jsonl.bz2": bz2.compress(text),
+        "f.jsonl.zst": pa.compress(text, "zstd", asbytes=True),
+        "g.json.gz": gzip.compress(text),
     }
     made = [_read(tmp_path, content, name) for name, content in contents.items()]
     found = [[row.model_dump() for row in each.rows(Prompt)] for each in made]
-    assert found[0] == found[1] == found[2] == found[3]
+    assert all(each == found[0] for each in found)
     assert [row["id"] for row in found[0]] == ["0", "1", "2"]
 
 
@@ -133,6 +140,11 @@ def test_a_wrong_row_is_one_line(tmp_path: Path, row: object, text: str):
         ("a.jsonl", b" \n\n", r"a\.jsonl: no rows"),
         ("a.jsonl.gz", b"none", r"a\.jsonl\.gz: cannot be read"),
         ("a.jsonl.gz", gzip.compress(_text({"prompt": "a"}))[:-9], r"a\.jsonl\.gz: cannot be read"),
+        ("a.jsonl.bz2", b"none", r"a\.jsonl\.bz2: cannot be read \("),
+        ("a.jsonl.bz2", bz2.compress(_text({"prompt": "a"}))[:-9], r"bz2: cannot be read \("),
+        ("a.jsonl.zst", b"none", r"a\.jsonl\.zst: cannot be read \("),
+        ("a.jsonl.zst", ZST[:-9], r"a\.jsonl\.zst: cannot be read \("),
+        ("a.jsonl.zst", pa.compress(b"{}\n{nope}", "zstd", asbytes=True), r"zst:1: no messages"),
         ("a.csv", b"a", r"a\.csv: its name must end in one of \.jsonl"),
         ("a.parquet", b"PAR1", r"a\.parquet: not a whole Parquet file"),
     ],

@@ -54,6 +54,24 @@ def test_pages_become_segments_with_where_they_come_from(tmp_path: Path):
     assert reason == "too_short"
 
 
+def test_personal_data_is_nowhere_in_headings_or_rejects(tmp_path: Path):
+    mail = "bob.smith@corp.example"
+    (tmp_path / "x.html").write_text(article(f"Ask {mail}", note=f"Ask {mail}."))
+    (tmp_path / "y.html").write_text(f"<h1>Or ask {mail}</h1><p>Write to {mail} at once.</p>")
+    made = _segments(tmp_path / "out", tmp_path / "x.html", tmp_path / "y.html")
+    (row,) = made.rows(Segment)
+    assert row.headings == ["Ask [email]"] and row.num_redacted == 2 and mail not in row.text
+    ((reason, left_out),) = made.dropped()
+    assert reason == "too_short" and mail not in left_out and '"Or ask [email]"' in left_out
+    kept = segment.run(
+        tmp_path / "raw",
+        SegmentConfig(redact=False),
+        pages=[Source(tmp_path / "x.html").open(tmp_path)],
+    )
+    (row,) = kept.rows(Segment)
+    assert row.headings == [f"Ask {mail}"] and mail in row.text and row.num_redacted == 0
+
+
 def test_processes_change_nothing_and_a_rerun_is_free(tmp_path: Path):
     for n in range(3):
         write_articles(tmp_path / f"in{n}", 3)

@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from corpus.pages import MONSTERS, article, slow_page, warc, write_articles
+from spyhop.corpus import pool as pooling
 from spyhop.corpus import worker as working
 from spyhop.corpus.archive import Page
 from spyhop.corpus.extract import ExtractConfig
@@ -178,5 +179,31 @@ def test_a_page_that_makes_our_code_fail_is_a_reason(tmp_path: Path, monkeypatch
     monkeypatch.setattr(working, "segments_of", fail)
     part = parts_of([tmp_path / "x.html"]) if (tmp_path / "x.html").write_text("<p>") else []
     job = working.Job(0, part[0], SegmentConfig(), tmp_path)
-    (outcome,) = working._outcomes(Page("u", "o", b"x"), job, 0)
-    assert outcome.reason == "page/error" and "ours" in capfd.readouterr().err
+    ((reason, _),) = working._lines(Page("u", "o", b"x"), job, 0)
+    assert reason == "page/error" and "ours" in capfd.readouterr().err
+
+
+def test_addresses_and_names_that_are_no_text_are_written_out(tmp_path: Path):
+    (tmp_path / "in").mkdir()
+    row = {"url": "http://x/\ud800", "html": article(note="\ud800")}
+    (tmp_path / "in/a.jsonl").write_text(json.dumps(row) + "\n")
+    for name in (b"b\xff.html", b"b\xfe.html"):
+        (tmp_path / "in" / os.fsdecode(name)).write_text(article())
+    (tmp_path / "in" / os.fsdecode(b"c\xff.warc")).write_bytes(b"garbage")
+    found = _run(tmp_path / "out", tmp_path / "in")
+    assert {row["url"] for reason, row in found if not reason} == {
+        r"http://x/\ud800", r"b\udcff.html", r"b\udcfe.html"
+    }  # fmt: skip
+    assert r"c\udcff.warc" in {row["origin"] for _, row in found}
+
+
+def test_a_page_given_up_that_kills_again_ends_the_run(tmp_path: Path):
+    (tmp_path / "x.html").write_text("<p>")
+    (part,) = parts_of([tmp_path / "x.html"])
+    job = working.Job(0, part, SegmentConfig(), tmp_path)
+    step = working.Step("working", 0)
+    job = pooling._after(job, step, "crash", pooling.MAX_DEATHS)
+    assert job.given_up == {0: "crash"}
+    for reason in ("crash", "time_cap"):
+        with pytest.raises(ArtifactError, match=r"x\.html: its workers died 4 times over a page"):
+            pooling._after(job, step, reason, 4)

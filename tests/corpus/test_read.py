@@ -38,6 +38,19 @@ def test_html_and_text_files_in_the_order_of_their_names(tmp_path: Path):
     ]  # fmt: skip
 
 
+def test_pages_of_several_inputs_tell_theirs_apart(tmp_path: Path):
+    for folder in ("x/a", "y/a", "b"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "index.html").write_bytes(b"<p>1")
+        (tmp_path / folder / "r.jsonl").write_text('{"text": "t"}\n')
+    roots = [tmp_path / name for name in ("x/a", "y/a", "b", "x/a/r.jsonl", "b/r.jsonl")]
+    assert [page.origin for page in _pages(*roots)] == [
+        "a/r.jsonl:0", "a/index.html", "a~2/r.jsonl:0", "a~2/index.html",
+        "b/r.jsonl:0", "b/index.html", "r.jsonl:0", "r.jsonl~2:0",
+    ]  # fmt: skip
+    assert [page.origin for page in _pages(tmp_path / "b")] == ["r.jsonl:0", "index.html"]
+
+
 def test_rows_of_json_lines(tmp_path: Path):
     rows = [{"url": "u1", "html": "<p>x"}, {"text": "plain"}, [1], {"url": "u2"}]
     lines = [json.dumps(row).encode() for row in rows] + [b"{", b"", b"[" * 100_000]
@@ -50,6 +63,11 @@ def test_rows_of_json_lines(tmp_path: Path):
         ("", b"", True, "broken_row"), ("", b"", True, "broken_row"),
     ]  # fmt: skip
     assert [page.data for page in packed] == [page.data for page in plain]
+
+
+def test_half_a_character_is_replaced(tmp_path: Path):
+    (tmp_path / "x.jsonl").write_text(json.dumps({"url": "u\ud800", "html": "<p>\ud800"}) + "\n")
+    assert [(page.url, page.data) for page in _pages(tmp_path)] == [("u?", b"<p>?")]
 
 
 def test_a_line_is_read_once_wherever_the_file_is_cut(

@@ -3,10 +3,11 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from pydantic import TypeAdapter
 
 import toys
 from pairing import artifact, pair, rated
-from spyhop.curate import GateConfig, KeepConfig, gate, keep
+from spyhop.curate import GateConfig, KeepConfig, KeepGood, gate, gate_of, keep
 from spyhop.curate.gate import Judged, Tally, findings, label_findings
 from spyhop.schema import Finding, InputError, Label, Pair, TrainingError
 from spyhop.store import Artifact
@@ -152,6 +153,42 @@ def test_labels_are_matched_with_pairs(tmp_path: Path):
         _found(tmp_path / "none", rows, [Label(id="elsewhere", is_good=True)])
 
 
+@pytest.mark.parametrize(("limit", "is_passed"), [(0.4, False), (-1.0, True)])
+def test_a_judge_that_people_disagree_with_does_not_pass(tmp_path: Path, limit, is_passed):
+    rows = _good_ratings(210)
+    labels = [
+        Label(id=row.id, is_good=row.rating.score >= 4, score=1 + place % 5)
+        for place, row in enumerate(rows)
+        if row.rating and row.rating.score
+    ]
+    found, _ = _found(tmp_path, rows, labels, min_label_kappa=limit)
+    assert abs(found["label_kappa"].value or 1) < 0.2
+    assert found["label_kappa"].is_passed is is_passed and found["label_kappa"].limit == limit
+    assert "gate.min_label_kappa" in found["label_kappa"].text
+
+
+def test_the_gate_measures_what_is_kept(tmp_path: Path):
+    """Pairs of 4.2 are good and left out, those of 4.8 bad and kept: by 4 this would pass."""
+    scores = [4.2] * 60 + [4.8] * 20 + [1.0] * 130
+    rows = [rated(n, score, is_repeated=True, again=score) for n, score in enumerate(scores)]
+    labels = [Label(id=row.id, is_good=n < 60) for n, row in enumerate(rows)]
+    by_four = GateConfig().model_dump()
+    assert _found(tmp_path / "a", rows, labels, **by_four)[0]["precision"].is_passed
+    kept = gate_of(GateConfig(), KeepConfig(min_score=4.5)).model_dump()
+    found, _ = _found(tmp_path / "b", rows, labels, **kept)
+    assert found["precision"].num_rows == 20 and not found["precision"].is_passed
+    assert gate_of(GateConfig(good_score=3), KeepConfig(min_score=4.5)).chosen_from == 3
+    assert gate_of(GateConfig(), KeepConfig(num_rows=5)).chosen_from == 4
+
+
+def test_too_few_second_ratings_are_told_with_what_to_set(tmp_path: Path):
+    found, _ = _found(tmp_path, _good_ratings(20))
+    text = found["repeatability"].text
+    assert "num_repeated of the rating" in text and "gate.min_repeated" in text
+    found, _ = _found(tmp_path, _good_ratings(210, noise=4))
+    assert "min_repeated" not in found["repeatability"].text
+
+
 def test_unrated_pairs_are_refused(tmp_path: Path):
     with pytest.raises(InputError, match="is not rated"):
         _found(tmp_path, [pair(1)])
@@ -169,6 +206,15 @@ def _kept(root: Path, rows: list[Pair], **changes: object) -> list[Pair]:
 
 
 MIXED = [rated(n, [4.5, 2.0, 5.0, 4.49, 4.0, 1.0][n % 6]) for n in range(60)]
+
+
+def test_settings_beside_the_score_leave_it_as_it_is():
+    """`keep.gate = "report"`, which a refusal names as its remedy, keeps no more than A5."""
+    for given, score in [
+        ({}, 4.5), ({"gate": "report"}, 4.5), ({"num_rows": 5}, None), ({"min_score": 4}, 4),
+        (KeepConfig(), None),
+    ]:  # fmt: skip
+        assert TypeAdapter(KeepGood).validate_python(given).min_score == score
 
 
 def test_thresholds_may_be_fractions_and_the_order_stays(tmp_path: Path):

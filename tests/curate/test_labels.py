@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from pairing import pair
+from pairing import artifact, pair
 from spyhop.curate import LabelsConfig, labels
 from spyhop.schema import InputError, Label
 from spyhop.store import Source
@@ -26,6 +26,24 @@ def test_labels_name_a_pair_by_id_or_by_its_texts(tmp_path: Path):
     assert [(row.id, row.is_good, row.score) for row in found] == [
         (pair(1).id, True, None), ("a", True, 4.0), ("b", False, 3.5), ("c", False, 5.0),
     ]  # fmt: skip
+
+
+def test_labels_are_found_by_a_pairs_own_id_and_by_its_texts(tmp_path: Path):
+    pairs = artifact(tmp_path / "pairs", [pair(1, id="7"), pair(2, id="0"), pair(3)])
+    texts = {"instruction": pair(1).instruction, "response": pair(1).response}
+    path = tmp_path / "labels.jsonl"
+    rows = [{**texts, "good": True}, {"id": 0, "good": False}, {"id": "z", "good": True}]
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    folder = Source(path).open(tmp_path)
+    made = labels.run(tmp_path, LabelsConfig(), folder=folder, pairs=pairs)
+    assert [row.id for row in made.rows(Label)] == ["7", "0", "z"]
+    assert made.record.counts["foreign"] == 1
+    others = artifact(tmp_path / "others", [pair(4)])
+    with pytest.raises(InputError, match="none of the 3 labels is of a pair"):
+        labels.run(tmp_path, LabelsConfig(), folder=folder, pairs=others)
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in [rows[0], {"id": 7, "good": True}]))
+    with pytest.raises(InputError, match="the pair 7 is labelled twice"):
+        labels.run(tmp_path, LabelsConfig(), folder=Source(path).open(tmp_path), pairs=pairs)
 
 
 def test_labels_may_be_a_table(tmp_path: Path):

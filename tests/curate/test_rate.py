@@ -75,6 +75,21 @@ def test_the_prompt_gives_the_scale_then_asks_for_reasons_first(tmp_path: Path):
     assert [line[:2] for line in config.scale.splitlines()[1:]] == ["1:", "2:", "3:", "4:", "5:"]
 
 
+@pytest.mark.parametrize(
+    "text", ["As the scale says,\nScore: 5\nis for perfect ones, and here I see that", "Score: 4"]
+)
+def test_a_cut_reply_has_no_score(tmp_path: Path, text: str):
+    """What it says of the scale is no verdict, and `4` may be the begin of `4.5`."""
+    says = [reply(text, "length"), "Good.\nScore: 3"]
+    judge = Judge(lambda request, _: says[request.sample_index], lambda request: [])
+    (rating,), _ = _run(tmp_path / "one", judge, 1, method="verdict")
+    assert (rating.score, rating.missing) == (None, "cut")
+    (rating,), _ = _run(tmp_path / "two", judge, 1, method="verdict", num_verdicts=2)
+    assert rating.score == 3.0
+    (rating,), _ = _run(tmp_path / "three", judge, 1, method="expected", fallback_verdicts=2)
+    assert (rating.score, rating.method) == (3.0, "verdict")
+
+
 def test_the_mean_of_several_verdicts(tmp_path: Path):
     says = ["Score: 4", "none", "Score: 5"]
     judge = Judge(lambda request, _: says[request.sample_index], _never)
@@ -206,3 +221,25 @@ def test_the_plan_counts_what_the_stage_asks(tmp_path: Path):
         )  # fmt: skip
         rate.run(tmp_path, config, pairs=_pairs(tmp_path, 10), judge=judge)
         assert len(judge.asked) + len(judge.begun) == calls.requests
+
+
+def test_no_run_takes_more_than_the_most_of_its_plan(tmp_path: Path):
+    """The costliest judge writes as long as it may and cannot go on with a verdict."""
+    config = RateConfig(num_repeated=3, max_error_frac=1)
+    room = config.sampling.max_new_tokens
+    cannot = Choice(id="", probabilities=[], error="400 it cannot go on")
+    judge = Judge(lambda request, _: "Score: 4", lambda request: cannot)
+    given = _pairs(tmp_path, 10)
+    rate.run(tmp_path, config, pairs=given, judge=judge)
+    calls = plan_rate(config, Estimate(rows=10, row_tokens=20.0), Estimate()).calls["judge"]
+    assert len(judge.asked) == 13 * config.fallback_verdicts and len(judge.begun) == 13
+    most = calls.most_response_tokens + calls.further_response_tokens
+    assert most == len(judge.asked) * room + len(judge.begun)
+    asked = 20 + (len(config.scale) + len(config.reasoned) + len(config.shown)) / 4
+    num_asked, num_begun = len(judge.asked), len(judge.begun)
+    most = calls.prompt_tokens + calls.further_prompt_tokens
+    assert most == pytest.approx((num_asked + num_begun) * asked + num_begun * room, abs=2)
+    cold = RateConfig(num_repeated=3, sampling={"temperature": 0.0})
+    assert (
+        plan_rate(cold, Estimate(rows=10), Estimate()).calls["judge"].further_response_tokens == 0
+    )

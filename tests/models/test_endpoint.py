@@ -585,6 +585,17 @@ def test_choices_from_log_probabilities(tmp_path: Path):
         assert choice.probabilities == pytest.approx([1 / 3, 2 / 3]) and not choice.is_parsed
 
 
+def test_an_answer_begun_anew_is_not_weighed_by_what_is_left_over(tmp_path: Path):
+    """A server that passes over `continue_final_message`: its digits have almost no probability."""
+    top = {"The": math.log(0.99), "5": -14.0, "4": -14.3}
+    begun = Said(text="The answer", logprobs=[("The", math.log(0.99), top), (" answer", -0.1, {})])
+    with Server(answer=lambda call: begun, is_strict=False) as server:
+        change = {"options": list("12345"), "continuation": "Good.\nScore: "}
+        asked = [each_.model_copy(update=change) for each_ in requests(1)]
+        [found] = choices(tmp_path, service(server.url), asked)
+    assert (found.probabilities, found.is_parsed) == ([], True)
+
+
 def test_choices_without_log_probabilities_are_read_from_the_text(tmp_path: Path):
     with Server(answer=lambda call: "(B)", plan=lambda call: "no-logprobs") as server:
         found = choices(tmp_path, service(server.url), with_options(2))

@@ -16,8 +16,16 @@ from transformers import (
 )
 
 from spyhop.models import Local, ModelUse, Request, Sampling
-from spyhop.models.local import LocalBackend, load, pick_device
-from spyhop.render import TURNS, Renderer
+from spyhop.models.local import (
+    FORMAT_FILE,
+    LocalBackend,
+    load,
+    load_tokenizer,
+    pick_device,
+    saved_form,
+)
+from spyhop.render import ORCA, TURNS, Renderer
+from spyhop.render.template import Chat
 from spyhop.schema import Message, ModelError, RecipeError
 from spyhop.stage import Context, Runtime
 from spyhop.store import Source
@@ -391,7 +399,6 @@ def test_options_are_weighed_behind_a_response_that_is_begun(tiny_folder: Path, 
 
 def test_real_tokenizers_weigh_the_tokens_that_a_response_would_have(data_dir: Path):
     from spyhop.models.local import load_tokenizer
-    from spyhop.render import ORCA
 
     begun, options = "A reason.\nScore:", tuple(f" {score}" for score in range(1, 6))
     request = Request(
@@ -437,3 +444,14 @@ def test_the_chat_template_asks_as_the_form_that_it_writes(tiny_folder: Path, co
     assert ours.generate(requests, sampling) == theirs.generate(requests, sampling)
     assert ours.choose(requests) == theirs.choose(requests)
     assert ours.score(requests) == theirs.score(requests)
+
+
+def test_a_folder_from_elsewhere_is_asked_by_its_own_template(tiny_folder: Path, tmp_path: Path):
+    folder = shutil.copytree(tiny_folder, tmp_path / "elsewhere")
+    tokenizer = load_tokenizer(folder)
+    named = saved_form(folder, tokenizer)
+    (folder / FORMAT_FILE).unlink()
+    found = saved_form(folder, tokenizer)
+    assert isinstance(found, Chat) and found.template == tokenizer.chat_template
+    tokenizer.chat_template = None
+    assert saved_form(folder, tokenizer) == ORCA != named

@@ -1,6 +1,7 @@
 """What a service is, what calls cost there and how long they take."""
 
 import math
+from dataclasses import replace
 
 import pytest
 from pydantic import ValidationError
@@ -107,6 +108,9 @@ def test_the_plan_tells_what_is_expected_and_what_it_is_at_most():
     found = Service(endpoints=(dear, cheap)).plan(some)
     assert found.usd == pytest.approx(1.0)
     assert found.most_usd == pytest.approx(8.0)
+    further = replace(some, further_prompt_tokens=250_000, further_response_tokens=500_000)
+    more = Service(endpoints=(dear, cheap)).plan(further)
+    assert (more.usd, more.hours, more.most_usd) == (found.usd, found.hours, pytest.approx(11.0))
 
 
 @pytest.mark.parametrize(

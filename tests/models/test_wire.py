@@ -312,6 +312,14 @@ def test_the_place_with_the_most_mass_on_options_counts():
     assert found.probabilities == pytest.approx([0.1, 0.9])
 
 
+@pytest.mark.parametrize(("rest", "is_parsed"), [(0.49, False), (0.51, True)])
+def test_options_that_are_left_over_of_something_else_are_not_weighed(rest, is_parsed):
+    top = {"The": math.log(rest), "A": math.log(1 - rest)}
+    found = weighed_from({"content": [place("The", top=top)]}, "The answer is (B)")
+    assert found.probabilities == ([0.0, 1.0] if is_parsed else [1.0, 0.0])
+    assert found.is_parsed is is_parsed
+
+
 def test_a_token_without_others_beside_it():
     assert weighed_from({"content": [place("B")]}).probabilities == [0.0, 1.0]
 

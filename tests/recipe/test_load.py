@@ -174,11 +174,31 @@ def test_changes_win_over_the_file(tmp_path: Path):
     assert found.part.size == 7 and found.parts[0].kind == "two"
 
 
+ONE = "  kind  = 'one', one of one, two"
+
+
+class Own(Config):
+    part: Part = Part(kind="two", size=5)
+    maybe: Literal["x"] | None = None
+    several: tuple[Literal["x", "y"], ...] = ()
+    which: Literal["", "z"]
+    """Which."""
+
+
 def test_settings_are_described_with_what_is_in_them():
     assert list(describe(Settings)) == [
         "name  = ''", "path  required",
-        "part", "  kind  = 'one'", "  size  = 1",
-        "parts", "  kind  = 'one'", "  size  = 1",
-        "named", "  kind  = 'one'", "  size  = 1",
-        "maybe", "  kind  = 'one'", "  size  = 1",
+        "part", ONE, "  size  = 1",
+        "parts", ONE, "  size  = 1",
+        "named", ONE, "  size  = 1",
+        "maybe", ONE, "  size  = 1",
+    ]  # fmt: skip
+
+
+def test_what_a_setting_may_be_is_named_and_its_default_is_the_tables_own():
+    assert list(describe(Own)) == [
+        "part", "  kind  = 'two', one of one, two", "  size  = 5",
+        "maybe  = None, or x",
+        "several  = (), any of x, y",
+        "which  required, one of '', z  Which.",
     ]  # fmt: skip

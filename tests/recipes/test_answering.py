@@ -96,6 +96,24 @@ def test_parquet_in_parquet_out_and_planned(cli):
     ]
 
 
+def test_packed_rows_are_planned_and_answered(cli):
+    texts = _prompts(30)
+    packed = pa.compress(Path("prompts.jsonl").read_bytes(), "zstd", asbytes=True)
+    Path("prompts.jsonl.zst").write_bytes(packed)
+    with Server() as server:
+        _teacher(server.url)
+        planned = _answer(cli, "--plan", prompts="prompts.jsonl.zst")
+        done = _answer(cli, prompts="prompts.jsonl.zst")
+        Path("prompts.jsonl.zst").write_bytes(packed[:-9])
+        for options in ((), ("--plan",)):
+            broken = _answer(cli, *options, prompts="prompts.jsonl.zst", out="other")
+            _line(broken, 2, r"prompts\.jsonl\.zst: cannot be read \(")
+        assert len(server.billed()) == 30
+    cells = re.search(r"^answers .*$", planned.stdout, re.M)
+    assert cells is not None and cells[0].split()[2:4] == ["30", "30"]
+    assert done.code == 0 and [row["messages"][0]["content"] for row in _rows()] == texts
+
+
 def test_a_plan_spends_nothing_and_makes_nothing(cli):
     _prompts(30)
     _teacher("http://127.0.0.1:9/v1")
@@ -204,7 +222,7 @@ def test_wrong_settings_are_one_line(cli, tmp_path: Path, monkeypatch: pytest.Mo
     _line(_answer(cli, "--set", "runtime=3"), 2, r"--set runtime=3: it is a table")
     Path("in").mkdir()
     _prompts(2, "in/a.jsonl")
-    _line(_answer(cli, prompts="in", out="in/out"), 2, r"it lies in the folder of the prompts")
+    _line(_answer(cli, prompts="in", out="in/out"), 2, r"it lies in .*/in, which is read")
     _prompts(2, "in/answers.jsonl")
     _line(_answer(cli, prompts="in/answers.jsonl", out="in"), 2, "would replace it")
     Path("prompts.jsonl").write_text("{nope}\n")

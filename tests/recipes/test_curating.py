@@ -10,8 +10,9 @@ import pytest
 from command import Command, Done
 from pairing import pair, rated, segment
 from server import KEY, Call, Said, Server
+from spyhop.augment.given import GivenSegmentsConfig, given_segments
 from spyhop.collect.pair_files import GivenPairsConfig, given_pairs
-from spyhop.schema import Pair
+from spyhop.schema import InputError, Pair
 from spyhop.store import Source
 
 TEACHER = """
@@ -99,7 +100,7 @@ def test_ratings_that_cannot_be_read_are_refused_and_kept(cli: Command):
     _pairs(20)
     with Server(answer=lambda call: "I would rather not say.") as server:
         Path("judge.toml").write_text(TEACHER.format(url=server.url, more=""))
-        done = _curate(cli, "--set", 'rate.method="verdict"')
+        done = _curate(cli, "--set", 'rate.method="verdict"', "--set", "gate.min_repeated=0")
     assert done.code == 2
     (line,) = done.stderr.splitlines()
     assert re.search(r"cannot be trusted: parse_rate: 0\.0% of 20 .*no_verdict: 20.*report", line)
@@ -121,9 +122,93 @@ def test_likelihoods_and_choices_of_weights_in_process(cli: Command, tiny_folder
     assert judged.code == 2 and "precision: of" in judged.stderr
 
 
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ("keep.min_score=4", r"20 pairs, and the gate wants 200 .*nothing is rated.*min_repeated"),
+        ("rate.num_repeated=199", r"rate\.num_repeated = 199 is below gate\.min_repeated = 200"),
+        ("labels=labels.jsonl", r"none of the 1 labels is of a pair"),
+    ],
+)
+def test_what_cannot_pass_is_refused_before_anything_is_asked(cli: Command, change: str, text: str):
+    _pairs(20)
+    _write("labels.jsonl", [{"id": "elsewhere", "good": True}])
+    with Server(answer=_judge) as server:
+        Path("judge.toml").write_text(TEACHER.format(url=server.url, more=""))
+        done = _curate(cli, "--set", change)
+        assert not server.stats()["billed"]
+    (line,) = done.stderr.splitlines()
+    assert done.code == 2 and re.search(text, line), line
+
+
+def test_labels_name_pairs_by_ids_of_ones_own(cli: Command, tiny_folder: Path):
+    fields = {"instruction", "response"}
+    _write("pairs.jsonl", [{"id": n, **pair(n).model_dump(include=fields)} for n in range(20)])
+    _write("labels.jsonl", [{"id": n, "score": 5 - n % 2} for n in range(20)])
+    done = cli("curate", "pairs.jsonl", "--judge", tiny_folder, "--out", "out", "--set",
+               "runtime.device=cpu", "--set", 'by="likelihood"', "--set", "labels=labels.jsonl",
+               "--set", "read_labels.good_score=5", "--set", 'keep.gate="report"')  # fmt: skip
+    assert done.code == 0, done.stderr
+    assert "labelled pairs with a score of 4.5 and more" in done.stdout
+    assert "of all 20 labelled ones 50%" in done.stdout
+    assert [row.id for row in _read("out/rated.jsonl")] == [str(n) for n in range(20)]
+
+
+def test_texts_that_are_empty_are_counted(tmp_path: Path):
+    _write(str(tmp_path / "texts.jsonl"), [{"text": "x"}, {"text": "", "id": "a"}, {"text": " "}])
+    folder = Source(tmp_path / "texts.jsonl").open(tmp_path)
+    made = given_segments.run(tmp_path, GivenSegmentsConfig(), folder=folder)
+    assert made.num_rows == 1 and made.record.dropped == {"empty": 2}
+
+
+HALF = {
+    "curate": {"instruction": "\ud800", "response": "a"},
+    "backtranslate": {"text": "\ud800"},
+    "answer": {"messages": [{"role": "user", "content": "\ud800"}]},
+    "train": {"messages": [{"role": "user", "content": "a"},
+                           {"role": "assistant", "content": "\ud800"}]},
+}  # fmt: skip
+ASKED = {"curate": "--judge", "backtranslate": "--model", "answer": "--teacher", "train": "--base"}
+
+
+@pytest.mark.parametrize("command", HALF)
+def test_half_a_character_is_one_clear_line(cli: Command, tiny_folder: Path, command: str):
+    """A lone surrogate is JSON, but no text that a table could hold."""
+    _write("rows.jsonl", [HALF[command]])
+    done = cli(command, "rows.jsonl", ASKED[command], tiny_folder, "--out", "out")
+    (line,) = done.stderr.splitlines()
+    assert done.code == 2 and re.search(r"rows\.jsonl:( line )?1: not JSON \(", line), line
+
+
+def test_two_pairs_of_one_id_are_refused(tmp_path: Path):
+    path = tmp_path / "pairs.jsonl"
+    rows = [pair(1, id="a"), pair(1, id="b"), pair(2, id="a")]
+    path.write_text("".join(f"{row.model_dump_json()}\n" for row in rows))
+    folder = Source(path).open(tmp_path)
+    with pytest.raises(InputError, match=r"line 3: another pair has the id 'a'.*own_ids = false"):
+        given_pairs.run(tmp_path, GivenPairsConfig(), folder=folder)
+    made = given_pairs.run(tmp_path, GivenPairsConfig(own_ids=False), folder=folder)
+    assert [row.id for row in made.rows(Pair)] == [pair(1).id, pair(2).id]
+
+
+@pytest.mark.parametrize("command", ["curate", "backtranslate"])
+def test_plans_ask_nothing(cli: Command, command: str):
+    _pairs(210)
+    _write("texts.jsonl", [{"text": "Bread is kept in a cloth."}])
+    with Server(answer=_judge) as server:
+        Path("judge.toml").write_text(TEACHER.format(url=server.url, more=""))
+        given = ("pairs.jsonl", "--judge") if command == "curate" else ("texts.jsonl", "--model")
+        done = cli(command, *given, "judge.toml", "--out", "out", "--plan")
+        assert done.code == 0 and not server.entries(), done.stderr
+    assert ("rated" if command == "curate" else "segments") in done.stdout
+
+
 def test_instructions_for_texts(cli: Command):
     texts = [segment(n, f"Of thing {n}, with many words about how it is made.") for n in range(9)]
-    _write("texts.jsonl", [{"text": row.text, "url": row.url} for row in texts] + [{"text": " "}])
+    _write(
+        "texts.jsonl",
+        [{"text": row.text, "url": row.url} for row in texts] + [{"text": " "}, {"text": ""}],
+    )
     with Server(answer=lambda call: "How is it made at home?") as server:
         Path("writer.toml").write_text(TEACHER.format(url=server.url, more=""))
         done = cli("backtranslate", "texts.jsonl", "--model", "writer.toml", "--out", "out")
@@ -174,3 +259,39 @@ def test_a_wrong_row_is_one_clear_line(cli: Command, tiny_folder: Path, command,
     model = "--judge" if command == "curate" else "--model"
     done = cli(command, "rows.jsonl", model, tiny_folder, "--out", "out")
     assert done.code == 2 and re.search(text, done.stderr), done.stderr
+
+
+JUDGE = ("curate", "--judge")
+WRITER = ("backtranslate", "--model")
+
+
+@pytest.mark.parametrize(
+    ("command", "name", "more"),
+    [
+        (JUDGE, "rated.jsonl", ()),
+        (JUDGE, "kept.jsonl", ()),
+        (JUDGE, "pairs.jsonl", ("--set", "labels=work/kept.jsonl")),
+        (WRITER, "pairs.jsonl", ()),
+    ],
+)
+def test_no_result_replaces_what_is_read(cli: Command, command, name: str, more):
+    Path("work").mkdir()
+    rows = [{"instruction": "Why?", "response": "So.", "text": "So.", "good": True}]
+    read = {f"work/{name}", "work/kept.jsonl"} if more else {f"work/{name}"}
+    for path in read:
+        _write(path, rows)
+    Path("model.toml").write_text(TEACHER.format(url="http://127.0.0.1:9/v1", more=""))
+    done = cli(command[0], f"work/{name}", command[1], "model.toml", "--out", "work", *more)
+    assert done.code == 2 and done.stdout == ""
+    assert re.fullmatch(r"spyhop: .*work/\S+: a result would replace it; .*--out\n", done.stderr)
+    assert {str(path) for path in Path("work").iterdir()} == read
+
+
+@pytest.mark.parametrize("command", [JUDGE, WRITER])
+def test_no_store_lies_in_what_is_read(cli: Command, tiny_folder: Path, command):
+    Path("work").mkdir()
+    _write("work/rows.jsonl", [{"instruction": "Why?", "response": "So.", "text": "So."}])
+    for out in ("work", "work/made", tiny_folder):
+        given = ("work", command[1], tiny_folder, "--out", out)
+        done = cli(command[0], *given)
+        assert done.code == 2 and re.search(r"it lies in .*, which is read", done.stderr), done

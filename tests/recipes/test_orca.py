@@ -104,19 +104,21 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 def _plan(path: Path, root: Path, *changes: str) -> dict[str, Any]:
     file = read_recipe(path, changes)
     built = orca(file.config(OrcaConfig))
-    return {line.node.name: line.estimate for line in plan(resolve(built, root))}
+    resolved = resolve(built, root, without_missing=True)
+    return {line.node.name: line.estimate for line in plan(resolved)}
 
 
 def test_the_papers_mixture_is_planned(tmp_path: Path):
     shutil.copytree(EXAMPLES, tmp_path, dirs_exist_ok=True)
-    (tmp_path / "models" / "llama-13b").mkdir(parents=True)
-    (tmp_path / "models" / "llama-13b" / "config.json").write_text("{}")
     lines = _plan(tmp_path / "orca.toml", tmp_path / "out")
     drawn = {name: each.rows for name, each in lines.items() if name.startswith("drawn-")}
     assert drawn["drawn-niv2"] == 440_000 and drawn["drawn-flan2021"] == 2_500_000
     assert lines["prompts"].rows == lines["assisted"].rows == sum(drawn.values()) == 5_090_000
     assert lines["answers"].rows == 1_000_000
     assert lines["answers"].calls["teacher"].requests == 1_000_000
+    assert lines["clean"].rows == 5_090_000 and {"scores-base", "scores-student", "shared"} < {
+        *lines
+    }
 
 
 def _flan_folder(folder: Path) -> None:
@@ -147,7 +149,7 @@ def _flan_folder(folder: Path) -> None:
 def test_the_papers_mixture_is_drawn_from_files_of_flans_shape(tmp_path: Path):
     _flan_folder(tmp_path / "flan")
     shutil.copytree(EXAMPLES, tmp_path / "examples")
-    text = (EXAMPLES / "orca.toml").read_text()
+    text, *_ = (EXAMPLES / "orca.toml").read_text().partition("[[suites]]")
     text = text.replace("hf://datasets/Open-Orca/FLAN", f"file://{tmp_path / 'flan'}")
     for asked, small in (("440_000", "600"), ("2_500_000", "900"), ("2_000_000", "400")):
         text = text.replace(f"num_rows = {asked}", f"num_rows = {small}")
@@ -299,6 +301,21 @@ def test_the_assistant_questions_the_teacher(tmp_path: Path):
     assert recipe.node("for-teacher").stage.name == "collect.subset"
     assert recipe.node("answers").stage.name == "augment.discussed"
     assert _asked(recipe, "answers", "assistant") == "assistant"
+
+
+def test_a_model_in_two_roles_is_paid_for_both(tmp_path: Path):
+    config = _live(tmp_path, dialogue={}, assistant={"file": tmp_path / "teacher.toml"})
+    priced = f"{LIVE}usd_per_million_response = 1e6\n".replace('"m"', '"teacher"')
+    (tmp_path / "teacher.toml").write_text(priced)
+    built = orca(config)
+    names = [node.name for node in built.nodes]
+    built.nodes = built.nodes[: names.index("answers") + 1]
+    line = plan(resolve(built, tmp_path / "out"))[-1]
+    tokens = {name: each.response_tokens for name, each in line.estimate.calls.items()}
+    assert {name: each.usd for name, each in line.demands.items()} == {
+        "teacher": tokens["teacher"], "teacher as assistant": tokens["assistant"]
+    }  # fmt: skip
+    assert line.usd == sum(tokens.values()) > tokens["teacher"] > 0
 
 
 def test_a_served_teacher_is_asked_the_items_too(tmp_path: Path):

@@ -8,7 +8,7 @@ from corpus.pages import article, warc, write_articles
 from spyhop.evaluate import ItemsConfig
 from spyhop.recipe import resolve, run
 from spyhop.recipe.plan import plan
-from spyhop.recipes.orca import Suite
+from spyhop.recipes.inputs import Suite
 from spyhop.recipes.segments import SegmentsConfig, expand, segments
 from spyhop.report.page import RESULTS
 from spyhop.schema import InputError, Segment
@@ -50,6 +50,14 @@ def test_pages_to_clean_segments_with_a_report(tmp_path: Path):
     for text in ("From pages to segments", "exact_duplicate", "http://c.example/1", "Sourdough"):
         assert text in html
     assert "<script" not in html
+
+
+def test_an_address_that_is_none_is_counted_as_such(tmp_path: Path):
+    (tmp_path / "x.warc.gz").write_bytes(warc([("http://[::1/x", article().encode())]))
+    config = SegmentsConfig(inputs=(tmp_path / "x.warc.gz",))
+    made = run(resolve(segments(config), tmp_path / "out"), Runtime(), Silent())
+    figures = json.loads((made["report"].path / RESULTS).read_text())
+    assert figures["domains"] == {"(invalid)": 1}
 
 
 def test_a_page_cannot_put_markup_into_the_report(tmp_path: Path):

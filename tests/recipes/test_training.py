@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
-from spyhop.models.local import saved_format
+from spyhop.models.local import saved_form
 from spyhop.recipe import resolve, run
 from spyhop.recipe.load import read_recipe
 from spyhop.recipe.run import Watcher
@@ -20,7 +20,7 @@ from spyhop.schema import Message, RecipeError
 from spyhop.settings import validated
 from spyhop.stage import Runtime
 from spyhop.store import Artifact
-from spyhop.train import TuneConfig
+from spyhop.train import OptimizerConfig, TuneConfig
 from spyhop.train.probe import Probed
 
 ROWS = [
@@ -77,7 +77,7 @@ def test_transformers_loads_the_model_and_its_template_gives_our_ids(made: dict[
     trained = AutoModelForCausalLM.from_pretrained(made["student"].path)
     for one, other in zip(model.parameters(), trained.parameters(), strict=True):
         assert torch.equal(one, other)
-    renderer = Renderer(tokenizer, saved_format(folder))
+    renderer = Renderer(tokenizer, saved_form(folder, tokenizer))
     for row in ROWS[:3]:
         for turns in (row["messages"], row["messages"][1:]):
             messages = [Message.model_validate(turn) for turn in turns]
@@ -153,7 +153,17 @@ def test_trainings_follow_each_other(place: Path, tmp_path: Path):
     ]  # fmt: skip
     assert recipe.node("student.2").inputs["base"] is recipe.node("student.1")
     assert recipe.node("student.2").config == recipe.node("student.1").config
-    assert recipe.node("student").config == TuneConfig(tokens=500)
+    wanted = config.train.model_copy(update={"tokens": 500, "epochs": None})
+    assert recipe.node("student").config == wanted != TuneConfig(tokens=500)
+
+
+def test_a_further_training_says_what_changes(place: Path):
+    first = {"epochs": 2, "optimizer": {"learning_rate": 1e-4, "weight_decay": 0.1}}
+    change = {"optimizer": {"learning_rate": 1e-5}}
+    config = _config(place, train=first, then=[{"rows": ["x"], "train": change}])
+    assert config.then[0].train == TuneConfig(
+        epochs=2, optimizer=OptimizerConfig(learning_rate=1e-5, weight_decay=0.1)
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,15 +1,30 @@
 """What training costs, against what the paper says it took."""
 
+import shutil
 import struct
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from spyhop.models.local import load
+from spyhop.schema import InputError, ModelError
 from spyhop.stage import Estimate, Runtime
+from spyhop.train.adapter import AdapterConfig
 from spyhop.train.config import TuneConfig
-from spyhop.train.cost import Shape, gpu_hours, implied_mfu, peak_flops, shape_of, train_bytes
+from spyhop.train.cost import (
+    Shape,
+    activation_bytes,
+    gpu_hours,
+    implied_mfu,
+    peak_flops,
+    read_shape,
+    shape_of,
+    state_bytes,
+    told_cost,
+)
 from spyhop.train.events import EventFile
 from spyhop.train.tune import plan_tune
 
@@ -24,6 +39,17 @@ def test_the_papers_figures_imply_their_use_of_the_devices(tokens: float, hours:
     assert found == pytest.approx(mfu, abs=0.005)
     flops = tokens * Shape(int(ORCA)).flops_per_token()
     assert gpu_hours(flops, A100, found) == pytest.approx(hours)
+
+
+@pytest.mark.parametrize("file", ["config.json", "model.safetensors"])
+def test_a_damaged_folder_is_one_line(tiny_folder: Path, tmp_path: Path, file: str):
+    folder = shutil.copytree(tiny_folder, tmp_path / "damaged")
+    assert read_shape(folder)
+    (folder / file).write_bytes(b"\xff" * 100)
+    with pytest.raises(InputError, match=rf"{file}: not a"):
+        read_shape(folder)
+    with pytest.raises(ModelError, match=": not a "):
+        load(folder, torch.float32, torch.device("cpu"))
 
 
 def test_operations_are_those_of_a_profiler():
@@ -49,10 +75,33 @@ def test_operations_are_those_of_a_profiler():
 
 def test_memory_is_sixteen_bytes_a_parameter_and_what_a_pass_keeps():
     shape = Shape(parameters=1_000_000, num_layers=4, hidden_size=128)
-    assert train_bytes(shape, 0) == 18_000_000
-    assert train_bytes(shape, 1000) - train_bytes(shape, 0) == 34 * 4 * 128 * 1000
-    assert train_bytes(shape, 1000, recomputes=True) < train_bytes(shape, 1000)
-    assert train_bytes(shape, 0, trained=10_000) == 990_000 * 4 + 10_000 * 18
+    assert state_bytes(shape) == 18_000_000
+    assert state_bytes(shape, trained=10_000) == 990_000 * 4 + 10_000 * 18
+    assert state_bytes(shape, trained=10_000, frozen_bytes=0.6) == 990_000 * 0.6 + 10_000 * 18
+    runtime = Runtime(micro_tokens=1000)
+    assert activation_bytes(4, 128, runtime) == 34 * 4 * 128 * 1000
+    again = runtime.model_copy(update={"gradient_checkpointing": True})
+    assert activation_bytes(4, 128, again) == 4 * 4 * 128 * 1000
+
+
+@pytest.mark.parametrize(
+    ("runtime", "told"),
+    [
+        ({}, "needs 21 of 80 GB together; see runtime.gradient_checkpointing"),
+        ({"micro_tokens": 32_768}, "fits none of 80 GB; see runtime.gradient_checkpointing"),
+        ({"gradient_checkpointing": True, "micro_tokens": 4096}, "needs 2 of 80 GB together"),
+    ],
+)
+def test_every_device_has_passes_of_its_own(runtime: dict[str, Any], told: str):
+    """A model of eight billion parameters; only weights and optimiser are shared."""
+    base = Estimate(parameters=8_000_000_000, num_layers=32, hidden_size=4096)
+    rows = [Estimate(rows=1000, row_tokens=500.0)]
+    config = TuneConfig(epochs=1.0)
+    assert told in told_cost(plan_tune(config, base, rows), Runtime(**runtime))
+    small = config.model_copy(update={"adapter": AdapterConfig(quantize="nf4")})
+    assert "fits one of 80 GB" in told_cost(
+        plan_tune(small, base, rows), Runtime(gradient_checkpointing=True)
+    )
 
 
 def test_a_device_is_known_or_told():
@@ -68,9 +117,9 @@ def test_a_plan_tells_tokens_hours_and_memory():
     assert plan.trained_tokens == 1_000_000_000
     assert plan.flops == pytest.approx(6e18, rel=0.1) and plan.parameters == base.parameters
     assert 4 < gpu_hours(plan.flops, 989.0, 0.4) < 5
-    assert 18e9 < plan.memory_bytes < 60e9
+    assert plan.state_bytes == 18e9
     small = plan_tune(TuneConfig(epochs=2.0, adapter={}), base, answers)
-    assert small.memory_bytes < plan.memory_bytes
+    assert small.state_bytes < plan.state_bytes
 
 
 def test_event_files_are_records_of_named_values(tmp_path: Path):

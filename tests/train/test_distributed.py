@@ -16,8 +16,8 @@ import torch
 from safetensors.torch import load_file
 
 import toys
-from spyhop.schema import TrainingError
-from spyhop.stage import Runtime
+from spyhop.schema import ArtifactError, TrainingError
+from spyhop.stage import Progress, Runtime
 from spyhop.store import Artifact, Source
 from spyhop.train import AdapterConfig, HeldOutConfig, OptimizerConfig, TuneConfig, tune
 
@@ -87,17 +87,37 @@ def test_two_processes_train_as_one(
     assert made[0].record.counts == made[1].record.counts
 
 
+def test_a_full_disk_leaves_the_shards_before_intact(
+    small_disk: Path, tiny_folder: Path, answers: Artifact
+):
+    filler = small_disk / "filler"
+
+    def fill(progress: Progress) -> None:
+        if list(small_disk.glob(".partial/*/state/checkpoint-*[0-9]")) and not filler.exists():
+            free = 4096 * (os.statvfs(small_disk).f_bavail - 2)
+            filler.write_bytes(bytes(free))
+
+    runtime = TWO.model_copy(update={"checkpoint_s": 0.05})
+    config = CONFIG.model_copy(update={"epochs": 20.0, "held_out": HeldOutConfig()})
+    base = Source(tiny_folder).open(small_disk)
+    with pytest.raises(ArtifactError, match="the disk or quota is full"):
+        tune.run(small_disk, config, runtime=runtime, report=fill, base=base, answers=[answers])
+    (left,) = small_disk.glob(".partial/*/state/checkpoint-*")
+    assert {file.name for file in left.iterdir()} >= {".metadata", "rank-0.pt", "rank-1.pt"}
+
+
 def test_nodes_are_reached_with_ssh(
     tmp_path: Path, tiny_folder: Path, answers: Artifact, monkeypatch: pytest.MonkeyPatch
 ):
     """A stand-in for ssh that runs the command here: two nodes of one process each."""
     fake = tmp_path / "bin" / "ssh"
     fake.parent.mkdir()
-    fake.write_text(f'#!/bin/sh\necho "$1" >> {tmp_path}/hosts\nshift\nexec sh -c "$*"\n')
+    fake.write_text(f'#!/bin/sh\necho "$1" >> {tmp_path}/hosts\nshift\ncd /\nexec sh -c "$*"\n')
     fake.chmod(0o755)
     monkeypatch.setenv("PATH", f"{fake.parent}:{os.environ['PATH']}")
     runtime = ONE.model_copy(update={"nodes": ("localhost", "127.0.0.1")})
-    made = _tune(tmp_path / "two", tiny_folder, answers, runtime)
+    monkeypatch.chdir(tmp_path)
+    made = _tune(Path("two"), tiny_folder, answers, runtime)
     alone = _tune(tmp_path / "one", tiny_folder, answers, ONE)
     assert sorted((tmp_path / "hosts").read_text().split()) == ["127.0.0.1", "localhost"]
     assert _distance(alone.path, made.path) < 3e-5
@@ -120,23 +140,34 @@ import test_distributed as t
 from spyhop.store import Artifact
 from spyhop.store.artifact import load
 root, base, answers = map(Path, sys.argv[2:5])
-runtime = t.TWO.model_copy(update={"checkpoint_s": 0.05})
+runtime = t.TWO.model_copy(update={"checkpoint_s": float(sys.argv[5])})
 t._tune(root, base, load(answers), runtime, epochs=6.0)
 """
 
 
+@pytest.mark.parametrize(("kept", "checkpoint_s"), [("checkpoint", 0.05), ("best", 1000)])
 def test_killed_processes_go_on_from_their_shards(
-    tmp_path: Path, tiny_folder: Path, answers: Artifact
+    tmp_path: Path, tiny_folder: Path, answers: Artifact, kept: str, checkpoint_s: float
 ):
+    """Killed after a checkpoint; or after best weights were kept and before any checkpoint."""
     whole = _tune(tmp_path / "whole", tiny_folder, answers, TWO, epochs=6.0)
     root = tmp_path / "killed"
     here = str(Path(__file__).parent)
     process = subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, here, str(root), str(tiny_folder), str(answers.path)],
+        [
+            sys.executable,
+            "-c",
+            SCRIPT,
+            here,
+            str(root),
+            str(tiny_folder),
+            str(answers.path),
+            str(checkpoint_s),
+        ],
         env={**os.environ, "PYTHONPATH": f"{os.environ.get('PYTHONPATH', '')}:{here}/.."},
     )
     deadline = time.monotonic() + 180
-    while not list(root.glob(".partial/*/state/checkpoint-*[0-9]")):
+    while not list(root.glob(f".partial/*/state/{kept}-*[0-9]")):
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.01)
     ranks = psutil.Process(process.pid).children(recursive=True)

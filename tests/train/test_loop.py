@@ -173,17 +173,26 @@ def test_the_best_weights_are_kept_and_training_stops_early(tmp_path: Path, base
     few = toys.artifact_of(tmp_path, _rows(4))
     settings = HeldOutConfig(times=60, keep="best", patience=3)
     wild = OptimizerConfig(learning_rate=2e-2, warmup_steps=1, schedule="constant")
-    common = {"optimizer": wild, "epochs": 60.0, "snapshots": (0.05,)}
+    common = {"optimizer": wild, "epochs": 60.0, "snapshots": (0.05, 1.0)}
     others = [toys.artifact_of(tmp_path / "others", _rows(30, seed=5))]
     best = _tune(tmp_path, base, few, held_out=settings, rows_held_out=others, **common)
     metrics = read_metrics(best)
     losses = [loss for _, loss in metrics["held_out"]]
     assert len(losses) < 60 and losses.index(min(losses)) == len(losses) - 4
     assert metrics["steps"] == metrics["held_out"][-1][0]
+    assert [each.name for each in (best.path / "snapshots").iterdir()] == ["at-0.05"]
     keep_last = settings.model_copy(update={"keep": "last"})
     last = _tune(tmp_path, base, few, held_out=keep_last, rows_held_out=others, **common)
     one, other = (load_file(made.path / "model.safetensors") for made in (best, last))
     assert not all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize("settings", [{"keep": "best"}, {"patience": 3}, {"times": 3}])
+def test_held_out_settings_without_held_out_rows_are_refused(
+    tmp_path: Path, base, answers, settings: dict[str, Any]
+):
+    with pytest.raises(TrainingError, match="held_out looks at no row: set"):
+        _tune(tmp_path, base, answers, held_out=HeldOutConfig(**settings))
 
 
 def test_metrics_of_every_step_are_written(tmp_path: Path, base, answers):
@@ -312,7 +321,8 @@ def test_a_full_disk_leaves_the_checkpoint_before_intact(small_disk: Path, base,
 @pytest.mark.parametrize(
     "wrong",
     [{"held_out": {"frac": 1.0}}, {"watch": {"spike_factor": 0.5}}, {"dropout": 1.0},
-     {"adapter": {"rank": 0}}, {"adapter": {}, "optimizer": {"muon_learning_rate": 0.1}}],
+     {"optimizer": {"betas": [1.5, 0.9]}}, {"adapter": {"rank": 0}},
+     {"adapter": {}, "optimizer": {"muon_learning_rate": 0.1}}],
 )  # fmt: skip
 def test_settings_that_make_no_sense_are_refused(wrong: dict[str, Any]):
     with pytest.raises(ValidationError):

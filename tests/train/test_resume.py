@@ -10,6 +10,7 @@ import torch
 import toys
 from spyhop.stage import Runtime
 from spyhop.store import Artifact, Source
+from spyhop.store.work import Work
 from spyhop.train import HeldOutConfig, TuneConfig, read_metrics, read_speed, tune
 from spyhop.train.optimizer import OptimizerConfig
 
@@ -71,8 +72,10 @@ def test_killed_training_ends_with_the_same_weights(
     assert steps == list(range(1, read_metrics(made)["steps"] + 1))  # none twice, none lost
 
 
-def test_a_kill_after_the_last_step_keeps_the_snapshots(tmp_path: Path, tiny_folder: Path):
-    """The snapshots were in place already: what is made again must hold them again."""
+def test_a_kill_after_the_last_step_keeps_snapshots_and_metrics(
+    tmp_path: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """They were in place already: what is made again must hold them again."""
     base = Source(tiny_folder).open(tmp_path)
     answers = toys.artifact_of(tmp_path, [toys.answer_row(n, "q", "abc") for n in range(9)])
     config = CONFIG.model_copy(update={"epochs": 4.0, "snapshots": (0.5,)})
@@ -84,8 +87,17 @@ def test_a_kill_after_the_last_step_keeps_the_snapshots(tmp_path: Path, tiny_fol
             held.append(next((tmp_path / ".partial").glob("train.tune-*/state")))
             raise KeyboardInterrupt
 
+    def interrupt(work: Work, record: object) -> None:
+        raise KeyboardInterrupt
+
     with pytest.raises(KeyboardInterrupt):
         tune.run(tmp_path, config, runtime=runtime, report=keep, base=base, answers=[answers])
     assert (held[0] / "snapshots" / "at-0.5" / "model.safetensors").is_file()
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(Work, "finish", interrupt)
+        tune.run(tmp_path, config, runtime=runtime, base=base, answers=[answers])
     made = tune.run(tmp_path, config, runtime=runtime, base=base, answers=[answers])
     assert (made.path / "snapshots" / "at-0.5" / "model.safetensors").is_file()
+    lines = (made.path / "logs" / "steps.jsonl").read_text().splitlines()
+    losses = [line["loss"] for line in map(json.loads, lines) if "loss" in line]
+    assert losses == read_metrics(made)["losses"]

@@ -21,12 +21,12 @@ from transformers import (
 )
 
 import toys
-from spyhop.models.local import load_tokenizer, saved_format
+from spyhop.models.local import load_tokenizer, saved_form
 from spyhop.render import ORCA, TURNS, Renderer
 from spyhop.schema import ArtifactError, Message, TrainingError
 from spyhop.stage import Context, Runtime
 from spyhop.store import Artifact, Source
-from spyhop.train import NewModelConfig, TuneConfig, new_model, tune
+from spyhop.train import HeldOutConfig, NewModelConfig, TuneConfig, new_model, tune
 from spyhop.train.loss import has_plain_head
 from spyhop.train.new_model import save
 from spyhop.train.optimizer import OptimizerConfig, rate_factor
@@ -154,7 +154,7 @@ def test_a_grown_vocabulary_is_trained_the_same_twice(tmp_path: Path, words_with
     saved = load_tokenizer(one.path)
     assert saved.pad_token == "[[PAD]]" and len(saved) == len(words_with_bos) + 1
     assert _weights(one)["model.embed_tokens.weight"].shape[0] == len(saved)
-    assert saved_format(one.path) == ORCA
+    assert saved_form(one.path, saved) == ORCA
 
 
 def test_twenty_steps_have_the_committed_losses(tmp_path: Path, words: Any):
@@ -247,6 +247,15 @@ def test_no_row_left_is_one_clear_line(tmp_path: Path, base):
     with pytest.raises(TrainingError, match=r"no row is left.*dropped: empty: 1, error: 1"):
         _tune(tmp_path, base, [toys.artifact_of(tmp_path, rows)])
     assert not list(tmp_path.glob("train.tune-*"))
+
+
+def test_no_row_left_beside_those_held_out_is_told(tmp_path: Path, base):
+    one = [toys.artifact_of(tmp_path / "one", _rows(1))]
+    wide = HeldOutConfig(frac=0.6)
+    with pytest.raises(TrainingError, match=r"no row is left to train on \(dropped: held out: 1\)"):
+        _tune(tmp_path, base, one, held_out=wide)
+    made = _tune(tmp_path, base, [toys.artifact_of(tmp_path, _rows(10))], held_out=wide)
+    assert made.record.counts["rows/trained"] == 4 and made.record.counts["rows/held_out"] == 6
 
 
 def test_a_row_that_breaks_the_form_is_shown(words_with_bos: Any):

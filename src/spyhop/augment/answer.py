@@ -84,6 +84,7 @@ def plan_answer(config: AnswerConfig, prompts: Estimate, teacher: Estimate) -> E
         prompt_tokens=round(requests * prompt_tokens),
         response_tokens=requests * response_tokens,
         most_response_tokens=rows * most_tokens,
+        further_prompt_tokens=round((rows * (1 + is_retried) - requests) * prompt_tokens),
     )
     return Estimate(rows=rows, row_tokens=prompt_tokens + response_tokens, calls={"teacher": calls})
 

@@ -1,13 +1,12 @@
 """A part of the answers: those under some system messages, or every so-many-th one."""
 
-import hashlib
 from collections.abc import Iterator
 
 from pydantic import Field
 
 from spyhop.schema import Answer, Config
 from spyhop.stage import Context, Estimate, stage
-from spyhop.store import Artifact
+from spyhop.store import Artifact, number_of
 
 
 class ChosenConfig(Config):
@@ -36,5 +35,4 @@ def chosen(ctx: Context, config: ChosenConfig, *, answers: Artifact) -> Iterator
 
 
 def _level(seed: int, name: str) -> float:
-    digest = hashlib.sha256(f"{seed}/part/{name}".encode()).digest()
-    return int.from_bytes(digest[:8], "big") / 2**64
+    return number_of(f"{seed}/part/{name}") / 2**64

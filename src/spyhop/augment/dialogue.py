@@ -12,7 +12,7 @@ from spyhop.augment.rows import answer_row
 from spyhop.models import Model, Reply, Sampling
 from spyhop.models.script import Ask, Failures, Script, play
 from spyhop.schema import Answer, Config, Message, Prompt, Role
-from spyhop.stage import Calls, Context, Estimate, stage
+from spyhop.stage import CHARS_PER_TOKEN, Calls, Context, Estimate, stage
 from spyhop.store import Artifact
 from spyhop.text.extract import matches
 from spyhop.text.gold import stated
@@ -21,8 +21,7 @@ from spyhop.text.template import fill
 OBJECTION_FRAC = 0.3
 """Planning figure: the share of answers that the assistant objects to, at each turn."""
 OBJECTION_TOKENS = 60
-CHARS_PER_TOKEN = 4
-"""Planning figures for an assistant's turn and for the config's own texts."""
+"""Planning figure for an assistant's turn."""
 
 CRITIC = (
     "You check an answer before a student learns from it. Look for facts that are wrong, steps "
@@ -92,29 +91,42 @@ def plan_discussed(
     num_read = [math.ceil(rows * OBJECTION_FRAC**turn) for turn in turns]
     num_revised = [math.ceil(rows * OBJECTION_FRAC ** (turn + 1)) for turn in turns]
     asked = prompts.row_tokens or PROMPT_TOKENS
-    answer = min(RESPONSE_TOKENS, config.sampling.max_new_tokens)
-    objection = min(OBJECTION_TOKENS, config.assistant_sampling.max_new_tokens)
-    critic = (len(config.critic) + len(config.question)) / CHARS_PER_TOKEN
-    revising = len(config.revise) / CHARS_PER_TOKEN
-    to_teacher = [asked + (turn + 1) * (answer + objection + revising) for turn in turns]
-    to_assistant = [asked + critic + answer + turn * (answer + objection) for turn in turns]
+    rooms = config.sampling.max_new_tokens, config.assistant_sampling.max_new_tokens
+    answer, objection = min(RESPONSE_TOKENS, rooms[0]), min(OBJECTION_TOKENS, rooms[1])
+    to_teacher, to_assistant = _prompt_tokens(config, asked, answer, objection)
+    at_longest = [rows * sum(each) for each in _prompt_tokens(config, asked, *rooms)]
+    to_revise, to_read = _product(num_revised, to_teacher), _product(num_read, to_assistant)
     teaching = Calls(
         requests=rows + sum(num_revised),
-        prompt_tokens=round(rows * asked + _product(num_revised, to_teacher)),
+        prompt_tokens=round(rows * asked + to_revise),
         response_tokens=(rows + sum(num_revised)) * answer,
-        most_response_tokens=rows * (1 + config.max_turns) * config.sampling.max_new_tokens,
+        most_response_tokens=rows * (1 + config.max_turns) * rooms[0],
+        further_prompt_tokens=round(at_longest[0] - to_revise),
     )
     questioning = Calls(
         requests=sum(num_read),
-        prompt_tokens=round(_product(num_read, to_assistant)),
+        prompt_tokens=round(to_read),
         response_tokens=sum(num_read) * objection,
-        most_response_tokens=rows * config.max_turns * config.assistant_sampling.max_new_tokens,
+        most_response_tokens=rows * config.max_turns * rooms[1],
+        further_prompt_tokens=round(at_longest[1] - to_read),
     )
     return Estimate(
         rows=rows,
         row_tokens=asked + answer,
         calls={"teacher": teaching, "assistant": questioning},
     )
+
+
+def _prompt_tokens(
+    config: DialogueConfig, asked: float, answer: int, objection: int
+) -> tuple[list[float], list[float]]:
+    """Return the tokens of a turn's prompt, to the teacher and to the assistant, for every turn."""
+    critic = (len(config.critic) + len(config.question)) / CHARS_PER_TOKEN
+    revising = len(config.revise) / CHARS_PER_TOKEN
+    turns = range(config.max_turns)
+    to_teacher = [asked + (turn + 1) * (answer + objection + revising) for turn in turns]
+    to_assistant = [asked + critic + answer + turn * (answer + objection) for turn in turns]
+    return to_teacher, to_assistant
 
 
 def _product(numbers: Sequence[int], tokens: Sequence[float]) -> float:

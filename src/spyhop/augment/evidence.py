@@ -6,7 +6,7 @@ that an instruction was written for is shown to the teacher, never to the studen
 
 import re
 from collections.abc import Iterator
-from typing import Literal
+from typing import Literal, cast
 
 from pydantic import Field, field_validator
 
@@ -35,12 +35,13 @@ REVISE = (
 )
 Verdict = Literal["supported", "contradicted", "silent", "unread"]
 _BROKEN = {"length": "cut", "content_filter": "refused"}
-"""Replies that are not checked, by how they ended, and why they are dropped."""
+"""Replies that are not checked (or not read, of checks), by how they ended, and why they are
+dropped."""
 _VERDICT = re.compile(
-    r"^[ \t*_#>\"'`-]{0,8}verdict[*_]{0,2} ?[:=][ \t*_\"'`]{0,8}(supported|contradicted|silent)"
-    r"[^\w\n]{0,8}$",
+    r"^[ \t*_#>\"'`-]{0,8}verdict[*_]{0,2} ?[:=][ \t*_\"'`]{0,8}([^\n]*)$",
     re.IGNORECASE | re.MULTILINE,
 )
+_WORD = re.compile(r"(supported|contradicted|silent)[^\w\n]{0,8}", re.IGNORECASE)
 
 
 class ExplainConfig(Config):
@@ -72,32 +73,35 @@ def plan_explained(
     config: ExplainConfig, prompts: Estimate, pairs: list[Estimate], teacher: Estimate
 ) -> Estimate:
     """An answer and a check for each prompt; revisions are not known before."""
-    answer = min(RESPONSE_TOKENS, config.sampling.max_new_tokens)
+    room = config.sampling.max_new_tokens
+    answer = min(RESPONSE_TOKENS, room)
     check = min(80, config.check_sampling.max_new_tokens)
     evidence = max((each.row_tokens for each in pairs), default=0.0)
     most = 2 if config.contradicted == "revise" else 1
+    both = 2 * prompts.row_tokens + evidence
+    again = both + evidence + 2 * room + config.check_sampling.max_new_tokens
     calls = Calls(
         requests=2 * prompts.rows,
-        prompt_tokens=round(prompts.rows * (2 * prompts.row_tokens + evidence + answer)),
+        prompt_tokens=round(prompts.rows * (both + answer)),
         response_tokens=prompts.rows * (answer + check),
-        most_response_tokens=prompts.rows
-        * most
-        * (config.sampling.max_new_tokens + config.check_sampling.max_new_tokens),
+        most_response_tokens=prompts.rows * most * (room + config.check_sampling.max_new_tokens),
+        further_prompt_tokens=round(prompts.rows * (room - answer + (most - 1) * again)),
     )
     return Estimate(
         rows=prompts.rows, row_tokens=prompts.row_tokens + answer, calls={"teacher": calls}
     )
 
 
-@stage(version=1, writes=Answer, plan=plan_explained)
+@stage(version=2, writes=Answer, plan=plan_explained)
 def explained(
     ctx: Context, config: ExplainConfig, *, prompts: Artifact, pairs: list[Artifact], teacher: Model
 ) -> Iterator[Answer]:
     """Yield one checked explanation per prompt, in order; the text is no part of what is trained.
 
-    Outcomes: `supported`, `silent`, `contradicted`, `unread` (the check has no verdict), `revised`
-    (contradicted at first, not any more). Dropped: `cut`, `refused`; `contradicted` and `unread` as
-    the config says. The texts are held in memory.
+    Outcomes: `supported`, `silent`, `contradicted`, `unread` (the check has no verdict, or is cut),
+    `revised` (contradicted at first, not any more). Dropped: `cut`, `refused`; `contradicted` and
+    `unread` as the config says. An answer whose check failed is a row with that error, as one that
+    failed itself. The texts are held in memory.
 
     Args:
         ctx: As for every stage.
@@ -119,10 +123,10 @@ def explained(
 
 
 def parse_support(text: str) -> Verdict:
-    """Return the last verdict line's word, or `unread` where there is none."""
-    found = _VERDICT.findall(text)
-    word: Verdict = found[-1].lower() if found else "unread"
-    return word
+    """Return the last verdict line's word; `unread` if it has none, whatever earlier ones say."""
+    lines = _VERDICT.findall(text)
+    found = _WORD.fullmatch(lines[-1].strip()) if lines else None
+    return cast(Verdict, found[1].lower()) if found else "unread"
 
 
 def _evidence(texts: dict[str, Pair], prompt: Prompt) -> Pair:
@@ -142,7 +146,9 @@ def _explained(
     if first.error is not None or first.finish_reason in _BROKEN:
         return _unchecked(prompt, first, teacher)
     (finding,) = yield [_check(config, pair, first.text, teacher)]
-    verdict = parse_support(finding.text)
+    if finding.error is not None:
+        return _unchecked(prompt, finding, teacher)
+    verdict = _verdict(finding)
     ctx.count(f"first/{verdict}")
     if verdict != "contradicted" or config.contradicted != "revise":
         row = answer_row(prompt, first, teacher.label, outcome=verdict)
@@ -156,10 +162,16 @@ def _explained(
     if again.error is not None or again.finish_reason in _BROKEN:
         return _unchecked(prompt, again, teacher)
     (finding,) = yield [_check(config, pair, again.text, teacher)]
-    verdict = parse_support(finding.text)
+    if finding.error is not None:
+        return _unchecked(prompt, finding, teacher)
+    verdict = _verdict(finding)
     outcome = verdict if verdict in ("contradicted", "unread") else "revised"
     row = answer_row(prompt, again, teacher.label, outcome=outcome)
     return Finished(row, drop=outcome if outcome == "contradicted" else _dropped(config, verdict))
+
+
+def _verdict(finding: Reply) -> Verdict:
+    return "unread" if finding.finish_reason in _BROKEN else parse_support(finding.text)
 
 
 def _unchecked(prompt: Prompt, reply: Reply, teacher: Model) -> Finished:

@@ -13,19 +13,18 @@ import pyarrow.parquet as pq
 from pydantic import Field
 
 from spyhop.collect.messages import (
-    BATCH_ROWS,
     MESSAGES,
     PARQUET,
     PROMPT,
     RawRow,
-    parquet_batches,
-    parquet_schema,
     prompt_files,
+    prompt_schema,
     read_rows,
 )
 from spyhop.schema import Answer, Config, InputError
 from spyhop.stage import FOLDER, Context, Estimate, stage
 from spyhop.store import Artifact
+from spyhop.store.files import BATCH_ROWS, parquet_batches
 
 STEM = "answers"
 SAMPLE = "sample_index"
@@ -154,7 +153,7 @@ def _write_tables(
     path: Path, files: Sequence[Path], groups: Iterator[list[Answer]], columns: dict[str, Any]
 ) -> None:
     """Write Parquet from Parquet: columns are copied as they are, not read and written."""
-    schema = _joined([parquet_schema(file) for file in files], path=files[0].parent)
+    schema = _joined([prompt_schema(file) for file in files], path=files[0].parent)
     full = _with_columns(schema, columns)
     with pq.ParquetWriter(path, full, compression="zstd") as writer:
         for file in files:

@@ -59,6 +59,7 @@ def _segment(config: GivenSegmentsConfig, row: Any, where: str, path: Path) -> S
         "origin": f"{path.name}{where.removeprefix(str(path))}",
     }
     known |= {name: value for name, value in row.items() if name in Segment.model_fields and value}
+    known |= {"text": text}
     try:
         return Segment.model_validate(known)
     except ValidationError as error:

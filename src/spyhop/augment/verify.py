@@ -12,7 +12,7 @@ from spyhop.augment.rows import Finished, answer_row, settled
 from spyhop.models import Model, Reply, Sampling
 from spyhop.models.script import Ask, Failures, Script, play
 from spyhop.schema import Answer, Config, Message, Prompt
-from spyhop.stage import Calls, Context, Estimate, stage
+from spyhop.stage import CHARS_PER_TOKEN, Calls, Context, Estimate, stage
 from spyhop.store import Artifact
 from spyhop.text.gold import is_right, stated
 
@@ -68,6 +68,7 @@ def plan_verified(config: VerifyConfig, prompts: Estimate, teacher: Estimate) ->
     """
     num_told = int(config.give_up == "tell")
     checked = sum(WRONG_FRAC**n for n in range(config.max_samples + num_told))
+    told_tokens = num_told * len(config.tell_message) / CHARS_PER_TOKEN
     requests = math.ceil(prompts.rows * max(checked, config.votes))
     prompt_tokens = prompts.row_tokens or PROMPT_TOKENS
     response_tokens = min(RESPONSE_TOKENS, config.sampling.max_new_tokens)
@@ -77,6 +78,7 @@ def plan_verified(config: VerifyConfig, prompts: Estimate, teacher: Estimate) ->
         prompt_tokens=round(requests * prompt_tokens),
         response_tokens=requests * response_tokens,
         most_response_tokens=most * config.sampling.max_new_tokens,
+        further_prompt_tokens=round((most - requests) * prompt_tokens + prompts.rows * told_tokens),
     )
     return Estimate(
         rows=prompts.rows, row_tokens=prompt_tokens + response_tokens, calls={"teacher": calls}

@@ -10,8 +10,8 @@ import typer
 from rich.console import Console
 from typer.exceptions import TyperException
 
-from spyhop.augment.export import STEM
 from spyhop.cli.running import (
+    apart,
     build,
     existing,
     given,
@@ -21,6 +21,7 @@ from spyhop.cli.running import (
     store_of,
 )
 from spyhop.cli.training import chat, delta, train
+from spyhop.collect.pair_files import PAIRS
 from spyhop.models import read_teacher
 from spyhop.models.doctor import doctor as examine
 from spyhop.recipe import Recipe, Use, resolve
@@ -30,17 +31,20 @@ from spyhop.recipe.plan import plan as plan_recipe
 from spyhop.recipe.show import find_artifact, show_rows
 from spyhop.recipe.why import why as why_node
 from spyhop.recipes import INIT_FILES, RECIPES, write_example
-from spyhop.recipes.answering import ANSWERS, EXPORT, PROMPTS
+from spyhop.recipes.answering import ANSWER_FILES, ANSWERS, PROMPTS
+from spyhop.recipes.answering import hand_over as hand_over_answers
+from spyhop.recipes.backtranslating import SEGMENTS
 from spyhop.recipes.backtranslating import hand_over as hand_over_pairs
+from spyhop.recipes.curating import GIVEN, KEPT_FILE, RATED_FILE
 from spyhop.recipes.curating import hand_over as hand_over_kept
 from spyhop.render import FormName, TrainOn
 from spyhop.report.arms import COMPARISONS
 from spyhop.report.page import PAGE, RESULTS
 from spyhop.report.terminal import arms_table, comparison_lines
-from spyhop.schema import ArtifactError, RecipeError, SpyhopError, Unfinished
+from spyhop.schema import RecipeError, SpyhopError, Unfinished
 from spyhop.settings import describe
 from spyhop.stage import Runtime
-from spyhop.store import Artifact, Entry, Inventory
+from spyhop.store import Entry, Inventory, strays
 
 USER_ERROR, UNFINISHED = 2, 3
 
@@ -85,7 +89,7 @@ NO_CHANGES: list[str] = []
 NO_NODES: list[str] = []
 Ablate = Annotated[
     str,
-    typer.Option("--ablate", help="Further students, such as order,answers (see `recipes`)."),
+    typer.Option("--ablate", help="Further students, such as order,answers; `recipes` names them."),
 ]
 
 
@@ -155,7 +159,7 @@ def run(
     ablate: Ablate = "",
 ) -> None:
     """Run a recipe; what is made already is not made again."""
-    built, runtime = load(recipe, [*set_, *_ablating(ablate)], {"workers": workers})
+    built, runtime = _built(recipe, set_, ablate, workers)
     for name in retry_errors:
         if not any(isinstance(ref, Use) for ref in refs(built.node(name))):
             asking = [n.name for n in built.nodes if any(isinstance(r, Use) for r in refs(n))]
@@ -184,14 +188,14 @@ def answer(
 
     The answers stand in OUT as answers.jsonl or answers.parquet, in the form of the prompts.
     """
-    _apart(prompts, out)
     settings: dict[str, Any] = {"prompts": prompts, "teacher": teacher}
     built, runtime = build(given("answer", settings, set_), {})
+    apart(built, out, ANSWER_FILES)
     if plan:
-        _plan_answers(built, out)
+        _plan_of(built, runtime, out, PROMPTS)
         return
     made = run_and_tell(built, runtime, out, frozenset([ANSWERS] if retry_errors else []))
-    Console(highlight=False, soft_wrap=True).print(_told(made, out), markup=False)
+    print(hand_over_answers(made, out))  # noqa: T201
 
 
 @app.command()
@@ -202,10 +206,10 @@ def doctor(
     """Look whether a teacher can be asked: keys, connection, one small request, disk."""
     console = Console(highlight=False, soft_wrap=True)
     is_well = True
-    for finding in examine(read_teacher(teacher), store_of(out, None)):
-        is_well = is_well and finding.ok
-        sign = "ok " if finding.ok else "BAD"
-        console.print(f"{sign}  {finding.name}: {finding.text}", markup=False)
+    for check in examine(read_teacher(teacher), store_of(out, None)):
+        is_well = is_well and check.ok
+        sign = "ok " if check.ok else "BAD"
+        console.print(f"{sign}  {check.name}: {check.text}", markup=False)
     if not is_well:
         raise typer.Exit(USER_ERROR)
 
@@ -231,6 +235,7 @@ def segment(
     """Cut web pages into self-contained segments, with a report; nothing is fetched."""
     file = given("segments", {"inputs": [path.absolute() for path in inputs]}, set_)
     built, runtime = build(file, {"processes": processes, "on": on})
+    apart(built, out)
     run_and_tell(built, runtime, out)
 
 
@@ -240,10 +245,15 @@ def backtranslate(
     model: Annotated[Path, typer.Option("--model", help="A teacher's file, or a model's folder.")],
     out: Annotated[Path, typer.Option("--out", help="Folder of everything that is made.")],
     set_: Changes = NO_CHANGES,
+    plan: Annotated[bool, typer.Option("--plan", help="Tell what it takes; ask nothing.")] = False,
 ) -> None:
     """Let a model write the instruction that each text answers; the pairs stand in OUT."""
     settings: dict[str, Any] = {"segments": segments, "model": model}
     built, runtime = build(given("backtranslate", settings, set_), {})
+    apart(built, out, [PAIRS])
+    if plan:
+        _plan_of(built, runtime, out, SEGMENTS)
+        return
     print(hand_over_pairs(run_and_tell(built, runtime, out), out))  # noqa: T201
 
 
@@ -253,9 +263,14 @@ def curate(
     judge: Annotated[Path, typer.Option("--judge", help="A teacher's file, or a model's folder.")],
     out: Annotated[Path, typer.Option("--out", help="Folder of everything that is made.")],
     set_: Changes = NO_CHANGES,
+    plan: Annotated[bool, typer.Option("--plan", help="Tell what it takes; ask nothing.")] = False,
 ) -> None:
     """Let a model rate pairs, and keep the best where its ratings can be trusted."""
     built, runtime = build(given("curate", {"pairs": pairs, "judge": judge}, set_), {})
+    apart(built, out, [RATED_FILE, KEPT_FILE])
+    if plan:
+        _plan_of(built, runtime, out, GIVEN)
+        return
     print(hand_over_kept(run_and_tell(built, runtime, out), out))  # noqa: T201
 
 
@@ -270,8 +285,8 @@ def plan(
     ] = None,
 ) -> None:
     """Tell what a run would take, before anything is spent."""
-    built, _ = load(recipe, [*set_, *_ablating(ablate)], {})
-    print_plan(resolve(built, store_of(out, recipe)), within_days)
+    built, runtime = _built(recipe, set_, ablate)
+    print_plan(resolve(built, store_of(out, recipe), without_missing=True), runtime, within_days)
 
 
 @app.command()
@@ -280,9 +295,10 @@ def why(
     node: Annotated[str, typer.Argument(help="A node; all of them by default.")] = "",
     out: Out = None,
     set_: Changes = NO_CHANGES,
+    ablate: Ablate = "",
 ) -> None:
     """Tell which nodes would run, and which setting or content is the reason."""
-    built, _ = load(recipe, set_, {})
+    built, _ = _built(recipe, set_, ablate)
     resolved = resolve(built, store_of(out, recipe))
     console = Console(highlight=False, soft_wrap=True)
     for each in [built.node(node)] if node else built.nodes:
@@ -308,9 +324,10 @@ def show(
     ] = "all",
     out: Out = None,
     set_: Changes = NO_CHANGES,
+    ablate: Ablate = "",
 ) -> None:
     """Show the record and the rows of a node or artifact."""
-    built = load(recipe, set_, {})[0] if recipe else None
+    built = _built(recipe, set_, ablate)[0] if recipe else None
     found = find_artifact(existing(store_of(out, recipe)), artifact, built)
     console = Console(highlight=False, soft_wrap=True)
     if mask is None:
@@ -320,9 +337,11 @@ def show(
 
 
 @app.command()
-def report(recipe: RecipePath, out: Out = None, set_: Changes = NO_CHANGES) -> None:
+def report(
+    recipe: RecipePath, out: Out = None, set_: Changes = NO_CHANGES, ablate: Ablate = ""
+) -> None:
     """Bring the report of a finished run up to date and tell where it is; nothing else is made."""
-    built, _ = load(recipe, set_, {})
+    built, _ = _built(recipe, set_, ablate)
     resolved = resolve(built, store_of(out, recipe))
     due = [node.name for node in built.nodes[:-1] if node.name not in resolved.made]
     if due:
@@ -330,7 +349,10 @@ def report(recipe: RecipePath, out: Out = None, set_: Changes = NO_CHANGES) -> N
             f"{recipe}: not made yet: {', '.join(due[:3])}{', ...' if len(due) > 3 else ''}; "
             "`spyhop run` makes them"
         )
-    run_and_tell(built, Runtime(), resolved.root)
+    run_and_tell(built, Runtime(), resolved.root, forgets=False)
+    nodes = {node.name for node in built.nodes}
+    if left := [link.name for link in strays(resolved.root, built.name, nodes)]:
+        print(f"the last run had more, not told here: {', '.join(left)}; see --ablate")  # noqa: T201
 
 
 app.command()(train)
@@ -388,57 +410,23 @@ def _entry_line(entry: Entry) -> str:
     return f"{entry.num_bytes / 1e6:9.1f} MB  {entry.kind:8}  {entry.path.name}  {needed}{more}"
 
 
-def _ablating(names: str) -> list[str]:
-    chosen = [name.strip() for name in names.split(",") if name.strip()]
-    return [f"ablate={chosen!r}"] if chosen else []
+def _built(
+    recipe: Path, set_: list[str], ablate: str, workers: int | None = None
+) -> tuple[Recipe, Runtime]:
+    """Return the recipe of a file as its options change it, and where to run it."""
+    chosen = [name.strip() for name in ablate.split(",") if name.strip()]
+    changes = [*set_, f"ablate={chosen!r}"] if chosen else set_
+    return load(recipe, changes, {"workers": workers})
 
 
-def _apart(prompts: Path, out: Path) -> None:
-    """Refuse a store inside the prompts, or one whose answers would replace them."""
-    source, store = prompts.expanduser().resolve(), out.expanduser().resolve()
-    if source.is_dir() and store.is_relative_to(source):
-        raise RecipeError(f"{out}: it lies in the folder of the prompts, {prompts}; choose another")
-    if source.parent == store and source.name.startswith(f"{STEM}."):
-        raise RecipeError(f"{prompts}: the answers would replace it; choose another folder --out")
-
-
-def _plan_answers(recipe: Recipe, out: Path) -> None:
+def _plan_of(recipe: Recipe, runtime: Runtime, out: Path, first: str) -> None:
+    """Print the plan of a recipe that begins with the rows of a file."""
     resolved = resolve(recipe, out)
     if not plan_recipe(resolved)[0].estimate.rows:  # compressed: its rows are known when it is read
-        node = recipe.node(PROMPTS)
-        file = resolved.inputs(node)["file"]
-        node.stage.run(out, node.config, names=resolved.names(node), file=file)
-    print_plan(resolve(recipe, out))
-
-
-def _told(made: dict[str, Artifact], out: Path) -> str:
-    """Put the exported file where it is looked for, and tell what it holds."""
-    answers, exported = made[ANSWERS].record, made[EXPORT]
-    (file,) = exported.path.glob(f"{STEM}.*")
-    place = out / file.name
-    aside = out / f".{file.name}.tmp"
-    try:
-        shutil.copy2(file, aside)
-        aside.replace(place)
-    except OSError as error:
-        aside.unlink(missing_ok=True)
-        raise ArtifactError(
-            f"{place}: cannot be written ({error.strerror}); the answers are in {file}"
-        ) from None
-    counts = exported.record.counts
-    kinds = {
-        name.removeprefix("outcome/"): num
-        for name, num in answers.counts.items()
-        if name.startswith("outcome/") and num
-    }
-    failed = {name.removeprefix("failed/"): n for name, n in counts.items() if "failed/" in name}
-    notes = [f"{name} {num:,}" for name, num in kinds.items()]
-    if failed:
-        notes.append(f"errors {', '.join(f'{name}: {num:,}' for name, num in failed.items())}")
-    if dropped := sum(answers.dropped.values()):
-        notes.append(f"dropped {dropped:,}")
-    notes.append(f"${answers.usage.get('usd', 0.0):,.4f}")
-    return f"{place}: {counts.get('rows', 0):,} rows; {'; '.join(notes)}"
+        node = recipe.node(first)
+        inputs: dict[str, Any] = dict(resolved.inputs(node))
+        node.stage.run(out, node.config, names=resolved.names(node), **inputs)
+    print_plan(resolve(recipe, out), runtime)
 
 
 def _fail(message: str, code: int = USER_ERROR) -> NoReturn:

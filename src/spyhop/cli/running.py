@@ -1,6 +1,7 @@
 """What commands share: settings to a recipe, a recipe run before a person's eyes."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from rich.console import Console
 
 from spyhop.recipe import Recipe, Resolved, resolve
 from spyhop.recipe import run as run_recipe
+from spyhop.recipe.graph import sources
 from spyhop.recipe.load import RecipeFile, apply_change, read_recipe
 from spyhop.recipe.plan import plan as plan_recipe
 from spyhop.recipe.watch import Display, deadlines, plan_table
@@ -82,14 +84,35 @@ def build(file: RecipeFile, runtime: dict[str, object]) -> tuple[Recipe, Runtime
         raise RecipeError(f"{file.path}: {error.title} {where}: {first['msg']}") from None
 
 
+def apart(recipe: Recipe, out: Path, names: Sequence[str] = ()) -> None:
+    """Refuse a store inside what is read, and results (`names` in it) that would replace that.
+
+    Raises:
+        RecipeError: Naming both.
+    """
+    store = out.expanduser().resolve()
+    results = [(store / name).resolve() for name in names]
+    for path in (source.path for source in sources(recipe)):
+        found = path.resolve()
+        if store.is_relative_to(found):
+            raise RecipeError(f"{out}: it lies in {path}, which is read; name another folder --out")
+        if found in results:
+            raise RecipeError(f"{path}: a result would replace it; name another folder --out")
+
+
 def run_and_tell(
-    recipe: Recipe, runtime: Runtime, out: Path, reopen: frozenset[str] = frozenset()
+    recipe: Recipe,
+    runtime: Runtime,
+    out: Path,
+    reopen: frozenset[str] = frozenset(),
+    *,
+    forgets: bool = True,
 ) -> dict[str, Artifact]:
     """Run a recipe with progress, tell where its report is, and return the artifacts by node."""
     resolved = resolve(recipe, out)
     try:
         with Display(Console(highlight=False, soft_wrap=True)) as display:
-            made = run_recipe(resolved, runtime, display, reopen=reopen)
+            made = run_recipe(resolved, runtime, display, reopen=reopen, forgets=forgets)
     except KeyboardInterrupt:  # here, for typer would end without a word
         print("spyhop: stopped; run again to go on from here", file=sys.stderr)  # noqa: T201
         raise typer.Exit(INTERRUPTED) from None
@@ -99,13 +122,16 @@ def run_and_tell(
     return made
 
 
-def print_plan(resolved: Resolved, within_days: float | None = None) -> None:
+def print_plan(resolved: Resolved, runtime: Runtime, within_days: float | None = None) -> None:
     """Print what a run would take, and how many endpoints it would take to be done in time."""
     lines = plan_recipe(resolved)
     console = Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH)
     console.print(plan_table(lines))
     for line in lines:
-        if not line.is_made and (cost := told_cost(line.estimate)):
+        if not line.is_made and (cost := told_cost(line.estimate, runtime)):
             console.print(f"{line.node.name}: {cost}", markup=False)
+    for path in resolved.missing or []:
+        note = f"{path}: not there yet; what it holds is not counted, so a run takes more"
+        console.print(note, markup=False, highlight=False, soft_wrap=True)
     for text in deadlines(lines, within_days) if within_days else []:
         console.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -11,11 +11,11 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from spyhop.cli.chat import Chat, voices
-from spyhop.cli.running import build, given, print_plan, run_and_tell
+from spyhop.cli.running import apart, build, given, print_plan, run_and_tell
 from spyhop.models import Sampling, read_teacher
 from spyhop.recipe import resolve
-from spyhop.recipes.training import MODEL
-from spyhop.schema import ArtifactError, RecipeError
+from spyhop.recipes.training import MODEL, hand_over
+from spyhop.schema import RecipeError
 from spyhop.settings import read_toml, validated
 from spyhop.stage import Progress as StageProgress
 from spyhop.stage import Runtime
@@ -51,7 +51,6 @@ def train(
 
     The result stands in OUT/model: weights, tokenizer, chat template and card.
     """
-    _apart([*rows, base], out)
     named: dict[str, Any] = read_toml(settings) if settings else {}
     if (recipe := named.pop("recipe", "train")) != "train":
         raise RecipeError(f"{settings}: recipe = {recipe!r}: this command takes 'train' only")
@@ -60,37 +59,11 @@ def train(
     if settings is not None:  # what is wrong in it names it, and its paths start at its folder
         file = replace(file, path=settings, settings={"name": "train", **file.settings})
     built, runtime = build(file, {})
+    apart(built, out, [MODEL])
     if plan:
-        print_plan(resolve(built, out))
+        print_plan(resolve(built, out), runtime)
         return
-    made = run_and_tell(built, runtime, out)
-    place = _point(out / MODEL, made[MODEL].path)
-    Console(highlight=False, soft_wrap=True).print(f"model: {place}", markup=False)
-
-
-def _apart(inputs: list[Path], out: Path) -> None:
-    """Refuse a store inside what it is made from: it would be read as part of it."""
-    store = out.expanduser().resolve()
-    for path in inputs:
-        source = path.expanduser().resolve()
-        if store == source or (source.is_dir() and store.is_relative_to(source)):
-            raise RecipeError(f"{out}: it lies in {path}, which is read; name another folder --out")
-
-
-def _point(place: Path, target: Path) -> Path:
-    """Make `place` a link to the artifact, replacing the link of an earlier run."""
-    if place.exists() and not place.is_symlink():
-        raise ArtifactError(f"{place}: not a link of ours; the model is in {target}")
-    aside = place.with_name(f".{place.name}.tmp")
-    try:
-        aside.unlink(missing_ok=True)
-        aside.symlink_to(os.path.relpath(target, place.parent), target_is_directory=True)
-        aside.replace(place)
-    except OSError as error:
-        raise ArtifactError(
-            f"{place}: cannot be written ({error.strerror}); the model is in {target}"
-        ) from None
-    return place
+    print(hand_over(run_and_tell(built, runtime, out), out))  # noqa: T201
 
 
 BaseFolder = Annotated[Path, typer.Argument(help="The base's Hugging Face folder.")]

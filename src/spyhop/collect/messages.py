@@ -1,34 +1,31 @@
 """Rows of your own: files of `messages`, as JSONL or Parquet; prompts, or whole conversations."""
 
-import gzip
 import hashlib
 import json
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, get_args
+from typing import Any, get_args
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from pydantic_core import from_json
 
 from spyhop.schema import Answer, Config, InputError, Message, Prompt, Role
 from spyhop.stage import Context, Estimate, pooled, stage
 from spyhop.store import Artifact, row_id
+from spyhop.store.files import json_lines, matching, parquet_batches, parquet_head
 
 PARQUET = ".parquet"
-SUFFIXES = (".jsonl", ".jsonl.gz", ".json", PARQUET)
+PACKED = ("", ".gz", ".bz2", ".zst")
+SUFFIXES = (*(f"{form}{packed}" for form in (".jsonl", ".json") for packed in PACKED), PARQUET)
+KNOWN = f".jsonl, .json (also with {', '.join(PACKED[1:])}), {PARQUET}"
 MESSAGES, PROMPT, RESPONSE = "messages", "prompt", "response"
 READ = (MESSAGES, PROMPT, "id", "target", "task", "collection")
 """Columns that mean something here; others are passed over."""
 ANSWERED = (*READ, RESPONSE, "model", "finish_reason", "error", "licence")
 """The same, of rows that are answered already."""
 ROLES = get_args(Role)
-BATCH_ROWS = 2048
 UNKNOWN = "unknown"
-MARK = b"\xef\xbb\xbf"
-"""What some editors put before UTF-8 text."""
 
 
 class MessagesConfig(Config):
@@ -134,16 +131,11 @@ def prompt_files(path: Path) -> list[Path]:
     Raises:
         InputError: If there is none, or it is named as something else.
     """
-    known = ", ".join(SUFFIXES)
-    if not path.is_dir():
-        if not path.name.endswith(SUFFIXES):
-            raise InputError(f"{path}: its name must end in one of {known}")
-        return [path]
-    found = [each for each in sorted(path.rglob("*")) if each.name.endswith(SUFFIXES)]
-    inner = [each for each in found if each.is_file()]
-    kept = [each for each in inner if not _is_hidden(each.relative_to(path))]
+    kept = [each for each in matching(path, "*") if each.name.endswith(SUFFIXES)]
+    if not kept and path.is_dir():
+        raise InputError(f"{path}: the folder holds no file that ends in one of {KNOWN}")
     if not kept:
-        raise InputError(f"{path}: the folder holds no file that ends in one of {known}")
+        raise InputError(f"{path}: its name must end in one of {KNOWN}")
     return kept
 
 
@@ -168,36 +160,18 @@ def read_rows(
             yield from _json_rows(file, taken)
 
 
-def parquet_schema(file: Path) -> pa.Schema:
+def prompt_schema(file: Path) -> pa.Schema:
     """Return the schema of a Parquet file of prompts.
 
     Raises:
         InputError: If it is no Parquet file, or has neither `messages` nor `prompt`.
     """
-    try:
-        found = pq.read_schema(file)
-    except (pa.ArrowException, OSError) as error:
-        raise _not_parquet(file, error) from None
+    found = parquet_head(file).schema.to_arrow_schema()
     if not {MESSAGES, PROMPT} & set(found.names):
         raise InputError(
             f"{file}: no column {MESSAGES!r} or {PROMPT!r}; it has {', '.join(found.names)!s:.120}"
         )
     return found
-
-
-def parquet_batches(file: Path, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
-    """Yield a Parquet file of prompts in batches; columns that it lacks are passed over.
-
-    Raises:
-        InputError: If it cannot be read.
-    """
-    known = parquet_schema(file).names
-    wanted = None if columns is None else [name for name in columns if name in known]
-    try:
-        with pq.ParquetFile(file) as opened:
-            yield from opened.iter_batches(batch_size=BATCH_ROWS, columns=wanted)
-    except (pa.ArrowException, OSError) as error:
-        raise _not_parquet(file, error) from None
 
 
 def turns_of(row: RawRow) -> list[Message]:
@@ -332,7 +306,7 @@ class _Names:
 def _parquet_rows(
     file: Path, columns: Sequence[str] | None, reserved: frozenset[str]
 ) -> Iterator[RawRow]:
-    _refuse(file, parquet_schema(file).names, reserved)
+    _refuse(file, prompt_schema(file).names, reserved)
     number = 0
     for batch in parquet_batches(file, columns):
         try:
@@ -346,44 +320,13 @@ def _parquet_rows(
 
 
 def _json_rows(file: Path, reserved: frozenset[str]) -> Iterator[RawRow]:
-    try:
-        with _opened(file) as stream:
-            for number, line in enumerate(stream, 1):
-                if number == 1:
-                    line = line.removeprefix(MARK)
-                if line.strip():
-                    place = f"{file}:{number}"
-                    values = _json(place, line)
-                    _refuse(place, values, reserved)
-                    yield RawRow(place, values)
-    except (OSError, EOFError, zlib.error) as error:
-        raise InputError(f"{file}: cannot be read ({error!s:.120})") from None
-
-
-def _opened(file: Path) -> BinaryIO:
-    if file.suffix == ".gz":
-        return gzip.open(file, "rb")  # type: ignore[return-value]
-    return file.open("rb")
-
-
-def _json(place: str, line: bytes) -> dict[str, Any]:
-    try:
-        text = line.decode("utf-8")
-    except UnicodeDecodeError as error:
-        is_utf16 = line[:2] in (b"\xff\xfe", b"\xfe\xff")
-        found = "it looks like UTF-16" if is_utf16 else f"byte {error.start}: {error.reason}"
-        raise InputError(f"{place}: not UTF-8 ({found}); save the file as UTF-8") from None
-    try:
-        values = from_json(text)
-    except ValueError as error:
-        shown = text.strip()
-        hint = "; write one row a line, without a list around them" if shown[0] in "[]" else ""
-        raise InputError(f"{place}: not JSON ({error!s:.80}): {shown!r:.60}{hint}") from None
-    if not isinstance(values, dict):
-        raise InputError(
-            f'{place}: {values!r:.60} is not a row; write one {{"{MESSAGES}": [...]}} a line'
-        )
-    return values
+    for place, values in json_lines(file, ":", from_json):
+        if not isinstance(values, dict):
+            raise InputError(
+                f'{place}: {values!r:.60} is not a row; write one {{"{MESSAGES}": [...]}} a line'
+            )
+        _refuse(place, values, reserved)
+        yield RawRow(place, values)
 
 
 def _refuse(place: object, columns: Iterator[str] | Sequence[str] | Mapping[str, Any],
@@ -393,11 +336,3 @@ def _refuse(place: object, columns: Iterator[str] | Sequence[str] | Mapping[str,
             f"{place}: the column {clash[0]!r} is one that the answers bring; rename it, "
             "or leave it out"
         )
-
-
-def _not_parquet(file: Path, error: Exception) -> InputError:
-    return InputError(f"{file}: not a whole Parquet file ({' '.join(str(error).split()):.120})")
-
-
-def _is_hidden(name: Path) -> bool:
-    return any(part.startswith(".") for part in name.parts)

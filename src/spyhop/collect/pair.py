@@ -3,7 +3,6 @@
 Source: Orca (arXiv:2306.02707), section 3.1.1, Table 2 (roles) and Figure 6 (shares).
 """
 
-import hashlib
 import tomllib
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -14,7 +13,7 @@ from pydantic import Field, model_validator
 
 from spyhop.schema import Config, Message, Prompt, Query, RecipeError
 from spyhop.stage import CHARS_PER_TOKEN, Context, Estimate, stage
-from spyhop.store import Artifact, row_id
+from spyhop.store import Artifact, number_of, row_id
 
 
 class SystemMessage(Config):
@@ -130,8 +129,7 @@ def _allowed(
 
 
 def _choose(weights: Mapping[str, float], text: str) -> str:
-    digest = hashlib.sha256(text.encode()).digest()
-    level = int.from_bytes(digest[:8], "big") / 2**64 * sum(weights.values())
+    level = number_of(text) / 2**64 * sum(weights.values())
     for name in sorted(weights):
         level -= weights[name]
         if level < 0:

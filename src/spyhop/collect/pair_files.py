@@ -23,32 +23,42 @@ class GivenPairsConfig(Config):
     tag: Literal["seed", "web"] = "web"
     collection: str = "given"
     licence: str = ""
+    own_ids: bool = True
+    """Take the ids that rows have; else, and where they have none, the texts name a pair."""
 
 
 class PairsFileConfig(Config):
     """Nothing to set."""
 
 
-@stage(version=1, writes=Pair, plan=lambda config, folder: pooled([folder]))
+@stage(version=2, writes=Pair, plan=lambda config, folder: pooled([folder]))
 def given_pairs(ctx: Context, config: GivenPairsConfig, *, folder: Artifact) -> Iterator[Pair]:
     """Read pairs: rows of `instruction` and `response`, or of `messages` (the first exchange).
 
-    What else a pair has (`tag`, `segment_id`, `rating`, ...) is taken where it stands; the id is
-    made anew from the texts. JSONL, CSV and Parquet are read, and folders of artifacts. Dropped:
-    `empty` (either text), `repeated`.
+    What else a pair has (`id`, `tag`, `segment_id`, `rating`, ...) is taken where it stands. JSONL,
+    CSV and Parquet are read, and folders of artifacts. Dropped: `empty` (either text), `repeated`
+    (the same two texts).
 
     Raises:
-        InputError: Naming the file, the line and what is wrong with it.
+        InputError: Naming the file, the line and what is wrong with it; or two pairs of one id.
     """
     seen: set[str] = set()
+    ids: set[str] = set()
     for path in table_files(folder.path, config.pattern):
         for where, row in ctx.track(read_rows(path), "reading"):
             pair = _pair(config, row, where, path)
+            texts = pair_id(pair.instruction, pair.response)
             is_empty = not pair.instruction.strip() or not pair.response.strip()
-            if is_empty or pair.id in seen:
+            if is_empty or texts in seen:
                 ctx.drop(pair, "empty" if is_empty else "repeated")
                 continue
-            seen.add(pair.id)
+            if pair.id in ids:
+                raise InputError(
+                    f"{where}: another pair has the id {pair.id!r:.60}, too; make them differ, or "
+                    "set own_ids = false (of given pairs) to name pairs by their texts"
+                )
+            seen.add(texts)
+            ids.add(pair.id)
             yield pair
 
 
@@ -75,7 +85,10 @@ def _pair(config: GivenPairsConfig, row: Any, where: str, path: Path) -> Pair:  
     else:
         texts = field(row, "instruction", where), field(row, "response", where)
     known |= {name: value for name, value in row.items() if name in Pair.model_fields and value}
-    known |= {"id": pair_id(*texts), "instruction": texts[0], "response": texts[1]}
+    own = row.get("id") if config.own_ids else None
+    is_own = isinstance(own, str | int) and str(own).strip()
+    name = str(own) if is_own else pair_id(*texts)
+    known |= {"id": name, "instruction": texts[0], "response": texts[1]}
     try:
         return Pair.model_validate(known)
     except ValidationError as error:

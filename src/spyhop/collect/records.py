@@ -5,15 +5,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 from pydantic import model_validator
 
 from spyhop.collect.reading import Reading
 from spyhop.schema import Config, InputError, Query
 from spyhop.stage import Context, pooled, stage
 from spyhop.store import Artifact
-from spyhop.store.files import field, json_lines, lines, matching
+from spyhop.store.files import field, json_lines, lines, matching, parquet_batches
 
 csv.field_size_limit(1 << 27)
 
@@ -116,17 +114,12 @@ def _csv_rows(path: Path, delimiter: str) -> Iterator[tuple[str, dict[str, str]]
 
 
 def _parquet_rows(path: Path, columns: Columns | None) -> Iterator[tuple[str, dict[str, Any]]]:
-    wanted = columns and {name.split(".")[0] for name in columns.model_dump().values() if name}
-    number = 0
-    try:
-        with pq.ParquetFile(path) as file:
-            known = [name for name in file.schema_arrow.names if not wanted or name in wanted]
-            for batch in file.iter_batches(batch_size=4096, columns=known):
-                for row in batch.to_pylist():
-                    number += 1
-                    yield f"{path}: row {number}", row
-    except (pa.ArrowInvalid, OSError) as error:
-        raise InputError(f"{path}: not a whole Parquet file ({error!s:.80})") from None
+    wanted = None
+    if columns is not None:
+        wanted = {name.split(".")[0] for name in columns.model_dump().values() if name}
+    rows = (row for batch in parquet_batches(path, wanted) for row in batch.to_pylist())
+    for number, row in enumerate(rows, 1):
+        yield f"{path}: row {number}", row
 
 
 def _text(row: Any, column: str, where: str) -> str:  # noqa: ANN401 (a row of any form)

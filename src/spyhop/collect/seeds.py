@@ -3,7 +3,6 @@
 Source: Humpback (arXiv:2308.06259), section 3.1: 3,200 pairs of Open Assistant.
 """
 
-import hashlib
 import re
 from collections.abc import Callable, Iterator
 from heapq import nsmallest
@@ -16,7 +15,7 @@ from spyhop.collect.oasst import Turns, read_oasst
 from spyhop.collect.records import read_rows
 from spyhop.schema import Config, InputError, Pair
 from spyhop.stage import Context, Estimate, stage
-from spyhop.store import Artifact, row_id
+from spyhop.store import Artifact, number_of, row_id
 from spyhop.store.files import field, json_file, matching
 
 SeedKind = Literal["oasst", "lima", "dolly", "self_instruct", "pairs"]
@@ -82,18 +81,14 @@ def seeds(ctx: Context, config: SeedsConfig, *, folder: Artifact) -> Iterator[Pa
             kept.append(row)
     drawn = seen
     if config.num_rows is not None:
-        drawn = set(nsmallest(config.num_rows, seen, key=lambda name: draw(config.seed, name)))
+        place = lambda name: number_of(f"{config.seed}/{name}")  # noqa: E731
+        drawn = set(nsmallest(config.num_rows, seen, key=place))
     for row in kept:
         if row.id in drawn:
             ctx.count(f"collection/{row.collection}")
             yield row
         else:
             ctx.drop(row, "not_drawn")
-
-
-def draw(seed: int, name: str) -> int:
-    """Return the number by which a row is drawn: a hash of seed and id, smallest first."""
-    return int.from_bytes(hashlib.sha256(f"{seed}/{name}".encode()).digest()[:8], "big")
 
 
 def _pair(config: SeedsConfig, turns: Turns) -> Pair:

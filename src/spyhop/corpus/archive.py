@@ -46,6 +46,12 @@ class Page:
     reason: str = ""
     """Why it cannot be read; empty where it can."""
 
+    def __post_init__(self) -> None:
+        """Write out what is no text in an address or a file's name."""
+        for name in ("url", "origin"):
+            text = getattr(self, name).encode("utf-8", "backslashreplace").decode()
+            object.__setattr__(self, name, text)
+
 
 def warc_pages(path: Path, name: str, max_bytes: int) -> Iterator[Page]:
     """Yield the pages of a WARC, WARC.gz or WET file.

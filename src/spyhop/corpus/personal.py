@@ -10,12 +10,23 @@ _IBAN = re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){3,7}(?: ?[A-Z0-9]{1,4})?\b
 _CARD = re.compile(r"(?<![\d.-])\d(?:[ -]?\d){12,18}(?![\d-]|\.\d)")
 _SSN = re.compile(r"(?<![\d-])(?!000|666|9\d\d)\d{3}-(?!00)\d{2}-(?!0000)\d{4}(?![\d-])")
 _PHONE = re.compile(
-    r"(?<![\w.,/+-])"
-    r"(?:(?:\+|00)\d{1,3}[ ./-]?(?:\(0?\d{1,4}\)[ ./-]?)?(?:\d{1,5}[ ./-]?){2,5}\d{2,5}"
-    r"|\(\d{3}\) ?\d{3}[ .-]\d{4}"
-    r"|\d{3}([.-])\d{3}\1\d{4})"
+    r"(?:(?<![\w.,/+-])|(?<=\b[FMPTfmpt]/))"
+    r"(?:(?:\+|00)\d{1,3}[ ./-]?(?:\(0?\d{1,4}\)[ ./-]?)?(?:\d{1,5}(?: / |[ ./-])?){2,5}\d{2,5}"
+    r"|(?:1[ .-])?\(\d{3}\) ?\d{3}[ .-]\d{4}"
+    r"|(?:1[.-])?\d{3}([.-])\d{3}\1\d{4}"
+    r"|(?<!\d )(?:1 )?[2-9]\d\d [2-9]\d\d \d{4}(?! \d)"
+    r"|(?<!\d )(?!(?:\d[ -]?){12})0[1-9]\d{1,3}[ -]\d{3,4}[ -]?\d{3,4}(?! \d))"
     r"(?![\w/]|[.,-]\d)"
 )
+_CALLED = re.compile(
+    r"\b(?:tel(?:ephone)?|(?:tele)?phone|mobile|cell|fax|call|ring|text)\b[^\d\n]{0,15}?"
+    r"(?<![\d.,])(?P<number>"
+    r"(?!\d\d?[ ./-]\d\d?[ ./-]\d{4})0(?:[ ./-]{0,3}\d){9,10}"
+    r"|1?[2-9]\d\d[2-9]\d{6})"
+    r"(?![\w/:]|[.,-]\d)",
+    re.IGNORECASE,
+)
+"""A number that only the word before it tells for one of telephones."""
 _LONG_DIGITS = range(8, 16)
 
 
@@ -49,6 +60,7 @@ _KINDS: tuple[tuple[str, re.Pattern[str], Callable[[str], bool]], ...] = (
     ("card", _CARD, _is_card),
     ("ssn", _SSN, lambda text: True),
     ("phone", _PHONE, _is_phone),
+    ("phone", _CALLED, _is_phone),
     ("ip", _IPV4, _is_address),
 )
 
@@ -66,9 +78,10 @@ def redact(text: str) -> tuple[str, Counter[str]]:
 
         pieces, at = [], 0
         for match in pattern.finditer(text):
-            if is_one(match.group()):
-                pieces += [text[at : match.start()], f"[{kind}]"]
-                at = match.end()
+            start, end = match.span("number" if "number" in pattern.groupindex else 0)
+            if is_one(text[start:end]):
+                pieces += [text[at:start], f"[{kind}]"]
+                at = end
                 found[kind] += 1
         text = "".join([*pieces, text[at:]])
     return text, found

@@ -115,12 +115,13 @@ def _after(job: Job, step: Step, reason: str, deaths: int) -> Job:
     """
     if reason == "crash" and deaths < MAX_DEATHS:
         return job
-    if step.kind == "working":
+    if step.kind == "working" and step.page not in job.given_up:
         return replace(job, given_up={**job.given_up, step.page: reason})
     if step.kind == "reading" and reason == "time_cap":
         return replace(job, unread=step.page)
     raise ArtifactError(
-        f"{job.part.files[0][1]}: its workers died {deaths} times between pages; "
+        f"{job.part.files[0][1]}: its workers died {deaths} times "
+        f"{'over a page given up' if step.kind == 'working' else 'between pages'}; "
         "memory may be short: use fewer workers, and run again to go on"
     )
 

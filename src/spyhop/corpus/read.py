@@ -9,7 +9,8 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from itertools import chain, count
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -58,15 +59,19 @@ class Part:
 
 
 def parts_of(roots: Sequence[Path]) -> list[Part]:
-    """Cut files and folders into parts, in order of their names. Hidden files are no inputs."""
+    """Cut files and folders into parts, in order of their names. Hidden files are no inputs.
+
+    Names are relative to their folder; that of the folder stands before them where there are more.
+    """
     parts: list[Part] = []
-    for root in roots:
+    for root, label in zip(roots, _labels(roots), strict=True):
         found = [root] if root.is_file() else sorted(path for path in root.rglob("*"))
         grouped: list[tuple[Path, str]] = []
         for path in found:
-            name = path.relative_to(root).as_posix() if path != root else root.name
-            if not path.is_file() or (path != root and any(p[0] == "." for p in name.split("/"))):
+            inside = path.relative_to(root)
+            if not path.is_file() or any(part[0] == "." for part in inside.parts):
                 continue
+            name = (label / inside).as_posix() if len(roots) > 1 or path == root else str(inside)
             kind = next((kind for kind, form in _KINDS if form.search(path.name.lower())), None)
             if kind == "files":
                 grouped.append((path, name))
@@ -74,6 +79,16 @@ def parts_of(roots: Sequence[Path]) -> list[Part]:
                 parts += _file_parts(kind or "unknown", path, name)
         parts += _groups(grouped)
     return parts
+
+
+def _labels(roots: Sequence[Path]) -> list[PurePosixPath]:
+    """Name each input; one whose name another has already bears a number."""
+    labels: list[PurePosixPath] = []
+    for root in roots:
+        name = root.resolve().name
+        shown = chain([name], (f"{name}~{number}" for number in count(2)))
+        labels.append(next(each for each in map(PurePosixPath, shown) if each not in labels))
+    return labels
 
 
 def _file_parts(kind: Kind, path: Path, name: str) -> list[Part]:
@@ -194,6 +209,7 @@ def _table_pages(path: Path, name: str, part: Part, config: ReadConfig) -> Itera
 def _row_page(row: dict[str, Any], origin: str, config: ReadConfig) -> Page:
     named = {key.lower(): value for key, value in row.items()}
     url = next((str(named[key]) for key in config.url_fields if named.get(key)), "")
+    url = url.encode("utf-8", "replace").decode()
     for is_html, fields in ((True, config.html_fields), (False, config.text_fields)):
         for field in fields:
             value = named.get(field)

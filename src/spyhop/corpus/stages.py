@@ -56,7 +56,7 @@ class Contaminated(Segment):
     """The run of words that both have."""
 
 
-@stage(version=2, writes=Segment, plan=plan_segments)
+@stage(version=3, writes=Segment, plan=plan_segments)
 def segment(ctx: Context, config: SegmentConfig, *, pages: list[Artifact]) -> Iterator[Segment]:
     """Cut pages into segments, part by part, in processes that may be killed.
 

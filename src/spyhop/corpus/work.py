@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pydantic import Field
@@ -101,29 +101,33 @@ def _extracted(page: Page, config: SegmentConfig) -> Extracted:
 
 
 def _outcome(page: Page, digest: str, section: Section, config: SegmentConfig) -> Outcome:
-    if section.reason:
-        return _row(page, digest, section, section.text, "", 0, section.reason)
     text, found = redact(section.text)
+    named = [redact(heading) for heading in section.headings]
+    shown, num_redacted = section, 0
+    if config.redact:
+        shown = replace(section, headings=tuple(heading for heading, _ in named), text=text)
+        num_redacted = found.total() + sum(each.total() for _, each in named)
+    if section.reason:
+        return _row(page, digest, shown, "", num_redacted, section.reason)
     language, _ = lang.detect_fast(section.prose, cutoff=config.filters.max_language_rank)
     candidate = Candidate(section, language, found.total())
     reason = reason_against(candidate, config.filters)
-    text = text if config.redact else section.text
-    return _row(page, digest, section, text, language, found.total() * config.redact, reason)
+    return _row(page, digest, shown, language, num_redacted, reason)
 
 
 def _row(
-    page: Page, digest: str, section: Section, text: str, language: str, num: int, reason: str
+    page: Page, digest: str, section: Section, language: str, num_redacted: int, reason: str
 ) -> Outcome:
     row = Segment(
-        id=row_id(page.url, page.origin, str(section.start), text),
+        id=row_id(page.url, page.origin, str(section.start), section.text),
         url=page.url or page.origin,
         headings=list(section.headings),
-        text=text,
+        text=section.text,
         start=section.start,
         end=section.end,
         language=language,
-        num_redacted=num,
-        is_toxic=not reason and is_toxic(text),
+        num_redacted=num_redacted,
+        is_toxic=not reason and is_toxic(section.text),
         page_digest=digest,
         origin=page.origin,
     )

@@ -107,14 +107,13 @@ def _work(job: Job, news: Connection) -> None:
             page = next(pages, None)
         else:
             tally[PAGES] += 1
-            _note(refused(Page("", job.part.files[0][1]), "time_cap"), lines, tally)
+            _note([_line(refused(Page("", job.part.files[0][1]), "time_cap"))], lines, tally)
         if page is None:
             break
         if number >= num_chunks * CHUNK_PAGES:
             news.send(Step("working", number))
             tally[PAGES] += 1
-            for outcome in _outcomes(page, job, number):
-                _note(outcome, lines, tally)
+            _note(_lines(page, job, number), lines, tally)
         if (number + 1) % CHUNK_PAGES == 0 and tally:
             num_chunks = _flush(job, num_chunks, lines, tally[PAGES])
             news.send(Step("chunk", number, tally))
@@ -126,21 +125,27 @@ def _work(job: Job, news: Connection) -> None:
     news.send(Step("done", number, tally))
 
 
-def _outcomes(page: Page, job: Job, number: int) -> list[Outcome]:
+def _lines(page: Page, job: Job, number: int) -> list[tuple[str, bytes]]:
+    """Return the reason and the line of each outcome of a page."""
     if number in job.given_up:
-        return [refused(page, job.given_up[number])]
+        return [_line(refused(page, job.given_up[number]))]
     try:
-        return list(segments_of(page, job.config))
+        return [_line(outcome) for outcome in segments_of(page, job.config)]
     except MemoryError:
-        return [refused(page, "memory_cap")]
+        return [_line(refused(page, "memory_cap"))]
     except Exception:  # noqa: BLE001 (the edge of a process: no page may stop a crawl)
         print(f"{page.origin}:\n{traceback.format_exc()}", file=sys.stderr)  # noqa: T201
-        return [refused(page, "error")]
+        return [_line(refused(page, "error"))]
 
 
-def _note(outcome: Outcome, lines: list[bytes], tally: Counter[str]) -> None:
-    tally[outcome.reason] += 1
-    lines.append(f"{outcome.reason}\t{outcome.row.model_dump_json()}".encode())
+def _line(outcome: Outcome) -> tuple[str, bytes]:
+    return outcome.reason, f"{outcome.reason}\t{outcome.row.model_dump_json()}".encode()
+
+
+def _note(found: list[tuple[str, bytes]], lines: list[bytes], tally: Counter[str]) -> None:
+    for reason, line in found:
+        tally[reason] += 1
+        lines.append(line)
 
 
 def _flush(job: Job, num_chunks: int, lines: list[bytes], num_pages: int) -> int:

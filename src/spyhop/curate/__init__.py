@@ -1,5 +1,6 @@
 """What is worth a stronger teacher, and what is worth training on."""
 
+from spyhop.curate.before import check_repeats, enough, gate_of, wants_repeats
 from spyhop.curate.exchange import (
     PairsConfig,
     PartConfig,
@@ -9,7 +10,7 @@ from spyhop.curate.exchange import (
     part,
 )
 from spyhop.curate.gate import GateConfig, gate
-from spyhop.curate.keep import A4, A5, KeepConfig, keep
+from spyhop.curate.keep import A4, A5, KeepConfig, KeepGood, keep
 from spyhop.curate.labels import LabelsConfig, labels
 from spyhop.curate.likelihood import LikelihoodConfig, likelihood
 from spyhop.curate.rate import RateConfig, rate
@@ -21,6 +22,7 @@ __all__ = [
     "GateConfig",
     "HardestConfig",
     "KeepConfig",
+    "KeepGood",
     "LabelsConfig",
     "LikelihoodConfig",
     "PairsConfig",
@@ -29,11 +31,15 @@ __all__ = [
     "RateConfig",
     "as_pairs",
     "as_queries",
+    "check_repeats",
+    "enough",
     "gate",
+    "gate_of",
     "hardest",
     "keep",
     "labels",
     "likelihood",
     "part",
     "rate",
+    "wants_repeats",
 ]

@@ -1,6 +1,5 @@
 """Pairs divided and exchanged: a held-out part, queries made of pairs, pairs made of queries."""
 
-import hashlib
 from collections.abc import Iterator
 from heapq import nsmallest
 from itertools import chain, islice
@@ -10,7 +9,7 @@ from pydantic import Field
 from spyhop.collect import pair_id
 from spyhop.schema import Config, InputError, Item, Pair, Query
 from spyhop.stage import Context, Estimate, pooled, stage
-from spyhop.store import Artifact
+from spyhop.store import Artifact, number_of
 from spyhop.text.overlap import Contamination, ContaminationConfig, ItemIndex
 
 BATCH_ROWS = 1024
@@ -134,7 +133,7 @@ def _drawn(config: PartConfig, pairs: list[Artifact], index: ItemIndex) -> set[s
     if config.num_rows is None:
         return None
     clean = (row.id for row, hit in _checked(config, pairs, index) if hit is None)
-    places = {name: _place(f"{config.seed}/{name}") for name in clean}
+    places = {name: number_of(f"{config.seed}/{name}") for name in clean}
     if len(places) < config.num_rows:
         raise InputError(f"{len(places)} pairs are there, {config.num_rows} are asked for")
     return set(nsmallest(config.num_rows, places, key=places.__getitem__))
@@ -152,14 +151,10 @@ def _checked(
 
 def _is_in(config: PartConfig, row: Pair) -> bool:
     every = config.held_out_one_of
-    is_held_out = bool(every) and _place(f"held out/{row.instruction}") % every == 0
+    is_held_out = bool(every) and number_of(f"held out/{row.instruction}") % every == 0
     return is_held_out == config.is_held_out
 
 
 def _rows(pairs: list[Artifact]) -> Iterator[Pair]:
     for artifact in pairs:
         yield from artifact.rows(Pair)
-
-
-def _place(text: str) -> int:
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")

@@ -28,8 +28,16 @@ class GateConfig(Config):
     """Agreement of the judge with itself: quadratic kappa of first and second scores."""
     min_repeated: int = Field(200, ge=0)
     """Rows that it must rest on; 0 asks for no second ratings."""
-    good_score: float = Field(4.0, ge=1, le=5)
-    """From which score on a pair counts as chosen, where labels are given."""
+    good_score: float | None = Field(None, ge=1, le=5)
+    """From which score on a pair counts as chosen, where labels are given. None: in the recipes
+    `keep.min_score`; 4 where pairs are kept by quota alone."""
+    min_label_kappa: float = Field(0.4, ge=-1, le=1)
+    """Agreement of the judge with people, where labels have scores."""
+
+    @property
+    def chosen_from(self) -> float:
+        """The score from which on a pair counts as chosen."""
+        return 4.0 if self.good_score is None else self.good_score
 
 
 @dataclass(slots=True)
@@ -68,7 +76,7 @@ class Judged:
     score: float | None
 
 
-@stage(version=1, writes=Finding, plan=lambda config, rated, labels=None: Estimate(rows=6))
+@stage(version=2, writes=Finding, plan=lambda config, rated, labels=None: Estimate(rows=6))
 def gate(
     ctx: Context, config: GateConfig, *, rated: Artifact, labels: Artifact | None = None
 ) -> Iterator[Finding]:
@@ -76,7 +84,7 @@ def gate(
 
     With labels (`Label` rows) these are `precision` of the chosen pairs, which must lie above the
     share of good pairs among all labelled ones (else choosing does nothing), `recall`, and
-    `label_kappa` where labels have scores.
+    `label_kappa` where labels have scores (passed where it is undefined: all scores are the same).
 
     Nothing is refused here: `keep` refuses, so that a failed gate can be read. Ratings by
     likelihood do not vary, so `repeatability` passes without a value.
@@ -137,7 +145,7 @@ def label_findings(judged: Iterable[Judged], config: GateConfig) -> Iterator[Fin
         share,
         num_chosen,
         better,
-        f"of {num_chosen} labelled pairs with a score of {config.good_score:g} and more, "
+        f"of {num_chosen} labelled pairs with a score of {config.chosen_from:g} and more, "
         f"{_percent(precision)} are good; of all {len(rows)} labelled ones {share:.0%}"
         + ("" if better else ": choosing by score is not shown to be better than chance"),
     )
@@ -150,12 +158,17 @@ def label_findings(judged: Iterable[Judged], config: GateConfig) -> Iterator[Fin
     if len(both) > 1:
         kappa = _kappa(both)
         shown = "undefined, for all scores are the same" if kappa is None else _number(kappa)
-        text = f"quadratic kappa with {len(both)} labelled scores is {shown}"
-        yield _finding("label_kappa", kappa, None, len(both), True, text)
+        limit = config.min_label_kappa
+        text = (
+            f"quadratic kappa with {len(both)} labelled scores is {shown}, the limit is {limit:g} "
+            "(gate.min_label_kappa)"
+        )
+        is_passed = kappa is None or kappa.value >= limit
+        yield _finding("label_kappa", kappa, limit, len(both), is_passed, text)
 
 
 def _judged(config: GateConfig, label: Label, rating: Rating) -> Judged:
-    is_chosen = rating.score is not None and rating.score >= config.good_score
+    is_chosen = rating.score is not None and rating.score >= config.chosen_from
     return Judged(label.is_good, is_chosen, label.score, rating.score)
 
 
@@ -205,6 +218,11 @@ def _repeatability(tally: Tally, config: GateConfig) -> Finding:
     )
     if tally.num_repeated > num:
         text += f" ({tally.num_repeated - num:,} more have not both scores)"
+    if not is_enough:
+        text += (
+            "; have more rated twice (num_repeated of the rating), or lower gate.min_repeated (0 "
+            "asks for no second ratings)"
+        )
     return _finding("repeatability", kappa, config.min_kappa, num, is_passed, text)
 
 

@@ -3,20 +3,19 @@
 Source: Humpback (arXiv:2308.06259), sections 2.2 and 3.3: A4 are scores of 4 and more, A5 of 4.5.
 """
 
-import hashlib
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from spyhop.curate.rate import read_ratings, rounded
 from spyhop.schema import Config, Finding, InputError, Pair, TrainingError
 from spyhop.stage import Context, Estimate, stage
-from spyhop.store import Artifact
+from spyhop.store import Artifact, number_of
 
 A4, A5 = 4.0, 4.5
 KEPT_FRAC = 0.4
@@ -50,6 +49,16 @@ class KeepConfig(Config):
     def uses_scores(self) -> bool:
         """Whether it matters how pairs are rated."""
         return self.min_score is not None or (self.num_rows is not None and self.take == "best")
+
+
+def _a5(given: object) -> object:
+    if isinstance(given, dict) and not {"min_score", "num_rows"} & given.keys():
+        return {**given, "min_score": A5}
+    return given
+
+
+KeepGood: TypeAlias = Annotated[KeepConfig, BeforeValidator(_a5)]
+"""What recipes keep: pairs of A5 and more, unless a score or a number is set beside the rest."""
 
 
 def plan_keep(config: KeepConfig, rated: Estimate, gate: Estimate | None = None) -> Estimate:
@@ -129,8 +138,8 @@ def _candidates(config: KeepConfig, rated: Artifact) -> _Candidates:
         score, value = (rating.score, rating.value) if rating else (None, None)
         scores.append(np.nan if score is None else score)
         values.append(-np.inf if value is None else value)
-        draws.append(_draw(config.seed, "take", name))
-        looked_at.append(_draw(config.seed, "within", name))
+        draws.append(number_of(f"{config.seed}/take/{name}"))
+        looked_at.append(number_of(f"{config.seed}/within/{name}"))
     is_drawn = np.ones(len(scores), dtype=np.bool_)
     if config.within is not None:
         if config.within > len(scores):
@@ -174,8 +183,3 @@ def _why_left(config: KeepConfig, is_drawn: bool, score: float) -> str:
         return "missing"
     is_low = config.min_score is not None and score < config.min_score
     return "low" if is_low else "quota"
-
-
-def _draw(seed: int, what: str, name: str) -> int:
-    digest = hashlib.sha256(f"{seed}/{what}/{name}".encode()).digest()
-    return int.from_bytes(digest[:8], "big")

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from spyhop.collect import pair_id
 from spyhop.collect.records import read_rows
-from spyhop.schema import Config, InputError, Label
+from spyhop.schema import Config, InputError, Label, Pair
 from spyhop.stage import Context, pooled, stage
 from spyhop.store import Artifact
 from spyhop.store.files import field, matching
@@ -24,30 +24,53 @@ class LabelsConfig(Config):
     """From which `score` on a pair is good, where a row has no `good`."""
 
 
-@stage(version=1, writes=Label, plan=lambda config, folder: pooled([folder]))
-def labels(ctx: Context, config: LabelsConfig, *, folder: Artifact) -> Iterator[Label]:
+@stage(version=2, writes=Label, plan=lambda config, folder, pairs=None: pooled([folder]))
+def labels(
+    ctx: Context, config: LabelsConfig, *, folder: Artifact, pairs: Artifact | None = None
+) -> Iterator[Label]:
     """Read labels: rows of `good` (true or false) or `score` (1 to 5), and which pair is meant.
 
-    That is told by `id`, or by `instruction` and `response`.
+    That is told by `id`, or by `instruction` and `response`. With the pairs, those that were read
+    with ids of their own are found by either, and labels of none are counted as `foreign`.
 
     Raises:
-        InputError: Naming the file, the line and what is wrong with it; or a pair labelled twice.
+        InputError: Naming the file, the line and what is wrong with it; a pair labelled twice; or
+            no label of any of the pairs.
     """
+    read = [
+        (where, _label(config, row, where))
+        for path in matching(folder.path, config.pattern)
+        for where, row in read_rows(path)
+    ]
+    ids = _ids({label.id for _, label in read}, pairs) if pairs is not None else {}
+    if pairs is not None and not ids:
+        raise InputError(f"{folder}: none of the {len(read):,} labels is of a pair in {pairs}")
     seen: set[str] = set()
-    for path in matching(folder.path, config.pattern):
-        for where, row in read_rows(path):
-            label = _label(config, row, where)
-            if label.id in seen:
-                raise InputError(f"{where}: the pair {label.id} is labelled twice")
-            seen.add(label.id)
-            ctx.count("good" if label.is_good else "bad")
-            yield label
+    for where, label in read:
+        name = ids.get(label.id, label.id)
+        if name in seen:
+            raise InputError(f"{where}: the pair {name} is labelled twice")
+        seen.add(name)
+        ctx.count("good" if label.is_good else "bad")
+        ctx.count("foreign", int(pairs is not None and label.id not in ids))
+        yield label.model_copy(update={"id": name})
+
+
+def _ids(named: set[str], pairs: Artifact) -> dict[str, str]:
+    """Return the pairs' ids by the names in labels: the ids themselves, or the hashes of texts."""
+    found: dict[str, str] = {}
+    for row in pairs.rows(Pair):
+        names = {row.id, pair_id(row.instruction, row.response)} & named
+        found |= dict.fromkeys(names, row.id)
+    return found
 
 
 def _label(config: LabelsConfig, row: Any, where: str) -> Label:  # noqa: ANN401 (a row of any form)
     if not isinstance(row, dict):
         raise InputError(f"{where}: {row!r:.60} is no row")
-    name = row.get("id") or pair_id(field(row, "instruction", where), field(row, "response", where))
+    name = row.get("id")
+    if name in (None, ""):
+        name = pair_id(field(row, "instruction", where), field(row, "response", where))
     score = _score(row.get("score"), where)
     good = row.get("good")
     if good in (None, "") and score is None:

@@ -4,7 +4,6 @@ Source: Humpback (arXiv:2308.06259), section 2.2 and Table 19 (our wording, the 
 task, five described scores, the reason first and the verdict last).
 """
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from heapq import nsmallest
@@ -16,7 +15,7 @@ from spyhop.models import Choice, Model, Nucleus, Reply
 from spyhop.models.script import Ask, Failures, Script, Weigh, play
 from spyhop.schema import Config, Message, Pair, Rating
 from spyhop.stage import CHARS_PER_TOKEN, Calls, Context, Estimate, stage
-from spyhop.store import Artifact
+from spyhop.store import Artifact, number_of
 from spyhop.text.rating import score_line, without_verdict
 from spyhop.text.template import fill
 
@@ -93,23 +92,31 @@ class RateConfig(Config):
 
 
 def plan_rate(config: RateConfig, pairs: Estimate, judge: Estimate) -> Estimate:
-    """Count ratings, second ones, and for `expected` one short call more for each."""
+    """Count ratings, second ones, and for `expected` one short call more for each.
+
+    Further ones are the verdicts that `expected` may have to fall back on.
+    """
     rated = pairs.rows + min(config.num_repeated, pairs.rows)
     texts = (config.scale, config.reasoned, config.shown, config.system_message)
     asked = (pairs.row_tokens or PAIR_TOKENS) + sum(map(len, texts)) / CHARS_PER_TOKEN
-    reason = min(REASON_TOKENS, config.sampling.max_new_tokens)
+    room = config.sampling.max_new_tokens
+    reason = min(REASON_TOKENS, room)
     written = {"verdict": config.num_verdicts, "choice": 0, "expected": 1}[config.method]
     weighed = int(config.method != "verdict")
+    further = _num_fallback(config) - 1 if config.method == "expected" else 0
+    longer = (room - reason) * written * weighed
     calls = Calls(
         requests=rated * (written + weighed),
         prompt_tokens=round(rated * (asked * (written + weighed) + reason * written * weighed)),
         response_tokens=rated * (written * reason + weighed),
-        most_response_tokens=rated * (written * config.sampling.max_new_tokens + weighed),
+        most_response_tokens=rated * (written * room + weighed),
+        further_prompt_tokens=round(rated * (asked * further + longer)),
+        further_response_tokens=rated * further * room,
     )
     return Estimate(rows=pairs.rows, row_tokens=pairs.row_tokens, calls={"judge": calls})
 
 
-@stage(version=1, writes=Pair, plan=plan_rate)
+@stage(version=2, writes=Pair, plan=plan_rate)
 def rate(ctx: Context, config: RateConfig, *, pairs: Artifact, judge: Model) -> Iterator[Pair]:
     """Yield every pair with its rating, in order; earlier ratings are replaced.
 
@@ -162,14 +169,16 @@ def rounded(score: float) -> int:
     return int(score + 0.5)
 
 
+def _num_fallback(config: RateConfig) -> int:
+    """Return how many verdicts stand for one whose probabilities cannot be read."""
+    return config.fallback_verdicts if config.sampling.temperature else 1
+
+
 def _drawn(config: RateConfig, pairs: Artifact) -> set[str]:
     """Return the ids of the pairs that are rated twice."""
     names = (name for batch in pairs.batches(["id"]) for name in batch["id"].to_pylist())
-    return set(nsmallest(config.num_repeated, names, key=lambda name: _number(config.seed, name)))
-
-
-def _number(seed: int, name: str) -> bytes:
-    return hashlib.sha256(f"{seed}/repeated/{name}".encode()).digest()
+    place = lambda name: number_of(f"{config.seed}/repeated/{name}")  # noqa: E731
+    return set(nsmallest(config.num_repeated, names, key=place))
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,8 +259,7 @@ class _Judging:
         (choice,) = yield [Weigh(self.judge, messages, SCORES, begun)]
         if choice.probabilities and not choice.is_parsed:
             return replace(_weighed(choice, "expected"), reason=reason)
-        num = config.fallback_verdicts if config.sampling.temperature else 1
-        more = yield self._verdicts(messages, range(1, num))
+        more = yield self._verdicts(messages, range(1, _num_fallback(config)))
         found = _read([reply, *more])
         return found if found.score is not None else replace(found, error=choice.error)
 
@@ -276,10 +284,12 @@ def _read(replies: Sequence[Reply]) -> _Found:
 
 
 def _score(reply: Reply) -> float | None:
-    return None if _missing(reply) in ("failed", "refused") else score_line(reply.text)
+    """Return the score of a whole reply; of a cut one the last line may be half of another."""
+    return score_line(reply.text) if _missing(reply) == "no_verdict" else None
 
 
 def _missing(reply: Reply) -> str:
+    """Return why a reply has no score: how it ended, or else that none can be read."""
     if reply.error is not None:
         return "failed"
     return {"content_filter": "refused", "length": "cut"}.get(reply.finish_reason, "no_verdict")

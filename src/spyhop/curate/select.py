@@ -4,7 +4,6 @@ Source: Orca (arXiv:2306.02707), section 3: the assistant answers all prompts, t
 subset of them. The paper draws it at random (`spyhop.collect.subset`); this draws the hard ones.
 """
 
-import hashlib
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Literal
@@ -15,7 +14,7 @@ from pydantic import Field
 
 from spyhop.schema import Answer, Config, InputError, Prompt
 from spyhop.stage import Context, Estimate, stage
-from spyhop.store import Artifact
+from spyhop.store import Artifact, number_of
 from spyhop.text.gold import is_right, stated
 
 Floats = npt.NDArray[np.float64]
@@ -92,8 +91,8 @@ class _Places:
     def __init__(self, ids: Iterable[str], seed: int) -> None:
         hashes, draws = array("Q"), array("Q")
         for name in ids:
-            hashes.append(_hash(name))
-            draws.append(_hash(f"{seed}/{name}"))
+            hashes.append(number_of(name))
+            draws.append(number_of(f"{seed}/{name}"))
         known = np.unique(np.array(hashes, dtype=np.uint64), return_inverse=True)
         self._known, self.of_row = known
         self.draws = np.array(draws, dtype=np.uint64)
@@ -107,7 +106,7 @@ class _Places:
         if answer.sample_index:
             stem = answer.id.removesuffix(f".{answer.sample_index}")
         for name in (stem, answer.id):
-            wanted = np.uint64(_hash(name))
+            wanted = np.uint64(number_of(name))
             place = int(np.searchsorted(self._known, wanted))
             if place < len(self) and self._known[place] == wanted:
                 return place
@@ -166,7 +165,7 @@ def _wrong(row: Answer) -> float:
 
 def _said(row: Answer) -> int:
     answer = stated(_response(row), _question(row), row.target)
-    return UNSAID if answer is None else _hash(answer)
+    return UNSAID if answer is None else number_of(answer)
 
 
 def _surprise(row: Answer) -> float:
@@ -192,7 +191,3 @@ def _response(row: Answer) -> str:
 
 def _question(row: Answer) -> str:
     return next((turn.content for turn in row.messages[-2:-1]), "")
-
-
-def _hash(text: str) -> int:
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")

@@ -85,7 +85,7 @@ def measure(
     requests = (_request(item, config) for item in _items(items))
     if config.method == "choose":
         for item, found in zip(_items(items), model.choose(requests, total=total), strict=True):
-            best = None if found.error else item.options[_largest(found.probabilities)]
+            best = item.options[_largest(found.probabilities)] if found.probabilities else None
             yield _score(ctx, item, "", best, "choose", 0, found.error)
         return
     replies = model.generate(requests, config.sampling, total=total)

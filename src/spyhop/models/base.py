@@ -26,6 +26,9 @@ from spyhop.store import Artifact, canonical, key_of
 
 WINDOW = 4096
 ROWS_AT_ONCE = 16
+CHOICES_READ = 2
+"""How an endpoint's probabilities are read; raised where that changes, so that choices read the old
+way are asked again."""
 KEY_CHARS = 32
 """Hex digits of a request's key: 128 bits, since there may be a billion."""
 
@@ -296,7 +299,8 @@ class Model:
         total: int | None,
     ) -> Iterator[Window]:
         done, stream = 0, iter(requests)
-        start = canonical([kind, [sampling] if sampling else []])
+        how: list[object] = [CHOICES_READ] if kind == "choose" else [sampling] if sampling else []
+        start = canonical([kind, how])
         while some := list(islice(_giving_way(stream), self.window)):
             keys = [_key(start, request) for request in _giving_way(some)]
             if len({request.id for request in some}) < len(some):

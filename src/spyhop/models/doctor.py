@@ -20,7 +20,7 @@ from spyhop import __version__
 from spyhop.models.base import Reply, Request, Sampling
 from spyhop.models.endpoint import Remote
 from spyhop.models.line import Line
-from spyhop.models.local import Local, load_tokenizer, saved_format
+from spyhop.models.local import Local, load_tokenizer, saved_form
 from spyhop.models.service import Endpoint
 from spyhop.models.teacher import Teacher
 from spyhop.models.wire import Failure, Usage, body, failure, parse, remaining, reply
@@ -36,7 +36,7 @@ ASKED = Request(id="doctor", messages=[Message(role="user", content="Say yes.")]
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Check:
     """One thing that was looked at."""
 
     name: str
@@ -54,8 +54,8 @@ class _Got:
     seconds: float
 
 
-def doctor(teacher: Teacher, root: Path) -> Iterator[Finding]:
-    """Yield findings, each as soon as it is made. Keys are looked for and never told.
+def doctor(teacher: Teacher, root: Path) -> Iterator[Check]:
+    """Yield checks, each as soon as it is made. Keys are looked for and never told.
 
     A served model costs one request of one token per endpoint, asked as a run would ask it (two
     where log-probabilities are refused). Nothing is written, and no limit is kept: a run that goes
@@ -76,7 +76,7 @@ def doctor(teacher: Teacher, root: Path) -> Iterator[Finding]:
         yield from _folder(teacher.folder / teacher.config.subfolder, teacher.config)
 
 
-def _versions(*packages: str) -> Finding:
+def _versions(*packages: str) -> Check:
     found = [f"spyhop {__version__}", f"python {platform.python_version()}"]
     missing = []
     for name in packages:
@@ -84,72 +84,72 @@ def _versions(*packages: str) -> Finding:
             found.append(f"{name} {version(name)}")
         except PackageNotFoundError:
             missing.append(f"{name} is not installed")
-    return Finding("versions", not missing, ", ".join(found + missing))
+    return Check("versions", not missing, ", ".join(found + missing))
 
 
-def _disk(root: Path) -> Finding:
+def _disk(root: Path) -> Check:
     place = next(each for each in (root, *root.absolute().parents) if each.is_dir())
     free = shutil.disk_usage(place).free
     text = f"{free / 1e9:,.1f} GB free at {place}"
     if free < LEAST_FREE_BYTES:
-        return Finding("disk", False, f"{text}; free some, or name another store with --out")
+        return Check("disk", False, f"{text}; free some, or name another store with --out")
     if not os.access(place, os.W_OK):
-        return Finding("disk", False, f"{place} cannot be written; name another store with --out")
-    return Finding("disk", True, text)
+        return Check("disk", False, f"{place} cannot be written; name another store with --out")
+    return Check("disk", True, text)
 
 
-def _endpoint(config: Remote, endpoint: Endpoint, *, is_capped: bool) -> Iterator[Finding]:
+def _endpoint(config: Remote, endpoint: Endpoint, *, is_capped: bool) -> Iterator[Check]:
     line = Line(endpoint, config.model)
     where = f"{endpoint.url} ({line.model})"
     key = _key(line)
-    yield Finding(f"{where} key", key.ok, key.text)
+    yield Check(f"{where} key", key.ok, key.text)
     reached = _connection(line)
-    yield Finding(f"{where} connection", reached.ok, reached.text)
+    yield Check(f"{where} connection", reached.ok, reached.text)
     if key.ok and reached.ok:
         for found in _asked(config, line, is_capped=is_capped):
             text = _masked(found.text, endpoint)
-            yield Finding(f"{where} {found.name}", found.ok, text)
+            yield Check(f"{where} {found.name}", found.ok, text)
 
 
-def _key(line: Line) -> Finding:
+def _key(line: Line) -> Check:
     name = line.endpoint.key_env
     if not name:
-        return Finding("key", True, "none is declared (key_env)")
+        return Check("key", True, "none is declared (key_env)")
     try:
         line.headers()
     except ModelError as error:
-        return Finding("key", False, str(error))
+        return Check("key", False, str(error))
     value = os.environ[name].strip()
     if not (value.isascii() and value.isprintable()) or " " in value:
-        return Finding("key", False, f"{name} holds blanks or characters that no key has")
-    return Finding("key", True, f"{name} is set")
+        return Check("key", False, f"{name} holds blanks or characters that no key has")
+    return Check("key", True, f"{name} is set")
 
 
-def _connection(line: Line) -> Finding:
+def _connection(line: Line) -> Check:
     parts = urlsplit(line.url)
     host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
     if line.proxy is not None:
         seen = urlsplit(line.proxy)
-        return Finding("connection", True, f"through the proxy {seen.hostname}:{seen.port}")
+        return Check("connection", True, f"through the proxy {seen.hostname}:{seen.port}")
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (socket.gaierror, UnicodeError) as error:
-        return Finding("connection", False, f"no host {host!r} is known ({error}); check the url")
+        return Check("connection", False, f"no host {host!r} is known ({error}); check the url")
     began = monotonic()
     try:
         with socket.create_connection((host, port), timeout=CONNECT_S):
             pass
     except OSError as error:
         said = error.strerror or str(error)
-        return Finding(
+        return Check(
             "connection", False, f"{host} does not answer at port {port} ({said}); is it running?"
         )
     ms = 1000 * (monotonic() - began)
     addresses = ", ".join(sorted({str(each[4][0]) for each in found})[:3])
-    return Finding("connection", True, f"{host} is {addresses}; port {port} open in {ms:.0f} ms")
+    return Check("connection", True, f"{host} is {addresses}; port {port} open in {ms:.0f} ms")
 
 
-def _asked(config: Remote, line: Line, *, is_capped: bool) -> Iterator[Finding]:
+def _asked(config: Remote, line: Line, *, is_capped: bool) -> Iterator[Check]:
     said = ""
     for is_first in (True, False):
         got = _post(config, line, log_probability=is_first)
@@ -159,41 +159,39 @@ def _asked(config: Remote, line: Line, *, is_capped: bool) -> Iterator[Finding]:
             break
         said = got.message
     if isinstance(got, Failure):
-        yield Finding("answer", False, f"{got.message or got.kind}{_remedy(got, line)}")
+        yield Check("answer", False, f"{got.message or got.kind}{_remedy(got, line)}")
         return
     try:
         choices, usage = parse(got.raw, 1, 0)
     except ValueError as error:
-        yield Finding("answer", False, f"not an answer: {error}; is this the url of a chat API?")
+        yield Check("answer", False, f"not an answer: {error}; is this the url of a chat API?")
         return
     answer = reply(ASKED, choices[0], usage, 0.0)
-    yield Finding(
-        "answer", True, f"200 in {got.seconds:.2f} s, finish_reason {answer.finish_reason}"
-    )
+    yield Check("answer", True, f"200 in {got.seconds:.2f} s, finish_reason {answer.finish_reason}")
     yield _limits(line.endpoint, got.headers)
     yield _logprobs(config, answer, said)
     yield _usage(line.endpoint, usage, is_capped=is_capped)
 
 
-def _logprobs(config: Remote, answer: Reply, said: str) -> Finding:
+def _logprobs(config: Remote, answer: Reply, said: str) -> Check:
     if "logprobs" in config.omit:
-        return Finding("log-probabilities", True, "not asked for (omit)")
+        return Check("log-probabilities", True, "not asked for (omit)")
     if said:
-        return Finding("log-probabilities", True, f"refused ({said:.120})")
+        return Check("log-probabilities", True, f"refused ({said:.120})")
     given = "given" if answer.log_probability is not None else "not given"
-    return Finding("log-probabilities", True, given)
+    return Check("log-probabilities", True, given)
 
 
-def _usage(endpoint: Endpoint, usage: Usage, *, is_capped: bool) -> Finding:
+def _usage(endpoint: Endpoint, usage: Usage, *, is_capped: bool) -> Check:
     if usage.prompt_tokens:
         told = f"given: {usage.prompt_tokens} prompt and {usage.response_tokens} response tokens"
-        return Finding("usage", True, told)
+        return Check("usage", True, told)
     price = endpoint.usd(1, 0, 1)
     text = "not given; tokens and dollars are guessed from the length of texts"
-    return Finding("usage", not (is_capped and price), text)
+    return Check("usage", not (is_capped and price), text)
 
 
-def _limits(endpoint: Endpoint, headers: Mapping[str, str]) -> Finding:
+def _limits(endpoint: Endpoint, headers: Mapping[str, str]) -> Check:
     declared = {"requests": endpoint.requests_per_min, "tokens": endpoint.tokens_per_min}
     told = {name: limit for name, (limit, _, _) in remaining(headers).items()}
     shown = ", ".join(
@@ -205,14 +203,14 @@ def _limits(endpoint: Endpoint, headers: Mapping[str, str]) -> Finding:
         if declared[name] or name in told
     )
     if not shown:
-        return Finding("limits", True, "none declared, and the server tells none")
+        return Check("limits", True, "none declared, and the server tells none")
     over = [name for name, limit in told.items() if (declared[name] or 0) > limit]
     if over:
-        return Finding("limits", False, f"{shown}; lower {over[0]}_per_min to the server's")
+        return Check("limits", False, f"{shown}; lower {over[0]}_per_min to the server's")
     unknown = [name for name in told if not declared[name]]
     hint = f"; declare {unknown[0]}_per_min, and the pace is even" if unknown else ""
     silent = "" if told else "; the server tells none"
-    return Finding("limits", True, f"{shown}{hint}{silent}")
+    return Check("limits", True, f"{shown}{hint}{silent}")
 
 
 def _remedy(told: Failure, line: Line) -> str:
@@ -270,34 +268,34 @@ def _masked(text: str, endpoint: Endpoint) -> str:
     return " ".join(text.split())
 
 
-def _folder(path: Path, config: Local) -> Iterator[Finding]:
+def _folder(path: Path, config: Local) -> Iterator[Check]:
     try:
         tokenizer = load_tokenizer(path)
     except ModelError as error:
-        yield Finding("tokenizer", False, str(error))
+        yield Check("tokenizer", False, str(error))
     else:
         template = "with" if getattr(tokenizer, "chat_template", None) else "without"
         text = f"{type(tokenizer).__name__}, {len(tokenizer):,} tokens, {template} a chat template"
-        yield Finding("tokenizer", True, text)
+        yield Check("tokenizer", True, text)
     yield _shape(path, config)
     files = [file for pattern in WEIGHTS for file in sorted(path.glob(pattern))]
     num_bytes = sum(file.stat().st_size for file in files)
     text = f"{num_bytes / 1e9:,.3f} GB in {len(files)} files"
-    yield Finding("weights", bool(files), text if files else f"{path} holds none")
+    yield Check("weights", bool(files), text if files else f"{path} holds none")
 
 
-def _shape(path: Path, config: Local) -> Finding:
+def _shape(path: Path, config: Local) -> Check:
     from transformers import AutoConfig
 
     try:
         found: Any = AutoConfig.from_pretrained(path, local_files_only=True)
-        form = saved_format(path) if config.format == "saved" else None
+        form = saved_form(path, load_tokenizer(path)) if config.format == "saved" else None
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).strip().splitlines()[0]
-        return Finding("model", False, f"{path}: not a model folder ({reason:.160})")
+        return Check("model", False, f"{path}: not a model folder ({reason:.160})")
     kind = ", ".join(getattr(found, "architectures", None) or [found.model_type])
     stored = str(getattr(found, "dtype", None) or "unknown").removeprefix("torch.")
     known = (name for name, each in FORMATS.items() if each == form)
     shown = "chat" if isinstance(form, Chat) else next(known, config.format)
     text = f"{kind}, stored as {stored}, run as {config.dtype}, format {shown}"
-    return Finding("model", True, text)
+    return Check("model", True, text)

@@ -93,7 +93,7 @@ class EndpointClient:
         self._headers = {id(line): line.headers() for line in self.lines}
         self._extra, self._omit, self._service = extra, omit, service
         self.last = journal.state()
-        has_limits = any(line.windows for line in self.lines)
+        has_limits = any(line.minutes for line in self.lines)
         self.hold_s = self.last.rest_s(SPAN_S + 2 * BEAT_S) if has_limits else 0.0
         self.state = State(is_closed=False, spent_usd=self.last.spent_usd)
         if not self.last.is_closed:  # what was in flight may have been billed
@@ -130,8 +130,8 @@ class EndpointClient:
     def shares(self) -> list[str]:
         """Return how much of each limit is in use, and of the places in flight."""
         now, notes = self._loop.time(), []
-        for name in sorted({name for line in self.lines for name in line.windows}):
-            parts = [line.windows[name].share(now) for line in self.lines if name in line.windows]
+        for name in sorted({name for line in self.lines for name in line.minutes}):
+            parts = [line.minutes[name].share(now) for line in self.lines if name in line.minutes]
             notes.append(f"{name} {sum(parts) / len(parts):.0%}")
         allowed = sum(int(line.concurrency.allowed) for line in self.lines)
         return [*notes, f"{self._schedule.num_in_flight} of {allowed} in flight"]
@@ -169,12 +169,12 @@ class EndpointClient:
         now = self._loop.time()
         self._answered_at = now + self.hold_s
         for line in self.lines:
-            if line.windows:
+            if line.minutes:
                 line.paused_until = now + self.hold_s
-            for name, window in line.windows.items():
+            for name, minute in line.minutes.items():
                 held = self.last.held.get(f"{line.url} {name}", [])
                 away_s = max(0.0, time.time() - self.last.at)
-                window.load([(age + away_s, amount) for age, amount in held], now)
+                minute.load([(age + away_s, amount) for age, amount in held], now)
         self._proxies = {id(line): line.proxy for line in self.lines}
         self._finished = asyncio.Event()
         async with aiohttp.ClientSession(
@@ -190,9 +190,9 @@ class EndpointClient:
             await asyncio.gather(*self._tasks, return_exceptions=True)
         now = self._loop.time()
         self.state.held = {
-            f"{line.url} {name}": window.dump(now)
+            f"{line.url} {name}": minute.dump(now)
             for line in self.lines
-            for name, window in line.windows.items()
+            for name, minute in line.minutes.items()
         }
 
     def _beat(self) -> None:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from spyhop.models.limits import SPAN_S, Concurrency, Window
+from spyhop.models.limits import SPAN_S, Concurrency, Minute
 from spyhop.models.service import Endpoint
 from spyhop.models.wire import Failure, Usage, remaining
 from spyhop.schema import ModelError
@@ -59,7 +59,7 @@ class Line:
             "prompt tokens": endpoint.prompt_tokens_per_min,
             "response tokens": endpoint.response_tokens_per_min,
         }
-        self.windows = {name: Window(limit) for name, limit in limits.items() if limit}
+        self.minutes = {name: Minute(limit) for name, limit in limits.items() if limit}
 
     @property
     def key(self) -> str:
@@ -105,20 +105,20 @@ class Line:
         if not self.concurrency.has_room():
             return math.inf
         when = now if now >= self.paused_until else self.paused_until
-        for name, window in self.windows.items():
-            ready = window.ready_at(self._taken(name, need), now)
+        for name, minute in self.minutes.items():
+            ready = minute.ready_at(self._taken(name, need), now)
             if ready > when:
                 when = ready
         return when
 
     def fits(self, need: Need) -> bool:
         """Tell whether a call fits the limits at all."""
-        return all(_amount(name, need) <= window.limit for name, window in self.windows.items())
+        return all(_amount(name, need) <= minute.limit for name, minute in self.minutes.items())
 
     def admit(self, need: Need, now: float) -> Ticket:
         """Count a call that is sent now."""
         self.concurrency.in_flight += 1
-        slots = {n: window.add(self._taken(n, need), now) for n, window in self.windows.items()}
+        slots = {n: minute.add(self._taken(n, need), now) for n, minute in self.minutes.items()}
         most_usd = self.endpoint.usd(need.prompt_tokens, 0, need.response_tokens)
         return Ticket(need, now, slots, most_usd)
 
@@ -134,7 +134,7 @@ class Line:
         known = Need(usage.prompt_tokens, response)
         for name, slot in ticket.slots.items():
             taken = self._taken(name, ticket.need)
-            self.windows[name].change(slot, _amount(name, known) - taken)
+            self.minutes[name].change(slot, _amount(name, known) - taken)
         if "x-ratelimit-remaining-requests" in headers or "x-ratelimit-remaining-tokens" in headers:
             self._heed(headers, known, now)
         return self.endpoint.usd(usage.prompt_tokens, usage.cached_tokens, usage.response_tokens)
@@ -157,7 +157,7 @@ class Line:
 
     def _taken(self, name: str, need: Need) -> int:
         """Return what is set aside of a limit: all of it for what is guessed to be larger."""
-        return min(_amount(name, need), self.windows[name].limit)
+        return min(_amount(name, need), self.minutes[name].limit)
 
     def _pause(self, told_s: float | None, exponent: int, now: float) -> None:
         """Rest as long as the endpoint says; longer with each failure if it says little."""

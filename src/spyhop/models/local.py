@@ -40,13 +40,12 @@ SCORED_BYTES = 64 << 20
 class Local(ModelConfig):
     """A model folder: a checkpoint of ours, or any Hugging Face causal language model."""
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     kind: Literal["local"] = "local"
     name: str = "local model"
     dtype: Literal["float32", "bfloat16"] = "float32"
     format: FormName = "saved"
-    """`saved` is the one that the folder names, else Orca's blocks; `chat` is the tokenizer's own
-    chat template."""
+    """`saved` is the one that the folder names, else its chat template, else Orca's blocks."""
     subfolder: str = ""
     """Where in the folder the model stands, such as a training snapshot."""
 
@@ -83,15 +82,18 @@ def pick_device(device: str) -> torch.device:
 
 def pick_form(name: str, folder: Path, tokenizer: Any) -> Form:  # noqa: ANN401 (transformers' type)
     """Return the form of that name for a model's folder; `saved` is the folder's own."""
-    return saved_format(folder) if name == "saved" else named_form(name, tokenizer)
+    return saved_form(folder, tokenizer) if name == "saved" else named_form(name, tokenizer)
 
 
-def saved_format(folder: Path) -> Form:
-    """Return the format that a checkpoint of ours names, else Orca's blocks."""
+def saved_form(folder: Path, tokenizer: Any) -> Form:  # noqa: ANN401 (transformers' type)
+    """Return the form that a checkpoint of ours names, else the chat template, else Orca's blocks.
+
+    So a model from elsewhere is asked, and trained further, as its makers meant it.
+    """
     path = folder / FORMAT_FILE
-    if not path.is_file():
-        return ORCA
-    return read_form(json.loads(path.read_text())["format"])
+    if path.is_file():
+        return read_form(json.loads(path.read_text())["format"])
+    return named_form("chat", tokenizer) if tokenizer.chat_template else ORCA
 
 
 def load(folder: Path, dtype: torch.dtype, device: torch.device) -> tuple[Any, Any]:
@@ -100,6 +102,7 @@ def load(folder: Path, dtype: torch.dtype, device: torch.device) -> tuple[Any, A
     Raises:
         ModelError: If the folder is not a model.
     """
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 
@@ -107,7 +110,7 @@ def load(folder: Path, dtype: torch.dtype, device: torch.device) -> tuple[Any, A
     try:
         tokenizer = load_tokenizer(folder)
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, local_files_only=True)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ModelError(f"{folder}: not a Hugging Face model folder ({reason:.160})") from None
     model.to(device)  # type: ignore[arg-type]

@@ -208,7 +208,7 @@ def _continues(before: Request, request: Request) -> bool:
 
 
 def _too_large(need: Need, lines: Sequence[Line]) -> str:
-    limits = [f"{name} {each.limit}/min" for line in lines for name, each in line.windows.items()]
+    limits = [f"{name} {each.limit}/min" for line in lines for name, each in line.minutes.items()]
     return (
         f"too large for every endpoint's limits ({', '.join(limits)}): at least "
         f"{need.prompt_tokens} prompt and {need.response_tokens} response tokens"

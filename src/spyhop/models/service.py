@@ -106,7 +106,11 @@ class Service(BaseModel):
             binds = max(by_speed[0].items(), key=lambda item: item[1])[0]
         return Demand(
             usd=cheapest.usd(calls.prompt_tokens, 0, calls.response_tokens),
-            most_usd=dearest.usd(calls.prompt_tokens, 0, calls.most_response_tokens),
+            most_usd=dearest.usd(
+                calls.prompt_tokens + calls.further_prompt_tokens,
+                0,
+                calls.most_response_tokens + calls.further_response_tokens,
+            ),
             hours=minutes / MINUTES_PER_HOUR,
             binds=binds,
             num_endpoints=len(self.endpoints),

@@ -18,6 +18,9 @@ TOP_LOGPROBS = 20
 """Most that the API gives."""
 CHOICE_TOKENS = 4
 """Room for an option that stands behind a bracket or a blank."""
+MIN_MASS = 0.5
+"""Below this the model most likely goes on with something else at that place, such as an answer
+begun anew, and the options there are what is left over of it: no weighing of them."""
 MESSAGE_CHARS = 300
 MOST_TIMES, HIDDEN_TOKENS = 16, 20_000
 """A prompt cannot be more tokens than so many guesses, and what a provider puts before it."""
@@ -29,7 +32,9 @@ BYTES_PER_TOKEN = 4
 
 _HALF = re.compile("[\ud800-\udfff]")
 
-Kind = Literal["throttled", "overloaded", "lost", "malformed", "rejected", "refused", "fatal"]
+FailureKind = Literal[
+    "throttled", "overloaded", "lost", "malformed", "rejected", "refused", "fatal"
+]
 """Why a call failed:
 
 * `throttled`: a limit; asked again, without end while others are answered
@@ -44,7 +49,7 @@ Kind = Literal["throttled", "overloaded", "lost", "malformed", "rejected", "refu
 class Failure:
     """A call that brought no answer."""
 
-    kind: Kind
+    kind: FailureKind
     message: str
     status: int = 0
     retry_after_s: float | None = None
@@ -171,9 +176,10 @@ def reply(request: Request, found: Mapping[str, Any], usage: Usage, usd: float) 
 def weighed(request: Request, found: Mapping[str, Any], usage: Usage, usd: float) -> Choice:
     """Return the probabilities of a request's options.
 
-    They are read from the most likely tokens at the first place where an option stands; where the
-    endpoint gives none, the option that the text names takes all, and `is_parsed` says so. An
-    answer that names no option has no probabilities at all.
+    They are read from the most likely tokens at the place where the options weigh most; where
+    they weigh less than `MIN_MASS` at every one, or the endpoint gives no probabilities, the option
+    that the text names takes all, and `is_parsed` says so. An answer that names no option has no
+    probabilities at all.
     """
     masses = _masses(found.get("logprobs"), request.options)
     is_parsed = masses is None
@@ -287,7 +293,7 @@ def _log_probability(logprobs: object) -> float | None:
 
 
 def _masses(logprobs: object, options: Sequence[str]) -> list[float] | None:
-    """Return the options' probabilities at the place where they weigh most, if there is any."""
+    """Return the options' probabilities at the place where they weigh most, if it is enough."""
     best: list[float] | None = None
     for place in _places(logprobs):
         masses = dict.fromkeys(options, 0.0)
@@ -298,7 +304,7 @@ def _masses(logprobs: object, options: Sequence[str]) -> list[float] | None:
                 masses[token] += math.exp(min(0.0, known))
         if sum(masses.values()) > sum(best or []):
             best = list(masses.values())
-    return best
+    return best if sum(best or []) >= MIN_MASS else None
 
 
 def _finite(value: object) -> float | None:

@@ -19,6 +19,7 @@ __all__ = [
     "parents",
     "promotions",
     "refs",
+    "sources",
 ]
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
@@ -81,13 +82,10 @@ class Recipe:
         name = f"{self.prefix}{name}"
         if any(node.name == name for node in self.nodes):
             raise RecipeError(f"recipe {self.name!r} has two nodes named {name!r}")
-        unknown = sorted(set(inputs) - set(stage.inputs))
-        missing = sorted(set(stage.inputs) - set(inputs) - stage.optional)
-        if unknown or missing or type(config) is not stage.config_type:
-            raise RecipeError(
-                f"node {name!r}: {stage.name} takes {stage.config_type.__name__} and the inputs "
-                f"{list(stage.inputs)}; missing: {missing}, unknown: {unknown}"
-            )
+        try:
+            stage.check(config, inputs)
+        except RecipeError as error:
+            raise RecipeError(f"node {name!r}: {error}") from None
         node = Node(name, stage, config, dict(inputs))
         self.nodes.append(node)
         return node
@@ -115,6 +113,13 @@ def refs(node: Node) -> list[Ref]:
     for value in node.inputs.values():
         found += value if isinstance(value, list) else [value]
     return found
+
+
+def sources(recipe: Recipe) -> list[Source]:
+    """Return the files and folders from outside that nodes read, models' folders included."""
+    used = [ref for node in recipe.nodes for ref in refs(node)]
+    found = [ref.folder if isinstance(ref, Use) else ref for ref in used]
+    return [ref for ref in found if isinstance(ref, Source)]
 
 
 def parents(node: Node) -> list[Node]:

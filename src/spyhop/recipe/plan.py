@@ -1,22 +1,20 @@
 """What a run will take, told before anything is spent."""
 
-import gzip
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-
-from pyarrow import parquet
 
 from spyhop.models.service import Demand
 from spyhop.recipe.graph import Chosen, Node, Source, Use
 from spyhop.recipe.resolve import Resolved
 from spyhop.stage import CHARS_PER_TOKEN, Calls, Estimate
 from spyhop.store import Artifact
+from spyhop.store.files import byte_lines, parquet_head
 from spyhop.train.cost import read_shape
 
 COUNTED_BYTES = 1 << 30
 """Text sources up to this size have their lines counted; larger ones are told by their bytes."""
 LINE_BYTES = 300
+STREAMED_SUFFIXES = (".bz2", ".gz", ".zst")
 PACKED_SUFFIXES = (".br", ".bz2", ".gz", ".parquet", ".xz", ".zst")
 UNPACKED_RATIO = 5
 """What a packed web page or table grows by."""
@@ -43,7 +41,7 @@ class PlannedNode:
 
     @property
     def most_usd(self) -> float:
-        """Dollars, were every response as long as it may be."""
+        """Dollars, were every response as long as it may be, and every further call needed."""
         return sum(demand.most_usd for demand in self.demands.values())
 
     @property
@@ -90,6 +88,8 @@ def calls_of(estimate: Estimate) -> Calls:
         prompt_tokens=sum(each.prompt_tokens for each in calls),
         response_tokens=sum(each.response_tokens for each in calls),
         most_response_tokens=sum(each.most_response_tokens for each in calls),
+        further_prompt_tokens=sum(each.further_prompt_tokens for each in calls),
+        further_response_tokens=sum(each.further_response_tokens for each in calls),
     )
 
 
@@ -118,7 +118,7 @@ def _row_tokens(made: Artifact) -> float:
     """Return the mean tokens of a row, from what its columns take before compression."""
     num_bytes = 0
     for part in made.path.glob("*.parquet"):
-        table = parquet.read_metadata(part)
+        table = parquet_head(part)
         groups = [table.row_group(place) for place in range(table.num_row_groups)]
         num_bytes += sum(group.total_byte_size for group in groups)
     return num_bytes / max(1, made.num_rows) / CHARS_PER_TOKEN
@@ -135,11 +135,14 @@ def _estimate(resolved: Resolved, node: Node, known: dict[str, Estimate]) -> Est
 
 
 def _demands(node: Node, estimate: Estimate) -> dict[str, Demand]:
-    found = {}
+    found: dict[str, Demand] = {}
     for name, calls in estimate.calls.items():
         use = node.inputs.get(name)
         if isinstance(use, Use) and use.service is not None:
-            found[use.config.label] = use.service.plan(calls)
+            label = use.config.label
+            if label in found:
+                label = f"{label} as {name}"
+            found[label] = use.service.plan(calls)
     return found
 
 
@@ -183,19 +186,14 @@ def _counted(files: list[Path], num_bytes: int) -> tuple[int, float]:
         return num_bytes // LINE_BYTES, LINE_BYTES / CHARS_PER_TOKEN
     num_lines, line_bytes = 0, 0
     for file in files:
-        kind = Path(file.stem).suffix if file.suffix == ".gz" else file.suffix
+        kind = Path(file.stem).suffix if file.suffix in STREAMED_SUFFIXES else file.suffix
         if kind == ".parquet":
-            table = parquet.read_metadata(file)
+            table = parquet_head(file)
             num_lines += table.num_rows
             groups = [table.row_group(place) for place in range(table.num_row_groups)]
             line_bytes += sum(group.total_byte_size for group in groups)
         elif kind in TEXT_SUFFIXES:
-            for line in _lines(file):
+            for line in byte_lines(file):
                 num_lines += 1
                 line_bytes += len(line)
     return num_lines, line_bytes / max(1, num_lines) / CHARS_PER_TOKEN
-
-
-def _lines(file: Path) -> Iterator[bytes]:
-    with gzip.open(file, "rb") if file.suffix == ".gz" else file.open("rb") as stream:
-        yield from stream

@@ -7,7 +7,7 @@ from spyhop.models import ModelUse
 from spyhop.recipe.graph import Chosen, Node, Recipe, Ref, Source, Use, label, parents, promotions
 from spyhop.recipe.promote import read_promotion
 from spyhop.stage import StageInput
-from spyhop.store import Artifact, Record
+from spyhop.store import Artifact, Record, key_of
 from spyhop.store.artifact import folder_name
 
 
@@ -19,6 +19,8 @@ class Resolved:
     recipe: Recipe
     keys: dict[str, str] = field(default_factory=dict)
     made: dict[str, Artifact] = field(default_factory=dict)
+    missing: list[Path] | None = None
+    """Sources that are not there, each taken for an empty one; None refuses them."""
     _sources: dict[Path, Artifact] = field(default_factory=dict)
 
     def inputs(self, node: Node) -> dict[str, StageInput]:
@@ -82,7 +84,7 @@ class Resolved:
             ref = ref.by
         if isinstance(ref, Source):
             if ref.path not in self._sources:
-                self._sources[ref.path] = ref.open(self.root)
+                self._sources[ref.path] = self._source(ref)
             return self._sources[ref.path]
         if ref.name in self.made:
             return self.made[ref.name]
@@ -97,18 +99,26 @@ class Resolved:
         )
         return Artifact(self.root / folder_name(ref.stage.name, key), record)
 
+    def _source(self, source: Source) -> Artifact:
+        if self.missing is None or source.path.exists():
+            return source.open(self.root)
+        self.missing.append(source.path)
+        key = key_of({"missing": str(source.path)})
+        record = Record(key=key, stage="source", version=1, config={}, inputs={}, digest=key)
+        return Artifact(source.path, record)
+
 
 def _listed(value: Ref | list[Ref]) -> list[Ref]:
     return value if isinstance(value, list) else [value]
 
 
-def resolve(recipe: Recipe, root: Path) -> Resolved:
+def resolve(recipe: Recipe, root: Path, *, without_missing: bool = False) -> Resolved:
     """Return keys and artifacts of all nodes; sources are read for their digests only.
 
     Raises:
-        InputError: If a source is missing.
+        InputError: If a source is missing, unless a plan is to be made `without_missing` ones.
     """
-    resolved = Resolved(root, recipe)
+    resolved = Resolved(root, recipe, missing=[] if without_missing else None)
     for node in recipe.nodes:
         resolved.refresh(node)
     return resolved

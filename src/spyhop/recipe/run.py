@@ -28,7 +28,12 @@ NONE: frozenset[str] = frozenset()
 
 
 def run(
-    resolved: Resolved, runtime: Runtime, watcher: Watcher, *, reopen: frozenset[str] = NONE
+    resolved: Resolved,
+    runtime: Runtime,
+    watcher: Watcher,
+    *,
+    reopen: frozenset[str] = NONE,
+    forgets: bool = True,
 ) -> dict[str, Artifact]:
     """Make every node of the recipe and return the artifacts by node name.
 
@@ -39,13 +44,17 @@ def run(
     holds, and since failures are never replayed, what failed is asked anew. The old artifact stays
     until the new one replaces it.
 
+    With `forgets`, nodes of an earlier run that the recipe no longer has are not needed by it
+    any more, so that cleaning may free them.
+
     Raises:
         SpyhopError: The first error of a node; nodes that were running beside it are stopped.
     """
     recipe = resolved.recipe
     make = _make_here if runtime.workers == 1 else _make_beside
     make(resolved, runtime, watcher, reopen)
-    forget(resolved.root, recipe.name, {node.name for node in recipe.nodes})
+    if forgets:
+        forget(resolved.root, recipe.name, {node.name for node in recipe.nodes})
     return resolved.made
 
 

@@ -1,17 +1,23 @@
 """Prompts of your own, answered by a teacher, in the form in which they came."""
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Literal
 
 from spyhop.augment import AnswerConfig, answer
-from spyhop.augment.export import RESERVED, ExportConfig, export
+from spyhop.augment.export import RESERVED, STEM, ExportConfig, export
 from spyhop.collect.messages import MessagesConfig, messages
-from spyhop.models import read_teacher
-from spyhop.recipe.graph import Recipe, Source, Use
+from spyhop.recipe.graph import Recipe, Source
+from spyhop.recipes.inputs import served
 from spyhop.schema import Config
 from spyhop.settings import InputPath
+from spyhop.store import Artifact
+from spyhop.store.results import put
 
 PROMPTS, ANSWERS, EXPORT = "prompts", "answers", "export"
 """The nodes, in order."""
+ANSWER_FILES = (f"{STEM}.jsonl", f"{STEM}.parquet")
+"""One of which `hand_over` writes, by the form."""
 
 
 class AnsweringConfig(Config):
@@ -32,11 +38,33 @@ def answering(config: AnsweringConfig) -> Recipe:
     """Your own prompts (JSONL or Parquet), answered by a teacher, in the same form."""
     r = Recipe(config.name)
     file = Source(config.prompts)
-    teacher = read_teacher(config.teacher)
-    folder = None if teacher.folder is None else Source(teacher.folder)
-    use = Use(teacher.config, folder, teacher.service)
     prompts = r.add(PROMPTS, messages, MessagesConfig(reserved=RESERVED), file=file)
-    answers = r.add(ANSWERS, answer, config.answers, prompts=prompts, teacher=use)
+    answers = r.add(
+        ANSWERS, answer, config.answers, prompts=prompts, teacher=served(config.teacher)
+    )
     form = ExportConfig(form=config.form, num_samples=config.answers.num_samples)
     r.add(EXPORT, export, form, file=file, prompts=prompts, answers=answers)
     return r
+
+
+def hand_over(made: Mapping[str, Artifact], out: Path) -> str:
+    """Put the answers where they are looked for, and tell what came back and what it cost."""
+    answers, exported = made[ANSWERS].record, made[EXPORT]
+    (file,) = exported.path.glob(f"{STEM}.*")
+    place = put(file, out / file.name)
+    counts = exported.record.counts
+    notes = [f"{name} {num:,}" for name, num in _under("outcome/", answers.counts)]
+    if failed := _under("failed/", counts):
+        notes.append(f"errors {', '.join(f'{name}: {num:,}' for name, num in failed)}")
+    if dropped := sum(answers.dropped.values()):
+        notes.append(f"dropped {dropped:,}")
+    notes.append(f"${answers.usage.get('usd', 0.0):,.4f}")
+    return f"{place}: {counts.get('rows', 0):,} rows; {'; '.join(notes)}"
+
+
+def _under(kind: str, counts: Mapping[str, int]) -> list[tuple[str, int]]:
+    """Return name and number of what was counted as that kind, zeros left out."""
+    found = [
+        (name.removeprefix(kind), num) for name, num in counts.items() if name.startswith(kind)
+    ]
+    return [(name, num) for name, num in found if num]

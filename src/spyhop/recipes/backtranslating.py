@@ -1,6 +1,5 @@
 """Texts of your own as responses: a model writes the instruction of each."""
 
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -8,10 +7,11 @@ from spyhop.augment import BacktranslateConfig, backtranslate
 from spyhop.augment.given import GivenSegmentsConfig, given_segments
 from spyhop.collect.pair_files import PAIRS, PairsFileConfig, pairs_file
 from spyhop.recipe.graph import Recipe, Source
-from spyhop.recipes.pilot import served
-from spyhop.schema import ArtifactError, Config
+from spyhop.recipes.inputs import served
+from spyhop.schema import Config
 from spyhop.settings import InputPath
 from spyhop.store import Artifact
+from spyhop.store.results import put
 
 SEGMENTS, WRITTEN, FILE = "segments", "pairs", "file"
 """The nodes, in order."""
@@ -43,26 +43,10 @@ def backtranslating(config: BacktranslatingConfig) -> Recipe:
 
 def hand_over(made: Mapping[str, Artifact], out: Path) -> str:
     """Put the written pairs where they are looked for, and tell what became of the segments."""
-    place = put(made[FILE], out / PAIRS)
+    place = put(made[FILE].path / PAIRS, out / PAIRS)
     dropped = made[WRITTEN].record.dropped
     reasons = ", ".join(f"{name} {num:,}" for name, num in sorted(dropped.items()))
     num = made[WRITTEN].num_rows
     return f"{place}: {num:,} pairs from {made[SEGMENTS].num_rows:,} segments; left out: " + (
         reasons or "none"
     )
-
-
-def put(made: Artifact, place: Path) -> Path:
-    """Copy a file of pairs out of its artifact.
-
-    Raises:
-        ArtifactError: If it cannot be written there.
-    """
-    aside = place.with_name(f".{place.name}.tmp")
-    try:
-        shutil.copy2(made.path / PAIRS, aside)
-        aside.replace(place)
-    except OSError as error:
-        aside.unlink(missing_ok=True)
-        raise ArtifactError(f"{place}: cannot be written ({error.strerror})") from None
-    return place

@@ -22,9 +22,9 @@ from spyhop.curate import QueriesConfig, as_queries
 from spyhop.recipe.graph import Node, Recipe, Ref
 from spyhop.recipe.load import read_recipe
 from spyhop.recipes.humpback_config import HumpbackConfig
+from spyhop.recipes.inputs import served
 from spyhop.recipes.mixture import mixture
 from spyhop.recipes.orca import OrcaConfig, add_answers
-from spyhop.recipes.pilot import served
 from spyhop.recipes.rounds import Data, Rounds, Scored, add_data, add_rounds, add_scores
 from spyhop.report import CombinedPageConfig, combined_page
 from spyhop.schema import Config, RecipeError

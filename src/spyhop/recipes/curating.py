@@ -4,28 +4,41 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-from spyhop.collect.pair_files import GivenPairsConfig, PairsFileConfig, given_pairs, pairs_file
+from pydantic import model_validator
+
+from spyhop.collect.pair_files import (
+    PAIRS,
+    GivenPairsConfig,
+    PairsFileConfig,
+    given_pairs,
+    pairs_file,
+)
 from spyhop.curate import (
     A5,
     GateConfig,
     KeepConfig,
+    KeepGood,
     LabelsConfig,
     LikelihoodConfig,
     RateConfig,
+    check_repeats,
+    enough,
     gate,
+    gate_of,
     keep,
     labels,
     likelihood,
     rate,
+    wants_repeats,
 )
 from spyhop.recipe.graph import Recipe, Ref, Source
-from spyhop.recipes.backtranslating import put
-from spyhop.recipes.pilot import served
+from spyhop.recipes.inputs import served
 from spyhop.schema import Config, Finding
 from spyhop.settings import InputPath
 from spyhop.store import Artifact
+from spyhop.store.results import put
 
-RATED, RATINGS, GATE, KEPT, FILE = "rated", "ratings", "gate", "kept", "file"
+GIVEN, RATED, RATINGS, GATE, KEPT, FILE = "pairs", "rated", "ratings", "gate", "kept", "file"
 """The nodes that are told of; the ratings are written before the gate can refuse them."""
 RATED_FILE, KEPT_FILE = "rated.jsonl", "kept.jsonl"
 
@@ -46,24 +59,34 @@ class CuratingConfig(Config):
     likelihood: LikelihoodConfig = LikelihoodConfig()
     labels: InputPath | None = None
     """Labels by people, for the gate: rows of `good` or `score` beside a pair's `id` or texts."""
+    read_labels: LabelsConfig = LabelsConfig()
     gate: GateConfig = GateConfig()
-    keep: KeepConfig = KeepConfig(min_score=A5)
+    keep: KeepGood = KeepConfig(min_score=A5)
+
+    @model_validator(mode="after")
+    def _can_pass(self) -> "CuratingConfig":
+        if self.by == "rating":
+            check_repeats(self.gate, self.keep, self.rate.num_repeated, "rate.num_repeated")
+        return self
 
 
 def curating(config: CuratingConfig) -> Recipe:
     """Your own pairs rated by a model, checked by the gate, and kept by score or quota."""
     r = Recipe(config.name)
-    given = r.add("pairs", given_pairs, config.read, folder=Source(config.pairs))
+    given = r.add(GIVEN, given_pairs, config.read, folder=Source(config.pairs))
+    people: dict[str, Ref] = {}
+    if config.labels is not None:
+        words = Source(config.labels)
+        people["labels"] = r.add("labels", labels, config.read_labels, folder=words, pairs=given)
+    if config.by == "rating" and wants_repeats(config.gate, config.keep):
+        r.add("enough", enough, config.gate, pairs=given)
     judge = served(config.judge)
     if config.by == "rating":
         rated = r.add(RATED, rate, config.rate, pairs=given, judge=judge)
     else:
         rated = r.add(RATED, likelihood, config.likelihood, pairs=given, model=judge)
     r.add(RATINGS, pairs_file, PairsFileConfig(), pairs=rated)
-    people: dict[str, Ref] = {}
-    if config.labels is not None:
-        people["labels"] = r.add("labels", labels, LabelsConfig(), folder=Source(config.labels))
-    passed = r.add(GATE, gate, config.gate, rated=rated, **people)
+    passed = r.add(GATE, gate, gate_of(config.gate, config.keep), rated=rated, **people)
     kept = r.add(KEPT, keep, config.keep, rated=rated, gate=passed)
     r.add(FILE, pairs_file, PairsFileConfig(), pairs=kept)
     return r
@@ -71,7 +94,8 @@ def curating(config: CuratingConfig) -> Recipe:
 
 def hand_over(made: Mapping[str, Artifact], out: Path) -> str:
     """Put rated and kept pairs where they are looked for, and tell what the gate found."""
-    rated, kept = put(made[RATINGS], out / RATED_FILE), put(made[FILE], out / KEPT_FILE)
+    rated = put(made[RATINGS].path / PAIRS, out / RATED_FILE)
+    kept = put(made[FILE].path / PAIRS, out / KEPT_FILE)
     findings = [
         f"{'ok ' if finding.is_passed else 'BAD'}  {finding.id}: {finding.text}"
         for finding in made[GATE].rows(Finding)

@@ -8,8 +8,8 @@ from spyhop.collect import seeds
 from spyhop.curate import A4, A5, KeepConfig, PairsConfig, PartConfig, as_pairs, keep, part
 from spyhop.recipe.graph import Node, Recipe, Ref, Source
 from spyhop.recipes.humpback_config import HumpbackConfig, Point, ScalingSet
+from spyhop.recipes.inputs import add_base
 from spyhop.recipes.mixture import add_collection
-from spyhop.recipes.orca import add_base
 from spyhop.recipes.rounds import Data, Rounds, Scored, add_folder, add_scores, add_student
 from spyhop.report import HumpbackPageConfig, StudentRun, humpback_page
 from spyhop.train import TuneConfig

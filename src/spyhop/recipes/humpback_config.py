@@ -7,11 +7,20 @@ from pydantic import Field, model_validator
 from spyhop.augment import BacktranslateConfig, ForwardConfig
 from spyhop.collect import FetchConfig, SeedsConfig
 from spyhop.corpus import SegmentConfig
-from spyhop.curate import A5, GateConfig, KeepConfig, LikelihoodConfig, RateConfig
+from spyhop.curate import (
+    A5,
+    GateConfig,
+    KeepConfig,
+    KeepGood,
+    LabelsConfig,
+    LikelihoodConfig,
+    RateConfig,
+    check_repeats,
+)
 from spyhop.evaluate import MeasureConfig
 from spyhop.recipe.promote import PromoteConfig
+from spyhop.recipes.inputs import Student, Suite
 from spyhop.recipes.mixture import Collection, Place
-from spyhop.recipes.orca import Student, Suite
 from spyhop.schema import Config
 from spyhop.settings import InputPath
 from spyhop.text.overlap import ContaminationConfig, NearConfig
@@ -67,7 +76,7 @@ class Pages(Config):
         return self
 
 
-class Rating(Config):
+class Rater(Config):
     """Who rates the pairs, and how."""
 
     by: Literal["judge", "likelihood"] = "judge"
@@ -118,11 +127,12 @@ class HumpbackConfig(Config):
     backtranslate: BacktranslateConfig = BacktranslateConfig()
     forward: ForwardConfig = ForwardConfig()
     """System messages that tell seed pairs from web pairs."""
-    rate: Rating = Rating()
+    rate: Rater = Rater()
     labels: InputPath | None = None
     """People's words on some pairs, for precision and recall of the curator."""
+    read_labels: LabelsConfig = LabelsConfig()
     gate: GateConfig = GateConfig()
-    keep: KeepConfig = KeepConfig(min_score=A5)
+    keep: KeepGood = KeepConfig(min_score=A5)
     rounds: int = Field(2, ge=1)
     promote: PromoteConfig = PromoteConfig()
     """A round that is not better does not go on."""
@@ -132,7 +142,7 @@ class HumpbackConfig(Config):
     measure: MeasureConfig = MeasureConfig()
     """An empty system message is both tagging messages joined, as in the paper."""
     ablate: tuple[Ablation, ...] = ()
-    """Further students; see `spyhop run --ablate`."""
+    """Further students, as `--ablate` names them."""
     points: tuple[Point, ...] = paper_points()
     """Sizes and steps of `quality` and `scaling`."""
     quality_rows: tuple[int, int] = (3200, 25_600)
@@ -155,6 +165,9 @@ class HumpbackConfig(Config):
             )
         if "scaling" in self.ablate and not self.scaling:
             raise ValueError("the ablation scaling needs data sets: [[scaling]]")
+        if self.rate.by == "judge":
+            num = self.rate.judge.num_repeated
+            check_repeats(self.gate, self.keep, num, "rate.judge.num_repeated")
         return self
 
     @property

@@ -4,7 +4,6 @@ Source: Orca (arXiv:2306.02707): collections -> system messages -> answers of an
 teacher -> training on one, then on the other -> BBH and AGIEval.
 """
 
-from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -35,23 +34,19 @@ from spyhop.collect import (
 from spyhop.curate import HardestConfig, hardest
 from spyhop.evaluate import (
     ContaminationRateConfig,
-    ItemsConfig,
     MeasureConfig,
-    agieval,
-    bbh,
     contamination,
     measure,
-    questions,
 )
 from spyhop.models import Local, Replay
 from spyhop.recipe.graph import Node, Recipe, Ref, Source, Use
 from spyhop.recipes.arms import Ablation, Arm, Rows, arms
+from spyhop.recipes.inputs import Student, Suite, add_base, add_items, served
 from spyhop.recipes.mixture import Collection, Mixture, Ready, mixture, ready
-from spyhop.recipes.pilot import served
 from spyhop.report import DatasetConfig, ReportConfig, dataset, page
 from spyhop.schema import Config, RecipeError
 from spyhop.settings import InputPath
-from spyhop.train import NewModelConfig, TuneConfig, chained, new_model, tune
+from spyhop.train import TuneConfig, chained, tune
 from spyhop.train.probe import ProbeConfig, probe
 from spyhop.train.release import ReleaseConfig, release, titled
 
@@ -74,31 +69,6 @@ class Answering(Config):
         if self.file is not None and self.name:
             raise ValueError("name is for recorded answers; a model has its own")
         return self
-
-
-class Student(Config):
-    """The model to train: a Hugging Face folder, or a new one around a tokenizer."""
-
-    base: InputPath | None = None
-    """Folder of a causal language model of any class."""
-    tokenizer: InputPath | None = None
-    """Folder of a tokenizer, for a new model of the shape `new`."""
-    new: NewModelConfig = NewModelConfig()
-
-    @model_validator(mode="after")
-    def _one_origin(self) -> "Student":
-        if (self.base is None) == (self.tokenizer is None):
-            raise ValueError("set exactly one of base and tokenizer")
-        return self
-
-
-class Suite(Config):
-    """A benchmark to measure on."""
-
-    kind: Literal["bbh", "agieval", "questions"]
-    """`questions` are your own: JSONL, CSV or Parquet with `question`, `answer` and `options`."""
-    path: InputPath
-    items: ItemsConfig = ItemsConfig()
 
 
 class OrcaConfig(Config):
@@ -133,7 +103,7 @@ class OrcaConfig(Config):
     train_assistant: TuneConfig | None = None
     """Of the stage on the assistant's answers; None trains as in `train`."""
     ablate: tuple[Ablation, ...] = ()
-    """Further students that learn from the same rows in another way."""
+    """Further students of the same rows, as `--ablate` names them."""
     suites: tuple[Suite, ...] = ()
     measure: MeasureConfig = MeasureConfig()
     measure_teacher: bool = False
@@ -308,17 +278,3 @@ def _train(
         name = arm.name if number == len(phases) else f"{arm.name}.{number}"
         model = r.add(name, tune, how, base=model, answers=phase.answers)
     return model
-
-
-def add_base(r: Recipe, student: Student) -> Node | Source:
-    """Return the model that training starts from, with its node added where it is a new one."""
-    if student.base is not None:
-        return Source(student.base)
-    assert student.tokenizer is not None
-    return r.add("base", new_model, student.new, tokenizer=Source(Path(student.tokenizer)))
-
-
-def add_items(r: Recipe, suite: Suite) -> Node:
-    """Add the node that reads a suite's items."""
-    reader = {"bbh": bbh, "agieval": agieval, "questions": questions}[suite.kind]
-    return r.add(f"items-{suite.kind}", reader, suite.items, folder=Source(suite.path))

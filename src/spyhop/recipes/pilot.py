@@ -1,14 +1,13 @@
 """A pilot: some queries of a collection are rated for how hard they are before it is drawn from."""
 
-from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
 from spyhop.augment import AnswerConfig, ErrorsConfig, LossesConfig, answer, errors, losses
 from spyhop.collect import DrawConfig, PairConfig, SystemMessage, Table, draw, pair
-from spyhop.models import read_teacher
-from spyhop.recipe.graph import Node, Recipe, Ref, Source, Use
+from spyhop.recipe.graph import Node, Recipe, Ref
+from spyhop.recipes.inputs import served
 from spyhop.schema import Config
 from spyhop.settings import InputPath
 
@@ -26,13 +25,6 @@ class Pilot(Config):
     None rates all there are."""
     answers: AnswerConfig = AnswerConfig()
     """How it is asked, for `errors`."""
-
-
-def served(file: Path) -> Use:
-    """Return the model that a teacher's file or a folder names."""
-    found = read_teacher(file)
-    weights = None if found.folder is None else Source(found.folder)
-    return Use(found.config, weights, found.service)
 
 
 def rated(

@@ -6,23 +6,24 @@ from spyhop.augment import backtranslate, forward_pairs, reversed_pairs
 from spyhop.collect import fetch, seeds
 from spyhop.corpus import SampleConfig, sample
 from spyhop.curate import (
-    LabelsConfig,
     PartConfig,
+    enough,
     gate,
+    gate_of,
     keep,
     labels,
     likelihood,
     part,
     rate,
+    wants_repeats,
 )
 from spyhop.evaluate import FitConfig, fit, measure
 from spyhop.models import Local
 from spyhop.recipe.graph import Chosen, Node, Recipe, Ref, Source, Use
 from spyhop.recipe.promote import promote
 from spyhop.recipes.humpback_config import HumpbackConfig
+from spyhop.recipes.inputs import add_base, add_items, served
 from spyhop.recipes.mixture import Place
-from spyhop.recipes.orca import add_base, add_items
-from spyhop.recipes.pilot import served
 from spyhop.recipes.segments import add_segments, expand
 from spyhop.train import TuneConfig, tune
 
@@ -99,7 +100,10 @@ def add_data(r: Recipe, config: HumpbackConfig) -> Data:
     )
     words = None
     if config.labels is not None:
-        words = r.add("labels", labels, LabelsConfig(), folder=Source(config.labels))
+        folder = Source(config.labels)
+        words = r.add("labels", labels, config.read_labels, folder=folder, pairs=augmented)
+    if config.rate.by == "judge" and wants_repeats(config.gate, config.keep):
+        r.add("enough", enough, config.gate, pairs=augmented)
     return Data(items, seed_pairs, held_out, base, segments, backward, augmented, words)
 
 
@@ -112,7 +116,7 @@ def add_rounds(r: Recipe, config: HumpbackConfig, data: Data) -> Rounds:
     for n in range(1, config.rounds + 1):
         rated = _rated(r, config, data, n, rounds.best)
         known: dict[str, Ref] = {} if data.labels is None else {"labels": data.labels}
-        passed = r.add(f"gate-{n}", gate, config.gate, rated=rated, **known)
+        passed = r.add(f"gate-{n}", gate, gate_of(config.gate, config.keep), rated=rated, **known)
         kept = r.add(f"kept-{n}", keep, config.keep, rated=rated, gate=passed)
         model = add_student(r, config, f"m{n}", data.base, [data.seeds, kept], config.train)
         scores = add_scores(r, config, data, f"m{n}", model)

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from spyhop.corpus import SegmentConfig, decontaminate, deduplicate, segment
 from spyhop.recipe.graph import Node, Recipe, Ref, Source
-from spyhop.recipes.orca import Suite, add_items
+from spyhop.recipes.inputs import Suite, add_items
 from spyhop.report import CorpusPageConfig, corpus_page
 from spyhop.schema import Config, InputError
 from spyhop.settings import InputPath

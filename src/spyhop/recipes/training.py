@@ -1,5 +1,7 @@
 """Rows of your own to a model: one training after another, probed, with a card and a report."""
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from pydantic import Field, model_validator
@@ -10,6 +12,8 @@ from spyhop.recipe.graph import Node, Recipe, Ref, Source, Use
 from spyhop.report.training import TrainingPageConfig, training_page
 from spyhop.schema import Config
 from spyhop.settings import InputPath
+from spyhop.store import Artifact
+from spyhop.store.results import link
 from spyhop.train import TuneConfig, chained, tune
 from spyhop.train.probe import ProbeConfig, probe
 from spyhop.train.release import ReleaseConfig, release, titled
@@ -18,6 +22,7 @@ MODEL = "model"
 """The node that holds the folder to give away."""
 EPOCHS = 3.0
 """Where nothing says how long to train."""
+BUDGETS = {"tokens", "epochs"}
 
 
 class Phase(Config):
@@ -25,7 +30,7 @@ class Phase(Config):
 
     rows: tuple[InputPath, ...] = Field(min_length=1)
     train: TuneConfig | None = None
-    """None trains as the first."""
+    """What it does not say is as in the first training."""
 
 
 class TrainingConfig(Config):
@@ -47,13 +52,20 @@ class TrainingConfig(Config):
 
     @model_validator(mode="before")
     @classmethod
-    def _has_a_budget(cls, values: Any) -> Any:  # noqa: ANN401 (plain TOML)
-        """Let settings of a training stand without a budget."""
-        if isinstance(values, dict) and isinstance(values.get("train"), dict):
-            train = values["train"]
-            if not {"tokens", "epochs"} & set(train):
-                return {**values, "train": {**train, "epochs": EPOCHS}}
-        return values
+    def _fill(cls, values: Any) -> Any:  # noqa: ANN401 (plain TOML)
+        """Let settings stand without a budget, and those of further trainings say what changes."""
+        if not isinstance(values, dict) or not isinstance(values.get("train", {}), dict):
+            return values
+        first = _over({"epochs": EPOCHS}, values.get("train", {}))
+        then = values.get("then", ())
+        if isinstance(then, list):
+            then = [
+                {**phase, "train": _over(first, phase["train"])}
+                if isinstance(phase, dict) and isinstance(phase.get("train"), dict)
+                else phase
+                for phase in then
+            ]
+        return {**values, "train": first, "then": then}
 
 
 def training(config: TrainingConfig) -> Recipe:
@@ -85,6 +97,22 @@ def training(config: TrainingConfig) -> Recipe:
     page = TrainingPageConfig(title=config.name)
     r.add("report", training_page, page, answers=answers, students=students, **found)
     return r
+
+
+def hand_over(made: Mapping[str, Artifact], out: Path) -> str:
+    """Let `out/model` lead to the model, and tell so."""
+    return f"model: {link(made[MODEL].path, out / MODEL)}"
+
+
+def _over(first: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings with changes in them, table by table; a new budget takes the place of one."""
+    kept = {k: v for k, v in first.items() if k not in BUDGETS or not BUDGETS & set(changes)}
+    tables = {
+        name: _over(kept[name], value)
+        for name, value in changes.items()
+        if isinstance(value, Mapping) and isinstance(kept.get(name), Mapping)
+    }
+    return {**kept, **changes, **tables}
 
 
 def _read(r: Recipe, name: str, path: InputPath) -> Node:

@@ -15,8 +15,8 @@ Form = Format | Chat
 TrainOn = Literal["all", "last"]
 """Which responses of a conversation are targets."""
 FormName = Literal["saved", "chat", "orca", "turns", "humpback"]
-"""A form as a config names it: `saved` is the model folder's own, else Orca's blocks; `chat` the
-tokenizer's chat template; the others are ours."""
+"""A form as a config names it: `saved` is the model folder's own, else its chat template, else
+Orca's blocks; `chat` the tokenizer's chat template; the others are ours."""
 _ANCHOR = "\n"
 """Tokenised before a text that continues another, where the tokenizer would begin it anew."""
 _PROBE = (

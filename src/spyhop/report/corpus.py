@@ -63,7 +63,7 @@ def _figures(steps: Sequence[Artifact]) -> dict[str, Any]:
     num_toxic = num_redacted = 0
     for row in steps[-1].rows(Segment):
         lengths[len(row.text) // BIN_CHARS * BIN_CHARS] += 1
-        domains[urlsplit(row.url).hostname or "(file)"] += 1
+        domains[_domain(row.url)] += 1
         languages[row.language] += 1
         num_toxic += row.is_toxic
         num_redacted += row.num_redacted
@@ -89,6 +89,13 @@ def _figures(steps: Sequence[Artifact]) -> dict[str, Any]:
         "num_toxic": num_toxic,
         "num_redacted": num_redacted,
     }
+
+
+def _domain(url: str) -> str:
+    try:
+        return urlsplit(url).hostname or "(file)"
+    except ValueError:
+        return "(invalid)"
 
 
 def _funnel_section(figures: dict[str, Any]) -> Section:

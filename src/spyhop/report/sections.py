@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from spyhop.evaluate import Seen
 from spyhop.lazy import Lazy
-from spyhop.models.local import load_tokenizer, saved_format
+from spyhop.models.local import load_tokenizer, saved_form
 from spyhop.render import Renderer
 from spyhop.report.compare import comparison_table
 from spyhop.report.contamination import SHARED_HEADINGS, shared_cells
@@ -62,7 +62,8 @@ def mask_section(student: Artifact, answers: Sequence[Artifact]) -> Section:
         "What is trained on",
         "Each box is a token; the loss is taken on the green ones only: the response and its end.",
     )
-    renderer = Renderer(load_tokenizer(student.path), saved_format(student.path))
+    tokenizer = load_tokenizer(student.path)
+    renderer = Renderer(tokenizer, saved_form(student.path, tokenizer))
     rows = islice(
         (row for each in answers for row in each.rows(Answer) if not row.error),
         NUM_MASKED_ROWS,
@@ -104,12 +105,13 @@ def training_section(students: Sequence[tuple[str, list[Artifact]]]) -> Section:
     points: list[dict[str, Any]] = []
     rows = []
     for name, stages in students:
-        seen, steps = 0, 0
+        seen, steps, held_out = 0, 0, ""
         for metrics in (read_metrics(stage) for stage in stages):
             points += _curve(name, metrics["losses"], seen, metrics["tokens"])
             for step, loss in metrics.get("held_out", []):
                 place = seen + metrics["tokens"] * step / max(1, metrics["steps"])
                 points.append({"student": f"{name}, held out", "tokens": place, "loss": loss})
+                held_out = f"{loss:.3f}"
             seen, steps, tail = (
                 seen + metrics["tokens"],
                 steps + metrics["steps"],
@@ -118,8 +120,9 @@ def training_section(students: Sequence[tuple[str, list[Artifact]]]) -> Section:
         seconds = sum(read_speed(stage)["seconds"] for stage in stages)
         tail = tail[-min(50, max(1, len(tail) // 10)) :]
         last = sum(tail) / len(tail)
-        rows.append([name, steps, f"{seen:,}", f"{last:.3f}", f"{seconds:.0f}"])
-    section.table(Table(["student", "steps", "tokens", "last loss", "seconds"], rows))
+        rows.append([name, steps, f"{seen:,}", f"{last:.3f}", held_out, f"{seconds:.0f}"])
+    heads = ["student", "steps", "tokens", "last loss", "held out, last", "seconds"]
+    section.table(Table(heads, rows))
     chart = (
         alt.Chart(alt.Data(values=points))
         .mark_line(strokeWidth=1.6)

@@ -1,8 +1,8 @@
 """Keys, sources, artifacts, partial work and locks: how results are named, kept and found again."""
 
 from spyhop.store.artifact import Artifact, InputRecord, Record, find
-from spyhop.store.inventory import Entry, Inventory, forget, point, pointed
-from spyhop.store.keys import canonical, key_of, row_id
+from spyhop.store.inventory import Entry, Inventory, forget, point, pointed, strays
+from spyhop.store.keys import canonical, key_of, number_of, row_id
 from spyhop.store.nested import nested_draw
 from spyhop.store.parts import PartWriter, arrow_schema
 from spyhop.store.source import Source
@@ -24,7 +24,9 @@ __all__ = [
     "forget",
     "key_of",
     "nested_draw",
+    "number_of",
     "point",
     "pointed",
     "row_id",
+    "strays",
 ]

@@ -6,15 +6,25 @@ missing key names file and line; a stage that meets one makes nothing.
 
 import io
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from spyhop.schema import InputError
 from spyhop.store.artifact import RECORD
+
+LINE = ": line "
+"""What stands between a file and the number of a line, where a place is told."""
+BATCH_ROWS = 2048
+
+
+def is_hidden(name: Path) -> bool:
+    """Tell whether a relative path is that of a hidden file, or lies in a hidden folder."""
+    return any(part.startswith(".") for part in name.parts)
 
 
 def matching(folder: Path, pattern: str) -> list[Path]:
@@ -31,8 +41,7 @@ def matching(folder: Path, pattern: str) -> list[Path]:
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder)
         shown = name.as_posix() if "/" in pattern else path.name
-        is_hidden = any(part.startswith(".") for part in name.parts)
-        if path.is_file() and not is_hidden and fnmatchcase(shown, pattern):
+        if path.is_file() and not is_hidden(name) and fnmatchcase(shown, pattern):
             found.append(path)
     if not found:
         raise InputError(f"{folder}: no file matches {pattern!r}")
@@ -52,35 +61,85 @@ def table_files(folder: Path, pattern: str = "*") -> list[Path]:
     raise InputError(f"{folder}: this artifact holds no rows")
 
 
-def lines(path: Path) -> Iterator[tuple[int, str]]:
+def byte_lines(path: Path) -> Iterator[bytes]:
+    """Yield every line as it stands, once the file is unpacked.
+
+    Raises:
+        InputError: If the file cannot be read.
+    """
+    try:
+        with pa.input_stream(str(path), compression="detect") as stream:
+            yield from io.BufferedReader(stream)
+    except (OSError, EOFError) as error:
+        raise InputError(f"{path}: cannot be read ({error!s:.80})") from None
+
+
+def lines(path: Path, mark: str = LINE) -> Iterator[tuple[int, str]]:
     """Yield number and text of every line, the line's end left out.
+
+    Args:
+        path: The file.
+        mark: Between file and number, in messages.
 
     Raises:
         InputError: If the file cannot be read or is not UTF-8, naming the line.
     """
-    number = 0
+    for number, line in enumerate(byte_lines(path), 1):
+        try:
+            text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError as error:
+            is_utf16 = line[:2] in (b"\xff\xfe", b"\xfe\xff")
+            found = "it looks like UTF-16" if is_utf16 else f"byte {error.start}: {error.reason}"
+            raise InputError(
+                f"{path}{mark}{number}: not UTF-8 ({found}); save the file as UTF-8"
+            ) from None
+        yield number, text.rstrip("\r\n")
+
+
+def parse_json(text: str) -> Any:  # noqa: ANN401 (whatever it holds)
+    """Return what JSON text holds.
+
+    Raises:
+        ValueError: Also where it is nested too deeply, or holds half of a character (a surrogate
+            without its other half), which no table can hold.
+    """
     try:
-        with pa.input_stream(str(path), compression="detect") as stream:
-            for number, line in enumerate(io.BufferedReader(stream), 1):
-                yield number, line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"{path}: line {number} is not UTF-8 (byte {error.start}: {error.reason})"
-        ) from None
-    except (OSError, EOFError) as error:
-        raise InputError(f"{path}: broken after line {number} ({error!s:.80})") from None
+        found = json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    if "\\ud" in text or "\\uD" in text:
+        try:
+            json.dumps(found, ensure_ascii=False).encode()
+        except UnicodeEncodeError as error:
+            half = f"\\u{ord(error.object[error.start]):04x}"
+            raise ValueError(f"{half} is half of a character") from None
+    return found
 
 
-def json_lines(path: Path) -> Iterator[tuple[str, Any]]:
+def json_lines(
+    path: Path, mark: str = LINE, parse: Callable[[str], Any] = parse_json
+) -> Iterator[tuple[str, Any]]:
     """Yield where each line stands (`file: line 7`) and what it holds; empty lines are passed over.
+
+    Args:
+        path: The file.
+        mark: Between file and number, in places and messages.
+        parse: Reads the text of a line; raises a `ValueError` where it cannot.
 
     Raises:
         InputError: If a line is not JSON.
     """
-    for number, line in lines(path):
-        if line.strip():
-            where = f"{path}: line {number}"
-            yield where, _parsed(line, where)
+    for number, line in lines(path, mark):
+        if shown := line.strip():
+            where = f"{path}{mark}{number}"
+            try:
+                value = parse(line)
+            except ValueError as error:
+                reason = str(error).replace("line 1 column", "column")
+                is_list = shown[0] in "[]"
+                hint = "; write one row a line, without a list around them" if is_list else ""
+                raise InputError(f"{where}: not JSON ({reason:.80}): {shown!r:.60}{hint}") from None
+            yield where, value
 
 
 def json_file(path: Path) -> Any:  # noqa: ANN401 (whatever the file holds)
@@ -89,7 +148,41 @@ def json_file(path: Path) -> Any:  # noqa: ANN401 (whatever the file holds)
     Raises:
         InputError: If it is not JSON.
     """
-    return _parsed("\n".join(line for _, line in lines(path)), str(path))
+    try:
+        return parse_json("\n".join(line for _, line in lines(path)))
+    except ValueError as error:
+        raise InputError(f"{path}: not JSON ({error!s:.80})") from None
+
+
+def parquet_head(path: Path) -> pq.FileMetaData:
+    """Return what a Parquet file tells of itself: its schema, its rows, their groups.
+
+    Raises:
+        InputError: If it is none.
+    """
+    try:
+        return pq.read_metadata(path)
+    except (pa.ArrowException, OSError) as error:
+        raise _not_parquet(path, error) from None
+
+
+def parquet_batches(path: Path, columns: Collection[str] | None = None) -> Iterator[pa.RecordBatch]:
+    """Yield a Parquet file in batches of at most `BATCH_ROWS`; columns it lacks are passed over.
+
+    Raises:
+        InputError: If it cannot be read.
+    """
+    try:
+        with pq.ParquetFile(path) as file:
+            known = file.schema_arrow.names
+            wanted = None if columns is None else [name for name in known if name in columns]
+            yield from file.iter_batches(batch_size=BATCH_ROWS, columns=wanted)
+    except (pa.ArrowException, OSError) as error:
+        raise _not_parquet(path, error) from None
+
+
+def _not_parquet(path: Path, error: Exception) -> InputError:
+    return InputError(f"{path}: not a whole Parquet file ({' '.join(str(error).split()):.120})")
 
 
 def field(row: object, key: str, where: str, kind: type | tuple[type, ...] = str) -> Any:  # noqa: ANN401
@@ -112,14 +205,3 @@ def field(row: object, key: str, where: str, kind: type | tuple[type, ...] = str
         names = " or ".join(each.__name__ for each in kinds)
         raise InputError(f"{where}: {key!r} is no {names}: {value!r:.80}")
     return value
-
-
-def _parsed(text: str, where: str) -> Any:  # noqa: ANN401
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise InputError(
-            f"{where} is not JSON ({error.msg}, line {error.lineno} column {error.colno})"
-            if "line" not in where.rsplit(":", 1)[-1]
-            else f"{where} is not JSON ({error.msg}, column {error.colno})"
-        ) from None

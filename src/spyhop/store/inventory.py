@@ -104,9 +104,14 @@ def point(root: Path, recipe: str, node: str, artifact: Artifact) -> None:
 
 def forget(root: Path, recipe: str, nodes: set[str]) -> None:
     """Remove what leads to nodes that the recipe no longer has."""
-    for link in (root / RUNS / recipe).glob("[!.]*"):
-        if link.name not in nodes:
-            link.unlink(missing_ok=True)
+    for link in strays(root, recipe, nodes):
+        link.unlink(missing_ok=True)
+
+
+def strays(root: Path, recipe: str, nodes: set[str]) -> list[Path]:
+    """Return what leads to nodes of the last run that the recipe no longer has."""
+    links = sorted((root / RUNS / recipe).glob("[!.]*"))
+    return [link for link in links if link.name not in nodes]
 
 
 def pointed(root: Path, recipe: str, node: str) -> Path | None:

@@ -35,6 +35,11 @@ def row_id(*parts: str) -> str:
     return hashlib.sha256(joined).hexdigest()[:KEY_CHARS]
 
 
+def number_of(text: str) -> int:
+    """Return the first 64 bits of the SHA-256 of a text: the same draw on every machine."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
+
+
 def _plain(value: object) -> object:
     if value is None or isinstance(value, bool | int | str):
         return value

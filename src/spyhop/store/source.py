@@ -10,6 +10,7 @@ from pathlib import Path
 
 from spyhop.schema import ArtifactError, InputError
 from spyhop.store.artifact import Artifact, Record
+from spyhop.store.files import is_hidden
 from spyhop.store.keys import key_of
 
 RACY_S = 2.0
@@ -62,15 +63,11 @@ class Source:
         files = {
             found.relative_to(self.path).as_posix(): found
             for found in sorted(self.path.rglob("*"))
-            if found.is_file() and not _is_hidden(found.relative_to(self.path))
+            if found.is_file() and not is_hidden(found.relative_to(self.path))
         }
         if not files:
             raise InputError(f"{self.path}: the folder holds no files")
         return files
-
-
-def _is_hidden(name: Path) -> bool:
-    return any(part.startswith(".") for part in name.parts)
 
 
 class _DigestCache:

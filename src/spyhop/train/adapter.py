@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 else:
     torch = Lazy("torch")
 
-FOLDER = "adapter"
+ADAPTER = "adapter"
 """Beside the merged weights: the adapter alone, as peft writes it."""
 
 

@@ -12,7 +12,7 @@ from spyhop.lazy import Lazy
 from spyhop.models.local import load, load_tokenizer, pick_form
 from spyhop.render import Form
 from spyhop.schema import TrainingError
-from spyhop.train.adapter import FOLDER, adapted, loading
+from spyhop.train.adapter import ADAPTER, adapted, loading
 from spyhop.train.config import TuneConfig
 from spyhop.train.distributed import Group
 from spyhop.train.new_model import add_padding, save
@@ -89,7 +89,7 @@ def save_student(folder: Path, student: Student, group: Group) -> None:
         return
     config = student.config.adapter
     if config is not None:
-        model = _merged(folder / FOLDER, student, state)
+        model = _merged(folder / ADAPTER, student, state)
     elif state is not None:
         model = open_student(
             student.folder, student.config, torch.device("cpu"), is_empty=True

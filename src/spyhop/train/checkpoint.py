@@ -18,11 +18,13 @@ from spyhop.train.optimizer import AnyOptimizer
 
 if TYPE_CHECKING:
     import torch
+    import torch.distributed.checkpoint.api as shard_api
     import torch.distributed.checkpoint.state_dict as whole
     import torch.distributed.checkpoint.state_dict_loader as shard_reader
     import torch.distributed.checkpoint.state_dict_saver as shard_writer
 else:
     torch = Lazy("torch")
+    shard_api = Lazy("torch.distributed.checkpoint.api")
     shard_reader = Lazy("torch.distributed.checkpoint.state_dict_loader")
     shard_writer = Lazy("torch.distributed.checkpoint.state_dict_saver")
     whole = Lazy("torch.distributed.checkpoint.state_dict")
@@ -72,7 +74,8 @@ class Checkpoints:
         """Write weights, optimiser state, randomness and position.
 
         Raises:
-            OSError: If the disk is full; the checkpoint before is untouched.
+            OSError: If the disk is full; the checkpoint before is untouched, and half a new one is
+                gone.
         """
         about = {"position": asdict(position), "random": _random()}
         if self.group.size == 1:
@@ -136,11 +139,16 @@ class Checkpoints:
             shutil.rmtree(aside, ignore_errors=True)
             aside.mkdir()
         self.group.wait()
-        shard_writer.save(self._shards(with_optimizer=with_optimizer), checkpoint_id=aside)
-        if about is not None:
-            _write(aside / f"rank-{self.group.rank}.pt", about)
+        try:
+            shard_writer.save(self._shards(with_optimizer=with_optimizer), checkpoint_id=aside)
+            if about is not None:
+                _write(aside / f"rank-{self.group.rank}.pt", about)
+        except (shard_api.CheckpointException, OSError) as error:
+            shutil.rmtree(aside, ignore_errors=True)
+            raise _first_cause(error) from None
         self.group.wait()
         if self.group.rank == 0:
+            shutil.rmtree(self.folder / name, ignore_errors=True)  # of a run that was killed
             aside.replace(self.folder / name)
         self.group.wait()
 
@@ -169,6 +177,15 @@ def _write(path: Path, state: Any) -> None:  # noqa: ANN401 (whatever torch.save
         aside.unlink(missing_ok=True)  # half a file, on a disk that may be full
         raise
     aside.replace(path)
+
+
+def _first_cause(error: BaseException) -> Exception:
+    """Return what went wrong in the first process that failed."""
+    if isinstance(error, OSError):
+        return error
+    assert isinstance(error, shard_api.CheckpointException)
+    _, (cause, _) = min(error.failures.items())
+    return cause if isinstance(cause, Exception) else OSError(str(cause))
 
 
 def _random() -> dict[str, Any]:

@@ -70,12 +70,13 @@ class TuneConfig(Config):
     precision: Literal["float32", "bfloat16"] = "float32"
     """`bfloat16` keeps float32 weights and computes under autocast."""
     format: FormName = "saved"
-    """How conversations are written down: `saved` is the base's own form, else Orca's blocks;
-    `chat` the tokenizer's chat template; `humpback` plain text with tags."""
+    """How conversations are written down: `saved` is the base's own form, else its chat template,
+    else Orca's blocks; `humpback` is plain text with tags."""
     train_on: TrainOn = "all"
     """Which of a conversation's responses are targets."""
     snapshots: tuple[float, ...] = ()
-    """Shares of the run after which the weights are also kept, in `snapshots/at-<share>`."""
+    """Shares of the run after which the weights are also kept, in `snapshots/at-<share>`; those
+    that a run stopped by `held_out.patience` does not reach are told."""
     seed: int = 0
 
     @model_validator(mode="after")

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spyhop.lazy import Lazy
+from spyhop.schema import InputError
 from spyhop.stage import Estimate, Runtime
+from spyhop.train.tensors import read_header
 
 if TYPE_CHECKING:
     import torch
@@ -39,6 +41,8 @@ STATE_BYTES = 16
 """Per trained parameter: weight, gradient and the two moments of AdamW, in float32."""
 HALF_BYTES = 2
 """Per parameter: the copy that is computed with in bfloat16, where there is one."""
+NF4_BYTES = 0.6
+"""Per frozen parameter of four bits, with its scales and the layers that stay wider."""
 ACTIVATION_BYTES = 34
 """Per token, layer and hidden unit, without recomputation (Korthikanti et al., arXiv:2205.05198,
 section 4.1, without the part of the attention weights, which are never stored)."""
@@ -78,41 +82,48 @@ def read_shape(folder: Path) -> Shape | None:
     """Return the shape of a Hugging Face folder; None where it is none.
 
     Only the config and the heads of the weights' files are read.
+
+    Raises:
+        InputError: If one of these is damaged.
     """
-    files = sorted(folder.glob("*.safetensors"))
-    if not files or not (folder / "config.json").is_file():
+    files, path = sorted(folder.glob("*.safetensors")), folder / "config.json"
+    if not files or not path.is_file():
         return None
-    config = json.loads((folder / "config.json").read_text())
-    config = config.get("text_config", config)
-    sizes: dict[str, int] = {}
-    for file in files:
-        with file.open("rb") as stream:
-            head = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
-        sizes |= {k: prod(v["shape"]) for k, v in head.items() if k != "__metadata__"}
-    if any(
-        "lm_head" in name for name in sizes
-    ):  # else one table both looks up and is computed with
+    try:
+        config = json.loads(path.read_bytes())
+        config = config.get("text_config", config)
+        depth, width = (int(config.get(name, 0)) for name in ("num_hidden_layers", "hidden_size"))
+    except (ValueError, AttributeError, TypeError):
+        raise InputError(f"{path}: not a model's config") from None
+    sizes = {each.name: prod(each.shape) for file in files for each in read_header(file).tensors}
+    if any("lm_head" in name for name in sizes):  # else one table looks up and is computed with
         sizes = {name: size for name, size in sizes.items() if "embed_tokens" not in name}
-    return Shape(
-        sum(sizes.values()),
-        int(config.get("num_hidden_layers", 0)),
-        int(config.get("hidden_size", 0)),
-    )
+    return Shape(sum(sizes.values()), depth, width)
 
 
-def told_cost(estimate: Estimate) -> str:
+def told_cost(estimate: Estimate, runtime: Runtime) -> str:
     """Return what a planned training takes, in words; empty where its model is unknown."""
     if not estimate.flops:
         return ""
     hours = gpu_hours(estimate.flops, TFLOPS[PLAN_GPU], PLAN_MFU)
-    memory = estimate.memory_bytes / 1e9
-    num = -(-estimate.memory_bytes // int(PLAN_GB * 1e9))
-    fits = "fits one" if num == 1 else f"needs {num} together"
     return (
         f"{estimate.parameters / 1e6:,.1f} M parameters x {estimate.trained_tokens / 1e6:,.1f} M "
         f"tokens = {estimate.flops:.2g} operations: {hours:,.2g} {PLAN_GPU}-hours at "
-        f"{PLAN_MFU:.0%} of its peak; {memory:,.1f} GB of memory: {fits} of {PLAN_GB} GB"
+        f"{PLAN_MFU:.0%} of its peak; {_told_memory(estimate, runtime)}"
     )
+
+
+def _told_memory(estimate: Estimate, runtime: Runtime) -> str:
+    kept = activation_bytes(estimate.num_layers, estimate.hidden_size, runtime)
+    text = f"{estimate.state_bytes / 1e9:,.1f} GB of weights and optimiser, {kept / 1e9:,.1f} GB "
+    text += f"a pass of {runtime.micro_tokens:,} tokens: "
+    room = int(PLAN_GB * 1e9) - kept
+    num = -(-estimate.state_bytes // room) if room > 0 else 0
+    if num == 1:
+        return f"{text}fits one of {PLAN_GB} GB"
+    text += f"needs {num} of {PLAN_GB} GB together" if num else f"fits none of {PLAN_GB} GB"
+    lower = "micro_tokens" if runtime.gradient_checkpointing else "gradient_checkpointing"
+    return f"{text}; see runtime.{lower}"
 
 
 def peak_flops(runtime: Runtime, device: torch.device) -> float | None:
@@ -142,19 +153,20 @@ def implied_mfu(parameters: float, tokens: float, hours: float, tflops: float) -
     return FLOPS_PER_PARAMETER * parameters * tokens / (hours * 3600 * tflops * 1e12)
 
 
-def train_bytes(
-    shape: Shape, micro_tokens: int, *, trained: int | None = None, recomputes: bool = False
-) -> int:
-    """Return the memory that training takes on one device, or on all of a group together.
+def state_bytes(shape: Shape, trained: int | None = None, frozen_bytes: float = 4) -> int:
+    """Return the memory of weights, gradients and optimiser; a group of devices shares it.
 
     Args:
         shape: Of the model.
-        micro_tokens: Tokens of one forward pass.
         trained: Parameters that are trained; None is all.
-        recomputes: Gradient checkpointing.
+        frozen_bytes: Of each of the others.
     """
     trained = shape.parameters if trained is None else trained
     frozen = shape.parameters - trained
-    per_unit = RECOMPUTED_BYTES if recomputes else ACTIVATION_BYTES
-    activations = per_unit * shape.num_layers * shape.hidden_size * micro_tokens
-    return trained * (STATE_BYTES + HALF_BYTES) + frozen * 4 + activations
+    return trained * (STATE_BYTES + HALF_BYTES) + int(frozen * frozen_bytes)
+
+
+def activation_bytes(num_layers: int, hidden_size: int, runtime: Runtime) -> int:
+    """Return the memory that one pass keeps for its gradient, on every device."""
+    per_unit = RECOMPUTED_BYTES if runtime.gradient_checkpointing else ACTIVATION_BYTES
+    return per_unit * num_layers * hidden_size * runtime.micro_tokens

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -36,8 +37,10 @@ else:
 
 MARK = "spyhop-news "
 """Opens a line of a rank's output that is meant for the process that started it."""
-LAST_LINES = 90
-"""Of the ranks' other output, told when they fail."""
+LOG = "processes.log"
+"""All else that the processes of a training said, beside its job."""
+_REASON = re.compile(r"^(?:\[rank\d+\]: )?((?:\w+\.)*\w*(?:Error|Exception): .*|.*Signal \d+ .*)")
+"""Opens the last line of a traceback; or what torchrun says of a process that was killed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,39 +145,49 @@ def launch(module: str, job: Path, runtime: Runtime) -> Iterator[dict[str, Any]]
     Raises:
         TrainingError: If a rank fails without having said why.
     """
-    commands = _commands(module, job, runtime)
     threads = {"OMP_NUM_THREADS": str(runtime.threads)}
-    started = [
-        subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env={**os.environ, **threads},
-        )
-        for command in commands
-    ]
-    lines: list[str] = []
-    try:
-        first = started[0]
-        assert first.stdout is not None
-        for line in first.stdout:
-            if line.startswith(MARK):
-                yield json.loads(line.removeprefix(MARK))
-            else:
-                lines = [*lines, line.rstrip()][-LAST_LINES:]
-        code = max(abs(process.wait()) for process in started)
-    finally:
-        for process in started:
-            for pipe in (process.stdin, process.stdout):
-                assert pipe is not None
-                pipe.close()
-            process.terminate()
-        for process in started:
-            process.wait()
+    path = job.with_name(LOG)
+    with path.open("w+") as log:
+        started = [
+            subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=log if place else subprocess.PIPE,  # the first node has the first rank
+                stderr=subprocess.STDOUT,
+                text=True,
+                env={**os.environ, **threads},
+            )
+            for place, command in enumerate(_commands(module, job, runtime))
+        ]
+        try:
+            assert started[0].stdout is not None
+            for line in started[0].stdout:
+                if line.startswith(MARK):
+                    yield json.loads(line.removeprefix(MARK))
+                else:
+                    log.write(line)
+                    log.flush()
+            code = max(abs(process.wait()) for process in started)
+        finally:
+            for process in started:
+                for pipe in (process.stdin, process.stdout):
+                    if pipe is not None:
+                        pipe.close()
+                process.terminate()
+            for process in started:
+                process.wait()
     if code:
-        raise TrainingError(f"a process of the training failed:\n{chr(10).join(lines)}")
+        raise _failure(path, code)
+
+
+def _failure(log: Path, code: int) -> TrainingError:
+    """Return the first reason that the processes gave, with all they said as a note."""
+    text = log.read_text(errors="replace")
+    reasons = [found[1] for line in text.splitlines() if (found := _REASON.match(line))]
+    reason = reasons[0].strip() if reasons else f"exit code {code}"
+    error = TrainingError(f"a process of the training failed: {reason:.300} (all it said: {log})")
+    error.add_note(text)
+    return error
 
 
 def _commands(module: str, job: Path, runtime: Runtime) -> list[list[str]]:

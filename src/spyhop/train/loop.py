@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from spyhop.lazy import Lazy
 from spyhop.schema import TrainingError
 from spyhop.stage import Progress, Runtime
 from spyhop.store.artifact import LOGS
-from spyhop.train.attention import documents, isolate, switch
+from spyhop.train.attention import documents, isolate
 from spyhop.train.base import Student, open_student, save_student
 from spyhop.train.batches import Rows, deal, split_micro
 from spyhop.train.checkpoint import Checkpoints
@@ -82,7 +83,8 @@ def train(job: Job, group: Group, report: Report) -> Outcome:
     All processes of a group call this together; the first one writes.
     """
     torch.set_num_threads(job.runtime.threads)
-    student = open_student(job.base, job.config, group.device, is_empty=group.rank > 0)
+    device = group.device if group.size == 1 else torch.device("cpu")  # before it is spread
+    student = open_student(job.base, job.config, device, is_empty=group.rank > 0)
     outcome = Outcome()
     trainer = Trainer(job, group, student, report, outcome)
     trainer.run()
@@ -142,13 +144,18 @@ class Trainer:
             if position.step in evaluations:
                 self._evaluate()
             if self.group.tell(now - saved > self.job.runtime.checkpoint_s):
-                self.meter.flush() if self.group.rank == 0 else None
+                if self.group.rank == 0:
+                    self.meter.flush()
                 self.checkpoints.save(position)
                 saved = now
             if now - shown > 0.2:
                 self._show()
                 shown = now
         self._show()
+        if missed := [
+            name for step in snapshots if step > position.step for name in snapshots[step]
+        ]:
+            self.outcome.notices.append(f"stopped early, before the snapshots {', '.join(missed)}")
 
     def _step(self, batch: Rows) -> None:
         position, config = self.position, self.job.config
@@ -245,9 +252,9 @@ class Trainer:
         logs.mkdir()
         speed = {"seconds": position.seconds, "tokens_per_s": position.tokens / position.seconds}
         (logs / SPEED).write_text(json.dumps(speed))
-        (self.job.state / FILE).rename(logs / FILE)
+        shutil.copy(self.job.state / FILE, logs / FILE)  # a kill from here on must find it there
         if (self.job.state / BOARD).is_dir():
-            (self.job.state / BOARD).rename(logs / BOARD)
+            shutil.copytree(self.job.state / BOARD, logs / BOARD)
 
 
 @dataclass(slots=True)
@@ -271,14 +278,7 @@ class Engine:
         """Set a student up for its training: packing, sharding, gradient checkpointing."""
         causal, runtime = student.causal, job.runtime
         longest = int(job.rows.lengths.max())
-        is_packed, is_plain = False, False
-        if group.rank == 0:
-            is_plain = has_plain_head(causal)
-            with _computing(job.config, group):
-                is_packed = _can_pack(causal, runtime, group.device, longest, outcome)
-        is_plain, is_packed = group.tell((is_plain, is_packed))
-        if is_packed and group.rank:
-            switch(causal)
+        is_plain = group.tell(group.rank == 0 and has_plain_head(causal))
         is_half = job.config.precision == "bfloat16"
         if runtime.gradient_checkpointing:
             enable = getattr(causal, "activation_checkpointing_enable", None)
@@ -290,6 +290,8 @@ class Engine:
             setattr(causal, METHOD, MethodType(partial_method(arguments), causal))
             shard(causal, student.model, group, is_half=is_half, method=METHOD)
             one_loss = getattr(causal, METHOD)
+        with _computing(job.config, group):
+            is_packed = _can_pack(causal, runtime, group.device, longest, outcome)
         return cls(
             student.model, causal, job.rows, job.rows.lengths, group, runtime.micro_tokens,
             is_packed, one_loss, count_targets(job.rows),

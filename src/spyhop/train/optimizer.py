@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 
 from pydantic import Field
 
@@ -35,6 +35,9 @@ class AnyOptimizer(Protocol):
         """Restore it."""
 
 
+Beta = Annotated[float, Field(ge=0, lt=1)]
+
+
 class OptimizerConfig(Config):
     """AdamW, with Muon for hidden matrices where `muon_learning_rate` is set."""
 
@@ -42,7 +45,7 @@ class OptimizerConfig(Config):
     """Peak rate of AdamW."""
     muon_learning_rate: float | None = Field(None, gt=0)
     """Peak rate of Muon; None trains everything with AdamW."""
-    betas: tuple[float, float] = (0.9, 0.98)
+    betas: tuple[Beta, Beta] = (0.9, 0.98)
     weight_decay: float = Field(0.0, ge=0)
     warmup_steps: int = Field(50, ge=0)
     schedule: Literal["cosine", "linear", "constant"] = "cosine"

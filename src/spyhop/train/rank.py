@@ -54,7 +54,9 @@ def main(path: str) -> None:
         try:
             outcome = train(job, group, report)
         except (SpyhopError, OSError) as error:
-            _tell({"error": type(error).__name__, "text": str(error)})
+            number = getattr(error, "errno", None)
+            text = str(error) if number is None else os.strerror(number)
+            _tell({"error": type(error).__name__, "text": text, "errno": number})
             os._exit(1)  # the others wait for a word that will not come
         if is_first:
             _tell({"outcome": asdict(outcome)})

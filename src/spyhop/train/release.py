@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import pyarrow.compute as pc
 
 from spyhop.lazy import Lazy
-from spyhop.models.local import load_tokenizer, saved_format
+from spyhop.models.local import load_tokenizer, saved_form
 from spyhop.render import Renderer
 from spyhop.schema import Config, Score, TrainingError
 from spyhop.stage import FOLDER, Context, Estimate, stage
 from spyhop.store import Artifact
 from spyhop.store.artifact import RECORD
+from spyhop.train.adapter import ADAPTER
 from spyhop.train.card import UNKNOWN, CardConfig, Origin, base_licence, card
 from spyhop.train.tensors import INDEX, convert, read_header, weight_files
 
@@ -30,7 +31,6 @@ else:
 SUFFIXES = (".jinja", ".json", ".model", ".safetensors", ".txt")
 OWN = (RECORD, "metrics.json")
 """What the training tells of itself; the card holds what others need of it."""
-ADAPTER = "adapter"
 ADAPTER_FILE = "adapter_config.json"
 LICENCES = ("LICENSE*", "LICENCE*", "NOTICE*", "USE_POLICY*")
 """Files of the base that its licence may want to be passed on."""
@@ -158,7 +158,7 @@ def _write_generation(folder: Path) -> None:
     What the base said of sampling stays as it was.
     """
     tokenizer = load_tokenizer(folder)
-    renderer = Renderer(tokenizer, saved_format(folder))
+    renderer = Renderer(tokenizer, saved_form(folder, tokenizer))
     path = folder / "generation_config.json"
     values = _json(path)
     values.pop("_from_model_config", None)  # else loaders make it anew from the model's config

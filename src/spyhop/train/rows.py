@@ -78,10 +78,15 @@ def tokenise(
     if refusal:
         ctx.notice(f"dropped rows that the chat template does not take, such as {refusal}")
     if not sum(progress.kept):
-        reasons = ", ".join(f"{name}: {num}" for name, num in sorted(ctx.dropped.items()))
-        raise TrainingError(f"no row is left to train on (dropped: {reasons or 'none'})")
-    ctx.count("rows/trained", sum(progress.kept))
+        raise none_left(ctx)
     return _mapped(ctx.state, progress.kept)
+
+
+def none_left(ctx: Context, num_held_out: int = 0) -> TrainingError:
+    """Return the error of a training without rows: where they went."""
+    reasons = {**ctx.dropped, **({"held out": num_held_out} if num_held_out else {})}
+    told = ", ".join(f"{name}: {num}" for name, num in sorted(reasons.items()))
+    return TrainingError(f"no row is left to train on (dropped: {told or 'none'})")
 
 
 class _Progress:

@@ -17,19 +17,19 @@ import numpy as np
 from spyhop.lazy import Lazy
 from spyhop.models.local import pick_device
 from spyhop.render import Renderer
-from spyhop.schema import ArtifactError, ModelError, TrainingError
-from spyhop.stage import FOLDER, Context, Estimate, Progress, Runtime, pooled, stage
+from spyhop.schema import InputError, ModelError, RecipeError, TrainingError
+from spyhop.stage import FOLDER, Context, Estimate, Progress, pooled, stage
 from spyhop.store import Artifact
 from spyhop.store.artifact import LOGS
 from spyhop.train import rank
 from spyhop.train.adapter import check_adapter
 from spyhop.train.base import open_words
 from spyhop.train.batches import Rows, plan_batches, plan_packs
-from spyhop.train.config import TuneConfig
-from spyhop.train.cost import Shape, train_bytes
+from spyhop.train.config import HeldOutConfig, TuneConfig
+from spyhop.train.cost import NF4_BYTES, Shape, state_bytes
 from spyhop.train.distributed import Group, launch, num_ranks
 from spyhop.train.loop import METRICS, SNAPSHOTS, SPEED, Job, Outcome, train
-from spyhop.train.rows import TokenRows, tokenise
+from spyhop.train.rows import TokenRows, none_left, tokenise
 
 if TYPE_CHECKING:
     import torch
@@ -43,6 +43,8 @@ TOKENS_PER_S = 25_000
 """Planning figures: mean row length where nothing is known, and a 0.1 M model on one core."""
 CORE_FLOPS = 40e9
 """Operations per second of a core on larger models."""
+ERRORS = {kind.__name__: kind for kind in (InputError, ModelError, RecipeError, TrainingError)}
+"""Kinds that another process may tell of; whatever else it tells is the system's."""
 
 
 def plan_tune(
@@ -60,6 +62,7 @@ def plan_tune(
         return Estimate(trained_tokens=tokens, seconds=tokens / TOKENS_PER_S)
     adapter = config.adapter
     trained = 2 * adapter.rank * shape.hidden_size * 7 * shape.num_layers if adapter else None
+    is_small = adapter is not None and adapter.quantize is not None
     flops = tokens * shape.flops_per_token(row_tokens)
     return Estimate(
         trained_tokens=tokens,
@@ -68,11 +71,11 @@ def plan_tune(
         num_layers=shape.num_layers,
         hidden_size=shape.hidden_size,
         flops=flops,
-        memory_bytes=train_bytes(shape, Runtime().micro_tokens, trained=trained),
+        state_bytes=state_bytes(shape, trained, frozen_bytes=NF4_BYTES if is_small else 4),
     )
 
 
-@stage(version=2, writes=FOLDER, plan=plan_tune)
+@stage(version=3, writes=FOLDER, plan=plan_tune)
 def tune(
     ctx: Context,
     config: TuneConfig,
@@ -98,17 +101,23 @@ def tune(
     longest = _longest(base, config)
     rows = tokenise(ctx, [*answers, *held_out], renderer, longest, config.train_on)
     trained, looked_at = _parted(config, rows, len(answers))
+    ctx.count("rows/trained", num_trained := sum(map(len, trained)))
+    ctx.count("rows/held_out", len(looked_at))
+    if not num_trained:
+        raise none_left(ctx, len(looked_at))
+    if not len(looked_at) and config.held_out != HeldOutConfig():
+        raise TrainingError("held_out looks at no row: set held_out.frac, or give a held_out input")
     steps = _steps(ctx, config, rows, trained)
     job = Job(
-        config=config, runtime=ctx.runtime, base=base.path, state=ctx.state, out=ctx.out,
-        rows=rows, steps=steps, held_out=looked_at,
+        config=config, runtime=ctx.runtime, base=base.path.absolute(), state=ctx.state.absolute(),
+        out=ctx.out.absolute(), rows=rows, steps=steps, held_out=looked_at,
     )  # fmt: skip
     outcome = _alone(ctx, job) if ranks == 1 else _together(ctx, job)
     for text in outcome.notices:
         ctx.notice(text)
     for name, num in outcome.counts.items():
         ctx.count(name, num)
-    if config.snapshots:  # links: a kill from here on must find them in the state again
+    if (ctx.state / SNAPSHOTS).is_dir():  # links: a kill from here on must find them there again
         shutil.copytree(ctx.state / SNAPSHOTS, ctx.out / SNAPSHOTS, copy_function=os.link)
 
 
@@ -120,19 +129,16 @@ def _together(ctx: Context, job: Job) -> Outcome:
     """Train in processes of their own, and pass on what they tell."""
     if job.config.optimizer.muon_learning_rate is not None:
         raise TrainingError("optimizer.muon_learning_rate works in one process; leave it out")
-    path = ctx.state / "job.pickle"
+    path = job.state / "job.pickle"
     rank.write_job(path, job)
     outcome = None
     for news in launch(rank.__name__, path, ctx.runtime):
         if "progress" in news:
             ctx.report(Progress(**news["progress"]))
         elif "error" in news:
-            kind = OSError if news["error"] == "OSError" else ArtifactError
-            raise (
-                TrainingError(news["text"])
-                if news["error"] == "TrainingError"
-                else kind(news["text"])
-            )
+            if kind := ERRORS.get(news["error"]):
+                raise kind(news["text"])
+            raise OSError(*([news["errno"]] if news["errno"] else []), news["text"])
         else:
             outcome = Outcome(**news["outcome"])
     if outcome is None:

@@ -1,12 +1,12 @@
 """A solver that answers as a teacher would. It sees the text of the prompt and nothing else."""
 
-import hashlib
 from dataclasses import dataclass
 from random import Random
 
 from pydantic import Field
 
 from spyhop.schema import Config
+from spyhop.store import number_of
 from spyhop.world.family import Family, Fields, Op
 from spyhop.world.grammar import content_slots, fill
 from spyhop.world.problem import FAMILIES, LETTERS, Problem, parse, run
@@ -52,8 +52,7 @@ def respond(config: SolverConfig, system: str, query: str) -> str:
     problem = parse(query)
     if problem is None:
         return UNKNOWN
-    digest = hashlib.sha256(f"{config.seed}\n{system}\n{query}".encode()).digest()
-    rng = Random(int.from_bytes(digest[:8]))
+    rng = Random(number_of(f"{config.seed}\n{system}\n{query}"))
     states = _corrupted(problem, rng) if config.corrupt else _solved(config, problem, rng)
     return _tell(style_of(system), problem, states)
 

@@ -1,0 +1,59 @@
+"""What recipes are given: models that answer, a student to train, benchmarks to measure on."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import model_validator
+
+from spyhop.evaluate import ItemsConfig, agieval, bbh, questions
+from spyhop.models import read_teacher
+from spyhop.recipe.graph import Node, Recipe, Source, Use
+from spyhop.schema import Config
+from spyhop.settings import InputPath
+from spyhop.train import NewModelConfig, new_model
+
+
+class Student(Config):
+    """The model to train: a Hugging Face folder, or a new one around a tokenizer."""
+
+    base: InputPath | None = None
+    """Folder of a causal language model of any class."""
+    tokenizer: InputPath | None = None
+    """Folder of a tokenizer, for a new model of the shape `new`."""
+    new: NewModelConfig = NewModelConfig()
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> "Student":
+        if (self.base is None) == (self.tokenizer is None):
+            raise ValueError("set exactly one of base and tokenizer")
+        return self
+
+
+class Suite(Config):
+    """A benchmark to measure on."""
+
+    kind: Literal["bbh", "agieval", "questions"]
+    """`questions` are your own: JSONL, CSV or Parquet with `question`, `answer` and `options`."""
+    path: InputPath
+    items: ItemsConfig = ItemsConfig()
+
+
+def served(file: Path) -> Use:
+    """Return the model that a teacher's file or a folder names."""
+    found = read_teacher(file)
+    weights = None if found.folder is None else Source(found.folder)
+    return Use(found.config, weights, found.service)
+
+
+def add_base(r: Recipe, student: Student) -> Node | Source:
+    """Return the model that training starts from, with its node added where it is a new one."""
+    if student.base is not None:
+        return Source(student.base)
+    assert student.tokenizer is not None
+    return r.add("base", new_model, student.new, tokenizer=Source(Path(student.tokenizer)))
+
+
+def add_items(r: Recipe, suite: Suite) -> Node:
+    """Add the node that reads a suite's items."""
+    reader = {"bbh": bbh, "agieval": agieval, "questions": questions}[suite.kind]
+    return r.add(f"items-{suite.kind}", reader, suite.items, folder=Source(suite.path))
