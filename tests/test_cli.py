@@ -23,10 +23,10 @@ from spyhop.recipes.orca import OrcaConfig, orca
 SPYHOP = Path(sys.executable).with_name("spyhop")
 COMMANDS = {
     "answer": {"--out", "--plan", "--retry-errors", "--set", "--teacher", "prompts"},
-    "backtranslate": {"--model", "--out", "--set", "segments"},
+    "backtranslate": {"--model", "--out", "--plan", "--set", "segments"},
     "chat": {"--device", "--max-new-tokens", "--system", "--temperature", "models"},
     "clean": {"--free", "--journals", "--out", "--partial"},
-    "curate": {"--judge", "--out", "--set", "pairs"},
+    "curate": {"--judge", "--out", "--plan", "--set", "pairs"},
     "delta": set(),
     "doctor": {"--out", "teacher"},
     "init": {"folder"},

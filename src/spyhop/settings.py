@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, ValidationError, ValidationInfo
+from pydantic_core import PydanticCustomError
 
 from spyhop.schema import RecipeError
 
@@ -21,6 +22,14 @@ def _beside_file(path: Path, info: ValidationInfo) -> Path:
 
 InputPath = Annotated[Path, AfterValidator(_beside_file)]
 """A path in a settings file; relative ones start at the file's folder."""
+
+
+_UNSHOWN = "unshown"
+
+
+def unshown(reason: str) -> PydanticCustomError:
+    """Return the error of a value that may be a secret: no message repeats it."""
+    return PydanticCustomError(_UNSHOWN, "{reason}", {"reason": reason})
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -70,6 +79,8 @@ def _one_line(path: Path, config_type: Any, error: ValidationError, prefix: str)
         return f"{path}: {key} is missing{more}"
     reason = first["msg"].removeprefix("Value error, ")
     where = f"{key} = {first['input']!r:.60}: " if key.rstrip(".") else ""
+    if first["type"] == _UNSHOWN:
+        where = f"{key}: "
     return f"{path}: {where}{reason}{more}"
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from spyhop.collect import SeedsConfig, pair_id, seeds
+from spyhop.collect.pair_files import GivenPairsConfig, given_pairs
 from spyhop.schema import InputError, Pair
 from spyhop.store import Artifact, Source
 
@@ -101,6 +102,37 @@ def test_pairs_of_ones_own(tmp_path: Path):
     assert _read(tmp_path, listed, "pairs").num_rows == 1
 
 
+def _said(*turns: tuple[str, object]) -> dict[str, object]:
+    return {"messages": [{"role": role, "content": content} for role, content in turns]}
+
+
+CONVERSATIONS = [
+    _said(("assistant", "Hello."), ("user", "Hi?"), ("assistant", "Yes?")),
+    _said(("user", "Hi?")),
+    _said(("user", [{"type": "text", "text": "Hi?"}]), ("assistant", "Hello.")),
+    _said(("user", "Hi?"), ("assistant", None)),
+    {"messages": None, "instruction": "Why?", "response": "So."},
+    _said(("user", "Hi?"), ("assistant", "Hello.")),
+]
+
+
+def test_conversations_that_begin_otherwise_are_counted(tmp_path: Path):
+    path = _lines(tmp_path, CONVERSATIONS)
+    given = given_pairs.run(tmp_path, GivenPairsConfig(), folder=Source(path).open(tmp_path))
+    for made in (_read(tmp_path, path, "pairs"), given):
+        assert [row.instruction for row in made.rows(Pair)] == ["Why?", "Hi?"]
+        assert made.record.dropped == {"no_exchange": 2, "not_text": 2}
+
+
+def test_a_tree_with_a_deleted_opening_is_passed_over(tmp_path: Path):
+    def tree(text: str, **more: object) -> dict[str, object]:
+        reply = {"text": f"On {text}", "role": "assistant", "rank": 0}
+        return {"prompt": {"text": text, "lang": "en", "replies": [reply], **more}}
+
+    made = _read(tmp_path, _lines(tmp_path, [tree("a", deleted=True), tree("b")]), "oasst")
+    assert [row.instruction for row in made.rows(Pair)] == ["b"] and not made.record.dropped
+
+
 def test_draws_are_nested_and_exact(tmp_path: Path):
     rows = [{"instruction": f"Q{n}", "response": f"A{n}"} for n in range(50)]
     path = _lines(tmp_path, rows)
@@ -121,7 +153,7 @@ def test_draws_are_nested_and_exact(tmp_path: Path):
         ("oasst", _message("a", None, "assistant"), "has the role 'assistant'"),
         ("lima", {"conversations": [{"from": "human"}]}, "is no list of texts"),
         ("pairs", {"instruction": "x"}, "no 'response'"),
-        ("pairs", {"messages": [{"role": "assistant", "content": "x"}]}, "begin with"),
+        ("pairs", {"messages": [{"content": "x"}]}, "no 'role'"),
         ("self_instruct", {"instruction": "x", "instances": [{"input": 3}]}, "'input' is no str"),
     ],
 )

@@ -245,6 +245,10 @@ def test_a_quota_is_exact_and_takes_the_best(tmp_path: Path):
     assert [row.rating.value for row in kept if row.rating] == [1.7, 1.8, 1.9]
     with pytest.raises(InputError, match=r"20 pairs of a score of 4\.5 and more among 60, not"):
         _kept(tmp_path, MIXED, num_rows=21, min_score=4.5)
+    assert len(_kept(tmp_path, MIXED, num_rows=21, min_score=4.5, fewer=True)) == 20
+    low = [rated(n, 1 + n % 3) for n in range(9)]
+    with pytest.raises(InputError, match="0 pairs of a score"):
+        _kept(tmp_path / "low", low, num_rows=2, min_score=4.5, fewer=True)
 
 
 def test_a_quota_within_candidates(tmp_path: Path):

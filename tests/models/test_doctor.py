@@ -119,6 +119,19 @@ def test_usage_is_needed_where_a_budget_rests_on_it(tmp_path: Path):
         assert _bad(_found(tmp_path, server.url, priced, "budget_usd = 1.0")) == ["usage"]
 
 
+@pytest.mark.parametrize(
+    ("more", "is_ok"),
+    [("usd_per_million_response = 3.0", True), ("usd_per_million_response = 0", True), ("", False)],
+)
+def test_an_endpoint_that_a_budget_does_not_count_is_told(tmp_path: Path, more: str, is_ok: bool):
+    with Server() as server:
+        spare = f'\n[[endpoints]]\nurl = "{server.url}"\nkey_env = "TOY_KEY"\n{more}'
+        priced = "usd_per_million_prompt = 1.0"
+        found = _found(tmp_path, server.url, priced + spare, "budget_usd = 1.0")
+    assert found["price"].ok is is_ok  # of the last endpoint
+    assert ("does not count" in found["price"].text) is ("3.0" not in more)
+
+
 def test_log_probabilities_may_be_refused_or_left_out(tmp_path: Path):
     with Server() as server:
         answered = server.service._chat

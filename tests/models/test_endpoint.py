@@ -27,7 +27,7 @@ from asking import (
     until,
 )
 from server import FAULTS, KEY, Fault, Limits, Said, Server, chances, each, in_order, told
-from spyhop.models import Request, Sampling, Service
+from spyhop.models import Request, Sampling, Service, line
 from spyhop.models.base import Model
 from spyhop.models.endpoint import Remote
 from spyhop.schema import ArtifactError, Message, ModelError, Unfinished
@@ -506,7 +506,7 @@ def test_a_prompt_too_large_for_the_other_endpoint_is_asked_where_it_fits(tmp_pa
 
 
 def test_a_prompt_that_fits_nowhere_is_an_error(tmp_path: Path):
-    large = requests(1, start=9, words=" word" * 3_000)
+    large = requests(1, start=9, words=" word" * 12_000)
     with Server() as server:
         found = ask(tmp_path, service(server.url, tokens_per_min=3_000), [*requests(2), *large])
         assert len(server.entries()) == 2
@@ -816,7 +816,10 @@ def test_a_prompt_that_is_no_unicode_is_an_error_of_its_own(tmp_path: Path):
     assert "no valid Unicode" in (found[0].error or "")
 
 
-def test_a_prompt_that_is_always_too_much_for_a_limit_does_not_stop_the_others(tmp_path: Path):
+def test_a_prompt_that_is_always_too_much_for_a_limit_does_not_stop_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(line, "LEAST_TOLD_PAUSE_S", 0.01)
     asked = requests(30)
     large = asked[3].messages[-1].content
     with Server(

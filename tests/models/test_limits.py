@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spyhop.models.limits import SPAN_S, Concurrency, Minute, TokenGuess
+from spyhop.models.limits import SPAN_S, Concurrency, Minute
 
 LIMIT = 100
 CALLS = st.lists(
@@ -207,37 +207,3 @@ def test_has_room_counts_what_is_in_flight():
     assert held.has_room()
     held.in_flight = 2
     assert not held.has_room()
-
-
-# ---------------------------------------------------------------- tokens before they are counted
-
-
-@settings(deadline=None, max_examples=50)
-@given(st.integers(0, 10**6), st.floats(0.1, 0.6), st.integers(0, 10))
-def test_a_learned_guess_is_mostly_an_upper_one(seed, per_byte, fixed):
-    draw = random.Random(seed)
-    guess = TokenGuess()
-
-    def prompt():
-        size = draw.randint(200, 2_000)
-        return size, math.ceil(size * per_byte * draw.uniform(0.85, 1.15)) + fixed
-
-    for _ in range(50):
-        guess.learn(*prompt())
-    drawn = [prompt() for _ in range(300)]
-    assert sum(guess.of(size) >= tokens for size, tokens in drawn) >= 0.85 * len(drawn)
-    asked, counted = sum(guess.of(size) for size, _ in drawn), sum(tokens for _, tokens in drawn)
-    assert counted <= asked <= 2 * counted
-
-
-def test_what_is_no_count_teaches_nothing():
-    guess = TokenGuess()
-    for size, tokens in [(0, 5), (100, 0), (-1, 7), (100, -3)] * 10:
-        guess.learn(size, tokens)
-    assert guess.per_byte == TokenGuess.FIRST
-
-
-def test_the_first_guess_is_on_the_safe_side():
-    guess = TokenGuess()
-    assert guess.of(1_000) >= 300  # English: a quarter of a token a byte
-    assert guess.of(0) >= 1

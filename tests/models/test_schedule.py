@@ -3,6 +3,7 @@
 import heapq
 import itertools
 import math
+import random
 from collections import Counter
 from collections.abc import Callable, Iterator
 
@@ -10,6 +11,7 @@ import pytest
 
 from asking import requests
 from spyhop.models.base import Request, Sampling
+from spyhop.models.guess import Size
 from spyhop.models.journal import State
 from spyhop.models.line import Line, Ticket
 from spyhop.models.schedule import Admission, Asked, Call, Never, Schedule
@@ -51,12 +53,13 @@ class World:
         one: Schedule,
         *,
         latency_s: float = 2.0,
-        prompt: int = 10,
+        prompt: int | Callable[[Call], int] = 10,
         response: int = 20,
         fails: Callable[[Line, int], Failure | None] = lambda line, place: None,
     ) -> None:
         self.schedule, self.latency_s = one, latency_s
-        self.usage = Usage(prompt, 0, response, 0)
+        self.tokens = prompt if callable(prompt) else lambda call: prompt
+        self.response = response
         self.fails = fails
         self.now = 100.0
         self.sent: list[tuple[float, Line, Call]] = []
@@ -91,13 +94,25 @@ class World:
         self.schedule.release(ticket)
         told = self.fails(line, place)
         if told is None:
-            self.schedule._state.spent_usd += line.answered(ticket, self.usage, {}, self.now)
-            self.schedule.guess.learn(one.num_bytes, self.usage.prompt_tokens)
+            usage = Usage(self.tokens(one), 0, self.response, 0)
+            self.schedule._state.spent_usd += line.answered(ticket, usage, {}, self.now)
+            self.schedule.guess.learn(one.size, usage.prompt_tokens)
             self.answered[line.endpoint.url] += 1
         else:
             line.failed(ticket, told, self.now)
             one.avoid = line
             self.schedule.put_back(one)
+
+    def most_in_60_s(self, most: int) -> int:
+        """The tokens that any 60 s of sending hold, a response counted as long as it may be."""
+        largest = held = first = 0
+        for when, _, each in self.sent:
+            held += self.tokens(each) + most
+            while self.sent[first][0] <= when - 60:
+                held -= self.tokens(self.sent[first][2]) + most
+                first += 1
+            largest = max(largest, held)
+        return largest
 
     def per_line(self) -> Counter[str]:
         return Counter(line.endpoint.url[7:-3] for _, line, _ in self.sent)
@@ -283,6 +298,85 @@ def test_what_no_endpoint_can_ever_take_is_never(limit):
     assert isinstance(one.take(1.0), Admission)  # the others go on
 
 
+PROSE = "The boats that came back told of a lamp on the shore. "
+
+
+def prompt_of(num_bytes: int, text: str = PROSE) -> str:
+    return (text * (num_bytes // len(text) + 1))[:num_bytes]
+
+
+def counted(template: int, per_byte: float = 0.25) -> Callable[[Call], int]:
+    """Tokens as a server counts them that puts a template around a prompt."""
+    return lambda one: template + round(per_byte * len(one.members[0][1].messages[0].content))
+
+
+def test_short_prompts_turn_no_long_one_away():
+    one = schedule(endpoint("a", tokens_per_min=30_000, concurrency=4))
+    world = World(one, prompt=counted(60), latency_s=0.05)
+    one.add([call(f"{number} + {number}?", most=16) for number in range(30)])
+    one.add([call(prompt_of(4_000), most=16) for _ in range(10)])
+    world.run()
+    assert world.nevers == [] and world.answered.total() == 40
+    assert world.now - 100 < 45  # 13,440 tokens: half of a minute's
+
+
+def test_a_guess_above_the_limit_is_sent_alone():
+    one = schedule(endpoint("a", tokens_per_min=1_000))
+    world = World(one, prompt=700, latency_s=1.0)
+    one.add([call(prompt_of(3_000), most=16) for _ in range(2)])  # 1,500 tokens as first guessed
+    world.run()
+    times = [when for when, _, _ in world.sent]
+    assert world.nevers == [] and times[1] - times[0] >= 60
+
+
+@pytest.mark.parametrize(("template", "latency_s"), [(8, 2.0), (60, 20.0), (200, 10.0)])
+@pytest.mark.parametrize("is_noisy", [False, True])
+def test_a_limit_is_used_and_kept_with_prompts_of_all_sizes(template, latency_s, is_noisy):
+    """Half of them short, half long; what a byte comes to differs from prompt to prompt by 20 %."""
+    draw = random.Random(template)
+    one = schedule(endpoint("a", tokens_per_min=120_000, concurrency=1_000))
+    sizes = [draw.randint(*draw.choice([(15, 60), (200, 6_000)])) for _ in range(2_000)]
+    held = [call(f"{place} {prompt_of(size)}", most=256) for place, size in enumerate(sizes)]
+    noise = {id(each): draw.uniform(0.8, 1.2) if is_noisy else 1.0 for each in held}
+    exact = counted(template)
+    world = World(
+        one, prompt=lambda each: round(exact(each) * noise[id(each)]), latency_s=latency_s
+    )
+    one.add(held)
+    world.run()
+    assert world.most_in_60_s(256) <= 120_000 * (1.01 if is_noisy else 1.0)
+    end = world.sent[-1][0] - 60
+    steady = sum(world.tokens(each) + 256 for when, _, each in world.sent if 220 <= when < end)
+    assert steady / (end - 220) * 60 >= 0.95 * 120_000
+
+
+@pytest.mark.parametrize(
+    ("text", "most"),
+    [
+        ("31415 92653 58979 ", 1.0),
+        ("\u043c\u0438\u0440\u0443 ", 1.0),
+        ("QmFzZSBhbmQgbm90IHdvcmRz", 1.25),  # nothing tells it from words before it is answered
+    ],
+)
+def test_when_prompts_turn_to_what_takes_more_tokens(text, most):
+    draw = random.Random(5)
+    one = schedule(endpoint("a", tokens_per_min=120_000, concurrency=1_000))
+    sizes = [draw.randint(200, 2_000) for _ in range(2_000)]
+    words = [call(f"a {prompt_of(size)}", most=128) for size in sizes[:1_000]]
+    others = [call(prompt_of(size, text), most=128) for size in sizes[1_000:]]
+    dense, plain = counted(8, 0.6), counted(8)
+    are_dense = {id(each) for each in others}
+    world = World(
+        one,
+        prompt=lambda each: dense(each) if id(each) in are_dense else plain(each),
+        latency_s=10.0,
+    )
+    one.add([*words, *others])
+    world.run()
+    assert world.answered.total() == 2_000
+    assert 0.95 * 120_000 <= world.most_in_60_s(128) <= most * 120_000
+
+
 def test_an_empty_queue_waits_for_a_call():
     assert schedule(endpoint("a")).take(1.0) == math.inf
 
@@ -317,7 +411,7 @@ def test_ten_minutes_at_the_papers_quotas(counts):
     endless = _endless(world, most=258)
     next(endless)
     for each in list(one._queue):
-        each.num_bytes = 2_000
+        each.size = Size(2_000)
     world.run(until=world.now + 600)
     counted = 758 if counts == "reserved" else 600
     times = [when for when, _, _ in world.sent]
@@ -354,6 +448,28 @@ def test_all_calls_wait_while_an_endpoint_rests():
     world.run()
     assert not [when for when, _, _ in world.sent if 100.5 < when < 101.5]
     assert world.answered.total() == 30
+
+
+@pytest.mark.parametrize("told_s", [0.0, 0.01, 1.0])
+def test_who_says_come_at_once_and_means_it_not_is_asked_ever_more_rarely(told_s):
+    throttled = Failure("throttled", "429", 429, retry_after_s=told_s, is_overrun=True)
+    one = schedule(endpoint("a"))
+    world = World(one, latency_s=0.02, fails=lambda *_: throttled if world.now < 125.0 else None)
+    one.add(calls(40))
+    world.run()
+    early = [id(each) for when, _, each in world.sent if when < 125.0]
+    assert len(early) <= 80 and max(Counter(early).values()) <= 25
+    assert world.answered.total() == 40 and world.now < 160
+
+
+def test_a_pause_is_as_long_as_told_and_no_longer():
+    throttled = Failure("throttled", "429", 429, retry_after_s=3.0, is_overrun=True)
+    one = schedule(endpoint("a", concurrency=1))
+    world = World(one, latency_s=0.5, fails=lambda _, place: throttled if place < 4 else None)
+    one.add(calls(5))
+    world.run()
+    times = [when for when, _, _ in world.sent]
+    assert [times[k + 1] - times[k] for k in range(4)] == pytest.approx([3.5] * 4)
 
 
 def test_a_free_endpoint_goes_on_when_the_budget_is_spent():

@@ -2,11 +2,13 @@
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
-from spyhop.models import Endpoint, Service
+from spyhop.models import Endpoint, Service, read_teacher
+from spyhop.schema import RecipeError
 from spyhop.stage import Calls
 
 TWO_WEEKS_MIN, THREE_WEEKS_MIN = 14 * 24 * 60, 21 * 24 * 60
@@ -131,6 +133,28 @@ def test_a_url_with_a_key_or_none_at_all_is_refused_and_not_repeated(url):
     assert all("sk-secret" not in each["msg"] for each in error.value.errors())
 
 
+@pytest.mark.parametrize(
+    ("line", "text"),
+    [
+        ('key_env = "sk-secret-123"', r"key_env: it names the environment variable"),
+        ('key_env = ["sk-secret-123"]', r"key_env: it names the environment variable"),
+        ('url = "https://x/v1?api-key=sk-secret-123"', r"url: no key or query belongs in it"),
+        ('url = "https://me:sk-secret-123@x/v1"', r"url: no key or query belongs in it"),
+        ('url = "https://x/v1#sk-secret-123"', r"url: no key or query belongs in it"),
+        ('url = "https://[sk-secret-123/v1"', r"url: write it as https://host/v1"),
+        ('url = "sk-secret-123"', r"url: write it as https://host/v1"),
+        ('api_key = "sk-secret-123"', r"api_key is not a setting"),
+    ],
+)
+def test_a_secret_in_the_wrong_place_of_a_file_is_not_repeated(tmp_path: Path, line, text):
+    path = tmp_path / "teacher.toml"
+    url = "" if line.startswith("url") else 'url = "http://127.0.0.1/v1"\n'
+    path.write_text(f'model = "teacher"\n[[endpoints]]\n{url}{line}\n')
+    with pytest.raises(RecipeError, match=text) as error:
+        read_teacher(path)
+    assert "sk-secret" not in str(error.value) and "more)" not in str(error.value)
+
+
 def test_a_url_ends_without_a_slash():
     assert endpoint(url="http://127.0.0.1:8000/v1/").url == "http://127.0.0.1:8000/v1"
 
@@ -152,6 +176,31 @@ def test_a_url_ends_without_a_slash():
 def test_settings_that_cannot_be_meant_are_refused(fields):
     with pytest.raises(ValidationError):
         endpoint(**fields)
+
+
+def test_a_budget_needs_a_price():
+    free, priced = endpoint(), endpoint(usd_per_million_response=1.0)
+    with pytest.raises(ValidationError, match="budget_usd needs usd_per_million_prompt"):
+        Service(endpoints=(free, endpoint(usd_per_million_prompt=0)), budget_usd=1.0)
+    assert Service(endpoints=(free, priced), budget_usd=1.0).budget_usd == 1.0
+    assert Service(endpoints=(free,)).budget_usd is None
+
+
+def test_the_plan_takes_the_models_own_figures():
+    one = endpoint(
+        usd_per_million_prompt=4.0, usd_per_million_cached=1.0, usd_per_million_response=10.0,
+        response_tokens_per_min=10_000, counts="used",
+    )  # fmt: skip
+    some = calls(1_000, prompt=1_000, response=150, most=2_000)
+    plain = Service(endpoints=(one,)).plan(some)
+    told = Service(endpoints=(one,), expected_response_tokens=900, expected_cached_frac=0.5)
+    found = told.plan(some)
+    assert (plain.usd, found.usd) == (pytest.approx(4 + 1.5), pytest.approx(2 + 0.5 + 9))
+    assert found.most_usd == plain.most_usd == pytest.approx(4 + 20)
+    assert found.hours == pytest.approx(6 * plain.hours)
+    assert told.expected(some).response_tokens == 900_000
+    more = Service(endpoints=(one,), expected_response_tokens=5_000)
+    assert more.expected(some).response_tokens == some.most_response_tokens
 
 
 def test_a_service_has_an_endpoint_and_a_budget_above_nothing():

@@ -231,6 +231,27 @@ def test_usage_as_told_or_guessed(usage, prompt, response):
     assert (found.prompt_tokens, found.response_tokens) == (prompt, response)
 
 
+def test_reasoning_counts_where_usage_is_silent():
+    _, usage = parse(answer(said("yes!", reasoning_content="hm, " * 20)), 1, 7)
+    assert usage.response_tokens == 21
+
+
+@pytest.mark.parametrize("half", [r"\ud83d", r"\uDE00", r"\ud83d\ud83d"])
+def test_half_a_character_is_no_reason_to_pay_again(half):
+    whole = r"\ud83d\ude00"
+    raw = answer(said("hi HALF WHOLE")).replace(b"HALF", half.encode())
+    (choice,), _ = parse(raw.replace(b"WHOLE", whole.encode()), 1, 7)
+    marks = "\ufffd" * half.count("u")
+    assert choice["message"]["content"] == f"hi {marks} \U0001f600"
+    assert got(choice).text.encode()  # it can be written
+
+
+def test_half_a_character_in_what_is_no_answer():
+    for raw in [rb'{"a": "\ud83d', b"[" * 100_000 + rb'"\ud83d"', b'"\\ud83d\xff"']:
+        with pytest.raises(ValueError):
+            parse(raw, 1, 7)
+
+
 def test_details_of_usage_never_exceed_the_whole():
     details = {"prompt_tokens_details": {"cached_tokens": 99}, "completion_tokens_details": "x"}
     found = got(said(), usage={"prompt_tokens": 12, "completion_tokens": 3, **details})
@@ -477,6 +498,22 @@ def test_when_to_come_again(headers, seconds):
     assert failure(500, headers, b"", NOW).retry_after_s == seconds
     kind = "overloaded" if seconds is None else "throttled"
     assert failure(503, headers, b"", NOW).kind == kind
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"limit": "5", "remaining": "0", "reset": "20s"}, 20.0),
+        ({"limit": "5", "remaining": "3", "reset": "20s"}, None),
+        ({"limit": "5", "remaining": "0", "reset": "1790000000"}, 61.0),
+        ({"limit": "5", "remaining": "0", "reset": "soon"}, None),
+    ],
+)
+def test_a_limit_with_nothing_left_says_when_to_come_again(headers, seconds):
+    told = {f"x-ratelimit-{name}-requests": value for name, value in headers.items()}
+    assert failure(429, told, b"", NOW).retry_after_s == seconds
+    assert failure(429, told | {"retry-after": "7"}, b"", NOW).retry_after_s == 7
+    assert failure(503, told, b"", NOW).kind == "overloaded"
 
 
 @settings(deadline=None)

@@ -151,6 +151,32 @@ def test_what_cannot_be_compared_is_refused(tmp_path: Path):
         _recipe(tmp_path, ablate=["scaling"])
 
 
+def test_a_fixed_judge_makes_one_round(tmp_path: Path):
+    """The second would have the same inputs node by node, whatever was promoted."""
+    rating = {"by": "likelihood", "file": tmp_path / "judge"}
+    with pytest.raises(ValidationError, match=r"judge of all 2 rounds.*set rounds = 1"):
+        _recipe(tmp_path, rate=rating)
+    HumpbackConfig.model_validate(_settings(tmp_path, rate=rating, rounds=1))
+
+
+def test_ratings_that_cannot_pass_are_not_asked_for(tmp_path: Path):
+    with pytest.raises(ValidationError, match=r"rate\.judge\.num_repeated = 9 is below"):
+        _recipe(tmp_path, rate={"judge": {"num_repeated": 9}})
+    r = _recipe(tmp_path, rate={"by": "judge"})
+    names = [node.name for node in r.nodes]
+    assert r.node("enough").inputs["pairs"] is r.node("augmented")
+    assert names.index("enough") < names.index("m0.rows") < names.index("rated-1")
+    free = _recipe(tmp_path, rate={"by": "judge"}, keep={"min_score": 4, "gate": "report"})
+    assert "enough" not in {node.name for node in free.nodes}
+
+
+def test_the_gate_has_the_threshold_of_what_is_kept(tmp_path: Path):
+    assert _recipe(tmp_path, keep={"min_score": 4.5}).node("gate-2").config.chosen_from == 4.5
+    assert _recipe(tmp_path, keep={"num_rows": 9}).node("gate-2").config.chosen_from == 4
+    own = _recipe(tmp_path, keep={"min_score": 4.5}, gate={"good_score": 3})
+    assert own.node("gate-1").config.chosen_from == 3
+
+
 def test_rounds_rate_with_the_best_student_and_train_from_the_base(tmp_path: Path):
     r = _recipe(tmp_path, rounds=3)
     for n in (1, 2, 3):
@@ -171,7 +197,10 @@ def test_students_are_asked_under_both_tags(tmp_path: Path):
 
 def test_labels_are_held_against_every_round(tmp_path: Path):
     (tmp_path / "labels.jsonl").write_text('{"id": "x", "good": true}')
-    r = _recipe(tmp_path, labels=tmp_path / "labels.jsonl")
+    read = {"good_score": 4.5}
+    r = _recipe(tmp_path, labels=tmp_path / "labels.jsonl", read_labels=read)
+    assert r.node("labels").config.good_score == 4.5
+    assert r.node("labels").inputs["pairs"] is r.node("augmented")
     for n in (1, 2):
         assert r.node(f"gate-{n}").inputs["labels"] is r.node("labels")
     assert "labels" not in _recipe(tmp_path).node("gate-1").inputs
@@ -181,10 +210,10 @@ def test_labels_are_held_against_every_round(tmp_path: Path):
 def test_pages_and_seeds_to_two_rounds_and_every_table(tmp_path: Path, words: Any):
     every = {
         "ablate": ["quality", "sources", "messages", "scaling"],
-        "points": [{"num_rows": n, "batch_rows": 4, "steps": 3} for n in (2, 4, 5)],
+        "points": [{"num_rows": n, "batch_rows": 4, "steps": 3} for n in (2, 4, 5, 500)],
         "row_tokens": 100,
-        "quality_rows": (2, 5),
-        "scaling": [{"name": "own", "own": True}],
+        "quality_rows": (4, 500),
+        "scaling": [{"name": "own", "own": True, "max_rows": 5}],
         "promote": {"rule": "better"},
     }
     settings = _settings(tmp_path, words)
@@ -214,6 +243,10 @@ def test_pages_and_seeds_to_two_rounds_and_every_table(tmp_path: Path, words: An
     assert {(line["student"], line["kind"]) for line in quality} == {
         (size, kind) for size in ("main", "wide") for kind in ("no curation", "A4", "A5")
     }
+    assert {line["num_rows"] for line in quality if line["kind"] == "A4"} == {
+        4, 5, made["kept-2"].num_rows
+    }  # fmt: skip
+    assert "all there are; the point is 500" in html
     (alpha,) = [line for line in lines if line["table"] == "alpha"]
     assert alpha["low"] <= alpha["value"] <= alpha["high"]
     assert [each["name"] for each in results["data"]][-1] == "all augmented"
@@ -231,7 +264,7 @@ def test_a_gate_that_does_not_pass_ends_the_run(tmp_path: Path, words: Any):
             "method": "verdict", "sampling": {"max_new_tokens": 8, "temperature": 0.7},
         },
     }  # fmt: skip
-    r = _recipe(tmp_path, words, rate=asked)
+    r = _recipe(tmp_path, words, rate=asked, gate={"min_repeated": 0})
     with pytest.raises(TrainingError, match=r"kept-1: .*have a score"):
         run(resolve(r, tmp_path / "out"), Runtime(), Silent())
     resolved = resolve(r, tmp_path / "out")

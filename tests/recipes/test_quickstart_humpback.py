@@ -62,6 +62,14 @@ def test_shipped_recipes_plan_without_running(tmp_path: Path, name: str):
     assert recipe.nodes[-1].name == "report"
 
 
+def test_the_page_tells_what_rounding_does_and_how_many_are_drawn_at_random(tmp_path: Path):
+    recipe = _recipe(tmp_path, FILES[1])
+    limits = " ".join(recipe.nodes[-1].config.limits)
+    assert "Rounding alone" in limits and "is not robust" in limits
+    assert recipe.node("systematic.drawn.6").config.num_rows == 1000
+    assert "1,000 of 2,500" in limits
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_arms_have_equal_budgets_and_differ_in_their_rows_alone(tmp_path: Path, name: str):
     recipe = _recipe(tmp_path, name)

@@ -6,8 +6,14 @@ import pairing
 import toys
 from spyhop.collect import SeedsConfig, seeds
 from spyhop.evaluate import Fit
+from spyhop.report.humpback import _pairs_section
 from spyhop.report.humpback_figures import Seen, StudentRun, fits, of_score, pair_set, seen_by
-from spyhop.report.humpback_tables import paired_table, quality_section, scaling_section
+from spyhop.report.humpback_tables import (
+    paired_table,
+    quality_section,
+    results_of,
+    scaling_section,
+)
 from spyhop.schema import Pair
 from spyhop.store import Artifact, Source
 
@@ -70,6 +76,31 @@ def test_curated_students_are_paired_with_uncurated_ones_of_their_size(tmp_path:
     html = "".join(quality_section(_seen(tmp_path, runs, [-4, -3, -2, -2.5]), ["held_out"]).blocks)
     assert "+1.000 [+1.000, +1.000]" in html and "-0.500 [-0.500, -0.500]" in html
     assert html.count("A5 against no curation") == 2
+
+
+def test_a_grade_with_too_few_pairs_is_told_and_not_compared(tmp_path: Path):
+    runs = [
+        StudentRun(table="quality", kind=kind, student="main", num_rows=num)
+        for num in (2, 3)
+        for kind in ("no curation", "A5")
+    ]
+    seen = _seen(tmp_path, runs, [-4, -3, -2, -2.5])
+    graded = [
+        pairing.artifact(tmp_path / f"g{n}", [pairing.pair(place) for place in range(num)])
+        for n, num in enumerate((2, 2, 3, 2))
+    ]
+    counted = seen_by(runs, [], [each.scores["held_out"] for each in seen], graded)
+    assert [each.num_rows for each in counted] == [2, 2, 3, 2]
+    html = "".join(quality_section(counted, ["held_out"]).blocks)
+    assert html.count("2 (all there are; the point is 3)") == 1
+    assert html.count("A5 against no curation") == 1
+    assert [line["num_rows"] for line in results_of(counted, ["held_out"])] == [2, 2, 3, 2]
+
+
+def test_halves_are_shown_with_the_score_above(tmp_path: Path):
+    rows = [pairing.rated(n, score) for n, score in enumerate((4.5, 2.5))]
+    html = "".join(_pairs_section(pairing.artifact(tmp_path / "r", rows)).blocks)
+    assert "score 5, pair" in html and "score 3, pair" in html and "score 4" not in html
 
 
 def test_differences_are_from_the_first_student(tmp_path: Path):

@@ -6,7 +6,7 @@ that an instruction was written for is shown to the teacher, never to the studen
 
 import re
 from collections.abc import Iterator
-from typing import Literal, cast
+from typing import Literal
 
 from pydantic import Field, field_validator
 
@@ -41,7 +41,7 @@ _VERDICT = re.compile(
     r"^[ \t*_#>\"'`-]{0,8}verdict[*_]{0,2} ?[:=][ \t*_\"'`]{0,8}([^\n]*)$",
     re.IGNORECASE | re.MULTILINE,
 )
-_WORD = re.compile(r"(supported|contradicted|silent)[^\w\n]{0,8}", re.IGNORECASE)
+_WORD = re.compile(r"^(supported|contradicted|silent)[^\w\n]{0,8}$")
 
 
 class ExplainConfig(Config):
@@ -125,8 +125,8 @@ def explained(
 def parse_support(text: str) -> Verdict:
     """Return the last verdict line's word; `unread` if it has none, whatever earlier ones say."""
     lines = _VERDICT.findall(text)
-    found = _WORD.fullmatch(lines[-1].strip()) if lines else None
-    return cast(Verdict, found[1].lower()) if found else "unread"
+    words: list[Verdict] = _WORD.findall(lines[-1].strip().lower()) if lines else []
+    return words[0] if words else "unread"
 
 
 def _evidence(texts: dict[str, Pair], prompt: Prompt) -> Pair:

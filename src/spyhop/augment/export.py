@@ -111,7 +111,7 @@ def _kind(row: Answer) -> str:
     start = (row.error or "").split(" ", 1)[0]
     if row.finish_reason == "content_filter":
         return "refused"
-    return start if start.isdigit() else "other"
+    return start if start.isdigit() and len(start) == 3 else "other"
 
 
 def _longer(row: RawRow, answer: Answer) -> list[Any]:

@@ -46,7 +46,8 @@ def read_oasst(path: Path, language: str) -> Iterator[Turns]:
     early: list[tuple[str, str, str]] = []
     for where, row in json_lines(path):
         if isinstance(row, Mapping) and "prompt" in row:
-            yield _of_tree(row, where, language)
+            if not field(row, "prompt", where, dict).get("deleted"):
+                yield _of_tree(row, where, language)
             continue
         if row.get("deleted") if isinstance(row, Mapping) else False:
             continue

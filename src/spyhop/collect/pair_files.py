@@ -37,7 +37,8 @@ def given_pairs(ctx: Context, config: GivenPairsConfig, *, folder: Artifact) -> 
 
     What else a pair has (`id`, `tag`, `segment_id`, `rating`, ...) is taken where it stands. JSONL,
     CSV and Parquet are read, and folders of artifacts. Dropped: `empty` (either text), `repeated`
-    (the same two texts).
+    (the same two texts), `no_exchange` and `not_text` (conversations that do not begin with the
+    text of a user and that of an assistant).
 
     Raises:
         InputError: Naming the file, the line and what is wrong with it; or two pairs of one id.
@@ -46,11 +47,11 @@ def given_pairs(ctx: Context, config: GivenPairsConfig, *, folder: Artifact) -> 
     ids: set[str] = set()
     for path in table_files(folder.path, config.pattern):
         for where, row in ctx.track(read_rows(path), "reading"):
-            pair = _pair(config, row, where, path)
+            pair, reason = _pair(config, row, where, path)
             texts = pair_id(pair.instruction, pair.response)
             is_empty = not pair.instruction.strip() or not pair.response.strip()
-            if is_empty or texts in seen:
-                ctx.drop(pair, "empty" if is_empty else "repeated")
+            if reason or is_empty or texts in seen:
+                ctx.drop(pair, reason or ("empty" if is_empty else "repeated"))
                 continue
             if pair.id in ids:
                 raise InputError(
@@ -71,7 +72,13 @@ def pairs_file(ctx: Context, config: PairsFileConfig, *, pairs: Artifact) -> Non
             stream.write(f"{row.model_dump_json()}\n")
 
 
-def _pair(config: GivenPairsConfig, row: Any, where: str, path: Path) -> Pair:  # noqa: ANN401
+def _pair(
+    config: GivenPairsConfig,
+    row: Any,  # noqa: ANN401 (a row of any form)
+    where: str,
+    path: Path,
+) -> tuple[Pair, str]:
+    """Return the pair, and why it is none, if so."""
     if not isinstance(row, dict):
         raise InputError(f"{where}: {row!r:.60} is no row")
     known: dict[str, Any] = {
@@ -80,17 +87,17 @@ def _pair(config: GivenPairsConfig, row: Any, where: str, path: Path) -> Pair:  
         "licence": config.licence,
         "origin": f"{path.name}{where.removeprefix(str(path))}",
     }
-    if "messages" in row:
-        texts = first_exchange(field(row, "messages", where, list), where)
+    if row.get("messages") is not None:
+        *texts, reason = first_exchange(field(row, "messages", where, list), where)
     else:
-        texts = field(row, "instruction", where), field(row, "response", where)
+        texts, reason = [field(row, "instruction", where), field(row, "response", where)], ""
     known |= {name: value for name, value in row.items() if name in Pair.model_fields and value}
     own = row.get("id") if config.own_ids else None
     is_own = isinstance(own, str | int) and str(own).strip()
     name = str(own) if is_own else pair_id(*texts)
     known |= {"id": name, "instruction": texts[0], "response": texts[1]}
     try:
-        return Pair.model_validate(known)
+        return Pair.model_validate(known), reason
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])

@@ -58,12 +58,13 @@ def plan_seeds(config: SeedsConfig, folder: Estimate) -> Estimate:
     return Estimate(rows=rows, row_tokens=folder.row_tokens)
 
 
-@stage(version=1, writes=Pair, plan=plan_seeds)
+@stage(version=2, writes=Pair, plan=plan_seeds)
 def seeds(ctx: Context, config: SeedsConfig, *, folder: Artifact) -> Iterator[Pair]:
     """Read seed pairs of one data set, tagged `seed`, in the order of the files.
 
     Dropped with their reason: `empty` (either text), `repeated` (the same two texts before),
-    `no_first_reply` and `other_language` (Open Assistant), `not_drawn`.
+    `no_first_reply` and `other_language` (Open Assistant), `no_exchange` and `not_text` (see
+    `first_exchange`), `not_drawn`.
 
     Raises:
         InputError: Naming the file, the line and what is wrong with it.
@@ -158,25 +159,30 @@ def _self_instruct(path: Path, config: SeedsConfig) -> Iterator[Turns]:
 
 def _pairs(path: Path, config: SeedsConfig) -> Iterator[Turns]:
     for where, row in _rows(path):
-        if isinstance(row, dict) and "messages" in row:
-            asked, said = first_exchange(field(row, "messages", where, list), where)
-            yield Turns(asked, said, _place(path, where))
+        if isinstance(row, dict) and row.get("messages") is not None:
+            asked, said, reason = first_exchange(field(row, "messages", where, list), where)
+            yield Turns(asked, said, _place(path, where), reason)
         else:
             asked, said = field(row, "instruction", where), field(row, "response", where)
             yield Turns(asked, said, _place(path, where))
 
 
-def first_exchange(turns: list[Any], where: str) -> tuple[str, str]:
+def first_exchange(turns: list[Any], where: str) -> tuple[str, str, str]:
     """Return the first instruction and response of a conversation, without a system message.
 
+    The third is why there is none, if so: `no_exchange` where it does not begin with a user and an
+    assistant, `not_text` where what they say is in parts or missing.
+
     Raises:
-        InputError: If it begins otherwise.
+        InputError: If a turn has no role.
     """
-    said = [turn for turn in turns if field(turn, "role", where) != "system"]
-    roles = [turn["role"] for turn in said[:2]]
-    if roles != ["user", "assistant"]:
-        raise InputError(f"{where}: messages begin with {roles}, not with user and assistant")
-    return field(said[0], "content", where), field(said[1], "content", where)
+    said = [turn for turn in turns if field(turn, "role", where) != "system"][:2]
+    if [turn["role"] for turn in said] != ["user", "assistant"]:
+        return "", "", "no_exchange"
+    asked, answered = (turn.get("content") for turn in said)
+    if not isinstance(asked, str) or not isinstance(answered, str):
+        return "", "", "not_text"
+    return asked, answered, ""
 
 
 def _joined(asked: str, given: str, row: object, response: str, path: Path, where: str) -> Turns:

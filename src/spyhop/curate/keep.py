@@ -29,6 +29,8 @@ class KeepConfig(Config):
     """Pairs of this score and more; a missing score is never kept then. `A4`: 4, `A5`: 4.5."""
     num_rows: int | None = Field(None, gt=0)
     """Exactly so many pairs; None keeps all that pass."""
+    fewer: bool = False
+    """Where fewer than `num_rows` pass, keep those."""
     within: int | None = Field(None, gt=0)
     """Only so many candidates, drawn by hash, are looked at; None looks at all."""
     take: Literal["best", "random"] = "best"
@@ -83,8 +85,8 @@ def keep(
     Raises:
         TrainingError: If scores are used and the gate did not pass, or there is none; with the
             failed findings and what to set.
-        InputError: If fewer than `num_rows` pairs can be kept, scores are used and a pair has
-            none, or the gate is that of other ratings.
+        InputError: If fewer than `num_rows` pairs can be kept (none, with `fewer`), scores are used
+            and a pair has none, or the gate is that of other ratings.
     """
     if config.uses_scores:
         _pass_gate(ctx, config, rated, gate)
@@ -162,7 +164,8 @@ def _choose(config: KeepConfig, found: _Candidates, name: str) -> npt.NDArray[np
         passing &= found.score >= config.min_score
     if config.num_rows is None:
         return passing
-    if (num_found := int(passing.sum())) < config.num_rows:
+    num_found = int(passing.sum())
+    if num_found < config.num_rows and not (config.fewer and num_found):
         above = "" if config.min_score is None else f" of a score of {config.min_score:g} and more"
         raise InputError(
             f"{name}: {num_found:,} pairs{above} among {int(found.is_drawn.sum()):,}, not "

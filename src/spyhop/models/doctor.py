@@ -109,6 +109,9 @@ def _endpoint(config: Remote, endpoint: Endpoint, *, is_capped: bool) -> Iterato
     where = f"{endpoint.url} ({line.model})"
     key = _key(line)
     yield Check(f"{where} key", key.ok, key.text)
+    if is_capped:
+        price = _price(endpoint)
+        yield Check(f"{where} price", price.ok, price.text)
     reached = _connection(line)
     yield Check(f"{where} connection", reached.ok, reached.text)
     if key.ok and reached.ok:
@@ -129,6 +132,15 @@ def _key(line: Line) -> Check:
     if not (value.isascii() and value.isprintable()) or " " in value:
         return Check("key", False, f"{name} holds blanks or characters that no key has")
     return Check("key", True, f"{name} is set")
+
+
+def _price(endpoint: Endpoint) -> Check:
+    prompt, response = endpoint.usd_per_million_prompt, endpoint.usd_per_million_response
+    if endpoint.has_price:
+        return Check("price", True, f"${prompt:g} a million prompt, ${response:g} response tokens")
+    is_said = {"usd_per_million_prompt", "usd_per_million_response"} & endpoint.model_fields_set
+    hint = "" if is_said else "; set usd_per_million_prompt and _response (0 if it is free)"
+    return Check("price", bool(is_said), f"none: budget_usd does not count its answers{hint}")
 
 
 def _connection(line: Line) -> Check:

@@ -327,8 +327,8 @@ class EndpointClient:
             return
         now = self._answered_at = self._loop.time()
         usd = line.answered(ticket, usage, headers, now)
-        if usage.is_counted:
-            self._schedule.guess.learn(call.num_bytes, usage.prompt_tokens)
+        if usage.is_counted and call.size is not None:
+            self._schedule.guess.learn(call.size, usage.prompt_tokens)
         self.state.spent_usd += usd
         self.tally.usd += usd
         self.tally.num_answered += len(choices)
@@ -363,7 +363,7 @@ class EndpointClient:
             self._commit([], [row], [])
             self._end(ModelError(line.advice(told)))
         elif told.kind == "throttled":
-            self._wait_in_turn(call, row)
+            self._wait_in_turn(call, row, is_large=not line.fits(ticket.need))
         else:
             self._retry(call, told, row)
         if now - self._answered_at > self._service.patience_s:
@@ -380,16 +380,18 @@ class EndpointClient:
                 Unfinished(f"all endpoints ask to wait, {rest_s:.0f} s in all; run again later")
             )
 
-    def _wait_in_turn(self, call: Call, row: Failed) -> None:
+    def _wait_in_turn(self, call: Call, row: Failed, *, is_large: bool) -> None:
         """Put a throttled call back; one that a limit will never let through goes last, then out.
 
-        A provider says 429 to a prompt larger than its limit, too.
+        A provider says 429 to a prompt larger than its limit, too: sooner with one that is guessed
+        to be so, since each attempt waits for a limit that is wholly free.
         """
         call.num_throttled += 1
-        if call.num_throttled <= PATIENT_THROTTLES:
+        patient = 0 if is_large else PATIENT_THROTTLES
+        if call.num_throttled <= patient:
             self._commit([], [row], [])
             self._schedule.put_back(call)
-        elif call.num_throttled <= self._service.max_attempts * PATIENT_THROTTLES:
+        elif call.num_throttled <= self._service.max_attempts * max(1, patient):
             self._commit([], [row], [])
             self._schedule.add([call])
         else:

@@ -113,35 +113,3 @@ class Concurrency:
             self._is_first_climb = False
             self.allowed = max(1.0, self.allowed / 2)
             self._cut_at = now
-
-
-class TokenGuess:
-    """Tokens of a prompt before the endpoint has counted them: an upper guess, learned."""
-
-    FIRST = 0.5
-    """Tokens a byte; English has about 0.25, other scripts up to this."""
-    _MEMORY = 0.05
-    _ENOUGH = 5
-
-    def __init__(self) -> None:
-        self.per_byte = self.FIRST
-        """Mean and two standard deviations of what was seen lately."""
-        self._num_seen = 0
-        self._mean = self._square = 0.0
-
-    def of(self, num_bytes: int) -> int:
-        """Return tokens for a prompt of so many bytes."""
-        return math.ceil(num_bytes * self.per_byte) + 4
-
-    def learn(self, num_bytes: int, tokens: int) -> None:
-        """Take note of a prompt that was counted."""
-        if num_bytes <= 0 or tokens <= 0:
-            return
-        ratio = tokens / num_bytes
-        self._num_seen += 1
-        memory = max(self._MEMORY, 1 / self._num_seen)
-        self._mean += memory * (ratio - self._mean)
-        self._square += memory * (ratio * ratio - self._square)
-        if self._num_seen >= self._ENOUGH:
-            spread = math.sqrt(max(0.0, self._square - self._mean**2))
-            self.per_byte = self._mean + 2 * spread

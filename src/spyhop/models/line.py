@@ -13,7 +13,9 @@ from spyhop.models.service import Endpoint
 from spyhop.models.wire import Failure, Usage, remaining
 from spyhop.schema import ModelError
 
-LONGEST_PAUSE_S = 60.0
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 60.0
+LEAST_TOLD_PAUSE_S = 0.05
+"""Some say "at once" for as long as it lasts; doubled, too, with each failure in a row."""
 PATIENT_FAILURES = 3
 """Failures in a row before the whole endpoint is given a rest."""
 
@@ -104,19 +106,19 @@ class Line:
             return math.inf
         when = now if now >= self.paused_until else self.paused_until
         for name, minute in self.minutes.items():
-            ready = minute.ready_at(_amount(name, need), now)
+            ready = minute.ready_at(self._taken(name, need), now)
             if ready > when:
                 when = ready
         return when
 
-    def can_ever(self, need: Need) -> bool:
+    def fits(self, need: Need) -> bool:
         """Tell whether a call fits the limits at all."""
         return all(_amount(name, need) <= minute.limit for name, minute in self.minutes.items())
 
     def admit(self, need: Need, now: float) -> Ticket:
         """Count a call that is sent now."""
         self.concurrency.in_flight += 1
-        slots = {n: minute.add(_amount(n, need), now) for n, minute in self.minutes.items()}
+        slots = {n: minute.add(self._taken(n, need), now) for n, minute in self.minutes.items()}
         most_usd = self.endpoint.usd(need.prompt_tokens, 0, need.response_tokens)
         return Ticket(need, now, slots, most_usd)
 
@@ -131,7 +133,8 @@ class Line:
         response = usage.response_tokens if is_used else ticket.need.response_tokens
         known = Need(usage.prompt_tokens, response)
         for name, slot in ticket.slots.items():
-            self.minutes[name].change(slot, _amount(name, known) - _amount(name, ticket.need))
+            taken = self._taken(name, ticket.need)
+            self.minutes[name].change(slot, _amount(name, known) - taken)
         if "x-ratelimit-remaining-requests" in headers or "x-ratelimit-remaining-tokens" in headers:
             self._heed(headers, known, now)
         return self.endpoint.usd(usage.prompt_tokens, usage.cached_tokens, usage.response_tokens)
@@ -152,10 +155,17 @@ class Line:
             exponent = self._failures_in_row - PATIENT_FAILURES
             self._pause(failure.retry_after_s, exponent, now)
 
-    def _pause(self, seconds: float | None, exponent: int, now: float) -> None:
-        if seconds is None:
-            grown = 0.5 * 2.0 ** min(max(exponent, 0), 8)
-            seconds = min(LONGEST_PAUSE_S, grown * random.uniform(0.5, 1.5))
+    def _taken(self, name: str, need: Need) -> int:
+        """Return what is set aside of a limit: all of it for what is guessed to be larger."""
+        return min(_amount(name, need), self.minutes[name].limit)
+
+    def _pause(self, told_s: float | None, exponent: int, now: float) -> None:
+        """Rest as long as the endpoint says; longer with each failure if it says little."""
+        grown = 2.0 ** min(max(exponent, 0), 8)
+        if told_s is None:
+            seconds = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * grown * random.uniform(0.5, 1.5))
+        else:
+            seconds = max(told_s, LEAST_TOLD_PAUSE_S * grown)
         self.paused_until = max(self.paused_until, now + seconds)
 
     def _heed(self, headers: Mapping[str, str], need: Need, now: float) -> None:

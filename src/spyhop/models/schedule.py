@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from spyhop.models.base import Kind, Request, Sampling
+from spyhop.models.guess import Size, TokenGuess, measure
 from spyhop.models.journal import State
-from spyhop.models.limits import TokenGuess
 from spyhop.models.line import Line, Need, Ticket
 from spyhop.models.wire import CHOICE_TOKENS
 from spyhop.schema import Unfinished
@@ -39,7 +39,7 @@ class Call:
     members: list[tuple[str, Request]]
     """(key, request) of each sample."""
     asked: Asked
-    num_bytes: int = 0
+    size: Size | None = None
     """Of its messages; known once it is first in the queue."""
     num_sent: int = 0
     num_failures: int = 0
@@ -111,10 +111,13 @@ class Schedule:
         except UnicodeEncodeError as error:
             self._queue.popleft()
             return Never(call, f"the prompt is no valid Unicode ({error.reason})")
-        able = [line for line in self.lines if line.can_ever(need)]
-        if not able:
-            self._queue.popleft()
-            return Never(call, _too_large(need, self.lines))
+        able = [line for line in self.lines if line.fits(need)]
+        if not able:  # the guess may be wrong: only what is sure may turn a call away
+            least = self._least(call, need)
+            able = [line for line in self.lines if line.fits(least)]
+            if not able:
+                self._queue.popleft()
+                return Never(call, _too_large(least, self.lines))
         payable = [line for line in able if self._can_pay(line, need)]
         if not payable:
             self._check_spent(able[0], need)
@@ -132,12 +135,16 @@ class Schedule:
         self._state.reserved_usd = max(0.0, self._state.reserved_usd - ticket.most_usd)
 
     def _need(self, call: Call) -> Need:
-        if not call.num_bytes:
+        if call.size is None:
             first = call.members[0][1]
-            texts = [*(turn.content for turn in first.messages), first.continuation]
-            call.num_bytes = sum(len(text.encode()) for text in texts)
+            call.size = measure([*(turn.content for turn in first.messages), first.continuation])
         response = CHOICE_TOKENS if call.kind == "choose" else call.sampling.max_new_tokens
-        return Need(self.guess.of(call.num_bytes), response * len(call.members))
+        prompt = self.guess.of(call.size, self.num_in_flight)
+        return Need(prompt, response * len(call.members))
+
+    def _least(self, call: Call, need: Need) -> Need:
+        assert call.size is not None
+        return Need(call.size.least_tokens, need.response_tokens)
 
     def _choose(
         self, call: Call, need: Need, lines: Sequence[Line], now: float
@@ -203,6 +210,6 @@ def _continues(before: Request, request: Request) -> bool:
 def _too_large(need: Need, lines: Sequence[Line]) -> str:
     limits = [f"{name} {each.limit}/min" for line in lines for name, each in line.minutes.items()]
     return (
-        f"{need.prompt_tokens} prompt and {need.response_tokens} response tokens fit no endpoint's "
-        f"limits ({', '.join(limits)})"
+        f"too large for every endpoint's limits ({', '.join(limits)}): at least "
+        f"{need.prompt_tokens} prompt and {need.response_tokens} response tokens"
     )

@@ -3,23 +3,46 @@
 None of this is identity: the same model behind another address gives the same answers.
 """
 
-from typing import Annotated, Literal
+import re
+from dataclasses import replace
+from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    model_validator,
+)
 
+from spyhop.settings import unshown
 from spyhop.stage import Calls
 
 MINUTES_PER_HOUR = 60.0
 
 
-def _plain_url(url: str) -> str:
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("write it as https://host/v1")
-    if parts.username or parts.password or parts.query:
-        raise ValueError("no key or query belongs in it; name the key's variable with key_env")
-    return url.rstrip("/")
+def _plain_url(url: object) -> str:
+    try:
+        parts = urlsplit(url if isinstance(url, str) else "")
+        is_whole = parts.scheme in ("http", "https") and bool(parts.hostname)
+    except ValueError:  # brackets that are no address
+        is_whole = False
+    if not is_whole:
+        raise unshown("write it as https://host/v1")
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise unshown("no key or query belongs in it; name the key's variable with key_env")
+    return str(url).rstrip("/")
+
+
+def _variable(name: object) -> str:
+    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*|", name):
+        raise unshown(
+            "it names the environment variable that holds the key, such as OPENAI_API_KEY; "
+            "a key itself belongs in no file"
+        )
+    return name
 
 
 class Endpoint(BaseModel):
@@ -27,12 +50,12 @@ class Endpoint(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
-    url: Annotated[str, AfterValidator(_plain_url)]
+    url: Annotated[str, BeforeValidator(_plain_url)]
     """As far as `/v1`; for Azure the resource, `https://NAME.openai.azure.com`."""
     api: Literal["openai", "azure"] = "openai"
     api_version: str = "2024-10-21"
     """Azure only."""
-    key_env: str = Field("", pattern=r"^[A-Za-z_][A-Za-z0-9_]*$|^$")
+    key_env: Annotated[str, BeforeValidator(_variable)] = ""
     """Name of the environment variable that holds the key; empty where none is needed."""
     model: str = ""
     """The model's name at this address (Azure: the deployment) where it differs."""
@@ -56,6 +79,12 @@ class Endpoint(BaseModel):
     usd_per_million_cached: float | None = Field(None, ge=0)
     """Of the prompt, what the endpoint had read before; None is the prompt's price."""
     usd_per_million_response: float = Field(0.0, ge=0)
+    """Reasoning tokens are billed as response, too."""
+
+    @property
+    def has_price(self) -> bool:
+        """Whether a call there costs anything."""
+        return self.usd(1, 0, 1) > 0
 
     def usd(self, prompt_tokens: int, cached_tokens: int, response_tokens: int) -> float:
         """Return the price of a call."""
@@ -82,21 +111,50 @@ class Endpoint(BaseModel):
         return {name: amount / limit for name, (limit, amount) in loads.items() if limit}
 
 
+def _some(endpoints: tuple[Endpoint, ...]) -> tuple[Endpoint, ...]:
+    if not endpoints:  # a least length would be told of the first wrong endpoint, too
+        raise ValueError("name one at least")
+    return endpoints
+
+
 class Service(BaseModel):
     """All addresses of one model, and when to stop."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
-    endpoints: tuple[Endpoint, ...] = Field(min_length=1)
+    endpoints: Annotated[tuple[Endpoint, ...], AfterValidator(_some)]
     budget_usd: float | None = Field(None, gt=0)
     """Spent at most on this model in one store, all runs together."""
     max_attempts: int = Field(8, ge=1)
     """Failures (not counting those of limits) after which a request is left for another run."""
     patience_s: float = Field(600.0, gt=0)
     """Without any answer for so long, the run ends and can be taken up again."""
+    expected_response_tokens: int | None = Field(None, ge=1)
+    """For plans: mean tokens of a response, what a reasoning model thinks included; the stage's
+    own figure where it is None."""
+    expected_cached_frac: float = Field(0.0, ge=0, le=1)
+    """For plans: share of the prompts' tokens that the endpoints have read before."""
+
+    @model_validator(mode="after")
+    def _budget_has_prices(self) -> Self:
+        if self.budget_usd is not None and not any(each.has_price for each in self.endpoints):
+            raise ValueError(
+                "budget_usd needs usd_per_million_prompt or usd_per_million_response: without a "
+                "price nothing is spent, and nothing stopped"
+            )
+        return self
+
+    def expected(self, calls: Calls) -> Calls:
+        """Return the calls with responses as long as this model's are expected to be."""
+        if self.expected_response_tokens is None:
+            return calls
+        told = min(calls.requests * self.expected_response_tokens, calls.most_response_tokens)
+        return replace(calls, response_tokens=told)
 
     def plan(self, calls: Calls) -> "Demand":
         """Return what the calls cost and how long the limits make them take."""
+        calls = self.expected(calls)
+        cached_tokens = round(self.expected_cached_frac * calls.prompt_tokens)
         cheapest = min(self.endpoints, key=lambda each: each.usd(10**6, 0, 10**6))
         dearest = max(self.endpoints, key=lambda each: each.usd(10**6, 0, 10**6))
         by_speed = [each.loads_min(calls) for each in self.endpoints]
@@ -105,7 +163,7 @@ class Service(BaseModel):
             minutes = 1 / sum(1 / max(max(loads.values()), 1e-12) for loads in by_speed)
             binds = max(by_speed[0].items(), key=lambda item: item[1])[0]
         return Demand(
-            usd=cheapest.usd(calls.prompt_tokens, 0, calls.response_tokens),
+            usd=cheapest.usd(calls.prompt_tokens, cached_tokens, calls.response_tokens),
             most_usd=dearest.usd(
                 calls.prompt_tokens + calls.further_prompt_tokens,
                 0,

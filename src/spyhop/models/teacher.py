@@ -60,4 +60,4 @@ def read_teacher(path: Path) -> Teacher:
     served = validated(path, _Served, given, "", context)
     identity = set(Remote.model_fields) - {"kind"}
     config = Remote(**served.model_dump(include=identity))
-    return Teacher(config, service=Service(**served.model_dump(exclude=identity)))
+    return Teacher(config, service=Service(**{k: getattr(served, k) for k in Service.model_fields}))

@@ -1,5 +1,6 @@
 """The chat-completions API on the wire: bodies out, outcomes in. Nothing here waits or sends."""
 
+import json
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -24,8 +25,12 @@ MESSAGE_CHARS = 300
 MOST_TIMES, HIDDEN_TOKENS = 16, 20_000
 """A prompt cannot be more tokens than so many guesses, and what a provider puts before it."""
 MOST_RESPONSE_TOKENS = 10_000_000
+LONGEST_RESET_S = 61.0
+"""Limits are of a minute; some give a date where seconds are meant."""
 BYTES_PER_TOKEN = 4
 """Where an endpoint does not say how many tokens it wrote."""
+
+_HALF = re.compile("[\ud800-\udfff]")
 
 FailureKind = Literal[
     "throttled", "overloaded", "lost", "malformed", "rejected", "refused", "fatal"
@@ -113,7 +118,7 @@ def parse(raw: bytes, num_samples: int, prompt_guess: int) -> tuple[list[dict[st
     Raises:
         ValueError: If it is no answer; the message says what it is instead.
     """
-    answer = from_json(raw)
+    answer = _read(raw)
     choices = answer.get("choices") if isinstance(answer, dict) else None
     if not isinstance(choices, list) or not choices:
         raise ValueError("no choices")
@@ -124,6 +129,20 @@ def parse(raw: bytes, num_samples: int, prompt_guess: int) -> tuple[list[dict[st
     if len(found) > 1:
         found.sort(key=lambda each: index if isinstance(index := each.get("index"), int) else 0)
     return found, _usage(answer.get("usage"), prompt_guess, found)
+
+
+def _read(raw: bytes) -> Any:  # noqa: ANN401 (any JSON)
+    """Return what JSON says; half a character, as a cut leaves behind, is a replacement mark."""
+    try:
+        return from_json(raw)
+    except ValueError:
+        if b"\\ud" not in raw.lower():
+            raise
+    try:
+        text = json.dumps(json.loads(raw), ensure_ascii=False)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+    return from_json(_HALF.sub("\ufffd", text))
 
 
 def share(usage: Usage, num: int) -> list[Usage]:
@@ -140,7 +159,6 @@ def share(usage: Usage, num: int) -> list[Usage]:
 def reply(request: Request, found: Mapping[str, Any], usage: Usage, usd: float) -> Reply:
     """Return one choice of an answer as a reply."""
     text, refusal = _text(found["message"])
-    reasoning = found["message"].get("reasoning_content") or found["message"].get("reasoning")
     return Reply(
         id=request.id,
         text=text,
@@ -149,7 +167,7 @@ def reply(request: Request, found: Mapping[str, Any], usage: Usage, usd: float) 
         cached_tokens=usage.cached_tokens,
         response_tokens=usage.response_tokens,
         reasoning_tokens=usage.reasoning_tokens,
-        reasoning=reasoning if isinstance(reasoning, str) else "",
+        reasoning=_reasoning(found["message"]),
         log_probability=_log_probability(found.get("logprobs")),
         usd=usd,
     )
@@ -186,7 +204,9 @@ def failure(status: int, headers: Mapping[str, str], raw: bytes, now: datetime) 
     if status == 429 and code in ("insufficient_quota", "billing_hard_limit_reached"):
         return Failure("fatal", f"the account has no credit ({said})", status)
     if status == 429 or (status in (503, 529) and _retry_after(headers, now) is not None):
-        return Failure("throttled", said, status, _retry_after(headers, now), is_overrun=True)
+        wait_s = _retry_after(headers, now)
+        wait_s = _reset(headers) if wait_s is None else wait_s
+        return Failure("throttled", said, status, wait_s, is_overrun=True)
     if status in (408, 409, 425) or status >= 500:
         wait_s, is_overrun = _retry_after(headers, now), status in (408, 503, 529)
         return Failure("overloaded", said, status, wait_s, status >= 500, is_overrun)
@@ -224,6 +244,11 @@ def _text(message: Mapping[str, Any]) -> tuple[str, bool]:
     return (content if isinstance(content, str) else ""), False
 
 
+def _reasoning(message: Mapping[str, Any]) -> str:
+    found = message.get("reasoning_content") or message.get("reasoning")
+    return found if isinstance(found, str) else ""
+
+
 def _finish(reason: object) -> str:
     if reason in ("length", "max_tokens", "model_length"):
         return "length"
@@ -239,8 +264,9 @@ def _usage(told: object, prompt_guess: int, found: Sequence[Mapping[str, Any]]) 
     prompt = prompt if is_counted else prompt_guess
     response = _count(usage.get("completion_tokens"))
     if not 0 < response <= MOST_RESPONSE_TOKENS:
-        written = sum(len(_text(each["message"])[0].encode()) for each in found)
-        response = math.ceil(written / BYTES_PER_TOKEN)
+        messages = [each["message"] for each in found]
+        texts = (_reasoning(message) + _text(message)[0] for message in messages)
+        response = math.ceil(sum(len(text.encode()) for text in texts) / BYTES_PER_TOKEN)
     inner = usage.get("prompt_tokens_details"), usage.get("completion_tokens_details")
     cached, reasoning = (each if isinstance(each, dict) else {} for each in inner)
     return Usage(
@@ -318,6 +344,12 @@ def _retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
         if math.isfinite(seconds):
             return max(0.0, seconds)
     return None
+
+
+def _reset(headers: Mapping[str, str]) -> float | None:
+    """Return when a limit of which nothing is left begins anew, where it is told."""
+    resets = [reset_s for _, left, reset_s in remaining(headers).values() if left <= 0]
+    return min(max(resets), LONGEST_RESET_S) if resets else None
 
 
 def _seconds_to(date: str, now: datetime) -> float:

@@ -66,7 +66,7 @@ def plan(resolved: Resolved) -> list[PlannedNode]:
         if made:
             line = _recorded(node, made)
         else:
-            estimate = _estimate(resolved, node, estimates)
+            estimate = _as_served(node, _estimate(resolved, node, estimates))
             demands = _demands(node, estimate)
             line = PlannedNode(
                 node=node,
@@ -132,6 +132,16 @@ def _estimate(resolved: Resolved, node: Node, known: dict[str, Estimate]) -> Est
         for name, value in node.inputs.items()
     }
     return node.stage.plan(node.config, **inputs)
+
+
+def _as_served(node: Node, estimate: Estimate) -> Estimate:
+    """Return the estimate with responses as long as the models' files expect them."""
+    calls = {}
+    for name, each in estimate.calls.items():
+        use = node.inputs.get(name)
+        service = use.service if isinstance(use, Use) else None
+        calls[name] = each if service is None else service.expected(each)
+    return replace(estimate, calls=calls)
 
 
 def _demands(node: Node, estimate: Estimate) -> dict[str, Demand]:

@@ -27,6 +27,8 @@ class Arms:
     runs: list[StudentRun] = field(default_factory=list)
     students: list[Node] = field(default_factory=list)
     scores: list[Scored] = field(default_factory=list)
+    graded: list[Node] = field(default_factory=list)
+    """What the students of the table `quality` read, in their order."""
 
     def add(self, run: StudentRun, student: Node, scores: Scored) -> None:
         """Add a line of a table."""
@@ -74,6 +76,7 @@ def add_report(r: Recipe, config: HumpbackConfig, data: Data, rounds: Rounds, ar
         students=list[Ref](arms.students),
         accuracy=[ref for each in arms.scores for ref in each.accuracy],
         held_out=[ref for each in arms.scores for ref in each.held_out],
+        graded=list[Ref](arms.graded),
         steps=list[Ref](data.segments),
     )
 
@@ -88,7 +91,11 @@ def _quality(r: Recipe, config: HumpbackConfig, data: Data, rounds: Rounds, arms
         for grade, score in GRADES.items():
             name = f"{grade.replace(' ', '-').lower()}-{point.num_rows}"
             chosen = KeepConfig(
-                min_score=score, num_rows=point.num_rows, take="random", gate=config.keep.gate
+                min_score=score,
+                num_rows=point.num_rows,
+                fewer=True,
+                take="random",
+                gate=config.keep.gate,
             )
             pairs = r.add(
                 f"quality.{name}", keep, chosen, rated=rounds.rated[-1], gate=rounds.gates[-1]
@@ -96,6 +103,7 @@ def _quality(r: Recipe, config: HumpbackConfig, data: Data, rounds: Rounds, arms
             for size, base in bases.items():
                 run = StudentRun(table="quality", kind=grade, student=size, num_rows=point.num_rows)
                 how = _at(config, point, 0)
+                arms.graded.append(pairs)
                 _learn(r, config, data, arms, run, f"{size}.{name}", [pairs], how, base)
 
 

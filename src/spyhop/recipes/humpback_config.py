@@ -83,8 +83,8 @@ class Rater(Config):
     """`judge` asks for a verdict on the five-point scale; `likelihood` is for students that are
     too small to judge."""
     file: InputPath | None = None
-    """A model's file (TOML) or folder that rates in place of the student; rounds are then
-    different only in what is kept."""
+    """A model's file (TOML) or folder that rates in place of the student. It rates every round
+    alike, so there is one round then."""
     judge: RateConfig = RateConfig()
     likelihood: LikelihoodConfig = LikelihoodConfig()
     """An empty system message is that of the seeds."""
@@ -146,7 +146,8 @@ class HumpbackConfig(Config):
     points: tuple[Point, ...] = paper_points()
     """Sizes and steps of `quality` and `scaling`."""
     quality_rows: tuple[int, int] = (3200, 25_600)
-    """Smallest and largest size of the points that `quality` takes; the paper's range."""
+    """Smallest and largest size of the points that `quality` takes; the paper's range. A grade
+    with fewer pairs gives all that it has, and the page tells how many."""
     row_tokens: int = Field(450, gt=0)
     """Tokens that a row of `points` stands for, as training counts its batches in tokens."""
     students: dict[str, Student] = Field(default_factory=dict)
@@ -165,6 +166,11 @@ class HumpbackConfig(Config):
             )
         if "scaling" in self.ablate and not self.scaling:
             raise ValueError("the ablation scaling needs data sets: [[scaling]]")
+        if self.rate.file is not None and self.rounds > 1:
+            raise ValueError(
+                f"rate.file is the judge of all {self.rounds} rounds, so the second would be the "
+                "first again; set rounds = 1, or leave rate.file out and let the students rate"
+            )
         if self.rate.by == "judge":
             num = self.rate.judge.num_repeated
             check_repeats(self.gate, self.keep, num, "rate.judge.num_repeated")

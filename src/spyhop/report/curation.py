@@ -63,7 +63,7 @@ class CurationPageConfig(Config):
     """What the page does not show."""
 
 
-@stage(version=1, writes=FOLDER, plan=lambda config, **inputs: Estimate(seconds=8))
+@stage(version=2, writes=FOLDER, plan=lambda config, **inputs: Estimate(seconds=8))
 def curation_page(
     ctx: Context,
     config: CurationPageConfig,

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from spyhop.curate.rate import rounded
 from spyhop.schema import Config, Pair, Segment
 from spyhop.statistics import Interval, seed_interval
 from spyhop.store import Artifact
@@ -89,7 +90,7 @@ def read_curated(
         kind.recovered += is_recovered(pair.instruction, document)
         kind.kept += is_kept
         if pair.rating is not None and pair.rating.score is not None:
-            kind.scores[round(pair.rating.score)] += 1
+            kind.scores[rounded(pair.rating.score)] += 1
         samples.setdefault((name, is_kept), Sample(name, is_kept, pair))
     return Curated(where, kinds, [samples[key] for key in sorted(samples, key=_kept_first)])
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from spyhop.curate import A4, A5
+from spyhop.curate.rate import rounded
 from spyhop.report.data_figures import dropped_table
 from spyhop.report.html import Section, Table, percent, render_page
 from spyhop.report.humpback_figures import (
@@ -68,7 +69,7 @@ def plan_page(config: HumpbackPageConfig, **inputs: Estimate | list[Estimate]) -
     return Estimate(seconds=8)
 
 
-@stage(version=1, writes=FOLDER, plan=plan_page)
+@stage(version=2, writes=FOLDER, plan=plan_page)
 def humpback_page(
     ctx: Context,
     config: HumpbackPageConfig,
@@ -82,10 +83,11 @@ def humpback_page(
     students: list[Artifact],
     accuracy: list[Artifact],
     held_out: list[Artifact],
+    graded: list[Artifact],
     steps: list[Artifact],
 ) -> None:
     """Write `report.html` and `results.json`: every table of the paper that the run can fill."""
-    seen = seen_by(config.runs, accuracy, held_out)
+    seen = seen_by(config.runs, accuracy, held_out, graded)
     chosen = [json.loads((each.path / "promotion.json").read_text()) for each in promotions]
     sets = [
         pair_set("seeds", seeds.rows(Pair)),
@@ -274,7 +276,7 @@ def _pairs_section(rated: Artifact) -> Section:
     for row in rated.rows(Pair):
         if row.rating is None or row.rating.score is None:
             continue
-        score = round(row.rating.score)
+        score = rounded(row.rating.score)
         if shown[score] < NUM_EXAMPLES:
             shown[score] += 1
             found.append((score, row))

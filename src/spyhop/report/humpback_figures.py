@@ -27,7 +27,7 @@ class StudentRun(Config):
     student: str = ""
     """Size of the student, where there are several."""
     num_rows: int | None = None
-    """Rows it was trained on, where that is what is varied."""
+    """Rows it was to be trained on, where that is what is varied."""
     seed: int = 0
 
 
@@ -60,6 +60,13 @@ class Seen:
 
     run: StudentRun
     scores: dict[Measure, Artifact] = field(default_factory=dict)
+    num_found: int | None = None
+    """Rows that there were, where they were fewer than the run's."""
+
+    @property
+    def num_rows(self) -> int | None:
+        """Rows it was trained on, where that is what is varied."""
+        return self.run.num_rows if self.num_found is None else self.num_found
 
     def level(self, measure: Measure) -> Interval:
         """Return the mean over items with a 95 % interval over items."""
@@ -100,10 +107,20 @@ def findings(gates: Sequence[Artifact]) -> list[list[Finding]]:
 
 
 def seen_by(
-    runs: Sequence[StudentRun], accuracy: Sequence[Artifact], held_out: Sequence[Artifact]
+    runs: Sequence[StudentRun],
+    accuracy: Sequence[Artifact],
+    held_out: Sequence[Artifact],
+    graded: Sequence[Artifact] = (),
 ) -> list[Seen]:
-    """Return the students with their scores; an empty list means that a measure was not taken."""
+    """Return the students with their scores; an empty list means that a measure was not taken.
+
+    `graded` is what those of the table `quality` read.
+    """
     found = [Seen(run) for run in runs]
+    quality = [each for each in found if each.run.table == "quality"]
+    for each, pairs in zip(quality, graded, strict=bool(graded)):
+        if pairs.num_rows != each.run.num_rows:
+            each.num_found = pairs.num_rows
     for measure, scores in (("accuracy", accuracy), ("held_out", held_out)):
         for each, artifact in zip(found, scores, strict=bool(scores)):
             each.scores["accuracy" if measure == "accuracy" else "held_out"] = artifact

@@ -49,7 +49,7 @@ def quality_section(seen: Sequence[Seen], measures: Sequence[Measure]) -> Sectio
     for measure in measures:
         section.chart(_curves(seen, measure), f"{AXES[measure]}, 95 % interval over items.")
     rows = [
-        [each.run.student, each.run.kind, each.run.num_rows, *(level(each, m) for m in measures)]
+        [each.run.student, each.run.kind, _number(each), *(level(each, m) for m in measures)]
         for each in seen
     ]
     section.table(Table(["student", "pairs", "number", *(AXES[m] for m in measures)], rows))
@@ -134,7 +134,7 @@ def results_of(seen: Sequence[Seen], measures: Sequence[Measure]) -> list[dict[s
             for measure in measures
             for found in [each.level(measure)]
         }
-        lines.append({**each.run.model_dump(), **figures})
+        lines.append({**each.run.model_dump(), "num_rows": each.num_rows, **figures})
     scaled = [each for each in seen if each.run.table == "scaling"]
     for measure in measures:
         for kind, found in fits(scaled, measure).items():
@@ -157,17 +157,24 @@ def paired_table(seen: Sequence[Seen], measures: Sequence[Measure]) -> Table:
 
 
 def _pairs(seen: Sequence[Seen]) -> list[tuple[Seen, Seen]]:
-    """Return (uncurated, curated) students of the same size and number of rows."""
+    """Return (uncurated, curated) students of the same size, steps and number of rows."""
     plain = {
         (each.run.student, each.run.num_rows): each
         for each in seen
         if each.run.kind == "no curation"
     }
-    return [
+    both = [
         (plain[each.run.student, each.run.num_rows], each)
         for each in seen
         if each.run.kind != "no curation"
     ]
+    return [(first, second) for first, second in both if first.num_rows == second.num_rows]
+
+
+def _number(each: Seen) -> str:
+    if each.num_found is None:
+        return f"{each.run.num_rows:,}"
+    return f"{each.num_found:,} (all there are; the point is {each.run.num_rows:,})"
 
 
 def _difference(second: Seen, first: Seen, measures: Sequence[Measure]) -> list[str]:
@@ -198,7 +205,7 @@ def _curves(seen: Sequence[Seen], measure: Measure) -> alt.TopLevelMixin:
         found = each.level(measure)
         line = f"{each.run.kind} {each.run.student}".strip()
         figures = {name: unit * getattr(found, name) for name in ("value", "low", "high")}
-        values.append({"line": line, "rows": each.run.num_rows, "seed": each.run.seed, **figures})
+        values.append({"line": line, "rows": each.num_rows, "seed": each.run.seed, **figures})
     base = alt.Chart(alt.Data(values=values))
     x = alt.X("rows:Q", title="rows", scale=alt.Scale(type="log", nice=False, padding=12))
     y = alt.Y("value:Q", title=AXES[measure], scale=alt.Scale(zero=False))
