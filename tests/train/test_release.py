@@ -167,7 +167,7 @@ def test_the_licence_of_a_base_stands_in_the_head_of_its_card(
 def _origin(**changes: Any) -> Origin:
     values: dict[str, Any] = {
         "title": "t", "base": "base", "base_licence": "mit", "recipe": "k", "teachers": {"a": 2},
-        "licences": {"mit": 2}, "config": {}, "counts": {}, **changes,
+        "licences": {"mit": 2}, "config": {}, "counts": {"rows/trained": 2}, **changes,
     }  # fmt: skip
     return Origin(**values)
 
