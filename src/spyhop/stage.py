@@ -200,6 +200,8 @@ class Context:
     usage: dict[str, float] = field(default_factory=dict)
     resources: ExitStack = field(default_factory=ExitStack)
     """Closed when the stage ends, however it ends."""
+    models: dict[str, Any] = field(default_factory=dict)
+    """Those that are open, by identity: a model that two inputs name is opened once."""
     _drops: PartWriter | None = None
 
     def count(self, name: str, num: int = 1) -> None:
@@ -307,7 +309,7 @@ class Stage:
         digests = _digests(inputs)
         if not is_again and (found := self.find(root, config, inputs)):
             return found
-        say = lambda message: report(Progress(message, 0, None, ""))  # noqa: E731
+        say = lambda text: report(Progress(text, 0, None, "", is_lasting=True))  # noqa: E731
         with _disk_errors(root), claim(root, self.name, key, digests, say) as work:
             if not is_again and (found := self.find(root, config, inputs)):
                 work.discard()  # made by the run that was waited for

@@ -3,9 +3,12 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from asking import KEY_ENV, REMOTE, service
 from scripted import Scripted, failed, last, prompt, prompts, reply
+from server import KEY, Server
 from spyhop.augment import DialogueConfig, discussed
 from spyhop.augment.dialogue import parse_verdict
+from spyhop.models import ModelUse
 from spyhop.schema import Answer, Message, ModelError
 from spyhop.stage import Estimate
 from spyhop.text.template import fill
@@ -188,6 +191,19 @@ def test_a_killed_stage_asks_nothing_twice(tmp_path: Path, who: str, lives: int)
         both = [tuple(turn.content for turn in turns) for turns in [*before.seen, *after.seen]]
         assert len(both) == len(set(both))
     assert (made.digest, made.record.counts) == (whole.digest, whole.record.counts)
+
+
+def test_a_model_may_question_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv(KEY_ENV, KEY)
+    cases = {name: case for name, case in ALL.items() if "right" in name}
+    with Server() as server:
+        pair = [ModelUse(REMOTE, service=service(server.url)) for _ in range(2)]
+        made = _run(tmp_path, *pair, cases=cases)
+        assert set(server.billed().values()) == {1} and len(server.billed()) == 2 * len(cases)
+        other = ModelUse(REMOTE, service=service(server.url, concurrency=2))
+        with pytest.raises(ModelError, match="one model with two different services"):
+            _run(tmp_path, pair[0], other, cases=cases, max_turns=3)
+    assert made.record.counts["outcome/same"] == len(cases)
 
 
 def test_the_plan_counts_both_models():

@@ -20,7 +20,7 @@ from pydantic_core import PydanticSerializationError, to_json
 
 from spyhop.models.journal import Journal
 from spyhop.models.service import Service
-from spyhop.schema import Config, InputError, Message, Unfinished
+from spyhop.schema import Config, InputError, Message, ModelError, Unfinished
 from spyhop.stage import Context, Progress, Runtime
 from spyhop.store import Artifact, canonical, key_of
 
@@ -216,8 +216,21 @@ class ModelUse:
         return key_of([kind.__name__, kind.version, self.config, folder])
 
     def open(self, ctx: Context) -> "Model":
-        """Return the model, ready to be asked."""
-        return self.config.open(ctx, self)
+        """Return the model, ready to be asked; the same one to all inputs of one identity.
+
+        Raises:
+            ModelError: If two inputs name one model and tell different things of where it is
+                served.
+        """
+        held: tuple[ModelUse, Model] | None = ctx.models.get(self.digest)
+        if held is None:
+            held = ctx.models[self.digest] = (self, self.config.open(ctx, self))
+        if held[0].service != self.service:
+            raise ModelError(
+                f"{self.config.label}: one model with two different services in one stage; "
+                "name the same file twice, or tell the models apart with revision"
+            )
+        return held[1]
 
 
 class Model:

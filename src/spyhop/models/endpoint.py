@@ -134,13 +134,14 @@ class RemoteModel(Model):
         num_known = sum(len(asked.results) for asked in set(self._asked.values()))
         done = window.done + num_known
         rate = tally.num_answered / max(monotonic() - self._began, 1e-9)
-        notes = [f"{rate:,.1f}/s", *client.shares()]
+        notes = [f"{rate:,.1f}/s"]
         if spent:
             notes.append(f"${spent:,.2f}")
             if window.total and tally.num_answered:
                 more = (window.total - done) * tally.usd / tally.num_answered
                 notes[-1] += f" of about ${spent + more:,.2f}"
         notes += [f"{kind} {num:,}" for kind, num in sorted(tally.failures.items())]
+        notes += client.shares()
         note = ", ".join(notes)
         self._ctx.report(Progress(f"asking {self.label}", done, window.total, "rows", note=note))
 

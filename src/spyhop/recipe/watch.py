@@ -1,13 +1,15 @@
 """What a person sees while a recipe runs, and of a plan."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from time import monotonic
 from types import TracebackType
 
-from rich.console import Console
+from rich.console import Console, RenderableType
+from rich.padding import Padding
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from spyhop.recipe.graph import Node
 from spyhop.recipe.plan import PlannedNode, calls_of
@@ -18,15 +20,30 @@ LINE_S = 20.0
 """Time between two lines of progress where there is no terminal to draw on."""
 
 
+BAR_FROM_COLUMNS = 100
+"""Narrower terminals have no room for a bar."""
+
+
+class _Bars(Progress):
+    """Moving lines, each with its note in full below it."""
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        for task in self.tasks:
+            yield self.make_tasks_table([task])
+            if note := task.fields["note"]:
+                yield Padding(Text(note, style="dim", no_wrap=False, overflow="fold"), (0, 0, 0, 2))
+
+
 class Display:
     """One moving line per running node, one lasting line per node that is made."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._bars = Progress(
+        has_room = console.width >= BAR_FROM_COLUMNS
+        self._bars = _Bars(
             TextColumn("{task.fields[node]:<22} {task.description:<24}"),
-            BarColumn(bar_width=24),
-            TextColumn("{task.fields[amount]:>16} {task.fields[note]}"),
+            *([BarColumn(bar_width=24)] if has_room else []),
+            TextColumn("{task.fields[amount]:>16}"),
             TimeRemainingColumn(),
             console=console,
             transient=True,

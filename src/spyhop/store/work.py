@@ -83,7 +83,7 @@ def claim(
     lock = FileLock(partial / f"{name}.lock")
     try:
         partial.mkdir(parents=True, exist_ok=True)
-        _acquire(lock, lambda: on_wait(f"{name}: another run is writing it; waiting"))
+        _acquire(lock, lambda: on_wait("another run is making it; waiting for that one"))
     except OSError as error:
         raise ArtifactError(f"{partial}: cannot be written ({error.strerror})") from None
     try:
