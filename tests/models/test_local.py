@@ -341,7 +341,8 @@ def test_a_model_folder_is_asked_through_the_journal(tiny_folder: Path, context:
     replies = list(model.generate(requests, Sampling(max_new_tokens=5)))
     assert model.label == "tiny" and len(replies) == 3
     assert all(0 < reply.response_tokens <= 5 for reply in replies)
-    closed = use.open(context)
+    assert use.open(context) is model
+    closed = use.config.open(context, use)
     assert list(closed.generate(requests, Sampling(max_new_tokens=5))) == replies
     assert closed._backend is None  # no weights were loaded
 
