@@ -344,7 +344,8 @@ def test_a_report_takes_nothing_from_a_run_with_further_students(cli, recipe: Pa
     assert "teacher-only" not in whole.stdout and "1 made, " in whole.stdout  # the page, anew
 
 
-@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
 def test_control_c_is_130_and_the_run_goes_on(cli, recipe: Path, tmp_path: Path, workers: int):
     recipe = _changed(recipe, "epochs = 2.0", "epochs = 15.0")
     command = [str(SPYHOP), "run", str(recipe), "--out", "out", "--workers", str(workers)]

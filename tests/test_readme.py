@@ -25,6 +25,7 @@ def test_the_library_example_runs(tmp_path: Path):
     assert all(re.fullmatch(r"Start: .* Answer: \w+", line) for line in lines)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda p: p.name)
 def test_the_examples_of_the_docs_run(page: Path, tmp_path: Path):
     for code in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL):
@@ -35,6 +36,7 @@ def test_the_examples_of_the_docs_run(page: Path, tmp_path: Path):
         assert done.stdout
 
 
+@pytest.mark.slow
 def test_the_commands_of_the_page_on_segments_run(tmp_path: Path):
     page = (ROOT / "docs/segments.md").read_text()
     blocks = re.findall(r"```bash\n(.*?)```", page, re.DOTALL)
