@@ -151,9 +151,7 @@ def test_the_broken_archives_of_others(data_dir: Path):
     assert found == {"html": 9, "text": 2, "not_text": 4, "no_page": 1, "arc_archive": 4}
 
 
-@pytest.mark.parametrize(
-    "name", ["x.arc", "x.ARC.gz", "x.arc.1.gz", "x.wacz", "x.mhtml", "x.mht"]
-)
+@pytest.mark.parametrize("name", ["x.arc", "x.ARC.gz", "x.arc.1.gz", "x.wacz", "x.mhtml", "x.mht"])
 def test_archives_of_other_formats_are_refused_by_name(tmp_path: Path, name: str):
     (tmp_path / name).write_bytes(b"filedesc://x 0.0.0.0 20080101000000 text/plain 0")
     (page,) = _pages(tmp_path)
