@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from spyhop.corpus.scan import IN_ITEM, IN_NOTE, Block, Scan, TooDeep, TooManyNodes, scan
+from spyhop.corpus.charset import decode
+from spyhop.corpus.scan import Block, Scan, TooDeep, TooManyNodes, scan
 from spyhop.lazy import Lazy
 from spyhop.schema import Config, InputError
 
@@ -93,25 +94,6 @@ def extract(data: bytes, charset: str, config: ExtractConfig) -> Extracted:
         block.text for block in found.blocks if block.kind == "heading" and block.level == 1
     )
     return Extracted(next(headings, title), main_blocks(found, config))
-
-
-def decode(data: bytes, charset: str) -> str:
-    """Return the text of a page: the byte order mark decides, then valid UTF-8, then its own word.
-
-    A page of mixed encodings keeps what can be read; the rest becomes U+FFFD.
-    """
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        text = data.decode("utf-16", "replace")
-    else:
-        try:
-            text = data.decode("utf-8-sig")
-        except UnicodeDecodeError:
-            own = _CHARSET.search(data, 0, CHARSET_BYTES)
-            named = charset or (own.group(1).decode("ascii") if own else "")
-            known = encoding.map_encoding_to_html5(named, False) if named else None
-            known = known or encoding.detect_encoding(data) or "windows-1252"
-            text = encoding.bytes_to_str(data, known, "replace")
-    return text
 
 
 def main_blocks(found: Scan, config: ExtractConfig) -> list[Block]:

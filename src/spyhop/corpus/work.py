@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from spyhop.corpus.archive import Page
+from spyhop.corpus.archive import ArchivePage
 from spyhop.corpus.extract import (
     ExtractConfig,
     Extracted,
@@ -65,7 +65,7 @@ class Outcome:
     reason: str = ""
 
 
-def segments_of(page: Page, config: SegmentConfig) -> Iterator[Outcome]:
+def segments_of(page: ArchivePage, config: SegmentConfig) -> Iterator[Outcome]:
     """Yield the segments of a page and what was left out, in order."""
     if page.reason:
         yield refused(page, page.reason)
@@ -84,7 +84,7 @@ def segments_of(page: Page, config: SegmentConfig) -> Iterator[Outcome]:
         yield refused(page, "no_text")
 
 
-def refused(page: Page, reason: str) -> Outcome:
+def refused(page: ArchivePage, reason: str) -> Outcome:
     """Return the outcome of a page that is given up whole."""
     return Outcome(
         RefusedPage(id=row_id(page.url, page.origin), url=page.url, origin=page.origin),
@@ -92,7 +92,7 @@ def refused(page: Page, reason: str) -> Outcome:
     )
 
 
-def _extracted(page: Page, config: SegmentConfig) -> Extracted:
+def _extracted(page: ArchivePage, config: SegmentConfig) -> Extracted:
     if page.is_html:
         return extract(page.data, page.charset, config.extract)
     if len(page.data) > config.extract.max_bytes:
@@ -100,7 +100,7 @@ def _extracted(page: Page, config: SegmentConfig) -> Extracted:
     return Extracted("", text_blocks(decode(page.data, page.charset)))
 
 
-def _outcome(page: Page, digest: str, section: Section, config: SegmentConfig) -> Outcome:
+def _outcome(page: ArchivePage, digest: str, section: Section, config: SegmentConfig) -> Outcome:
     text, found = redact(section.text)
     named = [redact(heading) for heading in section.headings]
     shown, num_redacted = section, 0
@@ -116,7 +116,7 @@ def _outcome(page: Page, digest: str, section: Section, config: SegmentConfig) -
 
 
 def _row(
-    page: Page, digest: str, section: Section, language: str, num_redacted: int, reason: str
+    page: ArchivePage, digest: str, section: Section, language: str, num_redacted: int, reason: str
 ) -> Outcome:
     row = Segment(
         id=row_id(page.url, page.origin, str(section.start), section.text),
