@@ -36,16 +36,16 @@ def _ids(made: Artifact) -> list[str]:
 
 
 def test_two_parts_are_the_whole_and_share_no_instruction(tmp_path: Path):
-    both = [_pairs(tmp_path / "a", 300), _pairs(tmp_path / "b", 300, said="no")]
+    both = {"a": _pairs(tmp_path / "a", 300), "b": _pairs(tmp_path / "b", 300, said="no")}
     rest = part.run(tmp_path, PartConfig(held_out_one_of=5), pairs=both)
     held = part.run(tmp_path, PartConfig(held_out_one_of=5, is_held_out=True), pairs=both)
-    assert sorted(_ids(rest) + _ids(held)) == sorted(_ids(both[0]) + _ids(both[1]))
+    assert sorted(_ids(rest) + _ids(held)) == sorted(_ids(both["a"]) + _ids(both["b"]))
     asked = [{row.instruction for row in made.rows(Pair)} for made in (rest, held)]
     assert not asked[0] & asked[1] and 30 <= len(asked[1]) <= 90
 
 
 def test_draws_are_nested_and_never_hold_what_is_held_out(tmp_path: Path):
-    pairs = [_pairs(tmp_path / "a", 200)]
+    pairs = {"a": _pairs(tmp_path / "a", 200)}
     held = part.run(tmp_path, PartConfig(held_out_one_of=4, is_held_out=True), pairs=pairs)
     draws = [
         set(
@@ -61,12 +61,12 @@ def test_draws_are_nested_and_never_hold_what_is_held_out(tmp_path: Path):
 
 def test_more_than_there_are_is_refused(tmp_path: Path):
     with pytest.raises(InputError, match="30 pairs are there, 31 are asked for"):
-        part.run(tmp_path, PartConfig(num_rows=31), pairs=[_pairs(tmp_path / "a", 30)])
+        part.run(tmp_path, PartConfig(num_rows=31), pairs={"one": _pairs(tmp_path / "a", 30)})
 
 
 def test_pairs_become_queries_without_gold_answers(tmp_path: Path):
     pairs = _pairs(tmp_path / "a", 2)
-    rows = list(as_queries.run(tmp_path, QueriesConfig(), pairs=[pairs]).rows(Query))
+    rows = list(as_queries.run(tmp_path, QueriesConfig(), pairs={"one": pairs}).rows(Query))
     assert [row.id for row in rows] == _ids(pairs)
     assert {row.target for row in rows} == {""} and rows[1].query == "Is 1 even?"
 
@@ -74,7 +74,9 @@ def test_pairs_become_queries_without_gold_answers(tmp_path: Path):
 def test_queries_become_pairs_with_their_gold_answers(tmp_path: Path):
     rows = [toys.query(1), toys.query(2), toys.query(1).model_copy(update={"id": "again"})]
     rows.append(toys.query(3).model_copy(update={"target": " "}))
-    made = as_pairs.run(tmp_path, PairsConfig(), queries=[toys.rows_artifact(tmp_path / "q", rows)])
+    made = as_pairs.run(
+        tmp_path, PairsConfig(), queries={"one": toys.rows_artifact(tmp_path / "q", rows)}
+    )
     assert [(row.instruction, row.response) for row in made.rows(Pair)] == [
         ("Question 1?", "1"),
         ("Question 2?", "2"),
@@ -91,8 +93,8 @@ def test_pairs_that_hold_an_item_are_in_neither_part(tmp_path: Path):
         part.run(
             tmp_path,
             PartConfig(held_out_one_of=3, is_held_out=is_held_out),
-            pairs=[pairing.artifact(tmp_path / "p", rows)],
-            items=[toys.rows_artifact(tmp_path / "i", [item])],
+            pairs={"one": pairing.artifact(tmp_path / "p", rows)},
+            items={"one": toys.rows_artifact(tmp_path / "i", [item])},
         )
         for is_held_out in (False, True)
     ]

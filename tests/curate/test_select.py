@@ -42,7 +42,7 @@ def _failed(name: str, **columns) -> Answer:
 
 def _run(root: Path, asked: Artifact, told: list[Artifact], num: int, by: str = "wrong", seed=0):
     config = HardestConfig(by=by, num_rows=num, seed=seed)
-    made = hardest.run(root, config, prompts=asked, answers=told)
+    made = hardest.run(root, config, prompts=asked, answers=toys.named(told))
     return [row.id for row in made.rows(Prompt)], made.record.counts
 
 

@@ -8,12 +8,12 @@ from spyhop.models import FakeModel
 from spyhop.schema import Item, Score
 
 
-def _items(folder: Path, num: int) -> list[toys.Artifact]:
+def _items(folder: Path, num: int) -> dict[str, toys.Artifact]:
     rows = [
         Item(id=name, suite="s", task="t", question=name, options=["A", "B"], target="B")
         for name in map(str, range(num))
     ]
-    return [toys.rows_artifact(folder, rows)]
+    return {"s": toys.rows_artifact(folder, rows)}
 
 
 def test_a_model_that_names_no_option_has_chosen_none(tmp_path: Path):

@@ -11,7 +11,7 @@ def test_a_recipe_holds_nodes_in_order():
     r = Recipe("toy")
     one = r.add("one", toys.numbers, toys.Numbers())
     two = r.add("two", toys.odd_only, toys.Numbers(), rows=one)
-    both = r.add("both", toys.added, toys.Sum(), parts=[one, two, one])
+    both = r.add("both", toys.added, toys.Sum(), parts={"one": one, "two": two, "three": one})
     assert [node.name for node in r.nodes] == ["one", "two", "both"]
     assert r.node("two") is two and refs(both) == [one, two, one]
     assert parents(both) == [one, two, one] and parents(one) == []

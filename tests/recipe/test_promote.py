@@ -58,14 +58,14 @@ def _rounds(
     """Two models, a choice, and a second round that starts from the chosen one."""
     r = Recipe("rounds")
     m0 = r.add("m0", toys.numbers, Numbers(num_rows=1, log=str(log)))
-    m1 = r.add("m1", toys.added, Sum(log=str(log)), parts=[m0, m0])
+    m1 = r.add("m1", toys.added, Sum(log=str(log)), parts={"one": m0, "two": m0})
     scores = [
         r.add(name, graded, Right(right=right))
         for name, right in (("scores-m0", 10), ("scores-m1", second))
     ]
-    by = r.add("promoted", promote, PromoteConfig(rule=rule), before=[scores[0]], after=[scores[1]])
+    by = r.add("promoted", promote, PromoteConfig(rule=rule), before=scores[0], after=scores[1])
     better = Chosen(by, before=m0, after=m1)
-    m2 = r.add("m2", toys.added, Sum(log=str(then or log)), parts=[better, better])
+    m2 = r.add("m2", toys.added, Sum(log=str(then or log)), parts={"one": better, "two": better})
     r.add("end", toys.odd_only, Numbers(), rows=m2)
     return r
 
@@ -158,7 +158,7 @@ def test_a_model_behind_a_choice_is_asked(tmp_path: Path):
     r = Recipe("asked")
     folders = [r.add(f"r{num}", toys.recorded, Numbers(num_rows=num)) for num in (2, 3)]
     scores = [r.add(f"s{right}", graded, Right(right=right)) for right in (10, 30)]
-    by = r.add("promoted", promote, PromoteConfig(), before=[scores[0]], after=[scores[1]])
+    by = r.add("promoted", promote, PromoteConfig(), before=scores[0], after=scores[1])
     better = Chosen(by, before=folders[0], after=folders[1])
     r.add("asked", toys.replies, Numbers(num_rows=3), model=Use(Replay(), better))
     _, made = _go(tmp_path, r)
@@ -173,11 +173,9 @@ def test_a_choice_of_choices(tmp_path: Path):
     scores = [r.add(f"s{n}", graded, Right(right=20 - n)) for n in range(3)]
     best: Chosen | object = models[0]
     for n in (1, 2):
-        by = r.add(
-            f"promoted-{n}", promote, PromoteConfig(), before=[scores[n - 1]], after=[scores[n]]
-        )
+        by = r.add(f"promoted-{n}", promote, PromoteConfig(), before=scores[n - 1], after=scores[n])
         best = Chosen(by, before=best, after=models[n])
-    r.add("end", toys.added, Sum(), parts=[best])
+    r.add("end", toys.added, Sum(), parts={"one": best})
     resolved = resolve(r, tmp_path / "out")
     assert resolved.undecided()["end"] == ["promoted-1", "promoted-2"]
     _, made = _go(tmp_path, r)
@@ -187,6 +185,6 @@ def test_a_choice_of_choices(tmp_path: Path):
 def test_without_items_in_common_there_is_nothing_to_judge(tmp_path: Path):
     r = Recipe("none")
     scores = [r.add(f"s{num}", graded, Right(right=0, num=num)) for num in (1, 2)]
-    r.add("promoted", promote, PromoteConfig(), before=[scores[0]], after=[scores[1]])
+    r.add("promoted", promote, PromoteConfig(), before=scores[0], after=scores[1])
     with pytest.raises(InputError, match="1 items were asked of both models"):
         _go(tmp_path, r)

@@ -47,7 +47,9 @@ def _recipe(
     right = r.add("right", toys.lines, Numbers(log=log, seconds=seconds), file=file)
     odd = r.add("odd", toys.odd_only, Numbers(), rows=right)
     broken_while = str(folder / "broken") if broken else ""
-    r.add("sum", toys.added, Sum(log=log, broken_while=broken_while), parts=[left, odd])
+    r.add(
+        "sum", toys.added, Sum(log=log, broken_while=broken_while), parts={"one": left, "two": odd}
+    )
     return r
 
 
@@ -197,7 +199,10 @@ def test_why_a_model_whose_folder_is_made_again(folder: Path):
 def test_why_names_three_of_many_inputs(folder: Path, num: int, more: list[str]):
     def recipe(num_rows: int) -> Recipe:
         r = Recipe("toy")
-        parts = [r.add(f"n{n}", toys.numbers, Numbers(num_rows=num_rows + n)) for n in range(num)]
+        parts = {
+            f"part {n}": r.add(f"n{n}", toys.numbers, Numbers(num_rows=num_rows + n))
+            for n in range(num)
+        }
         r.add("sum", toys.added, Sum(), parts=parts)
         return r
 

@@ -10,7 +10,7 @@ from spyhop.recipe import resolve, run
 from spyhop.recipe.plan import plan
 from spyhop.recipes.inputs import Suite
 from spyhop.recipes.segments import SegmentsConfig, expand, segments
-from spyhop.report.page import RESULTS
+from spyhop.report.html import RESULTS
 from spyhop.schema import InputError, Segment
 from spyhop.stage import Runtime
 

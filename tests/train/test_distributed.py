@@ -44,7 +44,7 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
 def _tune(root: Path, folder: Path, answers: Artifact, runtime: Runtime, **changes) -> Artifact:
     base = Source(folder).open(root)
     config = CONFIG.model_copy(update=changes)
-    return tune.run(root, config, runtime=runtime, base=base, answers=[answers])
+    return tune.run(root, config, runtime=runtime, base=base, answers={"one": answers})
 
 
 def _distance(one: Path, other: Path) -> float:
@@ -101,7 +101,9 @@ def test_a_full_disk_leaves_the_shards_before_intact(
     config = CONFIG.model_copy(update={"epochs": 20.0, "held_out": HeldOutConfig()})
     base = Source(tiny_folder).open(small_disk)
     with pytest.raises(ArtifactError, match="the disk or quota is full"):
-        tune.run(small_disk, config, runtime=runtime, report=fill, base=base, answers=[answers])
+        tune.run(
+            small_disk, config, runtime=runtime, report=fill, base=base, answers={"one": answers}
+        )
     (left,) = small_disk.glob(".partial/*/state/checkpoint-*")
     assert {file.name for file in left.iterdir()} >= {".metadata", "rank-0.pt", "rank-1.pt"}
 

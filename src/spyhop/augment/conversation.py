@@ -5,12 +5,12 @@ response; the student learns response given instruction, under a system message 
 pairs from web pairs, and is asked under both.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from pydantic import field_validator
 
 from spyhop.schema import Answer, Config, Message, Pair
-from spyhop.stage import Context, pooled, stage
+from spyhop.stage import Context, stage, sum_estimates
 from spyhop.store import Artifact
 from spyhop.text.template import fill
 
@@ -46,9 +46,9 @@ class ReversedConfig(Config):
         return prompt
 
 
-@stage(version=1, writes=Answer, plan=lambda config, pairs: pooled(pairs))
+@stage(version=1, writes=Answer, plan=lambda config, pairs: sum_estimates(pairs.values()))
 def forward_pairs(
-    ctx: Context, config: ForwardConfig, *, pairs: list[Artifact]
+    ctx: Context, config: ForwardConfig, *, pairs: Mapping[str, Artifact]
 ) -> Iterator[Answer]:
     """Yield each pair as a conversation: the instruction is the user's, the response is learned.
 
@@ -60,9 +60,9 @@ def forward_pairs(
         yield _answer(row, turns, row.response)
 
 
-@stage(version=1, writes=Answer, plan=lambda config, pairs: pooled(pairs))
+@stage(version=1, writes=Answer, plan=lambda config, pairs: sum_estimates(pairs.values()))
 def reversed_pairs(
-    ctx: Context, config: ReversedConfig, *, pairs: list[Artifact]
+    ctx: Context, config: ReversedConfig, *, pairs: Mapping[str, Artifact]
 ) -> Iterator[Answer]:
     """Yield each pair as a conversation in which the instruction is what is learned."""
     for row in _rows(ctx, pairs):
@@ -80,8 +80,8 @@ def turns_of(system: str, user: str) -> list[Message]:
     return [Message(role="system", content=system), *turns] if system else turns
 
 
-def _rows(ctx: Context, pairs: list[Artifact]) -> Iterator[Pair]:
-    for artifact in pairs:
+def _rows(ctx: Context, pairs: Mapping[str, Artifact]) -> Iterator[Pair]:
+    for artifact in pairs.values():
         for row in ctx.track(artifact.rows(Pair), "writing", total=artifact.num_rows):
             ctx.count(f"tag/{row.tag}")
             yield row

@@ -70,13 +70,13 @@ class ExplainConfig(Config):
 
 
 def plan_explained(
-    config: ExplainConfig, prompts: Estimate, pairs: list[Estimate], teacher: Estimate
+    config: ExplainConfig, prompts: Estimate, pairs: Estimate, teacher: Estimate
 ) -> Estimate:
     """An answer and a check for each prompt; revisions are not known before."""
     room = config.sampling.max_new_tokens
     answer = min(RESPONSE_TOKENS, room)
     check = min(80, config.check_sampling.max_new_tokens)
-    evidence = max((each.row_tokens for each in pairs), default=0.0)
+    evidence = pairs.row_tokens
     most = 2 if config.contradicted == "revise" else 1
     both = 2 * prompts.row_tokens + evidence
     again = both + evidence + 2 * room + config.check_sampling.max_new_tokens
@@ -94,7 +94,7 @@ def plan_explained(
 
 @stage(version=2, writes=Answer, plan=plan_explained)
 def explained(
-    ctx: Context, config: ExplainConfig, *, prompts: Artifact, pairs: list[Artifact], teacher: Model
+    ctx: Context, config: ExplainConfig, *, prompts: Artifact, pairs: Artifact, teacher: Model
 ) -> Iterator[Answer]:
     """Yield one checked explanation per prompt, in order; the text is no part of what is trained.
 
@@ -114,7 +114,7 @@ def explained(
         InputError: If the text of a prompt is in none of the pairs.
         ModelError: If more than `max_error_frac` of the calls failed.
     """
-    texts = {row.id: row for each in pairs for row in each.rows(Pair)}
+    texts = {row.id: row for row in pairs.rows(Pair)}
     scripts = (
         _explained(ctx, config, prompt, _evidence(texts, prompt), teacher)
         for prompt in prompts.rows(Prompt)

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from spyhop.collect.records import read_rows
 from spyhop.schema import Config, InputError, Segment
-from spyhop.stage import Context, pooled, stage
+from spyhop.stage import Context, stage, sum_estimates
 from spyhop.store import Artifact, row_id
 from spyhop.store.files import field, table_files
 
@@ -21,7 +21,7 @@ class GivenSegmentsConfig(Config):
     """Of rows that do not tell it."""
 
 
-@stage(version=1, writes=Segment, plan=lambda config, folder: pooled([folder]))
+@stage(version=1, writes=Segment, plan=lambda config, folder: sum_estimates([folder]))
 def given_segments(
     ctx: Context, config: GivenSegmentsConfig, *, folder: Artifact
 ) -> Iterator[Segment]:

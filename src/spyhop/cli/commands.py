@@ -39,7 +39,7 @@ from spyhop.recipes.curating import GIVEN, KEPT_FILE, RATED_FILE
 from spyhop.recipes.curating import hand_over as hand_over_kept
 from spyhop.render import FormName, TrainOn
 from spyhop.report.arms import COMPARISONS
-from spyhop.report.page import PAGE, RESULTS
+from spyhop.report.html import PAGE, RESULTS
 from spyhop.report.terminal import arms_table, comparison_lines
 from spyhop.schema import RecipeError, SpyhopError, Unfinished
 from spyhop.settings import describe
@@ -425,7 +425,7 @@ def _plan_of(recipe: Recipe, runtime: Runtime, out: Path, first: str) -> None:
     if not plan_recipe(resolved)[0].estimate.rows:  # compressed: its rows are known when it is read
         node = recipe.node(first)
         inputs: dict[str, Any] = dict(resolved.inputs(node))
-        node.stage.run(out, node.config, names=resolved.names(node), **inputs)
+        node.stage.run(out, node.config, labels=resolved.labels(node), **inputs)
     print_plan(resolve(recipe, out), runtime)
 
 

@@ -1,11 +1,11 @@
 """Queries that hold an evaluation item go before a cent is spent on them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import islice
 
 from spyhop.schema import Config, Item, Query, Row
-from spyhop.stage import Context, Estimate, pooled, stage
+from spyhop.stage import Context, Estimate, stage, sum_estimates
 from spyhop.store import Artifact
 from spyhop.text.overlap import BATCH_TEXTS, ContaminationConfig, ItemIndex
 
@@ -33,15 +33,15 @@ class DecontaminateConfig(Config):
 
 
 def plan_decontaminate(
-    config: DecontaminateConfig, queries: Estimate, items: list[Estimate]
+    config: DecontaminateConfig, queries: Estimate, items: Mapping[str, Estimate]
 ) -> Estimate:
     """All rows, as if none were contaminated."""
-    return replace(pooled([queries]), seconds=queries.rows / ROWS_PER_S)
+    return replace(sum_estimates([queries]), seconds=queries.rows / ROWS_PER_S)
 
 
 @stage(version=1, writes=Query, plan=plan_decontaminate)
 def decontaminate(
-    ctx: Context, config: DecontaminateConfig, *, queries: Artifact, items: list[Artifact]
+    ctx: Context, config: DecontaminateConfig, *, queries: Artifact, items: Mapping[str, Artifact]
 ) -> Iterator[Query]:
     """Yield the queries that share no long run of words with any item.
 
@@ -49,9 +49,12 @@ def decontaminate(
     `items`, `items_found` (different items among them) and `items_unchecked`, those too short to
     be found.
     """
-    known = {item.id: (item.suite, item.task) for each in items for item in each.rows(Item)}
+    known = {
+        item.id: (item.suite, item.task) for each in items.values() for item in each.rows(Item)
+    }
     index = ItemIndex(
-        ((item.id, item.question) for each in items for item in each.rows(Item)), config.match
+        ((item.id, item.question) for each in items.values() for item in each.rows(Item)),
+        config.match,
     )
     ctx.count("items", len(known))
     ctx.count("items_unchecked", len(index.unchecked))

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from spyhop.collect.records import read_rows
 from spyhop.collect.seeds import first_exchange, pair_id
 from spyhop.schema import Config, InputError, Pair
-from spyhop.stage import FOLDER, Context, pooled, stage
+from spyhop.stage import FOLDER, Context, stage, sum_estimates
 from spyhop.store import Artifact
 from spyhop.store.files import field, table_files
 
@@ -31,7 +31,7 @@ class PairsFileConfig(Config):
     """Nothing to set."""
 
 
-@stage(version=2, writes=Pair, plan=lambda config, folder: pooled([folder]))
+@stage(version=2, writes=Pair, plan=lambda config, folder: sum_estimates([folder]))
 def given_pairs(ctx: Context, config: GivenPairsConfig, *, folder: Artifact) -> Iterator[Pair]:
     """Read pairs: rows of `instruction` and `response`, or of `messages` (the first exchange).
 

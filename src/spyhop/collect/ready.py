@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from spyhop.collect.records import read_rows
 from spyhop.schema import Answer, Config, InputError, Message
-from spyhop.stage import Context, pooled, stage
+from spyhop.stage import Context, stage, sum_estimates
 from spyhop.store import Artifact, row_id
 from spyhop.store.files import field, json_lines, matching
 
@@ -42,7 +42,7 @@ class ReadyConfig(Config):
     """Licence of the rows; empty is unknown."""
 
 
-@stage(version=1, writes=Answer, plan=lambda config, folder: pooled([folder]))
+@stage(version=1, writes=Answer, plan=lambda config, folder: sum_estimates([folder]))
 def ready_answers(ctx: Context, config: ReadyConfig, *, folder: Artifact) -> Iterator[Answer]:
     """Read conversations that end with an answer; one without is a row with an error.
 

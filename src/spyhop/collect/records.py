@@ -9,7 +9,7 @@ from pydantic import model_validator
 
 from spyhop.collect.reading import Reading
 from spyhop.schema import Config, InputError, Query
-from spyhop.stage import Context, pooled, stage
+from spyhop.stage import Context, stage, sum_estimates
 from spyhop.store import Artifact
 from spyhop.store.files import field, json_lines, lines, matching, parquet_batches
 
@@ -45,7 +45,7 @@ class RecordsConfig(Config):
         return self
 
 
-@stage(version=1, writes=Query, plan=lambda config, folder: pooled([folder]))
+@stage(version=1, writes=Query, plan=lambda config, folder: sum_estimates([folder]))
 def records(ctx: Context, config: RecordsConfig, *, folder: Artifact) -> Iterator[Query]:
     """Read the rows of every file; some 10^7 of them, for larger tables see `draw`.
 

@@ -2,7 +2,7 @@
 
 import shutil
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import chain, islice
 from time import monotonic
 
@@ -34,9 +34,9 @@ MEMORY_MB = 1024
 BATCH_ROWS = 1024
 
 
-def plan_segments(config: SegmentConfig, pages: list[Estimate]) -> Estimate:
+def plan_segments(config: SegmentConfig, pages: Mapping[str, Estimate]) -> Estimate:
     """Tell from the bytes of the inputs: nobody knows the number of pages before they are read."""
-    num_bytes = sum(each.num_bytes for each in pages)
+    num_bytes = sum(each.num_bytes for each in pages.values())
     return Estimate(rows=num_bytes // SEGMENT_BYTES, seconds=num_bytes / PAGE_BYTES_PER_S)
 
 
@@ -57,7 +57,9 @@ class Contaminated(Segment):
 
 
 @stage(version=3, writes=Segment, plan=plan_segments)
-def segment(ctx: Context, config: SegmentConfig, *, pages: list[Artifact]) -> Iterator[Segment]:
+def segment(
+    ctx: Context, config: SegmentConfig, *, pages: Mapping[str, Artifact]
+) -> Iterator[Segment]:
     """Cut pages into segments, part by part, in processes that may be killed.
 
     Pages and sections that give no segment are dropped with their reason and kept. Finished chunks
@@ -69,7 +71,7 @@ def segment(ctx: Context, config: SegmentConfig, *, pages: list[Artifact]) -> It
     Raises:
         InputError: If the inputs hold no files.
     """
-    parts = parts_of([each.path for each in pages])
+    parts = parts_of([each.path for each in pages.values()])
     if not parts:
         raise InputError("the inputs hold no files")
     live = _Live(ctx, parts)
@@ -134,10 +136,10 @@ def deduplicate(ctx: Context, config: NearConfig, *, segments: Artifact) -> Iter
 
 @stage(version=1, writes=Segment, plan=plan_kept)
 def decontaminate(
-    ctx: Context, config: ContaminationConfig, *, segments: Artifact, items: list[Artifact]
+    ctx: Context, config: ContaminationConfig, *, segments: Artifact, items: Mapping[str, Artifact]
 ) -> Iterator[Segment]:
     """Leave out every segment that shares a run of words with an evaluation item."""
-    every = chain.from_iterable(each.rows(Item) for each in items)
+    every = chain.from_iterable(each.rows(Item) for each in items.values())
     index = ItemIndex(((item.id, item.question) for item in every), config)
     ctx.count("items", index.num_items)
     ctx.count("unchecked_items", len(index.unchecked))

@@ -1,6 +1,6 @@
 """Pairs divided and exchanged: a held-out part, queries made of pairs, pairs made of queries."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from heapq import nsmallest
 from itertools import chain, islice
 
@@ -8,7 +8,7 @@ from pydantic import Field
 
 from spyhop.collect import pair_id
 from spyhop.schema import Config, InputError, Item, Pair, Query
-from spyhop.stage import Context, Estimate, pooled, stage
+from spyhop.stage import Context, Estimate, stage, sum_estimates
 from spyhop.store import Artifact, number_of
 from spyhop.text.overlap import Contamination, ContaminationConfig, ItemIndex
 
@@ -50,10 +50,10 @@ class PairsConfig(Config):
 
 
 def plan_part(
-    config: PartConfig, pairs: list[Estimate], items: list[Estimate] | None = None
+    config: PartConfig, pairs: Mapping[str, Estimate], items: Mapping[str, Estimate] | None = None
 ) -> Estimate:
     """The part's share of the rows."""
-    rows = pooled(pairs)
+    rows = sum_estimates(pairs.values())
     share = rows.rows // config.held_out_one_of if config.held_out_one_of else 0
     num = share if config.is_held_out else rows.rows - share
     return Estimate(rows=min(num, config.num_rows or num), row_tokens=rows.row_tokens)
@@ -64,8 +64,8 @@ def part(
     ctx: Context,
     config: PartConfig,
     *,
-    pairs: list[Artifact],
-    items: list[Artifact] | None = None,
+    pairs: Mapping[str, Artifact],
+    items: Mapping[str, Artifact] | None = None,
 ) -> Iterator[Pair]:
     """Yield one of two parts that have no instruction in common, in order.
 
@@ -77,7 +77,7 @@ def part(
     Raises:
         InputError: If the part holds fewer than `num_rows` pairs.
     """
-    found = chain.from_iterable(each.rows(Item) for each in items or [])
+    found = chain.from_iterable(each.rows(Item) for each in (items or {}).values())
     index = ItemIndex(((item.id, item.question) for item in found), config.contamination)
     drawn = _drawn(config, pairs, index)
     for row, hit in _checked(config, pairs, index):
@@ -89,8 +89,10 @@ def part(
             yield row
 
 
-@stage(version=1, writes=Query, plan=lambda config, pairs: pooled(pairs))
-def as_queries(ctx: Context, config: QueriesConfig, *, pairs: list[Artifact]) -> Iterator[Query]:
+@stage(version=1, writes=Query, plan=lambda config, pairs: sum_estimates(pairs.values()))
+def as_queries(
+    ctx: Context, config: QueriesConfig, *, pairs: Mapping[str, Artifact]
+) -> Iterator[Query]:
     """Yield the instructions as queries; the responses are not their gold answers.
 
     A query's id is its pair's, so that the response can be found again.
@@ -107,11 +109,13 @@ def as_queries(ctx: Context, config: QueriesConfig, *, pairs: list[Artifact]) ->
         )
 
 
-@stage(version=1, writes=Pair, plan=lambda config, queries: pooled(queries))
-def as_pairs(ctx: Context, config: PairsConfig, *, queries: list[Artifact]) -> Iterator[Pair]:
+@stage(version=1, writes=Pair, plan=lambda config, queries: sum_estimates(queries.values()))
+def as_pairs(
+    ctx: Context, config: PairsConfig, *, queries: Mapping[str, Artifact]
+) -> Iterator[Pair]:
     """Yield queries with their bare gold answers as pairs, such as raw FLAN; others are dropped."""
     seen: set[str] = set()
-    for artifact in queries:
+    for artifact in queries.values():
         for row in ctx.track(artifact.rows(Query), "writing", total=artifact.num_rows):
             name = pair_id(row.query, row.target)
             if not row.target.strip() or name in seen:
@@ -129,7 +133,7 @@ def as_pairs(ctx: Context, config: PairsConfig, *, queries: list[Artifact]) -> I
             )
 
 
-def _drawn(config: PartConfig, pairs: list[Artifact], index: ItemIndex) -> set[str] | None:
+def _drawn(config: PartConfig, pairs: Mapping[str, Artifact], index: ItemIndex) -> set[str] | None:
     if config.num_rows is None:
         return None
     clean = (row.id for row, hit in _checked(config, pairs, index) if hit is None)
@@ -140,7 +144,7 @@ def _drawn(config: PartConfig, pairs: list[Artifact], index: ItemIndex) -> set[s
 
 
 def _checked(
-    config: PartConfig, pairs: list[Artifact], index: ItemIndex
+    config: PartConfig, pairs: Mapping[str, Artifact], index: ItemIndex
 ) -> Iterator[tuple[Pair, Contamination | None]]:
     """Yield the pairs of the part, with the item that each holds, if it holds one."""
     rows = (row for row in _rows(pairs) if _is_in(config, row))
@@ -155,6 +159,6 @@ def _is_in(config: PartConfig, row: Pair) -> bool:
     return is_held_out == config.is_held_out
 
 
-def _rows(pairs: list[Artifact]) -> Iterator[Pair]:
-    for artifact in pairs:
+def _rows(pairs: Mapping[str, Artifact]) -> Iterator[Pair]:
+    for artifact in pairs.values():
         yield from artifact.rows(Pair)

@@ -8,7 +8,7 @@ from pydantic import Field
 from spyhop.collect import pair_id
 from spyhop.collect.records import read_rows
 from spyhop.schema import Config, InputError, Label, Pair
-from spyhop.stage import Context, pooled, stage
+from spyhop.stage import Context, stage, sum_estimates
 from spyhop.store import Artifact
 from spyhop.store.files import field, matching
 
@@ -24,7 +24,7 @@ class LabelsConfig(Config):
     """From which `score` on a pair is good, where a row has no `good`."""
 
 
-@stage(version=2, writes=Label, plan=lambda config, folder, pairs=None: pooled([folder]))
+@stage(version=2, writes=Label, plan=lambda config, folder, pairs=None: sum_estimates([folder]))
 def labels(
     ctx: Context, config: LabelsConfig, *, folder: Artifact, pairs: Artifact | None = None
 ) -> Iterator[Label]:

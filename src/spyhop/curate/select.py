@@ -5,7 +5,7 @@ subset of them. The paper draws it at random (`spyhop.collect.subset`); this dra
 """
 
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -49,7 +49,7 @@ class HardestConfig(Config):
     ),
 )
 def hardest(
-    ctx: Context, config: HardestConfig, *, prompts: Artifact, answers: list[Artifact]
+    ctx: Context, config: HardestConfig, *, prompts: Artifact, answers: Mapping[str, Artifact]
 ) -> Iterator[Prompt]:
     """Keep the prompts that the assistant found hardest, in the order of the input.
 
@@ -114,12 +114,12 @@ class _Places:
 
 
 def _hardness(
-    ctx: Context, config: HardestConfig, places: _Places, answers: Sequence[Artifact]
+    ctx: Context, config: HardestConfig, places: _Places, answers: Mapping[str, Artifact]
 ) -> Floats:
     """Return how hard the prompt of each place is; minus infinity where nothing is known."""
     where = array("q")
     told: array[Any] = array("Q" if config.by == "disagreement" else "d")
-    for artifact in answers:
+    for artifact in answers.values():
         for row in ctx.track(artifact.rows(Answer), "reading", total=artifact.num_rows):
             place = places.find(row)
             if place is None:

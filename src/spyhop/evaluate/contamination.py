@@ -12,7 +12,7 @@ from itertools import islice
 from pydantic import Field
 
 from spyhop.schema import Answer, Config, Item, Row
-from spyhop.stage import Context, Estimate, pooled, stage
+from spyhop.stage import Context, Estimate, stage, sum_estimates
 from spyhop.store import Artifact
 from spyhop.text.overlap import BATCH_TEXTS, Runs, fingerprint, words
 
@@ -55,11 +55,11 @@ class ContaminationRateConfig(Config):
 
 
 def plan_contamination(
-    config: ContaminationRateConfig, items: list[Estimate], answers: list[Estimate]
+    config: ContaminationRateConfig, items: Mapping[str, Estimate], answers: Mapping[str, Estimate]
 ) -> Estimate:
     """One row per item; every training row is read."""
-    seconds = pooled(answers).rows / ROWS_PER_S
-    return Estimate(rows=pooled(items).rows, seconds=seconds)
+    seconds = sum_estimates(answers.values()).rows / ROWS_PER_S
+    return Estimate(rows=sum_estimates(items.values()).rows, seconds=seconds)
 
 
 @stage(version=1, writes=Seen, plan=plan_contamination)
@@ -67,17 +67,17 @@ def contamination(
     ctx: Context,
     config: ContaminationRateConfig,
     *,
-    items: list[Artifact],
-    answers: list[Artifact],
+    items: Mapping[str, Artifact],
+    answers: Mapping[str, Artifact],
 ) -> Iterator[Seen]:
     """Yield every item, in order, with what the questions and responses of the rows hold of it.
 
     Counts, for each suite: `items/`, `exact/`, `long/`, `short/` and `unchecked/`; a wider measure
     counts what a narrower one found, too.
     """
-    every = [item for each in items for item in each.rows(Item)]
+    every = [item for each in items.values() for item in each.rows(Item)]
     found = _Found.of(every, config)
-    for artifact in answers:
+    for artifact in answers.values():
         rows = (row for row in artifact.rows(Answer) if row.error is None)
         told = ctx.track(rows, "comparing with items", total=artifact.num_rows)
         while batch := list(islice(told, BATCH_TEXTS)):

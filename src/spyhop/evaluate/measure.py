@@ -3,7 +3,7 @@
 Source: Orca (arXiv:2306.02707), section 4.2.2: zero-shot, one user turn, exact match.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Literal
 
 from pydantic import Field
@@ -62,9 +62,9 @@ def agieval(ctx: Context, config: ItemsConfig, *, folder: Artifact) -> Iterator[
     return read_agieval(folder.path, tasks=config.tasks, limit=config.limit)
 
 
-def plan_measure(config: MeasureConfig, items: list[Estimate], model: Estimate) -> Estimate:
+def plan_measure(config: MeasureConfig, items: Mapping[str, Estimate], model: Estimate) -> Estimate:
     """One request per item."""
-    rows = sum(some.rows for some in items)
+    rows = sum(some.rows for some in items.values())
     most = rows * config.sampling.max_new_tokens
     calls = Calls(
         requests=rows,
@@ -78,10 +78,10 @@ def plan_measure(config: MeasureConfig, items: list[Estimate], model: Estimate) 
 
 @stage(version=1, writes=Score, plan=plan_measure)
 def measure(
-    ctx: Context, config: MeasureConfig, *, items: list[Artifact], model: Model
+    ctx: Context, config: MeasureConfig, *, items: Mapping[str, Artifact], model: Model
 ) -> Iterator[Score]:
     """Yield one row per item, in order. No answer found is wrong, and stays visible as None."""
-    total = sum(artifact.num_rows for artifact in items)
+    total = sum(artifact.num_rows for artifact in items.values())
     requests = (_request(item, config) for item in _items(items))
     if config.method == "choose":
         for item, found in zip(_items(items), model.choose(requests, total=total), strict=True):
@@ -109,8 +109,8 @@ def extract(response: str, item: Item, how: str) -> str | None:
     return (first_capital if how == "first_capital" else choice)(response, item.options)
 
 
-def _items(artifacts: Sequence[Artifact]) -> Iterator[Item]:
-    for artifact in artifacts:
+def _items(artifacts: Mapping[str, Artifact]) -> Iterator[Item]:
+    for artifact in artifacts.values():
         yield from artifact.rows(Item)
 
 

@@ -1,12 +1,12 @@
 """What a model scored, item by item, whatever the measure: right or wrong, or a likelihood."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
 from spyhop.models import Model, Request
 from spyhop.schema import Answer, Config, InputError, Message, Row
-from spyhop.stage import Calls, Context, Estimate, pooled, stage
+from spyhop.stage import Calls, Context, Estimate, stage, sum_estimates
 from spyhop.statistics import Comparison, paired_difference, paired_seed_difference
 from spyhop.store import Artifact
 
@@ -28,9 +28,9 @@ class FitConfig(Config):
     """In place of the rows' own; None keeps theirs."""
 
 
-def plan_fit(config: FitConfig, answers: list[Estimate], model: Estimate) -> Estimate:
+def plan_fit(config: FitConfig, answers: Mapping[str, Estimate], model: Estimate) -> Estimate:
     """One request per row, of which nothing is written."""
-    rows = pooled(answers)
+    rows = sum_estimates(answers.values())
     calls = Calls(
         requests=rows.rows,
         prompt_tokens=round(rows.rows * rows.row_tokens),
@@ -41,14 +41,16 @@ def plan_fit(config: FitConfig, answers: list[Estimate], model: Estimate) -> Est
 
 
 @stage(version=1, writes=Fit, plan=plan_fit)
-def fit(ctx: Context, config: FitConfig, *, answers: list[Artifact], model: Model) -> Iterator[Fit]:
+def fit(
+    ctx: Context, config: FitConfig, *, answers: Mapping[str, Artifact], model: Model
+) -> Iterator[Fit]:
     """Weigh held-out responses: natural log-probability a token, end token included.
 
     Far finer than right or wrong, and the only measure that tells very small models apart; it
     says how near a model is to these responses, not whether its own would be any good. Rows that
     the model cannot weigh (too long for it) are counted as `failed`.
     """
-    total = sum(each.num_rows for each in answers)
+    total = sum(each.num_rows for each in answers.values())
     found = model.score((_request(row, config) for row in _rows(answers)), total=total)
     for row, each in zip(_rows(answers), found, strict=True):
         if each.error is not None:
@@ -95,8 +97,8 @@ def compare(first: Sequence[Artifact], second: Sequence[Artifact]) -> tuple[Comp
     return paired_seed_difference(a.tolist(), b.tolist()), len(both)
 
 
-def _rows(answers: Sequence[Artifact]) -> Iterator[Answer]:
-    for artifact in answers:
+def _rows(answers: Mapping[str, Artifact]) -> Iterator[Answer]:
+    for artifact in answers.values():
         yield from (row for row in artifact.rows(Answer) if row.error is None)
 
 

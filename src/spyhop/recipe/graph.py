@@ -1,6 +1,7 @@
 """Recipes are data: named nodes, each a stage with its config and inputs. Building runs nothing."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from spyhop.models import ModelConfig, Service
@@ -16,9 +17,11 @@ __all__ = [
     "Source",
     "Use",
     "label",
+    "models",
     "parents",
     "promotions",
     "refs",
+    "refs_by_name",
     "sources",
 ]
 
@@ -32,7 +35,7 @@ class Node:
     name: str
     stage: Stage
     config: Config
-    inputs: dict[str, "Ref | list[Ref]"]
+    inputs: dict[str, "Ref | dict[str, Ref]"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -71,7 +74,9 @@ class Recipe:
         if not NAME.fullmatch(self.name):
             raise RecipeError(f"{self.name!r} cannot name a recipe; use a-z, 0-9, '_', '-', '.'")
 
-    def add(self, name: str, stage: Stage, config: Config, **inputs: Ref | list[Ref]) -> Node:
+    def add(
+        self, name: str, stage: Stage, config: Config, **inputs: Ref | Mapping[str, Ref]
+    ) -> Node:
         """Add a node and return it, to be used as an input.
 
         Raises:
@@ -86,7 +91,11 @@ class Recipe:
             stage.check(config, inputs)
         except RecipeError as error:
             raise RecipeError(f"node {name!r}: {error}") from None
-        node = Node(name, stage, config, dict(inputs))
+        given = {
+            key: dict(value) if isinstance(value, Mapping) else value
+            for key, value in inputs.items()
+        }
+        node = Node(name, stage, config, given)
         self.nodes.append(node)
         return node
 
@@ -108,11 +117,23 @@ class Recipe:
 
 
 def refs(node: Node) -> list[Ref]:
-    """Return all inputs of a node, lists opened."""
-    found: list[Ref] = []
-    for value in node.inputs.values():
-        found += value if isinstance(value, list) else [value]
-    return found
+    """Return all inputs of a node, those in mappings among them."""
+    return [ref for value in node.inputs.values() for ref in refs_by_name(value).values()]
+
+
+def refs_by_name(value: "Ref | Mapping[str, Ref]") -> "Mapping[str, Ref]":
+    """Return the parts of one input by name; a single one has the empty name."""
+    return value if isinstance(value, Mapping) else {"": value}
+
+
+def models(node: Node) -> "dict[str, Use]":
+    """Return the models that a node asks, as `input` or `input.name`."""
+    return {
+        f"{name}.{slot}" if slot else name: ref
+        for name, value in node.inputs.items()
+        for slot, ref in refs_by_name(value).items()
+        if isinstance(ref, Use)
+    }
 
 
 def sources(recipe: Recipe) -> list[Source]:

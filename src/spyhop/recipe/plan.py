@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from spyhop.models.service import Demand
-from spyhop.recipe.graph import Chosen, Node, Source, Use
+from spyhop.recipe.graph import Chosen, Node, Source, Use, models
 from spyhop.recipe.resolve import Resolved
 from spyhop.stage import CHARS_PER_TOKEN, Calls, Estimate
 from spyhop.store import Artifact
@@ -128,7 +128,9 @@ def _estimate(resolved: Resolved, node: Node, known: dict[str, Estimate]) -> Est
     if node.stage.plan is None:
         return Estimate()
     inputs = {
-        name: [_of(ref, known) for ref in value] if isinstance(value, list) else _of(value, known)
+        name: {slot: _of(ref, known) for slot, ref in value.items()}
+        if isinstance(value, dict)
+        else _of(value, known)
         for name, value in node.inputs.items()
     }
     return node.stage.plan(node.config, **inputs)
@@ -136,19 +138,19 @@ def _estimate(resolved: Resolved, node: Node, known: dict[str, Estimate]) -> Est
 
 def _as_served(node: Node, estimate: Estimate) -> Estimate:
     """Return the estimate with responses as long as the models' files expect them."""
-    calls = {}
+    calls, asked = {}, models(node)
     for name, each in estimate.calls.items():
-        use = node.inputs.get(name)
-        service = use.service if isinstance(use, Use) else None
+        service = asked[name].service if name in asked else None
         calls[name] = each if service is None else service.expected(each)
     return replace(estimate, calls=calls)
 
 
 def _demands(node: Node, estimate: Estimate) -> dict[str, Demand]:
     found: dict[str, Demand] = {}
+    asked = models(node)
     for name, calls in estimate.calls.items():
-        use = node.inputs.get(name)
-        if isinstance(use, Use) and use.service is not None:
+        use = asked.get(name)
+        if use is not None and use.service is not None:
             label = use.config.label
             if label in found:
                 label = f"{label} as {name}"

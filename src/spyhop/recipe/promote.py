@@ -12,7 +12,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from spyhop.evaluate import compare
-from spyhop.schema import Config
+from spyhop.schema import Config, InputError
 from spyhop.stage import FOLDER, Context, Estimate, stage
 from spyhop.statistics import Comparison
 from spyhop.store import Artifact
@@ -54,8 +54,8 @@ def promote(
     ctx: Context,
     config: PromoteConfig,
     *,
-    before: list[Artifact] | None = None,
-    after: list[Artifact] | None = None,
+    before: Artifact | None = None,
+    after: Artifact | None = None,
 ) -> None:
     """Choose one of two models by what they scored on the same items, and tell why.
 
@@ -63,14 +63,16 @@ def promote(
         ctx: As for every stage.
         config: The rule.
         before: The earlier model's scores, of any measure.
-        after: The later model's, of the same measures.
+        after: The later model's, of the same measure.
 
     Raises:
         InputError: If the rule needs scores, and there are none in common.
     """
     found: tuple[Comparison, int] | None = None
-    if config.rule != "always" or (before and after):
-        found = compare(before or [], after or [])
+    if before is not None and after is not None:
+        found = compare([before], [after])
+    elif config.rule != "always":
+        raise InputError(f"promote.rule = {config.rule!r} needs scores to compare")
     chosen = _judged(config, found)
     ctx.count(f"promoted/{'yes' if chosen.chosen == 'after' else 'no'}")
     ctx.notice(chosen.reason)

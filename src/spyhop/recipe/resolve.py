@@ -4,7 +4,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from spyhop.models import ModelUse
-from spyhop.recipe.graph import Chosen, Node, Recipe, Ref, Source, Use, label, parents, promotions
+from spyhop.recipe.graph import (
+    Chosen,
+    Node,
+    Recipe,
+    Ref,
+    Source,
+    Use,
+    label,
+    parents,
+    promotions,
+    refs_by_name,
+)
 from spyhop.recipe.promote import read_promotion
 from spyhop.stage import StageInput
 from spyhop.store import Artifact, Record, key_of
@@ -26,16 +37,16 @@ class Resolved:
     def inputs(self, node: Node) -> dict[str, StageInput]:
         """Return a node's inputs; what is not made yet is an artifact with a key but no content."""
         return {
-            name: [self._open(ref) for ref in value]
-            if isinstance(value, list)
+            name: {slot: self._open(ref) for slot, ref in value.items()}
+            if isinstance(value, dict)
             else self._open(value)
             for name, value in node.inputs.items()
         }
 
-    def names(self, node: Node) -> dict[str, list[str]]:
-        """Return how the inputs are called, for records."""
+    def labels(self, node: Node) -> dict[str, dict[str, str]]:
+        """Return the steps and files that the inputs come from, for records."""
         return {
-            name: [label(self.chosen(ref)) for ref in _listed(value)]
+            name: {slot: label(self.chosen(ref)) for slot, ref in refs_by_name(value).items()}
             for name, value in node.inputs.items()
         }
 
@@ -106,10 +117,6 @@ class Resolved:
         key = key_of({"missing": str(source.path)})
         record = Record(key=key, stage="source", version=1, config={}, inputs={}, digest=key)
         return Artifact(source.path, record)
-
-
-def _listed(value: Ref | list[Ref]) -> list[Ref]:
-    return value if isinstance(value, list) else [value]
 
 
 def resolve(recipe: Recipe, root: Path, *, without_missing: bool = False) -> Resolved:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Protocol
 
-from spyhop.recipe.graph import Node, Use, parents, refs
+from spyhop.recipe.graph import Node, models, parents
 from spyhop.recipe.resolve import Resolved
 from spyhop.recipe.workers import Event, Job, Workers
 from spyhop.schema import SpyhopError
@@ -62,8 +62,8 @@ def _make_here(
     resolved: Resolved, runtime: Runtime, watcher: Watcher, reopen: frozenset[str]
 ) -> None:
     for node in resolved.recipe.nodes:
-        hit, is_again = resolved.refresh(node), node.name in reopen
-        if hit and not is_again:
+        hit, force = resolved.refresh(node), node.name in reopen
+        if hit and not force:
             _end(resolved, watcher, node, hit, is_hit=True)
             continue
         watcher.started(node)
@@ -73,8 +73,8 @@ def _make_here(
                 node.config,
                 runtime=runtime,
                 report=_teller(watcher, node),
-                names=resolved.names(node),
-                is_again=is_again,
+                labels=resolved.labels(node),
+                force=force,
                 **resolved.inputs(node),
             )
         except SpyhopError as error:
@@ -114,9 +114,9 @@ def _make_beside(
                     stage=node.stage,
                     config=node.config,
                     inputs=resolved.inputs(node),
-                    names=resolved.names(node),
+                    labels=resolved.labels(node),
                     served=_served(node),
-                    is_again=node.name in reopen,
+                    force=node.name in reopen,
                 )
                 workers.start(job)
             for event in workers.events():
@@ -133,8 +133,9 @@ def _next(due: list[Node], workers: Workers) -> Node | None:
 
 def _served(node: Node) -> frozenset[str]:
     """Return the served models that a node asks: each has one owner at a time."""
-    uses = [ref for ref in refs(node) if isinstance(ref, Use) and ref.service is not None]
-    return frozenset(canonical(use.config) for use in uses)
+    return frozenset(
+        canonical(use.config) for use in models(node).values() if use.service is not None
+    )
 
 
 def _ready(resolved: Resolved, waiting: list[Node]) -> list[Node]:

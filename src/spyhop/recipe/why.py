@@ -5,6 +5,7 @@ from typing import Any
 
 from spyhop.recipe.graph import Node, parents
 from spyhop.recipe.resolve import Resolved
+from spyhop.stage import by_name
 from spyhop.store import Artifact, pointed
 from spyhop.store.artifact import load
 
@@ -37,19 +38,21 @@ def why(resolved: Resolved, node: Node) -> list[str]:
 
 def _input_changes(resolved: Resolved, node: Node, before: Artifact) -> Iterator[str]:
     now = resolved.inputs(node)
-    names = resolved.names(node)
+    labels = resolved.labels(node)
     for name, old in before.record.inputs.items():
-        value = now.get(name)
-        items = value if isinstance(value, list) else [value] if value else []
+        items = by_name(now[name]) if name in now else {}
         if len(items) != len(old):
             yield f"{name}: {len(old)} inputs became {len(items)}"
             continue
-        for item, record, called in zip(items, old, names.get(name, []), strict=True):
+        for (slot, item), record in zip(items.items(), old, strict=True):
+            called = labels[name][slot]
             folder = item if isinstance(item, Artifact) else item.folder
             if folder is not None and not folder.digest:
                 continue  # it runs again, and says so itself
             if called != record.name:
                 yield f"{name}: {called} in place of {record.name}"
+            elif node.stage.shows_names and slot != record.slot:
+                yield f"{name}: {record.slot!r} is now called {slot!r}"
             elif item.digest != record.digest:
                 changed = "the content of " if isinstance(item, Artifact) else ""
                 yield f"{name}: {changed}{called} changed"

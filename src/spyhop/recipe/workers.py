@@ -28,10 +28,10 @@ class Job:
     stage: Stage
     config: Config
     inputs: dict[str, StageInput]
-    names: dict[str, list[str]]
+    labels: dict[str, dict[str, str]]
     served: frozenset[str] = frozenset()
     """Served models that it asks, and may have paid."""
-    is_again: bool = False
+    force: bool = False
     """Made even if it is there."""
 
 
@@ -139,8 +139,8 @@ def _serve(pipe: Connection, root: Path, runtime: Runtime) -> None:
 def _make(job: Job, root: Path, runtime: Runtime, report: "_Reporter") -> Event:
     try:
         artifact = job.stage.run(
-            root, job.config, runtime=runtime, report=report, names=job.names,
-            is_again=job.is_again, **job.inputs,
+            root, job.config, runtime=runtime, report=report, labels=job.labels,
+            force=job.force, **job.inputs,
         )  # fmt: skip
     except SpyhopError as error:
         return Event(job.node, error=type(error)(f"{job.node}: {error}"))

@@ -1,5 +1,6 @@
 """What recipes are given: models that answer, a student to train, benchmarks to measure on."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -7,7 +8,7 @@ from pydantic import model_validator
 
 from spyhop.evaluate import ItemsConfig, agieval, bbh, questions
 from spyhop.models import read_teacher
-from spyhop.recipe.graph import Node, Recipe, Source, Use
+from spyhop.recipe.graph import Node, Recipe, Ref, Source, Use
 from spyhop.schema import Config
 from spyhop.settings import InputPath
 from spyhop.train import NewModelConfig, new_model
@@ -55,7 +56,12 @@ def add_base(r: Recipe, student: Student) -> Node | Source:
     return r.add("base", new_model, student.new, tokenizer=Source(Path(student.tokenizer)))
 
 
-def add_items(r: Recipe, suite: Suite) -> Node:
-    """Add the node that reads a suite's items."""
-    reader = {"bbh": bbh, "agieval": agieval, "questions": questions}[suite.kind]
-    return r.add(f"items-{suite.kind}", reader, suite.items, folder=Source(suite.path))
+def add_items(r: Recipe, suites: Sequence[Suite]) -> dict[str, Ref]:
+    """Add the nodes that read the items of the suites, and return them by the suite's name."""
+    readers = {"bbh": bbh, "agieval": agieval, "questions": questions}
+    return {
+        suite.kind: r.add(
+            f"items-{suite.kind}", readers[suite.kind], suite.items, folder=Source(suite.path)
+        )
+        for suite in suites
+    }

@@ -1,6 +1,6 @@
 """The data side of the Orca recipe: collections -> draws -> no copies -> no test items."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -103,15 +103,12 @@ class Ready(Place):
 
 @dataclass(frozen=True, slots=True)
 class Mixture:
-    """Nodes of the mixture; `queries` is what is left in the end."""
+    """Nodes of the mixture."""
 
-    drawn: list[Node]
-    steps: list[Node]
-
-    @property
-    def queries(self) -> Node:
-        """What prompts are made of."""
-        return self.steps[-1]
+    data: dict[str, Ref]
+    """Draws by collection, then the cleaning steps."""
+    queries: Node
+    """Clean queries, of which prompts are made."""
 
 
 def mixture(
@@ -119,29 +116,31 @@ def mixture(
     collections: Sequence[Collection],
     distinct_config: DistinctConfig,
     decontaminate_config: DecontaminateConfig,
-    items: list[Ref],
+    items: Mapping[str, Ref],
     seed: int,
 ) -> Mixture:
     """Add the nodes from files to clean queries."""
-    drawn = [add_collection(r, each, seed) for each in collections]
-    steps = [r.add("distinct", distinct, distinct_config, queries=list[Ref](drawn))]
+    drawn = {each.label: add_collection(r, each, seed) for each in collections}
+    queries = r.add("distinct", distinct, distinct_config, queries=drawn)
+    data: dict[str, Ref] = {**drawn, "distinct": queries}
     if items:
-        last = steps[-1]
-        steps.append(r.add("clean", decontaminate, decontaminate_config, queries=last, items=items))
-    return Mixture(drawn, steps)
+        queries = r.add("clean", decontaminate, decontaminate_config, queries=queries, items=items)
+        data["clean"] = queries
+    return Mixture(data, queries)
 
 
-def ready(r: Recipe, given: Sequence[Ready]) -> list[Ref]:
-    """Add the nodes of ready answers."""
-    return [
-        r.add(f"ready-{n}", ready_answers, each.read, folder=_folder(r, each, f"ready-{n}"))
-        for n, each in enumerate(given, 1)
-    ]
+def ready(r: Recipe, given: Sequence[Ready]) -> dict[str, Ref]:
+    """Add the nodes of ready answers, and return them by name."""
+    names = {f"ready-{n}": each for n, each in enumerate(given, 1)}
+    return {
+        name: r.add(name, ready_answers, each.read, folder=add_folder(r, each, name))
+        for name, each in names.items()
+    }
 
 
 def add_collection(r: Recipe, each: Collection, seed: int) -> Node:
     """Add the nodes that read and draw a collection's queries."""
-    folder = _folder(r, each, each.label)
+    folder = add_folder(r, each, each.label)
     size = DrawConfig(
         num_rows=each.num_rows,
         max_per_task=each.max_per_task,
@@ -157,13 +156,14 @@ def add_collection(r: Recipe, each: Collection, seed: int) -> Node:
     if each.pilot is not None:
         some, hard = rated(r, each.label, each.pilot, read, size.table, seed)
         size = size.model_copy(update={"table": None})
-        return r.add(f"drawn-{each.label}", draw, size, queries=[some], difficulty=hard)
+        return r.add(f"drawn-{each.label}", draw, size, queries={each.label: some}, difficulty=hard)
     if isinstance(read, Node) and size == DrawConfig(seed=seed):
         return read
-    return r.add(f"drawn-{each.label}", draw, size, queries=[read])
+    return r.add(f"drawn-{each.label}", draw, size, queries={each.label: read})
 
 
-def _folder(r: Recipe, place: Place, name: str) -> Node | Source:
+def add_folder(r: Recipe, place: Place, name: str) -> Node | Source:
+    """Return where files are; those elsewhere become the node `fetched-<name>`."""
     if place.path is not None:
         return Source(place.path)
     assert place.fetch is not None

@@ -4,6 +4,7 @@ Source: Orca (arXiv:2306.02707): collections -> system messages -> answers of an
 teacher -> training on one, then on the other -> BBH and AGIEval.
 """
 
+from collections.abc import Mapping
 from typing import Literal, TypeVar
 
 from pydantic import Field, model_validator
@@ -40,7 +41,7 @@ from spyhop.evaluate import (
 )
 from spyhop.models import Local, Replay
 from spyhop.recipe.graph import Node, Recipe, Ref, Source, Use
-from spyhop.recipes.arms import Ablation, Arm, Rows, arms
+from spyhop.recipes.arms import Ablation, Arm, ArmRows, arms
 from spyhop.recipes.inputs import Student, Suite, add_base, add_items, served
 from spyhop.recipes.mixture import Collection, Mixture, Ready, mixture, ready
 from spyhop.report import DatasetConfig, ReportConfig, dataset, page
@@ -141,7 +142,7 @@ class OrcaConfig(Config):
 def orca(config: OrcaConfig) -> Recipe:
     """Explanation tuning: collections, system messages, assistant, teacher, student, scores."""
     r = Recipe(config.name)
-    items: list[Ref] = [add_items(r, suite) for suite in config.suites]
+    items = add_items(r, config.suites)
     data = mixture(r, config.collections, config.distinct, config.decontaminate, items, config.seed)
     rows = add_answers(r, config, data)
     base = add_base(r, config.student)
@@ -151,49 +152,35 @@ def orca(config: OrcaConfig) -> Recipe:
     asked = {name: Use(Local(name=name), model) for name, model in models.items()}
     if config.measure_teacher and config.teacher.file is not None:
         asked["teacher"] = served(config.teacher.file)
-    scores: list[Ref] = [
-        r.add(f"scores-{name}", measure, config.measure, items=items, model=use)
+    scores = {
+        name: r.add(f"scores-{name}", measure, config.measure, items=items, model=use)
         for name, use in (asked.items() if items else ())
-    ]
-    answers = [*rows.assisted, *rows.taught]
-    shared: dict[str, Ref | list[Ref]] = {}
+    }
+    answers = {**rows.ta_answers, **rows.teacher_answers}
+    shared: dict[str, Ref] = {}
     if items:
         look = ContaminationRateConfig()
         shared["shared"] = r.add("shared", contamination, look, items=items, answers=answers)
     card = DatasetConfig(title=config.name)
     given = r.add("dataset", dataset, card, answers=answers, queries=data.queries)
     probed = r.add("probe", probe, config.probe, answers=answers, model=asked["student"])
-    _release(r, config, models["student"], base, answers, probed, given, scores[1:2])
-    students = tuple(name for name in models if name != "base")
+    measured = {"scores": scores["student"]} if scores else {}
+    r.add(
+        "model", release, titled(config.release, config.name), model=models["student"],
+        base=base, answers=answers, probe=probed, data=given, **measured,
+    )  # fmt: skip
     r.add(
         "report",
         page,
-        ReportConfig(title=config.name, models=tuple(asked) if items else (), students=students),
+        ReportConfig(title=config.name),
         answers=answers,
-        students=[models[name] for name in students],
+        students={name: model for name, model in models.items() if name != "base"},
         scores=scores,
-        data=[*data.drawn, *data.steps],
-        probes=[probed],
+        data=data.data,
+        probes={"student": probed},
         **shared,
     )
     return r
-
-
-def _release(
-    r: Recipe,
-    config: OrcaConfig,
-    model: Ref,
-    base: Ref,
-    answers: list[Ref],
-    probed: Ref,
-    data: Ref,
-    scores: list[Ref],
-) -> None:
-    """Add the student's folder for others, with its card."""
-    r.add(
-        "model", release, titled(config.release, config.name),
-        model=model, base=base, answers=answers, probes=[probed], scores=scores, data=[data],
-    )  # fmt: skip
 
 
 def _used(config: OrcaConfig) -> list[str]:
@@ -204,8 +191,8 @@ def _used(config: OrcaConfig) -> list[str]:
     return [message.id for message in config.messages if message.id in used]
 
 
-def add_answers(r: Recipe, config: OrcaConfig, data: Mixture) -> Rows:
-    """Add the prompts and who answers them."""
+def add_answers(r: Recipe, config: OrcaConfig, data: Mixture) -> ArmRows:
+    """Add the prompts and the answers to them."""
     pairing = PairConfig(
         messages=config.messages,
         shares=config.shares,
@@ -216,18 +203,18 @@ def add_answers(r: Recipe, config: OrcaConfig, data: Mixture) -> Rows:
     if config.num_queries is not None:
         size = SubsetConfig(num_rows=config.num_queries, seed=config.seed)
         prompts = r.add("sampled", subset, size, prompts=prompts)
-    assisted: list[Ref] = []
+    ta_answers: dict[str, Ref] = {}
     assistant = None
     if config.assistant is not None:
         assistant = _use(r, config, data, config.assistant, "assisted")
-        assisted.append(_ask(r, config.assistant.answers, "assisted", prompts, assistant))
-        prompts = _teachers_share(r, config, prompts, assisted)
-    taught = _teach(r, config, data, prompts, assistant)
-    bare: list[Ref] = []
+        ta_answers["assistant"] = _ask(r, config.assistant.answers, "assisted", prompts, assistant)
+        prompts = _teachers_share(r, config, prompts, ta_answers)
+    teacher_answers: dict[str, Ref] = {"teacher": _teach(r, config, data, prompts, assistant)}
+    gold_answers: dict[str, Ref] = {}
     if "answers" in config.ablate:
         gold = _use(r, config, data, Answering(recorded="targets"), "bare")
-        bare.append(_ask(r, AnswerConfig(), "bare", prompts, gold))
-    return Rows(assisted, [taught, *ready(r, config.ready)], bare)
+        gold_answers["gold"] = _ask(r, AnswerConfig(), "bare", prompts, gold)
+    return ArmRows(ta_answers, teacher_answers | ready(r, config.ready), gold_answers)
 
 
 def _use(r: Recipe, config: OrcaConfig, data: Mixture, who: Answering, name: str) -> Use:
@@ -251,7 +238,9 @@ def _ask(r: Recipe, how: AnswerConfig, name: str, prompts: Node, teacher: Use) -
     return r.add(name, answer, how, prompts=prompts, teacher=teacher)
 
 
-def _teachers_share(r: Recipe, config: OrcaConfig, prompts: Node, assisted: list[Ref]) -> Node:
+def _teachers_share(
+    r: Recipe, config: OrcaConfig, prompts: Node, ta_answers: Mapping[str, Ref]
+) -> Node:
     """Draw the teacher's prompts from the assistant's (Orca, section 3.2: 1 M of 5 M)."""
     num_rows = config.teacher_queries
     if num_rows is None:
@@ -260,7 +249,7 @@ def _teachers_share(r: Recipe, config: OrcaConfig, prompts: Node, assisted: list
         size = SubsetConfig(num_rows=num_rows, seed=config.seed)
         return r.add("for-teacher", subset, size, prompts=prompts)
     hard = HardestConfig(by=config.teacher_takes, num_rows=num_rows, seed=config.seed)
-    return r.add("for-teacher", hardest, hard, prompts=prompts, answers=assisted)
+    return r.add("for-teacher", hardest, hard, prompts=prompts, answers=ta_answers)
 
 
 def _teach(
@@ -291,7 +280,7 @@ def _as_plain(how: Teaching, plain: AnswerConfig) -> Teaching:
 
 
 def _train(
-    r: Recipe, config: OrcaConfig, arm: Arm, rows: Rows, base: Node | Source
+    r: Recipe, config: OrcaConfig, arm: Arm, rows: ArmRows, base: Node | Source
 ) -> Node | Source:
     """Add the stages of a student's training and return the last one."""
     model = base

@@ -32,7 +32,7 @@ def rated(
 ) -> tuple[Node, Node]:
     """Add a collection's pilot; return its queries and how hard they are."""
     size = DrawConfig(num_rows=pilot.num_rows, table=table, seed=seed)
-    drawn = r.add(f"pilot-{label}", draw, size, queries=[queries])
+    drawn = r.add(f"pilot-{label}", draw, size, queries={label: queries})
     model = served(pilot.file)
     if pilot.by == "loss":
         return drawn, r.add(f"hard-{label}", losses, LossesConfig(), queries=drawn, model=model)

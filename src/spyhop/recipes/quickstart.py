@@ -179,11 +179,10 @@ SHARED = (
 def quickstart(config: QuickstartConfig) -> Recipe:
     """The Orca loop in an embedded world: explanations, bare answers, style, and teacher order."""
     r = Recipe(config.name)
-    runs: list[ArmRun] = []
-    scores: list[Ref] = []
-    students: list[Ref] = []
-    stages: list[tuple[int, ...]] = []
-    samples: list[Ref] = []
+    runs: dict[str, ArmRun] = {}
+    scores: dict[str, Ref] = {}
+    students: dict[str, Ref] = {}
+    samples: dict[str, Ref] = {}
     for setting in config.settings:
         base = _starting_model(r, setting)
         drawn = world.ProblemsConfig(
@@ -194,18 +193,22 @@ def quickstart(config: QuickstartConfig) -> Recipe:
             rows = _Rows(r, config, setting, seed)
             for arm in setting.arms:
                 trained = _train(r, config, setting, seed, arm, rows, base)
-                places = tuple(range(len(students), len(students) + len(trained)))
-                students += trained
+                students |= {phase.name: phase for phase in trained}
                 for share in (*_snapshots(config, arm), 1.0):
                     name = f"{setting.name}.{arm}.{seed}"
-                    runs.append(ArmRun(setting=setting.name, arm=arm, seed=seed, share=share))
-                    stages.append(places)
-                    scores.append(_measure(r, config, name, arm, trained[-1], items, share))
-            samples = samples or [rows.node("explained")]
+                    node = _measure(r, config, name, arm, trained[-1], items, share)
+                    scores[node.name] = node
+                    runs[node.name] = ArmRun(
+                        setting=setting.name,
+                        arm=arm,
+                        seed=seed,
+                        phases=tuple(phase.name for phase in trained),
+                        share=share,
+                    )
+            samples = samples or {"teacher": rows.node("explained")}
     page = ArmsConfig(
         title=config.name,
-        runs=tuple(runs),
-        stages=tuple(stages),
+        runs=runs,
         comparisons=COMPARISONS,
         arm_titles=TITLES,
         caveats=(CAVEAT, SHARED if len(config.seeds) > 1 else ONE_SEED),
@@ -222,7 +225,7 @@ def _starting_model(r: Recipe, setting: Setting) -> Node:
     copies = r.add(f"{name}.copies", world.copies, world.CopiesConfig(num_rows=setting.copy_rows))
     learned = _tune_config(setting, seed=0, tokens=setting.copy_tokens)
     learned = learned.model_copy(update={"batch_tokens": setting.copy_batch_tokens})
-    return r.add(f"{name}.base", tune, learned, base=fresh, answers=[copies])
+    return r.add(f"{name}.base", tune, learned, base=fresh, answers={"copies": copies})
 
 
 class _Rows:
@@ -288,7 +291,7 @@ def _train(
     for number, phase in enumerate(phases, 1):
         last = number == len(phases)
         name = f"{setting.name}.{arm}.{seed}" + ("" if last else f".{number}")
-        answers: list[Ref] = [rows.node(kind) for kind in phase.rows]
+        answers: dict[str, Ref] = {kind: rows.node(kind) for kind in phase.rows}
         tuned = _tune_config(
             setting,
             seed=seed,
@@ -359,4 +362,4 @@ def _measure(
     folder = "" if share == 1.0 else f"snapshots/at-{share:g}"
     model = Use(Local(name=arm, subfolder=folder), student)
     suffix = "" if share == 1.0 else f".at-{share:g}"
-    return r.add(f"{name}.scores{suffix}", measure, asked, items=[items], model=model)
+    return r.add(f"{name}.scores{suffix}", measure, asked, items={"world": items}, model=model)

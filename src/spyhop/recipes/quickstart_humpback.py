@@ -13,6 +13,7 @@ Seed pairs count twice in every mixture. Nothing but the page at the end looks a
 document is.
 """
 
+from collections.abc import Mapping
 from typing import Literal
 
 from pydantic import Field
@@ -153,8 +154,8 @@ def quickstart_humpback(config: QuickstartHumpbackConfig) -> Recipe:
         curation_page,
         CurationPageConfig(
             title=config.name,
-            runs=tuple(page.runs),
-            curated=tuple(page.curated),
+            runs=page.runs,
+            curated=page.curated,
             comparisons=COMPARISONS,
             arm_titles=TITLES,
             limits=LIMITS,
@@ -170,17 +171,17 @@ def quickstart_humpback(config: QuickstartHumpbackConfig) -> Recipe:
 
 
 class _Page:
-    """What the report reads, in parallel lists."""
+    """Inputs of the report, by name."""
 
     def __init__(self) -> None:
-        self.runs: list[ArmRun] = []
-        self.scores: list[Ref] = []
-        self.students: list[Ref] = []
-        self.curated: list[CuratedSet] = []
-        self.documents: list[Ref] = []
-        self.rated: list[Ref] = []
-        self.kept: list[Ref] = []
-        self.answers: list[Ref] = []
+        self.runs: dict[str, ArmRun] = {}
+        self.scores: dict[str, Ref] = {}
+        self.students: dict[str, Ref] = {}
+        self.curated: dict[str, CuratedSet] = {}
+        self.documents: dict[str, Ref] = {}
+        self.rated: dict[str, Ref] = {}
+        self.kept: dict[str, Ref] = {}
+        self.answers: dict[str, Ref] = {}
 
 
 def _starting_model(r: Recipe, config: QuickstartHumpbackConfig, setting: HumpbackSetting) -> Node:
@@ -197,7 +198,7 @@ def _starting_model(r: Recipe, config: QuickstartHumpbackConfig, setting: Humpba
     copies = r.add(f"{name}.copies", world.copies, world.CopiesConfig(num_rows=setting.copy_rows))
     learned = _tune_config(setting, tokens=setting.copy_tokens, seed=0)
     learned = learned.model_copy(update={"batch_tokens": setting.copy_batch_tokens})
-    return r.add(f"{name}.base", tune, learned, base=fresh, answers=[copies])
+    return r.add(f"{name}.base", tune, learned, base=fresh, answers={"copies": copies})
 
 
 def _tune_config(setting: HumpbackSetting, *, tokens: int, seed: int) -> TuneConfig:
@@ -235,8 +236,8 @@ class _Run:
         found = world.DocumentsConfig(num_rows=setting.num_documents, shares=setting.kinds, **drawn)
         documents = self._node("documents", world.documents, found)
         pairs = self._written(seeds, documents)
-        learned = self._node("learned", forward_pairs, self._config.tagged, pairs=[seeds])
-        m0 = self._student("seed", [learned])
+        learned = self._node("learned", forward_pairs, self._config.tagged, pairs={"seeds": seeds})
+        m0 = self._student("seed", {"seeds": learned})
         if "seed" in arms:
             self._measure("seed", m0)
         if "seed-own" in arms:
@@ -256,9 +257,9 @@ class _Run:
     def _written(self, seeds: Node, documents: Node) -> Node:
         """Add the backward model and the instructions that it writes."""
         config, setting = self._config.written, self._setting
-        turned = self._node("turned", reversed_pairs, config.asked, pairs=[seeds])
+        turned = self._node("turned", reversed_pairs, config.asked, pairs={"seeds": seeds})
         trained = _tune_config(setting, tokens=setting.backward_tokens, seed=self._seed)
-        backward = self._node("backward", tune, trained, base=self._base, answers=[turned])
+        backward = self._node("backward", tune, trained, base=self._base, answers={"seeds": turned})
         sampling = config.sampling.model_copy(update={"seed": self._seed})
         asked = config.model_copy(update={"sampling": sampling})
         model = Use(Local(name="backward model"), backward)
@@ -273,23 +274,27 @@ class _Run:
         best = KeepConfig(min_score=self._config.min_score)
         kept = self._node(f"kept-{number}", keep, best, rated=rated, gate=passed)
         page = self._page
-        page.curated.append(CuratedSet(setting=self._setting.name, seed=self._seed, round=number))
-        page.documents.append(documents)
-        page.rated.append(rated)
-        page.kept.append(kept)
+        found = CuratedSet(setting=self._setting.name, seed=self._seed, round=number)
+        page.curated[kept.name] = found
+        page.documents[kept.name] = documents
+        page.rated[kept.name] = rated
+        page.kept[kept.name] = kept
         return kept
 
     def _arm(self, arm: ArmName, seeds: Node, pairs: Node) -> Node:
         """Add a student of seed pairs and others; measure it where the setting names it."""
-        others = self._node(f"{arm}.pairs", forward_pairs, self._config.tagged, pairs=[pairs])
-        student = self._student(arm, [*[seeds] * REPEATS, others])
+        others = self._node(
+            f"{arm}.pairs", forward_pairs, self._config.tagged, pairs={"web": pairs}
+        )
+        repeated = {f"seeds {n}": seeds for n in range(1, REPEATS + 1)}
+        student = self._student(arm, {**repeated, "web": others})
         if arm in self._setting.arms:
             if arm == "curated" and not self._page.answers:
-                self._page.answers += [seeds, others]
+                self._page.answers |= {"seeds": seeds, "web": others}
             self._measure(arm, student)
         return student
 
-    def _student(self, arm: ArmName, answers: list[Ref]) -> Node:
+    def _student(self, arm: ArmName, answers: Mapping[str, Ref]) -> Node:
         trained = _tune_config(self._setting, tokens=self._setting.tokens, seed=self._seed)
         return self._node(arm, tune, trained, base=self._base, answers=answers)
 
@@ -300,11 +305,17 @@ class _Run:
             text = tagged.seed_message
         asked = MeasureConfig(system_message=text, sampling=Sampling(max_new_tokens=256))
         model = Use(Local(name=arm), student)
-        scores = self._node(f"{arm}.scores", measure, asked, items=[self._items], model=model)
+        scores = self._node(
+            f"{arm}.scores", measure, asked, items={"world": self._items}, model=model
+        )
         page = self._page
-        page.runs.append(ArmRun(setting=self._setting.name, arm=arm, seed=self._seed))
-        page.scores.append(scores)
-        page.students.append(student)
+        page.runs[scores.name] = ArmRun(
+            setting=self._setting.name, arm=arm, seed=self._seed, phases=(student.name,)
+        )
+        page.scores[scores.name] = scores
+        page.students[student.name] = student
 
-    def _node(self, kind: str, stage: Stage, config: Config, **inputs: Ref | list[Ref]) -> Node:
+    def _node(
+        self, kind: str, stage: Stage, config: Config, **inputs: Ref | Mapping[str, Ref]
+    ) -> Node:
         return self._r.add(f"{self._setting.name}.{kind}.{self._seed}", stage, config, **inputs)

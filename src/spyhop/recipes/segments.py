@@ -5,6 +5,7 @@ Source: Humpback (arXiv:2308.06259), section 2.1.
 
 import gzip
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from pydantic import Field
@@ -40,11 +41,13 @@ class SegmentsConfig(Config):
 def segments(config: SegmentsConfig) -> Recipe:
     """Web pages to self-contained segments for a backward model."""
     r = Recipe(config.name)
-    items: list[Ref] = [add_items(r, suite) for suite in config.suites]
-    pages: list[Ref] = [Source(path) for given in config.inputs for path in expand(given)]
+    items = add_items(r, config.suites)
+    pages: dict[str, Ref] = {
+        str(path): Source(path) for given in config.inputs for path in expand(given)
+    }
     steps = add_segments(r, config.segment, config.near, config.contamination, pages, items)
     page = CorpusPageConfig(title=config.name)
-    r.add("report", corpus_page, page, steps=list[Ref](steps))
+    r.add("report", corpus_page, page, steps=steps)
     return r
 
 
@@ -53,15 +56,17 @@ def add_segments(
     cutting: SegmentConfig,
     near: NearConfig,
     contamination: ContaminationConfig,
-    pages: list[Ref],
-    items: list[Ref],
-) -> list[Node]:
+    pages: Mapping[str, Ref],
+    items: Mapping[str, Ref],
+) -> dict[str, Node]:
     """Add the nodes from pages to clean segments and return them; the last one holds them."""
-    steps = [r.add("segments", segment, cutting, pages=pages)]
-    steps.append(r.add("distinct", deduplicate, near, segments=steps[-1]))
+    cut = r.add("segments", segment, cutting, pages=pages)
+    distinct = r.add("distinct", deduplicate, near, segments=cut)
+    steps = {"segments": cut, "distinct": distinct}
     if items:
-        last = steps[-1]
-        steps.append(r.add("clean", decontaminate, contamination, segments=last, items=items))
+        steps["clean"] = r.add(
+            "clean", decontaminate, contamination, segments=distinct, items=items
+        )
     return steps
 
 

@@ -25,7 +25,7 @@ EPOCHS = 3.0
 BUDGETS = {"tokens", "epochs"}
 
 
-class Phase(Config):
+class TrainingPhase(Config):
     """A further training of the same model, on other rows."""
 
     rows: tuple[InputPath, ...] = Field(min_length=1)
@@ -43,7 +43,7 @@ class TrainingConfig(Config):
     base: InputPath
     """A Hugging Face folder of a causal language model of any class."""
     train: TuneConfig = TuneConfig(epochs=EPOCHS)
-    then: tuple[Phase, ...] = ()
+    then: tuple[TrainingPhase, ...] = ()
     """Trainings that follow, as the teacher's answers follow the assistant's in Orca."""
     held_out: tuple[InputPath, ...] = ()
     """Rows whose loss is only looked at, of the same form."""
@@ -72,26 +72,24 @@ def training(config: TrainingConfig) -> Recipe:
     """Rows of your own and a base to a model: trained, probed, with a card and a report."""
     r = Recipe(config.name)
     base = Source(config.base)
-    watched: list[Ref] = [
-        _read(r, f"held-out-{n}", path) for n, path in enumerate(config.held_out, 1)
-    ]
-    phases = [Phase(rows=config.rows, train=config.train), *config.then]
-    model: Ref = base
-    students: list[Ref] = []
-    answers: list[Ref] = []
+    names = {f"held-out-{n}": path for n, path in enumerate(config.held_out, 1)}
+    watched = {name: _read(r, name, path) for name, path in names.items()}
+    phases = [TrainingPhase(rows=config.rows, train=config.train), *config.then]
+    model: Node | Source = base
+    students: dict[str, Ref] = {}
+    answers: dict[str, Ref] = {}
     settings = chained([phase.train or config.train for phase in phases])
     for number, (phase, how) in enumerate(zip(phases, settings, strict=True), 1):
-        some: list[Ref] = []
-        for path in phase.rows:
-            some.append(_read(r, f"rows-{len(answers) + len(some) + 1}", path))
-        answers += some
+        names = {f"rows-{len(answers) + n}": path for n, path in enumerate(phase.rows, 1)}
+        some = {name: _read(r, name, path) for name, path in names.items()}
+        answers |= some
         name = "student" if number == len(phases) else f"student.{number}"
-        more: dict[str, list[Ref]] = {"held_out": watched} if watched else {}
-        model = r.add(name, tune, how, base=model, answers=some, **more)
-        students.append(model)
-    assert isinstance(model, Node)
-    probes = _probed(r, config, model, answers)
-    found: dict[str, list[Ref]] = {"probes": probes} if probes else {}
+        more = {"held_out": watched} if watched else {}
+        model = students[name] = r.add(name, tune, how, base=model, answers=some, **more)
+    found: dict[str, Ref] = {}
+    if config.probe is not None:
+        asked = Use(Local(name=config.name), model)
+        found["probe"] = r.add("probe", probe, config.probe, answers=answers, model=asked)
     given = titled(config.release, config.name)
     r.add(MODEL, release, given, model=model, base=base, answers=answers, **found)
     page = TrainingPageConfig(title=config.name)
@@ -117,10 +115,3 @@ def _over(first: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any
 
 def _read(r: Recipe, name: str, path: InputPath) -> Node:
     return r.add(name, conversations, MessagesConfig(), file=Source(path))
-
-
-def _probed(r: Recipe, config: TrainingConfig, model: Node, answers: list[Ref]) -> list[Ref]:
-    if config.probe is None:
-        return []
-    asked = Use(Local(name=config.name), model)
-    return [r.add("probe", probe, config.probe, answers=answers, model=asked)]

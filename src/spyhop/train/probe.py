@@ -9,7 +9,7 @@ be followed as instructions; the rules are ours.
 import hashlib
 import heapq
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
 import pyarrow as pa
@@ -89,7 +89,7 @@ class Probed(Row):
     error: str | None = None
 
 
-def plan_probe(config: ProbeConfig, answers: list[Estimate], model: Estimate) -> Estimate:
+def plan_probe(config: ProbeConfig, answers: Mapping[str, Estimate], model: Estimate) -> Estimate:
     """Every prompt alone and under each message; a few seconds for a small model."""
     num = config.num_prompts * (1 + len(config.messages))
     calls = Calls(
@@ -103,7 +103,7 @@ def plan_probe(config: ProbeConfig, answers: list[Estimate], model: Estimate) ->
 
 @stage(version=1, writes=Probed, plan=plan_probe)
 def probe(
-    ctx: Context, config: ProbeConfig, *, answers: list[Artifact], model: Model
+    ctx: Context, config: ProbeConfig, *, answers: Mapping[str, Artifact], model: Model
 ) -> Iterator[Probed]:
     """Ask the model, greedily, prompts that it knows under system messages that it does not.
 
@@ -181,12 +181,12 @@ def _turns(message: ProbeMessage | None, prompt: str) -> list[Message]:
 
 
 def _look(
-    ctx: Context, answers: Sequence[Artifact], config: ProbeConfig
+    ctx: Context, answers: Mapping[str, Artifact], config: ProbeConfig
 ) -> tuple[set[str], list[str]]:
     """Return the system messages of all rows, and the prompts that the seed draws."""
     known: set[str] = set()
     drawn: list[tuple[bytes, str]] = []
-    for artifact in answers:
+    for artifact in answers.values():
         for batch in artifact.batches(["messages"]):
             turns = pc.list_flatten(batch.column("messages"))
             is_system = pc.equal(pc.struct_field(turns, "role"), "system")
