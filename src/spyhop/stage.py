@@ -75,7 +75,7 @@ class Runtime(BaseModel):
     """`cpu`, `cuda`, `cuda:1`, ...; `auto` takes the first GPU where there is one."""
     inference_tokens: int = Field(16_384, ge=256)
     """Tokens of one padded batch when a local model generates."""
-    micro_tokens: int = Field(16_384, ge=64)
+    microbatch_tokens: int = Field(16_384, ge=64)
     """Tokens of one forward pass in training; a larger global batch is accumulated."""
     checkpoint_s: float = Field(20.0, gt=0)
     """Seconds of training between two resumable checkpoints."""
