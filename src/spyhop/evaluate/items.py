@@ -95,7 +95,7 @@ def _rows(task: Task, path: Path) -> Iterator[tuple[str, Any]]:
 def _item(task: Task, name: str, row: object, where: str) -> Item:
     columns = _columns(task, name, row, where)
     options = listed(columns.pop(task.options, None) or task.fixed_options.get(name, ()))
-    if options is None or len(options) == 1:
+    if options is None or (len(options) == 1 and not task.as_published):
         raise InputError(f"{where}, column {task.options!r}: not a list of two options or more")
     question = _filled(task.question, columns, where).strip()
     target = _filled(task.target, columns, where).strip()
@@ -110,7 +110,7 @@ def _item(task: Task, name: str, row: object, where: str) -> Item:
         columns |= {"options": " ".join(shown), "last": known[-1]}
         prompt = _filled(f"{task.prompt}{task.cue}", columns, where)
         target = _label(target, known, options)
-        if target not in known and not task.keep_unmatched:
+        if target not in known and not task.as_published:
             raise InputError(f"{where}: answer {target!r:.60} is not among {options!r:.80}")
     return Item(
         id="",

@@ -62,9 +62,9 @@ class Task(Protocol):
     """Worked examples as published, before every question."""
     target: str = "{answer}"
     """The gold answer: a label, the text of an option, or free text."""
-    keep_unmatched: bool = False
-    """Whether to keep items whose gold answer is not among their options, with chance 0, as
-    published. Otherwise such an item is an error."""
+    as_published: bool = False
+    """Whether to keep items whose gold answer is not among their options (with chance 0), or that
+    have a single option; otherwise such an item is an error."""
     metric: Literal["exact_match"] = "exact_match"
     """Score of an item: 1 if the extracted answer equals the gold answer, else 0."""
     citation: str = ""
@@ -80,10 +80,6 @@ class Task(Protocol):
     def identity(self) -> "Task":
         """Return the task without its texts for people, which change no item and no score."""
         return self.model_copy(update={"citation": "", "note": ""})
-
-    def protocol(self) -> Protocol:
-        """Return the settings that `measure` needs."""
-        return Protocol(**{name: getattr(self, name) for name in Protocol.model_fields})
 
 
 def task_names() -> list[str]:

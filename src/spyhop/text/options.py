@@ -54,9 +54,9 @@ def listed(options: object) -> list[str] | None:
     None where they are neither, or the letters of the lines do not follow each other from A.
     """
     if not isinstance(options, str):
-        is_list = isinstance(options, list | tuple)
-        is_text = is_list and all(isinstance(option, str | int | float) for option in options)
-        return [str(option).strip() for option in options] if is_text else None
+        texts = list(options) if isinstance(options, list | tuple) else [None]
+        is_text = all(isinstance(text, str | int | float) for text in texts)
+        return [str(text).strip() for text in texts] if is_text else None
     lines = [_LINE.fullmatch(line.rstrip()) for line in options.split("\n") if options]
     found = [line[1] for line in lines if line]
     is_whole = len(found) == len(lines) and found in ([None] * len(lines), labels(len(lines)))
