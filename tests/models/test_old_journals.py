@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from asking import KEY_ENV, REMOTE, opened, requests, service
-from spyhop.models import ModelUse, Nucleus, Request, Sampling
+from spyhop.models import ModelUse, Request, SampledGeneration, Sampling
 from spyhop.models.endpoint import Remote
 from spyhop.schema import Message
 
@@ -46,7 +46,7 @@ def test_a_journal_of_270d617_answers_and_nothing_is_asked(
     nowhere = service("http://127.0.0.1:1/v1", at_all={"max_attempts": 1})
     with opened(tmp_path, nowhere) as (model, ctx):
         replies = list(model.generate(answered, Sampling(max_new_tokens=40)))
-        drawn = list(model.generate(requests(3, samples=3), Nucleus(max_new_tokens=40)))
+        drawn = list(model.generate(requests(3, samples=3), SampledGeneration(max_new_tokens=40)))
         shaped = Sampling(max_new_tokens=40, log_probability=True, json_schema=SCHEMA)
         (as_json,) = model.generate(requests(1), shaped)
         choices = list(model.choose(WEIGHED))
@@ -55,7 +55,9 @@ def test_a_journal_of_270d617_answers_and_nothing_is_asked(
     ]  # fmt: skip
     assert [each.text for each in replies[:3]] == ["re: number 0", "re: number 1", "re: number 2"]
     assert replies[2].reasoning == "because"
-    assert [each.id for each in drawn] == [f"r{n}.{sample}" for n in range(3) for sample in range(3)]
+    assert [each.id for each in drawn] == [
+        f"r{n}.{sample}" for n in range(3) for sample in range(3)
+    ]
     assert as_json.log_probability == pytest.approx(-2.266, abs=1e-3)
     assert all(each.probabilities[1] == pytest.approx(0.9, abs=1e-3) for each in choices)
     assert "failed_attempts/lost" not in ctx.usage
