@@ -7,7 +7,6 @@ Its place is free as soon as the answer is read; the answer is used once the jou
 import asyncio
 import json
 import math
-import random
 import threading
 import time
 from collections import Counter
@@ -23,6 +22,7 @@ from spyhop.models.commits import Commits
 from spyhop.models.endpoint_state import EndpointState, Reservation
 from spyhop.models.journal import Answered, Failed, Journal, State
 from spyhop.models.limits import SPAN_S
+from spyhop.models.retry import Decision, RetryPolicy
 from spyhop.models.schedule import Admission, PendingBatch, PendingCall, Rejected, Schedule, grouped
 from spyhop.models.service import Service
 from spyhop.models.wire import (
@@ -44,10 +44,6 @@ except ImportError:  # there is none for Windows
 
 DRAIN_S = 30.0
 """A run that is asked to stop waits this long for replies in flight, which are paid for."""
-HOPELESS_REJECTIONS = 20
-"""First requests that are all rejected: the settings are wrong, not the requests."""
-RETRY_S, LONGEST_RETRY_S = 0.2, 60.0
-PATIENT_THROTTLES = 4
 FIRST_CEILING = 16
 BEAT_S = 0.5
 CONNECT_S = 30.0
@@ -108,8 +104,9 @@ class EndpointClient:
         self._num_uncommitted = self._num_sent = self._num_told = 0
         self._error: BaseException | None = None
         self._is_broken = self._is_abandoned = False
-        self._num_rejected = 0
-        self._is_proven = not journal.is_empty()
+        self._policy = RetryPolicy(
+            service.max_attempts, service.patience_s, is_proven=not journal.is_empty()
+        )
         self._answered_at = 0.0
         self._loop = new_event_loop()
         self._is_up, self._is_idle = threading.Event(), threading.Event()
@@ -341,6 +338,7 @@ class EndpointClient:
             self._failed(call, endpoint, reservation, malformed)
             return
         now = self._answered_at = self._loop.time()
+        self._policy.is_proven = True
         usd = endpoint.answered(reservation, usage, headers, now)
         if usage.is_counted and call.size is not None:
             self._schedule.guess.learn(call.size, usage.prompt_tokens)
@@ -356,7 +354,7 @@ class EndpointClient:
             answered.append(Answered(key, text, *how))
             settled.append(_Settled(call.batch, key, text))
         self._commit(answered, [], settled)
-        if rest := call.members[len(choices) :]:  # fewer samples came than were batch for
+        if rest := call.members[len(choices) :]:  # fewer samples came than were requested
             self._schedule.put_back(PendingCall(call.kind, call.sampling, rest, call.batch))
 
     def _failed(
@@ -372,60 +370,34 @@ class EndpointClient:
         how = (endpoint.config.url, call.num_sent, now - reservation.sent, time.time())
         message = " ".join(failure.message.split())
         row = Failed(call.members[0][0], failure.kind, message, *how, failure.is_maybe_billed)
-        if failure.kind in ("rejected", "refused"):
+        is_large = not endpoint.fits(reservation.estimate)
+        self._settle(call, failure, row, self._policy.decide(call, failure, is_large=is_large))
+        if error := self._policy.stop(failure, endpoint.advice(failure), now - self._answered_at):
+            self._end(error)
+
+    def _settle(
+        self, call: PendingCall, failure: Failure, row: Failed | None, decision: Decision
+    ) -> None:
+        if decision.action == "give_up":
             self._give_up(call, failure, row)
-            self._judge_rejection(endpoint, failure)
             return
-        if failure.kind == "fatal":
-            self._commit([], [row], [])
-            self._end(ModelError(endpoint.advice(failure)))
-        elif failure.kind == "throttled":
-            self._wait_in_turn(call, row, is_large=not endpoint.fits(reservation.estimate))
-        else:
-            self._retry(call, failure, row)
-        if now - self._answered_at > self._service.patience_s:
-            since = f"no answer for {now - self._answered_at:.0f} s"
-            self._end(Unfinished(f"{since} ({message}); run again to go on"))
+        is_left = decision.action == "leave"
+        left = [_Settled(call.batch, key, None, failure.kind) for key, _ in call.members]
+        self._commit([], [row] if row else [], left if is_left else [])
+        if decision.action == "next":
+            self._schedule.put_back(call)
+        elif decision.action == "last":
+            self._schedule.add([call])
+        elif decision.action == "retry":
+            self._loop.call_later(decision.delay_s, self._again, call)
 
     def _judge_pause(self) -> None:
         """End where every endpoint asks for more patience than there is."""
         if self._schedule.num_in_flight or not self._schedule:
             return
         rest_s = min(endpoint.paused_until for endpoint in self.endpoints) - self._answered_at
-        if rest_s > self._service.patience_s:
-            self._end(
-                Unfinished(f"all endpoints ask to wait, {rest_s:.0f} s in all; run again later")
-            )
-
-    def _wait_in_turn(self, call: PendingCall, row: Failed, *, is_large: bool) -> None:
-        """Put a throttled call back; one that a limit will never let through goes last, then out.
-
-        A provider says 429 to a prompt larger than its limit, too: sooner with one that is guessed
-        to be so, since each attempt waits for a limit that is wholly free.
-        """
-        call.num_throttled += 1
-        patient = 0 if is_large else PATIENT_THROTTLES
-        if call.num_throttled <= patient:
-            self._commit([], [row], [])
-            self._schedule.put_back(call)
-        elif call.num_throttled <= self._service.max_attempts * max(1, patient):
-            self._commit([], [row], [])
-            self._schedule.add([call])
-        else:
-            left = [_Settled(call.batch, key, None, "throttled") for key, _ in call.members]
-            self._commit([], [row], left)
-
-    def _retry(self, call: PendingCall, failure: Failure, row: Failed) -> None:
-        call.num_failures += 1
-        if call.num_failures < self._service.max_attempts:
-            self._commit([], [row], [])
-            delay = min(LONGEST_RETRY_S, RETRY_S * 2.0 ** (call.num_failures - 1))
-            self._loop.call_later(delay * random.uniform(0.5, 1.5), self._again, call)
-        elif failure.kind == "malformed":
-            self._give_up(call, failure, row)
-        else:
-            left = [_Settled(call.batch, key, None, failure.kind) for key, _ in call.members]
-            self._commit([], [row], left)
+        if error := self._policy.stop_waiting(rest_s):
+            self._end(error)
 
     def _again(self, call: PendingCall) -> None:
         self._schedule.put_back(call)
@@ -442,13 +414,6 @@ class EndpointClient:
                 result = Reply(id=request.id, text="", finish_reason=reason, error=message)
             settled.append(_Settled(call.batch, key, result.model_dump_json(), is_failed=True))
         self._commit([], [row] if row else [], settled)
-
-    def _judge_rejection(self, endpoint: EndpointState, failure: Failure) -> None:
-        self._num_rejected += failure.kind == "rejected"
-        is_proven = self._is_proven or self.counts.num_answered
-        if self._num_rejected >= HOPELESS_REJECTIONS and not is_proven:
-            first = f"{endpoint.config.url}: the first {self._num_rejected} requests were rejected"
-            self._end(ModelError(f"{first}: {failure.message}"))
 
     def _without_keys(self, raw: bytes) -> bytes:
         """Take out keys that a server repeats, before anything is cut or kept."""

@@ -90,7 +90,7 @@ class EndpointState:
         return None if proxy_bypass(parts.hostname or "") else getproxies().get(parts.scheme)
 
     def advice(self, told: Failure) -> str:
-        """Return what went wrong for good, and what to do about it."""
+        """Return what went wrong and, where it is known, how to mend it."""
         said, name = f"{self.config.url}: {told.message}", self.config.key_env
         if told.status in (401, 403) and name:
             return f"{said}; set the environment variable {name} to a key that is valid there"
