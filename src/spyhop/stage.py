@@ -58,39 +58,53 @@ def _known(device: str) -> str:
 Device = Annotated[str, AfterValidator(_known)]
 
 
-class Runtime(BaseModel):
-    """Where and how fast things run. Never part of a key."""
+class Resources(BaseModel):
+    """What one step may use of the machine."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
-    workers: int = Field(1, ge=1)
-    """Nodes of a recipe that run at the same time, each in its own process."""
+    device: Device = "auto"
+    """`cpu`, `cuda`, `cuda:1`, ...; `auto` takes the first GPU if there is one."""
+    gpus: int = Field(1, ge=1)
+    """GPUs per host for one training run; with `device = "cpu"`, processes."""
     threads: int = Field(1, ge=1)
     """Processor threads of each worker."""
     processes: int = Field(1, ge=1)
-    """Processes that share the parts of one stage over a corpus."""
+    """Processes that share the parts of one step over a corpus."""
+
+
+class Runtime(Resources):
+    """Where and how fast things run. Never part of a key."""
+
+    workers: int = Field(1, ge=1)
+    """Recipe steps to run in parallel, each in its own process."""
+    steps: dict[str, Resources] = Field({}, repr=False)
+    """Resources of single steps, in tables `[runtime.steps.NAME]`; other settings apply to all."""
     on: str = Field("", pattern=r"^(ray:.+)?$")
-    """A cluster for these parts: `ray://host:port`; without it they stay on this machine."""
-    device: Device = "auto"
-    """`cpu`, `cuda`, `cuda:1`, ...; `auto` takes the first GPU where there is one."""
+    """Ray cluster for the parts of a corpus: `ray://host:port`. Default: this machine."""
     inference_tokens: int = Field(16_384, ge=256)
     """Tokens of one padded batch when a local model generates."""
     micro_tokens: int = Field(16_384, ge=64)
-    """Tokens of one forward pass in training; a larger global batch is accumulated."""
+    """Tokens of one forward pass in training; gradients of a larger batch are accumulated."""
     checkpoint_s: float = Field(20.0, gt=0)
     """Seconds of training between two resumable checkpoints."""
-    gpus: int = Field(1, ge=1)
-    """GPUs of each node that one training is spread over; with `device = "cpu"`, processes."""
     nodes: tuple[str, ...] = ()
-    """Hosts that a training is spread over, reached with `ssh`; they see the same files."""
+    """Hosts for distributed training, reached with `ssh`; they share the file system."""
     packing: Literal["auto", "on", "off"] = "auto"
-    """Rows end to end in training, or padded: the gradient is the same. `auto` packs on CUDA."""
+    """Pack rows end to end in training, or pad them: same gradient. `auto` packs on CUDA."""
     gradient_checkpointing: bool = False
-    """Compute the forward pass twice in training, for less memory."""
+    """Compute the forward pass twice in training, to save memory."""
     peak_tflops: float | None = Field(None, gt=0)
-    """Peak of the device, for the share that training uses of it; known for common GPUs."""
+    """Peak of the device, to compute its utilisation; known for common GPUs."""
     track: tuple[Literal["tensorboard", "wandb"], ...] = ()
     """Where the metrics of each step go, besides a file."""
+
+    def of_step(self, name: str) -> "Runtime":
+        """Return the runtime of one step of a recipe."""
+        named = self.steps.get(name)
+        return (
+            self if named is None else self.model_copy(update=named.model_dump(exclude_unset=True))
+        )
 
 
 @dataclass(frozen=True, slots=True)
