@@ -219,7 +219,7 @@ def segment(
     inputs: Annotated[
         list[Path],
         typer.Argument(
-            help="Archives (WARC, ARC), folders of pages, JSON lines, Parquet, or *.paths lists.",
+            help="Archives (WARC), folders of pages, JSON lines, Parquet, or *.paths lists.",
             show_default=False,
         ),
     ],
