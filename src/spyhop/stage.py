@@ -11,7 +11,6 @@ import errno
 import inspect
 import os
 import platform
-import re
 import sys
 import time
 from collections import Counter
@@ -21,12 +20,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Protocol
+from typing import Any, Final, Protocol
 
 import pyarrow as pa
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import BaseModel
 
 from spyhop import __version__
+from spyhop.runtime import Runtime
 from spyhop.schema import ArtifactError, Config, InputError, RecipeError, Row
 from spyhop.store import (
     Artifact,
@@ -47,64 +47,6 @@ FOLDER: Final = "folder"
 REPORT_S = 0.2
 """Least time between two reports of progress over rows."""
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-
-
-def _known(device: str) -> str:
-    if not re.fullmatch(r"auto|cpu|mps|(cuda|xpu)(:\d+)?", device):
-        raise ValueError("write auto, cpu, cuda or cuda:1")
-    return device
-
-
-Device = Annotated[str, AfterValidator(_known)]
-
-
-class Resources(BaseModel):
-    """What one step may use of the machine."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-    device: Device = "auto"
-    """`cpu`, `cuda`, `cuda:1`, ...; `auto` takes the first GPU if there is one."""
-    gpus: int = Field(1, ge=1)
-    """GPUs per host for one training run; with `device = "cpu"`, processes."""
-    threads: int = Field(1, ge=1)
-    """Processor threads of each worker."""
-    processes: int = Field(1, ge=1)
-    """Processes that share the parts of one step over a corpus."""
-
-
-class Runtime(Resources):
-    """Where and how fast things run. Never part of a key."""
-
-    workers: int = Field(1, ge=1)
-    """Recipe steps to run in parallel, each in its own process."""
-    steps: dict[str, Resources] = Field({}, repr=False)
-    """Resources of single steps, in tables `[runtime.steps.NAME]`; other settings apply to all."""
-    on: str = Field("", pattern=r"^(ray:.+)?$")
-    """Ray cluster for the parts of a corpus: `ray://host:port`. Default: this machine."""
-    inference_tokens: int = Field(16_384, ge=256)
-    """Tokens of one padded batch when a local model generates."""
-    micro_tokens: int = Field(16_384, ge=64)
-    """Tokens of one forward pass in training; gradients of a larger batch are accumulated."""
-    checkpoint_s: float = Field(20.0, gt=0)
-    """Seconds of training between two resumable checkpoints."""
-    nodes: tuple[str, ...] = ()
-    """Hosts for distributed training, reached with `ssh`; they share the file system."""
-    packing: Literal["auto", "on", "off"] = "auto"
-    """Pack rows end to end in training, or pad them: same gradient. `auto` packs on CUDA."""
-    gradient_checkpointing: bool = False
-    """Compute the forward pass twice in training, to save memory."""
-    peak_tflops: float | None = Field(None, gt=0)
-    """Peak of the device, to compute its utilisation; known for common GPUs."""
-    track: tuple[Literal["tensorboard", "wandb"], ...] = ()
-    """Where the metrics of each step go, besides a file."""
-
-    def of_step(self, name: str) -> "Runtime":
-        """Return the runtime of one step of a recipe."""
-        named = self.steps.get(name)
-        return (
-            self if named is None else self.model_copy(update=named.model_dump(exclude_unset=True))
-        )
 
 
 @dataclass(frozen=True, slots=True)

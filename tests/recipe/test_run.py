@@ -11,8 +11,9 @@ from spyhop.recipe import Recipe, Source, Use, resolve, run
 from spyhop.recipe.plan import plan
 from spyhop.recipe.why import why
 from spyhop.recipe.workers import Event, Workers
+from spyhop.runtime import Resources, Runtime
 from spyhop.schema import ArtifactError, InputError, RecipeError
-from spyhop.stage import Progress, Resources, Runtime
+from spyhop.stage import Progress
 from spyhop.store import Artifact, pointed
 from toys import Number, Numbers, Sum
 

@@ -17,8 +17,8 @@ from spyhop.recipe.plan import plan as plan_recipe
 from spyhop.recipe.run import check_steps
 from spyhop.recipe.watch import Display, deadlines, plan_table
 from spyhop.recipes import RECIPES
+from spyhop.runtime import Runtime
 from spyhop.schema import ArtifactError, RecipeError
-from spyhop.stage import Runtime
 from spyhop.store import Artifact
 from spyhop.train.cost import told_cost
 

@@ -19,8 +19,8 @@ import numpy as np
 from spyhop.lazy import Lazy
 from spyhop.models.base import Backend, Choice, Likelihood, ModelConfig, Reply, Request, Sampling
 from spyhop.render import ORCA, Form, FormName, Renderer, named_form, read_form
+from spyhop.runtime import Runtime
 from spyhop.schema import ModelError, RecipeError
-from spyhop.stage import Runtime
 from spyhop.store import Artifact, canonical
 
 if TYPE_CHECKING:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from spyhop.runtime import Runtime
 from spyhop.schema import Config, RecipeError
 from spyhop.settings import read_toml, validated
-from spyhop.stage import Runtime
 
 
 @dataclass(frozen=True, slots=True)

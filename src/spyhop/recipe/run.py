@@ -7,8 +7,9 @@ from typing import Protocol
 from spyhop.recipe.graph import Node, Recipe, Use, parents, refs
 from spyhop.recipe.resolve import Resolved
 from spyhop.recipe.workers import Event, Job, Workers
+from spyhop.runtime import Runtime
 from spyhop.schema import RecipeError, SpyhopError
-from spyhop.stage import Progress, Runtime
+from spyhop.stage import Progress
 from spyhop.store import Artifact, canonical, forget, point
 
 

@@ -12,8 +12,9 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
+from spyhop.runtime import Runtime
 from spyhop.schema import ArtifactError, Config, SpyhopError
-from spyhop.stage import REPORT_S, Progress, Runtime, Stage, StageInput
+from spyhop.stage import REPORT_S, Progress, Stage, StageInput
 from spyhop.store import Artifact
 
 GRACE_S = 35.0
