@@ -41,7 +41,7 @@ class Runtime(Resources):
     """Ray cluster for the parts of a corpus: `ray://host:port`. Default: this machine."""
     inference_tokens: int = Field(16_384, ge=256)
     """Tokens of one padded batch when a local model generates."""
-    micro_tokens: int = Field(16_384, ge=64)
+    microbatch_tokens: int = Field(16_384, ge=64)
     """Tokens of one forward pass in training; gradients of a larger batch are accumulated."""
     checkpoint_s: float = Field(20.0, gt=0)
     """Seconds of training between two resumable checkpoints."""

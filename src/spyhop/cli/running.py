@@ -20,7 +20,7 @@ from spyhop.recipes import RECIPES
 from spyhop.runtime import Runtime
 from spyhop.schema import ArtifactError, RecipeError
 from spyhop.store import Artifact
-from spyhop.train.cost import told_cost
+from spyhop.train.cost import describe_cost
 
 INTERRUPTED = 130
 PLAIN_WIDTH = 140
@@ -131,7 +131,7 @@ def print_plan(resolved: Resolved, runtime: Runtime, within_days: float | None =
     console = Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH)
     console.print(plan_table(lines))
     for line in lines:
-        if not line.is_made and (cost := told_cost(line.estimate, runtime)):
+        if not line.is_made and (cost := describe_cost(line.estimate, runtime)):
             console.print(f"{line.node.name}: {cost}", markup=False)
     for path in resolved.missing or []:
         note = f"{path}: not there yet; what it holds is not counted, so a run takes more"

@@ -33,7 +33,7 @@ RECENT = 20
 
 
 @dataclass(slots=True)
-class Meter:
+class StepMeter:
     """Writes the metrics of every step into a folder that outlives a kill.
 
     After a resume the file goes on where the checkpoint was taken.
