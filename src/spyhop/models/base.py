@@ -20,8 +20,9 @@ from pydantic_core import PydanticSerializationError, to_json
 
 from spyhop.models.journal import Journal
 from spyhop.models.service import Service
+from spyhop.runtime import Runtime
 from spyhop.schema import Config, Ending, InputError, Message, ModelError, Unfinished, ending_of
-from spyhop.stage import Context, Progress, Runtime
+from spyhop.stage import Context, Progress
 from spyhop.store import Artifact, canonical, key_of
 
 WINDOW = 4096

@@ -21,11 +21,11 @@ from spyhop.lazy import Lazy
 from spyhop.models.base import Reply, Request, Sampling
 from spyhop.models.endpoint import Remote
 from spyhop.models.line import Line
-from spyhop.models.local import Local, load_tokenizer, saved_form
+from spyhop.models.local import Local, load_tokenizer, saved_format
 from spyhop.models.service import Endpoint
 from spyhop.models.teacher import Teacher
 from spyhop.models.wire import Failure, Usage, body, failure, parse, remaining, reply
-from spyhop.render import FORMATS, Chat
+from spyhop.render import FORMATS, TemplateFormat
 from spyhop.schema import Message, ModelError
 
 if TYPE_CHECKING:
@@ -305,13 +305,13 @@ def _folder(path: Path, config: Local) -> Iterator[Check]:
 def _shape(path: Path, config: Local) -> Check:
     try:
         found: Any = transformers.AutoConfig.from_pretrained(path, local_files_only=True)
-        form = saved_form(path, load_tokenizer(path)) if config.format == "saved" else None
+        chat_format = saved_format(path, load_tokenizer(path)) if config.format == "saved" else None
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).strip().splitlines()[0]
         return Check("model", False, f"{path}: not a model folder ({reason:.160})")
     kind = ", ".join(getattr(found, "architectures", None) or [found.model_type])
     stored = str(getattr(found, "dtype", None) or "unknown").removeprefix("torch.")
-    known = (name for name, each in FORMATS.items() if each == form)
-    shown = "chat" if isinstance(form, Chat) else next(known, config.format)
+    known = (name for name, each in FORMATS.items() if each == chat_format)
+    shown = "chat" if isinstance(chat_format, TemplateFormat) else next(known, config.format)
     text = f"{kind}, stored as {stored}, run as {config.dtype}, format {shown}"
     return Check("model", True, text)
