@@ -1,8 +1,8 @@
 """How rows say that their response ended (G13), for replies of any age."""
 
 import pytest
-import toys
 
+import toys
 from spyhop.models import Reply
 from spyhop.schema import Answer, Score, ending_of
 

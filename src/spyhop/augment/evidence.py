@@ -96,9 +96,9 @@ def explained(
     """Yield one checked explanation per prompt, in order; the text is no part of what is trained.
 
     Outcomes: `supported`, `silent`, `contradicted`, `unread` (the check has no verdict, or is cut),
-    `revised` (contradicted at first, not any more). Dropped: `cut`, `refused`, `empty`; `contradicted`
-    and `unread` as the config says. An answer whose check failed is a row with that error, as one that
-    failed itself. The texts are held in memory.
+    `revised` (contradicted at first, not any more). Dropped: answers that are `cut`, `refused` or
+    `empty`; `contradicted` and `unread` as the config says. An answer whose check failed is a row
+    with that error. The texts are held in memory.
 
     Args:
         ctx: As for every stage.

@@ -91,7 +91,9 @@ def measure(
         return
     replies = model.generate(requests, config.sampling, total=total)
     for item, reply in zip(_items(items), replies, strict=True):
-        found_answer = None if reply.ending == "failed" else extract(reply.text, item, config.extract)
+        found_answer = (
+            None if reply.ending == "failed" else extract(reply.text, item, config.extract)
+        )
         yield _score(
             ctx,
             item,
