@@ -75,7 +75,7 @@ def plan_backtranslate(
     return Estimate(rows=rows, row_tokens=tokens, calls={"model": calls})
 
 
-@stage(version=1, writes=Pair, plan=plan_backtranslate)
+@stage(version=2, writes=Pair, plan=plan_backtranslate)
 def backtranslate(
     ctx: Context, config: BacktranslateConfig, *, segments: Artifact, model: Model
 ) -> Iterator[Pair]:
@@ -138,10 +138,8 @@ class _Check:
     config: BacktranslateConfig
 
     def reason(self, row: Pair, reply: Reply) -> str:
-        if reply.error is not None:
-            return "failed"
-        if reply.finish_reason in ("content_filter", "length"):
-            return "refused" if reply.finish_reason == "content_filter" else "cut"
+        if reply.ending != "whole":
+            return reply.ending
         said = words(row.instruction)
         if not said:
             return "empty"

@@ -116,7 +116,7 @@ def plan_rate(config: RateConfig, pairs: Estimate, judge: Estimate) -> Estimate:
     return Estimate(rows=pairs.rows, row_tokens=pairs.row_tokens, calls={"judge": calls})
 
 
-@stage(version=2, writes=Pair, plan=plan_rate)
+@stage(version=3, writes=Pair, plan=plan_rate)
 def rate(ctx: Context, config: RateConfig, *, pairs: Artifact, judge: Model) -> Iterator[Pair]:
     """Yield every pair with its rating, in order; earlier ratings are replaced.
 
@@ -254,7 +254,7 @@ class _Judging:
         """Let the judge reason, begin its verdict, and read the probabilities there."""
         config = self.config
         (reply,) = yield self._verdicts(messages, range(1))
-        if reply.error is not None or reply.finish_reason == "content_filter":
+        if reply.ending in ("failed", "refused"):
             return replace(_read([reply]), method="expected")
         reason = without_verdict(reply.text)
         begun = f"{reason}\n{config.verdict_start} " if reason else f"{config.verdict_start} "
@@ -292,6 +292,4 @@ def _score(reply: Reply) -> float | None:
 
 def _missing(reply: Reply) -> str:
     """Return why a reply has no score: how it ended, or else that none can be read."""
-    if reply.error is not None:
-        return "failed"
-    return {"content_filter": "refused", "length": "cut"}.get(reply.finish_reason, "no_verdict")
+    return "no_verdict" if reply.ending == "whole" else reply.ending

@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple
 from pydantic_core import from_json, to_json
 
 from spyhop.models.base import Choice, Reply, Request, Sampling
+from spyhop.schema import ending_of
 from spyhop.text.extract import choice
 
 TOP_LOGPROBS = 20
@@ -158,11 +159,13 @@ def share(usage: Usage, num: int) -> list[Usage]:
 
 def read_reply(request: Request, found: Mapping[str, Any], usage: Usage, usd: float) -> Reply:
     """Return one choice of an answer as a reply."""
-    text, refusal = _text(found["message"])
+    text, is_refusal = _text(found["message"])
+    reason = "content_filter" if is_refusal else _finish(found.get("finish_reason"))
     return Reply(
         id=request.id,
         text=text,
-        finish_reason="content_filter" if refusal else _finish(found.get("finish_reason")),
+        finish_reason=reason,
+        ending="refused" if is_refusal else ending_of(reason, text),
         prompt_tokens=usage.prompt_tokens,
         cached_tokens=usage.cached_tokens,
         response_tokens=usage.response_tokens,
