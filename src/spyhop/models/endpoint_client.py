@@ -35,7 +35,7 @@ from spyhop.models.wire import (
     read_reply,
     share,
 )
-from spyhop.schema import ModelError, Unfinished
+from spyhop.schema import Unfinished
 
 try:
     from uvloop import new_event_loop
