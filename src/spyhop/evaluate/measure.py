@@ -9,7 +9,7 @@ from typing import Literal
 
 from spyhop.evaluate.task import Protocol, Task
 from spyhop.models import Model, Request
-from spyhop.schema import Item, Message, RecipeError, Score
+from spyhop.schema import Ending, Item, Message, RecipeError, Score
 from spyhop.stage import Calls, Context, Estimate, stage
 from spyhop.store import Artifact
 from spyhop.text.extract import choice, final_answer, first_capital, matches
@@ -57,7 +57,7 @@ def plan_measure(config: MeasureConfig, items: list[Estimate], model: Estimate) 
     return Estimate(rows=rows, calls={"model": calls}, seconds=seconds)
 
 
-@stage(version=1, writes=Score, plan=plan_measure)
+@stage(version=2, writes=Score, plan=plan_measure)
 def measure(
     ctx: Context, config: MeasureConfig, *, items: list[Artifact], model: Model
 ) -> Iterator[Score]:
@@ -70,17 +70,20 @@ def measure(
             choices = model.choose(requests, total=total)
             for item, found in zip(_items(artifacts), choices, strict=True):
                 best = item.options[_largest(found.probabilities)] if found.probabilities else None
-                yield _score(ctx, item, "", best, "choose", 0, found.error)
+                ending: Ending = "whole" if found.error is None else "failed"
+                yield _score(ctx, item, "", best, "choose", ending, 0, found.error)
             continue
         replies = model.generate(requests, protocol.sampling, total=total)
         for item, reply in zip(_items(artifacts), replies, strict=True):
-            answer = None if reply.error else extract(reply.text, item, protocol.extract)
+            is_failed = reply.ending == "failed"
+            answer = None if is_failed else extract(reply.text, item, protocol.extract)
             yield _score(
                 ctx,
                 item,
                 reply.text,
                 answer,
                 reply.finish_reason,
+                reply.ending,
                 reply.response_tokens,
                 reply.error,
             )
@@ -126,6 +129,7 @@ def _score(
     response: str,
     extracted: str | None,
     finish_reason: str,
+    ending: Ending,
     num_tokens: int,
     error: str | None,
 ) -> Score:
@@ -143,6 +147,7 @@ def _score(
         target=item.target,
         chance=item.chance,
         finish_reason=finish_reason,
+        ending=ending,
         response_tokens=num_tokens,
         error=error,
     )

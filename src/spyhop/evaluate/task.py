@@ -65,7 +65,7 @@ class Task(Protocol):
     as_published: bool = False
     """Whether to keep items whose gold answer is not among their options (with chance 0), or that
     have a single option; otherwise such an item is an error."""
-    metric: Literal["exact_match"] = "exact_match"
+    metric: Literal["accuracy"] = "accuracy"
     """Score of an item: 1 if the extracted answer equals the gold answer, else 0."""
     citation: str = ""
     note: str = ""
