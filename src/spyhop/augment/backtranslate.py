@@ -11,7 +11,7 @@ from pydantic import Field
 
 from spyhop.augment.conversation import ReversedConfig, asked_backward
 from spyhop.collect.seeds import pair_id
-from spyhop.models import Model, Nucleus, Reply
+from spyhop.models import Model, Reply, SampledGeneration
 from spyhop.models.script import Ask, Failures, Script, play
 from spyhop.schema import Config, Pair, Segment
 from spyhop.stage import CHARS_PER_TOKEN, Calls, Context, Estimate, stage
@@ -49,7 +49,7 @@ class BacktranslateConfig(Config):
 
     asked: ReversedConfig = ReversedConfig()
     """In the words in which it was trained."""
-    sampling: Nucleus = Nucleus()
+    sampling: SampledGeneration = SampledGeneration()
     num_instructions: int = Field(1, ge=1)
     """For each segment; each becomes a pair of its own."""
     filters: InstructionFilters = InstructionFilters()

@@ -11,8 +11,8 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from spyhop.models import Choice, Model, Nucleus, Reply
-from spyhop.models.script import Ask, Failures, Script, Weigh, play
+from spyhop.models import Choice, Model, Reply, SampledGeneration
+from spyhop.models.script import Ask, Failures, ScoreOptions, Script, play
 from spyhop.schema import Config, Message, Pair, Rating
 from spyhop.stage import CHARS_PER_TOKEN, Calls, Context, Estimate, stage
 from spyhop.store import Artifact, number_of
@@ -68,7 +68,7 @@ class RateConfig(Config):
     verdict_start: str = "Score:"
     """What a forced verdict begins with; `reasoned` should ask for the same."""
     system_message: str = ""
-    sampling: Nucleus = Nucleus()
+    sampling: SampledGeneration = SampledGeneration()
     """Of reasons and verdicts."""
     num_verdicts: int = Field(1, ge=1)
     """Of `verdict`: samples whose mean is the score."""
@@ -241,7 +241,9 @@ class _Judging:
         return [Ask(self.judge, messages, self.config.sampling, place) for place in places]
 
     def _choose(self, messages: list[Message]) -> Script[_Found]:
-        (choice,) = yield [Weigh(self.judge, messages, SCORES, f"{self.config.verdict_start} ")]
+        (choice,) = yield [
+            ScoreOptions(self.judge, messages, SCORES, f"{self.config.verdict_start} ")
+        ]
         found = _weighed(choice, "choice")
         if found.score is None:
             return found
@@ -256,7 +258,7 @@ class _Judging:
             return replace(_read([reply]), method="expected")
         reason = without_verdict(reply.text)
         begun = f"{reason}\n{config.verdict_start} " if reason else f"{config.verdict_start} "
-        (choice,) = yield [Weigh(self.judge, messages, SCORES, begun)]
+        (choice,) = yield [ScoreOptions(self.judge, messages, SCORES, begun)]
         if choice.probabilities and not choice.is_parsed:
             return replace(_weighed(choice, "expected"), reason=reason)
         more = yield self._verdicts(messages, range(1, _num_fallback(config)))

@@ -49,7 +49,7 @@ class Sampling(Config):
     """The response must be JSON of this schema; endpoints only."""
 
 
-class Nucleus(Sampling):
+class SampledGeneration(Sampling):
     """A draw with variety: where only some fields are set, the others are the Humpback paper's."""
 
     temperature: float = Field(0.7, ge=0.0)
@@ -161,10 +161,10 @@ class Backend(Protocol):
         """Answer one batch."""
 
     def choose(self, batch: Sequence[Request]) -> list[Choice]:
-        """Weigh the options of one batch."""
+        """ScoreOptions the options of one batch."""
 
     def score(self, batch: Sequence[Request]) -> list[Likelihood]:
-        """Weigh the continuations of one batch."""
+        """ScoreOptions the continuations of one batch."""
 
 
 class ModelConfig(Config):

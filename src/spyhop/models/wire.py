@@ -157,7 +157,7 @@ def share(usage: Usage, num: int) -> list[Usage]:
     return [usage._replace(**first), *[rest] * (num - 1)]
 
 
-def reply(request: Request, found: Mapping[str, Any], usage: Usage, usd: float) -> Reply:
+def read_reply(request: Request, found: Mapping[str, Any], usage: Usage, usd: float) -> Reply:
     """Return one choice of an answer as a reply."""
     text, is_refusal = _text(found["message"])
     reason = "content_filter" if is_refusal else _finish(found.get("finish_reason"))
@@ -176,7 +176,7 @@ def reply(request: Request, found: Mapping[str, Any], usage: Usage, usd: float) 
     )
 
 
-def weighed(request: Request, found: Mapping[str, Any], usage: Usage, usd: float) -> Choice:
+def read_choice(request: Request, found: Mapping[str, Any], usage: Usage, usd: float) -> Choice:
     """Return the probabilities of a request's options.
 
     They are read from the most likely tokens at the place where the options weigh most; where
@@ -200,7 +200,7 @@ def weighed(request: Request, found: Mapping[str, Any], usage: Usage, usd: float
     )
 
 
-def failure(status: int, headers: Mapping[str, str], raw: bytes, now: datetime) -> Failure:
+def read_failure(status: int, headers: Mapping[str, str], raw: bytes, now: datetime) -> Failure:
     """Return what an answer other than 200 means."""
     code, message = _error(raw)
     said = f"{status} {message}".strip()
