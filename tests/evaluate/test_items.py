@@ -231,14 +231,16 @@ def test_every_benchmark_that_ships_is_short_and_says_where_it_is_from():
         task = read_task(name)
         assert len((FOLDER / f"{name}.toml").read_text().splitlines()) <= 12
         assert task.note and (task.citation or name == "questions")
-        assert task.identity().model_copy(update=task.model_dump(include={"citation", "note"})) == task
+        assert (
+            task.identity().model_copy(update=task.model_dump(include={"citation", "note"})) == task
+        )
 
 
 def test_an_unknown_benchmark_or_key_is_one_line(tmp_path: Path):
     with pytest.raises(RecipeError, match="no benchmark 'bhh'; known: agieval, bbh, questions; or"):
         read_task("bhh")
     (tmp_path / "odd.toml").write_text('fils = "*.jsonl"\n')
-    with pytest.raises(RecipeError, match="odd.toml: fils is not a setting; did you mean 'files'"):
+    with pytest.raises(RecipeError, match=r"odd\.toml: fils is not a setting; did you mean 'files'"):
         read_task(str(tmp_path / "odd.toml"))
 
 

@@ -32,7 +32,16 @@ def test_each_suite_is_asked_and_read_as_its_protocol_says(tmp_path: Path):
     items = [
         toys.rows_artifact(
             tmp_path / name,
-            [Item(id=f"{name}1", suite=name, task="t", question="Q", options=["A", "B"], target="B")],
+            [
+                Item(
+                    id=f"{name}1",
+                    suite=name,
+                    task="t",
+                    question="Q",
+                    options=["A", "B"],
+                    target="B",
+                )
+            ],
         )
         for name in ("plain", "capital")
     ]

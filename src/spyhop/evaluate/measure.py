@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import Literal
 
+from pydantic import Field
+
 from spyhop.evaluate.task import Protocol, Task
 from spyhop.models import Model, Request
 from spyhop.schema import Ending, Item, Message, RecipeError, Score
@@ -24,7 +26,7 @@ class MeasureConfig(Protocol):
 
     method: Literal["generate", "choose"] = "generate"
     """`choose` takes the option of the highest probability: it cannot fail to answer."""
-    suites: dict[str, Protocol] = {}
+    suites: dict[str, Protocol] = Field(default_factory=dict)
     """Suites that are asked in another way than the settings above say."""
 
     def for_tasks(self, tasks: Iterable[Task]) -> "MeasureConfig":

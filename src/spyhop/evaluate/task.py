@@ -7,7 +7,7 @@ code knows any of them by name.
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from spyhop.models import Sampling
 from spyhop.schema import Config, RecipeError
@@ -41,13 +41,13 @@ class Task(Protocol):
     """Tasks in the order in which they are read; default: all files."""
     exclude: tuple[str, ...] = ()
     """Tasks that are not part of the benchmark."""
-    split: dict[str, str] = {}
+    split: dict[str, str] = Field(default_factory=dict)
     """Regular expression for a column; its named groups are further columns."""
     optional: tuple[str, ...] = ()
     """Columns that a row may lack; they are empty there."""
     options: str = "options"
     """Column of the options: a list of texts, or lines such as `(A) text` or `- text`."""
-    fixed_options: dict[str, tuple[str, ...]] = {}
+    fixed_options: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     """Options of tasks whose rows list none; `split` does not apply to them."""
     option: str = "({label}) {text}"
     """How an option is shown."""

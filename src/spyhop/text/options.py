@@ -43,9 +43,7 @@ _LINE = re.compile(r"(?:- |\(([A-Z])\) ?)(.*)")
 def labels(num: int) -> list[str]:
     """Return the labels of so many options: A to Z, then AA, AB and so on."""
     letters = string.ascii_uppercase
-    return [
-        (letters[n // 26 - 1] if n >= 26 else "") + letters[n % 26] for n in range(num)
-    ]
+    return [(letters[n // 26 - 1] if n >= 26 else "") + letters[n % 26] for n in range(num)]
 
 
 def listed(options: object) -> list[str] | None:
