@@ -240,7 +240,9 @@ def test_an_unknown_benchmark_or_key_is_one_line(tmp_path: Path):
     with pytest.raises(RecipeError, match="no benchmark 'bhh'; known: agieval, bbh, questions; or"):
         read_task("bhh")
     (tmp_path / "odd.toml").write_text('fils = "*.jsonl"\n')
-    with pytest.raises(RecipeError, match=r"odd\.toml: fils is not a setting; did you mean 'files'"):
+    with pytest.raises(
+        RecipeError, match=r"odd\.toml: fils is not a setting; did you mean 'files'"
+    ):
         read_task(str(tmp_path / "odd.toml"))
 
 
