@@ -55,7 +55,7 @@ def test_three_shapes(tmp_path: Path):
 
 def test_the_record_tells_where_it_comes_from(tmp_path: Path):
     rows = toys.numbers.run(tmp_path, Numbers())
-    made = toys.odd_only.run(tmp_path, Numbers(), rows=rows, labels={"rows": {"": "the numbers"}})
+    made = toys.odd_only.run(tmp_path, Numbers(), rows=rows, origins={"rows": {"": "the numbers"}})
     record = made.record
     assert (record.stage, record.version) == ("toys.odd_only", 1)
     assert record.config == Numbers().model_dump(mode="json")
@@ -111,7 +111,7 @@ def test_every_config_field_is_identity(tmp_path: Path):
 def test_the_runtime_is_no_identity(tmp_path: Path):
     log = tmp_path / "log"
     config = Numbers(log=str(log))
-    for runtime in (None, Runtime(workers=3, threads=2, device="cpu", micro_tokens=99)):
+    for runtime in (None, Runtime(workers=3, threads=2, device="cpu", microbatch_tokens=99)):
         toys.numbers.run(tmp_path, config, runtime=runtime)
     assert len(toys.told(log)) == 1
 
@@ -189,7 +189,7 @@ def test_more_failed_calls_than_allowed_fail_the_stage(
     rows = list(made.rows(Answer))
     assert [row.error for row in rows] == [None, None, None, "not recorded"]
     assert rows[-1].messages == [Message(role="user", content="question 3")]
-    assert made.record.counts == {"finish/error": 1, "finish/stop": 3, "outcome/rejected": 1}
+    assert made.record.counts == {"finish/error": 1, "finish/stop": 3, "outcome/failed": 1}
 
 
 def test_requests_with_equal_prompts_are_asked_once(tmp_path: Path, context: Context):

@@ -46,8 +46,8 @@ class ReversedConfig(Config):
         return prompt
 
 
-@stage(version=1, writes=Answer, plan=lambda config, pairs: sum_estimates(pairs.values()))
-def forward_pairs(
+@stage(version=2, writes=Answer, plan=lambda config, pairs: sum_estimates(pairs.values()))
+def format_pairs(
     ctx: Context, config: ForwardConfig, *, pairs: Mapping[str, Artifact]
 ) -> Iterator[Answer]:
     """Yield each pair as a conversation: the instruction is the user's, the response is learned.
@@ -60,8 +60,8 @@ def forward_pairs(
         yield _answer(row, turns, row.response)
 
 
-@stage(version=1, writes=Answer, plan=lambda config, pairs: sum_estimates(pairs.values()))
-def reversed_pairs(
+@stage(version=2, writes=Answer, plan=lambda config, pairs: sum_estimates(pairs.values()))
+def reverse_pairs(
     ctx: Context, config: ReversedConfig, *, pairs: Mapping[str, Artifact]
 ) -> Iterator[Answer]:
     """Yield each pair as a conversation in which the instruction is what is learned."""

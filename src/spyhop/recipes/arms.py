@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from spyhop.augment import ChosenConfig, chosen
+from spyhop.augment import FilterAnswersConfig, filter_answers
 from spyhop.recipe.graph import Recipe, Ref
 from spyhop.schema import RecipeError
 
@@ -45,7 +45,7 @@ class Arm:
     curriculum: Curriculum = "progressive"
     system_id: str = ""
     every_nth: int = 1
-    """Keep 1/n of the rows, by the hash of their ids."""
+    """Keep 1/n of the rows, by the hash of their query's id."""
 
     def phases(self, r: Recipe, rows: ArmRows, seed: int) -> list[ArmPhase]:
         """Return the phases of training, with the nodes that choose their rows added."""
@@ -68,11 +68,13 @@ class Arm:
     def _part(self, r: Recipe, answers: Answers, seed: int) -> Answers:
         if not self.system_id and self.every_nth == 1:
             return answers
-        part = ChosenConfig(
-            system_ids=(self.system_id,) if self.system_id else (), one_of=self.every_nth, seed=seed
+        part = FilterAnswersConfig(
+            system_ids=(self.system_id,) if self.system_id else (),
+            every_nth=self.every_nth,
+            seed=seed,
         )
         return {
-            name: r.add(f"{self.name}.{name}", chosen, part, answers=each)
+            name: r.add(f"{self.name}.{name}", filter_answers, part, answers=each)
             for name, each in answers.items()
         }
 

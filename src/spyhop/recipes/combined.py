@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from pydantic import Field
 
-from spyhop.augment import ExplainConfig, explained, forward_pairs
+from spyhop.augment import ExplainConfig, explain, format_pairs
 from spyhop.collect import (
     PairConfig,
     SubsetConfig,
@@ -19,7 +19,7 @@ from spyhop.collect import (
     pair,
     subset,
 )
-from spyhop.curate import QueriesConfig, as_queries
+from spyhop.curate import QueriesConfig, pairs_to_queries
 from spyhop.recipe.graph import Node, Recipe, Ref
 from spyhop.recipe.load import read_recipe
 from spyhop.recipes.humpback_config import HumpbackConfig
@@ -71,7 +71,7 @@ def combined(config: CombinedConfig) -> Recipe:
     answers = _explained(r, config, rounds)
     pairs = {"seeds": data.seeds, "curated": rounds.kept[rounds.last]}
     sets: dict[str, dict[str, Ref]] = {
-        "humpback": {"humpback": r.add("humpback.all", forward_pairs, web.forward, pairs=pairs)},
+        "humpback": {"humpback": r.add("humpback.all", format_pairs, web.forward, pairs=pairs)},
         "orca": _collected(r.within("orca."), config, data),
         "combined": {"combined": answers},
     }
@@ -96,16 +96,14 @@ def combined(config: CombinedConfig) -> Recipe:
 def _explained(r: Recipe, config: CombinedConfig, rounds: Rounds) -> Node:
     """Add the curated instructions as queries under system messages, and the teacher's answers."""
     kept = rounds.kept[rounds.last]
-    queries = r.add("queries", as_queries, QueriesConfig(), pairs={"curated": kept})
+    queries = r.add("queries", pairs_to_queries, QueriesConfig(), pairs={"curated": kept})
     pairing = PairConfig(messages=config.messages, shares={"*": config.shares}, seed=config.seed)
     prompts = r.add("prompts", pair, pairing, queries=queries)
     if config.num_queries is not None:
         size = SubsetConfig(num_rows=config.num_queries, seed=config.seed)
         prompts = r.add("sampled", subset, size, prompts=prompts)
     teacher = served(config.teacher)
-    return r.add(
-        "explained", explained, config.explain, prompts=prompts, pairs=kept, teacher=teacher
-    )
+    return r.add("explained", explain, config.explain, prompts=prompts, pairs=kept, teacher=teacher)
 
 
 def _collected(r: Recipe, config: CombinedConfig, data: Data) -> dict[str, Ref]:

@@ -14,8 +14,8 @@ from spyhop.augment import (
     DialogueConfig,
     VerifyConfig,
     answer,
-    discussed,
-    verified,
+    discuss,
+    verify,
 )
 from spyhop.collect import (
     DecontaminateConfig,
@@ -32,7 +32,7 @@ from spyhop.collect import (
     recorded_targets,
     subset,
 )
-from spyhop.curate import HardestConfig, hardest
+from spyhop.curate import SelectHardestConfig, select_hardest
 from spyhop.evaluate import (
     ContaminationRateConfig,
     MeasureConfig,
@@ -49,7 +49,7 @@ from spyhop.schema import Config, RecipeError
 from spyhop.settings import InputPath
 from spyhop.train import TuneConfig, chained, tune
 from spyhop.train.probe import ProbeConfig, probe
-from spyhop.train.release import ReleaseConfig, release, titled
+from spyhop.train.release import ReleaseConfig, release, with_title
 
 
 class Answering(Config):
@@ -152,8 +152,9 @@ def orca(config: OrcaConfig) -> Recipe:
     asked = {name: Use(Local(name=name), model) for name, model in models.items()}
     if config.measure_teacher and config.teacher.file is not None:
         asked["teacher"] = served(config.teacher.file)
+    measuring = config.measure.for_tasks(suite.task for suite in config.suites)
     scores = {
-        name: r.add(f"scores-{name}", measure, config.measure, items=items, model=use)
+        name: r.add(f"scores-{name}", measure, measuring, items=items, model=use)
         for name, use in (asked.items() if items else ())
     }
     answers = {**rows.ta_answers, **rows.teacher_answers}
@@ -166,7 +167,7 @@ def orca(config: OrcaConfig) -> Recipe:
     probed = r.add("probe", probe, config.probe, answers=answers, model=asked["student"])
     measured = {"scores": scores["student"]} if scores else {}
     r.add(
-        "model", release, titled(config.release, config.name), model=models["student"],
+        "model", release, with_title(config.release, config.name), model=models["student"],
         base=base, answers=answers, probe=probed, data=given, **measured,
     )  # fmt: skip
     r.add(
@@ -248,8 +249,8 @@ def _teachers_share(
     if config.teacher_takes == "random":
         size = SubsetConfig(num_rows=num_rows, seed=config.seed)
         return r.add("for-teacher", subset, size, prompts=prompts)
-    hard = HardestConfig(by=config.teacher_takes, num_rows=num_rows, seed=config.seed)
-    return r.add("for-teacher", hardest, hard, prompts=prompts, answers=ta_answers)
+    hard = SelectHardestConfig(by=config.teacher_takes, num_rows=num_rows, seed=config.seed)
+    return r.add("for-teacher", select_hardest, hard, prompts=prompts, answers=ta_answers)
 
 
 def _teach(
@@ -259,13 +260,11 @@ def _teach(
     teacher, plain = _use(r, config, data, config.teacher, "answers"), config.teacher.answers
     if config.verify is not None:
         checking = _as_plain(config.verify, plain)
-        return r.add("answers", verified, checking, prompts=prompts, teacher=teacher)
+        return r.add("answers", verify, checking, prompts=prompts, teacher=teacher)
     if config.dialogue is not None:
         assert assistant is not None
         both = {"teacher": teacher, "assistant": assistant}
-        return r.add(
-            "answers", discussed, _as_plain(config.dialogue, plain), prompts=prompts, **both
-        )
+        return r.add("answers", discuss, _as_plain(config.dialogue, plain), prompts=prompts, **both)
     return _ask(r, plain, "answers", prompts, teacher)
 
 

@@ -16,7 +16,7 @@ from spyhop.store import Artifact
 from spyhop.store.results import link
 from spyhop.train import TuneConfig, chained, tune
 from spyhop.train.probe import ProbeConfig, probe
-from spyhop.train.release import ReleaseConfig, release, titled
+from spyhop.train.release import ReleaseConfig, release, with_title
 
 MODEL = "model"
 """The node that holds the folder to give away."""
@@ -90,7 +90,7 @@ def training(config: TrainingConfig) -> Recipe:
     if config.probe is not None:
         asked = Use(Local(name=config.name), model)
         found["probe"] = r.add("probe", probe, config.probe, answers=answers, model=asked)
-    given = titled(config.release, config.name)
+    given = with_title(config.release, config.name)
     r.add(MODEL, release, given, model=model, base=base, answers=answers, **found)
     page = TrainingPageConfig(title=config.name)
     r.add("report", training_page, page, answers=answers, students=students, **found)

@@ -20,7 +20,7 @@ from spyhop.schema import Answer, InputError, TrainingError
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class EncodingJob:
     """How rows are tokenised."""
 
     renderer: Renderer
@@ -29,7 +29,7 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
-class Chunk:
+class RowChunk:
     """Rows of one input, as they stand in the table, and the input's number."""
 
     input: int
@@ -37,13 +37,13 @@ class Chunk:
 
 
 @dataclass(frozen=True, slots=True)
-class Tokens:
-    """What became of a chunk: `ids` and `is_target` of its rows that are kept, (tokens,)."""
+class EncodedChunk:
+    """What became of a chunk: `ids` and `is_supervised` of its rows that are kept, (tokens,)."""
 
     input: int
     num_rows: int
     ids: npt.NDArray[np.int32]
-    is_target: npt.NDArray[np.bool_]
+    is_supervised: npt.NDArray[np.bool_]
     lengths: npt.NDArray[np.int32]
     dropped: list[tuple[str, str]]
     """Reason and row (as JSON) of those that are not."""
@@ -51,11 +51,11 @@ class Tokens:
     """Why the chat template did not take the first row that it refused."""
 
 
-def tokenise_chunk(job: Job, chunk: Chunk) -> Tokens:
+def tokenise_chunk(job: EncodingJob, chunk: RowChunk) -> EncodedChunk:
     """Tokenise the rows that can be trained on; tell of the others.
 
-    Dropped: failed calls (`error`), responses that were cut (`cut`), are missing (`no_response`)
-    or `empty`, rows that the chat template does not write as they are (`template`), and rows above
+    Dropped: responses that are not whole, under their ending (`failed`, `refused`, `cut`, `empty`),
+    rows that the chat template does not write as they are (`template`), and rows above
     `max_tokens` (`too_long`): a response is never cut.
 
     Raises:
@@ -66,11 +66,11 @@ def tokenise_chunk(job: Job, chunk: Chunk) -> Tokens:
     ]
     kept: list[Encoded] = []
     dropped: list[tuple[str, str]] = []
-    whole = [row for row in rows if _defect(row) is None]
+    whole = [row for row in rows if row.ending == "whole"]
     encoded, refusal = _encoded(job, whole)
     found = iter(encoded)
     for row in rows:
-        reason = _defect(row)
+        reason = None if row.ending == "whole" else str(row.ending)
         each = next(found) if reason is None else None
         if reason is None and each is None:
             reason = "template"
@@ -81,11 +81,13 @@ def tokenise_chunk(job: Job, chunk: Chunk) -> Tokens:
         else:
             check_row(row, each, job.renderer)
             kept.append(each)
-    return Tokens(
+    return EncodedChunk(
         input=chunk.input,
         num_rows=len(rows),
         ids=np.concatenate([np.empty(0, np.int32), *(each.ids for each in kept)]),
-        is_target=np.concatenate([np.empty(0, np.bool_), *(each.is_target for each in kept)]),
+        is_supervised=np.concatenate(
+            [np.empty(0, np.bool_), *(each.is_supervised for each in kept)]
+        ),
         lengths=np.array([len(each.ids) for each in kept], dtype=np.int32),
         dropped=dropped,
         refusal=refusal,
@@ -100,17 +102,19 @@ def check_row(row: Answer, encoded: Encoded, renderer: Renderer) -> None:
     """
     bos = renderer.tokenizer.bos_token_id
     num_bos = int((encoded.ids == bos).sum()) if bos is not None else 0
-    is_whole = bool(encoded.is_target[-1]) and int(encoded.ids[-1]) == renderer.end_id
-    if num_bos <= 1 and is_whole and int(encoded.is_target.sum()) >= 2:
+    is_whole = bool(encoded.is_supervised[-1]) and int(encoded.ids[-1]) == renderer.end_id
+    if num_bos <= 1 and is_whole and int(encoded.is_supervised.sum()) >= 2:
         return
     raise TrainingError(
         f"row {row.id} cannot be trained on: {num_bos} BOS tokens, "
-        f"{int(encoded.is_target.sum())} target tokens, ends with a target end token: {is_whole}; "
+        f"{int(encoded.is_supervised.sum())} supervised tokens, end token supervised: {is_whole}; "
         f"{row.messages[-1].role} said {row.messages[-1].content!r:.80}"
     )
 
 
-def in_order(chunks: Iterator[Chunk], job: Job, num_processes: int) -> Iterator[Tokens]:
+def in_order(
+    chunks: Iterator[RowChunk], job: EncodingJob, num_processes: int
+) -> Iterator[EncodedChunk]:
     """Yield what becomes of each chunk, in order.
 
     Raises:
@@ -141,7 +145,7 @@ def in_order(chunks: Iterator[Chunk], job: Job, num_processes: int) -> Iterator[
             worker.kill()
 
 
-def _encoded(job: Job, rows: list[Answer]) -> tuple[list[Encoded | None], str]:
+def _encoded(job: EncodingJob, rows: list[Answer]) -> tuple[list[Encoded | None], str]:
     """Encode rows together; where the chat template refuses one, each by itself."""
     try:
         return [*job.renderer.encode([row.messages for row in rows], job.train_on)], ""
@@ -153,20 +157,10 @@ def _encoded(job: Job, rows: list[Answer]) -> tuple[list[Encoded | None], str]:
     return [*first[0], *second[0]], first[1] or second[1]
 
 
-def _defect(row: Answer) -> str | None:
-    if row.error is not None:
-        return "error"
-    if row.finish_reason == "length":
-        return "cut"
-    if not row.messages or row.messages[-1].role != "assistant":
-        return "no_response"
-    return None if row.messages[-1].content.strip() else "empty"
-
-
 class _Worker:
     """A process that tokenises one chunk at a time, and ends with the one that started it."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: EncodingJob) -> None:
         self._process = subprocess.Popen(
             [sys.executable, "-c", "from spyhop.train.tokenising import main; main()"],
             stdin=subprocess.PIPE,
@@ -181,15 +175,15 @@ class _Worker:
         self._process.stdout.close()
         self.send(job)
 
-    def send(self, what: Job | Chunk) -> None:
-        if isinstance(what, Chunk):  # a slice would take its whole table along
+    def send(self, what: EncodingJob | RowChunk) -> None:
+        if isinstance(what, RowChunk):  # a slice would take its whole table along
             what = replace(what, rows=what.rows.take(pa.array(range(what.rows.num_rows))))
         with suppress(BrokenPipeError):  # it died; `receive` tells
             self._chunks.send(what)
 
-    def receive(self) -> Tokens:
+    def receive(self) -> EncodedChunk:
         try:
-            found: Tokens | TrainingError = self._tokens.recv()
+            found: EncodedChunk | TrainingError = self._tokens.recv()
         except (EOFError, OSError):
             raise TrainingError(
                 f"a process that tokenised rows died (exit {self._process.wait()}); memory may be "
@@ -211,12 +205,12 @@ def main() -> None:
     chunks = Connection(os.dup(0), writable=False)
     tokens = Connection(os.dup(1), readable=False)
     os.dup2(2, 1)  # nothing else may speak on the channel
-    job: Job = chunks.recv()
+    job: EncodingJob = chunks.recv()
     with suppress(EOFError, BrokenPipeError):
         while True:
-            chunk: Chunk = chunks.recv()
+            chunk: RowChunk = chunks.recv()
             try:
-                found: Tokens | TrainingError = tokenise_chunk(job, chunk)
+                found: EncodedChunk | TrainingError = tokenise_chunk(job, chunk)
             except TrainingError as error:
                 found = error
             tokens.send(found)
