@@ -88,8 +88,8 @@ def test_three_students_of_one_base_and_equal_tokens(tmp_path: Path):
     students = [r.node(f"student-{name}") for name in ("humpback", "orca", "combined")]
     assert {node.config.tokens for node in students} == {6000}
     assert {node.inputs["base"] for node in students} == {r.node("humpback.base")}
-    assert r.node("explained").inputs["pairs"] == [r.node("humpback.kept-1")]
-    assert r.node("queries").inputs["pairs"] == [r.node("humpback.kept-1")]
+    assert r.node("explained").inputs["pairs"] is r.node("humpback.kept-1")
+    assert r.node("queries").inputs["pairs"] == {"curated": r.node("humpback.kept-1")}
     asked = {name: r.node(f"fit-{name}").config.system_message for name in ("orca", "humpback")}
     assert asked["orca"] == "" and asked["humpback"]
 

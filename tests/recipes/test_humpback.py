@@ -181,7 +181,8 @@ def test_rounds_rate_with_the_best_student_and_train_from_the_base(tmp_path: Pat
     r = _recipe(tmp_path, rounds=3)
     for n in (1, 2, 3):
         assert r.node(f"m{n}").inputs["base"] is r.node("base")
-        assert r.node(f"m{n}.rows").inputs["pairs"] == [r.node("seeds"), r.node(f"kept-{n}")]
+        pairs = {"seeds": r.node("seeds"), "curated": r.node(f"kept-{n}")}
+        assert r.node(f"m{n}.rows").inputs["pairs"] == pairs
         assert r.node(f"rated-{n}").inputs["pairs"] is r.node("augmented")
     assert r.node("rated-1").inputs["model"].folder is r.node("m0")
     third = r.node("rated-3").inputs["model"].folder

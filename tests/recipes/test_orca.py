@@ -202,7 +202,7 @@ def test_ablations_share_the_nodes_of_the_student(tmp_path: Path):
     assert {"message-6", "message-11", "message-16"} <= added and "message-3" not in added
     assert {"one-of-16", "one-of-2"} <= added
     reverse = ablated.node("reversed.1").inputs["answers"]
-    assert reverse == [ablated.node("answers")]
+    assert reverse == {"teacher": ablated.node("answers")}
 
 
 def test_a_student_that_needs_an_assistant_says_so(tmp_path: Path):
@@ -289,13 +289,13 @@ def _asked(recipe: Any, node: str, name: str) -> str:
 def test_the_teacher_answers_what_the_assistant_got_wrong_and_is_checked(tmp_path: Path):
     recipe = orca(_live(tmp_path, teacher_takes="wrong", verify={}))
     assert recipe.node("for-teacher").stage.name == "curate.select_hardest"
-    assert recipe.node("for-teacher").inputs["answers"] == [recipe.node("assisted")]
+    assert recipe.node("for-teacher").inputs["answers"] == {"assistant": recipe.node("assisted")}
     assert recipe.node("answers").stage.name == "augment.verify"
     assert recipe.node("answers").inputs["prompts"] == recipe.node("for-teacher")
     assert _asked(recipe, "assisted", "teacher") == "assistant"
     assert _asked(recipe, "answers", "teacher") == "teacher"
-    assert recipe.node("student.1").inputs["answers"] == [recipe.node("assisted")]
-    assert recipe.node("student").inputs["answers"] == [recipe.node("answers")]
+    assert recipe.node("student.1").inputs["answers"] == {"assistant": recipe.node("assisted")}
+    assert recipe.node("student").inputs["answers"] == {"teacher": recipe.node("answers")}
 
 
 def test_the_assistant_questions_the_teacher(tmp_path: Path):
@@ -359,7 +359,7 @@ def test_a_served_teacher_is_asked_the_items_too(tmp_path: Path):
     suites = [{"suite": "questions", "path": tmp_path / "q.jsonl"}]
     recipe = orca(_live(tmp_path, suites=suites, measure_teacher=True))
     assert _asked(recipe, "scores-teacher", "model") == "teacher"
-    assert recipe.node("report").config.models == ("base", "student", "teacher")
+    assert list(recipe.node("report").inputs["scores"]) == ["base", "student", "teacher"]
 
 
 def test_stages_of_training_have_settings_of_their_own(tmp_path: Path):

@@ -79,10 +79,10 @@ def test_arms_have_equal_budgets_and_differ_in_their_rows_alone(tmp_path: Path, 
         assert len({student.config.model_dump_json() for student in students}) == 1
         assert {student.inputs["base"] for student in students} == {recipe.node(f"{setting}.base")}
         learned = recipe.node(f"{setting}.learned.6")
-        assert students[0].inputs["answers"] == [learned]
+        assert students[0].inputs["answers"] == {"seeds": learned}
         for arm, student in zip(arms[1:], students[1:], strict=True):
             others = recipe.node(f"{setting}.{arm}.pairs.6")
-            assert student.inputs["answers"] == [learned, learned, others]
+            assert list(student.inputs["answers"].values()) == [learned, learned, others]
 
 
 def test_only_rating_decides_what_is_kept(tmp_path: Path):

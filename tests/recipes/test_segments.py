@@ -41,7 +41,7 @@ def test_pages_to_clean_segments_with_a_report(tmp_path: Path):
     figures = json.loads((made["report"].path / RESULTS).read_text())
     assert figures["funnel"] == [
         ["pages", 4], ["pages with text", 4], ["sections", 4], ["segments", 3], ["distinct", 2],
-        ["clean of items", 1],
+        ["clean", 1],
     ]  # fmt: skip
     assert figures["dropped"] == {"too_short": 1, "exact_duplicate": 1, "contaminated": 1}
     assert figures["domains"] == {"a.example": 1} and figures["languages"] == {"en": 1}
