@@ -6,7 +6,7 @@ import spyhop
 PACKAGE = Path(spyhop.__file__).parent
 ROOMS = [
     ["lazy", "schema"],
-    ["render", "text", "statistics", "settings"],
+    ["render", "text", "statistics", "settings", "runtime"],
     ["store"],
     ["stage"],
     ["models"],

@@ -11,8 +11,9 @@ from spyhop.recipe import Recipe, Source, Use, resolve, run
 from spyhop.recipe.plan import plan
 from spyhop.recipe.why import why
 from spyhop.recipe.workers import Event, Workers
-from spyhop.schema import ArtifactError, InputError
-from spyhop.stage import Progress, Runtime
+from spyhop.runtime import Resources, Runtime
+from spyhop.schema import ArtifactError, InputError, RecipeError
+from spyhop.stage import Progress
 from spyhop.store import Artifact, pointed
 from toys import Number, Numbers, Sum
 
@@ -75,6 +76,27 @@ def _sum(folder: Path) -> int:
 def _why(folder: Path, recipe: Recipe) -> dict[str, list[str]]:
     resolved = resolve(recipe, folder / "out")
     return {node.name: why(resolved, node) for node in recipe.nodes}
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_steps_have_resources_of_their_own_and_they_are_no_part_of_a_key(
+    folder: Path, workers: int
+):
+    recipe = Recipe("toy")
+    for name in ("few", "many"):
+        recipe.add(name, toys.threads, Numbers(log=name))
+    made = run(resolve(recipe, folder / "out"), Runtime(workers=workers), Seen())
+    assert [row.value for each in made.values() for row in each.rows(Number)] == [1, 1]
+    shutil.rmtree(made["many"].path)
+    runtime = Runtime(workers=workers, threads=2, steps={"many": {"threads": 5}})
+    again = run(resolve(recipe, folder / "out"), runtime, Seen())
+    assert {name: each.path for name, each in again.items()} == {n: a.path for n, a in made.items()}
+    assert [row.value for each in again.values() for row in each.rows(Number)] == [1, 5]
+
+
+def test_resources_of_a_step_that_a_recipe_does_not_have_are_refused(folder: Path):
+    with pytest.raises(RecipeError, match=r"^runtime\.steps\.sun: .* did you mean 'sum'\?$"):
+        run(resolve(_recipe(folder), folder), Runtime(steps={"sun": Resources()}), Seen())
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -2,6 +2,7 @@ import copy
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from spyhop.models.local import load_tokenizer

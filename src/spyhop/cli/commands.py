@@ -41,9 +41,9 @@ from spyhop.render import FormatName, TrainOn
 from spyhop.report.arms import COMPARISONS
 from spyhop.report.page import PAGE, RESULTS
 from spyhop.report.terminal import arms_table, comparison_lines
+from spyhop.runtime import Runtime
 from spyhop.schema import RecipeError, SpyhopError, Unfinished
 from spyhop.settings import describe
-from spyhop.stage import Runtime
 from spyhop.store import Entry, Inventory, strays
 
 USER_ERROR, UNFINISHED = 2, 3

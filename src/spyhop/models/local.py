@@ -19,8 +19,8 @@ import numpy as np
 from spyhop.lazy import Lazy
 from spyhop.models.base import Backend, Choice, Likelihood, ModelConfig, Reply, Request, Sampling
 from spyhop.render import ORCA, ChatFormat, FormatName, Renderer, named_format, read_format
+from spyhop.runtime import Runtime
 from spyhop.schema import ModelError, RecipeError
-from spyhop.stage import Runtime
 from spyhop.store import Artifact, canonical
 
 if TYPE_CHECKING:
@@ -177,7 +177,7 @@ class LocalBackend:
         ]
 
     def choose(self, batch: Sequence[Request]) -> list[Choice]:
-        """Weigh options by their total log-probability after one prefill of each prompt."""
+        """ScoreOptions options by their total log-probability after one prefill of each prompt."""
         prompts, options = self._begun(batch)
         longest = max(len(p) + max(map(len, o)) for p, o in zip(prompts, options, strict=True))
         if longest > self._limit:
@@ -191,7 +191,7 @@ class LocalBackend:
         ]
 
     def score(self, batch: Sequence[Request]) -> list[Likelihood]:
-        """Weigh the continuation of each request as a whole response, end token included."""
+        """ScoreOptions the continuation of each request as a whole response, end token included."""
         prompts = self._encode(batch)
         texts = self.renderer.encode_text([request.continuation for request in batch])
         options = [[*text, self.renderer.end_id] for text in texts]

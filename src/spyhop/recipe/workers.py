@@ -12,8 +12,9 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
+from spyhop.runtime import Runtime
 from spyhop.schema import ArtifactError, Config, SpyhopError
-from spyhop.stage import REPORT_S, Progress, Runtime, Stage, StageInput
+from spyhop.stage import REPORT_S, Progress, Stage, StageInput
 from spyhop.store import Artifact
 
 GRACE_S = 35.0
@@ -28,6 +29,7 @@ class Job:
     stage: Stage
     config: Config
     inputs: dict[str, StageInput]
+    runtime: Runtime
     names: dict[str, list[str]]
     served: frozenset[str] = frozenset()
     """Served models that it asks, and may have paid."""
@@ -48,15 +50,15 @@ class Event:
 class Workers:
     """A fixed number of processes; each makes one node at a time and keeps its imports warm."""
 
-    def __init__(self, root: Path, runtime: Runtime) -> None:
+    def __init__(self, root: Path, num_workers: int) -> None:
         self._root = root
-        self._runtime = runtime
+        self._num_workers = num_workers
         self._idle: list[_Worker] = []
         self._busy: dict[Connection, tuple[_Worker, Job]] = {}
 
     def has_room(self) -> bool:
         """Tell whether another job can start now."""
-        return len(self._busy) < self._runtime.workers
+        return len(self._busy) < self._num_workers
 
     def is_busy(self) -> bool:
         """Tell whether any job is going on."""
@@ -68,7 +70,7 @@ class Workers:
 
     def start(self, job: Job) -> None:
         """Hand a job to a free worker, or to a new process."""
-        worker = self._idle.pop() if self._idle else _Worker(self._root, self._runtime)
+        worker = self._idle.pop() if self._idle else _Worker(self._root)
         worker.pipe.send(job)
         self._busy[worker.pipe] = (worker, job)
 
@@ -114,32 +116,30 @@ class Workers:
 
 
 class _Worker:
-    def __init__(self, root: Path, runtime: Runtime) -> None:
+    def __init__(self, root: Path) -> None:
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
-        self.process: BaseProcess = context.Process(
-            target=_serve, args=(theirs, root, runtime), daemon=True
-        )
+        self.process: BaseProcess = context.Process(target=_serve, args=(theirs, root), daemon=True)
         self.process.start()
         theirs.close()
 
 
-def _serve(pipe: Connection, root: Path, runtime: Runtime) -> None:
+def _serve(pipe: Connection, root: Path) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the run decides; it ends its workers itself
     signal.signal(signal.SIGTERM, _stop)
     threading.Thread(target=_die_with_parent, daemon=True).start()
     try:
         while True:
             job: Job = pipe.recv()
-            pipe.send(_make(job, root, runtime, _Reporter(pipe, job.node)))
+            pipe.send(_make(job, root, _Reporter(pipe, job.node)))
     except KeyboardInterrupt:  # told to stop: what was on its way is in the journal now
         return
 
 
-def _make(job: Job, root: Path, runtime: Runtime, report: "_Reporter") -> Event:
+def _make(job: Job, root: Path, report: "_Reporter") -> Event:
     try:
         artifact = job.stage.run(
-            root, job.config, runtime=runtime, report=report, names=job.names,
+            root, job.config, runtime=job.runtime, report=report, names=job.names,
             is_again=job.is_again, **job.inputs,
         )  # fmt: skip
     except SpyhopError as error:

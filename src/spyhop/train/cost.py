@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spyhop.lazy import Lazy
+from spyhop.runtime import Runtime
 from spyhop.schema import InputError
-from spyhop.stage import Estimate, Runtime
+from spyhop.stage import Estimate
 from spyhop.train.tensors import read_header
 
 if TYPE_CHECKING:

@@ -67,17 +67,14 @@ class MaskedRow(NamedTuple):
 
 
 def reason_to_skip(row: Answer) -> str:
-    """Return why a row cannot be trained on, whatever its tokens are; empty where it can.
+    """Return why a row is not trained on, whatever its tokens are; empty where it can be.
 
     Only whole replies are trained on; the reason of the others is how they ended.
     """
-    if row.error is not None:
-        return "failed"
-    if row.finish_reason == "length":
-        return "cut"
-    if not row.messages or row.messages[-1].role != "assistant":
-        return "no_response"
-    return "" if row.messages[-1].content.strip() else "empty"
+    if row.ending != "whole":
+        return row.ending
+    has_response = bool(row.messages) and row.messages[-1].role == "assistant"
+    return "" if has_response and row.messages[-1].content.strip() else "empty"
 
 
 def training_rows(encoding: Encoding, rows: Sequence[Answer]) -> list[TrainingRow]:

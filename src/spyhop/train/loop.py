@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from spyhop.lazy import Lazy
+from spyhop.runtime import Runtime
 from spyhop.schema import TrainingError
-from spyhop.stage import Progress, Runtime
+from spyhop.stage import Progress
 from spyhop.store.artifact import LOGS
 from spyhop.train.attention import documents, isolate
 from spyhop.train.base import LoadedBase, open_student, save_student

@@ -13,8 +13,9 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from spyhop.lazy import Lazy
+from spyhop.runtime import Runtime
 from spyhop.schema import TrainingError
-from spyhop.stage import REPORT_S, Runtime
+from spyhop.stage import REPORT_S
 from spyhop.train.checkpoint import Position
 from spyhop.train.cost import peak_flops
 from spyhop.train.events import EventFile
