@@ -41,11 +41,11 @@ class Position:
     """Steps that are finished."""
     tokens: int = 0
     """Prompt and response tokens seen, padding left out."""
-    targets: int = 0
-    """Of these, supervised ones."""
+    terms: float = 0
+    """Terms of the loss: supervised tokens, for cross-entropy."""
     seconds: float = 0.0
     losses: list[float] = field(default_factory=list)
-    """Mean loss per target token of every step that was taken."""
+    """Mean loss per term of every step that was taken."""
     norms: list[float] = field(default_factory=list)
     """Gradient norms of the last steps, before clipping."""
     anomalies: dict[str, int] = field(default_factory=dict)
