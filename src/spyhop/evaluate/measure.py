@@ -10,7 +10,7 @@ from pydantic import Field
 
 from spyhop.evaluate.items import read_agieval, read_bbh
 from spyhop.models import Model, Request, Sampling
-from spyhop.schema import Config, Ending, Item, Message, RecipeError, Score
+from spyhop.schema import Config, Ending, Item, RecipeError, Score, prompt_turns
 from spyhop.stage import Calls, Context, Estimate, stage
 from spyhop.store import Artifact
 from spyhop.text.extract import choice, final_answer, first_capital, matches
@@ -123,11 +123,10 @@ def _request(item: Item, config: MeasureConfig) -> Request:
         raise RecipeError(
             f'measure.method = "choose" needs options; item {item.id} of {item.task} has none'
         )
-    turns = [Message(role="user", content=item.question)]
-    if config.system_message:
-        turns.insert(0, Message(role="system", content=config.system_message))
     options = item.options if config.method == "choose" else []
-    return Request(id=item.id, messages=turns, options=options)
+    return Request(
+        id=item.id, messages=prompt_turns(item.question, config.system_message), options=options
+    )
 
 
 def _score(
