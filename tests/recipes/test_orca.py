@@ -288,9 +288,9 @@ def _asked(recipe: Any, node: str, name: str) -> str:
 
 def test_the_teacher_answers_what_the_assistant_got_wrong_and_is_checked(tmp_path: Path):
     recipe = orca(_live(tmp_path, teacher_takes="wrong", verify={}))
-    assert recipe.node("for-teacher").stage.name == "curate.hardest"
+    assert recipe.node("for-teacher").stage.name == "curate.select_hardest"
     assert recipe.node("for-teacher").inputs["answers"] == [recipe.node("assisted")]
-    assert recipe.node("answers").stage.name == "augment.verified"
+    assert recipe.node("answers").stage.name == "augment.verify"
     assert recipe.node("answers").inputs["prompts"] == recipe.node("for-teacher")
     assert _asked(recipe, "assisted", "teacher") == "assistant"
     assert _asked(recipe, "answers", "teacher") == "teacher"
@@ -301,7 +301,7 @@ def test_the_teacher_answers_what_the_assistant_got_wrong_and_is_checked(tmp_pat
 def test_the_assistant_questions_the_teacher(tmp_path: Path):
     recipe = orca(_live(tmp_path, dialogue={}))
     assert recipe.node("for-teacher").stage.name == "collect.subset"
-    assert recipe.node("answers").stage.name == "augment.discussed"
+    assert recipe.node("answers").stage.name == "augment.discuss"
     assert _asked(recipe, "answers", "assistant") == "assistant"
 
 

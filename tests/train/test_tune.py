@@ -202,14 +202,14 @@ def test_rows_that_cannot_be_trained_on_are_dropped_and_counted(tmp_path: Path, 
     rows = [
         *_rows(4),
         toys.answer_row(10, "q", None, error="no", finish_reason="error"),
-        toys.answer_row(11, "q", "cut of", finish_reason="length"),
+        toys.answer_row(11, "q", "Half of an ans", finish_reason="content_filter"),
+        toys.answer_row(15, "q", "I cannot say.", ending="refused"),
         toys.answer_row(12, "q", " \n"),
         toys.answer_row(13, "q", None),
         toys.answer_row(14, "q", "x" * 100),
     ]
     made = _tune(tmp_path, base, [toys.artifact_of(tmp_path, rows)], max_tokens=80)
-    reasons = ("cut", "empty", "error", "no_response", "too_long")
-    assert made.record.dropped == dict.fromkeys(reasons, 1)
+    assert made.record.dropped == {"cut": 1, "empty": 2, "failed": 1, "refused": 1, "too_long": 1}
     assert made.record.counts["rows/trained"] == 4
     lost = pq.read_table(made.path / "dropped").to_pylist()
     assert {row["reason"] for row in lost} == set(made.record.dropped)
@@ -246,7 +246,7 @@ def test_a_row_of_exactly_the_limit_is_kept(context: Context, tmp_path: Path, wo
 
 def test_no_row_left_is_one_clear_line(tmp_path: Path, base):
     rows = [toys.answer_row(1, "q", None, error="no"), toys.answer_row(2, "q", "")]
-    with pytest.raises(TrainingError, match=r"no row is left.*dropped: empty: 1, error: 1"):
+    with pytest.raises(TrainingError, match=r"no row is left.*dropped: empty: 1, failed: 1"):
         _tune(tmp_path, base, [toys.artifact_of(tmp_path, rows)])
     assert not list(tmp_path.glob("train.tune-*"))
 

@@ -46,10 +46,8 @@ class ReversedConfig(Config):
         return prompt
 
 
-@stage(version=1, writes=Answer, plan=lambda config, pairs: pooled(pairs))
-def forward_pairs(
-    ctx: Context, config: ForwardConfig, *, pairs: list[Artifact]
-) -> Iterator[Answer]:
+@stage(version=2, writes=Answer, plan=lambda config, pairs: pooled(pairs))
+def format_pairs(ctx: Context, config: ForwardConfig, *, pairs: list[Artifact]) -> Iterator[Answer]:
     """Yield each pair as a conversation: the instruction is the user's, the response is learned.
 
     The answers' `collection` is the pair's, `system_id` its tag.
@@ -60,8 +58,8 @@ def forward_pairs(
         yield _answer(row, turns, row.response)
 
 
-@stage(version=1, writes=Answer, plan=lambda config, pairs: pooled(pairs))
-def reversed_pairs(
+@stage(version=2, writes=Answer, plan=lambda config, pairs: pooled(pairs))
+def reverse_pairs(
     ctx: Context, config: ReversedConfig, *, pairs: list[Artifact]
 ) -> Iterator[Answer]:
     """Yield each pair as a conversation in which the instruction is what is learned."""

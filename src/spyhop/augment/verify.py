@@ -60,7 +60,7 @@ class VerifyConfig(Config):
         return self
 
 
-def plan_verified(config: VerifyConfig, prompts: Estimate, teacher: Estimate) -> Estimate:
+def plan_verify(config: VerifyConfig, prompts: Estimate, teacher: Estimate) -> Estimate:
     """Count the further samples and the told answers too, `WRONG_FRAC` of them each time.
 
     Whether a prompt has a gold answer is not known before; where votes are asked for, the dearer
@@ -85,8 +85,8 @@ def plan_verified(config: VerifyConfig, prompts: Estimate, teacher: Estimate) ->
     )
 
 
-@stage(version=1, writes=Answer, plan=plan_verified)
-def verified(
+@stage(version=2, writes=Answer, plan=plan_verify)
+def verify(
     ctx: Context, config: VerifyConfig, *, prompts: Artifact, teacher: Model
 ) -> Iterator[Answer]:
     """Yield one checked row per prompt, in order; a failed call is a row with its error.
@@ -174,14 +174,12 @@ def _telling(config: VerifyConfig, prompt: Prompt) -> list[Message]:
 
 
 def _answer(reply: Reply, prompt: Prompt) -> str | None:
-    is_whole = reply.error is None and reply.finish_reason != "length"
+    is_whole = reply.ending == "whole"
     return stated(reply.text, prompt.messages[-1].content) if is_whole else None
 
 
 def _verdict(reply: Reply, prompt: Prompt) -> str:
-    if reply.error is not None:
-        return "failed"
-    if reply.finish_reason == "length":
-        return "cut"
+    if reply.ending != "whole":
+        return reply.ending
     found = is_right(reply.text, prompt.messages[-1].content, prompt.target)
     return {True: "right", False: "wrong", None: "unread"}[found]

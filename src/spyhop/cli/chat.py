@@ -176,5 +176,5 @@ class Chat:
 def _shown(reply: Reply) -> str:
     if reply.error is not None:
         return f"(failed: {reply.error}; /reset starts over)"
-    cut = " (cut)" if reply.finish_reason == "length" else ""
+    cut = " (cut)" if reply.ending == "cut" else ""
     return f"{reply.text}{cut}"

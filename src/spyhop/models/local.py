@@ -177,7 +177,7 @@ class LocalBackend:
         ]
 
     def choose(self, batch: Sequence[Request]) -> list[Choice]:
-        """Weigh options by their total log-probability after one prefill of each prompt."""
+        """ScoreOptions options by their total log-probability after one prefill of each prompt."""
         prompts, options = self._begun(batch)
         longest = max(len(p) + max(map(len, o)) for p, o in zip(prompts, options, strict=True))
         if longest > self._limit:
@@ -191,7 +191,7 @@ class LocalBackend:
         ]
 
     def score(self, batch: Sequence[Request]) -> list[Likelihood]:
-        """Weigh the continuation of each request as a whole response, end token included."""
+        """ScoreOptions the continuation of each request as a whole response, end token included."""
         prompts = self._encode(batch)
         texts = self.renderer.encode_text([request.continuation for request in batch])
         options = [[*text, self.renderer.end_id] for text in texts]

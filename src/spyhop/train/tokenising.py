@@ -54,8 +54,8 @@ class EncodedChunk:
 def tokenise_chunk(job: EncodingJob, chunk: RowChunk) -> EncodedChunk:
     """Tokenise the rows that can be trained on; tell of the others.
 
-    Dropped: failed calls (`error`), responses that were cut (`cut`), are missing (`no_response`)
-    or `empty`, rows that the chat template does not write as they are (`template`), and rows above
+    Dropped: responses that are not whole, under their ending (`failed`, `refused`, `cut`, `empty`),
+    rows that the chat template does not write as they are (`template`), and rows above
     `max_tokens` (`too_long`): a response is never cut.
 
     Raises:
@@ -66,11 +66,11 @@ def tokenise_chunk(job: EncodingJob, chunk: RowChunk) -> EncodedChunk:
     ]
     kept: list[Encoded] = []
     dropped: list[tuple[str, str]] = []
-    whole = [row for row in rows if _defect(row) is None]
+    whole = [row for row in rows if row.ending == "whole"]
     encoded, refusal = _encoded(job, whole)
     found = iter(encoded)
     for row in rows:
-        reason = _defect(row)
+        reason = None if row.ending == "whole" else str(row.ending)
         each = next(found) if reason is None else None
         if reason is None and each is None:
             reason = "template"
@@ -155,16 +155,6 @@ def _encoded(job: EncodingJob, rows: list[Answer]) -> tuple[list[Encoded | None]
     half = len(rows) // 2
     first, second = _encoded(job, rows[:half]), _encoded(job, rows[half:])
     return [*first[0], *second[0]], first[1] or second[1]
-
-
-def _defect(row: Answer) -> str | None:
-    if row.error is not None:
-        return "error"
-    if row.finish_reason == "length":
-        return "cut"
-    if not row.messages or row.messages[-1].role != "assistant":
-        return "no_response"
-    return None if row.messages[-1].content.strip() else "empty"
 
 
 class _Worker:

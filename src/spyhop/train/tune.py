@@ -75,7 +75,7 @@ def plan_tune(
     )
 
 
-@stage(version=3, writes=FOLDER, plan=plan_tune)
+@stage(version=4, writes=FOLDER, plan=plan_tune)
 def tune(
     ctx: Context,
     config: TuneConfig,

@@ -153,7 +153,7 @@ def items(ctx: Context, config: ProblemsConfig) -> Iterator[Item]:
         )
 
 
-@stage(version=1, writes=Answer, plan=_plan_rows)
+@stage(version=2, writes=Answer, plan=_plan_rows)
 def copies(ctx: Context, config: CopiesConfig) -> Iterator[Answer]:
     """Draw lists to copy: what a starting model learns instead of a pre-training."""
     random = Random(f"copies/{config.seed}")
