@@ -5,7 +5,7 @@ from typing import Protocol
 
 from spyhop.recipe.graph import Node, Use, parents, refs
 from spyhop.recipe.resolve import Resolved
-from spyhop.recipe.workers import Event, Job, Workers
+from spyhop.recipe.workers import Event, NodeItem, Workers
 from spyhop.schema import SpyhopError
 from spyhop.stage import Progress, Runtime
 from spyhop.store import Artifact, canonical, forget, point
@@ -109,7 +109,7 @@ def _make_beside(
                 node = found
                 due.remove(node)
                 watcher.started(node)
-                job = Job(
+                item = NodeItem(
                     node=node.name,
                     stage=node.stage,
                     config=node.config,
@@ -118,7 +118,7 @@ def _make_beside(
                     served=_served(node),
                     is_again=node.name in reopen,
                 )
-                workers.start(job)
+                workers.start(item)
             for event in workers.events():
                 _take(resolved, watcher, nodes[event.node], event)
     finally:

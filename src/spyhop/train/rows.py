@@ -19,7 +19,7 @@ from spyhop.render import Renderer, TrainOn
 from spyhop.schema import Answer, TrainingError
 from spyhop.stage import Context, Progress
 from spyhop.store import Artifact
-from spyhop.train.tokenising import Chunk, Job, Tokens, in_order
+from spyhop.train.tokenising import Chunk, TokenisingSettings, Tokens, in_order
 
 FILES = {"ids": "ids.bin", "is_target": "is_target.bin", "lengths": "lengths.bin"}
 DONE = "tokenised.jsonl"
@@ -66,11 +66,11 @@ def tokenise(
     progress = _Progress(ctx.state, len(answers))
     for line in progress.take_up():
         _drop(ctx, line["dropped"])
-    job = Job(renderer, max_tokens, train_on)
+    settings = TokenisingSettings(renderer, max_tokens, train_on)
     num_processes = ctx.runtime.processes if total > FEW_ROWS else 1
     refusal = ""
     with progress:
-        for tokens in in_order(_chunks(answers, progress.rows), job, num_processes):
+        for tokens in in_order(_chunks(answers, progress.rows), settings, num_processes):
             progress.add(tokens)
             _drop(ctx, tokens.dropped)
             refusal = refusal or tokens.refusal

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections import deque
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from multiprocessing.connection import Connection
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from spyhop.processes import ProcessDied, WorkerProcess
 from spyhop.render import Encoded, Renderer, TrainOn
 from spyhop.schema import Answer, InputError, TrainingError
 
+_ENV = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class TokenisingSettings:
     """How rows are tokenised."""
 
     renderer: Renderer
@@ -51,7 +50,7 @@ class Tokens:
     """Why the chat template did not take the first row that it refused."""
 
 
-def tokenise_chunk(job: Job, chunk: Chunk) -> Tokens:
+def tokenise_chunk(settings: TokenisingSettings, chunk: Chunk) -> Tokens:
     """Tokenise the rows that can be trained on; tell of the others.
 
     Dropped: failed calls (`error`), responses that were cut (`cut`), are missing (`no_response`)
@@ -67,19 +66,19 @@ def tokenise_chunk(job: Job, chunk: Chunk) -> Tokens:
     kept: list[Encoded] = []
     dropped: list[tuple[str, str]] = []
     whole = [row for row in rows if _defect(row) is None]
-    encoded, refusal = _encoded(job, whole)
+    encoded, refusal = _encoded(settings, whole)
     found = iter(encoded)
     for row in rows:
         reason = _defect(row)
         each = next(found) if reason is None else None
         if reason is None and each is None:
             reason = "template"
-        elif each is not None and len(each.ids) > job.max_tokens:
+        elif each is not None and len(each.ids) > settings.max_tokens:
             reason = "too_long"
         if reason is not None or each is None:
             dropped.append((str(reason), row.model_dump_json()))
         else:
-            check_row(row, each, job.renderer)
+            check_row(row, each, settings.renderer)
             kept.append(each)
     return Tokens(
         input=chunk.input,
@@ -110,46 +109,74 @@ def check_row(row: Answer, encoded: Encoded, renderer: Renderer) -> None:
     )
 
 
-def in_order(chunks: Iterator[Chunk], job: Job, num_processes: int) -> Iterator[Tokens]:
+def in_order(chunks: Iterator[Chunk], settings: TokenisingSettings, num_processes: int) -> Iterator[Tokens]:
     """Yield what becomes of each chunk, in order.
 
     Raises:
         TrainingError: If a row breaks G4, or a process dies.
     """
     if num_processes == 1:
-        yield from (tokenise_chunk(job, chunk) for chunk in chunks)
+        yield from (tokenise_chunk(settings, chunk) for chunk in chunks)
         return
-    workers: list[_Worker] = []
-    busy: deque[_Worker] = deque()
+    workers: list[WorkerProcess] = []
+    busy: deque[WorkerProcess] = deque()
     try:
         for chunk in chunks:
             if len(workers) < num_processes:
-                workers.append(worker := _Worker(job))
+                worker = WorkerProcess("spyhop.train.tokenising:serve", **_ENV)
+                workers.append(worker)
+                worker.send(settings)
+                _send(worker, chunk)
             else:
                 worker = busy.popleft()
-                tokens = worker.receive()
-                worker.send(chunk)
-                busy.append(worker)
+                tokens = _receive(worker)
+                _send(worker, chunk)
                 yield tokens
-                continue
-            worker.send(chunk)
             busy.append(worker)
         while busy:
-            yield busy.popleft().receive()
+            yield _receive(busy.popleft())
     finally:
         for worker in workers:
             worker.kill()
 
 
-def _encoded(job: Job, rows: list[Answer]) -> tuple[list[Encoded | None], str]:
+def serve(receive: Callable[[], Any], send: Callable[[Tokens | TrainingError], None]) -> None:
+    """Tokenise one chunk after the other; the first message holds the settings."""
+    settings: TokenisingSettings = receive()
+    while True:
+        try:
+            send(tokenise_chunk(settings, receive()))
+        except TrainingError as error:
+            send(error)
+
+
+def _send(worker: WorkerProcess, chunk: Chunk) -> None:
+    """Send a copy of the rows: pickling a slice would include its whole table."""
+    worker.send(replace(chunk, rows=chunk.rows.take(pa.array(range(chunk.rows.num_rows)))))
+
+
+def _receive(worker: WorkerProcess) -> Tokens:
+    try:
+        found: Tokens | TrainingError = worker.receive()
+    except ProcessDied as error:
+        raise TrainingError(
+            f"a process that tokenised rows died ({error}); lower runtime.processes if memory is "
+            "short, and rerun to resume"
+        ) from None
+    if isinstance(found, TrainingError):
+        raise found
+    return found
+
+
+def _encoded(settings: TokenisingSettings, rows: list[Answer]) -> tuple[list[Encoded | None], str]:
     """Encode rows together; where the chat template refuses one, each by itself."""
     try:
-        return [*job.renderer.encode([row.messages for row in rows], job.train_on)], ""
+        return [*settings.renderer.encode([row.messages for row in rows], settings.train_on)], ""
     except InputError as error:
         if len(rows) == 1:
             return [None], f"row {rows[0].id}: {error}"
     half = len(rows) // 2
-    first, second = _encoded(job, rows[:half]), _encoded(job, rows[half:])
+    first, second = _encoded(settings, rows[:half]), _encoded(settings, rows[half:])
     return [*first[0], *second[0]], first[1] or second[1]
 
 
@@ -161,62 +188,3 @@ def _defect(row: Answer) -> str | None:
     if not row.messages or row.messages[-1].role != "assistant":
         return "no_response"
     return None if row.messages[-1].content.strip() else "empty"
-
-
-class _Worker:
-    """A process that tokenises one chunk at a time, and ends with the one that started it."""
-
-    def __init__(self, job: Job) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", "from spyhop.train.tokenising import main; main()"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env={**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"},
-            start_new_session=True,  # Ctrl-C is the run's; it ends its workers itself
-        )
-        assert self._process.stdin and self._process.stdout
-        self._chunks = Connection(os.dup(self._process.stdin.fileno()), readable=False)
-        self._tokens = Connection(os.dup(self._process.stdout.fileno()), writable=False)
-        self._process.stdin.close()
-        self._process.stdout.close()
-        self.send(job)
-
-    def send(self, what: Job | Chunk) -> None:
-        if isinstance(what, Chunk):  # a slice would take its whole table along
-            what = replace(what, rows=what.rows.take(pa.array(range(what.rows.num_rows))))
-        with suppress(BrokenPipeError):  # it died; `receive` tells
-            self._chunks.send(what)
-
-    def receive(self) -> Tokens:
-        try:
-            found: Tokens | TrainingError = self._tokens.recv()
-        except (EOFError, OSError):
-            raise TrainingError(
-                f"a process that tokenised rows died (exit {self._process.wait()}); memory may be "
-                "short: lower runtime.processes, and run again to go on"
-            ) from None
-        if isinstance(found, TrainingError):
-            raise found
-        return found
-
-    def kill(self) -> None:
-        self._process.kill()
-        self._process.wait()
-        self._chunks.close()
-        self._tokens.close()
-
-
-def main() -> None:
-    """Tokenise what comes on the standard input until it ends."""
-    chunks = Connection(os.dup(0), writable=False)
-    tokens = Connection(os.dup(1), readable=False)
-    os.dup2(2, 1)  # nothing else may speak on the channel
-    job: Job = chunks.recv()
-    with suppress(EOFError, BrokenPipeError):
-        while True:
-            chunk: Chunk = chunks.recv()
-            try:
-                found: Tokens | TrainingError = tokenise_chunk(job, chunk)
-            except TrainingError as error:
-                found = error
-            tokens.send(found)
