@@ -111,7 +111,7 @@ def test_every_config_field_is_identity(tmp_path: Path):
 def test_the_runtime_is_no_identity(tmp_path: Path):
     log = tmp_path / "log"
     config = Numbers(log=str(log))
-    for runtime in (None, Runtime(workers=3, threads=2, device="cpu", micro_tokens=99)):
+    for runtime in (None, Runtime(workers=3, threads=2, device="cpu", microbatch_tokens=99)):
         toys.numbers.run(tmp_path, config, runtime=runtime)
     assert len(toys.told(log)) == 1
 

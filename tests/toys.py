@@ -54,6 +54,11 @@ def given(ctx: Context, config: Rows) -> Iterator[Answer]:
     return iter(config.rows)
 
 
+@stage(version=1, writes=Number)
+def threads(ctx: Context, config: Numbers) -> Iterator[Number]:
+    yield Number(id=config.log, value=ctx.runtime.threads)
+
+
 @stage(version=1, writes=Number, plan=lambda config: Estimate(rows=config.num_rows, seconds=7))
 def numbers(ctx: Context, config: Numbers) -> Iterator[Number]:
     tell(config.log, f"numbers {os.getpid()}")

@@ -186,7 +186,7 @@ def _read(inbox: Connection, messages: SimpleQueue[Any]) -> None:
             messages.put(inbox.recv())
     except EOFError:  # the parent has ended: nobody wants the work in progress
         os._exit(0)
-    except BaseException:
+    except Exception:  # noqa: BLE001 (the edge of a process: a message that cannot be read)
         sys.excepthook(*sys.exc_info())
         os._exit(1)
 

@@ -11,11 +11,17 @@ Errors, all with one clear line for the user (what, where, the value, the remedy
     └── TrainingError    training cannot start or go on
 """
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 Role = Literal["system", "user", "assistant"]
+Ending = Literal["whole", "cut", "refused", "empty", "failed"]
+"""How a response ended. Only a `whole` one is complete: the others are never trained on, rated or
+compared as if they were."""
+ENDED = ("", "stop", "end_turn", "stop_sequence", "eos", "eos_token")
+"""Finish reasons of a response that its model ended; rows from files may have none."""
+FILTERED = ("content_filter", "safety", "refusal")
 
 
 class SpyhopError(Exception):
@@ -73,6 +79,27 @@ class Message(BaseModel):
     content: str
 
 
+def ending_of(finish_reason: str, text: str, error: str | None = None) -> Ending:
+    """Return how a response ended; an unknown reason counts as `cut`.
+
+    A response that a content filter stopped halfway is `cut`, without any text it is `refused`.
+    """
+    if finish_reason in FILTERED:
+        return "cut" if text.strip() else "refused"
+    if error is not None:
+        return "failed"
+    if finish_reason not in ENDED:
+        return "cut"
+    return "whole" if text.strip() else "empty"
+
+
+def _ending(row: dict[str, Any]) -> Ending:
+    """Return the ending of an answer that does not state it."""
+    last = row["messages"][-1:]
+    text = "".join(turn.content for turn in last if turn.role == "assistant")
+    return ending_of(row["finish_reason"], text, row["error"])
+
+
 class Query(Row):
     """The raw text of an instruction collection, before a system message is paired with it."""
 
@@ -118,6 +145,9 @@ class Answer(Row):
     """File and row that a ready answer came from; of other answers, the query tells both."""
     model: str
     finish_reason: str
+    """As the provider names it, for people; `ending` is what spyhop acts on."""
+    error: str | None = None
+    ending: Ending = Field(default_factory=_ending)
     prompt_tokens: int = 0
     response_tokens: int = 0
     reasoning: str = ""
@@ -129,7 +159,6 @@ class Answer(Row):
     """What a check or a dialogue found, such as `right` or `told`; empty where none was made."""
     transcript: list[Message] = []
     """The turns between teacher and assistant that led to the response, if there were any."""
-    error: str | None = None
 
 
 class Segment(Row):
@@ -253,9 +282,47 @@ class Score(Row):
     extracted: str | None
     """The answer found in the response; None when there is none (NOANSWER)."""
     correct: bool
+    value: float = Field(default_factory=lambda row: float(row["correct"]))
+    """The item's score under `metric`: for `accuracy` 1 if the answer is right, else 0."""
+    metric: str = "accuracy"
     target: str
     chance: float
     """Accuracy of a uniform guess on this item, 0 for free answers."""
     finish_reason: str
-    response_tokens: int
+    """As the provider names it, for people."""
     error: str | None = None
+    ending: Ending = Field(
+        default_factory=lambda row: ending_of(row["finish_reason"], row["response"], row["error"])
+    )
+    response_tokens: int
+
+
+class Verdict(Row):
+    """A judge's verdict on one item: which of two responses is better, or how good one is.
+
+    A verdict that cannot be had is missing: it is never a loss or a low score.
+    """
+
+    item_id: str
+    judge: str
+    order: Literal["", "ab", "ba"] = ""
+    """Which response the judge read first; empty where it read only one."""
+    winner: Literal["a", "b", "tie"] | None = None
+    score: float | None = None
+    missing: str = ""
+    """Why there is neither winner nor score: `no_verdict` or the ending of the judge's reply."""
+    reason: str = ""
+    """The judge's text before its verdict."""
+    error: str | None = None
+
+
+class Preference(Row):
+    """Two responses to one prompt, of which one is better."""
+
+    messages: list[Message]
+    """The prompt."""
+    chosen: str
+    rejected: str
+    chosen_origin: str
+    """Model, sample or person that the response came from."""
+    rejected_origin: str

@@ -11,7 +11,6 @@ import errno
 import inspect
 import os
 import platform
-import re
 import sys
 import time
 from collections import Counter
@@ -21,12 +20,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Protocol
+from typing import Any, Final, Protocol
 
 import pyarrow as pa
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import BaseModel
 
 from spyhop import __version__
+from spyhop.runtime import Runtime
 from spyhop.schema import ArtifactError, Config, InputError, RecipeError, Row
 from spyhop.store import (
     Artifact,
@@ -47,50 +47,6 @@ FOLDER: Final = "folder"
 REPORT_S = 0.2
 """Least time between two reports of progress over rows."""
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-
-
-def _known(device: str) -> str:
-    if not re.fullmatch(r"auto|cpu|mps|(cuda|xpu)(:\d+)?", device):
-        raise ValueError("write auto, cpu, cuda or cuda:1")
-    return device
-
-
-Device = Annotated[str, AfterValidator(_known)]
-
-
-class Runtime(BaseModel):
-    """Where and how fast things run. Never part of a key."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-    workers: int = Field(1, ge=1)
-    """Nodes of a recipe that run at the same time, each in its own process."""
-    threads: int = Field(1, ge=1)
-    """Processor threads of each worker."""
-    processes: int = Field(1, ge=1)
-    """Processes that share the parts of one stage over a corpus."""
-    on: str = Field("", pattern=r"^(ray:.+)?$")
-    """A cluster for these parts: `ray://host:port`; without it they stay on this machine."""
-    device: Device = "auto"
-    """`cpu`, `cuda`, `cuda:1`, ...; `auto` takes the first GPU where there is one."""
-    inference_tokens: int = Field(16_384, ge=256)
-    """Tokens of one padded batch when a local model generates."""
-    micro_tokens: int = Field(16_384, ge=64)
-    """Tokens of one forward pass in training; a larger global batch is accumulated."""
-    checkpoint_s: float = Field(20.0, gt=0)
-    """Seconds of training between two resumable checkpoints."""
-    gpus: int = Field(1, ge=1)
-    """GPUs of each node that one training is spread over; with `device = "cpu"`, processes."""
-    nodes: tuple[str, ...] = ()
-    """Hosts that a training is spread over, reached with `ssh`; they see the same files."""
-    packing: Literal["auto", "on", "off"] = "auto"
-    """Rows end to end in training, or padded: the gradient is the same. `auto` packs on CUDA."""
-    gradient_checkpointing: bool = False
-    """Compute the forward pass twice in training, for less memory."""
-    peak_tflops: float | None = Field(None, gt=0)
-    """Peak of the device, for the share that training uses of it; known for common GPUs."""
-    track: tuple[Literal["tensorboard", "wandb"], ...] = ()
-    """Where the metrics of each step go, besides a file."""
 
 
 @dataclass(frozen=True, slots=True)

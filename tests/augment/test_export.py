@@ -74,20 +74,20 @@ def test_rows_stay_as_they_came_and_are_one_turn_longer(tmp_path: Path):
         {"role": "assistant", "content": "to a\u2028ä 0"},
     ]
     assert {name: first[name] for name in BROUGHT} == {
-        "finish_reason": "stop", "error": None, "reasoning": "so", "outcome": "",
+        "finish_reason": "stop", "ending": "whole", "error": None, "reasoning": "so", "outcome": "",
         "model": "fake", "prompt_tokens": 3, "response_tokens": 2, "log_probability": -0.5,
     }  # fmt: skip
     assert second["prompt"] == fourth["prompt"] == "b"
     assert [turn["content"] for turn in second["messages"]] == ["b", "to b 0"]
     assert [turn["role"] for turn in third["messages"]] == ["user"]
-    assert (third["error"], third["outcome"]) == ("400 bad request", "rejected")
+    assert (third["error"], third["outcome"]) == ("400 bad request", "failed")
     assert made.record.counts == {"rows": 4, "failed/400": 1, "without_answer": 0}
 
 
 def test_dropped_prompts_are_absent_and_counted(tmp_path: Path):
     rows = [_user(text) for text in ("fail 1", "a", "refuse", "fail 2", "b", "fail 3")]
     path = _write(tmp_path / "p.jsonl", rows)
-    drop = Outcomes(rejected="drop")
+    drop = Outcomes(failed="drop")
     for form in ("jsonl", "parquet"):
         made = _export(tmp_path, path, form, outcomes=drop)
         assert made.record.counts["without_answer"] >= 3

@@ -137,7 +137,7 @@ HARMS = {
 
 
 @pytest.mark.parametrize("harm", HARMS.values(), ids=HARMS)
-@pytest.mark.parametrize("name", ["x.warc.gz", "x.warc", "x.arc.gz", "x.arc"])
+@pytest.mark.parametrize("name", ["x.warc.gz", "x.warc"])
 def test_a_damaged_archive_ends_as_reasons(tmp_path: Path, harm, name: str):
     data = warc([(f"http://a.example/{n}", article(f"Page {n}").encode()) for n in range(5)])
     (tmp_path / name).write_bytes(harm(data))
@@ -148,42 +148,12 @@ def test_a_damaged_archive_ends_as_reasons(tmp_path: Path, harm, name: str):
 
 def test_the_broken_archives_of_others(data_dir: Path):
     found = _outcomes(data_dir / "warc_warcio/data")
-    assert found == {"html": 12, "text": 2, "not_text": 4, "no_page": 1, "broken_record": 3}
+    assert found == {"html": 9, "text": 2, "not_text": 4, "no_page": 1, "arc_archive": 4}
 
 
-def test_the_same_crawl_as_arc_and_as_warc(data_dir: Path):
-    arc = _pages(data_dir / "warc_aut/arc/example.arc.gz")
-    warcs = _pages(data_dir / "warc_aut/warc/example.warc.gz")
-    kinds = [Counter(page.reason for page in pages) for pages in (arc, warcs)]
-    assert kinds[0][""] == kinds[1][""] == 130 and kinds[0]["no_page"] == kinds[1]["no_page"] == 47
-    both = [{page.url: page.data for page in pages if page.data} for pages in (arc, warcs)]
-    assert both[0] == both[1]
-
-
-def _arc(lie: int, *, at: int = 1, num: int = 4) -> bytes:
-    """So many records; one declares as many bytes more than it has as `lie` tells."""
-    records = b""
-    for n in range(num):
-        body = b"HTTP/1.0 200 OK\r\nContent-Type: text/html\r\n\r\n" + article(f"Page {n}").encode()
-        told = len(body) + (lie if n == at else 0)
-        records += f"http://a.example/{n} 1.2.3.4 20080101000000 text/html {told}\n".encode()
-        records += body + b"\n"
-    return records
-
-
-@pytest.mark.parametrize("lie", [7, 1000, 4000, 10**7, 10**12])
-@pytest.mark.parametrize("is_packed", [False, True])
-def test_a_record_that_claims_too_much_takes_no_other_along(
-    tmp_path: Path, lie: int, is_packed: bool
-):
-    name = "x.arc.gz" if is_packed else "x.arc"
-    (tmp_path / name).write_bytes(gzip.compress(_arc(lie)) if is_packed else _arc(lie))
-    assert [(page.url[-1], page.reason) for page in _pages(tmp_path / name)] == [
-        ("0", ""), ("1", "broken_record"), ("2", ""), ("3", ""),
-    ]  # fmt: skip
-
-
-def test_the_last_record_and_a_true_length_stay_as_they_are(tmp_path: Path):
-    (tmp_path / "x.arc").write_bytes(_arc(0) + _arc(500, at=0, num=1))
-    found = _pages(tmp_path / "x.arc")
-    assert [page.reason for page in found] == [""] * 5
+@pytest.mark.parametrize("name", ["x.arc", "x.ARC.gz", "x.arc.1.gz", "x.wacz", "x.mhtml", "x.mht"])
+def test_archives_of_other_formats_are_refused_by_name(tmp_path: Path, name: str):
+    (tmp_path / name).write_bytes(b"filedesc://x 0.0.0.0 20080101000000 text/plain 0")
+    (page,) = _pages(tmp_path)
+    assert page.reason in {"arc_archive", "wacz_archive", "mhtml_archive"}
+    assert page.reason[:3] in name.lower()

@@ -9,10 +9,10 @@ from spyhop.models import (
     FakeModel,
     Local,
     ModelUse,
-    Nucleus,
     Replay,
     Reply,
     Request,
+    SampledGeneration,
     Sampling,
 )
 from spyhop.models.replay import Recorded
@@ -169,8 +169,8 @@ def test_a_raised_version_leaves_the_old_journal_behind(context: Context, tmp_pa
 
 def test_what_a_nucleus_does_not_say_stays_the_papers():
     assert (
-        Nucleus.model_validate({"max_new_tokens": 8}).model_dump()
+        SampledGeneration.model_validate({"max_new_tokens": 8}).model_dump()
         == Sampling(max_new_tokens=8, temperature=0.7, top_p=0.9).model_dump()
     )
-    assert Nucleus.model_validate(Sampling()).temperature == 0.0
-    assert key_of(Nucleus()) == key_of(Sampling(temperature=0.7, top_p=0.9))
+    assert SampledGeneration.model_validate(Sampling()).temperature == 0.0
+    assert key_of(SampledGeneration()) == key_of(Sampling(temperature=0.7, top_p=0.9))

@@ -22,10 +22,10 @@ from spyhop.models.local import (
     load,
     load_tokenizer,
     pick_device,
-    saved_form,
+    saved_format,
 )
 from spyhop.render import ORCA, TURNS, Renderer
-from spyhop.render.template import Chat
+from spyhop.render.template import TemplateFormat
 from spyhop.schema import Message, ModelError, RecipeError
 from spyhop.stage import Context, Runtime
 from spyhop.store import Source
@@ -447,9 +447,9 @@ def test_the_chat_template_asks_as_the_form_that_it_writes(tiny_folder: Path, co
 def test_a_folder_from_elsewhere_is_asked_by_its_own_template(tiny_folder: Path, tmp_path: Path):
     folder = shutil.copytree(tiny_folder, tmp_path / "elsewhere")
     tokenizer = load_tokenizer(folder)
-    named = saved_form(folder, tokenizer)
+    named = saved_format(folder, tokenizer)
     (folder / FORMAT_FILE).unlink()
-    found = saved_form(folder, tokenizer)
-    assert isinstance(found, Chat) and found.template == tokenizer.chat_template
+    found = saved_format(folder, tokenizer)
+    assert isinstance(found, TemplateFormat) and found.template == tokenizer.chat_template
     tokenizer.chat_template = None
-    assert saved_form(folder, tokenizer) == ORCA != named
+    assert saved_format(folder, tokenizer) == ORCA != named

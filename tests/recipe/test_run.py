@@ -11,8 +11,9 @@ from spyhop.recipe import Recipe, Source, Use, resolve, run
 from spyhop.recipe.plan import plan
 from spyhop.recipe.why import why
 from spyhop.recipe.workers import Event, Workers
-from spyhop.schema import ArtifactError, InputError
-from spyhop.stage import Progress, Runtime
+from spyhop.runtime import Resources, Runtime
+from spyhop.schema import ArtifactError, InputError, RecipeError
+from spyhop.stage import Progress
 from spyhop.store import Artifact, pointed
 from toys import Number, Numbers, Sum
 
@@ -78,6 +79,27 @@ def _why(folder: Path, recipe: Recipe) -> dict[str, list[str]]:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
+def test_steps_have_resources_of_their_own_and_they_are_no_part_of_a_key(
+    folder: Path, workers: int
+):
+    recipe = Recipe("toy")
+    for name in ("few", "many"):
+        recipe.add(name, toys.threads, Numbers(log=name))
+    made = run(resolve(recipe, folder / "out"), Runtime(workers=workers), Seen())
+    assert [row.value for each in made.values() for row in each.rows(Number)] == [1, 1]
+    shutil.rmtree(made["many"].path)
+    runtime = Runtime(workers=workers, threads=2, steps={"many": {"threads": 5}})
+    again = run(resolve(recipe, folder / "out"), runtime, Seen())
+    assert {name: each.path for name, each in again.items()} == {n: a.path for n, a in made.items()}
+    assert [row.value for each in again.values() for row in each.rows(Number)] == [1, 5]
+
+
+def test_resources_of_a_step_that_a_recipe_does_not_have_are_refused(folder: Path):
+    with pytest.raises(RecipeError, match=r"^runtime\.steps\.sun: .* did you mean 'sum'\?$"):
+        run(resolve(_recipe(folder), folder), Runtime(steps={"sun": Resources()}), Seen())
+
+
+@pytest.mark.parametrize("workers", [1, 2])
 def test_every_node_is_made_once_and_then_found(folder: Path, workers: int):
     seen = _run(folder, _recipe(folder), workers)
     assert sorted(seen.made) == ["left", "odd", "right", "sum"] and seen.hits == []
@@ -119,9 +141,7 @@ def test_an_unexpected_fault_in_a_worker_keeps_its_trace(folder: Path):
 def test_a_worker_that_dies_is_one_clear_line(folder: Path):
     r = Recipe("toy")
     r.add("dies", toys.killed, Numbers())
-    with pytest.raises(
-        ArtifactError, match=r"dies: worker process died \(killed by SIGKILL"
-    ):
+    with pytest.raises(ArtifactError, match=r"dies: worker process died \(killed by SIGKILL"):
         _run(folder, r, workers=2)
 
 

@@ -145,13 +145,13 @@ def test_errors_are_rows_and_can_be_asked_again(cli):
     with Server(plan=in_order(["400"] * 3 + [None, "length"])) as server:
         _teacher(server.url, "budget_usd = 100.0")
         done = _answer(cli, *keep)
-        assert re.search(r"20 rows; .*rejected 3.*errors 400: 3; \$", done.stdout), done
+        assert re.search(r"20 rows; .*failed 3.*errors 400: 3; \$", done.stdout), done
         before = {row["messages"][0]["content"]: row["messages"][1:] for row in _rows()}
         assert len([turns for turns in before.values() if not turns]) == 3
         assert _answer(cli, *keep).stdout.count("3 made before") == 1
         again = _answer(cli, *keep, "--retry-errors")
         assert server.stats()["requests"] == 23
-    assert again.code == 0 and "rejected" not in again.stdout
+    assert again.code == 0 and "failed" not in again.stdout
     after = {row["messages"][0]["content"]: row["messages"][1:] for row in _rows()}
     assert all(after.values())
     assert all(after[text] == turns for text, turns in before.items() if turns)
@@ -169,17 +169,17 @@ def test_a_finished_node_is_reopened(cli, workers: int):
         _teacher(server.url)
         assert cli(*command).code == 0
         (old,) = Path("out").glob("augment.answer-*/record.json")
-        assert '"outcome/rejected": 2' in old.read_text()
+        assert '"outcome/failed": 2' in old.read_text()
         server.stop()
         _teacher(server.url, "patience_s = 0.1\nmax_attempts = 1")
         failed = cli(*command, "--retry-errors", "answers")
         _line(failed, 3, r"answers: .*run again")
-        assert '"outcome/rejected": 2' in old.read_text()  # the old one stays
+        assert '"outcome/failed": 2' in old.read_text()  # the old one stays
         server.start()
         done = cli(*command, "--retry-errors", "answers")
         assert done.code == 0 and "2 made, 1 made before" in done.stdout, done
         assert server.stats()["billed"] == 10
-    assert "outcome/rejected" not in old.read_text()
+    assert "outcome/failed" not in old.read_text()
     _line(cli(*command, "--retry-errors", "nowhere"), 2, "no node 'nowhere'")
     _line(cli(*command, "--retry-errors", "prompts"), 2, "asks no model; these do: answers$")
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
-from spyhop.models.local import saved_form
+from spyhop.models.local import saved_format
 from spyhop.recipe import resolve, run
 from spyhop.recipe.load import read_recipe
 from spyhop.recipe.run import Watcher
@@ -77,7 +77,7 @@ def test_transformers_loads_the_model_and_its_template_gives_our_ids(made: dict[
     trained = AutoModelForCausalLM.from_pretrained(made["student"].path)
     for one, other in zip(model.parameters(), trained.parameters(), strict=True):
         assert torch.equal(one, other)
-    renderer = Renderer(tokenizer, saved_form(folder, tokenizer))
+    renderer = Renderer(tokenizer, saved_format(folder, tokenizer))
     for row in ROWS[:3]:
         for turns in (row["messages"], row["messages"][1:]):
             messages = [Message.model_validate(turn) for turn in turns]

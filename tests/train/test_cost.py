@@ -17,12 +17,12 @@ from spyhop.train.config import TuneConfig
 from spyhop.train.cost import (
     Shape,
     activation_bytes,
+    describe_cost,
     gpu_hours,
     peak_flops,
     read_shape,
     shape_of,
     state_bytes,
-    told_cost,
 )
 from spyhop.train.events import EventFile
 from spyhop.train.tune import plan_tune
@@ -75,7 +75,7 @@ def test_memory_is_sixteen_bytes_a_parameter_and_what_a_pass_keeps():
     assert state_bytes(shape) == 18_000_000
     assert state_bytes(shape, trained=10_000) == 990_000 * 4 + 10_000 * 18
     assert state_bytes(shape, trained=10_000, frozen_bytes=0.6) == 990_000 * 0.6 + 10_000 * 18
-    runtime = Runtime(micro_tokens=1000)
+    runtime = Runtime(microbatch_tokens=1000)
     assert activation_bytes(4, 128, runtime) == 34 * 4 * 128 * 1000
     again = runtime.model_copy(update={"gradient_checkpointing": True})
     assert activation_bytes(4, 128, again) == 4 * 4 * 128 * 1000
@@ -85,8 +85,8 @@ def test_memory_is_sixteen_bytes_a_parameter_and_what_a_pass_keeps():
     ("runtime", "told"),
     [
         ({}, "needs 21 of 80 GB together; see runtime.gradient_checkpointing"),
-        ({"micro_tokens": 32_768}, "fits none of 80 GB; see runtime.gradient_checkpointing"),
-        ({"gradient_checkpointing": True, "micro_tokens": 4096}, "needs 2 of 80 GB together"),
+        ({"microbatch_tokens": 32_768}, "fits none of 80 GB; see runtime.gradient_checkpointing"),
+        ({"gradient_checkpointing": True, "microbatch_tokens": 4096}, "needs 2 of 80 GB together"),
     ],
 )
 def test_every_device_has_passes_of_its_own(runtime: dict[str, Any], told: str):
@@ -94,9 +94,9 @@ def test_every_device_has_passes_of_its_own(runtime: dict[str, Any], told: str):
     base = Estimate(parameters=8_000_000_000, num_layers=32, hidden_size=4096)
     rows = [Estimate(rows=1000, row_tokens=500.0)]
     config = TuneConfig(epochs=1.0)
-    assert told in told_cost(plan_tune(config, base, rows), Runtime(**runtime))
+    assert told in describe_cost(plan_tune(config, base, rows), Runtime(**runtime))
     small = config.model_copy(update={"adapter": AdapterConfig(quantize="nf4")})
-    assert "fits one of 80 GB" in told_cost(
+    assert "fits one of 80 GB" in describe_cost(
         plan_tune(small, base, rows), Runtime(gradient_checkpointing=True)
     )
 

@@ -22,7 +22,7 @@ from spyhop.store import Artifact, Source
 from spyhop.train import AdapterConfig, HeldOutConfig, OptimizerConfig, TuneConfig, tune
 
 pytestmark = pytest.mark.slow
-TWO = Runtime(device="cpu", gpus=2, micro_tokens=120, checkpoint_s=1000)
+TWO = Runtime(device="cpu", gpus=2, microbatch_tokens=120, checkpoint_s=1000)
 ONE = TWO.model_copy(update={"gpus": 1})
 CONFIG = TuneConfig(
     epochs=1.0,

@@ -29,7 +29,7 @@ from spyhop.train import (
     tune,
 )
 from spyhop.train.checkpoint import Position
-from spyhop.train.watch import Step, is_taken
+from spyhop.train.watch import StepVerdict, should_step
 
 FAST = OptimizerConfig(learning_rate=3e-3, warmup_steps=2)
 
@@ -161,7 +161,7 @@ def test_the_held_out_loss_is_that_of_the_saved_model(tmp_path: Path, base, answ
         ids = torch.tensor(encoded.ids.astype(np.int64))[None]
         with torch.no_grad():
             logs = model(input_ids=ids).logits[0].log_softmax(-1)
-        for place in np.flatnonzero(encoded.is_target):
+        for place in np.flatnonzero(encoded.is_supervised):
             total -= float(logs[place - 1, ids[0, place]])
             num += 1
     ((_, found),) = read_metrics(made)["held_out"]
@@ -253,7 +253,7 @@ def test_dropout_is_the_models_own_and_resumes(tmp_path: Path, base, answers):
     assert config["attention_dropout"] == 0.0
 
 
-STEP = Step(number=20, num_steps=50, loss=1.0, norm=1.0, num_targets=9, rate=0.5)
+STEP = StepVerdict(number=20, num_steps=50, loss=1.0, norm=1.0, num_targets=9, rate=0.5)
 
 
 @pytest.mark.parametrize(
@@ -270,20 +270,20 @@ def test_odd_steps_are_skipped_counted_and_stop_in_the_end(change: dict[str, Any
     config = WatchConfig(not_finite="skip", spike="skip", most_skips=3)
     position = Position(norms=[1.0] * 20)
     odd = replace(STEP, **change)
-    assert not is_taken(odd, config, position) and not is_taken(odd, config, position)
-    assert is_taken(STEP, config, position) and position.skips_in_a_row == 0
-    assert position.odd == {name: 2}
-    assert not is_taken(odd, config, position) and not is_taken(odd, config, position)
+    assert not should_step(odd, config, position) and not should_step(odd, config, position)
+    assert should_step(STEP, config, position) and position.skips_in_a_row == 0
+    assert position.anomalies == {name: 2}
+    assert not should_step(odd, config, position) and not should_step(odd, config, position)
     with pytest.raises(TrainingError, match=r"step 20 of 50: .* skipped 3 steps in a row"):
-        is_taken(odd, config, position)
+        should_step(odd, config, position)
 
 
 def test_by_default_a_spike_is_noted_and_no_number_stops():
     position = Position(norms=[1.0] * 20)
-    assert is_taken(replace(STEP, norm=30.0), WatchConfig(), position)
-    assert position.odd == {"noticed/spike": 1}
+    assert should_step(replace(STEP, norm=30.0), WatchConfig(), position)
+    assert position.anomalies == {"noticed/spike": 1}
     with pytest.raises(TrainingError, match=r"loss nan, gradient norm 1\.0; lower optimizer"):
-        is_taken(replace(STEP, loss=float("nan")), WatchConfig(), position)
+        should_step(replace(STEP, loss=float("nan")), WatchConfig(), position)
 
 
 def test_skipped_steps_leave_the_weights_alone(tmp_path: Path, base, answers):

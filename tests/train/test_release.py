@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPTNeoXConfig, GPTNeoXForCausalLM
 
-from spyhop.models.local import saved_form
+from spyhop.models.local import saved_format
 from spyhop.render import Renderer
 from spyhop.schema import Message, Score, TrainingError
 from spyhop.stage import Runtime
@@ -57,7 +57,7 @@ def test_a_base_of_another_class_with_an_added_token(tmp_path: Path, words_with_
     assert type(model) is GPTNeoXForCausalLM and tokenizer.pad_token == "[[PAD]]"
     assert model.get_input_embeddings().num_embeddings == len(words_with_bos) + 1
     turns = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yes"}]
-    (ours,) = Renderer(tokenizer, saved_form(made.path, tokenizer)).encode(
+    (ours,) = Renderer(tokenizer, saved_format(made.path, tokenizer)).encode(
         [[Message.model_validate(turn) for turn in turns]]
     )
     assert tokenizer.apply_chat_template(turns)["input_ids"] == ours.ids.tolist()

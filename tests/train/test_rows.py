@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import toys
-from spyhop.render import TURNS, Chat, Renderer
+from spyhop.render import TURNS, Renderer, TemplateFormat
 from spyhop.schema import Message, TrainingError
 from spyhop.stage import Context, Runtime
 from spyhop.train import rows as rows_module
@@ -62,7 +62,9 @@ def test_the_files_hold_every_row_in_order(tmp_path: Path, words: Any, answers: 
     kept = [row for row in [*_rows(700), *_rows(150)] if 0 < len(row.messages[-1].content) < 60]
     encoded = renderer.encode([row.messages for row in kept])
     assert made.ids.tolist() == np.concatenate([each.ids for each in encoded]).tolist()
-    assert made.is_target.tolist() == np.concatenate([e.is_target for e in encoded]).tolist()
+    assert (
+        made.is_supervised.tolist() == np.concatenate([e.is_supervised for e in encoded]).tolist()
+    )
     assert made.lengths.tolist() == [len(each.ids) for each in encoded]
     assert made.inputs[-1] == len(kept)
     assert sum(ctx.dropped.values()) == 850 - len(kept)
@@ -156,7 +158,10 @@ def test_rows_that_the_template_refuses_are_dropped_and_told(tmp_path: Path, wor
     told: list[str] = []
     ctx.report = lambda news: told.append(news.doing)
     made = tokenise(
-        ctx, [toys.artifact_of(tmp_path, rows)], Renderer(words, Chat(template=TEMPLATE)), 300
+        ctx,
+        [toys.artifact_of(tmp_path, rows)],
+        Renderer(words, TemplateFormat(template=TEMPLATE)),
+        300,
     )
     assert len(made.lengths) == 5 and ctx.dropped == {"template": 1}
     assert any("row a3: the chat template refuses (user, user, assistant)" in text for text in told)
@@ -169,7 +174,7 @@ def test_only_the_last_response_is_a_target(tmp_path: Path, words: Any):
     answers = [toys.artifact_of(tmp_path, [row.model_copy(update={"messages": more})])]
     for which, wanted in (("last", "last<|end|>"), ("all", "xxxxx<|end|>last<|end|>")):
         made = tokenise(_context(tmp_path / which), answers, Renderer(words, TURNS), 300, which)
-        assert words.decode(made.ids[made.is_target]) == wanted
+        assert words.decode(made.ids[made.is_supervised]) == wanted
 
 
 def test_a_process_that_dies_is_told(

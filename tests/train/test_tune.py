@@ -21,7 +21,7 @@ from transformers import (
 )
 
 import toys
-from spyhop.models.local import load_tokenizer, saved_form
+from spyhop.models.local import load_tokenizer, saved_format
 from spyhop.render import ORCA, TURNS, Renderer
 from spyhop.schema import ArtifactError, Message, TrainingError
 from spyhop.stage import Context, Runtime
@@ -76,7 +76,9 @@ def _tune(root: Path, base: Artifact, answers: list[Artifact], runtime: Runtime 
 
 
 def test_micro_batches_change_neither_loss_nor_weights(tmp_path: Path, base, answers):
-    runtimes = [CPU.model_copy(update={"micro_tokens": tokens}) for tokens in (64, 150, 10_000)]
+    runtimes = [
+        CPU.model_copy(update={"microbatch_tokens": tokens}) for tokens in (64, 150, 10_000)
+    ]
     made = [
         _tune(tmp_path / str(place), base, [answers], runtime)
         for place, runtime in enumerate(runtimes)
@@ -124,7 +126,7 @@ def test_the_loss_is_the_mean_over_target_tokens_alone(tmp_path: Path, base, wor
         ids = torch.tensor(encoded.ids.astype(np.int64))[None]
         with torch.no_grad():
             logs = model(input_ids=ids).logits[0].log_softmax(-1)
-        for place in np.flatnonzero(encoded.is_target):
+        for place in np.flatnonzero(encoded.is_supervised):
             total -= float(logs[place - 1, ids[0, place]])
             num += 1
     assert _losses(made) == [pytest.approx(total / num, rel=1e-5)]
@@ -154,7 +156,7 @@ def test_a_grown_vocabulary_is_trained_the_same_twice(tmp_path: Path, words_with
     saved = load_tokenizer(one.path)
     assert saved.pad_token == "[[PAD]]" and len(saved) == len(words_with_bos) + 1
     assert _weights(one)["model.embed_tokens.weight"].shape[0] == len(saved)
-    assert saved_form(one.path, saved) == ORCA
+    assert saved_format(one.path, saved) == ORCA
 
 
 def test_twenty_steps_have_the_committed_losses(tmp_path: Path, words: Any):
@@ -200,14 +202,14 @@ def test_rows_that_cannot_be_trained_on_are_dropped_and_counted(tmp_path: Path, 
     rows = [
         *_rows(4),
         toys.answer_row(10, "q", None, error="no", finish_reason="error"),
-        toys.answer_row(11, "q", "cut of", finish_reason="length"),
+        toys.answer_row(11, "q", "Half of an ans", finish_reason="content_filter"),
+        toys.answer_row(15, "q", "I cannot say.", ending="refused"),
         toys.answer_row(12, "q", " \n"),
         toys.answer_row(13, "q", None),
         toys.answer_row(14, "q", "x" * 100),
     ]
     made = _tune(tmp_path, base, [toys.artifact_of(tmp_path, rows)], max_tokens=80)
-    reasons = ("cut", "empty", "error", "no_response", "too_long")
-    assert made.record.dropped == dict.fromkeys(reasons, 1)
+    assert made.record.dropped == {"cut": 1, "empty": 2, "failed": 1, "refused": 1, "too_long": 1}
     assert made.record.counts["rows/trained"] == 4
     lost = pq.read_table(made.path / "dropped").to_pylist()
     assert {row["reason"] for row in lost} == set(made.record.dropped)
@@ -244,7 +246,7 @@ def test_a_row_of_exactly_the_limit_is_kept(context: Context, tmp_path: Path, wo
 
 def test_no_row_left_is_one_clear_line(tmp_path: Path, base):
     rows = [toys.answer_row(1, "q", None, error="no"), toys.answer_row(2, "q", "")]
-    with pytest.raises(TrainingError, match=r"no row is left.*dropped: empty: 1, error: 1"):
+    with pytest.raises(TrainingError, match=r"no row is left.*dropped: empty: 1, failed: 1"):
         _tune(tmp_path, base, [toys.artifact_of(tmp_path, rows)])
     assert not list(tmp_path.glob("train.tune-*"))
 
@@ -266,9 +268,9 @@ def test_a_row_that_breaks_the_form_is_shown(words_with_bos: Any):
     twice = copy.deepcopy(encoded)
     twice.ids[1] = words_with_bos.bos_token_id
     endless = copy.deepcopy(encoded)
-    endless.is_target[-1] = False
+    endless.is_supervised[-1] = False
     silent = copy.deepcopy(encoded)
-    silent.is_target[:-1] = False
+    silent.is_supervised[:-1] = False
     for broken in (twice, endless, silent):
         with pytest.raises(TrainingError, match=r"row a1 cannot be trained on.*said this"):
             check_row(row, broken, renderer)
@@ -348,7 +350,7 @@ def test_models_that_change_their_logits_are_trained_as_they_are(
         ids = torch.tensor(encoded.ids.astype(np.int64))[None]
         with torch.no_grad():
             logs = model.eval()(input_ids=ids).logits[0].log_softmax(-1)
-        for place in np.flatnonzero(encoded.is_target):
+        for place in np.flatnonzero(encoded.is_supervised):
             total -= float(logs[place - 1, ids[0, place]])
             num += 1
     assert _losses(made) == [pytest.approx(total / num, rel=1e-4)]

@@ -35,9 +35,10 @@ class Outcomes(Config):
     """
 
     refused: Policy = "keep"
-    """A content filter stopped the response."""
+    """A content filter stopped the response before its first word, or the model refused."""
     cut: RetryPolicy = "keep"
-    """The response reached `max_new_tokens`; a retry gives it more room."""
+    """The response reached `max_new_tokens`, or a filter stopped it halfway; a retry allows more
+    tokens."""
     empty: RetryPolicy = "keep"
     """The response holds nothing but white space."""
     unparsable: RetryPolicy = "keep"
@@ -45,8 +46,8 @@ class Outcomes(Config):
 
     Empty and unparsable responses are asked again as another sample: at temperature 0 many
     servers say the same again."""
-    rejected: Policy = "keep"
-    """The call failed for good."""
+    failed: Policy = "keep"
+    """The call failed permanently."""
     more_room: float = Field(2.0, gt=1.0)
     """Room of a cut response at its second try, in multiples of `max_new_tokens`."""
 
@@ -89,7 +90,7 @@ def plan_answer(config: AnswerConfig, prompts: Estimate, teacher: Estimate) -> E
     return Estimate(rows=rows, row_tokens=prompt_tokens + response_tokens, calls={"teacher": calls})
 
 
-@stage(version=2, writes=Answer, plan=plan_answer)
+@stage(version=3, writes=Answer, plan=plan_answer)
 def answer(
     ctx: Context, config: AnswerConfig, *, prompts: Artifact, teacher: Model
 ) -> Iterator[Answer]:
@@ -186,13 +187,7 @@ def _more_room(config: AnswerConfig) -> Sampling:
 
 
 def _defect(reply: Reply, is_valid: Check) -> str:
-    """Name what keeps a reply from being a plain answer; empty where nothing does."""
-    if reply.error is not None:
-        return "rejected"
-    if reply.finish_reason == "content_filter":
-        return "refused"
-    if reply.finish_reason == "length":
-        return "cut"
-    if not reply.text.strip():
-        return "empty"
+    """Return why a reply is not a plain answer; empty if it is one."""
+    if reply.ending != "whole":
+        return reply.ending
     return "" if is_valid(reply.text) else "unparsable"

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from spyhop.augment.conversation import ReversedConfig, asked_backward
 from spyhop.collect.seeds import pair_id
-from spyhop.models import Model, Nucleus, Reply
+from spyhop.models import Model, Reply, SampledGeneration
 from spyhop.models.script import Ask, Failures, Script, play
 from spyhop.schema import Config, Pair, Segment
 from spyhop.stage import CHARS_PER_TOKEN, Calls, Context, Estimate, stage
@@ -49,7 +49,7 @@ class BacktranslateConfig(Config):
 
     asked: ReversedConfig = ReversedConfig()
     """In the words in which it was trained."""
-    sampling: Nucleus = Nucleus()
+    sampling: SampledGeneration = SampledGeneration()
     num_instructions: int = Field(1, ge=1)
     """For each segment; each becomes a pair of its own."""
     filters: InstructionFilters = InstructionFilters()
@@ -75,7 +75,7 @@ def plan_backtranslate(
     return Estimate(rows=rows, row_tokens=tokens, calls={"model": calls})
 
 
-@stage(version=1, writes=Pair, plan=plan_backtranslate)
+@stage(version=2, writes=Pair, plan=plan_backtranslate)
 def backtranslate(
     ctx: Context, config: BacktranslateConfig, *, segments: Artifact, model: Model
 ) -> Iterator[Pair]:
@@ -138,10 +138,8 @@ class _Check:
     config: BacktranslateConfig
 
     def reason(self, row: Pair, reply: Reply) -> str:
-        if reply.error is not None:
-            return "failed"
-        if reply.finish_reason in ("content_filter", "length"):
-            return "refused" if reply.finish_reason == "content_filter" else "cut"
+        if reply.ending != "whole":
+            return reply.ending
         said = words(row.instruction)
         if not said:
             return "empty"

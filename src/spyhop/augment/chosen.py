@@ -20,7 +20,7 @@ class ChosenConfig(Config):
 
 
 @stage(
-    version=1,
+    version=2,
     writes=Answer,
     plan=lambda config, answers: Estimate(
         rows=answers.rows // config.one_of, row_tokens=answers.row_tokens

@@ -46,7 +46,7 @@ class ReversedConfig(Config):
         return prompt
 
 
-@stage(version=1, writes=Answer, plan=lambda config, pairs: pooled(pairs))
+@stage(version=2, writes=Answer, plan=lambda config, pairs: pooled(pairs))
 def forward_pairs(
     ctx: Context, config: ForwardConfig, *, pairs: list[Artifact]
 ) -> Iterator[Answer]:
@@ -60,7 +60,7 @@ def forward_pairs(
         yield _answer(row, turns, row.response)
 
 
-@stage(version=1, writes=Answer, plan=lambda config, pairs: pooled(pairs))
+@stage(version=2, writes=Answer, plan=lambda config, pairs: pooled(pairs))
 def reversed_pairs(
     ctx: Context, config: ReversedConfig, *, pairs: list[Artifact]
 ) -> Iterator[Answer]:

@@ -133,7 +133,7 @@ def _product(numbers: Sequence[int], tokens: Sequence[float]) -> float:
     return sum(number * each for number, each in zip(numbers, tokens, strict=True))
 
 
-@stage(version=1, writes=Answer, plan=plan_discussed)
+@stage(version=2, writes=Answer, plan=plan_discussed)
 def discussed(
     ctx: Context, config: DialogueConfig, *, prompts: Artifact, teacher: Model, assistant: Model
 ) -> Iterator[Answer]:
@@ -178,7 +178,7 @@ class _Dialogue:
 
     def about(self, prompt: Prompt) -> Script[Answer]:
         draft = yield from self._teach(prompt.messages)
-        if not _is_whole(draft):
+        if draft.ending != "whole":
             return self._end(prompt, draft, draft, [_turn(draft)] if not draft.error else [], 0)
         final, transcript = draft, [_turn(draft)]
         teaching, questioning = [*prompt.messages, _turn(draft)], self._opening(prompt, draft)
@@ -193,7 +193,7 @@ class _Dialogue:
                 break
             teaching = [*teaching, self._objection(remark)]
             revised = yield from self._teach(teaching)
-            if not _is_whole(revised):
+            if revised.ending != "whole":
                 self.ctx.count("revision/failed")
                 break
             final = revised
@@ -257,8 +257,3 @@ class _Dialogue:
 
 def _turn(reply: Reply, role: Role = "assistant") -> Message:
     return Message(role=role, content=reply.text)
-
-
-def _is_whole(reply: Reply) -> bool:
-    is_ended = reply.finish_reason not in ("length", "content_filter")
-    return reply.error is None and is_ended and bool(reply.text.strip())

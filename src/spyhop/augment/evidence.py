@@ -34,9 +34,6 @@ REVISE = (
     "your earlier answer."
 )
 Verdict = Literal["supported", "contradicted", "silent", "unread"]
-_BROKEN = {"length": "cut", "content_filter": "refused"}
-"""Replies that are not checked (or not read, of checks), by how they ended, and why they are
-dropped."""
 _VERDICT = re.compile(
     r"^[ \t*_#>\"'`-]{0,8}verdict[*_]{0,2} ?[:=][ \t*_\"'`]{0,8}([^\n]*)$",
     re.IGNORECASE | re.MULTILINE,
@@ -92,16 +89,16 @@ def plan_explained(
     )
 
 
-@stage(version=2, writes=Answer, plan=plan_explained)
+@stage(version=3, writes=Answer, plan=plan_explained)
 def explained(
     ctx: Context, config: ExplainConfig, *, prompts: Artifact, pairs: list[Artifact], teacher: Model
 ) -> Iterator[Answer]:
     """Yield one checked explanation per prompt, in order; the text is no part of what is trained.
 
     Outcomes: `supported`, `silent`, `contradicted`, `unread` (the check has no verdict, or is cut),
-    `revised` (contradicted at first, not any more). Dropped: `cut`, `refused`; `contradicted` and
-    `unread` as the config says. An answer whose check failed is a row with that error, as one that
-    failed itself. The texts are held in memory.
+    `revised` (contradicted at first, not any more). Dropped: answers that are `cut`, `refused` or
+    `empty`; `contradicted` and `unread` as the config says. An answer whose check failed is a row
+    with that error. The texts are held in memory.
 
     Args:
         ctx: As for every stage.
@@ -143,10 +140,10 @@ def _explained(
     ctx: Context, config: ExplainConfig, prompt: Prompt, pair: Pair, teacher: Model
 ) -> Script[Finished]:
     (first,) = yield [Ask(teacher, prompt.messages, config.sampling)]
-    if first.error is not None or first.finish_reason in _BROKEN:
+    if first.ending != "whole":
         return _unchecked(prompt, first, teacher)
     (finding,) = yield [_check(config, pair, first.text, teacher)]
-    if finding.error is not None:
+    if finding.ending == "failed":
         return _unchecked(prompt, finding, teacher)
     verdict = _verdict(finding)
     ctx.count(f"first/{verdict}")
@@ -159,10 +156,10 @@ def _explained(
         Message(role="user", content=fill(config.revise, text=pair.response, finding=finding.text)),
     ]
     (again,) = yield [Ask(teacher, turns, config.sampling)]
-    if again.error is not None or again.finish_reason in _BROKEN:
+    if again.ending != "whole":
         return _unchecked(prompt, again, teacher)
     (finding,) = yield [_check(config, pair, again.text, teacher)]
-    if finding.error is not None:
+    if finding.ending == "failed":
         return _unchecked(prompt, finding, teacher)
     verdict = _verdict(finding)
     outcome = verdict if verdict in ("contradicted", "unread") else "revised"
@@ -171,13 +168,12 @@ def _explained(
 
 
 def _verdict(finding: Reply) -> Verdict:
-    return "unread" if finding.finish_reason in _BROKEN else parse_support(finding.text)
+    return parse_support(finding.text) if finding.ending == "whole" else "unread"
 
 
 def _unchecked(prompt: Prompt, reply: Reply, teacher: Model) -> Finished:
-    return Finished(
-        answer_row(prompt, reply, teacher.label), drop=_BROKEN.get(reply.finish_reason, "")
-    )
+    drop = "" if reply.ending == "failed" else reply.ending
+    return Finished(answer_row(prompt, reply, teacher.label), drop=drop)
 
 
 def _check(config: ExplainConfig, pair: Pair, answer: str, teacher: Model) -> Ask:

@@ -30,6 +30,7 @@ STEM = "answers"
 SAMPLE = "sample_index"
 COLUMNS = {
     "finish_reason": pa.string(),
+    "ending": pa.string(),
     "error": pa.string(),
     "reasoning": pa.string(),
     "outcome": pa.string(),
@@ -54,7 +55,7 @@ class ExportConfig(Config):
 
 
 @stage(
-    version=1,
+    version=2,
     writes=FOLDER,
     plan=lambda config, file, prompts, answers: Estimate(rows=answers.rows),
 )
@@ -109,7 +110,7 @@ def _groups(ctx: Context, prompts: Artifact, answers: Artifact) -> Iterator[list
 def _kind(row: Answer) -> str:
     """Return the status at the start of an error, else `refused` or `other`."""
     start = (row.error or "").split(" ", 1)[0]
-    if row.finish_reason == "content_filter":
+    if row.ending == "refused":
         return "refused"
     return start if start.isdigit() and len(start) == 3 else "other"
 

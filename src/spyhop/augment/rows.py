@@ -47,6 +47,7 @@ def answer_row(prompt: Prompt, reply: Reply, model: str, **changes: object) -> A
         "target": prompt.target,
         "model": model,
         "finish_reason": reply.finish_reason,
+        "ending": reply.ending,
         "prompt_tokens": reply.prompt_tokens,
         "response_tokens": reply.response_tokens,
         "reasoning": reply.reasoning,

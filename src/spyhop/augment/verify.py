@@ -85,7 +85,7 @@ def plan_verified(config: VerifyConfig, prompts: Estimate, teacher: Estimate) ->
     )
 
 
-@stage(version=1, writes=Answer, plan=plan_verified)
+@stage(version=2, writes=Answer, plan=plan_verified)
 def verified(
     ctx: Context, config: VerifyConfig, *, prompts: Artifact, teacher: Model
 ) -> Iterator[Answer]:
@@ -174,14 +174,12 @@ def _telling(config: VerifyConfig, prompt: Prompt) -> list[Message]:
 
 
 def _answer(reply: Reply, prompt: Prompt) -> str | None:
-    is_whole = reply.error is None and reply.finish_reason != "length"
+    is_whole = reply.ending == "whole"
     return stated(reply.text, prompt.messages[-1].content) if is_whole else None
 
 
 def _verdict(reply: Reply, prompt: Prompt) -> str:
-    if reply.error is not None:
-        return "failed"
-    if reply.finish_reason == "length":
-        return "cut"
+    if reply.ending != "whole":
+        return reply.ending
     found = is_right(reply.text, prompt.messages[-1].content, prompt.target)
     return {True: "right", False: "wrong", None: "unread"}[found]

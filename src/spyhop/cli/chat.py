@@ -12,8 +12,9 @@ from rich.table import Table
 from rich.text import Text
 
 from spyhop.models import Model, ModelUse, Reply, Request, Sampling, Teacher
+from spyhop.runtime import Runtime
 from spyhop.schema import Message, SpyhopError
-from spyhop.stage import Context, Runtime
+from spyhop.stage import Context
 from spyhop.store import Artifact, Record
 
 KNOWN = ("/system", "/reset")
@@ -175,5 +176,5 @@ class Chat:
 def _shown(reply: Reply) -> str:
     if reply.error is not None:
         return f"(failed: {reply.error}; /reset starts anew)"
-    cut = " (cut)" if reply.finish_reason == "length" else ""
+    cut = " (cut)" if reply.ending == "cut" else ""
     return f"{reply.text}{cut}"

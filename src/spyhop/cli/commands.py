@@ -37,13 +37,13 @@ from spyhop.recipes.backtranslating import SEGMENTS
 from spyhop.recipes.backtranslating import hand_over as hand_over_pairs
 from spyhop.recipes.curating import GIVEN, KEPT_FILE, RATED_FILE
 from spyhop.recipes.curating import hand_over as hand_over_kept
-from spyhop.render import FormName, TrainOn
+from spyhop.render import FormatName, TrainOn
 from spyhop.report.arms import COMPARISONS
 from spyhop.report.page import PAGE, RESULTS
 from spyhop.report.terminal import arms_table, comparison_lines
+from spyhop.runtime import Runtime
 from spyhop.schema import RecipeError, SpyhopError, Unfinished
 from spyhop.settings import describe
-from spyhop.stage import Runtime
 from spyhop.store import Entry, Inventory, strays
 
 USER_ERROR, UNFINISHED = 2, 3
@@ -219,7 +219,7 @@ def segment(
     inputs: Annotated[
         list[Path],
         typer.Argument(
-            help="Archives (WARC, ARC), folders of pages, JSON lines, Parquet, or *.paths lists.",
+            help="Archives (WARC), folders of pages, JSON lines, Parquet, or *.paths lists.",
             show_default=False,
         ),
     ],
@@ -317,7 +317,8 @@ def show(
         typer.Option("--mask", help="Show answers as this model's folder is trained on them."),
     ] = None,
     form: Annotated[
-        FormName, typer.Option("--format", help="With --mask: how conversations are written down.")
+        FormatName,
+        typer.Option("--format", help="With --mask: how conversations are written down."),
     ] = "saved",
     train_on: Annotated[
         TrainOn, typer.Option("--train-on", help="With --mask: which responses are targets.")
@@ -333,7 +334,7 @@ def show(
     if mask is None:
         show_rows(found, rows, console, dropped=dropped)
     else:
-        show_mask(found, rows, console, model=mask, form=form, train_on=train_on)
+        show_mask(found, rows, console, model=mask, chat_format=form, train_on=train_on)
 
 
 @app.command()

@@ -14,12 +14,13 @@ from spyhop.recipe import run as run_recipe
 from spyhop.recipe.graph import sources
 from spyhop.recipe.load import RecipeFile, apply_change, read_recipe
 from spyhop.recipe.plan import plan as plan_recipe
+from spyhop.recipe.run import check_steps
 from spyhop.recipe.watch import Display, deadlines, plan_table
 from spyhop.recipes import RECIPES
+from spyhop.runtime import Runtime
 from spyhop.schema import ArtifactError, RecipeError
-from spyhop.stage import Runtime
 from spyhop.store import Artifact
-from spyhop.train.cost import told_cost
+from spyhop.train.cost import describe_cost
 
 INTERRUPTED = 130
 PLAIN_WIDTH = 140
@@ -77,11 +78,13 @@ def build(file: RecipeFile, runtime: dict[str, object]) -> tuple[Recipe, Runtime
     kind = RECIPES[file.recipe]
     config = file.config(kind.config_type)
     try:
-        return kind.build(config), file.runtime_with(runtime)
+        built, where = kind.build(config), file.runtime_with(runtime)
+        check_steps(built, where)
     except ValidationError as error:  # a setting that no single field can judge
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise RecipeError(f"{file.path}: {error.title} {where}: {first['msg']}") from None
+        setting = ".".join(str(part) for part in first["loc"])
+        raise RecipeError(f"{file.path}: {error.title} {setting}: {first['msg']}") from None
+    return built, where
 
 
 def apart(recipe: Recipe, out: Path, names: Sequence[str] = ()) -> None:
@@ -128,7 +131,7 @@ def print_plan(resolved: Resolved, runtime: Runtime, within_days: float | None =
     console = Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH)
     console.print(plan_table(lines))
     for line in lines:
-        if not line.is_made and (cost := told_cost(line.estimate, runtime)):
+        if not line.is_made and (cost := describe_cost(line.estimate, runtime)):
             console.print(f"{line.node.name}: {cost}", markup=False)
     for path in resolved.missing or []:
         note = f"{path}: not there yet; what it holds is not counted, so a run takes more"

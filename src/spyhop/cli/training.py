@@ -15,10 +15,10 @@ from spyhop.cli.running import apart, build, given, print_plan, run_and_tell
 from spyhop.models import Sampling, read_teacher
 from spyhop.recipe import resolve
 from spyhop.recipes.training import MODEL, hand_over
+from spyhop.runtime import Runtime
 from spyhop.schema import RecipeError
 from spyhop.settings import read_toml, validated
 from spyhop.stage import Progress as StageProgress
-from spyhop.stage import Runtime
 from spyhop.train.delta import apply_delta, make_delta
 
 NO_CHANGES: list[str] = []

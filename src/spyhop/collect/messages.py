@@ -82,7 +82,7 @@ def messages(ctx: Context, config: MessagesConfig, *, file: Artifact) -> Iterato
         raise InputError(f'{file.path}: no rows; write one {{"{MESSAGES}": [...]}} a line')
 
 
-@stage(version=1, writes=Answer, plan=plan_messages)
+@stage(version=2, writes=Answer, plan=plan_messages)
 def conversations(ctx: Context, config: MessagesConfig, *, file: Artifact) -> Iterator[Answer]:
     """Read rows to train on: `messages` that end with the assistant's turn.
 

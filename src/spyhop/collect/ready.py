@@ -42,7 +42,7 @@ class ReadyConfig(Config):
     """Licence of the rows; empty is unknown."""
 
 
-@stage(version=1, writes=Answer, plan=lambda config, folder: pooled([folder]))
+@stage(version=2, writes=Answer, plan=lambda config, folder: pooled([folder]))
 def ready_answers(ctx: Context, config: ReadyConfig, *, folder: Artifact) -> Iterator[Answer]:
     """Read conversations that end with an answer; one without is a row with an error.
 

@@ -17,14 +17,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field
 
-from spyhop.corpus.archive import BROKEN, Page, arc_pages, warc_pages
+from spyhop.corpus.archive import BROKEN, Page, warc_pages
 from spyhop.schema import Config
 
-Kind = Literal["warc", "arc", "files", "lines", "table", "unknown"]
+Kind = Literal["warc", "arc", "wacz", "mhtml", "files", "lines", "table", "unknown"]
 
 _KINDS: tuple[tuple[Kind, re.Pattern[str]], ...] = (
     ("warc", re.compile(r"\.(?:warc|wet)(?:\.|$)")),
     ("arc", re.compile(r"\.arc(?:\.|$)")),
+    ("wacz", re.compile(r"\.wacz$")),
+    ("mhtml", re.compile(r"\.mht(?:ml)?$")),
     ("files", re.compile(r"\.(?:html?|xhtml|txt|md)(?:\.gz)?$")),
     ("lines", re.compile(r"\.(?:jsonl|ndjson)(?:\.gz)?$")),
     ("table", re.compile(r"\.parquet$")),
@@ -132,16 +134,16 @@ def read(part: Part, config: ReadConfig, max_bytes: int) -> Iterator[Page]:
     path, name = Path(part.files[0][0]), part.files[0][1]
     if part.kind == "warc":
         yield from warc_pages(path, name, max_bytes)
-    elif part.kind == "arc":
-        yield from arc_pages(path, name, max_bytes)
     elif part.kind == "files":
         yield from (_file_page(Path(path), name, max_bytes) for path, name in part.files)
     elif part.kind == "lines":
         yield from _line_pages(path, name, part, config)
     elif part.kind == "table":
         yield from _table_pages(path, name, part, config)
-    else:
+    elif part.kind == "unknown":
         yield Page("", name, reason="unknown_file")
+    else:
+        yield Page("", name, reason=f"{part.kind}_archive")
 
 
 def _file_page(path: Path, name: str, max_bytes: int) -> Page:

@@ -108,7 +108,9 @@ def _scan(html: str, max_nodes: int, max_depth: int) -> Scan:
 
 
 @dataclass(slots=True)
-class _Table:
+class _HtmlTable:
+    """An open table."""
+
     container: int
     begin: int
     """Place of its first block."""
@@ -135,7 +137,7 @@ class _Walk:
         """Containers that were open where code or a heading began: it ends with the last."""
         self._marker = ""
         self._counters: list[int] = []  # of open lists: the last number, -1 where there are none
-        self._tables: list[_Table] = []
+        self._tables: list[_HtmlTable] = []
         self._spans: list[int] = []  # of open spans beside the text: the spans open inside
 
     def enter(self, name: str, is_aside: bool) -> None:
@@ -274,7 +276,7 @@ class _Walk:
 
     def open_table(self, name: str, is_aside: bool) -> None:
         self.enter(name, is_aside)
-        self._tables.append(_Table(self._open[-1], len(self.found.blocks)))
+        self._tables.append(_HtmlTable(self._open[-1], len(self.found.blocks)))
 
     def open_rows(self, name: str, is_aside: bool) -> None:
         self.flush()
@@ -406,7 +408,7 @@ def _learn(tag: str) -> tuple[_Step | None, str, bool]:
     return found
 
 
-def _is_data(table: _Table, inside: list[Block]) -> bool:
+def _is_data(table: _HtmlTable, inside: list[Block]) -> bool:
     return (
         len(table.rows) > 1
         and max(map(len, table.rows)) > 1

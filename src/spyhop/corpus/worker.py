@@ -142,4 +142,3 @@ def _flush(item: PartItem, num_chunks: int, lines: list[bytes], num_pages: int) 
         stream.write(b"\n".join([f"{PAGES}\t{num_pages}".encode(), *lines]))
     aside.replace(path)
     return num_chunks + 1
-

@@ -11,8 +11,8 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from spyhop.models import Choice, Model, Nucleus, Reply
-from spyhop.models.script import Ask, Failures, Script, Weigh, play
+from spyhop.models import Choice, Model, Reply, SampledGeneration
+from spyhop.models.script import Ask, Failures, ScoreOptions, Script, play
 from spyhop.schema import Config, Message, Pair, Rating
 from spyhop.stage import CHARS_PER_TOKEN, Calls, Context, Estimate, stage
 from spyhop.store import Artifact, number_of
@@ -68,7 +68,7 @@ class RateConfig(Config):
     verdict_start: str = "Score:"
     """What a forced verdict begins with; `reasoned` should ask for the same."""
     system_message: str = ""
-    sampling: Nucleus = Nucleus()
+    sampling: SampledGeneration = SampledGeneration()
     """Of reasons and verdicts."""
     num_verdicts: int = Field(1, ge=1)
     """Of `verdict`: samples whose mean is the score."""
@@ -116,7 +116,7 @@ def plan_rate(config: RateConfig, pairs: Estimate, judge: Estimate) -> Estimate:
     return Estimate(rows=pairs.rows, row_tokens=pairs.row_tokens, calls={"judge": calls})
 
 
-@stage(version=2, writes=Pair, plan=plan_rate)
+@stage(version=3, writes=Pair, plan=plan_rate)
 def rate(ctx: Context, config: RateConfig, *, pairs: Artifact, judge: Model) -> Iterator[Pair]:
     """Yield every pair with its rating, in order; earlier ratings are replaced.
 
@@ -241,7 +241,9 @@ class _Judging:
         return [Ask(self.judge, messages, self.config.sampling, place) for place in places]
 
     def _choose(self, messages: list[Message]) -> Script[_Found]:
-        (choice,) = yield [Weigh(self.judge, messages, SCORES, f"{self.config.verdict_start} ")]
+        (choice,) = yield [
+            ScoreOptions(self.judge, messages, SCORES, f"{self.config.verdict_start} ")
+        ]
         found = _weighed(choice, "choice")
         if found.score is None:
             return found
@@ -252,11 +254,11 @@ class _Judging:
         """Let the judge reason, begin its verdict, and read the probabilities there."""
         config = self.config
         (reply,) = yield self._verdicts(messages, range(1))
-        if reply.error is not None or reply.finish_reason == "content_filter":
+        if reply.ending in ("failed", "refused"):
             return replace(_read([reply]), method="expected")
         reason = without_verdict(reply.text)
         begun = f"{reason}\n{config.verdict_start} " if reason else f"{config.verdict_start} "
-        (choice,) = yield [Weigh(self.judge, messages, SCORES, begun)]
+        (choice,) = yield [ScoreOptions(self.judge, messages, SCORES, begun)]
         if choice.probabilities and not choice.is_parsed:
             return replace(_weighed(choice, "expected"), reason=reason)
         more = yield self._verdicts(messages, range(1, _num_fallback(config)))
@@ -290,6 +292,4 @@ def _score(reply: Reply) -> float | None:
 
 def _missing(reply: Reply) -> str:
     """Return why a reply has no score: how it ended, or else that none can be read."""
-    if reply.error is not None:
-        return "failed"
-    return {"content_filter": "refused", "length": "cut"}.get(reply.finish_reason, "no_verdict")
+    return "no_verdict" if reply.ending == "whole" else reply.ending

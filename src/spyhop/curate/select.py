@@ -42,7 +42,7 @@ class HardestConfig(Config):
 
 
 @stage(
-    version=1,
+    version=2,
     writes=Prompt,
     plan=lambda config, prompts, answers: Estimate(
         rows=min(config.num_rows, prompts.rows), row_tokens=prompts.row_tokens
@@ -185,8 +185,7 @@ _TELLS: dict[str, Callable[[Answer], float]] = {
 
 
 def _response(row: Answer) -> str:
-    is_whole = row.finish_reason not in ("length", "content_filter")
-    return row.messages[-1].content if is_whole else ""
+    return row.messages[-1].content if row.ending == "whole" else ""
 
 
 def _question(row: Answer) -> str:

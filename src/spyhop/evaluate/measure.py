@@ -10,7 +10,7 @@ from pydantic import Field
 
 from spyhop.evaluate.items import read_agieval, read_bbh
 from spyhop.models import Model, Request, Sampling
-from spyhop.schema import Config, Item, Message, RecipeError, Score
+from spyhop.schema import Config, Ending, Item, Message, RecipeError, Score
 from spyhop.stage import Calls, Context, Estimate, stage
 from spyhop.store import Artifact
 from spyhop.text.extract import choice, final_answer, first_capital, matches
@@ -76,7 +76,7 @@ def plan_measure(config: MeasureConfig, items: list[Estimate], model: Estimate) 
     return Estimate(rows=rows, calls={"model": calls}, seconds=seconds)
 
 
-@stage(version=1, writes=Score, plan=plan_measure)
+@stage(version=2, writes=Score, plan=plan_measure)
 def measure(
     ctx: Context, config: MeasureConfig, *, items: list[Artifact], model: Model
 ) -> Iterator[Score]:
@@ -86,17 +86,21 @@ def measure(
     if config.method == "choose":
         for item, found in zip(_items(items), model.choose(requests, total=total), strict=True):
             best = item.options[_largest(found.probabilities)] if found.probabilities else None
-            yield _score(ctx, item, "", best, "choose", 0, found.error)
+            ending = "whole" if found.error is None else "failed"
+            yield _score(ctx, item, "", best, "choose", ending, 0, found.error)
         return
     replies = model.generate(requests, config.sampling, total=total)
     for item, reply in zip(_items(items), replies, strict=True):
-        found_answer = None if reply.error else extract(reply.text, item, config.extract)
+        found_answer = (
+            None if reply.ending == "failed" else extract(reply.text, item, config.extract)
+        )
         yield _score(
             ctx,
             item,
             reply.text,
             found_answer,
             reply.finish_reason,
+            reply.ending,
             reply.response_tokens,
             reply.error,
         )
@@ -132,6 +136,7 @@ def _score(
     response: str,
     extracted: str | None,
     finish_reason: str,
+    ending: Ending,
     num_tokens: int,
     error: str | None,
 ) -> Score:
@@ -149,6 +154,7 @@ def _score(
         target=item.target,
         chance=item.chance,
         finish_reason=finish_reason,
+        ending=ending,
         response_tokens=num_tokens,
         error=error,
     )

@@ -7,9 +7,9 @@ from spyhop.models.base import (
     Model,
     ModelConfig,
     ModelUse,
-    Nucleus,
     Reply,
     Request,
+    SampledGeneration,
     Sampling,
 )
 from spyhop.models.endpoint import Remote
@@ -29,11 +29,11 @@ __all__ = [
     "Model",
     "ModelConfig",
     "ModelUse",
-    "Nucleus",
     "Remote",
     "Replay",
     "Reply",
     "Request",
+    "SampledGeneration",
     "Sampling",
     "Service",
     "Teacher",

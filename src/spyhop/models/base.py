@@ -20,8 +20,9 @@ from pydantic_core import PydanticSerializationError, to_json
 
 from spyhop.models.journal import Journal
 from spyhop.models.service import Service
-from spyhop.schema import Config, InputError, Message, ModelError, Unfinished
-from spyhop.stage import Context, Progress, Runtime
+from spyhop.runtime import Runtime
+from spyhop.schema import Config, Ending, InputError, Message, ModelError, Unfinished, ending_of
+from spyhop.stage import Context, Progress
 from spyhop.store import Artifact, canonical, key_of
 
 WINDOW = 4096
@@ -48,7 +49,7 @@ class Sampling(Config):
     """The response must be JSON of this schema; endpoints only."""
 
 
-class Nucleus(Sampling):
+class SampledGeneration(Sampling):
     """A draw with variety: where only some fields are set, the others are the Humpback paper's."""
 
     temperature: float = Field(0.7, ge=0.0)
@@ -80,14 +81,19 @@ class Request(_Frozen):
 
 
 class Reply(_Frozen):
-    """A response, or a call that failed for good.
+    """A response, or a call that failed permanently.
 
-    `finish_reason` is `stop`, `length` (cut), `content_filter` (refused), or `error`. `error` is
-    set where the call failed: such a reply is never replayed.
+    `finish_reason` is the provider's own word, for people; `ending` is what spyhop acts on. `error`
+    is set where the call failed: such a reply is never replayed.
     """
 
     text: str
     finish_reason: str
+    error: str | None = None
+    ending: Ending = Field(
+        default_factory=lambda row: ending_of(row["finish_reason"], row["text"], row["error"])
+    )
+    """Set where the reply is read; derived for replies that older code journaled."""
     prompt_tokens: int = 0
     cached_tokens: int = 0
     """Those of the prompt that the endpoint had read before, at another price."""
@@ -98,7 +104,6 @@ class Reply(_Frozen):
     log_probability: float | None = None
     """Natural log-probability of the response, summed over its tokens; None where unknown."""
     usd: float = 0.0
-    error: str | None = None
 
 
 class Choice(_Frozen):
@@ -156,10 +161,10 @@ class Backend(Protocol):
         """Answer one batch."""
 
     def choose(self, batch: Sequence[Request]) -> list[Choice]:
-        """Weigh the options of one batch."""
+        """ScoreOptions the options of one batch."""
 
     def score(self, batch: Sequence[Request]) -> list[Likelihood]:
-        """Weigh the continuations of one batch."""
+        """ScoreOptions the continuations of one batch."""
 
 
 class ModelConfig(Config):

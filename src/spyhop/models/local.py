@@ -18,9 +18,9 @@ import numpy as np
 
 from spyhop.lazy import Lazy
 from spyhop.models.base import Backend, Choice, Likelihood, ModelConfig, Reply, Request, Sampling
-from spyhop.render import ORCA, Form, FormName, Renderer, named_form, read_form
+from spyhop.render import ORCA, ChatFormat, FormatName, Renderer, named_format, read_format
+from spyhop.runtime import Runtime
 from spyhop.schema import ModelError, RecipeError
-from spyhop.stage import Runtime
 from spyhop.store import Artifact, canonical
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class Local(ModelConfig):
     kind: Literal["local"] = "local"
     name: str = "local model"
     dtype: Literal["float32", "bfloat16"] = "float32"
-    format: FormName = "saved"
+    format: FormatName = "saved"
     """`saved` is the one that the folder names, else its chat template, else Orca's blocks."""
     subfolder: str = ""
     """Where in the folder the model stands, such as a training snapshot."""
@@ -60,8 +60,8 @@ class Local(ModelConfig):
         torch.set_num_threads(runtime.threads)
         path = folder.path / self.subfolder
         tokenizer, model = load(path, getattr(torch, self.dtype), pick_device(runtime.device))
-        form = pick_form(self.format, path, tokenizer)
-        return LocalBackend(model, Renderer(tokenizer, form), runtime.inference_tokens)
+        chat_format = pick_format(self.format, path, tokenizer)
+        return LocalBackend(model, Renderer(tokenizer, chat_format), runtime.inference_tokens)
 
     @property
     def label(self) -> str:
@@ -79,20 +79,20 @@ def pick_device(device: str) -> torch.device:
     return found
 
 
-def pick_form(name: str, folder: Path, tokenizer: Any) -> Form:  # noqa: ANN401 (transformers' type)
-    """Return the form of that name for a model's folder; `saved` is the folder's own."""
-    return saved_form(folder, tokenizer) if name == "saved" else named_form(name, tokenizer)
+def pick_format(name: str, folder: Path, tokenizer: Any) -> ChatFormat:  # noqa: ANN401 (transformers' type)
+    """Return the format of that name for a model's folder; `saved` is the folder's own."""
+    return saved_format(folder, tokenizer) if name == "saved" else named_format(name, tokenizer)
 
 
-def saved_form(folder: Path, tokenizer: Any) -> Form:  # noqa: ANN401 (transformers' type)
-    """Return the form that a checkpoint of ours names, else the chat template, else Orca's blocks.
+def saved_format(folder: Path, tokenizer: Any) -> ChatFormat:  # noqa: ANN401 (transformers' type)
+    """Return the saved chat format: our own file's, else the chat template, else Orca's blocks.
 
     So a model from elsewhere is asked, and trained further, as its makers meant it.
     """
     path = folder / FORMAT_FILE
     if path.is_file():
-        return read_form(json.loads(path.read_text())["format"])
-    return named_form("chat", tokenizer) if tokenizer.chat_template else ORCA
+        return read_format(json.loads(path.read_text())["format"])
+    return named_format("chat", tokenizer) if tokenizer.chat_template else ORCA
 
 
 def load(folder: Path, dtype: torch.dtype, device: torch.device) -> tuple[Any, Any]:
@@ -177,7 +177,7 @@ class LocalBackend:
         ]
 
     def choose(self, batch: Sequence[Request]) -> list[Choice]:
-        """Weigh options by their total log-probability after one prefill of each prompt."""
+        """ScoreOptions options by their total log-probability after one prefill of each prompt."""
         prompts, options = self._begun(batch)
         longest = max(len(p) + max(map(len, o)) for p, o in zip(prompts, options, strict=True))
         if longest > self._limit:
@@ -191,7 +191,7 @@ class LocalBackend:
         ]
 
     def score(self, batch: Sequence[Request]) -> list[Likelihood]:
-        """Weigh the continuation of each request as a whole response, end token included."""
+        """ScoreOptions the continuation of each request as a whole response, end token included."""
         prompts = self._encode(batch)
         texts = self.renderer.encode_text([request.continuation for request in batch])
         options = [[*text, self.renderer.end_id] for text in texts]

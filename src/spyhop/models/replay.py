@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 from typing import Literal
 
 from spyhop.models.base import Backend, Choice, Likelihood, ModelConfig, Reply, Request, Sampling
+from spyhop.runtime import Runtime
 from spyhop.schema import ModelError, Row
-from spyhop.stage import Runtime
 from spyhop.store import Artifact, row_id
 
 

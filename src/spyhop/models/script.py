@@ -25,7 +25,7 @@ class Ask:
 
 
 @dataclass(frozen=True, slots=True)
-class Weigh:
+class ScoreOptions:
     """Options that a script has weighed by a model; the reply is a `Choice`."""
 
     model: Model
@@ -39,10 +39,10 @@ class Weigh:
         """Nothing is drawn."""
 
 
-Question: TypeAlias = Ask | Weigh
+Question: TypeAlias = Ask | ScoreOptions
 Script: TypeAlias = Generator[Sequence[Question], list[Any], Result]
 """Yields questions, is sent their replies in the same order (a `Reply` to an `Ask`, a `Choice` to
-a `Weigh`), and returns its result."""
+a `ScoreOptions`), and returns its result."""
 
 
 class Failures:
@@ -87,16 +87,16 @@ def play(scripts: Iterable[Script[Result]], *, window: int = WINDOW) -> Iterator
         window: Scripts that move in step; two windows are held in memory.
     """
     stream = iter(scripts)
-    now = _Step(list(islice(stream, window)))
+    now = ScriptStep(list(islice(stream, window)))
     now.prefetch()
     while now.scripts:
-        then = _Step(list(islice(stream, window)))
+        then = ScriptStep(list(islice(stream, window)))
         then.prefetch()
         yield from now.results()
         now = then
 
 
-class _Step(Generic[Result]):
+class ScriptStep(Generic[Result]):
     """Scripts that move in step, from their first questions to their results."""
 
     def __init__(self, scripts: list[Script[Result]]) -> None:
@@ -130,7 +130,7 @@ class _Step(Generic[Result]):
 
 
 @dataclass(slots=True)
-class _Call:
+class _QuestionGroup:
     """Questions of one round to one model with one sampling."""
 
     model: Model
@@ -161,19 +161,19 @@ def _replies(asks: list[Question]) -> Iterator[Reply | Choice]:
     return (next(replies[place]) for place in where)
 
 
-def _calls(asks: list[Question]) -> tuple[list[_Call], list[int]]:
+def _calls(asks: list[Question]) -> tuple[list[_QuestionGroup], list[int]]:
     """Return the questions grouped by model and sampling, and the group of each."""
-    calls: list[_Call] = []
+    calls: list[_QuestionGroup] = []
     where = []
     for ask in asks:
         place = next((n for n, call in enumerate(calls) if _is_of(ask, call)), len(calls))
         if place == len(calls):
-            calls.append(_Call(ask.model, ask.sampling))
+            calls.append(_QuestionGroup(ask.model, ask.sampling))
         calls[place].asks.append(ask)
         where.append(place)
     return calls, where
 
 
-def _is_of(ask: Question, call: _Call) -> bool:
+def _is_of(ask: Question, call: _QuestionGroup) -> bool:
     is_same = ask.sampling is call.sampling or ask.sampling == call.sampling
     return ask.model is call.model and is_same

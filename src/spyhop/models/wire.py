@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple
 from pydantic_core import from_json, to_json
 
 from spyhop.models.base import Choice, Reply, Request, Sampling
+from spyhop.schema import ending_of
 from spyhop.text.extract import choice
 
 TOP_LOGPROBS = 20
@@ -156,13 +157,15 @@ def share(usage: Usage, num: int) -> list[Usage]:
     return [usage._replace(**first), *[rest] * (num - 1)]
 
 
-def reply(request: Request, found: Mapping[str, Any], usage: Usage, usd: float) -> Reply:
+def read_reply(request: Request, found: Mapping[str, Any], usage: Usage, usd: float) -> Reply:
     """Return one choice of an answer as a reply."""
-    text, refusal = _text(found["message"])
+    text, is_refusal = _text(found["message"])
+    reason = "content_filter" if is_refusal else _finish(found.get("finish_reason"))
     return Reply(
         id=request.id,
         text=text,
-        finish_reason="content_filter" if refusal else _finish(found.get("finish_reason")),
+        finish_reason=reason,
+        ending="refused" if is_refusal else ending_of(reason, text),
         prompt_tokens=usage.prompt_tokens,
         cached_tokens=usage.cached_tokens,
         response_tokens=usage.response_tokens,
@@ -173,7 +176,7 @@ def reply(request: Request, found: Mapping[str, Any], usage: Usage, usd: float) 
     )
 
 
-def weighed(request: Request, found: Mapping[str, Any], usage: Usage, usd: float) -> Choice:
+def read_choice(request: Request, found: Mapping[str, Any], usage: Usage, usd: float) -> Choice:
     """Return the probabilities of a request's options.
 
     They are read from the most likely tokens at the place where the options weigh most; where
@@ -197,7 +200,7 @@ def weighed(request: Request, found: Mapping[str, Any], usage: Usage, usd: float
     )
 
 
-def failure(status: int, headers: Mapping[str, str], raw: bytes, now: datetime) -> Failure:
+def read_failure(status: int, headers: Mapping[str, str], raw: bytes, now: datetime) -> Failure:
     """Return what an answer other than 200 means."""
     code, message = _error(raw)
     said = f"{status} {message}".strip()

@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from spyhop.models.local import load_tokenizer, pick_form
+from spyhop.models.local import load_tokenizer, pick_format
 from spyhop.render import Encoded, Renderer, TrainOn
 from spyhop.schema import Answer, InputError
 from spyhop.store import Artifact
@@ -22,7 +22,7 @@ def show_mask(
     console: Console,
     *,
     model: Path,
-    form: str = "saved",
+    chat_format: str = "saved",
     train_on: TrainOn = "all",
 ) -> None:
     """Print the first rows of answers as they are trained on.
@@ -31,13 +31,13 @@ def show_mask(
     Without colour, targets stand between `[[` and `]]`.
 
     Raises:
-        InputError: If the rows are no answers, or the form cannot be had.
+        InputError: If the rows are no answers, or the format cannot be had.
     """
     columns = {"id", "messages"}
     if not all(columns <= set(batch.schema.names) for batch in islice(artifact.batches(), 1)):
         raise InputError(f"{artifact.path.name}: its rows have no `messages`; nothing to mask")
     tokenizer = load_tokenizer(model)
-    renderer = Renderer(tokenizer, pick_form(form, model, tokenizer))
+    renderer = Renderer(tokenizer, pick_format(chat_format, model, tokenizer))
     console.print(_legend(console))
     for row in islice(artifact.rows(Answer), num_rows):
         console.rule()
@@ -49,7 +49,7 @@ def show_mask(
         except InputError as error:
             console.print(f"{row.id}: {error}; not trained on", markup=False)
             continue
-        num, num_targets = len(encoded.ids), int(encoded.is_target.sum())
+        num, num_targets = len(encoded.ids), int(encoded.is_supervised.sum())
         console.print(f"{row.id}: {num:,} tokens, {num_targets:,} of them targets", style="bold")
         console.print(_coloured(encoded, renderer, has_colour=bool(console.color_system)))
 
@@ -66,12 +66,12 @@ def _legend(console: Console) -> Text:
 def _coloured(encoded: Encoded, renderer: Renderer, *, has_colour: bool) -> Text:
     text = Text()
     was_target = False
-    for piece, is_target, is_special in _runs(encoded, renderer):
-        if not has_colour and is_target != was_target:
-            text.append("[[" if is_target else "]]")
-        was_target = is_target
-        style = (SPECIAL_TARGET if is_target else SPECIAL) if is_special else ""
-        text.append(piece, style or (TARGET if is_target else CONTEXT))
+    for piece, is_supervised, is_special in _runs(encoded, renderer):
+        if not has_colour and is_supervised != was_target:
+            text.append("[[" if is_supervised else "]]")
+        was_target = is_supervised
+        style = (SPECIAL_TARGET if is_supervised else SPECIAL) if is_special else ""
+        text.append(piece, style or (TARGET if is_supervised else CONTEXT))
     if not has_colour and was_target:
         text.append("]]")
     return text
@@ -84,8 +84,8 @@ def _runs(encoded: Encoded, renderer: Renderer) -> Iterator[tuple[str, bool, boo
     """
     ids = encoded.ids.tolist()
     kinds = [
-        (bool(is_target), token in renderer.special_ids)
-        for token, is_target in zip(ids, encoded.is_target, strict=True)
+        (bool(is_supervised), token in renderer.special_ids)
+        for token, is_supervised in zip(ids, encoded.is_supervised, strict=True)
     ]
     before, start = "", 0
     for stop in range(1, len(ids) + 1):

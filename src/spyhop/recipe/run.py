@@ -1,13 +1,15 @@
 """Run a recipe: every node at most once, independent nodes side by side."""
 
 from collections.abc import Callable
+from difflib import get_close_matches
 from typing import Protocol
 
-from spyhop.recipe.graph import Node, Use, parents, refs
+from spyhop.recipe.graph import Node, Recipe, Use, parents, refs
 from spyhop.recipe.resolve import Resolved
 from spyhop.recipe.workers import Event, NodeItem, Workers
-from spyhop.schema import SpyhopError
-from spyhop.stage import Progress, Runtime
+from spyhop.runtime import Runtime
+from spyhop.schema import RecipeError, SpyhopError
+from spyhop.stage import Progress
 from spyhop.store import Artifact, canonical, forget, point
 
 
@@ -48,14 +50,30 @@ def run(
     any more, so that cleaning may free them.
 
     Raises:
+        RecipeError: If the runtime names a step that the recipe does not have.
         SpyhopError: The first error of a node; nodes that were running beside it are stopped.
     """
     recipe = resolved.recipe
+    check_steps(recipe, runtime)
     make = _make_here if runtime.workers == 1 else _make_beside
     make(resolved, runtime, watcher, reopen)
     if forgets:
         forget(resolved.root, recipe.name, {node.name for node in recipe.nodes})
     return resolved.made
+
+
+def check_steps(recipe: Recipe, runtime: Runtime) -> None:
+    """Refuse resources for a step that the recipe does not have.
+
+    Raises:
+        RecipeError: Naming a step that is like it, or all.
+    """
+    known = [node.name for node in recipe.nodes]
+    for name in runtime.steps:
+        if name not in known:
+            near = get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
+            raise RecipeError(f"runtime.steps.{name}: no step has this name; {hint}")
 
 
 def _make_here(
@@ -71,7 +89,7 @@ def _make_here(
             artifact = node.stage.run(
                 resolved.root,
                 node.config,
-                runtime=runtime,
+                runtime=runtime.of_step(node.name),
                 report=_teller(watcher, node),
                 names=resolved.names(node),
                 is_again=is_again,
@@ -93,7 +111,7 @@ def _make_beside(
     waiting, due = list(resolved.recipe.nodes), list[Node]()
     nodes = {node.name: node for node in waiting}
     resolved.made.clear()
-    workers = Workers(resolved.root, runtime)
+    workers = Workers(resolved.root, runtime.workers)
     try:
         while waiting or due or workers.is_busy():
             while ready := _ready(resolved, waiting):
@@ -114,6 +132,7 @@ def _make_beside(
                     stage=node.stage,
                     config=node.config,
                     inputs=resolved.inputs(node),
+                    runtime=runtime.of_step(node.name),
                     names=resolved.names(node),
                     served=_served(node),
                     is_again=node.name in reopen,

@@ -9,8 +9,9 @@ from time import monotonic
 from typing import Any
 
 from spyhop.processes import ProcessDied, WorkerProcess, WorkItem, ready
+from spyhop.runtime import Runtime
 from spyhop.schema import ArtifactError, Config, SpyhopError
-from spyhop.stage import REPORT_S, Progress, Runtime, Stage, StageInput
+from spyhop.stage import REPORT_S, Progress, Stage, StageInput
 from spyhop.store import Artifact
 
 GRACE_S = 35.0
@@ -25,6 +26,7 @@ class NodeItem(WorkItem):
     stage: Stage
     config: Config
     inputs: dict[str, StageInput]
+    runtime: Runtime
     names: dict[str, list[str]]
     served: frozenset[str] = frozenset()
     """Served models that it asks, and may have paid."""
@@ -45,15 +47,15 @@ class Event:
 class Workers:
     """A fixed number of processes; each makes one node at a time and keeps its imports warm."""
 
-    def __init__(self, root: Path, runtime: Runtime) -> None:
-        self._settings = (root, runtime)
-        self._most = runtime.workers
+    def __init__(self, root: Path, num_workers: int) -> None:
+        self._root = root
+        self._num_workers = num_workers
         self._idle: list[WorkerProcess] = []
         self._busy: dict[WorkerProcess, NodeItem] = {}
 
     def has_room(self) -> bool:
         """Tell whether another node can start now."""
-        return len(self._busy) < self._most
+        return len(self._busy) < self._num_workers
 
     def is_busy(self) -> bool:
         """Tell whether any node is being made."""
@@ -78,7 +80,7 @@ class Workers:
             worker = self._idle.pop()
         else:
             worker = WorkerProcess("spyhop.recipe.workers:serve")
-            worker.send(self._settings)
+            worker.send(self._root)
         worker.send(item)
         self._busy[worker] = item
 
@@ -114,21 +116,21 @@ class Workers:
 
 
 def serve(receive: Callable[[], Any], send: Callable[[Event], None]) -> None:
-    """Make one node after the other; the first message holds the store and the runtime."""
+    """Make one node after the other; the first message is the store."""
     signal.signal(signal.SIGTERM, _stop)
-    root, runtime = receive()
+    root: Path = receive()
     try:
         while True:
             item: NodeItem = receive()
-            send(_make(item, root, runtime, _Reporter(send, item.node)))
+            send(_make(item, root, _Reporter(send, item.node)))
     except KeyboardInterrupt:  # told to stop: the replies in flight are in the journal now
         return
 
 
-def _make(item: NodeItem, root: Path, runtime: Runtime, report: "_Reporter") -> Event:
+def _make(item: NodeItem, root: Path, report: "_Reporter") -> Event:
     try:
         artifact = item.stage.run(
-            root, item.config, runtime=runtime, report=report, names=item.names,
+            root, item.config, runtime=item.runtime, report=report, names=item.names,
             is_again=item.is_again, **item.inputs,
         )  # fmt: skip
     except SpyhopError as error:
@@ -157,4 +159,3 @@ class _Reporter:
         if progress.is_lasting or now - self._last >= REPORT_S:
             self._last = now
             self._send(Event(self._node, progress=progress))
-

@@ -48,7 +48,7 @@ from spyhop.schema import Config, RecipeError
 from spyhop.settings import InputPath
 from spyhop.train import TuneConfig, chained, tune
 from spyhop.train.probe import ProbeConfig, probe
-from spyhop.train.release import ReleaseConfig, release, titled
+from spyhop.train.release import ReleaseConfig, release, with_title
 
 
 class Answering(Config):
@@ -191,7 +191,7 @@ def _release(
 ) -> None:
     """Add the student's folder for others, with its card."""
     r.add(
-        "model", release, titled(config.release, config.name),
+        "model", release, with_title(config.release, config.name),
         model=model, base=base, answers=answers, probes=[probed], scores=scores, data=[data],
     )  # fmt: skip
 

@@ -16,7 +16,7 @@ from spyhop.store import Artifact
 from spyhop.store.results import link
 from spyhop.train import TuneConfig, chained, tune
 from spyhop.train.probe import ProbeConfig, probe
-from spyhop.train.release import ReleaseConfig, release, titled
+from spyhop.train.release import ReleaseConfig, release, with_title
 
 MODEL = "model"
 """The node that holds the folder to give away."""
@@ -92,7 +92,7 @@ def training(config: TrainingConfig) -> Recipe:
     assert isinstance(model, Node)
     probes = _probed(r, config, model, answers)
     found: dict[str, list[Ref]] = {"probes": probes} if probes else {}
-    given = titled(config.release, config.name)
+    given = with_title(config.release, config.name)
     r.add(MODEL, release, given, model=model, base=base, answers=answers, **found)
     page = TrainingPageConfig(title=config.name)
     r.add("report", training_page, page, answers=answers, students=students, **found)

@@ -131,7 +131,7 @@ def _measures(config: HumpbackPageConfig) -> list[Measure]:
         ("accuracy", config.has_accuracy),
         ("held_out", config.has_held_out),
     ]
-    return [name for name, is_taken in known if is_taken]
+    return [name for name, should_step in known if should_step]
 
 
 def _of(seen: Sequence[Seen], table: str) -> list[Seen]:

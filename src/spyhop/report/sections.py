@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from spyhop.evaluate import Seen
 from spyhop.lazy import Lazy
-from spyhop.models.local import load_tokenizer, saved_form
+from spyhop.models.local import load_tokenizer, saved_format
 from spyhop.render import Renderer
 from spyhop.report.compare import comparison_table
 from spyhop.report.contamination import SHARED_HEADINGS, shared_cells
@@ -63,7 +63,7 @@ def mask_section(student: Artifact, answers: Sequence[Artifact]) -> Section:
         "Each box is a token; the loss is taken on the green ones only: the response and its end.",
     )
     tokenizer = load_tokenizer(student.path)
-    renderer = Renderer(tokenizer, saved_form(student.path, tokenizer))
+    renderer = Renderer(tokenizer, saved_format(student.path, tokenizer))
     rows = islice(
         (row for each in answers for row in each.rows(Answer) if not row.error),
         NUM_MASKED_ROWS,
@@ -71,10 +71,12 @@ def mask_section(student: Artifact, answers: Sequence[Artifact]) -> Section:
     for row in rows:
         (encoded,) = renderer.encode([row.messages])
         pieces = [
-            (renderer.tokenizer.decode([token]), bool(is_target))
-            for token, is_target in zip(encoded.ids.tolist(), encoded.is_target, strict=True)
+            (renderer.tokenizer.decode([token]), bool(is_supervised))
+            for token, is_supervised in zip(
+                encoded.ids.tolist(), encoded.is_supervised, strict=True
+            )
         ]
-        num_targets = int(encoded.is_target.sum())
+        num_targets = int(encoded.is_supervised.sum())
         section.masked(pieces, f"{num_targets} of {len(pieces)} tokens are targets; row {row.id}")
     return section
 

@@ -96,7 +96,7 @@ def card(config: CardConfig, origin: Origin) -> str:
         f"# {title}",
         "",
         f"{base}, trained by spyhop on {origin.counts['rows/trained']:,} rows. It was trained "
-        f"in the form that its chat template writes. Recipe key: `{origin.recipe}`.",
+        f"in the format that its chat template writes. Recipe key: `{origin.recipe}`.",
         "",
         "## Terms",
         "",

@@ -48,7 +48,7 @@ class Position:
     """Mean loss per target token of every step that was taken."""
     norms: list[float] = field(default_factory=list)
     """Gradient norms of the last steps, before clipping."""
-    odd: dict[str, int] = field(default_factory=dict)
+    anomalies: dict[str, int] = field(default_factory=dict)
     """Steps that a watchdog noticed or skipped, by reason."""
     skips_in_a_row: int = 0
     held_out: list[tuple[int, float]] = field(default_factory=list)

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from spyhop.render import FormName, TrainOn
+from spyhop.render import FormatName, TrainOn
 from spyhop.schema import Config
 from spyhop.train.adapter import AdapterConfig
 from spyhop.train.optimizer import OptimizerConfig
@@ -69,9 +69,9 @@ class TuneConfig(Config):
     watch: WatchConfig = WatchConfig()
     precision: Literal["float32", "bfloat16"] = "float32"
     """`bfloat16` keeps float32 weights and computes under autocast."""
-    format: FormName = "saved"
-    """How conversations are written down: `saved` is the base's own form, else its chat template,
-    else Orca's blocks; `humpback` is plain text with tags."""
+    format: FormatName = "saved"
+    """Chat format of the rows: `saved` is the base's own, else its chat template, else Orca's
+    blocks; `humpback` is plain text with tags."""
     train_on: TrainOn = "all"
     """Which of a conversation's responses are targets."""
     snapshots: tuple[float, ...] = ()

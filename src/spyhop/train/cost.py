@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spyhop.lazy import Lazy
+from spyhop.runtime import Runtime
 from spyhop.schema import InputError
-from spyhop.stage import Estimate, Runtime
+from spyhop.stage import Estimate
 from spyhop.train.tensors import read_header
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ def read_shape(folder: Path) -> Shape | None:
     return Shape(sum(sizes.values()), depth, width)
 
 
-def told_cost(estimate: Estimate, runtime: Runtime) -> str:
+def describe_cost(estimate: Estimate, runtime: Runtime) -> str:
     """Return what a planned training takes, in words; empty where its model is unknown."""
     if not estimate.flops:
         return ""
@@ -116,13 +117,13 @@ def told_cost(estimate: Estimate, runtime: Runtime) -> str:
 def _told_memory(estimate: Estimate, runtime: Runtime) -> str:
     kept = activation_bytes(estimate.num_layers, estimate.hidden_size, runtime)
     text = f"{estimate.state_bytes / 1e9:,.1f} GB of weights and optimiser, {kept / 1e9:,.1f} GB "
-    text += f"a pass of {runtime.micro_tokens:,} tokens: "
+    text += f"a pass of {runtime.microbatch_tokens:,} tokens: "
     room = int(PLAN_GB * 1e9) - kept
     num = -(-estimate.state_bytes // room) if room > 0 else 0
     if num == 1:
         return f"{text}fits one of {PLAN_GB} GB"
     text += f"needs {num} of {PLAN_GB} GB together" if num else f"fits none of {PLAN_GB} GB"
-    lower = "micro_tokens" if runtime.gradient_checkpointing else "gradient_checkpointing"
+    lower = "microbatch_tokens" if runtime.gradient_checkpointing else "gradient_checkpointing"
     return f"{text}; see runtime.{lower}"
 
 
@@ -157,4 +158,4 @@ def state_bytes(shape: Shape, trained: int | None = None, frozen_bytes: float = 
 def activation_bytes(num_layers: int, hidden_size: int, runtime: Runtime) -> int:
     """Return the memory that one pass keeps for its gradient, on every device."""
     per_unit = RECOMPUTED_BYTES if runtime.gradient_checkpointing else ACTIVATION_BYTES
-    return per_unit * num_layers * hidden_size * runtime.micro_tokens
+    return per_unit * num_layers * hidden_size * runtime.microbatch_tokens

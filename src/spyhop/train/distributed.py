@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 from spyhop.lazy import Lazy
 from spyhop.models.local import pick_device
+from spyhop.runtime import Runtime
 from spyhop.schema import TrainingError
-from spyhop.stage import Runtime
 
 if TYPE_CHECKING:
     import torch

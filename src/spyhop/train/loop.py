@@ -15,18 +15,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from spyhop.lazy import Lazy
+from spyhop.runtime import Runtime
 from spyhop.schema import TrainingError
-from spyhop.stage import Progress, Runtime
+from spyhop.stage import Progress
 from spyhop.store.artifact import LOGS
 from spyhop.train.attention import documents, isolate
-from spyhop.train.base import Student, open_student, save_student
-from spyhop.train.batches import Rows, deal, split_micro
+from spyhop.train.base import LoadedBase, open_student, save_student
+from spyhop.train.batches import RowNumbers, shard_microbatches, split_microbatches
 from spyhop.train.checkpoint import Checkpoints
 from spyhop.train.config import TuneConfig
 from spyhop.train.cost import shape_of
 from spyhop.train.distributed import Group, shard
-from spyhop.train.loss import Micro, has_plain_head, micro_loss
-from spyhop.train.metrics import BOARD, FILE, Meter
+from spyhop.train.loss import Microbatch, has_plain_head, microbatch_loss
+from spyhop.train.metrics import BOARD, FILE, StepMeter
 from spyhop.train.optimizer import (
     clip_gradient,
     make_optimizers,
@@ -35,7 +36,7 @@ from spyhop.train.optimizer import (
 )
 from spyhop.train.pack import best_fit
 from spyhop.train.rows import TokenRows
-from spyhop.train.watch import Step, is_taken
+from spyhop.train.watch import StepVerdict, should_step
 
 if TYPE_CHECKING:
     import torch
@@ -54,7 +55,7 @@ Report = Callable[[Progress], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class TrainingJob:
     """One training: all that a process needs to take its part."""
 
     config: TuneConfig
@@ -63,21 +64,21 @@ class Job:
     state: Path
     out: Path
     rows: TokenRows
-    steps: list[Rows]
+    steps: list[RowNumbers]
     """Rows of every global batch."""
-    held_out: Rows
+    held_out: RowNumbers
     """Rows whose loss is only looked at."""
 
 
 @dataclass(slots=True)
-class Outcome:
+class TrainingResult:
     """What a training came to, besides the files in `out`."""
 
     counts: dict[str, int] = field(default_factory=dict)
     notices: list[str] = field(default_factory=list)
 
 
-def train(job: Job, group: Group, report: Report) -> Outcome:
+def train(job: TrainingJob, group: Group, report: Report) -> TrainingResult:
     """Train from the last checkpoint, or from the start, to the end; write the result to `out`.
 
     All processes of a group call this together; the first one writes.
@@ -85,7 +86,7 @@ def train(job: Job, group: Group, report: Report) -> Outcome:
     torch.set_num_threads(job.runtime.threads)
     device = group.device if group.size == 1 else torch.device("cpu")  # before it is spread
     student = open_student(job.base, job.config, device, is_empty=group.rank > 0)
-    outcome = Outcome()
+    outcome = TrainingResult()
     trainer = Trainer(job, group, student, report, outcome)
     trainer.run()
     save_student(job.out, student, group)
@@ -99,7 +100,12 @@ class Trainer:
     """The state of one training in one process."""
 
     def __init__(
-        self, job: Job, group: Group, student: Student, report: Report, outcome: Outcome
+        self,
+        job: TrainingJob,
+        group: Group,
+        student: LoadedBase,
+        report: Report,
+        outcome: TrainingResult,
     ) -> None:
         self.job, self.group, self.student = job, group, student
         self.report, self.outcome = report, outcome
@@ -114,7 +120,7 @@ class Trainer:
         self.position = self.checkpoints.load()
         mean_tokens = float(self.engine.lengths.mean())
         flops = self.shape.flops_per_token(mean_tokens)
-        self.meter = Meter(job.state, job.runtime, group.device, len(job.steps), flops)
+        self.meter = StepMeter(job.state, job.runtime, group.device, len(job.steps), flops)
 
     def run(self) -> None:
         """Go through the remaining steps."""
@@ -157,14 +163,14 @@ class Trainer:
         ]:
             self.outcome.notices.append(f"stopped early, before the snapshots {', '.join(missed)}")
 
-    def _step(self, batch: Rows) -> None:
+    def _step(self, batch: RowNumbers) -> None:
         position, config = self.position, self.job.config
         factor = rate_factor(config.optimizer, position.step, len(self.job.steps))
         set_rate(self.optimizers, factor)
         loss, num_targets = self.engine.gradient(batch)
         norm = clip_gradient(self.student.model, config.optimizer.clip)
-        step = Step(position.step + 1, len(self.job.steps), loss, norm, num_targets, factor)
-        taken = is_taken(step, config.watch, position)
+        step = StepVerdict(position.step + 1, len(self.job.steps), loss, norm, num_targets, factor)
+        taken = should_step(step, config.watch, position)
         for optimizer in self.optimizers:
             if taken:
                 optimizer.step()
@@ -239,7 +245,7 @@ class Trainer:
         """Write losses and tokens beside the weights; what the clock says goes to the logs."""
         position, counts = self.position, self.outcome.counts
         counts |= {"tokens": position.tokens, "steps": position.step}
-        counts |= {f"steps/{name}": num for name, num in position.odd.items()}
+        counts |= {f"steps/{name}": num for name, num in position.anomalies.items()}
         if self.group.rank:
             return
         metrics: dict[str, Any] = {
@@ -265,16 +271,18 @@ class Engine:
     """What has the trained parameters."""
     causal: Any
     rows: TokenRows
-    lengths: Rows
+    lengths: RowNumbers
     group: Group
-    micro_tokens: int
+    microbatch_tokens: int
     is_packed: bool
-    one_loss: Callable[[Micro, float], Any]
+    one_loss: Callable[[Microbatch, float], Any]
     num_targets: Any
     """Of every row: (number of rows,) int64."""
 
     @classmethod
-    def of(cls, job: Job, group: Group, student: Student, outcome: Outcome) -> Engine:
+    def of(
+        cls, job: TrainingJob, group: Group, student: LoadedBase, outcome: TrainingResult
+    ) -> Engine:
         """Set a student up for its training: packing, sharding, gradient checkpointing."""
         causal, runtime = student.causal, job.runtime
         longest = int(job.rows.lengths.max())
@@ -285,7 +293,7 @@ class Engine:
             (enable or causal.gradient_checkpointing_enable)()
         arguments = {"head_is_plain": is_plain, "dtype": torch.bfloat16 if is_half else None}
         if group.size == 1:
-            one_loss: Any = partial(micro_loss, causal, **arguments)
+            one_loss: Any = partial(microbatch_loss, causal, **arguments)
         else:
             setattr(causal, METHOD, MethodType(partial_method(arguments), causal))
             shard(causal, student.model, group, is_half=is_half, method=METHOD)
@@ -293,61 +301,63 @@ class Engine:
         with _computing(job.config, group):
             is_packed = _can_pack(causal, runtime, group.device, longest, outcome)
         return cls(
-            student.model, causal, job.rows, job.rows.lengths, group, runtime.micro_tokens,
+            student.model, causal, job.rows, job.rows.lengths, group, runtime.microbatch_tokens,
             is_packed, one_loss, count_targets(job.rows),
         )  # fmt: skip
 
-    def gradient(self, batch: Rows) -> tuple[float, int]:
+    def gradient(self, batch: RowNumbers) -> tuple[float, int]:
         """Add the gradient of a batch's mean loss; return that loss and the number of targets."""
         num_targets = int(self.num_targets[batch].sum())
         weight = self.group.size / max(1, num_targets)  # FSDP takes the mean over processes
         total = torch.zeros((), device=self.group.device)
-        for micro in self._micros(batch):
-            loss = self.one_loss(micro, weight)
+        for microbatch in self._microbatches(batch):
+            loss = self.one_loss(microbatch, weight)
             loss.backward()
             total = total + loss.detach()
         return self.group.mean(total), num_targets
 
-    def loss(self, batch: Rows) -> float:
+    def loss(self, batch: RowNumbers) -> float:
         """Return the mean loss of rows, without dropout."""
         self.model.eval()
         weight = self.group.size / max(1, int(self.num_targets[batch].sum()))
         total = torch.zeros((), device=self.group.device)
         with torch.no_grad():
-            for micro in self._micros(batch):
-                total = total + self.one_loss(micro, weight)
+            for microbatch in self._microbatches(batch):
+                total = total + self.one_loss(microbatch, weight)
         return self.group.mean(total)
 
-    def _micros(self, batch: Rows) -> Iterator[Micro]:
+    def _microbatches(self, batch: RowNumbers) -> Iterator[Microbatch]:
         lengths = self.lengths
         if self.is_packed:
-            capacity = max(self.micro_tokens, int(lengths[batch].max()))
+            capacity = max(self.microbatch_tokens, int(lengths[batch].max()))
             packs = best_fit(lengths[batch], capacity)
-            micros = [batch[packs[place]] for place in range(len(packs))]
+            microbatches = [batch[packs[place]] for place in range(len(packs))]
         else:
-            micros = split_micro(batch, lengths, self.micro_tokens)
+            microbatches = split_microbatches(batch, lengths, self.microbatch_tokens)
         if self.group.size > 1:
-            micros = deal(micros, lengths, self.group.size)[self.group.rank]
-        for micro in micros:
-            is_real = len(micro) > 0  # an empty pass keeps the ranks in step
-            yield self._tensors(micro if is_real else batch[:1], is_real=is_real)
+            microbatches = shard_microbatches(microbatches, lengths, self.group.size)[
+                self.group.rank
+            ]
+        for microbatch in microbatches:
+            is_real = len(microbatch) > 0  # an empty pass keeps the ranks in step
+            yield self._tensors(microbatch if is_real else batch[:1], is_real=is_real)
 
-    def _tensors(self, micro: Rows, *, is_real: bool) -> Micro:
+    def _tensors(self, microbatch: RowNumbers, *, is_real: bool) -> Microbatch:
         """Rows end to end, or right-padded: causal attention never looks at the padding."""
-        rows, lengths = self.rows, self.lengths[micro]
+        rows, lengths = self.rows, self.lengths[microbatch]
         if self.is_packed:
             shape, firsts = (1, int(lengths.sum())), np.cumsum(lengths) - lengths
         else:
             width = int(lengths.max())
-            shape, firsts = (len(micro), width), np.arange(len(micro)) * width
+            shape, firsts = (len(microbatch), width), np.arange(len(microbatch)) * width
         ids = np.zeros(shape[0] * shape[1], dtype=np.int64)
         is_next = np.zeros(len(ids), dtype=np.bool_)
         for row, first, length in zip(
-            micro.tolist(), firsts.tolist(), lengths.tolist(), strict=True
+            microbatch.tolist(), firsts.tolist(), lengths.tolist(), strict=True
         ):
             start = rows.starts[row]
             ids[first : first + length] = rows.ids[start : start + length]
-            is_next[first : first + length - 1] = rows.is_target[start + 1 : start + length]
+            is_next[first : first + length - 1] = rows.is_supervised[start + 1 : start + length]
         keep = np.flatnonzero(is_next & is_real)
         device = self.group.device
         inputs: dict[str, Any] = {
@@ -356,7 +366,7 @@ class Engine:
         if self.is_packed:
             inputs |= documents(self.causal, lengths.tolist())
         targets = torch.from_numpy(ids[keep + 1]).to(device)
-        return Micro(inputs, torch.from_numpy(keep).to(device), targets)
+        return Microbatch(inputs, torch.from_numpy(keep).to(device), targets)
 
 
 def _computing(config: TuneConfig, group: Group) -> Any:  # noqa: ANN401 (PyTorch's context)
@@ -365,18 +375,18 @@ def _computing(config: TuneConfig, group: Group) -> Any:  # noqa: ANN401 (PyTorc
 
 
 def partial_method(arguments: dict[str, Any]) -> Callable[..., Any]:
-    """Return `micro_loss` with arguments filled in, as a function that can become a method."""
+    """Return `microbatch_loss` with arguments filled in, as a function that can become a method."""
 
-    def method(model: Any, micro: Micro, weight: float) -> Any:  # noqa: ANN401
-        return micro_loss(model, micro, weight, **arguments)
+    def method(model: Any, microbatch: Microbatch, weight: float) -> Any:  # noqa: ANN401
+        return microbatch_loss(model, microbatch, weight, **arguments)
 
     return method
 
 
 def count_targets(rows: TokenRows) -> Any:  # noqa: ANN401 (numpy)
     """Return the targets of every row; a row's first token has nothing to be predicted from."""
-    sums = np.add.reduceat(rows.is_target, rows.starts[:-1], dtype=np.int64)
-    return sums - rows.is_target[rows.starts[:-1]]
+    sums = np.add.reduceat(rows.is_supervised, rows.starts[:-1], dtype=np.int64)
+    return sums - rows.is_supervised[rows.starts[:-1]]
 
 
 def _can_pack(
@@ -384,7 +394,7 @@ def _can_pack(
     runtime: Runtime,
     device: torch.device,
     longest: int,
-    outcome: Outcome,
+    outcome: TrainingResult,
 ) -> bool:
     """Pack where it was asked for, or is faster, and the model keeps documents apart (G5)."""
     if runtime.packing == "off" or (runtime.packing == "auto" and device.type != "cuda"):

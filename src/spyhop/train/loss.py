@@ -29,19 +29,19 @@ FEWEST_POSITIONS = 256
 
 
 @dataclass(frozen=True, slots=True)
-class Micro:
+class Microbatch:
     """The tensors of one forward pass."""
 
     inputs: dict[str, Any]
     """Of the model: `input_ids` and what goes with packed rows."""
-    keep_N: Tensor
+    target_positions_N: Tensor
     """Places in the flattened ids whose next token is a target."""
-    targets_N: Tensor
+    labels_N: Tensor
 
 
-def micro_loss(
+def microbatch_loss(
     model: Any,  # noqa: ANN401 (transformers' type)
-    micro: Micro,
+    microbatch: Microbatch,
     weight: float,
     *,
     head_is_plain: bool,
@@ -51,25 +51,29 @@ def micro_loss(
 
     Args:
         model: A causal language model.
-        micro: Its input.
+        microbatch: Its input.
         weight: 1 / target tokens of the global batch.
         head_is_plain: What `has_plain_head` found; else the whole forward pass is used.
         dtype: Of autocast; None computes in the weights' own.
     """
-    with torch.autocast(micro.keep_N.device.type, dtype, enabled=dtype is not None):
+    with torch.autocast(
+        microbatch.target_positions_N.device.type, dtype, enabled=dtype is not None
+    ):
         if not head_is_plain:
-            logits_NV = model(**micro.inputs).logits.flatten(0, 1)[micro.keep_N]
+            logits_NV = model(**microbatch.inputs).logits.flatten(0, 1)[
+                microbatch.target_positions_N
+            ]
             logits_NV = logits_NV if logits_NV.dtype == torch.float64 else logits_NV.float()
             cross_entropy = torch.nn.functional.cross_entropy
-            return weight * cross_entropy(logits_NV, micro.targets_N, reduction="sum")
-        hidden_BTD = model.base_model(**micro.inputs)[0]
-    hidden_ND = hidden_BTD.flatten(0, 1).index_select(0, micro.keep_N)
+            return weight * cross_entropy(logits_NV, microbatch.labels_N, reduction="sum")
+        hidden_BTD = model.base_model(**microbatch.inputs)[0]
+    hidden_ND = hidden_BTD.flatten(0, 1).index_select(0, microbatch.target_positions_N)
     head_VD = model.get_output_embeddings().weight
-    return head_loss(hidden_ND, head_VD, micro.targets_N, weight, dtype or head_VD.dtype)
+    return head_loss(hidden_ND, head_VD, microbatch.labels_N, weight, dtype or head_VD.dtype)
 
 
 def head_loss(
-    hidden_ND: Tensor, head_VD: Tensor, targets_N: Tensor, weight: float, dtype: torch.dtype
+    hidden_ND: Tensor, head_VD: Tensor, labels_N: Tensor, weight: float, dtype: torch.dtype
 ) -> Tensor:
     """Return `weight` times the summed cross-entropy of `hidden @ head.T`, computed in `dtype`.
 
@@ -77,7 +81,7 @@ def head_loss(
     """
     num_bytes = CPU_LOGITS_BYTES if hidden_ND.device.type == "cpu" else GPU_LOGITS_BYTES
     width = max(FEWEST_POSITIONS, num_bytes // (4 * head_VD.shape[0]))
-    loss: Tensor = _head_loss().apply(hidden_ND, head_VD, targets_N, weight, dtype, width)
+    loss: Tensor = _head_loss().apply(hidden_ND, head_VD, labels_N, weight, dtype, width)
     return loss
 
 
@@ -89,7 +93,7 @@ def _head_loss() -> Any:  # noqa: ANN401 (made at first use: PyTorch is heavy)
             ctx: Any,  # noqa: ANN401 (PyTorch's)
             hidden_ND: Tensor,
             head_VD: Tensor,
-            targets_N: Tensor,
+            labels_N: Tensor,
             weight: float,
             dtype: torch.dtype,
             width: int,
@@ -103,7 +107,7 @@ def _head_loss() -> Any:  # noqa: ANN401 (made at first use: PyTorch is heavy)
             for start in range(0, len(hidden), width):
                 some, targets = (
                     hidden[start : start + width],
-                    targets_N[start : start + width, None],
+                    labels_N[start : start + width, None],
                 )
                 logs_NV = torch.log_softmax((some @ head.T).to(wide), dim=1)
                 total -= logs_NV.gather(1, targets).sum()

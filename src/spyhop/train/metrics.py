@@ -13,8 +13,9 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from spyhop.lazy import Lazy
+from spyhop.runtime import Runtime
 from spyhop.schema import TrainingError
-from spyhop.stage import REPORT_S, Runtime
+from spyhop.stage import REPORT_S
 from spyhop.train.checkpoint import Position
 from spyhop.train.cost import peak_flops
 from spyhop.train.events import EventFile
@@ -32,7 +33,7 @@ RECENT = 20
 
 
 @dataclass(slots=True)
-class Meter:
+class StepMeter:
     """Writes the metrics of every step into a folder that outlives a kill.
 
     After a resume the file goes on where the checkpoint was taken.

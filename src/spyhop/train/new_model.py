@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 
 from spyhop.lazy import Lazy
 from spyhop.models.local import FORMAT_FILE, load_tokenizer
-from spyhop.render import FORMATS, Form, Renderer
+from spyhop.render import FORMATS, ChatFormat, Renderer
 from spyhop.schema import Config
 from spyhop.stage import FOLDER, Context, Estimate, stage
 from spyhop.store import Artifact
@@ -33,7 +33,7 @@ class NewModelConfig(Config):
     """Shape of a new Llama model. Every attribute is an ordinary Hugging Face configuration."""
 
     format: Literal["orca", "turns"] = "orca"
-    """The form of conversation that the model will be trained in."""
+    """The format of conversation that the model will be trained in."""
     hidden_size: int = Field(128, gt=0)
     intermediate_size: int = Field(384, gt=0)
     num_layers: int = Field(4, gt=0)
@@ -106,13 +106,13 @@ def add_padding(tokenizer: Any) -> None:  # noqa: ANN401 (transformers' type)
         tokenizer.add_special_tokens({"pad_token": PAD_TOKEN})
 
 
-def save(folder: Path, model: Any, tokenizer: Any, form: Form) -> None:  # noqa: ANN401
+def save(folder: Path, model: Any, tokenizer: Any, chat_format: ChatFormat) -> None:  # noqa: ANN401
     """Write a Hugging Face folder that also names the format of its conversations."""
     transformers.utils.logging.disable_progress_bar()
     model.save_pretrained(folder)
-    tokenizer.chat_template = Renderer(tokenizer, form).chat_template()
+    tokenizer.chat_template = Renderer(tokenizer, chat_format).chat_template()
     tokenizer.save_pretrained(folder)
-    values = form.model_dump(exclude_defaults=True)
+    values = chat_format.model_dump(exclude_defaults=True)
     (folder / FORMAT_FILE).write_text(json.dumps({"format": values}, indent=1))
 
 

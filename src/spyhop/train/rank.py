@@ -17,26 +17,26 @@ from spyhop.processes import exit_with_parent
 from spyhop.schema import SpyhopError
 from spyhop.stage import Progress
 from spyhop.train.distributed import MARK, joined
-from spyhop.train.loop import Job, train
+from spyhop.train.loop import TrainingJob, train
 from spyhop.train.rows import TokenRows
 
 
-def write_job(path: Path, job: Job) -> None:
+def write_job(path: Path, job: TrainingJob) -> None:
     """Write a job for `main`; the rows' memory maps travel by name."""
-    names = [str(job.rows.ids.filename), str(job.rows.is_target.filename)]  # type: ignore[attr-defined]
-    bare = replace(job.rows, ids=np.empty(0, np.int32), is_target=np.empty(0, np.bool_))
+    names = [str(job.rows.ids.filename), str(job.rows.is_supervised.filename)]  # type: ignore[attr-defined]
+    bare = replace(job.rows, ids=np.empty(0, np.int32), is_supervised=np.empty(0, np.bool_))
     path.write_bytes(pickle.dumps((replace(job, rows=bare), names)))
 
 
-def read_job(path: Path) -> Job:
+def read_job(path: Path) -> TrainingJob:
     """Return the job that `write_job` wrote."""
-    job, (ids, is_target) = pickle.loads(path.read_bytes())
+    job, (ids, is_supervised) = pickle.loads(path.read_bytes())
     rows: TokenRows = replace(
         job.rows,
         ids=np.memmap(ids, dtype=np.int32, mode="r"),
-        is_target=np.memmap(is_target, dtype=np.bool_, mode="r"),
+        is_supervised=np.memmap(is_supervised, dtype=np.bool_, mode="r"),
     )
-    found: Job = replace(job, rows=rows)
+    found: TrainingJob = replace(job, rows=rows)
     return found
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import pyarrow.compute as pc
 
 from spyhop.lazy import Lazy
-from spyhop.models.local import load_tokenizer, saved_form
+from spyhop.models.local import load_tokenizer, saved_format
 from spyhop.render import Renderer
 from spyhop.schema import Config, Score, TrainingError
 from spyhop.stage import FOLDER, Context, Estimate, stage
@@ -89,7 +89,7 @@ def release(
     (ctx.out / "README.md").write_text(text, encoding="utf-8")
 
 
-def titled(config: ReleaseConfig, name: str) -> ReleaseConfig:
+def with_title(config: ReleaseConfig, name: str) -> ReleaseConfig:
     """Return the config with the run's name in the place of a missing title."""
     if config.card.title:
         return config
@@ -158,7 +158,7 @@ def _write_generation(folder: Path) -> None:
     What the base said of sampling stays as it was.
     """
     tokenizer = load_tokenizer(folder)
-    renderer = Renderer(tokenizer, saved_form(folder, tokenizer))
+    renderer = Renderer(tokenizer, saved_format(folder, tokenizer))
     path = folder / "generation_config.json"
     values = _json(path)
     values.pop("_from_model_config", None)  # else loaders make it anew from the model's config

@@ -19,9 +19,9 @@ from spyhop.render import Renderer, TrainOn
 from spyhop.schema import Answer, TrainingError
 from spyhop.stage import Context, Progress
 from spyhop.store import Artifact
-from spyhop.train.tokenising import Chunk, TokenisingSettings, Tokens, in_order
+from spyhop.train.tokenising import EncodedChunk, EncodingJob, RowChunk, in_order
 
-FILES = {"ids": "ids.bin", "is_target": "is_target.bin", "lengths": "lengths.bin"}
+FILES = {"ids": "ids.bin", "is_supervised": "is_supervised.bin", "lengths": "lengths.bin"}
 DONE = "tokenised.jsonl"
 """In the stage's state: a line for each chunk that is whole in the files."""
 CHUNK_ROWS = 1024
@@ -33,18 +33,18 @@ FEW_ROWS = 20_000
 class TokenRows:
     """Tokenised rows of several inputs, one after the other.
 
-    `ids` (total tokens,) int32 and `is_target` (total tokens,) bool are memory-mapped; row r
+    `ids` (total tokens,) int32 and `is_supervised` (total tokens,) bool are memory-mapped; row r
     stands at `starts[r]:starts[r + 1]`; input i holds the rows `inputs[i]:inputs[i + 1]`.
     """
 
     ids: npt.NDArray[np.int32]
-    is_target: npt.NDArray[np.bool_]
+    is_supervised: npt.NDArray[np.bool_]
     starts: npt.NDArray[np.int64]
     inputs: list[int]
 
     @property
     def lengths(self) -> npt.NDArray[np.int64]:
-        """Tokens of each row."""
+        """EncodedChunk of each row."""
         return np.diff(self.starts)
 
 
@@ -63,14 +63,14 @@ def tokenise(
         TrainingError: If a row breaks G4 (one BOS, targets, end token), or no row is left.
     """
     total = sum(artifact.num_rows for artifact in answers)
-    progress = _Progress(ctx.state, len(answers))
+    progress = _EncodingProgress(ctx.state, len(answers))
     for line in progress.take_up():
         _drop(ctx, line["dropped"])
-    settings = TokenisingSettings(renderer, max_tokens, train_on)
+    job = EncodingJob(renderer, max_tokens, train_on)
     num_processes = ctx.runtime.processes if total > FEW_ROWS else 1
     refusal = ""
     with progress:
-        for tokens in in_order(_chunks(answers, progress.rows), settings, num_processes):
+        for tokens in in_order(_chunks(answers, progress.rows), job, num_processes):
             progress.add(tokens)
             _drop(ctx, tokens.dropped)
             refusal = refusal or tokens.refusal
@@ -89,7 +89,7 @@ def none_left(ctx: Context, num_held_out: int = 0) -> TrainingError:
     return TrainingError(f"no row is left to train on (dropped: {told or 'none'})")
 
 
-class _Progress:
+class _EncodingProgress:
     """The files, and how far they are: rows read and rows kept of each input."""
 
     def __init__(self, folder: Path, num_inputs: int) -> None:
@@ -119,7 +119,7 @@ class _Progress:
             (self._folder / file).touch()
             os.truncate(self._folder / file, sizes[name])
 
-    def __enter__(self) -> "_Progress":
+    def __enter__(self) -> "_EncodingProgress":
         files = {**FILES, "done": DONE}
         self._streams = {name: (self._folder / file).open("ab") for name, file in files.items()}
         return self
@@ -128,7 +128,7 @@ class _Progress:
         for stream in self._streams.values():
             stream.close()
 
-    def add(self, tokens: Tokens) -> None:
+    def add(self, tokens: EncodedChunk) -> None:
         """Write a chunk; it counts from the moment that its line is there."""
         sizes = {}
         for name in FILES:
@@ -148,7 +148,7 @@ class _Progress:
         self._streams["done"].flush()
 
 
-def _chunks(answers: Sequence[Artifact], rows: Sequence[int]) -> Iterator[Chunk]:
+def _chunks(answers: Sequence[Artifact], rows: Sequence[int]) -> Iterator[RowChunk]:
     """Yield the rows of every input behind those that are done."""
     done = list(rows)
     for number, artifact in enumerate(answers):
@@ -160,7 +160,7 @@ def _chunks(answers: Sequence[Artifact], rows: Sequence[int]) -> Iterator[Chunk]
                 if done[number]:
                     done[number] -= some.num_rows
                 else:
-                    yield Chunk(number, some)
+                    yield RowChunk(number, some)
 
 
 def _drop(ctx: Context, dropped: Sequence[Sequence[str]]) -> None:
@@ -172,7 +172,7 @@ def _mapped(folder: Path, kept: Sequence[int]) -> TokenRows:
     lengths = np.fromfile(folder / FILES["lengths"], dtype=np.int32)
     return TokenRows(
         ids=np.memmap(folder / FILES["ids"], dtype=np.int32, mode="r"),
-        is_target=np.memmap(folder / FILES["is_target"], dtype=np.bool_, mode="r"),
+        is_supervised=np.memmap(folder / FILES["is_supervised"], dtype=np.bool_, mode="r"),
         starts=np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]),
         inputs=[0, *np.cumsum(kept).tolist()],
     )

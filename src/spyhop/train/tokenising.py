@@ -19,7 +19,7 @@ _ENV = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
 
 
 @dataclass(frozen=True, slots=True)
-class TokenisingSettings:
+class EncodingJob:
     """How rows are tokenised."""
 
     renderer: Renderer
@@ -28,7 +28,7 @@ class TokenisingSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class Chunk:
+class RowChunk:
     """Rows of one input, as they stand in the table, and the input's number."""
 
     input: int
@@ -36,13 +36,13 @@ class Chunk:
 
 
 @dataclass(frozen=True, slots=True)
-class Tokens:
-    """What became of a chunk: `ids` and `is_target` of its rows that are kept, (tokens,)."""
+class EncodedChunk:
+    """What became of a chunk: `ids` and `is_supervised` of its rows that are kept, (tokens,)."""
 
     input: int
     num_rows: int
     ids: npt.NDArray[np.int32]
-    is_target: npt.NDArray[np.bool_]
+    is_supervised: npt.NDArray[np.bool_]
     lengths: npt.NDArray[np.int32]
     dropped: list[tuple[str, str]]
     """Reason and row (as JSON) of those that are not."""
@@ -50,11 +50,11 @@ class Tokens:
     """Why the chat template did not take the first row that it refused."""
 
 
-def tokenise_chunk(settings: TokenisingSettings, chunk: Chunk) -> Tokens:
+def tokenise_chunk(job: EncodingJob, chunk: RowChunk) -> EncodedChunk:
     """Tokenise the rows that can be trained on; tell of the others.
 
-    Dropped: failed calls (`error`), responses that were cut (`cut`), are missing (`no_response`)
-    or `empty`, rows that the chat template does not write as they are (`template`), and rows above
+    Dropped: responses that are not whole, under their ending (`failed`, `refused`, `cut`, `empty`),
+    rows that the chat template does not write as they are (`template`), and rows above
     `max_tokens` (`too_long`): a response is never cut.
 
     Raises:
@@ -65,26 +65,28 @@ def tokenise_chunk(settings: TokenisingSettings, chunk: Chunk) -> Tokens:
     ]
     kept: list[Encoded] = []
     dropped: list[tuple[str, str]] = []
-    whole = [row for row in rows if _defect(row) is None]
-    encoded, refusal = _encoded(settings, whole)
+    whole = [row for row in rows if row.ending == "whole"]
+    encoded, refusal = _encoded(job, whole)
     found = iter(encoded)
     for row in rows:
-        reason = _defect(row)
+        reason = None if row.ending == "whole" else str(row.ending)
         each = next(found) if reason is None else None
         if reason is None and each is None:
             reason = "template"
-        elif each is not None and len(each.ids) > settings.max_tokens:
+        elif each is not None and len(each.ids) > job.max_tokens:
             reason = "too_long"
         if reason is not None or each is None:
             dropped.append((str(reason), row.model_dump_json()))
         else:
-            check_row(row, each, settings.renderer)
+            check_row(row, each, job.renderer)
             kept.append(each)
-    return Tokens(
+    return EncodedChunk(
         input=chunk.input,
         num_rows=len(rows),
         ids=np.concatenate([np.empty(0, np.int32), *(each.ids for each in kept)]),
-        is_target=np.concatenate([np.empty(0, np.bool_), *(each.is_target for each in kept)]),
+        is_supervised=np.concatenate(
+            [np.empty(0, np.bool_), *(each.is_supervised for each in kept)]
+        ),
         lengths=np.array([len(each.ids) for each in kept], dtype=np.int32),
         dropped=dropped,
         refusal=refusal,
@@ -99,24 +101,26 @@ def check_row(row: Answer, encoded: Encoded, renderer: Renderer) -> None:
     """
     bos = renderer.tokenizer.bos_token_id
     num_bos = int((encoded.ids == bos).sum()) if bos is not None else 0
-    is_whole = bool(encoded.is_target[-1]) and int(encoded.ids[-1]) == renderer.end_id
-    if num_bos <= 1 and is_whole and int(encoded.is_target.sum()) >= 2:
+    is_whole = bool(encoded.is_supervised[-1]) and int(encoded.ids[-1]) == renderer.end_id
+    if num_bos <= 1 and is_whole and int(encoded.is_supervised.sum()) >= 2:
         return
     raise TrainingError(
         f"row {row.id} cannot be trained on: {num_bos} BOS tokens, "
-        f"{int(encoded.is_target.sum())} target tokens, ends with a target end token: {is_whole}; "
+        f"{int(encoded.is_supervised.sum())} supervised tokens, end token supervised: {is_whole}; "
         f"{row.messages[-1].role} said {row.messages[-1].content!r:.80}"
     )
 
 
-def in_order(chunks: Iterator[Chunk], settings: TokenisingSettings, num_processes: int) -> Iterator[Tokens]:
+def in_order(
+    chunks: Iterator[RowChunk], job: EncodingJob, num_processes: int
+) -> Iterator[EncodedChunk]:
     """Yield what becomes of each chunk, in order.
 
     Raises:
         TrainingError: If a row breaks G4, or a process dies.
     """
     if num_processes == 1:
-        yield from (tokenise_chunk(settings, chunk) for chunk in chunks)
+        yield from (tokenise_chunk(job, chunk) for chunk in chunks)
         return
     workers: list[WorkerProcess] = []
     busy: deque[WorkerProcess] = deque()
@@ -125,7 +129,7 @@ def in_order(chunks: Iterator[Chunk], settings: TokenisingSettings, num_processe
             if len(workers) < num_processes:
                 worker = WorkerProcess("spyhop.train.tokenising:serve", **_ENV)
                 workers.append(worker)
-                worker.send(settings)
+                worker.send(job)
                 _send(worker, chunk)
             else:
                 worker = busy.popleft()
@@ -140,24 +144,24 @@ def in_order(chunks: Iterator[Chunk], settings: TokenisingSettings, num_processe
             worker.kill()
 
 
-def serve(receive: Callable[[], Any], send: Callable[[Tokens | TrainingError], None]) -> None:
-    """Tokenise one chunk after the other; the first message holds the settings."""
-    settings: TokenisingSettings = receive()
+def serve(receive: Callable[[], Any], send: Callable[[EncodedChunk | TrainingError], None]) -> None:
+    """Tokenise one chunk after the other; the first message is the job."""
+    job: EncodingJob = receive()
     while True:
         try:
-            send(tokenise_chunk(settings, receive()))
+            send(tokenise_chunk(job, receive()))
         except TrainingError as error:
             send(error)
 
 
-def _send(worker: WorkerProcess, chunk: Chunk) -> None:
+def _send(worker: WorkerProcess, chunk: RowChunk) -> None:
     """Send a copy of the rows: pickling a slice would include its whole table."""
     worker.send(replace(chunk, rows=chunk.rows.take(pa.array(range(chunk.rows.num_rows)))))
 
 
-def _receive(worker: WorkerProcess) -> Tokens:
+def _receive(worker: WorkerProcess) -> EncodedChunk:
     try:
-        found: Tokens | TrainingError = worker.receive()
+        found: EncodedChunk | TrainingError = worker.receive()
     except ProcessDied as error:
         raise TrainingError(
             f"a process that tokenised rows died ({error}); lower runtime.processes if memory is "
@@ -168,23 +172,13 @@ def _receive(worker: WorkerProcess) -> Tokens:
     return found
 
 
-def _encoded(settings: TokenisingSettings, rows: list[Answer]) -> tuple[list[Encoded | None], str]:
+def _encoded(job: EncodingJob, rows: list[Answer]) -> tuple[list[Encoded | None], str]:
     """Encode rows together; where the chat template refuses one, each by itself."""
     try:
-        return [*settings.renderer.encode([row.messages for row in rows], settings.train_on)], ""
+        return [*job.renderer.encode([row.messages for row in rows], job.train_on)], ""
     except InputError as error:
         if len(rows) == 1:
             return [None], f"row {rows[0].id}: {error}"
     half = len(rows) // 2
-    first, second = _encoded(settings, rows[:half]), _encoded(settings, rows[half:])
+    first, second = _encoded(job, rows[:half]), _encoded(job, rows[half:])
     return [*first[0], *second[0]], first[1] or second[1]
-
-
-def _defect(row: Answer) -> str | None:
-    if row.error is not None:
-        return "error"
-    if row.finish_reason == "length":
-        return "cut"
-    if not row.messages or row.messages[-1].role != "assistant":
-        return "no_response"
-    return None if row.messages[-1].content.strip() else "empty"

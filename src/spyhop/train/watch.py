@@ -16,7 +16,7 @@ KEPT_NORMS = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class StepVerdict:
     """What one step came to, before the weights move."""
 
     number: int
@@ -28,8 +28,8 @@ class Step:
     """Learning rate as a share of its peak."""
 
 
-def is_taken(step: Step, config: WatchConfig, position: Position) -> bool:
-    """Tell whether the weights may move; every odd step is counted in `position.odd`.
+def should_step(step: StepVerdict, config: WatchConfig, position: Position) -> bool:
+    """Tell whether the weights may move; every odd step is counted in `position.anomalies`.
 
     Raises:
         TrainingError: If the config says stop, or `most_skips` steps in a row were skipped.
@@ -44,7 +44,7 @@ def is_taken(step: Step, config: WatchConfig, position: Position) -> bool:
     if action == "stop":
         raise TrainingError(f"{where}; lower optimizer.learning_rate, or see [watch]")
     name = f"{'skipped' if action == 'skip' else 'noticed'}/{_name(step)}"
-    position.odd[name] = position.odd.get(name, 0) + 1
+    position.anomalies[name] = position.anomalies.get(name, 0) + 1
     if action == "count":
         position.skips_in_a_row = 0
         return True
@@ -54,7 +54,7 @@ def is_taken(step: Step, config: WatchConfig, position: Position) -> bool:
     return False
 
 
-def _verdict(step: Step, config: WatchConfig, position: Position) -> tuple[str, str]:
+def _verdict(step: StepVerdict, config: WatchConfig, position: Position) -> tuple[str, str]:
     if step.num_targets == 0:
         return "no token of the batch is supervised", "skip"
     if step.rate <= 0:
@@ -68,7 +68,7 @@ def _verdict(step: Step, config: WatchConfig, position: Position) -> tuple[str, 
     return "", ""
 
 
-def _name(step: Step) -> str:
+def _name(step: StepVerdict) -> str:
     if step.num_targets == 0:
         return "no_targets"
     if step.rate <= 0:

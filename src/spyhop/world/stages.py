@@ -10,8 +10,9 @@ from pydantic import AfterValidator, Field
 from spyhop.lazy import Lazy
 from spyhop.models.base import Backend, Choice, Likelihood, ModelConfig, Reply, Request, Sampling
 from spyhop.render import SPECIAL_TOKENS
+from spyhop.runtime import Runtime
 from spyhop.schema import Answer, Config, Item, Message, ModelError, Query
-from spyhop.stage import FOLDER, Context, Estimate, Runtime, stage
+from spyhop.stage import FOLDER, Context, Estimate, stage
 from spyhop.store import Artifact, row_id
 from spyhop.world.copying import COPY_SYSTEM, copy_example, tokenizer_text
 from spyhop.world.problem import CORE, FAMILIES, LETTERS, Problem, Split, draw_split
@@ -152,7 +153,7 @@ def items(ctx: Context, config: ProblemsConfig) -> Iterator[Item]:
         )
 
 
-@stage(version=1, writes=Answer, plan=_plan_rows)
+@stage(version=2, writes=Answer, plan=_plan_rows)
 def copies(ctx: Context, config: CopiesConfig) -> Iterator[Answer]:
     """Draw lists to copy: what a starting model learns instead of a pre-training."""
     random = Random(f"copies/{config.seed}")
