@@ -5,7 +5,7 @@ from pydantic import ValidationError
 
 import toys
 from scripted import Scripted, failed, last, prompt, prompts, reply
-from spyhop.augment import ExplainConfig, explained
+from spyhop.augment import ExplainConfig, explain
 from spyhop.augment.evidence import parse_support
 from spyhop.schema import Answer, InputError, ModelError, Pair
 
@@ -58,7 +58,7 @@ def _run(tmp_path: Path, teacher=None, **changes):
     rows = [prompt(name, name, system="Explain.") for name in FIRST]
     asked = prompts(tmp_path / "prompts", rows)
     config = ExplainConfig(**{**CONFIG, **changes})
-    return explained.run(
+    return explain.run(
         tmp_path, config, prompts=asked, pairs=_pairs(tmp_path), teacher=teacher or Scripted(_say)
     )
 
@@ -98,7 +98,7 @@ def test_too_many_failed_calls_end_the_stage(tmp_path: Path):
 def test_a_prompt_without_its_text_is_refused(tmp_path: Path):
     asked = prompts(tmp_path / "prompts", [prompt("other", "other")])
     with pytest.raises(InputError, match="its query q-other is none of the pairs"):
-        explained.run(
+        explain.run(
             tmp_path,
             ExplainConfig(**CONFIG),
             prompts=asked,

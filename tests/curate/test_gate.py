@@ -7,7 +7,7 @@ from pydantic import TypeAdapter
 
 import toys
 from pairing import artifact, pair, rated
-from spyhop.curate import GateConfig, KeepConfig, KeepGood, gate, gate_of, keep
+from spyhop.curate import GateConfig, KeepConfig, KeepGood, gate, keep, with_threshold
 from spyhop.curate.gate import Judged, Tally, findings, label_findings
 from spyhop.schema import Finding, InputError, Label, Pair, TrainingError
 from spyhop.store import Artifact
@@ -174,11 +174,11 @@ def test_the_gate_measures_what_is_kept(tmp_path: Path):
     labels = [Label(id=row.id, is_good=n < 60) for n, row in enumerate(rows)]
     by_four = GateConfig().model_dump()
     assert _found(tmp_path / "a", rows, labels, **by_four)[0]["precision"].is_passed
-    kept = gate_of(GateConfig(), KeepConfig(min_score=4.5)).model_dump()
+    kept = with_threshold(GateConfig(), KeepConfig(min_score=4.5)).model_dump()
     found, _ = _found(tmp_path / "b", rows, labels, **kept)
     assert found["precision"].num_rows == 20 and not found["precision"].is_passed
-    assert gate_of(GateConfig(good_score=3), KeepConfig(min_score=4.5)).chosen_from == 3
-    assert gate_of(GateConfig(), KeepConfig(num_rows=5)).chosen_from == 4
+    assert with_threshold(GateConfig(good_score=3), KeepConfig(min_score=4.5)).chosen_from == 3
+    assert with_threshold(GateConfig(), KeepConfig(num_rows=5)).chosen_from == 4
 
 
 def test_too_few_second_ratings_are_told_with_what_to_set(tmp_path: Path):

@@ -47,9 +47,7 @@ class ReversedConfig(Config):
 
 
 @stage(version=2, writes=Answer, plan=lambda config, pairs: pooled(pairs))
-def forward_pairs(
-    ctx: Context, config: ForwardConfig, *, pairs: list[Artifact]
-) -> Iterator[Answer]:
+def format_pairs(ctx: Context, config: ForwardConfig, *, pairs: list[Artifact]) -> Iterator[Answer]:
     """Yield each pair as a conversation: the instruction is the user's, the response is learned.
 
     The answers' `collection` is the pair's, `system_id` its tag.
@@ -61,7 +59,7 @@ def forward_pairs(
 
 
 @stage(version=2, writes=Answer, plan=lambda config, pairs: pooled(pairs))
-def reversed_pairs(
+def reverse_pairs(
     ctx: Context, config: ReversedConfig, *, pairs: list[Artifact]
 ) -> Iterator[Answer]:
     """Yield each pair as a conversation in which the instruction is what is learned."""

@@ -83,7 +83,7 @@ def parse_verdict(text: str) -> str | None:
     return str(found[-1]).lower() if found else None
 
 
-def plan_discussed(
+def plan_discuss(
     config: DialogueConfig, prompts: Estimate, teacher: Estimate, assistant: Estimate
 ) -> Estimate:
     """Count drafts, the answers that the assistant reads, and a revision for each objection."""
@@ -133,8 +133,8 @@ def _product(numbers: Sequence[int], tokens: Sequence[float]) -> float:
     return sum(number * each for number, each in zip(numbers, tokens, strict=True))
 
 
-@stage(version=2, writes=Answer, plan=plan_discussed)
-def discussed(
+@stage(version=2, writes=Answer, plan=plan_discuss)
+def discuss(
     ctx: Context, config: DialogueConfig, *, prompts: Artifact, teacher: Model, assistant: Model
 ) -> Iterator[Answer]:
     """Yield one row per prompt, in order: the prompt with the teacher's last whole answer.

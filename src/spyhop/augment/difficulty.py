@@ -11,18 +11,20 @@ from spyhop.store import Artifact
 from spyhop.text.extract import final_answer, matches
 
 
-class ErrorsConfig(Config):
+class MeasureErrorsConfig(Config):
     """Nothing to set."""
 
 
-class LossesConfig(Config):
+class MeasureLossesConfig(Config):
     """How the model is asked."""
 
     system_message: str = ""
 
 
 @stage(version=1, writes=Difficulty, plan=lambda config, answers: Estimate(rows=answers.rows))
-def errors(ctx: Context, config: ErrorsConfig, *, answers: Artifact) -> Iterator[Difficulty]:
+def measure_errors(
+    ctx: Context, config: MeasureErrorsConfig, *, answers: Artifact
+) -> Iterator[Difficulty]:
     """Yield the share of wrong answers to every query with a gold answer, by id.
 
     An answer is right when what it states equals the gold answer; none found is wrong. Failed calls
@@ -36,7 +38,7 @@ def errors(ctx: Context, config: ErrorsConfig, *, answers: Artifact) -> Iterator
         yield Difficulty(id=name, value=1 - sum(right) / len(right))
 
 
-def plan_losses(config: LossesConfig, queries: Estimate, model: Estimate) -> Estimate:
+def plan_losses(config: MeasureLossesConfig, queries: Estimate, model: Estimate) -> Estimate:
     """One request per query, of which nothing is written."""
     calls = Calls(
         requests=queries.rows,
@@ -48,8 +50,8 @@ def plan_losses(config: LossesConfig, queries: Estimate, model: Estimate) -> Est
 
 
 @stage(version=1, writes=Difficulty, plan=plan_losses)
-def losses(
-    ctx: Context, config: LossesConfig, *, queries: Artifact, model: Model
+def measure_losses(
+    ctx: Context, config: MeasureLossesConfig, *, queries: Artifact, model: Model
 ) -> Iterator[Difficulty]:
     """Yield a model's loss per token on the gold answer of every query that has one.
 
@@ -71,7 +73,7 @@ def _with_target(queries: Artifact) -> Iterator[Query]:
     return (row for row in queries.rows(Query) if row.target)
 
 
-def _turns(config: LossesConfig, row: Query) -> list[Message]:
+def _turns(config: MeasureLossesConfig, row: Query) -> list[Message]:
     turns = [Message(role="user", content=row.query)]
     if config.system_message:
         turns.insert(0, Message(role="system", content=config.system_message))

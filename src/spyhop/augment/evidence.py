@@ -66,7 +66,7 @@ class ExplainConfig(Config):
         return text
 
 
-def plan_explained(
+def plan_explain(
     config: ExplainConfig, prompts: Estimate, pairs: list[Estimate], teacher: Estimate
 ) -> Estimate:
     """An answer and a check for each prompt; revisions are not known before."""
@@ -89,8 +89,8 @@ def plan_explained(
     )
 
 
-@stage(version=3, writes=Answer, plan=plan_explained)
-def explained(
+@stage(version=3, writes=Answer, plan=plan_explain)
+def explain(
     ctx: Context, config: ExplainConfig, *, prompts: Artifact, pairs: list[Artifact], teacher: Model
 ) -> Iterator[Answer]:
     """Yield one checked explanation per prompt, in order; the text is no part of what is trained.

@@ -60,7 +60,7 @@ class VerifyConfig(Config):
         return self
 
 
-def plan_verified(config: VerifyConfig, prompts: Estimate, teacher: Estimate) -> Estimate:
+def plan_verify(config: VerifyConfig, prompts: Estimate, teacher: Estimate) -> Estimate:
     """Count the further samples and the told answers too, `WRONG_FRAC` of them each time.
 
     Whether a prompt has a gold answer is not known before; where votes are asked for, the dearer
@@ -85,8 +85,8 @@ def plan_verified(config: VerifyConfig, prompts: Estimate, teacher: Estimate) ->
     )
 
 
-@stage(version=2, writes=Answer, plan=plan_verified)
-def verified(
+@stage(version=2, writes=Answer, plan=plan_verify)
+def verify(
     ctx: Context, config: VerifyConfig, *, prompts: Artifact, teacher: Model
 ) -> Iterator[Answer]:
     """Yield one checked row per prompt, in order; a failed call is a row with its error.

@@ -46,7 +46,7 @@ def plan_likelihood(config: LikelihoodConfig, pairs: Estimate, model: Estimate) 
 
 
 @stage(version=1, writes=Pair, plan=plan_likelihood)
-def likelihood(
+def rate_by_likelihood(
     ctx: Context, config: LikelihoodConfig, *, pairs: Artifact, model: Model
 ) -> Iterator[Pair]:
     """Yield every pair with its fifth as the rating, in order: 5 is the likeliest fifth.
