@@ -271,6 +271,9 @@ class Item(Row):
     """Benchmark the task belongs to (`bbh`, `agieval`, `world`)."""
     question: str
     """The whole user turn, options and cue included."""
+    text: str = ""
+    """The question without options and cue, as decontamination searches for it; empty where it is
+    the same as `question`."""
     options: list[str] = []
     """Labels of the options in order (`A`, `B`, ...); empty for a free answer."""
     target: str

@@ -151,8 +151,9 @@ def orca(config: OrcaConfig) -> Recipe:
     asked = {name: Use(Local(name=name), model) for name, model in models.items()}
     if config.measure_teacher and config.teacher.file is not None:
         asked["teacher"] = served(config.teacher.file)
+    measuring = config.measure.for_tasks(suite.task for suite in config.suites)
     scores: list[Ref] = [
-        r.add(f"scores-{name}", measure, config.measure, items=items, model=use)
+        r.add(f"scores-{name}", measure, measuring, items=items, model=use)
         for name, use in (asked.items() if items else ())
     ]
     answers = [*rows.assisted, *rows.taught]

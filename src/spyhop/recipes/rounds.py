@@ -159,6 +159,7 @@ def add_scores(
     under = config.asked_under if message is None else message
     use = Use(Local(name=STUDENT), model)
     asked = config.measure.model_copy(update={"system_message": under})
+    asked = asked.for_tasks(suite.task for suite in config.suites)
     accuracy: list[Ref] = []
     held_out: list[Ref] = []
     if data.items:

@@ -66,7 +66,7 @@ def combined_page(
         _students_section(config, sets, students, seen, measures),
         _checks_section(sets[COMBINED]),
         samples_section(sets[COMBINED]),
-        mask_section(students[-1], sets[COMBINED]),
+        mask_section(students[-1]),
         training_section(
             [(name, [each]) for name, each in zip(config.students, students, strict=True)]
         ),
