@@ -14,13 +14,14 @@ from spyhop.schema import RecipeError
 Settings = TypeVar("Settings", bound=BaseModel)
 
 
-def _beside_file(path: Path, info: ValidationInfo) -> Path:
+def beside_file(path: Path, info: ValidationInfo) -> Path:
+    """Return a path of a settings file; a relative one starts at the file's folder."""
     folder = (info.context or {}).get("folder")
     path = path.expanduser()
     return folder / path if folder is not None and not path.is_absolute() else path
 
 
-InputPath = Annotated[Path, AfterValidator(_beside_file)]
+InputPath = Annotated[Path, AfterValidator(beside_file)]
 """A path in a settings file; relative ones start at the file's folder."""
 
 

@@ -6,8 +6,7 @@ from pydantic import ValidationError
 from asking import KEY_ENV, REMOTE, service
 from scripted import Scripted, failed, last, prompt, prompts, reply
 from server import KEY, Server
-from spyhop.augment import DialogueConfig, discussed
-from spyhop.augment.dialogue import parse_verdict
+from spyhop.augment import DialogueConfig, discuss
 from spyhop.models import ModelUse
 from spyhop.schema import Answer, Message, ModelError
 from spyhop.stage import Estimate
@@ -65,7 +64,7 @@ def _run(tmp_path: Path, teacher=None, assistant=None, cases=ALL, **changes):
     rows = [
         prompt(name, name, target="" if name in FREE else "7", system="Explain.") for name in cases
     ]
-    return discussed.run(
+    return discuss.run(
         tmp_path,
         DialogueConfig(**{**TEXTS, "max_error_frac": 0.1, **changes}),
         prompts=prompts(tmp_path / "p", rows),
@@ -133,28 +132,6 @@ def test_the_dialogue_ends_after_its_turns(tmp_path: Path):
     assert {last(row) for row in made.rows(Answer)} == {"The answer is 10."}
 
 
-@pytest.mark.parametrize(
-    ("text", "verdict"),
-    [
-        (YES, "satisfied"),
-        (NO, "objection"),
-        ("VERDICT: OBJECTION\nNo, wait.\n**Verdict: satisfied.**", "satisfied"),
-        ("> verdict = Objection!\nThanks for reading.", "objection"),
-        ("**VERDICT:** OBJECTION", "objection"),
-        ("The verdict: satisfied", None),
-        ("VERDICT: NOT SATISFIED", None),
-        ("VERDICT: SATISFIED or OBJECTION", None),
-        ("VERDICT:\nSATISFIED", None),
-        ("VERDICT: UNSATISFIED", None),
-        ("satisfied", None),
-        ("", None),
-        ("\n" * 100_000 + "VERDICT" * 20_000, None),
-    ],
-)
-def test_verdicts(text: str, verdict: str | None):
-    assert parse_verdict(text) == verdict
-
-
 def test_what_is_filled_in_is_not_filled_again():
     assert fill("{task}|{answer}|{other}", task="{answer}", answer=r"\1{task}") == (
         r"{answer}|\1{task}|{other}"
@@ -208,7 +185,7 @@ def test_a_model_may_question_itself(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_the_plan_counts_both_models():
     config = DialogueConfig(**TEXTS)
-    made = discussed.plan(config, Estimate(rows=1000, row_tokens=100.0), Estimate(), Estimate())
+    made = discuss.plan(config, Estimate(rows=1000, row_tokens=100.0), Estimate(), Estimate())
     teacher, assistant = made.calls["teacher"], made.calls["assistant"]
     assert (teacher.requests, assistant.requests) == (1000 + 300 + 90, 1000 + 300)
     assert teacher.response_tokens == 1390 * 150 and assistant.response_tokens == 1300 * 60

@@ -18,7 +18,7 @@ from spyhop.collect import (
     flan_cot,
     records,
 )
-from spyhop.evaluate import ItemsConfig, agieval
+from spyhop.evaluate import ItemsConfig, items, read_task
 from spyhop.schema import Item, Query
 from spyhop.store import Artifact, Source
 from spyhop.text.overlap import NearConfig
@@ -113,10 +113,12 @@ def test_items_of_agieval_in_flan_cot(data_dir: Path, tmp_path: Path):
     cot = flan_cot.run(
         tmp_path, FlanCotConfig(), folder=Source(data_dir / "flan_cot" / "cot_data").open(tmp_path)
     )
-    items = agieval.run(
-        tmp_path, ItemsConfig(), folder=Source(data_dir / "agieval" / "v1").open(tmp_path)
+    agieval = items.run(
+        tmp_path,
+        ItemsConfig(task=read_task("agieval")),
+        folder=Source(data_dir / "agieval" / "v1").open(tmp_path),
     )
-    made = decontaminate.run(tmp_path, DecontaminateConfig(), queries=cot, items=[items])
+    made = decontaminate.run(tmp_path, DecontaminateConfig(), queries=cot, items=[agieval])
     found = [row for _, row in _drops(made)]
     assert {(row["task"], row["item_task"]) for row in found} == {("aqua", "aqua-rat")}
     assert all(row["words"] for row in found)

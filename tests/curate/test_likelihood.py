@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pairing import artifact, pair
-from spyhop.curate import LikelihoodConfig, likelihood
+from spyhop.curate import LikelihoodConfig, rate_by_likelihood
 from spyhop.curate.likelihood import fifths
 from spyhop.models import FakeModel, Local, ModelUse, TokenLogprobs
 from spyhop.schema import ModelError, Pair
@@ -29,7 +29,7 @@ class Weighing(FakeModel):
 
 def _rows(root: Path, pairs: Artifact, model: object, **changes: object) -> list[Pair]:
     config = LikelihoodConfig.model_validate({"max_error_frac": 0.2, **changes})
-    made = likelihood.run(root, config, pairs=pairs, model=model)
+    made = rate_by_likelihood.run(root, config, pairs=pairs, model=model)
     return list(made.rows(Pair))
 
 

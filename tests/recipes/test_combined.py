@@ -19,7 +19,7 @@ from spyhop.stage import Runtime
 
 HUMPBACK = """
 recipe = "humpback"
-held_out_one_of = 4
+held_out_every_nth = 4
 promote_by = "held_out"
 rounds = 1
 [[seeds]]

@@ -10,7 +10,7 @@ import pytest
 from command import Command, Done
 from pairing import pair, rated, segment
 from server import KEY, Call, Said, Server
-from spyhop.augment.given import GivenSegmentsConfig, given_segments
+from spyhop.augment.read_segments import ReadSegmentsConfig, read_segments
 from spyhop.collect.pair_files import GivenPairsConfig, given_pairs
 from spyhop.schema import InputError, Pair
 from spyhop.store import Source
@@ -157,7 +157,7 @@ def test_labels_name_pairs_by_ids_of_ones_own(cli: Command, tiny_folder: Path):
 def test_texts_that_are_empty_are_counted(tmp_path: Path):
     _write(str(tmp_path / "texts.jsonl"), [{"text": "x"}, {"text": "", "id": "a"}, {"text": " "}])
     folder = Source(tmp_path / "texts.jsonl").open(tmp_path)
-    made = given_segments.run(tmp_path, GivenSegmentsConfig(), folder=folder)
+    made = read_segments.run(tmp_path, ReadSegmentsConfig(), folder=folder)
     assert made.num_rows == 1 and made.record.dropped == {"empty": 2}
 
 
@@ -228,7 +228,7 @@ def test_a_folder_of_an_artifact_is_read_without_its_dropped_rows(cli: Command):
         Path("writer.toml").write_text(TEACHER.format(url=server.url, more=""))
         common = ("--model", "writer.toml", "--out", "out")
         assert cli("backtranslate", "texts.jsonl", *common).code == 0
-        (made,) = Path("out").glob("augment.given_segments-*")
+        (made,) = Path("out").glob("augment.read_segments-*")
         assert (made / "dropped").is_dir()
         done = cli("backtranslate", made, *common, "--set", "name=again")
         assert server.stats()["billed"] == 3

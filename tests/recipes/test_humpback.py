@@ -73,7 +73,7 @@ def _settings(folder: Path, words: Any = None, **changes: Any) -> dict[str, Any]
     }  # fmt: skip
     settings = {
         "seeds": [{"path": folder / "seeds.jsonl", "read": {"kind": "pairs"}}],
-        "held_out_one_of": 4,
+        "held_out_every_nth": 4,
         "promote_by": "held_out",
         "pages": {"inputs": [folder / "pages"], "near": {"threshold": 0.95}},
         "student": {"tokenizer": folder / "words", "new": new},

@@ -60,8 +60,8 @@ def _config(data_dir: Path, **changes) -> OrcaConfig:
         "num_queries": 60,
         "train": {"epochs": 1.0, "batch_tokens": 2048, "max_tokens": 1024},
         "suites": [
-            {"kind": "bbh", "path": data_dir / "bbh" / "bbh", "items": {"limit": 2}},
-            {"kind": "agieval", "path": data_dir / "agieval" / "v1", "items": {"limit": 2}},
+            {"suite": "bbh", "path": data_dir / "bbh" / "bbh", "limit": 2},
+            {"suite": "agieval", "path": data_dir / "agieval" / "v1", "limit": 2},
         ],
         "measure": {"sampling": {"max_new_tokens": 8}},
     }
@@ -215,9 +215,9 @@ def test_every_step_from_collections_to_a_data_set(data_dir: Path, tmp_path: Pat
     changes = {
         "suites": [
             {
-                "kind": "agieval",
+                "suite": "agieval",
                 "path": data_dir / "agieval" / "v1",
-                "items": {"tasks": ["aqua-rat"]},
+                "tasks": ["aqua-rat"],
             }
         ],
         "measure": {"method": "choose"},
@@ -288,9 +288,9 @@ def _asked(recipe: Any, node: str, name: str) -> str:
 
 def test_the_teacher_answers_what_the_assistant_got_wrong_and_is_checked(tmp_path: Path):
     recipe = orca(_live(tmp_path, teacher_takes="wrong", verify={}))
-    assert recipe.node("for-teacher").stage.name == "curate.hardest"
+    assert recipe.node("for-teacher").stage.name == "curate.select_hardest"
     assert recipe.node("for-teacher").inputs["answers"] == [recipe.node("assisted")]
-    assert recipe.node("answers").stage.name == "augment.verified"
+    assert recipe.node("answers").stage.name == "augment.verify"
     assert recipe.node("answers").inputs["prompts"] == recipe.node("for-teacher")
     assert _asked(recipe, "assisted", "teacher") == "assistant"
     assert _asked(recipe, "answers", "teacher") == "teacher"
@@ -301,7 +301,7 @@ def test_the_teacher_answers_what_the_assistant_got_wrong_and_is_checked(tmp_pat
 def test_the_assistant_questions_the_teacher(tmp_path: Path):
     recipe = orca(_live(tmp_path, dialogue={}))
     assert recipe.node("for-teacher").stage.name == "collect.subset"
-    assert recipe.node("answers").stage.name == "augment.discussed"
+    assert recipe.node("answers").stage.name == "augment.discuss"
     assert _asked(recipe, "answers", "assistant") == "assistant"
 
 
@@ -356,7 +356,7 @@ def test_what_init_writes_can_be_checked(tmp_path: Path):
 
 def test_a_served_teacher_is_asked_the_items_too(tmp_path: Path):
     (tmp_path / "q.jsonl").write_text('{"question": "Q?", "answer": "A"}\n')
-    suites = [{"kind": "questions", "path": tmp_path / "q.jsonl"}]
+    suites = [{"suite": "questions", "path": tmp_path / "q.jsonl"}]
     recipe = orca(_live(tmp_path, suites=suites, measure_teacher=True))
     assert _asked(recipe, "scores-teacher", "model") == "teacher"
     assert recipe.node("report").config.models == ("base", "student", "teacher")

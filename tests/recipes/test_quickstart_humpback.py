@@ -91,8 +91,8 @@ def test_only_rating_decides_what_is_kept(tmp_path: Path):
         {node.stage.name for node in _needed(recipe.node(f"systematic.{arm}.8"))}
         for arm in ("uncurated", "random", "curated", "round-2")
     )
-    assert not {"curate.likelihood", "curate.gate"} & (uncurated | random)
-    assert {"curate.likelihood", "curate.gate", "curate.keep"} <= curated & again
+    assert not {"curate.rate_by_likelihood", "curate.gate"} & (uncurated | random)
+    assert {"curate.rate_by_likelihood", "curate.gate", "curate.keep"} <= curated & again
     assert recipe.node("systematic.curated.8") in _needed(recipe.node("systematic.rated-2.8"))
     readers = [
         node for node in recipe.nodes if recipe.node("systematic.documents.8") in parents(node)

@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 
 from corpus.pages import article, warc, write_articles
-from spyhop.evaluate import ItemsConfig
 from spyhop.recipe import resolve, run
 from spyhop.recipe.plan import plan
 from spyhop.recipes.inputs import Suite
@@ -35,7 +34,7 @@ def test_pages_to_clean_segments_with_a_report(tmp_path: Path):
         ("http://c.example/2", b"<p>short"),
     ]
     (tmp_path / "x.warc.gz").write_bytes(warc(pages))
-    suite = Suite(kind="bbh", path=tmp_path / "bbh", items=ItemsConfig(tasks=("web_of_lies",)))
+    suite = Suite(suite="bbh", path=tmp_path / "bbh", tasks=("web_of_lies",))
     config = SegmentsConfig(inputs=(tmp_path / "x.warc.gz",), suites=(suite,))
     made = run(resolve(segments(config), tmp_path / "out"), Runtime(), Silent())
     assert [row.url for row in made["clean"].rows(Segment)] == ["http://a.example/1"]

@@ -6,24 +6,26 @@ from collections.abc import Iterator
 
 from spyhop.collect import Difficulty
 from spyhop.models import Model, Request
-from spyhop.schema import Answer, Config, Message, Query
+from spyhop.schema import Answer, Config, Query, prompt_turns
 from spyhop.stage import Calls, Context, Estimate, stage
 from spyhop.store import Artifact
 from spyhop.text.extract import final_answer, matches
 
 
-class ErrorsConfig(Config):
+class MeasureErrorsConfig(Config):
     """Nothing to set."""
 
 
-class LossesConfig(Config):
+class MeasureLossesConfig(Config):
     """How the model is asked."""
 
     system_message: str = ""
 
 
 @stage(version=1, writes=Difficulty, plan=lambda config, answers: Estimate(rows=answers.rows))
-def errors(ctx: Context, config: ErrorsConfig, *, answers: Artifact) -> Iterator[Difficulty]:
+def measure_errors(
+    ctx: Context, config: MeasureErrorsConfig, *, answers: Artifact
+) -> Iterator[Difficulty]:
     """Yield the share of wrong answers to every query with a gold answer, by id.
 
     An answer is right when what it states equals the gold answer; none found is wrong. Failed calls
@@ -37,7 +39,7 @@ def errors(ctx: Context, config: ErrorsConfig, *, answers: Artifact) -> Iterator
         yield Difficulty(id=name, value=1 - sum(right) / len(right))
 
 
-def plan_losses(config: LossesConfig, queries: Estimate, model: Estimate) -> Estimate:
+def plan_losses(config: MeasureLossesConfig, queries: Estimate, model: Estimate) -> Estimate:
     """One request per query, of which nothing is written."""
     calls = Calls(
         requests=queries.rows,
@@ -49,15 +51,19 @@ def plan_losses(config: LossesConfig, queries: Estimate, model: Estimate) -> Est
 
 
 @stage(version=1, writes=Difficulty, plan=plan_losses)
-def losses(
-    ctx: Context, config: LossesConfig, *, queries: Artifact, model: Model
+def measure_losses(
+    ctx: Context, config: MeasureLossesConfig, *, queries: Artifact, model: Model
 ) -> Iterator[Difficulty]:
     """Yield a model's loss per token on the gold answer of every query that has one.
 
     Queries that do not fit the model's context are counted as `failed`.
     """
     requests = (
-        Request(id=row.id, messages=_turns(config, row), continuation=row.target)
+        Request(
+            id=row.id,
+            messages=prompt_turns(row.query, config.system_message),
+            continuation=row.target,
+        )
         for row in _with_target(queries)
     )
     found = model.logprobs(requests, total=queries.num_rows)
@@ -70,10 +76,3 @@ def losses(
 
 def _with_target(queries: Artifact) -> Iterator[Query]:
     return (row for row in queries.rows(Query) if row.target)
-
-
-def _turns(config: LossesConfig, row: Query) -> list[Message]:
-    turns = [Message(role="user", content=row.query)]
-    if config.system_message:
-        turns.insert(0, Message(role="system", content=config.system_message))
-    return turns

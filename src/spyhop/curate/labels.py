@@ -25,7 +25,7 @@ class LabelsConfig(Config):
 
 
 @stage(version=2, writes=Label, plan=lambda config, folder, pairs=None: pooled([folder]))
-def labels(
+def read_labels(
     ctx: Context, config: LabelsConfig, *, folder: Artifact, pairs: Artifact | None = None
 ) -> Iterator[Label]:
     """Read labels: rows of `good` (true or false) or `score` (1 to 5), and which pair is meant.

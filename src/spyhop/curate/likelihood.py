@@ -10,7 +10,7 @@ from pydantic import Field
 from spyhop.curate.rate import count_rating
 from spyhop.models import Model, Request, TokenLogprobs
 from spyhop.models.script import Failures
-from spyhop.schema import Config, Message, Pair, Rating
+from spyhop.schema import Config, Pair, Rating, prompt_turns
 from spyhop.stage import Calls, Context, Estimate, stage
 from spyhop.store import Artifact
 
@@ -46,7 +46,7 @@ def plan_likelihood(config: LikelihoodConfig, pairs: Estimate, model: Estimate) 
 
 
 @stage(version=1, writes=Pair, plan=plan_likelihood)
-def likelihood(
+def rate_by_likelihood(
     ctx: Context, config: LikelihoodConfig, *, pairs: Artifact, model: Model
 ) -> Iterator[Pair]:
     """Yield every pair with its fifth as the rating, in order: 5 is the likeliest fifth.
@@ -98,7 +98,11 @@ def fifths(values: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
 def _logprobs(config: LikelihoodConfig, pairs: Artifact, model: Model) -> Iterator[TokenLogprobs]:
     """Yield the log-probabilities of each response, or of each with and without its instruction."""
     requests = (
-        Request(id=f"{place}.{part}", messages=_turns(config, asked), continuation=row.response)
+        Request(
+            id=f"{place}.{part}",
+            messages=prompt_turns(asked, config.system_message),
+            continuation=row.response,
+        )
         for place, row in enumerate(pairs.rows(Pair))
         for part, asked in enumerate(_asked(config, row))
     )
@@ -108,10 +112,3 @@ def _logprobs(config: LikelihoodConfig, pairs: Artifact, model: Model) -> Iterat
 
 def _asked(config: LikelihoodConfig, row: Pair) -> tuple[str, ...]:
     return (row.instruction, config.unasked) if config.is_relative else (row.instruction,)
-
-
-def _turns(config: LikelihoodConfig, asked: str) -> list[Message]:
-    turns = [Message(role="user", content=asked)]
-    if config.system_message:
-        turns.insert(0, Message(role="system", content=config.system_message))
-    return turns

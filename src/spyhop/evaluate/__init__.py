@@ -1,9 +1,10 @@
 """Measurement: evaluation items and a model's answers to them, scored by rule."""
 
 from spyhop.evaluate.contamination import ContaminationRateConfig, Seen, contamination
-from spyhop.evaluate.measure import ItemsConfig, MeasureConfig, agieval, bbh, measure
+from spyhop.evaluate.items import ItemsConfig, items
+from spyhop.evaluate.measure import MeasureConfig, measure
 from spyhop.evaluate.outcome import Fit, FitConfig, compare, fit, outcomes
-from spyhop.evaluate.questions import questions
+from spyhop.evaluate.task import Protocol, Task, read_task, task_names
 
 __all__ = [
     "ContaminationRateConfig",
@@ -11,13 +12,15 @@ __all__ = [
     "FitConfig",
     "ItemsConfig",
     "MeasureConfig",
+    "Protocol",
     "Seen",
-    "agieval",
-    "bbh",
+    "Task",
     "compare",
     "contamination",
     "fit",
+    "items",
     "measure",
     "outcomes",
-    "questions",
+    "read_task",
+    "task_names",
 ]

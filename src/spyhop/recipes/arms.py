@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from spyhop.augment import ChosenConfig, chosen
+from spyhop.augment import FilterAnswersConfig, filter_answers
 from spyhop.recipe.graph import Recipe, Ref
 from spyhop.schema import RecipeError
 
@@ -40,13 +40,13 @@ class Arm:
     name: str
     way: Way = "progressive"
     system_id: str = ""
-    one_of: int = 1
-    """Every so-many-th row, by the hash of its id."""
+    every_nth: int = 1
+    """Keep 1/n of the rows, by the hash of their query's id."""
 
     def phases(self, r: Recipe, rows: Rows, seed: int) -> list[Phase]:
         """Return the stages of training, with the nodes that choose their rows added."""
-        first = Phase(self._chosen(r, rows.assisted, "assisted", seed), is_assistants=True)
-        second = Phase(self._chosen(r, rows.taught, "taught", seed), is_assistants=False)
+        first = Phase(self._filtered(r, rows.assisted, "assisted", seed), is_assistants=True)
+        second = Phase(self._filtered(r, rows.taught, "taught", seed), is_assistants=False)
         both = Phase([*first.answers, *second.answers], is_assistants=False)
         bare = Phase(rows.bare, is_assistants=False)
         ways = {
@@ -61,14 +61,16 @@ class Arm:
             raise RecipeError(f"the student {self.name!r} needs an assistant; set [assistant]")
         return [phase for phase in ways[self.way] if phase.answers]
 
-    def _chosen(self, r: Recipe, answers: list[Ref], name: str, seed: int) -> list[Ref]:
-        if not self.system_id and self.one_of == 1:
+    def _filtered(self, r: Recipe, answers: list[Ref], name: str, seed: int) -> list[Ref]:
+        if not self.system_id and self.every_nth == 1:
             return answers
-        part = ChosenConfig(
-            system_ids=(self.system_id,) if self.system_id else (), one_of=self.one_of, seed=seed
+        kept = FilterAnswersConfig(
+            system_ids=(self.system_id,) if self.system_id else (),
+            every_nth=self.every_nth,
+            seed=seed,
         )
         return [
-            r.add(f"{self.name}.{name}{n or ''}", chosen, part, answers=each)
+            r.add(f"{self.name}.{name}{n or ''}", filter_answers, kept, answers=each)
             for n, each in enumerate(answers)
         ]
 
@@ -89,4 +91,4 @@ def arms(ablations: Sequence[Ablation], message_ids: Sequence[str]) -> Iterator[
             yield Arm(f"message-{name}", system_id=name)
     if "size" in ablations:
         for size in SIZES:
-            yield Arm(f"one-of-{size}", one_of=size)
+            yield Arm(f"one-of-{size}", every_nth=size)

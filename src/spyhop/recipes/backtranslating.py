@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from spyhop.augment import BacktranslateConfig, backtranslate
-from spyhop.augment.given import GivenSegmentsConfig, given_segments
+from spyhop.augment.read_segments import ReadSegmentsConfig, read_segments
 from spyhop.collect.pair_files import PAIRS, PairsFileConfig, pairs_file
 from spyhop.recipe.graph import Recipe, Source
 from spyhop.recipes.inputs import served
@@ -25,7 +25,7 @@ class BacktranslatingConfig(Config):
     segments: InputPath
     """File or folder of JSONL, CSV or Parquet: rows with a `text`; or the folder of a node of
     `spyhop segment`, such as `runs/segments/distinct`."""
-    read: GivenSegmentsConfig = GivenSegmentsConfig()
+    read: ReadSegmentsConfig = ReadSegmentsConfig()
     model: InputPath
     """A teacher's file (TOML), or a folder of weights."""
     backtranslate: BacktranslateConfig = BacktranslateConfig()
@@ -34,7 +34,7 @@ class BacktranslatingConfig(Config):
 def backtranslating(config: BacktranslatingConfig) -> Recipe:
     """Your own texts with an instruction written for each, as pairs."""
     r = Recipe(config.name)
-    given = r.add(SEGMENTS, given_segments, config.read, folder=Source(config.segments))
+    given = r.add(SEGMENTS, read_segments, config.read, folder=Source(config.segments))
     model = served(config.model)
     made = r.add(WRITTEN, backtranslate, config.backtranslate, segments=given, model=model)
     r.add(FILE, pairs_file, PairsFileConfig(), pairs=made)

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from pydantic import Field
 
-from spyhop.augment import ExplainConfig, explained, forward_pairs
+from spyhop.augment import ExplainConfig, explain, format_pairs
 from spyhop.collect import (
     PairConfig,
     SubsetConfig,
@@ -18,7 +18,7 @@ from spyhop.collect import (
     pair,
     subset,
 )
-from spyhop.curate import QueriesConfig, as_queries
+from spyhop.curate import QueriesConfig, pairs_to_queries
 from spyhop.recipe.graph import Node, Recipe, Ref
 from spyhop.recipe.load import read_recipe
 from spyhop.recipes.humpback_config import HumpbackConfig
@@ -70,7 +70,7 @@ def combined(config: CombinedConfig) -> Recipe:
     answers = _explained(r, config, rounds)
     sets: dict[str, list[Ref]] = {
         "humpback": [
-            r.add("humpback.all", forward_pairs, web.forward, pairs=[data.seeds, rounds.kept[-1]])
+            r.add("humpback.all", format_pairs, web.forward, pairs=[data.seeds, rounds.kept[-1]])
         ],
         "orca": _collected(r.within("orca."), config, data),
         "combined": [answers],
@@ -99,7 +99,7 @@ def combined(config: CombinedConfig) -> Recipe:
 def _explained(r: Recipe, config: CombinedConfig, rounds: Rounds) -> Node:
     """Add the curated instructions as queries under system messages, and the teacher's answers."""
     kept = rounds.kept[-1]
-    queries = r.add("queries", as_queries, QueriesConfig(), pairs=[kept])
+    queries = r.add("queries", pairs_to_queries, QueriesConfig(), pairs=[kept])
     pairing = PairConfig(messages=config.messages, shares={"*": config.shares}, seed=config.seed)
     prompts = r.add("prompts", pair, pairing, queries=queries)
     if config.num_queries is not None:
@@ -107,7 +107,7 @@ def _explained(r: Recipe, config: CombinedConfig, rounds: Rounds) -> Node:
         prompts = r.add("sampled", subset, size, prompts=prompts)
     teacher = served(config.teacher)
     return r.add(
-        "explained", explained, config.explain, prompts=prompts, pairs=[kept], teacher=teacher
+        "explained", explain, config.explain, prompts=prompts, pairs=[kept], teacher=teacher
     )
 
 

@@ -21,15 +21,15 @@ from spyhop.curate import (
     LabelsConfig,
     LikelihoodConfig,
     RateConfig,
+    check_pair_count,
     check_repeats,
-    enough,
     gate,
-    gate_of,
     keep,
-    labels,
-    likelihood,
+    needs_repeats,
     rate,
-    wants_repeats,
+    rate_by_likelihood,
+    read_labels,
+    with_threshold,
 )
 from spyhop.recipe.graph import Recipe, Ref, Source
 from spyhop.recipes.inputs import served
@@ -77,16 +77,18 @@ def curating(config: CuratingConfig) -> Recipe:
     people: dict[str, Ref] = {}
     if config.labels is not None:
         words = Source(config.labels)
-        people["labels"] = r.add("labels", labels, config.read_labels, folder=words, pairs=given)
-    if config.by == "rating" and wants_repeats(config.gate, config.keep):
-        r.add("enough", enough, config.gate, pairs=given)
+        people["labels"] = r.add(
+            "labels", read_labels, config.read_labels, folder=words, pairs=given
+        )
+    if config.by == "rating" and needs_repeats(config.gate, config.keep):
+        r.add("enough", check_pair_count, config.gate, pairs=given)
     judge = served(config.judge)
     if config.by == "rating":
         rated = r.add(RATED, rate, config.rate, pairs=given, judge=judge)
     else:
-        rated = r.add(RATED, likelihood, config.likelihood, pairs=given, model=judge)
+        rated = r.add(RATED, rate_by_likelihood, config.likelihood, pairs=given, model=judge)
     r.add(RATINGS, pairs_file, PairsFileConfig(), pairs=rated)
-    passed = r.add(GATE, gate, gate_of(config.gate, config.keep), rated=rated, **people)
+    passed = r.add(GATE, gate, with_threshold(config.gate, config.keep), rated=rated, **people)
     kept = r.add(KEPT, keep, config.keep, rated=rated, gate=passed)
     r.add(FILE, pairs_file, PairsFileConfig(), pairs=kept)
     return r

@@ -5,7 +5,16 @@ from dataclasses import dataclass, field
 
 from spyhop.augment import ForwardConfig
 from spyhop.collect import seeds
-from spyhop.curate import A4, A5, KeepConfig, PairsConfig, PartConfig, as_pairs, keep, part
+from spyhop.curate import (
+    A4,
+    A5,
+    KeepConfig,
+    PairsConfig,
+    SplitConfig,
+    keep,
+    queries_to_pairs,
+    split,
+)
 from spyhop.recipe.graph import Node, Recipe, Ref, Source
 from spyhop.recipes.humpback_config import HumpbackConfig, Point, ScalingSet
 from spyhop.recipes.inputs import add_base
@@ -146,15 +155,15 @@ def _scaling(r: Recipe, config: HumpbackConfig, data: Data, rounds: Rounds, arms
     for each in config.scaling:
         whole = _set(r, each, data, rounds)
         for point, seed in _points(config, each.max_rows):
-            size = PartConfig(
-                held_out_one_of=config.held_out_one_of,
+            size = SplitConfig(
+                held_out_every_nth=config.held_out_every_nth,
                 num_rows=point.num_rows,
                 seed=seed,
                 contamination=config.pages.contamination,
             )
             name = f"scaling.{each.name}-{point.num_rows}.{seed}"
             clean: dict[str, list[Ref]] = {"items": data.items} if data.items else {}
-            pairs = r.add(name, part, size, pairs=whole, **clean)
+            pairs = r.add(name, split, size, pairs=whole, **clean)
             run = StudentRun(table="scaling", kind=each.name, num_rows=point.num_rows, seed=seed)
             how = _at(config, point, seed)
             _learn(r, config, data, arms, run, f"{name}.student", [pairs], how)
@@ -166,7 +175,7 @@ def _set(r: Recipe, each: ScalingSet, data: Data, rounds: Rounds) -> list[Ref]:
         return [r.add(name, seeds, each.seeds.read, folder=add_folder(r, each.seeds, name))]
     if each.collection is not None:
         queries = add_collection(r.within(f"{name}."), each.collection, 0)
-        return [r.add(name, as_pairs, PairsConfig(), queries=[queries])]
+        return [r.add(name, queries_to_pairs, PairsConfig(), queries=[queries])]
     return [data.seeds, rounds.kept[-1]]
 
 

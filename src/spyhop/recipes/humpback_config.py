@@ -115,7 +115,7 @@ class HumpbackConfig(Config):
     name: str = "humpback"
     """Name of the run; its nodes stand in `runs/<name>`. A file's own name, unless it says."""
     seeds: tuple[SeedSet, ...] = Field(min_length=1)
-    held_out_one_of: int = Field(10, ge=0)
+    held_out_every_nth: int = Field(10, ge=0)
     """One of so many seed instructions is kept for measuring; 0 keeps none."""
     pages: Pages
     student: Student
@@ -158,7 +158,7 @@ class HumpbackConfig(Config):
 
     @model_validator(mode="after")
     def _can_be_judged(self) -> "HumpbackConfig":
-        has = {"accuracy": bool(self.suites), "held_out": self.held_out_one_of > 0}
+        has = {"accuracy": bool(self.suites), "held_out": self.held_out_every_nth > 0}
         if self.promote.rule != "always" and not has[self.promote_by]:
             raise ValueError(
                 f"promote_by = {self.promote_by!r} has nothing to compare by; add [[suites]], set "

@@ -1,15 +1,14 @@
 """What recipes are given: models that answer, a student to train, benchmarks to measure on."""
 
 from pathlib import Path
-from typing import Literal
 
-from pydantic import model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from spyhop.evaluate import ItemsConfig, agieval, bbh, questions
+from spyhop.evaluate import ItemsConfig, Task, items, read_task
 from spyhop.models import read_teacher
 from spyhop.recipe.graph import Node, Recipe, Source, Use
 from spyhop.schema import Config
-from spyhop.settings import InputPath
+from spyhop.settings import InputPath, beside_file
 from spyhop.train import NewModelConfig, new_model
 
 
@@ -34,10 +33,25 @@ class Student(Config):
 class Suite(Config):
     """A benchmark to measure on."""
 
-    kind: Literal["bbh", "agieval", "questions"]
-    """`questions` are your own: JSONL, CSV or Parquet with `question`, `answer` and `options`."""
+    suite: str
+    """Name of a benchmark, such as `bbh`, `agieval` or `questions` (your own: JSONL, CSV or Parquet
+    with `question`, `answer` and `options`); or a TOML file that describes one."""
     path: InputPath
-    items: ItemsConfig = ItemsConfig()
+    """Folder of the benchmark's files, or a single file."""
+    tasks: tuple[str, ...] | None = None
+    """Names of tasks; default: all tasks of the benchmark."""
+    limit: int | None = Field(None, gt=0)
+    """At most this many items per task: a fixed random sample; a larger limit contains it."""
+
+    @field_validator("suite")
+    @classmethod
+    def _found(cls, suite: str, info: ValidationInfo) -> str:
+        return str(beside_file(Path(suite), info)) if suite.endswith(".toml") else suite
+
+    @property
+    def task(self) -> Task:
+        """The benchmark, read from its file."""
+        return read_task(self.suite)
 
 
 def served(file: Path) -> Use:
@@ -56,6 +70,7 @@ def add_base(r: Recipe, student: Student) -> Node | Source:
 
 
 def add_items(r: Recipe, suite: Suite) -> Node:
-    """Add the node that reads a suite's items."""
-    reader = {"bbh": bbh, "agieval": agieval, "questions": questions}[suite.kind]
-    return r.add(f"items-{suite.kind}", reader, suite.items, folder=Source(suite.path))
+    """Add the step that reads a suite's items."""
+    task = suite.task.identity()
+    config = ItemsConfig(task=task, tasks=suite.tasks, limit=suite.limit)
+    return r.add(f"items-{task.name}", items, config, folder=Source(suite.path))

@@ -13,8 +13,8 @@ from spyhop.augment import (
     DialogueConfig,
     VerifyConfig,
     answer,
-    discussed,
-    verified,
+    discuss,
+    verify,
 )
 from spyhop.collect import (
     DecontaminateConfig,
@@ -31,7 +31,7 @@ from spyhop.collect import (
     recorded_targets,
     subset,
 )
-from spyhop.curate import HardestConfig, hardest
+from spyhop.curate import SelectHardestConfig, select_hardest
 from spyhop.evaluate import (
     ContaminationRateConfig,
     MeasureConfig,
@@ -151,8 +151,9 @@ def orca(config: OrcaConfig) -> Recipe:
     asked = {name: Use(Local(name=name), model) for name, model in models.items()}
     if config.measure_teacher and config.teacher.file is not None:
         asked["teacher"] = served(config.teacher.file)
+    measuring = config.measure.for_tasks(suite.task for suite in config.suites)
     scores: list[Ref] = [
-        r.add(f"scores-{name}", measure, config.measure, items=items, model=use)
+        r.add(f"scores-{name}", measure, measuring, items=items, model=use)
         for name, use in (asked.items() if items else ())
     ]
     answers = [*rows.assisted, *rows.taught]
@@ -259,8 +260,8 @@ def _teachers_share(r: Recipe, config: OrcaConfig, prompts: Node, assisted: list
     if config.teacher_takes == "random":
         size = SubsetConfig(num_rows=num_rows, seed=config.seed)
         return r.add("for-teacher", subset, size, prompts=prompts)
-    hard = HardestConfig(by=config.teacher_takes, num_rows=num_rows, seed=config.seed)
-    return r.add("for-teacher", hardest, hard, prompts=prompts, answers=assisted)
+    hard = SelectHardestConfig(by=config.teacher_takes, num_rows=num_rows, seed=config.seed)
+    return r.add("for-teacher", select_hardest, hard, prompts=prompts, answers=assisted)
 
 
 def _teach(
@@ -270,13 +271,11 @@ def _teach(
     teacher, plain = _use(r, config, data, config.teacher, "answers"), config.teacher.answers
     if config.verify is not None:
         checking = _as_plain(config.verify, plain)
-        return r.add("answers", verified, checking, prompts=prompts, teacher=teacher)
+        return r.add("answers", verify, checking, prompts=prompts, teacher=teacher)
     if config.dialogue is not None:
         assert assistant is not None
         both = {"teacher": teacher, "assistant": assistant}
-        return r.add(
-            "answers", discussed, _as_plain(config.dialogue, plain), prompts=prompts, **both
-        )
+        return r.add("answers", discuss, _as_plain(config.dialogue, plain), prompts=prompts, **both)
     return _ask(r, plain, "answers", prompts, teacher)
 
 

@@ -4,7 +4,14 @@ from typing import Literal
 
 from pydantic import Field
 
-from spyhop.augment import AnswerConfig, ErrorsConfig, LossesConfig, answer, errors, losses
+from spyhop.augment import (
+    AnswerConfig,
+    MeasureErrorsConfig,
+    MeasureLossesConfig,
+    answer,
+    measure_errors,
+    measure_losses,
+)
 from spyhop.collect import DrawConfig, PairConfig, SystemMessage, Table, draw, pair
 from spyhop.recipe.graph import Node, Recipe, Ref
 from spyhop.recipes.inputs import served
@@ -35,9 +42,11 @@ def rated(
     drawn = r.add(f"pilot-{label}", draw, size, queries=[queries])
     model = served(pilot.file)
     if pilot.by == "loss":
-        return drawn, r.add(f"hard-{label}", losses, LossesConfig(), queries=drawn, model=model)
+        return drawn, r.add(
+            f"hard-{label}", measure_losses, MeasureLossesConfig(), queries=drawn, model=model
+        )
     plain = PairConfig(messages=(SystemMessage(id="pilot", text=""),), shares={"*": {"pilot": 1}})
     prompts = r.add(f"pilot-{label}.prompts", pair, plain, queries=drawn)
     name = f"pilot-{label}.answers"
     answers = r.add(name, answer, pilot.answers, prompts=prompts, teacher=model)
-    return drawn, r.add(f"hard-{label}", errors, ErrorsConfig(), answers=answers)
+    return drawn, r.add(f"hard-{label}", measure_errors, MeasureErrorsConfig(), answers=answers)

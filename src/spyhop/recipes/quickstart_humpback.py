@@ -23,8 +23,8 @@ from spyhop.augment import (
     ForwardConfig,
     ReversedConfig,
     backtranslate,
-    forward_pairs,
-    reversed_pairs,
+    format_pairs,
+    reverse_pairs,
 )
 from spyhop.curate import (
     A4,
@@ -33,7 +33,7 @@ from spyhop.curate import (
     LikelihoodConfig,
     gate,
     keep,
-    likelihood,
+    rate_by_likelihood,
 )
 from spyhop.evaluate import MeasureConfig, measure
 from spyhop.models import Local, Sampling
@@ -235,7 +235,7 @@ class _Run:
         found = world.DocumentsConfig(num_rows=setting.num_documents, shares=setting.kinds, **drawn)
         documents = self._node("documents", world.documents, found)
         pairs = self._written(seeds, documents)
-        learned = self._node("learned", forward_pairs, self._config.tagged, pairs=[seeds])
+        learned = self._node("learned", format_pairs, self._config.tagged, pairs=[seeds])
         m0 = self._student("seed", [learned])
         if "seed" in arms:
             self._measure("seed", m0)
@@ -256,7 +256,7 @@ class _Run:
     def _written(self, seeds: Node, documents: Node) -> Node:
         """Add the backward model and the instructions that it writes."""
         config, setting = self._config.written, self._setting
-        turned = self._node("turned", reversed_pairs, config.asked, pairs=[seeds])
+        turned = self._node("turned", reverse_pairs, config.asked, pairs=[seeds])
         trained = _tune_config(setting, tokens=setting.backward_tokens, seed=self._seed)
         backward = self._node("backward", tune, trained, base=self._base, answers=[turned])
         sampling = config.sampling.model_copy(update={"seed": self._seed})
@@ -268,7 +268,7 @@ class _Run:
         """Add a round of rating, and return the pairs that are kept."""
         weighed = LikelihoodConfig(system_message=self._config.tagged.seed_message)
         use = Use(Local(name=f"M{number - 1}"), judge)
-        rated = self._node(f"rated-{number}", likelihood, weighed, pairs=pairs, model=use)
+        rated = self._node(f"rated-{number}", rate_by_likelihood, weighed, pairs=pairs, model=use)
         passed = self._node(f"gate-{number}", gate, GateConfig(min_repeated=0), rated=rated)
         best = KeepConfig(min_score=self._config.min_score)
         kept = self._node(f"kept-{number}", keep, best, rated=rated, gate=passed)
@@ -281,7 +281,7 @@ class _Run:
 
     def _arm(self, arm: ArmName, seeds: Node, pairs: Node) -> Node:
         """Add a student of seed pairs and others; measure it where the setting names it."""
-        others = self._node(f"{arm}.pairs", forward_pairs, self._config.tagged, pairs=[pairs])
+        others = self._node(f"{arm}.pairs", format_pairs, self._config.tagged, pairs=[pairs])
         student = self._student(arm, [*[seeds] * REPEATS, others])
         if arm in self._setting.arms:
             if arm == "curated" and not self._page.answers:

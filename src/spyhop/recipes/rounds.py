@@ -2,20 +2,20 @@
 
 from dataclasses import dataclass, field
 
-from spyhop.augment import backtranslate, forward_pairs, reversed_pairs
+from spyhop.augment import backtranslate, format_pairs, reverse_pairs
 from spyhop.collect import fetch, seeds
 from spyhop.corpus import SampleConfig, sample
 from spyhop.curate import (
-    PartConfig,
-    enough,
+    SplitConfig,
+    check_pair_count,
     gate,
-    gate_of,
     keep,
-    labels,
-    likelihood,
-    part,
+    needs_repeats,
     rate,
-    wants_repeats,
+    rate_by_likelihood,
+    read_labels,
+    split,
+    with_threshold,
 )
 from spyhop.evaluate import FitConfig, fit, measure
 from spyhop.models import Local
@@ -79,19 +79,19 @@ def add_data(r: Recipe, config: HumpbackConfig) -> Data:
         r.add(f"seeds-{n}", seeds, each.read, folder=add_folder(r, each, f"seeds-{n}"))
         for n, each in enumerate(config.seeds, 1)
     ]
-    rest = PartConfig(
-        held_out_one_of=config.held_out_one_of, contamination=config.pages.contamination
+    rest = SplitConfig(
+        held_out_every_nth=config.held_out_every_nth, contamination=config.pages.contamination
     )
     clean: dict[str, Ref | list[Ref]] = {"items": items} if items else {}
-    seed_pairs = r.add("seeds", part, rest, pairs=sets, **clean)
+    seed_pairs = r.add("seeds", split, rest, pairs=sets, **clean)
     held_out: list[Ref] = []
-    if config.held_out_one_of:
-        held = rest.model_copy(update={"is_held_out": True})
-        pairs = r.add("held-out", part, held, pairs=sets, **clean)
-        held_out.append(r.add("held-out.rows", forward_pairs, config.forward, pairs=[pairs]))
+    if config.held_out_every_nth:
+        held = rest.model_copy(update={"split": "held_out"})
+        pairs = r.add("held-out", split, held, pairs=sets, **clean)
+        held_out.append(r.add("held-out.rows", format_pairs, config.forward, pairs=[pairs]))
     segments = _segments(r, config, items)
     base = add_base(r, config.student)
-    reverse = r.add("reversed", reversed_pairs, config.backtranslate.asked, pairs=[seed_pairs])
+    reverse = r.add("reversed", reverse_pairs, config.backtranslate.asked, pairs=[seed_pairs])
     how = config.train_seed or config.train
     backward = r.add("backward", tune, how, base=base, answers=[reverse])
     writer = Use(Local(name="backward"), backward)
@@ -101,9 +101,9 @@ def add_data(r: Recipe, config: HumpbackConfig) -> Data:
     words = None
     if config.labels is not None:
         folder = Source(config.labels)
-        words = r.add("labels", labels, config.read_labels, folder=folder, pairs=augmented)
-    if config.rate.by == "judge" and wants_repeats(config.gate, config.keep):
-        r.add("enough", enough, config.gate, pairs=augmented)
+        words = r.add("labels", read_labels, config.read_labels, folder=folder, pairs=augmented)
+    if config.rate.by == "judge" and needs_repeats(config.gate, config.keep):
+        r.add("enough", check_pair_count, config.gate, pairs=augmented)
     return Data(items, seed_pairs, held_out, base, segments, backward, augmented, words)
 
 
@@ -116,7 +116,9 @@ def add_rounds(r: Recipe, config: HumpbackConfig, data: Data) -> Rounds:
     for n in range(1, config.rounds + 1):
         rated = _rated(r, config, data, n, rounds.best)
         known: dict[str, Ref] = {} if data.labels is None else {"labels": data.labels}
-        passed = r.add(f"gate-{n}", gate, gate_of(config.gate, config.keep), rated=rated, **known)
+        passed = r.add(
+            f"gate-{n}", gate, with_threshold(config.gate, config.keep), rated=rated, **known
+        )
         kept = r.add(f"kept-{n}", keep, config.keep, rated=rated, gate=passed)
         model = add_student(r, config, f"m{n}", data.base, [data.seeds, kept], config.train)
         scores = add_scores(r, config, data, f"m{n}", model)
@@ -141,7 +143,7 @@ def add_student(
     how: TuneConfig,
 ) -> Node:
     """Add a student and the rows that it reads: pairs under the system messages of their tags."""
-    rows = r.add(f"{name}.rows", forward_pairs, config.forward, pairs=list[Ref](pairs))
+    rows = r.add(f"{name}.rows", format_pairs, config.forward, pairs=list[Ref](pairs))
     return r.add(name, tune, how, base=base, answers=[rows])
 
 
@@ -157,6 +159,7 @@ def add_scores(
     under = config.asked_under if message is None else message
     use = Use(Local(name=STUDENT), model)
     asked = config.measure.model_copy(update={"system_message": under})
+    asked = asked.for_tasks(suite.task for suite in config.suites)
     accuracy: list[Ref] = []
     held_out: list[Ref] = []
     if data.items:
@@ -194,7 +197,7 @@ def _rated(r: Recipe, config: HumpbackConfig, data: Data, n: int, student: Model
         return r.add(f"rated-{n}", rate, rating.judge, pairs=data.augmented, judge=judge)
     under = rating.likelihood.system_message or config.forward.seed_message
     how = rating.likelihood.model_copy(update={"system_message": under})
-    return r.add(f"rated-{n}", likelihood, how, pairs=data.augmented, model=judge)
+    return r.add(f"rated-{n}", rate_by_likelihood, how, pairs=data.augmented, model=judge)
 
 
 def _promotion(r: Recipe, config: HumpbackConfig, n: int, before: Scored, after: Scored) -> Node:

@@ -1,8 +1,9 @@
-"""Pairs divided and exchanged: a held-out part, queries made of pairs, pairs made of queries."""
+"""Train and held-out splits of pairs; pairs as queries, and queries as pairs."""
 
 from collections.abc import Iterator
 from heapq import nsmallest
 from itertools import chain, islice
+from typing import Literal
 
 from pydantic import Field
 
@@ -15,19 +16,18 @@ from spyhop.text.overlap import Contamination, ContaminationConfig, ItemIndex
 BATCH_ROWS = 1024
 
 
-class PartConfig(Config):
-    """Which of two parts is taken."""
+class SplitConfig(Config):
+    """Which split of the pairs to take."""
 
-    held_out_one_of: int = Field(0, ge=0)
-    """The held-out part is one of so many instructions, by their hash; 0 holds none out."""
-    is_held_out: bool = False
-    """Take the held-out part, or the rest."""
+    held_out_every_nth: int = Field(0, ge=0)
+    """Hold out one in n instructions, by their hash; 0 holds out nothing."""
+    split: Literal["train", "held_out"] = "train"
     num_rows: int | None = Field(None, gt=0)
-    """Exactly so many of the part, lowest hashes first; None takes all."""
+    """Sample exactly this many pairs of the split (lowest hash first); unset takes all."""
     seed: int = 0
-    """Of the draw; what is held out does not depend on it."""
+    """Seed of the sample; the held-out split does not depend on it."""
     contamination: ContaminationConfig = ContaminationConfig()
-    """Where items are given: pairs that hold one are in neither part."""
+    """Pairs that contain an evaluation item are in neither split, where items are given."""
 
 
 class Contaminated(Pair):
@@ -49,33 +49,33 @@ class PairsConfig(Config):
     """Nothing to set."""
 
 
-def plan_part(
-    config: PartConfig, pairs: list[Estimate], items: list[Estimate] | None = None
+def plan_split(
+    config: SplitConfig, pairs: list[Estimate], items: list[Estimate] | None = None
 ) -> Estimate:
-    """The part's share of the rows."""
+    """The split's share of the rows."""
     rows = pooled(pairs)
-    share = rows.rows // config.held_out_one_of if config.held_out_one_of else 0
-    num = share if config.is_held_out else rows.rows - share
+    share = rows.rows // config.held_out_every_nth if config.held_out_every_nth else 0
+    num = share if config.split == "held_out" else rows.rows - share
     return Estimate(rows=min(num, config.num_rows or num), row_tokens=rows.row_tokens)
 
 
-@stage(version=1, writes=Pair, plan=plan_part)
-def part(
+@stage(version=1, writes=Pair, plan=plan_split)
+def split(
     ctx: Context,
-    config: PartConfig,
+    config: SplitConfig,
     *,
     pairs: list[Artifact],
     items: list[Artifact] | None = None,
 ) -> Iterator[Pair]:
-    """Yield one of two parts that have no instruction in common, in order.
+    """Yield one of two splits that have no instruction in common, in order.
 
-    Which part a pair is in depends on its instruction alone, so equal instructions with different
-    responses stay together, and no draw from the rest ever holds a held-out one. Pairs that share
-    a run of words with an evaluation item are dropped (`contaminated`). Some 100 bytes a row in
+    The split of a pair depends on its instruction alone, so equal instructions with different
+    responses stay together, and no sample of the train split contains a held-out one. Pairs that
+    share an n-gram with an evaluation item are dropped (`contaminated`). Some 100 bytes a row in
     memory where `num_rows` is set.
 
     Raises:
-        InputError: If the part holds fewer than `num_rows` pairs.
+        InputError: If the split has fewer than `num_rows` pairs.
     """
     found = chain.from_iterable(each.rows(Item) for each in items or [])
     index = ItemIndex(((item.id, item.question) for item in found), config.contamination)
@@ -90,7 +90,9 @@ def part(
 
 
 @stage(version=1, writes=Query, plan=lambda config, pairs: pooled(pairs))
-def as_queries(ctx: Context, config: QueriesConfig, *, pairs: list[Artifact]) -> Iterator[Query]:
+def pairs_to_queries(
+    ctx: Context, config: QueriesConfig, *, pairs: list[Artifact]
+) -> Iterator[Query]:
     """Yield the instructions as queries; the responses are not their gold answers.
 
     A query's id is its pair's, so that the response can be found again.
@@ -108,7 +110,9 @@ def as_queries(ctx: Context, config: QueriesConfig, *, pairs: list[Artifact]) ->
 
 
 @stage(version=1, writes=Pair, plan=lambda config, queries: pooled(queries))
-def as_pairs(ctx: Context, config: PairsConfig, *, queries: list[Artifact]) -> Iterator[Pair]:
+def queries_to_pairs(
+    ctx: Context, config: PairsConfig, *, queries: list[Artifact]
+) -> Iterator[Pair]:
     """Yield queries with their bare gold answers as pairs, such as raw FLAN; others are dropped."""
     seen: set[str] = set()
     for artifact in queries:
@@ -129,30 +133,32 @@ def as_pairs(ctx: Context, config: PairsConfig, *, queries: list[Artifact]) -> I
             )
 
 
-def _drawn(config: PartConfig, pairs: list[Artifact], index: ItemIndex) -> set[str] | None:
+def _drawn(config: SplitConfig, pairs: list[Artifact], index: ItemIndex) -> set[str] | None:
     if config.num_rows is None:
         return None
     clean = (row.id for row, hit in _checked(config, pairs, index) if hit is None)
     places = {name: number_of(f"{config.seed}/{name}") for name in clean}
     if len(places) < config.num_rows:
-        raise InputError(f"{len(places)} pairs are there, {config.num_rows} are asked for")
+        raise InputError(
+            f"the split has {len(places)} pairs, fewer than num_rows = {config.num_rows}"
+        )
     return set(nsmallest(config.num_rows, places, key=places.__getitem__))
 
 
 def _checked(
-    config: PartConfig, pairs: list[Artifact], index: ItemIndex
+    config: SplitConfig, pairs: list[Artifact], index: ItemIndex
 ) -> Iterator[tuple[Pair, Contamination | None]]:
-    """Yield the pairs of the part, with the item that each holds, if it holds one."""
+    """Yield the pairs of the split, each with the evaluation item that it contains, if any."""
     rows = (row for row in _rows(pairs) if _is_in(config, row))
     while batch := list(islice(rows, BATCH_ROWS)):
         texts = [f"{row.instruction}\n{row.response}" for row in batch]
         yield from zip(batch, index.find(texts), strict=True)
 
 
-def _is_in(config: PartConfig, row: Pair) -> bool:
-    every = config.held_out_one_of
+def _is_in(config: SplitConfig, row: Pair) -> bool:
+    every = config.held_out_every_nth
     is_held_out = bool(every) and number_of(f"held out/{row.instruction}") % every == 0
-    return is_held_out == config.is_held_out
+    return is_held_out == (config.split == "held_out")
 
 
 def _rows(pairs: list[Artifact]) -> Iterator[Pair]:

@@ -13,7 +13,7 @@ from spyhop.store import Artifact, row_id
 from spyhop.store.files import field, table_files
 
 
-class GivenSegmentsConfig(Config):
+class ReadSegmentsConfig(Config):
     """Which files are read."""
 
     pattern: str = "*"
@@ -22,8 +22,8 @@ class GivenSegmentsConfig(Config):
 
 
 @stage(version=1, writes=Segment, plan=lambda config, folder: pooled([folder]))
-def given_segments(
-    ctx: Context, config: GivenSegmentsConfig, *, folder: Artifact
+def read_segments(
+    ctx: Context, config: ReadSegmentsConfig, *, folder: Artifact
 ) -> Iterator[Segment]:
     """Read segments: rows with a `text`; what else a segment has is taken where it stands.
 
@@ -44,7 +44,7 @@ def given_segments(
             yield segment
 
 
-def _segment(config: GivenSegmentsConfig, row: Any, where: str, path: Path) -> Segment:  # noqa: ANN401
+def _segment(config: ReadSegmentsConfig, row: Any, where: str, path: Path) -> Segment:  # noqa: ANN401
     if not isinstance(row, dict):
         raise InputError(f"{where}: {row!r:.60} is no row")
     text = field(row, "text", where)

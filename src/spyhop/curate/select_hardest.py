@@ -28,7 +28,7 @@ NAMES = {
 """What the counts call prompts of hardness 0, and of more than that."""
 
 
-class HardestConfig(Config):
+class SelectHardestConfig(Config):
     """What hard means, and how many prompts are taken."""
 
     by: Literal["wrong", "disagreement", "confidence"] = "wrong"
@@ -48,8 +48,8 @@ class HardestConfig(Config):
         rows=min(config.num_rows, prompts.rows), row_tokens=prompts.row_tokens
     ),
 )
-def hardest(
-    ctx: Context, config: HardestConfig, *, prompts: Artifact, answers: list[Artifact]
+def select_hardest(
+    ctx: Context, config: SelectHardestConfig, *, prompts: Artifact, answers: list[Artifact]
 ) -> Iterator[Prompt]:
     """Keep the prompts that the assistant found hardest, in the order of the input.
 
@@ -114,7 +114,7 @@ class _Places:
 
 
 def _hardness(
-    ctx: Context, config: HardestConfig, places: _Places, answers: Sequence[Artifact]
+    ctx: Context, config: SelectHardestConfig, places: _Places, answers: Sequence[Artifact]
 ) -> Floats:
     """Return how hard the prompt of each place is; minus infinity where nothing is known."""
     where = array("q")
