@@ -1,6 +1,6 @@
 """Measurement: evaluation items and a model's answers to them, scored by rule."""
 
-from spyhop.evaluate.contamination import ContaminationRateConfig, Seen, contamination
+from spyhop.evaluate.contamination import ContaminationRateConfig, ItemOverlap, contamination
 from spyhop.evaluate.items import ItemsConfig, items
 from spyhop.evaluate.measure import MeasureConfig, measure
 from spyhop.evaluate.outcome import Fit, FitConfig, compare, fit, outcomes
@@ -13,7 +13,7 @@ __all__ = [
     "ItemsConfig",
     "MeasureConfig",
     "Protocol",
-    "Seen",
+    "ItemOverlap",
     "Task",
     "compare",
     "contamination",

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from spyhop.evaluate import Seen
+from spyhop.evaluate import ItemOverlap
 from spyhop.lazy import Lazy
 from spyhop.models.local import load_tokenizer, saved_format
 from spyhop.render import Renderer
@@ -141,7 +141,7 @@ def training_section(students: Sequence[tuple[str, list[Artifact]]]) -> Section:
 
 def scores_section(
     scores: Sequence[tuple[str, Artifact]],
-    seen: Mapping[str, Seen] | None = None,
+    seen: Mapping[str, ItemOverlap] | None = None,
     student: str = "",
 ) -> Section:
     """Accuracy of each model on each task, with what is needed to believe it.
