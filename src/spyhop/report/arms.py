@@ -96,7 +96,7 @@ def arms_page(
     sections += [
         training_section(list(finals.items())),
         samples_section(answers),
-        mask_section(students[0], answers),
+        mask_section(students[0]),
         data_section([*answers, *(some[-1] for some in finals.values())]),
     ]
     notes = Section("How to read this")

@@ -105,7 +105,7 @@ def curation_page(
         limits,
         training_section(first),
         samples_section(answers),
-        mask_section(students[0], answers),
+        mask_section(students[0]),
         data_section([*documents[:1], *rated[:1], *kept[:1], *answers]),
     ]
     lead = "\n".join(

@@ -75,7 +75,7 @@ def page(
         cost_section(answered, measured),
         messages_section(answered),
         samples_section(answers),
-        mask_section(students[0], answers),
+        mask_section(students[0]),
         data_section([*answers, *students, *scores]),
     ]
     lead = "From answers to a measured student. Every figure below comes from the run's own rows."

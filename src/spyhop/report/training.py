@@ -32,7 +32,7 @@ def training_page(
         training_section([(config.title, students)]),
         *([probe_section([(config.title, each) for each in probes])] if probes else []),
         samples_section(answers),
-        mask_section(last, answers),
+        mask_section(last),
         data_section([*answers, *students, *probes]),
     ]
     lead = "From rows to a model. Every figure below comes from the run's own rows."
