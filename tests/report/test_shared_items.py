@@ -10,8 +10,12 @@ from toys import rows_artifact
 
 SEEN = [
     ItemOverlap(id="0", suite="s", task="t", is_exact=True, row_id="row-a", is_checked=True),
-    ItemOverlap(id="1", suite="s", task="t", long_run="thirteen words", row_id="row-b", is_checked=True),
-    ItemOverlap(id="2", suite="s", task="t", short_run="eight words", row_id="row-c", is_checked=True),
+    ItemOverlap(
+        id="1", suite="s", task="t", long_run="thirteen words", row_id="row-b", is_checked=True
+    ),
+    ItemOverlap(
+        id="2", suite="s", task="t", short_run="eight words", row_id="row-c", is_checked=True
+    ),
     ItemOverlap(id="3", suite="s", task="t", is_checked=True),
 ]
 

@@ -67,7 +67,10 @@ def test_words_have_no_case_and_no_marks():
         ("\uff28ello\uff0c \uff17\uff0b\uff13", "hello, 7+3"),
         ("zero\u200bwidth soft\u00adhyphen", "zerowidth softhyphen"),
         ("Un cafe\u0301, s'il vous plai\u0302t", "un caf\u00e9 s il vous pla\u00eet"),
-        ("\u0939\u093f\u0928\u094d\u0926\u0940 \u092d\u093e\u0937\u093e", "\u0939\u093f\u0928\u094d\u0926\u0940\u3000\u092d\u093e\u0937\u093e!"),
+        (
+            "\u0939\u093f\u0928\u094d\u0926\u0940 \u092d\u093e\u0937\u093e",
+            "\u0939\u093f\u0928\u094d\u0926\u0940\u3000\u092d\u093e\u0937\u093e!",
+        ),
         ("WEISS", "wei\u00df"),
     ],
 )
@@ -76,7 +79,9 @@ def test_one_text_in_two_encodings_has_the_same_words(one: str, two: str):
 
 
 def test_vowel_signs_are_part_of_their_words():
-    assert words("\u0939\u093f\u0928\u094d\u0926\u0940") == ["\u0939\u093f\u0928\u094d\u0926\u0940"]  # Hindi
+    assert words("\u0939\u093f\u0928\u094d\u0926\u0940") == [
+        "\u0939\u093f\u0928\u094d\u0926\u0940"
+    ]  # Hindi
     assert words("\u0b95\u0bbe \u0b95\u0bbf") == ["\u0b95\u0bbe", "\u0b95\u0bbf"]  # Tamil kaa, ki
     assert words("\u0b95\u0bbe") != words("\u0b95\u0bbf")
 

@@ -29,7 +29,7 @@ def plan_decontaminate(
 def decontaminate(
     ctx: Context, config: DecontaminateConfig, *, queries: Artifact, items: list[Artifact]
 ) -> Iterator[Query]:
-    """Yield the queries that contain no evaluation item; see `without_items` for drops and counts."""
+    """Yield the queries that contain no evaluation item; `without_items` lists drops and counts."""
     index = ItemIndex((item for each in items for item in each.rows(Item)), config.match)
     rows = ctx.track(queries.rows(Query), "looking for items", total=queries.num_rows)
     yield from without_items(ctx, index, rows, lambda row: row.query)

@@ -60,8 +60,8 @@ def split(
 
     The split of a pair depends on its instruction alone, so equal instructions with different
     responses stay together, and no sample of the train split contains a held-out one. Pairs that
-    share an n-gram with an evaluation item are dropped (`contaminated/<suite>`). Some 100 bytes a row in
-    memory where `num_rows` is set.
+    share an n-gram with an evaluation item are dropped (`contaminated/<suite>`). Some 100 bytes a
+    row in memory where `num_rows` is set.
 
     Raises:
         InputError: If the split has fewer than `num_rows` pairs.
