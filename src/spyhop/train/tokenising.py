@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections import deque
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from multiprocessing.connection import Connection
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from spyhop.processes import ProcessDied, WorkerProcess
 from spyhop.schema import Answer, TrainingError
 from spyhop.train.encoding import Encoding, training_rows
 
+_ENV = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
 FIRST_IDS = 32
 """Rows of a chunk whose ids are kept: some of them may be held out."""
 
@@ -82,82 +80,51 @@ def in_order(
     if num_processes == 1:
         yield from (encode_chunk(encoding, chunk) for chunk in chunks)
         return
-    workers: list[_Worker] = []
-    busy: deque[_Worker] = deque()
+    workers: list[WorkerProcess] = []
+    busy: deque[WorkerProcess] = deque()
     try:
         for chunk in chunks:
             if len(workers) < num_processes:
-                workers.append(worker := _Worker(encoding))
+                worker = WorkerProcess("spyhop.train.tokenising:serve", **_ENV)
+                workers.append(worker)
+                worker.send(encoding)
+                _send(worker, chunk)
             else:
                 worker = busy.popleft()
-                tokens = worker.receive()
-                worker.send(chunk)
-                busy.append(worker)
-                yield tokens
-                continue
-            worker.send(chunk)
+                encoded = _receive(worker)
+                _send(worker, chunk)
+                yield encoded
             busy.append(worker)
         while busy:
-            yield busy.popleft().receive()
+            yield _receive(busy.popleft())
     finally:
         for worker in workers:
             worker.kill()
 
 
-class _Worker:
-    """A process that tokenises one chunk at a time, and ends with the one that started it."""
-
-    def __init__(self, encoding: Encoding) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", "from spyhop.train.tokenising import main; main()"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env={**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"},
-            start_new_session=True,  # Ctrl-C is the run's; it ends its workers itself
-        )
-        assert self._process.stdin and self._process.stdout
-        self._chunks = Connection(os.dup(self._process.stdin.fileno()), readable=False)
-        self._tokens = Connection(os.dup(self._process.stdout.fileno()), writable=False)
-        self._process.stdin.close()
-        self._process.stdout.close()
-        self.send(encoding)
-
-    def send(self, what: Encoding | RowChunk) -> None:
-        if isinstance(what, RowChunk):  # a slice would take its whole table along
-            what = replace(what, rows=what.rows.take(pa.array(range(what.rows.num_rows))))
-        with suppress(BrokenPipeError):  # it died; `receive` tells
-            self._chunks.send(what)
-
-    def receive(self) -> EncodedChunk:
+def serve(receive: Callable[[], Any], send: Callable[[EncodedChunk | TrainingError], None]) -> None:
+    """Tokenise one chunk after the other; the first message is the encoding."""
+    encoding: Encoding = receive()
+    while True:
         try:
-            found: EncodedChunk | TrainingError = self._tokens.recv()
-        except (EOFError, OSError):
-            raise TrainingError(
-                f"a process that tokenised rows died (exit {self._process.wait()}); memory may be "
-                "short: lower runtime.processes, and run again to go on"
-            ) from None
-        if isinstance(found, TrainingError):
-            raise found
-        return found
-
-    def kill(self) -> None:
-        self._process.kill()
-        self._process.wait()
-        self._chunks.close()
-        self._tokens.close()
+            send(encode_chunk(encoding, receive()))
+        except TrainingError as error:
+            send(error)
 
 
-def main() -> None:
-    """Tokenise what comes on the standard input until it ends."""
-    chunks = Connection(os.dup(0), writable=False)
-    tokens = Connection(os.dup(1), readable=False)
-    os.dup2(2, 1)  # nothing else may speak on the channel
-    encoding: Encoding = chunks.recv()
-    with suppress(EOFError, BrokenPipeError):
-        while True:
-            chunk: RowChunk = chunks.recv()
-            try:
-                found: EncodedChunk | TrainingError = encode_chunk(encoding, chunk)
-            except TrainingError as error:
-                found = error
-            tokens.send(found)
+def _send(worker: WorkerProcess, chunk: RowChunk) -> None:
+    """Send a copy of the rows: pickling a slice would include its whole table."""
+    worker.send(replace(chunk, rows=chunk.rows.take(pa.array(range(chunk.rows.num_rows)))))
+
+
+def _receive(worker: WorkerProcess) -> EncodedChunk:
+    try:
+        found: EncodedChunk | TrainingError = worker.receive()
+    except ProcessDied as error:
+        raise TrainingError(
+            f"a process that tokenised rows died ({error}); lower runtime.processes if memory is "
+            "short, and rerun to resume"
+        ) from None
+    if isinstance(found, TrainingError):
+        raise found
+    return found
