@@ -6,6 +6,7 @@ import spyhop
 PACKAGE = Path(spyhop.__file__).parent
 ROOMS = [
     ["lazy", "schema"],
+    ["processes"],
     ["render", "text", "statistics", "settings", "runtime"],
     ["store"],
     ["stage"],

@@ -181,7 +181,7 @@ def test_a_finished_node_is_reopened(cli, workers: int):
         assert server.stats()["billed"] == 10
     assert "outcome/failed" not in old.read_text()
     _line(cli(*command, "--retry-errors", "nowhere"), 2, "no node 'nowhere'")
-    _line(cli(*command, "--retry-errors", "prompts"), 2, "asks no model; these do: answers$")
+    _line(cli(*command, "--retry-errors", "prompts"), 2, "calls no model; these do: answers$")
 
 
 def test_an_outage_is_unfinished_and_goes_on(cli):
@@ -222,7 +222,7 @@ def test_wrong_settings_are_one_line(cli, tmp_path: Path, monkeypatch: pytest.Mo
     _line(_answer(cli, "--set", "runtime=3"), 2, r"--set runtime=3: it is a table")
     Path("in").mkdir()
     _prompts(2, "in/a.jsonl")
-    _line(_answer(cli, prompts="in", out="in/out"), 2, r"it lies in .*/in, which is read")
+    _line(_answer(cli, prompts="in", out="in/out"), 2, r"inside the input .*/in;")
     _prompts(2, "in/answers.jsonl")
     _line(_answer(cli, prompts="in/answers.jsonl", out="in"), 2, "would replace it")
     Path("prompts.jsonl").write_text("{nope}\n")
@@ -284,7 +284,7 @@ def test_control_c_is_130_and_nothing_is_asked_again(cli, tmp_path: Path):
         os.killpg(process.pid, signal.SIGINT)
         _, error = process.communicate(timeout=30)
         assert process.returncode == 130, error
-        assert error.splitlines() == ["spyhop: stopped; run again to go on from here"]
+        assert error.splitlines() == ["spyhop: stopped; run again to resume"]
         assert server.stats()["billed"] < 400
         assert _answer(cli).code == 0
         assert set(server.billed().values()) == {1}

@@ -136,7 +136,7 @@ def test_the_probe_asks_under_messages_that_no_row_has(made: dict[str, Artifact]
 
 def test_the_report_holds_probe_loss_and_mask(made: dict[str, Artifact]):
     page = (made["report"].path / "report.html").read_text()
-    for text in ("Probe", "ended by themselves", "capitals", "Training loss", "are targets"):
+    for text in ("Probe", "ended by themselves", "capitals", "Training loss", "are supervised"):
         assert text in page
 
 

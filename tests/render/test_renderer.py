@@ -2,6 +2,7 @@ import copy
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from spyhop.models.local import load_tokenizer
@@ -9,6 +10,7 @@ from spyhop.render import HUMPBACK, ORCA, SEED_TAG, TURNS, BlockFormat, Renderer
 from spyhop.schema import InputError, Message
 from spyhop.store import Source
 from spyhop.train import NewModelConfig, new_model
+from spyhop.train.encoding import masked_row
 
 SYSTEM = Message(role="system", content="Be brief.")
 USER = Message(role="user", content="Why?")
@@ -222,3 +224,10 @@ def test_another_real_tokenizer(data_dir: Path):
     ends = [i for i in encoded.ids.tolist() if i == renderer.end_id]
     assert len(ends) == 1 and encoded.ids[-1] == renderer.end_id
     assert renderer.decode(encoded.ids[encoded.is_supervised][:-1].tolist()) == text
+
+
+def test_a_long_row_is_shown_as_the_tokenizer_writes_it(llama: Any):
+    text = "\u00e9\U0001f40b a b " * 40
+    ids = np.array(llama(text, add_special_tokens=False)["input_ids"], dtype=np.int32)
+    shown = masked_row("r", ids, np.ones(len(ids), dtype=bool), Renderer(llama, ORCA))
+    assert "".join(piece.text for piece in shown.pieces) == llama.decode(ids)

@@ -23,18 +23,19 @@ from transformers import (
 import toys
 from spyhop.models.local import load_tokenizer, saved_format
 from spyhop.render import ORCA, TURNS, Renderer
+from spyhop.report.sections import mask_section
 from spyhop.schema import ArtifactError, Message, TrainingError
 from spyhop.stage import Context, Runtime
 from spyhop.store import Artifact, Source
 from spyhop.train import HeldOutConfig, NewModelConfig, TuneConfig, new_model, tune
+from spyhop.train.encoding import Encoding, check_row, read_sample
 from spyhop.train.loss import has_plain_head
 from spyhop.train.new_model import save
 from spyhop.train.optimizer import OptimizerConfig, rate_factor
 from spyhop.train.rows import tokenise
-from spyhop.train.tokenising import check_row
 
 LOSS = sys.modules["spyhop.train.loss"]
-LOOP = sys.modules["spyhop.train.loop"]
+ENGINE = sys.modules["spyhop.train.engine"]
 CPU = Runtime(device="cpu")
 FAST = OptimizerConfig(learning_rate=3e-3, warmup_steps=2)
 GOLDEN = Path(__file__).parent.parent / "golden" / "tune_loss.v2.json"
@@ -110,7 +111,7 @@ def test_the_whole_forward_pass_gives_the_same(
     tmp_path: Path, base, answers, monkeypatch: pytest.MonkeyPatch
 ):
     quick = _tune(tmp_path / "quick", base, [answers])
-    monkeypatch.setattr(LOOP, "has_plain_head", lambda model: False)
+    monkeypatch.setattr(ENGINE, "has_plain_head", lambda model: False)
     slow = _tune(tmp_path / "slow", base, [answers])
     assert _losses(slow) == pytest.approx(_losses(quick), rel=1e-5)
     assert _distance(quick, slow) < 2e-5
@@ -244,7 +245,7 @@ def test_a_row_of_exactly_the_limit_is_kept(context: Context, tmp_path: Path, wo
     renderer = Renderer(words, TURNS)
     rows = [toys.answer_row(1, "q", "x" * 10), toys.answer_row(2, "q", "x" * 11)]
     length = len(renderer.encode([rows[0].messages])[0].ids)
-    made = tokenise(context, [toys.artifact_of(tmp_path, rows)], renderer, length)
+    made = tokenise(context, [toys.artifact_of(tmp_path, rows)], Encoding(renderer, length))
     assert made.lengths.tolist() == [length] and context.dropped == {"too_long": 1}
 
 
@@ -422,3 +423,30 @@ def test_a_warm_up_that_never_ends_is_told(
     config = TuneConfig(epochs=1, batch_tokens=400, optimizer=how)
     tune.run(tmp_path, config, runtime=CPU, base=base, answers={"one": answers})
     assert any("warmup_steps = 1000" in text for text in said) == is_told
+
+
+@pytest.mark.parametrize("train_on", ["all", "last"])
+def test_pages_show_the_masks_that_training_used(tmp_path: Path, base, words: Any, train_on: str):
+    """Whatever comes first: rows that are dropped, and rows that are held out."""
+    turns = [
+        Message(role="user", content="caf\u00e9?"),
+        Message(role="assistant", content="\u4f60\u597d"),
+    ]
+    rows = [toys.answer_row(90, "q", " "), *_rows(6)]
+    rows = [
+        row.model_copy(update={"messages": [*turns, *row.messages]}) if row.messages else row
+        for row in rows
+    ]
+    made = _tune(
+        tmp_path, base, [toys.artifact_of(tmp_path, rows)], train_on=train_on,
+        held_out=HeldOutConfig(frac=0.5),
+    )  # fmt: skip
+    sample = read_sample(made.path)
+    assert len(sample) == 3
+    by_id = {row.id: row for row in rows}
+    for shown in sample:
+        (encoded,) = Renderer(words, TURNS).encode([by_id[shown.row_id].messages], train_on)
+        assert [piece.is_supervised for piece in shown.pieces] == encoded.is_supervised.tolist()
+        assert "".join(piece.text for piece in shown.pieces) == words.decode(encoded.ids)
+    page = "".join(mask_section(made).blocks)
+    assert "\u4f60" in page and f"{sample[0].num_supervised} of" in page

@@ -1,11 +1,12 @@
 """How hard queries are, for draws by difficulty: an assistant's errors, or a model's loss."""
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator
 
 from spyhop.collect import Difficulty
 from spyhop.models import Model, Request
-from spyhop.schema import Answer, Config, Message, Query
+from spyhop.schema import Answer, Config, Query, prompt_turns
 from spyhop.stage import Calls, Context, Estimate, stage
 from spyhop.store import Artifact
 from spyhop.text.extract import final_answer, matches
@@ -55,26 +56,23 @@ def measure_losses(
 ) -> Iterator[Difficulty]:
     """Yield a model's loss per token on the gold answer of every query that has one.
 
-    Queries that the model cannot weigh (too long for it) are counted as `failed`.
+    Queries that do not fit the model's context are counted as `failed`.
     """
     requests = (
-        Request(id=row.id, messages=_turns(config, row), continuation=row.target)
+        Request(
+            id=row.id,
+            messages=prompt_turns(row.query, config.system_message),
+            continuation=row.target,
+        )
         for row in _with_target(queries)
     )
-    found = model.score(requests, total=queries.num_rows)
+    found = model.logprobs(requests, total=queries.num_rows)
     for row, each in zip(_with_target(queries), found, strict=True):
-        if each.error is not None or each.log_probability == float("-inf"):
+        if each.error is not None or math.isinf(each.mean):
             ctx.count("failed")
             continue
-        yield Difficulty(id=row.id, value=-each.log_probability / max(1, each.num_tokens))
+        yield Difficulty(id=row.id, value=-each.mean)
 
 
 def _with_target(queries: Artifact) -> Iterator[Query]:
     return (row for row in queries.rows(Query) if row.target)
-
-
-def _turns(config: MeasureLossesConfig, row: Query) -> list[Message]:
-    turns = [Message(role="user", content=row.query)]
-    if config.system_message:
-        turns.insert(0, Message(role="system", content=config.system_message))
-    return turns

@@ -92,7 +92,7 @@ def verify(
     """Yield one checked row per prompt, in order; a failed call is a row with its error.
 
     Outcomes of prompts with a gold answer: `right`; `told`, an explanation of the answer that the
-    teacher was given, below the original prompt; `wrong`; `unread`, no answer can be read in the
+    teacher was given, below the original prompt; `wrong`; `unparsed`, no answer can be read in the
     response; `cut`, the response is not complete, whatever it says. Of prompts without: `voted`,
     `split`, or none where `votes` is 0.
 
@@ -102,7 +102,7 @@ def verify(
         ModelError: If more than `max_error_frac` of the prompts got no reply.
     """
     scripts = (_checked(ctx, config, prompt, teacher) for prompt in prompts.rows(Prompt))
-    yield from settled(ctx, play(scripts), Failures(teacher.label, config.max_error_frac))
+    yield from settled(ctx, play(scripts, teacher), Failures(teacher.label, config.max_error_frac))
 
 
 def _checked(
@@ -182,4 +182,4 @@ def _verdict(reply: Reply, prompt: Prompt) -> str:
     if reply.ending != "whole":
         return reply.ending
     found = is_right(reply.text, prompt.messages[-1].content, prompt.target)
-    return {True: "right", False: "wrong", None: "unread"}[found]
+    return {True: "right", False: "wrong", None: "unparsed"}[found]

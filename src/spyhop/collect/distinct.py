@@ -51,7 +51,7 @@ def plan_distinct(config: DistinctConfig, queries: Mapping[str, Estimate]) -> Es
     return replace(found, seconds=found.rows / rate)
 
 
-@stage(version=2, writes=Query, plan=plan_distinct)
+@stage(version=3, writes=Query, plan=plan_distinct)
 def distinct(
     ctx: Context, config: DistinctConfig, *, queries: Mapping[str, Artifact]
 ) -> Iterator[Query]:

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from spyhop.recipe.graph import Node, Recipe, models, parents
 from spyhop.recipe.resolve import Resolved
-from spyhop.recipe.workers import Event, Job, Workers
+from spyhop.recipe.workers import Event, NodeItem, Workers
 from spyhop.runtime import Runtime
 from spyhop.schema import RecipeError, SpyhopError
 from spyhop.stage import Progress
@@ -127,7 +127,7 @@ def _make_beside(
                 node = found
                 due.remove(node)
                 watcher.started(node)
-                job = Job(
+                item = NodeItem(
                     node=node.name,
                     stage=node.stage,
                     config=node.config,
@@ -137,7 +137,7 @@ def _make_beside(
                     served=_served(node),
                     force=node.name in reopen,
                 )
-                workers.start(job)
+                workers.start(item)
             for event in workers.events():
                 _take(resolved, watcher, nodes[event.node], event)
     finally:

@@ -117,28 +117,28 @@ class Display:
 
 
 def plan_table(lines: Sequence[PlannedNode]) -> Table:
-    """Return a plan as a table, with what is still to do in its last line."""
+    """Return a plan as a table; its last line is the remaining work."""
     table = Table(box=None, pad_edge=False)
-    table.add_column("node", overflow="fold")
+    table.add_column("step", overflow="fold")
     table.add_column("stage", overflow="fold")
     for name in COLUMNS:
         table.add_column(name, justify="right")
-    table.add_column("limit that binds")
+    table.add_column("bottleneck")
     for line in lines:
-        last = "made" if line.is_made else _limits(line)
+        last = "done" if line.is_made else _limits(line)
         table.add_row(line.node.name, line.node.stage.name, *_figures([line]), last)
     due = [line for line in lines if not line.is_made]
     if any(line.hangs_on for line in due):
         sure = [line for line in due if not line.hangs_on]
-        table.add_row("to do in any case", "", *_figures(sure), "", style="bold")
-        table.add_row("to do, up to", "", *_figures(due), "", style="bold")
+        table.add_row("remaining, certain", "", *_figures(sure), "", style="bold")
+        table.add_row("remaining, at most", "", *_figures(due), "", style="bold")
     else:
-        table.add_row("to do", "", *_figures(due), "", style="bold")
+        table.add_row("remaining", "", *_figures(due), "", style="bold")
     return table
 
 
 def deadlines(lines: Sequence[PlannedNode], days: float) -> list[str]:
-    """Return, for each node and served model with limits, the endpoints that make it in time."""
+    """Return, for each step and rate-limited model, the endpoints needed to finish in time."""
     found = []
     for line in lines:
         for name, demand in line.demands.items():
@@ -146,13 +146,13 @@ def deadlines(lines: Sequence[PlannedNode], days: float) -> list[str]:
                 exact = demand.endpoints_within(24 * days)
                 found.append(
                     f"{line.node.name}: {max(1, math.ceil(exact))} endpoints such as {name}'s "
-                    f"answer within {days:g} days ({exact:.2f}; there: {demand.num_endpoints})"
+                    f"finish within {days:g} days ({exact:.2f}; configured: {demand.num_endpoints})"
                 )
     return found
 
 
 def _limits(line: PlannedNode) -> str:
-    hangs = f"up to: hangs on {', '.join(line.hangs_on)}" if line.hangs_on else ""
+    hangs = f"waiting for {', '.join(line.hangs_on)} to be decided" if line.hangs_on else ""
     return "; ".join(text for text in (hangs, line.binds) if text)
 
 

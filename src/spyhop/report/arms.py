@@ -86,7 +86,7 @@ def arms_page(
     sections += [
         training_section(finals),
         samples_section(answers),
-        mask_section(next(iter(students.values())), answers),
+        mask_section(next(iter(students.values()))),
         data_section(answers=answers, students={name: each[-1] for name, each in finals.items()}),
     ]
     notes = Section("How to read this")

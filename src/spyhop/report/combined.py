@@ -58,7 +58,7 @@ def combined_page(
         _students_section(sets, students, seen, measures),
         _checks_section(sets[COMBINED]),
         samples_section(sets[COMBINED]),
-        mask_section(students[COMBINED], sets[COMBINED]),
+        mask_section(students[COMBINED]),
         training_section({name: [each] for name, each in students.items()}),
         data_section(answers=answers, students=students),
     ]
@@ -102,7 +102,7 @@ def _checks_section(answers: Mapping[str, Artifact]) -> Section:
         "Each explanation was compared with the web text that its instruction was written for; "
         "the text is evidence, not the answer, and no part of what is trained on.",
     )
-    kinds = ("supported", "silent", "revised", "contradicted", "unread")
+    kinds = ("supported", "silent", "revised", "contradicted", "unparsed")
     rows = []
     for each in answers.values():
         record = each.record

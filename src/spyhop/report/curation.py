@@ -105,7 +105,7 @@ def curation_page(
         limits,
         training_section(first_seed(config.runs, scores, students, config.arm_titles)),
         samples_section(answers),
-        mask_section(next(iter(students.values())), answers),
+        mask_section(next(iter(students.values()))),
         data_section(curation=one, answers=answers),
     ]
     lead = "\n".join(

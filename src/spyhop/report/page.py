@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from spyhop.evaluate import Seen
+from spyhop.evaluate import ItemOverlap
 from spyhop.report.contamination import contamination_section, seen_items
 from spyhop.report.cost import cost_section
 from spyhop.report.data_figures import messages_section, mixture_section
@@ -56,7 +56,7 @@ def page(
         shared: What the answers contain of the items.
         probes: Probes by the student's name.
     """
-    seen = None if shared is None else seen_items(list(shared.rows(Seen)))
+    seen = None if shared is None else seen_items(list(shared.rows(ItemOverlap)))
     sections = []
     if scores:
         student = next(iter(students))
@@ -71,7 +71,7 @@ def page(
         cost_section(answers, scores),
         messages_section(answers),
         samples_section(answers),
-        mask_section(next(iter(students.values())), answers),
+        mask_section(next(iter(students.values()))),
         data_section(answers=answers, students=students, scores=scores),
     ]
     lead = "From answers to a measured student. Every figure below comes from the run's own rows."

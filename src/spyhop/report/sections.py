@@ -4,27 +4,23 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from spyhop.evaluate import Seen
+from spyhop.evaluate import ItemOverlap
 from spyhop.lazy import Lazy
-from spyhop.models.local import load_tokenizer, saved_format
-from spyhop.render import Renderer
 from spyhop.report.compare import comparison_table
 from spyhop.report.contamination import SHARED_HEADINGS, shared_cells
 from spyhop.report.html import PALETTE, Section, Table, percent, percent_interval
 from spyhop.report.task_figures import ALL, TaskResult, chance_sentence, task_results
 from spyhop.schema import Answer
 from spyhop.store import Artifact
-from spyhop.train import read_metrics, read_speed
+from spyhop.train import read_metrics, read_sample, read_speed
 
 if TYPE_CHECKING:
     import altair as alt
 else:
     alt = Lazy("altair")
 
-NUM_MASKED_ROWS = 3
 CURVE_POINTS = 200
 
 
@@ -56,28 +52,16 @@ def samples_section(answers: Mapping[str, Artifact]) -> Section:
     return section
 
 
-def mask_section(student: Artifact, answers: Mapping[str, Artifact]) -> Section:
-    """Rows as tokens, with the loss mask in colour."""
+def mask_section(student: Artifact) -> Section:
+    """Rows as tokens, with the loss mask in colour, as the training wrote them."""
     section = Section(
         "What is trained on",
         "Each box is a token; the loss is taken on the green ones only: the response and its end.",
     )
-    tokenizer = load_tokenizer(student.path)
-    renderer = Renderer(tokenizer, saved_format(student.path, tokenizer))
-    rows = islice(
-        (row for each in answers.values() for row in each.rows(Answer) if not row.error),
-        NUM_MASKED_ROWS,
-    )
-    for row in rows:
-        (encoded,) = renderer.encode([row.messages])
-        pieces = [
-            (renderer.tokenizer.decode([token]), bool(is_supervised))
-            for token, is_supervised in zip(
-                encoded.ids.tolist(), encoded.is_supervised, strict=True
-            )
-        ]
-        num_targets = int(encoded.is_supervised.sum())
-        section.masked(pieces, f"{num_targets} of {len(pieces)} tokens are targets; row {row.id}")
+    for row in read_sample(student.path):
+        pieces = [(piece.text, piece.is_supervised) for piece in row.pieces if piece.text]
+        num = f"{row.num_supervised} of {len(row.pieces)} tokens are supervised"
+        section.masked(pieces, f"{num}; row {row.row_id}")
     return section
 
 
@@ -143,7 +127,7 @@ def training_section(students: Mapping[str, Sequence[Artifact]]) -> Section:
 
 def scores_section(
     scores: Mapping[str, Artifact],
-    seen: Mapping[str, Seen] | None = None,
+    seen: Mapping[str, ItemOverlap] | None = None,
     student: str = "",
 ) -> Section:
     """Accuracy of each model on each task, with what is needed to believe it.

@@ -34,7 +34,7 @@ def training_page(
         training_section({config.title: phases}),
         *([probe_section(probes)] if probes else []),
         samples_section(answers),
-        mask_section(phases[-1], answers),
+        mask_section(phases[-1]),
         data_section(answers=answers, students=students, probes=probes),
     ]
     lead = "From rows to a model. Every figure below comes from the run's own rows."

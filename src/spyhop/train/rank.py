@@ -6,7 +6,6 @@ import json
 import os
 import pickle
 import sys
-import threading
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from spyhop.processes import exit_with_parent
 from spyhop.schema import SpyhopError
 from spyhop.stage import Progress
 from spyhop.train.distributed import MARK, joined
@@ -46,7 +46,7 @@ def main(path: str) -> None:
     Ends the process without Python's own ending: threads of gloo may still hold tensors then, and
     abort on freeing them without an interpreter.
     """
-    threading.Thread(target=_die_with_parent, daemon=True).start()
+    exit_with_parent()
     job = read_job(Path(path))
     with joined(job.runtime) as group:
         is_first = group.rank == 0
@@ -70,12 +70,6 @@ def _report(progress: Progress) -> None:
 def _tell(news: dict[str, Any]) -> None:
     sys.stdout.write(f"{MARK}{json.dumps(news)}\n")
     sys.stdout.flush()
-
-
-def _die_with_parent() -> None:
-    while os.read(0, 1024):  # no buffered reader: it would hold a lock when Python ends
-        pass
-    os._exit(1)
 
 
 if __name__ == "__main__":

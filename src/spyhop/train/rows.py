@@ -8,18 +8,18 @@ goes on behind it.
 import json
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
-from spyhop.render import Renderer, TrainOn
 from spyhop.schema import Answer, TrainingError
 from spyhop.stage import Context, Progress
 from spyhop.store import Artifact
-from spyhop.train.tokenising import EncodedChunk, EncodingJob, RowChunk, in_order
+from spyhop.train.encoding import Encoding
+from spyhop.train.tokenising import EncodedChunk, RowChunk, in_order
 
 FILES = {"ids": "ids.bin", "is_supervised": "is_supervised.bin", "lengths": "lengths.bin"}
 DONE = "tokenised.jsonl"
@@ -41,23 +41,30 @@ class TokenRows:
     is_supervised: npt.NDArray[np.bool_]
     starts: npt.NDArray[np.int64]
     inputs: list[int]
+    ids_of: dict[int, str] = field(default_factory=dict)
+    """Row ids by row number, of the first rows of every chunk."""
 
     @property
     def lengths(self) -> npt.NDArray[np.int64]:
-        """EncodedChunk of each row."""
+        """Tokens of each row."""
         return np.diff(self.starts)
+
+    @property
+    def num_labels(self) -> npt.NDArray[np.int64]:
+        """Supervised tokens of each row; nothing predicts a row's first token."""
+        sums = np.add.reduceat(self.is_supervised, self.starts[:-1], dtype=np.int64)
+        found: npt.NDArray[np.int64] = sums - self.is_supervised[self.starts[:-1]]
+        return found
 
 
 def tokenise(
     ctx: Context,
     answers: Sequence[Artifact],
-    renderer: Renderer,
-    max_tokens: int,
-    train_on: TrainOn = "all",
+    encoding: Encoding,
 ) -> TokenRows:
-    """Tokenise the answers that can be trained on; the others are dropped and counted.
+    """Encode the answers that are trained on; the others are dropped and counted.
 
-    The reasons are those of `tokenising.tokenise_chunk`.
+    The reasons are those of `encoding.training_rows`.
 
     Raises:
         TrainingError: If a row breaks G4 (one BOS, targets, end token), or no row is left.
@@ -66,11 +73,10 @@ def tokenise(
     progress = _EncodingProgress(ctx.state, len(answers))
     for line in progress.take_up():
         _drop(ctx, line["dropped"])
-    job = EncodingJob(renderer, max_tokens, train_on)
     num_processes = ctx.runtime.processes if total > FEW_ROWS else 1
     refusal = ""
     with progress:
-        for tokens in in_order(_chunks(answers, progress.rows), job, num_processes):
+        for tokens in in_order(_chunks(answers, progress.rows), encoding, num_processes):
             progress.add(tokens)
             _drop(ctx, tokens.dropped)
             refusal = refusal or tokens.refusal
@@ -79,7 +85,7 @@ def tokenise(
         ctx.notice(f"dropped rows that the chat template does not take, such as {refusal}")
     if not sum(progress.kept):
         raise none_left(ctx)
-    return _mapped(ctx.state, progress.kept)
+    return _mapped(ctx.state, progress)
 
 
 def none_left(ctx: Context, num_held_out: int = 0) -> TrainingError:
@@ -95,6 +101,8 @@ class _EncodingProgress:
     def __init__(self, folder: Path, num_inputs: int) -> None:
         self.rows = [0] * num_inputs
         self.kept = [0] * num_inputs
+        self.first_ids: list[tuple[int, int, list[str]]] = []
+        """Input, number within its kept rows, and the row ids from there on."""
         self._folder = folder
         self._streams: dict[str, BinaryIO] = {}
 
@@ -111,8 +119,7 @@ class _EncodingProgress:
                 line = json.loads(text)
                 whole += len(text)
                 sizes = line["sizes"]
-                self.rows[line["input"]] += line["rows"]
-                self.kept[line["input"]] += line["kept"]
+                self._count(line)
                 yield line
         os.truncate(path, whole)
         for name, file in FILES.items():
@@ -135,17 +142,23 @@ class _EncodingProgress:
             self._streams[name].write(getattr(tokens, name).tobytes())
             self._streams[name].flush()
             sizes[name] = self._streams[name].tell()
-        self.rows[tokens.input] += tokens.num_rows
-        self.kept[tokens.input] += len(tokens.lengths)
         line = {
             "input": tokens.input,
             "rows": tokens.num_rows,
             "kept": len(tokens.lengths),
+            "first_ids": tokens.first_ids,
             "sizes": sizes,
             "dropped": tokens.dropped,
         }
+        self._count(line)
         self._streams["done"].write(json.dumps(line).encode() + b"\n")
         self._streams["done"].flush()
+
+    def _count(self, line: dict[str, Any]) -> None:
+        number = line["input"]
+        self.first_ids.append((number, self.kept[number], line["first_ids"]))
+        self.rows[number] += line["rows"]
+        self.kept[number] += line["kept"]
 
 
 def _chunks(answers: Sequence[Artifact], rows: Sequence[int]) -> Iterator[RowChunk]:
@@ -168,11 +181,17 @@ def _drop(ctx: Context, dropped: Sequence[Sequence[str]]) -> None:
         ctx.drop(Answer.model_validate_json(row), reason)
 
 
-def _mapped(folder: Path, kept: Sequence[int]) -> TokenRows:
+def _mapped(folder: Path, progress: _EncodingProgress) -> TokenRows:
+    inputs = [0, *np.cumsum(progress.kept).tolist()]
     lengths = np.fromfile(folder / FILES["lengths"], dtype=np.int32)
     return TokenRows(
         ids=np.memmap(folder / FILES["ids"], dtype=np.int32, mode="r"),
         is_supervised=np.memmap(folder / FILES["is_supervised"], dtype=np.bool_, mode="r"),
         starts=np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]),
-        inputs=[0, *np.cumsum(kept).tolist()],
+        inputs=inputs,
+        ids_of={
+            inputs[number] + start + place: row_id
+            for number, start, row_ids in progress.first_ids
+            for place, row_id in enumerate(row_ids)
+        },
     )

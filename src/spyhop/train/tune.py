@@ -28,7 +28,10 @@ from spyhop.train.batches import RowNumbers, plan_batches, plan_packs
 from spyhop.train.config import HeldOutConfig, TuneConfig
 from spyhop.train.cost import NF4_BYTES, Shape, state_bytes
 from spyhop.train.distributed import Group, launch, num_ranks
-from spyhop.train.loop import METRICS, SNAPSHOTS, SPEED, TrainingJob, TrainingResult, train
+from spyhop.train.encoding import SAMPLE_ROWS, Encoding, MaskedRow, masked_row, write_sample
+from spyhop.train.engine import TrainingResult
+from spyhop.train.loop import METRICS, SNAPSHOTS, SPEED, TrainingJob, train
+from spyhop.train.metrics import check_trackers
 from spyhop.train.rows import TokenRows, none_left, tokenise
 
 if TYPE_CHECKING:
@@ -96,11 +99,11 @@ def tune(
     ranks = num_ranks(ctx.runtime)
     if config.adapter is not None:
         check_adapter(config.adapter, ranks, pick_device(ctx.runtime.device))
+    check_trackers(ctx.runtime)
     tokenizer, chat_format = open_tokenizer(base.path, config)
     renderer = Renderer(tokenizer, chat_format)
-    longest = _longest(base, config)
-    inputs = [*answers.values(), *(held_out or {}).values()]
-    rows = tokenise(ctx, inputs, renderer, longest, config.train_on)
+    encoding = Encoding(renderer, _longest(base, config), config.train_on)
+    rows = tokenise(ctx, [*answers.values(), *(held_out or {}).values()], encoding)
     trained, looked_at = _parted(config, rows, len(answers))
     ctx.count("rows/trained", num_trained := sum(map(len, trained)))
     ctx.count("rows/held_out", len(looked_at))
@@ -118,8 +121,20 @@ def tune(
         ctx.notice(text)
     for name, num in outcome.counts.items():
         ctx.count(name, num)
+    write_sample(ctx.out, _sample(rows, trained, renderer))
     if (ctx.state / SNAPSHOTS).is_dir():  # links: a kill from here on must find them there again
         shutil.copytree(ctx.state / SNAPSHOTS, ctx.out / SNAPSHOTS, copy_function=os.link)
+
+
+def _sample(rows: TokenRows, trained: list[RowNumbers], renderer: Renderer) -> list[MaskedRow]:
+    """Return the first rows that were trained on, token by token."""
+    is_trained = set(np.concatenate(trained).tolist())
+    numbers = [number for number in rows.ids_of if number in is_trained][:SAMPLE_ROWS]
+    bounds = [(rows.ids_of[n], slice(*rows.starts[n : n + 2].tolist())) for n in numbers]
+    return [
+        masked_row(row_id, rows.ids[some], rows.is_supervised[some], renderer)
+        for row_id, some in bounds
+    ]
 
 
 def _alone(ctx: Context, job: TrainingJob) -> TrainingResult:
