@@ -1,4 +1,4 @@
-"""Watchdogs: a step that looks wrong stops the training, or is skipped with a counted reason."""
+"""Watchdogs: a step with an anomaly stops the training, or is skipped and counted."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ KEPT_NORMS = 100
 
 @dataclass(frozen=True, slots=True)
 class StepVerdict:
-    """What one step came to, before the weights move."""
+    """Loss, gradient norm and learning rate of a step, before the weights are updated."""
 
     number: int
     num_steps: int
