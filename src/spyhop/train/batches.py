@@ -29,8 +29,8 @@ def plan_batches(
     Each input is repeated in shuffled epochs until its budget is met. Within an epoch (and at
     most `SORTED_ROWS` rows) rows are sorted by length and cut into batches of at most
     `batch_tokens` padded tokens; a longer row is a batch of its own. So no batch contains a row
-    twice, however often a small input is repeated. The batches of an epoch are shuffled; with several inputs all
-    batches are.
+    twice, however often a small input is repeated. The batches of an epoch are shuffled; with
+    several inputs, all batches together.
 
     Args:
         lengths: Tokens of every row.

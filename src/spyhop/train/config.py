@@ -24,7 +24,7 @@ class HeldOutConfig(Config):
     keep: Literal["last", "best"] = "last"
     """Weights to save: those of the last step, or of the lowest held-out loss."""
     patience: int | None = Field(None, ge=1)
-    """Stop after this many evaluations in a row without a new lowest loss; unset never stops early."""
+    """Evaluations in a row without a new lowest loss after which training stops; unset is never."""
 
 
 class WatchConfig(Config):
@@ -33,7 +33,7 @@ class WatchConfig(Config):
     not_finite: Literal["stop", "skip"] = "stop"
     """Action when the loss or the gradient norm is infinite or not a number."""
     spike: Literal["count", "skip", "stop"] = "count"
-    """Action when the gradient norm exceeds `spike_factor` times the median of the last 100 steps."""
+    """Action when the gradient norm exceeds `spike_factor` times the last 100 steps' median."""
     spike_factor: float = Field(20.0, gt=1)
     most_skips: int = Field(10, ge=1)
     """Consecutive skipped steps after which training stops."""

@@ -29,7 +29,7 @@ class StepVerdict:
 
 
 def should_step(step: StepVerdict, config: WatchConfig, position: Position) -> bool:
-    """Tell whether the weights may move; every odd step is counted in `position.anomalies`.
+    """Return whether to update the weights; anomalies are counted in `position.anomalies`.
 
     Raises:
         TrainingError: If the config says stop, or `most_skips` steps in a row were skipped.
