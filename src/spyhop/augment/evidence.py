@@ -114,7 +114,7 @@ def explain(
         _explain(ctx, config, prompt, _evidence(texts, prompt), teacher)
         for prompt in prompts.rows(Prompt)
     )
-    yield from finish(ctx, play(scripts), Failures(teacher.label, config.max_error_frac))
+    yield from finish(ctx, play(scripts, teacher), Failures(teacher.label, config.max_error_frac))
 
 
 def _evidence(texts: dict[str, Pair], prompt: Prompt) -> Pair:

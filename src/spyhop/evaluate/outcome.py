@@ -49,13 +49,12 @@ def fit(ctx: Context, config: FitConfig, *, answers: list[Artifact], model: Mode
     the model cannot weigh (too long for it) are counted as `failed`.
     """
     total = sum(each.num_rows for each in answers)
-    found = model.score((_request(row, config) for row in _rows(answers)), total=total)
+    found = model.logprobs((_request(row, config) for row in _rows(answers)), total=total)
     for row, each in zip(_rows(answers), found, strict=True):
         if each.error is not None:
             ctx.count("failed")
             continue
-        value = each.log_probability / max(1, each.num_tokens)
-        yield Fit(id=row.id, value=value, num_tokens=each.num_tokens)
+        yield Fit(id=row.id, value=each.mean, num_tokens=len(each.values))
 
 
 def outcomes(scores: Sequence[Artifact]) -> dict[str, float]:
