@@ -4,7 +4,13 @@ from pathlib import Path
 import pytest
 
 import toys
-from spyhop.evaluate import Fit, FitConfig, compare, fit, outcomes
+from spyhop.evaluate import (
+    HeldOutConfig,
+    HeldOutLogLikelihood,
+    compare,
+    outcomes,
+    score_held_out,
+)
 from spyhop.models import Local, ModelUse
 from spyhop.schema import Answer, InputError, Message, Score
 from spyhop.store import Artifact, Source
@@ -23,7 +29,7 @@ def _scores(folder: Path, right: list[bool]) -> list[Artifact]:
 
 
 def _fits(folder: Path, values: list[float]) -> list[Artifact]:
-    rows = [Fit(id=str(place), value=value, num_tokens=3) for place, value in enumerate(values)]
+    rows = [HeldOutLogLikelihood(id=str(place), value=value, num_tokens=3) for place, value in enumerate(values)]
     return [toys.rows_artifact(folder, rows)]
 
 
@@ -67,8 +73,8 @@ def test_held_out_responses_are_weighed_under_the_message_of_inference(
     model = ModelUse(Local(name="student"), Source(tiny_folder).open(tmp_path))
     answers = _held_out(tmp_path, ["abc", "x" * 200, "d"])
     found = {
-        message: fit.run(
-            tmp_path, FitConfig(system_message=message), answers=[answers], model=model
+        message: score_held_out.run(
+            tmp_path, HeldOutConfig(system_message=message), answers=[answers], model=model
         )
         for message in (None, "Tag.", "", "Other.")
     }
@@ -77,6 +83,6 @@ def test_held_out_responses_are_weighed_under_the_message_of_inference(
     assert found[None].record.counts == {"failed": 1}
     assert values[None] == values["Tag."] != values["Other."] and values[""] != values["Tag."]
     assert all(math.isfinite(value) and value < 0 for value in values[None].values())
-    lengths = [row.num_tokens for row in found[None].rows(Fit)]
+    lengths = [row.num_tokens for row in found[None].rows(HeldOutLogLikelihood)]
     assert lengths == [4, 2]  # bytes and the end token
     assert [row.messages[0].content for row in answers.rows(Answer)] == ["Tag."] * 3
