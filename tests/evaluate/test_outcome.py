@@ -51,12 +51,12 @@ def test_only_items_that_both_were_asked_count(tmp_path: Path):
     first = _scores(tmp_path / "a", [True] * 5)
     second = _scores(tmp_path / "b", [False] * 9)
     assert compare(first, second)[1] == 5
-    with pytest.raises(InputError, match="1 items were asked of both"):
+    with pytest.raises(InputError, match="the two models have 1 items in common"):
         compare(_scores(tmp_path / "c", [True]), second)
 
 
 def test_rows_of_no_measure_are_refused(tmp_path: Path):
-    with pytest.raises(InputError, match="none of the columns correct, value"):
+    with pytest.raises(InputError, match="not scores"):
         outcomes([toys.artifact_of(tmp_path, [toys.answer_row(1, "a", "b")])])
 
 
