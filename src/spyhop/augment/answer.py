@@ -109,7 +109,7 @@ def answer(
         for prompt in prompts.rows(Prompt)
         for place in range(config.num_samples)
     )
-    yield from settled(ctx, play(scripts), Failures(teacher.label, config.max_error_frac))
+    yield from settled(ctx, play(scripts, teacher), Failures(teacher.label, config.max_error_frac))
 
 
 def json_check(schema: dict[str, Any] | None) -> Check:

@@ -92,7 +92,7 @@ def backtranslate(
     failures = Failures(model.label, config.max_error_frac)
     seen: set[int] = set()
     scripts = (_asked(config, segment, model) for segment in segments.rows(Segment))
-    for segment, replies in play(scripts):
+    for segment, replies in play(scripts, model):
         for place, reply in enumerate(replies):
             failures.see(reply.error)
             row = _pair(segment, reply, model.label, place)

@@ -151,7 +151,8 @@ def discuss(
         Failures(teacher.label, config.max_error_frac),
         Failures(assistant.label, config.max_error_frac),
     )
-    yield from play(dialogue.about(prompt) for prompt in prompts.rows(Prompt))
+    scripts = (dialogue.about(prompt) for prompt in prompts.rows(Prompt))
+    yield from play(scripts, teacher, assistant)
     dialogue.teacher_failures.check()
     dialogue.assistant_failures.check()
 

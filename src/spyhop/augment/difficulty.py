@@ -1,5 +1,6 @@
 """How hard queries are, for draws by difficulty: an assistant's errors, or a model's loss."""
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator
 
@@ -55,7 +56,7 @@ def measure_losses(
 ) -> Iterator[Difficulty]:
     """Yield a model's loss per token on the gold answer of every query that has one.
 
-    Queries that the model cannot weigh (too long for it) are counted as `failed`.
+    Queries that do not fit the model's context are counted as `failed`.
     """
     requests = (
         Request(
@@ -65,12 +66,12 @@ def measure_losses(
         )
         for row in _with_target(queries)
     )
-    found = model.score(requests, total=queries.num_rows)
+    found = model.logprobs(requests, total=queries.num_rows)
     for row, each in zip(_with_target(queries), found, strict=True):
-        if each.error is not None or each.log_probability == float("-inf"):
+        if each.error is not None or math.isinf(each.mean):
             ctx.count("failed")
             continue
-        yield Difficulty(id=row.id, value=-each.log_probability / max(1, each.num_tokens))
+        yield Difficulty(id=row.id, value=-each.mean)
 
 
 def _with_target(queries: Artifact) -> Iterator[Query]:

@@ -111,7 +111,7 @@ def explain(
         _explained(ctx, config, prompt, _evidence(texts, prompt), teacher)
         for prompt in prompts.rows(Prompt)
     )
-    yield from settled(ctx, play(scripts), Failures(teacher.label, config.max_error_frac))
+    yield from settled(ctx, play(scripts, teacher), Failures(teacher.label, config.max_error_frac))
 
 
 def _evidence(texts: dict[str, Pair], prompt: Prompt) -> Pair:

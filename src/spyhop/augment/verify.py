@@ -102,7 +102,7 @@ def verify(
         ModelError: If more than `max_error_frac` of the prompts got no reply.
     """
     scripts = (_checked(ctx, config, prompt, teacher) for prompt in prompts.rows(Prompt))
-    yield from settled(ctx, play(scripts), Failures(teacher.label, config.max_error_frac))
+    yield from settled(ctx, play(scripts, teacher), Failures(teacher.label, config.max_error_frac))
 
 
 def _checked(

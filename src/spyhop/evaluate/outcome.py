@@ -51,13 +51,12 @@ def score_held_out(
     Rows that the model cannot score (too long for it) are counted as `failed`.
     """
     total = sum(each.num_rows for each in answers)
-    found = model.score((_request(row, config) for row in _rows(answers)), total=total)
+    found = model.logprobs((_request(row, config) for row in _rows(answers)), total=total)
     for row, each in zip(_rows(answers), found, strict=True):
         if each.error is not None:
             ctx.count("failed")
             continue
-        value = each.log_probability / max(1, each.num_tokens)
-        yield HeldOutLogLikelihood(id=row.id, value=value, num_tokens=each.num_tokens)
+        yield HeldOutLogLikelihood(id=row.id, value=each.mean, num_tokens=len(each.values))
 
 
 def outcomes(scores: Sequence[Artifact]) -> dict[str, float]:

@@ -23,7 +23,7 @@ class StepVerdict:
     num_steps: int
     loss: float
     norm: float
-    num_targets: int
+    num_terms: float
     rate: float
     """Learning rate as a share of its peak."""
 
@@ -55,7 +55,7 @@ def should_step(step: StepVerdict, config: WatchConfig, position: Position) -> b
 
 
 def _verdict(step: StepVerdict, config: WatchConfig, position: Position) -> tuple[str, str]:
-    if step.num_targets == 0:
+    if step.num_terms == 0:
         return "no token of the batch is supervised", "skip"
     if step.rate <= 0:
         return "the learning rate is 0", "skip"
@@ -69,7 +69,7 @@ def _verdict(step: StepVerdict, config: WatchConfig, position: Position) -> tupl
 
 
 def _name(step: StepVerdict) -> str:
-    if step.num_targets == 0:
+    if step.num_terms == 0:
         return "no_targets"
     if step.rate <= 0:
         return "rate_0"
