@@ -20,7 +20,9 @@ def _run(root: Path, items: list[Item], texts: list[tuple[str, str | None]]) -> 
     ]
     given = rows_artifact(root / "items", items)
     answers = artifact_of(root, rows)
-    return check_contamination.run(root, ContaminationRateConfig(), items=[given], answers=[answers])
+    return check_contamination.run(
+        root, ContaminationRateConfig(), items=[given], answers=[answers]
+    )
 
 
 def _seen(made: Artifact) -> dict[str, ItemOverlap]:

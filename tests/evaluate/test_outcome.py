@@ -29,7 +29,10 @@ def _scores(folder: Path, right: list[bool]) -> list[Artifact]:
 
 
 def _fits(folder: Path, values: list[float]) -> list[Artifact]:
-    rows = [HeldOutLogLikelihood(id=str(place), value=value, num_tokens=3) for place, value in enumerate(values)]
+    rows = [
+        HeldOutLogLikelihood(id=str(place), value=value, num_tokens=3)
+        for place, value in enumerate(values)
+    ]
     return [toys.rows_artifact(folder, rows)]
 
 

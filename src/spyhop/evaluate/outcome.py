@@ -1,4 +1,4 @@
-"""Outcomes of a measure item by item, right or wrong or a likelihood, and their paired comparison."""
+"""Outcomes item by item, right or wrong or a log-likelihood, and their paired comparison."""
 
 from collections.abc import Iterator, Sequence
 

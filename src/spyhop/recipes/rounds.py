@@ -166,7 +166,9 @@ def add_scores(
         accuracy.append(r.add(f"scores-{name}", measure, asked, items=data.items, model=use))
     if data.held_out:
         settings = HeldOutConfig(system_message=under)
-        held_out.append(r.add(f"held-out-{name}", score_held_out, settings, answers=data.held_out, model=use))
+        held_out.append(
+            r.add(f"held-out-{name}", score_held_out, settings, answers=data.held_out, model=use)
+        )
     return Scored(accuracy, held_out)
 
 
