@@ -220,12 +220,15 @@ def test_a_resumed_training_continues_the_same_weights_and_biases_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     calls: list[dict[str, Any]] = []
-    module = SimpleNamespace(init=lambda **how: calls.append(how))  # not installed here
+    run = SimpleNamespace(finish=lambda: None)
+    module = SimpleNamespace(init=lambda **how: calls.append(how) or run)  # not installed here
     monkeypatch.setattr(metrics_module, "wandb", module)
     runtime = CPU.model_copy(update={"track": ("wandb",)})
     for folder in ("one", "one", "two"):
         (tmp_path / folder).mkdir(exist_ok=True)
-        StepMeter(tmp_path / folder, runtime, torch.device("cpu"), 5, 1.0).open(Position())
+        meter = StepMeter(tmp_path / folder, runtime, torch.device("cpu"), 5, 1.0)
+        meter.open(Position())
+        meter.close()
     ids = [how["id"] for how in calls]
     assert ids[0] == ids[1] != ids[2] and all(how["resume"] == "allow" for how in calls)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from spyhop.evaluate import ItemsConfig, Task, items, read_task
+from spyhop.evaluate import ItemsConfig, Task, read_items, read_task
 from spyhop.models import read_teacher
 from spyhop.recipe.graph import Node, Recipe, Ref, Source, Use
 from spyhop.schema import Config
@@ -74,7 +74,7 @@ def add_items(r: Recipe, suites: Sequence[Suite]) -> dict[str, Ref]:
     """Add the steps that read the items of the suites, and return them by the task's name."""
     found: dict[str, Ref] = {}
     for suite in suites:
-        task = suite.task.identity()
+        task, source = suite.task.identity(), Source(suite.path)
         config = ItemsConfig(task=task, tasks=suite.tasks, limit=suite.limit)
-        found[task.name] = r.add(f"items-{task.name}", items, config, folder=Source(suite.path))
+        found[task.name] = r.add(f"items-{task.name}", read_items, config, folder=source)
     return found

@@ -18,7 +18,7 @@ from spyhop.curate import (
     split,
     with_threshold,
 )
-from spyhop.evaluate import FitConfig, fit, measure
+from spyhop.evaluate import HeldOutConfig, measure, score_held_out
 from spyhop.models import Local
 from spyhop.recipe.graph import Chosen, Node, Recipe, Ref, Source, Use
 from spyhop.recipe.promote import promote
@@ -180,10 +180,8 @@ def add_scores(
     if data.items:
         accuracy = r.add(f"scores-{name}", measure, asked, items=data.items, model=use)
     if data.held_out is not None:
-        rows = {"held out": data.held_out}
-        held_out = r.add(
-            f"fit-{name}", fit, FitConfig(system_message=under), answers=rows, model=use
-        )
+        settings, rows = HeldOutConfig(system_message=under), {"held out": data.held_out}
+        held_out = r.add(f"held-out-{name}", score_held_out, settings, answers=rows, model=use)
     return Scored(accuracy, held_out)
 
 
