@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from spyhop.augment import backtranslate, format_pairs, reverse_pairs
-from spyhop.collect import fetch, seeds
+from spyhop.collect import fetch, read_seeds
 from spyhop.corpus import SampleConfig, sample
 from spyhop.curate import (
     SplitConfig,
@@ -76,7 +76,7 @@ def add_data(r: Recipe, config: HumpbackConfig) -> Data:
     """Add the nodes from files to backtranslated pairs."""
     items: list[Ref] = [add_items(r, suite) for suite in config.suites]
     sets: list[Ref] = [
-        r.add(f"seeds-{n}", seeds, each.read, folder=add_folder(r, each, f"seeds-{n}"))
+        r.add(f"seeds-{n}", read_seeds, each.read, folder=add_folder(r, each, f"seeds-{n}"))
         for n, each in enumerate(config.seeds, 1)
     ]
     rest = SplitConfig(
