@@ -18,7 +18,7 @@ from spyhop.collect import (
     read_flan_cot,
     read_records,
 )
-from spyhop.evaluate import ItemsConfig, items, read_task
+from spyhop.evaluate import ItemsConfig, read_items, read_task
 from spyhop.schema import Item, Query
 from spyhop.store import Artifact, Source
 from spyhop.text.overlap import NearConfig
@@ -113,7 +113,7 @@ def test_items_of_agieval_in_flan_cot(data_dir: Path, tmp_path: Path):
     cot = read_flan_cot.run(
         tmp_path, FlanCotConfig(), folder=Source(data_dir / "flan_cot" / "cot_data").open(tmp_path)
     )
-    agieval = items.run(
+    agieval = read_items.run(
         tmp_path,
         ItemsConfig(task=read_task("agieval")),
         folder=Source(data_dir / "agieval" / "v1").open(tmp_path),

@@ -103,7 +103,7 @@ def test_the_teacher_answers_every_prompt_with_the_gold_answer(tmp_path: Path):
     assert len(rows) == NUM and all(_is_right(row) for row in rows)
     assert {row.model for row in rows} == {"teacher"}
     assert {row.system_id for row in rows} == {"answer", "short", "steps", "simple"}
-    assert made.record.counts == {"finish/stop": NUM}
+    assert made.record.counts == {"ending/whole": NUM}
     assert made.record.usage["requests"] == NUM and made.record.usage["response_tokens"] > NUM
 
 

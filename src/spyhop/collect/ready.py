@@ -60,7 +60,7 @@ def read_answers(ctx: Context, config: ReadyConfig, *, folder: Artifact) -> Iter
         seen.add(row.id)
         ctx.count(f"collection/{row.collection}")
         ctx.count(f"system_message/{row.system_id}")
-        ctx.count(f"finish/{row.finish_reason}")
+        ctx.count(f"ending/{row.ending}")
         yield row
 
 

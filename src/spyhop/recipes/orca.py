@@ -35,7 +35,7 @@ from spyhop.curate import SelectHardestConfig, select_hardest
 from spyhop.evaluate import (
     ContaminationRateConfig,
     MeasureConfig,
-    contamination,
+    check_contamination,
     measure,
 )
 from spyhop.models import Local, Replay
@@ -160,7 +160,7 @@ def orca(config: OrcaConfig) -> Recipe:
     shared: dict[str, Ref | list[Ref]] = {}
     if items:
         look = ContaminationRateConfig()
-        shared["shared"] = r.add("shared", contamination, look, items=items, answers=answers)
+        shared["shared"] = r.add("shared", check_contamination, look, items=items, answers=answers)
     card = DatasetConfig(title=config.name)
     given = r.add("dataset", dataset, card, answers=answers, queries=data.queries)
     probed = r.add("probe", probe, config.probe, answers=answers, model=asked["student"])

@@ -17,7 +17,7 @@ from spyhop.curate import (
     split,
     with_threshold,
 )
-from spyhop.evaluate import FitConfig, fit, measure
+from spyhop.evaluate import HeldOutConfig, measure, score_held_out
 from spyhop.models import Local
 from spyhop.recipe.graph import Chosen, Node, Recipe, Ref, Source, Use
 from spyhop.recipe.promote import promote
@@ -165,8 +165,10 @@ def add_scores(
     if data.items:
         accuracy.append(r.add(f"scores-{name}", measure, asked, items=data.items, model=use))
     if data.held_out:
-        weighed = FitConfig(system_message=under)
-        held_out.append(r.add(f"fit-{name}", fit, weighed, answers=data.held_out, model=use))
+        settings = HeldOutConfig(system_message=under)
+        held_out.append(
+            r.add(f"held-out-{name}", score_held_out, settings, answers=data.held_out, model=use)
+        )
     return Scored(accuracy, held_out)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from spyhop.lazy import Lazy
-from spyhop.models.base import Backend, Choice, Likelihood, ModelConfig, Reply, Request, Sampling
+from spyhop.models.base import Backend, Choice, ModelConfig, Reply, Request, Sampling, TokenLogprobs
 from spyhop.render import SPECIAL_TOKENS
 from spyhop.runtime import Runtime
 from spyhop.schema import Answer, Config, Item, Message, ModelError, Query, prompt_turns
@@ -101,9 +101,9 @@ class _SolverBackend:
         return [self._answer(request) for request in batch]
 
     def choose(self, batch: Sequence[Request]) -> list[Choice]:
-        raise ModelError("the embedded teacher does not weigh options; ask it to generate")
+        raise ModelError("the embedded teacher does not score options; ask it to generate")
 
-    def score(self, batch: Sequence[Request]) -> list[Likelihood]:
+    def logprobs(self, batch: Sequence[Request]) -> list[TokenLogprobs]:
         raise ModelError("the embedded teacher has no probabilities; ask it to generate")
 
     def _answer(self, request: Request) -> Reply:
