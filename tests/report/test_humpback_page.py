@@ -4,7 +4,7 @@ import pytest
 
 import pairing
 import toys
-from spyhop.collect import SeedsConfig, seeds
+from spyhop.collect import SeedsConfig, read_seeds
 from spyhop.evaluate import HeldOutLogLikelihood
 from spyhop.report.humpback import _pairs_section
 from spyhop.report.humpback_figures import Seen, StudentRun, fits, of_score, pair_set, seen_by
@@ -21,7 +21,7 @@ from spyhop.store import Artifact, Source
 def test_the_public_seeds_are_as_long_as_the_papers(data_dir: Path, tmp_path: Path):
     """186 first turns of the validation file against 3,200 of the paper, within two errors."""
     folder = Source(data_dir / "oasst1_en_validation").open(tmp_path)
-    made = seeds.run(
+    made = read_seeds.run(
         tmp_path, SeedsConfig(kind="oasst", pattern="en-validation.jsonl"), folder=folder
     )
     found = pair_set("seeds", made.rows(Pair))

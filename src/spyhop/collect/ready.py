@@ -43,7 +43,7 @@ class ReadyConfig(Config):
 
 
 @stage(version=2, writes=Answer, plan=lambda config, folder: sum_estimates([folder]))
-def ready_answers(ctx: Context, config: ReadyConfig, *, folder: Artifact) -> Iterator[Answer]:
+def read_answers(ctx: Context, config: ReadyConfig, *, folder: Artifact) -> Iterator[Answer]:
     """Read conversations that end with an answer; one without is a row with an error.
 
     A system message's id is the beginning of its text's hash, `empty` where there is none. The

@@ -6,7 +6,7 @@ from typing import Literal
 
 from spyhop.augment import AnswerConfig, answer
 from spyhop.augment.export import RESERVED, STEM, ExportConfig, export
-from spyhop.collect.messages import MessagesConfig, messages
+from spyhop.collect.messages import MessagesConfig, read_prompts
 from spyhop.recipe.graph import Recipe, Source
 from spyhop.recipes.inputs import served
 from spyhop.schema import Config
@@ -38,7 +38,7 @@ def answering(config: AnsweringConfig) -> Recipe:
     """Your own prompts (JSONL or Parquet), answered by a teacher, in the same format."""
     r = Recipe(config.name)
     file = Source(config.prompts)
-    prompts = r.add(PROMPTS, messages, MessagesConfig(reserved=RESERVED), file=file)
+    prompts = r.add(PROMPTS, read_prompts, MessagesConfig(reserved=RESERVED), file=file)
     answers = r.add(
         ANSWERS, answer, config.answers, prompts=prompts, teacher=served(config.teacher)
     )

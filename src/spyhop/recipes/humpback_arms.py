@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from spyhop.augment import ForwardConfig
-from spyhop.collect import seeds
+from spyhop.collect import read_seeds
 from spyhop.curate import (
     A4,
     A5,
@@ -175,7 +175,7 @@ def _set(r: Recipe, each: ScalingSet, data: Data, rounds: Rounds) -> dict[str, N
     name = f"scaling.{each.name}"
     if each.seeds is not None:
         folder = add_folder(r, each.seeds, name)
-        return {each.name: r.add(name, seeds, each.seeds.read, folder=folder)}
+        return {each.name: r.add(name, read_seeds, each.seeds.read, folder=folder)}
     if each.collection is not None:
         queries = add_collection(r.within(f"{name}."), each.collection, 0)
         return {

@@ -25,12 +25,12 @@ from spyhop.collect import (
     SubsetConfig,
     SystemMessage,
     TargetsConfig,
-    flan_cot_rationales,
+    draw_subset,
     orca_messages,
     orca_shares,
     pair,
-    recorded_targets,
-    subset,
+    read_rationales,
+    record_targets,
 )
 from spyhop.curate import SelectHardestConfig, select_hardest
 from spyhop.evaluate import (
@@ -203,7 +203,7 @@ def add_answers(r: Recipe, config: OrcaConfig, data: Mixture) -> ArmRows:
     prompts = r.add("prompts", pair, pairing, queries=data.queries)
     if config.num_queries is not None:
         size = SubsetConfig(num_rows=config.num_queries, seed=config.seed)
-        prompts = r.add("sampled", subset, size, prompts=prompts)
+        prompts = r.add("sampled", draw_subset, size, prompts=prompts)
     ta_answers: dict[str, Ref] = {}
     assistant = None
     if config.assistant is not None:
@@ -223,7 +223,7 @@ def _use(r: Recipe, config: OrcaConfig, data: Mixture, who: Answering, name: str
     if who.file is not None:
         return served(who.file)
     if who.recorded == "targets":
-        gold = r.add(f"{name}-recorded", recorded_targets, TargetsConfig(), queries=data.queries)
+        gold = r.add(f"{name}-recorded", record_targets, TargetsConfig(), queries=data.queries)
         return Use(Replay(name=who.name or "gold answers"), gold)
     cot = [each for each in config.collections if each.kind == "flan_cot" and each.path]
     if len(cot) != 1 or cot[0].path is None:
@@ -231,7 +231,7 @@ def _use(r: Recipe, config: OrcaConfig, data: Mixture, who: Answering, name: str
             'recorded = "rationales" needs exactly one collection of kind flan_cot with a path'
         )
     read = FlanCotConfig(pattern=cot[0].pattern or "*.tsv")
-    given = r.add(f"{name}-recorded", flan_cot_rationales, read, folder=Source(cot[0].path))
+    given = r.add(f"{name}-recorded", read_rationales, read, folder=Source(cot[0].path))
     return Use(Replay(name=who.name or "human rationales"), given)
 
 
@@ -248,7 +248,7 @@ def _teachers_share(
         return prompts
     if config.teacher_takes == "random":
         size = SubsetConfig(num_rows=num_rows, seed=config.seed)
-        return r.add("for-teacher", subset, size, prompts=prompts)
+        return r.add("for-teacher", draw_subset, size, prompts=prompts)
     hard = SelectHardestConfig(by=config.teacher_takes, num_rows=num_rows, seed=config.seed)
     return r.add("for-teacher", select_hardest, hard, prompts=prompts, answers=ta_answers)
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from spyhop.augment import backtranslate, format_pairs, reverse_pairs
-from spyhop.collect import fetch, seeds
+from spyhop.collect import fetch, read_seeds
 from spyhop.corpus import SampleConfig, sample
 from spyhop.curate import (
     SplitConfig,
@@ -84,7 +84,7 @@ def add_data(r: Recipe, config: HumpbackConfig) -> Data:
     items = add_items(r, config.suites)
     names = {f"seeds-{n}": each for n, each in enumerate(config.seeds, 1)}
     sets = {
-        name: r.add(name, seeds, each.read, folder=add_folder(r, each, name))
+        name: r.add(name, read_seeds, each.read, folder=add_folder(r, each, name))
         for name, each in names.items()
     }
     rest = SplitConfig(

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from spyhop.collect import MessagesConfig, conversations
+from spyhop.collect import MessagesConfig, read_conversations
 from spyhop.models import Local
 from spyhop.recipe.graph import Node, Recipe, Ref, Source, Use
 from spyhop.report.training import TrainingPageConfig, training_page
@@ -114,4 +114,4 @@ def _over(first: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any
 
 
 def _read(r: Recipe, name: str, path: InputPath) -> Node:
-    return r.add(name, conversations, MessagesConfig(), file=Source(path))
+    return r.add(name, read_conversations, MessagesConfig(), file=Source(path))
