@@ -131,7 +131,7 @@ def test_wrong_inputs_are_one_line(cli, place: Path):
     (place / "made").mkdir()
     (place / "made" / "model").symlink_to("../base")
     ours = ("train", "rows.jsonl", "--base", "made/model", "--out", "made")
-    _refused(cli(*ours), r"made/model: a result would replace it")
+    _refused(cli(*ours), r"made/model: a result would replace this input")
     (place / "empty.jsonl").write_text("")
     _refused(
         cli("train", "empty.jsonl", "--base", "base", "--out", "out"), r"empty\.jsonl: no rows"

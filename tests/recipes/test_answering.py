@@ -224,7 +224,7 @@ def test_wrong_settings_are_one_line(cli, tmp_path: Path, monkeypatch: pytest.Mo
     _prompts(2, "in/a.jsonl")
     _line(_answer(cli, prompts="in", out="in/out"), 2, r"inside the input .*/in;")
     _prompts(2, "in/answers.jsonl")
-    _line(_answer(cli, prompts="in/answers.jsonl", out="in"), 2, "would replace it")
+    _line(_answer(cli, prompts="in/answers.jsonl", out="in"), 2, "would replace this input")
     Path("prompts.jsonl").write_text("{nope}\n")
     _line(_answer(cli), 2, r"prompts: .*prompts\.jsonl:1: not JSON")
     _prompts(2)
