@@ -79,6 +79,12 @@ class Message(BaseModel):
     content: str
 
 
+def prompt_turns(user: str, system: str = "") -> list[Message]:
+    """Return a user's turn, below a system message unless that is empty."""
+    turns = [Message(role="user", content=user)]
+    return [Message(role="system", content=system), *turns] if system else turns
+
+
 def ending_of(finish_reason: str, text: str, error: str | None = None) -> Ending:
     """Return how a response ended; an unknown reason counts as `cut`.
 
@@ -201,9 +207,9 @@ class Rating(BaseModel):
     value: float | None = None
     """What orders pairs of equal score: log-probability per token, or the expected score."""
     is_repeated: bool = False
-    """Whether it was asked for again, to see if the judge agrees with itself."""
-    again: float | None = None
-    """The second score; None where it is missing too, or was not asked for."""
+    """Whether the pair was rated twice, to measure the judge's agreement with itself."""
+    second_score: float | None = None
+    """The score of the second rating; missing where there is no second rating or it has none."""
     error: str | None = None
 
 

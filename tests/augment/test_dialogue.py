@@ -7,7 +7,6 @@ from asking import KEY_ENV, REMOTE, service
 from scripted import Scripted, failed, last, prompt, prompts, reply
 from server import KEY, Server
 from spyhop.augment import DialogueConfig, discuss
-from spyhop.augment.dialogue import parse_verdict
 from spyhop.models import ModelUse
 from spyhop.schema import Answer, Message, ModelError
 from spyhop.stage import Estimate
@@ -131,28 +130,6 @@ def test_the_dialogue_ends_after_its_turns(tmp_path: Path):
     assert (len(teacher.asked), len(assistant.asked)) == (10, 8)
     assert made.record.counts["turns/4"] == 2 and made.record.counts["objections"] == 8
     assert {last(row) for row in made.rows(Answer)} == {"The answer is 10."}
-
-
-@pytest.mark.parametrize(
-    ("text", "verdict"),
-    [
-        (YES, "satisfied"),
-        (NO, "objection"),
-        ("VERDICT: OBJECTION\nNo, wait.\n**Verdict: satisfied.**", "satisfied"),
-        ("> verdict = Objection!\nThanks for reading.", "objection"),
-        ("**VERDICT:** OBJECTION", "objection"),
-        ("The verdict: satisfied", None),
-        ("VERDICT: NOT SATISFIED", None),
-        ("VERDICT: SATISFIED or OBJECTION", None),
-        ("VERDICT:\nSATISFIED", None),
-        ("VERDICT: UNSATISFIED", None),
-        ("satisfied", None),
-        ("", None),
-        ("\n" * 100_000 + "VERDICT" * 20_000, None),
-    ],
-)
-def test_verdicts(text: str, verdict: str | None):
-    assert parse_verdict(text) == verdict
 
 
 def test_what_is_filled_in_is_not_filled_again():

@@ -49,12 +49,12 @@ def test_wrong_answers_are_asked_again_and_then_told(tmp_path: Path):
     assert list(rows) == list(SAYS)
     assert {name: (row.outcome, row.sample_index) for name, row in rows.items()} == {
         "at once": ("right", 0), "later": ("right", 2), "told": ("told", 0),
-        "stubborn": ("wrong", 0), "mute": ("unread", 0), "cut": ("cut", 0),
+        "stubborn": ("wrong", 0), "mute": ("unparsed", 0), "cut": ("cut", 0),
         "late failure": ("wrong", 0), "refused": ("", 0),
     }  # fmt: skip
     assert made.record.counts == {
         "right/first": 1, "right/again": 1, "tell/failed": 1,
-        "outcome/right": 2, "outcome/told": 1, "outcome/wrong": 2, "outcome/unread": 1,
+        "outcome/right": 2, "outcome/told": 1, "outcome/wrong": 2, "outcome/unparsed": 1,
         "outcome/cut": 1, "finish/stop": 6, "finish/length": 1, "finish/error": 1,
     }  # fmt: skip
     assert last(rows["told"]) == "As it must, the answer is 7."
@@ -82,10 +82,10 @@ def test_wrong_answers_are_kept_or_dropped(tmp_path: Path, give_up: str):
     made = _run(tmp_path, give_up=give_up)
     rows = {row.id: row for row in made.rows(Answer)}
     counts = made.record.counts
-    assert (counts["outcome/wrong"], counts["outcome/unread"], counts["outcome/cut"]) == (3, 1, 1)
+    assert (counts["outcome/wrong"], counts["outcome/unparsed"], counts["outcome/cut"]) == (3, 1, 1)
     if give_up == "drop":
         assert list(rows) == ["at once", "later", "refused"]
-        assert made.record.dropped == {"wrong": 3, "unread": 1, "cut": 1}
+        assert made.record.dropped == {"wrong": 3, "unparsed": 1, "cut": 1}
     else:
         assert list(rows) == list(SAYS) and made.record.dropped == {}
         assert last(rows["told"]) == "The answer is 5." and rows["told"].outcome == "wrong"

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from pydantic import field_validator
 
-from spyhop.schema import Answer, Config, Message, Pair
+from spyhop.schema import Answer, Config, Message, Pair, prompt_turns
 from spyhop.stage import Context, pooled, stage
 from spyhop.store import Artifact
 from spyhop.text.template import fill
@@ -54,7 +54,7 @@ def format_pairs(ctx: Context, config: ForwardConfig, *, pairs: list[Artifact]) 
     """
     messages = {"seed": config.seed_message, "web": config.web_message}
     for row in _rows(ctx, pairs):
-        turns = turns_of(messages[row.tag], row.instruction)
+        turns = prompt_turns(row.instruction, messages[row.tag])
         yield _answer(row, turns, row.response)
 
 
@@ -69,13 +69,7 @@ def reverse_pairs(
 
 def asked_backward(config: ReversedConfig, response: str) -> list[Message]:
     """Return the turns that ask a backward model for the instruction of a response."""
-    return turns_of(config.system_message, fill(config.prompt, response=response))
-
-
-def turns_of(system: str, user: str) -> list[Message]:
-    """Return a user's turn, below a system message unless that is empty."""
-    turns = [Message(role="user", content=user)]
-    return [Message(role="system", content=system), *turns] if system else turns
+    return prompt_turns(fill(config.prompt, response=response), config.system_message)
 
 
 def _rows(ctx: Context, pairs: list[Artifact]) -> Iterator[Pair]:

@@ -1,7 +1,6 @@
 """A dialogue over each draft: the assistant questions the teacher, who explains anew."""
 
 import math
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -11,12 +10,13 @@ from spyhop.augment.answer import PROMPT_TOKENS, RESPONSE_TOKENS
 from spyhop.augment.rows import answer_row
 from spyhop.models import Model, Reply, Sampling
 from spyhop.models.script import Ask, Failures, Script, play
-from spyhop.schema import Answer, Config, Message, Prompt, Role
+from spyhop.schema import Answer, Config, Message, Prompt, Role, prompt_turns
 from spyhop.stage import CHARS_PER_TOKEN, Calls, Context, Estimate, stage
 from spyhop.store import Artifact
 from spyhop.text.extract import matches
 from spyhop.text.gold import stated
 from spyhop.text.template import fill
+from spyhop.text.verdict import verdict_word, without_verdict
 
 OBJECTION_FRAC = 0.3
 """Planning figure: the share of answers that the assistant objects to, at each turn."""
@@ -39,11 +39,6 @@ REVISE = (
     "complete and on its own, in the form that the task asks for: correct what is wrong, keep "
     "what is right, and say how each step is reached. Do not mention the reader, the objection or "
     "your earlier answer."
-)
-
-_VERDICT = re.compile(
-    r"^[ \t*_#>\"'`-]{0,8}verdict[*_]{0,2} ?[:=][ \t*_\"'`]{0,8}(satisfied|objection)[^\w\n]{0,8}$",
-    re.IGNORECASE | re.MULTILINE,
 )
 
 
@@ -75,12 +70,6 @@ class DialogueConfig(Config):
             if missing := [place for place in places if place not in getattr(self, name)]:
                 raise ValueError(f"{name} has no {missing[0]}")
         return self
-
-
-def parse_verdict(text: str) -> str | None:
-    """Return `satisfied` or `objection` as the last verdict line says, or None without one."""
-    found = _VERDICT.findall(text)
-    return str(found[-1]).lower() if found else None
 
 
 def plan_discuss(
@@ -189,7 +178,7 @@ class _Dialogue:
             if remark.error is not None:
                 break
             transcript.append(_turn(remark, "user"))
-            if parse_verdict(remark.text) != "objection":
+            if _verdict(remark) != "objection":
                 break
             teaching = [*teaching, self._objection(remark)]
             revised = yield from self._teach(teaching)
@@ -213,21 +202,18 @@ class _Dialogue:
         (reply,) = yield [Ask(self.assistant, messages, self.config.assistant_sampling)]
         assert isinstance(reply, Reply)
         self.assistant_failures.see(reply.error)
-        verdict = "failed" if reply.error is not None else parse_verdict(reply.text)
-        self.ctx.count(f"verdict/{verdict or 'missing'}")
+        verdict = _verdict(reply)
+        self.ctx.count(f"verdict/{verdict}")
         self.ctx.count("objections", int(verdict == "objection"))
         return reply
 
     def _opening(self, prompt: Prompt, draft: Reply) -> list[Message]:
         task = "\n\n".join(message.content for message in prompt.messages)
         question = fill(self.config.question, task=task, answer=draft.text)
-        return [
-            Message(role="system", content=self.config.critic),
-            Message(role="user", content=question),
-        ]
+        return prompt_turns(question, self.config.critic)
 
     def _objection(self, remark: Reply) -> Message:
-        said = _VERDICT.sub("", remark.text).strip() or remark.text
+        said = without_verdict(remark.text, label="verdict") or remark.text
         return Message(role="user", content=fill(self.config.revise, objection=said))
 
     def _end(
@@ -253,6 +239,14 @@ class _Dialogue:
             if was_right != right:
                 return "fixed" if right else "harmed"
         return "same" if before == after else "changed"
+
+
+def _verdict(remark: Reply) -> str:
+    """Return `satisfied` or `objection`, or why there is no verdict: `missing` or `failed`."""
+    if remark.ending == "failed":
+        return "failed"
+    whole = remark.text if remark.ending == "whole" else ""
+    return verdict_word(whole, ("satisfied", "objection")) or "missing"
 
 
 def _turn(reply: Reply, role: Role = "assistant") -> Message:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from spyhop.collect import Difficulty
 from spyhop.models import Model, Request
-from spyhop.schema import Answer, Config, Message, Query
+from spyhop.schema import Answer, Config, Query, prompt_turns
 from spyhop.stage import Calls, Context, Estimate, stage
 from spyhop.store import Artifact
 from spyhop.text.extract import final_answer, matches
@@ -58,7 +58,11 @@ def measure_losses(
     Queries that the model cannot weigh (too long for it) are counted as `failed`.
     """
     requests = (
-        Request(id=row.id, messages=_turns(config, row), continuation=row.target)
+        Request(
+            id=row.id,
+            messages=prompt_turns(row.query, config.system_message),
+            continuation=row.target,
+        )
         for row in _with_target(queries)
     )
     found = model.score(requests, total=queries.num_rows)
@@ -71,10 +75,3 @@ def measure_losses(
 
 def _with_target(queries: Artifact) -> Iterator[Query]:
     return (row for row in queries.rows(Query) if row.target)
-
-
-def _turns(config: MeasureLossesConfig, row: Query) -> list[Message]:
-    turns = [Message(role="user", content=row.query)]
-    if config.system_message:
-        turns.insert(0, Message(role="system", content=config.system_message))
-    return turns

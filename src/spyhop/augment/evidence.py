@@ -4,7 +4,6 @@ This joins the two papers: Humpback's curated instructions become Orca's queries
 that an instruction was written for is shown to the teacher, never to the student.
 """
 
-import re
 from collections.abc import Iterator
 from typing import Literal
 
@@ -14,10 +13,11 @@ from spyhop.augment.answer import RESPONSE_TOKENS
 from spyhop.augment.rows import Finished, answer_row, settled
 from spyhop.models import Model, Reply, Sampling
 from spyhop.models.script import Ask, Failures, Script, play
-from spyhop.schema import Answer, Config, InputError, Message, Pair, Prompt
+from spyhop.schema import Answer, Config, InputError, Message, Pair, Prompt, prompt_turns
 from spyhop.stage import Calls, Context, Estimate, stage
 from spyhop.store import Artifact
 from spyhop.text.template import fill
+from spyhop.text.verdict import verdict_word
 
 CHECK = (
     "A text from the web bears on the instruction below and on an answer to it. Compare the two. "
@@ -33,12 +33,7 @@ REVISE = (
     "complete and on its own, as the instructions above ask for it. Do not mention the text or "
     "your earlier answer."
 )
-Verdict = Literal["supported", "contradicted", "silent", "unread"]
-_VERDICT = re.compile(
-    r"^[ \t*_#>\"'`-]{0,8}verdict[*_]{0,2} ?[:=][ \t*_\"'`]{0,8}([^\n]*)$",
-    re.IGNORECASE | re.MULTILINE,
-)
-_WORD = re.compile(r"^(supported|contradicted|silent)[^\w\n]{0,8}$")
+SUPPORT_VERDICTS = ("supported", "contradicted", "silent")
 
 
 class ExplainConfig(Config):
@@ -52,8 +47,8 @@ class ExplainConfig(Config):
     """With `{text}` and `{finding}`; put as a further turn below a contradicted answer."""
     contradicted: Literal["revise", "drop", "keep"] = "revise"
     """A revised answer is checked once more, and dropped if the text speaks against it again."""
-    unread: Literal["keep", "drop"] = "keep"
-    """What becomes of an answer whose check cannot be read."""
+    unparsed: Literal["keep", "drop"] = "keep"
+    """Whether to keep an answer whose check has no verdict."""
     max_error_frac: float = Field(0.05, ge=0, le=1)
     """Above this share of failed calls the stage fails."""
 
@@ -95,10 +90,10 @@ def explain(
 ) -> Iterator[Answer]:
     """Yield one checked explanation per prompt, in order; the text is no part of what is trained.
 
-    Outcomes: `supported`, `silent`, `contradicted`, `unread` (the check has no verdict, or is cut),
-    `revised` (contradicted at first, not any more). Dropped: answers that are `cut`, `refused` or
-    `empty`; `contradicted` and `unread` as the config says. An answer whose check failed is a row
-    with that error. The texts are held in memory.
+    Outcomes: `supported`, `silent`, `contradicted`, `unparsed` (the check is not whole or has no
+    verdict), `revised` (contradicted at first, not any more). Dropped: answers that are `cut`,
+    `refused` or `empty`; `contradicted` and `unparsed` as the config says. An answer whose check
+    failed is a row with that error. The texts are held in memory.
 
     Args:
         ctx: As for every stage.
@@ -117,13 +112,6 @@ def explain(
         for prompt in prompts.rows(Prompt)
     )
     yield from settled(ctx, play(scripts), Failures(teacher.label, config.max_error_frac))
-
-
-def parse_support(text: str) -> Verdict:
-    """Return the last verdict line's word; `unread` if it has none, whatever earlier ones say."""
-    lines = _VERDICT.findall(text)
-    words: list[Verdict] = _WORD.findall(lines[-1].strip().lower()) if lines else []
-    return words[0] if words else "unread"
 
 
 def _evidence(texts: dict[str, Pair], prompt: Prompt) -> Pair:
@@ -162,13 +150,14 @@ def _explained(
     if finding.ending == "failed":
         return _unchecked(prompt, finding, teacher)
     verdict = _verdict(finding)
-    outcome = verdict if verdict in ("contradicted", "unread") else "revised"
+    outcome = verdict if verdict in ("contradicted", "unparsed") else "revised"
     row = answer_row(prompt, again, teacher.label, outcome=outcome)
     return Finished(row, drop=outcome if outcome == "contradicted" else _dropped(config, verdict))
 
 
-def _verdict(finding: Reply) -> Verdict:
-    return parse_support(finding.text) if finding.ending == "whole" else "unread"
+def _verdict(finding: Reply) -> str:
+    whole = finding.text if finding.ending == "whole" else ""
+    return verdict_word(whole, SUPPORT_VERDICTS) or "unparsed"
 
 
 def _unchecked(prompt: Prompt, reply: Reply, teacher: Model) -> Finished:
@@ -178,9 +167,9 @@ def _unchecked(prompt: Prompt, reply: Reply, teacher: Model) -> Finished:
 
 def _check(config: ExplainConfig, pair: Pair, answer: str, teacher: Model) -> Ask:
     asked = fill(config.check, instruction=pair.instruction, answer=answer, text=pair.response)
-    return Ask(teacher, [Message(role="user", content=asked)], config.check_sampling)
+    return Ask(teacher, prompt_turns(asked), config.check_sampling)
 
 
-def _dropped(config: ExplainConfig, verdict: Verdict) -> str:
-    drops = {"contradicted": config.contradicted == "drop", "unread": config.unread == "drop"}
+def _dropped(config: ExplainConfig, verdict: str) -> str:
+    drops = {"contradicted": config.contradicted == "drop", "unparsed": config.unparsed == "drop"}
     return verdict if drops.get(verdict) else ""

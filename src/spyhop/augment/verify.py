@@ -92,7 +92,7 @@ def verify(
     """Yield one checked row per prompt, in order; a failed call is a row with its error.
 
     Outcomes of prompts with a gold answer: `right`; `told`, an explanation of the answer that the
-    teacher was given, below the original prompt; `wrong`; `unread`, no answer can be read in the
+    teacher was given, below the original prompt; `wrong`; `unparsed`, no answer can be read in the
     response; `cut`, the response is not complete, whatever it says. Of prompts without: `voted`,
     `split`, or none where `votes` is 0.
 
@@ -182,4 +182,4 @@ def _verdict(reply: Reply, prompt: Prompt) -> str:
     if reply.ending != "whole":
         return reply.ending
     found = is_right(reply.text, prompt.messages[-1].content, prompt.target)
-    return {True: "right", False: "wrong", None: "unread"}[found]
+    return {True: "right", False: "wrong", None: "unparsed"}[found]

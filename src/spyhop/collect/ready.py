@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from spyhop.collect.records import read_rows
-from spyhop.schema import Answer, Config, InputError, Message
+from spyhop.schema import Answer, Config, InputError, Message, prompt_turns
 from spyhop.stage import Context, pooled, stage
 from spyhop.store import Artifact, row_id
 from spyhop.store.files import field, json_lines, matching
@@ -74,8 +74,7 @@ def _rows(folder: Path, config: ReadyConfig) -> Iterator[tuple[str, str, Any]]:
 def _openorca(folder: Path, config: ReadyConfig) -> Iterator[Answer]:
     for where, origin, row in _rows(folder, config):
         system = field(row, "system_prompt", where, (str, type(None))) or ""
-        turns = [Message(role="system", content=system)] if system else []
-        turns.append(Message(role="user", content=field(row, "question", where)))
+        turns = prompt_turns(field(row, "question", where), system)
         name = str(row.get("id", "")).split(".")[0]
         response = field(row, "response", where, (str, type(None)))
         collection = COLLECTIONS.get(name, config.collection)

@@ -62,8 +62,8 @@ class Tally:
         else:
             self.scores[rounded(rating.score)] += 1
         self.num_repeated += int(rating.is_repeated)
-        if rating.score is not None and rating.again is not None:
-            self.repeated.append((rating.score, rating.again))
+        if rating.score is not None and rating.second_score is not None:
+            self.repeated.append((rating.score, rating.second_score))
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from pydantic import Field
 from spyhop.curate.rate import count_rating
 from spyhop.models import Likelihood, Model, Request
 from spyhop.models.script import Failures
-from spyhop.schema import Config, Message, Pair, Rating
+from spyhop.schema import Config, Pair, Rating, prompt_turns
 from spyhop.stage import Calls, Context, Estimate, stage
 from spyhop.store import Artifact
 
@@ -98,7 +98,11 @@ def fifths(values: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
 def _weighed(config: LikelihoodConfig, pairs: Artifact, model: Model) -> Iterator[Likelihood]:
     """Yield the likelihood of each response, or of each with and without its instruction."""
     requests = (
-        Request(id=f"{place}.{part}", messages=_turns(config, asked), continuation=row.response)
+        Request(
+            id=f"{place}.{part}",
+            messages=prompt_turns(asked, config.system_message),
+            continuation=row.response,
+        )
         for place, row in enumerate(pairs.rows(Pair))
         for part, asked in enumerate(_asked(config, row))
     )
@@ -108,13 +112,6 @@ def _weighed(config: LikelihoodConfig, pairs: Artifact, model: Model) -> Iterato
 
 def _asked(config: LikelihoodConfig, row: Pair) -> tuple[str, ...]:
     return (row.instruction, config.unasked) if config.is_relative else (row.instruction,)
-
-
-def _turns(config: LikelihoodConfig, asked: str) -> list[Message]:
-    turns = [Message(role="user", content=asked)]
-    if config.system_message:
-        turns.insert(0, Message(role="system", content=config.system_message))
-    return turns
 
 
 def _per_token(found: Likelihood) -> float:

@@ -13,11 +13,11 @@ from pydantic import Field, model_validator
 
 from spyhop.models import Choice, Model, Reply, SampledGeneration
 from spyhop.models.script import Ask, Failures, ScoreOptions, Script, play
-from spyhop.schema import Config, Message, Pair, Rating
+from spyhop.schema import Config, Message, Pair, Rating, prompt_turns
 from spyhop.stage import CHARS_PER_TOKEN, Calls, Context, Estimate, stage
 from spyhop.store import Artifact, number_of
-from spyhop.text.rating import score_line, without_verdict
 from spyhop.text.template import fill
+from spyhop.text.verdict import verdict_score, without_verdict
 
 SCALE = (
     "Below are an instruction and a response. Judge how well the response serves as an example of "
@@ -201,9 +201,9 @@ class _Judging:
 
     def about(self, row: Pair, is_repeated: bool) -> Script[Pair]:
         found = yield from self._rate(row, is_second=False)
-        again = None
+        second = None
         if is_repeated:
-            again = yield from self._rate(row, is_second=True)
+            second = yield from self._rate(row, is_second=True)
         rating = Rating(
             score=found.score,
             method=found.method,
@@ -213,7 +213,7 @@ class _Judging:
             probabilities=list(found.probabilities),
             value=found.value,
             is_repeated=is_repeated,
-            again=again.score if again else None,
+            second_score=second.score if second else None,
             error=found.error,
         )
         return row.model_copy(update={"rating": rating})
@@ -232,10 +232,7 @@ class _Judging:
         how = config.unreasoned if config.method == "choice" else config.reasoned
         shown = fill(config.shown, instruction=row.instruction, response=row.response)
         parts = (shown, config.scale, how) if is_second else (config.scale, how, shown)
-        turns = [Message(role="user", content="\n\n".join(part for part in parts if part))]
-        if config.system_message:
-            turns.insert(0, Message(role="system", content=config.system_message))
-        return turns
+        return prompt_turns("\n\n".join(filter(None, parts)), config.system_message)
 
     def _verdicts(self, messages: list[Message], places: range) -> list[Ask]:
         return [Ask(self.judge, messages, self.config.sampling, place) for place in places]
@@ -287,7 +284,7 @@ def _read(replies: Sequence[Reply]) -> _Found:
 
 def _score(reply: Reply) -> float | None:
     """Return the score of a whole reply; of a cut one the last line may be half of another."""
-    return score_line(reply.text) if _missing(reply) == "no_verdict" else None
+    return verdict_score(reply.text) if _missing(reply) == "no_verdict" else None
 
 
 def _missing(reply: Reply) -> str:

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from spyhop.evaluate.task import Protocol, Task
 from spyhop.models import Model, Request
-from spyhop.schema import Ending, Item, Message, RecipeError, Score
+from spyhop.schema import Ending, Item, RecipeError, Score, prompt_turns
 from spyhop.stage import Calls, Context, Estimate, stage
 from spyhop.store import Artifact
 from spyhop.text.extract import choice, final_answer, first_capital, matches
@@ -118,10 +118,8 @@ def _request(item: Item, method: str, protocol: Protocol) -> Request:
         raise RecipeError(
             f'measure.method = "choose" needs options; item {item.id} of {item.task} has none'
         )
-    turns = [Message(role="user", content=item.question)]
-    if protocol.system_message:
-        turns.insert(0, Message(role="system", content=protocol.system_message))
     options = item.options if method == "choose" else []
+    turns = prompt_turns(item.question, protocol.system_message)
     return Request(id=item.id, messages=turns, options=options)
 
 

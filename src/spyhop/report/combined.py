@@ -122,7 +122,7 @@ def _checks_section(answers: Sequence[Artifact]) -> Section:
         "Each explanation was compared with the web text that its instruction was written for; "
         "the text is evidence, not the answer, and no part of what is trained on.",
     )
-    kinds = ("supported", "silent", "revised", "contradicted", "unread")
+    kinds = ("supported", "silent", "revised", "contradicted", "unparsed")
     rows = []
     for each in answers:
         record = each.record

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from pydantic import Field
 
 from spyhop.models import Model, Reply, Request, Sampling
-from spyhop.schema import Config, Message, Row
+from spyhop.schema import Config, Message, Row, prompt_turns
 from spyhop.stage import CHARS_PER_TOKEN, Calls, Context, Estimate, stage
 from spyhop.store import Artifact, row_id
 
@@ -123,7 +123,7 @@ def probe(
         for prompt in prompts
     }
     requests = (
-        Request(id=name, messages=_turns(message, prompt))
+        Request(id=name, messages=prompt_turns(prompt, message.text if message else ""))
         for name, (message, prompt) in asked.items()
     )
     sampling = Sampling(max_new_tokens=config.max_new_tokens)
@@ -137,7 +137,7 @@ def probe(
         yield Probed(
             id=reply.id,
             message=message.id if message else "",
-            messages=_turns(message, prompt),
+            messages=prompt_turns(prompt, message.text if message else ""),
             response=reply.text,
             finish_reason=reply.finish_reason,
             response_tokens=reply.response_tokens,
@@ -173,11 +173,6 @@ def _met(messages: Sequence[ProbeMessage], reply: Reply) -> list[str]:
     is_whole = reply.finish_reason == "stop"
     told = [each for each in messages if is_whole or each.rule == "begins"]
     return [each.id for each in told if meets(each, reply.text)]
-
-
-def _turns(message: ProbeMessage | None, prompt: str) -> list[Message]:
-    system = [Message(role="system", content=message.text)] if message else []
-    return [*system, Message(role="user", content=prompt)]
 
 
 def _look(

@@ -11,7 +11,7 @@ from spyhop.lazy import Lazy
 from spyhop.models.base import Backend, Choice, Likelihood, ModelConfig, Reply, Request, Sampling
 from spyhop.render import SPECIAL_TOKENS
 from spyhop.runtime import Runtime
-from spyhop.schema import Answer, Config, Item, Message, ModelError, Query
+from spyhop.schema import Answer, Config, Item, Message, ModelError, Query, prompt_turns
 from spyhop.stage import FOLDER, Context, Estimate, stage
 from spyhop.store import Artifact, row_id
 from spyhop.world.copying import COPY_SYSTEM, copy_example, tokenizer_text
@@ -166,8 +166,7 @@ def copies(ctx: Context, config: CopiesConfig) -> Iterator[Answer]:
             task="copy",
             system_id="copy",
             messages=[
-                Message(role="system", content=COPY_SYSTEM),
-                Message(role="user", content=query),
+                *prompt_turns(query, COPY_SYSTEM),
                 Message(role="assistant", content=response),
             ],
             model="spyhop.world",
