@@ -1,10 +1,13 @@
 """Settings files: TOML to a typed config, and every mistake is one clear line."""
 
 import difflib
+import html
+import json
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
+from urllib.parse import quote
 
 from pydantic import AfterValidator, BaseModel, ValidationError, ValidationInfo
 from pydantic_core import PydanticCustomError
@@ -31,6 +34,15 @@ _UNSHOWN = "unshown"
 def unshown(reason: str) -> PydanticCustomError:
     """Return the error of a value that may be a secret: no message repeats it."""
     return PydanticCustomError(_UNSHOWN, "{reason}", {"reason": reason})
+
+
+def mask_secret(raw: bytes, secret: str, name: str) -> bytes:
+    """Replace a secret by `<name>`, also where JSON, a URL or HTML spells it otherwise."""
+    in_json = json.dumps(secret)[1:-1]
+    forms = {secret, in_json, in_json.replace("/", "\\/"), quote(secret, ""), html.escape(secret)}
+    for form in sorted(forms - {""}, key=len, reverse=True):
+        raw = raw.replace(form.encode(), f"<{name}>".encode())
+    return raw
 
 
 def read_toml(path: Path) -> dict[str, Any]:

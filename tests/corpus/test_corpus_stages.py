@@ -13,7 +13,8 @@ from spyhop.corpus import SegmentConfig, decontaminate, deduplicate, segment
 from spyhop.schema import InputError, Item, Segment
 from spyhop.stage import Progress, Runtime
 from spyhop.store import Artifact, Source
-from spyhop.text.overlap import ContaminationConfig, NearConfig
+from spyhop.text.contamination import ContaminationConfig
+from spyhop.text.overlap import NearConfig
 from toys import rows_artifact
 
 
@@ -118,10 +119,10 @@ def test_what_holds_an_item_is_left_out(tmp_path: Path):
     items = rows_artifact(tmp_path / "items", [item, short])
     made = decontaminate.run(tmp_path / "out", ContaminationConfig(), segments=rows, items=[items])
     assert [row.id for row in made.rows(Segment)] == ["s1"]
-    assert made.record.dropped == {"contaminated": 1}
-    assert made.record.counts == {"items": 2, "unchecked_items": 1}
+    assert made.record.dropped == {"contaminated/s": 1}
+    assert made.record.counts == {"items": 2, "items_found": 1, "items_unchecked": 1}
     ((_, dropped),) = made.dropped()
-    assert '"item":"i"' in dropped and "seven pens" in dropped
+    assert '"item_id":"i"' in dropped and "seven pens" in dropped
 
 
 def _command(out: Path, *inputs: Path) -> list[str]:

@@ -35,7 +35,7 @@ def test_pages_to_clean_segments_with_a_report(tmp_path: Path):
         ["pages", 4], ["pages with text", 4], ["sections", 4], ["segments", 3], ["distinct", 2],
         ["clean of items", 1],
     ]  # fmt: skip
-    assert figures["dropped"] == {"too_short": 1, "exact_duplicate": 1, "contaminated": 1}
+    assert figures["dropped"] == {"too_short": 1, "exact_duplicate": 1, "contaminated/bbh": 1}
     assert figures["domains"] == {"a.example": 1} and figures["languages"] == {"en": 1}
     html = (made["report"].path / "report.html").read_text()
     for text in ("From pages to segments", "exact_duplicate", "http://c.example/1", "Sourdough"):

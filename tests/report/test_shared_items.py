@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from spyhop.evaluate import Seen
+from spyhop.evaluate import ItemOverlap
 from spyhop.report.compare import comparison_table
 from spyhop.report.contamination import contamination_section, seen_items, shared_cells
 from spyhop.report.sections import scores_section
@@ -9,10 +9,14 @@ from spyhop.schema import Score
 from toys import rows_artifact
 
 SEEN = [
-    Seen(id="0", suite="s", task="t", is_exact=True, row_id="row-a", is_checked=True),
-    Seen(id="1", suite="s", task="t", long_run="thirteen words", row_id="row-b", is_checked=True),
-    Seen(id="2", suite="s", task="t", short_run="eight words", row_id="row-c", is_checked=True),
-    Seen(id="3", suite="s", task="t", is_checked=True),
+    ItemOverlap(id="0", suite="s", task="t", is_exact=True, row_id="row-a", is_checked=True),
+    ItemOverlap(
+        id="1", suite="s", task="t", long_run="thirteen words", row_id="row-b", is_checked=True
+    ),
+    ItemOverlap(
+        id="2", suite="s", task="t", short_run="eight words", row_id="row-c", is_checked=True
+    ),
+    ItemOverlap(id="3", suite="s", task="t", is_checked=True),
 ]
 
 

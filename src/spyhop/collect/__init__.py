@@ -1,6 +1,6 @@
 """Instruction collections to queries, and queries under system messages to prompts."""
 
-from spyhop.collect.decontaminate import Contaminated, DecontaminateConfig, decontaminate
+from spyhop.collect.decontaminate import DecontaminateConfig, decontaminate
 from spyhop.collect.distinct import DistinctConfig, Repeated, distinct
 from spyhop.collect.draw import DrawConfig, draw
 from spyhop.collect.fetch import FetchConfig, fetch
@@ -19,7 +19,6 @@ from spyhop.collect.targets import TargetsConfig, recorded_targets
 
 __all__ = [
     "Columns",
-    "Contaminated",
     "DecontaminateConfig",
     "Difficulty",
     "DistinctConfig",

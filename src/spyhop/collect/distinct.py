@@ -51,7 +51,7 @@ def plan_distinct(config: DistinctConfig, queries: list[Estimate]) -> Estimate:
     return replace(found, seconds=found.rows / rate)
 
 
-@stage(version=2, writes=Query, plan=plan_distinct)
+@stage(version=3, writes=Query, plan=plan_distinct)
 def distinct(ctx: Context, config: DistinctConfig, *, queries: list[Artifact]) -> Iterator[Query]:
     """Yield the queries of all inputs, in order, without copies of earlier ones.
 

@@ -3,7 +3,7 @@
 import shutil
 from collections import Counter
 from collections.abc import Iterator
-from itertools import chain, islice
+from itertools import chain
 from time import monotonic
 
 from spyhop.corpus.cluster import run_on_ray
@@ -14,12 +14,8 @@ from spyhop.corpus.worker import PAGES, chunks_of, is_done, read_chunk
 from spyhop.schema import InputError, Item, Segment
 from spyhop.stage import Context, Estimate, Progress, stage
 from spyhop.store import Artifact
-from spyhop.text.overlap import (
-    ContaminationConfig,
-    Duplicates,
-    ItemIndex,
-    NearConfig,
-)
+from spyhop.text.contamination import ContaminationConfig, ItemIndex, without_items
+from spyhop.text.overlap import Duplicates, NearConfig
 
 NOTE_REASONS = 3
 """Reasons that the live line has room for."""
@@ -31,7 +27,6 @@ SEGMENTS_PER_S = 3000
 """Searched for duplicates or items, on one core of a current machine."""
 MEMORY_MB = 1024
 """What DuckDB may take before it spills."""
-BATCH_ROWS = 1024
 
 
 def plan_segments(config: SegmentConfig, pages: list[Estimate]) -> Estimate:
@@ -46,14 +41,6 @@ class Repeat(Segment):
     kept_row: int
     """Row of the input that stays."""
     similarity: float
-
-
-class Contaminated(Segment):
-    """A segment that is left out because it holds an evaluation item, for the dropped rows."""
-
-    item: str
-    words: str
-    """The run of words that both have."""
 
 
 @stage(version=3, writes=Segment, plan=plan_segments)
@@ -110,7 +97,7 @@ def plan_kept(
     return Estimate(rows=segments.rows, seconds=segments.rows / SEGMENTS_PER_S)
 
 
-@stage(version=1, writes=Segment, plan=plan_kept)
+@stage(version=2, writes=Segment, plan=plan_kept)
 def deduplicate(ctx: Context, config: NearConfig, *, segments: Artifact) -> Iterator[Segment]:
     """Keep the first of segments that repeat each other, exactly or nearly."""
     folder = ctx.state / "near"
@@ -132,23 +119,14 @@ def deduplicate(ctx: Context, config: NearConfig, *, segments: Artifact) -> Iter
         repeat = next(repeats, None)
 
 
-@stage(version=1, writes=Segment, plan=plan_kept)
+@stage(version=2, writes=Segment, plan=plan_kept)
 def decontaminate(
     ctx: Context, config: ContaminationConfig, *, segments: Artifact, items: list[Artifact]
 ) -> Iterator[Segment]:
-    """Leave out every segment that shares a run of words with an evaluation item."""
-    every = chain.from_iterable(each.rows(Item) for each in items)
-    index = ItemIndex(((item.id, item.question) for item in every), config)
-    ctx.count("items", index.num_items)
-    ctx.count("unchecked_items", len(index.unchecked))
+    """Yield the segments that contain no evaluation item; see `without_items` for drops, counts."""
+    index = ItemIndex(chain.from_iterable(each.rows(Item) for each in items), config)
     rows = ctx.track(segments.rows(Segment), "searching", total=segments.num_rows)
-    while batch := list(islice(rows, BATCH_ROWS)):
-        for row, hit in zip(batch, index.find([row.text for row in batch]), strict=True):
-            if hit is None:
-                yield row
-            else:
-                held = {"item": hit.item, "words": hit.words}
-                ctx.drop(Contaminated(**row.model_dump(), **held), "contaminated")
+    yield from without_items(ctx, index, rows, lambda row: row.text)
 
 
 class _Live:

@@ -4,7 +4,6 @@ Results are written in chunks of `CHUNK_PAGES` pages, each aside and renamed, so
 at most one unfinished chunk.
 """
 
-import os
 import sys
 import traceback
 from collections import Counter
@@ -18,6 +17,7 @@ from spyhop.corpus.archive import Page
 from spyhop.corpus.read import Part, read
 from spyhop.corpus.work import Outcome, SegmentConfig, refused, segments_of
 from spyhop.processes import WorkItem
+from spyhop.store import atomic_write
 
 CHUNK_PAGES = 256
 DONE = ".done"
@@ -137,8 +137,9 @@ def _note(found: list[tuple[str, bytes]], lines: list[bytes], tally: Counter[str
 
 def _flush(item: PartItem, num_chunks: int, lines: list[bytes], num_pages: int) -> int:
     path = item.folder / f"{item.number:06d}-{num_chunks:06d}.jsonl.zst"
-    aside = path.with_suffix(f".{os.getpid()}")
-    with pa.output_stream(aside, compression="zstd") as stream:
+    with (
+        atomic_write(path) as temporary,
+        pa.output_stream(temporary, compression="zstd") as stream,
+    ):
         stream.write(b"\n".join([f"{PAGES}\t{num_pages}".encode(), *lines]))
-    aside.replace(path)
     return num_chunks + 1

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from heapq import nsmallest
-from itertools import chain, islice
 from typing import Literal
 
 from pydantic import Field
@@ -11,9 +10,7 @@ from spyhop.collect import pair_id
 from spyhop.schema import Config, InputError, Item, Pair, Query
 from spyhop.stage import Context, Estimate, pooled, stage
 from spyhop.store import Artifact, number_of
-from spyhop.text.overlap import Contamination, ContaminationConfig, ItemIndex
-
-BATCH_ROWS = 1024
+from spyhop.text.contamination import ContaminationConfig, ItemIndex, without_items
 
 
 class SplitConfig(Config):
@@ -28,14 +25,6 @@ class SplitConfig(Config):
     """Seed of the sample; the held-out split does not depend on it."""
     contamination: ContaminationConfig = ContaminationConfig()
     """Pairs that contain an evaluation item are in neither split, where items are given."""
-
-
-class Contaminated(Pair):
-    """A pair that is left out because it holds an evaluation item, for the dropped rows."""
-
-    item: str
-    words: str
-    """The run of words that both have."""
 
 
 class QueriesConfig(Config):
@@ -71,20 +60,17 @@ def split(
 
     The split of a pair depends on its instruction alone, so equal instructions with different
     responses stay together, and no sample of the train split contains a held-out one. Pairs that
-    share an n-gram with an evaluation item are dropped (`contaminated`). Some 100 bytes a row in
-    memory where `num_rows` is set.
+    share an n-gram with an evaluation item are dropped (`contaminated/<suite>`). Some 100 bytes a
+    row in memory where `num_rows` is set.
 
     Raises:
         InputError: If the split has fewer than `num_rows` pairs.
     """
-    found = chain.from_iterable(each.rows(Item) for each in items or [])
-    index = ItemIndex(((item.id, item.question) for item in found), config.contamination)
+    every = (item for each in items or [] for item in each.rows(Item))
+    index = ItemIndex(every, config.contamination)
     drawn = _drawn(config, pairs, index)
-    for row, hit in _checked(config, pairs, index):
-        if hit is not None:
-            held = {"item": hit.item, "words": hit.words}
-            ctx.drop(Contaminated(**row.model_dump(), **held), "contaminated")
-        elif drawn is None or row.id in drawn:
+    for row in without_items(ctx, index, _split(config, pairs), _text, _instruction):
+        if drawn is None or row.id in drawn:
             ctx.count(f"collection/{row.collection}")
             yield row
 
@@ -136,7 +122,8 @@ def queries_to_pairs(
 def _drawn(config: SplitConfig, pairs: list[Artifact], index: ItemIndex) -> set[str] | None:
     if config.num_rows is None:
         return None
-    clean = (row.id for row, hit in _checked(config, pairs, index) if hit is None)
+    checked = index.check(_split(config, pairs), _text, _instruction)
+    clean = (row.id for row, match in checked if match is None)
     places = {name: number_of(f"{config.seed}/{name}") for name in clean}
     if len(places) < config.num_rows:
         raise InputError(
@@ -145,14 +132,16 @@ def _drawn(config: SplitConfig, pairs: list[Artifact], index: ItemIndex) -> set[
     return set(nsmallest(config.num_rows, places, key=places.__getitem__))
 
 
-def _checked(
-    config: SplitConfig, pairs: list[Artifact], index: ItemIndex
-) -> Iterator[tuple[Pair, Contamination | None]]:
-    """Yield the pairs of the split, each with the evaluation item that it contains, if any."""
-    rows = (row for row in _rows(pairs) if _is_in(config, row))
-    while batch := list(islice(rows, BATCH_ROWS)):
-        texts = [f"{row.instruction}\n{row.response}" for row in batch]
-        yield from zip(batch, index.find(texts), strict=True)
+def _split(config: SplitConfig, pairs: list[Artifact]) -> Iterator[Pair]:
+    return (row for row in _rows(pairs) if _is_in(config, row))
+
+
+def _text(row: Pair) -> str:
+    return f"{row.instruction}\n{row.response}"
+
+
+def _instruction(row: Pair) -> str:
+    return row.instruction
 
 
 def _is_in(config: SplitConfig, row: Pair) -> bool:

@@ -1,6 +1,6 @@
 """Measurement: evaluation items and a model's answers to them, scored by rule."""
 
-from spyhop.evaluate.contamination import ContaminationRateConfig, Seen, contamination
+from spyhop.evaluate.contamination import ContaminationRateConfig, ItemOverlap, contamination
 from spyhop.evaluate.items import ItemsConfig, items
 from spyhop.evaluate.measure import MeasureConfig, measure
 from spyhop.evaluate.outcome import Fit, FitConfig, compare, fit, outcomes
@@ -10,10 +10,10 @@ __all__ = [
     "ContaminationRateConfig",
     "Fit",
     "FitConfig",
+    "ItemOverlap",
     "ItemsConfig",
     "MeasureConfig",
     "Protocol",
-    "Seen",
     "Task",
     "compare",
     "contamination",

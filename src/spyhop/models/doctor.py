@@ -27,6 +27,7 @@ from spyhop.models.teacher import Teacher
 from spyhop.models.wire import Failure, Usage, body, parse, read_failure, read_reply, remaining
 from spyhop.render import FORMATS, TemplateFormat
 from spyhop.schema import Message, ModelError
+from spyhop.settings import mask_secret
 
 if TYPE_CHECKING:
     import transformers
@@ -297,8 +298,7 @@ def _patience(state: EndpointState) -> float:
 def _masked(text: str, endpoint: Endpoint) -> str:
     """Take the key out of what a server said, and state breaks."""
     key = os.environ.get(endpoint.key_env or "", "").strip()
-    if key:
-        text = text.replace(key, f"<{endpoint.key_env}>")
+    text = mask_secret(text.encode(), key, endpoint.key_env or "").decode()
     return " ".join(text.split())
 
 

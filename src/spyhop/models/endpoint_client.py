@@ -5,7 +5,6 @@ Its place is free as soon as the answer is read; the answer is used once the jou
 """
 
 import asyncio
-import json
 import math
 import threading
 import time
@@ -36,6 +35,7 @@ from spyhop.models.wire import (
     share,
 )
 from spyhop.schema import Unfinished
+from spyhop.settings import mask_secret
 
 try:
     from uvloop import new_event_loop
@@ -418,13 +418,7 @@ class EndpointClient:
     def _without_keys(self, raw: bytes) -> bytes:
         """Take out keys that a server repeats, before anything is cut or kept."""
         for endpoint in self.endpoints:
-            forms = {
-                endpoint.key,
-                endpoint.key.replace("/", "\\/"),
-                json.dumps(endpoint.key)[1:-1],
-            } - {""}
-            for form in forms:
-                raw = raw.replace(form.encode(), f"<{endpoint.config.key_env}>".encode())
+            raw = mask_secret(raw, endpoint.key, endpoint.config.key_env or "")
         return raw
 
     def _commit(

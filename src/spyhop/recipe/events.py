@@ -20,7 +20,7 @@ from spyhop import __version__
 from spyhop.recipe.graph import Node
 from spyhop.recipe.resolve import Resolved
 from spyhop.stage import Progress
-from spyhop.store import RUNS, Artifact
+from spyhop.store import RUNS, Artifact, atomic_write
 
 EVENTS, RUN = "events.jsonl", "run.json"
 LEAST_S, LEAST_FRAC = 1.0, 0.002
@@ -159,9 +159,8 @@ class RunLog:
         return event
 
     def _write_run(self) -> None:
-        aside = self._folder / f".{RUN}.{os.getpid()}"
-        aside.write_text(json.dumps(self._run, indent=1, ensure_ascii=False) + "\n")
-        aside.replace(self._folder / RUN)
+        with atomic_write(self._folder / RUN) as temporary:
+            temporary.write_text(json.dumps(self._run, indent=1, ensure_ascii=False) + "\n")
 
 
 FAILED = "failed_attempts/"

@@ -12,7 +12,7 @@ from spyhop.recipes.inputs import served
 from spyhop.schema import Config
 from spyhop.settings import InputPath
 from spyhop.store import Artifact
-from spyhop.store.results import put
+from spyhop.store.results import export_file
 
 PROMPTS, ANSWERS, EXPORT = "prompts", "answers", "export"
 """The nodes, in order."""
@@ -51,7 +51,7 @@ def hand_over(made: Mapping[str, Artifact], out: Path) -> str:
     """Put the answers where they are looked for, and tell what came back and what it cost."""
     answers, exported = made[ANSWERS].record, made[EXPORT]
     (file,) = exported.path.glob(f"{STEM}.*")
-    place = put(file, out / file.name)
+    place = export_file(file, out / file.name)
     counts = exported.record.counts
     notes = [f"{name} {num:,}" for name, num in _under("outcome/", answers.counts)]
     if failed := _under("failed/", counts):

@@ -36,7 +36,7 @@ from spyhop.recipes.inputs import served
 from spyhop.schema import Config, Finding
 from spyhop.settings import InputPath
 from spyhop.store import Artifact
-from spyhop.store.results import put
+from spyhop.store.results import export_file
 
 GIVEN, RATED, RATINGS, GATE, KEPT, FILE = "pairs", "rated", "ratings", "gate", "kept", "file"
 """The nodes that are told of; the ratings are written before the gate can refuse them."""
@@ -96,8 +96,8 @@ def curating(config: CuratingConfig) -> Recipe:
 
 def hand_over(made: Mapping[str, Artifact], out: Path) -> str:
     """Put rated and kept pairs where they are looked for, and tell what the gate found."""
-    rated = put(made[RATINGS].path / PAIRS, out / RATED_FILE)
-    kept = put(made[FILE].path / PAIRS, out / KEPT_FILE)
+    rated = export_file(made[RATINGS].path / PAIRS, out / RATED_FILE)
+    kept = export_file(made[FILE].path / PAIRS, out / KEPT_FILE)
     findings = [
         f"{'ok ' if finding.is_passed else 'BAD'}  {finding.id}: {finding.text}"
         for finding in made[GATE].rows(Finding)

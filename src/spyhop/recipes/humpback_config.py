@@ -23,7 +23,8 @@ from spyhop.recipes.inputs import Student, Suite
 from spyhop.recipes.mixture import Collection, Place
 from spyhop.schema import Config
 from spyhop.settings import InputPath
-from spyhop.text.overlap import ContaminationConfig, NearConfig
+from spyhop.text.contamination import ContaminationConfig
+from spyhop.text.overlap import NearConfig
 from spyhop.train import TuneConfig
 
 Ablation = Literal["quality", "sources", "messages", "scaling"]

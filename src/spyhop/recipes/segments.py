@@ -15,7 +15,8 @@ from spyhop.recipes.inputs import Suite, add_items
 from spyhop.report import CorpusPageConfig, corpus_page
 from spyhop.schema import Config, InputError
 from spyhop.settings import InputPath
-from spyhop.text.overlap import ContaminationConfig, NearConfig
+from spyhop.text.contamination import ContaminationConfig
+from spyhop.text.overlap import NearConfig
 
 LISTING = (".paths", ".paths.gz")
 """Lists of files, as Common Crawl gives them; the files lie beside the list."""

@@ -13,7 +13,7 @@ from spyhop.report.training import TrainingPageConfig, training_page
 from spyhop.schema import Config
 from spyhop.settings import InputPath
 from spyhop.store import Artifact
-from spyhop.store.results import link
+from spyhop.store.results import export_folder
 from spyhop.train import TuneConfig, chained, tune
 from spyhop.train.probe import ProbeConfig, probe
 from spyhop.train.release import ReleaseConfig, release, with_title
@@ -101,7 +101,7 @@ def training(config: TrainingConfig) -> Recipe:
 
 def hand_over(made: Mapping[str, Artifact], out: Path) -> str:
     """Let `out/model` lead to the model, and tell so."""
-    return f"model: {link(made[MODEL].path, out / MODEL)}"
+    return f"model: {export_folder(made[MODEL].path, out / MODEL)}"
 
 
 def _over(first: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

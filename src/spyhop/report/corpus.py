@@ -163,5 +163,11 @@ def _examples(step: Artifact) -> dict[str, list[str]]:
             value = json.loads(row)
             headings = " > ".join(value.get("headings", []))
             text = " ".join(value.get("text", "").split())[:EXAMPLE_CHARS]
-            held.append(": ".join(each for each in (value.get("url"), headings, text) if each))
+            held.append(
+                ": ".join(
+                    each
+                    for each in (value.get("url") or value.get("origin"), headings, text)
+                    if each
+                )
+            )
     return found

@@ -4,7 +4,7 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-from spyhop.evaluate import Seen
+from spyhop.evaluate import ItemOverlap
 from spyhop.report.contamination import contamination_section, seen_items
 from spyhop.report.cost import cost_section
 from spyhop.report.data_figures import messages_section, mixture_section
@@ -57,7 +57,7 @@ def page(
     `data` are the steps from readers to queries, `shared` is what the answers hold of the items,
     `probes` are those of the first students.
     """
-    seen = None if shared is None else seen_items(list(shared.rows(Seen)))
+    seen = None if shared is None else seen_items(list(shared.rows(ItemOverlap)))
     measured = list(zip(config.models, scores, strict=True))
     answered = _by_model(answers)
     sections = []

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from spyhop.evaluate import Seen
+from spyhop.evaluate import ItemOverlap
 from spyhop.lazy import Lazy
 from spyhop.report.compare import comparison_table
 from spyhop.report.contamination import SHARED_HEADINGS, shared_cells
@@ -125,7 +125,7 @@ def training_section(students: Sequence[tuple[str, list[Artifact]]]) -> Section:
 
 def scores_section(
     scores: Sequence[tuple[str, Artifact]],
-    seen: Mapping[str, Seen] | None = None,
+    seen: Mapping[str, ItemOverlap] | None = None,
     student: str = "",
 ) -> Section:
     """Accuracy of each model on each task, with what is needed to believe it.

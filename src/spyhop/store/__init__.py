@@ -1,6 +1,7 @@
 """Keys, sources, artifacts, partial work and locks: how results are named, kept and found again."""
 
 from spyhop.store.artifact import Artifact, InputRecord, Record, find
+from spyhop.store.atomic import atomic_write
 from spyhop.store.inventory import RUNS, Entry, Inventory, forget, point, pointed, strays
 from spyhop.store.keys import canonical, key_of, number_of, row_id
 from spyhop.store.nested import nested_draw
@@ -19,6 +20,7 @@ __all__ = [
     "Source",
     "Work",
     "arrow_schema",
+    "atomic_write",
     "canonical",
     "claim",
     "find",

@@ -1,7 +1,5 @@
 """What the store holds, who needs it, and what may be freed."""
 
-import os
-import shutil
 from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
@@ -10,6 +8,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from spyhop.store.artifact import Artifact, load
+from spyhop.store.atomic import atomic_write, remove
 from spyhop.store.work import PARTIAL
 
 RUNS = "runs"
@@ -70,12 +69,12 @@ class Inventory:
         aside = self.root / PARTIAL / f"{entry.path.name}.freed"
         try:
             with lock.acquire(timeout=0):
-                _remove(aside)  # what a kill left here
+                remove(aside)  # what a kill left here
                 entry.path.rename(aside)  # so that a kill leaves nothing that looks finished
-                _remove(aside)
+                remove(aside)
                 if entry.kind == "journal":  # its log, where the last run was killed
                     for file in entry.path.parent.glob(f"{entry.path.name}-*"):
-                        _remove(file)
+                        remove(file)
         except (Timeout, FileNotFoundError):  # worked on by another process, or freed by it
             return False
         return True
@@ -97,9 +96,8 @@ def point(root: Path, recipe: str, node: str, artifact: Artifact) -> None:
     if link.is_symlink() and link.readlink() == target:
         return
     folder.mkdir(parents=True, exist_ok=True)
-    aside = folder / f".{node}.{os.getpid()}"
-    aside.symlink_to(target)
-    aside.replace(link)
+    with atomic_write(link) as temporary:
+        temporary.symlink_to(target)
 
 
 def forget(root: Path, recipe: str, nodes: set[str]) -> None:
@@ -127,13 +125,6 @@ def _users(root: Path) -> dict[str, list[str]]:
             name = link.readlink().name
             users.setdefault(name, []).append(f"{link.parent.name}/{link.name}")
     return users
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def _num_bytes(path: Path) -> int:

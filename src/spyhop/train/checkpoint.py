@@ -6,13 +6,13 @@ checkpoint), which another number of processes can read.
 
 from __future__ import annotations
 
-import os
 import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spyhop.lazy import Lazy
+from spyhop.store import atomic_write
 from spyhop.train.distributed import Group
 from spyhop.train.optimizer import AnyOptimizer
 
@@ -167,16 +167,8 @@ class Checkpoints:
 
 
 def _write(path: Path, state: Any) -> None:  # noqa: ANN401 (whatever torch.save takes)
-    aside = path.with_name(f"{path.name}.tmp")
-    try:
-        with aside.open("wb") as stream:
-            torch.save(state, stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-    except BaseException:
-        aside.unlink(missing_ok=True)  # half a file, on a disk that may be full
-        raise
-    aside.replace(path)
+    with atomic_write(path) as temporary:
+        torch.save(state, temporary)
 
 
 def _first_cause(error: BaseException) -> Exception:

@@ -17,7 +17,7 @@ from spyhop.models.local import load_tokenizer, saved_format
 from spyhop.render import Renderer
 from spyhop.schema import Config, Score, TrainingError
 from spyhop.stage import FOLDER, Context, Estimate, stage
-from spyhop.store import Artifact
+from spyhop.store import Artifact, atomic_write
 from spyhop.store.artifact import RECORD
 from spyhop.train.adapter import ADAPTER
 from spyhop.train.card import UNKNOWN, CardConfig, Origin, base_licence, card
@@ -117,9 +117,8 @@ def _round(folder: Path, dtype: str) -> None:
     """Replace the weights, links to the training's own, by rounded ones."""
     total = 0
     for path in weight_files(folder):
-        aside = path.with_suffix(".tmp")
-        convert(path, aside, TYPES[dtype])
-        aside.replace(path)
+        with atomic_write(path) as temporary:
+            convert(path, temporary, TYPES[dtype])
         total += sum(each.num_bytes for each in read_header(path).tensors)
     config = _json(folder / "config.json")
     for part in (config, config.get("text_config", {})):
