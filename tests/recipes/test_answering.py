@@ -136,7 +136,7 @@ def test_a_recipe_file_does_the_same(cli):
         assert cli("run", "mine.toml", "--out", "out").code == 0
         assert _answer(cli).stdout.count("reused") == 1
         assert server.stats()["billed"] == 5
-    assert (len(_rows()), len(list(Path("out/runs/mine").iterdir()))) == (5, 3)
+    assert (len(_rows()), len(list(Path("out/runs/mine").iterdir()))) == (5, 5)
 
 
 def test_errors_are_rows_and_can_be_asked_again(cli):

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from spyhop import __version__
 from spyhop.recipe.graph import Node
 from spyhop.recipe.resolve import Resolved
+from spyhop.schema import ArtifactError
 from spyhop.stage import Progress
 from spyhop.store import RUNS, Artifact, atomic_write
 
@@ -81,7 +82,10 @@ class RunLog:
 
     def __init__(self, resolved: Resolved, planned_s: Mapping[str, float], watch: Watch) -> None:
         self._folder = resolved.root / RUNS / resolved.recipe.name
-        self._folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ArtifactError(f"{resolved.root}: cannot be written ({error.strerror})") from None
         self._watch = watch
         self._last: dict[str, RunEvent] = {}
         self._written: dict[str, float] = {}
