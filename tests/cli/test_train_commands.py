@@ -149,7 +149,7 @@ def test_wrong_inputs_are_one_line(cli, place: Path):
     (place / "base" / "config.json").write_text("{}")
     _refused(cli(*command), r"base: ")
     (place / "out" / "model").mkdir()
-    assert list((place / "out").glob("collect.conversations-*"))
+    assert list((place / "out").glob("collect.read_conversations-*"))
 
 
 @pytest.mark.slow

@@ -628,9 +628,9 @@ def test_a_given_text_cannot_be_scored(tmp_path: Path):
     with (
         Server() as server,
         opened(tmp_path, service(server.url)) as (model, _),
-        pytest.raises(ModelError, match="cannot score"),
+        pytest.raises(ModelError, match="no log-probabilities of a given text"),
     ):
-        list(model.score(requests(1)))
+        list(model.logprobs(requests(1)))
 
 
 def test_what_extra_and_omit_say_is_sent(tmp_path: Path):
@@ -713,7 +713,7 @@ def test_a_second_run_at_the_same_time_is_one_clear_line(tmp_path: Path):
     with Server() as server:
         with opened(tmp_path, service(server.url)) as (model, _):
             list(model.generate(requests(1), SHORT))
-            with pytest.raises(ArtifactError, match="another run is asking this model") as error:
+            with pytest.raises(ArtifactError, match="another run is using this model") as error:
                 ask(tmp_path, service(server.url), requests(1))
         assert len(str(error.value).splitlines()) == 1
         assert len(ask(tmp_path, service(server.url), requests(2))) == 2

@@ -104,6 +104,12 @@ def test_extra_fields_win_and_omitted_ones_stay_out():
     assert not {"seed", "temperature", "x"} & found.keys()
 
 
+def test_an_unset_temperature_sends_no_sampling_fields():
+    found = sent(sampling=Sampling(temperature="unset", top_p=0.5, seed=3, stop=("END",)))
+    assert not {"seed", "temperature", "top_p"} & found.keys() and found["stop"] == ["END"]
+    assert "stop" not in sent(sampling=Sampling())
+
+
 @settings(deadline=None)
 @given(st.text(st.characters(exclude_categories=["Cs"])))
 def test_any_text_arrives_whole(text):

@@ -28,13 +28,13 @@ class Right(Config):
 
 
 class Outcome(Row):
-    correct: bool
+    value: float
 
 
 @stage(version=1, writes=Outcome)
 def graded(ctx: Context, config: Right):
     for place in range(config.num):
-        yield Outcome(id=str(place), correct=place < config.right)
+        yield Outcome(id=str(place), value=float(place < config.right))
 
 
 class Seen:
@@ -193,5 +193,5 @@ def test_without_items_in_common_there_is_nothing_to_judge(tmp_path: Path):
     r = Recipe("none")
     scores = [r.add(f"s{num}", graded, Right(right=0, num=num)) for num in (1, 2)]
     r.add("promoted", promote, PromoteConfig(), before=[scores[0]], after=[scores[1]])
-    with pytest.raises(InputError, match="1 items were asked of both models"):
+    with pytest.raises(InputError, match="the two models have 1 items in common"):
         _go(tmp_path, r)

@@ -90,7 +90,9 @@ def test_three_students_of_one_base_and_equal_tokens(tmp_path: Path):
     assert {node.inputs["base"] for node in students} == {r.node("humpback.base")}
     assert r.node("explained").inputs["pairs"] == [r.node("humpback.kept-1")]
     assert r.node("queries").inputs["pairs"] == [r.node("humpback.kept-1")]
-    asked = {name: r.node(f"fit-{name}").config.system_message for name in ("orca", "humpback")}
+    asked = {
+        name: r.node(f"held-out-{name}").config.system_message for name in ("orca", "humpback")
+    }
     assert asked["orca"] == "" and asked["humpback"]
 
 

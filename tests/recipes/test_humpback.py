@@ -187,7 +187,7 @@ def test_rounds_rate_with_the_best_student_and_train_from_the_base(tmp_path: Pat
 
 def test_students_are_asked_under_both_tags(tmp_path: Path):
     r = _recipe(tmp_path, forward={"seed_message": "As an assistant.", "web_message": "As a page."})
-    assert r.node("fit-m1").config.system_message == "As an assistant. As a page."
+    assert r.node("held-out-m1").config.system_message == "As an assistant. As a page."
     assert r.node("rated-1").config.system_message == "As an assistant."
 
 

@@ -287,7 +287,7 @@ def test_the_teacher_answers_what_the_assistant_got_wrong_and_is_checked(tmp_pat
 
 def test_the_assistant_questions_the_teacher(tmp_path: Path):
     recipe = orca(_live(tmp_path, dialogue={}))
-    assert recipe.node("for-teacher").stage.name == "collect.subset"
+    assert recipe.node("for-teacher").stage.name == "collect.draw_subset"
     assert recipe.node("answers").stage.name == "augment.discuss"
     assert _asked(recipe, "answers", "assistant") == "assistant"
 

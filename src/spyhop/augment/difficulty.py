@@ -1,5 +1,6 @@
-"""How hard queries are, for draws by difficulty: an assistant's errors, or a model's loss."""
+"""Difficulty of queries, to draw by: an assistant's error rate, or a model's loss."""
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator
 
@@ -16,7 +17,7 @@ class MeasureErrorsConfig(Config):
 
 
 class MeasureLossesConfig(Config):
-    """How the model is asked."""
+    """Prompt of the model."""
 
     system_message: str = ""
 
@@ -25,10 +26,10 @@ class MeasureLossesConfig(Config):
 def measure_errors(
     ctx: Context, config: MeasureErrorsConfig, *, answers: Artifact
 ) -> Iterator[Difficulty]:
-    """Yield the share of wrong answers to every query with a gold answer, by id.
+    """Yield the share of wrong answers to every query with a gold answer, ordered by id.
 
-    An answer is right when what it states equals the gold answer; none found is wrong. Failed calls
-    say nothing, and so do answers to queries without a gold one.
+    An answer that cannot be read is wrong. Failed calls and queries without a gold answer are
+    ignored.
     """
     found: dict[str, list[bool]] = defaultdict(list)
     for row in answers.rows(Answer):
@@ -39,7 +40,7 @@ def measure_errors(
 
 
 def plan_losses(config: MeasureLossesConfig, queries: Estimate, model: Estimate) -> Estimate:
-    """One request per query, of which nothing is written."""
+    """One request per query, without generated tokens."""
     calls = Calls(
         requests=queries.rows,
         prompt_tokens=round(queries.rows * queries.row_tokens),
@@ -55,7 +56,7 @@ def measure_losses(
 ) -> Iterator[Difficulty]:
     """Yield a model's loss per token on the gold answer of every query that has one.
 
-    Queries that the model cannot weigh (too long for it) are counted as `failed`.
+    Queries that do not fit the model's context are counted as `failed`.
     """
     requests = (
         Request(
@@ -65,12 +66,12 @@ def measure_losses(
         )
         for row in _with_target(queries)
     )
-    found = model.score(requests, total=queries.num_rows)
+    found = model.logprobs(requests, total=queries.num_rows)
     for row, each in zip(_with_target(queries), found, strict=True):
-        if each.error is not None or each.log_probability == float("-inf"):
+        if each.error is not None or math.isinf(each.mean):
             ctx.count("failed")
             continue
-        yield Difficulty(id=row.id, value=-each.log_probability / max(1, each.num_tokens))
+        yield Difficulty(id=row.id, value=-each.mean)
 
 
 def _with_target(queries: Artifact) -> Iterator[Query]:

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from pydantic import Field
 
 from spyhop.curate.rate import count_rating
-from spyhop.models import Likelihood, Model, Request
+from spyhop.models import Model, Request, TokenLogprobs
 from spyhop.models.script import Failures
 from spyhop.schema import Config, Pair, Rating, prompt_turns
 from spyhop.stage import Calls, Context, Estimate, stage
@@ -63,9 +63,9 @@ def rate_by_likelihood(
     """
     failures = Failures(model.label, config.max_error_frac)
     values = array("d")
-    for found in _weighed(config, pairs, model):
+    for found in _logprobs(config, pairs, model):
         failures.see(found.error)
-        values.append(np.nan if found.error is not None else _per_token(found))
+        values.append(np.nan if found.error is not None else found.mean)
     failures.check()
     measured = np.frombuffer(values, dtype=np.float64)
     if config.is_relative:
@@ -95,8 +95,8 @@ def fifths(values: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
     return 1 + np.minimum(NUM_SCORES - 1, ranks * NUM_SCORES // max(1, num_known))
 
 
-def _weighed(config: LikelihoodConfig, pairs: Artifact, model: Model) -> Iterator[Likelihood]:
-    """Yield the likelihood of each response, or of each with and without its instruction."""
+def _logprobs(config: LikelihoodConfig, pairs: Artifact, model: Model) -> Iterator[TokenLogprobs]:
+    """Yield the log-probabilities of each response, or of each with and without its instruction."""
     requests = (
         Request(
             id=f"{place}.{part}",
@@ -107,12 +107,8 @@ def _weighed(config: LikelihoodConfig, pairs: Artifact, model: Model) -> Iterato
         for part, asked in enumerate(_asked(config, row))
     )
     num_asked = pairs.num_rows * (2 if config.is_relative else 1)
-    yield from model.score(requests, total=num_asked)
+    yield from model.logprobs(requests, total=num_asked)
 
 
 def _asked(config: LikelihoodConfig, row: Pair) -> tuple[str, ...]:
     return (row.instruction, config.unasked) if config.is_relative else (row.instruction,)
-
-
-def _per_token(found: Likelihood) -> float:
-    return found.log_probability / max(1, found.num_tokens)

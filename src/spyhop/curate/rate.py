@@ -130,7 +130,7 @@ def rate(ctx: Context, config: RateConfig, *, pairs: Artifact, judge: Model) -> 
     failures = Failures(judge.label, config.max_error_frac)
     judging, is_told = _Judging(config, judge), False
     scripts = (judging.about(row, row.id in repeated) for row in pairs.rows(Pair))
-    for row in play(scripts):
+    for row in play(scripts, judge):
         rating = row.rating
         assert rating is not None
         failures.see(rating.error)

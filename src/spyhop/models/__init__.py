@@ -1,9 +1,8 @@
-"""The one model interface, and what stands behind it: a service, weights, recordings, a fake."""
+"""The one model interface and its kinds: endpoints, local weights, recorded answers, a fake."""
 
 from spyhop.models.base import (
     BatchModel,
     Choice,
-    Likelihood,
     Model,
     ModelConfig,
     ModelUse,
@@ -11,6 +10,7 @@ from spyhop.models.base import (
     Request,
     SampledGeneration,
     Sampling,
+    TokenLogprobs,
 )
 from spyhop.models.endpoint import Remote
 from spyhop.models.fake import FakeModel
@@ -24,7 +24,6 @@ __all__ = [
     "Choice",
     "Endpoint",
     "FakeModel",
-    "Likelihood",
     "Local",
     "Model",
     "ModelConfig",
@@ -37,5 +36,6 @@ __all__ = [
     "Sampling",
     "Service",
     "Teacher",
+    "TokenLogprobs",
     "read_teacher",
 ]

@@ -69,8 +69,10 @@ class RemoteModel(Model):
             self._waits.pop(id(window), None)
 
     def _start(self, window: Window) -> None:
-        if window.kind == "score":
-            raise ModelError(f"{self.label}: a chat API cannot score a given text; use a folder")
+        if window.kind == "logprobs":
+            raise ModelError(
+                f"{self.label}: a chat API gives no log-probabilities of a given text; use a folder"
+            )
         for key in window.known:
             self._pending.pop(key, None)
         window.known |= {key: self._failed[key] for key in window.keys if key in self._failed}

@@ -1,15 +1,12 @@
-"""Rows as scripts: each row asks what it needs, and all rows that wait are asked together."""
+"""Rows as scripts: each row yields questions, and the questions of all rows are sent together."""
 
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Generic, TypeAlias, TypeVar
 
-from spyhop.models.base import Choice, Model, Reply, Request, Sampling
+from spyhop.models.base import WINDOW, Choice, Model, Reply, Request, Sampling
 from spyhop.schema import Message, ModelError
-
-WINDOW = 8_192
-"""Scripts that move in step; the questions and replies of two windows are held in memory."""
 
 Result = TypeVar("Result")
 
@@ -26,17 +23,17 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class ScoreOptions:
-    """Options that a script has weighed by a model; the reply is a `Choice`."""
+    """Options for a model to score; the reply is a `Choice`."""
 
     model: Model
     messages: list[Message]
     options: tuple[str, ...]
     continuation: str = ""
-    """What of the response stands already."""
+    """A prefilled response; the options are scored after it."""
 
     @property
     def sampling(self) -> None:
-        """Nothing is drawn."""
+        """None: nothing is generated."""
 
 
 Question: TypeAlias = Ask | ScoreOptions
@@ -55,13 +52,13 @@ class Failures:
         self._last = ""
 
     def see(self, error: str | None) -> None:
-        """Note one row's call, with its error if it failed."""
+        """Count one row's call, with its error if it failed."""
         self._num_calls += 1
         if error is not None:
             self._num_failed, self._last = self._num_failed + 1, error
 
     def check(self) -> None:
-        """Refuse to go on with too many.
+        """Stop if too many calls failed.
 
         Raises:
             ModelError: If more than the allowed share failed.
@@ -73,7 +70,9 @@ class Failures:
             )
 
 
-def play(scripts: Iterable[Script[Result]], *, window: int = WINDOW) -> Iterator[Result]:
+def play(
+    scripts: Iterable[Script[Result]], *models: Model, window: int | None = None
+) -> Iterator[Result]:
     """Yield the result of every script, in order.
 
     The scripts of a window move in step: in each round, all questions to the same model with the
@@ -82,11 +81,14 @@ def play(scripts: Iterable[Script[Result]], *, window: int = WINDOW) -> Iterator
     the journal does not hold.
 
     Args:
-        scripts: Taken a window ahead: the first questions of the next one are asked while this
+        scripts: Taken a window ahead: the first questions of the next window are asked while this
             one is finished, so that its slowest replies leave no endpoint idle.
-        window: Scripts that move in step; two windows are held in memory.
+        models: Those that the scripts ask; they choose the window.
+        window: Scripts that move in step; two windows are held in memory. Default: two request
+            windows of the models.
     """
     stream = iter(scripts)
+    window = window or 2 * max((model.window for model in models), default=WINDOW)
     now = ScriptStep(list(islice(stream, window)))
     now.prefetch()
     while now.scripts:
@@ -107,7 +109,7 @@ class ScriptStep(Generic[Result]):
             self._go_on(place, None)
 
     def prefetch(self) -> None:
-        """Begin to ask the first questions, where that can go on by itself."""
+        """Send the first questions in the background, where the model can."""
         for call in _calls([ask for asks in self._waiting.values() for ask in asks])[0]:
             if call.sampling is not None:
                 call.model.prefetch(call.requests(), call.sampling)

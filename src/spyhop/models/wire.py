@@ -94,8 +94,12 @@ def body(
             fields["messages"] = [*fields["messages"], begun]
             fields |= {"continue_final_message": True, "add_generation_prompt": False}
     else:
-        fields |= {tokens_field: sampling.max_new_tokens, "temperature": sampling.temperature}
-        fields |= {"top_p": sampling.top_p, "seed": sampling.seed + request.sample_index}
+        fields[tokens_field] = sampling.max_new_tokens
+        if sampling.temperature != "unset":
+            fields |= {"temperature": sampling.temperature, "top_p": sampling.top_p}
+            fields["seed"] = sampling.seed + request.sample_index
+        if sampling.stop:
+            fields["stop"] = list(sampling.stop)
         if sampling.log_probability:
             fields["logprobs"] = True
         if sampling.json_schema is not None:
@@ -177,7 +181,7 @@ def read_reply(request: Request, found: Mapping[str, Any], usage: Usage, usd: fl
 
 
 def read_choice(request: Request, found: Mapping[str, Any], usage: Usage, usd: float) -> Choice:
-    """Return the probabilities of a request's options.
+    """Return the options of a request, scored.
 
     They are read from the most likely tokens at the place where the options weigh most; where
     they weigh less than `MIN_MASS` at every one, or the endpoint gives no probabilities, the option
@@ -186,6 +190,7 @@ def read_choice(request: Request, found: Mapping[str, Any], usage: Usage, usd: f
     """
     masses = _masses(found.get("logprobs"), request.options)
     is_parsed = masses is None
+    logs = [] if masses is None else [math.log(mass) if mass else -math.inf for mass in masses]
     if masses is None:
         named = choice(_text(found["message"])[0], request.options)
         masses = [] if named is None else [float(option == named) for option in request.options]
@@ -193,6 +198,9 @@ def read_choice(request: Request, found: Mapping[str, Any], usage: Usage, usd: f
     return Choice(
         id=request.id,
         probabilities=[mass / total for mass in masses] if total else [],
+        log_probabilities=logs,
+        num_characters=[len(option) for option in request.options],
+        num_bytes=[len(option.encode()) for option in request.options],
         prompt_tokens=usage.prompt_tokens,
         response_tokens=usage.response_tokens,
         is_parsed=is_parsed,
