@@ -9,6 +9,7 @@ from rich.console import Console
 import toys
 from spyhop.models import Replay
 from spyhop.recipe import Chosen, PromoteConfig, Recipe, Use, promote, resolve, run
+from spyhop.recipe.events import RunEvent
 from spyhop.recipe.plan import plan
 from spyhop.recipe.promote import read_promotion
 from spyhop.recipe.watch import plan_table
@@ -37,19 +38,23 @@ def graded(ctx: Context, config: Right):
 
 
 class Seen:
+    """Remembers the events of a run."""
+
     def __init__(self) -> None:
         self.made: list[str] = []
         self.hits: list[str] = []
+        self.begun: list[str] = []
         self.notes: list[str] = []
 
-    def started(self, node) -> None: ...
-
-    def moved(self, node, progress) -> None:
-        if progress.is_lasting:
-            self.notes.append(progress.doing)
-
-    def ended(self, node, artifact, *, is_hit: bool) -> None:
-        (self.hits if is_hit else self.made).append(node.name)
+    def __call__(self, event: RunEvent) -> None:
+        if event.kind == "step_started":
+            self.begun.append(event.step)
+        elif event.kind == "note":
+            self.notes.append(event.text)
+        elif event.kind == "progress":
+            assert event.step in self.begun
+        elif event.kind == "step_ended":
+            (self.hits if event.is_reused else self.made).append(event.step)
 
 
 def _rounds(
@@ -148,8 +153,8 @@ def test_a_plan_tells_what_hangs_on_a_choice(tmp_path: Path):
     console = Console(width=160, record=True, file=io.StringIO())
     console.print(plan_table(list(lines.values())))
     shown = console.export_text()
-    assert "up to: hangs on promoted" in shown
-    assert "to do in any case" in shown and "to do, up to" in shown
+    assert "waiting for promoted to be decided" in shown
+    assert "remaining, certain" in shown and "remaining, at most" in shown
     _go(tmp_path, recipe)
     assert not any(line.hangs_on for line in plan(resolve(recipe, tmp_path / "out")))
 

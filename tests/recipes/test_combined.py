@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from recipes.test_humpback import Silent, _pages
+from recipes.test_humpback import _pages
 from server import KEY, Call, Server
 from spyhop.recipe import resolve, run
 from spyhop.recipe.load import read_recipe
@@ -129,7 +129,7 @@ def test_curated_instructions_are_explained_with_the_text_at_hand(
         config = _write(tmp_path, server.url)
         (tmp_path / "words" / "tokenizer_config.json").unlink()
         words.save_pretrained(tmp_path / "words")
-        made = run(resolve(combined(config), tmp_path / "out"), Runtime(), Silent())
+        made = run(resolve(combined(config), tmp_path / "out"), Runtime())
     kept = {row.id: row for row in made["humpback.kept-1"].rows(Pair)}
     rows = list(made["explained"].rows(Answer))
     assert {row.query_id for row in rows} == set(kept)

@@ -283,7 +283,9 @@ def test_no_result_replaces_what_is_read(cli: Command, command, name: str, more)
     Path("model.toml").write_text(TEACHER.format(url="http://127.0.0.1:9/v1", more=""))
     done = cli(command[0], f"work/{name}", command[1], "model.toml", "--out", "work", *more)
     assert done.code == 2 and done.stdout == ""
-    assert re.fullmatch(r"spyhop: .*work/\S+: a result would replace it; .*--out\n", done.stderr)
+    assert re.fullmatch(
+        r"spyhop: .*work/\S+: a result would replace this input; .*--out\n", done.stderr
+    )
     assert {str(path) for path in Path("work").iterdir()} == read
 
 
