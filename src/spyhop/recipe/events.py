@@ -183,7 +183,7 @@ def _describe(resolved: Resolved) -> dict[str, Any]:
             "version": node.stage.version,
             "key": resolved.keys[node.name],
             "config": node.config.model_dump(mode="json"),
-            "inputs": resolved.names(node),
+            "inputs": {name: list(each.values()) for name, each in resolved.labels(node).items()},
         }
         for node in resolved.recipe.nodes
     ]
