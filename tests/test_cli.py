@@ -214,7 +214,7 @@ def test_a_missing_folder_is_named_by_a_plan_and_refused_by_a_run(cli, recipe: P
 def test_wrong_arguments_are_one_line(cli, recipe: Path, tmp_path: Path):
     _refused(cli("run", "absent.toml"), r"absent\.toml: cannot be read \(No such file")
     _refused(cli("plan", recipe, "--set", "train"), r"--set train: write it as key\.sub=value")
-    _refused(cli("why", recipe, "nowhere"), r"no node 'nowhere'; known: queries-cot, ")
+    _refused(cli("why", recipe, "nowhere"), r"no step 'nowhere'; known: queries-cot, ")
     (tmp_path / "here").mkdir()
     _refused(cli("show", "nothing", "--out", "here"), r"nothing: no finished artifact of that name")
     there = ("--recipe", recipe, "--out", "here")
@@ -337,7 +337,7 @@ def test_a_plan_tells_how_many_endpoints_make_it_in_time(cli, tmp_path: Path):
         ("settings.0.arms=['nope']", r"settings\.0\.arms\.0 = 'nope': .*'explanations'"),
         ("settings=[]", r"settings = \[\]: .*at least 1 item"),
         ("seeds=[]", r"seeds = \[\]: .*at least 1 item"),
-        ("seeds=[0,0]", r"two nodes named 'core\."),
+        ("seeds=[0,0]", r"two steps named 'core\."),
         (
             "settings.0.student.previous_token_heads=9",
             r"previous_token_heads is more than num_heads",
@@ -445,7 +445,7 @@ def test_init_writes_a_recipe_that_can_be_planned(cli, tmp_path: Path):
     done = cli("plan", INIT_FILES[0])
     assert done.code == 0 and "base: not found yet" in done.stdout
     built = orca(read_recipe(tmp_path / INIT_FILES[0]).config(OrcaConfig))
-    names = {node.name for node in built.nodes}
+    names = {step.name for step in built.steps}
     assert {"scores-base", "scores-student", "scores-teacher", "report"} <= names
 
 

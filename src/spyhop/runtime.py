@@ -45,7 +45,7 @@ class Runtime(Resources):
     """Tokens of one forward pass in training; gradients of a larger batch are accumulated."""
     checkpoint_s: float = Field(20.0, gt=0)
     """Seconds of training between two resumable checkpoints."""
-    nodes: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = ()
     """Hosts for distributed training, reached with `ssh`; they share the file system."""
     packing: Literal["auto", "on", "off"] = "auto"
     """Pack rows end to end in training, or pad them: same gradient. `auto` packs on CUDA."""

@@ -1,6 +1,6 @@
 """Is the later model better than the earlier one? The answer stands for one of them from then on.
 
-A promote node writes an alias record; a `Chosen` input stands for the model that it names, and the
+A promote step writes an alias record; a `Chosen` input stands for the model that it names, and the
 keys of what follows are made from that one's. Until the record is there nobody can know which, so
 a plan tells what hangs on it as "up to"; where the earlier model goes on, what follows is often
 made already.
@@ -32,7 +32,7 @@ class PromoteConfig(Config):
 
 
 class Promotion(Config):
-    """What a promote node found."""
+    """What a promote step found."""
 
     chosen: Literal["before", "after"]
     difference: float | None = None
@@ -81,7 +81,7 @@ def promote(
 
 
 def read_promotion(artifact: Artifact) -> Promotion:
-    """Return what a finished promote node found."""
+    """Return what a finished promote step found."""
     return Promotion.model_validate(json.loads((artifact.path / FILE).read_text()))
 
 

@@ -118,7 +118,7 @@ class HumpbackConfig(Config):
     """Settings of the `humpback` recipe."""
 
     name: str = "humpback"
-    """Name of the run; its nodes stand in `runs/<name>`. A file's own name, unless it says."""
+    """Name of the run; its steps stand in `runs/<name>`. A file's own name, unless it says."""
     seeds: tuple[SeedSet, ...] = Field(min_length=1)
     held_out_every_nth: int = Field(10, ge=0)
     """One of so many seed instructions is kept for measuring; 0 keeps none."""

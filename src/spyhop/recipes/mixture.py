@@ -29,7 +29,7 @@ from spyhop.collect import (
     read_records,
     read_t0,
 )
-from spyhop.recipe.graph import Node, Recipe, Ref, Source
+from spyhop.recipe.graph import Recipe, RecipeStep, Ref, Source
 from spyhop.recipes.pilot import Pilot, rated
 from spyhop.schema import Config
 from spyhop.settings import InputPath
@@ -107,11 +107,11 @@ class Ready(Place):
 
 @dataclass(frozen=True, slots=True)
 class Mixture:
-    """Nodes of the mixture."""
+    """Steps of the mixture."""
 
     data: dict[str, Ref]
     """Draws by collection, then the cleaning steps."""
-    queries: Node
+    queries: RecipeStep
     """Clean queries, of which prompts are made."""
 
 
@@ -123,7 +123,7 @@ def mixture(
     items: Mapping[str, Ref],
     seed: int,
 ) -> Mixture:
-    """Add the nodes from files to clean queries."""
+    """Add the steps from files to clean queries."""
     drawn = {each.label: add_collection(r, each, seed) for each in collections}
     queries = r.add("distinct", distinct, distinct_config, queries=drawn)
     data: dict[str, Ref] = {**drawn, "distinct": queries}
@@ -134,7 +134,7 @@ def mixture(
 
 
 def ready(r: Recipe, given: Sequence[Ready]) -> dict[str, Ref]:
-    """Add the nodes of ready answers, and return them by name."""
+    """Add the steps of ready answers, and return them by name."""
     names = {f"ready-{n}": each for n, each in enumerate(given, 1)}
     return {
         name: r.add(name, read_answers, each.read, folder=add_folder(r, each, name))
@@ -142,8 +142,8 @@ def ready(r: Recipe, given: Sequence[Ready]) -> dict[str, Ref]:
     }
 
 
-def add_collection(r: Recipe, each: Collection, seed: int) -> Node:
-    """Add the nodes that read and draw a collection's queries."""
+def add_collection(r: Recipe, each: Collection, seed: int) -> RecipeStep:
+    """Add the steps that read and draw a collection's queries."""
     folder = add_folder(r, each, each.label)
     size = DrawConfig(
         num_rows=each.num_rows,
@@ -161,13 +161,13 @@ def add_collection(r: Recipe, each: Collection, seed: int) -> Node:
         some, hard = rated(r, each.label, each.pilot, read, size.table, seed)
         size = size.model_copy(update={"table": None})
         return r.add(f"drawn-{each.label}", draw, size, queries={each.label: some}, difficulty=hard)
-    if isinstance(read, Node) and size == DrawConfig(seed=seed):
+    if isinstance(read, RecipeStep) and size == DrawConfig(seed=seed):
         return read
     return r.add(f"drawn-{each.label}", draw, size, queries={each.label: read})
 
 
-def add_folder(r: Recipe, place: Place, name: str) -> Node | Source:
-    """Return where files are; those elsewhere become the node `fetched-<name>`."""
+def add_folder(r: Recipe, place: Place, name: str) -> RecipeStep | Source:
+    """Return where files are; those elsewhere become the step `fetched-<name>`."""
     if place.path is not None:
         return Source(place.path)
     assert place.fetch is not None

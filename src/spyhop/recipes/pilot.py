@@ -13,7 +13,7 @@ from spyhop.augment import (
     measure_losses,
 )
 from spyhop.collect import DrawConfig, PairConfig, SourceTable, SystemMessage, draw, pair
-from spyhop.recipe.graph import Node, Recipe, Ref
+from spyhop.recipe.graph import Recipe, RecipeStep, Ref
 from spyhop.recipes.inputs import served
 from spyhop.schema import Config
 from spyhop.settings import InputPath
@@ -36,7 +36,7 @@ class Pilot(Config):
 
 def rated(
     r: Recipe, label: str, pilot: Pilot, queries: Ref, table: SourceTable | None, seed: int
-) -> tuple[Node, Node]:
+) -> tuple[RecipeStep, RecipeStep]:
     """Add a collection's pilot; return its queries and how hard they are."""
     size = DrawConfig(num_rows=pilot.num_rows, table=table, seed=seed)
     drawn = r.add(f"pilot-{label}", draw, size, queries={label: queries})

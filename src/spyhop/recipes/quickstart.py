@@ -22,7 +22,7 @@ from spyhop.augment import AnswerConfig, answer
 from spyhop.collect import PairConfig, SubsetConfig, SystemMessage, draw_subset, pair
 from spyhop.evaluate import MeasureConfig, measure
 from spyhop.models import Local, Sampling
-from spyhop.recipe.graph import Node, Recipe, Ref, Use
+from spyhop.recipe.graph import Recipe, RecipeStep, Ref, Use
 from spyhop.report import ArmPair, ArmRun, ArmsConfig, arms_page
 from spyhop.schema import Config
 from spyhop.stage import Stage
@@ -207,16 +207,16 @@ def quickstart(config: QuickstartConfig) -> Recipe:
                 students |= {phase.name: phase for phase in trained}
                 for share in (*_snapshots(config, arm), 1.0):
                     name = f"{setting.name}.{arm}.{seed}"
-                    node = _measure(r, config, name, arm, trained[-1], items, share)
-                    scores[node.name] = node
-                    runs[node.name] = ArmRun(
+                    step = _measure(r, config, name, arm, trained[-1], items, share)
+                    scores[step.name] = step
+                    runs[step.name] = ArmRun(
                         setting=setting.name,
                         arm=arm,
                         seed=seed,
                         phases=tuple(phase.name for phase in trained),
                         share=share,
                     )
-            samples = samples or {"teacher": rows.node("explained")}
+            samples = samples or {"teacher": rows.step("explained")}
     page = ArmsConfig(
         title=config.name,
         runs=runs,
@@ -228,7 +228,7 @@ def quickstart(config: QuickstartConfig) -> Recipe:
     return r
 
 
-def _starting_model(r: Recipe, setting: Setting) -> Node:
+def _starting_model(r: Recipe, setting: Setting) -> RecipeStep:
     """A small model that can copy and nothing else; every arm starts from it."""
     name = setting.name
     words = r.add(f"{name}.tokenizer", world.train_tokenizer, world.TokenizerConfig())
@@ -246,26 +246,26 @@ class _Rows:
 
     def __init__(self, r: Recipe, config: QuickstartConfig, setting: Setting, seed: int) -> None:
         self._r, self._config, self._setting, self._seed = r, config, setting, seed
-        self._nodes: dict[str, Node] = {}
+        self._steps: dict[str, RecipeStep] = {}
         drawn = world.ProblemsConfig(
             families=setting.families, num_rows=setting.num_queries, steps=setting.steps, seed=seed
         )
         self._queries = self._add("queries", world.draw_queries, drawn)
 
-    def node(self, kind: str) -> Node:
+    def step(self, kind: str) -> RecipeStep:
         """Return the answers of one kind."""
-        if kind not in self._nodes:
+        if kind not in self._steps:
             prompts = self._prompts("bare" if kind == "answered" else "explaining")
             if kind == _TEACHER:
                 size = SubsetConfig(num_rows=self._setting.teacher_queries, seed=self._seed)
                 prompts = self._add("few", draw_subset, size, prompts=prompts)
             teacher = Use(self._teacher(kind))
             asked = AnswerConfig(max_error_frac=0.0)
-            self._nodes[kind] = self._add(kind, answer, asked, prompts=prompts, teacher=teacher)
-        return self._nodes[kind]
+            self._steps[kind] = self._add(kind, answer, asked, prompts=prompts, teacher=teacher)
+        return self._steps[kind]
 
-    def _prompts(self, kind: str) -> Node:
-        if kind not in self._nodes:
+    def _prompts(self, kind: str) -> RecipeStep:
+        if kind not in self._steps:
             chosen = {m.id: m.share for m in self._config.messages if m.share > 0}
             if kind == "bare":
                 chosen = {self._config.answer_message: 1.0}
@@ -273,8 +273,8 @@ class _Rows:
                 SystemMessage(id=m.id, text=m.text) for m in self._config.messages if m.id in chosen
             )
             pairing = PairConfig(messages=messages, shares={"*": chosen}, seed=self._seed)
-            self._nodes[kind] = self._add(kind, pair, pairing, queries=self._queries)
-        return self._nodes[kind]
+            self._steps[kind] = self._add(kind, pair, pairing, queries=self._queries)
+        return self._steps[kind]
 
     def _teacher(self, kind: str) -> world.Solver:
         if kind == _TA:
@@ -285,7 +285,7 @@ class _Rows:
             return world.Solver(name="corrupted teacher", solver=corrupt)
         return world.Solver()
 
-    def _add(self, kind: str, stage: Stage, config: Config, **inputs: Ref) -> Node:
+    def _add(self, kind: str, stage: Stage, config: Config, **inputs: Ref) -> RecipeStep:
         return self._r.add(f"{self._setting.name}.{kind}.{self._seed}", stage, config, **inputs)
 
 
@@ -296,15 +296,15 @@ def _train(
     seed: int,
     arm: ArmName,
     rows: _Rows,
-    base: Node,
-) -> list[Node]:
+    base: RecipeStep,
+) -> list[RecipeStep]:
     """Add the stages of an arm's training and return them; the last one is the student."""
-    trained: list[Node] = []
+    trained: list[RecipeStep] = []
     phases = _phases(arm, setting)
     for number, phase in enumerate(phases, 1):
         last = number == len(phases)
         name = f"{setting.name}.{arm}.{seed}" + ("" if last else f".{number}")
-        answers: dict[str, Ref] = {kind: rows.node(kind) for kind in phase.rows}
+        answers: dict[str, Ref] = {kind: rows.step(kind) for kind in phase.rows}
         tuned = _tune_config(
             setting,
             seed=seed,
@@ -365,10 +365,10 @@ def _measure(
     config: QuickstartConfig,
     name: str,
     arm: ArmName,
-    student: Node,
-    items: Node,
+    student: RecipeStep,
+    items: RecipeStep,
     share: float,
-) -> Node:
+) -> RecipeStep:
     wanted = config.answer_message if arm.startswith("answers") else config.explain_message
     text = next(message.text for message in config.messages if message.id == wanted)
     asked = MeasureConfig(system_message=text, sampling=Sampling(max_new_tokens=256))

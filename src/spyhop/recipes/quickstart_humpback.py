@@ -38,7 +38,7 @@ from spyhop.curate import (
 )
 from spyhop.evaluate import MeasureConfig, measure
 from spyhop.models import Local, Sampling
-from spyhop.recipe.graph import Node, Recipe, Ref, Use
+from spyhop.recipe.graph import Recipe, RecipeStep, Ref, Use
 from spyhop.report import ArmPair, ArmRun, CuratedSet, CurationPageConfig, curation_page
 from spyhop.schema import Config
 from spyhop.stage import Stage
@@ -195,7 +195,9 @@ class _Page:
         self.answers: dict[str, Ref] = {}
 
 
-def _starting_model(r: Recipe, config: QuickstartHumpbackConfig, setting: HumpbackSetting) -> Node:
+def _starting_model(
+    r: Recipe, config: QuickstartHumpbackConfig, setting: HumpbackSetting
+) -> RecipeStep:
     """A small model that can copy and nothing else; every arm starts from it."""
     name, tagged = setting.name, config.tagged
     texts = (
@@ -233,8 +235,8 @@ class _Run:
         config: QuickstartHumpbackConfig,
         setting: HumpbackSetting,
         seed: int,
-        base: Node,
-        items: Node,
+        base: RecipeStep,
+        items: RecipeStep,
         page: _Page,
     ) -> None:
         self._r, self._config, self._setting, self._seed = r, config, setting, seed
@@ -245,11 +247,11 @@ class _Run:
         setting, arms = self._setting, self._setting.arms
         drawn = {"families": setting.families, "steps": setting.steps, "seed": self._seed}
         chosen = world.ProblemsConfig(num_rows=setting.num_pairs, **drawn)
-        seeds = self._node("seeds", world.draw_pairs, chosen)
+        seeds = self._step("seeds", world.draw_pairs, chosen)
         found = world.DocumentsConfig(num_rows=setting.num_documents, shares=setting.kinds, **drawn)
-        documents = self._node("documents", world.draw_documents, found)
+        documents = self._step("documents", world.draw_documents, found)
         pairs = self._written(seeds, documents)
-        learned = self._node("learned", format_pairs, self._config.tagged, pairs={"seeds": seeds})
+        learned = self._step("learned", format_pairs, self._config.tagged, pairs={"seeds": seeds})
         m0 = self._student("seed", {"seeds": learned})
         if "seed" in arms:
             self._measure("seed", m0)
@@ -261,31 +263,33 @@ class _Run:
             quota = KeepConfig(
                 num_rows=round(MOST_FRAC * setting.num_documents), take="random", seed=self._seed
             )
-            self._arm("random", learned, self._node("drawn", keep, quota, rated=pairs))
+            self._arm("random", learned, self._step("drawn", keep, quota, rated=pairs))
         kept = self._curated(1, documents, pairs, m0)
         m1 = self._arm("curated", learned, kept)
         if "round-2" in arms:
             self._arm("round-2", learned, self._curated(2, documents, pairs, m1))
 
-    def _written(self, seeds: Node, documents: Node) -> Node:
+    def _written(self, seeds: RecipeStep, documents: RecipeStep) -> RecipeStep:
         """Add the backward model and the instructions that it writes."""
         config, setting = self._config.written, self._setting
-        turned = self._node("turned", reverse_pairs, config.asked, pairs={"seeds": seeds})
+        turned = self._step("turned", reverse_pairs, config.asked, pairs={"seeds": seeds})
         trained = _tune_config(setting, tokens=setting.backward_tokens, seed=self._seed)
-        backward = self._node("backward", tune, trained, base=self._base, answers={"seeds": turned})
+        backward = self._step("backward", tune, trained, base=self._base, answers={"seeds": turned})
         sampling = config.sampling.model_copy(update={"seed": self._seed})
         asked = config.model_copy(update={"sampling": sampling})
         model = Use(Local(name="backward model"), backward)
-        return self._node("written", backtranslate, asked, segments=documents, model=model)
+        return self._step("written", backtranslate, asked, segments=documents, model=model)
 
-    def _curated(self, number: int, documents: Node, pairs: Node, judge: Node) -> Node:
+    def _curated(
+        self, number: int, documents: RecipeStep, pairs: RecipeStep, judge: RecipeStep
+    ) -> RecipeStep:
         """Add a round of rating, and return the pairs that are kept."""
         weighed = LikelihoodConfig(system_message=self._config.tagged.seed_message)
         use = Use(Local(name=f"M{number - 1}"), judge)
-        rated = self._node(f"rated-{number}", rate_by_likelihood, weighed, pairs=pairs, model=use)
-        passed = self._node(f"gate-{number}", gate, GateConfig(min_repeated=0), rated=rated)
+        rated = self._step(f"rated-{number}", rate_by_likelihood, weighed, pairs=pairs, model=use)
+        passed = self._step(f"gate-{number}", gate, GateConfig(min_repeated=0), rated=rated)
         best = KeepConfig(min_score=self._config.min_score)
-        kept = self._node(f"kept-{number}", keep, best, rated=rated, gate=passed)
+        kept = self._step(f"kept-{number}", keep, best, rated=rated, gate=passed)
         page = self._page
         found = CuratedSet(setting=self._setting.name, seed=self._seed, round=number)
         page.curated[kept.name] = found
@@ -294,9 +298,9 @@ class _Run:
         page.kept[kept.name] = kept
         return kept
 
-    def _arm(self, arm: ArmName, seeds: Node, pairs: Node) -> Node:
+    def _arm(self, arm: ArmName, seeds: RecipeStep, pairs: RecipeStep) -> RecipeStep:
         """Add a student of seed pairs and others; measure it where the setting names it."""
-        others = self._node(f"{arm}.pairs", format_pairs, self._config.tagged, pairs={"web": pairs})
+        others = self._step(f"{arm}.pairs", format_pairs, self._config.tagged, pairs={"web": pairs})
         repeated = {f"seeds {n}": seeds for n in range(1, REPEATS + 1)}
         student = self._student(arm, {**repeated, "web": others})
         if arm in self._setting.arms:
@@ -305,18 +309,18 @@ class _Run:
             self._measure(arm, student)
         return student
 
-    def _student(self, arm: ArmName, answers: Mapping[str, Ref]) -> Node:
+    def _student(self, arm: ArmName, answers: Mapping[str, Ref]) -> RecipeStep:
         trained = _tune_config(self._setting, tokens=self._setting.tokens, seed=self._seed)
-        return self._node(arm, tune, trained, base=self._base, answers=answers)
+        return self._step(arm, tune, trained, base=self._base, answers=answers)
 
-    def _measure(self, arm: ArmName, student: Node) -> None:
+    def _measure(self, arm: ArmName, student: RecipeStep) -> None:
         tagged = self._config.tagged
         text = " ".join(filter(None, (tagged.seed_message, tagged.web_message)))
         if arm == "seed-own":
             text = tagged.seed_message
         asked = MeasureConfig(system_message=text, sampling=Sampling(max_new_tokens=256))
         model = Use(Local(name=arm), student)
-        scores = self._node(
+        scores = self._step(
             f"{arm}.scores", measure, asked, items={"world": self._items}, model=model
         )
         page = self._page
@@ -326,7 +330,7 @@ class _Run:
         page.scores[scores.name] = scores
         page.students[student.name] = student
 
-    def _node(
+    def _step(
         self, kind: str, stage: Stage, config: Config, **inputs: Ref | Mapping[str, Ref]
-    ) -> Node:
+    ) -> RecipeStep:
         return self._r.add(f"{self._setting.name}.{kind}.{self._seed}", stage, config, **inputs)
