@@ -13,9 +13,9 @@ import random
 from dataclasses import dataclass
 
 from spyhop.models import Request, Sampling
+from spyhop.models.endpoint_state import EndpointState
 from spyhop.models.journal import State
-from spyhop.models.line import Line
-from spyhop.models.schedule import Admission, Asked, Call, Never, Schedule
+from spyhop.models.schedule import Admission, PendingBatch, PendingCall, Rejected, Schedule
 from spyhop.models.service import Endpoint
 from spyhop.models.wire import Usage
 from spyhop.schema import Message
@@ -66,11 +66,11 @@ def simulate(some: list[Prompt], limit: str, latency_s: float) -> tuple[float, f
     endpoint = Endpoint(
         url="http://x/v1", concurrency=1000, counts="reserved", **{limit: per_minute}
     )
-    line = Line(endpoint, "m")
+    line = EndpointState(endpoint, "m")
     schedule = Schedule([line], None, State())
-    asked, sampling = Asked(num_pending=len(some)), Sampling(max_new_tokens=RESPONSE_TOKENS)
+    asked, sampling = PendingBatch(num_pending=len(some)), Sampling(max_new_tokens=RESPONSE_TOKENS)
     calls = [
-        Call("generate", sampling, [(str(n), _request(n, one))], asked)
+        PendingCall("generate", sampling, [(str(n), _request(n, one))], asked)
         for n, one in enumerate(some)
     ]
     schedule.add(calls)
@@ -83,15 +83,15 @@ def simulate(some: list[Prompt], limit: str, latency_s: float) -> tuple[float, f
             sent.append((now, counted + reserved))
             back = now + latency_s * random.lognormvariate(0, 0.3)
             heapq.heappush(coming, (back, len(sent), found, counted))
-        assert not isinstance(found, Never), found.reason
+        assert not isinstance(found, Rejected), found.reason
         if not coming and math.isinf(found):
             return _used(sent) / per_minute, _fullest(sent) / per_minute
         if coming and coming[0][0] <= found:
             now, _, back_again, counted = heapq.heappop(coming)
             usage = Usage(counted, 0, 100, 0, True)
-            back_again.line.answered(back_again.ticket, usage, {}, now)
+            back_again.endpoint.answered(back_again.reservation, usage, {}, now)
             schedule.guess.learn(back_again.call.size, counted)
-            schedule.release(back_again.ticket)
+            schedule.release(back_again.reservation)
         else:
             now = found
 

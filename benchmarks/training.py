@@ -79,7 +79,7 @@ def prepare(options: argparse.Namespace) -> dict[str, Any]:
         for each in encoded:
             row = {
                 "input_ids": each.ids.tolist(),
-                "completion_mask": each.is_target.astype(int).tolist(),
+                "completion_mask": each.is_supervised.astype(int).tolist(),
             }
             stream.write(json.dumps(row) + "\n")
     torch.manual_seed(0)
@@ -93,7 +93,7 @@ def prepare(options: argparse.Namespace) -> dict[str, Any]:
     return {
         "rows": len(encoded),
         "tokens": tokens,
-        "targets": sum(int(each.is_target[1:].sum()) for each in encoded),
+        "targets": sum(int(each.is_supervised[1:].sum()) for each in encoded),
         "parameters": model.num_parameters(),
         "rows_per_step": options.rows_per_step,
         "batch_tokens": options.rows_per_step * tokens // len(encoded),
@@ -129,7 +129,7 @@ def run_spyhop(kind: str, job: dict[str, Any], work: Path) -> dict[str, float]:
         device=job["device"],
         threads=job["threads"],
         checkpoint_s=1e9,
-        micro_tokens=job["micro_tokens"],
+        microbatch_tokens=job["microbatch_tokens"],
         packing={"spyhop": "off", "spyhop packed": "on"}.get(kind, "off"),
     )
     config = TuneConfig(
@@ -141,8 +141,9 @@ def run_spyhop(kind: str, job: dict[str, Any], work: Path) -> dict[str, float]:
         optimizer=OptimizerConfig(learning_rate=1e-4, warmup_steps=0, schedule="constant"),
     )
     made = tune.run(
-        root, config, runtime=runtime, base=Source(work / "base").open(root), answers=[answers]
-    )
+        root, config, runtime=runtime, base=Source(work / "base").open(root),
+        answers={"one": answers},
+    )  # fmt: skip
     lines = (made.path / "logs" / "steps.jsonl").read_text().splitlines()
     last = json.loads(lines[-1])
     figures = {
@@ -237,7 +238,7 @@ def main() -> None:
     parser.add_argument("--precision", default="bfloat16", choices=["bfloat16", "float32"])
     parser.add_argument("--rows", type=int, default=128)
     parser.add_argument("--rows-per-step", type=int, default=16)
-    parser.add_argument("--micro-tokens", type=int, default=16_384)
+    parser.add_argument("--microbatch-tokens", type=int, default=16_384)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", nargs="*", default=list(CONTESTANTS))
@@ -248,7 +249,7 @@ def main() -> None:
         return
     options.work.mkdir(parents=True, exist_ok=True)
     job = prepare(options) | {
-        "precision": options.precision, "micro_tokens": options.micro_tokens
+        "precision": options.precision, "microbatch_tokens": options.microbatch_tokens
     }  # fmt: skip
     (options.work / "job.json").write_text(json.dumps(job))
     print(json.dumps(job), version("torch"), version("transformers"))

@@ -13,13 +13,18 @@ from typing import Any
 import pytest
 import typer.main
 
+import spyhop
 from command import Done
 from corpus.pages import write_articles
-from spyhop.cli import app
+from spyhop.cli import app, commands
 from spyhop.recipe.load import read_recipe
 from spyhop.recipes import INIT_FILES, RECIPES, write_example
 from spyhop.recipes.orca import OrcaConfig, orca
 
+HEAVY = {
+    "aiohttp", "altair", "duckdb", "jinja2", "numpy", "pandas", "pyarrow", "ray", "scipy",
+    "sentencepiece", "torch", "transformers",
+}  # fmt: skip
 SPYHOP = Path(sys.executable).with_name("spyhop")
 COMMANDS = {
     "answer": {"--out", "--plan", "--retry-errors", "--set", "--teacher", "prompts"},
@@ -32,7 +37,7 @@ COMMANDS = {
     "init": {"folder"},
     "plan": {"--ablate", "--out", "--set", "--within-days", "recipe"},
     "quickstart": {"--out", "--set", "--thorough", "--no-thorough", "--workers", "loop"},
-    "recipes": set(),
+    "recipes": {"name"},
     "report": {"--ablate", "--out", "--set", "recipe"},
     "run": {"--ablate", "--out", "--retry-errors", "--set", "--workers", "recipe"},
     "segment": {"--on", "--out", "--processes", "--set", "inputs"},
@@ -51,7 +56,7 @@ COMMANDS = {
         "artifact",
     },
     "train": {"--base", "--out", "--plan", "--set", "--settings", "rows"},
-    "why": {"--ablate", "--out", "--set", "node", "recipe"},
+    "why": {"--ablate", "--out", "--set", "recipe", "step"},
 }
 RECIPE = """
 recipe = "orca"
@@ -95,10 +100,14 @@ def _changed(recipe: Path, old: str, new: str) -> Path:
     return recipe
 
 
+def _commands() -> dict[str, Any]:
+    group: Any = typer.main.get_command(app)
+    return {name: group.get_command(None, name) for name in group.list_commands(None)}
+
+
 def test_the_commands_and_options_are_these():
-    group = typer.main.get_command(app)
     found: dict[str, set[str]] = {}
-    for name, command in group.commands.items():  # type: ignore[attr-defined]
+    for name, command in _commands().items():
         options: set[str] = set()
         for parameter in command.params:
             names: Sequence[str] = [*parameter.opts, *parameter.secondary_opts]
@@ -107,17 +116,50 @@ def test_the_commands_and_options_are_these():
     assert found == COMMANDS
 
 
-def test_help_needs_no_heavy_library():
-    heavy = ("torch", "transformers", "scipy", "altair", "sentencepiece", "duckdb", "ray")
-    code = f"import sys, spyhop.cli; print([n for n in {heavy!r} if n in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+def test_help_imports_no_heavy_library_and_no_room_but_the_command_lines_own():
+    light = {"cli", "lazy", "schema"}
+    code = "import spyhop.cli as m; m.main()"
+    ask = (
+        f"import atexit, sys; atexit.register(lambda: print(*sys.modules, file=sys.stderr)); {code}"
+    )
+    for arguments in ([], ["--help"], ["--version"]):
+        done = subprocess.run(
+            [sys.executable, "-c", ask, *arguments], capture_output=True, text=True, check=True
+        )
+        loaded = set(done.stderr.split())
+        assert {m.split(".")[1] for m in loaded if m.startswith("spyhop.")} <= light
+        assert not {m.split(".")[0] for m in loaded} & HEAVY
+
+
+def test_no_command_imports_what_only_weights_and_pages_of_others_need(tmp_path: Path):
+    code = (
+        "import sys, spyhop.cli.recipes, spyhop.cli.tasks, spyhop.cli.training, spyhop.cli.upkeep"
+    )
+    later = sorted(HEAVY - {"aiohttp", "jinja2", "numpy", "pyarrow"})
+    ask = f"{code}; print([name for name in {later!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
 
-def test_help_lists_the_commands(cli):
+def test_help_lists_the_commands_in_sections_and_truncates_nothing(cli):
     done = cli("--help")
-    assert done.code == 0 and all(name in done.stdout for name in COMMANDS)
+    lines = done.stdout.splitlines()
+    assert done.code == 0 and "..." not in done.stdout.partition("Options:")[2]
+    assert max(map(len, lines)) <= 80
+    for title, section in commands.COMMANDS.items():
+        assert f"{title}:" in lines
+        for name, (_, summary) in section.items():
+            assert any(line.split() == [name, *summary.split()] for line in lines), name
     assert cli().stdout == done.stdout
+
+
+def test_a_summary_is_the_first_line_of_the_commands_own_help():
+    table = {n: text for section in commands.COMMANDS.values() for n, (_, text) in section.items()}
+    assert {n: c.help.partition("\n")[0] for n, c in _commands().items()} == table
+
+
+def test_the_version_is_the_packages(cli):
+    assert cli("--version") == (0, f"spyhop {spyhop.__version__}\n", "")
 
 
 def test_the_installed_command_and_the_module_do_the_same(tmp_path: Path):
@@ -127,15 +169,19 @@ def test_the_installed_command_and_the_module_do_the_same(tmp_path: Path):
         assert done.stderr.startswith("spyhop: No such command 'frob'.")
 
 
-def test_recipes_are_listed_with_their_settings(cli):
+def test_recipes_are_a_short_list_and_one_shows_its_settings(cli):
     lines = cli("recipes").stdout.splitlines()
-    assert [line.split(":")[0] for line in lines if not line.startswith(" ")] == list(RECIPES)
-    for setting in ("collection", "settings", "batch_tokens", "learning_rate", "seeds"):
-        assert any(line.split()[0] == setting for line in lines), setting
-    arms = [line for line in lines if line.split()[0] == "ablate"]
-    assert [line.partition("any of ")[2].partition("  ")[0] for line in arms] == [
-        "quality, sources, messages, scaling", "teacher, assistant, order, answers, messages, size"
-    ]  # fmt: skip
+    assert [line.split()[0] for line in lines[:-1]] == list(RECIPES)
+    assert all(line.split(maxsplit=1)[1] == RECIPES[line.split()[0]].summary for line in lines[:-1])
+    lines = cli("recipes", "orca").stdout.splitlines()
+    assert lines[0] == f"orca: {RECIPES['orca'].summary}"
+    names = {line.split()[0] for line in lines}
+    assert {"collections", "batch_tokens", "learning_rate", "runtime", "checkpoint_s"} <= names
+    assert "seeds" not in names
+    (arms,) = [line for line in lines if line.split()[0] == "ablate"]
+    wanted = "teacher, assistant, order, answers, messages, size"
+    assert arms.partition("any of ")[2].partition("  ")[0] == wanted
+    _refused(cli("recipes", "orka"), r"'orka': no such recipe; known: answer, ")
 
 
 @pytest.mark.parametrize(
@@ -162,13 +208,13 @@ def test_a_wrong_file_is_one_line(cli, recipe: Path, old: str, new: str, text: s
 def test_a_missing_folder_is_named_by_a_plan_and_refused_by_a_run(cli, recipe: Path):
     lost = _changed(recipe, 'path = "cot"', 'path = "nowhere"')
     _refused(cli("run", lost), r"nowhere: no such file or folder")
-    assert "nowhere: not there yet" in cli("plan", lost).stdout
+    assert "nowhere: not found yet" in cli("plan", lost).stdout
 
 
 def test_wrong_arguments_are_one_line(cli, recipe: Path, tmp_path: Path):
     _refused(cli("run", "absent.toml"), r"absent\.toml: cannot be read \(No such file")
     _refused(cli("plan", recipe, "--set", "train"), r"--set train: write it as key\.sub=value")
-    _refused(cli("why", recipe, "nowhere"), r"no node 'nowhere'; known: queries-cot, ")
+    _refused(cli("why", recipe, "nowhere"), r"no step 'nowhere'; known: queries-cot, ")
     (tmp_path / "here").mkdir()
     _refused(cli("show", "nothing", "--out", "here"), r"nothing: no finished artifact of that name")
     there = ("--recipe", recipe, "--out", "here")
@@ -216,7 +262,10 @@ def test_a_store_that_is_not_there_is_one_line(cli, recipe: Path):
         ["show", "x"],
         ["show", "x", "--recipe", recipe],
     ):
-        _refused(cli(*command), r"spyhop-out: no such folder; name the one of your run with --out")
+        _refused(
+            cli(*command),
+            r"spyhop-out: no such folder; name the output folder of your run with --out",
+        )
     _refused(cli("clean", "--out", "elsewhere"), r"elsewhere: no such folder; .* --out")
 
 
@@ -234,7 +283,8 @@ def test_the_store_is_where_the_recipe_has_run(cli, recipe: Path, tmp_path: Path
 
 def test_a_report_makes_nothing_else(cli, recipe: Path, tmp_path: Path):
     _refused(
-        cli("report", recipe), r"toy\.toml: not made yet: queries-cot, .*, \.\.\.; `spyhop run`"
+        cli("report", recipe),
+        r"toy\.toml: steps not finished: queries-cot, .*, \.\.\.; `spyhop run`",
     )
     assert not list(tmp_path.glob("spyhop-out/*.*-*"))
 
@@ -252,7 +302,7 @@ def test_a_plan_needs_no_weights_and_a_run_does(cli, tmp_path: Path, shipped: st
     shutil.copytree(Path(__file__).parents[1] / "examples", tmp_path, dirs_exist_ok=True)
     done = cli("plan", tmp_path / shipped)
     assert done.code == 0 and re.search(
-        rf"models/{base}: not there yet; .* not counted", done.stdout
+        rf"models/{base}: not found yet; excluded from this", done.stdout
     )
     _refused(cli("run", tmp_path / shipped), "no such file or folder")
 
@@ -262,8 +312,8 @@ def test_a_plan_tells_how_many_endpoints_make_it_in_time(cli, tmp_path: Path):
     told = {}
     for days in (7, 21):
         said = cli("plan", tmp_path / "orca.toml", "--within-days", str(days)).stdout
-        line = rf"^answers: (\d+) endpoints such as gpt-4's answer within {days} days \((.*); "
-        found = re.search(line + r"there: 1\)", said, re.M)
+        line = rf"^answers: (\d+) endpoints such as gpt-4's finish within {days} days \((.*); "
+        found = re.search(line + r"configured: 1\)", said, re.M)
         assert found, said
         told[days] = int(found[1]), float(found[2])
         assert told[days][0] == math.ceil(told[days][1])
@@ -287,7 +337,7 @@ def test_a_plan_tells_how_many_endpoints_make_it_in_time(cli, tmp_path: Path):
         ("settings.0.arms=['nope']", r"settings\.0\.arms\.0 = 'nope': .*'explanations'"),
         ("settings=[]", r"settings = \[\]: .*at least 1 item"),
         ("seeds=[]", r"seeds = \[\]: .*at least 1 item"),
-        ("seeds=[0,0]", r"two nodes named 'core\."),
+        ("seeds=[0,0]", r"two steps named 'core\."),
         (
             "settings.0.student.previous_token_heads=9",
             r"previous_token_heads is more than num_heads",
@@ -328,20 +378,22 @@ def test_plan_why_show_and_clean_tell_what_is(cli, recipe: Path, tmp_path: Path)
     cleaned = cli("clean", "--free")
     assert "freed 0.0 MB" in cleaned.stdout
     again = cli("run", recipe)
-    assert " 0 made, " in again.stdout
+    assert " 0 steps run, " in again.stdout
 
 
 def test_a_report_takes_nothing_from_a_run_with_further_students(cli, recipe: Path):
     assert cli("run", recipe, "--ablate", "teacher").code == 0
     told = cli("report", recipe)
-    assert told.code == 0 and "the last run had more, not told here: teacher-only;" in told.stdout
+    assert (
+        told.code == 0 and "steps of the last run not in this report: teacher-only;" in told.stdout
+    )
     assert cli("clean", "--free").code == 0
     named = (recipe, "--ablate", "teacher")
     assert cli("why", *named[:1], "teacher-only", *named[1:]).stdout == "teacher-only: up to date\n"
     shown = cli("show", "teacher-only", "--recipe", *named)
     assert shown.code == 0 and shown.stdout.startswith("train.tune-")
     whole = cli("report", *named)
-    assert "teacher-only" not in whole.stdout and "1 made, " in whole.stdout  # the page, anew
+    assert "teacher-only" not in whole.stdout and "1 steps run, " in whole.stdout  # the page, anew
 
 
 @pytest.mark.slow
@@ -361,7 +413,7 @@ def test_control_c_is_130_and_the_run_goes_on(cli, recipe: Path, tmp_path: Path,
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to every process of the run
     _, error = process.communicate(timeout=30)
     assert process.returncode == 130, error
-    assert error.strip().splitlines() == ["spyhop: stopped; run again to go on from here"]
+    assert error.strip().splitlines() == ["spyhop: stopped; run again to resume"]
     assert list(tmp_path.glob(pattern)) and not list(tmp_path.glob("out/train.tune-*"))
     _no_child_is_left(tmp_path)
     rest = ("--workers", workers, "--set", "runtime.checkpoint_s=60")
@@ -391,9 +443,9 @@ def test_init_writes_a_recipe_that_can_be_planned(cli, tmp_path: Path):
     for name in INIT_FILES:
         write_example(tmp_path, name)
     done = cli("plan", INIT_FILES[0])
-    assert done.code == 0 and "base: not there yet" in done.stdout
+    assert done.code == 0 and "base: not found yet" in done.stdout
     built = orca(read_recipe(tmp_path / INIT_FILES[0]).config(OrcaConfig))
-    names = {node.name for node in built.nodes}
+    names = {step.name for step in built.steps}
     assert {"scores-base", "scores-student", "scores-teacher", "report"} <= names
 
 
@@ -405,7 +457,7 @@ def test_pages_become_segments_with_a_report(cli, tmp_path: Path):
     page = (tmp_path / "made/runs/segments/report/report.html").read_text()
     assert "How to bake bread number 0" in page and "exact_duplicate" in page
     again = cli("segment", "pages", "--out", "made", "--set", "segment.cut.min_chars=500")
-    assert "0 made, 3 made before" in again.stdout
+    assert "0 steps run, 3 reused" in again.stdout
 
 
 @pytest.mark.parametrize(
@@ -419,7 +471,10 @@ def test_pages_become_segments_with_a_report(cli, tmp_path: Path):
         (["pages", "--on", "somewhere"], "on = 'somewhere'"),
         (["s3://commoncrawl/x.paths.gz"], "s3://commoncrawl/x.paths.gz: nothing is fetched"),
         (["https://a.example/x.warc.gz"], "https://a.example/x.warc.gz: nothing is fetched"),
-        (["pages", "--out", "pages/made"], "pages/made: it lies in .*/pages, which is read"),
+        (
+            ["pages", "--out", "pages/made"],
+            "pages/made: this output folder is inside the input .*/pages;",
+        ),
         (["cc.paths"], "1 of its 1 files are not here, such as .*nothing is fetched"),
     ],
 )

@@ -6,7 +6,8 @@ import spyhop
 PACKAGE = Path(spyhop.__file__).parent
 ROOMS = [
     ["lazy", "schema"],
-    ["render", "text", "statistics", "settings"],
+    ["processes"],
+    ["render", "text", "statistics", "settings", "runtime"],
     ["store"],
     ["stage"],
     ["models"],

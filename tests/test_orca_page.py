@@ -12,18 +12,17 @@ from typing import Any
 
 import pytest
 
-from spyhop.evaluate.items import AGIEVAL_TASKS, BBH_TASKS
-
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "orca.md").read_text()
 COMMANDS = re.findall(r"^    (spyhop .*?)(?:  +#.*)?$", PAGE, re.MULTILINE)
 SMALLER = {
     "max_new_tokens = 96": "max_new_tokens = 4",
-    "items.limit = 40": 'items.limit = 1\nitems.tasks = ["TASK"]',
+    "limit = 40": 'limit = 1\ntasks = ["TASK"]',
     "hidden_size = 64": "hidden_size = 32",
     "intermediate_size = 192": "intermediate_size = 64",
     "num_layers = 4": "num_layers = 2",
 }
+BBH_TASK, AGIEVAL_TASK = "web_of_lies", "aqua-rat"
 CHOICES = "Options:\n(A) one\n(B) two"
 
 
@@ -59,8 +58,8 @@ def _files() -> dict[str, str]:
         ),
         "natural_instructions_en/tasks/task1_toy.json": json.dumps(task),
         "t0_p3_templates_50k/data_per_template/toy_say.jsonl": _lines(templates),
-        **{f"bbh/bbh/{name}.json": json.dumps({"examples": bbh}) for name in BBH_TASKS},
-        **{f"agieval/v1/{name}.jsonl": _lines(agieval) for name in AGIEVAL_TASKS},
+        f"bbh/bbh/{BBH_TASK}.json": json.dumps({"examples": bbh}),
+        f"agieval/v1/{AGIEVAL_TASK}.jsonl": _lines(agieval),
     }
 
 
@@ -87,13 +86,13 @@ def test_the_commands_of_the_page_run(tmp_path: Path, words: Any):
     for large, small in SMALLER.items():
         assert large in text
         text = text.replace(large, small)
-    for task in (BBH_TASKS[-1], AGIEVAL_TASKS[0]):
+    for task in (BBH_TASK, AGIEVAL_TASK):
         text = text.replace("TASK", task, 1)
     mini.write_text(text)
     assert len(COMMANDS) >= 4
     told = {command: _run(tmp_path, command) for command in COMMANDS}
     (ran,) = (text for command, text in told.items() if " run " in command)
-    assert "report: " in ran and "made reversed" in ran and "made answers-only" in ran
+    assert "report: " in ran and "done reversed" in ran and "done answers-only" in ran
     out = tmp_path / "spyhop-out" / "runs" / "orca-mini"
     assert "student minus answers-only" in (out / "report" / "report.html").read_text()
     assert "train.jsonl" in (out / "dataset" / "README.md").read_text()

@@ -1,10 +1,13 @@
 """Settings files: TOML to a typed config, and every mistake is one clear line."""
 
 import difflib
+import html
+import json
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
+from urllib.parse import quote
 
 from pydantic import AfterValidator, BaseModel, ValidationError, ValidationInfo
 from pydantic_core import PydanticCustomError
@@ -14,13 +17,14 @@ from spyhop.schema import RecipeError
 Settings = TypeVar("Settings", bound=BaseModel)
 
 
-def _beside_file(path: Path, info: ValidationInfo) -> Path:
+def beside_file(path: Path, info: ValidationInfo) -> Path:
+    """Return a path of a settings file; a relative one starts at the file's folder."""
     folder = (info.context or {}).get("folder")
     path = path.expanduser()
     return folder / path if folder is not None and not path.is_absolute() else path
 
 
-InputPath = Annotated[Path, AfterValidator(_beside_file)]
+InputPath = Annotated[Path, AfterValidator(beside_file)]
 """A path in a settings file; relative ones start at the file's folder."""
 
 
@@ -30,6 +34,15 @@ _UNSHOWN = "unshown"
 def unshown(reason: str) -> PydanticCustomError:
     """Return the error of a value that may be a secret: no message repeats it."""
     return PydanticCustomError(_UNSHOWN, "{reason}", {"reason": reason})
+
+
+def mask_secret(raw: bytes, secret: str, name: str) -> bytes:
+    """Replace a secret by `<name>`, also where JSON, a URL or HTML spells it otherwise."""
+    in_json = json.dumps(secret)[1:-1]
+    forms = {secret, in_json, in_json.replace("/", "\\/"), quote(secret, ""), html.escape(secret)}
+    for form in sorted(forms - {""}, key=len, reverse=True):
+        raw = raw.replace(form.encode(), f"<{name}>".encode())
+    return raw
 
 
 def read_toml(path: Path) -> dict[str, Any]:

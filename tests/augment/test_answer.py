@@ -12,13 +12,13 @@ from spyhop.stage import Estimate
 from spyhop.store import Artifact
 
 SCHEMA = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
-KINDS = ("refused", "cut", "empty", "unparsable", "rejected")
+KINDS = ("refused", "cut", "empty", "unparsable", "failed")
 FIRST = {
     "refused": reply("", "content_filter"),
     "cut": reply('{"n": 1', "length"),
     "empty": reply(" \n\t"),
     "unparsable": reply("n is 1"),
-    "rejected": failed(),
+    "failed": failed(),
     "fine": reply('{"n": 1}', reasoning="one", log_probability=-1.5, response_tokens=4),
 }
 
@@ -55,13 +55,13 @@ def test_every_outcome_is_kept_and_flagged_by_default(tmp_path: Path):
         "fine": "",
     }
     assert made.record.counts == {
-        "finish/content_filter": 1, "finish/error": 1, "finish/length": 1, "finish/stop": 3,
+        "ending/whole": 2, **{f"ending/{kind}": 1 for kind in KINDS if kind != "unparsable"},
         **{f"outcome/{kind}": 1 for kind in KINDS},
     }  # fmt: skip
     assert made.record.dropped == {}
     fine = rows["fine"]
     assert (fine.reasoning, fine.log_probability, fine.response_tokens) == ("one", -1.5, 4)
-    assert len(rows["rejected"].messages) == 1 and rows["rejected"].error == "400 bad request"
+    assert len(rows["failed"].messages) == 1 and rows["failed"].error == "400 bad request"
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -109,7 +109,7 @@ def test_what_comes_after_a_retry_may_be_dropped(tmp_path: Path):
     teacher = _teacher(FIRST["refused"])
     config = _config(**RETRIES, refused="drop")
     made = answer.run(tmp_path, config, prompts=_prompts(tmp_path), teacher=teacher)
-    assert [row.id for row in made.rows(Answer)] == ["rejected", "fine"]
+    assert [row.id for row in made.rows(Answer)] == ["failed", "fine"]
     assert made.record.dropped == {"refused": 4}
 
 
@@ -146,7 +146,7 @@ def test_reasoning_may_be_left_out(tmp_path: Path):
 def test_failed_calls_alone_are_measured_at_the_gate(tmp_path: Path, policy: str):
     asked, teacher = _prompts(tmp_path), _teacher()
     for limit, passes in ((1 / 6, True), (0.16, False)):
-        config = _config(rejected=policy).model_copy(update={"max_error_frac": limit})
+        config = _config(failed=policy).model_copy(update={"max_error_frac": limit})
         if passes:
             answer.run(tmp_path, config, prompts=asked, teacher=teacher)
             continue
@@ -186,7 +186,7 @@ def test_a_schema_that_refers_to_itself_has_a_floor():
 @pytest.mark.parametrize(
     ("schema", "line"),
     [
-        ({"type": "objekt"}, r"json_schema is no JSON schema: 'objekt'"),
+        ({"type": "objekt"}, r"json_schema is not a JSON schema: 'objekt'"),
         ({"$ref": "https://example.org/schema.json"}, r"json_schema: .*example\.org"),
     ],
 )
@@ -212,7 +212,7 @@ def test_a_killed_stage_asks_nothing_twice(tmp_path: Path, lives: int):
         answer.run(tmp_path, config, prompts=asked, teacher=dying)
     made = answer.run(tmp_path, config, prompts=asked, teacher=living)
     both = [*dying.asked, *living.asked]
-    failed_calls = [each for each in both if each[0] == "rejected"]  # never replayed
+    failed_calls = [each for each in both if each[0] == "failed"]  # never replayed
     assert len(both) - len(failed_calls) == len(set(both)) - 1 == len(FIRST) + 3 - 1
     assert (made.digest, made.record.counts) == (whole.digest, whole.record.counts)
 

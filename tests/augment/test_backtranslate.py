@@ -9,7 +9,7 @@ from scripted import Scripted, failed, reply
 from spyhop.augment import BacktranslateConfig, InstructionFilters, ReversedConfig, backtranslate
 from spyhop.augment.backtranslate import plan_backtranslate
 from spyhop.collect import pair_id
-from spyhop.models import Nucleus
+from spyhop.models import SampledGeneration
 from spyhop.schema import ModelError, Pair
 from spyhop.stage import Estimate
 from spyhop.store import Artifact
@@ -130,7 +130,7 @@ def test_a_killed_run_asks_nothing_twice(tmp_path: Path):
 
 
 def test_the_plan_counts_instructions():
-    config = BacktranslateConfig(num_instructions=2, sampling=Nucleus(max_new_tokens=30))
+    config = BacktranslateConfig(num_instructions=2, sampling=SampledGeneration(max_new_tokens=30))
     found = plan_backtranslate(config, Estimate(rows=100, row_tokens=400), Estimate())
     calls = found.calls["model"]
     assert found.rows == calls.requests == 200 and calls.most_response_tokens == 6000

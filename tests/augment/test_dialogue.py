@@ -6,8 +6,7 @@ from pydantic import ValidationError
 from asking import KEY_ENV, REMOTE, service
 from scripted import Scripted, failed, last, prompt, prompts, reply
 from server import KEY, Server
-from spyhop.augment import DialogueConfig, discussed
-from spyhop.augment.dialogue import parse_verdict
+from spyhop.augment import DialogueConfig, discuss
 from spyhop.models import ModelUse
 from spyhop.schema import Answer, Message, ModelError
 from spyhop.stage import Estimate
@@ -17,7 +16,7 @@ YES, NO = "Looks sound.\nVERDICT: SATISFIED", "Why is that?\nVERDICT: OBJECTION"
 TEXTS = {
     "critic": "Check it.",
     "question": "{task} >> {answer}",
-    "question_again": "again >> {answer}",
+    "question_revised": "again >> {answer}",
     "revise": "But: {objection}",
 }
 GOLD = {  # name: (teacher's answers, assistant's remarks, outcome); the gold answer is 7
@@ -65,7 +64,7 @@ def _run(tmp_path: Path, teacher=None, assistant=None, cases=ALL, **changes):
     rows = [
         prompt(name, name, target="" if name in FREE else "7", system="Explain.") for name in cases
     ]
-    return discussed.run(
+    return discuss.run(
         tmp_path,
         DialogueConfig(**{**TEXTS, "max_error_frac": 0.1, **changes}),
         prompts=prompts(tmp_path / "p", rows),
@@ -86,7 +85,7 @@ def test_the_counts_of_planted_errors_come_out_exactly(tmp_path: Path):
         "objections": 13, "verdict/objection": 13, "verdict/satisfied": 8, "verdict/missing": 2,
         "verdict/failed": 1, "revision/failed": 2,
         "turns/0": 2, "turns/1": 6, "turns/2": 9,
-        "finish/stop": 16, "finish/length": 1, "finish/error": 1,
+        "ending/whole": 15, "ending/empty": 1, "ending/cut": 1, "ending/failed": 1,
     }  # fmt: skip
 
 
@@ -133,28 +132,6 @@ def test_the_dialogue_ends_after_its_turns(tmp_path: Path):
     assert {last(row) for row in made.rows(Answer)} == {"The answer is 10."}
 
 
-@pytest.mark.parametrize(
-    ("text", "verdict"),
-    [
-        (YES, "satisfied"),
-        (NO, "objection"),
-        ("VERDICT: OBJECTION\nNo, wait.\n**Verdict: satisfied.**", "satisfied"),
-        ("> verdict = Objection!\nThanks for reading.", "objection"),
-        ("**VERDICT:** OBJECTION", "objection"),
-        ("The verdict: satisfied", None),
-        ("VERDICT: NOT SATISFIED", None),
-        ("VERDICT: SATISFIED or OBJECTION", None),
-        ("VERDICT:\nSATISFIED", None),
-        ("VERDICT: UNSATISFIED", None),
-        ("satisfied", None),
-        ("", None),
-        ("\n" * 100_000 + "VERDICT" * 20_000, None),
-    ],
-)
-def test_verdicts(text: str, verdict: str | None):
-    assert parse_verdict(text) == verdict
-
-
 def test_what_is_filled_in_is_not_filled_again():
     assert fill("{task}|{answer}|{other}", task="{answer}", answer=r"\1{task}") == (
         r"{answer}|\1{task}|{other}"
@@ -168,7 +145,7 @@ def test_failed_calls_of_either_model_are_measured_at_the_gate(tmp_path: Path, w
         _run(tmp_path, **models, cases=FREE)
 
 
-@pytest.mark.parametrize("name", ["question", "question_again", "revise"])
+@pytest.mark.parametrize("name", ["question", "question_revised", "revise"])
 def test_texts_without_their_place_are_refused(name: str):
     with pytest.raises(ValidationError, match=rf"{name} has no \{{"):
         DialogueConfig(**{name: "Nothing to fill in."})
@@ -208,7 +185,7 @@ def test_a_model_may_question_itself(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_the_plan_counts_both_models():
     config = DialogueConfig(**TEXTS)
-    made = discussed.plan(config, Estimate(rows=1000, row_tokens=100.0), Estimate(), Estimate())
+    made = discuss.plan(config, Estimate(rows=1000, row_tokens=100.0), Estimate(), Estimate())
     teacher, assistant = made.calls["teacher"], made.calls["assistant"]
     assert (teacher.requests, assistant.requests) == (1000 + 300 + 90, 1000 + 300)
     assert teacher.response_tokens == 1390 * 150 and assistant.response_tokens == 1300 * 60

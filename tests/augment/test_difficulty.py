@@ -3,7 +3,14 @@ from pathlib import Path
 import pytest
 
 import toys
-from spyhop.augment import ChosenConfig, ErrorsConfig, LossesConfig, chosen, errors, losses
+from spyhop.augment import (
+    FilterAnswersConfig,
+    MeasureErrorsConfig,
+    MeasureLossesConfig,
+    filter_answers,
+    measure_errors,
+    measure_losses,
+)
 from spyhop.collect import Difficulty
 from spyhop.models import Local, ModelUse
 from spyhop.schema import Answer
@@ -18,14 +25,16 @@ def test_the_share_of_wrong_answers(tmp_path: Path):
         toys.answer_row(4, "Q", None, target="4", query_id="q3", error="no"),
         toys.answer_row(5, "Q", "Well.", query_id="q4"),
     ]
-    made = errors.run(tmp_path, ErrorsConfig(), answers=toys.artifact_of(tmp_path, rows))
+    made = measure_errors.run(
+        tmp_path, MeasureErrorsConfig(), answers=toys.artifact_of(tmp_path, rows)
+    )
     assert {row.id: row.value for row in made.rows(Difficulty)} == {"q1": 0.5, "q2": 1.0}
 
 
 def test_losses_of_a_model(tmp_path: Path, tiny_folder: Path):
     queries = toys.rows_artifact(tmp_path / "q", [toys.query(n) for n in range(5)])
     model = ModelUse(Local(name="tiny"), Source(tiny_folder).open(tmp_path))
-    made = losses.run(tmp_path, LossesConfig(), queries=queries, model=model)
+    made = measure_losses.run(tmp_path, MeasureLossesConfig(), queries=queries, model=model)
     found = list(made.rows(Difficulty))
     assert [row.id for row in found] == [f"q{n}" for n in range(5)]
     assert all(0 < row.value < 20 for row in found)
@@ -39,10 +48,12 @@ def test_parts_of_the_answers(tmp_path: Path):
     answers = toys.artifact_of(tmp_path, rows)
 
     def ids(**changes: object) -> set[str]:
-        config = ChosenConfig.model_validate(changes)
-        return {row.id for row in chosen.run(tmp_path, config, answers=answers).rows(Answer)}
+        config = FilterAnswersConfig.model_validate(changes)
+        return {
+            row.id for row in filter_answers.run(tmp_path, config, answers=answers).rows(Answer)
+        }
 
     assert ids(system_ids=["1"]) == {row.id for row in rows if row.system_id == "1"}
-    quarter, half = ids(one_of=4), ids(one_of=2)
+    quarter, half = ids(every_nth=4), ids(every_nth=2)
     assert quarter < half and 60 < len(quarter) < 140 and 150 < len(half) < 250
-    assert len(ids(one_of=2, seed=1) & half) == pytest.approx(len(half) / 2, rel=0.4)
+    assert len(ids(every_nth=2, seed=1) & half) == pytest.approx(len(half) / 2, rel=0.4)

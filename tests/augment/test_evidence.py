@@ -5,8 +5,7 @@ from pydantic import ValidationError
 
 import toys
 from scripted import Scripted, failed, last, prompt, prompts, reply
-from spyhop.augment import ExplainConfig, explained
-from spyhop.augment.evidence import parse_support
+from spyhop.augment import ExplainConfig, explain
 from spyhop.schema import Answer, InputError, ModelError, Pair
 
 CONFIG = {
@@ -45,20 +44,20 @@ def _say(request, sampling):
     return FIRST[asked]
 
 
-def _pairs(folder: Path) -> list:
+def _pairs(folder: Path) -> toys.Artifact:
     rows = [
         Pair(id=f"q-{name}", instruction=name, response="page on whales", tag="web",
              collection="web")
         for name in FIRST
     ]  # fmt: skip
-    return [toys.rows_artifact(folder / "pairs", rows)]
+    return toys.rows_artifact(folder / "pairs", rows)
 
 
 def _run(tmp_path: Path, teacher=None, **changes):
     rows = [prompt(name, name, system="Explain.") for name in FIRST]
     asked = prompts(tmp_path / "prompts", rows)
     config = ExplainConfig(**{**CONFIG, **changes})
-    return explained.run(
+    return explain.run(
         tmp_path, config, prompts=asked, pairs=_pairs(tmp_path), teacher=teacher or Scripted(_say)
     )
 
@@ -67,7 +66,7 @@ def test_explanations_are_checked_and_revised(tmp_path: Path):
     made = _run(tmp_path)
     rows = {row.id: row for row in made.rows(Answer)}
     assert {name: row.outcome for name, row in rows.items()} == {
-        "fine": "supported", "silent": "silent", "wrong": "revised", "mumbled": "unread",
+        "fine": "supported", "silent": "silent", "wrong": "revised", "mumbled": "unparsed",
         "refused": "",
     }  # fmt: skip
     assert made.record.dropped == {"contradicted": 1, "cut": 1}
@@ -83,7 +82,7 @@ def test_explanations_are_checked_and_revised(tmp_path: Path):
     [
         ({"contradicted": "drop"}, {"contradicted": 2, "cut": 1}),
         ({"contradicted": "keep"}, {"cut": 1}),
-        ({"unread": "drop"}, {"contradicted": 1, "cut": 1, "unread": 1}),
+        ({"unparsed": "drop"}, {"contradicted": 1, "cut": 1, "unparsed": 1}),
     ],
 )
 def test_what_becomes_of_answers_that_the_text_does_not_bear_out(tmp_path: Path, changes, dropped):
@@ -97,30 +96,14 @@ def test_too_many_failed_calls_end_the_stage(tmp_path: Path):
 
 def test_a_prompt_without_its_text_is_refused(tmp_path: Path):
     asked = prompts(tmp_path / "prompts", [prompt("other", "other")])
-    with pytest.raises(InputError, match="its query q-other is none of the pairs"):
-        explained.run(
+    with pytest.raises(InputError, match="query q-other not found in `pairs`"):
+        explain.run(
             tmp_path,
             ExplainConfig(**CONFIG),
             prompts=asked,
             pairs=_pairs(tmp_path),
             teacher=Scripted(_say),
         )
-
-
-@pytest.mark.parametrize(
-    ("text", "verdict"),
-    [
-        ("VERDICT: SUPPORTED", "supported"),
-        ("x\n- *Verdict*: **contradicted**.\n", "contradicted"),
-        ("VERDICT: SUPPORTED or CONTRADICTED", "unread"),
-        ("My VERDICT: SILENT", "unread"),
-        ("VERDICT: CONTRADICTED\nNo, wait.\nVERDICT: partly SUPPORTED", "unread"),
-        ("VERDICT: partly SUPPORTED\nVERDICT: SILENT", "silent"),
-        ("", "unread"),
-    ],
-)
-def test_verdict_lines_are_read_strictly(text: str, verdict: str):
-    assert parse_support(text) == verdict
 
 
 def test_a_cut_check_says_nothing(tmp_path: Path):
@@ -130,7 +113,7 @@ def test_a_cut_check_says_nothing(tmp_path: Path):
         return reply(f"{said}\nBut then again", "length") if is_check else said
 
     rows = list(_run(tmp_path, Scripted(say)).rows(Answer))
-    assert {row.outcome for row in rows if row.error is None} == {"unread"}
+    assert {row.outcome for row in rows if row.error is None} == {"unparsed"}
 
 
 @pytest.mark.parametrize("checked", ["Whales are mammals.", "They nurse their young."])

@@ -12,7 +12,7 @@ import pytest
 import scripted
 from spyhop.augment import AnswerConfig, Outcomes, answer
 from spyhop.augment.export import RESERVED, ExportConfig, export
-from spyhop.collect.messages import MessagesConfig, messages
+from spyhop.collect.messages import MessagesConfig, read_prompts
 from spyhop.models import Request, Sampling
 from spyhop.schema import InputError
 from spyhop.store import Artifact, Source
@@ -38,10 +38,10 @@ def _write(path: Path, rows: Sequence[object]) -> Path:
 def _export(root: Path, path: Path, form: Any = "", **changes: Any) -> Artifact:
     store = root / "store"
     file = Source(path).open(store)
-    prompts = messages.run(store, MessagesConfig(reserved=RESERVED), file=file)
+    prompts = read_prompts.run(store, MessagesConfig(reserved=RESERVED), file=file)
     config = AnswerConfig(max_error_frac=1.0, **changes)
     answers = answer.run(store, config, prompts=prompts, teacher=scripted.Scripted(_say))
-    made = ExportConfig(form=form, num_samples=config.num_samples)
+    made = ExportConfig(format=form, num_samples=config.num_samples)
     return export.run(store, made, file=file, prompts=prompts, answers=answers)
 
 
@@ -74,20 +74,20 @@ def test_rows_stay_as_they_came_and_are_one_turn_longer(tmp_path: Path):
         {"role": "assistant", "content": "to a\u2028ä 0"},
     ]
     assert {name: first[name] for name in BROUGHT} == {
-        "finish_reason": "stop", "error": None, "reasoning": "so", "outcome": "",
+        "finish_reason": "stop", "ending": "whole", "error": None, "reasoning": "so", "outcome": "",
         "model": "fake", "prompt_tokens": 3, "response_tokens": 2, "log_probability": -0.5,
     }  # fmt: skip
     assert second["prompt"] == fourth["prompt"] == "b"
     assert [turn["content"] for turn in second["messages"]] == ["b", "to b 0"]
     assert [turn["role"] for turn in third["messages"]] == ["user"]
-    assert (third["error"], third["outcome"]) == ("400 bad request", "rejected")
+    assert (third["error"], third["outcome"]) == ("400 bad request", "failed")
     assert made.record.counts == {"rows": 4, "failed/400": 1, "without_answer": 0}
 
 
 def test_dropped_prompts_are_absent_and_counted(tmp_path: Path):
     rows = [_user(text) for text in ("fail 1", "a", "refuse", "fail 2", "b", "fail 3")]
     path = _write(tmp_path / "p.jsonl", rows)
-    drop = Outcomes(rejected="drop")
+    drop = Outcomes(failed="drop")
     for form in ("jsonl", "parquet"):
         made = _export(tmp_path, path, form, outcomes=drop)
         assert made.record.counts["without_answer"] >= 3
@@ -161,10 +161,10 @@ def test_values_of_no_one_type_are_one_line(tmp_path: Path, values: tuple[object
     rows = [{"prompt": str(n), "odd": value} for n, value in enumerate(values)]
     path = _write(tmp_path / "p.jsonl", rows)
     with pytest.raises(
-        InputError, match=r"p\.jsonl: the values of 'odd' have no one type"
+        InputError, match=r"p\.jsonl: the values of 'odd' have incompatible types"
     ) as error:
         _export(tmp_path, path, "parquet")
-    assert 'set form = "jsonl"' in str(error.value) and "\n" not in str(error.value)
+    assert 'set format = "jsonl"' in str(error.value) and "\n" not in str(error.value)
     assert [row["odd"] for row in _lines(_export(tmp_path, path, "jsonl"))] == list(values)
 
 

@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from scripted import Scripted, failed, last, prompt, prompts, reply
-from spyhop.augment import VerifyConfig, verified
+from spyhop.augment import VerifyConfig, verify
 from spyhop.models import Sampling
 from spyhop.schema import Answer, Message, ModelError
 from spyhop.stage import Estimate
@@ -37,7 +37,7 @@ def _run(tmp_path: Path, teacher=None, **changes):
     config = VerifyConfig(
         **{"sampling": WARM, "tell_message": TELL, "max_error_frac": 0.2, **changes}
     )
-    return verified.run(
+    return verify.run(
         tmp_path, config, prompts=prompts(tmp_path / "p", rows), teacher=teacher or Scripted(_say)
     )
 
@@ -49,13 +49,13 @@ def test_wrong_answers_are_asked_again_and_then_told(tmp_path: Path):
     assert list(rows) == list(SAYS)
     assert {name: (row.outcome, row.sample_index) for name, row in rows.items()} == {
         "at once": ("right", 0), "later": ("right", 2), "told": ("told", 0),
-        "stubborn": ("wrong", 0), "mute": ("unread", 0), "cut": ("cut", 0),
+        "stubborn": ("wrong", 0), "mute": ("unparsed", 0), "cut": ("cut", 0),
         "late failure": ("wrong", 0), "refused": ("", 0),
     }  # fmt: skip
     assert made.record.counts == {
-        "right/first": 1, "right/again": 1, "tell/failed": 1,
-        "outcome/right": 2, "outcome/told": 1, "outcome/wrong": 2, "outcome/unread": 1,
-        "outcome/cut": 1, "finish/stop": 6, "finish/length": 1, "finish/error": 1,
+        "right/first": 1, "right/retry": 1, "tell/failed": 1,
+        "outcome/right": 2, "outcome/told": 1, "outcome/wrong": 2, "outcome/unparsed": 1,
+        "outcome/cut": 1, "ending/whole": 6, "ending/cut": 1, "ending/failed": 1,
     }  # fmt: skip
     assert last(rows["told"]) == "As it must, the answer is 7."
     assert last(rows["stubborn"]) == "No, the answer is 4."
@@ -82,10 +82,10 @@ def test_wrong_answers_are_kept_or_dropped(tmp_path: Path, give_up: str):
     made = _run(tmp_path, give_up=give_up)
     rows = {row.id: row for row in made.rows(Answer)}
     counts = made.record.counts
-    assert (counts["outcome/wrong"], counts["outcome/unread"], counts["outcome/cut"]) == (3, 1, 1)
+    assert (counts["outcome/wrong"], counts["outcome/unparsed"], counts["outcome/cut"]) == (3, 1, 1)
     if give_up == "drop":
         assert list(rows) == ["at once", "later", "refused"]
-        assert made.record.dropped == {"wrong": 3, "unread": 1, "cut": 1}
+        assert made.record.dropped == {"wrong": 3, "unparsed": 1, "cut": 1}
     else:
         assert list(rows) == list(SAYS) and made.record.dropped == {}
         assert last(rows["told"]) == "The answer is 5." and rows["told"].outcome == "wrong"
@@ -108,7 +108,7 @@ def test_options_are_read_as_a_choice(tmp_path: Path):
     says = ["The answer is (B) the jay, since it is loud.", "The answer is (A) the jay."]
     teacher = Scripted(lambda r, s: says[last(r).count("jay ")])
     config = VerifyConfig(sampling=WARM, max_samples=1, give_up="keep")
-    made = verified.run(tmp_path, config, prompts=prompts(tmp_path / "p", rows), teacher=teacher)
+    made = verify.run(tmp_path, config, prompts=prompts(tmp_path / "p", rows), teacher=teacher)
     assert [row.outcome for row in made.rows(Answer)] == ["right", "wrong"]
 
 
@@ -129,7 +129,7 @@ def test_the_majority_wins_where_there_is_no_gold_answer(tmp_path: Path, split: 
         sampling=WARM, votes=4, min_agreement=0.5, split=split, max_error_frac=0.2
     )
     teacher = Scripted(lambda r, s: VOTES[last(r)][r.sample_index])
-    made = verified.run(tmp_path, config, prompts=prompts(tmp_path / "p", rows), teacher=teacher)
+    made = verify.run(tmp_path, config, prompts=prompts(tmp_path / "p", rows), teacher=teacher)
     found = {row.id: (row.outcome, row.sample_index) for row in made.rows(Answer)}
     assert found == {
         "clear": ("voted", 1), "half": ("voted", 1), "failed": ("", 0),
@@ -146,23 +146,23 @@ def test_no_answer_at_all_is_no_majority(tmp_path: Path):
     asked = prompts(tmp_path / "p", [prompt("mute", "mute")])
     config = VerifyConfig(sampling=WARM, votes=4, min_agreement=0)
     teacher = Scripted(lambda r, s: VOTES["mute"][r.sample_index])
-    made = verified.run(tmp_path, config, prompts=asked, teacher=teacher)
+    made = verify.run(tmp_path, config, prompts=asked, teacher=teacher)
     assert [row.outcome for row in made.rows(Answer)] == ["split"]
 
 
 def test_without_votes_a_prompt_without_gold_is_asked_once(tmp_path: Path):
     asked = prompts(tmp_path / "p", [prompt("a", "a")])
     teacher = Scripted(lambda r, s: "The answer is 1.")
-    made = verified.run(tmp_path, VerifyConfig(), prompts=asked, teacher=teacher)
+    made = verify.run(tmp_path, VerifyConfig(), prompts=asked, teacher=teacher)
     assert [row.outcome for row in made.rows(Answer)] == [""] and len(teacher.asked) == 1
 
 
 @pytest.mark.parametrize(
     ("values", "line"),
     [
-        ({"votes": 1}, "votes = 1 is no vote"),
+        ({"votes": 1}, "votes = 1 is not a vote"),
         ({"tell_message": "Explain."}, "tell_message has no {target}"),
-        ({"sampling": Sampling()}, "at temperature 0 say the same again"),
+        ({"sampling": Sampling()}, "at temperature 0 repeat the first"),
         ({"sampling": Sampling(), "max_samples": 1, "votes": 3}, "at temperature 0"),
     ],
 )
@@ -187,14 +187,14 @@ def test_a_killed_stage_asks_nothing_twice(tmp_path: Path, lives: int):
 def test_the_plan_counts_the_extra_calls():
     known = Estimate(rows=1024, row_tokens=100.0)
     config = VerifyConfig(sampling=Sampling(temperature=1.0, max_new_tokens=200))
-    calls = verified.plan(config, known, Estimate()).calls["teacher"]
+    calls = verify.plan(config, known, Estimate()).calls["teacher"]
     assert calls.requests == 1024 + 256 + 64 + 16
     assert (calls.prompt_tokens, calls.response_tokens) == (136_000, 204_000)
     assert calls.most_response_tokens == 1024 * 4 * 200
     told = len(config.tell_message) / 4
     assert calls.prompt_tokens + calls.further_prompt_tokens == 1024 * (4 * 100 + told)
     kept = config.model_copy(update={"give_up": "keep", "max_samples": 1})
-    assert verified.plan(kept, known, Estimate()).calls["teacher"].requests == 1024
+    assert verify.plan(kept, known, Estimate()).calls["teacher"].requests == 1024
     voting = config.model_copy(update={"votes": 5})
-    calls = verified.plan(voting, known, Estimate()).calls["teacher"]
+    calls = verify.plan(voting, known, Estimate()).calls["teacher"]
     assert (calls.requests, calls.most_response_tokens) == (5120, 5120 * 200)

@@ -82,7 +82,7 @@ def test_rows_become_a_model_a_card_and_a_report(cli, place: Path):
     }
     first = digest_file(place / "out" / "model" / "model.safetensors")
     code, told, _ = cli(*command)
-    assert code == 0 and " 0 made, " in told
+    assert code == 0 and " 0 steps run, " in told
     code, told, error = cli(*command, "--set", "train.epochs=1")
     assert code == 0, error
     assert digest_file(place / "out" / "model" / "model.safetensors") != first
@@ -112,7 +112,9 @@ def test_settings_stand_in_a_file_too(cli, place: Path):
     (place / "sub" / "mine.toml").write_text("[train]\ntoken = 900\n")
     _refused(cli(*command), r"sub/mine\.toml: train\.token is not a setting; did you mean 'tokens'")
     (place / "sub" / "mine.toml").write_text('recipe = "orca"\n')
-    _refused(cli(*command), r"mine\.toml: recipe = 'orca': this command takes 'train' only")
+    _refused(
+        cli(*command), r"mine\.toml: recipe = 'orca': this command runs the recipe 'train' only"
+    )
 
 
 def test_wrong_inputs_are_one_line(cli, place: Path):
@@ -123,12 +125,13 @@ def test_wrong_inputs_are_one_line(cli, place: Path):
     _refused(cli("train", "no.jsonl", "--base", "base", "--out", "out"), r"no\.jsonl: no such file")
     _refused(cli("train", "rows.jsonl", "--base", "no", "--out", "out"), r"no: no such file")
     _refused(
-        cli("train", "rows.jsonl", "--base", "base", "--out", "base/x"), r"it lies in .*/base,"
+        cli("train", "rows.jsonl", "--base", "base", "--out", "base/x"),
+        r"inside the input .*/base;",
     )
     (place / "made").mkdir()
     (place / "made" / "model").symlink_to("../base")
     ours = ("train", "rows.jsonl", "--base", "made/model", "--out", "made")
-    _refused(cli(*ours), r"made/model: a result would replace it")
+    _refused(cli(*ours), r"made/model: a result would replace this input")
     (place / "empty.jsonl").write_text("")
     _refused(
         cli("train", "empty.jsonl", "--base", "base", "--out", "out"), r"empty\.jsonl: no rows"
@@ -146,7 +149,7 @@ def test_wrong_inputs_are_one_line(cli, place: Path):
     (place / "base" / "config.json").write_text("{}")
     _refused(cli(*command), r"base: ")
     (place / "out" / "model").mkdir()
-    assert list((place / "out").glob("collect.conversations-*"))
+    assert list((place / "out").glob("collect.read_conversations-*"))
 
 
 @pytest.mark.slow
@@ -165,7 +168,7 @@ def test_a_killed_training_goes_on(place: Path):
     assert not (place / "out" / "model").exists()
     done = subprocess.run(command, cwd=place, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert re.search(r"4 made, 1 made before", done.stdout)
+    assert re.search(r"4 steps run, 1 reused", done.stdout)
     assert (place / "out" / "model" / "model.safetensors").is_file()
 
 
@@ -257,7 +260,7 @@ def test_a_person_is_told_of_errors_and_goes_on():
     model = Echo()
     model.error = "no answer"
     told = _chat("a\n/frob\n^C\nb", model, is_live=True)
-    assert "no answer" in told and "/frob is unknown" in told
+    assert "no answer" in told and "/frob: no such command" in told
     with pytest.raises(ModelError):
         _chat("a\n", model)
 

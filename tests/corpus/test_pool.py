@@ -180,7 +180,7 @@ def test_a_page_that_makes_our_code_fail_is_a_reason(tmp_path: Path, monkeypatch
 
     monkeypatch.setattr(working, "segments_of", fail)
     part = parts_of([tmp_path / "x.html"]) if (tmp_path / "x.html").write_text("<p>") else []
-    job = working.Job(0, part[0], SegmentConfig(), tmp_path)
+    job = working.PartItem(0, part[0], SegmentConfig(), tmp_path)
     ((reason, _),) = working._lines(Page("u", "o", b"x"), job, 0)
     assert reason == "page/error" and "ours" in capfd.readouterr().err
 
@@ -202,8 +202,8 @@ def test_addresses_and_names_that_are_no_text_are_written_out(tmp_path: Path):
 def test_a_page_given_up_that_kills_again_ends_the_run(tmp_path: Path):
     (tmp_path / "x.html").write_text("<p>")
     (part,) = parts_of([tmp_path / "x.html"])
-    job = working.Job(0, part, SegmentConfig(), tmp_path)
-    step = working.Step("working", 0)
+    job = working.PartItem(0, part, SegmentConfig(), tmp_path)
+    step = working.WorkItemUpdate("working", 0)
     job = pooling._after(job, step, "crash", pooling.MAX_DEATHS)
     assert job.given_up == {0: "crash"}
     for reason in ("crash", "time_cap"):

@@ -7,7 +7,7 @@ from pydantic import TypeAdapter
 
 import toys
 from pairing import artifact, pair, rated
-from spyhop.curate import GateConfig, KeepConfig, KeepGood, gate, gate_of, keep
+from spyhop.curate import GateConfig, KeepConfig, KeepGood, gate, keep, with_threshold
 from spyhop.curate.gate import Judged, Tally, findings, label_findings
 from spyhop.schema import Finding, InputError, Label, Pair, TrainingError
 from spyhop.store import Artifact
@@ -24,7 +24,7 @@ def _good_ratings(num: int, *, seed: int = 0, noise: int = 1) -> list[Pair]:
     for place in range(num):
         score = source.randint(1, 5)
         again = min(5, max(1, score + source.randint(-noise, noise)))
-        rows.append(rated(place, score, is_repeated=True, again=again))
+        rows.append(rated(place, score, is_repeated=True, second_score=again))
     return rows
 
 
@@ -73,7 +73,7 @@ def test_good_ratings_pass(tmp_path: Path):
 def test_ratings_that_do_not_repeat_are_refused(tmp_path: Path):
     source = random.Random(3)
     rows = [
-        rated(n, source.randint(1, 5), is_repeated=True, again=source.randint(1, 5))
+        rated(n, source.randint(1, 5), is_repeated=True, second_score=source.randint(1, 5))
         for n in range(250)
     ]
     found, _ = _found(tmp_path, rows)
@@ -83,7 +83,7 @@ def test_ratings_that_do_not_repeat_are_refused(tmp_path: Path):
 
 
 def test_too_few_second_ratings_are_refused_and_missing_ones_are_told(tmp_path: Path):
-    rows = [*_good_ratings(199), rated(500, 3, is_repeated=True, again=None)]
+    rows = [*_good_ratings(199), rated(500, 3, is_repeated=True, second_score=None)]
     found, _ = _found(tmp_path, rows)
     assert not found["repeatability"].is_passed
     assert "of 199 pairs" in found["repeatability"].text and "1 more" in found["repeatability"].text
@@ -96,11 +96,13 @@ def test_too_few_second_ratings_are_refused_and_missing_ones_are_told(tmp_path: 
 
 
 def test_one_score_for_nearly_all_is_refused(tmp_path: Path):
-    rows = [rated(n, 4.2 if n < 95 else 2.0, is_repeated=True, again=4.0) for n in range(100)]
+    rows = [
+        rated(n, 4.2 if n < 95 else 2.0, is_repeated=True, second_score=4.0) for n in range(100)
+    ]
     found, _ = _found(tmp_path, rows, min_repeated=1)
     assert not found["one_score"].is_passed
     assert found["one_score"].value == 0.95 and "are 4" in found["one_score"].text
-    same, _ = _found(tmp_path, [rated(n, 3, is_repeated=True, again=3) for n in range(300)])
+    same, _ = _found(tmp_path, [rated(n, 3, is_repeated=True, second_score=3) for n in range(300)])
     assert not same["repeatability"].is_passed and same["repeatability"].value is None
     none, _ = _found(tmp_path, [rated(n, None) for n in range(3)])
     assert not none["one_score"].is_passed and not none["parse_rate"].is_passed
@@ -170,15 +172,15 @@ def test_a_judge_that_people_disagree_with_does_not_pass(tmp_path: Path, limit, 
 def test_the_gate_measures_what_is_kept(tmp_path: Path):
     """Pairs of 4.2 are good and left out, those of 4.8 bad and kept: by 4 this would pass."""
     scores = [4.2] * 60 + [4.8] * 20 + [1.0] * 130
-    rows = [rated(n, score, is_repeated=True, again=score) for n, score in enumerate(scores)]
+    rows = [rated(n, score, is_repeated=True, second_score=score) for n, score in enumerate(scores)]
     labels = [Label(id=row.id, is_good=n < 60) for n, row in enumerate(rows)]
     by_four = GateConfig().model_dump()
     assert _found(tmp_path / "a", rows, labels, **by_four)[0]["precision"].is_passed
-    kept = gate_of(GateConfig(), KeepConfig(min_score=4.5)).model_dump()
+    kept = with_threshold(GateConfig(), KeepConfig(min_score=4.5)).model_dump()
     found, _ = _found(tmp_path / "b", rows, labels, **kept)
     assert found["precision"].num_rows == 20 and not found["precision"].is_passed
-    assert gate_of(GateConfig(good_score=3), KeepConfig(min_score=4.5)).chosen_from == 3
-    assert gate_of(GateConfig(), KeepConfig(num_rows=5)).chosen_from == 4
+    assert with_threshold(GateConfig(good_score=3), KeepConfig(min_score=4.5)).chosen_from == 3
+    assert with_threshold(GateConfig(), KeepConfig(num_rows=5)).chosen_from == 4
 
 
 def test_too_few_second_ratings_are_told_with_what_to_set(tmp_path: Path):

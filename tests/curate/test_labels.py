@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from pairing import artifact, pair
-from spyhop.curate import LabelsConfig, labels
+from spyhop.curate import LabelsConfig, read_labels
 from spyhop.schema import InputError, Label
 from spyhop.store import Source
 
@@ -12,7 +12,7 @@ from spyhop.store import Source
 def _read(root: Path, rows: list[object]) -> list[Label]:
     path = root / "labels.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    made = labels.run(root, LabelsConfig(), folder=Source(path).open(root))
+    made = read_labels.run(root, LabelsConfig(), folder=Source(path).open(root))
     return list(made.rows(Label))
 
 
@@ -35,21 +35,21 @@ def test_labels_are_found_by_a_pairs_own_id_and_by_its_texts(tmp_path: Path):
     rows = [{**texts, "good": True}, {"id": 0, "good": False}, {"id": "z", "good": True}]
     path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     folder = Source(path).open(tmp_path)
-    made = labels.run(tmp_path, LabelsConfig(), folder=folder, pairs=pairs)
+    made = read_labels.run(tmp_path, LabelsConfig(), folder=folder, pairs=pairs)
     assert [row.id for row in made.rows(Label)] == ["7", "0", "z"]
     assert made.record.counts["foreign"] == 1
     others = artifact(tmp_path / "others", [pair(4)])
     with pytest.raises(InputError, match="none of the 3 labels is of a pair"):
-        labels.run(tmp_path, LabelsConfig(), folder=folder, pairs=others)
+        read_labels.run(tmp_path, LabelsConfig(), folder=folder, pairs=others)
     path.write_text("".join(f"{json.dumps(row)}\n" for row in [rows[0], {"id": 7, "good": True}]))
     with pytest.raises(InputError, match="the pair 7 is labelled twice"):
-        labels.run(tmp_path, LabelsConfig(), folder=Source(path).open(tmp_path), pairs=pairs)
+        read_labels.run(tmp_path, LabelsConfig(), folder=Source(path).open(tmp_path), pairs=pairs)
 
 
 def test_labels_may_be_a_table(tmp_path: Path):
     path = tmp_path / "labels.csv"
     path.write_text("id,good,score\na,true,\nb,0,2\n")
-    made = labels.run(tmp_path, LabelsConfig(), folder=Source(path).open(tmp_path))
+    made = read_labels.run(tmp_path, LabelsConfig(), folder=Source(path).open(tmp_path))
     assert [(row.id, row.is_good) for row in made.rows(Label)] == [("a", True), ("b", False)]
 
 

@@ -1,13 +1,12 @@
-import math
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from pairing import artifact, pair
-from spyhop.curate import LikelihoodConfig, likelihood
+from spyhop.curate import LikelihoodConfig, rate_by_likelihood
 from spyhop.curate.likelihood import fifths
-from spyhop.models import FakeModel, Likelihood, Local, ModelUse
+from spyhop.models import FakeModel, Local, ModelUse, TokenLogprobs
 from spyhop.schema import ModelError, Pair
 from spyhop.store import Artifact, Source
 
@@ -15,22 +14,22 @@ from spyhop.store import Artifact, Source
 class Weighing(FakeModel):
     """Weighs a response by the number in it; without an instruction by half of that."""
 
-    def score(self, batch):
+    def logprobs(self, batch):
         self.calls += len(batch)
         return [self._weigh(request) for request in batch]
 
     def _weigh(self, request):
         words = request.continuation.split()
         if "9" in words:
-            return Likelihood(id=request.id, log_probability=-math.inf, num_tokens=1, error="long")
+            return TokenLogprobs(id=request.id, values=[], error="long")
         is_asked = bool(request.messages[-1].content)
-        total = -float(words[1]) * len(words) * (1.0 if is_asked else 0.5)
-        return Likelihood(id=request.id, log_probability=total, num_tokens=len(words))
+        each = -float(words[1]) * (1.0 if is_asked else 0.5)
+        return TokenLogprobs(id=request.id, values=[each] * len(words))
 
 
 def _rows(root: Path, pairs: Artifact, model: object, **changes: object) -> list[Pair]:
     config = LikelihoodConfig.model_validate({"max_error_frac": 0.2, **changes})
-    made = likelihood.run(root, config, pairs=pairs, model=model)
+    made = rate_by_likelihood.run(root, config, pairs=pairs, model=model)
     return list(made.rows(Pair))
 
 

@@ -162,8 +162,8 @@ def test_some_pairs_are_rated_again_in_another_form(tmp_path: Path):
     ratings, made = _run(tmp_path, Judge(say, _never), 20, method="verdict", num_repeated=5)
     again = [rating for rating in ratings if rating.is_repeated]
     assert len(again) == 5 == made.record.counts["repeated"]
-    assert {(rating.score, rating.again) for rating in again} == {(4, 2)}
-    assert all(rating.again is None for rating in ratings if not rating.is_repeated)
+    assert {(rating.score, rating.second_score) for rating in again} == {(4, 2)}
+    assert all(rating.second_score is None for rating in ratings if not rating.is_repeated)
     larger, _ = _run(tmp_path, Judge(say, _never), 20, method="verdict", num_repeated=9)
     assert all(b.is_repeated for a, b in zip(ratings, larger, strict=True) if a.is_repeated)
 

@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from spyhop.evaluate import ContaminationRateConfig, Seen, contamination
+from spyhop.evaluate import ContaminationRateConfig, ItemOverlap, check_contamination
 from spyhop.schema import Item
 from spyhop.store import Artifact
 from toys import answer_row, artifact_of, rows_artifact
@@ -20,11 +20,13 @@ def _run(root: Path, items: list[Item], texts: list[tuple[str, str | None]]) -> 
     ]
     given = rows_artifact(root / "items", items)
     answers = artifact_of(root, rows)
-    return contamination.run(root, ContaminationRateConfig(), items=[given], answers=[answers])
+    return check_contamination.run(
+        root, ContaminationRateConfig(), items={"one": given}, answers={"one": answers}
+    )
 
 
-def _seen(made: Artifact) -> dict[str, Seen]:
-    return {row.id: row for row in made.rows(Seen)}
+def _seen(made: Artifact) -> dict[str, ItemOverlap]:
+    return {row.id: row for row in made.rows(ItemOverlap)}
 
 
 def test_each_measure_finds_what_it_says(tmp_path: Path):

@@ -2,14 +2,27 @@ import json
 import re
 from collections import Counter
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 
-from spyhop.evaluate.items import AGIEVAL_TASKS, BBH_TASKS, read_agieval, read_bbh
-from spyhop.schema import InputError, Item
+from spyhop.evaluate import ItemsConfig, MeasureConfig, Task, read_items, read_task, task_names
+from spyhop.evaluate.task import FOLDER
+from spyhop.schema import InputError, Item, RecipeError
+from spyhop.store import Source
 
 LISTED = "Which is red?\nOptions:\n(A) the jay\n(B) the quail\n(C) the owl"
+
+
+def _read(folder: Path, task: str | Task, *tasks: str, limit: int | None = None) -> list[Item]:
+    """The items that a benchmark's files in a folder give."""
+    config = ItemsConfig(
+        task=read_task(task) if isinstance(task, str) else task, tasks=tasks or None, limit=limit
+    )
+    with TemporaryDirectory() as out:
+        root = Path(out)
+        return list(read_items.run(root, config, folder=Source(folder).open(root)).rows(Item))
 
 
 def _bbh(folder: Path, task: str, examples: list[Any]) -> Path:
@@ -18,11 +31,11 @@ def _bbh(folder: Path, task: str, examples: list[Any]) -> Path:
 
 
 def _bbh_one(folder: Path, task: str, text: str, gold: str) -> Item:
-    (item,) = read_bbh(_bbh(folder, task, [{"input": text, "target": gold}]), tasks=[task])
+    (item,) = _read(_bbh(folder, task, [{"input": text, "target": gold}]), "bbh", task)
     return item
 
 
-def _agieval(folder: Path, *rows: Any, task: str = "sat-math") -> Path:
+def _jsonl(folder: Path, *rows: Any, task: str = "sat-math") -> Path:
     lines = [row if isinstance(row, str) else json.dumps(row) for row in rows]
     (folder / f"{task}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     return folder
@@ -72,132 +85,191 @@ def test_a_gold_answer_that_no_option_holds_is_kept_without_chance(tmp_path: Pat
 
 
 def test_agieval_prompt_has_passage_question_options_and_cue(tmp_path: Path):
-    folder = _agieval(tmp_path, _row(passage="Sums."), _row(passage=None))
-    first, second = read_agieval(folder, tasks=["sat-math"])
+    folder = _jsonl(tmp_path, _row(passage="Sums."), _row(passage=None))
+    first, second = _read(folder, "agieval", "sat-math")
     assert first.question == (
         "Sums.Q: 1 + 1? Answer Choices: (A)1 (B)2 (C)3\nA: Among A through C, the answer is"
     )
     assert second.question == first.question.removeprefix("Sums.")
+    assert (first.text, second.text) == ("Sums.1 + 1?", "1 + 1?")
     assert (first.options, first.target, first.suite) == (["A", "B", "C"], "B", "agieval")
 
 
 def test_repeated_items_are_kept_with_ids_of_their_own(tmp_path: Path):
-    folder = _agieval(tmp_path, _row(), _row("2 + 2?"), _row(), _row())
-    ids = [item.id for item in read_agieval(folder, tasks=["sat-math"])]
-    assert len(set(ids)) == 4
-    _agieval(tmp_path, _row("2 + 2?"), _row())
-    assert [item.id for item in read_agieval(folder, tasks=["sat-math"])] == [ids[1], ids[0]]
+    folder = _jsonl(tmp_path, _row(), _row("2 + 2?"), _row(), _row())
+    ids = [item.id for item in _read(folder, "agieval", "sat-math")]
+    assert len(set(ids)) == 4 and all(re.fullmatch(r"[0-9a-f]{16}", name) for name in ids)
+    _jsonl(tmp_path, _row("2 + 2?"), _row())
+    assert [item.id for item in _read(folder, "agieval", "sat-math")] == [ids[1], ids[0]]
 
 
 def test_ids_depend_on_suite_task_and_text(tmp_path: Path):
     for task in ("sat-math", "aqua-rat"):
-        _agieval(tmp_path, _row(), task=task)
-    first, second = read_agieval(tmp_path, tasks=["sat-math", "aqua-rat"])
+        _jsonl(tmp_path, _row(), task=task)
+    first, second = _read(tmp_path, "agieval", "sat-math", "aqua-rat")
     assert first.question == second.question and first.id != second.id
-    assert re.fullmatch(r"[0-9a-f]{16}", first.id)
+    assert first.task == "aqua-rat"  # the order of the benchmark
 
 
 def test_limit_is_a_fixed_random_sample_in_file_order(tmp_path: Path):
-    folder = _agieval(tmp_path, *(_row(f"{n} + 1?") for n in range(200)))
+    folder = _jsonl(tmp_path, *(_row(f"{n} + 1?") for n in range(200)))
 
     def questions(limit: int | None) -> list[str]:
-        return [item.question for item in read_agieval(folder, tasks=["sat-math"], limit=limit)]
+        return [item.question for item in _read(folder, "agieval", "sat-math", limit=limit)]
 
     every, some, more = questions(None), questions(20), questions(60)
     assert len(some) == 20 and some == questions(20) and set(some) < set(more)
     assert some == [question for question in every if question in some] != every[:20]
-    smallest = sorted(read_agieval(folder, tasks=["sat-math"]), key=lambda item: item.id)[:20]
-    assert set(some) == {item.question for item in smallest}
     positions = [every.index(question) for question in more]
     assert 70 < sum(positions) / 60 < 130  # the first 60 would give 29.5
-
-
-def test_unknown_task_is_refused_before_anything_is_read(tmp_path: Path):
-    with pytest.raises(InputError, match=r"bbh: no task word_sorting; known: boolean_expressions"):
-        read_bbh(tmp_path, tasks=["word_sorting", "snarks"])
 
 
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([_row(), '{"passage": '], r"sat-math\.jsonl:2: broken JSON at line 1, column 1\d \("),
-        (["[1]"], r"sat-math\.jsonl:1: expected an object with key 'question', got \[1\]"),
-        (
-            [_row(), _row(options=None)],
-            r"sat-math\.jsonl:2, key 'options': expected list, got None",
-        ),
-        ([_row(options=[1, 2])], r"sat-math\.jsonl:1, key 'options': expected texts"),
-        ([_row(options=["(A)1"])], r"sat-math\.jsonl:1, key 'options': expected texts"),
-        ([_row(label="2")], r"sat-math\.jsonl:1, key 'label': expected a letter, got '2'"),
-        ([{"question": "1 + 1?"}], r"sat-math\.jsonl:1: key 'label' is missing, found \['quest"),
-        (["", "  "], r"sat-math\.jsonl: empty; fetch it anew"),
+        ([_row(), '{"passage": '], r"sat-math\.jsonl: line 2: not JSON"),
+        (["[1]"], r"sat-math\.jsonl: line 1: expected an object, got \[1\]"),
+        ([_row(), _row(options=[["a"], "b"])], r"jsonl: line 2, column 'options': not a list"),
+        ([_row(options="(A) one\n(C) two")], r"jsonl: line 1, column 'options': not a list"),
+        ([_row(question="")], r"jsonl: line 1: an empty question"),
+        ([{"question": "1 + 1?", "passage": ""}], r"jsonl: line 1: no 'label'; found \['passage"),
+        ([_row(label=["B"])], r"jsonl: line 1: 'label' is no str or int"),
     ],
 )
-def test_agieval_errors_say_where_what_and_the_remedy(
-    rows: list[Any], message: str, tmp_path: Path
-):
+def test_errors_say_where_what_and_the_value(rows: list[Any], message: str, tmp_path: Path):
     with pytest.raises(InputError, match=message) as caught:
-        list(read_agieval(_agieval(tmp_path, *rows), tasks=["sat-math"]))
+        _read(_jsonl(tmp_path, *rows), "agieval", "sat-math")
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{", r"snarks\.json: broken JSON at line 1, column 2"),
-        ("{}", r"snarks\.json: key 'examples' is missing"),
-        ('{"examples": []}', r"snarks\.json, key 'examples': empty"),
-        ('{"examples": [{"input": "?"}]}', r"snarks\.json: example 1: key 'target' is missing"),
-        (
-            json.dumps(
-                {"examples": [{"input": LISTED, "target": "(A)"}, {"input": "?", "target": ""}]}
-            ),
-            r"snarks\.json: example 2, key 'input': no list of options",
-        ),
+        ("{", r"snarks\.json: not JSON"),
+        ("{}", r"snarks\.json: no 'examples'; found"),
+        ('{"examples": [{"input": "?"}]}', r"snarks\.json: row 1, column 'input': not of the form"),
         (
             json.dumps({"examples": [{"input": LISTED.replace("(B)", "(D)"), "target": "(A)"}]}),
-            r"snarks\.json: example 1, key 'input': no list of options",
+            r"snarks\.json: row 1, column 'options': not a list",
         ),
     ],
 )
-def test_bbh_errors_say_where_what_and_the_remedy(content: str, message: str, tmp_path: Path):
+def test_bbh_errors_say_where_what_and_the_value(content: str, message: str, tmp_path: Path):
     (tmp_path / "snarks.json").write_text(content)
     with pytest.raises(InputError, match=message) as caught:
-        list(read_bbh(tmp_path, tasks=["snarks"]))
+        _read(tmp_path, "bbh", "snarks")
     assert "\n" not in str(caught.value)
 
 
-def test_missing_and_undecodable_files_are_named(tmp_path: Path):
-    with pytest.raises(InputError, match=r"snarks\.json: no such file"):
-        list(read_bbh(tmp_path, tasks=["snarks"]))
-    (tmp_path / "snarks.json").write_bytes(b'{"examples": "\xff"}')
-    with pytest.raises(InputError, match=r"snarks\.json: cannot be read as UTF-8"):
-        list(read_bbh(tmp_path, tasks=["snarks"]))
+def test_an_incomplete_benchmark_is_refused(tmp_path: Path):
+    _bbh(tmp_path, "snarks", [{"input": LISTED, "target": "(A)"}])
+    with pytest.raises(InputError, match=r"1 items of bbh, published are 5,511; fetch"):
+        _read(tmp_path, "bbh")
+    with pytest.raises(InputError, match=r"bbh: no task navigate; known: snarks"):
+        _read(tmp_path, "bbh", "navigate", "snarks")
+    (tmp_path / "aqua-rat.jsonl").write_text("")
+    with pytest.raises(InputError, match=r"no file of the task sat-en \(\*\.jsonl\)"):
+        _read(tmp_path, "agieval", "sat-en")
+
+
+def test_your_own_questions_with_and_without_options(tmp_path: Path):
+    choice = {"question": "Which floats?", "options": ["cork", "coin"], "answer": "coin"}
+    rows = [{"question": "1 + 1?", "answer": 2}, choice, {**choice, "answer": "A"}]
+    one, two, three = _read(_jsonl(tmp_path, *rows, task="mine") / "mine.jsonl", "questions")
+    assert (one.question, one.target, one.chance, one.options) == ("1 + 1?", "2", 0, [])
+    assert two.question == (
+        "Q: Which floats? Answer Choices: (A) cork (B) coin\nA: Among A through B, the answer is"
+    )
+    assert (two.target, two.options, two.chance, three.target) == ("B", ["A", "B"], 0.5, "A")
+    assert (two.suite, two.task, two.text) == ("questions", "mine", "Which floats?")
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"question": "Q"}, "line 1: no 'answer'; found"),
+        ({"question": "Q", "answer": ""}, "line 1: an empty question or answer"),
+        ({"question": "Q", "answer": "c", "options": ["a", "b"]}, "'c' is not among"),
+        ({"question": "Q", "answer": "a", "options": ["a"]}, "not a list of two options"),
+    ],
+)
+def test_errors_in_your_own_questions_are_named(tmp_path: Path, row: Any, message: str):
+    with pytest.raises(InputError, match=message):
+        _read(_jsonl(tmp_path, row, task="mine") / "mine.jsonl", "questions")
+
+
+def test_more_options_than_letters(tmp_path: Path):
+    row = {"question": "Which?", "options": [f"o{n}" for n in range(30)], "answer": "o27"}
+    (item,) = _read(_jsonl(tmp_path, row, task="mine") / "mine.jsonl", "questions")
+    assert item.target == "AB" and "(Z) o25 (AA) o26" in item.question
+
+
+def test_a_new_benchmark_is_one_toml_file(data_dir: Path, tmp_path: Path):
+    """GSM8K in a form of one's own: nothing but this text is added."""
+    (tmp_path / "sums.toml").write_text(
+        """citation = "GSM8K (arXiv:2110.14168)"
+files = "test.jsonl"
+num_items = 1319
+question = "{question}"
+few_shot = "Q: What are 2 and 3?\\nA: The answer is 5.\\n\\n"
+target = "{answer}"
+system_message = "Be brief."
+sampling = { max_new_tokens = 300 }
+"""
+    )
+    task = read_task(str(tmp_path / "sums.toml"))
+    found = _read(data_dir / "gsm8k", task)
+    assert len(found) == 1319 and {item.suite for item in found} == {"sums"}
+    assert found[0].question.startswith("Q: What are 2 and 3?\nA: The answer is 5.\n\nJanet")
+    assert found[0].text.startswith("Janet") and found[0].target.endswith("#### 18")
+    assert MeasureConfig().for_tasks([task]).suites["sums"].sampling.max_new_tokens == 300
+
+
+def test_every_benchmark_that_ships_is_short_and_says_where_it_is_from():
+    assert {"agieval", "bbh", "questions"} <= set(task_names())
+    for name in task_names():
+        task = read_task(name)
+        assert len((FOLDER / f"{name}.toml").read_text().splitlines()) <= 12
+        assert task.note and (task.citation or name == "questions")
+        assert (
+            task.identity().model_copy(update=task.model_dump(include={"citation", "note"})) == task
+        )
+
+
+def test_an_unknown_benchmark_or_key_is_one_line(tmp_path: Path):
+    with pytest.raises(RecipeError, match="no benchmark 'bhh'; known: agieval, bbh, questions; or"):
+        read_task("bhh")
+    (tmp_path / "odd.toml").write_text('fils = "*.jsonl"\n')
+    with pytest.raises(
+        RecipeError, match=r"odd\.toml: fils is not a setting; did you mean 'files'"
+    ):
+        read_task(str(tmp_path / "odd.toml"))
 
 
 def test_real_bbh_has_the_papers_5511_items(data_dir: Path):
-    items = list(read_bbh(data_dir / "bbh" / "bbh"))
-    counts = Counter(item.task for item in items)
+    found = _read(data_dir / "bbh" / "bbh", "bbh")
+    counts = Counter(item.task for item in found)
     uneven = {"causal_judgement": 187, "penguins_in_a_table": 146, "snarks": 178}
-    assert counts == {task: uneven.get(task, 250) for task in BBH_TASKS}
-    assert len(items) == len({item.id for item in items}) == 5511
-    lost = Counter(item.task for item in items if item.target not in item.options)
+    assert len(counts) == 23 and counts == {task: uneven.get(task, 250) for task in counts}
+    assert len(found) == len({item.id for item in found}) == 5511
+    lost = Counter(item.task for item in found if item.target not in item.options)
     assert lost == {"movie_recommendation": 1, "ruin_names": 2}
-    assert len({item.question for item in items}) == 5507  # four are repeated
+    assert len({item.question for item in found}) == 5507  # four are repeated
 
 
 def test_real_agieval_has_2546_items_in_the_papers_form(data_dir: Path):
-    items = list(read_agieval(data_dir / "agieval" / "v1"))
+    found = _read(data_dir / "agieval" / "v1", "agieval")
+    tasks = read_task("agieval").tasks
     sizes = (254, 651, 230, 510, 269, 220, 206, 206)
-    assert Counter(item.task for item in items) == dict(zip(AGIEVAL_TASKS, sizes, strict=True))
-    assert len({item.id for item in items}) == 2546
-    lost = [item.task for item in items if item.target not in item.options]
+    assert Counter(item.task for item in found) == dict(zip(tasks, sizes, strict=True))
+    assert len({item.id for item in found}) == 2546
+    lost = [item.task for item in found if item.target not in item.options]
     assert lost == ["sat-en", "sat-en-without-passage"]
     ported = data_dir / "orca_eval_openchat" / "zs" / "agieval"  # an independent port of the form
-    for task in AGIEVAL_TASKS:
+    for task in tasks:
         lines = (ported / f"{task}.zero-shot.jsonl").read_text(encoding="utf-8").split("\n")
         theirs = [json.loads(line) for line in lines if line]
-        ours = [item for item in items if item.task == task]
+        ours = [item for item in found if item.task == task]
         assert [row["question"] for row in theirs] == [item.question for item in ours]
         assert [row["label"] for row in theirs] == [[item.target] for item in ours]
         assert [row["options"] for row in theirs] == [item.options for item in ours]

@@ -9,10 +9,10 @@ from spyhop.models import (
     FakeModel,
     Local,
     ModelUse,
-    Nucleus,
     Replay,
     Reply,
     Request,
+    SampledGeneration,
     Sampling,
 )
 from spyhop.models.replay import Recorded
@@ -105,11 +105,32 @@ def test_two_requests_of_one_id_are_refused(context: Context, tmp_path: Path):
         list(FakeModel(["a", "b"]).open(context).generate(requests, Sampling()))
 
 
+def _keys(sampling: Sampling, context: Context) -> list[str]:
+    model = FakeModel([]).open(context)
+    return next(model._windows("generate", _requests(2), sampling, None)).keys
+
+
+def test_fields_that_are_not_sent_are_in_no_key(context: Context):
+    unset = Sampling(temperature="unset")
+    assert _keys(unset, context) == _keys(unset.model_copy(update={"seed": 7}), context)
+    assert _keys(unset, context) != _keys(Sampling(), context)
+    assert _keys(Sampling(stop=("a",)), context) != _keys(Sampling(), context)
+    drawn = SampledGeneration(max_new_tokens=512)
+    same = Sampling(temperature=0.7, top_p=0.9, max_new_tokens=512)
+    assert _keys(drawn, context) == _keys(same, context)
+
+
+def test_a_display_name_is_no_identity(tmp_path: Path):
+    named = [ModelUse(Local(name=name)) for name in ("a", "b")]
+    assert named[0].digest == named[1].digest and named[0].key == named[1].key
+    assert ModelUse(Local(dtype="bfloat16")).digest != named[0].digest
+
+
 def test_fake_choices_and_scores(context: Context):
     request = Request(id="1", messages=[], options=["A", "B"], continuation="three words here")
     model = FakeModel([], choices=[[0.25, 0.75]]).open(context)
     assert [found.probabilities for found in model.choose([request])] == [[0.25, 0.75]]
-    assert [found.log_probability for found in model.score([request])] == [-3.0]
+    assert [found.values for found in model.logprobs([request])] == [[-1.0] * 3]
 
 
 def test_recorded_answers_are_played_back(context: Context, tmp_path: Path):
@@ -131,7 +152,7 @@ def test_recorded_answers_cannot_weigh(context: Context, tmp_path: Path):
     with pytest.raises(ModelError, match="cannot choose"):
         list(model.choose([request]))
     with pytest.raises(ModelError, match="no probabilities"):
-        list(model.score([request]))
+        list(model.logprobs([request]))
 
 
 def test_models_need_their_folder(context: Context):
@@ -144,7 +165,7 @@ def test_a_models_identity_is_its_kind_config_and_content(tmp_path: Path):
     one = _recorded(tmp_path / "one")
     other = toys.rows_artifact(tmp_path / "two", [Recorded(id="1", query="q", response="r")])
     uses = [ModelUse(Replay(), one), ModelUse(Replay(), other), ModelUse(Local(), one),
-            ModelUse(Local(name="x"), one), ModelUse(Replay())]  # fmt: skip
+            ModelUse(Local(dtype="bfloat16"), one), ModelUse(Replay())]  # fmt: skip
     assert len({use.key for use in uses}) == len({use.digest for use in uses}) == len(uses)
     assert ModelUse(Replay(), one).key == uses[0].key
 
@@ -169,8 +190,8 @@ def test_a_raised_version_leaves_the_old_journal_behind(context: Context, tmp_pa
 
 def test_what_a_nucleus_does_not_say_stays_the_papers():
     assert (
-        Nucleus.model_validate({"max_new_tokens": 8}).model_dump()
+        SampledGeneration.model_validate({"max_new_tokens": 8}).model_dump()
         == Sampling(max_new_tokens=8, temperature=0.7, top_p=0.9).model_dump()
     )
-    assert Nucleus.model_validate(Sampling()).temperature == 0.0
-    assert key_of(Nucleus()) == key_of(Sampling(temperature=0.7, top_p=0.9))
+    assert SampledGeneration.model_validate(Sampling()).temperature == 0.0
+    assert key_of(SampledGeneration()) == key_of(Sampling(temperature=0.7, top_p=0.9))

@@ -6,7 +6,7 @@ import pytest
 
 from server import KEY, Limits, Server, each, in_order
 from spyhop.models import read_teacher
-from spyhop.models.doctor import Check, doctor
+from spyhop.models.doctor import CapabilityCheck, doctor
 
 
 @pytest.fixture(autouse=True)
@@ -14,7 +14,7 @@ def _key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TOY_KEY", KEY)
 
 
-def _found(root: Path, url: str, more: str = "", top: str = "") -> dict[str, Check]:
+def _found(root: Path, url: str, more: str = "", top: str = "") -> dict[str, CapabilityCheck]:
     """Return the findings by their last word."""
     path = root / "teacher.toml"
     key = "" if "key_env" in more else 'key_env = "TOY_KEY"\n'
@@ -25,7 +25,7 @@ def _found(root: Path, url: str, more: str = "", top: str = "") -> dict[str, Che
     return {finding.name.split(" ")[-1]: finding for finding in found}
 
 
-def _bad(found: dict[str, Check]) -> list[str]:
+def _bad(found: dict[str, CapabilityCheck]) -> list[str]:
     return [name for name, finding in found.items() if not finding.ok]
 
 

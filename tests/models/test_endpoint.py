@@ -27,7 +27,7 @@ from asking import (
     until,
 )
 from server import FAULTS, KEY, Fault, Limits, Said, Server, chances, each, in_order, told
-from spyhop.models import Request, Sampling, Service, line
+from spyhop.models import Request, Sampling, Service, endpoint_state
 from spyhop.models.base import Model
 from spyhop.models.endpoint import Remote
 from spyhop.schema import ArtifactError, Message, ModelError, Unfinished
@@ -294,7 +294,7 @@ def test_a_key_that_is_not_set_is_told_before_anything_is_sent(
 def test_the_first_requests_all_rejected_are_a_wrong_setting(tmp_path: Path):
     remote = Remote(model="teacher", extra={"nonsense": 1})
     with Server() as server:
-        with pytest.raises(ModelError, match="the first 20 requests were rejected: 400") as error:
+        with pytest.raises(ModelError, match=r"400 .* \(all of the first 20 requests\)") as error:
             ask(tmp_path, service(server.url), requests(500), remote=remote)
         assert len(server.entries()) < 60
     assert not isinstance(error.value, Unfinished)
@@ -628,9 +628,9 @@ def test_a_given_text_cannot_be_scored(tmp_path: Path):
     with (
         Server() as server,
         opened(tmp_path, service(server.url)) as (model, _),
-        pytest.raises(ModelError, match="cannot score"),
+        pytest.raises(ModelError, match="no log-probabilities of a given text"),
     ):
-        list(model.score(requests(1)))
+        list(model.logprobs(requests(1)))
 
 
 def test_what_extra_and_omit_say_is_sent(tmp_path: Path):
@@ -713,7 +713,7 @@ def test_a_second_run_at_the_same_time_is_one_clear_line(tmp_path: Path):
     with Server() as server:
         with opened(tmp_path, service(server.url)) as (model, _):
             list(model.generate(requests(1), SHORT))
-            with pytest.raises(ArtifactError, match="another run is asking this model") as error:
+            with pytest.raises(ArtifactError, match="another run is using this model") as error:
                 ask(tmp_path, service(server.url), requests(1))
         assert len(str(error.value).splitlines()) == 1
         assert len(ask(tmp_path, service(server.url), requests(2))) == 2
@@ -819,7 +819,7 @@ def test_a_prompt_that_is_no_unicode_is_an_error_of_its_own(tmp_path: Path):
 def test_a_prompt_that_is_always_too_much_for_a_limit_does_not_stop_the_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(line, "LEAST_TOLD_PAUSE_S", 0.01)
+    monkeypatch.setattr(endpoint_state, "LEAST_TOLD_PAUSE_S", 0.01)
     asked = requests(30)
     large = asked[3].messages[-1].content
     with Server(

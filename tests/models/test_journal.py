@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import toys
-from spyhop.models.journal import Answered, Failed, Journal, State
+from spyhop.models.journal import Answered, Failed, Journal, OpenJob, State
 from spyhop.schema import ArtifactError
 
 SPAWN = multiprocessing.get_context("spawn")
@@ -50,6 +50,30 @@ def test_many_keys_and_no_key(tmp_path: Path):
     assert journal.get(list(replies)) == replies
     assert journal.get([]) == {}
     journal.close()
+
+
+def test_a_journal_that_was_half_created_is_completed(tmp_path: Path):
+    (tmp_path / ".journal").mkdir()
+    db = sqlite3.connect(tmp_path / ".journal" / "m.sqlite")
+    db.execute("CREATE TABLE replies (key TEXT PRIMARY KEY, reply TEXT, endpoint TEXT,"
+               " attempt INTEGER, latency_s REAL, at REAL)")  # fmt: skip
+    db.close()
+    journal = Journal(tmp_path, "m")
+    journal.put({"a": "1"})
+    assert journal.get(["a"]) == {"a": "1"} and journal.state() == State()
+    journal.close()
+
+
+def test_open_jobs_outlive_the_run_and_close_with_their_results(tmp_path: Path):
+    journal = Journal(tmp_path, "m")
+    for number in (2, 1):
+        journal.open_job(OpenJob(f"batch-{number}", "http://x/v1", '{"keys": ["a"]}', number))
+    journal.close()
+    again = Journal(tmp_path, "m")
+    assert [job.id for job in again.open_jobs()] == ["batch-1", "batch-2"]
+    again.close_job("batch-1", [Answered("a", "1", "http://x/v1", 1, 0.0, 0.0)], [])
+    assert [job.id for job in again.open_jobs()] == ["batch-2"] and again.get(["a"]) == {"a": "1"}
+    again.close()
 
 
 def test_models_have_journals_of_their_own(tmp_path: Path):
@@ -144,9 +168,7 @@ def test_one_owner_at_a_time(tmp_path: Path):
     other = SPAWN.Process(target=_own, args=(tmp_path, is_owned, may_end))
     other.start()
     is_owned.wait()
-    with pytest.raises(
-        ArtifactError, match=r"m\.sqlite: another run is asking this model"
-    ) as error:
+    with pytest.raises(ArtifactError, match=r"m\.sqlite: another run is using this model") as error:
         Journal(tmp_path, "m", is_owned=True)
     assert len(str(error.value).splitlines()) == 1
     Journal(tmp_path, "n", is_owned=True).close()  # another model is free

@@ -1,4 +1,4 @@
-"""Limits are kept in every minute, and used; all by a clock that is made up."""
+"""Limits are kept in every limiter, and used; all by a clock that is made up."""
 
 import itertools
 import math
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spyhop.models.limits import SPAN_S, Concurrency, Minute
+from spyhop.models.limits import SPAN_S, Concurrency, RateLimiter
 
 LIMIT = 100
 CALLS = st.lists(
@@ -36,12 +36,12 @@ def _most_in(span_s: float, held: list[tuple[float, float]]) -> float:
     return most
 
 
-def _admit(minute: Minute, amount: float, now: float) -> tuple[float, int]:
+def _admit(limiter: RateLimiter, amount: float, now: float) -> tuple[float, int]:
     """Wait as the client would; return when it was admitted, and the slot."""
     for _ in range(200):
-        when = minute.ready_at(amount, now)
+        when = limiter.ready_at(amount, now)
         if when <= now:
-            return now, minute.add(amount, now)
+            return now, limiter.add(amount, now)
         now = when
     raise AssertionError("it is never ready")
 
@@ -49,29 +49,29 @@ def _admit(minute: Minute, amount: float, now: float) -> tuple[float, int]:
 @settings(deadline=None, max_examples=60)
 @given(CALLS, st.floats(0.0, 1e6))
 def test_no_minute_holds_more_than_the_limit(calls, start):
-    minute, now = Minute(LIMIT), start
+    limiter, now = RateLimiter(LIMIT), start
     admitted: list[tuple[float, float]] = []
     late: list[tuple[int, int, float]] = []
     for place, (amount, pause, used, after) in enumerate(calls):
         for due in [one for one in late if one[0] <= place]:
             late.remove(due)
             _, slot, difference = due
-            minute.change(slot, difference)
-        now, slot = _admit(minute, amount, now + pause)
+            limiter.change(slot, difference)
+        now, slot = _admit(limiter, amount, now + pause)
         refund = math.floor(amount * (1 - used))
         late.append((place + 1 + after, slot, -refund))
         admitted.append((now, amount - refund))  # what is known in the end is the least it counts
-        assert minute.share(now) <= 1.0
+        assert limiter.share(now) <= 1.0
     assert _most_in(SPAN_S, admitted) <= LIMIT
 
 
 @settings(deadline=None, max_examples=60)
 @given(CALLS, st.lists(st.floats(0.0, 0.999), min_size=60, max_size=60))
 def test_no_minute_at_the_server_holds_more_whatever_the_way_takes(calls, delays):
-    minute, now = Minute(LIMIT), 0.0
+    limiter, now = RateLimiter(LIMIT), 0.0
     arrived = []
     for (amount, pause, _, _), delay in zip(calls, delays, strict=False):
-        now, _ = _admit(minute, amount, now + pause / 10)
+        now, _ = _admit(limiter, amount, now + pause / 10)
         arrived.append((now + delay, amount))
     assert _most_in(60.0, arrived) <= LIMIT
 
@@ -79,51 +79,51 @@ def test_no_minute_at_the_server_holds_more_whatever_the_way_takes(calls, delays
 @settings(deadline=None, max_examples=60)
 @given(CALLS, st.integers(0, 60), st.floats(0.0, 90.0), st.floats(0.0, 1e6))
 def test_a_restart_forgets_nothing(calls, place, away, other_clock):
-    minute, now, shift = Minute(LIMIT), 50.0, 0.0
+    limiter, now, shift = RateLimiter(LIMIT), 50.0, 0.0
     admitted = []
     for at, (amount, pause, _, _) in enumerate(calls):
         if at == place:
-            held = [(age + away, amount) for age, amount in minute.dump(now)]
+            held = [(age + away, amount) for age, amount in limiter.dump(now)]
             now += away
             shift += other_clock - now
             now = other_clock
-            minute = Minute(LIMIT)
-            minute.load(held, now)
-        now, _ = _admit(minute, amount, now + pause / 10)
+            limiter = RateLimiter(LIMIT)
+            limiter.load(held, now)
+        now, _ = _admit(limiter, amount, now + pause / 10)
         admitted.append((now - shift, amount))
     assert _most_in(SPAN_S - 1e-6, admitted) <= LIMIT + 1e-6
 
 
 def test_more_than_was_guessed_is_made_up_for():
-    minute = Minute(100)
-    slot = minute.add(50, 0.0)
-    minute.change(slot, 80)  # 130 in truth: nothing fits before it is forgotten
-    assert minute.ready_at(1, 1.0) >= SPAN_S
-    assert minute.share(1.0) == 1.3
+    limiter = RateLimiter(100)
+    slot = limiter.add(50, 0.0)
+    limiter.change(slot, 80)  # 130 in truth: nothing fits before it is forgotten
+    assert limiter.ready_at(1, 1.0) >= SPAN_S
+    assert limiter.share(1.0) == 1.3
 
 
 def test_an_amount_above_the_limit_is_never():
-    minute = Minute(100)
-    assert minute.ready_at(101, 5.0) == math.inf
-    assert minute.ready_at(100, 5.0) == 5.0
+    limiter = RateLimiter(100)
+    assert limiter.ready_at(101, 5.0) == math.inf
+    assert limiter.ready_at(100, 5.0) == 5.0
 
 
 def _steady(limit: int, amounts, minutes: float = 10.0, lag: float = 2.0, used: float = 1.0):
     """What is admitted in some minutes with somebody always waiting, as counted at the end."""
-    minute, now, total = Minute(limit), 0.0, 0.0
+    limiter, now, total = RateLimiter(limit), 0.0, 0.0
     waiting: deque[tuple[float, int, float]] = deque()
     for amount in amounts:
         while True:
             while waiting and waiting[0][0] <= now:
                 _, slot, refund = waiting.popleft()
-                minute.change(slot, -refund)
-            when = minute.ready_at(amount, now)
+                limiter.change(slot, -refund)
+            when = limiter.ready_at(amount, now)
             if when <= now:
                 break
             now = min([when, *(due for due, _, _ in list(waiting)[:1])])
         if now > minutes * 60:
             return total
-        slot = minute.add(amount, now)
+        slot = limiter.add(amount, now)
         refund = math.floor(amount * (1 - used))
         waiting.append((now + lag, slot, refund))
         total += amount - refund
@@ -148,9 +148,9 @@ def test_what_was_not_used_lets_more_through():
 
 
 def test_the_pace_is_even():
-    minute, now, times = Minute(600), 0.0, []
+    limiter, now, times = RateLimiter(600), 0.0, []
     while now < 60:
-        now, _ = _admit(minute, 1, now)
+        now, _ = _admit(limiter, 1, now)
         times.append(now)
     most = _most_in(1.0, [(when, 1.0) for when in times])
     assert most <= 2 * 600 / 60 + 1  # a second's worth ahead of the pace, and no more

@@ -22,10 +22,10 @@ from spyhop.models.local import (
     load,
     load_tokenizer,
     pick_device,
-    saved_form,
+    saved_format,
 )
 from spyhop.render import ORCA, TURNS, Renderer
-from spyhop.render.template import Chat
+from spyhop.render.template import TemplateFormat
 from spyhop.schema import Message, ModelError, RecipeError
 from spyhop.stage import Context, Runtime
 from spyhop.store import Source
@@ -303,21 +303,68 @@ def test_score_is_the_log_probability_of_the_whole_response(model_folder: Path):
         for r, t in zip(_requests(3, seed=9), texts, strict=True)
     ]
     backend.batches(requests)
-    for request, found in zip(requests, backend.score(requests), strict=True):
+    for request, found in zip(requests, backend.logprobs(requests), strict=True):
         (prompt,) = backend.renderer.encode_prompts([request.messages])
         (ids,) = backend.renderer.encode_text([request.continuation])
         whole = [*ids, backend.renderer.end_id]
-        assert found.num_tokens == len(whole)
-        assert found.log_probability == pytest.approx(
+        assert len(found.values) == len(whole)
+        assert sum(found.values) == pytest.approx(
             _log_probability(backend, prompt, whole), abs=1e-4
         )
+
+
+def test_a_choice_tells_each_options_log_probability_and_size(model_folder: Path):
+    backend = _backend(model_folder)
+    (request,) = _requests(1, options=["a", "éé or", "b c d e"])
+    (found,) = backend.choose([request])
+    (prompt,) = backend.renderer.encode_prompts([request.messages])
+    for place, ids in enumerate(backend.renderer.encode_text(request.options)):
+        alone = _log_probability(backend, prompt, ids)
+        assert found.log_probabilities[place] == pytest.approx(alone, abs=1e-4)
+    assert found.num_characters == [1, 5, 7] and found.num_bytes == [1, 7, 7]
+
+
+def test_generation_ends_at_every_end_token(tiny_folder: Path):
+    backend = _backend(tiny_folder)
+    prompts = backend.renderer.encode_prompts([each.messages for each in _requests(4)])
+    sampling = Sampling(max_new_tokens=12)
+    whole = [ids for ids, _ in backend._decode(prompts, [None] * 4, sampling)]
+    ends = {ids[2] for ids in whole}
+    backend.model.generation_config.eos_token_id = [backend.renderer.end_id, *ends]
+    again = LocalBackend(backend.model, backend.renderer, 1_000)
+    assert again.end_ids == {backend.renderer.end_id, *ends}
+    for ids, (some, is_cut) in zip(
+        whole, again._decode(prompts, [None] * 4, sampling), strict=True
+    ):
+        assert len(some) <= 2 and ids[: len(some)] == some and not is_cut
+
+
+def test_generation_ends_before_a_stop_text(tiny_folder: Path):
+    backend = _backend(tiny_folder)
+    requests = _requests(4)
+    before = backend.generate(requests, Sampling(max_new_tokens=12))
+    stop = before[0].text[3:5]
+    found = backend.generate(requests, Sampling(max_new_tokens=12, stop=(stop, "never")))
+    for reply, whole in zip(found, before, strict=True):
+        assert stop not in reply.text
+        assert reply.text == whole.text.split(stop)[0].rstrip()
+    assert found[0].finish_reason == "stop" and found[0].response_tokens < 12
+
+
+def test_an_unset_temperature_is_the_models_own(tiny_folder: Path):
+    backend = _backend(tiny_folder)
+    requests, unset = _requests(4), Sampling(max_new_tokens=12, temperature="unset")
+    greedy = backend.generate(requests, Sampling(max_new_tokens=12))
+    assert backend.generate(requests, unset) == greedy
+    backend.model.generation_config.update(do_sample=True, temperature=5.0)
+    assert backend.generate(requests, unset) != greedy
 
 
 def test_a_continuation_that_does_not_fit_is_a_row_with_an_error(tiny_folder: Path):
     backend = _backend(tiny_folder)
     (request,) = _requests(1, longest=5, continuation="x" * 100)
     backend.batches([request])
-    (found,) = backend.score([request])
+    (found,) = backend.logprobs([request])
     assert found.error and "do not fit" in found.error
 
 
@@ -377,7 +424,7 @@ def test_a_device_that_is_not_there_is_one_clear_line():
 
 def test_an_option_without_text_is_refused(tiny_folder: Path):
     request = Request(id="a", messages=[Message(role="user", content="hi")], options=["a", " "])
-    with pytest.raises(ModelError, match="hold no text"):
+    with pytest.raises(ModelError, match="contain an empty text"):
         _backend(tiny_folder).choose([request])
 
 
@@ -423,11 +470,11 @@ def test_scores_do_not_depend_on_how_many_are_weighed_together(
         r.model_copy(update={"continuation": "word " * (n % 4)})
         for n, r in enumerate(_requests(9, seed=12, longest=30))
     ]
-    together = backend.score(requests)
+    together = backend.logprobs(requests)
     monkeypatch.setattr(local, "SCORED_BYTES", 1)
-    alone = backend.score(requests)
-    assert [found.log_probability for found in together] == pytest.approx(
-        [found.log_probability for found in alone], abs=1e-6
+    alone = backend.logprobs(requests)
+    assert [found.mean for found in together] == pytest.approx(
+        [found.mean for found in alone], abs=1e-6
     )
 
 
@@ -441,15 +488,15 @@ def test_the_chat_template_asks_as_the_form_that_it_writes(tiny_folder: Path, co
     sampling = Sampling(temperature=0, max_new_tokens=12)
     assert ours.generate(requests, sampling) == theirs.generate(requests, sampling)
     assert ours.choose(requests) == theirs.choose(requests)
-    assert ours.score(requests) == theirs.score(requests)
+    assert ours.logprobs(requests) == theirs.logprobs(requests)
 
 
 def test_a_folder_from_elsewhere_is_asked_by_its_own_template(tiny_folder: Path, tmp_path: Path):
     folder = shutil.copytree(tiny_folder, tmp_path / "elsewhere")
     tokenizer = load_tokenizer(folder)
-    named = saved_form(folder, tokenizer)
+    named = saved_format(folder, tokenizer)
     (folder / FORMAT_FILE).unlink()
-    found = saved_form(folder, tokenizer)
-    assert isinstance(found, Chat) and found.template == tokenizer.chat_template
+    found = saved_format(folder, tokenizer)
+    assert isinstance(found, TemplateFormat) and found.template == tokenizer.chat_template
     tokenizer.chat_template = None
-    assert saved_form(folder, tokenizer) == ORCA != named
+    assert saved_format(folder, tokenizer) == ORCA != named

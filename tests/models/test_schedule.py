@@ -11,10 +11,10 @@ import pytest
 
 from asking import requests
 from spyhop.models.base import Request, Sampling
+from spyhop.models.endpoint_state import EndpointState, Reservation
 from spyhop.models.guess import Size
 from spyhop.models.journal import State
-from spyhop.models.line import Line, Ticket
-from spyhop.models.schedule import Admission, Asked, Call, Never, Schedule
+from spyhop.models.schedule import Admission, PendingBatch, PendingCall, Rejected, Schedule
 from spyhop.models.service import Endpoint
 from spyhop.models.wire import Failure, Usage
 from spyhop.schema import Message, Unfinished
@@ -28,20 +28,22 @@ def endpoint(name: str = "one", **fields: object) -> Endpoint:
 
 
 def schedule(*endpoints: Endpoint, budget: float | None = None, state: State | None = None):
-    return Schedule([Line(each, "teacher") for each in endpoints], budget, state or State())
+    return Schedule(
+        [EndpointState(each, "teacher") for each in endpoints], budget, state or State()
+    )
 
 
-def call(words: str = "number 1", *, most: int = 40, samples: int = 1) -> Call:
+def call(words: str = "number 1", *, most: int = 40, samples: int = 1) -> PendingCall:
     turns = [Message(role="user", content=words)]
     found = [
         Request(id=f"{words} {place}", messages=turns, sample_index=place)
         for place in range(samples)
     ]
     members = [(request.id, request) for request in found]
-    return Call("generate", Sampling(max_new_tokens=most), members, Asked(samples))
+    return PendingCall("generate", Sampling(max_new_tokens=most), members, PendingBatch(samples))
 
 
-def calls(num: int, **more: int) -> list[Call]:
+def calls(num: int, **more: int) -> list[PendingCall]:
     return [call(request.messages[0].content, **more) for request in requests(num)]
 
 
@@ -53,19 +55,19 @@ class World:
         one: Schedule,
         *,
         latency_s: float = 2.0,
-        prompt: int | Callable[[Call], int] = 10,
+        prompt: int | Callable[[PendingCall], int] = 10,
         response: int = 20,
-        fails: Callable[[Line, int], Failure | None] = lambda line, place: None,
+        fails: Callable[[EndpointState, int], Failure | None] = lambda line, place: None,
     ) -> None:
         self.schedule, self.latency_s = one, latency_s
         self.tokens = prompt if callable(prompt) else lambda call: prompt
         self.response = response
         self.fails = fails
         self.now = 100.0
-        self.sent: list[tuple[float, Line, Call]] = []
+        self.sent: list[tuple[float, EndpointState, PendingCall]] = []
         self.answered: Counter[str] = Counter()
-        self.nevers: list[Never] = []
-        self._flying: list[tuple[float, int, Call, Line, Ticket]] = []
+        self.nevers: list[Rejected] = []
+        self._flying: list[tuple[float, int, PendingCall, EndpointState, Reservation]] = []
         self._number = itertools.count()
 
     def run(self, until: float = math.inf) -> None:
@@ -73,10 +75,10 @@ class World:
         while self.now < until:
             found = self.schedule.take(self.now)
             if isinstance(found, Admission):
-                self.sent.append((self.now, found.line, found.call))
+                self.sent.append((self.now, found.endpoint, found.call))
                 due = self.now + self.latency_s
                 heapq.heappush(self._flying, (due, next(self._number), *found))
-            elif isinstance(found, Never):
+            elif isinstance(found, Rejected):
                 self.nevers.append(found)
             else:
                 assert found > self.now
@@ -97,7 +99,7 @@ class World:
             usage = Usage(self.tokens(one), 0, self.response, 0)
             self.schedule._state.spent_usd += line.answered(ticket, usage, {}, self.now)
             self.schedule.guess.learn(one.size, usage.prompt_tokens)
-            self.answered[line.endpoint.url] += 1
+            self.answered[line.config.url] += 1
         else:
             line.failed(ticket, told, self.now)
             one.avoid = line
@@ -115,7 +117,7 @@ class World:
         return largest
 
     def per_line(self) -> Counter[str]:
-        return Counter(line.endpoint.url[7:-3] for _, line, _ in self.sent)
+        return Counter(line.config.url[7:-3] for _, line, _ in self.sent)
 
 
 def _endless(world: World, **more: int) -> Iterator[float]:
@@ -150,11 +152,11 @@ def test_a_full_endpoint_leaves_its_share_to_the_others():
 
 def test_one_that_was_away_does_not_catch_up_at_once():
     one = schedule(endpoint("a", concurrency=1), endpoint("b", concurrency=1))
-    one.lines[0].paused_until = 110.0
+    one.endpoints[0].paused_until = 110.0
     world = World(one, latency_s=0.1)
     one.add(calls(300))
     world.run()
-    after = [line.endpoint.url for when, line, _ in world.sent if when >= 110.0][:40]
+    after = [line.config.url for when, line, _ in world.sent if when >= 110.0][:40]
     assert 15 <= after.count("http://a/v1") <= 25
 
 
@@ -164,20 +166,20 @@ def test_spares_are_used_only_when_no_other_can():
     one.add(calls(100))
     world.run()
     assert world.per_line() == {"a": 100}
-    one.lines[0].paused_until = world.now + 60
+    one.endpoints[0].paused_until = world.now + 60
     one.add(calls(10))
     world.run()
-    assert world.per_line()["spare"] == 10 and world.now < one.lines[0].paused_until
+    assert world.per_line()["spare"] == 10 and world.now < one.endpoints[0].paused_until
 
 
 def test_a_call_goes_to_another_endpoint_than_the_one_that_failed_it():
     one = schedule(endpoint("a"), endpoint("b"))
-    world = World(one, fails=lambda line, place: LOST if "//a/" in line.endpoint.url else None)
+    world = World(one, fails=lambda line, place: LOST if "//a/" in line.config.url else None)
     one.add(calls(12))
     world.run()
     tries: dict[int, list[str]] = {}
     for _, line, each in world.sent:
-        tries.setdefault(id(each), []).append(line.endpoint.url[7])
+        tries.setdefault(id(each), []).append(line.config.url[7])
     assert set(map(tuple, tries.values())) <= {("b",), ("a", "b")}
     assert ("a", "b") in set(map(tuple, tries.values()))
 
@@ -192,7 +194,7 @@ def test_an_only_endpoint_is_asked_again():
 
 def test_a_call_too_large_for_the_other_endpoint_stays_where_it_fits():
     one = schedule(endpoint("a"), endpoint("small", tokens_per_min=30))
-    one.lines[1].turn = 5.0
+    one.endpoints[1].turn = 5.0
     world = World(one, fails=lambda line, place: LOST if place == 0 else None)
     one.add([call()])
     world.run()
@@ -209,16 +211,16 @@ def test_a_call_too_large_for_all_but_a_spare_goes_there():
 
 def test_a_call_waits_for_a_paused_endpoint_if_only_that_one_can():
     one = schedule(endpoint("a"), endpoint("small", tokens_per_min=30))
-    one.lines[0].paused_until = 105.0
+    one.endpoints[0].paused_until = 105.0
     world = World(one)
     one.add([call()])
     world.run()
-    assert [(when, line.endpoint.url) for when, line, _ in world.sent] == [(105.0, "http://a/v1")]
+    assert [(when, line.config.url) for when, line, _ in world.sent] == [(105.0, "http://a/v1")]
 
 
 def test_a_pause_that_ends_sooner_than_the_others_limit_is_not_overslept():
     one = schedule(endpoint("a", requests_per_min=1), endpoint("b"))
-    one.lines[1].paused_until = 103.0
+    one.endpoints[1].paused_until = 103.0
     world = World(one, latency_s=0.1)
     one.add(calls(20))
     world.run()
@@ -293,7 +295,7 @@ def test_what_no_endpoint_can_ever_take_is_never(limit):
     large = call("word " * 1_000, most=1_000)
     one.add([large, call("hi", most=5)])
     found = one.take(1.0)
-    assert isinstance(found, Never) and found.call is large
+    assert isinstance(found, Rejected) and found.call is large
     assert "50/min" in found.reason and "60/min" in found.reason
     assert isinstance(one.take(1.0), Admission)  # the others go on
 
@@ -305,7 +307,7 @@ def prompt_of(num_bytes: int, text: str = PROSE) -> str:
     return (text * (num_bytes // len(text) + 1))[:num_bytes]
 
 
-def counted(template: int, per_byte: float = 0.25) -> Callable[[Call], int]:
+def counted(template: int, per_byte: float = 0.25) -> Callable[[PendingCall], int]:
     """Tokens as a server counts them that puts a template around a prompt."""
     return lambda one: template + round(per_byte * len(one.members[0][1].messages[0].content))
 
@@ -475,8 +477,8 @@ def test_a_pause_is_as_long_as_told_and_no_longer():
 def test_a_free_endpoint_goes_on_when_the_budget_is_spent():
     state = State(spent_usd=1.0)
     dear = endpoint("a", usd_per_million_response=1_000.0)
-    one = Schedule([Line(each, "m") for each in (dear, endpoint("b"))], 1.0, state)
+    one = Schedule([EndpointState(each, "m") for each in (dear, endpoint("b"))], 1.0, state)
     world = World(one)
     one.add(calls(20))
     world.run()
-    assert {line.endpoint.url for _, line, _ in world.sent} == {endpoint("b").url}
+    assert {line.config.url for _, line, _ in world.sent} == {endpoint("b").url}

@@ -5,7 +5,7 @@ import pytest
 from pairing import Judge
 from scripted import Scripted, failed
 from spyhop.models import FakeModel, Model, Reply, Sampling
-from spyhop.models.script import Ask, Script, Weigh, play
+from spyhop.models.script import Ask, ScoreOptions, Script, play
 from spyhop.schema import Message, ModelError
 from spyhop.stage import Context
 
@@ -135,7 +135,7 @@ def test_options_are_weighed_between_questions(context: Context):
 
     def script(name: str) -> Script[list[float]]:
         (reply,) = yield [Ask(model, _said(name), ONE)]
-        asked = [Weigh(model, _said(reply.text), ("a", "b"), begun) for begun in ("x", "y")]
+        asked = [ScoreOptions(model, _said(reply.text), ("a", "b"), begun) for begun in ("x", "y")]
         first, second = yield asked
         (last,) = yield [Ask(model, _said(str(second.probabilities)), ONE)]
         return [*first.probabilities, float(len(last.text))]

@@ -11,7 +11,16 @@ from hypothesis import strategies as st
 
 from server import FAULTS
 from spyhop.models.base import Choice, Reply, Request, Sampling
-from spyhop.models.wire import Usage, body, failure, parse, remaining, reply, share, weighed
+from spyhop.models.wire import (
+    Usage,
+    body,
+    parse,
+    read_choice,
+    read_failure,
+    read_reply,
+    remaining,
+    share,
+)
 from spyhop.schema import Message
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -42,7 +51,7 @@ def said(text: object = "yes", index: int = 0, **message: object) -> dict[str, o
 def got(choice: dict[str, object], **more: object) -> Reply:
     """The reply that one choice makes, as it is read back from the journal."""
     choices, usage = parse(answer(choice, **more), 1, GUESS)
-    text = reply(ASKED, choices[0], usage, 0.5).model_dump_json()
+    text = read_reply(ASKED, choices[0], usage, 0.5).model_dump_json()
     return Reply.model_validate_json(text)
 
 
@@ -93,6 +102,12 @@ def test_extra_fields_win_and_omitted_ones_stay_out():
     found = sent(extra={"reasoning_effort": "low", "top_p": 0.1}, omit=("seed", "temperature", "x"))
     assert found["reasoning_effort"] == "low" and found["top_p"] == 0.1
     assert not {"seed", "temperature", "x"} & found.keys()
+
+
+def test_an_unset_temperature_sends_no_sampling_fields():
+    found = sent(sampling=Sampling(temperature="unset", top_p=0.5, seed=3, stop=("END",)))
+    assert not {"seed", "temperature", "top_p"} & found.keys() and found["stop"] == ["END"]
+    assert "stop" not in sent(sampling=Sampling())
 
 
 @settings(deadline=None)
@@ -294,7 +309,7 @@ def place(token: str, *, logprob: float = -0.1, top: dict[str, float] | None = N
 def weighed_from(logprobs: object, text: str = "", options: tuple[str, ...] = ("A", "B")) -> Choice:
     asked = ASKED.model_copy(update={"options": list(options)})
     found = {**said(text), "logprobs": logprobs}
-    choice = weighed(asked, found, USED, 0.25)
+    choice = read_choice(asked, found, USED, 0.25)
     return Choice.model_validate_json(choice.model_dump_json())
 
 
@@ -405,8 +420,8 @@ def test_whatever_the_json_it_is_an_answer_or_a_value_error(content, logprobs, u
         return
     assert all(value >= 0 for value in used)
     for found in choices:
-        Reply.model_validate_json(reply(ASKED, found, used, 0.0).model_dump_json())
-        Choice.model_validate_json(weighed(ASKED, found, used, 0.0).model_dump_json())
+        Reply.model_validate_json(read_reply(ASKED, found, used, 0.0).model_dump_json())
+        Choice.model_validate_json(read_choice(ASKED, found, used, 0.0).model_dump_json())
 
 
 @settings(deadline=None, max_examples=60)
@@ -415,7 +430,7 @@ def test_whatever_the_json_it_is_parsed_or_a_value_error(value):
     raw = json.dumps(value).encode()
     with suppress(ValueError):
         parse(raw, 2, GUESS)
-    assert failure(500, {}, raw, NOW).kind == "overloaded"
+    assert read_failure(500, {}, raw, NOW).kind == "overloaded"
 
 
 # ---------------------------------------------------------------- failures
@@ -454,23 +469,27 @@ def error(code: str | None = None, message: str = "no", **more: object) -> bytes
     ],
 )
 def test_kinds_of_failures(status, raw, kind):
-    found = failure(status, {}, raw, NOW)
+    found = read_failure(status, {}, raw, NOW)
     assert (found.kind, found.status) == (kind, status)
     assert str(status) in found.message and len(found.message) < 400
 
 
 def test_all_statuses_mean_something():
     for status in [*range(201, 300), *range(300, 600)]:
-        assert failure(status, {}, b"", NOW).kind
+        assert read_failure(status, {}, b"", NOW).kind
 
 
 def test_an_overrun_is_told_from_a_lone_error():
-    overrun = {status for status in range(300, 600) if failure(status, {}, b"", NOW).is_overrun}
+    overrun = {
+        status for status in range(300, 600) if read_failure(status, {}, b"", NOW).is_overrun
+    }
     assert {429, 503, 529} <= overrun and 500 not in overrun and 400 not in overrun
 
 
 def test_what_may_have_been_billed():
-    billed = {status for status in range(300, 600) if failure(status, {}, b"", NOW).is_maybe_billed}
+    billed = {
+        status for status in range(300, 600) if read_failure(status, {}, b"", NOW).is_maybe_billed
+    }
     assert {500, 502, 504} <= billed and not {400, 401, 404, 422, 429} & billed
 
 
@@ -494,10 +513,10 @@ def test_what_may_have_been_billed():
     ],
 )
 def test_when_to_come_again(headers, seconds):
-    assert failure(429, headers, b"", NOW).retry_after_s == seconds
-    assert failure(500, headers, b"", NOW).retry_after_s == seconds
+    assert read_failure(429, headers, b"", NOW).retry_after_s == seconds
+    assert read_failure(500, headers, b"", NOW).retry_after_s == seconds
     kind = "overloaded" if seconds is None else "throttled"
-    assert failure(503, headers, b"", NOW).kind == kind
+    assert read_failure(503, headers, b"", NOW).kind == kind
 
 
 @pytest.mark.parametrize(
@@ -511,9 +530,9 @@ def test_when_to_come_again(headers, seconds):
 )
 def test_a_limit_with_nothing_left_says_when_to_come_again(headers, seconds):
     told = {f"x-ratelimit-{name}-requests": value for name, value in headers.items()}
-    assert failure(429, told, b"", NOW).retry_after_s == seconds
-    assert failure(429, told | {"retry-after": "7"}, b"", NOW).retry_after_s == 7
-    assert failure(503, told, b"", NOW).kind == "overloaded"
+    assert read_failure(429, told, b"", NOW).retry_after_s == seconds
+    assert read_failure(429, told | {"retry-after": "7"}, b"", NOW).retry_after_s == 7
+    assert read_failure(503, told, b"", NOW).kind == "overloaded"
 
 
 @settings(deadline=None)
@@ -522,7 +541,7 @@ def test_whatever_a_header_says(after, reset):
     headers = {"retry-after": after, "retry-after-ms": reset, "x-ratelimit-limit-requests": "5",
                "x-ratelimit-remaining-requests": "0",
                "x-ratelimit-reset-requests": reset}  # fmt: skip
-    wait = failure(429, headers, b"", NOW).retry_after_s
+    wait = read_failure(429, headers, b"", NOW).retry_after_s
     assert wait is None or (wait >= 0 and math.isfinite(wait))
     for limit, left, seconds in remaining(headers).values():
         assert (limit, left) == (5, 0) and seconds >= 0
@@ -573,4 +592,4 @@ def test_a_limit_that_cannot_be_read_is_left_out(shown):
     ],
 )
 def test_what_the_server_said_is_kept_whatever_its_form(raw, text):
-    assert text in failure(400, {}, raw, NOW).message
+    assert text in read_failure(400, {}, raw, NOW).message

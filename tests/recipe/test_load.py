@@ -124,6 +124,8 @@ def test_a_file_that_cannot_be_read(tmp_path: Path):
     ("given", "line"),
     [
         ({"threads": 0}, "runtime.threads = 0: Input should be greater than or equal to 1"),
+        ({"steps": {"a": {"workers": 2}}}, "runtime.steps.a.workers is not a setting; known: "),
+        ({"steps": {"a": {"device": "gpu"}}}, "runtime.steps.a.device = 'gpu': write auto, cpu"),
         ({"wokers": 2}, "runtime.wokers is not a setting; did you mean 'workers'?"),
     ],
 )
@@ -143,6 +145,7 @@ def test_a_wrong_runtime_is_one_clear_line(given: dict[str, Any], line: str):
         ("a.n.m=true", {"a": {"b": 1, "n": {"m": True}}, "l": [{"c": 1}, {"c": 2}]}),
         ("a.b='7'", {"a": {"b": "7"}, "l": [{"c": 1}, {"c": 2}]}),
         (" a.b =1.5", {"a": {"b": 1.5}, "l": [{"c": 1}, {"c": 2}]}),
+        ('a."b.c".d=2', {"a": {"b": 1, "b.c": {"d": 2}}, "l": [{"c": 1}, {"c": 2}]}),
         ("a.b=", {"a": {"b": ""}, "l": [{"c": 1}, {"c": 2}]}),
     ],
 )
@@ -157,10 +160,10 @@ def test_changes_are_applied(change: str, wanted: dict[str, Any]):
     [
         ("a.b", "write it as key.sub=value"),
         ("=3", "write it as key.sub=value"),
-        ("l.2.c=1", "'2' leads nowhere"),
+        ("l.2.c=1", "no setting has the part '2'"),
         ("l.x=1", "'x' is not a key of a table here"),
         ("a.b.c=1", "'c' is not a key of a table here"),
-        ("a.b.c.d=1", "'c' leads nowhere"),
+        ("a.b.c.d=1", "no setting has the part 'c'"),
     ],
 )
 def test_wrong_changes_are_refused(change: str, line: str):

@@ -34,8 +34,8 @@ def test_targets_and_special_tokens_are_told_apart(answers, tiny_folder: Path):
     text = _shown(answers, tiny_folder)
     assert "<|user|>why?<|assistant|>[[so [it] is<|end|>]]" in text
     assert "<|user|>and?<|assistant|>[[caf\u00e9<|end|>]]" in text
-    assert "a1: 29 tokens, 17 of them targets" in text
-    assert "a2: no response; not trained on" in text
+    assert "a1: 29 tokens, 17 of them supervised" in text
+    assert "a2: failed; not trained on" in text
 
 
 def test_the_last_response_alone(answers, tiny_folder: Path):
@@ -51,8 +51,10 @@ def test_colours_mark_the_targets(answers, tiny_folder: Path):
 
 
 def test_forms_can_be_compared(answers, tiny_folder: Path):
-    assert "### Human:\nwhy?\n\n### Assistant:\n[[so" in _shown(answers, tiny_folder, form="orca")
-    assert "a1:" in _shown(answers, tiny_folder, form="chat")
+    assert "### Human:\nwhy?\n\n### Assistant:\n[[so" in _shown(
+        answers, tiny_folder, chat_format="orca"
+    )
+    assert "a1:" in _shown(answers, tiny_folder, chat_format="chat")
 
 
 def test_rows_without_messages_are_refused(tmp_path: Path, tiny_folder: Path):

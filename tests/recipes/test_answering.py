@@ -70,7 +70,7 @@ def test_prompts_are_answered_once_and_in_order(cli):
         third = _answer(cli)
         assert sorted(server.billed().values()) == [1] * 60
     assert re.search(r"^out/answers\.jsonl: 50 rows; \$\d\.\d{4}$", done.stdout, re.M)
-    assert "0 made, 3 made before" in again.stdout and again.code == third.code == 0
+    assert "0 steps run, 3 reused" in again.stdout and again.code == third.code == 0
     rows = _rows()
     assert [row["messages"][0]["content"] for row in rows] == more and more[:50] == texts
     assert all(row["messages"][1]["content"].startswith("The answer is") for row in rows)
@@ -134,9 +134,9 @@ def test_a_recipe_file_does_the_same(cli):
         )
         assert "augment.answer" in cli("plan", "mine.toml").stdout
         assert cli("run", "mine.toml", "--out", "out").code == 0
-        assert _answer(cli).stdout.count("made before") == 1
+        assert _answer(cli).stdout.count("reused") == 1
         assert server.stats()["billed"] == 5
-    assert (len(_rows()), len(list(Path("out/runs/mine").iterdir()))) == (5, 3)
+    assert (len(_rows()), len(list(Path("out/runs/mine").iterdir()))) == (5, 5)
 
 
 def test_errors_are_rows_and_can_be_asked_again(cli):
@@ -145,13 +145,13 @@ def test_errors_are_rows_and_can_be_asked_again(cli):
     with Server(plan=in_order(["400"] * 3 + [None, "length"])) as server:
         _teacher(server.url, "budget_usd = 100.0")
         done = _answer(cli, *keep)
-        assert re.search(r"20 rows; .*rejected 3.*errors 400: 3; \$", done.stdout), done
+        assert re.search(r"20 rows; .*failed 3.*errors 400: 3; \$", done.stdout), done
         before = {row["messages"][0]["content"]: row["messages"][1:] for row in _rows()}
         assert len([turns for turns in before.values() if not turns]) == 3
-        assert _answer(cli, *keep).stdout.count("3 made before") == 1
+        assert _answer(cli, *keep).stdout.count("3 reused") == 1
         again = _answer(cli, *keep, "--retry-errors")
         assert server.stats()["requests"] == 23
-    assert again.code == 0 and "rejected" not in again.stdout
+    assert again.code == 0 and "failed" not in again.stdout
     after = {row["messages"][0]["content"]: row["messages"][1:] for row in _rows()}
     assert all(after.values())
     assert all(after[text] == turns for text, turns in before.items() if turns)
@@ -169,19 +169,19 @@ def test_a_finished_node_is_reopened(cli, workers: int):
         _teacher(server.url)
         assert cli(*command).code == 0
         (old,) = Path("out").glob("augment.answer-*/record.json")
-        assert '"outcome/rejected": 2' in old.read_text()
+        assert '"outcome/failed": 2' in old.read_text()
         server.stop()
         _teacher(server.url, "patience_s = 0.1\nmax_attempts = 1")
         failed = cli(*command, "--retry-errors", "answers")
         _line(failed, 3, r"answers: .*run again")
-        assert '"outcome/rejected": 2' in old.read_text()  # the old one stays
+        assert '"outcome/failed": 2' in old.read_text()  # the old one stays
         server.start()
         done = cli(*command, "--retry-errors", "answers")
-        assert done.code == 0 and "2 made, 1 made before" in done.stdout, done
+        assert done.code == 0 and "2 steps run, 1 reused" in done.stdout, done
         assert server.stats()["billed"] == 10
-    assert "outcome/rejected" not in old.read_text()
-    _line(cli(*command, "--retry-errors", "nowhere"), 2, "no node 'nowhere'")
-    _line(cli(*command, "--retry-errors", "prompts"), 2, "asks no model; these do: answers$")
+    assert "outcome/failed" not in old.read_text()
+    _line(cli(*command, "--retry-errors", "nowhere"), 2, "no step 'nowhere'")
+    _line(cli(*command, "--retry-errors", "prompts"), 2, "calls no model; these do: answers$")
 
 
 def test_an_outage_is_unfinished_and_goes_on(cli):
@@ -218,13 +218,13 @@ def test_wrong_settings_are_one_line(cli, tmp_path: Path, monkeypatch: pytest.Mo
     _line(
         _answer(cli, "--set", "answers.sampling.max_tokens=3"), 2, "did you mean 'max_new_tokens'"
     )
-    _line(_answer(cli, "--set", "form=xml"), 2, r"answer: form = 'xml'")
+    _line(_answer(cli, "--set", "format=xml"), 2, r"answer: format = 'xml'")
     _line(_answer(cli, "--set", "runtime=3"), 2, r"--set runtime=3: it is a table")
     Path("in").mkdir()
     _prompts(2, "in/a.jsonl")
-    _line(_answer(cli, prompts="in", out="in/out"), 2, r"it lies in .*/in, which is read")
+    _line(_answer(cli, prompts="in", out="in/out"), 2, r"inside the input .*/in;")
     _prompts(2, "in/answers.jsonl")
-    _line(_answer(cli, prompts="in/answers.jsonl", out="in"), 2, "would replace it")
+    _line(_answer(cli, prompts="in/answers.jsonl", out="in"), 2, "would replace this input")
     Path("prompts.jsonl").write_text("{nope}\n")
     _line(_answer(cli), 2, r"prompts: .*prompts\.jsonl:1: not JSON")
     _prompts(2)
@@ -284,7 +284,7 @@ def test_control_c_is_130_and_nothing_is_asked_again(cli, tmp_path: Path):
         os.killpg(process.pid, signal.SIGINT)
         _, error = process.communicate(timeout=30)
         assert process.returncode == 130, error
-        assert error.splitlines() == ["spyhop: stopped; run again to go on from here"]
+        assert error.splitlines() == ["spyhop: stopped; run again to resume"]
         assert server.stats()["billed"] < 400
         assert _answer(cli).code == 0
         assert set(server.billed().values()) == {1}

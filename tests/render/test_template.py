@@ -1,4 +1,4 @@
-"""Chat templates of the known structures, in words of our own, taken apart."""
+"""TemplateFormat templates of the known structures, in words of our own, taken apart."""
 
 import copy
 from pathlib import Path
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from conftest import byte_tokenizer
 from spyhop.models.local import load_tokenizer
-from spyhop.render import Chat, Renderer, named_form, read_form
+from spyhop.render import Renderer, TemplateFormat, named_format, read_format
 from spyhop.schema import InputError, Message
 
 HEADERS = (
@@ -108,20 +108,20 @@ def _tokens(tokenizer: Any, ids: Any) -> str:
 
 
 def _targets(tokenizer: Any, encoded: Any) -> str:
-    return _tokens(tokenizer, encoded.ids[encoded.is_target])
+    return _tokens(tokenizer, encoded.ids[encoded.is_supervised])
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
 @pytest.mark.parametrize("messages", [[USER, SAID], [SYSTEM, USER, SAID], LENGTHY], ids=len)
 def test_ids_are_those_of_the_whole_text(bytes_: Any, name: str, messages: list[Message]):
-    renderer = Renderer(bytes_, Chat(template=TEMPLATES[name]))
+    renderer = Renderer(bytes_, TemplateFormat(template=TEMPLATES[name]))
     (encoded,) = renderer.encode([messages], "last")
     if name == "no-system" and messages[0] is SYSTEM:
         messages = [Message(role="user", content="Be brief.\n\nWhy?"), *messages[2:]]
     text = _whole(bytes_, TEMPLATES[name], messages)
     bos = "" if text.startswith("<s>") else "<s>"
     assert _tokens(bytes_, encoded.ids) == bos + text.removesuffix("\n")
-    assert encoded.ids[-1] == renderer.end_id and encoded.is_target[-1]
+    assert encoded.ids[-1] == renderer.end_id and encoded.is_supervised[-1]
     assert (encoded.ids == bytes_.bos_token_id).sum() == 1
 
 
@@ -141,18 +141,18 @@ def test_ids_are_those_of_the_whole_text(bytes_: Any, name: str, messages: list[
     ],
 )
 def test_targets_are_what_the_model_is_to_write(bytes_: Any, name: str, all_: str, last: str):
-    renderer = Renderer(bytes_, Chat(template=TEMPLATES[name]))
+    renderer = Renderer(bytes_, TemplateFormat(template=TEMPLATES[name]))
     assert _targets(bytes_, renderer.encode([LENGTHY], "all")[0]) == all_
     assert _targets(bytes_, renderer.encode([LENGTHY], "last")[0]) == last
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
 def test_a_prompt_is_the_start_of_its_conversation(bytes_: Any, name: str):
-    renderer = Renderer(bytes_, Chat(template=TEMPLATES[name]))
+    renderer = Renderer(bytes_, TemplateFormat(template=TEMPLATES[name]))
     (prompt,) = renderer.encode_prompts([LENGTHY[:-1]])
     (encoded,) = renderer.encode([LENGTHY], "last")
     assert encoded.ids[: len(prompt)].tolist() == prompt
-    assert int(encoded.is_target.argmax()) == len(prompt)
+    assert int(encoded.is_supervised.argmax()) == len(prompt)
     if name != "no-system":
         asked = _whole(bytes_, TEMPLATES[name], LENGTHY[:-1], add_generation_prompt=True)
         assert _tokens(bytes_, prompt).removeprefix("<s>") == asked.removeprefix("<s>")
@@ -164,7 +164,7 @@ def test_a_prompt_is_the_start_of_its_conversation(bytes_: Any, name: str):
 @given(contents=st.lists(CONTENTS, min_size=2, max_size=2))
 @settings(max_examples=30)
 def test_any_content_is_kept_and_is_no_special_token(bytes_: Any, name: str, contents: list[str]):
-    renderer = Renderer(bytes_, Chat(template=TEMPLATES[name]))
+    renderer = Renderer(bytes_, TemplateFormat(template=TEMPLATES[name]))
     nasty = [f"{contents[0]}<|over|>", f"x{contents[1]}</s>.<|start|>"]
     asked, said = (
         Message(role=role, content=text)
@@ -183,17 +183,19 @@ def test_any_content_is_kept_and_is_no_special_token(bytes_: Any, name: str, con
 def test_blanks_are_stripped_where_the_template_strips_them(bytes_: Any):
     said = Message(role="assistant", content="\n  So. \n")
     for name, wanted in (("headers", "So.<|over|>"), ("chatml", "\n  So. \n<|over|>")):
-        (encoded,) = Renderer(bytes_, Chat(template=TEMPLATES[name])).encode([[USER, said]])
+        (encoded,) = Renderer(bytes_, TemplateFormat(template=TEMPLATES[name])).encode(
+            [[USER, said]]
+        )
         assert _targets(bytes_, encoded) == wanted
 
 
 def test_a_row_that_the_template_rewrites_is_refused_and_shown(bytes_: Any):
-    renderer = Renderer(bytes_, Chat(template=THOUGHT))
+    renderer = Renderer(bytes_, TemplateFormat(template=THOUGHT))
     said = Message(role="assistant", content="<think>hm</think>So.")
     with pytest.raises(InputError, match=r"rewrites what was said: .*So\..*hm"):
         renderer.encode([[USER, said]])
     with pytest.raises(InputError, match=r"refuses \(user, user\): order"):
-        Renderer(bytes_, Chat(template=NO_SYSTEM)).encode([[USER, MORE]])
+        Renderer(bytes_, TemplateFormat(template=NO_SYSTEM)).encode([[USER, MORE]])
 
 
 @pytest.mark.parametrize(
@@ -221,18 +223,18 @@ def test_a_row_that_the_template_rewrites_is_refused_and_shown(bytes_: Any):
 )  # fmt: skip
 def test_templates_that_cannot_be_taken_apart_are_refused(bytes_: Any, template: str, reason: str):
     with pytest.raises(InputError, match=reason):
-        Renderer(bytes_, Chat(template=template))
+        Renderer(bytes_, TemplateFormat(template=template))
 
 
 def test_a_template_does_not_know_the_day(bytes_: Any):
     dated = CHATML.replace("You help.", "{{ strftime_now('%d %b %Y') }}, {{ date_string }}")
-    (ids,) = Renderer(bytes_, Chat(template=dated)).encode_prompts([[USER]])
+    (ids,) = Renderer(bytes_, TemplateFormat(template=dated)).encode_prompts([[USER]])
     assert "26 Jul 2024, 26 Jul 2024" in _tokens(bytes_, ids)
 
 
 @pytest.mark.parametrize("name", ["headers", "chatml", "thought", "no-system"])
 def test_a_real_byte_pair_tokenizer(qwen: Any, name: str):
-    renderer = Renderer(qwen, Chat(template=TEMPLATES[name]))
+    renderer = Renderer(qwen, TemplateFormat(template=TEMPLATES[name]))
     long = [
         Message(role="user", content="How many  whales, 1,234 or\n12?"),
         Message(role="assistant", content="Two: 'a' and **b**.\n\n```x = 1```"),
@@ -246,7 +248,7 @@ def test_a_real_byte_pair_tokenizer(qwen: Any, name: str):
 
 def test_a_real_sentencepiece_tokenizer(llama: Any):
     """Where every text begins with a blank of its own, pieces still give the ids of the whole."""
-    renderer = Renderer(llama, Chat(template=INST))
+    renderer = Renderer(llama, TemplateFormat(template=INST))
     conversation = [
         *LENGTHY[:2],
         Message(role="assistant", content="So be it: 3 whales."),
@@ -255,7 +257,7 @@ def test_a_real_sentencepiece_tokenizer(llama: Any):
     (encoded,) = renderer.encode([conversation])
     whole = llama(_whole(llama, INST, conversation), add_special_tokens=False)["input_ids"]
     assert encoded.ids.tolist() == whole
-    assert llama.convert_ids_to_tokens(encoded.ids[encoded.is_target].tolist())[:2] == [
+    assert llama.convert_ids_to_tokens(encoded.ids[encoded.is_supervised].tolist())[:2] == [
         "\u2581So", "\u2581be",
     ]  # fmt: skip
     (prompt,) = renderer.encode_prompts([LENGTHY[:2]])
@@ -267,11 +269,11 @@ def test_a_real_sentencepiece_tokenizer(llama: Any):
 def test_the_form_of_a_name(bytes_: Any):
     tokenizer = copy.deepcopy(bytes_)
     with pytest.raises(InputError, match="no chat template; use one of orca, turns, humpback"):
-        named_form("chat", tokenizer)
+        named_format("chat", tokenizer)
     tokenizer.chat_template = CHATML
-    assert named_form("chat", tokenizer) == Chat(template=CHATML)
+    assert named_format("chat", tokenizer) == TemplateFormat(template=CHATML)
     tokenizer.chat_template = {"default": HEADERS, "tool_use": CHATML}
-    assert named_form("chat", tokenizer) == Chat(template=HEADERS)
+    assert named_format("chat", tokenizer) == TemplateFormat(template=HEADERS)
     for name in ("chat", "orca", "humpback"):
-        form = named_form(name, tokenizer)
-        assert read_form(form.model_dump(exclude_defaults=True)) == form
+        chat_format = named_format(name, tokenizer)
+        assert read_format(chat_format.model_dump(exclude_defaults=True)) == chat_format

@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from spyhop.evaluate import Seen
+from spyhop.evaluate import ItemOverlap
 from spyhop.report.compare import comparison_table
 from spyhop.report.contamination import contamination_section, seen_items, shared_cells
 from spyhop.report.sections import scores_section
@@ -9,10 +9,14 @@ from spyhop.schema import Score
 from toys import rows_artifact
 
 SEEN = [
-    Seen(id="0", suite="s", task="t", is_exact=True, row_id="row-a", is_checked=True),
-    Seen(id="1", suite="s", task="t", long_run="thirteen words", row_id="row-b", is_checked=True),
-    Seen(id="2", suite="s", task="t", short_run="eight words", row_id="row-c", is_checked=True),
-    Seen(id="3", suite="s", task="t", is_checked=True),
+    ItemOverlap(id="0", suite="s", task="t", is_exact=True, row_id="row-a", is_checked=True),
+    ItemOverlap(
+        id="1", suite="s", task="t", long_run="thirteen words", row_id="row-b", is_checked=True
+    ),
+    ItemOverlap(
+        id="2", suite="s", task="t", short_run="eight words", row_id="row-c", is_checked=True
+    ),
+    ItemOverlap(id="3", suite="s", task="t", is_checked=True),
 ]
 
 
@@ -32,15 +36,15 @@ def test_a_score_stands_beside_its_rates_and_the_score_without_them(tmp_path: Pa
     assert shared_cells(task) == ["25.0 / 50.0 / 75.0", "50.0 (2)", "100.0 (1)"]
     (plain, _) = task_results("m", scores)
     assert plain.shared is None and shared_cells(plain) == []
-    page = "".join(scores_section([("m", scores)], seen_items(SEEN)).blocks)
+    page = "".join(scores_section({"m": scores}, seen_items(SEEN)).blocks)
     assert "25.0 / 50.0 / 75.0" in page and "without any" in page
 
 
 def test_models_are_compared_pair_by_pair(tmp_path: Path):
-    scores = [
-        ("base", _scores(tmp_path / "a", [False] * 8 + [True])),
-        ("student", _scores(tmp_path / "b", [True] * 9)),
-    ]
+    scores = {
+        "base": _scores(tmp_path / "a", [False] * 8 + [True]),
+        "student": _scores(tmp_path / "b", [True] * 9),
+    }
     (row,) = comparison_table(scores, "student").rows
     assert row[:4] == ["s", "student minus base", "9", "+88.9"]
     assert row[5] == "0.00781" and row[6] == "88.9"  # McNemar: 2 / 2^8

@@ -14,12 +14,14 @@ from spyhop.schema import (
     Label,
     Message,
     Pair,
+    Preference,
     Prompt,
     Query,
     Rating,
     Row,
     Score,
     Segment,
+    Verdict,
 )
 from spyhop.store import PartWriter, arrow_schema
 
@@ -69,6 +71,15 @@ ROWS = [
         Finding(id="1", value=None, num_rows=0, is_passed=True, text=""),
         Finding(id="2", value=0.4, low=0.3, high=0.5, limit=0.4, num_rows=9, is_passed=False,
                 text="t"),
+    ],
+    [
+        Verdict(id="1", item_id="i", judge="j", order="ab", winner="tie", reason="r"),
+        Verdict(id="2", item_id="i", judge="j", score=4.5),
+        Verdict(id="3", item_id="i", judge="j", order="ba", missing="failed", error="e"),
+    ],
+    [
+        Preference(id="1", messages=TURNS, chosen="a", rejected="b", chosen_origin="gold",
+                   rejected_origin="m/1"),
     ],
     [
         Odd(id="1", counts={"a": 1, "": 2}, nested=[[1.5], []]),

@@ -10,10 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spyhop.text.overlap import (
-    ContaminationConfig,
     Duplicate,
     Duplicates,
-    ItemIndex,
     NearConfig,
     batches,
     fingerprint,
@@ -23,7 +21,6 @@ from spyhop.text.overlap import (
 )
 
 NEAR = NearConfig()
-SENTENCE = "the quick brown fox jumps over the lazy dog and then it runs back into the dark wood"
 
 
 def _text(draw: random.Random, num_words: int, vocabulary: int = 3000) -> list[str]:
@@ -62,6 +59,45 @@ def test_words_have_no_case_and_no_marks():
     assert found == ["the", "cat", "s", "hat", "3", "5", "kg", "caf\u00e9"]
     assert words("\u6211\u4eec go \u304b\u306a") == ["\u6211", "\u4eec", "go", "\u304b", "\u306a"]
     assert words(" .,-_\n") == []
+
+
+@pytest.mark.parametrize(
+    ("one", "two"),
+    [
+        ("\uff28ello\uff0c \uff17\uff0b\uff13", "hello, 7+3"),
+        ("zero\u200bwidth soft\u00adhyphen", "zerowidth softhyphen"),
+        ("Un cafe\u0301, s'il vous plai\u0302t", "un caf\u00e9 s il vous pla\u00eet"),
+        (
+            "\u0939\u093f\u0928\u094d\u0926\u0940 \u092d\u093e\u0937\u093e",
+            "\u0939\u093f\u0928\u094d\u0926\u0940\u3000\u092d\u093e\u0937\u093e!",
+        ),
+        ("WEISS", "wei\u00df"),
+    ],
+)
+def test_one_text_in_two_encodings_has_the_same_words(one: str, two: str):
+    assert words(one) == words(two) and len(words(one)) > 0
+
+
+def test_vowel_signs_are_part_of_their_words():
+    assert words("\u0939\u093f\u0928\u094d\u0926\u0940") == [
+        "\u0939\u093f\u0928\u094d\u0926\u0940"
+    ]  # Hindi
+    assert words("\u0b95\u0bbe \u0b95\u0bbf") == ["\u0b95\u0bbe", "\u0b95\u0bbf"]  # Tamil kaa, ki
+    assert words("\u0b95\u0bbe") != words("\u0b95\u0bbf")
+
+
+@given(st.text())
+def test_the_ascii_way_and_the_other_find_the_same_words(text: str):
+    plain = "".join(char for char in text if char.isascii())
+    assert words(f"{plain} \u00e9")[:-1] == words(plain)
+
+
+@pytest.mark.parametrize(
+    ("one", "two"),
+    [("7 + 3", "7 - 3"), ("5 < 3?", "5 > 3?"), ("[ {", "( ["), ("in C.", "in C#."), ("1/3", "1 3")],
+)
+def test_signs_count_for_a_fingerprint(one: str, two: str):
+    assert fingerprint(one) != fingerprint(two)
 
 
 def test_a_fingerprint_is_of_the_words_and_the_same_for_ever():
@@ -195,58 +231,15 @@ def test_a_page_that_stands_everywhere_costs_no_square(tmp_path: Path):
     assert len(found) == 2999 and {each.kept for each in found} == {0}
 
 
-@pytest.mark.parametrize("mark", ["", "!", " Indeed?"])
-def test_a_text_that_holds_an_item_is_found(mark: str):
-    index = ItemIndex([("item", SENTENCE)], ContaminationConfig())
-    assert index.unchecked == []
-    inside, outside, none = index.find([f"Once {SENTENCE.upper()}{mark}", "Once upon a time", ""])
-    assert inside is not None and inside.item == "item"
-    assert inside.words == " ".join(words(SENTENCE)[:13])
-    assert outside is none is None
-
-
-def test_twelve_words_in_common_are_not_enough_for_a_long_item():
-    index = ItemIndex([("item", SENTENCE)], ContaminationConfig())
-    shared = " ".join(words(SENTENCE)[:12])
-    assert index.find([f"{shared} sleeps", shared]) == [None, None]
-
-
-def test_short_items_are_found_by_eight_words_and_shorter_ones_are_told():
-    short = " ".join(words(SENTENCE)[:9])
-    items = [("nine", short), ("seven", " ".join(words(SENTENCE)[:7])), ("none", "?")]
-    index = ItemIndex(items, ContaminationConfig())
-    assert index.unchecked == ["seven", "none"]
-    (found,) = index.find([f"we saw how {SENTENCE}"])
-    assert found is not None and (found.item, len(found.words.split())) == ("nine", 8)
-
-
-def test_a_form_of_words_is_no_contamination():
-    form = "which of the following statements is true of the thing that is named here"
-    tails = [" ".join(f"{n}x{k}" for k in range(9)) for n in range(11)]
-    items = [(f"i{n}", f"{form} number {n} {tail}") for n, tail in enumerate(tails)]
-    index = ItemIndex(items, ContaminationConfig())
-    own, common = index.find([items[3][1], form])
-    assert own is not None and own.item == "i3" and common is None
-    assert ItemIndex(items, ContaminationConfig(max_items=11)).find([form])[0] is not None
-    only_form = ItemIndex([(f"i{n}", form) for n in range(11)], ContaminationConfig())
-    assert len(only_form.unchecked) == 11
-
-
 def test_batches_are_bounded_by_number_and_length():
     assert [len(each) for each in batches(["x"] * 2500)] == [1024, 1024, 452]
     assert [len(each) for each in batches(["x" * (1 << 20)] * 5)] == [2, 2, 1]
 
 
-def _questions(path: Path) -> list[str]:
-    return [json.loads(line)["question"] for line in path.read_text().splitlines()]
-
-
-def test_the_items_that_recur_across_public_sets_are_found(data_dir: Path, tmp_path: Path):
-    train, test = (_questions(data_dir / f"gsm8k/{name}.jsonl") for name in ("train", "test"))
+def test_copies_across_public_sets_are_found(data_dir: Path, tmp_path: Path):
+    lines = (data_dir / "gsm8k/train.jsonl").read_text().splitlines()
+    train = [json.loads(line)["question"] for line in lines]
     lines = (data_dir / "flan_cot/cot_data/gsm8k_train.tsv").read_text().splitlines()
     again = [line.split("\t")[0].replace("\\n", "\n") for line in lines]
-    index = ItemIndex([(str(n), text) for n, text in enumerate(train)], ContaminationConfig())
-    assert sum(hit is not None for hit in index.find(again)) >= 7400
-    assert sum(hit is not None for hit in index.find(test)) < 100
     found = _found(tmp_path, train + again)
     assert sum(each.row >= len(train) for each in found) >= 7400

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spyhop.train.batches import plan_batches, split_micro
+from spyhop.train.batches import plan_batches, split_microbatches
 
 BATCHES = sys.modules["spyhop.train.batches"]
 LENGTHS = st.lists(st.integers(1, 60), min_size=1, max_size=40)
@@ -126,7 +126,10 @@ def test_rows_of_similar_length_stand_together():
 @given(LENGTHS, st.integers(1, 200))
 def test_micro_batches_hold_the_same_rows(lengths: list[int], limit: int):
     rows = np.arange(len(lengths))
-    micros = split_micro(rows, np.array(lengths), limit)
-    assert sorted(_drawn(micros)) == rows.tolist()
-    for micro in micros:
-        assert max(lengths[row] for row in micro) * len(micro) <= limit or len(micro) == 1
+    microbatches = split_microbatches(rows, np.array(lengths), limit)
+    assert sorted(_drawn(microbatches)) == rows.tolist()
+    for microbatch in microbatches:
+        assert (
+            max(lengths[row] for row in microbatch) * len(microbatch) <= limit
+            or len(microbatch) == 1
+        )

@@ -1,7 +1,6 @@
 """What training costs, against what the paper says it took."""
 
 import shutil
-import struct
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +16,13 @@ from spyhop.train.config import TuneConfig
 from spyhop.train.cost import (
     Shape,
     activation_bytes,
+    describe_cost,
     gpu_hours,
     peak_flops,
     read_shape,
     shape_of,
     state_bytes,
-    told_cost,
 )
-from spyhop.train.events import EventFile
 from spyhop.train.tune import plan_tune
 
 A100 = 312.0
@@ -75,7 +73,7 @@ def test_memory_is_sixteen_bytes_a_parameter_and_what_a_pass_keeps():
     assert state_bytes(shape) == 18_000_000
     assert state_bytes(shape, trained=10_000) == 990_000 * 4 + 10_000 * 18
     assert state_bytes(shape, trained=10_000, frozen_bytes=0.6) == 990_000 * 0.6 + 10_000 * 18
-    runtime = Runtime(micro_tokens=1000)
+    runtime = Runtime(microbatch_tokens=1000)
     assert activation_bytes(4, 128, runtime) == 34 * 4 * 128 * 1000
     again = runtime.model_copy(update={"gradient_checkpointing": True})
     assert activation_bytes(4, 128, again) == 4 * 4 * 128 * 1000
@@ -85,8 +83,8 @@ def test_memory_is_sixteen_bytes_a_parameter_and_what_a_pass_keeps():
     ("runtime", "told"),
     [
         ({}, "needs 21 of 80 GB together; see runtime.gradient_checkpointing"),
-        ({"micro_tokens": 32_768}, "fits none of 80 GB; see runtime.gradient_checkpointing"),
-        ({"gradient_checkpointing": True, "micro_tokens": 4096}, "needs 2 of 80 GB together"),
+        ({"microbatch_tokens": 32_768}, "fits none of 80 GB; see runtime.gradient_checkpointing"),
+        ({"gradient_checkpointing": True, "microbatch_tokens": 4096}, "needs 2 of 80 GB together"),
     ],
 )
 def test_every_device_has_passes_of_its_own(runtime: dict[str, Any], told: str):
@@ -94,9 +92,9 @@ def test_every_device_has_passes_of_its_own(runtime: dict[str, Any], told: str):
     base = Estimate(parameters=8_000_000_000, num_layers=32, hidden_size=4096)
     rows = [Estimate(rows=1000, row_tokens=500.0)]
     config = TuneConfig(epochs=1.0)
-    assert told in told_cost(plan_tune(config, base, rows), Runtime(**runtime))
+    assert told in describe_cost(plan_tune(config, base, rows), Runtime(**runtime))
     small = config.model_copy(update={"adapter": AdapterConfig(quantize="nf4")})
-    assert "fits one of 80 GB" in told_cost(
+    assert "fits one of 80 GB" in describe_cost(
         plan_tune(small, base, rows), Runtime(gradient_checkpointing=True)
     )
 
@@ -117,35 +115,3 @@ def test_a_plan_tells_tokens_hours_and_memory():
     assert plan.state_bytes == 18e9
     small = plan_tune(TuneConfig(epochs=2.0, adapter={}), base, answers)
     assert small.state_bytes < plan.state_bytes
-
-
-def test_event_files_are_records_of_named_values(tmp_path: Path):
-    """Read back by the format alone; TensorBoard's own reader took the same file by hand."""
-    from spyhop.train.events import _checksum
-
-    file = EventFile(tmp_path)
-    for step in range(300):
-        file.add(step, {"loss": 2.5 / (step + 1), "tokens": 1e6 * step})
-    file.close()
-    (path,) = tmp_path.iterdir()
-    raw, events = path.read_bytes(), []
-    while raw:
-        length = int.from_bytes(raw[:8], "little")
-        event, ends = raw[12 : 12 + length], raw[12 + length : 16 + length]
-        assert (raw[8:12], ends) == (_checksum(raw[:8]), _checksum(event))
-        events.append(event)
-        raw = raw[16 + length :]
-    assert len(events) == 301 and events[0].endswith(b"brain.Event:2")
-    loss, tokens = (struct.pack("<f", value) for value in (2.5 / 300, 1e6 * 299))
-    assert events[-1][9:12] == b"\x10\xab\x02"  # field 2, the step: 299
-    assert b"\x0a\x04loss\x15" + loss in events[-1]
-    assert b"\x0a\x06tokens\x15" + tokens in events[-1]
-
-
-def test_event_files_have_the_checksums_of_the_format(tmp_path: Path):
-    """CRC-32C of `123456789` is e3069283 (RFC 3720's polynomial); masked as the format says."""
-    from spyhop.train.events import _checksum
-
-    crc = 0xE3069283
-    masked = ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
-    assert _checksum(b"123456789") == masked.to_bytes(4, "little")

@@ -6,6 +6,7 @@ import random
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ import torch
 from gradients import BOUNDS, CPU, WAYS, gradient, plain_gradient
 from pydantic import ValidationError
 from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import toys
 from spyhop.schema import ArtifactError, TrainingError
@@ -28,8 +30,10 @@ from spyhop.train import (
     read_metrics,
     tune,
 )
+from spyhop.train import metrics as metrics_module
 from spyhop.train.checkpoint import Position
-from spyhop.train.watch import Step, is_taken
+from spyhop.train.metrics import StepMeter
+from spyhop.train.watch import StepVerdict, should_step
 
 FAST = OptimizerConfig(learning_rate=3e-3, warmup_steps=2)
 
@@ -72,10 +76,12 @@ def answers(tmp_path: Path) -> Artifact:
 
 
 def _tune(root: Path, base: Artifact, answers: Any, runtime: Runtime = CPU, **config) -> Artifact:
-    inputs = {"held_out": config.pop("rows_held_out")} if "rows_held_out" in config else {}
+    inputs = (
+        {"held_out": toys.named(config.pop("rows_held_out"))} if "rows_held_out" in config else {}
+    )
     values = {"epochs": 1.0, "batch_tokens": 400, "optimizer": FAST, **config}
     return tune.run(
-        root, TuneConfig(**values), runtime=runtime, base=base, answers=[answers], **inputs
+        root, TuneConfig(**values), runtime=runtime, base=base, answers={"one": answers}, **inputs
     )
 
 
@@ -114,7 +120,7 @@ def test_a_model_that_cannot_be_packed_is_trained_without_and_says_so(
     said: list[str] = []
     made = tune.run(
         tmp_path, TuneConfig(epochs=1.0, batch_tokens=800, optimizer=FAST),
-        runtime=CPU.model_copy(update={"packing": "on"}), base=odd, answers=[answers],
+        runtime=CPU.model_copy(update={"packing": "on"}), base=odd, answers={"one": answers},
         report=lambda progress: said.append(progress.doing),
     )  # fmt: skip
     assert made.record.counts["unpacked"] == 1
@@ -161,7 +167,7 @@ def test_the_held_out_loss_is_that_of_the_saved_model(tmp_path: Path, base, answ
         ids = torch.tensor(encoded.ids.astype(np.int64))[None]
         with torch.no_grad():
             logs = model(input_ids=ids).logits[0].log_softmax(-1)
-        for place in np.flatnonzero(encoded.is_target):
+        for place in np.flatnonzero(encoded.is_supervised):
             total -= float(logs[place - 1, ids[0, place]])
             num += 1
     ((_, found),) = read_metrics(made)["held_out"]
@@ -203,9 +209,28 @@ def test_metrics_of_every_step_are_written(tmp_path: Path, base, answers):
     assert [line["loss"] for line in lines] == metrics["losses"]
     last = lines[-1]
     assert last["tokens"] == metrics["tokens"] and last["eta_s"] == 0
-    assert 0 < last["targets_per_s"] < last["tokens_per_s"] and 0 < last["mfu_frac"] < 1
+    assert 0 < last["terms_per_s"] < last["tokens_per_s"] and 0 < last["mfu_frac"] < 1
     assert last["memory_bytes"] > 50e6 and last["gradient_norm"] > 0
-    assert list((made.path / "logs" / "tensorboard").glob("events.out.tfevents.*"))
+    board = EventAccumulator(str(made.path / "logs" / "tensorboard")).Reload()
+    shown = [(event.step, event.value) for event in board.Scalars("loss")]
+    assert shown == [(n, pytest.approx(loss)) for n, loss in enumerate(metrics["losses"], 1)]
+
+
+def test_a_resumed_training_continues_the_same_weights_and_biases_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    calls: list[dict[str, Any]] = []
+    run = SimpleNamespace(finish=lambda: None)
+    module = SimpleNamespace(init=lambda **how: calls.append(how) or run)  # not installed here
+    monkeypatch.setattr(metrics_module, "wandb", module)
+    runtime = CPU.model_copy(update={"track": ("wandb",)})
+    for folder in ("one", "one", "two"):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        meter = StepMeter(tmp_path / folder, runtime, torch.device("cpu"), 5, 1.0)
+        meter.open(Position())
+        meter.close()
+    ids = [how["id"] for how in calls]
+    assert ids[0] == ids[1] != ids[2] and all(how["resume"] == "allow" for how in calls)
 
 
 def test_weights_and_biases_is_asked_for_where_it_is_absent(tmp_path: Path, base, answers):
@@ -253,7 +278,7 @@ def test_dropout_is_the_models_own_and_resumes(tmp_path: Path, base, answers):
     assert config["attention_dropout"] == 0.0
 
 
-STEP = Step(number=20, num_steps=50, loss=1.0, norm=1.0, num_targets=9, rate=0.5)
+STEP = StepVerdict(number=20, num_steps=50, loss=1.0, norm=1.0, num_terms=9, rate=0.5)
 
 
 @pytest.mark.parametrize(
@@ -262,7 +287,7 @@ STEP = Step(number=20, num_steps=50, loss=1.0, norm=1.0, num_targets=9, rate=0.5
         ({"loss": float("nan")}, "skipped/not_finite"),
         ({"norm": float("inf")}, "skipped/not_finite"),
         ({"norm": 30.0}, "skipped/spike"),
-        ({"num_targets": 0}, "skipped/no_targets"),
+        ({"num_terms": 0}, "skipped/no_targets"),
         ({"rate": 0.0}, "skipped/rate_0"),
     ],
 )
@@ -270,20 +295,20 @@ def test_odd_steps_are_skipped_counted_and_stop_in_the_end(change: dict[str, Any
     config = WatchConfig(not_finite="skip", spike="skip", most_skips=3)
     position = Position(norms=[1.0] * 20)
     odd = replace(STEP, **change)
-    assert not is_taken(odd, config, position) and not is_taken(odd, config, position)
-    assert is_taken(STEP, config, position) and position.skips_in_a_row == 0
-    assert position.odd == {name: 2}
-    assert not is_taken(odd, config, position) and not is_taken(odd, config, position)
+    assert not should_step(odd, config, position) and not should_step(odd, config, position)
+    assert should_step(STEP, config, position) and position.skips_in_a_row == 0
+    assert position.anomalies == {name: 2}
+    assert not should_step(odd, config, position) and not should_step(odd, config, position)
     with pytest.raises(TrainingError, match=r"step 20 of 50: .* skipped 3 steps in a row"):
-        is_taken(odd, config, position)
+        should_step(odd, config, position)
 
 
 def test_by_default_a_spike_is_noted_and_no_number_stops():
     position = Position(norms=[1.0] * 20)
-    assert is_taken(replace(STEP, norm=30.0), WatchConfig(), position)
-    assert position.odd == {"noticed/spike": 1}
+    assert should_step(replace(STEP, norm=30.0), WatchConfig(), position)
+    assert position.anomalies == {"noticed/spike": 1}
     with pytest.raises(TrainingError, match=r"loss nan, gradient norm 1\.0; lower optimizer"):
-        is_taken(replace(STEP, loss=float("nan")), WatchConfig(), position)
+        should_step(replace(STEP, loss=float("nan")), WatchConfig(), position)
 
 
 def test_skipped_steps_leave_the_weights_alone(tmp_path: Path, base, answers):

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spyhop.schema import TrainingError
-from spyhop.train.batches import deal, plan_packs
+from spyhop.train.batches import plan_packs, shard_microbatches
 from spyhop.train.pack import best_fit, grouped
 
 CAPACITY = 50
@@ -165,17 +165,17 @@ def test_the_seed_decides_the_packs():
 
 @given(SOME, st.integers(1, 9), st.integers(1, 6))
 def test_every_rank_has_as_many_passes(lengths, num_micros: int, num_ranks: int):
-    micros = np.array_split(np.arange(len(lengths)), min(num_micros, len(lengths)))
-    dealt = deal(micros, lengths, num_ranks)
+    microbatches = np.array_split(np.arange(len(lengths)), min(num_micros, len(lengths)))
+    dealt = shard_microbatches(microbatches, lengths, num_ranks)
     assert len(dealt) == num_ranks
-    assert {len(passes) for passes in dealt} == {-(-len(micros) // num_ranks)}
+    assert {len(passes) for passes in dealt} == {-(-len(microbatches) // num_ranks)}
     rows = [row for passes in dealt for some in passes for row in some.tolist()]
     assert sorted(rows) == list(range(len(lengths)))
 
 
 def test_passes_of_one_turn_are_of_like_size():
     lengths = np.arange(1, 41)
-    dealt = deal([np.array([row]) for row in range(40)], lengths, 4)
+    dealt = shard_microbatches([np.array([row]) for row in range(40)], lengths, 4)
     sums = [sum(int(lengths[some].sum()) for some in passes) for passes in dealt]
     assert max(sums) - min(sums) <= 4
     for turn in range(10):
@@ -184,5 +184,5 @@ def test_passes_of_one_turn_are_of_like_size():
 
 
 def test_fewer_rows_than_ranks_leave_passes_empty():
-    dealt = deal([np.array([0, 1])], np.array([5, 7]), 4)
+    dealt = shard_microbatches([np.array([0, 1])], np.array([5, 7]), 4)
     assert sorted(len(passes[0]) for passes in dealt) == [0, 0, 1, 1]

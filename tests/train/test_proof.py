@@ -45,7 +45,7 @@ def test_fifty_steps_have_the_losses_of_a_plain_loop(tmp_path: Path, data_dir: P
     answers = toys.artifact_of(tmp_path, rows)
     made = tune.run(
         tmp_path, config, runtime=Runtime(device="cpu", packing=packing), base=base,
-        answers=[answers],
+        answers={"one": answers},
     )  # fmt: skip
     found = json.loads((made.path / "metrics.json").read_text())["losses"]
 
@@ -58,7 +58,7 @@ def test_fifty_steps_have_the_losses_of_a_plain_loop(tmp_path: Path, data_dir: P
     )
     add_padding(words)
     encoded = [
-        (each.ids.tolist(), int(np.argmax(each.is_target)))
+        (each.ids.tolist(), int(np.argmax(each.is_supervised)))
         for each in Renderer(words, ORCA).encode([row.messages for row in rows])
     ]
     assert all(ids[0] == words.bos_token_id and ids[-1] == 2 for ids, _ in encoded)

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 import toys
-from spyhop.render import TURNS, Chat, Renderer
+from spyhop.render import TURNS, Renderer, TemplateFormat
 from spyhop.schema import Message, TrainingError
 from spyhop.stage import Context, Runtime
 from spyhop.train import rows as rows_module
+from spyhop.train.encoding import Encoding
 from spyhop.train.rows import DONE, FILES, tokenise
 
 TEMPLATE = (
@@ -58,11 +59,13 @@ def answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 def test_the_files_hold_every_row_in_order(tmp_path: Path, words: Any, answers: list[Any]):
     renderer = Renderer(words, TURNS)
     ctx = _context(tmp_path / "one")
-    made = tokenise(ctx, answers, renderer, 80)
+    made = tokenise(ctx, answers, Encoding(renderer, 80))
     kept = [row for row in [*_rows(700), *_rows(150)] if 0 < len(row.messages[-1].content) < 60]
     encoded = renderer.encode([row.messages for row in kept])
     assert made.ids.tolist() == np.concatenate([each.ids for each in encoded]).tolist()
-    assert made.is_target.tolist() == np.concatenate([e.is_target for e in encoded]).tolist()
+    assert (
+        made.is_supervised.tolist() == np.concatenate([e.is_supervised for e in encoded]).tolist()
+    )
     assert made.lengths.tolist() == [len(each.ids) for each in encoded]
     assert made.inputs[-1] == len(kept)
     assert sum(ctx.dropped.values()) == 850 - len(kept)
@@ -77,7 +80,7 @@ def test_processes_change_nothing(
     found = []
     for num in (1, 3):
         ctx = _context(tmp_path / str(num), processes=num)
-        tokenise(ctx, answers, renderer, 80)
+        tokenise(ctx, answers, Encoding(renderer, 80))
         ctx.close()
         lost = sorted((ctx.out / "dropped").glob("*"))
         found.append((_bytes(ctx), ctx.dropped, [path.read_bytes() for path in lost]))
@@ -87,9 +90,9 @@ def test_processes_change_nothing(
 def test_what_a_killed_run_tokenised_is_taken_up(tmp_path: Path, words: Any, answers: list[Any]):
     renderer = Renderer(words, TURNS)
     whole = _context(tmp_path / "whole")
-    tokenise(whole, answers, renderer, 80)
+    tokenise(whole, answers, Encoding(renderer, 80))
     cut = _context(tmp_path / "cut")
-    tokenise(cut, answers, renderer, 80)
+    tokenise(cut, answers, Encoding(renderer, 80))
     lines = (cut.state / DONE).read_bytes().splitlines(keepends=True)
     assert len(lines) > 3
     (cut.state / DONE).write_bytes(b"".join(lines[:2]) + lines[2][:40])  # killed as it wrote
@@ -103,11 +106,11 @@ def test_what_a_killed_run_tokenised_is_taken_up(tmp_path: Path, words: Any, ans
 
     renderer.encode = counting  # type: ignore[method-assign]
     again = _context(tmp_path / "cut")
-    made = tokenise(again, answers, renderer, 80)
+    made = tokenise(again, answers, Encoding(renderer, 80))
     assert _bytes(again) == _bytes(whole) and again.dropped == whole.dropped
     assert 0 < seen < 500
     seen = 0
-    last = tokenise(_context(tmp_path / "cut"), answers, renderer, 80)
+    last = tokenise(_context(tmp_path / "cut"), answers, Encoding(renderer, 80))
     assert seen == 0 and last.ids.tolist() == made.ids.tolist() and last.inputs == made.inputs
 
 
@@ -120,10 +123,12 @@ from test_rows import _context
 from spyhop.render import TURNS, Renderer
 from spyhop.store.artifact import load
 from spyhop.train import rows
+from spyhop.train.encoding import Encoding
 rows.FEW_ROWS, rows.CHUNK_ROWS = 0, 128
 ctx = _context(Path({folder!r}), processes=2)
 ctx.report = lambda news: print(news.done, flush=True)
-rows.tokenise(ctx, [load(Path(p)) for p in {answers!r}], Renderer(byte_tokenizer(), TURNS), 80)
+encoding = Encoding(Renderer(byte_tokenizer(), TURNS), 80)
+rows.tokenise(ctx, [load(Path(p)) for p in {answers!r}], encoding)
 print("end", flush=True)
 """
 
@@ -141,9 +146,9 @@ def test_killed_with_its_processes(tmp_path: Path, words: Any, answers: list[Any
         assert run.stdout and run.stdout.readline().strip() == "128"
         run.send_signal(signal.SIGKILL)
     ctx = _context(tmp_path / "killed")
-    tokenise(ctx, answers, Renderer(words, TURNS), 80)
+    tokenise(ctx, answers, Encoding(Renderer(words, TURNS), 80))
     whole = _context(tmp_path / "whole")
-    tokenise(whole, answers, Renderer(words, TURNS), 80)
+    tokenise(whole, answers, Encoding(Renderer(words, TURNS), 80))
     assert _bytes(ctx) == _bytes(whole)
 
 
@@ -156,7 +161,9 @@ def test_rows_that_the_template_refuses_are_dropped_and_told(tmp_path: Path, wor
     told: list[str] = []
     ctx.report = lambda news: told.append(news.doing)
     made = tokenise(
-        ctx, [toys.artifact_of(tmp_path, rows)], Renderer(words, Chat(template=TEMPLATE)), 300
+        ctx,
+        [toys.artifact_of(tmp_path, rows)],
+        Encoding(Renderer(words, TemplateFormat(template=TEMPLATE)), 300),
     )
     assert len(made.lengths) == 5 and ctx.dropped == {"template": 1}
     assert any("row a3: the chat template refuses (user, user, assistant)" in text for text in told)
@@ -168,8 +175,9 @@ def test_only_the_last_response_is_a_target(tmp_path: Path, words: Any):
             Message(role="assistant", content="last")]  # fmt: skip
     answers = [toys.artifact_of(tmp_path, [row.model_copy(update={"messages": more})])]
     for which, wanted in (("last", "last<|end|>"), ("all", "xxxxx<|end|>last<|end|>")):
-        made = tokenise(_context(tmp_path / which), answers, Renderer(words, TURNS), 300, which)
-        assert words.decode(made.ids[made.is_target]) == wanted
+        encoding = Encoding(Renderer(words, TURNS), 300, which)
+        made = tokenise(_context(tmp_path / which), answers, encoding)
+        assert words.decode(made.ids[made.is_supervised]) == wanted
 
 
 def test_a_process_that_dies_is_told(
@@ -178,4 +186,6 @@ def test_a_process_that_dies_is_told(
     monkeypatch.setattr(rows_module, "FEW_ROWS", 0)
     monkeypatch.setattr(sys, "executable", "/bin/false")
     with pytest.raises(TrainingError, match="process that tokenised rows died"):
-        tokenise(_context(tmp_path / "x", processes=2), answers, Renderer(words, TURNS), 80)
+        tokenise(
+            _context(tmp_path / "x", processes=2), answers, Encoding(Renderer(words, TURNS), 80)
+        )

@@ -21,20 +21,21 @@ from transformers import (
 )
 
 import toys
-from spyhop.models.local import load_tokenizer, saved_form
+from spyhop.models.local import load_tokenizer, saved_format
 from spyhop.render import ORCA, TURNS, Renderer
+from spyhop.report.sections import mask_section
 from spyhop.schema import ArtifactError, Message, TrainingError
 from spyhop.stage import Context, Runtime
 from spyhop.store import Artifact, Source
 from spyhop.train import HeldOutConfig, NewModelConfig, TuneConfig, new_model, tune
+from spyhop.train.encoding import Encoding, check_row, read_sample
 from spyhop.train.loss import has_plain_head
 from spyhop.train.new_model import save
 from spyhop.train.optimizer import OptimizerConfig, rate_factor
 from spyhop.train.rows import tokenise
-from spyhop.train.tokenising import check_row
 
 LOSS = sys.modules["spyhop.train.loss"]
-LOOP = sys.modules["spyhop.train.loop"]
+ENGINE = sys.modules["spyhop.train.engine"]
 CPU = Runtime(device="cpu")
 FAST = OptimizerConfig(learning_rate=3e-3, warmup_steps=2)
 GOLDEN = Path(__file__).parent.parent / "golden" / "tune_loss.v2.json"
@@ -72,11 +73,15 @@ def _distance(one: Artifact, other: Artifact) -> float:
 
 def _tune(root: Path, base: Artifact, answers: list[Artifact], runtime: Runtime = CPU, **config):
     values = {"epochs": 1.0, "batch_tokens": 400, "optimizer": FAST, **config}
-    return tune.run(root, TuneConfig(**values), runtime=runtime, base=base, answers=answers)
+    return tune.run(
+        root, TuneConfig(**values), runtime=runtime, base=base, answers=toys.named(answers)
+    )
 
 
 def test_micro_batches_change_neither_loss_nor_weights(tmp_path: Path, base, answers):
-    runtimes = [CPU.model_copy(update={"micro_tokens": tokens}) for tokens in (64, 150, 10_000)]
+    runtimes = [
+        CPU.model_copy(update={"microbatch_tokens": tokens}) for tokens in (64, 150, 10_000)
+    ]
     made = [
         _tune(tmp_path / str(place), base, [answers], runtime)
         for place, runtime in enumerate(runtimes)
@@ -106,7 +111,7 @@ def test_the_whole_forward_pass_gives_the_same(
     tmp_path: Path, base, answers, monkeypatch: pytest.MonkeyPatch
 ):
     quick = _tune(tmp_path / "quick", base, [answers])
-    monkeypatch.setattr(LOOP, "has_plain_head", lambda model: False)
+    monkeypatch.setattr(ENGINE, "has_plain_head", lambda model: False)
     slow = _tune(tmp_path / "slow", base, [answers])
     assert _losses(slow) == pytest.approx(_losses(quick), rel=1e-5)
     assert _distance(quick, slow) < 2e-5
@@ -124,7 +129,7 @@ def test_the_loss_is_the_mean_over_target_tokens_alone(tmp_path: Path, base, wor
         ids = torch.tensor(encoded.ids.astype(np.int64))[None]
         with torch.no_grad():
             logs = model(input_ids=ids).logits[0].log_softmax(-1)
-        for place in np.flatnonzero(encoded.is_target):
+        for place in np.flatnonzero(encoded.is_supervised):
             total -= float(logs[place - 1, ids[0, place]])
             num += 1
     assert _losses(made) == [pytest.approx(total / num, rel=1e-5)]
@@ -154,7 +159,7 @@ def test_a_grown_vocabulary_is_trained_the_same_twice(tmp_path: Path, words_with
     saved = load_tokenizer(one.path)
     assert saved.pad_token == "[[PAD]]" and len(saved) == len(words_with_bos) + 1
     assert _weights(one)["model.embed_tokens.weight"].shape[0] == len(saved)
-    assert saved_form(one.path, saved) == ORCA
+    assert saved_format(one.path, saved) == ORCA
 
 
 def test_twenty_steps_have_the_committed_losses(tmp_path: Path, words: Any):
@@ -170,7 +175,9 @@ def test_twenty_steps_have_the_committed_losses(tmp_path: Path, words: Any):
         optimizer=OptimizerConfig(learning_rate=3e-3, muon_learning_rate=0.02, warmup_steps=5),
     )  # fmt: skip
     answers = toys.artifact_of(tmp_path, _rows(200, seed=6))
-    losses = _losses(tune.run(tmp_path, config, runtime=CPU, base=base, answers=[answers]))[:20]
+    losses = _losses(tune.run(tmp_path, config, runtime=CPU, base=base, answers={"one": answers}))[
+        :20
+    ]
     if not GOLDEN.exists():
         GOLDEN.parent.mkdir(exist_ok=True)
         GOLDEN.write_text(json.dumps([round(loss, 6) for loss in losses], indent=1) + "\n")
@@ -200,14 +207,14 @@ def test_rows_that_cannot_be_trained_on_are_dropped_and_counted(tmp_path: Path, 
     rows = [
         *_rows(4),
         toys.answer_row(10, "q", None, error="no", finish_reason="error"),
-        toys.answer_row(11, "q", "cut of", finish_reason="length"),
+        toys.answer_row(11, "q", "Half of an ans", finish_reason="content_filter"),
+        toys.answer_row(15, "q", "I cannot say.", ending="refused"),
         toys.answer_row(12, "q", " \n"),
         toys.answer_row(13, "q", None),
         toys.answer_row(14, "q", "x" * 100),
     ]
     made = _tune(tmp_path, base, [toys.artifact_of(tmp_path, rows)], max_tokens=80)
-    reasons = ("cut", "empty", "error", "no_response", "too_long")
-    assert made.record.dropped == dict.fromkeys(reasons, 1)
+    assert made.record.dropped == {"cut": 1, "empty": 2, "failed": 1, "refused": 1, "too_long": 1}
     assert made.record.counts["rows/trained"] == 4
     lost = pq.read_table(made.path / "dropped").to_pylist()
     assert {row["reason"] for row in lost} == set(made.record.dropped)
@@ -238,13 +245,13 @@ def test_a_row_of_exactly_the_limit_is_kept(context: Context, tmp_path: Path, wo
     renderer = Renderer(words, TURNS)
     rows = [toys.answer_row(1, "q", "x" * 10), toys.answer_row(2, "q", "x" * 11)]
     length = len(renderer.encode([rows[0].messages])[0].ids)
-    made = tokenise(context, [toys.artifact_of(tmp_path, rows)], renderer, length)
+    made = tokenise(context, [toys.artifact_of(tmp_path, rows)], Encoding(renderer, length))
     assert made.lengths.tolist() == [length] and context.dropped == {"too_long": 1}
 
 
 def test_no_row_left_is_one_clear_line(tmp_path: Path, base):
     rows = [toys.answer_row(1, "q", None, error="no"), toys.answer_row(2, "q", "")]
-    with pytest.raises(TrainingError, match=r"no row is left.*dropped: empty: 1, error: 1"):
+    with pytest.raises(TrainingError, match=r"no row is left.*dropped: empty: 1, failed: 1"):
         _tune(tmp_path, base, [toys.artifact_of(tmp_path, rows)])
     assert not list(tmp_path.glob("train.tune-*"))
 
@@ -266,9 +273,9 @@ def test_a_row_that_breaks_the_form_is_shown(words_with_bos: Any):
     twice = copy.deepcopy(encoded)
     twice.ids[1] = words_with_bos.bos_token_id
     endless = copy.deepcopy(encoded)
-    endless.is_target[-1] = False
+    endless.is_supervised[-1] = False
     silent = copy.deepcopy(encoded)
-    silent.is_target[:-1] = False
+    silent.is_supervised[:-1] = False
     for broken in (twice, endless, silent):
         with pytest.raises(TrainingError, match=r"row a1 cannot be trained on.*said this"):
             check_row(row, broken, renderer)
@@ -348,7 +355,7 @@ def test_models_that_change_their_logits_are_trained_as_they_are(
         ids = torch.tensor(encoded.ids.astype(np.int64))[None]
         with torch.no_grad():
             logs = model.eval()(input_ids=ids).logits[0].log_softmax(-1)
-        for place in np.flatnonzero(encoded.is_target):
+        for place in np.flatnonzero(encoded.is_supervised):
             total -= float(logs[place - 1, ids[0, place]])
             num += 1
     assert _losses(made) == [pytest.approx(total / num, rel=1e-4)]
@@ -414,5 +421,32 @@ def test_a_warm_up_that_never_ends_is_told(
     monkeypatch.setattr(Context, "notice", lambda _, text: said.append(text))
     how = OptimizerConfig(learning_rate=1e-3, warmup_steps=warmup_steps)
     config = TuneConfig(epochs=1, batch_tokens=400, optimizer=how)
-    tune.run(tmp_path, config, runtime=CPU, base=base, answers=[answers])
+    tune.run(tmp_path, config, runtime=CPU, base=base, answers={"one": answers})
     assert any("warmup_steps = 1000" in text for text in said) == is_told
+
+
+@pytest.mark.parametrize("train_on", ["all", "last"])
+def test_pages_show_the_masks_that_training_used(tmp_path: Path, base, words: Any, train_on: str):
+    """Whatever comes first: rows that are dropped, and rows that are held out."""
+    turns = [
+        Message(role="user", content="caf\u00e9?"),
+        Message(role="assistant", content="\u4f60\u597d"),
+    ]
+    rows = [toys.answer_row(90, "q", " "), *_rows(6)]
+    rows = [
+        row.model_copy(update={"messages": [*turns, *row.messages]}) if row.messages else row
+        for row in rows
+    ]
+    made = _tune(
+        tmp_path, base, [toys.artifact_of(tmp_path, rows)], train_on=train_on,
+        held_out=HeldOutConfig(frac=0.5),
+    )  # fmt: skip
+    sample = read_sample(made.path)
+    assert len(sample) == 3
+    by_id = {row.id: row for row in rows}
+    for shown in sample:
+        (encoded,) = Renderer(words, TURNS).encode([by_id[shown.row_id].messages], train_on)
+        assert [piece.is_supervised for piece in shown.pieces] == encoded.is_supervised.tolist()
+        assert "".join(piece.text for piece in shown.pieces) == words.decode(encoded.ids)
+    page = "".join(mask_section(made).blocks)
+    assert "\u4f60" in page and f"{sample[0].num_supervised} of" in page

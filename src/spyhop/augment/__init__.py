@@ -1,4 +1,4 @@
-"""Prompts to answers: asked, checked, or discussed between a teacher and its assistant."""
+"""Teacher answers to prompts, checked or discussed, and backtranslated instructions."""
 
 from spyhop.augment.answer import AnswerConfig, Outcomes, answer
 from spyhop.augment.backtranslate import (
@@ -6,43 +6,48 @@ from spyhop.augment.backtranslate import (
     InstructionFilters,
     backtranslate,
 )
-from spyhop.augment.chosen import ChosenConfig, chosen
 from spyhop.augment.conversation import (
     SEED_MESSAGE,
     WEB_MESSAGE,
     ForwardConfig,
     ReversedConfig,
-    forward_pairs,
-    reversed_pairs,
+    format_pairs,
+    reverse_pairs,
 )
-from spyhop.augment.dialogue import DialogueConfig, discussed
-from spyhop.augment.difficulty import ErrorsConfig, LossesConfig, errors, losses
-from spyhop.augment.evidence import ExplainConfig, explained
-from spyhop.augment.verify import VerifyConfig, verified
+from spyhop.augment.dialogue import DialogueConfig, discuss
+from spyhop.augment.difficulty import (
+    MeasureErrorsConfig,
+    MeasureLossesConfig,
+    measure_errors,
+    measure_losses,
+)
+from spyhop.augment.evidence import ExplainConfig, explain
+from spyhop.augment.filter_answers import FilterAnswersConfig, filter_answers
+from spyhop.augment.verify import VerifyConfig, verify
 
 __all__ = [
     "SEED_MESSAGE",
     "WEB_MESSAGE",
     "AnswerConfig",
     "BacktranslateConfig",
-    "ChosenConfig",
     "DialogueConfig",
-    "ErrorsConfig",
     "ExplainConfig",
+    "FilterAnswersConfig",
     "ForwardConfig",
     "InstructionFilters",
-    "LossesConfig",
+    "MeasureErrorsConfig",
+    "MeasureLossesConfig",
     "Outcomes",
     "ReversedConfig",
     "VerifyConfig",
     "answer",
     "backtranslate",
-    "chosen",
-    "discussed",
-    "errors",
-    "explained",
-    "forward_pairs",
-    "losses",
-    "reversed_pairs",
-    "verified",
+    "discuss",
+    "explain",
+    "filter_answers",
+    "format_pairs",
+    "measure_errors",
+    "measure_losses",
+    "reverse_pairs",
+    "verify",
 ]

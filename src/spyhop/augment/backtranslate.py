@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 from pydantic import Field
 
-from spyhop.augment.conversation import ReversedConfig, asked_backward
+from spyhop.augment.conversation import ReversedConfig, backward_prompt
 from spyhop.collect.seeds import pair_id
-from spyhop.models import Model, Nucleus, Reply
+from spyhop.models import Model, Reply, SampledGeneration
 from spyhop.models.script import Ask, Failures, Script, play
 from spyhop.schema import Config, Pair, Segment
 from spyhop.stage import CHARS_PER_TOKEN, Calls, Context, Estimate, stage
@@ -28,28 +28,31 @@ SEGMENT_TOKENS, INSTRUCTION_TOKENS = 450, 40
 
 
 class InstructionFilters(Config):
-    """Which instructions are left out, besides empty ones. Runs are of words."""
+    """Filters for written instructions; empty ones are always dropped. N-grams are of words."""
 
     copy_words: int = Field(8, ge=2)
+    """Words of an n-gram for the filter `copy`."""
     copy_frac: float = Field(0.5, gt=0, le=1)
-    """`copy`: at least this share of the instruction's runs of `copy_words` stands in the
-    response. Instructions of fewer words are never called a copy: a title may be a question."""
+    """Filter `copy`: least share of the instruction's n-grams that occur in the response.
+    Instructions shorter than `copy_words` always pass: a title may be a question."""
     leak_words: int = Field(8, ge=2)
-    """`prompt_leak`: a run of so many words of the prompt (all of it, where it has fewer) stands
-    in the instruction; `echo`, where these runs are at least half of the instruction."""
+    """Filters `prompt_leak` and `echo`: words of an n-gram of the prompt (all of it, if it is
+    shorter) that occurs in the instruction. `echo`: such n-grams are at least half of the
+    instruction."""
     marks: tuple[str, ...] = MARKS
-    """`prompt_leak`, too: a line of the instruction begins with one of these."""
+    """Filter `prompt_leak`: a line of the instruction starts with one of these."""
     min_chars: int = Field(10, ge=0)
+    """Filter `too_short`: least characters of an instruction. The paper states no limit."""
     max_chars: int | None = Field(None, gt=0)
-    """`too_short`, `too_long`. The paper names no limits."""
+    """Filter `too_long`: most characters of an instruction. Default: no limit, as in the paper."""
 
 
 class BacktranslateConfig(Config):
-    """How the backward model is asked, and what is kept of what it writes."""
+    """Sampling of the backward model, and filters for its instructions."""
 
     asked: ReversedConfig = ReversedConfig()
     """In the words in which it was trained."""
-    sampling: Nucleus = Nucleus()
+    sampling: SampledGeneration = SampledGeneration()
     num_instructions: int = Field(1, ge=1)
     """For each segment; each becomes a pair of its own."""
     filters: InstructionFilters = InstructionFilters()
@@ -75,7 +78,7 @@ def plan_backtranslate(
     return Estimate(rows=rows, row_tokens=tokens, calls={"model": calls})
 
 
-@stage(version=1, writes=Pair, plan=plan_backtranslate)
+@stage(version=2, writes=Pair, plan=plan_backtranslate)
 def backtranslate(
     ctx: Context, config: BacktranslateConfig, *, segments: Artifact, model: Model
 ) -> Iterator[Pair]:
@@ -92,7 +95,7 @@ def backtranslate(
     failures = Failures(model.label, config.max_error_frac)
     seen: set[int] = set()
     scripts = (_asked(config, segment, model) for segment in segments.rows(Segment))
-    for segment, replies in play(scripts):
+    for segment, replies in play(scripts, model):
         for place, reply in enumerate(replies):
             failures.see(reply.error)
             row = _pair(segment, reply, model.label, place)
@@ -109,7 +112,7 @@ def backtranslate(
 def _asked(
     config: BacktranslateConfig, segment: Segment, model: Model
 ) -> Script[tuple[Segment, list[Reply]]]:
-    messages = asked_backward(config.asked, segment.text)
+    messages = backward_prompt(config.asked, segment.text)
     replies = yield [
         Ask(model, messages, config.sampling, place) for place in range(config.num_instructions)
     ]
@@ -138,10 +141,8 @@ class _Check:
     config: BacktranslateConfig
 
     def reason(self, row: Pair, reply: Reply) -> str:
-        if reply.error is not None:
-            return "failed"
-        if reply.finish_reason in ("content_filter", "length"):
-            return "refused" if reply.finish_reason == "content_filter" else "cut"
+        if reply.ending != "whole":
+            return reply.ending
         said = words(row.instruction)
         if not said:
             return "empty"

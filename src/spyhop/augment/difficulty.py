@@ -1,32 +1,35 @@
-"""How hard queries are, for draws by difficulty: an assistant's errors, or a model's loss."""
+"""Difficulty of queries, to draw by: an assistant's error rate, or a model's loss."""
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator
 
 from spyhop.collect import Difficulty
 from spyhop.models import Model, Request
-from spyhop.schema import Answer, Config, Message, Query
+from spyhop.schema import Answer, Config, Query, prompt_turns
 from spyhop.stage import Calls, Context, Estimate, stage
 from spyhop.store import Artifact
 from spyhop.text.extract import final_answer, matches
 
 
-class ErrorsConfig(Config):
+class MeasureErrorsConfig(Config):
     """Nothing to set."""
 
 
-class LossesConfig(Config):
-    """How the model is asked."""
+class MeasureLossesConfig(Config):
+    """Prompt of the model."""
 
     system_message: str = ""
 
 
 @stage(version=1, writes=Difficulty, plan=lambda config, answers: Estimate(rows=answers.rows))
-def errors(ctx: Context, config: ErrorsConfig, *, answers: Artifact) -> Iterator[Difficulty]:
-    """Yield the share of wrong answers to every query with a gold answer, by id.
+def measure_errors(
+    ctx: Context, config: MeasureErrorsConfig, *, answers: Artifact
+) -> Iterator[Difficulty]:
+    """Yield the share of wrong answers to every query with a gold answer, ordered by id.
 
-    An answer is right when what it states equals the gold answer; none found is wrong. Failed calls
-    say nothing, and so do answers to queries without a gold one.
+    An answer that cannot be read is wrong. Failed calls and queries without a gold answer are
+    ignored.
     """
     found: dict[str, list[bool]] = defaultdict(list)
     for row in answers.rows(Answer):
@@ -36,8 +39,8 @@ def errors(ctx: Context, config: ErrorsConfig, *, answers: Artifact) -> Iterator
         yield Difficulty(id=name, value=1 - sum(right) / len(right))
 
 
-def plan_losses(config: LossesConfig, queries: Estimate, model: Estimate) -> Estimate:
-    """One request per query, of which nothing is written."""
+def plan_losses(config: MeasureLossesConfig, queries: Estimate, model: Estimate) -> Estimate:
+    """One request per query, without generated tokens."""
     calls = Calls(
         requests=queries.rows,
         prompt_tokens=round(queries.rows * queries.row_tokens),
@@ -48,31 +51,28 @@ def plan_losses(config: LossesConfig, queries: Estimate, model: Estimate) -> Est
 
 
 @stage(version=1, writes=Difficulty, plan=plan_losses)
-def losses(
-    ctx: Context, config: LossesConfig, *, queries: Artifact, model: Model
+def measure_losses(
+    ctx: Context, config: MeasureLossesConfig, *, queries: Artifact, model: Model
 ) -> Iterator[Difficulty]:
     """Yield a model's loss per token on the gold answer of every query that has one.
 
-    Queries that the model cannot weigh (too long for it) are counted as `failed`.
+    Queries that do not fit the model's context are counted as `failed`.
     """
     requests = (
-        Request(id=row.id, messages=_turns(config, row), continuation=row.target)
+        Request(
+            id=row.id,
+            messages=prompt_turns(row.query, config.system_message),
+            continuation=row.target,
+        )
         for row in _with_target(queries)
     )
-    found = model.score(requests, total=queries.num_rows)
+    found = model.logprobs(requests, total=queries.num_rows)
     for row, each in zip(_with_target(queries), found, strict=True):
-        if each.error is not None or each.log_probability == float("-inf"):
+        if each.error is not None or math.isinf(each.mean):
             ctx.count("failed")
             continue
-        yield Difficulty(id=row.id, value=-each.log_probability / max(1, each.num_tokens))
+        yield Difficulty(id=row.id, value=-each.mean)
 
 
 def _with_target(queries: Artifact) -> Iterator[Query]:
     return (row for row in queries.rows(Query) if row.target)
-
-
-def _turns(config: LossesConfig, row: Query) -> list[Message]:
-    turns = [Message(role="user", content=row.query)]
-    if config.system_message:
-        turns.insert(0, Message(role="system", content=config.system_message))
-    return turns

@@ -1,23 +1,23 @@
-"""A teacher explains an instruction whose text is known: the text is evidence to check against.
+"""A teacher explains an instruction whose source text is known; the text checks its answer.
 
-This joins the two papers: Humpback's curated instructions become Orca's queries, and the segment
-that an instruction was written for is shown to the teacher, never to the student.
+This joins the two papers: Humpback's curated instructions become Orca's queries. The segment of an
+instruction is evidence for the check of the teacher's answer; the student never sees it.
 """
 
-import re
 from collections.abc import Iterator
 from typing import Literal
 
 from pydantic import Field, field_validator
 
 from spyhop.augment.answer import RESPONSE_TOKENS
-from spyhop.augment.rows import Finished, answer_row, settled
+from spyhop.augment.rows import Finished, answer_row, finish
 from spyhop.models import Model, Reply, Sampling
 from spyhop.models.script import Ask, Failures, Script, play
-from spyhop.schema import Answer, Config, InputError, Message, Pair, Prompt
+from spyhop.schema import Answer, Config, InputError, Message, Pair, Prompt, prompt_turns
 from spyhop.stage import Calls, Context, Estimate, stage
 from spyhop.store import Artifact
 from spyhop.text.template import fill
+from spyhop.text.verdict import verdict_word
 
 CHECK = (
     "A text from the web bears on the instruction below and on an answer to it. Compare the two. "
@@ -33,32 +33,27 @@ REVISE = (
     "complete and on its own, as the instructions above ask for it. Do not mention the text or "
     "your earlier answer."
 )
-Verdict = Literal["supported", "contradicted", "silent", "unread"]
-_BROKEN = {"length": "cut", "content_filter": "refused"}
-"""Replies that are not checked (or not read, of checks), by how they ended, and why they are
-dropped."""
-_VERDICT = re.compile(
-    r"^[ \t*_#>\"'`-]{0,8}verdict[*_]{0,2} ?[:=][ \t*_\"'`]{0,8}([^\n]*)$",
-    re.IGNORECASE | re.MULTILINE,
-)
-_WORD = re.compile(r"^(supported|contradicted|silent)[^\w\n]{0,8}$")
+SUPPORT_VERDICTS = ("supported", "contradicted", "silent")
 
 
 class ExplainConfig(Config):
-    """How the teacher is asked, and what becomes of answers that the text speaks against."""
+    """Prompts of the teacher, and policies for answers that the text contradicts."""
 
     sampling: Sampling = Sampling()
+    """Sampling of the answers."""
     check_sampling: Sampling = Sampling(max_new_tokens=256)
+    """Sampling of the check."""
     check: str = CHECK
-    """With `{instruction}`, `{answer}` and `{text}`."""
+    """Prompt of the check, with `{instruction}`, `{answer}` and `{text}`."""
     revise: str = REVISE
-    """With `{text}` and `{finding}`; put as a further turn below a contradicted answer."""
+    """User turn below a contradicted answer, with `{text}` and `{finding}`."""
     contradicted: Literal["revise", "drop", "keep"] = "revise"
-    """A revised answer is checked once more, and dropped if the text speaks against it again."""
-    unread: Literal["keep", "drop"] = "keep"
-    """What becomes of an answer whose check cannot be read."""
+    """Policy for a contradicted answer. A revised answer is checked once more, and dropped if it is
+    contradicted again."""
+    unparsed: Literal["keep", "drop"] = "keep"
+    """Whether to keep an answer whose check has no verdict."""
     max_error_frac: float = Field(0.05, ge=0, le=1)
-    """Above this share of failed calls the stage fails."""
+    """The stage fails above this share of failed calls."""
 
     @field_validator("check")
     @classmethod
@@ -69,14 +64,14 @@ class ExplainConfig(Config):
         return text
 
 
-def plan_explained(
-    config: ExplainConfig, prompts: Estimate, pairs: list[Estimate], teacher: Estimate
+def plan_explain(
+    config: ExplainConfig, prompts: Estimate, pairs: Estimate, teacher: Estimate
 ) -> Estimate:
-    """An answer and a check for each prompt; revisions are not known before."""
+    """An answer and a check per prompt; revisions are an upper bound."""
     room = config.sampling.max_new_tokens
     answer = min(RESPONSE_TOKENS, room)
     check = min(80, config.check_sampling.max_new_tokens)
-    evidence = max((each.row_tokens for each in pairs), default=0.0)
+    evidence = pairs.row_tokens
     most = 2 if config.contradicted == "revise" else 1
     both = 2 * prompts.row_tokens + evidence
     again = both + evidence + 2 * room + config.check_sampling.max_new_tokens
@@ -92,61 +87,54 @@ def plan_explained(
     )
 
 
-@stage(version=2, writes=Answer, plan=plan_explained)
-def explained(
-    ctx: Context, config: ExplainConfig, *, prompts: Artifact, pairs: list[Artifact], teacher: Model
+@stage(version=3, writes=Answer, plan=plan_explain)
+def explain(
+    ctx: Context, config: ExplainConfig, *, prompts: Artifact, pairs: Artifact, teacher: Model
 ) -> Iterator[Answer]:
-    """Yield one checked explanation per prompt, in order; the text is no part of what is trained.
+    """Yield one checked explanation per prompt, in order; its `messages` do not contain the text.
 
-    Outcomes: `supported`, `silent`, `contradicted`, `unread` (the check has no verdict, or is cut),
-    `revised` (contradicted at first, not any more). Dropped: `cut`, `refused`; `contradicted` and
-    `unread` as the config says. An answer whose check failed is a row with that error, as one that
-    failed itself. The texts are held in memory.
+    Outcomes: `supported`, `silent`, `contradicted`, `unparsed` (the check is not whole or has no
+    verdict), `revised` (no longer contradicted). Dropped: answers that are `cut`,
+    `refused` or `empty`; `contradicted` and `unparsed` as the config says. An answer whose check
+    failed is a row with that error. The texts are held in memory.
 
     Args:
         ctx: As for every stage.
-        config: How to ask.
-        prompts: Made of queries that were made of the pairs (`query_id` is the pair's id).
-        pairs: Where the texts are.
-        teacher: Who answers and checks.
+        config: Prompts and policies.
+        prompts: Prompts whose `query_id` is the id of a pair (`curate.pairs_to_queries`).
+        pairs: Pairs with the source texts.
+        teacher: Model that answers and checks.
 
     Raises:
-        InputError: If the text of a prompt is in none of the pairs.
+        InputError: If the pair of a prompt is missing.
         ModelError: If more than `max_error_frac` of the calls failed.
     """
-    texts = {row.id: row for each in pairs for row in each.rows(Pair)}
+    texts = {row.id: row for row in pairs.rows(Pair)}
     scripts = (
-        _explained(ctx, config, prompt, _evidence(texts, prompt), teacher)
+        _explain(ctx, config, prompt, _evidence(texts, prompt), teacher)
         for prompt in prompts.rows(Prompt)
     )
-    yield from settled(ctx, play(scripts), Failures(teacher.label, config.max_error_frac))
-
-
-def parse_support(text: str) -> Verdict:
-    """Return the last verdict line's word; `unread` if it has none, whatever earlier ones say."""
-    lines = _VERDICT.findall(text)
-    words: list[Verdict] = _WORD.findall(lines[-1].strip().lower()) if lines else []
-    return words[0] if words else "unread"
+    yield from finish(ctx, play(scripts, teacher), Failures(teacher.label, config.max_error_frac))
 
 
 def _evidence(texts: dict[str, Pair], prompt: Prompt) -> Pair:
     found = texts.get(prompt.query_id)
     if found is None:
         raise InputError(
-            f"prompt {prompt.id}: its query {prompt.query_id} is none of the pairs, so there is no "
-            "text to check against; make the queries of these pairs"
+            f"prompt {prompt.id}: query {prompt.query_id} not found in `pairs`; build the queries "
+            "from the same pairs"
         )
     return found
 
 
-def _explained(
+def _explain(
     ctx: Context, config: ExplainConfig, prompt: Prompt, pair: Pair, teacher: Model
 ) -> Script[Finished]:
     (first,) = yield [Ask(teacher, prompt.messages, config.sampling)]
-    if first.error is not None or first.finish_reason in _BROKEN:
+    if first.ending != "whole":
         return _unchecked(prompt, first, teacher)
     (finding,) = yield [_check(config, pair, first.text, teacher)]
-    if finding.error is not None:
+    if finding.ending == "failed":
         return _unchecked(prompt, finding, teacher)
     verdict = _verdict(finding)
     ctx.count(f"first/{verdict}")
@@ -159,32 +147,32 @@ def _explained(
         Message(role="user", content=fill(config.revise, text=pair.response, finding=finding.text)),
     ]
     (again,) = yield [Ask(teacher, turns, config.sampling)]
-    if again.error is not None or again.finish_reason in _BROKEN:
+    if again.ending != "whole":
         return _unchecked(prompt, again, teacher)
     (finding,) = yield [_check(config, pair, again.text, teacher)]
-    if finding.error is not None:
+    if finding.ending == "failed":
         return _unchecked(prompt, finding, teacher)
     verdict = _verdict(finding)
-    outcome = verdict if verdict in ("contradicted", "unread") else "revised"
+    outcome = verdict if verdict in ("contradicted", "unparsed") else "revised"
     row = answer_row(prompt, again, teacher.label, outcome=outcome)
     return Finished(row, drop=outcome if outcome == "contradicted" else _dropped(config, verdict))
 
 
-def _verdict(finding: Reply) -> Verdict:
-    return "unread" if finding.finish_reason in _BROKEN else parse_support(finding.text)
+def _verdict(finding: Reply) -> str:
+    whole = finding.text if finding.ending == "whole" else ""
+    return verdict_word(whole, SUPPORT_VERDICTS) or "unparsed"
 
 
 def _unchecked(prompt: Prompt, reply: Reply, teacher: Model) -> Finished:
-    return Finished(
-        answer_row(prompt, reply, teacher.label), drop=_BROKEN.get(reply.finish_reason, "")
-    )
+    drop = "" if reply.ending == "failed" else reply.ending
+    return Finished(answer_row(prompt, reply, teacher.label), drop=drop)
 
 
 def _check(config: ExplainConfig, pair: Pair, answer: str, teacher: Model) -> Ask:
     asked = fill(config.check, instruction=pair.instruction, answer=answer, text=pair.response)
-    return Ask(teacher, [Message(role="user", content=asked)], config.check_sampling)
+    return Ask(teacher, prompt_turns(asked), config.check_sampling)
 
 
-def _dropped(config: ExplainConfig, verdict: Verdict) -> str:
-    drops = {"contradicted": config.contradicted == "drop", "unread": config.unread == "drop"}
+def _dropped(config: ExplainConfig, verdict: str) -> str:
+    drops = {"contradicted": config.contradicted == "drop", "unparsed": config.unparsed == "drop"}
     return verdict if drops.get(verdict) else ""

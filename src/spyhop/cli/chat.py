@@ -12,37 +12,38 @@ from rich.table import Table
 from rich.text import Text
 
 from spyhop.models import Model, ModelUse, Reply, Request, Sampling, Teacher
+from spyhop.runtime import Runtime
 from spyhop.schema import Message, SpyhopError
-from spyhop.stage import Context, Runtime
+from spyhop.stage import Context
 from spyhop.store import Artifact, Record
 
 KNOWN = ("/system", "/reset")
-COMMANDS = "/system TEXT changes the system message, /reset forgets what was said, /quit ends."
+COMMANDS = "/system TEXT changes the system message, /reset clears the history, /quit ends."
 
 
 @dataclass(slots=True)
 class Voice:
-    """A model and what it and the user have said to each other."""
+    """A model and its conversation with the user."""
 
     name: str
     model: Model
     sampling: Sampling
-    said: list[Message] = field(default_factory=list)
-    _num_asked: int = 0
+    history: list[Message] = field(default_factory=list)
+    _num_requests: int = 0
 
     def ask(self, system: str, text: str) -> Reply:
-        """Return the next reply; it is remembered unless the call failed."""
+        """Return the next reply; a failed call does not change the conversation."""
         first = [Message(role="system", content=system)] if system else []
         question = Message(role="user", content=text)
-        self._num_asked += 1
+        self._num_requests += 1
         request = Request(
-            id=str(self._num_asked),
-            messages=[*first, *self.said, question],
-            sample_index=self._num_asked,
+            id=str(self._num_requests),
+            messages=[*first, *self.history, question],
+            sample_index=self._num_requests,
         )
         (reply,) = self.model.generate([request], self.sampling, total=1)
         if reply.error is None:
-            self.said += [question, Message(role="assistant", content=reply.text)]
+            self.history += [question, Message(role="assistant", content=reply.text)]
         return reply
 
 
@@ -50,9 +51,9 @@ class Voice:
 def voices(
     teachers: Sequence[tuple[str, Teacher]], runtime: Runtime, sampling: Sampling
 ) -> Iterator[list[Voice]]:
-    """Open models for a conversation; what they say is kept nowhere.
+    """Open models for a conversation; replies are not saved.
 
-    Weights are loaded when the first question is asked.
+    Weights are loaded at the first question.
     """
     with ExitStack() as stack:
         found = []
@@ -66,7 +67,7 @@ def voices(
 
 
 def _unread(folder: Path | None) -> Artifact | None:
-    """Return a model's folder as an artifact without reading it all: nothing here needs its key."""
+    """Return a model folder as an artifact without hashing it: nothing here needs its key."""
     if folder is None:
         return None
     record = Record(key="", stage="source", version=1, config={}, inputs={}, digest="")
@@ -74,14 +75,14 @@ def _unread(folder: Path | None) -> Artifact | None:
 
 
 class Chat:
-    """Reads lines, asks every voice, prints what they say.
+    """Reads lines, sends them to every model, prints the replies.
 
     Args:
-        voices: One, or two that stand side by side.
-        console: Where replies go.
-        system: The system message; none where it is empty.
-        read: Gives the next line; `EOFError` ends the conversation.
-        is_live: A person is typing: errors are shown and the conversation goes on.
+        voices: One model, or two that are shown side by side.
+        console: Where replies are printed.
+        system: The system message; an empty one is not sent.
+        read: Returns the next line; `EOFError` ends the conversation.
+        is_live: A person is typing: errors are shown and the conversation continues.
     """
 
     def __init__(
@@ -100,9 +101,9 @@ class Chat:
         self._is_live = is_live
 
     def talk(self) -> None:
-        """Go on until the end of the input, `/quit`, or Ctrl-C at the prompt."""
+        """Read lines until the end of the input, `/quit`, or Ctrl-C at the prompt."""
         if self._is_live:
-            self._tell(COMMANDS)
+            self._print_note(COMMANDS)
         while True:
             try:
                 line = self._read().strip()
@@ -115,47 +116,47 @@ class Chat:
             if line == "/quit":
                 return
             if line.startswith("/") and (self._is_live or line.split()[0] in KNOWN):
-                self._obey(line)
+                self._run_command(line)
             elif line:
                 self._answer(line)
 
-    def _obey(self, line: str) -> None:
+    def _run_command(self, line: str) -> None:
         command, _, rest = line.partition(" ")
         if command == "/reset":
-            self._forget()
-            self._tell("forgotten")
+            self._clear_history()
+            self._print_note("history cleared")
         elif command == "/system":
             self._system = rest.strip()
-            self._forget()
-            self._tell(f"system message: {self._system or 'none'}; what was said is forgotten")
+            self._clear_history()
+            self._print_note(f"system message: {self._system or '(empty)'}; history cleared")
         else:
-            self._tell(f"{command} is unknown. {COMMANDS}")
+            self._print_note(f"{command}: no such command. {COMMANDS}")
 
-    def _forget(self) -> None:
+    def _clear_history(self) -> None:
         for voice in self._voices:
-            voice.said.clear()
+            voice.history.clear()
 
     def _answer(self, line: str) -> None:
-        before = [list(voice.said) for voice in self._voices]
+        before = [list(voice.history) for voice in self._voices]
         try:
             replies = [voice.ask(self._system, line) for voice in self._voices]
         except (SpyhopError, KeyboardInterrupt) as error:
-            for voice, said in zip(self._voices, before, strict=True):
-                voice.said = said
+            for voice, history in zip(self._voices, before, strict=True):
+                voice.history = history
             if not self._is_live:
                 raise
-            self._tell(str(error) or "stopped")
+            self._print_note(str(error) or "stopped")
             return
         texts = [_shown(reply) for reply in replies]
         if len(texts) == 1:
             self._console.print(texts[0], markup=False, soft_wrap=True)
         elif self._console.is_terminal:
-            self._console.print(self._beside(texts))
+            self._console.print(self._side_by_side(texts))
         else:
             for voice, text in zip(self._voices, texts, strict=True):
                 self._console.print(f"[{voice.name}] {text}", markup=False, soft_wrap=True)
 
-    def _beside(self, texts: Sequence[str]) -> Table:
+    def _side_by_side(self, texts: Sequence[str]) -> Table:
         table = Table.grid(expand=True)
         for _ in texts:
             table.add_column(ratio=1)
@@ -166,14 +167,14 @@ class Chat:
         table.add_row(*panels)
         return table
 
-    def _tell(self, text: str) -> None:
-        """Say something of our own, which is no part of what the models said."""
+    def _print_note(self, text: str) -> None:
+        """Print a message of the program, apart from the replies."""
         if self._is_live:
             self._console.print(text, markup=False, style="dim")
 
 
 def _shown(reply: Reply) -> str:
     if reply.error is not None:
-        return f"(failed: {reply.error}; /reset starts anew)"
-    cut = " (cut)" if reply.finish_reason == "length" else ""
+        return f"(failed: {reply.error}; /reset starts over)"
+    cut = " (cut)" if reply.ending == "cut" else ""
     return f"{reply.text}{cut}"

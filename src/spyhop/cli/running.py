@@ -1,4 +1,4 @@
-"""What commands share: settings to a recipe, a recipe run before a person's eyes."""
+"""What commands share: build a recipe from its settings, run it with progress, print its plan."""
 
 import sys
 from collections.abc import Sequence
@@ -14,20 +14,21 @@ from spyhop.recipe import run as run_recipe
 from spyhop.recipe.graph import sources
 from spyhop.recipe.load import RecipeFile, apply_change, read_recipe
 from spyhop.recipe.plan import plan as plan_recipe
+from spyhop.recipe.run import check_steps
 from spyhop.recipe.watch import Display, deadlines, plan_table
 from spyhop.recipes import RECIPES
+from spyhop.runtime import Runtime
 from spyhop.schema import ArtifactError, RecipeError
-from spyhop.stage import Runtime
 from spyhop.store import Artifact
-from spyhop.train.cost import told_cost
+from spyhop.train.cost import describe_cost
 
 INTERRUPTED = 130
 PLAIN_WIDTH = 140
-"""Columns of a table that goes to a file or a pipe."""
+"""Columns of a table that is written to a file or a pipe."""
 
 
 def store_of(out: Path | None, recipe: Path | None) -> Path:
-    """Return the folder of everything that is made, named or not."""
+    """Return the output folder: the one given, or the default."""
     if out is not None:
         return out
     if recipe is not None and (recipe.parent / "runs").is_dir():
@@ -36,13 +37,15 @@ def store_of(out: Path | None, recipe: Path | None) -> Path:
 
 
 def existing(store: Path) -> Path:
-    """Return the store.
+    """Return the output folder.
 
     Raises:
-        ArtifactError: If it is not there.
+        ArtifactError: If it does not exist.
     """
     if not store.is_dir():
-        raise ArtifactError(f"{store}: no such folder; name the one of your run with --out")
+        raise ArtifactError(
+            f"{store}: no such folder; name the output folder of your run with --out"
+        )
     return store
 
 
@@ -59,12 +62,12 @@ def load(path: Path, changes: list[str], runtime: dict[str, object]) -> tuple[Re
 
 
 def given(recipe: str, settings: dict[str, Any], changes: list[str]) -> RecipeFile:
-    """Return the settings of a recipe that a command names itself."""
+    """Return the settings of the recipe behind a command."""
     for change in changes:
         apply_change(settings, change)
     runtime = settings.pop("runtime", {})
     if not isinstance(runtime, dict):
-        raise RecipeError(f"--set runtime={runtime!r:.60}: it is a table; set runtime.device, ...")
+        raise RecipeError(f"--set runtime={runtime!r:.60}: it is a table; set one of its settings")
     return RecipeFile(Path(recipe), recipe, settings, runtime)
 
 
@@ -77,30 +80,36 @@ def build(file: RecipeFile, runtime: dict[str, object]) -> tuple[Recipe, Runtime
     kind = RECIPES[file.recipe]
     config = file.config(kind.config_type)
     try:
-        return kind.build(config), file.runtime_with(runtime)
-    except ValidationError as error:  # a setting that no single field can judge
+        built, where = kind.build(config), file.runtime_with(runtime)
+        check_steps(built, where)
+    except ValidationError as error:  # a rule over several settings
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise RecipeError(f"{file.path}: {error.title} {where}: {first['msg']}") from None
+        setting = ".".join(str(part) for part in first["loc"])
+        raise RecipeError(f"{file.path}: {error.title} {setting}: {first['msg']}") from None
+    return built, where
 
 
 def apart(recipe: Recipe, out: Path, names: Sequence[str] = ()) -> None:
-    """Refuse a store inside what is read, and results (`names` in it) that would replace that.
+    """Refuse an output folder inside an input, and results (`names` in it) that would replace one.
 
     Raises:
-        RecipeError: Naming both.
+        RecipeError: Naming both paths.
     """
     store = out.expanduser().resolve()
     results = [(store / name).resolve() for name in names]
     for path in (source.path for source in sources(recipe)):
         found = path.resolve()
         if store.is_relative_to(found):
-            raise RecipeError(f"{out}: it lies in {path}, which is read; name another folder --out")
+            raise RecipeError(
+                f"{out}: this output folder is inside the input {path}; choose another with --out"
+            )
         if found in results:
-            raise RecipeError(f"{path}: a result would replace it; name another folder --out")
+            raise RecipeError(
+                f"{path}: a result would replace this input; choose another folder with --out"
+            )
 
 
-def run_and_tell(
+def run_and_report(
     recipe: Recipe,
     runtime: Runtime,
     out: Path,
@@ -108,13 +117,13 @@ def run_and_tell(
     *,
     forgets: bool = True,
 ) -> dict[str, Artifact]:
-    """Run a recipe with progress, tell where its report is, and return the artifacts by node."""
+    """Run a recipe with progress, print where its report is, and return the artifacts by step."""
     resolved = resolve(recipe, out)
     try:
         with Display(Console(highlight=False, soft_wrap=True)) as display:
             made = run_recipe(resolved, runtime, display, reopen=reopen, forgets=forgets)
-    except KeyboardInterrupt:  # here, for typer would end without a word
-        print("spyhop: stopped; run again to go on from here", file=sys.stderr)  # noqa: T201
+    except KeyboardInterrupt:  # here, because typer would exit without a message
+        print("spyhop: stopped; run again to resume", file=sys.stderr)  # noqa: T201
         raise typer.Exit(INTERRUPTED) from None
     page = out / "runs" / recipe.name / "report" / "report.html"
     if page.exists():
@@ -123,15 +132,15 @@ def run_and_tell(
 
 
 def print_plan(resolved: Resolved, runtime: Runtime, within_days: float | None = None) -> None:
-    """Print what a run would take, and how many endpoints it would take to be done in time."""
+    """Print the estimate of a run, and how many endpoints would finish within that many days."""
     lines = plan_recipe(resolved)
     console = Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH)
     console.print(plan_table(lines))
     for line in lines:
-        if not line.is_made and (cost := told_cost(line.estimate, runtime)):
-            console.print(f"{line.node.name}: {cost}", markup=False)
+        if not line.is_made and (cost := describe_cost(line.estimate, runtime)):
+            console.print(f"{line.step.name}: {cost}", markup=False)
     for path in resolved.missing or []:
-        note = f"{path}: not there yet; what it holds is not counted, so a run takes more"
+        note = f"{path}: not found yet; excluded from this estimate"
         console.print(note, markup=False, highlight=False, soft_wrap=True)
     for text in deadlines(lines, within_days) if within_days else []:
         console.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""Commands around a training: train, the weight delta, and talking to what came of it."""
+"""Commands around training: train a model, publish its weight delta, chat with it."""
 
 import os
 import sys
@@ -11,19 +11,22 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from spyhop.cli.chat import Chat, voices
-from spyhop.cli.running import apart, build, given, print_plan, run_and_tell
+from spyhop.cli.options import NO_CHANGES, Changes, TaskOut
+from spyhop.cli.running import apart, build, given, print_plan, run_and_report
 from spyhop.models import Sampling, read_teacher
 from spyhop.recipe import resolve
 from spyhop.recipes.training import MODEL, hand_over
+from spyhop.runtime import Runtime
 from spyhop.schema import RecipeError
 from spyhop.settings import read_toml, validated
 from spyhop.stage import Progress as StageProgress
-from spyhop.stage import Runtime
 from spyhop.train.delta import apply_delta, make_delta
 
-NO_CHANGES: list[str] = []
-
-delta = typer.Typer(help="Publish what a training changed of a licensed base, not the base.")
+delta = typer.Typer(
+    add_completion=False,
+    rich_markup_mode=None,
+    help="Publish what training changed, without the base.",
+)
 
 
 def train(
@@ -34,48 +37,51 @@ def train(
             show_default=False,
         ),
     ],
-    base: Annotated[Path, typer.Option("--base", help="A Hugging Face folder.")],
-    out: Annotated[Path, typer.Option("--out", help="Folder of everything that is made.")],
+    base: Annotated[Path, typer.Option("--base", help="Hugging Face model folder.")],
+    out: TaskOut,
     settings: Annotated[
         Path | None,
         typer.Option("--settings", help="Settings of the recipe `train` (TOML).", metavar="FILE"),
     ] = None,
-    set_: Annotated[
-        list[str], typer.Option("--set", help="Change a setting: key.sub=value. May be repeated.")
-    ] = NO_CHANGES,
+    set_: Changes = NO_CHANGES,
     plan: Annotated[
-        bool, typer.Option("--plan", help="Tell what it takes; train nothing.")
+        bool, typer.Option("--plan", help="Estimate tokens, memory and time; train nothing.")
     ] = False,
 ) -> None:
-    """Train a model on rows of your own; a killed training goes on from its last checkpoint.
+    """Train a model on your rows.
 
-    The result stands in OUT/model: weights, tokenizer, chat template and card.
+    A stopped training resumes from its last checkpoint. Weights, tokenizer, chat template and model
+    card are written to OUT/model.
     """
     named: dict[str, Any] = read_toml(settings) if settings else {}
     if (recipe := named.pop("recipe", "train")) != "train":
-        raise RecipeError(f"{settings}: recipe = {recipe!r}: this command takes 'train' only")
+        raise RecipeError(
+            f"{settings}: recipe = {recipe!r}: this command runs the recipe 'train' only"
+        )
     inputs = {"rows": [path.absolute() for path in rows], "base": base.absolute()}
     file = given("train", {**named, **inputs}, set_)
-    if settings is not None:  # what is wrong in it names it, and its paths start at its folder
+    if settings is not None:  # errors name the file, and its paths are relative to it
         file = replace(file, path=settings, settings={"name": "train", **file.settings})
     built, runtime = build(file, {})
     apart(built, out, [MODEL])
     if plan:
         print_plan(resolve(built, out), runtime)
         return
-    print(hand_over(run_and_tell(built, runtime, out), out))  # noqa: T201
+    print(hand_over(run_and_report(built, runtime, out), out))  # noqa: T201
 
 
-BaseFolder = Annotated[Path, typer.Argument(help="The base's Hugging Face folder.")]
+BaseFolder = Annotated[Path, typer.Argument(help="Hugging Face folder of the base.")]
 
 
 @delta.command("make")
 def make(
     base: BaseFolder,
-    model: Annotated[Path, typer.Argument(help="A folder of what was trained from it.")],
-    out: Annotated[Path, typer.Argument(help="Folder of the delta.")],
+    model: Annotated[
+        Path, typer.Argument(help="Folder of a model that was trained from the base.")
+    ],
+    out: Annotated[Path, typer.Argument(help="Folder to write the delta to.")],
 ) -> None:
-    """Write what MODEL has and BASE has not, with checksums of both."""
+    """Write the difference between MODEL and BASE, with checksums of both."""
     with _Bar() as bar:
         make_delta(base, model, out, bar.move)
     size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
@@ -88,16 +94,19 @@ def make(
 def apply(
     base: BaseFolder,
     folder: Annotated[Path, typer.Argument(metavar="DELTA", help="Folder of the delta.")],
-    out: Annotated[Path, typer.Argument(help="Folder of the model.")],
+    out: Annotated[Path, typer.Argument(help="Folder to write the model to.")],
 ) -> None:
-    """Write the model that the delta was made of, bit by bit; another base is refused."""
+    """Restore the model from BASE and DELTA, bit for bit.
+
+    A base that differs from the original one is refused.
+    """
     with _Bar() as bar:
         apply_delta(base, folder, out, bar.move)
     Console(highlight=False, soft_wrap=True).print(f"model: {out}", markup=False)
 
 
 class _Bar(Progress):
-    """A moving line on a terminal, nothing elsewhere."""
+    """A progress bar on a terminal, nothing elsewhere."""
 
     def __init__(self) -> None:
         console = Console(stderr=True)
@@ -113,7 +122,7 @@ class _Bar(Progress):
         self._task = self.add_task("starting", total=1)
 
     def move(self, progress: StageProgress) -> None:
-        """Show how far it is."""
+        """Move the bar."""
         self.update(
             self._task,
             description=progress.doing,
@@ -127,25 +136,29 @@ def chat(
         list[Path],
         typer.Argument(
             metavar="MODEL [MODEL]",
-            help="A model's folder or a teacher's file (TOML); two stand side by side.",
+            help="Model folder or teacher file (TOML); replies of two are shown side by side.",
             show_default=False,
         ),
     ],
-    system: Annotated[str, typer.Option("--system", help="The system message.")] = "",
+    system: Annotated[str, typer.Option("--system", help="System message.")] = "",
     max_new_tokens: Annotated[
-        int, typer.Option("--max-new-tokens", min=1, help="Tokens of a response at most.")
+        int, typer.Option("--max-new-tokens", min=1, help="Maximum tokens of a response.")
     ] = 512,
     temperature: Annotated[
-        float, typer.Option("--temperature", min=0.0, help="0 takes the likeliest token.")
+        float,
+        typer.Option("--temperature", min=0.0, help="Sampling temperature; 0 is greedy decoding."),
     ] = 0.0,
-    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1.")] = "auto",
+    device: Annotated[
+        str, typer.Option("--device", help="Device: auto, cpu, cuda, cuda:1.")
+    ] = "auto",
 ) -> None:
-    """Talk to a model, or to two side by side; lines from a pipe are asked one after another.
+    """Chat with one model, or compare two side by side.
 
-    /system TEXT changes the system message, /reset forgets what was said, /quit ends.
+    From a pipe, each line is one turn. /system TEXT changes the system message, /reset clears the
+    conversation, /quit ends it. Replies are not saved.
     """
     if len(models) > 2:
-        raise RecipeError(f"{len(models)} models: name one, or two to stand side by side")
+        raise RecipeError(f"{len(models)} models: name one, or two to compare")
     given_runtime = {"device": device, "threads": os.cpu_count() or 1}
     runtime = validated(Path("chat"), Runtime, given_runtime, "", {})
     sampling = Sampling(max_new_tokens=max_new_tokens, temperature=temperature)

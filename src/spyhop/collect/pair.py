@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from spyhop.schema import Config, Message, Prompt, Query, RecipeError
+from spyhop.schema import Config, Prompt, Query, RecipeError, prompt_turns
 from spyhop.stage import CHARS_PER_TOKEN, Context, Estimate, stage
 from spyhop.store import Artifact, number_of, row_id
 
@@ -20,7 +20,9 @@ class SystemMessage(Config):
     """A system message. An empty text means that the prompt has no system turn."""
 
     id: str
+    """Name of the message in `shares` and in rows."""
     text: str
+    """Text of the message; an empty text means a prompt without a system message."""
     is_multiple_choice_only: bool = False
     """Given to multiple-choice queries only, as `PairConfig.choice_rule` says."""
 
@@ -90,16 +92,13 @@ def pair(ctx: Context, config: PairConfig, *, queries: Artifact) -> Iterator[Pro
         chosen = messages[_choose(weights, f"{config.seed}/{query.id}")]
         ctx.count(f"system_message/{query.collection}/{chosen.id}")
         ctx.count(f"multiple_choice/{query.collection}", int(query.multiple_choice))
-        turns = [Message(role="user", content=query.query)]
-        if chosen.text:
-            turns.insert(0, Message(role="system", content=chosen.text))
         yield Prompt(
             id=row_id(query.id, chosen.text),
             query_id=query.id,
             collection=query.collection,
             task=query.task,
             system_id=chosen.id,
-            messages=turns,
+            messages=prompt_turns(query.query, chosen.text),
             target=query.target,
         )
 

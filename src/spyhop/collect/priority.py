@@ -24,7 +24,6 @@ LONG = 1 << 15
 _BASE = 0x9E3779B97F4A7C15
 _INVERSE = pow(_BASE, -1, 2**64)
 _FACTOR = np.uint64(0xBF58476D1CE4E5B9)
-_FILLINGS = pa.array([bytes(num) for num in range(8)], pa.large_binary())
 
 
 def priorities(columns: list[pa.Array], seed: int) -> Hashes:
@@ -51,7 +50,8 @@ def _bytes(column: pa.Array) -> pa.Array:
 def _sums(texts: list[pa.Array], lengths: Hashes) -> Hashes:
     """Return the sum of each row's words."""
     missing = pa.array((-lengths % np.uint64(8)).astype(np.int8))
-    fillings = pa.DictionaryArray.from_arrays(missing, _FILLINGS).dictionary_decode()
+    choices = pa.array([bytes(num) for num in range(8)], pa.large_binary())
+    fillings = pa.DictionaryArray.from_arrays(missing, choices).dictionary_decode()
     nothing = pa.scalar(b"", pa.large_binary())
     filled = pc.binary_join_element_wise(*texts, fillings, nothing)
     _, offsets, data = filled.buffers()

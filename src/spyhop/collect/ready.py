@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from spyhop.collect.records import read_rows
-from spyhop.schema import Answer, Config, InputError, Message
-from spyhop.stage import Context, pooled, stage
+from spyhop.schema import Answer, Config, InputError, Message, prompt_turns
+from spyhop.stage import Context, stage, sum_estimates
 from spyhop.store import Artifact, row_id
 from spyhop.store.files import field, json_lines, matching
 
@@ -28,10 +28,12 @@ _ROLES: dict[str, Literal["system", "user", "assistant"]] = {
 
 
 class ReadyConfig(Config):
-    """Which files are read, and in which form."""
+    """Files of existing answers, and their format."""
 
     kind: ReadyKind
+    """Format of the answers."""
     pattern: str = "*"
+    """Glob of the files to read, if the path is a folder."""
     requests: str = "*requests*.jsonl"
     """Only for `openai_batch`: the files of requests; `pattern` then names those of outputs."""
     collection: str = "ready"
@@ -42,8 +44,8 @@ class ReadyConfig(Config):
     """Licence of the rows; empty is unknown."""
 
 
-@stage(version=1, writes=Answer, plan=lambda config, folder: pooled([folder]))
-def ready_answers(ctx: Context, config: ReadyConfig, *, folder: Artifact) -> Iterator[Answer]:
+@stage(version=2, writes=Answer, plan=lambda config, folder: sum_estimates([folder]))
+def read_answers(ctx: Context, config: ReadyConfig, *, folder: Artifact) -> Iterator[Answer]:
     """Read conversations that end with an answer; one without is a row with an error.
 
     A system message's id is the beginning of its text's hash, `empty` where there is none. The
@@ -60,7 +62,7 @@ def ready_answers(ctx: Context, config: ReadyConfig, *, folder: Artifact) -> Ite
         seen.add(row.id)
         ctx.count(f"collection/{row.collection}")
         ctx.count(f"system_message/{row.system_id}")
-        ctx.count(f"finish/{row.finish_reason}")
+        ctx.count(f"ending/{row.ending}")
         yield row
 
 
@@ -74,8 +76,7 @@ def _rows(folder: Path, config: ReadyConfig) -> Iterator[tuple[str, str, Any]]:
 def _openorca(folder: Path, config: ReadyConfig) -> Iterator[Answer]:
     for where, origin, row in _rows(folder, config):
         system = field(row, "system_prompt", where, (str, type(None))) or ""
-        turns = [Message(role="system", content=system)] if system else []
-        turns.append(Message(role="user", content=field(row, "question", where)))
+        turns = prompt_turns(field(row, "question", where), system)
         name = str(row.get("id", "")).split(".")[0]
         response = field(row, "response", where, (str, type(None)))
         collection = COLLECTIONS.get(name, config.collection)

@@ -14,6 +14,7 @@ from spyhop.corpus.read import Part
 from spyhop.corpus.work import SegmentConfig
 from spyhop.corpus.worker import is_done
 from spyhop.schema import InputError
+from spyhop.store import atomic_write
 
 MAX_RETRIES = 3
 """Times that Ray may start a part again whose node or worker died."""
@@ -60,8 +61,8 @@ def run_on_ray(
             files, tally = ray.get(done[0])
             number = running.pop(done[0])
             for name, data in sorted(files.items()):  # the mark of a finished part sorts last
-                (folder / f"{name}.tmp").write_bytes(data)
-                (folder / f"{name}.tmp").rename(folder / name)
+                with atomic_write(folder / name) as temporary:
+                    temporary.write_bytes(data)
             tell(number, tally)
             yield number
     finally:

@@ -2,8 +2,8 @@
 
 import shutil
 from collections import Counter
-from collections.abc import Iterator
-from itertools import chain, islice
+from collections.abc import Iterator, Mapping
+from itertools import chain
 from time import monotonic
 
 from spyhop.corpus.cluster import run_on_ray
@@ -14,12 +14,8 @@ from spyhop.corpus.worker import PAGES, chunks_of, is_done, read_chunk
 from spyhop.schema import InputError, Item, Segment
 from spyhop.stage import Context, Estimate, Progress, stage
 from spyhop.store import Artifact
-from spyhop.text.overlap import (
-    ContaminationConfig,
-    Duplicates,
-    ItemIndex,
-    NearConfig,
-)
+from spyhop.text.contamination import ContaminationConfig, ItemIndex, without_items
+from spyhop.text.overlap import Duplicates, NearConfig
 
 NOTE_REASONS = 3
 """Reasons that the live line has room for."""
@@ -31,12 +27,11 @@ SEGMENTS_PER_S = 3000
 """Searched for duplicates or items, on one core of a current machine."""
 MEMORY_MB = 1024
 """What DuckDB may take before it spills."""
-BATCH_ROWS = 1024
 
 
-def plan_segments(config: SegmentConfig, pages: list[Estimate]) -> Estimate:
+def plan_segments(config: SegmentConfig, pages: Mapping[str, Estimate]) -> Estimate:
     """Tell from the bytes of the inputs: nobody knows the number of pages before they are read."""
-    num_bytes = sum(each.num_bytes for each in pages)
+    num_bytes = sum(each.num_bytes for each in pages.values())
     return Estimate(rows=num_bytes // SEGMENT_BYTES, seconds=num_bytes / PAGE_BYTES_PER_S)
 
 
@@ -48,16 +43,10 @@ class Repeat(Segment):
     similarity: float
 
 
-class Contaminated(Segment):
-    """A segment that is left out because it holds an evaluation item, for the dropped rows."""
-
-    item: str
-    words: str
-    """The run of words that both have."""
-
-
 @stage(version=3, writes=Segment, plan=plan_segments)
-def segment(ctx: Context, config: SegmentConfig, *, pages: list[Artifact]) -> Iterator[Segment]:
+def segment(
+    ctx: Context, config: SegmentConfig, *, pages: Mapping[str, Artifact]
+) -> Iterator[Segment]:
     """Cut pages into segments, part by part, in processes that may be killed.
 
     Pages and sections that give no segment are dropped with their reason and kept. Finished chunks
@@ -69,7 +58,7 @@ def segment(ctx: Context, config: SegmentConfig, *, pages: list[Artifact]) -> It
     Raises:
         InputError: If the inputs hold no files.
     """
-    parts = parts_of([each.path for each in pages])
+    parts = parts_of([each.path for each in pages.values()])
     if not parts:
         raise InputError("the inputs hold no files")
     live = _Live(ctx, parts)
@@ -110,7 +99,7 @@ def plan_kept(
     return Estimate(rows=segments.rows, seconds=segments.rows / SEGMENTS_PER_S)
 
 
-@stage(version=1, writes=Segment, plan=plan_kept)
+@stage(version=2, writes=Segment, plan=plan_kept)
 def deduplicate(ctx: Context, config: NearConfig, *, segments: Artifact) -> Iterator[Segment]:
     """Keep the first of segments that repeat each other, exactly or nearly."""
     folder = ctx.state / "near"
@@ -132,23 +121,14 @@ def deduplicate(ctx: Context, config: NearConfig, *, segments: Artifact) -> Iter
         repeat = next(repeats, None)
 
 
-@stage(version=1, writes=Segment, plan=plan_kept)
+@stage(version=2, writes=Segment, plan=plan_kept)
 def decontaminate(
-    ctx: Context, config: ContaminationConfig, *, segments: Artifact, items: list[Artifact]
+    ctx: Context, config: ContaminationConfig, *, segments: Artifact, items: Mapping[str, Artifact]
 ) -> Iterator[Segment]:
-    """Leave out every segment that shares a run of words with an evaluation item."""
-    every = chain.from_iterable(each.rows(Item) for each in items)
-    index = ItemIndex(((item.id, item.question) for item in every), config)
-    ctx.count("items", index.num_items)
-    ctx.count("unchecked_items", len(index.unchecked))
+    """Yield the segments that contain no evaluation item; see `without_items` for drops, counts."""
+    index = ItemIndex(chain.from_iterable(each.rows(Item) for each in items.values()), config)
     rows = ctx.track(segments.rows(Segment), "searching", total=segments.num_rows)
-    while batch := list(islice(rows, BATCH_ROWS)):
-        for row, hit in zip(batch, index.find([row.text for row in batch]), strict=True):
-            if hit is None:
-                yield row
-            else:
-                held = {"item": hit.item, "words": hit.words}
-                ctx.drop(Contaminated(**row.model_dump(), **held), "contaminated")
+    yield from without_items(ctx, index, rows, lambda row: row.text)
 
 
 class _Live:

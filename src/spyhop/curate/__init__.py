@@ -1,45 +1,50 @@
 """What is worth a stronger teacher, and what is worth training on."""
 
-from spyhop.curate.before import check_repeats, enough, gate_of, wants_repeats
-from spyhop.curate.exchange import (
-    PairsConfig,
-    PartConfig,
-    QueriesConfig,
-    as_pairs,
-    as_queries,
-    part,
-)
 from spyhop.curate.gate import GateConfig, gate
 from spyhop.curate.keep import A4, A5, KeepConfig, KeepGood, keep
-from spyhop.curate.labels import LabelsConfig, labels
-from spyhop.curate.likelihood import LikelihoodConfig, likelihood
+from spyhop.curate.labels import LabelsConfig, read_labels
+from spyhop.curate.likelihood import LikelihoodConfig, rate_by_likelihood
+from spyhop.curate.preconditions import (
+    check_pair_count,
+    check_repeats,
+    needs_repeats,
+    with_threshold,
+)
 from spyhop.curate.rate import RateConfig, rate
-from spyhop.curate.select import HardestConfig, hardest
+from spyhop.curate.select_hardest import SelectHardestConfig, select_hardest
+from spyhop.curate.split import (
+    PairsConfig,
+    QueriesConfig,
+    SplitConfig,
+    pairs_to_queries,
+    queries_to_pairs,
+    split,
+)
 
 __all__ = [
     "A4",
     "A5",
     "GateConfig",
-    "HardestConfig",
     "KeepConfig",
     "KeepGood",
     "LabelsConfig",
     "LikelihoodConfig",
     "PairsConfig",
-    "PartConfig",
     "QueriesConfig",
     "RateConfig",
-    "as_pairs",
-    "as_queries",
+    "SelectHardestConfig",
+    "SplitConfig",
+    "check_pair_count",
     "check_repeats",
-    "enough",
     "gate",
-    "gate_of",
-    "hardest",
     "keep",
-    "labels",
-    "likelihood",
-    "part",
+    "needs_repeats",
+    "pairs_to_queries",
+    "queries_to_pairs",
     "rate",
-    "wants_repeats",
+    "rate_by_likelihood",
+    "read_labels",
+    "select_hardest",
+    "split",
+    "with_threshold",
 ]

@@ -8,9 +8,9 @@ import numpy.typing as npt
 from pydantic import Field
 
 from spyhop.curate.rate import count_rating
-from spyhop.models import Likelihood, Model, Request
+from spyhop.models import Model, Request, TokenLogprobs
 from spyhop.models.script import Failures
-from spyhop.schema import Config, Message, Pair, Rating
+from spyhop.schema import Config, Pair, Rating, prompt_turns
 from spyhop.stage import Calls, Context, Estimate, stage
 from spyhop.store import Artifact
 
@@ -20,7 +20,7 @@ PAIR_TOKENS = 500
 
 
 class LikelihoodConfig(Config):
-    """What is measured."""
+    """Rating of pairs by the likelihood of the response."""
 
     is_relative: bool = False
     """Whether log p(response) is taken off, so that a text that is likely in any case, such as a
@@ -46,7 +46,7 @@ def plan_likelihood(config: LikelihoodConfig, pairs: Estimate, model: Estimate) 
 
 
 @stage(version=1, writes=Pair, plan=plan_likelihood)
-def likelihood(
+def rate_by_likelihood(
     ctx: Context, config: LikelihoodConfig, *, pairs: Artifact, model: Model
 ) -> Iterator[Pair]:
     """Yield every pair with its fifth as the rating, in order: 5 is the likeliest fifth.
@@ -63,9 +63,9 @@ def likelihood(
     """
     failures = Failures(model.label, config.max_error_frac)
     values = array("d")
-    for found in _weighed(config, pairs, model):
+    for found in _logprobs(config, pairs, model):
         failures.see(found.error)
-        values.append(np.nan if found.error is not None else _per_token(found))
+        values.append(np.nan if found.error is not None else found.mean)
     failures.check()
     measured = np.frombuffer(values, dtype=np.float64)
     if config.is_relative:
@@ -95,27 +95,20 @@ def fifths(values: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
     return 1 + np.minimum(NUM_SCORES - 1, ranks * NUM_SCORES // max(1, num_known))
 
 
-def _weighed(config: LikelihoodConfig, pairs: Artifact, model: Model) -> Iterator[Likelihood]:
-    """Yield the likelihood of each response, or of each with and without its instruction."""
+def _logprobs(config: LikelihoodConfig, pairs: Artifact, model: Model) -> Iterator[TokenLogprobs]:
+    """Yield the log-probabilities of each response, or of each with and without its instruction."""
     requests = (
-        Request(id=f"{place}.{part}", messages=_turns(config, asked), continuation=row.response)
+        Request(
+            id=f"{place}.{part}",
+            messages=prompt_turns(asked, config.system_message),
+            continuation=row.response,
+        )
         for place, row in enumerate(pairs.rows(Pair))
         for part, asked in enumerate(_asked(config, row))
     )
     num_asked = pairs.num_rows * (2 if config.is_relative else 1)
-    yield from model.score(requests, total=num_asked)
+    yield from model.logprobs(requests, total=num_asked)
 
 
 def _asked(config: LikelihoodConfig, row: Pair) -> tuple[str, ...]:
     return (row.instruction, config.unasked) if config.is_relative else (row.instruction,)
-
-
-def _turns(config: LikelihoodConfig, asked: str) -> list[Message]:
-    turns = [Message(role="user", content=asked)]
-    if config.system_message:
-        turns.insert(0, Message(role="system", content=config.system_message))
-    return turns
-
-
-def _per_token(found: Likelihood) -> float:
-    return found.log_probability / max(1, found.num_tokens)

@@ -11,13 +11,13 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from spyhop.models import Choice, Model, Nucleus, Reply
-from spyhop.models.script import Ask, Failures, Script, Weigh, play
-from spyhop.schema import Config, Message, Pair, Rating
+from spyhop.models import Choice, Model, Reply, SampledGeneration
+from spyhop.models.script import Ask, Failures, ScoreOptions, Script, play
+from spyhop.schema import Config, Message, Pair, Rating, prompt_turns
 from spyhop.stage import CHARS_PER_TOKEN, Calls, Context, Estimate, stage
 from spyhop.store import Artifact, number_of
-from spyhop.text.rating import score_line, without_verdict
 from spyhop.text.template import fill
+from spyhop.text.verdict import verdict_score, without_verdict
 
 SCALE = (
     "Below are an instruction and a response. Judge how well the response serves as an example of "
@@ -49,26 +49,30 @@ Method = Literal["verdict", "choice", "expected"]
 
 
 class RateConfig(Config):
-    """How the judge is asked. All texts are whole; `{...}` are replaced.
+    """Prompts of the judge and how scores are read. Prompts are whole texts; `{...}` are replaced.
 
     A prompt is `scale`, then `reasoned` (or `unreasoned`), then `shown`; a second rating puts
     `shown` first, so that a judge at temperature 0 can disagree with itself, too.
     """
 
     method: Method = "expected"
-    """`verdict`: the judge writes a reason and a verdict line, which is read strictly; what cannot
-    be read is missing. `choice`: it must choose a score, without a reason. `expected`: it writes a
-    reason, then its verdict is begun for it, and the score is the mean of 1 to 5 under the
-    probabilities found there."""
+    """How a score is read. `verdict`: the judge writes reasons and a verdict line, which is parsed
+    strictly; unparsed verdicts count as missing. `choice`: it chooses a score without reasons.
+    `expected`: it writes reasons, its verdict is prefilled, and the score is the mean of 1 to 5
+    under the probabilities of the next token."""
     scale: str = SCALE
+    """Prompt: the task and the meaning of each score."""
     reasoned: str = REASONED
+    """Prompt: request for reasons and a verdict line."""
     unreasoned: str = UNREASONED
     """For `choice`."""
     shown: str = SHOWN
+    """Prompt: the pair, with the fields `{instruction}` and `{response}`."""
     verdict_start: str = "Score:"
     """What a forced verdict begins with; `reasoned` should ask for the same."""
     system_message: str = ""
-    sampling: Nucleus = Nucleus()
+    """System message of the judge; an empty one is not sent."""
+    sampling: SampledGeneration = SampledGeneration()
     """Of reasons and verdicts."""
     num_verdicts: int = Field(1, ge=1)
     """Of `verdict`: samples whose mean is the score."""
@@ -78,6 +82,7 @@ class RateConfig(Config):
     num_repeated: int = Field(250, ge=0)
     """Pairs, drawn by hash, that are rated twice; the gate wants 200."""
     seed: int = 0
+    """Random seed of sampled verdicts."""
     max_error_frac: float = Field(0.05, ge=0, le=1)
     """Above this share of failed calls the stage fails."""
 
@@ -116,7 +121,7 @@ def plan_rate(config: RateConfig, pairs: Estimate, judge: Estimate) -> Estimate:
     return Estimate(rows=pairs.rows, row_tokens=pairs.row_tokens, calls={"judge": calls})
 
 
-@stage(version=2, writes=Pair, plan=plan_rate)
+@stage(version=3, writes=Pair, plan=plan_rate)
 def rate(ctx: Context, config: RateConfig, *, pairs: Artifact, judge: Model) -> Iterator[Pair]:
     """Yield every pair with its rating, in order; earlier ratings are replaced.
 
@@ -130,7 +135,7 @@ def rate(ctx: Context, config: RateConfig, *, pairs: Artifact, judge: Model) -> 
     failures = Failures(judge.label, config.max_error_frac)
     judging, is_told = _Judging(config, judge), False
     scripts = (judging.about(row, row.id in repeated) for row in pairs.rows(Pair))
-    for row in play(scripts):
+    for row in play(scripts, judge):
         rating = row.rating
         assert rating is not None
         failures.see(rating.error)
@@ -201,9 +206,9 @@ class _Judging:
 
     def about(self, row: Pair, is_repeated: bool) -> Script[Pair]:
         found = yield from self._rate(row, is_second=False)
-        again = None
+        second = None
         if is_repeated:
-            again = yield from self._rate(row, is_second=True)
+            second = yield from self._rate(row, is_second=True)
         rating = Rating(
             score=found.score,
             method=found.method,
@@ -213,7 +218,7 @@ class _Judging:
             probabilities=list(found.probabilities),
             value=found.value,
             is_repeated=is_repeated,
-            again=again.score if again else None,
+            second_score=second.score if second else None,
             error=found.error,
         )
         return row.model_copy(update={"rating": rating})
@@ -232,16 +237,15 @@ class _Judging:
         how = config.unreasoned if config.method == "choice" else config.reasoned
         shown = fill(config.shown, instruction=row.instruction, response=row.response)
         parts = (shown, config.scale, how) if is_second else (config.scale, how, shown)
-        turns = [Message(role="user", content="\n\n".join(part for part in parts if part))]
-        if config.system_message:
-            turns.insert(0, Message(role="system", content=config.system_message))
-        return turns
+        return prompt_turns("\n\n".join(filter(None, parts)), config.system_message)
 
     def _verdicts(self, messages: list[Message], places: range) -> list[Ask]:
         return [Ask(self.judge, messages, self.config.sampling, place) for place in places]
 
     def _choose(self, messages: list[Message]) -> Script[_Found]:
-        (choice,) = yield [Weigh(self.judge, messages, SCORES, f"{self.config.verdict_start} ")]
+        (choice,) = yield [
+            ScoreOptions(self.judge, messages, SCORES, f"{self.config.verdict_start} ")
+        ]
         found = _weighed(choice, "choice")
         if found.score is None:
             return found
@@ -252,11 +256,11 @@ class _Judging:
         """Let the judge reason, begin its verdict, and read the probabilities there."""
         config = self.config
         (reply,) = yield self._verdicts(messages, range(1))
-        if reply.error is not None or reply.finish_reason == "content_filter":
+        if reply.ending in ("failed", "refused"):
             return replace(_read([reply]), method="expected")
         reason = without_verdict(reply.text)
         begun = f"{reason}\n{config.verdict_start} " if reason else f"{config.verdict_start} "
-        (choice,) = yield [Weigh(self.judge, messages, SCORES, begun)]
+        (choice,) = yield [ScoreOptions(self.judge, messages, SCORES, begun)]
         if choice.probabilities and not choice.is_parsed:
             return replace(_weighed(choice, "expected"), reason=reason)
         more = yield self._verdicts(messages, range(1, _num_fallback(config)))
@@ -285,11 +289,9 @@ def _read(replies: Sequence[Reply]) -> _Found:
 
 def _score(reply: Reply) -> float | None:
     """Return the score of a whole reply; of a cut one the last line may be half of another."""
-    return score_line(reply.text) if _missing(reply) == "no_verdict" else None
+    return verdict_score(reply.text) if _missing(reply) == "no_verdict" else None
 
 
 def _missing(reply: Reply) -> str:
     """Return why a reply has no score: how it ended, or else that none can be read."""
-    if reply.error is not None:
-        return "failed"
-    return {"content_filter": "refused", "length": "cut"}.get(reply.finish_reason, "no_verdict")
+    return "no_verdict" if reply.ending == "whole" else reply.ending

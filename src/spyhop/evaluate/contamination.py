@@ -1,42 +1,43 @@
-"""How much of an evaluation set stands in the training rows, item by item.
+"""How much of an evaluation set the training rows contain, item by item.
 
-Three measures, the later ones wider: `exact`, a training row's question has the words of the item;
-`long`, a row shares a run of 13 words with it; `short`, a run of 8. A run that many items share is
-a form of words and does not count.
+Three measures, the later ones wider: `exact`, a row's question equals the item's; `long`, a row
+shares a run of 13 words with it; `short`, a run of 8. A run that many items share is boilerplate
+and ignored.
 """
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from itertools import islice
 
 from pydantic import Field
 
 from spyhop.schema import Answer, Config, Item, Row
-from spyhop.stage import Context, Estimate, pooled, stage
+from spyhop.stage import Context, Estimate, stage, sum_estimates
 from spyhop.store import Artifact
-from spyhop.text.overlap import BATCH_TEXTS, Runs, fingerprint, words
+from spyhop.text.contamination import ContaminationConfig, ItemIndex, Match
+from spyhop.text.overlap import BATCH_TEXTS
 
 ROWS_PER_S = 4_000
-"""Planning figure: training rows looked through on one core."""
+"""Planning figure: training rows searched on one core."""
 
 
-class Seen(Row):
-    """What the training rows hold of an item; `id` is the item's."""
+class ItemOverlap(Row):
+    """What the training rows contain of an item; `id` is the item's."""
 
     suite: str
     task: str
     is_exact: bool = False
     long_run: str = ""
-    """Words that a training row shares with it, the first that were found; empty is none."""
+    """The first words found that a training row shares with it; empty where no row does."""
     short_run: str = ""
     row_id: str = ""
     """The row of the closest match."""
     is_checked: bool
-    """Whether it has a run of words of its own at all; what has none can only be found whole."""
+    """False if the item has no distinctive n-gram; then only exact matches are detectable."""
 
     @property
     def has_long(self) -> bool:
-        """Whether a training row asks it, or shares a long run with it."""
+        """Whether a training row equals it or shares a long run with it."""
         return self.is_exact or bool(self.long_run)
 
     @property
@@ -46,95 +47,83 @@ class Seen(Row):
 
 
 class ContaminationRateConfig(Config):
-    """What counts as shared."""
+    """Lengths of the runs of words that count as shared."""
 
     long_words: int = Field(13, ge=2)
     short_words: int = Field(8, ge=2)
     max_items: int = Field(10, ge=1)
-    """A run that more items share than this is a form of words, not an item."""
+    """N-grams shared by more items than this are boilerplate and ignored."""
 
 
-def plan_contamination(
-    config: ContaminationRateConfig, items: list[Estimate], answers: list[Estimate]
+def plan_check_contamination(
+    config: ContaminationRateConfig, items: Mapping[str, Estimate], answers: Mapping[str, Estimate]
 ) -> Estimate:
     """One row per item; every training row is read."""
-    seconds = pooled(answers).rows / ROWS_PER_S
-    return Estimate(rows=pooled(items).rows, seconds=seconds)
+    seconds = sum_estimates(answers.values()).rows / ROWS_PER_S
+    return Estimate(rows=sum_estimates(items.values()).rows, seconds=seconds)
 
 
-@stage(version=1, writes=Seen, plan=plan_contamination)
-def contamination(
+@stage(version=2, writes=ItemOverlap, plan=plan_check_contamination)
+def check_contamination(
     ctx: Context,
     config: ContaminationRateConfig,
     *,
-    items: list[Artifact],
-    answers: list[Artifact],
-) -> Iterator[Seen]:
-    """Yield every item, in order, with what the questions and responses of the rows hold of it.
+    items: Mapping[str, Artifact],
+    answers: Mapping[str, Artifact],
+) -> Iterator[ItemOverlap]:
+    """Yield every item, in order, with the closest match in the questions and responses of rows.
 
     Counts, for each suite: `items/`, `exact/`, `long/`, `short/` and `unchecked/`; a wider measure
-    counts what a narrower one found, too.
+    includes the narrower ones.
     """
-    every = [item for each in items for item in each.rows(Item)]
-    found = _Found.of(every, config)
-    for artifact in answers:
+    index = ItemIndex(
+        (item for each in items.values() for item in each.rows(Item)),
+        ContaminationConfig(
+            ngram_words=config.long_words,
+            short_ngram_words=config.short_words,
+            max_items=config.max_items,
+        ),
+        all_short=True,
+    )
+    closest: dict[int, dict[str, str | bool]] = defaultdict(dict)
+    for artifact in answers.values():
         rows = (row for row in artifact.rows(Answer) if row.error is None)
-        told = ctx.track(rows, "comparing with items", total=artifact.num_rows)
-        while batch := list(islice(told, BATCH_TEXTS)):
-            found.look(batch)
-    for place, item in enumerate(every):
-        is_checked = bool(found.short.is_checked[place])
-        values = {**found.matches.get(place, {}), "is_checked": is_checked}
-        seen = Seen(id=item.id, suite=item.suite, task=item.task, **values)
-        ctx.count(f"items/{seen.suite}")
-        ctx.count(f"exact/{seen.suite}", int(seen.is_exact))
-        ctx.count(f"long/{seen.suite}", int(seen.has_long))
-        ctx.count(f"short/{seen.suite}", int(seen.has_any))
-        ctx.count(f"unchecked/{seen.suite}", int(not seen.is_checked))
-        yield seen
-
-
-@dataclass(slots=True)
-class _Found:
-    """Matches by the place of the item."""
-
-    whole: Mapping[int, list[int]]
-    """Fingerprint of a question to the items that ask it."""
-    long: Runs
-    short: Runs
-    matches: dict[int, dict[str, str | bool]] = field(default_factory=dict)
-
-    @staticmethod
-    def of(items: list[Item], config: ContaminationRateConfig) -> "_Found":
-        split = [words(item.question) for item in items]
-        whole: dict[int, list[int]] = {}
-        for place, item in enumerate(items):
-            whole.setdefault(fingerprint(item.question), []).append(place)
-        return _Found(
-            whole,
-            Runs(split, config.long_words, config.max_items),
-            Runs(split, config.short_words, config.max_items),
+        tracked = ctx.track(rows, "comparing with items", total=artifact.num_rows)
+        while batch := list(islice(tracked, BATCH_TEXTS)):
+            for match in index.matches([*map(_text, batch)], [*map(_question, batch)]):
+                _note(closest[match.item], match, batch[match.text].id)
+    for place, item in enumerate(index.items):
+        overlap = ItemOverlap(
+            id=item.id,
+            suite=item.suite,
+            task=item.task,
+            is_checked=bool(index.is_checked[place]),
+            **closest.get(place, {}),
         )
+        ctx.count(f"items/{item.suite}")
+        ctx.count(f"exact/{item.suite}", int(overlap.is_exact))
+        ctx.count(f"long/{item.suite}", int(overlap.has_long))
+        ctx.count(f"short/{item.suite}", int(overlap.has_any))
+        ctx.count(f"unchecked/{item.suite}", int(not overlap.is_checked))
+        yield overlap
 
-    def look(self, rows: list[Answer]) -> None:
-        split = []
-        for row in rows:
-            asked = [turn.content for turn in row.messages if turn.role == "user"]
-            for item in self.whole.get(fingerprint(" ".join(asked)), ()):
-                self._match(item, row, is_exact=True)
-            said = [turn.content for turn in row.messages if turn.role != "system"]
-            split.append(words("\n".join(said)))
-        for item, text, run in self.long.find(split):
-            self._match(item, rows[text], long_run=run)
-        for item, text, run in self.short.find(split):
-            self._match(item, rows[text], short_run=run)
 
-    def _match(self, item: int, row: Answer, **what: str | bool) -> None:
-        known = self.matches.setdefault(item, {})
-        (name,) = what
-        if name in known:
-            return
-        order = ("short_run", "long_run", "is_exact")
-        if all(order.index(name) > order.index(each) for each in known if each in order):
-            known["row_id"] = row.id
-        known |= what
+def _text(row: Answer) -> str:
+    return "\n".join(turn.content for turn in row.messages if turn.role != "system")
+
+
+def _question(row: Answer) -> str:
+    return " ".join(turn.content for turn in row.messages if turn.role == "user")
+
+
+def _note(known: dict[str, str | bool], match: Match, row_id: str) -> None:
+    """Keep the first match of each kind, and the row of the closest kind."""
+    name = _FIELDS[match.kind]
+    if name not in known:
+        kinds = list(_FIELDS.values())
+        if all(kinds.index(name) < kinds.index(kind) for kind in known if kind in kinds):
+            known["row_id"] = row_id
+        known[name] = match.kind == "whole" or match.words
+
+
+_FIELDS = {"whole": "is_exact", "long": "long_run", "short": "short_run"}

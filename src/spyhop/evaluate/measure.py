@@ -3,14 +3,15 @@
 Source: Orca (arXiv:2306.02707), section 4.2.2: zero-shot, one user turn, exact match.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
 from typing import Literal
 
 from pydantic import Field
 
-from spyhop.evaluate.items import read_agieval, read_bbh
-from spyhop.models import Model, Request, Sampling
-from spyhop.schema import Config, Item, Message, RecipeError, Score
+from spyhop.evaluate.task import Protocol, Task
+from spyhop.models import Model, Request
+from spyhop.schema import Ending, Item, RecipeError, Score, prompt_turns
 from spyhop.stage import Calls, Context, Estimate, stage
 from spyhop.store import Artifact
 from spyhop.text.extract import choice, final_answer, first_capital, matches
@@ -20,51 +21,34 @@ TOKENS_PER_S = 50_000
 """Planning figures: a usual item, and a model of a million parameters on one core."""
 
 
-class ItemsConfig(Config):
-    """Which items are read."""
+class MeasureConfig(Protocol):
+    """Prompt, sampling and answer extraction of an evaluation."""
 
-    tasks: tuple[str, ...] | None = None
-    """Names of tasks; None takes those of the Orca paper."""
-    limit: int | None = Field(None, gt=0)
-    """At most so many items per task: a fixed random sample, nested in larger ones."""
-
-
-class MeasureConfig(Config):
-    """How a model is asked and its answer read."""
-
-    system_message: str = ""
-    """Orca's default is the empty one."""
     method: Literal["generate", "choose"] = "generate"
-    """`choose` takes the option of the highest probability: it cannot fail to answer."""
-    extract: Literal["stated", "first_capital"] = "stated"
-    """How a choice is read: an explicit statement, or the paper's first capital letter."""
-    sampling: Sampling = Sampling(max_new_tokens=256)
+    """How items are answered. `choose` takes the option of the highest probability, so every item
+    has an answer."""
+    suites: dict[str, Protocol] = Field(default_factory=dict)
+    """Suites that are asked in another way than the settings above say."""
+
+    def for_tasks(self, tasks: Iterable[Task]) -> "MeasureConfig":
+        """Return the settings for benchmarks: their own protocols, where these settings are unset.
+
+        Set fields, those of `sampling` one by one, hold for all benchmarks.
+        """
+        given = self.model_dump(include=set(Protocol.model_fields), exclude_unset=True)
+        plain, suites = _protocol(self), dict(self.suites)
+        for task in tasks:
+            own = _protocol(task).model_dump()
+            sampling = own["sampling"] | given.get("sampling", {})
+            protocol = Protocol.model_validate(own | given | {"sampling": sampling})
+            if protocol != plain:
+                suites.setdefault(task.name, protocol)
+        return self.model_copy(update={"suites": suites})
 
 
-def _plan_items(num_items: int, num_tasks: int) -> Callable[..., Estimate]:
-    def plan(config: ItemsConfig, folder: Estimate) -> Estimate:
-        share = num_items if config.tasks is None else num_items * len(config.tasks) // num_tasks
-        tasks = len(config.tasks) if config.tasks else num_tasks
-        return Estimate(rows=share if config.limit is None else min(share, config.limit * tasks))
-
-    return plan
-
-
-@stage(version=1, writes=Item, plan=_plan_items(5511, 23))
-def bbh(ctx: Context, config: ItemsConfig, *, folder: Artifact) -> Iterator[Item]:
-    """Read BIG-Bench-Hard: the 23 multiple-choice tasks of the Orca paper's Table 11."""
-    return read_bbh(folder.path, tasks=config.tasks, limit=config.limit)
-
-
-@stage(version=1, writes=Item, plan=_plan_items(2546, 8))
-def agieval(ctx: Context, config: ItemsConfig, *, folder: Artifact) -> Iterator[Item]:
-    """Read AGIEval: the eight English multiple-choice tasks of the Orca paper's Table 8."""
-    return read_agieval(folder.path, tasks=config.tasks, limit=config.limit)
-
-
-def plan_measure(config: MeasureConfig, items: list[Estimate], model: Estimate) -> Estimate:
+def plan_measure(config: MeasureConfig, items: Mapping[str, Estimate], model: Estimate) -> Estimate:
     """One request per item."""
-    rows = sum(some.rows for some in items)
+    rows = sum(some.rows for some in items.values())
     most = rows * config.sampling.max_new_tokens
     calls = Calls(
         requests=rows,
@@ -76,30 +60,46 @@ def plan_measure(config: MeasureConfig, items: list[Estimate], model: Estimate) 
     return Estimate(rows=rows, calls={"model": calls}, seconds=seconds)
 
 
-@stage(version=1, writes=Score, plan=plan_measure)
+@stage(version=2, writes=Score, plan=plan_measure)
 def measure(
-    ctx: Context, config: MeasureConfig, *, items: list[Artifact], model: Model
+    ctx: Context, config: MeasureConfig, *, items: Mapping[str, Artifact], model: Model
 ) -> Iterator[Score]:
     """Yield one row per item, in order. No answer found is wrong, and stays visible as None."""
-    total = sum(artifact.num_rows for artifact in items)
-    requests = (_request(item, config) for item in _items(items))
-    if config.method == "choose":
-        for item, found in zip(_items(items), model.choose(requests, total=total), strict=True):
-            best = item.options[_largest(found.probabilities)] if found.probabilities else None
-            yield _score(ctx, item, "", best, "choose", 0, found.error)
-        return
-    replies = model.generate(requests, config.sampling, total=total)
-    for item, reply in zip(_items(items), replies, strict=True):
-        found_answer = None if reply.error else extract(reply.text, item, config.extract)
-        yield _score(
-            ctx,
-            item,
-            reply.text,
-            found_answer,
-            reply.finish_reason,
-            reply.response_tokens,
-            reply.error,
-        )
+    for protocol, group in groupby(items.values(), lambda artifact: _protocol_of(artifact, config)):
+        artifacts = list(group)
+        total = sum(artifact.num_rows for artifact in artifacts)
+        requests = (_request(item, config.method, protocol) for item in _items(artifacts))
+        if config.method == "choose":
+            choices = model.choose(requests, total=total)
+            for item, found in zip(_items(artifacts), choices, strict=True):
+                best = item.options[_largest(found.probabilities)] if found.probabilities else None
+                ending: Ending = "whole" if found.error is None else "failed"
+                yield _score(ctx, item, "", best, "choose", ending, 0, found.error)
+            continue
+        replies = model.generate(requests, protocol.sampling, total=total)
+        for item, reply in zip(_items(artifacts), replies, strict=True):
+            is_failed = reply.ending == "failed"
+            answer = None if is_failed else extract(reply.text, item, protocol.extract)
+            yield _score(
+                ctx,
+                item,
+                reply.text,
+                answer,
+                reply.finish_reason,
+                reply.ending,
+                reply.response_tokens,
+                reply.error,
+            )
+
+
+def _protocol(settings: Protocol) -> Protocol:
+    return Protocol(**{name: getattr(settings, name) for name in Protocol.model_fields})
+
+
+def _protocol_of(items: Artifact, config: MeasureConfig) -> Protocol:
+    """Return how the items of a suite are asked."""
+    suite = next((item.suite for item in items.rows(Item)), "")
+    return config.suites.get(suite) or _protocol(config)
 
 
 def extract(response: str, item: Item, how: str) -> str | None:
@@ -114,15 +114,13 @@ def _items(artifacts: Sequence[Artifact]) -> Iterator[Item]:
         yield from artifact.rows(Item)
 
 
-def _request(item: Item, config: MeasureConfig) -> Request:
-    if config.method == "choose" and not item.options:
+def _request(item: Item, method: str, protocol: Protocol) -> Request:
+    if method == "choose" and not item.options:
         raise RecipeError(
             f'measure.method = "choose" needs options; item {item.id} of {item.task} has none'
         )
-    turns = [Message(role="user", content=item.question)]
-    if config.system_message:
-        turns.insert(0, Message(role="system", content=config.system_message))
-    options = item.options if config.method == "choose" else []
+    options = item.options if method == "choose" else []
+    turns = prompt_turns(item.question, protocol.system_message)
     return Request(id=item.id, messages=turns, options=options)
 
 
@@ -132,6 +130,7 @@ def _score(
     response: str,
     extracted: str | None,
     finish_reason: str,
+    ending: Ending,
     num_tokens: int,
     error: str | None,
 ) -> Score:
@@ -149,6 +148,7 @@ def _score(
         target=item.target,
         chance=item.chance,
         finish_reason=finish_reason,
+        ending=ending,
         response_tokens=num_tokens,
         error=error,
     )

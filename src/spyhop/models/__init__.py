@@ -1,16 +1,16 @@
-"""The one model interface, and what stands behind it: a service, weights, recordings, a fake."""
+"""The one model interface and its kinds: endpoints, local weights, recorded answers, a fake."""
 
 from spyhop.models.base import (
     BatchModel,
     Choice,
-    Likelihood,
     Model,
     ModelConfig,
     ModelUse,
-    Nucleus,
     Reply,
     Request,
+    SampledGeneration,
     Sampling,
+    TokenLogprobs,
 )
 from spyhop.models.endpoint import Remote
 from spyhop.models.fake import FakeModel
@@ -24,18 +24,18 @@ __all__ = [
     "Choice",
     "Endpoint",
     "FakeModel",
-    "Likelihood",
     "Local",
     "Model",
     "ModelConfig",
     "ModelUse",
-    "Nucleus",
     "Remote",
     "Replay",
     "Reply",
     "Request",
+    "SampledGeneration",
     "Sampling",
     "Service",
     "Teacher",
+    "TokenLogprobs",
     "read_teacher",
 ]

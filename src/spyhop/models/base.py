@@ -1,7 +1,7 @@
-"""The model interface: `generate`, `choose` and `score`, every call journaled before it is used.
+"""The model interface: `generate`, `choose` and `logprobs`; calls are journaled before use.
 
-A stage sees a `Model`. Behind a `BatchModel` stands a `Backend` (weights in process, recorded
-answers) that answers one batch at a time; batches are planned from the whole list of requests, so
+A stage sees a `Model`. A `BatchModel` has a `Backend` (weights in process, recorded answers) that
+answers one batch at a time; batches are planned from the whole list of requests, so
 a run that was killed asks the remaining batches exactly as a fresh run would. A served model
 (`endpoint`) is asked without batches.
 """
@@ -13,15 +13,16 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from time import monotonic, sleep
-from typing import Any, ClassVar, Literal, Protocol, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticSerializationError, to_json
 
 from spyhop.models.journal import Journal
 from spyhop.models.service import Service
-from spyhop.schema import Config, InputError, Message, ModelError, Unfinished
-from spyhop.stage import Context, Progress, Runtime
+from spyhop.runtime import Runtime
+from spyhop.schema import Config, Ending, InputError, Message, ModelError, Unfinished, ending_of
+from spyhop.stage import Context, Progress
 from spyhop.store import Artifact, canonical, key_of
 
 WINDOW = 4096
@@ -33,26 +34,51 @@ KEY_CHARS = 32
 """Hex digits of a request's key: 128 bits, since there may be a billion."""
 
 
+Temperature = Annotated[float, Field(ge=0.0)] | Literal["unset"]
+
+
 class Sampling(Config):
-    """How a response is drawn. Temperature 0 is greedy."""
+    """Sampling parameters."""
 
     max_new_tokens: int = Field(512, gt=0)
-    """Tokens of the response at most; those of hidden reasoning are among them."""
-    temperature: float = Field(0.0, ge=0.0)
+    """Most tokens of a response, hidden reasoning included."""
+    temperature: Temperature = 0.0
+    """Sampling temperature; 0 is greedy decoding. `unset` sends neither temperature, top_p nor seed
+    to an endpoint, for models that reject them; a local model then samples as its generation config
+    says."""
     top_p: float = Field(1.0, gt=0.0, le=1.0)
+    """Nucleus sampling: smallest set of tokens with at least this probability."""
     seed: int = 0
     """Randomness is drawn per request from the seed and the prompt, never from call order."""
     log_probability: bool = False
     """Ask an endpoint for the log-probability of its response."""
     json_schema: dict[str, Any] | None = None
-    """The response must be JSON of this schema; endpoints only."""
+    """JSON schema that the response must follow; endpoints only."""
+    stop: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    """Texts that end a response; they are not part of it."""
+
+    @property
+    def is_greedy(self) -> bool:
+        """Whether every sample of a prompt is the same."""
+        return self.temperature == 0
+
+    def identity(self) -> dict[str, Any]:
+        """Return the fields that are sent: two samplings that send the same share their replies."""
+        fields = {name: getattr(self, name) for name in Sampling.model_fields}
+        if not self.stop:
+            del fields["stop"]
+        if self.temperature == "unset":
+            del fields["top_p"], fields["seed"]
+        return fields
 
 
-class Nucleus(Sampling):
-    """A draw with variety: where only some fields are set, the others are the Humpback paper's."""
+class SampledGeneration(Sampling):
+    """Sampling with temperature 0.7 and top_p 0.9 by default, as in the Humpback paper."""
 
-    temperature: float = Field(0.7, ge=0.0)
+    temperature: Temperature = 0.7
+    """Sampling temperature."""
     top_p: float = Field(0.9, gt=0.0, le=1.0)
+    """Nucleus sampling: smallest set of tokens with at least this probability."""
 
     @model_validator(mode="before")
     @classmethod
@@ -67,10 +93,9 @@ class _Frozen(BaseModel):
 
 
 class Request(_Frozen):
-    """One call: a prompt, and for `choose` its options, for `score` its continuation.
+    """One call: a prompt, and for `choose` its options, for `logprobs` its continuation.
 
-    With `options` the continuation is the part of the response that stands already: the options
-    are weighed after it.
+    With `options`, `continuation` is a prefilled response; options are scored after it.
     """
 
     messages: list[Message]
@@ -80,14 +105,19 @@ class Request(_Frozen):
 
 
 class Reply(_Frozen):
-    """A response, or a call that failed for good.
+    """A response, or a call that failed permanently.
 
-    `finish_reason` is `stop`, `length` (cut), `content_filter` (refused), or `error`. `error` is
-    set where the call failed: such a reply is never replayed.
+    `finish_reason` is the provider's own word, for people; `ending` is what spyhop acts on. `error`
+    is set where the call failed: such a reply is never replayed.
     """
 
     text: str
     finish_reason: str
+    error: str | None = None
+    ending: Ending = Field(
+        default_factory=lambda row: ending_of(row["finish_reason"], row["text"], row["error"])
+    )
+    """Set where the reply is read; derived for replies that older code journaled."""
     prompt_tokens: int = 0
     cached_tokens: int = 0
     """Those of the prompt that the endpoint had read before, at another price."""
@@ -98,13 +128,23 @@ class Reply(_Frozen):
     log_probability: float | None = None
     """Natural log-probability of the response, summed over its tokens; None where unknown."""
     usd: float = 0.0
-    error: str | None = None
 
 
-class Choice(_Frozen):
-    """Probabilities of a request's options, normalised over them."""
+class _Scored(_Frozen):
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
+
+
+class Choice(_Scored):
+    """The options of a request, scored; all lists are in the order of the options."""
 
     probabilities: list[float]
+    """Normalised over the options; empty where the reply names none of them."""
+    log_probabilities: list[float] = []
+    """Natural log-probability of each option, summed over its tokens. An endpoint gives that of
+    the option's first token. Empty where the model gives none."""
+    num_characters: list[int] = []
+    num_bytes: list[int] = []
+    """Of each option in UTF-8: `log_probabilities` divided by them compare unequal lengths."""
     prompt_tokens: int = 0
     response_tokens: int = 0
     is_parsed: bool = False
@@ -113,22 +153,29 @@ class Choice(_Frozen):
     error: str | None = None
 
 
-class Likelihood(_Frozen):
-    """Natural log-probability of a continuation given the prompt, summed over its tokens."""
+class TokenLogprobs(_Scored):
+    """Natural log-probability of each token of a continuation, given the prompt and those before.
 
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
+    The end token is the last one.
+    """
 
-    log_probability: float
-    num_tokens: int
+    values: list[float]
+    """(T,); empty where the call failed."""
+
     prompt_tokens: int = 0
     response_tokens: int = 0
     usd: float = 0.0
     error: str | None = None
 
+    @property
+    def mean(self) -> float:
+        """Mean log-probability of a token."""
+        return sum(self.values) / max(1, len(self.values))
 
-Result = TypeVar("Result", Reply, Choice, Likelihood)
+
+Result = TypeVar("Result", Reply, Choice, TokenLogprobs)
 Row = TypeVar("Row")
-Kind = Literal["generate", "choose", "score"]
+Kind = Literal["generate", "choose", "logprobs"]
 
 
 @dataclass(slots=True)
@@ -156,18 +203,18 @@ class Backend(Protocol):
         """Answer one batch."""
 
     def choose(self, batch: Sequence[Request]) -> list[Choice]:
-        """Weigh the options of one batch."""
+        """Score the options of one batch."""
 
-    def score(self, batch: Sequence[Request]) -> list[Likelihood]:
-        """Weigh the continuations of one batch."""
+    def logprobs(self, batch: Sequence[Request]) -> list[TokenLogprobs]:
+        """Score the continuations of one batch, token by token."""
 
 
 class ModelConfig(Config):
-    """What a model is. Every field is identity; where it runs belongs to `Runtime`."""
+    """What a model is. Every field but `name` is identity; where it runs belongs to `Runtime`."""
 
     version: ClassVar[int] = 1
-    """Raised by hand whenever the same files and requests give other replies: it is part of the
-    model's identity, so the journal of the old code is left behind."""
+    """Raised by hand whenever the same files and requests give other replies. It is part of the
+    model's identity: replies that older code journaled are then not used."""
 
     def connect(self, folder: Artifact | None, runtime: Runtime) -> Backend:
         """Return the backend of a model in process, loaded and ready."""
@@ -189,7 +236,7 @@ class ModelConfig(Config):
 
 
 class ModelUse:
-    """A model named as a stage's input: its config, and the folder or the service behind it."""
+    """A model as a stage's input: its config, and its folder or its service."""
 
     def __init__(
         self,
@@ -203,24 +250,24 @@ class ModelUse:
 
     @property
     def key(self) -> str:
-        """Hash of the config and of the folder's key."""
+        """Hash of the config, display name excluded, and of the folder's key."""
         return self._hash(self.folder.key if self.folder else None)
 
     @property
     def digest(self) -> str:
-        """Hash of the config and of the folder's content."""
+        """Hash of the config, display name excluded, and of the folder's content."""
         return self._hash(self.folder.digest if self.folder else None)
 
     def _hash(self, folder: str | None) -> str:
         kind = type(self.config)
-        return key_of([kind.__name__, kind.version, self.config, folder])
+        content = {n: getattr(self.config, n) for n in kind.model_fields if n != "name"}
+        return key_of([kind.__name__, kind.version, content, folder])
 
     def open(self, ctx: Context) -> "Model":
         """Return the model, ready to be asked; the same one to all inputs of one identity.
 
         Raises:
-            ModelError: If two inputs name one model and tell different things of where it is
-                served.
+            ModelError: If two inputs name one model and differ in where it is served.
         """
         held: tuple[ModelUse, Model] | None = ctx.models.get(self.digest)
         if held is None:
@@ -228,21 +275,21 @@ class ModelUse:
         if held[0].service != self.service:
             raise ModelError(
                 f"{self.config.label}: one model with two different services in one stage; "
-                "name the same file twice, or tell the models apart with revision"
+                "name the same file twice, or give the models different revisions"
             )
         return held[1]
 
 
 class Model:
-    """A model as stages use it: replies in the order of the requests, each asked at most once.
+    """A model as stages use it: replies in the order of the requests, each requested at most once.
 
     Kinds of models differ in how they fill the journal: `_start` and `_finish`.
     """
 
     window = WINDOW
-    """Requests that are asked and then read in order together."""
+    """Requests that are sent and then read in order together; a batch API takes a whole stage's."""
     ahead = 0
-    """Windows that are asked while an earlier one is read."""
+    """Windows that are sent while an earlier one is read."""
 
     def __init__(self, *, identity: str, label: str, ctx: Context, is_owned: bool = False) -> None:
         self.label = label
@@ -257,7 +304,7 @@ class Model:
     ) -> Iterator[Reply]:
         """Yield one reply per request, in order.
 
-        A failed call is a reply with `error`. Replies that the journal holds are not asked again.
+        A failed call is a reply with `error`. Replies that the journal holds are not requested.
         `total` is for the progress bar only.
 
         Raises:
@@ -269,17 +316,17 @@ class Model:
             yield reply
 
     def prefetch(self, requests: Iterable[Request], sampling: Sampling) -> None:
-        """Begin to ask what a later `generate` will read, where that can go on by itself."""
+        """Send requests that a later `generate` will read, if the model works in the background."""
 
     def choose(self, requests: Iterable[Request], *, total: int | None = None) -> Iterator[Choice]:
         """Yield the probabilities of each request's options, in order."""
         yield from self._ask("choose", requests, None, Choice, total)
 
-    def score(
+    def logprobs(
         self, requests: Iterable[Request], *, total: int | None = None
-    ) -> Iterator[Likelihood]:
-        """Yield the log-probability of each request's continuation, in order."""
-        yield from self._ask("score", requests, None, Likelihood, total)
+    ) -> Iterator[TokenLogprobs]:
+        """Yield the log-probabilities of each request's continuation, in order."""
+        yield from self._ask("logprobs", requests, None, TokenLogprobs, total)
 
     def _ask(
         self,
@@ -312,7 +359,9 @@ class Model:
         total: int | None,
     ) -> Iterator[Window]:
         done, stream = 0, iter(requests)
-        how: list[object] = [CHOICES_READ] if kind == "choose" else [sampling] if sampling else []
+        how: list[object] = [CHOICES_READ] if kind == "choose" else []
+        if sampling:
+            how = [sampling.identity()]
         start = canonical([kind, how])
         while some := list(islice(_giving_way(stream), self.window)):
             keys = [_key(start, request) for request in _giving_way(some)]
@@ -339,12 +388,12 @@ class Model:
             yield result
 
     def _start(self, window: Window) -> None:
-        """Begin to ask what is not known, where that can go on by itself."""
+        """Send what the journal does not hold, if the model works in the background."""
 
     def _finish(self, window: Window) -> dict[str, str]:
-        """Return the results of what was not known, by key, once the journal has them.
+        """Return the results that the journal did not hold, by key, once it has them.
 
-        Results with `error` are returned too, and are not in the journal.
+        Results with `error` are returned too, and are not journaled.
         """
         raise NotImplementedError
 
@@ -382,14 +431,14 @@ class BatchModel(Model):
 
 def _ask_batch(
     backend: Backend, kind: Kind, batch: Sequence[Request], sampling: Sampling
-) -> Sequence[Reply | Choice | Likelihood]:
+) -> Sequence[Reply | Choice | TokenLogprobs]:
     if kind == "generate":
         return backend.generate(batch, sampling)
-    return backend.choose(batch) if kind == "choose" else backend.score(batch)
+    return backend.choose(batch) if kind == "choose" else backend.logprobs(batch)
 
 
 def _giving_way(rows: Iterable[Row]) -> Iterator[Row]:
-    """Let other threads run every few rows: an answer that came in does not wait for this one."""
+    """Yield the GIL every few rows so that reply handling is not delayed."""
     for place, row in enumerate(rows):
         if not place % ROWS_AT_ONCE:
             sleep(0)

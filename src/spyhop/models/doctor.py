@@ -20,13 +20,14 @@ from spyhop import __version__
 from spyhop.lazy import Lazy
 from spyhop.models.base import Reply, Request, Sampling
 from spyhop.models.endpoint import Remote
-from spyhop.models.line import Line
-from spyhop.models.local import Local, load_tokenizer, saved_form
+from spyhop.models.endpoint_state import EndpointState
+from spyhop.models.local import Local, load_tokenizer, saved_format
 from spyhop.models.service import Endpoint
 from spyhop.models.teacher import Teacher
-from spyhop.models.wire import Failure, Usage, body, failure, parse, remaining, reply
-from spyhop.render import FORMATS, Chat
+from spyhop.models.wire import Failure, Usage, body, parse, read_failure, read_reply, remaining
+from spyhop.render import FORMATS, TemplateFormat
 from spyhop.schema import Message, ModelError
+from spyhop.settings import mask_secret
 
 if TYPE_CHECKING:
     import transformers
@@ -42,7 +43,7 @@ ASKED = Request(id="doctor", messages=[Message(role="user", content="Say yes.")]
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
+class CapabilityCheck:
     """One thing that was looked at."""
 
     name: str
@@ -60,7 +61,7 @@ class _Got:
     seconds: float
 
 
-def doctor(teacher: Teacher, root: Path) -> Iterator[Check]:
+def doctor(teacher: Teacher, root: Path) -> Iterator[CapabilityCheck]:
     """Yield checks, each as soon as it is made. Keys are looked for and never told.
 
     A served model costs one request of one token per endpoint, asked as a run would ask it (two
@@ -82,7 +83,7 @@ def doctor(teacher: Teacher, root: Path) -> Iterator[Check]:
         yield from _folder(teacher.folder / teacher.config.subfolder, teacher.config)
 
 
-def _versions(*packages: str) -> Check:
+def _versions(*packages: str) -> CapabilityCheck:
     found = [f"spyhop {__version__}", f"python {platform.python_version()}"]
     missing = []
     for name in packages:
@@ -90,126 +91,142 @@ def _versions(*packages: str) -> Check:
             found.append(f"{name} {version(name)}")
         except PackageNotFoundError:
             missing.append(f"{name} is not installed")
-    return Check("versions", not missing, ", ".join(found + missing))
+    return CapabilityCheck("versions", not missing, ", ".join(found + missing))
 
 
-def _disk(root: Path) -> Check:
+def _disk(root: Path) -> CapabilityCheck:
     place = next(each for each in (root, *root.absolute().parents) if each.is_dir())
     free = shutil.disk_usage(place).free
     text = f"{free / 1e9:,.1f} GB free at {place}"
     if free < LEAST_FREE_BYTES:
-        return Check("disk", False, f"{text}; free some, or name another store with --out")
+        return CapabilityCheck(
+            "disk", False, f"{text}; free some, or name another store with --out"
+        )
     if not os.access(place, os.W_OK):
-        return Check("disk", False, f"{place} cannot be written; name another store with --out")
-    return Check("disk", True, text)
+        return CapabilityCheck(
+            "disk", False, f"{place} cannot be written; name another store with --out"
+        )
+    return CapabilityCheck("disk", True, text)
 
 
-def _endpoint(config: Remote, endpoint: Endpoint, *, is_capped: bool) -> Iterator[Check]:
-    line = Line(endpoint, config.model)
-    where = f"{endpoint.url} ({line.model})"
-    key = _key(line)
-    yield Check(f"{where} key", key.ok, key.text)
+def _endpoint(config: Remote, endpoint: Endpoint, *, is_capped: bool) -> Iterator[CapabilityCheck]:
+    state = EndpointState(endpoint, config.model)
+    where = f"{endpoint.url} ({state.model})"
+    key = _key(state)
+    yield CapabilityCheck(f"{where} key", key.ok, key.text)
     if is_capped:
         price = _price(endpoint)
-        yield Check(f"{where} price", price.ok, price.text)
-    reached = _connection(line)
-    yield Check(f"{where} connection", reached.ok, reached.text)
+        yield CapabilityCheck(f"{where} price", price.ok, price.text)
+    reached = _connection(state)
+    yield CapabilityCheck(f"{where} connection", reached.ok, reached.text)
     if key.ok and reached.ok:
-        for found in _asked(config, line, is_capped=is_capped):
+        for found in _asked(config, state, is_capped=is_capped):
             text = _masked(found.text, endpoint)
-            yield Check(f"{where} {found.name}", found.ok, text)
+            yield CapabilityCheck(f"{where} {found.name}", found.ok, text)
 
 
-def _key(line: Line) -> Check:
-    name = line.endpoint.key_env
+def _key(state: EndpointState) -> CapabilityCheck:
+    name = state.config.key_env
     if not name:
-        return Check("key", True, "none is declared (key_env)")
+        return CapabilityCheck("key", True, "none is declared (key_env)")
     try:
-        line.headers()
+        state.headers()
     except ModelError as error:
-        return Check("key", False, str(error))
+        return CapabilityCheck("key", False, str(error))
     value = os.environ[name].strip()
     if not (value.isascii() and value.isprintable()) or " " in value:
-        return Check("key", False, f"{name} holds blanks or characters that no key has")
-    return Check("key", True, f"{name} is set")
+        return CapabilityCheck("key", False, f"{name} holds blanks or characters that no key has")
+    return CapabilityCheck("key", True, f"{name} is set")
 
 
-def _price(endpoint: Endpoint) -> Check:
+def _price(endpoint: Endpoint) -> CapabilityCheck:
     prompt, response = endpoint.usd_per_million_prompt, endpoint.usd_per_million_response
     if endpoint.has_price:
-        return Check("price", True, f"${prompt:g} a million prompt, ${response:g} response tokens")
+        return CapabilityCheck(
+            "price", True, f"${prompt:g} a million prompt, ${response:g} response tokens"
+        )
     is_said = {"usd_per_million_prompt", "usd_per_million_response"} & endpoint.model_fields_set
     hint = "" if is_said else "; set usd_per_million_prompt and _response (0 if it is free)"
-    return Check("price", bool(is_said), f"none: budget_usd does not count its answers{hint}")
+    return CapabilityCheck(
+        "price", bool(is_said), f"none: budget_usd does not count its answers{hint}"
+    )
 
 
-def _connection(line: Line) -> Check:
-    parts = urlsplit(line.url)
+def _connection(state: EndpointState) -> CapabilityCheck:
+    parts = urlsplit(state.url)
     host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
-    if line.proxy is not None:
-        seen = urlsplit(line.proxy)
-        return Check("connection", True, f"through the proxy {seen.hostname}:{seen.port}")
+    if state.proxy is not None:
+        seen = urlsplit(state.proxy)
+        return CapabilityCheck("connection", True, f"through the proxy {seen.hostname}:{seen.port}")
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (socket.gaierror, UnicodeError) as error:
-        return Check("connection", False, f"no host {host!r} is known ({error}); check the url")
+        return CapabilityCheck(
+            "connection", False, f"no host {host!r} is known ({error}); check the url"
+        )
     began = monotonic()
     try:
         with socket.create_connection((host, port), timeout=CONNECT_S):
             pass
     except OSError as error:
         said = error.strerror or str(error)
-        return Check(
+        return CapabilityCheck(
             "connection", False, f"{host} does not answer at port {port} ({said}); is it running?"
         )
     ms = 1000 * (monotonic() - began)
     addresses = ", ".join(sorted({str(each[4][0]) for each in found})[:3])
-    return Check("connection", True, f"{host} is {addresses}; port {port} open in {ms:.0f} ms")
+    return CapabilityCheck(
+        "connection", True, f"{host} is {addresses}; port {port} open in {ms:.0f} ms"
+    )
 
 
-def _asked(config: Remote, line: Line, *, is_capped: bool) -> Iterator[Check]:
+def _asked(config: Remote, state: EndpointState, *, is_capped: bool) -> Iterator[CapabilityCheck]:
     said = ""
     for is_first in (True, False):
-        got = _post(config, line, log_probability=is_first)
+        got = _post(config, state, log_probability=is_first)
         if isinstance(got, _Got) and got.status != 200:
-            got = failure(got.status, got.headers, got.raw, datetime.now(UTC))
+            got = read_failure(got.status, got.headers, got.raw, datetime.now(UTC))
         if not (isinstance(got, Failure) and got.kind == "rejected" and "logprob" in got.message):
             break
         said = got.message
     if isinstance(got, Failure):
-        yield Check("answer", False, f"{got.message or got.kind}{_remedy(got, line)}")
+        yield CapabilityCheck("answer", False, f"{got.message or got.kind}{_remedy(got, state)}")
         return
     try:
         choices, usage = parse(got.raw, 1, 0)
     except ValueError as error:
-        yield Check("answer", False, f"not an answer: {error}; is this the url of a chat API?")
+        yield CapabilityCheck(
+            "answer", False, f"not an answer: {error}; is this the url of a chat API?"
+        )
         return
-    answer = reply(ASKED, choices[0], usage, 0.0)
-    yield Check("answer", True, f"200 in {got.seconds:.2f} s, finish_reason {answer.finish_reason}")
-    yield _limits(line.endpoint, got.headers)
+    answer = read_reply(ASKED, choices[0], usage, 0.0)
+    yield CapabilityCheck(
+        "answer", True, f"200 in {got.seconds:.2f} s, finish_reason {answer.finish_reason}"
+    )
+    yield _limits(state.config, got.headers)
     yield _logprobs(config, answer, said)
-    yield _usage(line.endpoint, usage, is_capped=is_capped)
+    yield _usage(state.config, usage, is_capped=is_capped)
 
 
-def _logprobs(config: Remote, answer: Reply, said: str) -> Check:
+def _logprobs(config: Remote, answer: Reply, said: str) -> CapabilityCheck:
     if "logprobs" in config.omit:
-        return Check("log-probabilities", True, "not asked for (omit)")
+        return CapabilityCheck("log-probabilities", True, "not asked for (omit)")
     if said:
-        return Check("log-probabilities", True, f"refused ({said:.120})")
+        return CapabilityCheck("log-probabilities", True, f"refused ({said:.120})")
     given = "given" if answer.log_probability is not None else "not given"
-    return Check("log-probabilities", True, given)
+    return CapabilityCheck("log-probabilities", True, given)
 
 
-def _usage(endpoint: Endpoint, usage: Usage, *, is_capped: bool) -> Check:
+def _usage(endpoint: Endpoint, usage: Usage, *, is_capped: bool) -> CapabilityCheck:
     if usage.prompt_tokens:
         told = f"given: {usage.prompt_tokens} prompt and {usage.response_tokens} response tokens"
-        return Check("usage", True, told)
+        return CapabilityCheck("usage", True, told)
     price = endpoint.usd(1, 0, 1)
     text = "not given; tokens and dollars are guessed from the length of texts"
-    return Check("usage", not (is_capped and price), text)
+    return CapabilityCheck("usage", not (is_capped and price), text)
 
 
-def _limits(endpoint: Endpoint, headers: Mapping[str, str]) -> Check:
+def _limits(endpoint: Endpoint, headers: Mapping[str, str]) -> CapabilityCheck:
     declared = {"requests": endpoint.requests_per_min, "tokens": endpoint.tokens_per_min}
     told = {name: limit for name, (limit, _, _) in remaining(headers).items()}
     shown = ", ".join(
@@ -221,51 +238,51 @@ def _limits(endpoint: Endpoint, headers: Mapping[str, str]) -> Check:
         if declared[name] or name in told
     )
     if not shown:
-        return Check("limits", True, "none declared, and the server tells none")
+        return CapabilityCheck("limits", True, "none declared, and the server tells none")
     over = [name for name, limit in told.items() if (declared[name] or 0) > limit]
     if over:
-        return Check("limits", False, f"{shown}; lower {over[0]}_per_min to the server's")
+        return CapabilityCheck("limits", False, f"{shown}; lower {over[0]}_per_min to the server's")
     unknown = [name for name in told if not declared[name]]
     hint = f"; declare {unknown[0]}_per_min, and the pace is even" if unknown else ""
     silent = "" if told else "; the server tells none"
-    return Check("limits", True, f"{shown}{hint}{silent}")
+    return CapabilityCheck("limits", True, f"{shown}{hint}{silent}")
 
 
-def _remedy(told: Failure, line: Line) -> str:
-    name = line.endpoint.key_env
+def _remedy(told: Failure, state: EndpointState) -> str:
+    name = state.config.key_env
     if told.status in (401, 403):
         return (
             f"; set {name} to a key that is valid there" if name else "; name its key with key_env"
         )
     if told.status == 404:
-        return f"; check url and model ({line.model!r})"
+        return f"; check url and model ({state.model!r})"
     if told.kind == "rejected":
         return "; name fields that it refuses with omit, or see tokens_field"
     return "; try again in a minute" if told.kind in ("throttled", "overloaded") else ""
 
 
-def _post(config: Remote, line: Line, *, log_probability: bool) -> _Got | Failure:
+def _post(config: Remote, state: EndpointState, *, log_probability: bool) -> _Got | Failure:
     data = body(
         "generate", ASKED, Sampling(max_new_tokens=1, log_probability=log_probability),
-        model=line.model, extra=config.extra, omit=config.omit, num_samples=1,
-        tokens_field=line.endpoint.tokens_field,
+        model=state.model, extra=config.extra, omit=config.omit, num_samples=1,
+        tokens_field=state.config.tokens_field,
     )  # fmt: skip
     try:
-        return asyncio.run(_send(line, data))
+        return asyncio.run(_send(state, data))
     except TimeoutError:
-        return Failure("lost", f"no answer within {_patience(line):g} s")
+        return Failure("lost", f"no answer within {_patience(state):g} s")
     except (aiohttp.ClientError, OSError, ValueError) as error:
         return Failure("lost", f"the connection broke: {type(error).__name__} {error}")
 
 
-async def _send(line: Line, data: bytes) -> _Got:
-    timeout = aiohttp.ClientTimeout(total=_patience(line))
+async def _send(state: EndpointState, data: bytes) -> _Got:
+    timeout = aiohttp.ClientTimeout(total=_patience(state))
     jar = aiohttp.DummyCookieJar()
     began = monotonic()
     async with (
         aiohttp.ClientSession(cookie_jar=jar, timeout=timeout) as session,
         session.post(
-            line.url, data=data, headers=line.headers(), proxy=line.proxy,
+            state.url, data=data, headers=state.headers(), proxy=state.proxy,
             allow_redirects=False,
         ) as response,
     ):  # fmt: skip
@@ -274,44 +291,43 @@ async def _send(line: Line, data: bytes) -> _Got:
         return _Got(response.status, headers, raw, monotonic() - began)
 
 
-def _patience(line: Line) -> float:
-    return min(ANSWER_S, line.endpoint.timeout_s)
+def _patience(state: EndpointState) -> float:
+    return min(ANSWER_S, state.config.timeout_s)
 
 
 def _masked(text: str, endpoint: Endpoint) -> str:
-    """Take the key out of what a server said, and line breaks."""
+    """Take the key out of what a server said, and state breaks."""
     key = os.environ.get(endpoint.key_env or "", "").strip()
-    if key:
-        text = text.replace(key, f"<{endpoint.key_env}>")
+    text = mask_secret(text.encode(), key, endpoint.key_env or "").decode()
     return " ".join(text.split())
 
 
-def _folder(path: Path, config: Local) -> Iterator[Check]:
+def _folder(path: Path, config: Local) -> Iterator[CapabilityCheck]:
     try:
         tokenizer = load_tokenizer(path)
     except ModelError as error:
-        yield Check("tokenizer", False, str(error))
+        yield CapabilityCheck("tokenizer", False, str(error))
     else:
         template = "with" if getattr(tokenizer, "chat_template", None) else "without"
         text = f"{type(tokenizer).__name__}, {len(tokenizer):,} tokens, {template} a chat template"
-        yield Check("tokenizer", True, text)
+        yield CapabilityCheck("tokenizer", True, text)
     yield _shape(path, config)
     files = [file for pattern in WEIGHTS for file in sorted(path.glob(pattern))]
     num_bytes = sum(file.stat().st_size for file in files)
     text = f"{num_bytes / 1e9:,.3f} GB in {len(files)} files"
-    yield Check("weights", bool(files), text if files else f"{path} holds none")
+    yield CapabilityCheck("weights", bool(files), text if files else f"{path} holds none")
 
 
-def _shape(path: Path, config: Local) -> Check:
+def _shape(path: Path, config: Local) -> CapabilityCheck:
     try:
         found: Any = transformers.AutoConfig.from_pretrained(path, local_files_only=True)
-        form = saved_form(path, load_tokenizer(path)) if config.format == "saved" else None
+        chat_format = saved_format(path, load_tokenizer(path)) if config.format == "saved" else None
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).strip().splitlines()[0]
-        return Check("model", False, f"{path}: not a model folder ({reason:.160})")
+        return CapabilityCheck("model", False, f"{path}: not a model folder ({reason:.160})")
     kind = ", ".join(getattr(found, "architectures", None) or [found.model_type])
     stored = str(getattr(found, "dtype", None) or "unknown").removeprefix("torch.")
-    known = (name for name, each in FORMATS.items() if each == form)
-    shown = "chat" if isinstance(form, Chat) else next(known, config.format)
+    known = (name for name, each in FORMATS.items() if each == chat_format)
+    shown = "chat" if isinstance(chat_format, TemplateFormat) else next(known, config.format)
     text = f"{kind}, stored as {stored}, run as {config.dtype}, format {shown}"
-    return Check("model", True, text)
+    return CapabilityCheck("model", True, text)

@@ -9,14 +9,14 @@ from pydantic import Field
 
 from spyhop.models.base import Model, ModelConfig, ModelUse, Request, Sampling, Window
 from spyhop.models.endpoint_client import EndpointClient
-from spyhop.models.schedule import Asked
+from spyhop.models.schedule import PendingBatch
 from spyhop.models.service import Service
 from spyhop.schema import ModelError
 from spyhop.stage import Context, Progress
 
 REPORT_S = 0.5
 YOUNG_OBJECTS = 100_000
-"""New objects before Python looks for cycles among them, while a served model is asked."""
+"""New objects before Python looks for cycles among them, while a served model is called."""
 
 
 class Remote(ModelConfig):
@@ -54,12 +54,12 @@ class RemoteModel(Model):
         self._config = config
         self._service = service
         self._client: EndpointClient | None = None
-        self._asked: dict[str, Asked] = {}
-        """By key: what is being asked."""
+        self._pending: dict[str, PendingBatch] = {}
+        """Batches in flight, by key."""
         self._failed: dict[str, str] = {}
-        """Results of calls that failed for good, by key: they are not asked twice in a run."""
-        self._waits: dict[int, dict[str, Asked]] = {}
-        """By window: what it waits for, be it asked by an earlier one."""
+        """Results of calls that failed for good, by key: they are not requested twice in a run."""
+        self._waits: dict[int, dict[str, PendingBatch]] = {}
+        """By window: batches it waits for, also those of earlier windows."""
         self._began = monotonic()
 
     def prefetch(self, requests: Iterable[Request], sampling: Sampling) -> None:
@@ -69,43 +69,45 @@ class RemoteModel(Model):
             self._waits.pop(id(window), None)
 
     def _start(self, window: Window) -> None:
-        if window.kind == "score":
-            raise ModelError(f"{self.label}: a chat API cannot score a given text; use a folder")
+        if window.kind == "logprobs":
+            raise ModelError(
+                f"{self.label}: a chat API gives no log-probabilities of a given text; use a folder"
+            )
         for key in window.known:
-            self._asked.pop(key, None)
+            self._pending.pop(key, None)
         window.known |= {key: self._failed[key] for key in window.keys if key in self._failed}
         pairs = zip(window.keys, window.requests, strict=True)
         unknown = {key: request for key, request in pairs if key not in window.known}
-        new = [(key, request) for key, request in unknown.items() if key not in self._asked]
+        new = [(key, request) for key, request in unknown.items() if key not in self._pending]
         if new:
             client = self._client or self._open()
-            asked = client.ask(window.kind, window.sampling, new)
-            self._asked |= dict.fromkeys((key for key, _ in new), asked)
-        self._waits[id(window)] = {key: self._asked[key] for key in unknown}
+            batch = client.ask(window.kind, window.sampling, new)
+            self._pending |= dict.fromkeys((key for key, _ in new), batch)
+        self._waits[id(window)] = {key: self._pending[key] for key in unknown}
 
     def _finish(self, window: Window) -> dict[str, str]:
         waits = self._waits.pop(id(window))
-        for asked in set(waits.values()):
-            self._wait(asked, window)
-            self._left += asked.left
-            asked.left.clear()
-            self._failed |= {key: asked.results[key] for key in asked.failed}
+        for batch in set(waits.values()):
+            self._wait(batch, window)
+            self._left += batch.left
+            batch.left.clear()
+            self._failed |= {key: batch.results[key] for key in batch.failed}
         for key in waits:
-            self._asked.pop(key, None)
-        return {key: asked.results[key] for key, asked in waits.items() if key in asked.results}
+            self._pending.pop(key, None)
+        return {key: batch.results[key] for key, batch in waits.items() if key in batch.results}
 
-    def _wait(self, asked: Asked, window: Window) -> None:
+    def _wait(self, batch: PendingBatch, window: Window) -> None:
         client = self._client
         assert client is not None
         try:
-            while not asked.done.wait(REPORT_S):
+            while not batch.done.wait(REPORT_S):
                 self._report(client, window)
         except KeyboardInterrupt:
             self._ctx.notice("taking in the answers on their way; Ctrl-C once more leaves them")
             client.stop()
             raise
-        if asked.error is not None:
-            raise asked.error
+        if batch.error is not None:
+            raise batch.error
 
     def _open(self) -> EndpointClient:
         config = self._config
@@ -125,25 +127,31 @@ class RemoteModel(Model):
 
     def _close(self, client: EndpointClient) -> None:
         client.close()
-        self._ctx.use("maybe_billed", client.tally.num_maybe_billed)
-        for kind, num in client.tally.failures.items():
+        self._ctx.use("maybe_billed", client.counts.num_maybe_billed)
+        for kind, num in client.counts.failures.items():
             self._ctx.use(f"failed_attempts/{kind}", num)
 
     def _report(self, client: EndpointClient, window: Window) -> None:
-        tally, spent = client.tally, client.state.spent_usd
-        num_known = sum(len(asked.results) for asked in set(self._asked.values()))
+        counts, spent = client.counts, client.state.spent_usd
+        num_known = sum(len(batch.results) for batch in set(self._pending.values()))
         done = window.done + num_known
-        rate = tally.num_answered / max(monotonic() - self._began, 1e-9)
+        rate = counts.num_answered / max(monotonic() - self._began, 1e-9)
         notes = [f"{rate:,.1f}/s"]
         if spent:
             notes.append(f"${spent:,.2f}")
-            if window.total and tally.num_answered:
-                more = (window.total - done) * tally.usd / tally.num_answered
+            if window.total and counts.num_answered:
+                more = (window.total - done) * counts.usd / counts.num_answered
                 notes[-1] += f" of about ${spent + more:,.2f}"
-        notes += [f"{kind} {num:,}" for kind, num in sorted(tally.failures.items())]
+        notes += [f"{kind} {num:,}" for kind, num in sorted(counts.failures.items())]
         notes += client.shares()
         note = ", ".join(notes)
-        self._ctx.report(Progress(f"asking {self.label}", done, window.total, "rows", note=note))
+        self._ctx.report(
+            Progress(
+                f"asking {self.label}", done, window.total, "rows", note=note,
+                usage={"requests": counts.num_answered, "usd": counts.usd},
+                errors=dict(counts.failures),
+            )
+        )  # fmt: skip
 
 
 def _calm_collector(ctx: Context) -> None:

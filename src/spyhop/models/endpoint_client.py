@@ -5,9 +5,7 @@ Its place is free as soon as the answer is read; the answer is used once the jou
 """
 
 import asyncio
-import json
 import math
-import random
 import threading
 import time
 from collections import Counter
@@ -20,22 +18,24 @@ import aiohttp
 
 from spyhop.models.base import Choice, Kind, Reply, Request, Sampling
 from spyhop.models.commits import Commits
+from spyhop.models.endpoint_state import EndpointState, Reservation
 from spyhop.models.journal import Answered, Failed, Journal, State
 from spyhop.models.limits import SPAN_S
-from spyhop.models.line import Line, Ticket
-from spyhop.models.schedule import Admission, Asked, Call, Never, Schedule, grouped
+from spyhop.models.retry import Decision, RetryPolicy
+from spyhop.models.schedule import Admission, PendingBatch, PendingCall, Rejected, Schedule, grouped
 from spyhop.models.service import Service
 from spyhop.models.wire import (
     MESSAGE_CHARS,
     Failure,
     body,
-    failure,
     parse,
-    reply,
+    read_choice,
+    read_failure,
+    read_reply,
     share,
-    weighed,
 )
-from spyhop.schema import ModelError, Unfinished
+from spyhop.schema import Unfinished
+from spyhop.settings import mask_secret
 
 try:
     from uvloop import new_event_loop
@@ -43,11 +43,7 @@ except ImportError:  # there is none for Windows
     from asyncio import new_event_loop  # type: ignore[assignment]
 
 DRAIN_S = 30.0
-"""A run that is told to stop waits so long for answers that are on their way, and paid."""
-HOPELESS_REJECTIONS = 20
-"""First requests that are all rejected: the settings are wrong, not the requests."""
-RETRY_S, LONGEST_RETRY_S = 0.2, 60.0
-PATIENT_THROTTLES = 4
+"""A run that is asked to stop waits this long for replies in flight, which are paid for."""
 FIRST_CEILING = 16
 BEAT_S = 0.5
 CONNECT_S = 30.0
@@ -56,7 +52,7 @@ MOST_UNCOMMITTED = 1000
 
 
 @dataclass(slots=True)
-class Tally:
+class ReplyCounts:
     """What happened since the client was opened."""
 
     num_answered: int = 0
@@ -66,7 +62,7 @@ class Tally:
 
 
 class _Settled(NamedTuple):
-    asked: Asked
+    batch: PendingBatch
     key: str
     result: str | None
     left: str = ""
@@ -88,28 +84,29 @@ class EndpointClient:
         service: Service,
         journal: Journal,
     ) -> None:
-        self.tally = Tally()
-        self.lines = [Line(endpoint, model) for endpoint in service.endpoints]
-        self._headers = {id(line): line.headers() for line in self.lines}
+        self.counts = ReplyCounts()
+        self.endpoints = [EndpointState(endpoint, model) for endpoint in service.endpoints]
+        self._headers = {id(endpoint): endpoint.headers() for endpoint in self.endpoints}
         self._extra, self._omit, self._service = extra, omit, service
         self.last = journal.state()
-        has_limits = any(line.minutes for line in self.lines)
+        has_limits = any(endpoint.limiters for endpoint in self.endpoints)
         self.hold_s = self.last.rest_s(SPAN_S + 2 * BEAT_S) if has_limits else 0.0
         self.state = State(is_closed=False, spent_usd=self.last.spent_usd)
         if not self.last.is_closed:  # what was in flight may have been billed
             self.state.spent_usd += self.last.reserved_usd
-        self._schedule = Schedule(self.lines, service.budget_usd, self.state)
+        self._schedule = Schedule(self.endpoints, service.budget_usd, self.state)
         self._journal = journal.beside()
         self._commits = Commits[_Settled](journal, self.state, self._committed, self._broken)
         self._timer: tuple[float, asyncio.Handle] | None = None
         self._tasks: dict[asyncio.Task[None], float] = {}
         """Requests in flight, and when they are given up."""
-        self._waiting: list[Asked] = []
+        self._waiting: list[PendingBatch] = []
         self._num_uncommitted = self._num_sent = self._num_told = 0
         self._error: BaseException | None = None
         self._is_broken = self._is_abandoned = False
-        self._num_rejected = 0
-        self._is_proven = not journal.is_empty()
+        self._policy = RetryPolicy(
+            service.max_attempts, service.patience_s, is_proven=not journal.is_empty()
+        )
         self._answered_at = 0.0
         self._loop = new_event_loop()
         self._is_up, self._is_idle = threading.Event(), threading.Event()
@@ -119,21 +116,29 @@ class EndpointClient:
 
     # ------------------------------------------------------------ called by the stage's thread
 
-    def ask(self, kind: Kind, sampling: Sampling, keyed: Sequence[tuple[str, Request]]) -> Asked:
-        """Hand over requests by key; `Asked.done` is set when all of them are settled."""
-        asked = Asked(num_pending=len(keyed))
-        most = min(line.endpoint.max_n for line in self.lines) if kind == "generate" else 1
-        calls = grouped(kind, sampling, keyed, most, asked)
-        self._loop.call_soon_threadsafe(self._submit, asked, calls)
-        return asked
+    def ask(
+        self, kind: Kind, sampling: Sampling, keyed: Sequence[tuple[str, Request]]
+    ) -> PendingBatch:
+        """Hand over requests by key; `PendingBatch.done` is set when all of them are settled."""
+        batch = PendingBatch(num_pending=len(keyed))
+        most = (
+            min(endpoint.config.max_n for endpoint in self.endpoints) if kind == "generate" else 1
+        )
+        calls = grouped(kind, sampling, keyed, most, batch)
+        self._loop.call_soon_threadsafe(self._submit, batch, calls)
+        return batch
 
     def shares(self) -> list[str]:
         """Return how much of each limit is in use, and of the places in flight."""
         now, notes = self._loop.time(), []
-        for name in sorted({name for line in self.lines for name in line.minutes}):
-            parts = [line.minutes[name].share(now) for line in self.lines if name in line.minutes]
+        for name in sorted({name for endpoint in self.endpoints for name in endpoint.limiters}):
+            parts = [
+                endpoint.limiters[name].share(now)
+                for endpoint in self.endpoints
+                if name in endpoint.limiters
+            ]
             notes.append(f"{name} {sum(parts) / len(parts):.0%}")
-        allowed = sum(int(line.concurrency.allowed) for line in self.lines)
+        allowed = sum(int(endpoint.concurrency.allowed) for endpoint in self.endpoints)
         return [*notes, f"{self._schedule.num_in_flight} of {allowed} in flight"]
 
     def stop(self, grace_s: float = DRAIN_S) -> None:
@@ -148,7 +153,7 @@ class EndpointClient:
     def close(self) -> None:
         """End, leaving in the journal what the next run must know.
 
-        Answers on their way are taken in; the next run is told of those that take too long.
+        Answers on their way are taken in; the next run is told how many were abandoned.
         """
         self.stop()
         self._loop.call_soon_threadsafe(self._finish)
@@ -168,14 +173,14 @@ class EndpointClient:
     async def _serve(self) -> None:
         now = self._loop.time()
         self._answered_at = now + self.hold_s
-        for line in self.lines:
-            if line.minutes:
-                line.paused_until = now + self.hold_s
-            for name, minute in line.minutes.items():
-                held = self.last.held.get(f"{line.url} {name}", [])
+        for endpoint in self.endpoints:
+            if endpoint.limiters:
+                endpoint.paused_until = now + self.hold_s
+            for name, limiter in endpoint.limiters.items():
+                held = self.last.held.get(f"{endpoint.url} {name}", [])
                 away_s = max(0.0, time.time() - self.last.at)
-                minute.load([(age + away_s, amount) for age, amount in held], now)
-        self._proxies = {id(line): line.proxy for line in self.lines}
+                limiter.load([(age + away_s, amount) for age, amount in held], now)
+        self._proxies = {id(endpoint): endpoint.proxy for endpoint in self.endpoints}
         self._finished = asyncio.Event()
         async with aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=300),
@@ -190,9 +195,9 @@ class EndpointClient:
             await asyncio.gather(*self._tasks, return_exceptions=True)
         now = self._loop.time()
         self.state.held = {
-            f"{line.url} {name}": minute.dump(now)
-            for line in self.lines
-            for name, minute in line.minutes.items()
+            f"{endpoint.url} {name}": limiter.dump(now)
+            for endpoint in self.endpoints
+            for name, limiter in endpoint.limiters.items()
         }
 
     def _beat(self) -> None:
@@ -208,14 +213,14 @@ class EndpointClient:
             self._commit([], [], [])
         self._loop.call_later(BEAT_S, self._beat)
 
-    def _submit(self, asked: Asked, calls: list[Call]) -> None:
+    def _submit(self, batch: PendingBatch, calls: list[PendingCall]) -> None:
         if not calls or self._error:
-            asked.error = self._error
-            asked.done.set()
+            batch.error = self._error
+            batch.done.set()
             return
         if not self._waiting:
             self._answered_at = max(self._answered_at, self._loop.time())
-        self._waiting.append(asked)
+        self._waiting.append(batch)
         self._schedule.add(calls)
         self._dispatch()
 
@@ -232,10 +237,10 @@ class EndpointClient:
             found = self._schedule.take(self._loop.time())
             if isinstance(found, Admission):
                 task = self._loop.create_task(self._send(found))
-                timeout_s = found.line.endpoint.timeout_s
-                self._tasks[task] = found.ticket.sent + timeout_s
+                timeout_s = found.endpoint.config.timeout_s
+                self._tasks[task] = found.reservation.sent + timeout_s
                 task.add_done_callback(self._sent)
-            elif isinstance(found, Never):
+            elif isinstance(found, Rejected):
                 self._give_up(found.call, Failure("rejected", found.reason), None)
             else:
                 self._wake_at(found)
@@ -268,177 +273,152 @@ class EndpointClient:
         self._dispatch()
 
     async def _send(self, admission: Admission) -> None:
-        call, line, ticket = admission.call, admission.line, admission.ticket
+        call, endpoint, reservation = admission.call, admission.endpoint, admission.reservation
         call.num_sent += 1
         self._num_sent += 1
-        told: Failure | None = None
+        failure: Failure | None = None
         try:
-            status, headers, raw = await self._post(call, line)
+            status, headers, raw = await self._post(call, endpoint)
             if status != 200:
-                told = failure(status, headers, self._without_keys(raw), datetime.now(UTC))
+                failure = read_failure(status, headers, self._without_keys(raw), datetime.now(UTC))
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-            told = Failure("lost", f"cannot be reached: {error}")
+            failure = Failure("lost", f"cannot be reached: {error}")
         except asyncio.CancelledError:
             if self._finished.is_set():
                 raise
-            reason = f"no answer within timeout_s = {line.endpoint.timeout_s:g}"
-            told = Failure("lost", reason, is_maybe_billed=True, is_overrun=True)
+            reason = f"no answer within timeout_s = {endpoint.config.timeout_s:g}"
+            failure = Failure("lost", reason, is_maybe_billed=True, is_overrun=True)
         except (aiohttp.ClientError, OSError, ValueError) as error:
             reason = f"the connection broke: {type(error).__name__} {error}"
-            told = Failure("lost", reason, is_maybe_billed=True)
-        self._schedule.release(ticket)
-        if told is None:
-            self._received(call, line, ticket, headers, raw)
+            failure = Failure("lost", reason, is_maybe_billed=True)
+        self._schedule.release(reservation)
+        if failure is None:
+            self._received(call, endpoint, reservation, headers, raw)
         else:
-            self._failed(call, line, ticket, told)
+            self._failed(call, endpoint, reservation, failure)
         self._dispatch()
         self._check_idle()
 
-    async def _post(self, call: Call, line: Line) -> tuple[int, Mapping[str, str], bytes]:
+    async def _post(
+        self, call: PendingCall, endpoint: EndpointState
+    ) -> tuple[int, Mapping[str, str], bytes]:
         data = body(
             call.kind,
             call.members[0][1],
             call.sampling,
-            model=line.model,
+            model=endpoint.model,
             extra=self._extra,
             omit=self._omit,
             num_samples=len(call.members),
-            tokens_field=line.endpoint.tokens_field,
+            tokens_field=endpoint.config.tokens_field,
         )
         async with self._session.post(
-            line.url,
+            endpoint.url,
             data=aiohttp.BytesPayload(data),  # plain bytes cost aiohttp a search for their kind
-            headers=self._headers[id(line)],
-            proxy=self._proxies[id(line)],
+            headers=self._headers[id(endpoint)],
+            proxy=self._proxies[id(endpoint)],
             allow_redirects=False,
         ) as response:
             return response.status, response.headers, await response.read()
 
     def _received(
-        self, call: Call, line: Line, ticket: Ticket, headers: Mapping[str, str], raw: bytes
+        self,
+        call: PendingCall,
+        endpoint: EndpointState,
+        reservation: Reservation,
+        headers: Mapping[str, str],
+        raw: bytes,
     ) -> None:
         try:
-            choices, usage = parse(raw, len(call.members), ticket.need.prompt_tokens)
+            choices, usage = parse(raw, len(call.members), reservation.estimate.prompt_tokens)
         except ValueError as error:
             got = self._without_keys(raw)[:MESSAGE_CHARS].decode(errors="replace")
             reason = f"not an answer ({error}): {got!r}"
             malformed = Failure("malformed", reason, 200, is_maybe_billed=True)
-            self._failed(call, line, ticket, malformed)
+            self._failed(call, endpoint, reservation, malformed)
             return
         now = self._answered_at = self._loop.time()
-        usd = line.answered(ticket, usage, headers, now)
+        self._policy.is_proven = True
+        usd = endpoint.answered(reservation, usage, headers, now)
         if usage.is_counted and call.size is not None:
             self._schedule.guess.learn(call.size, usage.prompt_tokens)
         self.state.spent_usd += usd
-        self.tally.usd += usd
-        self.tally.num_answered += len(choices)
-        how = (line.endpoint.url, call.num_sent, now - ticket.sent, time.time())
+        self.counts.usd += usd
+        self.counts.num_answered += len(choices)
+        how = (endpoint.config.url, call.num_sent, now - reservation.sent, time.time())
         answered, settled = [], []
         parts = share(usage, len(choices))
-        make = weighed if call.kind == "choose" else reply
+        make = read_choice if call.kind == "choose" else read_reply
         for (key, request), found, part in zip(call.members, choices, parts, strict=False):
             text = make(request, found, part, usd / len(choices)).model_dump_json()
             answered.append(Answered(key, text, *how))
-            settled.append(_Settled(call.asked, key, text))
+            settled.append(_Settled(call.batch, key, text))
         self._commit(answered, [], settled)
-        if rest := call.members[len(choices) :]:  # fewer samples came than were asked for
-            self._schedule.put_back(Call(call.kind, call.sampling, rest, call.asked))
+        if rest := call.members[len(choices) :]:  # fewer samples came than were requested
+            self._schedule.put_back(PendingCall(call.kind, call.sampling, rest, call.batch))
 
-    def _failed(self, call: Call, line: Line, ticket: Ticket, told: Failure) -> None:
+    def _failed(
+        self, call: PendingCall, endpoint: EndpointState, reservation: Reservation, failure: Failure
+    ) -> None:
         now = self._loop.time()
-        line.failed(ticket, told, now)
-        self.tally.failures[told.kind] += 1
-        if told.is_maybe_billed:
-            self.tally.num_maybe_billed += 1
-            self.state.spent_usd += ticket.most_usd
-        call.avoid = line
-        how = (line.endpoint.url, call.num_sent, now - ticket.sent, time.time())
-        message = " ".join(told.message.split())
-        row = Failed(call.members[0][0], told.kind, message, *how, told.is_maybe_billed)
-        if told.kind in ("rejected", "refused"):
-            self._give_up(call, told, row)
-            self._judge_rejection(line, told)
+        endpoint.failed(reservation, failure, now)
+        self.counts.failures[failure.kind] += 1
+        if failure.is_maybe_billed:
+            self.counts.num_maybe_billed += 1
+            self.state.spent_usd += reservation.most_usd
+        call.avoid = endpoint
+        how = (endpoint.config.url, call.num_sent, now - reservation.sent, time.time())
+        message = " ".join(failure.message.split())
+        row = Failed(call.members[0][0], failure.kind, message, *how, failure.is_maybe_billed)
+        is_large = not endpoint.fits(reservation.estimate)
+        self._settle(call, failure, row, self._policy.decide(call, failure, is_large=is_large))
+        if error := self._policy.stop(failure, endpoint.advice(failure), now - self._answered_at):
+            self._end(error)
+
+    def _settle(
+        self, call: PendingCall, failure: Failure, row: Failed | None, decision: Decision
+    ) -> None:
+        if decision.action == "give_up":
+            self._give_up(call, failure, row)
             return
-        if told.kind == "fatal":
-            self._commit([], [row], [])
-            self._end(ModelError(line.advice(told)))
-        elif told.kind == "throttled":
-            self._wait_in_turn(call, row, is_large=not line.fits(ticket.need))
-        else:
-            self._retry(call, told, row)
-        if now - self._answered_at > self._service.patience_s:
-            since = f"no answer for {now - self._answered_at:.0f} s"
-            self._end(Unfinished(f"{since} ({message}); run again to go on"))
+        is_left = decision.action == "leave"
+        left = [_Settled(call.batch, key, None, failure.kind) for key, _ in call.members]
+        self._commit([], [row] if row else [], left if is_left else [])
+        if decision.action == "next":
+            self._schedule.put_back(call)
+        elif decision.action == "last":
+            self._schedule.add([call])
+        elif decision.action == "retry":
+            self._loop.call_later(decision.delay_s, self._again, call)
 
     def _judge_pause(self) -> None:
         """End where every endpoint asks for more patience than there is."""
         if self._schedule.num_in_flight or not self._schedule:
             return
-        rest_s = min(line.paused_until for line in self.lines) - self._answered_at
-        if rest_s > self._service.patience_s:
-            self._end(
-                Unfinished(f"all endpoints ask to wait, {rest_s:.0f} s in all; run again later")
-            )
+        rest_s = min(endpoint.paused_until for endpoint in self.endpoints) - self._answered_at
+        if error := self._policy.stop_waiting(rest_s):
+            self._end(error)
 
-    def _wait_in_turn(self, call: Call, row: Failed, *, is_large: bool) -> None:
-        """Put a throttled call back; one that a limit will never let through goes last, then out.
-
-        A provider says 429 to a prompt larger than its limit, too: sooner with one that is guessed
-        to be so, since each attempt waits for a limit that is wholly free.
-        """
-        call.num_throttled += 1
-        patient = 0 if is_large else PATIENT_THROTTLES
-        if call.num_throttled <= patient:
-            self._commit([], [row], [])
-            self._schedule.put_back(call)
-        elif call.num_throttled <= self._service.max_attempts * max(1, patient):
-            self._commit([], [row], [])
-            self._schedule.add([call])
-        else:
-            left = [_Settled(call.asked, key, None, "throttled") for key, _ in call.members]
-            self._commit([], [row], left)
-
-    def _retry(self, call: Call, told: Failure, row: Failed) -> None:
-        call.num_failures += 1
-        if call.num_failures < self._service.max_attempts:
-            self._commit([], [row], [])
-            delay = min(LONGEST_RETRY_S, RETRY_S * 2.0 ** (call.num_failures - 1))
-            self._loop.call_later(delay * random.uniform(0.5, 1.5), self._again, call)
-        elif told.kind == "malformed":
-            self._give_up(call, told, row)
-        else:
-            left = [_Settled(call.asked, key, None, told.kind) for key, _ in call.members]
-            self._commit([], [row], left)
-
-    def _again(self, call: Call) -> None:
+    def _again(self, call: PendingCall) -> None:
         self._schedule.put_back(call)
         self._dispatch()
 
-    def _give_up(self, call: Call, told: Failure, row: Failed | None) -> None:
+    def _give_up(self, call: PendingCall, failure: Failure, row: Failed | None) -> None:
         """Settle a call that will never be answered: its result is an error, kept as data."""
-        reason = "content_filter" if told.kind == "refused" else "error"
-        message = " ".join(told.message.split())
+        reason = "content_filter" if failure.kind == "refused" else "error"
+        message = " ".join(failure.message.split())
         settled = []
         for key, request in call.members:
             result: Reply | Choice = Choice(id=request.id, probabilities=[], error=message)
             if call.kind == "generate":
                 result = Reply(id=request.id, text="", finish_reason=reason, error=message)
-            settled.append(_Settled(call.asked, key, result.model_dump_json(), is_failed=True))
+            settled.append(_Settled(call.batch, key, result.model_dump_json(), is_failed=True))
         self._commit([], [row] if row else [], settled)
-
-    def _judge_rejection(self, line: Line, told: Failure) -> None:
-        self._num_rejected += told.kind == "rejected"
-        is_proven = self._is_proven or self.tally.num_answered
-        if self._num_rejected >= HOPELESS_REJECTIONS and not is_proven:
-            first = f"{line.endpoint.url}: the first {self._num_rejected} requests were rejected"
-            self._end(ModelError(f"{first}: {told.message}"))
 
     def _without_keys(self, raw: bytes) -> bytes:
         """Take out keys that a server repeats, before anything is cut or kept."""
-        for line in self.lines:
-            forms = {line.key, line.key.replace("/", "\\/"), json.dumps(line.key)[1:-1]} - {""}
-            for form in forms:
-                raw = raw.replace(form.encode(), f"<{line.endpoint.key_env}>".encode())
+        for endpoint in self.endpoints:
+            raw = mask_secret(raw, endpoint.key, endpoint.config.key_env or "")
         return raw
 
     def _commit(
@@ -448,7 +428,7 @@ class EndpointClient:
         self._commits.add(answered, failed, settled)
 
     def _end(self, error: BaseException) -> None:
-        """Send nothing more; everybody who waits is told when the last answer is in."""
+        """Send nothing more; all who wait are released once the last reply is in."""
         self._error = self._error or error
         self._check_idle()
 
@@ -457,9 +437,9 @@ class EndpointClient:
             return
         if self._num_uncommitted and not self._is_broken:
             return
-        for asked in self._waiting:
-            asked.error = self._error
-            asked.done.set()
+        for batch in self._waiting:
+            batch.error = self._error
+            batch.done.set()
         self._waiting.clear()
         self._is_idle.set()
 
@@ -469,7 +449,7 @@ class EndpointClient:
 
     def _after_commit(self, num: int) -> None:
         self._num_uncommitted -= num
-        self._waiting = [asked for asked in self._waiting if not asked.done.is_set()]
+        self._waiting = [batch for batch in self._waiting if not batch.done.is_set()]
         self._dispatch()
         self._check_idle()
 
@@ -477,16 +457,16 @@ class EndpointClient:
 
     def _committed(self, settled: list[_Settled]) -> None:
         for each in settled:
-            asked = each.asked
+            batch = each.batch
             if each.result is None:
-                asked.left[each.left] += 1
+                batch.left[each.left] += 1
             else:
-                asked.results[each.key] = each.result
+                batch.results[each.key] = each.result
                 if each.is_failed:
-                    asked.failed.add(each.key)
-            asked.num_pending -= 1
-            if not asked.num_pending:
-                asked.done.set()
+                    batch.failed.add(each.key)
+            batch.num_pending -= 1
+            if not batch.num_pending:
+                batch.done.set()
         self._tell(self._after_commit, len(settled))
 
     def _broken(self, error: Exception) -> None:

@@ -6,11 +6,11 @@ from typing import TypeVar
 from spyhop.models.base import (
     BatchModel,
     Choice,
-    Likelihood,
     Model,
     Reply,
     Request,
     Sampling,
+    TokenLogprobs,
 )
 from spyhop.schema import ModelError
 from spyhop.stage import Context
@@ -58,13 +58,9 @@ class FakeModel:
         """Return the next scripted probabilities."""
         return [Choice(id=r.id, probabilities=self._next(self._choices)) for r in batch]
 
-    def score(self, batch: Sequence[Request]) -> list[Likelihood]:
-        """Return minus one per word of the continuation."""
-        words = [len(r.continuation.split()) for r in batch]
-        return [
-            Likelihood(id=r.id, log_probability=-float(num), num_tokens=num)
-            for r, num in zip(batch, words, strict=True)
-        ]
+    def logprobs(self, batch: Sequence[Request]) -> list[TokenLogprobs]:
+        """Return minus one for each word of the continuation."""
+        return [TokenLogprobs(id=r.id, values=[-1.0] * len(r.continuation.split())) for r in batch]
 
     def _next(self, script: list[Item]) -> Item:
         if self.calls >= len(script):

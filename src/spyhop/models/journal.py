@@ -1,7 +1,7 @@
-"""The journal: a reply counts as received when its commit returns, and is never asked for again.
+"""The journal: a reply counts as received when its commit returns, and is never requested again.
 
-Models in process commit batch by batch (`put`). A served model has one owner at a time, who also
-holds what the next run must know: what was spent, and whether this run ended well.
+Models in process commit batch by batch (`put`). The journal of a served model has one owner at a
+time, which also keeps what the next run must know: what was spent, and whether it ended cleanly.
 """
 
 import errno
@@ -32,6 +32,7 @@ CREATE TABLE IF NOT EXISTS failures (
     key TEXT, kind TEXT, message TEXT, endpoint TEXT, attempt INTEGER, latency_s REAL, at REAL,
     maybe_billed INTEGER);
 CREATE TABLE IF NOT EXISTS state (name TEXT PRIMARY KEY, value TEXT);
+CREATE TABLE IF NOT EXISTS jobs (id TEXT PRIMARY KEY, endpoint TEXT, job TEXT, at REAL);
 """
 
 
@@ -47,7 +48,7 @@ class Answered(NamedTuple):
 
 
 class Failed(NamedTuple):
-    """An attempt that brought no reply. It is kept for people and never replayed."""
+    """A failed attempt, logged for debugging only."""
 
     key: str
     kind: str
@@ -59,12 +60,23 @@ class Failed(NamedTuple):
     maybe_billed: bool
 
 
+class OpenJob(NamedTuple):
+    """A batch of requests that a provider works on by itself, also while no run waits for it."""
+
+    id: str
+    """As the provider names it."""
+    endpoint: str
+    job: str
+    """JSON: what is needed to match the results with their requests."""
+    at: float
+
+
 @dataclass(slots=True)
 class State:
     """What the owner of a served model leaves for the next one."""
 
     is_closed: bool = True
-    """False while an owner is at work; found so, its end was not a clean one."""
+    """False while a run uses the model; still false at the next start, the run was killed."""
     at: float = 0.0
     """Seconds since 1970 of the last commit."""
     spent_usd: float = 0.0
@@ -73,10 +85,10 @@ class State:
     ceiling: int = 0
     """Requests without a committed reply were never more than this."""
     held: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
-    """By limit: (age, amount) of what was admitted in its last minute."""
+    """By limit: (age, amount) of what was sent in the last minute."""
 
     def rest_s(self, span_s: float) -> float:
-        """Return how long limits must rest: after a hard end nobody knows what was sent last."""
+        """Return how long to pause after an unclean shutdown, since recent sends are unknown."""
         away_s = max(0.0, time.time() - self.at)
         return 0.0 if self.is_closed else max(0.0, span_s - away_s)
 
@@ -127,6 +139,26 @@ class Journal:
                 text = json.dumps({**asdict(state), "at": time.time()})
                 self._db.execute("INSERT OR REPLACE INTO state VALUES ('owner', ?)", (text,))
 
+    def open_job(self, job: OpenJob) -> None:
+        """Commit a job that a provider has accepted, before its results are waited for."""
+        with disk_errors(), self._db:
+            row = (job.id, job.endpoint, job.job, job.at)
+            self._db.execute("INSERT OR REPLACE INTO jobs VALUES (?, ?, ?, ?)", row)
+
+    def open_jobs(self) -> list[OpenJob]:
+        """Return the jobs that providers are working on, oldest first."""
+        query = "SELECT id, endpoint, job, at FROM jobs ORDER BY at, id"
+        return [OpenJob(*row) for row in self._db.execute(query)]
+
+    def close_job(
+        self, job_id: str, answered: Sequence[Answered], failed: Sequence[Failed]
+    ) -> None:
+        """Commit the results of a job and forget it, in one transaction."""
+        with disk_errors(), self._db:
+            self._insert("INSERT OR IGNORE INTO replies VALUES", answered)
+            self._insert("INSERT INTO failures VALUES", failed)
+            self._db.execute("DELETE FROM jobs WHERE id = ?", (job_id,))
+
     def _insert(self, start: str, rows: Sequence[tuple[object, ...]]) -> None:
         """Insert many rows a statement: one by one, each would wait for the interpreter's lock."""
         for place in range(0, len(rows), CHUNK):
@@ -173,24 +205,35 @@ class Journal:
             with disk_errors(), FileLock(self.path.with_suffix(".lock")):
                 db.execute("PRAGMA journal_mode=WAL")
                 db.execute("PRAGMA synchronous=NORMAL")
-                is_new = not db.execute("SELECT 1 FROM sqlite_master").fetchone()
-                if is_new:
-                    db.executescript(f"{_TABLES} PRAGMA user_version={LAYOUT};")
-                db.commit()
-            layout = db.execute("PRAGMA user_version").fetchone()[0]
+                layout = _create(db)
         except sqlite3.DatabaseError as error:
             db.close()
             raise ArtifactError(
                 f"{self.path}: the journal of replies cannot be used ({error}); if it is damaged, "
-                "move it away to ask anew"
+                "move it away to ask again"
             ) from None
         if layout != LAYOUT:
             db.close()
             raise ArtifactError(
                 f"{self.path}: written in layout {layout}, this spyhop reads {LAYOUT}; "
-                "move it away to ask anew"
+                "move it away to ask again"
             )
         return db
+
+
+def _create(db: sqlite3.Connection) -> int:
+    """Create the tables that are missing, also where a crash left some; return the layout."""
+    layout = int(db.execute("PRAGMA user_version").fetchone()[0])
+    names = [name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+    if layout == 0 and not any(
+        db.execute(f'SELECT 1 FROM "{n}" LIMIT 1').fetchone() for n in names
+    ):
+        drops = "".join(f'DROP TABLE "{name}";' for name in names)
+        db.executescript(f"BEGIN; {drops} {_TABLES} PRAGMA user_version={LAYOUT}; COMMIT;")
+        return LAYOUT
+    if layout == LAYOUT and "jobs" not in names:  # written by earlier code
+        db.executescript(f"BEGIN; {_TABLES} COMMIT;")
+    return layout
 
 
 def _own(path: Path) -> FileLock:
@@ -199,15 +242,15 @@ def _own(path: Path) -> FileLock:
         lock.acquire(timeout=0)
     except Timeout:
         raise ArtifactError(
-            f"{path.with_suffix('.sqlite')}: another run is asking this model and writing its "
-            "journal; wait for it, stop it, or use another store with --out"
+            f"{path.with_suffix('.sqlite')}: another run is using this model and "
+            "its journal; wait for it, stop it, or use another store with --out"
         ) from None
     return lock
 
 
 @contextmanager
 def disk_errors() -> Iterator[None]:
-    """Turn SQLite's word for a full disk into the system's."""
+    """Raise the system's error for a full disk in place of SQLite's."""
     try:
         yield
     except sqlite3.OperationalError as error:

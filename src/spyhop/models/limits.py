@@ -11,7 +11,7 @@ FIRST_ALLOWED = 16
 """Requests in flight at the start, before anything is known of the endpoint."""
 
 
-class Minute:
+class RateLimiter:
     """What was admitted in the last `SPAN_S`, never above `limit`, at an even pace.
 
     Amounts are kept in slots of an eighth of a second. Times are seconds of any one clock.

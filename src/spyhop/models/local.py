@@ -1,8 +1,7 @@
 """Weights in process: any Hugging Face causal language model in a folder, in batches.
 
-Prompts of similar length are asked together, finished rows leave the batch, and the randomness of
-a row comes from its own request, so a reply does not depend on who else is in the batch (up to
-float rounding).
+Prompts of similar length share a batch and finished rows leave it. Each request has its own source
+of randomness, so a reply does not depend on the other rows of the batch (up to float rounding).
 """
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 
 from spyhop.lazy import Lazy
-from spyhop.models.base import Backend, Choice, Likelihood, ModelConfig, Reply, Request, Sampling
-from spyhop.render import ORCA, Form, FormName, Renderer, named_form, read_form
+from spyhop.models.base import Backend, Choice, ModelConfig, Reply, Request, Sampling, TokenLogprobs
+from spyhop.render import ORCA, ChatFormat, FormatName, Renderer, named_format, read_format
+from spyhop.runtime import Runtime
 from spyhop.schema import ModelError, RecipeError
-from spyhop.stage import Runtime
 from spyhop.store import Artifact, canonical
 
 if TYPE_CHECKING:
@@ -36,22 +36,25 @@ else:
 FORMAT_FILE = "spyhop.json"
 """Beside the weights: the format that the model was trained in."""
 EXPECTED_NEW_TOKENS = 128
-"""What planning adds to a prompt's length; memory only, never a limit."""
+"""Room for a response when batches are planned; it affects memory only."""
+STOP_TAIL = 8
+"""Tokens decoded before a stop text, since the first one may be half a character."""
 SCORED_BYTES = 64 << 20
-"""Logits that are held at once when continuations are weighed, in float32."""
+"""Memory for the logits of continuations scored together, in float32."""
 
 
 class Local(ModelConfig):
     """A model folder: a checkpoint of ours, or any Hugging Face causal language model."""
 
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     kind: Literal["local"] = "local"
     name: str = "local model"
+    """Display name; not part of the model's identity."""
     dtype: Literal["float32", "bfloat16"] = "float32"
-    format: FormName = "saved"
+    format: FormatName = "saved"
     """`saved` is the one that the folder names, else its chat template, else Orca's blocks."""
     subfolder: str = ""
-    """Where in the folder the model stands, such as a training snapshot."""
+    """Subfolder that holds the model, such as a training snapshot."""
 
     def connect(self, folder: Artifact | None, runtime: Runtime) -> Backend:
         """Load tokenizer and weights."""
@@ -60,8 +63,9 @@ class Local(ModelConfig):
         torch.set_num_threads(runtime.threads)
         path = folder.path / self.subfolder
         tokenizer, model = load(path, getattr(torch, self.dtype), pick_device(runtime.device))
-        form = pick_form(self.format, path, tokenizer)
-        return LocalBackend(model, Renderer(tokenizer, form), runtime.inference_tokens)
+        chat_format = pick_format(self.format, path, tokenizer)
+        renderer = Renderer(tokenizer, chat_format)
+        return LocalBackend(model, renderer, runtime.inference_tokens)
 
     @property
     def label(self) -> str:
@@ -79,20 +83,20 @@ def pick_device(device: str) -> torch.device:
     return found
 
 
-def pick_form(name: str, folder: Path, tokenizer: Any) -> Form:  # noqa: ANN401 (transformers' type)
-    """Return the form of that name for a model's folder; `saved` is the folder's own."""
-    return saved_form(folder, tokenizer) if name == "saved" else named_form(name, tokenizer)
+def pick_format(name: str, folder: Path, tokenizer: Any) -> ChatFormat:  # noqa: ANN401 (transformers' type)
+    """Return the format of that name for a model's folder; `saved` is the folder's own."""
+    return saved_format(folder, tokenizer) if name == "saved" else named_format(name, tokenizer)
 
 
-def saved_form(folder: Path, tokenizer: Any) -> Form:  # noqa: ANN401 (transformers' type)
-    """Return the form that a checkpoint of ours names, else the chat template, else Orca's blocks.
+def saved_format(folder: Path, tokenizer: Any) -> ChatFormat:  # noqa: ANN401 (transformers' type)
+    """Return the saved chat format: our own file's, else the chat template, else Orca's blocks.
 
     So a model from elsewhere is asked, and trained further, as its makers meant it.
     """
     path = folder / FORMAT_FILE
     if path.is_file():
-        return read_form(json.loads(path.read_text())["format"])
-    return named_form("chat", tokenizer) if tokenizer.chat_template else ORCA
+        return read_format(json.loads(path.read_text())["format"])
+    return named_format("chat", tokenizer) if tokenizer.chat_template else ORCA
 
 
 def load(folder: Path, dtype: torch.dtype, device: torch.device) -> tuple[Any, Any]:
@@ -140,6 +144,11 @@ class LocalBackend:
         self._inference_tokens = inference_tokens
         self._takes = set(inspect.signature(model.forward).parameters)
         self._limit = int(getattr(model.config, "max_position_embeddings", None) or 1 << 30)
+        self._defaults = getattr(model, "generation_config", None)
+        ends = getattr(self._defaults, "eos_token_id", None)
+        listed = ends if isinstance(ends, list) else [] if ends is None else [ends]
+        self.end_ids = {renderer.end_id, int(renderer.tokenizer.eos_token_id), *map(int, listed)}
+        """End of turn of the chat format, the tokenizer's end token, the generation config's."""
 
     def batches(self, requests: Sequence[Request]) -> list[list[Request]]:
         """Sort by length, longest first, and cut at `inference_tokens` padded tokens."""
@@ -163,6 +172,7 @@ class LocalBackend:
 
     def generate(self, batch: Sequence[Request], sampling: Sampling) -> list[Reply]:
         """Answer one batch; a prompt that fills the model's context is a reply with an error."""
+        sampling = self._resolved(sampling)
         prompts = self._encode(batch)
         fits = [row for row, prompt in enumerate(prompts) if len(prompt) < self._limit]
         texts = self._decode(
@@ -172,39 +182,47 @@ class LocalBackend:
         )
         answers = dict(zip(fits, texts, strict=True))
         return [
-            self._reply(request, prompt, answers.get(row))
+            self._reply(request, prompt, answers.get(row), sampling)
             for row, (request, prompt) in enumerate(zip(batch, prompts, strict=True))
         ]
 
+    def _resolved(self, sampling: Sampling) -> Sampling:
+        """Return the sampling with the model's own defaults where the temperature is unset."""
+        if sampling.temperature != "unset":
+            return sampling
+        is_sampled = bool(getattr(self._defaults, "do_sample", False))
+        temperature = getattr(self._defaults, "temperature", None) or 1.0
+        top_p = getattr(self._defaults, "top_p", None) or 1.0
+        return sampling.model_copy(
+            update={"temperature": temperature if is_sampled else 0.0, "top_p": top_p, "seed": 0}
+        )
+
     def choose(self, batch: Sequence[Request]) -> list[Choice]:
-        """Weigh options by their total log-probability after one prefill of each prompt."""
+        """Score options by their total log-probability after one prefill of each prompt."""
         prompts, options = self._begun(batch)
         longest = max(len(p) + max(map(len, o)) for p, o in zip(prompts, options, strict=True))
         if longest > self._limit:
             return [
                 self._choose_alone(r, p, o) for r, p, o in zip(batch, prompts, options, strict=True)
             ]
-        totals = self._option_totals(prompts, options)
-        return [
-            Choice(id=r.id, probabilities=_softmax(row), prompt_tokens=len(p))
-            for r, p, row in zip(batch, prompts, totals, strict=True)
-        ]
+        logprobs = self._option_logprobs(prompts, options)
+        return [_choice(r, len(p), row) for r, p, row in zip(batch, prompts, logprobs, strict=True)]
 
-    def score(self, batch: Sequence[Request]) -> list[Likelihood]:
-        """Weigh the continuation of each request as a whole response, end token included."""
+    def logprobs(self, batch: Sequence[Request]) -> list[TokenLogprobs]:
+        """Score the continuation of each request as a whole response, end token included."""
         prompts = self._encode(batch)
         texts = self.renderer.encode_text([request.continuation for request in batch])
         options = [[*text, self.renderer.end_id] for text in texts]
         lengths = [len(p) + len(o) for p, o in zip(prompts, options, strict=True)]
-        totals = dict.fromkeys(range(len(batch)), float("-inf"))
+        values: list[list[float]] = [[] for _ in batch]
         for rows in self._scored_together(lengths, list(map(len, options))):
-            some = self._option_totals([prompts[n] for n in rows], [[options[n]] for n in rows])
-            totals |= {row: total[0] for row, total in zip(rows, some, strict=True)}
+            some = self._option_logprobs([prompts[n] for n in rows], [[options[n]] for n in rows])
+            for row, (found,) in zip(rows, some, strict=True):
+                values[row] = found
         return [
-            Likelihood(
+            TokenLogprobs(
                 id=request.id,
-                log_probability=totals[row],
-                num_tokens=len(options[row]),
+                values=values[row],
                 prompt_tokens=len(prompts[row]),
                 error=self._too_long(lengths[row]) if lengths[row] > self._limit else None,
             )
@@ -226,16 +244,16 @@ class LocalBackend:
             yield some
 
     def _begun(self, batch: Sequence[Request]) -> tuple[list[list[int]], list[list[list[int]]]]:
-        """Return the ids of each prompt with the response begun, and those of its options.
+        """Return the ids of each prompt with its prefilled response, and those of its options.
 
-        What stands already is tokenised together with each option, as a response is in training;
-        the tokens that all of them share belong to the prompt.
+        The prefilled text is tokenised together with each option, as a response is in training;
+        tokens that all options share belong to the prompt.
         """
         prompts, options = self._encode(batch), []
         for row, request in enumerate(batch):
             if not all(text.strip() for text in request.options) or not request.options:
                 raise ModelError(
-                    f"request {request.id}: options {request.options!r:.80} hold no text"
+                    f"request {request.id}: options {request.options!r:.80} contain an empty text"
                 )
             texts = [request.continuation + option for option in request.options]
             ids = self.renderer.encode_text(texts)
@@ -250,13 +268,13 @@ class LocalBackend:
         longest = len(prompt) + max(map(len, options))
         if longest > self._limit:
             return Choice(id=request.id, probabilities=[], error=self._too_long(longest))
-        (total,) = self._option_totals([prompt], [options])
-        return Choice(id=request.id, probabilities=_softmax(total), prompt_tokens=len(prompt))
+        (found,) = self._option_logprobs([prompt], [options])
+        return _choice(request, len(prompt), found)
 
-    def _option_totals(
+    def _option_logprobs(
         self, prompts: list[list[int]], options: list[list[list[int]]]
-    ) -> list[list[float]]:
-        """Return the log-probability of each option of each prompt; (B, options of that prompt)."""
+    ) -> list[list[list[float]]]:
+        """Return the log-probability of each token of each option of each prompt."""
         num_options, width = max(map(len, options)), max(len(o) for some in options for o in some)
         logits_BV, cache, mask_BT = self._prefill(prompts)
         tokens_BKL = np.zeros((len(prompts), num_options, width), dtype=np.int64)
@@ -267,22 +285,23 @@ class LocalBackend:
                 is_real_BKL[row, column, : len(option)] = True
         tokens = torch.from_numpy(tokens_BKL).to(self.model.device)
         is_real = torch.from_numpy(is_real_BKL).to(self.model.device)
-        first_BK = logits_BV.float().log_softmax(-1).gather(1, tokens[:, :, 0])
-        total_BK = first_BK.double()
+        found_BKL = logits_BV.float().log_softmax(-1).gather(1, tokens[:, :, 0])[:, :, None]
         if width > 1:
             cache.batch_repeat_interleave(num_options)
             flat, real = tokens.flatten(0, 1), is_real.flatten(0, 1)
             mask = torch.cat([mask_BT.repeat_interleave(num_options, 0), real[:, :-1].long()], 1)
             logits = self._forward(flat[:, :-1], mask, cache, keep=width - 1).logits
             rest = logits.float().log_softmax(-1).gather(2, flat[:, 1:, None]).squeeze(2)
-            rest = (rest * real[:, 1:]).double().sum(1)
-            total_BK = total_BK + rest.view(len(prompts), num_options)
-        return [row[: len(some)].tolist() for row, some in zip(total_BK, options, strict=True)]
+            found_BKL = torch.cat([found_BKL, rest.view(len(prompts), num_options, -1)], dim=2)
+        return [
+            [values[: len(option)] for values, option in zip(row, some, strict=False)]
+            for row, some in zip(found_BKL.tolist(), options, strict=True)
+        ]
 
     def _decode(
         self, prompts: list[list[int]], generators: list[Any], sampling: Sampling
     ) -> list[tuple[list[int], bool]]:
-        """Return (ids, is cut) of each prompt's response, the end token left out."""
+        """Return (ids, is cut) of each prompt's response, without its end token."""
         if not prompts:
             return []
         rooms = [min(sampling.max_new_tokens, self._limit - len(prompt)) for prompt in prompts]
@@ -295,10 +314,11 @@ class LocalBackend:
             for row, token in zip(rows, picked, strict=True):
                 if has_ended[row] or len(outputs[row]) == rooms[row]:
                     continue
-                if token == self.renderer.end_id:
+                if token in self.end_ids:
                     has_ended[row] = True
-                else:
-                    outputs[row].append(token)
+                    continue
+                outputs[row].append(token)
+                has_ended[row] = bool(sampling.stop) and self._is_stopped(outputs[row], sampling)
             live = [
                 place
                 for place, row in enumerate(rows)
@@ -315,6 +335,11 @@ class LocalBackend:
             mask_BT = torch.cat([mask_BT, torch.ones_like(tokens_B1)], dim=1)
             logits_BV = self._forward(tokens_B1, mask_BT, cache, keep=1).logits[:, -1]
         return list(zip(outputs, (not ended for ended in has_ended), strict=True))
+
+    def _is_stopped(self, ids: list[int], sampling: Sampling) -> bool:
+        """Whether a stop text ends here; a text has at most one token for each byte."""
+        tail = self.renderer.decode(ids[-STOP_TAIL - max(len(s.encode()) for s in sampling.stop) :])
+        return any(text in tail for text in sampling.stop)
 
     def _prefill(self, prompts: list[list[int]]) -> tuple[Tensor, Any, Tensor]:
         width = max(map(len, prompts))
@@ -346,7 +371,11 @@ class LocalBackend:
             )
 
     def _reply(
-        self, request: Request, prompt: list[int], answer: tuple[list[int], bool] | None
+        self,
+        request: Request,
+        prompt: list[int],
+        answer: tuple[list[int], bool] | None,
+        sampling: Sampling,
     ) -> Reply:
         if answer is None:
             error = self._too_long(len(prompt) + 1)
@@ -354,7 +383,7 @@ class LocalBackend:
         ids, is_cut = answer
         return Reply(
             id=request.id,
-            text=self.renderer.decode(ids),
+            text=_before_stop(self.renderer.decode(ids), sampling.stop),
             finish_reason="length" if is_cut else "stop",
             prompt_tokens=len(prompt),
             response_tokens=len(ids) + (not is_cut),
@@ -362,6 +391,24 @@ class LocalBackend:
 
     def _too_long(self, num_tokens: int) -> str:
         return f"{num_tokens} tokens do not fit the model's context of {self._limit}"
+
+
+def _choice(request: Request, prompt_tokens: int, logprobs: list[list[float]]) -> Choice:
+    totals = [math.fsum(values) for values in logprobs]
+    return Choice(
+        id=request.id,
+        probabilities=_softmax(totals),
+        log_probabilities=totals,
+        num_characters=[len(option) for option in request.options],
+        num_bytes=[len(option.encode()) for option in request.options],
+        prompt_tokens=prompt_tokens,
+    )
+
+
+def _before_stop(text: str, stop: Sequence[str]) -> str:
+    """Return the text up to the first stop text in it."""
+    ends = [text.index(each) for each in stop if each in text]
+    return text[: min(ends)].rstrip() if ends else text
 
 
 def _num_shared(options: list[list[int]]) -> int:
@@ -374,7 +421,7 @@ def _num_shared(options: list[list[int]]) -> int:
 def _pick(logits_BV: Tensor, generators: list[Any], sampling: Sampling) -> Tensor:
     if sampling.temperature == 0:
         return logits_BV.argmax(dim=-1)
-    probabilities = (logits_BV.double() / sampling.temperature).softmax(dim=-1)
+    probabilities = (logits_BV.double() / float(sampling.temperature)).softmax(dim=-1)
     if sampling.top_p < 1:
         ordered, order = probabilities.sort(dim=-1, descending=True)
         is_tail = ordered.cumsum(-1) - ordered >= sampling.top_p

@@ -4,9 +4,9 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
-from spyhop.models.base import Backend, Choice, Likelihood, ModelConfig, Reply, Request, Sampling
+from spyhop.models.base import Backend, Choice, ModelConfig, Reply, Request, Sampling, TokenLogprobs
+from spyhop.runtime import Runtime
 from spyhop.schema import ModelError, Row
-from spyhop.stage import Runtime
 from spyhop.store import Artifact, row_id
 
 
@@ -22,6 +22,7 @@ class Replay(ModelConfig):
 
     kind: Literal["replay"] = "replay"
     name: str = "recorded answers"
+    """Display name; not part of the model's identity."""
 
     def connect(self, folder: Artifact | None, runtime: Runtime) -> Backend:
         """Index the recorded answers on disk, so that memory stays flat."""
@@ -50,7 +51,7 @@ class _ReplayBackend:
     def choose(self, batch: Sequence[Request]) -> list[Choice]:
         raise ModelError("recorded answers cannot choose between options")
 
-    def score(self, batch: Sequence[Request]) -> list[Likelihood]:
+    def logprobs(self, batch: Sequence[Request]) -> list[TokenLogprobs]:
         raise ModelError("recorded answers have no probabilities")
 
     def _answer(self, request: Request) -> Reply:

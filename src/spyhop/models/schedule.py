@@ -8,15 +8,15 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from spyhop.models.base import Kind, Request, Sampling
+from spyhop.models.endpoint_state import EndpointState, Reservation, TokenEstimate
 from spyhop.models.guess import Size, TokenGuess, measure
 from spyhop.models.journal import State
-from spyhop.models.line import Line, Need, Ticket
 from spyhop.models.wire import CHOICE_TOKENS
 from spyhop.schema import Unfinished
 
 
 @dataclass(slots=True, eq=False)
-class Asked:
+class PendingBatch:
     """Requests that somebody waits for."""
 
     num_pending: int
@@ -31,35 +31,35 @@ class Asked:
 
 
 @dataclass(slots=True)
-class Call:
+class PendingCall:
     """One HTTP request, for one sample of a prompt or several."""
 
     kind: Kind
     sampling: Sampling
     members: list[tuple[str, Request]]
     """(key, request) of each sample."""
-    asked: Asked
+    batch: PendingBatch
     size: Size | None = None
     """Of its messages; known once it is first in the queue."""
     num_sent: int = 0
     num_failures: int = 0
     num_throttled: int = 0
-    avoid: Line | None = None
+    avoid: EndpointState | None = None
     """The endpoint that failed it last."""
 
 
 class Admission(NamedTuple):
     """A call that is to be sent now."""
 
-    call: Call
-    line: Line
-    ticket: Ticket
+    call: PendingCall
+    endpoint: EndpointState
+    reservation: Reservation
 
 
-class Never(NamedTuple):
+class Rejected(NamedTuple):
     """A call that cannot be sent, however long it waits."""
 
-    call: Call
+    call: PendingCall
     reason: str
 
 
@@ -70,12 +70,14 @@ class Schedule:
     flight at its highest price.
     """
 
-    def __init__(self, lines: Sequence[Line], budget_usd: float | None, state: State) -> None:
-        self.lines = lines
+    def __init__(
+        self, endpoints: Sequence[EndpointState], budget_usd: float | None, state: State
+    ) -> None:
+        self.endpoints = endpoints
         self.guess = TokenGuess()
         self._budget_usd = budget_usd
         self._state = state
-        self._queue: deque[Call] = deque()
+        self._queue: deque[PendingCall] = deque()
         self._turn = 0.0
 
     def __len__(self) -> int:
@@ -85,17 +87,17 @@ class Schedule:
     @property
     def num_in_flight(self) -> int:
         """Calls that were sent and not answered."""
-        return sum(line.concurrency.in_flight for line in self.lines)
+        return sum(endpoint.concurrency.in_flight for endpoint in self.endpoints)
 
-    def add(self, calls: Iterable[Call]) -> None:
+    def add(self, calls: Iterable[PendingCall]) -> None:
         """Take calls, to go last."""
         self._queue.extend(calls)
 
-    def put_back(self, call: Call) -> None:
+    def put_back(self, call: PendingCall) -> None:
         """Take a call, to go next."""
         self._queue.appendleft(call)
 
-    def take(self, now: float) -> Admission | Never | float:
+    def take(self, now: float) -> Admission | Rejected | float:
         """Return the next call if it may be sent, else when to look again.
 
         Infinity stands for "when an answer comes, or another call".
@@ -103,80 +105,88 @@ class Schedule:
         Raises:
             Unfinished: If the budget has no room for it and nothing in flight could make any.
         """
-        if not self._queue or not any(line.concurrency.has_room() for line in self.lines):
+        if not self._queue or not any(
+            endpoint.concurrency.has_room() for endpoint in self.endpoints
+        ):
             return math.inf
         call = self._queue[0]
         try:
-            need = self._need(call)
+            estimate = self._need(call)
         except UnicodeEncodeError as error:
             self._queue.popleft()
-            return Never(call, f"the prompt is no valid Unicode ({error.reason})")
-        able = [line for line in self.lines if line.fits(need)]
+            return Rejected(call, f"the prompt is no valid Unicode ({error.reason})")
+        able = [endpoint for endpoint in self.endpoints if endpoint.fits(estimate)]
         if not able:  # the guess may be wrong: only what is sure may turn a call away
-            least = self._least(call, need)
-            able = [line for line in self.lines if line.fits(least)]
+            least = self._least(call, estimate)
+            able = [endpoint for endpoint in self.endpoints if endpoint.fits(least)]
             if not able:
                 self._queue.popleft()
-                return Never(call, _too_large(least, self.lines))
-        payable = [line for line in able if self._can_pay(line, need)]
+                return Rejected(call, _too_large(least, self.endpoints))
+        payable = [endpoint for endpoint in able if self._can_pay(endpoint, estimate)]
         if not payable:
-            self._check_spent(able[0], need)
+            self._check_spent(able[0], estimate)
             return math.inf
-        line, when = self._choose(call, need, payable, now)
-        if line is None:
+        endpoint, when = self._choose(call, estimate, payable, now)
+        if endpoint is None:
             return when
         self._queue.popleft()
-        ticket = line.admit(need, now)
-        self._state.reserved_usd += ticket.most_usd
-        return Admission(call, line, ticket)
+        reservation = endpoint.admit(estimate, now)
+        self._state.reserved_usd += reservation.most_usd
+        return Admission(call, endpoint, reservation)
 
-    def release(self, ticket: Ticket) -> None:
+    def release(self, reservation: Reservation) -> None:
         """Give back what was set aside of the budget."""
-        self._state.reserved_usd = max(0.0, self._state.reserved_usd - ticket.most_usd)
+        self._state.reserved_usd = max(0.0, self._state.reserved_usd - reservation.most_usd)
 
-    def _need(self, call: Call) -> Need:
+    def _need(self, call: PendingCall) -> TokenEstimate:
         if call.size is None:
             first = call.members[0][1]
             call.size = measure([*(turn.content for turn in first.messages), first.continuation])
         response = CHOICE_TOKENS if call.kind == "choose" else call.sampling.max_new_tokens
         prompt = self.guess.of(call.size, self.num_in_flight)
-        return Need(prompt, response * len(call.members))
+        return TokenEstimate(prompt, response * len(call.members))
 
-    def _least(self, call: Call, need: Need) -> Need:
+    def _least(self, call: PendingCall, estimate: TokenEstimate) -> TokenEstimate:
         assert call.size is not None
-        return Need(call.size.least_tokens, need.response_tokens)
+        return TokenEstimate(call.size.least_tokens, estimate.response_tokens)
 
     def _choose(
-        self, call: Call, need: Need, lines: Sequence[Line], now: float
-    ) -> tuple[Line | None, float]:
+        self,
+        call: PendingCall,
+        estimate: TokenEstimate,
+        endpoints: Sequence[EndpointState],
+        now: float,
+    ) -> tuple[EndpointState | None, float]:
         """Return the endpoint whose turn it is, or None and when one will be ready."""
-        if len(lines) == 1:
-            when = lines[0].ready_at(need, now)
-            return (lines[0] if when <= now else None), when
-        main = [line for line in lines if line.endpoint.weight]
-        if any(line.paused_until <= now for line in main):
-            lines = main  # spares only while no other one can
-        ready_at = [line.ready_at(need, now) for line in lines]
-        ready = [line for line, when in zip(lines, ready_at, strict=True) if when <= now]
+        if len(endpoints) == 1:
+            when = endpoints[0].ready_at(estimate, now)
+            return (endpoints[0] if when <= now else None), when
+        main = [endpoint for endpoint in endpoints if endpoint.config.weight]
+        if any(endpoint.paused_until <= now for endpoint in main):
+            endpoints = main  # spares only while no other one can
+        ready_at = [endpoint.ready_at(estimate, now) for endpoint in endpoints]
+        ready = [
+            endpoint for endpoint, when in zip(endpoints, ready_at, strict=True) if when <= now
+        ]
         if not ready:
             return None, min(ready_at)
-        others = [line for line in ready if line is not call.avoid]
-        line = min(others or ready, key=lambda each: max(each.turn, self._turn))
-        self._turn = max(line.turn, self._turn)  # who was away does not catch up at once
-        line.turn = self._turn + 1.0 / (line.endpoint.weight or 1.0)
-        return line, now
+        others = [endpoint for endpoint in ready if endpoint is not call.avoid]
+        endpoint = min(others or ready, key=lambda each: max(each.turn, self._turn))
+        self._turn = max(endpoint.turn, self._turn)  # who was away does not catch up at once
+        endpoint.turn = self._turn + 1.0 / (endpoint.config.weight or 1.0)
+        return endpoint, now
 
-    def _can_pay(self, line: Line, need: Need) -> bool:
+    def _can_pay(self, endpoint: EndpointState, estimate: TokenEstimate) -> bool:
         if self._budget_usd is None:
             return True
-        price = line.endpoint.usd(need.prompt_tokens, 0, need.response_tokens)
+        price = endpoint.config.usd(estimate.prompt_tokens, 0, estimate.response_tokens)
         taken = self._state.spent_usd + self._state.reserved_usd
         return not price or taken + price <= self._budget_usd
 
-    def _check_spent(self, line: Line, need: Need) -> None:
+    def _check_spent(self, endpoint: EndpointState, estimate: TokenEstimate) -> None:
         """Refuse to wait for room in the budget that no answer on its way can make."""
         if not self.num_in_flight:
-            price = line.endpoint.usd(need.prompt_tokens, 0, need.response_tokens)
+            price = endpoint.config.usd(estimate.prompt_tokens, 0, estimate.response_tokens)
             raise Unfinished(
                 f"budget_usd = {self._budget_usd:g} has no room for the next request "
                 f"(${price:.4f} at most; ${self._state.spent_usd:.4f} spent); raise it and run "
@@ -189,16 +199,16 @@ def grouped(
     sampling: Sampling,
     keyed: Iterable[tuple[str, Request]],
     most: int,
-    asked: Asked,
-) -> list[Call]:
+    batch: PendingBatch,
+) -> list[PendingCall]:
     """Return the calls of requests; samples of one prompt that follow each other share a call."""
-    calls: list[Call] = []
+    calls: list[PendingCall] = []
     for key, request in keyed:
         members = calls[-1].members if calls else []
         if members and len(members) < most and _continues(members[-1][1], request):
             members.append((key, request))
         else:
-            calls.append(Call(kind, sampling, [(key, request)], asked))
+            calls.append(PendingCall(kind, sampling, [(key, request)], batch))
     return calls
 
 
@@ -207,9 +217,13 @@ def _continues(before: Request, request: Request) -> bool:
     return is_next and request.messages == before.messages
 
 
-def _too_large(need: Need, lines: Sequence[Line]) -> str:
-    limits = [f"{name} {each.limit}/min" for line in lines for name, each in line.minutes.items()]
+def _too_large(estimate: TokenEstimate, endpoints: Sequence[EndpointState]) -> str:
+    limits = [
+        f"{name} {each.limit}/min"
+        for endpoint in endpoints
+        for name, each in endpoint.limiters.items()
+    ]
     return (
         f"too large for every endpoint's limits ({', '.join(limits)}): at least "
-        f"{need.prompt_tokens} prompt and {need.response_tokens} response tokens"
+        f"{estimate.prompt_tokens} prompt and {estimate.response_tokens} response tokens"
     )

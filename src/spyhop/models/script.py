@@ -1,15 +1,12 @@
-"""Rows as scripts: each row asks what it needs, and all rows that wait are asked together."""
+"""Rows as scripts: each row yields questions, and the questions of all rows are sent together."""
 
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Generic, TypeAlias, TypeVar
 
-from spyhop.models.base import Choice, Model, Reply, Request, Sampling
+from spyhop.models.base import WINDOW, Choice, Model, Reply, Request, Sampling
 from spyhop.schema import Message, ModelError
-
-WINDOW = 8_192
-"""Scripts that move in step; the questions and replies of two windows are held in memory."""
 
 Result = TypeVar("Result")
 
@@ -25,24 +22,24 @@ class Ask:
 
 
 @dataclass(frozen=True, slots=True)
-class Weigh:
-    """Options that a script has weighed by a model; the reply is a `Choice`."""
+class ScoreOptions:
+    """Options for a model to score; the reply is a `Choice`."""
 
     model: Model
     messages: list[Message]
     options: tuple[str, ...]
     continuation: str = ""
-    """What of the response stands already."""
+    """A prefilled response; the options are scored after it."""
 
     @property
     def sampling(self) -> None:
-        """Nothing is drawn."""
+        """None: nothing is generated."""
 
 
-Question: TypeAlias = Ask | Weigh
+Question: TypeAlias = Ask | ScoreOptions
 Script: TypeAlias = Generator[Sequence[Question], list[Any], Result]
 """Yields questions, is sent their replies in the same order (a `Reply` to an `Ask`, a `Choice` to
-a `Weigh`), and returns its result."""
+a `ScoreOptions`), and returns its result."""
 
 
 class Failures:
@@ -55,13 +52,13 @@ class Failures:
         self._last = ""
 
     def see(self, error: str | None) -> None:
-        """Note one row's call, with its error if it failed."""
+        """Count one row's call, with its error if it failed."""
         self._num_calls += 1
         if error is not None:
             self._num_failed, self._last = self._num_failed + 1, error
 
     def check(self) -> None:
-        """Refuse to go on with too many.
+        """Stop if too many calls failed.
 
         Raises:
             ModelError: If more than the allowed share failed.
@@ -73,7 +70,9 @@ class Failures:
             )
 
 
-def play(scripts: Iterable[Script[Result]], *, window: int = WINDOW) -> Iterator[Result]:
+def play(
+    scripts: Iterable[Script[Result]], *models: Model, window: int | None = None
+) -> Iterator[Result]:
     """Yield the result of every script, in order.
 
     The scripts of a window move in step: in each round, all questions to the same model with the
@@ -82,21 +81,24 @@ def play(scripts: Iterable[Script[Result]], *, window: int = WINDOW) -> Iterator
     the journal does not hold.
 
     Args:
-        scripts: Taken a window ahead: the first questions of the next one are asked while this
+        scripts: Taken a window ahead: the first questions of the next window are asked while this
             one is finished, so that its slowest replies leave no endpoint idle.
-        window: Scripts that move in step; two windows are held in memory.
+        models: Those that the scripts ask; they choose the window.
+        window: Scripts that move in step; two windows are held in memory. Default: two request
+            windows of the models.
     """
     stream = iter(scripts)
-    now = _Step(list(islice(stream, window)))
+    window = window or 2 * max((model.window for model in models), default=WINDOW)
+    now = ScriptStep(list(islice(stream, window)))
     now.prefetch()
     while now.scripts:
-        then = _Step(list(islice(stream, window)))
+        then = ScriptStep(list(islice(stream, window)))
         then.prefetch()
         yield from now.results()
         now = then
 
 
-class _Step(Generic[Result]):
+class ScriptStep(Generic[Result]):
     """Scripts that move in step, from their first questions to their results."""
 
     def __init__(self, scripts: list[Script[Result]]) -> None:
@@ -107,7 +109,7 @@ class _Step(Generic[Result]):
             self._go_on(place, None)
 
     def prefetch(self) -> None:
-        """Begin to ask the first questions, where that can go on by itself."""
+        """Send the first questions in the background, where the model can."""
         for call in _calls([ask for asks in self._waiting.values() for ask in asks])[0]:
             if call.sampling is not None:
                 call.model.prefetch(call.requests(), call.sampling)
@@ -130,7 +132,7 @@ class _Step(Generic[Result]):
 
 
 @dataclass(slots=True)
-class _Call:
+class _QuestionGroup:
     """Questions of one round to one model with one sampling."""
 
     model: Model
@@ -161,19 +163,19 @@ def _replies(asks: list[Question]) -> Iterator[Reply | Choice]:
     return (next(replies[place]) for place in where)
 
 
-def _calls(asks: list[Question]) -> tuple[list[_Call], list[int]]:
+def _calls(asks: list[Question]) -> tuple[list[_QuestionGroup], list[int]]:
     """Return the questions grouped by model and sampling, and the group of each."""
-    calls: list[_Call] = []
+    calls: list[_QuestionGroup] = []
     where = []
     for ask in asks:
         place = next((n for n, call in enumerate(calls) if _is_of(ask, call)), len(calls))
         if place == len(calls):
-            calls.append(_Call(ask.model, ask.sampling))
+            calls.append(_QuestionGroup(ask.model, ask.sampling))
         calls[place].asks.append(ask)
         where.append(place)
     return calls, where
 
 
-def _is_of(ask: Question, call: _Call) -> bool:
+def _is_of(ask: Question, call: _QuestionGroup) -> bool:
     is_same = ask.sampling is call.sampling or ask.sampling == call.sampling
     return ask.model is call.model and is_same

@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple
 from pydantic_core import from_json, to_json
 
 from spyhop.models.base import Choice, Reply, Request, Sampling
+from spyhop.schema import ending_of
 from spyhop.text.extract import choice
 
 TOP_LOGPROBS = 20
@@ -93,8 +94,12 @@ def body(
             fields["messages"] = [*fields["messages"], begun]
             fields |= {"continue_final_message": True, "add_generation_prompt": False}
     else:
-        fields |= {tokens_field: sampling.max_new_tokens, "temperature": sampling.temperature}
-        fields |= {"top_p": sampling.top_p, "seed": sampling.seed + request.sample_index}
+        fields[tokens_field] = sampling.max_new_tokens
+        if sampling.temperature != "unset":
+            fields |= {"temperature": sampling.temperature, "top_p": sampling.top_p}
+            fields["seed"] = sampling.seed + request.sample_index
+        if sampling.stop:
+            fields["stop"] = list(sampling.stop)
         if sampling.log_probability:
             fields["logprobs"] = True
         if sampling.json_schema is not None:
@@ -156,13 +161,15 @@ def share(usage: Usage, num: int) -> list[Usage]:
     return [usage._replace(**first), *[rest] * (num - 1)]
 
 
-def reply(request: Request, found: Mapping[str, Any], usage: Usage, usd: float) -> Reply:
+def read_reply(request: Request, found: Mapping[str, Any], usage: Usage, usd: float) -> Reply:
     """Return one choice of an answer as a reply."""
-    text, refusal = _text(found["message"])
+    text, is_refusal = _text(found["message"])
+    reason = "content_filter" if is_refusal else _finish(found.get("finish_reason"))
     return Reply(
         id=request.id,
         text=text,
-        finish_reason="content_filter" if refusal else _finish(found.get("finish_reason")),
+        finish_reason=reason,
+        ending="refused" if is_refusal else ending_of(reason, text),
         prompt_tokens=usage.prompt_tokens,
         cached_tokens=usage.cached_tokens,
         response_tokens=usage.response_tokens,
@@ -173,8 +180,8 @@ def reply(request: Request, found: Mapping[str, Any], usage: Usage, usd: float) 
     )
 
 
-def weighed(request: Request, found: Mapping[str, Any], usage: Usage, usd: float) -> Choice:
-    """Return the probabilities of a request's options.
+def read_choice(request: Request, found: Mapping[str, Any], usage: Usage, usd: float) -> Choice:
+    """Return the options of a request, scored.
 
     They are read from the most likely tokens at the place where the options weigh most; where
     they weigh less than `MIN_MASS` at every one, or the endpoint gives no probabilities, the option
@@ -183,6 +190,7 @@ def weighed(request: Request, found: Mapping[str, Any], usage: Usage, usd: float
     """
     masses = _masses(found.get("logprobs"), request.options)
     is_parsed = masses is None
+    logs = [] if masses is None else [math.log(mass) if mass else -math.inf for mass in masses]
     if masses is None:
         named = choice(_text(found["message"])[0], request.options)
         masses = [] if named is None else [float(option == named) for option in request.options]
@@ -190,6 +198,9 @@ def weighed(request: Request, found: Mapping[str, Any], usage: Usage, usd: float
     return Choice(
         id=request.id,
         probabilities=[mass / total for mass in masses] if total else [],
+        log_probabilities=logs,
+        num_characters=[len(option) for option in request.options],
+        num_bytes=[len(option.encode()) for option in request.options],
         prompt_tokens=usage.prompt_tokens,
         response_tokens=usage.response_tokens,
         is_parsed=is_parsed,
@@ -197,7 +208,7 @@ def weighed(request: Request, found: Mapping[str, Any], usage: Usage, usd: float
     )
 
 
-def failure(status: int, headers: Mapping[str, str], raw: bytes, now: datetime) -> Failure:
+def read_failure(status: int, headers: Mapping[str, str], raw: bytes, now: datetime) -> Failure:
     """Return what an answer other than 200 means."""
     code, message = _error(raw)
     said = f"{status} {message}".strip()

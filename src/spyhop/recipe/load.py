@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from spyhop.runtime import Runtime
 from spyhop.schema import Config, RecipeError
 from spyhop.settings import read_toml, validated
-from spyhop.stage import Runtime
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,32 +54,51 @@ def read_recipe(path: Path, changes: Sequence[str] = ()) -> RecipeFile:
 
 
 def apply_change(settings: dict[str, Any], change: str) -> None:
-    """Apply one `a.b=value` change in place; a part that is a number picks from a list.
+    """Apply one `a.b=value` change in place; a number in the key selects an entry of a list.
+
+    A part of the key that contains a dot is quoted: `runtime.steps."core.teacher".threads=2`.
 
     Raises:
         RecipeError: If the change has no `=`, or leads through something that is not a table.
     """
     name, equals, text = change.partition("=")
-    if not equals or not name.strip():
-        raise RecipeError(f"--set {change}: write it as key.sub=value")
-    *parents, last = name.strip().split(".")
-    place: Any = settings
+    *parents, last = _parts(name) if equals else [""]
+    if not last:
+        raise RecipeError(f"--set {change:.200}: write it as key.sub=value")
+    table: Any = settings
     for part in parents:
-        place = _step(place, part, change)
-    if isinstance(place, list) and last.isdigit() and int(last) < len(place):
-        place[int(last)] = _value(text)
-    elif isinstance(place, dict):
-        place[last] = _value(text)
+        table = _step(table, part, change)
+    if isinstance(table, list) and _is_index(last, table):
+        table[int(last)] = _value(text)
+    elif isinstance(table, dict):
+        table[last] = _value(text)
     else:
-        raise RecipeError(f"--set {change}: {last!r} is not a key of a table here")
+        raise RecipeError(f"--set {change:.200}: {last!r:.60} is not a key of a table here")
 
 
-def _step(place: Any, part: str, change: str) -> Any:  # noqa: ANN401 (plain TOML)
-    if isinstance(place, dict):
-        return place.setdefault(part, {})
-    if isinstance(place, list) and part.isdigit() and int(part) < len(place):
-        return place[int(part)]
-    raise RecipeError(f"--set {change}: {part!r} leads nowhere")
+def _parts(name: str) -> list[str]:
+    """Return the parts of a dotted key; a single empty one if it is no key."""
+    try:
+        inner: Any = tomllib.loads(f"{name} = 0") if name.isprintable() else 0
+    except (tomllib.TOMLDecodeError, RecursionError):
+        return [""]
+    parts = []
+    while isinstance(inner, dict):
+        ((part, inner),) = inner.items()
+        parts.append(part)
+    return parts or [""]
+
+
+def _step(table: Any, part: str, change: str) -> Any:  # noqa: ANN401 (plain TOML)
+    if isinstance(table, dict):
+        return table.setdefault(part, {})
+    if isinstance(table, list) and _is_index(part, table):
+        return table[int(part)]
+    raise RecipeError(f"--set {change:.200}: no setting has the part {part!r:.60}")
+
+
+def _is_index(part: str, entries: list[Any]) -> bool:
+    return part.isascii() and part.isdigit() and len(part) < 9 and int(part) < len(entries)
 
 
 def _value(text: str) -> Any:  # noqa: ANN401 (plain TOML)

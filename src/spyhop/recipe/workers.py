@@ -1,19 +1,17 @@
-"""Processes that make artifacts: a worker dies with its run, and takes nothing finished along."""
+"""Processes that make artifacts. They exit with the run; finished artifacts are kept."""
 
-import multiprocessing
-import os
 import signal
-import threading
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
-from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
+from spyhop.processes import ProcessDied, WorkerProcess, WorkItem, ready
+from spyhop.runtime import Runtime
 from spyhop.schema import ArtifactError, Config, SpyhopError
-from spyhop.stage import REPORT_S, Progress, Runtime, Stage, StageInput
+from spyhop.stage import REPORT_S, Progress, Stage, StageInput
 from spyhop.store import Artifact
 
 GRACE_S = 35.0
@@ -21,132 +19,125 @@ GRACE_S = 35.0
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
-    """One node to make."""
+class StepItem(WorkItem):
+    """One step to make."""
 
-    node: str
+    step: str
     stage: Stage
     config: Config
     inputs: dict[str, StageInput]
-    names: dict[str, list[str]]
+    runtime: Runtime
+    origins: dict[str, dict[str, str]]
     served: frozenset[str] = frozenset()
     """Served models that it asks, and may have paid."""
-    is_again: bool = False
+    force: bool = False
     """Made even if it is there."""
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """News of a job: progress, or its end with an artifact or an error."""
+    """News of a step: progress, or its end with an artifact or an error."""
 
-    node: str
+    step: str
     progress: Progress | None = None
     artifact: Artifact | None = None
     error: Exception | None = None
 
 
 class Workers:
-    """A fixed number of processes; each makes one node at a time and keeps its imports warm."""
+    """A fixed number of processes; each makes one step at a time and keeps its imports warm."""
 
-    def __init__(self, root: Path, runtime: Runtime) -> None:
+    def __init__(self, root: Path, num_workers: int) -> None:
         self._root = root
-        self._runtime = runtime
-        self._idle: list[_Worker] = []
-        self._busy: dict[Connection, tuple[_Worker, Job]] = {}
+        self._num_workers = num_workers
+        self._idle: list[WorkerProcess] = []
+        self._busy: dict[WorkerProcess, StepItem] = {}
 
     def has_room(self) -> bool:
-        """Tell whether another job can start now."""
-        return len(self._busy) < self._runtime.workers
+        """Tell whether another step can start now."""
+        return len(self._busy) < self._num_workers
 
     def is_busy(self) -> bool:
-        """Tell whether any job is going on."""
+        """Tell whether any step is being made."""
         return bool(self._busy)
 
     def served(self) -> frozenset[str]:
-        """Return the served models that running jobs ask."""
-        return frozenset(model for _, job in self._busy.values() for model in job.served)
+        """Return the served models that running steps ask."""
+        return frozenset(model for item in self._busy.values() for model in item.served)
 
-    def start(self, job: Job) -> None:
-        """Hand a job to a free worker, or to a new process."""
-        worker = self._idle.pop() if self._idle else _Worker(self._root, self._runtime)
-        worker.pipe.send(job)
-        self._busy[worker.pipe] = (worker, job)
+    def start(self, item: StepItem) -> None:
+        """Send a step to an idle worker, or to a new process.
+
+        Raises:
+            ArtifactError: If the stage is defined in the script that runs.
+        """
+        if "__main__" in (item.stage.function.__module__, type(item.config).__module__):
+            raise ArtifactError(
+                f"{item.step}: its stage is defined in the script that runs, so worker processes "
+                "cannot import it; move it to a module, or set workers = 1"
+            )
+        if self._idle:
+            worker = self._idle.pop()
+        else:
+            worker = WorkerProcess("spyhop.recipe.workers:serve")
+            worker.send(self._root)
+        worker.send(item)
+        self._busy[worker] = item
 
     def events(self) -> list[Event]:
-        """Wait for news of the running jobs; none when nothing runs."""
+        """Wait for news of the running steps; the list is empty when nothing runs."""
         news = []
-        for pipe in wait(list(self._busy)) if self._busy else []:
-            assert isinstance(pipe, Connection)
-            worker, job = self._busy[pipe]
+        for worker in ready(list(self._busy)):
+            item = self._busy[worker]
             try:
-                event: Event = pipe.recv()
-            except (EOFError, ConnectionResetError):
-                worker.process.join()
-                code = worker.process.exitcode
-                error = ArtifactError(
-                    f"{job.node}: its process ended without a word (exit code {code}; "
-                    "-9 is often a lack of memory); run again to go on"
-                )
-                event = Event(job.node, error=error)
-                del self._busy[pipe]
-            if event.artifact or (event.error and pipe in self._busy):
-                del self._busy[pipe]
+                event: Event = worker.receive()
+            except ProcessDied as error:
+                text = f"{item.step}: worker process died ({error}); rerun to resume"
+                event = Event(item.step, error=ArtifactError(text))
+                del self._busy[worker]
+            if event.artifact or (event.error and worker in self._busy):
+                del self._busy[worker]
                 self._idle.append(worker)
             news.append(event)
         return news
 
     def close(self) -> None:
-        """End all processes, whatever they are doing: their work can be taken up again.
+        """End all processes, whatever they are doing: their work can be resumed.
 
-        Those that ask served models first take in the answers on their way.
+        Those that ask served models first wait for the replies in flight.
         """
-        asking = [worker for worker, job in self._busy.values() if job.served]
-        workers = self._idle + [worker for worker, _ in self._busy.values()]
+        asking = [worker for worker, item in self._busy.items() if item.served]
         for worker in asking:
-            worker.process.terminate()
+            worker.terminate()
         for worker in asking:
-            worker.process.join(GRACE_S)
-        for worker in workers:
-            worker.process.kill()
-        for worker in workers:
-            worker.process.join()
-            worker.pipe.close()
+            worker.kill(GRACE_S)
+        for worker in [*self._idle, *self._busy]:
+            worker.kill()
 
 
-class _Worker:
-    def __init__(self, root: Path, runtime: Runtime) -> None:
-        context = multiprocessing.get_context("spawn")
-        self.pipe, theirs = context.Pipe()
-        self.process: BaseProcess = context.Process(
-            target=_serve, args=(theirs, root, runtime), daemon=True
-        )
-        self.process.start()
-        theirs.close()
-
-
-def _serve(pipe: Connection, root: Path, runtime: Runtime) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the run decides; it ends its workers itself
+def serve(receive: Callable[[], Any], send: Callable[[Event], None]) -> None:
+    """Make one step after the other; the first message is the store."""
     signal.signal(signal.SIGTERM, _stop)
-    threading.Thread(target=_die_with_parent, daemon=True).start()
+    root: Path = receive()
     try:
         while True:
-            job: Job = pipe.recv()
-            pipe.send(_make(job, root, runtime, _Reporter(pipe, job.node)))
-    except KeyboardInterrupt:  # told to stop: what was on its way is in the journal now
+            item: StepItem = receive()
+            send(_make(item, root, _Reporter(send, item.step)))
+    except KeyboardInterrupt:  # told to stop: the replies in flight are in the journal now
         return
 
 
-def _make(job: Job, root: Path, runtime: Runtime, report: "_Reporter") -> Event:
+def _make(item: StepItem, root: Path, report: "_Reporter") -> Event:
     try:
-        artifact = job.stage.run(
-            root, job.config, runtime=runtime, report=report, names=job.names,
-            is_again=job.is_again, **job.inputs,
+        artifact = item.stage.run(
+            root, item.config, runtime=item.runtime, report=report, origins=item.origins,
+            force=item.force, **item.inputs,
         )  # fmt: skip
     except SpyhopError as error:
-        return Event(job.node, error=type(error)(f"{job.node}: {error}"))
+        return Event(item.step, error=type(error)(f"{item.step}: {error}"))
     except Exception:  # noqa: BLE001 (the edge of a process: the traceback crosses as text)
-        return Event(job.node, error=RuntimeError(f"{job.node}:\n{traceback.format_exc()}"))
-    return Event(job.node, artifact=artifact)
+        return Event(item.step, error=RuntimeError(f"{item.step}:\n{traceback.format_exc()}"))
+    return Event(item.step, artifact=artifact)
 
 
 def _stop(number: int, frame: object) -> None:
@@ -158,19 +149,13 @@ def _stop(number: int, frame: object) -> None:
 class _Reporter:
     """Sends progress to the run, seldom enough to cost nothing."""
 
-    def __init__(self, pipe: Connection, node: str) -> None:
-        self._pipe = pipe
-        self._node = node
+    def __init__(self, send: Callable[[Event], None], step: str) -> None:
+        self._send = send
+        self._step = step
         self._last = 0.0
 
     def __call__(self, progress: Progress) -> None:
         now = monotonic()
         if progress.is_lasting or now - self._last >= REPORT_S:
             self._last = now
-            self._pipe.send(Event(self._node, progress=progress))
-
-
-def _die_with_parent() -> None:
-    parent: Any = multiprocessing.parent_process()
-    parent.join()
-    os._exit(1)
+            self._send(Event(self._step, progress=progress))

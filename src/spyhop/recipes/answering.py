@@ -1,4 +1,4 @@
-"""Prompts of your own, answered by a teacher, in the form in which they came."""
+"""Teacher answers for your own prompts, in the format of the prompts."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -6,16 +6,16 @@ from typing import Literal
 
 from spyhop.augment import AnswerConfig, answer
 from spyhop.augment.export import RESERVED, STEM, ExportConfig, export
-from spyhop.collect.messages import MessagesConfig, messages
+from spyhop.collect.messages import MessagesConfig, read_prompts
 from spyhop.recipe.graph import Recipe, Source
 from spyhop.recipes.inputs import served
 from spyhop.schema import Config
 from spyhop.settings import InputPath
 from spyhop.store import Artifact
-from spyhop.store.results import put
+from spyhop.store.results import export_file
 
 PROMPTS, ANSWERS, EXPORT = "prompts", "answers", "export"
-"""The nodes, in order."""
+"""The steps, in order."""
 ANSWER_FILES = (f"{STEM}.jsonl", f"{STEM}.parquet")
 """One of which `hand_over` writes, by the form."""
 
@@ -24,26 +24,26 @@ class AnsweringConfig(Config):
     """Settings of the `answer` recipe."""
 
     name: str = "answer"
-    """Name of the run; its nodes stand in `runs/<name>`. A file's own name, unless it says."""
+    """Name of the run; its steps stand in `runs/<name>`. A file's own name, unless it says."""
     prompts: InputPath
     """File or folder of JSONL or Parquet: rows with `messages`, or with a `prompt`."""
     teacher: InputPath
     """A teacher's file (TOML), or a folder of weights."""
     answers: AnswerConfig = AnswerConfig()
-    form: Literal["", "jsonl", "parquet"] = ""
-    """Of the answers; empty is the one in which the prompts came."""
+    format: Literal["", "jsonl", "parquet"] = ""
+    """Output format; default: same as the input."""
 
 
 def answering(config: AnsweringConfig) -> Recipe:
-    """Your own prompts (JSONL or Parquet), answered by a teacher, in the same form."""
+    """Your own prompts (JSONL or Parquet), answered by a teacher, in the same format."""
     r = Recipe(config.name)
     file = Source(config.prompts)
-    prompts = r.add(PROMPTS, messages, MessagesConfig(reserved=RESERVED), file=file)
+    prompts = r.add(PROMPTS, read_prompts, MessagesConfig(reserved=RESERVED), file=file)
     answers = r.add(
         ANSWERS, answer, config.answers, prompts=prompts, teacher=served(config.teacher)
     )
-    form = ExportConfig(form=config.form, num_samples=config.answers.num_samples)
-    r.add(EXPORT, export, form, file=file, prompts=prompts, answers=answers)
+    output = ExportConfig(format=config.format, num_samples=config.answers.num_samples)
+    r.add(EXPORT, export, output, file=file, prompts=prompts, answers=answers)
     return r
 
 
@@ -51,7 +51,7 @@ def hand_over(made: Mapping[str, Artifact], out: Path) -> str:
     """Put the answers where they are looked for, and tell what came back and what it cost."""
     answers, exported = made[ANSWERS].record, made[EXPORT]
     (file,) = exported.path.glob(f"{STEM}.*")
-    place = put(file, out / file.name)
+    place = export_file(file, out / file.name)
     counts = exported.record.counts
     notes = [f"{name} {num:,}" for name, num in _under("outcome/", answers.counts)]
     if failed := _under("failed/", counts):

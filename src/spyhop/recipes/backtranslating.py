@@ -4,28 +4,28 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from spyhop.augment import BacktranslateConfig, backtranslate
-from spyhop.augment.given import GivenSegmentsConfig, given_segments
-from spyhop.collect.pair_files import PAIRS, PairsFileConfig, pairs_file
+from spyhop.augment.read_segments import ReadSegmentsConfig, read_segments
+from spyhop.collect.pair_files import PAIRS, PairsFileConfig, write_pairs
 from spyhop.recipe.graph import Recipe, Source
 from spyhop.recipes.inputs import served
 from spyhop.schema import Config
 from spyhop.settings import InputPath
 from spyhop.store import Artifact
-from spyhop.store.results import put
+from spyhop.store.results import export_file
 
 SEGMENTS, WRITTEN, FILE = "segments", "pairs", "file"
-"""The nodes, in order."""
+"""The steps, in order."""
 
 
 class BacktranslatingConfig(Config):
     """Settings of the `backtranslate` recipe."""
 
     name: str = "backtranslate"
-    """Name of the run; its nodes stand in `runs/<name>`. A file's own name, unless it says."""
+    """Name of the run; its steps stand in `runs/<name>`. A file's own name, unless it says."""
     segments: InputPath
-    """File or folder of JSONL, CSV or Parquet: rows with a `text`; or the folder of a node of
+    """File or folder of JSONL, CSV or Parquet: rows with a `text`; or the folder of a step of
     `spyhop segment`, such as `runs/segments/distinct`."""
-    read: GivenSegmentsConfig = GivenSegmentsConfig()
+    read: ReadSegmentsConfig = ReadSegmentsConfig()
     model: InputPath
     """A teacher's file (TOML), or a folder of weights."""
     backtranslate: BacktranslateConfig = BacktranslateConfig()
@@ -34,16 +34,16 @@ class BacktranslatingConfig(Config):
 def backtranslating(config: BacktranslatingConfig) -> Recipe:
     """Your own texts with an instruction written for each, as pairs."""
     r = Recipe(config.name)
-    given = r.add(SEGMENTS, given_segments, config.read, folder=Source(config.segments))
+    given = r.add(SEGMENTS, read_segments, config.read, folder=Source(config.segments))
     model = served(config.model)
     made = r.add(WRITTEN, backtranslate, config.backtranslate, segments=given, model=model)
-    r.add(FILE, pairs_file, PairsFileConfig(), pairs=made)
+    r.add(FILE, write_pairs, PairsFileConfig(), pairs=made)
     return r
 
 
 def hand_over(made: Mapping[str, Artifact], out: Path) -> str:
     """Put the written pairs where they are looked for, and tell what became of the segments."""
-    place = put(made[FILE].path / PAIRS, out / PAIRS)
+    place = export_file(made[FILE].path / PAIRS, out / PAIRS)
     dropped = made[WRITTEN].record.dropped
     reasons = ", ".join(f"{name} {num:,}" for name, num in sorted(dropped.items()))
     num = made[WRITTEN].num_rows

@@ -10,8 +10,8 @@ from spyhop.collect.pair_files import (
     PAIRS,
     GivenPairsConfig,
     PairsFileConfig,
-    given_pairs,
-    pairs_file,
+    read_pairs,
+    write_pairs,
 )
 from spyhop.curate import (
     A5,
@@ -21,25 +21,25 @@ from spyhop.curate import (
     LabelsConfig,
     LikelihoodConfig,
     RateConfig,
+    check_pair_count,
     check_repeats,
-    enough,
     gate,
-    gate_of,
     keep,
-    labels,
-    likelihood,
+    needs_repeats,
     rate,
-    wants_repeats,
+    rate_by_likelihood,
+    read_labels,
+    with_threshold,
 )
 from spyhop.recipe.graph import Recipe, Ref, Source
 from spyhop.recipes.inputs import served
 from spyhop.schema import Config, Finding
 from spyhop.settings import InputPath
 from spyhop.store import Artifact
-from spyhop.store.results import put
+from spyhop.store.results import export_file
 
 GIVEN, RATED, RATINGS, GATE, KEPT, FILE = "pairs", "rated", "ratings", "gate", "kept", "file"
-"""The nodes that are told of; the ratings are written before the gate can refuse them."""
+"""The steps that are told of; the ratings are written before the gate can refuse them."""
 RATED_FILE, KEPT_FILE = "rated.jsonl", "kept.jsonl"
 
 
@@ -47,7 +47,7 @@ class CuratingConfig(Config):
     """Settings of the `curate` recipe."""
 
     name: str = "curate"
-    """Name of the run; its nodes stand in `runs/<name>`. A file's own name, unless it says."""
+    """Name of the run; its steps stand in `runs/<name>`. A file's own name, unless it says."""
     pairs: InputPath
     """File or folder of JSONL, CSV or Parquet: rows of `instruction` and `response`."""
     read: GivenPairsConfig = GivenPairsConfig()
@@ -73,29 +73,31 @@ class CuratingConfig(Config):
 def curating(config: CuratingConfig) -> Recipe:
     """Your own pairs rated by a model, checked by the gate, and kept by score or quota."""
     r = Recipe(config.name)
-    given = r.add(GIVEN, given_pairs, config.read, folder=Source(config.pairs))
+    given = r.add(GIVEN, read_pairs, config.read, folder=Source(config.pairs))
     people: dict[str, Ref] = {}
     if config.labels is not None:
         words = Source(config.labels)
-        people["labels"] = r.add("labels", labels, config.read_labels, folder=words, pairs=given)
-    if config.by == "rating" and wants_repeats(config.gate, config.keep):
-        r.add("enough", enough, config.gate, pairs=given)
+        people["labels"] = r.add(
+            "labels", read_labels, config.read_labels, folder=words, pairs=given
+        )
+    if config.by == "rating" and needs_repeats(config.gate, config.keep):
+        r.add("enough", check_pair_count, config.gate, pairs=given)
     judge = served(config.judge)
     if config.by == "rating":
         rated = r.add(RATED, rate, config.rate, pairs=given, judge=judge)
     else:
-        rated = r.add(RATED, likelihood, config.likelihood, pairs=given, model=judge)
-    r.add(RATINGS, pairs_file, PairsFileConfig(), pairs=rated)
-    passed = r.add(GATE, gate, gate_of(config.gate, config.keep), rated=rated, **people)
+        rated = r.add(RATED, rate_by_likelihood, config.likelihood, pairs=given, model=judge)
+    r.add(RATINGS, write_pairs, PairsFileConfig(), pairs=rated)
+    passed = r.add(GATE, gate, with_threshold(config.gate, config.keep), rated=rated, **people)
     kept = r.add(KEPT, keep, config.keep, rated=rated, gate=passed)
-    r.add(FILE, pairs_file, PairsFileConfig(), pairs=kept)
+    r.add(FILE, write_pairs, PairsFileConfig(), pairs=kept)
     return r
 
 
 def hand_over(made: Mapping[str, Artifact], out: Path) -> str:
     """Put rated and kept pairs where they are looked for, and tell what the gate found."""
-    rated = put(made[RATINGS].path / PAIRS, out / RATED_FILE)
-    kept = put(made[FILE].path / PAIRS, out / KEPT_FILE)
+    rated = export_file(made[RATINGS].path / PAIRS, out / RATED_FILE)
+    kept = export_file(made[FILE].path / PAIRS, out / KEPT_FILE)
     findings = [
         f"{'ok ' if finding.is_passed else 'BAD'}  {finding.id}: {finding.text}"
         for finding in made[GATE].rows(Finding)

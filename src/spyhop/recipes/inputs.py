@@ -1,15 +1,15 @@
 """What recipes are given: models that answer, a student to train, benchmarks to measure on."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
-from pydantic import model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from spyhop.evaluate import ItemsConfig, agieval, bbh, questions
+from spyhop.evaluate import ItemsConfig, Task, read_items, read_task
 from spyhop.models import read_teacher
-from spyhop.recipe.graph import Node, Recipe, Source, Use
+from spyhop.recipe.graph import Recipe, RecipeStep, Ref, Source, Use
 from spyhop.schema import Config
-from spyhop.settings import InputPath
+from spyhop.settings import InputPath, beside_file
 from spyhop.train import NewModelConfig, new_model
 
 
@@ -34,10 +34,25 @@ class Student(Config):
 class Suite(Config):
     """A benchmark to measure on."""
 
-    kind: Literal["bbh", "agieval", "questions"]
-    """`questions` are your own: JSONL, CSV or Parquet with `question`, `answer` and `options`."""
+    suite: str
+    """Name of a benchmark, such as `bbh`, `agieval` or `questions` (your own: JSONL, CSV or Parquet
+    with `question`, `answer` and `options`); or a TOML file that describes one."""
     path: InputPath
-    items: ItemsConfig = ItemsConfig()
+    """Folder of the benchmark's files, or a single file."""
+    tasks: tuple[str, ...] | None = None
+    """Names of tasks; default: all tasks of the benchmark."""
+    limit: int | None = Field(None, gt=0)
+    """At most this many items per task: a fixed random sample; a larger limit contains it."""
+
+    @field_validator("suite")
+    @classmethod
+    def _found(cls, suite: str, info: ValidationInfo) -> str:
+        return str(beside_file(Path(suite), info)) if suite.endswith(".toml") else suite
+
+    @property
+    def task(self) -> Task:
+        """The benchmark, read from its file."""
+        return read_task(self.suite)
 
 
 def served(file: Path) -> Use:
@@ -47,15 +62,19 @@ def served(file: Path) -> Use:
     return Use(found.config, weights, found.service)
 
 
-def add_base(r: Recipe, student: Student) -> Node | Source:
-    """Return the model that training starts from, with its node added where it is a new one."""
+def add_base(r: Recipe, student: Student) -> RecipeStep | Source:
+    """Return the model that training starts from, with its step added where it is a new one."""
     if student.base is not None:
         return Source(student.base)
     assert student.tokenizer is not None
     return r.add("base", new_model, student.new, tokenizer=Source(Path(student.tokenizer)))
 
 
-def add_items(r: Recipe, suite: Suite) -> Node:
-    """Add the node that reads a suite's items."""
-    reader = {"bbh": bbh, "agieval": agieval, "questions": questions}[suite.kind]
-    return r.add(f"items-{suite.kind}", reader, suite.items, folder=Source(suite.path))
+def add_items(r: Recipe, suites: Sequence[Suite]) -> dict[str, Ref]:
+    """Add the steps that read the items of the suites, and return them by the task's name."""
+    found: dict[str, Ref] = {}
+    for suite in suites:
+        task, source = suite.task.identity(), Source(suite.path)
+        config = ItemsConfig(task=task, tasks=suite.tasks, limit=suite.limit)
+        found[task.name] = r.add(f"items-{task.name}", read_items, config, folder=source)
+    return found

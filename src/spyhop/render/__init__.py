@@ -1,10 +1,10 @@
-"""Messages to token ids and loss mask. The mask is built from segments, never by searching.
+"""Messages to token ids and loss mask. The mask is built from spans, never by searching.
 
 The same functions serve training, generation and evaluation, so a model is always asked in the
-form that it was trained in.
+format that it was trained in.
 """
 
-from spyhop.render.form import (
+from spyhop.render.formats import (
     FORMATS,
     HUMPBACK,
     ORCA,
@@ -12,20 +12,20 @@ from spyhop.render.form import (
     SPECIAL_TOKENS,
     TURNS,
     WEB_TAG,
-    Format,
-    Segment,
-    segments,
+    BlockFormat,
+    TextSpan,
+    spans,
 )
 from spyhop.render.renderer import (
+    ChatFormat,
     Encoded,
-    Form,
-    FormName,
+    FormatName,
     Renderer,
     TrainOn,
-    named_form,
-    read_form,
+    named_format,
+    read_format,
 )
-from spyhop.render.template import Chat
+from spyhop.render.template import TemplateFormat
 
 __all__ = [
     "FORMATS",
@@ -35,15 +35,15 @@ __all__ = [
     "SPECIAL_TOKENS",
     "TURNS",
     "WEB_TAG",
-    "Chat",
+    "BlockFormat",
+    "ChatFormat",
     "Encoded",
-    "Form",
-    "FormName",
-    "Format",
+    "FormatName",
     "Renderer",
-    "Segment",
+    "TemplateFormat",
+    "TextSpan",
     "TrainOn",
-    "named_form",
-    "read_form",
-    "segments",
+    "named_format",
+    "read_format",
+    "spans",
 ]

@@ -1,4 +1,4 @@
-"""Segments to ids and mask, with one tokenizer and one form."""
+"""Segments to ids and mask, with one tokenizer and one chat format."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -7,15 +7,15 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from spyhop.render.form import FORMATS, Format, Segment, segments
-from spyhop.render.template import Chat, Template
+from spyhop.render.formats import FORMATS, BlockFormat, TextSpan, spans
+from spyhop.render.template import Template, TemplateFormat
 from spyhop.schema import InputError, Message
 
-Form = Format | Chat
+ChatFormat = BlockFormat | TemplateFormat
 TrainOn = Literal["all", "last"]
-"""Which responses of a conversation are targets."""
-FormName = Literal["saved", "chat", "orca", "turns", "humpback"]
-"""A form as a config names it: `saved` is the model folder's own, else its chat template, else
+"""Responses of a conversation that are supervised."""
+FormatName = Literal["saved", "chat", "orca", "turns", "humpback"]
+"""A format as a config names it: `saved` is the model folder's own, else its chat template, else
 Orca's blocks; `chat` the tokenizer's chat template; the others are ours."""
 _ANCHOR = "\n"
 """Tokenised before a text that continues another, where the tokenizer would begin it anew."""
@@ -37,11 +37,11 @@ class Encoded:
     """Token ids and loss mask of one conversation, both (T,)."""
 
     ids: npt.NDArray[np.int32]
-    is_target: npt.NDArray[np.bool_]
+    is_supervised: npt.NDArray[np.bool_]
 
 
-def named_form(name: str, tokenizer: Any) -> Form:  # noqa: ANN401 (transformers' type)
-    """Return the form of that name; `chat` is the tokenizer's own chat template.
+def named_format(name: str, tokenizer: Any) -> ChatFormat:  # noqa: ANN401 (transformers' type)
+    """Return the format of that name; `chat` is the tokenizer's own chat template.
 
     Raises:
         InputError: If the tokenizer has no template.
@@ -54,17 +54,17 @@ def named_form(name: str, tokenizer: Any) -> Form:  # noqa: ANN401 (transformers
     if not template:
         known = ", ".join(FORMATS)
         raise InputError(f"{tokenizer.name_or_path}: no chat template; use one of {known}")
-    return Chat(template=str(template))
+    return TemplateFormat(template=str(template))
 
 
-def read_form(values: dict[str, Any]) -> Form:
-    """Return the form that a checkpoint's file holds."""
-    kind = Chat if "template" in values else Format
+def read_format(values: dict[str, Any]) -> ChatFormat:
+    """Return the format that a checkpoint's file holds."""
+    kind = TemplateFormat if "template" in values else BlockFormat
     return kind.model_validate(values)
 
 
 class Renderer:
-    """Turns conversations into ids with one tokenizer and one form.
+    """Turns conversations into ids with one tokenizer and one chat format.
 
     Guarantees (G4): one BOS if and only if the tokenizer wants one; every response that is trained
     on is a target and so is the end token after it; nothing else is, save what a chat template has
@@ -75,13 +75,13 @@ class Renderer:
         InputError: If the tokenizer has no end token, or its chat template cannot be taken apart.
     """
 
-    def __init__(self, tokenizer: Any, form: Form) -> None:  # noqa: ANN401 (transformers' type)
+    def __init__(self, tokenizer: Any, chat_format: ChatFormat) -> None:  # noqa: ANN401 (transformers' type)
         if tokenizer.eos_token_id is None:
             raise InputError(
                 f"{tokenizer.name_or_path}: the tokenizer has no end-of-sequence token"
             )
         self.tokenizer = tokenizer
-        self.form = form
+        self.chat_format = chat_format
         self.end_id = int(tokenizer.eos_token_id)
         self._bos = _wanted_bos(tokenizer)
         self._marks: dict[tuple[str, bool], list[int]] = {}
@@ -90,7 +90,9 @@ class Renderer:
         self._anchor = ""
         self._anchor = self._needed_anchor()
         self._is_anew_after_special = self._begins_anew(tokenizer.eos_token)
-        self._template = Template(tokenizer, form) if isinstance(form, Chat) else None
+        self._template = (
+            Template(tokenizer, chat_format) if isinstance(chat_format, TemplateFormat) else None
+        )
         self._lead = ""
         """What the model writes before the content of a response."""
         if self._template is not None:
@@ -98,9 +100,9 @@ class Renderer:
         self._opening = _joined(self._prompt(_PROBE[0][:1]), tokenizer.eos_token)[-1].text
 
     def chat_template(self) -> str:
-        """Return the form's Jinja template, with the BOS that this tokenizer wants."""
+        """Return the format's Jinja template, with the BOS that this tokenizer wants."""
         bos = "{{ bos_token }}" if self._bos and self._template is None else ""
-        return bos + self.form.chat_template()
+        return bos + self.chat_format.chat_template()
 
     def encode(
         self, conversations: Sequence[Sequence[Message]], train_on: TrainOn = "all"
@@ -112,7 +114,7 @@ class Renderer:
         Raises:
             InputError: If the chat template does not write a conversation as it is.
         """
-        return self._encode([self._segments(each, train_on) for each in conversations])
+        return self._encode([self._spans(each, train_on) for each in conversations])
 
     def encode_prompts(self, conversations: Sequence[Sequence[Message]]) -> list[list[int]]:
         """Return the ids up to and including the mark that opens the next response.
@@ -125,41 +127,43 @@ class Renderer:
 
     def encode_text(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the ids of plain content as it follows the opening of a response."""
-        lead = Segment(self._lead, is_mark=True, is_target=True)
-        pieces = [[lead, Segment(text, is_mark=False, is_target=True)] for text in texts]
+        lead = TextSpan(self._lead, is_mark=True, is_supervised=True)
+        pieces = [[lead, TextSpan(text, is_mark=False, is_supervised=True)] for text in texts]
         return [encoded.ids.tolist() for encoded in self._encode(pieces, follows=self._opening)]
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return a response's text, without special tokens and outer blanks."""
         return str(self.tokenizer.decode(ids, skip_special_tokens=True)).strip()
 
-    def _segments(self, messages: Sequence[Message], train_on: TrainOn) -> list[Segment]:
+    def _spans(self, messages: Sequence[Message], train_on: TrainOn) -> list[TextSpan]:
         said = [number for number, each in enumerate(messages) if each.role == "assistant"]
         trained = said if train_on == "all" else said[-1:]
         if self._template is not None:
-            found = self._template.segments(messages, trained=trained)
+            found = self._template.spans(messages, trained=trained)
             is_over = bool(messages) and messages[-1].role == "assistant"
-            while is_over and not found[-1].is_target:
+            while is_over and not found[-1].is_supervised:
                 found.pop()
             return found
-        assert isinstance(self.form, Format)
+        assert isinstance(self.chat_format, BlockFormat)
         found, number = [], 0
-        for piece in segments(messages, self.form):
-            if not piece.is_target:
+        for piece in spans(messages, self.chat_format):
+            if not piece.is_supervised:
                 found.append(piece)
                 continue
-            is_target = said[number] in trained
+            is_supervised = said[number] in trained
             number += 1
-            found.append(replace(piece, is_target=is_target))
-            found.append(Segment(self.tokenizer.eos_token, is_mark=True, is_target=is_target))
+            found.append(replace(piece, is_supervised=is_supervised))
+            found.append(
+                TextSpan(self.tokenizer.eos_token, is_mark=True, is_supervised=is_supervised)
+            )
         return found
 
-    def _prompt(self, messages: Sequence[Message]) -> list[Segment]:
+    def _prompt(self, messages: Sequence[Message]) -> list[TextSpan]:
         if self._template is not None:
-            return self._template.segments(messages, is_prompt=True)
-        assert isinstance(self.form, Format)
-        opening = Segment(self.form.assistant, is_mark=True, is_target=False)
-        return [*self._segments(messages, "all"), opening]
+            return self._template.spans(messages, is_prompt=True)
+        assert isinstance(self.chat_format, BlockFormat)
+        opening = TextSpan(self.chat_format.assistant, is_mark=True, is_supervised=False)
+        return [*self._spans(messages, "all"), opening]
 
     def _examine(self, template: Template) -> None:
         """Learn what opens and ends a response; compare with the template's text as a whole.
@@ -168,16 +172,16 @@ class Renderer:
             InputError: If the ids are not those of the whole text.
         """
         asked = _PROBE[0]
-        response = [s for s in template.segments(asked[:2], trained=[1]) if s.is_target]
+        response = [s for s in template.spans(asked[:2], trained=[1]) if s.is_supervised]
         self._lead = response[0].text if response[0].is_mark else ""
         self.end_id = self._mark(response[-1].text, is_fresh=False)[-1]
         bos = self.tokenizer.bos_token
-        if bos and template.segments(asked)[0].text.startswith(bos):
+        if bos and template.spans(asked)[0].text.startswith(bos):
             self._bos = []
         for pieces in (
-            template.segments(asked),
-            template.segments(asked, trained=[1], is_prompt=True),
-            template.segments(_PROBE[1], is_prompt=True),
+            template.spans(asked),
+            template.spans(asked, trained=[1], is_prompt=True),
+            template.spans(_PROBE[1], is_prompt=True),
         ):
             ids = self._encode([pieces])[0].ids.tolist()[len(self._bos) :]
             text = "".join(piece.text for piece in pieces)
@@ -190,7 +194,7 @@ class Renderer:
                 )
 
     def _encode(
-        self, conversations: Sequence[Sequence[Segment]], follows: str = ""
+        self, conversations: Sequence[Sequence[TextSpan]], follows: str = ""
     ) -> list[Encoded]:
         joined = [_joined(pieces, self.tokenizer.eos_token) for pieces in conversations]
         fresh = [self._freshness(pieces, follows) for pieces in joined]
@@ -204,17 +208,17 @@ class Renderer:
         encoded = []
         for pieces, places in zip(joined, fresh, strict=True):
             ids = [] if follows else list(self._bos)
-            is_target = [False] * len(ids)
+            is_supervised = [False] * len(ids)
             for piece, is_fresh in zip(pieces, places, strict=True):
                 new = self._mark(piece.text, is_fresh=is_fresh) if piece.is_mark else next(found)
                 ids += new
-                is_target += [piece.is_target] * len(new)
+                is_supervised += [piece.is_supervised] * len(new)
             encoded.append(
-                Encoded(np.array(ids, dtype=np.int32), np.array(is_target, dtype=np.bool_))
+                Encoded(np.array(ids, dtype=np.int32), np.array(is_supervised, dtype=np.bool_))
             )
         return encoded
 
-    def _freshness(self, pieces: Sequence[Segment], follows: str) -> list[bool]:
+    def _freshness(self, pieces: Sequence[TextSpan], follows: str) -> list[bool]:
         """Tell for each piece whether the tokenizer takes it for the start of a text."""
         found = []
         is_fresh = self._is_fresh_after(follows) if follows or self._bos else True
@@ -253,7 +257,7 @@ class Renderer:
         return [list(ids[skipped:]) if anchor else list(ids) for anchor, ids in pairs]
 
     def _begins_anew(self, special: str) -> bool:
-        """Tell whether the tokenizer begins anew after a special token, as at the start."""
+        """Return whether the tokenizer treats text after a special token as a new sequence."""
         alone, both = (self._mark(text, is_fresh=True) for text in ("a", f"{special}a"))
         return both[1:] == alone
 
@@ -265,14 +269,14 @@ class Renderer:
         return _ANCHOR if both[: len(lead)] == lead and both[len(lead) :] != alone else ""
 
 
-def _joined(pieces: Sequence[Segment], end: str) -> list[Segment]:
+def _joined(pieces: Sequence[TextSpan], end: str) -> list[TextSpan]:
     """Join marks that meet, and let the blank before a content be its own, as tokenizers do."""
-    found: list[Segment] = []
+    found: list[TextSpan] = []
     for piece in pieces:
         if not piece.text:
             continue
         before = found[-1] if found else None
-        if before is None or not before.is_mark or before.is_target != piece.is_target:
+        if before is None or not before.is_mark or before.is_supervised != piece.is_supervised:
             found.append(piece)
         elif piece.is_mark and end not in (before.text, piece.text):
             found[-1] = replace(before, text=before.text + piece.text)

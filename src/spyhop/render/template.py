@@ -1,4 +1,4 @@
-"""A tokenizer's own chat template, taken apart into what it writes and what people said.
+"""A tokenizer's own chat template, split into template markup and message contents.
 
 Templates carry no usable marks of what the model is to generate. So each is rendered with stand-ins
 in the place of the contents; what stands between them is the template's. Whatever cannot be told
@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from spyhop.lazy import Lazy
-from spyhop.render.form import Segment
+from spyhop.render.formats import TextSpan
 from spyhop.schema import Config, InputError, Message, Role
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ else:
 
 DAY = "26 Jul 2024"
 """What a template is told that today is: a row must be rendered the same on every day."""
-_CALENDAR = f"{{% macro strftime_now(form) %}}{DAY}{{% endmacro %}}"
+_CALENDAR = f"{{% macro strftime_now(chat_format) %}}{DAY}{{% endmacro %}}"
 """Put before a template that asks for the day itself."""
 _BLANK = "\u2003"
 """Around a stand-in: a template that strips the blanks strips those of contents, too."""
@@ -33,8 +33,8 @@ Turns = tuple[tuple[Role, bool], ...]
 """Role of every message, and whether it is blank."""
 
 
-class Chat(Config):
-    """The form that a tokenizer's chat template (Jinja) writes."""
+class TemplateFormat(Config):
+    """The format that a tokenizer's chat template (Jinja) writes."""
 
     template: str
 
@@ -50,7 +50,7 @@ class _Content:
     message: int
     keeps_left: bool
     keeps_right: bool
-    is_target: bool = False
+    is_supervised: bool = False
 
     def of(self, messages: Sequence[Message]) -> str:
         text = messages[self.message].content
@@ -61,16 +61,16 @@ class _Content:
 @dataclass(frozen=True, slots=True)
 class _Mark:
     text: str
-    is_target: bool = False
+    is_supervised: bool = False
 
 
 class Template:
-    """Renders conversations with a chat template, in segments.
+    """Renders conversations with a chat template, in spans.
 
     The targets of a response are all that the template writes from where it stops when asked for a
     response, up to the first special token after the content, this one included.
 
-    Guarantees: the segments' text is the text that the template writes, up to what follows the last
+    Guarantees: the spans' text is the text that the template writes, up to what follows the last
     response's end; otherwise the conversation is refused. A system message that the template does
     not take is written at the start of the first user turn.
 
@@ -80,10 +80,10 @@ class Template:
             special token.
     """
 
-    def __init__(self, tokenizer: Any, form: Chat) -> None:  # noqa: ANN401 (transformers' type)
+    def __init__(self, tokenizer: Any, chat_format: TemplateFormat) -> None:  # noqa: ANN401 (transformers' type)
         self._tokenizer = tokenizer
-        asks_day = "strftime_now" in form.template
-        self._template = (_CALENDAR if asks_day else "") + form.template
+        asks_day = "strftime_now" in chat_format.template
+        self._template = (_CALENDAR if asks_day else "") + chat_format.template
         special = [text for text in tokenizer.all_special_tokens if text]
         special += [
             str(token.content)
@@ -95,16 +95,16 @@ class Template:
         self._skeletons: dict[tuple[Turns, bool, tuple[int, ...]], list[_Mark | _Content]] = {}
         self._takes_system = True
         said = [Message(role="user", content="Why?"), Message(role="assistant", content="So.")]
-        self.segments(said, trained=[1])
+        self.spans(said, trained=[1])
         try:
-            self.segments([Message(role="system", content="Be brief."), *said], trained=[2])
+            self.spans([Message(role="system", content="Be brief."), *said], trained=[2])
         except InputError:
             self._takes_system = False
 
-    def segments(
+    def spans(
         self, messages: Sequence[Message], *, trained: Sequence[int] = (), is_prompt: bool = False
-    ) -> list[Segment]:
-        """Return the segments of a conversation, or of the prompt for its next turn.
+    ) -> list[TextSpan]:
+        """Return the spans of a conversation, or of the prompt for its next turn.
 
         Args:
             messages: The turns.
@@ -117,9 +117,9 @@ class Template:
         taken = self._taken(messages)
         trained = tuple(number - len(messages) + len(taken) for number in trained)
         found = [
-            Segment(part.text, is_mark=True, is_target=part.is_target)
+            TextSpan(part.text, is_mark=True, is_supervised=part.is_supervised)
             if isinstance(part, _Mark)
-            else Segment(part.of(taken), is_mark=False, is_target=part.is_target)
+            else TextSpan(part.of(taken), is_mark=False, is_supervised=part.is_supervised)
             for part in self._skeleton(_turns(taken), trained, is_prompt=is_prompt)
         ]
         text = "".join(segment.text for segment in found)
@@ -206,9 +206,9 @@ class Template:
             raise InputError("the chat template ends a response with no special token")
         own = [
             _Mark(opening.text.removesuffix(lead)),
-            _Mark(lead, is_target=True),
-            replace(parts[place], is_target=True),
-            _Mark(closing.text[: end.end()], is_target=True),
+            _Mark(lead, is_supervised=True),
+            replace(parts[place], is_supervised=True),
+            _Mark(closing.text[: end.end()], is_supervised=True),
             _Mark(closing.text[end.end() :]),
         ]
         whole = [*parts[: max(0, place - 1)], *own, *parts[place + 2 :]]

@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Mapping
 
-from spyhop.evaluate import Seen
+from spyhop.evaluate import ItemOverlap
 from spyhop.report.html import Section, Table, percent
 from spyhop.report.task_figures import ALL, TaskResult
 
@@ -15,7 +15,7 @@ SHARED_HEADINGS = (
 NUM_EXAMPLES = 5
 
 
-def seen_items(rows: list[Seen]) -> dict[str, Seen]:
+def seen_items(rows: list[ItemOverlap]) -> dict[str, ItemOverlap]:
     """Return the rows by the id of their item."""
     return {row.id: row for row in rows}
 
@@ -34,7 +34,7 @@ def _accuracy(share: float | None, num: int) -> str:
     return "no such item" if share is None else f"{percent(share)} ({num})"
 
 
-def contamination_section(seen: Mapping[str, Seen]) -> Section:
+def contamination_section(seen: Mapping[str, ItemOverlap]) -> Section:
     """How many items of each task the rows hold, and which ones."""
     section = Section(
         "Test items in the training rows",
@@ -43,7 +43,7 @@ def contamination_section(seen: Mapping[str, Seen]) -> Section:
         "Eight words are often a form of words only: read the examples. What the base model has "
         "read before is not known.",
     )
-    groups: dict[tuple[str, str], list[Seen]] = defaultdict(list)
+    groups: dict[tuple[str, str], list[ItemOverlap]] = defaultdict(list)
     for row in seen.values():
         groups[row.suite, ALL].append(row)
         groups[row.suite, row.task].append(row)
@@ -66,7 +66,7 @@ def contamination_section(seen: Mapping[str, Seen]) -> Section:
     return section
 
 
-def _examples(seen: Mapping[str, Seen]) -> list[list[str]]:
+def _examples(seen: Mapping[str, ItemOverlap]) -> list[list[str]]:
     kinds: dict[str, list[list[str]]] = {"whole": [], "13 words": [], "8 words": []}
     for row in seen.values():
         if not row.has_any:

@@ -4,36 +4,32 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from spyhop.evaluate import Seen
+from spyhop.evaluate import ItemOverlap
 from spyhop.lazy import Lazy
-from spyhop.models.local import load_tokenizer, saved_form
-from spyhop.render import Renderer
 from spyhop.report.compare import comparison_table
 from spyhop.report.contamination import SHARED_HEADINGS, shared_cells
 from spyhop.report.html import PALETTE, Section, Table, percent, percent_interval
 from spyhop.report.task_figures import ALL, TaskResult, chance_sentence, task_results
 from spyhop.schema import Answer
 from spyhop.store import Artifact
-from spyhop.train import read_metrics, read_speed
+from spyhop.train import read_metrics, read_sample, read_speed
 
 if TYPE_CHECKING:
     import altair as alt
 else:
     alt = Lazy("altair")
 
-NUM_MASKED_ROWS = 3
 CURVE_POINTS = 200
 
 
-def samples_section(answers: Sequence[Artifact]) -> Section:
+def samples_section(answers: Mapping[str, Artifact]) -> Section:
     """One row for each system message, and how often each message stands in the data."""
     section = Section("Training rows", "One row for each system message, as the model reads it.")
     first: dict[str, Answer] = {}
     num_rows: dict[tuple[str, str], int] = defaultdict(int)
-    for artifact in answers:
+    for artifact in answers.values():
         for row in artifact.rows(Answer):
             num_rows[row.collection, row.system_id] += 1
             if row.error is None:
@@ -56,55 +52,47 @@ def samples_section(answers: Sequence[Artifact]) -> Section:
     return section
 
 
-def mask_section(student: Artifact, answers: Sequence[Artifact]) -> Section:
-    """Rows as tokens, with the loss mask in colour."""
+def mask_section(student: Artifact) -> Section:
+    """Rows as tokens, with the loss mask in colour, as the training wrote them."""
     section = Section(
         "What is trained on",
         "Each box is a token; the loss is taken on the green ones only: the response and its end.",
     )
-    tokenizer = load_tokenizer(student.path)
-    renderer = Renderer(tokenizer, saved_form(student.path, tokenizer))
-    rows = islice(
-        (row for each in answers for row in each.rows(Answer) if not row.error),
-        NUM_MASKED_ROWS,
-    )
-    for row in rows:
-        (encoded,) = renderer.encode([row.messages])
-        pieces = [
-            (renderer.tokenizer.decode([token]), bool(is_target))
-            for token, is_target in zip(encoded.ids.tolist(), encoded.is_target, strict=True)
-        ]
-        num_targets = int(encoded.is_target.sum())
-        section.masked(pieces, f"{num_targets} of {len(pieces)} tokens are targets; row {row.id}")
+    for row in read_sample(student.path):
+        pieces = [(piece.text, piece.is_supervised) for piece in row.pieces if piece.text]
+        num = f"{row.num_supervised} of {len(row.pieces)} tokens are supervised"
+        section.masked(pieces, f"{num}; row {row.row_id}")
     return section
 
 
-def data_section(artifacts: Sequence[Artifact]) -> Section:
-    """What went in, what was left out and why."""
+def data_section(**groups: Mapping[str, Artifact]) -> Section:
+    """Rows, counts and dropped rows of each input, by kind and name."""
     section = Section("Data")
     section.table(
         Table(
-            ["artifact", "rows", "counts", "dropped"],
+            ["", "name", "rows", "counts", "dropped"],
             [
                 [
-                    artifact.path.name,
+                    kind.replace("_", " "),
+                    name,
                     artifact.num_rows or "",
                     _counts(artifact.record.counts),
-                    _counts(artifact.record.dropped) or "none",
+                    _counts(artifact.record.dropped) or "no row",
                 ]
-                for artifact in artifacts
+                for kind, group in groups.items()
+                for name, artifact in group.items()
             ],
         )
     )
     return section
 
 
-def training_section(students: Sequence[tuple[str, list[Artifact]]]) -> Section:
-    """Loss per target token over the tokens seen; a student's stages follow each other."""
+def training_section(students: Mapping[str, Sequence[Artifact]]) -> Section:
+    """Loss per target token over the tokens seen; a student's phases follow each other."""
     section = Section("Training")
     points: list[dict[str, Any]] = []
     rows = []
-    for name, stages in students:
+    for name, stages in students.items():
         seen, steps, held_out = 0, 0, ""
         for metrics in (read_metrics(stage) for stage in stages):
             points += _curve(name, metrics["losses"], seen, metrics["tokens"])
@@ -138,20 +126,20 @@ def training_section(students: Sequence[tuple[str, list[Artifact]]]) -> Section:
 
 
 def scores_section(
-    scores: Sequence[tuple[str, Artifact]],
-    seen: Mapping[str, Seen] | None = None,
+    scores: Mapping[str, Artifact],
+    seen: Mapping[str, ItemOverlap] | None = None,
     student: str = "",
 ) -> Section:
     """Accuracy of each model on each task, with what is needed to believe it.
 
     Args:
-        scores: Name of each model, and its answers to the items.
+        scores: Answers to the items, by the name of the model.
         seen: By the id of the item, what the training rows hold of it.
         student: The model that the others are compared with, if any.
     """
     section = Section("Scores")
     found: list[TaskResult] = []
-    for name, artifact in scores:
+    for name, artifact in scores.items():
         results = task_results(name, artifact, seen)
         section.text(chance_sentence(results))
         found += results

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from spyhop.evaluate import Seen
+from spyhop.evaluate import ItemOverlap
 from spyhop.schema import Score
 from spyhop.statistics import Interval, near_chance, wilson
 from spyhop.store import Artifact
@@ -51,7 +51,7 @@ class TaskResult:
 
 
 def task_results(
-    model: str, scores: Artifact, seen: Mapping[str, Seen] | None = None
+    model: str, scores: Artifact, seen: Mapping[str, ItemOverlap] | None = None
 ) -> list[TaskResult]:
     """Return the results of every task, after each suite's own total.
 
@@ -84,7 +84,7 @@ def chance_sentence(results: list[TaskResult]) -> str:
 
 
 def _result(
-    model: str, suite: str, task: str, found: list[Score], seen: Mapping[str, Seen] | None
+    model: str, suite: str, task: str, found: list[Score], seen: Mapping[str, ItemOverlap] | None
 ) -> TaskResult:
     correct, n = sum(score.correct for score in found), len(found)
     test = near_chance(correct, n, [score.chance for score in found])
@@ -95,7 +95,7 @@ def _result(
     )
 
 
-def _shared(found: list[Score], seen: Mapping[str, Seen]) -> Shared:
+def _shared(found: list[Score], seen: Mapping[str, ItemOverlap]) -> Shared:
     matches = [seen[score.id] for score in found]
     pairs = list(zip(found, matches, strict=True))
     without_long = [score.correct for score, match in pairs if not match.has_long]

@@ -1,7 +1,5 @@
 """What the store holds, who needs it, and what may be freed."""
 
-import os
-import shutil
 from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
@@ -10,6 +8,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from spyhop.store.artifact import Artifact, load
+from spyhop.store.atomic import atomic_write, remove
 from spyhop.store.work import PARTIAL
 
 RUNS = "runs"
@@ -25,7 +24,7 @@ class Entry:
     """`artifact`, `partial` (work left by a killed run) or `journal` (replies of a model)."""
     num_bytes: int
     needed_by: tuple[str, ...]
-    """`recipe/node` names whose last run uses it."""
+    """`recipe/step` names whose last run uses it."""
 
 
 class Inventory:
@@ -70,12 +69,12 @@ class Inventory:
         aside = self.root / PARTIAL / f"{entry.path.name}.freed"
         try:
             with lock.acquire(timeout=0):
-                _remove(aside)  # what a kill left here
+                remove(aside)  # what a kill left here
                 entry.path.rename(aside)  # so that a kill leaves nothing that looks finished
-                _remove(aside)
+                remove(aside)
                 if entry.kind == "journal":  # its log, where the last run was killed
                     for file in entry.path.parent.glob(f"{entry.path.name}-*"):
-                        _remove(file)
+                        remove(file)
         except (Timeout, FileNotFoundError):  # worked on by another process, or freed by it
             return False
         return True
@@ -90,33 +89,32 @@ class Inventory:
         return False
 
 
-def point(root: Path, recipe: str, node: str, artifact: Artifact) -> None:
-    """Let `runs/<recipe>/<node>` lead to the artifact that the recipe's last run used."""
+def point(root: Path, recipe: str, step: str, artifact: Artifact) -> None:
+    """Let `runs/<recipe>/<step>` lead to the artifact that the recipe's last run used."""
     folder = root / RUNS / recipe
-    link, target = folder / node, Path("../..") / artifact.path.name
+    link, target = folder / step, Path("../..") / artifact.path.name
     if link.is_symlink() and link.readlink() == target:
         return
     folder.mkdir(parents=True, exist_ok=True)
-    aside = folder / f".{node}.{os.getpid()}"
-    aside.symlink_to(target)
-    aside.replace(link)
+    with atomic_write(link) as temporary:
+        temporary.symlink_to(target)
 
 
-def forget(root: Path, recipe: str, nodes: set[str]) -> None:
-    """Remove what leads to nodes that the recipe no longer has."""
-    for link in strays(root, recipe, nodes):
+def forget(root: Path, recipe: str, steps: set[str]) -> None:
+    """Remove what leads to steps that the recipe no longer has."""
+    for link in strays(root, recipe, steps):
         link.unlink(missing_ok=True)
 
 
-def strays(root: Path, recipe: str, nodes: set[str]) -> list[Path]:
-    """Return what leads to nodes of the last run that the recipe no longer has."""
+def strays(root: Path, recipe: str, steps: set[str]) -> list[Path]:
+    """Return what leads to steps of the last run that the recipe no longer has."""
     links = sorted((root / RUNS / recipe).glob("[!.]*"))
-    return [link for link in links if link.name not in nodes]
+    return [link for link in links if link.is_symlink() and link.name not in steps]
 
 
-def pointed(root: Path, recipe: str, node: str) -> Path | None:
-    """Return the artifact folder that the recipe's last run gave this node, or None."""
-    link = root / RUNS / recipe / node
+def pointed(root: Path, recipe: str, step: str) -> Path | None:
+    """Return the artifact folder that the recipe's last run gave this step, or None."""
+    link = root / RUNS / recipe / step
     return root / link.readlink().name if link.is_symlink() else None
 
 
@@ -127,13 +125,6 @@ def _users(root: Path) -> dict[str, list[str]]:
             name = link.readlink().name
             users.setdefault(name, []).append(f"{link.parent.name}/{link.name}")
     return users
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def _num_bytes(path: Path) -> int:

@@ -2,44 +2,40 @@
 
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 from spyhop.schema import ArtifactError
+from spyhop.store.atomic import atomic_write
 
 
-def put(file: Path, place: Path) -> Path:
-    """Copy a file out of its artifact; what stood at `place` is replaced whole or not at all.
+def export_file(file: Path, place: Path) -> Path:
+    """Copy a file out of its artifact; an existing one is replaced whole or not at all.
 
     Raises:
         ArtifactError: If it cannot be written there.
     """
-    aside = place.with_name(f".{place.name}.tmp")
-    try:
-        shutil.copy2(file, aside)
-        aside.replace(place)
-    except OSError as error:
-        aside.unlink(missing_ok=True)
-        raise ArtifactError(
-            f"{place}: cannot be written ({error.strerror}); the result is {file}"
-        ) from None
-    return place
+    return _export(file, place, lambda temporary: shutil.copy2(file, temporary))
 
 
-def link(folder: Path, place: Path) -> Path:
-    """Make `place` lead to an artifact's folder; only a link is replaced.
+def export_folder(folder: Path, place: Path) -> Path:
+    """Link `place` to an artifact's folder; only a link is replaced.
 
     Raises:
         ArtifactError: If it cannot be written there.
     """
     if place.exists() and not place.is_symlink():
-        raise ArtifactError(f"{place}: not a link of ours; the result is {folder}")
-    aside = place.with_name(f".{place.name}.tmp")
+        raise ArtifactError(f"{place}: exists and is no link of spyhop's; the result is {folder}")
+    target = os.path.relpath(folder, place.parent)
+    return _export(folder, place, lambda temporary: temporary.symlink_to(target))
+
+
+def _export(result: Path, place: Path, write: Callable[[Path], object]) -> Path:
     try:
-        aside.unlink(missing_ok=True)
-        aside.symlink_to(os.path.relpath(folder, place.parent), target_is_directory=True)
-        aside.replace(place)
+        with atomic_write(place) as temporary:
+            write(temporary)
     except OSError as error:
         raise ArtifactError(
-            f"{place}: cannot be written ({error.strerror}); the result is {folder}"
+            f"{place}: cannot be written ({error.strerror}); the result is {result}"
         ) from None
     return place

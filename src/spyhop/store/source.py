@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 
 from spyhop.schema import ArtifactError, InputError
 from spyhop.store.artifact import Artifact, Record
+from spyhop.store.atomic import atomic_write
 from spyhop.store.files import is_hidden
 from spyhop.store.keys import key_of
 
@@ -98,10 +98,9 @@ class _DigestCache:
     def save(self) -> None:
         if not self._is_changed:
             return
-        aside = self._path.with_suffix(f".{os.getpid()}.tmp")
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            aside.write_text(json.dumps(self._known))
-            aside.replace(self._path)
+            with atomic_write(self._path) as temporary:
+                temporary.write_text(json.dumps(self._known))
         except OSError as error:
             raise ArtifactError(f"{self._path}: cannot be written ({error.strerror})") from None

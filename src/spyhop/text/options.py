@@ -1,6 +1,7 @@
 """Whether a query is multiple choice: as its template's name says, else as its text shows."""
 
 import re
+import string
 
 NAMED_NOT = r"no_?opt|no_?choice|without_(options|choices)"
 NAMED = r"choices?(_|\b)|multiple_choice|options"
@@ -34,3 +35,27 @@ def named(template: str) -> bool | None:
 def has_options(text: str) -> bool:
     """Return whether a text lists options to choose from."""
     return _OPTIONS.search(text) is not None
+
+
+_LINE = re.compile(r"(?:- |\(([A-Z])\) ?)(.*)")
+
+
+def labels(num: int) -> list[str]:
+    """Return the labels of so many options: A to Z, then AA, AB and so on."""
+    letters = string.ascii_uppercase
+    return [(letters[n // 26 - 1] if n >= 26 else "") + letters[n % 26] for n in range(num)]
+
+
+def listed(options: object) -> list[str] | None:
+    """Return the texts of options: of a list, or of lines that all are `(A) text` or `- text`.
+
+    None where they are neither, or the letters of the lines do not follow each other from A.
+    """
+    if not isinstance(options, str):
+        texts = list(options) if isinstance(options, list | tuple) else [None]
+        is_text = all(isinstance(text, str | int | float) for text in texts)
+        return [str(text).strip() for text in texts] if is_text else None
+    lines = [_LINE.fullmatch(line.rstrip()) for line in options.split("\n") if options]
+    found = [line[1] for line in lines if line]
+    is_whole = len(found) == len(lines) and found in ([None] * len(lines), labels(len(lines)))
+    return [line[2].strip() for line in lines if line] if is_whole else None

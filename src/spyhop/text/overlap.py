@@ -1,4 +1,4 @@
-"""Texts that repeat each other: n-grams, exact and near duplicates, contamination by items.
+"""Texts that repeat each other: n-grams, exact and near duplicates.
 
 All of it rests on the words of a text (small letters, no punctuation) and on 64-bit hashes of runs
 of words, which are the same on every machine. Memory holds a batch of texts and one byte for each
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -22,6 +23,7 @@ from pydantic import Field
 
 from spyhop.lazy import Lazy
 from spyhop.schema import Config
+from spyhop.text.normal import normal
 
 if TYPE_CHECKING:
     import duckdb
@@ -42,17 +44,45 @@ _NONE = np.uint32(2**32 - 1)  # what a signature holds where there is no n-gram
 _BASE = 0x9E3779B97F4A7C15
 _INVERSE = pow(_BASE, -1, 2**64)
 _UNSPACED = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"  # kana and Han: no spaces
-_WORD = re.compile(rf"[{_UNSPACED}]|[^\W_{_UNSPACED}]+")
+_SIGNS = (
+    r"[^\w\s.,;:!?'\"*`\u2010-\u2027\u3001\u3002\u300c-\u300f\u00ab\u00bb\u00bf\u00a1-]"
+    r"|-(?=[\s\d])"
+)
+
+
+@cache
+def _patterns(is_ascii: bool) -> tuple[re.Pattern[str], re.Pattern[str]]:
+    """Return what finds words, and what finds words and signs."""
+    word = r"[a-z0-9]+"
+    if not is_ascii:
+        marks = _marks()
+        word = rf"[{_UNSPACED}][{marks}]*|(?:[^\W_{_UNSPACED}][{marks}]*)+"
+    return re.compile(word), re.compile(f"{word}|{_SIGNS}")
+
+
+def _marks() -> str:
+    """Return the characters that belong to the letter before them, such as vowel signs."""
+    codes = range(0x300, 0x1E950)
+    return "".join(chr(code) for code in codes if unicodedata.category(chr(code))[0] == "M")
 
 
 def words(text: str) -> list[str]:
-    """Return the words of a text in small letters; each kana or Han character is a word."""
-    return _WORD.findall(text.casefold())
+    """Return the words of a text in small letters; each kana or Han character is a word.
+
+    Accents and vowel signs are parts of words. Texts with the same normal form have the same words.
+    """
+    text = normal(text).casefold()
+    return _patterns(text.isascii())[0].findall(text)
 
 
 def fingerprint(text: str) -> int:
-    """Return 64 bits of the SHA-256 of the words: equal for texts that differ in form only."""
-    return _fingerprint(words(text))
+    """Return 64 bits of the SHA-256 of words and signs: equal for texts that differ in form only.
+
+    Form is case, white space, quotes, emphasis and the punctuation of sentences. Signs such as
+    `+`, `<` or a bracket are not: "7 + 3" differs from "7 - 3".
+    """
+    text = normal(text).casefold()
+    return _fingerprint(_patterns(text.isascii())[1].findall(text))
 
 
 def _fingerprint(split: list[str]) -> int:
@@ -105,16 +135,19 @@ def _mixed(hashes: Hashes) -> Hashes:
 
 
 class NearConfig(Config):
-    """When two texts are called near duplicates."""
+    """Definition of near duplicates."""
 
     threshold: float = Field(0.8, gt=0, le=1)
     """Least Jaccard similarity of their n-grams, as estimated by MinHash."""
     ngram_words: int = Field(5, ge=1)
+    """Words of an n-gram."""
     num_bands: int = Field(20, ge=1)
+    """Bands of the MinHash index; more bands find less similar copies."""
     rows_per_band: int = Field(6, ge=1)
     """A pair of similarity s is looked at with a chance of 1 - (1 - s^rows)^bands: 99.8 % at 0.8.
     The estimate of s has a standard deviation of 0.037 there."""
     seed: int = 0
+    """Random seed of the hash functions."""
 
     @property
     def num_hashes(self) -> int:
@@ -270,120 +303,6 @@ def _band_hashes(found: npt.NDArray[np.uint32], config: NearConfig) -> Hashes:
     for row in range(config.rows_per_band):
         hashes = _mixed(hashes ^ numbers[:, :, row])
     return np.ascontiguousarray(hashes.T)
-
-
-class ContaminationConfig(Config):
-    """When a text is said to hold an evaluation item."""
-
-    ngram_words: int = Field(13, ge=2)
-    """A text that shares a run of so many words with an item is contaminated."""
-    short_ngram_words: int = Field(8, ge=2)
-    """The same for items of fewer words than `ngram_words`; still shorter ones are not looked for,
-    for their words turn up by chance."""
-    max_items: int = Field(10, ge=1)
-    """A run that more items share than this is a form of words, not an item."""
-
-
-@dataclass(frozen=True, slots=True)
-class Contamination:
-    """The item that a text shares words with, and these words."""
-
-    item: str
-    words: str
-
-
-class Runs:
-    """Runs of words in evaluation items, to find all the items that texts share one with."""
-
-    def __init__(self, items: Sequence[list[str]], ngram_words: int, max_items: int) -> None:
-        """Index items, split into words; `is_checked` then tells which ones can be found.
-
-        A run that more than `max_items` items share is a form of words and is left out.
-        """
-        self.ngram_words = ngram_words
-        hashes, begins = hash_runs(items, ngram_words)
-        owners = np.repeat(np.arange(len(items)), np.diff(begins))
-        is_whole = np.array([len(each) >= ngram_words for each in items], bool)[owners]
-        pairs = np.unique(np.stack([hashes[is_whole], owners[is_whole].astype(np.uint64)]), axis=1)
-        _, num = np.unique(pairs[0], return_counts=True)
-        is_rare = np.repeat(num <= max_items, num)
-        self._hashes, self._owners = pairs[0][is_rare], pairs[1][is_rare].astype(np.int64)
-        self.is_checked = np.zeros(len(items), bool)
-        self.is_checked[self._owners] = True
-
-    def find(self, texts: Sequence[list[str]]) -> Iterator[tuple[int, int, str]]:
-        """Yield place of the item, place of the text and the words they share; some more often."""
-        hashes, begins = hash_runs(texts, self.ngram_words)
-        low = np.searchsorted(self._hashes, hashes, "left")
-        high = np.searchsorted(self._hashes, hashes, "right")
-        for hit in np.flatnonzero(high > low).tolist():
-            text = int(np.searchsorted(begins, hit, "right")) - 1
-            at = hit - int(begins[text])
-            run = " ".join(texts[text][at : at + self.ngram_words])
-            for item in self._owners[low[hit] : high[hit]].tolist():
-                yield item, text, run
-
-
-class ItemIndex:
-    """The n-grams of evaluation items, to find texts that hold them. Twelve bytes an n-gram.
-
-    Source: the 13-grams of GPT-3 (arXiv:2005.14165, appendix C), with its rule for frequent ones.
-    """
-
-    def __init__(self, items: Iterable[tuple[str, str]], config: ContaminationConfig) -> None:
-        """Index pairs of id and text; `unchecked` then holds the items that cannot be found."""
-        self._ids: list[str] = []
-        self._lengths = (config.ngram_words, config.short_ngram_words)
-        hashes: list[list[Hashes]] = [[], []]
-        owners: list[list[Places]] = [[], []]
-        for name, text in items:
-            split = words(text)
-            for kind, length in enumerate(self._lengths):
-                if len(split) >= length:
-                    runs = np.unique(hash_runs([split], length)[0])
-                    hashes[kind].append(runs)
-                    owners[kind].append(np.full(len(runs), len(self._ids)))
-                    break
-            self._ids.append(name)
-        self._tables = [
-            _rare(each, items_of, config.max_items)
-            for each, items_of in zip(hashes, owners, strict=True)
-        ]
-        checked = {int(item) for _, items_of in self._tables for item in items_of}
-        self.unchecked = [name for place, name in enumerate(self._ids) if place not in checked]
-        """Items of too few words, or of none but common ones."""
-
-    @property
-    def num_items(self) -> int:
-        """All items, checked or not."""
-        return len(self._ids)
-
-    def find(self, texts: Sequence[str]) -> list[Contamination | None]:
-        """Return what each text holds, the first of it, or None."""
-        split = [words(text) for text in texts]
-        found: list[Contamination | None] = [None] * len(texts)
-        for length, (known, items) in zip(self._lengths, self._tables, strict=True):
-            if not len(known):
-                continue
-            hashes, begins = hash_runs(split, length)
-            near = np.minimum(np.searchsorted(known, hashes), len(known) - 1)
-            hits = np.flatnonzero(known[near] == hashes)
-            owners, first = np.unique(np.searchsorted(begins, hits, "right") - 1, return_index=True)
-            for text, hit in zip(owners.tolist(), hits[first].tolist(), strict=True):
-                at = hit - int(begins[text])
-                run = " ".join(split[text][at : at + length])
-                found[text] = found[text] or Contamination(self._ids[items[near[hit]]], run)
-        return found
-
-
-def _rare(hashes: list[Hashes], items: list[Places], max_items: int) -> tuple[Hashes, Places]:
-    """Return the hashes of at most `max_items` items, sorted, each with its first item."""
-    if not hashes:
-        return np.empty(0, np.uint64), np.empty(0, np.int64)
-    every, owners = np.concatenate(hashes), np.concatenate(items)
-    known, first, num = np.unique(every, return_index=True, return_counts=True)
-    rare = num <= max_items
-    return known[rare], owners[first[rare]]
 
 
 def batches(texts: Iterable[str]) -> Iterator[list[str]]:

@@ -2,6 +2,7 @@
 
 from spyhop.train.adapter import AdapterConfig
 from spyhop.train.config import HeldOutConfig, TuneConfig, WatchConfig, chained
+from spyhop.train.encoding import read_sample, reason_to_skip
 from spyhop.train.new_model import NewModelConfig, new_model
 from spyhop.train.optimizer import OptimizerConfig
 from spyhop.train.tune import read_metrics, read_speed, tune
@@ -16,6 +17,8 @@ __all__ = [
     "chained",
     "new_model",
     "read_metrics",
+    "read_sample",
     "read_speed",
+    "reason_to_skip",
     "tune",
 ]

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spyhop.lazy import Lazy
-from spyhop.models.local import load, load_tokenizer, pick_form
-from spyhop.render import Form
+from spyhop.models.local import load, load_tokenizer, pick_format
+from spyhop.render import ChatFormat
 from spyhop.schema import TrainingError
 from spyhop.train.adapter import ADAPTER, adapted, loading
 from spyhop.train.config import TuneConfig
@@ -28,14 +28,14 @@ else:
 
 
 @dataclass(frozen=True, slots=True)
-class Student:
+class LoadedBase:
     """A model in training, with its tokenizer."""
 
     folder: Path
     """Of the base."""
     config: TuneConfig
     tokenizer: Any
-    form: Form
+    chat_format: ChatFormat
     model: Any
     """What has the trained parameters: a causal language model, or peft's around one."""
 
@@ -45,16 +45,16 @@ class Student:
         return self.model if self.config.adapter is None else self.model.get_base_model()
 
 
-def open_words(folder: Path, config: TuneConfig) -> tuple[Any, Form]:
-    """Return the tokenizer, with a padding token, and the form of conversation."""
+def open_tokenizer(folder: Path, config: TuneConfig) -> tuple[Any, ChatFormat]:
+    """Return the tokenizer, with a padding token, and the format of conversation."""
     tokenizer = load_tokenizer(folder)
     add_padding(tokenizer)
-    return tokenizer, pick_form(config.format, folder, tokenizer)
+    return tokenizer, pick_format(config.format, folder, tokenizer)
 
 
 def open_student(
     folder: Path, config: TuneConfig, device: torch.device, *, is_empty: bool = False
-) -> Student:
+) -> LoadedBase:
     """Open the base for training, in float32.
 
     Args:
@@ -64,7 +64,7 @@ def open_student(
         is_empty: Leave the weights on the `meta` device: another process brings them.
     """
     torch.manual_seed(config.seed)  # new rows of the embeddings, and adapters, are drawn
-    tokenizer, form = open_words(folder, config)
+    tokenizer, chat_format = open_tokenizer(folder, config)
     model = _empty(folder) if is_empty else _loaded(folder, config, device)
     if len(tokenizer) > model.get_input_embeddings().num_embeddings:
         with torch.device("meta" if is_empty else device):
@@ -76,10 +76,10 @@ def open_student(
     if config.adapter is not None:
         torch.manual_seed(config.seed)
         model = adapted(model, config.adapter)
-    return Student(folder, config, tokenizer, form, model)
+    return LoadedBase(folder, config, tokenizer, chat_format, model)
 
 
-def save_student(folder: Path, student: Student, group: Group) -> None:
+def save_student(folder: Path, student: LoadedBase, group: Group) -> None:
     """Write the weights as they are as a Hugging Face folder; adapters are merged, and kept too.
 
     All processes of a group must call this together.
@@ -98,7 +98,7 @@ def save_student(folder: Path, student: Student, group: Group) -> None:
         model.tie_weights()
     else:
         model = student.model
-    save(folder, model, student.tokenizer, student.form)
+    save(folder, model, student.tokenizer, student.chat_format)
 
 
 def _loaded(folder: Path, config: TuneConfig, device: torch.device) -> Any:  # noqa: ANN401
@@ -128,7 +128,7 @@ def _set_dropout(model: Any, probability: float) -> int:  # noqa: ANN401 (transf
     return num
 
 
-def _merged(folder: Path, student: Student, state: dict[str, Any] | None) -> Any:  # noqa: ANN401
+def _merged(folder: Path, student: LoadedBase, state: dict[str, Any] | None) -> Any:  # noqa: ANN401
     """Return the base with the adapters added to it; they are written to `folder` first.
 
     The base is read again: four-bit weights cannot take an addition, and one that is taken back

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from spyhop.train.pack import best_fit, grouped
 
-Rows = npt.NDArray[np.int64]
+RowNumbers = npt.NDArray[np.int64]
 
 SORTED_ROWS = 16_384
 """Rows that are sorted by length together before they are cut into batches."""
@@ -23,14 +23,14 @@ def plan_batches(
     budgets: Sequence[int],
     batch_tokens: int,
     seed: int,
-) -> list[Rows]:
+) -> list[RowNumbers]:
     """Return the global batch of every step as row numbers.
 
-    Each input is gone through in shuffled epochs until its budget is met. Within an epoch (and at
+    Each input is repeated in shuffled epochs until its budget is met. Within an epoch (and at
     most `SORTED_ROWS` rows) rows are sorted by length and cut into batches of at most
-    `batch_tokens` padded tokens; a longer row stands alone. So no batch holds a row twice, however
-    often a small input is repeated. The batches of an epoch are shuffled; with several inputs all
-    batches are.
+    `batch_tokens` padded tokens; a longer row is a batch of its own. So no batch contains a row
+    twice, however often a small input is repeated. The batches of an epoch are shuffled; with
+    several inputs, all batches together.
 
     Args:
         lengths: Tokens of every row.
@@ -40,7 +40,7 @@ def plan_batches(
         seed: Of the order.
     """
     random = np.random.default_rng(seed)
-    batches: list[Rows] = []
+    batches: list[RowNumbers] = []
     for first, last, budget in zip(inputs, inputs[1:], budgets, strict=False):
         for epoch in _epochs(lengths, first, last, budget, random):
             for start in range(0, len(epoch), SORTED_ROWS):
@@ -62,7 +62,7 @@ def plan_packs(
     capacity: int,
     packing: Literal["best_fit", "grouped", "in_order"],
     seed: int,
-) -> list[list[Rows]]:
+) -> list[list[RowNumbers]]:
     """Return the packs of every step, as row numbers; otherwise like `plan_batches`.
 
     A step has `batch_tokens // capacity` packs, and at least one; the last of an epoch may have
@@ -82,7 +82,7 @@ def plan_packs(
     random = np.random.default_rng(seed)
     is_shuffled = packing != "in_order"
     each = max(1, batch_tokens // capacity)
-    steps: list[list[Rows]] = []
+    steps: list[list[RowNumbers]] = []
     for (first, last), budget in zip(pairwise(inputs), budgets, strict=True):
         for epoch in _epochs(lengths, first, last, budget, random, is_shuffled=is_shuffled):
             if packing == "best_fit":
@@ -98,21 +98,21 @@ def plan_packs(
     return steps
 
 
-def deal(
-    micros: Sequence[Rows], lengths: npt.NDArray[np.int64], num_ranks: int
-) -> list[list[Rows]]:
-    """Deal the forward passes of one step out to ranks: as many to each, of like sizes in a turn.
+def shard_microbatches(
+    microbatches: Sequence[RowNumbers], lengths: npt.NDArray[np.int64], num_ranks: int
+) -> list[list[RowNumbers]]:
+    """Distribute a step's microbatches over ranks: as many to each, balanced by size.
 
-    Where their number does not divide, the fullest passes are halved; where there are fewer rows
-    than places, some passes are empty: such a rank runs any row, with no target in it.
+    Where their number does not divide, the fullest microbatches are halved; where there are fewer
+    rows than ranks, some are empty: such a rank runs any row and takes no loss from it.
     """
-    passes = list(micros)
+    passes = list(microbatches)
     while len(passes) % num_ranks:
         fullest = max(range(len(passes)), key=lambda place: len(passes[place]))
         halves = np.array_split(passes.pop(fullest), 2)
         passes += halves
     passes.sort(key=lambda rows: -int(lengths[rows].sum()))
-    dealt: list[list[Rows]] = [[] for _ in range(num_ranks)]
+    dealt: list[list[RowNumbers]] = [[] for _ in range(num_ranks)]
     for turn, start in enumerate(range(0, len(passes), num_ranks)):
         some = passes[start : start + num_ranks]
         for rank, rows in enumerate(some if turn % 2 == 0 else reversed(some)):
@@ -120,9 +120,11 @@ def deal(
     return dealt
 
 
-def split_micro(rows: Rows, lengths: npt.NDArray[np.int64], micro_tokens: int) -> list[Rows]:
-    """Split a global batch, sorted by length, into forward passes of `micro_tokens` each."""
-    return _cut(rows[np.argsort(lengths[rows], kind="stable")], lengths, micro_tokens)
+def split_microbatches(
+    rows: RowNumbers, lengths: npt.NDArray[np.int64], microbatch_tokens: int
+) -> list[RowNumbers]:
+    """Split a global batch, sorted by length, into forward passes of `microbatch_tokens` each."""
+    return _cut(rows[np.argsort(lengths[rows], kind="stable")], lengths, microbatch_tokens)
 
 
 def _epochs(
@@ -133,7 +135,7 @@ def _epochs(
     random: np.random.Generator,
     *,
     is_shuffled: bool = True,
-) -> Iterator[Rows]:
+) -> Iterator[RowNumbers]:
     left = budget
     while left > 0:
         size = last - first
@@ -144,7 +146,7 @@ def _epochs(
         yield epoch
 
 
-def _cut(rows: Rows, lengths: npt.NDArray[np.int64], limit: int) -> list[Rows]:
+def _cut(rows: RowNumbers, lengths: npt.NDArray[np.int64], limit: int) -> list[RowNumbers]:
     batches, start = [], 0
     for stop, row in enumerate(rows):
         if stop > start and int(lengths[row]) * (stop + 1 - start) > limit:

@@ -6,13 +6,13 @@ checkpoint), which another number of processes can read.
 
 from __future__ import annotations
 
-import os
 import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spyhop.lazy import Lazy
+from spyhop.store import atomic_write
 from spyhop.train.distributed import Group
 from spyhop.train.optimizer import AnyOptimizer
 
@@ -41,14 +41,14 @@ class Position:
     """Steps that are finished."""
     tokens: int = 0
     """Prompt and response tokens seen, padding left out."""
-    targets: int = 0
-    """Of these, supervised ones."""
+    terms: float = 0
+    """Terms of the loss: supervised tokens, for cross-entropy."""
     seconds: float = 0.0
     losses: list[float] = field(default_factory=list)
-    """Mean loss per target token of every step that was taken."""
+    """Mean loss per term of every step that was taken."""
     norms: list[float] = field(default_factory=list)
     """Gradient norms of the last steps, before clipping."""
-    odd: dict[str, int] = field(default_factory=dict)
+    anomalies: dict[str, int] = field(default_factory=dict)
     """Steps that a watchdog noticed or skipped, by reason."""
     skips_in_a_row: int = 0
     held_out: list[tuple[int, float]] = field(default_factory=list)
@@ -167,16 +167,8 @@ class Checkpoints:
 
 
 def _write(path: Path, state: Any) -> None:  # noqa: ANN401 (whatever torch.save takes)
-    aside = path.with_name(f"{path.name}.tmp")
-    try:
-        with aside.open("wb") as stream:
-            torch.save(state, stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-    except BaseException:
-        aside.unlink(missing_ok=True)  # half a file, on a disk that may be full
-        raise
-    aside.replace(path)
+    with atomic_write(path) as temporary, temporary.open("wb") as stream:
+        torch.save(state, stream)  # to a path, a full disk would be a RuntimeError
 
 
 def _first_cause(error: BaseException) -> Exception:

@@ -1,4 +1,4 @@
-"""What training costs: floating-point operations, hours of a device at a stated use, memory.
+"""Cost of training: floating-point operations, device hours at a stated utilisation, memory.
 
 A token costs 6 operations per parameter, 2 forward and 4 backward (Kaplan et al.,
 arXiv:2001.08361); attention adds to that with the length of the rows.
@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spyhop.lazy import Lazy
+from spyhop.runtime import Runtime
 from spyhop.schema import InputError
-from spyhop.stage import Estimate, Runtime
+from spyhop.stage import Estimate
 from spyhop.train.tensors import read_header
 
 if TYPE_CHECKING:
@@ -48,12 +49,12 @@ ACTIVATION_BYTES = 34
 section 4.1, without the part of the attention weights, which are never stored)."""
 RECOMPUTED_BYTES = 4
 PLAN_GPU, PLAN_MFU, PLAN_GB = "H100", 0.4, 80
-"""What plans are told for: 40 % is usual for models of 1 to 13 billion parameters."""
+"""Assumptions used in cost estimates: 40 % is usual for models of 1 to 13 billion parameters."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What of a model its cost depends on."""
+    """The figures of a model that its cost depends on."""
 
     parameters: int
     num_layers: int = 0
@@ -101,8 +102,8 @@ def read_shape(folder: Path) -> Shape | None:
     return Shape(sum(sizes.values()), depth, width)
 
 
-def told_cost(estimate: Estimate, runtime: Runtime) -> str:
-    """Return what a planned training takes, in words; empty where its model is unknown."""
+def describe_cost(estimate: Estimate, runtime: Runtime) -> str:
+    """Describe the cost of a planned training; empty where its model is unknown."""
     if not estimate.flops:
         return ""
     hours = gpu_hours(estimate.flops, TFLOPS[PLAN_GPU], PLAN_MFU)
@@ -116,18 +117,18 @@ def told_cost(estimate: Estimate, runtime: Runtime) -> str:
 def _told_memory(estimate: Estimate, runtime: Runtime) -> str:
     kept = activation_bytes(estimate.num_layers, estimate.hidden_size, runtime)
     text = f"{estimate.state_bytes / 1e9:,.1f} GB of weights and optimiser, {kept / 1e9:,.1f} GB "
-    text += f"a pass of {runtime.micro_tokens:,} tokens: "
+    text += f"a pass of {runtime.microbatch_tokens:,} tokens: "
     room = int(PLAN_GB * 1e9) - kept
     num = -(-estimate.state_bytes // room) if room > 0 else 0
     if num == 1:
         return f"{text}fits one of {PLAN_GB} GB"
     text += f"needs {num} of {PLAN_GB} GB together" if num else f"fits none of {PLAN_GB} GB"
-    lower = "micro_tokens" if runtime.gradient_checkpointing else "gradient_checkpointing"
+    lower = "microbatch_tokens" if runtime.gradient_checkpointing else "gradient_checkpointing"
     return f"{text}; see runtime.{lower}"
 
 
 def peak_flops(runtime: Runtime, device: torch.device) -> float | None:
-    """Return a device's peak in operations per second; None where nobody told it."""
+    """Return a device's peak in operations per second; None where it is unknown."""
     if runtime.peak_tflops is not None:
         return runtime.peak_tflops * 1e12
     if device.type != "cuda":
@@ -157,4 +158,4 @@ def state_bytes(shape: Shape, trained: int | None = None, frozen_bytes: float = 
 def activation_bytes(num_layers: int, hidden_size: int, runtime: Runtime) -> int:
     """Return the memory that one pass keeps for its gradient, on every device."""
     per_unit = RECOMPUTED_BYTES if runtime.gradient_checkpointing else ACTIVATION_BYTES
-    return per_unit * num_layers * hidden_size * runtime.micro_tokens
+    return per_unit * num_layers * hidden_size * runtime.microbatch_tokens

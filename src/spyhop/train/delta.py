@@ -11,7 +11,6 @@ that many bytes of zstd: the pieces of each tensor in the order of the file.
 """
 
 import hashlib
-import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -26,6 +25,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from spyhop.schema import InputError
 from spyhop.stage import Progress
+from spyhop.store import atomic_write
 from spyhop.store.artifact import RECORD
 from spyhop.train.tensors import (
     PIECE_ITEMS,
@@ -359,32 +359,20 @@ def _aside(out: Path) -> Iterator[Path]:
     out = out.expanduser().absolute()
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out}: it is there already; name another folder")
-    aside = out.with_name(f".{out.name}.partial")
     lock = FileLock(out.with_name(f".{out.name}.lock"))
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with lock.acquire(blocking=False):
-            shutil.rmtree(aside, ignore_errors=True)
-            aside.mkdir()
             try:
-                yield aside
-                _flush(aside)
-                aside.replace(out)
+                with atomic_write(out) as temporary:
+                    temporary.mkdir()
+                    yield temporary
             finally:
-                shutil.rmtree(aside, ignore_errors=True)
                 Path(lock.lock_file).unlink(missing_ok=True)
     except Timeout:
         raise InputError(f"{out}: another run is writing it") from None
     except OSError as error:
         raise InputError(f"{out}: cannot be written ({error.strerror or error})") from None
-
-
-def _flush(folder: Path) -> None:
-    """Bring everything to the disk before the name promises that it is there."""
-    for path in folder.rglob("*"):
-        if path.is_file():
-            with path.open("rb") as stream:
-                os.fsync(stream.fileno())
 
 
 def _readme(manifest: Manifest, model: Path) -> str:

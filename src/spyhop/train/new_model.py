@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 
 from spyhop.lazy import Lazy
 from spyhop.models.local import FORMAT_FILE, load_tokenizer
-from spyhop.render import FORMATS, Form, Renderer
+from spyhop.render import FORMATS, ChatFormat, Renderer
 from spyhop.schema import Config
 from spyhop.stage import FOLDER, Context, Estimate, stage
 from spyhop.store import Artifact
@@ -33,19 +33,27 @@ class NewModelConfig(Config):
     """Shape of a new Llama model. Every attribute is an ordinary Hugging Face configuration."""
 
     format: Literal["orca", "turns"] = "orca"
-    """The form of conversation that the model will be trained in."""
+    """The format of conversation that the model will be trained in."""
     hidden_size: int = Field(128, gt=0)
+    """Hidden size."""
     intermediate_size: int = Field(384, gt=0)
+    """Hidden size of the feed-forward layers."""
     num_layers: int = Field(4, gt=0)
+    """Number of layers."""
     num_heads: int = Field(4, gt=0)
+    """Number of attention heads."""
     max_positions: int = Field(2048, gt=0)
+    """Longest sequence in tokens."""
     rope_theta: float = Field(10_000.0, gt=0)
+    """Base of the rotary position embedding."""
     tie_embeddings: bool = True
+    """Share weights between the input and output embeddings."""
     previous_token_heads: int = Field(0, ge=0)
     """Heads of the first layer whose query and key biases start out preferring 1, 2, ... tokens
     back (ordinary learned parameters afterwards). A tiny model learns to copy sooner
     with them."""
     seed: int = 0
+    """Random seed of the weights."""
 
     @model_validator(mode="after")
     def _heads_fit(self) -> NewModelConfig:
@@ -106,13 +114,13 @@ def add_padding(tokenizer: Any) -> None:  # noqa: ANN401 (transformers' type)
         tokenizer.add_special_tokens({"pad_token": PAD_TOKEN})
 
 
-def save(folder: Path, model: Any, tokenizer: Any, form: Form) -> None:  # noqa: ANN401
+def save(folder: Path, model: Any, tokenizer: Any, chat_format: ChatFormat) -> None:  # noqa: ANN401
     """Write a Hugging Face folder that also names the format of its conversations."""
     transformers.utils.logging.disable_progress_bar()
     model.save_pretrained(folder)
-    tokenizer.chat_template = Renderer(tokenizer, form).chat_template()
+    tokenizer.chat_template = Renderer(tokenizer, chat_format).chat_template()
     tokenizer.save_pretrained(folder)
-    values = form.model_dump(exclude_defaults=True)
+    values = chat_format.model_dump(exclude_defaults=True)
     (folder / FORMAT_FILE).write_text(json.dumps({"format": values}, indent=1))
 
 

@@ -6,7 +6,6 @@ import json
 import os
 import pickle
 import sys
-import threading
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -14,29 +13,30 @@ from typing import Any
 
 import numpy as np
 
+from spyhop.processes import exit_with_parent
 from spyhop.schema import SpyhopError
 from spyhop.stage import Progress
 from spyhop.train.distributed import MARK, joined
-from spyhop.train.loop import Job, train
+from spyhop.train.loop import TrainingJob, train
 from spyhop.train.rows import TokenRows
 
 
-def write_job(path: Path, job: Job) -> None:
+def write_job(path: Path, job: TrainingJob) -> None:
     """Write a job for `main`; the rows' memory maps travel by name."""
-    names = [str(job.rows.ids.filename), str(job.rows.is_target.filename)]  # type: ignore[attr-defined]
-    bare = replace(job.rows, ids=np.empty(0, np.int32), is_target=np.empty(0, np.bool_))
+    names = [str(job.rows.ids.filename), str(job.rows.is_supervised.filename)]  # type: ignore[attr-defined]
+    bare = replace(job.rows, ids=np.empty(0, np.int32), is_supervised=np.empty(0, np.bool_))
     path.write_bytes(pickle.dumps((replace(job, rows=bare), names)))
 
 
-def read_job(path: Path) -> Job:
+def read_job(path: Path) -> TrainingJob:
     """Return the job that `write_job` wrote."""
-    job, (ids, is_target) = pickle.loads(path.read_bytes())
+    job, (ids, is_supervised) = pickle.loads(path.read_bytes())
     rows: TokenRows = replace(
         job.rows,
         ids=np.memmap(ids, dtype=np.int32, mode="r"),
-        is_target=np.memmap(is_target, dtype=np.bool_, mode="r"),
+        is_supervised=np.memmap(is_supervised, dtype=np.bool_, mode="r"),
     )
-    found: Job = replace(job, rows=rows)
+    found: TrainingJob = replace(job, rows=rows)
     return found
 
 
@@ -46,7 +46,7 @@ def main(path: str) -> None:
     Ends the process without Python's own ending: threads of gloo may still hold tensors then, and
     abort on freeing them without an interpreter.
     """
-    threading.Thread(target=_die_with_parent, daemon=True).start()
+    exit_with_parent()
     job = read_job(Path(path))
     with joined(job.runtime) as group:
         is_first = group.rank == 0
@@ -70,12 +70,6 @@ def _report(progress: Progress) -> None:
 def _tell(news: dict[str, Any]) -> None:
     sys.stdout.write(f"{MARK}{json.dumps(news)}\n")
     sys.stdout.flush()
-
-
-def _die_with_parent() -> None:
-    while os.read(0, 1024):  # no buffered reader: it would hold a lock when Python ends
-        pass
-    os._exit(1)
 
 
 if __name__ == "__main__":

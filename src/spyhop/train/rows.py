@@ -8,20 +8,20 @@ goes on behind it.
 import json
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
-from spyhop.render import Renderer, TrainOn
 from spyhop.schema import Answer, TrainingError
 from spyhop.stage import Context, Progress
 from spyhop.store import Artifact
-from spyhop.train.tokenising import Chunk, Job, Tokens, in_order
+from spyhop.train.encoding import Encoding
+from spyhop.train.tokenising import EncodedChunk, RowChunk, in_order
 
-FILES = {"ids": "ids.bin", "is_target": "is_target.bin", "lengths": "lengths.bin"}
+FILES = {"ids": "ids.bin", "is_supervised": "is_supervised.bin", "lengths": "lengths.bin"}
 DONE = "tokenised.jsonl"
 """In the stage's state: a line for each chunk that is whole in the files."""
 CHUNK_ROWS = 1024
@@ -33,44 +33,50 @@ FEW_ROWS = 20_000
 class TokenRows:
     """Tokenised rows of several inputs, one after the other.
 
-    `ids` (total tokens,) int32 and `is_target` (total tokens,) bool are memory-mapped; row r
+    `ids` (total tokens,) int32 and `is_supervised` (total tokens,) bool are memory-mapped; row r
     stands at `starts[r]:starts[r + 1]`; input i holds the rows `inputs[i]:inputs[i + 1]`.
     """
 
     ids: npt.NDArray[np.int32]
-    is_target: npt.NDArray[np.bool_]
+    is_supervised: npt.NDArray[np.bool_]
     starts: npt.NDArray[np.int64]
     inputs: list[int]
+    ids_of: dict[int, str] = field(default_factory=dict)
+    """Row ids by row number, of the first rows of every chunk."""
 
     @property
     def lengths(self) -> npt.NDArray[np.int64]:
         """Tokens of each row."""
         return np.diff(self.starts)
 
+    @property
+    def num_labels(self) -> npt.NDArray[np.int64]:
+        """Supervised tokens of each row; nothing predicts a row's first token."""
+        sums = np.add.reduceat(self.is_supervised, self.starts[:-1], dtype=np.int64)
+        found: npt.NDArray[np.int64] = sums - self.is_supervised[self.starts[:-1]]
+        return found
+
 
 def tokenise(
     ctx: Context,
     answers: Sequence[Artifact],
-    renderer: Renderer,
-    max_tokens: int,
-    train_on: TrainOn = "all",
+    encoding: Encoding,
 ) -> TokenRows:
-    """Tokenise the answers that can be trained on; the others are dropped and counted.
+    """Encode the answers that are trained on; the others are dropped and counted.
 
-    The reasons are those of `tokenising.tokenise_chunk`.
+    The reasons are those of `encoding.training_rows`.
 
     Raises:
         TrainingError: If a row breaks G4 (one BOS, targets, end token), or no row is left.
     """
     total = sum(artifact.num_rows for artifact in answers)
-    progress = _Progress(ctx.state, len(answers))
+    progress = _EncodingProgress(ctx.state, len(answers))
     for line in progress.take_up():
         _drop(ctx, line["dropped"])
-    job = Job(renderer, max_tokens, train_on)
     num_processes = ctx.runtime.processes if total > FEW_ROWS else 1
     refusal = ""
     with progress:
-        for tokens in in_order(_chunks(answers, progress.rows), job, num_processes):
+        for tokens in in_order(_chunks(answers, progress.rows), encoding, num_processes):
             progress.add(tokens)
             _drop(ctx, tokens.dropped)
             refusal = refusal or tokens.refusal
@@ -79,7 +85,7 @@ def tokenise(
         ctx.notice(f"dropped rows that the chat template does not take, such as {refusal}")
     if not sum(progress.kept):
         raise none_left(ctx)
-    return _mapped(ctx.state, progress.kept)
+    return _mapped(ctx.state, progress)
 
 
 def none_left(ctx: Context, num_held_out: int = 0) -> TrainingError:
@@ -89,12 +95,14 @@ def none_left(ctx: Context, num_held_out: int = 0) -> TrainingError:
     return TrainingError(f"no row is left to train on (dropped: {told or 'none'})")
 
 
-class _Progress:
+class _EncodingProgress:
     """The files, and how far they are: rows read and rows kept of each input."""
 
     def __init__(self, folder: Path, num_inputs: int) -> None:
         self.rows = [0] * num_inputs
         self.kept = [0] * num_inputs
+        self.first_ids: list[tuple[int, int, list[str]]] = []
+        """Input, number within its kept rows, and the row ids from there on."""
         self._folder = folder
         self._streams: dict[str, BinaryIO] = {}
 
@@ -111,15 +119,14 @@ class _Progress:
                 line = json.loads(text)
                 whole += len(text)
                 sizes = line["sizes"]
-                self.rows[line["input"]] += line["rows"]
-                self.kept[line["input"]] += line["kept"]
+                self._count(line)
                 yield line
         os.truncate(path, whole)
         for name, file in FILES.items():
             (self._folder / file).touch()
             os.truncate(self._folder / file, sizes[name])
 
-    def __enter__(self) -> "_Progress":
+    def __enter__(self) -> "_EncodingProgress":
         files = {**FILES, "done": DONE}
         self._streams = {name: (self._folder / file).open("ab") for name, file in files.items()}
         return self
@@ -128,27 +135,33 @@ class _Progress:
         for stream in self._streams.values():
             stream.close()
 
-    def add(self, tokens: Tokens) -> None:
+    def add(self, tokens: EncodedChunk) -> None:
         """Write a chunk; it counts from the moment that its line is there."""
         sizes = {}
         for name in FILES:
             self._streams[name].write(getattr(tokens, name).tobytes())
             self._streams[name].flush()
             sizes[name] = self._streams[name].tell()
-        self.rows[tokens.input] += tokens.num_rows
-        self.kept[tokens.input] += len(tokens.lengths)
         line = {
             "input": tokens.input,
             "rows": tokens.num_rows,
             "kept": len(tokens.lengths),
+            "first_ids": tokens.first_ids,
             "sizes": sizes,
             "dropped": tokens.dropped,
         }
+        self._count(line)
         self._streams["done"].write(json.dumps(line).encode() + b"\n")
         self._streams["done"].flush()
 
+    def _count(self, line: dict[str, Any]) -> None:
+        number = line["input"]
+        self.first_ids.append((number, self.kept[number], line["first_ids"]))
+        self.rows[number] += line["rows"]
+        self.kept[number] += line["kept"]
 
-def _chunks(answers: Sequence[Artifact], rows: Sequence[int]) -> Iterator[Chunk]:
+
+def _chunks(answers: Sequence[Artifact], rows: Sequence[int]) -> Iterator[RowChunk]:
     """Yield the rows of every input behind those that are done."""
     done = list(rows)
     for number, artifact in enumerate(answers):
@@ -160,7 +173,7 @@ def _chunks(answers: Sequence[Artifact], rows: Sequence[int]) -> Iterator[Chunk]
                 if done[number]:
                     done[number] -= some.num_rows
                 else:
-                    yield Chunk(number, some)
+                    yield RowChunk(number, some)
 
 
 def _drop(ctx: Context, dropped: Sequence[Sequence[str]]) -> None:
@@ -168,11 +181,17 @@ def _drop(ctx: Context, dropped: Sequence[Sequence[str]]) -> None:
         ctx.drop(Answer.model_validate_json(row), reason)
 
 
-def _mapped(folder: Path, kept: Sequence[int]) -> TokenRows:
+def _mapped(folder: Path, progress: _EncodingProgress) -> TokenRows:
+    inputs = [0, *np.cumsum(progress.kept).tolist()]
     lengths = np.fromfile(folder / FILES["lengths"], dtype=np.int32)
     return TokenRows(
         ids=np.memmap(folder / FILES["ids"], dtype=np.int32, mode="r"),
-        is_target=np.memmap(folder / FILES["is_target"], dtype=np.bool_, mode="r"),
+        is_supervised=np.memmap(folder / FILES["is_supervised"], dtype=np.bool_, mode="r"),
         starts=np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]),
-        inputs=[0, *np.cumsum(kept).tolist()],
+        inputs=inputs,
+        ids_of={
+            inputs[number] + start + place: row_id
+            for number, start, row_ids in progress.first_ids
+            for place, row_id in enumerate(row_ids)
+        },
     )

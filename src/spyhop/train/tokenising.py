@@ -2,34 +2,26 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections import deque
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from multiprocessing.connection import Connection
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from spyhop.render import Encoded, Renderer, TrainOn
-from spyhop.schema import Answer, InputError, TrainingError
+from spyhop.processes import ProcessDied, WorkerProcess
+from spyhop.schema import Answer, TrainingError
+from spyhop.train.encoding import Encoding, training_rows
+
+_ENV = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+FIRST_IDS = 32
+"""Rows of a chunk whose ids are kept: some of them may be held out."""
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
-    """How rows are tokenised."""
-
-    renderer: Renderer
-    max_tokens: int
-    train_on: TrainOn
-
-
-@dataclass(frozen=True, slots=True)
-class Chunk:
+class RowChunk:
     """Rows of one input, as they stand in the table, and the input's number."""
 
     input: int
@@ -37,186 +29,102 @@ class Chunk:
 
 
 @dataclass(frozen=True, slots=True)
-class Tokens:
-    """What became of a chunk: `ids` and `is_target` of its rows that are kept, (tokens,)."""
+class EncodedChunk:
+    """A chunk's rows that are trained on: `ids` and `is_supervised`, end to end, (tokens,)."""
 
     input: int
     num_rows: int
     ids: npt.NDArray[np.int32]
-    is_target: npt.NDArray[np.bool_]
+    is_supervised: npt.NDArray[np.bool_]
     lengths: npt.NDArray[np.int32]
+    first_ids: list[str]
+    """Ids of the first rows, for the sample that people see."""
     dropped: list[tuple[str, str]]
-    """Reason and row (as JSON) of those that are not."""
+    """Reason and row (as JSON) of those that are not trained on."""
     refusal: str = ""
-    """Why the chat template did not take the first row that it refused."""
+    """Why the chat template refused the first row that it refused."""
 
 
-def tokenise_chunk(job: Job, chunk: Chunk) -> Tokens:
-    """Tokenise the rows that can be trained on; tell of the others.
-
-    Dropped: failed calls (`error`), responses that were cut (`cut`), are missing (`no_response`)
-    or `empty`, rows that the chat template does not write as they are (`template`), and rows above
-    `max_tokens` (`too_long`): a response is never cut.
+def encode_chunk(encoding: Encoding, chunk: RowChunk) -> EncodedChunk:
+    """Encode the rows that are trained on; report the others.
 
     Raises:
-        TrainingError: If a row breaks G4 (one BOS, targets, end token).
+        TrainingError: If a row breaks G4 (one BOS, supervised tokens, end token).
     """
     rows = [
         Answer.model_validate(value) for value in chunk.rows.to_pylist(maps_as_pydicts="strict")
     ]
-    kept: list[Encoded] = []
-    dropped: list[tuple[str, str]] = []
-    whole = [row for row in rows if _defect(row) is None]
-    encoded, refusal = _encoded(job, whole)
-    found = iter(encoded)
-    for row in rows:
-        reason = _defect(row)
-        each = next(found) if reason is None else None
-        if reason is None and each is None:
-            reason = "template"
-        elif each is not None and len(each.ids) > job.max_tokens:
-            reason = "too_long"
-        if reason is not None or each is None:
-            dropped.append((str(reason), row.model_dump_json()))
-        else:
-            check_row(row, each, job.renderer)
-            kept.append(each)
-    return Tokens(
+    made = training_rows(encoding, rows)
+    kept = [(each.row.id, each.encoded) for each in made if each.encoded is not None]
+    refused = (f"row {each.row.id}: {each.detail}" for each in made if each.detail)
+    return EncodedChunk(
         input=chunk.input,
         num_rows=len(rows),
-        ids=np.concatenate([np.empty(0, np.int32), *(each.ids for each in kept)]),
-        is_target=np.concatenate([np.empty(0, np.bool_), *(each.is_target for each in kept)]),
-        lengths=np.array([len(each.ids) for each in kept], dtype=np.int32),
-        dropped=dropped,
-        refusal=refusal,
+        ids=np.concatenate([np.empty(0, np.int32), *(each.ids for _, each in kept)]),
+        is_supervised=np.concatenate([np.empty(0, np.bool_), *(e.is_supervised for _, e in kept)]),
+        lengths=np.array([len(each.ids) for _, each in kept], dtype=np.int32),
+        first_ids=[row_id for row_id, _ in kept[:FIRST_IDS]],
+        dropped=[(e.reason, e.row.model_dump_json()) for e in made if e.encoded is None],
+        refusal=next(refused, ""),
     )
 
 
-def check_row(row: Answer, encoded: Encoded, renderer: Renderer) -> None:
-    """Refuse a row that breaks G4, showing it.
-
-    Raises:
-        TrainingError: If BOS is repeated, nothing is a target, or the end token is not.
-    """
-    bos = renderer.tokenizer.bos_token_id
-    num_bos = int((encoded.ids == bos).sum()) if bos is not None else 0
-    is_whole = bool(encoded.is_target[-1]) and int(encoded.ids[-1]) == renderer.end_id
-    if num_bos <= 1 and is_whole and int(encoded.is_target.sum()) >= 2:
-        return
-    raise TrainingError(
-        f"row {row.id} cannot be trained on: {num_bos} BOS tokens, "
-        f"{int(encoded.is_target.sum())} target tokens, ends with a target end token: {is_whole}; "
-        f"{row.messages[-1].role} said {row.messages[-1].content!r:.80}"
-    )
-
-
-def in_order(chunks: Iterator[Chunk], job: Job, num_processes: int) -> Iterator[Tokens]:
+def in_order(
+    chunks: Iterator[RowChunk], encoding: Encoding, num_processes: int
+) -> Iterator[EncodedChunk]:
     """Yield what becomes of each chunk, in order.
 
     Raises:
         TrainingError: If a row breaks G4, or a process dies.
     """
     if num_processes == 1:
-        yield from (tokenise_chunk(job, chunk) for chunk in chunks)
+        yield from (encode_chunk(encoding, chunk) for chunk in chunks)
         return
-    workers: list[_Worker] = []
-    busy: deque[_Worker] = deque()
+    workers: list[WorkerProcess] = []
+    busy: deque[WorkerProcess] = deque()
     try:
         for chunk in chunks:
             if len(workers) < num_processes:
-                workers.append(worker := _Worker(job))
+                worker = WorkerProcess("spyhop.train.tokenising:serve", **_ENV)
+                workers.append(worker)
+                worker.send(encoding)
+                _send(worker, chunk)
             else:
                 worker = busy.popleft()
-                tokens = worker.receive()
-                worker.send(chunk)
-                busy.append(worker)
-                yield tokens
-                continue
-            worker.send(chunk)
+                encoded = _receive(worker)
+                _send(worker, chunk)
+                yield encoded
             busy.append(worker)
         while busy:
-            yield busy.popleft().receive()
+            yield _receive(busy.popleft())
     finally:
         for worker in workers:
             worker.kill()
 
 
-def _encoded(job: Job, rows: list[Answer]) -> tuple[list[Encoded | None], str]:
-    """Encode rows together; where the chat template refuses one, each by itself."""
-    try:
-        return [*job.renderer.encode([row.messages for row in rows], job.train_on)], ""
-    except InputError as error:
-        if len(rows) == 1:
-            return [None], f"row {rows[0].id}: {error}"
-    half = len(rows) // 2
-    first, second = _encoded(job, rows[:half]), _encoded(job, rows[half:])
-    return [*first[0], *second[0]], first[1] or second[1]
-
-
-def _defect(row: Answer) -> str | None:
-    if row.error is not None:
-        return "error"
-    if row.finish_reason == "length":
-        return "cut"
-    if not row.messages or row.messages[-1].role != "assistant":
-        return "no_response"
-    return None if row.messages[-1].content.strip() else "empty"
-
-
-class _Worker:
-    """A process that tokenises one chunk at a time, and ends with the one that started it."""
-
-    def __init__(self, job: Job) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", "from spyhop.train.tokenising import main; main()"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env={**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"},
-            start_new_session=True,  # Ctrl-C is the run's; it ends its workers itself
-        )
-        assert self._process.stdin and self._process.stdout
-        self._chunks = Connection(os.dup(self._process.stdin.fileno()), readable=False)
-        self._tokens = Connection(os.dup(self._process.stdout.fileno()), writable=False)
-        self._process.stdin.close()
-        self._process.stdout.close()
-        self.send(job)
-
-    def send(self, what: Job | Chunk) -> None:
-        if isinstance(what, Chunk):  # a slice would take its whole table along
-            what = replace(what, rows=what.rows.take(pa.array(range(what.rows.num_rows))))
-        with suppress(BrokenPipeError):  # it died; `receive` tells
-            self._chunks.send(what)
-
-    def receive(self) -> Tokens:
+def serve(receive: Callable[[], Any], send: Callable[[EncodedChunk | TrainingError], None]) -> None:
+    """Tokenise one chunk after the other; the first message is the encoding."""
+    encoding: Encoding = receive()
+    while True:
         try:
-            found: Tokens | TrainingError = self._tokens.recv()
-        except (EOFError, OSError):
-            raise TrainingError(
-                f"a process that tokenised rows died (exit {self._process.wait()}); memory may be "
-                "short: lower runtime.processes, and run again to go on"
-            ) from None
-        if isinstance(found, TrainingError):
-            raise found
-        return found
-
-    def kill(self) -> None:
-        self._process.kill()
-        self._process.wait()
-        self._chunks.close()
-        self._tokens.close()
+            send(encode_chunk(encoding, receive()))
+        except TrainingError as error:
+            send(error)
 
 
-def main() -> None:
-    """Tokenise what comes on the standard input until it ends."""
-    chunks = Connection(os.dup(0), writable=False)
-    tokens = Connection(os.dup(1), readable=False)
-    os.dup2(2, 1)  # nothing else may speak on the channel
-    job: Job = chunks.recv()
-    with suppress(EOFError, BrokenPipeError):
-        while True:
-            chunk: Chunk = chunks.recv()
-            try:
-                found: Tokens | TrainingError = tokenise_chunk(job, chunk)
-            except TrainingError as error:
-                found = error
-            tokens.send(found)
+def _send(worker: WorkerProcess, chunk: RowChunk) -> None:
+    """Send a copy of the rows: pickling a slice would include its whole table."""
+    worker.send(replace(chunk, rows=chunk.rows.take(pa.array(range(chunk.rows.num_rows)))))
+
+
+def _receive(worker: WorkerProcess) -> EncodedChunk:
+    try:
+        found: EncodedChunk | TrainingError = worker.receive()
+    except ProcessDied as error:
+        raise TrainingError(
+            f"a process that tokenised rows died ({error}); lower runtime.processes if memory is "
+            "short, and rerun to resume"
+        ) from None
+    if isinstance(found, TrainingError):
+        raise found
+    return found

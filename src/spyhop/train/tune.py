@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -18,17 +18,20 @@ from spyhop.lazy import Lazy
 from spyhop.models.local import pick_device
 from spyhop.render import Renderer
 from spyhop.schema import InputError, ModelError, RecipeError, TrainingError
-from spyhop.stage import FOLDER, Context, Estimate, Progress, pooled, stage
+from spyhop.stage import FOLDER, Context, Estimate, Progress, stage, sum_estimates
 from spyhop.store import Artifact
 from spyhop.store.artifact import LOGS
 from spyhop.train import rank
 from spyhop.train.adapter import check_adapter
-from spyhop.train.base import open_words
-from spyhop.train.batches import Rows, plan_batches, plan_packs
+from spyhop.train.base import open_tokenizer
+from spyhop.train.batches import RowNumbers, plan_batches, plan_packs
 from spyhop.train.config import HeldOutConfig, TuneConfig
 from spyhop.train.cost import NF4_BYTES, Shape, state_bytes
 from spyhop.train.distributed import Group, launch, num_ranks
-from spyhop.train.loop import METRICS, SNAPSHOTS, SPEED, Job, Outcome, train
+from spyhop.train.encoding import SAMPLE_ROWS, Encoding, MaskedRow, masked_row, write_sample
+from spyhop.train.engine import TrainingResult
+from spyhop.train.loop import METRICS, SNAPSHOTS, SPEED, TrainingJob, train
+from spyhop.train.metrics import check_trackers
 from spyhop.train.rows import TokenRows, none_left, tokenise
 
 if TYPE_CHECKING:
@@ -50,11 +53,11 @@ ERRORS = {kind.__name__: kind for kind in (InputError, ModelError, RecipeError, 
 def plan_tune(
     config: TuneConfig,
     base: Estimate,
-    answers: list[Estimate],
-    held_out: Sequence[Estimate] = (),
+    answers: Mapping[str, Estimate],
+    held_out: Mapping[str, Estimate] | None = None,
 ) -> Estimate:
     """Return tokens, operations, memory and seconds, from the budget and the rows' length."""
-    pool = pooled(answers)
+    pool = sum_estimates(answers.values())
     row_tokens = pool.row_tokens or TOKENS_PER_ROW
     tokens = config.tokens or int((config.epochs or 0) * pool.rows * row_tokens)
     shape = Shape(base.parameters, base.num_layers, base.hidden_size)
@@ -75,20 +78,20 @@ def plan_tune(
     )
 
 
-@stage(version=3, writes=FOLDER, plan=plan_tune)
+@stage(version=4, writes=FOLDER, plan=plan_tune)
 def tune(
     ctx: Context,
     config: TuneConfig,
     *,
     base: Artifact,
-    answers: list[Artifact],
-    held_out: Sequence[Artifact] = (),
+    answers: Mapping[str, Artifact],
+    held_out: Mapping[str, Artifact] | None = None,
 ) -> None:
     """Train `base` on the answers and write the result as a Hugging Face folder.
 
-    Guarantees: the loss is the sum over target tokens divided by their number in the global batch
-    (G6), so the gradient does not depend on micro-batches, packing or the number of processes; a
-    killed run continues from its last checkpoint to the same weights, bit by bit on a processor.
+    Guarantees: the loss is the sum over supervised tokens divided by their number in the global
+    batch (G6), so the gradient does not depend on microbatches, packing or the number of processes;
+    a killed run continues from its last checkpoint to the same weights, bit by bit on a processor.
 
     Raises:
         TrainingError: If no row is left, or a watchdog stops it.
@@ -96,10 +99,11 @@ def tune(
     ranks = num_ranks(ctx.runtime)
     if config.adapter is not None:
         check_adapter(config.adapter, ranks, pick_device(ctx.runtime.device))
-    tokenizer, form = open_words(base.path, config)
-    renderer = Renderer(tokenizer, form)
-    longest = _longest(base, config)
-    rows = tokenise(ctx, [*answers, *held_out], renderer, longest, config.train_on)
+    check_trackers(ctx.runtime)
+    tokenizer, chat_format = open_tokenizer(base.path, config)
+    renderer = Renderer(tokenizer, chat_format)
+    encoding = Encoding(renderer, _longest(base, config), config.train_on)
+    rows = tokenise(ctx, [*answers.values(), *(held_out or {}).values()], encoding)
     trained, looked_at = _parted(config, rows, len(answers))
     ctx.count("rows/trained", num_trained := sum(map(len, trained)))
     ctx.count("rows/held_out", len(looked_at))
@@ -108,7 +112,7 @@ def tune(
     if not len(looked_at) and config.held_out != HeldOutConfig():
         raise TrainingError("held_out looks at no row: set held_out.frac, or give a held_out input")
     steps = _steps(ctx, config, rows, trained)
-    job = Job(
+    job = TrainingJob(
         config=config, runtime=ctx.runtime, base=base.path.absolute(), state=ctx.state.absolute(),
         out=ctx.out.absolute(), rows=rows, steps=steps, held_out=looked_at,
     )  # fmt: skip
@@ -117,15 +121,27 @@ def tune(
         ctx.notice(text)
     for name, num in outcome.counts.items():
         ctx.count(name, num)
+    write_sample(ctx.out, _sample(rows, trained, renderer))
     if (ctx.state / SNAPSHOTS).is_dir():  # links: a kill from here on must find them there again
         shutil.copytree(ctx.state / SNAPSHOTS, ctx.out / SNAPSHOTS, copy_function=os.link)
 
 
-def _alone(ctx: Context, job: Job) -> Outcome:
+def _sample(rows: TokenRows, trained: list[RowNumbers], renderer: Renderer) -> list[MaskedRow]:
+    """Return the first rows that were trained on, token by token."""
+    is_trained = set(np.concatenate(trained).tolist())
+    numbers = [number for number in rows.ids_of if number in is_trained][:SAMPLE_ROWS]
+    bounds = [(rows.ids_of[n], slice(*rows.starts[n : n + 2].tolist())) for n in numbers]
+    return [
+        masked_row(row_id, rows.ids[some], rows.is_supervised[some], renderer)
+        for row_id, some in bounds
+    ]
+
+
+def _alone(ctx: Context, job: TrainingJob) -> TrainingResult:
     return train(job, Group(pick_device(ctx.runtime.device)), ctx.report)
 
 
-def _together(ctx: Context, job: Job) -> Outcome:
+def _together(ctx: Context, job: TrainingJob) -> TrainingResult:
     """Train in processes of their own, and pass on what they tell."""
     if job.config.optimizer.muon_learning_rate is not None:
         raise TrainingError("optimizer.muon_learning_rate works in one process; leave it out")
@@ -140,7 +156,7 @@ def _together(ctx: Context, job: Job) -> Outcome:
                 raise kind(news["text"])
             raise OSError(*([news["errno"]] if news["errno"] else []), news["text"])
         else:
-            outcome = Outcome(**news["outcome"])
+            outcome = TrainingResult(**news["outcome"])
     if outcome is None:
         raise TrainingError("the processes of the training ended without a result; run again")
     return outcome
@@ -156,7 +172,9 @@ def _longest(base: Artifact, config: TuneConfig) -> int:
     return min(config.max_tokens, context or config.max_tokens)
 
 
-def _parted(config: TuneConfig, rows: TokenRows, num_answers: int) -> tuple[list[Rows], Rows]:
+def _parted(
+    config: TuneConfig, rows: TokenRows, num_answers: int
+) -> tuple[list[RowNumbers], RowNumbers]:
     """Return the rows of each input to train on, and those held out."""
     frac = config.held_out.frac
     random = np.random.default_rng([config.seed, 1])
@@ -173,7 +191,9 @@ def _parted(config: TuneConfig, rows: TokenRows, num_answers: int) -> tuple[list
     return trained, np.concatenate(held_out)
 
 
-def _steps(ctx: Context, config: TuneConfig, rows: TokenRows, trained: list[Rows]) -> list[Rows]:
+def _steps(
+    ctx: Context, config: TuneConfig, rows: TokenRows, trained: list[RowNumbers]
+) -> list[RowNumbers]:
     """Return the rows of every global batch."""
     order = np.concatenate(trained)
     lengths = rows.lengths[order]
@@ -201,7 +221,7 @@ def _steps(ctx: Context, config: TuneConfig, rows: TokenRows, trained: list[Rows
     return [order[step] for step in steps]
 
 
-def _tell_packing(ctx: Context, num_packs: int, lengths: Rows, capacity: int) -> None:
+def _tell_packing(ctx: Context, num_packs: int, lengths: RowNumbers, capacity: int) -> None:
     ctx.count("packs", num_packs)
     factor, full = len(lengths) / max(1, num_packs), num_packs * capacity
     ctx.notice(
@@ -210,7 +230,7 @@ def _tell_packing(ctx: Context, num_packs: int, lengths: Rows, capacity: int) ->
     )
 
 
-def _budgets(config: TuneConfig, lengths: Rows, inputs: list[int]) -> list[int]:
+def _budgets(config: TuneConfig, lengths: RowNumbers, inputs: list[int]) -> list[int]:
     sizes = [int(lengths[first:last].sum()) for first, last in pairwise(inputs)]
     total = config.tokens or int((config.epochs or 0) * sum(sizes))
     if config.shares is None:

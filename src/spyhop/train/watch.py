@@ -1,4 +1,4 @@
-"""Watchdogs: a step that looks wrong stops the training, or is skipped with a counted reason."""
+"""Watchdogs: a step with an anomaly stops the training, or is skipped and counted."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ KEPT_NORMS = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
-    """What one step came to, before the weights move."""
+class StepVerdict:
+    """Loss, gradient norm and learning rate of a step, before the weights are updated."""
 
     number: int
     num_steps: int
     loss: float
     norm: float
-    num_targets: int
+    num_terms: float
     rate: float
     """Learning rate as a share of its peak."""
 
 
-def is_taken(step: Step, config: WatchConfig, position: Position) -> bool:
-    """Tell whether the weights may move; every odd step is counted in `position.odd`.
+def should_step(step: StepVerdict, config: WatchConfig, position: Position) -> bool:
+    """Return whether to update the weights; anomalies are counted in `position.anomalies`.
 
     Raises:
         TrainingError: If the config says stop, or `most_skips` steps in a row were skipped.
@@ -44,7 +44,7 @@ def is_taken(step: Step, config: WatchConfig, position: Position) -> bool:
     if action == "stop":
         raise TrainingError(f"{where}; lower optimizer.learning_rate, or see [watch]")
     name = f"{'skipped' if action == 'skip' else 'noticed'}/{_name(step)}"
-    position.odd[name] = position.odd.get(name, 0) + 1
+    position.anomalies[name] = position.anomalies.get(name, 0) + 1
     if action == "count":
         position.skips_in_a_row = 0
         return True
@@ -54,8 +54,8 @@ def is_taken(step: Step, config: WatchConfig, position: Position) -> bool:
     return False
 
 
-def _verdict(step: Step, config: WatchConfig, position: Position) -> tuple[str, str]:
-    if step.num_targets == 0:
+def _verdict(step: StepVerdict, config: WatchConfig, position: Position) -> tuple[str, str]:
+    if step.num_terms == 0:
         return "no token of the batch is supervised", "skip"
     if step.rate <= 0:
         return "the learning rate is 0", "skip"
@@ -68,8 +68,8 @@ def _verdict(step: Step, config: WatchConfig, position: Position) -> tuple[str, 
     return "", ""
 
 
-def _name(step: Step) -> str:
-    if step.num_targets == 0:
+def _name(step: StepVerdict) -> str:
+    if step.num_terms == 0:
         return "no_targets"
     if step.rate <= 0:
         return "rate_0"

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from spyhop.lazy import Lazy
-from spyhop.models.base import Backend, Choice, Likelihood, ModelConfig, Reply, Request, Sampling
+from spyhop.models.base import Backend, Choice, ModelConfig, Reply, Request, Sampling, TokenLogprobs
 from spyhop.render import SPECIAL_TOKENS
-from spyhop.schema import Answer, Config, Item, Message, ModelError, Query
-from spyhop.stage import FOLDER, Context, Estimate, Runtime, stage
+from spyhop.runtime import Runtime
+from spyhop.schema import Answer, Config, Item, Message, ModelError, Query, prompt_turns
+from spyhop.stage import FOLDER, Context, Estimate, stage
 from spyhop.store import Artifact, row_id
 from spyhop.world.copying import COPY_SYSTEM, copy_example, tokenizer_text
 from spyhop.world.problem import CORE, FAMILIES, LETTERS, Problem, Split, draw_split
@@ -100,9 +101,9 @@ class _SolverBackend:
         return [self._answer(request) for request in batch]
 
     def choose(self, batch: Sequence[Request]) -> list[Choice]:
-        raise ModelError("the embedded teacher does not weigh options; ask it to generate")
+        raise ModelError("the embedded teacher does not score options; ask it to generate")
 
-    def score(self, batch: Sequence[Request]) -> list[Likelihood]:
+    def logprobs(self, batch: Sequence[Request]) -> list[TokenLogprobs]:
         raise ModelError("the embedded teacher has no probabilities; ask it to generate")
 
     def _answer(self, request: Request) -> Reply:
@@ -123,7 +124,7 @@ def _plan_rows(config: ProblemsConfig | CopiesConfig) -> Estimate:
 
 
 @stage(version=2, writes=Query, plan=_plan_rows)
-def queries(ctx: Context, config: ProblemsConfig) -> Iterator[Query]:
+def draw_queries(ctx: Context, config: ProblemsConfig) -> Iterator[Query]:
     """Draw distinct training problems. No problem of the test split is among them."""
     for problem in ctx.track(draw_problems(config, "train"), "drawing", total=config.num_rows):
         ctx.count(f"family/{problem.family}")
@@ -138,7 +139,7 @@ def queries(ctx: Context, config: ProblemsConfig) -> Iterator[Query]:
 
 
 @stage(version=1, writes=Item, plan=_plan_rows)
-def items(ctx: Context, config: ProblemsConfig) -> Iterator[Item]:
+def draw_items(ctx: Context, config: ProblemsConfig) -> Iterator[Item]:
     """Draw distinct test problems as evaluation items."""
     for problem in ctx.track(draw_problems(config, "test"), "drawing", total=config.num_rows):
         ctx.count(f"family/{problem.family}")
@@ -152,8 +153,8 @@ def items(ctx: Context, config: ProblemsConfig) -> Iterator[Item]:
         )
 
 
-@stage(version=1, writes=Answer, plan=_plan_rows)
-def copies(ctx: Context, config: CopiesConfig) -> Iterator[Answer]:
+@stage(version=2, writes=Answer, plan=_plan_rows)
+def draw_copies(ctx: Context, config: CopiesConfig) -> Iterator[Answer]:
     """Draw lists to copy: what a starting model learns instead of a pre-training."""
     random = Random(f"copies/{config.seed}")
     for number in range(config.num_rows):
@@ -165,8 +166,7 @@ def copies(ctx: Context, config: CopiesConfig) -> Iterator[Answer]:
             task="copy",
             system_id="copy",
             messages=[
-                Message(role="system", content=COPY_SYSTEM),
-                Message(role="user", content=query),
+                *prompt_turns(query, COPY_SYSTEM),
                 Message(role="assistant", content=response),
             ],
             model="spyhop.world",
@@ -175,7 +175,7 @@ def copies(ctx: Context, config: CopiesConfig) -> Iterator[Answer]:
 
 
 @stage(version=1, writes=FOLDER, plan=lambda config: Estimate(seconds=3))
-def tokenizer(ctx: Context, config: TokenizerConfig) -> None:
+def train_tokenizer(ctx: Context, config: TokenizerConfig) -> None:
     """Train a byte-level BPE on the world's own text and write it as a Hugging Face folder."""
     words = tokenizers.Tokenizer(tokenizers.models.BPE())
     words.pre_tokenizer = tokenizers.pre_tokenizers.Sequence(

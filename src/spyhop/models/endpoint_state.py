@@ -8,7 +8,7 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from spyhop.models.limits import SPAN_S, Concurrency, Minute
+from spyhop.models.limits import SPAN_S, Concurrency, RateLimiter
 from spyhop.models.service import Endpoint
 from spyhop.models.wire import Failure, Usage, remaining
 from spyhop.schema import ModelError
@@ -20,27 +20,27 @@ PATIENT_FAILURES = 3
 """Failures in a row before the whole endpoint is given a rest."""
 
 
-class Need(NamedTuple):
+class TokenEstimate(NamedTuple):
     """What a call takes of the limits: guessed when it is sent, known when it is answered."""
 
     prompt_tokens: int
     response_tokens: int
 
 
-class Ticket(NamedTuple):
+class Reservation(NamedTuple):
     """An admission."""
 
-    need: Need
+    estimate: TokenEstimate
     sent: float
     slots: dict[str, int]
     most_usd: float
 
 
-class Line:
+class EndpointState:
     """The state of one endpoint. Times are of the event loop's clock."""
 
     def __init__(self, endpoint: Endpoint, default_model: str) -> None:
-        self.endpoint = endpoint
+        self.config = endpoint
         self.model = endpoint.model or default_model
         self.url = f"{endpoint.url}/chat/completions"
         """Where calls go."""
@@ -59,12 +59,12 @@ class Line:
             "prompt tokens": endpoint.prompt_tokens_per_min,
             "response tokens": endpoint.response_tokens_per_min,
         }
-        self.minutes = {name: Minute(limit) for name, limit in limits.items() if limit}
+        self.limiters = {name: RateLimiter(limit) for name, limit in limits.items() if limit}
 
     @property
     def key(self) -> str:
         """The endpoint's key, read from the environment here and only here; never written down."""
-        name = self.endpoint.key_env
+        name = self.config.key_env
         return os.environ.get(name, "").strip() if name else ""
 
     def headers(self) -> dict[str, str]:
@@ -74,12 +74,12 @@ class Line:
             ModelError: If the variable of the key is not set.
         """
         headers = {"Content-Type": "application/json"}
-        name = self.endpoint.key_env
+        name = self.config.key_env
         if not name:
             return headers
         if not self.key:
-            raise ModelError(f"{self.endpoint.url}: set the environment variable {name} to its key")
-        if self.endpoint.api == "azure":
+            raise ModelError(f"{self.config.url}: set the environment variable {name} to its key")
+        if self.config.api == "azure":
             return headers | {"api-key": self.key}
         return headers | {"Authorization": f"Bearer {self.key}"}
 
@@ -90,8 +90,8 @@ class Line:
         return None if proxy_bypass(parts.hostname or "") else getproxies().get(parts.scheme)
 
     def advice(self, told: Failure) -> str:
-        """Return what went wrong for good, and what to do about it."""
-        said, name = f"{self.endpoint.url}: {told.message}", self.endpoint.key_env
+        """Return what went wrong and, where it is known, how to mend it."""
+        said, name = f"{self.config.url}: {told.message}", self.config.key_env
         if told.status in (401, 403) and name:
             return f"{said}; set the environment variable {name} to a key that is valid there"
         if told.status in (401, 403):
@@ -100,53 +100,57 @@ class Line:
             return f"{said}; check url and model ({self.model!r})"
         return said
 
-    def ready_at(self, need: Need, now: float) -> float:
+    def ready_at(self, estimate: TokenEstimate, now: float) -> float:
         """Return when a call may be sent: `now`, later, or infinity while all places are taken."""
         if not self.concurrency.has_room():
             return math.inf
         when = now if now >= self.paused_until else self.paused_until
-        for name, minute in self.minutes.items():
-            ready = minute.ready_at(self._taken(name, need), now)
+        for name, limiter in self.limiters.items():
+            ready = limiter.ready_at(self._taken(name, estimate), now)
             if ready > when:
                 when = ready
         return when
 
-    def fits(self, need: Need) -> bool:
+    def fits(self, estimate: TokenEstimate) -> bool:
         """Tell whether a call fits the limits at all."""
-        return all(_amount(name, need) <= minute.limit for name, minute in self.minutes.items())
+        return all(
+            _amount(name, estimate) <= limiter.limit for name, limiter in self.limiters.items()
+        )
 
-    def admit(self, need: Need, now: float) -> Ticket:
+    def admit(self, estimate: TokenEstimate, now: float) -> Reservation:
         """Count a call that is sent now."""
         self.concurrency.in_flight += 1
-        slots = {n: minute.add(self._taken(n, need), now) for n, minute in self.minutes.items()}
-        most_usd = self.endpoint.usd(need.prompt_tokens, 0, need.response_tokens)
-        return Ticket(need, now, slots, most_usd)
+        slots = {
+            n: limiter.add(self._taken(n, estimate), now) for n, limiter in self.limiters.items()
+        }
+        most_usd = self.config.usd(estimate.prompt_tokens, 0, estimate.response_tokens)
+        return Reservation(estimate, now, slots, most_usd)
 
     def answered(
-        self, ticket: Ticket, usage: Usage, headers: Mapping[str, str], now: float
+        self, reservation: Reservation, usage: Usage, headers: Mapping[str, str], now: float
     ) -> float:
         """Count what the call took in truth, and return its price in dollars."""
         self.concurrency.in_flight -= 1
         self.concurrency.succeeded()
         self._failures_in_row = 0
-        is_used = self.endpoint.counts == "used"
-        response = usage.response_tokens if is_used else ticket.need.response_tokens
-        known = Need(usage.prompt_tokens, response)
-        for name, slot in ticket.slots.items():
-            taken = self._taken(name, ticket.need)
-            self.minutes[name].change(slot, _amount(name, known) - taken)
+        is_used = self.config.counts == "used"
+        response = usage.response_tokens if is_used else reservation.estimate.response_tokens
+        known = TokenEstimate(usage.prompt_tokens, response)
+        for name, slot in reservation.slots.items():
+            taken = self._taken(name, reservation.estimate)
+            self.limiters[name].change(slot, _amount(name, known) - taken)
         if "x-ratelimit-remaining-requests" in headers or "x-ratelimit-remaining-tokens" in headers:
             self._heed(headers, known, now)
-        return self.endpoint.usd(usage.prompt_tokens, usage.cached_tokens, usage.response_tokens)
+        return self.config.usd(usage.prompt_tokens, usage.cached_tokens, usage.response_tokens)
 
-    def failed(self, ticket: Ticket, failure: Failure, now: float) -> None:
+    def failed(self, reservation: Reservation, failure: Failure, now: float) -> None:
         """Back off as the failure asks for."""
         self.concurrency.in_flight -= 1
         if failure.kind in ("rejected", "refused", "malformed", "fatal"):
             return
         if failure.is_overrun:
-            self.concurrency.overran(ticket.sent, now)
-        if ticket.sent >= self._failed_at:  # requests that were in flight together fail as one
+            self.concurrency.overran(reservation.sent, now)
+        if reservation.sent >= self._failed_at:  # requests that were in flight together fail as one
             self._failures_in_row += 1
             self._failed_at = now
         if failure.kind == "throttled":
@@ -155,9 +159,9 @@ class Line:
             exponent = self._failures_in_row - PATIENT_FAILURES
             self._pause(failure.retry_after_s, exponent, now)
 
-    def _taken(self, name: str, need: Need) -> int:
+    def _taken(self, name: str, estimate: TokenEstimate) -> int:
         """Return what is set aside of a limit: all of it for what is guessed to be larger."""
-        return min(_amount(name, need), self.minutes[name].limit)
+        return min(_amount(name, estimate), self.limiters[name].limit)
 
     def _pause(self, told_s: float | None, exponent: int, now: float) -> None:
         """Rest as long as the endpoint says; longer with each failure if it says little."""
@@ -168,21 +172,21 @@ class Line:
             seconds = max(told_s, LEAST_TOLD_PAUSE_S * grown)
         self.paused_until = max(self.paused_until, now + seconds)
 
-    def _heed(self, headers: Mapping[str, str], need: Need, now: float) -> None:
+    def _heed(self, headers: Mapping[str, str], estimate: TokenEstimate, now: float) -> None:
         """Wait, where the endpoint says that nothing is left, until one more call fits."""
         for name, (limit, left, reset_s) in remaining(headers).items():
-            amount = _amount(name, need)
+            amount = _amount(name, estimate)
             if left < amount:
                 part = min(1.0, (amount - left) / limit) if limit > 0 else 1.0
                 wait_s = min(reset_s * part, SPAN_S)  # some give a date where seconds are meant
                 self.paused_until = max(self.paused_until, now + wait_s)
 
 
-def _amount(limit: str, need: Need) -> int:
+def _amount(limit: str, estimate: TokenEstimate) -> int:
     if limit == "requests":
         return 1
     if limit == "prompt tokens":
-        return need.prompt_tokens
+        return estimate.prompt_tokens
     if limit == "response tokens":
-        return need.response_tokens
-    return need.prompt_tokens + need.response_tokens
+        return estimate.response_tokens
+    return estimate.prompt_tokens + estimate.response_tokens

@@ -7,16 +7,16 @@ from spyhop.schema import Config, Message, Role
 
 
 @dataclass(frozen=True, slots=True)
-class Segment:
+class TextSpan:
     """A piece of a rendered conversation."""
 
     text: str
     is_mark: bool
     """Marks may hold special tokens; content never does, whatever it says."""
-    is_target: bool
+    is_supervised: bool
 
 
-class Format(Config):
+class BlockFormat(Config):
     """How a conversation is written down: a mark before each turn, and what ends it.
 
     A response is always followed by the tokenizer's end token, which is a target too.
@@ -37,7 +37,7 @@ class Format(Config):
         return {"system": self.system, "user": self.user, "assistant": self.assistant}[role]
 
     def chat_template(self) -> str:
-        """Return the same form as a Jinja template, for other tools that load the checkpoint."""
+        """Return the same format as a Jinja template, for other tools that load the checkpoint."""
         swapped = (
             "{% if messages|length > 1 and messages[0]['role'] == 'system'"
             " and messages[1]['role'] == 'user' %}"
@@ -62,7 +62,7 @@ class Format(Config):
         )
 
 
-ORCA = Format(
+ORCA = BlockFormat(
     system="### System:\n",
     user="### Human:\n",
     assistant="### Assistant:\n",
@@ -71,7 +71,7 @@ ORCA = Format(
 )
 """The blocks of the Orca paper (Figures 7 and 13): an empty system block is kept."""
 
-TURNS = Format(
+TURNS = BlockFormat(
     system="<|system|>",
     user="<|user|>",
     assistant="<|assistant|>",
@@ -80,7 +80,7 @@ TURNS = Format(
 )
 """One special token for each turn: for tokenizers of our own."""
 
-HUMPBACK = Format(
+HUMPBACK = BlockFormat(
     system="",
     user="",
     assistant="",
@@ -101,15 +101,15 @@ SPECIAL_TOKENS = ("<|pad|>", "<|end|>", TURNS.system, TURNS.user, TURNS.assistan
 """Special tokens of a tokenizer made for `TURNS`; ids 0 and 1 are padding and end."""
 
 
-def segments(messages: Sequence[Message], form: Format) -> Iterator[Segment]:
-    """Yield the segments of a conversation; only assistant content is a target."""
+def spans(messages: Sequence[Message], chat_format: BlockFormat) -> Iterator[TextSpan]:
+    """Yield the spans of a conversation; only assistant content is a target."""
     roles = [message.role for message in messages]
-    if form.is_system_second and roles[:2] == ["system", "user"]:
+    if chat_format.is_system_second and roles[:2] == ["system", "user"]:
         messages = [messages[1], messages[0], *messages[2:]]
-    if form.is_empty_system_written and roles[:1] != ["system"]:
-        yield Segment(form.system + form.turn_end, is_mark=True, is_target=False)
+    if chat_format.is_empty_system_written and roles[:1] != ["system"]:
+        yield TextSpan(chat_format.system + chat_format.turn_end, is_mark=True, is_supervised=False)
     for message in messages:
-        yield Segment(form.mark(message.role), is_mark=True, is_target=False)
-        yield Segment(message.content, is_mark=False, is_target=message.role == "assistant")
+        yield TextSpan(chat_format.mark(message.role), is_mark=True, is_supervised=False)
+        yield TextSpan(message.content, is_mark=False, is_supervised=message.role == "assistant")
         if message.role != "assistant":
-            yield Segment(form.turn_end, is_mark=True, is_target=False)
+            yield TextSpan(chat_format.turn_end, is_mark=True, is_supervised=False)

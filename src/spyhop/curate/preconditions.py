@@ -11,14 +11,14 @@ from spyhop.store import Artifact
 LOWER = "gate.min_repeated (0 asks for no second ratings)"
 
 
-def gate_of(gate: GateConfig, keep: KeepConfig) -> GateConfig:
+def with_threshold(gate: GateConfig, keep: KeepConfig) -> GateConfig:
     """Return the gate with the threshold that pairs are kept by, unless it has one of its own."""
     if gate.good_score is not None or keep.min_score is None:
         return gate
     return gate.model_copy(update={"good_score": keep.min_score})
 
 
-def wants_repeats(gate: GateConfig, keep: KeepConfig) -> bool:
+def needs_repeats(gate: GateConfig, keep: KeepConfig) -> bool:
     """Whether nothing is kept without pairs that a judge rated twice."""
     return keep.uses_scores and keep.gate == "refuse" and gate.min_repeated > 0
 
@@ -29,7 +29,7 @@ def check_repeats(gate: GateConfig, keep: KeepConfig, num_repeated: int, setting
     Raises:
         ValueError: Naming `setting`, which is where `num_repeated` was set.
     """
-    if wants_repeats(gate, keep) and num_repeated < gate.min_repeated:
+    if needs_repeats(gate, keep) and num_repeated < gate.min_repeated:
         raise ValueError(
             f"{setting} = {num_repeated} is below gate.min_repeated = {gate.min_repeated}, so no "
             f"ratings can pass; raise it, or lower {LOWER}"
@@ -37,7 +37,7 @@ def check_repeats(gate: GateConfig, keep: KeepConfig, num_repeated: int, setting
 
 
 @stage(version=1, writes=Finding, plan=lambda config, pairs: Estimate(rows=1))
-def enough(ctx: Context, config: GateConfig, *, pairs: Artifact) -> Iterator[Finding]:
+def check_pair_count(ctx: Context, config: GateConfig, *, pairs: Artifact) -> Iterator[Finding]:
     """Yield `num_pairs`: there are as many as the gate wants rated twice.
 
     Raises:

@@ -1,11 +1,11 @@
 """The teacher's prompts, drawn from what the teaching assistant found hard.
 
 Source: Orca (arXiv:2306.02707), section 3: the assistant answers all prompts, the teacher a
-subset of them. The paper draws it at random (`spyhop.collect.subset`); this draws the hard ones.
+subset of them. The paper draws it at random (`collect.draw_subset`); this draws the hard ones.
 """
 
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -28,7 +28,7 @@ NAMES = {
 """What the counts call prompts of hardness 0, and of more than that."""
 
 
-class HardestConfig(Config):
+class SelectHardestConfig(Config):
     """What hard means, and how many prompts are taken."""
 
     by: Literal["wrong", "disagreement", "confidence"] = "wrong"
@@ -42,18 +42,18 @@ class HardestConfig(Config):
 
 
 @stage(
-    version=1,
+    version=2,
     writes=Prompt,
     plan=lambda config, prompts, answers: Estimate(
         rows=min(config.num_rows, prompts.rows), row_tokens=prompts.row_tokens
     ),
 )
-def hardest(
-    ctx: Context, config: HardestConfig, *, prompts: Artifact, answers: list[Artifact]
+def select_hardest(
+    ctx: Context, config: SelectHardestConfig, *, prompts: Artifact, answers: Mapping[str, Artifact]
 ) -> Iterator[Prompt]:
     """Keep the prompts that the assistant found hardest, in the order of the input.
 
-    Equally hard prompts are drawn by a hash of (seed, id), as in `collect.subset`, so a smaller
+    Equally hard prompts are drawn by a hash of (seed, id), as in `draw_subset`, so a smaller
     subset is part of a larger one. A response without an answer that can be read (cut, refused or
     empty ones too) counts as wrong, and as a sample that agrees with no other. A failed call says
     nothing about its prompt. Prompts of which nothing is known (no answer, failed calls only, no
@@ -114,12 +114,12 @@ class _Places:
 
 
 def _hardness(
-    ctx: Context, config: HardestConfig, places: _Places, answers: Sequence[Artifact]
+    ctx: Context, config: SelectHardestConfig, places: _Places, answers: Mapping[str, Artifact]
 ) -> Floats:
     """Return how hard the prompt of each place is; minus infinity where nothing is known."""
     where = array("q")
     told: array[Any] = array("Q" if config.by == "disagreement" else "d")
-    for artifact in answers:
+    for artifact in answers.values():
         for row in ctx.track(artifact.rows(Answer), "reading", total=artifact.num_rows):
             place = places.find(row)
             if place is None:
@@ -185,8 +185,7 @@ _TELLS: dict[str, Callable[[Answer], float]] = {
 
 
 def _response(row: Answer) -> str:
-    is_whole = row.finish_reason not in ("length", "content_filter")
-    return row.messages[-1].content if is_whole else ""
+    return row.messages[-1].content if row.ending == "whole" else ""
 
 
 def _question(row: Answer) -> str:

@@ -1,0 +1,34 @@
+"""Arguments and options that several commands share."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+RecipePath = Annotated[Path, typer.Argument(help="Recipe file (TOML).", show_default=False)]
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        "--out",
+        help="Output folder. Default: the recipe's own folder if it contains `runs` (as after "
+        "`quickstart`), else spyhop-out.",
+        show_default=False,
+    ),
+]
+TaskOut = Annotated[Path, typer.Option("--out", help="Output folder.")]
+Changes = Annotated[
+    list[str], typer.Option("--set", help="Change a setting: key.sub=value. May be repeated.")
+]
+NumWorkers = Annotated[
+    int | None, typer.Option("--workers", min=1, help="Recipe steps to run in parallel.")
+]
+Ablate = Annotated[
+    str,
+    typer.Option(
+        "--ablate", help="Train ablations too, such as order,answers; `recipes NAME` lists them."
+    ),
+]
+Plan = Annotated[
+    bool, typer.Option("--plan", help="Estimate requests, tokens and cost; send nothing.")
+]
+NO_CHANGES: list[str] = []

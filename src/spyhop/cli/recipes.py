@@ -1,0 +1,237 @@
+"""Commands around recipes: write, list, plan, run and inspect them."""
+
+import shutil
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from spyhop.cli.options import NO_CHANGES, Ablate, Changes, NumWorkers, Out, RecipePath
+from spyhop.cli.running import existing, load, print_plan, run_and_report, store_of
+from spyhop.recipe import Recipe, Use, resolve
+from spyhop.recipe.graph import refs
+from spyhop.recipe.mask import show_mask
+from spyhop.recipe.show import find_artifact, show_rows
+from spyhop.recipe.why import why as why_step
+from spyhop.recipes import INIT_FILES, RECIPES, write_example
+from spyhop.render import FormatName, TrainOn
+from spyhop.report.arms import COMPARISONS
+from spyhop.report.html import PAGE, RESULTS
+from spyhop.report.terminal import arms_table, comparison_lines
+from spyhop.runtime import Runtime
+from spyhop.schema import RecipeError
+from spyhop.settings import describe
+from spyhop.store import strays
+
+NO_STEPS: list[str] = []
+
+
+class Loop(StrEnum):
+    """The two loops that the quick start can run."""
+
+    ORCA = "orca"
+    HUMPBACK = "humpback"
+
+
+LOOPS = {
+    Loop.ORCA: ("quickstart.toml", Path("spyhop-quickstart")),
+    Loop.HUMPBACK: ("quickstart_humpback.toml", Path("spyhop-humpback")),
+}
+"""Recipe file and default output folder of each loop."""
+
+
+def quickstart(
+    loop: Annotated[
+        Loop,
+        typer.Argument(help="Train on explanations (orca), or on curated pairs (humpback)."),
+    ] = Loop.ORCA,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            help="Output folder. Default: spyhop-quickstart, or spyhop-humpback.",
+            show_default=False,
+        ),
+    ] = None,
+    thorough: Annotated[bool, typer.Option(help="Run every arm and setting with 5 seeds.")] = False,
+    set_: Changes = NO_CHANGES,
+    workers: NumWorkers = None,
+) -> None:
+    """Run the whole loop in a built-in world: no key, GPU or network.
+
+    The recipe is written to the output folder. Edit it and run the command again: only steps that
+    depend on the edit run again.
+    """
+    example, folder = LOOPS[loop]
+    out = out or folder
+    path = write_example(out, example.replace("quickstart", "thorough") if thorough else example)
+    built, runtime = load(path, set_, {"workers": workers})
+    run_and_report(built, runtime, out)
+    made = out / "runs" / built.name / "report"
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(arms_table(made / RESULTS))
+    if loop is Loop.HUMPBACK:
+        for line in comparison_lines(made / COMPARISONS):
+            console.print(line, markup=False)
+    elif not thorough:
+        console.print("One seed: intervals cover test items only. --thorough runs five seeds.")
+    for file in (PAGE, RESULTS):
+        shutil.copyfile(made / file, out / file)
+        console.print(f"{out / file}", markup=False)
+
+
+def init(
+    folder: Annotated[Path, typer.Argument(help="Folder to write into.", show_default=False)],
+) -> None:
+    """Write a recipe and example files for your own data.
+
+    The recipe trains a student on a teacher's answers to your prompts and evaluates it on your
+    questions.
+    """
+    console = Console(highlight=False, soft_wrap=True)
+    for name in INIT_FILES:
+        console.print(f"{write_example(folder, name)}", markup=False)
+    console.print(f"next: edit {folder / INIT_FILES[0]}, then `spyhop plan` and `spyhop run` it")
+
+
+def recipes(
+    name: Annotated[
+        str, typer.Argument(help="Recipe whose settings to list.", show_default=False)
+    ] = "",
+) -> None:
+    """List the recipes, or the settings of one."""
+    console = Console(highlight=False, soft_wrap=True)
+    if not name:
+        width = max(map(len, RECIPES))
+        for each, kind in RECIPES.items():
+            console.print(f"{each:{width}}  {kind.summary}", markup=False)
+        console.print("`spyhop recipes NAME` lists the settings of a recipe.")
+        return
+    if name not in RECIPES:
+        raise RecipeError(f"{name!r}: no such recipe; known: {', '.join(RECIPES)}")
+    console.print(f"{name}: {RECIPES[name].summary}", markup=False)
+    for line in describe(RECIPES[name].config_type):
+        console.print(f"  {line}", markup=False)
+    console.print("  runtime  Where and how fast the recipe runs; never part of a key.")
+    for line in describe(Runtime, 1):
+        console.print(f"  {line}", markup=False)
+
+
+def plan(
+    recipe: RecipePath,
+    out: Out = None,
+    set_: Changes = NO_CHANGES,
+    ablate: Ablate = "",
+    within_days: Annotated[
+        float | None,
+        typer.Option(min=0.01, help="State how many endpoints finish within this many days."),
+    ] = None,
+) -> None:
+    """Estimate rows, requests, tokens, dollars and hours of a run."""
+    built, runtime = _built(recipe, set_, ablate)
+    print_plan(resolve(built, store_of(out, recipe), without_missing=True), runtime, within_days)
+
+
+def run(
+    recipe: RecipePath,
+    out: Out = None,
+    set_: Changes = NO_CHANGES,
+    workers: NumWorkers = None,
+    retry_errors: Annotated[
+        list[str],
+        typer.Option(
+            "--retry-errors", metavar="STEP", help="Request failed rows of a finished step again."
+        ),
+    ] = NO_STEPS,
+    ablate: Ablate = "",
+) -> None:
+    """Run a recipe; finished steps are reused."""
+    built, runtime = _built(recipe, set_, ablate, workers)
+    for name in retry_errors:
+        if not any(isinstance(ref, Use) for ref in refs(built.step(name))):
+            asking = [n.name for n in built.steps if any(isinstance(r, Use) for r in refs(n))]
+            raise RecipeError(
+                f"--retry-errors {name}: this step calls no model; these do: {', '.join(asking)}"
+            )
+    run_and_report(built, runtime, store_of(out, recipe), frozenset(retry_errors))
+
+
+def report(
+    recipe: RecipePath, out: Out = None, set_: Changes = NO_CHANGES, ablate: Ablate = ""
+) -> None:
+    """Update the report of a finished run.
+
+    No other step runs.
+    """
+    built, _ = _built(recipe, set_, ablate)
+    resolved = resolve(built, store_of(out, recipe))
+    due = [step.name for step in built.steps[:-1] if step.name not in resolved.made]
+    if due:
+        raise RecipeError(
+            f"{recipe}: steps not finished: {', '.join(due[:3])}{', ...' if len(due) > 3 else ''}; "
+            "`spyhop run` runs them"
+        )
+    run_and_report(built, Runtime(), resolved.root, forgets=False)
+    steps = {step.name for step in built.steps}
+    if left := [link.name for link in strays(resolved.root, built.name, steps)]:
+        print(f"steps of the last run not in this report: {', '.join(left)}; see --ablate")  # noqa: T201
+
+
+def why(
+    recipe: RecipePath,
+    step: Annotated[str, typer.Argument(help="Step to explain. Default: every step.")] = "",
+    out: Out = None,
+    set_: Changes = NO_CHANGES,
+    ablate: Ablate = "",
+) -> None:
+    """List the steps that would run, and why."""
+    built, _ = _built(recipe, set_, ablate)
+    resolved = resolve(built, store_of(out, recipe))
+    console = Console(highlight=False, soft_wrap=True)
+    for each in [built.step(step)] if step else built.steps:
+        reasons = why_step(resolved, each)
+        console.print(f"{each.name}: {'; '.join(reasons) or 'up to date'}", markup=False)
+
+
+def show(
+    artifact: Annotated[
+        str, typer.Argument(help="Folder of an artifact, or a step of the recipe.")
+    ],
+    recipe: Annotated[
+        Path | None, typer.Option("--recipe", help="Recipe that has the step.")
+    ] = None,
+    rows: Annotated[int, typer.Option("--rows", "-n", min=1, help="Rows to show.")] = 3,
+    dropped: Annotated[bool, typer.Option(help="Show dropped rows instead.")] = False,
+    mask: Annotated[
+        Path | None,
+        typer.Option("--mask", help="Show answers with the loss mask of this model folder."),
+    ] = None,
+    chat_format: Annotated[
+        FormatName, typer.Option("--format", help="With --mask: the chat format.")
+    ] = "saved",
+    train_on: Annotated[
+        TrainOn, typer.Option("--train-on", help="With --mask: responses that are trained on.")
+    ] = "all",
+    out: Out = None,
+    set_: Changes = NO_CHANGES,
+    ablate: Ablate = "",
+) -> None:
+    """Show the record and rows of a step or artifact."""
+    built = _built(recipe, set_, ablate)[0] if recipe else None
+    found = find_artifact(existing(store_of(out, recipe)), artifact, built)
+    console = Console(highlight=False, soft_wrap=True)
+    if mask is None:
+        show_rows(found, rows, console, dropped=dropped)
+    else:
+        show_mask(found, rows, console, model=mask, chat_format=chat_format, train_on=train_on)
+
+
+def _built(
+    recipe: Path, set_: list[str], ablate: str, workers: int | None = None
+) -> tuple[Recipe, Runtime]:
+    """Return the recipe of a file as its options change it, and where to run it."""
+    chosen = [name.strip() for name in ablate.split(",") if name.strip()]
+    changes = [*set_, f"ablate={chosen!r}"] if chosen else set_
+    return load(recipe, changes, {"workers": workers})

@@ -1,0 +1,124 @@
+"""Commands for single tasks on a person's own files: a recipe each, with its main inputs."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from spyhop.cli.options import NO_CHANGES, Changes, Plan, TaskOut
+from spyhop.cli.running import apart, build, given, print_plan, run_and_report
+from spyhop.collect.pair_files import PAIRS
+from spyhop.recipe import Recipe, resolve
+from spyhop.recipe.plan import plan as plan_recipe
+from spyhop.recipes.answering import ANSWER_FILES, ANSWERS, PROMPTS
+from spyhop.recipes.answering import hand_over as hand_over_answers
+from spyhop.recipes.backtranslating import SEGMENTS
+from spyhop.recipes.backtranslating import hand_over as hand_over_pairs
+from spyhop.recipes.curating import GIVEN, KEPT_FILE, RATED_FILE
+from spyhop.recipes.curating import hand_over as hand_over_kept
+from spyhop.runtime import Runtime
+
+
+def answer(
+    prompts: Annotated[
+        Path, typer.Argument(help="JSONL or Parquet, rows of `messages`.", show_default=False)
+    ],
+    teacher: Annotated[
+        Path, typer.Option("--teacher", help="Teacher file (TOML), or a model folder.")
+    ],
+    out: TaskOut,
+    set_: Changes = NO_CHANGES,
+    plan: Plan = False,
+    retry_errors: Annotated[
+        bool, typer.Option("--retry-errors", help="Request failed rows of a finished run again.")
+    ] = False,
+) -> None:
+    """Generate teacher answers for your prompts.
+
+    Paid replies are journaled and never requested twice. The answers are written to
+    OUT/answers.jsonl or OUT/answers.parquet, in the format of the prompts.
+    """
+    settings: dict[str, Any] = {"prompts": prompts, "teacher": teacher}
+    built, runtime = build(given("answer", settings, set_), {})
+    apart(built, out, ANSWER_FILES)
+    if plan:
+        _plan_of(built, runtime, out, PROMPTS)
+        return
+    made = run_and_report(built, runtime, out, frozenset([ANSWERS] if retry_errors else []))
+    print(hand_over_answers(made, out))  # noqa: T201
+
+
+def segment(
+    inputs: Annotated[
+        list[Path],
+        typer.Argument(
+            help="WARC archives, folders of pages, JSON lines, Parquet, or *.paths lists.",
+            show_default=False,
+        ),
+    ],
+    out: TaskOut,
+    processes: Annotated[
+        int | None, typer.Option("--processes", min=1, help="Processes that share the pages.")
+    ] = None,
+    on: Annotated[
+        str | None, typer.Option("--on", help="Ray cluster: ray://host:port.", metavar="ADDRESS")
+    ] = None,
+    set_: Changes = NO_CHANGES,
+) -> None:
+    """Cut web pages into self-contained segments.
+
+    Nothing is downloaded. A report is written too.
+    """
+    file = given("segments", {"inputs": [path.absolute() for path in inputs]}, set_)
+    built, runtime = build(file, {"processes": processes, "on": on})
+    apart(built, out)
+    run_and_report(built, runtime, out)
+
+
+def backtranslate(
+    segments: Annotated[Path, typer.Argument(help="JSONL or Parquet, rows of `text`.")],
+    model: Annotated[Path, typer.Option("--model", help="Teacher file (TOML), or a model folder.")],
+    out: TaskOut,
+    set_: Changes = NO_CHANGES,
+    plan: Plan = False,
+) -> None:
+    """Generate the instruction that each text answers.
+
+    The pairs of instruction and text are written to OUT.
+    """
+    settings: dict[str, Any] = {"segments": segments, "model": model}
+    built, runtime = build(given("backtranslate", settings, set_), {})
+    apart(built, out, [PAIRS])
+    if plan:
+        _plan_of(built, runtime, out, SEGMENTS)
+        return
+    print(hand_over_pairs(run_and_report(built, runtime, out), out))  # noqa: T201
+
+
+def curate(
+    pairs: Annotated[Path, typer.Argument(help="Rows of `instruction` and `response`.")],
+    judge: Annotated[Path, typer.Option("--judge", help="Teacher file (TOML), or a model folder.")],
+    out: TaskOut,
+    set_: Changes = NO_CHANGES,
+    plan: Plan = False,
+) -> None:
+    """Rate pairs with a model and keep the best.
+
+    Pairs are kept only if the ratings pass their checks.
+    """
+    built, runtime = build(given("curate", {"pairs": pairs, "judge": judge}, set_), {})
+    apart(built, out, [RATED_FILE, KEPT_FILE])
+    if plan:
+        _plan_of(built, runtime, out, GIVEN)
+        return
+    print(hand_over_kept(run_and_report(built, runtime, out), out))  # noqa: T201
+
+
+def _plan_of(recipe: Recipe, runtime: Runtime, out: Path, first: str) -> None:
+    """Print the plan of a recipe that begins with the rows of a file."""
+    resolved = resolve(recipe, out)
+    if not plan_recipe(resolved)[0].estimate.rows:  # compressed: only reading it counts its rows
+        step = recipe.step(first)
+        inputs: dict[str, Any] = dict(resolved.inputs(step))
+        step.stage.run(out, step.config, origins=resolved.labels(step), **inputs)
+    print_plan(resolve(recipe, out), runtime)

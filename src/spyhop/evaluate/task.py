@@ -1,0 +1,101 @@
+"""Benchmarks as data: a `Task` says where the rows are, how they are asked and how they are scored.
+
+A benchmark is one TOML file of at most 12 lines in `evaluate/tasks/`, or a file of your own; no
+code knows any of them by name.
+"""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from spyhop.models import Sampling
+from spyhop.schema import Config, RecipeError
+from spyhop.settings import read_toml, validated
+
+FOLDER = Path(__file__).with_name("tasks")
+
+
+class Protocol(Config):
+    """Prompt, sampling and answer extraction of a task."""
+
+    system_message: str = ""
+    """Orca's default is the empty message."""
+    extract: Literal["stated", "first_capital"] = "stated"
+    """How a choice is read: an explicit statement, or the Orca paper's first capital letter."""
+    sampling: Sampling = Sampling(max_new_tokens=256)
+
+
+class Task(Protocol):
+    """A benchmark. Templates contain `{column}`s of the rows; text of a row is used as it is."""
+
+    name: str
+    """Name of the suite; default: the file's name."""
+    files: str = "*.jsonl"
+    """Files of the source; each of them is a task, named like the file."""
+    rows: str = ""
+    """Key of the list of rows in a JSON file; files of one row per line have none."""
+    num_items: int = 0
+    """Number of items as published. A complete read must find exactly as many; 0 checks nothing."""
+    tasks: tuple[str, ...] = ()
+    """Tasks in the order in which they are read; default: all files."""
+    exclude: tuple[str, ...] = ()
+    """Tasks that are not part of the benchmark."""
+    split: dict[str, str] = Field(default_factory=dict)
+    """Regular expression for a column; its named groups are further columns."""
+    optional: tuple[str, ...] = ()
+    """Columns that a row may lack; they are empty there."""
+    options: str = "options"
+    """Column of the options: a list of texts, or lines such as `(A) text` or `- text`."""
+    fixed_options: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    """Options of tasks whose rows list none; `split` does not apply to them."""
+    option: str = "({label}) {text}"
+    """How an option is shown."""
+    question: str = "{question}"
+    """The question without options and cue: the prompt where there are no options, and the text
+    that decontamination searches for."""
+    prompt: str = "Q: {question} Answer Choices: {options}"
+    """The prompt of an item with options."""
+    cue: str = "\nA: Among A through {last}, the answer is"
+    """Beginning of the answer to an item with options, here at the end of the prompt."""
+    few_shot: str = ""
+    """Worked examples as published, before every question."""
+    target: str = "{answer}"
+    """The gold answer: a label, the text of an option, or free text."""
+    as_published: bool = False
+    """Whether to keep items whose gold answer is not among their options (with chance 0), or that
+    have a single option; otherwise such an item is an error."""
+    metric: Literal["accuracy"] = "accuracy"
+    """Score of an item: 1 if the extracted answer equals the gold answer, else 0."""
+    citation: str = ""
+    note: str = ""
+    """How the protocol differs from the publication."""
+
+    @model_validator(mode="after")
+    def _no_position(self) -> "Task":
+        if both := set(self.tasks) & set(self.exclude):
+            raise ValueError(f"tasks and exclude both name {', '.join(sorted(both))}")
+        return self
+
+    def identity(self) -> "Task":
+        """Return the task without its texts for people, which change no item and no score."""
+        return self.model_copy(update={"citation": "", "note": ""})
+
+
+def task_names() -> list[str]:
+    """Return the names of the benchmarks that ship with spyhop."""
+    return sorted(path.stem for path in FOLDER.glob("*.toml"))
+
+
+def read_task(suite: str) -> Task:
+    """Return a benchmark by its name, or from a TOML file.
+
+    Raises:
+        RecipeError: If there is no such benchmark, or the file is not a task.
+    """
+    path = Path(suite) if suite.endswith(".toml") else FOLDER / f"{suite}.toml"
+    if suite not in task_names() and not suite.endswith(".toml"):
+        known = ", ".join(task_names())
+        raise RecipeError(f"no benchmark {suite!r}; known: {known}; or name a .toml file")
+    given: dict[str, Any] = {"name": path.stem, **read_toml(path)}
+    return validated(path, Task, given, "", {})

@@ -1,0 +1,64 @@
+"""Where and how fast things run: devices, processes, sizes of batches. Never part of a key."""
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+
+def _known(device: str) -> str:
+    if not re.fullmatch(r"auto|cpu|mps|(cuda|xpu)(:\d+)?", device):
+        raise ValueError("write auto, cpu, cuda or cuda:1")
+    return device
+
+
+Device = Annotated[str, AfterValidator(_known)]
+
+
+class Resources(BaseModel):
+    """Resources of one step."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    device: Device = "auto"
+    """Device: `cpu`, `cuda`, `cuda:1`, ...; `auto` takes the first GPU if there is one."""
+    gpus: int = Field(1, ge=1)
+    """GPUs per host for one training run; with `device = "cpu"`, processes."""
+    threads: int = Field(1, ge=1)
+    """Processor threads of each worker."""
+    processes: int = Field(1, ge=1)
+    """Processes that share the parts of one step over a corpus."""
+
+
+class Runtime(Resources):
+    """Where and how fast things run. Never part of a key."""
+
+    workers: int = Field(1, ge=1)
+    """Recipe steps to run in parallel, each in its own process."""
+    steps: dict[str, Resources] = Field({}, repr=False)
+    """Resources of single steps, in tables `[runtime.steps.NAME]`; other settings apply to all."""
+    on: str = Field("", pattern=r"^(ray:.+)?$")
+    """Ray cluster for the parts of a corpus: `ray://host:port`. Default: this machine."""
+    inference_tokens: int = Field(16_384, ge=256)
+    """Tokens of one padded batch when a local model generates."""
+    microbatch_tokens: int = Field(16_384, ge=64)
+    """Tokens of one forward pass in training; gradients of a larger batch are accumulated."""
+    checkpoint_s: float = Field(20.0, gt=0)
+    """Seconds of training between two resumable checkpoints."""
+    hosts: tuple[str, ...] = ()
+    """Hosts for distributed training, reached with `ssh`; they share the file system."""
+    packing: Literal["auto", "on", "off"] = "auto"
+    """Pack rows end to end in training, or pad them: same gradient. `auto` packs on CUDA."""
+    gradient_checkpointing: bool = False
+    """Compute the forward pass twice in training, to save memory."""
+    peak_tflops: float | None = Field(None, gt=0)
+    """Peak of the device, to compute its utilisation; known for common GPUs."""
+    track: tuple[Literal["tensorboard", "wandb"], ...] = ()
+    """Where the metrics of each step go, besides a file."""
+
+    def of_step(self, name: str) -> "Runtime":
+        """Return the runtime of one step of a recipe."""
+        named = self.steps.get(name)
+        return (
+            self if named is None else self.model_copy(update=named.model_dump(exclude_unset=True))
+        )
