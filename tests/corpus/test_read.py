@@ -9,13 +9,13 @@ import pytest
 
 from corpus.pages import article, warc
 from spyhop.corpus import read as reading
-from spyhop.corpus.archive import Page
+from spyhop.corpus.archive import ArchivePage
 from spyhop.corpus.read import ReadConfig, parts_of, read
 
 MAX = 1_000_000
 
 
-def _pages(*roots: Path, config: ReadConfig | None = None) -> list[Page]:
+def _pages(*roots: Path, config: ReadConfig | None = None) -> list[ArchivePage]:
     return [p for part in parts_of(roots) for p in read(part, config or ReadConfig(), MAX)]
 
 

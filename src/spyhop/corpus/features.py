@@ -19,6 +19,8 @@ LINK_WEIGHT = 1.5
 """Characters that one character in a link takes away."""
 ITEM_WEIGHT = 0.5
 """What a block in a list counts: teasers of other pages are in lists."""
+START_CHARS = 50
+"""Beginning of a block in which digits and capitals are counted."""
 FAR = 15
 """Blocks beyond which a distance is not told apart."""
 STEPS = (-3, -2, -1, 1, 2, 3)
@@ -97,13 +99,13 @@ _SHAPE = (
 
 def _shape(block: Block, name: str) -> tuple[float, ...]:
     text, kind = block.text, block.kind
-    num, start = len(text), text[:100]
+    num, start = len(text), text[:START_CHARS]
     return (
         num, block.num_linked, block.marks, block.container, kind == "heading", kind == "text",
         kind == "item", block.level if kind == "heading" else 0,
         text[-1:] in ".!?\u2026\u3002\u201d\"\u00bb)\uff01\uff1f",
         min(8, text.count(",") + text.count("\u3001") + text.count("\uff0c")), "\n" in text,
-        sum(map(str.isdigit, start)) / num, sum(map(str.isupper, start)) / min(num, 100),
+        sum(map(str.isdigit, start)) / len(start), sum(map(str.isupper, start)) / len(start),
         "\u00a9" in text, name == "p", name == "li", name == "div",
     )  # fmt: skip
 

@@ -26,7 +26,7 @@ _MATHJAX = re.compile(
     r"<script[^<>]*\btype\s*=\s*[\"']?math/(?:tex|asciimath)[^<>]*>"
     r"([^<]*+(?:<(?!/script)[^<]*+)*+)</script\s*>"
 )
-_PICTURED = ("math", "latex", "formula", "equation", 'tex"', "wiris")
+_PICTURED = ("latex", 'tex"')
 _PICTURE = re.compile(r"<img(\s[^<>]*(?:math|latex|\btex\b|formula|equation|wiris)[^<>]*)>")
 
 
@@ -78,11 +78,12 @@ def _element(match: re.Match[str]) -> str:
 
 def with_formulas(html: str) -> str:
     """Return the page with MathML, MathJax scripts and pictures of formulas as text."""
-    if "<math" in html:
+    has_math = "math" in html
+    if has_math and "<math" in html:
         html = _MATHML.sub(_written_mathml, html)
-    if "math/" in html:
+    if has_math and "math/" in html:
         html = _MATHJAX.sub(lambda script: f" {escape(script.group(1), quote=False)} ", html)
-    if any(word in html for word in _PICTURED):
+    if has_math or any(word in html for word in _PICTURED):
         html = _PICTURE.sub(_written_picture, html)
     return html
 

@@ -66,13 +66,13 @@ def marks_of(name: str, tag: str) -> int:
     marks = MARKS.get(_SAME.get(name, name), 0)
     if name == tag:
         return marks
-    labels = " ".join(_LABEL.findall(tag))
-    if labels.islower():
-        words = labels.replace("-", " ").replace("_", " ").split()
-    else:
-        words = [word.lower() for word in _WORD.findall(labels)]
-    for word in words:
-        marks |= _WORD_MARKS.get(word, 0)
+    if labels := " ".join(_LABEL.findall(tag)):
+        if labels.islower():
+            words = labels.replace("-", " ").replace("_", " ").split()
+        else:
+            words = [word.lower() for word in _WORD.findall(labels)]
+        for word in _WORD_MARKS.keys() & words:
+            marks |= _WORD_MARKS[word]
     if ("hidden" in tag or "display" in tag) and _HIDDEN.search(tag):
         marks |= MARKS["hidden"]
     return marks

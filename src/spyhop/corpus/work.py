@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -10,15 +11,16 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from spyhop.corpus.archive import ArchivePage
+from spyhop.corpus.charset import decode
 from spyhop.corpus.extract import (
     ExtractConfig,
     Extracted,
     Refused,
-    decode,
+    converted,
     extract,
     text_blocks,
 )
-from spyhop.corpus.filters import Candidate, FilterConfig, is_toxic, reason_against
+from spyhop.corpus.filters import Candidate, FilterConfig, is_toxic, reason_against, url_reason
 from spyhop.corpus.personal import redact
 from spyhop.corpus.read import ReadConfig
 from spyhop.corpus.segment import CutConfig, Section, cut
@@ -31,6 +33,14 @@ if TYPE_CHECKING:
 else:
     lang = Lazy("resiliparse.parse.lang")
 
+_SCRIPTS = {
+    "ja": re.compile("[\u3041-\u3096\u30a1-\u30fa]"),
+    "ko": re.compile("[\uac00-\ud7a3]"),
+    "zh": re.compile("[\u4e00-\u9fff]"),
+}
+"""Scripts of one language each, in this order: Japanese has Han characters, too."""
+MIN_SCRIPT_FRAC = 0.15
+"""Share of the characters that decides for a script's language."""
 PAGE = "page/"
 """What the reasons of whole pages begin with."""
 
@@ -67,8 +77,8 @@ class Outcome:
 
 def segments_of(page: ArchivePage, config: SegmentConfig) -> Iterator[Outcome]:
     """Yield the segments of a page and what was left out, in order."""
-    if page.reason:
-        yield refused(page, page.reason)
+    if reason := page.reason or url_reason(page.url, config.filters):
+        yield refused(page, reason)
         return
     try:
         found = _extracted(page, config)
@@ -97,7 +107,8 @@ def _extracted(page: ArchivePage, config: SegmentConfig) -> Extracted:
         return extract(page.data, page.charset, config.extract)
     if len(page.data) > config.extract.max_bytes:
         raise Refused("too_many_bytes")
-    return Extracted("", text_blocks(decode(page.data, page.charset)))
+    text = decode(page.data, page.charset)
+    return converted(text) if page.is_converted else Extracted("", text_blocks(text))
 
 
 def _outcome(page: ArchivePage, digest: str, section: Section, config: SegmentConfig) -> Outcome:
@@ -109,10 +120,18 @@ def _outcome(page: ArchivePage, digest: str, section: Section, config: SegmentCo
         num_redacted = found.total() + sum(each.total() for _, each in named)
     if section.reason:
         return _row(page, digest, shown, "", num_redacted, section.reason)
-    language, _ = lang.detect_fast(section.prose, cutoff=config.filters.max_language_rank)
-    candidate = Candidate(section, language, found.total())
+    language = language_of(section.prose, config.filters.max_language_rank)
+    candidate = Candidate(section, language, found.total(), is_plain=not page.is_html)
     reason = reason_against(candidate, config.filters)
     return _row(page, digest, shown, language, num_redacted, reason)
+
+
+def language_of(text: str, max_rank: int) -> str:
+    """Return the code of a text's language: by its script where that decides, else by profile."""
+    for code, script in _SCRIPTS.items():
+        if len(script.findall(text)) > MIN_SCRIPT_FRAC * len(text):
+            return code
+    return str(lang.detect_fast(text, cutoff=max_rank)[0])
 
 
 def _row(
