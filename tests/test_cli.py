@@ -249,7 +249,7 @@ def test_names_that_no_file_can_have_are_one_line(cli, recipe: Path):
 
 
 def test_too_few_file_handles_are_one_line(recipe: Path, tmp_path: Path):
-    limited = ["sh", "-c", 'ulimit -n 12; exec "$@"', "sh", str(SPYHOP)]
+    limited = ["sh", "-c", 'ulimit -n 9; exec "$@"', "sh", str(SPYHOP)]
     done = subprocess.run(
         [*limited, "run", str(recipe), "--out", "out"], cwd=tmp_path, capture_output=True, text=True
     )
