@@ -296,4 +296,4 @@ def test_no_store_lies_in_what_is_read(cli: Command, tiny_folder: Path, command)
     for out in ("work", "work/made", tiny_folder):
         given = ("work", command[1], tiny_folder, "--out", out)
         done = cli(command[0], *given)
-        assert done.code == 2 and re.search(r"it lies in .*, which is read", done.stderr), done
+        assert done.code == 2 and re.search(r"output folder is inside the input", done.stderr), done
