@@ -18,7 +18,7 @@ from spyhop.store import Artifact
 
 
 class GateConfig(Config):
-    """The limits."""
+    """Limits that ratings must meet before pairs are kept."""
 
     min_parse_rate: float = Field(0.95, ge=0, le=1)
     """Share of the rows that must have a score."""
@@ -29,8 +29,8 @@ class GateConfig(Config):
     min_repeated: int = Field(200, ge=0)
     """Rows that it must rest on; 0 asks for no second ratings."""
     good_score: float | None = Field(None, ge=1, le=5)
-    """From which score on a pair counts as chosen, where labels are given. None: in the recipes
-    `keep.min_score`; 4 where pairs are kept by quota alone."""
+    """Least score at which a pair counts as chosen, for the checks against labels. Default:
+    `keep.min_score` in recipes; 4 if pairs are kept by quota alone."""
     min_label_kappa: float = Field(0.4, ge=-1, le=1)
     """Agreement of the judge with people, where labels have scores."""
 

@@ -23,16 +23,16 @@ KEPT_FRAC = 0.4
 
 
 class KeepConfig(Config):
-    """What is kept."""
+    """Pairs to keep."""
 
     min_score: float | None = Field(None, ge=1, le=5)
     """Pairs of this score and more; a missing score is never kept then. `A4`: 4, `A5`: 4.5."""
     num_rows: int | None = Field(None, gt=0)
-    """Exactly so many pairs; None keeps all that pass."""
+    """Number of pairs to keep. Default: all that pass."""
     fewer: bool = False
     """Where fewer than `num_rows` pass, keep those."""
     within: int | None = Field(None, gt=0)
-    """Only so many candidates, drawn by hash, are looked at; None looks at all."""
+    """Number of candidates to consider, drawn by hash. Default: all."""
     take: Literal["best", "random"] = "best"
     """Which of more than `num_rows`: the highest scores, or drawn by hash (without `min_score`
     that is no curation, and needs neither ratings nor a gate)."""
@@ -40,6 +40,7 @@ class KeepConfig(Config):
     """What becomes of ratings that did not pass the gate: nothing is kept and the run ends, or
     they are used and the findings told."""
     seed: int = 0
+    """Random seed of the draws."""
 
     @model_validator(mode="after")
     def _fits(self) -> "KeepConfig":

@@ -17,9 +17,10 @@ WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0":
 
 
 class LabelsConfig(Config):
-    """How labels are read."""
+    """Files of human labels."""
 
     pattern: str = "*"
+    """Glob of the files to read, if the path is a folder."""
     good_score: float = Field(4.0, ge=1, le=5)
     """From which `score` on a pair is good, where a row has no `good`."""
 

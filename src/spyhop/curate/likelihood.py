@@ -20,7 +20,7 @@ PAIR_TOKENS = 500
 
 
 class LikelihoodConfig(Config):
-    """What is measured."""
+    """Rating of pairs by the likelihood of the response."""
 
     is_relative: bool = False
     """Whether log p(response) is taken off, so that a text that is likely in any case, such as a

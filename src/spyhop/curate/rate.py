@@ -49,25 +49,29 @@ Method = Literal["verdict", "choice", "expected"]
 
 
 class RateConfig(Config):
-    """How the judge is asked. All texts are whole; `{...}` are replaced.
+    """Prompts of the judge and how scores are read. Prompts are whole texts; `{...}` are replaced.
 
     A prompt is `scale`, then `reasoned` (or `unreasoned`), then `shown`; a second rating puts
     `shown` first, so that a judge at temperature 0 can disagree with itself, too.
     """
 
     method: Method = "expected"
-    """`verdict`: the judge writes a reason and a verdict line, which is read strictly; what cannot
-    be read is missing. `choice`: it must choose a score, without a reason. `expected`: it writes a
-    reason, then its verdict is begun for it, and the score is the mean of 1 to 5 under the
-    probabilities found there."""
+    """How a score is read. `verdict`: the judge writes reasons and a verdict line, which is parsed
+    strictly; unparsed verdicts count as missing. `choice`: it chooses a score without reasons.
+    `expected`: it writes reasons, its verdict is prefilled, and the score is the mean of 1 to 5
+    under the probabilities of the next token."""
     scale: str = SCALE
+    """Prompt: the task and the meaning of each score."""
     reasoned: str = REASONED
+    """Prompt: request for reasons and a verdict line."""
     unreasoned: str = UNREASONED
     """For `choice`."""
     shown: str = SHOWN
+    """Prompt: the pair, with the fields `{instruction}` and `{response}`."""
     verdict_start: str = "Score:"
     """What a forced verdict begins with; `reasoned` should ask for the same."""
     system_message: str = ""
+    """System message of the judge; an empty one is not sent."""
     sampling: SampledGeneration = SampledGeneration()
     """Of reasons and verdicts."""
     num_verdicts: int = Field(1, ge=1)
@@ -78,6 +82,7 @@ class RateConfig(Config):
     num_repeated: int = Field(250, ge=0)
     """Pairs, drawn by hash, that are rated twice; the gate wants 200."""
     seed: int = 0
+    """Random seed of sampled verdicts."""
     max_error_frac: float = Field(0.05, ge=0, le=1)
     """Above this share of failed calls the stage fails."""
 

@@ -21,11 +21,12 @@ FILE = "promotion.json"
 
 
 class PromoteConfig(Config):
-    """When the later model takes the place of the earlier one."""
+    """Rule by which a new model replaces the earlier one."""
 
     rule: Literal["better", "not_worse", "always"] = "better"
-    """`better`: the interval of the paired difference lies above zero; `not_worse`: it does not
-    lie below; `always`: without looking, as the Humpback paper does."""
+    """When the new model is promoted. `better`: the interval of the paired difference is above
+    zero. `not_worse`: it is not below zero. `always`: without a comparison, as in the Humpback
+    paper."""
     margin: float = Field(0.0, ge=0)
     """What a difference must exceed, in the units of the measure (0.01 is a percentage point)."""
 

@@ -51,14 +51,16 @@ class CombinedConfig(Config):
     teacher: InputPath
     """Who explains the curated instructions: a model's file (TOML) or folder."""
     messages: tuple[SystemMessage, ...] = orca_messages()
+    """System messages that prompts are drawn with."""
     shares: dict[str, float] = Field(default_factory=lambda: dict(SHARES))
     """Weights of the system messages."""
     num_queries: int | None = Field(None, gt=0)
-    """Curated instructions to explain; None takes all that were kept."""
+    """Curated instructions to explain. Default: all that were kept."""
     explain: ExplainConfig = ExplainConfig()
     tokens: int = Field(gt=0)
     """Training tokens of each of the three students, whatever its data set's size."""
     seed: int = 0
+    """Random seed of the draws."""
 
 
 def combined(config: CombinedConfig) -> Recipe:

@@ -39,9 +39,10 @@ Kind = Literal["flan_cot", "natural_instructions", "t0", "records", "table"]
 
 
 class Place(Config):
-    """Where files are: a path here, or an address elsewhere."""
+    """Location of files: a local path, or a remote address."""
 
     path: InputPath | None = None
+    """File or folder on this machine."""
     fetch: FetchConfig | None = None
     """Files on the hub or in a bucket; fetched once."""
 
@@ -53,7 +54,7 @@ class Place(Config):
 
 
 class Collection(Place):
-    """A collection of queries, and how many rows are drawn from it."""
+    """A collection of queries, and the number of rows to draw from it."""
 
     kind: Kind = "flan_cot"
     """Form of the files. `table` are Parquet, JSONL or CSV files of any size and columns, drawn
@@ -69,12 +70,15 @@ class Collection(Place):
     only: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     """For `table`: column to patterns of the values to keep."""
     licence: str = ""
+    """Licence of the rows, for the model card."""
     num_rows: int | None = Field(None, gt=0)
-    """Rows to draw by Algorithm 1; None takes all."""
+    """Rows to draw by Algorithm 1. Default: all."""
     max_per_task: int | None = Field(None, gt=0)
+    """Most rows of a task, drawn by hash. Default: no limit."""
     exclude: tuple[str, ...] = ()
     """Patterns of tasks to leave out."""
     strata: tuple[Stratum, ...] = ()
+    """Strata in which the draw is balanced."""
     pilot: Pilot | None = None
     """Rates queries for strata by difficulty."""
 
@@ -96,7 +100,7 @@ class Collection(Place):
 
 
 class Ready(Place):
-    """Answers that are there already."""
+    """Answers from an existing data set."""
 
     read: ReadyConfig
 

@@ -53,12 +53,13 @@ from spyhop.train.release import ReleaseConfig, release, with_title
 
 
 class Answering(Config):
-    """Who answers, and how: a model, or human rationales or gold answers on record."""
+    """Source of answers: a model, or recorded human rationales or gold answers."""
 
     file: InputPath | None = None
     """A teacher's file (TOML) or a folder of weights."""
     recorded: Literal["rationales", "targets"] | None = None
-    """`rationales` are those of FLAN's chain-of-thought files, `targets` the bare gold answers."""
+    """Recorded answers to use instead of a model: the `rationales` of FLAN's chain-of-thought
+    files, or the bare gold answers (`targets`)."""
     name: str = ""
     """Of recorded answers, in the report; empty is `human rationales` or `gold answers`."""
     answers: AnswerConfig = AnswerConfig()
@@ -87,15 +88,18 @@ class OrcaConfig(Config):
     decontaminate: DecontaminateConfig = DecontaminateConfig()
     """Against the items of `suites`."""
     num_queries: int | None = Field(None, gt=0)
-    """Queries to use; None takes all."""
+    """Queries to use. Default: all."""
     messages: tuple[SystemMessage, ...] = orca_messages()
+    """System messages that queries are paired with."""
     shares: dict[str, dict[str, float]] = orca_shares()
+    """Weight of each system message for each collection, by the message's id."""
     choice_rule: Literal["among_all", "always"] = "among_all"
+    """When a multiple-choice query may get a message that is for multiple choice only."""
     assistant: Answering | None = None
     """Answers every prompt; the student learns from it first."""
     teacher: Answering = Answering(recorded="rationales")
     teacher_queries: int | None = Field(None, gt=0)
-    """Of the assistant's prompts, how many the teacher answers; None is all of them."""
+    """Number of the assistant's prompts that the teacher answers too. Default: all."""
     teacher_takes: Literal["random", "wrong", "disagreement", "confidence"] = "random"
     """Which ones: drawn as in the paper, or those that the assistant found hard."""
     verify: VerifyConfig | None = None
@@ -109,7 +113,7 @@ class OrcaConfig(Config):
     student: Student
     train: TuneConfig = TuneConfig(epochs=1.0)
     train_assistant: TuneConfig | None = None
-    """Of the stage on the assistant's answers; None trains as in `train`."""
+    """Training on the assistant's answers. Default: `train`."""
     ablate: tuple[Ablation, ...] = ()
     """Further students of the same rows, as `--ablate` names them."""
     suites: tuple[Suite, ...] = ()
@@ -121,6 +125,7 @@ class OrcaConfig(Config):
     release: ReleaseConfig = ReleaseConfig()
     """How the student is given away, and what its card says beside what the run knows."""
     seed: int = 0
+    """Random seed of the draws."""
 
     @model_validator(mode="after")
     def _nested(self) -> "OrcaConfig":

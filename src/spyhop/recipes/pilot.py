@@ -20,16 +20,16 @@ from spyhop.settings import InputPath
 
 
 class Pilot(Config):
-    """Who rates which queries; needed for strata by difficulty."""
+    """Pilot model that rates queries; needed for strata by difficulty."""
 
     file: InputPath
     """A teacher's file (TOML) or a folder of weights: the assistant, or any small model."""
     by: Literal["errors", "loss"] = "errors"
-    """`errors`: the share of its answers that are wrong, by the gold answer. `loss`: its loss per
-    token on the gold answer."""
+    """Measure of difficulty. `errors`: share of the pilot's answers that are wrong by the gold
+    answer. `loss`: its loss per token on the gold answer."""
     num_rows: int | None = Field(None, gt=0)
-    """Rows that are drawn for the pilot by Algorithm 1; the draw itself is then from these alone.
-    None rates all there are."""
+    """Rows to draw for the pilot by Algorithm 1; the final draw is from these alone. Default: all
+    rows are rated."""
     answers: AnswerConfig = AnswerConfig()
     """How it is asked, for `errors`."""
 

@@ -46,16 +46,22 @@ class WorldMessage(SystemMessage):
     """A system message of the embedded world, and its weight among the explained queries."""
 
     share: float = Field(ge=0)
+    """Relative frequency of the message."""
 
 
 class Setting(Config):
     """One set of families, the student that meets them, and the budgets."""
 
     name: str
+    """Name of the setting in the report."""
     families: tuple[world.FamilyName, ...] = Field(min_length=1)
+    """Families of problems."""
     arms: tuple[ArmName, ...] = Field(min_length=1)
+    """Students to train and compare."""
     steps: world.Steps = (3, 6)
+    """Least and greatest number of steps that a problem needs."""
     num_queries: int = Field(8000, gt=0)
+    """Queries that teacher and assistant answer."""
     num_items: int = Field(400, gt=0)
     """Held-out test problems, the same for every arm and seed."""
     tokens: int = Field(1_000_000, gt=0)
@@ -71,19 +77,24 @@ class Setting(Config):
     teacher_rate: float = Field(0.3, gt=0)
     """Learning rates of the second stage of `progressive`, as a share of the first's."""
     teacher_warmup_steps: int = Field(30, ge=0)
+    """Warm-up steps of the training on the teacher's answers."""
     student: NewModelConfig
     copy_rows: int = Field(9000, gt=0)
+    """Rows of the copying task on which the student is pretrained."""
     copy_tokens: int = Field(600_000, gt=0)
     """The starting model's own training: copying lists of random words."""
     copy_batch_tokens: int = Field(1024, gt=0)
+    """Tokens of a batch in pretraining."""
     optimizer: OptimizerConfig
     batch_tokens: int = Field(1024, gt=0)
+    """Tokens of a batch in training."""
 
 
 class QuickstartConfig(Config):
     """Settings of the `quickstart` recipe."""
 
     name: str = "quickstart"
+    """Run name; results are linked under `runs/<name>`."""
     settings: tuple[Setting, ...] = Field(min_length=1)
     seeds: tuple[int, ...] = Field((0,), min_length=1)
     """Each seed draws its own queries, answers and order of training."""

@@ -55,14 +55,19 @@ class HumpbackSetting(Config):
     """One set of documents, the student that meets them, and the budgets."""
 
     name: str
+    """Name of the setting in the report."""
     arms: tuple[ArmName, ...] = Field(min_length=1)
+    """Students to train and compare."""
     kinds: dict[world.DocumentKind, float]
     """How the documents divide into kinds."""
     families: tuple[world.FamilyName, ...] = world.CORE
+    """Families of problems."""
     steps: world.Steps = (3, 6)
+    """Least and greatest number of steps that a problem needs."""
     num_pairs: int = Field(300, gt=0)
     """Seed pairs."""
     num_documents: int = Field(2500, gt=0)
+    """Documents to cut into segments."""
     num_items: int = Field(400, gt=0)
     """Held-out test problems, the same for every arm and seed."""
     items_seed: int = 1
@@ -70,19 +75,24 @@ class HumpbackSetting(Config):
     tokens: int = Field(700_000, gt=0)
     """Budget of every arm."""
     backward_tokens: int = Field(200_000, gt=0)
+    """Training tokens of the backward model."""
     student: NewModelConfig
     copy_rows: int = Field(9000, gt=0)
+    """Rows of the copying task on which the student is pretrained."""
     copy_tokens: int = Field(600_000, gt=0)
     """The starting model's own training: copying lists of random words."""
     copy_batch_tokens: int = Field(1024, gt=0)
+    """Tokens of a batch in pretraining."""
     optimizer: OptimizerConfig
     batch_tokens: int = Field(512, gt=0)
+    """Tokens of a batch in training."""
 
 
 class QuickstartHumpbackConfig(Config):
     """Settings of the `quickstart_humpback` recipe."""
 
     name: str = "quickstart_humpback"
+    """Run name; results are linked under `runs/<name>`."""
     settings: tuple[HumpbackSetting, ...] = Field(min_length=1)
     seeds: tuple[int, ...] = Field((5, 6, 7), min_length=1)
     """Each seed draws its own seed pairs, documents, instructions and order of training."""
@@ -95,6 +105,7 @@ class QuickstartHumpbackConfig(Config):
     """How the backward model is trained and asked for instructions: greedily, unlike the paper, for
     at this size a quarter of the instructions drawn at temperature 0.7 miss their document."""
     min_score: float = Field(A4, ge=1, le=5)
+    """Least score of a pair that is kept."""
 
 
 COMPARISONS = (

@@ -29,8 +29,9 @@ class TrainingPhase(Config):
     """A further training of the same model, on other rows."""
 
     rows: tuple[InputPath, ...] = Field(min_length=1)
+    """Files or folders of training rows."""
     train: TuneConfig | None = None
-    """What it does not say is as in the first training."""
+    """Unset fields inherit from the first training phase."""
 
 
 class TrainingConfig(Config):
