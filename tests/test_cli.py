@@ -214,7 +214,7 @@ def test_a_missing_folder_is_named_by_a_plan_and_refused_by_a_run(cli, recipe: P
 def test_wrong_arguments_are_one_line(cli, recipe: Path, tmp_path: Path):
     _refused(cli("run", "absent.toml"), r"absent\.toml: cannot be read \(No such file")
     _refused(cli("plan", recipe, "--set", "train"), r"--set train: write it as key\.sub=value")
-    _refused(cli("why", recipe, "nowhere"), r"no node 'nowhere'; known: queries-cot, ")
+    _refused(cli("why", recipe, "nowhere"), r"no step 'nowhere'; known: queries-cot, ")
     (tmp_path / "here").mkdir()
     _refused(cli("show", "nothing", "--out", "here"), r"nothing: no finished artifact of that name")
     there = ("--recipe", recipe, "--out", "here")
@@ -337,7 +337,7 @@ def test_a_plan_tells_how_many_endpoints_make_it_in_time(cli, tmp_path: Path):
         ("settings.0.arms=['nope']", r"settings\.0\.arms\.0 = 'nope': .*'explanations'"),
         ("settings=[]", r"settings = \[\]: .*at least 1 item"),
         ("seeds=[]", r"seeds = \[\]: .*at least 1 item"),
-        ("seeds=[0,0]", r"two nodes named 'core\."),
+        ("seeds=[0,0]", r"two steps named 'core\."),
         (
             "settings.0.student.previous_token_heads=9",
             r"previous_token_heads is more than num_heads",
@@ -378,7 +378,7 @@ def test_plan_why_show_and_clean_tell_what_is(cli, recipe: Path, tmp_path: Path)
     cleaned = cli("clean", "--free")
     assert "freed 0.0 MB" in cleaned.stdout
     again = cli("run", recipe)
-    assert " 0 made, " in again.stdout
+    assert " 0 steps run, " in again.stdout
 
 
 def test_a_report_takes_nothing_from_a_run_with_further_students(cli, recipe: Path):
@@ -393,7 +393,7 @@ def test_a_report_takes_nothing_from_a_run_with_further_students(cli, recipe: Pa
     shown = cli("show", "teacher-only", "--recipe", *named)
     assert shown.code == 0 and shown.stdout.startswith("train.tune-")
     whole = cli("report", *named)
-    assert "teacher-only" not in whole.stdout and "1 made, " in whole.stdout  # the page, anew
+    assert "teacher-only" not in whole.stdout and "1 steps run, " in whole.stdout  # the page, anew
 
 
 @pytest.mark.slow
@@ -445,7 +445,7 @@ def test_init_writes_a_recipe_that_can_be_planned(cli, tmp_path: Path):
     done = cli("plan", INIT_FILES[0])
     assert done.code == 0 and "base: not found yet" in done.stdout
     built = orca(read_recipe(tmp_path / INIT_FILES[0]).config(OrcaConfig))
-    names = {node.name for node in built.nodes}
+    names = {step.name for step in built.steps}
     assert {"scores-base", "scores-student", "scores-teacher", "report"} <= names
 
 
@@ -457,7 +457,7 @@ def test_pages_become_segments_with_a_report(cli, tmp_path: Path):
     page = (tmp_path / "made/runs/segments/report/report.html").read_text()
     assert "How to bake bread number 0" in page and "exact_duplicate" in page
     again = cli("segment", "pages", "--out", "made", "--set", "segment.cut.min_chars=500")
-    assert "0 made, 3 made before" in again.stdout
+    assert "0 steps run, 3 reused" in again.stdout
 
 
 @pytest.mark.parametrize(

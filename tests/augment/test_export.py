@@ -12,7 +12,7 @@ import pytest
 import scripted
 from spyhop.augment import AnswerConfig, Outcomes, answer
 from spyhop.augment.export import RESERVED, ExportConfig, export
-from spyhop.collect.messages import MessagesConfig, messages
+from spyhop.collect.messages import MessagesConfig, read_prompts
 from spyhop.models import Request, Sampling
 from spyhop.schema import InputError
 from spyhop.store import Artifact, Source
@@ -38,7 +38,7 @@ def _write(path: Path, rows: Sequence[object]) -> Path:
 def _export(root: Path, path: Path, form: Any = "", **changes: Any) -> Artifact:
     store = root / "store"
     file = Source(path).open(store)
-    prompts = messages.run(store, MessagesConfig(reserved=RESERVED), file=file)
+    prompts = read_prompts.run(store, MessagesConfig(reserved=RESERVED), file=file)
     config = AnswerConfig(max_error_frac=1.0, **changes)
     answers = answer.run(store, config, prompts=prompts, teacher=scripted.Scripted(_say))
     made = ExportConfig(format=form, num_samples=config.num_samples)

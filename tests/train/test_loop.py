@@ -76,10 +76,12 @@ def answers(tmp_path: Path) -> Artifact:
 
 
 def _tune(root: Path, base: Artifact, answers: Any, runtime: Runtime = CPU, **config) -> Artifact:
-    inputs = {"held_out": config.pop("rows_held_out")} if "rows_held_out" in config else {}
+    inputs = (
+        {"held_out": toys.named(config.pop("rows_held_out"))} if "rows_held_out" in config else {}
+    )
     values = {"epochs": 1.0, "batch_tokens": 400, "optimizer": FAST, **config}
     return tune.run(
-        root, TuneConfig(**values), runtime=runtime, base=base, answers=[answers], **inputs
+        root, TuneConfig(**values), runtime=runtime, base=base, answers={"one": answers}, **inputs
     )
 
 
@@ -118,7 +120,7 @@ def test_a_model_that_cannot_be_packed_is_trained_without_and_says_so(
     said: list[str] = []
     made = tune.run(
         tmp_path, TuneConfig(epochs=1.0, batch_tokens=800, optimizer=FAST),
-        runtime=CPU.model_copy(update={"packing": "on"}), base=odd, answers=[answers],
+        runtime=CPU.model_copy(update={"packing": "on"}), base=odd, answers={"one": answers},
         report=lambda progress: said.append(progress.doing),
     )  # fmt: skip
     assert made.record.counts["unpacked"] == 1
@@ -218,12 +220,15 @@ def test_a_resumed_training_continues_the_same_weights_and_biases_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     calls: list[dict[str, Any]] = []
-    module = SimpleNamespace(init=lambda **how: calls.append(how))  # not installed here
+    run = SimpleNamespace(finish=lambda: None)
+    module = SimpleNamespace(init=lambda **how: calls.append(how) or run)  # not installed here
     monkeypatch.setattr(metrics_module, "wandb", module)
     runtime = CPU.model_copy(update={"track": ("wandb",)})
     for folder in ("one", "one", "two"):
         (tmp_path / folder).mkdir(exist_ok=True)
-        StepMeter(tmp_path / folder, runtime, torch.device("cpu"), 5, 1.0).open(Position())
+        meter = StepMeter(tmp_path / folder, runtime, torch.device("cpu"), 5, 1.0)
+        meter.open(Position())
+        meter.close()
     ids = [how["id"] for how in calls]
     assert ids[0] == ids[1] != ids[2] and all(how["resume"] == "allow" for how in calls)
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 from pydantic_core import from_json
 
 from spyhop.schema import Answer, Config, InputError, Message, Prompt, Role
-from spyhop.stage import Context, Estimate, pooled, stage
+from spyhop.stage import Context, Estimate, stage, sum_estimates
 from spyhop.store import Artifact, row_id
 from spyhop.store.files import json_lines, matching, parquet_batches, parquet_head
 
@@ -46,11 +46,11 @@ class RawRow:
 
 def plan_messages(config: MessagesConfig, file: Estimate) -> Estimate:
     """One prompt per line."""
-    return pooled([file])
+    return sum_estimates([file])
 
 
 @stage(version=1, writes=Prompt, plan=plan_messages)
-def messages(ctx: Context, config: MessagesConfig, *, file: Artifact) -> Iterator[Prompt]:
+def read_prompts(ctx: Context, config: MessagesConfig, *, file: Artifact) -> Iterator[Prompt]:
     """Read prompts: rows with `messages` (role and content), or with the text of one `prompt`.
 
     `id` (text or a whole number), `target`, `task` and `collection` are taken where they stand; a
@@ -83,7 +83,7 @@ def messages(ctx: Context, config: MessagesConfig, *, file: Artifact) -> Iterato
 
 
 @stage(version=2, writes=Answer, plan=plan_messages)
-def conversations(ctx: Context, config: MessagesConfig, *, file: Artifact) -> Iterator[Answer]:
+def read_conversations(ctx: Context, config: MessagesConfig, *, file: Artifact) -> Iterator[Answer]:
     """Read rows to train on: `messages` that end with the assistant's turn.
 
     Rows with the text of a `prompt` and of its `response` are taken, too. A row without an id is

@@ -8,7 +8,7 @@ from pydantic import Field
 from spyhop.collect import pair_id
 from spyhop.collect.records import read_rows
 from spyhop.schema import Config, InputError, Label, Pair
-from spyhop.stage import Context, pooled, stage
+from spyhop.stage import Context, stage, sum_estimates
 from spyhop.store import Artifact
 from spyhop.store.files import field, matching
 
@@ -17,15 +17,15 @@ WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0":
 
 
 class LabelsConfig(Config):
-    """Files of labels."""
+    """Files of human labels."""
 
     pattern: str = "*"
-    """Glob pattern of file names."""
+    """Glob of the files to read, if the path is a folder."""
     good_score: float = Field(4.0, ge=1, le=5)
     """Score from which a pair is good, for rows without `good`."""
 
 
-@stage(version=2, writes=Label, plan=lambda config, folder, pairs=None: pooled([folder]))
+@stage(version=2, writes=Label, plan=lambda config, folder, pairs=None: sum_estimates([folder]))
 def read_labels(
     ctx: Context, config: LabelsConfig, *, folder: Artifact, pairs: Artifact | None = None
 ) -> Iterator[Label]:

@@ -20,7 +20,7 @@ PAIR_TOKENS = 500
 
 
 class LikelihoodConfig(Config):
-    """What to measure."""
+    """Rating of pairs by the likelihood of the response."""
 
     is_relative: bool = False
     """Subtract log p(response), so that a text that is likely under any instruction, such as a

@@ -61,13 +61,17 @@ class RateConfig(Config):
     writes a reason, then its verdict is prefilled, and the score is the mean of 1 to 5 under the
     probabilities of the next token."""
     scale: str = SCALE
+    """Prompt: the task and the meaning of each score."""
     reasoned: str = REASONED
+    """Prompt: request for reasons and a verdict line."""
     unreasoned: str = UNREASONED
     """For `choice`."""
     shown: str = SHOWN
+    """Prompt: the pair, with the fields `{instruction}` and `{response}`."""
     verdict_start: str = "Score:"
     """Prefilled start of the verdict; `reasoned` should request the same."""
     system_message: str = ""
+    """System message of the judge; an empty one is not sent."""
     sampling: SampledGeneration = SampledGeneration()
     """Sampling of reasons and verdicts."""
     num_verdicts: int = Field(1, ge=1)
@@ -78,6 +82,7 @@ class RateConfig(Config):
     num_repeated: int = Field(250, ge=0)
     """Number of pairs, sampled by hash, to rate twice; the gate needs 200."""
     seed: int = 0
+    """Random seed of sampled verdicts."""
     max_error_frac: float = Field(0.05, ge=0, le=1)
     """The stage fails above this share of failed calls."""
 

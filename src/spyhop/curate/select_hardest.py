@@ -1,11 +1,11 @@
 """Select the teacher's prompts: those that the teaching assistant found hard.
 
 Source: Orca (arXiv:2306.02707), section 3: the assistant answers all prompts, the teacher a
-subset of them. The paper samples it at random (`spyhop.collect.subset`); here it is the hard ones.
+subset of them. The paper draws it at random (`collect.draw_subset`); this draws the hard ones.
 """
 
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -49,11 +49,11 @@ class SelectHardestConfig(Config):
     ),
 )
 def select_hardest(
-    ctx: Context, config: SelectHardestConfig, *, prompts: Artifact, answers: list[Artifact]
+    ctx: Context, config: SelectHardestConfig, *, prompts: Artifact, answers: Mapping[str, Artifact]
 ) -> Iterator[Prompt]:
     """Keep the prompts that the assistant found hardest, in the order of the input.
 
-    Equally hard prompts are sampled by a hash of (seed, id), as in `collect.subset`, so a larger
+    Equally hard prompts are sampled by a hash of (seed, id), as in `collect.draw_subset`, so a larger
     subset contains a smaller one. A response without a readable answer (also if cut, refused or
     empty) counts as wrong, and agrees with no other sample. A failed call is ignored. Prompts of
     unknown hardness (no answer, failed calls only, no gold answer if `by` is `wrong`) rank last.
@@ -114,12 +114,12 @@ class _PromptIndex:
 
 
 def _hardness(
-    ctx: Context, config: SelectHardestConfig, places: _PromptIndex, answers: Sequence[Artifact]
+    ctx: Context, config: SelectHardestConfig, places: _PromptIndex, answers: Mapping[str, Artifact]
 ) -> Floats:
     """Return the hardness of the prompt at each index; minus infinity if unknown."""
     where = array("q")
     measures: array[Any] = array("Q" if config.by == "disagreement" else "d")
-    for artifact in answers:
+    for artifact in answers.values():
         for row in ctx.track(artifact.rows(Answer), "reading", total=artifact.num_rows):
             place = places.find(row)
             if place is None:

@@ -6,7 +6,7 @@ from typing import Literal
 
 from spyhop.augment import AnswerConfig, answer
 from spyhop.augment.export import RESERVED, STEM, ExportConfig, export
-from spyhop.collect.messages import MessagesConfig, messages
+from spyhop.collect.messages import MessagesConfig, read_prompts
 from spyhop.recipe.graph import Recipe, Source
 from spyhop.recipes.inputs import served
 from spyhop.schema import Config
@@ -15,7 +15,7 @@ from spyhop.store import Artifact
 from spyhop.store.results import export_file
 
 PROMPTS, ANSWERS, EXPORT = "prompts", "answers", "export"
-"""The nodes, in order."""
+"""The steps, in order."""
 ANSWER_FILES = (f"{STEM}.jsonl", f"{STEM}.parquet")
 """One of which `hand_over` writes, by the form."""
 
@@ -24,7 +24,7 @@ class AnsweringConfig(Config):
     """Settings of the `answer` recipe."""
 
     name: str = "answer"
-    """Name of the run; its nodes stand in `runs/<name>`. A file's own name, unless it says."""
+    """Name of the run; its steps stand in `runs/<name>`. A file's own name, unless it says."""
     prompts: InputPath
     """File or folder of JSONL or Parquet: rows with `messages`, or with a `prompt`."""
     teacher: InputPath
@@ -38,7 +38,7 @@ def answering(config: AnsweringConfig) -> Recipe:
     """Your own prompts (JSONL or Parquet), answered by a teacher, in the same format."""
     r = Recipe(config.name)
     file = Source(config.prompts)
-    prompts = r.add(PROMPTS, messages, MessagesConfig(reserved=RESERVED), file=file)
+    prompts = r.add(PROMPTS, read_prompts, MessagesConfig(reserved=RESERVED), file=file)
     answers = r.add(
         ANSWERS, answer, config.answers, prompts=prompts, teacher=served(config.teacher)
     )

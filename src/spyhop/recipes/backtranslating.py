@@ -5,7 +5,7 @@ from pathlib import Path
 
 from spyhop.augment import BacktranslateConfig, backtranslate
 from spyhop.augment.read_segments import ReadSegmentsConfig, read_segments
-from spyhop.collect.pair_files import PAIRS, PairsFileConfig, pairs_file
+from spyhop.collect.pair_files import PAIRS, PairsFileConfig, write_pairs
 from spyhop.recipe.graph import Recipe, Source
 from spyhop.recipes.inputs import served
 from spyhop.schema import Config
@@ -14,16 +14,16 @@ from spyhop.store import Artifact
 from spyhop.store.results import export_file
 
 SEGMENTS, WRITTEN, FILE = "segments", "pairs", "file"
-"""The nodes, in order."""
+"""The steps, in order."""
 
 
 class BacktranslatingConfig(Config):
     """Settings of the `backtranslate` recipe."""
 
     name: str = "backtranslate"
-    """Name of the run; its nodes stand in `runs/<name>`. A file's own name, unless it says."""
+    """Name of the run; its steps stand in `runs/<name>`. A file's own name, unless it says."""
     segments: InputPath
-    """File or folder of JSONL, CSV or Parquet: rows with a `text`; or the folder of a node of
+    """File or folder of JSONL, CSV or Parquet: rows with a `text`; or the folder of a step of
     `spyhop segment`, such as `runs/segments/distinct`."""
     read: ReadSegmentsConfig = ReadSegmentsConfig()
     model: InputPath
@@ -37,7 +37,7 @@ def backtranslating(config: BacktranslatingConfig) -> Recipe:
     given = r.add(SEGMENTS, read_segments, config.read, folder=Source(config.segments))
     model = served(config.model)
     made = r.add(WRITTEN, backtranslate, config.backtranslate, segments=given, model=model)
-    r.add(FILE, pairs_file, PairsFileConfig(), pairs=made)
+    r.add(FILE, write_pairs, PairsFileConfig(), pairs=made)
     return r
 
 

@@ -167,8 +167,8 @@ class Checkpoints:
 
 
 def _write(path: Path, state: Any) -> None:  # noqa: ANN401 (whatever torch.save takes)
-    with atomic_write(path) as temporary:
-        torch.save(state, temporary)
+    with atomic_write(path) as temporary, temporary.open("wb") as stream:
+        torch.save(state, stream)  # to a path, a full disk would be a RuntimeError
 
 
 def _first_cause(error: BaseException) -> Exception:

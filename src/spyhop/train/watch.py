@@ -1,4 +1,4 @@
-"""Watchdogs: a step that looks wrong stops the training, or is skipped with a counted reason."""
+"""Watchdogs: a step with an anomaly stops the training, or is skipped and counted."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ KEPT_NORMS = 100
 
 @dataclass(frozen=True, slots=True)
 class StepVerdict:
-    """What one step came to, before the weights move."""
+    """Loss, gradient norm and learning rate of a step, before the weights are updated."""
 
     number: int
     num_steps: int
@@ -29,7 +29,7 @@ class StepVerdict:
 
 
 def should_step(step: StepVerdict, config: WatchConfig, position: Position) -> bool:
-    """Tell whether the weights may move; every odd step is counted in `position.anomalies`.
+    """Return whether to update the weights; anomalies are counted in `position.anomalies`.
 
     Raises:
         TrainingError: If the config says stop, or `most_skips` steps in a row were skipped.
