@@ -53,7 +53,7 @@ def select_hardest(
 ) -> Iterator[Prompt]:
     """Keep the prompts that the assistant found hardest, in the order of the input.
 
-    Equally hard prompts are sampled by a hash of (seed, id), as in `collect.draw_subset`, so a larger
+    Equally hard prompts are sampled by a hash of (seed, id), as in `draw_subset`, so a larger
     subset contains a smaller one. A response without a readable answer (also if cut, refused or
     empty) counts as wrong, and agrees with no other sample. A failed call is ignored. Prompts of
     unknown hardness (no answer, failed calls only, no gold answer if `by` is `wrong`) rank last.
