@@ -111,7 +111,7 @@ class Calls:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
-    """What a node will take, as far as it can be told before anything runs."""
+    """What a step will take, as far as it can be told before anything runs."""
 
     rows: int = 0
     row_tokens: float = 0.0

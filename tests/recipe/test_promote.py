@@ -1,4 +1,4 @@
-"""Rounds that stop: what a promote node chooses decides the keys of what follows."""
+"""Rounds that stop: what a promote step chooses decides the keys of what follows."""
 
 import io
 from pathlib import Path
@@ -121,14 +121,14 @@ def test_scores_that_changed_change_what_follows(tmp_path: Path):
     _go(tmp_path, recipe)
     other = _rounds(tmp_path / "log", second=11)
     resolved = resolve(other, tmp_path / "out")
-    reasons = {node.name: why(resolved, node) for node in other.nodes}
+    reasons = {step.name: why(resolved, step) for step in other.steps}
     assert reasons["m1"] == [] and reasons["scores-m1"] == ["right: 30 became 11"]
     assert reasons["promoted"] == ["scores-m1 runs again"]
     assert reasons["m2"] == reasons["end"] == ["it hangs on promoted, not decided yet"]
     _go(tmp_path, other)
     resolved = resolve(recipe, tmp_path / "out")  # back again: all is there
-    assert {node.name: why(resolved, node) for node in recipe.nodes} == {
-        node.name: [] for node in recipe.nodes
+    assert {step.name: why(resolved, step) for step in recipe.steps} == {
+        step.name: [] for step in recipe.steps
     }
 
 
@@ -137,17 +137,17 @@ def test_why_names_the_model_that_was_chosen(tmp_path: Path):
     changed = _rounds(tmp_path / "log", second=11)
     resolved = resolve(changed, tmp_path / "out")
     for name in ("scores-m1", "promoted"):
-        node = changed.node(name)
-        node.stage.run(tmp_path / "out", node.config, **resolved.inputs(node))
-        resolved.refresh(node)
+        step = changed.step(name)
+        step.stage.run(tmp_path / "out", step.config, **resolved.inputs(step))
+        resolved.refresh(step)
     again = _rounds(tmp_path / "log", second=11, then=tmp_path / "other")
     resolved = resolve(again, tmp_path / "out")
-    assert "parts: m0 in place of m1" in why(resolved, again.node("m2"))
+    assert "parts: m0 in place of m1" in why(resolved, again.step("m2"))
 
 
 def test_a_plan_tells_what_hangs_on_a_choice(tmp_path: Path):
     recipe = _rounds(tmp_path / "log")
-    lines = {line.node.name: line for line in plan(resolve(recipe, tmp_path / "out"))}
+    lines = {line.step.name: line for line in plan(resolve(recipe, tmp_path / "out"))}
     assert {name for name, line in lines.items() if line.hangs_on} == {"m2", "end"}
     assert lines["m2"].hangs_on == ("promoted",)
     console = Console(width=160, record=True, file=io.StringIO())

@@ -65,7 +65,7 @@ def folder(tmp_path: Path) -> Path:
 def _run(folder: Path, recipe: Recipe, workers: int = 1) -> Seen:
     seen = Seen()
     made = run(resolve(recipe, folder / "out"), Runtime(workers=workers), seen)
-    assert set(made) == {node.name for node in recipe.nodes}
+    assert set(made) == {step.name for step in recipe.steps}
     return seen
 
 
@@ -79,7 +79,7 @@ def _sum(folder: Path) -> int:
 
 def _why(folder: Path, recipe: Recipe) -> dict[str, list[str]]:
     resolved = resolve(recipe, folder / "out")
-    return {node.name: why(resolved, node) for node in recipe.nodes}
+    return {step.name: why(resolved, step) for step in recipe.steps}
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -270,7 +270,7 @@ def test_what_is_freed_at_once_was_made_all_the_same(folder: Path, monkeypatch: 
 
 def test_a_plan_runs_nothing(folder: Path):
     lines = plan(resolve(_recipe(folder), folder / "out"))
-    assert [(line.node.name, line.is_made) for line in lines] == [
+    assert [(line.step.name, line.is_made) for line in lines] == [
         ("left", False), ("right", False), ("odd", False), ("sum", False),
     ]  # fmt: skip
     assert lines[0].estimate.rows == 3

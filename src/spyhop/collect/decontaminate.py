@@ -13,7 +13,7 @@ ROWS_PER_S = 10_000
 
 
 class DecontaminateConfig(Config):
-    """When a query counts as containing an item."""
+    """Removal of queries that contain an evaluation item."""
 
     match: ContaminationConfig = ContaminationConfig()
 

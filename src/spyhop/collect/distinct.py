@@ -37,7 +37,7 @@ class Repeated(Row):
 
 
 class DistinctConfig(Config):
-    """Which copies go."""
+    """Removal of exact and near copies."""
 
     near_copies: Literal["ignore", "count", "drop"] = "count"
     """Exact copies always go. Of 50 near ones that were read, half asked something else."""

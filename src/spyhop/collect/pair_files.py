@@ -17,12 +17,17 @@ PAIRS = "pairs.jsonl"
 
 
 class GivenPairsConfig(Config):
-    """How rows are read that do not say it themselves."""
+    """Files to read, and values for rows that lack them."""
 
     pattern: str = "*"
+    """Glob of the files to read, if the path is a folder."""
     tag: Literal["seed", "web"] = "web"
+    """Origin of the pairs, which selects the tag in their prompts: human-written seeds or web
+    text."""
     collection: str = "given"
+    """Collection name that rows get."""
     licence: str = ""
+    """Licence that rows get."""
     own_ids: bool = True
     """Take the ids that rows have; else, and where they have none, the texts name a pair."""
 

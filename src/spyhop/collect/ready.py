@@ -28,10 +28,12 @@ _ROLES: dict[str, Literal["system", "user", "assistant"]] = {
 
 
 class ReadyConfig(Config):
-    """Which files are read, and in which form."""
+    """Files of existing answers, and their format."""
 
     kind: ReadyKind
+    """Format of the answers."""
     pattern: str = "*"
+    """Glob of the files to read, if the path is a folder."""
     requests: str = "*requests*.jsonl"
     """Only for `openai_batch`: the files of requests; `pattern` then names those of outputs."""
     collection: str = "ready"

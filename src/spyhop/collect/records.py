@@ -17,15 +17,18 @@ csv.field_size_limit(1 << 27)
 
 
 class Columns(Config):
-    """Which column holds what. A dotted name leads into objects and lists of JSON rows."""
+    """Names of the columns. A dotted name selects from nested objects and lists of JSON rows."""
 
     query: str = "inputs"
+    """Column of the query."""
     target: str = "targets"
     """Empty where the files hold no gold answers."""
     task: str = "task"
     """Empty makes each file a task, named like the file."""
     template: str = ""
+    """Column of the template's name, if there is one."""
     licence: str = ""
+    """Column of the licence, if there is one."""
 
 
 class RecordsConfig(Config):

@@ -22,10 +22,11 @@ TOKENS_PER_S = 50_000
 
 
 class MeasureConfig(Protocol):
-    """How a model is asked and its answer read."""
+    """Prompt, sampling and answer extraction of an evaluation."""
 
     method: Literal["generate", "choose"] = "generate"
-    """`choose` takes the option of the highest probability: it cannot fail to answer."""
+    """How items are answered. `choose` takes the option of the highest probability, so every item
+    has an answer."""
     suites: dict[str, Protocol] = Field(default_factory=dict)
     """Suites that are asked in another way than the settings above say."""
 

@@ -48,7 +48,7 @@ class Arm:
     """Keep 1/n of the rows, by the hash of their query's id."""
 
     def phases(self, r: Recipe, rows: ArmRows, seed: int) -> list[ArmPhase]:
-        """Return the phases of training, with the nodes that choose their rows added."""
+        """Return the phases of training, with the steps that choose their rows added."""
         first = ArmPhase(self._part(r, rows.ta_answers, seed), is_assistants=True)
         second = ArmPhase(self._part(r, rows.teacher_answers, seed), is_assistants=False)
         both = ArmPhase({**first.answers, **second.answers}, is_assistants=False)

@@ -20,7 +20,7 @@ from spyhop.collect import (
     pair,
 )
 from spyhop.curate import QueriesConfig, pairs_to_queries
-from spyhop.recipe.graph import Node, Recipe, Ref
+from spyhop.recipe.graph import Recipe, RecipeStep, Ref
 from spyhop.recipe.load import read_recipe
 from spyhop.recipes.humpback_config import HumpbackConfig
 from spyhop.recipes.inputs import served
@@ -42,7 +42,7 @@ class CombinedConfig(Config):
     """Settings of the `combined` recipe."""
 
     name: str = "combined"
-    """Name of the run; its nodes stand in `runs/<name>`. A file's own name, unless it says."""
+    """Name of the run; its steps stand in `runs/<name>`. A file's own name, unless it says."""
     humpback: InputPath
     """A recipe file of `humpback`: pages, seeds, rounds, student and suites. What its own run has
     made in the same store is not made again."""
@@ -51,14 +51,16 @@ class CombinedConfig(Config):
     teacher: InputPath
     """Who explains the curated instructions: a model's file (TOML) or folder."""
     messages: tuple[SystemMessage, ...] = orca_messages()
+    """System messages that prompts are drawn with."""
     shares: dict[str, float] = Field(default_factory=lambda: dict(SHARES))
     """Weights of the system messages."""
     num_queries: int | None = Field(None, gt=0)
-    """Curated instructions to explain; None takes all that were kept."""
+    """Curated instructions to explain. Default: all that were kept."""
     explain: ExplainConfig = ExplainConfig()
     tokens: int = Field(gt=0)
     """Training tokens of each of the three students, whatever its data set's size."""
     seed: int = 0
+    """Random seed of the draws."""
 
 
 def combined(config: CombinedConfig) -> Recipe:
@@ -93,7 +95,7 @@ def combined(config: CombinedConfig) -> Recipe:
     return r
 
 
-def _explained(r: Recipe, config: CombinedConfig, rounds: Rounds) -> Node:
+def _explained(r: Recipe, config: CombinedConfig, rounds: Rounds) -> RecipeStep:
     """Add the curated instructions as queries under system messages, and the teacher's answers."""
     kept = rounds.kept[rounds.last]
     queries = r.add("queries", pairs_to_queries, QueriesConfig(), pairs={"curated": kept})
@@ -121,7 +123,7 @@ def _learn(
     web: HumpbackConfig,
     data: Data,
     sets: Mapping[str, dict[str, Ref]],
-) -> tuple[dict[str, Node], dict[str, Scored]]:
+) -> tuple[dict[str, RecipeStep], dict[str, Scored]]:
     """Add three students of equal tokens, each asked under its own recipe's system message."""
     equal = {"tokens": config.tokens, "epochs": None, "shares": None, "seed": config.seed}
     how = web.train.model_copy(update=equal)

@@ -15,7 +15,7 @@ from spyhop.curate import (
     queries_to_pairs,
     split,
 )
-from spyhop.recipe.graph import Node, Recipe, Ref, Source
+from spyhop.recipe.graph import Recipe, RecipeStep, Ref, Source
 from spyhop.recipes.humpback_config import HumpbackConfig, Point, ScalingSet
 from spyhop.recipes.inputs import add_base
 from spyhop.recipes.mixture import add_collection, add_folder
@@ -34,12 +34,12 @@ class Arms:
     """Lines of the page's tables, by name: a student with its scores."""
 
     runs: dict[str, StudentRun] = field(default_factory=dict)
-    students: dict[str, Node] = field(default_factory=dict)
+    students: dict[str, RecipeStep] = field(default_factory=dict)
     scores: dict[str, Scored] = field(default_factory=dict)
-    graded: dict[str, Node] = field(default_factory=dict)
+    graded: dict[str, RecipeStep] = field(default_factory=dict)
     """Pairs that the students of the table `quality` were trained on."""
 
-    def add(self, name: str, run: StudentRun, student: Node, scores: Scored) -> None:
+    def add(self, name: str, run: StudentRun, student: RecipeStep, scores: Scored) -> None:
         """Add a line of a table."""
         self.runs[name] = run
         self.students[name] = student
@@ -120,7 +120,7 @@ def _sources(r: Recipe, config: HumpbackConfig, data: Data, rounds: Rounds, arms
     kept, every = rounds.kept[rounds.last], KeepConfig()
     uncurated = r.add("sources.uncurated", keep, every, rated=data.augmented)
     seed_pairs = {"seeds": data.seeds}
-    given: dict[str, dict[str, Node]] = {
+    given: dict[str, dict[str, RecipeStep]] = {
         "seeds": seed_pairs,
         "curated": {"curated": kept},
         "uncurated": {"uncurated": uncurated},
@@ -171,7 +171,7 @@ def _scaling(r: Recipe, config: HumpbackConfig, data: Data, rounds: Rounds, arms
             _learn(r, config, data, arms, run, f"{name}.student", {each.name: pairs}, how)
 
 
-def _set(r: Recipe, each: ScalingSet, data: Data, rounds: Rounds) -> dict[str, Node]:
+def _set(r: Recipe, each: ScalingSet, data: Data, rounds: Rounds) -> dict[str, RecipeStep]:
     name = f"scaling.{each.name}"
     if each.seeds is not None:
         folder = add_folder(r, each.seeds, name)
@@ -212,7 +212,7 @@ def _learn(
     name: str,
     pairs: Mapping[str, Ref],
     how: TuneConfig,
-    base: Node | Source | None = None,
+    base: RecipeStep | Source | None = None,
 ) -> None:
     student = add_student(r, config, name, base or data.base, pairs, how)
     arms.add(name, run, student, add_scores(r, config, data, name, student))

@@ -7,7 +7,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from spyhop.evaluate import ItemsConfig, Task, read_items, read_task
 from spyhop.models import read_teacher
-from spyhop.recipe.graph import Node, Recipe, Ref, Source, Use
+from spyhop.recipe.graph import Recipe, RecipeStep, Ref, Source, Use
 from spyhop.schema import Config
 from spyhop.settings import InputPath, beside_file
 from spyhop.train import NewModelConfig, new_model
@@ -62,8 +62,8 @@ def served(file: Path) -> Use:
     return Use(found.config, weights, found.service)
 
 
-def add_base(r: Recipe, student: Student) -> Node | Source:
-    """Return the model that training starts from, with its node added where it is a new one."""
+def add_base(r: Recipe, student: Student) -> RecipeStep | Source:
+    """Return the model that training starts from, with its step added where it is a new one."""
     if student.base is not None:
         return Source(student.base)
     assert student.tokenizer is not None

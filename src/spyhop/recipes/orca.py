@@ -40,7 +40,7 @@ from spyhop.evaluate import (
     measure,
 )
 from spyhop.models import Local, Replay
-from spyhop.recipe.graph import Node, Recipe, Ref, Source, Use
+from spyhop.recipe.graph import Recipe, RecipeStep, Ref, Source, Use
 from spyhop.recipes.arms import Ablation, Arm, ArmRows, arms
 from spyhop.recipes.inputs import Student, Suite, add_base, add_items, served
 from spyhop.recipes.mixture import Collection, Mixture, Ready, mixture, ready
@@ -53,12 +53,13 @@ from spyhop.train.release import ReleaseConfig, release, with_title
 
 
 class Answering(Config):
-    """Who answers, and how: a model, or human rationales or gold answers on record."""
+    """Source of answers: a model, or recorded human rationales or gold answers."""
 
     file: InputPath | None = None
     """A teacher's file (TOML) or a folder of weights."""
     recorded: Literal["rationales", "targets"] | None = None
-    """`rationales` are those of FLAN's chain-of-thought files, `targets` the bare gold answers."""
+    """Recorded answers to use instead of a model: the `rationales` of FLAN's chain-of-thought
+    files, or the bare gold answers (`targets`)."""
     name: str = ""
     """Of recorded answers, in the report; empty is `human rationales` or `gold answers`."""
     answers: AnswerConfig = AnswerConfig()
@@ -81,21 +82,24 @@ class OrcaConfig(Config):
     """Settings of the `orca` recipe."""
 
     name: str = "orca"
-    """Name of the run; its nodes stand in `runs/<name>`. A file's own name, unless it says."""
+    """Name of the run; its steps stand in `runs/<name>`. A file's own name, unless it says."""
     collections: tuple[Collection, ...] = Field(min_length=1)
     distinct: DistinctConfig = DistinctConfig()
     decontaminate: DecontaminateConfig = DecontaminateConfig()
     """Against the items of `suites`."""
     num_queries: int | None = Field(None, gt=0)
-    """Queries to use; None takes all."""
+    """Queries to use. Default: all."""
     messages: tuple[SystemMessage, ...] = orca_messages()
+    """System messages that queries are paired with."""
     shares: dict[str, dict[str, float]] = orca_shares()
+    """Weight of each system message for each collection, by the message's id."""
     choice_rule: Literal["among_all", "always"] = "among_all"
+    """When a multiple-choice query may get a message that is for multiple choice only."""
     assistant: Answering | None = None
     """Answers every prompt; the student learns from it first."""
     teacher: Answering = Answering(recorded="rationales")
     teacher_queries: int | None = Field(None, gt=0)
-    """Of the assistant's prompts, how many the teacher answers; None is all of them."""
+    """Number of the assistant's prompts that the teacher answers too. Default: all."""
     teacher_takes: Literal["random", "wrong", "disagreement", "confidence"] = "random"
     """Which ones: drawn as in the paper, or those that the assistant found hard."""
     verify: VerifyConfig | None = None
@@ -109,7 +113,7 @@ class OrcaConfig(Config):
     student: Student
     train: TuneConfig = TuneConfig(epochs=1.0)
     train_assistant: TuneConfig | None = None
-    """Of the stage on the assistant's answers; None trains as in `train`."""
+    """Training on the assistant's answers. Default: `train`."""
     ablate: tuple[Ablation, ...] = ()
     """Further students of the same rows, as `--ablate` names them."""
     suites: tuple[Suite, ...] = ()
@@ -121,6 +125,7 @@ class OrcaConfig(Config):
     release: ReleaseConfig = ReleaseConfig()
     """How the student is given away, and what its card says beside what the run knows."""
     seed: int = 0
+    """Random seed of the draws."""
 
     @model_validator(mode="after")
     def _nested(self) -> "OrcaConfig":
@@ -146,7 +151,7 @@ def orca(config: OrcaConfig) -> Recipe:
     data = mixture(r, config.collections, config.distinct, config.decontaminate, items, config.seed)
     rows = add_answers(r, config, data)
     base = add_base(r, config.student)
-    models: dict[str, Node | Source] = {"base": base}
+    models: dict[str, RecipeStep | Source] = {"base": base}
     for arm in (Arm("student"), *arms(config.ablate, _used(config))):
         models[arm.name] = _train(r, config, arm, rows, base)
     asked = {name: Use(Local(name=name), model) for name, model in models.items()}
@@ -219,7 +224,7 @@ def add_answers(r: Recipe, config: OrcaConfig, data: Mixture) -> ArmRows:
 
 
 def _use(r: Recipe, config: OrcaConfig, data: Mixture, who: Answering, name: str) -> Use:
-    """Return the model that answers; recorded answers become the node `<name>-recorded`."""
+    """Return the model that answers; recorded answers become the step `<name>-recorded`."""
     if who.file is not None:
         return served(who.file)
     if who.recorded == "targets":
@@ -235,13 +240,13 @@ def _use(r: Recipe, config: OrcaConfig, data: Mixture, who: Answering, name: str
     return Use(Replay(name=who.name or "human rationales"), given)
 
 
-def _ask(r: Recipe, how: AnswerConfig, name: str, prompts: Node, teacher: Use) -> Node:
+def _ask(r: Recipe, how: AnswerConfig, name: str, prompts: RecipeStep, teacher: Use) -> RecipeStep:
     return r.add(name, answer, how, prompts=prompts, teacher=teacher)
 
 
 def _teachers_share(
-    r: Recipe, config: OrcaConfig, prompts: Node, ta_answers: Mapping[str, Ref]
-) -> Node:
+    r: Recipe, config: OrcaConfig, prompts: RecipeStep, ta_answers: Mapping[str, Ref]
+) -> RecipeStep:
     """Draw the teacher's prompts from the assistant's (Orca, section 3.2: 1 M of 5 M)."""
     num_rows = config.teacher_queries
     if num_rows is None:
@@ -254,8 +259,8 @@ def _teachers_share(
 
 
 def _teach(
-    r: Recipe, config: OrcaConfig, data: Mixture, prompts: Node, assistant: Use | None
-) -> Node:
+    r: Recipe, config: OrcaConfig, data: Mixture, prompts: RecipeStep, assistant: Use | None
+) -> RecipeStep:
     """Add the teacher's answers: checked, discussed with the assistant, or the first ones."""
     teacher, plain = _use(r, config, data, config.teacher, "answers"), config.teacher.answers
     if config.verify is not None:
@@ -279,8 +284,8 @@ def _as_plain(how: Teaching, plain: AnswerConfig) -> Teaching:
 
 
 def _train(
-    r: Recipe, config: OrcaConfig, arm: Arm, rows: ArmRows, base: Node | Source
-) -> Node | Source:
+    r: Recipe, config: OrcaConfig, arm: Arm, rows: ArmRows, base: RecipeStep | Source
+) -> RecipeStep | Source:
     """Add the stages of a student's training and return the last one."""
     model = base
     phases = arm.phases(r, rows, config.seed)

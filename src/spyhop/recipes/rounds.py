@@ -1,4 +1,4 @@
-"""The nodes of Humpback's rounds: data, backward model, ratings, students, promotions."""
+"""The steps of Humpback's rounds: data, backward model, ratings, students, promotions."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ from spyhop.curate import (
 )
 from spyhop.evaluate import HeldOutConfig, measure, score_held_out
 from spyhop.models import Local
-from spyhop.recipe.graph import Chosen, Node, Recipe, Ref, Source, Use
+from spyhop.recipe.graph import Chosen, Recipe, RecipeStep, Ref, Source, Use
 from spyhop.recipe.promote import promote
 from spyhop.recipes.humpback_config import HumpbackConfig
 from spyhop.recipes.inputs import add_base, add_items, served
@@ -28,7 +28,7 @@ from spyhop.recipes.mixture import add_folder
 from spyhop.recipes.segments import add_segments, expand
 from spyhop.train import TuneConfig, tune
 
-Model = Node | Source | Chosen
+Model = RecipeStep | Source | Chosen
 STUDENT = "student"
 """What every trained model is called when it is asked: its weights tell it apart, and a round that
 was not promoted asks nothing again."""
@@ -40,16 +40,16 @@ class Data:
 
     items: dict[str, Ref]
     """Items of each suite."""
-    seeds: Node
+    seeds: RecipeStep
     """Seed pairs without the held-out ones."""
-    held_out: Node | None
+    held_out: RecipeStep | None
     """Held-out seed pairs as rows, where some are held out."""
-    base: Node | Source
-    segments: dict[str, Node]
+    base: RecipeStep | Source
+    segments: dict[str, RecipeStep]
     """Steps from pages to the segments that are backtranslated."""
-    backward: Node
-    augmented: Node
-    labels: Node | None
+    backward: RecipeStep
+    augmented: RecipeStep
+    labels: RecipeStep | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,16 +62,16 @@ class Scored:
 
 @dataclass(slots=True)
 class Rounds:
-    """Nodes of the rounds, each by the name of the student that it belongs to or leads to."""
+    """Steps of the rounds, each by the name of the student that it belongs to or leads to."""
 
-    models: dict[str, Node]
+    models: dict[str, RecipeStep]
     scores: dict[str, Scored]
     best: Model
     """The winner of the last promotion."""
-    rated: dict[str, Node] = field(default_factory=dict)
-    gates: dict[str, Node] = field(default_factory=dict)
-    kept: dict[str, Node] = field(default_factory=dict)
-    promotions: dict[str, Node] = field(default_factory=dict)
+    rated: dict[str, RecipeStep] = field(default_factory=dict)
+    gates: dict[str, RecipeStep] = field(default_factory=dict)
+    kept: dict[str, RecipeStep] = field(default_factory=dict)
+    promotions: dict[str, RecipeStep] = field(default_factory=dict)
 
     @property
     def last(self) -> str:
@@ -80,7 +80,7 @@ class Rounds:
 
 
 def add_data(r: Recipe, config: HumpbackConfig) -> Data:
-    """Add the nodes from files to backtranslated pairs."""
+    """Add the steps from files to backtranslated pairs."""
     items = add_items(r, config.suites)
     names = {f"seeds-{n}": each for n, each in enumerate(config.seeds, 1)}
     sets = {
@@ -154,10 +154,10 @@ def add_student(
     r: Recipe,
     config: HumpbackConfig,
     name: str,
-    base: Node | Source,
+    base: RecipeStep | Source,
     pairs: Mapping[str, Ref],
     how: TuneConfig,
-) -> Node:
+) -> RecipeStep:
     """Add a student and the rows that it reads: pairs under the system messages of their tags."""
     rows = r.add(f"{name}.rows", format_pairs, config.forward, pairs=pairs)
     return r.add(name, tune, how, base=base, answers={"pairs": rows})
@@ -168,7 +168,7 @@ def add_scores(
     config: HumpbackConfig,
     data: Data,
     name: str,
-    model: Node | Source,
+    model: RecipeStep | Source,
     message: str | None = None,
 ) -> Scored:
     """Add what a model scores on items and on held-out responses; `message` replaces the tags."""
@@ -185,7 +185,7 @@ def add_scores(
     return Scored(accuracy, held_out)
 
 
-def _segments(r: Recipe, config: HumpbackConfig, items: Mapping[str, Ref]) -> dict[str, Node]:
+def _segments(r: Recipe, config: HumpbackConfig, items: Mapping[str, Ref]) -> dict[str, RecipeStep]:
     pages = config.pages
     found: dict[str, Ref] = {
         str(path): Source(path) for given in pages.inputs for path in expand(given)
@@ -199,7 +199,7 @@ def _segments(r: Recipe, config: HumpbackConfig, items: Mapping[str, Ref]) -> di
     return steps
 
 
-def _rated(r: Recipe, config: HumpbackConfig, data: Data, n: int, student: Model) -> Node:
+def _rated(r: Recipe, config: HumpbackConfig, data: Data, n: int, student: Model) -> RecipeStep:
     rating = config.rate
     judge = Use(Local(name=STUDENT), student) if rating.file is None else served(rating.file)
     if rating.by == "judge":
@@ -209,20 +209,22 @@ def _rated(r: Recipe, config: HumpbackConfig, data: Data, n: int, student: Model
     return r.add(f"rated-{n}", rate_by_likelihood, how, pairs=data.augmented, model=judge)
 
 
-def _promotion(r: Recipe, config: HumpbackConfig, n: int, before: Scored, after: Scored) -> Node:
+def _promotion(
+    r: Recipe, config: HumpbackConfig, n: int, before: Scored, after: Scored
+) -> RecipeStep:
     both = {"before": before, "after": after}
     given = {name: getattr(each, config.promote_by) for name, each in both.items()}
     known = {name: ref for name, ref in given.items() if ref is not None}
     return r.add(f"promoted-{n}", promote, config.promote, **known)
 
 
-def _either(by: Node, before: Scored, after: Scored) -> Scored:
+def _either(by: RecipeStep, before: Scored, after: Scored) -> Scored:
     """Return the scores of the model that a promotion chooses."""
 
     def choose(first: Ref | None, second: Ref | None) -> Ref | None:
         if first is None or second is None:
             return None
-        assert isinstance(first, Node | Chosen) and isinstance(second, Node)
+        assert isinstance(first, RecipeStep | Chosen) and isinstance(second, RecipeStep)
         return Chosen(by, before=first, after=second)
 
     return Scored(choose(before.accuracy, after.accuracy), choose(before.held_out, after.held_out))

@@ -11,7 +11,7 @@ from pathlib import Path
 from pydantic import Field
 
 from spyhop.corpus import SegmentConfig, decontaminate, deduplicate, segment
-from spyhop.recipe.graph import Node, Recipe, Ref, Source
+from spyhop.recipe.graph import Recipe, RecipeStep, Ref, Source
 from spyhop.recipes.inputs import Suite, add_items
 from spyhop.report import CorpusPageConfig, corpus_page
 from spyhop.schema import Config, InputError
@@ -29,7 +29,7 @@ class SegmentsConfig(Config):
     """Settings of the `segments` recipe."""
 
     name: str = "segments"
-    """Name of the run; its nodes stand in `runs/<name>`. A file's own name, unless it says."""
+    """Name of the run; its steps stand in `runs/<name>`. A file's own name, unless it says."""
     inputs: tuple[InputPath, ...] = Field(min_length=1)
     """Archives, folders of pages, JSON lines, Parquet tables, or lists of archives."""
     segment: SegmentConfig = SegmentConfig()
@@ -59,8 +59,8 @@ def add_segments(
     contamination: ContaminationConfig,
     pages: Mapping[str, Ref],
     items: Mapping[str, Ref],
-) -> dict[str, Node]:
-    """Add the nodes from pages to clean segments and return them; the last one holds them."""
+) -> dict[str, RecipeStep]:
+    """Add the steps from pages to clean segments and return them; the last one holds them."""
     cut = r.add("segments", segment, cutting, pages=pages)
     distinct = r.add("distinct", deduplicate, near, segments=cut)
     steps = {"segments": cut, "distinct": distinct}

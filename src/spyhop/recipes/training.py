@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from spyhop.collect import MessagesConfig, read_conversations
 from spyhop.models import Local
-from spyhop.recipe.graph import Node, Recipe, Ref, Source, Use
+from spyhop.recipe.graph import Recipe, RecipeStep, Ref, Source, Use
 from spyhop.report.training import TrainingPageConfig, training_page
 from spyhop.schema import Config
 from spyhop.settings import InputPath
@@ -19,7 +19,7 @@ from spyhop.train.probe import ProbeConfig, probe
 from spyhop.train.release import ReleaseConfig, release, with_title
 
 MODEL = "model"
-"""The node that holds the folder to give away."""
+"""The step that holds the folder to give away."""
 EPOCHS = 3.0
 """Where nothing says how long to train."""
 BUDGETS = {"tokens", "epochs"}
@@ -29,15 +29,16 @@ class TrainingPhase(Config):
     """A further training of the same model, on other rows."""
 
     rows: tuple[InputPath, ...] = Field(min_length=1)
+    """Files or folders of training rows."""
     train: TuneConfig | None = None
-    """What it does not say is as in the first training."""
+    """Unset fields inherit from the first training phase."""
 
 
 class TrainingConfig(Config):
     """Settings of the `train` recipe."""
 
     name: str = "train"
-    """Name of the run; its nodes stand in `runs/<name>`. A file's own name, unless it says."""
+    """Name of the run; its steps stand in `runs/<name>`. A file's own name, unless it says."""
     rows: tuple[InputPath, ...] = Field(min_length=1)
     """Files or folders of JSONL or Parquet: `messages` that end with the assistant's turn."""
     base: InputPath
@@ -75,7 +76,7 @@ def training(config: TrainingConfig) -> Recipe:
     names = {f"held-out-{n}": path for n, path in enumerate(config.held_out, 1)}
     watched = {name: _read(r, name, path) for name, path in names.items()}
     phases = [TrainingPhase(rows=config.rows, train=config.train), *config.then]
-    model: Node | Source = base
+    model: RecipeStep | Source = base
     students: dict[str, Ref] = {}
     answers: dict[str, Ref] = {}
     settings = chained([phase.train or config.train for phase in phases])
@@ -113,5 +114,5 @@ def _over(first: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any
     return {**kept, **changes, **tables}
 
 
-def _read(r: Recipe, name: str, path: InputPath) -> Node:
+def _read(r: Recipe, name: str, path: InputPath) -> RecipeStep:
     return r.add(name, read_conversations, MessagesConfig(), file=Source(path))

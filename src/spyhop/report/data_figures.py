@@ -83,7 +83,7 @@ def _dropped(section: Section, name: str, artifact: Artifact) -> None:
             examples.append([reason, row["id"], like, _short(row.get("words") or row["query"])])
         elif min(shown.values()) > NUM_EXAMPLES and len(shown) == len(dropped):
             break
-    caption = "Examples; `spyhop show NODE --dropped` lists more."
+    caption = "Examples; `spyhop show STEP --dropped` lists more."
     section.table(
         Table(["reason", "row", "like", "words in common, or the row"], examples, caption)
     )

@@ -23,14 +23,17 @@ from spyhop.store import Artifact, row_id
 
 
 class ProbeMessage(Config):
-    """A system message whose effect can be told by a rule."""
+    """A system message whose effect a rule can check."""
 
     id: str
+    """Name of the prompt in the report."""
     text: str
+    """Text of the prompt."""
     rule: Literal["capitals", "begins", "ends", "words_at_most", "object"]
     """Capital letters only; begins or ends with `value` (case and closing marks passed over); at
     most `value` words; a JSON object with the key `value`."""
     value: str = ""
+    """Value that the check compares with."""
 
 
 MESSAGES = (
@@ -65,7 +68,7 @@ MESSAGES = (
 
 
 class ProbeConfig(Config):
-    """What the model is asked."""
+    """Prompts that check the trained model."""
 
     num_prompts: int = Field(12, ge=1)
     """Drawn by the seed from the user turns of the rows that were trained on."""
@@ -73,6 +76,7 @@ class ProbeConfig(Config):
     max_new_tokens: int = Field(256, gt=0)
     """A response that has not ended by then did not stop by itself."""
     seed: int = 0
+    """Random seed of the drawn prompts."""
 
 
 class Probed(Row):

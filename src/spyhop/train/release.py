@@ -40,7 +40,7 @@ TYPES = {"bfloat16": "BF16", "float16": "F16"}
 
 
 class ReleaseConfig(Config):
-    """What is given away, and what its card says."""
+    """Contents of the exported model folder."""
 
     card: CardConfig = CardConfig()
     dtype: Literal["saved", "bfloat16", "float16"] = "saved"
