@@ -313,7 +313,7 @@ def test_a_report_makes_nothing_else(cli, recipe: Path, tmp_path: Path):
 @pytest.mark.parametrize("shipped", ["quickstart.toml", "thorough.toml"])
 def test_shipped_recipes_are_planned(cli, tmp_path: Path, shipped: str):
     done = cli("plan", write_example(tmp_path, shipped))
-    assert done.code == 0 and re.search(r"^core\.tokenizer\s+world\.tokenize", done.stdout, re.M)
+    assert done.code == 0 and re.search(r"^core\.tokenizer\s+world\.train_token", done.stdout, re.M)
 
 
 @pytest.mark.parametrize(
@@ -384,7 +384,7 @@ def test_an_error_raised_while_a_recipe_is_built_is_one_line(cli, tmp_path: Path
 
 def test_plan_why_show_and_clean_tell_what_is(cli, recipe: Path, tmp_path: Path):
     planned = cli("plan", recipe).stdout
-    assert re.search(r"queries-cot\s+collect\.flan_cot\s+40", planned)
+    assert re.search(r"queries-cot\s+collect\.read_flan_cot\s+40", planned)
     assert not list(tmp_path.glob("spyhop-out/*.*-*"))
     told = cli("why", recipe, "queries-cot")
     assert told.stdout == "queries-cot: it was never made here\n"

@@ -167,10 +167,10 @@ def test_ratings_that_cannot_pass_are_not_asked_for(tmp_path: Path):
 
 
 def test_the_gate_has_the_threshold_of_what_is_kept(tmp_path: Path):
-    assert _recipe(tmp_path, keep={"min_score": 4.5}).step("gate-2").config.chosen_from == 4.5
-    assert _recipe(tmp_path, keep={"num_rows": 9}).step("gate-2").config.chosen_from == 4
+    assert _recipe(tmp_path, keep={"min_score": 4.5}).step("gate-2").config.selected_from == 4.5
+    assert _recipe(tmp_path, keep={"num_rows": 9}).step("gate-2").config.selected_from == 4
     own = _recipe(tmp_path, keep={"min_score": 4.5}, gate={"good_score": 3})
-    assert own.step("gate-1").config.chosen_from == 3
+    assert own.step("gate-1").config.selected_from == 3
 
 
 def test_rounds_rate_with_the_best_student_and_train_from_the_base(tmp_path: Path):

@@ -327,7 +327,7 @@ def test_checked_and_discussed_answers_are_asked_for_as_plain_ones(tmp_path: Pat
 
 
 def test_a_temperature_that_checking_cannot_have_is_told(tmp_path: Path):
-    with pytest.raises(ValidationError, match="at temperature 0 say the same again"):
+    with pytest.raises(ValidationError, match="at temperature 0 repeat the first"):
         _teaching(tmp_path, "verify", {}, {"sampling": {"temperature": 0.0}})
 
 
