@@ -308,7 +308,6 @@ class Stage:
             version=self.version,
             config=config.model_dump(mode="json"),
             inputs=_input_records(inputs, origins),
-            digest=work.digest(),
             rows=num_rows,
             counts=dict(sorted(ctx.counts.items())),
             dropped=dict(sorted(ctx.dropped.items())),
@@ -397,6 +396,9 @@ def by_name(value: StageInput) -> Mapping[str, Artifact | ModelInput]:
 def _opened(ctx: Context, value: StageInput) -> Any:  # noqa: ANN401 (what the stage takes)
     if isinstance(value, Mapping):
         return {name: _opened(ctx, item) for name, item in value.items()}
+    folder = value if isinstance(value, Artifact) else value.folder
+    if folder is not None and folder.record.rows is None:  # parts are verified when they are read
+        folder.verify()
     return value if isinstance(value, Artifact) else value.open(ctx)
 
 

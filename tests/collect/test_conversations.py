@@ -92,3 +92,39 @@ def test_a_wrong_row_is_one_line(tmp_path: Path, row: Any, text: str):
 def test_no_rows_are_refused(tmp_path: Path):
     with pytest.raises(InputError, match="no rows"):
         _read(tmp_path)
+
+
+def test_turns_bring_their_thoughts_and_weights(tmp_path: Path):
+    turns = [
+        {"role": "user", "content": "Why?"},
+        {"role": "assistant", "content": "Wrong.", "weight": 0},
+        {"role": "user", "content": "Why?"},
+        {"role": "assistant", "content": "No.", "train": False, "reasoning": "eh"},
+        {"role": "user", "content": "Why?"},
+        {"role": "assistant", "content": "So.", "reasoning_content": "hm", "weight": 1},
+    ]
+    (row,) = _read(tmp_path, {"messages": turns}).rows(Answer)
+    said = [each for each in row.messages if each.role == "assistant"]
+    assert [each.is_trained for each in said] == [False, False, None]
+    assert [each.reasoning for each in said] == [None, "eh", "hm"]
+    assert row.messages[0].model_dump() == {"role": "user", "content": "Why?"}
+
+
+@pytest.mark.parametrize(
+    "turn",
+    [
+        {"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "f"}}]},
+        {"role": "tool", "content": "4"},
+        {"role": "assistant", "content": "x", "function_call": {"name": "f"}},
+    ],
+)
+def test_rows_with_tool_calls_are_dropped_by_name(tmp_path: Path, turn: dict[str, object]):
+    made = _read(tmp_path, {"messages": [USER, turn, SAID]}, ROW)
+    assert made.num_rows == 1 and made.record.dropped == {"tool_calls": 1}
+
+
+def test_keys_without_a_meaning_are_counted(tmp_path: Path):
+    odd = {"messages": [USER, {**SAID, "name": "x"}], "split": "a", "source": 1}
+    made = _read(tmp_path, odd, {**ROW, "split": "b"})
+    unused = {key: num for key, num in made.record.counts.items() if key.startswith("unused/")}
+    assert unused == {"unused/messages[].name": 1, "unused/source": 1, "unused/split": 2}

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,17 @@ READ = (MESSAGES, PROMPT, "id", "target", "task", "collection")
 ANSWERED = (*READ, RESPONSE, "model", "finish_reason", "error", "licence")
 """The same, of rows that are answered already."""
 ROLES = get_args(Role)
+MAX_UNUSED = 20
+"""Keys without a meaning that are counted by name."""
+TOOL_ROLES = ("tool", "function", "ipython")
+THOUGHTS = ("reasoning_content", "reasoning", "thinking")
+"""Keys of a turn that hold the assistant's thought."""
+TURN_KEYS = frozenset(("role", "content", "weight", "train", *THOUGHTS))
 UNKNOWN = "unknown"
+
+
+class ToolCalls(InputError):
+    """A row has tool calls, which are neither sent nor trained on."""
 
 
 class MessagesConfig(Config):
@@ -82,7 +93,7 @@ def read_prompts(ctx: Context, config: MessagesConfig, *, file: Artifact) -> Ite
         raise InputError(f'{file.path}: no rows; write one {{"{MESSAGES}": [...]}} a line')
 
 
-@stage(version=2, writes=Answer, plan=plan_messages)
+@stage(version=3, writes=Answer, plan=plan_messages)
 def read_conversations(ctx: Context, config: MessagesConfig, *, file: Artifact) -> Iterator[Answer]:
     """Read rows to train on: `messages` that end with the assistant's turn.
 
@@ -92,16 +103,28 @@ def read_conversations(ctx: Context, config: MessagesConfig, *, file: Artifact) 
     they stand, as `spyhop answer` writes them: a row with an `error` has no response, and is one
     that training leaves out and counts.
 
-    Counts: `licence/<licence>` and `model/<model>`, for the rows without an error.
+    A turn's `reasoning_content` (or `reasoning`, `thinking`) is its thought; `weight: 0` and
+    `train: false` mean no loss. Rows with tool calls are dropped as `tool_calls`.
+
+    Counts: `licence/<licence>` and `model/<model>`, for the rows without an error; `unused/<key>`,
+    the rows with a key that has no meaning here.
 
     Raises:
         InputError: Naming the file, the line, what is wrong there and what to do.
     """
     names = _Names()
+    unused: Counter[str] = Counter()
     num_rows = 0
     for row in ctx.track(read_rows(file.path, ANSWERED, config.reserved), "reading"):
         num_rows += 1
-        turns = _answered(row)
+        try:
+            turns = _answered(row)
+        except ToolCalls as error:
+            if not ctx.dropped["tool_calls"]:
+                ctx.notice(str(error))
+            ctx.drop(json.dumps(row.values, default=str), "tool_calls")
+            continue
+        unused.update(_unused_keys(row))
         name = names.made(_given_id(row) or _hash(turns))
         error = _text(row, "error") or None
         model = _text(row, "model") or UNKNOWN
@@ -121,6 +144,11 @@ def read_conversations(ctx: Context, config: MessagesConfig, *, file: Artifact) 
             finish_reason=_text(row, "finish_reason") or ("error" if error else "stop"),
             error=error,
         )
+    for key, num in unused.most_common(MAX_UNUSED):
+        ctx.count(f"unused/{key}", num)
+    if unused:
+        shown = ", ".join(f"{key} ({num:,} rows)" for key, num in unused.most_common(MAX_UNUSED))
+        ctx.notice(f"{file.path.name}: keys without a meaning here are ignored: {shown}")
     if not num_rows:
         raise InputError(f'{file.path}: no rows; write one {{"{MESSAGES}": [...]}} a line')
 
@@ -235,11 +263,39 @@ def _turn(place: str, number: int, turn: Any) -> Message:  # noqa: ANN401 (a row
     if not isinstance(turn, Mapping):
         raise InputError(f"{where} = {turn!r:.60} is not a turn; it needs a role and a content")
     role, content = turn.get("role"), turn.get("content")
+    if turn.get("tool_calls") or turn.get("function_call") or role in TOOL_ROLES:
+        raise ToolCalls(f"{where}: tool calls are not supported; such rows are dropped")
     if role not in ROLES:
         raise InputError(f"{where}.role = {role!r:.60}: write {', '.join(ROLES)}")
     if not isinstance(content, str):
         raise InputError(f"{where}.content = {content!r:.60} is not text; only text can be asked")
-    return Message(role=role, content=content)
+    thoughts = [value for name in THOUGHTS if (value := turn.get(name))]
+    if thoughts and not isinstance(thoughts[0], str):
+        raise InputError(f"{where}: the thought {thoughts[0]!r:.60} is not text")
+    return Message(
+        role=role,
+        content=content,
+        reasoning=thoughts[0] if thoughts and role == "assistant" else None,
+        is_trained=_is_trained(where, turn),
+    )
+
+
+def _unused_keys(row: RawRow) -> set[str]:
+    turns = [turn for turn in row.values.get(MESSAGES) or [] if isinstance(turn, Mapping)]
+    own = {f"{MESSAGES}[].{key}" for turn in turns for key, value in turn.items()
+           if value is not None and key not in TURN_KEYS}  # fmt: skip
+    return own | {key for key in row.values if key not in ANSWERED}
+
+
+def _is_trained(where: str, turn: Mapping[str, Any]) -> bool | None:
+    """Return False for a turn without loss: OpenAI writes `weight`, Axolotl `train`."""
+    for name in ("weight", "train"):
+        value = turn.get(name)
+        if value not in (None, 0, 1):
+            raise InputError(f"{where}.{name} = {value!r:.60}: write 0 or 1")
+        if value is not None and not value:
+            return False
+    return None
 
 
 def _given_id(row: RawRow) -> str:

@@ -125,7 +125,7 @@ def humpback_page(
 
 
 def _promotion(artifact: Artifact) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((artifact.path / "promotion.json").read_text())
+    found: dict[str, Any] = json.loads(artifact.file("promotion.json").read_text())
     return found
 
 
