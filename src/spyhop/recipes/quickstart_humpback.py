@@ -118,7 +118,7 @@ LIMITS = (
     "about as many at random (--thorough) is the control that differs in the choice alone. It "
     "takes a fixed two fifths of all documents, which is more than curation keeps.",
     "Rounding alone moves such figures by as much as their intervals: training ends within a phase "
-    "transition, so another order of sums gives another student.",
+    "transition, so another order of sums gives another student: a small difference is not robust.",
 )
 
 
