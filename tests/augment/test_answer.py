@@ -7,6 +7,7 @@ from scripted import Scripted, failed, last, prompt, prompts, reply
 from spyhop.augment import AnswerConfig, Outcomes, answer
 from spyhop.augment.answer import json_check
 from spyhop.models import Sampling
+from spyhop.runtime import Runtime
 from spyhop.schema import Answer, ModelError, RecipeError
 from spyhop.stage import Estimate
 from spyhop.store import Artifact
@@ -42,7 +43,6 @@ def _config(**policies) -> AnswerConfig:
     return AnswerConfig(
         sampling=Sampling(max_new_tokens=100, json_schema=SCHEMA, temperature=0.5),
         outcomes=Outcomes(**policies),
-        max_error_frac=0.5,
     )
 
 
@@ -146,12 +146,15 @@ def test_reasoning_may_be_left_out(tmp_path: Path):
 def test_failed_calls_alone_are_measured_at_the_gate(tmp_path: Path, policy: str):
     asked, teacher = _prompts(tmp_path), _teacher()
     for limit, passes in ((1 / 6, True), (0.16, False)):
-        config = _config(failed=policy).model_copy(update={"max_error_frac": limit})
+        config, runtime = _config(failed=policy), Runtime(max_error_frac=limit)
         if passes:
-            answer.run(tmp_path, config, prompts=asked, teacher=teacher)
+            (made,) = [
+                answer.run(tmp_path / "a", config, runtime=runtime, prompts=asked, teacher=teacher)
+            ]
+            assert made.num_rows
             continue
         with pytest.raises(ModelError, match=r"1 of 6 calls failed.*0\.16.*400 bad request"):
-            answer.run(tmp_path, config, prompts=asked, teacher=teacher)
+            answer.run(tmp_path / "b", config, runtime=runtime, prompts=asked, teacher=teacher)
 
 
 @pytest.mark.parametrize(

@@ -6,12 +6,12 @@ from pydantic import ValidationError
 import toys
 from scripted import Scripted, failed, last, prompt, prompts, reply
 from spyhop.augment import ExplainConfig, explain
+from spyhop.runtime import Runtime
 from spyhop.schema import Answer, InputError, ModelError, Pair
 
 CONFIG = {
     "check": "CHECK {instruction} | {answer} | {text}",
     "revise": "REVISE {text} | {finding}",
-    "max_error_frac": 0.2,
 }
 FIRST = {
     "fine": "Whales are mammals.",
@@ -53,13 +53,14 @@ def _pairs(folder: Path) -> toys.Artifact:
     return toys.rows_artifact(folder / "pairs", rows)
 
 
-def _run(tmp_path: Path, teacher=None, **changes):
+def _run(tmp_path: Path, teacher=None, max_error_frac=0.2, **changes):
     rows = [prompt(name, name, system="Explain.") for name in FIRST]
     asked = prompts(tmp_path / "prompts", rows)
     config = ExplainConfig(**{**CONFIG, **changes})
     return explain.run(
-        tmp_path, config, prompts=asked, pairs=_pairs(tmp_path), teacher=teacher or Scripted(_say)
-    )
+        tmp_path, config, runtime=Runtime(max_error_frac=max_error_frac), prompts=asked,
+        pairs=_pairs(tmp_path), teacher=teacher or Scripted(_say),
+    )  # fmt: skip
 
 
 def test_explanations_are_checked_and_revised(tmp_path: Path):

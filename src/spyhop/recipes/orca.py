@@ -73,7 +73,7 @@ class Answering(Config):
         return self
 
 
-SHARED = {"sampling", "max_error_frac"}
+SHARED = {"sampling"}
 """Settings of the teacher's plain answers that hold for checked and discussed ones, too."""
 Teaching = TypeVar("Teaching", VerifyConfig, DialogueConfig)
 

@@ -43,6 +43,7 @@ ArmName = Literal[
 TokenBudget = Literal["tokens", "few_tokens", "passes"]
 
 
+ASSISTANT = SolverConfig(misconceptions=True, slip_rate=0.08)
 ANSWER, STEPS = "answer", "steps"
 """Ids of the messages under which bare answers are trained and explaining arms are measured."""
 TEACHER_FRAC = 0.25
@@ -90,7 +91,6 @@ class QuickstartConfig(Config):
     """Each seed draws its own queries, answers and order of training."""
     messages: tuple[WorldMessage, ...]
     """Explained queries get one of them by share; `answer_message` belongs to the bare answers."""
-    assistant: SolverConfig = SolverConfig(misconceptions=True, slip_rate=0.08)
     snapshots: tuple[float, ...] = ()
     """Shares of the training after which the first two arms are measured for a learning curve."""
 
@@ -213,7 +213,7 @@ class _Rows:
                 size = SubsetConfig(num_rows=self._setting.teacher_queries, seed=self._seed)
                 prompts = self._add("few", draw_subset, size, prompts=prompts)
             teacher = Use(self._teacher(kind))
-            asked = AnswerConfig(max_error_frac=0.0)
+            asked = AnswerConfig()
             self._steps[kind] = self._add(kind, answer, asked, prompts=prompts, teacher=teacher)
         return self._steps[kind]
 
@@ -231,7 +231,7 @@ class _Rows:
 
     def _teacher(self, kind: str) -> world.Solver:
         if kind == _TA:
-            seeded = self._config.assistant.model_copy(update={"seed": self._seed})
+            seeded = ASSISTANT.model_copy(update={"seed": self._seed})
             return world.Solver(name="teaching assistant", solver=seeded)
         if kind == "styled":
             corrupt = SolverConfig(corrupt=True, seed=self._seed)
