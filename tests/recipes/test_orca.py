@@ -210,7 +210,7 @@ def test_every_step_from_collections_to_a_data_set(data_dir: Path, tmp_path: Pat
         "measure": {"method": "choose"},
         "num_queries": 300,
         "ablate": ["order"],
-        "assistant": {"recorded": "targets", "name": "gold answers"},
+        "assistant": {"recorded": "targets"},
         "teacher": {"recorded": "rationales"},
         "student": {
             "tokenizer": data_dir / "tok_llama2",
@@ -380,7 +380,6 @@ def test_stages_of_training_have_settings_of_their_own(tmp_path: Path):
             {"dialogue": {}, "teacher": {"file": "t", "answers": {"outcomes": {"cut": "drop"}}}},
             r"\[dialogue\] does not know teacher\.answers\.outcomes",
         ),
-        ({"teacher": {"file": "t.toml", "name": "me"}}, "name is for recorded answers"),
     ],
 )
 def test_settings_that_do_not_go_together(tmp_path: Path, changes: dict[str, Any], text: str):
