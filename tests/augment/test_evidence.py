@@ -128,7 +128,7 @@ def test_a_failed_check_is_a_failed_row(tmp_path: Path, checked: str):
     assert (row.error, row.outcome) == ("400 too long", "")
     assert row.messages[-1].role == "user"
     with pytest.raises(ModelError, match="2 of 7 calls failed"):
-        _run(tmp_path, Scripted(say))
+        _run(tmp_path / "again", Scripted(say))
 
 
 def test_a_check_needs_its_places():

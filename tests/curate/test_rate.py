@@ -145,7 +145,7 @@ def test_a_failed_reason_or_choice_is_missing(tmp_path: Path):
         (None, "failed", "400 bad request"), (None, "no_verdict", "too long"),
     ]  # fmt: skip
     with pytest.raises(ModelError, match="2 of 2 calls failed"):
-        _run(tmp_path, judge, 2, method="expected", max_error_frac=0.5)
+        _run(tmp_path / "again", judge, 2, method="expected", max_error_frac=0.5)
 
 
 def test_a_choice_always_gives_a_score(tmp_path: Path):
