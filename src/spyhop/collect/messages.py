@@ -113,7 +113,7 @@ def read_conversations(ctx: Context, config: MessagesConfig, *, file: Artifact) 
         except ToolCalls as calls:
             seen.num_rows += 1
             if not ctx.dropped["tool_calls"]:
-                ctx.notice(str(calls))
+                ctx.notice(f"dropped rows with tool calls, such as {calls}")
             ctx.drop(json.dumps(row.values, default=str), "tool_calls")
             continue
         seen.add(row, found)

@@ -260,7 +260,7 @@ def _turn(turn: Any, where: str) -> Message:  # noqa: ANN401 (a row from outside
     role_key, content_key = ("from", "value") if is_pair else ("role", "content")
     role, content = turn.get(role_key), turn.get(content_key)
     if turn.get("tool_calls") or turn.get("function_call") or role in TOOL_ROLES:
-        raise ToolCalls(f"{where}: tool calls are not supported, remove this row")
+        raise ToolCalls(f"{where}: tool calls are not supported; remove such rows")
     if not isinstance(role, str) or role not in _ROLES:
         raise InputError(f"{where}.{role_key} = {role!r:.60}: write {', '.join(get_args(Role))}")
     thoughts = [value for name in _THOUGHTS if (value := turn.get(name))]
