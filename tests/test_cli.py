@@ -237,6 +237,27 @@ def test_a_misspelt_command_is_one_line(cli, arguments: list[str], text: str):
     _refused(cli(*arguments), text)
 
 
+def test_names_that_no_file_can_have_are_one_line(cli, recipe: Path):
+    long = "n" * 300
+    _refused(cli("run", f"{long}.toml"), "cannot be read .File name too long")
+    _refused(cli("run", recipe, "--out", long), "File name too long")
+    _refused(cli("run", recipe, "--out", "~nosuchuser/x"), "no such user's home folder")
+    _refused(cli("run", recipe, "--set", f"name={long}"), "cannot name a recipe; use at most 100")
+    _refused(
+        cli("show", long, "--out", recipe.parent), "no finished artifact of that name|too long"
+    )
+
+
+def test_too_few_file_handles_are_one_line(recipe: Path, tmp_path: Path):
+    limited = ["sh", "-c", 'ulimit -n 9; exec "$@"', "sh", str(SPYHOP)]
+    done = subprocess.run(
+        [*limited, "run", str(recipe), "--out", "out"], cwd=tmp_path, capture_output=True, text=True
+    )
+    _refused(
+        Done(done.returncode, done.stdout, done.stderr), "too many open files; raise the limit"
+    )
+
+
 def test_damaged_things_are_one_line(cli, recipe: Path, tmp_path: Path):
     (tmp_path / "cot" / "toy_train.tsv").write_text("one field\n")
     _refused(cli("run", recipe, "--out", "out"), r"toy_train\.tsv: line 1 has 1 fields")

@@ -18,7 +18,9 @@ Device = Annotated[str, AfterValidator(_known)]
 class Resources(BaseModel):
     """Resources of one step."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False
+    )
 
     device: Device = "auto"
     """Device: `cpu`, `cuda`, `cuda:1`, ...; `auto` takes the first GPU if there is one."""

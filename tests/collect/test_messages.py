@@ -96,8 +96,8 @@ def test_a_folder_is_read_in_the_order_of_names(tmp_path: Path):
         ({"messages": "hello"}, r"messages = 'hello' is not a list of turns"),
         ({"messages": ["hello"]}, r"messages\[0\] = 'hello' is not a turn"),
         (
-            {"messages": [USER, {"role": "tool", "content": "x"}]},
-            r"messages\[1\]\.role = 'tool': write system, user, assistant",
+            {"messages": [USER, {"role": "critic", "content": "x"}]},
+            r"messages\[1\]\.role = 'critic': write system, user, assistant",
         ),
         ({"messages": [{"content": "x"}]}, r"messages\[0\]\.role = None"),
         ({"messages": [{"role": "user", "content": None}]}, r"content = None is not text"),

@@ -3,6 +3,7 @@
 A command's module is imported when the command is used, so that `spyhop --help` answers at once.
 """
 
+import errno
 import sys
 from importlib import import_module
 from typing import Annotated, Any, NoReturn
@@ -119,6 +120,14 @@ def _fail(message: str, code: int = USER_ERROR) -> NoReturn:
     sys.exit(code)
 
 
+def _reason(error: OSError) -> str:
+    """Return what the system refused, and the remedy if it is a limit of this process."""
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return "too many open files; raise the limit (`ulimit -n 4096`) and run again to resume"
+    where = f"{error.filename}: " if error.filename else ""
+    return f"{where}{error.strerror or error}"
+
+
 def main() -> None:
     """Run the command line; `EXIT_CODES` says what its exit code means."""
     try:
@@ -129,4 +138,6 @@ def main() -> None:
         _fail(str(error), UNFINISHED)
     except SpyhopError as error:
         _fail(str(error))
+    except OSError as error:
+        _fail(_reason(error))
     sys.exit(code)

@@ -95,7 +95,7 @@ def apart(recipe: Recipe, out: Path, names: Sequence[str] = ()) -> None:
     Raises:
         RecipeError: Naming both paths.
     """
-    store = out.expanduser().resolve()
+    store = out.resolve()
     results = [(store / name).resolve() for name in names]
     for path in (source.path for source in sources(recipe)):
         found = path.resolve()

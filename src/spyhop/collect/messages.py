@@ -121,7 +121,7 @@ def read_conversations(ctx: Context, config: MessagesConfig, *, file: Artifact) 
             turns = _answered(row)
         except ToolCalls as error:
             if not ctx.dropped["tool_calls"]:
-                ctx.notice(str(error))
+                ctx.notice(f"dropped rows with tool calls, such as {error}")
             ctx.drop(json.dumps(row.values, default=str), "tool_calls")
             continue
         unused.update(_unused_keys(row))
@@ -264,7 +264,7 @@ def _turn(place: str, number: int, turn: Any) -> Message:  # noqa: ANN401 (a row
         raise InputError(f"{where} = {turn!r:.60} is not a turn; it needs a role and a content")
     role, content = turn.get("role"), turn.get("content")
     if turn.get("tool_calls") or turn.get("function_call") or role in TOOL_ROLES:
-        raise ToolCalls(f"{where}: tool calls are not supported; such rows are dropped")
+        raise ToolCalls(f"{where}: tool calls are not supported; remove such rows")
     if role not in ROLES:
         raise InputError(f"{where}.role = {role!r:.60}: write {', '.join(ROLES)}")
     if not isinstance(content, str):

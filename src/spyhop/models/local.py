@@ -437,8 +437,7 @@ def _pick(logits_BV: Tensor, generators: list[Any], sampling: Sampling) -> Tenso
 
 def _generator(request: Request, sampling: Sampling) -> np.random.Generator:
     """Return the request's own source of randomness."""
-    turns = [{"role": turn.role, "content": turn.content} for turn in request.messages]
-    text = canonical([sampling.seed, turns, request.sample_index])
+    text = canonical([sampling.seed, request.messages, request.sample_index])
     return np.random.default_rng(list(hashlib.sha256(text.encode()).digest()))
 
 
