@@ -7,6 +7,7 @@ PACKAGE = Path(spyhop.__file__).parent
 ROOMS = [
     ["lazy", "schema"],
     ["processes"],
+    ["charts"],
     ["render", "text", "statistics", "settings", "runtime"],
     ["store"],
     ["stage"],

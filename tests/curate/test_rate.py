@@ -109,6 +109,7 @@ def test_expected_scores_are_read_behind_the_reason(tmp_path: Path):
     assert [rating.score for rating in ratings] == [4.5] * 4  # none is lost
     assert [rating.value for rating in ratings] == [4.5] * 4
     assert {rating.method for rating in ratings} == {"expected"}
+    assert [rating.written for rating in ratings] == [2, 1, None, None]
     assert judge.begun == ["It helps.\nScore: ", "Score: ", "It is\nScore: ",
                            "Cut off her\nScore: "]  # fmt: skip
     assert ratings[0].probabilities == [0, 0, 0, 0.5, 0.5] and ratings[0].reason == "It helps."

@@ -6,11 +6,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from spyhop.collect.records import read_rows
 from spyhop.schema import Config, InputError, Segment
 from spyhop.stage import Context, stage, sum_estimates
 from spyhop.store import Artifact, row_id
 from spyhop.store.files import field, table_files
+from spyhop.store.rows import read_rows
 
 
 class ReadSegmentsConfig(Config):

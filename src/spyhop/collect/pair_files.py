@@ -6,12 +6,12 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from spyhop.collect.records import read_rows
 from spyhop.collect.seeds import first_exchange, pair_id
 from spyhop.schema import Config, InputError, Pair
 from spyhop.stage import FOLDER, Context, stage, sum_estimates
 from spyhop.store import Artifact
 from spyhop.store.files import field, table_files
+from spyhop.store.rows import read_rows
 
 PAIRS = "pairs.jsonl"
 

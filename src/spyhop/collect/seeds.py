@@ -12,11 +12,11 @@ from typing import Any, Literal
 from pydantic import Field
 
 from spyhop.collect.oasst import Turns, read_oasst
-from spyhop.collect.records import read_rows
 from spyhop.schema import Config, InputError, Pair
 from spyhop.stage import Context, Estimate, stage
 from spyhop.store import Artifact, number_of, row_id
 from spyhop.store.files import field, json_file, matching
+from spyhop.store.rows import read_rows
 
 SeedKind = Literal["oasst", "lima", "dolly", "self_instruct", "pairs"]
 LICENCES = {

@@ -6,11 +6,11 @@ from typing import Any
 from pydantic import Field
 
 from spyhop.collect import pair_id
-from spyhop.collect.records import read_rows
 from spyhop.schema import Config, InputError, Label, Pair
 from spyhop.stage import Context, stage, sum_estimates
 from spyhop.store import Artifact
 from spyhop.store.files import field, matching
+from spyhop.store.rows import read_rows
 
 WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 """Accepted spellings of `good`."""

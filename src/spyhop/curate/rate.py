@@ -119,7 +119,7 @@ def plan_rate(config: RateConfig, pairs: Estimate, judge: Estimate) -> Estimate:
     return Estimate(rows=pairs.rows, row_tokens=pairs.row_tokens, calls={"judge": calls})
 
 
-@stage(version=3, writes=Pair, plan=plan_rate)
+@stage(version=4, writes=Pair, plan=plan_rate)
 def rate(ctx: Context, config: RateConfig, *, pairs: Artifact, judge: Model) -> Iterator[Pair]:
     """Yield every pair with its rating, in order; earlier ratings are replaced.
 
@@ -194,6 +194,7 @@ class _Result:
     reason: str = ""
     probabilities: tuple[float, ...] = ()
     value: float | None = None
+    written: float | None = None
     error: str | None = None
 
 
@@ -215,6 +216,7 @@ class _Judging:
             reason=found.reason,
             probabilities=list(found.probabilities),
             value=found.value,
+            written=found.written,
             is_repeated=is_repeated,
             second_score=second.score if second else None,
             error=found.error,
@@ -260,7 +262,7 @@ class _Judging:
         begun = f"{reason}\n{config.verdict_start} " if reason else f"{config.verdict_start} "
         (choice,) = yield [ScoreOptions(self.judge, messages, SCORES, begun)]
         if choice.probabilities and not choice.is_parsed:
-            return replace(_weighed(choice, "expected"), reason=reason)
+            return replace(_weighed(choice, "expected"), reason=reason, written=_score(reply))
         more = yield self._verdicts(messages, range(1, _num_fallback(config)))
         found = _read([reply, *more])
         return found if found.score is not None else replace(found, error=choice.error)
