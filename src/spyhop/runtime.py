@@ -32,6 +32,8 @@ class Resources(BaseModel):
     """Processor threads of each worker."""
     processes: int = Field(1, ge=1)
     """Processes that share the parts of one step over a corpus."""
+    max_error_frac: float = Field(0.05, ge=0, le=1)
+    """Largest share of failed model calls; above it the step fails."""
 
 
 class Runtime(Resources):

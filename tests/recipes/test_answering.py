@@ -141,7 +141,7 @@ def test_a_recipe_file_does_the_same(cli):
 
 def test_errors_are_rows_and_can_be_asked_again(cli):
     _prompts(20)
-    keep = ("--set", "answers.max_error_frac=1.0")
+    keep = ("--set", "runtime.max_error_frac=1.0")
     with Server(plan=in_order(["400"] * 3 + [None, "length"])) as server:
         _teacher(server.url, "budget_usd = 100.0")
         done = _answer(cli, *keep)
@@ -162,7 +162,7 @@ def test_a_finished_node_is_reopened(cli, workers: int):
     _prompts(10)
     Path("mine.toml").write_text(
         'recipe = "answer"\nprompts = "prompts.jsonl"\nteacher = "teacher.toml"\n'
-        "answers.max_error_frac = 1.0\n"
+        "runtime.max_error_frac = 1.0\n"
     )
     command = ("run", "mine.toml", "--out", "out", "--workers", workers)
     with Server(plan=in_order(["400"] * 2)) as server:
@@ -241,8 +241,8 @@ def test_the_key_is_nowhere(cli, tmp_path: Path, fault: str):
     _prompts(2)
     with Server(plan=each([fault])) as server:
         _teacher(server.url, "max_attempts = 2")
-        _answer(cli, "--set", "answers.max_error_frac=1.0", "--plan")
-        _answer(cli, "--set", "answers.max_error_frac=1.0")
+        _answer(cli, "--set", "runtime.max_error_frac=1.0", "--plan")
+        _answer(cli, "--set", "runtime.max_error_frac=1.0")
         cli("doctor", "teacher.toml", "--out", "out")
         cli("clean", "--out", "out")
     assert KEY not in "".join(cli.said) and cli.said
