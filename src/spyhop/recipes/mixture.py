@@ -76,7 +76,7 @@ class Collection(Place):
     max_per_task: int | None = Field(None, gt=0)
     """Most rows of a task, drawn by hash. Default: no limit."""
     exclude: tuple[str, ...] = ()
-    """Patterns of tasks to leave out."""
+    """Patterns of tasks to exclude."""
     strata: tuple[Stratum, ...] = ()
     """Strata in which the draw is balanced."""
     pilot: Pilot | None = None

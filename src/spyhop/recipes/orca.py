@@ -78,7 +78,7 @@ class OrcaConfig(Config):
     """Settings of the `orca` recipe."""
 
     name: str = "orca"
-    """Name of the run; its steps stand in `runs/<name>`. A file's own name, unless it says."""
+    """Run name; results are linked under `runs/<name>`. Default: the recipe file's name."""
     collections: tuple[Collection, ...] = Field(min_length=1)
     distinct: DistinctConfig = DistinctConfig()
     decontaminate: DecontaminateConfig | None = DecontaminateConfig()
