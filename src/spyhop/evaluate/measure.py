@@ -14,7 +14,9 @@ from spyhop.models import Model, Request
 from spyhop.schema import Ending, Item, RecipeError, Score, prompt_turns
 from spyhop.stage import Calls, Context, Estimate, stage
 from spyhop.store import Artifact
-from spyhop.text.extract import choice, final_answer, first_capital, matches
+from spyhop.text.choices import first_capital
+from spyhop.text.gold import Reading, read
+from spyhop.text.thought import without_thought
 
 ITEM_TOKENS = 300
 TOKENS_PER_S = 50_000
