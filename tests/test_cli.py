@@ -214,7 +214,7 @@ def test_a_missing_folder_is_named_by_a_plan_and_refused_by_a_run(cli, recipe: P
 def test_wrong_arguments_are_one_line(cli, recipe: Path, tmp_path: Path):
     _refused(cli("run", "absent.toml"), r"absent\.toml: cannot be read \(No such file")
     _refused(cli("plan", recipe, "--set", "train"), r"--set train: write it as key\.sub=value")
-    _refused(cli("why", recipe, "nowhere"), r"no node 'nowhere'; known: queries-cot, ")
+    _refused(cli("why", recipe, "nowhere"), r"no step 'nowhere'; known: queries-cot, ")
     (tmp_path / "here").mkdir()
     _refused(cli("show", "nothing", "--out", "here"), r"nothing: no finished artifact of that name")
     there = ("--recipe", recipe, "--out", "here")
@@ -292,7 +292,7 @@ def test_a_report_makes_nothing_else(cli, recipe: Path, tmp_path: Path):
 @pytest.mark.parametrize("shipped", ["quickstart.toml", "thorough.toml"])
 def test_shipped_recipes_are_planned(cli, tmp_path: Path, shipped: str):
     done = cli("plan", write_example(tmp_path, shipped))
-    assert done.code == 0 and re.search(r"^core\.tokenizer\s+world\.tokenize", done.stdout, re.M)
+    assert done.code == 0 and re.search(r"^core\.tokenizer\s+world\.train_token", done.stdout, re.M)
 
 
 @pytest.mark.parametrize(
@@ -337,7 +337,7 @@ def test_a_plan_tells_how_many_endpoints_make_it_in_time(cli, tmp_path: Path):
         ("settings.0.arms=['nope']", r"settings\.0\.arms\.0 = 'nope': .*'explanations'"),
         ("settings=[]", r"settings = \[\]: .*at least 1 item"),
         ("seeds=[]", r"seeds = \[\]: .*at least 1 item"),
-        ("seeds=[0,0]", r"two nodes named 'core\."),
+        ("seeds=[0,0]", r"two steps named 'core\."),
         (
             "settings.0.student.previous_token_heads=9",
             r"previous_token_heads is more than num_heads",
@@ -363,7 +363,7 @@ def test_an_error_raised_while_a_recipe_is_built_is_one_line(cli, tmp_path: Path
 
 def test_plan_why_show_and_clean_tell_what_is(cli, recipe: Path, tmp_path: Path):
     planned = cli("plan", recipe).stdout
-    assert re.search(r"queries-cot\s+collect\.flan_cot\s+40", planned)
+    assert re.search(r"queries-cot\s+collect\.read_flan_cot\s+40", planned)
     assert not list(tmp_path.glob("spyhop-out/*.*-*"))
     told = cli("why", recipe, "queries-cot")
     assert told.stdout == "queries-cot: it was never made here\n"
@@ -445,7 +445,7 @@ def test_init_writes_a_recipe_that_can_be_planned(cli, tmp_path: Path):
     done = cli("plan", INIT_FILES[0])
     assert done.code == 0 and "base: not found yet" in done.stdout
     built = orca(read_recipe(tmp_path / INIT_FILES[0]).config(OrcaConfig))
-    names = {node.name for node in built.nodes}
+    names = {step.name for step in built.steps}
     assert {"scores-base", "scores-student", "scores-teacher", "report"} <= names
 
 

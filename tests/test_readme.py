@@ -60,7 +60,7 @@ def test_example_recipes_build(path: Path):
     file = read_recipe(path)
     kind = RECIPES[file.recipe]
     recipe = kind.build(file.config(kind.config_type))
-    assert recipe.nodes[-1].name == "report"
+    assert recipe.steps[-1].name == "report"
     file.runtime_with({})
 
 

@@ -16,12 +16,12 @@ Device = Annotated[str, AfterValidator(_known)]
 
 
 class Resources(BaseModel):
-    """What one step may use of the machine."""
+    """Resources of one step."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     device: Device = "auto"
-    """`cpu`, `cuda`, `cuda:1`, ...; `auto` takes the first GPU if there is one."""
+    """Device: `cpu`, `cuda`, `cuda:1`, ...; `auto` takes the first GPU if there is one."""
     gpus: int = Field(1, ge=1)
     """GPUs per host for one training run; with `device = "cpu"`, processes."""
     threads: int = Field(1, ge=1)
@@ -45,7 +45,7 @@ class Runtime(Resources):
     """Tokens of one forward pass in training; gradients of a larger batch are accumulated."""
     checkpoint_s: float = Field(20.0, gt=0)
     """Seconds of training between two resumable checkpoints."""
-    nodes: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = ()
     """Hosts for distributed training, reached with `ssh`; they share the file system."""
     packing: Literal["auto", "on", "off"] = "auto"
     """Pack rows end to end in training, or pad them: same gradient. `auto` packs on CUDA."""

@@ -11,7 +11,7 @@ Errors, all with one clear line for the user (what, where, the value, the remedy
     └── TrainingError    training cannot start or resume
 """
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -60,6 +60,21 @@ class Config(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:  # noqa: ANN401 (pydantic's)
+        """Describe a table of settings without a description by its type's own summary."""
+        for info in cls.model_fields.values():
+            nested = None if info.description else _config_in(info.annotation)
+            if nested is not None:
+                info.description = (nested.__doc__ or "").partition("\n")[0]
+
+
+def _config_in(annotation: Any) -> type[Config] | None:  # noqa: ANN401 (a type expression)
+    if isinstance(annotation, type) and issubclass(annotation, Config):
+        return annotation
+    inner = (_config_in(each) for each in get_args(annotation))
+    return next((each for each in inner if each is not None), None)
 
 
 class Row(BaseModel):

@@ -44,13 +44,13 @@ def _say(request, sampling):
     return FIRST[asked]
 
 
-def _pairs(folder: Path) -> list:
+def _pairs(folder: Path) -> toys.Artifact:
     rows = [
         Pair(id=f"q-{name}", instruction=name, response="page on whales", tag="web",
              collection="web")
         for name in FIRST
     ]  # fmt: skip
-    return [toys.rows_artifact(folder / "pairs", rows)]
+    return toys.rows_artifact(folder / "pairs", rows)
 
 
 def _run(tmp_path: Path, teacher=None, **changes):

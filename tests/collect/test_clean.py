@@ -33,7 +33,7 @@ def _query(n: int, text: str, task: str = "t", target: str = "") -> Query:
 
 def _distinct(root: Path, *rows: Query, **changes: Any) -> Artifact:
     given = rows_artifact(root / "given", rows)
-    return distinct.run(root, DistinctConfig(**changes), queries=[given])
+    return distinct.run(root, DistinctConfig(**changes), queries={"one": given})
 
 
 def _drops(artifact: Artifact) -> list[tuple[str, dict[str, Any]]]:
@@ -85,7 +85,7 @@ def test_test_items_go_and_are_told(tmp_path: Path):
     rows = [_query(1, f"Tell me: {LONG}."), _query(2, "something else"),
             _query(3, LONG[:40])]  # fmt: skip
     given = rows_artifact(tmp_path / "given", rows)
-    made = decontaminate.run(tmp_path, DecontaminateConfig(), queries=given, items=[items])
+    made = decontaminate.run(tmp_path, DecontaminateConfig(), queries=given, items={"one": items})
     assert [row.id for row in made.rows(Query)] == [f"{n:016x}" for n in (2, 3)]
     assert made.record.dropped == {"contaminated/bbh": 1}
     assert made.record.counts == {
@@ -103,7 +103,9 @@ def test_all_copies_of_gsm8k_in_flan_cot_are_found(data_dir: Path, tmp_path: Pat
     named = Columns(query="question", target="answer", task="")
     config = RecordsConfig(collection="gsm8k", pattern="train.jsonl", columns=named)
     gsm8k = read_records.run(tmp_path, config, folder=Source(data_dir / "gsm8k").open(tmp_path))
-    made = distinct.run(tmp_path, DistinctConfig(near_copies="ignore"), queries=[cot, gsm8k])
+    made = distinct.run(
+        tmp_path, DistinctConfig(near_copies="ignore"), queries={"one": cot, "two": gsm8k}
+    )
     assert made.record.counts == {"exact/cot": 4, "exact/gsm8k": 7473}
     assert made.num_rows == 33_443 - 4
 
@@ -118,7 +120,7 @@ def test_items_of_agieval_in_flan_cot(data_dir: Path, tmp_path: Path):
         ItemsConfig(task=read_task("agieval")),
         folder=Source(data_dir / "agieval" / "v1").open(tmp_path),
     )
-    made = decontaminate.run(tmp_path, DecontaminateConfig(), queries=cot, items=[agieval])
+    made = decontaminate.run(tmp_path, DecontaminateConfig(), queries=cot, items={"one": agieval})
     found = [row for _, row in _drops(made)]
     assert {(row["task"], row["item_task"]) for row in found} == {("aqua", "aqua-rat")}
     assert all(row["words"] for row in found)

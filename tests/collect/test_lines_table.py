@@ -36,7 +36,7 @@ def _draw(root: Path, path: Path, columns: Columns | None = None, **changes: int
     table = SourceTable(collection="c", columns=columns or Columns(), pattern="*")
     config = DrawConfig(table=table, **changes)
     made = Source(path.parent).open(root)
-    return draw.run(root, config, runtime=Runtime(threads=2), queries=[made])
+    return draw.run(root, config, runtime=Runtime(threads=2), queries={"one": made})
 
 
 @pytest.mark.parametrize("form", ["jsonl", "jsonl.gz", "csv", "tsv"])

@@ -8,7 +8,7 @@ from pydantic import TypeAdapter
 import toys
 from pairing import artifact, pair, rated
 from spyhop.curate import GateConfig, KeepConfig, KeepGood, gate, keep, with_threshold
-from spyhop.curate.gate import Judged, Tally, findings, label_findings
+from spyhop.curate.gate import GateCounts, LabelledRating, findings, label_findings
 from spyhop.schema import Finding, InputError, Label, Pair, TrainingError
 from spyhop.store import Artifact
 
@@ -38,7 +38,7 @@ def _found(root: Path, rows: list[Pair], labels: list[Label] | None = None, **ch
 @pytest.mark.parametrize("reading", REPLICATION)
 def test_the_public_replication_is_refused(reading: str):
     scores, missing = REPLICATION[reading]
-    tally = Tally(scores=scores, missing=Counter(no_verdict=missing), methods={"verdict"})
+    tally = GateCounts(scores=scores, missing=Counter(no_verdict=missing), methods={"verdict"})
     found = {each.id: each for each in findings(tally, GateConfig(min_repeated=0))}
     parse_rate = found["parse_rate"]
     assert not parse_rate.is_passed
@@ -115,11 +115,13 @@ def test_likelihoods_need_no_second_ratings(tmp_path: Path):
     assert found["repeatability"].value is None
 
 
-def _judged(num_good_chosen: int, num_chosen: int, num_good: int, num: int = 250) -> list[Judged]:
+def _judged(
+    num_good_chosen: int, num_chosen: int, num_good: int, num: int = 250
+) -> list[LabelledRating]:
     both = [(True, True)] * num_good_chosen + [(False, True)] * (num_chosen - num_good_chosen)
     rest = [(True, False)] * (num_good - num_good_chosen)
     rest += [(False, False)] * (num - len(both) - len(rest))
-    return [Judged(good, chosen, None, 3.0) for good, chosen in both + rest]
+    return [LabelledRating(good, chosen, None, 3.0) for good, chosen in both + rest]
 
 
 @pytest.mark.parametrize(
@@ -151,7 +153,7 @@ def test_labels_are_matched_with_pairs(tmp_path: Path):
     wrong = [Label(id=row.id, is_good=n % 2 == 0) for n, row in enumerate(rows)]
     found, _ = _found(tmp_path / "wrong", rows, wrong)
     assert not found["precision"].is_passed
-    with pytest.raises(InputError, match="none of the labels is of a rated pair"):
+    with pytest.raises(InputError, match="no label belongs to a rated pair"):
         _found(tmp_path / "none", rows, [Label(id="elsewhere", is_good=True)])
 
 
@@ -179,8 +181,8 @@ def test_the_gate_measures_what_is_kept(tmp_path: Path):
     kept = with_threshold(GateConfig(), KeepConfig(min_score=4.5)).model_dump()
     found, _ = _found(tmp_path / "b", rows, labels, **kept)
     assert found["precision"].num_rows == 20 and not found["precision"].is_passed
-    assert with_threshold(GateConfig(good_score=3), KeepConfig(min_score=4.5)).chosen_from == 3
-    assert with_threshold(GateConfig(), KeepConfig(num_rows=5)).chosen_from == 4
+    assert with_threshold(GateConfig(good_score=3), KeepConfig(min_score=4.5)).selected_from == 3
+    assert with_threshold(GateConfig(), KeepConfig(num_rows=5)).selected_from == 4
 
 
 def test_too_few_second_ratings_are_told_with_what_to_set(tmp_path: Path):
@@ -245,11 +247,11 @@ def test_a_quota_is_exact_and_takes_the_best(tmp_path: Path):
     ]
     kept = _kept(tmp_path / "v", valued, num_rows=3)
     assert [row.rating.value for row in kept if row.rating] == [1.7, 1.8, 1.9]
-    with pytest.raises(InputError, match=r"20 pairs of a score of 4\.5 and more among 60, not"):
+    with pytest.raises(InputError, match=r"20 of 60 pairs with a score of at least 4\.5"):
         _kept(tmp_path, MIXED, num_rows=21, min_score=4.5)
     assert len(_kept(tmp_path, MIXED, num_rows=21, min_score=4.5, fewer=True)) == 20
     low = [rated(n, 1 + n % 3) for n in range(9)]
-    with pytest.raises(InputError, match="0 pairs of a score"):
+    with pytest.raises(InputError, match="0 of 9 pairs with a score"):
         _kept(tmp_path / "low", low, num_rows=2, min_score=4.5, fewer=True)
 
 
@@ -257,13 +259,13 @@ def test_a_quota_within_candidates(tmp_path: Path):
     ratings, passed = _gated(tmp_path, MIXED)
     config = KeepConfig(num_rows=5, within=30)
     made = keep.run(tmp_path, config, rated=ratings, gate=passed)
-    assert made.num_rows == 5 and made.record.counts["left/not_drawn"] == 30
+    assert made.num_rows == 5 and made.record.counts["left/not_sampled"] == 30
     everything = keep.run(tmp_path, KeepConfig(within=30), rated=ratings, gate=passed)
     drawn = list(everything.rows(Pair))
     by_score = sorted((row.rating.score for row in drawn if row.rating), reverse=True)
     kept = [row.rating.score for row in made.rows(Pair) if row.rating]
     assert sorted(kept, reverse=True) == by_score[:5]
-    with pytest.raises(InputError, match="60 candidates, not 61"):
+    with pytest.raises(InputError, match="60 pairs, fewer than within = 61"):
         keep.run(tmp_path, KeepConfig(within=61), rated=ratings, gate=passed)
 
 
@@ -275,7 +277,7 @@ def test_random_draws_are_nested_and_need_no_ratings(tmp_path: Path):
     )
     assert (len(small), len(large)) == (8, 16)
     assert {row.id for row in small} < {row.id for row in large}
-    with pytest.raises(TrainingError, match="passed no gate"):
+    with pytest.raises(TrainingError, match="not checked by a gate"):
         keep.run(tmp_path, KeepConfig(num_rows=8), rated=rows)
     with pytest.raises(InputError, match="is not rated"):
         keep.run(tmp_path, KeepConfig(num_rows=8, gate="report"), rated=rows)
@@ -290,5 +292,5 @@ def test_random_draws_above_a_score(tmp_path: Path):
 def test_the_gate_must_be_that_of_these_ratings(tmp_path: Path):
     _, passed = _gated(tmp_path / "a", MIXED)
     other = artifact(tmp_path / "other", MIXED[:30])
-    with pytest.raises(InputError, match="gate of other ratings"):
+    with pytest.raises(InputError, match="checked other ratings"):
         keep.run(tmp_path, KeepConfig(min_score=4), rated=other, gate=passed)

@@ -204,9 +204,9 @@ def test_a_killed_run_asks_nothing_twice(tmp_path: Path):
 
 
 def test_what_cannot_be_asked_is_refused():
-    with pytest.raises(ValidationError, match=r"shown has no \{response\}"):
+    with pytest.raises(ValidationError, match=r"shown does not contain \{response\}"):
         RateConfig(shown="{instruction}")
-    with pytest.raises(ValidationError, match="all the same"):
+    with pytest.raises(ValidationError, match="are identical"):
         RateConfig(method="verdict", num_verdicts=3, sampling=Sampling())
 
 

@@ -180,7 +180,7 @@ def test_a_finished_node_is_reopened(cli, workers: int):
         assert done.code == 0 and "2 steps run, 1 reused" in done.stdout, done
         assert server.stats()["billed"] == 10
     assert "outcome/failed" not in old.read_text()
-    _line(cli(*command, "--retry-errors", "nowhere"), 2, "no node 'nowhere'")
+    _line(cli(*command, "--retry-errors", "nowhere"), 2, "no step 'nowhere'")
     _line(cli(*command, "--retry-errors", "prompts"), 2, "calls no model; these do: answers$")
 
 

@@ -68,10 +68,10 @@ def test_a_crash_leaves_no_artifact(tmp_path: Path):
     numbers = toys.numbers.run(tmp_path, toys.Numbers())
     config = toys.Sum(broken_while=str(broken))
     with pytest.raises(InputError, match="the toy is broken"):
-        toys.added.run(tmp_path, config, parts=[numbers])
+        toys.added.run(tmp_path, config, parts={"one": numbers})
     assert not list(tmp_path.glob("toys.added-*"))
     broken.unlink()
-    assert toys.added.run(tmp_path, config, parts=[numbers]).num_rows == 1
+    assert toys.added.run(tmp_path, config, parts={"one": numbers}).num_rows == 1
 
 
 def test_nothing_partial_is_left_after_a_run_and_after_a_hit(tmp_path: Path):

@@ -42,10 +42,8 @@ class Outcomes(Config):
     empty: RetryPolicy = "keep"
     """The response is white space only."""
     unparsable: RetryPolicy = "keep"
-    """`sampling.json_schema` is set, and the response is not JSON of that schema.
-
-    A retry of an empty or unparsable response is another sample, since many servers repeat
-    themselves at temperature 0."""
+    """Responses that are not JSON of `sampling.json_schema`, if that is set. A retry of an empty or
+    unparsable response is another sample, since many servers repeat themselves at temperature 0."""
     failed: Policy = "keep"
     """The call failed permanently."""
     more_room: float = Field(2.0, gt=1.0)

@@ -28,24 +28,27 @@ SEGMENT_TOKENS, INSTRUCTION_TOKENS = 450, 40
 
 
 class InstructionFilters(Config):
-    """Which instructions are left out, besides empty ones. Runs are of words."""
+    """Filters for written instructions; empty ones are always dropped. N-grams are of words."""
 
     copy_words: int = Field(8, ge=2)
+    """Words of an n-gram for the filter `copy`."""
     copy_frac: float = Field(0.5, gt=0, le=1)
-    """`copy`: at least this share of the instruction's runs of `copy_words` stands in the
-    response. Instructions of fewer words are never called a copy: a title may be a question."""
+    """Filter `copy`: least share of the instruction's n-grams that occur in the response.
+    Instructions shorter than `copy_words` always pass: a title may be a question."""
     leak_words: int = Field(8, ge=2)
-    """`prompt_leak`: a run of so many words of the prompt (all of it, where it has fewer) stands
-    in the instruction; `echo`, where these runs are at least half of the instruction."""
+    """Filters `prompt_leak` and `echo`: words of an n-gram of the prompt (all of it, if it is
+    shorter) that occurs in the instruction. `echo`: such n-grams are at least half of the
+    instruction."""
     marks: tuple[str, ...] = MARKS
-    """`prompt_leak`, too: a line of the instruction begins with one of these."""
+    """Filter `prompt_leak`: a line of the instruction starts with one of these."""
     min_chars: int = Field(10, ge=0)
+    """Filter `too_short`: least characters of an instruction. The paper states no limit."""
     max_chars: int | None = Field(None, gt=0)
-    """`too_short`, `too_long`. The paper names no limits."""
+    """Filter `too_long`: most characters of an instruction. Default: no limit, as in the paper."""
 
 
 class BacktranslateConfig(Config):
-    """How the backward model is asked, and what is kept of what it writes."""
+    """Sampling of the backward model, and filters for its instructions."""
 
     asked: ReversedConfig = ReversedConfig()
     """In the words in which it was trained."""

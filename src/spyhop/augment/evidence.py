@@ -65,13 +65,13 @@ class ExplainConfig(Config):
 
 
 def plan_explain(
-    config: ExplainConfig, prompts: Estimate, pairs: list[Estimate], teacher: Estimate
+    config: ExplainConfig, prompts: Estimate, pairs: Estimate, teacher: Estimate
 ) -> Estimate:
     """An answer and a check per prompt; revisions are an upper bound."""
     room = config.sampling.max_new_tokens
     answer = min(RESPONSE_TOKENS, room)
     check = min(80, config.check_sampling.max_new_tokens)
-    evidence = max((each.row_tokens for each in pairs), default=0.0)
+    evidence = pairs.row_tokens
     most = 2 if config.contradicted == "revise" else 1
     both = 2 * prompts.row_tokens + evidence
     again = both + evidence + 2 * room + config.check_sampling.max_new_tokens
@@ -89,7 +89,7 @@ def plan_explain(
 
 @stage(version=3, writes=Answer, plan=plan_explain)
 def explain(
-    ctx: Context, config: ExplainConfig, *, prompts: Artifact, pairs: list[Artifact], teacher: Model
+    ctx: Context, config: ExplainConfig, *, prompts: Artifact, pairs: Artifact, teacher: Model
 ) -> Iterator[Answer]:
     """Yield one checked explanation per prompt, in order; its `messages` do not contain the text.
 
@@ -109,7 +109,7 @@ def explain(
         InputError: If the pair of a prompt is missing.
         ModelError: If more than `max_error_frac` of the calls failed.
     """
-    texts = {row.id: row for each in pairs for row in each.rows(Pair)}
+    texts = {row.id: row for row in pairs.rows(Pair)}
     scripts = (
         _explain(ctx, config, prompt, _evidence(texts, prompt), teacher)
         for prompt in prompts.rows(Prompt)

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from spyhop.collect.records import read_rows
 from spyhop.schema import Config, InputError, Segment
-from spyhop.stage import Context, pooled, stage
+from spyhop.stage import Context, stage, sum_estimates
 from spyhop.store import Artifact, row_id
 from spyhop.store.files import field, table_files
 
@@ -22,7 +22,7 @@ class ReadSegmentsConfig(Config):
     """Language of rows without a `language`."""
 
 
-@stage(version=1, writes=Segment, plan=lambda config, folder: pooled([folder]))
+@stage(version=1, writes=Segment, plan=lambda config, folder: sum_estimates([folder]))
 def read_segments(
     ctx: Context, config: ReadSegmentsConfig, *, folder: Artifact
 ) -> Iterator[Segment]:

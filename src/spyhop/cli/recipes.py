@@ -14,11 +14,11 @@ from spyhop.recipe import Recipe, Use, resolve
 from spyhop.recipe.graph import refs
 from spyhop.recipe.mask import show_mask
 from spyhop.recipe.show import find_artifact, show_rows
-from spyhop.recipe.why import why as why_node
+from spyhop.recipe.why import why as why_step
 from spyhop.recipes import INIT_FILES, RECIPES, write_example
 from spyhop.render import FormatName, TrainOn
 from spyhop.report.arms import COMPARISONS
-from spyhop.report.page import PAGE, RESULTS
+from spyhop.report.html import PAGE, RESULTS
 from spyhop.report.terminal import arms_table, comparison_lines
 from spyhop.runtime import Runtime
 from spyhop.schema import RecipeError
@@ -150,8 +150,8 @@ def run(
     """Run a recipe; finished steps are reused."""
     built, runtime = _built(recipe, set_, ablate, workers)
     for name in retry_errors:
-        if not any(isinstance(ref, Use) for ref in refs(built.node(name))):
-            asking = [n.name for n in built.nodes if any(isinstance(r, Use) for r in refs(n))]
+        if not any(isinstance(ref, Use) for ref in refs(built.step(name))):
+            asking = [n.name for n in built.steps if any(isinstance(r, Use) for r in refs(n))]
             raise RecipeError(
                 f"--retry-errors {name}: this step calls no model; these do: {', '.join(asking)}"
             )
@@ -167,15 +167,15 @@ def report(
     """
     built, _ = _built(recipe, set_, ablate)
     resolved = resolve(built, store_of(out, recipe))
-    due = [node.name for node in built.nodes[:-1] if node.name not in resolved.made]
+    due = [step.name for step in built.steps[:-1] if step.name not in resolved.made]
     if due:
         raise RecipeError(
             f"{recipe}: steps not finished: {', '.join(due[:3])}{', ...' if len(due) > 3 else ''}; "
             "`spyhop run` runs them"
         )
     run_and_report(built, Runtime(), resolved.root, forgets=False)
-    nodes = {node.name for node in built.nodes}
-    if left := [link.name for link in strays(resolved.root, built.name, nodes)]:
+    steps = {step.name for step in built.steps}
+    if left := [link.name for link in strays(resolved.root, built.name, steps)]:
         print(f"steps of the last run not in this report: {', '.join(left)}; see --ablate")  # noqa: T201
 
 
@@ -190,9 +190,9 @@ def why(
     built, _ = _built(recipe, set_, ablate)
     resolved = resolve(built, store_of(out, recipe))
     console = Console(highlight=False, soft_wrap=True)
-    for node in [built.node(step)] if step else built.nodes:
-        reasons = why_node(resolved, node)
-        console.print(f"{node.name}: {'; '.join(reasons) or 'up to date'}", markup=False)
+    for each in [built.step(step)] if step else built.steps:
+        reasons = why_step(resolved, each)
+        console.print(f"{each.name}: {'; '.join(reasons) or 'up to date'}", markup=False)
 
 
 def show(

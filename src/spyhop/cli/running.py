@@ -138,7 +138,7 @@ def print_plan(resolved: Resolved, runtime: Runtime, within_days: float | None =
     console.print(plan_table(lines))
     for line in lines:
         if not line.is_made and (cost := describe_cost(line.estimate, runtime)):
-            console.print(f"{line.node.name}: {cost}", markup=False)
+            console.print(f"{line.step.name}: {cost}", markup=False)
     for path in resolved.missing or []:
         note = f"{path}: not found yet; excluded from this estimate"
         console.print(note, markup=False, highlight=False, soft_wrap=True)

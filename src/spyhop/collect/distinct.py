@@ -7,7 +7,7 @@ reason, what all queries of a task begin and end with (a definition, say) is lef
 """
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 from typing import Literal
@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 
 from spyhop.schema import Config, Query, Row
-from spyhop.stage import Context, Estimate, pooled, stage
+from spyhop.stage import Context, Estimate, stage, sum_estimates
 from spyhop.store import Artifact
 from spyhop.text.overlap import Duplicates, NearConfig, fingerprint, words
 
@@ -37,22 +37,24 @@ class Repeated(Row):
 
 
 class DistinctConfig(Config):
-    """Which copies go."""
+    """Removal of exact and near copies."""
 
     near_copies: Literal["ignore", "count", "drop"] = "count"
     """Exact copies always go. Of 50 near ones that were read, half asked something else."""
     near: NearConfig = NearConfig()
 
 
-def plan_distinct(config: DistinctConfig, queries: list[Estimate]) -> Estimate:
+def plan_distinct(config: DistinctConfig, queries: Mapping[str, Estimate]) -> Estimate:
     """All rows, as if none were a copy."""
-    found = pooled(queries)
+    found = sum_estimates(queries.values())
     rate = EXACT_ROWS_PER_S if config.near_copies == "ignore" else ROWS_PER_S
     return replace(found, seconds=found.rows / rate)
 
 
 @stage(version=3, writes=Query, plan=plan_distinct)
-def distinct(ctx: Context, config: DistinctConfig, *, queries: list[Artifact]) -> Iterator[Query]:
+def distinct(
+    ctx: Context, config: DistinctConfig, *, queries: Mapping[str, Artifact]
+) -> Iterator[Query]:
     """Yield the queries of all inputs, in order, without copies of earlier ones.
 
     Copies are dropped as `exact` or `near`, with the id of the row that stays; a query without
@@ -100,7 +102,7 @@ class _Stay:
 
 
 def _near(
-    ctx: Context, config: NearConfig, queries: list[Artifact], exact: dict[int, _Stay]
+    ctx: Context, config: NearConfig, queries: Mapping[str, Artifact], exact: dict[int, _Stay]
 ) -> dict[int, _Stay]:
     """Return the near copies among the rows that are no exact ones."""
     frames = _frames(queries)
@@ -110,7 +112,7 @@ def _near(
     places: list[int] = []
 
     def compared() -> Iterator[str]:
-        total = sum(each.num_rows for each in queries)
+        total = sum(each.num_rows for each in queries.values())
         for place, row in enumerate(ctx.track(_rows(queries), "comparing", total=total)):
             if place not in exact:
                 places.append(place)
@@ -162,7 +164,7 @@ def _last_space(text: str) -> int:
     return max((place + 1 for place, sign in enumerate(text) if sign.isspace()), default=0)
 
 
-def _frames(queries: list[Artifact]) -> dict[tuple[str, str], _Frame]:
+def _frames(queries: Mapping[str, Artifact]) -> dict[tuple[str, str], _Frame]:
     frames: dict[tuple[str, str], _Frame] = {}
     for row in _rows(queries):
         name = (row.collection, row.task)
@@ -173,6 +175,6 @@ def _frames(queries: list[Artifact]) -> dict[tuple[str, str], _Frame]:
     return frames
 
 
-def _rows(queries: list[Artifact]) -> Iterator[Query]:
-    for artifact in queries:
+def _rows(queries: Mapping[str, Artifact]) -> Iterator[Query]:
+    for artifact in queries.values():
         yield from artifact.rows(Query)

@@ -11,7 +11,7 @@ import pyarrow as pa
 from pydantic_core import from_json
 
 from spyhop.schema import Answer, Config, InputError, Message, Prompt, Role
-from spyhop.stage import Context, Estimate, pooled, stage
+from spyhop.stage import Context, Estimate, stage, sum_estimates
 from spyhop.store import Artifact, row_id
 from spyhop.store.files import json_lines, matching, parquet_batches, parquet_head
 
@@ -46,7 +46,7 @@ class RawRow:
 
 def plan_messages(config: MessagesConfig, file: Estimate) -> Estimate:
     """One prompt per line."""
-    return pooled([file])
+    return sum_estimates([file])
 
 
 @stage(version=1, writes=Prompt, plan=plan_messages)

@@ -9,7 +9,7 @@ from pydantic import model_validator
 
 from spyhop.collect.reading import Reading
 from spyhop.schema import Config, InputError, Query
-from spyhop.stage import Context, pooled, stage
+from spyhop.stage import Context, stage, sum_estimates
 from spyhop.store import Artifact
 from spyhop.store.files import field, json_lines, lines, matching, parquet_batches
 
@@ -17,15 +17,18 @@ csv.field_size_limit(1 << 27)
 
 
 class Columns(Config):
-    """Which column holds what. A dotted name leads into objects and lists of JSON rows."""
+    """Names of the columns. A dotted name selects from nested objects and lists of JSON rows."""
 
     query: str = "inputs"
+    """Column of the query."""
     target: str = "targets"
     """Empty where the files hold no gold answers."""
     task: str = "task"
     """Empty makes each file a task, named like the file."""
     template: str = ""
+    """Column of the template's name, if there is one."""
     licence: str = ""
+    """Column of the licence, if there is one."""
 
 
 class RecordsConfig(Config):
@@ -45,7 +48,7 @@ class RecordsConfig(Config):
         return self
 
 
-@stage(version=1, writes=Query, plan=lambda config, folder: pooled([folder]))
+@stage(version=1, writes=Query, plan=lambda config, folder: sum_estimates([folder]))
 def read_records(ctx: Context, config: RecordsConfig, *, folder: Artifact) -> Iterator[Query]:
     """Read the rows of every file; some 10^7 of them, for larger tables see `draw`.
 

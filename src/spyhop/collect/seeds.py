@@ -32,19 +32,21 @@ _RENDERED = re.compile(r"### Instruction:\s*(.*?)\s*### Response:", re.DOTALL)
 
 
 class SeedsConfig(Config):
-    """Which files are read, and in which form."""
+    """Seed pairs to read and draw."""
 
     kind: SeedKind
-    """`pairs` are your own: rows of `instruction` and `response`, or `messages` that end with a
-    response; JSONL, JSON lists, CSV or Parquet."""
+    """Format of the seeds. `pairs` are your own: rows of `instruction` and `response`, or
+    `messages` that end with a response, as JSONL, JSON lists, CSV or Parquet."""
     pattern: str = "*"
+    """Glob of the files to read, if the path is a folder."""
     language: str = "en"
     """Of Open Assistant's trees; the other sets are English."""
     licence: str = ""
     """Of `pairs`; empty for the others takes the data set's own."""
     num_rows: int | None = Field(None, gt=0)
-    """Pairs to draw; None takes all. Larger draws hold the smaller ones."""
+    """Pairs to draw. Default: all. A larger draw contains the smaller ones."""
     seed: int = 0
+    """Random seed of the draw."""
 
 
 def pair_id(instruction: str, response: str) -> str:

@@ -32,12 +32,15 @@ class Refused(Exception):
 
 
 class ExtractConfig(Config):
-    """What a page may be, and what of it is main text."""
+    """Limits of pages, and extraction of their main text."""
 
     extractor: Literal["blocks", "trafilatura"] = "blocks"
-    """`trafilatura` needs the extra of that name; it is slower and flattens lists in places."""
+    """How text is extracted. `trafilatura` needs the extra of that name; it is slower and flattens
+    some lists."""
     max_bytes: int = Field(5_000_000, gt=0)
+    """Largest page in bytes; larger ones are dropped."""
     max_nodes: int = Field(100_000, gt=0)
+    """Most elements of a page; pages with more are dropped."""
     max_depth: int = Field(1_000, gt=0)
     """Containers inside each other."""
     block_cost: int = Field(30, ge=0)

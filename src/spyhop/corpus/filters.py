@@ -37,7 +37,7 @@ _ABUSE = re.compile(
 
 
 class FilterConfig(Config):
-    """Which sections are kept."""
+    """Filters for sections."""
 
     languages: tuple[str, ...] = ("en",)
     """Codes as resiliparse gives them; none keeps all languages."""
@@ -50,6 +50,7 @@ class FilterConfig(Config):
     min_prose_frac: float = Field(0.3, ge=0, le=1)
     """Share of the text outside code and tables."""
     ngram_words: int = Field(3, ge=1)
+    """Words of an n-gram for the repetition filter."""
     max_jaccard: float = Field(0.8, gt=0, le=1)
     """Two sentences of a segment with more of their n-grams of words in common repeat each other;
     the paper gives neither figure."""

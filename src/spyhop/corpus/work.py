@@ -36,7 +36,7 @@ PAGE = "page/"
 
 
 class SegmentConfig(Config):
-    """How pages become segments."""
+    """Reading, extraction, cutting and filtering of pages."""
 
     read: ReadConfig = ReadConfig()
     extract: ExtractConfig = ExtractConfig()

@@ -3,7 +3,7 @@
 Source: Orca (arXiv:2306.02707), section 4.2.2: zero-shot, one user turn, exact match.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Literal
 
@@ -24,10 +24,11 @@ TOKENS_PER_S = 50_000
 
 
 class MeasureConfig(Protocol):
-    """How a model is asked and its answer read."""
+    """Prompt, sampling and answer extraction of an evaluation."""
 
     method: Literal["generate", "choose"] = "generate"
-    """`choose` takes the option of the highest probability: it cannot fail to answer."""
+    """How items are answered. `choose` takes the option of the highest probability, so every item
+    has an answer."""
     suites: dict[str, Protocol] = Field(default_factory=dict)
     """Suites that are asked in another way than the settings above say."""
 
@@ -47,9 +48,9 @@ class MeasureConfig(Protocol):
         return self.model_copy(update={"suites": suites})
 
 
-def plan_measure(config: MeasureConfig, items: list[Estimate], model: Estimate) -> Estimate:
+def plan_measure(config: MeasureConfig, items: Mapping[str, Estimate], model: Estimate) -> Estimate:
     """One request per item."""
-    rows = sum(some.rows for some in items)
+    rows = sum(some.rows for some in items.values())
     most = rows * config.sampling.max_new_tokens
     calls = Calls(
         requests=rows,
@@ -63,10 +64,10 @@ def plan_measure(config: MeasureConfig, items: list[Estimate], model: Estimate) 
 
 @stage(version=2, writes=Score, plan=plan_measure)
 def measure(
-    ctx: Context, config: MeasureConfig, *, items: list[Artifact], model: Model
+    ctx: Context, config: MeasureConfig, *, items: Mapping[str, Artifact], model: Model
 ) -> Iterator[Score]:
     """Yield one row per item, in order. No answer found is wrong, and stays visible as None."""
-    for protocol, group in groupby(items, lambda artifact: _protocol_of(artifact, config)):
+    for protocol, group in groupby(items.values(), lambda artifact: _protocol_of(artifact, config)):
         artifacts = list(group)
         total = sum(artifact.num_rows for artifact in artifacts)
         requests = (_request(item, config.method, protocol) for item in _items(artifacts))

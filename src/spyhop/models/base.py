@@ -38,14 +38,16 @@ Temperature = Annotated[float, Field(ge=0.0)] | Literal["unset"]
 
 
 class Sampling(Config):
-    """How a response is drawn."""
+    """Sampling parameters."""
 
     max_new_tokens: int = Field(512, gt=0)
     """Most tokens of a response, hidden reasoning included."""
     temperature: Temperature = 0.0
-    """0 is greedy decoding. `unset` sends neither temperature, top_p nor seed to an endpoint, for
-    models that reject them; a local model then samples as its generation config says."""
+    """Sampling temperature; 0 is greedy decoding. `unset` sends neither temperature, top_p nor seed
+    to an endpoint, for models that reject them; a local model then samples as its generation config
+    says."""
     top_p: float = Field(1.0, gt=0.0, le=1.0)
+    """Nucleus sampling: smallest set of tokens with at least this probability."""
     seed: int = 0
     """Randomness is drawn per request from the seed and the prompt, never from call order."""
     log_probability: bool = False
@@ -74,7 +76,9 @@ class SampledGeneration(Sampling):
     """Sampling with temperature 0.7 and top_p 0.9 by default, as in the Humpback paper."""
 
     temperature: Temperature = 0.7
+    """Sampling temperature."""
     top_p: float = Field(0.9, gt=0.0, le=1.0)
+    """Nucleus sampling: smallest set of tokens with at least this probability."""
 
     @model_validator(mode="before")
     @classmethod

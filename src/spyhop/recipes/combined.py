@@ -4,6 +4,7 @@ Source: Humpback (arXiv:2308.06259) for the instructions and the texts that they
 Orca (arXiv:2306.02707) for the system messages and the explanations. Neither paper does this.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,7 +20,7 @@ from spyhop.collect import (
     pair,
 )
 from spyhop.curate import QueriesConfig, pairs_to_queries
-from spyhop.recipe.graph import Node, Recipe, Ref
+from spyhop.recipe.graph import Recipe, RecipeStep, Ref
 from spyhop.recipe.load import read_recipe
 from spyhop.recipes.humpback_config import HumpbackConfig
 from spyhop.recipes.inputs import served
@@ -41,7 +42,7 @@ class CombinedConfig(Config):
     """Settings of the `combined` recipe."""
 
     name: str = "combined"
-    """Name of the run; its nodes stand in `runs/<name>`. A file's own name, unless it says."""
+    """Name of the run; its steps stand in `runs/<name>`. A file's own name, unless it says."""
     humpback: InputPath
     """A recipe file of `humpback`: pages, seeds, rounds, student and suites. What its own run has
     made in the same store is not made again."""
@@ -50,14 +51,16 @@ class CombinedConfig(Config):
     teacher: InputPath
     """Who explains the curated instructions: a model's file (TOML) or folder."""
     messages: tuple[SystemMessage, ...] = orca_messages()
+    """System messages that prompts are drawn with."""
     shares: dict[str, float] = Field(default_factory=lambda: dict(SHARES))
     """Weights of the system messages."""
     num_queries: int | None = Field(None, gt=0)
-    """Curated instructions to explain; None takes all that were kept."""
+    """Curated instructions to explain. Default: all that were kept."""
     explain: ExplainConfig = ExplainConfig()
     tokens: int = Field(gt=0)
     """Training tokens of each of the three students, whatever its data set's size."""
     seed: int = 0
+    """Random seed of the draws."""
 
 
 def combined(config: CombinedConfig) -> Recipe:
@@ -68,55 +71,50 @@ def combined(config: CombinedConfig) -> Recipe:
     data = add_data(part, web)
     rounds = add_rounds(part, web, data)
     answers = _explained(r, config, rounds)
-    sets: dict[str, list[Ref]] = {
-        "humpback": [
-            r.add("humpback.all", format_pairs, web.forward, pairs=[data.seeds, rounds.kept[-1]])
-        ],
+    pairs = {"seeds": data.seeds, "curated": rounds.kept[rounds.last]}
+    sets: dict[str, dict[str, Ref]] = {
+        "humpback": {"humpback": r.add("humpback.all", format_pairs, web.forward, pairs=pairs)},
         "orca": _collected(r.within("orca."), config, data),
-        "combined": [answers],
+        "combined": {"combined": answers},
     }
     students, scores = _learn(r, config, web, data, sets)
     page = CombinedPageConfig(
         title=config.name,
         tokens=config.tokens,
-        sizes=tuple(len(rows) for rows in sets.values()),
-        students=tuple(sets),
-        has_accuracy=bool(data.items),
-        has_held_out=bool(data.held_out),
+        sets={name: tuple(rows) for name, rows in sets.items()},
     )
     r.add(
         "report",
         combined_page,
         page,
-        answers=[each for rows in sets.values() for each in rows],
-        students=list[Ref](students),
-        accuracy=[ref for each in scores for ref in each.accuracy],
-        held_out=[ref for each in scores for ref in each.held_out],
+        answers={name: ref for rows in sets.values() for name, ref in rows.items()},
+        students=students,
+        accuracy={name: each.accuracy for name, each in scores.items() if each.accuracy},
+        held_out={name: each.held_out for name, each in scores.items() if each.held_out},
     )
     return r
 
 
-def _explained(r: Recipe, config: CombinedConfig, rounds: Rounds) -> Node:
+def _explained(r: Recipe, config: CombinedConfig, rounds: Rounds) -> RecipeStep:
     """Add the curated instructions as queries under system messages, and the teacher's answers."""
-    kept = rounds.kept[-1]
-    queries = r.add("queries", pairs_to_queries, QueriesConfig(), pairs=[kept])
+    kept = rounds.kept[rounds.last]
+    queries = r.add("queries", pairs_to_queries, QueriesConfig(), pairs={"curated": kept})
     pairing = PairConfig(messages=config.messages, shares={"*": config.shares}, seed=config.seed)
     prompts = r.add("prompts", pair, pairing, queries=queries)
     if config.num_queries is not None:
         size = SubsetConfig(num_rows=config.num_queries, seed=config.seed)
         prompts = r.add("sampled", draw_subset, size, prompts=prompts)
     teacher = served(config.teacher)
-    return r.add(
-        "explained", explain, config.explain, prompts=prompts, pairs=[kept], teacher=teacher
-    )
+    return r.add("explained", explain, config.explain, prompts=prompts, pairs=kept, teacher=teacher)
 
 
-def _collected(r: Recipe, config: CombinedConfig, data: Data) -> list[Ref]:
+def _collected(r: Recipe, config: CombinedConfig, data: Data) -> dict[str, Ref]:
     """Add Orca's own answers on its collections."""
     orca = _read(config.orca, "orca", OrcaConfig)
     clean = (orca.distinct, orca.decontaminate, data.items, orca.seed)
     rows = add_answers(r, orca, mixture(r, orca.collections, *clean))
-    return [*rows.assisted, *rows.taught]
+    found = {**rows.ta_answers, **rows.teacher_answers}
+    return {f"orca {name}": ref for name, ref in found.items()}
 
 
 def _learn(
@@ -124,17 +122,17 @@ def _learn(
     config: CombinedConfig,
     web: HumpbackConfig,
     data: Data,
-    sets: dict[str, list[Ref]],
-) -> tuple[list[Node], list[Scored]]:
-    """Add three students of equal tokens; each is asked under what its recipe asks under."""
+    sets: Mapping[str, dict[str, Ref]],
+) -> tuple[dict[str, RecipeStep], dict[str, Scored]]:
+    """Add three students of equal tokens, each asked under its own recipe's system message."""
     equal = {"tokens": config.tokens, "epochs": None, "shares": None, "seed": config.seed}
     how = web.train.model_copy(update=equal)
-    students, scores = [], []
+    students, scores = {}, {}
     for name, rows in sets.items():
         student = r.add(f"student-{name}", tune, how, base=data.base, answers=rows)
         under = None if name == "humpback" else ""
-        students.append(student)
-        scores.append(add_scores(r, web, data, name, student, under))
+        students[name] = student
+        scores[name] = add_scores(r, web, data, name, student, under)
     return students, scores
 
 

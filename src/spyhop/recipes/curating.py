@@ -39,7 +39,7 @@ from spyhop.store import Artifact
 from spyhop.store.results import export_file
 
 GIVEN, RATED, RATINGS, GATE, KEPT, FILE = "pairs", "rated", "ratings", "gate", "kept", "file"
-"""The nodes that are told of; the ratings are written before the gate can refuse them."""
+"""The steps that are told of; the ratings are written before the gate can refuse them."""
 RATED_FILE, KEPT_FILE = "rated.jsonl", "kept.jsonl"
 
 
@@ -47,7 +47,7 @@ class CuratingConfig(Config):
     """Settings of the `curate` recipe."""
 
     name: str = "curate"
-    """Name of the run; its nodes stand in `runs/<name>`. A file's own name, unless it says."""
+    """Name of the run; its steps stand in `runs/<name>`. A file's own name, unless it says."""
     pairs: InputPath
     """File or folder of JSONL, CSV or Parquet: rows of `instruction` and `response`."""
     read: GivenPairsConfig = GivenPairsConfig()

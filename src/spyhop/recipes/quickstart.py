@@ -22,7 +22,7 @@ from spyhop.augment import AnswerConfig, answer
 from spyhop.collect import PairConfig, SubsetConfig, SystemMessage, draw_subset, pair
 from spyhop.evaluate import MeasureConfig, measure
 from spyhop.models import Local, Sampling
-from spyhop.recipe.graph import Node, Recipe, Ref, Use
+from spyhop.recipe.graph import Recipe, RecipeStep, Ref, Use
 from spyhop.report import ArmPair, ArmRun, ArmsConfig, arms_page
 from spyhop.schema import Config
 from spyhop.stage import Stage
@@ -46,16 +46,22 @@ class WorldMessage(SystemMessage):
     """A system message of the embedded world, and its weight among the explained queries."""
 
     share: float = Field(ge=0)
+    """Relative frequency of the message."""
 
 
 class Setting(Config):
     """One set of families, the student that meets them, and the budgets."""
 
     name: str
+    """Name of the setting in the report."""
     families: tuple[world.FamilyName, ...] = Field(min_length=1)
+    """Families of problems."""
     arms: tuple[ArmName, ...] = Field(min_length=1)
+    """Students to train and compare."""
     steps: world.Steps = (3, 6)
+    """Least and greatest number of steps that a problem needs."""
     num_queries: int = Field(8000, gt=0)
+    """Queries that teacher and assistant answer."""
     num_items: int = Field(400, gt=0)
     """Held-out test problems, the same for every arm and seed."""
     tokens: int = Field(1_000_000, gt=0)
@@ -71,19 +77,24 @@ class Setting(Config):
     teacher_rate: float = Field(0.3, gt=0)
     """Learning rates of the second stage of `progressive`, as a share of the first's."""
     teacher_warmup_steps: int = Field(30, ge=0)
+    """Warm-up steps of the training on the teacher's answers."""
     student: NewModelConfig
     copy_rows: int = Field(9000, gt=0)
+    """Rows of the copying task on which the student is pretrained."""
     copy_tokens: int = Field(600_000, gt=0)
     """The starting model's own training: copying lists of random words."""
     copy_batch_tokens: int = Field(1024, gt=0)
+    """Tokens of a batch in pretraining."""
     optimizer: OptimizerConfig
     batch_tokens: int = Field(1024, gt=0)
+    """Tokens of a batch in training."""
 
 
 class QuickstartConfig(Config):
     """Settings of the `quickstart` recipe."""
 
     name: str = "quickstart"
+    """Run name; results are linked under `runs/<name>`."""
     settings: tuple[Setting, ...] = Field(min_length=1)
     seeds: tuple[int, ...] = Field((0,), min_length=1)
     """Each seed draws its own queries, answers and order of training."""
@@ -179,11 +190,10 @@ SHARED = (
 def quickstart(config: QuickstartConfig) -> Recipe:
     """The Orca loop in an embedded world: explanations, bare answers, style, and teacher order."""
     r = Recipe(config.name)
-    runs: list[ArmRun] = []
-    scores: list[Ref] = []
-    students: list[Ref] = []
-    stages: list[tuple[int, ...]] = []
-    samples: list[Ref] = []
+    runs: dict[str, ArmRun] = {}
+    scores: dict[str, Ref] = {}
+    students: dict[str, Ref] = {}
+    samples: dict[str, Ref] = {}
     for setting in config.settings:
         base = _starting_model(r, setting)
         drawn = world.ProblemsConfig(
@@ -194,18 +204,22 @@ def quickstart(config: QuickstartConfig) -> Recipe:
             rows = _Rows(r, config, setting, seed)
             for arm in setting.arms:
                 trained = _train(r, config, setting, seed, arm, rows, base)
-                places = tuple(range(len(students), len(students) + len(trained)))
-                students += trained
+                students |= {phase.name: phase for phase in trained}
                 for share in (*_snapshots(config, arm), 1.0):
                     name = f"{setting.name}.{arm}.{seed}"
-                    runs.append(ArmRun(setting=setting.name, arm=arm, seed=seed, share=share))
-                    stages.append(places)
-                    scores.append(_measure(r, config, name, arm, trained[-1], items, share))
-            samples = samples or [rows.node("explained")]
+                    step = _measure(r, config, name, arm, trained[-1], items, share)
+                    scores[step.name] = step
+                    runs[step.name] = ArmRun(
+                        setting=setting.name,
+                        arm=arm,
+                        seed=seed,
+                        phases=tuple(phase.name for phase in trained),
+                        share=share,
+                    )
+            samples = samples or {"teacher": rows.step("explained")}
     page = ArmsConfig(
         title=config.name,
-        runs=tuple(runs),
-        stages=tuple(stages),
+        runs=runs,
         comparisons=COMPARISONS,
         arm_titles=TITLES,
         caveats=(CAVEAT, SHARED if len(config.seeds) > 1 else ONE_SEED),
@@ -214,7 +228,7 @@ def quickstart(config: QuickstartConfig) -> Recipe:
     return r
 
 
-def _starting_model(r: Recipe, setting: Setting) -> Node:
+def _starting_model(r: Recipe, setting: Setting) -> RecipeStep:
     """A small model that can copy and nothing else; every arm starts from it."""
     name = setting.name
     words = r.add(f"{name}.tokenizer", world.train_tokenizer, world.TokenizerConfig())
@@ -224,7 +238,7 @@ def _starting_model(r: Recipe, setting: Setting) -> Node:
     )
     learned = _tune_config(setting, seed=0, tokens=setting.copy_tokens)
     learned = learned.model_copy(update={"batch_tokens": setting.copy_batch_tokens})
-    return r.add(f"{name}.base", tune, learned, base=fresh, answers=[copies])
+    return r.add(f"{name}.base", tune, learned, base=fresh, answers={"copies": copies})
 
 
 class _Rows:
@@ -232,26 +246,26 @@ class _Rows:
 
     def __init__(self, r: Recipe, config: QuickstartConfig, setting: Setting, seed: int) -> None:
         self._r, self._config, self._setting, self._seed = r, config, setting, seed
-        self._nodes: dict[str, Node] = {}
+        self._steps: dict[str, RecipeStep] = {}
         drawn = world.ProblemsConfig(
             families=setting.families, num_rows=setting.num_queries, steps=setting.steps, seed=seed
         )
         self._queries = self._add("queries", world.draw_queries, drawn)
 
-    def node(self, kind: str) -> Node:
+    def step(self, kind: str) -> RecipeStep:
         """Return the answers of one kind."""
-        if kind not in self._nodes:
+        if kind not in self._steps:
             prompts = self._prompts("bare" if kind == "answered" else "explaining")
             if kind == _TEACHER:
                 size = SubsetConfig(num_rows=self._setting.teacher_queries, seed=self._seed)
                 prompts = self._add("few", draw_subset, size, prompts=prompts)
             teacher = Use(self._teacher(kind))
             asked = AnswerConfig(max_error_frac=0.0)
-            self._nodes[kind] = self._add(kind, answer, asked, prompts=prompts, teacher=teacher)
-        return self._nodes[kind]
+            self._steps[kind] = self._add(kind, answer, asked, prompts=prompts, teacher=teacher)
+        return self._steps[kind]
 
-    def _prompts(self, kind: str) -> Node:
-        if kind not in self._nodes:
+    def _prompts(self, kind: str) -> RecipeStep:
+        if kind not in self._steps:
             chosen = {m.id: m.share for m in self._config.messages if m.share > 0}
             if kind == "bare":
                 chosen = {self._config.answer_message: 1.0}
@@ -259,8 +273,8 @@ class _Rows:
                 SystemMessage(id=m.id, text=m.text) for m in self._config.messages if m.id in chosen
             )
             pairing = PairConfig(messages=messages, shares={"*": chosen}, seed=self._seed)
-            self._nodes[kind] = self._add(kind, pair, pairing, queries=self._queries)
-        return self._nodes[kind]
+            self._steps[kind] = self._add(kind, pair, pairing, queries=self._queries)
+        return self._steps[kind]
 
     def _teacher(self, kind: str) -> world.Solver:
         if kind == _TA:
@@ -271,7 +285,7 @@ class _Rows:
             return world.Solver(name="corrupted teacher", solver=corrupt)
         return world.Solver()
 
-    def _add(self, kind: str, stage: Stage, config: Config, **inputs: Ref) -> Node:
+    def _add(self, kind: str, stage: Stage, config: Config, **inputs: Ref) -> RecipeStep:
         return self._r.add(f"{self._setting.name}.{kind}.{self._seed}", stage, config, **inputs)
 
 
@@ -282,15 +296,15 @@ def _train(
     seed: int,
     arm: ArmName,
     rows: _Rows,
-    base: Node,
-) -> list[Node]:
+    base: RecipeStep,
+) -> list[RecipeStep]:
     """Add the stages of an arm's training and return them; the last one is the student."""
-    trained: list[Node] = []
+    trained: list[RecipeStep] = []
     phases = _phases(arm, setting)
     for number, phase in enumerate(phases, 1):
         last = number == len(phases)
         name = f"{setting.name}.{arm}.{seed}" + ("" if last else f".{number}")
-        answers: list[Ref] = [rows.node(kind) for kind in phase.rows]
+        answers: dict[str, Ref] = {kind: rows.step(kind) for kind in phase.rows}
         tuned = _tune_config(
             setting,
             seed=seed,
@@ -351,14 +365,14 @@ def _measure(
     config: QuickstartConfig,
     name: str,
     arm: ArmName,
-    student: Node,
-    items: Node,
+    student: RecipeStep,
+    items: RecipeStep,
     share: float,
-) -> Node:
+) -> RecipeStep:
     wanted = config.answer_message if arm.startswith("answers") else config.explain_message
     text = next(message.text for message in config.messages if message.id == wanted)
     asked = MeasureConfig(system_message=text, sampling=Sampling(max_new_tokens=256))
     folder = "" if share == 1.0 else f"snapshots/at-{share:g}"
     model = Use(Local(name=arm, subfolder=folder), student)
     suffix = "" if share == 1.0 else f".at-{share:g}"
-    return r.add(f"{name}.scores{suffix}", measure, asked, items=[items], model=model)
+    return r.add(f"{name}.scores{suffix}", measure, asked, items={"world": items}, model=model)

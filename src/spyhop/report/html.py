@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from spyhop.lazy import Lazy
+from spyhop.store import Artifact
 
 if TYPE_CHECKING:
     import altair as alt
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 else:
     alt, vl_convert = Lazy("altair"), Lazy("vl_convert")
 
+PAGE, RESULTS = "report.html", "results.json"
 INK, ACCENT = "#1c2b33", "#0b6e8f"
 PALETTE = ("#0b6e8f", "#d1603d", "#6a994e", "#8d5a97", "#c9a227", "#4f6d7a", "#b56576", "#3d5a80")
 
@@ -64,6 +67,20 @@ class Section:
 def render_page(title: str, lead: str, sections: Sequence[Section], footer: str) -> str:
     """Return the whole page."""
     return str(_render("page.html", title=title, lead=lead, sections=sections, footer=footer))
+
+
+def write_page(
+    folder: Path,
+    title: str,
+    lead: str,
+    sections: Sequence[Section],
+    *made_from: Mapping[str, Artifact],
+) -> None:
+    """Write `report.html`; its footer names the artifacts that it was made from."""
+    names = dict.fromkeys(each.path.name for group in made_from for each in group.values())
+    footer = "Made by spyhop from:\n" + "\n".join(names)
+    html = render_page(title, lead, sections, footer)
+    (folder / PAGE).write_text(html, encoding="utf-8")
 
 
 def draw(chart: alt.TopLevelMixin) -> str:

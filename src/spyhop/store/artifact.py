@@ -28,7 +28,9 @@ class InputRecord(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
-    """Recipe node or file, for people; not part of any key."""
+    """Step of the recipe or file that it comes from."""
+    slot: str = ""
+    """Name within a mapping of inputs; empty for a single input."""
     key: str
     digest: str
 

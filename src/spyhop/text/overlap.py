@@ -135,16 +135,19 @@ def _mixed(hashes: Hashes) -> Hashes:
 
 
 class NearConfig(Config):
-    """When two texts are called near duplicates."""
+    """Definition of near duplicates."""
 
     threshold: float = Field(0.8, gt=0, le=1)
     """Least Jaccard similarity of their n-grams, as estimated by MinHash."""
     ngram_words: int = Field(5, ge=1)
+    """Words of an n-gram."""
     num_bands: int = Field(20, ge=1)
+    """Bands of the MinHash index; more bands find less similar copies."""
     rows_per_band: int = Field(6, ge=1)
     """A pair of similarity s is looked at with a chance of 1 - (1 - s^rows)^bands: 99.8 % at 0.8.
     The estimate of s has a standard deviation of 0.037 there."""
     seed: int = 0
+    """Random seed of the hash functions."""
 
     @property
     def num_hashes(self) -> int:

@@ -9,7 +9,7 @@ be followed as instructions; the rules are ours.
 import hashlib
 import heapq
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
 import pyarrow as pa
@@ -23,14 +23,17 @@ from spyhop.store import Artifact, row_id
 
 
 class ProbeMessage(Config):
-    """A system message whose effect can be told by a rule."""
+    """A system message whose effect a rule can check."""
 
     id: str
+    """Name of the prompt in the report."""
     text: str
+    """Text of the prompt."""
     rule: Literal["capitals", "begins", "ends", "words_at_most", "object"]
     """Capital letters only; begins or ends with `value` (case and closing marks passed over); at
     most `value` words; a JSON object with the key `value`."""
     value: str = ""
+    """Value that the check compares with."""
 
 
 MESSAGES = (
@@ -65,7 +68,7 @@ MESSAGES = (
 
 
 class ProbeConfig(Config):
-    """What the model is asked."""
+    """Prompts that check the trained model."""
 
     num_prompts: int = Field(12, ge=1)
     """Drawn by the seed from the user turns of the rows that were trained on."""
@@ -73,6 +76,7 @@ class ProbeConfig(Config):
     max_new_tokens: int = Field(256, gt=0)
     """A response that has not ended by then did not stop by itself."""
     seed: int = 0
+    """Random seed of the drawn prompts."""
 
 
 class Probed(Row):
@@ -89,7 +93,7 @@ class Probed(Row):
     error: str | None = None
 
 
-def plan_probe(config: ProbeConfig, answers: list[Estimate], model: Estimate) -> Estimate:
+def plan_probe(config: ProbeConfig, answers: Mapping[str, Estimate], model: Estimate) -> Estimate:
     """Every prompt alone and under each message; a few seconds for a small model."""
     num = config.num_prompts * (1 + len(config.messages))
     calls = Calls(
@@ -103,7 +107,7 @@ def plan_probe(config: ProbeConfig, answers: list[Estimate], model: Estimate) ->
 
 @stage(version=1, writes=Probed, plan=plan_probe)
 def probe(
-    ctx: Context, config: ProbeConfig, *, answers: list[Artifact], model: Model
+    ctx: Context, config: ProbeConfig, *, answers: Mapping[str, Artifact], model: Model
 ) -> Iterator[Probed]:
     """Ask the model, greedily, prompts that it knows under system messages that it does not.
 
@@ -176,12 +180,12 @@ def _met(messages: Sequence[ProbeMessage], reply: Reply) -> list[str]:
 
 
 def _look(
-    ctx: Context, answers: Sequence[Artifact], config: ProbeConfig
+    ctx: Context, answers: Mapping[str, Artifact], config: ProbeConfig
 ) -> tuple[set[str], list[str]]:
     """Return the system messages of all rows, and the prompts that the seed draws."""
     known: set[str] = set()
     drawn: list[tuple[bytes, str]] = []
-    for artifact in answers:
+    for artifact in answers.values():
         for batch in artifact.batches(["messages"]):
             turns = pc.list_flatten(batch.column("messages"))
             is_system = pc.equal(pc.struct_field(turns, "role"), "system")
