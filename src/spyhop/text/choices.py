@@ -17,7 +17,8 @@ from spyhop.text.normal import normal
 _MARKUP = str.maketrans("\u2018\u2019", "''", '*`$"\u201c\u201d')
 _SPACES = re.compile(r"[^\S\n]+")
 _TAGS = re.compile(
-    r"</?[a-z]{1,10}>|\\(?:text|textbf|textrm|mathrm|mathbf|boldsymbol|left|right)\b|\\[()\[\]]",
+    r"</?[a-z]{1,10}>|\\(?:text|textbf|textrm|mathrm|mathbf|boldsymbol|left|right)\b"
+    r"|\\[(\[] ?| ?\\[)\]]",
     re.IGNORECASE,
 )
 _ABOUT = (
@@ -54,6 +55,11 @@ _NO_ANSWER = (
 _SET_OFF = (  # what ends a bare label, so that "A dog", "I'm", "C.S." and "3.5" are none
     r"(?:[)\]}]|[.,;:!'](?!\w)|\s{0,3}$|[\u3001\u3002\u3040-\u9fff]|"
     r" (?:\(|[-\u2013\u2014] |(?:because|since|as|given|due|based|which|here|for)\b))"
+)
+
+_WRONG = (
+    r" (?:(?:is|was|can|must)(?: \w{1,12}){0,2}? (?:not|wrong|incorrect|false|out|impossible)"
+    r"|isn't|cannot|can't)\b"
 )
 
 
@@ -155,7 +161,7 @@ def _patterns(labels: tuple[str, ...]) -> tuple[re.Pattern[str], re.Pattern[str]
     any_label = "|".join(re.escape(label) for label in sorted(labels, key=len, reverse=True))
     bracketed = rf"[({{\[]{{1,2}}(?:{any_label})[)}}\]]"
     also = (
-        r"(?=[)\]}']{0,2} ?(?:, ?|/ ?|& ?|(?:or|and|nor) ){1,3}(?:option |choice )?"
+        r"(?=[)\]}']{0,2} ?(?:, ?|/ ?|& ?|(?:or|and|nor) |[\u6216\u548c\u4e0e\u3001]){1,3}(?:option |choice )?"
         rf"(?:{bracketed}|(?!(?-i:a|i)\b)(?:{any_label})(?!\w)))"
     )
     option = r"(?:(?:option|choice|letter|answer) ?:? ?)?"
@@ -182,7 +188,7 @@ def _patterns(labels: tuple[str, ...]) -> tuple[re.Pattern[str], re.Pattern[str]
         r"[)}\]'.,;:!\\]{0,4}\s{0,3}$"
     )
     opening = (
-        rf"^(?![AQ]:|I,){option}(?:[({{\[']{{1,2}}(?P<label>{any_label})(?:{also}(?P<also>)|[)}}\]'])"
+        rf"^(?![AQ]:|I,)(?!{option}{bracketed}{_WRONG}){option}(?:[({{\[']{{1,2}}(?P<label>{any_label})(?:{also}(?P<also>)|[)}}\]'])"
         rf"|(?P<bare>(?-i:{any_label})){_SET_OFF})"
     )
     flags = re.IGNORECASE | re.MULTILINE

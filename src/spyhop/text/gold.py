@@ -14,7 +14,7 @@ from string import ascii_uppercase
 
 from spyhop.text.choices import choice
 from spyhop.text.extract import final_answer, matches, normalise, readings
-from spyhop.text.marks import marks
+from spyhop.text.marks import finished, marks, sentences
 from spyhop.text.numbers import final_number, number_of, same_number
 from spyhop.text.thought import without_thought
 
@@ -22,6 +22,10 @@ _OPTION = re.compile(r"\(([A-Z])\)|(?:^|\s)([A-Z])(?:\)|[.:](?=\s))", re.MULTILI
 _LABEL = re.compile(r"\s*\(?([A-Z]{1,2})(?:\)|[.:](?=\s|$)|\s*$)[.:]?\s*(?P<text>.*)", re.DOTALL)
 NUMBER_WORDS = 4
 """A free answer of at most this many words with one number is this number, for votes."""
+_SENTENCE = (
+    r"^(?:(?:the|a|an) )?{text} (?:is|are|was|were)(?! not|n't)\b"
+    r"|\b(?:is|are|was|were)(?: likely| probably)?(?: the| a| an)? {text}$"
+)
 _TARGET_MARK = "####"
 """What precedes the gold answer in a gold text with its derivation, as in GSM8K."""
 
@@ -73,6 +77,7 @@ def read(
         is_whole: Whether the model ended the response; of others only a marked answer is read.
     """
     text, gold = without_thought(response), target.rpartition(_TARGET_MARK)[2].strip()
+    text = text if is_whole else finished(text)
     known = options(question) if labels is None else labels
     label = label_of(gold, known, question)
     if labels or label is not None:
@@ -111,22 +116,30 @@ def is_right(response: str, question: str, target: str) -> bool | None:
 
 
 def _by_text(text: str, labels: Sequence[str], question: str) -> str | None:
-    """Return the label of the one option whose whole text a response states."""
-    texts = _option_texts(question, labels)
-    stated = {normalise(answer) for answer in readings(text)}
-    found = [label for label, option in texts.items() if normalise(option) in stated]
+    """Return the label of the one option whose text a response states.
+
+    It is the stated answer, or subject or predicate of the first sentence: "The jay is the one".
+    """
+    answers = {normalise(answer) for answer in readings(text)}
+    first = normalise(sentences(text.strip().partition("\n")[0])[0])
+    found = [
+        label
+        for label, option in _option_texts(question, labels).items()
+        if (plain := normalise(option))
+        and (plain in answers or re.search(_SENTENCE.format(text=re.escape(plain)), first))
+    ]
     return found[0] if len(found) == 1 else None
 
 
 def _option_texts(question: str, labels: Sequence[str]) -> dict[str, str]:
     """Return the texts of the options by label, as far as the question lists them in order."""
-    begins = [(found[1] or found[2], found.start(), found.end()) for found in _OPTION.finditer(question)]
-    places = [(label, start, end) for label, start, end in begins if label in labels]
-    texts = {}
-    for (label, _, end), after in zip(places, [*places[1:], None], strict=True):
-        stop = len(question) if after is None else after[1]
-        texts[label] = question[end:stop].strip().partition("\n")[0]
-    return texts
+    found = [(label[1] or label[2], label) for label in _OPTION.finditer(question)]
+    places = [(name, place) for name, place in found if name in labels]
+    ends = [*(place.start() for _, place in places[1:]), len(question)]
+    return {
+        name: question[place.end() : end].strip().partition("\n")[0]
+        for (name, place), end in zip(places, ends, strict=False)
+    }
 
 
 def written(number: Fraction) -> str:

@@ -18,11 +18,11 @@ thousands separators, fractions, mixed numbers, powers of ten, and "million" are
 import re
 from fractions import Fraction
 
-from spyhop.text.marks import marks, sentences
+from spyhop.text.marks import Mark, marks, sentences
 from spyhop.text.normal import normal
 
 _CURRENCY = r"(?:US|CA|A)?[$\u20ac\u00a3\u00a5\u20b9]|(?:USD|EUR|GBP|Rs\.?) ?"
-_DIGITS = r"(?:[0-9]{1,3}(?:,[0-9]{2,3}){0,9},[0-9]{3}(?!,?[0-9])|[0-9]{1,60}(?!,[0-9]{3}(?![0-9])))"
+_DIGITS = r"(?:[0-9]{1,3}(?:,[0-9]{2,3}){0,19},[0-9]{3}(?!,?[0-9])|[0-9]{1,60}(?!,[0-9]{3}(?![0-9])))"
 _NUMBER = re.compile(
     rf"(?<![\w.^/])(?<![0-9][,:])(?P<sign>(?<![\w)%])(?<![0-9)%] )[-+])?(?:{_CURRENCY})? ?(?P<minus>-)?"
     rf"(?:(?P<whole>[0-9]{{1,6}}) (?P<top>[0-9]{{1,4}})/(?P<bottom>[0-9]{{1,4}})"
@@ -58,14 +58,16 @@ _SUBORDINATE = re.compile(
 _ADVERBIAL = re.compile(
     r"\b(?:after|in|within|for|from|at|per|every|over|with|by|on|during|than|between|among|each"
     r"|(?:out|all|rest) of|of (?:the|his|her|their|its|these|those|all)|the (?:first|last|next)"
-    r"|originally|already|another) ?(?:the |all |about |only |exactly |his |her |their |these "
+    r"|originally|already|another|to [a-z]{3,12}(?: [a-z]{2,12}){0,3}) ?(?:the |all |about |only |exactly |his |her |their |these "
     r"|original |first |last |next |other ){0,3}$",
     re.IGNORECASE,
 )
 _BRACKETS = re.compile(r"\([^()\n]{0,200}\)|\[[^\[\]\n]{0,200}\]")
 _OPERATOR = re.compile(r"\s*[-+*/x^]\s*")
+_ALTERNATIVE = re.compile(r"\W{0,3}(?:[a-zA-Z%]{1,15} )?(?:or|to|and)(?: maybe| even)?\W{0,3}")
 _EITHER = re.compile(r"[0-9]\s{0,3}\bor\b[^=\n]{0,20}$")
-_BARE_WORDS = 4
+_NO_ANSWER = re.compile(r"\W*(?:not|un\w+|none|cannot|impossible|inconclusive)\b", re.IGNORECASE)
+_BARE_WORDS = 3
 """Words beside the number on the line of an "Answer:" that states nothing but the answer."""
 
 
@@ -84,13 +86,15 @@ def final_number(response: str, *, is_whole: bool = True) -> Fraction | None:
         is_whole: Whether the model ended it; if not, only a marked answer is read.
     """
     text = plain_math(normal(response))
+    numbers = _numbers(text)
+    last = numbers[-1].start() if numbers else 0
     for mark in reversed(marks(text)):
         passage = sentences(mark.text)[0] if mark.kind != "box" else mark.text
-        if mark.kind in ("label", "line") and not _is_bare(mark.text):
+        if mark.kind in ("label", "line") and not _is_bare(mark):
             continue
         if mark.kind == "hash" and not _numbers(passage):
             continue  # a heading
-        if _numbers(passage) or not _numbers(text[mark.end + len(mark.text) :]):
+        if _numbers(passage) or last < mark.end:
             return _single(passage)
     return _concluded(text) if is_whole else None
 
@@ -114,23 +118,29 @@ def _concluded(text: str) -> Fraction | None:
     """Return the number of the last sentence that has one, unless too much follows it."""
     num_without = 0
     for line in reversed(text.split("\n")):
+        is_open = line.rstrip().endswith((":", "?"))
         for sentence in reversed(sentences(_STEP.sub("", line))):
             if _numbers(sentence):
-                return None if sentence.rstrip().endswith((":", "?")) else _single(sentence)
+                return None if is_open else _single(sentence)
             num_without += bool(sentence.strip())
+            is_open = is_open and not sentence.strip()
             if num_without > 2:
                 return None
     return None
 
 
-def _is_bare(line: str) -> bool:
-    """Return whether a line is a number with a unit, or an equation."""
-    words = re.findall(r"[A-Za-z]{2,}", _NUMBER.sub(" ", line))
-    return len(words) <= _BARE_WORDS and sum(map(bool, map(str.strip, sentences(line)))) == 1
+def _is_bare(mark: Mark) -> bool:
+    """Return whether a line is a number with a unit or, behind "Answer:", an equation."""
+    words = re.findall(r"[A-Za-z]{2,}", _NUMBER.sub(" ", mark.text))
+    num_sentences = sum(map(bool, map(str.strip, sentences(mark.text))))
+    is_derived = mark.kind == "line" and "=" in mark.text
+    return len(words) <= _BARE_WORDS and num_sentences == 1 and not is_derived
 
 
 def _single(passage: str) -> Fraction | None:
     """Return the number that a passage states, None if there are several different ones."""
+    if _NO_ANSWER.match(passage):
+        return None
     before, _, after = passage.rpartition("=")
     if _EITHER.search(before):
         return None
@@ -166,7 +176,7 @@ def _has_alternatives(passage: str, found: list[re.Match[str]]) -> bool:
     between = (
         passage[one.end() : two.start()] for one, two in zip(found, found[1:], strict=False)
     )
-    return any(re.search(r"\b(?:or|to)\b|\band\s*$", text) for text in between)
+    return any(_ALTERNATIVE.fullmatch(text) for text in between)
 
 
 def _numbers(text: str) -> list[re.Match[str]]:
