@@ -275,7 +275,10 @@ def test_answers_are_read_behind_a_thought_never_in_it(thought: str):
 
 @pytest.mark.parametrize(
     "gold",
-    ["antelope badger camel donkey elephant falcon giraffe hedgehog iguana jackal kiwi lemur", "[ [ ] ]"],
+    [
+        "antelope badger camel donkey elephant falcon giraffe hedgehog iguana jackal kiwi lemur",
+        "[ [ ] ]",
+    ],
 )
 def test_a_response_that_equals_the_gold_answer_is_right(gold: str):
     assert read(f" {gold}\n", "Sort.", gold).is_right

@@ -102,7 +102,11 @@ def test_equal_up_to_the_rounding_of_floats_only():
     assert not same_number(Fraction(10**13), Fraction(10**13 + 1))
 
 
-@given(st.decimals(allow_nan=False, allow_infinity=False, places=2, min_value=-(10**30), max_value=10**9))
+@given(
+    st.decimals(
+        allow_nan=False, allow_infinity=False, places=2, min_value=-(10**30), max_value=10**9
+    )
+)
 def test_every_written_form_of_a_number_is_read(number):
     value = Fraction(number)
     grouped = f"{number:,.2f}"
@@ -124,8 +128,12 @@ def test_gsm8k_as_published(data_dir: Path):
     rows = [(row["question"], row["answer"]) for row in map(json.loads, lines)]
     assert len(rows) == 1319 and all(read(gold, asked, gold).is_right for asked, gold in rows)
     others = [gold for _, gold in rows[1:]] + [rows[0][1]]
-    same = sum(a.split("####")[1] == b.split("####")[1] for (_, a), b in zip(rows, others, strict=True))
-    wrong = sum(read(gold, asked, other).is_right for (asked, gold), other in zip(rows, others, strict=True))
+    same = sum(
+        a.split("####")[1] == b.split("####")[1] for (_, a), b in zip(rows, others, strict=True)
+    )
+    wrong = sum(
+        read(gold, asked, other).is_right for (asked, gold), other in zip(rows, others, strict=True)
+    )
     assert wrong == same
     found = [read(gold.split("####")[0], asked, gold) for asked, gold in rows]
     assert sum(each.is_right for each in found) >= 1290  # human derivations that end unmarked

@@ -35,8 +35,8 @@ def measure_errors(
     for row in answers.rows(Answer):
         if row.error is None and row.target:
             *_, asked, said = row.messages
-            right = read(said.content, asked.content, row.target, is_whole=row.ending == "whole")
-            found[row.query_id].append(right.is_right)
+            reading = read(said.content, asked.content, row.target, is_whole=row.ending == "whole")
+            found[row.query_id].append(reading.is_right)
     for name, right in sorted(found.items()):
         yield Difficulty(id=name, value=1 - sum(right) / len(right))
 

@@ -37,7 +37,8 @@ _CUE = rf"(?:{_NAMES}{_ABOUT}\s{{0,3}}{_IS}{_SURELY}(?: to be| option)?|\\boxed|
 _ELSEWHERE = (  # Chinese and Japanese, French, Spanish, Italian, Portuguese, German
     r"(?:(?:\u7b54\u6848|\u6b63\u786e\u9009\u9879|\u6b63\u78ba\u9078\u9805|\u7b54\u3048|\u6b63\u89e3)"
     r"[^\n\u3002:]{0,8}?(?:[\u662f\u4e3a\u70ba\u9009\u9078\u306f:])[\u662f\u4e3a]?"
-    r"|[\u6545\u5e94\u61c9\u8be5\u8a72\u6211]?[\u9009\u9078](?:\u62e9|\u64c7|\u9879|\u9805)?[\u662f\u4e3a:]?"
+    r"|[\u6545\u5e94\u61c9\u8be5\u8a72\u6211]?[\u9009\u9078]"
+    r"(?:\u62e9|\u64c7|\u9879|\u9805)?[\u662f\u4e3a:]?"
     r"|\b(?:respuesta|r\u00e9ponse|risposta|resposta|antwort|opci\u00f3n|option)(?: \w{1,12}){0,2}"
     r"(?: (?:es|est|ist|\u00e8|\u00e9|lautet) (?:la |l'|die )?| ?: ?))"
 )
@@ -46,7 +47,8 @@ _VERBS = (
     r"(?:choose|chose|pick|select|go with|opt for|vote for|answer with|answer|lean towards?|guess"
     r"|think (?:that )?(?:it is|it's))(?: that)?(?: it is| it's)?"
     r"|\b(?:it|this|that|which)(?: is|'s| must be| should be| would be| has to be| can only be)"
-    rf"{_SURELY}(?: to be)?|\blikely to be|\b(?:so|therefore|thus|hence|conclusion|choose|select)[,:]?"
+    rf"{_SURELY}(?: to be)?|\blikely to be"
+    r"|\b(?:so|therefore|thus|hence|conclusion|choose|select)[,:]?"
 )
 _NO_ANSWER = (
     r"(?:none|neither|either|both|unknown|unclear|undetermined|ambiguous|impossible to|"
@@ -106,7 +108,7 @@ def choice(text: str, labels: Sequence[str]) -> str | None:
     mentioned never counts, nor does the article in "the answer is a dog".
 
     Args:
-        text: The response, cue and thought not included. Markdown, LaTeX, full-width forms are read.
+        text: The response, cue and thought not included. Markdown and LaTeX are read.
         labels: What the options are called, `A`, `B`, ... or `0`, `1`, ...; matched in either
             case, returned as given here.
     """
@@ -166,11 +168,12 @@ def _patterns(labels: tuple[str, ...]) -> tuple[re.Pattern[str], re.Pattern[str]
     )
     option = r"(?:(?:option|choice|letter|answer) ?:? ?)?"
     rather = (  # "not B but C"
-        rf"(?:not {option}[({{\[']{{0,2}}(?:{any_label})[)}}\]']{{0,2}}[,;]? (?:but|rather|it is|it's)"
-        r"(?: rather| instead)? )?"
+        rf"(?:not {option}[({{\[']{{0,2}}(?:{any_label})[)}}\]']{{0,2}}[,;]? "
+        r"(?:but|rather|it is|it's)(?: rather| instead)? )?"
     )
     verdict = (
-        rf"(?<![\w'])(?<!and )(?<!or )(?<!nor )(?:[({{\[']{{1,2}}(?P<first>{any_label})[)}}\]']{{1,2}}"
+        r"(?<![\w'])(?<!and )(?<!or )(?<!nor )"
+        rf"(?:[({{\[']{{1,2}}(?P<first>{any_label})[)}}\]']{{1,2}}"
         rf"|(?P<bare>(?-i:{any_label})))"
         r" is (?:therefore |thus |clearly )?(?:(?:the|our|my) (?:most |only ){0,2}"
         r"(?:correct|right|best|final|appropriate) (?:answer|choice|option)|correct|right)\b"
@@ -188,7 +191,8 @@ def _patterns(labels: tuple[str, ...]) -> tuple[re.Pattern[str], re.Pattern[str]
         r"[)}\]'.,;:!\\]{0,4}\s{0,3}$"
     )
     opening = (
-        rf"^(?![AQ]:|I,)(?!{option}{bracketed}{_WRONG}){option}(?:[({{\[']{{1,2}}(?P<label>{any_label})(?:{also}(?P<also>)|[)}}\]'])"
+        rf"^(?![AQ]:|I,)(?!{option}{bracketed}{_WRONG}){option}"
+        rf"(?:[({{\[']{{1,2}}(?P<label>{any_label})(?:{also}(?P<also>)|[)}}\]'])"
         rf"|(?P<bare>(?-i:{any_label})){_SET_OFF})"
     )
     flags = re.IGNORECASE | re.MULTILINE

@@ -14,7 +14,7 @@ from spyhop.text.marks import marks, sentences
 from spyhop.text.normal import normal
 
 BARE_ANSWER_CHARS = 60
-"""A response without a mark is read as one bare answer up to this length, if it is a single line."""
+"""A response of one line without a mark is read as a bare answer up to this length."""
 
 _TYPOGRAPHY = str.maketrans("\u2212\u2018\u2019\u201c\u201d", "-''\"\"")
 _SPACES = re.compile(r"[^\S\n]+")

@@ -51,7 +51,7 @@ def options(question: str) -> list[str]:
 
 
 def label_of(gold: str, labels: Sequence[str], question: str = "") -> str | None:
-    """Return the label that a gold answer is: "B", "(B)", "B." or, as in the question, "B. bank"."""
+    """Return the label of a gold answer: "B", "(B)", "B." or, as in the question, "B. bank"."""
     found = _LABEL.fullmatch(gold)
     if found is None or found[1] not in labels:
         return None
@@ -85,7 +85,9 @@ def read(
         return Reading(chosen, chosen is not None and chosen == (label or gold))
     if (number := number_of(gold)) is not None:
         found = final_number(text, is_whole=is_whole)
-        return Reading(None if found is None else written(found), found is not None and same_number(found, number))
+        if found is None:
+            return Reading(None, is_right=False)
+        return Reading(written(found), same_number(found, number))
     answers = readings(text) if is_whole or marks(text) else []
     whole = [text, text.rstrip().rpartition("\n")[2]] if is_whole else []
     right = next((answer for answer in [*answers, *whole] if matches(answer, gold)), None)

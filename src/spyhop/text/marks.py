@@ -36,12 +36,15 @@ _ABBREVIATED = re.compile(
 )
 
 _STARTERS = frozenset(
-    """
-    A After All Although An And As At Because But By Each Explanation Finally First For From Given
-    He Hence Here How However I If In It Let My Next No Not Note Now Of On One Only Our Reason She
-    Since So Step That The Then There Therefore These They This Those Thus To We What When Which
-    While Why With Yes You Your
-    """.split()
+    re.findall(
+        r"\w+",
+        """
+        A After All Although An And As At Because But By Each Explanation Finally First For From
+        Given He Hence Here How However I If In It Let My Next No Not Note Now Of On One Only Our
+        Reason She Since So Step That The Then There Therefore These They This Those Thus To We
+        What When Which While Why With Yes You Your
+        """,
+    )
 )
 """Words that begin a sentence more often than they follow an initial in a name."""
 
@@ -53,7 +56,7 @@ class Mark:
     """A place where a response states its answer."""
 
     kind: Kind
-    """`said`, "the answer is"; `label`, "Answer:"; `line`, "A:" or "Solution:"; or `hash`, `box`."""
+    """`said`: "the answer is"; `label`: "Answer:"; `line`: "A:", "Solution:"; or `hash`, `box`."""
     start: int
     end: int
     """Where the stated text begins, in case of a box where it ends."""
@@ -62,7 +65,7 @@ class Mark:
 
 
 def marks(text: str) -> list[Mark]:
-    """Return the last marks of a final answer in order, without those under a condition or doubt."""
+    """Return the last marks of a final answer in order, without hypothetical ones."""
     found = [
         Mark(cast(Kind, cue.lastgroup), cue.start(), cue.end(), _rest(text, cue.end()))
         for cue in deque(_CUE.finditer(text), maxlen=MAX_MARKS)

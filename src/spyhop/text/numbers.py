@@ -17,14 +17,17 @@ thousands separators, fractions, mixed numbers, powers of ten, and "million" are
 
 import re
 from fractions import Fraction
+from itertools import pairwise
 
 from spyhop.text.marks import Mark, marks, sentences
 from spyhop.text.normal import normal
 
 _CURRENCY = r"(?:US|CA|A)?[$\u20ac\u00a3\u00a5\u20b9]|(?:USD|EUR|GBP|Rs\.?) ?"
-_DIGITS = r"(?:[0-9]{1,3}(?:,[0-9]{2,3}){0,19},[0-9]{3}(?!,?[0-9])|[0-9]{1,60}(?!,[0-9]{3}(?![0-9])))"
+_GROUPED = r"[0-9]{1,3}(?:,[0-9]{2,3}){0,19},[0-9]{3}(?!,?[0-9])"
+_DIGITS = rf"(?:{_GROUPED}|[0-9]{{1,60}}(?!,[0-9]{{3}}(?![0-9])))"
 _NUMBER = re.compile(
-    rf"(?<![\w.^/])(?<![0-9][,:])(?P<sign>(?<![\w)%])(?<![0-9)%] )[-+])?(?:{_CURRENCY})? ?(?P<minus>-)?"
+    r"(?<![\w.^/])(?<![0-9][,:])(?P<sign>(?<![\w)%])(?<![0-9)%] )[-+])?"
+    rf"(?:{_CURRENCY})? ?(?P<minus>-)?"
     rf"(?:(?P<whole>[0-9]{{1,6}}) (?P<top>[0-9]{{1,4}})/(?P<bottom>[0-9]{{1,4}})"
     rf"|(?P<over>{_DIGITS})/(?P<under>{_DIGITS})(?!/[0-9])"
     rf"|(?P<value>{_DIGITS}(?:\.[0-9]{{1,60}})?|\.[0-9]{{1,60}}))"
@@ -45,7 +48,10 @@ _LATEX = (
     (re.compile(r"\^\{?\\circ\}?|\\[()\[\]]|\\(?:left|right|displaystyle|quad)\b|[*_`]{2,3}"), " "),
     (re.compile(r"\u2212|\u2013(?=[0-9])"), "-"),
 )
-_STEP = re.compile(r"^[\s>#*-]{0,8}(?:(?:step|part|question) ?[0-9]{1,3}|[0-9]{1,3})[.):] ", re.IGNORECASE)
+_MATH = re.compile(r"[\\{*_`]")
+_STEP = re.compile(
+    r"^[\s>#*-]{0,8}(?:(?:step|part|question) ?[0-9]{1,3}|[0-9]{1,3})[.):] ", re.IGNORECASE
+)
 _SO = re.compile(
     r"\b(?:so|therefore|thus|hence|consequently|which (?:means|is|gives|leaves)|(?:this|that) means"
     r"|we (?:get|have|find)|leaving|giving|equals|equal to|for a total of|altogether)\b",
@@ -58,8 +64,8 @@ _SUBORDINATE = re.compile(
 _ADVERBIAL = re.compile(
     r"\b(?:after|in|within|for|from|at|per|every|over|with|by|on|during|than|between|among|each"
     r"|(?:out|all|rest) of|of (?:the|his|her|their|its|these|those|all)|the (?:first|last|next)"
-    r"|originally|already|another|to [a-z]{3,12}(?: [a-z]{2,12}){0,3}) ?(?:the |all |about |only |exactly |his |her |their |these "
-    r"|original |first |last |next |other ){0,3}$",
+    r"|originally|already|another|to [a-z]{3,12}(?: [a-z]{2,12}){0,3}) ?"
+    r"(?:the |all |about |only |exactly |his |her |their |these |original |first |last |next |other ){0,3}$",
     re.IGNORECASE,
 )
 _BRACKETS = re.compile(r"\([^()\n]{0,200}\)|\[[^\[\]\n]{0,200}\]")
@@ -79,7 +85,7 @@ def number_of(gold: str) -> Fraction | None:
 
 
 def final_number(response: str, *, is_whole: bool = True) -> Fraction | None:
-    """Return the number that a response gives as its answer, or None; the module says by which rule.
+    """Return the number that a response gives as its answer, or None; see the module's rules.
 
     Args:
         response: The response, without its thought.
@@ -101,7 +107,7 @@ def final_number(response: str, *, is_whole: bool = True) -> Fraction | None:
 
 def plain_math(text: str) -> str:
     """Return a text with LaTeX and typographic signs of arithmetic as plain ones."""
-    if text.isascii() and "\\" not in text and "{" not in text and "*" not in text and "_" not in text:
+    if text.isascii() and not _MATH.search(text):
         return text
     for pattern, plain in _LATEX:
         text = pattern.sub(plain, text)
@@ -172,10 +178,8 @@ def _is_adverbial(passage: str, number: re.Match[str]) -> bool:
 
 
 def _has_alternatives(passage: str, found: list[re.Match[str]]) -> bool:
-    """Return whether two numbers are alternatives ("3 or 4", "3 to 5") or parts ("2 hours and 5")."""
-    between = (
-        passage[one.end() : two.start()] for one, two in zip(found, found[1:], strict=False)
-    )
+    """Return whether two numbers are alternatives ("3 or 4", "3 to 5") or parts of one."""
+    between = (passage[one.end() : two.start()] for one, two in pairwise(found))
     return any(_ALTERNATIVE.fullmatch(text) for text in between)
 
 
@@ -188,7 +192,7 @@ def _numbers(text: str) -> list[re.Match[str]]:
     ]
     links = [
         bool(_OPERATOR.fullmatch(text[one.end() : two.start()] + (two["sign"] or "")))
-        for one, two in zip(found, found[1:], strict=False)
+        for one, two in pairwise(found)
     ]
     joined = [False, *links, False]
     return [
