@@ -59,7 +59,9 @@ class Config(BaseModel):
     and how fast something runs belongs to `spyhop.runtime.Runtime` instead.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False
+    )
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:  # noqa: ANN401 (pydantic's)
@@ -85,13 +87,21 @@ class Row(BaseModel):
     id: str
 
 
+def _is_unset(value: object) -> bool:
+    return value is None
+
+
 class Message(BaseModel):
     """One turn of a conversation."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     role: Role
     content: str
+    reasoning: str | None = Field(None, exclude_if=_is_unset)
+    """The assistant's thought before its content, for chat templates that have a place for it."""
+    is_trained: bool | None = Field(None, exclude_if=_is_unset)
+    """False: a response without loss. Rows state it as `weight` or `train`."""
 
 
 def prompt_turns(user: str, system: str = "") -> list[Message]:
@@ -221,6 +231,8 @@ class Rating(BaseModel):
     """Probabilities of the scores 1 to 5, if the judge returns any."""
     value: float | None = None
     """Tie-breaker among equal scores: log-probability per token, or the expected score."""
+    written: float | None = None
+    """For `expected`: the score that the judge wrote in its verdict line, to compare with."""
     is_repeated: bool = False
     """Whether the pair was rated twice, to measure the judge's agreement with itself."""
     second_score: float | None = None

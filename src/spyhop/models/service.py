@@ -48,7 +48,9 @@ def _variable(name: object) -> str:
 class Endpoint(BaseModel):
     """One address of a served model, with its limits and prices."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False
+    )
 
     url: Annotated[str, BeforeValidator(_plain_url)]
     """As far as `/v1`; for Azure the resource, `https://NAME.openai.azure.com`."""
@@ -127,7 +129,9 @@ def _some(endpoints: tuple[Endpoint, ...]) -> tuple[Endpoint, ...]:
 class Service(BaseModel):
     """Endpoints of one model, its budget, and when to stop."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False
+    )
 
     endpoints: Annotated[tuple[Endpoint, ...], AfterValidator(_some)]
     """Addresses at which the model is served."""

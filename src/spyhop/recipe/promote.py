@@ -82,7 +82,7 @@ def promote(
 
 def read_promotion(artifact: Artifact) -> Promotion:
     """Return what a finished promote step found."""
-    return Promotion.model_validate(json.loads((artifact.path / FILE).read_text()))
+    return Promotion.model_validate(json.loads(artifact.file(FILE).read_text()))
 
 
 def _judged(config: PromoteConfig, found: tuple[Comparison, int] | None) -> Promotion:

@@ -51,7 +51,7 @@ def hand_over(made: Mapping[str, Artifact], out: Path) -> str:
     """Put the answers where they are looked for, and tell what came back and what it cost."""
     answers, exported = made[ANSWERS].record, made[EXPORT]
     (file,) = exported.path.glob(f"{STEM}.*")
-    place = export_file(file, out / file.name)
+    place = export_file(exported.file(file.name), out / file.name)
     counts = exported.record.counts
     notes = [f"{name} {num:,}" for name, num in _under("outcome/", answers.counts)]
     if failed := _under("failed/", counts):

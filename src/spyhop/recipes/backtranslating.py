@@ -43,7 +43,7 @@ def backtranslating(config: BacktranslatingConfig) -> Recipe:
 
 def hand_over(made: Mapping[str, Artifact], out: Path) -> str:
     """Put the written pairs where they are looked for, and tell what became of the segments."""
-    place = export_file(made[FILE].path / PAIRS, out / PAIRS)
+    place = export_file(made[FILE].file(PAIRS), out / PAIRS)
     dropped = made[WRITTEN].record.dropped
     reasons = ", ".join(f"{name} {num:,}" for name, num in sorted(dropped.items()))
     num = made[WRITTEN].num_rows

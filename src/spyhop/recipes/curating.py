@@ -96,8 +96,8 @@ def curating(config: CuratingConfig) -> Recipe:
 
 def hand_over(made: Mapping[str, Artifact], out: Path) -> str:
     """Put rated and kept pairs where they are looked for, and tell what the gate found."""
-    rated = export_file(made[RATINGS].path / PAIRS, out / RATED_FILE)
-    kept = export_file(made[FILE].path / PAIRS, out / KEPT_FILE)
+    rated = export_file(made[RATINGS].file(PAIRS), out / RATED_FILE)
+    kept = export_file(made[FILE].file(PAIRS), out / KEPT_FILE)
     findings = [
         f"{'ok ' if finding.is_passed else 'BAD'}  {finding.id}: {finding.text}"
         for finding in made[GATE].rows(Finding)

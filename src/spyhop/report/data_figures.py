@@ -7,13 +7,10 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-import pyarrow.parquet as pq
-
 from spyhop.lazy import Lazy
 from spyhop.report.html import PALETTE, Section, Table, percent
 from spyhop.schema import Answer
 from spyhop.store import Artifact
-from spyhop.store.artifact import DROPPED
 
 if TYPE_CHECKING:
     import altair as alt
@@ -173,11 +170,8 @@ def _under(counts: dict[str, int], prefix: str) -> dict[str, int]:
 
 
 def _drops(artifact: Artifact) -> Iterator[tuple[str, dict[str, Any]]]:
-    for part in sorted((artifact.path / DROPPED).glob("part-*.parquet")):
-        with pq.ParquetFile(part) as file:
-            for batch in file.iter_batches(batch_size=256):
-                for each in batch.to_pylist():
-                    yield each["reason"], json.loads(each["row"])
+    for reason, row in artifact.dropped():
+        yield reason, json.loads(row)
 
 
 def _short(text: str, num_chars: int = NUM_CHARS) -> str:

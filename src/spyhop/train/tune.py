@@ -246,7 +246,7 @@ def _budgets(config: TuneConfig, lengths: RowNumbers, inputs: list[int]) -> list
 
 def read_metrics(student: Artifact) -> dict[str, Any]:
     """Return `steps`, `tokens`, `losses` (one per step), `held_out` (step, loss) of a training."""
-    metrics: dict[str, Any] = json.loads((student.path / METRICS).read_text())
+    metrics: dict[str, Any] = json.loads(student.file(METRICS).read_text())
     return metrics
 
 
