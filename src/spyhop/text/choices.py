@@ -163,8 +163,8 @@ def _patterns(labels: tuple[str, ...]) -> tuple[re.Pattern[str], re.Pattern[str]
     any_label = "|".join(re.escape(label) for label in sorted(labels, key=len, reverse=True))
     bracketed = rf"[({{\[]{{1,2}}(?:{any_label})[)}}\]]"
     also = (
-        r"(?=[)\]}']{0,2} ?(?:, ?|/ ?|& ?|(?:or|and|nor) |[\u6216\u548c\u4e0e\u3001]){1,3}(?:option |choice )?"
-        rf"(?:{bracketed}|(?!(?-i:a|i)\b)(?:{any_label})(?!\w)))"
+        r"(?=[)\]}']{0,2} ?(?:, ?|/ ?|& ?|(?:or|and|nor) |[\u6216\u548c\u4e0e\u3001]){1,3}"
+        rf"(?:option |choice )?(?:{bracketed}|(?!(?-i:a|i)\b)(?:{any_label})(?!\w)))"
     )
     option = r"(?:(?:option|choice|letter|answer) ?:? ?)?"
     rather = (  # "not B but C"

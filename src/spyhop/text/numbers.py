@@ -65,7 +65,8 @@ _ADVERBIAL = re.compile(
     r"\b(?:after|in|within|for|from|at|per|every|over|with|by|on|during|than|between|among|each"
     r"|(?:out|all|rest) of|of (?:the|his|her|their|its|these|those|all)|the (?:first|last|next)"
     r"|originally|already|another|to [a-z]{3,12}(?: [a-z]{2,12}){0,3}) ?"
-    r"(?:the |all |about |only |exactly |his |her |their |these |original |first |last |next |other ){0,3}$",
+    r"(?:the |all |about |only |exactly |his |her |their |these |original |first |last |next "
+    r"|other ){0,3}$",
     re.IGNORECASE,
 )
 _BRACKETS = re.compile(r"\([^()\n]{0,200}\)|\[[^\[\]\n]{0,200}\]")
