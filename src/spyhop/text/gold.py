@@ -59,6 +59,11 @@ def label_of(gold: str, labels: Sequence[str], question: str = "") -> str | None
     return found[1] if text in " ".join(question.split()).casefold() else None
 
 
+def gold_answer(target: str) -> str:
+    """Return the gold answer of a gold text, which may have a derivation and `####` before it."""
+    return target.rpartition(_TARGET_MARK)[2].strip()
+
+
 def read(
     response: str,
     question: str,
@@ -76,7 +81,7 @@ def read(
         labels: The options' labels where they are known; a response is then read as a choice.
         is_whole: Whether the model ended the response; of others only a marked answer is read.
     """
-    text, gold = without_thought(response), target.rpartition(_TARGET_MARK)[2].strip()
+    text, gold = without_thought(response), gold_answer(target)
     text = text if is_whole else finished(text)
     known = options(question) if labels is None else labels
     label = label_of(gold, known, question)
