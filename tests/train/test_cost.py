@@ -107,7 +107,7 @@ def test_a_device_is_known_or_told():
 
 def test_a_plan_tells_tokens_hours_and_memory():
     base = Estimate(parameters=1_000_000_000, num_layers=16, hidden_size=2048)
-    answers = [Estimate(rows=1_000_000, row_tokens=500.0)]
+    answers = {"answers": Estimate(rows=1_000_000, row_tokens=500.0)}
     plan = plan_tune(TuneConfig(epochs=2.0), base, answers)
     assert plan.trained_tokens == 1_000_000_000
     assert plan.flops == pytest.approx(6e18, rel=0.1) and plan.parameters == base.parameters
