@@ -1,7 +1,7 @@
 """Is the later model better than the earlier one? The winner replaces both in later steps.
 
 A promote step writes an alias record; a `Chosen` input stands for the model that it names, and the
-keys of later steps are made from that model's key. Until the record exists the winner is unknown, so
+keys of later steps follow from that model's. Until the record exists the winner is unknown, so
 a plan shows dependent steps as "up to"; where the earlier model wins, they are often finished.
 """
 
