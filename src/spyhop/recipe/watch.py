@@ -162,8 +162,8 @@ def plan_table(lines: Sequence[PlannedStep]) -> Table:
         last = "done" if line.is_made else _limits(line)
         table.add_row(line.step.name, line.step.stage.name, *_figures([line]), last)
     due = [line for line in lines if not line.is_made]
-    if any(line.hangs_on for line in due):
-        sure = [line for line in due if not line.hangs_on]
+    if any(line.waits_for for line in due):
+        sure = [line for line in due if not line.waits_for]
         table.add_row("remaining, certain", "", *_figures(sure), "", style="bold")
         table.add_row("remaining, at most", "", *_figures(due), "", style="bold")
     else:
@@ -186,7 +186,7 @@ def deadlines(lines: Sequence[PlannedStep], days: float) -> list[str]:
 
 
 def _limits(line: PlannedStep) -> str:
-    hangs = f"waiting for {', '.join(line.hangs_on)} to be decided" if line.hangs_on else ""
+    hangs = f"waiting for {', '.join(line.waits_for)} to be decided" if line.waits_for else ""
     return "; ".join(text for text in (hangs, line.binds) if text)
 
 
