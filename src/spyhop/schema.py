@@ -231,6 +231,8 @@ class Rating(BaseModel):
     """Probabilities of the scores 1 to 5, if the judge returns any."""
     value: float | None = None
     """Tie-breaker among equal scores: log-probability per token, or the expected score."""
+    written: float | None = None
+    """For `expected`: the score that the judge wrote in its verdict line, to compare with."""
     is_repeated: bool = False
     """Whether the pair was rated twice, to measure the judge's agreement with itself."""
     second_score: float | None = None

@@ -14,7 +14,7 @@ import platform
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -47,6 +47,7 @@ FOLDER: Final = "folder"
 REPORT_S = 0.2
 """Least time between two reports of progress over rows."""
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_NO_HANDLES = (errno.EMFILE, errno.ENFILE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,7 +282,7 @@ class Stage:
         if not force and (found := self.find(root, config, inputs)):
             return found
         say = lambda text: report(Progress(text, 0, None, "", is_lasting=True))  # noqa: E731
-        with _disk_errors(root), claim(root, self.name, key, digests, say) as work:
+        with _system_limits(root), claim(root, self.name, key, digests, say) as work:
             if not force and (found := self.find(root, config, inputs)):
                 work.discard()  # made by the run that was waited for
                 return found
@@ -460,24 +461,28 @@ def _provenance() -> dict[str, str]:
 
 
 @contextmanager
-def _disk_errors(root: Path) -> Iterator[None]:
+def _system_limits(root: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if _is_disk_full(error):
+        if _has_errno(error, _FULL):
             raise ArtifactError(
                 f"{root}: the disk or quota is full; nothing finished is lost. "
                 "Free some space (`spyhop clean` shows what may go) and run again"
             ) from None
+        if _has_errno(error, _NO_HANDLES):
+            raise ArtifactError(
+                "too many open files; raise the limit (`ulimit -n 4096`) and run again to resume"
+            ) from None
         raise
 
 
-def _is_disk_full(error: BaseException | None) -> bool:
-    """Libraries wrap the system's word in errors of their own; look through these."""
+def _has_errno(error: BaseException | None, codes: Sequence[int]) -> bool:
+    """Look through the errors in which libraries wrap one of the system, or quote the first."""
     while error is not None:
-        if isinstance(error, OSError) and error.errno in _FULL:
+        if isinstance(error, OSError) and error.errno in codes:
             return True
-        if os.strerror(errno.ENOSPC) in str(error):
+        if os.strerror(codes[0]) in str(error):
             return True
         error = error.__cause__ or error.__context__
     return False

@@ -46,6 +46,7 @@ def test_a_row_is_a_conversation_that_ends_with_a_response(tmp_path: Path, name:
     assert one.system_id not in ("", "none")
     assert made.record.counts == {
         "licence/mit": 1, "licence/unknown": 1, "model/teacher-1": 1, "model/unknown": 1,
+        "shape/messages": 2,
     }  # fmt: skip
 
 
@@ -76,9 +77,9 @@ def test_answers_of_a_teacher_are_read_with_their_errors(tmp_path: Path):
         ({"messages": [SAID]}, r"rows\.jsonl:2: 1 turns, the last one the assistant's"),
         ({"messages": []}, r"rows\.jsonl:2: 0 turns: there is nothing to train on"),
         ({"messages": "Hi"}, r"rows\.jsonl:2: messages = 'Hi' is not a list of turns"),
-        ({"messages": [{"role": "human", "content": "Hi"}]}, r"messages\[0\]\.role = 'human'"),
-        ({"prompt": "Hi"}, r"rows\.jsonl:2: 1 turns, the last one the user's"),
-        ({"prompt": "Hi", "response": 3}, r"messages\[1\]\.content = 3 is not text"),
+        ({"messages": [{"role": "judge", "content": "Hi"}]}, r"messages\[0\]\.role = 'judge'"),
+        ({"prompt": "Hi"}, r"rows\.jsonl:2: no messages; it has prompt"),
+        ({"prompt": "Hi", "response": 3}, r"response = 3 is not text"),
         ({"text": "Hi"}, r"rows\.jsonl:2: no messages; it has text"),
         ({**ROW, "model": 4}, r"rows\.jsonl:2: model = 4 is not text"),
     ],

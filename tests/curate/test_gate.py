@@ -63,7 +63,7 @@ def test_training_on_the_replications_ratings_is_refused_with_the_reason(tmp_pat
 def test_good_ratings_pass(tmp_path: Path):
     rows = _good_ratings(240) + [rated(1000 + n, None) for n in range(5)]
     found, made = _found(tmp_path, rows)
-    assert list(found) == ["parse_rate", "one_score", "repeatability"]
+    assert list(found) == ["parse_rate", "one_score", "repeatability", "agreement"]
     assert all(finding.is_passed for finding in found.values())
     kappa = found["repeatability"]
     assert kappa.num_rows == 240 and kappa.low and kappa.value and kappa.value > 0.7
@@ -138,6 +138,45 @@ def test_the_papers_curators(rater, counts, precision, recall, is_passed):
     assert found["recall"].value == pytest.approx(recall, abs=0.015)
     assert found["precision"].is_passed is is_passed and found["recall"].is_passed
     assert found["precision"].limit == 0.2
+
+
+@pytest.mark.parametrize(
+    ("expected", "is_passed"),
+    [
+        (lambda written: written, True),
+        (lambda written: 0.8 * written + 0.6, True),  # probabilities soften a verdict
+        (lambda written: 6 - written, False),  # they say the opposite, every time
+        (lambda written: 3.0, False),  # they say the same of all
+        (lambda written: 1 + (written + 2) % 5, False),
+    ],
+)
+def test_probabilities_that_contradict_the_written_verdict_are_refused(
+    tmp_path: Path, expected, is_passed
+):
+    """Such a judge repeats itself perfectly, and the worst pairs would be kept."""
+    rows = []
+    for place in range(210):
+        written = 1 + place % 5
+        score = expected(written)
+        more = {"is_repeated": True, "second_score": score, "method": "expected"}
+        rows.append(rated(place, score, written=written, **more))
+    found, _ = _found(tmp_path, rows)
+    assert found["agreement"].is_passed is is_passed and found["agreement"].num_rows == 210
+    assert is_passed or "log-probabilities contradict its text" in found["agreement"].text
+
+
+def test_without_written_verdicts_agreement_does_not_apply(tmp_path: Path):
+    found, _ = _found(tmp_path, _good_ratings(210))
+    assert found["agreement"].is_passed and found["agreement"].value is None
+
+
+def test_labels_that_are_all_good_test_no_precision(tmp_path: Path):
+    rows = _good_ratings(210)
+    found, _ = _found(tmp_path, rows, [Label(id=row.id, is_good=True) for row in rows])
+    precision = found["precision"]
+    assert (precision.value, precision.limit) == (None, None)
+    assert precision.text.startswith("all 210 labelled pairs are good, so precision is untested")
+    assert found["recall"].value is not None
 
 
 def test_labels_are_matched_with_pairs(tmp_path: Path):

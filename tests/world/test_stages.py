@@ -97,8 +97,7 @@ def test_a_longer_draw_begins_as_a_shorter_one(tmp_path: Path):
 
 def test_the_teacher_answers_every_prompt_with_the_gold_answer(tmp_path: Path):
     prompts = _prompts(tmp_path)
-    config = AnswerConfig(max_error_frac=0.0)
-    made = answer.run(tmp_path, config, prompts=prompts, teacher=ModelUse(Solver()))
+    made = answer.run(tmp_path, AnswerConfig(), prompts=prompts, teacher=ModelUse(Solver()))
     rows = list(made.rows(Answer))
     assert len(rows) == NUM and all(_is_right(row) for row in rows)
     assert {row.model for row in rows} == {"teacher"}

@@ -60,8 +60,6 @@ class DialogueConfig(Config):
     revise: str = REVISE
     """The teacher's user turn for an `{objection}`. It must request a complete answer, since the
     answer is trained on without the dialogue."""
-    max_error_frac: float = Field(0.05, ge=0, le=1)
-    """The stage fails above this share of failed calls to either model."""
 
     @model_validator(mode="after")
     def _texts_have_their_places(self) -> "DialogueConfig":
@@ -149,8 +147,8 @@ def discuss(
         config,
         teacher,
         assistant,
-        Failures(teacher.label, config.max_error_frac),
-        Failures(assistant.label, config.max_error_frac),
+        Failures(teacher.label, ctx.runtime.max_error_frac),
+        Failures(assistant.label, ctx.runtime.max_error_frac),
     )
     scripts = (dialogue.about(prompt) for prompt in prompts.rows(Prompt))
     yield from play(scripts, teacher, assistant)

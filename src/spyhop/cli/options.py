@@ -20,8 +20,9 @@ Out = Annotated[
     typer.Option(
         "--out",
         callback=_expanded,
-        help="Output folder. Default: the recipe's own folder if it contains `runs` (as after "
-        "`quickstart`), else spyhop-out.",
+        help="Output folder. Default: `store` in [runtime], else the variable SPYHOP_STORE, else "
+        "the folder of the recipe if it contains `runs`, else spyhop-out in it. Commands without "
+        "a recipe take the current folder for it.",
         show_default=False,
     ),
 ]

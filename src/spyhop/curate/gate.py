@@ -25,7 +25,8 @@ class GateConfig(Config):
     max_one_score: float = Field(0.9, ge=0, le=1)
     """Maximum share of scored pairs with the same (rounded) score."""
     min_kappa: float = Field(0.4, ge=-1, le=1)
-    """Minimum agreement of the judge with itself: quadratic kappa of first and second scores."""
+    """Minimum agreement of the judge with itself: quadratic kappa of first and second scores, and
+    of written and expected scores."""
     min_repeated: int = Field(200, ge=0)
     """Minimum number of pairs rated twice; 0 needs no second ratings."""
     good_score: float | None = Field(None, ge=1, le=5)
@@ -53,6 +54,8 @@ class GateCounts:
     """First and second score of pairs with both."""
     num_repeated: int = 0
     """Pairs rated twice, with or without two scores."""
+    written: list[tuple[float, float]] = field(default_factory=list)
+    """Written and expected score of pairs with both."""
 
     def add(self, rating: Rating) -> None:
         """Count one pair."""
@@ -64,6 +67,8 @@ class GateCounts:
         self.num_repeated += int(rating.is_repeated)
         if rating.score is not None and rating.second_score is not None:
             self.repeated.append((rating.score, rating.second_score))
+        if rating.score is not None and rating.written is not None:
+            self.written.append((rating.written, rating.score))
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,14 +81,18 @@ class LabelledRating:
     score: float | None
 
 
-@stage(version=2, writes=Finding, plan=lambda config, rated, labels=None: Estimate(rows=6))
+@stage(version=3, writes=Finding, plan=lambda config, rated, labels=None: Estimate(rows=7))
 def gate(
     ctx: Context, config: GateConfig, *, rated: Artifact, labels: Artifact | None = None
 ) -> Iterator[Finding]:
-    """Yield the findings: `parse_rate`, `one_score`, `repeatability`, and those against labels.
+    """Yield the findings: `parse_rate`, `one_score`, `repeatability`, `agreement`, and labels'.
+
+    `agreement` compares the score that the judge wrote with the one expected from its
+    log-probabilities: a judge whose probabilities contradict its text repeats itself perfectly.
 
     With labels (`Label` rows), findings are `precision` of the selected pairs, which must be above
-    the share of good pairs among all labelled ones (else selecting has no effect), `recall`, and
+    the share of good pairs among all labelled ones (else selecting has no effect; untested if all
+    are good), `recall`, and
     `label_kappa` if labels have scores (passed if undefined: all scores are the same).
 
     A failed check raises nothing here, so that its findings can be read; `keep` raises. Ratings by
@@ -110,6 +119,8 @@ def gate(
             raise InputError(f"{labels}: no label belongs to a rated pair")
     yield from findings(counts, config)
     if judged:
+        if all(row.is_good for row in judged):
+            ctx.notice(f"{labels}: all labels are good, so they do not test precision")
         yield from label_findings(judged, config)
 
 
@@ -126,6 +137,7 @@ def findings(counts: GateCounts, config: GateConfig) -> Iterator[Finding]:
     yield _parse_rate(counts, config, num_scored, num_rows)
     yield _one_score(counts, config, num_scored)
     yield _repeatability(counts, config)
+    yield _agreement(counts, config)
 
 
 def label_findings(judged: Iterable[LabelledRating], config: GateConfig) -> Iterator[Finding]:
@@ -138,16 +150,18 @@ def label_findings(judged: Iterable[LabelledRating], config: GateConfig) -> Iter
     num_both = sum(row.is_good and row.is_selected for row in rows)
     share = num_good / len(rows)
     precision = wilson(num_both, num_selected) if num_selected else None
-    better = precision is not None and (precision.low > share or share == 1)
+    is_better = precision is not None and precision.low > share
+    text = (
+        f"of {num_selected} labelled pairs with a score of {config.selected_from:g} or higher, "
+        f"{_percent(precision)} are good; of all {len(rows)} labelled pairs {share:.0%}"
+    )
+    if not is_better:
+        text += ": selecting by score is not shown to be better than chance"
+    if share == 1:
+        is_better, precision = True, None
+        text = f"all {len(rows)} labelled pairs are good, so precision is untested; label bad ones"
     yield _finding(
-        "precision",
-        precision,
-        share,
-        num_selected,
-        better,
-        f"of {num_selected} labelled pairs with a score of {config.selected_from:g} and more, "
-        f"{_percent(precision)} are good; of all {len(rows)} labelled ones {share:.0%}"
-        + ("" if better else ": choosing by score is not shown to be better than chance"),
+        "precision", precision, share if precision else None, num_selected, is_better, text
     )
     recall = wilson(num_both, num_good) if num_good else None
     yield _finding(
@@ -224,6 +238,22 @@ def _repeatability(counts: GateCounts, config: GateConfig) -> Finding:
             "needs no second ratings)"
         )
     return _finding("repeatability", kappa, config.min_kappa, num, is_passed, text)
+
+
+def _agreement(counts: GateCounts, config: GateConfig) -> Finding:
+    num = len(counts.written)
+    kappa = _kappa(counts.written) if num > 1 else None
+    if kappa is None:
+        why = "written and expected scores are all the same" if num > 1 else "not applicable"
+        return _finding("agreement", None, None, num, True, f"{why} ({num:,} written scores)")
+    text = (
+        f"quadratic kappa of {num:,} written and expected scores is {_number(kappa)}, the limit is "
+        f"{config.min_kappa:g}"
+    )
+    is_passed = kappa.value >= config.min_kappa
+    if not is_passed:
+        text += ': the judge\'s log-probabilities contradict its text; use rate.method = "verdict"'
+    return _finding("agreement", kappa, config.min_kappa, num, is_passed, text)
 
 
 def _kappa(pairs: Iterable[tuple[float, float]]) -> Interval | None:

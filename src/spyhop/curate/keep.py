@@ -70,7 +70,7 @@ def plan_keep(config: KeepConfig, rated: Estimate, gate: Estimate | None = None)
     return Estimate(rows=min(config.num_rows or rows, most), row_tokens=rated.row_tokens)
 
 
-@stage(version=1, writes=Pair, plan=plan_keep)
+@stage(version=2, writes=Pair, plan=plan_keep)
 def keep(
     ctx: Context, config: KeepConfig, *, rated: Artifact, gate: Artifact | None = None
 ) -> Iterator[Pair]:

@@ -6,11 +6,11 @@ from typing import Any
 from pydantic import Field
 
 from spyhop.collect import pair_id
-from spyhop.collect.records import read_rows
 from spyhop.schema import Config, InputError, Label, Pair
 from spyhop.stage import Context, stage, sum_estimates
 from spyhop.store import Artifact
 from spyhop.store.files import field, matching
+from spyhop.store.rows import read_rows
 
 WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 """Accepted spellings of `good`."""
@@ -19,8 +19,6 @@ WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0":
 class LabelsConfig(Config):
     """Files of human labels."""
 
-    pattern: str = "*"
-    """Glob of the files to read, if the path is a folder."""
     good_score: float = Field(4.0, ge=1, le=5)
     """Score from which a pair is good, for rows without `good`."""
 
@@ -40,7 +38,7 @@ def read_labels(
     """
     read = [
         (where, _label(config, row, where))
-        for path in matching(folder.path, config.pattern)
+        for path in matching(folder.path, "*")
         for where, row in read_rows(path)
     ]
     ids = _ids({label.id for _, label in read}, pairs) if pairs is not None else {}

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from time import monotonic
 from types import TracebackType
 
@@ -66,16 +67,21 @@ class Display:
         trace: TracebackType | None,
     ) -> None:
         """Stop drawing and print a summary."""
-        self._bars.stop()
         seconds = monotonic() - self._started
         end = "stopped" if kind else "done"
-        self._console.print(
-            f"{end} in {seconds:.1f} s: {self._num_run} steps run, {self._num_reused} reused"
-        )
+        with suppress(OSError):
+            self._bars.stop()
+            self._console.print(
+                f"{end} in {seconds:.1f} s: {self._num_run} steps run, {self._num_reused} reused"
+            )
 
     def __call__(self, event: RunEvent) -> None:
-        """Show an event."""
+        """Show an event; a terminal that was closed stops no run."""
         self._outlook.take(event)
+        with suppress(OSError):
+            self._show(event)
+
+    def _show(self, event: RunEvent) -> None:
         if event.kind == "step_started":
             self._tasks[event.step] = self._bars.add_task(
                 "starting", total=None, step=event.step, amount="", note=""

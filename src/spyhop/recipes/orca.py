@@ -60,20 +60,16 @@ class Answering(Config):
     recorded: Literal["rationales", "targets"] | None = None
     """Recorded answers to use instead of a model: the `rationales` of FLAN's chain-of-thought
     files, or the bare gold answers (`targets`)."""
-    name: str = ""
-    """Of recorded answers, in the report; empty is `human rationales` or `gold answers`."""
     answers: AnswerConfig = AnswerConfig()
 
     @model_validator(mode="after")
     def _one_origin(self) -> "Answering":
         if (self.recorded is None) == (self.file is None):
             raise ValueError("set exactly one of file and recorded")
-        if self.file is not None and self.name:
-            raise ValueError("name is for recorded answers; a model has its own")
         return self
 
 
-SHARED = {"sampling", "max_error_frac"}
+SHARED = {"sampling"}
 """Settings of the teacher's plain answers that hold for checked and discussed ones, too."""
 Teaching = TypeVar("Teaching", VerifyConfig, DialogueConfig)
 
@@ -229,7 +225,7 @@ def _use(r: Recipe, config: OrcaConfig, data: Mixture, who: Answering, name: str
         return served(who.file)
     if who.recorded == "targets":
         gold = r.add(f"{name}-recorded", record_targets, TargetsConfig(), queries=data.queries)
-        return Use(Replay(name=who.name or "gold answers"), gold)
+        return Use(Replay(name="gold answers"), gold)
     cot = [each for each in config.collections if each.kind == "flan_cot" and each.path]
     if len(cot) != 1 or cot[0].path is None:
         raise RecipeError(
@@ -237,7 +233,7 @@ def _use(r: Recipe, config: OrcaConfig, data: Mixture, who: Answering, name: str
         )
     read = FlanCotConfig(pattern=cot[0].pattern or "*.tsv")
     given = r.add(f"{name}-recorded", read_rationales, read, folder=Source(cot[0].path))
-    return Use(Replay(name=who.name or "human rationales"), given)
+    return Use(Replay(name="human rationales"), given)
 
 
 def _ask(r: Recipe, how: AnswerConfig, name: str, prompts: RecipeStep, teacher: Use) -> RecipeStep:

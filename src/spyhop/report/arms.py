@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from spyhop.charts import draw_svg
 from spyhop.lazy import Lazy
 from spyhop.report.arm_figures import (
     ALL,
@@ -25,7 +26,6 @@ from spyhop.report.html import (
     RESULTS,
     Section,
     Table,
-    draw,
     percent,
     percent_interval,
     write_page,
@@ -117,8 +117,8 @@ def write_figures(folder: Path, experiments: Sequence[Experiment]) -> None:
     (folder / RESULTS).write_text(json.dumps(_results(experiments), indent=1))
     (folder / COMPARISONS).write_text(json.dumps(_comparisons(experiments), indent=1))
     for experiment in experiments:
-        svg = draw(_accuracy_chart(experiment))
-        (folder / f"accuracy-{experiment.name}.svg").write_text(svg, encoding="utf-8")
+        if svg := draw_svg(_accuracy_chart(experiment).to_dict()):
+            (folder / f"accuracy-{experiment.name}.svg").write_text(svg, encoding="utf-8")
 
 
 def _headline(experiment: Experiment) -> str:

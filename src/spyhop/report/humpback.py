@@ -50,6 +50,9 @@ PAPER_READ = {"seeds": "8", "all augmented": "13"}
 """Percent of instructions with a root verb and a direct object, found by a parser."""
 
 
+BEST_STUDENT = {"sources": "Curated pairs are those of", "messages": "The tagged student is"}
+
+
 class HumpbackPageConfig(Config):
     """What the inputs are."""
 
@@ -106,6 +109,10 @@ def humpback_page(
         some = [each for each in seen.values() if each.run.table == name]
         if some and name != "rounds":
             sections.append(make(some, measures))
+            if name in BEST_STUDENT:
+                sections[-1].text(
+                    f"{BEST_STUDENT[name]} the best student, {_best(rounds, chosen)}."
+                )
     pairs = {"seeds": seeds, "augmented": augmented}
     sections += [
         _pairs_section(rated[last]),
@@ -131,9 +138,14 @@ def _promotion(artifact: Artifact) -> dict[str, Any]:
 
 def _lead(rounds: Mapping[str, Seen], chosen: Mapping[str, dict[str, Any]]) -> str:
     lines = [f"{rounds[name].run.kind}: {each['reason']}." for name, each in chosen.items()]
-    best = [name for name in rounds if name not in chosen or chosen[name]["chosen"] == "after"]
-    lines.append(f"The best student is {rounds[best[-1]].run.kind}.")
+    lines.append(f"The best student is {_best(rounds, chosen)}.")
     return "\n".join(lines)
+
+
+def _best(rounds: Mapping[str, Seen], chosen: Mapping[str, dict[str, Any]]) -> str:
+    """Return the name of the last student that was promoted."""
+    best = [name for name in rounds if name not in chosen or chosen[name]["chosen"] == "after"]
+    return rounds[best[-1]].run.kind
 
 
 def _rounds_section(

@@ -130,14 +130,14 @@ def measures_of(
 
 
 def fits(students: Sequence[Seen], measure: Measure) -> dict[str, Scaling | None]:
-    """Return the scaling coefficient of each data set; None where there are too few points."""
+    """Return each data set's scaling coefficient; None without enough points or scores."""
     found: dict[str, Scaling | None] = {}
     for kind in dict.fromkeys(each.run.kind for each in students):
         some = [each for each in students if each.run.kind == kind]
         sizes = [each.run.num_rows or 0 for each in some]
         unit = 100 if measure == "accuracy" else 1
         values = [unit * each.level(measure).value for each in some]
-        has_line = len(some) > 2 and len(set(sizes)) > 1
+        has_line = len(some) > 2 and len(set(sizes)) > 1 and len(set(values)) > 1
         found[kind] = scaling(sizes, values) if has_line else None
     return found
 
