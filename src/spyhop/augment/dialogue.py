@@ -13,8 +13,7 @@ from spyhop.models.script import Ask, Failures, Script, play
 from spyhop.schema import Answer, Config, Message, Prompt, Role, prompt_turns
 from spyhop.stage import CHARS_PER_TOKEN, Calls, Context, Estimate, stage
 from spyhop.store import Artifact
-from spyhop.text.extract import matches
-from spyhop.text.gold import stated
+from spyhop.text.gold import read, stated
 from spyhop.text.template import fill
 from spyhop.text.verdict import verdict_word, without_verdict
 
@@ -232,7 +231,9 @@ class _Dialogue:
         question = prompt.messages[-1].content
         before, after = (stated(r.text, question, prompt.target) for r in (draft, final))
         if prompt.target:
-            was_right, right = (matches(found, prompt.target) for found in (before, after))
+            was_right, right = (
+                read(reply.text, question, prompt.target).is_right for reply in (draft, final)
+            )
             self.ctx.count("gold/rows")
             self.ctx.count("gold/draft_right", int(was_right))
             self.ctx.count("gold/final_right", int(right))

@@ -78,10 +78,10 @@ class OrcaConfig(Config):
     """Settings of the `orca` recipe."""
 
     name: str = "orca"
-    """Name of the run; its steps stand in `runs/<name>`. A file's own name, unless it says."""
+    """Run name; results are linked under `runs/<name>`. Default: the recipe file's name."""
     collections: tuple[Collection, ...] = Field(min_length=1)
     distinct: DistinctConfig = DistinctConfig()
-    decontaminate: DecontaminateConfig = DecontaminateConfig()
+    decontaminate: DecontaminateConfig | None = DecontaminateConfig()
     """Against the items of `suites`."""
     num_queries: int | None = Field(None, gt=0)
     """Queries to use. Default: all."""
@@ -116,7 +116,7 @@ class OrcaConfig(Config):
     measure: MeasureConfig = MeasureConfig()
     measure_teacher: bool = False
     """Also ask the teacher the items, where it is a model."""
-    probe: ProbeConfig = ProbeConfig()
+    probe: ProbeConfig | None = ProbeConfig()
     """Whether the student stops by itself and follows messages that it was not trained under."""
     release: ReleaseConfig = ReleaseConfig()
     """How the student is given away, and what its card says beside what the run knows."""
@@ -159,17 +159,19 @@ def orca(config: OrcaConfig) -> Recipe:
         for name, use in (asked.items() if items else ())
     }
     answers = {**rows.ta_answers, **rows.teacher_answers}
-    shared: dict[str, Ref] = {}
+    more: dict[str, Ref | dict[str, Ref]] = {}
     if items:
         look = ContaminationRateConfig()
-        shared["shared"] = r.add("shared", check_contamination, look, items=items, answers=answers)
+        more["shared"] = r.add("shared", check_contamination, look, items=items, answers=answers)
     card = DatasetConfig(title=config.name)
     given = r.add("dataset", dataset, card, answers=answers, queries=data.queries)
-    probed = r.add("probe", probe, config.probe, answers=answers, model=asked["student"])
-    measured = {"scores": scores["student"]} if scores else {}
+    known: dict[str, Ref] = {"scores": scores["student"]} if scores else {}
+    if config.probe is not None:
+        probed = r.add("probe", probe, config.probe, answers=answers, model=asked["student"])
+        known["probe"], more["probes"] = probed, {"student": probed}
     r.add(
         "model", release, with_title(config.release, config.name), model=models["student"],
-        base=base, answers=answers, probe=probed, data=given, **measured,
+        base=base, answers=answers, data=given, **known,
     )  # fmt: skip
     r.add(
         "report",
@@ -179,8 +181,7 @@ def orca(config: OrcaConfig) -> Recipe:
         students={name: model for name, model in models.items() if name != "base"},
         scores=scores,
         data=data.data,
-        probes={"student": probed},
-        **shared,
+        **more,
     )
     return r
 
