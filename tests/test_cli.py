@@ -223,7 +223,7 @@ def test_wrong_arguments_are_one_line(cli, recipe: Path, tmp_path: Path):
     _refused(cli("show", "nothing", "--out", "here"), r"nothing: no finished artifact of that name")
     there = ("--recipe", recipe, "--out", "here")
     _refused(
-        cli("show", "queries-cot", *there), r"queries-cot is not made yet in here; `spyhop run`"
+        cli("show", "queries-cot", *there), r"queries-cot has not run yet in here; `spyhop run`"
     )
     _refused(cli("run", recipe, "--out", recipe), r"cannot be written")
 
