@@ -93,7 +93,7 @@ def test_every_config_field_is_identity(tmp_path: Path):
             AnswerConfig(sampling=Sampling.model_validate(change))
             for change in (
                 {"max_new_tokens": 9}, {"temperature": 0.5}, {"top_p": 0.5}, {"seed": 1},
-                {"log_probability": True}, {"json_schema": {"type": "object"}},
+                {"log_probability": True}, {"json_schema": {"type": "object"}}, {"stop": ["x"]},
             )
         ),
         AnswerConfig(outcomes=Outcomes(cut="drop")),
