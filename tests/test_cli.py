@@ -378,7 +378,7 @@ def test_plan_why_show_and_clean_tell_what_is(cli, recipe: Path, tmp_path: Path)
     cleaned = cli("clean", "--free")
     assert "freed 0.0 MB" in cleaned.stdout
     again = cli("run", recipe)
-    assert " 0 made, " in again.stdout
+    assert " 0 steps run, " in again.stdout
 
 
 def test_a_report_takes_nothing_from_a_run_with_further_students(cli, recipe: Path):
@@ -393,7 +393,7 @@ def test_a_report_takes_nothing_from_a_run_with_further_students(cli, recipe: Pa
     shown = cli("show", "teacher-only", "--recipe", *named)
     assert shown.code == 0 and shown.stdout.startswith("train.tune-")
     whole = cli("report", *named)
-    assert "teacher-only" not in whole.stdout and "1 made, " in whole.stdout  # the page, anew
+    assert "teacher-only" not in whole.stdout and "1 steps run, " in whole.stdout  # the page, anew
 
 
 @pytest.mark.slow
@@ -457,7 +457,7 @@ def test_pages_become_segments_with_a_report(cli, tmp_path: Path):
     page = (tmp_path / "made/runs/segments/report/report.html").read_text()
     assert "How to bake bread number 0" in page and "exact_duplicate" in page
     again = cli("segment", "pages", "--out", "made", "--set", "segment.cut.min_chars=500")
-    assert "0 made, 3 made before" in again.stdout
+    assert "0 steps run, 3 reused" in again.stdout
 
 
 @pytest.mark.parametrize(

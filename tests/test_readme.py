@@ -46,7 +46,7 @@ def test_the_commands_of_the_page_on_segments_run(tmp_path: Path):
         cwd=tmp_path, capture_output=True, text=True, timeout=100,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    for said in ("[email]", "made distinct                 1 rows", "1 dropped"):
+    for said in ("[email]", "done distinct                 1 rows", "1 dropped"):
         assert said in done.stdout, done.stdout
 
 

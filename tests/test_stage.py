@@ -155,7 +155,7 @@ def test_replies_become_rows_in_order(tmp_path: Path, prompts):
     assert [row.messages[-1].content for row in rows] == ["one", "two", "", "four"]
     assert [row.messages[-1].role for row in rows] == ["assistant"] * 4
     assert [row.id for row in rows] == [row.id for row in prompts.rows(Prompt)]
-    assert made.record.counts == {"finish/stop": 4, "outcome/empty": 1}
+    assert made.record.counts == {"ending/empty": 1, "ending/whole": 3, "outcome/empty": 1}
 
 
 def test_a_model_that_runs_dry_is_taken_up_again(tmp_path: Path, prompts):
@@ -188,7 +188,7 @@ def test_more_failed_calls_than_allowed_fail_the_stage(
     rows = list(made.rows(Answer))
     assert [row.error for row in rows] == [None, None, None, "not recorded"]
     assert rows[-1].messages == [Message(role="user", content="question 3")]
-    assert made.record.counts == {"finish/error": 1, "finish/stop": 3, "outcome/rejected": 1}
+    assert made.record.counts == {"ending/failed": 1, "ending/whole": 3, "outcome/failed": 1}
 
 
 def test_requests_with_equal_prompts_are_asked_once(tmp_path: Path, context: Context):

@@ -55,6 +55,12 @@ def given(ctx: Context, config: Rows) -> Iterator[Answer]:
 
 
 @stage(version=1, writes=Number)
+def failing(ctx: Context, config: Numbers) -> Iterator[Number]:
+    raise InputError("it fails")
+    yield
+
+
+@stage(version=1, writes=Number)
 def threads(ctx: Context, config: Numbers) -> Iterator[Number]:
     yield Number(id=config.log, value=ctx.runtime.threads)
 

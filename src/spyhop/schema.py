@@ -3,12 +3,12 @@
 Errors, all with one clear line for the user (what, where, the value, the remedy):
 
     SpyhopError
-    ├── InputError       a file, row or value from outside is not what it should be
-    ├── RecipeError      a recipe or its settings do not fit
+    ├── InputError       a file, row or value from outside is invalid
+    ├── RecipeError      a recipe or its settings are invalid
     ├── ArtifactError    the artifact store is damaged, locked or incomplete
-    ├── ModelError       a model cannot be opened or asked
-    │   └── Unfinished   it stopped answering for now; what came is kept, run again to go on
-    └── TrainingError    training cannot start or go on
+    ├── ModelError       a model cannot be opened or called
+    │   └── Unfinished   a model stopped replying; replies are kept, rerun to resume
+    └── TrainingError    training cannot start or resume
 """
 
 from typing import Any, Literal
@@ -41,15 +41,15 @@ BROKEN = frozenset(
 
 
 class SpyhopError(Exception):
-    """Base of every error that a user can mend; the command line prints it as one line."""
+    """Base of every error that a user can fix; the command line prints it as one line."""
 
 
 class InputError(SpyhopError):
-    """A file, row or value from outside is not what it should be."""
+    """A file, row or value from outside is invalid."""
 
 
 class RecipeError(SpyhopError):
-    """A recipe, or the settings that fill it, does not fit."""
+    """A recipe or its settings are invalid."""
 
 
 class ArtifactError(SpyhopError):
@@ -57,22 +57,22 @@ class ArtifactError(SpyhopError):
 
 
 class ModelError(SpyhopError):
-    """A model cannot be opened or asked."""
+    """A model cannot be opened or called."""
 
 
 class Unfinished(ModelError):
-    """A model stopped answering for now; what came is kept, and a new run goes on from there."""
+    """A model stopped replying for now; replies so far are kept, and a new run resumes there."""
 
 
 class TrainingError(SpyhopError):
-    """Training cannot start or go on."""
+    """Training cannot start or resume."""
 
 
 class Config(BaseModel):
     """Settings of a stage, a model or a recipe. Frozen; unknown fields are refused.
 
-    Every field bears identity: a change of any value changes the key of what is made with it.
-    Where and how fast something runs belongs to `spyhop.stage.Runtime` instead.
+    Every field is part of the identity: changing any value changes the key of the artifact. Where
+    and how fast something runs belongs to `spyhop.runtime.Runtime` instead.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
@@ -141,14 +141,14 @@ class Query(Row):
     task: str
     query: str
     target: str
-    """Gold answer; empty where the collection has none."""
+    """Gold answer; empty if the collection has none."""
     multiple_choice: bool = False
     origin: str = ""
-    """File and line, or generator, that the row came from."""
+    """File and line, or generator, of the row."""
     template: str = ""
-    """Template that the text was made with, where the collection names one."""
+    """Template of the text, if the collection names one."""
     licence: str = ""
-    """As the collection states it; empty where it is unknown."""
+    """As the collection states it; empty if unknown."""
 
 
 class Prompt(Row):
@@ -158,24 +158,24 @@ class Prompt(Row):
     collection: str
     task: str
     system_id: str
-    """Id of the system message within its set; the message itself stands in `messages`."""
+    """Id of the system message within its set; its text is in `messages`."""
     messages: list[Message]
     target: str = ""
 
 
 class Answer(Row):
-    """A prompt with the reply of a model. A failed call is a row with `error`, never a lost one."""
+    """A prompt with the reply of a model. A failed call is a row with `error`, never a lost row."""
 
     query_id: str
     collection: str
     task: str
     system_id: str
     messages: list[Message]
-    """The conversation as it is trained on; the last turn is the response (absent on error)."""
+    """The conversation to train on; the last turn is the response (absent on error)."""
     target: str = ""
     licence: str = ""
     origin: str = ""
-    """File and row that a ready answer came from; of other answers, the query tells both."""
+    """File and row of a ready answer; other answers inherit it from their query."""
     model: str
     finish_reason: str
     """As the provider names it, for people; `ending` is what spyhop acts on."""
@@ -184,55 +184,55 @@ class Answer(Row):
     prompt_tokens: int = 0
     response_tokens: int = 0
     reasoning: str = ""
-    """What a reasoning model thought before it answered; empty where it does not tell."""
+    """The thought of a reasoning model before its answer; empty if the provider hides it."""
     log_probability: float | None = None
-    """Natural log-probability of the response, summed over its tokens; None where unknown."""
+    """Natural log-probability of the response, summed over its tokens; missing if unknown."""
     sample_index: int = 0
     outcome: str = ""
-    """What a check or a dialogue found, such as `right` or `told`; empty where none was made."""
+    """Result of a check or dialogue, such as `right` or `told`; empty without one."""
     transcript: list[Message] = []
-    """The turns between teacher and assistant that led to the response, if there were any."""
+    """Turns between teacher and assistant that led to the response, if any."""
 
 
 class Segment(Row):
     """A self-contained piece of a page: the text under one heading, as Markdown."""
 
     url: str
-    """Of the page; where it has none, the file it stood in."""
+    """Address of the page; without one, the file that contains it."""
     headings: list[str]
     """From the page's title down to the heading of the text."""
     text: str
     start: int
-    """Where the text stands in the page's extracted text, in characters."""
+    """Offset in the page's extracted text, in characters."""
     end: int
     language: str
     num_redacted: int = 0
     """E-mail addresses, telephone numbers and other identifiers that were replaced."""
     is_toxic: bool = False
-    """Whether it holds words of abuse; a flag, not a filter."""
+    """Whether it contains abusive words; a flag, not a filter."""
     page_digest: str
     """Start of the SHA-256 of the page as it was sent."""
     origin: str
-    """File and place in it that the page was read from."""
+    """File and offset of the page."""
 
 
 class Rating(BaseModel):
-    """How good a judge finds a pair. A rating that cannot be had is missing, never a low score."""
+    """A judge's rating of a pair. A rating that failed is missing, never a low score."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     score: float | None
-    """From 1 (worst) to 5, with fractions where the method gives any; None where it is missing."""
+    """From 1 (worst) to 5, with fractions if the method gives any; null if missing."""
     method: Literal["verdict", "choice", "expected", "likelihood"]
     judge: str
     missing: str = ""
-    """Why there is no score: `no_verdict`, `cut`, `refused` or `failed`; empty where there is."""
+    """Why there is no score: `no_verdict` or the ending of the judge's reply; else empty."""
     reason: str = ""
-    """What the judge wrote before its verdict."""
+    """The judge's text before its verdict."""
     probabilities: list[float] = []
-    """Of the scores 1 to 5, where the judge tells them."""
+    """Probabilities of the scores 1 to 5, if the judge returns any."""
     value: float | None = None
-    """What orders pairs of equal score: log-probability per token, or the expected score."""
+    """Tie-breaker among equal scores: log-probability per token, or the expected score."""
     is_repeated: bool = False
     """Whether the pair was rated twice, to measure the judge's agreement with itself."""
     second_score: float | None = None
@@ -241,53 +241,53 @@ class Rating(BaseModel):
 
 
 class Pair(Row):
-    """An instruction and the response to it, whichever of the two a model wrote; rated or not.
+    """An instruction and its response, whichever of the two a model wrote; rated or not.
 
-    The names are roles, never directions: for a backward model the response is the input. The id
+    The names are roles, not directions: for a backward model the response is the input. The id
     is the hash of the two texts (`spyhop.collect.pair_id`), or a given pair's own.
     """
 
     instruction: str
     response: str
     tag: Literal["seed", "web"]
-    """Written by people as instruction and response, or a text with an instruction made for it."""
+    """`seed`: written by people. `web`: a text with a generated instruction."""
     collection: str
     """Data set of a seed pair (`oasst`, `lima`, ...); `web` for segments."""
     origin: str = ""
-    """File and place in it, or page, that the response came from."""
+    """File and offset, or page, of the response."""
     licence: str = ""
     segment_id: str = ""
-    """Segment that is the response; empty for seed pairs."""
+    """Id of the segment that is the response; empty for seed pairs."""
     writer: str = ""
-    """Model that wrote the instruction; empty where it was a person."""
+    """Model that wrote the instruction; empty if a person wrote it."""
     sample_index: int = 0
     rating: Rating | None = None
-    """None until it is rated."""
+    """Absent until the pair is rated."""
 
 
 class Label(Row):
-    """A person's word on a pair; the id is the pair's."""
+    """A human label for a pair; the id is the pair's."""
 
     is_good: bool
     """Whether the pair is worth training on."""
     score: float | None = None
-    """On the judge's scale, where the person gave a score."""
+    """On the judge's scale, if the person gave a score."""
 
 
 class Finding(Row):
     """One check of a gate; the id is its name."""
 
     value: float | None
-    """What was measured; None where the check does not apply, or nothing could be measured."""
+    """The measured value; absent if the check does not apply or cannot be measured."""
     low: float | None = None
     high: float | None = None
-    """Its 95 % interval, where there is one."""
+    """95 % confidence interval, if there is one."""
     limit: float | None = None
     num_rows: int
-    """Rows that it rests on."""
+    """Number of rows measured."""
     is_passed: bool
     text: str
-    """The whole finding in words, as an error or a page shows it."""
+    """The finding in words, as an error or a page shows it."""
 
 
 class Item(Row):
@@ -297,7 +297,7 @@ class Item(Row):
     suite: str
     """Benchmark the task belongs to (`bbh`, `agieval`, `world`)."""
     question: str
-    """The whole user turn, options and cue included."""
+    """The user turn, including options and cue."""
     text: str = ""
     """The question without options and cue, as decontamination searches for it; empty where it is
     the same as `question`."""
@@ -316,7 +316,7 @@ class Score(Row):
     task: str
     response: str
     extracted: str | None
-    """The answer found in the response; None when there is none (NOANSWER)."""
+    """The answer found in the response; null if there is no answer (NOANSWER)."""
     correct: bool
     value: float = Field(default_factory=lambda row: float(row["correct"]))
     """The item's score under `metric`: for `accuracy` 1 if the answer is right, else 0."""

@@ -51,7 +51,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a stage has come; `total` is None where nobody can know."""
+    """Progress of a stage; `total` is None if unknown."""
 
     doing: str
     done: float
@@ -59,7 +59,11 @@ class Progress:
     unit: str
     note: str = ""
     is_lasting: bool = False
-    """Something that a person should find in the output afterwards, too."""
+    """A note for people that stays in the output."""
+    usage: Mapping[str, float] = field(default_factory=dict)
+    """Requests, tokens and dollars so far."""
+    errors: Mapping[str, int] = field(default_factory=dict)
+    """Failed attempts so far, by kind."""
 
 
 class ModelInput(Protocol):

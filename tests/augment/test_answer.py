@@ -55,7 +55,7 @@ def test_every_outcome_is_kept_and_flagged_by_default(tmp_path: Path):
         "fine": "",
     }
     assert made.record.counts == {
-        "finish/content_filter": 1, "finish/error": 1, "finish/length": 1, "finish/stop": 3,
+        "ending/whole": 2, **{f"ending/{kind}": 1 for kind in KINDS if kind != "unparsable"},
         **{f"outcome/{kind}": 1 for kind in KINDS},
     }  # fmt: skip
     assert made.record.dropped == {}
@@ -186,7 +186,7 @@ def test_a_schema_that_refers_to_itself_has_a_floor():
 @pytest.mark.parametrize(
     ("schema", "line"),
     [
-        ({"type": "objekt"}, r"json_schema is no JSON schema: 'objekt'"),
+        ({"type": "objekt"}, r"json_schema is not a JSON schema: 'objekt'"),
         ({"$ref": "https://example.org/schema.json"}, r"json_schema: .*example\.org"),
     ],
 )

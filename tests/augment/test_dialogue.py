@@ -16,7 +16,7 @@ YES, NO = "Looks sound.\nVERDICT: SATISFIED", "Why is that?\nVERDICT: OBJECTION"
 TEXTS = {
     "critic": "Check it.",
     "question": "{task} >> {answer}",
-    "question_again": "again >> {answer}",
+    "question_revised": "again >> {answer}",
     "revise": "But: {objection}",
 }
 GOLD = {  # name: (teacher's answers, assistant's remarks, outcome); the gold answer is 7
@@ -85,7 +85,7 @@ def test_the_counts_of_planted_errors_come_out_exactly(tmp_path: Path):
         "objections": 13, "verdict/objection": 13, "verdict/satisfied": 8, "verdict/missing": 2,
         "verdict/failed": 1, "revision/failed": 2,
         "turns/0": 2, "turns/1": 6, "turns/2": 9,
-        "finish/stop": 16, "finish/length": 1, "finish/error": 1,
+        "ending/whole": 15, "ending/empty": 1, "ending/cut": 1, "ending/failed": 1,
     }  # fmt: skip
 
 
@@ -145,7 +145,7 @@ def test_failed_calls_of_either_model_are_measured_at_the_gate(tmp_path: Path, w
         _run(tmp_path, **models, cases=FREE)
 
 
-@pytest.mark.parametrize("name", ["question", "question_again", "revise"])
+@pytest.mark.parametrize("name", ["question", "question_revised", "revise"])
 def test_texts_without_their_place_are_refused(name: str):
     with pytest.raises(ValidationError, match=rf"{name} has no \{{"):
         DialogueConfig(**{name: "Nothing to fill in."})

@@ -96,7 +96,7 @@ def test_too_many_failed_calls_end_the_stage(tmp_path: Path):
 
 def test_a_prompt_without_its_text_is_refused(tmp_path: Path):
     asked = prompts(tmp_path / "prompts", [prompt("other", "other")])
-    with pytest.raises(InputError, match="its query q-other is none of the pairs"):
+    with pytest.raises(InputError, match="query q-other not found in `pairs`"):
         explain.run(
             tmp_path,
             ExplainConfig(**CONFIG),

@@ -12,7 +12,7 @@ import pytest
 import scripted
 from spyhop.augment import AnswerConfig, Outcomes, answer
 from spyhop.augment.export import RESERVED, ExportConfig, export
-from spyhop.collect.messages import MessagesConfig, messages
+from spyhop.collect.messages import MessagesConfig, read_prompts
 from spyhop.models import Request, Sampling
 from spyhop.schema import InputError
 from spyhop.store import Artifact, Source
@@ -38,10 +38,10 @@ def _write(path: Path, rows: Sequence[object]) -> Path:
 def _export(root: Path, path: Path, form: Any = "", **changes: Any) -> Artifact:
     store = root / "store"
     file = Source(path).open(store)
-    prompts = messages.run(store, MessagesConfig(reserved=RESERVED), file=file)
+    prompts = read_prompts.run(store, MessagesConfig(reserved=RESERVED), file=file)
     config = AnswerConfig(max_error_frac=1.0, **changes)
     answers = answer.run(store, config, prompts=prompts, teacher=scripted.Scripted(_say))
-    made = ExportConfig(form=form, num_samples=config.num_samples)
+    made = ExportConfig(format=form, num_samples=config.num_samples)
     return export.run(store, made, file=file, prompts=prompts, answers=answers)
 
 
@@ -161,10 +161,10 @@ def test_values_of_no_one_type_are_one_line(tmp_path: Path, values: tuple[object
     rows = [{"prompt": str(n), "odd": value} for n, value in enumerate(values)]
     path = _write(tmp_path / "p.jsonl", rows)
     with pytest.raises(
-        InputError, match=r"p\.jsonl: the values of 'odd' have no one type"
+        InputError, match=r"p\.jsonl: the values of 'odd' have incompatible types"
     ) as error:
         _export(tmp_path, path, "parquet")
-    assert 'set form = "jsonl"' in str(error.value) and "\n" not in str(error.value)
+    assert 'set format = "jsonl"' in str(error.value) and "\n" not in str(error.value)
     assert [row["odd"] for row in _lines(_export(tmp_path, path, "jsonl"))] == list(values)
 
 

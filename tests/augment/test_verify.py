@@ -53,9 +53,9 @@ def test_wrong_answers_are_asked_again_and_then_told(tmp_path: Path):
         "late failure": ("wrong", 0), "refused": ("", 0),
     }  # fmt: skip
     assert made.record.counts == {
-        "right/first": 1, "right/again": 1, "tell/failed": 1,
+        "right/first": 1, "right/retry": 1, "tell/failed": 1,
         "outcome/right": 2, "outcome/told": 1, "outcome/wrong": 2, "outcome/unparsed": 1,
-        "outcome/cut": 1, "finish/stop": 6, "finish/length": 1, "finish/error": 1,
+        "outcome/cut": 1, "ending/whole": 6, "ending/cut": 1, "ending/failed": 1,
     }  # fmt: skip
     assert last(rows["told"]) == "As it must, the answer is 7."
     assert last(rows["stubborn"]) == "No, the answer is 4."
@@ -160,9 +160,9 @@ def test_without_votes_a_prompt_without_gold_is_asked_once(tmp_path: Path):
 @pytest.mark.parametrize(
     ("values", "line"),
     [
-        ({"votes": 1}, "votes = 1 is no vote"),
+        ({"votes": 1}, "votes = 1 is not a vote"),
         ({"tell_message": "Explain."}, "tell_message has no {target}"),
-        ({"sampling": Sampling()}, "at temperature 0 say the same again"),
+        ({"sampling": Sampling()}, "at temperature 0 repeat the first"),
         ({"sampling": Sampling(), "max_samples": 1, "votes": 3}, "at temperature 0"),
     ],
 )

@@ -82,7 +82,7 @@ def test_rows_become_a_model_a_card_and_a_report(cli, place: Path):
     }
     first = digest_file(place / "out" / "model" / "model.safetensors")
     code, told, _ = cli(*command)
-    assert code == 0 and " 0 made, " in told
+    assert code == 0 and " 0 steps run, " in told
     code, told, error = cli(*command, "--set", "train.epochs=1")
     assert code == 0, error
     assert digest_file(place / "out" / "model" / "model.safetensors") != first
@@ -131,7 +131,7 @@ def test_wrong_inputs_are_one_line(cli, place: Path):
     (place / "made").mkdir()
     (place / "made" / "model").symlink_to("../base")
     ours = ("train", "rows.jsonl", "--base", "made/model", "--out", "made")
-    _refused(cli(*ours), r"made/model: a result would replace it")
+    _refused(cli(*ours), r"made/model: a result would replace this input")
     (place / "empty.jsonl").write_text("")
     _refused(
         cli("train", "empty.jsonl", "--base", "base", "--out", "out"), r"empty\.jsonl: no rows"
@@ -149,7 +149,7 @@ def test_wrong_inputs_are_one_line(cli, place: Path):
     (place / "base" / "config.json").write_text("{}")
     _refused(cli(*command), r"base: ")
     (place / "out" / "model").mkdir()
-    assert list((place / "out").glob("collect.conversations-*"))
+    assert list((place / "out").glob("collect.read_conversations-*"))
 
 
 @pytest.mark.slow
@@ -168,7 +168,7 @@ def test_a_killed_training_goes_on(place: Path):
     assert not (place / "out" / "model").exists()
     done = subprocess.run(command, cwd=place, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert re.search(r"4 made, 1 made before", done.stdout)
+    assert re.search(r"4 steps run, 1 reused", done.stdout)
     assert (place / "out" / "model" / "model.safetensors").is_file()
 
 

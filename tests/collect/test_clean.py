@@ -15,10 +15,10 @@ from spyhop.collect import (
     RecordsConfig,
     decontaminate,
     distinct,
-    flan_cot,
-    records,
+    read_flan_cot,
+    read_records,
 )
-from spyhop.evaluate import ItemsConfig, items, read_task
+from spyhop.evaluate import ItemsConfig, read_items, read_task
 from spyhop.schema import Item, Query
 from spyhop.store import Artifact, Source
 from spyhop.text.overlap import NearConfig
@@ -97,12 +97,12 @@ def test_test_items_go_and_are_told(tmp_path: Path):
 
 
 def test_all_copies_of_gsm8k_in_flan_cot_are_found(data_dir: Path, tmp_path: Path):
-    cot = flan_cot.run(
+    cot = read_flan_cot.run(
         tmp_path, FlanCotConfig(), folder=Source(data_dir / "flan_cot" / "cot_data").open(tmp_path)
     )
     named = Columns(query="question", target="answer", task="")
     config = RecordsConfig(collection="gsm8k", pattern="train.jsonl", columns=named)
-    gsm8k = records.run(tmp_path, config, folder=Source(data_dir / "gsm8k").open(tmp_path))
+    gsm8k = read_records.run(tmp_path, config, folder=Source(data_dir / "gsm8k").open(tmp_path))
     made = distinct.run(tmp_path, DistinctConfig(near_copies="ignore"), queries=[cot, gsm8k])
     assert made.record.counts == {"exact/cot": 4, "exact/gsm8k": 7473}
     assert made.num_rows == 33_443 - 4
@@ -110,10 +110,10 @@ def test_all_copies_of_gsm8k_in_flan_cot_are_found(data_dir: Path, tmp_path: Pat
 
 @pytest.mark.slow
 def test_items_of_agieval_in_flan_cot(data_dir: Path, tmp_path: Path):
-    cot = flan_cot.run(
+    cot = read_flan_cot.run(
         tmp_path, FlanCotConfig(), folder=Source(data_dir / "flan_cot" / "cot_data").open(tmp_path)
     )
-    agieval = items.run(
+    agieval = read_items.run(
         tmp_path,
         ItemsConfig(task=read_task("agieval")),
         folder=Source(data_dir / "agieval" / "v1").open(tmp_path),

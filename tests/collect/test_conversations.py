@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from spyhop.collect import MessagesConfig, conversations
+from spyhop.collect import MessagesConfig, read_conversations
 from spyhop.schema import Answer, InputError
 from spyhop.store import Artifact, Source
 
@@ -30,7 +30,7 @@ def _read(root: Path, *rows: object, name: str = "rows.jsonl") -> Artifact:
         text = "".join(f"{json.dumps(row)}\n" for row in rows).encode()
         (root / name).write_bytes(PACK.get(Path(name).suffix, bytes)(text))
     file = Source(root / name).open(root / "store")
-    return conversations.run(root / "store", MessagesConfig(), file=file)
+    return read_conversations.run(root / "store", MessagesConfig(), file=file)
 
 
 @pytest.mark.parametrize(

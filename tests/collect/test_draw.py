@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 from scipy.stats import chisquare
 
-from spyhop.collect import Columns, Difficulty, DrawConfig, Stratum, Table, draw
+from spyhop.collect import Columns, Difficulty, DrawConfig, SourceTable, Stratum, draw
 from spyhop.collect.draw import _thresholds
 from spyhop.schema import InputError, Query, RecipeError
 from spyhop.stage import Runtime
@@ -17,7 +17,7 @@ from spyhop.store import Artifact, Source, row_id
 from spyhop.text.options import has_options
 from toys import rows_artifact
 
-TABLE = Table(collection="flan2021", columns=Columns(template="kind"), licence="MIT")
+TABLE = SourceTable(collection="flan2021", columns=Columns(template="kind"), licence="MIT")
 
 
 def _rows(sizes: dict[str, int]) -> list[dict[str, str]]:
@@ -179,7 +179,7 @@ def test_a_table_may_hold_lists_of_which_the_first_counts(tmp_path: Path):
     targets = [["a", "b"], [], None, ["c"]]
     rows = [{"inputs": f"Q{n}", "targets": each, "task": n} for n, each in enumerate(targets)]
     _write(tmp_path / "a", rows)
-    made = _draw(tmp_path / "1", tmp_path / "a", table=Table(collection="c"))
+    made = _draw(tmp_path / "1", tmp_path / "a", table=SourceTable(collection="c"))
     found = {row.query: (row.target, row.task) for row in made.rows(Query)}
     assert found == {"Q0": ("a", "0"), "Q1": ("", "1"), "Q2": ("", "2"), "Q3": ("c", "3")}
 
@@ -188,7 +188,7 @@ def test_a_table_may_hold_lists_of_which_the_first_counts(tmp_path: Path):
 def test_a_column_that_is_no_text_is_one_clear_line(tmp_path: Path, value: object):
     _write(tmp_path / "a", [{"inputs": "Q", "targets": value, "task": "t"}])
     with pytest.raises(InputError, match=r"z\.parquet: column 'targets' \(.*\) is no text \("):
-        _draw(tmp_path / "1", tmp_path / "a", table=Table(collection="c"))
+        _draw(tmp_path / "1", tmp_path / "a", table=SourceTable(collection="c"))
 
 
 def test_a_topic_that_the_engine_cannot_find_is_refused():

@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 from pydantic import ValidationError
 
-from spyhop.collect import FetchConfig, T0Config, fetch, t0
+from spyhop.collect import FetchConfig, T0Config, fetch, read_t0
 from spyhop.schema import InputError, Query, RecipeError
 
 ROW = '{"prompt": "Q?", "completion": "A"}\n'
@@ -19,7 +19,7 @@ def test_files_of_any_address_become_an_artifact(tmp_path: Path):
     config = FetchConfig(address=f"file://{tmp_path}/there", revision="1", pattern="**/*.jsonl")
     made = fetch.run(tmp_path, config)
     assert made.record.counts == {"files": 1}
-    (row,) = t0.run(tmp_path, T0Config(), folder=made).rows(Query)
+    (row,) = read_t0.run(tmp_path, T0Config(), folder=made).rows(Query)
     assert row.query == "Q?"
     assert fetch.run(tmp_path, config) == made
     nothing = config.model_copy(update={"pattern": "*.csv"})

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from spyhop.collect import FlanCotConfig, flan_cot, flan_cot_rationales
+from spyhop.collect import FlanCotConfig, read_flan_cot, read_rationales
 from spyhop.models.replay import Recorded
 from spyhop.schema import InputError, Query
 from spyhop.store import Artifact, Source
@@ -18,7 +18,7 @@ def _read(root: Path, *lines: str | bytes, name: str = "toy_train.tsv") -> Artif
     folder.mkdir()
     encoded = [line if isinstance(line, bytes) else line.encode() for line in lines]
     (folder / name).write_bytes(b"\n".join(encoded))
-    return flan_cot.run(root, FlanCotConfig(), folder=Source(folder).open(root))
+    return read_flan_cot.run(root, FlanCotConfig(), folder=Source(folder).open(root))
 
 
 def test_a_line_becomes_a_query(tmp_path: Path):
@@ -47,7 +47,7 @@ def test_ids_do_not_depend_on_the_place(tmp_path: Path):
 def test_rationales_are_recorded_answers(tmp_path: Path):
     (tmp_path / "cot.tsv").write_text(GOOD)
     source = Source(tmp_path / "cot.tsv").open(tmp_path)
-    made = flan_cot_rationales.run(tmp_path, FlanCotConfig(), folder=source)
+    made = read_rationales.run(tmp_path, FlanCotConfig(), folder=source)
     (row,) = made.rows(Recorded)
     assert row.response == "One and one are two.\nThe answer is (A)."
     assert row.query.startswith("What is 1 + 1?\nOptions:")
@@ -85,7 +85,7 @@ def test_missing_files_are_one_clear_line(tmp_path: Path):
 
 def test_the_published_files(data_dir: Path, tmp_path: Path):
     source = Source(data_dir / "flan_cot" / "cot_data").open(tmp_path)
-    made = flan_cot.run(tmp_path, FlanCotConfig(), folder=source)
+    made = read_flan_cot.run(tmp_path, FlanCotConfig(), folder=source)
     tasks: Counter[str] = Counter()
     ids = set()
     for row in made.rows(Query):
@@ -93,7 +93,7 @@ def test_the_published_files(data_dir: Path, tmp_path: Path):
         ids.add(row.id)
     assert tasks == COUNTS
     assert made.num_rows == len(ids) == sum(COUNTS.values()) == 33_443
-    recorded = flan_cot_rationales.run(tmp_path, FlanCotConfig(), folder=source)
+    recorded = read_rationales.run(tmp_path, FlanCotConfig(), folder=source)
     assert recorded.num_rows == 33_443
 
 
@@ -103,4 +103,4 @@ def test_hidden_files_are_no_data(tmp_path: Path):
     source = Source(tmp_path / "cot").open(tmp_path)
     (tmp_path / "cot" / "._toy_train.tsv").write_bytes(b"\x00\x05\x16\x07")  # as macOS leaves them
     assert Source(tmp_path / "cot").open(tmp_path).key == source.key
-    assert flan_cot.run(tmp_path, FlanCotConfig(), folder=source).num_rows == 1
+    assert read_flan_cot.run(tmp_path, FlanCotConfig(), folder=source).num_rows == 1

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from spyhop.collect import Columns, DrawConfig, RecordsConfig, Table, draw, records
+from spyhop.collect import Columns, DrawConfig, RecordsConfig, SourceTable, draw, read_records
 from spyhop.schema import InputError, Query
 from spyhop.stage import Runtime
 from spyhop.store import Artifact, Source
@@ -33,7 +33,7 @@ def _write(folder: Path, form: str) -> Path:
 
 
 def _draw(root: Path, path: Path, columns: Columns | None = None, **changes: int) -> Artifact:
-    table = Table(collection="c", columns=columns or Columns(), pattern="*")
+    table = SourceTable(collection="c", columns=columns or Columns(), pattern="*")
     config = DrawConfig(table=table, **changes)
     made = Source(path.parent).open(root)
     return draw.run(root, config, runtime=Runtime(threads=2), queries=[made])
@@ -44,7 +44,7 @@ def test_a_table_of_lines_holds_the_rows_that_records_reads(tmp_path: Path, form
     path = _write(tmp_path / form, form)
     made = _draw(tmp_path, path)
     config = RecordsConfig(collection="c")
-    read = records.run(tmp_path, config, folder=Source(path.parent).open(tmp_path))
+    read = read_records.run(tmp_path, config, folder=Source(path.parent).open(tmp_path))
     assert sorted(made.rows(Query), key=lambda row: row.id) == sorted(
         read.rows(Query), key=lambda row: row.id
     )

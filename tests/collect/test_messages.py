@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from spyhop.collect.messages import MessagesConfig, messages
+from spyhop.collect.messages import MessagesConfig, read_prompts
 from spyhop.schema import InputError, Prompt
 from spyhop.stage import Context
 from spyhop.store import Artifact, Source
@@ -28,7 +28,7 @@ ZST = pa.compress(_text(*({"prompt": f"{n}"} for n in range(99))), "zstd", asbyt
 def _read(root: Path, content: bytes, name: str = "prompts.jsonl", **config: Any) -> Artifact:
     (root / name).write_bytes(content)
     file = Source(root / name).open(root / "store")
-    return messages.run(root / "store", MessagesConfig(**config), file=file)
+    return read_prompts.run(root / "store", MessagesConfig(**config), file=file)
 
 
 def test_a_row_becomes_a_prompt(tmp_path: Path):
@@ -82,7 +82,7 @@ def test_a_folder_is_read_in_the_order_of_names(tmp_path: Path):
     (folder / "README.md").write_text("no prompts")
     (folder / "empty.jsonl").write_text("")
     (folder / ".hidden.jsonl").write_text("{")
-    made = messages.run(tmp_path, MessagesConfig(), file=Source(folder).open(tmp_path))
+    made = read_prompts.run(tmp_path, MessagesConfig(), file=Source(folder).open(tmp_path))
     assert [row.messages[0].content for row in made.rows(Prompt)] == ["1", "2", "3"]
 
 
@@ -125,7 +125,7 @@ def test_a_wrong_row_is_one_line(tmp_path: Path, row: object, text: str):
     with pytest.raises(InputError, match=text) as error:
         _read(tmp_path, content, reserved=("model",))
     assert "prompts.jsonl:2: " in str(error.value) and "\n" not in str(error.value)
-    assert not list((tmp_path / "store").glob("collect.messages-*"))
+    assert not list((tmp_path / "store").glob("collect.read_prompts-*"))
 
 
 @pytest.mark.parametrize(
@@ -174,7 +174,7 @@ def test_an_empty_folder_is_one_line(tmp_path: Path):
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a.txt").write_text("a")
     with pytest.raises(InputError, match=r"in: the folder holds no file that ends in"):
-        messages.run(tmp_path, MessagesConfig(), file=Source(tmp_path / "in").open(tmp_path))
+        read_prompts.run(tmp_path, MessagesConfig(), file=Source(tmp_path / "in").open(tmp_path))
 
 
 def test_memory_holds_ids_only(tmp_path: Path, context: Context):
@@ -184,7 +184,7 @@ def test_memory_holds_ids_only(tmp_path: Path, context: Context):
             stream.write(json.dumps({"prompt": f"{place} {'x' * 5000}"}) + "\n")
     file = Source(tmp_path / "large.jsonl").open(tmp_path)
     tracemalloc.start()
-    made = sum(1 for _ in messages.function(context, MessagesConfig(), file=file))
+    made = sum(1 for _ in read_prompts.function(context, MessagesConfig(), file=file))
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert made == num_rows

@@ -12,10 +12,10 @@ from spyhop.collect import (
     PairConfig,
     SubsetConfig,
     SystemMessage,
+    draw_subset,
     orca_messages,
     orca_shares,
     pair,
-    subset,
 )
 from spyhop.schema import Message, Prompt, Query, RecipeError
 from spyhop.store import Artifact
@@ -145,7 +145,7 @@ def prompts(tmp_path: Path) -> Artifact:
 
 def _ids(root: Path, prompts: Artifact, num: int, seed: int = 0) -> list[str]:
     config = SubsetConfig(num_rows=num, seed=seed)
-    return [row.id for row in subset.run(root, config, prompts=prompts).rows(Prompt)]
+    return [row.id for row in draw_subset.run(root, config, prompts=prompts).rows(Prompt)]
 
 
 def test_subsets_are_nested_and_keep_the_order(tmp_path: Path, prompts: Artifact):

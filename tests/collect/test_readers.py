@@ -16,10 +16,10 @@ from spyhop.collect import (
     ReadyConfig,
     RecordsConfig,
     T0Config,
-    natural_instructions,
-    ready_answers,
-    records,
-    t0,
+    read_answers,
+    read_natural_instructions,
+    read_records,
+    read_t0,
 )
 from spyhop.schema import Answer, Config, InputError, Query
 from spyhop.stage import Stage
@@ -62,7 +62,7 @@ def test_natural_instructions(tmp_path: Path):
     config = NaturalInstructionsConfig(skip_categories=("Dialogue *",))
     files = {"task1_a.json": json.dumps(TASK), "task2_b.json": json.dumps(other),
              "task3_c.json": json.dumps(chat)}  # fmt: skip
-    made = _run(tmp_path, files, natural_instructions, config)
+    made = _run(tmp_path, files, read_natural_instructions, config)
     (row,) = made.rows(Query)
     assert (row.collection, row.task, row.target) == ("niv2", "task1_a", "Paris")
     assert row.query == "Name the capital.\n\nFrance"
@@ -78,7 +78,7 @@ def test_natural_instructions_with_odd_licences(tmp_path: Path):
         f"task{name}.json": json.dumps({**TASK, "Instance License": licence})
         for name, licence in given.items()
     }
-    made = _run(tmp_path, files, natural_instructions, NaturalInstructionsConfig())
+    made = _run(tmp_path, files, read_natural_instructions, NaturalInstructionsConfig())
     assert [row.licence for row in made.rows(Query)] == ["", "MIT", "MIT; GFDL", ""]
 
 
@@ -94,9 +94,11 @@ def test_natural_instructions_that_are_none(tmp_path: Path):
     ):
         root = tmp_path / str(place)
         text = json.dumps({**TASK, **change})
-        assert message in _refused(root, {"task1.json": text}, natural_instructions, config)
+        assert message in _refused(root, {"task1.json": text}, read_natural_instructions, config)
     broken = {"task1.json": json.dumps(TASK)[:-9]}
-    assert "task1.json: not JSON" in _refused(tmp_path / "x", broken, natural_instructions, config)
+    assert "task1.json: not JSON" in _refused(
+        tmp_path / "x", broken, read_natural_instructions, config
+    )
 
 
 def test_t0_templates(tmp_path: Path):
@@ -107,7 +109,7 @@ def test_t0_templates(tmp_path: Path):
         "xsum_tldr.jsonl.gz": gzip.compress(_lines({"prompt": "T", "completion": "S"}).encode()),
         "trec_x.jsonl": "",
     }
-    made = _run(tmp_path, files, t0, T0Config(pattern="*.jsonl*", licence="Apache-2.0"))
+    made = _run(tmp_path, files, read_t0, T0Config(pattern="*.jsonl*", licence="Apache-2.0"))
     one, two = made.rows(Query)
     assert (one.task, one.query, one.target) == ("sciq_Multiple_Choice", "Q?", "a")
     assert one.multiple_choice and not two.multiple_choice
@@ -139,7 +141,7 @@ def test_records_of_any_form(tmp_path: Path, form: str):
         "jsonl": _lines(*rows), "csv": text.getvalue(), "parquet": table.getvalue()
     }  # fmt: skip
     config = RecordsConfig(collection="mine", columns=Columns(template="kind"), licence="MIT")
-    made = _run(tmp_path, {f"a.{form}": content[form]}, records, config)
+    made = _run(tmp_path, {f"a.{form}": content[form]}, read_records, config)
     found = list(made.rows(Query))
     assert [row.query for row in found] == [row["inputs"] for row in rows]
     assert len({row.id for row in found}) == 3
@@ -153,7 +155,9 @@ def test_dotted_columns_and_files_as_tasks(tmp_path: Path):
     config = RecordsConfig(
         collection="c", columns=Columns(query="m.0.text", target="gold", task="")
     )
-    made = _run(tmp_path, {"x.jsonl": _lines({"m": [{"text": "Q"}], "gold": 3})}, records, config)
+    made = _run(
+        tmp_path, {"x.jsonl": _lines({"m": [{"text": "Q"}], "gold": 3})}, read_records, config
+    )
     (row,) = made.rows(Query)
     assert (row.task, row.query, row.target) == ("x", "Q", "3")
 
@@ -178,18 +182,20 @@ def test_dotted_columns_and_files_as_tasks(tmp_path: Path):
 def test_whatever_is_wrong_is_one_clear_line(
     tmp_path: Path, name: str, content: str | bytes, message: str
 ):
-    assert message in _refused(tmp_path, {name: content}, records, RecordsConfig(collection="c"))
+    assert message in _refused(
+        tmp_path, {name: content}, read_records, RecordsConfig(collection="c")
+    )
 
 
 def test_an_empty_line_of_csv_is_passed_over(tmp_path: Path):
     files = {"a.csv": "inputs,targets,task\n\na,b,c\n\n"}
-    made = _run(tmp_path, files, records, RecordsConfig(collection="c"))
+    made = _run(tmp_path, files, read_records, RecordsConfig(collection="c"))
     assert [row.query for row in made.rows(Query)] == ["a"]
 
 
 def _ready(root: Path, content: str, **changes: Any) -> list[Answer]:
     config = ReadyConfig(**changes)
-    return list(_run(root, {"a.jsonl": content}, ready_answers, config).rows(Answer))
+    return list(_run(root, {"a.jsonl": content}, read_answers, config).rows(Answer))
 
 
 def test_open_orca(tmp_path: Path):
@@ -227,28 +233,28 @@ def test_openai_batches(tmp_path: Path):
     bad = {"custom_id": "2", "error": None, "response": {"status_code": 429, "body": {"e": "slow"}}}
     files = {"requests.jsonl": _lines(asked("1"), asked("2")), "out.jsonl": _lines(bad, good)}
     config = ReadyConfig(kind="openai_batch")
-    two, one = _run(tmp_path / "a", files, ready_answers, config).rows(Answer)
+    two, one = _run(tmp_path / "a", files, read_answers, config).rows(Answer)
     assert (one.model, one.finish_reason, one.prompt_tokens, one.response_tokens) == ("m", "length", 3, 0)  # fmt: skip # noqa: E501
     assert two.error == "{'e': 'slow'}" and two.messages[-1].role == "user"
     files["out.jsonl"] = _lines({**good, "custom_id": "9"})
     assert "no request has the custom_id '9'" in _refused(
-        tmp_path / "b", files, ready_answers, config
+        tmp_path / "b", files, read_answers, config
     )
 
 
 def test_the_shared_collections(data_dir: Path, tmp_path: Path):
     folder = Source(data_dir / "natural_instructions_en" / "tasks").open(tmp_path)
-    niv2 = natural_instructions.run(tmp_path, NaturalInstructionsConfig(), folder=folder)
+    niv2 = read_natural_instructions.run(tmp_path, NaturalInstructionsConfig(), folder=folder)
     assert niv2.num_rows == 47_420
     assert len({row.task for row in niv2.rows(Query)}) == 90
     assert len({row.id for row in niv2.rows(Query)}) == 47_420
     folder = Source(data_dir / "t0_p3_templates_50k" / "data_per_template").open(tmp_path)
-    prompts = t0.run(tmp_path, T0Config(), folder=folder)
+    prompts = read_t0.run(tmp_path, T0Config(), folder=folder)
     assert prompts.num_rows == 27_769
     told = Counter(row.task for row in prompts.rows(Query) if row.multiple_choice)
     assert told["sciq_Multiple_Choice"] == 200 and told["gigaword_TLDR"] == 0
     folder = Source(data_dir / "orca_dpo_sample" / "orca_dpo_pairs").open(tmp_path)
     config = ReadyConfig(kind="preferred", pattern="validation.jsonl", model="gpt-4")
-    ready = ready_answers.run(tmp_path, config, folder=folder)
+    ready = read_answers.run(tmp_path, config, folder=folder)
     assert ready.num_rows == 284
     assert all(row.error is None for row in ready.rows(Answer))

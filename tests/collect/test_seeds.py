@@ -4,15 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from spyhop.collect import SeedsConfig, pair_id, seeds
-from spyhop.collect.pair_files import GivenPairsConfig, given_pairs
+from spyhop.collect import SeedsConfig, pair_id, read_seeds
+from spyhop.collect.pair_files import GivenPairsConfig, read_pairs
 from spyhop.schema import InputError, Pair
 from spyhop.store import Artifact, Source
 
 
 def _read(root: Path, path: Path, kind: str, **changes: object) -> Artifact:
     config = SeedsConfig.model_validate({"kind": kind, **changes})
-    return seeds.run(root / "store", config, folder=Source(path).open(root / "store"))
+    return read_seeds.run(root / "store", config, folder=Source(path).open(root / "store"))
 
 
 def _lines(root: Path, rows: Sequence[object], name: str = "rows.jsonl") -> Path:
@@ -118,7 +118,7 @@ CONVERSATIONS = [
 
 def test_conversations_that_begin_otherwise_are_counted(tmp_path: Path):
     path = _lines(tmp_path, CONVERSATIONS)
-    given = given_pairs.run(tmp_path, GivenPairsConfig(), folder=Source(path).open(tmp_path))
+    given = read_pairs.run(tmp_path, GivenPairsConfig(), folder=Source(path).open(tmp_path))
     for made in (_read(tmp_path, path, "pairs"), given):
         assert [row.instruction for row in made.rows(Pair)] == ["Why?", "Hi?"]
         assert made.record.dropped == {"no_exchange": 2, "not_text": 2}

@@ -6,7 +6,7 @@ import pytest
 
 import toys
 from scripted import prompt, prompts
-from spyhop.collect import SubsetConfig, subset
+from spyhop.collect import SubsetConfig, draw_subset
 from spyhop.curate import SelectHardestConfig, select_hardest
 from spyhop.schema import Answer, InputError, Message, Prompt
 from spyhop.stage import Estimate
@@ -157,7 +157,7 @@ def test_subsets_are_nested_and_keep_the_order(tmp_path: Path, half_wrong):
 def test_ties_are_drawn_as_subset_draws(tmp_path: Path):
     asked = _prompts(tmp_path, 60)
     told = _answers(tmp_path, [_answer(f"p{n}", "The answer is 2.") for n in range(60)])
-    random = subset.run(tmp_path, SubsetConfig(num_rows=9, seed=3), prompts=asked)
+    random = draw_subset.run(tmp_path, SubsetConfig(num_rows=9, seed=3), prompts=asked)
     assert _run(tmp_path, asked, [told], 9, seed=3)[0] == [row.id for row in random.rows(Prompt)]
 
 

@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from spyhop.evaluate import ContaminationRateConfig, ItemOverlap, contamination
+from spyhop.evaluate import ContaminationRateConfig, ItemOverlap, check_contamination
 from spyhop.schema import Item
 from spyhop.store import Artifact
 from toys import answer_row, artifact_of, rows_artifact
@@ -20,7 +20,9 @@ def _run(root: Path, items: list[Item], texts: list[tuple[str, str | None]]) -> 
     ]
     given = rows_artifact(root / "items", items)
     answers = artifact_of(root, rows)
-    return contamination.run(root, ContaminationRateConfig(), items=[given], answers=[answers])
+    return check_contamination.run(
+        root, ContaminationRateConfig(), items=[given], answers=[answers]
+    )
 
 
 def _seen(made: Artifact) -> dict[str, ItemOverlap]:

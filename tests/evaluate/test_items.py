@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from spyhop.evaluate import ItemsConfig, MeasureConfig, Task, items, read_task, task_names
+from spyhop.evaluate import ItemsConfig, MeasureConfig, Task, read_items, read_task, task_names
 from spyhop.evaluate.task import FOLDER
 from spyhop.schema import InputError, Item, RecipeError
 from spyhop.store import Source
@@ -22,7 +22,7 @@ def _read(folder: Path, task: str | Task, *tasks: str, limit: int | None = None)
     )
     with TemporaryDirectory() as out:
         root = Path(out)
-        return list(items.run(root, config, folder=Source(folder).open(root)).rows(Item))
+        return list(read_items.run(root, config, folder=Source(folder).open(root)).rows(Item))
 
 
 def _bbh(folder: Path, task: str, examples: list[Any]) -> Path:

@@ -4,7 +4,13 @@ from pathlib import Path
 import pytest
 
 import toys
-from spyhop.evaluate import Fit, FitConfig, compare, fit, outcomes
+from spyhop.evaluate import (
+    HeldOutConfig,
+    HeldOutLogLikelihood,
+    compare,
+    outcomes,
+    score_held_out,
+)
 from spyhop.models import Local, ModelUse
 from spyhop.schema import Answer, InputError, Message, Score
 from spyhop.store import Artifact, Source
@@ -23,7 +29,10 @@ def _scores(folder: Path, right: list[bool]) -> list[Artifact]:
 
 
 def _fits(folder: Path, values: list[float]) -> list[Artifact]:
-    rows = [Fit(id=str(place), value=value, num_tokens=3) for place, value in enumerate(values)]
+    rows = [
+        HeldOutLogLikelihood(id=str(place), value=value, num_tokens=3)
+        for place, value in enumerate(values)
+    ]
     return [toys.rows_artifact(folder, rows)]
 
 
@@ -45,12 +54,12 @@ def test_only_items_that_both_were_asked_count(tmp_path: Path):
     first = _scores(tmp_path / "a", [True] * 5)
     second = _scores(tmp_path / "b", [False] * 9)
     assert compare(first, second)[1] == 5
-    with pytest.raises(InputError, match="1 items were asked of both"):
+    with pytest.raises(InputError, match="the two models have 1 items in common"):
         compare(_scores(tmp_path / "c", [True]), second)
 
 
 def test_rows_of_no_measure_are_refused(tmp_path: Path):
-    with pytest.raises(InputError, match="none of the columns correct, value"):
+    with pytest.raises(InputError, match="not scores"):
         outcomes([toys.artifact_of(tmp_path, [toys.answer_row(1, "a", "b")])])
 
 
@@ -67,8 +76,8 @@ def test_held_out_responses_are_weighed_under_the_message_of_inference(
     model = ModelUse(Local(name="student"), Source(tiny_folder).open(tmp_path))
     answers = _held_out(tmp_path, ["abc", "x" * 200, "d"])
     found = {
-        message: fit.run(
-            tmp_path, FitConfig(system_message=message), answers=[answers], model=model
+        message: score_held_out.run(
+            tmp_path, HeldOutConfig(system_message=message), answers=[answers], model=model
         )
         for message in (None, "Tag.", "", "Other.")
     }
@@ -77,6 +86,6 @@ def test_held_out_responses_are_weighed_under_the_message_of_inference(
     assert found[None].record.counts == {"failed": 1}
     assert values[None] == values["Tag."] != values["Other."] and values[""] != values["Tag."]
     assert all(math.isfinite(value) and value < 0 for value in values[None].values())
-    lengths = [row.num_tokens for row in found[None].rows(Fit)]
+    lengths = [row.num_tokens for row in found[None].rows(HeldOutLogLikelihood)]
     assert lengths == [4, 2]  # bytes and the end token
     assert [row.messages[0].content for row in answers.rows(Answer)] == ["Tag."] * 3

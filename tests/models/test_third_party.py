@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from spyhop.augment import AnswerConfig, answer
-from spyhop.collect.messages import MessagesConfig, messages
+from spyhop.collect.messages import MessagesConfig, read_prompts
 from spyhop.models import Endpoint, ModelUse, Remote, Sampling, Service
 from spyhop.models.doctor import doctor
 from spyhop.models.teacher import Teacher
@@ -66,7 +66,7 @@ def test_a_third_partys_server_answers(served: str, tiny_folder: Path, tmp_path:
     assert all(finding.ok for finding in doctor(Teacher(config, service=service), tmp_path))
     file = tmp_path / "prompts.jsonl"
     file.write_text("".join(f'{{"prompt": "Say {place}"}}\n' for place in range(24)))
-    prompts = messages.run(tmp_path, MessagesConfig(), file=Source(file).open(tmp_path))
+    prompts = read_prompts.run(tmp_path, MessagesConfig(), file=Source(file).open(tmp_path))
     made = answer.run(
         tmp_path,
         AnswerConfig(sampling=Sampling(max_new_tokens=8)),

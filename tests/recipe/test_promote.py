@@ -9,6 +9,7 @@ from rich.console import Console
 import toys
 from spyhop.models import Replay
 from spyhop.recipe import Chosen, PromoteConfig, Recipe, Use, promote, resolve, run
+from spyhop.recipe.events import RunEvent
 from spyhop.recipe.plan import plan
 from spyhop.recipe.promote import read_promotion
 from spyhop.recipe.watch import plan_table
@@ -27,29 +28,33 @@ class Right(Config):
 
 
 class Outcome(Row):
-    correct: bool
+    value: float
 
 
 @stage(version=1, writes=Outcome)
 def graded(ctx: Context, config: Right):
     for place in range(config.num):
-        yield Outcome(id=str(place), correct=place < config.right)
+        yield Outcome(id=str(place), value=float(place < config.right))
 
 
 class Seen:
+    """Remembers the events of a run."""
+
     def __init__(self) -> None:
         self.made: list[str] = []
         self.hits: list[str] = []
+        self.begun: list[str] = []
         self.notes: list[str] = []
 
-    def started(self, node) -> None: ...
-
-    def moved(self, node, progress) -> None:
-        if progress.is_lasting:
-            self.notes.append(progress.doing)
-
-    def ended(self, node, artifact, *, is_hit: bool) -> None:
-        (self.hits if is_hit else self.made).append(node.name)
+    def __call__(self, event: RunEvent) -> None:
+        if event.kind == "step_started":
+            self.begun.append(event.step)
+        elif event.kind == "note":
+            self.notes.append(event.text)
+        elif event.kind == "progress":
+            assert event.step in self.begun
+        elif event.kind == "step_ended":
+            (self.hits if event.is_reused else self.made).append(event.step)
 
 
 def _rounds(
@@ -148,8 +153,8 @@ def test_a_plan_tells_what_hangs_on_a_choice(tmp_path: Path):
     console = Console(width=160, record=True, file=io.StringIO())
     console.print(plan_table(list(lines.values())))
     shown = console.export_text()
-    assert "up to: hangs on promoted" in shown
-    assert "to do in any case" in shown and "to do, up to" in shown
+    assert "waiting for promoted to be decided" in shown
+    assert "remaining, certain" in shown and "remaining, at most" in shown
     _go(tmp_path, recipe)
     assert not any(line.hangs_on for line in plan(resolve(recipe, tmp_path / "out")))
 
@@ -188,5 +193,5 @@ def test_without_items_in_common_there_is_nothing_to_judge(tmp_path: Path):
     r = Recipe("none")
     scores = [r.add(f"s{num}", graded, Right(right=0, num=num)) for num in (1, 2)]
     r.add("promoted", promote, PromoteConfig(), before=[scores[0]], after=[scores[1]])
-    with pytest.raises(InputError, match="1 items were asked of both models"):
+    with pytest.raises(InputError, match="the two models have 1 items in common"):
         _go(tmp_path, r)

@@ -70,7 +70,7 @@ def test_prompts_are_answered_once_and_in_order(cli):
         third = _answer(cli)
         assert sorted(server.billed().values()) == [1] * 60
     assert re.search(r"^out/answers\.jsonl: 50 rows; \$\d\.\d{4}$", done.stdout, re.M)
-    assert "0 made, 3 made before" in again.stdout and again.code == third.code == 0
+    assert "0 steps run, 3 reused" in again.stdout and again.code == third.code == 0
     rows = _rows()
     assert [row["messages"][0]["content"] for row in rows] == more and more[:50] == texts
     assert all(row["messages"][1]["content"].startswith("The answer is") for row in rows)
@@ -134,9 +134,9 @@ def test_a_recipe_file_does_the_same(cli):
         )
         assert "augment.answer" in cli("plan", "mine.toml").stdout
         assert cli("run", "mine.toml", "--out", "out").code == 0
-        assert _answer(cli).stdout.count("made before") == 1
+        assert _answer(cli).stdout.count("reused") == 1
         assert server.stats()["billed"] == 5
-    assert (len(_rows()), len(list(Path("out/runs/mine").iterdir()))) == (5, 3)
+    assert (len(_rows()), len(list(Path("out/runs/mine").iterdir()))) == (5, 5)
 
 
 def test_errors_are_rows_and_can_be_asked_again(cli):
@@ -148,7 +148,7 @@ def test_errors_are_rows_and_can_be_asked_again(cli):
         assert re.search(r"20 rows; .*failed 3.*errors 400: 3; \$", done.stdout), done
         before = {row["messages"][0]["content"]: row["messages"][1:] for row in _rows()}
         assert len([turns for turns in before.values() if not turns]) == 3
-        assert _answer(cli, *keep).stdout.count("3 made before") == 1
+        assert _answer(cli, *keep).stdout.count("3 reused") == 1
         again = _answer(cli, *keep, "--retry-errors")
         assert server.stats()["requests"] == 23
     assert again.code == 0 and "failed" not in again.stdout
@@ -177,7 +177,7 @@ def test_a_finished_node_is_reopened(cli, workers: int):
         assert '"outcome/failed": 2' in old.read_text()  # the old one stays
         server.start()
         done = cli(*command, "--retry-errors", "answers")
-        assert done.code == 0 and "2 made, 1 made before" in done.stdout, done
+        assert done.code == 0 and "2 steps run, 1 reused" in done.stdout, done
         assert server.stats()["billed"] == 10
     assert "outcome/failed" not in old.read_text()
     _line(cli(*command, "--retry-errors", "nowhere"), 2, "no node 'nowhere'")
@@ -218,13 +218,13 @@ def test_wrong_settings_are_one_line(cli, tmp_path: Path, monkeypatch: pytest.Mo
     _line(
         _answer(cli, "--set", "answers.sampling.max_tokens=3"), 2, "did you mean 'max_new_tokens'"
     )
-    _line(_answer(cli, "--set", "form=xml"), 2, r"answer: form = 'xml'")
+    _line(_answer(cli, "--set", "format=xml"), 2, r"answer: format = 'xml'")
     _line(_answer(cli, "--set", "runtime=3"), 2, r"--set runtime=3: it is a table")
     Path("in").mkdir()
     _prompts(2, "in/a.jsonl")
     _line(_answer(cli, prompts="in", out="in/out"), 2, r"inside the input .*/in;")
     _prompts(2, "in/answers.jsonl")
-    _line(_answer(cli, prompts="in/answers.jsonl", out="in"), 2, "would replace it")
+    _line(_answer(cli, prompts="in/answers.jsonl", out="in"), 2, "would replace this input")
     Path("prompts.jsonl").write_text("{nope}\n")
     _line(_answer(cli), 2, r"prompts: .*prompts\.jsonl:1: not JSON")
     _prompts(2)

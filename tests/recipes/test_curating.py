@@ -11,7 +11,7 @@ from command import Command, Done
 from pairing import pair, rated, segment
 from server import KEY, Call, Said, Server
 from spyhop.augment.read_segments import ReadSegmentsConfig, read_segments
-from spyhop.collect.pair_files import GivenPairsConfig, given_pairs
+from spyhop.collect.pair_files import GivenPairsConfig, read_pairs
 from spyhop.schema import InputError, Pair
 from spyhop.store import Source
 
@@ -104,7 +104,7 @@ def test_ratings_that_cannot_be_read_are_refused_and_kept(cli: Command):
     assert done.code == 2
     (line,) = done.stderr.splitlines()
     assert re.search(r"cannot be trusted: parse_rate: 0\.0% of 20 .*no_verdict: 20.*report", line)
-    (ratings,) = Path("out").glob("collect.pairs_file-*/pairs.jsonl")
+    (ratings,) = Path("out").glob("collect.write_pairs-*/pairs.jsonl")
     assert len(_read(str(ratings))) == 20
     assert not Path("out/kept.jsonl").exists()
 
@@ -186,8 +186,8 @@ def test_two_pairs_of_one_id_are_refused(tmp_path: Path):
     path.write_text("".join(f"{row.model_dump_json()}\n" for row in rows))
     folder = Source(path).open(tmp_path)
     with pytest.raises(InputError, match=r"line 3: another pair has the id 'a'.*own_ids = false"):
-        given_pairs.run(tmp_path, GivenPairsConfig(), folder=folder)
-    made = given_pairs.run(tmp_path, GivenPairsConfig(own_ids=False), folder=folder)
+        read_pairs.run(tmp_path, GivenPairsConfig(), folder=folder)
+    made = read_pairs.run(tmp_path, GivenPairsConfig(own_ids=False), folder=folder)
     assert [row.id for row in made.rows(Pair)] == [pair(1).id, pair(2).id]
 
 
@@ -239,7 +239,7 @@ def test_pairs_come_back_as_they_were_written(tmp_path: Path):
     rows = [rated(1, 4.5, reason="Fine."), pair(2, tag="seed", licence="mine")]
     path = tmp_path / "pairs.jsonl"
     path.write_text("".join(f"{row.model_dump_json()}\n" for row in rows))
-    made = given_pairs.run(tmp_path, GivenPairsConfig(), folder=Source(path).open(tmp_path))
+    made = read_pairs.run(tmp_path, GivenPairsConfig(), folder=Source(path).open(tmp_path))
     found = list(made.rows(Pair))
     assert [row.model_copy(update={"origin": ""}) for row in found] == rows
     assert found[0].origin == "pairs.jsonl: line 1"
@@ -283,7 +283,9 @@ def test_no_result_replaces_what_is_read(cli: Command, command, name: str, more)
     Path("model.toml").write_text(TEACHER.format(url="http://127.0.0.1:9/v1", more=""))
     done = cli(command[0], f"work/{name}", command[1], "model.toml", "--out", "work", *more)
     assert done.code == 2 and done.stdout == ""
-    assert re.fullmatch(r"spyhop: .*work/\S+: a result would replace it; .*--out\n", done.stderr)
+    assert re.fullmatch(
+        r"spyhop: .*work/\S+: a result would replace this input; .*--out\n", done.stderr
+    )
     assert {str(path) for path in Path("work").iterdir()} == read
 
 

@@ -26,17 +26,13 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 WORDS = tuple("flour water yeast bowl oven stone towel crust rye salt spoon".split())  # noqa: SIM905
 
 
-class Silent:
+class Seen:
     def __init__(self) -> None:
         self.made: list[str] = []
 
-    def started(self, node) -> None: ...
-
-    def moved(self, node, progress) -> None: ...
-
-    def ended(self, node, artifact, *, is_hit: bool) -> None:
-        if not is_hit:
-            self.made.append(node.name)
+    def __call__(self, event) -> None:
+        if event.kind == "step_ended" and not event.is_reused:
+            self.made.append(event.step)
 
 
 def _pages(folder: Path, num: int) -> Path:
@@ -191,7 +187,7 @@ def test_rounds_rate_with_the_best_student_and_train_from_the_base(tmp_path: Pat
 
 def test_students_are_asked_under_both_tags(tmp_path: Path):
     r = _recipe(tmp_path, forward={"seed_message": "As an assistant.", "web_message": "As a page."})
-    assert r.node("fit-m1").config.system_message == "As an assistant. As a page."
+    assert r.node("held-out-m1").config.system_message == "As an assistant. As a page."
     assert r.node("rated-1").config.system_message == "As an assistant."
 
 
@@ -219,7 +215,7 @@ def test_pages_and_seeds_to_two_rounds_and_every_table(tmp_path: Path, words: An
     settings = _settings(tmp_path, words)
     wide = {**settings["student"], "new": {**settings["student"]["new"], "hidden_size": 64}}
     r = _recipe(tmp_path, words, **every, students={"wide": wide})
-    seen = Silent()
+    seen = Seen()
     made = run(resolve(r, tmp_path / "out"), Runtime(), seen)
     assert made["held-out"].num_rows + made["seeds"].num_rows == 40
     assert made["augmented"].num_rows > 20
@@ -250,7 +246,7 @@ def test_pages_and_seeds_to_two_rounds_and_every_table(tmp_path: Path, words: An
     (alpha,) = [line for line in lines if line["table"] == "alpha"]
     assert alpha["low"] <= alpha["value"] <= alpha["high"]
     assert [each["name"] for each in results["data"]][-1] == "all augmented"
-    again = Silent()
+    again = Seen()
     run(resolve(r, tmp_path / "out"), Runtime(), again)
     assert again.made == []
 
@@ -266,7 +262,7 @@ def test_a_gate_that_does_not_pass_ends_the_run(tmp_path: Path, words: Any):
     }  # fmt: skip
     r = _recipe(tmp_path, words, rate=asked, gate={"min_repeated": 0})
     with pytest.raises(TrainingError, match=r"kept-1: .*have a score"):
-        run(resolve(r, tmp_path / "out"), Runtime(), Silent())
+        run(resolve(r, tmp_path / "out"), Runtime())
     resolved = resolve(r, tmp_path / "out")
     assert why(resolved, r.node("gate-1")) == []
     assert why(resolved, r.node("rated-2")) == ["it hangs on promoted-1, not decided yet"]
@@ -301,7 +297,7 @@ def test_a_served_judge_behind_the_gate(
             gate={"min_repeated": 10},
             promote={"rule": "always"},
         )
-        made = run(resolve(r, tmp_path / "out"), Runtime(), Silent())
+        made = run(resolve(r, tmp_path / "out"), Runtime())
     kept = list(made["kept-1"].rows(Pair))
     warm = [int(re.findall(r"become (\d+) times", row.response)[0]) for row in kept]
     assert kept and {n % 5 for n in warm} == {4}

@@ -24,19 +24,6 @@ from spyhop.schema import Answer, Query, RecipeError, Score
 from spyhop.stage import Runtime
 
 
-class Silent:
-    """Watches nothing."""
-
-    def started(self, node):
-        pass
-
-    def moved(self, node, progress):
-        pass
-
-    def ended(self, node, artifact, *, is_hit):
-        pass
-
-
 @pytest.fixture
 def neox_folder(words: Any, tmp_path: Path) -> Path:
     """A small random model that is no Llama, with a tokenizer of bytes."""
@@ -75,7 +62,7 @@ def test_flan_cot_to_scores_with_the_llama_2_tokenizer(data_dir: Path, tmp_path:
         "new": {"hidden_size": 32, "intermediate_size": 64, "num_layers": 2, "num_heads": 2},
     }
     recipe = orca(_config(data_dir, student=student))
-    made = run(resolve(recipe, tmp_path), Runtime(), Silent())
+    made = run(resolve(recipe, tmp_path), Runtime())
     assert made["queries-cot"].num_rows == 33_443
     assert made["base"].record.counts["vocabulary"] == 32_001
     answers = list(made["answers"].rows(Answer))
@@ -94,7 +81,7 @@ def test_a_base_of_another_class_is_trained_and_measured(
 ):
     train = {"epochs": 1.0, "batch_tokens": 4096, "max_tokens": 2048}
     config = _config(data_dir, student={"base": neox_folder}, suites=[], train=train)
-    made = run(resolve(orca(config), tmp_path), Runtime(), Silent())
+    made = run(resolve(orca(config), tmp_path), Runtime())
     saved = json.loads((made["student"].path / "config.json").read_text())
     assert saved["architectures"] == ["GPTNeoXForCausalLM"]
     assert made["student"].record.counts["rows/trained"] > 50
@@ -161,7 +148,7 @@ def test_the_papers_mixture_is_drawn_from_files_of_flans_shape(tmp_path: Path):
     built = orca(read_recipe(path).config(OrcaConfig))
     names = [node.name for node in built.nodes]
     built.nodes = built.nodes[: names.index("prompts") + 1]
-    made = run(resolve(built, tmp_path / "out"), Runtime(), Silent())
+    made = run(resolve(built, tmp_path / "out"), Runtime())
     drawn = {name: made[f"drawn-{name}"] for name in ("cot", "niv2", "flan2021", "t0")}
     assert {name: each.num_rows for name, each in drawn.items()} == {
         "cot": 40, "niv2": 600, "flan2021": 900, "t0": 400
@@ -245,7 +232,7 @@ def test_every_step_from_collections_to_a_data_set(data_dir: Path, tmp_path: Pat
             }
         ],
     }
-    made = run(resolve(orca(_config(data_dir, **changes)), tmp_path), Runtime(), Silent())
+    made = run(resolve(orca(_config(data_dir, **changes)), tmp_path), Runtime())
     counts = made["drawn-niv2"].record.counts
     assert max(num for name, num in counts.items() if name.startswith("drawn/")) == 300
     assert made["clean"].record.dropped == {"contaminated/agieval": 3}
@@ -300,7 +287,7 @@ def test_the_teacher_answers_what_the_assistant_got_wrong_and_is_checked(tmp_pat
 
 def test_the_assistant_questions_the_teacher(tmp_path: Path):
     recipe = orca(_live(tmp_path, dialogue={}))
-    assert recipe.node("for-teacher").stage.name == "collect.subset"
+    assert recipe.node("for-teacher").stage.name == "collect.draw_subset"
     assert recipe.node("answers").stage.name == "augment.discuss"
     assert _asked(recipe, "answers", "assistant") == "assistant"
 
@@ -424,7 +411,7 @@ def test_a_pilot_makes_strata_by_difficulty(tmp_path: Path, tiny_folder: Path, b
     names = [node.name for node in built.nodes]
     assert "hard-sums" in names
     built.nodes = built.nodes[: names.index("distinct")]
-    made = run(resolve(built, tmp_path / "out"), Runtime(device="cpu"), Silent())
+    made = run(resolve(built, tmp_path / "out"), Runtime(device="cpu"))
     assert made["pilot-sums"].num_rows == 30
     drawn = made["drawn-sums"]
     assert drawn.num_rows == 10
@@ -455,7 +442,7 @@ def test_what_init_writes_runs_with_a_teacher_and_a_base(
             "usd_per_million_response = 1000\n"
         )
         built = orca(read_recipe(recipe).config(OrcaConfig))
-        made = run(resolve(built, tmp_path / "out"), Runtime(), Silent())
+        made = run(resolve(built, tmp_path / "out"), Runtime())
         assert set(server.billed().values()) == {1}
     results = json.loads((made["report"].path / "results.json").read_text())
     assert {row["model"] for row in results} == {"base", "student", "teacher"}

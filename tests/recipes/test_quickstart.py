@@ -90,7 +90,7 @@ def test_results_name_every_arm_family_and_seed(finished: Path):
 @pytest.mark.slow
 def test_a_second_run_makes_nothing(finished: Path):
     again = subprocess.run(_command(finished), check=True, capture_output=True, text=True)
-    assert ": 0 made, " in again.stdout
+    assert ": 0 steps run, " in again.stdout
 
 
 @pytest.mark.slow

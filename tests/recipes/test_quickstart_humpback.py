@@ -30,19 +30,6 @@ TINY = [
 ]
 
 
-class Silent:
-    """Watches nothing."""
-
-    def started(self, node):
-        pass
-
-    def moved(self, node, progress):
-        pass
-
-    def ended(self, node, artifact, *, is_hit):
-        pass
-
-
 def _recipe(folder: Path, name: str, *changes: str) -> Recipe:
     file = read_recipe(write_example(folder, name), changes)
     kind = RECIPES[file.recipe]
@@ -129,7 +116,7 @@ def test_kinds_that_are_unknown_are_refused(tmp_path: Path):
 @pytest.mark.slow
 def test_a_small_run_follows_every_document_to_its_training_row(tmp_path: Path):
     recipe = _recipe(tmp_path, FILES[0], *TINY)
-    made = run(resolve(recipe, tmp_path), Runtime(device="cpu"), Silent())
+    made = run(resolve(recipe, tmp_path), Runtime(device="cpu"))
     rows = json.loads((made["report"].path / "results.json").read_text())
     assert {row["arm"] for row in rows} == DEFAULT
     assert all(15_000 <= row["tokens"] <= 15_512 for row in rows)

@@ -14,14 +14,6 @@ from spyhop.schema import InputError, Segment
 from spyhop.stage import Runtime
 
 
-class Silent:
-    def started(self, node) -> None: ...
-
-    def moved(self, node, progress) -> None: ...
-
-    def ended(self, node, artifact, *, is_hit: bool) -> None: ...
-
-
 def test_pages_to_clean_segments_with_a_report(tmp_path: Path):
     question = "Which of the two loaves that stand on the table was baked before the other one was?"
     task = {"name": "web_of_lies", "examples": [{"input": question, "target": "Yes"}]}
@@ -36,7 +28,7 @@ def test_pages_to_clean_segments_with_a_report(tmp_path: Path):
     (tmp_path / "x.warc.gz").write_bytes(warc(pages))
     suite = Suite(suite="bbh", path=tmp_path / "bbh", tasks=("web_of_lies",))
     config = SegmentsConfig(inputs=(tmp_path / "x.warc.gz",), suites=(suite,))
-    made = run(resolve(segments(config), tmp_path / "out"), Runtime(), Silent())
+    made = run(resolve(segments(config), tmp_path / "out"), Runtime())
     assert [row.url for row in made["clean"].rows(Segment)] == ["http://a.example/1"]
     figures = json.loads((made["report"].path / RESULTS).read_text())
     assert figures["funnel"] == [
@@ -54,7 +46,7 @@ def test_pages_to_clean_segments_with_a_report(tmp_path: Path):
 def test_an_address_that_is_none_is_counted_as_such(tmp_path: Path):
     (tmp_path / "x.warc.gz").write_bytes(warc([("http://[::1/x", article().encode())]))
     config = SegmentsConfig(inputs=(tmp_path / "x.warc.gz",))
-    made = run(resolve(segments(config), tmp_path / "out"), Runtime(), Silent())
+    made = run(resolve(segments(config), tmp_path / "out"), Runtime())
     figures = json.loads((made["report"].path / RESULTS).read_text())
     assert figures["domains"] == {"(invalid)": 1}
 
@@ -64,7 +56,7 @@ def test_a_page_cannot_put_markup_into_the_report(tmp_path: Path):
     page = article("<b>Bread</b> &lt;script&gt;alert(1)&lt;/script&gt; and more of it")
     (tmp_path / "in/0000.html").write_text(page)
     config = SegmentsConfig(inputs=(tmp_path / "in",))
-    made = run(resolve(segments(config), tmp_path / "out"), Runtime(), Silent())
+    made = run(resolve(segments(config), tmp_path / "out"), Runtime())
     html = (made["report"].path / "report.html").read_text()
     assert "&lt;script&gt;alert" in html and "<script" not in html
 

@@ -13,7 +13,6 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from spyhop.models.local import saved_format
 from spyhop.recipe import resolve, run
 from spyhop.recipe.load import read_recipe
-from spyhop.recipe.run import Watcher
 from spyhop.recipes.training import MODEL, TrainingConfig, training
 from spyhop.render import Renderer
 from spyhop.schema import Message, RecipeError
@@ -35,12 +34,6 @@ ROWS = [
     }
     for n in range(24)
 ]
-
-
-class Quiet(Watcher):
-    def started(self, node: Any) -> None: ...
-    def moved(self, node: Any, progress: Any) -> None: ...
-    def ended(self, node: Any, artifact: Artifact, *, is_hit: bool) -> None: ...
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +60,7 @@ def _config(place: Path, **changes: Any) -> TrainingConfig:
 @pytest.fixture(scope="module")
 def made(place: Path) -> dict[str, Artifact]:
     resolved = resolve(training(_config(place)), place / "out")
-    return run(resolved, Runtime(device="cpu"), Quiet())
+    return run(resolved, Runtime(device="cpu"))
 
 
 def test_transformers_loads_the_model_and_its_template_gives_our_ids(made: dict[str, Artifact]):

@@ -4,8 +4,8 @@ import pytest
 
 import pairing
 import toys
-from spyhop.collect import SeedsConfig, seeds
-from spyhop.evaluate import Fit
+from spyhop.collect import SeedsConfig, read_seeds
+from spyhop.evaluate import HeldOutLogLikelihood
 from spyhop.report.humpback import _pairs_section
 from spyhop.report.humpback_figures import Seen, StudentRun, fits, of_score, pair_set, seen_by
 from spyhop.report.humpback_tables import (
@@ -21,7 +21,7 @@ from spyhop.store import Artifact, Source
 def test_the_public_seeds_are_as_long_as_the_papers(data_dir: Path, tmp_path: Path):
     """186 first turns of the validation file against 3,200 of the paper, within two errors."""
     folder = Source(data_dir / "oasst1_en_validation").open(tmp_path)
-    made = seeds.run(
+    made = read_seeds.run(
         tmp_path, SeedsConfig(kind="oasst", pattern="en-validation.jsonl"), folder=folder
     )
     found = pair_set("seeds", made.rows(Pair))
@@ -48,7 +48,9 @@ def test_a_missing_score_is_in_no_grade(tmp_path: Path):
 def _seen(folder: Path, runs: list[StudentRun], levels: list[float]) -> list[Seen]:
     scores: list[Artifact] = []
     for place, level in enumerate(levels):
-        rows = [Fit(id=str(n), value=level + n / 10, num_tokens=2) for n in range(6)]
+        rows = [
+            HeldOutLogLikelihood(id=str(n), value=level + n / 10, num_tokens=2) for n in range(6)
+        ]
         scores.append(toys.rows_artifact(folder / str(place), rows))
     return seen_by(runs, [], scores)
 

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,9 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from spyhop.stage import Runtime
-from spyhop.train import TuneConfig
 from spyhop.train.distributed import Group, joined
-from spyhop.train.loop import Engine, TrainingJob, TrainingResult
+from spyhop.train.engine import Engine, TrainingResult
+from spyhop.train.objective import CrossEntropy
 from spyhop.train.rows import TokenRows
 
 CPU = Runtime(device="cpu")
@@ -39,7 +40,7 @@ class _Student:
         return self.model
 
 
-def _model(dtype: torch.dtype) -> LlamaForCausalLM:
+def toy_model(dtype: torch.dtype) -> LlamaForCausalLM:
     torch.manual_seed(0)
     shape = LlamaConfig(
         vocab_size=500, hidden_size=32, intermediate_size=64, num_hidden_layers=2,
@@ -49,7 +50,7 @@ def _model(dtype: torch.dtype) -> LlamaForCausalLM:
     return LlamaForCausalLM(shape).to(dtype)
 
 
-def _token_rows() -> TokenRows:
+def token_rows() -> TokenRows:
     source = np.random.default_rng(0)
     total = sum(LENGTHS)
     is_supervised = source.random(total) < 0.4
@@ -61,7 +62,7 @@ def _token_rows() -> TokenRows:
 
 def plain_gradient() -> torch.Tensor:
     """Row by row in float64, with the model's own loss over its own logits."""
-    model, rows = _model(torch.float64), _token_rows()
+    model, rows = toy_model(torch.float64), token_rows()
     bounds = list(zip(rows.starts, rows.starts[1:], strict=False))
     num = sum(int(rows.is_supervised[a + 1 : b].sum()) for a, b in bounds)
     for a, b in bounds:
@@ -77,25 +78,28 @@ def gradient(
     dtype: torch.dtype = torch.float64,
     precision: str = "float32",
     group: Group | None = None,
+    objective: Callable[[TokenRows], Any] = CrossEntropy,
 ) -> torch.Tensor:
     """Return the engine's gradient of the eight rows, cut as the runtime says."""
     group = group or Group(torch.device("cpu"))
-    model = _model(dtype)
+    model = toy_model(dtype)
     if group.rank:
         model.to("meta")  # type: ignore[arg-type]
-    rows = _token_rows()
+    rows = token_rows()
     every = np.arange(len(LENGTHS))
-    config = TuneConfig(epochs=1.0, precision=precision)  # type: ignore[arg-type]
-    job = TrainingJob(config, runtime, Path(), Path(), Path(), rows, [every], every[:0])
     outcome = TrainingResult()
-    engine = Engine.of(job, group, _Student(model), outcome)  # type: ignore[arg-type]
+    engine = Engine.of(
+        objective(rows), _Student(model), group, runtime, outcome,  # type: ignore[arg-type]
+        precision=precision, longest=max(LENGTHS),  # type: ignore[arg-type]
+    )  # fmt: skip
     assert not outcome.notices
     model.train()
-    _, num_targets = engine.gradient(every)
-    assert num_targets == sum(
-        int(rows.is_supervised[a + 1 : b].sum())
-        for a, b in zip(rows.starts, rows.starts[1:], strict=False)
-    )
+    _, num_terms, _ = engine.gradient(every)
+    if objective is CrossEntropy:
+        assert num_terms == sum(
+            int(rows.is_supervised[a + 1 : b].sum())
+            for a, b in zip(rows.starts, rows.starts[1:], strict=False)
+        )
     found: list[Any] = [p.grad for p in model.parameters()]
     whole = found if group.size == 1 else [each.full_tensor() for each in found]
     return torch.cat([each.flatten() for each in whole])

@@ -1,7 +1,6 @@
 """What training costs, against what the paper says it took."""
 
 import shutil
-import struct
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,6 @@ from spyhop.train.cost import (
     shape_of,
     state_bytes,
 )
-from spyhop.train.events import EventFile
 from spyhop.train.tune import plan_tune
 
 A100 = 312.0
@@ -117,35 +115,3 @@ def test_a_plan_tells_tokens_hours_and_memory():
     assert plan.state_bytes == 18e9
     small = plan_tune(TuneConfig(epochs=2.0, adapter={}), base, answers)
     assert small.state_bytes < plan.state_bytes
-
-
-def test_event_files_are_records_of_named_values(tmp_path: Path):
-    """Read back by the format alone; TensorBoard's own reader took the same file by hand."""
-    from spyhop.train.events import _checksum
-
-    file = EventFile(tmp_path)
-    for step in range(300):
-        file.add(step, {"loss": 2.5 / (step + 1), "tokens": 1e6 * step})
-    file.close()
-    (path,) = tmp_path.iterdir()
-    raw, events = path.read_bytes(), []
-    while raw:
-        length = int.from_bytes(raw[:8], "little")
-        event, ends = raw[12 : 12 + length], raw[12 + length : 16 + length]
-        assert (raw[8:12], ends) == (_checksum(raw[:8]), _checksum(event))
-        events.append(event)
-        raw = raw[16 + length :]
-    assert len(events) == 301 and events[0].endswith(b"brain.Event:2")
-    loss, tokens = (struct.pack("<f", value) for value in (2.5 / 300, 1e6 * 299))
-    assert events[-1][9:12] == b"\x10\xab\x02"  # field 2, the step: 299
-    assert b"\x0a\x04loss\x15" + loss in events[-1]
-    assert b"\x0a\x06tokens\x15" + tokens in events[-1]
-
-
-def test_event_files_have_the_checksums_of_the_format(tmp_path: Path):
-    """CRC-32C of `123456789` is e3069283 (RFC 3720's polynomial); masked as the format says."""
-    from spyhop.train.events import _checksum
-
-    crc = 0xE3069283
-    masked = ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
-    assert _checksum(b"123456789") == masked.to_bytes(4, "little")

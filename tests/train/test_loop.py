@@ -6,6 +6,7 @@ import random
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ import torch
 from gradients import BOUNDS, CPU, WAYS, gradient, plain_gradient
 from pydantic import ValidationError
 from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import toys
 from spyhop.schema import ArtifactError, TrainingError
@@ -28,7 +30,9 @@ from spyhop.train import (
     read_metrics,
     tune,
 )
+from spyhop.train import metrics as metrics_module
 from spyhop.train.checkpoint import Position
+from spyhop.train.metrics import StepMeter
 from spyhop.train.watch import StepVerdict, should_step
 
 FAST = OptimizerConfig(learning_rate=3e-3, warmup_steps=2)
@@ -203,9 +207,28 @@ def test_metrics_of_every_step_are_written(tmp_path: Path, base, answers):
     assert [line["loss"] for line in lines] == metrics["losses"]
     last = lines[-1]
     assert last["tokens"] == metrics["tokens"] and last["eta_s"] == 0
-    assert 0 < last["targets_per_s"] < last["tokens_per_s"] and 0 < last["mfu_frac"] < 1
+    assert 0 < last["terms_per_s"] < last["tokens_per_s"] and 0 < last["mfu_frac"] < 1
     assert last["memory_bytes"] > 50e6 and last["gradient_norm"] > 0
-    assert list((made.path / "logs" / "tensorboard").glob("events.out.tfevents.*"))
+    board = EventAccumulator(str(made.path / "logs" / "tensorboard")).Reload()
+    shown = [(event.step, event.value) for event in board.Scalars("loss")]
+    assert shown == [(n, pytest.approx(loss)) for n, loss in enumerate(metrics["losses"], 1)]
+
+
+def test_a_resumed_training_continues_the_same_weights_and_biases_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    calls: list[dict[str, Any]] = []
+    run = SimpleNamespace(finish=lambda: None)
+    module = SimpleNamespace(init=lambda **how: calls.append(how) or run)  # not installed here
+    monkeypatch.setattr(metrics_module, "wandb", module)
+    runtime = CPU.model_copy(update={"track": ("wandb",)})
+    for folder in ("one", "one", "two"):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        meter = StepMeter(tmp_path / folder, runtime, torch.device("cpu"), 5, 1.0)
+        meter.open(Position())
+        meter.close()
+    ids = [how["id"] for how in calls]
+    assert ids[0] == ids[1] != ids[2] and all(how["resume"] == "allow" for how in calls)
 
 
 def test_weights_and_biases_is_asked_for_where_it_is_absent(tmp_path: Path, base, answers):
@@ -253,7 +276,7 @@ def test_dropout_is_the_models_own_and_resumes(tmp_path: Path, base, answers):
     assert config["attention_dropout"] == 0.0
 
 
-STEP = StepVerdict(number=20, num_steps=50, loss=1.0, norm=1.0, num_targets=9, rate=0.5)
+STEP = StepVerdict(number=20, num_steps=50, loss=1.0, norm=1.0, num_terms=9, rate=0.5)
 
 
 @pytest.mark.parametrize(
@@ -262,7 +285,7 @@ STEP = StepVerdict(number=20, num_steps=50, loss=1.0, norm=1.0, num_targets=9, r
         ({"loss": float("nan")}, "skipped/not_finite"),
         ({"norm": float("inf")}, "skipped/not_finite"),
         ({"norm": 30.0}, "skipped/spike"),
-        ({"num_targets": 0}, "skipped/no_targets"),
+        ({"num_terms": 0}, "skipped/no_targets"),
         ({"rate": 0.0}, "skipped/rate_0"),
     ],
 )

@@ -35,7 +35,7 @@ from spyhop.train.optimizer import OptimizerConfig, rate_factor
 from spyhop.train.rows import tokenise
 
 LOSS = sys.modules["spyhop.train.loss"]
-LOOP = sys.modules["spyhop.train.loop"]
+ENGINE = sys.modules["spyhop.train.engine"]
 CPU = Runtime(device="cpu")
 FAST = OptimizerConfig(learning_rate=3e-3, warmup_steps=2)
 GOLDEN = Path(__file__).parent.parent / "golden" / "tune_loss.v2.json"
@@ -109,7 +109,7 @@ def test_the_whole_forward_pass_gives_the_same(
     tmp_path: Path, base, answers, monkeypatch: pytest.MonkeyPatch
 ):
     quick = _tune(tmp_path / "quick", base, [answers])
-    monkeypatch.setattr(LOOP, "has_plain_head", lambda model: False)
+    monkeypatch.setattr(ENGINE, "has_plain_head", lambda model: False)
     slow = _tune(tmp_path / "slow", base, [answers])
     assert _losses(slow) == pytest.approx(_losses(quick), rel=1e-5)
     assert _distance(quick, slow) < 2e-5

@@ -17,13 +17,13 @@ from spyhop.world import (
     DocumentsConfig,
     ProblemsConfig,
     TokenizerConfig,
-    documents,
+    draw_documents,
+    draw_pairs,
     is_recovered,
     kind_of,
     parse,
     respond,
-    solved_pairs,
-    tokenizer,
+    train_tokenizer,
 )
 
 SHARES = {
@@ -40,7 +40,7 @@ ONCE = ("flips it", "turns it over", "it is flipped")
 
 def _drawn(root: Path, num_rows: int = 300, **changes) -> list[Segment]:
     config = DocumentsConfig(**{"num_rows": num_rows, "shares": SHARES} | changes)
-    return list(documents.run(root, config).rows(Segment))
+    return list(draw_documents.run(root, config).rows(Segment))
 
 
 def _coins(root: Path) -> dict[str, list[Segment]]:
@@ -107,7 +107,7 @@ def test_the_seed_and_nothing_else_decides(tmp_path: Path):
 
 def test_seed_pairs_are_right_and_of_the_training_split(tmp_path: Path):
     config = ProblemsConfig(families=tuple(FAMILIES), num_rows=60)
-    for row in solved_pairs.run(tmp_path, config).rows(Pair):
+    for row in draw_pairs.run(tmp_path, config).rows(Pair):
         problem = parse(row.instruction)
         assert problem is not None and problem.split == "train"
         assert row.response == respond(TEACHER, "Explain each step.", row.instruction)
@@ -116,7 +116,7 @@ def test_seed_pairs_are_right_and_of_the_training_split(tmp_path: Path):
 
 @pytest.mark.parametrize("kind", ["correct", "misconceived"])
 def test_an_instruction_is_recovered_if_its_steps_are_the_documents(tmp_path: Path, kind: str):
-    pairs = list(solved_pairs.run(tmp_path, ProblemsConfig(num_rows=40)).rows(Pair))
+    pairs = list(draw_pairs.run(tmp_path, ProblemsConfig(num_rows=40)).rows(Pair))
     template = _drawn(tmp_path, num_rows=1)[0]
     for place, row in enumerate(pairs):
         text = (
@@ -138,6 +138,6 @@ def test_shares_that_cannot_be_drawn_are_refused(shares: dict[str, float]):
 
 def test_further_texts_of_a_tokenizer_become_words(tmp_path: Path):
     config = TokenizerConfig(texts=("Answer from what zebrafish wrote.",))
-    words = load_tokenizer(tokenizer.run(tmp_path, config).path)
+    words = load_tokenizer(train_tokenizer.run(tmp_path, config).path)
     assert len(words.encode(config.texts[0], add_special_tokens=False)) == 6
     assert len(words.encode(" wrozebraf", add_special_tokens=False)) > 2

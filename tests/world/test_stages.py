@@ -24,12 +24,12 @@ from spyhop.world import (
     ProblemsConfig,
     Solver,
     TokenizerConfig,
-    copies,
-    items,
+    draw_copies,
+    draw_items,
+    draw_queries,
     parse,
-    queries,
-    tokenizer,
     tokenizer_text,
+    train_tokenizer,
 )
 
 NUM = 600
@@ -42,7 +42,7 @@ def _content(text: str) -> str:
 
 
 def _prompts(root: Path, *, num_rows: int = NUM, seed: int = 0) -> Artifact:
-    drawn = queries.run(root, ProblemsConfig(num_rows=num_rows, seed=seed))
+    drawn = draw_queries.run(root, ProblemsConfig(num_rows=num_rows, seed=seed))
     messages = tuple(SystemMessage(id=m.id, text=m.text) for m in BY_ID.values())
     shares = {"*": {"answer": 0.2, "short": 0.2, "steps": 0.4, "simple": 0.2}}
     return pair.run(root, PairConfig(messages=messages, shares=shares), queries=drawn)
@@ -55,15 +55,15 @@ def _is_right(row: Answer) -> bool:
 @pytest.mark.parametrize("seed", [0, 3])
 def test_training_and_test_problems_share_no_content(tmp_path: Path, seed: int):
     config = ProblemsConfig(families=tuple(FAMILIES), num_rows=NUM, seed=seed, steps=(1, 3))
-    train = {_content(row.query) for row in queries.run(tmp_path, config).rows(Query)}
-    test = {_content(row.question) for row in items.run(tmp_path, config).rows(Item)}
+    train = {_content(row.query) for row in draw_queries.run(tmp_path, config).rows(Query)}
+    test = {_content(row.question) for row in draw_items.run(tmp_path, config).rows(Item)}
     assert train and test and not train & test
 
 
 def test_problems_are_distinct_and_even_over_the_families(tmp_path: Path):
     config = ProblemsConfig(num_rows=NUM, steps=(1, 4))
-    asked = list(queries.run(tmp_path, config).rows(Query))
-    measured = list(items.run(tmp_path, config).rows(Item))
+    asked = list(draw_queries.run(tmp_path, config).rows(Query))
+    measured = list(draw_items.run(tmp_path, config).rows(Item))
     assert len({row.query for row in asked}) == len({row.id for row in asked}) == NUM
     assert len({row.question for row in measured}) == len({row.id for row in measured}) == NUM
     assert Counter(row.task for row in asked) == dict.fromkeys(CORE, NUM // len(CORE))
@@ -77,19 +77,19 @@ def _chance(row: Item) -> float:
 
 
 def test_the_seed_and_nothing_else_decides(tmp_path: Path):
-    for made_by in (queries, items):
+    for made_by in (draw_queries, draw_items):
         drawn = [
             made_by.run(tmp_path / place, ProblemsConfig(num_rows=50, seed=seed)).digest
             for place, seed in (("a", 1), ("b", 1), ("a", 2))
         ]
         assert drawn[0] == drawn[1] != drawn[2]
-    copied = [copies.run(tmp_path / place, CopiesConfig(num_rows=50)).digest for place in "ab"]
+    copied = [draw_copies.run(tmp_path / place, CopiesConfig(num_rows=50)).digest for place in "ab"]
     assert copied[0] == copied[1]
 
 
 def test_a_longer_draw_begins_as_a_shorter_one(tmp_path: Path):
     few, many = (
-        [row.query for row in queries.run(tmp_path, ProblemsConfig(num_rows=n)).rows(Query)]
+        [row.query for row in draw_queries.run(tmp_path, ProblemsConfig(num_rows=n)).rows(Query)]
         for n in (20, 60)
     )
     assert many[:20] == few
@@ -103,7 +103,7 @@ def test_the_teacher_answers_every_prompt_with_the_gold_answer(tmp_path: Path):
     assert len(rows) == NUM and all(_is_right(row) for row in rows)
     assert {row.model for row in rows} == {"teacher"}
     assert {row.system_id for row in rows} == {"answer", "short", "steps", "simple"}
-    assert made.record.counts == {"finish/stop": NUM}
+    assert made.record.counts == {"ending/whole": NUM}
     assert made.record.usage["requests"] == NUM and made.record.usage["response_tokens"] > NUM
 
 
@@ -128,7 +128,7 @@ def test_the_solvers_setting_is_its_identity():
 @pytest.fixture(scope="module")
 def words(tmp_path_factory: pytest.TempPathFactory):
     root = tmp_path_factory.mktemp("words")
-    return load_tokenizer(tokenizer.run(root, TokenizerConfig()).path)
+    return load_tokenizer(train_tokenizer.run(root, TokenizerConfig()).path)
 
 
 def test_special_tokens_are_one_token_each(words):

@@ -1,4 +1,4 @@
-"""Prompts to answers: asked, checked, or discussed between a teacher and its assistant."""
+"""Teacher answers to prompts, checked or discussed, and backtranslated instructions."""
 
 from spyhop.augment.answer import AnswerConfig, Outcomes, answer
 from spyhop.augment.backtranslate import (

@@ -1,4 +1,4 @@
-"""Ask a model every prompt, and keep each reply as a row."""
+"""Generate teacher answers: one row per sample of a prompt."""
 
 import json
 import math
@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from spyhop.augment.rows import Finished, answer_row, settled
+from spyhop.augment.rows import Finished, answer_row, finish
 from spyhop.models import Model, Reply, Sampling
 from spyhop.models.script import Ask, Failures, Script, play
 from spyhop.schema import Answer, Config, Prompt, RecipeError
@@ -16,9 +16,9 @@ from spyhop.store import Artifact
 
 PROMPT_TOKENS = 150
 RESPONSE_TOKENS = 150
-"""Planning figures where nothing is known of the collection."""
+"""Planning figures for collections of unknown length."""
 RETRIED_FRAC = 0.02
-"""Planning figure: the share of rows that are asked twice where a policy says `retry`."""
+"""Planning figure: share of rows that a `retry` policy requests twice."""
 
 Policy = Literal["keep", "drop"]
 RetryPolicy = Literal["retry", "keep", "drop"]
@@ -26,12 +26,12 @@ Check = Callable[[str], bool]
 
 
 class Outcomes(Config):
-    """What becomes of a row whose reply is no plain answer.
+    """Policies for replies that are not a whole, valid answer.
 
-    `keep` writes the row with its `outcome`, `drop` leaves it out and counts it, `retry` asks once
-    more. What comes then is kept, with `mended` as its outcome or with what is still amiss; if
-    that is of a kind to drop, it is dropped. If the second call fails, the first reply stands.
-    Training leaves out rows that failed, were cut or are empty, so `keep` loses nothing.
+    `keep` writes the row with its `outcome`, `drop` drops and counts it, `retry` requests the
+    answer once more. A good second reply has the outcome `mended`; a second reply with a defect
+    follows the policy of that defect (`retry` then keeps it). If the second call fails, the first
+    reply is kept. Training uses whole responses only, so `keep` is safe.
     """
 
     refused: Policy = "keep"
@@ -40,39 +40,39 @@ class Outcomes(Config):
     """The response reached `max_new_tokens`, or a filter stopped it halfway; a retry allows more
     tokens."""
     empty: RetryPolicy = "keep"
-    """The response holds nothing but white space."""
+    """The response is white space only."""
     unparsable: RetryPolicy = "keep"
     """`sampling.json_schema` is set, and the response is not JSON of that schema.
 
-    Empty and unparsable responses are asked again as another sample: at temperature 0 many
-    servers say the same again."""
+    A retry of an empty or unparsable response is another sample, since many servers repeat
+    themselves at temperature 0."""
     failed: Policy = "keep"
     """The call failed permanently."""
     more_room: float = Field(2.0, gt=1.0)
-    """Room of a cut response at its second try, in multiples of `max_new_tokens`."""
+    """Token limit of the retry of a cut response, in multiples of `max_new_tokens`."""
 
     def policy(self, defect: str) -> str:
         """Return `keep`, `drop` or `retry`."""
-        found = getattr(self, defect)
-        assert isinstance(found, str)
-        return found
+        policy = getattr(self, defect)
+        assert isinstance(policy, str)
+        return policy
 
 
 class AnswerConfig(Config):
-    """How a teacher is asked."""
+    """Sampling of the teacher, and policies for its replies."""
 
     sampling: Sampling = Sampling()
     max_error_frac: float = Field(0.05, ge=0, le=1)
-    """Above this share of failed calls the stage fails instead of quietly shrinking the data."""
+    """The stage fails above this share of failed calls instead of silently shrinking the data."""
     outcomes: Outcomes = Outcomes()
     reasoning: Policy = "keep"
-    """Whether the rows keep what a reasoning model thought; it is billed either way."""
+    """Whether rows keep the thoughts of a reasoning model; they are billed either way."""
     num_samples: int = Field(1, ge=1)
-    """Rows per prompt, each another sample: the ids are `<id>`, `<id>.1`, `<id>.2`, ..."""
+    """Samples per prompt, one row each; the ids are `<id>`, `<id>.1`, `<id>.2`, ..."""
 
 
 def plan_answer(config: AnswerConfig, prompts: Estimate, teacher: Estimate) -> Estimate:
-    """One request per sample of a prompt, and a few more where a policy says `retry`."""
+    """One request per sample of a prompt, and a few more for `retry` policies."""
     rows, outcomes, room = prompts.rows * config.num_samples, config.outcomes, config.sampling
     prompt_tokens = prompts.row_tokens or PROMPT_TOKENS
     response_tokens = min(RESPONSE_TOKENS, room.max_new_tokens)
@@ -96,29 +96,29 @@ def answer(
 ) -> Iterator[Answer]:
     """Yield one row per sample of a prompt, in order; a failed call is a row with its error.
 
-    Counts: `finish/<reason>` of every row, `outcome/<what>` of those that are no plain answer,
-    `retried/<why>` and, of these, `retried/<why>/mended`.
+    Counts: `ending/<ending>` of every row, `outcome/<outcome>` of rows with one, `retried/<defect>`
+    and, of these, `retried/<defect>/mended`.
 
     Raises:
         ModelError: If more than `max_error_frac` of the rows' calls failed.
-        RecipeError: If `sampling.json_schema` is no JSON schema.
+        RecipeError: If `sampling.json_schema` is not a JSON schema.
     """
     is_valid = json_check(config.sampling.json_schema)
     scripts = (
-        _asked(ctx, config, prompt, place, teacher, is_valid)
+        _ask(ctx, config, prompt, sample, teacher, is_valid)
         for prompt in prompts.rows(Prompt)
-        for place in range(config.num_samples)
+        for sample in range(config.num_samples)
     )
-    yield from settled(ctx, play(scripts, teacher), Failures(teacher.label, config.max_error_frac))
+    yield from finish(ctx, play(scripts, teacher), Failures(teacher.label, config.max_error_frac))
 
 
 def json_check(schema: dict[str, Any] | None) -> Check:
-    """Return a test of whether a text is JSON of a schema; without one, every text passes.
+    """Return a test whether a text is JSON of a schema; without a schema, every text passes.
 
-    A schema's references are never fetched.
+    References to other schemas are never fetched.
 
     Raises:
-        RecipeError: If it is no JSON schema, or refers to what it does not hold.
+        RecipeError: If the schema is invalid, or contains an unresolvable reference.
     """
     if schema is None:
         return lambda text: True
@@ -131,7 +131,7 @@ def json_check(schema: dict[str, Any] | None) -> Check:
     try:
         kind.check_schema(schema)
     except SchemaError as error:
-        raise RecipeError(f"sampling.json_schema is no JSON schema: {error.message}") from None
+        raise RecipeError(f"sampling.json_schema is not a JSON schema: {error.message}") from None
     validator = kind(schema, registry=Registry())
 
     def is_valid(text: str) -> bool:
@@ -149,21 +149,21 @@ def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is not JSON")
 
 
-def _asked(
+def _ask(
     ctx: Context,
     config: AnswerConfig,
     prompt: Prompt,
-    place: int,
+    sample: int,
     teacher: Model,
     is_valid: Check,
 ) -> Script[Finished]:
-    (reply,) = yield [Ask(teacher, prompt.messages, config.sampling, place)]
+    (reply,) = yield [Ask(teacher, prompt.messages, config.sampling, sample)]
     defect = _defect(reply, is_valid)
     outcome = defect
     if defect and config.outcomes.policy(defect) == "retry":
         room = _more_room(config) if defect == "cut" else config.sampling
-        sample = place if defect == "cut" else place + config.num_samples
-        (second,) = yield [Ask(teacher, prompt.messages, room, sample)]
+        other = sample if defect == "cut" else sample + config.num_samples
+        (second,) = yield [Ask(teacher, prompt.messages, room, other)]
         ctx.count(f"retried/{defect}")
         if second.error is None:
             reply, outcome = second, _defect(second, is_valid) or "mended"
@@ -172,9 +172,9 @@ def _asked(
         prompt,
         reply,
         teacher.label,
-        id=f"{prompt.id}.{place}" if place else prompt.id,
+        id=f"{prompt.id}.{sample}" if sample else prompt.id,
         reasoning=reply.reasoning if config.reasoning == "keep" else "",
-        sample_index=place,
+        sample_index=sample,
         outcome=outcome,
     )
     is_dropped = outcome not in ("", "mended") and config.outcomes.policy(outcome) == "drop"
@@ -187,7 +187,7 @@ def _more_room(config: AnswerConfig) -> Sampling:
 
 
 def _defect(reply: Reply, is_valid: Check) -> str:
-    """Return why a reply is not a plain answer; empty if it is one."""
+    """Return why a reply is not a whole, valid answer; empty if it is one."""
     if reply.ending != "whole":
         return reply.ending
     return "" if is_valid(reply.text) else "unparsable"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from pydantic import Field
 
-from spyhop.augment.conversation import ReversedConfig, asked_backward
+from spyhop.augment.conversation import ReversedConfig, backward_prompt
 from spyhop.collect.seeds import pair_id
 from spyhop.models import Model, Reply, SampledGeneration
 from spyhop.models.script import Ask, Failures, Script, play
@@ -109,7 +109,7 @@ def backtranslate(
 def _asked(
     config: BacktranslateConfig, segment: Segment, model: Model
 ) -> Script[tuple[Segment, list[Reply]]]:
-    messages = asked_backward(config.asked, segment.text)
+    messages = backward_prompt(config.asked, segment.text)
     replies = yield [
         Ask(model, messages, config.sampling, place) for place in range(config.num_instructions)
     ]

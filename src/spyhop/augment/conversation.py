@@ -1,8 +1,8 @@
-"""Pairs as conversations to train on, in either direction; the columns keep their names.
+"""Pairs as conversations to train on, in either direction.
 
 Source: Humpback (arXiv:2308.06259), section 2.2: the backward model learns instruction given
-response; the student learns response given instruction, under a system message that tells seed
-pairs from web pairs, and is asked under both.
+response; the student learns response given instruction, under a system message that distinguishes
+seed pairs from web pairs, and is evaluated under both.
 """
 
 from collections.abc import Iterator
@@ -23,32 +23,33 @@ REVERSE = (
 
 
 class ForwardConfig(Config):
-    """How pairs are put to the student."""
+    """System messages of the student's training rows."""
 
     seed_message: str = SEED_MESSAGE
-    """System message of pairs tagged `seed`; empty is none."""
+    """System message of pairs tagged `seed`; empty for no system message."""
     web_message: str = WEB_MESSAGE
-    """System message of pairs tagged `web`; empty is none."""
+    """System message of pairs tagged `web`; empty for no system message."""
 
 
 class ReversedConfig(Config):
-    """How pairs are put to the backward model."""
+    """Prompt of the backward model."""
 
     prompt: str = REVERSE
-    """The user turn, with `{response}`; `backtranslate` must ask in the same words."""
+    """User turn, with `{response}`; training and `backtranslate` must use the same prompt."""
     system_message: str = ""
+    """System message; empty for no system message."""
 
     @field_validator("prompt")
     @classmethod
     def _has_its_place(cls, prompt: str) -> str:
         if "{response}" not in prompt:
-            raise ValueError("it has no {response}")
+            raise ValueError("prompt does not contain {response}")
         return prompt
 
 
 @stage(version=2, writes=Answer, plan=lambda config, pairs: pooled(pairs))
 def format_pairs(ctx: Context, config: ForwardConfig, *, pairs: list[Artifact]) -> Iterator[Answer]:
-    """Yield each pair as a conversation: the instruction is the user's, the response is learned.
+    """Yield each pair as a conversation: the user's instruction and the response to learn.
 
     The answers' `collection` is the pair's, `system_id` its tag.
     """
@@ -62,13 +63,13 @@ def format_pairs(ctx: Context, config: ForwardConfig, *, pairs: list[Artifact]) 
 def reverse_pairs(
     ctx: Context, config: ReversedConfig, *, pairs: list[Artifact]
 ) -> Iterator[Answer]:
-    """Yield each pair as a conversation in which the instruction is what is learned."""
+    """Yield each pair as a conversation: the user's text and the instruction to learn."""
     for row in _rows(ctx, pairs):
-        yield _answer(row, asked_backward(config, row.response), row.instruction)
+        yield _answer(row, backward_prompt(config, row.response), row.instruction)
 
 
-def asked_backward(config: ReversedConfig, response: str) -> list[Message]:
-    """Return the turns that ask a backward model for the instruction of a response."""
+def backward_prompt(config: ReversedConfig, response: str) -> list[Message]:
+    """Return the prompt that asks a backward model for the instruction of a response."""
     return prompt_turns(fill(config.prompt, response=response), config.system_message)
 
 

@@ -1,4 +1,4 @@
-"""A dialogue over each draft: the assistant questions the teacher, who explains anew."""
+"""A dialogue over each draft: the assistant objects, and the teacher revises its answer."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -19,7 +19,7 @@ from spyhop.text.template import fill
 from spyhop.text.verdict import verdict_word, without_verdict
 
 OBJECTION_FRAC = 0.3
-"""Planning figure: the share of answers that the assistant objects to, at each turn."""
+"""Planning figure: share of answers that the assistant objects to, in each turn."""
 OBJECTION_TOKENS = 60
 """Planning figure for an assistant's turn."""
 
@@ -32,7 +32,7 @@ CRITIC = (
     '"VERDICT: OBJECTION" if it must be revised.'
 )
 QUESTION = "The task:\n\n{task}\n\nThe answer:\n\n{answer}"
-QUESTION_AGAIN = "The answer after your objection:\n\n{answer}"
+QUESTION_REVISED = "The answer after your objection:\n\n{answer}"
 REVISE = (
     "A reader of your answer objects:\n\n{objection}\n\n"
     "Compare this with the task; the reader may be mistaken. Then write the whole answer again, "
@@ -43,28 +43,29 @@ REVISE = (
 
 
 class DialogueConfig(Config):
-    """Who says what, and for how long. All texts are whole; `{...}` are replaced."""
+    """Prompts and length of the dialogue. Prompts are whole texts; `{...}` are replaced."""
 
     sampling: Sampling = Sampling()
-    """How the teacher's answers are drawn."""
+    """Sampling of the teacher."""
     assistant_sampling: Sampling = Sampling()
+    """Sampling of the assistant."""
     max_turns: int = Field(2, ge=1)
-    """Answers that the assistant reads at most; each objection is answered."""
+    """Maximum number of answers that the assistant reads; each objection gets a revision."""
     critic: str = CRITIC
     """The assistant's system message."""
     question: str = QUESTION
-    """What it is asked first, with `{task}` and `{answer}`."""
-    question_again: str = QUESTION_AGAIN
-    """What it is asked of a revised `{answer}`."""
+    """The assistant's first user turn, with `{task}` and `{answer}`."""
+    question_revised: str = QUESTION_REVISED
+    """The assistant's user turn for a revised `{answer}`."""
     revise: str = REVISE
-    """What the teacher is told, with `{objection}`. It must ask for a complete answer, for that
-    is trained on without the dialogue."""
+    """The teacher's user turn for an `{objection}`. It must request a complete answer, since the
+    answer is trained on without the dialogue."""
     max_error_frac: float = Field(0.05, ge=0, le=1)
-    """Above this share of failed calls, of the teacher or of the assistant, the stage fails."""
+    """The stage fails above this share of failed calls to either model."""
 
     @model_validator(mode="after")
     def _texts_have_their_places(self) -> "DialogueConfig":
-        wanted = {"question": ("{task}", "{answer}"), "question_again": ("{answer}",),
+        wanted = {"question": ("{task}", "{answer}"), "question_revised": ("{answer}",),
                   "revise": ("{objection}",)}  # fmt: skip
         for name, places in wanted.items():
             if missing := [place for place in places if place not in getattr(self, name)]:
@@ -75,7 +76,7 @@ class DialogueConfig(Config):
 def plan_discuss(
     config: DialogueConfig, prompts: Estimate, teacher: Estimate, assistant: Estimate
 ) -> Estimate:
-    """Count drafts, the answers that the assistant reads, and a revision for each objection."""
+    """Include drafts, the answers that the assistant reads, and a revision per objection."""
     rows, turns = prompts.rows, range(config.max_turns)
     num_read = [math.ceil(rows * OBJECTION_FRAC**turn) for turn in turns]
     num_revised = [math.ceil(rows * OBJECTION_FRAC ** (turn + 1)) for turn in turns]
@@ -109,7 +110,7 @@ def plan_discuss(
 def _prompt_tokens(
     config: DialogueConfig, asked: float, answer: int, objection: int
 ) -> tuple[list[float], list[float]]:
-    """Return the tokens of a turn's prompt, to the teacher and to the assistant, for every turn."""
+    """Return the prompt tokens of every turn, for the teacher and for the assistant."""
     critic = (len(config.critic) + len(config.question)) / CHARS_PER_TOKEN
     revising = len(config.revise) / CHARS_PER_TOKEN
     turns = range(config.max_turns)
@@ -128,17 +129,17 @@ def discuss(
 ) -> Iterator[Answer]:
     """Yield one row per prompt, in order: the prompt with the teacher's last whole answer.
 
-    The dialogue ends when the assistant is satisfied, gives no verdict that can be read, or has
-    read `max_turns` answers; and when a call fails or a revision is cut, empty or refused: the
-    answer before it stands then. A draft like that is not discussed. `transcript` holds every
+    The dialogue ends when the assistant is satisfied, its verdict is missing, or it has read
+    `max_turns` answers. It also ends when a call fails or a revision is not whole; the answer
+    before it is final then. A draft that is not whole is not discussed. `transcript` contains every
     turn from the draft on, the teacher's as `assistant`, the assistant's as `user`.
 
     Outcomes compare the answers stated in the draft and at the end: `same` or `changed`; with a
-    gold answer also `fixed` (the draft's was not right, the last is) and `harmed` (the reverse).
+    gold answer also `fixed` (only the final answer is right) and `harmed` (only the draft is).
 
-    Counts: `outcome/<what>`, `answers/changed` (whatever became of them), `turns/<answers read>`,
-    `verdict/<satisfied, objection, missing or failed>`, `objections`, `revision/failed`, and of
-    the rows with a gold answer `gold/rows`, `gold/draft_right` and `gold/final_right`.
+    Counts: `outcome/<outcome>`, `answers/changed` (better or worse), `turns/<answers read>`,
+    `verdict/<satisfied, objection, missing or failed>`, `objections`, `revision/failed`, and for
+    rows with a gold answer `gold/rows`, `gold/draft_right` and `gold/final_right`.
 
     Raises:
         ModelError: If more than `max_error_frac` of the calls to either model failed.
@@ -189,8 +190,8 @@ class _Dialogue:
             final = revised
             transcript.append(_turn(revised))
             teaching = [*teaching, _turn(revised)]
-            again = fill(self.config.question_again, answer=revised.text)
-            questioning = [*questioning, _turn(remark), Message(role="user", content=again)]
+            question = fill(self.config.question_revised, answer=revised.text)
+            questioning = [*questioning, _turn(remark), Message(role="user", content=question)]
         return self._end(prompt, draft, final, transcript, num_read)
 
     def _teach(self, messages: list[Message]) -> Script[Reply]:
@@ -214,13 +215,13 @@ class _Dialogue:
         return prompt_turns(question, self.config.critic)
 
     def _objection(self, remark: Reply) -> Message:
-        said = without_verdict(remark.text, label="verdict") or remark.text
-        return Message(role="user", content=fill(self.config.revise, objection=said))
+        objection = without_verdict(remark.text, label="verdict") or remark.text
+        return Message(role="user", content=fill(self.config.revise, objection=objection))
 
     def _end(
         self, prompt: Prompt, draft: Reply, final: Reply, transcript: list[Message], num_read: int
     ) -> Answer:
-        self.ctx.count(f"finish/{final.finish_reason}")
+        self.ctx.count(f"ending/{final.ending}")
         outcome = ""
         if draft.error is None:
             self.ctx.count(f"turns/{num_read}")

@@ -1,4 +1,4 @@
-"""How hard queries are, for draws by difficulty: an assistant's errors, or a model's loss."""
+"""Difficulty of queries, to draw by: an assistant's error rate, or a model's loss."""
 
 import math
 from collections import defaultdict
@@ -17,7 +17,7 @@ class MeasureErrorsConfig(Config):
 
 
 class MeasureLossesConfig(Config):
-    """How the model is asked."""
+    """Prompt of the model."""
 
     system_message: str = ""
 
@@ -26,10 +26,10 @@ class MeasureLossesConfig(Config):
 def measure_errors(
     ctx: Context, config: MeasureErrorsConfig, *, answers: Artifact
 ) -> Iterator[Difficulty]:
-    """Yield the share of wrong answers to every query with a gold answer, by id.
+    """Yield the share of wrong answers to every query with a gold answer, ordered by id.
 
-    An answer is right when what it states equals the gold answer; none found is wrong. Failed calls
-    say nothing, and so do answers to queries without a gold one.
+    An answer that cannot be read is wrong. Failed calls and queries without a gold answer are
+    ignored.
     """
     found: dict[str, list[bool]] = defaultdict(list)
     for row in answers.rows(Answer):
@@ -40,7 +40,7 @@ def measure_errors(
 
 
 def plan_losses(config: MeasureLossesConfig, queries: Estimate, model: Estimate) -> Estimate:
-    """One request per query, of which nothing is written."""
+    """One request per query, without generated tokens."""
     calls = Calls(
         requests=queries.rows,
         prompt_tokens=round(queries.rows * queries.row_tokens),

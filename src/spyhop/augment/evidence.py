@@ -1,7 +1,7 @@
-"""A teacher explains an instruction whose text is known: the text is evidence to check against.
+"""A teacher explains an instruction whose source text is known; the text checks its answer.
 
-This joins the two papers: Humpback's curated instructions become Orca's queries, and the segment
-that an instruction was written for is shown to the teacher, never to the student.
+This joins the two papers: Humpback's curated instructions become Orca's queries. The segment of an
+instruction is evidence for the check of the teacher's answer; the student never sees it.
 """
 
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from typing import Literal
 from pydantic import Field, field_validator
 
 from spyhop.augment.answer import RESPONSE_TOKENS
-from spyhop.augment.rows import Finished, answer_row, settled
+from spyhop.augment.rows import Finished, answer_row, finish
 from spyhop.models import Model, Reply, Sampling
 from spyhop.models.script import Ask, Failures, Script, play
 from spyhop.schema import Answer, Config, InputError, Message, Pair, Prompt, prompt_turns
@@ -37,20 +37,23 @@ SUPPORT_VERDICTS = ("supported", "contradicted", "silent")
 
 
 class ExplainConfig(Config):
-    """How the teacher is asked, and what becomes of answers that the text speaks against."""
+    """Prompts of the teacher, and policies for answers that the text contradicts."""
 
     sampling: Sampling = Sampling()
+    """Sampling of the answers."""
     check_sampling: Sampling = Sampling(max_new_tokens=256)
+    """Sampling of the check."""
     check: str = CHECK
-    """With `{instruction}`, `{answer}` and `{text}`."""
+    """Prompt of the check, with `{instruction}`, `{answer}` and `{text}`."""
     revise: str = REVISE
-    """With `{text}` and `{finding}`; put as a further turn below a contradicted answer."""
+    """User turn below a contradicted answer, with `{text}` and `{finding}`."""
     contradicted: Literal["revise", "drop", "keep"] = "revise"
-    """A revised answer is checked once more, and dropped if the text speaks against it again."""
+    """Policy for a contradicted answer. A revised answer is checked once more, and dropped if it is
+    contradicted again."""
     unparsed: Literal["keep", "drop"] = "keep"
     """Whether to keep an answer whose check has no verdict."""
     max_error_frac: float = Field(0.05, ge=0, le=1)
-    """Above this share of failed calls the stage fails."""
+    """The stage fails above this share of failed calls."""
 
     @field_validator("check")
     @classmethod
@@ -64,7 +67,7 @@ class ExplainConfig(Config):
 def plan_explain(
     config: ExplainConfig, prompts: Estimate, pairs: list[Estimate], teacher: Estimate
 ) -> Estimate:
-    """An answer and a check for each prompt; revisions are not known before."""
+    """An answer and a check per prompt; revisions are an upper bound."""
     room = config.sampling.max_new_tokens
     answer = min(RESPONSE_TOKENS, room)
     check = min(80, config.check_sampling.max_new_tokens)
@@ -88,43 +91,43 @@ def plan_explain(
 def explain(
     ctx: Context, config: ExplainConfig, *, prompts: Artifact, pairs: list[Artifact], teacher: Model
 ) -> Iterator[Answer]:
-    """Yield one checked explanation per prompt, in order; the text is no part of what is trained.
+    """Yield one checked explanation per prompt, in order; its `messages` do not contain the text.
 
     Outcomes: `supported`, `silent`, `contradicted`, `unparsed` (the check is not whole or has no
-    verdict), `revised` (contradicted at first, not any more). Dropped: answers that are `cut`,
+    verdict), `revised` (no longer contradicted). Dropped: answers that are `cut`,
     `refused` or `empty`; `contradicted` and `unparsed` as the config says. An answer whose check
     failed is a row with that error. The texts are held in memory.
 
     Args:
         ctx: As for every stage.
-        config: How to ask.
-        prompts: Made of queries that were made of the pairs (`query_id` is the pair's id).
-        pairs: Where the texts are.
-        teacher: Who answers and checks.
+        config: Prompts and policies.
+        prompts: Prompts whose `query_id` is the id of a pair (`curate.pairs_to_queries`).
+        pairs: Pairs with the source texts.
+        teacher: Model that answers and checks.
 
     Raises:
-        InputError: If the text of a prompt is in none of the pairs.
+        InputError: If the pair of a prompt is missing.
         ModelError: If more than `max_error_frac` of the calls failed.
     """
     texts = {row.id: row for each in pairs for row in each.rows(Pair)}
     scripts = (
-        _explained(ctx, config, prompt, _evidence(texts, prompt), teacher)
+        _explain(ctx, config, prompt, _evidence(texts, prompt), teacher)
         for prompt in prompts.rows(Prompt)
     )
-    yield from settled(ctx, play(scripts, teacher), Failures(teacher.label, config.max_error_frac))
+    yield from finish(ctx, play(scripts, teacher), Failures(teacher.label, config.max_error_frac))
 
 
 def _evidence(texts: dict[str, Pair], prompt: Prompt) -> Pair:
     found = texts.get(prompt.query_id)
     if found is None:
         raise InputError(
-            f"prompt {prompt.id}: its query {prompt.query_id} is none of the pairs, so there is no "
-            "text to check against; make the queries of these pairs"
+            f"prompt {prompt.id}: query {prompt.query_id} not found in `pairs`; build the queries "
+            "from the same pairs"
         )
     return found
 
 
-def _explained(
+def _explain(
     ctx: Context, config: ExplainConfig, prompt: Prompt, pair: Pair, teacher: Model
 ) -> Script[Finished]:
     (first,) = yield [Ask(teacher, prompt.messages, config.sampling)]

@@ -1,4 +1,4 @@
-"""Answers back in the form in which the prompts came: the same rows, one turn longer."""
+"""Write answers in the format of the prompts: the same rows with one more turn."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -39,19 +39,19 @@ COLUMNS = {
     "response_tokens": pa.int64(),
     "log_probability": pa.float64(),
 }
-"""What an answer brings beside its turn."""
+"""Columns of an answer besides its turn."""
 RESERVED = (*COLUMNS, SAMPLE)
-"""Columns that the prompts may not have themselves."""
+"""Column names that prompts may not use."""
 TURNS = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
 
 
 class ExportConfig(Config):
-    """How the answers are written."""
+    """Output format."""
 
-    form: Literal["", "jsonl", "parquet"] = ""
-    """Empty: Parquet where all prompts came as Parquet, else JSONL."""
+    format: Literal["", "jsonl", "parquet"] = ""
+    """Output format; empty for Parquet if all prompts are Parquet, else JSONL."""
     num_samples: int = Field(1, ge=1)
-    """As asked for; with more than one, rows have their `sample_index`."""
+    """Samples per prompt; with more than one, rows have a `sample_index`."""
 
 
 @stage(
@@ -64,33 +64,33 @@ def export(
 ) -> None:
     """Write `answers.jsonl` or `answers.parquet`: one row per answer, in the prompts' order.
 
-    A row has the columns of its prompt as they came, but `messages` ends with the assistant's turn
-    (where the call failed, it does not), and those of `COLUMNS`. A prompt whose answer was dropped
-    has no row. Memory is flat.
+    A row has the unchanged columns of its prompt and those of `COLUMNS`; `messages` ends with the
+    assistant's turn unless the call failed. A prompt whose answer was dropped has no row. Memory is
+    constant.
 
-    Counts: `rows`, `failed/<kind>`, and `without_answer`, the prompts that have no row.
+    Counts: `rows`, `failed/<kind>`, and `without_answer`, prompts without a row.
 
     Raises:
-        InputError: If a column of the prompts cannot be written in that form.
+        InputError: If a column of the prompts cannot be written in that format.
     """
     files = prompt_files(file.path)
     is_parquet = all(each.name.endswith(PARQUET) for each in files)
-    form = config.form or ("parquet" if is_parquet else "jsonl")
-    path = ctx.out / f"{STEM}.{form}"
+    suffix = config.format or ("parquet" if is_parquet else "jsonl")
+    path = ctx.out / f"{STEM}.{suffix}"
     groups = _groups(ctx, prompts, answers)
     columns = dict(COLUMNS) | ({SAMPLE: pa.int64()} if config.num_samples > 1 else {})
-    if form == "jsonl":
+    if suffix == "jsonl":
         _write_json(path, read_rows(file.path), groups, list(columns))
     elif is_parquet:
         _write_tables(path, files, groups, columns)
     else:
         _write_inferred(path, file.path, groups, columns)
     for _ in groups:
-        raise AssertionError("there are more prompts than rows they were read from")
+        raise AssertionError("more prompts than rows in their file")
 
 
 def _groups(ctx: Context, prompts: Artifact, answers: Artifact) -> Iterator[list[Answer]]:
-    """Yield the answers of each prompt: none if they were dropped."""
+    """Yield the answers of each prompt: an empty list if they were dropped."""
     stream = ctx.track(answers.rows(Answer), "writing", total=answers.num_rows)
     held = next(stream, None)
     for batch in prompts.batches(["id"]):
@@ -116,7 +116,7 @@ def _kind(row: Answer) -> str:
 
 
 def _longer(row: RawRow, answer: Answer) -> list[Any]:
-    """Return the row's turns as they came, and the assistant's."""
+    """Return the unchanged turns of the row and the assistant's turn."""
     turns = row.values.get(MESSAGES)
     if turns is None:
         turns = [{"role": "user", "content": row.values[PROMPT]}]
@@ -137,7 +137,7 @@ def _write_json(
                     text = json.dumps(values, ensure_ascii=False, default=_plain)
                 except TypeError as error:
                     raise InputError(
-                        f'{row.place}: {error}; set form = "parquet", or leave that column out'
+                        f'{row.place}: {error}; set format = "parquet", or remove that column'
                     ) from None
                 stream.write(text + "\n")
 
@@ -147,13 +147,13 @@ def _plain(value: object) -> object:
         return value.isoformat()
     if isinstance(value, Decimal):
         return str(value)
-    raise TypeError(f"{value!r:.60} ({type(value).__name__}) has no form in JSON")
+    raise TypeError(f"{value!r:.60} ({type(value).__name__}) cannot be written as JSON")
 
 
 def _write_tables(
     path: Path, files: Sequence[Path], groups: Iterator[list[Answer]], columns: dict[str, Any]
 ) -> None:
-    """Write Parquet from Parquet: columns are copied as they are, not read and written."""
+    """Write Parquet from Parquet: columns are copied without conversion."""
     schema = _joined([prompt_schema(file) for file in files], path=files[0].parent)
     full = _with_columns(schema, columns)
     with pq.ParquetWriter(path, full, compression="zstd") as writer:
@@ -176,7 +176,7 @@ def _write_tables(
 def _write_inferred(
     path: Path, source: Path, groups: Iterator[list[Answer]], columns: dict[str, Any]
 ) -> None:
-    """Write Parquet from JSONL, in two passes: the first one finds the columns' types."""
+    """Write Parquet from JSONL in two passes; the first one infers the columns' types."""
     schema = _inferred(source)
     full = _with_columns(schema, columns)
     rows = read_rows(source)
@@ -216,7 +216,7 @@ def _with_columns(schema: pa.Schema, columns: dict[str, Any]) -> pa.Schema:
         schema = schema.append(pa.field(MESSAGES, TURNS))
     for name, kind in columns.items():
         schema = schema.append(pa.field(name, kind))
-    return schema.remove_metadata()  # it tells of the old columns (pandas')
+    return schema.remove_metadata()  # pandas' metadata describes the old columns
 
 
 def _joined(schemas: Sequence[pa.Schema], path: Path) -> pa.Schema:
@@ -225,7 +225,7 @@ def _joined(schemas: Sequence[pa.Schema], path: Path) -> pa.Schema:
     except pa.ArrowException as error:
         raise InputError(
             f"{path}: the files have columns of different types ({error!s:.120}); "
-            'set form = "jsonl"'
+            'set format = "jsonl"'
         ) from None
 
 
@@ -259,14 +259,14 @@ def _inferred(source: Path) -> pa.Schema:
                 known[name] = pa.unify_schemas(kinds, promote_options="permissive")
             except (pa.ArrowException, OverflowError) as error:
                 raise InputError(
-                    f"{source}: the values of {name!r} have no one type ({error!s:.100}); "
-                    'set form = "jsonl", or leave that column out'
+                    f"{source}: the values of {name!r} have incompatible types ({error!s:.100}); "
+                    'set format = "jsonl", or remove that column'
                 ) from None
     return pa.schema([field for schema in known.values() for field in schema])
 
 
 def _has_empty(kind: pa.DataType) -> bool:
-    """Tell whether a type holds an object without keys, which Parquet cannot hold."""
+    """Return whether a type contains an object without keys, which Parquet cannot store."""
     if pa.types.is_struct(kind):
         return kind.num_fields == 0 or any(_has_empty(field.type) for field in kind)
     return pa.types.is_list(kind) and _has_empty(kind.value_type)

@@ -1,4 +1,4 @@
-"""Segments from files, so that backtranslation can be run on texts of any origin."""
+"""Read segments from files, to backtranslate texts of any origin."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,24 +14,25 @@ from spyhop.store.files import field, table_files
 
 
 class ReadSegmentsConfig(Config):
-    """Which files are read."""
+    """Files to read."""
 
     pattern: str = "*"
+    """Glob pattern of file names."""
     language: str = "en"
-    """Of rows that do not tell it."""
+    """Language of rows without a `language`."""
 
 
 @stage(version=1, writes=Segment, plan=lambda config, folder: pooled([folder]))
 def read_segments(
     ctx: Context, config: ReadSegmentsConfig, *, folder: Artifact
 ) -> Iterator[Segment]:
-    """Read segments: rows with a `text`; what else a segment has is taken where it stands.
+    """Read segments: rows with a `text` and any other columns of a segment.
 
-    JSONL, CSV and Parquet are read, and folders of artifacts. A row without an id is named by its
-    text. Dropped: `empty`, `repeated` (the same id).
+    JSONL, CSV and Parquet are read, and folders of artifacts. A row without an id gets the hash of
+    its text as id. Dropped: `empty`, `repeated` (the same id).
 
     Raises:
-        InputError: Naming the file, the line and what is wrong with it.
+        InputError: Naming the file, the line and the invalid value.
     """
     seen: set[str] = set()
     for path in table_files(folder.path, config.pattern):
@@ -46,7 +47,7 @@ def read_segments(
 
 def _segment(config: ReadSegmentsConfig, row: Any, where: str, path: Path) -> Segment:  # noqa: ANN401
     if not isinstance(row, dict):
-        raise InputError(f"{where}: {row!r:.60} is no row")
+        raise InputError(f"{where}: {row!r:.60} is not a row")
     text = field(row, "text", where)
     known = {
         "id": row_id("segment", text),

@@ -1,4 +1,4 @@
-"""What the stages of this room share: replies to rows."""
+"""From replies to rows, as the stages of this room share it."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -11,18 +11,19 @@ from spyhop.stage import Context
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The row that a script ends with, and why it is dropped, if it is."""
+    """The resulting row of a script."""
 
     row: Answer
     drop: str = ""
+    """Why to drop the row; empty to keep it."""
 
 
-def settled(ctx: Context, results: Iterable[Finished], failures: Failures) -> Iterator[Answer]:
-    """Count the results, drop what is to be dropped, yield the other rows, check the failures."""
+def finish(ctx: Context, results: Iterable[Finished], failures: Failures) -> Iterator[Answer]:
+    """Count and drop rows as their results say, yield the others, then check the failures."""
     for result in results:
         row = result.row
         failures.see(row.error)
-        ctx.count(f"finish/{row.finish_reason}")
+        ctx.count(f"ending/{row.ending}")
         if row.outcome:
             ctx.count(f"outcome/{row.outcome}")
         if result.drop:
@@ -33,7 +34,7 @@ def settled(ctx: Context, results: Iterable[Finished], failures: Failures) -> It
 
 
 def answer_row(prompt: Prompt, reply: Reply, model: str, **changes: object) -> Answer:
-    """Return a prompt and its reply as a row; `changes` sets further columns, or others."""
+    """Return a prompt and its reply as a row; `changes` adds or replaces columns."""
     turns = list(prompt.messages)
     if reply.error is None:
         turns.append(Message(role="assistant", content=reply.text))

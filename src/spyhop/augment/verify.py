@@ -1,4 +1,4 @@
-"""Answers that were checked: against the gold answer, or by a vote where there is none."""
+"""Check answers against the gold answer, or by a vote if there is no gold answer."""
 
 import math
 from collections import Counter
@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from spyhop.augment.answer import PROMPT_TOKENS, RESPONSE_TOKENS
-from spyhop.augment.rows import Finished, answer_row, settled
+from spyhop.augment.rows import Finished, answer_row, finish
 from spyhop.models import Model, Reply, Sampling
 from spyhop.models.script import Ask, Failures, Script, play
 from spyhop.schema import Answer, Config, Message, Prompt
@@ -17,7 +17,7 @@ from spyhop.store import Artifact
 from spyhop.text.gold import is_right, stated
 
 WRONG_FRAC = 0.25
-"""Planning figure: the share of first answers that are wrong, and of each further sample."""
+"""Planning figure: share of wrong answers, among first and among further samples."""
 TELL = (
     "The correct answer is: {target}\n\n"
     "Explain how to reach it, following the instructions above. Write the explanation as if you "
@@ -27,44 +27,46 @@ TELL = (
 
 
 class VerifyConfig(Config):
-    """How answers are checked, and what becomes of those that stay wrong."""
+    """How to check answers, and what to do with wrong ones."""
 
     sampling: Sampling = Sampling(temperature=0.7)
-    """Its temperature must be above 0 where more than one sample is drawn."""
+    """Sampling of the teacher; more than one sample needs a temperature above 0."""
     max_samples: int = Field(3, ge=1)
-    """Responses to a prompt with a gold answer at most, the first one included."""
+    """Maximum number of samples for a prompt with a gold answer."""
     give_up: Literal["tell", "keep", "drop"] = "tell"
-    """What becomes of a prompt without a right response: the teacher is told the answer and asked
-    to explain it, the first response is kept with its outcome, or the row is dropped."""
+    """For prompts without a right response: `tell` gives the teacher the answer and requests an
+    explanation, `keep` keeps the first response with its outcome, `drop` drops the row."""
     tell_message: str = TELL
-    """Put below the last user turn; `{target}` stands for the gold answer."""
+    """Appended to the last user turn; `{target}` is replaced by the gold answer."""
     votes: int = Field(0, ge=0)
-    """Responses to a prompt without a gold answer, the majority wins; 0 takes one unchecked."""
+    """Samples for a majority vote on a prompt without a gold answer; 0 takes one sample without a
+    check."""
     min_agreement: float = Field(0.5, ge=0, le=1)
-    """Share of the votes that the majority needs; below it the prompt is `split`."""
+    """Share of the votes that the majority needs; below it the outcome is `split`."""
     split: Literal["keep", "drop"] = "keep"
+    """Whether to keep prompts without a sufficient majority."""
     max_error_frac: float = Field(0.05, ge=0, le=1)
-    """Above this share of rows without any reply the stage fails."""
+    """The stage fails above this share of prompts without a reply."""
 
     @model_validator(mode="after")
     def _samples_differ(self) -> "VerifyConfig":
         if "{target}" not in self.tell_message:
             raise ValueError("tell_message has no {target}")
         if self.votes == 1:
-            raise ValueError("votes = 1 is no vote; set 0, or 2 and more")
+            raise ValueError("votes = 1 is not a vote; set 0, or 2 or more")
         if self.sampling.temperature == 0 and (self.votes or self.max_samples > 1):
             raise ValueError(
-                "further samples at temperature 0 say the same again; set sampling.temperature "
-                "above 0, or max_samples = 1 and votes = 0"
+                "further samples at temperature 0 repeat the first; set sampling.temperature above "
+                "0, or max_samples = 1 and votes = 0"
             )
         return self
 
 
 def plan_verify(config: VerifyConfig, prompts: Estimate, teacher: Estimate) -> Estimate:
-    """Count the further samples and the told answers too, `WRONG_FRAC` of them each time.
+    """Include further samples and told answers, each for `WRONG_FRAC` of the rows before.
 
-    Whether a prompt has a gold answer is not known before; where votes are asked for, the dearer
-    of the two ways is planned.
+    Whether a prompt has a gold answer is unknown when planning; with votes, the more expensive of
+    the two checks is planned.
     """
     num_told = int(config.give_up == "tell")
     checked = sum(WRONG_FRAC**n for n in range(config.max_samples + num_told))
@@ -91,18 +93,18 @@ def verify(
 ) -> Iterator[Answer]:
     """Yield one checked row per prompt, in order; a failed call is a row with its error.
 
-    Outcomes of prompts with a gold answer: `right`; `told`, an explanation of the answer that the
-    teacher was given, below the original prompt; `wrong`; `unparsed`, no answer can be read in the
-    response; `cut`, the response is not complete, whatever it says. Of prompts without: `voted`,
-    `split`, or none where `votes` is 0.
+    Outcomes with a gold answer: `right`; `told`, an explanation by a teacher that was given the
+    answer, under the original prompt; `wrong`; `unparsed`, no answer can be read in the response;
+    `cut`, `empty` or `refused`, the response is not whole. Outcomes without a gold answer: `voted`,
+    `split`, or empty if `votes` is 0.
 
-    Counts: `outcome/<what>`, `right/first` and `right/again`, `tell/failed`, `finish/<reason>`.
+    Counts: `outcome/<outcome>`, `right/first` and `right/retry`, `tell/failed`, `ending/<ending>`.
 
     Raises:
         ModelError: If more than `max_error_frac` of the prompts got no reply.
     """
     scripts = (_checked(ctx, config, prompt, teacher) for prompt in prompts.rows(Prompt))
-    yield from settled(ctx, play(scripts, teacher), Failures(teacher.label, config.max_error_frac))
+    yield from finish(ctx, play(scripts, teacher), Failures(teacher.label, config.max_error_frac))
 
 
 def _checked(
@@ -120,11 +122,11 @@ def _against_gold(
     ctx: Context, config: VerifyConfig, prompt: Prompt, teacher: Model
 ) -> Script[Finished]:
     first: Reply | None = None
-    for place in range(config.max_samples):
-        (reply,) = yield [Ask(teacher, prompt.messages, config.sampling, place)]
+    for sample in range(config.max_samples):
+        (reply,) = yield [Ask(teacher, prompt.messages, config.sampling, sample)]
         if _verdict(reply, prompt) == "right":
-            ctx.count("right/again" if place else "right/first")
-            return Finished(_row(prompt, reply, teacher, "right", place))
+            ctx.count("right/retry" if sample else "right/first")
+            return Finished(_row(prompt, reply, teacher, "right", sample))
         first = first or reply
         if reply.error is not None:
             break
@@ -144,27 +146,27 @@ def _against_gold(
 
 
 def _by_vote(config: VerifyConfig, prompt: Prompt, teacher: Model) -> Script[Finished]:
-    """Take the first response of the majority; of equal ones, the answer that came first."""
+    """Take the first response of the majority; of equal answers, the earlier one."""
     replies = yield [
-        Ask(teacher, prompt.messages, config.sampling, place) for place in range(config.votes)
+        Ask(teacher, prompt.messages, config.sampling, sample) for sample in range(config.votes)
     ]
     answers = [_answer(reply, prompt) for reply in replies]
     votes = Counter(answer for answer in answers if answer is not None)
     if not votes:
-        place = next((n for n, reply in enumerate(replies) if reply.error is None), 0)
-        if replies[place].error is not None:
-            return Finished(answer_row(prompt, replies[place], teacher.label))
+        sample = next((n for n, reply in enumerate(replies) if reply.error is None), 0)
+        if replies[sample].error is not None:
+            return Finished(answer_row(prompt, replies[sample], teacher.label))
         num_agreed = 0
     else:
         ((majority, num_agreed),) = votes.most_common(1)
-        place = answers.index(majority)
+        sample = answers.index(majority)
     is_split = num_agreed == 0 or num_agreed < config.min_agreement * config.votes
-    row = _row(prompt, replies[place], teacher, "split" if is_split else "voted", place)
+    row = _row(prompt, replies[sample], teacher, "split" if is_split else "voted", sample)
     return Finished(row, drop="split" if is_split and config.split == "drop" else "")
 
 
-def _row(prompt: Prompt, reply: Reply, teacher: Model, outcome: str, place: int = 0) -> Answer:
-    return answer_row(prompt, reply, teacher.label, outcome=outcome, sample_index=place)
+def _row(prompt: Prompt, reply: Reply, teacher: Model, outcome: str, sample: int = 0) -> Answer:
+    return answer_row(prompt, reply, teacher.label, outcome=outcome, sample_index=sample)
 
 
 def _telling(config: VerifyConfig, prompt: Prompt) -> list[Message]:

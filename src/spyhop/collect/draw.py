@@ -10,13 +10,13 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
-from spyhop.collect.cells import Cells, Counts, class_names
-from spyhop.collect.drawn import Drawn
+from spyhop.collect.drawn import DrawnRows
 from spyhop.collect.priority import Hashes, priorities
 from spyhop.collect.quotas import quotas
 from spyhop.collect.spread import spread
 from spyhop.collect.strata import Stratum
-from spyhop.collect.table import Group, Reader, Table
+from spyhop.collect.stratum_index import Counts, StratumIndex, class_names
+from spyhop.collect.table import RowGroup, SourceTable, TableReader
 from spyhop.schema import Config, RecipeError
 from spyhop.stage import TABLES, Context, Estimate, pooled, stage
 from spyhop.store import Artifact
@@ -38,7 +38,7 @@ class DrawConfig(Config):
     """Patterns of tasks to leave out, such as `bigbench*`."""
     strata: tuple[Stratum, ...] = ()
     """Parts each task further; the draw is then uniform over the strata of the tasks."""
-    table: Table | None = None
+    table: SourceTable | None = None
     """What the columns are called where the inputs are folders of somebody else's Parquet files;
     None where they are queries already."""
     seed: int = 0
@@ -73,8 +73,8 @@ def draw(
         InputError: If a file is broken or lacks a column.
         RecipeError: If there is nothing to draw from.
     """
-    reader = Reader.of(queries, config.table)
-    cells = Cells(reader, config.strata, config.exclude)
+    reader = TableReader.of(queries, config.table)
+    cells = StratumIndex(reader, config.strata, config.exclude)
     if any(stratum.by == "difficulty" for stratum in config.strata):
         if difficulty is None or config.table is not None:
             raise RecipeError(
@@ -87,7 +87,7 @@ def draw(
     wanted = _wanted(config, found)
     _tell(ctx, config, cells, found, wanted)
     thresholds = _thresholds(found, wanted)
-    drawn = Drawn(ctx.state, found, thresholds)
+    drawn = DrawnRows(ctx.state, found, thresholds)
     last_pass = np.zeros_like(wanted)
     while thresholds.any():
         drawn.begin()
@@ -120,15 +120,15 @@ def _thresholds(found: Counts, wanted: Counts) -> Hashes:
 
 
 def _collect(
-    ctx: Context, config: DrawConfig, cells: Cells, drawn: Drawn, thresholds: Hashes
+    ctx: Context, config: DrawConfig, cells: StratumIndex, drawn: DrawnRows, thresholds: Hashes
 ) -> None:
     """Put every row below its cell's threshold into `drawn`."""
     reader, names = cells.reader, cells.reader.columns
     text = [name for name in (names.query, names.target) if name]
     padded = np.append(thresholds, np.uint64(0))  # for the cell -1
 
-    def below(group: Group) -> Iterator[tuple[pa.RecordBatch, Counts, Hashes]]:
-        for piece in reader.pieces(group, reader.all_columns):
+    def below(group: RowGroup) -> Iterator[tuple[pa.RecordBatch, Counts, Hashes]]:
+        for piece in reader.batches(group, reader.all_columns):
             places = cells.of(piece)
             found = priorities([piece.batch[name] for name in text], config.seed)
             kept = np.flatnonzero((found <= padded[places]) & (padded[places] > 0))
@@ -140,7 +140,9 @@ def _collect(
         drawn.add(*rows)
 
 
-def _tell(ctx: Context, config: DrawConfig, cells: Cells, found: Counts, wanted: Counts) -> None:
+def _tell(
+    ctx: Context, config: DrawConfig, cells: StratumIndex, found: Counts, wanted: Counts
+) -> None:
     for name, counts in (("found", found), ("drawn", wanted)):
         per_task = counts.reshape(len(cells.tasks), -1).sum(axis=1)
         for task, num in zip(cells.tasks, per_task.tolist(), strict=True):

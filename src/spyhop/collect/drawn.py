@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from spyhop.collect.cells import Counts
 from spyhop.collect.priority import Hashes
+from spyhop.collect.stratum_index import Counts
 from spyhop.collect.table import QUERY
 from spyhop.lazy import Lazy
 from spyhop.store import row_id
@@ -37,7 +37,7 @@ SORTED_BY = ("collection", "task", "query", "target", "origin")
 Made = TypeVar("Made")
 
 
-class Drawn:
+class DrawnRows:
     """Rows with their cell and priority, on shelves: a shelf holds a range of priorities.
 
     Memory holds twelve bytes a row, and a few shelves. Rows of one text lie on one shelf, however

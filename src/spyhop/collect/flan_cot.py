@@ -27,7 +27,7 @@ def plan_flan_cot(config: FlanCotConfig, folder: Estimate) -> Estimate:
 
 
 @stage(version=2, writes=Query, plan=plan_flan_cot)
-def flan_cot(ctx: Context, config: FlanCotConfig, *, folder: Artifact) -> Iterator[Query]:
+def read_flan_cot(ctx: Context, config: FlanCotConfig, *, folder: Artifact) -> Iterator[Query]:
     """Read the questions; all of them are taken, as in the Orca paper (Table 3).
 
     The task is the file's name without `_train`. A question is multiple choice when it lists
@@ -42,9 +42,7 @@ def flan_cot(ctx: Context, config: FlanCotConfig, *, folder: Artifact) -> Iterat
 
 
 @stage(version=1, writes=Recorded, plan=plan_flan_cot)
-def flan_cot_rationales(
-    ctx: Context, config: FlanCotConfig, *, folder: Artifact
-) -> Iterator[Recorded]:
+def read_rationales(ctx: Context, config: FlanCotConfig, *, folder: Artifact) -> Iterator[Recorded]:
     """Read the human rationales as recorded answers: the reasons first, then the answer."""
     for _, origin, question, answer, rationale in _rows(folder.path, config.pattern):
         yield Recorded(

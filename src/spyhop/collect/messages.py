@@ -50,7 +50,7 @@ def plan_messages(config: MessagesConfig, file: Estimate) -> Estimate:
 
 
 @stage(version=1, writes=Prompt, plan=plan_messages)
-def messages(ctx: Context, config: MessagesConfig, *, file: Artifact) -> Iterator[Prompt]:
+def read_prompts(ctx: Context, config: MessagesConfig, *, file: Artifact) -> Iterator[Prompt]:
     """Read prompts: rows with `messages` (role and content), or with the text of one `prompt`.
 
     `id` (text or a whole number), `target`, `task` and `collection` are taken where they stand; a
@@ -83,7 +83,7 @@ def messages(ctx: Context, config: MessagesConfig, *, file: Artifact) -> Iterato
 
 
 @stage(version=2, writes=Answer, plan=plan_messages)
-def conversations(ctx: Context, config: MessagesConfig, *, file: Artifact) -> Iterator[Answer]:
+def read_conversations(ctx: Context, config: MessagesConfig, *, file: Artifact) -> Iterator[Answer]:
     """Read rows to train on: `messages` that end with the assistant's turn.
 
     Rows with the text of a `prompt` and of its `response` are taken, too. A row without an id is

@@ -32,7 +32,7 @@ class NaturalInstructionsConfig(Config):
         rows=folder.rows // LINES_PER_INSTANCE, row_tokens=folder.row_tokens * LINES_PER_INSTANCE
     ),
 )
-def natural_instructions(
+def read_natural_instructions(
     ctx: Context, config: NaturalInstructionsConfig, *, folder: Artifact
 ) -> Iterator[Query]:
     """Read the instances of every task: definition and input, without the examples.

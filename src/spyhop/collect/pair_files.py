@@ -32,7 +32,7 @@ class PairsFileConfig(Config):
 
 
 @stage(version=2, writes=Pair, plan=lambda config, folder: pooled([folder]))
-def given_pairs(ctx: Context, config: GivenPairsConfig, *, folder: Artifact) -> Iterator[Pair]:
+def read_pairs(ctx: Context, config: GivenPairsConfig, *, folder: Artifact) -> Iterator[Pair]:
     """Read pairs: rows of `instruction` and `response`, or of `messages` (the first exchange).
 
     What else a pair has (`id`, `tag`, `segment_id`, `rating`, ...) is taken where it stands. JSONL,
@@ -64,7 +64,7 @@ def given_pairs(ctx: Context, config: GivenPairsConfig, *, folder: Artifact) -> 
 
 
 @stage(version=1, writes=FOLDER)
-def pairs_file(ctx: Context, config: PairsFileConfig, *, pairs: Artifact) -> None:
+def write_pairs(ctx: Context, config: PairsFileConfig, *, pairs: Artifact) -> None:
     """Write pairs as JSON lines, ratings included; `given_pairs` reads them back."""
     with (ctx.out / PAIRS).open("w", encoding="utf-8") as stream:
         for row in ctx.track(pairs.rows(Pair), "writing", total=pairs.num_rows):

@@ -43,7 +43,7 @@ class ReadyConfig(Config):
 
 
 @stage(version=2, writes=Answer, plan=lambda config, folder: pooled([folder]))
-def ready_answers(ctx: Context, config: ReadyConfig, *, folder: Artifact) -> Iterator[Answer]:
+def read_answers(ctx: Context, config: ReadyConfig, *, folder: Artifact) -> Iterator[Answer]:
     """Read conversations that end with an answer; one without is a row with an error.
 
     A system message's id is the beginning of its text's hash, `empty` where there is none. The
@@ -60,7 +60,7 @@ def ready_answers(ctx: Context, config: ReadyConfig, *, folder: Artifact) -> Ite
         seen.add(row.id)
         ctx.count(f"collection/{row.collection}")
         ctx.count(f"system_message/{row.system_id}")
-        ctx.count(f"finish/{row.finish_reason}")
+        ctx.count(f"ending/{row.ending}")
         yield row
 
 

@@ -46,7 +46,7 @@ class RecordsConfig(Config):
 
 
 @stage(version=1, writes=Query, plan=lambda config, folder: pooled([folder]))
-def records(ctx: Context, config: RecordsConfig, *, folder: Artifact) -> Iterator[Query]:
+def read_records(ctx: Context, config: RecordsConfig, *, folder: Artifact) -> Iterator[Query]:
     """Read the rows of every file; some 10^7 of them, for larger tables see `draw`.
 
     Rows whose query is empty or null are dropped as `no_query`.

@@ -25,7 +25,7 @@ class SubsetConfig(Config):
         rows=min(config.num_rows, prompts.rows), row_tokens=prompts.row_tokens
     ),
 )
-def subset(ctx: Context, config: SubsetConfig, *, prompts: Artifact) -> Iterator[Prompt]:
+def draw_subset(ctx: Context, config: SubsetConfig, *, prompts: Artifact) -> Iterator[Prompt]:
     """Keep a uniform random subset, in the order of the input.
 
     A smaller subset is part of a larger one, and the rows' order does not matter.

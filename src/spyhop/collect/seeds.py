@@ -59,7 +59,7 @@ def plan_seeds(config: SeedsConfig, folder: Estimate) -> Estimate:
 
 
 @stage(version=2, writes=Pair, plan=plan_seeds)
-def seeds(ctx: Context, config: SeedsConfig, *, folder: Artifact) -> Iterator[Pair]:
+def read_seeds(ctx: Context, config: SeedsConfig, *, folder: Artifact) -> Iterator[Pair]:
     """Read seed pairs of one data set, tagged `seed`, in the order of the files.
 
     Dropped with their reason: `empty` (either text), `repeated` (the same two texts before),

@@ -21,7 +21,7 @@ class T0Config(Config):
 
 
 @stage(version=1, writes=Query, plan=lambda config, folder: pooled([folder]))
-def t0(ctx: Context, config: T0Config, *, folder: Artifact) -> Iterator[Query]:
+def read_t0(ctx: Context, config: T0Config, *, folder: Artifact) -> Iterator[Query]:
     """Read the prompts; task and template are the file's name, as in FLAN-v2's T0 (193 tasks).
 
     A template whose file holds no line is counted under `empty_files`. Rows without a prompt

@@ -1,6 +1,6 @@
 """Large tables of any columns, read in batches and turned into queries where they are kept.
 
-Only the columns that are needed are read; `Table` says what they are called.
+Only the columns that are needed are read; `SourceTable` says what they are called.
 """
 
 from collections.abc import Iterator, Sequence
@@ -23,7 +23,7 @@ BATCH_ROWS = 16_384
 QUERY = arrow_schema(Query)
 
 
-class Table(Config):
+class SourceTable(Config):
     """Parquet, JSONL, CSV or TSV files as somebody else wrote them, and how they become queries."""
 
     collection: str
@@ -37,7 +37,7 @@ class Table(Config):
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class TableBatch:
     """A batch of rows, as the file holds them, and where it was read."""
 
     origin: str
@@ -46,7 +46,7 @@ class Piece:
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class RowGroup:
     """Rows that a file holds together, and that are read on their own: all, if not of Parquet."""
 
     origin: str
@@ -65,25 +65,25 @@ def _opened(path: Path) -> Iterator[pq.ParquetFile]:
 
 
 @dataclass(frozen=True, slots=True)
-class Reader:
-    """Files of queries: those of artifacts, or those that a `Table` describes."""
+class TableReader:
+    """Files of queries: those of artifacts, or those that a `SourceTable` describes."""
 
-    table: Table | None
+    table: SourceTable | None
     files: tuple[tuple[str, Path], ...]
     """Name and path of each file."""
 
     @staticmethod
-    def of(folders: Sequence[Artifact], table: Table | None) -> "Reader":
+    def of(folders: Sequence[Artifact], table: SourceTable | None) -> "TableReader":
         """Return the reader of all files in these folders.
 
         Raises:
             InputError: If a folder has no such file.
         """
         if table is None:
-            return Reader(
+            return TableReader(
                 None, tuple((part.name, part) for each in folders for part in each.parts())
             )
-        return Reader(
+        return TableReader(
             table,
             tuple(
                 (path.name if path == each.path else path.relative_to(each.path).as_posix(), path)
@@ -99,7 +99,7 @@ class Reader:
             return Columns(query="query", target="target", task="task")
         return self.table.columns
 
-    def groups(self) -> Iterator[Group]:
+    def groups(self) -> Iterator[RowGroup]:
         """Yield the row groups of all files.
 
         Raises:
@@ -107,7 +107,7 @@ class Reader:
         """
         for origin, path in self.files:
             if file_kind(path) != ".parquet":
-                yield Group(origin, path, 0, 0)
+                yield RowGroup(origin, path, 0, 0)
                 continue
             with _opened(path) as file:
                 sizes = [
@@ -115,9 +115,9 @@ class Reader:
                     for number in range(file.metadata.num_row_groups)
                 ]
             for number in range(len(sizes)):
-                yield Group(origin, path, number, sum(sizes[:number]))
+                yield RowGroup(origin, path, number, sum(sizes[:number]))
 
-    def pieces(self, group: Group, names: Sequence[str]) -> Iterator[Piece]:
+    def batches(self, group: RowGroup, names: Sequence[str]) -> Iterator[TableBatch]:
         """Yield the rows of a group, with the columns of these names; a table's are text.
 
         Raises:
@@ -127,7 +127,7 @@ class Reader:
         first = group.first_row
         if (kind := file_kind(group.path)) != ".parquet":
             for batch in text_batches(group.path, kind, wanted, BATCH_ROWS):
-                yield Piece(group.origin, first, batch)
+                yield TableBatch(group.origin, first, batch)
                 first += batch.num_rows
             return
         with _opened(group.path) as file:
@@ -141,7 +141,7 @@ class Reader:
             ):
                 if self.table is not None:
                     batch = _as_text(batch, group.path)
-                yield Piece(group.origin, first, batch)
+                yield TableBatch(group.origin, first, batch)
                 first += batch.num_rows
 
     @property
@@ -151,7 +151,7 @@ class Reader:
             return list(QUERY.names)
         return [*self.columns.model_dump().values(), *self.table.only]
 
-    def tasks(self, piece: Piece) -> pa.DictionaryArray:
+    def tasks(self, piece: TableBatch) -> pa.DictionaryArray:
         """Return each row's task; a file without a column for it is a task of its own."""
         name = self.columns.task
         if not name:
@@ -161,10 +161,10 @@ class Reader:
             )
         return _text(piece.batch[name]).dictionary_encode()
 
-    def queries(self, piece: Piece, places: pa.Array) -> pa.RecordBatch:
+    def queries(self, piece: TableBatch, places: pa.Array) -> pa.RecordBatch:
         """Return the rows at these places as queries.
 
-        Those of a `Table` have no id yet, and are not told to be multiple choice.
+        Those of a `SourceTable` have no id yet, and are not told to be multiple choice.
         """
         rows = piece.batch.take(places)
         if self.table is None:

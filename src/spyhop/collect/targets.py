@@ -13,9 +13,7 @@ class TargetsConfig(Config):
 
 
 @stage(version=1, writes=Recorded, plan=lambda config, queries: pooled([queries]))
-def recorded_targets(
-    ctx: Context, config: TargetsConfig, *, queries: Artifact
-) -> Iterator[Recorded]:
+def record_targets(ctx: Context, config: TargetsConfig, *, queries: Artifact) -> Iterator[Recorded]:
     """Yield the gold answer of every query that has one; the others are dropped as `no_target`."""
     for row in queries.rows(Query):
         if row.target:

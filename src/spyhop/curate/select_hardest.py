@@ -1,7 +1,7 @@
 """The teacher's prompts, drawn from what the teaching assistant found hard.
 
 Source: Orca (arXiv:2306.02707), section 3: the assistant answers all prompts, the teacher a
-subset of them. The paper draws it at random (`spyhop.collect.subset`); this draws the hard ones.
+subset of them. The paper draws it at random (`collect.draw_subset`); this draws the hard ones.
 """
 
 from array import array
@@ -53,7 +53,7 @@ def select_hardest(
 ) -> Iterator[Prompt]:
     """Keep the prompts that the assistant found hardest, in the order of the input.
 
-    Equally hard prompts are drawn by a hash of (seed, id), as in `collect.subset`, so a smaller
+    Equally hard prompts are drawn by a hash of (seed, id), as in `draw_subset`, so a smaller
     subset is part of a larger one. A response without an answer that can be read (cut, refused or
     empty ones too) counts as wrong, and as a sample that agrees with no other. A failed call says
     nothing about its prompt. Prompts of which nothing is known (no answer, failed calls only, no

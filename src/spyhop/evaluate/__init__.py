@@ -1,26 +1,32 @@
 """Measurement: evaluation items and a model's answers to them, scored by rule."""
 
-from spyhop.evaluate.contamination import ContaminationRateConfig, ItemOverlap, contamination
-from spyhop.evaluate.items import ItemsConfig, items
+from spyhop.evaluate.contamination import ContaminationRateConfig, ItemOverlap, check_contamination
+from spyhop.evaluate.items import ItemsConfig, read_items
 from spyhop.evaluate.measure import MeasureConfig, measure
-from spyhop.evaluate.outcome import Fit, FitConfig, compare, fit, outcomes
+from spyhop.evaluate.outcome import (
+    HeldOutConfig,
+    HeldOutLogLikelihood,
+    compare,
+    outcomes,
+    score_held_out,
+)
 from spyhop.evaluate.task import Protocol, Task, read_task, task_names
 
 __all__ = [
     "ContaminationRateConfig",
-    "Fit",
-    "FitConfig",
+    "HeldOutConfig",
+    "HeldOutLogLikelihood",
     "ItemOverlap",
     "ItemsConfig",
     "MeasureConfig",
     "Protocol",
     "Task",
+    "check_contamination",
     "compare",
-    "contamination",
-    "fit",
-    "items",
     "measure",
     "outcomes",
+    "read_items",
     "read_task",
+    "score_held_out",
     "task_names",
 ]

@@ -55,7 +55,7 @@ class ContaminationRateConfig(Config):
     """N-grams shared by more items than this are boilerplate and ignored."""
 
 
-def plan_contamination(
+def plan_check_contamination(
     config: ContaminationRateConfig, items: list[Estimate], answers: list[Estimate]
 ) -> Estimate:
     """One row per item; every training row is read."""
@@ -63,8 +63,8 @@ def plan_contamination(
     return Estimate(rows=pooled(items).rows, seconds=seconds)
 
 
-@stage(version=2, writes=ItemOverlap, plan=plan_contamination)
-def contamination(
+@stage(version=2, writes=ItemOverlap, plan=plan_check_contamination)
+def check_contamination(
     ctx: Context,
     config: ContaminationRateConfig,
     *,

@@ -34,7 +34,7 @@ class ItemsConfig(Config):
     """At most this many items per task: a fixed random sample; a larger limit contains it."""
 
 
-def plan_items(config: ItemsConfig, folder: Estimate) -> Estimate:
+def plan_read_items(config: ItemsConfig, folder: Estimate) -> Estimate:
     """Return the published number of items, or the rows of the files."""
     rows = config.task.num_items or folder.rows
     if config.limit is not None and config.tasks is not None:
@@ -42,8 +42,8 @@ def plan_items(config: ItemsConfig, folder: Estimate) -> Estimate:
     return Estimate(rows=rows)
 
 
-@stage(version=1, writes=Item, plan=plan_items)
-def items(ctx: Context, config: ItemsConfig, *, folder: Artifact) -> Iterator[Item]:
+@stage(version=1, writes=Item, plan=plan_read_items)
+def read_items(ctx: Context, config: ItemsConfig, *, folder: Artifact) -> Iterator[Item]:
     """Yield the items of a benchmark, task by task.
 
     Raises:

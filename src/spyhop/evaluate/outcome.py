@@ -1,4 +1,4 @@
-"""What a model scored, item by item, whatever the measure: right or wrong, or a likelihood."""
+"""Outcomes item by item, right or wrong or a log-likelihood, and their paired comparison."""
 
 from collections.abc import Iterator, Sequence
 
@@ -10,26 +10,26 @@ from spyhop.stage import Calls, Context, Estimate, pooled, stage
 from spyhop.statistics import Comparison, paired_difference, paired_seed_difference
 from spyhop.store import Artifact
 
-COLUMNS = ("correct", "value")
-"""Where a measure's rows hold what an item scored; more is better."""
 
-
-class Fit(Row):
-    """How well a model expects one response; `value` is its mean log-probability a token."""
+class HeldOutLogLikelihood(Row):
+    """How likely a model finds one held-out response."""
 
     value: float
+    """Mean natural log-probability per token, end token included; perplexity is exp(-value)."""
     num_tokens: int
 
 
-class FitConfig(Config):
+class HeldOutConfig(Config):
     """How the model is asked."""
 
     system_message: str | None = None
-    """In place of the rows' own; None keeps theirs."""
+    """System message that replaces the rows' own; default: theirs."""
 
 
-def plan_fit(config: FitConfig, answers: list[Estimate], model: Estimate) -> Estimate:
-    """One request per row, of which nothing is written."""
+def plan_score_held_out(
+    config: HeldOutConfig, answers: list[Estimate], model: Estimate
+) -> Estimate:
+    """One request per row, for which no token is generated."""
     rows = pooled(answers)
     calls = Calls(
         requests=rows.rows,
@@ -40,13 +40,15 @@ def plan_fit(config: FitConfig, answers: list[Estimate], model: Estimate) -> Est
     return Estimate(rows=rows.rows, calls={"model": calls})
 
 
-@stage(version=1, writes=Fit, plan=plan_fit)
-def fit(ctx: Context, config: FitConfig, *, answers: list[Artifact], model: Model) -> Iterator[Fit]:
-    """Weigh held-out responses: natural log-probability a token, end token included.
+@stage(version=1, writes=HeldOutLogLikelihood, plan=plan_score_held_out)
+def score_held_out(
+    ctx: Context, config: HeldOutConfig, *, answers: list[Artifact], model: Model
+) -> Iterator[HeldOutLogLikelihood]:
+    """Yield the mean log-probability per token of held-out responses.
 
-    Far finer than right or wrong, and the only measure that tells very small models apart; it
-    says how near a model is to these responses, not whether its own would be any good. Rows that
-    the model cannot weigh (too long for it) are counted as `failed`.
+    It resolves far smaller differences than right or wrong, and alone distinguishes very small
+    models. It measures how close a model is to these responses, not whether its own are any good.
+    Rows that the model cannot score (too long for it) are counted as `failed`.
     """
     total = sum(each.num_rows for each in answers)
     found = model.logprobs((_request(row, config) for row in _rows(answers)), total=total)
@@ -54,11 +56,11 @@ def fit(ctx: Context, config: FitConfig, *, answers: list[Artifact], model: Mode
         if each.error is not None:
             ctx.count("failed")
             continue
-        yield Fit(id=row.id, value=each.mean, num_tokens=len(each.values))
+        yield HeldOutLogLikelihood(id=row.id, value=each.mean, num_tokens=len(each.values))
 
 
 def outcomes(scores: Sequence[Artifact]) -> dict[str, float]:
-    """Return what each item scored, by id: 0 or 1 for right and wrong, else the measure's value.
+    """Return the value of each item by id: 0 or 1 for right and wrong; more is better.
 
     Raises:
         InputError: If the rows are of no measure.
@@ -66,16 +68,15 @@ def outcomes(scores: Sequence[Artifact]) -> dict[str, float]:
     found: dict[str, float] = {}
     for artifact in scores:
         for batch in artifact.batches():
-            columns = [name for name in COLUMNS if name in batch.schema.names]
-            if not columns:
-                raise InputError(f"{artifact}: has none of the columns {', '.join(COLUMNS)}")
-            values = batch.column(columns[0]).to_pylist()
+            if "value" not in batch.schema.names:
+                raise InputError(f"{artifact}: not scores (no column `value`)")
+            values = batch.column("value").to_pylist()
             found |= dict(zip(batch.column("id").to_pylist(), map(float, values), strict=True))
     return found
 
 
 def compare(first: Sequence[Artifact], second: Sequence[Artifact]) -> tuple[Comparison, int]:
-    """Compare two models on the items that both were asked; second minus first, and their number.
+    """Compare two models on their common items; return second minus first, and the number of items.
 
     Right and wrong are compared exactly (Tango's interval, McNemar's test), other measures by the
     paired t-test over items.
@@ -86,7 +87,7 @@ def compare(first: Sequence[Artifact], second: Sequence[Artifact]) -> tuple[Comp
     before, after = outcomes(first), outcomes(second)
     both = sorted(before.keys() & after.keys())
     if len(both) < 2:
-        raise InputError(f"{len(both)} items were asked of both models; two are needed at least")
+        raise InputError(f"the two models have {len(both)} items in common; two are needed")
     a = np.array([before[name] for name in both])
     b = np.array([after[name] for name in both])
     if np.isin(np.stack([a, b]), (0, 1)).all():
@@ -99,7 +100,7 @@ def _rows(answers: Sequence[Artifact]) -> Iterator[Answer]:
         yield from (row for row in artifact.rows(Answer) if row.error is None)
 
 
-def _request(row: Answer, config: FitConfig) -> Request:
+def _request(row: Answer, config: HeldOutConfig) -> Request:
     turns = list(row.messages[:-1])
     if config.system_message is not None:
         turns = [turn for turn in turns if turn.role != "system"]

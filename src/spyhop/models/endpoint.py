@@ -145,7 +145,13 @@ class RemoteModel(Model):
         notes += [f"{kind} {num:,}" for kind, num in sorted(counts.failures.items())]
         notes += client.shares()
         note = ", ".join(notes)
-        self._ctx.report(Progress(f"asking {self.label}", done, window.total, "rows", note=note))
+        self._ctx.report(
+            Progress(
+                f"asking {self.label}", done, window.total, "rows", note=note,
+                usage={"requests": counts.num_answered, "usd": counts.usd},
+                errors=dict(counts.failures),
+            )
+        )  # fmt: skip
 
 
 def _calm_collector(ctx: Context) -> None:

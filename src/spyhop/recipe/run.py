@@ -1,10 +1,11 @@
-"""Run a recipe: every node at most once, independent nodes side by side."""
+"""Run a recipe: every step at most once, independent steps in parallel."""
 
 from collections.abc import Callable
 from difflib import get_close_matches
-from typing import Protocol
 
+from spyhop.recipe.events import RunLog, Watch
 from spyhop.recipe.graph import Node, Recipe, Use, parents, refs
+from spyhop.recipe.plan import plan
 from spyhop.recipe.resolve import Resolved
 from spyhop.recipe.workers import Event, NodeItem, Workers
 from spyhop.runtime import Runtime
@@ -12,51 +13,46 @@ from spyhop.schema import RecipeError, SpyhopError
 from spyhop.stage import Progress
 from spyhop.store import Artifact, canonical, forget, point
 
-
-class Watcher(Protocol):
-    """Told how a run goes on."""
-
-    def started(self, node: Node) -> None:
-        """A node begins."""
-
-    def moved(self, node: Node, progress: Progress) -> None:
-        """A node has come further."""
-
-    def ended(self, node: Node, artifact: Artifact, *, is_hit: bool) -> None:
-        """A node is made, or was made before."""
-
-
 NONE: frozenset[str] = frozenset()
 
 
 def run(
     resolved: Resolved,
     runtime: Runtime,
-    watcher: Watcher,
+    watch: Watch = lambda event: None,
     *,
     reopen: frozenset[str] = NONE,
     forgets: bool = True,
 ) -> dict[str, Artifact]:
-    """Make every node of the recipe and return the artifacts by node name.
+    """Run every step of the recipe and return the artifacts by step.
 
-    With one worker nodes run in this process, else each in a process of its own. A run that is
-    stopped at any moment, however hard, is continued by the next one.
+    With one worker, steps run in this process; with more, each in a process of its own. A run that
+    was stopped in any way, even killed, is resumed by the next one.
 
-    The nodes named in `reopen` are made even if they are finished: the journal answers what it
-    holds, and since failures are never replayed, what failed is asked anew. The old artifact stays
-    until the new one replaces it.
-
-    With `forgets`, nodes of an earlier run that the recipe no longer has are not needed by it
-    any more, so that cleaning may free them.
+    Args:
+        resolved: The recipe in its store.
+        runtime: Where and how fast to run.
+        watch: Receives every event; events are also written to `runs/<name>/events.jsonl`.
+        reopen: Steps to run even if they are finished: journaled replies are reused, failed
+            requests are sent again. The old artifact is kept until the new one replaces it.
+        forgets: Release the artifacts of steps that the recipe no longer has, so that `clean` may
+            delete them.
 
     Raises:
         RecipeError: If the runtime names a step that the recipe does not have.
-        SpyhopError: The first error of a node; nodes that were running beside it are stopped.
+        SpyhopError: The first error of a step; other running steps are stopped.
     """
     recipe = resolved.recipe
     check_steps(recipe, runtime)
+    planned_s = {line.node.name: 3600 * line.hours for line in plan(resolved)}
+    log = RunLog(resolved, planned_s, watch)
     make = _make_here if runtime.workers == 1 else _make_beside
-    make(resolved, runtime, watcher, reopen)
+    try:
+        make(resolved, runtime, log, reopen)
+    except BaseException as error:
+        log.close(error)
+        raise
+    log.close(None)
     if forgets:
         forget(resolved.root, recipe.name, {node.name for node in recipe.nodes})
     return resolved.made
@@ -76,21 +72,19 @@ def check_steps(recipe: Recipe, runtime: Runtime) -> None:
             raise RecipeError(f"runtime.steps.{name}: no step has this name; {hint}")
 
 
-def _make_here(
-    resolved: Resolved, runtime: Runtime, watcher: Watcher, reopen: frozenset[str]
-) -> None:
+def _make_here(resolved: Resolved, runtime: Runtime, log: RunLog, reopen: frozenset[str]) -> None:
     for node in resolved.recipe.nodes:
         hit, is_again = resolved.refresh(node), node.name in reopen
         if hit and not is_again:
-            _end(resolved, watcher, node, hit, is_hit=True)
+            _end(resolved, log, node, hit, is_hit=True)
             continue
-        watcher.started(node)
+        log.started(node)
         try:
             artifact = node.stage.run(
                 resolved.root,
                 node.config,
                 runtime=runtime.of_step(node.name),
-                report=_teller(watcher, node),
+                report=_teller(log, node),
                 names=resolved.names(node),
                 is_again=is_again,
                 **resolved.inputs(node),
@@ -98,16 +92,14 @@ def _make_here(
         except SpyhopError as error:
             raise type(error)(f"{node.name}: {error}") from None
         resolved.made[node.name] = artifact
-        _end(resolved, watcher, node, artifact, is_hit=False)
+        _end(resolved, log, node, artifact, is_hit=False)
 
 
-def _teller(watcher: Watcher, node: Node) -> Callable[[Progress], None]:
-    return lambda progress: watcher.moved(node, progress)
+def _teller(log: RunLog, node: Node) -> Callable[[Progress], None]:
+    return lambda progress: log.moved(node, progress)
 
 
-def _make_beside(
-    resolved: Resolved, runtime: Runtime, watcher: Watcher, reopen: frozenset[str]
-) -> None:
+def _make_beside(resolved: Resolved, runtime: Runtime, log: RunLog, reopen: frozenset[str]) -> None:
     waiting, due = list(resolved.recipe.nodes), list[Node]()
     nodes = {node.name: node for node in waiting}
     resolved.made.clear()
@@ -119,14 +111,14 @@ def _make_beside(
                     waiting.remove(node)
                     hit = resolved.refresh(node)
                     if hit and node.name not in reopen:
-                        _end(resolved, watcher, node, hit, is_hit=True)
+                        _end(resolved, log, node, hit, is_hit=True)
                     else:
-                        resolved.made.pop(node.name, None)  # a reopened one: children wait for it
+                        resolved.made.pop(node.name, None)  # reopened: dependent steps wait for it
                         due.append(node)
             while workers.has_room() and (found := _next(due, workers)):
                 node = found
                 due.remove(node)
-                watcher.started(node)
+                log.started(node)
                 item = NodeItem(
                     node=node.name,
                     stage=node.stage,
@@ -139,19 +131,19 @@ def _make_beside(
                 )
                 workers.start(item)
             for event in workers.events():
-                _take(resolved, watcher, nodes[event.node], event)
+                _take(resolved, log, nodes[event.node], event)
     finally:
         workers.close()
 
 
 def _next(due: list[Node], workers: Workers) -> Node | None:
-    """Return the first node that asks no served model which another one is asking now."""
+    """Return the first step whose served models no running step uses."""
     busy = workers.served()
     return next((node for node in due if not _served(node) & busy), None)
 
 
 def _served(node: Node) -> frozenset[str]:
-    """Return the served models that a node asks: each has one owner at a time."""
+    """Return the served models of a step: a model is used by one step at a time."""
     uses = [ref for ref in refs(node) if isinstance(ref, Use) and ref.service is not None]
     return frozenset(canonical(use.config) for use in uses)
 
@@ -162,18 +154,16 @@ def _ready(resolved: Resolved, waiting: list[Node]) -> list[Node]:
     ]
 
 
-def _take(resolved: Resolved, watcher: Watcher, node: Node, event: Event) -> None:
+def _take(resolved: Resolved, log: RunLog, node: Node, event: Event) -> None:
     if event.error is not None:
         raise event.error
     if event.progress is not None:
-        watcher.moved(node, event.progress)
+        log.moved(node, event.progress)
     if event.artifact is not None:
         resolved.made[node.name] = event.artifact
-        _end(resolved, watcher, node, event.artifact, is_hit=False)
+        _end(resolved, log, node, event.artifact, is_hit=False)
 
 
-def _end(
-    resolved: Resolved, watcher: Watcher, node: Node, artifact: Artifact, *, is_hit: bool
-) -> None:
+def _end(resolved: Resolved, log: RunLog, node: Node, artifact: Artifact, *, is_hit: bool) -> None:
     point(resolved.root, resolved.recipe.name, node.name, artifact)
-    watcher.ended(node, artifact, is_hit=is_hit)
+    log.ended(node, artifact, is_hit=is_hit)

@@ -1,4 +1,4 @@
-"""What a person sees while a recipe runs, and of a plan."""
+"""Terminal output of runs and plans."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -11,37 +11,37 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from rich.table import Table
 from rich.text import Text
 
-from spyhop.recipe.graph import Node
+from spyhop.recipe.events import Outlook, RunEvent
 from spyhop.recipe.plan import PlannedNode, calls_of
-from spyhop.stage import Progress as StageProgress
-from spyhop.store import Artifact
 
 LINE_S = 20.0
-"""Time between two lines of progress where there is no terminal to draw on."""
-
+"""Seconds between two lines of progress if the output is not a terminal."""
 
 BAR_FROM_COLUMNS = 100
-"""Narrower terminals have no room for a bar."""
+"""Narrower terminals show no bar."""
 
 
 class _Bars(Progress):
-    """Moving lines, each with its note in full below it."""
+    """A bar per running step, each with its note in full below it; overall progress comes last."""
+
+    overall = ""
 
     def get_renderables(self) -> Iterable[RenderableType]:
         for task in self.tasks:
             yield self.make_tasks_table([task])
             if note := task.fields["note"]:
                 yield Padding(Text(note, style="dim", no_wrap=False, overflow="fold"), (0, 0, 0, 2))
+        yield Text(self.overall, style="dim")
 
 
 class Display:
-    """One moving line per running node, one lasting line per node that is made."""
+    """Shows the events of a run: overall progress, a bar per running step, a line per ended one."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
         has_room = console.width >= BAR_FROM_COLUMNS
         self._bars = _Bars(
-            TextColumn("{task.fields[node]:<22} {task.description:<24}"),
+            TextColumn("{task.fields[step]:<22} {task.description:<24}"),
             *([BarColumn(bar_width=24)] if has_room else []),
             TextColumn("{task.fields[amount]:>16}"),
             TimeRemainingColumn(),
@@ -50,12 +50,12 @@ class Display:
             disable=not console.is_terminal,
         )
         self._tasks: dict[str, TaskID] = {}
-        self._started = monotonic()
-        self._num_hits = self._num_made = 0
-        self._last_line = monotonic()
+        self._outlook = Outlook()
+        self._started = self._last_line = monotonic()
+        self._num_reused = self._num_run = 0
 
     def __enter__(self) -> "Display":
-        """Begin to draw."""
+        """Start to draw."""
         self._bars.start()
         return self
 
@@ -65,55 +65,70 @@ class Display:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Stop drawing and tell what was done."""
+        """Stop drawing and print a summary."""
         self._bars.stop()
         seconds = monotonic() - self._started
         end = "stopped" if kind else "done"
         self._console.print(
-            f"{end} in {seconds:.1f} s: {self._num_made} made, {self._num_hits} made before"
+            f"{end} in {seconds:.1f} s: {self._num_run} steps run, {self._num_reused} reused"
         )
 
-    def started(self, node: Node) -> None:
-        """Add the node's line."""
-        self._tasks[node.name] = self._bars.add_task(
-            "starting", total=None, node=node.name, amount="", note=""
-        )
+    def __call__(self, event: RunEvent) -> None:
+        """Show an event."""
+        self._outlook.take(event)
+        if event.kind == "step_started":
+            self._tasks[event.step] = self._bars.add_task(
+                "starting", total=None, step=event.step, amount="", note=""
+            )
+        elif event.kind == "progress":
+            self._move(event)
+        elif event.kind == "note":
+            self._console.print(f"note {event.step}: {event.text}", markup=False)
+        elif event.kind == "step_ended":
+            self._end(event)
+        self._bars.overall = self._overall()
 
-    def moved(self, node: Node, progress: StageProgress) -> None:
-        """Move the node's line, or print what should last."""
-        if progress.is_lasting:
-            self._console.print(f"note {node.name}: {progress.doing}", markup=False)
-            return
-        of = f"/{progress.total:,.0f}" if progress.total else ""
-        amount = f"{progress.done:,.0f}{of} {progress.unit}"
+    def _move(self, event: RunEvent) -> None:
+        of = f"/{event.total:,.0f}" if event.total else ""
+        amount = f"{event.done:,.0f}{of} {event.unit}"
         self._bars.update(
-            self._tasks[node.name],
-            description=progress.doing,
-            completed=progress.done,
-            total=progress.total,
+            self._tasks[event.step],
+            description=event.text,
+            completed=event.done,
+            total=event.total,
             amount=amount,
-            note=progress.note,
+            note=event.detail,
         )
         if not self._console.is_terminal and monotonic() - self._last_line > LINE_S:
             self._last_line = monotonic()
             self._console.print(
-                f".... {node.name}: {progress.doing} {amount} {progress.note}", markup=False
+                f".... {event.step}: {event.text} {amount} {event.detail}; {self._overall()}",
+                markup=False,
             )
 
-    def ended(self, node: Node, artifact: Artifact, *, is_hit: bool) -> None:
-        """Replace the node's line by a lasting one."""
-        if is_hit:
-            self._num_hits += 1
+    def _end(self, event: RunEvent) -> None:
+        if event.is_reused:
+            self._num_reused += 1
             return
-        self._num_made += 1
-        self._bars.remove_task(self._tasks.pop(node.name))
-        rows = f"{artifact.num_rows:,} rows" if artifact.record.rows is not None else ""
-        dropped = sum(artifact.record.dropped.values())
+        self._num_run += 1
+        self._bars.remove_task(self._tasks.pop(event.step))
+        rows = f"{event.rows:,} rows" if event.rows is not None else ""
+        dropped = sum(event.dropped.values())
         lost = f", {dropped:,} dropped" if dropped else ""
         self._console.print(
-            f"made {node.name:<24} {rows + lost:<26} {artifact.record.seconds:7.1f} s",
-            markup=False,
+            f"done {event.step:<24} {rows + lost:<26} {event.seconds:7.1f} s", markup=False
         )
+
+    def _overall(self) -> str:
+        left = self._outlook.seconds_left()
+        time = f", about {_duration(left)} left" if left is not None else ""
+        return f"{self._outlook.num_done} of {self._outlook.num_steps} steps done{time}"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    return f"{seconds / 60:,.0f} min" if seconds < 5400 else f"{seconds / 3600:,.1f} h"
 
 
 def plan_table(lines: Sequence[PlannedNode]) -> Table:

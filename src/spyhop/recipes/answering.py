@@ -1,4 +1,4 @@
-"""Prompts of your own, answered by a teacher, in the form in which they came."""
+"""Teacher answers for your own prompts, in the format of the prompts."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Literal
 
 from spyhop.augment import AnswerConfig, answer
 from spyhop.augment.export import RESERVED, STEM, ExportConfig, export
-from spyhop.collect.messages import MessagesConfig, messages
+from spyhop.collect.messages import MessagesConfig, read_prompts
 from spyhop.recipe.graph import Recipe, Source
 from spyhop.recipes.inputs import served
 from spyhop.schema import Config
@@ -30,20 +30,20 @@ class AnsweringConfig(Config):
     teacher: InputPath
     """A teacher's file (TOML), or a folder of weights."""
     answers: AnswerConfig = AnswerConfig()
-    form: Literal["", "jsonl", "parquet"] = ""
-    """Of the answers; empty is the one in which the prompts came."""
+    format: Literal["", "jsonl", "parquet"] = ""
+    """Output format; default: same as the input."""
 
 
 def answering(config: AnsweringConfig) -> Recipe:
-    """Your own prompts (JSONL or Parquet), answered by a teacher, in the same form."""
+    """Your own prompts (JSONL or Parquet), answered by a teacher, in the same format."""
     r = Recipe(config.name)
     file = Source(config.prompts)
-    prompts = r.add(PROMPTS, messages, MessagesConfig(reserved=RESERVED), file=file)
+    prompts = r.add(PROMPTS, read_prompts, MessagesConfig(reserved=RESERVED), file=file)
     answers = r.add(
         ANSWERS, answer, config.answers, prompts=prompts, teacher=served(config.teacher)
     )
-    form = ExportConfig(form=config.form, num_samples=config.answers.num_samples)
-    r.add(EXPORT, export, form, file=file, prompts=prompts, answers=answers)
+    output = ExportConfig(format=config.format, num_samples=config.answers.num_samples)
+    r.add(EXPORT, export, output, file=file, prompts=prompts, answers=answers)
     return r
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from spyhop.augment import BacktranslateConfig, backtranslate
 from spyhop.augment.read_segments import ReadSegmentsConfig, read_segments
-from spyhop.collect.pair_files import PAIRS, PairsFileConfig, pairs_file
+from spyhop.collect.pair_files import PAIRS, PairsFileConfig, write_pairs
 from spyhop.recipe.graph import Recipe, Source
 from spyhop.recipes.inputs import served
 from spyhop.schema import Config
@@ -37,7 +37,7 @@ def backtranslating(config: BacktranslatingConfig) -> Recipe:
     given = r.add(SEGMENTS, read_segments, config.read, folder=Source(config.segments))
     model = served(config.model)
     made = r.add(WRITTEN, backtranslate, config.backtranslate, segments=given, model=model)
-    r.add(FILE, pairs_file, PairsFileConfig(), pairs=made)
+    r.add(FILE, write_pairs, PairsFileConfig(), pairs=made)
     return r
 
 

@@ -14,9 +14,9 @@ from spyhop.collect import (
     PairConfig,
     SubsetConfig,
     SystemMessage,
+    draw_subset,
     orca_messages,
     pair,
-    subset,
 )
 from spyhop.curate import QueriesConfig, pairs_to_queries
 from spyhop.recipe.graph import Node, Recipe, Ref
@@ -104,7 +104,7 @@ def _explained(r: Recipe, config: CombinedConfig, rounds: Rounds) -> Node:
     prompts = r.add("prompts", pair, pairing, queries=queries)
     if config.num_queries is not None:
         size = SubsetConfig(num_rows=config.num_queries, seed=config.seed)
-        prompts = r.add("sampled", subset, size, prompts=prompts)
+        prompts = r.add("sampled", draw_subset, size, prompts=prompts)
     teacher = served(config.teacher)
     return r.add(
         "explained", explain, config.explain, prompts=prompts, pairs=[kept], teacher=teacher

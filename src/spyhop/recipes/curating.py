@@ -10,8 +10,8 @@ from spyhop.collect.pair_files import (
     PAIRS,
     GivenPairsConfig,
     PairsFileConfig,
-    given_pairs,
-    pairs_file,
+    read_pairs,
+    write_pairs,
 )
 from spyhop.curate import (
     A5,
@@ -73,7 +73,7 @@ class CuratingConfig(Config):
 def curating(config: CuratingConfig) -> Recipe:
     """Your own pairs rated by a model, checked by the gate, and kept by score or quota."""
     r = Recipe(config.name)
-    given = r.add(GIVEN, given_pairs, config.read, folder=Source(config.pairs))
+    given = r.add(GIVEN, read_pairs, config.read, folder=Source(config.pairs))
     people: dict[str, Ref] = {}
     if config.labels is not None:
         words = Source(config.labels)
@@ -87,10 +87,10 @@ def curating(config: CuratingConfig) -> Recipe:
         rated = r.add(RATED, rate, config.rate, pairs=given, judge=judge)
     else:
         rated = r.add(RATED, rate_by_likelihood, config.likelihood, pairs=given, model=judge)
-    r.add(RATINGS, pairs_file, PairsFileConfig(), pairs=rated)
+    r.add(RATINGS, write_pairs, PairsFileConfig(), pairs=rated)
     passed = r.add(GATE, gate, with_threshold(config.gate, config.keep), rated=rated, **people)
     kept = r.add(KEPT, keep, config.keep, rated=rated, gate=passed)
-    r.add(FILE, pairs_file, PairsFileConfig(), pairs=kept)
+    r.add(FILE, write_pairs, PairsFileConfig(), pairs=kept)
     return r
 
 

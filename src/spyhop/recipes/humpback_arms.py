@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from spyhop.augment import ForwardConfig
-from spyhop.collect import seeds
+from spyhop.collect import read_seeds
 from spyhop.curate import (
     A4,
     A5,
@@ -172,7 +172,7 @@ def _scaling(r: Recipe, config: HumpbackConfig, data: Data, rounds: Rounds, arms
 def _set(r: Recipe, each: ScalingSet, data: Data, rounds: Rounds) -> list[Ref]:
     name = f"scaling.{each.name}"
     if each.seeds is not None:
-        return [r.add(name, seeds, each.seeds.read, folder=add_folder(r, each.seeds, name))]
+        return [r.add(name, read_seeds, each.seeds.read, folder=add_folder(r, each.seeds, name))]
     if each.collection is not None:
         queries = add_collection(r.within(f"{name}."), each.collection, 0)
         return [r.add(name, queries_to_pairs, PairsConfig(), queries=[queries])]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from spyhop.evaluate import ItemsConfig, Task, items, read_task
+from spyhop.evaluate import ItemsConfig, Task, read_items, read_task
 from spyhop.models import read_teacher
 from spyhop.recipe.graph import Node, Recipe, Source, Use
 from spyhop.schema import Config
@@ -73,4 +73,4 @@ def add_items(r: Recipe, suite: Suite) -> Node:
     """Add the step that reads a suite's items."""
     task = suite.task.identity()
     config = ItemsConfig(task=task, tasks=suite.tasks, limit=suite.limit)
-    return r.add(f"items-{task.name}", items, config, folder=Source(suite.path))
+    return r.add(f"items-{task.name}", read_items, config, folder=Source(suite.path))

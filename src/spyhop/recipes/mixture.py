@@ -16,18 +16,18 @@ from spyhop.collect import (
     NaturalInstructionsConfig,
     ReadyConfig,
     RecordsConfig,
+    SourceTable,
     Stratum,
     T0Config,
-    Table,
     decontaminate,
     distinct,
     draw,
     fetch,
-    flan_cot,
-    natural_instructions,
-    ready_answers,
-    records,
-    t0,
+    read_answers,
+    read_flan_cot,
+    read_natural_instructions,
+    read_records,
+    read_t0,
 )
 from spyhop.recipe.graph import Node, Recipe, Ref, Source
 from spyhop.recipes.pilot import Pilot, rated
@@ -134,7 +134,7 @@ def mixture(
 def ready(r: Recipe, given: Sequence[Ready]) -> list[Ref]:
     """Add the nodes of ready answers."""
     return [
-        r.add(f"ready-{n}", ready_answers, each.read, folder=_folder(r, each, f"ready-{n}"))
+        r.add(f"ready-{n}", read_answers, each.read, folder=_folder(r, each, f"ready-{n}"))
         for n, each in enumerate(given, 1)
     ]
 
@@ -170,8 +170,8 @@ def _folder(r: Recipe, place: Place, name: str) -> Node | Source:
     return r.add(f"fetched-{name}", fetch, place.fetch)
 
 
-def _table(each: Collection) -> Table:
-    return Table(
+def _table(each: Collection) -> SourceTable:
+    return SourceTable(
         collection=each.name,
         columns=each.columns,
         pattern=each.pattern or "*.parquet",
@@ -182,16 +182,16 @@ def _table(each: Collection) -> Table:
 
 _READERS: dict[str, Callable[[Collection], tuple[Stage, Config]]] = {
     "flan_cot": lambda each: (
-        flan_cot,
+        read_flan_cot,
         FlanCotConfig(pattern=each.pattern or "*.tsv", licence=each.licence),
     ),
     "natural_instructions": lambda each: (
-        natural_instructions,
+        read_natural_instructions,
         NaturalInstructionsConfig(pattern=each.pattern or "task*.json"),
     ),
-    "t0": lambda each: (t0, T0Config(pattern=each.pattern or "*.jsonl", licence=each.licence)),
+    "t0": lambda each: (read_t0, T0Config(pattern=each.pattern or "*.jsonl", licence=each.licence)),
     "records": lambda each: (
-        records,
+        read_records,
         RecordsConfig(
             collection=each.name,
             pattern=each.pattern or "*",

@@ -24,18 +24,18 @@ from spyhop.collect import (
     SubsetConfig,
     SystemMessage,
     TargetsConfig,
-    flan_cot_rationales,
+    draw_subset,
     orca_messages,
     orca_shares,
     pair,
-    recorded_targets,
-    subset,
+    read_rationales,
+    record_targets,
 )
 from spyhop.curate import SelectHardestConfig, select_hardest
 from spyhop.evaluate import (
     ContaminationRateConfig,
     MeasureConfig,
-    contamination,
+    check_contamination,
     measure,
 )
 from spyhop.models import Local, Replay
@@ -160,7 +160,7 @@ def orca(config: OrcaConfig) -> Recipe:
     shared: dict[str, Ref | list[Ref]] = {}
     if items:
         look = ContaminationRateConfig()
-        shared["shared"] = r.add("shared", contamination, look, items=items, answers=answers)
+        shared["shared"] = r.add("shared", check_contamination, look, items=items, answers=answers)
     card = DatasetConfig(title=config.name)
     given = r.add("dataset", dataset, card, answers=answers, queries=data.queries)
     probed = r.add("probe", probe, config.probe, answers=answers, model=asked["student"])
@@ -216,7 +216,7 @@ def add_answers(r: Recipe, config: OrcaConfig, data: Mixture) -> Rows:
     prompts = r.add("prompts", pair, pairing, queries=data.queries)
     if config.num_queries is not None:
         size = SubsetConfig(num_rows=config.num_queries, seed=config.seed)
-        prompts = r.add("sampled", subset, size, prompts=prompts)
+        prompts = r.add("sampled", draw_subset, size, prompts=prompts)
     assisted: list[Ref] = []
     assistant = None
     if config.assistant is not None:
@@ -236,7 +236,7 @@ def _use(r: Recipe, config: OrcaConfig, data: Mixture, who: Answering, name: str
     if who.file is not None:
         return served(who.file)
     if who.recorded == "targets":
-        gold = r.add(f"{name}-recorded", recorded_targets, TargetsConfig(), queries=data.queries)
+        gold = r.add(f"{name}-recorded", record_targets, TargetsConfig(), queries=data.queries)
         return Use(Replay(name=who.name or "gold answers"), gold)
     cot = [each for each in config.collections if each.kind == "flan_cot" and each.path]
     if len(cot) != 1 or cot[0].path is None:
@@ -244,7 +244,7 @@ def _use(r: Recipe, config: OrcaConfig, data: Mixture, who: Answering, name: str
             'recorded = "rationales" needs exactly one collection of kind flan_cot with a path'
         )
     read = FlanCotConfig(pattern=cot[0].pattern or "*.tsv")
-    given = r.add(f"{name}-recorded", flan_cot_rationales, read, folder=Source(cot[0].path))
+    given = r.add(f"{name}-recorded", read_rationales, read, folder=Source(cot[0].path))
     return Use(Replay(name=who.name or "human rationales"), given)
 
 
@@ -259,7 +259,7 @@ def _teachers_share(r: Recipe, config: OrcaConfig, prompts: Node, assisted: list
         return prompts
     if config.teacher_takes == "random":
         size = SubsetConfig(num_rows=num_rows, seed=config.seed)
-        return r.add("for-teacher", subset, size, prompts=prompts)
+        return r.add("for-teacher", draw_subset, size, prompts=prompts)
     hard = SelectHardestConfig(by=config.teacher_takes, num_rows=num_rows, seed=config.seed)
     return r.add("for-teacher", select_hardest, hard, prompts=prompts, answers=assisted)
 

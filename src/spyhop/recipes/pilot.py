@@ -12,7 +12,7 @@ from spyhop.augment import (
     measure_errors,
     measure_losses,
 )
-from spyhop.collect import DrawConfig, PairConfig, SystemMessage, Table, draw, pair
+from spyhop.collect import DrawConfig, PairConfig, SourceTable, SystemMessage, draw, pair
 from spyhop.recipe.graph import Node, Recipe, Ref
 from spyhop.recipes.inputs import served
 from spyhop.schema import Config
@@ -35,7 +35,7 @@ class Pilot(Config):
 
 
 def rated(
-    r: Recipe, label: str, pilot: Pilot, queries: Ref, table: Table | None, seed: int
+    r: Recipe, label: str, pilot: Pilot, queries: Ref, table: SourceTable | None, seed: int
 ) -> tuple[Node, Node]:
     """Add a collection's pilot; return its queries and how hard they are."""
     size = DrawConfig(num_rows=pilot.num_rows, table=table, seed=seed)

@@ -19,7 +19,7 @@ from pydantic import Field, model_validator
 
 from spyhop import world
 from spyhop.augment import AnswerConfig, answer
-from spyhop.collect import PairConfig, SubsetConfig, SystemMessage, pair, subset
+from spyhop.collect import PairConfig, SubsetConfig, SystemMessage, draw_subset, pair
 from spyhop.evaluate import MeasureConfig, measure
 from spyhop.models import Local, Sampling
 from spyhop.recipe.graph import Node, Recipe, Ref, Use
@@ -189,7 +189,7 @@ def quickstart(config: QuickstartConfig) -> Recipe:
         drawn = world.ProblemsConfig(
             families=setting.families, num_rows=setting.num_items, steps=setting.steps
         )
-        items = r.add(f"{setting.name}.items", world.items, drawn)
+        items = r.add(f"{setting.name}.items", world.draw_items, drawn)
         for seed in config.seeds:
             rows = _Rows(r, config, setting, seed)
             for arm in setting.arms:
@@ -217,9 +217,11 @@ def quickstart(config: QuickstartConfig) -> Recipe:
 def _starting_model(r: Recipe, setting: Setting) -> Node:
     """A small model that can copy and nothing else; every arm starts from it."""
     name = setting.name
-    words = r.add(f"{name}.tokenizer", world.tokenizer, world.TokenizerConfig())
+    words = r.add(f"{name}.tokenizer", world.train_tokenizer, world.TokenizerConfig())
     fresh = r.add(f"{name}.new", new_model, setting.student, tokenizer=words)
-    copies = r.add(f"{name}.copies", world.copies, world.CopiesConfig(num_rows=setting.copy_rows))
+    copies = r.add(
+        f"{name}.copies", world.draw_copies, world.CopiesConfig(num_rows=setting.copy_rows)
+    )
     learned = _tune_config(setting, seed=0, tokens=setting.copy_tokens)
     learned = learned.model_copy(update={"batch_tokens": setting.copy_batch_tokens})
     return r.add(f"{name}.base", tune, learned, base=fresh, answers=[copies])
@@ -234,7 +236,7 @@ class _Rows:
         drawn = world.ProblemsConfig(
             families=setting.families, num_rows=setting.num_queries, steps=setting.steps, seed=seed
         )
-        self._queries = self._add("queries", world.queries, drawn)
+        self._queries = self._add("queries", world.draw_queries, drawn)
 
     def node(self, kind: str) -> Node:
         """Return the answers of one kind."""
@@ -242,7 +244,7 @@ class _Rows:
             prompts = self._prompts("bare" if kind == "answered" else "explaining")
             if kind == _TEACHER:
                 size = SubsetConfig(num_rows=self._setting.teacher_queries, seed=self._seed)
-                prompts = self._add("few", subset, size, prompts=prompts)
+                prompts = self._add("few", draw_subset, size, prompts=prompts)
             teacher = Use(self._teacher(kind))
             asked = AnswerConfig(max_error_frac=0.0)
             self._nodes[kind] = self._add(kind, answer, asked, prompts=prompts, teacher=teacher)

@@ -145,7 +145,7 @@ def quickstart_humpback(config: QuickstartHumpbackConfig) -> Recipe:
             steps=setting.steps,
             seed=setting.items_seed,
         )
-        items = r.add(f"{setting.name}.items", world.items, drawn)
+        items = r.add(f"{setting.name}.items", world.draw_items, drawn)
         for seed in config.seeds:
             _Run(r, config, setting, seed, base, items, page).add()
     r.add(
@@ -192,9 +192,11 @@ def _starting_model(r: Recipe, config: QuickstartHumpbackConfig, setting: Humpba
         config.written.asked.system_message,
         " | ".join(world.MENU),
     )
-    words = r.add(f"{name}.tokenizer", world.tokenizer, world.TokenizerConfig(texts=texts))
+    words = r.add(f"{name}.tokenizer", world.train_tokenizer, world.TokenizerConfig(texts=texts))
     fresh = r.add(f"{name}.new", new_model, setting.student, tokenizer=words)
-    copies = r.add(f"{name}.copies", world.copies, world.CopiesConfig(num_rows=setting.copy_rows))
+    copies = r.add(
+        f"{name}.copies", world.draw_copies, world.CopiesConfig(num_rows=setting.copy_rows)
+    )
     learned = _tune_config(setting, tokens=setting.copy_tokens, seed=0)
     learned = learned.model_copy(update={"batch_tokens": setting.copy_batch_tokens})
     return r.add(f"{name}.base", tune, learned, base=fresh, answers=[copies])
@@ -231,9 +233,9 @@ class _Run:
         setting, arms = self._setting, self._setting.arms
         drawn = {"families": setting.families, "steps": setting.steps, "seed": self._seed}
         chosen = world.ProblemsConfig(num_rows=setting.num_pairs, **drawn)
-        seeds = self._node("seeds", world.solved_pairs, chosen)
+        seeds = self._node("seeds", world.draw_pairs, chosen)
         found = world.DocumentsConfig(num_rows=setting.num_documents, shares=setting.kinds, **drawn)
-        documents = self._node("documents", world.documents, found)
+        documents = self._node("documents", world.draw_documents, found)
         pairs = self._written(seeds, documents)
         learned = self._node("learned", format_pairs, self._config.tagged, pairs=[seeds])
         m0 = self._student("seed", [learned])

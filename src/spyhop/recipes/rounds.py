@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from spyhop.augment import backtranslate, format_pairs, reverse_pairs
-from spyhop.collect import fetch, seeds
+from spyhop.collect import fetch, read_seeds
 from spyhop.corpus import SampleConfig, sample
 from spyhop.curate import (
     SplitConfig,
@@ -17,7 +17,7 @@ from spyhop.curate import (
     split,
     with_threshold,
 )
-from spyhop.evaluate import FitConfig, fit, measure
+from spyhop.evaluate import HeldOutConfig, measure, score_held_out
 from spyhop.models import Local
 from spyhop.recipe.graph import Chosen, Node, Recipe, Ref, Source, Use
 from spyhop.recipe.promote import promote
@@ -76,7 +76,7 @@ def add_data(r: Recipe, config: HumpbackConfig) -> Data:
     """Add the nodes from files to backtranslated pairs."""
     items: list[Ref] = [add_items(r, suite) for suite in config.suites]
     sets: list[Ref] = [
-        r.add(f"seeds-{n}", seeds, each.read, folder=add_folder(r, each, f"seeds-{n}"))
+        r.add(f"seeds-{n}", read_seeds, each.read, folder=add_folder(r, each, f"seeds-{n}"))
         for n, each in enumerate(config.seeds, 1)
     ]
     rest = SplitConfig(
@@ -165,8 +165,10 @@ def add_scores(
     if data.items:
         accuracy.append(r.add(f"scores-{name}", measure, asked, items=data.items, model=use))
     if data.held_out:
-        weighed = FitConfig(system_message=under)
-        held_out.append(r.add(f"fit-{name}", fit, weighed, answers=data.held_out, model=use))
+        settings = HeldOutConfig(system_message=under)
+        held_out.append(
+            r.add(f"held-out-{name}", score_held_out, settings, answers=data.held_out, model=use)
+        )
     return Scored(accuracy, held_out)
 
 

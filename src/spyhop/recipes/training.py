@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from spyhop.collect import MessagesConfig, conversations
+from spyhop.collect import MessagesConfig, read_conversations
 from spyhop.models import Local
 from spyhop.recipe.graph import Node, Recipe, Ref, Source, Use
 from spyhop.report.training import TrainingPageConfig, training_page
@@ -116,7 +116,7 @@ def _over(first: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any
 
 
 def _read(r: Recipe, name: str, path: InputPath) -> Node:
-    return r.add(name, conversations, MessagesConfig(), file=Source(path))
+    return r.add(name, read_conversations, MessagesConfig(), file=Source(path))
 
 
 def _probed(r: Recipe, config: TrainingConfig, model: Node, answers: list[Ref]) -> list[Ref]:

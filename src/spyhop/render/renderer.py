@@ -13,7 +13,7 @@ from spyhop.schema import InputError, Message
 
 ChatFormat = BlockFormat | TemplateFormat
 TrainOn = Literal["all", "last"]
-"""Which responses of a conversation are targets."""
+"""Responses of a conversation that are supervised."""
 FormatName = Literal["saved", "chat", "orca", "turns", "humpback"]
 """A format as a config names it: `saved` is the model folder's own, else its chat template, else
 Orca's blocks; `chat` the tokenizer's chat template; the others are ours."""
@@ -257,7 +257,7 @@ class Renderer:
         return [list(ids[skipped:]) if anchor else list(ids) for anchor, ids in pairs]
 
     def _begins_anew(self, special: str) -> bool:
-        """Tell whether the tokenizer begins anew after a special token, as at the start."""
+        """Return whether the tokenizer treats text after a special token as a new sequence."""
         alone, both = (self._mark(text, is_fresh=True) for text in ("a", f"{special}a"))
         return both[1:] == alone
 

@@ -1,4 +1,4 @@
-"""A tokenizer's own chat template, taken apart into what it writes and what people said.
+"""A tokenizer's own chat template, split into template markup and message contents.
 
 Templates carry no usable marks of what the model is to generate. So each is rendered with stand-ins
 in the place of the contents; what stands between them is the template's. Whatever cannot be told

@@ -2,7 +2,7 @@
 
 from spyhop.store.artifact import Artifact, InputRecord, Record, find
 from spyhop.store.atomic import atomic_write
-from spyhop.store.inventory import Entry, Inventory, forget, point, pointed, strays
+from spyhop.store.inventory import RUNS, Entry, Inventory, forget, point, pointed, strays
 from spyhop.store.keys import canonical, key_of, number_of, row_id
 from spyhop.store.nested import nested_draw
 from spyhop.store.parts import PartWriter, arrow_schema
@@ -10,6 +10,7 @@ from spyhop.store.source import Source
 from spyhop.store.work import Work, claim
 
 __all__ = [
+    "RUNS",
     "Artifact",
     "Entry",
     "InputRecord",

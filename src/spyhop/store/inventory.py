@@ -109,7 +109,7 @@ def forget(root: Path, recipe: str, nodes: set[str]) -> None:
 def strays(root: Path, recipe: str, nodes: set[str]) -> list[Path]:
     """Return what leads to nodes of the last run that the recipe no longer has."""
     links = sorted((root / RUNS / recipe).glob("[!.]*"))
-    return [link for link in links if link.name not in nodes]
+    return [link for link in links if link.is_symlink() and link.name not in nodes]
 
 
 def pointed(root: Path, recipe: str, node: str) -> Path | None:

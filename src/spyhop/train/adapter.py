@@ -26,16 +26,18 @@ ADAPTER = "adapter"
 
 
 class AdapterConfig(Config):
-    """Which adapters are trained. The result is a merged model with the adapter beside it."""
+    """Adapters to train. The result is a merged model, with the adapter in its own folder."""
 
     rank: int = Field(16, ge=1)
+    """Rank of the adapter matrices."""
     alpha: int = Field(32, gt=0)
-    """The adapter's output is scaled by alpha / rank."""
+    """Scale: the adapter's output is multiplied by alpha / rank."""
     dropout: float = Field(0.0, ge=0, lt=1)
+    """Dropout probability of the adapter's input."""
     targets: tuple[str, ...] | Literal["all-linear"] = "all-linear"
-    """Names of the layers that get one; `all-linear` is every one but the output head."""
+    """Names of the layers to adapt; `all-linear` is every linear layer except the output head."""
     quantize: Literal["nf4"] | None = None
-    """Hold the base's weights in four bits (QLoRA): one CUDA GPU, needs bitsandbytes."""
+    """Keep the base's weights in four bits (QLoRA); needs one CUDA GPU and bitsandbytes."""
 
 
 def check_adapter(config: AdapterConfig, num_ranks: int, device: torch.device) -> None:

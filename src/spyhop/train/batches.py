@@ -26,11 +26,11 @@ def plan_batches(
 ) -> list[RowNumbers]:
     """Return the global batch of every step as row numbers.
 
-    Each input is gone through in shuffled epochs until its budget is met. Within an epoch (and at
+    Each input is repeated in shuffled epochs until its budget is met. Within an epoch (and at
     most `SORTED_ROWS` rows) rows are sorted by length and cut into batches of at most
-    `batch_tokens` padded tokens; a longer row stands alone. So no batch holds a row twice, however
-    often a small input is repeated. The batches of an epoch are shuffled; with several inputs all
-    batches are.
+    `batch_tokens` padded tokens; a longer row is a batch of its own. So no batch contains a row
+    twice, however often a small input is repeated. The batches of an epoch are shuffled; with
+    several inputs, all batches together.
 
     Args:
         lengths: Tokens of every row.
@@ -101,10 +101,10 @@ def plan_packs(
 def shard_microbatches(
     microbatches: Sequence[RowNumbers], lengths: npt.NDArray[np.int64], num_ranks: int
 ) -> list[list[RowNumbers]]:
-    """Deal the forward passes of one step out to ranks: as many to each, of like sizes in a turn.
+    """Distribute a step's microbatches over ranks: as many to each, balanced by size.
 
-    Where their number does not divide, the fullest passes are halved; where there are fewer rows
-    than places, some passes are empty: such a rank runs any row, with no target in it.
+    Where their number does not divide, the fullest microbatches are halved; where there are fewer
+    rows than ranks, some are empty: such a rank runs any row and takes no loss from it.
     """
     passes = list(microbatches)
     while len(passes) % num_ranks:

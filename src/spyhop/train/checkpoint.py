@@ -41,11 +41,11 @@ class Position:
     """Steps that are finished."""
     tokens: int = 0
     """Prompt and response tokens seen, padding left out."""
-    targets: int = 0
-    """Of these, supervised ones."""
+    terms: float = 0
+    """Terms of the loss: supervised tokens, for cross-entropy."""
     seconds: float = 0.0
     losses: list[float] = field(default_factory=list)
-    """Mean loss per target token of every step that was taken."""
+    """Mean loss per term of every step that was taken."""
     norms: list[float] = field(default_factory=list)
     """Gradient norms of the last steps, before clipping."""
     anomalies: dict[str, int] = field(default_factory=dict)
@@ -167,8 +167,8 @@ class Checkpoints:
 
 
 def _write(path: Path, state: Any) -> None:  # noqa: ANN401 (whatever torch.save takes)
-    with atomic_write(path) as temporary:
-        torch.save(state, temporary)
+    with atomic_write(path) as temporary, temporary.open("wb") as stream:
+        torch.save(state, stream)  # to a path, a full disk would be a RuntimeError
 
 
 def _first_cause(error: BaseException) -> Exception:

@@ -14,70 +14,71 @@ from spyhop.train.optimizer import OptimizerConfig
 
 
 class HeldOutConfig(Config):
-    """Rows that are not trained on; their loss is taken during training."""
+    """Validation rows: not trained on, their loss is measured during training."""
 
     frac: float = Field(0.0, ge=0, lt=1)
-    """Share of each input's rows that is held out, drawn by the seed. With an input of its own,
-    `held_out`, it stays 0."""
+    """Share of each input's rows to hold out, drawn by the seed. Leave it 0 when the rows come from
+    a `held_out` input."""
     times: int = Field(10, ge=1)
-    """Evaluations, spread evenly over the run; the last one is after the last step."""
+    """Number of evaluations, spread evenly over the run; the last one follows the last step."""
     keep: Literal["last", "best"] = "last"
-    """Which weights become the result: those of the last step, or of the lowest held-out loss."""
+    """Weights to save: those of the last step, or of the lowest held-out loss."""
     patience: int | None = Field(None, ge=1)
-    """Stop after so many evaluations in a row without a new lowest loss."""
+    """Evaluations in a row without a new lowest loss after which training stops; unset is never."""
 
 
 class WatchConfig(Config):
-    """What happens at a step that looks wrong. Every case is counted, and told."""
+    """Actions for steps that look wrong. Every case is counted and logged."""
 
     not_finite: Literal["stop", "skip"] = "stop"
-    """Loss or gradient norm is infinite or no number."""
+    """Action when the loss or the gradient norm is infinite or not a number."""
     spike: Literal["count", "skip", "stop"] = "count"
-    """Gradient norm above `spike_factor` times the median of the last 100 steps."""
+    """Action when the gradient norm exceeds `spike_factor` times the last 100 steps' median."""
     spike_factor: float = Field(20.0, gt=1)
     most_skips: int = Field(10, ge=1)
-    """Steps skipped in a row after which training stops."""
+    """Consecutive skipped steps after which training stops."""
 
 
 class TuneConfig(Config):
-    """How a model is trained. The global batch, precision and seed are identity."""
+    """Settings of a training. The global batch, precision and seed are identity."""
 
     tokens: int | None = Field(None, gt=0)
-    """Budget in prompt and response tokens; rows repeat until it is met."""
+    """Token budget, prompts and responses together; rows repeat until it is met."""
     epochs: float | None = Field(None, gt=0)
-    """Budget in passes over the rows. Exactly one of `tokens` and `epochs` is set."""
+    """Budget in passes over the rows. Set exactly one of `tokens` and `epochs`."""
     shares: tuple[float, ...] | None = None
-    """Share of the token budget drawn from each input; None goes by their sizes."""
+    """Share of the token budget for each input; unset is in proportion to their sizes."""
     batch_tokens: int = Field(16_384, gt=0)
-    """Tokens of a global batch (one optimiser step), padding included."""
+    """Tokens of a global batch (one optimiser step), including padding."""
     batches: Literal["by_length", "best_fit", "grouped", "in_order"] = "by_length"
-    """Which rows share a step: rows of like length; or packs of `max_tokens`, filled by best fit,
-    grouped as the Orca paper does (shuffled), or filled in the order given (a curriculum)."""
+    """How rows are batched: length-sorted, or in packs of `max_tokens` (best fit, shuffled as in
+    the Orca paper, or in the order of the rows for a curriculum)."""
     max_tokens: int = Field(2048, gt=1)
-    """Longest row, in tokens; longer ones, and those that the model's positions cannot hold, are
-    dropped whole and counted."""
+    """Longest row, in tokens. Longer rows, and rows beyond the model's context, are dropped whole
+    and counted."""
     optimizer: OptimizerConfig = OptimizerConfig()
     keep_optimizer: bool = False
-    """Also write the optimiser's state, so that a later training can go on with it."""
+    """Also save the optimiser's state, so that a later training can continue with it."""
     continue_optimizer: bool = False
-    """Start with the state that the base's own training kept, instead of a fresh one."""
+    """Start with the optimiser state that the base's own training saved."""
     adapter: AdapterConfig | None = None
-    """Train low-rank adapters instead of the weights themselves."""
+    """Low-rank adapters to train instead of the weights themselves."""
     dropout: float = Field(0.0, ge=0, lt=1)
-    """Of the model class's own dropout layers; while training only."""
+    """Dropout probability of the model's own dropout layers during training; 0 disables them."""
     held_out: HeldOutConfig = HeldOutConfig()
     watch: WatchConfig = WatchConfig()
     precision: Literal["float32", "bfloat16"] = "float32"
-    """`bfloat16` keeps float32 weights and computes under autocast."""
+    """Compute precision; `bfloat16` keeps float32 weights and computes under autocast."""
     format: FormatName = "saved"
     """Chat format of the rows: `saved` is the base's own, else its chat template, else Orca's
     blocks; `humpback` is plain text with tags."""
     train_on: TrainOn = "all"
-    """Which of a conversation's responses are targets."""
+    """Responses of a conversation to supervise: all, or the last one."""
     snapshots: tuple[float, ...] = ()
-    """Shares of the run after which the weights are also kept, in `snapshots/at-<share>`; those
-    that a run stopped by `held_out.patience` does not reach are told."""
+    """Shares of the run after which the weights are also saved, in `snapshots/at-<share>`. A run
+    that stops early logs those that it did not reach."""
     seed: int = 0
+    """Seed of the order of rows, of dropout and of new weights."""
 
     @model_validator(mode="after")
     def _one_budget(self) -> TuneConfig:
@@ -92,7 +93,7 @@ class TuneConfig(Config):
     @model_validator(mode="after")
     def _fits_together(self) -> TuneConfig:
         if self.adapter is not None and self.optimizer.muon_learning_rate is not None:
-            raise ValueError("adapters are trained with AdamW: leave muon_learning_rate out")
+            raise ValueError("adapters are trained with AdamW: remove muon_learning_rate")
         return self
 
 

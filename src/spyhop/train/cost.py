@@ -1,4 +1,4 @@
-"""What training costs: floating-point operations, hours of a device at a stated use, memory.
+"""Cost of training: floating-point operations, device hours at a stated utilisation, memory.
 
 A token costs 6 operations per parameter, 2 forward and 4 backward (Kaplan et al.,
 arXiv:2001.08361); attention adds to that with the length of the rows.
@@ -49,12 +49,12 @@ ACTIVATION_BYTES = 34
 section 4.1, without the part of the attention weights, which are never stored)."""
 RECOMPUTED_BYTES = 4
 PLAN_GPU, PLAN_MFU, PLAN_GB = "H100", 0.4, 80
-"""What plans are told for: 40 % is usual for models of 1 to 13 billion parameters."""
+"""Assumptions used in cost estimates: 40 % is usual for models of 1 to 13 billion parameters."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What of a model its cost depends on."""
+    """The figures of a model that its cost depends on."""
 
     parameters: int
     num_layers: int = 0
@@ -103,7 +103,7 @@ def read_shape(folder: Path) -> Shape | None:
 
 
 def describe_cost(estimate: Estimate, runtime: Runtime) -> str:
-    """Return what a planned training takes, in words; empty where its model is unknown."""
+    """Describe the cost of a planned training; empty where its model is unknown."""
     if not estimate.flops:
         return ""
     hours = gpu_hours(estimate.flops, TFLOPS[PLAN_GPU], PLAN_MFU)
@@ -128,7 +128,7 @@ def _told_memory(estimate: Estimate, runtime: Runtime) -> str:
 
 
 def peak_flops(runtime: Runtime, device: torch.device) -> float | None:
-    """Return a device's peak in operations per second; None where nobody told it."""
+    """Return a device's peak in operations per second; None where it is unknown."""
     if runtime.peak_tflops is not None:
         return runtime.peak_tflops * 1e12
     if device.type != "cuda":

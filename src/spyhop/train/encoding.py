@@ -92,11 +92,10 @@ def training_rows(encoding: Encoding, rows: Sequence[Answer]) -> list[TrainingRo
     found = []
     for row, reason in zip(rows, reasons, strict=True):
         made = TrainingRow(row, None, reason) if reason else next(encoded)
-        if made.encoded is not None:
-            if len(made.encoded.ids) > encoding.max_tokens:
-                made = TrainingRow(row, None, "too_long")
-            else:
-                check_row(row, made.encoded, encoding.renderer)
+        if made.encoded is not None and len(made.encoded.ids) > encoding.max_tokens:
+            made = TrainingRow(row, None, "too_long")
+        elif made.encoded is not None:
+            check_row(row, made.encoded, encoding.renderer)
         found.append(made)
     return found
 

@@ -5,36 +5,31 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from functools import partial
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from types import MethodType
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from spyhop.lazy import Lazy
 from spyhop.runtime import Runtime
 from spyhop.schema import TrainingError
 from spyhop.stage import Progress
 from spyhop.store.artifact import LOGS
-from spyhop.train.attention import documents, isolate
 from spyhop.train.base import LoadedBase, open_student, save_student
-from spyhop.train.batches import RowNumbers, shard_microbatches, split_microbatches
+from spyhop.train.batches import RowNumbers
 from spyhop.train.checkpoint import Checkpoints
 from spyhop.train.config import TuneConfig
 from spyhop.train.cost import shape_of
-from spyhop.train.distributed import Group, shard
-from spyhop.train.loss import Microbatch, has_plain_head, microbatch_loss
+from spyhop.train.distributed import Group
+from spyhop.train.engine import Engine, TrainingResult
 from spyhop.train.metrics import BOARD, FILE, StepMeter
+from spyhop.train.objective import CrossEntropy, Objective
 from spyhop.train.optimizer import (
     clip_gradient,
     make_optimizers,
     rate_factor,
     set_rate,
 )
-from spyhop.train.pack import best_fit
 from spyhop.train.rows import TokenRows
 from spyhop.train.watch import StepVerdict, should_step
 
@@ -47,7 +42,6 @@ METRICS = "metrics.json"
 SPEED = "speed.json"
 SNAPSHOTS = "snapshots"
 OPTIMIZER = "optimizer.pt"
-METHOD = "spyhop_loss"
 SHOWN_STEPS = 50
 """Steps that the shown loss is the mean of."""
 
@@ -67,15 +61,8 @@ class TrainingJob:
     steps: list[RowNumbers]
     """Rows of every global batch."""
     held_out: RowNumbers
-    """Rows whose loss is only looked at."""
-
-
-@dataclass(slots=True)
-class TrainingResult:
-    """What a training came to, besides the files in `out`."""
-
-    counts: dict[str, int] = field(default_factory=dict)
-    notices: list[str] = field(default_factory=list)
+    """Validation rows (held-out loss only)."""
+    objective: Callable[[TokenRows], Objective] = CrossEntropy
 
 
 def train(job: TrainingJob, group: Group, report: Report) -> TrainingResult:
@@ -110,15 +97,19 @@ class Trainer:
         self.job, self.group, self.student = job, group, student
         self.report, self.outcome = report, outcome
         self.shape = shape_of(student.causal)
-        self.engine = Engine.of(job, group, student, outcome)
         config = job.config
+        self.objective = job.objective(job.rows)
+        self.engine = Engine.of(
+            self.objective, student, group, job.runtime, outcome,
+            precision=config.precision, longest=int(job.rows.lengths.max()),
+        )  # fmt: skip
         self.optimizers = make_optimizers(student.model, config.optimizer)
         torch.manual_seed(config.seed + group.rank)
         if config.continue_optimizer:
             self._continue(job.base / OPTIMIZER)
         self.checkpoints = Checkpoints(job.state, student.model, self.optimizers, group)
         self.position = self.checkpoints.load()
-        mean_tokens = float(self.engine.lengths.mean())
+        mean_tokens = float(job.rows.lengths.mean())
         flops = self.shape.flops_per_token(mean_tokens)
         self.meter = StepMeter(job.state, job.runtime, group.device, len(job.steps), flops)
 
@@ -167,22 +158,23 @@ class Trainer:
         position, config = self.position, self.job.config
         factor = rate_factor(config.optimizer, position.step, len(self.job.steps))
         set_rate(self.optimizers, factor)
-        loss, num_targets = self.engine.gradient(batch)
+        batch = self.objective.begin_step(batch, self.student.model)
+        loss, num_terms, metrics = self.engine.gradient(batch)
         norm = clip_gradient(self.student.model, config.optimizer.clip)
-        step = StepVerdict(position.step + 1, len(self.job.steps), loss, norm, num_targets, factor)
+        step = StepVerdict(position.step + 1, len(self.job.steps), loss, norm, num_terms, factor)
         taken = should_step(step, config.watch, position)
         for optimizer in self.optimizers:
             if taken:
                 optimizer.step()
             optimizer.zero_grad()
         position.step += 1
-        position.tokens += int(self.engine.lengths[batch].sum())
-        position.targets += num_targets
+        position.tokens += int(self.objective.lengths(batch).sum())
+        position.terms += num_terms
         if taken:
             position.losses.append(loss)
         if self.group.rank == 0:
             rate = factor * config.optimizer.learning_rate
-            self.meter.add(position, loss, norm, rate)
+            self.meter.add(position, loss, norm, rate, metrics)
 
     def _evaluate(self) -> None:
         position, settings = self.position, self.job.config.held_out
@@ -261,146 +253,3 @@ class Trainer:
         shutil.copy(self.job.state / FILE, logs / FILE)  # a kill from here on must find it there
         if (self.job.state / BOARD).is_dir():
             shutil.copytree(self.job.state / BOARD, logs / BOARD)
-
-
-@dataclass(slots=True)
-class Engine:
-    """From rows to a gradient (G6): whatever they are cut into, and whoever takes them."""
-
-    model: Any
-    """What has the trained parameters."""
-    causal: Any
-    rows: TokenRows
-    lengths: RowNumbers
-    group: Group
-    microbatch_tokens: int
-    is_packed: bool
-    one_loss: Callable[[Microbatch, float], Any]
-    num_targets: Any
-    """Of every row: (number of rows,) int64."""
-
-    @classmethod
-    def of(
-        cls, job: TrainingJob, group: Group, student: LoadedBase, outcome: TrainingResult
-    ) -> Engine:
-        """Set a student up for its training: packing, sharding, gradient checkpointing."""
-        causal, runtime = student.causal, job.runtime
-        longest = int(job.rows.lengths.max())
-        is_plain = group.tell(group.rank == 0 and has_plain_head(causal))
-        is_half = job.config.precision == "bfloat16"
-        if runtime.gradient_checkpointing:
-            enable = getattr(causal, "activation_checkpointing_enable", None)
-            (enable or causal.gradient_checkpointing_enable)()
-        arguments = {"head_is_plain": is_plain, "dtype": torch.bfloat16 if is_half else None}
-        if group.size == 1:
-            one_loss: Any = partial(microbatch_loss, causal, **arguments)
-        else:
-            setattr(causal, METHOD, MethodType(partial_method(arguments), causal))
-            shard(causal, student.model, group, is_half=is_half, method=METHOD)
-            one_loss = getattr(causal, METHOD)
-        with _computing(job.config, group):
-            is_packed = _can_pack(causal, runtime, group.device, longest, outcome)
-        return cls(
-            student.model, causal, job.rows, job.rows.lengths, group, runtime.microbatch_tokens,
-            is_packed, one_loss, count_targets(job.rows),
-        )  # fmt: skip
-
-    def gradient(self, batch: RowNumbers) -> tuple[float, int]:
-        """Add the gradient of a batch's mean loss; return that loss and the number of targets."""
-        num_targets = int(self.num_targets[batch].sum())
-        weight = self.group.size / max(1, num_targets)  # FSDP takes the mean over processes
-        total = torch.zeros((), device=self.group.device)
-        for microbatch in self._microbatches(batch):
-            loss = self.one_loss(microbatch, weight)
-            loss.backward()
-            total = total + loss.detach()
-        return self.group.mean(total), num_targets
-
-    def loss(self, batch: RowNumbers) -> float:
-        """Return the mean loss of rows, without dropout."""
-        self.model.eval()
-        weight = self.group.size / max(1, int(self.num_targets[batch].sum()))
-        total = torch.zeros((), device=self.group.device)
-        with torch.no_grad():
-            for microbatch in self._microbatches(batch):
-                total = total + self.one_loss(microbatch, weight)
-        return self.group.mean(total)
-
-    def _microbatches(self, batch: RowNumbers) -> Iterator[Microbatch]:
-        lengths = self.lengths
-        if self.is_packed:
-            capacity = max(self.microbatch_tokens, int(lengths[batch].max()))
-            packs = best_fit(lengths[batch], capacity)
-            microbatches = [batch[packs[place]] for place in range(len(packs))]
-        else:
-            microbatches = split_microbatches(batch, lengths, self.microbatch_tokens)
-        if self.group.size > 1:
-            microbatches = shard_microbatches(microbatches, lengths, self.group.size)[
-                self.group.rank
-            ]
-        for microbatch in microbatches:
-            is_real = len(microbatch) > 0  # an empty pass keeps the ranks in step
-            yield self._tensors(microbatch if is_real else batch[:1], is_real=is_real)
-
-    def _tensors(self, microbatch: RowNumbers, *, is_real: bool) -> Microbatch:
-        """Rows end to end, or right-padded: causal attention never looks at the padding."""
-        rows, lengths = self.rows, self.lengths[microbatch]
-        if self.is_packed:
-            shape, firsts = (1, int(lengths.sum())), np.cumsum(lengths) - lengths
-        else:
-            width = int(lengths.max())
-            shape, firsts = (len(microbatch), width), np.arange(len(microbatch)) * width
-        ids = np.zeros(shape[0] * shape[1], dtype=np.int64)
-        is_next = np.zeros(len(ids), dtype=np.bool_)
-        for row, first, length in zip(
-            microbatch.tolist(), firsts.tolist(), lengths.tolist(), strict=True
-        ):
-            start = rows.starts[row]
-            ids[first : first + length] = rows.ids[start : start + length]
-            is_next[first : first + length - 1] = rows.is_supervised[start + 1 : start + length]
-        keep = np.flatnonzero(is_next & is_real)
-        device = self.group.device
-        inputs: dict[str, Any] = {
-            "input_ids": torch.from_numpy(ids.reshape(shape)).to(device), "use_cache": False
-        }  # fmt: skip
-        if self.is_packed:
-            inputs |= documents(self.causal, lengths.tolist())
-        targets = torch.from_numpy(ids[keep + 1]).to(device)
-        return Microbatch(inputs, torch.from_numpy(keep).to(device), targets)
-
-
-def _computing(config: TuneConfig, group: Group) -> Any:  # noqa: ANN401 (PyTorch's context)
-    on = config.precision == "bfloat16"
-    return torch.autocast(group.device.type, torch.bfloat16, enabled=on)
-
-
-def partial_method(arguments: dict[str, Any]) -> Callable[..., Any]:
-    """Return `microbatch_loss` with arguments filled in, as a function that can become a method."""
-
-    def method(model: Any, microbatch: Microbatch, weight: float) -> Any:  # noqa: ANN401
-        return microbatch_loss(model, microbatch, weight, **arguments)
-
-    return method
-
-
-def count_targets(rows: TokenRows) -> Any:  # noqa: ANN401 (numpy)
-    """Return the targets of every row; a row's first token has nothing to be predicted from."""
-    sums = np.add.reduceat(rows.is_supervised, rows.starts[:-1], dtype=np.int64)
-    return sums - rows.is_supervised[rows.starts[:-1]]
-
-
-def _can_pack(
-    causal: Any,  # noqa: ANN401 (transformers' type)
-    runtime: Runtime,
-    device: torch.device,
-    longest: int,
-    outcome: TrainingResult,
-) -> bool:
-    """Pack where it was asked for, or is faster, and the model keeps documents apart (G5)."""
-    if runtime.packing == "off" or (runtime.packing == "auto" and device.type != "cuda"):
-        return False
-    reason = isolate(causal, longest)
-    if reason is not None:
-        outcome.notices.append(f"trained without packing: {reason}")
-        outcome.counts["unpacked"] = 1
-    return reason is None

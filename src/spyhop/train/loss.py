@@ -9,7 +9,6 @@ Shapes: B rows, T positions, N supervised positions, D hidden size, V vocabulary
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -28,60 +27,28 @@ FEWEST_POSITIONS = 256
 """In a piece: each adds a gradient of the head's size, which few positions would not pay for."""
 
 
-@dataclass(frozen=True, slots=True)
-class Microbatch:
-    """The tensors of one forward pass."""
-
-    inputs: dict[str, Any]
-    """Of the model: `input_ids` and what goes with packed rows."""
-    target_positions_N: Tensor
-    """Places in the flattened ids whose next token is a target."""
-    labels_N: Tensor
-
-
-def microbatch_loss(
-    model: Any,  # noqa: ANN401 (transformers' type)
-    microbatch: Microbatch,
-    weight: float,
-    *,
-    head_is_plain: bool,
-    dtype: torch.dtype | None,
-) -> Tensor:
-    """Return `weight` times the sum of the losses of a pass's targets, ready for `backward`.
-
-    Args:
-        model: A causal language model.
-        microbatch: Its input.
-        weight: 1 / target tokens of the global batch.
-        head_is_plain: What `has_plain_head` found; else the whole forward pass is used.
-        dtype: Of autocast; None computes in the weights' own.
-    """
-    with torch.autocast(
-        microbatch.target_positions_N.device.type, dtype, enabled=dtype is not None
-    ):
-        if not head_is_plain:
-            logits_NV = model(**microbatch.inputs).logits.flatten(0, 1)[
-                microbatch.target_positions_N
-            ]
-            logits_NV = logits_NV if logits_NV.dtype == torch.float64 else logits_NV.float()
-            cross_entropy = torch.nn.functional.cross_entropy
-            return weight * cross_entropy(logits_NV, microbatch.labels_N, reduction="sum")
-        hidden_BTD = model.base_model(**microbatch.inputs)[0]
-    hidden_ND = hidden_BTD.flatten(0, 1).index_select(0, microbatch.target_positions_N)
-    head_VD = model.get_output_embeddings().weight
-    return head_loss(hidden_ND, head_VD, microbatch.labels_N, weight, dtype or head_VD.dtype)
+def softmax_dtype(dtype: torch.dtype) -> torch.dtype:
+    """Return the type that probabilities are computed in: float32, or float64 for float64."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
 
 
 def head_loss(
-    hidden_ND: Tensor, head_VD: Tensor, labels_N: Tensor, weight: float, dtype: torch.dtype
+    hidden_ND: Tensor,
+    head_VD: Tensor,
+    labels_N: Tensor,
+    scale: float,
+    dtype: torch.dtype,
+    weights_N: Tensor | None = None,
 ) -> Tensor:
-    """Return `weight` times the summed cross-entropy of `hidden @ head.T`, computed in `dtype`.
+    """Return `scale` times the weighted sum of the cross-entropy of `hidden @ head.T`, in `dtype`.
 
     Call `backward` on it directly: the gradient is taken at once and not scaled again.
     """
     num_bytes = CPU_LOGITS_BYTES if hidden_ND.device.type == "cpu" else GPU_LOGITS_BYTES
     width = max(FEWEST_POSITIONS, num_bytes // (4 * head_VD.shape[0]))
-    loss: Tensor = _head_loss().apply(hidden_ND, head_VD, labels_N, weight, dtype, width)
+    weights = torch.ones_like(labels_N, dtype=softmax_dtype(dtype))
+    weights_N = weights if weights_N is None else weights_N.to(weights.dtype)
+    loss: Tensor = _head_loss().apply(hidden_ND, head_VD, labels_N, weights_N, scale, dtype, width)
     return loss
 
 
@@ -94,14 +61,15 @@ def _head_loss() -> Any:  # noqa: ANN401 (made at first use: PyTorch is heavy)
             hidden_ND: Tensor,
             head_VD: Tensor,
             labels_N: Tensor,
-            weight: float,
+            weights_N: Tensor,
+            scale: float,
             dtype: torch.dtype,
             width: int,
         ) -> Tensor:
             hidden, head = hidden_ND.to(dtype), head_VD.to(dtype)
             needs_head = ctx.needs_input_grad[1]
             head_grad = None
-            wide = torch.float64 if dtype == torch.float64 else torch.float32
+            wide = softmax_dtype(dtype)
             total = torch.zeros((), dtype=wide, device=hidden.device)
             slopes = torch.empty_like(hidden)
             for start in range(0, len(hidden), width):
@@ -110,10 +78,11 @@ def _head_loss() -> Any:  # noqa: ANN401 (made at first use: PyTorch is heavy)
                     labels_N[start : start + width, None],
                 )
                 logs_NV = torch.log_softmax((some @ head.T).to(wide), dim=1)
-                total -= logs_NV.gather(1, targets).sum()
+                weights = weights_N[start : start + width, None]
+                total -= (logs_NV.gather(1, targets) * weights).sum()
                 slope_NV = logs_NV.exp_()
                 slope_NV.scatter_add_(1, targets, torch.full_like(targets, -1, dtype=wide))
-                slope_NV = slope_NV.mul_(weight).to(dtype)
+                slope_NV = slope_NV.mul_(weights * scale).to(dtype)
                 torch.mm(slope_NV, head, out=slopes[start : start + width])
                 if needs_head:
                     part = slope_NV.T @ some
@@ -122,12 +91,12 @@ def _head_loss() -> Any:  # noqa: ANN401 (made at first use: PyTorch is heavy)
             if needs_head and head_grad is None:
                 head_grad = torch.zeros_like(head_VD)  # no target here, perhaps in another rank
             ctx.head_grad = None if head_grad is None else head_grad.to(head_VD.dtype)
-            loss: Tensor = total * weight
+            loss: Tensor = total * scale
             return loss
 
         @staticmethod
         def backward(ctx: Any, _slope: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
-            return ctx.slopes, ctx.head_grad, None, None, None, None
+            return ctx.slopes, ctx.head_grad, None, None, None, None, None
 
     return HeadLoss
 

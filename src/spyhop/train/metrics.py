@@ -1,16 +1,18 @@
-"""What every step came to: a line of JSON each, TensorBoard's files, Weights & Biases."""
+"""Per-step metrics: a line of JSON each; TensorBoard and Weights & Biases on request."""
 
 from __future__ import annotations
 
 import json
 import resource
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from math import isfinite
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from spyhop.lazy import Lazy
 from spyhop.runtime import Runtime
@@ -18,16 +20,19 @@ from spyhop.schema import TrainingError
 from spyhop.stage import REPORT_S
 from spyhop.train.checkpoint import Position
 from spyhop.train.cost import peak_flops
-from spyhop.train.events import EventFile
 
 if TYPE_CHECKING:
     import torch
+    import torch.utils.tensorboard as tensorboard
 else:
     torch = Lazy("torch")
+    tensorboard = Lazy("torch.utils.tensorboard")
 wandb = Lazy("wandb")
 
 FILE = "steps.jsonl"
 BOARD = "tensorboard"
+WANDB_ID = "wandb_id"
+"""In the stage's state: the run that a resumed training continues."""
 RECENT = 20
 """Steps that speeds are taken over."""
 
@@ -36,7 +41,7 @@ RECENT = 20
 class StepMeter:
     """Writes the metrics of every step into a folder that outlives a kill.
 
-    After a resume the file goes on where the checkpoint was taken.
+    After a resume the file continues where the checkpoint was taken.
     """
 
     folder: Path
@@ -44,36 +49,42 @@ class StepMeter:
     device: torch.device
     num_steps: int
     flops_per_token: float
-    _recent: list[tuple[float, int, int]] = field(default_factory=list)
+    _recent: list[tuple[float, int, float]] = field(default_factory=list)
     _stream: Any = None
-    _board: EventFile | None = None
+    _board: tensorboard.SummaryWriter | None = None
     _run: Any = None
     _flushed: float = 0.0
 
     def open(self, position: Position) -> None:
-        """Begin, or go on from a position.
-
-        Raises:
-            TrainingError: If Weights & Biases was asked for and is not installed.
-        """
+        """Start the logs, or continue them from a position: the same file and the same run."""
         path = self.folder / FILE
         path.touch()
         self._stream = path.open("r+b")
         self._stream.truncate(position.logged_bytes)
         self._stream.seek(position.logged_bytes)
-        self._recent = [(monotonic(), position.tokens, position.targets)]
+        self._recent = [(monotonic(), position.tokens, position.terms)]
         if "tensorboard" in self.runtime.track:
-            self._board = EventFile(self.folder / BOARD)
+            self._board = tensorboard.SummaryWriter(self.folder / BOARD, purge_step=position.step)
         if "wandb" in self.runtime.track:
-            if find_spec("wandb") is None:
-                raise TrainingError("runtime.track names wandb: pip install wandb, or leave it out")
-            self._run = wandb.init(project="spyhop", dir=self.folder, resume="allow")
+            run_id = self.folder / WANDB_ID
+            if not run_id.is_file():
+                run_id.write_text(uuid4().hex)
+            self._run = wandb.init(
+                project="spyhop", dir=self.folder, id=run_id.read_text(), resume="allow"
+            )
 
-    def add(self, position: Position, loss: float, norm: float, rate: float) -> dict[str, float]:
+    def add(
+        self,
+        position: Position,
+        loss: float,
+        norm: float,
+        rate: float,
+        metrics: Mapping[str, float],
+    ) -> dict[str, float]:
         """Write the metrics of the step that just ended, and return them."""
         now = monotonic()
-        self._recent = [*self._recent, (now, position.tokens, position.targets)][-RECENT - 1 :]
-        then, tokens, targets = self._recent[0]
+        self._recent = [*self._recent, (now, position.tokens, position.terms)][-RECENT - 1 :]
+        then, tokens, terms = self._recent[0]
         seconds = max(now - then, 1e-9)
         tokens_per_s = (position.tokens - tokens) / seconds
         left = (self.num_steps - position.step) * seconds / max(1, len(self._recent) - 1)
@@ -83,9 +94,10 @@ class StepMeter:
             "learning_rate": rate,
             "tokens": position.tokens,
             "tokens_per_s": round(tokens_per_s, 1),
-            "targets_per_s": round((position.targets - targets) / seconds, 1),
+            "terms_per_s": round((position.terms - terms) / seconds, 1),
             "memory_bytes": memory_bytes(self.device),
             "eta_s": round(left, 1),
+            **metrics,
         }
         if peak := peak_flops(self.runtime, self.device):
             ranks = self.runtime.gpus * max(1, len(self.runtime.nodes))
@@ -103,7 +115,8 @@ class StepMeter:
         self._stream.write(line)
         position.logged_bytes += len(line)
         if self._board is not None:
-            self._board.add(position.step, values)
+            for name, value in values.items():
+                self._board.add_scalar(name, value, position.step)
         if self._run is not None:
             self._run.log(values, step=position.step)
         if (now := monotonic()) - self._flushed > REPORT_S:
@@ -124,6 +137,17 @@ class StepMeter:
             self._board.close()
         if self._run is not None:
             self._run.finish()
+
+
+def check_trackers(runtime: Runtime) -> None:
+    """Refuse a tracker whose library is not installed, before anything else is done.
+
+    Raises:
+        TrainingError: Naming the package.
+    """
+    for name in runtime.track:
+        if find_spec(name) is None:
+            raise TrainingError(f"runtime.track names {name}: pip install {name}, or remove it")
 
 
 def memory_bytes(device: torch.device) -> int:

@@ -18,7 +18,7 @@ else:
 
 
 class AnyOptimizer(Protocol):
-    """What training needs of an optimiser."""
+    """The methods of an optimiser that training calls."""
 
     param_groups: list[dict[str, Any]]
 
@@ -42,18 +42,18 @@ class OptimizerConfig(Config):
     """AdamW, with Muon for hidden matrices where `muon_learning_rate` is set."""
 
     learning_rate: float = Field(3e-4, gt=0)
-    """Peak rate of AdamW."""
+    """Peak learning rate of AdamW."""
     muon_learning_rate: float | None = Field(None, gt=0)
-    """Peak rate of Muon; None trains everything with AdamW."""
+    """Peak learning rate of Muon; unset trains everything with AdamW."""
     betas: tuple[Beta, Beta] = (0.9, 0.98)
     weight_decay: float = Field(0.0, ge=0)
     warmup_steps: int = Field(50, ge=0)
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
-    """Course of the rate after the warm-up."""
+    """Decay of the learning rate after the warm-up."""
     final_frac: float = Field(0.0, ge=0, le=1)
-    """Rate of the last step as a share of the peak."""
+    """Learning rate of the last step as a share of the peak."""
     clip: float | None = Field(1.0, gt=0)
-    """Largest norm of the whole gradient."""
+    """Maximum norm of the whole gradient; larger gradients are scaled down."""
 
 
 def make_optimizers(model: Any, config: OptimizerConfig) -> list[AnyOptimizer]:  # noqa: ANN401

@@ -46,8 +46,15 @@ class TokenRows:
 
     @property
     def lengths(self) -> npt.NDArray[np.int64]:
-        """EncodedChunk of each row."""
+        """Tokens of each row."""
         return np.diff(self.starts)
+
+    @property
+    def num_labels(self) -> npt.NDArray[np.int64]:
+        """Supervised tokens of each row; nothing predicts a row's first token."""
+        sums = np.add.reduceat(self.is_supervised, self.starts[:-1], dtype=np.int64)
+        found: npt.NDArray[np.int64] = sums - self.is_supervised[self.starts[:-1]]
+        return found
 
 
 def tokenise(

@@ -29,7 +29,9 @@ from spyhop.train.config import HeldOutConfig, TuneConfig
 from spyhop.train.cost import NF4_BYTES, Shape, state_bytes
 from spyhop.train.distributed import Group, launch, num_ranks
 from spyhop.train.encoding import SAMPLE_ROWS, Encoding, MaskedRow, masked_row, write_sample
-from spyhop.train.loop import METRICS, SNAPSHOTS, SPEED, TrainingJob, TrainingResult, train
+from spyhop.train.engine import TrainingResult
+from spyhop.train.loop import METRICS, SNAPSHOTS, SPEED, TrainingJob, train
+from spyhop.train.metrics import check_trackers
 from spyhop.train.rows import TokenRows, none_left, tokenise
 
 if TYPE_CHECKING:
@@ -97,6 +99,7 @@ def tune(
     ranks = num_ranks(ctx.runtime)
     if config.adapter is not None:
         check_adapter(config.adapter, ranks, pick_device(ctx.runtime.device))
+    check_trackers(ctx.runtime)
     tokenizer, chat_format = open_tokenizer(base.path, config)
     renderer = Renderer(tokenizer, chat_format)
     encoding = Encoding(renderer, _longest(base, config), config.train_on)

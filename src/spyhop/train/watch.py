@@ -1,4 +1,4 @@
-"""Watchdogs: a step that looks wrong stops the training, or is skipped with a counted reason."""
+"""Watchdogs: a step with an anomaly stops the training, or is skipped and counted."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ KEPT_NORMS = 100
 
 @dataclass(frozen=True, slots=True)
 class StepVerdict:
-    """What one step came to, before the weights move."""
+    """Loss, gradient norm and learning rate of a step, before the weights are updated."""
 
     number: int
     num_steps: int
     loss: float
     norm: float
-    num_targets: int
+    num_terms: float
     rate: float
     """Learning rate as a share of its peak."""
 
 
 def should_step(step: StepVerdict, config: WatchConfig, position: Position) -> bool:
-    """Tell whether the weights may move; every odd step is counted in `position.anomalies`.
+    """Return whether to update the weights; anomalies are counted in `position.anomalies`.
 
     Raises:
         TrainingError: If the config says stop, or `most_skips` steps in a row were skipped.
@@ -55,7 +55,7 @@ def should_step(step: StepVerdict, config: WatchConfig, position: Position) -> b
 
 
 def _verdict(step: StepVerdict, config: WatchConfig, position: Position) -> tuple[str, str]:
-    if step.num_targets == 0:
+    if step.num_terms == 0:
         return "no token of the batch is supervised", "skip"
     if step.rate <= 0:
         return "the learning rate is 0", "skip"
@@ -69,7 +69,7 @@ def _verdict(step: StepVerdict, config: WatchConfig, position: Position) -> tupl
 
 
 def _name(step: StepVerdict) -> str:
-    if step.num_targets == 0:
+    if step.num_terms == 0:
         return "no_targets"
     if step.rate <= 0:
         return "rate_0"

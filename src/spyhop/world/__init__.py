@@ -6,10 +6,10 @@ from spyhop.world.documents import (
     SOLUTIONS,
     DocumentKind,
     DocumentsConfig,
-    documents,
+    draw_documents,
+    draw_pairs,
     is_recovered,
     kind_of,
-    solved_pairs,
 )
 from spyhop.world.problem import CORE, FAMILIES, Problem, Split, draw, draw_split, parse
 from spyhop.world.solver import TA, TEACHER, UNKNOWN, SolverConfig, respond
@@ -20,12 +20,12 @@ from spyhop.world.stages import (
     Solver,
     Steps,
     TokenizerConfig,
-    copies,
-    items,
-    queries,
-    tokenizer,
+    draw_copies,
+    draw_items,
+    draw_queries,
+    train_tokenizer,
 )
-from spyhop.world.systems import BY_ID, SYSTEM_MESSAGES, Style, SystemMessage, style_of
+from spyhop.world.systems import BY_ID, SYSTEM_MESSAGES, Style, StyledMessage, style_of
 
 __all__ = [
     "BY_ID",
@@ -49,21 +49,21 @@ __all__ = [
     "Split",
     "Steps",
     "Style",
-    "SystemMessage",
+    "StyledMessage",
     "TokenizerConfig",
-    "copies",
     "copy_example",
-    "documents",
     "draw",
+    "draw_copies",
+    "draw_documents",
+    "draw_items",
+    "draw_pairs",
+    "draw_queries",
     "draw_split",
     "is_recovered",
-    "items",
     "kind_of",
     "parse",
-    "queries",
     "respond",
-    "solved_pairs",
     "style_of",
-    "tokenizer",
     "tokenizer_text",
+    "train_tokenizer",
 ]

@@ -75,7 +75,7 @@ def _plan(config: DocumentsConfig | ProblemsConfig) -> Estimate:
 
 
 @stage(version=1, writes=Pair, plan=_plan)
-def solved_pairs(ctx: Context, config: ProblemsConfig) -> Iterator[Pair]:
+def draw_pairs(ctx: Context, config: ProblemsConfig) -> Iterator[Pair]:
     """Draw distinct training problems with right solutions: what people would have written."""
     for problem in ctx.track(draw_problems(config, "train"), "drawing", total=config.num_rows):
         response = respond(TEACHER, "", problem.text)
@@ -91,7 +91,7 @@ def solved_pairs(ctx: Context, config: ProblemsConfig) -> Iterator[Pair]:
 
 
 @stage(version=1, writes=Segment, plan=_plan)
-def documents(ctx: Context, config: DocumentsConfig) -> Iterator[Segment]:
+def draw_documents(ctx: Context, config: DocumentsConfig) -> Iterator[Segment]:
     """Draw distinct documents in random order. No problem of the test split is behind any of them.
 
     A document is a text and nothing else: the problem that it solves is not told.

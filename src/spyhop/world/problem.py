@@ -35,7 +35,7 @@ _ANCHOR = re.compile(r" ([a-j])\) ")
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class ProblemStep:
     """One step of a problem: what is done, and the words that tell it."""
 
     op: Op
@@ -49,7 +49,7 @@ class Problem:
     family: str
     text: str
     start: Fields
-    steps: tuple[Step, ...]
+    steps: tuple[ProblemStep, ...]
     target: str
     chance: float
 
@@ -139,7 +139,7 @@ def _write(rules: Family, start: Fields, ops: list[Op], target: str, rng: Random
         phrase = rng.choice(rules.phrases[op[0]])
         people = {"hero": cast[0], "who": cast[i + 1], "before": cast[i]}
         told = fill(phrase, people | dict(zip(content_slots(phrase), op[1:], strict=True)))
-        steps.append(Step(op, told))
+        steps.append(ProblemStep(op, told))
         text += f" {LETTERS[i]}) {told}."
     text += " " + fill(rng.choice(rules.questions), {"hero": cast[0], "who": cast[-1]})
     return Problem(rules.name, text, start, tuple(steps), target, rules.chance)
@@ -193,7 +193,7 @@ def _read(name: str, text: str, opening: str, phrases: list[str], question: str)
     if len(read) < len(body) or not _same_cast([head, *read, tail]):
         return None
     rules, start = FAMILIES[name], head[0][1:]
-    steps = tuple(Step(op, phrase) for (op, _), phrase in zip(read, phrases, strict=True))
+    steps = tuple(ProblemStep(op, phrase) for (op, _), phrase in zip(read, phrases, strict=True))
     target = run(rules, start, steps, rules.apply)[-1]
     return Problem(name, text, start, steps, target, rules.chance)
 
@@ -213,7 +213,7 @@ def _same_cast(parts: list[tuple[Op, dict[str, str]]]) -> bool:
 def run(
     rules: Family,
     start: Fields,
-    steps: tuple[Step, ...],
+    steps: tuple[ProblemStep, ...],
     apply: Callable[[Fields, str, Op], str],
 ) -> list[str]:
     """Return the state before the first step and after each step."""

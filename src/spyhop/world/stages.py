@@ -124,7 +124,7 @@ def _plan_rows(config: ProblemsConfig | CopiesConfig) -> Estimate:
 
 
 @stage(version=2, writes=Query, plan=_plan_rows)
-def queries(ctx: Context, config: ProblemsConfig) -> Iterator[Query]:
+def draw_queries(ctx: Context, config: ProblemsConfig) -> Iterator[Query]:
     """Draw distinct training problems. No problem of the test split is among them."""
     for problem in ctx.track(draw_problems(config, "train"), "drawing", total=config.num_rows):
         ctx.count(f"family/{problem.family}")
@@ -139,7 +139,7 @@ def queries(ctx: Context, config: ProblemsConfig) -> Iterator[Query]:
 
 
 @stage(version=1, writes=Item, plan=_plan_rows)
-def items(ctx: Context, config: ProblemsConfig) -> Iterator[Item]:
+def draw_items(ctx: Context, config: ProblemsConfig) -> Iterator[Item]:
     """Draw distinct test problems as evaluation items."""
     for problem in ctx.track(draw_problems(config, "test"), "drawing", total=config.num_rows):
         ctx.count(f"family/{problem.family}")
@@ -154,7 +154,7 @@ def items(ctx: Context, config: ProblemsConfig) -> Iterator[Item]:
 
 
 @stage(version=2, writes=Answer, plan=_plan_rows)
-def copies(ctx: Context, config: CopiesConfig) -> Iterator[Answer]:
+def draw_copies(ctx: Context, config: CopiesConfig) -> Iterator[Answer]:
     """Draw lists to copy: what a starting model learns instead of a pre-training."""
     random = Random(f"copies/{config.seed}")
     for number in range(config.num_rows):
@@ -175,7 +175,7 @@ def copies(ctx: Context, config: CopiesConfig) -> Iterator[Answer]:
 
 
 @stage(version=1, writes=FOLDER, plan=lambda config: Estimate(seconds=3))
-def tokenizer(ctx: Context, config: TokenizerConfig) -> None:
+def train_tokenizer(ctx: Context, config: TokenizerConfig) -> None:
     """Train a byte-level BPE on the world's own text and write it as a Hugging Face folder."""
     words = tokenizers.Tokenizer(tokenizers.models.BPE())
     words.pre_tokenizer = tokenizers.pre_tokenizers.Sequence(

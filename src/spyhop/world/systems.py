@@ -8,7 +8,7 @@ Style = Literal["answer", "short", "steps", "simple"]
 
 
 @dataclass(frozen=True, slots=True)
-class SystemMessage:
+class StyledMessage:
     """One system message and the style of answer that it asks for."""
 
     id: str
@@ -17,10 +17,10 @@ class SystemMessage:
 
 
 SYSTEM_MESSAGES = (
-    SystemMessage("answer", "Give only the answer.", "answer"),
-    SystemMessage("short", "Reason in a few words.", "short"),
-    SystemMessage("steps", "Explain each step.", "steps"),
-    SystemMessage("simple", "Explain as if to a child.", "simple"),
+    StyledMessage("answer", "Give only the answer.", "answer"),
+    StyledMessage("short", "Reason in a few words.", "short"),
+    StyledMessage("steps", "Explain each step.", "steps"),
+    StyledMessage("simple", "Explain as if to a child.", "simple"),
 )
 
 CUES: tuple[tuple[Style, frozenset[str]], ...] = (

@@ -12,17 +12,17 @@ import pyarrow as pa
 
 from spyhop.collect.spread import spread
 from spyhop.collect.strata import Classes, Difficulty, Stratum, classes
-from spyhop.collect.table import Group, Piece, Reader
+from spyhop.collect.table import RowGroup, TableBatch, TableReader
 from spyhop.store import Artifact
 
 Counts = npt.NDArray[np.int64]
 
 
 @dataclass(slots=True)
-class Cells:
+class StratumIndex:
     """Numbers the cells of rows. A task's cells follow each other; -1 is a row to pass over."""
 
-    reader: Reader
+    reader: TableReader
     strata: tuple[Stratum, ...]
     exclude: tuple[str, ...]
     tasks: list[str] = field(default_factory=list)
@@ -59,9 +59,9 @@ class Cells:
                 counts[self._places[task] * self.per_task + cell] = rows
         return counts
 
-    def _count_group(self, group: Group) -> Iterator[Counter[tuple[str, int]]]:
+    def _count_group(self, group: RowGroup) -> Iterator[Counter[tuple[str, int]]]:
         found: Counter[tuple[str, int]] = Counter()
-        for piece in self.reader.pieces(group, self.columns):
+        for piece in self.reader.batches(group, self.columns):
             tasks = self.reader.tasks(piece)
             inside = self._inside(piece) * self.per_task + self._class(piece)
             codes = tasks.indices.to_numpy().astype(np.int64) * self.per_task
@@ -91,7 +91,7 @@ class Cells:
             names.append("id")
         return names if any(names) else [self.reader.columns.query]
 
-    def of(self, piece: Piece) -> Counts:
+    def of(self, piece: TableBatch) -> Counts:
         """Return each row's cell."""
         tasks = self.reader.tasks(piece)
         names = tasks.dictionary.to_pylist()
@@ -100,7 +100,7 @@ class Cells:
         is_in = (found >= 0) & (self._inside(piece) >= 0)
         return np.where(is_in, found * self.per_task + self._class(piece), -1)
 
-    def _inside(self, piece: Piece) -> Counts:
+    def _inside(self, piece: TableBatch) -> Counts:
         """Return 0 where a row's values match what is asked for, else a number below 0."""
         inside = np.zeros(piece.batch.num_rows, np.int64)
         for column, patterns in (self.reader.table.only if self.reader.table else {}).items():
@@ -112,7 +112,7 @@ class Cells:
             inside[~np.array([*fits, False])[values.indices.to_numpy()]] = -1
         return inside
 
-    def _class(self, piece: Piece) -> Classes:
+    def _class(self, piece: TableBatch) -> Classes:
         found = np.zeros(piece.batch.num_rows, np.int64)
         for stratum in self.strata:
             queries = pa.nulls(piece.batch.num_rows, pa.string())
@@ -121,7 +121,7 @@ class Cells:
             found = found * stratum.num_classes + classes(stratum, queries, self._difficulty(piece))
         return found
 
-    def _difficulty(self, piece: Piece) -> npt.NDArray[np.float64] | None:
+    def _difficulty(self, piece: TableBatch) -> npt.NDArray[np.float64] | None:
         if self._known is None or self._values is None:
             return None
         ids = np.array([int(name, 16) for name in piece.batch["id"].to_pylist()], np.uint64)

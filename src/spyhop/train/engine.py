@@ -1,0 +1,184 @@
+"""From the rows of a step to its gradient, whatever they are cut into and spread over (G6)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from types import MethodType
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from spyhop.lazy import Lazy
+from spyhop.runtime import Runtime
+from spyhop.train.attention import documents, isolate
+from spyhop.train.base import LoadedBase
+from spyhop.train.batches import RowNumbers, shard_microbatches, split_microbatches
+from spyhop.train.distributed import Group, shard
+from spyhop.train.loss import has_plain_head
+from spyhop.train.objective import Head, Microbatch, Objective, TokenSequence
+from spyhop.train.pack import best_fit
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+else:
+    torch = Lazy("torch")
+
+METHOD = "spyhop_loss"
+
+
+@dataclass(slots=True)
+class TrainingResult:
+    """The counts and messages of a training, besides the files in `out`."""
+
+    counts: dict[str, int] = field(default_factory=dict)
+    notices: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Engine:
+    """Computes gradients and losses of an objective for one model."""
+
+    objective: Objective
+    model: Any
+    """The module that has the trained parameters."""
+    causal: Any
+    group: Group
+    microbatch_tokens: int
+    is_packed: bool
+
+    @classmethod
+    def of(
+        cls,
+        objective: Objective,
+        student: LoadedBase,
+        group: Group,
+        runtime: Runtime,
+        result: TrainingResult,
+        *,
+        precision: Literal["float32", "bfloat16"],
+        longest: int,
+    ) -> Engine:
+        """Set a model up for its training: packing, sharding, gradient checkpointing."""
+        causal = student.causal
+        is_half = precision == "bfloat16"
+        has_router = bool(getattr(causal.config, "router_aux_loss_coef", None))
+        is_plain = not has_router and group.tell(group.rank == 0 and has_plain_head(causal))
+        if runtime.gradient_checkpointing:
+            enable = getattr(causal, "activation_checkpointing_enable", None)
+            (enable or causal.gradient_checkpointing_enable)()
+        head = Head(is_plain, torch.bfloat16 if is_half else None, has_router)
+        setattr(causal, METHOD, MethodType(_method(objective, head), causal))
+        if group.size > 1:
+            shard(causal, student.model, group, is_half=is_half, method=METHOD)
+        with torch.autocast(group.device.type, torch.bfloat16, enabled=is_half):
+            is_packed = _can_pack(causal, runtime, group.device, longest, head, result)
+        return cls(objective, student.model, causal, group, runtime.microbatch_tokens, is_packed)
+
+    def gradient(self, rows: RowNumbers) -> tuple[float, float, dict[str, float]]:
+        """Add the gradient of a step's mean loss; return that loss, its terms, further metrics."""
+        num_terms = self.objective.num_terms(rows)
+        loss, metrics = self._mean(rows, num_terms, has_gradient=True)
+        return loss, num_terms, metrics
+
+    def loss(self, rows: RowNumbers) -> float:
+        """Return the mean loss of rows, without dropout."""
+        self.model.eval()
+        with torch.no_grad():
+            return self._mean(rows, self.objective.num_terms(rows), has_gradient=False)[0]
+
+    def _mean(
+        self, rows: RowNumbers, num_terms: float, *, has_gradient: bool
+    ) -> tuple[float, dict[str, float]]:
+        scale = self.group.size / (num_terms or 1)  # FSDP takes the mean over processes
+        total = torch.zeros((), device=self.group.device)
+        sums: dict[str, Tensor] = {}
+        for microbatch, is_real in self._microbatches(rows):
+            loss, metrics = getattr(self.causal, METHOD)(microbatch, scale * is_real)
+            if has_gradient:
+                loss.backward()
+            total = total + loss.detach()
+            sums = {name: sums.get(name, 0) + value.detach() for name, value in metrics.items()}
+        return self.group.mean(total), {name: self.group.mean(each) for name, each in sums.items()}
+
+    def _microbatches(self, rows: RowNumbers) -> Iterator[tuple[Microbatch, bool]]:
+        """Yield this process's passes; one that is not real only keeps the processes in step."""
+        lengths = np.zeros(int(rows.max()) + 1, dtype=np.int64)
+        lengths[rows] = self.objective.lengths(rows)
+        if self.is_packed:
+            capacity = max(self.microbatch_tokens, int(lengths[rows].max()))
+            packs = best_fit(lengths[rows], capacity)
+            microbatches = [rows[packs[place]] for place in range(len(packs))]
+        else:
+            microbatches = split_microbatches(rows, lengths, self.microbatch_tokens)
+        if self.group.size > 1:
+            microbatches = shard_microbatches(microbatches, lengths, self.group.size)[
+                self.group.rank
+            ]
+        for some in microbatches:
+            taken = (some if len(some) else rows[:1]).tolist()
+            sequences = [each for row in taken for each in self.objective.collate(row)]
+            yield self._tensors(sequences), len(some) > 0
+
+    def _tensors(self, sequences: list[TokenSequence]) -> Microbatch:
+        """Sequences end to end, or right-padded: causal attention never looks at the padding."""
+        lengths = np.array([len(each.ids) for each in sequences])
+        if self.is_packed:
+            shape, firsts = (1, int(lengths.sum())), np.cumsum(lengths) - lengths
+        else:
+            width = int(lengths.max())
+            shape, firsts = (len(sequences), width), np.arange(len(sequences)) * width
+        ids = np.zeros(shape[0] * shape[1], dtype=np.int64)
+        weights = np.zeros(len(ids), dtype=np.float32)
+        """Of the next token, at each position."""
+        for each, first, length in zip(sequences, firsts.tolist(), lengths.tolist(), strict=True):
+            ids[first : first + length] = each.ids
+            weights[first : first + length - 1] = each.weights[1:]
+        keep = np.flatnonzero(weights)
+        inputs: dict[str, Any] = {"input_ids": self._on_device(ids.reshape(shape))}
+        if self.is_packed:
+            inputs |= documents(self.causal, lengths.tolist())
+        is_weighted = any(each.weights.dtype != np.bool_ for each in sequences)
+        return Microbatch(
+            inputs={**inputs, "use_cache": False},
+            target_positions_N=self._on_device(keep),
+            labels_N=self._on_device(ids[keep + 1]),
+            weights_N=self._on_device(weights[keep]) if is_weighted else None,
+            sequence_N=self._on_device(np.searchsorted(firsts, keep, side="right") - 1),
+            num_sequences=len(sequences),
+        )
+
+    def _on_device(self, values: npt.NDArray[Any]) -> Tensor:
+        return torch.from_numpy(values).to(self.group.device)
+
+
+def _method(objective: Objective, head: Head) -> Callable[..., Any]:
+    """Return the loss as a function that can become a method of the model.
+
+    FSDP gathers the weights for calls of registered methods only.
+    """
+
+    def method(model: Any, microbatch: Microbatch, scale: float) -> Any:  # noqa: ANN401
+        return objective.loss(model, microbatch, scale, head)
+
+    return method
+
+
+def _can_pack(
+    causal: Any,  # noqa: ANN401 (transformers' type)
+    runtime: Runtime,
+    device: torch.device,
+    longest: int,
+    head: Head,
+    result: TrainingResult,
+) -> bool:
+    """Pack where it was asked for, or is faster, and the model keeps documents apart (G5)."""
+    if runtime.packing == "off" or (runtime.packing == "auto" and device.type != "cuda"):
+        return False
+    reason = "its router's loss needs padded rows" if head.has_router else isolate(causal, longest)
+    if reason is not None:
+        result.notices.append(f"trained without packing: {reason}")
+        result.counts["unpacked"] = 1
+    return reason is None
