@@ -19,25 +19,25 @@ Role = Literal["system", "user", "assistant"]
 Ending = Literal["whole", "cut", "refused", "empty", "failed"]
 """How a response ended. Only a `whole` one is complete: the others are never trained on, rated or
 compared as if they were."""
-ENDED = frozenset(
-    ("", "stop", "end_turn", "stop_sequence", "eos", "eos_token", "stop_token", "end", "complete")
-    + ("completed", "finished")
-)
+ENDED = {
+    "", "stop", "end_turn", "stop_sequence", "eos", "eos_token", "stop_token", "end", "complete",
+    "completed", "finished",
+}  # fmt: skip
 """Finish reasons of a response that its model ended, in lower case; rows from files may have none.
 Gemini's are those of its API, Anthropic's, vLLM's, DeepSeek's and Zhipu's are as documented."""
-LIMITED = frozenset(
-    ("length", "max_tokens", "max_output_tokens", "max_length", "model_length", "token_limit")
-    + ("model_context_window_exceeded", "context_length", "pause_turn")
-)
-FILTERED = frozenset(
-    ("content_filter", "content_filtered", "safety", "refusal", "recitation", "blocklist", "spii")
-    + ("prohibited_content", "sensitive", "moderation", "guardrail_intervened", "image_safety")
-    + ("language",)
-)
-BROKEN = frozenset(
-    ("error", "abort", "aborted", "cancelled", "canceled", "failed", "timeout", "network_error")
-    + ("insufficient_system_resource", "malformed_function_call", "internal_error", "server_error")
-)
+LIMITED = {
+    "length", "max_tokens", "max_output_tokens", "max_length", "model_length", "token_limit",
+    "model_context_window_exceeded", "context_length", "pause_turn",
+}  # fmt: skip
+FILTERED = {
+    "content_filter", "content_filtered", "safety", "refusal", "recitation", "blocklist", "spii",
+    "prohibited_content", "sensitive", "moderation", "guardrail_intervened", "image_safety",
+    "language",
+}  # fmt: skip
+BROKEN = {
+    "error", "abort", "aborted", "cancelled", "canceled", "failed", "timeout", "network_error",
+    "insufficient_system_resource", "malformed_function_call", "internal_error", "server_error",
+}  # fmt: skip
 
 
 class SpyhopError(Exception):

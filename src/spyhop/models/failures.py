@@ -145,6 +145,8 @@ def stated_error(value: Any) -> StatedError:  # noqa: ANN401 (any JSON)
     """Return the error of a JSON body, in any of the forms that endpoints use."""
     if isinstance(value, list) and value:
         value = value[0]
+    if isinstance(value, str):
+        return StatedError(0, "", _words(value))
     outer = value if isinstance(value, dict) else {}
     error = outer.get("error") or outer
     if not isinstance(error, dict):

@@ -21,6 +21,7 @@ MOST_TIMES, HIDDEN_TOKENS = 16, 20_000
 MOST_RESPONSE_TOKENS = 10_000_000
 BYTES_PER_TOKEN = 4
 """Where an endpoint does not state how many tokens it wrote."""
+NO_MESSAGE: dict[str, Any] = {}
 NO_REASON = "null"
 """Finish reason of a reply that states none."""
 
@@ -96,7 +97,7 @@ def _message(found: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(message, dict):
         return message
     text = found.get("text")  # as completions have it
-    return {"content": text} if isinstance(text, str) else {}
+    return {"content": text} if isinstance(text, str) else NO_MESSAGE
 
 
 def _broken(found: Mapping[str, Any], usage: Usage, *, is_counted: bool) -> Failure | None:
@@ -109,7 +110,7 @@ def _broken(found: Mapping[str, Any], usage: Usage, *, is_counted: bool) -> Fail
         message = f"finish_reason {_reason(found)!r}"
         billed = spent if is_counted else None
         return Failure("overloaded", message, 200, is_maybe_billed=True, usage=billed)
-    if not found["message"] and ending != "refused":
+    if found["message"] is NO_MESSAGE and ending != "refused":
         return _malformed("no message")
     return None
 
@@ -182,7 +183,7 @@ def split_thoughts(text: str) -> tuple[str, str]:
 def _texts(message: Mapping[str, Any]) -> tuple[str, str, bool]:
     """Return (text, thoughts, whether the text is a refusal) of a message."""
     content = message.get("content")
-    parts = content if isinstance(content, list) else [content]
+    parts = content if isinstance(content, list) else [content] if isinstance(content, str) else []
     texts = [text for part in parts if (text := _part(part, ("text", "output_text")))]
     hidden = [text for part in parts if (text := _part(part, ("thinking", "reasoning", "thought")))]
     refusals = [message.get("refusal"), *(_part(part, ("refusal",)) for part in parts)]
