@@ -241,7 +241,11 @@ class EndpointClient:
         while not self._error:
             found = self._schedule.take(self._loop.time())
             if isinstance(found, Admission):
-                self._raise_ceiling()
+                try:
+                    self._raise_ceiling()
+                except BaseException:
+                    self._schedule.withdraw(found)
+                    raise
                 task = self._loop.create_task(self._send(found))
                 timeout_s = found.endpoint.config.timeout_s
                 self._tasks[task] = found.reservation.sent + timeout_s

@@ -3,6 +3,7 @@
 import math
 import os
 import random
+import re
 from collections.abc import Mapping
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -95,15 +96,21 @@ class EndpointState:
         parts = urlsplit(self.url)
         return None if proxy_bypass(parts.hostname or "") else getproxies().get(parts.scheme)
 
-    def advice(self, told: Failure) -> str:
+    def advice(self, failure: Failure) -> str:
         """Return what went wrong and, where it is known, how to mend it."""
-        said, name = f"{self.config.url}: {told.message}", self.config.key_env
-        if told.status in (401, 403) and name:
+        said, name = f"{self.config.url}: {failure.message}", self.config.key_env
+        said = " ".join(said.split())
+        if failure.status in (401, 403) and name:
             return f"{said}; set the environment variable {name} to a key that is valid there"
-        if told.status in (401, 403):
+        if failure.status in (401, 403):
             return f"{said}; name the variable that holds its key with key_env"
-        if told.status == 404:
+        if failure.status in (404, 405):
             return f"{said}; check url and model ({self.model!r})"
+        if failure.kind == "lost" and not failure.is_maybe_billed:
+            return f"{said}; is it running, and is the url right?"
+        if (failure.status >= 500 or failure.kind == "page") and not self._is_proven:
+            is_short = self.config.api == "openai" and not re.search(r"/v\d", self.config.url)
+            return f"{said}; is the url right{', without /v1' if is_short else ''}?"
         return said
 
     def ready_at(self, estimate: TokenEstimate, now: float) -> float:

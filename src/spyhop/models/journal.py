@@ -272,6 +272,25 @@ class Journal:
         return db
 
 
+def settle(root: Path) -> float:
+    """Release what is reserved in a store for requests that may have been billed; return dollars.
+
+    Raises:
+        ArtifactError: If a run is using a journal.
+    """
+    released = 0.0
+    for path in sorted((root / JOURNAL).glob("*.sqlite")):
+        journal = Journal(root, path.stem, is_owned=True)
+        try:
+            state = journal.state()
+            released += state.unsettled_usd
+            if state.unsettled_usd:
+                journal.commit([], [], replace(state, unsettled_usd=0.0))
+        finally:
+            journal.close()
+    return released
+
+
 def _create(db: sqlite3.Connection) -> int:
     """Create the tables that are missing, also where a crash left some; return the layout."""
     layout = int(db.execute("PRAGMA user_version").fetchone()[0])
