@@ -115,7 +115,7 @@ def measure_segments() -> None:
     """Print what became of the how-to pages."""
     with tempfile.TemporaryDirectory() as folder:
         source = Source(DATA / "html_scipy_lectures").open(Path(folder))
-        made = segment.run(Path(folder), SegmentConfig(), pages=[source])
+        made = segment.run(Path(folder), SegmentConfig(), pages={"one": source})
         pages = made.record.counts["pages"]
         print(f"{made.num_rows} segments of {pages} inputs, {made.num_rows / pages:.2f} a page")
         for reason, num in sorted(made.record.dropped.items(), key=lambda pair: -pair[1]):
@@ -145,7 +145,7 @@ def measure_workers() -> None:
                 out = Path(root) / f"out{turn}{num}"
                 started = time.perf_counter()
                 runtime = Runtime(processes=num)
-                made = segment.run(out, SegmentConfig(), runtime=runtime, pages=[source])
+                made = segment.run(out, SegmentConfig(), runtime=runtime, pages={"one": source})
                 rate = made.record.counts["pages"] / (time.perf_counter() - started)
                 rates[num].append(rate)
                 parent, children = (b - a for a, b in zip(before, _cpu_seconds(), strict=True))

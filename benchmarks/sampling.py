@@ -59,7 +59,9 @@ def spyhop(folder: Path, out: Path, drawn: int) -> int:
     from spyhop.store import Source
 
     config = DrawConfig(num_rows=drawn, table=Table(collection="flan2021"))
-    made = draw.run(out, config, runtime=Runtime(threads=2), queries=[Source(folder).open(out)])
+    made = draw.run(
+        out, config, runtime=Runtime(threads=2), queries={"one": Source(folder).open(out)}
+    )
     return made.num_rows
 
 

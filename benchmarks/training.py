@@ -141,8 +141,9 @@ def run_spyhop(kind: str, job: dict[str, Any], work: Path) -> dict[str, float]:
         optimizer=OptimizerConfig(learning_rate=1e-4, warmup_steps=0, schedule="constant"),
     )
     made = tune.run(
-        root, config, runtime=runtime, base=Source(work / "base").open(root), answers=[answers]
-    )
+        root, config, runtime=runtime, base=Source(work / "base").open(root),
+        answers={"one": answers},
+    )  # fmt: skip
     lines = (made.path / "logs" / "steps.jsonl").read_text().splitlines()
     last = json.loads(lines[-1])
     figures = {

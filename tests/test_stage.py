@@ -2,7 +2,7 @@ import errno
 import os
 import pickle
 import resource
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -21,7 +21,7 @@ from spyhop.schema import (
     Prompt,
     RecipeError,
 )
-from spyhop.stage import FOLDER, Context, Estimate, Progress, Runtime, pooled, stage
+from spyhop.stage import FOLDER, Context, Estimate, Progress, Runtime, stage, sum_estimates
 from spyhop.store import Artifact, Source
 from toys import Number, Numbers, Sum
 
@@ -55,7 +55,7 @@ def test_three_shapes(tmp_path: Path):
 
 def test_the_record_tells_where_it_comes_from(tmp_path: Path):
     rows = toys.numbers.run(tmp_path, Numbers())
-    made = toys.odd_only.run(tmp_path, Numbers(), rows=rows, names={"rows": ["the numbers"]})
+    made = toys.odd_only.run(tmp_path, Numbers(), rows=rows, origins={"rows": {"": "the numbers"}})
     record = made.record
     assert (record.stage, record.version) == ("toys.odd_only", 1)
     assert record.config == Numbers().model_dump(mode="json")
@@ -88,12 +88,11 @@ def test_a_rerun_is_free_and_an_edit_is_not(tmp_path: Path):
 def test_every_config_field_is_identity(tmp_path: Path):
     plain = AnswerConfig()
     changed = [
-        AnswerConfig(max_error_frac=0.06),
         *(
             AnswerConfig(sampling=Sampling.model_validate(change))
             for change in (
                 {"max_new_tokens": 9}, {"temperature": 0.5}, {"top_p": 0.5}, {"seed": 1},
-                {"log_probability": True}, {"json_schema": {"type": "object"}}, {"stop": ["x"]},
+                {"log_probability": True}, {"json_schema": {"type": "object"}}, {"stop": ("x",)},
             )
         ),
         AnswerConfig(outcomes=Outcomes(cut="drop")),
@@ -125,11 +124,12 @@ def test_a_new_version_runs_again(tmp_path: Path):
 
 
 def test_inputs_of_other_content_run_again(tmp_path: Path):
-    inputs = [toys.numbers.run(tmp_path, Numbers(num_rows=n)) for n in (1, 2)]
+    inputs = {str(n): toys.numbers.run(tmp_path, Numbers(num_rows=n)) for n in (1, 2)}
     log = tmp_path / "log"
     config = Sum(log=str(log))
     one = toys.added.run(tmp_path, config, parts=inputs)
-    assert toys.added.run(tmp_path, config, parts=inputs[::-1]) != one  # order is identity
+    backwards = dict(reversed(inputs.items()))
+    assert toys.added.run(tmp_path, config, parts=backwards) != one  # order is identity
     assert toys.added.run(tmp_path, config, parts=inputs) == one
     assert len(toys.told(log)) == 2
 
@@ -178,13 +178,13 @@ def test_more_failed_calls_than_allowed_fail_the_stage(
         Recorded(id=str(n), query=f"question {n}", response=f"answer {n}") for n in range(3)
     ]
     teacher = ModelUse(Replay(), toys.rows_artifact(tmp_path / "recorded", recorded))
-    config = AnswerConfig(max_error_frac=limit)
+    config, runtime = AnswerConfig(), Runtime(max_error_frac=limit)
     if not passes:
         with pytest.raises(ModelError, match=r"1 of 4 calls failed.*not recorded"):
-            answer.run(tmp_path, config, prompts=prompts, teacher=teacher)
+            answer.run(tmp_path, config, runtime=runtime, prompts=prompts, teacher=teacher)
         assert not list(tmp_path.glob("augment.answer-*"))
         return
-    made = answer.run(tmp_path, config, prompts=prompts, teacher=teacher)
+    made = answer.run(tmp_path, config, runtime=runtime, prompts=prompts, teacher=teacher)
     rows = list(made.rows(Answer))
     assert [row.error for row in rows] == [None, None, None, "not recorded"]
     assert rows[-1].messages == [Message(role="user", content="question 3")]
@@ -287,10 +287,48 @@ def test_a_touched_source_is_not_an_edited_one(tmp_path: Path):
     assert edits.run(tmp_path, Numbers(log=str(log)), text=source).num_rows == 1
 
 
-def test_estimates_are_pooled_over_those_whose_length_is_known():
+def test_estimates_are_summed_over_those_whose_length_is_known():
     known, longer, unknown = (
         Estimate(rows=num, row_tokens=length) for num, length in ((10, 8.0), (30, 16.0), (5, 0.0))
     )
-    assert pooled([known, longer, unknown]) == Estimate(rows=45, row_tokens=14.0)
-    assert pooled([unknown]) == Estimate(rows=5)
-    assert pooled([]) == Estimate()
+    assert sum_estimates([known, longer, unknown]) == Estimate(rows=45, row_tokens=14.0)
+    assert sum_estimates([unknown]) == Estimate(rows=5)
+    assert sum_estimates([]) == Estimate()
+
+
+@stage(version=1, writes=Number, shows_names=True)
+def labelled(ctx: Context, config: Numbers, *, parts: Mapping[str, Artifact]) -> Iterator[Number]:
+    for name, part in parts.items():
+        yield Number(id=name, value=part.num_rows)
+
+
+def test_names_of_inputs_count_only_where_they_are_shown(tmp_path: Path):
+    few, many = (toys.numbers.run(tmp_path, Numbers(num_rows=n)) for n in (1, 5))
+    log = tmp_path / "log"
+    for stage_, config in ((toys.added, Sum(log=str(log))), (labelled, Numbers())):
+        made = [
+            stage_.run(tmp_path, config, parts={name: few, "many": many})
+            for name in ("few", "renamed")
+        ]
+        assert (made[0].key == made[1].key) is not stage_.shows_names
+    assert len(toys.told(log)) == 1
+    assert [row.id for row in made[1].rows(Number)] == ["renamed", "many"]
+    assert [each.slot for each in made[1].record.inputs["parts"]] == ["renamed", "many"]
+
+
+@stage(version=1, writes=Number)
+def asked_all(ctx: Context, config: Numbers, *, judges: Mapping[str, Model]) -> Iterator[Number]:
+    for name, model in judges.items():
+        asked = [Request(id="q", messages=[Message(role="user", content="number 0")])]
+        (reply,) = model.generate(asked, Sampling())
+        yield Number(id=name, value=len(reply.text))
+
+
+def test_models_in_a_mapping_are_opened(tmp_path: Path):
+    folders = {
+        name: toys.recorded.run(tmp_path, Numbers(num_rows=num))
+        for name, num in (("first", 1), ("second", 2))
+    }
+    judges = {name: ModelUse(Replay(), folder) for name, folder in folders.items()}
+    made = asked_all.run(tmp_path, Numbers(), judges=judges)
+    assert [row.id for row in made.rows(Number)] == ["first", "second"]

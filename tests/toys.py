@@ -4,7 +4,7 @@ import os
 import signal
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from pydantic import BaseModel
@@ -37,6 +37,10 @@ class Sum(Config):
 
 class Number(Row):
     value: int
+
+
+def named(artifacts: Sequence[Artifact]) -> dict[str, Artifact]:
+    return {f"input-{place}": artifact for place, artifact in enumerate(artifacts)}
 
 
 def tell(log: str, line: str) -> None:
@@ -81,11 +85,15 @@ def lines(ctx: Context, config: Numbers, *, file: Artifact) -> Iterator[Number]:
 
 
 @stage(
-    version=1, writes=Number, plan=lambda config, parts: Estimate(rows=sum(p.rows for p in parts))
+    version=1,
+    writes=Number,
+    plan=lambda config, parts: Estimate(rows=sum(p.rows for p in parts.values())),
 )
-def added(ctx: Context, config: Sum, *, parts: list[Artifact]) -> Iterator[Number]:
+def added(ctx: Context, config: Sum, *, parts: Mapping[str, Artifact]) -> Iterator[Number]:
     tell(config.log, f"added {os.getpid()}")
-    yield Number(id="sum", value=sum(row.value for part in parts for row in part.rows(Number)))
+    yield Number(
+        id="sum", value=sum(row.value for part in parts.values() for row in part.rows(Number))
+    )
     if config.broken_while and Path(config.broken_while).exists():
         raise InputError("the toy is broken")
 

@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from spyhop.settings import InputPath
+
 
 def _known(device: str) -> str:
     if not re.fullmatch(r"auto|cpu|mps|(cuda|xpu)(:\d+)?", device):
@@ -16,23 +18,29 @@ Device = Annotated[str, AfterValidator(_known)]
 
 
 class Resources(BaseModel):
-    """What one step may use of the machine."""
+    """Resources of one step."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False
+    )
 
     device: Device = "auto"
-    """`cpu`, `cuda`, `cuda:1`, ...; `auto` takes the first GPU if there is one."""
+    """Device: `cpu`, `cuda`, `cuda:1`, ...; `auto` takes the first GPU if there is one."""
     gpus: int = Field(1, ge=1)
     """GPUs per host for one training run; with `device = "cpu"`, processes."""
     threads: int = Field(1, ge=1)
     """Processor threads of each worker."""
     processes: int = Field(1, ge=1)
     """Processes that share the parts of one step over a corpus."""
+    max_error_frac: float = Field(0.05, ge=0, le=1)
+    """Largest share of failed model calls; above it the step fails."""
 
 
 class Runtime(Resources):
     """Where and how fast things run. Never part of a key."""
 
+    store: InputPath | None = None
+    """Output folder; a relative path starts at the recipe's folder."""
     workers: int = Field(1, ge=1)
     """Recipe steps to run in parallel, each in its own process."""
     steps: dict[str, Resources] = Field({}, repr=False)
@@ -45,7 +53,7 @@ class Runtime(Resources):
     """Tokens of one forward pass in training; gradients of a larger batch are accumulated."""
     checkpoint_s: float = Field(20.0, gt=0)
     """Seconds of training between two resumable checkpoints."""
-    nodes: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = ()
     """Hosts for distributed training, reached with `ssh`; they share the file system."""
     packing: Literal["auto", "on", "off"] = "auto"
     """Pack rows end to end in training, or pad them: same gradient. `auto` packs on CUDA."""

@@ -11,9 +11,9 @@ Errors, all with one clear line for the user (what, where, the value, the remedy
     └── TrainingError    training cannot start or resume
 """
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Role = Literal["system", "user", "assistant"]
 Ending = Literal["whole", "cut", "refused", "empty", "failed"]
@@ -75,7 +75,43 @@ class Config(BaseModel):
     and how fast something runs belongs to `spyhop.runtime.Runtime` instead.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _switch_off(cls, values: Any) -> Any:  # noqa: ANN401 (plain data)
+        """Take `false` for an optional setting as its absence: TOML has no null."""
+        if not isinstance(values, dict):
+            return values
+        fields = cls.model_fields
+        off = [
+            name
+            for name, value in values.items()
+            if value is False and name in fields and _is_optional(fields[name].annotation)
+        ]
+        return {**values, **dict.fromkeys(off)} if off else values
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:  # noqa: ANN401 (pydantic's)
+        """Describe a table of settings without a description by its type's own summary."""
+        for info in cls.model_fields.values():
+            nested = None if info.description else _config_in(info.annotation)
+            if nested is not None:
+                info.description = (nested.__doc__ or "").partition("\n")[0]
+
+
+def _is_optional(annotation: Any) -> bool:  # noqa: ANN401 (a type expression)
+    kinds = get_args(annotation)
+    return type(None) in kinds and bool not in kinds
+
+
+def _config_in(annotation: Any) -> type[Config] | None:  # noqa: ANN401 (a type expression)
+    if isinstance(annotation, type) and issubclass(annotation, Config):
+        return annotation
+    inner = (_config_in(each) for each in get_args(annotation))
+    return next((each for each in inner if each is not None), None)
 
 
 class Row(BaseModel):
@@ -86,13 +122,21 @@ class Row(BaseModel):
     id: str
 
 
+def _is_unset(value: object) -> bool:
+    return value is None
+
+
 class Message(BaseModel):
     """One turn of a conversation."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     role: Role
     content: str
+    reasoning: str | None = Field(None, exclude_if=_is_unset)
+    """The assistant's thought before its content, for chat templates that have a place for it."""
+    is_trained: bool | None = Field(None, exclude_if=_is_unset)
+    """False: a response without loss. Rows state it as `weight` or `train`."""
 
 
 def prompt_turns(user: str, system: str = "") -> list[Message]:
@@ -233,6 +277,8 @@ class Rating(BaseModel):
     """Probabilities of the scores 1 to 5, if the judge returns any."""
     value: float | None = None
     """Tie-breaker among equal scores: log-probability per token, or the expected score."""
+    written: float | None = None
+    """For `expected`: the score that the judge wrote in its verdict line, to compare with."""
     is_repeated: bool = False
     """Whether the pair was rated twice, to measure the judge's agreement with itself."""
     second_score: float | None = None

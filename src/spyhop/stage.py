@@ -47,6 +47,7 @@ FOLDER: Final = "folder"
 REPORT_S = 0.2
 """Least time between two reports of progress over rows."""
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_NO_HANDLES = (errno.EMFILE, errno.ENFILE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,7 @@ class ModelInput(Protocol):
         """Return the model, its replies journaled under `ctx.root`."""
 
 
-StageInput = Artifact | ModelInput | Sequence[Artifact | ModelInput]
+StageInput = Artifact | ModelInput | Mapping[str, Artifact | ModelInput]
 
 
 CHARS_PER_TOKEN = 4.0
@@ -111,7 +112,7 @@ class Calls:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
-    """What a node will take, as far as it can be told before anything runs."""
+    """What a step will take, as far as it can be told before anything runs."""
 
     rows: int = 0
     row_tokens: float = 0.0
@@ -134,12 +135,13 @@ class Estimate:
     """Of a source: what its files hold once they are unpacked, guessed for packed ones."""
 
 
-def pooled(estimates: Sequence[Estimate]) -> Estimate:
-    """Return the rows of several inputs together, with the mean length of those that is known."""
-    known = [each for each in estimates if each.row_tokens]
+def sum_estimates(estimates: Iterable[Estimate]) -> Estimate:
+    """Return the rows of several inputs together, and their mean length where it is known."""
+    every = list(estimates)
+    known = [each for each in every if each.row_tokens]
     tokens = sum(each.rows * each.row_tokens for each in known)
     return Estimate(
-        rows=sum(each.rows for each in estimates),
+        rows=sum(each.rows for each in every),
         row_tokens=tokens / max(1, sum(each.rows for each in known)),
     )
 
@@ -224,14 +226,24 @@ class Stage:
     inputs: tuple[str, ...]
     optional: frozenset[str]
     plan: Callable[..., Estimate] | None
+    shows_names: bool = False
+    """Whether its output shows the names of its inputs, which are then part of the key."""
 
     def __reduce__(self) -> tuple[Callable[..., "Stage"], tuple[str, str]]:
         """Pickle by name: the module attribute is the stage, its function is not importable."""
         return _by_name, (self.function.__module__, self.function.__name__)
 
     def key(self, config: Config, inputs: Mapping[str, StageInput]) -> str:
-        """Return the artifact's key: stage, version, config and input keys, nothing else."""
-        keys = {name: [item.key for item in as_list(value)] for name, value in inputs.items()}
+        """Return the artifact's key: stage, version, config and the inputs' keys in their order.
+
+        The names within a mapping count only where the stage's output shows them, so that
+        renaming a data set never trains again.
+        """
+        keys = {
+            name: [[label, item.key] if label and self.shows_names else item.key
+                   for label, item in by_name(value).items()]
+            for name, value in inputs.items()
+        }  # fmt: skip
         return key_of([self.name, self.version, config, keys])
 
     def find(self, root: Path, config: Config, inputs: Mapping[str, StageInput]) -> Artifact | None:
@@ -246,8 +258,8 @@ class Stage:
         *,
         runtime: Runtime | None = None,
         report: Callable[[Progress], None] = lambda progress: None,
-        names: Mapping[str, list[str]] | None = None,
-        is_again: bool = False,
+        origins: Mapping[str, Mapping[str, str]] | None = None,
+        force: bool = False,
         **inputs: StageInput,
     ) -> Artifact:
         """Return the artifact, made now unless it is there already.
@@ -256,10 +268,10 @@ class Stage:
             root: Folder of the store.
             config: Settings, of the stage's config type.
             runtime: Where and how fast to run.
-            report: Told of progress.
-            names: Names of the inputs for the record, for people.
-            is_again: Make it even if it is there; the old one stays until the new one is whole.
-            inputs: Artifacts, lists of them, and models.
+            report: Receives progress.
+            origins: Steps or files that the inputs come from, for the record.
+            force: Make it even if it exists; the old one stays until the new one is finished.
+            inputs: Artifacts, models, and mappings of names to either.
 
         Raises:
             SpyhopError: What the stage raises; work done so far is taken up by the next run.
@@ -267,16 +279,16 @@ class Stage:
         self.check(config, inputs)
         key = self.key(config, inputs)
         digests = _digests(inputs)
-        if not is_again and (found := self.find(root, config, inputs)):
+        if not force and (found := self.find(root, config, inputs)):
             return found
         say = lambda text: report(Progress(text, 0, None, "", is_lasting=True))  # noqa: E731
-        with _disk_errors(root), claim(root, self.name, key, digests, say) as work:
-            if not is_again and (found := self.find(root, config, inputs)):
+        with _system_limits(root), claim(root, self.name, key, digests, say) as work:
+            if not force and (found := self.find(root, config, inputs)):
                 work.discard()  # made by the run that was waited for
                 return found
             ctx = Context(root, work.out, work.state, runtime or Runtime(), report)
             with ctx.resources:
-                return self._make(ctx, work, config, inputs, names or {})
+                return self._make(ctx, work, config, inputs, origins or {})
 
     def _make(
         self,
@@ -284,13 +296,10 @@ class Stage:
         work: Work,
         config: Config,
         inputs: Mapping[str, StageInput],
-        names: Mapping[str, list[str]],
+        origins: Mapping[str, Mapping[str, str]],
     ) -> Artifact:
         started = time.monotonic()
-        opened = {
-            name: value if isinstance(value, Artifact | Sequence) else value.open(ctx)
-            for name, value in inputs.items()
-        }
+        opened = {name: _opened(ctx, value) for name, value in inputs.items()}
         num_rows = self._write(ctx, self.function(ctx, config, **opened))
         ctx.close()
         _check_sources(ctx.root, inputs)
@@ -299,8 +308,7 @@ class Stage:
             stage=self.name,
             version=self.version,
             config=config.model_dump(mode="json"),
-            inputs=_input_records(inputs, names),
-            digest=work.digest(),
+            inputs=_input_records(inputs, origins),
             rows=num_rows,
             counts=dict(sorted(ctx.counts.items())),
             dropped=dict(sorted(ctx.dropped.items())),
@@ -345,13 +353,16 @@ def stage(
     version: int,
     writes: type[Row] | str,
     plan: Callable[..., Estimate] | None = None,
+    shows_names: bool = False,
 ) -> Callable[[Callable[..., Any]], Stage]:
     """Turn `function(ctx, config, *, inputs...)` into a `Stage`.
 
     Args:
         version: Raise it when the same config and inputs give another output.
         writes: A row type, `TABLES` or `FOLDER`.
-        plan: `plan(config, **inputs: Estimate | list[Estimate])`, told before anything runs.
+        plan: `plan(config, **inputs: Estimate | Mapping[str, Estimate])`, called before any run.
+        shows_names: Whether the output shows the names in a mapping of inputs. They are then part
+            of the key.
     """
 
     def wrap(function: Callable[..., Any]) -> Stage:
@@ -366,6 +377,7 @@ def stage(
             inputs=tuple(parameter.name for parameter in parameters[2:]),
             optional=frozenset(p.name for p in parameters[2:] if p.default is not p.empty),
             plan=plan,
+            shows_names=shows_names,
         )
 
     return wrap
@@ -377,9 +389,18 @@ def _by_name(module: str, name: str) -> Stage:
     return found
 
 
-def as_list(value: StageInput) -> list[Artifact | ModelInput]:
-    """Return one or many inputs as a list."""
-    return list(value) if isinstance(value, Sequence) else [value]
+def by_name(value: StageInput) -> Mapping[str, Artifact | ModelInput]:
+    """Return the artifacts and models of an input by name; a single one has the empty name."""
+    return value if isinstance(value, Mapping) else {"": value}
+
+
+def _opened(ctx: Context, value: StageInput) -> Any:  # noqa: ANN401 (what the stage takes)
+    if isinstance(value, Mapping):
+        return {name: _opened(ctx, item) for name, item in value.items()}
+    folder = value if isinstance(value, Artifact) else value.folder
+    if folder is not None and folder.record.rows is None:  # parts are verified when they are read
+        folder.verify()
+    return value if isinstance(value, Artifact) else value.open(ctx)
 
 
 def _write_tables(ctx: Context, batches: Iterable[pa.RecordBatch]) -> int:
@@ -394,7 +415,9 @@ def _write_tables(ctx: Context, batches: Iterable[pa.RecordBatch]) -> int:
 
 
 def _digests(inputs: Mapping[str, StageInput]) -> dict[str, list[str]]:
-    return {name: [item.digest for item in as_list(value)] for name, value in inputs.items()}
+    return {
+        name: [item.digest for item in by_name(value).values()] for name, value in inputs.items()
+    }
 
 
 def _recorded_digests(artifact: Artifact) -> dict[str, list[str]]:
@@ -403,7 +426,7 @@ def _recorded_digests(artifact: Artifact) -> dict[str, list[str]]:
 
 def _check_sources(root: Path, inputs: Mapping[str, StageInput]) -> None:
     """Refuse to finish what was made from a file that changed after its digest was taken."""
-    items = [item for value in inputs.values() for item in as_list(value)]
+    items = [item for value in inputs.values() for item in by_name(value).values()]
     folders = [item if isinstance(item, Artifact) else item.folder for item in items]
     for folder in folders:
         if folder is not None and folder.record.stage == "source":
@@ -413,17 +436,20 @@ def _check_sources(root: Path, inputs: Mapping[str, StageInput]) -> None:
 
 
 def _input_records(
-    inputs: Mapping[str, StageInput], names: Mapping[str, list[str]]
+    inputs: Mapping[str, StageInput], origins: Mapping[str, Mapping[str, str]]
 ) -> dict[str, list[InputRecord]]:
-    records = {}
-    for name, value in inputs.items():
-        items = as_list(value)
-        known = names.get(name) or [name] * len(items)
-        records[name] = [
-            InputRecord(name=label, key=item.key, digest=item.digest)
-            for label, item in zip(known, items, strict=True)
+    return {
+        name: [
+            InputRecord(
+                name=origins.get(name, {}).get(slot, slot or name),
+                slot=slot,
+                key=item.key,
+                digest=item.digest,
+            )
+            for slot, item in by_name(value).items()
         ]
-    return records
+        for name, value in inputs.items()
+    }
 
 
 def _provenance() -> dict[str, str]:
@@ -435,24 +461,28 @@ def _provenance() -> dict[str, str]:
 
 
 @contextmanager
-def _disk_errors(root: Path) -> Iterator[None]:
+def _system_limits(root: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if _is_disk_full(error):
+        if _has_errno(error, _FULL):
             raise ArtifactError(
                 f"{root}: the disk or quota is full; nothing finished is lost. "
                 "Free some space (`spyhop clean` shows what may go) and run again"
             ) from None
+        if _has_errno(error, _NO_HANDLES):
+            raise ArtifactError(
+                "too many open files; raise the limit (`ulimit -n 4096`) and run again to resume"
+            ) from None
         raise
 
 
-def _is_disk_full(error: BaseException | None) -> bool:
-    """Libraries wrap the system's word in errors of their own; look through these."""
+def _has_errno(error: BaseException | None, codes: Sequence[int]) -> bool:
+    """Look through the errors in which libraries wrap one of the system, or quote the first."""
     while error is not None:
-        if isinstance(error, OSError) and error.errno in _FULL:
+        if isinstance(error, OSError) and error.errno in codes:
             return True
-        if os.strerror(errno.ENOSPC) in str(error):
+        if os.strerror(codes[0]) in str(error):
             return True
         error = error.__cause__ or error.__context__
     return False

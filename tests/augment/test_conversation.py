@@ -25,7 +25,9 @@ def _turns(row: Answer) -> list[tuple[str, str]]:
 
 
 def test_forward_the_response_is_learned_under_the_tag_of_the_pair(tmp_path: Path):
-    made = format_pairs.run(tmp_path, ForwardConfig(), pairs=[artifact(tmp_path / "p", ROWS)])
+    made = format_pairs.run(
+        tmp_path, ForwardConfig(), pairs={"one": artifact(tmp_path / "p", ROWS)}
+    )
     seed, web = made.rows(Answer)
     assert _turns(seed) == [
         ("system", SEED_MESSAGE), ("user", ROWS[0].instruction), ("assistant", ROWS[0].response),
@@ -38,7 +40,7 @@ def test_forward_the_response_is_learned_under_the_tag_of_the_pair(tmp_path: Pat
 
 def test_without_tags_there_is_no_system_message(tmp_path: Path):
     config = ForwardConfig(seed_message="", web_message="")
-    made = format_pairs.run(tmp_path, config, pairs=[artifact(tmp_path / "p", ROWS)])
+    made = format_pairs.run(tmp_path, config, pairs={"one": artifact(tmp_path / "p", ROWS)})
     assert [[turn.role for turn in row.messages] for row in made.rows(Answer)] == [
         ["user", "assistant"]
     ] * 2
@@ -46,7 +48,7 @@ def test_without_tags_there_is_no_system_message(tmp_path: Path):
 
 def test_reversed_the_instruction_is_learned_and_the_texts_stay_as_they_are(tmp_path: Path):
     config = ReversedConfig(prompt="Text: {response}\nAsk:", system_message="Backward.")
-    made = reverse_pairs.run(tmp_path, config, pairs=[artifact(tmp_path / "p", ROWS)])
+    made = reverse_pairs.run(tmp_path, config, pairs={"one": artifact(tmp_path / "p", ROWS)})
     first, second = made.rows(Answer)
     assert first.messages == [
         Message(role="system", content="Backward."),

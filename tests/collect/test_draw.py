@@ -39,7 +39,7 @@ def _write(folder: Path, rows: list[dict[str, str]], *, files: int = 1, seed: in
 def _draw(root: Path, folder: Path, threads: int = 1, **changes) -> Artifact:
     config = DrawConfig(**{"table": TABLE, **changes})
     source = Source(folder).open(root)
-    return draw.run(root, config, runtime=Runtime(threads=threads), queries=[source])
+    return draw.run(root, config, runtime=Runtime(threads=threads), queries={"one": source})
 
 
 def _drawn(made: Artifact) -> list[tuple[str, str, str]]:
@@ -80,7 +80,7 @@ def test_rows_are_queries_with_all_they_need(tmp_path: Path):
 def test_a_draw_from_queries_is_that_from_the_table(tmp_path: Path):
     _write(tmp_path / "a", _rows(SIZES))
     everything = _draw(tmp_path, tmp_path / "a")
-    again = draw.run(tmp_path, DrawConfig(num_rows=300), queries=[everything])
+    again = draw.run(tmp_path, DrawConfig(num_rows=300), queries={"one": everything})
     assert _drawn(again) == _drawn(_draw(tmp_path, tmp_path / "a", num_rows=300))
 
 
@@ -145,13 +145,13 @@ def test_strata_of_difficulty(tmp_path: Path):
     rated = [Difficulty(id=row.id, value=float(row.query.endswith("7?"))) for row in known]
     difficulty = rows_artifact(tmp_path / "rated", rated)
     config = DrawConfig(num_rows=60, strata=(Stratum(by="difficulty", edges=(0.5,)),))
-    made = draw.run(tmp_path, config, queries=[queries], difficulty=difficulty)
+    made = draw.run(tmp_path, config, queries={"one": queries}, difficulty=difficulty)
     hard = {row.id for row in rated if row.value}
     unknown = {row.id for row in queries.rows(Query)} - {row.id for row in rated}
     ids = {row.id for row in made.rows(Query)}
     assert len(ids & hard) >= 10 and len(ids & unknown) >= 10 and len(ids) == 60
     with pytest.raises(RecipeError, match="need queries with ids, and the input `difficulty`"):
-        draw.run(tmp_path, config, queries=[queries])
+        draw.run(tmp_path, config, queries={"one": queries})
 
 
 @pytest.mark.parametrize(

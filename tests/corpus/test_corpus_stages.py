@@ -26,7 +26,7 @@ def _segments(
         SegmentConfig(),
         runtime=Runtime(processes=processes),
         report=report,
-        pages=[Source(path).open(root) for path in inputs],
+        pages={str(path): Source(path).open(root) for path in inputs},
     )
 
 
@@ -67,7 +67,7 @@ def test_personal_data_is_nowhere_in_headings_or_rejects(tmp_path: Path):
     kept = segment.run(
         tmp_path / "raw",
         SegmentConfig(redact=False),
-        pages=[Source(tmp_path / "x.html").open(tmp_path)],
+        pages={"one": Source(tmp_path / "x.html").open(tmp_path)},
     )
     (row,) = kept.rows(Segment)
     assert row.headings == [f"Ask {mail}"] and mail in row.text and row.num_redacted == 0
@@ -117,7 +117,9 @@ def test_what_holds_an_item_is_left_out(tmp_path: Path):
     texts = [f"We ask: {question} It is simple.", "A farmer has many hens, and that is all."]
     rows = rows_artifact(tmp_path / "in", [_row(n, text) for n, text in enumerate(texts)])
     items = rows_artifact(tmp_path / "items", [item, short])
-    made = decontaminate.run(tmp_path / "out", ContaminationConfig(), segments=rows, items=[items])
+    made = decontaminate.run(
+        tmp_path / "out", ContaminationConfig(), segments=rows, items={"one": items}
+    )
     assert [row.id for row in made.rows(Segment)] == ["s1"]
     assert made.record.dropped == {"contaminated/s": 1}
     assert made.record.counts == {"items": 2, "items_found": 1, "items_unchecked": 1}
@@ -126,11 +128,11 @@ def test_what_holds_an_item_is_left_out(tmp_path: Path):
 
 
 def _command(out: Path, *inputs: Path) -> list[str]:
-    names = ", ".join(f"Source({str(path)!r}).open(root)" for path in inputs)
+    names = ", ".join(f"{str(path)!r}: Source({str(path)!r}).open(root)" for path in inputs)
     code = (
         "from pathlib import Path; from spyhop.corpus import SegmentConfig, segment\n"
         "from spyhop.store import Source; import resource\n"
-        f"root = Path({str(out)!r}); segment.run(root, SegmentConfig(), pages=[{names}])\n"
+        f"root = Path({str(out)!r}); segment.run(root, SegmentConfig(), pages={{{names}}})\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,"
         " resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
     )

@@ -35,17 +35,17 @@ def _ids(made: Artifact) -> list[str]:
     return [row.id for row in made.rows(Pair)]
 
 
-def test_two_splits_are_the_whole_and_share_no_instruction(tmp_path: Path):
-    both = [_pairs(tmp_path / "a", 300), _pairs(tmp_path / "b", 300, said="no")]
+def test_two_parts_are_the_whole_and_share_no_instruction(tmp_path: Path):
+    both = {"a": _pairs(tmp_path / "a", 300), "b": _pairs(tmp_path / "b", 300, said="no")}
     rest = split.run(tmp_path, SplitConfig(held_out_every_nth=5), pairs=both)
     held = split.run(tmp_path, SplitConfig(held_out_every_nth=5, split="held_out"), pairs=both)
-    assert sorted(_ids(rest) + _ids(held)) == sorted(_ids(both[0]) + _ids(both[1]))
+    assert sorted(_ids(rest) + _ids(held)) == sorted(_ids(both["a"]) + _ids(both["b"]))
     asked = [{row.instruction for row in made.rows(Pair)} for made in (rest, held)]
     assert not asked[0] & asked[1] and 30 <= len(asked[1]) <= 90
 
 
 def test_draws_are_nested_and_never_hold_what_is_held_out(tmp_path: Path):
-    pairs = [_pairs(tmp_path / "a", 200)]
+    pairs = {"a": _pairs(tmp_path / "a", 200)}
     held = split.run(tmp_path, SplitConfig(held_out_every_nth=4, split="held_out"), pairs=pairs)
     draws = [
         set(
@@ -65,12 +65,12 @@ def test_draws_are_nested_and_never_hold_what_is_held_out(tmp_path: Path):
 
 def test_more_than_there_are_is_refused(tmp_path: Path):
     with pytest.raises(InputError, match="30 pairs, fewer than num_rows = 31"):
-        split.run(tmp_path, SplitConfig(num_rows=31), pairs=[_pairs(tmp_path / "a", 30)])
+        split.run(tmp_path, SplitConfig(num_rows=31), pairs={"one": _pairs(tmp_path / "a", 30)})
 
 
 def test_pairs_become_queries_without_gold_answers(tmp_path: Path):
     pairs = _pairs(tmp_path / "a", 2)
-    rows = list(pairs_to_queries.run(tmp_path, QueriesConfig(), pairs=[pairs]).rows(Query))
+    rows = list(pairs_to_queries.run(tmp_path, QueriesConfig(), pairs={"one": pairs}).rows(Query))
     assert [row.id for row in rows] == _ids(pairs)
     assert {row.target for row in rows} == {""} and rows[1].query == "Is 1 even?"
 
@@ -79,7 +79,7 @@ def test_queries_become_pairs_with_their_gold_answers(tmp_path: Path):
     rows = [toys.query(1), toys.query(2), toys.query(1).model_copy(update={"id": "again"})]
     rows.append(toys.query(3).model_copy(update={"target": " "}))
     made = queries_to_pairs.run(
-        tmp_path, PairsConfig(), queries=[toys.rows_artifact(tmp_path / "q", rows)]
+        tmp_path, PairsConfig(), queries={"one": toys.rows_artifact(tmp_path / "q", rows)}
     )
     assert [(row.instruction, row.response) for row in made.rows(Pair)] == [
         ("Question 1?", "1"),
@@ -97,8 +97,8 @@ def test_pairs_that_hold_an_item_are_in_neither_part(tmp_path: Path):
         split.run(
             tmp_path,
             SplitConfig(held_out_every_nth=3, split=name),
-            pairs=[pairing.artifact(tmp_path / "p", rows)],
-            items=[toys.rows_artifact(tmp_path / "i", [item])],
+            pairs={"one": pairing.artifact(tmp_path / "p", rows)},
+            items={"one": toys.rows_artifact(tmp_path / "i", [item])},
         )
         for name in ("train", "held_out")
     ]

@@ -21,7 +21,7 @@ def _run(root: Path, items: list[Item], texts: list[tuple[str, str | None]]) -> 
     given = rows_artifact(root / "items", items)
     answers = artifact_of(root, rows)
     return check_contamination.run(
-        root, ContaminationRateConfig(), items=[given], answers=[answers]
+        root, ContaminationRateConfig(), items={"one": given}, answers={"one": answers}
     )
 
 

@@ -8,12 +8,12 @@ from spyhop.models import FakeModel, Sampling
 from spyhop.schema import Item, Score
 
 
-def _items(folder: Path, num: int) -> list[toys.Artifact]:
+def _items(folder: Path, num: int) -> dict[str, toys.Artifact]:
     rows = [
         Item(id=name, suite="s", task="t", question=name, options=["A", "B"], target="B")
         for name in map(str, range(num))
     ]
-    return [toys.rows_artifact(folder, rows)]
+    return {"s": toys.rows_artifact(folder, rows)}
 
 
 def test_a_model_that_names_no_option_has_chosen_none(tmp_path: Path):
@@ -29,8 +29,8 @@ def test_a_model_that_names_no_option_has_chosen_none(tmp_path: Path):
 
 
 def test_each_suite_is_asked_and_read_as_its_protocol_says(tmp_path: Path):
-    items = [
-        toys.rows_artifact(
+    items = {
+        name: toys.rows_artifact(
             tmp_path / name,
             [
                 Item(
@@ -44,7 +44,7 @@ def test_each_suite_is_asked_and_read_as_its_protocol_says(tmp_path: Path):
             ],
         )
         for name in ("plain", "capital")
-    ]
+    }
     capital = Task(name="capital", extract="first_capital", sampling=Sampling(max_new_tokens=9))
     config = MeasureConfig(sampling=Sampling(temperature=0.5)).for_tasks(
         [Task(name="plain"), capital]

@@ -77,7 +77,7 @@ def test_held_out_responses_are_weighed_under_the_message_of_inference(
     answers = _held_out(tmp_path, ["abc", "x" * 200, "d"])
     found = {
         message: score_held_out.run(
-            tmp_path, HeldOutConfig(system_message=message), answers=[answers], model=model
+            tmp_path, HeldOutConfig(system_message=message), answers={"one": answers}, model=model
         )
         for message in (None, "Tag.", "", "Other.")
     }

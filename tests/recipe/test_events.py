@@ -92,13 +92,13 @@ def test_a_torn_or_foreign_line_costs_that_line_alone(tmp_path: Path, torn: byte
 
 def test_progress_never_runs_backwards_within_an_activity_and_is_written_seldom(tmp_path: Path):
     resolved = resolve(_recipe(), tmp_path)
-    node = resolved.recipe.node("few")
+    step = resolved.recipe.step("few")
     seen: list[RunEvent] = []
     log = RunLog(resolved, {}, seen.append)
-    log.started(node)
+    log.started(step)
     for done in (1, 5, 3, 4, 9):
-        log.moved(node, Progress("asking", done, 10, "rows"))
-    log.moved(node, Progress("writing", 2, 10, "rows"))
+        log.moved(step, Progress("asking", done, 10, "rows"))
+    log.moved(step, Progress("writing", 2, 10, "rows"))
     assert [e.done for e in seen if e.kind == "progress"] == [1, 5, 5, 5, 9, 2]
     assert len([e for e in _events(tmp_path) if e.kind == "progress"]) == 1
 
@@ -110,8 +110,8 @@ def test_lines_of_two_processes_are_whole(tmp_path: Path):
         "from spyhop.recipe import resolve; from spyhop.recipe.events import RunLog; "
         "from spyhop.stage import Progress; "
         "resolved = resolve(_recipe(), Path(sys.argv[1])); "
-        "log = RunLog(resolved, {}, lambda e: None); node = resolved.recipe.nodes[0]; "
-        "[log.moved(node, Progress(sys.argv[2] * 900, 0, 0, '', is_lasting=True)) "
+        "log = RunLog(resolved, {}, lambda e: None); step = resolved.recipe.steps[0]; "
+        "[log.moved(step, Progress(sys.argv[2] * 900, 0, 0, '', is_lasting=True)) "
         "for _ in range(300)]"
     )
     paths = [str(Path(__file__).parents[1])]

@@ -2,7 +2,7 @@ import pytest
 
 import toys
 from spyhop.models import Replay
-from spyhop.recipe import Node, Recipe, Source, Use
+from spyhop.recipe import Recipe, RecipeStep, Source, Use
 from spyhop.recipe.graph import label, parents, refs
 from spyhop.schema import RecipeError
 
@@ -11,9 +11,9 @@ def test_a_recipe_holds_nodes_in_order():
     r = Recipe("toy")
     one = r.add("one", toys.numbers, toys.Numbers())
     two = r.add("two", toys.odd_only, toys.Numbers(), rows=one)
-    both = r.add("both", toys.added, toys.Sum(), parts=[one, two, one])
-    assert [node.name for node in r.nodes] == ["one", "two", "both"]
-    assert r.node("two") is two and refs(both) == [one, two, one]
+    both = r.add("both", toys.added, toys.Sum(), parts={"one": one, "two": two, "three": one})
+    assert [step.name for step in r.steps] == ["one", "two", "both"]
+    assert r.step("two") is two and refs(both) == [one, two, one]
     assert parents(both) == [one, two, one] and parents(one) == []
 
 
@@ -26,9 +26,9 @@ def test_models_lead_to_the_nodes_that_make_them():
     assert label(Use(Replay(name="m"))) == "m" and label(Source("a/b")) == "a/b"
 
 
-@pytest.mark.parametrize("name", ["", "Two", "a b", "../up", "a/b", ".hidden", "-a"])
+@pytest.mark.parametrize("name", ["", "Two", "a b", "../up", "a/b", ".hidden", "-a", "n" * 300])
 def test_odd_names_are_refused(name: str):
-    with pytest.raises(RecipeError, match="cannot name a node"):
+    with pytest.raises(RecipeError, match="cannot name a step"):
         Recipe("toy").add(name, toys.numbers, toys.Numbers())
     with pytest.raises(RecipeError, match="cannot name a recipe"):
         Recipe(name)
@@ -37,28 +37,28 @@ def test_odd_names_are_refused(name: str):
 def test_a_name_is_taken_once():
     r = Recipe("toy")
     r.add("one", toys.numbers, toys.Numbers())
-    with pytest.raises(RecipeError, match="recipe 'toy' has two nodes named 'one'"):
+    with pytest.raises(RecipeError, match="recipe 'toy' has two steps named 'one'"):
         r.add("one", toys.folder, toys.Numbers())
 
 
 def test_wrong_inputs_are_refused():
     r = Recipe("toy")
     one = r.add("one", toys.numbers, toys.Numbers())
-    with pytest.raises(RecipeError, match=r"node 'x': .*missing: \['rows'\], unknown: \['row'\]"):
+    with pytest.raises(RecipeError, match=r"step 'x': .*missing: \['rows'\], unknown: \['row'\]"):
         r.add("x", toys.odd_only, toys.Numbers(), row=one)
     with pytest.raises(RecipeError, match=r"toys\.numbers takes Numbers"):
         r.add("x", toys.numbers, toys.Sum())
-    with pytest.raises(RecipeError, match="has no node 'x'; known: one"):
-        r.node("x")
-    assert [node.name for node in r.nodes] == ["one"] and isinstance(one, Node)
+    with pytest.raises(RecipeError, match="has no step 'x'; known: one"):
+        r.step("x")
+    assert [step.name for step in r.steps] == ["one"] and isinstance(one, RecipeStep)
 
 
 def test_a_part_of_a_recipe_names_its_nodes_with_a_prefix():
     r = Recipe("toy")
     first = r.within("web.").add("left", toys.numbers, toys.Numbers())
     second = r.within("web.").within("far.").add("left", toys.numbers, toys.Numbers())
-    assert [node.name for node in r.nodes] == ["web.left", "web.far.left"]
-    assert r.node("web.left") is first and r.within("web.").nodes is r.nodes
-    with pytest.raises(RecipeError, match=r"two nodes named 'web\.left'"):
+    assert [step.name for step in r.steps] == ["web.left", "web.far.left"]
+    assert r.step("web.left") is first and r.within("web.").steps is r.steps
+    with pytest.raises(RecipeError, match=r"two steps named 'web\.left'"):
         r.within("web.").add("left", toys.numbers, toys.Numbers())
     assert second.name == "web.far.left"

@@ -1,4 +1,4 @@
-"""Rounds that stop: what a promote node chooses decides the keys of what follows."""
+"""Rounds that stop: what a promote step chooses decides the keys of what follows."""
 
 import io
 from pathlib import Path
@@ -63,14 +63,14 @@ def _rounds(
     """Two models, a choice, and a second round that starts from the chosen one."""
     r = Recipe("rounds")
     m0 = r.add("m0", toys.numbers, Numbers(num_rows=1, log=str(log)))
-    m1 = r.add("m1", toys.added, Sum(log=str(log)), parts=[m0, m0])
+    m1 = r.add("m1", toys.added, Sum(log=str(log)), parts={"one": m0, "two": m0})
     scores = [
         r.add(name, graded, Right(right=right))
         for name, right in (("scores-m0", 10), ("scores-m1", second))
     ]
-    by = r.add("promoted", promote, PromoteConfig(rule=rule), before=[scores[0]], after=[scores[1]])
+    by = r.add("promoted", promote, PromoteConfig(rule=rule), before=scores[0], after=scores[1])
     better = Chosen(by, before=m0, after=m1)
-    m2 = r.add("m2", toys.added, Sum(log=str(then or log)), parts=[better, better])
+    m2 = r.add("m2", toys.added, Sum(log=str(then or log)), parts={"one": better, "two": better})
     r.add("end", toys.odd_only, Numbers(), rows=m2)
     return r
 
@@ -121,14 +121,14 @@ def test_scores_that_changed_change_what_follows(tmp_path: Path):
     _go(tmp_path, recipe)
     other = _rounds(tmp_path / "log", second=11)
     resolved = resolve(other, tmp_path / "out")
-    reasons = {node.name: why(resolved, node) for node in other.nodes}
+    reasons = {step.name: why(resolved, step) for step in other.steps}
     assert reasons["m1"] == [] and reasons["scores-m1"] == ["right: 30 became 11"]
     assert reasons["promoted"] == ["scores-m1 runs again"]
     assert reasons["m2"] == reasons["end"] == ["it hangs on promoted, not decided yet"]
     _go(tmp_path, other)
     resolved = resolve(recipe, tmp_path / "out")  # back again: all is there
-    assert {node.name: why(resolved, node) for node in recipe.nodes} == {
-        node.name: [] for node in recipe.nodes
+    assert {step.name: why(resolved, step) for step in recipe.steps} == {
+        step.name: [] for step in recipe.steps
     }
 
 
@@ -137,17 +137,17 @@ def test_why_names_the_model_that_was_chosen(tmp_path: Path):
     changed = _rounds(tmp_path / "log", second=11)
     resolved = resolve(changed, tmp_path / "out")
     for name in ("scores-m1", "promoted"):
-        node = changed.node(name)
-        node.stage.run(tmp_path / "out", node.config, **resolved.inputs(node))
-        resolved.refresh(node)
+        step = changed.step(name)
+        step.stage.run(tmp_path / "out", step.config, **resolved.inputs(step))
+        resolved.refresh(step)
     again = _rounds(tmp_path / "log", second=11, then=tmp_path / "other")
     resolved = resolve(again, tmp_path / "out")
-    assert "parts: m0 in place of m1" in why(resolved, again.node("m2"))
+    assert "parts: m0 in place of m1" in why(resolved, again.step("m2"))
 
 
 def test_a_plan_tells_what_hangs_on_a_choice(tmp_path: Path):
     recipe = _rounds(tmp_path / "log")
-    lines = {line.node.name: line for line in plan(resolve(recipe, tmp_path / "out"))}
+    lines = {line.step.name: line for line in plan(resolve(recipe, tmp_path / "out"))}
     assert {name for name, line in lines.items() if line.hangs_on} == {"m2", "end"}
     assert lines["m2"].hangs_on == ("promoted",)
     console = Console(width=160, record=True, file=io.StringIO())
@@ -163,7 +163,7 @@ def test_a_model_behind_a_choice_is_asked(tmp_path: Path):
     r = Recipe("asked")
     folders = [r.add(f"r{num}", toys.recorded, Numbers(num_rows=num)) for num in (2, 3)]
     scores = [r.add(f"s{right}", graded, Right(right=right)) for right in (10, 30)]
-    by = r.add("promoted", promote, PromoteConfig(), before=[scores[0]], after=[scores[1]])
+    by = r.add("promoted", promote, PromoteConfig(), before=scores[0], after=scores[1])
     better = Chosen(by, before=folders[0], after=folders[1])
     r.add("asked", toys.replies, Numbers(num_rows=3), model=Use(Replay(), better))
     _, made = _go(tmp_path, r)
@@ -178,11 +178,9 @@ def test_a_choice_of_choices(tmp_path: Path):
     scores = [r.add(f"s{n}", graded, Right(right=20 - n)) for n in range(3)]
     best: Chosen | object = models[0]
     for n in (1, 2):
-        by = r.add(
-            f"promoted-{n}", promote, PromoteConfig(), before=[scores[n - 1]], after=[scores[n]]
-        )
+        by = r.add(f"promoted-{n}", promote, PromoteConfig(), before=scores[n - 1], after=scores[n])
         best = Chosen(by, before=best, after=models[n])
-    r.add("end", toys.added, Sum(), parts=[best])
+    r.add("end", toys.added, Sum(), parts={"one": best})
     resolved = resolve(r, tmp_path / "out")
     assert resolved.undecided()["end"] == ["promoted-1", "promoted-2"]
     _, made = _go(tmp_path, r)
@@ -192,6 +190,6 @@ def test_a_choice_of_choices(tmp_path: Path):
 def test_without_items_in_common_there_is_nothing_to_judge(tmp_path: Path):
     r = Recipe("none")
     scores = [r.add(f"s{num}", graded, Right(right=0, num=num)) for num in (1, 2)]
-    r.add("promoted", promote, PromoteConfig(), before=[scores[0]], after=[scores[1]])
+    r.add("promoted", promote, PromoteConfig(), before=scores[0], after=scores[1])
     with pytest.raises(InputError, match="the two models have 1 items in common"):
         _go(tmp_path, r)

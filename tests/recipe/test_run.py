@@ -50,7 +50,9 @@ def _recipe(
     right = r.add("right", toys.lines, Numbers(log=log, seconds=seconds), file=file)
     odd = r.add("odd", toys.odd_only, Numbers(), rows=right)
     broken_while = str(folder / "broken") if broken else ""
-    r.add("sum", toys.added, Sum(log=log, broken_while=broken_while), parts=[left, odd])
+    r.add(
+        "sum", toys.added, Sum(log=log, broken_while=broken_while), parts={"one": left, "two": odd}
+    )
     return r
 
 
@@ -63,7 +65,7 @@ def folder(tmp_path: Path) -> Path:
 def _run(folder: Path, recipe: Recipe, workers: int = 1) -> Seen:
     seen = Seen()
     made = run(resolve(recipe, folder / "out"), Runtime(workers=workers), seen)
-    assert set(made) == {node.name for node in recipe.nodes}
+    assert set(made) == {step.name for step in recipe.steps}
     return seen
 
 
@@ -77,7 +79,7 @@ def _sum(folder: Path) -> int:
 
 def _why(folder: Path, recipe: Recipe) -> dict[str, list[str]]:
     resolved = resolve(recipe, folder / "out")
-    return {node.name: why(resolved, node) for node in recipe.nodes}
+    return {step.name: why(resolved, step) for step in recipe.steps}
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -220,7 +222,10 @@ def test_why_a_model_whose_folder_is_made_again(folder: Path):
 def test_why_names_three_of_many_inputs(folder: Path, num: int, more: list[str]):
     def recipe(num_rows: int) -> Recipe:
         r = Recipe("toy")
-        parts = [r.add(f"n{n}", toys.numbers, Numbers(num_rows=num_rows + n)) for n in range(num)]
+        parts = {
+            f"part {n}": r.add(f"n{n}", toys.numbers, Numbers(num_rows=num_rows + n))
+            for n in range(num)
+        }
         r.add("sum", toys.added, Sum(), parts=parts)
         return r
 
@@ -265,7 +270,7 @@ def test_what_is_freed_at_once_was_made_all_the_same(folder: Path, monkeypatch: 
 
 def test_a_plan_runs_nothing(folder: Path):
     lines = plan(resolve(_recipe(folder), folder / "out"))
-    assert [(line.node.name, line.is_made) for line in lines] == [
+    assert [(line.step.name, line.is_made) for line in lines] == [
         ("left", False), ("right", False), ("odd", False), ("sum", False),
     ]  # fmt: skip
     assert lines[0].estimate.rows == 3

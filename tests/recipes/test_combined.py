@@ -85,13 +85,13 @@ def _write(folder: Path, url: str = "http://localhost:1/v1") -> CombinedConfig:
 
 def test_three_students_of_one_base_and_equal_tokens(tmp_path: Path):
     r = combined(_write(tmp_path))
-    students = [r.node(f"student-{name}") for name in ("humpback", "orca", "combined")]
-    assert {node.config.tokens for node in students} == {6000}
-    assert {node.inputs["base"] for node in students} == {r.node("humpback.base")}
-    assert r.node("explained").inputs["pairs"] == [r.node("humpback.kept-1")]
-    assert r.node("queries").inputs["pairs"] == [r.node("humpback.kept-1")]
+    students = [r.step(f"student-{name}") for name in ("humpback", "orca", "combined")]
+    assert {step.config.tokens for step in students} == {6000}
+    assert {step.inputs["base"] for step in students} == {r.step("humpback.base")}
+    assert r.step("explained").inputs["pairs"] is r.step("humpback.kept-1")
+    assert r.step("queries").inputs["pairs"] == {"curated": r.step("humpback.kept-1")}
     asked = {
-        name: r.node(f"held-out-{name}").config.system_message for name in ("orca", "humpback")
+        name: r.step(f"held-out-{name}").config.system_message for name in ("orca", "humpback")
     }
     assert asked["orca"] == "" and asked["humpback"]
 

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from server import KEY, Call, Server
 from spyhop.recipe import resolve, run
 from spyhop.recipe.load import read_recipe
-from spyhop.recipe.plan import PlannedNode, plan
+from spyhop.recipe.plan import PlannedStep, plan
 from spyhop.recipe.promote import read_promotion
 from spyhop.recipe.why import why
 from spyhop.recipes import RECIPES
@@ -95,7 +95,7 @@ def _recipe(folder: Path, words: Any = None, **changes: Any):
     return humpback(HumpbackConfig.model_validate(_settings(folder, words, **changes)))
 
 
-def _plan(path: Path, root: Path, *changes: str) -> list[PlannedNode]:
+def _plan(path: Path, root: Path, *changes: str) -> list[PlannedStep]:
     file = read_recipe(path, changes)
     kind = RECIPES[file.recipe]
     return plan(resolve(kind.build(file.config(kind.config_type)), root))
@@ -123,7 +123,7 @@ def test_the_papers_steps_give_these_passes_over_the_data():
 
 def test_the_papers_scale_is_planned_without_its_data(tmp_path: Path):
     _examples(tmp_path)
-    lines = {line.node.name: line for line in _plan(tmp_path / "humpback.toml", tmp_path / "out")}
+    lines = {line.step.name: line for line in _plan(tmp_path / "humpback.toml", tmp_path / "out")}
     assert lines["seeds-1"].estimate.rows == 3200
     assert lines["augmented"].estimate.rows == 502_133
     assert lines["augmented"].estimate.calls["model"].requests == 502_133
@@ -135,7 +135,7 @@ def test_the_papers_scale_is_planned_without_its_data(tmp_path: Path):
 def test_every_ablation_is_planned(tmp_path: Path):
     _examples(tmp_path)
     every = 'ablate=["quality", "sources", "messages", "scaling"]'
-    lines = {line.node.name for line in _plan(tmp_path / "humpback.toml", tmp_path / "out", every)}
+    lines = {line.step.name for line in _plan(tmp_path / "humpback.toml", tmp_path / "out", every)}
     assert {"65b.a5-25600", "main.no-curation-3200", "sources.curated.student", "untagged"} <= lines
     assert {"scaling.flan-25600.0.student", "scaling.own-25600.0.student"} <= lines
 
@@ -148,7 +148,7 @@ def test_what_cannot_be_compared_is_refused(tmp_path: Path):
 
 
 def test_a_fixed_judge_makes_one_round(tmp_path: Path):
-    """The second would have the same inputs node by node, whatever was promoted."""
+    """The second would have the same inputs step by step, whatever was promoted."""
     rating = {"by": "likelihood", "file": tmp_path / "judge"}
     with pytest.raises(ValidationError, match=r"judge of all 2 rounds.*set rounds = 1"):
         _recipe(tmp_path, rate=rating)
@@ -159,47 +159,48 @@ def test_ratings_that_cannot_pass_are_not_asked_for(tmp_path: Path):
     with pytest.raises(ValidationError, match=r"rate\.judge\.num_repeated = 9 is below"):
         _recipe(tmp_path, rate={"judge": {"num_repeated": 9}})
     r = _recipe(tmp_path, rate={"by": "judge"})
-    names = [node.name for node in r.nodes]
-    assert r.node("enough").inputs["pairs"] is r.node("augmented")
+    names = [step.name for step in r.steps]
+    assert r.step("enough").inputs["pairs"] is r.step("augmented")
     assert names.index("enough") < names.index("m0.rows") < names.index("rated-1")
     free = _recipe(tmp_path, rate={"by": "judge"}, keep={"min_score": 4, "gate": "report"})
-    assert "enough" not in {node.name for node in free.nodes}
+    assert "enough" not in {step.name for step in free.steps}
 
 
 def test_the_gate_has_the_threshold_of_what_is_kept(tmp_path: Path):
-    assert _recipe(tmp_path, keep={"min_score": 4.5}).node("gate-2").config.chosen_from == 4.5
-    assert _recipe(tmp_path, keep={"num_rows": 9}).node("gate-2").config.chosen_from == 4
+    assert _recipe(tmp_path, keep={"min_score": 4.5}).step("gate-2").config.selected_from == 4.5
+    assert _recipe(tmp_path, keep={"num_rows": 9}).step("gate-2").config.selected_from == 4
     own = _recipe(tmp_path, keep={"min_score": 4.5}, gate={"good_score": 3})
-    assert own.node("gate-1").config.chosen_from == 3
+    assert own.step("gate-1").config.selected_from == 3
 
 
 def test_rounds_rate_with_the_best_student_and_train_from_the_base(tmp_path: Path):
     r = _recipe(tmp_path, rounds=3)
     for n in (1, 2, 3):
-        assert r.node(f"m{n}").inputs["base"] is r.node("base")
-        assert r.node(f"m{n}.rows").inputs["pairs"] == [r.node("seeds"), r.node(f"kept-{n}")]
-        assert r.node(f"rated-{n}").inputs["pairs"] is r.node("augmented")
-    assert r.node("rated-1").inputs["model"].folder is r.node("m0")
-    third = r.node("rated-3").inputs["model"].folder
-    assert third.by is r.node("promoted-2") and third.after is r.node("m2")
-    assert third.before.by is r.node("promoted-1") and third.before.before is r.node("m0")
+        assert r.step(f"m{n}").inputs["base"] is r.step("base")
+        pairs = {"seeds": r.step("seeds"), "curated": r.step(f"kept-{n}")}
+        assert r.step(f"m{n}.rows").inputs["pairs"] == pairs
+        assert r.step(f"rated-{n}").inputs["pairs"] is r.step("augmented")
+    assert r.step("rated-1").inputs["model"].folder is r.step("m0")
+    third = r.step("rated-3").inputs["model"].folder
+    assert third.by is r.step("promoted-2") and third.after is r.step("m2")
+    assert third.before.by is r.step("promoted-1") and third.before.before is r.step("m0")
 
 
 def test_students_are_asked_under_both_tags(tmp_path: Path):
     r = _recipe(tmp_path, forward={"seed_message": "As an assistant.", "web_message": "As a page."})
-    assert r.node("held-out-m1").config.system_message == "As an assistant. As a page."
-    assert r.node("rated-1").config.system_message == "As an assistant."
+    assert r.step("held-out-m1").config.system_message == "As an assistant. As a page."
+    assert r.step("rated-1").config.system_message == "As an assistant."
 
 
 def test_labels_are_held_against_every_round(tmp_path: Path):
     (tmp_path / "labels.jsonl").write_text('{"id": "x", "good": true}')
     read = {"good_score": 4.5}
     r = _recipe(tmp_path, labels=tmp_path / "labels.jsonl", read_labels=read)
-    assert r.node("labels").config.good_score == 4.5
-    assert r.node("labels").inputs["pairs"] is r.node("augmented")
+    assert r.step("labels").config.good_score == 4.5
+    assert r.step("labels").inputs["pairs"] is r.step("augmented")
     for n in (1, 2):
-        assert r.node(f"gate-{n}").inputs["labels"] is r.node("labels")
-    assert "labels" not in _recipe(tmp_path).node("gate-1").inputs
+        assert r.step(f"gate-{n}").inputs["labels"] is r.step("labels")
+    assert "labels" not in _recipe(tmp_path).step("gate-1").inputs
 
 
 @pytest.mark.slow
@@ -264,8 +265,8 @@ def test_a_gate_that_does_not_pass_ends_the_run(tmp_path: Path, words: Any):
     with pytest.raises(TrainingError, match=r"kept-1: .*have a score"):
         run(resolve(r, tmp_path / "out"), Runtime())
     resolved = resolve(r, tmp_path / "out")
-    assert why(resolved, r.node("gate-1")) == []
-    assert why(resolved, r.node("rated-2")) == ["it hangs on promoted-1, not decided yet"]
+    assert why(resolved, r.step("gate-1")) == []
+    assert why(resolved, r.step("rated-2")) == ["it hangs on promoted-1, not decided yet"]
 
 
 def _verdict(call: Call) -> str:

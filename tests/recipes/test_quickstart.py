@@ -64,7 +64,7 @@ def test_shipped_recipes_plan_without_running(tmp_path: Path, name: str):
     kind = RECIPES[file.recipe]
     recipe = kind.build(file.config(kind.config_type))
     assert resolve(recipe, tmp_path).made == {}
-    assert recipe.nodes[-1].name == "report"
+    assert recipe.steps[-1].name == "report"
     assert not list(tmp_path.glob("*.*-*"))
 
 
@@ -97,15 +97,15 @@ def test_a_second_run_makes_nothing(finished: Path):
 def test_an_edited_message_touches_only_what_reads_it(finished: Path):
     recipe = _recipe(finished, "messages.2.text=Explain each and every step.")
     resolved = resolve(recipe, finished)
-    due = {node.name for node in recipe.nodes if node.name not in resolved.made}
+    due = {step.name for step in recipe.steps if step.name not in resolved.made}
     assert not {name for name in due if "answers-tokens" in name or "bare" in name}
     assert {"core.explaining.0", "core.explanations.0", "core.ta.0", "report"} <= due
     assert {"core.base", "core.queries.0", "core.answered.0", "core.items"} <= set(resolved.made)
-    reasons = why(resolved, recipe.node("core.explaining.0"))
+    reasons = why(resolved, recipe.step("core.explaining.0"))
     assert reasons == [
         "messages[2].text: 'Explain each step.' became 'Explain each and every step.'"
     ]
-    assert "core.explaining.0 runs again" in why(resolved, recipe.node("core.explained.0"))
+    assert "core.explaining.0 runs again" in why(resolved, recipe.step("core.explained.0"))
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from spyhop.augment import SEED_MESSAGE, WEB_MESSAGE
-from spyhop.recipe import Node, Recipe, resolve, run
+from spyhop.recipe import Recipe, RecipeStep, resolve, run
 from spyhop.recipe.graph import parents
 from spyhop.recipe.load import read_recipe
 from spyhop.recipes import RECIPES, write_example
@@ -36,8 +36,8 @@ def _recipe(folder: Path, name: str, *changes: str) -> Recipe:
     return kind.build(file.config(kind.config_type))
 
 
-def _needed(node: Node) -> Iterable[Node]:
-    for parent in parents(node):
+def _needed(step: RecipeStep) -> Iterable[RecipeStep]:
+    for parent in parents(step):
         yield parent
         yield from _needed(parent)
 
@@ -46,15 +46,15 @@ def _needed(node: Node) -> Iterable[Node]:
 def test_shipped_recipes_plan_without_running(tmp_path: Path, name: str):
     recipe = _recipe(tmp_path, name)
     assert resolve(recipe, tmp_path).made == {}
-    assert recipe.nodes[-1].name == "report"
+    assert recipe.steps[-1].name == "report"
 
 
 def test_the_page_tells_what_rounding_does_and_how_many_are_drawn_at_random(tmp_path: Path):
     recipe = _recipe(tmp_path, FILES[1])
-    limits = " ".join(recipe.nodes[-1].config.limits)
+    limits = " ".join(recipe.steps[-1].config.limits)
     assert "Rounding alone" in limits and "is not robust" in limits
-    assert recipe.node("systematic.drawn.6").config.num_rows == 1000
-    assert "1,000 of 2,500" in limits
+    assert recipe.step("systematic.drawn.6").config.num_rows == 1000
+    assert "two fifths of all documents" in limits
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -62,29 +62,29 @@ def test_arms_have_equal_budgets_and_differ_in_their_rows_alone(tmp_path: Path, 
     recipe = _recipe(tmp_path, name)
     for setting in ("systematic", *(["random"] if "thorough" in name else [])):
         arms = ["seed", "uncurated", *(["random"] if "thorough" in name else []), "curated"]
-        students = [recipe.node(f"{setting}.{arm}.6") for arm in arms]
+        students = [recipe.step(f"{setting}.{arm}.6") for arm in arms]
         assert len({student.config.model_dump_json() for student in students}) == 1
-        assert {student.inputs["base"] for student in students} == {recipe.node(f"{setting}.base")}
-        learned = recipe.node(f"{setting}.learned.6")
-        assert students[0].inputs["answers"] == [learned]
+        assert {student.inputs["base"] for student in students} == {recipe.step(f"{setting}.base")}
+        learned = recipe.step(f"{setting}.learned.6")
+        assert students[0].inputs["answers"] == {"seeds": learned}
         for arm, student in zip(arms[1:], students[1:], strict=True):
-            others = recipe.node(f"{setting}.{arm}.pairs.6")
-            assert student.inputs["answers"] == [learned, learned, others]
+            others = recipe.step(f"{setting}.{arm}.pairs.6")
+            assert list(student.inputs["answers"].values()) == [learned, learned, others]
 
 
 def test_only_rating_decides_what_is_kept(tmp_path: Path):
     recipe = _recipe(tmp_path, FILES[1])
     uncurated, random, curated, again = (
-        {node.stage.name for node in _needed(recipe.node(f"systematic.{arm}.8"))}
+        {step.stage.name for step in _needed(recipe.step(f"systematic.{arm}.8"))}
         for arm in ("uncurated", "random", "curated", "round-2")
     )
     assert not {"curate.rate_by_likelihood", "curate.gate"} & (uncurated | random)
     assert {"curate.rate_by_likelihood", "curate.gate", "curate.keep"} <= curated & again
-    assert recipe.node("systematic.curated.8") in _needed(recipe.node("systematic.rated-2.8"))
+    assert recipe.step("systematic.curated.8") in _needed(recipe.step("systematic.rated-2.8"))
     readers = [
-        node for node in recipe.nodes if recipe.node("systematic.documents.8") in parents(node)
+        step for step in recipe.steps if recipe.step("systematic.documents.8") in parents(step)
     ]
-    assert [node.stage.name for node in readers] == [
+    assert [step.stage.name for step in readers] == [
         "augment.backtranslate",
         "report.curation_page",
     ]
@@ -93,7 +93,7 @@ def test_only_rating_decides_what_is_kept(tmp_path: Path):
 def test_students_are_asked_under_both_messages(tmp_path: Path):
     recipe = _recipe(tmp_path, FILES[1])
     asked = {
-        arm: recipe.node(f"systematic.{arm}.scores.5").config for arm in (*DEFAULT, "seed-own")
+        arm: recipe.step(f"systematic.{arm}.scores.5").config for arm in (*DEFAULT, "seed-own")
     }
     both = f"{SEED_MESSAGE} {WEB_MESSAGE}"
     assert all(asked[arm].system_message == both for arm in DEFAULT)
@@ -104,8 +104,8 @@ def test_seeds_of_development_are_not_reported(tmp_path: Path):
     """Settings were chosen on the seeds from 100 on, and on other test problems."""
     for name in FILES:
         recipe = _recipe(tmp_path, name)
-        assert {node.name for node in recipe.nodes if node.name.endswith(".100")} == set()
-        assert recipe.node("systematic.items").config.seed == 1
+        assert {step.name for step in recipe.steps if step.name.endswith(".100")} == set()
+        assert recipe.step("systematic.items").config.seed == 1
 
 
 def test_kinds_that_are_unknown_are_refused(tmp_path: Path):

@@ -9,7 +9,7 @@ from spyhop.recipe import resolve, run
 from spyhop.recipe.plan import plan
 from spyhop.recipes.inputs import Suite
 from spyhop.recipes.segments import SegmentsConfig, expand, segments
-from spyhop.report.page import RESULTS
+from spyhop.report.html import RESULTS
 from spyhop.schema import InputError, Segment
 from spyhop.stage import Runtime
 
@@ -33,7 +33,7 @@ def test_pages_to_clean_segments_with_a_report(tmp_path: Path):
     figures = json.loads((made["report"].path / RESULTS).read_text())
     assert figures["funnel"] == [
         ["pages", 4], ["pages with text", 4], ["sections", 4], ["segments", 3], ["distinct", 2],
-        ["clean of items", 1],
+        ["clean", 1],
     ]  # fmt: skip
     assert figures["dropped"] == {"too_short": 1, "exact_duplicate": 1, "contaminated/bbh": 1}
     assert figures["domains"] == {"a.example": 1} and figures["languages"] == {"en": 1}

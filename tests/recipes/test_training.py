@@ -139,15 +139,15 @@ def test_trainings_follow_each_other(place: Path, tmp_path: Path):
         place, probe=None, then=[{"rows": [one]}, {"rows": [one, one], "train": {"tokens": 500}}]
     )
     recipe = training(config)
-    names = [node.name for node in recipe.nodes]
+    names = [step.name for step in recipe.steps]
     assert names == [
         "rows-1", "student.1", "rows-2", "student.2", "rows-3", "rows-4", "student", "model",
         "report",
     ]  # fmt: skip
-    assert recipe.node("student.2").inputs["base"] is recipe.node("student.1")
-    assert recipe.node("student.2").config == recipe.node("student.1").config
+    assert recipe.step("student.2").inputs["base"] is recipe.step("student.1")
+    assert recipe.step("student.2").config == recipe.step("student.1").config
     wanted = config.train.model_copy(update={"tokens": 500, "epochs": None})
-    assert recipe.node("student").config == wanted != TuneConfig(tokens=500)
+    assert recipe.step("student").config == wanted != TuneConfig(tokens=500)
 
 
 def test_a_further_training_says_what_changes(place: Path):

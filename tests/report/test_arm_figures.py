@@ -37,7 +37,7 @@ def _measured(
         )
         for place, is_right in enumerate(right)
     )  # fmt: skip
-    run = ArmRun(setting="core", arm=arm, seed=seed, share=share)
+    run = ArmRun(setting="core", arm=arm, seed=seed, phases=(), share=share)
     return Measured(run=run, scores=scores, tokens=round(tokens * share), seconds=2.0 + seed)
 
 

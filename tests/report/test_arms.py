@@ -13,7 +13,7 @@ from rich.console import Console
 import toys
 from spyhop.report import ArmPair, ArmRun, ArmsConfig, arms_page
 from spyhop.report.arm_figures import read_measured
-from spyhop.report.page import PAGE, RESULTS
+from spyhop.report.html import PAGE, RESULTS
 from spyhop.report.terminal import arms_table
 from spyhop.schema import Score
 from spyhop.store import Artifact, Record
@@ -60,26 +60,34 @@ def _right(skill: int) -> list[bool]:
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Path:
     root = tmp_path_factory.mktemp("report")
-    students = [
-        _student(root / f"s{n}", tiny_folder, tokens=600, seconds=30.0, record_s=1.0)
-        for n in range(4)
-    ]
-    runs = [ArmRun(setting="core", arm=arm, seed=seed) for arm in ARMS for seed in SEEDS]
-    scores = [
-        _scores(root / f"scores{n}", _right(4 * (run.arm == "reasons") + run.seed))
-        for n, run in enumerate(runs)
-    ]
+    runs = {
+        f"{arm}.{seed}": ArmRun(setting="core", arm=arm, seed=seed, phases=(f"{arm}-{seed}",))
+        for arm in ARMS
+        for seed in SEEDS
+    }
+    students = {
+        phase: _student(root / phase, tiny_folder, tokens=600, seconds=30.0, record_s=1.0)
+        for run in runs.values()
+        for phase in run.phases
+    }
+    scores = {
+        name: _scores(root / f"scores-{name}", _right(4 * (run.arm == "reasons") + run.seed))
+        for name, run in runs.items()
+    }
     rows = [toys.answer_row(n, f"ask {n}", "<i>so</i>") for n in range(3)]
     config = ArmsConfig(
         title="toy",
-        runs=tuple(runs),
-        stages=tuple((n,) for n in range(4)),
+        runs=runs,
         comparisons=(ArmPair(first="plain", second="reasons"),),
         arm_titles={"plain": "bare answers", "reasons": "with reasons"},
         caveats=("Nothing was trained.",),
     )
     made = arms_page.run(
-        root, config, scores=scores, students=students, answers=[toys.artifact_of(root, rows)]
+        root,
+        config,
+        scores=scores,
+        students=students,
+        answers={"one": toys.artifact_of(root, rows)},
     )
     return made.path
 
@@ -119,12 +127,15 @@ def test_the_terminals_table_has_a_line_for_guessing(report: Path):
 
 def test_seconds_are_those_of_the_whole_training(tmp_path: Path, tiny_folder: Path):
     """A resumed stage's record tells its last part only; tokens and seconds add over stages."""
-    stages = [
-        _student(tmp_path / name, tiny_folder, tokens=400, seconds=seconds, record_s=0.5)
+    phases = {
+        name: _student(tmp_path / name, tiny_folder, tokens=400, seconds=seconds, record_s=0.5)
         for name, seconds in (("a", 10.0), ("b", 30.0))
-    ]
+    }
     scores = _scores(tmp_path / "scores", [True] * 4)
-    runs = [ArmRun(setting="core", arm="x", seed=0, share=share) for share in (0.5, 1.0)]
-    early, whole = read_measured(runs, [scores] * 2, [stages] * 2)["core"]
+    runs = {
+        f"at-{share}": ArmRun(setting="core", arm="x", seed=0, phases=("a", "b"), share=share)
+        for share in (0.5, 1.0)
+    }
+    early, whole = read_measured(runs, dict.fromkeys(runs, scores), phases)["core"]
     assert (whole.tokens, whole.seconds) == (800, 40.0)
     assert (early.tokens, early.seconds) == (400, 20.0)

@@ -11,11 +11,11 @@ from report.test_arms import _right, _scores, _student
 from spyhop.report import ArmPair, ArmRun, CuratedSet, CurationPageConfig, curation_page
 from spyhop.report.curation import CURATION
 from spyhop.report.curation_figures import over_seeds, read_curated
-from spyhop.report.page import PAGE
+from spyhop.report.html import PAGE
 from spyhop.report.terminal import comparison_lines
 from spyhop.schema import Pair, Rating, Segment
 from spyhop.store import Artifact
-from spyhop.world import ProblemsConfig, solved_pairs
+from spyhop.world import ProblemsConfig, draw_pairs
 
 ARMS = ("uncurated", "random", "curated")
 SKILL = {"uncurated": 1, "random": 5, "curated": 5}
@@ -38,7 +38,7 @@ def _rated(place: int, instruction: str, text: str, score: float) -> Pair:
 
 def _set(root: Path, kept: Sequence[int]) -> tuple[Artifact, Artifact, Artifact]:
     """Four correct documents, two flawed ones and two menus; the last got no instruction."""
-    solved = list(solved_pairs.run(root, ProblemsConfig(num_rows=6)).rows(Pair))
+    solved = list(draw_pairs.run(root, ProblemsConfig(num_rows=6)).rows(Pair))
     kinds = ["correct"] * 4 + ["misconceived"] * 2
     documents = [
         _document(place, kind, row.response)
@@ -97,23 +97,30 @@ def test_an_interval_over_seeds_stays_a_share():
 def report(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Path:
     """Two seeds in which curated and random arms are right on the same items."""
     root = tmp_path_factory.mktemp("curation")
-    runs = [ArmRun(setting="core", arm=arm, seed=seed) for arm in ARMS for seed in (0, 1)]
-    scores = [
-        _scores(root / f"scores{n}", _right(SKILL[run.arm] + run.seed))
-        for n, run in enumerate(runs)
-    ]
-    students = [
-        _student(root / f"s{n}", tiny_folder, tokens=600, seconds=30.0, record_s=1.0)
-        for n in range(len(runs))
-    ]
-    curated = [CuratedSet(setting="core", seed=seed, round=1) for seed in (0, 1)]
-    sets = [_set(root / f"set{seed}", kept=[0, 1, 4][: 2 + seed]) for seed in (0, 1)]
-    documents, rated, kept = (list(some) for some in zip(*sets, strict=True))
+    runs = {
+        f"{arm}.{seed}": ArmRun(setting="core", arm=arm, seed=seed, phases=(f"{arm}-{seed}",))
+        for arm in ARMS
+        for seed in (0, 1)
+    }
+    scores = {
+        name: _scores(root / f"scores-{name}", _right(SKILL[run.arm] + run.seed))
+        for name, run in runs.items()
+    }
+    students = {
+        phase: _student(root / phase, tiny_folder, tokens=600, seconds=30.0, record_s=1.0)
+        for run in runs.values()
+        for phase in run.phases
+    }
+    curated = {f"kept-{n}": CuratedSet(setting="core", seed=n, round=1) for n in (0, 1)}
+    sets = {f"kept-{n}": _set(root / f"set{n}", kept=[0, 1, 4][: 2 + n]) for n in (0, 1)}
+    documents, rated, kept = (
+        {name: each[place] for name, each in sets.items()} for place in range(3)
+    )
     rows = [toys.answer_row(n, f"ask {n}", "so") for n in range(3)]
     config = CurationPageConfig(
         title="toy",
-        runs=tuple(runs),
-        curated=tuple(curated),
+        runs=runs,
+        curated=curated,
         comparisons=(
             ArmPair(first="uncurated", second="curated"),
             ArmPair(first="curated", second="uncurated"),
@@ -122,7 +129,7 @@ def report(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Path:
         arm_titles={"uncurated": "all", "random": "drawn", "curated": "best"},
         limits=("Nothing was trained.",),
     )
-    answers = [toys.artifact_of(root, rows)]
+    answers = {"teacher": toys.artifact_of(root, rows)}
     return curation_page.run(
         root,
         config,

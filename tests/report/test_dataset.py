@@ -22,7 +22,7 @@ def _dataset(root: Path, *licences: str) -> Artifact:
     rows.append(answer_row(99, "failed", None, error="no"))
     answers = artifact_of(root, rows)
     given = rows_artifact(root / "q", queries)
-    return dataset.run(root, DatasetConfig(title="Mine"), answers=[answers], queries=given)
+    return dataset.run(root, DatasetConfig(title="Mine"), answers={"one": answers}, queries=given)
 
 
 def test_both_files_hold_the_same_conversations(tmp_path: Path):
@@ -68,7 +68,7 @@ def test_a_ready_answer_has_a_licence_and_an_origin_of_its_own(tmp_path: Path):
         tmp_path / "q", [Query(id="other", collection="c", task="t", query="Q", target="")]
     )
     given = DatasetConfig(title="Mine")
-    made = dataset.run(tmp_path, given, answers=[answers], queries=none)
+    made = dataset.run(tmp_path, given, answers={"one": answers}, queries=none)
     row = json.loads((made.path / "train.jsonl").read_text())
     assert (row["licence"], row["origin"]) == ("MIT", "orca.jsonl:1")
     assert "Not free" not in (made.path / "README.md").read_text()

@@ -36,15 +36,15 @@ def test_a_score_stands_beside_its_rates_and_the_score_without_them(tmp_path: Pa
     assert shared_cells(task) == ["25.0 / 50.0 / 75.0", "50.0 (2)", "100.0 (1)"]
     (plain, _) = task_results("m", scores)
     assert plain.shared is None and shared_cells(plain) == []
-    page = "".join(scores_section([("m", scores)], seen_items(SEEN)).blocks)
+    page = "".join(scores_section({"m": scores}, seen_items(SEEN)).blocks)
     assert "25.0 / 50.0 / 75.0" in page and "without any" in page
 
 
 def test_models_are_compared_pair_by_pair(tmp_path: Path):
-    scores = [
-        ("base", _scores(tmp_path / "a", [False] * 8 + [True])),
-        ("student", _scores(tmp_path / "b", [True] * 9)),
-    ]
+    scores = {
+        "base": _scores(tmp_path / "a", [False] * 8 + [True]),
+        "student": _scores(tmp_path / "b", [True] * 9),
+    }
     (row,) = comparison_table(scores, "student").rows
     assert row[:4] == ["s", "student minus base", "9", "+88.9"]
     assert row[5] == "0.00781" and row[6] == "88.9"  # McNemar: 2 / 2^8

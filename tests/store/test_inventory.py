@@ -23,10 +23,10 @@ def test_what_is_needed_is_kept_and_the_rest_freed(tmp_path: Path):
     kept, free = (toys.numbers.run(tmp_path, toys.Numbers(num_rows=n)) for n in (1, 2))
     model = toys.LoggedModel(tmp_path / "log")
     asked = toys.replies.run(tmp_path, toys.Numbers(), model=model)
-    point(tmp_path, "recipe", "node", kept)
+    point(tmp_path, "recipe", "step", kept)
     left = _partial(tmp_path, "left")
     entries = {entry.path.name: entry for entry in Inventory(tmp_path).entries}
-    assert entries[kept.path.name].needed_by == ("recipe/node",)
+    assert entries[kept.path.name].needed_by == ("recipe/step",)
     assert entries[free.path.name].needed_by == () and entries[left.name].kind == "partial"
     assert entries[left.name].num_bytes >= 100
     freed = {entry.path for entry in Inventory(tmp_path).free()}
@@ -61,7 +61,7 @@ def test_partial_work_and_journals_go_only_when_named(tmp_path: Path):
 
 def test_what_a_run_needs_is_never_idle(tmp_path: Path):
     kept = toys.numbers.run(tmp_path, toys.Numbers())
-    point(tmp_path, "recipe", "node", kept)
+    point(tmp_path, "recipe", "step", kept)
     assert Inventory(tmp_path).idle(["artifact", "partial", "journal"]) == []
 
 
@@ -111,12 +111,12 @@ def test_files_that_vanish_while_it_reads_are_no_error(
 def test_a_node_leads_to_what_the_last_run_used(tmp_path: Path):
     one, two = (toys.numbers.run(tmp_path, toys.Numbers(num_rows=n)) for n in (1, 2))
     for made in (one, one, two):
-        point(tmp_path, "recipe", "node", made)
-        assert pointed(tmp_path, "recipe", "node") == made.path
-        assert (tmp_path / "runs" / "recipe" / "node").resolve() == made.path.resolve()
+        point(tmp_path, "recipe", "step", made)
+        assert pointed(tmp_path, "recipe", "step") == made.path
+        assert (tmp_path / "runs" / "recipe" / "step").resolve() == made.path.resolve()
     point(tmp_path, "recipe", "other", one)
     forget(tmp_path, "recipe", {"other"})
-    assert pointed(tmp_path, "recipe", "node") is None
+    assert pointed(tmp_path, "recipe", "step") is None
     assert pointed(tmp_path, "recipe", "other") == one.path
 
 

@@ -10,6 +10,7 @@ from filelock import FileLock
 import toys
 from spyhop.schema import ArtifactError, InputError
 from spyhop.store import Inventory, Record, claim, find
+from spyhop.store.artifact import digest_folder
 
 SPAWN = multiprocessing.get_context("spawn")
 
@@ -68,10 +69,10 @@ def test_a_crash_leaves_no_artifact(tmp_path: Path):
     numbers = toys.numbers.run(tmp_path, toys.Numbers())
     config = toys.Sum(broken_while=str(broken))
     with pytest.raises(InputError, match="the toy is broken"):
-        toys.added.run(tmp_path, config, parts=[numbers])
+        toys.added.run(tmp_path, config, parts={"one": numbers})
     assert not list(tmp_path.glob("toys.added-*"))
     broken.unlink()
-    assert toys.added.run(tmp_path, config, parts=[numbers]).num_rows == 1
+    assert toys.added.run(tmp_path, config, parts={"one": numbers}).num_rows == 1
 
 
 def test_nothing_partial_is_left_after_a_run_and_after_a_hit(tmp_path: Path):
@@ -122,7 +123,7 @@ def test_the_same_key_from_other_content_replaces(tmp_path: Path):
             (work.out / digest).touch()
             work.finish(_record("k", digest))
         found = find(tmp_path, "a.b", "k")
-        assert found and found.digest == digest
+        assert found and found.digest == digest_folder(found.path)
         assert sorted(p.name for p in found.path.iterdir()) == sorted([digest, "record.json"])
     assert [entry.kind for entry in Inventory(tmp_path).entries] == ["artifact"]
 
@@ -134,7 +135,7 @@ def test_the_digest_tells_names_and_contents_but_no_logs(tmp_path: Path):
             for name, text in files.items():
                 (work.out / name).parent.mkdir(exist_ok=True)
                 (work.out / name).write_text(text)
-            digests.add(work.digest())
+            digests.add(work.finish(_record("k", "")).digest)
     assert len(digests) == 3
 
 

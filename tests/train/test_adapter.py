@@ -40,7 +40,7 @@ def _tune(root: Path, base: Artifact, runtime: Runtime = CPU, **adapter) -> Arti
         epochs=4.0, batch_tokens=400, optimizer=FAST, adapter=AdapterConfig(**adapter)
     )
     answers = toys.artifact_of(root, rows)
-    return tune.run(root, config, runtime=runtime, base=base, answers=[answers])
+    return tune.run(root, config, runtime=runtime, base=base, answers={"one": answers})
 
 
 def test_adapters_learn_and_are_merged(tmp_path: Path, base: Artifact):

@@ -44,7 +44,7 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
 def _tune(root: Path, folder: Path, answers: Artifact, runtime: Runtime, **changes) -> Artifact:
     base = Source(folder).open(root)
     config = CONFIG.model_copy(update=changes)
-    return tune.run(root, config, runtime=runtime, base=base, answers=[answers])
+    return tune.run(root, config, runtime=runtime, base=base, answers={"one": answers})
 
 
 def _distance(one: Path, other: Path) -> float:
@@ -101,21 +101,23 @@ def test_a_full_disk_leaves_the_shards_before_intact(
     config = CONFIG.model_copy(update={"epochs": 20.0, "held_out": HeldOutConfig()})
     base = Source(tiny_folder).open(small_disk)
     with pytest.raises(ArtifactError, match="the disk or quota is full"):
-        tune.run(small_disk, config, runtime=runtime, report=fill, base=base, answers=[answers])
+        tune.run(
+            small_disk, config, runtime=runtime, report=fill, base=base, answers={"one": answers}
+        )
     (left,) = small_disk.glob(".partial/*/state/checkpoint-*")
     assert {file.name for file in left.iterdir()} >= {".metadata", "rank-0.pt", "rank-1.pt"}
 
 
-def test_nodes_are_reached_with_ssh(
+def test_hosts_are_reached_with_ssh(
     tmp_path: Path, tiny_folder: Path, answers: Artifact, monkeypatch: pytest.MonkeyPatch
 ):
-    """A stand-in for ssh that runs the command here: two nodes of one process each."""
+    """A stand-in for ssh that runs the command here: two hosts of one process each."""
     fake = tmp_path / "bin" / "ssh"
     fake.parent.mkdir()
     fake.write_text(f'#!/bin/sh\necho "$1" >> {tmp_path}/hosts\nshift\ncd /\nexec sh -c "$*"\n')
     fake.chmod(0o755)
     monkeypatch.setenv("PATH", f"{fake.parent}:{os.environ['PATH']}")
-    runtime = ONE.model_copy(update={"nodes": ("localhost", "127.0.0.1")})
+    runtime = ONE.model_copy(update={"hosts": ("localhost", "127.0.0.1")})
     monkeypatch.chdir(tmp_path)
     made = _tune(Path("two"), tiny_folder, answers, runtime)
     alone = _tune(tmp_path / "one", tiny_folder, answers, ONE)

@@ -76,10 +76,12 @@ def answers(tmp_path: Path) -> Artifact:
 
 
 def _tune(root: Path, base: Artifact, answers: Any, runtime: Runtime = CPU, **config) -> Artifact:
-    inputs = {"held_out": config.pop("rows_held_out")} if "rows_held_out" in config else {}
+    inputs = (
+        {"held_out": toys.named(config.pop("rows_held_out"))} if "rows_held_out" in config else {}
+    )
     values = {"epochs": 1.0, "batch_tokens": 400, "optimizer": FAST, **config}
     return tune.run(
-        root, TuneConfig(**values), runtime=runtime, base=base, answers=[answers], **inputs
+        root, TuneConfig(**values), runtime=runtime, base=base, answers={"one": answers}, **inputs
     )
 
 
@@ -118,7 +120,7 @@ def test_a_model_that_cannot_be_packed_is_trained_without_and_says_so(
     said: list[str] = []
     made = tune.run(
         tmp_path, TuneConfig(epochs=1.0, batch_tokens=800, optimizer=FAST),
-        runtime=CPU.model_copy(update={"packing": "on"}), base=odd, answers=[answers],
+        runtime=CPU.model_copy(update={"packing": "on"}), base=odd, answers={"one": answers},
         report=lambda progress: said.append(progress.doing),
     )  # fmt: skip
     assert made.record.counts["unpacked"] == 1
@@ -333,7 +335,7 @@ def test_a_full_disk_leaves_the_checkpoint_before_intact(small_disk: Path, base,
 
     runtime = CPU.model_copy(update={"checkpoint_s": 1e-9})
     config = TuneConfig(epochs=20.0, batch_tokens=400, optimizer=FAST)
-    few = {"base": base, "answers": [answers]}
+    few = {"base": base, "answers": {"answers": answers}}
     with pytest.raises(ArtifactError, match="the disk or quota is full"):
         tune.run(small_disk, config, runtime=runtime, report=fill, **few)
     (left,) = small_disk.glob(".partial/*/state/checkpoint.pt")

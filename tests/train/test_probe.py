@@ -69,7 +69,9 @@ def _rows(root: Path, system: str = "Be kind."):
 
 def test_what_is_followed_stands_beside_what_is_done_unasked(tmp_path: Path):
     config = ProbeConfig(num_prompts=4)
-    made = probe.run(tmp_path, config, answers=[_rows(tmp_path)], model=Obedient([], name="x"))
+    made = probe.run(
+        tmp_path, config, answers={"one": _rows(tmp_path)}, model=Obedient([], name="x")
+    )
     counts = made.record.counts
     assert counts["prompts"] == 4
     assert counts["follows/capitals"] == 4 and "unasked/capitals" not in counts
@@ -85,20 +87,20 @@ def test_what_is_followed_stands_beside_what_is_done_unasked(tmp_path: Path):
 def test_a_message_that_rows_have_is_left_out(tmp_path: Path):
     rows = _rows(tmp_path, BY_ID["ends"].text)
     made = probe.run(
-        tmp_path, ProbeConfig(num_prompts=2), answers=[rows], model=Obedient([], name="x")
+        tmp_path, ProbeConfig(num_prompts=2), answers={"one": rows}, model=Obedient([], name="x")
     )
     assert made.record.counts["seen/ends"] == 1 and made.record.counts["seen/begins"] == 0
     assert {row.message for row in made.rows(Probed)} == {"", *BY_ID} - {"ends"}
 
 
-def test_prompts_are_drawn_by_the_seed(tmp_path: Path):
+def test_fewer_prompts_are_among_more(tmp_path: Path):
     rows = _rows(tmp_path)
 
-    def drawn(seed: int) -> set[str]:
+    def drawn(num: int) -> set[str]:
         made = probe.run(
-            tmp_path, ProbeConfig(num_prompts=3, seed=seed), answers=[rows],
+            tmp_path, ProbeConfig(num_prompts=num), answers={"one": rows},
             model=Obedient([], name="x"),
         )  # fmt: skip
         return {row.messages[-1].content for row in made.rows(Probed)}
 
-    assert len(drawn(0)) == 3 and len({frozenset(drawn(seed)) for seed in range(4)}) > 1
+    assert len(drawn(2)) == 2 and drawn(2) < drawn(3)

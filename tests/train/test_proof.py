@@ -45,7 +45,7 @@ def test_fifty_steps_have_the_losses_of_a_plain_loop(tmp_path: Path, data_dir: P
     answers = toys.artifact_of(tmp_path, rows)
     made = tune.run(
         tmp_path, config, runtime=Runtime(device="cpu", packing=packing), base=base,
-        answers=[answers],
+        answers={"one": answers},
     )  # fmt: skip
     found = json.loads((made.path / "metrics.json").read_text())["losses"]
 

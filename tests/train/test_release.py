@@ -1,5 +1,6 @@
 import copy
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,8 @@ def _neox(folder: Path, tokenizer: Any, **changes: Any) -> Path:
 
 
 def _made(root: Path, base: Path, config: CardConfig, **changes: Any) -> tuple[Artifact, Artifact]:
-    answers = [artifact_of(root, [answer_row(n, f"Ask {n}?", "So it is.") for n in range(8)])]
+    rows = [answer_row(n, f"Ask {n}?", "So it is.") for n in range(8)]
+    answers = {"teacher": artifact_of(root, rows)}
     start = Source(base).open(root)
     how = TuneConfig.model_validate(
         {"epochs": 1, "batch_tokens": 400, "max_tokens": 128, **changes}
@@ -98,12 +100,14 @@ def test_an_adapter_names_its_base_and_no_place_here(tmp_path: Path, words_with_
 
 def test_a_model_with_fewer_rows_than_tokens_is_refused(tmp_path: Path, tiny_folder: Path):
     model, _ = _made(tmp_path / "store", tiny_folder, CardConfig())
-    config = json.loads((model.path / "config.json").read_text())
-    (model.path / "config.json").write_text(json.dumps({**config, "vocab_size": 100}))
+    given = tmp_path / "model"
+    shutil.copytree(model.path, given)
+    config = json.loads((given / "config.json").read_text())
+    (given / "config.json").write_text(json.dumps({**config, "vocab_size": 100}))
     with pytest.raises(TrainingError, match="the tokenizer has 261 tokens, the model 100"):
         release.run(
-            tmp_path / "other", ReleaseConfig(), model=model,
-            base=Source(tiny_folder).open(tmp_path), answers=[],
+            tmp_path / "other", ReleaseConfig(), model=Source(given).open(tmp_path),
+            base=Source(tiny_folder).open(tmp_path), answers={},
         )  # fmt: skip
 
 
@@ -114,7 +118,7 @@ def test_weights_are_rounded_where_that_is_asked_for(tmp_path: Path, tiny_folder
     before = digest_folder(model.path)
     start = Source(tiny_folder).open(root)
     how = ReleaseConfig.model_validate({"dtype": dtype})
-    made = release.run(root, how, model=model, base=start, answers=[])
+    made = release.run(root, how, model=model, base=start, answers={})
     kind = getattr(torch, dtype)
     given = AutoModelForCausalLM.from_pretrained(made.path)  # the type that the config names
     trained = AutoModelForCausalLM.from_pretrained(model.path, dtype=torch.float32)
@@ -139,8 +143,8 @@ def test_scores_stand_beside_their_interval(tmp_path: Path, tiny_folder: Path):
     model, _ = _made(tmp_path / "store", tiny_folder, CardConfig())
     made = release.run(
         tmp_path / "store", ReleaseConfig(card=CardConfig(title="Mine")), model=model,
-        base=Source(tiny_folder).open(tmp_path / "store"), answers=[],
-        scores=[_scored(tmp_path, True, False, False, True)],
+        base=Source(tiny_folder).open(tmp_path / "store"), answers={},
+        scores=_scored(tmp_path, True, False, False, True),
     )  # fmt: skip
     text = (made.path / "README.md").read_text()
     assert "| bbh | 4 | 50.0 | 15.0 to 85.0 |" in text and "# Mine\n" in text

@@ -27,7 +27,7 @@ CONFIG = TuneConfig(
 
 
 def _train(root: Path, base: Artifact, answers: Artifact) -> None:
-    tune.run(root, CONFIG, runtime=RUNTIME, base=base, answers=[answers])
+    tune.run(root, CONFIG, runtime=RUNTIME, base=base, answers={"one": answers})
 
 
 def _checkpoint(root: Path) -> Path | None:
@@ -44,7 +44,9 @@ def test_killed_training_ends_with_the_same_weights(
     source = random.Random(1)
     rows = [toys.answer_row(n, f"copy {n}", "ab" * source.randint(1, 20)) for n in range(100)]
     answers = toys.artifact_of(tmp_path, rows)
-    whole = tune.run(tmp_path / "whole", CONFIG, runtime=RUNTIME, base=base, answers=[answers])
+    whole = tune.run(
+        tmp_path / "whole", CONFIG, runtime=RUNTIME, base=base, answers={"one": answers}
+    )
     root, moments = tmp_path / "killed", random.Random(num_kills)
     for _ in range(num_kills):
         process = SPAWN.Process(target=_train, args=(root, base, answers))
@@ -61,7 +63,7 @@ def test_killed_training_ends_with_the_same_weights(
     path = _checkpoint(root)
     assert path is not None and not list(root.glob("train.tune-*"))
     before_s = torch.load(path, weights_only=True)["position"]["seconds"]
-    made = tune.run(root, CONFIG, runtime=RUNTIME, base=base, answers=[answers])
+    made = tune.run(root, CONFIG, runtime=RUNTIME, base=base, answers={"one": answers})
     assert made.digest == whole.digest  # weights, snapshots and losses, bit by bit
     assert made.record.counts == whole.record.counts
     assert len(list((made.path / "snapshots").iterdir())) == 2
@@ -91,12 +93,14 @@ def test_a_kill_after_the_last_step_keeps_snapshots_and_metrics(
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        tune.run(tmp_path, config, runtime=runtime, report=keep, base=base, answers=[answers])
+        tune.run(
+            tmp_path, config, runtime=runtime, report=keep, base=base, answers={"one": answers}
+        )
     assert (held[0] / "snapshots" / "at-0.5" / "model.safetensors").is_file()
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr(Work, "finish", interrupt)
-        tune.run(tmp_path, config, runtime=runtime, base=base, answers=[answers])
-    made = tune.run(tmp_path, config, runtime=runtime, base=base, answers=[answers])
+        tune.run(tmp_path, config, runtime=runtime, base=base, answers={"one": answers})
+    made = tune.run(tmp_path, config, runtime=runtime, base=base, answers={"one": answers})
     assert (made.path / "snapshots" / "at-0.5" / "model.safetensors").is_file()
     lines = (made.path / "logs" / "steps.jsonl").read_text().splitlines()
     losses = [line["loss"] for line in map(json.loads, lines) if "loss" in line]

@@ -49,7 +49,7 @@ def test_its_loss_falls_when_it_is_tuned(stories: Path, tmp_path: Path):
     )
     student = tune.run(
         tmp_path, config, runtime=Runtime(device="cpu"), base=Source(stories).open(tmp_path),
-        answers=[artifact_of(tmp_path, rows)],
+        answers={"one": artifact_of(tmp_path, rows)},
     )  # fmt: skip
     losses = read_metrics(student)["losses"]
     assert losses[-1] < 0.5 * losses[0]

@@ -73,7 +73,9 @@ def _distance(one: Artifact, other: Artifact) -> float:
 
 def _tune(root: Path, base: Artifact, answers: list[Artifact], runtime: Runtime = CPU, **config):
     values = {"epochs": 1.0, "batch_tokens": 400, "optimizer": FAST, **config}
-    return tune.run(root, TuneConfig(**values), runtime=runtime, base=base, answers=answers)
+    return tune.run(
+        root, TuneConfig(**values), runtime=runtime, base=base, answers=toys.named(answers)
+    )
 
 
 def test_micro_batches_change_neither_loss_nor_weights(tmp_path: Path, base, answers):
@@ -173,7 +175,9 @@ def test_twenty_steps_have_the_committed_losses(tmp_path: Path, words: Any):
         optimizer=OptimizerConfig(learning_rate=3e-3, muon_learning_rate=0.02, warmup_steps=5),
     )  # fmt: skip
     answers = toys.artifact_of(tmp_path, _rows(200, seed=6))
-    losses = _losses(tune.run(tmp_path, config, runtime=CPU, base=base, answers=[answers]))[:20]
+    losses = _losses(tune.run(tmp_path, config, runtime=CPU, base=base, answers={"one": answers}))[
+        :20
+    ]
     if not GOLDEN.exists():
         GOLDEN.parent.mkdir(exist_ok=True)
         GOLDEN.write_text(json.dumps([round(loss, 6) for loss in losses], indent=1) + "\n")
@@ -417,7 +421,7 @@ def test_a_warm_up_that_never_ends_is_told(
     monkeypatch.setattr(Context, "notice", lambda _, text: said.append(text))
     how = OptimizerConfig(learning_rate=1e-3, warmup_steps=warmup_steps)
     config = TuneConfig(epochs=1, batch_tokens=400, optimizer=how)
-    tune.run(tmp_path, config, runtime=CPU, base=base, answers=[answers])
+    tune.run(tmp_path, config, runtime=CPU, base=base, answers={"one": answers})
     assert any("warmup_steps = 1000" in text for text in said) == is_told
 
 

@@ -42,10 +42,8 @@ class Outcomes(Config):
     empty: RetryPolicy = "keep"
     """The response is white space only."""
     unparsable: RetryPolicy = "keep"
-    """`sampling.json_schema` is set, and the response is not JSON of that schema.
-
-    A retry of an empty or unparsable response is another sample, since many servers repeat
-    themselves at temperature 0."""
+    """Responses that are not JSON of `sampling.json_schema`, if that is set. A retry of an empty or
+    unparsable response is another sample, since many servers repeat themselves at temperature 0."""
     failed: Policy = "keep"
     """The call failed permanently."""
     more_room: float = Field(2.0, gt=1.0)
@@ -62,8 +60,6 @@ class AnswerConfig(Config):
     """Sampling of the teacher, and policies for its replies."""
 
     sampling: Sampling = Sampling()
-    max_error_frac: float = Field(0.05, ge=0, le=1)
-    """The stage fails above this share of failed calls instead of silently shrinking the data."""
     outcomes: Outcomes = Outcomes()
     reasoning: Policy = "keep"
     """Whether rows keep the thoughts of a reasoning model; they are billed either way."""
@@ -109,7 +105,9 @@ def answer(
         for prompt in prompts.rows(Prompt)
         for sample in range(config.num_samples)
     )
-    yield from finish(ctx, play(scripts, teacher), Failures(teacher.label, config.max_error_frac))
+    yield from finish(
+        ctx, play(scripts, teacher), Failures(teacher.label, ctx.runtime.max_error_frac)
+    )
 
 
 def json_check(schema: dict[str, Any] | None) -> Check:

@@ -5,12 +5,12 @@ response; the student learns response given instruction, under a system message 
 seed pairs from web pairs, and is evaluated under both.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from pydantic import field_validator
 
 from spyhop.schema import Answer, Config, Message, Pair, prompt_turns
-from spyhop.stage import Context, pooled, stage
+from spyhop.stage import Context, stage, sum_estimates
 from spyhop.store import Artifact
 from spyhop.text.template import fill
 
@@ -47,8 +47,10 @@ class ReversedConfig(Config):
         return prompt
 
 
-@stage(version=2, writes=Answer, plan=lambda config, pairs: pooled(pairs))
-def format_pairs(ctx: Context, config: ForwardConfig, *, pairs: list[Artifact]) -> Iterator[Answer]:
+@stage(version=2, writes=Answer, plan=lambda config, pairs: sum_estimates(pairs.values()))
+def format_pairs(
+    ctx: Context, config: ForwardConfig, *, pairs: Mapping[str, Artifact]
+) -> Iterator[Answer]:
     """Yield each pair as a conversation: the user's instruction and the response to learn.
 
     The answers' `collection` is the pair's, `system_id` its tag.
@@ -59,9 +61,9 @@ def format_pairs(ctx: Context, config: ForwardConfig, *, pairs: list[Artifact]) 
         yield _answer(row, turns, row.response)
 
 
-@stage(version=2, writes=Answer, plan=lambda config, pairs: pooled(pairs))
+@stage(version=2, writes=Answer, plan=lambda config, pairs: sum_estimates(pairs.values()))
 def reverse_pairs(
-    ctx: Context, config: ReversedConfig, *, pairs: list[Artifact]
+    ctx: Context, config: ReversedConfig, *, pairs: Mapping[str, Artifact]
 ) -> Iterator[Answer]:
     """Yield each pair as a conversation: the user's text and the instruction to learn."""
     for row in _rows(ctx, pairs):
@@ -73,8 +75,8 @@ def backward_prompt(config: ReversedConfig, response: str) -> list[Message]:
     return prompt_turns(fill(config.prompt, response=response), config.system_message)
 
 
-def _rows(ctx: Context, pairs: list[Artifact]) -> Iterator[Pair]:
-    for artifact in pairs:
+def _rows(ctx: Context, pairs: Mapping[str, Artifact]) -> Iterator[Pair]:
+    for artifact in pairs.values():
         for row in ctx.track(artifact.rows(Pair), "writing", total=artifact.num_rows):
             ctx.count(f"tag/{row.tag}")
             yield row

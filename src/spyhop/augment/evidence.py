@@ -7,7 +7,7 @@ instruction is evidence for the check of the teacher's answer; the student never
 from collections.abc import Iterator
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import field_validator
 
 from spyhop.augment.answer import RESPONSE_TOKENS
 from spyhop.augment.rows import Finished, answer_row, finish
@@ -52,8 +52,6 @@ class ExplainConfig(Config):
     contradicted again."""
     unparsed: Literal["keep", "drop"] = "keep"
     """Whether to keep an answer whose check has no verdict."""
-    max_error_frac: float = Field(0.05, ge=0, le=1)
-    """The stage fails above this share of failed calls."""
 
     @field_validator("check")
     @classmethod
@@ -65,13 +63,13 @@ class ExplainConfig(Config):
 
 
 def plan_explain(
-    config: ExplainConfig, prompts: Estimate, pairs: list[Estimate], teacher: Estimate
+    config: ExplainConfig, prompts: Estimate, pairs: Estimate, teacher: Estimate
 ) -> Estimate:
     """An answer and a check per prompt; revisions are an upper bound."""
     room = config.sampling.max_new_tokens
     answer = min(RESPONSE_TOKENS, room)
     check = min(80, config.check_sampling.max_new_tokens)
-    evidence = max((each.row_tokens for each in pairs), default=0.0)
+    evidence = pairs.row_tokens
     most = 2 if config.contradicted == "revise" else 1
     both = 2 * prompts.row_tokens + evidence
     again = both + evidence + 2 * room + config.check_sampling.max_new_tokens
@@ -89,7 +87,7 @@ def plan_explain(
 
 @stage(version=3, writes=Answer, plan=plan_explain)
 def explain(
-    ctx: Context, config: ExplainConfig, *, prompts: Artifact, pairs: list[Artifact], teacher: Model
+    ctx: Context, config: ExplainConfig, *, prompts: Artifact, pairs: Artifact, teacher: Model
 ) -> Iterator[Answer]:
     """Yield one checked explanation per prompt, in order; its `messages` do not contain the text.
 
@@ -109,12 +107,14 @@ def explain(
         InputError: If the pair of a prompt is missing.
         ModelError: If more than `max_error_frac` of the calls failed.
     """
-    texts = {row.id: row for each in pairs for row in each.rows(Pair)}
+    texts = {row.id: row for row in pairs.rows(Pair)}
     scripts = (
         _explain(ctx, config, prompt, _evidence(texts, prompt), teacher)
         for prompt in prompts.rows(Prompt)
     )
-    yield from finish(ctx, play(scripts, teacher), Failures(teacher.label, config.max_error_frac))
+    yield from finish(
+        ctx, play(scripts, teacher), Failures(teacher.label, ctx.runtime.max_error_frac)
+    )
 
 
 def _evidence(texts: dict[str, Pair], prompt: Prompt) -> Pair:

@@ -8,17 +8,18 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from spyhop.cli.folder import existing, output_folder, refuse_second_folder
 from spyhop.cli.options import NO_CHANGES, Ablate, Changes, NumWorkers, Out, RecipePath
-from spyhop.cli.running import existing, load, print_plan, run_and_report, store_of
+from spyhop.cli.running import load, print_plan, run_and_report
 from spyhop.recipe import Recipe, Use, resolve
 from spyhop.recipe.graph import refs
 from spyhop.recipe.mask import show_mask
 from spyhop.recipe.show import find_artifact, show_rows
-from spyhop.recipe.why import why as why_node
+from spyhop.recipe.why import why as why_step
 from spyhop.recipes import INIT_FILES, RECIPES, write_example
 from spyhop.render import FormatName, TrainOn
 from spyhop.report.arms import COMPARISONS
-from spyhop.report.page import PAGE, RESULTS
+from spyhop.report.html import PAGE, RESULTS
 from spyhop.report.terminal import arms_table, comparison_lines
 from spyhop.runtime import Runtime
 from spyhop.schema import RecipeError
@@ -130,8 +131,8 @@ def plan(
     ] = None,
 ) -> None:
     """Estimate rows, requests, tokens, dollars and hours of a run."""
-    built, runtime = _built(recipe, set_, ablate)
-    print_plan(resolve(built, store_of(out, recipe), without_missing=True), runtime, within_days)
+    built, runtime, folder = _built(recipe, out, set_, ablate)
+    print_plan(resolve(built, folder, without_missing=True), runtime, within_days)
 
 
 def run(
@@ -148,14 +149,14 @@ def run(
     ablate: Ablate = "",
 ) -> None:
     """Run a recipe; finished steps are reused."""
-    built, runtime = _built(recipe, set_, ablate, workers)
+    built, runtime, folder = _built(recipe, out, set_, ablate, workers)
     for name in retry_errors:
-        if not any(isinstance(ref, Use) for ref in refs(built.node(name))):
-            asking = [n.name for n in built.nodes if any(isinstance(r, Use) for r in refs(n))]
+        if not any(isinstance(ref, Use) for ref in refs(built.step(name))):
+            asking = [n.name for n in built.steps if any(isinstance(r, Use) for r in refs(n))]
             raise RecipeError(
                 f"--retry-errors {name}: this step calls no model; these do: {', '.join(asking)}"
             )
-    run_and_report(built, runtime, store_of(out, recipe), frozenset(retry_errors))
+    run_and_report(built, runtime, folder, frozenset(retry_errors))
 
 
 def report(
@@ -165,17 +166,17 @@ def report(
 
     No other step runs.
     """
-    built, _ = _built(recipe, set_, ablate)
-    resolved = resolve(built, store_of(out, recipe))
-    due = [node.name for node in built.nodes[:-1] if node.name not in resolved.made]
+    built, _, folder = _built(recipe, out, set_, ablate)
+    resolved = resolve(built, folder)
+    due = [step.name for step in built.steps[:-1] if step.name not in resolved.made]
     if due:
         raise RecipeError(
             f"{recipe}: steps not finished: {', '.join(due[:3])}{', ...' if len(due) > 3 else ''}; "
             "`spyhop run` runs them"
         )
     run_and_report(built, Runtime(), resolved.root, forgets=False)
-    nodes = {node.name for node in built.nodes}
-    if left := [link.name for link in strays(resolved.root, built.name, nodes)]:
+    steps = {step.name for step in built.steps}
+    if left := [link.name for link in strays(resolved.root, built.name, steps)]:
         print(f"steps of the last run not in this report: {', '.join(left)}; see --ablate")  # noqa: T201
 
 
@@ -187,12 +188,12 @@ def why(
     ablate: Ablate = "",
 ) -> None:
     """List the steps that would run, and why."""
-    built, _ = _built(recipe, set_, ablate)
-    resolved = resolve(built, store_of(out, recipe))
+    built, _, folder = _built(recipe, out, set_, ablate)
+    resolved = resolve(built, folder)
     console = Console(highlight=False, soft_wrap=True)
-    for node in [built.node(step)] if step else built.nodes:
-        reasons = why_node(resolved, node)
-        console.print(f"{node.name}: {'; '.join(reasons) or 'up to date'}", markup=False)
+    for each in [built.step(step)] if step else built.steps:
+        reasons = why_step(resolved, each)
+        console.print(f"{each.name}: {'; '.join(reasons) or 'up to date'}", markup=False)
 
 
 def show(
@@ -219,8 +220,11 @@ def show(
     ablate: Ablate = "",
 ) -> None:
     """Show the record and rows of a step or artifact."""
-    built = _built(recipe, set_, ablate)[0] if recipe else None
-    found = find_artifact(existing(store_of(out, recipe)), artifact, built)
+    if recipe is None:
+        found = find_artifact(existing(output_folder(out)), artifact, None)
+    else:
+        built, _, folder = _built(recipe, out, set_, ablate)
+        found = find_artifact(existing(folder), artifact, built)
     console = Console(highlight=False, soft_wrap=True)
     if mask is None:
         show_rows(found, rows, console, dropped=dropped)
@@ -229,9 +233,13 @@ def show(
 
 
 def _built(
-    recipe: Path, set_: list[str], ablate: str, workers: int | None = None
-) -> tuple[Recipe, Runtime]:
-    """Return the recipe of a file as its options change it, and where to run it."""
+    recipe: Path, out: Path | None, set_: list[str], ablate: str, workers: int | None = None
+) -> tuple[Recipe, Runtime, Path]:
+    """Return the recipe of a file as its options change it, its runtime and its output folder."""
     chosen = [name.strip() for name in ablate.split(",") if name.strip()]
     changes = [*set_, f"ablate={chosen!r}"] if chosen else set_
-    return load(recipe, changes, {"workers": workers})
+    built, runtime = load(recipe, changes, {"workers": workers})
+    folder = output_folder(out, recipe.parent, runtime)
+    if out is None:
+        refuse_second_folder(folder, built)
+    return built, runtime, folder

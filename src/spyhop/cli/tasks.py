@@ -118,7 +118,7 @@ def _plan_of(recipe: Recipe, runtime: Runtime, out: Path, first: str) -> None:
     """Print the plan of a recipe that begins with the rows of a file."""
     resolved = resolve(recipe, out)
     if not plan_recipe(resolved)[0].estimate.rows:  # compressed: only reading it counts its rows
-        node = recipe.node(first)
-        inputs: dict[str, Any] = dict(resolved.inputs(node))
-        node.stage.run(out, node.config, names=resolved.names(node), **inputs)
+        step = recipe.step(first)
+        inputs: dict[str, Any] = dict(resolved.inputs(step))
+        step.stage.run(out, step.config, origins=resolved.labels(step), **inputs)
     print_plan(resolve(recipe, out), runtime)

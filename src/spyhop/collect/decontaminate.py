@@ -1,10 +1,10 @@
 """Drop queries that contain an evaluation item before any money is spent on them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from spyhop.schema import Config, Item, Query
-from spyhop.stage import Context, Estimate, pooled, stage
+from spyhop.stage import Context, Estimate, stage, sum_estimates
 from spyhop.store import Artifact
 from spyhop.text.contamination import ContaminationConfig, ItemIndex, without_items
 
@@ -13,23 +13,23 @@ ROWS_PER_S = 10_000
 
 
 class DecontaminateConfig(Config):
-    """When a query counts as containing an item."""
+    """Removal of queries that contain an evaluation item."""
 
     match: ContaminationConfig = ContaminationConfig()
 
 
 def plan_decontaminate(
-    config: DecontaminateConfig, queries: Estimate, items: list[Estimate]
+    config: DecontaminateConfig, queries: Estimate, items: Mapping[str, Estimate]
 ) -> Estimate:
     """All rows, as if none were contaminated."""
-    return replace(pooled([queries]), seconds=queries.rows / ROWS_PER_S)
+    return replace(sum_estimates([queries]), seconds=queries.rows / ROWS_PER_S)
 
 
 @stage(version=2, writes=Query, plan=plan_decontaminate)
 def decontaminate(
-    ctx: Context, config: DecontaminateConfig, *, queries: Artifact, items: list[Artifact]
+    ctx: Context, config: DecontaminateConfig, *, queries: Artifact, items: Mapping[str, Artifact]
 ) -> Iterator[Query]:
     """Yield the queries that contain no evaluation item; `without_items` lists drops and counts."""
-    index = ItemIndex((item for each in items for item in each.rows(Item)), config.match)
+    index = ItemIndex((item for each in items.values() for item in each.rows(Item)), config.match)
     rows = ctx.track(queries.rows(Query), "looking for items", total=queries.num_rows)
     yield from without_items(ctx, index, rows, lambda row: row.query)

@@ -1,13 +1,15 @@
-"""Queries that say again what others said: the first stays, exact copies go, near ones may.
+"""Drop copies among queries: the first stays, exact copies are dropped, near ones may be.
 
-Exact copies have the same words; they go wherever they stand. Near copies go within a task only,
-since one article under two tasks asks for two different things, and only where the gold answer is
-the same: a passage with another question at its end shares most of its words, too. For the same
-reason, what all queries of a task begin and end with (a definition, say) is left out.
+Exact copies have the same text and the same gold answer, up to Unicode's normal form and white
+space; they are copies wherever they stand. Near copies are found within a task only, since one
+article under two tasks asks for two different things, and only where the gold answer is the same: a
+passage with another question at its end shares most of its words, too. For the same reason, what
+all queries of a task begin and end with (a definition, say) is ignored.
 """
 
 import shutil
-from collections.abc import Iterator
+import unicodedata
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 from typing import Literal
@@ -15,8 +17,10 @@ from typing import Literal
 import numpy as np
 
 from spyhop.schema import Config, Query, Row
-from spyhop.stage import Context, Estimate, pooled, stage
-from spyhop.store import Artifact
+from spyhop.stage import Context, Estimate, stage, sum_estimates
+from spyhop.store import Artifact, number_of
+from spyhop.text.extract import normalise
+from spyhop.text.gold import gold_answer
 from spyhop.text.overlap import Duplicates, NearConfig, fingerprint, words
 
 FRAMED_ROWS = 10
@@ -37,32 +41,33 @@ class Repeated(Row):
 
 
 class DistinctConfig(Config):
-    """Which copies go."""
+    """Removal of exact and near copies."""
 
+    exact_copies: Literal["ignore", "drop"] = "drop"
+    """A copy has the same text and the same gold answer; white space does not count."""
     near_copies: Literal["ignore", "count", "drop"] = "count"
-    """Exact copies always go. Of 50 near ones that were read, half asked something else."""
+    """Of 50 near copies that were read, half asked something else."""
     near: NearConfig = NearConfig()
 
 
-def plan_distinct(config: DistinctConfig, queries: list[Estimate]) -> Estimate:
+def plan_distinct(config: DistinctConfig, queries: Mapping[str, Estimate]) -> Estimate:
     """All rows, as if none were a copy."""
-    found = pooled(queries)
+    found = sum_estimates(queries.values())
     rate = EXACT_ROWS_PER_S if config.near_copies == "ignore" else ROWS_PER_S
     return replace(found, seconds=found.rows / rate)
 
 
 @stage(version=3, writes=Query, plan=plan_distinct)
-def distinct(ctx: Context, config: DistinctConfig, *, queries: list[Artifact]) -> Iterator[Query]:
+def distinct(
+    ctx: Context, config: DistinctConfig, *, queries: Mapping[str, Artifact]
+) -> Iterator[Query]:
     """Yield the queries of all inputs, in order, without copies of earlier ones.
 
     Copies are dropped as `exact` or `near`, with the id of the row that stays; a query without
     words is dropped as `empty`. Counts: `exact/<collection>` and `near/<collection>`, the latter
     also where near copies stay.
     """
-    prints = np.array([fingerprint(row.query) for row in _rows(queries)], np.uint64)
-    _, first, same = np.unique(prints, return_index=True, return_inverse=True)
-    stays = {place: _Stay(kept, 1.0) for place, kept in enumerate(first[same].tolist())}
-    stays = {place: stay for place, stay in stays.items() if stay.place != place}
+    stays = _exact(queries) if config.exact_copies == "drop" else {}
     is_looked_for = config.near_copies != "ignore"
     near = _near(ctx, config.near, queries, stays) if is_looked_for else {}
     names = {stay.place: "" for stay in (*stays.values(), *near.values())}
@@ -91,6 +96,22 @@ def distinct(ctx: Context, config: DistinctConfig, *, queries: list[Artifact]) -
         ctx.drop(repeated, reason)
 
 
+def _exact(queries: Mapping[str, Artifact]) -> dict[int, "_Stay"]:
+    """Return the exact copies: their positions, and the first row of the same text and gold."""
+    prints = np.array([number_of(_text(row)) for row in _rows(queries)], np.uint64)
+    _, first, same = np.unique(prints, return_index=True, return_inverse=True)
+    kept = first[same]
+    copies = np.flatnonzero(kept != np.arange(len(kept)))
+    return {int(place): _Stay(int(kept[place]), 1.0) for place in copies}
+
+
+def _text(row: Query) -> str:
+    """Return query and gold answer in NFC, runs of white space as one space."""
+    gold = normalise(gold_answer(row.target), keep_brackets=True)
+    query = " ".join(unicodedata.normalize("NFC", row.query).split())
+    return f"{query}\x1f{gold}"
+
+
 @dataclass(frozen=True, slots=True)
 class _Stay:
     """The row that stays where another is dropped."""
@@ -100,7 +121,7 @@ class _Stay:
 
 
 def _near(
-    ctx: Context, config: NearConfig, queries: list[Artifact], exact: dict[int, _Stay]
+    ctx: Context, config: NearConfig, queries: Mapping[str, Artifact], exact: dict[int, _Stay]
 ) -> dict[int, _Stay]:
     """Return the near copies among the rows that are no exact ones."""
     frames = _frames(queries)
@@ -110,7 +131,7 @@ def _near(
     places: list[int] = []
 
     def compared() -> Iterator[str]:
-        total = sum(each.num_rows for each in queries)
+        total = sum(each.num_rows for each in queries.values())
         for place, row in enumerate(ctx.track(_rows(queries), "comparing", total=total)):
             if place not in exact:
                 places.append(place)
@@ -162,7 +183,7 @@ def _last_space(text: str) -> int:
     return max((place + 1 for place, sign in enumerate(text) if sign.isspace()), default=0)
 
 
-def _frames(queries: list[Artifact]) -> dict[tuple[str, str], _Frame]:
+def _frames(queries: Mapping[str, Artifact]) -> dict[tuple[str, str], _Frame]:
     frames: dict[tuple[str, str], _Frame] = {}
     for row in _rows(queries):
         name = (row.collection, row.task)
@@ -173,6 +194,6 @@ def _frames(queries: list[Artifact]) -> dict[tuple[str, str], _Frame]:
     return frames
 
 
-def _rows(queries: list[Artifact]) -> Iterator[Query]:
-    for artifact in queries:
+def _rows(queries: Mapping[str, Artifact]) -> Iterator[Query]:
+    for artifact in queries.values():
         yield from artifact.rows(Query)

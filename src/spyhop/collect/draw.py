@@ -3,7 +3,7 @@
 Source: Orca (arXiv:2306.02707), section 3.1.2, Table 3 and Algorithm 1.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -18,7 +18,7 @@ from spyhop.collect.strata import Stratum
 from spyhop.collect.stratum_index import Counts, StratumIndex, class_names
 from spyhop.collect.table import RowGroup, SourceTable, TableReader
 from spyhop.schema import Config, RecipeError
-from spyhop.stage import TABLES, Context, Estimate, pooled, stage
+from spyhop.stage import TABLES, Context, Estimate, stage, sum_estimates
 from spyhop.store import Artifact
 
 EVERY = np.uint64(2**64 - 1)
@@ -45,10 +45,10 @@ class DrawConfig(Config):
 
 
 def plan_draw(
-    config: DrawConfig, queries: list[Estimate], difficulty: Estimate | None = None
+    config: DrawConfig, queries: Mapping[str, Estimate], difficulty: Estimate | None = None
 ) -> Estimate:
     """Reading decides; tasks cannot be counted before."""
-    found = pooled(queries)
+    found = sum_estimates(queries.values())
     rows = found.rows
     drawn = rows if config.num_rows is None else min(rows or config.num_rows, config.num_rows)
     return replace(found, rows=drawn, seconds=rows / ROWS_PER_S)
@@ -59,7 +59,7 @@ def draw(
     ctx: Context,
     config: DrawConfig,
     *,
-    queries: list[Artifact],
+    queries: Mapping[str, Artifact],
     difficulty: Artifact | None = None,
 ) -> Iterator[pa.RecordBatch]:
     """Draw rows, in an order that is random too, so that the first n are a sample themselves.
@@ -73,7 +73,7 @@ def draw(
         InputError: If a file is broken or lacks a column.
         RecipeError: If there is nothing to draw from.
     """
-    reader = TableReader.of(queries, config.table)
+    reader = TableReader.of(list(queries.values()), config.table)
     cells = StratumIndex(reader, config.strata, config.exclude)
     if any(stratum.by == "difficulty" for stratum in config.strata):
         if difficulty is None or config.table is not None:
@@ -123,14 +123,13 @@ def _collect(
     ctx: Context, config: DrawConfig, cells: StratumIndex, drawn: DrawnRows, thresholds: Hashes
 ) -> None:
     """Put every row below its cell's threshold into `drawn`."""
-    reader, names = cells.reader, cells.reader.columns
-    text = [name for name in (names.query, names.target) if name]
+    reader = cells.reader
     padded = np.append(thresholds, np.uint64(0))  # for the cell -1
 
     def below(group: RowGroup) -> Iterator[tuple[pa.RecordBatch, Counts, Hashes]]:
         for piece in reader.batches(group, reader.all_columns):
             places = cells.of(piece)
-            found = priorities([piece.batch[name] for name in text], config.seed)
+            found = priorities(reader.texts(piece.batch), config.seed)
             kept = np.flatnonzero((found <= padded[places]) & (padded[places] > 0))
             if len(kept):
                 yield reader.queries(piece, pa.array(kept)), places[kept], found[kept]

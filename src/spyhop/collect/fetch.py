@@ -21,11 +21,11 @@ COPY_BYTES = 1 << 22
 
 
 class FetchConfig(Config):
-    """Where the files are, and which version of them."""
+    """Address and revision of remote files."""
 
     address: str
-    """`hf://datasets/owner/name`, `s3://bucket/folder`, any address that fsspec knows, or the name
-    (or folder) of a data set for `datasets.load_dataset`."""
+    """Address of the data: `hf://datasets/owner/name`, `s3://bucket/folder`, any other that fsspec
+    reads, or the name (or folder) of a data set for `datasets.load_dataset`."""
     revision: str = Field(min_length=1)
     """Commit of a data set on the hub. Elsewhere a name of your own for the state of the files:
     change it when they changed, and they are fetched anew."""
@@ -34,6 +34,7 @@ class FetchConfig(Config):
     subset: str = ""
     """Configuration of a data set by name."""
     split: str = "train"
+    """Split of the data set, if it has several."""
     rows: int = Field(0, ge=0)
     """Rows that are known to stand there, for the plan only."""
     num_bytes: int = Field(0, ge=0)

@@ -6,7 +6,7 @@ from pathlib import Path
 from spyhop.collect.reading import Reading
 from spyhop.models.replay import Recorded
 from spyhop.schema import Config, InputError, Query
-from spyhop.stage import Context, Estimate, pooled, stage
+from spyhop.stage import Context, Estimate, stage, sum_estimates
 from spyhop.store import Artifact, row_id
 from spyhop.store.files import lines, matching
 
@@ -23,7 +23,7 @@ class FlanCotConfig(Config):
 
 def plan_flan_cot(config: FlanCotConfig, folder: Estimate) -> Estimate:
     """One row per line."""
-    return pooled([folder])
+    return sum_estimates([folder])
 
 
 @stage(version=2, writes=Query, plan=plan_flan_cot)

@@ -20,7 +20,9 @@ class SystemMessage(Config):
     """A system message. An empty text means that the prompt has no system turn."""
 
     id: str
+    """Name of the message in `shares` and in rows."""
     text: str
+    """Text of the message; an empty text means a prompt without a system message."""
     is_multiple_choice_only: bool = False
     """Given to multiple-choice queries only, as `PairConfig.choice_rule` says."""
 

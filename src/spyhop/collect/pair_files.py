@@ -6,23 +6,26 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from spyhop.collect.records import read_rows
 from spyhop.collect.seeds import first_exchange, pair_id
 from spyhop.schema import Config, InputError, Pair
-from spyhop.stage import FOLDER, Context, pooled, stage
+from spyhop.stage import FOLDER, Context, stage, sum_estimates
 from spyhop.store import Artifact
 from spyhop.store.files import field, table_files
+from spyhop.store.rows import read_rows
 
 PAIRS = "pairs.jsonl"
 
 
 class GivenPairsConfig(Config):
-    """How rows are read that do not say it themselves."""
+    """Files to read, and values for rows that lack them."""
 
-    pattern: str = "*"
     tag: Literal["seed", "web"] = "web"
+    """Origin of the pairs, which selects the tag in their prompts: human-written seeds or web
+    text."""
     collection: str = "given"
+    """Collection name that rows get."""
     licence: str = ""
+    """Licence that rows get."""
     own_ids: bool = True
     """Take the ids that rows have; else, and where they have none, the texts name a pair."""
 
@@ -31,7 +34,7 @@ class PairsFileConfig(Config):
     """Nothing to set."""
 
 
-@stage(version=2, writes=Pair, plan=lambda config, folder: pooled([folder]))
+@stage(version=2, writes=Pair, plan=lambda config, folder: sum_estimates([folder]))
 def read_pairs(ctx: Context, config: GivenPairsConfig, *, folder: Artifact) -> Iterator[Pair]:
     """Read pairs: rows of `instruction` and `response`, or of `messages` (the first exchange).
 
@@ -45,7 +48,7 @@ def read_pairs(ctx: Context, config: GivenPairsConfig, *, folder: Artifact) -> I
     """
     seen: set[str] = set()
     ids: set[str] = set()
-    for path in table_files(folder.path, config.pattern):
+    for path in table_files(folder.path, "*"):
         for where, row in ctx.track(read_rows(path), "reading"):
             pair, reason = _pair(config, row, where, path)
             texts = pair_id(pair.instruction, pair.response)

@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from spyhop.collect.records import read_rows
 from spyhop.schema import Answer, Config, InputError, Message, prompt_turns
-from spyhop.stage import Context, pooled, stage
+from spyhop.stage import Context, stage, sum_estimates
 from spyhop.store import Artifact, row_id
 from spyhop.store.files import field, json_lines, matching
+from spyhop.store.rows import read_rows
 
 ReadyKind = Literal["openorca", "slimorca", "preferred", "openai_batch"]
 COLLECTIONS = {"cot": "cot", "flan": "flan2021", "niv": "niv2", "t0": "t0"}
@@ -28,10 +28,12 @@ _ROLES: dict[str, Literal["system", "user", "assistant"]] = {
 
 
 class ReadyConfig(Config):
-    """Which files are read, and in which form."""
+    """Files of existing answers, and their format."""
 
     kind: ReadyKind
+    """Format of the answers."""
     pattern: str = "*"
+    """Glob of the files to read, if the path is a folder."""
     requests: str = "*requests*.jsonl"
     """Only for `openai_batch`: the files of requests; `pattern` then names those of outputs."""
     collection: str = "ready"
@@ -42,7 +44,7 @@ class ReadyConfig(Config):
     """Licence of the rows; empty is unknown."""
 
 
-@stage(version=2, writes=Answer, plan=lambda config, folder: pooled([folder]))
+@stage(version=2, writes=Answer, plan=lambda config, folder: sum_estimates([folder]))
 def read_answers(ctx: Context, config: ReadyConfig, *, folder: Artifact) -> Iterator[Answer]:
     """Read conversations that end with an answer; one without is a row with an error.
 

@@ -31,9 +31,10 @@ class Difficulty(Row):
 
 
 class Stratum(Config):
-    """One way to part the rows of a task."""
+    """A property that divides the rows of a task into strata."""
 
     by: Literal["length", "complexity", "topic", "difficulty"]
+    """Property of a row that defines its stratum."""
     edges: tuple[float, ...] = ()
     """Where a class ends and the next begins: (20, 100) makes three classes of the measure."""
     topics: tuple[str, ...] = Field(())

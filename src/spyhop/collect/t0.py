@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from spyhop.collect.reading import Reading
 from spyhop.schema import Config, Query
-from spyhop.stage import Context, pooled, stage
+from spyhop.stage import Context, stage, sum_estimates
 from spyhop.store import Artifact
 from spyhop.store.files import field, json_lines, matching
 
@@ -20,7 +20,7 @@ class T0Config(Config):
     licence: str = ""
 
 
-@stage(version=1, writes=Query, plan=lambda config, folder: pooled([folder]))
+@stage(version=1, writes=Query, plan=lambda config, folder: sum_estimates([folder]))
 def read_t0(ctx: Context, config: T0Config, *, folder: Artifact) -> Iterator[Query]:
     """Read the prompts; task and template are the file's name, as in FLAN-v2's T0 (193 tasks).
 

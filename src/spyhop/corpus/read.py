@@ -37,12 +37,14 @@ PART_BYTES = 32 << 20
 
 
 class ReadConfig(Config):
-    """How the fields of rows are called."""
+    """Names of the fields of rows."""
 
     html_fields: tuple[str, ...] = ("html", "raw_html", "content")
+    """Names of the field that contains the page, in the order in which they are tried."""
     text_fields: tuple[str, ...] = ("text", "markdown", "raw_content", "body")
     """The first field that a row has is read; HTML before text."""
     url_fields: tuple[str, ...] = ("url", "uri", "link", "warc-target-uri")
+    """Names of the field that contains the address, in the order in which they are tried."""
     max_row_bytes: int = Field(20_000_000, gt=0)
     """A longer line of JSON is passed over."""
 

@@ -16,10 +16,12 @@ ITEM_INDENT = "  "
 
 
 class CutConfig(Config):
-    """How long a segment is."""
+    """Length of segments."""
 
     min_chars: int = Field(600, ge=1)
+    """Least characters of a segment."""
     max_chars: int = Field(3000, ge=1)
+    """Most characters of a segment."""
 
     @model_validator(mode="after")
     def _ordered(self) -> "CutConfig":

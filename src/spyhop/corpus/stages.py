@@ -2,7 +2,7 @@
 
 import shutil
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import chain
 from time import monotonic
 
@@ -29,9 +29,9 @@ MEMORY_MB = 1024
 """What DuckDB may take before it spills."""
 
 
-def plan_segments(config: SegmentConfig, pages: list[Estimate]) -> Estimate:
+def plan_segments(config: SegmentConfig, pages: Mapping[str, Estimate]) -> Estimate:
     """Tell from the bytes of the inputs: nobody knows the number of pages before they are read."""
-    num_bytes = sum(each.num_bytes for each in pages)
+    num_bytes = sum(each.num_bytes for each in pages.values())
     return Estimate(rows=num_bytes // SEGMENT_BYTES, seconds=num_bytes / PAGE_BYTES_PER_S)
 
 
@@ -44,7 +44,9 @@ class Repeat(Segment):
 
 
 @stage(version=3, writes=Segment, plan=plan_segments)
-def segment(ctx: Context, config: SegmentConfig, *, pages: list[Artifact]) -> Iterator[Segment]:
+def segment(
+    ctx: Context, config: SegmentConfig, *, pages: Mapping[str, Artifact]
+) -> Iterator[Segment]:
     """Cut pages into segments, part by part, in processes that may be killed.
 
     Pages and sections that give no segment are dropped with their reason and kept. Finished chunks
@@ -56,7 +58,7 @@ def segment(ctx: Context, config: SegmentConfig, *, pages: list[Artifact]) -> It
     Raises:
         InputError: If the inputs hold no files.
     """
-    parts = parts_of([each.path for each in pages])
+    parts = parts_of([each.path for each in pages.values()])
     if not parts:
         raise InputError("the inputs hold no files")
     live = _Live(ctx, parts)
@@ -121,10 +123,10 @@ def deduplicate(ctx: Context, config: NearConfig, *, segments: Artifact) -> Iter
 
 @stage(version=2, writes=Segment, plan=plan_kept)
 def decontaminate(
-    ctx: Context, config: ContaminationConfig, *, segments: Artifact, items: list[Artifact]
+    ctx: Context, config: ContaminationConfig, *, segments: Artifact, items: Mapping[str, Artifact]
 ) -> Iterator[Segment]:
     """Yield the segments that contain no evaluation item; see `without_items` for drops, counts."""
-    index = ItemIndex(chain.from_iterable(each.rows(Item) for each in items), config)
+    index = ItemIndex(chain.from_iterable(each.rows(Item) for each in items.values()), config)
     rows = ctx.track(segments.rows(Segment), "searching", total=segments.num_rows)
     yield from without_items(ctx, index, rows, lambda row: row.text)
 

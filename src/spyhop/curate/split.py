@@ -1,6 +1,6 @@
 """Train and held-out splits of pairs; pairs as queries, and queries as pairs."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from heapq import nsmallest
 from typing import Literal
 
@@ -8,7 +8,7 @@ from pydantic import Field
 
 from spyhop.collect import pair_id
 from spyhop.schema import Config, InputError, Item, Pair, Query
-from spyhop.stage import Context, Estimate, pooled, stage
+from spyhop.stage import Context, Estimate, stage, sum_estimates
 from spyhop.store import Artifact, number_of
 from spyhop.text.contamination import ContaminationConfig, ItemIndex, without_items
 
@@ -28,21 +28,21 @@ class SplitConfig(Config):
 
 
 class QueriesConfig(Config):
-    """What the queries are called."""
+    """Names of the queries' collection and task."""
 
     collection: str = "web"
     task: str = "backtranslated"
 
 
 class PairsConfig(Config):
-    """Nothing to set."""
+    """No settings."""
 
 
 def plan_split(
-    config: SplitConfig, pairs: list[Estimate], items: list[Estimate] | None = None
+    config: SplitConfig, pairs: Mapping[str, Estimate], items: Mapping[str, Estimate] | None = None
 ) -> Estimate:
     """The split's share of the rows."""
-    rows = pooled(pairs)
+    rows = sum_estimates(pairs.values())
     share = rows.rows // config.held_out_every_nth if config.held_out_every_nth else 0
     num = share if config.split == "held_out" else rows.rows - share
     return Estimate(rows=min(num, config.num_rows or num), row_tokens=rows.row_tokens)
@@ -53,8 +53,8 @@ def split(
     ctx: Context,
     config: SplitConfig,
     *,
-    pairs: list[Artifact],
-    items: list[Artifact] | None = None,
+    pairs: Mapping[str, Artifact],
+    items: Mapping[str, Artifact] | None = None,
 ) -> Iterator[Pair]:
     """Yield one of two splits that have no instruction in common, in order.
 
@@ -66,7 +66,7 @@ def split(
     Raises:
         InputError: If the split has fewer than `num_rows` pairs.
     """
-    every = (item for each in items or [] for item in each.rows(Item))
+    every = (item for each in (items or {}).values() for item in each.rows(Item))
     index = ItemIndex(every, config.contamination)
     drawn = _drawn(config, pairs, index)
     for row in without_items(ctx, index, _split(config, pairs), _text, _instruction):
@@ -75,13 +75,13 @@ def split(
             yield row
 
 
-@stage(version=1, writes=Query, plan=lambda config, pairs: pooled(pairs))
+@stage(version=1, writes=Query, plan=lambda config, pairs: sum_estimates(pairs.values()))
 def pairs_to_queries(
-    ctx: Context, config: QueriesConfig, *, pairs: list[Artifact]
+    ctx: Context, config: QueriesConfig, *, pairs: Mapping[str, Artifact]
 ) -> Iterator[Query]:
-    """Yield the instructions as queries; the responses are not their gold answers.
+    """Yield the instructions as queries without gold answers.
 
-    A query's id is its pair's, so that the response can be found again.
+    The id of a query is that of its pair, so that the response can be looked up.
     """
     for row in _rows(pairs):
         yield Query(
@@ -95,13 +95,13 @@ def pairs_to_queries(
         )
 
 
-@stage(version=1, writes=Pair, plan=lambda config, queries: pooled(queries))
+@stage(version=1, writes=Pair, plan=lambda config, queries: sum_estimates(queries.values()))
 def queries_to_pairs(
-    ctx: Context, config: PairsConfig, *, queries: list[Artifact]
+    ctx: Context, config: PairsConfig, *, queries: Mapping[str, Artifact]
 ) -> Iterator[Pair]:
-    """Yield queries with their bare gold answers as pairs, such as raw FLAN; others are dropped."""
+    """Yield queries with a gold answer as pairs, such as raw FLAN; drop the others."""
     seen: set[str] = set()
-    for artifact in queries:
+    for artifact in queries.values():
         for row in ctx.track(artifact.rows(Query), "writing", total=artifact.num_rows):
             name = pair_id(row.query, row.target)
             if not row.target.strip() or name in seen:
@@ -119,7 +119,7 @@ def queries_to_pairs(
             )
 
 
-def _drawn(config: SplitConfig, pairs: list[Artifact], index: ItemIndex) -> set[str] | None:
+def _drawn(config: SplitConfig, pairs: Mapping[str, Artifact], index: ItemIndex) -> set[str] | None:
     if config.num_rows is None:
         return None
     checked = index.check(_split(config, pairs), _text, _instruction)
@@ -132,7 +132,7 @@ def _drawn(config: SplitConfig, pairs: list[Artifact], index: ItemIndex) -> set[
     return set(nsmallest(config.num_rows, places, key=places.__getitem__))
 
 
-def _split(config: SplitConfig, pairs: list[Artifact]) -> Iterator[Pair]:
+def _split(config: SplitConfig, pairs: Mapping[str, Artifact]) -> Iterator[Pair]:
     return (row for row in _rows(pairs) if _is_in(config, row))
 
 
@@ -150,6 +150,6 @@ def _is_in(config: SplitConfig, row: Pair) -> bool:
     return is_held_out == (config.split == "held_out")
 
 
-def _rows(pairs: list[Artifact]) -> Iterator[Pair]:
-    for artifact in pairs:
+def _rows(pairs: Mapping[str, Artifact]) -> Iterator[Pair]:
+    for artifact in pairs.values():
         yield from artifact.rows(Pair)

@@ -6,13 +6,13 @@ and ignored.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import islice
 
 from pydantic import Field
 
 from spyhop.schema import Answer, Config, Item, Row
-from spyhop.stage import Context, Estimate, pooled, stage
+from spyhop.stage import Context, Estimate, stage, sum_estimates
 from spyhop.store import Artifact
 from spyhop.text.contamination import ContaminationConfig, ItemIndex, Match
 from spyhop.text.overlap import BATCH_TEXTS
@@ -56,11 +56,11 @@ class ContaminationRateConfig(Config):
 
 
 def plan_check_contamination(
-    config: ContaminationRateConfig, items: list[Estimate], answers: list[Estimate]
+    config: ContaminationRateConfig, items: Mapping[str, Estimate], answers: Mapping[str, Estimate]
 ) -> Estimate:
     """One row per item; every training row is read."""
-    seconds = pooled(answers).rows / ROWS_PER_S
-    return Estimate(rows=pooled(items).rows, seconds=seconds)
+    seconds = sum_estimates(answers.values()).rows / ROWS_PER_S
+    return Estimate(rows=sum_estimates(items.values()).rows, seconds=seconds)
 
 
 @stage(version=2, writes=ItemOverlap, plan=plan_check_contamination)
@@ -68,8 +68,8 @@ def check_contamination(
     ctx: Context,
     config: ContaminationRateConfig,
     *,
-    items: list[Artifact],
-    answers: list[Artifact],
+    items: Mapping[str, Artifact],
+    answers: Mapping[str, Artifact],
 ) -> Iterator[ItemOverlap]:
     """Yield every item, in order, with the closest match in the questions and responses of rows.
 
@@ -77,7 +77,7 @@ def check_contamination(
     includes the narrower ones.
     """
     index = ItemIndex(
-        (item for each in items for item in each.rows(Item)),
+        (item for each in items.values() for item in each.rows(Item)),
         ContaminationConfig(
             ngram_words=config.long_words,
             short_ngram_words=config.short_words,
@@ -86,7 +86,7 @@ def check_contamination(
         all_short=True,
     )
     closest: dict[int, dict[str, str | bool]] = defaultdict(dict)
-    for artifact in answers:
+    for artifact in answers.values():
         rows = (row for row in artifact.rows(Answer) if row.error is None)
         tracked = ctx.track(rows, "comparing with items", total=artifact.num_rows)
         while batch := list(islice(tracked, BATCH_TEXTS)):

@@ -1,12 +1,12 @@
 """Outcomes item by item, right or wrong or a log-likelihood, and their paired comparison."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
 from spyhop.models import Model, Request
 from spyhop.schema import Answer, Config, InputError, Message, Row
-from spyhop.stage import Calls, Context, Estimate, pooled, stage
+from spyhop.stage import Calls, Context, Estimate, stage, sum_estimates
 from spyhop.statistics import Comparison, paired_difference, paired_seed_difference
 from spyhop.store import Artifact
 
@@ -27,10 +27,10 @@ class HeldOutConfig(Config):
 
 
 def plan_score_held_out(
-    config: HeldOutConfig, answers: list[Estimate], model: Estimate
+    config: HeldOutConfig, answers: Mapping[str, Estimate], model: Estimate
 ) -> Estimate:
     """One request per row, for which no token is generated."""
-    rows = pooled(answers)
+    rows = sum_estimates(answers.values())
     calls = Calls(
         requests=rows.rows,
         prompt_tokens=round(rows.rows * rows.row_tokens),
@@ -42,7 +42,7 @@ def plan_score_held_out(
 
 @stage(version=1, writes=HeldOutLogLikelihood, plan=plan_score_held_out)
 def score_held_out(
-    ctx: Context, config: HeldOutConfig, *, answers: list[Artifact], model: Model
+    ctx: Context, config: HeldOutConfig, *, answers: Mapping[str, Artifact], model: Model
 ) -> Iterator[HeldOutLogLikelihood]:
     """Yield the mean log-probability per token of held-out responses.
 
@@ -50,7 +50,7 @@ def score_held_out(
     models. It measures how close a model is to these responses, not whether its own are any good.
     Rows that the model cannot score (too long for it) are counted as `failed`.
     """
-    total = sum(each.num_rows for each in answers)
+    total = sum(each.num_rows for each in answers.values())
     found = model.logprobs((_request(row, config) for row in _rows(answers)), total=total)
     for row, each in zip(_rows(answers), found, strict=True):
         if each.error is not None:
@@ -95,8 +95,8 @@ def compare(first: Sequence[Artifact], second: Sequence[Artifact]) -> tuple[Comp
     return paired_seed_difference(a.tolist(), b.tolist()), len(both)
 
 
-def _rows(answers: Sequence[Artifact]) -> Iterator[Answer]:
-    for artifact in answers:
+def _rows(answers: Mapping[str, Artifact]) -> Iterator[Answer]:
+    for artifact in answers.values():
         yield from (row for row in artifact.rows(Answer) if row.error is None)
 
 

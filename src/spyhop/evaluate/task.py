@@ -17,7 +17,7 @@ FOLDER = Path(__file__).with_name("tasks")
 
 
 class Protocol(Config):
-    """How items are asked and how answers are read."""
+    """Prompt, sampling and answer extraction of a task."""
 
     system_message: str = ""
     """Orca's default is the empty message."""

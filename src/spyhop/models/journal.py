@@ -10,7 +10,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -18,10 +18,14 @@ from typing import NamedTuple
 from filelock import FileLock, Timeout
 
 from spyhop.schema import ArtifactError
+from spyhop.store import atomic_write
 from spyhop.store.inventory import JOURNAL
+from spyhop.store.verify import file_digest
 
 CHUNK = 500
 """Keys of one SELECT, rows of one INSERT."""
+DIGEST = ".digest"
+"""Ending of the file with a closed journal's digest."""
 LAYOUT = 3
 """Raised when the tables or the keys change."""
 
@@ -153,7 +157,10 @@ class Journal:
             some = keys[start : start + CHUNK]
             marks = ",".join("?" * len(some))
             query = f"SELECT key, reply FROM replies WHERE key IN ({marks})"
-            found.update(self._db.execute(query, some).fetchall())
+            try:
+                found.update(self._db.execute(query, some).fetchall())
+            except sqlite3.DatabaseError as error:
+                raise _damaged(self.path, str(error)) from None
         return found
 
     def first_read(self, keys: Sequence[str]) -> set[str]:
@@ -236,7 +243,7 @@ class Journal:
 
     def sync(self) -> None:
         """Wait until all commits would outlive a loss of power."""
-        log = self.path.with_name(self.path.name + "-wal")
+        log = _log(self.path)
         if log.exists():
             with disk_errors(), log.open("rb") as stream:
                 os.fsync(stream.fileno())
@@ -244,6 +251,10 @@ class Journal:
     def close(self) -> None:
         """Close the file and give up its ownership."""
         self._db.close()
+        with suppress(OSError), FileLock(self.path.with_suffix(".lock")):  # a full disk
+            if not _log(self.path).exists():  # no other connection is open
+                with atomic_write(self.path.with_suffix(DIGEST)) as temporary:
+                    temporary.write_text(file_digest(self.path))
         self._release()
 
     def _release(self) -> None:
@@ -251,18 +262,17 @@ class Journal:
             self._lock.release()
 
     def _connect(self) -> sqlite3.Connection:
+        is_new = not self.path.exists()
         db = sqlite3.connect(self.path, timeout=60.0, check_same_thread=False)
         try:  # the switch to WAL does not wait for another process that is at it: the lock does
             with disk_errors(), FileLock(self.path.with_suffix(".lock")):
+                _verify(self.path, is_new=is_new)
                 db.execute("PRAGMA journal_mode=WAL")
                 db.execute("PRAGMA synchronous=NORMAL")
                 layout = _create(db)
         except sqlite3.DatabaseError as error:
             db.close()
-            raise ArtifactError(
-                f"{self.path}: the journal of replies cannot be used ({error}); if it is damaged, "
-                "move it away to ask again"
-            ) from None
+            raise _damaged(self.path, str(error)) from None
         if layout != LAYOUT:
             db.close()
             raise ArtifactError(
@@ -289,6 +299,26 @@ def settle(root: Path) -> float:
         finally:
             journal.close()
     return released
+
+
+def _log(path: Path) -> Path:
+    return path.with_name(path.name + "-wal")
+
+
+def _verify(path: Path, *, is_new: bool) -> None:
+    """Compare a journal with the digest that its last clean end left, and delete the digest."""
+    digest = path.with_suffix(DIGEST)
+    if digest.exists():
+        if not is_new and digest.read_text() != file_digest(path):
+            raise sqlite3.DatabaseError("its content is not what was written")
+        digest.unlink()
+
+
+def _damaged(path: Path, reason: str) -> ArtifactError:
+    return ArtifactError(
+        f"{path}: the journal of replies cannot be used ({reason}); if it is damaged, restore a "
+        f"copy, or delete {path.with_suffix('.*').name}: its replies are then requested again"
+    )
 
 
 def _create(db: sqlite3.Connection) -> int:

@@ -11,7 +11,7 @@ from pydantic_core import from_json
 from spyhop.models.base import Choice, Reply, Request
 from spyhop.models.failures import Failure, page_in, read_stated
 from spyhop.schema import ending_of
-from spyhop.text.extract import choice
+from spyhop.text.choices import choice
 
 MIN_MASS = 0.5
 """Below this probability of all options at a place, the model most likely writes something else

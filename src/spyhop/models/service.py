@@ -48,11 +48,14 @@ def _variable(name: object) -> str:
 class Endpoint(BaseModel):
     """One address of a served model, with its limits and prices."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False
+    )
 
     url: Annotated[str, BeforeValidator(_plain_url)]
     """As far as `/v1`; for Azure the resource, `https://NAME.openai.azure.com`."""
     api: Literal["openai", "azure"] = "openai"
+    """Dialect of the API."""
     api_version: str = "2024-10-21"
     """Azure only."""
     key_env: Annotated[str, BeforeValidator(_variable)] = ""
@@ -62,10 +65,13 @@ class Endpoint(BaseModel):
     weight: float = Field(1.0, ge=0)
     """Share of the requests while several endpoints are free; 0 takes over when no other can."""
     requests_per_min: int | None = Field(None, ge=1)
+    """Rate limit in requests per minute. Default: no limit."""
     tokens_per_min: int | None = Field(None, ge=1)
     """Prompt and response together."""
     prompt_tokens_per_min: int | None = Field(None, ge=1)
+    """Rate limit in prompt tokens per minute. Default: no limit."""
     response_tokens_per_min: int | None = Field(None, ge=1)
+    """Rate limit in response tokens per minute. Default: no limit."""
     counts: Literal["reserved", "used"] = "reserved"
     """Whether the provider counts a response as long as it might be, or as it came."""
     concurrency: int = Field(64, ge=1)
@@ -75,9 +81,12 @@ class Endpoint(BaseModel):
     tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     """How the endpoint calls the limit of a response."""
     timeout_s: float = Field(600.0, gt=0)
+    """Longest time to wait for a reply."""
     usd_per_million_prompt: float = Field(0.0, ge=0)
+    """Price of a million prompt tokens in dollars."""
     usd_per_million_cached: float | None = Field(None, ge=0)
-    """Of the prompt, what the endpoint had read before; None is the prompt's price."""
+    """Price of a million prompt tokens that the endpoint had cached. Default: the prompt's
+    price."""
     usd_per_million_response: float = Field(0.0, ge=0)
     """Reasoning tokens are billed as response, too."""
 
@@ -118,11 +127,14 @@ def _some(endpoints: tuple[Endpoint, ...]) -> tuple[Endpoint, ...]:
 
 
 class Service(BaseModel):
-    """All addresses of one model, and when to stop."""
+    """Endpoints of one model, its budget, and when to stop."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False
+    )
 
     endpoints: Annotated[tuple[Endpoint, ...], AfterValidator(_some)]
+    """Addresses at which the model is served."""
     budget_usd: float | None = Field(None, gt=0)
     """Spent at most on this model in one store, all runs together."""
     finish_reasons: dict[str, Literal["whole", "cut", "refused"]] = Field(default_factory=dict)
@@ -133,8 +145,8 @@ class Service(BaseModel):
     patience_s: float = Field(600.0, gt=0)
     """Without any answer for so long, the run ends and can be taken up again."""
     expected_response_tokens: int | None = Field(None, ge=1)
-    """For plans: mean tokens of a response, what a reasoning model thinks included; the stage's
-    own figure where it is None."""
+    """Mean tokens of a response for plans, including a reasoning model's thoughts. Default: the
+    stage's own estimate."""
     expected_cached_frac: float = Field(0.0, ge=0, le=1)
     """For plans: share of the prompts' tokens that the endpoints have read before."""
 

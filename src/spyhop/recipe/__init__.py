@@ -1,15 +1,15 @@
-"""The graph: build it, plan it, run it, and say why a node must run."""
+"""The graph: build it, plan it, run it, and say why a step must run."""
 
-from spyhop.recipe.graph import Chosen, Node, Recipe, Source, Use
+from spyhop.recipe.graph import Chosen, Recipe, RecipeStep, Source, Use
 from spyhop.recipe.promote import PromoteConfig, promote
 from spyhop.recipe.resolve import Resolved, resolve
 from spyhop.recipe.run import run
 
 __all__ = [
     "Chosen",
-    "Node",
     "PromoteConfig",
     "Recipe",
+    "RecipeStep",
     "Resolved",
     "Source",
     "Use",

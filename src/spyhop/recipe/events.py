@@ -17,7 +17,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from spyhop import __version__
-from spyhop.recipe.graph import Node
+from spyhop.recipe.graph import RecipeStep
 from spyhop.recipe.resolve import Resolved
 from spyhop.schema import ArtifactError
 from spyhop.stage import Progress
@@ -94,33 +94,33 @@ class RunLog:
         self._write_run()
         self._emit(RunEvent(kind="run_started", planned_s=dict(planned_s)))
 
-    def started(self, node: Node) -> None:
+    def started(self, step: RecipeStep) -> None:
         """Log that a step has started."""
-        self._started[node.name] = monotonic()
-        self._emit(RunEvent(kind="step_started", step=node.name))
+        self._started[step.name] = monotonic()
+        self._emit(RunEvent(kind="step_started", step=step.name))
 
-    def moved(self, node: Node, progress: Progress) -> None:
+    def moved(self, step: RecipeStep, progress: Progress) -> None:
         """Log progress of a step, or a note; within one activity, progress never decreases."""
         if progress.is_lasting:
-            self._emit(RunEvent(kind="note", step=node.name, text=progress.doing))
+            self._emit(RunEvent(kind="note", step=step.name, text=progress.doing))
             return
-        last = self._last.get(node.name)
+        last = self._last.get(step.name)
         done = progress.done
         if last and last.text == progress.doing:
             done = max(done, last.done)
         event = RunEvent(
-            kind="progress", step=node.name, text=progress.doing, done=done, total=progress.total,
+            kind="progress", step=step.name, text=progress.doing, done=done, total=progress.total,
             unit=progress.unit, detail=progress.note, usage=dict(progress.usage),
             errors=dict(progress.errors),
         )  # fmt: skip
-        self._last[node.name] = event
-        now, elapsed = monotonic(), monotonic() - self._started[node.name]
-        if now - self._written.get(node.name, 0.0) >= max(LEAST_S, LEAST_FRAC * elapsed):
-            self._written[node.name] = now
+        self._last[step.name] = event
+        now, elapsed = monotonic(), monotonic() - self._started[step.name]
+        if now - self._written.get(step.name, 0.0) >= max(LEAST_S, LEAST_FRAC * elapsed):
+            self._written[step.name] = now
             self._append(event)
         self._watch(event)
 
-    def ended(self, node: Node, artifact: Artifact, *, is_hit: bool) -> None:
+    def ended(self, step: RecipeStep, artifact: Artifact, *, is_hit: bool) -> None:
         """Log that a step has ended, or was finished by an earlier run."""
         record = artifact.record
         errors = {
@@ -129,7 +129,7 @@ class RunLog:
             if kind.startswith(FAILED)
         }
         event = RunEvent(
-            kind="step_ended", step=node.name, rows=record.rows, dropped=record.dropped,
+            kind="step_ended", step=step.name, rows=record.rows, dropped=record.dropped,
             usage={k: v for k, v in record.usage.items() if not k.startswith(FAILED)},
             errors=errors, seconds=record.seconds, is_reused=is_hit,
         )  # fmt: skip
@@ -178,14 +178,14 @@ def _describe(resolved: Resolved) -> dict[str, Any]:
     """Return what `run.json` says of a run that has just started."""
     steps = [
         {
-            "name": node.name,
-            "stage": node.stage.name,
-            "version": node.stage.version,
-            "key": resolved.keys[node.name],
-            "config": node.config.model_dump(mode="json"),
-            "inputs": resolved.names(node),
+            "name": step.name,
+            "stage": step.stage.name,
+            "version": step.stage.version,
+            "key": resolved.keys[step.name],
+            "config": step.config.model_dump(mode="json"),
+            "inputs": {name: list(each.values()) for name, each in resolved.labels(step).items()},
         }
-        for node in resolved.recipe.nodes
+        for step in resolved.recipe.steps
     ]
     return {
         "recipe": resolved.recipe.name,

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from spyhop.models.service import Demand
-from spyhop.recipe.graph import Chosen, Node, Source, Use
+from spyhop.recipe.graph import Chosen, RecipeStep, Source, Use, models
 from spyhop.recipe.resolve import Resolved
 from spyhop.stage import CHARS_PER_TOKEN, Calls, Estimate
 from spyhop.store import Artifact
@@ -22,16 +22,16 @@ TEXT_SUFFIXES = (".csv", ".json", ".jsonl", ".tsv", ".txt")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PlannedNode:
+class PlannedStep:
     """One line of a plan."""
 
-    node: Node
+    step: RecipeStep
     is_made: bool
     estimate: Estimate
     demands: dict[str, Demand] = field(default_factory=dict)
     """What its calls ask of served models, by the model's name."""
     hangs_on: tuple[str, ...] = ()
-    """Promote nodes that must choose first: what they choose may make this node needless, so its
+    """Promote steps that must choose first: what they choose may make this step needless, so its
     figures are the most that it will take."""
 
     @property
@@ -56,32 +56,32 @@ class PlannedNode:
         return ", ".join(found)
 
 
-def plan(resolved: Resolved) -> list[PlannedNode]:
-    """Return every node with what it will take; a node that is made tells what it took."""
+def plan(resolved: Resolved) -> list[PlannedStep]:
+    """Return every step with what it will take; a step that is made tells what it took."""
     estimates: dict[str, Estimate] = {}
     lines = []
     undecided = resolved.undecided()
-    for node in resolved.recipe.nodes:
-        made = resolved.made.get(node.name)
+    for step in resolved.recipe.steps:
+        made = resolved.made.get(step.name)
         if made:
-            line = _recorded(node, made)
+            line = _recorded(step, made)
         else:
-            estimate = _as_served(node, _estimate(resolved, node, estimates))
-            demands = _demands(node, estimate)
-            line = PlannedNode(
-                node=node,
+            estimate = _as_served(step, _estimate(resolved, step, estimates))
+            demands = _demands(step, estimate)
+            line = PlannedStep(
+                step=step,
                 is_made=False,
                 estimate=estimate,
                 demands=demands,
-                hangs_on=tuple(undecided[node.name]),
+                hangs_on=tuple(undecided[step.name]),
             )
-        estimates[node.name] = line.estimate
+        estimates[step.name] = line.estimate
         lines.append(line)
     return lines
 
 
 def calls_of(estimate: Estimate) -> Calls:
-    """Return the sum of a node's calls over all its models."""
+    """Return the sum of a step's calls over all its models."""
     calls = list(estimate.calls.values())
     return Calls(
         requests=sum(each.requests for each in calls),
@@ -93,7 +93,7 @@ def calls_of(estimate: Estimate) -> Calls:
     )
 
 
-def _recorded(node: Node, made: Artifact) -> PlannedNode:
+def _recorded(step: RecipeStep, made: Artifact) -> PlannedStep:
     usage = made.record.usage
     response_tokens = int(usage.get("response_tokens", 0))
     calls = Calls(
@@ -111,7 +111,7 @@ def _recorded(node: Node, made: Artifact) -> PlannedNode:
     estimate = _with_shape(estimate, made.path)
     usd = usage.get("usd", 0.0)
     demands = {"all": Demand(usd=usd, most_usd=usd, hours=0.0, binds="")} if usd else {}
-    return PlannedNode(node=node, is_made=True, estimate=estimate, demands=demands)
+    return PlannedStep(step=step, is_made=True, estimate=estimate, demands=demands)
 
 
 def _row_tokens(made: Artifact) -> float:
@@ -124,31 +124,33 @@ def _row_tokens(made: Artifact) -> float:
     return num_bytes / max(1, made.num_rows) / CHARS_PER_TOKEN
 
 
-def _estimate(resolved: Resolved, node: Node, known: dict[str, Estimate]) -> Estimate:
-    if node.stage.plan is None:
+def _estimate(resolved: Resolved, step: RecipeStep, known: dict[str, Estimate]) -> Estimate:
+    if step.stage.plan is None:
         return Estimate()
     inputs = {
-        name: [_of(ref, known) for ref in value] if isinstance(value, list) else _of(value, known)
-        for name, value in node.inputs.items()
+        name: {slot: _of(ref, known) for slot, ref in value.items()}
+        if isinstance(value, dict)
+        else _of(value, known)
+        for name, value in step.inputs.items()
     }
-    return node.stage.plan(node.config, **inputs)
+    return step.stage.plan(step.config, **inputs)
 
 
-def _as_served(node: Node, estimate: Estimate) -> Estimate:
+def _as_served(step: RecipeStep, estimate: Estimate) -> Estimate:
     """Return the estimate with responses as long as the models' files expect them."""
-    calls = {}
+    calls, asked = {}, models(step)
     for name, each in estimate.calls.items():
-        use = node.inputs.get(name)
-        service = use.service if isinstance(use, Use) else None
+        service = asked[name].service if name in asked else None
         calls[name] = each if service is None else service.expected(each)
     return replace(estimate, calls=calls)
 
 
-def _demands(node: Node, estimate: Estimate) -> dict[str, Demand]:
+def _demands(step: RecipeStep, estimate: Estimate) -> dict[str, Demand]:
     found: dict[str, Demand] = {}
+    asked = models(step)
     for name, calls in estimate.calls.items():
-        use = node.inputs.get(name)
-        if isinstance(use, Use) and use.service is not None:
+        use = asked.get(name)
+        if use is not None and use.service is not None:
             label = use.config.label
             if label in found:
                 label = f"{label} as {name}"
@@ -156,8 +158,8 @@ def _demands(node: Node, estimate: Estimate) -> dict[str, Demand]:
     return found
 
 
-def _of(ref: Node | Source | Use | Chosen, known: dict[str, Estimate]) -> Estimate:
-    if isinstance(ref, Node):
+def _of(ref: RecipeStep | Source | Use | Chosen, known: dict[str, Estimate]) -> Estimate:
+    if isinstance(ref, RecipeStep):
         return known[ref.name]
     if isinstance(ref, Use | Chosen):
         return Estimate()

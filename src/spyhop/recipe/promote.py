@@ -1,6 +1,6 @@
 """Is the later model better than the earlier one? The answer stands for one of them from then on.
 
-A promote node writes an alias record; a `Chosen` input stands for the model that it names, and the
+A promote step writes an alias record; a `Chosen` input stands for the model that it names, and the
 keys of what follows are made from that one's. Until the record is there nobody can know which, so
 a plan tells what hangs on it as "up to"; where the earlier model goes on, what follows is often
 made already.
@@ -12,7 +12,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from spyhop.evaluate import compare
-from spyhop.schema import Config
+from spyhop.schema import Config, InputError
 from spyhop.stage import FOLDER, Context, Estimate, stage
 from spyhop.statistics import Comparison
 from spyhop.store import Artifact
@@ -21,17 +21,18 @@ FILE = "promotion.json"
 
 
 class PromoteConfig(Config):
-    """When the later model takes the place of the earlier one."""
+    """Rule by which a new model replaces the earlier one."""
 
     rule: Literal["better", "not_worse", "always"] = "better"
-    """`better`: the interval of the paired difference lies above zero; `not_worse`: it does not
-    lie below; `always`: without looking, as the Humpback paper does."""
+    """When the new model is promoted. `better`: the interval of the paired difference is above
+    zero. `not_worse`: it is not below zero. `always`: without a comparison, as in the Humpback
+    paper."""
     margin: float = Field(0.0, ge=0)
     """What a difference must exceed, in the units of the measure (0.01 is a percentage point)."""
 
 
 class Promotion(Config):
-    """What a promote node found."""
+    """What a promote step found."""
 
     chosen: Literal["before", "after"]
     difference: float | None = None
@@ -54,8 +55,8 @@ def promote(
     ctx: Context,
     config: PromoteConfig,
     *,
-    before: list[Artifact] | None = None,
-    after: list[Artifact] | None = None,
+    before: Artifact | None = None,
+    after: Artifact | None = None,
 ) -> None:
     """Choose one of two models by what they scored on the same items, and tell why.
 
@@ -63,14 +64,16 @@ def promote(
         ctx: As for every stage.
         config: The rule.
         before: The earlier model's scores, of any measure.
-        after: The later model's, of the same measures.
+        after: The later model's, of the same measure.
 
     Raises:
         InputError: If the rule needs scores, and there are none in common.
     """
     found: tuple[Comparison, int] | None = None
-    if config.rule != "always" or (before and after):
-        found = compare(before or [], after or [])
+    if before is not None and after is not None:
+        found = compare([before], [after])
+    elif config.rule != "always":
+        raise InputError(f"promote.rule = {config.rule!r} needs scores to compare")
     chosen = _judged(config, found)
     ctx.count(f"promoted/{'yes' if chosen.chosen == 'after' else 'no'}")
     ctx.notice(chosen.reason)
@@ -78,8 +81,8 @@ def promote(
 
 
 def read_promotion(artifact: Artifact) -> Promotion:
-    """Return what a finished promote node found."""
-    return Promotion.model_validate(json.loads((artifact.path / FILE).read_text()))
+    """Return what a finished promote step found."""
+    return Promotion.model_validate(json.loads(artifact.file(FILE).read_text()))
 
 
 def _judged(config: PromoteConfig, found: tuple[Comparison, int] | None) -> Promotion:

@@ -1,10 +1,21 @@
-"""Keys and states of a recipe's nodes, found without running anything."""
+"""Keys and states of a recipe's steps, found without running anything."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from spyhop.models import ModelUse
-from spyhop.recipe.graph import Chosen, Node, Recipe, Ref, Source, Use, label, parents, promotions
+from spyhop.recipe.graph import (
+    Chosen,
+    Recipe,
+    RecipeStep,
+    Ref,
+    Source,
+    Use,
+    label,
+    parents,
+    promotions,
+    refs_by_name,
+)
 from spyhop.recipe.promote import read_promotion
 from spyhop.stage import StageInput
 from spyhop.store import Artifact, Record, key_of
@@ -13,7 +24,7 @@ from spyhop.store.artifact import folder_name
 
 @dataclass(slots=True)
 class Resolved:
-    """What is known of a recipe in a store: each node's key, and its artifact where it is made."""
+    """What is known of a recipe in a store: each step's key, and its artifact where it is made."""
 
     root: Path
     recipe: Recipe
@@ -23,47 +34,47 @@ class Resolved:
     """Sources that are not there, each taken for an empty one; None refuses them."""
     _sources: dict[Path, Artifact] = field(default_factory=dict)
 
-    def inputs(self, node: Node) -> dict[str, StageInput]:
-        """Return a node's inputs; what is not made yet is an artifact with a key but no content."""
+    def inputs(self, step: RecipeStep) -> dict[str, StageInput]:
+        """Return a step's inputs; what is not made yet is an artifact with a key but no content."""
         return {
-            name: [self._open(ref) for ref in value]
-            if isinstance(value, list)
+            name: {slot: self._open(ref) for slot, ref in value.items()}
+            if isinstance(value, dict)
             else self._open(value)
-            for name, value in node.inputs.items()
+            for name, value in step.inputs.items()
         }
 
-    def names(self, node: Node) -> dict[str, list[str]]:
-        """Return how the inputs are called, for records."""
+    def labels(self, step: RecipeStep) -> dict[str, dict[str, str]]:
+        """Return the steps and files that the inputs come from, for records."""
         return {
-            name: [label(self.chosen(ref)) for ref in _listed(value)]
-            for name, value in node.inputs.items()
+            name: {slot: label(self.chosen(ref)) for slot, ref in refs_by_name(value).items()}
+            for name, value in step.inputs.items()
         }
 
     def chosen(self, ref: Ref) -> Ref:
-        """Return what an input stands for: itself, or what a promote node chose, once it has."""
+        """Return what an input stands for: itself, or what a promote step chose, once it has."""
         if isinstance(ref, Use):
             folder = None if ref.folder is None else self._choice(ref.folder)
             return Use(ref.config, folder, ref.service)
         return self._choice(ref)
 
     def undecided(self) -> dict[str, list[str]]:
-        """Return for every node the promote nodes that it hangs on and that have not chosen yet."""
+        """Return for every step the promote steps that it hangs on and that have not chosen yet."""
         table: dict[str, list[str]] = {}
-        for node in self.recipe.nodes:
-            found = [name for parent in parents(node) for name in table[parent.name]]
-            found += [by.name for by in promotions(node) if by.name not in self.made]
-            table[node.name] = list(dict.fromkeys(found))
+        for step in self.recipe.steps:
+            found = [name for parent in parents(step) for name in table[parent.name]]
+            found += [by.name for by in promotions(step) if by.name not in self.made]
+            table[step.name] = list(dict.fromkeys(found))
         return table
 
-    def refresh(self, node: Node) -> Artifact | None:
-        """Look again whether the node is made, from inputs as they are now."""
-        inputs = self.inputs(node)
-        self.keys[node.name] = node.stage.key(node.config, inputs)
-        found = node.stage.find(self.root, node.config, inputs)
+    def refresh(self, step: RecipeStep) -> Artifact | None:
+        """Look again whether the step is made, from inputs as they are now."""
+        inputs = self.inputs(step)
+        self.keys[step.name] = step.stage.key(step.config, inputs)
+        found = step.stage.find(self.root, step.config, inputs)
         if found:
-            self.made[node.name] = found
+            self.made[step.name] = found
         else:
-            self.made.pop(node.name, None)
+            self.made.pop(step.name, None)
         return found
 
     def _open(self, ref: Ref) -> Artifact | ModelUse:
@@ -72,13 +83,13 @@ class Resolved:
             return ModelUse(ref.config, folder, ref.service)
         return self._artifact(ref)
 
-    def _choice(self, ref: Node | Source | Chosen) -> Node | Source | Chosen:
+    def _choice(self, ref: RecipeStep | Source | Chosen) -> RecipeStep | Source | Chosen:
         while isinstance(ref, Chosen) and ref.by.name in self.made:
             is_later = read_promotion(self.made[ref.by.name]).chosen == "after"
             ref = ref.after if is_later else ref.before
         return ref
 
-    def _artifact(self, ref: Node | Source | Chosen) -> Artifact:
+    def _artifact(self, ref: RecipeStep | Source | Chosen) -> Artifact:
         ref = self._choice(ref)
         if isinstance(ref, Chosen):  # not decided: a key that nothing is made under
             ref = ref.by
@@ -108,17 +119,13 @@ class Resolved:
         return Artifact(source.path, record)
 
 
-def _listed(value: Ref | list[Ref]) -> list[Ref]:
-    return value if isinstance(value, list) else [value]
-
-
 def resolve(recipe: Recipe, root: Path, *, without_missing: bool = False) -> Resolved:
-    """Return keys and artifacts of all nodes; sources are read for their digests only.
+    """Return keys and artifacts of all steps; sources are read for their digests only.
 
     Raises:
         InputError: If a source is missing, unless a plan is to be made `without_missing` ones.
     """
     resolved = Resolved(root, recipe, missing=[] if without_missing else None)
-    for node in recipe.nodes:
-        resolved.refresh(node)
+    for step in recipe.steps:
+        resolved.refresh(step)
     return resolved

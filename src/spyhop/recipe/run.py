@@ -4,10 +4,10 @@ from collections.abc import Callable
 from difflib import get_close_matches
 
 from spyhop.recipe.events import RunLog, Watch
-from spyhop.recipe.graph import Node, Recipe, Use, parents, refs
+from spyhop.recipe.graph import Recipe, RecipeStep, models, parents
 from spyhop.recipe.plan import plan
 from spyhop.recipe.resolve import Resolved
-from spyhop.recipe.workers import Event, NodeItem, Workers
+from spyhop.recipe.workers import Event, StepItem, Workers
 from spyhop.runtime import Runtime
 from spyhop.schema import RecipeError, SpyhopError
 from spyhop.stage import Progress
@@ -44,7 +44,7 @@ def run(
     """
     recipe = resolved.recipe
     check_steps(recipe, runtime)
-    planned_s = {line.node.name: 3600 * line.hours for line in plan(resolved)}
+    planned_s = {line.step.name: 3600 * line.hours for line in plan(resolved)}
     log = RunLog(resolved, planned_s, watch)
     make = _make_here if runtime.workers == 1 else _make_beside
     try:
@@ -54,7 +54,7 @@ def run(
         raise
     log.close(None)
     if forgets:
-        forget(resolved.root, recipe.name, {node.name for node in recipe.nodes})
+        forget(resolved.root, recipe.name, {step.name for step in recipe.steps})
     return resolved.made
 
 
@@ -64,7 +64,7 @@ def check_steps(recipe: Recipe, runtime: Runtime) -> None:
     Raises:
         RecipeError: Naming a step that is like it, or all.
     """
-    known = [node.name for node in recipe.nodes]
+    known = [step.name for step in recipe.steps]
     for name in runtime.steps:
         if name not in known:
             near = get_close_matches(name, known, n=1)
@@ -73,97 +73,100 @@ def check_steps(recipe: Recipe, runtime: Runtime) -> None:
 
 
 def _make_here(resolved: Resolved, runtime: Runtime, log: RunLog, reopen: frozenset[str]) -> None:
-    for node in resolved.recipe.nodes:
-        hit, is_again = resolved.refresh(node), node.name in reopen
-        if hit and not is_again:
-            _end(resolved, log, node, hit, is_hit=True)
+    for step in resolved.recipe.steps:
+        hit, force = resolved.refresh(step), step.name in reopen
+        if hit and not force:
+            _end(resolved, log, step, hit, is_hit=True)
             continue
-        log.started(node)
+        log.started(step)
         try:
-            artifact = node.stage.run(
+            artifact = step.stage.run(
                 resolved.root,
-                node.config,
-                runtime=runtime.of_step(node.name),
-                report=_teller(log, node),
-                names=resolved.names(node),
-                is_again=is_again,
-                **resolved.inputs(node),
+                step.config,
+                runtime=runtime.of_step(step.name),
+                report=_teller(log, step),
+                origins=resolved.labels(step),
+                force=force,
+                **resolved.inputs(step),
             )
         except SpyhopError as error:
-            raise type(error)(f"{node.name}: {error}") from None
-        resolved.made[node.name] = artifact
-        _end(resolved, log, node, artifact, is_hit=False)
+            raise type(error)(f"{step.name}: {error}") from None
+        resolved.made[step.name] = artifact
+        _end(resolved, log, step, artifact, is_hit=False)
 
 
-def _teller(log: RunLog, node: Node) -> Callable[[Progress], None]:
-    return lambda progress: log.moved(node, progress)
+def _teller(log: RunLog, step: RecipeStep) -> Callable[[Progress], None]:
+    return lambda progress: log.moved(step, progress)
 
 
 def _make_beside(resolved: Resolved, runtime: Runtime, log: RunLog, reopen: frozenset[str]) -> None:
-    waiting, due = list(resolved.recipe.nodes), list[Node]()
-    nodes = {node.name: node for node in waiting}
+    waiting, due = list(resolved.recipe.steps), list[RecipeStep]()
+    steps = {step.name: step for step in waiting}
     resolved.made.clear()
     workers = Workers(resolved.root, runtime.workers)
     try:
         while waiting or due or workers.is_busy():
             while ready := _ready(resolved, waiting):
-                for node in ready:
-                    waiting.remove(node)
-                    hit = resolved.refresh(node)
-                    if hit and node.name not in reopen:
-                        _end(resolved, log, node, hit, is_hit=True)
+                for step in ready:
+                    waiting.remove(step)
+                    hit = resolved.refresh(step)
+                    if hit and step.name not in reopen:
+                        _end(resolved, log, step, hit, is_hit=True)
                     else:
-                        resolved.made.pop(node.name, None)  # reopened: dependent steps wait for it
-                        due.append(node)
+                        resolved.made.pop(step.name, None)  # reopened: dependent steps wait for it
+                        due.append(step)
             while workers.has_room() and (found := _next(due, workers)):
-                node = found
-                due.remove(node)
-                log.started(node)
-                item = NodeItem(
-                    node=node.name,
-                    stage=node.stage,
-                    config=node.config,
-                    inputs=resolved.inputs(node),
-                    runtime=runtime.of_step(node.name),
-                    names=resolved.names(node),
-                    served=_served(node),
-                    is_again=node.name in reopen,
+                step = found
+                due.remove(step)
+                log.started(step)
+                item = StepItem(
+                    step=step.name,
+                    stage=step.stage,
+                    config=step.config,
+                    inputs=resolved.inputs(step),
+                    runtime=runtime.of_step(step.name),
+                    origins=resolved.labels(step),
+                    served=_served(step),
+                    force=step.name in reopen,
                 )
                 workers.start(item)
             for event in workers.events():
-                _take(resolved, log, nodes[event.node], event)
+                _take(resolved, log, steps[event.step], event)
     finally:
         workers.close()
 
 
-def _next(due: list[Node], workers: Workers) -> Node | None:
+def _next(due: list[RecipeStep], workers: Workers) -> RecipeStep | None:
     """Return the first step whose served models no running step uses."""
     busy = workers.served()
-    return next((node for node in due if not _served(node) & busy), None)
+    return next((step for step in due if not _served(step) & busy), None)
 
 
-def _served(node: Node) -> frozenset[str]:
+def _served(step: RecipeStep) -> frozenset[str]:
     """Return the served models of a step: a model is used by one step at a time."""
-    uses = [ref for ref in refs(node) if isinstance(ref, Use) and ref.service is not None]
-    return frozenset(canonical(use.config) for use in uses)
+    return frozenset(
+        canonical(use.config) for use in models(step).values() if use.service is not None
+    )
 
 
-def _ready(resolved: Resolved, waiting: list[Node]) -> list[Node]:
+def _ready(resolved: Resolved, waiting: list[RecipeStep]) -> list[RecipeStep]:
     return [
-        node for node in waiting if all(parent.name in resolved.made for parent in parents(node))
+        step for step in waiting if all(parent.name in resolved.made for parent in parents(step))
     ]
 
 
-def _take(resolved: Resolved, log: RunLog, node: Node, event: Event) -> None:
+def _take(resolved: Resolved, log: RunLog, step: RecipeStep, event: Event) -> None:
     if event.error is not None:
         raise event.error
     if event.progress is not None:
-        log.moved(node, event.progress)
+        log.moved(step, event.progress)
     if event.artifact is not None:
-        resolved.made[node.name] = event.artifact
-        _end(resolved, log, node, event.artifact, is_hit=False)
+        resolved.made[step.name] = event.artifact
+        _end(resolved, log, step, event.artifact, is_hit=False)
 
 
-def _end(resolved: Resolved, log: RunLog, node: Node, artifact: Artifact, *, is_hit: bool) -> None:
-    point(resolved.root, resolved.recipe.name, node.name, artifact)
-    log.ended(node, artifact, is_hit=is_hit)
+def _end(
+    resolved: Resolved, log: RunLog, step: RecipeStep, artifact: Artifact, *, is_hit: bool
+) -> None:
+    point(resolved.root, resolved.recipe.name, step.name, artifact)
+    log.ended(step, artifact, is_hit=is_hit)

@@ -18,13 +18,13 @@ LONG_CHARS = 2000
 
 
 def find_artifact(root: Path, name: str, recipe: Recipe | None) -> Artifact:
-    """Return an artifact by its folder, by `runs/<recipe>/<node>`, or by a node of a recipe.
+    """Return an artifact by its folder, by `runs/<recipe>/<step>`, or by a step of a recipe.
 
     Raises:
         ArtifactError: If it is not made.
     """
     if recipe is not None:
-        recipe.node(name)
+        recipe.step(name)
         made = resolve(recipe, root).made.get(name)
         if made is None:
             raise ArtifactError(f"{name} is not made yet in {root}; `spyhop run` makes it")

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from time import monotonic
 from types import TracebackType
 
@@ -12,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from spyhop.recipe.events import Outlook, RunEvent
-from spyhop.recipe.plan import PlannedNode, calls_of
+from spyhop.recipe.plan import PlannedStep, calls_of
 
 LINE_S = 20.0
 """Seconds between two lines of progress if the output is not a terminal."""
@@ -66,16 +67,21 @@ class Display:
         trace: TracebackType | None,
     ) -> None:
         """Stop drawing and print a summary."""
-        self._bars.stop()
         seconds = monotonic() - self._started
         end = "stopped" if kind else "done"
-        self._console.print(
-            f"{end} in {seconds:.1f} s: {self._num_run} steps run, {self._num_reused} reused"
-        )
+        with suppress(OSError):
+            self._bars.stop()
+            self._console.print(
+                f"{end} in {seconds:.1f} s: {self._num_run} steps run, {self._num_reused} reused"
+            )
 
     def __call__(self, event: RunEvent) -> None:
-        """Show an event."""
+        """Show an event; a terminal that was closed stops no run."""
         self._outlook.take(event)
+        with suppress(OSError):
+            self._show(event)
+
+    def _show(self, event: RunEvent) -> None:
         if event.kind == "step_started":
             self._tasks[event.step] = self._bars.add_task(
                 "starting", total=None, step=event.step, amount="", note=""
@@ -131,7 +137,7 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 60:,.0f} min" if seconds < 5400 else f"{seconds / 3600:,.1f} h"
 
 
-def plan_table(lines: Sequence[PlannedNode]) -> Table:
+def plan_table(lines: Sequence[PlannedStep]) -> Table:
     """Return a plan as a table; its last line is the remaining work."""
     table = Table(box=None, pad_edge=False)
     table.add_column("step", overflow="fold")
@@ -141,7 +147,7 @@ def plan_table(lines: Sequence[PlannedNode]) -> Table:
     table.add_column("bottleneck")
     for line in lines:
         last = "done" if line.is_made else _limits(line)
-        table.add_row(line.node.name, line.node.stage.name, *_figures([line]), last)
+        table.add_row(line.step.name, line.step.stage.name, *_figures([line]), last)
     due = [line for line in lines if not line.is_made]
     if any(line.hangs_on for line in due):
         sure = [line for line in due if not line.hangs_on]
@@ -152,7 +158,7 @@ def plan_table(lines: Sequence[PlannedNode]) -> Table:
     return table
 
 
-def deadlines(lines: Sequence[PlannedNode], days: float) -> list[str]:
+def deadlines(lines: Sequence[PlannedStep], days: float) -> list[str]:
     """Return, for each step and rate-limited model, the endpoints needed to finish in time."""
     found = []
     for line in lines:
@@ -160,13 +166,13 @@ def deadlines(lines: Sequence[PlannedNode], days: float) -> list[str]:
             if demand.binds:
                 exact = demand.endpoints_within(24 * days)
                 found.append(
-                    f"{line.node.name}: {max(1, math.ceil(exact))} endpoints such as {name}'s "
+                    f"{line.step.name}: {max(1, math.ceil(exact))} endpoints such as {name}'s "
                     f"finish within {days:g} days ({exact:.2f}; configured: {demand.num_endpoints})"
                 )
     return found
 
 
-def _limits(line: PlannedNode) -> str:
+def _limits(line: PlannedStep) -> str:
     hangs = f"waiting for {', '.join(line.hangs_on)} to be decided" if line.hangs_on else ""
     return "; ".join(text for text in (hangs, line.binds) if text)
 
@@ -174,7 +180,7 @@ def _limits(line: PlannedNode) -> str:
 COLUMNS = ("rows", "requests", "tokens in", "tokens out", "trained", "USD", "at most", "hours")
 
 
-def _figures(lines: Sequence[PlannedNode]) -> list[str]:
+def _figures(lines: Sequence[PlannedStep]) -> list[str]:
     calls = [calls_of(line.estimate) for line in lines]
     counts = (
         sum(line.estimate.rows for line in lines),

@@ -1,10 +1,11 @@
-"""Why a node must run: which config field, which input or which content changed."""
+"""Why a step must run: which config field, which input or which content changed."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from spyhop.recipe.graph import Node, parents
+from spyhop.recipe.graph import RecipeStep, parents
 from spyhop.recipe.resolve import Resolved
+from spyhop.stage import by_name
 from spyhop.store import Artifact, pointed
 from spyhop.store.artifact import load
 
@@ -12,44 +13,46 @@ SHOWN_CHARS = 60
 SHOWN_PARENTS = 3
 
 
-def why(resolved: Resolved, node: Node) -> list[str]:
-    """Return the reasons, the nearest first; an empty list when the node is up to date."""
-    if node.name in resolved.made:
+def why(resolved: Resolved, step: RecipeStep) -> list[str]:
+    """Return the reasons, the nearest first; an empty list when the step is up to date."""
+    if step.name in resolved.made:
         return []
-    if undecided := resolved.undecided()[node.name]:
+    if undecided := resolved.undecided()[step.name]:
         return [f"it hangs on {', '.join(undecided)}, not decided yet"]
-    folder = pointed(resolved.root, resolved.recipe.name, node.name)
+    folder = pointed(resolved.root, resolved.recipe.name, step.name)
     if folder is None:
         return ["it was never made here"]
     before = load(folder)
     if before is None:
         return ["what the last run made is gone"]
-    again = [parent.name for parent in parents(node) if parent.name not in resolved.made]
+    again = [parent.name for parent in parents(step) if parent.name not in resolved.made]
     reasons = [f"{name} runs again" for name in again[:SHOWN_PARENTS]]
     if len(again) > SHOWN_PARENTS:
         reasons.append(f"so do {len(again) - SHOWN_PARENTS} other inputs")
-    if before.record.version != node.stage.version:
-        reasons.append(f"{node.stage.name} is now version {node.stage.version}")
-    reasons += _changes(before.record.config, node.config.model_dump(mode="json"), "")
-    reasons += _input_changes(resolved, node, before)
+    if before.record.version != step.stage.version:
+        reasons.append(f"{step.stage.name} is now version {step.stage.version}")
+    reasons += _changes(before.record.config, step.config.model_dump(mode="json"), "")
+    reasons += _input_changes(resolved, step, before)
     return reasons or ["what the last run made is gone"]
 
 
-def _input_changes(resolved: Resolved, node: Node, before: Artifact) -> Iterator[str]:
-    now = resolved.inputs(node)
-    names = resolved.names(node)
+def _input_changes(resolved: Resolved, step: RecipeStep, before: Artifact) -> Iterator[str]:
+    now = resolved.inputs(step)
+    labels = resolved.labels(step)
     for name, old in before.record.inputs.items():
-        value = now.get(name)
-        items = value if isinstance(value, list) else [value] if value else []
+        items = by_name(now[name]) if name in now else {}
         if len(items) != len(old):
             yield f"{name}: {len(old)} inputs became {len(items)}"
             continue
-        for item, record, called in zip(items, old, names.get(name, []), strict=True):
+        for (slot, item), record in zip(items.items(), old, strict=True):
+            called = labels[name][slot]
             folder = item if isinstance(item, Artifact) else item.folder
             if folder is not None and not folder.digest:
                 continue  # it runs again, and says so itself
             if called != record.name:
                 yield f"{name}: {called} in place of {record.name}"
+            elif step.stage.shows_names and slot != record.slot:
+                yield f"{name}: {record.slot!r} is now called {slot!r}"
             elif item.digest != record.digest:
                 changed = "the content of " if isinstance(item, Artifact) else ""
                 yield f"{name}: {changed}{called} changed"

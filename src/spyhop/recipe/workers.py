@@ -14,66 +14,67 @@ from spyhop.schema import ArtifactError, Config, SpyhopError
 from spyhop.stage import REPORT_S, Progress, Stage, StageInput
 from spyhop.store import Artifact
 
+STOPPING = (signal.SIGTERM, signal.SIGHUP)
 GRACE_S = 35.0
 """A little more than a served model waits for answers on their way."""
 
 
 @dataclass(frozen=True, slots=True)
-class NodeItem(WorkItem):
-    """One node to make."""
+class StepItem(WorkItem):
+    """One step to make."""
 
-    node: str
+    step: str
     stage: Stage
     config: Config
     inputs: dict[str, StageInput]
     runtime: Runtime
-    names: dict[str, list[str]]
+    origins: dict[str, dict[str, str]]
     served: frozenset[str] = frozenset()
     """Served models that it asks, and may have paid."""
-    is_again: bool = False
+    force: bool = False
     """Made even if it is there."""
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """News of a node: progress, or its end with an artifact or an error."""
+    """News of a step: progress, or its end with an artifact or an error."""
 
-    node: str
+    step: str
     progress: Progress | None = None
     artifact: Artifact | None = None
     error: Exception | None = None
 
 
 class Workers:
-    """A fixed number of processes; each makes one node at a time and keeps its imports warm."""
+    """A fixed number of processes; each makes one step at a time and keeps its imports warm."""
 
     def __init__(self, root: Path, num_workers: int) -> None:
         self._root = root
         self._num_workers = num_workers
         self._idle: list[WorkerProcess] = []
-        self._busy: dict[WorkerProcess, NodeItem] = {}
+        self._busy: dict[WorkerProcess, StepItem] = {}
 
     def has_room(self) -> bool:
-        """Tell whether another node can start now."""
+        """Tell whether another step can start now."""
         return len(self._busy) < self._num_workers
 
     def is_busy(self) -> bool:
-        """Tell whether any node is being made."""
+        """Tell whether any step is being made."""
         return bool(self._busy)
 
     def served(self) -> frozenset[str]:
-        """Return the served models that running nodes ask."""
+        """Return the served models that running steps ask."""
         return frozenset(model for item in self._busy.values() for model in item.served)
 
-    def start(self, item: NodeItem) -> None:
-        """Send a node to an idle worker, or to a new process.
+    def start(self, item: StepItem) -> None:
+        """Send a step to an idle worker, or to a new process.
 
         Raises:
             ArtifactError: If the stage is defined in the script that runs.
         """
         if "__main__" in (item.stage.function.__module__, type(item.config).__module__):
             raise ArtifactError(
-                f"{item.node}: its stage is defined in the script that runs, so worker processes "
+                f"{item.step}: its stage is defined in the script that runs, so worker processes "
                 "cannot import it; move it to a module, or set workers = 1"
             )
         if self._idle:
@@ -85,15 +86,15 @@ class Workers:
         self._busy[worker] = item
 
     def events(self) -> list[Event]:
-        """Wait for news of the running nodes; the list is empty when nothing runs."""
+        """Wait for news of the running steps; the list is empty when nothing runs."""
         news = []
         for worker in ready(list(self._busy)):
             item = self._busy[worker]
             try:
                 event: Event = worker.receive()
             except ProcessDied as error:
-                text = f"{item.node}: worker process died ({error}); rerun to resume"
-                event = Event(item.node, error=ArtifactError(text))
+                text = f"{item.step}: worker process died ({error}); rerun to resume"
+                event = Event(item.step, error=ArtifactError(text))
                 del self._busy[worker]
             if event.artifact or (event.error and worker in self._busy):
                 del self._busy[worker]
@@ -116,46 +117,48 @@ class Workers:
 
 
 def serve(receive: Callable[[], Any], send: Callable[[Event], None]) -> None:
-    """Make one node after the other; the first message is the store."""
-    signal.signal(signal.SIGTERM, _stop)
+    """Make one step after the other; the first message is the store."""
+    for number in STOPPING:
+        signal.signal(number, _stop)
     root: Path = receive()
     try:
         while True:
-            item: NodeItem = receive()
-            send(_make(item, root, _Reporter(send, item.node)))
+            item: StepItem = receive()
+            send(_make(item, root, _Reporter(send, item.step)))
     except KeyboardInterrupt:  # told to stop: the replies in flight are in the journal now
         return
 
 
-def _make(item: NodeItem, root: Path, report: "_Reporter") -> Event:
+def _make(item: StepItem, root: Path, report: "_Reporter") -> Event:
     try:
         artifact = item.stage.run(
-            root, item.config, runtime=item.runtime, report=report, names=item.names,
-            is_again=item.is_again, **item.inputs,
+            root, item.config, runtime=item.runtime, report=report, origins=item.origins,
+            force=item.force, **item.inputs,
         )  # fmt: skip
     except SpyhopError as error:
-        return Event(item.node, error=type(error)(f"{item.node}: {error}"))
+        return Event(item.step, error=type(error)(f"{item.step}: {error}"))
     except Exception:  # noqa: BLE001 (the edge of a process: the traceback crosses as text)
-        return Event(item.node, error=RuntimeError(f"{item.node}:\n{traceback.format_exc()}"))
-    return Event(item.node, artifact=artifact)
+        return Event(item.step, error=RuntimeError(f"{item.step}:\n{traceback.format_exc()}"))
+    return Event(item.step, artifact=artifact)
 
 
 def _stop(number: int, frame: object) -> None:
     """Unwind what is going on, as Ctrl-C does in a run of one process."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for each in STOPPING:
+        signal.signal(each, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 
 class _Reporter:
     """Sends progress to the run, seldom enough to cost nothing."""
 
-    def __init__(self, send: Callable[[Event], None], node: str) -> None:
+    def __init__(self, send: Callable[[Event], None], step: str) -> None:
         self._send = send
-        self._node = node
+        self._step = step
         self._last = 0.0
 
     def __call__(self, progress: Progress) -> None:
         now = monotonic()
         if progress.is_lasting or now - self._last >= REPORT_S:
             self._last = now
-            self._send(Event(self._node, progress=progress))
+            self._send(Event(self._step, progress=progress))

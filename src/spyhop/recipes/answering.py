@@ -15,7 +15,7 @@ from spyhop.store import Artifact
 from spyhop.store.results import export_file
 
 PROMPTS, ANSWERS, EXPORT = "prompts", "answers", "export"
-"""The nodes, in order."""
+"""The steps, in order."""
 ANSWER_FILES = (f"{STEM}.jsonl", f"{STEM}.parquet")
 """One of which `hand_over` writes, by the form."""
 
@@ -24,7 +24,7 @@ class AnsweringConfig(Config):
     """Settings of the `answer` recipe."""
 
     name: str = "answer"
-    """Name of the run; its nodes stand in `runs/<name>`. A file's own name, unless it says."""
+    """Name of the run; its steps stand in `runs/<name>`. A file's own name, unless it says."""
     prompts: InputPath
     """File or folder of JSONL or Parquet: rows with `messages`, or with a `prompt`."""
     teacher: InputPath
@@ -51,7 +51,7 @@ def hand_over(made: Mapping[str, Artifact], out: Path) -> str:
     """Put the answers where they are looked for, and tell what came back and what it cost."""
     answers, exported = made[ANSWERS].record, made[EXPORT]
     (file,) = exported.path.glob(f"{STEM}.*")
-    place = export_file(file, out / file.name)
+    place = export_file(exported.file(file.name), out / file.name)
     counts = exported.record.counts
     notes = [f"{name} {num:,}" for name, num in _under("outcome/", answers.counts)]
     if failed := _under("failed/", counts):

@@ -11,68 +11,72 @@ from spyhop.schema import RecipeError
 Ablation = Literal["teacher", "assistant", "order", "answers", "messages", "size"]
 """The teacher's rows alone; the assistant's alone; both orders reversed and mixed; gold answers
 without explanation; each system message alone; 1/16 to 1/2 of the data."""
-Way = Literal["progressive", "teacher", "assistant", "reversed", "mixed", "answers"]
+Curriculum = Literal["progressive", "teacher", "assistant", "reversed", "mixed", "answers"]
 SIZES = (16, 8, 4, 2)
 
 
-@dataclass(frozen=True, slots=True)
-class Rows:
-    """The answers that students learn from."""
-
-    assisted: list[Ref]
-    taught: list[Ref]
-    bare: list[Ref]
+Answers = dict[str, Ref]
+"""Training rows, by who answered."""
 
 
 @dataclass(frozen=True, slots=True)
-class Phase:
-    """One stage of training."""
+class ArmRows:
+    """Answers that students are trained on."""
 
-    answers: list[Ref]
+    ta_answers: Answers
+    teacher_answers: Answers
+    gold_answers: Answers
+
+
+@dataclass(frozen=True, slots=True)
+class ArmPhase:
+    """One phase of training."""
+
+    answers: Answers
     is_assistants: bool
-    """Whether the assistant gave all of them."""
+    """Whether all of them are the assistant's."""
 
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """One student: in which order it reads what, and which part of it."""
+    """One student: its rows, and the order in which it is trained on them."""
 
     name: str
-    way: Way = "progressive"
+    curriculum: Curriculum = "progressive"
     system_id: str = ""
     every_nth: int = 1
     """Keep 1/n of the rows, by the hash of their query's id."""
 
-    def phases(self, r: Recipe, rows: Rows, seed: int) -> list[Phase]:
-        """Return the stages of training, with the nodes that choose their rows added."""
-        first = Phase(self._filtered(r, rows.assisted, "assisted", seed), is_assistants=True)
-        second = Phase(self._filtered(r, rows.taught, "taught", seed), is_assistants=False)
-        both = Phase([*first.answers, *second.answers], is_assistants=False)
-        bare = Phase(rows.bare, is_assistants=False)
-        ways = {
+    def phases(self, r: Recipe, rows: ArmRows, seed: int) -> list[ArmPhase]:
+        """Return the phases of training, with the steps that choose their rows added."""
+        first = ArmPhase(self._part(r, rows.ta_answers, seed), is_assistants=True)
+        second = ArmPhase(self._part(r, rows.teacher_answers, seed), is_assistants=False)
+        both = ArmPhase({**first.answers, **second.answers}, is_assistants=False)
+        gold = ArmPhase(rows.gold_answers, is_assistants=False)
+        phases = {
             "progressive": [first, second],
             "teacher": [second],
             "assistant": [first],
             "reversed": [second, first],
             "mixed": [both],
-            "answers": [bare],
+            "answers": [gold],
         }
-        if self.way in ("assistant", "reversed", "mixed") and not rows.assisted:
+        if self.curriculum in ("assistant", "reversed", "mixed") and not rows.ta_answers:
             raise RecipeError(f"the student {self.name!r} needs an assistant; set [assistant]")
-        return [phase for phase in ways[self.way] if phase.answers]
+        return [phase for phase in phases[self.curriculum] if phase.answers]
 
-    def _filtered(self, r: Recipe, answers: list[Ref], name: str, seed: int) -> list[Ref]:
+    def _part(self, r: Recipe, answers: Answers, seed: int) -> Answers:
         if not self.system_id and self.every_nth == 1:
             return answers
-        kept = FilterAnswersConfig(
+        part = FilterAnswersConfig(
             system_ids=(self.system_id,) if self.system_id else (),
             every_nth=self.every_nth,
             seed=seed,
         )
-        return [
-            r.add(f"{self.name}.{name}{n or ''}", filter_answers, kept, answers=each)
-            for n, each in enumerate(answers)
-        ]
+        return {
+            name: r.add(f"{self.name}.{name}", filter_answers, part, answers=each)
+            for name, each in answers.items()
+        }
 
 
 def arms(ablations: Sequence[Ablation], message_ids: Sequence[str]) -> Iterator[Arm]:

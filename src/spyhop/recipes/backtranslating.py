@@ -14,16 +14,16 @@ from spyhop.store import Artifact
 from spyhop.store.results import export_file
 
 SEGMENTS, WRITTEN, FILE = "segments", "pairs", "file"
-"""The nodes, in order."""
+"""The steps, in order."""
 
 
 class BacktranslatingConfig(Config):
     """Settings of the `backtranslate` recipe."""
 
     name: str = "backtranslate"
-    """Name of the run; its nodes stand in `runs/<name>`. A file's own name, unless it says."""
+    """Name of the run; its steps stand in `runs/<name>`. A file's own name, unless it says."""
     segments: InputPath
-    """File or folder of JSONL, CSV or Parquet: rows with a `text`; or the folder of a node of
+    """File or folder of JSONL, CSV or Parquet: rows with a `text`; or the folder of a step of
     `spyhop segment`, such as `runs/segments/distinct`."""
     read: ReadSegmentsConfig = ReadSegmentsConfig()
     model: InputPath
@@ -43,7 +43,7 @@ def backtranslating(config: BacktranslatingConfig) -> Recipe:
 
 def hand_over(made: Mapping[str, Artifact], out: Path) -> str:
     """Put the written pairs where they are looked for, and tell what became of the segments."""
-    place = export_file(made[FILE].path / PAIRS, out / PAIRS)
+    place = export_file(made[FILE].file(PAIRS), out / PAIRS)
     dropped = made[WRITTEN].record.dropped
     reasons = ", ".join(f"{name} {num:,}" for name, num in sorted(dropped.items()))
     num = made[WRITTEN].num_rows

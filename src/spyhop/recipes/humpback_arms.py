@@ -1,9 +1,9 @@
 """Further students of the Humpback recipe, for the paper's ablations, and the run's report."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from spyhop.augment import ForwardConfig
+from spyhop.augment import ForwardConfig, format_pairs
 from spyhop.collect import read_seeds
 from spyhop.curate import (
     A4,
@@ -15,13 +15,13 @@ from spyhop.curate import (
     queries_to_pairs,
     split,
 )
-from spyhop.recipe.graph import Node, Recipe, Ref, Source
+from spyhop.recipe.graph import Chosen, Recipe, RecipeStep, Ref, Source
 from spyhop.recipes.humpback_config import HumpbackConfig, Point, ScalingSet
 from spyhop.recipes.inputs import add_base
-from spyhop.recipes.mixture import add_collection
-from spyhop.recipes.rounds import Data, Rounds, Scored, add_folder, add_scores, add_student
+from spyhop.recipes.mixture import add_collection, add_folder
+from spyhop.recipes.rounds import Data, Model, Rounds, Scored, add_scores, add_student
 from spyhop.report import HumpbackPageConfig, StudentRun, humpback_page
-from spyhop.train import TuneConfig
+from spyhop.train import TuneConfig, tune
 
 GRADES: dict[str, float | None] = {"no curation": None, "A4": A4, "A5": A5}
 """Rows of the table of quality against quantity, with the score that a pair must have."""
@@ -31,26 +31,26 @@ MAIN = "main"
 
 @dataclass(slots=True)
 class Arms:
-    """Students with what they show: equal places of the three lists belong together."""
+    """Lines of the page's tables, by name: a student with its scores."""
 
-    runs: list[StudentRun] = field(default_factory=list)
-    students: list[Node] = field(default_factory=list)
-    scores: list[Scored] = field(default_factory=list)
-    graded: list[Node] = field(default_factory=list)
-    """What the students of the table `quality` read, in their order."""
+    runs: dict[str, StudentRun] = field(default_factory=dict)
+    students: dict[str, Model] = field(default_factory=dict)
+    scores: dict[str, Scored] = field(default_factory=dict)
+    graded: dict[str, RecipeStep] = field(default_factory=dict)
+    """Pairs that the students of the table `quality` were trained on."""
 
-    def add(self, run: StudentRun, student: Node, scores: Scored) -> None:
+    def add(self, name: str, run: StudentRun, student: Model, scores: Scored) -> None:
         """Add a line of a table."""
-        self.runs.append(run)
-        self.students.append(student)
-        self.scores.append(scores)
+        self.runs[name] = run
+        self.students[name] = student
+        self.scores[name] = scores
 
 
 def add_arms(r: Recipe, config: HumpbackConfig, data: Data, rounds: Rounds) -> Arms:
     """Add the students that the config's ablations ask for; those of the rounds come first."""
     arms = Arms()
-    for n, (model, scores) in enumerate(zip(rounds.models, rounds.scores, strict=True)):
-        arms.add(StudentRun(table="rounds", kind=f"M{n}"), model, scores)
+    for name, model in rounds.models.items():
+        arms.add(name, StudentRun(table="rounds", kind=name.upper()), model, rounds.scores[name])
     if "quality" in config.ablate:
         _quality(r, config, data, rounds, arms)
     if "sources" in config.ablate:
@@ -66,11 +66,8 @@ def add_report(r: Recipe, config: HumpbackConfig, data: Data, rounds: Rounds, ar
     """Add the report page."""
     page = HumpbackPageConfig(
         title=config.name,
-        runs=tuple(arms.runs),
-        num_kept=len(rounds.kept),
+        runs=arms.runs,
         asked_under=config.asked_under,
-        has_accuracy=bool(data.items),
-        has_held_out=bool(data.held_out),
     )
     r.add(
         "report",
@@ -78,15 +75,15 @@ def add_report(r: Recipe, config: HumpbackConfig, data: Data, rounds: Rounds, ar
         page,
         seeds=data.seeds,
         augmented=data.augmented,
-        rated=list[Ref](rounds.rated),
-        gates=list[Ref](rounds.gates),
-        kept=list[Ref](rounds.kept),
-        promotions=list[Ref](rounds.promotions),
-        students=list[Ref](arms.students),
-        accuracy=[ref for each in arms.scores for ref in each.accuracy],
-        held_out=[ref for each in arms.scores for ref in each.held_out],
-        graded=list[Ref](arms.graded),
-        steps=list[Ref](data.segments),
+        rated=rounds.rated,
+        gates=rounds.gates,
+        kept=rounds.kept,
+        promotions=rounds.promotions,
+        students=arms.students,
+        accuracy={name: each.accuracy for name, each in arms.scores.items() if each.accuracy},
+        held_out={name: each.held_out for name, each in arms.scores.items() if each.held_out},
+        graded=arms.graded,
+        steps=data.segments,
     )
 
 
@@ -107,25 +104,28 @@ def _quality(r: Recipe, config: HumpbackConfig, data: Data, rounds: Rounds, arms
                 gate=config.keep.gate,
             )
             pairs = r.add(
-                f"quality.{name}", keep, chosen, rated=rounds.rated[-1], gate=rounds.gates[-1]
-            )
+                f"quality.{name}", keep, chosen,
+                rated=rounds.rated[rounds.last], gate=rounds.gates[rounds.last],
+            )  # fmt: skip
             for size, base in bases.items():
                 run = StudentRun(table="quality", kind=grade, student=size, num_rows=point.num_rows)
                 how = _at(config, point, 0)
-                arms.graded.append(pairs)
-                _learn(r, config, data, arms, run, f"{size}.{name}", [pairs], how, base)
+                student = f"{size}.{name}"
+                arms.graded[student] = pairs
+                _learn(r, config, data, arms, run, student, {grade: pairs}, how, base)
 
 
 def _sources(r: Recipe, config: HumpbackConfig, data: Data, rounds: Rounds, arms: Arms) -> None:
     """Seeds alone, web pairs alone, both; all with the settings of the rounds (Figure 7, v1)."""
-    kept, every = rounds.kept[-1], KeepConfig()
+    kept, every = rounds.best_kept, KeepConfig()
     uncurated = r.add("sources.uncurated", keep, every, rated=data.augmented)
-    given: dict[str, list[Ref]] = {
-        "seeds": [data.seeds],
-        "curated": [kept],
-        "uncurated": [uncurated],
-        "seeds and uncurated": [data.seeds, uncurated],
-        "seeds and curated": [data.seeds, kept],
+    seed_pairs: dict[str, Ref] = {"seeds": data.seeds}
+    given: dict[str, dict[str, Ref]] = {
+        "seeds": seed_pairs,
+        "curated": {"curated": kept},
+        "uncurated": {"uncurated": uncurated},
+        "seeds and uncurated": {**seed_pairs, "uncurated": uncurated},
+        "seeds and curated": {**seed_pairs, "curated": kept},
     }
     for kind, pairs in given.items():
         run = StudentRun(table="sources", kind=kind)
@@ -134,20 +134,32 @@ def _sources(r: Recipe, config: HumpbackConfig, data: Data, rounds: Rounds, arms
 
 
 def _messages(r: Recipe, config: HumpbackConfig, data: Data, rounds: Rounds, arms: Arms) -> None:
-    """Tags in training and in inference (Table 5, v3); the tagged student is the last round's."""
-    tagged, name = rounds.models[-1], f"m{len(rounds.models) - 1}"
+    """Tags in training and in inference (Table 5, v3); the tagged student is the best one."""
     asked = {"seed": config.forward.seed_message, "none": ""}
     run = StudentRun(table="messages", kind="tags, asked under both")
-    arms.add(run, tagged, rounds.scores[-1])
+    arms.add("best-under-both", run, rounds.best, rounds.best_scores)
     for kind, message in asked.items():
         run = StudentRun(table="messages", kind=f"tags, asked under {kind}")
-        scores = add_scores(r, config, data, f"{name}-under-{kind}", tagged, message)
-        arms.add(run, tagged, scores)
-    plain = config.model_copy(update={"forward": ForwardConfig(seed_message="", web_message="")})
-    pairs: list[Ref] = [data.seeds, rounds.kept[-1]]
-    student = add_student(r, plain, "untagged", data.base, pairs, config.train)
+        under = f"best-under-{kind}"
+        scores = add_scores(r, config, data, under, rounds.best, message)
+        arms.add(under, run, rounds.best, scores)
+    rows = _untagged(r, data, rounds)
+    student = r.add("untagged", tune, config.train, base=data.base, answers={"pairs": rows})
     scores = add_scores(r, config, data, "untagged", student, "")
-    arms.add(StudentRun(table="messages", kind="no tags, asked under none"), student, scores)
+    run = StudentRun(table="messages", kind="no tags, asked under none")
+    arms.add("untagged", run, student, scores)
+
+
+def _untagged(r: Recipe, data: Data, rounds: Rounds) -> Model:
+    """Add the rows of the best student without system messages."""
+    plain = ForwardConfig(seed_message="", web_message="")
+    pairs: dict[str, Ref] = {"seeds": data.seeds}
+    rows: Model = r.add("untagged.rows-m0", format_pairs, plain, pairs=pairs)
+    for name, by in rounds.promotions.items():
+        both = {**pairs, "curated": rounds.kept[name]}
+        after = r.add(f"untagged.rows-{name}", format_pairs, plain, pairs=both)
+        rows = Chosen(by, before=rows, after=after)
+    return rows
 
 
 def _scaling(r: Recipe, config: HumpbackConfig, data: Data, rounds: Rounds, arms: Arms) -> None:
@@ -162,21 +174,24 @@ def _scaling(r: Recipe, config: HumpbackConfig, data: Data, rounds: Rounds, arms
                 contamination=config.pages.contamination,
             )
             name = f"scaling.{each.name}-{point.num_rows}.{seed}"
-            clean: dict[str, list[Ref]] = {"items": data.items} if data.items else {}
+            clean = {"items": data.items} if data.items else {}
             pairs = r.add(name, split, size, pairs=whole, **clean)
             run = StudentRun(table="scaling", kind=each.name, num_rows=point.num_rows, seed=seed)
             how = _at(config, point, seed)
-            _learn(r, config, data, arms, run, f"{name}.student", [pairs], how)
+            _learn(r, config, data, arms, run, f"{name}.student", {each.name: pairs}, how)
 
 
-def _set(r: Recipe, each: ScalingSet, data: Data, rounds: Rounds) -> list[Ref]:
+def _set(r: Recipe, each: ScalingSet, data: Data, rounds: Rounds) -> dict[str, Ref]:
     name = f"scaling.{each.name}"
     if each.seeds is not None:
-        return [r.add(name, read_seeds, each.seeds.read, folder=add_folder(r, each.seeds, name))]
+        folder = add_folder(r, each.seeds, name)
+        return {each.name: r.add(name, read_seeds, each.seeds.read, folder=folder)}
     if each.collection is not None:
         queries = add_collection(r.within(f"{name}."), each.collection, 0)
-        return [r.add(name, queries_to_pairs, PairsConfig(), queries=[queries])]
-    return [data.seeds, rounds.kept[-1]]
+        return {
+            each.name: r.add(name, queries_to_pairs, PairsConfig(), queries={each.name: queries})
+        }
+    return {"seeds": data.seeds, "curated": rounds.best_kept}
 
 
 def _points(config: HumpbackConfig, most: int | None) -> Iterator[tuple[Point, int]]:
@@ -205,9 +220,9 @@ def _learn(
     arms: Arms,
     run: StudentRun,
     name: str,
-    pairs: list[Ref] | list[Node],
+    pairs: Mapping[str, Ref],
     how: TuneConfig,
-    base: Node | Source | None = None,
+    base: RecipeStep | Source | None = None,
 ) -> None:
     student = add_student(r, config, name, base or data.base, pairs, how)
-    arms.add(run, student, add_scores(r, config, data, name, student))
+    arms.add(name, run, student, add_scores(r, config, data, name, student))

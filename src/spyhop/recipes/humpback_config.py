@@ -33,11 +33,14 @@ alone and both; the tagging system messages; scaling coefficients of data sets."
 
 
 class Point(Config):
-    """How long a student learns from so many rows: the same for every data set."""
+    """Training length for a number of rows; the same for every data set."""
 
     num_rows: int = Field(gt=0)
+    """Training rows."""
     batch_rows: int = Field(32, gt=0)
+    """Rows of a batch."""
     steps: int = Field(gt=0)
+    """Training steps."""
 
 
 def paper_points() -> tuple[Point, ...]:
@@ -57,7 +60,7 @@ class SeedSet(Place):
 
 
 class Pages(Config):
-    """Where the pages are, and how segments are made of them."""
+    """Web pages, and how they are cut into segments."""
 
     inputs: tuple[InputPath, ...] = ()
     """Archives, folders of pages, JSON lines, Parquet tables, or lists of archives."""
@@ -68,7 +71,7 @@ class Pages(Config):
     contamination: ContaminationConfig = ContaminationConfig()
     """Against the items of `suites`."""
     num_segments: int | None = Field(None, gt=0)
-    """So many are drawn of what is left; None takes all."""
+    """Segments to draw after filtering. Default: all."""
 
     @model_validator(mode="after")
     def _one_place(self) -> "Pages":
@@ -78,11 +81,11 @@ class Pages(Config):
 
 
 class Rater(Config):
-    """Who rates the pairs, and how."""
+    """Rating of pairs, by a judge or by likelihood."""
 
     by: Literal["judge", "likelihood"] = "judge"
-    """`judge` asks for a verdict on the five-point scale; `likelihood` is for students that are
-    too small to judge."""
+    """How pairs are rated. `judge`: a verdict on the five-point scale. `likelihood`: for students
+    that are too small to judge."""
     file: InputPath | None = None
     """A model's file (TOML) or folder that rates in place of the student. It rates every round
     alike, so there is one round then."""
@@ -95,6 +98,7 @@ class ScalingSet(Config):
     """A data set whose scaling coefficient is measured: one of seeds, collection or own."""
 
     name: str
+    """Name of the curve in the report."""
     seeds: SeedSet | None = None
     collection: Collection | None = None
     """Queries with their bare gold answers, such as raw FLAN."""
@@ -114,7 +118,7 @@ class HumpbackConfig(Config):
     """Settings of the `humpback` recipe."""
 
     name: str = "humpback"
-    """Name of the run; its nodes stand in `runs/<name>`. A file's own name, unless it says."""
+    """Name of the run; its steps stand in `runs/<name>`. A file's own name, unless it says."""
     seeds: tuple[SeedSet, ...] = Field(min_length=1)
     held_out_every_nth: int = Field(10, ge=0)
     """One of so many seed instructions is kept for measuring; 0 keeps none."""
@@ -123,8 +127,8 @@ class HumpbackConfig(Config):
     train: TuneConfig
     """Of the students of all rounds: always from the base, never from one another."""
     train_seed: TuneConfig | None = None
-    """Of the backward model and of the first student, which know the seeds alone; None trains
-    them as in `train`."""
+    """Training of the backward model and of the first student, which see the seeds alone. Default:
+    `train`."""
     backtranslate: BacktranslateConfig = BacktranslateConfig()
     forward: ForwardConfig = ForwardConfig()
     """System messages that tell seed pairs from web pairs."""
@@ -135,6 +139,7 @@ class HumpbackConfig(Config):
     gate: GateConfig = GateConfig()
     keep: KeepGood = KeepConfig(min_score=A5)
     rounds: int = Field(2, ge=1)
+    """Rounds of rating, keeping and training."""
     promote: PromoteConfig = PromoteConfig()
     """A round that is not better does not go on."""
     promote_by: Literal["accuracy", "held_out"] = "accuracy"

@@ -1,12 +1,13 @@
 """What recipes are given: models that answer, a student to train, benchmarks to measure on."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from spyhop.evaluate import ItemsConfig, Task, read_items, read_task
 from spyhop.models import read_teacher
-from spyhop.recipe.graph import Node, Recipe, Source, Use
+from spyhop.recipe.graph import Recipe, RecipeStep, Ref, Source, Use
 from spyhop.schema import Config
 from spyhop.settings import InputPath, beside_file
 from spyhop.train import NewModelConfig, new_model
@@ -61,16 +62,19 @@ def served(file: Path) -> Use:
     return Use(found.config, weights, found.service)
 
 
-def add_base(r: Recipe, student: Student) -> Node | Source:
-    """Return the model that training starts from, with its node added where it is a new one."""
+def add_base(r: Recipe, student: Student) -> RecipeStep | Source:
+    """Return the model that training starts from, with its step added where it is a new one."""
     if student.base is not None:
         return Source(student.base)
     assert student.tokenizer is not None
     return r.add("base", new_model, student.new, tokenizer=Source(Path(student.tokenizer)))
 
 
-def add_items(r: Recipe, suite: Suite) -> Node:
-    """Add the step that reads a suite's items."""
-    task = suite.task.identity()
-    config = ItemsConfig(task=task, tasks=suite.tasks, limit=suite.limit)
-    return r.add(f"items-{task.name}", read_items, config, folder=Source(suite.path))
+def add_items(r: Recipe, suites: Sequence[Suite]) -> dict[str, Ref]:
+    """Add the steps that read the items of the suites, and return them by the task's name."""
+    found: dict[str, Ref] = {}
+    for suite in suites:
+        task, source = suite.task.identity(), Source(suite.path)
+        config = ItemsConfig(task=task, tasks=suite.tasks, limit=suite.limit)
+        found[task.name] = r.add(f"items-{task.name}", read_items, config, folder=source)
+    return found

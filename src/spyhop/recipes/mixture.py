@@ -1,6 +1,6 @@
 """The data side of the Orca recipe: collections -> draws -> no copies -> no test items."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -29,7 +29,7 @@ from spyhop.collect import (
     read_records,
     read_t0,
 )
-from spyhop.recipe.graph import Node, Recipe, Ref, Source
+from spyhop.recipe.graph import Recipe, RecipeStep, Ref, Source
 from spyhop.recipes.pilot import Pilot, rated
 from spyhop.schema import Config
 from spyhop.settings import InputPath
@@ -39,9 +39,10 @@ Kind = Literal["flan_cot", "natural_instructions", "t0", "records", "table"]
 
 
 class Place(Config):
-    """Where files are: a path here, or an address elsewhere."""
+    """Location of files: a local path, or a remote address."""
 
     path: InputPath | None = None
+    """File or folder on this machine."""
     fetch: FetchConfig | None = None
     """Files on the hub or in a bucket; fetched once."""
 
@@ -53,7 +54,7 @@ class Place(Config):
 
 
 class Collection(Place):
-    """A collection of queries, and how many rows are drawn from it."""
+    """A collection of queries, and the number of rows to draw from it."""
 
     kind: Kind = "flan_cot"
     """Form of the files. `table` are Parquet, JSONL or CSV files of any size and columns, drawn
@@ -69,12 +70,15 @@ class Collection(Place):
     only: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     """For `table`: column to patterns of the values to keep."""
     licence: str = ""
+    """Licence of the rows, for the model card."""
     num_rows: int | None = Field(None, gt=0)
-    """Rows to draw by Algorithm 1; None takes all."""
+    """Rows to draw by Algorithm 1. Default: all."""
     max_per_task: int | None = Field(None, gt=0)
+    """Most rows of a task, drawn by hash. Default: no limit."""
     exclude: tuple[str, ...] = ()
     """Patterns of tasks to leave out."""
     strata: tuple[Stratum, ...] = ()
+    """Strata in which the draw is balanced."""
     pilot: Pilot | None = None
     """Rates queries for strata by difficulty."""
 
@@ -96,52 +100,51 @@ class Collection(Place):
 
 
 class Ready(Place):
-    """Answers that are there already."""
+    """Answers from an existing data set."""
 
     read: ReadyConfig
 
 
 @dataclass(frozen=True, slots=True)
 class Mixture:
-    """Nodes of the mixture; `queries` is what is left in the end."""
+    """Steps of the mixture."""
 
-    drawn: list[Node]
-    steps: list[Node]
-
-    @property
-    def queries(self) -> Node:
-        """What prompts are made of."""
-        return self.steps[-1]
+    data: dict[str, Ref]
+    """Draws by collection, then the cleaning steps."""
+    queries: RecipeStep
+    """Clean queries, of which prompts are made."""
 
 
 def mixture(
     r: Recipe,
     collections: Sequence[Collection],
     distinct_config: DistinctConfig,
-    decontaminate_config: DecontaminateConfig,
-    items: list[Ref],
+    decontaminate_config: DecontaminateConfig | None,
+    items: Mapping[str, Ref],
     seed: int,
 ) -> Mixture:
-    """Add the nodes from files to clean queries."""
-    drawn = [add_collection(r, each, seed) for each in collections]
-    steps = [r.add("distinct", distinct, distinct_config, queries=list[Ref](drawn))]
-    if items:
-        last = steps[-1]
-        steps.append(r.add("clean", decontaminate, decontaminate_config, queries=last, items=items))
-    return Mixture(drawn, steps)
+    """Add the steps from files to clean queries."""
+    drawn = {each.label: add_collection(r, each, seed) for each in collections}
+    queries = r.add("distinct", distinct, distinct_config, queries=drawn)
+    data: dict[str, Ref] = {**drawn, "distinct": queries}
+    if items and decontaminate_config is not None:
+        queries = r.add("clean", decontaminate, decontaminate_config, queries=queries, items=items)
+        data["clean"] = queries
+    return Mixture(data, queries)
 
 
-def ready(r: Recipe, given: Sequence[Ready]) -> list[Ref]:
-    """Add the nodes of ready answers."""
-    return [
-        r.add(f"ready-{n}", read_answers, each.read, folder=_folder(r, each, f"ready-{n}"))
-        for n, each in enumerate(given, 1)
-    ]
+def ready(r: Recipe, given: Sequence[Ready]) -> dict[str, Ref]:
+    """Add the steps of ready answers, and return them by name."""
+    names = {f"ready-{n}": each for n, each in enumerate(given, 1)}
+    return {
+        name: r.add(name, read_answers, each.read, folder=add_folder(r, each, name))
+        for name, each in names.items()
+    }
 
 
-def add_collection(r: Recipe, each: Collection, seed: int) -> Node:
-    """Add the nodes that read and draw a collection's queries."""
-    folder = _folder(r, each, each.label)
+def add_collection(r: Recipe, each: Collection, seed: int) -> RecipeStep:
+    """Add the steps that read and draw a collection's queries."""
+    folder = add_folder(r, each, each.label)
     size = DrawConfig(
         num_rows=each.num_rows,
         max_per_task=each.max_per_task,
@@ -157,13 +160,14 @@ def add_collection(r: Recipe, each: Collection, seed: int) -> Node:
     if each.pilot is not None:
         some, hard = rated(r, each.label, each.pilot, read, size.table, seed)
         size = size.model_copy(update={"table": None})
-        return r.add(f"drawn-{each.label}", draw, size, queries=[some], difficulty=hard)
-    if isinstance(read, Node) and size == DrawConfig(seed=seed):
+        return r.add(f"drawn-{each.label}", draw, size, queries={each.label: some}, difficulty=hard)
+    if isinstance(read, RecipeStep) and size == DrawConfig(seed=seed):
         return read
-    return r.add(f"drawn-{each.label}", draw, size, queries=[read])
+    return r.add(f"drawn-{each.label}", draw, size, queries={each.label: read})
 
 
-def _folder(r: Recipe, place: Place, name: str) -> Node | Source:
+def add_folder(r: Recipe, place: Place, name: str) -> RecipeStep | Source:
+    """Return where files are; those elsewhere become the step `fetched-<name>`."""
     if place.path is not None:
         return Source(place.path)
     assert place.fetch is not None

@@ -4,6 +4,7 @@ Source: Orca (arXiv:2306.02707): collections -> system messages -> answers of an
 teacher -> training on one, then on the other -> BBH and AGIEval.
 """
 
+from collections.abc import Mapping
 from typing import Literal, TypeVar
 
 from pydantic import Field, model_validator
@@ -39,8 +40,8 @@ from spyhop.evaluate import (
     measure,
 )
 from spyhop.models import Local, Replay
-from spyhop.recipe.graph import Node, Recipe, Ref, Source, Use
-from spyhop.recipes.arms import Ablation, Arm, Rows, arms
+from spyhop.recipe.graph import Recipe, RecipeStep, Ref, Source, Use
+from spyhop.recipes.arms import Ablation, Arm, ArmRows, arms
 from spyhop.recipes.inputs import Student, Suite, add_base, add_items, served
 from spyhop.recipes.mixture import Collection, Mixture, Ready, mixture, ready
 from spyhop.report import DatasetConfig, ReportConfig, dataset, page
@@ -52,26 +53,23 @@ from spyhop.train.release import ReleaseConfig, release, with_title
 
 
 class Answering(Config):
-    """Who answers, and how: a model, or human rationales or gold answers on record."""
+    """Source of answers: a model, or recorded human rationales or gold answers."""
 
     file: InputPath | None = None
     """A teacher's file (TOML) or a folder of weights."""
     recorded: Literal["rationales", "targets"] | None = None
-    """`rationales` are those of FLAN's chain-of-thought files, `targets` the bare gold answers."""
-    name: str = ""
-    """Of recorded answers, in the report; empty is `human rationales` or `gold answers`."""
+    """Recorded answers to use instead of a model: the `rationales` of FLAN's chain-of-thought
+    files, or the bare gold answers (`targets`)."""
     answers: AnswerConfig = AnswerConfig()
 
     @model_validator(mode="after")
     def _one_origin(self) -> "Answering":
         if (self.recorded is None) == (self.file is None):
             raise ValueError("set exactly one of file and recorded")
-        if self.file is not None and self.name:
-            raise ValueError("name is for recorded answers; a model has its own")
         return self
 
 
-SHARED = {"sampling", "max_error_frac"}
+SHARED = {"sampling"}
 """Settings of the teacher's plain answers that hold for checked and discussed ones, too."""
 Teaching = TypeVar("Teaching", VerifyConfig, DialogueConfig)
 
@@ -80,21 +78,24 @@ class OrcaConfig(Config):
     """Settings of the `orca` recipe."""
 
     name: str = "orca"
-    """Name of the run; its nodes stand in `runs/<name>`. A file's own name, unless it says."""
+    """Name of the run; its steps stand in `runs/<name>`. A file's own name, unless it says."""
     collections: tuple[Collection, ...] = Field(min_length=1)
     distinct: DistinctConfig = DistinctConfig()
-    decontaminate: DecontaminateConfig = DecontaminateConfig()
+    decontaminate: DecontaminateConfig | None = DecontaminateConfig()
     """Against the items of `suites`."""
     num_queries: int | None = Field(None, gt=0)
-    """Queries to use; None takes all."""
+    """Queries to use. Default: all."""
     messages: tuple[SystemMessage, ...] = orca_messages()
+    """System messages that queries are paired with."""
     shares: dict[str, dict[str, float]] = orca_shares()
+    """Weight of each system message for each collection, by the message's id."""
     choice_rule: Literal["among_all", "always"] = "among_all"
+    """When a multiple-choice query may get a message that is for multiple choice only."""
     assistant: Answering | None = None
     """Answers every prompt; the student learns from it first."""
     teacher: Answering = Answering(recorded="rationales")
     teacher_queries: int | None = Field(None, gt=0)
-    """Of the assistant's prompts, how many the teacher answers; None is all of them."""
+    """Number of the assistant's prompts that the teacher answers too. Default: all."""
     teacher_takes: Literal["random", "wrong", "disagreement", "confidence"] = "random"
     """Which ones: drawn as in the paper, or those that the assistant found hard."""
     verify: VerifyConfig | None = None
@@ -108,18 +109,19 @@ class OrcaConfig(Config):
     student: Student
     train: TuneConfig = TuneConfig(epochs=1.0)
     train_assistant: TuneConfig | None = None
-    """Of the stage on the assistant's answers; None trains as in `train`."""
+    """Training on the assistant's answers. Default: `train`."""
     ablate: tuple[Ablation, ...] = ()
     """Further students of the same rows, as `--ablate` names them."""
     suites: tuple[Suite, ...] = ()
     measure: MeasureConfig = MeasureConfig()
     measure_teacher: bool = False
     """Also ask the teacher the items, where it is a model."""
-    probe: ProbeConfig = ProbeConfig()
+    probe: ProbeConfig | None = ProbeConfig()
     """Whether the student stops by itself and follows messages that it was not trained under."""
     release: ReleaseConfig = ReleaseConfig()
     """How the student is given away, and what its card says beside what the run knows."""
     seed: int = 0
+    """Random seed of the draws."""
 
     @model_validator(mode="after")
     def _nested(self) -> "OrcaConfig":
@@ -141,60 +143,47 @@ class OrcaConfig(Config):
 def orca(config: OrcaConfig) -> Recipe:
     """Explanation tuning: collections, system messages, assistant, teacher, student, scores."""
     r = Recipe(config.name)
-    items: list[Ref] = [add_items(r, suite) for suite in config.suites]
+    items = add_items(r, config.suites)
     data = mixture(r, config.collections, config.distinct, config.decontaminate, items, config.seed)
     rows = add_answers(r, config, data)
     base = add_base(r, config.student)
-    models: dict[str, Node | Source] = {"base": base}
+    models: dict[str, RecipeStep | Source] = {"base": base}
     for arm in (Arm("student"), *arms(config.ablate, _used(config))):
         models[arm.name] = _train(r, config, arm, rows, base)
     asked = {name: Use(Local(name=name), model) for name, model in models.items()}
     if config.measure_teacher and config.teacher.file is not None:
         asked["teacher"] = served(config.teacher.file)
     measuring = config.measure.for_tasks(suite.task for suite in config.suites)
-    scores: list[Ref] = [
-        r.add(f"scores-{name}", measure, measuring, items=items, model=use)
+    scores = {
+        name: r.add(f"scores-{name}", measure, measuring, items=items, model=use)
         for name, use in (asked.items() if items else ())
-    ]
-    answers = [*rows.assisted, *rows.taught]
-    shared: dict[str, Ref | list[Ref]] = {}
+    }
+    answers = {**rows.ta_answers, **rows.teacher_answers}
+    more: dict[str, Ref | dict[str, Ref]] = {}
     if items:
         look = ContaminationRateConfig()
-        shared["shared"] = r.add("shared", check_contamination, look, items=items, answers=answers)
+        more["shared"] = r.add("shared", check_contamination, look, items=items, answers=answers)
     card = DatasetConfig(title=config.name)
     given = r.add("dataset", dataset, card, answers=answers, queries=data.queries)
-    probed = r.add("probe", probe, config.probe, answers=answers, model=asked["student"])
-    _release(r, config, models["student"], base, answers, probed, given, scores[1:2])
-    students = tuple(name for name in models if name != "base")
+    known: dict[str, Ref] = {"scores": scores["student"]} if scores else {}
+    if config.probe is not None:
+        probed = r.add("probe", probe, config.probe, answers=answers, model=asked["student"])
+        known["probe"], more["probes"] = probed, {"student": probed}
+    r.add(
+        "model", release, with_title(config.release, config.name), model=models["student"],
+        base=base, answers=answers, data=given, **known,
+    )  # fmt: skip
     r.add(
         "report",
         page,
-        ReportConfig(title=config.name, models=tuple(asked) if items else (), students=students),
+        ReportConfig(title=config.name),
         answers=answers,
-        students=[models[name] for name in students],
+        students={name: model for name, model in models.items() if name != "base"},
         scores=scores,
-        data=[*data.drawn, *data.steps],
-        probes=[probed],
-        **shared,
+        data=data.data,
+        **more,
     )
     return r
-
-
-def _release(
-    r: Recipe,
-    config: OrcaConfig,
-    model: Ref,
-    base: Ref,
-    answers: list[Ref],
-    probed: Ref,
-    data: Ref,
-    scores: list[Ref],
-) -> None:
-    """Add the student's folder for others, with its card."""
-    r.add(
-        "model", release, with_title(config.release, config.name),
-        model=model, base=base, answers=answers, probes=[probed], scores=scores, data=[data],
-    )  # fmt: skip
 
 
 def _used(config: OrcaConfig) -> list[str]:
@@ -205,8 +194,8 @@ def _used(config: OrcaConfig) -> list[str]:
     return [message.id for message in config.messages if message.id in used]
 
 
-def add_answers(r: Recipe, config: OrcaConfig, data: Mixture) -> Rows:
-    """Add the prompts and who answers them."""
+def add_answers(r: Recipe, config: OrcaConfig, data: Mixture) -> ArmRows:
+    """Add the prompts and the answers to them."""
     pairing = PairConfig(
         messages=config.messages,
         shares=config.shares,
@@ -217,27 +206,27 @@ def add_answers(r: Recipe, config: OrcaConfig, data: Mixture) -> Rows:
     if config.num_queries is not None:
         size = SubsetConfig(num_rows=config.num_queries, seed=config.seed)
         prompts = r.add("sampled", draw_subset, size, prompts=prompts)
-    assisted: list[Ref] = []
+    ta_answers: dict[str, Ref] = {}
     assistant = None
     if config.assistant is not None:
         assistant = _use(r, config, data, config.assistant, "assisted")
-        assisted.append(_ask(r, config.assistant.answers, "assisted", prompts, assistant))
-        prompts = _teachers_share(r, config, prompts, assisted)
-    taught = _teach(r, config, data, prompts, assistant)
-    bare: list[Ref] = []
+        ta_answers["assistant"] = _ask(r, config.assistant.answers, "assisted", prompts, assistant)
+        prompts = _teachers_share(r, config, prompts, ta_answers)
+    teacher_answers: dict[str, Ref] = {"teacher": _teach(r, config, data, prompts, assistant)}
+    gold_answers: dict[str, Ref] = {}
     if "answers" in config.ablate:
         gold = _use(r, config, data, Answering(recorded="targets"), "bare")
-        bare.append(_ask(r, AnswerConfig(), "bare", prompts, gold))
-    return Rows(assisted, [taught, *ready(r, config.ready)], bare)
+        gold_answers["gold"] = _ask(r, AnswerConfig(), "bare", prompts, gold)
+    return ArmRows(ta_answers, teacher_answers | ready(r, config.ready), gold_answers)
 
 
 def _use(r: Recipe, config: OrcaConfig, data: Mixture, who: Answering, name: str) -> Use:
-    """Return the model that answers; recorded answers become the node `<name>-recorded`."""
+    """Return the model that answers; recorded answers become the step `<name>-recorded`."""
     if who.file is not None:
         return served(who.file)
     if who.recorded == "targets":
         gold = r.add(f"{name}-recorded", record_targets, TargetsConfig(), queries=data.queries)
-        return Use(Replay(name=who.name or "gold answers"), gold)
+        return Use(Replay(name="gold answers"), gold)
     cot = [each for each in config.collections if each.kind == "flan_cot" and each.path]
     if len(cot) != 1 or cot[0].path is None:
         raise RecipeError(
@@ -245,14 +234,16 @@ def _use(r: Recipe, config: OrcaConfig, data: Mixture, who: Answering, name: str
         )
     read = FlanCotConfig(pattern=cot[0].pattern or "*.tsv")
     given = r.add(f"{name}-recorded", read_rationales, read, folder=Source(cot[0].path))
-    return Use(Replay(name=who.name or "human rationales"), given)
+    return Use(Replay(name="human rationales"), given)
 
 
-def _ask(r: Recipe, how: AnswerConfig, name: str, prompts: Node, teacher: Use) -> Node:
+def _ask(r: Recipe, how: AnswerConfig, name: str, prompts: RecipeStep, teacher: Use) -> RecipeStep:
     return r.add(name, answer, how, prompts=prompts, teacher=teacher)
 
 
-def _teachers_share(r: Recipe, config: OrcaConfig, prompts: Node, assisted: list[Ref]) -> Node:
+def _teachers_share(
+    r: Recipe, config: OrcaConfig, prompts: RecipeStep, ta_answers: Mapping[str, Ref]
+) -> RecipeStep:
     """Draw the teacher's prompts from the assistant's (Orca, section 3.2: 1 M of 5 M)."""
     num_rows = config.teacher_queries
     if num_rows is None:
@@ -261,12 +252,12 @@ def _teachers_share(r: Recipe, config: OrcaConfig, prompts: Node, assisted: list
         size = SubsetConfig(num_rows=num_rows, seed=config.seed)
         return r.add("for-teacher", draw_subset, size, prompts=prompts)
     hard = SelectHardestConfig(by=config.teacher_takes, num_rows=num_rows, seed=config.seed)
-    return r.add("for-teacher", select_hardest, hard, prompts=prompts, answers=assisted)
+    return r.add("for-teacher", select_hardest, hard, prompts=prompts, answers=ta_answers)
 
 
 def _teach(
-    r: Recipe, config: OrcaConfig, data: Mixture, prompts: Node, assistant: Use | None
-) -> Node:
+    r: Recipe, config: OrcaConfig, data: Mixture, prompts: RecipeStep, assistant: Use | None
+) -> RecipeStep:
     """Add the teacher's answers: checked, discussed with the assistant, or the first ones."""
     teacher, plain = _use(r, config, data, config.teacher, "answers"), config.teacher.answers
     if config.verify is not None:
@@ -290,8 +281,8 @@ def _as_plain(how: Teaching, plain: AnswerConfig) -> Teaching:
 
 
 def _train(
-    r: Recipe, config: OrcaConfig, arm: Arm, rows: Rows, base: Node | Source
-) -> Node | Source:
+    r: Recipe, config: OrcaConfig, arm: Arm, rows: ArmRows, base: RecipeStep | Source
+) -> RecipeStep | Source:
     """Add the stages of a student's training and return the last one."""
     model = base
     phases = arm.phases(r, rows, config.seed)

@@ -13,7 +13,7 @@ Every arm starts from the same model and differs in what it reads:
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import Field, model_validator
 
@@ -22,11 +22,12 @@ from spyhop.augment import AnswerConfig, answer
 from spyhop.collect import PairConfig, SubsetConfig, SystemMessage, draw_subset, pair
 from spyhop.evaluate import MeasureConfig, measure
 from spyhop.models import Local, Sampling
-from spyhop.recipe.graph import Node, Recipe, Ref, Use
-from spyhop.report import ArmPair, ArmRun, ArmsConfig, arms_page
+from spyhop.recipe.graph import Recipe, RecipeStep, Ref, Use
+from spyhop.recipes.experiment import ExperimentSetting, comparisons, starting_model, titles, tuning
+from spyhop.report import ArmRun, ArmsConfig, arms_page
 from spyhop.schema import Config
 from spyhop.stage import Stage
-from spyhop.train import NewModelConfig, OptimizerConfig, TuneConfig, new_model, tune
+from spyhop.train import OptimizerConfig, TuneConfig, tune
 from spyhop.world import SolverConfig
 
 ArmName = Literal[
@@ -42,22 +43,34 @@ ArmName = Literal[
 TokenBudget = Literal["tokens", "few_tokens", "passes"]
 
 
-class WorldMessage(SystemMessage):
+ASSISTANT = SolverConfig(misconceptions=True, slip_rate=0.08)
+ANSWER, STEPS = "answer", "steps"
+"""Ids of the messages under which bare answers are trained and explaining arms are measured."""
+TEACHER_FRAC = 0.25
+"""Share of the teacher's rows in the budgets of `progressive` and `mixed`."""
+TEACHER_RATE, TEACHER_WARMUP_STEPS = 0.3, 30
+"""Of the second phase of `progressive`: its learning rates as a share of the first's, warm-up."""
+
+
+class WorldMessage(Config):
     """A system message of the embedded world, and its weight among the explained queries."""
 
+    id: str
+    text: str
+    """Text of the message."""
     share: float = Field(ge=0)
+    """Relative frequency of the message."""
 
 
-class Setting(Config):
-    """One set of families, the student that meets them, and the budgets."""
+class Setting(ExperimentSetting):
+    """Families of problems, the student that learns them, and the budgets."""
 
-    name: str
     families: tuple[world.FamilyName, ...] = Field(min_length=1)
+    """Families of problems."""
     arms: tuple[ArmName, ...] = Field(min_length=1)
-    steps: world.Steps = (3, 6)
+    """Students to train and compare."""
     num_queries: int = Field(8000, gt=0)
-    num_items: int = Field(400, gt=0)
-    """Held-out test problems, the same for every arm and seed."""
+    """Queries that teacher and assistant answer."""
     tokens: int = Field(1_000_000, gt=0)
     """Budget of the explanations arm and its controls."""
     passes: float = Field(1.25, gt=0)
@@ -66,41 +79,25 @@ class Setting(Config):
     """Budget of the arms that compare assistant and teacher."""
     teacher_queries: int = Field(100, gt=0)
     """Queries that the teacher explains in these arms; the assistant explains all."""
-    teacher_frac: float = Field(0.25, gt=0, lt=1)
-    """Share of the teacher's rows in the budgets of `progressive` and `mixed`."""
-    teacher_rate: float = Field(0.3, gt=0)
-    """Learning rates of the second stage of `progressive`, as a share of the first's."""
-    teacher_warmup_steps: int = Field(30, ge=0)
-    student: NewModelConfig
-    copy_rows: int = Field(9000, gt=0)
-    copy_tokens: int = Field(600_000, gt=0)
-    """The starting model's own training: copying lists of random words."""
-    copy_batch_tokens: int = Field(1024, gt=0)
-    optimizer: OptimizerConfig
-    batch_tokens: int = Field(1024, gt=0)
 
 
 class QuickstartConfig(Config):
     """Settings of the `quickstart` recipe."""
 
     name: str = "quickstart"
+    """Run name; results are linked under `runs/<name>`."""
     settings: tuple[Setting, ...] = Field(min_length=1)
     seeds: tuple[int, ...] = Field((0,), min_length=1)
     """Each seed draws its own queries, answers and order of training."""
     messages: tuple[WorldMessage, ...]
     """Explained queries get one of them by share; `answer_message` belongs to the bare answers."""
-    answer_message: str = "answer"
-    """Id of the message under which bare answers are trained and measured."""
-    explain_message: str = "steps"
-    """Id of the message under which explaining arms are measured."""
-    assistant: SolverConfig = SolverConfig(misconceptions=True, slip_rate=0.08)
     snapshots: tuple[float, ...] = ()
     """Shares of the training after which the first two arms are measured for a learning curve."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> "QuickstartConfig":
         known = [message.id for message in self.messages]
-        for name in (self.answer_message, self.explain_message):
+        for name in (ANSWER, STEPS):
             if name not in known:
                 raise ValueError(f"no system message has the id {name!r}; known: {known}")
         if not sum(message.share for message in self.messages):
@@ -111,7 +108,7 @@ class QuickstartConfig(Config):
 
 
 @dataclass(frozen=True, slots=True)
-class Phase:
+class ArmPhase:
     """One stage of an arm's training."""
 
     rows: tuple[str, ...]
@@ -123,44 +120,24 @@ class Phase:
 _TA, _TEACHER = "assisted", "taught"
 
 
-def _phases(arm: ArmName, setting: Setting) -> tuple[Phase, ...]:
-    frac = setting.teacher_frac
-    table: dict[ArmName, tuple[Phase, ...]] = {
-        "explanations": (Phase(("explained",), "tokens"),),
-        "answers-tokens": (Phase(("answered",), "tokens"),),
-        "answers-queries": (Phase(("answered",), "passes"),),
-        "style": (Phase(("styled",), "tokens"),),
-        "ta": (Phase((_TA,), "few_tokens"),),
-        "teacher": (Phase((_TEACHER,), "few_tokens"),),
+def _phases(arm: ArmName, setting: Setting) -> tuple[ArmPhase, ...]:
+    frac = TEACHER_FRAC
+    table: dict[ArmName, tuple[ArmPhase, ...]] = {
+        "explanations": (ArmPhase(("explained",), "tokens"),),
+        "answers-tokens": (ArmPhase(("answered",), "tokens"),),
+        "answers-queries": (ArmPhase(("answered",), "passes"),),
+        "style": (ArmPhase(("styled",), "tokens"),),
+        "ta": (ArmPhase((_TA,), "few_tokens"),),
+        "teacher": (ArmPhase((_TEACHER,), "few_tokens"),),
         "progressive": (
-            Phase((_TA,), "few_tokens", 1 - frac),
-            Phase((_TEACHER,), "few_tokens", frac, is_gentle=True),
+            ArmPhase((_TA,), "few_tokens", 1 - frac),
+            ArmPhase((_TEACHER,), "few_tokens", frac, is_gentle=True),
         ),
-        "mixed": (Phase((_TA, _TEACHER), "few_tokens"),),
+        "mixed": (ArmPhase((_TA, _TEACHER), "few_tokens"),),
     }
     return table[arm]
 
 
-COMPARISONS = (
-    ArmPair(first="answers-tokens", second="explanations"),
-    ArmPair(first="answers-queries", second="explanations"),
-    ArmPair(first="style", second="explanations"),
-    ArmPair(first="answers-tokens", second="style"),
-    ArmPair(first="ta", second="progressive"),
-    ArmPair(first="teacher", second="progressive"),
-    ArmPair(first="mixed", second="progressive"),
-)
-
-TITLES = {
-    "explanations": "explanations",
-    "answers-tokens": "answers only, equal tokens",
-    "answers-queries": "answers only, equal queries",
-    "style": "style only (random steps)",
-    "ta": "assistant only",
-    "teacher": "teacher only (few)",
-    "progressive": "assistant, then teacher",
-    "mixed": "assistant and teacher, mixed",
-}
 CAVEAT = (
     "The tasks are generated and small, the students are tiny and start from a stage of copying "
     "that stands in for pre-training. They know nothing else, and these figures say nothing about "
@@ -179,13 +156,12 @@ SHARED = (
 def quickstart(config: QuickstartConfig) -> Recipe:
     """The Orca loop in an embedded world: explanations, bare answers, style, and teacher order."""
     r = Recipe(config.name)
-    runs: list[ArmRun] = []
-    scores: list[Ref] = []
-    students: list[Ref] = []
-    stages: list[tuple[int, ...]] = []
-    samples: list[Ref] = []
+    runs: dict[str, ArmRun] = {}
+    scores: dict[str, Ref] = {}
+    students: dict[str, Ref] = {}
+    samples: dict[str, Ref] = {}
     for setting in config.settings:
-        base = _starting_model(r, setting)
+        base = starting_model(r, setting, world.TokenizerConfig())
         drawn = world.ProblemsConfig(
             families=setting.families, num_rows=setting.num_items, steps=setting.steps
         )
@@ -194,37 +170,28 @@ def quickstart(config: QuickstartConfig) -> Recipe:
             rows = _Rows(r, config, setting, seed)
             for arm in setting.arms:
                 trained = _train(r, config, setting, seed, arm, rows, base)
-                places = tuple(range(len(students), len(students) + len(trained)))
-                students += trained
+                students |= {phase.name: phase for phase in trained}
                 for share in (*_snapshots(config, arm), 1.0):
                     name = f"{setting.name}.{arm}.{seed}"
-                    runs.append(ArmRun(setting=setting.name, arm=arm, seed=seed, share=share))
-                    stages.append(places)
-                    scores.append(_measure(r, config, name, arm, trained[-1], items, share))
-            samples = samples or [rows.node("explained")]
+                    step = _measure(r, config, name, arm, trained[-1], items, share)
+                    scores[step.name] = step
+                    runs[step.name] = ArmRun(
+                        setting=setting.name,
+                        arm=arm,
+                        seed=seed,
+                        phases=tuple(phase.name for phase in trained),
+                        share=share,
+                    )
+            samples = samples or {"teacher": rows.step("explained")}
     page = ArmsConfig(
         title=config.name,
-        runs=tuple(runs),
-        stages=tuple(stages),
-        comparisons=COMPARISONS,
-        arm_titles=TITLES,
+        runs=runs,
+        comparisons=comparisons(get_args(ArmName)),
+        arm_titles=titles(get_args(ArmName)),
         caveats=(CAVEAT, SHARED if len(config.seeds) > 1 else ONE_SEED),
     )
     r.add("report", arms_page, page, scores=scores, students=students, answers=samples)
     return r
-
-
-def _starting_model(r: Recipe, setting: Setting) -> Node:
-    """A small model that can copy and nothing else; every arm starts from it."""
-    name = setting.name
-    words = r.add(f"{name}.tokenizer", world.train_tokenizer, world.TokenizerConfig())
-    fresh = r.add(f"{name}.new", new_model, setting.student, tokenizer=words)
-    copies = r.add(
-        f"{name}.copies", world.draw_copies, world.CopiesConfig(num_rows=setting.copy_rows)
-    )
-    learned = _tune_config(setting, seed=0, tokens=setting.copy_tokens)
-    learned = learned.model_copy(update={"batch_tokens": setting.copy_batch_tokens})
-    return r.add(f"{name}.base", tune, learned, base=fresh, answers=[copies])
 
 
 class _Rows:
@@ -232,46 +199,46 @@ class _Rows:
 
     def __init__(self, r: Recipe, config: QuickstartConfig, setting: Setting, seed: int) -> None:
         self._r, self._config, self._setting, self._seed = r, config, setting, seed
-        self._nodes: dict[str, Node] = {}
+        self._steps: dict[str, RecipeStep] = {}
         drawn = world.ProblemsConfig(
             families=setting.families, num_rows=setting.num_queries, steps=setting.steps, seed=seed
         )
         self._queries = self._add("queries", world.draw_queries, drawn)
 
-    def node(self, kind: str) -> Node:
+    def step(self, kind: str) -> RecipeStep:
         """Return the answers of one kind."""
-        if kind not in self._nodes:
+        if kind not in self._steps:
             prompts = self._prompts("bare" if kind == "answered" else "explaining")
             if kind == _TEACHER:
                 size = SubsetConfig(num_rows=self._setting.teacher_queries, seed=self._seed)
                 prompts = self._add("few", draw_subset, size, prompts=prompts)
             teacher = Use(self._teacher(kind))
-            asked = AnswerConfig(max_error_frac=0.0)
-            self._nodes[kind] = self._add(kind, answer, asked, prompts=prompts, teacher=teacher)
-        return self._nodes[kind]
+            asked = AnswerConfig()
+            self._steps[kind] = self._add(kind, answer, asked, prompts=prompts, teacher=teacher)
+        return self._steps[kind]
 
-    def _prompts(self, kind: str) -> Node:
-        if kind not in self._nodes:
+    def _prompts(self, kind: str) -> RecipeStep:
+        if kind not in self._steps:
             chosen = {m.id: m.share for m in self._config.messages if m.share > 0}
             if kind == "bare":
-                chosen = {self._config.answer_message: 1.0}
+                chosen = {ANSWER: 1.0}
             messages = tuple(
                 SystemMessage(id=m.id, text=m.text) for m in self._config.messages if m.id in chosen
             )
             pairing = PairConfig(messages=messages, shares={"*": chosen}, seed=self._seed)
-            self._nodes[kind] = self._add(kind, pair, pairing, queries=self._queries)
-        return self._nodes[kind]
+            self._steps[kind] = self._add(kind, pair, pairing, queries=self._queries)
+        return self._steps[kind]
 
     def _teacher(self, kind: str) -> world.Solver:
         if kind == _TA:
-            seeded = self._config.assistant.model_copy(update={"seed": self._seed})
+            seeded = ASSISTANT.model_copy(update={"seed": self._seed})
             return world.Solver(name="teaching assistant", solver=seeded)
         if kind == "styled":
             corrupt = SolverConfig(corrupt=True, seed=self._seed)
             return world.Solver(name="corrupted teacher", solver=corrupt)
         return world.Solver()
 
-    def _add(self, kind: str, stage: Stage, config: Config, **inputs: Ref) -> Node:
+    def _add(self, kind: str, stage: Stage, config: Config, **inputs: Ref) -> RecipeStep:
         return self._r.add(f"{self._setting.name}.{kind}.{self._seed}", stage, config, **inputs)
 
 
@@ -282,62 +249,45 @@ def _train(
     seed: int,
     arm: ArmName,
     rows: _Rows,
-    base: Node,
-) -> list[Node]:
+    base: RecipeStep,
+) -> list[RecipeStep]:
     """Add the stages of an arm's training and return them; the last one is the student."""
-    trained: list[Node] = []
+    trained: list[RecipeStep] = []
     phases = _phases(arm, setting)
     for number, phase in enumerate(phases, 1):
         last = number == len(phases)
         name = f"{setting.name}.{arm}.{seed}" + ("" if last else f".{number}")
-        answers: list[Ref] = [rows.node(kind) for kind in phase.rows]
-        tuned = _tune_config(
-            setting,
-            seed=seed,
-            tokens=None
-            if phase.budget == "passes"
-            else round(phase.share * getattr(setting, phase.budget)),
-            shares=(1 - setting.teacher_frac, setting.teacher_frac) if len(answers) > 1 else None,
-            is_gentle=phase.is_gentle,
-            snapshots=_snapshots(config, arm),
-        )
+        answers: dict[str, Ref] = {kind: rows.step(kind) for kind in phase.rows}
+        tuned = _tuned(config, setting, seed, arm, phase)
         model = trained[-1] if trained else base
         trained.append(r.add(name, tune, tuned, base=model, answers=answers))
     return trained
 
 
-def _tune_config(
-    setting: Setting,
-    *,
-    seed: int,
-    tokens: int | None,
-    shares: tuple[float, float] | None = None,
-    is_gentle: bool = False,
-    snapshots: tuple[float, ...] = (),
+def _tuned(
+    config: QuickstartConfig, setting: Setting, seed: int, arm: ArmName, phase: ArmPhase
 ) -> TuneConfig:
-    optimizer = setting.optimizer
-    if is_gentle:
-        optimizer = _gentle(setting)
-    return TuneConfig(
-        tokens=tokens,
-        epochs=setting.passes if tokens is None else None,
-        shares=shares,
-        batch_tokens=setting.batch_tokens,
-        max_tokens=512,
-        optimizer=optimizer,
-        snapshots=snapshots,
-        seed=seed,
-    )
+    changes: dict[str, object] = {"snapshots": _snapshots(config, arm)}
+    tokens = None
+    if phase.budget == "passes":
+        changes["epochs"] = setting.passes
+    else:
+        tokens = round(phase.share * getattr(setting, phase.budget))
+    if len(phase.rows) > 1:
+        changes["shares"] = (1 - TEACHER_FRAC, TEACHER_FRAC)
+    if phase.is_gentle:
+        changes["optimizer"] = _gentle(setting)
+    return tuning(setting, tokens=tokens, seed=seed).model_copy(update=changes)
 
 
 def _gentle(setting: Setting) -> OptimizerConfig:
-    """The optimiser of a stage that must not undo the one before."""
-    optimizer, rate = setting.optimizer, setting.teacher_rate
+    """The optimiser of a phase that must not undo the one before."""
+    optimizer = setting.optimizer
     muon = optimizer.muon_learning_rate
     changes = {
-        "learning_rate": optimizer.learning_rate * rate,
-        "muon_learning_rate": muon and muon * rate,
-        "warmup_steps": setting.teacher_warmup_steps,
+        "learning_rate": optimizer.learning_rate * TEACHER_RATE,
+        "muon_learning_rate": muon and muon * TEACHER_RATE,
+        "warmup_steps": TEACHER_WARMUP_STEPS,
     }
     return optimizer.model_copy(update=changes)
 
@@ -351,14 +301,14 @@ def _measure(
     config: QuickstartConfig,
     name: str,
     arm: ArmName,
-    student: Node,
-    items: Node,
+    student: RecipeStep,
+    items: RecipeStep,
     share: float,
-) -> Node:
-    wanted = config.answer_message if arm.startswith("answers") else config.explain_message
+) -> RecipeStep:
+    wanted = ANSWER if arm.startswith("answers") else STEPS
     text = next(message.text for message in config.messages if message.id == wanted)
     asked = MeasureConfig(system_message=text, sampling=Sampling(max_new_tokens=256))
     folder = "" if share == 1.0 else f"snapshots/at-{share:g}"
     model = Use(Local(name=arm, subfolder=folder), student)
     suffix = "" if share == 1.0 else f".at-{share:g}"
-    return r.add(f"{name}.scores{suffix}", measure, asked, items=[items], model=model)
+    return r.add(f"{name}.scores{suffix}", measure, asked, items={"world": items}, model=model)

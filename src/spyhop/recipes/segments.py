@@ -5,12 +5,13 @@ Source: Humpback (arXiv:2308.06259), section 2.1.
 
 import gzip
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from pydantic import Field
 
 from spyhop.corpus import SegmentConfig, decontaminate, deduplicate, segment
-from spyhop.recipe.graph import Node, Recipe, Ref, Source
+from spyhop.recipe.graph import Recipe, RecipeStep, Ref, Source
 from spyhop.recipes.inputs import Suite, add_items
 from spyhop.report import CorpusPageConfig, corpus_page
 from spyhop.schema import Config, InputError
@@ -28,7 +29,7 @@ class SegmentsConfig(Config):
     """Settings of the `segments` recipe."""
 
     name: str = "segments"
-    """Name of the run; its nodes stand in `runs/<name>`. A file's own name, unless it says."""
+    """Name of the run; its steps stand in `runs/<name>`. A file's own name, unless it says."""
     inputs: tuple[InputPath, ...] = Field(min_length=1)
     """Archives, folders of pages, JSON lines, Parquet tables, or lists of archives."""
     segment: SegmentConfig = SegmentConfig()
@@ -41,11 +42,13 @@ class SegmentsConfig(Config):
 def segments(config: SegmentsConfig) -> Recipe:
     """Web pages to self-contained segments for a backward model."""
     r = Recipe(config.name)
-    items: list[Ref] = [add_items(r, suite) for suite in config.suites]
-    pages: list[Ref] = [Source(path) for given in config.inputs for path in expand(given)]
+    items = add_items(r, config.suites)
+    pages: dict[str, Ref] = {
+        str(path): Source(path) for given in config.inputs for path in expand(given)
+    }
     steps = add_segments(r, config.segment, config.near, config.contamination, pages, items)
     page = CorpusPageConfig(title=config.name)
-    r.add("report", corpus_page, page, steps=list[Ref](steps))
+    r.add("report", corpus_page, page, steps=steps)
     return r
 
 
@@ -54,15 +57,17 @@ def add_segments(
     cutting: SegmentConfig,
     near: NearConfig,
     contamination: ContaminationConfig,
-    pages: list[Ref],
-    items: list[Ref],
-) -> list[Node]:
-    """Add the nodes from pages to clean segments and return them; the last one holds them."""
-    steps = [r.add("segments", segment, cutting, pages=pages)]
-    steps.append(r.add("distinct", deduplicate, near, segments=steps[-1]))
+    pages: Mapping[str, Ref],
+    items: Mapping[str, Ref],
+) -> dict[str, RecipeStep]:
+    """Add the steps from pages to clean segments and return them; the last one holds them."""
+    cut = r.add("segments", segment, cutting, pages=pages)
+    distinct = r.add("distinct", deduplicate, near, segments=cut)
+    steps = {"segments": cut, "distinct": distinct}
     if items:
-        last = steps[-1]
-        steps.append(r.add("clean", decontaminate, contamination, segments=last, items=items))
+        steps["clean"] = r.add(
+            "clean", decontaminate, contamination, segments=distinct, items=items
+        )
     return steps
 
 

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from spyhop.collect import MessagesConfig, read_conversations
 from spyhop.models import Local
-from spyhop.recipe.graph import Node, Recipe, Ref, Source, Use
+from spyhop.recipe.graph import Recipe, RecipeStep, Ref, Source, Use
 from spyhop.report.training import TrainingPageConfig, training_page
 from spyhop.schema import Config
 from spyhop.settings import InputPath
@@ -19,31 +19,32 @@ from spyhop.train.probe import ProbeConfig, probe
 from spyhop.train.release import ReleaseConfig, release, with_title
 
 MODEL = "model"
-"""The node that holds the folder to give away."""
+"""The step that holds the folder to give away."""
 EPOCHS = 3.0
 """Where nothing says how long to train."""
 BUDGETS = {"tokens", "epochs"}
 
 
-class Phase(Config):
+class TrainingPhase(Config):
     """A further training of the same model, on other rows."""
 
     rows: tuple[InputPath, ...] = Field(min_length=1)
+    """Files or folders of training rows."""
     train: TuneConfig | None = None
-    """What it does not say is as in the first training."""
+    """Unset fields inherit from the first training phase."""
 
 
 class TrainingConfig(Config):
     """Settings of the `train` recipe."""
 
     name: str = "train"
-    """Name of the run; its nodes stand in `runs/<name>`. A file's own name, unless it says."""
+    """Name of the run; its steps stand in `runs/<name>`. A file's own name, unless it says."""
     rows: tuple[InputPath, ...] = Field(min_length=1)
     """Files or folders of JSONL or Parquet: `messages` that end with the assistant's turn."""
     base: InputPath
     """A Hugging Face folder of a causal language model of any class."""
     train: TuneConfig = TuneConfig(epochs=EPOCHS)
-    then: tuple[Phase, ...] = ()
+    then: tuple[TrainingPhase, ...] = ()
     """Trainings that follow, as the teacher's answers follow the assistant's in Orca."""
     held_out: tuple[InputPath, ...] = ()
     """Rows whose loss is only looked at, of the same form."""
@@ -72,26 +73,24 @@ def training(config: TrainingConfig) -> Recipe:
     """Rows of your own and a base to a model: trained, probed, with a card and a report."""
     r = Recipe(config.name)
     base = Source(config.base)
-    watched: list[Ref] = [
-        _read(r, f"held-out-{n}", path) for n, path in enumerate(config.held_out, 1)
-    ]
-    phases = [Phase(rows=config.rows, train=config.train), *config.then]
-    model: Ref = base
-    students: list[Ref] = []
-    answers: list[Ref] = []
+    names = {f"held-out-{n}": path for n, path in enumerate(config.held_out, 1)}
+    watched = {name: _read(r, name, path) for name, path in names.items()}
+    phases = [TrainingPhase(rows=config.rows, train=config.train), *config.then]
+    model: RecipeStep | Source = base
+    students: dict[str, Ref] = {}
+    answers: dict[str, Ref] = {}
     settings = chained([phase.train or config.train for phase in phases])
     for number, (phase, how) in enumerate(zip(phases, settings, strict=True), 1):
-        some: list[Ref] = []
-        for path in phase.rows:
-            some.append(_read(r, f"rows-{len(answers) + len(some) + 1}", path))
-        answers += some
+        names = {f"rows-{len(answers) + n}": path for n, path in enumerate(phase.rows, 1)}
+        some = {name: _read(r, name, path) for name, path in names.items()}
+        answers |= some
         name = "student" if number == len(phases) else f"student.{number}"
-        more: dict[str, list[Ref]] = {"held_out": watched} if watched else {}
-        model = r.add(name, tune, how, base=model, answers=some, **more)
-        students.append(model)
-    assert isinstance(model, Node)
-    probes = _probed(r, config, model, answers)
-    found: dict[str, list[Ref]] = {"probes": probes} if probes else {}
+        more = {"held_out": watched} if watched else {}
+        model = students[name] = r.add(name, tune, how, base=model, answers=some, **more)
+    found: dict[str, Ref] = {}
+    if config.probe is not None:
+        asked = Use(Local(name=config.name), model)
+        found["probe"] = r.add("probe", probe, config.probe, answers=answers, model=asked)
     given = with_title(config.release, config.name)
     r.add(MODEL, release, given, model=model, base=base, answers=answers, **found)
     page = TrainingPageConfig(title=config.name)
@@ -115,12 +114,5 @@ def _over(first: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any
     return {**kept, **changes, **tables}
 
 
-def _read(r: Recipe, name: str, path: InputPath) -> Node:
+def _read(r: Recipe, name: str, path: InputPath) -> RecipeStep:
     return r.add(name, read_conversations, MessagesConfig(), file=Source(path))
-
-
-def _probed(r: Recipe, config: TrainingConfig, model: Node, answers: list[Ref]) -> list[Ref]:
-    if config.probe is None:
-        return []
-    asked = Use(Local(name=config.name), model)
-    return [r.add("probe", probe, config.probe, answers=answers, model=asked)]

@@ -29,6 +29,8 @@ class ArmRun(Config):
     setting: str
     arm: str
     seed: int
+    phases: tuple[str, ...]
+    """Names of its training phases among the page's `students`, in order."""
     share: float = 1.0
     """Share of the training after which it was measured."""
 
@@ -192,17 +194,19 @@ class Experiment:
 
 
 def read_measured(
-    runs: Sequence[ArmRun], scores: Sequence[Artifact], students: Sequence[list[Artifact]]
+    runs: Mapping[str, ArmRun], scores: Mapping[str, Artifact], students: Mapping[str, Artifact]
 ) -> dict[str, list[Measured]]:
-    """Return the measurements by setting, in their order.
+    """Return the measurements by setting, in the order of the scores.
 
     Args:
-        runs: What each scores artifact measures.
+        runs: Which arm each scores artifact belongs to, by the name of the scores.
         scores: One artifact per run.
-        students: The student of each run, with its earlier stages before it.
+        students: Training phases, by the names that the runs give.
     """
     measured: dict[str, list[Measured]] = {}
-    for run, artifact, stages in zip(runs, scores, students, strict=True):
+    for name, artifact in scores.items():
+        run = runs[name]
+        stages = [students[phase] for phase in run.phases]
         each = Measured(
             run=run,
             scores=tuple(artifact.rows(Score)),

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from spyhop.charts import draw_svg
 from spyhop.lazy import Lazy
 from spyhop.report.arm_figures import (
     ALL,
@@ -22,14 +23,13 @@ from spyhop.report.html import (
     ACCENT,
     INK,
     PALETTE,
+    RESULTS,
     Section,
     Table,
-    draw,
     percent,
     percent_interval,
-    render_page,
+    write_page,
 )
-from spyhop.report.page import PAGE, RESULTS
 from spyhop.report.sections import data_section, mask_section, samples_section, training_section
 from spyhop.schema import Config, Score
 from spyhop.stage import FOLDER, Context, Estimate, stage
@@ -48,10 +48,8 @@ class ArmsConfig(Config):
     """What the scores artifacts measure, and which arms are compared."""
 
     title: str
-    runs: tuple[ArmRun, ...]
-    """One per scores artifact, in their order."""
-    stages: tuple[tuple[int, ...], ...]
-    """For each run the places in `students` of its training stages, in their order."""
+    runs: dict[str, ArmRun]
+    """By the name of the scores."""
     comparisons: tuple[ArmPair, ...]
     arm_titles: dict[str, str]
     """What the arms are called in the page."""
@@ -59,23 +57,19 @@ class ArmsConfig(Config):
     """What a reader must know beside the figures."""
 
 
-def plan_arms(config: ArmsConfig, **inputs: list[Estimate]) -> Estimate:
-    """A few seconds for the charts."""
-    return Estimate(seconds=8)
-
-
-@stage(version=1, writes=FOLDER, plan=plan_arms)
+@stage(
+    version=2, writes=FOLDER, shows_names=True, plan=lambda config, **inputs: Estimate(seconds=8)
+)
 def arms_page(
     ctx: Context,
     config: ArmsConfig,
     *,
-    scores: list[Artifact],
-    students: list[Artifact],
-    answers: list[Artifact],
+    scores: Mapping[str, Artifact],
+    students: Mapping[str, Artifact],
+    answers: Mapping[str, Artifact],
 ) -> None:
     """Write `report.html`, `results.json` and `comparisons.json` of an experiment with arms."""
-    stages = [[students[place] for place in places] for places in config.stages]
-    measured = read_measured(config.runs, scores, stages)
+    measured = read_measured(config.runs, scores, students)
     experiments = [
         Experiment(name, some, config.arm_titles, config.comparisons)
         for name, some in measured.items()
@@ -88,25 +82,34 @@ def arms_page(
         if experiment.curve:
             sections.append(_curve_section(experiment))
         sections.append(examples_section(experiment))
-    finals = {
-        f"{run.setting} {config.arm_titles[run.arm]}": some
-        for run, some in zip(config.runs, stages, strict=True)
-        if run.seed == config.runs[0].seed
-    }
+    finals = first_seed(config.runs, scores, students, config.arm_titles)
     sections += [
-        training_section(list(finals.items())),
+        training_section(finals),
         samples_section(answers),
-        mask_section(students[0]),
-        data_section([*answers, *(some[-1] for some in finals.values())]),
+        mask_section(next(iter(students.values()))),
+        data_section(answers=answers, students={name: each[-1] for name, each in finals.items()}),
     ]
     notes = Section("How to read this")
     for caveat in config.caveats:
         notes.text(caveat)
     sections.insert(1, notes)
     lead = "\n".join(_headline(experiment) for experiment in experiments)
-    footer = "\n".join(artifact.path.name for artifact in [*answers, *students, *scores])
-    html = render_page(config.title, lead, sections, f"Made by spyhop from:\n{footer}")
-    (ctx.out / PAGE).write_text(html, encoding="utf-8")
+    write_page(ctx.out, config.title, lead, sections, answers, students, scores)
+
+
+def first_seed(
+    runs: Mapping[str, ArmRun],
+    scores: Mapping[str, Artifact],
+    students: Mapping[str, Artifact],
+    titles: Mapping[str, str],
+) -> dict[str, list[Artifact]]:
+    """Return the training phases of the first seed's students, by setting and arm."""
+    found = [runs[name] for name in scores]
+    return {
+        f"{run.setting} {titles[run.arm]}": [students[phase] for phase in run.phases]
+        for run in found
+        if run.seed == found[0].seed
+    }
 
 
 def write_figures(folder: Path, experiments: Sequence[Experiment]) -> None:
@@ -114,8 +117,8 @@ def write_figures(folder: Path, experiments: Sequence[Experiment]) -> None:
     (folder / RESULTS).write_text(json.dumps(_results(experiments), indent=1))
     (folder / COMPARISONS).write_text(json.dumps(_comparisons(experiments), indent=1))
     for experiment in experiments:
-        svg = draw(_accuracy_chart(experiment))
-        (folder / f"accuracy-{experiment.name}.svg").write_text(svg, encoding="utf-8")
+        if svg := draw_svg(_accuracy_chart(experiment).to_dict()):
+            (folder / f"accuracy-{experiment.name}.svg").write_text(svg, encoding="utf-8")
 
 
 def _headline(experiment: Experiment) -> str:

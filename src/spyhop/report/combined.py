@@ -1,12 +1,11 @@
 """The report of both whales together: three data sets, three students, equal tokens."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 
-from spyhop.report.html import Section, Table, render_page
-from spyhop.report.humpback_figures import Measure, Seen, StudentRun, seen_by
+from spyhop.report.html import RESULTS, Section, Table, write_page
+from spyhop.report.humpback_figures import Measure, Seen, StudentRun, measures_of, seen_by
 from spyhop.report.humpback_tables import AXES, level, paired_table, results_of
-from spyhop.report.page import PAGE, RESULTS
 from spyhop.report.sections import (
     data_section,
     mask_section,
@@ -34,89 +33,70 @@ class CombinedPageConfig(Config):
     title: str
     tokens: int
     """Training tokens of each student."""
-    sizes: tuple[int, ...]
-    """Artifacts of each student's rows in `answers`, in order."""
-    students: tuple[str, ...]
-    has_accuracy: bool
-    has_held_out: bool
+    sets: dict[str, tuple[str, ...]]
+    """Names of the answers that each student was trained on."""
 
 
-def plan_page(config: CombinedPageConfig, **inputs: list[Estimate]) -> Estimate:
-    """A few seconds for the charts."""
-    return Estimate(seconds=5)
-
-
-@stage(version=1, writes=FOLDER, plan=plan_page)
+@stage(
+    version=2, writes=FOLDER, shows_names=True, plan=lambda config, **inputs: Estimate(seconds=5)
+)
 def combined_page(
     ctx: Context,
     config: CombinedPageConfig,
     *,
-    answers: list[Artifact],
-    students: list[Artifact],
-    accuracy: list[Artifact],
-    held_out: list[Artifact],
+    answers: Mapping[str, Artifact],
+    students: Mapping[str, Artifact],
+    accuracy: Mapping[str, Artifact],
+    held_out: Mapping[str, Artifact],
 ) -> None:
-    """Write `report.html` and `results.json` of the comparison."""
-    runs = tuple(StudentRun(table="sources", kind=name) for name in config.students)
+    """Write `report.html` and `results.json` of the comparison; scores are named by student."""
+    runs = {name: StudentRun(table="sources", kind=name) for name in students}
     seen = seen_by(runs, accuracy, held_out)
-    taken = (("accuracy", config.has_accuracy), ("held_out", config.has_held_out))
-    measures: list[Measure] = [name for name in AXES if dict(taken)[name]]
-    sets = dict(zip(config.students, _divided(config.sizes, answers), strict=True))
+    measures = measures_of(accuracy, held_out)
+    sets = {name: {each: answers[each] for each in config.sets[name]} for name in students}
     sections = [
-        _students_section(config, sets, students, seen, measures),
+        _students_section(sets, students, seen, measures),
         _checks_section(sets[COMBINED]),
         samples_section(sets[COMBINED]),
-        mask_section(students[-1]),
-        training_section(
-            [(name, [each]) for name, each in zip(config.students, students, strict=True)]
-        ),
-        data_section([*answers, *students]),
+        mask_section(students[COMBINED]),
+        training_section({name: [each] for name, each in students.items()}),
+        data_section(answers=answers, students=students),
     ]
     lead = (
         f"Three students of {config.tokens:,} tokens each: Humpback's pairs, Orca's answers on "
         "collections, and Humpback's curated instructions as Orca's queries."
     )
-    footer = "\n".join(each.path.name for each in [*answers, *students])
-    html = render_page(config.title, lead, sections, f"Made by spyhop from:\n{footer}")
-    (ctx.out / PAGE).write_text(html, encoding="utf-8")
-    (ctx.out / RESULTS).write_text(json.dumps(results_of(seen, measures), indent=1))
-
-
-def _divided(sizes: Sequence[int], answers: Sequence[Artifact]) -> Iterator[list[Artifact]]:
-    start = 0
-    for size in sizes:
-        yield list(answers[start : start + size])
-        start += size
+    write_page(ctx.out, config.title, lead, sections, answers, students)
+    (ctx.out / RESULTS).write_text(json.dumps(results_of(list(seen.values()), measures), indent=1))
 
 
 def _students_section(
-    config: CombinedPageConfig,
-    sets: dict[str, list[Artifact]],
-    students: Sequence[Artifact],
-    seen: Sequence[Seen],
+    sets: Mapping[str, Mapping[str, Artifact]],
+    students: Mapping[str, Artifact],
+    seen: Mapping[str, Seen],
     measures: Sequence[Measure],
 ) -> Section:
     section = Section("Three data sets at equal tokens")
     rows = [
         [
             name,
-            f"{sum(each.num_rows for each in sets[name]):,}",
+            f"{sum(each.num_rows for each in sets[name].values()):,}",
             f"{student.record.counts.get('rows/trained', 0):,}",
             f"{read_metrics(student)['tokens']:,}",
-            *(level(one, measure) for measure in measures),
+            *(level(seen[name], measure) for measure in measures),
         ]
-        for name, student, one in zip(config.students, students, seen, strict=True)
+        for name, student in students.items()
     ]
     headings = ["data set", "rows", "rows trained on", "tokens", *(AXES[m] for m in measures)]
     section.table(Table(headings, rows))
     if measures:
-        section.table(paired_table(seen, measures))
+        section.table(paired_table(list(seen.values()), measures))
     for caveat in CAVEATS:
         section.text(caveat)
     return section
 
 
-def _checks_section(answers: Sequence[Artifact]) -> Section:
+def _checks_section(answers: Mapping[str, Artifact]) -> Section:
     section = Section(
         "Checked against the texts",
         "Each explanation was compared with the web text that its instruction was written for; "
@@ -124,7 +104,7 @@ def _checks_section(answers: Sequence[Artifact]) -> Section:
     )
     kinds = ("supported", "silent", "revised", "contradicted", "unparsed")
     rows = []
-    for each in answers:
+    for each in answers.values():
         record = each.record
         dropped = ", ".join(f"{name} {num:,}" for name, num in record.dropped.items()) or "none"
         counts = [f"{record.counts.get(f'outcome/{kind}', 0):,}" for kind in kinds]

@@ -1,7 +1,7 @@
 """Models compared on the same items, pair by pair."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 from spyhop.report.html import Table, percent, percent_interval
 from spyhop.schema import Score
@@ -9,14 +9,14 @@ from spyhop.statistics import paired_difference
 from spyhop.store import Artifact
 
 
-def comparison_table(scores: Sequence[tuple[str, Artifact]], student: str) -> Table:
+def comparison_table(scores: Mapping[str, Artifact], student: str) -> Table:
     """Return each suite's difference of the student to every other model.
 
     Args:
-        scores: Name of each model, and its answers to the same items.
+        scores: Answers to the same items, by the name of the model.
         student: Name of the model that the others are compared with.
     """
-    right = {name: _right(artifact) for name, artifact in scores}
+    right = {name: _right(artifact) for name, artifact in scores.items()}
     rows = []
     for suite, own in right[student].items():
         for name, other in right.items():

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from spyhop.corpus.work import PAGE
 from spyhop.lazy import Lazy
-from spyhop.report.html import ACCENT, Section, Table, percent, render_page
-from spyhop.report.page import PAGE as FILE
-from spyhop.report.page import RESULTS
+from spyhop.report.html import ACCENT, RESULTS, Section, Table, percent, write_page
 from spyhop.report.sections import data_section
 from spyhop.schema import Config, Segment
 from spyhop.stage import FOLDER, Context, Estimate, stage
@@ -38,46 +36,46 @@ class CorpusPageConfig(Config):
     title: str
 
 
-@stage(version=1, writes=FOLDER, plan=lambda config, steps: Estimate(seconds=5))
-def corpus_page(ctx: Context, config: CorpusPageConfig, *, steps: list[Artifact]) -> None:
-    """Write the page and the figures of segments; `steps` are the stages from pages to the last."""
+@stage(version=2, writes=FOLDER, shows_names=True, plan=lambda config, steps: Estimate(seconds=5))
+def corpus_page(ctx: Context, config: CorpusPageConfig, *, steps: Mapping[str, Artifact]) -> None:
+    """Write the page and the figures of segments; `steps` lead from pages to clean segments."""
     figures = _figures(steps)
+    last = list(steps.values())[-1]
     lead = (
-        f"{figures['funnel'][0][1]:,} pages gave {steps[-1].num_rows:,} segments. Every figure "
+        f"{figures['funnel'][0][1]:,} pages gave {last.num_rows:,} segments. Every figure "
         "below comes from the rows; what was left out is kept with its reason."
     )
     sections = [
         _funnel_section(figures),
-        _segments_section(steps[-1], figures),
+        _segments_section(last, figures),
         _rejects_section(steps),
-        data_section(steps),
+        data_section(steps=steps),
     ]
-    footer = "Made by spyhop from:\n" + "\n".join(each.path.name for each in steps)
-    (ctx.out / FILE).write_text(render_page(config.title, lead, sections, footer), encoding="utf-8")
+    write_page(ctx.out, config.title, lead, sections, steps)
     (ctx.out / RESULTS).write_text(json.dumps(figures, indent=1))
 
 
-def _figures(steps: Sequence[Artifact]) -> dict[str, Any]:
+def _figures(steps: Mapping[str, Artifact]) -> dict[str, Any]:
     """Read the last step's rows once, and the records of all."""
     lengths, domains, languages = Counter[int](), Counter[str](), Counter[str]()
     num_toxic = num_redacted = 0
-    for row in steps[-1].rows(Segment):
+    first, *_, last = [*steps.values()] * 2
+    for row in last.rows(Segment):
         lengths[len(row.text) // BIN_CHARS * BIN_CHARS] += 1
         domains[_domain(row.url)] += 1
         languages[row.language] += 1
         num_toxic += row.is_toxic
         num_redacted += row.num_redacted
-    first = steps[0].record
-    num_refused = sum(num for name, num in first.dropped.items() if name.startswith(PAGE))
+    counts = first.record.counts
+    num_refused = sum(num for name, num in first.record.dropped.items() if name.startswith(PAGE))
     funnel = [
-        ("pages", first.counts.get("pages", 0)),
-        ("pages with text", first.counts.get("pages", 0) - num_refused),
-        ("sections", first.counts.get("sections", 0)),
+        ("pages", counts.get("pages", 0)),
+        ("pages with text", counts.get("pages", 0) - num_refused),
+        ("sections", counts.get("sections", 0)),
     ]
-    names = ("segments", "distinct", "clean of items")
-    funnel += [(name, each.num_rows) for name, each in zip(names, steps, strict=False)]
+    funnel += [(name, each.num_rows) for name, each in steps.items()]
     dropped = Counter[str]()
-    for each in steps:
+    for each in steps.values():
         dropped.update(each.record.dropped)
     return {
         "funnel": funnel,
@@ -144,10 +142,10 @@ def _segments_section(last: Artifact, figures: dict[str, Any]) -> Section:
     return section
 
 
-def _rejects_section(steps: Sequence[Artifact]) -> Section:
+def _rejects_section(steps: Mapping[str, Artifact]) -> Section:
     section = Section("What was left out", "Reasons with their counts and first examples.")
     rows = []
-    for step in steps:
+    for step in steps.values():
         examples = _examples(step)
         for reason, num in sorted(step.record.dropped.items(), key=lambda pair: -pair[1]):
             rows.append([reason, num, "\n".join(examples.get(reason, []))])

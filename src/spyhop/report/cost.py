@@ -1,37 +1,38 @@
 """What the models that answered and were measured took: requests, tokens, dollars."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 from spyhop.report.html import Section, Table
+from spyhop.schema import Answer
 from spyhop.store import Artifact
 
 
-def cost_section(
-    answers: Sequence[tuple[str, Artifact]], scores: Sequence[tuple[str, Artifact]]
-) -> Section:
-    """Tell what was asked of each model and what it cost.
+def cost_section(answers: Mapping[str, Artifact], scores: Mapping[str, Artifact]) -> Section:
+    """Requests, tokens and dollars of each model.
 
     Args:
-        answers: Who answered, and the answers.
-        scores: Which model was measured, and its scores.
+        answers: Training rows, by who answered.
+        scores: Answers to the items, by the name of the model.
     """
     section = Section(
         "Requests, tokens, dollars",
         "As the runs that made these rows counted them; recorded answers and models in this "
         "process cost no dollars.",
     )
-    told = [("answers", *each) for each in answers] + [("scores", *each) for each in scores]
+    told = [("answers", *each) for each in answers.items()]
+    told += [("scores", *each) for each in scores.items()]
     rows = [_row(what, who, artifact) for what, who, artifact in told]
     names = ("requests", "prompt_tokens", "response_tokens", "usd")
     total = {name: sum(each.record.usage.get(name, 0) for _, _, each in told) for name in names}
-    rows.append(["all", "", *_cells(total)])
-    headings = ["for", "model", "requests", "tokens in", "tokens out", "dollars"]
+    rows.append(["all", "", "", *_cells(total)])
+    headings = ["for", "name", "model", "requests", "tokens in", "tokens out", "dollars"]
     section.table(Table(headings, rows))
     return section
 
 
 def _row(what: str, who: str, artifact: Artifact) -> list[str]:
-    return [what, who, *_cells(artifact.record.usage)]
+    model = next((row.model for row in artifact.rows(Answer)), "") if what == "answers" else ""
+    return [what, who, model, *_cells(artifact.record.usage)]
 
 
 def _cells(usage: dict[str, float]) -> list[str]:

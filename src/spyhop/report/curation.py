@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from spyhop.lazy import Lazy
@@ -12,6 +12,7 @@ from spyhop.report.arms import (
     accuracy_section,
     comparison_section,
     examples_section,
+    first_seed,
     said,
     write_figures,
 )
@@ -20,8 +21,8 @@ from spyhop.report.curation_figures import (
     Curated,
     CuratedSet,
     Kind,
+    over_runs,
     over_seeds,
-    pooled,
     read_curated,
 )
 from spyhop.report.html import (
@@ -30,9 +31,8 @@ from spyhop.report.html import (
     Table,
     percent,
     percent_interval,
-    render_page,
+    write_page,
 )
-from spyhop.report.page import PAGE
 from spyhop.report.sections import data_section, mask_section, samples_section, training_section
 from spyhop.schema import Config
 from spyhop.stage import FOLDER, Context, Estimate, stage
@@ -52,10 +52,10 @@ class CurationPageConfig(Config):
     """What the inputs are, and which arms are compared."""
 
     title: str
-    runs: tuple[ArmRun, ...]
-    """One per scores artifact, in their order."""
-    curated: tuple[CuratedSet, ...]
-    """One per artifact of documents, rated and kept pairs, in their order."""
+    runs: dict[str, ArmRun]
+    """By the name of the scores."""
+    curated: dict[str, CuratedSet]
+    """By the name of documents, rated and kept pairs."""
     comparisons: tuple[ArmPair, ...]
     arm_titles: dict[str, str]
     """What the arms are called in the page."""
@@ -63,29 +63,32 @@ class CurationPageConfig(Config):
     """What the page does not show."""
 
 
-@stage(version=2, writes=FOLDER, plan=lambda config, **inputs: Estimate(seconds=8))
+@stage(
+    version=3, writes=FOLDER, shows_names=True, plan=lambda config, **inputs: Estimate(seconds=8)
+)
 def curation_page(
     ctx: Context,
     config: CurationPageConfig,
     *,
-    scores: list[Artifact],
-    students: list[Artifact],
-    answers: list[Artifact],
-    documents: list[Artifact],
-    rated: list[Artifact],
-    kept: list[Artifact],
+    scores: Mapping[str, Artifact],
+    students: Mapping[str, Artifact],
+    answers: Mapping[str, Artifact],
+    documents: Mapping[str, Artifact],
+    rated: Mapping[str, Artifact],
+    kept: Mapping[str, Artifact],
 ) -> None:
     """Write `report.html`, `results.json`, `comparisons.json` and `curation.json`.
 
     Every sentence about a difference follows from its interval, whatever it is.
     """
-    measured = read_measured(config.runs, scores, [[student] for student in students])
+    measured = read_measured(config.runs, scores, students)
     experiments = [
         Experiment(name, some, config.arm_titles, config.comparisons)
         for name, some in measured.items()
     ]
     found = [
-        read_curated(*each) for each in zip(config.curated, documents, rated, kept, strict=True)
+        read_curated(config.curated[name], documents[name], rated[name], each)
+        for name, each in kept.items()
     ]
     write_figures(ctx.out, experiments)
     (ctx.out / CURATION).write_text(json.dumps([_plain(each) for each in found], indent=1))
@@ -96,24 +99,19 @@ def curation_page(
     limits = Section("What this does not show")
     for limit in config.limits:
         limits.text(limit)
-    first = [
-        (f"{run.setting} {config.arm_titles[run.arm]}", [student])
-        for run, student in zip(config.runs, students, strict=True)
-        if run.seed == config.runs[0].seed
-    ]
+    first = next(iter(kept))
+    one = {"documents": documents[first], "rated": rated[first], "kept": kept[first]}
     sections += [
         limits,
-        training_section(first),
+        training_section(first_seed(config.runs, scores, students, config.arm_titles)),
         samples_section(answers),
-        mask_section(students[0]),
-        data_section([*documents[:1], *rated[:1], *kept[:1], *answers]),
+        mask_section(next(iter(students.values()))),
+        data_section(curation=one, answers=answers),
     ]
     lead = "\n".join(
         sentence for experiment in experiments for sentence in findings(experiment, found)
     )
-    footer = "\n".join(each.path.name for each in [*documents, *rated, *kept, *students, *scores])
-    html = render_page(config.title, lead, sections, f"Made by spyhop from:\n{footer}")
-    (ctx.out / PAGE).write_text(html, encoding="utf-8")
+    write_page(ctx.out, config.title, lead, sections, documents, rated, kept, students, scores)
 
 
 def findings(experiment: Experiment, curated: Sequence[Curated]) -> list[str]:
@@ -213,7 +211,7 @@ def _found_section(experiment: Experiment, rounds: dict[int, list[Curated]]) -> 
             rows.append([number, name, percent(found.value), interval, by_seed])
     section.table(Table(["round", "", "%", "95 % over seeds", "seed by seed"], rows))
     section.chart(
-        _scores_chart(pooled(rounds[min(rounds)])),
+        _scores_chart(over_runs(rounds[min(rounds)])),
         "Round 1: ratings by kind of document, all seeds. 5 is the likeliest fifth.",
     )
     return section
@@ -243,7 +241,7 @@ def _funnel_section(experiment: Experiment, rounds: dict[int, list[Curated]]) ->
         "right or wrong; noise has no instruction to recover.",
     )
     rows = []
-    by_round = {number: pooled(some) for number, some in rounds.items()}
+    by_round = {number: over_runs(some) for number, some in rounds.items()}
     for name, kind in by_round[min(by_round)].items():
         kept = [f"{kinds[name].kept:,}" for kinds in by_round.values()]
         shares = [percent(kinds[name].kept / max(1, kind.documents)) for kinds in by_round.values()]

@@ -100,7 +100,7 @@ def _kept_first(key: tuple[str, bool]) -> tuple[str, bool]:
     return kind, not is_kept
 
 
-def pooled(curated: Iterable[Curated]) -> dict[str, Kind]:
+def over_runs(curated: Iterable[Curated]) -> dict[str, Kind]:
     """Return the kinds with their numbers summed over seeds."""
     kinds: dict[str, Kind] = {}
     for each in curated:

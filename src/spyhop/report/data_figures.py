@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
-
-import pyarrow.parquet as pq
 
 from spyhop.lazy import Lazy
 from spyhop.report.html import PALETTE, Section, Table, percent
 from spyhop.schema import Answer
 from spyhop.store import Artifact
-from spyhop.store.artifact import DROPPED
 
 if TYPE_CHECKING:
     import altair as alt
@@ -24,21 +21,21 @@ NUM_EXAMPLES = 5
 NUM_CHARS = 240
 
 
-def mixture_section(data: Sequence[Artifact]) -> Section:
-    """What was found and drawn of each collection, and what was left out before anyone was asked.
+def mixture_section(data: Mapping[str, Artifact]) -> Section:
+    """Rows found, drawn and dropped for each collection, before any model was asked.
 
     Args:
-        data: The stages from readers to clean queries, in order.
+        data: The steps from readers to clean queries, in order.
     """
     section = Section("Mixture", "What the prompts are made of.")
     rows = []
-    for artifact in data:
+    for name, artifact in data.items():
         counts = artifact.record.counts
         found = _under(counts, "found/") or _under(counts, "task/")
         drawn = _under(counts, "drawn/")
         rows.append(
             [
-                _title(artifact),
+                name,
                 len(found) or "",
                 f"{sum(found.values()):,}" if found else "",
                 f"{artifact.num_rows:,}",
@@ -47,23 +44,23 @@ def mixture_section(data: Sequence[Artifact]) -> Section:
         )
     headings = ["step", "tasks", "rows found", "rows given", "rows of a task"]
     section.table(Table(headings, rows))
-    for artifact in data:
+    for name, artifact in data.items():
         if artifact.record.dropped:
-            _dropped(section, artifact)
+            _dropped(section, name, artifact)
         near = sum(_under(artifact.record.counts, "near/").values())
         if near and not artifact.record.dropped.get("near"):
             section.text(
-                f"{near:,} of the rows given by {_title(artifact)} are near copies of others of "
+                f"{near:,} of the rows given by {name} are near copies of others of "
                 'their task, and stay; near_copies = "drop" leaves them out.'
             )
     return section
 
 
-def dropped_table(artifact: Artifact) -> Table:
-    """Return the reasons why rows were left out, with their numbers."""
+def dropped_table(name: str, artifact: Artifact) -> Table:
+    """Return the reasons why a step dropped rows, with their numbers."""
     dropped = artifact.record.dropped
     return Table(
-        [f"dropped by {_title(artifact)}", "rows", "% of rows"],
+        [f"dropped by {name}", "rows", "% of rows"],
         [
             [reason, f"{num:,}", percent(num / (artifact.num_rows + sum(dropped.values())))]
             for reason, num in dropped.items()
@@ -71,9 +68,9 @@ def dropped_table(artifact: Artifact) -> Table:
     )
 
 
-def _dropped(section: Section, artifact: Artifact) -> None:
+def _dropped(section: Section, name: str, artifact: Artifact) -> None:
     dropped = artifact.record.dropped
-    section.table(dropped_table(artifact))
+    section.table(dropped_table(name, artifact))
     shown: Counter[str] = Counter()
     examples = []
     for reason, row in _drops(artifact):
@@ -83,19 +80,19 @@ def _dropped(section: Section, artifact: Artifact) -> None:
             examples.append([reason, row["id"], like, _short(row.get("words") or row["query"])])
         elif min(shown.values()) > NUM_EXAMPLES and len(shown) == len(dropped):
             break
-    caption = "Examples; `spyhop show NODE --dropped` lists more."
+    caption = "Examples; `spyhop show STEP --dropped` lists more."
     section.table(
         Table(["reason", "row", "like", "words in common, or the row"], examples, caption)
     )
 
 
-def messages_section(answers: Sequence[tuple[str, Artifact]]) -> Section:
+def messages_section(answers: Mapping[str, Artifact]) -> Section:
     """How often each system message stands, and how long the responses to it are.
 
     As the Orca paper's Figures 6 and 9.
 
     Args:
-        answers: Who answered, and the answers.
+        answers: Training rows, by who answered.
     """
     section = Section(
         "System messages and response length",
@@ -104,7 +101,7 @@ def messages_section(answers: Sequence[tuple[str, Artifact]]) -> Section:
     )
     values: list[dict[str, Any]] = []
     num_rows: Counter[tuple[str, str]] = Counter()
-    for name, artifact in answers:
+    for name, artifact in answers.items():
         lengths: dict[str, list[int]] = defaultdict(list)
         for row in artifact.rows(Answer):
             num_rows[row.collection, row.system_id] += 1
@@ -168,25 +165,13 @@ def _order(name: str) -> tuple[int, str]:
     return (int(name), "") if name.isdigit() else (1 << 30, name)
 
 
-def _title(artifact: Artifact) -> str:
-    stage = artifact.record.stage.split(".")[-1]
-    config = artifact.record.config
-    table = config.get("table") or {}
-    collection = table.get("collection") or config.get("collection")
-    inputs = ", ".join(each.name for some in artifact.record.inputs.values() for each in some)
-    return f"{stage} {collection}" if collection else f"{stage} ({_short(inputs, 60)})"
-
-
 def _under(counts: dict[str, int], prefix: str) -> dict[str, int]:
     return {name: num for name, num in counts.items() if name.startswith(prefix)}
 
 
 def _drops(artifact: Artifact) -> Iterator[tuple[str, dict[str, Any]]]:
-    for part in sorted((artifact.path / DROPPED).glob("part-*.parquet")):
-        with pq.ParquetFile(part) as file:
-            for batch in file.iter_batches(batch_size=256):
-                for each in batch.to_pylist():
-                    yield each["reason"], json.loads(each["row"])
+    for reason, row in artifact.dropped():
+        yield reason, json.loads(row)
 
 
 def _short(text: str, num_chars: int = NUM_CHARS) -> str:

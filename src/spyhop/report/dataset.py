@@ -7,7 +7,7 @@ import json
 import re
 import sqlite3
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from typing import Any
 
@@ -60,7 +60,7 @@ class DatasetConfig(Config):
 
 @stage(version=2, writes=FOLDER, plan=lambda config, **inputs: Estimate(seconds=5))
 def dataset(
-    ctx: Context, config: DatasetConfig, *, answers: list[Artifact], queries: Artifact
+    ctx: Context, config: DatasetConfig, *, answers: Mapping[str, Artifact], queries: Artifact
 ) -> None:
     """Write `data/train.parquet`, `train.jsonl` and `README.md`, the card.
 
@@ -92,9 +92,9 @@ def dataset(
 
 
 def _rows(
-    ctx: Context, answers: list[Artifact], known: sqlite3.Connection
+    ctx: Context, answers: Mapping[str, Artifact], known: sqlite3.Connection
 ) -> Iterator[dict[str, Any]]:
-    for artifact in answers:
+    for artifact in answers.values():
         for row in ctx.track(artifact.rows(Answer), "writing", total=artifact.num_rows):
             if row.error is not None:
                 ctx.count("failed")

@@ -5,19 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from spyhop.charts import draw_svg
 from spyhop.lazy import Lazy
+from spyhop.store import Artifact
 
 if TYPE_CHECKING:
     import altair as alt
-    import vl_convert
 else:
-    alt, vl_convert = Lazy("altair"), Lazy("vl_convert")
+    alt = Lazy("altair")
 
+PAGE, RESULTS = "report.html", "results.json"
 INK, ACCENT = "#1c2b33", "#0b6e8f"
 PALETTE = ("#0b6e8f", "#d1603d", "#6a994e", "#8d5a97", "#c9a227", "#4f6d7a", "#b56576", "#3d5a80")
 
@@ -49,8 +52,12 @@ class Section:
 
     def chart(self, chart: alt.TopLevelMixin, caption: str) -> None:
         """Add a chart, drawn as SVG now, so that the page needs no script."""
+        svg = draw_svg(chart.to_dict())
+        if svg is None:
+            self.text(f"{caption} (The chart could not be drawn on this machine.)")
+            return
         figure = Markup("<figure>{}<figcaption>{}</figcaption></figure>")
-        self.blocks.append(figure.format(Markup(draw(chart)), caption))
+        self.blocks.append(figure.format(Markup(svg), caption))
 
     def conversation(self, turns: Sequence[Mapping[str, str]], note: str = "") -> None:
         """Add the turns of one row."""
@@ -66,9 +73,18 @@ def render_page(title: str, lead: str, sections: Sequence[Section], footer: str)
     return str(_render("page.html", title=title, lead=lead, sections=sections, footer=footer))
 
 
-def draw(chart: alt.TopLevelMixin) -> str:
-    """Return a chart as SVG text; nothing is fetched."""
-    return str(vl_convert.vegalite_to_svg(chart.to_dict(), vl_version="v6.1"))
+def write_page(
+    folder: Path,
+    title: str,
+    lead: str,
+    sections: Sequence[Section],
+    *made_from: Mapping[str, Artifact],
+) -> None:
+    """Write `report.html`; its footer names the artifacts that it was made from."""
+    names = dict.fromkeys(each.path.name for group in made_from for each in group.values())
+    footer = "Made by spyhop from:\n" + "\n".join(names)
+    html = render_page(title, lead, sections, footer)
+    (folder / PAGE).write_text(html, encoding="utf-8")
 
 
 def percent(value: float) -> str:

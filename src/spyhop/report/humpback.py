@@ -6,19 +6,19 @@ Source: Humpback (arXiv:2308.06259); table and figure numbers are those of versi
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from spyhop.curate import A4, A5
 from spyhop.curate.rate import rounded
 from spyhop.report.data_figures import dropped_table
-from spyhop.report.html import Section, Table, percent, render_page
+from spyhop.report.html import RESULTS, Section, Table, percent, write_page
 from spyhop.report.humpback_figures import (
     Measure,
     PairSet,
     Seen,
     StudentRun,
-    findings,
+    measures_of,
     of_score,
     pair_set,
     seen_by,
@@ -28,7 +28,6 @@ from spyhop.report.humpback_tables import (
     level,
     results_of,
 )
-from spyhop.report.page import PAGE, RESULTS
 from spyhop.report.sections import data_section, training_section
 from spyhop.report.task_figures import chance_sentence, task_results
 from spyhop.schema import Config, Finding, Pair
@@ -51,132 +50,138 @@ PAPER_READ = {"seeds": "8", "all augmented": "13"}
 """Percent of instructions with a root verb and a direct object, found by a parser."""
 
 
+BEST_STUDENT = {"sources": "Curated pairs are those of", "messages": "The tagged student is"}
+
+
 class HumpbackPageConfig(Config):
     """What the inputs are."""
 
     title: str
-    runs: tuple[StudentRun, ...]
-    """One per student, in their order."""
-    num_kept: int
+    runs: dict[str, StudentRun]
+    """Place of each student in the tables, by its name."""
     asked_under: str
     """System message at inference."""
-    has_accuracy: bool
-    has_held_out: bool
 
 
-def plan_page(config: HumpbackPageConfig, **inputs: Estimate | list[Estimate]) -> Estimate:
-    """A few seconds for the charts."""
-    return Estimate(seconds=8)
-
-
-@stage(version=2, writes=FOLDER, plan=plan_page)
+@stage(
+    version=3, writes=FOLDER, shows_names=True, plan=lambda config, **inputs: Estimate(seconds=8)
+)
 def humpback_page(
     ctx: Context,
     config: HumpbackPageConfig,
     *,
     seeds: Artifact,
     augmented: Artifact,
-    rated: list[Artifact],
-    gates: list[Artifact],
-    kept: list[Artifact],
-    promotions: list[Artifact],
-    students: list[Artifact],
-    accuracy: list[Artifact],
-    held_out: list[Artifact],
-    graded: list[Artifact],
-    steps: list[Artifact],
+    rated: Mapping[str, Artifact],
+    gates: Mapping[str, Artifact],
+    kept: Mapping[str, Artifact],
+    promotions: Mapping[str, Artifact],
+    students: Mapping[str, Artifact],
+    accuracy: Mapping[str, Artifact],
+    held_out: Mapping[str, Artifact],
+    graded: Mapping[str, Artifact],
+    steps: Mapping[str, Artifact],
 ) -> None:
-    """Write `report.html` and `results.json`: every table of the paper that the run can fill."""
-    seen = seen_by(config.runs, accuracy, held_out, graded)
-    chosen = [json.loads((each.path / "promotion.json").read_text()) for each in promotions]
+    """Write `report.html` and `results.json`: every table of the paper that the run can fill.
+
+    Ratings, gates, kept pairs and promotions have the name of the student that they lead to.
+    """
+    seen = seen_by({name: config.runs[name] for name in students}, accuracy, held_out, graded)
+    chosen = {name: _promotion(each) for name, each in promotions.items()}
+    *_, last = kept
     sets = [
         pair_set("seeds", seeds.rows(Pair)),
-        pair_set("kept", kept[-1].rows(Pair)),
-        pair_set("A5", of_score(rated[-1], A5)),
-        pair_set("A4", of_score(rated[-1], A4)),
+        pair_set("kept", kept[last].rows(Pair)),
+        pair_set("A5", of_score(rated[last], A5)),
+        pair_set("A4", of_score(rated[last], A4)),
         pair_set("all augmented", augmented.rows(Pair)),
     ]
-    found = findings(gates)
+    found = {name: list(each.rows(Finding)) for name, each in gates.items()}
+    measures = measures_of(accuracy, held_out)
+    rounds = {name: each for name, each in seen.items() if each.run.table == "rounds"}
     sections = [
-        _rounds_section(config, _of(seen, "rounds"), students, rated, kept, chosen),
+        _rounds_section(config.asked_under, rounds, measures, students, rated, kept, chosen),
         _gate_section(found, rated),
         _data_section(sets),
         _diversity_section(sets),
     ]
-    measures = _measures(config)
     for name, make in TITLES.items():
-        some = _of(seen, name)
+        some = [each for each in seen.values() if each.run.table == name]
         if some and name != "rounds":
             sections.append(make(some, measures))
+            if name in BEST_STUDENT:
+                sections[-1].text(
+                    f"{BEST_STUDENT[name]} the best student, {_best(rounds, chosen)}."
+                )
+    pairs = {"seeds": seeds, "augmented": augmented}
     sections += [
-        _pairs_section(rated[-1]),
+        _pairs_section(rated[last]),
         _segments_section(steps),
-        training_section(_trained(config, students)),
-        data_section([seeds, augmented, *rated, *kept]),
+        training_section({each.run.kind: [students[name]] for name, each in rounds.items()}),
+        data_section(pairs=pairs, rated=rated, kept=kept),
     ]
-    footer = "\n".join(each.path.name for each in [seeds, augmented, *rated, *kept, *students])
-    html = render_page(config.title, _lead(chosen), sections, f"Made by spyhop from:\n{footer}")
-    (ctx.out / PAGE).write_text(html, encoding="utf-8")
+    lead = _lead(rounds, chosen)
+    write_page(ctx.out, config.title, lead, sections, pairs, rated, kept, students)
     results = {
-        "rounds": chosen,
-        "gates": [[each.model_dump() for each in some] for some in found],
+        "rounds": list(chosen.values()),
+        "gates": [[each.model_dump() for each in some] for some in found.values()],
         "data": [_plain(each) for each in sets],
-        "students": results_of(seen, measures),
+        "students": results_of(list(seen.values()), measures),
     }
     (ctx.out / RESULTS).write_text(json.dumps(results, indent=1))
 
 
-def _measures(config: HumpbackPageConfig) -> list[Measure]:
-    known: list[tuple[Measure, bool]] = [
-        ("accuracy", config.has_accuracy),
-        ("held_out", config.has_held_out),
-    ]
-    return [name for name, should_step in known if should_step]
+def _promotion(artifact: Artifact) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(artifact.file("promotion.json").read_text())
+    return found
 
 
-def _of(seen: Sequence[Seen], table: str) -> list[Seen]:
-    return [each for each in seen if each.run.table == table]
-
-
-def _lead(chosen: Sequence[dict[str, Any]]) -> str:
-    lines = [f"Round {n}: {each['reason']}." for n, each in enumerate(chosen, 1)]
-    last = [n for n, each in enumerate(chosen, 1) if each["chosen"] == "after"]
-    lines.append(f"The best student is M{last[-1] if last else 0}.")
+def _lead(rounds: Mapping[str, Seen], chosen: Mapping[str, dict[str, Any]]) -> str:
+    lines = [f"{rounds[name].run.kind}: {each['reason']}." for name, each in chosen.items()]
+    lines.append(f"The best student is {_best(rounds, chosen)}.")
     return "\n".join(lines)
 
 
+def _best(rounds: Mapping[str, Seen], chosen: Mapping[str, dict[str, Any]]) -> str:
+    """Return the name of the last student that was promoted."""
+    best = [name for name in rounds if name not in chosen or chosen[name]["chosen"] == "after"]
+    return rounds[best[-1]].run.kind
+
+
 def _rounds_section(
-    config: HumpbackPageConfig,
-    seen: Sequence[Seen],
-    students: Sequence[Artifact],
-    rated: Sequence[Artifact],
-    kept: Sequence[Artifact],
-    chosen: Sequence[dict[str, Any]],
+    asked_under: str,
+    seen: Mapping[str, Seen],
+    measures: Sequence[Measure],
+    students: Mapping[str, Artifact],
+    rated: Mapping[str, Artifact],
+    kept: Mapping[str, Artifact],
+    chosen: Mapping[str, dict[str, Any]],
 ) -> Section:
     section = Section(
         "Rounds",
         "Each student is trained from the base on the seeds and the pairs that the best student "
         "so far rated highest. A round goes on only if it is better on the same items.",
     )
-    section.text(f"All are asked under: {config.asked_under or 'no system message'}")
-    measures = _measures(config)
+    section.text(f"All are asked under: {asked_under or 'no system message'}")
     rows: list[list[Any]] = []
-    for n, each in enumerate(seen):
-        row: list[Any] = [f"M{n}", "", "", ""]
-        if n:
-            judge = rated[n - 1].record.inputs
-            names = [one.name for name in ("judge", "model") for one in judge.get(name, [])]
-            row[1:] = [", ".join(names), f"{rated[n - 1].num_rows:,}", f"{kept[n - 1].num_rows:,}"]
+    before = ""
+    for name, each in seen.items():
+        row: list[Any] = [each.run.kind, "", "", ""]
+        if name in rated:
+            judge = rated[name].record.inputs
+            names = [one.name for model in ("judge", "model") for one in judge.get(model, [])]
+            row[1:] = [", ".join(names), f"{rated[name].num_rows:,}", f"{kept[name].num_rows:,}"]
         row += [level(each, measure) for measure in measures]
-        row.append(chosen[n - 1]["reason"] if n else "seeds alone")
-        if n and students[n].key == students[n - 1].key:
-            row[-1] = f"M{n - 1} again: it was not promoted, so nothing had changed"
+        row.append(chosen[name]["reason"] if name in chosen else "seeds alone")
+        if before and students[name].key == students[before].key:
+            row[-1] = f"the same as {seen[before].run.kind}, which was not promoted"
+        before = name
         rows.append(row)
     headings = ["student", "rated by", "pairs rated", "kept", *map(_heading, measures), "verdict"]
     section.table(Table(headings, rows))
-    for n, each in enumerate(seen):
+    for each in seen.values():
         if "accuracy" in each.scores:
-            section.text(chance_sentence(task_results(f"M{n}", each.scores["accuracy"])))
+            section.text(chance_sentence(task_results(each.run.kind, each.scores["accuracy"])))
     return section
 
 
@@ -184,34 +189,38 @@ def _heading(measure: Measure) -> str:
     return "accuracy %" if measure == "accuracy" else "held-out log-likelihood"
 
 
-def _gate_section(found: Sequence[list[Finding]], rated: Sequence[Artifact]) -> Section:
+def _gate_section(found: Mapping[str, list[Finding]], rated: Mapping[str, Artifact]) -> Section:
     section = Section(
         "Can the ratings be trusted?",
         "What a judge cannot say is missing, never a low score. Below the limits nothing is "
         "trained on, unless the config says otherwise.",
     )
     counted = []
-    for n, each in enumerate(rated, 1):
+    for name, each in rated.items():
         counts = each.record.counts
         missing = sum(num for name, num in counts.items() if name.startswith("missing/"))
         shares = [counts.get(f"score/{score}", 0) / max(1, each.num_rows) for score in SCORES]
         missed = percent(missing / max(1, each.num_rows))
-        counted.append([f"round {n}", each.num_rows, *map(percent, shares), missed])
+        counted.append([_round(name), each.num_rows, *map(percent, shares), missed])
     headings = ["", "pairs", *(f"score {score} %" for score in SCORES), "missing %"]
     section.table(Table(headings, counted))
     rows = [
         [
-            f"round {n}",
+            _round(name),
             each.id.replace("_", " "),
             "passed" if each.is_passed else "FAILED",
             each.num_rows,
             each.text,
         ]
-        for n, some in enumerate(found, 1)
+        for name, some in found.items()
         for each in some
     ]
     section.table(Table(["", "finding", "", "rows", "in words"], rows))
     return section
+
+
+def _round(student: str) -> str:
+    return f"for {student.upper()}"
 
 
 def _data_section(sets: Sequence[PairSet]) -> Section:
@@ -292,21 +301,14 @@ def _pairs_section(rated: Artifact) -> Section:
     return section
 
 
-def _segments_section(steps: Sequence[Artifact]) -> Section:
+def _segments_section(steps: Mapping[str, Artifact]) -> Section:
     section = Section("From pages to segments")
-    rows = [[each.record.stage.split(".")[-1], f"{each.num_rows:,}"] for each in steps]
+    rows = [[name, f"{each.num_rows:,}"] for name, each in steps.items()]
     section.table(Table(["step", "segments left"], rows))
-    for each in steps:
+    for name, each in steps.items():
         if each.record.dropped:
-            section.table(dropped_table(each))
+            section.table(dropped_table(name, each))
     return section
-
-
-def _trained(
-    config: HumpbackPageConfig, students: Sequence[Artifact]
-) -> list[tuple[str, list[Artifact]]]:
-    found = zip(config.runs, students, strict=True)
-    return [(run.kind, [each]) for run, each in found if run.table == "rounds"]
 
 
 def _short(text: str) -> str:

@@ -2,14 +2,15 @@
 
 import math
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
 
 from spyhop.evaluate import compare, outcomes
-from spyhop.schema import Config, Finding, Pair
+from spyhop.schema import Config, Pair
 from spyhop.statistics import Comparison, Interval, Scaling, scaling, seed_interval, wilson
 from spyhop.store import Artifact
 from spyhop.text.diversity import Diversity, diversity
@@ -54,12 +55,12 @@ class PairSet:
     asked: Diversity
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Seen:
     """One student with its scores."""
 
     run: StudentRun
-    scores: dict[Measure, Artifact] = field(default_factory=dict)
+    scores: dict[Measure, Artifact]
     num_found: int | None = None
     """Rows that there were, where they were fewer than the run's."""
 
@@ -101,41 +102,42 @@ def of_score(rated: Artifact, least: float) -> Iterator[Pair]:
             yield row
 
 
-def findings(gates: Sequence[Artifact]) -> list[list[Finding]]:
-    """Return the findings of each round's gate."""
-    return [list(gate.rows(Finding)) for gate in gates]
-
-
 def seen_by(
-    runs: Sequence[StudentRun],
-    accuracy: Sequence[Artifact],
-    held_out: Sequence[Artifact],
-    graded: Sequence[Artifact] = (),
-) -> list[Seen]:
-    """Return the students with their scores; an empty list means that a measure was not taken.
-
-    `graded` is what those of the table `quality` read.
-    """
-    found = [Seen(run) for run in runs]
-    quality = [each for each in found if each.run.table == "quality"]
-    for each, pairs in zip(quality, graded, strict=bool(graded)):
-        if pairs.num_rows != each.run.num_rows:
-            each.num_found = pairs.num_rows
-    for measure, scores in (("accuracy", accuracy), ("held_out", held_out)):
-        for each, artifact in zip(found, scores, strict=bool(scores)):
-            each.scores["accuracy" if measure == "accuracy" else "held_out"] = artifact
+    runs: Mapping[str, StudentRun],
+    accuracy: Mapping[str, Artifact],
+    held_out: Mapping[str, Artifact],
+    graded: Mapping[str, Artifact] = MappingProxyType({}),
+) -> dict[str, Seen]:
+    """Return the students with their scores, by name; `graded` is what some were trained on."""
+    taken: dict[Measure, Mapping[str, Artifact]] = {"accuracy": accuracy, "held_out": held_out}
+    found = {}
+    for name, run in runs.items():
+        scores = {measure: each[name] for measure, each in taken.items() if name in each}
+        num = graded[name].num_rows if name in graded else run.num_rows
+        found[name] = Seen(run, scores, num if num != run.num_rows else None)
     return found
 
 
+def measures_of(
+    accuracy: Mapping[str, Artifact], held_out: Mapping[str, Artifact]
+) -> list[Measure]:
+    """Return the measures that were taken."""
+    taken: list[tuple[Measure, Mapping[str, Artifact]]] = [
+        ("accuracy", accuracy),
+        ("held_out", held_out),
+    ]
+    return [name for name, scores in taken if scores]
+
+
 def fits(students: Sequence[Seen], measure: Measure) -> dict[str, Scaling | None]:
-    """Return the scaling coefficient of each data set; None where there are too few points."""
+    """Return each data set's scaling coefficient; None without enough points or scores."""
     found: dict[str, Scaling | None] = {}
     for kind in dict.fromkeys(each.run.kind for each in students):
         some = [each for each in students if each.run.kind == kind]
         sizes = [each.run.num_rows or 0 for each in some]
         unit = 100 if measure == "accuracy" else 1
         values = [unit * each.level(measure).value for each in some]
-        has_line = len(some) > 2 and len(set(sizes)) > 1
+        has_line = len(some) > 2 and len(set(sizes)) > 1 and len(set(values)) > 1
         found[kind] = scaling(sizes, values) if has_line else None
     return found
 

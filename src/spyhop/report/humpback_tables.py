@@ -104,7 +104,7 @@ def scaling_section(seen: Sequence[Seen], measures: Sequence[Measure]) -> Sectio
         for kind, found in fits(seen, measure).items():
             num = sum(each.run.kind == kind for each in seen)
             if found is None:
-                rows.append([kind, num, "too few points", "", "", ""])
+                rows.append([kind, num, "too few points, or equal scores", "", "", ""])
                 continue
             interval = found.alpha
             shown = f"{interval.low:+.3f} to {interval.high:+.3f}"

@@ -1,6 +1,6 @@
 """Figures of a probe: what ends by itself, what an unseen system message changes, and samples."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from itertools import islice
 
 from spyhop.report.html import Section, Table, percent, percent_interval
@@ -12,7 +12,7 @@ from spyhop.train.probe import Probed
 NUM_SAMPLES = 4
 
 
-def probe_section(probes: Sequence[tuple[str, Artifact]]) -> Section:
+def probe_section(probes: Mapping[str, Artifact]) -> Section:
     """Responses that ended, messages that were followed, and some of what was said."""
     section = Section(
         "Probe",
@@ -22,17 +22,17 @@ def probe_section(probes: Sequence[tuple[str, Artifact]]) -> Section:
     section.table(
         Table(
             ["student", "responses", "ended by themselves %", "95 % interval", "failed"],
-            [_ended(name, each) for name, each in probes],
-            f"The others were cut at {_room(probes[0][1]):,} tokens.",
+            [_ended(name, each) for name, each in probes.items()],
+            f"The others were cut at {_room(next(iter(probes.values()))):,} tokens.",
         )
     )
     section.table(
         Table(
             ["student", "system message", "n", "followed %", "95 % interval", "met unasked %"],
-            [row for name, each in probes for row in _followed(name, each)],
+            [row for name, each in probes.items() for row in _followed(name, each)],
         )
     )
-    for name, artifact in probes:
+    for name, artifact in probes.items():
         if seen := _seen(artifact):
             section.text(f"{name}: left out, since rows have them: {', '.join(seen)}.")
         for row in _samples(artifact):

@@ -24,12 +24,12 @@ else:
 CURVE_POINTS = 200
 
 
-def samples_section(answers: Sequence[Artifact]) -> Section:
+def samples_section(answers: Mapping[str, Artifact]) -> Section:
     """One row for each system message, and how often each message stands in the data."""
     section = Section("Training rows", "One row for each system message, as the model reads it.")
     first: dict[str, Answer] = {}
     num_rows: dict[tuple[str, str], int] = defaultdict(int)
-    for artifact in answers:
+    for artifact in answers.values():
         for row in artifact.rows(Answer):
             num_rows[row.collection, row.system_id] += 1
             if row.error is None:
@@ -65,32 +65,34 @@ def mask_section(student: Artifact) -> Section:
     return section
 
 
-def data_section(artifacts: Sequence[Artifact]) -> Section:
-    """What went in, what was left out and why."""
+def data_section(**groups: Mapping[str, Artifact]) -> Section:
+    """Rows, counts and dropped rows of each input, by kind and name."""
     section = Section("Data")
     section.table(
         Table(
-            ["artifact", "rows", "counts", "dropped"],
+            ["", "name", "rows", "counts", "dropped"],
             [
                 [
-                    artifact.path.name,
+                    kind.replace("_", " "),
+                    name,
                     artifact.num_rows or "",
                     _counts(artifact.record.counts),
-                    _counts(artifact.record.dropped) or "none",
+                    _counts(artifact.record.dropped) or "no row",
                 ]
-                for artifact in artifacts
+                for kind, group in groups.items()
+                for name, artifact in group.items()
             ],
         )
     )
     return section
 
 
-def training_section(students: Sequence[tuple[str, list[Artifact]]]) -> Section:
-    """Loss per target token over the tokens seen; a student's stages follow each other."""
+def training_section(students: Mapping[str, Sequence[Artifact]]) -> Section:
+    """Loss per target token over the tokens seen; a student's phases follow each other."""
     section = Section("Training")
     points: list[dict[str, Any]] = []
     rows = []
-    for name, stages in students:
+    for name, stages in students.items():
         seen, steps, held_out = 0, 0, ""
         for metrics in (read_metrics(stage) for stage in stages):
             points += _curve(name, metrics["losses"], seen, metrics["tokens"])
@@ -124,20 +126,20 @@ def training_section(students: Sequence[tuple[str, list[Artifact]]]) -> Section:
 
 
 def scores_section(
-    scores: Sequence[tuple[str, Artifact]],
+    scores: Mapping[str, Artifact],
     seen: Mapping[str, ItemOverlap] | None = None,
     student: str = "",
 ) -> Section:
     """Accuracy of each model on each task, with what is needed to believe it.
 
     Args:
-        scores: Name of each model, and its answers to the items.
+        scores: Answers to the items, by the name of the model.
         seen: By the id of the item, what the training rows hold of it.
         student: The model that the others are compared with, if any.
     """
     section = Section("Scores")
     found: list[TaskResult] = []
-    for name, artifact in scores:
+    for name, artifact in scores.items():
         results = task_results(name, artifact, seen)
         section.text(chance_sentence(results))
         found += results

@@ -1,9 +1,8 @@
 """The report of a training alone: its probe, loss, rows and mask, and what was dropped."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 
-from spyhop.report.html import render_page
-from spyhop.report.page import PAGE
+from spyhop.report.html import write_page
 from spyhop.report.probe_figures import probe_section
 from spyhop.report.sections import data_section, mask_section, samples_section, training_section
 from spyhop.schema import Config
@@ -12,30 +11,31 @@ from spyhop.store import Artifact
 
 
 class TrainingPageConfig(Config):
-    """Title of the page, and what the trainings that follow each other are called."""
+    """Title of the page, and name of the model."""
 
     title: str
 
 
-@stage(version=1, writes=FOLDER, plan=lambda config, **inputs: Estimate(seconds=5))
+@stage(
+    version=2, writes=FOLDER, shows_names=True, plan=lambda config, **inputs: Estimate(seconds=5)
+)
 def training_page(
     ctx: Context,
     config: TrainingPageConfig,
     *,
-    answers: list[Artifact],
-    students: list[Artifact],
-    probes: Sequence[Artifact] = (),
+    answers: Mapping[str, Artifact],
+    students: Mapping[str, Artifact],
+    probe: Artifact | None = None,
 ) -> None:
-    """Write `report.html`; `students` are the trainings that follow each other."""
-    last = students[-1]
+    """Write `report.html`; `students` are the phases of one training, in order."""
+    phases = list(students.values())
+    probes = {} if probe is None else {config.title: probe}
     sections = [
-        training_section([(config.title, students)]),
-        *([probe_section([(config.title, each) for each in probes])] if probes else []),
+        training_section({config.title: phases}),
+        *([probe_section(probes)] if probes else []),
         samples_section(answers),
-        mask_section(last),
-        data_section([*answers, *students, *probes]),
+        mask_section(phases[-1]),
+        data_section(answers=answers, students=students, probes=probes),
     ]
     lead = "From rows to a model. Every figure below comes from the run's own rows."
-    made = "\n".join(each.path.name for each in [*answers, *students, *probes])
-    html = render_page(config.title, lead, sections, f"Made by spyhop from:\n{made}")
-    (ctx.out / PAGE).write_text(html, encoding="utf-8")
+    write_page(ctx.out, config.title, lead, sections, answers, students, probes)

@@ -24,7 +24,7 @@ class Entry:
     """`artifact`, `partial` (work left by a killed run) or `journal` (replies of a model)."""
     num_bytes: int
     needed_by: tuple[str, ...]
-    """`recipe/node` names whose last run uses it."""
+    """`recipe/step` names whose last run uses it."""
 
 
 class Inventory:
@@ -72,8 +72,8 @@ class Inventory:
                 remove(aside)  # what a kill left here
                 entry.path.rename(aside)  # so that a kill leaves nothing that looks finished
                 remove(aside)
-                if entry.kind == "journal":  # its log, where the last run was killed
-                    for file in entry.path.parent.glob(f"{entry.path.name}-*"):
+                if entry.kind == "journal":  # its digest; its log, if the last run was killed
+                    for file in entry.path.parent.glob(f"{entry.path.stem}.*"):
                         remove(file)
         except (Timeout, FileNotFoundError):  # worked on by another process, or freed by it
             return False
@@ -89,10 +89,10 @@ class Inventory:
         return False
 
 
-def point(root: Path, recipe: str, node: str, artifact: Artifact) -> None:
-    """Let `runs/<recipe>/<node>` lead to the artifact that the recipe's last run used."""
+def point(root: Path, recipe: str, step: str, artifact: Artifact) -> None:
+    """Let `runs/<recipe>/<step>` lead to the artifact that the recipe's last run used."""
     folder = root / RUNS / recipe
-    link, target = folder / node, Path("../..") / artifact.path.name
+    link, target = folder / step, Path("../..") / artifact.path.name
     if link.is_symlink() and link.readlink() == target:
         return
     folder.mkdir(parents=True, exist_ok=True)
@@ -100,21 +100,21 @@ def point(root: Path, recipe: str, node: str, artifact: Artifact) -> None:
         temporary.symlink_to(target)
 
 
-def forget(root: Path, recipe: str, nodes: set[str]) -> None:
-    """Remove what leads to nodes that the recipe no longer has."""
-    for link in strays(root, recipe, nodes):
+def forget(root: Path, recipe: str, steps: set[str]) -> None:
+    """Remove what leads to steps that the recipe no longer has."""
+    for link in strays(root, recipe, steps):
         link.unlink(missing_ok=True)
 
 
-def strays(root: Path, recipe: str, nodes: set[str]) -> list[Path]:
-    """Return what leads to nodes of the last run that the recipe no longer has."""
+def strays(root: Path, recipe: str, steps: set[str]) -> list[Path]:
+    """Return what leads to steps of the last run that the recipe no longer has."""
     links = sorted((root / RUNS / recipe).glob("[!.]*"))
-    return [link for link in links if link.is_symlink() and link.name not in nodes]
+    return [link for link in links if link.is_symlink() and link.name not in steps]
 
 
-def pointed(root: Path, recipe: str, node: str) -> Path | None:
-    """Return the artifact folder that the recipe's last run gave this node, or None."""
-    link = root / RUNS / recipe / node
+def pointed(root: Path, recipe: str, step: str) -> Path | None:
+    """Return the artifact folder that the recipe's last run gave this step, or None."""
+    link = root / RUNS / recipe / step
     return root / link.readlink().name if link.is_symlink() else None
 
 

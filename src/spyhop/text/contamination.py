@@ -20,7 +20,7 @@ R = TypeVar("R", bound=Row)
 
 
 class ContaminationConfig(Config):
-    """When a text counts as containing an evaluation item."""
+    """Definition of contamination: when a text counts as containing an evaluation item."""
 
     ngram_words: int = Field(13, ge=2)
     """A text that shares this many consecutive words with an item is contaminated."""

@@ -30,11 +30,12 @@ LIMITS = (
 
 
 class CardConfig(Config):
-    """What a person adds to the card; everything else is read from the run."""
+    """Texts for the model card; all figures are read from the run."""
 
     title: str = ""
     """Empty is the name of the run."""
     language: str = "en"
+    """Language code for the card's metadata."""
     base_name: str = ""
     """As it is published, such as `org/name`; empty is the name of the base's folder."""
     base_licence: str = ""
@@ -44,7 +45,9 @@ class CardConfig(Config):
     teacher_terms: str = ""
     """The terms of whoever answered, in a sentence."""
     intended_use: str = Field(USE, min_length=1)
+    """Paragraph on intended use."""
     limitations: str = Field(LIMITS, min_length=1)
+    """Paragraph on limitations."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

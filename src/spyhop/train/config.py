@@ -35,6 +35,7 @@ class WatchConfig(Config):
     spike: Literal["count", "skip", "stop"] = "count"
     """Action when the gradient norm exceeds `spike_factor` times the last 100 steps' median."""
     spike_factor: float = Field(20.0, gt=1)
+    """A step is a spike if its gradient norm exceeds the recent median by this factor."""
     most_skips: int = Field(10, ge=1)
     """Consecutive skipped steps after which training stops."""
 
@@ -47,7 +48,7 @@ class TuneConfig(Config):
     epochs: float | None = Field(None, gt=0)
     """Budget in passes over the rows. Set exactly one of `tokens` and `epochs`."""
     shares: tuple[float, ...] | None = None
-    """Share of the token budget for each input; unset is in proportion to their sizes."""
+    """Share of the token budget for each input. Default: in proportion to their sizes."""
     batch_tokens: int = Field(16_384, gt=0)
     """Tokens of a global batch (one optimiser step), including padding."""
     batches: Literal["by_length", "best_fit", "grouped", "in_order"] = "by_length"

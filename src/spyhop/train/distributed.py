@@ -81,7 +81,7 @@ class Group:
 
 def num_ranks(runtime: Runtime) -> int:
     """Return how many processes a training is spread over."""
-    return runtime.gpus * max(1, len(runtime.nodes))
+    return runtime.gpus * max(1, len(runtime.hosts))
 
 
 @contextmanager
@@ -139,7 +139,7 @@ def _layers(causal: Any) -> list[Any]:  # noqa: ANN401 (transformers' type)
 def launch(module: str, job: Path, runtime: Runtime) -> Iterator[dict[str, Any]]:
     """Run `python -m module job` in every rank and yield the news that they write.
 
-    On several nodes torchrun is started through `ssh`, so each must reach the same files under the
+    On several hosts torchrun is started through `ssh`, so each must reach the same files under the
     same paths. The ranks end when this process does, however it ends: their standard input closes.
 
     Raises:
@@ -193,14 +193,14 @@ def _failure(log: Path, code: int) -> TrainingError:
 def _commands(module: str, job: Path, runtime: Runtime) -> list[list[str]]:
     run = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={runtime.gpus}"]
     what = ["-m", module, str(job)]
-    if not runtime.nodes:
+    if not runtime.hosts:
         return [[*run, "--standalone", *what]]
     port = 20_000 + os.getpid() % 20_000
-    many = [f"--nnodes={len(runtime.nodes)}", f"--master-addr={runtime.nodes[0]}"]
+    many = [f"--nnodes={len(runtime.hosts)}", f"--master-addr={runtime.hosts[0]}"]
     kept = [f"{name}={os.environ[name]}" for name in ("PYTHONPATH",) if name in os.environ]
     kept.append(f"OMP_NUM_THREADS={runtime.threads}")
     return [
-        ["ssh", node, shlex.join(["env", *kept, *run, *many, f"--master-port={port}",
+        ["ssh", host, shlex.join(["env", *kept, *run, *many, f"--master-port={port}",
                                   f"--node-rank={number}", *what])]
-        for number, node in enumerate(runtime.nodes)
+        for number, host in enumerate(runtime.hosts)
     ]  # fmt: skip

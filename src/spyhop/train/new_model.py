@@ -35,17 +35,25 @@ class NewModelConfig(Config):
     format: Literal["orca", "turns"] = "orca"
     """The format of conversation that the model will be trained in."""
     hidden_size: int = Field(128, gt=0)
+    """Hidden size."""
     intermediate_size: int = Field(384, gt=0)
+    """Hidden size of the feed-forward layers."""
     num_layers: int = Field(4, gt=0)
+    """Number of layers."""
     num_heads: int = Field(4, gt=0)
+    """Number of attention heads."""
     max_positions: int = Field(2048, gt=0)
+    """Longest sequence in tokens."""
     rope_theta: float = Field(10_000.0, gt=0)
+    """Base of the rotary position embedding."""
     tie_embeddings: bool = True
+    """Share weights between the input and output embeddings."""
     previous_token_heads: int = Field(0, ge=0)
     """Heads of the first layer whose query and key biases start out preferring 1, 2, ... tokens
     back (ordinary learned parameters afterwards). A tiny model learns to copy sooner
     with them."""
     seed: int = 0
+    """Random seed of the weights."""
 
     @model_validator(mode="after")
     def _heads_fit(self) -> NewModelConfig:

@@ -44,10 +44,13 @@ class OptimizerConfig(Config):
     learning_rate: float = Field(3e-4, gt=0)
     """Peak learning rate of AdamW."""
     muon_learning_rate: float | None = Field(None, gt=0)
-    """Peak learning rate of Muon; unset trains everything with AdamW."""
+    """Peak learning rate of Muon. Default: AdamW for all parameters."""
     betas: tuple[Beta, Beta] = (0.9, 0.98)
+    """AdamW's decay rates of the first and second moment."""
     weight_decay: float = Field(0.0, ge=0)
+    """Decoupled weight decay."""
     warmup_steps: int = Field(50, ge=0)
+    """Steps of linear warm-up."""
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     """Decay of the learning rate after the warm-up."""
     final_frac: float = Field(0.0, ge=0, le=1)

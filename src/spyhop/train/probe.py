@@ -9,7 +9,8 @@ be followed as instructions; the rules are ours.
 import hashlib
 import heapq
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import pyarrow as pa
@@ -22,8 +23,9 @@ from spyhop.stage import CHARS_PER_TOKEN, Calls, Context, Estimate, stage
 from spyhop.store import Artifact, row_id
 
 
-class ProbeMessage(Config):
-    """A system message whose effect can be told by a rule."""
+@dataclass(frozen=True, slots=True)
+class ProbeMessage:
+    """A system message whose effect a rule can check."""
 
     id: str
     text: str
@@ -65,14 +67,12 @@ MESSAGES = (
 
 
 class ProbeConfig(Config):
-    """What the model is asked."""
+    """Prompts that check the trained model."""
 
     num_prompts: int = Field(12, ge=1)
-    """Drawn by the seed from the user turns of the rows that were trained on."""
-    messages: tuple[ProbeMessage, ...] = MESSAGES
+    """Drawn from the user turns of the rows that were trained on."""
     max_new_tokens: int = Field(256, gt=0)
     """A response that has not ended by then did not stop by itself."""
-    seed: int = 0
 
 
 class Probed(Row):
@@ -89,9 +89,9 @@ class Probed(Row):
     error: str | None = None
 
 
-def plan_probe(config: ProbeConfig, answers: list[Estimate], model: Estimate) -> Estimate:
+def plan_probe(config: ProbeConfig, answers: Mapping[str, Estimate], model: Estimate) -> Estimate:
     """Every prompt alone and under each message; a few seconds for a small model."""
-    num = config.num_prompts * (1 + len(config.messages))
+    num = config.num_prompts * (1 + len(MESSAGES))
     calls = Calls(
         requests=num,
         prompt_tokens=int(num * 400 / CHARS_PER_TOKEN),
@@ -103,7 +103,7 @@ def plan_probe(config: ProbeConfig, answers: list[Estimate], model: Estimate) ->
 
 @stage(version=1, writes=Probed, plan=plan_probe)
 def probe(
-    ctx: Context, config: ProbeConfig, *, answers: list[Artifact], model: Model
+    ctx: Context, config: ProbeConfig, *, answers: Mapping[str, Artifact], model: Model
 ) -> Iterator[Probed]:
     """Ask the model, greedily, prompts that it knows under system messages that it does not.
 
@@ -112,8 +112,8 @@ def probe(
     and without the message that meet its rule.
     """
     known, prompts = _look(ctx, answers, config)
-    messages = [each for each in config.messages if each.text not in known]
-    for each in config.messages:
+    messages = [each for each in MESSAGES if each.text not in known]
+    for each in MESSAGES:
         ctx.count(f"seen/{each.id}", int(each.text in known))
         ctx.count(f"follows/{each.id}", 0)
     under: list[ProbeMessage | None] = [None, *messages]
@@ -176,19 +176,19 @@ def _met(messages: Sequence[ProbeMessage], reply: Reply) -> list[str]:
 
 
 def _look(
-    ctx: Context, answers: Sequence[Artifact], config: ProbeConfig
+    ctx: Context, answers: Mapping[str, Artifact], config: ProbeConfig
 ) -> tuple[set[str], list[str]]:
     """Return the system messages of all rows, and the prompts that the seed draws."""
     known: set[str] = set()
     drawn: list[tuple[bytes, str]] = []
-    for artifact in answers:
+    for artifact in answers.values():
         for batch in artifact.batches(["messages"]):
             turns = pc.list_flatten(batch.column("messages"))
             is_system = pc.equal(pc.struct_field(turns, "role"), "system")
             known.update(_unique(pc.struct_field(turns, "content").filter(is_system)))
             is_user = pc.equal(pc.struct_field(turns, "role"), "user")
             for prompt in _unique(pc.struct_field(turns, "content").filter(is_user)):
-                key = hashlib.blake2b(f"{config.seed}\x1f{prompt}".encode(), digest_size=8).digest()
+                key = hashlib.blake2b(f"0\x1f{prompt}".encode(), digest_size=8).digest()
                 drawn.append((key, prompt))
             drawn = heapq.nsmallest(config.num_prompts, set(drawn))
     ctx.count("prompts", len(drawn))

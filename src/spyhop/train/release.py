@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -40,7 +40,7 @@ TYPES = {"bfloat16": "BF16", "float16": "F16"}
 
 
 class ReleaseConfig(Config):
-    """What is given away, and what its card says."""
+    """Contents of the exported model folder."""
 
     card: CardConfig = CardConfig()
     dtype: Literal["saved", "bfloat16", "float16"] = "saved"
@@ -54,16 +54,16 @@ def release(
     *,
     model: Artifact,
     base: Artifact,
-    answers: list[Artifact],
-    probes: Sequence[Artifact] = (),
-    scores: Sequence[Artifact] = (),
-    data: Sequence[Artifact] = (),
+    answers: Mapping[str, Artifact],
+    probe: Artifact | None = None,
+    scores: Artifact | None = None,
+    data: Artifact | None = None,
 ) -> None:
     """Write the folder to give away: weights, tokenizer, chat template, generation config, card.
 
     `transformers` and vLLM load it as it is. The weights are those of `model`, by hard links where
-    the disk can, unless they are rounded; an adapter stands in `adapter/`. `data` are artifacts
-    whose counts name licences.
+    the disk can, unless they are rounded; an adapter stands in `adapter/`. The counts of `data`
+    name licences.
 
     Raises:
         TrainingError: If the folder lacks what loaders need.
@@ -82,7 +82,7 @@ def release(
         _adapter(model.path / ADAPTER, ctx.out / ADAPTER, name)
     _check(ctx.out)
     _write_generation(ctx.out)
-    origin = _origin(model, base, answers, probes, scores, data)
+    origin = _origin(model, base, answers, probe, scores, data)
     text = card(config.card, origin)
     if config.dtype != "saved":
         text += f"\nWeights were rounded to {config.dtype} after what is told above was measured.\n"
@@ -183,10 +183,10 @@ def _json(path: Path) -> dict[str, Any]:
 def _origin(
     model: Artifact,
     base: Artifact,
-    answers: Sequence[Artifact],
-    probes: Sequence[Artifact],
-    scores: Sequence[Artifact],
-    data: Sequence[Artifact],
+    answers: Mapping[str, Artifact],
+    probe: Artifact | None,
+    scores: Artifact | None,
+    data: Artifact | None,
 ) -> Origin:
     record = model.record
     return Origin(
@@ -195,17 +195,17 @@ def _origin(
         base_licence=base_licence(base.path),
         recipe=f"{record.stage}-{record.key}",
         teachers=_teachers(answers),
-        licences=_licences([*answers, *data]),
+        licences=_licences([*answers.values(), *([data] if data else [])]),
         config=record.config,
         counts=record.counts,
-        probe={key: num for each in probes for key, num in each.record.counts.items()},
-        scores=[found for each in scores for found in _totals(each)],
+        probe=probe.record.counts if probe else {},
+        scores=_totals(scores) if scores else [],
     )
 
 
-def _teachers(answers: Sequence[Artifact]) -> dict[str, int]:
+def _teachers(answers: Mapping[str, Artifact]) -> dict[str, int]:
     found: Counter[str] = Counter()
-    for artifact in answers:
+    for artifact in answers.values():
         for batch in artifact.batches(["model", "error"]):
             asked = batch.column("model").filter(pc.is_null(batch.column("error")))
             for each in pc.value_counts(asked).to_pylist():

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ from spyhop.lazy import Lazy
 from spyhop.models.local import pick_device
 from spyhop.render import Renderer
 from spyhop.schema import InputError, ModelError, RecipeError, TrainingError
-from spyhop.stage import FOLDER, Context, Estimate, Progress, pooled, stage
+from spyhop.stage import FOLDER, Context, Estimate, Progress, stage, sum_estimates
 from spyhop.store import Artifact
 from spyhop.store.artifact import LOGS
 from spyhop.train import rank
@@ -53,11 +53,11 @@ ERRORS = {kind.__name__: kind for kind in (InputError, ModelError, RecipeError, 
 def plan_tune(
     config: TuneConfig,
     base: Estimate,
-    answers: list[Estimate],
-    held_out: Sequence[Estimate] = (),
+    answers: Mapping[str, Estimate],
+    held_out: Mapping[str, Estimate] | None = None,
 ) -> Estimate:
     """Return tokens, operations, memory and seconds, from the budget and the rows' length."""
-    pool = pooled(answers)
+    pool = sum_estimates(answers.values())
     row_tokens = pool.row_tokens or TOKENS_PER_ROW
     tokens = config.tokens or int((config.epochs or 0) * pool.rows * row_tokens)
     shape = Shape(base.parameters, base.num_layers, base.hidden_size)
@@ -84,8 +84,8 @@ def tune(
     config: TuneConfig,
     *,
     base: Artifact,
-    answers: list[Artifact],
-    held_out: Sequence[Artifact] = (),
+    answers: Mapping[str, Artifact],
+    held_out: Mapping[str, Artifact] | None = None,
 ) -> None:
     """Train `base` on the answers and write the result as a Hugging Face folder.
 
@@ -103,7 +103,7 @@ def tune(
     tokenizer, chat_format = open_tokenizer(base.path, config)
     renderer = Renderer(tokenizer, chat_format)
     encoding = Encoding(renderer, _longest(base, config), config.train_on)
-    rows = tokenise(ctx, [*answers, *held_out], encoding)
+    rows = tokenise(ctx, [*answers.values(), *(held_out or {}).values()], encoding)
     trained, looked_at = _parted(config, rows, len(answers))
     ctx.count("rows/trained", num_trained := sum(map(len, trained)))
     ctx.count("rows/held_out", len(looked_at))
@@ -246,7 +246,7 @@ def _budgets(config: TuneConfig, lengths: RowNumbers, inputs: list[int]) -> list
 
 def read_metrics(student: Artifact) -> dict[str, Any]:
     """Return `steps`, `tokens`, `losses` (one per step), `held_out` (step, loss) of a training."""
-    metrics: dict[str, Any] = json.loads((student.path / METRICS).read_text())
+    metrics: dict[str, Any] = json.loads(student.file(METRICS).read_text())
     return metrics
 
 

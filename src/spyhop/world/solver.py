@@ -17,7 +17,7 @@ UNKNOWN = "I am sorry, I do not know how to solve this. Answer: unknown"
 
 
 class SolverConfig(Config):
-    """How good a teacher the solver is. The default makes no mistakes."""
+    """Error rates of the solver as a teacher. The default makes no mistakes."""
 
     misconceptions: bool = False
     """Take some operations for others, always the same ones (`Family.misreadings`)."""
@@ -26,6 +26,7 @@ class SolverConfig(Config):
     corrupt: bool = False
     """Write random states into the explanation but keep the answer. Same form, no reasons."""
     seed: int = 0
+    """Random seed of the slips."""
 
 
 TEACHER = SolverConfig()
