@@ -40,7 +40,7 @@ class CombinedConfig(Config):
     """Settings of the `combined` recipe."""
 
     name: str = "combined"
-    """Name of the run; its steps stand in `runs/<name>`. A file's own name, unless it says."""
+    """Run name; results are linked under `runs/<name>`. Default: the recipe file's name."""
     humpback: InputPath
     """A recipe file of `humpback`: pages, seeds, rounds, student and suites. What its own run has
     made in the same store is not made again."""

@@ -88,7 +88,7 @@ def add_report(r: Recipe, config: HumpbackConfig, data: Data, rounds: Rounds, ar
 
 
 def _quality(r: Recipe, config: HumpbackConfig, data: Data, rounds: Rounds, arms: Arms) -> None:
-    """Web pairs alone, so many of each grade: does quality or quantity count? (Figure 3, v1)."""
+    """Web pairs alone, N of each grade: does quality or quantity count? (Figure 3, v1)."""
     bases = {MAIN: data.base} | {
         name: add_base(r.within(f"{name}."), student) for name, student in config.students.items()
     }

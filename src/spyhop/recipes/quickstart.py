@@ -56,6 +56,7 @@ class WorldMessage(Config):
     """A system message of the embedded world, and its weight among the explained queries."""
 
     id: str
+    """Name of the message in the report."""
     text: str
     """Text of the message."""
     share: float = Field(ge=0)
@@ -108,7 +109,7 @@ class QuickstartConfig(Config):
 
 
 @dataclass(frozen=True, slots=True)
-class ArmPhase:
+class PhaseBudget:
     """One stage of an arm's training."""
 
     rows: tuple[str, ...]
@@ -120,27 +121,27 @@ class ArmPhase:
 _TA, _TEACHER = "assisted", "taught"
 
 
-def _phases(arm: ArmName, setting: Setting) -> tuple[ArmPhase, ...]:
+def _phases(arm: ArmName, setting: Setting) -> tuple[PhaseBudget, ...]:
     frac = TEACHER_FRAC
-    table: dict[ArmName, tuple[ArmPhase, ...]] = {
-        "explanations": (ArmPhase(("explained",), "tokens"),),
-        "answers-tokens": (ArmPhase(("answered",), "tokens"),),
-        "answers-queries": (ArmPhase(("answered",), "passes"),),
-        "style": (ArmPhase(("styled",), "tokens"),),
-        "ta": (ArmPhase((_TA,), "few_tokens"),),
-        "teacher": (ArmPhase((_TEACHER,), "few_tokens"),),
+    table: dict[ArmName, tuple[PhaseBudget, ...]] = {
+        "explanations": (PhaseBudget(("explained",), "tokens"),),
+        "answers-tokens": (PhaseBudget(("answered",), "tokens"),),
+        "answers-queries": (PhaseBudget(("answered",), "passes"),),
+        "style": (PhaseBudget(("styled",), "tokens"),),
+        "ta": (PhaseBudget((_TA,), "few_tokens"),),
+        "teacher": (PhaseBudget((_TEACHER,), "few_tokens"),),
         "progressive": (
-            ArmPhase((_TA,), "few_tokens", 1 - frac),
-            ArmPhase((_TEACHER,), "few_tokens", frac, is_gentle=True),
+            PhaseBudget((_TA,), "few_tokens", 1 - frac),
+            PhaseBudget((_TEACHER,), "few_tokens", frac, is_gentle=True),
         ),
-        "mixed": (ArmPhase((_TA, _TEACHER), "few_tokens"),),
+        "mixed": (PhaseBudget((_TA, _TEACHER), "few_tokens"),),
     }
     return table[arm]
 
 
 CAVEAT = (
     "The tasks are generated and small, the students are tiny and start from a stage of copying "
-    "that stands in for pre-training. They know nothing else, and these figures say nothing about "
+    "that replaces pre-training. They know nothing else, and these figures say nothing about "
     "models of 7 or 13 billion parameters. They show the mechanism, and how to measure it."
 )
 ONE_SEED = (
@@ -265,7 +266,7 @@ def _train(
 
 
 def _tuned(
-    config: QuickstartConfig, setting: Setting, seed: int, arm: ArmName, phase: ArmPhase
+    config: QuickstartConfig, setting: Setting, seed: int, arm: ArmName, phase: PhaseBudget
 ) -> TuneConfig:
     changes: dict[str, object] = {"snapshots": _snapshots(config, arm)}
     tokens = None

@@ -47,9 +47,9 @@ from spyhop.train import tune
 
 ArmName = Literal["seed", "seed-own", "uncurated", "random", "curated", "round-2"]
 MOST_FRAC = 0.4
-"""Share of the documents that is rated 4 and better: a rating is the fifth that one stands in."""
+"""Share of the documents that is rated 4 and better: ratings are fifths."""
 REPEATS = 2
-"""How often the seed pairs stand in a mixture."""
+"""Copies of the seed pairs in a mixture."""
 
 
 TAGGED = ForwardConfig()
@@ -110,8 +110,8 @@ LIMITS = (
     "others.",
     "The rating is a likelihood under the student itself. Models of this size cannot rate by a "
     "prompt, so this says nothing of the paper's rating prompt, nor of its five described scores.",
-    "The students have 0.2 million parameters, start from a stage of copying that stands in for "
-    "pre-training, and know nothing else. None of this tells what models of 7 or 65 billion "
+    "The students have 0.2 million parameters, start from a stage of copying that replaces "
+    "pre-training, and know nothing else. None of this predicts what models of 7 or 65 billion "
     "parameters would do.",
     "At equal tokens an arm that adds documents sees its seed pairs less often. The more it adds "
     "the less, so all documents against the curated ones is a comparison of two things at once; "
@@ -125,7 +125,7 @@ LIMITS = (
 def quickstart_humpback(config: QuickstartHumpbackConfig) -> Recipe:
     """The Humpback loop in an embedded world: documents with and without curation, two rounds."""
     r = Recipe(config.name)
-    page = _Page()
+    page = _ReportInputs()
     for setting in config.settings:
         base = starting_model(r, setting, world.TokenizerConfig(texts=TEXTS))
         drawn = world.ProblemsConfig(
@@ -158,7 +158,7 @@ def quickstart_humpback(config: QuickstartHumpbackConfig) -> Recipe:
     return r
 
 
-class _Page:
+class _ReportInputs:
     """Inputs of the report, by name."""
 
     def __init__(self) -> None:
@@ -183,7 +183,7 @@ class _Run:
         seed: int,
         base: RecipeStep,
         items: RecipeStep,
-        page: _Page,
+        page: _ReportInputs,
     ) -> None:
         self._r, self._written_by, self._setting, self._seed = r, written, setting, seed
         self._base, self._items, self._page = base, items, page
