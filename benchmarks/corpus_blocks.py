@@ -1,8 +1,8 @@
 """Fit the trees that choose main text, and measure them on sites that they were not fitted to.
 
     pip install lightgbm
-    SPYHOP_DATA=... python benchmarks/corpus_blocks.py folds    # five folds over sites
-    SPYHOP_DATA=... python benchmarks/corpus_blocks.py fit      # writes src/spyhop/corpus/blocks.json
+    SPYHOP_DATA=... python benchmarks/corpus_blocks.py folds  # five folds over sites
+    SPYHOP_DATA=... python benchmarks/corpus_blocks.py fit    # writes corpus/blocks.json
 
 Labels of blocks: an article's gold text (181 pages), the text that readability's authors expect
 (some 110), and the snippets of 346 pages that must and must not be there. The other blocks of those
@@ -176,7 +176,9 @@ def _trees(columns: tuple[str, ...], roots: Sequence[dict[str, Any]]) -> Trees:
     return Trees(columns, *arrays, np.array(values, kind))
 
 
-def _walk(node: dict[str, Any], leaves: list[float], questions: list[tuple[int, float, int]]) -> None:
+def _walk(
+    node: dict[str, Any], leaves: list[float], questions: list[tuple[int, float, int]]
+) -> None:
     if "leaf_value" in node:
         leaves.append(node["leaf_value"])
         return

@@ -7,7 +7,9 @@ PACKAGE = Path(spyhop.__file__).parent
 ROOMS = [
     ["lazy", "schema"],
     ["processes"],
-    ["render", "text", "statistics", "settings", "runtime"],
+    ["charts"],
+    ["render", "text", "statistics", "settings"],
+    ["runtime"],
     ["store"],
     ["stage"],
     ["models"],

@@ -261,9 +261,10 @@ def test_a_line_over_the_logarithm_of_the_size():
     assert found.residual == pytest.approx(0, abs=1e-9)
 
 
-def test_a_measure_that_never_moves_has_the_coefficient_zero():
-    alpha = scaling([10, 20, 40], [0.0, 0.0, 0.0]).alpha
-    assert (alpha.low, alpha.value, alpha.high) == (0, 0, 0)
+@pytest.mark.parametrize("level", [0.0, 50.0])
+def test_a_measure_that_never_moves_has_no_coefficient(level: float):
+    with pytest.raises(ValueError, match="all scores are the same"):
+        scaling([10, 20, 40], [level] * 3)
 
 
 def test_a_scaling_coefficient_is_the_slope_of_least_squares():

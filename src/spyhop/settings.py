@@ -3,8 +3,11 @@
 import difflib
 import html
 import json
+import os
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import date, time
+from math import isfinite
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 from urllib.parse import quote
@@ -15,13 +18,30 @@ from pydantic_core import PydanticCustomError
 from spyhop.schema import RecipeError
 
 Settings = TypeVar("Settings", bound=BaseModel)
+MAX_NAME_BYTES = 255
+MAX_DEPTH = 50
+"""Tables and lists inside one another in a settings file."""
 
 
 def beside_file(path: Path, info: ValidationInfo) -> Path:
     """Return a path of a settings file; a relative one starts at the file's folder."""
     folder = (info.context or {}).get("folder")
-    path = path.expanduser()
+    path = expanded(path)
+    if "\0" in str(path) or any(len(os.fsencode(part)) > MAX_NAME_BYTES for part in path.parts):
+        raise ValueError("no file can have this name")
     return folder / path if folder is not None and not path.is_absolute() else path
+
+
+def expanded(path: Path) -> Path:
+    """Return the path with `~` and `~user` replaced.
+
+    Raises:
+        ValueError: If there is no such user.
+    """
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        raise ValueError(f"{path.parts[0]} has no home folder here") from None
 
 
 InputPath = Annotated[Path, AfterValidator(beside_file)]
@@ -52,13 +72,53 @@ def read_toml(path: Path) -> dict[str, Any]:
         RecipeError: If it cannot be read or is not TOML.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return parse_toml(path.read_text(encoding="utf-8-sig"))
     except UnicodeDecodeError as error:
         raise RecipeError(f"{path}: not UTF-8 text (byte {error.start})") from None
     except tomllib.TOMLDecodeError as error:
         raise RecipeError(f"{path}: not TOML: {error}") from None
+    except ValueError as error:
+        raise RecipeError(f"{path}: {error}") from None
     except OSError as error:
         raise RecipeError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """Return the tables of a TOML text; all values can be written as JSON.
+
+    Raises:
+        TOMLDecodeError: If it is not TOML.
+        ValueError: If it contains a date, an infinite number, an integer of more
+            than 64 bits, or very deep nesting.
+    """
+    try:
+        tables = tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        raise
+    except RecursionError:
+        raise ValueError("value: nested too deeply") from None
+    except ValueError:  # Python reads no integer of more than 4,300 digits
+        raise ValueError("value: an integer of more than 64 bits") from None
+    _check_value(tables, ())
+    return tables
+
+
+def _check_value(value: Any, key: tuple[str, ...]) -> None:  # noqa: ANN401 (plain TOML)
+    inner: Iterable[tuple[object, Any]] = ()
+    fault = ""
+    if isinstance(value, dict | list):
+        inner = value.items() if isinstance(value, dict) else enumerate(value)
+        fault = "nested too deeply" if len(key) >= MAX_DEPTH else ""
+    elif isinstance(value, date | time):
+        fault = f"{value} is a date or time; write it in quotes"
+    elif isinstance(value, int) and value.bit_length() > 63:
+        fault = "an integer of more than 64 bits"
+    elif isinstance(value, float) and not isfinite(value):
+        fault = f"{value} is not a finite number"
+    if fault:
+        raise ValueError(f"{'.'.join(key):.200}: {fault}")
+    for name, each in inner:
+        _check_value(each, (*key, str(name)))
 
 
 def validated(

@@ -14,7 +14,7 @@ import platform
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -47,6 +47,7 @@ FOLDER: Final = "folder"
 REPORT_S = 0.2
 """Least time between two reports of progress over rows."""
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_NO_HANDLES = (errno.EMFILE, errno.ENFILE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,7 @@ class Progress:
 
 
 class ModelInput(Protocol):
-    """A model named as a stage's input: its identity now, its weights when the stage runs."""
+    """A model as a stage's input: its identity now, its weights when the stage runs."""
 
     @property
     def key(self) -> str:
@@ -81,7 +82,7 @@ class ModelInput(Protocol):
     def folder(self) -> Artifact | None:
         """Where its files are, if it has any."""
 
-    def open(self, ctx: "Context") -> Any:  # noqa: ANN401 (the model interface lives right of here)
+    def open(self, ctx: "Context") -> Any:  # noqa: ANN401 (Any: `Model` is defined in a later room)
         """Return the model, its replies journaled under `ctx.root`."""
 
 
@@ -94,24 +95,23 @@ CHARS_PER_TOKEN = 4.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Calls:
-    """What a stage will ask of one model."""
+    """Calls of a stage to one model."""
 
     requests: int
     prompt_tokens: int
     response_tokens: int
     """As expected."""
     most_response_tokens: int
-    """Were every response as long as it may be."""
+    """Upper bound: every response reaches max_new_tokens."""
     further_prompt_tokens: int = 0
-    """At most beyond the expected ones: of calls that are made only where a reply does not do, and
-    of prompts that hold earlier responses."""
+    """Worst-case extra prompt tokens: retries, and prompts that include earlier responses."""
     further_response_tokens: int = 0
-    """Beyond the most, of such calls."""
+    """Worst-case extra response tokens of such calls."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
-    """What a step will take, as far as it can be told before anything runs."""
+    """Estimated rows, calls and time of a step, before anything runs."""
 
     rows: int = 0
     row_tokens: float = 0.0
@@ -147,7 +147,7 @@ def sum_estimates(estimates: Iterable[Estimate]) -> Estimate:
 
 @dataclass(slots=True)
 class Context:
-    """What a stage may touch besides its inputs."""
+    """Everything that a stage may use besides its inputs."""
 
     root: Path
     out: Path
@@ -162,7 +162,7 @@ class Context:
     resources: ExitStack = field(default_factory=ExitStack)
     """Closed when the stage ends, however it ends."""
     models: dict[str, Any] = field(default_factory=dict)
-    """Those that are open, by identity: a model that two inputs name is opened once."""
+    """Open models by identity: a model that two inputs name is opened once."""
     _drops: PartWriter | None = None
 
     def count(self, name: str, num: int = 1) -> None:
@@ -170,16 +170,16 @@ class Context:
         self.counts[name] += num
 
     def use(self, name: str, amount: float) -> None:
-        """Add to a figure of what was used: requests, tokens, dollars."""
+        """Add to the usage: requests, tokens, dollars."""
         if amount:
             self.usage[name] = self.usage.get(name, 0) + amount
 
     def notice(self, text: str) -> None:
-        """Tell something that a person should find in the output afterwards, too."""
+        """Log a line that stays in the output of the run."""
         self.report(Progress(text, 0, None, "", is_lasting=True))
 
     def drop(self, row: BaseModel | str, reason: str) -> None:
-        """Leave a row out: the reason is counted and the row, or its JSON, is kept in `dropped`."""
+        """Drop a row: its reason is counted, and the row is kept in `dropped`."""
         if self._drops is None:
             folder = self.out / DROPPED
             folder.mkdir()
@@ -273,7 +273,7 @@ class Stage:
             inputs: Artifacts, models, and mappings of names to either.
 
         Raises:
-            SpyhopError: What the stage raises; work done so far is taken up by the next run.
+            SpyhopError: What the stage raises; the next run resumes the work.
         """
         self.check(config, inputs)
         key = self.key(config, inputs)
@@ -281,7 +281,7 @@ class Stage:
         if not force and (found := self.find(root, config, inputs)):
             return found
         say = lambda text: report(Progress(text, 0, None, "", is_lasting=True))  # noqa: E731
-        with _disk_errors(root), claim(root, self.name, key, digests, say) as work:
+        with _system_limits(root), claim(root, self.name, key, digests, say) as work:
             if not force and (found := self.find(root, config, inputs)):
                 work.discard()  # made by the run that was waited for
                 return found
@@ -308,7 +308,6 @@ class Stage:
             version=self.version,
             config=config.model_dump(mode="json"),
             inputs=_input_records(inputs, origins),
-            digest=work.digest(),
             rows=num_rows,
             counts=dict(sorted(ctx.counts.items())),
             dropped=dict(sorted(ctx.dropped.items())),
@@ -320,7 +319,7 @@ class Stage:
         return work.finish(record)
 
     def check(self, config: Config, inputs: Collection[str]) -> None:
-        """Refuse a config or names of inputs that are not the stage's own.
+        """Refuse a config or inputs that the stage does not take.
 
         Raises:
             RecipeError: Naming what is missing or unknown.
@@ -397,6 +396,9 @@ def by_name(value: StageInput) -> Mapping[str, Artifact | ModelInput]:
 def _opened(ctx: Context, value: StageInput) -> Any:  # noqa: ANN401 (what the stage takes)
     if isinstance(value, Mapping):
         return {name: _opened(ctx, item) for name, item in value.items()}
+    folder = value if isinstance(value, Artifact) else value.folder
+    if folder is not None and folder.record.rows is None:  # parts are verified when they are read
+        folder.verify()
     return value if isinstance(value, Artifact) else value.open(ctx)
 
 
@@ -422,7 +424,7 @@ def _recorded_digests(artifact: Artifact) -> dict[str, list[str]]:
 
 
 def _check_sources(root: Path, inputs: Mapping[str, StageInput]) -> None:
-    """Refuse to finish what was made from a file that changed after its digest was taken."""
+    """Refuse to finish if a source changed after its digest was taken."""
     items = [item for value in inputs.values() for item in by_name(value).values()]
     folders = [item if isinstance(item, Artifact) else item.folder for item in items]
     for folder in folders:
@@ -458,24 +460,28 @@ def _provenance() -> dict[str, str]:
 
 
 @contextmanager
-def _disk_errors(root: Path) -> Iterator[None]:
+def _system_limits(root: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if _is_disk_full(error):
+        if _has_errno(error, _FULL):
             raise ArtifactError(
                 f"{root}: the disk or quota is full; nothing finished is lost. "
                 "Free some space (`spyhop clean` shows what may go) and run again"
             ) from None
+        if _has_errno(error, _NO_HANDLES):
+            raise ArtifactError(
+                "too many open files; raise the limit (`ulimit -n 4096`) and run again to resume"
+            ) from None
         raise
 
 
-def _is_disk_full(error: BaseException | None) -> bool:
-    """Libraries wrap the system's word in errors of their own; look through these."""
+def _has_errno(error: BaseException | None, codes: Sequence[int]) -> bool:
+    """Look through the errors in which libraries wrap one of the system, or quote the first."""
     while error is not None:
-        if isinstance(error, OSError) and error.errno in _FULL:
+        if isinstance(error, OSError) and error.errno in codes:
             return True
-        if os.strerror(errno.ENOSPC) in str(error):
+        if os.strerror(codes[0]) in str(error):
             return True
         error = error.__cause__ or error.__context__
     return False

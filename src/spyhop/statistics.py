@@ -203,7 +203,7 @@ def scaling(sizes: Sequence[float], values: Sequence[float], *, level: float = 0
         level: Nominal coverage.
 
     Raises:
-        ValueError: If there are fewer than three points, or only one size.
+        ValueError: If there are fewer than three points, only one size, or only one score.
 
     Source: Humpback (arXiv:2308.06259), Table 3 (v1): scaling coefficients of data sets.
     """
@@ -213,6 +213,8 @@ def scaling(sizes: Sequence[float], values: Sequence[float], *, level: float = 0
             f"a line with an interval needs three points of two sizes, got {len(y)} of "
             f"{len(set(sizes))}"
         )
+    if np.ptp(y) == 0:
+        raise ValueError(f"all scores are the same ({y[0]:g}), so alpha has no interval")
     spread = float(((x - x.mean()) ** 2).sum())
     slope = float(((x - x.mean()) * (y - y.mean())).sum()) / spread
     constant = float(y.mean() - slope * x.mean())

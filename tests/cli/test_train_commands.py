@@ -68,7 +68,7 @@ def test_rows_become_a_model_a_card_and_a_report(cli, place: Path):
     command = ("train", "rows.jsonl", "more.jsonl", "--base", "base", "--out", "out", *SHORT)
     code, planned, error = cli(*command, "--plan")
     assert code == 0, error
-    assert re.search(r"^rows-1\s+collect\.conversations\s+30", planned, re.M)
+    assert re.search(r"^rows-1\s+collect\.read_conversations\s+30", planned, re.M)
     assert re.search(r"^student\s+train\.tune", planned, re.M)
     assert not list(place.glob("out/*.*-*"))
     code, told, error = cli(*command)
@@ -107,7 +107,7 @@ def test_settings_stand_in_a_file_too(cli, place: Path):
     )
     code, planned, error = cli(*command, "--plan")
     assert code == 0, error
-    assert re.search(r"^held-out-1\s+collect\.conversations\s+5", planned, re.M)
+    assert re.search(r"^held-out-1\s+collect\.read_conversations\s+5", planned, re.M)
     assert re.search(r"^student\s.*\s900\s", planned, re.M)
     (place / "sub" / "mine.toml").write_text("[train]\ntoken = 900\n")
     _refused(cli(*command), r"sub/mine\.toml: train\.token is not a setting; did you mean 'tokens'")

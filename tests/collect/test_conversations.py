@@ -46,6 +46,7 @@ def test_a_row_is_a_conversation_that_ends_with_a_response(tmp_path: Path, name:
     assert one.system_id not in ("", "none")
     assert made.record.counts == {
         "licence/mit": 1, "licence/unknown": 1, "model/teacher-1": 1, "model/unknown": 1,
+        "shape/messages": 2,
     }  # fmt: skip
 
 
@@ -76,9 +77,9 @@ def test_answers_of_a_teacher_are_read_with_their_errors(tmp_path: Path):
         ({"messages": [SAID]}, r"rows\.jsonl:2: 1 turns, the last one the assistant's"),
         ({"messages": []}, r"rows\.jsonl:2: 0 turns: there is nothing to train on"),
         ({"messages": "Hi"}, r"rows\.jsonl:2: messages = 'Hi' is not a list of turns"),
-        ({"messages": [{"role": "human", "content": "Hi"}]}, r"messages\[0\]\.role = 'human'"),
-        ({"prompt": "Hi"}, r"rows\.jsonl:2: 1 turns, the last one the user's"),
-        ({"prompt": "Hi", "response": 3}, r"messages\[1\]\.content = 3 is not text"),
+        ({"messages": [{"role": "judge", "content": "Hi"}]}, r"messages\[0\]\.role = 'judge'"),
+        ({"prompt": "Hi"}, r"rows\.jsonl:2: no messages; it has prompt"),
+        ({"prompt": "Hi", "response": 3}, r"response = 3 is not text"),
         ({"text": "Hi"}, r"rows\.jsonl:2: no messages; it has text"),
         ({**ROW, "model": 4}, r"rows\.jsonl:2: model = 4 is not text"),
     ],
@@ -92,3 +93,39 @@ def test_a_wrong_row_is_one_line(tmp_path: Path, row: Any, text: str):
 def test_no_rows_are_refused(tmp_path: Path):
     with pytest.raises(InputError, match="no rows"):
         _read(tmp_path)
+
+
+def test_turns_bring_their_thoughts_and_weights(tmp_path: Path):
+    turns = [
+        {"role": "user", "content": "Why?"},
+        {"role": "assistant", "content": "Wrong.", "weight": 0},
+        {"role": "user", "content": "Why?"},
+        {"role": "assistant", "content": "No.", "train": False, "reasoning": "eh"},
+        {"role": "user", "content": "Why?"},
+        {"role": "assistant", "content": "So.", "reasoning_content": "hm", "weight": 1},
+    ]
+    (row,) = _read(tmp_path, {"messages": turns}).rows(Answer)
+    said = [each for each in row.messages if each.role == "assistant"]
+    assert [each.is_trained for each in said] == [False, False, None]
+    assert [each.reasoning for each in said] == [None, "eh", "hm"]
+    assert row.messages[0].model_dump() == {"role": "user", "content": "Why?"}
+
+
+@pytest.mark.parametrize(
+    "turn",
+    [
+        {"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "f"}}]},
+        {"role": "tool", "content": "4"},
+        {"role": "assistant", "content": "x", "function_call": {"name": "f"}},
+    ],
+)
+def test_rows_with_tool_calls_are_dropped_by_name(tmp_path: Path, turn: dict[str, object]):
+    made = _read(tmp_path, {"messages": [USER, turn, SAID]}, ROW)
+    assert made.num_rows == 1 and made.record.dropped == {"tool_calls": 1}
+
+
+def test_keys_without_a_meaning_are_counted(tmp_path: Path):
+    odd = {"messages": [USER, {**SAID, "name": "x"}], "split": "a", "source": 1}
+    made = _read(tmp_path, odd, {**ROW, "split": "b"})
+    unused = {key: num for key, num in made.record.counts.items() if key.startswith("unused/")}
+    assert unused == {"unused/messages[].name": 1, "unused/source": 1, "unused/split": 2}

@@ -61,7 +61,7 @@ def test_a_table_of_lines_holds_the_rows_that_records_reads(tmp_path: Path, form
         ("a.csv", b"question\na\n", "no column 'inputs'; found: question"),
         ("a.csv", b"inputs\na\nb,c\n", "Expected 1 columns, got 2"),
         ("a.csv", b"inputs\n\xff\n", "UTF"),
-        ("a.txt", b"inputs\n", "unknown form '.txt'"),
+        ("a.txt", b"inputs\n", "unknown format; its name must end in one of .jsonl"),
     ],
 )
 def test_a_broken_file_is_one_clear_line(tmp_path: Path, name: str, text: bytes, message: str):

@@ -97,13 +97,14 @@ def test_a_folder_is_read_in_the_order_of_names(tmp_path: Path):
         ({"messages": ["hello"]}, r"messages\[0\] = 'hello' is not a turn"),
         (
             {"messages": [USER, {"role": "tool", "content": "x"}]},
-            r"messages\[1\]\.role = 'tool': write system, user, assistant",
+            r"messages\[1\]: tool calls are not supported",
         ),
+        ({"messages": [{"role": "narrator"}]}, r"role = 'narrator': write system, user, assistant"),
         ({"messages": [{"content": "x"}]}, r"messages\[0\]\.role = None"),
         ({"messages": [{"role": "user", "content": None}]}, r"content = None is not text"),
         ({"messages": [{"role": ["user"], "content": "x"}]}, r"role = \['user'\]"),
         (
-            {"messages": [{"role": "user", "content": [{"type": "text", "text": "x"}]}]},
+            {"messages": [{"role": "user", "content": [{"type": "image", "text": "x"}]}]},
             r"messages\[0\]\.content = \[.*\] is not text",
         ),
         (
@@ -132,7 +133,8 @@ def test_a_wrong_row_is_one_line(tmp_path: Path, row: object, text: str):
     ("name", "content", "text"),
     [
         ("a.jsonl", b"{nope}", r"a\.jsonl:1: not JSON \(.*\): '\{nope\}'"),
-        ("a.jsonl", b'[\n{"prompt": "a"}\n]', r"a\.jsonl:1: not JSON .*one row a line"),
+        ("a.jsonl", b'[\n{"prompt": "a"}\n', r"a\.jsonl: the JSON array ends after row 1"),
+        ("a.json", b'{"data":\n [1]\n}', r"a\.json: one JSON object, .* lists under data"),
         ("a.jsonl", b'{"prompt": "\\ud800"}', r"a\.jsonl:1: not JSON"),
         ("a.jsonl", b'{"prompt": "\xe9"}', r"a\.jsonl:1: not UTF-8 \(byte 12: .*UTF-8"),
         ("a.jsonl", '{"prompt": "a"}'.encode("utf-16"), r"a\.jsonl:1: .*looks like UTF-16"),
@@ -145,7 +147,9 @@ def test_a_wrong_row_is_one_line(tmp_path: Path, row: object, text: str):
         ("a.jsonl.zst", b"none", r"a\.jsonl\.zst: cannot be read \("),
         ("a.jsonl.zst", ZST[:-9], r"a\.jsonl\.zst: cannot be read \("),
         ("a.jsonl.zst", pa.compress(b"{}\n{nope}", "zstd", asbytes=True), r"zst:1: no messages"),
-        ("a.csv", b"a", r"a\.csv: its name must end in one of \.jsonl"),
+        ("a.csv", b"a", r"a\.csv: no rows"),
+        ("a.csv", b"a\nb", r"a\.csv:2: no messages; it has a;"),
+        ("a.xlsx", b"a", r"a\.xlsx: unknown format; its name must end in one of \.jsonl"),
         ("a.parquet", b"PAR1", r"a\.parquet: not a whole Parquet file"),
     ],
 )
@@ -158,9 +162,9 @@ def test_a_wrong_file_is_one_line(tmp_path: Path, name: str, content: bytes, tex
 @pytest.mark.parametrize(
     ("columns", "text"),
     [
-        ({"text": ["a"]}, r"p\.parquet: no column 'messages' or 'prompt'; it has text"),
+        ({"text": ["a"]}, r"p\.parquet: no column of messages or prompts; it has text"),
         ({"prompt": ["a", None]}, r"p\.parquet: row 2: no messages"),
-        ({"prompt": ["a"], "error": ["b"]}, r"p\.parquet: the column 'error' is one that"),
+        ({"prompt": ["a"], "error": ["b"]}, r"p\.parquet: row 1: the column 'error' is one that"),
         ({"prompt": pa.array([], pa.string())}, r"p\.parquet: no rows"),
     ],
 )
@@ -173,7 +177,7 @@ def test_a_wrong_table_is_one_line(tmp_path: Path, columns: dict[str, Any], text
 def test_an_empty_folder_is_one_line(tmp_path: Path):
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a.txt").write_text("a")
-    with pytest.raises(InputError, match=r"in: the folder holds no file that ends in"):
+    with pytest.raises(InputError, match=r"in: the folder has no file that ends in"):
         read_prompts.run(tmp_path, MessagesConfig(), file=Source(tmp_path / "in").open(tmp_path))
 
 

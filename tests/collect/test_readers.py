@@ -165,18 +165,18 @@ def test_dotted_columns_and_files_as_tasks(tmp_path: Path):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.jsonl", _lines(FLAN, {"inputs": "x"}), "a.jsonl: line 2: no 'task'; found ['inputs']"),
+        ("a.jsonl", _lines(FLAN, {"inputs": "x"}), "a.jsonl: line 2: no 'targets'; found "),
         ("a.jsonl", _lines(FLAN) + '{"inputs": "x', "a.jsonl: line 2: not JSON ("),
         ("a.jsonl", _lines(FLAN).encode() + b'{"x": "caf\xe9"}', "a.jsonl: line 2: not UTF-8"),
         ("a.jsonl.gz", gzip.compress(_lines(FLAN, FLAN).encode())[:-20], "z: cannot be read ("),
         ("a.jsonl", '{"x": ' + "9" * 5000 + "}", "a.jsonl: line 1: not JSON ("),
-        ("a.jsonl", "[" * 100_000, "a.jsonl: line 1: not JSON ("),
+        ("a.jsonl", "[" * 100_000, "a.jsonl: row 1: not JSON (nested too deeply)"),
         ("a.csv", "inputs,targets,task\na,b\n", "a.csv: line 2 has 2 fields, the heading 3"),
         ("a.csv", 'inputs,targets,task\n"a,b,c\n', "a.csv: line 2 is not CSV ("),
         ("a.csv", b"inputs,targets,task\n\xff,b,c\n", "a.csv: line 2: not UTF-8"),
         ("a.csv", "inputs,targets\na,b\n", "a.csv: line 2: no 'task'; found ['inputs', 'targets']"),
         ("a.parquet", b"PAR1 and no more", "a.parquet: not a whole Parquet file ("),
-        ("a.xlsx", b"", "a.xlsx: unknown form '.xlsx'; known: .jsonl, .csv, .tsv, .parquet"),
+        ("a.xlsx", b"", "given: the folder has no file that ends in one of .jsonl"),
     ],
 )  # fmt: skip
 def test_whatever_is_wrong_is_one_clear_line(

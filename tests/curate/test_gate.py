@@ -8,7 +8,7 @@ from pydantic import TypeAdapter
 import toys
 from pairing import artifact, pair, rated
 from spyhop.curate import GateConfig, KeepConfig, KeepGood, gate, keep, with_threshold
-from spyhop.curate.gate import Judged, Tally, findings, label_findings
+from spyhop.curate.gate import GateCounts, LabelledRating, findings, label_findings
 from spyhop.schema import Finding, InputError, Label, Pair, TrainingError
 from spyhop.store import Artifact
 
@@ -38,7 +38,7 @@ def _found(root: Path, rows: list[Pair], labels: list[Label] | None = None, **ch
 @pytest.mark.parametrize("reading", REPLICATION)
 def test_the_public_replication_is_refused(reading: str):
     scores, missing = REPLICATION[reading]
-    tally = Tally(scores=scores, missing=Counter(no_verdict=missing), methods={"verdict"})
+    tally = GateCounts(scores=scores, missing=Counter(no_verdict=missing), methods={"verdict"})
     found = {each.id: each for each in findings(tally, GateConfig(min_repeated=0))}
     parse_rate = found["parse_rate"]
     assert not parse_rate.is_passed
@@ -63,7 +63,7 @@ def test_training_on_the_replications_ratings_is_refused_with_the_reason(tmp_pat
 def test_good_ratings_pass(tmp_path: Path):
     rows = _good_ratings(240) + [rated(1000 + n, None) for n in range(5)]
     found, made = _found(tmp_path, rows)
-    assert list(found) == ["parse_rate", "one_score", "repeatability"]
+    assert list(found) == ["parse_rate", "one_score", "repeatability", "agreement"]
     assert all(finding.is_passed for finding in found.values())
     kappa = found["repeatability"]
     assert kappa.num_rows == 240 and kappa.low and kappa.value and kappa.value > 0.7
@@ -115,11 +115,13 @@ def test_likelihoods_need_no_second_ratings(tmp_path: Path):
     assert found["repeatability"].value is None
 
 
-def _judged(num_good_chosen: int, num_chosen: int, num_good: int, num: int = 250) -> list[Judged]:
+def _judged(
+    num_good_chosen: int, num_chosen: int, num_good: int, num: int = 250
+) -> list[LabelledRating]:
     both = [(True, True)] * num_good_chosen + [(False, True)] * (num_chosen - num_good_chosen)
     rest = [(True, False)] * (num_good - num_good_chosen)
     rest += [(False, False)] * (num - len(both) - len(rest))
-    return [Judged(good, chosen, None, 3.0) for good, chosen in both + rest]
+    return [LabelledRating(good, chosen, None, 3.0) for good, chosen in both + rest]
 
 
 @pytest.mark.parametrize(
@@ -138,6 +140,45 @@ def test_the_papers_curators(rater, counts, precision, recall, is_passed):
     assert found["precision"].limit == 0.2
 
 
+@pytest.mark.parametrize(
+    ("expected", "is_passed"),
+    [
+        (lambda written: written, True),
+        (lambda written: 0.8 * written + 0.6, True),  # probabilities soften a verdict
+        (lambda written: 6 - written, False),  # they say the opposite, every time
+        (lambda written: 3.0, False),  # they say the same of all
+        (lambda written: 1 + (written + 2) % 5, False),
+    ],
+)
+def test_probabilities_that_contradict_the_written_verdict_are_refused(
+    tmp_path: Path, expected, is_passed
+):
+    """Such a judge repeats itself perfectly, and the worst pairs would be kept."""
+    rows = []
+    for place in range(210):
+        written = 1 + place % 5
+        score = expected(written)
+        more = {"is_repeated": True, "second_score": score, "method": "expected"}
+        rows.append(rated(place, score, written=written, **more))
+    found, _ = _found(tmp_path, rows)
+    assert found["agreement"].is_passed is is_passed and found["agreement"].num_rows == 210
+    assert is_passed or "log-probabilities contradict its text" in found["agreement"].text
+
+
+def test_without_written_verdicts_agreement_does_not_apply(tmp_path: Path):
+    found, _ = _found(tmp_path, _good_ratings(210))
+    assert found["agreement"].is_passed and found["agreement"].value is None
+
+
+def test_labels_that_are_all_good_test_no_precision(tmp_path: Path):
+    rows = _good_ratings(210)
+    found, _ = _found(tmp_path, rows, [Label(id=row.id, is_good=True) for row in rows])
+    precision = found["precision"]
+    assert (precision.value, precision.limit) == (None, None)
+    assert precision.text.startswith("all 210 labelled pairs are good, so precision is untested")
+    assert found["recall"].value is not None
+
+
 def test_labels_are_matched_with_pairs(tmp_path: Path):
     rows = _good_ratings(210)
     labels = [
@@ -151,7 +192,7 @@ def test_labels_are_matched_with_pairs(tmp_path: Path):
     wrong = [Label(id=row.id, is_good=n % 2 == 0) for n, row in enumerate(rows)]
     found, _ = _found(tmp_path / "wrong", rows, wrong)
     assert not found["precision"].is_passed
-    with pytest.raises(InputError, match="none of the labels is of a rated pair"):
+    with pytest.raises(InputError, match="no label belongs to a rated pair"):
         _found(tmp_path / "none", rows, [Label(id="elsewhere", is_good=True)])
 
 
@@ -179,8 +220,8 @@ def test_the_gate_measures_what_is_kept(tmp_path: Path):
     kept = with_threshold(GateConfig(), KeepConfig(min_score=4.5)).model_dump()
     found, _ = _found(tmp_path / "b", rows, labels, **kept)
     assert found["precision"].num_rows == 20 and not found["precision"].is_passed
-    assert with_threshold(GateConfig(good_score=3), KeepConfig(min_score=4.5)).chosen_from == 3
-    assert with_threshold(GateConfig(), KeepConfig(num_rows=5)).chosen_from == 4
+    assert with_threshold(GateConfig(good_score=3), KeepConfig(min_score=4.5)).selected_from == 3
+    assert with_threshold(GateConfig(), KeepConfig(num_rows=5)).selected_from == 4
 
 
 def test_too_few_second_ratings_are_told_with_what_to_set(tmp_path: Path):
@@ -245,11 +286,11 @@ def test_a_quota_is_exact_and_takes_the_best(tmp_path: Path):
     ]
     kept = _kept(tmp_path / "v", valued, num_rows=3)
     assert [row.rating.value for row in kept if row.rating] == [1.7, 1.8, 1.9]
-    with pytest.raises(InputError, match=r"20 pairs of a score of 4\.5 and more among 60, not"):
+    with pytest.raises(InputError, match=r"20 of 60 pairs with a score of at least 4\.5"):
         _kept(tmp_path, MIXED, num_rows=21, min_score=4.5)
     assert len(_kept(tmp_path, MIXED, num_rows=21, min_score=4.5, fewer=True)) == 20
     low = [rated(n, 1 + n % 3) for n in range(9)]
-    with pytest.raises(InputError, match="0 pairs of a score"):
+    with pytest.raises(InputError, match="0 of 9 pairs with a score"):
         _kept(tmp_path / "low", low, num_rows=2, min_score=4.5, fewer=True)
 
 
@@ -257,13 +298,13 @@ def test_a_quota_within_candidates(tmp_path: Path):
     ratings, passed = _gated(tmp_path, MIXED)
     config = KeepConfig(num_rows=5, within=30)
     made = keep.run(tmp_path, config, rated=ratings, gate=passed)
-    assert made.num_rows == 5 and made.record.counts["left/not_drawn"] == 30
+    assert made.num_rows == 5 and made.record.counts["left/not_sampled"] == 30
     everything = keep.run(tmp_path, KeepConfig(within=30), rated=ratings, gate=passed)
     drawn = list(everything.rows(Pair))
     by_score = sorted((row.rating.score for row in drawn if row.rating), reverse=True)
     kept = [row.rating.score for row in made.rows(Pair) if row.rating]
     assert sorted(kept, reverse=True) == by_score[:5]
-    with pytest.raises(InputError, match="60 candidates, not 61"):
+    with pytest.raises(InputError, match="60 pairs, fewer than within = 61"):
         keep.run(tmp_path, KeepConfig(within=61), rated=ratings, gate=passed)
 
 
@@ -275,7 +316,7 @@ def test_random_draws_are_nested_and_need_no_ratings(tmp_path: Path):
     )
     assert (len(small), len(large)) == (8, 16)
     assert {row.id for row in small} < {row.id for row in large}
-    with pytest.raises(TrainingError, match="passed no gate"):
+    with pytest.raises(TrainingError, match="not checked by a gate"):
         keep.run(tmp_path, KeepConfig(num_rows=8), rated=rows)
     with pytest.raises(InputError, match="is not rated"):
         keep.run(tmp_path, KeepConfig(num_rows=8, gate="report"), rated=rows)
@@ -290,5 +331,5 @@ def test_random_draws_above_a_score(tmp_path: Path):
 def test_the_gate_must_be_that_of_these_ratings(tmp_path: Path):
     _, passed = _gated(tmp_path / "a", MIXED)
     other = artifact(tmp_path / "other", MIXED[:30])
-    with pytest.raises(InputError, match="gate of other ratings"):
+    with pytest.raises(InputError, match="checked other ratings"):
         keep.run(tmp_path, KeepConfig(min_score=4), rated=other, gate=passed)

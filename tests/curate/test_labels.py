@@ -39,10 +39,10 @@ def test_labels_are_found_by_a_pairs_own_id_and_by_its_texts(tmp_path: Path):
     assert [row.id for row in made.rows(Label)] == ["7", "0", "z"]
     assert made.record.counts["foreign"] == 1
     others = artifact(tmp_path / "others", [pair(4)])
-    with pytest.raises(InputError, match="none of the 3 labels is of a pair"):
+    with pytest.raises(InputError, match=r"no label .of 3. belongs to a pair"):
         read_labels.run(tmp_path, LabelsConfig(), folder=folder, pairs=others)
     path.write_text("".join(f"{json.dumps(row)}\n" for row in [rows[0], {"id": 7, "good": True}]))
-    with pytest.raises(InputError, match="the pair 7 is labelled twice"):
+    with pytest.raises(InputError, match="pair 7 is labelled twice"):
         read_labels.run(tmp_path, LabelsConfig(), folder=Source(path).open(tmp_path), pairs=pairs)
 
 
@@ -60,7 +60,7 @@ def test_labels_may_be_a_table(tmp_path: Path):
         ({"id": "a", "score": 9}, "a number from 1 to 5"),
         ({"id": "a", "good": "maybe"}, "write true or false"),
         ({"instruction": "x", "good": True}, "no 'response'"),
-        ([1], "is no row"),
+        ([1], "is not a row"),
     ],
 )
 def test_a_wrong_label_is_one_clear_line(tmp_path: Path, row: object, text: str):

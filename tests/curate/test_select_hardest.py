@@ -101,7 +101,7 @@ def test_samples_that_disagree(tmp_path: Path):
 def test_one_sample_cannot_disagree(tmp_path: Path):
     asked = _prompts(tmp_path, 2)
     told = _answers(tmp_path, [_answer("p0", "1"), _answer("p1", "2")])
-    with pytest.raises(InputError, match="needs several samples"):
+    with pytest.raises(InputError, match="num_samples to 2"):
         _run(tmp_path, asked, [told], 1, "disagreement")
 
 

@@ -128,7 +128,7 @@ def test_limit_is_a_fixed_random_sample_in_file_order(tmp_path: Path):
     ("rows", "message"),
     [
         ([_row(), '{"passage": '], r"sat-math\.jsonl: line 2: not JSON"),
-        (["[1]"], r"sat-math\.jsonl: line 1: expected an object, got \[1\]"),
+        (["[1]"], r"sat-math\.jsonl: row 1: 1 is not a row"),
         ([_row(), _row(options=[["a"], "b"])], r"jsonl: line 2, column 'options': not a list"),
         ([_row(options="(A) one\n(C) two")], r"jsonl: line 1, column 'options': not a list"),
         ([_row(question="")], r"jsonl: line 1: an empty question"),

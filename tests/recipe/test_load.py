@@ -8,12 +8,13 @@ from spyhop.recipe.load import RecipeFile, apply_change, read_recipe
 from spyhop.schema import Config, RecipeError
 from spyhop.settings import InputPath, describe
 
-SISE = "is not a setting; did you mean 'size'? Known: kind, size"
+SISE = "is not a setting; did you mean 'size'? Known: kind, share, size"
 
 
 class Part(Config):
     kind: Literal["one", "two"] = "one"
     size: int = Field(1, gt=0)
+    share: float = 0.5
 
 
 class Settings(Config):
@@ -134,6 +135,60 @@ def test_a_wrong_runtime_is_one_clear_line(given: dict[str, Any], line: str):
         RecipeFile(Path("r.toml"), "x", {}, given).runtime_with({})
 
 
+BIG = "9" * 5000
+DEEP = "[" * 3000
+
+
+@pytest.mark.parametrize(
+    ("value", "line"),
+    [
+        (BIG, "an integer of more than 64 bits"),
+        ("0x" + "f" * 5000, "an integer of more than 64 bits"),
+        ("9223372036854775808", "an integer of more than 64 bits"),
+        ("[1, {deep = 0x8000000000000000}]", "an integer of more than 64 bits"),
+        (DEEP + "]" * 3000, "nested too deeply"),
+        (DEEP, "nested too deeply"),
+        ("{a=" * 400 + "1" + "}" * 400, "nested too deeply"),
+        ("[" * 60 + "]" * 60, "nested too deeply"),
+        ("nan", "nan is not a finite number"),
+        ("[1.0, -inf]", "-inf is not a finite number"),
+        ("1e999", "inf is not a finite number"),
+        ("2024-11-20", "2024-11-20 is a date or time; write it in quotes"),
+        ("07:32:00", "07:32:00 is a date or time; write it in quotes"),
+        ("{when = 1979-05-27T07:32:00Z}", "is a date or time; write it in quotes"),
+    ],
+)
+def test_a_value_that_no_setting_can_have_is_one_line(tmp_path: Path, value: str, line: str):
+    with pytest.raises(RecipeError) as in_file:
+        read_recipe(_file(tmp_path, f'recipe = "x"\n[part]\nsize = {value}\n'))
+    with pytest.raises(RecipeError) as changed:
+        apply_change({}, f"part.size={value}")
+    for message in (str(in_file.value), str(changed.value)):
+        assert line in message and len(message) < 300 and "\n" not in message, message
+    assert str(changed.value).startswith("--set part.size")
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        ("path=~nosuchuser/data", "path = '~nosuchuser/data': ~nosuchuser has no home"),
+        (f"path={'n' * 300}", "no file can have this name"),
+        (f"path=data/{'é' * 150}/x", "no file can have this name"),
+        ('path="a\\u0000b"', "no file can have this name"),
+        ("part.share='nan'", "Input should be a finite number"),
+        ("part.share='-Infinity'", "Input should be a finite number"),
+    ],
+)
+def test_a_path_or_number_that_cannot_be_is_one_line(tmp_path: Path, change: str, line: str):
+    with pytest.raises(RecipeError) as caught:
+        _settings(tmp_path, "", change)
+    assert line in str(caught.value) and len(str(caught.value)) < 300
+
+
+def test_a_file_may_begin_with_a_byte_order_mark(tmp_path: Path):
+    assert read_recipe(_file(tmp_path, '\ufeffrecipe = "x"')).recipe == "x"
+
+
 @pytest.mark.parametrize(
     ("change", "wanted"),
     [
@@ -191,16 +246,16 @@ class Own(Config):
 def test_settings_are_described_with_what_is_in_them():
     assert list(describe(Settings)) == [
         "name  = ''", "path  required",
-        "part", ONE, "  size  = 1",
-        "parts", ONE, "  size  = 1",
-        "named", ONE, "  size  = 1",
-        "maybe", ONE, "  size  = 1",
+        "part", ONE, "  size  = 1", "  share  = 0.5",
+        "parts", ONE, "  size  = 1", "  share  = 0.5",
+        "named", ONE, "  size  = 1", "  share  = 0.5",
+        "maybe", ONE, "  size  = 1", "  share  = 0.5",
     ]  # fmt: skip
 
 
 def test_what_a_setting_may_be_is_named_and_its_default_is_the_tables_own():
     assert list(describe(Own)) == [
-        "part", "  kind  = 'two', one of one, two", "  size  = 5",
+        "part", "  kind  = 'two', one of one, two", "  size  = 5", "  share  = 0.5",
         "maybe  = None, or x",
         "several  = (), any of x, y",
         "which  required, one of '', z  Which.",

@@ -103,7 +103,7 @@ def test_ratings_that_cannot_be_read_are_refused_and_kept(cli: Command):
         done = _curate(cli, "--set", 'rate.method="verdict"', "--set", "gate.min_repeated=0")
     assert done.code == 2
     (line,) = done.stderr.splitlines()
-    assert re.search(r"cannot be trusted: parse_rate: 0\.0% of 20 .*no_verdict: 20.*report", line)
+    assert re.search(r"did not pass .*: parse_rate: 0\.0% of 20 .*no_verdict: 20.*report", line)
     (ratings,) = Path("out").glob("collect.write_pairs-*/pairs.jsonl")
     assert len(_read(str(ratings))) == 20
     assert not Path("out/kept.jsonl").exists()
@@ -125,9 +125,9 @@ def test_likelihoods_and_choices_of_weights_in_process(cli: Command, tiny_folder
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        ("keep.min_score=4", r"20 pairs, and the gate wants 200 .*nothing is rated.*min_repeated"),
+        ("keep.min_score=4", r"20 pairs, but the gate needs 200 .*min_repeated"),
         ("rate.num_repeated=199", r"rate\.num_repeated = 199 is below gate\.min_repeated = 200"),
-        ("labels=labels.jsonl", r"none of the 1 labels is of a pair"),
+        ("labels=labels.jsonl", r"no label .of 1. belongs to a pair"),
     ],
 )
 def test_what_cannot_pass_is_refused_before_anything_is_asked(cli: Command, change: str, text: str):
@@ -296,4 +296,4 @@ def test_no_store_lies_in_what_is_read(cli: Command, tiny_folder: Path, command)
     for out in ("work", "work/made", tiny_folder):
         given = ("work", command[1], tiny_folder, "--out", out)
         done = cli(command[0], *given)
-        assert done.code == 2 and re.search(r"it lies in .*, which is read", done.stderr), done
+        assert done.code == 2 and re.search(r"output folder is inside the input", done.stderr), done

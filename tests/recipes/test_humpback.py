@@ -128,8 +128,8 @@ def test_the_papers_scale_is_planned_without_its_data(tmp_path: Path):
     assert lines["augmented"].estimate.rows == 502_133
     assert lines["augmented"].estimate.calls["model"].requests == 502_133
     assert lines["rated-1"].estimate.rows == lines["rated-2"].estimate.rows == 502_133
-    assert lines["rated-1"].hangs_on == () and lines["rated-2"].hangs_on == ("promoted-1",)
-    assert lines["m2"].hangs_on == ("promoted-1",)
+    assert lines["rated-1"].waits_for == () and lines["rated-2"].waits_for == ("promoted-1",)
+    assert lines["m2"].waits_for == ("promoted-1",)
 
 
 def test_every_ablation_is_planned(tmp_path: Path):
@@ -167,10 +167,10 @@ def test_ratings_that_cannot_pass_are_not_asked_for(tmp_path: Path):
 
 
 def test_the_gate_has_the_threshold_of_what_is_kept(tmp_path: Path):
-    assert _recipe(tmp_path, keep={"min_score": 4.5}).step("gate-2").config.chosen_from == 4.5
-    assert _recipe(tmp_path, keep={"num_rows": 9}).step("gate-2").config.chosen_from == 4
+    assert _recipe(tmp_path, keep={"min_score": 4.5}).step("gate-2").config.selected_from == 4.5
+    assert _recipe(tmp_path, keep={"num_rows": 9}).step("gate-2").config.selected_from == 4
     own = _recipe(tmp_path, keep={"min_score": 4.5}, gate={"good_score": 3})
-    assert own.step("gate-1").config.chosen_from == 3
+    assert own.step("gate-1").config.selected_from == 3
 
 
 def test_rounds_rate_with_the_best_student_and_train_from_the_base(tmp_path: Path):
@@ -266,7 +266,7 @@ def test_a_gate_that_does_not_pass_ends_the_run(tmp_path: Path, words: Any):
         run(resolve(r, tmp_path / "out"), Runtime())
     resolved = resolve(r, tmp_path / "out")
     assert why(resolved, r.step("gate-1")) == []
-    assert why(resolved, r.step("rated-2")) == ["it hangs on promoted-1, not decided yet"]
+    assert why(resolved, r.step("rated-2")) == ["waiting for promoted-1 to be decided"]
 
 
 def _verdict(call: Call) -> str:

@@ -15,7 +15,7 @@ from spyhop.report.html import PAGE
 from spyhop.report.terminal import comparison_lines
 from spyhop.schema import Pair, Rating, Segment
 from spyhop.store import Artifact
-from spyhop.world import ProblemsConfig, solved_pairs
+from spyhop.world import ProblemsConfig, draw_pairs
 
 ARMS = ("uncurated", "random", "curated")
 SKILL = {"uncurated": 1, "random": 5, "curated": 5}
@@ -38,7 +38,7 @@ def _rated(place: int, instruction: str, text: str, score: float) -> Pair:
 
 def _set(root: Path, kept: Sequence[int]) -> tuple[Artifact, Artifact, Artifact]:
     """Four correct documents, two flawed ones and two menus; the last got no instruction."""
-    solved = list(solved_pairs.run(root, ProblemsConfig(num_rows=6)).rows(Pair))
+    solved = list(draw_pairs.run(root, ProblemsConfig(num_rows=6)).rows(Pair))
     kinds = ["correct"] * 4 + ["misconceived"] * 2
     documents = [
         _document(place, kind, row.response)
@@ -155,7 +155,7 @@ def test_sentences_follow_from_what_was_measured(report: Path):
 def test_the_page_shows_documents_and_escapes_them(report: Path):
     page = (report / PAGE).read_text()
     assert "correct; rating 5 (-0.500 a token); kept" in page
-    assert "misconceived; rating 2 (-0.500 a token); left out" in page
+    assert "misconceived; rating 2 (-0.500 a token); not kept" in page
     assert "<script" not in page and "<b>Nothing" not in page
 
 

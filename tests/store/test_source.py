@@ -8,6 +8,7 @@ import pytest
 
 from spyhop.schema import ArtifactError, InputError
 from spyhop.store import Source
+from spyhop.store.verify import sealed, unsealed
 
 SOURCE = sys.modules["spyhop.store.source"]
 
@@ -48,9 +49,10 @@ def test_unchanged_files_are_not_read_again(tmp_path: Path, old_is_soon: None):
     time.sleep(0.1)
     before = Source(folder).open(tmp_path).key
     cache = tmp_path / ".digests.json"
-    known = json.loads(cache.read_text())
+    known = json.loads(unsealed(cache.read_bytes()))["files"]
     assert list(known) == [str((folder / "a").resolve())]
-    cache.write_text(json.dumps({name: [stamp, "0" * 64] for name, (stamp, _) in known.items()}))
+    other = {name: [stamp, "0" * 64] for name, (stamp, _) in known.items()}
+    cache.write_bytes(sealed(json.dumps({"files": other})))
     assert Source(folder).open(tmp_path).key != before  # the cached digest was believed
 
 
@@ -60,10 +62,14 @@ def test_a_fresh_file_is_not_cached(tmp_path: Path):
     assert not (tmp_path / ".digests.json").exists()
 
 
-def test_a_damaged_cache_costs_only_time(tmp_path: Path):
+def test_a_damaged_cache_is_one_line_and_an_older_one_is_empty(tmp_path: Path):
     folder = _folder(tmp_path / "in", a="one")
     before = Source(folder).open(tmp_path).key
-    (tmp_path / ".digests.json").write_text('{"half')
+    cache = tmp_path / ".digests.json"
+    cache.write_text('{"half')
+    with pytest.raises(ArtifactError, match=r"digests\.json: damaged \(.*\); delete it"):
+        Source(folder).open(tmp_path)
+    cache.write_text('{"/a/file": ["1-2-3-4", "0123"]}')  # without a checksum
     assert Source(folder).open(tmp_path).key == before
 
 

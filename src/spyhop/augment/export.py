@@ -12,21 +12,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field
 
-from spyhop.collect.messages import (
-    MESSAGES,
-    PARQUET,
-    PROMPT,
-    RawRow,
-    prompt_files,
-    prompt_schema,
-    read_rows,
-)
+from spyhop.collect.messages import RawRow, raw_rows
 from spyhop.schema import Answer, Config, InputError
 from spyhop.stage import FOLDER, Context, Estimate, stage
 from spyhop.store import Artifact
-from spyhop.store.files import BATCH_ROWS, parquet_batches
+from spyhop.store.files import BATCH_ROWS, parquet_batches, parquet_head
+from spyhop.store.rows import PARQUET, row_files
 
-STEM = "answers"
+MESSAGES, STEM = "messages", "answers"
 SAMPLE = "sample_index"
 COLUMNS = {
     "finish_reason": pa.string(),
@@ -73,14 +66,14 @@ def export(
     Raises:
         InputError: If a column of the prompts cannot be written in that format.
     """
-    files = prompt_files(file.path)
+    files = row_files(file.path)
     is_parquet = all(each.name.endswith(PARQUET) for each in files)
     suffix = config.format or ("parquet" if is_parquet else "jsonl")
     path = ctx.out / f"{STEM}.{suffix}"
     groups = _groups(ctx, prompts, answers)
     columns = dict(COLUMNS) | ({SAMPLE: pa.int64()} if config.num_samples > 1 else {})
     if suffix == "jsonl":
-        _write_json(path, read_rows(file.path), groups, list(columns))
+        _write_json(path, raw_rows(file.path), groups, list(columns))
     elif is_parquet:
         _write_tables(path, files, groups, columns)
     else:
@@ -119,7 +112,7 @@ def _longer(row: RawRow, answer: Answer) -> list[Any]:
     """Return the unchanged turns of the row and the assistant's turn."""
     turns = row.values.get(MESSAGES)
     if turns is None:
-        turns = [{"role": "user", "content": row.values[PROMPT]}]
+        return [turn.model_dump(include={"role", "content"}) for turn in answer.messages]
     if answer.error is not None:
         return list(turns)
     return [*turns, {"role": "assistant", "content": answer.messages[-1].content}]
@@ -154,14 +147,16 @@ def _write_tables(
     path: Path, files: Sequence[Path], groups: Iterator[list[Answer]], columns: dict[str, Any]
 ) -> None:
     """Write Parquet from Parquet: columns are copied without conversion."""
-    schema = _joined([prompt_schema(file) for file in files], path=files[0].parent)
+    schema = _joined(
+        [parquet_head(file).schema.to_arrow_schema() for file in files], path=files[0].parent
+    )
     full = _with_columns(schema, columns)
     with pq.ParquetWriter(path, full, compression="zstd") as writer:
         for file in files:
             for batch in parquet_batches(file):
                 some = list(islice(groups, batch.num_rows))
                 places = [place for place, found in enumerate(some) for _ in found]
-                known = [name for name in (MESSAGES, PROMPT) if name in batch.schema.names]
+                known = [name for name in (MESSAGES,) if name in batch.schema.names]
                 turns = batch.select(known).to_pylist(maps_as_pydicts="strict")
                 answers = [answer for found in some for answer in found]
                 longer = [
@@ -179,7 +174,7 @@ def _write_inferred(
     """Write Parquet from JSONL in two passes; the first one infers the columns' types."""
     schema = _inferred(source)
     full = _with_columns(schema, columns)
-    rows = read_rows(source)
+    rows = raw_rows(source)
     with pq.ParquetWriter(path, full, compression="zstd") as writer:
         while some := list(islice(rows, BATCH_ROWS)):
             pairs = [
@@ -247,7 +242,7 @@ def _inferred(source: Path) -> pa.Schema:
         InputError: If a column has values of types that do not go together.
     """
     known: dict[str, pa.Schema] = {MESSAGES: pa.schema([pa.field(MESSAGES, TURNS)])}
-    rows = read_rows(source)
+    rows = raw_rows(source)
     while some := list(islice(rows, BATCH_ROWS)):
         for name in dict.fromkeys(name for row in some for name in row.values):
             values = [row.values.get(name) for row in some]

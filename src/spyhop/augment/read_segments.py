@@ -6,18 +6,16 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from spyhop.collect.records import read_rows
 from spyhop.schema import Config, InputError, Segment
 from spyhop.stage import Context, stage, sum_estimates
 from spyhop.store import Artifact, row_id
 from spyhop.store.files import field, table_files
+from spyhop.store.rows import read_rows
 
 
 class ReadSegmentsConfig(Config):
     """Files to read."""
 
-    pattern: str = "*"
-    """Glob pattern of file names."""
     language: str = "en"
     """Language of rows without a `language`."""
 
@@ -35,7 +33,7 @@ def read_segments(
         InputError: Naming the file, the line and the invalid value.
     """
     seen: set[str] = set()
-    for path in table_files(folder.path, config.pattern):
+    for path in table_files(folder.path, "*"):
         for where, row in ctx.track(read_rows(path), "reading"):
             segment = _segment(config, row, where, path)
             if not segment.text.strip() or segment.id in seen:

@@ -3,6 +3,7 @@
 A command's module is imported when the command is used, so that `spyhop --help` answers at once.
 """
 
+import errno
 import sys
 from importlib import import_module
 from typing import Annotated, Any, NoReturn
@@ -50,7 +51,8 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
 
 EXIT_CODES = (
     "Exit codes: 0 done; 1 internal error; 2 error in input, settings or environment; 3 stopped "
-    "before the end, run again to resume; 130 stopped by Ctrl-C."
+    "before the end, run again to resume; 128 + N stopped by signal N, run again to resume: 129 "
+    "SIGHUP, 130 Ctrl-C, 143 SIGTERM."
 )
 
 
@@ -119,6 +121,14 @@ def _fail(message: str, code: int = USER_ERROR) -> NoReturn:
     sys.exit(code)
 
 
+def _reason(error: OSError) -> str:
+    """Return what the system refused, and the remedy if it is a limit of this process."""
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return "too many open files; raise the limit (`ulimit -n 4096`) and run again to resume"
+    where = f"{error.filename}: " if error.filename else ""
+    return f"{where}{error.strerror or error}"
+
+
 def main() -> None:
     """Run the command line; `EXIT_CODES` says what its exit code means."""
     try:
@@ -129,4 +139,6 @@ def main() -> None:
         _fail(str(error), UNFINISHED)
     except SpyhopError as error:
         _fail(str(error))
+    except OSError as error:
+        _fail(_reason(error))
     sys.exit(code)

@@ -5,17 +5,30 @@ from typing import Annotated
 
 import typer
 
-RecipePath = Annotated[Path, typer.Argument(help="Recipe file (TOML).", show_default=False)]
+
+def _expanded(path: Path | None) -> Path | None:
+    """Replace `~`, which shells leave alone in `--out=~/folder`."""
+    try:
+        return path and path.expanduser()
+    except RuntimeError:
+        raise typer.BadParameter(f"{path}: no such user's home folder") from None
+
+
+RecipePath = Annotated[
+    Path, typer.Argument(help="Recipe file (TOML), or a folder with one.", show_default=False)
+]
 Out = Annotated[
     Path | None,
     typer.Option(
         "--out",
-        help="Output folder. Default: the recipe's own folder if it contains `runs` (as after "
-        "`quickstart`), else spyhop-out.",
+        callback=_expanded,
+        help="Output folder. Default: `store` in [runtime], else the variable SPYHOP_STORE, else "
+        "the folder of the recipe if it contains `runs`, else spyhop-out in it. Commands without "
+        "a recipe take the current folder for it.",
         show_default=False,
     ),
 ]
-TaskOut = Annotated[Path, typer.Option("--out", help="Output folder.")]
+TaskOut = Annotated[Path, typer.Option("--out", help="Output folder.", callback=_expanded)]
 Changes = Annotated[
     list[str], typer.Option("--set", help="Change a setting: key.sub=value. May be repeated.")
 ]

@@ -1,5 +1,6 @@
 """Instruction collections to queries, and queries under system messages to prompts."""
 
+from spyhop.collect.columns import Columns
 from spyhop.collect.decontaminate import DecontaminateConfig, decontaminate
 from spyhop.collect.distinct import DistinctConfig, Repeated, distinct
 from spyhop.collect.draw import DrawConfig, draw
@@ -9,7 +10,7 @@ from spyhop.collect.messages import MessagesConfig, read_conversations
 from spyhop.collect.natural_instructions import NaturalInstructionsConfig, read_natural_instructions
 from spyhop.collect.pair import PairConfig, SystemMessage, orca_messages, orca_shares, pair
 from spyhop.collect.ready import ReadyConfig, read_answers
-from spyhop.collect.records import Columns, RecordsConfig, read_records
+from spyhop.collect.records import RecordsConfig, read_records
 from spyhop.collect.sample import SubsetConfig, draw_subset
 from spyhop.collect.seeds import SeedsConfig, pair_id, read_seeds
 from spyhop.collect.strata import Difficulty, Stratum

@@ -123,14 +123,13 @@ def _collect(
     ctx: Context, config: DrawConfig, cells: StratumIndex, drawn: DrawnRows, thresholds: Hashes
 ) -> None:
     """Put every row below its cell's threshold into `drawn`."""
-    reader, names = cells.reader, cells.reader.columns
-    text = [name for name in (names.query, names.target) if name]
+    reader = cells.reader
     padded = np.append(thresholds, np.uint64(0))  # for the cell -1
 
     def below(group: RowGroup) -> Iterator[tuple[pa.RecordBatch, Counts, Hashes]]:
         for piece in reader.batches(group, reader.all_columns):
             places = cells.of(piece)
-            found = priorities([piece.batch[name] for name in text], config.seed)
+            found = priorities(reader.texts(piece.batch), config.seed)
             kept = np.flatnonzero((found <= padded[places]) & (padded[places] > 0))
             if len(kept):
                 yield reader.queries(piece, pa.array(kept)), places[kept], found[kept]

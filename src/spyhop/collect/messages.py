@@ -1,43 +1,47 @@
-"""Rows of your own: files of `messages`, as JSONL or Parquet; prompts, or whole conversations."""
+"""Rows of your own, of any shape in `shapes`: prompts to answer, or conversations to train on."""
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
-import pyarrow as pa
-from pydantic_core import from_json
-
-from spyhop.schema import Answer, Config, InputError, Message, Prompt, Role
+from spyhop.collect.reading import UnusedKeys
+from spyhop.collect.shapes import (
+    COLUMNS,
+    Conversation,
+    Shape,
+    ToolCalls,
+    conversation,
+    unused_keys,
+)
+from spyhop.schema import Answer, Config, InputError, Message, Prompt
 from spyhop.stage import Context, Estimate, stage, sum_estimates
 from spyhop.store import Artifact, row_id
-from spyhop.store.files import json_lines, matching, parquet_batches, parquet_head
+from spyhop.store.files import parquet_head
+from spyhop.store.rows import PARQUET, kind_of, read_rows, row_files
 
-PARQUET = ".parquet"
-PACKED = ("", ".gz", ".bz2", ".zst")
-SUFFIXES = (*(f"{form}{packed}" for form in (".jsonl", ".json") for packed in PACKED), PARQUET)
-KNOWN = f".jsonl, .json (also with {', '.join(PACKED[1:])}), {PARQUET}"
-MESSAGES, PROMPT, RESPONSE = "messages", "prompt", "response"
-READ = (MESSAGES, PROMPT, "id", "target", "task", "collection")
-"""Columns that mean something here; others are passed over."""
-ANSWERED = (*READ, RESPONSE, "model", "finish_reason", "error", "licence")
+READ = (*COLUMNS, "id", "target", "task", "collection")
+"""Keys that mean something here; others are counted and ignored."""
+ANSWERED = (*READ, "model", "finish_reason", "error", "licence", "license")
 """The same, of rows that are answered already."""
-ROLES = get_args(Role)
 UNKNOWN = "unknown"
 
 
 class MessagesConfig(Config):
     """What the rows may hold."""
 
+    shape: Shape | None = None
+    """Shape of the rows. Default: each row's own, by its keys."""
     reserved: tuple[str, ...] = ()
     """Columns that a later stage adds beside those of the file, so that no row may have them."""
 
 
 @dataclass(frozen=True, slots=True)
 class RawRow:
-    """A row as it stands in the file."""
+    """A row as the file has it."""
 
     place: str
     """File and line, for messages."""
@@ -49,23 +53,25 @@ def plan_messages(config: MessagesConfig, file: Estimate) -> Estimate:
     return sum_estimates([file])
 
 
-@stage(version=1, writes=Prompt, plan=plan_messages)
+@stage(version=2, writes=Prompt, plan=plan_messages)
 def read_prompts(ctx: Context, config: MessagesConfig, *, file: Artifact) -> Iterator[Prompt]:
-    """Read prompts: rows with `messages` (role and content), or with the text of one `prompt`.
+    """Read prompts: rows of any shape; a response in a column of its own is left out.
 
-    `id` (text or a whole number), `target`, `task` and `collection` are taken where they stand; a
-    row without an id is named by its messages, and where these come again by `<id>-2`, `<id>-3`,
-    ... The order is that of the file; of a folder, that of the files' names. Some 100 bytes a row
-    are held in memory, for the ids.
+    `id` (text or a whole number), `target`, `task` and `collection` are read; the answer of a row
+    of question and answer is its target. A row without an id is named by its messages; a second
+    row with the same messages is `<id>-2`. The order is that of the file; of a folder, that of the
+    files' names. Ids take some 100 bytes of memory a row.
+
+    Counts: `shape/<shape>`; `unused/<key>`, the rows with a key that has no meaning here.
 
     Raises:
-        InputError: Naming the file, the line, what is wrong there and what to do.
+        InputError: Naming the file, the line, the value and the remedy.
     """
-    names = _Names()
-    num_rows = 0
-    for row in ctx.track(read_rows(file.path, READ, config.reserved), "reading"):
-        num_rows += 1
-        turns = turns_of(row)
+    names, seen = _Names(), _RowCounts(ctx, file.path, READ)
+    for row in ctx.track(raw_rows(file.path, READ, config.reserved), "reading"):
+        found = conversation(row.values, row.place, config.shape)
+        seen.add(row, found)
+        turns = _prompt(row, found)
         given = _given_id(row)
         name = names.given(given, row.place) if given else names.made(_hash(turns))
         has_system = any(turn.role == "system" for turn in turns)
@@ -76,39 +82,49 @@ def read_prompts(ctx: Context, config: MessagesConfig, *, file: Artifact) -> Ite
             task=_text(row, "task") or "prompts",
             system_id="given" if has_system else "none",
             messages=turns,
-            target=_text(row, "target"),
+            target=_text(row, "target") or found.target,
         )
-    if not num_rows:
-        raise InputError(f'{file.path}: no rows; write one {{"{MESSAGES}": [...]}} a line')
+    seen.report()
 
 
-@stage(version=2, writes=Answer, plan=plan_messages)
+@stage(version=4, writes=Answer, plan=plan_messages)
 def read_conversations(ctx: Context, config: MessagesConfig, *, file: Artifact) -> Iterator[Answer]:
-    """Read rows to train on: `messages` that end with the assistant's turn.
+    """Read rows to train on: conversations of any shape that end with the assistant's turn.
 
-    Rows with the text of a `prompt` and of its `response` are taken, too. A row without an id is
-    named by its messages; an id that comes again (several answers to one prompt) becomes `<id>-2`,
-    `<id>-3`, ... `model` (who answered), `finish_reason`, `error` and `licence` are taken where
-    they stand, as `spyhop answer` writes them: a row with an `error` has no response, and is one
-    that training leaves out and counts.
+    A row without an id is named by its messages; an id that comes again (several answers to one
+    prompt) becomes `<id>-2`. `model` (who answered), `finish_reason`, `error` and `licence` (or
+    `license`) are read as `spyhop answer` writes them: a row with an `error` has no response;
+    training drops and counts it. Of a preference, the chosen response is read.
 
-    Counts: `licence/<licence>` and `model/<model>`, for the rows without an error.
+    A turn's `reasoning_content` (or `reasoning`, `thinking`) is its thought; `weight: 0` and
+    `train: false` mean no loss. Rows with tool calls are dropped as `tool_calls`.
+
+    Counts: `licence/<licence>` and `model/<model>`, for the rows without an error;
+    `shape/<shape>`; `unused/<key>`, the rows with a key that has no meaning here.
 
     Raises:
-        InputError: Naming the file, the line, what is wrong there and what to do.
+        InputError: Naming the file, the line, the value and the remedy.
     """
-    names = _Names()
-    num_rows = 0
-    for row in ctx.track(read_rows(file.path, ANSWERED, config.reserved), "reading"):
-        num_rows += 1
-        turns = _answered(row)
-        name = names.made(_given_id(row) or _hash(turns))
+    names, seen = _Names(), _RowCounts(ctx, file.path, ANSWERED)
+    for row in ctx.track(raw_rows(file.path, ANSWERED, config.reserved), "reading"):
         error = _text(row, "error") or None
+        try:
+            found = conversation(row.values, row.place, config.shape, error is None)
+        except ToolCalls as calls:
+            seen.num_rows += 1
+            if not ctx.dropped["tool_calls"]:
+                ctx.notice(f"dropped rows with tool calls, such as {calls}")
+            ctx.drop(json.dumps(row.values, default=str), "tool_calls")
+            continue
+        seen.add(row, found)
+        turns = found.turns if error else _answered(row, found)
+        name = names.made(_given_id(row) or _hash(turns))
         model = _text(row, "model") or UNKNOWN
+        licence = _text(row, "licence") or _text(row, "license")
         if error is None:
-            ctx.count(f"licence/{_text(row, 'licence') or UNKNOWN}")
+            ctx.count(f"licence/{licence or UNKNOWN}")
             ctx.count(f"model/{model}")
-        system = turns[0].content if turns[0].role == "system" else ""
+        system = turns[0].content if turns and turns[0].role == "system" else ""
         yield Answer(
             id=name,
             query_id=name,
@@ -116,74 +132,81 @@ def read_conversations(ctx: Context, config: MessagesConfig, *, file: Artifact) 
             task=_text(row, "task") or "rows",
             system_id=row_id(system)[:8] if system else "none",
             messages=turns,
-            target=_text(row, "target"),
+            target=_text(row, "target") or found.target,
             model=model,
             finish_reason=_text(row, "finish_reason") or ("error" if error else "stop"),
             error=error,
         )
-    if not num_rows:
-        raise InputError(f'{file.path}: no rows; write one {{"{MESSAGES}": [...]}} a line')
+    seen.report()
 
 
-def prompt_files(path: Path) -> list[Path]:
-    """Return the files of prompts: the path itself, or all in the folder that are named as such.
-
-    Raises:
-        InputError: If there is none, or it is named as something else.
-    """
-    kept = [each for each in matching(path, "*") if each.name.endswith(SUFFIXES)]
-    if not kept and path.is_dir():
-        raise InputError(f"{path}: the folder holds no file that ends in one of {KNOWN}")
-    if not kept:
-        raise InputError(f"{path}: its name must end in one of {KNOWN}")
-    return kept
-
-
-def read_rows(
+def raw_rows(
     path: Path, columns: Sequence[str] | None = None, reserved: Sequence[str] = ()
 ) -> Iterator[RawRow]:
-    """Yield the rows of a file or folder in order, a batch at a time.
+    """Yield the rows of a file or folder in order.
 
     Args:
         path: The file or folder.
-        columns: Of a Parquet file only these are read; all by default.
+        columns: Columns of Parquet files to read; default: all.
         reserved: Names that no column may have.
 
     Raises:
         InputError: If a row or file cannot be read, or has a reserved column.
     """
     taken = frozenset(reserved)
-    for file in prompt_files(path):
-        if file.name.endswith(PARQUET):
-            yield from _parquet_rows(file, columns, taken)
-        else:
-            yield from _json_rows(file, taken)
+    wanted = None if columns is None else {*columns, *reserved}
+    for file in row_files(path):
+        if wanted is not None and kind_of(file) == PARQUET:
+            names = parquet_head(file).schema.to_arrow_schema().names
+            if not wanted.intersection(names):
+                raise InputError(
+                    f"{file}: no column of messages or prompts; it has {', '.join(names):.120}; "
+                    "docs/rows.md lists the shapes"
+                )
+        for place, values in read_rows(file, wanted, ":"):
+            if clash := sorted(taken.intersection(values)):
+                raise InputError(
+                    f"{place}: the column {clash[0]!r} is one that the answers bring; rename it, "
+                    "or remove it"
+                )
+            yield RawRow(place, values)
 
 
-def prompt_schema(file: Path) -> pa.Schema:
-    """Return the schema of a Parquet file of prompts.
+class _RowCounts:
+    """Counts of the rows' shapes and of their keys without a meaning."""
 
-    Raises:
-        InputError: If it is no Parquet file, or has neither `messages` nor `prompt`.
-    """
-    found = parquet_head(file).schema.to_arrow_schema()
-    if not {MESSAGES, PROMPT} & set(found.names):
-        raise InputError(
-            f"{file}: no column {MESSAGES!r} or {PROMPT!r}; it has {', '.join(found.names)!s:.120}"
-        )
-    return found
+    def __init__(self, ctx: Context, path: Path, known: Sequence[str]) -> None:
+        self._ctx = ctx
+        self._path = path
+        self._meta = frozenset(known) - set(COLUMNS)
+        self._shapes: Counter[str] = Counter()
+        self._unused = UnusedKeys(ctx, path.name, known)
+        self.num_rows = 0
+
+    def add(self, row: RawRow, found: Conversation) -> None:
+        self.num_rows += 1
+        if found.shape not in self._shapes:
+            used = ", ".join(sorted(found.used))
+            self._ctx.notice(f"{row.place}: rows of the shape {found.shape} (keys: {used})")
+        self._shapes[found.shape] += 1
+        self._unused.add_names(unused_keys(row.values, found.used | self._meta))
+
+    def report(self) -> None:
+        """Write the counts; refuse a file without rows."""
+        if not self.num_rows:
+            raise InputError(f'{self._path}: no rows; write one {{"messages": [...]}} a line')
+        for file in row_files(self._path):
+            self._unused.add_columns(file)
+        for shape, num in self._shapes.items():
+            self._ctx.count(f"shape/{shape}", num)
+        self._unused.report()
 
 
-def turns_of(row: RawRow) -> list[Message]:
-    """Return the turns of a row's prompt.
-
-    Raises:
-        InputError: If there is nothing to answer, or a turn is not a role and a text.
-    """
-    found = _listed(row)
-    if not found:
-        raise InputError(f"{row.place}: {MESSAGES} is empty; it needs at least one turn to answer")
-    turns = [_turn(row.place, number, turn) for number, turn in enumerate(found)]
+def _prompt(row: RawRow, found: Conversation) -> list[Message]:
+    """Return the turns to answer."""
+    turns = found.turns[:-1] if found.response else found.turns
+    if not turns:
+        raise InputError(f"{row.place}: messages is empty; it needs at least one turn to answer")
     if turns[-1].role == "assistant":
         raise InputError(
             f"{row.place}: the last turn is the assistant's ({turns[-1].content!r:.60}), so there "
@@ -192,54 +215,16 @@ def turns_of(row: RawRow) -> list[Message]:
     return turns
 
 
-def _answered(row: RawRow) -> list[Message]:
-    """Return the turns of a conversation; one that failed may lack its last."""
-    found = _listed(row)
-    response = row.values.get(RESPONSE)
-    if row.values.get(MESSAGES) is None and response is not None:
-        found = [*found, {"role": "assistant", "content": response}]
-    turns = [_turn(row.place, number, turn) for number, turn in enumerate(found)]
-    if row.values.get("error"):
-        return turns
+def _answered(row: RawRow, found: Conversation) -> list[Message]:
+    """Return the turns of a conversation that ends with a response."""
+    turns = found.turns
     if len(turns) < 2 or turns[-1].role != "assistant":
         last = f", the last one the {turns[-1].role}'s ({turns[-1].content!r:.60})" if turns else ""
         raise InputError(
-            f"{row.place}: {len(turns)} turns{last}: there is nothing to train on; {MESSAGES} must "
+            f"{row.place}: {len(turns)} turns{last}: there is nothing to train on; messages must "
             "end with the assistant's answer to another turn"
         )
     return turns
-
-
-def _listed(row: RawRow) -> list[Any]:
-    found, text = row.values.get(MESSAGES), row.values.get(PROMPT)
-    if found is None and text is None:
-        keys = ", ".join(row.values) or "nothing"
-        raise InputError(
-            f'{row.place}: no {MESSAGES}; it has {keys:.80}; write "{MESSAGES}": '
-            '[{"role": "user", "content": "..."}] or "prompt": "..."'
-        )
-    if found is None:
-        if not isinstance(text, str):
-            raise InputError(f"{row.place}: {PROMPT} = {text!r:.60} is not text; use {MESSAGES}")
-        return [{"role": "user", "content": text}]
-    if not isinstance(found, list):
-        raise InputError(
-            f"{row.place}: {MESSAGES} = {found!r:.60} is not a list of turns; write "
-            '[{"role": "user", "content": "..."}]'
-        )
-    return found
-
-
-def _turn(place: str, number: int, turn: Any) -> Message:  # noqa: ANN401 (a row from outside)
-    where = f"{place}: {MESSAGES}[{number}]"
-    if not isinstance(turn, Mapping):
-        raise InputError(f"{where} = {turn!r:.60} is not a turn; it needs a role and a content")
-    role, content = turn.get("role"), turn.get("content")
-    if role not in ROLES:
-        raise InputError(f"{where}.role = {role!r:.60}: write {', '.join(ROLES)}")
-    if not isinstance(content, str):
-        raise InputError(f"{where}.content = {content!r:.60} is not text; only text can be asked")
-    return Message(role=role, content=content)
 
 
 def _given_id(row: RawRow) -> str:
@@ -301,38 +286,3 @@ class _Names:
             return False
         self._taken.add(number)
         return True
-
-
-def _parquet_rows(
-    file: Path, columns: Sequence[str] | None, reserved: frozenset[str]
-) -> Iterator[RawRow]:
-    _refuse(file, prompt_schema(file).names, reserved)
-    number = 0
-    for batch in parquet_batches(file, columns):
-        try:
-            rows = batch.to_pylist(maps_as_pydicts="strict")
-        except (UnicodeDecodeError, ValueError, KeyError) as error:
-            where = f"{file}: rows {number + 1} to {number + batch.num_rows}"
-            raise InputError(f"{where}: a value cannot be read ({error!s:.120})") from None
-        for values in rows:
-            number += 1
-            yield RawRow(f"{file}: row {number}", values)
-
-
-def _json_rows(file: Path, reserved: frozenset[str]) -> Iterator[RawRow]:
-    for place, values in json_lines(file, ":", from_json):
-        if not isinstance(values, dict):
-            raise InputError(
-                f'{place}: {values!r:.60} is not a row; write one {{"{MESSAGES}": [...]}} a line'
-            )
-        _refuse(place, values, reserved)
-        yield RawRow(place, values)
-
-
-def _refuse(place: object, columns: Iterator[str] | Sequence[str] | Mapping[str, Any],
-            reserved: frozenset[str]) -> None:  # fmt: skip
-    if clash := sorted(reserved.intersection(columns)):
-        raise InputError(
-            f"{place}: the column {clash[0]!r} is one that the answers bring; rename it, "
-            "or leave it out"
-        )

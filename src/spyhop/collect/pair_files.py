@@ -6,12 +6,12 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from spyhop.collect.records import read_rows
 from spyhop.collect.seeds import first_exchange, pair_id
 from spyhop.schema import Config, InputError, Pair
 from spyhop.stage import FOLDER, Context, stage, sum_estimates
 from spyhop.store import Artifact
 from spyhop.store.files import field, table_files
+from spyhop.store.rows import read_rows
 
 PAIRS = "pairs.jsonl"
 
@@ -19,8 +19,6 @@ PAIRS = "pairs.jsonl"
 class GivenPairsConfig(Config):
     """Files to read, and values for rows that lack them."""
 
-    pattern: str = "*"
-    """Glob of the files to read, if the path is a folder."""
     tag: Literal["seed", "web"] = "web"
     """Origin of the pairs, which selects the tag in their prompts: human-written seeds or web
     text."""
@@ -50,7 +48,7 @@ def read_pairs(ctx: Context, config: GivenPairsConfig, *, folder: Artifact) -> I
     """
     seen: set[str] = set()
     ids: set[str] = set()
-    for path in table_files(folder.path, config.pattern):
+    for path in table_files(folder.path, "*"):
         for where, row in ctx.track(read_rows(path), "reading"):
             pair, reason = _pair(config, row, where, path)
             texts = pair_id(pair.instruction, pair.response)

@@ -1,11 +1,56 @@
 """What readers of collections share: rows with stable ids, licence and origin, and their counts."""
 
 from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
+from typing import Any
 
 from spyhop.schema import Query
 from spyhop.stage import Context
 from spyhop.store import row_id
-from spyhop.text.options import has_options, named
+from spyhop.store.files import parquet_head
+from spyhop.store.rows import PARQUET, kind_of
+from spyhop.text.options import has_options as lists_options
+from spyhop.text.options import named
+
+MAX_UNUSED = 20
+"""Keys without a meaning that are counted by name."""
+
+
+class UnusedKeys:
+    """Counts the keys of rows that have no meaning for the reader, and reports them at the end."""
+
+    def __init__(self, ctx: Context, source: str, known: Collection[str]) -> None:
+        self._ctx = ctx
+        self._source = source
+        self._known = frozenset(known)
+        self._rows: Counter[str] = Counter()
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Count the unknown keys of a row that have a value."""
+        for key in row.keys() - self._known:
+            if row[key] is not None:
+                self._rows[key] += 1
+
+    def add_names(self, names: Iterable[str]) -> None:
+        """Count keys that were found in one row."""
+        self._rows.update(names)
+
+    def add_columns(self, path: Path) -> None:
+        """Count the other columns of a Parquet file, which are not read."""
+        if kind_of(path) == PARQUET:
+            head = parquet_head(path)
+            others = set(head.schema.to_arrow_schema().names) - self._known
+            self._rows.update(dict.fromkeys(others, head.num_rows))
+
+    def report(self) -> None:
+        """Write the counts, and one line for people."""
+        common = sorted(self._rows.items(), key=lambda each: (-each[1], each[0]))[:MAX_UNUSED]
+        for key, num in common:
+            self._ctx.count(f"unused/{key}", num)
+        if common:
+            shown = ", ".join(f"{key} ({num:,} rows)" for key, num in common)
+            self._ctx.notice(f"{self._source}: keys without a meaning here are ignored: {shown}")
 
 
 class Reading:
@@ -29,6 +74,7 @@ class Reading:
         *,
         template: str = "",
         licence: str = "",
+        has_options: bool | None = None,
     ) -> Query:
         """Return the row and count it."""
         if task != self._task:
@@ -36,8 +82,8 @@ class Reading:
             self._seen.clear()
         base = row_id(self._collection, task, query, target)
         self._seen[base] += 1
-        told = named(template)
-        is_multiple_choice = has_options(query) if told is None else told
+        told = named(template) if has_options is None else has_options
+        is_multiple_choice = lists_options(query) if told is None else told
         self._ctx.count(f"task/{self._collection}/{task}")
         if is_multiple_choice:
             self._ctx.count(f"multiple_choice/{'text' if told is None else 'template'}")

@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from spyhop.collect.records import read_rows
 from spyhop.schema import Answer, Config, InputError, Message, prompt_turns
 from spyhop.stage import Context, stage, sum_estimates
 from spyhop.store import Artifact, row_id
 from spyhop.store.files import field, json_lines, matching
+from spyhop.store.rows import read_rows
 
 ReadyKind = Literal["openorca", "slimorca", "preferred", "openai_batch"]
 COLLECTIONS = {"cot": "cot", "flan": "flan2021", "niv": "niv2", "t0": "t0"}

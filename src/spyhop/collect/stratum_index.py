@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from spyhop.collect.columns import column_names
 from spyhop.collect.spread import spread
 from spyhop.collect.strata import Classes, Difficulty, Stratum, classes
 from spyhop.collect.table import RowGroup, TableBatch, TableReader
@@ -86,10 +87,11 @@ class StratumIndex:
         """Names of the columns that tell a row's cell."""
         names = [self.reader.columns.task, *(self.reader.table.only if self.reader.table else ())]
         if any(stratum.by != "difficulty" for stratum in self.strata):
-            names.append(self.reader.columns.query)
+            names += column_names(self.reader.columns.query)
+            names += column_names(self.reader.columns.context)
         if self._known is not None:
             names.append("id")
-        return names if any(names) else [self.reader.columns.query]
+        return names if any(names) else column_names(self.reader.columns.query)
 
     def of(self, piece: TableBatch) -> Counts:
         """Return each row's cell."""
@@ -117,7 +119,7 @@ class StratumIndex:
         for stratum in self.strata:
             queries = pa.nulls(piece.batch.num_rows, pa.string())
             if stratum.by != "difficulty":
-                queries = piece.batch[self.reader.columns.query].cast(pa.string()).fill_null("")
+                queries = self.reader.query_text(piece.batch)
             found = found * stratum.num_classes + classes(stratum, queries, self._difficulty(piece))
         return found
 

@@ -3,7 +3,8 @@
 Only the columns that are needed are read; `SourceTable` says what they are called.
 """
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +12,14 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from spyhop.collect.columns import Columns
 from spyhop.collect.lines_table import text_batches
-from spyhop.collect.records import Columns, file_kind
 from spyhop.schema import Config, InputError, Query
 from spyhop.store import Artifact, arrow_schema
 from spyhop.store.files import matching
+from spyhop.store.rows import kind_of
 
 BATCH_ROWS = 16_384
 QUERY = arrow_schema(Query)
@@ -34,6 +36,12 @@ class SourceTable(Config):
     """Column to patterns: rows with another value are passed over, as in
     `_template_type = ["zs_*"]` for FLAN's zero-shot rows."""
     licence: str = ""
+
+    @model_validator(mode="after")
+    def _is_plain(self) -> "SourceTable":
+        if self.columns.options:
+            raise ValueError('columns.options is for kind = "records"')
+        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +114,7 @@ class TableReader:
             InputError: If a file is broken.
         """
         for origin, path in self.files:
-            if file_kind(path) != ".parquet":
+            if kind_of(path) != ".parquet":
                 yield RowGroup(origin, path, 0, 0)
                 continue
             with _opened(path) as file:
@@ -125,7 +133,7 @@ class TableReader:
         """
         wanted = sorted({name for name in names if name})
         first = group.first_row
-        if (kind := file_kind(group.path)) != ".parquet":
+        if (kind := kind_of(group.path)) != ".parquet":
             for batch in text_batches(group.path, kind, wanted, BATCH_ROWS):
                 yield TableBatch(group.origin, first, batch)
                 first += batch.num_rows
@@ -140,7 +148,7 @@ class TableReader:
                 BATCH_ROWS, row_groups=[group.number], columns=wanted, use_threads=False
             ):
                 if self.table is not None:
-                    batch = _as_text(batch, group.path)
+                    batch = _as_text(batch, group.path, {self.columns.target})
                 yield TableBatch(group.origin, first, batch)
                 first += batch.num_rows
 
@@ -149,7 +157,26 @@ class TableReader:
         """Names of every column that a query is made from."""
         if self.table is None:
             return list(QUERY.names)
-        return [*self.columns.model_dump().values(), *self.table.only]
+        return [*self.columns.keys(), *self.table.only]
+
+    def query_text(self, batch: pa.RecordBatch) -> pa.Array:
+        """Return the query of each row, composed of its columns."""
+        query = _filled(batch, self.columns.query)
+        if not self.columns.context:
+            return query
+        context = _filled(batch, self.columns.context)
+        both = pc.binary_join_element_wise(context, query, "\n\n")
+        return pc.if_else(pc.equal(context, ""), query, both)
+
+    def texts(self, batch: pa.RecordBatch) -> list[pa.Array]:
+        """Return the query and, if there is any, the gold answer of each row."""
+        if not self.columns.target:
+            return [self.query_text(batch)]
+        target = _filled(batch, self.columns.target)
+        if self.columns.target_after:
+            parts = pc.split_pattern(target, self.columns.target_after, max_splits=1, reverse=True)
+            target = parts.values.take(pc.subtract(parts.offsets[1:], 1))
+        return [self.query_text(batch), target]
 
     def tasks(self, piece: TableBatch) -> pa.DictionaryArray:
         """Return each row's task; a file without a column for it is a task of its own."""
@@ -175,8 +202,10 @@ class TableReader:
         given = {
             "collection": pa.repeat(pa.scalar(self.table.collection), num),
             "task": self.tasks(piece).dictionary_decode().take(places),
-            "query": pc.utf8_trim_whitespace(_text(rows[names.query])),
-            "target": pc.utf8_trim_whitespace(_text(rows[names.target])) if names.target else empty,
+            **{
+                name: pc.utf8_trim_whitespace(text)
+                for name, text in zip(("query", "target"), self.texts(rows), strict=False)
+            },
             "origin": pc.binary_join_element_wise(piece.origin, numbers.cast(pa.string()), ":"),
             "template": _text(rows[names.template]) if names.template else empty,
             "licence": _text(rows[names.licence])
@@ -188,9 +217,21 @@ class TableReader:
         return pa.RecordBatch.from_arrays(columns, schema=QUERY)
 
 
-def _as_text(batch: pa.RecordBatch, path: Path) -> pa.RecordBatch:
+def _filled(batch: pa.RecordBatch, column: str) -> pa.Array:
+    """Return a column, or a template of columns, as text."""
+    if "{" not in column:
+        return _text(batch[column])
+    parts = re.split(r"(\{[A-Za-z_][\w.]*\})", column)
+    texts = [_text(batch[part[1:-1]]) if n % 2 else part for n, part in enumerate(parts)]
+    return pc.binary_join_element_wise(*texts, "")
+
+
+def _as_text(batch: pa.RecordBatch, path: Path, lists: Collection[str]) -> pa.RecordBatch:
     columns = []
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        if _is_list(column.type) and name not in lists:
+            shown = next((value for value in column.to_pylist() if value is not None), None)
+            raise InputError(f"{path}: column {name!r} is a list, not text: {shown!r:.80}")
         try:
             text = _text(column)
             text.validate(full=True)
@@ -202,6 +243,10 @@ def _as_text(batch: pa.RecordBatch, path: Path) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
 
 
+def _is_list(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind))
+
+
 def _text(column: pa.Array) -> pa.Array:
     """Return a column as text; null becomes the empty text, numbers are written out.
 
@@ -209,7 +254,7 @@ def _text(column: pa.Array) -> pa.Array:
     """
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
-    if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
+    if _is_list(column.type):
         is_filled = pc.greater(pc.list_value_length(column), 0)
         none = pa.scalar(None, column.offsets.type)
         column = column.values.take(pc.if_else(is_filled, column.offsets[:-1], none))

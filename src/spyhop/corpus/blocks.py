@@ -19,8 +19,10 @@ from spyhop.corpus.tags import MARKS
 COMMENTED_CHARS = 250
 """Prose outside comments from which on comments are not the page's own text, as in a forum."""
 
+MIN_PROBABILITY = 0.45
+"""Probability of being main text from which a block is kept."""
 FOLLOWING = 0.4
-"""Share of the probability that suffices for a list item, a table or code after main text."""
+"""Share of that probability that suffices for a list item, a table or code after main text."""
 _PARTS = frozenset(("item", "table", "code"))
 LOWEST = 7
 """A level below all headings."""
@@ -86,17 +88,17 @@ def matrix(scan: Scan, columns: tuple[str, ...]) -> Matrix:
     return np.stack([found[name] for name in columns], axis=1, dtype=np.float32)
 
 
-def main_blocks(scan: Scan, min_probability: float) -> list[Block]:
+def main_blocks(scan: Scan) -> list[Block]:
     """Return the blocks that are main text, in order."""
     if not scan.blocks:
         return []
     model = trees()
     chances = model.probabilities(matrix(scan, model.columns))
-    return chosen(scan.blocks, chances.tolist(), min_probability)
+    return chosen(scan.blocks, chances.tolist())
 
 
 def chosen(
-    blocks: Sequence[Block], chances: Sequence[float], min_probability: float
+    blocks: Sequence[Block], chances: Sequence[float], min_probability: float = MIN_PROBABILITY
 ) -> list[Block]:
     """Return the likely blocks, and the lists, tables and code that follow them."""
     kept: list[bool] = []

@@ -1,4 +1,4 @@
-"""Bytes of a page to text: marks, declarations and evidence, in the order in which they are right."""
+"""Bytes of a page to text, by byte order mark, declared encoding and evidence."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ else:
 CHARSET_BYTES = 4096
 """Bytes searched for a declared encoding."""
 _MARKS = (
-    (b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe\x00\x00", "utf-32"), (b"\x00\x00\xfe\xff", "utf-32"),
-    (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"),
+    (b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe\x00\x00", "utf-32"),
+    (b"\x00\x00\xfe\xff", "utf-32"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"),
 )  # fmt: skip
 _DECLARED = re.compile(
     rb"<meta[^>]{0,200}charset\s*=\s*[\"']?\s*([\w:.-]{2,30})"

@@ -9,8 +9,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from spyhop.corpus.charset import decode
 from spyhop.corpus.blocks import main_blocks
+from spyhop.corpus.charset import decode
 from spyhop.corpus.formulas import with_formulas
 from spyhop.corpus.scan import Block, TooDeep, TooManyNodes, scan
 from spyhop.schema import Config, InputError
@@ -20,7 +20,7 @@ _FENCE = re.compile(r"^(```|~~~)")
 _HEADING = re.compile(r"^(#{1,6})\s+(.*?)\s*#*$")
 _TITLE = re.compile(r"<title\b[^<>]*+>([^<]*+(?:<(?!/title)[^<]*+)*+)", re.IGNORECASE)
 
-_ENDS = tuple(".!?\u2026\u3002\uff01\uff1f\u0964\"\u201d\u00bb")
+_ENDS = tuple('.!?\u2026\u3002\uff01\uff1f\u0964"\u201d\u00bb')
 MIN_LINE_CHARS = 30
 """Shortest line of prose in a page that a crawler wrote out."""
 
@@ -41,8 +41,6 @@ class ExtractConfig(Config):
     """Most elements of a page; pages with more are dropped."""
     max_depth: int = Field(1_000, gt=0)
     """Containers inside each other."""
-    min_probability: float = Field(0.45, gt=0, lt=1)
-    """Probability of being main text from which a block is kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +81,7 @@ def extract(data: bytes, charset: str, config: ExtractConfig) -> Extracted:
     headings = (
         block.text for block in found.blocks if block.kind == "heading" and block.level == 1
     )
-    return Extracted(next(headings, title), main_blocks(found, config.min_probability))
+    return Extracted(next(headings, title), main_blocks(found))
 
 
 def text_blocks(text: str) -> list[Block]:

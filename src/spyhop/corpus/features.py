@@ -66,20 +66,25 @@ def _context(
     titles = np.flatnonzero(heading & (look["level"] == 1))
     title = titles[0] if len(titles) else num
     section = np.cumsum(heading)
-    in_section = [np.bincount(section, each)[section] for each in (chars * ~heading, linked * ~heading, prose, ones)]
+    in_section = [
+        np.bincount(section, each)[section]
+        for each in (chars * ~heading, linked * ~heading, prose, ones)
+    ]
     comment_prose = prose[look["is_comment"]].sum() / all_prose
     following, last = _distances(prose > 1.5 * PROSE_CHARS)
     return {
         "in_best": in_best[place], "up_value": values[up] / top, "outer_value": values[outer] / top,
         "own_value": own_value[place] / top, "up_share": share[up], "outer_share": share[outer],
         "up_density": density[up], "outer_density": density[outer],
-        "up_mean": np.log1p(total[up] / np.maximum(1, counts[up])), "up_count": np.log1p(counts[up]),
+        "up_mean": np.log1p(total[up] / np.maximum(1, counts[up])),
+        "up_count": np.log1p(counts[up]),
         "up_prose": proses[up] / all_prose,
         "has_side": has_side, "side_share": share[side] * has_side,
         "side_density": density[side] * has_side, "side_prose": proses[side] / all_prose * has_side,
         "prose_before": (np.cumsum(prose) - prose) / all_prose, "order": order / num,
         "from_title": (order - title) / num, "is_before_title": (order < title) & (title < num),
-        "comment_prose": ones * comment_prose, "item_prose": ones * prose[look["is_li"]].sum() / all_prose,
+        "comment_prose": ones * comment_prose,
+        "item_prose": ones * prose[look["is_li"]].sum() / all_prose,
         "page_prose": ones * np.log1p(all_prose), "page_density": ones * density[0],
         "next_prose": following, "last_prose": last,
         "section_chars": np.log1p(in_section[0]),
@@ -121,8 +126,12 @@ def _added_up(parents: list[int], place: Vector, each: Vector) -> Vector:
 def _containers(
     scan: Scan, counts: list[float], best: int
 ) -> tuple[Vector, Vector, Vector, Vector, Vector]:
-    """For each container: the one around it with several blocks, the outermost one beside the text,
-    whether it is in the best one, marks of the three around it, and its likes side by side.
+    """Describe each container.
+
+    Returns:
+        The innermost one around it with several blocks; the outermost one around it that says it is
+        beside the text; whether it is in the best one; marks of the three innermost; and how many
+        of its kind are side by side, with their mean number of blocks.
     """
     parents, own, names = scan.parents, scan.own, scan.names
     num = len(parents)
@@ -163,7 +172,8 @@ def _neighbours(look: dict[str, Vector]) -> dict[str, Vector]:
     """Describe the blocks before and after; -1 where the page ends."""
     names = ("log_chars", "linked_frac", "ends", "in_best")
     own = np.column_stack([look[name] for name in names])
-    up, place = look.pop("same_up"), look.pop("place")
+    up = look.pop("same_up")
+    del look["place"]
     num = len(up)
     found: dict[str, Vector] = {}
     for step in STEPS:

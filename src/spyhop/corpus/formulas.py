@@ -3,17 +3,17 @@
 import re
 from html import escape, unescape
 
-_ORDINAL = frozenset("st nd rd th er re ere e o a os as me \u00e8re \u00e8me i\u00e8me".split())
+_ORDINAL = re.compile("st|nd|rd|th|er|re|ere|e|o|a|os|as|me|\u00e8re|\u00e8me", re.IGNORECASE)
 _NUMBER = re.compile(r"[-+\u2212]?\d+(?:[.,/]\d+)?[-+\u2212]?")
 _LETTERS = re.compile(r"[^\W\d_]{2,}\.?|[^\w\s]+", re.UNICODE)
 _ELEMENT = re.compile(r"(?:[A-Z][a-z]?|[)\]])$")
-_TEX = re.compile(
-    r"<annotation[^<>]*application/x-tex[^<>]*>([^<]*)</annotation", re.IGNORECASE
-)
+_TEX = re.compile(r"<annotation[^<>]*application/x-tex[^<>]*>([^<]*)</annotation", re.IGNORECASE)
 _ATTRIBUTE = r"""\s(?:{})\s*=\s*("[^"]*"|'[^']*'|[^\s"'>]+)"""
 _ALT = re.compile(_ATTRIBUTE.format("alttext|alt"), re.IGNORECASE)
 _NAMED = re.compile(_ATTRIBUTE.format("class|src|id"), re.IGNORECASE)
-_IS_FORMULA = re.compile(r"(?i)math|latex|(?:^|[\W_])(?:tex|formula|equation|eqn?)(?:$|[\W_])|wiris")
+_IS_FORMULA = re.compile(
+    r"(?i)math|latex|(?:^|[\W_])(?:tex|formula|equation|eqn?)(?:$|[\W_])|wiris"
+)
 _TAG_SPACE = re.compile(r"\s*(<[^<>]*>)\s*")
 _INNERMOST = re.compile(r"<([\w-]+)[^<>]*>([^<>]*)</\1\s*>")
 _END = "\x1f"  # ends each child of an element
@@ -38,10 +38,10 @@ def written_script(base: str, script: str, *, is_raised: bool) -> str:
     if not plain or not before or not (before[-1].isalnum() or before[-1] in ")]}"):
         return script
     if is_raised:
-        is_plain = plain.lower() in _ORDINAL or (
+        is_plain = _ORDINAL.fullmatch(plain) is not None or (
             _NUMBER.fullmatch(plain) is None and _LETTERS.fullmatch(plain) is not None
         )
-        is_plain = is_plain or plain[0] in "[(*" and plain != "*"
+        is_plain = is_plain or plain[0] in "[("
     else:
         is_plain = plain.isdigit() and _ELEMENT.search(before) is not None
     if is_plain:

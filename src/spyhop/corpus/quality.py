@@ -23,7 +23,7 @@ _ELLIPSES = ("...", "\u2026")
 
 
 def is_repetitive(text: str) -> bool:
-    """Tell whether lines, paragraphs or n-grams of words repeat each other beyond Gopher's bounds."""
+    """Tell whether lines, paragraphs or n-grams repeat each other beyond Gopher's bounds."""
     paragraphs = [part.strip() for part in text.split("\n\n") if part.strip()]
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     for parts in (paragraphs, lines):
@@ -33,7 +33,9 @@ def is_repetitive(text: str) -> bool:
     num_chars = max(1, sum(map(len, split)))
     for num, bound in MAX_TOP_NGRAM.items():
         grams = Counter(_grams(split, num))
-        top = max(grams.items(), key=lambda pair: (pair[1], sum(map(len, pair[0]))), default=((), 0))
+        top = max(
+            grams.items(), key=lambda pair: (pair[1], sum(map(len, pair[0]))), default=((), 0)
+        )
         if top[1] > 1 and top[1] * sum(map(len, top[0])) > bound * num_chars:
             return True
     return any(

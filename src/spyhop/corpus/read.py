@@ -22,7 +22,9 @@ from spyhop.corpus.archive import BROKEN, ArchivePage, is_markup, warc_pages
 from spyhop.corpus.charset import is_utf_16
 from spyhop.schema import Config
 
-Kind = Literal["warc", "arc", "wacz", "mhtml", "files", "lines", "table", "folder", "lost", "unknown"]
+Kind = Literal[
+    "warc", "arc", "wacz", "mhtml", "files", "lines", "table", "folder", "lost", "unknown"
+]
 
 _PACKED = r"(?:\.gz|\.zst)?$"
 _KINDS: tuple[tuple[Kind, re.Pattern[str]], ...] = (
@@ -39,10 +41,11 @@ _MARKUP = re.compile(
 _TEXT = re.compile(r"\.(?:txt|md|markdown)" + _PACKED)
 _SUFFIX = re.compile(r"\.[a-z0-9]{1,8}(?:\.gz|\.zst)?$")
 _BINARY = (
-    b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"%PDF-", b"PK\x03\x04", b"\x7fELF", b"MZ", b"RIFF", b"OggS",
-    b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"BZh", b"\xfd7zXZ", b"7z\xbc\xaf", b"Rar!", b"\x00\x00\x01\x00",
-    b"ID3", b"\xd0\xcf\x11\xe0", b"SQLite format", b"PAR1", b"wOFF", b"wOF2", b"\xca\xfe\xba\xbe",
+    b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"%PDF-", b"PK\x03\x04", b"\x7fELF", b"MZ", b"RIFF",
+    b"OggS", b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"7z\xbc\xaf", b"Rar!", b"\x00\x00\x01\x00", b"ID3",
+    b"PAR1", b"\xd0\xcf\x11\xe0", b"SQLite format", b"wOFF", b"wOF2", b"\xca\xfe\xba\xbe",
 )  # fmt: skip
+"""First bytes of formats that hold no page."""
 PART_FILES = 128
 PART_BYTES = 32 << 20
 """A part is cut where it grows beyond either; an archive is always one part."""

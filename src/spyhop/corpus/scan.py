@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from html import unescape
 from typing import Literal
 
-from spyhop.corpus.tags import BESIDE, RAW, TAG, UNREAD, marks_of, with_small_tags
 from spyhop.corpus.formulas import written_script
+from spyhop.corpus.tags import BESIDE, RAW, TAG, UNREAD, marks_of, with_small_tags
 
 Kind = Literal["heading", "text", "item", "table", "code"]
 

@@ -16,7 +16,11 @@ from spyhop.schema import Config
 ITEM_INDENT = "  "
 _DENSE = re.compile("[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff]")
 """Kana, Han and Hangul: scripts in which one character says more than a Latin letter."""
-_SENTENCE_END = re.compile(r"(?<=[.!?\u2026][\s\"'\u201d\u00bb)])|(?<=[\u3002\uff01\uff1f\uff0e\u0964])|\n")
+DENSE_WEIGHT = 2.5
+"""Characters that one of them counts as."""
+_SENTENCE_END = re.compile(
+    r"(?<=[.!?\u2026][\s\"'\u201d\u00bb)])|(?<=[\u3002\uff01\uff1f\uff0e\u0964])|\n"
+)
 _INTRODUCES = (":", "\uff1a")
 """Ends of a block that belongs to the one after it."""
 
@@ -27,23 +31,16 @@ class CutConfig(Config):
     """Length of a segment."""
 
     min_chars: int = Field(600, ge=1)
-    """Shortest segment in characters; shorter sections are dropped."""
+    """Shortest segment in characters; shorter sections are dropped. Chinese, Japanese and Korean
+    characters count as 2.5."""
     max_chars: int = Field(3000, ge=1)
-    """Longest segment in characters; longer sections are cut at lower headings, then at paragraphs."""
-    dense_weight: float = Field(2.5, gt=0)
-    """Characters that one Chinese, Japanese or Korean character counts as."""
+    """Longest segment in characters; a longer section is cut at headings, then at paragraphs."""
 
     @model_validator(mode="after")
     def _ordered(self) -> "CutConfig":
         if self.min_chars > self.max_chars:
             raise ValueError(f"min_chars {self.min_chars} is above max_chars {self.max_chars}")
         return self
-
-    def size(self, text: str) -> float:
-        """Return the length of a text in characters of a Latin script."""
-        if text.isascii():
-            return len(text)
-        return len(text) + (self.dense_weight - 1) * len(_DENSE.findall(text))
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +55,13 @@ class Section:
     """The text without code and tables."""
     reason: str = ""
     """Why it cannot be a segment: `too_short` or `too_long`; empty where it can."""
+
+
+def size_of(text: str) -> float:
+    """Return the length of a text in characters of a Latin script."""
+    if text.isascii():
+        return len(text)
+    return len(text) + (DENSE_WEIGHT - 1) * len(_DENSE.findall(text))
 
 
 def cut(title: str, blocks: Sequence[Block], config: CutConfig) -> Iterator[Section]:
@@ -77,7 +81,7 @@ def cut(title: str, blocks: Sequence[Block], config: CutConfig) -> Iterator[Sect
         start, end = places[low][0], places[high - 1][1]
         levels = [block.level for block in blocks[low:high] if block.kind == "heading"]
         is_headed = blocks[low].kind == "heading" and levels.count(min(levels)) == 1
-        is_long = config.size(text[start:end]) > config.max_chars
+        is_long = size_of(text[start:end]) > config.max_chars
         if levels and (is_long or is_headed):
             waiting += reversed(_parts(blocks, low, high, headings, min(levels)))
         elif is_long:
@@ -90,7 +94,7 @@ def cut(title: str, blocks: Sequence[Block], config: CutConfig) -> Iterator[Sect
 def _section(
     text: str, span: Span, headings: tuple[str, ...], prose: str, config: CutConfig
 ) -> Section:
-    size = config.size(text[slice(*span)])
+    size = size_of(text[slice(*span)])
     reason = "too_short" if size < config.min_chars else "too_long" * (size > config.max_chars)
     return Section(headings, text[slice(*span)], *span, prose, reason)
 
@@ -109,22 +113,22 @@ def _long_parts(
     pieces: list[tuple[Span, bool]] = []
     for block, place in zip(blocks, places, strict=True):
         is_prose = block.kind in ("text", "item")
-        if is_prose and config.size(text[slice(*place)]) > config.max_chars:
+        if is_prose and size_of(text[slice(*place)]) > config.max_chars:
             pieces += [(span, True) for span in _sentences(text, place)]
         else:
             pieces.append((place, is_prose))
-    sizes = [config.size(text[slice(*span)]) for span, _ in pieces]
+    sizes = [size_of(text[slice(*span)]) for span, _ in pieces]
     goal = sum(sizes) / -(-sum(sizes) // config.max_chars)
     held: list[tuple[Span, bool]] = []
     total = 0.0
     for piece, size in zip(pieces, sizes, strict=True):
         if held:
-            whole = config.size(text[held[0][0][0] : piece[0][1]])
+            whole = size_of(text[held[0][0][0] : piece[0][1]])
             if whole > config.max_chars or total + size / 2 > goal:
                 stays = len(held) > 1 and text[slice(*held[-1][0])].endswith(_INTRODUCES)
                 rest = [held.pop()] if stays else []
                 yield _joined(text, held, headings, config)
-                held, total = rest, sum(config.size(text[slice(*span)]) for span, _ in rest)
+                held, total = rest, sum(size_of(text[slice(*span)]) for span, _ in rest)
         held.append(piece)
         total += size
     yield _joined(text, held, headings, config)

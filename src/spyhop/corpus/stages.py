@@ -30,7 +30,7 @@ MEMORY_MB = 1024
 
 
 def plan_segments(config: SegmentConfig, pages: Mapping[str, Estimate]) -> Estimate:
-    """Estimate from the bytes of the inputs: the number of pages is unknown before they are read."""
+    """Estimate from bytes: the number of pages is unknown before they are read."""
     num_bytes = sum(each.num_bytes for each in pages.values())
     return Estimate(rows=num_bytes // SEGMENT_BYTES, seconds=num_bytes / PAGE_BYTES_PER_S)
 

@@ -21,7 +21,8 @@ TAG = re.compile(
     + "|".join(
         rf"{name}(?=[\s>])[^<]*+(?:<(?!/?{name}\b)[^<]*+)*+</{name}{_REST}>" for name in UNREAD
     )
-    + rf"|[aA]>|(a(?=\s[^<>]{{0,999}}?\bhref\b)|(?:img|input|meta|link|label|strong|em|b|i)(?=\s)|/?[A-Za-z]{_REST}){_REST}>"
+    + r"|[aA]>|(a(?=\s[^<>]{0,999}?\bhref\b)"
+    + rf"|(?:img|input|meta|link|label|strong|em|b|i)(?=\s)|/?[A-Za-z]{_REST}){_REST}>"
     + r"|[!?/][^<>]*+>)"
 )
 """A tag is caught, of links and the like the name only; comments and unread elements are not."""
@@ -47,7 +48,9 @@ _ELEMENTS = (
 MARKS = {name: 1 << place for place, name in enumerate([*_WORDS, *_ELEMENTS.split()])}
 """Bits of what an element is, or says of itself by class, id, role or style."""
 _SAME = {"th": "td", "dt": "dl", "dd": "dl", "menu": "nav"}
-BESIDE = sum(MARKS[name] for name in ("comment", "related", "share", "promo", "menu", "hidden", "meta"))
+BESIDE = sum(
+    MARKS[name] for name in ("comment", "related", "share", "promo", "menu", "hidden", "meta")
+)
 _WORD_MARKS = {word: MARKS[name] for name, words in _WORDS.items() for word in words.split()}
 _LABEL = re.compile(r"""\s(?:class|id|role)=["']?((?<=")[^"]*|(?<=')[^']*|[^\s"'>]+)""")
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")

@@ -20,7 +20,14 @@ from spyhop.corpus.extract import (
     extract,
     text_blocks,
 )
-from spyhop.corpus.filters import Candidate, FilterConfig, is_toxic, reason_against, url_reason
+from spyhop.corpus.filters import (
+    MAX_LANGUAGE_RANK,
+    Candidate,
+    FilterConfig,
+    is_toxic,
+    reason_against,
+    url_reason,
+)
 from spyhop.corpus.personal import redact
 from spyhop.corpus.read import ReadConfig
 from spyhop.corpus.segment import CutConfig, Section, cut
@@ -120,18 +127,18 @@ def _outcome(page: ArchivePage, digest: str, section: Section, config: SegmentCo
         num_redacted = found.total() + sum(each.total() for _, each in named)
     if section.reason:
         return _row(page, digest, shown, "", num_redacted, section.reason)
-    language = language_of(section.prose, config.filters.max_language_rank)
-    candidate = Candidate(section, language, found.total(), is_plain=not page.is_html)
+    language = language_of(section.prose)
+    candidate = Candidate(section, language, found.total())
     reason = reason_against(candidate, config.filters)
     return _row(page, digest, shown, language, num_redacted, reason)
 
 
-def language_of(text: str, max_rank: int) -> str:
+def language_of(text: str) -> str:
     """Return the code of a text's language: by its script where that decides, else by profile."""
     for code, script in _SCRIPTS.items():
         if len(script.findall(text)) > MIN_SCRIPT_FRAC * len(text):
             return code
-    return str(lang.detect_fast(text, cutoff=max_rank)[0])
+    return str(lang.detect_fast(text, cutoff=MAX_LANGUAGE_RANK)[0])
 
 
 def _row(

@@ -94,7 +94,9 @@ def _work(item: PartItem, send: Callable[[WorkItemUpdate], None]) -> None:
             page = next(pages, None)
         else:
             tally[PAGES] += 1
-            _note([_line(refused(ArchivePage("", item.part.files[0][1]), "time_cap"))], lines, tally)
+            _note(
+                [_line(refused(ArchivePage("", item.part.files[0][1]), "time_cap"))], lines, tally
+            )
         if page is None:
             break
         if number >= num_chunks * CHUNK_PAGES:

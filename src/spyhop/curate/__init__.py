@@ -1,4 +1,4 @@
-"""What is worth a stronger teacher, and what is worth training on."""
+"""Rate pairs, check the ratings, keep the best; select the prompts that need a stronger teacher."""
 
 from spyhop.curate.gate import GateConfig, gate
 from spyhop.curate.keep import A4, A5, KeepConfig, KeepGood, keep

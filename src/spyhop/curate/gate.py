@@ -1,7 +1,7 @@
-"""Whether ratings can be trusted (G9): parsed, spread, repeatable, and better than no ratings.
+"""Whether ratings are reliable (G9): parsed, spread, repeatable, and better than no ratings.
 
-The public replication of Humpback trained on ratings of which 45 to 67 % could not be read, and its
-model got worse; such ratings are refused here.
+The public replication of Humpback trained on ratings of which 45 to 67 % could not be parsed, and
+its model got worse; the gate fails on such ratings.
 """
 
 from collections import Counter
@@ -18,44 +18,47 @@ from spyhop.store import Artifact
 
 
 class GateConfig(Config):
-    """Limits that ratings must meet before pairs are kept."""
+    """Limits of the checks."""
 
     min_parse_rate: float = Field(0.95, ge=0, le=1)
-    """Share of the rows that must have a score."""
+    """Minimum share of pairs with a score."""
     max_one_score: float = Field(0.9, ge=0, le=1)
-    """Share of the scored rows that may have the same (rounded) score."""
+    """Maximum share of scored pairs with the same (rounded) score."""
     min_kappa: float = Field(0.4, ge=-1, le=1)
-    """Agreement of the judge with itself: quadratic kappa of first and second scores."""
+    """Minimum agreement of the judge with itself: quadratic kappa of first and second scores, and
+    of written and expected scores."""
     min_repeated: int = Field(200, ge=0)
-    """Rows that it must rest on; 0 asks for no second ratings."""
+    """Minimum number of pairs rated twice; 0 needs no second ratings."""
     good_score: float | None = Field(None, ge=1, le=5)
-    """Least score at which a pair counts as chosen, for the checks against labels. Default:
-    `keep.min_score` in recipes; 4 if pairs are kept by quota alone."""
+    """Score from which a pair counts as selected when compared with labels. Default in recipes:
+    `keep.min_score`, or 4 if pairs are kept by quota alone."""
     min_label_kappa: float = Field(0.4, ge=-1, le=1)
-    """Agreement of the judge with people, where labels have scores."""
+    """Minimum agreement of the judge with people: quadratic kappa of their scores."""
 
     @property
-    def chosen_from(self) -> float:
-        """The score from which on a pair counts as chosen."""
+    def selected_from(self) -> float:
+        """Score from which a pair counts as selected."""
         return 4.0 if self.good_score is None else self.good_score
 
 
 @dataclass(slots=True)
-class Tally:
-    """What the gate knows of ratings."""
+class GateCounts:
+    """Counts of ratings."""
 
     scores: Counter[int] = field(default_factory=Counter)
-    """By rounded score."""
+    """Pairs by rounded score."""
     missing: Counter[str] = field(default_factory=Counter)
-    """By reason."""
+    """Pairs without a score by reason."""
     methods: set[str] = field(default_factory=set)
     repeated: list[tuple[float, float]] = field(default_factory=list)
-    """First and second score of the rows that have both."""
+    """First and second score of pairs with both."""
     num_repeated: int = 0
-    """Rows that were rated twice, with or without two scores."""
+    """Pairs rated twice, with or without two scores."""
+    written: list[tuple[float, float]] = field(default_factory=list)
+    """Written and expected score of pairs with both."""
 
     def add(self, rating: Rating) -> None:
-        """Count one row."""
+        """Count one pair."""
         self.methods.add(rating.method)
         if rating.score is None:
             self.missing[rating.missing] += 1
@@ -64,42 +67,48 @@ class Tally:
         self.num_repeated += int(rating.is_repeated)
         if rating.score is not None and rating.second_score is not None:
             self.repeated.append((rating.score, rating.second_score))
+        if rating.score is not None and rating.written is not None:
+            self.written.append((rating.written, rating.score))
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
-    """A pair that a person labelled, with its rating."""
+class LabelledRating:
+    """A human label and the rating of the same pair."""
 
     is_good: bool
-    is_chosen: bool
+    is_selected: bool
     label_score: float | None
     score: float | None
 
 
-@stage(version=2, writes=Finding, plan=lambda config, rated, labels=None: Estimate(rows=6))
+@stage(version=3, writes=Finding, plan=lambda config, rated, labels=None: Estimate(rows=7))
 def gate(
     ctx: Context, config: GateConfig, *, rated: Artifact, labels: Artifact | None = None
 ) -> Iterator[Finding]:
-    """Yield the findings: `parse_rate`, `one_score`, `repeatability`, and those against labels.
+    """Yield the findings: `parse_rate`, `one_score`, `repeatability`, `agreement`, and labels'.
 
-    With labels (`Label` rows) these are `precision` of the chosen pairs, which must lie above the
-    share of good pairs among all labelled ones (else choosing does nothing), `recall`, and
-    `label_kappa` where labels have scores (passed where it is undefined: all scores are the same).
+    `agreement` compares the score that the judge wrote with the one expected from its
+    log-probabilities: a judge whose probabilities contradict its text repeats itself perfectly.
 
-    Nothing is refused here: `keep` refuses, so that a failed gate can be read. Ratings by
+    With labels (`Label` rows), findings are `precision` of the selected pairs, which must be above
+    the share of good pairs among all labelled ones (else selecting has no effect; untested if all
+    are good), `recall`, and
+    `label_kappa` if labels have scores (passed if undefined: all scores are the same).
+
+    A failed check raises nothing here, so that its findings can be read; `keep` raises. Ratings by
     likelihood do not vary, so `repeatability` passes without a value.
 
-    Counts: `score/1` to `score/5`, `missing/<why>`, `labels/used`, `labels/foreign`.
+    Counts: `score/1` to `score/5`, `missing/<reason>`, `labels/used`, `labels/foreign`.
 
     Raises:
         InputError: If there is no rating, or no label of a rated pair.
     """
     people = {label.id: label for label in labels.rows(Label)} if labels else {}
-    tally, judged = Tally(), []
+    counts, judged = GateCounts(), []
     for name, rating in ctx.track(read_ratings(rated), "reading ratings", total=rated.num_rows):
         if rating is None:
             raise InputError(f"{rated}: pair {name} is not rated; rate the pairs first")
-        tally.add(rating)
+        counts.add(rating)
         count_rating(ctx, rating)
         if label := people.pop(name, None):
             judged.append(_judged(config, label, rating))
@@ -107,47 +116,52 @@ def gate(
         ctx.count("labels/used", len(judged))
         ctx.count("labels/foreign", len(people))
         if not judged:
-            raise InputError(f"{labels}: none of the labels is of a rated pair")
-    yield from findings(tally, config)
+            raise InputError(f"{labels}: no label belongs to a rated pair")
+    yield from findings(counts, config)
     if judged:
+        if all(row.is_good for row in judged):
+            ctx.notice(f"{labels}: all labels are good, so they do not test precision")
         yield from label_findings(judged, config)
 
 
-def findings(tally: Tally, config: GateConfig) -> Iterator[Finding]:
-    """Yield the findings that need no labels.
+def findings(counts: GateCounts, config: GateConfig) -> Iterator[Finding]:
+    """Yield the findings that do not need labels.
 
     Raises:
         InputError: If nothing was rated.
     """
-    num_scored = tally.scores.total()
-    num_rows = num_scored + tally.missing.total()
+    num_scored = counts.scores.total()
+    num_rows = num_scored + counts.missing.total()
     if not num_rows:
-        raise InputError("no pair was rated")
-    yield _parse_rate(tally, config, num_scored, num_rows)
-    yield _one_score(tally, config, num_scored)
-    yield _repeatability(tally, config)
+        raise InputError("no pair is rated")
+    yield _parse_rate(counts, config, num_scored, num_rows)
+    yield _one_score(counts, config, num_scored)
+    yield _repeatability(counts, config)
+    yield _agreement(counts, config)
 
 
-def label_findings(judged: Iterable[Judged], config: GateConfig) -> Iterator[Finding]:
-    """Yield precision and recall of the chosen pairs, and the agreement with labelled scores.
+def label_findings(judged: Iterable[LabelledRating], config: GateConfig) -> Iterator[Finding]:
+    """Yield precision and recall of the selected pairs, and the agreement with labelled scores.
 
     Source: Humpback (arXiv:2308.06259), Table 7 (v1): 250 pairs labelled by an author.
     """
     rows = list(judged)
-    num_good, num_chosen = sum(row.is_good for row in rows), sum(row.is_chosen for row in rows)
-    num_both = sum(row.is_good and row.is_chosen for row in rows)
+    num_good, num_selected = sum(row.is_good for row in rows), sum(row.is_selected for row in rows)
+    num_both = sum(row.is_good and row.is_selected for row in rows)
     share = num_good / len(rows)
-    precision = wilson(num_both, num_chosen) if num_chosen else None
-    better = precision is not None and (precision.low > share or share == 1)
+    precision = wilson(num_both, num_selected) if num_selected else None
+    is_better = precision is not None and precision.low > share
+    text = (
+        f"of {num_selected} labelled pairs with a score of {config.selected_from:g} or higher, "
+        f"{_percent(precision)} are good; of all {len(rows)} labelled pairs {share:.0%}"
+    )
+    if not is_better:
+        text += ": selecting by score is not shown to be better than chance"
+    if share == 1:
+        is_better, precision = True, None
+        text = f"all {len(rows)} labelled pairs are good, so precision is untested; label bad ones"
     yield _finding(
-        "precision",
-        precision,
-        share,
-        num_chosen,
-        better,
-        f"of {num_chosen} labelled pairs with a score of {config.chosen_from:g} and more, "
-        f"{_percent(precision)} are good; of all {len(rows)} labelled ones {share:.0%}"
-        + ("" if better else ": choosing by score is not shown to be better than chance"),
+        "precision", precision, share if precision else None, num_selected, is_better, text
     )
     recall = wilson(num_both, num_good) if num_good else None
     yield _finding(
@@ -167,14 +181,14 @@ def label_findings(judged: Iterable[Judged], config: GateConfig) -> Iterator[Fin
         yield _finding("label_kappa", kappa, limit, len(both), is_passed, text)
 
 
-def _judged(config: GateConfig, label: Label, rating: Rating) -> Judged:
-    is_chosen = rating.score is not None and rating.score >= config.chosen_from
-    return Judged(label.is_good, is_chosen, label.score, rating.score)
+def _judged(config: GateConfig, label: Label, rating: Rating) -> LabelledRating:
+    is_selected = rating.score is not None and rating.score >= config.selected_from
+    return LabelledRating(label.is_good, is_selected, label.score, rating.score)
 
 
-def _parse_rate(tally: Tally, config: GateConfig, num_scored: int, num_rows: int) -> Finding:
+def _parse_rate(counts: GateCounts, config: GateConfig, num_scored: int, num_rows: int) -> Finding:
     rate = wilson(num_scored, num_rows)
-    reasons = ", ".join(f"{name}: {num:,}" for name, num in tally.missing.most_common())
+    reasons = ", ".join(f"{name}: {num:,}" for name, num in counts.missing.most_common())
     return _finding(
         "parse_rate",
         rate,
@@ -182,15 +196,15 @@ def _parse_rate(tally: Tally, config: GateConfig, num_scored: int, num_rows: int
         num_rows,
         rate.value >= config.min_parse_rate,
         f"{rate.value:.1%} of {num_rows:,} pairs have a score, the limit is "
-        f"{config.min_parse_rate:.0%} (missing: {reasons or 'none'})",
+        f"{config.min_parse_rate:.0%} (missing: {reasons or '0'})",
     )
 
 
-def _one_score(tally: Tally, config: GateConfig, num_scored: int) -> Finding:
+def _one_score(counts: GateCounts, config: GateConfig, num_scored: int) -> Finding:
     if not num_scored:
         text = "no pair has a score"
         return _finding("one_score", None, config.max_one_score, 0, False, text)
-    ((score, num),) = tally.scores.most_common(1)
+    ((score, num),) = counts.scores.most_common(1)
     share = wilson(num, num_scored)
     return _finding(
         "one_score",
@@ -202,12 +216,12 @@ def _one_score(tally: Tally, config: GateConfig, num_scored: int) -> Finding:
     )
 
 
-def _repeatability(tally: Tally, config: GateConfig) -> Finding:
-    num = len(tally.repeated)
-    if tally.methods == {"likelihood"} or not config.min_repeated:
-        why = "a likelihood does not vary" if config.min_repeated else "no second ratings asked for"
+def _repeatability(counts: GateCounts, config: GateConfig) -> Finding:
+    num = len(counts.repeated)
+    if counts.methods == {"likelihood"} or not config.min_repeated:
+        why = "a likelihood does not vary" if config.min_repeated else "second ratings are off"
         return _finding("repeatability", None, None, 0, True, why)
-    kappa = _kappa(tally.repeated) if num > 1 else None
+    kappa = _kappa(counts.repeated) if num > 1 else None
     unknown = "undefined, for all scores are the same" if num > 1 else "not known"
     is_enough = num >= config.min_repeated
     is_passed = is_enough and kappa is not None and kappa.value >= config.min_kappa
@@ -216,14 +230,30 @@ def _repeatability(tally: Tally, config: GateConfig) -> Finding:
         f"quadratic kappa of {num:,} pairs rated twice is {shown}, the limit is "
         f"{config.min_kappa:g} on {config.min_repeated:,}"
     )
-    if tally.num_repeated > num:
-        text += f" ({tally.num_repeated - num:,} more have not both scores)"
+    if counts.num_repeated > num:
+        text += f" ({counts.num_repeated - num:,} more lack one of the two scores)"
     if not is_enough:
         text += (
-            "; have more rated twice (num_repeated of the rating), or lower gate.min_repeated (0 "
-            "asks for no second ratings)"
+            "; rate more pairs twice (num_repeated of the rating), or lower gate.min_repeated (0 "
+            "needs no second ratings)"
         )
     return _finding("repeatability", kappa, config.min_kappa, num, is_passed, text)
+
+
+def _agreement(counts: GateCounts, config: GateConfig) -> Finding:
+    num = len(counts.written)
+    kappa = _kappa(counts.written) if num > 1 else None
+    if kappa is None:
+        why = "written and expected scores are all the same" if num > 1 else "not applicable"
+        return _finding("agreement", None, None, num, True, f"{why} ({num:,} written scores)")
+    text = (
+        f"quadratic kappa of {num:,} written and expected scores is {_number(kappa)}, the limit is "
+        f"{config.min_kappa:g}"
+    )
+    is_passed = kappa.value >= config.min_kappa
+    if not is_passed:
+        text += ': the judge\'s log-probabilities contradict its text; use rate.method = "verdict"'
+    return _finding("agreement", kappa, config.min_kappa, num, is_passed, text)
 
 
 def _kappa(pairs: Iterable[tuple[float, float]]) -> Interval | None:

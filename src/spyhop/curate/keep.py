@@ -1,6 +1,6 @@
-"""Which pairs are trained on: those of a score, or a quota of them, behind a passed gate.
+"""Keep the pairs to train on: by score or quota, once the ratings passed the gate.
 
-Source: Humpback (arXiv:2308.06259), sections 2.2 and 3.3: A4 are scores of 4 and more, A5 of 4.5.
+Source: Humpback (arXiv:2308.06259), sections 2.2 and 3.3: A4 keeps scores >= 4, A5 >= 4.5.
 """
 
 from array import array
@@ -23,24 +23,23 @@ KEPT_FRAC = 0.4
 
 
 class KeepConfig(Config):
-    """Pairs to keep."""
+    """Which pairs to keep."""
 
     min_score: float | None = Field(None, ge=1, le=5)
-    """Pairs of this score and more; a missing score is never kept then. `A4`: 4, `A5`: 4.5."""
+    """Minimum score; pairs without a score are dropped then. `A4`: 4, `A5`: 4.5."""
     num_rows: int | None = Field(None, gt=0)
-    """Number of pairs to keep. Default: all that pass."""
+    """Keep exactly this many pairs; default: all that pass."""
     fewer: bool = False
-    """Where fewer than `num_rows` pass, keep those."""
+    """Keep all passing pairs if there are fewer than `num_rows`, instead of stopping."""
     within: int | None = Field(None, gt=0)
-    """Number of candidates to consider, drawn by hash. Default: all."""
+    """Consider only this many pairs, sampled by hash; default: all."""
     take: Literal["best", "random"] = "best"
-    """Which of more than `num_rows`: the highest scores, or drawn by hash (without `min_score`
-    that is no curation, and needs neither ratings nor a gate)."""
+    """Which of more than `num_rows` pairs to keep: `best` scores, or a `random` sample by hash
+    (without `min_score` the sample needs neither ratings nor a gate)."""
     gate: Literal["refuse", "report"] = "refuse"
-    """What becomes of ratings that did not pass the gate: nothing is kept and the run ends, or
-    they are used and the findings told."""
+    """If the gate failed: `refuse` stops the run, `report` keeps pairs and logs the findings."""
     seed: int = 0
-    """Random seed of the draws."""
+    """Seed of the samples."""
 
     @model_validator(mode="after")
     def _fits(self) -> "KeepConfig":
@@ -50,7 +49,7 @@ class KeepConfig(Config):
 
     @property
     def uses_scores(self) -> bool:
-        """Whether it matters how pairs are rated."""
+        """Whether the selection depends on ratings."""
         return self.min_score is not None or (self.num_rows is not None and self.take == "best")
 
 
@@ -61,33 +60,33 @@ def _a5(given: object) -> object:
 
 
 KeepGood: TypeAlias = Annotated[KeepConfig, BeforeValidator(_a5)]
-"""What recipes keep: pairs of A5 and more, unless a score or a number is set beside the rest."""
+"""Default of recipes: scores of A5 or higher, unless `min_score` or `num_rows` is set."""
 
 
 def plan_keep(config: KeepConfig, rated: Estimate, gate: Estimate | None = None) -> Estimate:
-    """As many as the quota says, else the paper's share."""
+    """The quota, or else the share that the paper kept."""
     most = min(rated.rows, config.within or rated.rows)
     rows = round(most * KEPT_FRAC) if config.min_score is not None else most
     return Estimate(rows=min(config.num_rows or rows, most), row_tokens=rated.row_tokens)
 
 
-@stage(version=1, writes=Pair, plan=plan_keep)
+@stage(version=2, writes=Pair, plan=plan_keep)
 def keep(
     ctx: Context, config: KeepConfig, *, rated: Artifact, gate: Artifact | None = None
 ) -> Iterator[Pair]:
-    """Yield the pairs to train on, in the order of the input; ratings stay with them.
+    """Yield the pairs to train on, with their ratings, in the order of the input.
 
-    Draws are by a hash of (seed, id), so a smaller draw is part of a larger one. Of equally good
-    pairs that of the higher `rating.value` is taken, then by draw. 40 bytes a row in memory.
+    Samples are by a hash of (seed, id), so a larger sample contains a smaller one. Ties in score
+    are broken by the higher `rating.value`, then by hash. 40 bytes a row in memory.
 
     Counts: `kept/<rounded score>` (`kept/unrated`), `left/low`, `left/missing`, `left/quota`,
-    `left/not_drawn`; `gate/failed` where a failed gate is only told.
+    `left/not_sampled`; `gate/failed` if a failed gate is only logged.
 
     Raises:
-        TrainingError: If scores are used and the gate did not pass, or there is none; with the
-            failed findings and what to set.
-        InputError: If fewer than `num_rows` pairs can be kept (none, with `fewer`), scores are used
-            and a pair has none, or the gate is that of other ratings.
+        TrainingError: If scores are used and the gate failed or is absent; with the failed
+            findings and the remedy.
+        InputError: If fewer than `num_rows` pairs can be kept (no pair, with `fewer`), scores are
+            used and a pair is not rated, or the gate belongs to other ratings.
     """
     if config.uses_scores:
         _pass_gate(ctx, config, rated, gate)
@@ -100,36 +99,39 @@ def keep(
             ctx.count(f"kept/{'unrated' if np.isnan(score) else rounded(score)}")
             yield row
         else:
-            ctx.count(f"left/{_why_left(config, candidates.is_drawn[place], score)}")
+            ctx.count(f"left/{_why_left(config, candidates.is_sampled[place], score)}")
 
 
 def _pass_gate(ctx: Context, config: KeepConfig, rated: Artifact, gate: Artifact | None) -> None:
-    remedy = 'set keep.gate = "report" to keep pairs nevertheless'
+    remedy = 'set keep.gate = "report" to keep pairs anyway'
     if gate is None:
         if config.gate == "refuse":
-            raise TrainingError(f"{rated}: the ratings passed no gate; add one, or {remedy}")
+            raise TrainingError(
+                f"{rated}: ratings were not checked by a gate; add a gate step, or {remedy}"
+            )
         return
     if [each.digest for each in gate.record.inputs.get("rated", [])] != [rated.digest]:
-        raise InputError(f"{gate}: it is the gate of other ratings than {rated}")
+        raise InputError(f"{gate}: this gate checked other ratings than {rated}")
     failed = [finding for finding in gate.rows(Finding) if not finding.is_passed]
     ctx.count("gate/failed", len(failed))
     reasons = "; ".join(f"{finding.id}: {finding.text}" for finding in failed)
     if failed and config.gate == "refuse":
-        raise TrainingError(f"the ratings in {rated} cannot be trusted: {reasons}; {remedy}")
+        raise TrainingError(f"the ratings in {rated} did not pass the gate: {reasons}; {remedy}")
     if failed:
-        ctx.notice(f"kept by ratings that did not pass: {reasons}")
+        ctx.notice(f"kept although the gate failed: {reasons}")
 
 
 @dataclass(frozen=True, slots=True)
 class _Candidates:
-    """What is known of each row; all (rows,)."""
+    """Scores of the rows, and their random order; all arrays (rows,)."""
 
     score: npt.NDArray[np.float64]
-    """NaN where it is missing."""
+    """NaN if missing."""
     value: npt.NDArray[np.float64]
-    draw: npt.NDArray[np.uint64]
-    is_drawn: npt.NDArray[np.bool_]
-    """Whether it is among those that are looked at."""
+    order: npt.NDArray[np.uint64]
+    """Random order, by hash."""
+    is_sampled: npt.NDArray[np.bool_]
+    """Whether the row is among the `within` candidates."""
 
 
 def _candidates(config: KeepConfig, rated: Artifact) -> _Candidates:
@@ -143,22 +145,24 @@ def _candidates(config: KeepConfig, rated: Artifact) -> _Candidates:
         values.append(-np.inf if value is None else value)
         draws.append(number_of(f"{config.seed}/take/{name}"))
         looked_at.append(number_of(f"{config.seed}/within/{name}"))
-    is_drawn = np.ones(len(scores), dtype=np.bool_)
+    is_sampled = np.ones(len(scores), dtype=np.bool_)
     if config.within is not None:
         if config.within > len(scores):
-            raise InputError(f"{rated}: {len(scores):,} candidates, not {config.within:,} (within)")
-        is_drawn[:] = False
-        is_drawn[np.argsort(np.array(looked_at), kind="stable")[: config.within]] = True
+            raise InputError(
+                f"{rated}: {len(scores):,} pairs, fewer than within = {config.within:,}"
+            )
+        is_sampled[:] = False
+        is_sampled[np.argsort(np.array(looked_at), kind="stable")[: config.within]] = True
     return _Candidates(
         np.array(scores, dtype=np.float64),
         np.array(values, dtype=np.float64),
         np.array(draws, dtype=np.uint64),
-        is_drawn,
+        is_sampled,
     )
 
 
 def _choose(config: KeepConfig, found: _Candidates, name: str) -> npt.NDArray[np.bool_]:
-    passing = found.is_drawn.copy()
+    passing = found.is_sampled.copy()
     if config.uses_scores:
         passing &= ~np.isnan(found.score)
     if config.min_score is not None:
@@ -167,22 +171,24 @@ def _choose(config: KeepConfig, found: _Candidates, name: str) -> npt.NDArray[np
         return passing
     num_found = int(passing.sum())
     if num_found < config.num_rows and not (config.fewer and num_found):
-        above = "" if config.min_score is None else f" of a score of {config.min_score:g} and more"
+        above = (
+            "" if config.min_score is None else f" with a score of at least {config.min_score:g}"
+        )
         raise InputError(
-            f"{name}: {num_found:,} pairs{above} among {int(found.is_drawn.sum()):,}, not "
-            f"num_rows = {config.num_rows:,}; lower it, or min_score, or look at more"
+            f"{name}: {num_found:,} of {int(found.is_sampled.sum()):,} pairs{above}, fewer than "
+            f"num_rows = {config.num_rows:,}; lower num_rows or min_score, or raise within"
         )
     is_best = config.take == "best"
     by_score = (-found.value, -found.score) if is_best else ()
-    order = np.lexsort((found.draw, *by_score))
+    order = np.lexsort((found.order, *by_score))
     chosen = np.zeros_like(passing)
     chosen[order[passing[order]][: config.num_rows]] = True
     return chosen
 
 
-def _why_left(config: KeepConfig, is_drawn: bool, score: float) -> str:
-    if not is_drawn:
-        return "not_drawn"
+def _why_left(config: KeepConfig, is_sampled: bool, score: float) -> str:
+    if not is_sampled:
+        return "not_sampled"
     if config.uses_scores and np.isnan(score):
         return "missing"
     is_low = config.min_score is not None and score < config.min_score

@@ -1,4 +1,4 @@
-"""People's words on pairs, for the gate: JSONL, CSV or Parquet, beside the pair's id or texts."""
+"""Human labels for pairs, for the gate: JSONL, CSV or Parquet rows with the pair's id or texts."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -6,51 +6,49 @@ from typing import Any
 from pydantic import Field
 
 from spyhop.collect import pair_id
-from spyhop.collect.records import read_rows
 from spyhop.schema import Config, InputError, Label, Pair
 from spyhop.stage import Context, stage, sum_estimates
 from spyhop.store import Artifact
 from spyhop.store.files import field, matching
+from spyhop.store.rows import read_rows
 
 WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
-"""What `good` may be in files without types."""
+"""Accepted spellings of `good`."""
 
 
 class LabelsConfig(Config):
     """Files of human labels."""
 
-    pattern: str = "*"
-    """Glob of the files to read, if the path is a folder."""
     good_score: float = Field(4.0, ge=1, le=5)
-    """From which `score` on a pair is good, where a row has no `good`."""
+    """Score from which a pair is good, for rows without `good`."""
 
 
 @stage(version=2, writes=Label, plan=lambda config, folder, pairs=None: sum_estimates([folder]))
 def read_labels(
     ctx: Context, config: LabelsConfig, *, folder: Artifact, pairs: Artifact | None = None
 ) -> Iterator[Label]:
-    """Read labels: rows of `good` (true or false) or `score` (1 to 5), and which pair is meant.
+    """Read labels: rows with `good` (true or false) or `score` (1 to 5), and the pair's identity.
 
-    That is told by `id`, or by `instruction` and `response`. With the pairs, those that were read
-    with ids of their own are found by either, and labels of none are counted as `foreign`.
+    The pair is given by `id`, or by `instruction` and `response`. With `pairs`, pairs that have
+    their own ids are found by either, and labels of other pairs are counted as `foreign`.
 
     Raises:
-        InputError: Naming the file, the line and what is wrong with it; a pair labelled twice; or
-            no label of any of the pairs.
+        InputError: Naming the file, the line and the invalid value; if a pair is labelled twice; or
+            if no label belongs to any pair.
     """
     read = [
         (where, _label(config, row, where))
-        for path in matching(folder.path, config.pattern)
+        for path in matching(folder.path, "*")
         for where, row in read_rows(path)
     ]
     ids = _ids({label.id for _, label in read}, pairs) if pairs is not None else {}
     if pairs is not None and not ids:
-        raise InputError(f"{folder}: none of the {len(read):,} labels is of a pair in {pairs}")
+        raise InputError(f"{folder}: no label (of {len(read):,}) belongs to a pair in {pairs}")
     seen: set[str] = set()
     for where, label in read:
         name = ids.get(label.id, label.id)
         if name in seen:
-            raise InputError(f"{where}: the pair {name} is labelled twice")
+            raise InputError(f"{where}: pair {name} is labelled twice")
         seen.add(name)
         ctx.count("good" if label.is_good else "bad")
         ctx.count("foreign", int(pairs is not None and label.id not in ids))
@@ -58,7 +56,7 @@ def read_labels(
 
 
 def _ids(named: set[str], pairs: Artifact) -> dict[str, str]:
-    """Return the pairs' ids by the names in labels: the ids themselves, or the hashes of texts."""
+    """Return the pairs' ids by the ids in labels: the same ids, or hashes of the texts."""
     found: dict[str, str] = {}
     for row in pairs.rows(Pair):
         names = {row.id, pair_id(row.instruction, row.response)} & named
@@ -68,7 +66,7 @@ def _ids(named: set[str], pairs: Artifact) -> dict[str, str]:
 
 def _label(config: LabelsConfig, row: Any, where: str) -> Label:  # noqa: ANN401 (a row of any form)
     if not isinstance(row, dict):
-        raise InputError(f"{where}: {row!r:.60} is no row")
+        raise InputError(f"{where}: {row!r:.60} is not a row")
     name = row.get("id")
     if name in (None, ""):
         name = pair_id(field(row, "instruction", where), field(row, "response", where))

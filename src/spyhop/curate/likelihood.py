@@ -1,11 +1,10 @@
-"""Ratings for models too small to judge: how likely the response is, given the instruction."""
+"""Ratings by models too small to judge: the likelihood of the response given the instruction."""
 
 from array import array
 from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field
 
 from spyhop.curate.rate import count_rating
 from spyhop.models import Model, Request, TokenLogprobs
@@ -23,18 +22,16 @@ class LikelihoodConfig(Config):
     """Rating of pairs by the likelihood of the response."""
 
     is_relative: bool = False
-    """Whether log p(response) is taken off, so that a text that is likely in any case, such as a
-    menu, gains nothing; it doubles the requests."""
+    """Subtract log p(response), so that a text that is likely under any instruction, such as a
+    menu, does not score high; doubles the requests."""
     system_message: str = ""
-    """Under which the instruction is put; take that of the model's training on seed pairs."""
+    """System message above the instruction; use that of the model's training on seed pairs."""
     unasked: str = ""
-    """The user's turn in place of the instruction, for log p(response)."""
-    max_error_frac: float = Field(0.05, ge=0, le=1)
-    """Above this share of pairs that the model cannot weigh (too long for it) the stage fails."""
+    """User turn in place of the instruction, for log p(response)."""
 
 
 def plan_likelihood(config: LikelihoodConfig, pairs: Estimate, model: Estimate) -> Estimate:
-    """One or two requests per pair, in which nothing is written."""
+    """One or two requests per pair, without generated tokens."""
     requests = pairs.rows * (2 if config.is_relative else 1)
     calls = Calls(
         requests=requests,
@@ -49,7 +46,7 @@ def plan_likelihood(config: LikelihoodConfig, pairs: Estimate, model: Estimate) 
 def rate_by_likelihood(
     ctx: Context, config: LikelihoodConfig, *, pairs: Artifact, model: Model
 ) -> Iterator[Pair]:
-    """Yield every pair with its fifth as the rating, in order: 5 is the likeliest fifth.
+    """Yield every pair, in order, rated 1 to 5 by its quintile; 5 is the most likely quintile.
 
     `rating.value` is log p(response | instruction) per token (less log p(response) per token).
     Pairs that do not fit the model are missing (`failed`). A score of 4 and more is the top 40 %,
@@ -61,7 +58,7 @@ def rate_by_likelihood(
         ModelError: If more than `max_error_frac` of the pairs could not be weighed, or the model
             has no likelihoods (served models).
     """
-    failures = Failures(model.label, config.max_error_frac)
+    failures = Failures(model.label, ctx.runtime.max_error_frac)
     values = array("d")
     for found in _logprobs(config, pairs, model):
         failures.see(found.error)
@@ -85,7 +82,7 @@ def rate_by_likelihood(
 
 
 def fifths(values: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
-    """Return the fifth of each value, 1 to 5, as evenly as can be; that of NaN means nothing.
+    """Return the quintile of each value, 1 to 5, as evenly as possible; undefined for NaN.
 
     Of equal values the earlier one is ranked lower.
     """

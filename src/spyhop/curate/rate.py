@@ -1,4 +1,4 @@
-"""Self-curation: a model rates pairs from 1 to 5, and no rating is lost unseen.
+"""Self-curation: a model rates pairs from 1 to 5; missing ratings are counted.
 
 Source: Humpback (arXiv:2308.06259), section 2.2 and Table 19 (our wording, the same structure: a
 task, five described scores, the reason first and the verdict last).
@@ -11,7 +11,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from spyhop.models import Choice, Model, Reply, SampledGeneration
+from spyhop.models import Choice, Model, Reply, SampledGeneration, Sampling
 from spyhop.models.script import Ask, Failures, ScoreOptions, Script, play
 from spyhop.schema import Config, Message, Pair, Rating, prompt_turns
 from spyhop.stage import CHARS_PER_TOKEN, Calls, Context, Estimate, stage
@@ -49,7 +49,7 @@ Method = Literal["verdict", "choice", "expected"]
 
 
 class RateConfig(Config):
-    """Prompts of the judge and how scores are read. Prompts are whole texts; `{...}` are replaced.
+    """Prompt of the judge and method of rating. Prompts are whole texts; `{...}` are replaced.
 
     A prompt is `scale`, then `reasoned` (or `unreasoned`), then `shown`; a second rating puts
     `shown` first, so that a judge at temperature 0 can disagree with itself, too.
@@ -69,30 +69,28 @@ class RateConfig(Config):
     shown: str = SHOWN
     """Prompt: the pair, with the fields `{instruction}` and `{response}`."""
     verdict_start: str = "Score:"
-    """What a forced verdict begins with; `reasoned` should ask for the same."""
+    """Prefilled start of the verdict; `reasoned` should request the same."""
     system_message: str = ""
     """System message of the judge; an empty one is not sent."""
-    sampling: SampledGeneration = SampledGeneration()
-    """Of reasons and verdicts."""
+    sampling: SampledGeneration = Sampling(temperature=0.7, top_p=0.9)
+    """Sampling of reasons and verdicts."""
     num_verdicts: int = Field(1, ge=1)
-    """Of `verdict`: samples whose mean is the score."""
+    """Samples whose mean is the score, for `verdict`."""
     fallback_verdicts: int = Field(5, ge=1)
-    """Of `expected`, where a model tells no probabilities or cannot go on with a response that is
-    begun (many served ones cannot): the same, each at the price of a verdict."""
+    """Samples whose mean is the score, for `expected` with a model that returns no
+    log-probabilities or cannot continue a prefilled response (many served models cannot)."""
     num_repeated: int = Field(250, ge=0)
-    """Pairs, drawn by hash, that are rated twice; the gate wants 200."""
-    seed: int = 0
-    """Random seed of sampled verdicts."""
-    max_error_frac: float = Field(0.05, ge=0, le=1)
-    """Above this share of failed calls the stage fails."""
+    """Number of pairs, sampled by hash, to rate twice; the gate needs 200."""
 
     @model_validator(mode="after")
     def _can_ask(self) -> "RateConfig":
         missing = [place for place in ("{instruction}", "{response}") if place not in self.shown]
         if missing:
-            raise ValueError(f"shown has no {missing[0]}")
+            raise ValueError(f"shown does not contain {missing[0]}")
         if self.method == "verdict" and self.num_verdicts > 1 and not self.sampling.temperature:
-            raise ValueError("verdicts at temperature 0 are all the same; set sampling.temperature")
+            raise ValueError(
+                "verdicts at temperature 0 are identical; set sampling.temperature above 0"
+            )
         return self
 
 
@@ -121,18 +119,18 @@ def plan_rate(config: RateConfig, pairs: Estimate, judge: Estimate) -> Estimate:
     return Estimate(rows=pairs.rows, row_tokens=pairs.row_tokens, calls={"judge": calls})
 
 
-@stage(version=3, writes=Pair, plan=plan_rate)
+@stage(version=4, writes=Pair, plan=plan_rate)
 def rate(ctx: Context, config: RateConfig, *, pairs: Artifact, judge: Model) -> Iterator[Pair]:
     """Yield every pair with its rating, in order; earlier ratings are replaced.
 
-    Counts: `score/1` to `score/5` (rounded), `missing/<why>`, `repeated`, and `no_probabilities`
-    where `expected` had to take the mean of verdicts.
+    Counts: `score/1` to `score/5` (rounded), `missing/<reason>`, `repeated`, and `no_probabilities`
+    if `expected` fell back on the mean of verdicts.
 
     Raises:
         ModelError: If more than `max_error_frac` of the pairs' calls failed.
     """
     repeated = _drawn(config, pairs)
-    failures = Failures(judge.label, config.max_error_frac)
+    failures = Failures(judge.label, ctx.runtime.max_error_frac)
     judging, is_told = _Judging(config, judge), False
     scripts = (judging.about(row, row.id in repeated) for row in pairs.rows(Pair))
     for row in play(scripts, judge):
@@ -154,7 +152,7 @@ def rate(ctx: Context, config: RateConfig, *, pairs: Artifact, judge: Model) -> 
 
 
 def count_rating(ctx: Context, rating: Rating) -> None:
-    """Count a rating under its rounded score, or under why there is none."""
+    """Count a rating under its rounded score, or under the reason why it is missing."""
     if rating.score is None:
         ctx.count(f"missing/{rating.missing}")
     else:
@@ -162,7 +160,7 @@ def count_rating(ctx: Context, rating: Rating) -> None:
 
 
 def read_ratings(pairs: Artifact) -> Iterator[tuple[str, Rating | None]]:
-    """Yield id and rating of every pair in order; their texts are not read."""
+    """Yield id and rating of every pair, in order, without reading the texts."""
     for batch in pairs.batches(["id", "rating"]):
         for row in batch.to_pylist():
             found = row["rating"]
@@ -175,20 +173,20 @@ def rounded(score: float) -> int:
 
 
 def _num_fallback(config: RateConfig) -> int:
-    """Return how many verdicts stand for one whose probabilities cannot be read."""
+    """Return the number of verdicts that replace one without probabilities."""
     return config.fallback_verdicts if config.sampling.temperature else 1
 
 
 def _drawn(config: RateConfig, pairs: Artifact) -> set[str]:
-    """Return the ids of the pairs that are rated twice."""
+    """Return the ids of the pairs to rate twice."""
     names = (name for batch in pairs.batches(["id"]) for name in batch["id"].to_pylist())
-    place = lambda name: number_of(f"{config.seed}/repeated/{name}")  # noqa: E731
+    place = lambda name: number_of(f"0/repeated/{name}")  # noqa: E731
     return set(nsmallest(config.num_repeated, names, key=place))
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
-    """What one rating of a pair came to."""
+class _Result:
+    """Result of one rating of a pair."""
 
     method: Method
     score: float | None = None
@@ -196,6 +194,7 @@ class _Found:
     reason: str = ""
     probabilities: tuple[float, ...] = ()
     value: float | None = None
+    written: float | None = None
     error: str | None = None
 
 
@@ -217,13 +216,14 @@ class _Judging:
             reason=found.reason,
             probabilities=list(found.probabilities),
             value=found.value,
+            written=found.written,
             is_repeated=is_repeated,
             second_score=second.score if second else None,
             error=found.error,
         )
         return row.model_copy(update={"rating": rating})
 
-    def _rate(self, row: Pair, *, is_second: bool) -> Script[_Found]:
+    def _rate(self, row: Pair, *, is_second: bool) -> Script[_Result]:
         messages = self._asked(row, is_second)
         if self.config.method == "choice":
             return (yield from self._choose(messages))
@@ -242,7 +242,7 @@ class _Judging:
     def _verdicts(self, messages: list[Message], places: range) -> list[Ask]:
         return [Ask(self.judge, messages, self.config.sampling, place) for place in places]
 
-    def _choose(self, messages: list[Message]) -> Script[_Found]:
+    def _choose(self, messages: list[Message]) -> Script[_Result]:
         (choice,) = yield [
             ScoreOptions(self.judge, messages, SCORES, f"{self.config.verdict_start} ")
         ]
@@ -252,8 +252,8 @@ class _Judging:
         likeliest = max(found.probabilities)
         return replace(found, score=1.0 + found.probabilities.index(likeliest))
 
-    def _expect(self, messages: list[Message]) -> Script[_Found]:
-        """Let the judge reason, begin its verdict, and read the probabilities there."""
+    def _expect(self, messages: list[Message]) -> Script[_Result]:
+        """Let the judge reason, prefill its verdict, and read the probabilities of the scores."""
         config = self.config
         (reply,) = yield self._verdicts(messages, range(1))
         if reply.ending in ("failed", "refused"):
@@ -262,36 +262,36 @@ class _Judging:
         begun = f"{reason}\n{config.verdict_start} " if reason else f"{config.verdict_start} "
         (choice,) = yield [ScoreOptions(self.judge, messages, SCORES, begun)]
         if choice.probabilities and not choice.is_parsed:
-            return replace(_weighed(choice, "expected"), reason=reason)
+            return replace(_weighed(choice, "expected"), reason=reason, written=_score(reply))
         more = yield self._verdicts(messages, range(1, _num_fallback(config)))
         found = _read([reply, *more])
         return found if found.score is not None else replace(found, error=choice.error)
 
 
-def _weighed(choice: Choice, method: Method) -> _Found:
+def _weighed(choice: Choice, method: Method) -> _Result:
     if choice.error is not None:
-        return _Found(method, missing="failed", error=choice.error)
+        return _Result(method, missing="failed", error=choice.error)
     if not choice.probabilities:
-        return _Found(method, missing="no_verdict")
+        return _Result(method, missing="no_verdict")
     score = sum((n + 1) * share for n, share in enumerate(choice.probabilities))
-    return _Found(method, score, probabilities=tuple(choice.probabilities), value=score)
+    return _Result(method, score, probabilities=tuple(choice.probabilities), value=score)
 
 
-def _read(replies: Sequence[Reply]) -> _Found:
-    """Return the mean of the verdicts that can be read; none is missing, never low."""
+def _read(replies: Sequence[Reply]) -> _Result:
+    """Return the mean of the parsed verdicts; without any, the rating is missing, never low."""
     reason = without_verdict(replies[0].text)
     scores = [score for reply in replies if (score := _score(reply)) is not None]
     if scores:
-        return _Found("verdict", sum(scores) / len(scores), reason=reason)
+        return _Result("verdict", sum(scores) / len(scores), reason=reason)
     missing = _missing(replies[0])
-    return _Found("verdict", missing=missing, reason=reason, error=replies[0].error)
+    return _Result("verdict", missing=missing, reason=reason, error=replies[0].error)
 
 
 def _score(reply: Reply) -> float | None:
-    """Return the score of a whole reply; of a cut one the last line may be half of another."""
+    """Return the score of a whole reply; the last line of a cut reply may be incomplete."""
     return verdict_score(reply.text) if _missing(reply) == "no_verdict" else None
 
 
 def _missing(reply: Reply) -> str:
-    """Return why a reply has no score: how it ended, or else that none can be read."""
+    """Return why a reply has no score: its ending, or that it contains no verdict."""
     return "no_verdict" if reply.ending == "whole" else reply.ending

@@ -1,4 +1,4 @@
-"""The teacher's prompts, drawn from what the teaching assistant found hard.
+"""Select the teacher's prompts: those that the teaching assistant found hard.
 
 Source: Orca (arXiv:2306.02707), section 3: the assistant answers all prompts, the teacher a
 subset of them. The paper draws it at random (`collect.draw_subset`); this draws the hard ones.
@@ -19,26 +19,26 @@ from spyhop.text.gold import is_right, stated
 
 Floats = npt.NDArray[np.float64]
 UNSAID = 0
-"""Stands for the hash of an answer where none can be read."""
+"""Hash of an answer that cannot be read."""
 NAMES = {
     "wrong": ("right", "wrong"),
     "disagreement": ("agreed", "split"),
     "confidence": ("known", "known"),
 }
-"""What the counts call prompts of hardness 0, and of more than that."""
+"""Names in the counts of prompts with hardness 0, and above 0."""
 
 
 class SelectHardestConfig(Config):
-    """What hard means, and how many prompts are taken."""
+    """Measure of hardness, and how many prompts to keep."""
 
     by: Literal["wrong", "disagreement", "confidence"] = "wrong"
-    """`wrong`: the share of the assistant's samples that do not state the gold answer.
-    `disagreement`: the share that differs from the prompt's most frequent answer; it needs
-    several samples per prompt. `confidence`: minus the mean log-probability per token."""
+    """`wrong`: share of the assistant's samples that do not state the gold answer. `disagreement`:
+    share that differs from the prompt's most frequent answer; needs several samples per prompt.
+    `confidence`: negative mean log-probability per token."""
     num_rows: int = Field(gt=0)
-    """Rows to keep; all of them where there are fewer."""
+    """Number of rows to keep; all if there are fewer."""
     seed: int = 0
-    """Draws among prompts that are equally hard."""
+    """Seed of the sample among equally hard prompts."""
 
 
 @stage(
@@ -53,27 +53,27 @@ def select_hardest(
 ) -> Iterator[Prompt]:
     """Keep the prompts that the assistant found hardest, in the order of the input.
 
-    Equally hard prompts are drawn by a hash of (seed, id), as in `draw_subset`, so a smaller
-    subset is part of a larger one. A response without an answer that can be read (cut, refused or
-    empty ones too) counts as wrong, and as a sample that agrees with no other. A failed call says
-    nothing about its prompt. Prompts of which nothing is known (no answer, failed calls only, no
-    gold answer where `by` is `wrong`) come after all others. Some 40 bytes a row in memory.
+    Equally hard prompts are sampled by a hash of (seed, id), as in `draw_subset`, so a larger
+    subset contains a smaller one. A response without a readable answer (also if cut, refused or
+    empty) counts as wrong, and agrees with no other sample. A failed call is ignored. Prompts of
+    unknown hardness (no answer, failed calls only, no gold answer if `by` is `wrong`) rank last.
+    Some 40 bytes a row in memory.
 
-    Counts: `kept/<what>` and `left/<what>`, of `wrong` and `right`, `split` and `agreed`, or
-    `known`, besides `unknown`; `samples/failed`, `samples/no_gold`, and `samples/foreign` for
-    answers to other prompts.
+    Counts: `kept/<group>` and `left/<group>` for the groups `wrong` and `right`, `split` and
+    `agreed`, or `known`, and `unknown`; `samples/failed`, `samples/no_gold`, and `samples/foreign`
+    for answers to other prompts.
 
     Raises:
-        InputError: If the answers do not tell what is asked for.
+        InputError: If the answers contain no information for `by`.
     """
-    places = _Places((row.id for row in prompts.rows(Prompt)), config.seed)
+    places = _PromptIndex((row.id for row in prompts.rows(Prompt)), config.seed)
     hardness = _hardness(ctx, config, places, answers)[places.of_row]
     if len(places) and np.isneginf(hardness).all():
         raise InputError(
-            f"by = {config.by!r}: the answers tell nothing about these prompts: "
+            f"by = {config.by!r}: no answer measures the hardness of these prompts: "
             f"{ctx.counts['samples/failed']} failed, {ctx.counts['samples/no_gold']} have no gold "
             f"answer, {ctx.counts['samples/foreign']} answer other prompts"
-            + ("; it needs several samples (num_samples)" if config.by == "disagreement" else "")
+            + ("; set num_samples to 2 or more" if config.by == "disagreement" else "")
         )
     is_kept = np.zeros(len(hardness), dtype=np.bool_)
     is_kept[np.lexsort((places.draws, -hardness))[: config.num_rows]] = True
@@ -85,8 +85,8 @@ def select_hardest(
             yield row
 
 
-class _Places:
-    """Prompts by the hash of their id; rows of equal ids share a place."""
+class _PromptIndex:
+    """Prompts by the hash of their id; rows with equal ids share an index."""
 
     def __init__(self, ids: Iterable[str], seed: int) -> None:
         hashes, draws = array("Q"), array("Q")
@@ -101,7 +101,7 @@ class _Places:
         return len(self._known)
 
     def find(self, answer: Answer) -> int | None:
-        """Return the place of an answer's prompt; a further sample's id ends in its number."""
+        """Return the index of an answer's prompt; the id of a further sample ends in its number."""
         stem = answer.id
         if answer.sample_index:
             stem = answer.id.removesuffix(f".{answer.sample_index}")
@@ -114,11 +114,11 @@ class _Places:
 
 
 def _hardness(
-    ctx: Context, config: SelectHardestConfig, places: _Places, answers: Mapping[str, Artifact]
+    ctx: Context, config: SelectHardestConfig, places: _PromptIndex, answers: Mapping[str, Artifact]
 ) -> Floats:
-    """Return how hard the prompt of each place is; minus infinity where nothing is known."""
+    """Return the hardness of the prompt at each index; minus infinity if unknown."""
     where = array("q")
-    told: array[Any] = array("Q" if config.by == "disagreement" else "d")
+    measures: array[Any] = array("Q" if config.by == "disagreement" else "d")
     for artifact in answers.values():
         for row in ctx.track(artifact.rows(Answer), "reading", total=artifact.num_rows):
             place = places.find(row)
@@ -130,14 +130,14 @@ def _hardness(
                 ctx.count("samples/no_gold")
             else:
                 where.append(place)
-                told.append(_TELLS[config.by](row))
+                measures.append(_MEASURES[config.by](row))
     samples = np.array(where, dtype=np.int64)
     num_samples = np.bincount(samples, minlength=len(places))
     if config.by == "disagreement":
-        num_agreed = _most_frequent(samples, np.array(told, dtype=np.uint64), len(places))
+        num_agreed = _most_frequent(samples, np.array(measures, dtype=np.uint64), len(places))
         is_known, total = num_samples > 1, num_samples - num_agreed
     else:
-        weights = np.array(told, dtype=np.float64)
+        weights = np.array(measures, dtype=np.float64)
         is_known = num_samples > 0
         total = np.bincount(samples, weights=weights, minlength=len(places))
     shares = total / np.maximum(num_samples, 1)
@@ -147,7 +147,7 @@ def _hardness(
 def _most_frequent(
     places: npt.NDArray[np.int64], said: npt.NDArray[np.uint64], num_places: int
 ) -> npt.NDArray[np.int64]:
-    """Return how many samples of each place give its most frequent answer."""
+    """Return how many samples at each index give its most frequent answer."""
     is_said = said != UNSAID
     order = np.lexsort((said[is_said], places[is_said]))
     places, said = places[is_said][order], said[is_said][order]
@@ -171,13 +171,13 @@ def _said(row: Answer) -> int:
 def _surprise(row: Answer) -> float:
     if row.log_probability is None:
         raise InputError(
-            f"answer {row.id} has no log-probability: set sampling.log_probability = true where "
-            f"{row.model} is asked, at an endpoint that tells it, or take another `by`"
+            f"answer {row.id} has no log-probability: set sampling.log_probability = true for "
+            f"{row.model} (if its endpoint returns them), or choose another `by`"
         )
     return -row.log_probability / max(1, row.response_tokens)
 
 
-_TELLS: dict[str, Callable[[Answer], float]] = {
+_MEASURES: dict[str, Callable[[Answer], float]] = {
     "wrong": _wrong,
     "disagreement": _said,
     "confidence": _surprise,

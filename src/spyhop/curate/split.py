@@ -28,14 +28,14 @@ class SplitConfig(Config):
 
 
 class QueriesConfig(Config):
-    """What the queries are called."""
+    """Names of the queries' collection and task."""
 
     collection: str = "web"
     task: str = "backtranslated"
 
 
 class PairsConfig(Config):
-    """Nothing to set."""
+    """No settings."""
 
 
 def plan_split(
@@ -79,9 +79,9 @@ def split(
 def pairs_to_queries(
     ctx: Context, config: QueriesConfig, *, pairs: Mapping[str, Artifact]
 ) -> Iterator[Query]:
-    """Yield the instructions as queries; the responses are not their gold answers.
+    """Yield the instructions as queries without gold answers.
 
-    A query's id is its pair's, so that the response can be found again.
+    The id of a query is that of its pair, so that the response can be looked up.
     """
     for row in _rows(pairs):
         yield Query(
@@ -99,7 +99,7 @@ def pairs_to_queries(
 def queries_to_pairs(
     ctx: Context, config: PairsConfig, *, queries: Mapping[str, Artifact]
 ) -> Iterator[Pair]:
-    """Yield queries with their bare gold answers as pairs, such as raw FLAN; others are dropped."""
+    """Yield queries with a gold answer as pairs, such as raw FLAN; drop the others."""
     seen: set[str] = set()
     for artifact in queries.values():
         for row in ctx.track(artifact.rows(Query), "writing", total=artifact.num_rows):

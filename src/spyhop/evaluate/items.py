@@ -14,12 +14,12 @@ from typing import Any
 
 from pydantic import Field
 
-from spyhop.collect.records import read_rows
 from spyhop.evaluate.task import Task
 from spyhop.schema import Config, InputError, Item
 from spyhop.stage import Context, Estimate, stage
 from spyhop.store import Artifact, row_id
 from spyhop.store.files import field, json_file, matching
+from spyhop.store.rows import read_rows
 from spyhop.text.options import labels, listed
 from spyhop.text.template import fill, names
 

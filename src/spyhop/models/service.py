@@ -48,7 +48,9 @@ def _variable(name: object) -> str:
 class Endpoint(BaseModel):
     """One address of a served model, with its limits and prices."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False
+    )
 
     url: Annotated[str, BeforeValidator(_plain_url)]
     """As far as `/v1`; for Azure the resource, `https://NAME.openai.azure.com`."""
@@ -127,12 +129,17 @@ def _some(endpoints: tuple[Endpoint, ...]) -> tuple[Endpoint, ...]:
 class Service(BaseModel):
     """Endpoints of one model, its budget, and when to stop."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False
+    )
 
     endpoints: Annotated[tuple[Endpoint, ...], AfterValidator(_some)]
     """Addresses at which the model is served."""
     budget_usd: float | None = Field(None, gt=0)
     """Spent at most on this model in one store, all runs together."""
+    finish_reasons: dict[str, Literal["whole", "cut", "refused"]] = Field(default_factory=dict)
+    """How replies end whose finish reason spyhop does not know, such as `{ done = "whole" }`;
+    "null" stands for a missing one. It applies to replies received earlier, too."""
     max_attempts: int = Field(8, ge=1)
     """Failures (not counting those of limits) after which a request is left for another run."""
     patience_s: float = Field(600.0, gt=0)

@@ -25,7 +25,8 @@ __all__ = [
     "sources",
 ]
 
-NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
+NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,99}")
+CHARACTERS = "at most 100 of a-z, 0-9, '_', '-' and '.'"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,7 +51,7 @@ class Use:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Chosen:
-    """One of two models: which one, a promote step's record says once it is made."""
+    """Placeholder for the winner of a promote step, resolved once that step has run."""
 
     by: RecipeStep
     before: "RecipeStep | Source | Chosen"
@@ -62,7 +63,7 @@ Ref = RecipeStep | Source | Use | Chosen
 
 @dataclass(slots=True)
 class Recipe:
-    """A graph under construction. Steps stand in the order in which they can run."""
+    """A graph under construction. Steps are in an order in which they can run."""
 
     name: str
     steps: list[RecipeStep] = field(default_factory=list)
@@ -72,7 +73,7 @@ class Recipe:
     def __post_init__(self) -> None:
         """Refuse a name that cannot be a folder's."""
         if not NAME.fullmatch(self.name):
-            raise RecipeError(f"{self.name!r} cannot name a recipe; use a-z, 0-9, '_', '-', '.'")
+            raise RecipeError(f"{self.name!r:.60} cannot name a recipe; use {CHARACTERS}")
 
     def add(
         self, name: str, stage: Stage, config: Config, **inputs: Ref | Mapping[str, Ref]
@@ -82,9 +83,9 @@ class Recipe:
         Raises:
             RecipeError: If the name is taken or odd, or the stage does not take these inputs.
         """
-        if not NAME.fullmatch(name):
-            raise RecipeError(f"{name!r} cannot name a step; use a-z, 0-9, '_', '-' and '.'")
         name = f"{self.prefix}{name}"
+        if not NAME.fullmatch(name):
+            raise RecipeError(f"{name!r:.60} cannot name a step; use {CHARACTERS}")
         if any(step.name == name for step in self.steps):
             raise RecipeError(f"recipe {self.name!r} has two steps named {name!r}")
         try:

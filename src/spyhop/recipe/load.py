@@ -8,7 +8,7 @@ from typing import Any
 
 from spyhop.runtime import Runtime
 from spyhop.schema import Config, RecipeError
-from spyhop.settings import read_toml, validated
+from spyhop.settings import parse_toml, read_toml, validated
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,8 @@ class RecipeFile:
     def runtime_with(self, changes: Mapping[str, Any]) -> Runtime:
         """Return the `[runtime]` table, changed by the command line."""
         given = {**self.runtime, **{k: v for k, v in changes.items() if v is not None}}
-        return validated(self.path, Runtime, given, "runtime.", {})
+        folder = self.path.absolute().parent
+        return validated(self.path, Runtime, given, "runtime.", {"folder": folder})
 
 
 def read_recipe(path: Path, changes: Sequence[str] = ()) -> RecipeFile:
@@ -69,9 +70,9 @@ def apply_change(settings: dict[str, Any], change: str) -> None:
     for part in parents:
         table = _step(table, part, change)
     if isinstance(table, list) and _is_index(last, table):
-        table[int(last)] = _value(text)
+        table[int(last)] = _value(text, change)
     elif isinstance(table, dict):
-        table[last] = _value(text)
+        table[last] = _value(text, change)
     else:
         raise RecipeError(f"--set {change:.200}: {last!r:.60} is not a key of a table here")
 
@@ -101,8 +102,12 @@ def _is_index(part: str, entries: list[Any]) -> bool:
     return part.isascii() and part.isdigit() and len(part) < 9 and int(part) < len(entries)
 
 
-def _value(text: str) -> Any:  # noqa: ANN401 (plain TOML)
+def _value(text: str, change: str) -> Any:  # noqa: ANN401 (plain TOML)
+    """Return a TOML value; a text that is not TOML is taken as it is."""
     try:
-        return tomllib.loads(f"value = {text}")["value"]
+        return parse_toml(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         return text
+    except ValueError as error:
+        key = change.partition("=")[0].strip()
+        raise RecipeError(f"--set {key:.200}{str(error).removeprefix('value')}") from None

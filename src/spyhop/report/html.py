@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from spyhop.charts import draw_svg
 from spyhop.lazy import Lazy
 from spyhop.store import Artifact
 
 if TYPE_CHECKING:
     import altair as alt
-    import vl_convert
 else:
-    alt, vl_convert = Lazy("altair"), Lazy("vl_convert")
+    alt = Lazy("altair")
 
 PAGE, RESULTS = "report.html", "results.json"
 INK, ACCENT = "#1c2b33", "#0b6e8f"
@@ -35,7 +35,7 @@ class Table:
 
 
 @dataclass(slots=True)
-class Section:
+class ReportSection:
     """A headed part of the page."""
 
     title: str
@@ -52,8 +52,12 @@ class Section:
 
     def chart(self, chart: alt.TopLevelMixin, caption: str) -> None:
         """Add a chart, drawn as SVG now, so that the page needs no script."""
+        svg = draw_svg(chart.to_dict())
+        if svg is None:
+            self.text(f"{caption} (The chart could not be drawn on this machine.)")
+            return
         figure = Markup("<figure>{}<figcaption>{}</figcaption></figure>")
-        self.blocks.append(figure.format(Markup(draw(chart)), caption))
+        self.blocks.append(figure.format(Markup(svg), caption))
 
     def conversation(self, turns: Sequence[Mapping[str, str]], note: str = "") -> None:
         """Add the turns of one row."""
@@ -64,7 +68,7 @@ class Section:
         self.blocks.append(_render("masked.html", pieces=pieces, note=note))
 
 
-def render_page(title: str, lead: str, sections: Sequence[Section], footer: str) -> str:
+def render_page(title: str, lead: str, sections: Sequence[ReportSection], footer: str) -> str:
     """Return the whole page."""
     return str(_render("page.html", title=title, lead=lead, sections=sections, footer=footer))
 
@@ -73,7 +77,7 @@ def write_page(
     folder: Path,
     title: str,
     lead: str,
-    sections: Sequence[Section],
+    sections: Sequence[ReportSection],
     *made_from: Mapping[str, Artifact],
 ) -> None:
     """Write `report.html`; its footer names the artifacts that it was made from."""
@@ -81,11 +85,6 @@ def write_page(
     footer = "Made by spyhop from:\n" + "\n".join(names)
     html = render_page(title, lead, sections, footer)
     (folder / PAGE).write_text(html, encoding="utf-8")
-
-
-def draw(chart: alt.TopLevelMixin) -> str:
-    """Return a chart as SVG text; nothing is fetched."""
-    return str(vl_convert.vegalite_to_svg(chart.to_dict(), vl_version="v6.1"))
 
 
 def percent(value: float) -> str:

@@ -2,8 +2,9 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,6 +13,7 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from spyhop.schema import ArtifactError, Row
+from spyhop.store.verify import file_digest, unsealed
 
 RECORD = "record.json"
 DROPPED = "dropped"
@@ -20,10 +22,12 @@ LOGS = "logs"
 """Folder for what differs between two equal runs (timings); not part of the digest."""
 
 AnyRow = TypeVar("AnyRow", bound=Row)
+_VERIFIED: set[tuple[str, int, int, int]] = set()
+"""Path, size, time and inode of the files that this process has verified."""
 
 
 class InputRecord(BaseModel):
-    """What an artifact was made from."""
+    """An input that an artifact was made from."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -36,7 +40,7 @@ class InputRecord(BaseModel):
 
 
 class Record(BaseModel):
-    """Everything known of a finished artifact; most of it for people."""
+    """Description of a finished artifact; most of it for people."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -45,12 +49,15 @@ class Record(BaseModel):
     version: int
     config: dict[str, Any]
     inputs: dict[str, list[InputRecord]]
-    digest: str
+    digest: str = ""
+    """Hash of names and contents of all files."""
+    files: dict[str, str] = {}
+    """Relative path to `verify.file_digest` of its content; older records have no such list."""
     rows: int | None = None
     counts: dict[str, int] = {}
     dropped: dict[str, int] = {}
     usage: dict[str, float] = {}
-    """Requests, prompt_tokens, response_tokens and usd that its model calls took."""
+    """Requests, prompt_tokens, response_tokens and usd of its model calls."""
     seconds: float = 0.0
     created: str = ""
     provenance: dict[str, str] = {}
@@ -85,32 +92,73 @@ class Artifact:
                 yield row_type.model_validate(value)
 
     def batches(self, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
-        """Yield the table in record batches, part by part.
+        """Yield the table in record batches, part by part; each part is verified first.
 
         Raises:
-            ArtifactError: If a part is damaged.
+            ArtifactError: If a part is missing or damaged.
         """
-        for part in self.parts():
+        return self._batches("part-*.parquet", columns)
+
+    def dropped(self) -> Iterator[tuple[str, str]]:
+        """Yield reason and row (as JSON) of all dropped rows, in order."""
+        for batch in self._batches(f"{DROPPED}/part-*.parquet", None):
+            yield from zip(batch["reason"].to_pylist(), batch["row"].to_pylist(), strict=True)
+
+    def _batches(self, pattern: str, columns: list[str] | None) -> Iterator[pa.RecordBatch]:
+        for name in self._named(pattern):
+            part = self.file(name)
             try:
                 with pq.ParquetFile(part) as file:
                     yield from file.iter_batches(batch_size=4096, columns=columns)
-            except pa.ArrowInvalid as error:
-                raise ArtifactError(
-                    f"{part}: damaged ({error!s:.80}); delete {self.path} to make it anew"
-                ) from None
-
-    def dropped(self) -> Iterator[tuple[str, str]]:
-        """Yield reason and row (as JSON) of everything that was left out, in order."""
-        for part in sorted((self.path / DROPPED).glob("part-*.parquet")):
-            with pq.ParquetFile(part) as file:
-                for batch in file.iter_batches(batch_size=4096):
-                    yield from zip(
-                        batch["reason"].to_pylist(), batch["row"].to_pylist(), strict=True
-                    )
+            except (pa.ArrowException, OSError) as error:
+                raise self._damaged(name, " ".join(str(error).split())) from None
 
     def parts(self) -> list[Path]:
-        """Return its Parquet parts in order."""
-        return sorted(self.path.glob("part-*.parquet"))
+        """Return its Parquet parts in order, all of them verified, for any engine to read.
+
+        Raises:
+            ArtifactError: If one is missing or damaged.
+        """
+        return [self.file(name) for name in self._named("part-*.parquet")]
+
+    def file(self, name: str) -> Path:
+        """Return one of its files, verified before the first read in this process.
+
+        Raises:
+            ArtifactError: If the file is missing or damaged.
+        """
+        path = self.path / name
+        try:
+            stat = path.stat()
+            stamp = (str(path.absolute()), stat.st_size, stat.st_mtime_ns, stat.st_ino)
+            if name in self.record.files and stamp not in _VERIFIED:
+                if file_digest(path) != self.record.files[name]:
+                    raise self._damaged(name, "its content is not what was written")
+                _VERIFIED.add(stamp)
+        except OSError as error:
+            raise self._damaged(name, error.strerror or "unreadable") from None
+        return path
+
+    def verify(self) -> None:
+        """Verify all files, before code that reads the folder by itself.
+
+        Raises:
+            ArtifactError: If one is missing or damaged.
+        """
+        for name in self.record.files:
+            self.file(name)
+
+    def _named(self, pattern: str) -> list[str]:
+        """Return the recorded files that match; of an older record, those in the folder."""
+        if self.record.files:
+            return sorted(name for name in self.record.files if fnmatchcase(name, pattern))
+        return sorted(p.relative_to(self.path).as_posix() for p in self.path.glob(pattern))
+
+    def _damaged(self, name: str, reason: str) -> ArtifactError:
+        return ArtifactError(
+            f"{self.path / name}: damaged ({reason:.80}); "
+            f"delete {self.path} and rerun to rebuild it"
+        )
 
     def __str__(self) -> str:
         """Return the folder's name."""
@@ -137,24 +185,38 @@ def load(path: Path) -> Artifact | None:
     if not record_path.is_file():
         return None
     try:
-        return Artifact(path, Record.model_validate_json(record_path.read_bytes()))
+        return Artifact(path, Record.model_validate_json(unsealed(record_path.read_bytes())))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise ArtifactError(
-            f"{record_path}: {where or 'the record'} cannot be read ({first['msg']}); "
-            "delete that folder to make it anew"
-        ) from None
+        reason = f"{where or 'the record'} cannot be read: {first['msg']}"
+    except (ValueError, OSError) as error:
+        reason = str(error)
+    raise ArtifactError(
+        f"{record_path}: damaged ({reason:.120}); delete that folder and rerun to rebuild it"
+    )
 
 
 def digest_folder(path: Path) -> str:
-    """Return the hash of names and contents of all files below, logs and record left out."""
-    total = hashlib.sha256()
+    """Return the hash of names and contents of all files below, except logs and the record."""
+    return digest_of(digests(path))
+
+
+def digests(path: Path) -> dict[str, tuple[str, str]]:
+    """Return SHA-256 and `file_digest` of all files below, except logs and the record."""
+    found = {}
     for file in sorted(path.rglob("*")):
         name = file.relative_to(path)
-        if not file.is_file() or name.parts[0] in (LOGS, RECORD):
-            continue
-        with file.open("rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
-        total.update(json.dumps([name.as_posix(), digest]).encode())
+        if file.is_file() and name.parts[0] not in (LOGS, RECORD):
+            with file.open("rb") as stream:
+                sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+            found[name.as_posix()] = (sha256, file_digest(file))
+    return found
+
+
+def digest_of(files: Mapping[str, tuple[str, str]]) -> str:
+    """Return the hash of names and contents of files, in the given order."""
+    total = hashlib.sha256()
+    for name, (sha256, _) in files.items():
+        total.update(json.dumps([name, sha256]).encode())
     return total.hexdigest()

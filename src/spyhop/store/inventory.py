@@ -72,8 +72,8 @@ class Inventory:
                 remove(aside)  # what a kill left here
                 entry.path.rename(aside)  # so that a kill leaves nothing that looks finished
                 remove(aside)
-                if entry.kind == "journal":  # its log, where the last run was killed
-                    for file in entry.path.parent.glob(f"{entry.path.name}-*"):
+                if entry.kind == "journal":  # its digest; its log, if the last run was killed
+                    for file in entry.path.parent.glob(f"{entry.path.stem}.*"):
                         remove(file)
         except (Timeout, FileNotFoundError):  # worked on by another process, or freed by it
             return False

@@ -48,7 +48,11 @@ def _plain(value: object) -> object:
             raise TypeError(f"{value!r} has no canonical form; use None for 'not set'")
         return value
     if isinstance(value, BaseModel):
-        return {name: _plain(getattr(value, name)) for name in type(value).model_fields}
+        return {
+            name: _plain(getattr(value, name))
+            for name, field in type(value).model_fields.items()
+            if field.exclude_if is None or not field.exclude_if(getattr(value, name))
+        }
     if isinstance(value, Mapping):
         if not all(isinstance(name, str) for name in value):
             raise TypeError(f"a key may only hold mappings with text names, not {value!r:.80}")

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import time
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from spyhop.store.artifact import Artifact, Record
 from spyhop.store.atomic import atomic_write
 from spyhop.store.files import is_hidden
 from spyhop.store.keys import key_of
+from spyhop.store.verify import sealed, unsealed
 
 RACY_S = 2.0
 """A file changed less than this ago is hashed again: a further edit might share its times."""
@@ -78,8 +78,7 @@ class _DigestCache:
         self._known: dict[str, list[str]] = {}
         self._is_changed = False
         if path.is_file():
-            with suppress(ValueError):  # a damaged cache only costs the hashing
-                self._known = json.loads(path.read_text())
+            self._known = _read_cache(path)
 
     def digest(self, file: Path) -> str:
         stat = file.stat()
@@ -101,6 +100,21 @@ class _DigestCache:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with atomic_write(self._path) as temporary:
-                temporary.write_text(json.dumps(self._known))
+                temporary.write_bytes(sealed(json.dumps({"files": self._known})))
         except OSError as error:
             raise ArtifactError(f"{self._path}: cannot be written ({error.strerror})") from None
+
+
+def _read_cache(path: Path) -> dict[str, list[str]]:
+    """Return the digests in a cache; a cache of older code, without a checksum, counts as empty."""
+    try:
+        raw = path.read_bytes()
+        found = json.loads(unsealed(raw))
+        if raw != sealed(json.dumps(found)) and "files" in found:
+            raise ValueError("its checksum is damaged")
+    except ValueError as error:
+        raise ArtifactError(
+            f"{path}: damaged ({error!s:.80}); delete it: files are then hashed again"
+        ) from None
+    files: dict[str, list[str]] = found.get("files", {})
+    return files

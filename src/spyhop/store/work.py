@@ -11,7 +11,8 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from spyhop.schema import ArtifactError
-from spyhop.store.artifact import RECORD, Artifact, Record, digest_folder, folder_name
+from spyhop.store.artifact import RECORD, Artifact, Record, digest_of, digests, folder_name
+from spyhop.store.verify import sealed
 
 PARTIAL = ".partial"
 WAIT_S = 0.5
@@ -34,18 +35,17 @@ class Work:
         """Folder that outlives a kill and is deleted at the end."""
         return self.folder / "state"
 
-    def digest(self) -> str:
-        """Return the digest of what has been written to `out`."""
-        return digest_folder(self.out)
-
     def finish(self, record: Record) -> Artifact:
-        """Write the record last, then rename the folder into place.
+        """Add the digests of all files, write the record last, rename the folder into place.
 
         An artifact of the same key (made from inputs with other content) is replaced.
         """
+        found = digests(self.out)
+        files = {name: short for name, (_, short) in found.items()}
+        record = record.model_copy(update={"digest": digest_of(found), "files": files})
         record_path = self.out / RECORD
-        with record_path.open("w") as stream:
-            stream.write(record.model_dump_json(indent=1))
+        with record_path.open("wb") as stream:
+            stream.write(sealed(record.model_dump_json(indent=1)))
             stream.flush()
             os.fsync(stream.fileno())
         place = self.root / folder_name(record.stage, record.key)

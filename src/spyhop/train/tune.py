@@ -102,7 +102,9 @@ def tune(
     check_trackers(ctx.runtime)
     tokenizer, chat_format = open_tokenizer(base.path, config)
     renderer = Renderer(tokenizer, chat_format)
-    encoding = Encoding(renderer, _longest(base, config), config.train_on)
+    encoding = Encoding(
+        renderer, _longest(base, config), config.train_on, config.thinking, config.history
+    )
     rows = tokenise(ctx, [*answers.values(), *(held_out or {}).values()], encoding)
     trained, looked_at = _parted(config, rows, len(answers))
     ctx.count("rows/trained", num_trained := sum(map(len, trained)))
@@ -246,7 +248,7 @@ def _budgets(config: TuneConfig, lengths: RowNumbers, inputs: list[int]) -> list
 
 def read_metrics(student: Artifact) -> dict[str, Any]:
     """Return `steps`, `tokens`, `losses` (one per step), `held_out` (step, loss) of a training."""
-    metrics: dict[str, Any] = json.loads((student.path / METRICS).read_text())
+    metrics: dict[str, Any] = json.loads(student.file(METRICS).read_text())
     return metrics
 
 

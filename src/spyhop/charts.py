@@ -1,0 +1,46 @@
+"""Vega-Lite charts as SVG, drawn in a process of its own: the renderer can abort its process.
+
+It does so under an address-space limit, or without free file handles. A page then has no chart.
+"""
+
+import os
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+from spyhop.lazy import Lazy
+from spyhop.processes import ProcessDied, WorkerProcess, WorkItem
+
+vl_convert: Any = Lazy("vl_convert")
+DRAW_S = 120.0
+"""Longest time that one chart may take."""
+
+
+def draw_svg(chart: dict[str, Any]) -> str | None:
+    """Return a Vega-Lite specification as SVG text, or None if the renderer fails here."""
+    try:
+        worker = _renderer()
+        worker.send(WorkItem(time_s=DRAW_S))
+        worker.send(chart)
+        svg: str | None = worker.receive()
+    except (ProcessDied, OSError):
+        _renderer.cache_clear()
+        return None
+    return svg
+
+
+@cache
+def _renderer() -> WorkerProcess:
+    return WorkerProcess("spyhop.charts:serve")
+
+
+def serve(receive: Callable[[], Any], send: Callable[[str | None], None]) -> None:
+    """Draw one chart after the other; a failure is None."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # an abort writes pages of addresses
+    while True:
+        receive()
+        try:
+            svg = vl_convert.vegalite_to_svg(receive(), vl_version="v6.1")
+        except Exception:  # noqa: BLE001 (whatever the renderer raises; the page is written all the same)
+            svg = None
+        send(svg)

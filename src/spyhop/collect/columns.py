@@ -1,0 +1,171 @@
+"""Which columns of a row are its query, options and gold answer, and how they are composed."""
+
+import json
+import re
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import model_validator
+
+from spyhop.schema import Config, InputError
+from spyhop.store.files import field
+from spyhop.text.options import labels, listed
+from spyhop.text.template import fill, names
+
+_SCALARS = (str, int, float, type(None))
+_LETTERED = re.compile(r"\s*\(?([A-Z]{1,2}|\d{1,2})[).:]\s*(.*)", re.DOTALL)
+_INLINE = re.compile(r"(?:^|[\s,;])\(?([A-Z])[).:]\s?(.*?)(?=[\s,;]+\(?[A-Z][).:]|$)", re.DOTALL)
+
+
+class Columns(Config):
+    """Names of columns, or templates of columns such as `{Body} {Question}`.
+
+    A dotted name leads into objects and lists of JSON rows.
+    """
+
+    query: str = "inputs"
+    """Column of the query."""
+    context: str = ""
+    """Text above the query, such as a passage."""
+    options: str = ""
+    """Options to choose from: a list, an object of labels and texts, or text such as `(A) yes`.
+    They are written below the query, and the gold answer becomes the label of its option."""
+    target: str = "targets"
+    """Gold answer; of a list of gold answers the first. Empty if the files have none."""
+    target_after: str = ""
+    """Mark inside the gold text; the gold answer is what follows its last occurrence, as in
+    `####` of GSM8K."""
+    task: str = "task"
+    """Empty makes each file a task, named like the file."""
+    template: str = ""
+    """Column of the template's name, if there is one."""
+    licence: str = ""
+    """Column of the licence, if there is one."""
+
+    @model_validator(mode="after")
+    def _has_a_query(self) -> "Columns":
+        if not self.query:
+            raise ValueError("query is empty; name the column that holds the queries")
+        return self
+
+    def keys(self) -> set[str]:
+        """Return the top-level names of all columns that are read."""
+        texts = [self.query, self.context, self.options, self.target]
+        texts += [self.task, self.template, self.licence]
+        return {name.split(".")[0] for text in texts for name in column_names(text)}
+
+
+@dataclass(frozen=True, slots=True)
+class Composed:
+    """The texts of a row."""
+
+    query: str
+    target: str
+    has_options: bool
+    task: str
+    template: str
+    licence: str
+
+
+def column_names(text: str) -> list[str]:
+    """Return the columns of a template, or the one that is named."""
+    return names(text) if "{" in text else [text] if text else []
+
+
+def compose(row: Mapping[str, Any], columns: Columns, where: str) -> Composed:
+    """Return the texts of a row.
+
+    Raises:
+        InputError: If a column is missing, or holds no text where text is needed.
+    """
+    query = _text(row, columns.query, where)
+    if context := _text(row, columns.context, where):
+        query = f"{context}\n\n{query}"
+    target = _gold(row, columns, where)
+    texts: list[str] = []
+    if columns.options:
+        own, texts = _options(field(row, columns.options, where, object), where, columns.options)
+        known = labels(len(texts))
+        target = _label(target, own, known, texts, where)
+        shown = "\n".join(f"({name}) {text}" for name, text in zip(known, texts, strict=True))
+        query = f"{query}\nOptions:\n{shown}"
+    return Composed(
+        query,
+        target,
+        bool(texts),
+        _text(row, columns.task, where),
+        _text(row, columns.template, where),
+        _text(row, columns.licence, where),
+    )
+
+
+def _text(row: Mapping[str, Any], column: str, where: str) -> str:
+    """Return a column, or a template of columns, as text; numbers are written out."""
+    if "{" in column:
+        values = {name: _scalar(row, name, where) for name in names(column)}
+        return fill(column, **values).strip()
+    return _scalar(row, column, where).strip() if column else ""
+
+
+def _scalar(row: Mapping[str, Any], column: str, where: str) -> str:
+    value = field(row, column, where, object)
+    if not isinstance(value, _SCALARS):
+        raise InputError(
+            f"{where}: column {column!r} = {value!r:.60} is no text; a dotted name such as "
+            f"{_inner(column, value)!r} leads into it"
+        )
+    return "" if value is None else str(value)
+
+
+def _inner(column: str, value: object) -> str:
+    return f"{column}.{next(iter(value), 'key') if isinstance(value, Mapping) else 0}"
+
+
+def _gold(row: Mapping[str, Any], columns: Columns, where: str) -> str:
+    if columns.target and "{" not in columns.target:
+        value = field(row, columns.target, where, object)
+        if isinstance(value, list) and all(isinstance(each, str | int | float) for each in value):
+            row = {"gold": value[0] if value else ""}
+            columns = columns.model_copy(update={"target": "gold"})
+    target = _text(row, columns.target, where)
+    if columns.target_after:
+        target = target.rpartition(columns.target_after)[2].strip()
+    return target
+
+
+def _options(value: object, where: str, column: str) -> tuple[list[str], list[str]]:
+    """Return labels (those of the file, if it has any) and texts of options."""
+    if isinstance(value, str) and value[:1] in "[{":
+        with suppress(ValueError):
+            value = json.loads(value)
+    if isinstance(value, Mapping):
+        if isinstance(value.get("text"), list) and isinstance(value.get("label"), list):
+            return [str(each) for each in value["label"]], [str(each) for each in value["text"]]
+        if all(isinstance(text, str | int | float) for text in value.values()):
+            return [str(key) for key in value], [str(text) for text in value.values()]
+    texts = listed(value)
+    if texts is None and isinstance(value, str):
+        found = _INLINE.findall(value)
+        if [label for label, _ in found] == labels(len(found)):
+            texts = [text.strip() for _, text in found]
+    if not texts:
+        raise InputError(f"{where}: column {column!r} = {value!r:.60} lists no options")
+    own = [_LETTERED.fullmatch(text) for text in texts]
+    if own[0] and own[0][1] in ("A", "1") and all(own):
+        return [each[1] for each in own if each], [each[2].strip() for each in own if each]
+    return labels(len(texts)), texts
+
+
+def _label(target: str, own: list[str], known: list[str], texts: list[str], where: str) -> str:
+    """Return the label that a gold answer means: a label, an option's text, or its index."""
+    bare = target.strip("() .")
+    for names_ in (own, texts, known):
+        if target in names_ or bare in names_:
+            return known[names_.index(target if target in names_ else bare)]
+    if target.isdigit() and int(target) < len(known):
+        return known[int(target)]
+    if not target:
+        return ""
+    raise InputError(f"{where}: the gold answer {target!r:.60} is not among {texts!r:.80}")

@@ -1,0 +1,244 @@
+"""Rows of files from outside, in the formats that people have; every room reads rows through here.
+
+JSON lines, a JSON array, CSV, TSV, Parquet and the Arrow files of `datasets`' `save_to_disk`; text
+formats also packed as `.gz`, `.bz2` or `.zst`. Rows come one by one, so memory stays flat. Folders
+of artifacts count as Parquet.
+"""
+
+import codecs
+import csv
+import json
+import re
+from collections.abc import Collection, Iterator
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from pydantic_core import from_json
+
+from spyhop.schema import InputError
+from spyhop.store.artifact import RECORD
+from spyhop.store.files import (
+    LINE,
+    byte_lines,
+    json_file,
+    json_lines,
+    lines,
+    matching,
+    parquet_batches,
+    parse_json,
+    table_files,
+)
+
+csv.field_size_limit(1 << 27)
+
+PARQUET, ARROW = ".parquet", ".arrow"
+PACKED = (".gz", ".bz2", ".zst")
+_KINDS = {".jsonl": ".jsonl", ".json": ".jsonl", ".ndjson": ".jsonl"} | {
+    kind: kind for kind in (".csv", ".tsv", PARQUET, ARROW)
+}
+KNOWN = f".jsonl, .json, .csv, .tsv (also with {', '.join(PACKED)}), {PARQUET}, {ARROW}"
+_SPLITS = "dataset_dict.json"
+_DATASET = ("dataset_info.json", "state.json", _SPLITS)
+"""Files of `save_to_disk` beside the rows."""
+_BLOCK = 1 << 20
+_SPACE = re.compile(r"[ \t\r\n]*")
+_DECODER = json.JSONDecoder()
+
+
+def kind_of(path: Path) -> str:
+    """Return the format of a file by its ending: `.jsonl` (any JSON), `.csv`, `.tsv`, ...
+
+    Raises:
+        InputError: If the ending is unknown.
+    """
+    suffixes = [suffix for suffix in path.suffixes if suffix not in PACKED]
+    kind = _KINDS.get(suffixes[-1].lower()) if suffixes else None
+    if kind is None:
+        raise InputError(f"{path}: unknown format; its name must end in one of {KNOWN}")
+    return kind
+
+
+def row_files(path: Path, pattern: str = "*") -> list[Path]:
+    """Return the files of rows in a folder, an artifact or a saved data set; or the file itself.
+
+    With the pattern `*`, files with other endings (a README) are passed over.
+
+    Raises:
+        InputError: If there is no such file, or a saved data set has several splits.
+    """
+    if path.is_file() or (path / RECORD).is_file():
+        return table_files(path, pattern)
+    if pattern != "*":
+        return [each for each in matching(path, pattern) if each.name not in _DATASET]
+    if (path / _SPLITS).is_file():
+        splits = json_file(path / _SPLITS).get("splits", [])
+        if len(splits) != 1:
+            raise InputError(
+                f"{path}: a data set with the splits {', '.join(splits)}; name the folder of one, "
+                f"such as {path / splits[0] if splits else path}"
+            )
+    files = [each for each in matching(path, pattern) if each.name not in _DATASET]
+    kept = [each for each in files if _KINDS.get(_ending(each))]
+    if not kept:
+        raise InputError(f"{path}: the folder has no file that ends in one of {KNOWN}")
+    return kept
+
+
+def _ending(path: Path) -> str:
+    return next((s.lower() for s in reversed(path.suffixes) if s not in PACKED), "")
+
+
+def read_rows(
+    path: Path, columns: Collection[str] | None = None, mark: str = LINE
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the place of each row of a file (`file: line 7`), for messages, and the row.
+
+    Args:
+        path: The file.
+        columns: Columns of a Parquet file to read; default: all.
+        mark: Text between file and line number.
+
+    Raises:
+        InputError: If the ending is unknown or the file is broken, naming the place.
+    """
+    kind = kind_of(path)
+    if kind in (PARQUET, ARROW):
+        batches = parquet_batches(path, columns) if kind == PARQUET else _arrow_batches(path)
+        yield from _batch_rows(path, batches)
+        return
+    rows = _json_rows(path, mark) if kind == ".jsonl" else _csv_rows(path, kind, mark)
+    for where, row in rows:
+        if not isinstance(row, dict):
+            raise InputError(f"{where}: {row!r:.60} is not a row; a row is a JSON object")
+        yield where, row
+
+
+def _json_rows(path: Path, mark: str) -> Iterator[tuple[str, Any]]:
+    """Yield the rows of JSON lines, or of one array."""
+    first = next((line for line in byte_lines(path) if line.strip(b"\xef\xbb\xbf \t\r\n")), b"")
+    start = first.removeprefix(b"\xef\xbb\xbf").lstrip()
+    if start.startswith(b"["):
+        return _array_rows(path)
+    if start.startswith(b"{") and path.suffixes[:1] != [".jsonl"] and not _is_json(start):
+        return _single(path)
+    return json_lines(path, mark, from_json)
+
+
+def _is_json(text: bytes) -> bool:
+    try:
+        from_json(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _single(path: Path) -> Iterator[tuple[str, Any]]:
+    found = json_file(path)
+    lists = [key for key, value in found.items() if isinstance(value, list)]
+    named = f"; it holds lists under {', '.join(lists):.80}" if lists else ""
+    raise InputError(f"{path}: one JSON object, not rows{named}; save the rows as JSON lines")
+
+
+def _array_rows(path: Path) -> Iterator[tuple[str, Any]]:
+    """Yield the elements of an array, decoded one by one from a buffer that grows if it must."""
+    text, place, number, needed, expected = "", 0, 0, 0, "["
+    for block in chain(_text_blocks(path), [""]):
+        text, place = text[place:] + block, 0
+        if block and len(text) < needed:
+            continue
+        while sign := text[place : place + 1]:
+            if sign in " \t\r\n":
+                place = _SPACE.match(text, place).end()  # type: ignore[union-attr]
+                continue
+            if sign in "[,]" and sign in expected:
+                expected = {"[": "] or a row", ",": "a row", "]": "the end"}[sign]
+                place += 1
+                continue
+            try:
+                if "a row" not in expected:
+                    raise ValueError(f"{sign!r} instead of {expected}")
+                row, end = _decode(text, place)
+            except ValueError as error:
+                if block and "a row" in expected:  # the row may continue in the next block
+                    needed = 2 * len(text[place:])
+                    break
+                raise InputError(
+                    f"{path}: row {number + 1}: not JSON ({error!s:.80}): "
+                    f"{text[place : place + 60]!r}"
+                ) from None
+            number, place, expected = number + 1, end, ", or ]"
+            yield f"{path}: row {number}", row
+    if expected != "the end":
+        raise InputError(f"{path}: the JSON array ends after row {number}, without its ]")
+
+
+def _decode(text: str, place: int) -> tuple[Any, int]:
+    try:
+        row, end = _DECODER.raw_decode(text, place)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    if "\\u" in text[place:end]:
+        row = parse_json(text[place:end])  # no halves of characters
+    return row, end
+
+
+def _text_blocks(path: Path) -> Iterator[str]:
+    decoder = codecs.getincrementaldecoder("utf-8-sig")()
+    try:
+        with pa.input_stream(str(path), compression="detect") as stream:
+            while block := stream.read(_BLOCK):
+                yield decoder.decode(block)
+        yield decoder.decode(b"", final=True)
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 ({error.reason}); save the file as UTF-8") from None
+    except (OSError, EOFError) as error:
+        raise InputError(f"{path}: cannot be read ({error!s:.80})") from None
+
+
+def _csv_rows(path: Path, kind: str, mark: str) -> Iterator[tuple[str, dict[str, str]]]:
+    delimiter = "\t" if kind == ".tsv" else ","
+    reader = csv.reader((f"{line}\n" for _, line in lines(path)), delimiter=delimiter, strict=True)
+    try:
+        heading = next(reader, [])
+        if len(set(heading)) < len(heading):
+            raise InputError(f"{path}: two columns have the same name; found: {heading!s:.120}")
+        for row in reader:
+            if not row:  # an empty line
+                continue
+            where = f"{path}{mark}{reader.line_num}"
+            if len(row) != len(heading):
+                raise InputError(f"{where} has {len(row)} fields, the heading {len(heading)}")
+            yield where, dict(zip(heading, row, strict=True))
+    except csv.Error as error:
+        raise InputError(f"{path}{mark}{reader.line_num} is not CSV ({error})") from None
+
+
+def _arrow_batches(path: Path) -> Iterator[pa.RecordBatch]:
+    try:
+        with pa.memory_map(str(path)) as source:
+            is_file = source.read(6) == b"ARROW1"
+            source.seek(0)
+            opened = pa.ipc.open_file(source) if is_file else pa.ipc.open_stream(source)
+            if is_file:
+                yield from (opened.get_batch(n) for n in range(opened.num_record_batches))
+            else:
+                yield from opened
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(f"{path}: not a whole Arrow file ({error!s:.100})") from None
+
+
+def _batch_rows(
+    path: Path, batches: Iterator[pa.RecordBatch]
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    number = 0
+    for batch in batches:
+        try:
+            rows = batch.to_pylist(maps_as_pydicts="strict")
+        except (UnicodeDecodeError, ValueError, KeyError, OverflowError) as error:
+            where = f"{path}: rows {number + 1} to {number + batch.num_rows}"
+            raise InputError(f"{where}: a value cannot be read ({error!s:.120})") from None
+        for row in rows:
+            number += 1
+            yield f"{path}: row {number}", row
