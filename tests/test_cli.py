@@ -285,21 +285,9 @@ def test_a_store_that_is_not_there_is_one_line(cli, recipe: Path):
     ):
         _refused(
             cli(*command),
-            r"spyhop-out: no such folder; name the output folder of your run with --out",
+            r"spyhop-out: no such folder; name the output folder of your run: --out",
         )
     _refused(cli("clean", "--out", "elsewhere"), r"elsewhere: no such folder; .* --out")
-
-
-def test_the_store_is_where_the_recipe_has_run(cli, recipe: Path, tmp_path: Path):
-    (tmp_path / "runs").mkdir()
-    asked = ("show", "queries-cot", "--recipe")
-    _refused(cli(*asked, recipe), rf"queries-cot is not made yet in {re.escape(str(tmp_path))};")
-    _refused(cli(*asked, "toy.toml"), r"queries-cot is not made yet in \.;")
-    (tmp_path / "named").mkdir()
-    _refused(cli(*asked, recipe, "--out", "named"), r"queries-cot is not made yet in named;")
-    (tmp_path / "runs").rmdir()
-    (tmp_path / "spyhop-out").mkdir()
-    _refused(cli(*asked, recipe), r"queries-cot is not made yet in spyhop-out;")
 
 
 def test_a_report_makes_nothing_else(cli, recipe: Path, tmp_path: Path):
@@ -347,8 +335,7 @@ def test_a_plan_tells_how_many_endpoints_make_it_in_time(cli, tmp_path: Path):
         ("settings.0.batch_tokens=0", r"settings\.0\.batch_tokens = 0: .*greater than 0"),
         ("snapshots=[1.5]", r"snapshots are shares of the training, above 0 and below 1"),
         ("snapshots=[1]", r"snapshots are shares of the training, above 0 and below 1"),
-        ("explain_message=nope", r"no system message has the id 'nope'; known: \['answer'"),
-        ("answer_message=nope", r"no system message has the id 'nope'; known: \['answer'"),
+        ("messages.2.id=nope", r"no system message has the id 'steps'; known: \['answer'"),
         ("messages=[]", r"no system message has the id 'answer'; known: \[\]"),
         ("settings.0.student.num_heads=3", r"hidden_size = 64 is no multiple of twice num_heads"),
         ("settings.0.optimizer.learning_rate=-1", r"learning_rate = -1: .*greater than 0"),

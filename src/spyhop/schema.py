@@ -13,7 +13,7 @@ Errors, all with one clear line for the user (what, where, the value, the remedy
 
 from typing import Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Role = Literal["system", "user", "assistant"]
 Ending = Literal["whole", "cut", "refused", "empty", "failed"]
@@ -63,6 +63,20 @@ class Config(BaseModel):
         frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _switch_off(cls, values: Any) -> Any:  # noqa: ANN401 (plain data)
+        """Take `false` for an optional setting as its absence: TOML has no null."""
+        if not isinstance(values, dict):
+            return values
+        fields = cls.model_fields
+        off = [
+            name
+            for name, value in values.items()
+            if value is False and name in fields and _is_optional(fields[name].annotation)
+        ]
+        return {**values, **dict.fromkeys(off)} if off else values
+
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:  # noqa: ANN401 (pydantic's)
         """Describe a table of settings without a description by its type's own summary."""
@@ -70,6 +84,11 @@ class Config(BaseModel):
             nested = None if info.description else _config_in(info.annotation)
             if nested is not None:
                 info.description = (nested.__doc__ or "").partition("\n")[0]
+
+
+def _is_optional(annotation: Any) -> bool:  # noqa: ANN401 (a type expression)
+    kinds = get_args(annotation)
+    return type(None) in kinds and bool not in kinds
 
 
 def _config_in(annotation: Any) -> type[Config] | None:  # noqa: ANN401 (a type expression)

@@ -266,7 +266,7 @@ def test_a_gate_that_does_not_pass_ends_the_run(tmp_path: Path, words: Any):
         run(resolve(r, tmp_path / "out"), Runtime())
     resolved = resolve(r, tmp_path / "out")
     assert why(resolved, r.step("gate-1")) == []
-    assert why(resolved, r.step("rated-2")) == ["it hangs on promoted-1, not decided yet"]
+    assert why(resolved, r.step("rated-2")) == ["waiting for promoted-1 to be decided"]
 
 
 def _verdict(call: Call) -> str:

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from spyhop.augment.conversation import ReversedConfig, backward_prompt
 from spyhop.collect.seeds import pair_id
-from spyhop.models import Model, Reply, SampledGeneration
+from spyhop.models import Model, Reply, SampledGeneration, Sampling
 from spyhop.models.script import Ask, Failures, Script, play
 from spyhop.schema import Config, Pair, Segment
 from spyhop.stage import CHARS_PER_TOKEN, Calls, Context, Estimate, stage
@@ -27,18 +27,20 @@ SEGMENT_TOKENS, INSTRUCTION_TOKENS = 450, 40
 """Planning figures: 1,722 and 148 characters in the paper (Table 2)."""
 
 
+COPY_WORDS = 8
+"""Words of an n-gram for the filter `copy`."""
+COPY_FRAC = 0.5
+"""Filter `copy`: least share of the instruction's n-grams that occur in the response.
+Instructions shorter than `COPY_WORDS` always pass: a title may be a question."""
+LEAK_WORDS = 8
+"""Filters `prompt_leak` and `echo`: words of an n-gram of the prompt (all of it, if it is
+shorter) that occurs in the instruction. `echo`: such n-grams are at least half of the
+instruction."""
+
+
 class InstructionFilters(Config):
     """Filters for written instructions; empty ones are always dropped. N-grams are of words."""
 
-    copy_words: int = Field(8, ge=2)
-    """Words of an n-gram for the filter `copy`."""
-    copy_frac: float = Field(0.5, gt=0, le=1)
-    """Filter `copy`: least share of the instruction's n-grams that occur in the response.
-    Instructions shorter than `copy_words` always pass: a title may be a question."""
-    leak_words: int = Field(8, ge=2)
-    """Filters `prompt_leak` and `echo`: words of an n-gram of the prompt (all of it, if it is
-    shorter) that occurs in the instruction. `echo`: such n-grams are at least half of the
-    instruction."""
     marks: tuple[str, ...] = MARKS
     """Filter `prompt_leak`: a line of the instruction starts with one of these."""
     min_chars: int = Field(10, ge=0)
@@ -52,12 +54,10 @@ class BacktranslateConfig(Config):
 
     asked: ReversedConfig = ReversedConfig()
     """In the words in which it was trained."""
-    sampling: SampledGeneration = SampledGeneration()
+    sampling: SampledGeneration = Sampling(temperature=0.7, top_p=0.9)
     num_instructions: int = Field(1, ge=1)
     """For each segment; each becomes a pair of its own."""
     filters: InstructionFilters = InstructionFilters()
-    max_error_frac: float = Field(0.05, ge=0, le=1)
-    """Above this share of failed calls the stage fails."""
 
 
 def plan_backtranslate(
@@ -92,7 +92,7 @@ def backtranslate(
         ModelError: If more than `max_error_frac` of the calls failed.
     """
     check = _Check(config)
-    failures = Failures(model.label, config.max_error_frac)
+    failures = Failures(model.label, ctx.runtime.max_error_frac)
     seen: set[int] = set()
     scripts = (_asked(config, segment, model) for segment in segments.rows(Segment))
     for segment, replies in play(scripts, model):
@@ -164,7 +164,7 @@ class _Check:
         covered = [False] * len(said)
         for piece in (asked.system_message, *asked.prompt.split("{response}")):
             prompt = words(piece)
-            size = min(filters.leak_words, len(prompt))
+            size = min(LEAK_WORDS, len(prompt))
             runs = _runs(prompt, size)
             for start, run in enumerate(_in_order(said, size)):
                 if run in runs:
@@ -175,12 +175,11 @@ class _Check:
         return "prompt_leak" if is_marked or any(covered) else ""
 
     def _copy(self, said: Sequence[str], response: str) -> str:
-        filters = self.config.filters
-        own = list(_in_order(said, filters.copy_words))
+        own = list(_in_order(said, COPY_WORDS))
         if not own:
             return ""
-        there = _runs(words(response), filters.copy_words)
-        return "copy" if sum(run in there for run in own) >= filters.copy_frac * len(own) else ""
+        there = _runs(words(response), COPY_WORDS)
+        return "copy" if sum(run in there for run in own) >= COPY_FRAC * len(own) else ""
 
 
 def _in_order(said: Sequence[str], size: int) -> Iterator[tuple[str, ...]]:

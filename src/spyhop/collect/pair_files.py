@@ -21,8 +21,6 @@ class GivenPairsConfig(Config):
 
     shape: Shape | None = None
     """Shape of the rows. Default: each row's own, by its keys."""
-    pattern: str = "*"
-    """Glob of the files to read, if the path is a folder."""
     tag: Literal["seed", "web"] = "web"
     """Origin of the pairs, which selects the tag in their prompts: human-written seeds or web
     text."""
@@ -51,7 +49,7 @@ def read_pairs(ctx: Context, config: GivenPairsConfig, *, folder: Artifact) -> I
     """
     seen: set[str] = set()
     ids: set[str] = set()
-    for path in row_files(folder.path, config.pattern):
+    for path in row_files(folder.path):
         for where, row in ctx.track(read_rows(path), "reading"):
             pair, reason = _pair(config, row, where, path)
             texts = pair_id(pair.instruction, pair.response)

@@ -46,8 +46,6 @@ class SeedsConfig(Config):
     """Of `pairs`; empty for the others takes the data set's own."""
     num_rows: int | None = Field(None, gt=0)
     """Pairs to draw. Default: all. A larger draw contains the smaller ones."""
-    seed: int = 0
-    """Random seed of the draw."""
 
 
 def pair_id(instruction: str, response: str) -> str:
@@ -85,7 +83,7 @@ def read_seeds(ctx: Context, config: SeedsConfig, *, folder: Artifact) -> Iterat
             kept.append(row)
     drawn = seen
     if config.num_rows is not None:
-        place = lambda name: number_of(f"{config.seed}/{name}")  # noqa: E731
+        place = lambda name: number_of(f"0/{name}")  # noqa: E731
         drawn = set(nsmallest(config.num_rows, seen, key=place))
     for row in kept:
         if row.id in drawn:

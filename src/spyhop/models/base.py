@@ -9,13 +9,13 @@ a run that was killed asks the remaining batches exactly as a fresh run would. A
 import hashlib
 import json
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from time import monotonic, sleep
 from typing import Annotated, Any, ClassVar, Literal, Protocol, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticSerializationError, to_json
 
 from spyhop.models.journal import Journal
@@ -72,18 +72,14 @@ class Sampling(Config):
         return fields
 
 
-class SampledGeneration(Sampling):
-    """Sampling with temperature 0.7 and top_p 0.9 by default, as in the Humpback paper."""
+def _sampled(given: object) -> object:
+    return {**SAMPLED, **given} if isinstance(given, Mapping) else given
 
-    temperature: Temperature = 0.7
-    """Sampling temperature."""
-    top_p: float = Field(0.9, gt=0.0, le=1.0)
-    """Nucleus sampling: smallest set of tokens with at least this probability."""
 
-    @model_validator(mode="before")
-    @classmethod
-    def _takes_any_sampling(cls, given: object) -> object:
-        return given.model_dump() if isinstance(given, Sampling) else given
+SAMPLED = {"temperature": 0.7, "top_p": 0.9}
+"""Sampling of the Humpback paper."""
+SampledGeneration = Annotated[Sampling, BeforeValidator(_sampled)]
+"""Sampling whose unset fields are those of the Humpback paper."""
 
 
 class _Frozen(BaseModel):

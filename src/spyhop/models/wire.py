@@ -13,7 +13,7 @@ from pydantic_core import from_json, to_json
 
 from spyhop.models.base import Choice, Reply, Request, Sampling
 from spyhop.schema import ending_of
-from spyhop.text.extract import choice
+from spyhop.text.choices import choice
 
 TOP_LOGPROBS = 20
 """Most that the API gives."""

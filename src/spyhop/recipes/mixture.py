@@ -76,7 +76,7 @@ class Collection(Place):
     max_per_task: int | None = Field(None, gt=0)
     """Most rows of a task, drawn by hash. Default: no limit."""
     exclude: tuple[str, ...] = ()
-    """Patterns of tasks to leave out."""
+    """Patterns of tasks to exclude."""
     strata: tuple[Stratum, ...] = ()
     """Strata in which the draw is balanced."""
     pilot: Pilot | None = None
@@ -121,7 +121,7 @@ def mixture(
     r: Recipe,
     collections: Sequence[Collection],
     distinct_config: DistinctConfig,
-    decontaminate_config: DecontaminateConfig,
+    decontaminate_config: DecontaminateConfig | None,
     items: Mapping[str, Ref],
     seed: int,
 ) -> Mixture:
@@ -129,7 +129,7 @@ def mixture(
     drawn = {each.label: add_collection(r, each, seed) for each in collections}
     queries = r.add("distinct", distinct, distinct_config, queries=drawn)
     data: dict[str, Ref] = {**drawn, "distinct": queries}
-    if items:
+    if items and decontaminate_config is not None:
         queries = r.add("clean", decontaminate, decontaminate_config, queries=queries, items=items)
         data["clean"] = queries
     return Mixture(data, queries)

@@ -60,20 +60,16 @@ class Answering(Config):
     recorded: Literal["rationales", "targets"] | None = None
     """Recorded answers to use instead of a model: the `rationales` of FLAN's chain-of-thought
     files, or the bare gold answers (`targets`)."""
-    name: str = ""
-    """Of recorded answers, in the report; empty is `human rationales` or `gold answers`."""
     answers: AnswerConfig = AnswerConfig()
 
     @model_validator(mode="after")
     def _one_origin(self) -> "Answering":
         if (self.recorded is None) == (self.file is None):
             raise ValueError("set exactly one of file and recorded")
-        if self.file is not None and self.name:
-            raise ValueError("name is for recorded answers; a model has its own")
         return self
 
 
-SHARED = {"sampling", "max_error_frac"}
+SHARED = {"sampling"}
 """Settings of the teacher's plain answers that hold for checked and discussed ones, too."""
 Teaching = TypeVar("Teaching", VerifyConfig, DialogueConfig)
 
@@ -82,10 +78,10 @@ class OrcaConfig(Config):
     """Settings of the `orca` recipe."""
 
     name: str = "orca"
-    """Name of the run; its steps stand in `runs/<name>`. A file's own name, unless it says."""
+    """Run name; results are linked under `runs/<name>`. Default: the recipe file's name."""
     collections: tuple[Collection, ...] = Field(min_length=1)
     distinct: DistinctConfig = DistinctConfig()
-    decontaminate: DecontaminateConfig = DecontaminateConfig()
+    decontaminate: DecontaminateConfig | None = DecontaminateConfig()
     """Against the items of `suites`."""
     num_queries: int | None = Field(None, gt=0)
     """Queries to use. Default: all."""
@@ -121,7 +117,7 @@ class OrcaConfig(Config):
     measure: MeasureConfig = MeasureConfig()
     measure_teacher: bool = False
     """Also ask the teacher the items, where it is a model."""
-    probe: ProbeConfig = ProbeConfig()
+    probe: ProbeConfig | None = ProbeConfig()
     """Whether the student stops by itself and follows messages that it was not trained under."""
     release: ReleaseConfig = ReleaseConfig()
     """How the student is given away, and what its card says beside what the run knows."""
@@ -172,17 +168,19 @@ def orca(config: OrcaConfig) -> Recipe:
         for name, use in (asked.items() if items else ())
     }
     answers = {**rows.ta_answers, **rows.teacher_answers}
-    shared: dict[str, Ref] = {}
+    more: dict[str, Ref | dict[str, Ref]] = {}
     if items:
         look = ContaminationRateConfig()
-        shared["shared"] = r.add("shared", check_contamination, look, items=items, answers=answers)
+        more["shared"] = r.add("shared", check_contamination, look, items=items, answers=answers)
     card = DatasetConfig(title=config.name)
     given = r.add("dataset", dataset, card, answers=answers, queries=data.queries)
-    probed = r.add("probe", probe, config.probe, answers=answers, model=asked["student"])
-    measured = {"scores": scores["student"]} if scores else {}
+    known: dict[str, Ref] = {"scores": scores["student"]} if scores else {}
+    if config.probe is not None:
+        probed = r.add("probe", probe, config.probe, answers=answers, model=asked["student"])
+        known["probe"], more["probes"] = probed, {"student": probed}
     r.add(
         "model", release, with_title(config.release, config.name), model=models["student"],
-        base=base, answers=answers, probe=probed, data=given, **measured,
+        base=base, answers=answers, data=given, **known,
     )  # fmt: skip
     r.add(
         "report",
@@ -192,8 +190,7 @@ def orca(config: OrcaConfig) -> Recipe:
         students={name: model for name, model in models.items() if name != "base"},
         scores=scores,
         data=data.data,
-        probes={"student": probed},
-        **shared,
+        **more,
     )
     return r
 
@@ -244,7 +241,7 @@ def _use(r: Recipe, config: OrcaConfig, data: Mixture, who: Answering, name: str
         return served(who.file)
     if who.recorded == "targets":
         gold = r.add(f"{name}-recorded", record_targets, TargetsConfig(), queries=data.queries)
-        return Use(Replay(name=who.name or "gold answers"), gold)
+        return Use(Replay(name="gold answers"), gold)
     cot = [each for each in config.collections if each.kind == "flan_cot" and each.path]
     if len(cot) != 1 or cot[0].path is None:
         raise RecipeError(
@@ -252,7 +249,7 @@ def _use(r: Recipe, config: OrcaConfig, data: Mixture, who: Answering, name: str
         )
     read = FlanCotConfig(pattern=cot[0].pattern or "*.tsv")
     given = r.add(f"{name}-recorded", read_rationales, read, folder=Source(cot[0].path))
-    return Use(Replay(name=who.name or "human rationales"), given)
+    return Use(Replay(name="human rationales"), given)
 
 
 def _ask(r: Recipe, how: AnswerConfig, name: str, prompts: RecipeStep, teacher: Use) -> RecipeStep:
