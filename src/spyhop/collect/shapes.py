@@ -138,8 +138,8 @@ def shape_of(row: Mapping[str, Any], where: str, needs_response: bool = False) -
     is_asked = any(has.intersection(prompts) for prompts, _ in _PROMPTS.values())
     missing = "'response'" if needs_response and is_asked else "messages"
     raise InputError(
-        f'{where}: no {missing}; it has {keys:.80}; write "messages": [{{"role": "user", "content": '
-        '"..."}], or use one of the shapes in docs/rows.md'
+        f"{where}: no {missing}; it has {keys:.80}; write "
+        '"messages": [{"role": "user", "content": "..."}], or use a shape of docs/rows.md'
     )
 
 
