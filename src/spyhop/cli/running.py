@@ -1,4 +1,4 @@
-"""What commands share: build a recipe from its settings, run it with progress, print its plan."""
+"""Shared by commands: build a recipe from its settings, run it with progress, print its plan."""
 
 import os
 import signal
