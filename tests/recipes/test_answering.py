@@ -355,3 +355,18 @@ def test_what_is_reserved_for_lost_requests_can_be_released(cli):
     assert amounts[0] and float(amounts[0][1]) > 0
     assert amounts[1] and float(amounts[1][1]) == 0
     assert "may have been billed" in first.stdout
+
+
+@pytest.mark.parametrize(
+    ("url", "cause"),
+    [
+        ("http://127.0.0.1:9", r"http://127\.0\.0\.1:9: cannot be reached: .*is it running"),
+        ("http://no-such-host.invalid/v1", r"no-such-host\.invalid/v1: cannot be reached: "),
+    ],
+)
+def test_a_server_that_is_not_there_is_named_at_the_end(cli, url: str, cause: str):
+    _prompts(3)
+    _teacher(url, "patience_s = 0.5")
+    started = time.monotonic()
+    _line(_answer(cli), 3, f"{cause}.*; run again to resume$")
+    assert time.monotonic() - started < 20
