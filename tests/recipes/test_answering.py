@@ -340,3 +340,18 @@ def test_a_killed_run_goes_on(cli, tmp_path: Path):
         stats = server.stats()
         assert stats["billed_distinct"] == 400 and stats["billed"] <= 400 + int(said[1])
     assert [row["messages"][0]["content"] for row in _rows()] == texts
+
+
+def test_what_is_reserved_for_lost_requests_can_be_released(cli):
+    _prompts(3)
+    with Server(plan=in_order(["reset-billed"])) as server:
+        _teacher(server.url)
+        first = _answer(cli)
+        assert first.code == 0, first
+        released = [_answer(cli, "--settle").stdout for _ in range(2)]
+    amounts = [
+        re.search(r"^released \$([\d.]+) that was reserved", said, re.M) for said in released
+    ]
+    assert amounts[0] and float(amounts[0][1]) > 0
+    assert amounts[1] and float(amounts[1][1]) == 0
+    assert "may have been billed" in first.stdout
