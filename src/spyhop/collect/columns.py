@@ -146,7 +146,7 @@ def read_options(value: object, where: str, column: str) -> tuple[list[str], lis
         if all(isinstance(text, str | int | float) for text in value.values()):
             return [str(key) for key in value], [str(text) for text in value.values()]
     texts = listed(value)
-    if texts is None and isinstance(value, str):
+    if isinstance(value, str) and len(texts or ()) < 2:  # all in one line
         found = _INLINE.findall(value)
         if [label for label, _ in found] == labels(len(found)):
             texts = [text.strip() for _, text in found]
