@@ -86,7 +86,9 @@ def compose(row: Mapping[str, Any], columns: Columns, where: str) -> Composed:
     target = _gold(row, columns, where)
     texts: list[str] = []
     if columns.options:
-        own, texts = read_options(field(row, columns.options, where, object), where, columns.options)
+        own, texts = read_options(
+            field(row, columns.options, where, object), where, columns.options
+        )
         known = labels(len(texts))
         target = _label(target, own, known, texts, where)
         shown = "\n".join(f"({name}) {text}" for name, text in zip(known, texts, strict=True))
