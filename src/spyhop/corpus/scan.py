@@ -12,7 +12,7 @@ from html import unescape
 from typing import Literal
 
 from spyhop.corpus.formulas import written_script
-from spyhop.corpus.tags import BESIDE, RAW, TAG, UNREAD, marks_of, with_small_tags
+from spyhop.corpus.tags import BESIDE, MARKS, RAW, TAG, UNREAD, marks_of, with_small_tags
 
 Kind = Literal["heading", "text", "item", "table", "code"]
 
@@ -139,6 +139,7 @@ class _Walk:
         self._tables: list[_HtmlTable] = []
         self._wide: list[tuple[int, int]] = []
         self._link = self._skip = -1
+        self._skip_name = ""
         self._script = 0
         self._spans: list[int] = []  # of open spans beside the text: the spans open inside
 
@@ -223,14 +224,18 @@ class _Walk:
                     block.num_linked = 0
 
     def open_span(self, name: str, marks: int) -> None:
-        if marks & BESIDE:
+        if marks & MARKS["gutter"]:
+            self.open_skip(name, marks)
+        elif marks & BESIDE:
             self.enter(name, marks)
             self._spans.append(0)
         elif self._spans:
             self._spans[-1] += 1
 
     def close_span(self, name: str, marks: int) -> None:
-        if self._spans:
+        if self._skip >= 0 and self._skip_name == name:
+            self.close_skip(name, marks)
+        elif self._spans:
             if self._spans[-1]:
                 self._spans[-1] -= 1
             else:
@@ -258,8 +263,9 @@ class _Walk:
         self._script = 0
 
     def open_skip(self, name: str, marks: int) -> None:
+        """Leave out text up to the end of an element inside a line: readings, line numbers."""
         self.close_skip(name, marks)
-        self._skip = len(self.held)
+        self._skip, self._skip_name = len(self.held), name
 
     def close_skip(self, name: str, marks: int) -> None:
         if self._skip >= 0:
@@ -391,6 +397,8 @@ class _Walk:
         level = 0
         if self._is_code:
             kind, text = "code", _code(raw)
+            if _is_gutter(text):
+                return
         elif _BREAK in raw:
             text = _lines(raw)
         else:
@@ -430,6 +438,7 @@ for _names, _begin, _end in (
     ),
     ("sup sub", _Walk.open_script, _Walk.close_script),
     ("rt rp", _Walk.open_skip, _Walk.close_skip),
+    ("ruby", _Walk.close_skip, _Walk.close_skip),
     ("span", _Walk.open_span, _Walk.close_span),
     ("code kbd samp tt", _Walk.inline_code, _Walk.inline_code),
     ("h1 h2 h3 h4 h5 h6", _Walk.open_heading, _Walk.close_heading),
@@ -487,6 +496,15 @@ def _cell(blocks: list[Block]) -> str:
 def _markdown(rows: list[list[str]]) -> str:
     lines = [f"| {' | '.join(row)} |" for row in rows]
     return "\n".join([lines[0], "|" + " --- |" * len(rows[0]), *lines[1:]])
+
+
+def _is_gutter(text: str) -> bool:
+    """Tell whether text is the numbers of some lines."""
+    lines = text.split() if text[:1].isdecimal() and "\n" in text else []
+    if not all(line.isdecimal() and len(line) < 7 for line in lines):
+        return False
+    numbers = list(map(int, lines))
+    return len(numbers) > 1 and numbers == list(range(numbers[0], numbers[0] + len(numbers)))
 
 
 def _code(text: str) -> str:
