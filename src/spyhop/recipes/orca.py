@@ -162,6 +162,7 @@ def orca(config: OrcaConfig) -> Recipe:
     more: dict[str, Ref | dict[str, Ref]] = {}
     if items:
         look = ContaminationRateConfig()
+        more["items"] = items
         more["shared"] = r.add("shared", check_contamination, look, items=items, answers=answers)
     card = DatasetConfig(title=config.name)
     given = r.add("dataset", dataset, card, answers=answers, queries=data.queries)

@@ -10,6 +10,7 @@ from spyhop.report.contamination import contamination_section, seen_items
 from spyhop.report.cost import cost_section
 from spyhop.report.data_figures import messages_section, mixture_section
 from spyhop.report.html import RESULTS, write_page
+from spyhop.report.items import items_section
 from spyhop.report.probe_figures import probe_section
 from spyhop.report.sections import (
     data_section,
@@ -31,7 +32,7 @@ class ReportConfig(Config):
 
 
 @stage(
-    version=3, writes=FOLDER, shows_names=True, plan=lambda config, **inputs: Estimate(seconds=5)
+    version=4, writes=FOLDER, shows_names=True, plan=lambda config, **inputs: Estimate(seconds=5)
 )
 def page(
     ctx: Context,
@@ -40,6 +41,7 @@ def page(
     answers: Mapping[str, Artifact],
     students: Mapping[str, Artifact],
     scores: Mapping[str, Artifact],
+    items: Mapping[str, Artifact] | None = None,
     data: Mapping[str, Artifact] | None = None,
     shared: Artifact | None = None,
     probes: Mapping[str, Artifact] | None = None,
@@ -52,6 +54,7 @@ def page(
         answers: Training rows, by the model or person that wrote them.
         students: Trained models by name; the first one is compared with the others.
         scores: Answers to the items, by the name of the model.
+        items: The items that were asked.
         data: The steps from readers to queries.
         shared: What the answers contain of the items.
         probes: Probes by the student's name.
@@ -62,6 +65,8 @@ def page(
         student = next(iter(students))
         is_compared = student in scores and len(scores) > 1
         sections.append(scores_section(scores, seen, student if is_compared else ""))
+    if scores and items:
+        sections.append(items_section(ctx.out, items, scores))
     if seen is not None:
         sections.append(contamination_section(seen))
     sections += [
