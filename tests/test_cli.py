@@ -1,3 +1,4 @@
+import json
 import math
 import os
 import re
@@ -17,9 +18,12 @@ import spyhop
 from command import Done
 from corpus.pages import write_articles
 from spyhop.cli import app, commands
+from spyhop.recipe import resolve, run
 from spyhop.recipe.load import read_recipe
 from spyhop.recipes import INIT_FILES, RECIPES, write_example
 from spyhop.recipes.orca import OrcaConfig, orca
+from spyhop.runtime import Runtime
+from spyhop.schema import Prompt
 
 HEAVY = {
     "aiohttp", "altair", "duckdb", "jinja2", "numpy", "pandas", "pyarrow", "ray", "scipy",
@@ -455,6 +459,23 @@ def test_init_writes_a_recipe_that_can_be_planned(cli, tmp_path: Path):
     built = orca(read_recipe(tmp_path / INIT_FILES[0]).config(OrcaConfig))
     names = {step.name for step in built.steps}
     assert {"scores-base", "scores-student", "scores-teacher", "report"} <= names
+
+
+def test_inits_prompts_keep_their_system_messages_and_turns(cli, tmp_path: Path):
+    assert cli("init", "my").code == 0
+    built = orca(read_recipe(tmp_path / "my" / INIT_FILES[0]).config(OrcaConfig))
+    place = [step.name for step in built.steps].index("prompts")
+    del built.steps[place + 1 :]
+    made = run(resolve(built, tmp_path / "out"), Runtime())
+    prompts = list(made["prompts"].rows(Prompt))
+    given = [json.loads(line) for line in Path("my/prompts.jsonl").read_text().splitlines()]
+    assert len(prompts) == len(given) == 5
+    for prompt, row in zip(prompts, given, strict=True):
+        own = row.get("messages") or [{"role": "user", "content": row["prompt"]}]
+        turns = [{"role": turn.role, "content": turn.content} for turn in prompt.messages]
+        assert turns[-len(own) :] == own and turns[0]["role"] == "system"
+        assert len(turns) == len(own) + (own[0]["role"] != "system")
+        assert prompt.target == row.get("target", "")
 
 
 def test_pages_become_segments_with_a_report(cli, tmp_path: Path):

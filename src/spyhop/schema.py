@@ -19,9 +19,25 @@ Role = Literal["system", "user", "assistant"]
 Ending = Literal["whole", "cut", "refused", "empty", "failed"]
 """How a response ended. Only a `whole` one is complete: the others are never trained on, rated or
 compared as if they were."""
-ENDED = ("", "stop", "end_turn", "stop_sequence", "eos", "eos_token")
-"""Finish reasons of a response that its model ended; rows from files may have none."""
-FILTERED = ("content_filter", "safety", "refusal")
+ENDED = {
+    "", "stop", "end_turn", "stop_sequence", "eos", "eos_token", "stop_token", "end", "complete",
+    "completed", "finished",
+}  # fmt: skip
+"""Finish reasons of a response that its model ended, in lower case; rows from files may have none.
+Gemini's are those of its API, Anthropic's, vLLM's, DeepSeek's and Zhipu's are as documented."""
+LIMITED = {
+    "length", "max_tokens", "max_output_tokens", "max_length", "model_length", "token_limit",
+    "model_context_window_exceeded", "context_length", "pause_turn",
+}  # fmt: skip
+FILTERED = {
+    "content_filter", "content_filtered", "safety", "refusal", "recitation", "blocklist", "spii",
+    "prohibited_content", "sensitive", "moderation", "guardrail_intervened", "image_safety",
+    "language",
+}  # fmt: skip
+BROKEN = {
+    "error", "abort", "aborted", "cancelled", "canceled", "failed", "timeout", "network_error",
+    "insufficient_system_resource", "malformed_function_call", "internal_error", "server_error",
+}  # fmt: skip
 
 
 class SpyhopError(Exception):
@@ -134,13 +150,24 @@ def ending_of(finish_reason: str, text: str, error: str | None = None) -> Ending
 
     A response that a content filter stopped halfway is `cut`, without any text it is `refused`.
     """
-    if finish_reason in FILTERED:
+    reason = plain_reason(finish_reason)
+    if reason in FILTERED:
         return "cut" if text.strip() else "refused"
-    if error is not None:
+    if error is not None or reason in BROKEN:
         return "failed"
-    if finish_reason not in ENDED:
+    if reason not in ENDED:
         return "cut"
     return "whole" if text.strip() else "empty"
+
+
+def plain_reason(finish_reason: str) -> str:
+    """Return a finish reason without its case, prefix and details, such as `content_filter: X`."""
+    return finish_reason.lower().removeprefix("finish_reason_").partition(":")[0].strip()
+
+
+def is_known_reason(finish_reason: str) -> bool:
+    """Whether it is known how a response with this finish reason ended."""
+    return plain_reason(finish_reason) in ENDED | LIMITED | FILTERED | BROKEN
 
 
 def _ending(row: dict[str, Any]) -> Ending:

@@ -14,7 +14,9 @@ def _expanded(path: Path | None) -> Path | None:
         raise typer.BadParameter(f"{path}: no such user's home folder") from None
 
 
-RecipePath = Annotated[Path, typer.Argument(help="Recipe file (TOML).", show_default=False)]
+RecipePath = Annotated[
+    Path, typer.Argument(help="Recipe file (TOML), or a folder with one.", show_default=False)
+]
 Out = Annotated[
     Path | None,
     typer.Option(

@@ -10,11 +10,11 @@ from rich.console import Console
 
 from spyhop.cli.folder import existing, output_folder, refuse_second_folder
 from spyhop.cli.options import NO_CHANGES, Ablate, Changes, NumWorkers, Out, RecipePath
-from spyhop.cli.running import load, print_plan, run_and_report
+from spyhop.cli.running import load, print_plan, recipe_file, run_and_report
 from spyhop.recipe import Recipe, Use, resolve
 from spyhop.recipe.graph import refs
 from spyhop.recipe.mask import show_mask
-from spyhop.recipe.show import find_artifact, show_rows
+from spyhop.recipe.show import find_artifact, show_folder, show_rows
 from spyhop.recipe.why import why as why_step
 from spyhop.recipes import INIT_FILES, RECIPES, write_example
 from spyhop.render import FormatName, TrainOn
@@ -24,9 +24,11 @@ from spyhop.report.terminal import arms_table, comparison_lines
 from spyhop.runtime import Runtime
 from spyhop.schema import RecipeError
 from spyhop.settings import describe
-from spyhop.store import strays
+from spyhop.store import Artifact, strays
 
 NO_STEPS: list[str] = []
+REPORT = "report"
+"""The step of a recipe that writes its page."""
 
 
 class Loop(StrEnum):
@@ -167,6 +169,11 @@ def report(
     No other step runs.
     """
     built, _, folder = _built(recipe, out, set_, ablate)
+    if not any(step.name == REPORT for step in built.steps):
+        raise RecipeError(
+            f"{recipe}: this recipe has no report; `spyhop show STEP --recipe {recipe}` shows rows "
+            f"of its steps: {', '.join(step.name for step in built.steps)}"
+        )
     resolved = resolve(built, folder)
     due = [step.name for step in built.steps[:-1] if step.name not in resolved.made]
     if due:
@@ -198,7 +205,8 @@ def why(
 
 def show(
     artifact: Annotated[
-        str, typer.Argument(help="Folder of an artifact, or a step of the recipe.")
+        str,
+        typer.Argument(help="A step, or the folder of an artifact, a run or all runs."),
     ],
     recipe: Annotated[
         Path | None, typer.Option("--recipe", help="Recipe that has the step.")
@@ -219,13 +227,21 @@ def show(
     set_: Changes = NO_CHANGES,
     ablate: Ablate = "",
 ) -> None:
-    """Show the record and rows of a step or artifact."""
-    if recipe is None:
-        found = find_artifact(existing(output_folder(out)), artifact, None)
-    else:
+    """Show the record and rows of a step or artifact.
+
+    Of a run's folder it lists the steps, of an output folder the runs.
+    """
+    console = Console(highlight=False, soft_wrap=True)
+    found: Artifact | None
+    if recipe is not None:
         built, _, folder = _built(recipe, out, set_, ablate)
         found = find_artifact(existing(folder), artifact, built)
-    console = Console(highlight=False, soft_wrap=True)
+    elif (path := Path(artifact).expanduser()).is_dir():
+        found = show_folder(path, console)
+    else:
+        found = find_artifact(existing(output_folder(out)), artifact, None)
+    if found is None:
+        return
     if mask is None:
         show_rows(found, rows, console, dropped=dropped)
     else:
@@ -238,6 +254,7 @@ def _built(
     """Return the recipe of a file as its options change it, its runtime and its output folder."""
     chosen = [name.strip() for name in ablate.split(",") if name.strip()]
     changes = [*set_, f"ablate={chosen!r}"] if chosen else set_
+    recipe = recipe_file(recipe)
     built, runtime = load(recipe, changes, {"workers": workers})
     folder = output_folder(out, recipe.parent, runtime)
     if out is None:

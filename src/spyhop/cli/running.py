@@ -4,7 +4,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from spyhop.recipe.watch import Display, deadlines, plan_table
 from spyhop.recipes import RECIPES
 from spyhop.runtime import Runtime
 from spyhop.schema import RecipeError
+from spyhop.settings import read_toml
 from spyhop.store import Artifact
 from spyhop.train.cost import describe_cost
 
@@ -40,6 +41,28 @@ def load(path: Path, changes: list[str], runtime: dict[str, object]) -> tuple[Re
     if file.recipe not in RECIPES:
         raise RecipeError(f"{path}: recipe = {file.recipe!r} is unknown; known: {list(RECIPES)}")
     return build(file, runtime)
+
+
+def recipe_file(path: Path) -> Path:
+    """Return a recipe's file: the path itself, or the one recipe of a folder.
+
+    Raises:
+        RecipeError: If the folder has no recipe, or several.
+    """
+    if not path.is_dir():
+        return path
+    found = [file for file in sorted(path.glob("*.toml")) if _is_recipe(file)]
+    if len(found) != 1:
+        names = ", ".join(str(file) for file in found)
+        has = f"{len(found)} recipes; name one: {names}" if found else "no recipe (*.toml)"
+        raise RecipeError(f"{path}: the folder has {has}")
+    return found[0]
+
+
+def _is_recipe(file: Path) -> bool:
+    with suppress(RecipeError):
+        return isinstance(read_toml(file).get("recipe"), str)
+    return False
 
 
 def given(recipe: str, settings: dict[str, Any], changes: list[str]) -> RecipeFile:

@@ -26,6 +26,7 @@ class Columns(Config):
     """
 
     query: str = "inputs"
+    """Column of the query."""
     context: str = ""
     """Text above the query, such as a passage."""
     options: str = ""
@@ -39,7 +40,9 @@ class Columns(Config):
     task: str = "task"
     """Empty makes each file a task, named like the file."""
     template: str = ""
+    """Column of the template's name, if there is one."""
     licence: str = ""
+    """Column of the licence, if there is one."""
 
     @model_validator(mode="after")
     def _has_a_query(self) -> "Columns":

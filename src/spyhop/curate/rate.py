@@ -56,10 +56,10 @@ class RateConfig(Config):
     """
 
     method: Method = "expected"
-    """`verdict`: the judge writes a reason and a verdict line, which is parsed strictly; a verdict
-    that cannot be parsed is missing. `choice`: it chooses a score without a reason. `expected`: it
-    writes a reason, then its verdict is prefilled, and the score is the mean of 1 to 5 under the
-    probabilities of the next token."""
+    """How a score is read. `verdict`: the judge writes reasons and a verdict line, which is parsed
+    strictly; unparsed verdicts count as missing. `choice`: it chooses a score without reasons.
+    `expected`: it writes reasons, its verdict is prefilled, and the score is the mean of 1 to 5
+    under the probabilities of the next token."""
     scale: str = SCALE
     """Prompt: the task and the meaning of each score."""
     reasoned: str = REASONED

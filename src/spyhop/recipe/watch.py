@@ -15,9 +15,15 @@ from rich.text import Text
 from spyhop.recipe.events import Outlook, RunEvent
 from spyhop.recipe.plan import PlannedStep, calls_of
 
-LINE_S = 20.0
-"""Seconds between two lines of progress if the output is not a terminal."""
+FIRST_LINE_S, LINE_S = 5.0, 20.0
+"""Seconds to the first line of progress, and between two, if the output is not a terminal."""
 
+BILLS = {
+    "usd": "paid for replies: ${:,.4f}",
+    "maybe_billed": "requests that may have been billed without a reply: {:,.0f}",
+    "maybe_billed_twice": "requests that may have been billed twice: {:,.0f}",
+    "maybe_billed_usd": "at most, for these: ${:,.4f}",
+}
 BAR_FROM_COLUMNS = 100
 """Narrower terminals show no bar."""
 
@@ -52,7 +58,9 @@ class Display:
         )
         self._tasks: dict[str, TaskID] = {}
         self._outlook = Outlook()
-        self._started = self._last_line = monotonic()
+        self._started = monotonic()
+        self._last_line = self._started - LINE_S + FIRST_LINE_S
+        self._bills = dict.fromkeys(BILLS, 0.0)
         self._num_reused = self._num_run = 0
 
     def __enter__(self) -> "Display":
@@ -74,6 +82,9 @@ class Display:
             self._console.print(
                 f"{end} in {seconds:.1f} s: {self._num_run} steps run, {self._num_reused} reused"
             )
+            for name, text in BILLS.items():
+                if amount := self._bills[name]:
+                    self._console.print(text.format(amount))
 
     def __call__(self, event: RunEvent) -> None:
         """Show an event; a terminal that was closed stops no run."""
@@ -117,6 +128,8 @@ class Display:
             self._num_reused += 1
             return
         self._num_run += 1
+        for name in BILLS:
+            self._bills[name] += event.usage.get(name, 0.0)
         self._bars.remove_task(self._tasks.pop(event.step))
         rows = f"{event.rows:,} rows" if event.rows is not None else ""
         dropped = sum(event.dropped.values())

@@ -64,16 +64,19 @@ class ExperimentSetting(Config):
     """A student, its test problems and its budgets."""
 
     name: str
+    """Name of the setting in the report."""
     steps: world.Steps = (3, 6)
     """Fewest and most steps of a problem."""
     num_items: int = Field(400, gt=0)
     """Held-out test problems, the same for every arm and seed."""
     student: NewModelConfig
     copy_rows: int = Field(9000, gt=0)
+    """Rows of the copying task on which the student is pretrained."""
     copy_tokens: int = Field(600_000, gt=0)
     """Training tokens of the starting model, which learns to copy lists of random words."""
     optimizer: OptimizerConfig
     batch_tokens: int = Field(1024, gt=0)
+    """Tokens of a batch in training."""
 
 
 def starting_model(

@@ -203,7 +203,8 @@ def add_answers(r: Recipe, config: OrcaConfig, data: Mixture) -> ArmRows:
         choice_rule=config.choice_rule,
         seed=config.seed,
     )
-    prompts = r.add("prompts", pair, pairing, queries=data.queries)
+    own = {"own": data.own} if data.own else {}
+    prompts = r.add("prompts", pair, pairing, queries=data.queries, **own)
     if config.num_queries is not None:
         size = SubsetConfig(num_rows=config.num_queries, seed=config.seed)
         prompts = r.add("sampled", draw_subset, size, prompts=prompts)

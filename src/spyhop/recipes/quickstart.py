@@ -56,6 +56,7 @@ class WorldMessage(Config):
     """A system message of the embedded world, and its weight among the explained queries."""
 
     id: str
+    """Name of the message in the report."""
     text: str
     """Text of the message."""
     share: float = Field(ge=0)
