@@ -12,6 +12,7 @@ from spyhop.report.data_figures import messages_section, mixture_section
 from spyhop.report.html import RESULTS, write_page
 from spyhop.report.items import items_section
 from spyhop.report.probe_figures import probe_section
+from spyhop.report.rows import checks_section
 from spyhop.report.sections import (
     data_section,
     mask_section,
@@ -29,6 +30,8 @@ class ReportConfig(Config):
     """Title of a report."""
 
     title: str
+    phases: dict[str, tuple[str, ...]]
+    """Names of each student's training phases among `students`, in order."""
 
 
 @stage(
@@ -52,7 +55,7 @@ def page(
         ctx: As for every stage.
         config: The title.
         answers: Training rows, by the model or person that wrote them.
-        students: Trained models by name; the first one is compared with the others.
+        students: Trained models by phase; the first student is compared with the others.
         scores: Answers to the items, by the name of the model.
         items: The items that were asked.
         data: The steps from readers to queries.
@@ -62,7 +65,7 @@ def page(
     seen = None if shared is None else seen_items(list(shared.rows(ItemOverlap)))
     sections = []
     if scores:
-        student = next(iter(students))
+        student = next(iter(config.phases))
         is_compared = student in scores and len(scores) > 1
         sections.append(scores_section(scores, seen, student if is_compared else ""))
     if scores and items:
@@ -70,13 +73,16 @@ def page(
     if seen is not None:
         sections.append(contamination_section(seen))
     sections += [
-        training_section({name: [each] for name, each in students.items()}),
+        training_section(
+            {name: [students[each] for each in phases] for name, phases in config.phases.items()}
+        ),
         *([probe_section(probes)] if probes else []),
         *([mixture_section(data)] if data else []),
         cost_section(answers, scores),
+        checks_section(answers),
         messages_section(answers),
         samples_section(answers),
-        mask_section(next(iter(students.values()))),
+        mask_section(students[next(iter(config.phases.values()))[-1]]),
         data_section(answers=answers, students=students, scores=scores),
     ]
     lead = "From answers to a measured student. Every figure below comes from the run's own rows."
