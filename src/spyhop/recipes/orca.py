@@ -18,7 +18,6 @@ from spyhop.augment import (
     verify,
 )
 from spyhop.collect import (
-    DecontaminateConfig,
     DistinctConfig,
     FlanCotConfig,
     PairConfig,
@@ -47,6 +46,7 @@ from spyhop.recipes.mixture import Collection, Mixture, Ready, mixture, ready
 from spyhop.report import DatasetConfig, ReportConfig, dataset, page
 from spyhop.schema import Config, RecipeError
 from spyhop.settings import InputPath
+from spyhop.text.contamination import ContaminationConfig
 from spyhop.train import TuneConfig, chained, tune
 from spyhop.train.probe import ProbeConfig, probe
 from spyhop.train.release import ReleaseConfig, release, with_title
@@ -81,7 +81,7 @@ class OrcaConfig(Config):
     """Run name; results are linked under `runs/<name>`. Default: the recipe file's name."""
     collections: tuple[Collection, ...] = Field(min_length=1)
     distinct: DistinctConfig = DistinctConfig()
-    decontaminate: DecontaminateConfig | None = DecontaminateConfig()
+    decontaminate: ContaminationConfig | None = ContaminationConfig()
     """Against the items of `suites`."""
     num_queries: int | None = Field(None, gt=0)
     """Queries to use. Default: all."""
