@@ -17,6 +17,7 @@ from spyhop.stage import Context, Estimate, stage
 from spyhop.store import Artifact, number_of, row_id
 from spyhop.store.files import field, json_file, matching
 from spyhop.store.rows import read_rows
+from spyhop.text.marks import without_end_marks
 
 SeedKind = Literal["oasst", "lima", "dolly", "self_instruct", "pairs"]
 LICENCES = {
@@ -27,6 +28,8 @@ LICENCES = {
     "pairs": "",
 }
 """As the data sets state them; LIMA's is for non-commercial use."""
+SHAREGPT_ROLES = {"human": "user", "user": "user", "gpt": "assistant", "chatgpt": "assistant",
+                  "bing": "assistant", "bard": "assistant", "assistant": "assistant"}  # fmt: skip
 _INPUT = re.compile(r"\s*### Input:\s*")
 _RENDERED = re.compile(r"### Instruction:\s*(.*?)\s*### Response:", re.DOTALL)
 
@@ -35,8 +38,8 @@ class SeedsConfig(Config):
     """Seed pairs to read and draw."""
 
     kind: SeedKind
-    """Format of the seeds. `pairs` are your own: rows of `instruction` and `response`, or
-    `messages` that end with a response, as JSONL, JSON lists, CSV or Parquet."""
+    """Format of the seeds. `pairs` are your own: rows with `instruction` and `response`, with
+    `messages`, or with ShareGPT's `conversations`, as JSONL, JSON lists, CSV or Parquet."""
     pattern: str = "*"
     """Glob of the files to read, if the path is a folder."""
     language: str = "en"
@@ -60,11 +63,12 @@ def plan_seeds(config: SeedsConfig, folder: Estimate) -> Estimate:
     return Estimate(rows=rows, row_tokens=folder.row_tokens)
 
 
-@stage(version=2, writes=Pair, plan=plan_seeds)
+@stage(version=3, writes=Pair, plan=plan_seeds)
 def read_seeds(ctx: Context, config: SeedsConfig, *, folder: Artifact) -> Iterator[Pair]:
     """Read seed pairs of one data set, tagged `seed`, in the order of the files.
 
-    Dropped with their reason: `empty` (either text), `repeated` (the same two texts before),
+    End tokens of other formats behind a text, such as Dolly's `###eos_token###`, are removed; rows
+    with one are counted as `end_marks`. Dropped with their reason: `empty` (either text), `repeated` (the same two texts before),
     `no_first_reply` and `other_language` (Open Assistant), `no_exchange` and `not_text` (see
     `first_exchange`), `not_drawn`.
 
@@ -76,6 +80,7 @@ def read_seeds(ctx: Context, config: SeedsConfig, *, folder: Artifact) -> Iterat
     for path in matching(folder.path, config.pattern):
         for turns in READERS[config.kind](path, config):
             row = _pair(config, turns)
+            ctx.count("end_marks", int(row.response != turns.response))
             reason = turns.reason or ("empty" if _is_empty(row) else "")
             if reason or row.id in seen:
                 ctx.drop(row, reason or "repeated")
@@ -95,10 +100,11 @@ def read_seeds(ctx: Context, config: SeedsConfig, *, folder: Artifact) -> Iterat
 
 
 def _pair(config: SeedsConfig, turns: Turns) -> Pair:
+    instruction, response = map(without_end_marks, (turns.instruction, turns.response))
     return Pair(
-        id=pair_id(turns.instruction, turns.response),
-        instruction=turns.instruction,
-        response=turns.response,
+        id=pair_id(instruction, response),
+        instruction=instruction,
+        response=response,
         tag="seed",
         collection=config.kind,
         origin=turns.origin,
@@ -161,12 +167,27 @@ def _self_instruct(path: Path, config: SeedsConfig) -> Iterator[Turns]:
 
 def _pairs(path: Path, config: SeedsConfig) -> Iterator[Turns]:
     for where, row in _rows(path):
-        if isinstance(row, dict) and row.get("messages") is not None:
-            asked, said, reason = first_exchange(field(row, "messages", where, list), where)
+        if isinstance(row, dict) and {"messages", "conversations"} & _given(row):
+            asked, said, reason = first_exchange(_messages(row, where), where)
             yield Turns(asked, said, _place(path, where), reason)
         else:
             asked, said = field(row, "instruction", where), field(row, "response", where)
             yield Turns(asked, said, _place(path, where))
+
+
+def _given(row: dict[str, Any]) -> set[str]:
+    return {name for name, value in row.items() if value is not None}
+
+
+def _messages(row: dict[str, Any], where: str) -> list[Any]:
+    """Return the turns of a row, those of ShareGPT (`from`, `value`) as messages."""
+    if row.get("messages") is not None:
+        return list(field(row, "messages", where, list))
+    return [
+        {"role": SHAREGPT_ROLES.get(who, who), "content": turn.get("value")}
+        for turn in field(row, "conversations", where, list)
+        for who in [field(turn, "from", where)]
+    ]
 
 
 def first_exchange(turns: list[Any], where: str) -> tuple[str, str, str]:
