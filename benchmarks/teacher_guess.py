@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from spyhop.models import Request, Sampling
 from spyhop.models.endpoint_state import EndpointState
 from spyhop.models.journal import State
+from spyhop.models.replies import Usage
 from spyhop.models.schedule import Admission, PendingBatch, PendingCall, Rejected, Schedule
 from spyhop.models.service import Endpoint
-from spyhop.models.wire import Usage
 from spyhop.schema import Message
 
 MINUTE_S = 60.0

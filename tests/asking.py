@@ -105,6 +105,7 @@ def change_state(root: Path, **fields: Any) -> None:
         text = json.dumps(json.loads(text) | fields)
         db.execute("UPDATE state SET value = ?", (text,))
     db.close()
+    path.with_suffix(".digest").unlink(missing_ok=True)
 
 
 def server_key(request: Request, sampling: Sampling = SHORT, *, num_samples: int = 1) -> str:

@@ -1,3 +1,4 @@
+import json
 import math
 import os
 import re
@@ -17,9 +18,12 @@ import spyhop
 from command import Done
 from corpus.pages import write_articles
 from spyhop.cli import app, commands
+from spyhop.recipe import resolve, run
 from spyhop.recipe.load import read_recipe
 from spyhop.recipes import INIT_FILES, RECIPES, write_example
 from spyhop.recipes.orca import OrcaConfig, orca
+from spyhop.runtime import Runtime
+from spyhop.schema import Prompt
 
 HEAVY = {
     "aiohttp", "altair", "duckdb", "jinja2", "numpy", "pandas", "pyarrow", "ray", "scipy",
@@ -219,7 +223,7 @@ def test_wrong_arguments_are_one_line(cli, recipe: Path, tmp_path: Path):
     _refused(cli("show", "nothing", "--out", "here"), r"nothing: no finished artifact of that name")
     there = ("--recipe", recipe, "--out", "here")
     _refused(
-        cli("show", "queries-cot", *there), r"queries-cot is not made yet in here; `spyhop run`"
+        cli("show", "queries-cot", *there), r"queries-cot has not run yet in here; `spyhop run`"
     )
     _refused(cli("run", recipe, "--out", recipe), r"cannot be written")
 
@@ -285,21 +289,9 @@ def test_a_store_that_is_not_there_is_one_line(cli, recipe: Path):
     ):
         _refused(
             cli(*command),
-            r"spyhop-out: no such folder; name the output folder of your run with --out",
+            r"spyhop-out: no such folder; name the output folder of your run: --out",
         )
     _refused(cli("clean", "--out", "elsewhere"), r"elsewhere: no such folder; .* --out")
-
-
-def test_the_store_is_where_the_recipe_has_run(cli, recipe: Path, tmp_path: Path):
-    (tmp_path / "runs").mkdir()
-    asked = ("show", "queries-cot", "--recipe")
-    _refused(cli(*asked, recipe), rf"queries-cot is not made yet in {re.escape(str(tmp_path))};")
-    _refused(cli(*asked, "toy.toml"), r"queries-cot is not made yet in \.;")
-    (tmp_path / "named").mkdir()
-    _refused(cli(*asked, recipe, "--out", "named"), r"queries-cot is not made yet in named;")
-    (tmp_path / "runs").rmdir()
-    (tmp_path / "spyhop-out").mkdir()
-    _refused(cli(*asked, recipe), r"queries-cot is not made yet in spyhop-out;")
 
 
 def test_a_report_makes_nothing_else(cli, recipe: Path, tmp_path: Path):
@@ -347,8 +339,7 @@ def test_a_plan_tells_how_many_endpoints_make_it_in_time(cli, tmp_path: Path):
         ("settings.0.batch_tokens=0", r"settings\.0\.batch_tokens = 0: .*greater than 0"),
         ("snapshots=[1.5]", r"snapshots are shares of the training, above 0 and below 1"),
         ("snapshots=[1]", r"snapshots are shares of the training, above 0 and below 1"),
-        ("explain_message=nope", r"no system message has the id 'nope'; known: \['answer'"),
-        ("answer_message=nope", r"no system message has the id 'nope'; known: \['answer'"),
+        ("messages.2.id=nope", r"no system message has the id 'steps'; known: \['answer'"),
         ("messages=[]", r"no system message has the id 'answer'; known: \[\]"),
         ("settings.0.student.num_heads=3", r"hidden_size = 64 is no multiple of twice num_heads"),
         ("settings.0.optimizer.learning_rate=-1", r"learning_rate = -1: .*greater than 0"),
@@ -468,6 +459,23 @@ def test_init_writes_a_recipe_that_can_be_planned(cli, tmp_path: Path):
     built = orca(read_recipe(tmp_path / INIT_FILES[0]).config(OrcaConfig))
     names = {step.name for step in built.steps}
     assert {"scores-base", "scores-student", "scores-teacher", "report"} <= names
+
+
+def test_inits_prompts_keep_their_system_messages_and_turns(cli, tmp_path: Path):
+    assert cli("init", "my").code == 0
+    built = orca(read_recipe(tmp_path / "my" / INIT_FILES[0]).config(OrcaConfig))
+    place = [step.name for step in built.steps].index("prompts")
+    del built.steps[place + 1 :]
+    made = run(resolve(built, tmp_path / "out"), Runtime())
+    prompts = list(made["prompts"].rows(Prompt))
+    given = [json.loads(line) for line in Path("my/prompts.jsonl").read_text().splitlines()]
+    assert len(prompts) == len(given) == 5
+    for prompt, row in zip(prompts, given, strict=True):
+        own = row.get("messages") or [{"role": "user", "content": row["prompt"]}]
+        turns = [{"role": turn.role, "content": turn.content} for turn in prompt.messages]
+        assert turns[-len(own) :] == own and turns[0]["role"] == "system"
+        assert len(turns) == len(own) + (own[0]["role"] != "system")
+        assert prompt.target == row.get("target", "")
 
 
 def test_pages_become_segments_with_a_report(cli, tmp_path: Path):

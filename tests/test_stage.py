@@ -88,7 +88,6 @@ def test_a_rerun_is_free_and_an_edit_is_not(tmp_path: Path):
 def test_every_config_field_is_identity(tmp_path: Path):
     plain = AnswerConfig()
     changed = [
-        AnswerConfig(max_error_frac=0.06),
         *(
             AnswerConfig(sampling=Sampling.model_validate(change))
             for change in (
@@ -179,13 +178,13 @@ def test_more_failed_calls_than_allowed_fail_the_stage(
         Recorded(id=str(n), query=f"question {n}", response=f"answer {n}") for n in range(3)
     ]
     teacher = ModelUse(Replay(), toys.rows_artifact(tmp_path / "recorded", recorded))
-    config = AnswerConfig(max_error_frac=limit)
+    config, runtime = AnswerConfig(), Runtime(max_error_frac=limit)
     if not passes:
         with pytest.raises(ModelError, match=r"1 of 4 calls failed.*not recorded"):
-            answer.run(tmp_path, config, prompts=prompts, teacher=teacher)
+            answer.run(tmp_path, config, runtime=runtime, prompts=prompts, teacher=teacher)
         assert not list(tmp_path.glob("augment.answer-*"))
         return
-    made = answer.run(tmp_path, config, prompts=prompts, teacher=teacher)
+    made = answer.run(tmp_path, config, runtime=runtime, prompts=prompts, teacher=teacher)
     rows = list(made.rows(Answer))
     assert [row.error for row in rows] == [None, None, None, "not recorded"]
     assert rows[-1].messages == [Message(role="user", content="question 3")]

@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from spyhop.settings import InputPath
+
 
 def _known(device: str) -> str:
     if not re.fullmatch(r"auto|cpu|mps|(cuda|xpu)(:\d+)?", device):
@@ -30,11 +32,15 @@ class Resources(BaseModel):
     """Processor threads of each worker."""
     processes: int = Field(1, ge=1)
     """Processes that share the parts of one step over a corpus."""
+    max_error_frac: float = Field(0.05, ge=0, le=1)
+    """Largest share of failed model calls; above it the step fails."""
 
 
 class Runtime(Resources):
     """Where and how fast things run. Never part of a key."""
 
+    store: InputPath | None = None
+    """Output folder; a relative path starts at the recipe's folder."""
     workers: int = Field(1, ge=1)
     """Recipe steps to run in parallel, each in its own process."""
     steps: dict[str, Resources] = Field({}, repr=False)

@@ -13,15 +13,31 @@ Errors, all with one clear line for the user (what, where, the value, the remedy
 
 from typing import Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Role = Literal["system", "user", "assistant"]
 Ending = Literal["whole", "cut", "refused", "empty", "failed"]
 """How a response ended. Only a `whole` one is complete: the others are never trained on, rated or
 compared as if they were."""
-ENDED = ("", "stop", "end_turn", "stop_sequence", "eos", "eos_token")
-"""Finish reasons of a response that its model ended; rows from files may have none."""
-FILTERED = ("content_filter", "safety", "refusal")
+ENDED = {
+    "", "stop", "end_turn", "stop_sequence", "eos", "eos_token", "stop_token", "end", "complete",
+    "completed", "finished",
+}  # fmt: skip
+"""Finish reasons of a response that its model ended, in lower case; rows from files may have none.
+Gemini's are those of its API, Anthropic's, vLLM's, DeepSeek's and Zhipu's are as documented."""
+LIMITED = {
+    "length", "max_tokens", "max_output_tokens", "max_length", "model_length", "token_limit",
+    "model_context_window_exceeded", "context_length", "pause_turn",
+}  # fmt: skip
+FILTERED = {
+    "content_filter", "content_filtered", "safety", "refusal", "recitation", "blocklist", "spii",
+    "prohibited_content", "sensitive", "moderation", "guardrail_intervened", "image_safety",
+    "language",
+}  # fmt: skip
+BROKEN = {
+    "error", "abort", "aborted", "cancelled", "canceled", "failed", "timeout", "network_error",
+    "insufficient_system_resource", "malformed_function_call", "internal_error", "server_error",
+}  # fmt: skip
 
 
 class SpyhopError(Exception):
@@ -63,6 +79,20 @@ class Config(BaseModel):
         frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _switch_off(cls, values: Any) -> Any:  # noqa: ANN401 (plain data)
+        """Take `false` for an optional setting as its absence: TOML has no null."""
+        if not isinstance(values, dict):
+            return values
+        fields = cls.model_fields
+        off = [
+            name
+            for name, value in values.items()
+            if value is False and name in fields and _is_optional(fields[name].annotation)
+        ]
+        return {**values, **dict.fromkeys(off)} if off else values
+
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:  # noqa: ANN401 (pydantic's)
         """Describe a table of settings without a description by its type's own summary."""
@@ -70,6 +100,11 @@ class Config(BaseModel):
             nested = None if info.description else _config_in(info.annotation)
             if nested is not None:
                 info.description = (nested.__doc__ or "").partition("\n")[0]
+
+
+def _is_optional(annotation: Any) -> bool:  # noqa: ANN401 (a type expression)
+    kinds = get_args(annotation)
+    return type(None) in kinds and bool not in kinds
 
 
 def _config_in(annotation: Any) -> type[Config] | None:  # noqa: ANN401 (a type expression)
@@ -115,13 +150,24 @@ def ending_of(finish_reason: str, text: str, error: str | None = None) -> Ending
 
     A response that a content filter stopped halfway is `cut`, without any text it is `refused`.
     """
-    if finish_reason in FILTERED:
+    reason = plain_reason(finish_reason)
+    if reason in FILTERED:
         return "cut" if text.strip() else "refused"
-    if error is not None:
+    if error is not None or reason in BROKEN:
         return "failed"
-    if finish_reason not in ENDED:
+    if reason not in ENDED:
         return "cut"
     return "whole" if text.strip() else "empty"
+
+
+def plain_reason(finish_reason: str) -> str:
+    """Return a finish reason without its case, prefix and details, such as `content_filter: X`."""
+    return finish_reason.lower().removeprefix("finish_reason_").partition(":")[0].strip()
+
+
+def is_known_reason(finish_reason: str) -> bool:
+    """Whether it is known how a response with this finish reason ended."""
+    return plain_reason(finish_reason) in ENDED | LIMITED | FILTERED | BROKEN
 
 
 def _ending(row: dict[str, Any]) -> Ending:

@@ -68,7 +68,7 @@ class Progress:
 
 
 class ModelInput(Protocol):
-    """A model named as a stage's input: its identity now, its weights when the stage runs."""
+    """A model as a stage's input: its identity now, its weights when the stage runs."""
 
     @property
     def key(self) -> str:
@@ -82,7 +82,7 @@ class ModelInput(Protocol):
     def folder(self) -> Artifact | None:
         """Where its files are, if it has any."""
 
-    def open(self, ctx: "Context") -> Any:  # noqa: ANN401 (the model interface lives right of here)
+    def open(self, ctx: "Context") -> Any:  # noqa: ANN401 (Any: `Model` is defined in a later room)
         """Return the model, its replies journaled under `ctx.root`."""
 
 
@@ -95,24 +95,23 @@ CHARS_PER_TOKEN = 4.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Calls:
-    """What a stage will ask of one model."""
+    """Calls of a stage to one model."""
 
     requests: int
     prompt_tokens: int
     response_tokens: int
     """As expected."""
     most_response_tokens: int
-    """Were every response as long as it may be."""
+    """Upper bound: every response reaches max_new_tokens."""
     further_prompt_tokens: int = 0
-    """At most beyond the expected ones: of calls that are made only where a reply does not do, and
-    of prompts that hold earlier responses."""
+    """Worst-case extra prompt tokens: retries, and prompts that include earlier responses."""
     further_response_tokens: int = 0
-    """Beyond the most, of such calls."""
+    """Worst-case extra response tokens of such calls."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
-    """What a step will take, as far as it can be told before anything runs."""
+    """Estimated rows, calls and time of a step, before anything runs."""
 
     rows: int = 0
     row_tokens: float = 0.0
@@ -148,7 +147,7 @@ def sum_estimates(estimates: Iterable[Estimate]) -> Estimate:
 
 @dataclass(slots=True)
 class Context:
-    """What a stage may touch besides its inputs."""
+    """Everything that a stage may use besides its inputs."""
 
     root: Path
     out: Path
@@ -163,7 +162,7 @@ class Context:
     resources: ExitStack = field(default_factory=ExitStack)
     """Closed when the stage ends, however it ends."""
     models: dict[str, Any] = field(default_factory=dict)
-    """Those that are open, by identity: a model that two inputs name is opened once."""
+    """Open models by identity: a model that two inputs name is opened once."""
     _drops: PartWriter | None = None
 
     def count(self, name: str, num: int = 1) -> None:
@@ -171,16 +170,16 @@ class Context:
         self.counts[name] += num
 
     def use(self, name: str, amount: float) -> None:
-        """Add to a figure of what was used: requests, tokens, dollars."""
+        """Add to the usage: requests, tokens, dollars."""
         if amount:
             self.usage[name] = self.usage.get(name, 0) + amount
 
     def notice(self, text: str) -> None:
-        """Tell something that a person should find in the output afterwards, too."""
+        """Log a line that stays in the output of the run."""
         self.report(Progress(text, 0, None, "", is_lasting=True))
 
     def drop(self, row: BaseModel | str, reason: str) -> None:
-        """Leave a row out: the reason is counted and the row, or its JSON, is kept in `dropped`."""
+        """Drop a row: its reason is counted, and the row is kept in `dropped`."""
         if self._drops is None:
             folder = self.out / DROPPED
             folder.mkdir()
@@ -274,7 +273,7 @@ class Stage:
             inputs: Artifacts, models, and mappings of names to either.
 
         Raises:
-            SpyhopError: What the stage raises; work done so far is taken up by the next run.
+            SpyhopError: What the stage raises; the next run resumes the work.
         """
         self.check(config, inputs)
         key = self.key(config, inputs)
@@ -320,7 +319,7 @@ class Stage:
         return work.finish(record)
 
     def check(self, config: Config, inputs: Collection[str]) -> None:
-        """Refuse a config or names of inputs that are not the stage's own.
+        """Refuse a config or inputs that the stage does not take.
 
         Raises:
             RecipeError: Naming what is missing or unknown.
@@ -425,7 +424,7 @@ def _recorded_digests(artifact: Artifact) -> dict[str, list[str]]:
 
 
 def _check_sources(root: Path, inputs: Mapping[str, StageInput]) -> None:
-    """Refuse to finish what was made from a file that changed after its digest was taken."""
+    """Refuse to finish if a source changed after its digest was taken."""
     items = [item for value in inputs.values() for item in by_name(value).values()]
     folders = [item if isinstance(item, Artifact) else item.folder for item in items]
     for folder in folders:

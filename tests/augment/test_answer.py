@@ -7,6 +7,7 @@ from scripted import Scripted, failed, last, prompt, prompts, reply
 from spyhop.augment import AnswerConfig, Outcomes, answer
 from spyhop.augment.answer import json_check
 from spyhop.models import Sampling
+from spyhop.runtime import Runtime
 from spyhop.schema import Answer, ModelError, RecipeError
 from spyhop.stage import Estimate
 from spyhop.store import Artifact
@@ -21,6 +22,8 @@ FIRST = {
     "failed": failed(),
     "fine": reply('{"n": 1}', reasoning="one", log_probability=-1.5, response_tokens=4),
 }
+
+LENIENT = Runtime(max_error_frac=0.5)
 
 
 def _prompts(root: Path) -> Artifact:
@@ -42,12 +45,13 @@ def _config(**policies) -> AnswerConfig:
     return AnswerConfig(
         sampling=Sampling(max_new_tokens=100, json_schema=SCHEMA, temperature=0.5),
         outcomes=Outcomes(**policies),
-        max_error_frac=0.5,
     )
 
 
 def test_every_outcome_is_kept_and_flagged_by_default(tmp_path: Path):
-    made = answer.run(tmp_path, _config(), prompts=_prompts(tmp_path), teacher=_teacher())
+    made = answer.run(
+        tmp_path, _config(), runtime=LENIENT, prompts=_prompts(tmp_path), teacher=_teacher()
+    )
     rows = {row.id: row for row in made.rows(Answer)}
     assert list(rows) == list(FIRST)
     assert {name: row.outcome for name, row in rows.items()} == {
@@ -67,7 +71,9 @@ def test_every_outcome_is_kept_and_flagged_by_default(tmp_path: Path):
 @pytest.mark.parametrize("kind", KINDS)
 def test_one_outcome_is_dropped_and_counted(tmp_path: Path, kind: str):
     config = _config(**{kind: "drop"})
-    made = answer.run(tmp_path, config, prompts=_prompts(tmp_path), teacher=_teacher())
+    made = answer.run(
+        tmp_path, config, runtime=LENIENT, prompts=_prompts(tmp_path), teacher=_teacher()
+    )
     assert [row.id for row in made.rows(Answer)] == [name for name in FIRST if name != kind]
     assert made.record.dropped == {kind: 1} and made.record.counts[f"outcome/{kind}"] == 1
 
@@ -83,7 +89,9 @@ def test_one_outcome_is_dropped_and_counted(tmp_path: Path, kind: str):
 def test_a_retry_mends(tmp_path: Path, kind: str, asked: tuple[str, int, int]):
     teacher = _teacher(reply('{"n": 2}'))
     config = _config(**{kind: "retry"}, more_room=2.5)
-    made = answer.run(tmp_path, config, prompts=_prompts(tmp_path), teacher=teacher)
+    made = answer.run(
+        tmp_path, config, runtime=LENIENT, prompts=_prompts(tmp_path), teacher=teacher
+    )
     assert teacher.asked[len(FIRST) :] == [asked]
     row = next(row for row in made.rows(Answer) if row.id == kind)
     assert (last(row), row.outcome, row.sample_index) == ('{"n": 2}', "mended", 0)
@@ -98,7 +106,9 @@ RETRIES = {"cut": "retry", "empty": "retry", "unparsable": "retry"}
 @pytest.mark.parametrize("second", ["cut", "empty", "unparsable", "refused"])
 def test_what_comes_after_a_retry_is_kept_and_flagged(tmp_path: Path, second: str):
     teacher = _teacher(FIRST[second])
-    made = answer.run(tmp_path, _config(**RETRIES), prompts=_prompts(tmp_path), teacher=teacher)
+    made = answer.run(
+        tmp_path, _config(**RETRIES), runtime=LENIENT, prompts=_prompts(tmp_path), teacher=teacher
+    )
     assert len(teacher.asked) == len(FIRST) + 3
     rows = {row.id: row for row in made.rows(Answer)}
     assert [rows[kind].outcome for kind in RETRIES] == [second] * 3
@@ -108,14 +118,18 @@ def test_what_comes_after_a_retry_is_kept_and_flagged(tmp_path: Path, second: st
 def test_what_comes_after_a_retry_may_be_dropped(tmp_path: Path):
     teacher = _teacher(FIRST["refused"])
     config = _config(**RETRIES, refused="drop")
-    made = answer.run(tmp_path, config, prompts=_prompts(tmp_path), teacher=teacher)
+    made = answer.run(
+        tmp_path, config, runtime=LENIENT, prompts=_prompts(tmp_path), teacher=teacher
+    )
     assert [row.id for row in made.rows(Answer)] == ["failed", "fine"]
     assert made.record.dropped == {"refused": 4}
 
 
 def test_the_first_reply_stands_where_the_retry_fails(tmp_path: Path):
     teacher = _teacher(failed("too many tokens"))
-    made = answer.run(tmp_path, _config(**RETRIES), prompts=_prompts(tmp_path), teacher=teacher)
+    made = answer.run(
+        tmp_path, _config(**RETRIES), runtime=LENIENT, prompts=_prompts(tmp_path), teacher=teacher
+    )
     rows = {row.id: row for row in made.rows(Answer)}
     assert [(rows[kind].outcome, rows[kind].error) for kind in RETRIES] == [
         (kind, None) for kind in RETRIES
@@ -127,7 +141,7 @@ def test_samples_of_a_prompt_follow_each_other(tmp_path: Path):
     asked = prompts(tmp_path / "p", [prompt(name, name) for name in "ab"])
     teacher = Scripted(lambda r, s: "" if r.sample_index == 1 else f"{last(r)}{r.sample_index}")
     config = AnswerConfig(num_samples=3, outcomes=Outcomes(empty="retry"))
-    made = answer.run(tmp_path, config, prompts=asked, teacher=teacher)
+    made = answer.run(tmp_path, config, runtime=LENIENT, prompts=asked, teacher=teacher)
     rows = list(made.rows(Answer))
     assert [row.id for row in rows] == ["a", "a.1", "a.2", "b", "b.1", "b.2"]
     assert [row.sample_index for row in rows] == [0, 1, 2] * 2
@@ -138,7 +152,9 @@ def test_samples_of_a_prompt_follow_each_other(tmp_path: Path):
 def test_reasoning_may_be_left_out(tmp_path: Path):
     asked, teacher = _prompts(tmp_path), _teacher()
     config = _config().model_copy(update={"reasoning": "drop"})
-    rows = list(answer.run(tmp_path, config, prompts=asked, teacher=teacher).rows(Answer))
+    rows = list(
+        answer.run(tmp_path, config, runtime=LENIENT, prompts=asked, teacher=teacher).rows(Answer)
+    )
     assert {row.reasoning for row in rows} == {""}
 
 
@@ -146,12 +162,15 @@ def test_reasoning_may_be_left_out(tmp_path: Path):
 def test_failed_calls_alone_are_measured_at_the_gate(tmp_path: Path, policy: str):
     asked, teacher = _prompts(tmp_path), _teacher()
     for limit, passes in ((1 / 6, True), (0.16, False)):
-        config = _config(failed=policy).model_copy(update={"max_error_frac": limit})
+        config, runtime = _config(failed=policy), Runtime(max_error_frac=limit)
         if passes:
-            answer.run(tmp_path, config, prompts=asked, teacher=teacher)
+            (made,) = [
+                answer.run(tmp_path / "a", config, runtime=runtime, prompts=asked, teacher=teacher)
+            ]
+            assert made.num_rows
             continue
         with pytest.raises(ModelError, match=r"1 of 6 calls failed.*0\.16.*400 bad request"):
-            answer.run(tmp_path, config, prompts=asked, teacher=teacher)
+            answer.run(tmp_path / "b", config, runtime=runtime, prompts=asked, teacher=teacher)
 
 
 @pytest.mark.parametrize(
@@ -194,7 +213,9 @@ def test_schemas_that_cannot_be_checked_are_refused(tmp_path: Path, schema: dict
     config = AnswerConfig(sampling=Sampling(json_schema=schema))
     asked = prompts(tmp_path / "p", [prompt("a", "a")])
     with pytest.raises(RecipeError, match=line):
-        answer.run(tmp_path, config, prompts=asked, teacher=Scripted(lambda r, s: "{}"))
+        answer.run(
+            tmp_path, config, runtime=LENIENT, prompts=asked, teacher=Scripted(lambda r, s: "{}")
+        )
 
 
 def test_a_cut_response_needs_more_room():
@@ -206,11 +227,13 @@ def test_a_cut_response_needs_more_room():
 def test_a_killed_stage_asks_nothing_twice(tmp_path: Path, lives: int):
     asked, config = _prompts(tmp_path), _config(**RETRIES)
     second = reply('{"n": 3}')
-    whole = answer.run(tmp_path / "whole", config, prompts=asked, teacher=_teacher(second))
+    whole = answer.run(
+        tmp_path / "whole", config, runtime=LENIENT, prompts=asked, teacher=_teacher(second)
+    )
     dying, living = _teacher(second, lives=lives), _teacher(second)
     with pytest.raises(ModelError, match="killed"):
-        answer.run(tmp_path, config, prompts=asked, teacher=dying)
-    made = answer.run(tmp_path, config, prompts=asked, teacher=living)
+        answer.run(tmp_path, config, runtime=LENIENT, prompts=asked, teacher=dying)
+    made = answer.run(tmp_path, config, runtime=LENIENT, prompts=asked, teacher=living)
     both = [*dying.asked, *living.asked]
     failed_calls = [each for each in both if each[0] == "failed"]  # never replayed
     assert len(both) - len(failed_calls) == len(set(both)) - 1 == len(FIRST) + 3 - 1

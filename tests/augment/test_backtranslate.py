@@ -9,7 +9,7 @@ from scripted import Scripted, failed, reply
 from spyhop.augment import BacktranslateConfig, InstructionFilters, ReversedConfig, backtranslate
 from spyhop.augment.backtranslate import plan_backtranslate
 from spyhop.collect import pair_id
-from spyhop.models import SampledGeneration
+from spyhop.runtime import Runtime
 from spyhop.schema import ModelError, Pair
 from spyhop.stage import Estimate
 from spyhop.store import Artifact
@@ -52,7 +52,8 @@ def _model(**more: object) -> Scripted:
 def test_instructions_are_kept_or_dropped_with_their_reason(tmp_path: Path):
     made = backtranslate.run(
         tmp_path,
-        BacktranslateConfig(max_error_frac=0.1),
+        BacktranslateConfig(),
+        runtime=Runtime(max_error_frac=0.1),
         segments=_segments(tmp_path, list(SAYS)),
         model=_model(),
     )
@@ -132,7 +133,7 @@ def test_a_killed_run_asks_nothing_twice(tmp_path: Path):
 
 
 def test_the_plan_counts_instructions():
-    config = BacktranslateConfig(num_instructions=2, sampling=SampledGeneration(max_new_tokens=30))
+    config = BacktranslateConfig(num_instructions=2, sampling={"max_new_tokens": 30})
     found = plan_backtranslate(config, Estimate(rows=100, row_tokens=400), Estimate())
     calls = found.calls["model"]
     assert found.rows == calls.requests == 200 and calls.most_response_tokens == 6000

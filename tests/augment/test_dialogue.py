@@ -8,6 +8,7 @@ from scripted import Scripted, failed, last, prompt, prompts, reply
 from server import KEY, Server
 from spyhop.augment import DialogueConfig, discuss
 from spyhop.models import ModelUse
+from spyhop.runtime import Runtime
 from spyhop.schema import Answer, Message, ModelError
 from spyhop.stage import Estimate
 from spyhop.text.template import fill
@@ -60,13 +61,14 @@ def _question(request, sampling):
     return ALL[name][1][num_said]
 
 
-def _run(tmp_path: Path, teacher=None, assistant=None, cases=ALL, **changes):
+def _run(tmp_path: Path, teacher=None, assistant=None, cases=ALL, max_error_frac=0.1, **changes):
     rows = [
         prompt(name, name, target="" if name in FREE else "7", system="Explain.") for name in cases
     ]
     return discuss.run(
         tmp_path,
-        DialogueConfig(**{**TEXTS, "max_error_frac": 0.1, **changes}),
+        DialogueConfig(**{**TEXTS, **changes}),
+        runtime=Runtime(max_error_frac=max_error_frac),
         prompts=prompts(tmp_path / "p", rows),
         teacher=teacher or Scripted(_teach, name="teacher"),
         assistant=assistant or Scripted(_question, name="assistant"),

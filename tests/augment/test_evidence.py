@@ -6,12 +6,12 @@ from pydantic import ValidationError
 import toys
 from scripted import Scripted, failed, last, prompt, prompts, reply
 from spyhop.augment import ExplainConfig, explain
+from spyhop.runtime import Runtime
 from spyhop.schema import Answer, InputError, ModelError, Pair
 
 CONFIG = {
     "check": "CHECK {instruction} | {answer} | {text}",
     "revise": "REVISE {text} | {finding}",
-    "max_error_frac": 0.2,
 }
 FIRST = {
     "fine": "Whales are mammals.",
@@ -53,13 +53,14 @@ def _pairs(folder: Path) -> toys.Artifact:
     return toys.rows_artifact(folder / "pairs", rows)
 
 
-def _run(tmp_path: Path, teacher=None, **changes):
+def _run(tmp_path: Path, teacher=None, max_error_frac=0.2, **changes):
     rows = [prompt(name, name, system="Explain.") for name in FIRST]
     asked = prompts(tmp_path / "prompts", rows)
     config = ExplainConfig(**{**CONFIG, **changes})
     return explain.run(
-        tmp_path, config, prompts=asked, pairs=_pairs(tmp_path), teacher=teacher or Scripted(_say)
-    )
+        tmp_path, config, runtime=Runtime(max_error_frac=max_error_frac), prompts=asked,
+        pairs=_pairs(tmp_path), teacher=teacher or Scripted(_say),
+    )  # fmt: skip
 
 
 def test_explanations_are_checked_and_revised(tmp_path: Path):
@@ -127,7 +128,7 @@ def test_a_failed_check_is_a_failed_row(tmp_path: Path, checked: str):
     assert (row.error, row.outcome) == ("400 too long", "")
     assert row.messages[-1].role == "user"
     with pytest.raises(ModelError, match="2 of 7 calls failed"):
-        _run(tmp_path, Scripted(say))
+        _run(tmp_path / "again", Scripted(say))
 
 
 def test_a_check_needs_its_places():

@@ -14,6 +14,7 @@ from spyhop.augment import AnswerConfig, Outcomes, answer
 from spyhop.augment.export import RESERVED, ExportConfig, export
 from spyhop.collect.messages import MessagesConfig, read_prompts
 from spyhop.models import Request, Sampling
+from spyhop.runtime import Runtime
 from spyhop.schema import InputError
 from spyhop.store import Artifact, Source
 
@@ -39,8 +40,11 @@ def _export(root: Path, path: Path, form: Any = "", **changes: Any) -> Artifact:
     store = root / "store"
     file = Source(path).open(store)
     prompts = read_prompts.run(store, MessagesConfig(reserved=RESERVED), file=file)
-    config = AnswerConfig(max_error_frac=1.0, **changes)
-    answers = answer.run(store, config, prompts=prompts, teacher=scripted.Scripted(_say))
+    config = AnswerConfig(**changes)
+    answers = answer.run(
+        store, config, runtime=Runtime(max_error_frac=1.0), prompts=prompts,
+        teacher=scripted.Scripted(_say),
+    )  # fmt: skip
     made = ExportConfig(format=form, num_samples=config.num_samples)
     return export.run(store, made, file=file, prompts=prompts, answers=answers)
 

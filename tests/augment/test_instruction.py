@@ -11,7 +11,7 @@ from spyhop.text.asking import language_of
 FRIDGE = "Do not put it in the fridge, where it dries out faster than anywhere else in the house."
 RESPONSE = (
     "Bread stays fresh for about a week if you wrap it in a cloth and put it in a wooden box. "
-    f"{FRIDGE} Slice and freeze what you cannot eat in time; it thaws within an hour in a warm room."
+    f"{FRIDGE} Slice and freeze what you cannot eat in time; it thaws within an hour in a room."
 )
 CHECK = InstructionCheck(InstructionFilters(), ReversedConfig())
 ASKED = "How long does bread stay fresh?"

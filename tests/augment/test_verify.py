@@ -6,6 +6,7 @@ from pydantic import ValidationError
 from scripted import Scripted, failed, last, prompt, prompts, reply
 from spyhop.augment import VerifyConfig, verify
 from spyhop.models import Sampling
+from spyhop.runtime import Runtime
 from spyhop.schema import Answer, Message, ModelError
 from spyhop.stage import Estimate
 
@@ -32,14 +33,13 @@ def _say(request, sampling):
     return says[request.sample_index]
 
 
-def _run(tmp_path: Path, teacher=None, **changes):
+def _run(tmp_path: Path, teacher=None, max_error_frac=0.2, **changes):
     rows = [prompt(name, name, target="7", system="Explain.") for name in SAYS]
-    config = VerifyConfig(
-        **{"sampling": WARM, "tell_message": TELL, "max_error_frac": 0.2, **changes}
-    )
+    config = VerifyConfig(**{"sampling": WARM, "tell_message": TELL, **changes})
     return verify.run(
-        tmp_path, config, prompts=prompts(tmp_path / "p", rows), teacher=teacher or Scripted(_say)
-    )
+        tmp_path, config, runtime=Runtime(max_error_frac=max_error_frac),
+        prompts=prompts(tmp_path / "p", rows), teacher=teacher or Scripted(_say),
+    )  # fmt: skip
 
 
 def test_wrong_answers_are_asked_again_and_then_told(tmp_path: Path):
@@ -125,11 +125,12 @@ VOTES = {
 @pytest.mark.parametrize("split", ["keep", "drop"])
 def test_the_majority_wins_where_there_is_no_gold_answer(tmp_path: Path, split: str):
     rows = [prompt(name, name) for name in VOTES]
-    config = VerifyConfig(
-        sampling=WARM, votes=4, min_agreement=0.5, split=split, max_error_frac=0.2
-    )
+    config = VerifyConfig(sampling=WARM, votes=4, min_agreement=0.5, split=split)
     teacher = Scripted(lambda r, s: VOTES[last(r)][r.sample_index])
-    made = verify.run(tmp_path, config, prompts=prompts(tmp_path / "p", rows), teacher=teacher)
+    made = verify.run(
+        tmp_path, config, runtime=Runtime(max_error_frac=0.2),
+        prompts=prompts(tmp_path / "p", rows), teacher=teacher,
+    )  # fmt: skip
     found = {row.id: (row.outcome, row.sample_index) for row in made.rows(Answer)}
     assert found == {
         "clear": ("voted", 1), "half": ("voted", 1), "failed": ("", 0),

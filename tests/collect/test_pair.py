@@ -17,7 +17,8 @@ from spyhop.collect import (
     orca_shares,
     pair,
 )
-from spyhop.schema import Message, Prompt, Query, RecipeError
+from spyhop.collect.prompt_queries import PromptQueriesConfig, prompt_queries
+from spyhop.schema import InputError, Message, Prompt, Query, RecipeError
 from spyhop.store import Artifact
 
 A, B = SystemMessage(id="a", text="Explain."), SystemMessage(id="b", text="")
@@ -194,3 +195,47 @@ def test_without_messages_of_its_own_multiple_choice_is_like_the_rest(tmp_path: 
     config = ORCA.model_copy(update={"choice_rule": "always"})
     prompts = _paired(tmp_path, config, _queries(tmp_path / "q", 30, multiple_choice=True))
     assert {prompt.system_id for prompt in prompts} == {"6", "11", "16"}
+
+
+def _own(folder: Path, *prompts: Prompt) -> Artifact:
+    return toys.rows_artifact(folder, list(prompts))
+
+
+def _prompt(name: str, *turns: tuple[str, str]) -> Prompt:
+    messages = [Message(role=role, content=text) for role, text in turns]  # type: ignore[arg-type]
+    system = "given" if turns[0][0] == "system" else "none"
+    return Prompt(
+        id=name, query_id=name, collection="prompts", task="t", system_id=system,
+        messages=messages, target="gold",
+    )  # fmt: skip
+
+
+def test_own_prompts_keep_their_turns_and_their_system_message(tmp_path: Path):
+    with_system = _prompt("s", ("system", "Be kind."), ("user", "Hi"))
+    turns = _prompt("t", ("user", "One?"), ("assistant", "1"), ("user", "Two?"))
+    own = _own(tmp_path / "own", with_system, turns)
+    read = prompt_queries.run(tmp_path, PromptQueriesConfig(collection="mine"), prompts=own)
+    texts = {row.id: row.query for row in read.rows(Query)}
+    assert texts == {"s": "Be kind.\n\nHi", "t": "One?\n\n1\n\nTwo?"}
+    mixed = toys.rows_artifact(tmp_path / "q", [*read.rows(Query), toys.query(0)])
+    config = PairConfig(messages=(A,), shares={"*": {"a": 1}})
+    found = pair.run(tmp_path, config, queries=mixed, own={"mine": own})
+    rows = {row.query_id: row for row in found.rows(Prompt)}
+    assert rows["s"].messages == with_system.messages and rows["s"].system_id == "given"
+    assert rows["t"].messages == [Message(role="system", content="Explain."), *turns.messages]
+    assert [turn.content for turn in rows["q0"].messages] == ["Explain.", "Question 0?"]
+    assert {rows[name].collection for name in "st"} == {"mine"}
+    assert {rows[name].target for name in "st"} == {"gold"}
+    assert len({row.id for row in rows.values()}) == 3
+    assert list(pair.run(tmp_path, config, queries=_queries(tmp_path / "r", 1)).rows(Prompt)) == [
+        rows["q0"]
+    ]
+
+
+def test_two_own_prompts_of_one_id_are_refused(tmp_path: Path):
+    both = {n: _own(tmp_path / n, _prompt("1", ("user", n))) for n in ("a", "b")}
+    config = PairConfig(messages=(A,), shares={"*": {"a": 1}})
+    with pytest.raises(
+        InputError, match="two collections have a prompt of the id '1'; leave ids out"
+    ):
+        pair.run(tmp_path, config, queries=_queries(tmp_path / "q", 1), own=both)

@@ -65,7 +65,7 @@ def _has(process: psutil.Process, name: str) -> bool:
 
 
 def _run(root: Path, inputs: list[Path], on: str = "") -> Artifact:
-    pages = [Source(path).open(root) for path in inputs]
+    pages = {path.name: Source(path).open(root) for path in inputs}
     return segment.run(root, SegmentConfig(), runtime=Runtime(on=on), pages=pages)
 
 

@@ -7,6 +7,7 @@ from pairing import artifact, pair
 from spyhop.curate import LikelihoodConfig, rate_by_likelihood
 from spyhop.curate.likelihood import fifths
 from spyhop.models import FakeModel, Local, ModelUse, TokenLogprobs
+from spyhop.runtime import Runtime
 from spyhop.schema import ModelError, Pair
 from spyhop.store import Artifact, Source
 
@@ -28,8 +29,10 @@ class Weighing(FakeModel):
 
 
 def _rows(root: Path, pairs: Artifact, model: object, **changes: object) -> list[Pair]:
-    config = LikelihoodConfig.model_validate({"max_error_frac": 0.2, **changes})
-    made = rate_by_likelihood.run(root, config, pairs=pairs, model=model)
+    config = LikelihoodConfig.model_validate(changes)
+    made = rate_by_likelihood.run(
+        root, config, runtime=Runtime(max_error_frac=0.2), pairs=pairs, model=model
+    )
     return list(made.rows(Pair))
 
 

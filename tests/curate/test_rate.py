@@ -9,20 +9,25 @@ from scripted import failed, reply
 from spyhop.curate import RateConfig, rate
 from spyhop.curate.rate import SCORES, plan_rate
 from spyhop.models import Choice, Local, ModelUse, Sampling
+from spyhop.runtime import Runtime
 from spyhop.schema import ModelError, Pair, Rating
 from spyhop.stage import Estimate
 from spyhop.store import Artifact, Source
 
-PLAIN = {"num_repeated": 0, "max_error_frac": 1.0}
+PLAIN = {"num_repeated": 0}
+TOLERANT = Runtime(max_error_frac=1.0)
 
 
 def _pairs(folder: Path, num: int) -> Artifact:
     return artifact(folder / "pairs", [pair(n) for n in range(num)])
 
 
-def _run(root: Path, judge: object, num: int, **changes: object) -> tuple[list[Rating], Artifact]:
+def _run(
+    root: Path, judge: object, num: int, max_error_frac: float = 1.0, **changes: object
+) -> tuple[list[Rating], Artifact]:
     config = RateConfig.model_validate({**PLAIN, **changes})
-    made = rate.run(root, config, pairs=_pairs(root, num), judge=judge)
+    runtime = Runtime(max_error_frac=max_error_frac)
+    made = rate.run(root, config, runtime=runtime, pairs=_pairs(root, num), judge=judge)
     rows = list(made.rows(Pair))
     assert [row.id for row in rows] == [pair(n).id for n in range(num)]
     assert all(row.rating is not None for row in rows)
@@ -141,7 +146,7 @@ def test_a_failed_reason_or_choice_is_missing(tmp_path: Path):
         (None, "failed", "400 bad request"), (None, "no_verdict", "too long"),
     ]  # fmt: skip
     with pytest.raises(ModelError, match="2 of 2 calls failed"):
-        _run(tmp_path, judge, 2, method="expected", max_error_frac=0.5)
+        _run(tmp_path / "again", judge, 2, method="expected", max_error_frac=0.5)
 
 
 def test_a_choice_always_gives_a_score(tmp_path: Path):
@@ -214,24 +219,24 @@ def test_what_cannot_be_asked_is_refused():
 def test_the_plan_counts_what_the_stage_asks(tmp_path: Path):
     source = random.Random(1)
     for method, num in (("verdict", 2), ("choice", 1), ("expected", 1)):
-        config = RateConfig(method=method, num_verdicts=num, num_repeated=3, max_error_frac=1)
+        config = RateConfig(method=method, num_verdicts=num, num_repeated=3)
         calls = plan_rate(config, Estimate(rows=10), Estimate()).calls["judge"]
         judge = Judge(
             lambda request, _: f"Score: {source.choice(SCORES)}", lambda request: [0.2] * 5,
             name=method,
         )  # fmt: skip
-        rate.run(tmp_path, config, pairs=_pairs(tmp_path, 10), judge=judge)
+        rate.run(tmp_path, config, runtime=TOLERANT, pairs=_pairs(tmp_path, 10), judge=judge)
         assert len(judge.asked) + len(judge.begun) == calls.requests
 
 
 def test_no_run_takes_more_than_the_most_of_its_plan(tmp_path: Path):
     """The costliest judge writes as long as it may and cannot go on with a verdict."""
-    config = RateConfig(num_repeated=3, max_error_frac=1)
+    config = RateConfig(num_repeated=3)
     room = config.sampling.max_new_tokens
     cannot = Choice(id="", probabilities=[], error="400 it cannot go on")
     judge = Judge(lambda request, _: "Score: 4", lambda request: cannot)
     given = _pairs(tmp_path, 10)
-    rate.run(tmp_path, config, pairs=given, judge=judge)
+    rate.run(tmp_path, config, runtime=TOLERANT, pairs=given, judge=judge)
     calls = plan_rate(config, Estimate(rows=10, row_tokens=20.0), Estimate()).calls["judge"]
     assert len(judge.asked) == 13 * config.fallback_verdicts and len(judge.begun) == 13
     most = calls.most_response_tokens + calls.further_response_tokens

@@ -3,6 +3,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from pydantic import TypeAdapter
 
 import toys
 from spyhop.models import (
@@ -115,7 +116,7 @@ def test_fields_that_are_not_sent_are_in_no_key(context: Context):
     assert _keys(unset, context) == _keys(unset.model_copy(update={"seed": 7}), context)
     assert _keys(unset, context) != _keys(Sampling(), context)
     assert _keys(Sampling(stop=("a",)), context) != _keys(Sampling(), context)
-    drawn = SampledGeneration(max_new_tokens=512)
+    drawn = Sampling(max_new_tokens=512, temperature=0.7, top_p=0.9)
     same = Sampling(temperature=0.7, top_p=0.9, max_new_tokens=512)
     assert _keys(drawn, context) == _keys(same, context)
 
@@ -189,9 +190,7 @@ def test_a_raised_version_leaves_the_old_journal_behind(context: Context, tmp_pa
 
 
 def test_what_a_nucleus_does_not_say_stays_the_papers():
-    assert (
-        SampledGeneration.model_validate({"max_new_tokens": 8}).model_dump()
-        == Sampling(max_new_tokens=8, temperature=0.7, top_p=0.9).model_dump()
-    )
-    assert SampledGeneration.model_validate(Sampling()).temperature == 0.0
-    assert key_of(SampledGeneration()) == key_of(Sampling(temperature=0.7, top_p=0.9))
+    read = TypeAdapter(SampledGeneration).validate_python
+    assert read({"max_new_tokens": 8}) == Sampling(max_new_tokens=8, temperature=0.7, top_p=0.9)
+    assert read(Sampling()).temperature == 0.0
+    assert key_of(read({})) == key_of(Sampling(temperature=0.7, top_p=0.9))

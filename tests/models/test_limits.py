@@ -1,5 +1,6 @@
 """Limits are kept in every limiter, and used; all by a clock that is made up."""
 
+import heapq
 import itertools
 import math
 import random
@@ -159,6 +160,67 @@ def test_the_pace_is_even():
 # ---------------------------------------------------------------- concurrency
 
 
+def _serve(held: Concurrency, capacity, seconds: float, fails: float = 0.0, start: float = 0.0):
+    """Good replies of an endpoint with 1 s latency that turns away what is above its capacity."""
+    source, now, events, good, flying = random.Random(5), start, [], 0, 0
+    while now < start + seconds:
+        while (room := held.room_at(now)) <= now:
+            held.in_flight += 1
+            is_turned_away = flying >= capacity(now - start)
+            flying += not is_turned_away
+            is_over = is_turned_away or source.random() < fails
+            latency_s = 0.01 if is_turned_away else source.uniform(0.9, 1.1)
+            due = (now + latency_s, now, is_over, is_turned_away)
+            heapq.heappush(events, due)
+        if not events or (room != math.inf and room < events[0][0]):
+            now = room
+            continue
+        now, sent, is_over, is_turned_away = heapq.heappop(events)
+        held.in_flight -= 1
+        flying -= not is_turned_away
+        if is_over:
+            held.overran(sent, now)
+        else:
+            good += 1
+            held.succeeded(sent, now)
+    return good
+
+
+def test_chance_failures_do_not_slow_an_endpoint_down():
+    held = Concurrency(200)
+    assert _serve(held, lambda s: 10**6, 60, fails=0.03) >= 0.85 * 200 * 60
+    assert held.allowed == 200
+
+
+def test_an_early_failure_changes_nothing():
+    held = Concurrency(64)
+    held.in_flight = 15
+    held.overran(0.0, 0.1)
+    assert held.allowed == 16
+
+
+def test_a_capacity_that_halves_and_returns_is_found_and_found_again():
+    held = Concurrency(400)
+    halves = lambda s: 100 if 40 <= s < 80 else 200  # noqa: E731
+    good = _serve(held, halves, 120)
+    assert good >= 0.9 * (200 * 40 + 100 * 40 + 200 * 40)
+
+
+def test_what_was_borne_is_where_the_next_run_begins():
+    held = Concurrency(400)
+    _serve(held, lambda s: 120, 30)
+    assert 100 <= held.level <= 150
+    again = Concurrency(400)
+    again.begin_at(held.level)
+    assert _serve(again, lambda s: 120, 13) >= 0.9 * 120 * 12
+
+
+def test_an_outage_is_recovered_from_quickly():
+    held = Concurrency(200)
+    dark = lambda s: 0 if 20 <= s < 30 else 10**6  # noqa: E731
+    assert _serve(held, dark, 60) >= 0.8 * 200 * 50
+
+
 @settings(deadline=None, max_examples=60)
 @given(st.integers(1, 200), st.lists(st.booleans(), max_size=300))
 def test_concurrency_stays_within_its_bounds(most, outcomes):
@@ -166,44 +228,30 @@ def test_concurrency_stays_within_its_bounds(most, outcomes):
     for now, is_good in enumerate(outcomes):
         held.in_flight = int(held.allowed) - 1
         if is_good:
-            held.succeeded()
+            held.succeeded(now - 0.5, float(now))
         else:
-            held.overran(float(now), float(now))
+            held.overran(now - 0.5, float(now))
         assert 1 <= int(held.allowed) <= most
-        held.in_flight = 0
-        assert held.has_room()
+    held.in_flight = 0
+    assert held.room_at(10_000.0) == 10_000.0
 
 
 def test_concurrency_grows_only_when_it_is_used():
     held = Concurrency(1000)
-    before = held.allowed
     held.in_flight = 3
-    for _ in range(100):
-        held.succeeded()
-    assert held.allowed == before
-    for _ in range(5):  # rounds in which all places are taken
+    for now in range(100):
+        held.succeeded(now - 0.5, float(now))
+    assert held.allowed == 16
+    for _ in range(5):  # rounds in which all slots are taken
         for _ in range(int(held.allowed)):
             held.in_flight = int(held.allowed) - 1
-            held.succeeded()
-    assert held.allowed >= 16 * before
+            held.succeeded(now - 0.5, float(now))
+    assert held.allowed >= 16 * 16
 
 
-def test_concurrency_is_halved_once_a_round():
-    held = Concurrency(64)
-    held.allowed = 64.0
-    for _ in range(64):  # all sent before the first of them failed
-        held.overran(sent=10.0, now=11.0)
-    assert held.allowed == 32
-    for now in (11.5, 12.5):
-        held.overran(sent=now - 0.25, now=now)
-    assert held.allowed == 8
-    held.in_flight = 7
-    held.succeeded()
-    assert 8 < held.allowed <= 9  # carefully from now on
-
-
-def test_has_room_counts_what_is_in_flight():
+def test_what_is_not_committed_counts_towards_the_most():
     held = Concurrency(2)
-    assert held.has_room()
-    held.in_flight = 2
-    assert not held.has_room()
+    held.in_flight = held.num_uncommitted = 1
+    assert held.room_at(5.0) == math.inf
+    held.num_uncommitted = 0
+    assert held.room_at(5.0) == 5.0

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from asking import KEY_ENV, REMOTE, opened, requests, service
-from spyhop.models import ModelUse, Request, SampledGeneration, Sampling
+from spyhop.models import ModelUse, Request, Sampling
 from spyhop.models.endpoint import Remote
 from spyhop.schema import Message
 
@@ -32,6 +32,8 @@ WEIGHED = [
     ),
 ]
 
+DRAWN = Sampling(max_new_tokens=40, temperature=0.7, top_p=0.9)
+
 
 def test_a_journal_of_270d617_answers_and_nothing_is_asked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -46,7 +48,7 @@ def test_a_journal_of_270d617_answers_and_nothing_is_asked(
     nowhere = service("http://127.0.0.1:1/v1", at_all={"max_attempts": 1})
     with opened(tmp_path, nowhere) as (model, ctx):
         replies = list(model.generate(answered, Sampling(max_new_tokens=40)))
-        drawn = list(model.generate(requests(3, samples=3), SampledGeneration(max_new_tokens=40)))
+        drawn = list(model.generate(requests(3, samples=3), DRAWN))
         shaped = Sampling(max_new_tokens=40, log_probability=True, json_schema=SCHEMA)
         (as_json,) = model.generate(requests(1), shaped)
         choices = list(model.choose(WEIGHED))

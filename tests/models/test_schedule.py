@@ -12,11 +12,12 @@ import pytest
 from asking import requests
 from spyhop.models.base import Request, Sampling
 from spyhop.models.endpoint_state import EndpointState, Reservation
+from spyhop.models.failures import Failure
 from spyhop.models.guess import Size
 from spyhop.models.journal import State
+from spyhop.models.replies import Usage
 from spyhop.models.schedule import Admission, PendingBatch, PendingCall, Rejected, Schedule
 from spyhop.models.service import Endpoint
-from spyhop.models.wire import Failure, Usage
 from spyhop.schema import Message, Unfinished
 
 LOST = Failure("overloaded", "500 server error", 500)

@@ -11,16 +11,9 @@ from hypothesis import strategies as st
 
 from server import FAULTS
 from spyhop.models.base import Choice, Reply, Request, Sampling
-from spyhop.models.wire import (
-    Usage,
-    body,
-    parse,
-    read_choice,
-    read_failure,
-    read_reply,
-    remaining,
-    share,
-)
+from spyhop.models.failures import NO_CREDIT, read_failure, remaining
+from spyhop.models.replies import Unreadable, Usage, parse, read_choice, read_reply, share
+from spyhop.models.wire import body
 from spyhop.schema import Message
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -187,31 +180,40 @@ def test_content(content, text):
 
 
 def test_a_message_without_content():
-    assert got({"message": {}}).text == ""
-    assert got({"message": {"role": "assistant"}, "finish_reason": 7}).finish_reason == "stop"
+    assert got({"message": {}, "finish_reason": "stop"}).ending == "empty"
+    assert got({"message": {"role": "assistant"}, "finish_reason": 7}).ending == "cut"
 
 
 @pytest.mark.parametrize(
-    ("told", "found"),
+    ("stated", "ending"),
     [
-        ("stop", "stop"),
-        ("length", "length"),
-        ("max_tokens", "length"),
-        ("content_filter", "content_filter"),
-        (None, "stop"),
-        ("eos", "stop"),
-        (["length"], "stop"),
-        ({}, "stop"),
+        *((word, "whole") for word in ("stop", "STOP", "eos", "end_turn", "FINISH_REASON_STOP")),
+        *((word, "cut") for word in ("length", "max_tokens", "MAX_TOKENS", "model_length")),
+        *((word, "cut") for word in ("content_filter", "SAFETY", "content_filter: HATE", "SPII")),
+        *((word, "cut") for word in (None, ["length"], {}, 7, "done", "OTHER", "tool_calls")),
     ],
 )
-def test_finish_reasons(told, found):
-    assert got({**said(), "finish_reason": told}).finish_reason == found
+def test_finish_reasons(stated, ending):
+    found = got({**said(), "finish_reason": stated})
+    assert found.ending == ending
+    assert found.finish_reason == ("null" if stated is None else str(stated))
+
+
+@pytest.mark.parametrize("word", ["error", "abort", "insufficient_system_resource", "cancelled"])
+def test_a_choice_that_broke_off_is_a_failure_that_may_be_billed(word):
+    raw = answer({**said("Half of"), "finish_reason": word})
+    with pytest.raises(Unreadable) as error:
+        parse(raw, 1, GUESS)
+    failure = error.value.failure
+    assert (failure.kind, failure.is_maybe_billed) == ("overloaded", True)
+    assert repr(word) in failure.message
 
 
 def test_a_refusal_is_told_and_kept():
     found = got(said(None, refusal="I cannot help with that."))
-    assert (found.text, found.finish_reason) == ("I cannot help with that.", "content_filter")
-    assert got(said("yes", refusal=None)).finish_reason == "stop"
+    assert (found.text, found.ending) == ("I cannot help with that.", "refused")
+    assert got(said([{"type": "refusal", "refusal": "No."}])).ending == "refused"
+    assert got(said("yes", refusal=None)).ending == "whole"
     assert got(said("yes", refusal="")).text == "yes"
 
 
@@ -464,13 +466,13 @@ def error(code: str | None = None, message: str = "no", **more: object) -> bytes
         (401, error("invalid_api_key"), "fatal"),
         (403, error("forbidden"), "fatal"),
         (404, error("model_not_found"), "fatal"),
-        (301, b"", "fatal"),
-        (204, b"", "fatal"),
+        (301, b"", "page"),
+        (204, b"", "malformed"),
     ],
 )
 def test_kinds_of_failures(status, raw, kind):
     found = read_failure(status, {}, raw, NOW)
-    assert (found.kind, found.status) == (kind, status)
+    assert found.kind == kind and found.status in (status, NO_CREDIT)
     assert str(status) in found.message and len(found.message) < 400
 
 
@@ -490,7 +492,8 @@ def test_what_may_have_been_billed():
     billed = {
         status for status in range(300, 600) if read_failure(status, {}, b"", NOW).is_maybe_billed
     }
-    assert {500, 502, 504} <= billed and not {400, 401, 404, 422, 429} & billed
+    assert {408, 504, 524} <= billed and not {400, 401, 404, 422, 429} & billed
+    assert not {500, 502, 503, 529} & billed
 
 
 @pytest.mark.parametrize(

@@ -93,7 +93,7 @@ def test_the_better_model_goes_on(tmp_path: Path):
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_round_that_is_not_better_costs_nothing_more(tmp_path: Path, workers: int):
-    """The earlier model goes on, and what follows from it is made already."""
+    """The earlier model wins; what follows from it is finished."""
     seen, made = _go(tmp_path, _rounds(tmp_path / "log", second=11), workers)
     assert read_promotion(made["promoted"]).chosen == "before"
     assert made["m2"].key == made["m1"].key and "m2" in seen.hits
@@ -124,7 +124,7 @@ def test_scores_that_changed_change_what_follows(tmp_path: Path):
     reasons = {step.name: why(resolved, step) for step in other.steps}
     assert reasons["m1"] == [] and reasons["scores-m1"] == ["right: 30 became 11"]
     assert reasons["promoted"] == ["scores-m1 runs again"]
-    assert reasons["m2"] == reasons["end"] == ["it hangs on promoted, not decided yet"]
+    assert reasons["m2"] == reasons["end"] == ["waiting for promoted to be decided"]
     _go(tmp_path, other)
     resolved = resolve(recipe, tmp_path / "out")  # back again: all is there
     assert {step.name: why(resolved, step) for step in recipe.steps} == {
@@ -148,15 +148,15 @@ def test_why_names_the_model_that_was_chosen(tmp_path: Path):
 def test_a_plan_tells_what_hangs_on_a_choice(tmp_path: Path):
     recipe = _rounds(tmp_path / "log")
     lines = {line.step.name: line for line in plan(resolve(recipe, tmp_path / "out"))}
-    assert {name for name, line in lines.items() if line.hangs_on} == {"m2", "end"}
-    assert lines["m2"].hangs_on == ("promoted",)
+    assert {name for name, line in lines.items() if line.waits_for} == {"m2", "end"}
+    assert lines["m2"].waits_for == ("promoted",)
     console = Console(width=160, record=True, file=io.StringIO())
     console.print(plan_table(list(lines.values())))
     shown = console.export_text()
     assert "waiting for promoted to be decided" in shown
     assert "remaining, certain" in shown and "remaining, at most" in shown
     _go(tmp_path, recipe)
-    assert not any(line.hangs_on for line in plan(resolve(recipe, tmp_path / "out")))
+    assert not any(line.waits_for for line in plan(resolve(recipe, tmp_path / "out")))
 
 
 def test_a_model_behind_a_choice_is_asked(tmp_path: Path):

@@ -141,7 +141,7 @@ def test_a_recipe_file_does_the_same(cli):
 
 def test_errors_are_rows_and_can_be_asked_again(cli):
     _prompts(20)
-    keep = ("--set", "answers.max_error_frac=1.0")
+    keep = ("--set", "runtime.max_error_frac=1.0")
     with Server(plan=in_order(["400"] * 3 + [None, "length"])) as server:
         _teacher(server.url, "budget_usd = 100.0")
         done = _answer(cli, *keep)
@@ -162,7 +162,7 @@ def test_a_finished_node_is_reopened(cli, workers: int):
     _prompts(10)
     Path("mine.toml").write_text(
         'recipe = "answer"\nprompts = "prompts.jsonl"\nteacher = "teacher.toml"\n'
-        "answers.max_error_frac = 1.0\n"
+        "runtime.max_error_frac = 1.0\n"
     )
     command = ("run", "mine.toml", "--out", "out", "--workers", workers)
     with Server(plan=in_order(["400"] * 2)) as server:
@@ -241,8 +241,8 @@ def test_the_key_is_nowhere(cli, tmp_path: Path, fault: str):
     _prompts(2)
     with Server(plan=each([fault])) as server:
         _teacher(server.url, "max_attempts = 2")
-        _answer(cli, "--set", "answers.max_error_frac=1.0", "--plan")
-        _answer(cli, "--set", "answers.max_error_frac=1.0")
+        _answer(cli, "--set", "runtime.max_error_frac=1.0", "--plan")
+        _answer(cli, "--set", "runtime.max_error_frac=1.0")
         cli("doctor", "teacher.toml", "--out", "out")
         cli("clean", "--out", "out")
     assert KEY not in "".join(cli.said) and cli.said
@@ -259,10 +259,14 @@ def test_a_folder_of_weights_answers_too(cli, tiny_folder: Path):
     assert {row["model"] for row in _rows()} == {tiny_folder.name}
 
 
-def _start(tmp_path: Path) -> subprocess.Popen[str]:
-    command = [SPYHOP, "answer", "prompts.jsonl", "--teacher", "teacher.toml", "--out", "out"]
+def _command(workers: int) -> list[str]:
+    files = ["answer", "prompts.jsonl", "--teacher", "teacher.toml", "--out", "out"]
+    return [str(SPYHOP), *files, "--set", f"runtime.workers={workers}"]
+
+
+def _start(tmp_path: Path, workers: int = 1) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        command, cwd=tmp_path, env={**os.environ, "TOY_KEY": KEY}, stderr=subprocess.PIPE,
+        _command(workers), cwd=tmp_path, env={**os.environ, "TOY_KEY": KEY}, stderr=subprocess.PIPE,
         stdout=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
 
@@ -274,21 +278,51 @@ def _wait(server: ServerProcess, num: int) -> None:
         time.sleep(0.05)
 
 
+ENDS = [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+
+
 @pytest.mark.server
-def test_control_c_is_130_and_nothing_is_asked_again(cli, tmp_path: Path):
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize(("number", "code"), ENDS)
+def test_a_signal_ends_a_run_and_nothing_is_asked_again(
+    cli, tmp_path: Path, number: signal.Signals, code: int, workers: int
+):
     _prompts(400)
     with ServerProcess("--latency-ms", "100") as server:
         _teacher(server.url)
-        process = _start(tmp_path)
+        process = _start(tmp_path, workers)
         _wait(server, 50)
-        os.killpg(process.pid, signal.SIGINT)
+        os.killpg(process.pid, number)
+        if number == signal.SIGHUP:  # a shell and the kernel send one each
+            os.killpg(process.pid, number)
         _, error = process.communicate(timeout=30)
-        assert process.returncode == 130, error
+        assert process.returncode == code, error
         assert error.splitlines() == ["spyhop: stopped; run again to resume"]
+        assert json.loads(Path("out/runs/answer/run.json").read_text())["state"] == "stopped"
         assert server.stats()["billed"] < 400
         assert _answer(cli).code == 0
         assert set(server.billed().values()) == {1}
     assert len(_rows()) == 400
+
+
+@pytest.mark.server
+def test_a_closed_terminal_ends_a_run_and_nothing_is_asked_again(cli, tmp_path: Path):
+    _prompts(400)
+    with ServerProcess("--latency-ms", "100") as server:
+        _teacher(server.url)
+        code = "import os, pty, sys; pid, fd = pty.fork()\n"
+        code += "if not pid: os.execv(sys.argv[1], sys.argv[1:])\n"
+        code += "print(pid, flush=True); sys.stdin.read(); os.close(fd); print(os.wait()[1] >> 8)"
+        process = subprocess.Popen(
+            [sys.executable, "-c", code, *_command(1)], cwd=tmp_path, text=True,
+            env={**os.environ, "TOY_KEY": KEY}, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        )  # fmt: skip
+        _wait(server, 50)
+        out, _ = process.communicate(timeout=60)
+        assert out.split()[1] == "129"
+        assert server.stats()["billed"] < 400
+        assert _answer(cli).code == 0
+        assert set(server.billed().values()) == {1}
 
 
 @pytest.mark.server

@@ -128,8 +128,8 @@ def test_the_papers_scale_is_planned_without_its_data(tmp_path: Path):
     assert lines["augmented"].estimate.rows == 502_133
     assert lines["augmented"].estimate.calls["model"].requests == 502_133
     assert lines["rated-1"].estimate.rows == lines["rated-2"].estimate.rows == 502_133
-    assert lines["rated-1"].hangs_on == () and lines["rated-2"].hangs_on == ("promoted-1",)
-    assert lines["m2"].hangs_on == ("promoted-1",)
+    assert lines["rated-1"].waits_for == () and lines["rated-2"].waits_for == ("promoted-1",)
+    assert lines["m2"].waits_for == ("promoted-1",)
 
 
 def test_every_ablation_is_planned(tmp_path: Path):
@@ -266,7 +266,7 @@ def test_a_gate_that_does_not_pass_ends_the_run(tmp_path: Path, words: Any):
         run(resolve(r, tmp_path / "out"), Runtime())
     resolved = resolve(r, tmp_path / "out")
     assert why(resolved, r.step("gate-1")) == []
-    assert why(resolved, r.step("rated-2")) == ["it hangs on promoted-1, not decided yet"]
+    assert why(resolved, r.step("rated-2")) == ["waiting for promoted-1 to be decided"]
 
 
 def _verdict(call: Call) -> str:

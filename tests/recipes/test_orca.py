@@ -210,8 +210,8 @@ def test_every_step_from_collections_to_a_data_set(data_dir: Path, tmp_path: Pat
         "measure": {"method": "choose"},
         "num_queries": 300,
         "ablate": ["order"],
-        "assistant": {"recorded": "targets", "name": "gold answers"},
-        "teacher": {"recorded": "rationales", "answers": {"max_error_frac": 1.0}},
+        "assistant": {"recorded": "targets"},
+        "teacher": {"recorded": "rationales"},
         "student": {
             "tokenizer": data_dir / "tok_llama2",
             "new": {"hidden_size": 32, "intermediate_size": 64, "num_layers": 2, "num_heads": 2},
@@ -228,7 +228,7 @@ def test_every_step_from_collections_to_a_data_set(data_dir: Path, tmp_path: Pat
         "ready": [
             {
                 "path": data_dir / "orca_dpo_sample" / "orca_dpo_pairs",
-                "read": {"kind": "preferred", "pattern": "validation.jsonl", "model": "gpt-4"},
+                "read": {"pattern": "validation.jsonl", "model": "gpt-4"},
             }
         ],
     }
@@ -314,15 +314,13 @@ def _teaching(tmp_path: Path, how: str, own: dict[str, Any], plain: dict[str, An
 
 @pytest.mark.parametrize("how", ["verify", "dialogue"])
 def test_checked_and_discussed_answers_are_asked_for_as_plain_ones(tmp_path: Path, how: str):
-    plain = {"sampling": {"max_new_tokens": 700, "top_p": 0.5}, "max_error_frac": 0.4}
+    plain = {"sampling": {"max_new_tokens": 700, "top_p": 0.5}}
     found = _teaching(tmp_path, how, {}, plain)
     temperature = {"verify": 0.7, "dialogue": 0.0}[how]  # their own, for plain has none
     assert found.sampling == Sampling(max_new_tokens=700, top_p=0.5, temperature=temperature)
-    assert found.max_error_frac == 0.4
-    own = {"sampling": {"max_new_tokens": 90, "temperature": 1.0}, "max_error_frac": 0.2}
+    own = {"sampling": {"max_new_tokens": 90, "temperature": 1.0}}
     found = _teaching(tmp_path, how, own, plain)
     assert found.sampling == Sampling(max_new_tokens=90, top_p=0.5, temperature=1.0)
-    assert found.max_error_frac == 0.2
     assert _teaching(tmp_path, how, own, {}) == type(found)(**own)
 
 
@@ -382,7 +380,6 @@ def test_stages_of_training_have_settings_of_their_own(tmp_path: Path):
             {"dialogue": {}, "teacher": {"file": "t", "answers": {"outcomes": {"cut": "drop"}}}},
             r"\[dialogue\] does not know teacher\.answers\.outcomes",
         ),
-        ({"teacher": {"file": "t.toml", "name": "me"}}, "name is for recorded answers"),
     ],
 )
 def test_settings_that_do_not_go_together(tmp_path: Path, changes: dict[str, Any], text: str):
@@ -404,7 +401,7 @@ def test_a_pilot_makes_strata_by_difficulty(tmp_path: Path, tiny_folder: Path, b
     }
     with pytest.raises(ValidationError, match=r"strata by difficulty and a \[pilot\] belong"):
         _mini(tmp_path, collections=[sums])
-    answers = {"max_error_frac": 1.0, "sampling": {"max_new_tokens": 4}}
+    answers = {"sampling": {"max_new_tokens": 4}}
     pilot = {"file": tiny_folder, "by": by, "num_rows": 30, "answers": answers}
     teacher = {"recorded": "targets"}
     built = orca(_mini(tmp_path, collections=[{**sums, "pilot": pilot}], teacher=teacher))

@@ -54,7 +54,7 @@ def test_the_page_tells_what_rounding_does_and_how_many_are_drawn_at_random(tmp_
     limits = " ".join(recipe.steps[-1].config.limits)
     assert "Rounding alone" in limits and "is not robust" in limits
     assert recipe.step("systematic.drawn.6").config.num_rows == 1000
-    assert "1,000 of 2,500" in limits
+    assert "two fifths of all documents" in limits
 
 
 @pytest.mark.parametrize("name", FILES)

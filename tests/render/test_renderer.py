@@ -155,7 +155,7 @@ def test_one_bos_where_the_tokenizer_wants_one(words: Any, words_with_bos: Any):
 
 def test_many_conversations_are_encoded_as_one_by_one(words: Any):
     renderer = Renderer(words, TURNS)
-    conversations = [[USER, SAID], [SYSTEM, USER], [SYSTEM, MORE, LAST], []]
+    conversations = [[USER, SAID], [SYSTEM, MORE, LAST], [USER, SAID, MORE, LAST]]
     alone = [renderer.encode([each])[0].ids.tolist() for each in conversations]
     assert [each.ids.tolist() for each in renderer.encode(conversations)] == alone
     assert renderer.encode([]) == [] and renderer.encode_text([]) == []

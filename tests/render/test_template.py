@@ -119,10 +119,8 @@ def test_ids_are_those_of_the_whole_text(bytes_: Any, name: str, messages: list[
     if name == "no-system" and messages[0] is SYSTEM:
         messages = [Message(role="user", content="Be brief.\n\nWhy?"), *messages[2:]]
     text = _whole(bytes_, TEMPLATES[name], messages)
-    bos = "" if text.startswith("<s>") else "<s>"
-    assert _tokens(bytes_, encoded.ids) == bos + text.removesuffix("\n")
+    assert _tokens(bytes_, encoded.ids) == text.removesuffix("\n")
     assert encoded.ids[-1] == renderer.end_id and encoded.is_supervised[-1]
-    assert (encoded.ids == bytes_.bos_token_id).sum() == 1
 
 
 @pytest.mark.parametrize(
@@ -132,7 +130,7 @@ def test_ids_are_those_of_the_whole_text(bytes_: Any, name: str, messages: list[
         ("chatml", "So.<|over|>Yes.<|over|>", "Yes.<|over|>"),
         (
             "thought",
-            "So.<|over|><think>\n\n</think>\n\nYes.<|over|>",
+            "<think>\n\n</think>\n\nYes.<|over|>",
             "<think>\n\n</think>\n\nYes.<|over|>",
         ),
         ("no-system", "So.<|over|>Yes.<|over|>", "Yes.<|over|>"),
@@ -192,10 +190,10 @@ def test_blanks_are_stripped_where_the_template_strips_them(bytes_: Any):
 def test_a_row_that_the_template_rewrites_is_refused_and_shown(bytes_: Any):
     renderer = Renderer(bytes_, TemplateFormat(template=THOUGHT))
     said = Message(role="assistant", content="<think>hm</think>So.")
-    with pytest.raises(InputError, match=r"rewrites what was said: .*So\..*hm"):
+    with pytest.raises(InputError, match=r"rewrites contents: .*So\."):
         renderer.encode([[USER, said]])
     with pytest.raises(InputError, match=r"refuses \(user, user\): order"):
-        Renderer(bytes_, TemplateFormat(template=NO_SYSTEM)).encode([[USER, MORE]])
+        Renderer(bytes_, TemplateFormat(template=NO_SYSTEM)).encode_prompts([[USER, MORE]])
 
 
 @pytest.mark.parametrize(
@@ -215,7 +213,7 @@ def test_a_row_that_the_template_rewrites_is_refused_and_shown(bytes_: Any):
         ),
         (
             "{% for m in messages %}{{ m['content'] | upper }}{{ eos_token }}{% endfor %}",
-            "rewrites what was said",
+            "rewrites contents",
         ),
         ("{% for m in messages %}{{ m['text'] + 1 }}{% endfor %}", "refuses"),
         ("{% for m in %}", "refuses"),

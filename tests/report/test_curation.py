@@ -155,7 +155,7 @@ def test_sentences_follow_from_what_was_measured(report: Path):
 def test_the_page_shows_documents_and_escapes_them(report: Path):
     page = (report / PAGE).read_text()
     assert "correct; rating 5 (-0.500 a token); kept" in page
-    assert "misconceived; rating 2 (-0.500 a token); left out" in page
+    assert "misconceived; rating 2 (-0.500 a token); not kept" in page
     assert "<script" not in page and "<b>Nothing" not in page
 
 

@@ -7,7 +7,14 @@ import toys
 from spyhop.collect import SeedsConfig, read_seeds
 from spyhop.evaluate import HeldOutLogLikelihood
 from spyhop.report.humpback import _pairs_section
-from spyhop.report.humpback_figures import Seen, StudentRun, fits, of_score, pair_set, seen_by
+from spyhop.report.humpback_figures import (
+    StudentRun,
+    StudentScores,
+    fits,
+    of_score,
+    pair_set,
+    seen_by,
+)
 from spyhop.report.humpback_tables import (
     paired_table,
     quality_section,
@@ -45,7 +52,7 @@ def test_a_missing_score_is_in_no_grade(tmp_path: Path):
     assert [row.rating.score for row in of_score(made, 4.5)] == [4.6]
 
 
-def _seen(folder: Path, runs: list[StudentRun], levels: list[float]) -> list[Seen]:
+def _seen(folder: Path, runs: list[StudentRun], levels: list[float]) -> list[StudentScores]:
     scores: list[Artifact] = []
     for place, level in enumerate(levels):
         rows = [

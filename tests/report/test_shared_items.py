@@ -52,7 +52,7 @@ def test_models_are_compared_pair_by_pair(tmp_path: Path):
 
 def test_no_item_is_clean(tmp_path: Path):
     _, task = task_results("m", _scores(tmp_path, [True]), seen_items(SEEN))
-    assert shared_cells(task)[1:] == ["no such item", "no such item"]
+    assert shared_cells(task)[1:] == ["n/a", "n/a"]
 
 
 def test_the_page_names_items_rows_and_words():

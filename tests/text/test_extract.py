@@ -6,14 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spyhop.text.extract import (
-    BARE_ANSWER_CHARS,
-    choice,
-    final_answer,
-    first_capital,
-    matches,
-    normalise,
-)
+from spyhop.text.choices import choice, first_capital
+from spyhop.text.extract import BARE_ANSWER_CHARS, final_answer, matches, normalise
+from spyhop.text.gold import read
 
 LABELS = list("ABCDE")
 
@@ -73,6 +68,30 @@ STATED = [
     ("The answer is D. If the answer is C, then it fails.", "D"),
     ("The answer is D. I don't think the answer is C.", "D"),
 ]
+STATED += [  # as chat models say it, in several languages
+    ("It is likely to be D.", "D"),
+    ("Hence it must be (D), I think.", "D"),
+    ("I would choose (D) here.", "D"),
+    ("After some thought I'd go with option B.", "B"),
+    ("We therefore select C because it is red.", "C"),
+    ("The answer is not B but C.", "C"),
+    ("The correct answer is not (A), but rather (E).", "E"),
+    ("The correct one here is B.", "B"),
+    ("The best option among these is (D).", "D"),
+    ("Therefore, (C).", "C"),
+    ("(C) is correct, (D) is not.", "C"),
+    ("The answer is \\( C \\).", "C"),
+    ("The answer is $\\mathbf{C}$.", "C"),
+    ("\\[\\boxed{\\text{B}}\\]", "B"),
+    ("\u56e0\u6b64\u7b54\u6848\u662fB\u3002", "B"),
+    ("\u7b54\u6848\uff1aC", "C"),
+    ("\u7efc\u4e0a\u6240\u8ff0\uff0c\u5e94\u9009D\u9879\u3002", "D"),
+    ("\u6b63\u786e\u9009\u9879\u4e3a\uff08A\uff09", "A"),
+    ("\u7b54\u3048\u306fB\u3067\u3059\u3002", "B"),
+    ("La respuesta correcta es C.", "C"),
+    ("La r\u00e9ponse est (B).", "B"),
+    ("Die richtige Antwort ist D.", "D"),
+]
 ALONE = [("(C)", "C"), (" (C).", "C"), ("c", "C"), ("Option C", "C"), ("I looked.\n\n**C**\n", "C")]
 OPENING = [
     ("C. The jay", "C"),
@@ -86,6 +105,15 @@ OPENING = [
 ]
 UNREADABLE = [
     "",
+    "It could be A or B.",
+    "I would choose A or B.",
+    "It is likely to be a dog.",
+    "(A) is not correct.",
+    "(A) and (B) is correct",
+    "Therefore, A dog.",
+    "So I went home.",
+    "\u7b54\u6848\u662fA\u6216B",
+    "We choose between A and B.",
     "The answer is",
     "The answer is (Z).",
     "The answer is (A) or (B).",
@@ -174,7 +202,11 @@ def test_no_label_in_the_text_gives_none(text: str):
         ("The answer is invalid - it does not follow.", "invalid"),
         ("So the answer is barn damp it&t.", "barn damp it&t"),
         ("Answer: ] ] >", "] ] >"),
-        ("The answer is (A) or (B).", "a) or (b"),
+        ("The answer is (A) or (B).", "(a) or (b)"),
+        ("The answer is J. K. Rowling. She wrote it.", "j. k. rowling"),
+        ("The answer is Dr. Who!", "dr. who"),
+        ("It is \\boxed{\\{1, \\frac{1}{2}\\}}", "\\{1, \\frac{1}{2}\\}"),
+        ("The answer is C. It is red.", "c"),
         ("Yes", "yes"),
         ("The answer is", None),
         ("", None),
@@ -192,6 +224,66 @@ def test_matches_is_exact_after_normalising():
         not matches(None, "") and not matches("5 apples", "5") and not matches("not valid", "valid")
     )
     assert not matches("2*3", "23") and not matches("-5", "5") and not matches("yes", "true")
+
+
+@pytest.mark.parametrize(
+    ("stated", "gold", "is_right"),
+    [
+        ("(0,1]", "[0,1)", False),
+        ("[0,1)", "[0,1)", True),
+        ("0,1", "[0,1)", False),
+        (") ]", ") ] >", False),
+        ("(the jay)", "the jay", True),
+        ("f(x)", "f(x)", True),
+        ("(B)", "B", True),
+        ("B", "(B)", True),
+        ("x\u00b2", "x2", False),
+        ("\uff59\uff45\uff53", "yes", True),
+        ("soft\u00adware", "software", True),
+        ("(3, 4)", "(4, 3)", False),
+    ],
+)
+def test_brackets_count_where_the_gold_answer_has_them(stated: str, gold: str, is_right: bool):
+    assert matches(stated, gold) == is_right
+
+
+THOUGHTS = [
+    "<think>\nmaybe {}\n</think>\n\n",
+    "maybe {}\n</think>\n",
+    "<thinking>{}</thinking>",
+    "[THINK]{}[/THINK]",
+    "<|channel|>analysis<|message|>{}<|end|><|start|>assistant<|channel|>final<|message|>",
+    "<think>{}</think>Well.<think>{}</think>",
+    "\u25c1think\u25b7{}\u25c1/think\u25b7",
+]
+
+
+@pytest.mark.parametrize("thought", THOUGHTS)
+def test_answers_are_read_behind_a_thought_never_in_it(thought: str):
+    for wrong, answer, gold in (
+        ("the answer is (A).", "**C**", "C"),
+        ("The answer is 17.", "So he has 18 apples.", "18"),
+        ("The answer is the jay.", "The answer is the owl.", "the owl"),
+    ):
+        before = thought.replace("{}", wrong)
+        question = "Which? (A) a (B) b (C) c" if gold == "C" else "Which?"
+        assert read(before + answer, question, gold).is_right
+        unfinished = (before + answer).split("</")[0].split("[/")[0]
+        if unfinished.startswith(("<think", "[THINK")):
+            assert read(unfinished, question, gold).answer is None
+
+
+@pytest.mark.parametrize(
+    "gold",
+    [
+        "antelope badger camel donkey elephant falcon giraffe hedgehog iguana jackal kiwi lemur",
+        "[ [ ] ]",
+    ],
+)
+def test_a_response_that_equals_the_gold_answer_is_right(gold: str):
+    assert read(f" {gold}\n", "Sort.", gold).is_right
+    assert read(f"Here you are:\n\n{gold.upper()}.", "Sort.", gold).is_right
+    assert not read(f"{gold} more", "Sort.", gold).is_right
 
 
 @given(st.text() | st.from_regex(r"[-+$(]?[0-9]{1,6}(,[0-9]{3})?(\.[0-9]{0,4})?[.%)]?"))
@@ -251,7 +343,7 @@ def _outputs(folder: Path, task: str) -> tuple[list[tuple[str, str]], float]:
 @pytest.mark.parametrize("task", CORRECT)
 def test_published_accuracies_are_recomputed_exactly(task: str, data_dir: Path):
     rows, published = _outputs(data_dir, task)
-    correct = sum(matches(final_answer(text), gold) for text, gold in rows)
+    correct = sum(read(text, "", gold).is_right for text, gold in rows)
     assert correct == CORRECT[task]
     assert 100 * correct / len(rows) == pytest.approx(published, abs=1e-9)
 

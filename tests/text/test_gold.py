@@ -26,13 +26,14 @@ def test_options_follow_each_other_from_the_letter_a(question: str, labels: str)
 @pytest.mark.parametrize(
     ("response", "question", "target", "found"),
     [
-        ("It is loud. The answer is (B) the jay.", LISTED, "B", "b"),
-        ("(B), because jays are loud.", LISTED, "(B)", "b"),
-        ("The answer is the jay.", LISTED, "B", None),
+        ("It is loud. The answer is (B) the jay.", LISTED, "B", "B"),
+        ("(B), because jays are loud.", LISTED, "(B)", "B"),
+        ("The answer is the jay.", LISTED, "B", "B"),
+        ("The answer is a bird.", LISTED, "B", None),
         ("The answer is the jay.", LISTED, "the jay", "the jay"),
         ("So the answer is 1,024.0.", "How many?", "1024", "1024"),
         ("The answer is B.", "What comes after A?", "B", "b"),
-        ("The answer is (B).", LISTED, "", "b"),
+        ("The answer is (B).", LISTED, "", "B"),
         ("The answer is the jay.", LISTED, "", "the jay"),
         ("I cannot tell which of the two it might have been, there are too many of them.", LISTED,
          "", None),
@@ -42,6 +43,33 @@ def test_options_follow_each_other_from_the_letter_a(question: str, labels: str)
 )  # fmt: skip
 def test_stated_answers(response: str, question: str, target: str, found: str | None):
     assert stated(response, question, target) == found
+
+
+@pytest.mark.parametrize(
+    ("response", "label"),
+    [
+        ("The jay is known for it.", "B"),
+        ("The one that sang is the owl.", "C"),
+        ("The jay is not known for it.", None),
+        ("A bird sang, and the jay was there.", None),
+        ("The owl is louder than the jay.", "C"),
+        ("the jay", "B"),
+        ("The answer is the jay or the owl.", None),
+    ],
+)
+def test_an_option_may_be_stated_by_its_text(response: str, label: str | None):
+    assert stated(response, LISTED, "B") == label
+
+
+@pytest.mark.parametrize("gold", ["B", "(B)", "B.", "B) the jay", "(B) the jay", "B. the jay"])
+def test_a_gold_label_may_come_with_its_text(gold: str):
+    assert is_right("The answer is (B).", LISTED, gold)
+    assert is_right("The answer is (A).", LISTED, gold) is False
+
+
+def test_initials_are_no_label():
+    asked = "Who was it? (A) A. Lincoln (B) B. Franklin"
+    assert is_right("The answer is B. Harrison.", asked, "B. Harrison")
 
 
 def test_right_wrong_and_unreadable_are_three_things():

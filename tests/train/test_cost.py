@@ -90,7 +90,7 @@ def test_memory_is_sixteen_bytes_a_parameter_and_what_a_pass_keeps():
 def test_every_device_has_passes_of_its_own(runtime: dict[str, Any], told: str):
     """A model of eight billion parameters; only weights and optimiser are shared."""
     base = Estimate(parameters=8_000_000_000, num_layers=32, hidden_size=4096)
-    rows = [Estimate(rows=1000, row_tokens=500.0)]
+    rows = {"answers": Estimate(rows=1000, row_tokens=500.0)}
     config = TuneConfig(epochs=1.0)
     assert told in describe_cost(plan_tune(config, base, rows), Runtime(**runtime))
     small = config.model_copy(update={"adapter": AdapterConfig(quantize="nf4")})
@@ -107,7 +107,7 @@ def test_a_device_is_known_or_told():
 
 def test_a_plan_tells_tokens_hours_and_memory():
     base = Estimate(parameters=1_000_000_000, num_layers=16, hidden_size=2048)
-    answers = [Estimate(rows=1_000_000, row_tokens=500.0)]
+    answers = {"answers": Estimate(rows=1_000_000, row_tokens=500.0)}
     plan = plan_tune(TuneConfig(epochs=2.0), base, answers)
     assert plan.trained_tokens == 1_000_000_000
     assert plan.flops == pytest.approx(6e18, rel=0.1) and plan.parameters == base.parameters

@@ -335,7 +335,7 @@ def test_a_full_disk_leaves_the_checkpoint_before_intact(small_disk: Path, base,
 
     runtime = CPU.model_copy(update={"checkpoint_s": 1e-9})
     config = TuneConfig(epochs=20.0, batch_tokens=400, optimizer=FAST)
-    few = {"base": base, "answers": [answers]}
+    few = {"base": base, "answers": {"answers": answers}}
     with pytest.raises(ArtifactError, match="the disk or quota is full"):
         tune.run(small_disk, config, runtime=runtime, report=fill, **few)
     (left,) = small_disk.glob(".partial/*/state/checkpoint.pt")

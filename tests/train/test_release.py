@@ -1,5 +1,6 @@
 import copy
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -99,11 +100,13 @@ def test_an_adapter_names_its_base_and_no_place_here(tmp_path: Path, words_with_
 
 def test_a_model_with_fewer_rows_than_tokens_is_refused(tmp_path: Path, tiny_folder: Path):
     model, _ = _made(tmp_path / "store", tiny_folder, CardConfig())
-    config = json.loads((model.path / "config.json").read_text())
-    (model.path / "config.json").write_text(json.dumps({**config, "vocab_size": 100}))
+    given = tmp_path / "model"
+    shutil.copytree(model.path, given)
+    config = json.loads((given / "config.json").read_text())
+    (given / "config.json").write_text(json.dumps({**config, "vocab_size": 100}))
     with pytest.raises(TrainingError, match="the tokenizer has 261 tokens, the model 100"):
         release.run(
-            tmp_path / "other", ReleaseConfig(), model=model,
+            tmp_path / "other", ReleaseConfig(), model=Source(given).open(tmp_path),
             base=Source(tiny_folder).open(tmp_path), answers={},
         )  # fmt: skip
 

@@ -97,14 +97,14 @@ def test_what_a_killed_run_tokenised_is_taken_up(tmp_path: Path, words: Any, ans
     assert len(lines) > 3
     (cut.state / DONE).write_bytes(b"".join(lines[:2]) + lines[2][:40])  # killed as it wrote
     seen = 0
-    encode = renderer.encode
+    encode = renderer.encode_sequences
 
     def counting(conversations: Any, *rest: Any) -> Any:
         nonlocal seen
         seen += len(conversations)
         return encode(conversations, *rest)
 
-    renderer.encode = counting  # type: ignore[method-assign]
+    renderer.encode_sequences = counting  # type: ignore[method-assign]
     again = _context(tmp_path / "cut")
     made = tokenise(again, answers, Encoding(renderer, 80))
     assert _bytes(again) == _bytes(whole) and again.dropped == whole.dropped

@@ -97,8 +97,7 @@ def test_a_longer_draw_begins_as_a_shorter_one(tmp_path: Path):
 
 def test_the_teacher_answers_every_prompt_with_the_gold_answer(tmp_path: Path):
     prompts = _prompts(tmp_path)
-    config = AnswerConfig(max_error_frac=0.0)
-    made = answer.run(tmp_path, config, prompts=prompts, teacher=ModelUse(Solver()))
+    made = answer.run(tmp_path, AnswerConfig(), prompts=prompts, teacher=ModelUse(Solver()))
     rows = list(made.rows(Answer))
     assert len(rows) == NUM and all(_is_right(row) for row in rows)
     assert {row.model for row in rows} == {"teacher"}
@@ -120,9 +119,9 @@ def test_the_assistant_is_right_as_often_as_the_readme_says(tmp_path: Path):
 
 
 def test_the_solvers_setting_is_its_identity():
-    uses = [ModelUse(Solver()), ModelUse(Solver(solver=TA)), ModelUse(Solver(name="other"))]
-    assert len({use.key for use in uses}) == 3
-    assert ModelUse(Solver(solver=TEACHER)).key == uses[0].key
+    uses = [ModelUse(Solver()), ModelUse(Solver(solver=TA))]
+    assert uses[0].key != uses[1].key
+    assert ModelUse(Solver(solver=TEACHER, name="other")).key == uses[0].key
 
 
 @pytest.fixture(scope="module")

@@ -60,8 +60,6 @@ class AnswerConfig(Config):
     """Sampling of the teacher, and policies for its replies."""
 
     sampling: Sampling = Sampling()
-    max_error_frac: float = Field(0.05, ge=0, le=1)
-    """The stage fails above this share of failed calls instead of silently shrinking the data."""
     outcomes: Outcomes = Outcomes()
     reasoning: Policy = "keep"
     """Whether rows keep the thoughts of a reasoning model; they are billed either way."""
@@ -107,7 +105,9 @@ def answer(
         for prompt in prompts.rows(Prompt)
         for sample in range(config.num_samples)
     )
-    yield from finish(ctx, play(scripts, teacher), Failures(teacher.label, config.max_error_frac))
+    yield from finish(
+        ctx, play(scripts, teacher), Failures(teacher.label, ctx.runtime.max_error_frac)
+    )
 
 
 def json_check(schema: dict[str, Any] | None) -> Check:

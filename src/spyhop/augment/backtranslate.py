@@ -11,7 +11,7 @@ from pydantic import Field
 from spyhop.augment.conversation import ReversedConfig, backward_prompt
 from spyhop.augment.instruction import InstructionCheck, InstructionFilters, clean
 from spyhop.collect.seeds import pair_id
-from spyhop.models import Model, Reply, SampledGeneration
+from spyhop.models import Model, Reply, SampledGeneration, Sampling
 from spyhop.models.script import Ask, Failures, Script, play
 from spyhop.schema import Config, Pair, Segment
 from spyhop.stage import CHARS_PER_TOKEN, Calls, Context, Estimate, stage
@@ -27,12 +27,10 @@ class BacktranslateConfig(Config):
 
     asked: ReversedConfig = ReversedConfig()
     """In the words in which it was trained."""
-    sampling: SampledGeneration = SampledGeneration()
+    sampling: SampledGeneration = Sampling(temperature=0.7, top_p=0.9)
     num_instructions: int = Field(1, ge=1)
     """For each segment; each becomes a pair of its own."""
     filters: InstructionFilters = InstructionFilters()
-    max_error_frac: float = Field(0.05, ge=0, le=1)
-    """Above this share of failed calls the stage fails."""
 
 
 def plan_backtranslate(
@@ -70,7 +68,7 @@ def backtranslate(
         ModelError: If more than `max_error_frac` of the calls failed.
     """
     check = InstructionCheck(config.filters, config.asked)
-    failures = Failures(model.label, config.max_error_frac)
+    failures = Failures(model.label, ctx.runtime.max_error_frac)
     seen: set[int] = set()
     scripts = (_asked(config, segment, model) for segment in segments.rows(Segment))
     for segment, replies in play(scripts, model):

@@ -13,8 +13,7 @@ from spyhop.models.script import Ask, Failures, Script, play
 from spyhop.schema import Answer, Config, Message, Prompt, Role, prompt_turns
 from spyhop.stage import CHARS_PER_TOKEN, Calls, Context, Estimate, stage
 from spyhop.store import Artifact
-from spyhop.text.extract import matches
-from spyhop.text.gold import stated
+from spyhop.text.gold import read, stated
 from spyhop.text.template import fill
 from spyhop.text.verdict import verdict_word, without_verdict
 
@@ -60,8 +59,6 @@ class DialogueConfig(Config):
     revise: str = REVISE
     """The teacher's user turn for an `{objection}`. It must request a complete answer, since the
     answer is trained on without the dialogue."""
-    max_error_frac: float = Field(0.05, ge=0, le=1)
-    """The stage fails above this share of failed calls to either model."""
 
     @model_validator(mode="after")
     def _texts_have_their_places(self) -> "DialogueConfig":
@@ -149,8 +146,8 @@ def discuss(
         config,
         teacher,
         assistant,
-        Failures(teacher.label, config.max_error_frac),
-        Failures(assistant.label, config.max_error_frac),
+        Failures(teacher.label, ctx.runtime.max_error_frac),
+        Failures(assistant.label, ctx.runtime.max_error_frac),
     )
     scripts = (dialogue.about(prompt) for prompt in prompts.rows(Prompt))
     yield from play(scripts, teacher, assistant)
@@ -234,7 +231,9 @@ class _Dialogue:
         question = prompt.messages[-1].content
         before, after = (stated(r.text, question, prompt.target) for r in (draft, final))
         if prompt.target:
-            was_right, right = (matches(found, prompt.target) for found in (before, after))
+            was_right, right = (
+                read(reply.text, question, prompt.target).is_right for reply in (draft, final)
+            )
             self.ctx.count("gold/rows")
             self.ctx.count("gold/draft_right", int(was_right))
             self.ctx.count("gold/final_right", int(right))

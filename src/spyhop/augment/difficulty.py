@@ -9,7 +9,7 @@ from spyhop.models import Model, Request
 from spyhop.schema import Answer, Config, Query, prompt_turns
 from spyhop.stage import Calls, Context, Estimate, stage
 from spyhop.store import Artifact
-from spyhop.text.extract import final_answer, matches
+from spyhop.text.gold import read
 
 
 class MeasureErrorsConfig(Config):
@@ -22,7 +22,7 @@ class MeasureLossesConfig(Config):
     system_message: str = ""
 
 
-@stage(version=1, writes=Difficulty, plan=lambda config, answers: Estimate(rows=answers.rows))
+@stage(version=2, writes=Difficulty, plan=lambda config, answers: Estimate(rows=answers.rows))
 def measure_errors(
     ctx: Context, config: MeasureErrorsConfig, *, answers: Artifact
 ) -> Iterator[Difficulty]:
@@ -34,7 +34,9 @@ def measure_errors(
     found: dict[str, list[bool]] = defaultdict(list)
     for row in answers.rows(Answer):
         if row.error is None and row.target:
-            found[row.query_id].append(matches(final_answer(row.messages[-1].content), row.target))
+            *_, asked, said = row.messages
+            reading = read(said.content, asked.content, row.target, is_whole=row.ending == "whole")
+            found[row.query_id].append(reading.is_right)
     for name, right in sorted(found.items()):
         yield Difficulty(id=name, value=1 - sum(right) / len(right))
 

@@ -7,7 +7,7 @@ instruction is evidence for the check of the teacher's answer; the student never
 from collections.abc import Iterator
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import field_validator
 
 from spyhop.augment.answer import RESPONSE_TOKENS
 from spyhop.augment.rows import Finished, answer_row, finish
@@ -52,8 +52,6 @@ class ExplainConfig(Config):
     contradicted again."""
     unparsed: Literal["keep", "drop"] = "keep"
     """Whether to keep an answer whose check has no verdict."""
-    max_error_frac: float = Field(0.05, ge=0, le=1)
-    """The stage fails above this share of failed calls."""
 
     @field_validator("check")
     @classmethod
@@ -114,7 +112,9 @@ def explain(
         _explain(ctx, config, prompt, _evidence(texts, prompt), teacher)
         for prompt in prompts.rows(Prompt)
     )
-    yield from finish(ctx, play(scripts, teacher), Failures(teacher.label, config.max_error_frac))
+    yield from finish(
+        ctx, play(scripts, teacher), Failures(teacher.label, ctx.runtime.max_error_frac)
+    )
 
 
 def _evidence(texts: dict[str, Pair], prompt: Prompt) -> Pair:

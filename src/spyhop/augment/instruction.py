@@ -13,8 +13,9 @@ from pydantic import Field
 from spyhop.augment.conversation import ReversedConfig
 from spyhop.schema import Config
 from spyhop.text.asking import asks, language_of, sentences
-from spyhop.text.marks import without_end_marks, without_thought
+from spyhop.text.end_marks import without_end_marks
 from spyhop.text.overlap import words
+from spyhop.text.thought import without_thought
 
 MARKS = ("<|", "[INST]", "### Instruction:", "### Response:", "Response:")
 _ASKED = r"(?:instruction|question|prompt|query|request|task)s?"
@@ -109,22 +110,24 @@ _TURN = re.compile(r"^[ \t*_#>]*(?:response|assistant)[*_]*\s*:\s*\S", re.IGNORE
 """A model that goes on with the answer behind the label of its prompt."""
 
 
-class InstructionFilters(Config):
-    """Which generated instructions to reject. Runs are of words."""
+COPY_WORDS, COPY_FRAC = 8, 0.5
+"""Filter `copy`: at least this share of the instruction's runs of words is in the response, and the
+rest asks for nothing. Filter `answered`: the same share of the response is in it, too."""
+LEAK_WORDS = 8
+"""Filters `prompt_leak` and `echo`: words of a run of the prompt (all of it, if it is shorter) that
+is in the instruction; for `echo` such runs are at least half of it."""
 
-    copy_words: int = Field(8, ge=2)
-    copy_frac: float = Field(0.5, gt=0, le=1)
-    """`copy`: at least this share of the instruction's runs of `copy_words` is in the response, and
-    the rest asks for nothing; `answered`: the same share of the response is in it, too."""
-    leak_words: int = Field(8, ge=2)
-    """`prompt_leak`: a run of this many words of the prompt (all of it, if it has fewer) is in the
-    instruction; `echo`, if these runs are at least half of the instruction."""
+
+class InstructionFilters(Config):
+    """Filters for generated instructions."""
+
     marks: tuple[str, ...] = MARKS
-    """`prompt_leak`, too: a line of the instruction begins with one of these."""
+    """Filter `prompt_leak`: a line of the instruction starts with one of these."""
     min_chars: int = Field(3, ge=0)
-    """`too_short`. A single word that is not a question is too short, as well."""
+    """Filter `too_short`: least characters of an instruction; a single word that is not a question
+    is too short, too."""
     max_chars: int | None = Field(None, gt=0)
-    """`too_long`. The paper names no limits."""
+    """Filter `too_long`: most characters of an instruction. Default: no limit, as in the paper."""
 
 
 def clean(text: str) -> str:
@@ -207,7 +210,7 @@ class InstructionCheck:
         covered = [False] * len(stated)
         for piece in (self.asked.system_message, *self.asked.prompt.split("{response}")):
             prompt = words(piece)
-            size = min(self.filters.leak_words, len(prompt))
+            size = min(LEAK_WORDS, len(prompt))
             if size > 2:
                 _cover(covered, stated, _runs(prompt, size), size)
         if 2 * sum(covered) >= len(stated):
@@ -223,11 +226,11 @@ class InstructionCheck:
         return "talk" if _TALK.match(text.lstrip("\"'*_# \u201c")) else ""
 
     def _copy(self, text: str, stated: Sequence[str], response: Sequence[str]) -> str:
-        size = min(self.filters.copy_words, len(response))
-        if size < 3 or _shared(stated, response, size) < self.filters.copy_frac:
+        size = min(COPY_WORDS, len(response))
+        if size < 3 or _shared(stated, response, size) < COPY_FRAC:
             return ""
         parts = sentences(_QUOTED.sub("_", text))
-        if len(parts) > 1 and _shared(response, stated, size) >= self.filters.copy_frac:
+        if len(parts) > 1 and _shared(response, stated, size) >= COPY_FRAC:
             return "answered"
         own = (one for one in parts if "?" in one or not _is_from(one, response, size))
         return "" if any(asks(one) for one in own) else "copy"

@@ -16,8 +16,6 @@ from spyhop.store.rows import read_rows
 class ReadSegmentsConfig(Config):
     """Files to read."""
 
-    pattern: str = "*"
-    """Glob pattern of file names."""
     language: str = "en"
     """Language of rows without a `language`."""
 
@@ -35,7 +33,7 @@ def read_segments(
         InputError: Naming the file, the line and the invalid value.
     """
     seen: set[str] = set()
-    for path in table_files(folder.path, config.pattern):
+    for path in table_files(folder.path, "*"):
         for where, row in ctx.track(read_rows(path), "reading"):
             segment = _segment(config, row, where, path)
             if not segment.text.strip() or segment.id in seen:

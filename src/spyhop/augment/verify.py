@@ -45,8 +45,6 @@ class VerifyConfig(Config):
     """Share of the votes that the majority needs; below it the outcome is `split`."""
     split: Literal["keep", "drop"] = "keep"
     """Whether to keep prompts without a sufficient majority."""
-    max_error_frac: float = Field(0.05, ge=0, le=1)
-    """The stage fails above this share of prompts without a reply."""
 
     @model_validator(mode="after")
     def _samples_differ(self) -> "VerifyConfig":
@@ -104,7 +102,9 @@ def verify(
         ModelError: If more than `max_error_frac` of the prompts got no reply.
     """
     scripts = (_checked(ctx, config, prompt, teacher) for prompt in prompts.rows(Prompt))
-    yield from finish(ctx, play(scripts, teacher), Failures(teacher.label, config.max_error_frac))
+    yield from finish(
+        ctx, play(scripts, teacher), Failures(teacher.label, ctx.runtime.max_error_frac)
+    )
 
 
 def _checked(

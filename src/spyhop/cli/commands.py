@@ -51,7 +51,8 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
 
 EXIT_CODES = (
     "Exit codes: 0 done; 1 internal error; 2 error in input, settings or environment; 3 stopped "
-    "before the end, run again to resume; 130 stopped by Ctrl-C."
+    "before the end, run again to resume; 128 + N stopped by signal N, run again to resume: 129 "
+    "SIGHUP, 130 Ctrl-C, 143 SIGTERM."
 )
 
 

@@ -14,14 +14,17 @@ def _expanded(path: Path | None) -> Path | None:
         raise typer.BadParameter(f"{path}: no such user's home folder") from None
 
 
-RecipePath = Annotated[Path, typer.Argument(help="Recipe file (TOML).", show_default=False)]
+RecipePath = Annotated[
+    Path, typer.Argument(help="Recipe file (TOML), or a folder with one.", show_default=False)
+]
 Out = Annotated[
     Path | None,
     typer.Option(
         "--out",
         callback=_expanded,
-        help="Output folder. Default: the recipe's own folder if it contains `runs` (as after "
-        "`quickstart`), else spyhop-out.",
+        help="Output folder. Default: `store` in [runtime], else the variable SPYHOP_STORE, else "
+        "the folder of the recipe if it contains `runs`, else spyhop-out in it. Commands without "
+        "a recipe take the current folder for it.",
         show_default=False,
     ),
 ]

@@ -8,12 +8,13 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from spyhop.cli.folder import existing, output_folder, refuse_second_folder
 from spyhop.cli.options import NO_CHANGES, Ablate, Changes, NumWorkers, Out, RecipePath
-from spyhop.cli.running import existing, load, print_plan, run_and_report, store_of
+from spyhop.cli.running import load, print_plan, recipe_file, run_and_report
 from spyhop.recipe import Recipe, Use, resolve
 from spyhop.recipe.graph import refs
 from spyhop.recipe.mask import show_mask
-from spyhop.recipe.show import find_artifact, show_rows
+from spyhop.recipe.show import find_artifact, show_folder, show_rows
 from spyhop.recipe.why import why as why_step
 from spyhop.recipes import INIT_FILES, RECIPES, write_example
 from spyhop.render import FormatName, TrainOn
@@ -23,9 +24,11 @@ from spyhop.report.terminal import arms_table, comparison_lines
 from spyhop.runtime import Runtime
 from spyhop.schema import RecipeError
 from spyhop.settings import describe
-from spyhop.store import strays
+from spyhop.store import Artifact, strays
 
 NO_STEPS: list[str] = []
+REPORT = "report"
+"""The step of a recipe that writes its page."""
 
 
 class Loop(StrEnum):
@@ -130,8 +133,8 @@ def plan(
     ] = None,
 ) -> None:
     """Estimate rows, requests, tokens, dollars and hours of a run."""
-    built, runtime = _built(recipe, set_, ablate)
-    print_plan(resolve(built, store_of(out, recipe), without_missing=True), runtime, within_days)
+    built, runtime, folder = _built(recipe, out, set_, ablate)
+    print_plan(resolve(built, folder, without_missing=True), runtime, within_days)
 
 
 def run(
@@ -148,14 +151,14 @@ def run(
     ablate: Ablate = "",
 ) -> None:
     """Run a recipe; finished steps are reused."""
-    built, runtime = _built(recipe, set_, ablate, workers)
+    built, runtime, folder = _built(recipe, out, set_, ablate, workers)
     for name in retry_errors:
         if not any(isinstance(ref, Use) for ref in refs(built.step(name))):
             asking = [n.name for n in built.steps if any(isinstance(r, Use) for r in refs(n))]
             raise RecipeError(
                 f"--retry-errors {name}: this step calls no model; these do: {', '.join(asking)}"
             )
-    run_and_report(built, runtime, store_of(out, recipe), frozenset(retry_errors))
+    run_and_report(built, runtime, folder, frozenset(retry_errors))
 
 
 def report(
@@ -165,8 +168,13 @@ def report(
 
     No other step runs.
     """
-    built, _ = _built(recipe, set_, ablate)
-    resolved = resolve(built, store_of(out, recipe))
+    built, _, folder = _built(recipe, out, set_, ablate)
+    if not any(step.name == REPORT for step in built.steps):
+        raise RecipeError(
+            f"{recipe}: this recipe has no report; `spyhop show STEP --recipe {recipe}` shows rows "
+            f"of its steps: {', '.join(step.name for step in built.steps)}"
+        )
+    resolved = resolve(built, folder)
     due = [step.name for step in built.steps[:-1] if step.name not in resolved.made]
     if due:
         raise RecipeError(
@@ -187,8 +195,8 @@ def why(
     ablate: Ablate = "",
 ) -> None:
     """List the steps that would run, and why."""
-    built, _ = _built(recipe, set_, ablate)
-    resolved = resolve(built, store_of(out, recipe))
+    built, _, folder = _built(recipe, out, set_, ablate)
+    resolved = resolve(built, folder)
     console = Console(highlight=False, soft_wrap=True)
     for each in [built.step(step)] if step else built.steps:
         reasons = why_step(resolved, each)
@@ -197,7 +205,8 @@ def why(
 
 def show(
     artifact: Annotated[
-        str, typer.Argument(help="Folder of an artifact, or a step of the recipe.")
+        str,
+        typer.Argument(help="A step, or the folder of an artifact, a run or all runs."),
     ],
     recipe: Annotated[
         Path | None, typer.Option("--recipe", help="Recipe that has the step.")
@@ -218,10 +227,21 @@ def show(
     set_: Changes = NO_CHANGES,
     ablate: Ablate = "",
 ) -> None:
-    """Show the record and rows of a step or artifact."""
-    built = _built(recipe, set_, ablate)[0] if recipe else None
-    found = find_artifact(existing(store_of(out, recipe)), artifact, built)
+    """Show the record and rows of a step or artifact.
+
+    Of a run's folder it lists the steps, of an output folder the runs.
+    """
     console = Console(highlight=False, soft_wrap=True)
+    found: Artifact | None
+    if recipe is not None:
+        built, _, folder = _built(recipe, out, set_, ablate)
+        found = find_artifact(existing(folder), artifact, built)
+    elif (path := Path(artifact).expanduser()).is_dir():
+        found = show_folder(path, console)
+    else:
+        found = find_artifact(existing(output_folder(out)), artifact, None)
+    if found is None:
+        return
     if mask is None:
         show_rows(found, rows, console, dropped=dropped)
     else:
@@ -229,9 +249,14 @@ def show(
 
 
 def _built(
-    recipe: Path, set_: list[str], ablate: str, workers: int | None = None
-) -> tuple[Recipe, Runtime]:
-    """Return the recipe of a file as its options change it, and where to run it."""
+    recipe: Path, out: Path | None, set_: list[str], ablate: str, workers: int | None = None
+) -> tuple[Recipe, Runtime, Path]:
+    """Return the recipe of a file as its options change it, its runtime and its output folder."""
     chosen = [name.strip() for name in ablate.split(",") if name.strip()]
     changes = [*set_, f"ablate={chosen!r}"] if chosen else set_
-    return load(recipe, changes, {"workers": workers})
+    recipe = recipe_file(recipe)
+    built, runtime = load(recipe, changes, {"workers": workers})
+    folder = output_folder(out, recipe.parent, runtime)
+    if out is None:
+        refuse_second_folder(folder, built)
+    return built, runtime, folder

@@ -1,7 +1,10 @@
-"""What commands share: build a recipe from its settings, run it with progress, print its plan."""
+"""Shared by commands: build a recipe from its settings, run it with progress, print its plan."""
 
+import os
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +12,7 @@ import typer
 from pydantic import ValidationError
 from rich.console import Console
 
+from spyhop.cli.folder import writable
 from spyhop.recipe import Recipe, Resolved, resolve
 from spyhop.recipe import run as run_recipe
 from spyhop.recipe.graph import sources
@@ -18,35 +22,13 @@ from spyhop.recipe.run import check_steps
 from spyhop.recipe.watch import Display, deadlines, plan_table
 from spyhop.recipes import RECIPES
 from spyhop.runtime import Runtime
-from spyhop.schema import ArtifactError, RecipeError
+from spyhop.schema import RecipeError
+from spyhop.settings import read_toml
 from spyhop.store import Artifact
 from spyhop.train.cost import describe_cost
 
-INTERRUPTED = 130
 PLAIN_WIDTH = 140
 """Columns of a table that is written to a file or a pipe."""
-
-
-def store_of(out: Path | None, recipe: Path | None) -> Path:
-    """Return the output folder: the one given, or the default."""
-    if out is not None:
-        return out
-    if recipe is not None and (recipe.parent / "runs").is_dir():
-        return recipe.parent
-    return Path("spyhop-out")
-
-
-def existing(store: Path) -> Path:
-    """Return the output folder.
-
-    Raises:
-        ArtifactError: If it does not exist.
-    """
-    if not store.is_dir():
-        raise ArtifactError(
-            f"{store}: no such folder; name the output folder of your run with --out"
-        )
-    return store
 
 
 def load(path: Path, changes: list[str], runtime: dict[str, object]) -> tuple[Recipe, Runtime]:
@@ -59,6 +41,28 @@ def load(path: Path, changes: list[str], runtime: dict[str, object]) -> tuple[Re
     if file.recipe not in RECIPES:
         raise RecipeError(f"{path}: recipe = {file.recipe!r} is unknown; known: {list(RECIPES)}")
     return build(file, runtime)
+
+
+def recipe_file(path: Path) -> Path:
+    """Return a recipe's file: the path itself, or the one recipe of a folder.
+
+    Raises:
+        RecipeError: If the folder has no recipe, or several.
+    """
+    if not path.is_dir():
+        return path
+    found = [file for file in sorted(path.glob("*.toml")) if _is_recipe(file)]
+    if len(found) != 1:
+        names = ", ".join(str(file) for file in found)
+        has = f"{len(found)} recipes; name one: {names}" if found else "no recipe (*.toml)"
+        raise RecipeError(f"{path}: the folder has {has}")
+    return found[0]
+
+
+def _is_recipe(file: Path) -> bool:
+    with suppress(RecipeError):
+        return isinstance(read_toml(file).get("recipe"), str)
+    return False
 
 
 def given(recipe: str, settings: dict[str, Any], changes: list[str]) -> RecipeFile:
@@ -118,17 +122,46 @@ def run_and_report(
     forgets: bool = True,
 ) -> dict[str, Artifact]:
     """Run a recipe with progress, print where its report is, and return the artifacts by step."""
-    resolved = resolve(recipe, out)
+    resolved = resolve(recipe, writable(out))
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(f"output folder: {out}", markup=False)
+    received: list[int] = []
     try:
-        with Display(Console(highlight=False, soft_wrap=True)) as display:
+        with _ended_by_signals(received), Display(console) as display:
             made = run_recipe(resolved, runtime, display, reopen=reopen, forgets=forgets)
     except KeyboardInterrupt:  # here, because typer would exit without a message
-        print("spyhop: stopped; run again to resume", file=sys.stderr)  # noqa: T201
-        raise typer.Exit(INTERRUPTED) from None
+        try:
+            print("spyhop: stopped; run again to resume", file=sys.stderr)  # noqa: T201
+        except OSError:  # the terminal was closed, and nothing can be flushed to it at the end
+            sys.stdout = sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115
+        raise typer.Exit(128 + (received or [signal.SIGINT])[0]) from None
     page = out / "runs" / recipe.name / "report" / "report.html"
     if page.exists():
-        Console(highlight=False, soft_wrap=True).print(f"report: {page}", markup=False)
+        console.print(f"report: {page}", markup=False)
     return made
+
+
+@contextmanager
+def _ended_by_signals(received: list[int]) -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end a run as Ctrl-C does; a second one changes nothing.
+
+    A closing terminal sends SIGHUP twice. A signal that is ignored, as under `nohup`, stays so.
+    """
+
+    def stop(number: int, frame: object) -> None:
+        received.append(number)
+        if len(received) == 1:
+            raise KeyboardInterrupt
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN:
+            signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def print_plan(resolved: Resolved, runtime: Runtime, within_days: float | None = None) -> None:

@@ -11,11 +11,11 @@ from spyhop.collect.pair_files import PAIRS
 from spyhop.recipe import Recipe, resolve
 from spyhop.recipe.plan import plan as plan_recipe
 from spyhop.recipes.answering import ANSWER_FILES, ANSWERS, PROMPTS
-from spyhop.recipes.answering import hand_over as hand_over_answers
+from spyhop.recipes.answering import export_results as export_answers
 from spyhop.recipes.backtranslating import SEGMENTS
-from spyhop.recipes.backtranslating import hand_over as hand_over_pairs
+from spyhop.recipes.backtranslating import export_results as export_pairs
 from spyhop.recipes.curating import GIVEN, KEPT_FILE, RATED_FILE
-from spyhop.recipes.curating import hand_over as hand_over_kept
+from spyhop.recipes.curating import export_results as export_kept
 from spyhop.runtime import Runtime
 
 
@@ -45,7 +45,7 @@ def answer(
         _plan_of(built, runtime, out, PROMPTS)
         return
     made = run_and_report(built, runtime, out, frozenset([ANSWERS] if retry_errors else []))
-    print(hand_over_answers(made, out))  # noqa: T201
+    print(export_answers(made, out))  # noqa: T201
 
 
 def segment(
@@ -92,7 +92,7 @@ def backtranslate(
     if plan:
         _plan_of(built, runtime, out, SEGMENTS)
         return
-    print(hand_over_pairs(run_and_report(built, runtime, out), out))  # noqa: T201
+    print(export_pairs(run_and_report(built, runtime, out), out))  # noqa: T201
 
 
 def curate(
@@ -111,7 +111,7 @@ def curate(
     if plan:
         _plan_of(built, runtime, out, GIVEN)
         return
-    print(hand_over_kept(run_and_report(built, runtime, out), out))  # noqa: T201
+    print(export_kept(run_and_report(built, runtime, out), out))  # noqa: T201
 
 
 def _plan_of(recipe: Recipe, runtime: Runtime, out: Path, first: str) -> None:

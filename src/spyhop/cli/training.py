@@ -15,7 +15,7 @@ from spyhop.cli.options import NO_CHANGES, Changes, TaskOut
 from spyhop.cli.running import apart, build, given, print_plan, run_and_report
 from spyhop.models import Sampling, read_teacher
 from spyhop.recipe import resolve
-from spyhop.recipes.training import MODEL, hand_over
+from spyhop.recipes.training import MODEL, export_results
 from spyhop.runtime import Runtime
 from spyhop.schema import RecipeError
 from spyhop.settings import read_toml, validated
@@ -67,7 +67,7 @@ def train(
     if plan:
         print_plan(resolve(built, out), runtime)
         return
-    print(hand_over(run_and_report(built, runtime, out), out))  # noqa: T201
+    print(export_results(run_and_report(built, runtime, out), out))  # noqa: T201
 
 
 BaseFolder = Annotated[Path, typer.Argument(help="Hugging Face folder of the base.")]

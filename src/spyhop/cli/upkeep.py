@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from spyhop.cli.folder import existing, output_folder
 from spyhop.cli.options import Out
-from spyhop.cli.running import existing, store_of
 from spyhop.models import read_teacher
 from spyhop.models.doctor import doctor as examine
 from spyhop.schema import ModelError
@@ -24,7 +24,7 @@ def doctor(
     """
     console = Console(highlight=False, soft_wrap=True)
     failed = []
-    for check in examine(read_teacher(teacher), store_of(out, None)):
+    for check in examine(read_teacher(teacher), output_folder(out)):
         console.print(f"{'ok ' if check.ok else 'BAD'}  {check.name}: {check.text}", markup=False)
         failed += [] if check.ok else [check.name]
     if failed:
@@ -47,7 +47,7 @@ def clean(
     ] = False,
 ) -> None:
     """List artifacts, their size and users; delete unused ones."""
-    inventory = Inventory(existing(store_of(out, None)))
+    inventory = Inventory(existing(output_folder(out)))
     console = Console(highlight=False, soft_wrap=True)
     for entry in inventory.entries:
         console.print(_entry_line(entry), markup=False)

@@ -26,6 +26,7 @@ class Columns(Config):
     """
 
     query: str = "inputs"
+    """Column of the query."""
     context: str = ""
     """Text above the query, such as a passage."""
     options: str = ""
@@ -39,7 +40,9 @@ class Columns(Config):
     task: str = "task"
     """Empty makes each file a task, named like the file."""
     template: str = ""
+    """Column of the template's name, if there is one."""
     licence: str = ""
+    """Column of the licence, if there is one."""
 
     @model_validator(mode="after")
     def _has_a_query(self) -> "Columns":
@@ -143,7 +146,7 @@ def _options(value: object, where: str, column: str) -> tuple[list[str], list[st
         if all(isinstance(text, str | int | float) for text in value.values()):
             return [str(key) for key in value], [str(text) for text in value.values()]
     texts = listed(value)
-    if texts is None and isinstance(value, str):
+    if isinstance(value, str) and len(texts or ()) < 2:  # all in one line
         found = _INLINE.findall(value)
         if [label for label, _ in found] == labels(len(found)):
             texts = [text.strip() for _, text in found]

@@ -1,12 +1,14 @@
-"""Queries that say again what others said: the first stays, exact copies go, near ones may.
+"""Drop copies among queries: the first stays, exact copies are dropped, near ones may be.
 
-Exact copies have the same words; they go wherever they stand. Near copies go within a task only,
-since one article under two tasks asks for two different things, and only where the gold answer is
-the same: a passage with another question at its end shares most of its words, too. For the same
-reason, what all queries of a task begin and end with (a definition, say) is left out.
+Exact copies have the same text and the same gold answer, up to Unicode's normal form and white
+space; they are copies wherever they stand. Near copies are found within a task only, since one
+article under two tasks asks for two different things, and only where the gold answer is the same: a
+passage with another question at its end shares most of its words, too. For the same reason, what
+all queries of a task begin and end with (a definition, say) is ignored.
 """
 
 import shutil
+import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import zip_longest
@@ -16,7 +18,9 @@ import numpy as np
 
 from spyhop.schema import Config, Query, Row
 from spyhop.stage import Context, Estimate, stage, sum_estimates
-from spyhop.store import Artifact
+from spyhop.store import Artifact, number_of
+from spyhop.text.extract import normalise
+from spyhop.text.gold import gold_answer
 from spyhop.text.overlap import Duplicates, NearConfig, fingerprint, words
 
 FRAMED_ROWS = 10
@@ -39,8 +43,10 @@ class Repeated(Row):
 class DistinctConfig(Config):
     """Removal of exact and near copies."""
 
+    exact_copies: Literal["ignore", "drop"] = "drop"
+    """A copy has the same text and the same gold answer; white space does not count."""
     near_copies: Literal["ignore", "count", "drop"] = "count"
-    """Exact copies always go. Of 50 near ones that were read, half asked something else."""
+    """Of 50 near copies that were read, half asked something else."""
     near: NearConfig = NearConfig()
 
 
@@ -61,10 +67,7 @@ def distinct(
     words is dropped as `empty`. Counts: `exact/<collection>` and `near/<collection>`, the latter
     also where near copies stay.
     """
-    prints = np.array([fingerprint(row.query) for row in _rows(queries)], np.uint64)
-    _, first, same = np.unique(prints, return_index=True, return_inverse=True)
-    stays = {place: _Stay(kept, 1.0) for place, kept in enumerate(first[same].tolist())}
-    stays = {place: stay for place, stay in stays.items() if stay.place != place}
+    stays = _exact(queries) if config.exact_copies == "drop" else {}
     is_looked_for = config.near_copies != "ignore"
     near = _near(ctx, config.near, queries, stays) if is_looked_for else {}
     names = {stay.place: "" for stay in (*stays.values(), *near.values())}
@@ -91,6 +94,22 @@ def distinct(
             query=row.query,
         )
         ctx.drop(repeated, reason)
+
+
+def _exact(queries: Mapping[str, Artifact]) -> dict[int, "_Stay"]:
+    """Return the exact copies: their positions, and the first row of the same text and gold."""
+    prints = np.array([number_of(_text(row)) for row in _rows(queries)], np.uint64)
+    _, first, same = np.unique(prints, return_index=True, return_inverse=True)
+    kept = first[same]
+    copies = np.flatnonzero(kept != np.arange(len(kept)))
+    return {int(place): _Stay(int(kept[place]), 1.0) for place in copies}
+
+
+def _text(row: Query) -> str:
+    """Return query and gold answer in NFC, runs of white space as one space."""
+    gold = normalise(gold_answer(row.target), keep_brackets=True)
+    query = " ".join(unicodedata.normalize("NFC", row.query).split())
+    return f"{query}\x1f{gold}"
 
 
 @dataclass(frozen=True, slots=True)

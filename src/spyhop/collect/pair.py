@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from spyhop.schema import Config, Prompt, Query, RecipeError, prompt_turns
+from spyhop.schema import Config, InputError, Prompt, Query, RecipeError, prompt_turns
 from spyhop.stage import CHARS_PER_TOKEN, Context, Estimate, stage
 from spyhop.store import Artifact, number_of, row_id
 
@@ -68,7 +68,9 @@ def orca_shares() -> dict[str, dict[str, float]]:
     return {name: dict(shares) for name, shares in _orca()["shares"].items()}
 
 
-def plan_pair(config: PairConfig, queries: Estimate) -> Estimate:
+def plan_pair(
+    config: PairConfig, queries: Estimate, own: Mapping[str, Estimate] | None = None
+) -> Estimate:
     """One prompt per query, longer by a system message."""
     if not queries.row_tokens:
         return Estimate(rows=queries.rows)
@@ -77,17 +79,32 @@ def plan_pair(config: PairConfig, queries: Estimate) -> Estimate:
 
 
 @stage(version=1, writes=Prompt, plan=plan_pair)
-def pair(ctx: Context, config: PairConfig, *, queries: Artifact) -> Iterator[Prompt]:
+def pair(
+    ctx: Context,
+    config: PairConfig,
+    *,
+    queries: Artifact,
+    own: Mapping[str, Artifact] | None = None,
+) -> Iterator[Prompt]:
     """Pair every query with one system message.
 
-    The choice is a function of (query id, seed), so adding rows changes no other row.
+    The choice is a function of (query id, seed), so adding rows changes no other row. A query that
+    was written from a prompt in `own` becomes that prompt again, with all its turns; it is paired
+    only if it has no system message. These prompts are held in memory.
 
     Raises:
+        InputError: If two prompts in `own` have the same id.
         RecipeError: If a collection has no shares, or none that fits a query.
     """
+    prompts = _by_id(own or {})
     messages = {message.id: message for message in config.messages}
     rows = ctx.track(queries.rows(Query), "pairing", total=queries.num_rows)
     for query in rows:
+        given = prompts.get(query.id)
+        if given is not None and given.messages[0].role == "system":
+            ctx.count(f"system_message/{query.collection}/own")
+            yield given.model_copy(update={"collection": query.collection})
+            continue
         weights = _allowed(config, messages, query)
         chosen = messages[_choose(weights, f"{config.seed}/{query.id}")]
         ctx.count(f"system_message/{query.collection}/{chosen.id}")
@@ -98,9 +115,24 @@ def pair(ctx: Context, config: PairConfig, *, queries: Artifact) -> Iterator[Pro
             collection=query.collection,
             task=query.task,
             system_id=chosen.id,
-            messages=prompt_turns(query.query, chosen.text),
+            messages=[*prompt_turns("", chosen.text)[:-1], *given.messages]
+            if given
+            else prompt_turns(query.query, chosen.text),
             target=query.target,
         )
+
+
+def _by_id(own: Mapping[str, Artifact]) -> dict[str, Prompt]:
+    found: dict[str, Prompt] = {}
+    for artifact in own.values():
+        for prompt in artifact.rows(Prompt):
+            if prompt.id in found:
+                raise InputError(
+                    f"two collections have a prompt of the id {prompt.id!r:.60}; leave ids out: "
+                    "prompts are then named by their messages"
+                )
+            found[prompt.id] = prompt
+    return found
 
 
 def _allowed(

@@ -27,6 +27,20 @@ CHARSET_BYTES = 4096
 """How far into a page its own word on its encoding is looked for."""
 
 
+BLOCK_COST = 30
+"""Characters that a block must have before it speaks for its container."""
+LINK_WEIGHT = 1.5
+"""Characters that one character in a link takes away again."""
+LIST_WEIGHT = 0.5
+"""What a block in a list counts: teasers of other pages stand in lists."""
+ARTICLE_FRAC = 0.25
+"""An `article` or `main` with this share of the best container's value is taken instead."""
+ASIDE_FRAC = 0.5
+"""What calls itself an aside is believed, unless it holds this share of the page's text."""
+MAX_LINK_FRAC = 0.6
+"""A block with more of its characters in links is not main text."""
+
+
 class Refused(Exception):
     """A page that is not read; the message is the name of the reason."""
 
@@ -43,18 +57,6 @@ class ExtractConfig(Config):
     """Most elements of a page; pages with more are dropped."""
     max_depth: int = Field(1_000, gt=0)
     """Containers inside each other."""
-    block_cost: int = Field(30, ge=0)
-    """Characters that a block must have before it speaks for its container."""
-    link_weight: float = Field(1.5, ge=0)
-    """Characters that one character in a link takes away again."""
-    list_weight: float = Field(0.5, ge=0, le=1)
-    """What a block in a list counts: teasers of other pages stand in lists."""
-    article_frac: float = Field(0.25, ge=0, le=1)
-    """An `article` or `main` with this share of the best container's value is taken instead."""
-    aside_frac: float = Field(0.5, ge=0, le=1)
-    """What calls itself an aside is believed, unless it holds this share of the page's text."""
-    max_link_frac: float = Field(0.6, ge=0, le=1)
-    """A block with more of its characters in links is not main text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +97,7 @@ def extract(data: bytes, charset: str, config: ExtractConfig) -> Extracted:
     headings = (
         block.text for block in found.blocks if block.kind == "heading" and block.level == 1
     )
-    return Extracted(next(headings, title), main_blocks(found, config))
+    return Extracted(next(headings, title), main_blocks(found))
 
 
 def decode(data: bytes, charset: str) -> str:
@@ -117,7 +119,7 @@ def decode(data: bytes, charset: str) -> str:
     return text
 
 
-def main_blocks(found: Scan, config: ExtractConfig) -> list[Block]:
+def main_blocks(found: Scan) -> list[Block]:
     """Return the blocks of the container whose text outweighs its links and crumbs the most.
 
     Each block is worth its characters, less those in links, less a fixed cost; so a paragraph
@@ -130,20 +132,20 @@ def main_blocks(found: Scan, config: ExtractConfig) -> list[Block]:
         if block.kind == "heading":
             continue
         place = block.container
-        value = len(block.text) - config.link_weight * block.num_linked - config.block_cost
+        value = len(block.text) - LINK_WEIGHT * block.num_linked - BLOCK_COST
         if value > 0:
             if places[place] & IN_ITEM:
-                value *= config.list_weight
+                value *= LIST_WEIGHT
             total[place] += value
-        values[place] += max(value, -config.block_cost)
-    is_out = _believed(found, total, config) if found.asides else [False] * len(parents)
+        values[place] += max(value, -BLOCK_COST)
+    is_out = _believed(found, total) if found.asides else [False] * len(parents)
     values = [0.0 if out else value for value, out in zip(values, is_out, strict=True)]
     _add_up(parents, values)
     best = len(values) - 1 - values[::-1].index(max(values))
     articles = [
         place
         for place in found.articles
-        if place > best and not is_out[place] and values[place] > config.article_frac * values[best]
+        if place > best and not is_out[place] and values[place] > ARTICLE_FRAC * values[best]
     ]
     best = max(articles, key=lambda place: (values[place], place), default=best)
     is_in = [False] * len(parents)
@@ -156,18 +158,18 @@ def main_blocks(found: Scan, config: ExtractConfig) -> list[Block]:
         block
         for block in found.blocks
         if is_in[block.container]
-        and (block.kind == "heading" or block.num_linked <= config.max_link_frac * len(block.text))
+        and (block.kind == "heading" or block.num_linked <= MAX_LINK_FRAC * len(block.text))
         and not (places[block.container] & IN_NOTE and block.kind in ("text", "item"))
     ]
 
 
-def _believed(found: Scan, total: list[float], config: ExtractConfig) -> list[bool]:
+def _believed(found: Scan, total: list[float]) -> list[bool]:
     """Tell for each container whether it is, or stands in, an aside that is taken for one."""
     parents = found.parents
     _add_up(parents, total)
     is_out = [False] * len(parents)
     for place in found.asides:
-        is_out[place] = total[place] < config.aside_frac * total[0]
+        is_out[place] = total[place] < ASIDE_FRAC * total[0]
     for place in range(found.asides[0], len(parents)):
         if is_out[parents[place]]:
             is_out[place] = True

@@ -4,8 +4,6 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from pydantic import Field
-
 from spyhop.corpus.segment import Section
 from spyhop.schema import Config
 from spyhop.text.overlap import words
@@ -36,28 +34,30 @@ _ABUSE = re.compile(
 )
 
 
+MAX_LANGUAGE_RANK = 1200
+"""Distance from the language's profile; a text of no language is above it."""
+MAX_CAPITALS_FRAC = 0.8
+"""Of the letters of a heading; one short word (an acronym) may be all capitals."""
+MIN_LETTERS_FRAC = 0.5
+"""Of the characters that are not white space: tables of figures and bare code have fewer."""
+MIN_PROSE_FRAC = 0.3
+"""Share of the text outside code and tables."""
+NGRAM_WORDS = 3
+"""Words of an n-gram for the repetition filter."""
+MAX_JACCARD = 0.8
+"""Two sentences of a segment with more of their n-grams of words in common repeat each other;
+the paper gives neither figure."""
+MIN_SENTENCE_WORDS = 6
+"""Shorter sentences may recur."""
+MAX_PERSONAL = 5
+"""A text with more e-mail addresses, telephone numbers or identifiers is a list of contacts."""
+
+
 class FilterConfig(Config):
     """Filters for sections."""
 
     languages: tuple[str, ...] = ("en",)
     """Codes as resiliparse gives them; none keeps all languages."""
-    max_language_rank: int = Field(1200, gt=0)
-    """Distance from the language's profile; a text of no language is above it."""
-    max_capitals_frac: float = Field(0.8, gt=0, le=1)
-    """Of the letters of a heading; one short word (an acronym) may be all capitals."""
-    min_letters_frac: float = Field(0.5, ge=0, le=1)
-    """Of the characters that are not white space: tables of figures and bare code have fewer."""
-    min_prose_frac: float = Field(0.3, ge=0, le=1)
-    """Share of the text outside code and tables."""
-    ngram_words: int = Field(3, ge=1)
-    """Words of an n-gram for the repetition filter."""
-    max_jaccard: float = Field(0.8, gt=0, le=1)
-    """Two sentences of a segment with more of their n-grams of words in common repeat each other;
-    the paper gives neither figure."""
-    min_sentence_words: int = Field(6, ge=1)
-    """Shorter sentences may recur."""
-    max_personal: int = Field(5, ge=0)
-    """A text with more e-mail addresses, telephone numbers or identifiers is a list of contacts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ def _no_heading(one: Candidate, config: FilterConfig) -> bool:
 def _capital_heading(one: Candidate, config: FilterConfig) -> bool:
     letters = [char for char in one.heading if char.isalpha()]
     num_capitals = sum(char.isupper() for char in letters)
-    return len(letters) > 5 and num_capitals > config.max_capitals_frac * len(letters)
+    return len(letters) > 5 and num_capitals > MAX_CAPITALS_FRAC * len(letters)
 
 
 def _navigation(one: Candidate, config: FilterConfig) -> bool:
@@ -100,8 +100,8 @@ def _little_prose(one: Candidate, config: FilterConfig) -> bool:
     text = one.section.text
     num_letters = sum(char.isalpha() for char in text)
     num_marks = sum(not char.isspace() for char in text)
-    few = num_letters < config.min_letters_frac * num_marks
-    return few or len(one.section.prose) < config.min_prose_frac * len(text)
+    few = num_letters < MIN_LETTERS_FRAC * num_marks
+    return few or len(one.section.prose) < MIN_PROSE_FRAC * len(text)
 
 
 def _notice(one: Candidate, config: FilterConfig) -> bool:
@@ -113,7 +113,7 @@ def _cut_off(one: Candidate, config: FilterConfig) -> bool:
 
 
 def _personal(one: Candidate, config: FilterConfig) -> bool:
-    return one.num_redacted > config.max_personal
+    return one.num_redacted > MAX_PERSONAL
 
 
 def _repeated_sentences(one: Candidate, config: FilterConfig) -> bool:
@@ -121,11 +121,11 @@ def _repeated_sentences(one: Candidate, config: FilterConfig) -> bool:
     grams = []
     for sentence in _SENTENCE.split(one.section.prose):
         split = words(sentence)
-        if len(split) >= config.min_sentence_words:
-            num = config.ngram_words
+        if len(split) >= MIN_SENTENCE_WORDS:
+            num = NGRAM_WORDS
             grams.append({tuple(split[at : at + num]) for at in range(len(split) - num + 1)})
     return any(
-        len(first & second) > config.max_jaccard * len(first | second)
+        len(first & second) > MAX_JACCARD * len(first | second)
         for place, first in enumerate(grams)
         for second in grams[:place]
     )

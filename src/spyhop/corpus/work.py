@@ -18,7 +18,13 @@ from spyhop.corpus.extract import (
     extract,
     text_blocks,
 )
-from spyhop.corpus.filters import Candidate, FilterConfig, is_toxic, reason_against
+from spyhop.corpus.filters import (
+    MAX_LANGUAGE_RANK,
+    Candidate,
+    FilterConfig,
+    is_toxic,
+    reason_against,
+)
 from spyhop.corpus.personal import redact
 from spyhop.corpus.read import ReadConfig
 from spyhop.corpus.segment import CutConfig, Section, cut
@@ -109,7 +115,7 @@ def _outcome(page: Page, digest: str, section: Section, config: SegmentConfig) -
         num_redacted = found.total() + sum(each.total() for _, each in named)
     if section.reason:
         return _row(page, digest, shown, "", num_redacted, section.reason)
-    language, _ = lang.detect_fast(section.prose, cutoff=config.filters.max_language_rank)
+    language, _ = lang.detect_fast(section.prose, cutoff=MAX_LANGUAGE_RANK)
     candidate = Candidate(section, language, found.total())
     reason = reason_against(candidate, config.filters)
     return _row(page, digest, shown, language, num_redacted, reason)

@@ -19,8 +19,6 @@ WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0":
 class LabelsConfig(Config):
     """Files of human labels."""
 
-    pattern: str = "*"
-    """Glob of the files to read, if the path is a folder."""
     good_score: float = Field(4.0, ge=1, le=5)
     """Score from which a pair is good, for rows without `good`."""
 
@@ -40,7 +38,7 @@ def read_labels(
     """
     read = [
         (where, _label(config, row, where))
-        for path in matching(folder.path, config.pattern)
+        for path in matching(folder.path, "*")
         for where, row in read_rows(path)
     ]
     ids = _ids({label.id for _, label in read}, pairs) if pairs is not None else {}

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field
 
 from spyhop.curate.rate import count_rating
 from spyhop.models import Model, Request, TokenLogprobs
@@ -29,8 +28,6 @@ class LikelihoodConfig(Config):
     """System message above the instruction; use that of the model's training on seed pairs."""
     unasked: str = ""
     """User turn in place of the instruction, for log p(response)."""
-    max_error_frac: float = Field(0.05, ge=0, le=1)
-    """Above this share of pairs that the model cannot weigh (too long for it) the stage fails."""
 
 
 def plan_likelihood(config: LikelihoodConfig, pairs: Estimate, model: Estimate) -> Estimate:
@@ -61,7 +58,7 @@ def rate_by_likelihood(
         ModelError: If more than `max_error_frac` of the pairs could not be weighed, or the model
             has no likelihoods (served models).
     """
-    failures = Failures(model.label, config.max_error_frac)
+    failures = Failures(model.label, ctx.runtime.max_error_frac)
     values = array("d")
     for found in _logprobs(config, pairs, model):
         failures.see(found.error)

@@ -11,7 +11,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from spyhop.models import Choice, Model, Reply, SampledGeneration
+from spyhop.models import Choice, Model, Reply, SampledGeneration, Sampling
 from spyhop.models.script import Ask, Failures, ScoreOptions, Script, play
 from spyhop.schema import Config, Message, Pair, Rating, prompt_turns
 from spyhop.stage import CHARS_PER_TOKEN, Calls, Context, Estimate, stage
@@ -56,10 +56,10 @@ class RateConfig(Config):
     """
 
     method: Method = "expected"
-    """`verdict`: the judge writes a reason and a verdict line, which is parsed strictly; a verdict
-    that cannot be parsed is missing. `choice`: it chooses a score without a reason. `expected`: it
-    writes a reason, then its verdict is prefilled, and the score is the mean of 1 to 5 under the
-    probabilities of the next token."""
+    """How a score is read. `verdict`: the judge writes reasons and a verdict line, which is parsed
+    strictly; unparsed verdicts count as missing. `choice`: it chooses a score without reasons.
+    `expected`: it writes reasons, its verdict is prefilled, and the score is the mean of 1 to 5
+    under the probabilities of the next token."""
     scale: str = SCALE
     """Prompt: the task and the meaning of each score."""
     reasoned: str = REASONED
@@ -72,7 +72,7 @@ class RateConfig(Config):
     """Prefilled start of the verdict; `reasoned` should request the same."""
     system_message: str = ""
     """System message of the judge; an empty one is not sent."""
-    sampling: SampledGeneration = SampledGeneration()
+    sampling: SampledGeneration = Sampling(temperature=0.7, top_p=0.9)
     """Sampling of reasons and verdicts."""
     num_verdicts: int = Field(1, ge=1)
     """Samples whose mean is the score, for `verdict`."""
@@ -81,10 +81,6 @@ class RateConfig(Config):
     log-probabilities or cannot continue a prefilled response (many served models cannot)."""
     num_repeated: int = Field(250, ge=0)
     """Number of pairs, sampled by hash, to rate twice; the gate needs 200."""
-    seed: int = 0
-    """Random seed of sampled verdicts."""
-    max_error_frac: float = Field(0.05, ge=0, le=1)
-    """The stage fails above this share of failed calls."""
 
     @model_validator(mode="after")
     def _can_ask(self) -> "RateConfig":
@@ -134,7 +130,7 @@ def rate(ctx: Context, config: RateConfig, *, pairs: Artifact, judge: Model) -> 
         ModelError: If more than `max_error_frac` of the pairs' calls failed.
     """
     repeated = _drawn(config, pairs)
-    failures = Failures(judge.label, config.max_error_frac)
+    failures = Failures(judge.label, ctx.runtime.max_error_frac)
     judging, is_told = _Judging(config, judge), False
     scripts = (judging.about(row, row.id in repeated) for row in pairs.rows(Pair))
     for row in play(scripts, judge):
@@ -184,7 +180,7 @@ def _num_fallback(config: RateConfig) -> int:
 def _drawn(config: RateConfig, pairs: Artifact) -> set[str]:
     """Return the ids of the pairs to rate twice."""
     names = (name for batch in pairs.batches(["id"]) for name in batch["id"].to_pylist())
-    place = lambda name: number_of(f"{config.seed}/repeated/{name}")  # noqa: E731
+    place = lambda name: number_of(f"0/repeated/{name}")  # noqa: E731
     return set(nsmallest(config.num_repeated, names, key=place))
 
 

@@ -10,11 +10,13 @@ from typing import Literal
 from pydantic import Field
 
 from spyhop.evaluate.task import Protocol, Task
-from spyhop.models import Model, Request
+from spyhop.models import Model, Reply, Request
 from spyhop.schema import Ending, Item, RecipeError, Score, prompt_turns
 from spyhop.stage import Calls, Context, Estimate, stage
 from spyhop.store import Artifact
-from spyhop.text.extract import choice, final_answer, first_capital, matches
+from spyhop.text.choices import first_capital
+from spyhop.text.gold import Reading, read
+from spyhop.text.thought import without_thought
 
 ITEM_TOKENS = 300
 TOKENS_PER_S = 50_000
@@ -60,7 +62,7 @@ def plan_measure(config: MeasureConfig, items: Mapping[str, Estimate], model: Es
     return Estimate(rows=rows, calls={"model": calls}, seconds=seconds)
 
 
-@stage(version=2, writes=Score, plan=plan_measure)
+@stage(version=3, writes=Score, plan=plan_measure)
 def measure(
     ctx: Context, config: MeasureConfig, *, items: Mapping[str, Artifact], model: Model
 ) -> Iterator[Score]:
@@ -74,17 +76,16 @@ def measure(
             for item, found in zip(_items(artifacts), choices, strict=True):
                 best = item.options[_largest(found.probabilities)] if found.probabilities else None
                 ending: Ending = "whole" if found.error is None else "failed"
-                yield _score(ctx, item, "", best, "choose", ending, 0, found.error)
+                reading = Reading(best, best == item.target)
+                yield _score(ctx, item, "", reading, "choose", ending, 0, found.error)
             continue
         replies = model.generate(requests, protocol.sampling, total=total)
         for item, reply in zip(_items(artifacts), replies, strict=True):
-            is_failed = reply.ending == "failed"
-            answer = None if is_failed else extract(reply.text, item, protocol.extract)
             yield _score(
                 ctx,
                 item,
                 reply.text,
-                answer,
+                _read(reply, item, protocol.extract),
                 reply.finish_reason,
                 reply.ending,
                 reply.response_tokens,
@@ -102,11 +103,15 @@ def _protocol_of(items: Artifact, config: MeasureConfig) -> Protocol:
     return config.suites.get(suite) or _protocol(config)
 
 
-def extract(response: str, item: Item, how: str) -> str | None:
-    """Return the answer in a response: a label for multiple choice, else normalised text."""
-    if not item.options:
-        return final_answer(response)
-    return (first_capital if how == "first_capital" else choice)(response, item.options)
+def _read(reply: Reply, item: Item, how: str) -> Reading:
+    """Return the answer in a reply: a label for multiple choice, else a number or text."""
+    if reply.ending == "failed":
+        return Reading(None, is_right=False)
+    if item.options and how == "first_capital":
+        label = first_capital(without_thought(reply.text), item.options)
+        return Reading(label, label == item.target)
+    is_whole = reply.ending == "whole"
+    return read(reply.text, item.question, item.target, labels=item.options, is_whole=is_whole)
 
 
 def _items(artifacts: Sequence[Artifact]) -> Iterator[Item]:
@@ -128,23 +133,21 @@ def _score(
     ctx: Context,
     item: Item,
     response: str,
-    extracted: str | None,
+    reading: Reading,
     finish_reason: str,
     ending: Ending,
     num_tokens: int,
     error: str | None,
 ) -> Score:
-    is_label = bool(item.options)
-    correct = extracted == item.target if is_label else matches(extracted, item.target)
-    ctx.count("answered", int(extracted is not None))
-    ctx.count("correct", int(correct))
+    ctx.count("answered", int(reading.answer is not None))
+    ctx.count("correct", int(reading.is_right))
     return Score(
         id=item.id,
         suite=item.suite,
         task=item.task,
         response=response,
-        extracted=extracted,
-        correct=correct,
+        extracted=reading.answer,
+        correct=reading.is_right,
         target=item.target,
         chance=item.chance,
         finish_reason=finish_reason,

@@ -9,13 +9,13 @@ a run that was killed asks the remaining batches exactly as a fresh run would. A
 import hashlib
 import json
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from time import monotonic, sleep
 from typing import Annotated, Any, ClassVar, Literal, Protocol, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticSerializationError, to_json
 
 from spyhop.models.journal import Journal
@@ -72,18 +72,14 @@ class Sampling(Config):
         return fields
 
 
-class SampledGeneration(Sampling):
-    """Sampling with temperature 0.7 and top_p 0.9 by default, as in the Humpback paper."""
+def _sampled(given: object) -> object:
+    return {**SAMPLED, **given} if isinstance(given, Mapping) else given
 
-    temperature: Temperature = 0.7
-    """Sampling temperature."""
-    top_p: float = Field(0.9, gt=0.0, le=1.0)
-    """Nucleus sampling: smallest set of tokens with at least this probability."""
 
-    @model_validator(mode="before")
-    @classmethod
-    def _takes_any_sampling(cls, given: object) -> object:
-        return given.model_dump() if isinstance(given, Sampling) else given
+SAMPLED = {"temperature": 0.7, "top_p": 0.9}
+"""Sampling of the Humpback paper."""
+SampledGeneration = Annotated[Sampling, BeforeValidator(_sampled)]
+"""Sampling whose unset fields are those of the Humpback paper."""
 
 
 class _Frozen(BaseModel):
@@ -295,7 +291,11 @@ class Model:
         self.label = label
         self._ctx = ctx
         self._left: Counter[str] = Counter()
-        """Requests that could not be answered for now, by reason."""
+        """Requests left for the next run, by reason."""
+        self._cause = ""
+        """The last reason in words."""
+        self._num_read = 0
+        """Requests of all finished calls."""
         self._journal = Journal(ctx.root, identity, is_owned=is_owned)
         ctx.resources.callback(self._journal.close)
 
@@ -310,10 +310,7 @@ class Model:
         Raises:
             Unfinished: If a served model stopped answering for now.
         """
-        for reply in self._ask("generate", requests, sampling, Reply, total):
-            self._ctx.use("reasoning_tokens", reply.reasoning_tokens)
-            self._ctx.use("cached_tokens", reply.cached_tokens)
-            yield reply
+        yield from self._ask("generate", requests, sampling, Reply, total)
 
     def prefetch(self, requests: Iterable[Request], sampling: Sampling) -> None:
         """Send requests that a later `generate` will read, if the model works in the background."""
@@ -342,13 +339,17 @@ class Model:
             started.append(window)
             if len(started) > self.ahead:
                 yield from self._read(started.popleft(), result_type)
+        num_read = window.done + len(window.keys) if started else 0
         while started:
             yield from self._read(started.popleft(), result_type)
+        self._num_read += num_read
+        self._count_use()
         if self._left:
             why = ", ".join(f"{name}: {num:,}" for name, num in sorted(self._left.items()))
             raise Unfinished(
-                f"{self.label}: {self._left.total():,} requests are left unanswered ({why}); "
-                "run again to ask them"
+                f"{self.label}: {self._left.total():,} requests are left unanswered ({why})"
+                + (f", the last one: {self._cause}" if self._cause else "")
+                + "; run again to ask them"
             )
 
     def _windows(
@@ -372,20 +373,37 @@ class Model:
             done += len(some)
 
     def _read(self, window: Window, result_type: type[Result]) -> Iterator[Result]:
-        known, use = window.known, self._ctx.use
+        known = window.known
         if any(key not in known for key in window.keys):
             known |= self._finish(window)
         if self._left:  # nothing can be finished now, but what follows is asked and kept
             return
+        new = self._journal.first_read(window.keys)
         for key, request in _giving_way(zip(window.keys, window.requests, strict=True)):
-            result = result_type.model_validate_json(known[key])
-            use("requests", 1)
-            use("prompt_tokens", result.prompt_tokens)
-            use("response_tokens", result.response_tokens)
-            use("usd", result.usd)
+            result = self._interpret(result_type.model_validate_json(known[key]))
+            if key in new:  # rows that share a reply made one call
+                new.remove(key)
+                self._use(result)
             if result.id != request.id:  # the reply to an equal request
                 result = result.model_copy(update={"id": request.id})
             yield result
+
+    def _use(self, result: Reply | Choice | TokenLogprobs) -> None:
+        use = self._ctx.use
+        use("requests", 1)
+        use("prompt_tokens", result.prompt_tokens)
+        use("response_tokens", result.response_tokens)
+        use("usd", result.usd)
+        if isinstance(result, Reply):
+            use("reasoning_tokens", result.reasoning_tokens)
+            use("cached_tokens", result.cached_tokens)
+
+    def _interpret(self, result: Result) -> Result:
+        """Return a result as the settings of today read it."""
+        return result
+
+    def _count_use(self) -> None:
+        """Count what else the calls took: failed attempts, and what may be billed in vain."""
 
     def _start(self, window: Window) -> None:
         """Send what the journal does not hold, if the model works in the background."""

@@ -21,10 +21,12 @@ from spyhop.lazy import Lazy
 from spyhop.models.base import Reply, Request, Sampling
 from spyhop.models.endpoint import Remote
 from spyhop.models.endpoint_state import EndpointState
+from spyhop.models.failures import Failure, read_failure, remaining
 from spyhop.models.local import Local, load_tokenizer, saved_format
+from spyhop.models.replies import Usage, parse, read_reply
 from spyhop.models.service import Endpoint
 from spyhop.models.teacher import Teacher
-from spyhop.models.wire import Failure, Usage, body, parse, read_failure, read_reply, remaining
+from spyhop.models.wire import body
 from spyhop.render import FORMATS, TemplateFormat
 from spyhop.schema import Message, ModelError
 from spyhop.settings import mask_secret

@@ -1,20 +1,37 @@
 """A served model: any OpenAI-compatible chat API, over one endpoint or many."""
 
 import gc
-from collections.abc import Iterable
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from time import monotonic
 from typing import Any, Literal
 
 from pydantic import Field
 
-from spyhop.models.base import Model, ModelConfig, ModelUse, Request, Sampling, Window
+from spyhop.models.base import (
+    Model,
+    ModelConfig,
+    ModelUse,
+    Reply,
+    Request,
+    Result,
+    Sampling,
+    Window,
+)
 from spyhop.models.endpoint_client import EndpointClient
+from spyhop.models.journal import State
+from spyhop.models.replies import split_thoughts
 from spyhop.models.schedule import PendingBatch
 from spyhop.models.service import Service
 from spyhop.schema import ModelError
 from spyhop.stage import Context, Progress
 
 REPORT_S = 0.5
+SILENT_S = 3.0
+"""Without a reply for this long, the last failure is shown."""
+PROJECTED_FROM = 0.05
+"""Share of the replies from which the cost of all is projected."""
 YOUNG_OBJECTS = 100_000
 """New objects before Python looks for cycles among them, while a served model is called."""
 
@@ -47,7 +64,7 @@ class Remote(ModelConfig):
 class RemoteModel(Model):
     """Asks over the network, in any order and as fast as the limits allow."""
 
-    ahead = 3  # so that the slowest answers of a window do not leave the endpoints idle
+    ahead = 3  # so that the slowest replies of a window do not leave the endpoints idle
 
     def __init__(self, config: Remote, service: Service, *, identity: str, ctx: Context) -> None:
         super().__init__(identity=identity, label=config.label, ctx=ctx, is_owned=True)
@@ -57,13 +74,15 @@ class RemoteModel(Model):
         self._pending: dict[str, PendingBatch] = {}
         """Batches in flight, by key."""
         self._failed: dict[str, str] = {}
-        """Results of calls that failed for good, by key: they are not requested twice in a run."""
+        """Results of permanent failures, by key: they are not requested twice in a run."""
         self._waits: dict[int, dict[str, PendingBatch]] = {}
         """By window: batches it waits for, also those of earlier windows."""
         self._began = monotonic()
+        self._most_done = 0
+        self._bills = _Bills(ctx, identity, self._journal.state().taken_over())
 
     def prefetch(self, requests: Iterable[Request], sampling: Sampling) -> None:
-        """Begin to ask what a later `generate` will read."""
+        """Send requests that a later `generate` will read."""
         for window in self._windows("generate", requests, sampling, None):
             self._start(window)
             self._waits.pop(id(window), None)
@@ -90,11 +109,33 @@ class RemoteModel(Model):
         for batch in set(waits.values()):
             self._wait(batch, window)
             self._left += batch.left
+            self._cause = batch.cause or self._cause
             batch.left.clear()
             self._failed |= {key: batch.results[key] for key in batch.failed}
         for key in waits:
             self._pending.pop(key, None)
         return {key: batch.results[key] for key, batch in waits.items() if key in batch.results}
+
+    def _interpret(self, result: Result) -> Result:
+        """Apply the settings' finish reasons; split off thoughts that older code left in texts."""
+        if not isinstance(result, Reply) or result.error is not None:
+            return result
+        change: dict[str, object] = {}
+        if "think" in result.text.lower() and not result.reasoning:
+            thoughts, text = split_thoughts(result.text)
+            change = {"reasoning": thoughts, "text": text}
+        mapped = self._service.finish_reasons.get(result.finish_reason)
+        if mapped is not None:
+            is_empty = mapped == "whole" and not result.text.strip()
+            change["ending"] = "empty" if is_empty else mapped
+        return result.model_copy(update=change) if change else result
+
+    def _count_use(self) -> None:
+        client = self._client
+        if client is not None:
+            self._bills.count(client.state, client.counts.failures)
+        else:
+            self._bills.count(self._journal.state().taken_over(), {})
 
     def _wait(self, batch: PendingBatch, window: Window) -> None:
         client = self._client
@@ -103,7 +144,7 @@ class RemoteModel(Model):
             while not batch.done.wait(REPORT_S):
                 self._report(client, window)
         except KeyboardInterrupt:
-            self._ctx.notice("taking in the answers on their way; Ctrl-C once more leaves them")
+            self._ctx.notice("waiting for in-flight replies; press Ctrl-C again to abandon them")
             client.stop()
             raise
         if batch.error is not None:
@@ -117,41 +158,79 @@ class RemoteModel(Model):
         )
         self._ctx.resources.callback(self._close, client)
         if not client.last.is_closed:
-            self._ctx.use("maybe_billed_twice", client.last.ceiling)
             self._ctx.notice(
-                f"the last run on {self.label} ended hard: at most {client.last.ceiling} requests "
-                "that were in flight then may be billed twice"
-                + (f"; waiting {client.hold_s:.0f} s for its limits" if client.hold_s else "")
+                f"previous run on {self.label} did not shut down cleanly: up to "
+                f"{client.last.ceiling} in-flight requests may be billed twice"
+                + (f"; waiting {client.hold_s:.0f} s for rate limits" if client.hold_s else "")
             )
         return client
 
     def _close(self, client: EndpointClient) -> None:
+        before = client.last.unsettled_usd
         client.close()
-        self._ctx.use("maybe_billed", client.counts.num_maybe_billed)
-        for kind, num in client.counts.failures.items():
-            self._ctx.use(f"failed_attempts/{kind}", num)
+        self._count_use()
+        if (more := client.state.unsettled_usd - before) > 0:
+            self._ctx.notice(
+                f"{self.label}: requests without a reply may have been billed; ${more:.4f} is "
+                "reserved for them (compare with the provider's bill, then run with --settle)"
+            )
 
     def _report(self, client: EndpointClient, window: Window) -> None:
         counts, spent = client.counts, client.state.spent_usd
         num_known = sum(len(batch.results) for batch in set(self._pending.values()))
-        done = window.done + num_known
-        rate = counts.num_answered / max(monotonic() - self._began, 1e-9)
-        notes = [f"{rate:,.1f}/s"]
+        done = self._num_read + window.done + num_known
+        total = None if window.total is None else self._num_read + window.total
+        self._most_done = max(self._most_done, done if total is None else min(done, total))
+        notes = [f"{counts.num_answered / max(monotonic() - self._began, 1e-9):,.1f}/s"]
+        silent_s = monotonic() - (counts.answered_at or self._began)
+        if silent_s > SILENT_S and counts.last_failure:
+            notes.insert(0, f"no reply for {silent_s:.0f} s: {counts.last_failure}")
         if spent:
             notes.append(f"${spent:,.2f}")
-            if window.total and counts.num_answered:
-                more = (window.total - done) * counts.usd / counts.num_answered
+            if total and counts.num_answered >= PROJECTED_FROM * total:
+                more = (total - self._most_done) * counts.usd / counts.num_answered
                 notes[-1] += f" of about ${spent + more:,.2f}"
         notes += [f"{kind} {num:,}" for kind, num in sorted(counts.failures.items())]
         notes += client.shares()
-        note = ", ".join(notes)
         self._ctx.report(
             Progress(
-                f"asking {self.label}", done, window.total, "rows", note=note,
+                f"asking {self.label}", self._most_done, total, "rows", note=", ".join(notes),
                 usage={"requests": counts.num_answered, "usd": counts.usd},
                 errors=dict(counts.failures),
             )
         )  # fmt: skip
+
+
+class _Bills:
+    """What a stage may have been billed for nothing or twice, summed over its runs.
+
+    The journal counts it for the model, whatever happens to the process. A file beside the stage's
+    partial work holds the counts from before its first run.
+    """
+
+    def __init__(self, ctx: Context, identity: str, state: State) -> None:
+        self._ctx = ctx
+        self._noted: Counter[str] = Counter()
+        path = ctx.state / f"bills-{identity}.json"
+        if not path.exists():
+            path.write_text(json.dumps(_figures(state)))
+        self._before = json.loads(path.read_text())
+
+    def count(self, state: State, failures: Mapping[str, int]) -> None:
+        """Bring the stage's usage up to date."""
+        figures = {name: num - self._before[name] for name, num in _figures(state).items()}
+        figures |= {f"failed_attempts/{kind}": num for kind, num in failures.items()}
+        for name, amount in figures.items():
+            self._ctx.use(name, amount - self._noted[name])
+            self._noted[name] = amount  # type: ignore[assignment]
+
+
+def _figures(state: State) -> dict[str, float]:
+    return {
+        "maybe_billed": state.num_maybe_billed,
+        "maybe_billed_twice": state.num_maybe_twice,
+        "maybe_billed_usd": state.maybe_billed_usd,
+    }
 
 
 def _calm_collector(ctx: Context) -> None:

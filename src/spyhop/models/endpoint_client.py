@@ -1,7 +1,8 @@
 """The client of a served model: an event loop in a thread, fed and awaited by plain calls.
 
 A call waits in the schedule until an endpoint's limits, its concurrency and the budget admit it.
-Its place is free as soon as the answer is read; the answer is used once the journal has it.
+Its reply is used once the journal has it; until then it counts towards the endpoint's concurrency,
+so that no more requests than that can be lost, and billed twice, when the process is killed.
 """
 
 import asyncio
@@ -10,32 +11,22 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
-
-import aiohttp
 
 from spyhop.models.base import Choice, Kind, Reply, Request, Sampling
 from spyhop.models.commits import Commits
-from spyhop.models.endpoint_state import EndpointState, Reservation
-from spyhop.models.journal import Answered, Failed, Journal, State
-from spyhop.models.limits import SPAN_S
+from spyhop.models.endpoint_state import EndpointState
+from spyhop.models.failures import MESSAGE_CHARS, Failure
+from spyhop.models.journal import Answered, Failed, Journal
+from spyhop.models.limits import FIRST_ALLOWED, SPAN_S
+from spyhop.models.replies import Unreadable, parse, read_choice, read_reply, share
 from spyhop.models.retry import Decision, RetryPolicy
 from spyhop.models.schedule import Admission, PendingBatch, PendingCall, Rejected, Schedule, grouped
 from spyhop.models.service import Service
-from spyhop.models.wire import (
-    MESSAGE_CHARS,
-    Failure,
-    body,
-    parse,
-    read_choice,
-    read_failure,
-    read_reply,
-    share,
-)
+from spyhop.models.transport import HttpReply, Transport
+from spyhop.models.wire import body
 from spyhop.schema import Unfinished
-from spyhop.settings import mask_secret
 
 try:
     from uvloop import new_event_loop
@@ -46,9 +37,10 @@ DRAIN_S = 30.0
 """A run that is asked to stop waits this long for replies in flight, which are paid for."""
 FIRST_CEILING = 16
 BEAT_S = 0.5
-CONNECT_S = 30.0
-MOST_UNCOMMITTED = 1000
-"""Answers that wait for the journal; with more, nothing is sent until it has caught up."""
+PAUSED_S = 3.0
+"""A longer time between two beats means that the process was stopped, and its clock went on."""
+HEADROOM = 1.25
+"""What the journal is told may be in flight, as a multiple of what is."""
 
 
 @dataclass(slots=True)
@@ -58,7 +50,10 @@ class ReplyCounts:
     num_answered: int = 0
     usd: float = 0.0
     failures: Counter[str] = field(default_factory=Counter)
-    num_maybe_billed: int = 0
+    last_failure: str = ""
+    """Address and reason of the last failed attempt."""
+    answered_at: float = 0.0
+    """When the last reply came, or the first request was sent (`time.monotonic`)."""
 
 
 class _Settled(NamedTuple):
@@ -67,6 +62,8 @@ class _Settled(NamedTuple):
     result: str | None
     left: str = ""
     is_failed: bool = False
+    received: Admission | None = None
+    """The call that a reply came to; its slot and its reserve are free once it is committed."""
 
 
 class EndpointClient:
@@ -85,15 +82,15 @@ class EndpointClient:
         journal: Journal,
     ) -> None:
         self.counts = ReplyCounts()
-        self.endpoints = [EndpointState(endpoint, model) for endpoint in service.endpoints]
-        self._headers = {id(endpoint): endpoint.headers() for endpoint in self.endpoints}
-        self._extra, self._omit, self._service = extra, omit, service
         self.last = journal.state()
+        self.endpoints = [EndpointState(endpoint, model) for endpoint in service.endpoints]
+        for endpoint in self.endpoints:
+            endpoint.concurrency.begin_at(self.last.levels.get(endpoint.url, FIRST_ALLOWED))
+        self._transport = Transport(self.endpoints)
+        self._extra, self._omit = extra, omit
         has_limits = any(endpoint.limiters for endpoint in self.endpoints)
         self.hold_s = self.last.rest_s(SPAN_S + 2 * BEAT_S) if has_limits else 0.0
-        self.state = State(is_closed=False, spent_usd=self.last.spent_usd)
-        if not self.last.is_closed:  # what was in flight may have been billed
-            self.state.spent_usd += self.last.reserved_usd
+        self.state = self.last.taken_over()
         self._schedule = Schedule(self.endpoints, service.budget_usd, self.state)
         self._journal = journal.beside()
         self._commits = Commits[_Settled](journal, self.state, self._committed, self._broken)
@@ -101,11 +98,15 @@ class EndpointClient:
         self._tasks: dict[asyncio.Task[None], float] = {}
         """Requests in flight, and when they are given up."""
         self._waiting: list[PendingBatch] = []
-        self._num_uncommitted = self._num_sent = self._num_told = 0
+        self._num_sent = self._num_told = self._num_unsettled = 0
+        self._beat_at = 0.0
         self._error: BaseException | None = None
         self._is_broken = self._is_abandoned = False
         self._policy = RetryPolicy(
-            service.max_attempts, service.patience_s, is_proven=not journal.is_empty()
+            service.max_attempts,
+            service.patience_s,
+            frozenset(service.finish_reasons),
+            is_proven=not journal.is_empty(),
         )
         self._answered_at = 0.0
         self._loop = new_event_loop()
@@ -143,7 +144,7 @@ class EndpointClient:
 
     def stop(self, grace_s: float = DRAIN_S) -> None:
         """Send nothing more, and take in what is on its way; interrupted, leave it."""
-        self._loop.call_soon_threadsafe(self._end, Unfinished("stopped; run again to go on"))
+        self._loop.call_soon_threadsafe(self._end, Unfinished("stopped; run again to resume"))
         try:
             self._is_idle.wait(0.0 if self._is_abandoned else grace_s)
         except KeyboardInterrupt:
@@ -180,13 +181,9 @@ class EndpointClient:
                 held = self.last.held.get(f"{endpoint.url} {name}", [])
                 away_s = max(0.0, time.time() - self.last.at)
                 limiter.load([(age + away_s, amount) for age, amount in held], now)
-        self._proxies = {id(endpoint): endpoint.proxy for endpoint in self.endpoints}
         self._finished = asyncio.Event()
-        async with aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=300),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S),
-        ) as self._session:
+        self._beat_at = now
+        async with self._transport:
             self._is_up.set()
             self._beat()
             await self._finished.wait()
@@ -204,8 +201,17 @@ class EndpointClient:
         """Give up what takes too long; have the journal know when something was last sent.
 
         Every half second for all requests: a timer for each would cost as much as its parsing.
+        While the process was stopped nobody read the replies that wait in its sockets, so that time
+        counts for no request.
         """
         now = self._loop.time()
+        if (stopped_s := now - self._beat_at) > PAUSED_S:
+            self._tasks = {task: end + stopped_s for task, end in self._tasks.items()}
+            self._answered_at += stopped_s
+        self._beat_at = now
+        self.state.levels = self.state.levels | {
+            each.url: each.concurrency.level for each in self.endpoints
+        }
         for task in [task for task, end in self._tasks.items() if now > end]:
             task.cancel()
         if self._num_sent != self._num_told:
@@ -232,10 +238,14 @@ class EndpointClient:
             self._end(error)
 
     def _send_all(self) -> None:
-        while not self._error and self._num_uncommitted < MOST_UNCOMMITTED:
-            self._raise_ceiling()
+        while not self._error:
             found = self._schedule.take(self._loop.time())
             if isinstance(found, Admission):
+                try:
+                    self._raise_ceiling()
+                except BaseException:
+                    self._schedule.withdraw(found)
+                    raise
                 task = self._loop.create_task(self._send(found))
                 timeout_s = found.endpoint.config.timeout_s
                 self._tasks[task] = found.reservation.sent + timeout_s
@@ -254,9 +264,12 @@ class EndpointClient:
             self._end(error)
 
     def _raise_ceiling(self) -> None:
-        """Have the journal know how many requests may be out before so many are."""
-        if self._schedule.num_in_flight + self._num_uncommitted >= self.state.ceiling:
-            self.state.ceiling = max(FIRST_CEILING, 2 * self.state.ceiling)
+        """Have the journal know what may be in flight, and cost, before it is sent."""
+        num, usd = self._schedule.num_open, self.state.reserved_usd
+        if num > self.state.ceiling or usd > self.state.ceiling_usd:
+            most = sum(each.concurrency.most for each in self.endpoints)
+            self.state.ceiling = min(most, max(FIRST_CEILING, math.ceil(HEADROOM * num)))
+            self.state.ceiling_usd = max(self.state.ceiling_usd, HEADROOM * usd)
             self._journal.commit([], [], self.state)
 
     def _wake_at(self, when: float) -> None:
@@ -273,36 +286,26 @@ class EndpointClient:
         self._dispatch()
 
     async def _send(self, admission: Admission) -> None:
-        call, endpoint, reservation = admission.call, admission.endpoint, admission.reservation
+        call, endpoint, _ = admission
         call.num_sent += 1
         self._num_sent += 1
-        failure: Failure | None = None
         try:
-            status, headers, raw = await self._post(call, endpoint)
-            if status != 200:
-                failure = read_failure(status, headers, self._without_keys(raw), datetime.now(UTC))
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-            failure = Failure("lost", f"cannot be reached: {error}")
-        except asyncio.CancelledError:
+            found = await self._transport.post(endpoint, self._body(call, endpoint))
+        except asyncio.CancelledError as error:
             if self._finished.is_set():
                 raise
-            reason = f"no answer within timeout_s = {endpoint.config.timeout_s:g}"
-            failure = Failure("lost", reason, is_maybe_billed=True, is_overrun=True)
-        except (aiohttp.ClientError, OSError, ValueError) as error:
-            reason = f"the connection broke: {type(error).__name__} {error}"
-            failure = Failure("lost", reason, is_maybe_billed=True)
-        self._schedule.release(reservation)
-        if failure is None:
-            self._received(call, endpoint, reservation, headers, raw)
+            reason = f"no reply within timeout_s = {endpoint.config.timeout_s:g}"
+            is_written = bool(error.args and error.args[0])
+            found = Failure("lost", reason, is_maybe_billed=is_written, is_overrun=True)
+        if isinstance(found, HttpReply):
+            self._received(admission, found)
         else:
-            self._failed(call, endpoint, reservation, failure)
+            self._failed(admission, found)
         self._dispatch()
         self._check_idle()
 
-    async def _post(
-        self, call: PendingCall, endpoint: EndpointState
-    ) -> tuple[int, Mapping[str, str], bytes]:
-        data = body(
+    def _body(self, call: PendingCall, endpoint: EndpointState) -> bytes:
+        return body(
             call.kind,
             call.members[0][1],
             call.sampling,
@@ -312,34 +315,23 @@ class EndpointClient:
             num_samples=len(call.members),
             tokens_field=endpoint.config.tokens_field,
         )
-        async with self._session.post(
-            endpoint.url,
-            data=aiohttp.BytesPayload(data),  # plain bytes cost aiohttp a search for their kind
-            headers=self._headers[id(endpoint)],
-            proxy=self._proxies[id(endpoint)],
-            allow_redirects=False,
-        ) as response:
-            return response.status, response.headers, await response.read()
 
-    def _received(
-        self,
-        call: PendingCall,
-        endpoint: EndpointState,
-        reservation: Reservation,
-        headers: Mapping[str, str],
-        raw: bytes,
-    ) -> None:
+    def _received(self, admission: Admission, reply: HttpReply) -> None:
+        call, endpoint, reservation = admission
         try:
-            choices, usage = parse(raw, len(call.members), reservation.estimate.prompt_tokens)
-        except ValueError as error:
-            got = self._without_keys(raw)[:MESSAGE_CHARS].decode(errors="replace")
-            reason = f"not an answer ({error}): {got!r}"
-            malformed = Failure("malformed", reason, 200, is_maybe_billed=True)
-            self._failed(call, endpoint, reservation, malformed)
+            choices, usage = parse(reply.raw, len(call.members), reservation.estimate.prompt_tokens)
+        except Unreadable as error:
+            failure = error.failure
+            if failure.kind == "malformed":
+                got = reply.raw[:MESSAGE_CHARS].decode(errors="replace")
+                failure = replace(failure, message=f"not a reply ({failure.message}): {got!r}")
+            self._failed(admission, failure)
             return
         now = self._answered_at = self._loop.time()
-        self._policy.is_proven = True
-        usd = endpoint.answered(reservation, usage, headers, now)
+        self.counts.answered_at = time.monotonic()
+        self._policy.answered()
+        usd = endpoint.answered(reservation, usage, reply.headers, now)
+        endpoint.concurrency.num_uncommitted += 1
         if usage.is_counted and call.size is not None:
             self._schedule.guess.learn(call.size, usage.prompt_tokens)
         self.state.spent_usd += usd
@@ -349,30 +341,40 @@ class EndpointClient:
         answered, settled = [], []
         parts = share(usage, len(choices))
         make = read_choice if call.kind == "choose" else read_reply
-        for (key, request), found, part in zip(call.members, choices, parts, strict=False):
-            text = make(request, found, part, usd / len(choices)).model_dump_json()
+        for (key, request), choice, part in zip(call.members, choices, parts, strict=False):
+            result = make(request, choice, part, usd / len(choices))
+            text = self._transport.masked(result.model_dump_json().encode()).decode()
             answered.append(Answered(key, text, *how))
             settled.append(_Settled(call.batch, key, text))
+            if isinstance(result, Reply):
+                self._end_if(self._policy.judge_reason(endpoint.config.url, result.finish_reason))
+        settled[0] = settled[0]._replace(received=admission)
         self._commit(answered, [], settled)
         if rest := call.members[len(choices) :]:  # fewer samples came than were requested
             self._schedule.put_back(PendingCall(call.kind, call.sampling, rest, call.batch))
 
-    def _failed(
-        self, call: PendingCall, endpoint: EndpointState, reservation: Reservation, failure: Failure
-    ) -> None:
+    def _failed(self, admission: Admission, failure: Failure) -> None:
+        call, endpoint, reservation = admission
         now = self._loop.time()
+        self._schedule.release(reservation)
         endpoint.failed(reservation, failure, now)
         self.counts.failures[failure.kind] += 1
         if failure.is_maybe_billed:
-            self.counts.num_maybe_billed += 1
-            self.state.spent_usd += reservation.most_usd
+            usd = endpoint.config.usd(*failure.usage) if failure.usage else reservation.most_usd
+            self.state.num_maybe_billed += 1
+            self.state.reserve(usd)
         call.avoid = endpoint
         how = (endpoint.config.url, call.num_sent, now - reservation.sent, time.time())
         message = " ".join(failure.message.split())
+        advice = endpoint.advice(failure)
+        self.counts.last_failure = advice
         row = Failed(call.members[0][0], failure.kind, message, *how, failure.is_maybe_billed)
         is_large = not endpoint.fits(reservation.estimate)
         self._settle(call, failure, row, self._policy.decide(call, failure, is_large=is_large))
-        if error := self._policy.stop(failure, endpoint.advice(failure), now - self._answered_at):
+        self._end_if(self._policy.stop(failure, advice, now - self._answered_at))
+
+    def _end_if(self, error: BaseException | None) -> None:
+        if error is not None:
             self._end(error)
 
     def _settle(
@@ -396,8 +398,7 @@ class EndpointClient:
         if self._schedule.num_in_flight or not self._schedule:
             return
         rest_s = min(endpoint.paused_until for endpoint in self.endpoints) - self._answered_at
-        if error := self._policy.stop_waiting(rest_s):
-            self._end(error)
+        self._end_if(self._policy.stop_waiting(rest_s))
 
     def _again(self, call: PendingCall) -> None:
         self._schedule.put_back(call)
@@ -415,16 +416,10 @@ class EndpointClient:
             settled.append(_Settled(call.batch, key, result.model_dump_json(), is_failed=True))
         self._commit([], [row] if row else [], settled)
 
-    def _without_keys(self, raw: bytes) -> bytes:
-        """Take out keys that a server repeats, before anything is cut or kept."""
-        for endpoint in self.endpoints:
-            raw = mask_secret(raw, endpoint.key, endpoint.config.key_env or "")
-        return raw
-
     def _commit(
         self, answered: list[Answered], failed: list[Failed], settled: list[_Settled]
     ) -> None:
-        self._num_uncommitted += len(settled)
+        self._num_unsettled += len(settled)
         self._commits.add(answered, failed, settled)
 
     def _end(self, error: BaseException) -> None:
@@ -435,7 +430,7 @@ class EndpointClient:
     def _check_idle(self) -> None:
         if not self._error or self._schedule.num_in_flight:
             return
-        if self._num_uncommitted and not self._is_broken:
+        if self._num_unsettled and not self._is_broken:
             return
         for batch in self._waiting:
             batch.error = self._error
@@ -447,8 +442,12 @@ class EndpointClient:
         self._error = self._error or Unfinished("closed")
         self._finished.set()
 
-    def _after_commit(self, num: int) -> None:
-        self._num_uncommitted -= num
+    def _after_commit(self, settled: list[_Settled]) -> None:
+        self._num_unsettled -= len(settled)
+        for each in settled:
+            if each.received is not None:
+                each.received.endpoint.concurrency.num_uncommitted -= 1
+                self._schedule.release(each.received.reservation)
         self._waiting = [batch for batch in self._waiting if not batch.done.is_set()]
         self._dispatch()
         self._check_idle()
@@ -460,6 +459,7 @@ class EndpointClient:
             batch = each.batch
             if each.result is None:
                 batch.left[each.left] += 1
+                batch.cause = self.counts.last_failure
             else:
                 batch.results[each.key] = each.result
                 if each.is_failed:
@@ -467,7 +467,7 @@ class EndpointClient:
             batch.num_pending -= 1
             if not batch.num_pending:
                 batch.done.set()
-        self._tell(self._after_commit, len(settled))
+        self._tell(self._after_commit, settled)
 
     def _broken(self, error: Exception) -> None:
         self._is_broken = True

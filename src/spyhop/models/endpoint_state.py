@@ -3,21 +3,24 @@
 import math
 import os
 import random
+import re
 from collections.abc import Mapping
 from typing import NamedTuple
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
+from spyhop.models.failures import Failure, remaining
 from spyhop.models.limits import SPAN_S, Concurrency, RateLimiter
+from spyhop.models.replies import Usage
 from spyhop.models.service import Endpoint
-from spyhop.models.wire import Failure, Usage, remaining
 from spyhop.schema import ModelError
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 60.0
 LEAST_TOLD_PAUSE_S = 0.05
 """Some say "at once" for as long as it lasts; doubled, too, with each failure in a row."""
 PATIENT_FAILURES = 3
-"""Failures in a row before the whole endpoint is given a rest."""
+"""Failures without a reply between them before the whole endpoint is given the rest that it asks
+for; where it asks for none, as many as may be in flight. One alone concerns its own call."""
 
 
 class TokenEstimate(NamedTuple):
@@ -51,7 +54,11 @@ class EndpointState:
         self.paused_until = -math.inf
         self.turn = 0.0
         """Advances by 1/weight with each call; among those that are free the lowest is next."""
+        self._num_failed = 0
+        """Failures since the last reply."""
         self._failures_in_row = 0
+        """The same, those that were in flight together counted as one."""
+        self._is_proven = False
         self._failed_at = -math.inf
         limits = {
             "requests": endpoint.requests_per_min,
@@ -89,22 +96,28 @@ class EndpointState:
         parts = urlsplit(self.url)
         return None if proxy_bypass(parts.hostname or "") else getproxies().get(parts.scheme)
 
-    def advice(self, told: Failure) -> str:
+    def advice(self, failure: Failure) -> str:
         """Return what went wrong and, where it is known, how to mend it."""
-        said, name = f"{self.config.url}: {told.message}", self.config.key_env
-        if told.status in (401, 403) and name:
+        said, name = f"{self.config.url}: {failure.message}", self.config.key_env
+        said = " ".join(said.split())
+        if failure.status in (401, 403) and name:
             return f"{said}; set the environment variable {name} to a key that is valid there"
-        if told.status in (401, 403):
+        if failure.status in (401, 403):
             return f"{said}; name the variable that holds its key with key_env"
-        if told.status == 404:
+        if failure.status in (404, 405):
             return f"{said}; check url and model ({self.model!r})"
+        if failure.kind == "lost" and not failure.is_maybe_billed:
+            return f"{said}; is it running, and is the url right?"
+        if (failure.status >= 500 or failure.kind == "page") and not self._is_proven:
+            is_short = self.config.api == "openai" and not re.search(r"/v\d", self.config.url)
+            return f"{said}; is the url right{', without /v1' if is_short else ''}?"
         return said
 
     def ready_at(self, estimate: TokenEstimate, now: float) -> float:
-        """Return when a call may be sent: `now`, later, or infinity while all places are taken."""
-        if not self.concurrency.has_room():
-            return math.inf
-        when = now if now >= self.paused_until else self.paused_until
+        """Return when a call may be sent: `now`, later, or infinity while all slots are taken."""
+        when = max(self.concurrency.room_at(now), self.paused_until)
+        if when == math.inf:
+            return when
         for name, limiter in self.limiters.items():
             ready = limiter.ready_at(self._taken(name, estimate), now)
             if ready > when:
@@ -131,8 +144,9 @@ class EndpointState:
     ) -> float:
         """Count what the call took in truth, and return its price in dollars."""
         self.concurrency.in_flight -= 1
-        self.concurrency.succeeded()
-        self._failures_in_row = 0
+        self.concurrency.succeeded(reservation.sent, now)
+        self._num_failed = self._failures_in_row = 0
+        self._is_proven = True
         is_used = self.config.counts == "used"
         response = usage.response_tokens if is_used else reservation.estimate.response_tokens
         known = TokenEstimate(usage.prompt_tokens, response)
@@ -146,18 +160,19 @@ class EndpointState:
     def failed(self, reservation: Reservation, failure: Failure, now: float) -> None:
         """Back off as the failure asks for."""
         self.concurrency.in_flight -= 1
-        if failure.kind in ("rejected", "refused", "malformed", "fatal"):
+        if failure.kind in ("rejected", "refused", "malformed", "fatal", "page"):
             return
         if failure.is_overrun:
             self.concurrency.overran(reservation.sent, now)
+        self._num_failed += 1
         if reservation.sent >= self._failed_at:  # requests that were in flight together fail as one
             self._failures_in_row += 1
             self._failed_at = now
-        if failure.kind == "throttled":
-            self._pause(failure.retry_after_s, self._failures_in_row - 1, now)
-        elif failure.retry_after_s is not None or self._failures_in_row >= PATIENT_FAILURES:
-            exponent = self._failures_in_row - PATIENT_FAILURES
-            self._pause(failure.retry_after_s, exponent, now)
+        if failure.retry_after_s is not None:
+            if self._num_failed >= PATIENT_FAILURES or not self._is_proven:
+                self._pause(failure.retry_after_s, self._failures_in_row - 1, now)
+        elif self._num_failed >= max(PATIENT_FAILURES, self.concurrency.allowed):
+            self._pause(None, self._failures_in_row - PATIENT_FAILURES, now)
 
     def _taken(self, name: str, estimate: TokenEstimate) -> int:
         """Return what is set aside of a limit: all of it for what is guessed to be larger."""

@@ -11,7 +11,7 @@ import sqlite3
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -84,12 +84,44 @@ class State:
     at: float = 0.0
     """Seconds since 1970 of the last commit."""
     spent_usd: float = 0.0
+    """Price of the replies received."""
     reserved_usd: float = 0.0
-    """What the requests in flight may cost at most."""
+    """Highest price of the requests in flight."""
+    unsettled_usd: float = 0.0
+    """Highest price of failed requests that may have been billed, until it is released."""
     ceiling: int = 0
-    """Requests without a committed reply were never more than this."""
+    """Requests without a committed reply were never more than this, and not above `ceiling_usd`."""
+    ceiling_usd: float = 0.0
+    num_maybe_billed: int = 0
+    """Failed requests of all runs that may have been billed for nothing."""
+    num_maybe_twice: int = 0
+    """Requests in flight at kills, of all runs: they may have been billed twice."""
+    maybe_billed_usd: float = 0.0
+    """Highest price of both."""
+    levels: dict[str, float] = field(default_factory=dict)
+    """Requests in flight that each endpoint bore, by its address."""
     held: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
     """By limit: (age, amount) of what was sent in the last minute."""
+
+    @property
+    def bound_usd(self) -> float:
+        """What is spent, or may be."""
+        return self.spent_usd + self.unsettled_usd + self.reserved_usd
+
+    def reserve(self, usd: float) -> None:
+        """Keep the highest price of requests that may have been billed."""
+        self.maybe_billed_usd += usd
+        self.unsettled_usd += usd
+
+    def taken_over(self) -> "State":
+        """Return the state of the next owner; after a kill what was in flight may be billed."""
+        state = replace(
+            self, is_closed=False, reserved_usd=0.0, ceiling=0, ceiling_usd=0.0, held={}
+        )
+        if not self.is_closed:
+            state.num_maybe_twice += self.ceiling
+            state.reserve(max(self.ceiling_usd, self.reserved_usd))
+        return state
 
     def rest_s(self, span_s: float) -> float:
         """Return how long to pause after an unclean shutdown, since recent sends are unknown."""
@@ -110,6 +142,7 @@ class Journal:
         folder = root / JOURNAL
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / f"{identity}.sqlite"
+        self._notes_reads = False
         self._lock = _own(folder / f"{identity}.owner") if is_owned else None
         try:
             self._db = self._connect()
@@ -129,6 +162,24 @@ class Journal:
             except sqlite3.DatabaseError as error:
                 raise _damaged(self.path, str(error)) from None
         return found
+
+    def first_read(self, keys: Sequence[str]) -> set[str]:
+        """Return those of the keys that this object is asked for the first time.
+
+        They are noted in a temporary table, so that memory stays flat.
+        """
+        if not self._notes_reads:
+            self._db.execute("CREATE TEMP TABLE read (key TEXT PRIMARY KEY) WITHOUT ROWID")
+            self._notes_reads = True
+        new = dict.fromkeys(keys)
+        for place in range(0, len(keys), CHUNK):
+            some = keys[place : place + CHUNK]
+            query = f"SELECT key FROM temp.read WHERE key IN ({','.join('?' * len(some))})"
+            for (key,) in self._db.execute(query, some):
+                new.pop(key, None)
+        self._db.executemany("INSERT INTO temp.read VALUES (?)", ((key,) for key in new))
+        self._db.commit()
+        return set(new)
 
     def put(self, replies: Mapping[str, str]) -> None:
         """Commit replies; the first one of a key stays."""
@@ -229,6 +280,25 @@ class Journal:
                 "move it away to ask again"
             )
         return db
+
+
+def settle(root: Path) -> float:
+    """Release what is reserved in a store for requests that may have been billed; return dollars.
+
+    Raises:
+        ArtifactError: If a run is using a journal.
+    """
+    released = 0.0
+    for path in sorted((root / JOURNAL).glob("*.sqlite")):
+        journal = Journal(root, path.stem, is_owned=True)
+        try:
+            state = journal.state()
+            released += state.unsettled_usd
+            if state.unsettled_usd:
+                journal.commit([], [], replace(state, unsettled_usd=0.0))
+        finally:
+            journal.close()
+    return released
 
 
 def _log(path: Path) -> Path:

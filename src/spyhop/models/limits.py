@@ -1,6 +1,8 @@
 """Limits per minute that are never exceeded, and concurrency that adapts."""
 
 import math
+from collections import deque
+from dataclasses import dataclass
 
 SPAN_S = 61.0
 """A minute and what requests may lose or win on their way: no 60 s at the server hold more."""
@@ -9,6 +11,17 @@ BURST_S = 1.0
 """Admissions may run ahead of an even pace by so much."""
 FIRST_ALLOWED = 16
 """Requests in flight at the start, before anything is known of the endpoint."""
+TOLERATED = 0.05
+"""Share of overloaded replies that changes nothing, beside two standard deviations of chance."""
+MOST_TOLERATED, DECAY, SAME = 0.5, 0.95, (0.5, 1.5)
+"""Where a cut leaves the share within these multiples of what it was, load is not its cause: it is
+tolerated, up to a half, and the cut is taken back; with each good window a little less so."""
+OUTAGE, OUTAGE_FLOOR = 0.9, 4.0
+"""Above this share an endpoint is out; so many ask whether it is back."""
+LEAST_REPLIES, MANY_REPLIES = 32, 150
+"""Of a window; below the second number three deviations are tolerated: a cut ends the climb."""
+FIRST_GROWTH = 0.05
+LONGEST_HOLD_S = 1.0
 
 
 class RateLimiter:
@@ -87,29 +100,130 @@ class RateLimiter:
                 self._sum = 0.0
 
 
+@dataclass(slots=True)
+class _Window:
+    """Replies since `began`."""
+
+    began: float
+    size: int
+    """Replies that end it, at least."""
+    num_good: int = 0
+    num_overrun: int = 0
+    was_full: bool = False
+
+
 class Concurrency:
-    """Requests in flight: grows while answers come, halves when the endpoint is overrun (AIMD)."""
+    """How many requests may be in flight: as many as the endpoint bears, at most `most`.
+
+    It reacts once per window of replies (as many as may be in flight, and at least a mean latency
+    long) to the share of them that says "overloaded". A share that chance failures explain changes
+    nothing; above it the number is cut in proportion, by half at most. Below the level of the last
+    cut it doubles per round trip, above it grows by 5, 10, 20, ... %.
+
+    The slot of an overloaded request stays taken for a mean latency, so that a server that turns
+    requests away at once is not asked faster for it, and the share measures the excess.
+    """
 
     def __init__(self, most: int) -> None:
         self.most = most
         self.allowed = float(min(most, FIRST_ALLOWED))
         self.in_flight = 0
-        self._is_first_climb = True
+        self.num_uncommitted = 0
+        """Replies received and not in the journal yet: with those in flight never above `most`."""
+        self._level = math.inf
+        """What was borne when it was last cut."""
+        self._growth = FIRST_GROWTH
         self._cut_at = -math.inf
+        self._cut_share = 0.0
+        """Share that the last window was cut for, and the number before that."""
+        self._before = 0.0
+        self._tolerated = TOLERATED
+        self._latency_s = 0.0
+        self._held: deque[float] = deque()
+        """When the slots of overloaded requests become free."""
+        self._window: _Window | None = None
 
-    def has_room(self) -> bool:
-        """Tell whether another request may be sent."""
-        return self.in_flight < int(self.allowed)
+    def begin_at(self, level: float) -> None:
+        """Start from the level that an earlier run found."""
+        self.allowed = min(float(self.most), max(1.0, level))
 
-    def succeeded(self) -> None:
-        """Grow: twice as many each round trip at first, later one or a twentieth more."""
-        if self.in_flight + 1 >= int(self.allowed):
-            step = 1.0 if self._is_first_climb else max(1.0 / self.allowed, 0.05)
-            self.allowed = min(float(self.most), self.allowed + step)
+    @property
+    def level(self) -> float:
+        """What the endpoint bore, for the next run to begin with."""
+        return self.allowed if self._level == math.inf else max(self.allowed, self._level)
+
+    def room_at(self, now: float) -> float:
+        """Return when another request may be sent: `now`, later, or after a reply (infinity)."""
+        while self._held and self._held[0] <= now:
+            self._held.popleft()
+        if self.in_flight + self.num_uncommitted >= self.most:
+            return math.inf
+        if self.in_flight + len(self._held) < int(self.allowed):
+            return now
+        return self._held[0] if self._held and self.in_flight < int(self.allowed) else math.inf
+
+    def succeeded(self, sent: float, now: float) -> None:
+        """Count a good reply, whose request is no longer in flight."""
+        latency_s = now - sent
+        memory = 0.05 if self._latency_s else 1.0
+        self._latency_s += memory * (latency_s - self._latency_s)
+        if self._window is None or self._is_back(self._window, now):
+            self._window = self._opened(sent if self._window is None else now)
+        self._window.num_good += now >= self._window.began
+        if self.in_flight + len(self._held) + 1 >= int(self.allowed):
+            self._window.was_full = True
+            if self.allowed < self._level:
+                self.allowed = min(float(self.most), self._level, self.allowed + 1.0)
+        self._look(now)
 
     def overran(self, sent: float, now: float) -> None:
-        """Halve, once for all requests that were in flight together."""
-        if sent >= self._cut_at:
-            self._is_first_climb = False
-            self.allowed = max(1.0, self.allowed / 2)
-            self._cut_at = now
+        """Count a reply that says "overloaded"; requests sent before the last cut say nothing."""
+        self._held.append(now + min(LONGEST_HOLD_S, self._latency_s or LONGEST_HOLD_S / 10))
+        if self._window is None:
+            self._window = self._opened(sent)
+        if sent >= self._cut_at and now >= self._window.began:
+            self._window.num_overrun += 1
+            self._look(now)
+
+    def _is_back(self, window: _Window, now: float) -> bool:
+        """Whether this is the first good reply after an outage, whose failures say no more."""
+        is_first = window.num_overrun > 0 and not window.num_good
+        return is_first and now - window.began > 2 * self._latency_s
+
+    def _opened(self, began: float) -> _Window:
+        return _Window(began, max(LEAST_REPLIES, int(self.allowed)))
+
+    def _look(self, now: float) -> None:
+        window = self._window
+        assert window is not None
+        num = window.num_good + window.num_overrun
+        if num < window.size or now - window.began < self._latency_s:
+            return
+        share, part = window.num_overrun / num, self._tolerated
+        deviations = 2 if num >= MANY_REPLIES else 3
+        if share > part + deviations * math.sqrt(part * (1 - part) / num):
+            self._cut(window, share, now)
+            self._window = self._opened(now + self._latency_s)  # when what it changed is seen
+            return
+        self._tolerated = max(TOLERATED, DECAY * part)
+        self._cut_share = 0.0
+        if window.was_full and self.allowed >= self._level:
+            self.allowed = min(
+                float(self.most), self.allowed + max(1.0, self._growth * self.allowed)
+            )
+            self._level = self.allowed
+            self._growth = min(1.0, 2 * self._growth)
+        self._window = self._opened(now)
+
+    def _cut(self, window: _Window, share: float, now: float) -> None:
+        self._growth, self._cut_at, before = FIRST_GROWTH, now, self.allowed
+        if share > OUTAGE:  # it says nothing about the level
+            self._level = before if self._level == math.inf else max(before, self._level)
+            self.allowed = max(min(before, OUTAGE_FLOOR), before / 2)
+        elif SAME[0] * self._cut_share < share < SAME[1] * self._cut_share:  # not load's doing
+            self._tolerated = min(MOST_TOLERATED, (share + self._cut_share) / 2)
+            self.allowed = self._before
+            self._level, self._cut_share = self._before, 0.0
+        else:
+            self.allowed = self._level = max(1.0, before / 2, before * (1 - share))
+            self._cut_share, self._before = share, before

@@ -1,17 +1,23 @@
 """What happens to a call that failed. Knows no network and no clock of its own."""
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
+from spyhop.models.failures import NO_CREDIT, Failure
 from spyhop.models.schedule import PendingCall
-from spyhop.models.wire import Failure
-from spyhop.schema import ModelError, Unfinished
+from spyhop.schema import ModelError, Unfinished, is_known_reason
 
 HOPELESS_REJECTIONS = 20
 """First requests that are all rejected: the settings are wrong, not the requests."""
 RETRY_S, LONGEST_RETRY_S = 0.2, 60.0
 PATIENT_THROTTLES = 4
+HOPELESS_FATAL = 20
+"""Statuses about the key or the address, one after the other, on a key that has had replies."""
+HOPELESS_PAGES, HOPELESS_PAGES_PROVEN = 5, 20
+"""Web pages in place of replies, one after the other."""
+FIRST_REASONS = 50
+"""Replies of an endpoint whose finish reasons are looked at."""
 
 
 class Decision(NamedTuple):
@@ -33,9 +39,21 @@ class RetryPolicy:
 
     max_attempts: int
     patience_s: float
+    known_reasons: frozenset[str] = frozenset()
+    """Finish reasons that the settings map."""
     is_proven: bool = False
     """Whether the model has ever answered."""
     num_rejected: int = 0
+    num_fatal: int = 0
+    num_pages: int = 0
+    """Those since the last reply."""
+    _reasons: dict[str, list[bool]] = field(default_factory=dict)
+    """By endpoint: whether each of the first finish reasons is known."""
+
+    def answered(self) -> None:
+        """Count a reply."""
+        self.is_proven = True
+        self.num_fatal = self.num_pages = 0
 
     def decide(self, call: PendingCall, failure: Failure, *, is_large: bool) -> Decision:
         """Count a failure of a call and return what to do with the call.
@@ -48,16 +66,21 @@ class RetryPolicy:
         if failure.kind in ("rejected", "refused"):
             return Decision("give_up")
         if failure.kind == "fatal":
-            return Decision("none")
+            return Decision("give_up" if self._concerns_one(failure) else "none")
+        if (failure.retry_after_s or 0.0) > self.patience_s:
+            return Decision("leave")
         if failure.kind == "throttled":
-            return self._throttled(call, is_large)
+            return self._throttled(call, failure, is_large)
         call.num_failures += 1
         if call.num_failures < self.max_attempts:
-            delay_s = min(LONGEST_RETRY_S, RETRY_S * 2.0 ** (call.num_failures - 1))
-            return Decision("retry", delay_s * random.uniform(0.5, 1.5))
+            return Decision("retry", _delay_s(call.num_failures, failure))
         return Decision("give_up" if failure.kind == "malformed" else "leave")
 
-    def _throttled(self, call: PendingCall, is_large: bool) -> Decision:
+    def _concerns_one(self, failure: Failure) -> bool:
+        """Whether a status about the key or the address may concern one request alone."""
+        return self.is_proven and failure.status not in (401, NO_CREDIT)
+
+    def _throttled(self, call: PendingCall, failure: Failure, is_large: bool) -> Decision:
         """Requeue a throttled call; one that a limit never lets through goes last, then is left.
 
         A provider answers 429 to a prompt larger than its limit, too. A call that is estimated to
@@ -66,7 +89,7 @@ class RetryPolicy:
         call.num_throttled += 1
         patient = 0 if is_large else PATIENT_THROTTLES
         if call.num_throttled <= patient:
-            return Decision("next")
+            return Decision("retry", _delay_s(call.num_throttled, failure))
         is_hopeful = call.num_throttled <= self.max_attempts * max(1, patient)
         return Decision("last" if is_hopeful else "leave")
 
@@ -79,7 +102,11 @@ class RetryPolicy:
             silent_s: Seconds since the last reply.
         """
         if failure.kind == "fatal":
-            return ModelError(advice)
+            return self._stop_fatal(failure, advice)
+        if failure.kind == "page":
+            self.num_pages += 1
+            if self.num_pages >= (HOPELESS_PAGES_PROVEN if self.is_proven else HOPELESS_PAGES):
+                return Unfinished(f"{advice} ({self.num_pages} times); run again to resume")
         self.num_rejected += failure.kind == "rejected"
         if self.num_rejected >= HOPELESS_REJECTIONS and not self.is_proven:
             return ModelError(f"{advice} (all of the first {self.num_rejected} requests)")
@@ -87,8 +114,39 @@ class RetryPolicy:
             return Unfinished(f"no reply for {silent_s:.0f} s ({advice}); run again to resume")
         return None
 
+    def _stop_fatal(self, failure: Failure, advice: str) -> Exception | None:
+        if failure.status == NO_CREDIT:
+            return Unfinished(f"{advice}; add credit and run again to resume")
+        if not self._concerns_one(failure):
+            return ModelError(advice)
+        self.num_fatal += 1
+        if self.num_fatal >= HOPELESS_FATAL:
+            return Unfinished(f"{advice} ({self.num_fatal} in a row); run again to resume")
+        return None
+
+    def judge_reason(self, url: str, reason: str) -> Exception | None:
+        """Return the error that ends the run where most first finish reasons are unknown."""
+        seen = self._reasons.setdefault(url, [])
+        if len(seen) == FIRST_REASONS:
+            return None
+        seen.append(reason in self.known_reasons or is_known_reason(reason))
+        if len(seen) < FIRST_REASONS or 2 * seen.count(True) >= FIRST_REASONS:
+            return None
+        return Unfinished(
+            f"{url}: {seen.count(False)} of the first {FIRST_REASONS} replies end with a finish "
+            f"reason that is not known, such as {reason!r}; say how such replies end with "
+            f'finish_reasons = {{ "{reason}" = "whole" }} (or "cut") and run again: '
+            "the replies are kept"
+        )
+
     def stop_waiting(self, rest_s: float) -> Exception | None:
         """Return the error that ends the run where all endpoints ask for a pause this long."""
         if rest_s > self.patience_s:
             return Unfinished(f"all endpoints ask to wait {rest_s:.0f} s; run again later")
         return None
+
+
+def _delay_s(num_failures: int, failure: Failure) -> float:
+    """Return the wait before a call is sent again: what its endpoint asks for, or longer."""
+    delay_s = min(LONGEST_RETRY_S, RETRY_S * 2.0 ** (num_failures - 1)) * random.uniform(0.5, 1.5)
+    return max(delay_s, failure.retry_after_s or 0.0)

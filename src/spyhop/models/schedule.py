@@ -17,15 +17,17 @@ from spyhop.schema import Unfinished
 
 @dataclass(slots=True, eq=False)
 class PendingBatch:
-    """Requests that somebody waits for."""
+    """A submitted batch and its results so far."""
 
     num_pending: int
     results: dict[str, str] = field(default_factory=dict)
-    """By key; those of calls that failed for good included."""
+    """By key, permanent failures included."""
     failed: set[str] = field(default_factory=set)
-    """Keys of the calls that failed for good: the journal does not hold their results."""
+    """Keys of permanent failures: the journal does not hold their results."""
     left: Counter[str] = field(default_factory=Counter)
-    """Requests given up for this run, by the last reason."""
+    """Requests left for the next run, by the kind of their last failure."""
+    cause: str = ""
+    """The last failure in words."""
     error: BaseException | None = None
     done: threading.Event = field(default_factory=threading.Event)
 
@@ -49,7 +51,7 @@ class PendingCall:
 
 
 class Admission(NamedTuple):
-    """A call that is to be sent now."""
+    """A call to send now."""
 
     call: PendingCall
     endpoint: EndpointState
@@ -57,7 +59,7 @@ class Admission(NamedTuple):
 
 
 class Rejected(NamedTuple):
-    """A call that cannot be sent, however long it waits."""
+    """A call that exceeds every endpoint's limits."""
 
     call: PendingCall
     reason: str
@@ -89,6 +91,11 @@ class Schedule:
         """Calls that were sent and not answered."""
         return sum(endpoint.concurrency.in_flight for endpoint in self.endpoints)
 
+    @property
+    def num_open(self) -> int:
+        """Calls that were sent and whose reply is not in the journal yet."""
+        return self.num_in_flight + sum(each.concurrency.num_uncommitted for each in self.endpoints)
+
     def add(self, calls: Iterable[PendingCall]) -> None:
         """Take calls, to go last."""
         self._queue.extend(calls)
@@ -105,10 +112,11 @@ class Schedule:
         Raises:
             Unfinished: If the budget has no room for it and nothing in flight could make any.
         """
-        if not self._queue or not any(
-            endpoint.concurrency.has_room() for endpoint in self.endpoints
-        ):
+        if not self._queue:
             return math.inf
+        room_at = min(endpoint.concurrency.room_at(now) for endpoint in self.endpoints)
+        if room_at > now:
+            return room_at
         call = self._queue[0]
         try:
             estimate = self._need(call)
@@ -133,6 +141,11 @@ class Schedule:
         reservation = endpoint.admit(estimate, now)
         self._state.reserved_usd += reservation.most_usd
         return Admission(call, endpoint, reservation)
+
+    def withdraw(self, admission: Admission) -> None:
+        """Undo an admission whose call is not sent."""
+        admission.endpoint.concurrency.in_flight -= 1
+        self.release(admission.reservation)
 
     def release(self, reservation: Reservation) -> None:
         """Give back what was set aside of the budget."""
@@ -180,17 +193,22 @@ class Schedule:
         if self._budget_usd is None:
             return True
         price = endpoint.config.usd(estimate.prompt_tokens, 0, estimate.response_tokens)
-        taken = self._state.spent_usd + self._state.reserved_usd
-        return not price or taken + price <= self._budget_usd
+        return not price or self._state.bound_usd + price <= self._budget_usd
 
     def _check_spent(self, endpoint: EndpointState, estimate: TokenEstimate) -> None:
-        """Refuse to wait for room in the budget that no answer on its way can make."""
-        if not self.num_in_flight:
+        """Refuse to wait for room in the budget that no reply in flight can make."""
+        if not self.num_open:
             price = endpoint.config.usd(estimate.prompt_tokens, 0, estimate.response_tokens)
+            held, how = self._state.unsettled_usd, ""
+            if held:
+                how = (
+                    f", ${held:.4f} reserved for failed requests that may have been billed: "
+                    "compare with the provider's bill and release it with --settle"
+                )
             raise Unfinished(
                 f"budget_usd = {self._budget_usd:g} has no room for the next request "
-                f"(${price:.4f} at most; ${self._state.spent_usd:.4f} spent); raise it and run "
-                "again to go on"
+                f"(${price:.4f} at most; ${self._state.spent_usd:.4f} spent{how}); raise it and "
+                "run again to resume"
             )
 
 

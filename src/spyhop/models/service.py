@@ -137,6 +137,9 @@ class Service(BaseModel):
     """Addresses at which the model is served."""
     budget_usd: float | None = Field(None, gt=0)
     """Spent at most on this model in one store, all runs together."""
+    finish_reasons: dict[str, Literal["whole", "cut", "refused"]] = Field(default_factory=dict)
+    """How replies end whose finish reason spyhop does not know, such as `{ done = "whole" }`;
+    "null" stands for a missing one. It applies to replies received earlier, too."""
     max_attempts: int = Field(8, ge=1)
     """Failures (not counting those of limits) after which a request is left for another run."""
     patience_s: float = Field(600.0, gt=0)

@@ -51,7 +51,7 @@ class Use:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Chosen:
-    """One of two models: which one, a promote step's record says once it is made."""
+    """Placeholder for the winner of a promote step, resolved once that step has run."""
 
     by: RecipeStep
     before: "RecipeStep | Source | Chosen"
@@ -63,7 +63,7 @@ Ref = RecipeStep | Source | Use | Chosen
 
 @dataclass(slots=True)
 class Recipe:
-    """A graph under construction. Steps stand in the order in which they can run."""
+    """A graph under construction. Steps are in an order in which they can run."""
 
     name: str
     steps: list[RecipeStep] = field(default_factory=list)

@@ -32,7 +32,8 @@ class RecipeFile:
     def runtime_with(self, changes: Mapping[str, Any]) -> Runtime:
         """Return the `[runtime]` table, changed by the command line."""
         given = {**self.runtime, **{k: v for k, v in changes.items() if v is not None}}
-        return validated(self.path, Runtime, given, "runtime.", {})
+        folder = self.path.absolute().parent
+        return validated(self.path, Runtime, given, "runtime.", {"folder": folder})
 
 
 def read_recipe(path: Path, changes: Sequence[str] = ()) -> RecipeFile:

@@ -45,14 +45,15 @@ def show_mask(
     for made in training_rows(encoding, list(islice(artifact.rows(Answer), num_rows))):
         console.rule()
         name = made.row.id
-        if made.encoded is None:
+        if not made.sequences:
             reason = made.detail or made.reason
             console.print(f"{name}: {reason}; not trained on", markup=False)
             continue
-        shown = masked_row(name, made.encoded.ids, made.encoded.is_supervised, renderer)
-        num = f"{len(shown.pieces):,} tokens, {shown.num_supervised:,} of them supervised"
-        console.print(f"{name}: {num}", style="bold")
-        console.print(_coloured(shown, has_colour=bool(console.color_system)))
+        for each in made.sequences:
+            shown = masked_row(name, each.ids, each.is_supervised, renderer)
+            num = f"{len(shown.pieces):,} tokens, {shown.num_supervised:,} of them supervised"
+            console.print(f"{name}: {num}", style="bold")
+            console.print(_coloured(shown, has_colour=bool(console.color_system)))
 
 
 def _legend(console: Console) -> Text:

@@ -1,4 +1,4 @@
-"""What a run will take, told before anything is spent."""
+"""Estimates of a run, before anything is spent."""
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,12 +12,12 @@ from spyhop.store.files import byte_lines, parquet_head
 from spyhop.train.cost import read_shape
 
 COUNTED_BYTES = 1 << 30
-"""Text sources up to this size have their lines counted; larger ones are told by their bytes."""
+"""Text sources up to this size have their lines counted; larger ones are estimated from bytes."""
 LINE_BYTES = 300
 STREAMED_SUFFIXES = (".bz2", ".gz", ".zst")
 PACKED_SUFFIXES = (".br", ".bz2", ".gz", ".parquet", ".xz", ".zst")
 UNPACKED_RATIO = 5
-"""What a packed web page or table grows by."""
+"""Growth of a packed web page or table when unpacked."""
 TEXT_SUFFIXES = (".csv", ".json", ".jsonl", ".tsv", ".txt")
 
 
@@ -29,10 +29,10 @@ class PlannedStep:
     is_made: bool
     estimate: Estimate
     demands: dict[str, Demand] = field(default_factory=dict)
-    """What its calls ask of served models, by the model's name."""
-    hangs_on: tuple[str, ...] = ()
-    """Promote steps that must choose first: what they choose may make this step needless, so its
-    figures are the most that it will take."""
+    """Demand on served models, by the model's name."""
+    waits_for: tuple[str, ...] = ()
+    """Promote steps that must choose first; their choice may make this step unnecessary, so its
+    figures are upper bounds."""
 
     @property
     def usd(self) -> float:
@@ -41,23 +41,23 @@ class PlannedStep:
 
     @property
     def most_usd(self) -> float:
-        """Dollars, were every response as long as it may be, and every further call needed."""
+        """Upper bound of dollars: the longest responses, and every further call."""
         return sum(demand.most_usd for demand in self.demands.values())
 
     @property
     def hours(self) -> float:
-        """Time on one core, and what the limits of endpoints make it longer."""
+        """Time on one core, plus waiting for the limits of endpoints."""
         return self.estimate.seconds / 3600 + sum(each.hours for each in self.demands.values())
 
     @property
     def binds(self) -> str:
-        """The limit that decides how long its calls take."""
+        """Bottleneck of its calls."""
         found = [f"{each.binds} ({name})" for name, each in self.demands.items() if each.binds]
         return ", ".join(found)
 
 
 def plan(resolved: Resolved) -> list[PlannedStep]:
-    """Return every step with what it will take; a step that is made tells what it took."""
+    """Return an estimate of every step; finished steps have their actual figures."""
     estimates: dict[str, Estimate] = {}
     lines = []
     undecided = resolved.undecided()
@@ -73,7 +73,7 @@ def plan(resolved: Resolved) -> list[PlannedStep]:
                 is_made=False,
                 estimate=estimate,
                 demands=demands,
-                hangs_on=tuple(undecided[step.name]),
+                waits_for=tuple(undecided[step.name]),
             )
         estimates[step.name] = line.estimate
         lines.append(line)
@@ -180,7 +180,7 @@ def _text_of(source: Source) -> Estimate:
 
 
 def _with_shape(estimate: Estimate, folder: Path) -> Estimate:
-    """Add what a model's cost depends on, where the folder holds one."""
+    """Add the shape of the model, if the folder contains one."""
     shape = read_shape(folder)
     if shape is None:
         return estimate

@@ -1,9 +1,8 @@
-"""Is the later model better than the earlier one? The answer stands for one of them from then on.
+"""Is the later model better than the earlier one? The winner replaces both in later steps.
 
 A promote step writes an alias record; a `Chosen` input stands for the model that it names, and the
-keys of what follows are made from that one's. Until the record is there nobody can know which, so
-a plan tells what hangs on it as "up to"; where the earlier model goes on, what follows is often
-made already.
+keys of later steps follow from that model's. Until the record exists the winner is unknown, so
+a plan shows dependent steps as "up to"; where the earlier model wins, they are often finished.
 """
 
 import json
@@ -93,7 +92,7 @@ def _judged(config: PromoteConfig, found: tuple[Comparison, int] | None) -> Prom
     is_chosen = {"better": is_better, "not_worse": not is_worse, "always": True}[config.rule]
     said = "better" if is_better else "worse" if is_worse else "no difference shown"
     shown = f"{interval.value:+.4g} [{interval.low:+.4g}, {interval.high:+.4g}]"
-    end = "promoted" if is_chosen else "not promoted, the earlier model goes on"
+    end = "promoted" if is_chosen else "not promoted: the earlier model is kept"
     return Promotion(
         chosen="after" if is_chosen else "before",
         difference=interval.value,

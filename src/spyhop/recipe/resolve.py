@@ -1,4 +1,4 @@
-"""Keys and states of a recipe's steps, found without running anything."""
+"""Keys and states of a recipe's steps, without running anything."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +24,7 @@ from spyhop.store.artifact import folder_name
 
 @dataclass(slots=True)
 class Resolved:
-    """What is known of a recipe in a store: each step's key, and its artifact where it is made."""
+    """A recipe in a store: the key of each step, and its artifact where one is finished."""
 
     root: Path
     recipe: Recipe
@@ -58,7 +58,7 @@ class Resolved:
         return self._choice(ref)
 
     def undecided(self) -> dict[str, list[str]]:
-        """Return for every step the promote steps that it hangs on and that have not chosen yet."""
+        """Return the undecided promote steps that each step depends on."""
         table: dict[str, list[str]] = {}
         for step in self.recipe.steps:
             found = [name for parent in parents(step) for name in table[parent.name]]

@@ -1,5 +1,6 @@
 """Rows and records, readable in a terminal."""
 
+import glob
 import json
 from collections.abc import Iterator
 from itertools import islice
@@ -8,32 +9,76 @@ from typing import Any
 
 from rich.console import Console
 
+from spyhop.recipe.events import RUN
 from spyhop.recipe.graph import Recipe
 from spyhop.recipe.resolve import resolve
 from spyhop.schema import ArtifactError
-from spyhop.store import Artifact
+from spyhop.store import RUNS, Artifact, Record
 from spyhop.store.artifact import load
 
 LONG_CHARS = 2000
 
 
 def find_artifact(root: Path, name: str, recipe: Recipe | None) -> Artifact:
-    """Return an artifact by its folder, by `runs/<recipe>/<step>`, or by a step of a recipe.
+    """Return an artifact by its folder's name, by a step of the runs in `root`, or of a recipe.
 
     Raises:
-        ArtifactError: If it is not made.
+        ArtifactError: If it does not exist, or several runs have a step of this name.
     """
     if recipe is not None:
         recipe.step(name)
         made = resolve(recipe, root).made.get(name)
         if made is None:
-            raise ArtifactError(f"{name} is not made yet in {root}; `spyhop run` makes it")
+            raise ArtifactError(f"{name} has not run yet in {root}; `spyhop run` runs it")
         return made
-    for path in (root / name, Path(name), *sorted((root / "runs").glob(f"*/{name}"))):
-        found = load(path)
-        if found is not None:
+    links = [path for path in (root / RUNS).glob(f"*/{glob.escape(name)}") if load(path)]
+    if len({path.resolve() for path in links}) > 1:
+        names = ", ".join(sorted(f"`spyhop show {path}`" for path in links))
+        raise ArtifactError(f"{name}: {len(links)} runs have a step of this name; use {names}")
+    for path in (root / name, *links):
+        if (found := load(path)) is not None:
             return Artifact(path.resolve(), found.record)
     raise ArtifactError(f"{name}: no finished artifact of that name in {root}")
+
+
+def show_folder(folder: Path, console: Console) -> Artifact | None:
+    """Return the artifact that a folder is; else list the runs in it, or the steps of a run.
+
+    Raises:
+        ArtifactError: If it is none of these.
+    """
+    if (found := load(folder)) is not None:
+        return Artifact(folder.resolve(), found.record)
+    if (folder / RUNS).is_dir():
+        for run in sorted(path for path in (folder / RUNS).iterdir() if path.is_dir()):
+            console.print(f"{run}  {_state(run)}", markup=False)
+    elif folder.resolve().parent.name == RUNS:
+        console.print(_state(folder), markup=False)
+        for link in sorted(path for path in folder.iterdir() if path.is_symlink()):
+            record = None if (step := load(link)) is None else step.record
+            figures = f"{record.stage}  {_num_rows(record)}" if record else "deleted"
+            console.print(f"{link}  {figures}", markup=False)
+    else:
+        raise ArtifactError(
+            f"{folder}: neither an artifact, nor a run, nor an output folder; name a step, such as "
+            f"{Path('spyhop-out') / RUNS}/<run>/<step>"
+        )
+    return None
+
+
+def _num_rows(record: Record) -> str:
+    return "files" if record.rows is None else f"{record.rows:,} rows"
+
+
+def _state(run: Path) -> str:
+    """Return state, start and number of steps of a run's folder."""
+    num_steps = sum(path.is_symlink() for path in run.iterdir())
+    try:
+        told = json.loads((run / RUN).read_text())
+        state = f"{told['state']}, started {told['started'][:19]}, "
+    except (OSError, ValueError, KeyError, TypeError):
+        state = ""  # of an earlier version, or damaged
+    return f"{state}{num_steps} finished steps"
 
 
 def show_rows(artifact: Artifact, num_rows: int, console: Console, *, dropped: bool) -> None:

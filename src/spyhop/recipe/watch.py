@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from time import monotonic
 from types import TracebackType
 
@@ -14,9 +15,15 @@ from rich.text import Text
 from spyhop.recipe.events import Outlook, RunEvent
 from spyhop.recipe.plan import PlannedStep, calls_of
 
-LINE_S = 20.0
-"""Seconds between two lines of progress if the output is not a terminal."""
+FIRST_LINE_S, LINE_S = 5.0, 20.0
+"""Seconds to the first line of progress, and between two, if the output is not a terminal."""
 
+BILLS = {
+    "usd": "paid for replies: ${:,.4f}",
+    "maybe_billed": "requests that may have been billed without a reply: {:,.0f}",
+    "maybe_billed_twice": "requests that may have been billed twice: {:,.0f}",
+    "maybe_billed_usd": "at most, for these: ${:,.4f}",
+}
 BAR_FROM_COLUMNS = 100
 """Narrower terminals show no bar."""
 
@@ -51,7 +58,9 @@ class Display:
         )
         self._tasks: dict[str, TaskID] = {}
         self._outlook = Outlook()
-        self._started = self._last_line = monotonic()
+        self._started = monotonic()
+        self._last_line = self._started - LINE_S + FIRST_LINE_S
+        self._bills = dict.fromkeys(BILLS, 0.0)
         self._num_reused = self._num_run = 0
 
     def __enter__(self) -> "Display":
@@ -66,16 +75,24 @@ class Display:
         trace: TracebackType | None,
     ) -> None:
         """Stop drawing and print a summary."""
-        self._bars.stop()
         seconds = monotonic() - self._started
         end = "stopped" if kind else "done"
-        self._console.print(
-            f"{end} in {seconds:.1f} s: {self._num_run} steps run, {self._num_reused} reused"
-        )
+        with suppress(OSError):
+            self._bars.stop()
+            self._console.print(
+                f"{end} in {seconds:.1f} s: {self._num_run} steps run, {self._num_reused} reused"
+            )
+            for name, text in BILLS.items():
+                if amount := self._bills[name]:
+                    self._console.print(text.format(amount))
 
     def __call__(self, event: RunEvent) -> None:
-        """Show an event."""
+        """Show an event; a terminal that was closed stops no run."""
         self._outlook.take(event)
+        with suppress(OSError):
+            self._show(event)
+
+    def _show(self, event: RunEvent) -> None:
         if event.kind == "step_started":
             self._tasks[event.step] = self._bars.add_task(
                 "starting", total=None, step=event.step, amount="", note=""
@@ -111,6 +128,8 @@ class Display:
             self._num_reused += 1
             return
         self._num_run += 1
+        for name in BILLS:
+            self._bills[name] += event.usage.get(name, 0.0)
         self._bars.remove_task(self._tasks.pop(event.step))
         rows = f"{event.rows:,} rows" if event.rows is not None else ""
         dropped = sum(event.dropped.values())
@@ -143,8 +162,8 @@ def plan_table(lines: Sequence[PlannedStep]) -> Table:
         last = "done" if line.is_made else _limits(line)
         table.add_row(line.step.name, line.step.stage.name, *_figures([line]), last)
     due = [line for line in lines if not line.is_made]
-    if any(line.hangs_on for line in due):
-        sure = [line for line in due if not line.hangs_on]
+    if any(line.waits_for for line in due):
+        sure = [line for line in due if not line.waits_for]
         table.add_row("remaining, certain", "", *_figures(sure), "", style="bold")
         table.add_row("remaining, at most", "", *_figures(due), "", style="bold")
     else:
@@ -167,7 +186,7 @@ def deadlines(lines: Sequence[PlannedStep], days: float) -> list[str]:
 
 
 def _limits(line: PlannedStep) -> str:
-    hangs = f"waiting for {', '.join(line.hangs_on)} to be decided" if line.hangs_on else ""
+    hangs = f"waiting for {', '.join(line.waits_for)} to be decided" if line.waits_for else ""
     return "; ".join(text for text in (hangs, line.binds) if text)
 
 

@@ -18,7 +18,7 @@ def why(resolved: Resolved, step: RecipeStep) -> list[str]:
     if step.name in resolved.made:
         return []
     if undecided := resolved.undecided()[step.name]:
-        return [f"it hangs on {', '.join(undecided)}, not decided yet"]
+        return [f"waiting for {', '.join(undecided)} to be decided"]
     folder = pointed(resolved.root, resolved.recipe.name, step.name)
     if folder is None:
         return ["it was never made here"]

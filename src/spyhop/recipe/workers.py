@@ -14,6 +14,7 @@ from spyhop.schema import ArtifactError, Config, SpyhopError
 from spyhop.stage import REPORT_S, Progress, Stage, StageInput
 from spyhop.store import Artifact
 
+STOPPING = (signal.SIGTERM, signal.SIGHUP)
 GRACE_S = 35.0
 """A little more than a served model waits for answers on their way."""
 
@@ -117,7 +118,8 @@ class Workers:
 
 def serve(receive: Callable[[], Any], send: Callable[[Event], None]) -> None:
     """Make one step after the other; the first message is the store."""
-    signal.signal(signal.SIGTERM, _stop)
+    for number in STOPPING:
+        signal.signal(number, _stop)
     root: Path = receive()
     try:
         while True:
@@ -142,7 +144,8 @@ def _make(item: StepItem, root: Path, report: "_Reporter") -> Event:
 
 def _stop(number: int, frame: object) -> None:
     """Unwind what is going on, as Ctrl-C does in a run of one process."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for each in STOPPING:
+        signal.signal(each, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 

@@ -17,14 +17,14 @@ from spyhop.store.results import export_file
 PROMPTS, ANSWERS, EXPORT = "prompts", "answers", "export"
 """The steps, in order."""
 ANSWER_FILES = (f"{STEM}.jsonl", f"{STEM}.parquet")
-"""One of which `hand_over` writes, by the form."""
+"""One of which `export_results` writes, by the form."""
 
 
 class AnsweringConfig(Config):
     """Settings of the `answer` recipe."""
 
     name: str = "answer"
-    """Name of the run; its steps stand in `runs/<name>`. A file's own name, unless it says."""
+    """Run name; results are linked under `runs/<name>`. Default: the recipe file's name."""
     prompts: InputPath
     """File or folder of JSONL or Parquet: rows with `messages`, or with a `prompt`."""
     teacher: InputPath
@@ -47,8 +47,8 @@ def answering(config: AnsweringConfig) -> Recipe:
     return r
 
 
-def hand_over(made: Mapping[str, Artifact], out: Path) -> str:
-    """Put the answers where they are looked for, and tell what came back and what it cost."""
+def export_results(made: Mapping[str, Artifact], out: Path) -> str:
+    """Write the answers to the output folder, and return a summary with outcomes and cost."""
     answers, exported = made[ANSWERS].record, made[EXPORT]
     (file,) = exported.path.glob(f"{STEM}.*")
     place = export_file(exported.file(file.name), out / file.name)
@@ -63,7 +63,7 @@ def hand_over(made: Mapping[str, Artifact], out: Path) -> str:
 
 
 def _under(kind: str, counts: Mapping[str, int]) -> list[tuple[str, int]]:
-    """Return name and number of what was counted as that kind, zeros left out."""
+    """Return the non-zero counts of one kind, by name."""
     found = [
         (name.removeprefix(kind), num) for name, num in counts.items() if name.startswith(kind)
     ]

@@ -21,7 +21,7 @@ class BacktranslatingConfig(Config):
     """Settings of the `backtranslate` recipe."""
 
     name: str = "backtranslate"
-    """Name of the run; its steps stand in `runs/<name>`. A file's own name, unless it says."""
+    """Run name; results are linked under `runs/<name>`. Default: the recipe file's name."""
     segments: InputPath
     """File or folder of JSONL, CSV or Parquet: rows with a `text`; or the folder of a step of
     `spyhop segment`, such as `runs/segments/distinct`."""
@@ -41,12 +41,12 @@ def backtranslating(config: BacktranslatingConfig) -> Recipe:
     return r
 
 
-def hand_over(made: Mapping[str, Artifact], out: Path) -> str:
-    """Put the written pairs where they are looked for, and tell what became of the segments."""
+def export_results(made: Mapping[str, Artifact], out: Path) -> str:
+    """Write the pairs to the output folder, and return a summary with the dropped segments."""
     place = export_file(made[FILE].file(PAIRS), out / PAIRS)
     dropped = made[WRITTEN].record.dropped
     reasons = ", ".join(f"{name} {num:,}" for name, num in sorted(dropped.items()))
     num = made[WRITTEN].num_rows
-    return f"{place}: {num:,} pairs from {made[SEGMENTS].num_rows:,} segments; left out: " + (
+    return f"{place}: {num:,} pairs from {made[SEGMENTS].num_rows:,} segments; dropped: " + (
         reasons or "none"
     )

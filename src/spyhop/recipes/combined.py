@@ -14,13 +14,11 @@ from spyhop.augment import ExplainConfig, explain, format_pairs
 from spyhop.collect import (
     PairConfig,
     SubsetConfig,
-    SystemMessage,
     draw_subset,
-    orca_messages,
     pair,
 )
 from spyhop.curate import QueriesConfig, pairs_to_queries
-from spyhop.recipe.graph import Recipe, RecipeStep, Ref
+from spyhop.recipe.graph import Recipe, RecipeStep, Ref, Source
 from spyhop.recipe.load import read_recipe
 from spyhop.recipes.humpback_config import HumpbackConfig
 from spyhop.recipes.inputs import served
@@ -30,7 +28,7 @@ from spyhop.recipes.rounds import Data, Rounds, Scored, add_data, add_rounds, ad
 from spyhop.report import CombinedPageConfig, combined_page
 from spyhop.schema import Config, RecipeError
 from spyhop.settings import InputPath
-from spyhop.train import tune
+from spyhop.train import chained, tune
 
 __all__ = ["CombinedConfig", "combined"]
 Settings = TypeVar("Settings", bound=Config)
@@ -42,7 +40,7 @@ class CombinedConfig(Config):
     """Settings of the `combined` recipe."""
 
     name: str = "combined"
-    """Name of the run; its steps stand in `runs/<name>`. A file's own name, unless it says."""
+    """Run name; results are linked under `runs/<name>`. Default: the recipe file's name."""
     humpback: InputPath
     """A recipe file of `humpback`: pages, seeds, rounds, student and suites. What its own run has
     made in the same store is not made again."""
@@ -50,8 +48,6 @@ class CombinedConfig(Config):
     """A recipe file of `orca`: collections, system messages and who answers."""
     teacher: InputPath
     """Who explains the curated instructions: a model's file (TOML) or folder."""
-    messages: tuple[SystemMessage, ...] = orca_messages()
-    """System messages that prompts are drawn with."""
     shares: dict[str, float] = Field(default_factory=lambda: dict(SHARES))
     """Weights of the system messages."""
     num_queries: int | None = Field(None, gt=0)
@@ -59,35 +55,37 @@ class CombinedConfig(Config):
     explain: ExplainConfig = ExplainConfig()
     tokens: int = Field(gt=0)
     """Training tokens of each of the three students, whatever its data set's size."""
-    seed: int = 0
-    """Random seed of the draws."""
 
 
 def combined(config: CombinedConfig) -> Recipe:
     """Curated web instructions explained by a teacher, beside each whale's own data."""
     r = Recipe(config.name)
     web = _read(config.humpback, "humpback", HumpbackConfig)
+    orca = _read(config.orca, "orca", OrcaConfig)
     part = r.within("humpback.")
     data = add_data(part, web)
     rounds = add_rounds(part, web, data)
-    answers = _explained(r, config, rounds)
-    pairs = {"seeds": data.seeds, "curated": rounds.kept[rounds.last]}
-    sets: dict[str, dict[str, Ref]] = {
-        "humpback": {"humpback": r.add("humpback.all", format_pairs, web.forward, pairs=pairs)},
-        "orca": _collected(r.within("orca."), config, data),
-        "combined": {"combined": answers},
+    pairs = {"seeds": data.seeds, "curated": rounds.best_kept}
+    sets: dict[str, list[dict[str, Ref]]] = {
+        "humpback": [{"humpback": r.add("humpback.all", format_pairs, web.forward, pairs=pairs)}],
+        "orca": _collected(r.within("orca."), orca, data),
+        "combined": [{"combined": _explained(r, config, orca, rounds)}],
     }
-    students, scores = _learn(r, config, web, data, sets)
+    students, scores = _learn(r, config, web, orca.seed, data, sets)
     page = CombinedPageConfig(
         title=config.name,
         tokens=config.tokens,
-        sets={name: tuple(rows) for name, rows in sets.items()},
+        sets={
+            name: tuple(each for rows in phases for each in rows) for name, phases in sets.items()
+        },
     )
     r.add(
         "report",
         combined_page,
         page,
-        answers={name: ref for rows in sets.values() for name, ref in rows.items()},
+        answers={
+            name: ref for phases in sets.values() for rows in phases for name, ref in rows.items()
+        },
         students=students,
         accuracy={name: each.accuracy for name, each in scores.items() if each.accuracy},
         held_out={name: each.held_out for name, each in scores.items() if each.held_out},
@@ -95,41 +93,51 @@ def combined(config: CombinedConfig) -> Recipe:
     return r
 
 
-def _explained(r: Recipe, config: CombinedConfig, rounds: Rounds) -> RecipeStep:
+def _explained(r: Recipe, config: CombinedConfig, orca: OrcaConfig, rounds: Rounds) -> RecipeStep:
     """Add the curated instructions as queries under system messages, and the teacher's answers."""
-    kept = rounds.kept[rounds.last]
+    kept = rounds.best_kept
     queries = r.add("queries", pairs_to_queries, QueriesConfig(), pairs={"curated": kept})
-    pairing = PairConfig(messages=config.messages, shares={"*": config.shares}, seed=config.seed)
+    pairing = PairConfig(messages=orca.messages, shares={"*": config.shares}, seed=orca.seed)
     prompts = r.add("prompts", pair, pairing, queries=queries)
     if config.num_queries is not None:
-        size = SubsetConfig(num_rows=config.num_queries, seed=config.seed)
+        size = SubsetConfig(num_rows=config.num_queries, seed=orca.seed)
         prompts = r.add("sampled", draw_subset, size, prompts=prompts)
     teacher = served(config.teacher)
     return r.add("explained", explain, config.explain, prompts=prompts, pairs=kept, teacher=teacher)
 
 
-def _collected(r: Recipe, config: CombinedConfig, data: Data) -> dict[str, Ref]:
-    """Add Orca's own answers on its collections."""
-    orca = _read(config.orca, "orca", OrcaConfig)
+def _collected(r: Recipe, orca: OrcaConfig, data: Data) -> list[dict[str, Ref]]:
+    """Add Orca's own answers on its collections, by phase of training: the assistant's first."""
     clean = (orca.distinct, orca.decontaminate, data.items, orca.seed)
     rows = add_answers(r, orca, mixture(r, orca.collections, *clean))
-    found = {**rows.ta_answers, **rows.teacher_answers}
-    return {f"orca {name}": ref for name, ref in found.items()}
+    return [
+        {f"orca {name}": ref for name, ref in answers.items()}
+        for answers in (rows.ta_answers, rows.teacher_answers)
+        if answers
+    ]
 
 
 def _learn(
     r: Recipe,
     config: CombinedConfig,
     web: HumpbackConfig,
+    seed: int,
     data: Data,
-    sets: Mapping[str, dict[str, Ref]],
-) -> tuple[dict[str, RecipeStep], dict[str, Scored]]:
-    """Add three students of equal tokens, each asked under its own recipe's system message."""
-    equal = {"tokens": config.tokens, "epochs": None, "shares": None, "seed": config.seed}
-    how = web.train.model_copy(update=equal)
+    sets: Mapping[str, list[dict[str, Ref]]],
+) -> tuple[dict[str, RecipeStep | Source], dict[str, Scored]]:
+    """Add three students of equal tokens, each asked under its own recipe's system message.
+
+    Phases of a training have equal shares of the tokens.
+    """
     students, scores = {}, {}
-    for name, rows in sets.items():
-        student = r.add(f"student-{name}", tune, how, base=data.base, answers=rows)
+    for name, phases in sets.items():
+        tokens = config.tokens // len(phases)
+        equal = {"tokens": tokens, "epochs": None, "shares": None, "seed": seed}
+        settings = chained([web.train.model_copy(update=equal)] * len(phases))
+        student = data.base
+        for number, (rows, how) in enumerate(zip(phases, settings, strict=True), 1):
+            suffix = "" if number == len(phases) else f".{number}"
+            student = r.add(f"student-{name}{suffix}", tune, how, base=student, answers=rows)
         under = None if name == "humpback" else ""
         students[name] = student
         scores[name] = add_scores(r, web, data, name, student, under)

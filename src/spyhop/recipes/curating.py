@@ -39,7 +39,7 @@ from spyhop.store import Artifact
 from spyhop.store.results import export_file
 
 GIVEN, RATED, RATINGS, GATE, KEPT, FILE = "pairs", "rated", "ratings", "gate", "kept", "file"
-"""The steps that are told of; the ratings are written before the gate can refuse them."""
+"""Steps with results; ratings are written before the gate can refuse them."""
 RATED_FILE, KEPT_FILE = "rated.jsonl", "kept.jsonl"
 
 
@@ -47,7 +47,7 @@ class CuratingConfig(Config):
     """Settings of the `curate` recipe."""
 
     name: str = "curate"
-    """Name of the run; its steps stand in `runs/<name>`. A file's own name, unless it says."""
+    """Run name; results are linked under `runs/<name>`. Default: the recipe file's name."""
     pairs: InputPath
     """File or folder of JSONL, CSV or Parquet: rows of `instruction` and `response`."""
     read: GivenPairsConfig = GivenPairsConfig()
@@ -94,8 +94,8 @@ def curating(config: CuratingConfig) -> Recipe:
     return r
 
 
-def hand_over(made: Mapping[str, Artifact], out: Path) -> str:
-    """Put rated and kept pairs where they are looked for, and tell what the gate found."""
+def export_results(made: Mapping[str, Artifact], out: Path) -> str:
+    """Write rated and kept pairs to the output folder, and return the gate's findings."""
     rated = export_file(made[RATINGS].file(PAIRS), out / RATED_FILE)
     kept = export_file(made[FILE].file(PAIRS), out / KEPT_FILE)
     findings = [

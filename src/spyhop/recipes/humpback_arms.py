@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from spyhop.augment import ForwardConfig
+from spyhop.augment import ForwardConfig, format_pairs
 from spyhop.collect import read_seeds
 from spyhop.curate import (
     A4,
@@ -15,13 +15,13 @@ from spyhop.curate import (
     queries_to_pairs,
     split,
 )
-from spyhop.recipe.graph import Recipe, RecipeStep, Ref, Source
+from spyhop.recipe.graph import Chosen, Recipe, RecipeStep, Ref, Source
 from spyhop.recipes.humpback_config import HumpbackConfig, Point, ScalingSet
 from spyhop.recipes.inputs import add_base
 from spyhop.recipes.mixture import add_collection, add_folder
-from spyhop.recipes.rounds import Data, Rounds, Scored, add_scores, add_student
+from spyhop.recipes.rounds import Data, Model, Rounds, Scored, add_scores, add_student
 from spyhop.report import HumpbackPageConfig, StudentRun, humpback_page
-from spyhop.train import TuneConfig
+from spyhop.train import TuneConfig, tune
 
 GRADES: dict[str, float | None] = {"no curation": None, "A4": A4, "A5": A5}
 """Rows of the table of quality against quantity, with the score that a pair must have."""
@@ -34,12 +34,12 @@ class Arms:
     """Lines of the page's tables, by name: a student with its scores."""
 
     runs: dict[str, StudentRun] = field(default_factory=dict)
-    students: dict[str, RecipeStep] = field(default_factory=dict)
+    students: dict[str, Model] = field(default_factory=dict)
     scores: dict[str, Scored] = field(default_factory=dict)
     graded: dict[str, RecipeStep] = field(default_factory=dict)
     """Pairs that the students of the table `quality` were trained on."""
 
-    def add(self, name: str, run: StudentRun, student: RecipeStep, scores: Scored) -> None:
+    def add(self, name: str, run: StudentRun, student: Model, scores: Scored) -> None:
         """Add a line of a table."""
         self.runs[name] = run
         self.students[name] = student
@@ -88,7 +88,7 @@ def add_report(r: Recipe, config: HumpbackConfig, data: Data, rounds: Rounds, ar
 
 
 def _quality(r: Recipe, config: HumpbackConfig, data: Data, rounds: Rounds, arms: Arms) -> None:
-    """Web pairs alone, so many of each grade: does quality or quantity count? (Figure 3, v1)."""
+    """Web pairs alone, N of each grade: does quality or quantity count? (Figure 3, v1)."""
     bases = {MAIN: data.base} | {
         name: add_base(r.within(f"{name}."), student) for name, student in config.students.items()
     }
@@ -117,10 +117,10 @@ def _quality(r: Recipe, config: HumpbackConfig, data: Data, rounds: Rounds, arms
 
 def _sources(r: Recipe, config: HumpbackConfig, data: Data, rounds: Rounds, arms: Arms) -> None:
     """Seeds alone, web pairs alone, both; all with the settings of the rounds (Figure 7, v1)."""
-    kept, every = rounds.kept[rounds.last], KeepConfig()
+    kept, every = rounds.best_kept, KeepConfig()
     uncurated = r.add("sources.uncurated", keep, every, rated=data.augmented)
-    seed_pairs = {"seeds": data.seeds}
-    given: dict[str, dict[str, RecipeStep]] = {
+    seed_pairs: dict[str, Ref] = {"seeds": data.seeds}
+    given: dict[str, dict[str, Ref]] = {
         "seeds": seed_pairs,
         "curated": {"curated": kept},
         "uncurated": {"uncurated": uncurated},
@@ -134,22 +134,32 @@ def _sources(r: Recipe, config: HumpbackConfig, data: Data, rounds: Rounds, arms
 
 
 def _messages(r: Recipe, config: HumpbackConfig, data: Data, rounds: Rounds, arms: Arms) -> None:
-    """Tags in training and in inference (Table 5, v3); the tagged student is the last round's."""
-    name = rounds.last
-    tagged = rounds.models[name]
+    """Tags in training and in inference (Table 5, v3); the tagged student is the best one."""
     asked = {"seed": config.forward.seed_message, "none": ""}
     run = StudentRun(table="messages", kind="tags, asked under both")
-    arms.add(f"{name}-under-both", run, tagged, rounds.scores[name])
+    arms.add("best-under-both", run, rounds.best, rounds.best_scores)
     for kind, message in asked.items():
         run = StudentRun(table="messages", kind=f"tags, asked under {kind}")
-        under = f"{name}-under-{kind}"
-        arms.add(under, run, tagged, add_scores(r, config, data, under, tagged, message))
-    plain = config.model_copy(update={"forward": ForwardConfig(seed_message="", web_message="")})
-    pairs = {"seeds": data.seeds, "curated": rounds.kept[name]}
-    student = add_student(r, plain, "untagged", data.base, pairs, config.train)
+        under = f"best-under-{kind}"
+        scores = add_scores(r, config, data, under, rounds.best, message)
+        arms.add(under, run, rounds.best, scores)
+    rows = _untagged(r, data, rounds)
+    student = r.add("untagged", tune, config.train, base=data.base, answers={"pairs": rows})
     scores = add_scores(r, config, data, "untagged", student, "")
     run = StudentRun(table="messages", kind="no tags, asked under none")
     arms.add("untagged", run, student, scores)
+
+
+def _untagged(r: Recipe, data: Data, rounds: Rounds) -> Model:
+    """Add the rows of the best student without system messages."""
+    plain = ForwardConfig(seed_message="", web_message="")
+    pairs: dict[str, Ref] = {"seeds": data.seeds}
+    rows: Model = r.add("untagged.rows-m0", format_pairs, plain, pairs=pairs)
+    for name, by in rounds.promotions.items():
+        both = {**pairs, "curated": rounds.kept[name]}
+        after = r.add(f"untagged.rows-{name}", format_pairs, plain, pairs=both)
+        rows = Chosen(by, before=rows, after=after)
+    return rows
 
 
 def _scaling(r: Recipe, config: HumpbackConfig, data: Data, rounds: Rounds, arms: Arms) -> None:
@@ -171,7 +181,7 @@ def _scaling(r: Recipe, config: HumpbackConfig, data: Data, rounds: Rounds, arms
             _learn(r, config, data, arms, run, f"{name}.student", {each.name: pairs}, how)
 
 
-def _set(r: Recipe, each: ScalingSet, data: Data, rounds: Rounds) -> dict[str, RecipeStep]:
+def _set(r: Recipe, each: ScalingSet, data: Data, rounds: Rounds) -> dict[str, Ref]:
     name = f"scaling.{each.name}"
     if each.seeds is not None:
         folder = add_folder(r, each.seeds, name)
@@ -181,7 +191,7 @@ def _set(r: Recipe, each: ScalingSet, data: Data, rounds: Rounds) -> dict[str, R
         return {
             each.name: r.add(name, queries_to_pairs, PairsConfig(), queries={each.name: queries})
         }
-    return {"seeds": data.seeds, "curated": rounds.kept[rounds.last]}
+    return {"seeds": data.seeds, "curated": rounds.best_kept}
 
 
 def _points(config: HumpbackConfig, most: int | None) -> Iterator[tuple[Point, int]]:

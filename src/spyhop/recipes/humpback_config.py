@@ -118,10 +118,10 @@ class HumpbackConfig(Config):
     """Settings of the `humpback` recipe."""
 
     name: str = "humpback"
-    """Name of the run; its steps stand in `runs/<name>`. A file's own name, unless it says."""
+    """Run name; results are linked under `runs/<name>`. Default: the recipe file's name."""
     seeds: tuple[SeedSet, ...] = Field(min_length=1)
     held_out_every_nth: int = Field(10, ge=0)
-    """One of so many seed instructions is kept for measuring; 0 keeps none."""
+    """Hold out 1/n of the seed instructions for measuring (by hash); 0 holds out none."""
     pages: Pages
     student: Student
     train: TuneConfig
@@ -134,14 +134,14 @@ class HumpbackConfig(Config):
     """System messages that tell seed pairs from web pairs."""
     rate: Rater = Rater()
     labels: InputPath | None = None
-    """People's words on some pairs, for precision and recall of the curator."""
+    """Human labels for some pairs, to measure precision and recall of the curator."""
     read_labels: LabelsConfig = LabelsConfig()
     gate: GateConfig = GateConfig()
     keep: KeepGood = KeepConfig(min_score=A5)
     rounds: int = Field(2, ge=1)
     """Rounds of rating, keeping and training."""
     promote: PromoteConfig = PromoteConfig()
-    """A round that is not better does not go on."""
+    """A student that is not better is not promoted."""
     promote_by: Literal["accuracy", "held_out"] = "accuracy"
     """Answers to the items of `suites`, or the likelihood of held-out seed responses."""
     suites: tuple[Suite, ...] = ()

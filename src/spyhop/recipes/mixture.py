@@ -13,6 +13,7 @@ from spyhop.collect import (
     DrawConfig,
     FetchConfig,
     FlanCotConfig,
+    MessagesConfig,
     NaturalInstructionsConfig,
     ReadyConfig,
     RecordsConfig,
@@ -29,13 +30,15 @@ from spyhop.collect import (
     read_records,
     read_t0,
 )
+from spyhop.collect.messages import read_prompts
+from spyhop.collect.prompt_queries import PromptQueriesConfig, prompt_queries
 from spyhop.recipe.graph import Recipe, RecipeStep, Ref, Source
 from spyhop.recipes.pilot import Pilot, rated
 from spyhop.schema import Config
 from spyhop.settings import InputPath
 from spyhop.stage import Stage
 
-Kind = Literal["flan_cot", "natural_instructions", "t0", "records", "table"]
+Kind = Literal["flan_cot", "natural_instructions", "t0", "records", "table", "prompts"]
 
 
 class Place(Config):
@@ -59,7 +62,9 @@ class Collection(Place):
     kind: Kind = "flan_cot"
     """Form of the files. `table` are Parquet, JSONL or CSV files of any size and columns, drawn
     from as they are; `records` are the same with up to some 10^7 rows, read one by one: columns may
-    be dotted, and an error names the line."""
+    be dotted, and an error names the line. `prompts` are your own conversations of any shape in
+    docs/rows.md, with system messages and several turns; prompts without a system message are
+    paired with one, like queries."""
     name: str = ""
     """Name of the collection, where the form does not tell it; shares of system messages and the
     report go by it."""
@@ -76,7 +81,7 @@ class Collection(Place):
     max_per_task: int | None = Field(None, gt=0)
     """Most rows of a task, drawn by hash. Default: no limit."""
     exclude: tuple[str, ...] = ()
-    """Patterns of tasks to leave out."""
+    """Patterns of tasks to exclude."""
     strata: tuple[Stratum, ...] = ()
     """Strata in which the draw is balanced."""
     pilot: Pilot | None = None
@@ -84,8 +89,10 @@ class Collection(Place):
 
     @model_validator(mode="after")
     def _is_named(self) -> "Collection":
-        if self.kind in ("records", "table") and not self.name:
+        if self.kind in ("records", "table", "prompts") and not self.name:
             raise ValueError(f"kind = {self.kind!r} needs a name for the collection")
+        if self.kind == "prompts" and (self.pattern or self.columns != Columns()):
+            raise ValueError('pattern and columns are not for kind = "prompts"')
         if self.only and self.kind != "table":
             raise ValueError('only = ... is for kind = "table"')
         if (self.pilot is None) == any(each.by == "difficulty" for each in self.strata):
@@ -102,7 +109,9 @@ class Collection(Place):
 class Ready(Place):
     """Answers from an existing data set."""
 
-    read: ReadyConfig
+    read: ReadyConfig = ReadyConfig()
+    by: Literal["teacher", "assistant"] = "teacher"
+    """Whose answers they count as: the student learns from the assistant's first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,13 +122,15 @@ class Mixture:
     """Draws by collection, then the cleaning steps."""
     queries: RecipeStep
     """Clean queries, of which prompts are made."""
+    own: dict[str, Ref]
+    """Prompts of collections that are whole prompts."""
 
 
 def mixture(
     r: Recipe,
     collections: Sequence[Collection],
     distinct_config: DistinctConfig,
-    decontaminate_config: DecontaminateConfig,
+    decontaminate_config: DecontaminateConfig | None,
     items: Mapping[str, Ref],
     seed: int,
 ) -> Mixture:
@@ -127,15 +138,20 @@ def mixture(
     drawn = {each.label: add_collection(r, each, seed) for each in collections}
     queries = r.add("distinct", distinct, distinct_config, queries=drawn)
     data: dict[str, Ref] = {**drawn, "distinct": queries}
-    if items:
+    if items and decontaminate_config is not None:
         queries = r.add("clean", decontaminate, decontaminate_config, queries=queries, items=items)
         data["clean"] = queries
-    return Mixture(data, queries)
+    own: dict[str, Ref] = {
+        each.label: r.step(f"{r.prefix}own-{each.label}")
+        for each in collections
+        if each.kind == "prompts"
+    }
+    return Mixture(data, queries, own)
 
 
-def ready(r: Recipe, given: Sequence[Ready]) -> dict[str, Ref]:
+def ready(r: Recipe, given: Sequence[Ready], by: Literal["teacher", "assistant"]) -> dict[str, Ref]:
     """Add the steps of ready answers, and return them by name."""
-    names = {f"ready-{n}": each for n, each in enumerate(given, 1)}
+    names = {f"ready-{n}": each for n, each in enumerate(given, 1) if each.by == by}
     return {
         name: r.add(name, read_answers, each.read, folder=add_folder(r, each, name))
         for name, each in names.items()
@@ -154,7 +170,11 @@ def add_collection(r: Recipe, each: Collection, seed: int) -> RecipeStep:
         seed=seed,
     )
     read: Ref = folder
-    if each.kind != "table":
+    if each.kind == "prompts":
+        given = r.add(f"own-{each.label}", read_prompts, MessagesConfig(), file=folder)
+        collection = PromptQueriesConfig(collection=each.label)
+        read = r.add(f"queries-{each.label}", prompt_queries, collection, prompts=given)
+    elif each.kind != "table":
         stage, config = _READERS[each.kind](each)
         read = r.add(f"queries-{each.label}", stage, config, folder=folder)
     if each.pilot is not None:

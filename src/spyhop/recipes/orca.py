@@ -60,20 +60,16 @@ class Answering(Config):
     recorded: Literal["rationales", "targets"] | None = None
     """Recorded answers to use instead of a model: the `rationales` of FLAN's chain-of-thought
     files, or the bare gold answers (`targets`)."""
-    name: str = ""
-    """Of recorded answers, in the report; empty is `human rationales` or `gold answers`."""
     answers: AnswerConfig = AnswerConfig()
 
     @model_validator(mode="after")
     def _one_origin(self) -> "Answering":
         if (self.recorded is None) == (self.file is None):
             raise ValueError("set exactly one of file and recorded")
-        if self.file is not None and self.name:
-            raise ValueError("name is for recorded answers; a model has its own")
         return self
 
 
-SHARED = {"sampling", "max_error_frac"}
+SHARED = {"sampling"}
 """Settings of the teacher's plain answers that hold for checked and discussed ones, too."""
 Teaching = TypeVar("Teaching", VerifyConfig, DialogueConfig)
 
@@ -82,10 +78,10 @@ class OrcaConfig(Config):
     """Settings of the `orca` recipe."""
 
     name: str = "orca"
-    """Name of the run; its steps stand in `runs/<name>`. A file's own name, unless it says."""
+    """Run name; results are linked under `runs/<name>`. Default: the recipe file's name."""
     collections: tuple[Collection, ...] = Field(min_length=1)
     distinct: DistinctConfig = DistinctConfig()
-    decontaminate: DecontaminateConfig = DecontaminateConfig()
+    decontaminate: DecontaminateConfig | None = DecontaminateConfig()
     """Against the items of `suites`."""
     num_queries: int | None = Field(None, gt=0)
     """Queries to use. Default: all."""
@@ -109,7 +105,8 @@ class OrcaConfig(Config):
     """Have the assistant question the teacher, instead of taking the first answer; `sampling` as
     with `verify`."""
     ready: tuple[Ready, ...] = ()
-    """Answers one already has; the student learns from them beside the teacher's."""
+    """Answers that exist already. The student learns from them beside the teacher's and the
+    assistant's; without a [teacher] table, no teacher is asked."""
     student: Student
     train: TuneConfig = TuneConfig(epochs=1.0)
     train_assistant: TuneConfig | None = None
@@ -120,7 +117,7 @@ class OrcaConfig(Config):
     measure: MeasureConfig = MeasureConfig()
     measure_teacher: bool = False
     """Also ask the teacher the items, where it is a model."""
-    probe: ProbeConfig = ProbeConfig()
+    probe: ProbeConfig | None = ProbeConfig()
     """Whether the student stops by itself and follows messages that it was not trained under."""
     release: ReleaseConfig = ReleaseConfig()
     """How the student is given away, and what its card says beside what the run knows."""
@@ -133,8 +130,11 @@ class OrcaConfig(Config):
             raise ValueError("dialogue and teacher_queries need an [assistant]")
         if self.verify and self.dialogue:
             raise ValueError("set verify or dialogue, not both")
-        if self.assistant is None and self.train_assistant:
+        has_assistant = self.assistant or any(each.by == "assistant" for each in self.ready)
+        if self.train_assistant and not has_assistant:
             raise ValueError("train_assistant needs an [assistant]")
+        if not self.has_teacher and (self.verify or self.dialogue or self.teacher_queries):
+            raise ValueError("verify, dialogue and teacher_queries need a [teacher]")
         if self.teacher_takes != "random" and self.teacher_queries is None:
             raise ValueError(f"teacher_takes = {self.teacher_takes!r} needs teacher_queries")
         plain = sorted(self.teacher.answers.model_fields_set - SHARED)
@@ -142,6 +142,11 @@ class OrcaConfig(Config):
             other = "verify" if self.verify else "dialogue"
             raise ValueError(f"[{other}] does not know teacher.answers.{plain[0]}; take one out")
         return self
+
+    @property
+    def has_teacher(self) -> bool:
+        """Whether a teacher is asked: if it is set, or if there are no ready answers instead."""
+        return not self.ready or "teacher" in self.model_fields_set
 
 
 def orca(config: OrcaConfig) -> Recipe:
@@ -163,17 +168,19 @@ def orca(config: OrcaConfig) -> Recipe:
         for name, use in (asked.items() if items else ())
     }
     answers = {**rows.ta_answers, **rows.teacher_answers}
-    shared: dict[str, Ref] = {}
+    more: dict[str, Ref | dict[str, Ref]] = {}
     if items:
         look = ContaminationRateConfig()
-        shared["shared"] = r.add("shared", check_contamination, look, items=items, answers=answers)
+        more["shared"] = r.add("shared", check_contamination, look, items=items, answers=answers)
     card = DatasetConfig(title=config.name)
     given = r.add("dataset", dataset, card, answers=answers, queries=data.queries)
-    probed = r.add("probe", probe, config.probe, answers=answers, model=asked["student"])
-    measured = {"scores": scores["student"]} if scores else {}
+    known: dict[str, Ref] = {"scores": scores["student"]} if scores else {}
+    if config.probe is not None:
+        probed = r.add("probe", probe, config.probe, answers=answers, model=asked["student"])
+        known["probe"], more["probes"] = probed, {"student": probed}
     r.add(
         "model", release, with_title(config.release, config.name), model=models["student"],
-        base=base, answers=answers, probe=probed, data=given, **measured,
+        base=base, answers=answers, data=given, **known,
     )  # fmt: skip
     r.add(
         "report",
@@ -183,8 +190,7 @@ def orca(config: OrcaConfig) -> Recipe:
         students={name: model for name, model in models.items() if name != "base"},
         scores=scores,
         data=data.data,
-        probes={"student": probed},
-        **shared,
+        **more,
     )
     return r
 
@@ -205,7 +211,8 @@ def add_answers(r: Recipe, config: OrcaConfig, data: Mixture) -> ArmRows:
         choice_rule=config.choice_rule,
         seed=config.seed,
     )
-    prompts = r.add("prompts", pair, pairing, queries=data.queries)
+    own = {"own": data.own} if data.own else {}
+    prompts = r.add("prompts", pair, pairing, queries=data.queries, **own)
     if config.num_queries is not None:
         size = SubsetConfig(num_rows=config.num_queries, seed=config.seed)
         prompts = r.add("sampled", draw_subset, size, prompts=prompts)
@@ -215,12 +222,18 @@ def add_answers(r: Recipe, config: OrcaConfig, data: Mixture) -> ArmRows:
         assistant = _use(r, config, data, config.assistant, "assisted")
         ta_answers["assistant"] = _ask(r, config.assistant.answers, "assisted", prompts, assistant)
         prompts = _teachers_share(r, config, prompts, ta_answers)
-    teacher_answers: dict[str, Ref] = {"teacher": _teach(r, config, data, prompts, assistant)}
+    teacher_answers: dict[str, Ref] = {}
+    if config.has_teacher:
+        teacher_answers["teacher"] = _teach(r, config, data, prompts, assistant)
     gold_answers: dict[str, Ref] = {}
     if "answers" in config.ablate:
         gold = _use(r, config, data, Answering(recorded="targets"), "bare")
         gold_answers["gold"] = _ask(r, AnswerConfig(), "bare", prompts, gold)
-    return ArmRows(ta_answers, teacher_answers | ready(r, config.ready), gold_answers)
+    return ArmRows(
+        ta_answers | ready(r, config.ready, "assistant"),
+        teacher_answers | ready(r, config.ready, "teacher"),
+        gold_answers,
+    )
 
 
 def _use(r: Recipe, config: OrcaConfig, data: Mixture, who: Answering, name: str) -> Use:
@@ -229,7 +242,7 @@ def _use(r: Recipe, config: OrcaConfig, data: Mixture, who: Answering, name: str
         return served(who.file)
     if who.recorded == "targets":
         gold = r.add(f"{name}-recorded", record_targets, TargetsConfig(), queries=data.queries)
-        return Use(Replay(name=who.name or "gold answers"), gold)
+        return Use(Replay(name="gold answers"), gold)
     cot = [each for each in config.collections if each.kind == "flan_cot" and each.path]
     if len(cot) != 1 or cot[0].path is None:
         raise RecipeError(
@@ -237,7 +250,7 @@ def _use(r: Recipe, config: OrcaConfig, data: Mixture, who: Answering, name: str
         )
     read = FlanCotConfig(pattern=cot[0].pattern or "*.tsv")
     given = r.add(f"{name}-recorded", read_rationales, read, folder=Source(cot[0].path))
-    return Use(Replay(name=who.name or "human rationales"), given)
+    return Use(Replay(name="human rationales"), given)
 
 
 def _ask(r: Recipe, how: AnswerConfig, name: str, prompts: RecipeStep, teacher: Use) -> RecipeStep:

@@ -13,7 +13,7 @@ Every arm starts from the same model and differs in what it reads:
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import Field, model_validator
 
@@ -23,10 +23,11 @@ from spyhop.collect import PairConfig, SubsetConfig, SystemMessage, draw_subset,
 from spyhop.evaluate import MeasureConfig, measure
 from spyhop.models import Local, Sampling
 from spyhop.recipe.graph import Recipe, RecipeStep, Ref, Use
-from spyhop.report import ArmPair, ArmRun, ArmsConfig, arms_page
+from spyhop.recipes.experiment import ExperimentSetting, comparisons, starting_model, titles, tuning
+from spyhop.report import ArmRun, ArmsConfig, arms_page
 from spyhop.schema import Config
 from spyhop.stage import Stage
-from spyhop.train import NewModelConfig, OptimizerConfig, TuneConfig, new_model, tune
+from spyhop.train import OptimizerConfig, TuneConfig, tune
 from spyhop.world import SolverConfig
 
 ArmName = Literal[
@@ -42,28 +43,35 @@ ArmName = Literal[
 TokenBudget = Literal["tokens", "few_tokens", "passes"]
 
 
-class WorldMessage(SystemMessage):
+ASSISTANT = SolverConfig(misconceptions=True, slip_rate=0.08)
+ANSWER, STEPS = "answer", "steps"
+"""Ids of the messages under which bare answers are trained and explaining arms are measured."""
+TEACHER_FRAC = 0.25
+"""Share of the teacher's rows in the budgets of `progressive` and `mixed`."""
+TEACHER_RATE, TEACHER_WARMUP_STEPS = 0.3, 30
+"""Of the second phase of `progressive`: its learning rates as a share of the first's, warm-up."""
+
+
+class WorldMessage(Config):
     """A system message of the embedded world, and its weight among the explained queries."""
 
+    id: str
+    """Name of the message in the report."""
+    text: str
+    """Text of the message."""
     share: float = Field(ge=0)
     """Relative frequency of the message."""
 
 
-class Setting(Config):
-    """One set of families, the student that meets them, and the budgets."""
+class Setting(ExperimentSetting):
+    """Families of problems, the student that learns them, and the budgets."""
 
-    name: str
-    """Name of the setting in the report."""
     families: tuple[world.FamilyName, ...] = Field(min_length=1)
     """Families of problems."""
     arms: tuple[ArmName, ...] = Field(min_length=1)
     """Students to train and compare."""
-    steps: world.Steps = (3, 6)
-    """Least and greatest number of steps that a problem needs."""
     num_queries: int = Field(8000, gt=0)
     """Queries that teacher and assistant answer."""
-    num_items: int = Field(400, gt=0)
-    """Held-out test problems, the same for every arm and seed."""
     tokens: int = Field(1_000_000, gt=0)
     """Budget of the explanations arm and its controls."""
     passes: float = Field(1.25, gt=0)
@@ -72,22 +80,6 @@ class Setting(Config):
     """Budget of the arms that compare assistant and teacher."""
     teacher_queries: int = Field(100, gt=0)
     """Queries that the teacher explains in these arms; the assistant explains all."""
-    teacher_frac: float = Field(0.25, gt=0, lt=1)
-    """Share of the teacher's rows in the budgets of `progressive` and `mixed`."""
-    teacher_rate: float = Field(0.3, gt=0)
-    """Learning rates of the second stage of `progressive`, as a share of the first's."""
-    teacher_warmup_steps: int = Field(30, ge=0)
-    """Warm-up steps of the training on the teacher's answers."""
-    student: NewModelConfig
-    copy_rows: int = Field(9000, gt=0)
-    """Rows of the copying task on which the student is pretrained."""
-    copy_tokens: int = Field(600_000, gt=0)
-    """The starting model's own training: copying lists of random words."""
-    copy_batch_tokens: int = Field(1024, gt=0)
-    """Tokens of a batch in pretraining."""
-    optimizer: OptimizerConfig
-    batch_tokens: int = Field(1024, gt=0)
-    """Tokens of a batch in training."""
 
 
 class QuickstartConfig(Config):
@@ -100,18 +92,13 @@ class QuickstartConfig(Config):
     """Each seed draws its own queries, answers and order of training."""
     messages: tuple[WorldMessage, ...]
     """Explained queries get one of them by share; `answer_message` belongs to the bare answers."""
-    answer_message: str = "answer"
-    """Id of the message under which bare answers are trained and measured."""
-    explain_message: str = "steps"
-    """Id of the message under which explaining arms are measured."""
-    assistant: SolverConfig = SolverConfig(misconceptions=True, slip_rate=0.08)
     snapshots: tuple[float, ...] = ()
     """Shares of the training after which the first two arms are measured for a learning curve."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> "QuickstartConfig":
         known = [message.id for message in self.messages]
-        for name in (self.answer_message, self.explain_message):
+        for name in (ANSWER, STEPS):
             if name not in known:
                 raise ValueError(f"no system message has the id {name!r}; known: {known}")
         if not sum(message.share for message in self.messages):
@@ -122,7 +109,7 @@ class QuickstartConfig(Config):
 
 
 @dataclass(frozen=True, slots=True)
-class Phase:
+class PhaseBudget:
     """One stage of an arm's training."""
 
     rows: tuple[str, ...]
@@ -134,47 +121,27 @@ class Phase:
 _TA, _TEACHER = "assisted", "taught"
 
 
-def _phases(arm: ArmName, setting: Setting) -> tuple[Phase, ...]:
-    frac = setting.teacher_frac
-    table: dict[ArmName, tuple[Phase, ...]] = {
-        "explanations": (Phase(("explained",), "tokens"),),
-        "answers-tokens": (Phase(("answered",), "tokens"),),
-        "answers-queries": (Phase(("answered",), "passes"),),
-        "style": (Phase(("styled",), "tokens"),),
-        "ta": (Phase((_TA,), "few_tokens"),),
-        "teacher": (Phase((_TEACHER,), "few_tokens"),),
+def _phases(arm: ArmName, setting: Setting) -> tuple[PhaseBudget, ...]:
+    frac = TEACHER_FRAC
+    table: dict[ArmName, tuple[PhaseBudget, ...]] = {
+        "explanations": (PhaseBudget(("explained",), "tokens"),),
+        "answers-tokens": (PhaseBudget(("answered",), "tokens"),),
+        "answers-queries": (PhaseBudget(("answered",), "passes"),),
+        "style": (PhaseBudget(("styled",), "tokens"),),
+        "ta": (PhaseBudget((_TA,), "few_tokens"),),
+        "teacher": (PhaseBudget((_TEACHER,), "few_tokens"),),
         "progressive": (
-            Phase((_TA,), "few_tokens", 1 - frac),
-            Phase((_TEACHER,), "few_tokens", frac, is_gentle=True),
+            PhaseBudget((_TA,), "few_tokens", 1 - frac),
+            PhaseBudget((_TEACHER,), "few_tokens", frac, is_gentle=True),
         ),
-        "mixed": (Phase((_TA, _TEACHER), "few_tokens"),),
+        "mixed": (PhaseBudget((_TA, _TEACHER), "few_tokens"),),
     }
     return table[arm]
 
 
-COMPARISONS = (
-    ArmPair(first="answers-tokens", second="explanations"),
-    ArmPair(first="answers-queries", second="explanations"),
-    ArmPair(first="style", second="explanations"),
-    ArmPair(first="answers-tokens", second="style"),
-    ArmPair(first="ta", second="progressive"),
-    ArmPair(first="teacher", second="progressive"),
-    ArmPair(first="mixed", second="progressive"),
-)
-
-TITLES = {
-    "explanations": "explanations",
-    "answers-tokens": "answers only, equal tokens",
-    "answers-queries": "answers only, equal queries",
-    "style": "style only (random steps)",
-    "ta": "assistant only",
-    "teacher": "teacher only (few)",
-    "progressive": "assistant, then teacher",
-    "mixed": "assistant and teacher, mixed",
-}
 CAVEAT = (
     "The tasks are generated and small, the students are tiny and start from a stage of copying "
-    "that stands in for pre-training. They know nothing else, and these figures say nothing about "
+    "that replaces pre-training. They know nothing else, and these figures say nothing about "
     "models of 7 or 13 billion parameters. They show the mechanism, and how to measure it."
 )
 ONE_SEED = (
@@ -195,7 +162,7 @@ def quickstart(config: QuickstartConfig) -> Recipe:
     students: dict[str, Ref] = {}
     samples: dict[str, Ref] = {}
     for setting in config.settings:
-        base = _starting_model(r, setting)
+        base = starting_model(r, setting, world.TokenizerConfig())
         drawn = world.ProblemsConfig(
             families=setting.families, num_rows=setting.num_items, steps=setting.steps
         )
@@ -220,25 +187,12 @@ def quickstart(config: QuickstartConfig) -> Recipe:
     page = ArmsConfig(
         title=config.name,
         runs=runs,
-        comparisons=COMPARISONS,
-        arm_titles=TITLES,
+        comparisons=comparisons(get_args(ArmName)),
+        arm_titles=titles(get_args(ArmName)),
         caveats=(CAVEAT, SHARED if len(config.seeds) > 1 else ONE_SEED),
     )
     r.add("report", arms_page, page, scores=scores, students=students, answers=samples)
     return r
-
-
-def _starting_model(r: Recipe, setting: Setting) -> RecipeStep:
-    """A small model that can copy and nothing else; every arm starts from it."""
-    name = setting.name
-    words = r.add(f"{name}.tokenizer", world.train_tokenizer, world.TokenizerConfig())
-    fresh = r.add(f"{name}.new", new_model, setting.student, tokenizer=words)
-    copies = r.add(
-        f"{name}.copies", world.draw_copies, world.CopiesConfig(num_rows=setting.copy_rows)
-    )
-    learned = _tune_config(setting, seed=0, tokens=setting.copy_tokens)
-    learned = learned.model_copy(update={"batch_tokens": setting.copy_batch_tokens})
-    return r.add(f"{name}.base", tune, learned, base=fresh, answers={"copies": copies})
 
 
 class _Rows:
@@ -260,7 +214,7 @@ class _Rows:
                 size = SubsetConfig(num_rows=self._setting.teacher_queries, seed=self._seed)
                 prompts = self._add("few", draw_subset, size, prompts=prompts)
             teacher = Use(self._teacher(kind))
-            asked = AnswerConfig(max_error_frac=0.0)
+            asked = AnswerConfig()
             self._steps[kind] = self._add(kind, answer, asked, prompts=prompts, teacher=teacher)
         return self._steps[kind]
 
@@ -268,7 +222,7 @@ class _Rows:
         if kind not in self._steps:
             chosen = {m.id: m.share for m in self._config.messages if m.share > 0}
             if kind == "bare":
-                chosen = {self._config.answer_message: 1.0}
+                chosen = {ANSWER: 1.0}
             messages = tuple(
                 SystemMessage(id=m.id, text=m.text) for m in self._config.messages if m.id in chosen
             )
@@ -278,7 +232,7 @@ class _Rows:
 
     def _teacher(self, kind: str) -> world.Solver:
         if kind == _TA:
-            seeded = self._config.assistant.model_copy(update={"seed": self._seed})
+            seeded = ASSISTANT.model_copy(update={"seed": self._seed})
             return world.Solver(name="teaching assistant", solver=seeded)
         if kind == "styled":
             corrupt = SolverConfig(corrupt=True, seed=self._seed)
@@ -305,53 +259,36 @@ def _train(
         last = number == len(phases)
         name = f"{setting.name}.{arm}.{seed}" + ("" if last else f".{number}")
         answers: dict[str, Ref] = {kind: rows.step(kind) for kind in phase.rows}
-        tuned = _tune_config(
-            setting,
-            seed=seed,
-            tokens=None
-            if phase.budget == "passes"
-            else round(phase.share * getattr(setting, phase.budget)),
-            shares=(1 - setting.teacher_frac, setting.teacher_frac) if len(answers) > 1 else None,
-            is_gentle=phase.is_gentle,
-            snapshots=_snapshots(config, arm),
-        )
+        tuned = _tuned(config, setting, seed, arm, phase)
         model = trained[-1] if trained else base
         trained.append(r.add(name, tune, tuned, base=model, answers=answers))
     return trained
 
 
-def _tune_config(
-    setting: Setting,
-    *,
-    seed: int,
-    tokens: int | None,
-    shares: tuple[float, float] | None = None,
-    is_gentle: bool = False,
-    snapshots: tuple[float, ...] = (),
+def _tuned(
+    config: QuickstartConfig, setting: Setting, seed: int, arm: ArmName, phase: PhaseBudget
 ) -> TuneConfig:
-    optimizer = setting.optimizer
-    if is_gentle:
-        optimizer = _gentle(setting)
-    return TuneConfig(
-        tokens=tokens,
-        epochs=setting.passes if tokens is None else None,
-        shares=shares,
-        batch_tokens=setting.batch_tokens,
-        max_tokens=512,
-        optimizer=optimizer,
-        snapshots=snapshots,
-        seed=seed,
-    )
+    changes: dict[str, object] = {"snapshots": _snapshots(config, arm)}
+    tokens = None
+    if phase.budget == "passes":
+        changes["epochs"] = setting.passes
+    else:
+        tokens = round(phase.share * getattr(setting, phase.budget))
+    if len(phase.rows) > 1:
+        changes["shares"] = (1 - TEACHER_FRAC, TEACHER_FRAC)
+    if phase.is_gentle:
+        changes["optimizer"] = _gentle(setting)
+    return tuning(setting, tokens=tokens, seed=seed).model_copy(update=changes)
 
 
 def _gentle(setting: Setting) -> OptimizerConfig:
-    """The optimiser of a stage that must not undo the one before."""
-    optimizer, rate = setting.optimizer, setting.teacher_rate
+    """The optimiser of a phase that must not undo the one before."""
+    optimizer = setting.optimizer
     muon = optimizer.muon_learning_rate
     changes = {
-        "learning_rate": optimizer.learning_rate * rate,
-        "muon_learning_rate": muon and muon * rate,
-        "warmup_steps": setting.teacher_warmup_steps,
+        "learning_rate": optimizer.learning_rate * TEACHER_RATE,
+        "muon_learning_rate": muon and muon * TEACHER_RATE,
+        "warmup_steps": TEACHER_WARMUP_STEPS,
     }
     return optimizer.model_copy(update=changes)
 
@@ -369,7 +306,7 @@ def _measure(
     items: RecipeStep,
     share: float,
 ) -> RecipeStep:
-    wanted = config.answer_message if arm.startswith("answers") else config.explain_message
+    wanted = ANSWER if arm.startswith("answers") else STEPS
     text = next(message.text for message in config.messages if message.id == wanted)
     asked = MeasureConfig(system_message=text, sampling=Sampling(max_new_tokens=256))
     folder = "" if share == 1.0 else f"snapshots/at-{share:g}"

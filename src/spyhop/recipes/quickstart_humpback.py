@@ -14,7 +14,7 @@ document is.
 """
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import Field
 
@@ -39,51 +39,48 @@ from spyhop.curate import (
 from spyhop.evaluate import MeasureConfig, measure
 from spyhop.models import Local, Sampling
 from spyhop.recipe.graph import Recipe, RecipeStep, Ref, Use
-from spyhop.report import ArmPair, ArmRun, CuratedSet, CurationPageConfig, curation_page
+from spyhop.recipes.experiment import ExperimentSetting, comparisons, starting_model, titles, tuning
+from spyhop.report import ArmRun, CuratedSet, CurationPageConfig, curation_page
 from spyhop.schema import Config
 from spyhop.stage import Stage
-from spyhop.train import NewModelConfig, OptimizerConfig, TuneConfig, new_model, tune
+from spyhop.train import tune
 
 ArmName = Literal["seed", "seed-own", "uncurated", "random", "curated", "round-2"]
 MOST_FRAC = 0.4
-"""Share of the documents that is rated 4 and better: a rating is the fifth that one stands in."""
+"""Share of the documents that is rated 4 and better: ratings are fifths."""
 REPEATS = 2
-"""How often the seed pairs stand in a mixture."""
+"""Copies of the seed pairs in a mixture."""
 
 
-class HumpbackSetting(Config):
-    """One set of documents, the student that meets them, and the budgets."""
+TAGGED = ForwardConfig()
+"""The system messages that tell seed pairs from web pairs; students are asked under both."""
+WRITTEN = BacktranslateConfig(
+    asked=ReversedConfig(prompt="{response}", system_message="Write the question."),
+    sampling=Sampling(max_new_tokens=128),
+)
+"""How the backward model is trained and asked for instructions: greedily, unlike the paper, for
+at this size a quarter of the instructions drawn at temperature 0.7 miss their document."""
+ITEMS_SEED = 1
+"""Draws the test problems. Settings were chosen on those of seed 0."""
 
-    name: str
-    """Name of the setting in the report."""
+
+class HumpbackSetting(ExperimentSetting):
+    """Documents, the student that learns from them, and the budgets."""
+
     arms: tuple[ArmName, ...] = Field(min_length=1)
     """Students to train and compare."""
     kinds: dict[world.DocumentKind, float]
-    """How the documents divide into kinds."""
+    """Share of each kind of document."""
     families: tuple[world.FamilyName, ...] = world.CORE
     """Families of problems."""
-    steps: world.Steps = (3, 6)
-    """Least and greatest number of steps that a problem needs."""
     num_pairs: int = Field(300, gt=0)
     """Seed pairs."""
     num_documents: int = Field(2500, gt=0)
-    """Documents to cut into segments."""
-    num_items: int = Field(400, gt=0)
-    """Held-out test problems, the same for every arm and seed."""
-    items_seed: int = 1
-    """Draws the test problems. Settings were chosen on those of 0."""
+    """Documents without an instruction."""
     tokens: int = Field(700_000, gt=0)
     """Budget of every arm."""
     backward_tokens: int = Field(200_000, gt=0)
     """Training tokens of the backward model."""
-    student: NewModelConfig
-    copy_rows: int = Field(9000, gt=0)
-    """Rows of the copying task on which the student is pretrained."""
-    copy_tokens: int = Field(600_000, gt=0)
-    """The starting model's own training: copying lists of random words."""
-    copy_batch_tokens: int = Field(1024, gt=0)
-    """Tokens of a batch in pretraining."""
-    optimizer: OptimizerConfig
     batch_tokens: int = Field(512, gt=0)
     """Tokens of a batch in training."""
 
@@ -96,70 +93,50 @@ class QuickstartHumpbackConfig(Config):
     settings: tuple[HumpbackSetting, ...] = Field(min_length=1)
     seeds: tuple[int, ...] = Field((5, 6, 7), min_length=1)
     """Each seed draws its own seed pairs, documents, instructions and order of training."""
-    tagged: ForwardConfig = ForwardConfig()
-    """The system messages that tell seed pairs from web pairs; students are asked under both."""
-    written: BacktranslateConfig = BacktranslateConfig(
-        asked=ReversedConfig(prompt="{response}", system_message="Write the question."),
-        sampling=Sampling(max_new_tokens=128),
-    )
-    """How the backward model is trained and asked for instructions: greedily, unlike the paper, for
-    at this size a quarter of the instructions drawn at temperature 0.7 miss their document."""
-    min_score: float = Field(A4, ge=1, le=5)
-    """Least score of a pair that is kept."""
+    written: BacktranslateConfig = WRITTEN
+    """How the backward model is trained and asked for instructions."""
 
 
-COMPARISONS = (
-    ArmPair(first="uncurated", second="curated"),
-    ArmPair(first="random", second="curated"),
-    ArmPair(first="seed", second="curated"),
-    ArmPair(first="seed", second="uncurated"),
-    ArmPair(first="curated", second="round-2"),
-    ArmPair(first="seed-own", second="curated"),
+TEXTS = (
+    TAGGED.seed_message,
+    TAGGED.web_message,
+    WRITTEN.asked.system_message,
+    " | ".join(world.MENU),
 )
-TITLES = {
-    "seed": "seed pairs only",
-    "seed-own": "seed pairs only, asked as trained",
-    "uncurated": "seed + all documents",
-    "random": "seed + about as many at random",
-    "curated": "seed + curated",
-    "round-2": "seed + curated in round 2",
-}
+"""Texts that the tokenizer must know as whole words."""
 LIMITS = (
     "The documents are generated, and so are their flaws: how many there are, and that most flawed "
     "ones err in the same few ways, was chosen here. With other shares the differences would be "
     "others.",
     "The rating is a likelihood under the student itself. Models of this size cannot rate by a "
     "prompt, so this says nothing of the paper's rating prompt, nor of its five described scores.",
-    "The students have 0.2 million parameters, start from a stage of copying that stands in for "
-    "pre-training, and know nothing else. None of this tells what models of 7 or 65 billion "
+    "The students have 0.2 million parameters, start from a stage of copying that replaces "
+    "pre-training, and know nothing else. None of this predicts what models of 7 or 65 billion "
     "parameters would do.",
     "At equal tokens an arm that adds documents sees its seed pairs less often. The more it adds "
     "the less, so all documents against the curated ones is a comparison of two things at once; "
     "about as many at random (--thorough) is the control that differs in the choice alone. It "
-    "takes a fixed two fifths of all documents, some more than are kept: 1,000 of 2,500, where "
-    "curation kept about 966.",
+    "takes a fixed two fifths of all documents, which is more than curation keeps.",
     "Rounding alone moves such figures by as much as their intervals: training ends within a phase "
-    "transition, and the same seeds in another order of sums gave curated against seed pairs +4.8 "
-    "[-0.8, +11.1] in place of +11.4 [+6.9, +15.7]. That curated documents beat seed pairs is not "
-    "robust; that they beat all documents held in both.",
+    "transition, so another order of sums gives another student: a small difference is not robust.",
 )
 
 
 def quickstart_humpback(config: QuickstartHumpbackConfig) -> Recipe:
     """The Humpback loop in an embedded world: documents with and without curation, two rounds."""
     r = Recipe(config.name)
-    page = _Page()
+    page = _ReportInputs()
     for setting in config.settings:
-        base = _starting_model(r, config, setting)
+        base = starting_model(r, setting, world.TokenizerConfig(texts=TEXTS))
         drawn = world.ProblemsConfig(
             families=setting.families,
             num_rows=setting.num_items,
             steps=setting.steps,
-            seed=setting.items_seed,
+            seed=ITEMS_SEED,
         )
         items = r.add(f"{setting.name}.items", world.draw_items, drawn)
         for seed in config.seeds:
-            _Run(r, config, setting, seed, base, items, page).add()
+            _Run(r, config.written, setting, seed, base, items, page).add()
     r.add(
         "report",
         curation_page,
@@ -167,8 +144,8 @@ def quickstart_humpback(config: QuickstartHumpbackConfig) -> Recipe:
             title=config.name,
             runs=page.runs,
             curated=page.curated,
-            comparisons=COMPARISONS,
-            arm_titles=TITLES,
+            comparisons=comparisons(get_args(ArmName)),
+            arm_titles=titles(get_args(ArmName)),
             limits=LIMITS,
         ),
         scores=page.scores,
@@ -181,7 +158,7 @@ def quickstart_humpback(config: QuickstartHumpbackConfig) -> Recipe:
     return r
 
 
-class _Page:
+class _ReportInputs:
     """Inputs of the report, by name."""
 
     def __init__(self) -> None:
@@ -195,51 +172,20 @@ class _Page:
         self.answers: dict[str, Ref] = {}
 
 
-def _starting_model(
-    r: Recipe, config: QuickstartHumpbackConfig, setting: HumpbackSetting
-) -> RecipeStep:
-    """A small model that can copy and nothing else; every arm starts from it."""
-    name, tagged = setting.name, config.tagged
-    texts = (
-        tagged.seed_message,
-        tagged.web_message,
-        config.written.asked.system_message,
-        " | ".join(world.MENU),
-    )
-    words = r.add(f"{name}.tokenizer", world.train_tokenizer, world.TokenizerConfig(texts=texts))
-    fresh = r.add(f"{name}.new", new_model, setting.student, tokenizer=words)
-    copies = r.add(
-        f"{name}.copies", world.draw_copies, world.CopiesConfig(num_rows=setting.copy_rows)
-    )
-    learned = _tune_config(setting, tokens=setting.copy_tokens, seed=0)
-    learned = learned.model_copy(update={"batch_tokens": setting.copy_batch_tokens})
-    return r.add(f"{name}.base", tune, learned, base=fresh, answers={"copies": copies})
-
-
-def _tune_config(setting: HumpbackSetting, *, tokens: int, seed: int) -> TuneConfig:
-    return TuneConfig(
-        tokens=tokens,
-        batch_tokens=setting.batch_tokens,
-        max_tokens=512,
-        optimizer=setting.optimizer,
-        seed=seed,
-    )
-
-
 class _Run:
     """One seed of one setting."""
 
     def __init__(
         self,
         r: Recipe,
-        config: QuickstartHumpbackConfig,
+        written: BacktranslateConfig,
         setting: HumpbackSetting,
         seed: int,
         base: RecipeStep,
         items: RecipeStep,
-        page: _Page,
+        page: _ReportInputs,
     ) -> None:
-        self._r, self._config, self._setting, self._seed = r, config, setting, seed
+        self._r, self._written_by, self._setting, self._seed = r, written, setting, seed
         self._base, self._items, self._page = base, items, page
 
     def add(self) -> None:
@@ -251,7 +197,7 @@ class _Run:
         found = world.DocumentsConfig(num_rows=setting.num_documents, shares=setting.kinds, **drawn)
         documents = self._step("documents", world.draw_documents, found)
         pairs = self._written(seeds, documents)
-        learned = self._step("learned", format_pairs, self._config.tagged, pairs={"seeds": seeds})
+        learned = self._step("learned", format_pairs, TAGGED, pairs={"seeds": seeds})
         m0 = self._student("seed", {"seeds": learned})
         if "seed" in arms:
             self._measure("seed", m0)
@@ -271,9 +217,9 @@ class _Run:
 
     def _written(self, seeds: RecipeStep, documents: RecipeStep) -> RecipeStep:
         """Add the backward model and the instructions that it writes."""
-        config, setting = self._config.written, self._setting
+        config, setting = self._written_by, self._setting
         turned = self._step("turned", reverse_pairs, config.asked, pairs={"seeds": seeds})
-        trained = _tune_config(setting, tokens=setting.backward_tokens, seed=self._seed)
+        trained = tuning(setting, tokens=setting.backward_tokens, seed=self._seed)
         backward = self._step("backward", tune, trained, base=self._base, answers={"seeds": turned})
         sampling = config.sampling.model_copy(update={"seed": self._seed})
         asked = config.model_copy(update={"sampling": sampling})
@@ -284,11 +230,11 @@ class _Run:
         self, number: int, documents: RecipeStep, pairs: RecipeStep, judge: RecipeStep
     ) -> RecipeStep:
         """Add a round of rating, and return the pairs that are kept."""
-        weighed = LikelihoodConfig(system_message=self._config.tagged.seed_message)
+        weighed = LikelihoodConfig(system_message=TAGGED.seed_message)
         use = Use(Local(name=f"M{number - 1}"), judge)
         rated = self._step(f"rated-{number}", rate_by_likelihood, weighed, pairs=pairs, model=use)
         passed = self._step(f"gate-{number}", gate, GateConfig(min_repeated=0), rated=rated)
-        best = KeepConfig(min_score=self._config.min_score)
+        best = KeepConfig(min_score=A4)
         kept = self._step(f"kept-{number}", keep, best, rated=rated, gate=passed)
         page = self._page
         found = CuratedSet(setting=self._setting.name, seed=self._seed, round=number)
@@ -300,7 +246,7 @@ class _Run:
 
     def _arm(self, arm: ArmName, seeds: RecipeStep, pairs: RecipeStep) -> RecipeStep:
         """Add a student of seed pairs and others; measure it where the setting names it."""
-        others = self._step(f"{arm}.pairs", format_pairs, self._config.tagged, pairs={"web": pairs})
+        others = self._step(f"{arm}.pairs", format_pairs, TAGGED, pairs={"web": pairs})
         repeated = {f"seeds {n}": seeds for n in range(1, REPEATS + 1)}
         student = self._student(arm, {**repeated, "web": others})
         if arm in self._setting.arms:
@@ -310,11 +256,11 @@ class _Run:
         return student
 
     def _student(self, arm: ArmName, answers: Mapping[str, Ref]) -> RecipeStep:
-        trained = _tune_config(self._setting, tokens=self._setting.tokens, seed=self._seed)
+        trained = tuning(self._setting, tokens=self._setting.tokens, seed=self._seed)
         return self._step(arm, tune, trained, base=self._base, answers=answers)
 
     def _measure(self, arm: ArmName, student: RecipeStep) -> None:
-        tagged = self._config.tagged
+        tagged = TAGGED
         text = " ".join(filter(None, (tagged.seed_message, tagged.web_message)))
         if arm == "seed-own":
             text = tagged.seed_message

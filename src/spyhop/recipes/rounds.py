@@ -68,6 +68,9 @@ class Rounds:
     scores: dict[str, Scored]
     best: Model
     """The winner of the last promotion."""
+    best_scores: Scored
+    best_kept: Model
+    """Curated pairs of the best student; those of the first round where none was promoted."""
     rated: dict[str, RecipeStep] = field(default_factory=dict)
     gates: dict[str, RecipeStep] = field(default_factory=dict)
     kept: dict[str, RecipeStep] = field(default_factory=dict)
@@ -127,7 +130,7 @@ def add_rounds(r: Recipe, config: HumpbackConfig, data: Data) -> Rounds:
     seed_pairs = {"seeds": data.seeds}
     first = add_student(r, config, "m0", data.base, seed_pairs, how)
     best_scores = add_scores(r, config, data, "m0", first)
-    rounds = Rounds({"m0": first}, {"m0": best_scores}, first)
+    rounds = Rounds({"m0": first}, {"m0": best_scores}, first, best_scores, data.seeds)
     for n in range(1, config.rounds + 1):
         rated = _rated(r, config, data, n, rounds.best)
         known: dict[str, Ref] = {} if data.labels is None else {"labels": data.labels}
@@ -138,9 +141,10 @@ def add_rounds(r: Recipe, config: HumpbackConfig, data: Data) -> Rounds:
         name, pairs = f"m{n}", {**seed_pairs, "curated": kept}
         model = add_student(r, config, name, data.base, pairs, config.train)
         scores = add_scores(r, config, data, name, model)
-        by = _promotion(r, config, n, best_scores, scores)
-        best_scores = _either(by, best_scores, scores)
+        by = _promotion(r, config, n, rounds.best_scores, scores)
+        rounds.best_scores = _either(by, rounds.best_scores, scores)
         rounds.best = Chosen(by, before=rounds.best, after=model)
+        rounds.best_kept = kept if n == 1 else Chosen(by, before=rounds.best_kept, after=kept)
         rounds.models[name] = model
         rounds.scores[name] = scores
         rounds.rated[name] = rated
@@ -168,7 +172,7 @@ def add_scores(
     config: HumpbackConfig,
     data: Data,
     name: str,
-    model: RecipeStep | Source,
+    model: Model,
     message: str | None = None,
 ) -> Scored:
     """Add what a model scores on items and on held-out responses; `message` replaces the tags."""

@@ -29,14 +29,14 @@ class SegmentsConfig(Config):
     """Settings of the `segments` recipe."""
 
     name: str = "segments"
-    """Name of the run; its steps stand in `runs/<name>`. A file's own name, unless it says."""
+    """Run name; results are linked under `runs/<name>`. Default: the recipe file's name."""
     inputs: tuple[InputPath, ...] = Field(min_length=1)
     """Archives, folders of pages, JSON lines, Parquet tables, or lists of archives."""
     segment: SegmentConfig = SegmentConfig()
     near: NearConfig = NearConfig()
     contamination: ContaminationConfig = ContaminationConfig()
     suites: tuple[Suite, ...] = ()
-    """Benchmarks whose items must not stand in the segments."""
+    """Benchmarks whose items must not occur in the segments."""
 
 
 def segments(config: SegmentsConfig) -> Recipe:

@@ -38,7 +38,7 @@ class TrainingConfig(Config):
     """Settings of the `train` recipe."""
 
     name: str = "train"
-    """Name of the run; its steps stand in `runs/<name>`. A file's own name, unless it says."""
+    """Run name; results are linked under `runs/<name>`. Default: the recipe file's name."""
     rows: tuple[InputPath, ...] = Field(min_length=1)
     """Files or folders of JSONL or Parquet: `messages` that end with the assistant's turn."""
     base: InputPath
@@ -47,7 +47,7 @@ class TrainingConfig(Config):
     then: tuple[TrainingPhase, ...] = ()
     """Trainings that follow, as the teacher's answers follow the assistant's in Orca."""
     held_out: tuple[InputPath, ...] = ()
-    """Rows whose loss is only looked at, of the same form."""
+    """Validation rows (held-out loss only), in the same format."""
     probe: ProbeConfig | None = ProbeConfig()
     release: ReleaseConfig = ReleaseConfig()
 
@@ -98,8 +98,8 @@ def training(config: TrainingConfig) -> Recipe:
     return r
 
 
-def hand_over(made: Mapping[str, Artifact], out: Path) -> str:
-    """Let `out/model` lead to the model, and tell so."""
+def export_results(made: Mapping[str, Artifact], out: Path) -> str:
+    """Link `out/model` to the model, and return a line that says so."""
     return f"model: {export_folder(made[MODEL].path, out / MODEL)}"
 
 

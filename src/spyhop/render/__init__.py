@@ -21,11 +21,10 @@ from spyhop.render.renderer import (
     Encoded,
     FormatName,
     Renderer,
-    TrainOn,
     named_format,
     read_format,
 )
-from spyhop.render.template import TemplateFormat
+from spyhop.render.template import History, TemplateFormat, Thinking, TrainOn
 
 __all__ = [
     "FORMATS",
@@ -39,9 +38,11 @@ __all__ = [
     "ChatFormat",
     "Encoded",
     "FormatName",
+    "History",
     "Renderer",
     "TemplateFormat",
     "TextSpan",
+    "Thinking",
     "TrainOn",
     "named_format",
     "read_format",

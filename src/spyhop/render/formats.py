@@ -8,12 +8,15 @@ from spyhop.schema import Config, Message, Role
 
 @dataclass(frozen=True, slots=True)
 class TextSpan:
-    """A piece of a rendered conversation."""
+    """A stretch of a rendered conversation."""
 
     text: str
     is_mark: bool
-    """Marks may hold special tokens; content never does, whatever it says."""
+    """Marks may contain special tokens; content never does, whatever its text is."""
     is_supervised: bool
+    is_generated: bool = False
+    """Part of a supervised response: a prompt ends where the first such span begins, so that
+    training cuts the text into tokens where generation does."""
 
 
 class BlockFormat(Config):

@@ -1,35 +1,33 @@
-"""Segments to ids and mask, with one tokenizer and one chat format."""
+"""Spans to ids and mask, with one tokenizer and one chat format."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from spyhop.render.formats import FORMATS, BlockFormat, TextSpan, spans
-from spyhop.render.template import Template, TemplateFormat
+from spyhop.render.template import (
+    History,
+    Template,
+    TemplateFormat,
+    Thinking,
+    TrainOn,
+    special_pattern,
+)
 from spyhop.schema import InputError, Message
 
 ChatFormat = BlockFormat | TemplateFormat
-TrainOn = Literal["all", "last"]
-"""Responses of a conversation that are supervised."""
 FormatName = Literal["saved", "chat", "orca", "turns", "humpback"]
-"""A format as a config names it: `saved` is the model folder's own, else its chat template, else
-Orca's blocks; `chat` the tokenizer's chat template; the others are ours."""
-_ANCHOR = "\n"
-"""Tokenised before a text that continues another, where the tokenizer would begin it anew."""
-_PROBE = (
-    [
-        Message(role="user", content="Why?"),
-        Message(role="assistant", content="So."),
-        Message(role="user", content="And then?"),
-    ],
-    [
-        Message(role="system", content="Be brief."),
-        Message(role="user", content="Why?"),
-    ],
-)
+"""A chat format as a config names it: `saved` is the model folder's own, else its chat template,
+else Orca's blocks; `chat` is the tokenizer's chat template; the others are ours."""
+_ANCHORS = ("\n", "=", "\x01")
+"""Put before a text that continues another, for tokenizers that begin every text with a blank."""
+_CONTINUATIONS = ("a", " a", "\n", "\n\na", "  ", "1", "(")
+_PROBE = [Message(role="user", content="Why?")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +64,13 @@ def read_format(values: dict[str, Any]) -> ChatFormat:
 class Renderer:
     """Turns conversations into ids with one tokenizer and one chat format.
 
-    Guarantees (G4): one BOS if and only if the tokenizer wants one; every response that is trained
-    on is a target and so is the end token after it; nothing else is, save what a chat template has
-    the model write before a response; content never turns into a special token. A prompt's ids are
-    the first of its conversation's.
+    Guarantees (G4): a BOS is added if and only if the tokenizer wants one and the chat template
+    writes none; every response that is trained on is supervised and so is its end token; nothing
+    else is, except the text that a chat template has the model write before a response; content
+    never turns into a special token. A prompt's ids are the first of its conversation's.
+
+    Text is cut where generation begins and ends, and nowhere else; so the ids are those of the
+    chat template as other tools read it, at training and at generation.
 
     Raises:
         InputError: If the tokenizer has no end token, or its chat template cannot be taken apart.
@@ -83,38 +84,71 @@ class Renderer:
         self.tokenizer = tokenizer
         self.chat_format = chat_format
         self.end_id = int(tokenizer.eos_token_id)
-        self._bos = _wanted_bos(tokenizer)
-        self._marks: dict[tuple[str, bool], list[int]] = {}
-        added = tokenizer.added_tokens_decoder.items()
-        self.special_ids = {*tokenizer.all_special_ids, *(i for i, token in added if token.special)}
-        self._anchor = ""
+        self.special_ids = {
+            *tokenizer.all_special_ids,
+            *(i for i, token in tokenizer.added_tokens_decoder.items() if token.special),
+        }
+        self._special = special_pattern(tokenizer)
         self._anchor = self._needed_anchor()
         self._is_anew_after_special = self._begins_anew(tokenizer.eos_token)
-        self._template = (
-            Template(tokenizer, chat_format) if isinstance(chat_format, TemplateFormat) else None
-        )
+        self._template = None
+        self.bos_ids = _wanted_bos(tokenizer)
+        """The ids that are added before a conversation."""
         self._lead = ""
-        """What the model writes before the content of a response."""
-        if self._template is not None:
+        """The text that the model writes before the content of a response."""
+        if isinstance(chat_format, TemplateFormat):
+            self.bos_ids = []  # other tools add none to a template's text
+            self._template = Template(tokenizer, chat_format)
             self._examine(self._template)
-        self._opening = _joined(self._prompt(_PROBE[0][:1]), tokenizer.eos_token)[-1].text
+        self._opening = self._prompt(_PROBE[:1])[-1].text
+
+    @property
+    def has_thoughts(self) -> bool:
+        """Whether the chat format has a place for a thought before a response."""
+        return self._template is not None and self._template.has_thoughts
 
     def chat_template(self) -> str:
         """Return the format's Jinja template, with the BOS that this tokenizer wants."""
-        bos = "{{ bos_token }}" if self._bos and self._template is None else ""
-        return bos + self.chat_format.chat_template()
+        return ("{{ bos_token }}" if self.bos_ids else "") + self.chat_format.chat_template()
 
     def encode(
-        self, conversations: Sequence[Sequence[Message]], train_on: TrainOn = "all"
+        self,
+        conversations: Sequence[Sequence[Message]],
+        train_on: TrainOn = "all",
+        thinking: Thinking = "keep",
     ) -> list[Encoded]:
         """Return ids and mask of whole conversations, tokenised in one call.
 
-        What a template writes after the last response's end is left out.
+        They end with the last supervised response.
+
+        Raises:
+            InputError: If the chat template does not write a conversation as it is, or no turn is
+                supervised.
+        """
+        found = self.encode_sequences(conversations, train_on, thinking)
+        if not all(found):
+            raise InputError("no response of the conversation is supervised")
+        return [sequences[-1] for sequences in found]
+
+    def encode_sequences(
+        self,
+        conversations: Sequence[Sequence[Message]],
+        train_on: TrainOn = "all",
+        thinking: Thinking = "keep",
+        history: History = "last",
+    ) -> list[list[Encoded]]:
+        """Return the sequences that each conversation is trained on, tokenised in one call.
+
+        There is one, or with `history = "split"` several, or none without a supervised turn.
 
         Raises:
             InputError: If the chat template does not write a conversation as it is.
         """
-        return self._encode([self._spans(each, train_on) for each in conversations])
+        found = [
+            self._sequences(messages, train_on, thinking, history) for messages in conversations
+        ]
+        encoded = iter(self._encode([spans for sequences in found for spans in sequences]))
+        return [[next(encoded) for _ in sequences] for sequences in found]
 
     def encode_prompts(self, conversations: Sequence[Sequence[Message]]) -> list[list[int]]:
         """Return the ids up to and including the mark that opens the next response.
@@ -122,172 +156,175 @@ class Renderer:
         Raises:
             InputError: If the chat template does not write a conversation as it is.
         """
-        pieces = [self._prompt(messages) for messages in conversations]
-        return [encoded.ids.tolist() for encoded in self._encode(pieces)]
+        prompts = [self._prompt(messages) for messages in conversations]
+        return [encoded.ids.tolist() for encoded in self._encode(prompts)]
 
     def encode_text(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the ids of plain content as it follows the opening of a response."""
         lead = TextSpan(self._lead, is_mark=True, is_supervised=True)
-        pieces = [[lead, TextSpan(text, is_mark=False, is_supervised=True)] for text in texts]
-        return [encoded.ids.tolist() for encoded in self._encode(pieces, follows=self._opening)]
+        responses = [[lead, TextSpan(text, is_mark=False, is_supervised=True)] for text in texts]
+        return [each.ids.tolist() for each in self._encode(responses, follows=self._opening)]
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return a response's text, without special tokens and outer blanks."""
         return str(self.tokenizer.decode(ids, skip_special_tokens=True)).strip()
 
-    def _spans(self, messages: Sequence[Message], train_on: TrainOn) -> list[TextSpan]:
-        said = [number for number, each in enumerate(messages) if each.role == "assistant"]
-        trained = said if train_on == "all" else said[-1:]
+    def _sequences(
+        self, messages: Sequence[Message], train_on: TrainOn, thinking: Thinking, history: History
+    ) -> list[list[TextSpan]]:
         if self._template is not None:
-            found = self._template.spans(messages, trained=trained)
-            is_over = bool(messages) and messages[-1].role == "assistant"
-            while is_over and not found[-1].is_supervised:
-                found.pop()
-            return found
-        assert isinstance(self.chat_format, BlockFormat)
-        found, number = [], 0
-        for piece in spans(messages, self.chat_format):
-            if not piece.is_supervised:
-                found.append(piece)
-                continue
-            is_supervised = said[number] in trained
-            number += 1
-            found.append(replace(piece, is_supervised=is_supervised))
-            found.append(
-                TextSpan(self.tokenizer.eos_token, is_mark=True, is_supervised=is_supervised)
+            return self._template.sequences(
+                messages, train_on=train_on, thinking=thinking, history=history
             )
+        responses = [n for n, turn in enumerate(messages) if turn.role == "assistant"]
+        trained = [n for n in responses if messages[n].is_trained is not False]
+        if not trained:
+            return []
+        chosen = trained if train_on == "all" else trained[-1:]
+        return [self._block_spans(messages[: trained[-1] + 1], chosen)]
+
+    def _block_spans(self, messages: Sequence[Message], trained: Sequence[int]) -> list[TextSpan]:
+        assert isinstance(self.chat_format, BlockFormat)
+        responses = iter([n for n, turn in enumerate(messages) if turn.role == "assistant"])
+        found = []
+        for span in spans(messages, self.chat_format):
+            if not span.is_supervised:
+                found.append(span)
+                continue
+            own = next(responses) in trained
+            found.append(replace(span, is_supervised=own, is_generated=own))
+            found.append(TextSpan(self.tokenizer.eos_token, True, own, own))
         return found
 
     def _prompt(self, messages: Sequence[Message]) -> list[TextSpan]:
         if self._template is not None:
-            return self._template.spans(messages, is_prompt=True)
+            return self._template.prompt(messages)
         assert isinstance(self.chat_format, BlockFormat)
         opening = TextSpan(self.chat_format.assistant, is_mark=True, is_supervised=False)
-        return [*self._spans(messages, "all"), opening]
+        return [*self._block_spans(messages, ()), opening]
 
     def _examine(self, template: Template) -> None:
-        """Learn what opens and ends a response; compare with the template's text as a whole.
-
-        Raises:
-            InputError: If the ids are not those of the whole text.
-        """
-        asked = _PROBE[0]
-        response = [s for s in template.spans(asked[:2], trained=[1]) if s.is_supervised]
+        """Learn the text before a response's content, and its end token."""
+        turn = Message(role="assistant", content="So.")
+        (found,) = template.sequences([*_PROBE[:1], turn], train_on="last")
+        response = [span for span in found if span.is_generated]
         self._lead = response[0].text if response[0].is_mark else ""
-        self.end_id = self._mark(response[-1].text, is_fresh=False)[-1]
-        bos = self.tokenizer.bos_token
-        if bos and template.spans(asked)[0].text.startswith(bos):
-            self._bos = []
-        for pieces in (
-            template.spans(asked),
-            template.spans(asked, trained=[1], is_prompt=True),
-            template.spans(_PROBE[1], is_prompt=True),
-        ):
-            ids = self._encode([pieces])[0].ids.tolist()[len(self._bos) :]
-            text = "".join(piece.text for piece in pieces)
-            whole = self.tokenizer(text, add_special_tokens=False)["input_ids"]
-            if ids != whole:
-                raise InputError(
-                    f"{self.tokenizer.name_or_path}: the chat template cannot be tokenised in "
-                    f"pieces: {self.tokenizer.convert_ids_to_tokens(ids)} is not "
-                    f"{self.tokenizer.convert_ids_to_tokens(whole)}; use format = 'orca'"
-                )
+        self.end_id = self._tokens([(response[-1].text, False)])[0][-1]
+        with suppress(InputError):
+            self._examine_turns(template, [*_PROBE[:1], turn, *_PROBE, turn])
+
+    def _examine_turns(self, template: Template, messages: list[Message]) -> None:
+        """Learn whether a later prompt has the ids of an earlier response as it is trained on."""
+        (sequences,) = self.encode_sequences([messages])
+        (prompt,) = self.encode_prompts([messages[:-1]])
+        template.can_join = sequences[-1].ids[: len(prompt)].tolist() == prompt
+        template.forget()
 
     def _encode(
         self, conversations: Sequence[Sequence[TextSpan]], follows: str = ""
     ) -> list[Encoded]:
-        joined = [_joined(pieces, self.tokenizer.eos_token) for pieces in conversations]
-        fresh = [self._freshness(pieces, follows) for pieces in joined]
-        contents = [
-            (piece.text, is_fresh)
-            for pieces, places in zip(joined, fresh, strict=True)
-            for piece, is_fresh in zip(pieces, places, strict=True)
-            if not piece.is_mark
-        ]
-        found = iter(self._content(contents))
+        """Tokenise each part of a conversation as a text of its own."""
+        parts = [list(_parts(each)) for each in conversations]
+        tokens = iter(self._part_tokens(parts, follows))
         encoded = []
-        for pieces, places in zip(joined, fresh, strict=True):
-            ids = [] if follows else list(self._bos)
-            is_supervised = [False] * len(ids)
-            for piece, is_fresh in zip(pieces, places, strict=True):
-                new = self._mark(piece.text, is_fresh=is_fresh) if piece.is_mark else next(found)
+        for own in parts:
+            ids = [] if follows else list(self.bos_ids)
+            mask = [False] * len(ids)
+            for part in own:
+                new = next(tokens)
                 ids += new
-                is_supervised += [piece.is_supervised] * len(new)
-            encoded.append(
-                Encoded(np.array(ids, dtype=np.int32), np.array(is_supervised, dtype=np.bool_))
-            )
+                mask += [part[0].is_supervised] * len(new)
+            encoded.append(Encoded(np.array(ids, dtype=np.int32), np.array(mask, dtype=np.bool_)))
         return encoded
 
-    def _freshness(self, pieces: Sequence[TextSpan], follows: str) -> list[bool]:
-        """Tell for each piece whether the tokenizer takes it for the start of a text."""
-        found = []
-        is_fresh = self._is_fresh_after(follows) if follows or self._bos else True
-        for piece in pieces:
-            found.append(is_fresh)
-            is_fresh = piece.is_mark and self._is_fresh_after(piece.text)
-        return found
+    def _part_tokens(
+        self, conversations: Sequence[Sequence[Sequence[TextSpan]]], follows: str
+    ) -> list[list[int]]:
+        """Return the ids of every part, in order."""
+        plain: list[tuple[str, bool]] = []
+        guarded: dict[int, list[int]] = {}
+        num = 0
+        for parts in conversations:
+            before = follows
+            for part in parts:
+                text = "".join(span.text for span in part)
+                is_fresh = self._is_fresh_after(before)
+                marks = [span.text for span in part if span.is_mark]
+                num_special = len(self._special.findall(text))
+                if num_special == sum(len(self._special.findall(mark)) for mark in marks):
+                    plain.append((text, is_fresh))
+                else:
+                    guarded[num] = self._guarded(part, is_fresh=is_fresh)
+                before, num = text, num + 1
+        whole = iter(self._tokens(plain))
+        return [guarded[n] if n in guarded else next(whole) for n in range(num)]
 
-    def _is_fresh_after(self, mark: str) -> bool:
-        ids = self._mark(mark, is_fresh=False) or self._bos
-        return self._is_anew_after_special and ids[-1] in self.special_ids
+    def _guarded(self, part: Sequence[TextSpan], *, is_fresh: bool) -> list[int]:
+        """Return the ids of a part whose contents hold the text of special tokens.
 
-    def _mark(self, text: str, *, is_fresh: bool) -> list[int]:
-        key = (text, is_fresh)
-        if key not in self._marks:
-            anchor = "" if is_fresh else self._anchor
-            options = {"add_special_tokens": False, "verbose": False}
-            ids = self.tokenizer(anchor + text, **options)["input_ids"] if text else []
-            lead = self.tokenizer(anchor, **options)["input_ids"] if anchor else []
-            self._marks[key] = list(ids[len(lead) :]) if text else []
-        return self._marks[key]
+        It is cut at the special tokens of its marks; all else is plain text.
+        """
+        texts = [""]
+        for span in part:
+            end = 0
+            for found in self._special.finditer(span.text) if span.is_mark else ():
+                texts[-1] += span.text[end : found.start()]
+                texts += [found[0], ""]
+                end = found.end()
+            texts[-1] += span.text[end:]
+        ids: list[int] = []
+        for place, text in enumerate(texts):
+            if place % 2:
+                ids.append(self.tokenizer.convert_tokens_to_ids(text))
+                is_fresh = self._is_anew_after_special
+            elif text:
+                ids += self._tokens([(text, is_fresh)], split_special_tokens=True)[0]
+                is_fresh = False
+        return ids
 
-    def _content(self, texts: Sequence[tuple[str, bool]]) -> list[list[int]]:
+    def _is_fresh_after(self, text: str) -> bool:
+        """Whether the tokenizer treats the text that follows as the start of a text."""
+        if not text:
+            return self._is_anew_after_special or not self.bos_ids
+        ends = [found.end() for found in self._special.finditer(text)]
+        return self._is_anew_after_special and ends[-1:] == [len(text)]
+
+    def _tokens(self, texts: Sequence[tuple[str, bool]], **more: bool) -> list[list[int]]:
+        """Return the ids of texts, each with whether it is the start of a text."""
         if not texts:
             return []
         anchors = ["" if is_fresh else self._anchor for _, is_fresh in texts]
         encoded = self.tokenizer(
             [anchor + text for anchor, (text, _) in zip(anchors, texts, strict=True)],
-            add_special_tokens=False,
-            split_special_tokens=True,
-            return_attention_mask=False,
-            verbose=False,
-        )["input_ids"]
-        skipped = len(self._mark(self._anchor, is_fresh=True))
-        pairs = zip(anchors, encoded, strict=True)
-        return [list(ids[skipped:]) if anchor else list(ids) for anchor, ids in pairs]
+            add_special_tokens=False, return_attention_mask=False, verbose=False, **more,
+        )["input_ids"]  # fmt: skip
+        skipped = len(self._ids(self._anchor)) if self._anchor else 0
+        return [list(ids[skipped:] if a else ids) for a, ids in zip(anchors, encoded, strict=True)]
+
+    def _ids(self, text: str) -> list[int]:
+        return list(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
     def _begins_anew(self, special: str) -> bool:
         """Return whether the tokenizer treats text after a special token as a new sequence."""
-        alone, both = (self._mark(text, is_fresh=True) for text in ("a", f"{special}a"))
-        return both[1:] == alone
+        return self._ids(f"{special}a")[1:] == self._ids("a")
 
     def _needed_anchor(self) -> str:
         """Return the anchor if the tokenizer begins every text with a blank of its own."""
-        alone, lead, both = (
-            self._mark(text, is_fresh=True) for text in ("a", _ANCHOR, f"{_ANCHOR}a")
-        )
-        return _ANCHOR if both[: len(lead)] == lead and both[len(lead) :] != alone else ""
+        for anchor in _ANCHORS:
+            lead = self._ids(anchor)
+            both = [self._ids(anchor + text) for text in _CONTINUATIONS]
+            if both[0][: len(lead)] == lead and both[0][len(lead) :] == self._ids("a"):
+                return ""
+            if all(ids[: len(lead)] == lead for ids in both):
+                return anchor
+        return ""
 
 
-def _joined(pieces: Sequence[TextSpan], end: str) -> list[TextSpan]:
-    """Join marks that meet, and let the blank before a content be its own, as tokenizers do."""
-    found: list[TextSpan] = []
-    for piece in pieces:
-        if not piece.text:
-            continue
-        before = found[-1] if found else None
-        if before is None or not before.is_mark or before.is_supervised != piece.is_supervised:
-            found.append(piece)
-        elif piece.is_mark and end not in (before.text, piece.text):
-            found[-1] = replace(before, text=before.text + piece.text)
-        elif not piece.is_mark and before.text.endswith(" "):
-            found.pop()
-            if rest := before.text[:-1]:
-                found.append(replace(before, text=rest))
-            found.append(replace(piece, text=f" {piece.text}"))
-        else:
-            found.append(piece)
-    return found
+def _parts(conversation: Sequence[TextSpan]) -> Iterator[list[TextSpan]]:
+    """Yield stretches that are tokenised together: prompts, thoughts without loss, responses."""
+    spans = (span for span in conversation if span.text)
+    for _, part in groupby(spans, key=lambda span: (span.is_generated, span.is_supervised)):
+        yield list(part)
 
 
 def _wanted_bos(tokenizer: Any) -> list[int]:  # noqa: ANN401 (transformers' type)

@@ -1,8 +1,8 @@
 """A tokenizer's own chat template, split into template markup and message contents.
 
 Templates carry no usable marks of what the model is to generate. So each is rendered with stand-ins
-in the place of the contents; what stands between them is the template's. Whatever cannot be told
-apart that way is refused.
+for the contents; the text between them is the template's. A response is all that follows the
+template's own generation prompt, up to the first special token after the content.
 """
 
 from __future__ import annotations
@@ -10,7 +10,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from pydantic import field_validator
 
 from spyhop.lazy import Lazy
 from spyhop.render.formats import TextSpan
@@ -21,201 +24,374 @@ if TYPE_CHECKING:
 else:
     jinja2 = Lazy("jinja2")
 
-DAY = "26 Jul 2024"
-"""What a template is told that today is: a row must be rendered the same on every day."""
-_CALENDAR = f"{{% macro strftime_now(chat_format) %}}{DAY}{{% endmacro %}}"
-"""Put before a template that asks for the day itself."""
-_BLANK = "\u2003"
-"""Around a stand-in: a template that strips the blanks strips those of contents, too."""
-_STAND_IN = re.compile("(\u2003?)\ue000([0-9]+)\ue001(\u2003?)")
+TrainOn = Literal["all", "last"]
+"""Responses of a conversation that are supervised."""
+Thinking = Literal["keep", "drop", "mask"]
+"""Thoughts before a response: supervised, removed, or read without loss."""
+History = Literal["last", "split"]
+"""Earlier responses that a template rewrites once the conversation continues: only the last
+response is supervised, or the row becomes one sequence for each response."""
 
-Turns = tuple[tuple[Role, bool], ...]
-"""Role of every message, and whether it is blank."""
+DAY = "26 Jul 2024"
+"""The date in every rendered row: a row must be the same on every day."""
+_DATE_PINS = {
+    "strftime_now": "{% macro strftime_now(format) %}{{ format|replace('%Y', '2024')"
+    "|replace('%m', '07')|replace('%d', '26')|replace('%b', 'Jul')|replace('%B', 'July')"
+    "|replace('%y', '24')|replace('%A', 'Friday')|replace('%a', 'Fri')|replace('%H', '12')"
+    "|replace('%M', '00')|replace('%S', '00') }}{% endmacro %}",
+    "date_string": f"{{% set date_string = '{DAY}' %}}",
+}
+"""Put before a template that uses the name, and saved with it."""
+_THOUGHT_PINS = {
+    "enable_thinking": "{% set enable_thinking = false %}",
+    "thinking": "{% set thinking = false %}",
+}
+_PIN_END = "{{ '' }}"
+"""After the pins: else the environment drops a line break at the template's start."""
+_REASONING_KEYS = ("reasoning_content", "reasoning", "thinking")
+_GUARD = "\n\n\n\u2003"
+"""Around a stand-in: it shows whether the template strips line breaks, all blanks, or nothing."""
+_SLOT = re.compile("(\n{3}\u2003|\u2003|)\ue000(r?)([0-9]+)\ue001(\u2003\n{3}|\u2003|)")
+_OPENED = re.compile(r"<([A-Za-z_]+)>\s*(</\1>\s*)?$")
+"""A thought at the end of a generation prompt, open or closed."""
+_INLINE = re.compile(r"\s*(?:<(think|thinking|thought|reasoning)>)?(.*?)</(\w+)>\s*", re.DOTALL)
+_MAX_REFUSAL = 120
 
 
 class TemplateFormat(Config):
-    """The format that a tokenizer's chat template (Jinja) writes."""
+    """The format that a tokenizer's chat template (Jinja) writes, with its dates fixed."""
 
     template: str
+
+    @field_validator("template")
+    @classmethod
+    def _fix_dates(cls, template: str) -> str:
+        return _pinned(template, _DATE_PINS)
 
     def chat_template(self) -> str:
         """Return the template itself."""
         return self.template
 
+    def without_thoughts(self) -> TemplateFormat:
+        """Return the format whose generation prompt opens no thought, where it has a switch."""
+        for name, pin in _THOUGHT_PINS.items():
+            if re.search(rf"(?<![\w.'\"]){name}(?![\w'\"])", self.template):
+                return TemplateFormat(template=_pinned(self.template, {name: pin}))
+        return self
+
+
+def _pinned(template: str, pins: dict[str, str]) -> str:
+    used = "".join(pin for name, pin in pins.items() if name in template and pin not in template)
+    return f"{used}{_PIN_END}{template}" if used else template
+
+
+class Shape(NamedTuple):
+    """All of a turn that the template's markup may depend on."""
+
+    role: Role
+    is_blank: bool
+    has_reasoning: bool = False
+
 
 @dataclass(frozen=True, slots=True)
-class _Content:
-    """The place of a message's content, and whether blanks at its ends are kept."""
+class _Slot:
+    """The place of a message's content or thought, and which blanks at its ends are kept."""
 
     message: int
-    keeps_left: bool
-    keeps_right: bool
+    is_reasoning: bool
+    left: str
+    right: str
     is_supervised: bool = False
+    is_generated: bool = False
 
     def of(self, messages: Sequence[Message]) -> str:
-        text = messages[self.message].content
-        text = text if self.keeps_left else text.lstrip()
-        return text if self.keeps_right else text.rstrip()
+        message = messages[self.message]
+        text = (message.reasoning or "") if self.is_reasoning else message.content
+        stripped = text.lstrip("\n" if "\u2003" in self.left else None)
+        text = text if self.left == _GUARD else stripped
+        stripped = text.rstrip("\n" if "\u2003" in self.right else None)
+        return text if self.right == _GUARD[::-1] else stripped
 
 
 @dataclass(frozen=True, slots=True)
 class _Mark:
     text: str
     is_supervised: bool = False
+    is_generated: bool = False
+
+
+_Part = _Mark | _Slot
+
+
+class _Response(NamedTuple):
+    """A response in the stand-ins' text: prompt and response, as far as its end token."""
+
+    text: str
+    start: int
+    """Of the response: the prompt's length."""
+    content: int
+    """Start of the content, behind any thought."""
+    has_thought: bool
+    rendered: str
+    """The finished conversation as the template writes it."""
 
 
 class Template:
-    """Renders conversations with a chat template, in spans.
+    """Renders conversations with a chat template, as spans.
 
-    The targets of a response are all that the template writes from where it stops when asked for a
-    response, up to the first special token after the content, this one included.
-
-    Guarantees: the spans' text is the text that the template writes, up to what follows the last
-    response's end; otherwise the conversation is refused. A system message that the template does
-    not take is written at the start of the first user turn.
+    Guarantees: prompt and response are the text that the template writes, where a thought that its
+    generation prompt opens is closed; otherwise the conversation is refused. A system message that
+    the template does not take is written at the start of the first user turn.
 
     Raises:
-        InputError: If the template refuses turns of user and assistant, repeats, leaves out or
-            rewrites contents, opens a response otherwise when asked for one, or ends it with no
-            special token.
+        InputError: If the template refuses turns of user and assistant, repeats, omits or rewrites
+            contents, or does not show where a response begins and ends.
     """
 
     def __init__(self, tokenizer: Any, chat_format: TemplateFormat) -> None:  # noqa: ANN401 (transformers' type)
         self._tokenizer = tokenizer
-        asks_day = "strftime_now" in chat_format.template
-        self._template = (_CALENDAR if asks_day else "") + chat_format.template
-        special = [text for text in tokenizer.all_special_tokens if text]
-        special += [
-            str(token.content)
-            for token in tokenizer.added_tokens_decoder.values()
-            if token.special and token.content not in special
-        ]
-        longest_first = sorted(special, key=len, reverse=True)
-        self._special = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
-        self._skeletons: dict[tuple[Turns, bool, tuple[int, ...]], list[_Mark | _Content]] = {}
+        self._template = chat_format.template
+        self._special = special_pattern(tokenizer)
+        self._parts: dict[tuple[object, ...], list[list[_Part]]] = {}
+        self._responses: dict[tuple[Shape, ...], _Response] = {}
+        self._has_parts = False
+        self._reasoning_keys: tuple[str, ...] = ()
         self._takes_system = True
-        said = [Message(role="user", content="Why?"), Message(role="assistant", content="So.")]
-        self.spans(said, trained=[1])
+        self.opens_thought = False
+        """The generation prompt ends within a thought."""
+        self.can_join = True
+        """Several responses of one conversation can be supervised in one sequence."""
+        first = (Shape("user", False), Shape("assistant", False))
+        self._learn_contents(first)
+        opened = _OPENED.search(self._stood_in(first[:1], is_prompt=True))
+        self.opens_thought = opened is not None and not opened[2]
+        self._learn_reasoning(first)
+        self._response(first)
         try:
-            self.spans([Message(role="system", content="Be brief."), *said], trained=[2])
+            self._response((Shape("system", False), *first))
         except InputError:
             self._takes_system = False
 
-    def spans(
-        self, messages: Sequence[Message], *, trained: Sequence[int] = (), is_prompt: bool = False
-    ) -> list[TextSpan]:
-        """Return the spans of a conversation, or of the prompt for its next turn.
+    @property
+    def has_thoughts(self) -> bool:
+        """Whether the template has a place for a thought before a response."""
+        return bool(self._reasoning_keys) or self.opens_thought
 
-        Args:
-            messages: The turns.
-            trained: Numbers of the responses that are targets.
-            is_prompt: Whether the opening of the next response is added.
+    def sequences(
+        self,
+        messages: Sequence[Message],
+        *,
+        train_on: TrainOn = "all",
+        thinking: Thinking = "keep",
+        history: History = "last",
+    ) -> list[list[TextSpan]]:
+        """Return the spans of each sequence that is trained on; none without a supervised turn.
 
         Raises:
             InputError: If the template does not write this conversation as its contents are.
         """
-        taken = self._taken(messages)
-        trained = tuple(number - len(messages) + len(taken) for number in trained)
-        found = [
-            TextSpan(part.text, is_mark=True, is_supervised=part.is_supervised)
-            if isinstance(part, _Mark)
-            else TextSpan(part.of(taken), is_mark=False, is_supervised=part.is_supervised)
-            for part in self._skeleton(_turns(taken), trained, is_prompt=is_prompt)
-        ]
-        text = "".join(segment.text for segment in found)
-        if text != (whole := self._render(taken, is_prompt=is_prompt)):
-            same = zip(text, whole, strict=False)
-            place = next((n for n, (one, other) in enumerate(same) if one != other), 0)
-            raise InputError(
-                "the chat template rewrites what was said: it writes "
-                f"{whole[max(0, place - 20) : place + 40]!r} where "
-                f"{text[max(0, place - 20) : place + 40]!r} was expected"
-            )
+        turns = self._prepared(messages, thinking)
+        numbers = [n for n, turn in enumerate(turns) if _is_supervised(turn)]
+        if not numbers:
+            return []
+        shapes = tuple(_shape(turn) for turn in turns[: numbers[-1] + 1])
+        chosen = tuple(numbers if train_on == "all" else numbers[-1:])
+        key = (shapes, chosen, thinking, history)
+        if key not in self._parts:
+            self._parts[key] = self._plan(shapes, chosen, thinking, history)
+        found = [[_span(part, turns) for part in parts] for parts in self._parts[key]]
+        for spans, parts in zip(found, self._parts[key], strict=True):
+            self._verify(turns, spans, max(p.message for p in parts if isinstance(p, _Slot)))
         return found
 
-    def _taken(self, messages: Sequence[Message]) -> Sequence[Message]:
-        if self._takes_system or not messages or messages[0].role != "system":
-            return messages
-        system, *rest = messages
-        if not rest or rest[0].role != "user" or not system.content.strip():
-            return rest if not system.content.strip() else messages
-        first = Message(role="user", content=f"{system.content}\n\n{rest[0].content}")
-        return [first, *rest[1:]]
+    def prompt(self, messages: Sequence[Message]) -> list[TextSpan]:
+        """Return the spans of the prompt for the next response.
 
-    def _skeleton(
-        self, turns: Turns, trained: tuple[int, ...], *, is_prompt: bool
-    ) -> list[_Mark | _Content]:
-        key = (turns, is_prompt, trained)
-        if key not in self._skeletons:
-            text = self._stood_in(turns, is_prompt=is_prompt)
-            parts = self._parts(text, turns)
-            for number in trained:
-                parts = self._with_targets(parts, text, turns, number)
-            self._skeletons[key] = parts
-        return self._skeletons[key]
+        Raises:
+            InputError: If the template does not write this conversation as its contents are.
+        """
+        turns = self._prepared(messages, "keep")
+        shapes = tuple(_shape(turn) for turn in turns)
+        if (key := (shapes,)) not in self._parts:
+            text = self._stood_in(shapes, is_prompt=True)
+            wanted = [n for n, shape in enumerate(shapes) if not shape.is_blank]
+            found = [int(slot[3]) for slot in _SLOT.finditer(text) if not slot[2]]
+            if found != wanted and sorted(found) != wanted:
+                raise _refusal("does not write each message once")
+            self._parts[key] = [_cut(text, [])]
+        spans = [_span(part, turns) for part in self._parts[key][0]]
+        _compare(_text(spans), self._render(turns, is_prompt=True))
+        return spans
 
-    def _stood_in(self, turns: Turns, *, is_prompt: bool) -> str:
-        messages = [
-            Message(role=role, content="" if is_blank else f"{_BLANK}\ue000{number}\ue001{_BLANK}")
-            for number, (role, is_blank) in enumerate(turns)
-        ]
-        return self._render(messages, is_prompt=is_prompt)
+    def forget(self) -> None:
+        """Forget the plans that were made before `can_join` was known."""
+        self._parts.clear()
 
-    def _parts(self, text: str, turns: Turns) -> list[_Mark | _Content]:
-        parts: list[_Mark | _Content] = []
-        end = 0
-        for found in _STAND_IN.finditer(text):
-            if found.start() > end:
-                parts.append(_Mark(text[end : found.start()]))
-            left, number, right = found.groups()
-            parts.append(_Content(int(number), bool(left), bool(right)))
-            end = found.end()
-        if end < len(text):
-            parts.append(_Mark(text[end:]))
-        there = sorted(part.message for part in parts if isinstance(part, _Content))
-        wanted = [number for number, (_, is_blank) in enumerate(turns) if not is_blank]
-        if there != wanted:
-            roles = ", ".join(role for role, _ in turns)
-            raise InputError(
-                f"the chat template does not write each message of ({roles}) once, whole: "
-                f"found {there}, wanted {wanted}"
+    def _learn_contents(self, first: tuple[Shape, ...]) -> None:
+        """Find out whether contents are text or, as for images, lists of parts."""
+        reason = None
+        for self._has_parts in (False, True):
+            try:
+                if len(_SLOT.findall(self._stood_in(first, is_prompt=False))) == len(first):
+                    return
+            except InputError as error:
+                reason = reason or error
+        self._has_parts = False
+        raise reason or _refusal("does not write each message once")
+
+    def _learn_reasoning(self, first: tuple[Shape, ...]) -> None:
+        shapes = (first[0], Shape("assistant", False, True))
+        for keys in (_REASONING_KEYS, *((key,) for key in _REASONING_KEYS)):
+            self._reasoning_keys = keys
+            try:
+                if self._stood_in(shapes, is_prompt=False).count("\ue000r1\ue001") == 1:
+                    return
+            except InputError:
+                pass
+        self._reasoning_keys = ()
+
+    def _prepared(self, messages: Sequence[Message], thinking: Thinking) -> list[Message]:
+        """Move thoughts out of the contents, and a system message where it is taken."""
+        turns = [self._thought_out(turn, thinking) for turn in messages]
+        if self._takes_system or not turns or turns[0].role != "system":
+            return turns
+        system, *rest = turns
+        if not system.content.strip() or not rest or rest[0].role != "user":
+            return turns if system.content.strip() else rest
+        content = f"{system.content}\n\n{rest[0].content}"
+        return [rest[0].model_copy(update={"content": content}), *rest[1:]]
+
+    def _thought_out(self, turn: Message, thinking: Thinking) -> Message:
+        if turn.role != "assistant":
+            return turn
+        found = _INLINE.match(turn.content) if "</" in turn.content else None
+        is_thought = found is not None and (found[1] or "think") == found[3]
+        if found is not None and is_thought and (self.has_thoughts or thinking != "keep"):
+            rest = turn.content[found.end() :]
+            update = {"content": rest, "reasoning": turn.reasoning or found[2].strip()}
+            turn = turn.model_copy(update=update)
+        if turn.reasoning and (thinking == "drop" or not self.has_thoughts):
+            return turn.model_copy(update={"reasoning": None})
+        return turn
+
+    def _plan(
+        self,
+        shapes: tuple[Shape, ...],
+        numbers: Sequence[int],
+        thinking: Thinking,
+        history: History,
+    ) -> list[list[_Part]]:
+        """Return the parts of each sequence: which responses share one, and what is supervised."""
+        last = self._response(shapes)
+        ranges, alone = [], []
+        for number in numbers[:-1]:
+            try:
+                response = self._response(shapes[: number + 1])
+            except InputError:  # such as an opening turn of the assistant: context alone
+                continue
+            if self.can_join and last.text.startswith(response.text):
+                ranges.append(response)
+            elif history == "split":
+                alone.append(_cut(response.text, [response], thinking))
+        return [*alone, _cut(last.text, [*ranges, last], thinking)]
+
+    def _response(self, shapes: tuple[Shape, ...]) -> _Response:
+        """Return the last turn's response behind the template's own generation prompt."""
+        if shapes not in self._responses:
+            self._responses[shapes] = self._make_response(shapes)
+        return self._responses[shapes]
+
+    def _make_response(self, shapes: tuple[Shape, ...]) -> _Response:
+        number = len(shapes) - 1
+        if shapes[-1].is_blank:
+            raise _refusal(f"cannot write an empty response (message {number + 1})")
+        rendered = self._stood_in(shapes, is_prompt=False)
+        slots = [slot for slot in _SLOT.finditer(rendered) if not slot[2]]
+        wanted = [n for n, shape in enumerate(shapes) if not shape.is_blank]
+        if sorted(int(slot[3]) for slot in slots) != wanted or int(slots[-1][3]) != number:
+            raise _refusal(f"does not write each of {len(shapes)} messages once, in order")
+        prompt = self._stood_in(shapes[:-1], is_prompt=True)
+        content = slots[-1]
+        tail = self._closing(rendered, content.end(), shapes)
+        if rendered.startswith(prompt) and content.start() >= len(prompt):
+            head = rendered[len(prompt) : content.start()]
+        else:
+            head = self._thought(prompt, rendered, content, shapes)
+        start = len(prompt)
+        middle = prompt + head
+        has_thought = shapes[-1].has_reasoning or bool(re.search(r"<[A-Za-z_]*think", head))
+        has_thought = has_thought or (self.opens_thought and bool(head))
+        text = middle + content[0] + tail
+        return _Response(text, start, len(middle), has_thought, rendered)
+
+    def _closing(self, rendered: str, end: int, shapes: tuple[Shape, ...]) -> str:
+        """Return what ends a response: a special token, perhaps the next user turn's opening."""
+        rest = rendered[end:]
+        if (found := self._special.search(rest)) is None:
+            more = self._stood_in((*shapes, Shape("user", False)), is_prompt=False)
+            slots = [slot for slot in _SLOT.finditer(more) if slot[3] == str(len(shapes) - 1)]
+            rest = more[slots[-1].end() :] if slots else ""
+            found = self._special.search(rest)
+        if found is None or _SLOT.search(rest[: found.end()]):
+            raise _refusal("ends a response with no special token")
+        return rest[: found.end()]
+
+    def _thought(
+        self, prompt: str, rendered: str, content: re.Match[str], shapes: tuple[Shape, ...]
+    ) -> str:
+        """Return the end of the thought that the prompt opens, where a finished turn has none."""
+        opened = _OPENED.search(prompt)
+        if opened is None or not rendered.startswith(prompt[: opened.start()]):
+            raise _refusal("opens a response otherwise when it is asked for one")
+        if opened[2]:
+            return ""
+        thought = f"\ue000r{len(shapes) - 1}\ue001" if shapes[-1].has_reasoning else ""
+        return thought + self._between(shapes, f"\n</{opened[1]}>\n\n")
+
+    def _between(self, shapes: tuple[Shape, ...], default: str) -> str:
+        """Return the text between a thought and the content."""
+        if not self._reasoning_keys:
+            return default
+        shapes = (*shapes[:-1], shapes[-1]._replace(has_reasoning=True))
+        rendered = self._stood_in(shapes, is_prompt=False)
+        own = [slot for slot in _SLOT.finditer(rendered) if slot[3] == str(len(shapes) - 1)]
+        return rendered[own[0].end() : own[1].start()] if len(own) == 2 else default
+
+    def _verify(self, turns: Sequence[Message], spans: list[TextSpan], number: int) -> None:
+        """Compare with the template's own text of the prompt, and of the finished conversation."""
+        shapes = tuple(_shape(turn) for turn in turns[: number + 1])
+        response = self._response(shapes)
+        expected = _text(_span(part, turns) for part in _cut(response.rendered, []))
+        _compare(expected, self._render(turns[: number + 1], is_prompt=False))
+        prompt = _text(_span(part, turns) for part in _cut(response.text[: response.start], []))
+        if not expected.startswith(prompt):
+            _compare(prompt, self._render(turns[:number], is_prompt=True))
+        if not _text(spans).startswith(prompt):
+            raise _refusal("opens a response otherwise when it is asked for one")
+
+    def _stood_in(self, shapes: Sequence[Shape], *, is_prompt: bool) -> str:
+        turns = [
+            Message(
+                role=shape.role,
+                content="" if shape.is_blank else f"{_GUARD}\ue000{n}\ue001{_GUARD[::-1]}",
+                reasoning=f"{_GUARD}\ue000r{n}\ue001{_GUARD[::-1]}"
+                if shape.has_reasoning
+                else None,
             )
-        return parts
-
-    def _with_targets(
-        self, parts: list[_Mark | _Content], text: str, turns: Turns, number: int
-    ) -> list[_Mark | _Content]:
-        """Mark what the model is to write of one response: lead, content, end."""
-        place = _place_of(parts, number)
-        if place is None:
-            raise InputError(f"message {number + 1}: an empty response cannot be rendered")
-        before = text[: text.index(f"\ue000{number}\ue001")].removesuffix(_BLANK)
-        asked = self._stood_in(turns[:number], is_prompt=True)
-        lead = before[len(asked) :]
-        opening = parts[place - 1] if place else _Mark("")
-        closing = parts[place + 1] if place + 1 < len(parts) else _Mark("")
-        if not before.startswith(asked) or not (
-            isinstance(opening, _Mark) and opening.text.endswith(lead)
-        ):
-            raise InputError(
-                "the chat template opens a response otherwise when it is asked for one: "
-                f"{asked[-60:]!r}, not {before[-60:]!r}"
-            )
-        end = self._special.search(closing.text) if isinstance(closing, _Mark) else None
-        if not isinstance(closing, _Mark) or end is None:
-            raise InputError("the chat template ends a response with no special token")
-        own = [
-            _Mark(opening.text.removesuffix(lead)),
-            _Mark(lead, is_supervised=True),
-            replace(parts[place], is_supervised=True),
-            _Mark(closing.text[: end.end()], is_supervised=True),
-            _Mark(closing.text[end.end() :]),
+            for n, shape in enumerate(shapes)
         ]
-        whole = [*parts[: max(0, place - 1)], *own, *parts[place + 2 :]]
-        return [part for part in whole if not isinstance(part, _Mark) or part.text]
+        return self._render(turns, is_prompt=is_prompt)
 
     def _render(self, messages: Sequence[Message], *, is_prompt: bool) -> str:
-        turns = [{"role": message.role, "content": message.content} for message in messages]
+        turns = []
+        for message in messages:
+            content = message.content
+            turn: dict[str, Any] = {"role": message.role, "content": content}
+            if self._has_parts:
+                turn["content"] = [{"type": "text", "text": content}]
+            if message.reasoning:
+                turn |= dict.fromkeys(self._reasoning_keys, message.reasoning)
+            turns.append(turn)
         try:
             return str(
                 self._tokenizer.apply_chat_template(
@@ -223,18 +399,71 @@ class Template:
                     chat_template=self._template,
                     tokenize=False,
                     add_generation_prompt=is_prompt,
-                    date_string=DAY,
                 )
             )
-        except (jinja2.TemplateError, TypeError, ValueError, IndexError) as error:
-            roles = ", ".join(message.role for message in messages) or "nothing"
-            raise InputError(f"the chat template refuses ({roles}): {error!s:.120}") from None
+        except RecursionError:
+            raise _refusal("calls itself without an end") from None
+        except (jinja2.TemplateError, TypeError, ValueError, LookupError, ArithmeticError) as error:
+            roles = ", ".join(message.role for message in messages[:4]) or "nothing"
+            raise _refusal(f"refuses ({roles}): {str(error).splitlines()[0]:.80}") from None
 
 
-def _place_of(parts: Sequence[_Mark | _Content], number: int) -> int | None:
-    places = (n for n, p in enumerate(parts) if isinstance(p, _Content) and p.message == number)
-    return next(places, None)
+def special_pattern(tokenizer: Any) -> re.Pattern[str]:  # noqa: ANN401 (transformers' type)
+    """Return a pattern that finds the tokenizer's special tokens in a text."""
+    special = {text for text in tokenizer.all_special_tokens if text}
+    added = tokenizer.added_tokens_decoder.values()
+    special |= {str(token.content) for token in added if token.special}
+    longest_first = sorted(special, key=len, reverse=True)
+    return re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
 
 
-def _turns(messages: Sequence[Message]) -> Turns:
-    return tuple((message.role, not message.content.strip()) for message in messages)
+def _is_supervised(turn: Message) -> bool:
+    return turn.role == "assistant" and turn.is_trained is not False and bool(turn.content.strip())
+
+
+def _shape(turn: Message) -> Shape:
+    return Shape(turn.role, not turn.content.strip(), bool(turn.reasoning))
+
+
+def _span(part: _Part, turns: Sequence[Message]) -> TextSpan:
+    text = part.text if isinstance(part, _Mark) else part.of(turns)
+    return TextSpan(text, isinstance(part, _Mark), part.is_supervised, part.is_generated)
+
+
+def _text(spans: Any) -> str:  # noqa: ANN401 (any iterable of spans)
+    return "".join(span.text for span in spans)
+
+
+def _cut(text: str, responses: Sequence[_Response], thinking: Thinking = "keep") -> list[_Part]:
+    """Cut a text with stand-ins into marks and slots; responses are generated and supervised."""
+    bounds = {0, len(text)}
+    for response in responses:
+        bounds |= {response.start, response.content, len(response.text)}
+    for slot in _SLOT.finditer(text):
+        bounds |= {slot.start(), slot.end()}
+    places = sorted(bounds)
+    parts: list[_Part] = []
+    for start, end in pairwise(places):
+        own = next((r for r in responses if r.start <= start and end <= len(r.text)), None)
+        is_masked = own is not None and thinking == "mask" and own.has_thought
+        is_supervised = own is not None and not (is_masked and end <= own.content)
+        slot = _SLOT.fullmatch(text, start, end)
+        part: _Part = _Mark(text[start:end])
+        if slot is not None:
+            part = _Slot(int(slot[3]), bool(slot[2]), slot[1], slot[4])
+        parts.append(replace(part, is_supervised=is_supervised, is_generated=own is not None))
+    return parts
+
+
+def _compare(expected: str, rendered: str) -> None:
+    if expected == rendered:
+        return
+    same = zip(expected, rendered, strict=False)
+    place = next((n for n, (one, other) in enumerate(same) if one != other), 0)
+    remedy = "thinking = 'drop' or " if "</" in expected else ""
+    shown = rendered[max(0, place - 10) : place + 30]
+    raise _refusal(f"rewrites contents: {shown!r:.80}", remedy)
+
+
+def _refusal(reason: str, remedy: str = "") -> InputError:
+    return InputError(f"the chat template {reason:.{_MAX_REFUSAL}}; use {remedy}format = 'orca'")

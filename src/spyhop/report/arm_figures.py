@@ -24,7 +24,7 @@ NO_DIFFERENCE = "no difference shown"
 
 
 class ArmRun(Config):
-    """Where one scores artifact stands in the experiment."""
+    """Setting, arm and seed of one scores artifact."""
 
     setting: str
     arm: str
@@ -223,7 +223,7 @@ def points(interval: Interval) -> str:
 
 
 def verdict(interval: Interval) -> str:
-    """Say whether a difference can be told from none."""
+    """Return whether a difference differs from zero."""
     if interval.low > 0:
         return "better"
     return "worse" if interval.high < 0 else NO_DIFFERENCE

@@ -24,7 +24,7 @@ from spyhop.report.html import (
     INK,
     PALETTE,
     RESULTS,
-    Section,
+    ReportSection,
     Table,
     percent,
     percent_interval,
@@ -89,7 +89,7 @@ def arms_page(
         mask_section(next(iter(students.values()))),
         data_section(answers=answers, students={name: each[-1] for name, each in finals.items()}),
     ]
-    notes = Section("How to read this")
+    notes = ReportSection("How to read this")
     for caveat in config.caveats:
         notes.text(caveat)
     sections.insert(1, notes)
@@ -137,10 +137,10 @@ def _headline(experiment: Experiment) -> str:
     return said
 
 
-def accuracy_section(experiment: Experiment) -> Section:
+def accuracy_section(experiment: Experiment) -> ReportSection:
     """Every arm's accuracy with its interval, over all families and in each."""
     families = experiment.families
-    section = Section(
+    section = ReportSection(
         f"{experiment.name}: accuracy of each arm",
         f"{experiment.num_items} held-out problems of {len(families)} families, answered greedily; "
         f"{len(experiment.seeds)} seed(s). Guessing gives {percent(experiment.chance())} %.",
@@ -181,9 +181,9 @@ def accuracy_section(experiment: Experiment) -> Section:
     return section
 
 
-def comparison_section(experiment: Experiment) -> Section:
+def comparison_section(experiment: Experiment) -> ReportSection:
     """Every difference with its interval, over all families and in each."""
-    section = Section(
+    section = ReportSection(
         f"{experiment.name}: what makes the difference",
         "Differences in percentage points, second minus first, on the same items"
         + (" and seeds" if len(experiment.seeds) > 1 else "")
@@ -223,8 +223,8 @@ def _p_text(p_value: float) -> str:
     return "< 0.001" if p_value < 0.001 else f"{p_value:.3f}"
 
 
-def _curve_section(experiment: Experiment) -> Section:
-    section = Section(f"{experiment.name}: learning curves")
+def _curve_section(experiment: Experiment) -> ReportSection:
+    section = ReportSection(f"{experiment.name}: learning curves")
     values = [
         {
             "tokens": each.tokens,
@@ -245,9 +245,9 @@ def _curve_section(experiment: Experiment) -> Section:
     return section
 
 
-def examples_section(experiment: Experiment) -> Section:
+def examples_section(experiment: Experiment) -> ReportSection:
     """Questions that the arms answer differently."""
-    section = Section(
+    section = ReportSection(
         f"{experiment.name}: the same question, every arm",
         "Test problems that the arms answer differently, as the students of the first seed wrote.",
     )

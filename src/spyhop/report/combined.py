@@ -3,8 +3,8 @@
 import json
 from collections.abc import Mapping, Sequence
 
-from spyhop.report.html import RESULTS, Section, Table, write_page
-from spyhop.report.humpback_figures import Measure, Seen, StudentRun, measures_of, seen_by
+from spyhop.report.html import RESULTS, ReportSection, Table, write_page
+from spyhop.report.humpback_figures import Measure, StudentRun, StudentScores, measures_of, seen_by
 from spyhop.report.humpback_tables import AXES, level, paired_table, results_of
 from spyhop.report.sections import (
     data_section,
@@ -22,8 +22,8 @@ CAVEATS = (
     "Each student is asked under the system message that its own recipe asks under: tags for "
     "Humpback's pairs, none for the two sets of explanations. All start from one base and read "
     "the same number of tokens, so a small set is read more often.",
-    "Held-out responses are those of the seeds: a measure that favours whoever learned from the "
-    "other seeds.",
+    "Held-out responses are those of the seeds: a measure that favours a student "
+    "trained on the other seeds.",
 )
 
 
@@ -73,10 +73,10 @@ def combined_page(
 def _students_section(
     sets: Mapping[str, Mapping[str, Artifact]],
     students: Mapping[str, Artifact],
-    seen: Mapping[str, Seen],
+    seen: Mapping[str, StudentScores],
     measures: Sequence[Measure],
-) -> Section:
-    section = Section("Three data sets at equal tokens")
+) -> ReportSection:
+    section = ReportSection("Three data sets at equal tokens")
     rows = [
         [
             name,
@@ -96,8 +96,8 @@ def _students_section(
     return section
 
 
-def _checks_section(answers: Mapping[str, Artifact]) -> Section:
-    section = Section(
+def _checks_section(answers: Mapping[str, Artifact]) -> ReportSection:
+    section = ReportSection(
         "Checked against the texts",
         "Each explanation was compared with the web text that its instruction was written for; "
         "the text is evidence, not the answer, and no part of what is trained on.",

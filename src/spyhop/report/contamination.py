@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 
 from spyhop.evaluate import ItemOverlap
-from spyhop.report.html import Section, Table, percent
+from spyhop.report.html import ReportSection, Table, percent
 from spyhop.report.task_figures import ALL, TaskResult
 
 SHARED_HEADINGS = (
@@ -31,12 +31,12 @@ def shared_cells(result: TaskResult) -> list[str]:
 
 
 def _accuracy(share: float | None, num: int) -> str:
-    return "no such item" if share is None else f"{percent(share)} ({num})"
+    return "n/a" if share is None else f"{percent(share)} ({num})"
 
 
-def contamination_section(seen: Mapping[str, ItemOverlap]) -> Section:
+def contamination_section(seen: Mapping[str, ItemOverlap]) -> ReportSection:
     """How many items of each task the rows hold, and which ones."""
-    section = Section(
+    section = ReportSection(
         "Test items in the training rows",
         "An item is in training whole if a row asks it word by word, and by 13 (or 8) words if a "
         "question or response shares that many in a row with it that at most ten items share. "
@@ -58,8 +58,8 @@ def contamination_section(seen: Mapping[str, ItemOverlap]) -> Section:
         if task == ALL or any(counts[:3]):
             told = [f"{num:,} ({percent(num / len(found))} %)" for num in counts]
             rows.append([suite, task, f"{len(found):,}", *told])
-    headings = ["suite", "task", "items", "whole", "13 words", "8 words", "cannot be told"]
-    caption = "A wider measure counts what a narrower one finds. Tasks without any are left out."
+    headings = ["suite", "task", "items", "whole", "13 words", "8 words", "not checkable"]
+    caption = "A wider measure counts what a narrower one finds. Tasks without any are not listed."
     section.table(Table(headings, rows, caption))
     if examples := _examples(seen):
         section.table(Table(["found by", "task", "item", "training row", "words"], examples))

@@ -1,4 +1,4 @@
-"""The report of a corpus: what became of its pages, and why the rest was left out."""
+"""The report of a corpus: pages, segments, and reasons of dropped rows."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from spyhop.corpus.work import PAGE
 from spyhop.lazy import Lazy
-from spyhop.report.html import ACCENT, RESULTS, Section, Table, percent, write_page
+from spyhop.report.html import ACCENT, RESULTS, ReportSection, Table, percent, write_page
 from spyhop.report.sections import data_section
 from spyhop.schema import Config, Segment
 from spyhop.stage import FOLDER, Context, Estimate, stage
@@ -43,7 +43,7 @@ def corpus_page(ctx: Context, config: CorpusPageConfig, *, steps: Mapping[str, A
     last = list(steps.values())[-1]
     lead = (
         f"{figures['funnel'][0][1]:,} pages gave {last.num_rows:,} segments. Every figure "
-        "below comes from the rows; what was left out is kept with its reason."
+        "below comes from the rows; dropped rows are kept with their reasons."
     )
     sections = [
         _funnel_section(figures),
@@ -96,8 +96,8 @@ def _domain(url: str) -> str:
         return "(invalid)"
 
 
-def _funnel_section(figures: dict[str, Any]) -> Section:
-    section = Section("From pages to segments")
+def _funnel_section(figures: dict[str, Any]) -> ReportSection:
+    section = ReportSection("From pages to segments")
     values = [{"step": name, "rows": n, "label": f"{n:,}"} for name, n in figures["funnel"]]
     y = alt.Y("step:N", sort=None, title=None, axis=alt.Axis(labelLimit=200))
     base = alt.Chart(alt.Data(values=values)).encode(y=y, x=alt.X("rows:Q", title=None))
@@ -108,8 +108,8 @@ def _funnel_section(figures: dict[str, Any]) -> Section:
     return section
 
 
-def _segments_section(last: Artifact, figures: dict[str, Any]) -> Section:
-    section = Section(
+def _segments_section(last: Artifact, figures: dict[str, Any]) -> ReportSection:
+    section = ReportSection(
         "Segments",
         f"{figures['num_redacted']:,} pieces of personal data were replaced; "
         f"{figures['num_toxic']:,} segments hold words of abuse and are flagged.",
@@ -142,8 +142,8 @@ def _segments_section(last: Artifact, figures: dict[str, Any]) -> Section:
     return section
 
 
-def _rejects_section(steps: Mapping[str, Artifact]) -> Section:
-    section = Section("What was left out", "Reasons with their counts and first examples.")
+def _rejects_section(steps: Mapping[str, Artifact]) -> ReportSection:
+    section = ReportSection("Dropped rows", "Reasons with their counts and first examples.")
     rows = []
     for step in steps.values():
         examples = _examples(step)

@@ -2,19 +2,19 @@
 
 from collections.abc import Mapping
 
-from spyhop.report.html import Section, Table
+from spyhop.report.html import ReportSection, Table
 from spyhop.schema import Answer
 from spyhop.store import Artifact
 
 
-def cost_section(answers: Mapping[str, Artifact], scores: Mapping[str, Artifact]) -> Section:
+def cost_section(answers: Mapping[str, Artifact], scores: Mapping[str, Artifact]) -> ReportSection:
     """Requests, tokens and dollars of each model.
 
     Args:
         answers: Training rows, by who answered.
         scores: Answers to the items, by the name of the model.
     """
-    section = Section(
+    section = ReportSection(
         "Requests, tokens, dollars",
         "As the runs that made these rows counted them; recorded answers and models in this "
         "process cost no dollars.",

@@ -27,7 +27,7 @@ from spyhop.report.curation_figures import (
 )
 from spyhop.report.html import (
     PALETTE,
-    Section,
+    ReportSection,
     Table,
     percent,
     percent_interval,
@@ -92,11 +92,11 @@ def curation_page(
     ]
     write_figures(ctx.out, experiments)
     (ctx.out / CURATION).write_text(json.dumps([_plain(each) for each in found], indent=1))
-    sections: list[Section] = []
+    sections: list[ReportSection] = []
     for experiment in experiments:
         mine = [each for each in found if each.where.setting == experiment.name]
         sections += _experiment_sections(experiment, mine)
-    limits = Section("What this does not show")
+    limits = ReportSection("What this does not show")
     for limit in config.limits:
         limits.text(limit)
     first = next(iter(kept))
@@ -153,7 +153,7 @@ def _rounds(experiment: Experiment, curated: Sequence[Curated]) -> dict[int, lis
     return rounds
 
 
-def _experiment_sections(experiment: Experiment, curated: Sequence[Curated]) -> list[Section]:
+def _experiment_sections(experiment: Experiment, curated: Sequence[Curated]) -> list[ReportSection]:
     rounds = _rounds(experiment, curated)
     return [
         accuracy_section(experiment),
@@ -166,8 +166,8 @@ def _experiment_sections(experiment: Experiment, curated: Sequence[Curated]) -> 
     ]
 
 
-def _seeds_section(experiment: Experiment) -> Section:
-    section = Section(
+def _seeds_section(experiment: Experiment) -> ReportSection:
+    section = ReportSection(
         f"{experiment.name}: seed by seed",
         "Two intervals for each mean: Student's over the seeds, which tells what another draw of "
         "data and order might give, and Wilson's over all answers pooled, which takes the seeds' "
@@ -192,8 +192,8 @@ def _seeds_section(experiment: Experiment) -> Section:
     return section
 
 
-def _found_section(experiment: Experiment, rounds: dict[int, list[Curated]]) -> Section:
-    section = Section(
+def _found_section(experiment: Experiment, rounds: dict[int, list[Curated]]) -> ReportSection:
+    section = ReportSection(
         f"{experiment.name}: what curation found",
         "A document counts as found if it is correct and kept. Precision: correct documents among "
         "the kept ones; recall: kept ones among the correct. The rating never sees which is which.",
@@ -234,8 +234,8 @@ def _scores_chart(kinds: dict[str, Kind]) -> alt.TopLevelMixin:
     return chart.properties(width=640, height=150)
 
 
-def _funnel_section(experiment: Experiment, rounds: dict[int, list[Curated]]) -> Section:
-    section = Section(
+def _funnel_section(experiment: Experiment, rounds: dict[int, list[Curated]]) -> ReportSection:
+    section = ReportSection(
         f"{experiment.name}: from documents to training rows",
         "All seeds together. An instruction is recovered if the document answers it step for step, "
         "right or wrong; noise has no instruction to recover.",
@@ -254,8 +254,8 @@ def _funnel_section(experiment: Experiment, rounds: dict[int, list[Curated]]) ->
     return section
 
 
-def _documents_section(experiment: Experiment, curated: Curated) -> Section:
-    section = Section(
+def _documents_section(experiment: Experiment, curated: Curated) -> ReportSection:
+    section = ReportSection(
         f"{experiment.name}: documents, the instructions written for them, and their ratings",
         "Of each kind the first that was kept and the first that was not, seed "
         f"{curated.where.seed}, round {curated.where.round}.",
@@ -268,7 +268,7 @@ def _documents_section(experiment: Experiment, curated: Curated) -> Section:
             {"role": "instruction written", "content": sample.pair.instruction},
             {"role": "document", "content": sample.pair.response},
         ]
-        what = "kept" if sample.is_kept else "left out"
+        what = "kept" if sample.is_kept else "not kept"
         section.conversation(turns, f"{sample.kind}; rating {score}{value}; {what}")
     return section
 

@@ -15,7 +15,7 @@ SCORES = (1, 2, 3, 4, 5)
 
 
 class CuratedSet(Config):
-    """Where rated pairs stand in the experiment."""
+    """Setting, seed and round of rated pairs."""
 
     setting: str
     seed: int

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from spyhop.lazy import Lazy
-from spyhop.report.html import PALETTE, Section, Table, percent
+from spyhop.report.html import PALETTE, ReportSection, Table, percent
 from spyhop.schema import Answer
 from spyhop.store import Artifact
 
@@ -21,13 +21,13 @@ NUM_EXAMPLES = 5
 NUM_CHARS = 240
 
 
-def mixture_section(data: Mapping[str, Artifact]) -> Section:
+def mixture_section(data: Mapping[str, Artifact]) -> ReportSection:
     """Rows found, drawn and dropped for each collection, before any model was asked.
 
     Args:
         data: The steps from readers to clean queries, in order.
     """
-    section = Section("Mixture", "What the prompts are made of.")
+    section = ReportSection("Mixture", "What the prompts are made of.")
     rows = []
     for name, artifact in data.items():
         counts = artifact.record.counts
@@ -68,7 +68,7 @@ def dropped_table(name: str, artifact: Artifact) -> Table:
     )
 
 
-def _dropped(section: Section, name: str, artifact: Artifact) -> None:
+def _dropped(section: ReportSection, name: str, artifact: Artifact) -> None:
     dropped = artifact.record.dropped
     section.table(dropped_table(name, artifact))
     shown: Counter[str] = Counter()
@@ -86,7 +86,7 @@ def _dropped(section: Section, name: str, artifact: Artifact) -> None:
     )
 
 
-def messages_section(answers: Mapping[str, Artifact]) -> Section:
+def messages_section(answers: Mapping[str, Artifact]) -> ReportSection:
     """How often each system message stands, and how long the responses to it are.
 
     As the Orca paper's Figures 6 and 9.
@@ -94,7 +94,7 @@ def messages_section(answers: Mapping[str, Artifact]) -> Section:
     Args:
         answers: Training rows, by who answered.
     """
-    section = Section(
+    section = ReportSection(
         "System messages and response length",
         "The share of each system message in each collection, and the words of the responses "
         "under it: the middle half, and the median.",

@@ -1,4 +1,4 @@
-"""The answers as a data set for anybody: Parquet and JSONL of messages, with a card.
+"""The answers as a data set for others: Parquet and JSONL of messages, with a card.
 
 `datasets`, TRL and axolotl load the folder as it is: a column `messages` of role and content.
 """
@@ -64,7 +64,7 @@ def dataset(
 ) -> None:
     """Write `data/train.parquet`, `train.jsonl` and `README.md`, the card.
 
-    Failed calls are left out and counted. Licence and origin are those of the query; answers that
+    Failed calls are dropped and counted. Licence and origin are those of the query; answers that
     came ready have their own.
     """
     (ctx.out / "data").mkdir()

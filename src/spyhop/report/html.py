@@ -35,7 +35,7 @@ class Table:
 
 
 @dataclass(slots=True)
-class Section:
+class ReportSection:
     """A headed part of the page."""
 
     title: str
@@ -68,7 +68,7 @@ class Section:
         self.blocks.append(_render("masked.html", pieces=pieces, note=note))
 
 
-def render_page(title: str, lead: str, sections: Sequence[Section], footer: str) -> str:
+def render_page(title: str, lead: str, sections: Sequence[ReportSection], footer: str) -> str:
     """Return the whole page."""
     return str(_render("page.html", title=title, lead=lead, sections=sections, footer=footer))
 
@@ -77,7 +77,7 @@ def write_page(
     folder: Path,
     title: str,
     lead: str,
-    sections: Sequence[Section],
+    sections: Sequence[ReportSection],
     *made_from: Mapping[str, Artifact],
 ) -> None:
     """Write `report.html`; its footer names the artifacts that it was made from."""

@@ -12,12 +12,12 @@ from typing import Any
 from spyhop.curate import A4, A5
 from spyhop.curate.rate import rounded
 from spyhop.report.data_figures import dropped_table
-from spyhop.report.html import RESULTS, Section, Table, percent, write_page
+from spyhop.report.html import RESULTS, ReportSection, Table, percent, write_page
 from spyhop.report.humpback_figures import (
     Measure,
     PairSet,
-    Seen,
     StudentRun,
+    StudentScores,
     measures_of,
     of_score,
     pair_set,
@@ -48,6 +48,9 @@ PAPER = {
 """Rows, characters of instructions and of responses (Table 2)."""
 PAPER_READ = {"seeds": "8", "all augmented": "13"}
 """Percent of instructions with a root verb and a direct object, found by a parser."""
+
+
+BEST_STUDENT = {"sources": "Curated pairs are those of", "messages": "The tagged student is"}
 
 
 class HumpbackPageConfig(Config):
@@ -106,6 +109,10 @@ def humpback_page(
         some = [each for each in seen.values() if each.run.table == name]
         if some and name != "rounds":
             sections.append(make(some, measures))
+            if name in BEST_STUDENT:
+                sections[-1].text(
+                    f"{BEST_STUDENT[name]} the best student, {_best(rounds, chosen)}."
+                )
     pairs = {"seeds": seeds, "augmented": augmented}
     sections += [
         _pairs_section(rated[last]),
@@ -129,26 +136,31 @@ def _promotion(artifact: Artifact) -> dict[str, Any]:
     return found
 
 
-def _lead(rounds: Mapping[str, Seen], chosen: Mapping[str, dict[str, Any]]) -> str:
+def _lead(rounds: Mapping[str, StudentScores], chosen: Mapping[str, dict[str, Any]]) -> str:
     lines = [f"{rounds[name].run.kind}: {each['reason']}." for name, each in chosen.items()]
-    best = [name for name in rounds if name not in chosen or chosen[name]["chosen"] == "after"]
-    lines.append(f"The best student is {rounds[best[-1]].run.kind}.")
+    lines.append(f"The best student is {_best(rounds, chosen)}.")
     return "\n".join(lines)
+
+
+def _best(rounds: Mapping[str, StudentScores], chosen: Mapping[str, dict[str, Any]]) -> str:
+    """Return the name of the last student that was promoted."""
+    best = [name for name in rounds if name not in chosen or chosen[name]["chosen"] == "after"]
+    return rounds[best[-1]].run.kind
 
 
 def _rounds_section(
     asked_under: str,
-    seen: Mapping[str, Seen],
+    seen: Mapping[str, StudentScores],
     measures: Sequence[Measure],
     students: Mapping[str, Artifact],
     rated: Mapping[str, Artifact],
     kept: Mapping[str, Artifact],
     chosen: Mapping[str, dict[str, Any]],
-) -> Section:
-    section = Section(
+) -> ReportSection:
+    section = ReportSection(
         "Rounds",
         "Each student is trained from the base on the seeds and the pairs that the best student "
-        "so far rated highest. A round goes on only if it is better on the same items.",
+        "so far rated highest. A student is promoted only if it is better on the same items.",
     )
     section.text(f"All are asked under: {asked_under or 'no system message'}")
     rows: list[list[Any]] = []
@@ -177,8 +189,10 @@ def _heading(measure: Measure) -> str:
     return "accuracy %" if measure == "accuracy" else "held-out log-likelihood"
 
 
-def _gate_section(found: Mapping[str, list[Finding]], rated: Mapping[str, Artifact]) -> Section:
-    section = Section(
+def _gate_section(
+    found: Mapping[str, list[Finding]], rated: Mapping[str, Artifact]
+) -> ReportSection:
+    section = ReportSection(
         "Can the ratings be trusted?",
         "What a judge cannot say is missing, never a low score. Below the limits nothing is "
         "trained on, unless the config says otherwise.",
@@ -211,8 +225,8 @@ def _round(student: str) -> str:
     return f"for {student.upper()}"
 
 
-def _data_section(sets: Sequence[PairSet]) -> Section:
-    section = Section(
+def _data_section(sets: Sequence[PairSet]) -> ReportSection:
+    section = ReportSection(
         "The data", "Pairs and their lengths in characters, mean ± standard deviation (Table 2)."
     )
     rows = []
@@ -226,8 +240,8 @@ def _data_section(sets: Sequence[PairSet]) -> Section:
     return section
 
 
-def _diversity_section(sets: Sequence[PairSet]) -> Section:
-    section = Section(
+def _diversity_section(sets: Sequence[PairSet]) -> ReportSection:
+    section = ReportSection(
         "What the instructions ask for",
         "The verb that an instruction opens with and the noun that is its object, by rules of our "
         "own and not by a parser: compare the sets with each other, not with published figures. "
@@ -266,8 +280,10 @@ def _top(each: PairSet) -> list[tuple[tuple[str, str], int]]:
     return ordered[:NUM_TOP]
 
 
-def _pairs_section(rated: Artifact) -> Section:
-    section = Section("Pairs by score", "The first ones of each score, as the last round rated.")
+def _pairs_section(rated: Artifact) -> ReportSection:
+    section = ReportSection(
+        "Pairs by score", "The first ones of each score, as the last round rated."
+    )
     shown = dict.fromkeys(SCORES, 0)
     found: list[tuple[int, Pair]] = []
     for row in rated.rows(Pair):
@@ -289,8 +305,8 @@ def _pairs_section(rated: Artifact) -> Section:
     return section
 
 
-def _segments_section(steps: Mapping[str, Artifact]) -> Section:
-    section = Section("From pages to segments")
+def _segments_section(steps: Mapping[str, Artifact]) -> ReportSection:
+    section = ReportSection("From pages to segments")
     rows = [[name, f"{each.num_rows:,}"] for name, each in steps.items()]
     section.table(Table(["step", "segments left"], rows))
     for name, each in steps.items():

@@ -20,7 +20,7 @@ Measure = Literal["accuracy", "held_out"]
 
 
 class StudentRun(Config):
-    """Where a student stands in the run's tables."""
+    """Table and line of a student."""
 
     table: TableName
     kind: str
@@ -56,7 +56,7 @@ class PairSet:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class StudentScores:
     """One student with its scores."""
 
     run: StudentRun
@@ -76,7 +76,7 @@ class Seen:
             return wilson(int(sum(values)), len(values))
         return seed_interval(values)
 
-    def against(self, other: "Seen", measure: Measure) -> Comparison:
+    def against(self, other: "StudentScores", measure: Measure) -> Comparison:
         """Return this one minus the other, on the same items."""
         return compare([other.scores[measure]], [self.scores[measure]])[0]
 
@@ -107,14 +107,14 @@ def seen_by(
     accuracy: Mapping[str, Artifact],
     held_out: Mapping[str, Artifact],
     graded: Mapping[str, Artifact] = MappingProxyType({}),
-) -> dict[str, Seen]:
+) -> dict[str, StudentScores]:
     """Return the students with their scores, by name; `graded` is what some were trained on."""
     taken: dict[Measure, Mapping[str, Artifact]] = {"accuracy": accuracy, "held_out": held_out}
     found = {}
     for name, run in runs.items():
         scores = {measure: each[name] for measure, each in taken.items() if name in each}
         num = graded[name].num_rows if name in graded else run.num_rows
-        found[name] = Seen(run, scores, num if num != run.num_rows else None)
+        found[name] = StudentScores(run, scores, num if num != run.num_rows else None)
     return found
 
 
@@ -129,7 +129,7 @@ def measures_of(
     return [name for name, scores in taken if scores]
 
 
-def fits(students: Sequence[Seen], measure: Measure) -> dict[str, Scaling | None]:
+def fits(students: Sequence[StudentScores], measure: Measure) -> dict[str, Scaling | None]:
     """Return each data set's scaling coefficient; None without enough points or scores."""
     found: dict[str, Scaling | None] = {}
     for kind in dict.fromkeys(each.run.kind for each in students):

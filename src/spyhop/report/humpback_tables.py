@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from spyhop.lazy import Lazy
 from spyhop.report.arm_figures import verdict
-from spyhop.report.html import PALETTE, Section, Table
-from spyhop.report.humpback_figures import Measure, Seen, TableName, fits
+from spyhop.report.html import PALETTE, ReportSection, Table
+from spyhop.report.humpback_figures import Measure, StudentScores, TableName, fits
 from spyhop.statistics import Interval
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ else:
 AXES: dict[Measure, str] = {"accuracy": "accuracy %", "held_out": "held-out log-likelihood a token"}
 ONE_RUN = (
     "Each student is trained once: intervals are over items and say nothing on another order of "
-    "training. Of many comparisons one in twenty is told apart by luck."
+    "training. Of many comparisons one in twenty differs by chance."
 )
 PAPER_ALPHA = {
     "Humpback": 6.95,
@@ -34,14 +34,14 @@ PAPER_ALPHA = {
 """Win rate in points against text-davinci-003, 7B (Table 3); the logarithm's base is not said."""
 
 
-def level(each: Seen, measure: Measure) -> str:
+def level(each: StudentScores, measure: Measure) -> str:
     """Return a student's mean with its interval, for a table."""
     return _interval(each.level(measure), measure)
 
 
-def quality_section(seen: Sequence[Seen], measures: Sequence[Measure]) -> Section:
-    """Web pairs alone, so many of each grade, at every student's size."""
-    section = Section(
+def quality_section(seen: Sequence[StudentScores], measures: Sequence[Measure]) -> ReportSection:
+    """Web pairs alone, N of each grade, for every size of student."""
+    section = ReportSection(
         "Quality against quantity",
         "Students of the web pairs alone, drawn at random from all of them, from those of score 4 "
         "and more (A4) or of 4.5 and more (A5), at growing number and the same steps (Figure 3).",
@@ -70,30 +70,30 @@ def quality_section(seen: Sequence[Seen], measures: Sequence[Measure]) -> Sectio
     return section
 
 
-def sources_section(seen: Sequence[Seen], measures: Sequence[Measure]) -> Section:
+def sources_section(seen: Sequence[StudentScores], measures: Sequence[Measure]) -> ReportSection:
     """Seeds alone, web pairs alone, both."""
     text = "Trained alike, each from the base (Figure 7)."
-    section = Section("Seeds, web pairs, both", text)
+    section = ReportSection("Seeds, web pairs, both", text)
     section.table(paired_table(seen, measures))
     section.text(ONE_RUN)
     return section
 
 
-def messages_section(seen: Sequence[Seen], measures: Sequence[Measure]) -> Section:
+def messages_section(seen: Sequence[StudentScores], measures: Sequence[Measure]) -> ReportSection:
     """Tags in training and inference."""
     text = (
         "System messages that tell seed pairs from web pairs, in training and when asked (Table 5 "
         "of version 3, where 66.5 ± 3.0 against 60.0 ± 3.1 is 1.5 standard errors)."
     )
-    section = Section("System messages", text)
+    section = ReportSection("System messages", text)
     section.table(paired_table(seen, measures))
     section.text(ONE_RUN)
     return section
 
 
-def scaling_section(seen: Sequence[Seen], measures: Sequence[Measure]) -> Section:
+def scaling_section(seen: Sequence[StudentScores], measures: Sequence[Measure]) -> ReportSection:
     """Data sets at the same sizes and steps, and their coefficients."""
-    section = Section(
+    section = ReportSection(
         "What a data set gains by growing",
         "w = α log N + C, natural logarithm, least squares over the points; the interval is over "
         "points. All sets are trained for the same steps at the same N (Table 3).",
@@ -117,7 +117,7 @@ def scaling_section(seen: Sequence[Seen], measures: Sequence[Measure]) -> Sectio
     return section
 
 
-TITLES: dict[TableName, Callable[[Sequence[Seen], Sequence[Measure]], Section]] = {
+TITLES: dict[TableName, Callable[[Sequence[StudentScores], Sequence[Measure]], ReportSection]] = {
     "quality": quality_section,
     "sources": sources_section,
     "messages": messages_section,
@@ -125,7 +125,7 @@ TITLES: dict[TableName, Callable[[Sequence[Seen], Sequence[Measure]], Section]] 
 }
 
 
-def results_of(seen: Sequence[Seen], measures: Sequence[Measure]) -> list[dict[str, Any]]:
+def results_of(seen: Sequence[StudentScores], measures: Sequence[Measure]) -> list[dict[str, Any]]:
     """Return every student's figures as plain data, and the scaling coefficients after them."""
     lines: list[dict[str, Any]] = []
     for each in seen:
@@ -144,7 +144,7 @@ def results_of(seen: Sequence[Seen], measures: Sequence[Measure]) -> list[dict[s
     return lines
 
 
-def paired_table(seen: Sequence[Seen], measures: Sequence[Measure]) -> Table:
+def paired_table(seen: Sequence[StudentScores], measures: Sequence[Measure]) -> Table:
     """Return every student's level and, but for the first, its difference from the first."""
     first, *others = seen
     rows = [[first.run.kind, *(level(first, m) for m in measures), *[""] * 2 * len(measures)]]
@@ -156,7 +156,7 @@ def paired_table(seen: Sequence[Seen], measures: Sequence[Measure]) -> Table:
     return Table(headings, rows, caption)
 
 
-def _pairs(seen: Sequence[Seen]) -> list[tuple[Seen, Seen]]:
+def _pairs(seen: Sequence[StudentScores]) -> list[tuple[StudentScores, StudentScores]]:
     """Return (uncurated, curated) students of the same size, steps and number of rows."""
     plain = {
         (each.run.student, each.run.num_rows): each
@@ -171,13 +171,15 @@ def _pairs(seen: Sequence[Seen]) -> list[tuple[Seen, Seen]]:
     return [(first, second) for first, second in both if first.num_rows == second.num_rows]
 
 
-def _number(each: Seen) -> str:
+def _number(each: StudentScores) -> str:
     if each.num_found is None:
         return f"{each.run.num_rows:,}"
     return f"{each.num_found:,} (all there are; the point is {each.run.num_rows:,})"
 
 
-def _difference(second: Seen, first: Seen, measures: Sequence[Measure]) -> list[str]:
+def _difference(
+    second: StudentScores, first: StudentScores, measures: Sequence[Measure]
+) -> list[str]:
     cells = []
     for measure in measures:
         found = second.against(first, measure)
@@ -198,7 +200,7 @@ def _interval(found: Interval, measure: Measure, sign: str = "") -> str:
     return f"{value} [{low}, {high}]"
 
 
-def _curves(seen: Sequence[Seen], measure: Measure) -> alt.TopLevelMixin:
+def _curves(seen: Sequence[StudentScores], measure: Measure) -> alt.TopLevelMixin:
     unit = 100 if measure == "accuracy" else 1
     values = []
     for each in seen:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from itertools import islice
 
-from spyhop.report.html import Section, Table, percent, percent_interval
+from spyhop.report.html import ReportSection, Table, percent, percent_interval
 from spyhop.statistics import wilson
 from spyhop.store import Artifact
 from spyhop.train.card import probe_figures
@@ -12,9 +12,9 @@ from spyhop.train.probe import Probed
 NUM_SAMPLES = 4
 
 
-def probe_section(probes: Mapping[str, Artifact]) -> Section:
+def probe_section(probes: Mapping[str, Artifact]) -> ReportSection:
     """Responses that ended, messages that were followed, and some of what was said."""
-    section = Section(
+    section = ReportSection(
         "Probe",
         "Greedy answers to prompts of the training rows, alone and under system messages that no "
         "row has, whose effect a rule can tell.",
@@ -34,7 +34,7 @@ def probe_section(probes: Mapping[str, Artifact]) -> Section:
     )
     for name, artifact in probes.items():
         if seen := _seen(artifact):
-            section.text(f"{name}: left out, since rows have them: {', '.join(seen)}.")
+            section.text(f"{name}: not asked, since training rows have them: {', '.join(seen)}.")
         for row in _samples(artifact):
             told = "ended" if row.finish_reason == "stop" else row.finish_reason
             note = f"{name}, {row.message or 'no system message'}, {told}"

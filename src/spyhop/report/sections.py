@@ -10,7 +10,7 @@ from spyhop.evaluate import ItemOverlap
 from spyhop.lazy import Lazy
 from spyhop.report.compare import comparison_table
 from spyhop.report.contamination import SHARED_HEADINGS, shared_cells
-from spyhop.report.html import PALETTE, Section, Table, percent, percent_interval
+from spyhop.report.html import PALETTE, ReportSection, Table, percent, percent_interval
 from spyhop.report.task_figures import ALL, TaskResult, chance_sentence, task_results
 from spyhop.schema import Answer
 from spyhop.store import Artifact
@@ -24,9 +24,11 @@ else:
 CURVE_POINTS = 200
 
 
-def samples_section(answers: Mapping[str, Artifact]) -> Section:
-    """One row for each system message, and how often each message stands in the data."""
-    section = Section("Training rows", "One row for each system message, as the model reads it.")
+def samples_section(answers: Mapping[str, Artifact]) -> ReportSection:
+    """One row for each system message, and the share of each message."""
+    section = ReportSection(
+        "Training rows", "One row for each system message, as the model reads it."
+    )
     first: dict[str, Answer] = {}
     num_rows: dict[tuple[str, str], int] = defaultdict(int)
     for artifact in answers.values():
@@ -52,9 +54,9 @@ def samples_section(answers: Mapping[str, Artifact]) -> Section:
     return section
 
 
-def mask_section(student: Artifact) -> Section:
+def mask_section(student: Artifact) -> ReportSection:
     """Rows as tokens, with the loss mask in colour, as the training wrote them."""
-    section = Section(
+    section = ReportSection(
         "What is trained on",
         "Each box is a token; the loss is taken on the green ones only: the response and its end.",
     )
@@ -65,9 +67,9 @@ def mask_section(student: Artifact) -> Section:
     return section
 
 
-def data_section(**groups: Mapping[str, Artifact]) -> Section:
+def data_section(**groups: Mapping[str, Artifact]) -> ReportSection:
     """Rows, counts and dropped rows of each input, by kind and name."""
-    section = Section("Data")
+    section = ReportSection("Data")
     section.table(
         Table(
             ["", "name", "rows", "counts", "dropped"],
@@ -87,9 +89,9 @@ def data_section(**groups: Mapping[str, Artifact]) -> Section:
     return section
 
 
-def training_section(students: Mapping[str, Sequence[Artifact]]) -> Section:
+def training_section(students: Mapping[str, Sequence[Artifact]]) -> ReportSection:
     """Loss per target token over the tokens seen; a student's phases follow each other."""
-    section = Section("Training")
+    section = ReportSection("Training")
     points: list[dict[str, Any]] = []
     rows = []
     for name, stages in students.items():
@@ -129,7 +131,7 @@ def scores_section(
     scores: Mapping[str, Artifact],
     seen: Mapping[str, ItemOverlap] | None = None,
     student: str = "",
-) -> Section:
+) -> ReportSection:
     """Accuracy of each model on each task, with what is needed to believe it.
 
     Args:
@@ -137,7 +139,7 @@ def scores_section(
         seen: By the id of the item, what the training rows hold of it.
         student: The model that the others are compared with, if any.
     """
-    section = Section("Scores")
+    section = ReportSection("Scores")
     found: list[TaskResult] = []
     for name, artifact in scores.items():
         results = task_results(name, artifact, seen)

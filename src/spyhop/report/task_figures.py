@@ -16,7 +16,7 @@ LUCK = 0.025
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """How many of the items stand in the training rows, and the accuracy on those that do not."""
+    """Share of items found in the training rows, and the accuracy on the others."""
 
     exact: float
     long: float
@@ -69,7 +69,7 @@ def task_results(
 
 
 def chance_sentence(results: list[TaskResult]) -> str:
-    """Say whether a model's results can be told from guessing at all."""
+    """Say whether a model's results differ from guessing."""
     tasks = [result for result in results if result.task != ALL]
     verdicts = [result.verdict for result in tasks]
     above, below, by_luck = verdicts.count("above"), verdicts.count("below"), LUCK * len(tasks)

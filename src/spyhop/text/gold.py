@@ -1,13 +1,43 @@
-"""Read the answer of a response to a prompt whose options, if it has any, stand in its own text."""
+"""Grade a response against a gold answer. This is the one grader: of teachers, students, votes.
+
+The gold answer says how a response is read: as a choice if it is the label of an option, as a
+number if it is one, else as free text. Thoughts are removed first.
+"""
 
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from fractions import Fraction
 from itertools import takewhile
 from string import ascii_uppercase
 
-from spyhop.text.extract import choice, final_answer, matches, normalise
+from spyhop.text.choices import choice
+from spyhop.text.extract import final_answer, matches, normalise, readings
+from spyhop.text.marks import finished, marks, sentences
+from spyhop.text.numbers import final_number, number_of, same_number
+from spyhop.text.symbolic import is_equal
+from spyhop.text.thought import without_thought
 
 _OPTION = re.compile(r"\(([A-Z])\)|(?:^|\s)([A-Z])(?:\)|[.:](?=\s))", re.MULTILINE)
-_LABEL = re.compile(r"\s*\(?([A-Z])\)?[.:]?\s*")
+_LABEL = re.compile(r"\s*\(?([A-Z]{1,2})(?:\)|[.:](?=\s|$)|\s*$)[.:]?\s*(?P<text>.*)", re.DOTALL)
+NUMBER_WORDS = 4
+"""A free answer of at most this many words with one number is this number, for votes."""
+_SENTENCE = (
+    r"^(?:(?:the|a|an) )?{text} (?:is|are|was|were)(?! not|n't)\b"
+    r"|\b(?:is|are|was|were)(?: likely| probably)?(?: the| a| an)? {text}$"
+)
+_TARGET_MARK = "####"
+"""What precedes the gold answer in a gold text with its derivation, as in GSM8K."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a response states."""
+
+    answer: str | None
+    """The answer in its normal form; None where none can be read."""
+    is_right: bool
 
 
 def options(question: str) -> list[str]:
@@ -21,23 +51,119 @@ def options(question: str) -> list[str]:
     return labels if len(labels) > 1 else []
 
 
-def stated(response: str, question: str, target: str = "") -> str | None:
-    """Return the answer that a response states, normalised, or None where none can be read.
+def label_of(gold: str, labels: Sequence[str], question: str = "") -> str | None:
+    """Return the label of a gold answer: "B", "(B)", "B." or, as in the question, "B. bank"."""
+    found = _LABEL.fullmatch(gold)
+    if found is None or found[1] not in labels:
+        return None
+    text = " ".join(found["text"].split()).casefold()
+    return found[1] if text in " ".join(question.split()).casefold() else None
 
-    With a gold answer that is one of the question's option labels, the response is read as a
-    choice; with any other gold answer as a free answer. Without one, as a choice where the
-    question has options and the response names one of them, else as a free answer.
+
+def gold_answer(target: str) -> str:
+    """Return the gold answer of a gold text, which may have a derivation and `####` before it."""
+    return target.rpartition(_TARGET_MARK)[2].strip()
+
+
+def read(
+    response: str,
+    question: str,
+    target: str,
+    *,
+    labels: Sequence[str] | None = None,
+    is_whole: bool = True,
+) -> Reading:
+    """Return the answer of a response, and whether it is the gold one.
+
+    Args:
+        response: What a model wrote; thoughts are removed here.
+        question: The prompt; its options are read from its text.
+        target: The gold answer: a label, a number, or text, perhaps behind a derivation and `####`.
+        labels: The options' labels where they are known; a response is then read as a choice.
+        is_whole: Whether the model ended the response; of others only a marked answer is read.
     """
-    labels = options(question)
-    letter = _LABEL.fullmatch(target)
-    is_choice = bool(labels) and (not target or (letter is not None and letter[1] in labels))
-    chosen = choice(response, labels) if is_choice else None
-    if chosen is not None:
-        return normalise(chosen)
-    return None if is_choice and target else final_answer(response)
+    text, gold = without_thought(response), gold_answer(target)
+    text = text if is_whole else finished(text)
+    known = options(question) if labels is None else labels
+    label = label_of(gold, known, question)
+    if labels or label is not None:
+        chosen = choice(text, known) or _by_text(text, known, question)
+        return Reading(chosen, chosen is not None and chosen == (label or gold))
+    if (number := number_of(gold)) is not None:
+        found = final_number(text, is_whole=is_whole)
+        if found is None:
+            formulas = [answer for answer in _formulas(text) if is_equal(answer, gold)]
+            return Reading(formulas[0] if formulas else None, bool(formulas))
+        return Reading(written(found), same_number(found, number))
+    answers = readings(text) if is_whole or marks(text) else []
+    whole = [text, text.rstrip().rpartition("\n")[2]] if is_whole else []
+    right = next((answer for answer in [*answers, *whole] if matches(answer, gold)), None)
+    if right is None:
+        right = next((answer for answer in answers[:1] if is_equal(answer.strip(), gold)), None)
+    best = right if right is not None else answers[0] if answers else None
+    return Reading((normalise(best) or None) if best else None, right is not None)
+
+
+def stated(response: str, question: str, target: str = "") -> str | None:
+    """Return the answer that a response states, in its normal form, or None if none can be read.
+
+    Without a gold answer it is a choice where the question has options and the response names
+    one, else the free answer; a short one with a number in it counts as this number.
+    """
+    if target:
+        return read(response, question, target).answer
+    text, labels = without_thought(response), options(question)
+    if chosen := choice(text, labels):
+        return chosen
+    answer, number = final_answer(text), final_number(text)
+    is_short = answer is None or len(answer.split()) <= NUMBER_WORDS
+    return written(number) if number is not None and is_short else answer
 
 
 def is_right(response: str, question: str, target: str) -> bool | None:
-    """Say whether a response states the gold answer; None where no answer can be read."""
-    answer = stated(response, question, target)
-    return None if answer is None else matches(answer, target)
+    """Return whether a response states the gold answer; None where no answer can be read."""
+    found = read(response, question, target)
+    return None if found.answer is None else found.is_right
+
+
+def _formulas(text: str) -> list[str]:
+    """Return the stated answer if it is a formula, such as a root or a power."""
+    return [answer.strip() for answer in readings(text)[:1] if re.search(r"[\\^!]|sqrt", answer)]
+
+
+def _by_text(text: str, labels: Sequence[str], question: str) -> str | None:
+    """Return the label of the one option whose text a response states.
+
+    It is the stated answer, or subject or predicate of the first sentence: "The jay is the one".
+    """
+    answers = {normalise(answer) for answer in readings(text)}
+    first = normalise(sentences(text.strip().partition("\n")[0])[0])
+    found = [
+        label
+        for label, option in _option_texts(question, labels).items()
+        if (plain := normalise(option))
+        and (plain in answers or re.search(_SENTENCE.format(text=re.escape(plain)), first))
+    ]
+    return found[0] if len(found) == 1 else None
+
+
+def _option_texts(question: str, labels: Sequence[str]) -> dict[str, str]:
+    """Return the texts of the options by label, as far as the question lists them in order."""
+    found = [(label[1] or label[2], label) for label in _OPTION.finditer(question)]
+    places = [(name, place) for name, place in found if name in labels]
+    ends = [*(place.start() for _, place in places[1:]), len(question)]
+    return {
+        name: question[place.end() : end].strip().partition("\n")[0]
+        for (name, place), end in zip(places, ends, strict=False)
+    }
+
+
+def written(number: Fraction) -> str:
+    """Return a number as text: whole, decimal where that is exact, else a fraction."""
+    if number.denominator == 1:
+        return str(number.numerator)
+    rest = number.denominator
+    for prime in (2, 5):
+        while rest % prime == 0:
+            rest //= prime
+    return str(number) if rest > 1 else format(Decimal(number.numerator) / number.denominator, "f")

@@ -1,29 +1,116 @@
-"""Marks that other formats leave in texts: end tokens behind a response, thoughts before it."""
+r"""Marks of a final answer: "the answer is", "Answer:", `####`, `\boxed{}`; and where it ends."""
 
 import re
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal, cast
 
-_END = re.compile(
-    r"(?:\s*(?:"
-    r"#{3} ?eos_token ?#{3}|#{3} End|"  # Dolly's rendered form
-    r"<\|(?:endoftext|end_of_text|im_end|eot_id|eom_id|end|eot|return|end_of_turn)\|>|"
-    r"<\|END_OF_TURN_TOKEN\|>|<end_of_turn>|<turn\|>|<eos>|\[EOS\]|\[/?INST\]|"
-    r"<\uff5cend\u2581of\u2581sentence\uff5c>|</s>"
-    r"))+\s*\Z"
+# Every repetition below is bounded, so that no response, however ugly, costs more than linear time.
+_ASKED = r"(?: (?:to|for|of|in|that|which|as)\b[^\n.:=?!\"]{1,80}?|,? ?\([^()\n]{1,40}\))?"
+_SAID = (
+    r"\b(?:answers are|answer(?: (?:choice|option|letter|value))?"
+    rf"{_ASKED}\s{{0,3}}(?:\b(?:is|was|equals|would be|should be|must be|will be)\b|=))"
 )
-_THOUGHT = re.compile(r"\A.*</think(?:ing)?>|<think(?:ing)?>.*\Z", re.DOTALL)
+_LABEL = r"\b(?:answer|ans|final result)[*_ ]{0,4}:"
+_LINE = r"^[\s>*#_-]{0,8}(?:(?:the )?(?:result|solution)|A)[*_ ]{0,4}:"
+_CUE = re.compile(
+    rf"(?:(?P<said>{_SAID})|(?P<label>{_LABEL})|(?P<line>{_LINE})|(?P<hash>####))[*_]{{0,3}}(?:\s{{0,3}}:)?",
+    re.IGNORECASE | re.MULTILINE,
+)
+_BRACE = re.compile(r"(?P<box>\\(?:boxed|fbox) ?\{)|\\.|(?P<open>\{)|(?P<close>\})")
+_LINE_CHARS = 4000
+MAX_MARKS = 50
+"""Marks that are read, from the last one back."""
+_HYPOTHETICAL = re.compile(
+    r"(?:\b(?:if|whether|unless|suppos\w{1,4}|assum\w{1,4}|doubt)|(?:not|n't) (?:think|believe))"
+    r"(?: that)?(?: (?:the|my|your|our|final|correct|right|best|option|choice)){0,3}[ (]{0,2}$"
+    r"|\b(?:wrong|incorrect|false|possible|other|another|initial|previous) $",
+    re.IGNORECASE,
+)
+_HYPOTHETICAL_CHARS = 60
+_REST = re.compile(rf"[\s*]{{0,8}}([^\n]{{0,{_LINE_CHARS}}})")
+_END = re.compile(r"(?<=\S)[.!?](?=[)\]}\"'*$]{0,4}(?:\s|$))")
+_ABBREVIATED = re.compile(
+    r"(?:\b(?:Dr|Mr|Mrs|Ms|St|Prof|Sr|Jr|vs|etc|e\.g|i\.e|No|approx|Mt|Gen|Col)|(?:^|[\s.])[A-Z])$"
+)
+
+_STARTERS = frozenset(
+    re.findall(
+        r"\w+",
+        """
+        A After All Although An And As At Because But By Each Explanation Finally First For From
+        Given He Hence Here How However I If In It Let My Next No Not Note Now Of On One Only Our
+        Reason She Since So Step That The Then There Therefore These They This Those Thus To We
+        What When Which While Why With Yes You Your
+        """,
+    )
+)
+"""Words that begin a sentence more often than they follow an initial in a name."""
+
+Kind = Literal["said", "label", "line", "hash", "box"]
 
 
-def without_end_marks(text: str) -> str:
-    """Return a text without the end tokens of other formats that it ends with.
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A place where a response states its answer."""
 
-    `</s>` closes a struck-out text where `<s>` opens one, and is kept then.
-    """
-    found = _END.search(text)
-    if found is None or ("<s>" in text and "</s>" in found[0]):
-        return text
-    return text[: found.start()]
+    kind: Kind
+    """`said`: "the answer is"; `label`: "Answer:"; `line`: "A:", "Solution:"; or `hash`, `box`."""
+    start: int
+    end: int
+    """Where the stated text begins, in case of a box where it ends."""
+    text: str
+    """The stated text: the rest of its line, or the content of the box."""
 
 
-def without_thought(text: str) -> str:
-    """Return a text without `<think>...</think>`; of a thought that never ends nothing is left."""
-    return _THOUGHT.sub("", text).strip() if "think" in text else text
+def marks(text: str) -> list[Mark]:
+    """Return the last marks of a final answer in order, without hypothetical ones."""
+    found = [
+        Mark(cast(Kind, cue.lastgroup), cue.start(), cue.end(), _rest(text, cue.end()))
+        for cue in deque(_CUE.finditer(text), maxlen=MAX_MARKS)
+        if not is_hypothetical(text, cue.start())
+    ]
+    return sorted([*found, *deque(_boxes(text), maxlen=MAX_MARKS)], key=lambda mark: mark.start)
+
+
+def _rest(text: str, start: int) -> str:
+    line = _REST.match(text, start)
+    return line[1] if line else ""
+
+
+def _boxes(text: str) -> Iterator[Mark]:
+    """Yield the boxes whose braces are balanced, in the order in which they end."""
+    opened: list[re.Match[str]] = []
+    for brace in _BRACE.finditer(text):
+        if brace["close"] and opened:
+            box = opened.pop()
+            if box["box"]:
+                yield Mark("box", box.start(), brace.end(), text[box.end() : brace.start()])
+        elif brace["box"] or brace["open"]:
+            opened.append(brace)
+
+
+def is_hypothetical(text: str, start: int) -> bool:
+    """Return whether what begins at `start` is under a condition or a doubt."""
+    return bool(_HYPOTHETICAL.search(text[max(0, start - _HYPOTHETICAL_CHARS) : start]))
+
+
+def finished(text: str) -> str:
+    """Return a text that was cut off up to the end of its last whole sentence or line."""
+    ends = [end.end() for end in _END.finditer(text) if end.end() < len(text.rstrip())]
+    return text[: max([text.rfind("\n") + 1, *ends[-1:]])]
+
+
+def sentences(line: str) -> list[str]:
+    """Split a line into sentences; initials and common abbreviations do not end one."""
+    found, start = [], 0
+    for end in _END.finditer(line):
+        before = line[max(start, end.start() - 8) : end.start()]
+        after = line[end.end() :].lstrip()
+        is_name = after[:1].isupper() and re.split(r"\W", after, maxsplit=1)[0] not in _STARTERS
+        if end[0] == "." and is_name and _ABBREVIATED.search(before):
+            continue
+        found.append(line[start : end.start()])
+        start = end.end()
+    return [*found, line[start:]]

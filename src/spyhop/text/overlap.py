@@ -134,6 +134,12 @@ def _mixed(hashes: Hashes) -> Hashes:
     return hashes ^ (hashes >> np.uint64(31))
 
 
+NUM_BANDS, ROWS_PER_BAND = 20, 6
+"""Of the MinHash index. A pair of similarity s is compared with a probability of
+1 - (1 - s^rows)^bands: 99.8 % at 0.8, where the estimate of s has a standard deviation of 0.037."""
+NUM_HASHES = NUM_BANDS * ROWS_PER_BAND
+
+
 class NearConfig(Config):
     """Definition of near duplicates."""
 
@@ -141,28 +147,16 @@ class NearConfig(Config):
     """Least Jaccard similarity of their n-grams, as estimated by MinHash."""
     ngram_words: int = Field(5, ge=1)
     """Words of an n-gram."""
-    num_bands: int = Field(20, ge=1)
-    """Bands of the MinHash index; more bands find less similar copies."""
-    rows_per_band: int = Field(6, ge=1)
-    """A pair of similarity s is looked at with a chance of 1 - (1 - s^rows)^bands: 99.8 % at 0.8.
-    The estimate of s has a standard deviation of 0.037 there."""
-    seed: int = 0
-    """Random seed of the hash functions."""
-
-    @property
-    def num_hashes(self) -> int:
-        """Numbers in a signature."""
-        return self.num_bands * self.rows_per_band
 
 
 def signatures(split: Sequence[list[str]], config: NearConfig) -> npt.NDArray[np.uint32]:
     """Return the MinHash signature of each text, (N, num_hashes); all ones where it has no word."""
     hashes, begins = hash_runs(split, config.ngram_words)
     grams = (hashes >> np.uint64(32)).astype(np.uint32)
-    draw = np.random.Generator(np.random.PCG64(config.seed))
-    factors = draw.integers(0, 2**31, config.num_hashes, np.uint32) * np.uint32(2) + np.uint32(1)
-    masks = draw.integers(0, 2**32, config.num_hashes, np.uint32)
-    found = np.full((config.num_hashes, len(split)), _NONE)
+    draw = np.random.Generator(np.random.PCG64(0))
+    factors = draw.integers(0, 2**31, NUM_HASHES, np.uint32) * np.uint32(2) + np.uint32(1)
+    masks = draw.integers(0, 2**32, NUM_HASHES, np.uint32)
+    found = np.full((NUM_HASHES, len(split)), _NONE)
     filled = np.flatnonzero(np.diff(begins))
     ends = begins[filled + 1]
     buffer = np.empty(_BLOCK, np.uint32)
@@ -248,10 +242,10 @@ class Duplicates:
         self._file.close()
         self._base.execute(_EXACT)
         self._base.execute("CREATE TABLE pairs (place BIGINT, earlier BIGINT)")
-        for band in range(self._config.num_bands):
+        for band in range(NUM_BANDS):
             self._base.execute(_PAIRS_OF_BAND, {"band": band, "first": FIRST_OF_BUCKET})
         kept = np.arange(self._num_rows)
-        shape = (self._num_rows, self._config.num_hashes)
+        shape = (self._num_rows, NUM_HASHES)
         numbers = (
             np.memmap(self._file.name, np.uint32, "r", shape=shape) if self._num_rows else None
         )
@@ -298,9 +292,9 @@ _CANDIDATES = """
 
 def _band_hashes(found: npt.NDArray[np.uint32], config: NearConfig) -> Hashes:
     """Return one hash for each band and signature, (num_bands, N)."""
-    numbers = found.astype(np.uint64).reshape(len(found), config.num_bands, config.rows_per_band)
+    numbers = found.astype(np.uint64).reshape(len(found), NUM_BANDS, ROWS_PER_BAND)
     hashes = np.zeros(numbers.shape[:2], np.uint64)
-    for row in range(config.rows_per_band):
+    for row in range(ROWS_PER_BAND):
         hashes = _mixed(hashes ^ numbers[:, :, row])
     return np.ascontiguousarray(hashes.T)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from spyhop.lazy import Lazy
 from spyhop.models.local import load, load_tokenizer, pick_format
-from spyhop.render import ChatFormat
+from spyhop.render import ChatFormat, TemplateFormat
 from spyhop.schema import TrainingError
 from spyhop.train.adapter import ADAPTER, adapted, loading
 from spyhop.train.config import TuneConfig
@@ -49,7 +49,10 @@ def open_tokenizer(folder: Path, config: TuneConfig) -> tuple[Any, ChatFormat]:
     """Return the tokenizer, with a padding token, and the format of conversation."""
     tokenizer = load_tokenizer(folder)
     add_padding(tokenizer)
-    return tokenizer, pick_format(config.format, folder, tokenizer)
+    chat_format = pick_format(config.format, folder, tokenizer)
+    if config.thinking == "drop" and isinstance(chat_format, TemplateFormat):
+        chat_format = chat_format.without_thoughts()
+    return tokenizer, chat_format
 
 
 def open_student(

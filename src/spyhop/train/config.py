@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from spyhop.render import FormatName, TrainOn
+from spyhop.render import FormatName, History, Thinking, TrainOn
 from spyhop.schema import Config
 from spyhop.train.adapter import AdapterConfig
 from spyhop.train.optimizer import OptimizerConfig
@@ -75,6 +75,12 @@ class TuneConfig(Config):
     blocks; `humpback` is plain text with tags."""
     train_on: TrainOn = "all"
     """Responses of a conversation to supervise: all, or the last one."""
+    thinking: Thinking = "keep"
+    """Thoughts before a response: supervised (`keep`), removed (`drop`: the saved template then
+    opens no thought, where it has a switch) or read without loss (`mask`)."""
+    history: History = "last"
+    """Rows whose earlier responses the chat template rewrites, as it removes earlier thoughts:
+    supervise the last response only (`last`), or `split` the row into one sequence for each."""
     snapshots: tuple[float, ...] = ()
     """Shares of the run after which the weights are also saved, in `snapshots/at-<share>`. A run
     that stops early logs those that it did not reach."""

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from spyhop.render import Encoded, Renderer, TrainOn
-from spyhop.schema import Answer, InputError, TrainingError
+from spyhop.render import Encoded, History, Renderer, Thinking, TrainOn
+from spyhop.schema import Answer, InputError, Message, TrainingError
 
 SAMPLE = "masked_rows.jsonl"
 """In a training's artifact: the first rows that it trained on, with their masks."""
@@ -33,14 +33,17 @@ class Encoding:
     renderer: Renderer
     max_tokens: int
     train_on: TrainOn = "all"
+    thinking: Thinking = "keep"
+    history: History = "last"
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingRow:
-    """A row as training sees it: its ids and mask, or the reason why it is not trained on."""
+    """A row as training sees it: ids and masks, or the reason why it is not trained on."""
 
     row: Answer
-    encoded: Encoded | None
+    sequences: Sequence[Encoded] = ()
+    """One, or several where a template rewrites history and the row is split."""
     reason: str = ""
     detail: str = ""
     """The chat template's refusal, where that is the reason."""
@@ -78,10 +81,11 @@ def reason_to_skip(row: Answer) -> str:
 
 
 def training_rows(encoding: Encoding, rows: Sequence[Answer]) -> list[TrainingRow]:
-    """Return the rows in order, each with its ids and mask or the reason why it is not trained on.
+    """Return the rows in order, each with ids and masks or the reason why it is not trained on.
 
-    Reasons are those of `reason_to_skip`, `template` (the chat template does not write the row as
-    it is) and `too_long` (more than `max_tokens`: a response is never cut).
+    Reasons are those of `reason_to_skip`, `unsupervised` (every response has weight 0), `template`
+    (the chat template does not write the row as it is) and `too_long` (a sequence has more than
+    `max_tokens`: a response is never cut).
 
     Raises:
         TrainingError: If a row breaks G4 (one BOS, supervised tokens, end token).
@@ -91,11 +95,11 @@ def training_rows(encoding: Encoding, rows: Sequence[Answer]) -> list[TrainingRo
     encoded = iter(_encode(encoding, usable))
     found = []
     for row, reason in zip(rows, reasons, strict=True):
-        made = TrainingRow(row, None, reason) if reason else next(encoded)
-        if made.encoded is not None and len(made.encoded.ids) > encoding.max_tokens:
-            made = TrainingRow(row, None, "too_long")
-        elif made.encoded is not None:
-            check_row(row, made.encoded, encoding.renderer)
+        made = TrainingRow(row, reason=reason) if reason else next(encoded)
+        if any(len(each.ids) > encoding.max_tokens for each in made.sequences):
+            made = TrainingRow(row, reason="too_long")
+        for each in made.sequences:
+            check_row(row, each, encoding.renderer)
         found.append(made)
     return found
 
@@ -106,15 +110,16 @@ def check_row(row: Answer, encoded: Encoded, renderer: Renderer) -> None:
     Raises:
         TrainingError: If BOS is repeated, no token is supervised, or the end token is not.
     """
-    bos = renderer.tokenizer.bos_token_id
-    num_bos = int((encoded.ids == bos).sum()) if bos is not None else 0
+    num = len(renderer.bos_ids)
+    has_bos = encoded.ids[:num].tolist() == renderer.bos_ids
+    is_doubled = num > 0 and encoded.ids[num : 2 * num].tolist() == renderer.bos_ids
     is_whole = bool(encoded.is_supervised[-1]) and int(encoded.ids[-1]) == renderer.end_id
     num_supervised = int(encoded.is_supervised.sum())
-    if num_bos <= 1 and is_whole and num_supervised >= 2:
+    if has_bos and not is_doubled and is_whole and num_supervised >= 2:
         return
     raise TrainingError(
-        f"row {row.id} cannot be trained on: {num_bos} BOS tokens, {num_supervised} supervised "
-        f"tokens, end token supervised: {is_whole}; "
+        f"row {row.id} cannot be trained on: begins with one BOS: {has_bos and not is_doubled}, "
+        f"{num_supervised} supervised tokens, end token supervised: {is_whole}; "
         f"{row.messages[-1].role} said {row.messages[-1].content!r:.80}"
     )
 
@@ -154,13 +159,27 @@ def _encode(encoding: Encoding, rows: Sequence[Answer]) -> list[TrainingRow]:
     if not rows:
         return []
     try:
-        encoded = encoding.renderer.encode([row.messages for row in rows], encoding.train_on)
+        encoded = encoding.renderer.encode_sequences(
+            [_with_thought(row, encoding.renderer) for row in rows],
+            encoding.train_on, encoding.thinking, encoding.history,
+        )  # fmt: skip
     except InputError as error:
         if len(rows) == 1:
-            return [TrainingRow(rows[0], None, "template", str(error))]
+            return [TrainingRow(rows[0], reason="template", detail=str(error))]
         half = len(rows) // 2
         return [*_encode(encoding, rows[:half]), *_encode(encoding, rows[half:])]
-    return [TrainingRow(row, each) for row, each in zip(rows, encoded, strict=True)]
+    return [
+        TrainingRow(row, each, "" if each else "unsupervised")
+        for row, each in zip(rows, encoded, strict=True)
+    ]
+
+
+def _with_thought(row: Answer, renderer: Renderer) -> list[Message]:
+    """Return the turns; the reply's own reasoning is the last turn's thought, if it has a place."""
+    *before, last = row.messages
+    if not row.reasoning or last.reasoning or not renderer.has_thoughts:
+        return row.messages
+    return [*before, last.model_copy(update={"reasoning": row.reasoning})]
 
 
 def _token_texts(tokenizer: Any, ids: list[int]) -> Iterator[str]:  # noqa: ANN401 (transformers' type)

@@ -10,6 +10,7 @@ import hashlib
 import heapq
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import pyarrow as pa
@@ -22,18 +23,16 @@ from spyhop.stage import CHARS_PER_TOKEN, Calls, Context, Estimate, stage
 from spyhop.store import Artifact, row_id
 
 
-class ProbeMessage(Config):
+@dataclass(frozen=True, slots=True)
+class ProbeMessage:
     """A system message whose effect a rule can check."""
 
     id: str
-    """Name of the prompt in the report."""
     text: str
-    """Text of the prompt."""
     rule: Literal["capitals", "begins", "ends", "words_at_most", "object"]
     """Capital letters only; begins or ends with `value` (case and closing marks passed over); at
     most `value` words; a JSON object with the key `value`."""
     value: str = ""
-    """Value that the check compares with."""
 
 
 MESSAGES = (
@@ -71,12 +70,9 @@ class ProbeConfig(Config):
     """Prompts that check the trained model."""
 
     num_prompts: int = Field(12, ge=1)
-    """Drawn by the seed from the user turns of the rows that were trained on."""
-    messages: tuple[ProbeMessage, ...] = MESSAGES
+    """Drawn from the user turns of the rows that were trained on."""
     max_new_tokens: int = Field(256, gt=0)
     """A response that has not ended by then did not stop by itself."""
-    seed: int = 0
-    """Random seed of the drawn prompts."""
 
 
 class Probed(Row):
@@ -95,7 +91,7 @@ class Probed(Row):
 
 def plan_probe(config: ProbeConfig, answers: Mapping[str, Estimate], model: Estimate) -> Estimate:
     """Every prompt alone and under each message; a few seconds for a small model."""
-    num = config.num_prompts * (1 + len(config.messages))
+    num = config.num_prompts * (1 + len(MESSAGES))
     calls = Calls(
         requests=num,
         prompt_tokens=int(num * 400 / CHARS_PER_TOKEN),
@@ -116,8 +112,8 @@ def probe(
     and without the message that meet its rule.
     """
     known, prompts = _look(ctx, answers, config)
-    messages = [each for each in config.messages if each.text not in known]
-    for each in config.messages:
+    messages = [each for each in MESSAGES if each.text not in known]
+    for each in MESSAGES:
         ctx.count(f"seen/{each.id}", int(each.text in known))
         ctx.count(f"follows/{each.id}", 0)
     under: list[ProbeMessage | None] = [None, *messages]
@@ -192,7 +188,7 @@ def _look(
             known.update(_unique(pc.struct_field(turns, "content").filter(is_system)))
             is_user = pc.equal(pc.struct_field(turns, "role"), "user")
             for prompt in _unique(pc.struct_field(turns, "content").filter(is_user)):
-                key = hashlib.blake2b(f"{config.seed}\x1f{prompt}".encode(), digest_size=8).digest()
+                key = hashlib.blake2b(f"0\x1f{prompt}".encode(), digest_size=8).digest()
                 drawn.append((key, prompt))
             drawn = heapq.nsmallest(config.num_prompts, set(drawn))
     ctx.count("prompts", len(drawn))

@@ -55,7 +55,7 @@ def encode_chunk(encoding: Encoding, chunk: RowChunk) -> EncodedChunk:
         Answer.model_validate(value) for value in chunk.rows.to_pylist(maps_as_pydicts="strict")
     ]
     made = training_rows(encoding, rows)
-    kept = [(each.row.id, each.encoded) for each in made if each.encoded is not None]
+    kept = [(each.row.id, sequence) for each in made for sequence in each.sequences]
     refused = (f"row {each.row.id}: {each.detail}" for each in made if each.detail)
     return EncodedChunk(
         input=chunk.input,
@@ -64,7 +64,7 @@ def encode_chunk(encoding: Encoding, chunk: RowChunk) -> EncodedChunk:
         is_supervised=np.concatenate([np.empty(0, np.bool_), *(e.is_supervised for _, e in kept)]),
         lengths=np.array([len(each.ids) for _, each in kept], dtype=np.int32),
         first_ids=[row_id for row_id, _ in kept[:FIRST_IDS]],
-        dropped=[(e.reason, e.row.model_dump_json()) for e in made if e.encoded is None],
+        dropped=[(e.reason, e.row.model_dump_json()) for e in made if e.reason],
         refusal=next(refused, ""),
     )
 

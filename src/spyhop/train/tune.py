@@ -102,7 +102,9 @@ def tune(
     check_trackers(ctx.runtime)
     tokenizer, chat_format = open_tokenizer(base.path, config)
     renderer = Renderer(tokenizer, chat_format)
-    encoding = Encoding(renderer, _longest(base, config), config.train_on)
+    encoding = Encoding(
+        renderer, _longest(base, config), config.train_on, config.thinking, config.history
+    )
     rows = tokenise(ctx, [*answers.values(), *(held_out or {}).values()], encoding)
     trained, looked_at = _parted(config, rows, len(answers))
     ctx.count("rows/trained", num_trained := sum(map(len, trained)))

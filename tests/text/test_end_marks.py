@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spyhop.text.marks import without_end_marks, without_thought
+from spyhop.text.end_marks import without_end_marks
 
 
 @pytest.mark.parametrize(
@@ -23,13 +23,6 @@ def test_end_tokens_of_other_formats_are_removed(mark: str):
 def test_markup_is_no_end_token():
     for text in ("<p><s>old</s>", "## End of term", "### Ending", "a < b", "[INST]ead"):
         assert without_end_marks(text) == text
-
-
-def test_thoughts_are_removed():
-    assert without_thought("<think>a\nb</think>\n\nc") == "c"
-    assert without_thought("a</think>c") == "c"
-    assert without_thought("<thinking>a") == ""
-    assert without_thought("I think <b>so</b>.") == "I think <b>so</b>."
 
 
 @given(st.text())

@@ -1,0 +1,89 @@
+"""The output folder of a command: results, journals and work in progress."""
+
+import os
+from pathlib import Path
+
+from spyhop.recipe import Recipe
+from spyhop.runtime import Runtime
+from spyhop.schema import ArtifactError, RecipeError
+from spyhop.settings import expanded
+from spyhop.store import RUNS
+
+VARIABLE, FOLDER = "SPYHOP_STORE", "spyhop-out"
+CHOICES = f"--out, `store` in [runtime], or {VARIABLE}"
+
+
+def output_folder(out: Path | None, beside: Path = Path(), runtime: Runtime | None = None) -> Path:
+    """Return the output folder.
+
+    Args:
+        out: The folder that the command names; it wins.
+        beside: Folder of the recipe; the current folder for commands without one.
+        runtime: Its `store` comes next, then the variable `SPYHOP_STORE`, then `beside` if it
+            contains `runs`, then `spyhop-out` in it.
+
+    Raises:
+        RecipeError: If the variable cannot be a path.
+    """
+    if out is not None:
+        return out
+    if runtime is not None and runtime.store is not None:
+        return runtime.store
+    if named := os.environ.get(VARIABLE):
+        try:
+            return expanded(Path(named))
+        except ValueError as error:
+            raise RecipeError(f"{VARIABLE}={named}: {error}") from None
+    return beside if (beside / RUNS).is_dir() else beside / FOLDER
+
+
+def refuse_second_folder(folder: Path, recipe: Recipe) -> None:
+    """Stop before anything is paid twice: an earlier version wrote to `spyhop-out` where it ran.
+
+    Raises:
+        RecipeError: If `spyhop-out` in the current folder has a run of this recipe and `folder`
+            has not.
+    """
+    older = Path(FOLDER)
+    is_other = older.resolve() != folder.resolve()
+    if (
+        is_other
+        and (older / RUNS / recipe.name).is_dir()
+        and not (folder / RUNS / recipe.name).is_dir()
+    ):
+        raise RecipeError(
+            f"./{FOLDER} has an earlier run of {recipe.name!r}, but the output folder is now "
+            f"{folder}; continue the earlier run with `--out {FOLDER}`, or start again with "
+            f"`--out {folder}`"
+        )
+
+
+def existing(folder: Path) -> Path:
+    """Return the output folder.
+
+    Raises:
+        ArtifactError: If it does not exist.
+    """
+    if not folder.is_dir():
+        raise ArtifactError(
+            f"{folder}: no such folder; name the output folder of your run: {CHOICES}"
+        )
+    return folder
+
+
+def writable(folder: Path) -> Path:
+    """Create the output folder if needed, and return it.
+
+    Raises:
+        ArtifactError: If it cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        reason = "" if os.access(folder, os.W_OK) else "no permission"
+    except OSError as error:
+        reason = str(error.strerror)
+    if reason:
+        raise ArtifactError(
+            f"{folder}: this output folder cannot be written ({reason}); name another: {CHOICES}"
+        )
+    return folder

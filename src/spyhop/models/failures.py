@@ -1,0 +1,262 @@
+"""Why a call brought no reply: what statuses, error bodies and headers of endpoints mean."""
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any, Literal, NamedTuple
+
+from pydantic_core import from_json
+
+MESSAGE_CHARS = 300
+SHOWN_CHARS = 200
+"""Of a page that came in place of a reply."""
+LONGEST_RESET_S = 61.0
+"""Limits are per minute; some endpoints give a date where seconds are meant."""
+NO_CREDIT = 402
+NOT_BILLED = {500, 501, 502, 503, 505, 507, 521, 522, 523, 525, 526, 529, 530}
+"""Statuses from 500 up that no provider bills: the request failed before a reply was computed, or
+was never passed on. Of all others, such as 504 and 524, a reply may exist."""
+
+FailureKind = Literal[
+    "throttled", "overloaded", "lost", "malformed", "page", "rejected", "refused", "fatal"
+]
+"""Kinds of failures:
+
+* `throttled`: a rate limit; retried for as long as other calls are answered
+* `overloaded`: 408, 5xx; `lost`: no reply, or half of one; both retried up to max_attempts
+* `malformed`: an invalid reply; retried up to max_attempts, then failed permanently
+* `page`: a web page, an event stream or a redirect; after a few in a row the run stops
+* `rejected`: this request fails permanently; `refused`: by a content filter
+* `fatal`: a status that concerns the key or the address rather than the request
+"""
+
+_WORDS = {
+    429: "rate_limit requests tokens too_many throttl resource_exhausted",
+    529: "overloaded",
+    503: "unavailable",
+    504: "timeout deadline",
+    500: "api_error server_error internal",
+    401: "authentication unauthenticated invalid_api_key unauthorized",
+    403: "permission forbidden access_denied",
+    404: "not_found",
+    400: "invalid bad_request context_length",
+}
+"""Statuses by the words of an error's type or code, where it states no number."""
+_CREDIT_CODES = re.compile(r"insufficient_(quota|balance|credit|fund)|billing|payment_required")
+_CREDIT = re.compile(
+    r"credit balance|insufficient (account )?(balance|credit|fund)|(out of|no|not enough|more) "
+    r"credits|balance is (not enough|too low|insufficient|zero)|payment required|in arrears|"
+    r"(add|purchase|buy) (more )?credit"
+)
+_MODERATED = re.compile(
+    r"content[ _-]?(filter|management|polic|safety|moderat)|moderation|flagged|"
+    r"(usage|safety) polic|data_inspection|prohibited[ _]content|inappropriate|sensitive|"
+    r"unsafe|violat"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A call that brought no reply."""
+
+    kind: FailureKind
+    message: str
+    status: int = 0
+    retry_after_s: float | None = None
+    is_maybe_billed: bool = False
+    """Whether the provider may have billed it; then its highest price is reserved."""
+    is_overrun: bool = False
+    """Whether it says that the endpoint has more to do than it can bear."""
+    usage: tuple[int, int, int] | None = None
+    """Prompt, cached and response tokens that may have been billed, where the endpoint counted."""
+
+
+class StatedError(NamedTuple):
+    """An error as an endpoint's JSON states it, whatever its form."""
+
+    status: int
+    """0 where none can be told."""
+    code: str
+    message: str
+
+
+def read_failure(status: int, headers: Mapping[str, str], raw: bytes, now: datetime) -> Failure:
+    """Return what a reply with a status other than 200 means."""
+    if 300 <= status < 400:
+        target = headers.get("location") or headers.get("Location") or "nowhere"
+        return Failure("page", f"{status} redirects to {target:.{MESSAGE_CHARS}}", status)
+    stated = _stated(raw)
+    said = f"{status} {stated.message}".strip()
+    wait_s = _retry_after(headers, now)
+    reset_s = _reset(headers) if wait_s is None else wait_s
+    return failure_of(status, stated._replace(message=said), wait_s, reset_s)
+
+
+def read_stated(value: Any) -> Failure | None:  # noqa: ANN401 (any JSON)
+    """Return the failure that JSON states in place of a reply, or None if it states none."""
+    error = value.get("error") if isinstance(value, dict) else None
+    if not error and not (isinstance(value, dict) and "choices" not in value):
+        return None
+    stated = stated_error(value)
+    if not error and not stated.status:
+        return None
+    message = f"{stated.status or 'an error'} inside 200: {stated.message}"
+    found = failure_of(stated.status or 200, stated._replace(message=message))
+    return found if stated.status else _replaced(found, "overloaded", is_maybe_billed=True)
+
+
+def failure_of(
+    status: int,
+    stated: StatedError,
+    wait_s: float | None = None,
+    reset_s: float | None = None,
+) -> Failure:
+    """Return what a status and an error mean together.
+
+    Args:
+        status: Of the reply, or as the error states it.
+        stated: The error; its message is the failure's.
+        wait_s: How long the endpoint asks to wait.
+        reset_s: The same, or when an exhausted limit resets.
+    """
+    code, message = stated.code.lower(), stated.message
+    if _has_no_credit(status, code, message.lower(), wait_s):
+        return Failure("fatal", f"the account has no credit ({message})", NO_CREDIT)
+    if status == 429 or (status in (503, 529) and wait_s is not None):
+        return Failure("throttled", message, status, reset_s, is_overrun=True)
+    if status in (408, 409, 425) or status >= 500:
+        is_billed = status == 408 or (status >= 500 and status not in NOT_BILLED)
+        is_overrun = status in (408, 503, 504, 524, 529)
+        return Failure("overloaded", message, status, wait_s, is_billed, is_overrun)
+    if status < 300:  # not 200, or an error that states no status
+        return Failure("malformed", message, status, is_maybe_billed=True)
+    if status != 401 and (_MODERATED.search(code) or _MODERATED.search(message.lower())):
+        return Failure("refused", message, status)
+    if status in (400, 413, 422, 451):
+        return Failure("rejected", message, status)
+    return Failure("fatal", message, status)
+
+
+def stated_error(value: Any) -> StatedError:  # noqa: ANN401 (any JSON)
+    """Return the error of a JSON body, in any of the forms that endpoints use."""
+    if isinstance(value, list) and value:
+        value = value[0]
+    if isinstance(value, str):
+        return StatedError(0, "", _words(value))
+    outer = value if isinstance(value, dict) else {}
+    error = outer.get("error") or outer
+    if not isinstance(error, dict):
+        return StatedError(_status(outer), "", _words(error))
+    metadata = error.get("metadata")
+    reasons = metadata.get("reasons") if isinstance(metadata, dict) else None
+    codes = [error.get(name) for name in ("code", "type", "status")]
+    code = " ".join(str(each) for each in codes if each)
+    names = ("message", "msg", "detail", "error_msg", "status_msg")
+    message = next((error[name] for name in names if error.get(name)), error)
+    shown = _words(message) + (f" ({', '.join(map(str, reasons))})" if reasons else "")
+    return StatedError(_status(error) or _status(outer), code, shown)
+
+
+def page_in(raw: bytes) -> str | None:
+    """Return the start of a body that is a web page or an event stream, else None."""
+    text = raw[: 4 * SHOWN_CHARS].decode(errors="replace").lstrip("\ufeff \r\n\t")
+    if not text.startswith(("<", "data:", "event:", ": ", "id:", "retry:")):
+        return None
+    what = "a web page" if text.startswith("<") else "an event stream"
+    return f"{what} in place of a reply: {' '.join(text.split()):.{SHOWN_CHARS}}"
+
+
+def remaining(headers: Mapping[str, str]) -> dict[str, tuple[float, float, float]]:
+    """Return (limit, remaining, seconds to reset) by `requests` and `tokens`, where stated."""
+    found = {}
+    for name in ("requests", "tokens"):
+        values = [headers.get(f"x-ratelimit-{what}-{name}") for what in ("limit", "remaining")]
+        reset = _duration(headers.get(f"x-ratelimit-reset-{name}"))
+        try:
+            limit, left = (float(value or "") for value in values)
+        except ValueError:
+            continue
+        if reset is not None:
+            found[name] = (limit, left, reset)
+    return found
+
+
+def _replaced(failure: Failure, kind: FailureKind, *, is_maybe_billed: bool) -> Failure:
+    """An error without a status may be anything; only what its words say is kept."""
+    if failure.kind in ("refused", "fatal"):
+        return failure
+    return Failure(kind, failure.message, is_maybe_billed=is_maybe_billed)
+
+
+def _stated(raw: bytes) -> StatedError:
+    try:
+        return stated_error(from_json(raw))
+    except ValueError:
+        return StatedError(0, "", raw[:MESSAGE_CHARS].decode(errors="replace"))
+
+
+def _status(error: Mapping[str, Any]) -> int:
+    for name in ("code", "status", "status_code", "statusCode", "http_status", "error_code"):
+        value = error.get(name)
+        if isinstance(value, int | float | str) and re.fullmatch(r"[45]\d\d", str(value)):
+            return int(value)
+    words = " ".join(str(error.get(name) or "") for name in ("type", "code", "status")).lower()
+    if _CREDIT_CODES.search(words):
+        return NO_CREDIT
+    found = (n for n, each in _WORDS.items() if any(word in words for word in each.split()))
+    return next(found, 0)
+
+
+def _words(value: object) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    return text[:MESSAGE_CHARS]
+
+
+def _has_no_credit(status: int, code: str, message: str, wait_s: float | None) -> bool:
+    """Whether the account is empty; a limit that passes by itself names a time to wait."""
+    if status == NO_CREDIT:
+        return True
+    if status not in (200, 400, 403, 429):
+        return False
+    return wait_s is None and bool(_CREDIT_CODES.search(code) or _CREDIT.search(message))
+
+
+def _retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
+    for name, scale in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
+        value = headers.get(name, "").strip()
+        try:
+            seconds = float(value) * scale
+        except ValueError:
+            seconds = _seconds_to(value, now)
+        if math.isfinite(seconds):
+            return max(0.0, seconds)
+    return None
+
+
+def _reset(headers: Mapping[str, str]) -> float | None:
+    """Return the seconds until an exhausted limit resets, where they are stated."""
+    resets = [reset_s for _, left, reset_s in remaining(headers).values() if left <= 0]
+    return min(max(resets), LONGEST_RESET_S) if resets else None
+
+
+def _seconds_to(date: str, now: datetime) -> float:
+    try:
+        then = parsedate_to_datetime(date)
+    except (TypeError, ValueError):
+        return math.nan
+    return (then if then.tzinfo else then.replace(tzinfo=UTC)).timestamp() - now.timestamp()
+
+
+def _duration(value: str | None) -> float | None:
+    """Return the seconds of `6m0s`, `1.5s`, `20ms` or `12`."""
+    if not value:
+        return None
+    units = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001, "": 1.0}
+    parts = re.findall(r"(\d+(?:\.\d+)?)(ms|h|m|s|)", value.strip())
+    if not parts or "".join(number + unit for number, unit in parts) != value.strip():
+        return None
+    return sum(float(number) * units[unit] for number, unit in parts)

@@ -1,0 +1,316 @@
+"""What an endpoint replied: choices, usage, thoughts and log-probabilities, whatever their form."""
+
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from pydantic_core import from_json
+
+from spyhop.models.base import Choice, Reply, Request
+from spyhop.models.failures import Failure, page_in, read_stated
+from spyhop.schema import ending_of
+from spyhop.text.choices import choice
+
+MIN_MASS = 0.5
+"""Below this probability of all options at a place, the model most likely writes something else
+there, such as the start of a sentence, and the options are what is left over of it."""
+MOST_TIMES, HIDDEN_TOKENS = 16, 20_000
+"""Most tokens of a prompt, as a multiple of the estimate and what a provider may put before it."""
+MOST_RESPONSE_TOKENS = 10_000_000
+BYTES_PER_TOKEN = 4
+"""Where an endpoint does not state how many tokens it wrote."""
+NO_MESSAGE: dict[str, Any] = {}
+NO_REASON = "null"
+"""Finish reason of a reply that states none."""
+
+_HALF = re.compile("[\ud800-\udfff]")
+_MARKS = {
+    "<think>": "</think>",
+    "<thinking>": "</thinking>",
+    "<thought>": "</thought>",
+    "<reasoning>": "</reasoning>",
+    "[THINK]": "[/THINK]",
+    "\u25c1think\u25b7": "\u25c1/think\u25b7",
+}
+"""What models write around their thoughts where the endpoint does not part them from the text."""
+
+
+class Unreadable(ValueError):
+    """A reply of status 200 without a response."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
+
+
+class Usage(NamedTuple):
+    """Tokens of a call, as the endpoint counted them or, where it did not, as estimated."""
+
+    prompt_tokens: int
+    cached_tokens: int
+    response_tokens: int
+    reasoning_tokens: int
+    is_counted: bool = True
+    """Whether the endpoint counted the prompt."""
+
+
+def parse(raw: bytes, num_samples: int, prompt_guess: int) -> tuple[list[dict[str, Any]], Usage]:
+    """Return the choices of a reply that have a response, in order, and its usage.
+
+    Where the usage is missing, or is more than the texts can be, it is estimated.
+
+    Raises:
+        Unreadable: If none has; it holds the failure that the reply stands for.
+    """
+    try:
+        answer = _read(raw)
+    except ValueError as error:
+        page = page_in(raw)
+        kind, message = ("page", page) if page else ("malformed", f"not JSON ({error})")
+        raise Unreadable(Failure(kind, message, 200, is_maybe_billed=True)) from None  # type: ignore[arg-type]
+    if stated := read_stated(answer):
+        raise Unreadable(stated)
+    choices = answer.get("choices") if isinstance(answer, dict) else None
+    found = [each for each in choices if isinstance(each, dict)] if choices else []
+    if not found:
+        raise Unreadable(_malformed("no choices"))
+    if len(found) > 1:
+        found.sort(key=lambda each: index if isinstance(index := each.get("index"), int) else 0)
+    found = [each | {"message": _message(each)} for each in found[:num_samples]]
+    usage = _usage(answer.get("usage"), prompt_guess, found)
+    failures = [_broken(each, usage, is_counted="usage" in answer) for each in found]
+    good = [each for each, failure in zip(found, failures, strict=True) if failure is None]
+    if not good:
+        raise Unreadable(next(failure for failure in failures if failure is not None))
+    return good, usage
+
+
+def _malformed(message: str) -> Failure:
+    return Failure("malformed", message, 200, is_maybe_billed=True)
+
+
+def _message(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a choice's message; one without any has none of the fields."""
+    message = found.get("message")
+    if isinstance(message, dict):
+        return message
+    text = found.get("text")  # as completions have it
+    return {"content": text} if isinstance(text, str) else NO_MESSAGE
+
+
+def _broken(found: Mapping[str, Any], usage: Usage, *, is_counted: bool) -> Failure | None:
+    """Return why a choice is no response: an error, or no message and no filter that took it."""
+    if found.get("error") and (stated := read_stated({"error": found["error"]})):
+        return stated
+    ending = ending_of(_reason(found), "")
+    if ending == "failed":
+        spent = (usage.prompt_tokens, usage.cached_tokens, usage.response_tokens)
+        message = f"finish_reason {_reason(found)!r}"
+        billed = spent if is_counted else None
+        return Failure("overloaded", message, 200, is_maybe_billed=True, usage=billed)
+    if found["message"] is NO_MESSAGE and ending != "refused":
+        return _malformed("no message")
+    return None
+
+
+def _read(raw: bytes) -> Any:  # noqa: ANN401 (any JSON)
+    """Return what JSON says; half a character, as a cut leaves it, becomes a replacement mark."""
+    try:
+        return from_json(raw)
+    except ValueError:
+        if b"\\ud" not in raw.lower():
+            raise
+    try:
+        text = json.dumps(json.loads(raw), ensure_ascii=False)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+    return from_json(_HALF.sub("\ufffd", text))
+
+
+def share(usage: Usage, num: int) -> list[Usage]:
+    """Share the usage of a call among its samples; the first takes what does not divide."""
+    if num == 1:
+        return [usage]
+    names = ("prompt_tokens", "cached_tokens", "response_tokens", "reasoning_tokens")
+    totals = {name: getattr(usage, name) for name in names}
+    rest = usage._replace(**{name: total // num for name, total in totals.items()})
+    first = {name: total - (num - 1) * (total // num) for name, total in totals.items()}
+    return [usage._replace(**first), *[rest] * (num - 1)]
+
+
+def read_reply(request: Request, found: Mapping[str, Any], usage: Usage, usd: float) -> Reply:
+    """Return one choice as a reply, its thoughts apart from its text."""
+    text, thoughts, is_refusal = _texts(found["message"])
+    reason = _reason(found)
+    return Reply(
+        id=request.id,
+        text=text,
+        finish_reason=reason,
+        ending="refused" if is_refusal else ending_of(reason, text),
+        prompt_tokens=usage.prompt_tokens,
+        cached_tokens=usage.cached_tokens,
+        response_tokens=usage.response_tokens,
+        reasoning_tokens=usage.reasoning_tokens,
+        reasoning=thoughts,
+        log_probability=_log_probability(found.get("logprobs")),
+        usd=usd,
+    )
+
+
+def split_thoughts(text: str) -> tuple[str, str]:
+    """Return (thoughts, response) of a text that may begin with thoughts in marks.
+
+    A closing mark without an opening one ends thoughts too: templates write the opening one into
+    the prompt. A mark in quotes or backticks is talked about and ends nothing.
+    """
+    thoughts: list[str] = []
+    while opening := next((each for each in _MARKS if text.lstrip().startswith(each)), None):
+        inner, _, text = text.lstrip()[len(opening) :].partition(_MARKS[opening])
+        thoughts.append(inner.strip())
+    for opening, closing in _MARKS.items():
+        before, mark, after = text.partition(closing)
+        if mark and opening not in before and before[-1:] not in ("`", "'", '"'):
+            thoughts.append(before.strip())
+            text = after
+            break
+    if thoughts:
+        text = text.strip()
+    return "\n\n".join(each for each in thoughts if each), text
+
+
+def _texts(message: Mapping[str, Any]) -> tuple[str, str, bool]:
+    """Return (text, thoughts, whether the text is a refusal) of a message."""
+    content = message.get("content")
+    parts = content if isinstance(content, list) else [content] if isinstance(content, str) else []
+    texts = [text for part in parts if (text := _part(part, ("text", "output_text")))]
+    hidden = [text for part in parts if (text := _part(part, ("thinking", "reasoning", "thought")))]
+    refusals = [message.get("refusal"), *(_part(part, ("refusal",)) for part in parts)]
+    refusal = next((each for each in refusals if isinstance(each, str) and each), "")
+    thoughts, text = split_thoughts("".join(texts))
+    thoughts = "\n\n".join(each for each in (_reasoning(message), *hidden, thoughts) if each)
+    return refusal or text, thoughts, bool(refusal)
+
+
+def _part(part: object, kinds: tuple[str, ...]) -> str:
+    """Return the text of a content part of these kinds, or nothing; plain strings are text."""
+    if isinstance(part, str):
+        return part if "text" in kinds else ""
+    if not isinstance(part, dict) or part.get("type", "text") not in kinds:
+        return ""
+    for name in (*kinds, "text", "content", "summary"):
+        value = part.get(name)
+        if isinstance(value, list):
+            value = "".join(_part(each, ("text", "summary_text")) for each in value)
+        if isinstance(value, str):
+            return value
+    return ""
+
+
+def _reasoning(message: Mapping[str, Any]) -> str:
+    for name in ("reasoning_content", "reasoning", "thinking"):
+        if isinstance(found := message.get(name), str) and found.strip():
+            return found
+    details = _dicts(message.get("reasoning_details"))
+    texts = [each.get("text") or each.get("summary") for each in details]
+    return "".join(text for text in texts if isinstance(text, str))
+
+
+def _reason(found: Mapping[str, Any]) -> str:
+    reason = found.get("finish_reason")
+    return str(reason) if reason is not None else NO_REASON
+
+
+def read_choice(request: Request, found: Mapping[str, Any], usage: Usage, usd: float) -> Choice:
+    """Return the options of a request, scored.
+
+    Probabilities are read from the most likely tokens at the place where the options are most
+    likely. Where they stay below `MIN_MASS`, or the endpoint gives none, the option that the text
+    names takes all, and `is_parsed` is set. A reply that names no option has no probabilities.
+    """
+    masses = _masses(found.get("logprobs"), request.options)
+    is_parsed = masses is None
+    logs = [] if masses is None else [math.log(mass) if mass else -math.inf for mass in masses]
+    if masses is None:
+        named = choice(_texts(found["message"])[0], request.options)
+        masses = [] if named is None else [float(option == named) for option in request.options]
+    total = sum(masses)
+    return Choice(
+        id=request.id,
+        probabilities=[mass / total for mass in masses] if total else [],
+        log_probabilities=logs,
+        num_characters=[len(option) for option in request.options],
+        num_bytes=[len(option.encode()) for option in request.options],
+        prompt_tokens=usage.prompt_tokens,
+        response_tokens=usage.response_tokens,
+        is_parsed=is_parsed,
+        usd=usd,
+    )
+
+
+def _usage(stated: object, prompt_guess: int, found: Sequence[Mapping[str, Any]]) -> Usage:
+    usage = stated if isinstance(stated, dict) else {}
+    prompt = _count(usage.get("prompt_tokens") or usage.get("input_tokens"))
+    is_counted = 0 < prompt <= MOST_TIMES * prompt_guess + HIDDEN_TOKENS
+    prompt = prompt if is_counted else prompt_guess
+    response = _count(usage.get("completion_tokens") or usage.get("output_tokens"))
+    inner = usage.get("prompt_tokens_details"), usage.get("completion_tokens_details")
+    cached, reasoning = (each if isinstance(each, dict) else {} for each in inner)
+    thought = _count(reasoning.get("reasoning_tokens"))
+    if not 0 < response <= MOST_RESPONSE_TOKENS:
+        texts = (
+            text + thoughts for text, thoughts, _ in (_texts(each["message"]) for each in found)
+        )
+        response = math.ceil(sum(len(text.encode()) for text in texts) / BYTES_PER_TOKEN)
+    elif 0 < thought <= _count(usage.get("total_tokens")) - prompt - response:
+        response += thought  # some count the thoughts in the total alone
+    return Usage(
+        prompt_tokens=prompt,
+        cached_tokens=min(prompt, _count(cached.get("cached_tokens"))),
+        response_tokens=response,
+        reasoning_tokens=min(response, thought),
+        is_counted=is_counted,
+    )
+
+
+def _count(value: object) -> int:
+    """Return a number of tokens; anything else counts as 0."""
+    try:
+        return max(0, int(value))  # type: ignore[call-overload, no-any-return]
+    except (TypeError, ValueError, OverflowError):
+        return 0
+
+
+def _log_probability(logprobs: object) -> float | None:
+    values = [_finite(place.get("logprob")) for place in _places(logprobs)]
+    known = [value for value in values if value is not None]
+    return sum(known) if values and len(known) == len(values) else None
+
+
+def _masses(logprobs: object, options: Sequence[str]) -> list[float] | None:
+    """Return the options' probabilities where they are likeliest, if that is enough."""
+    best: list[float] | None = None
+    for place in _places(logprobs):
+        masses = dict.fromkeys(options, 0.0)
+        for top in _dicts(place.get("top_logprobs")) or [place]:
+            token, value = str(top.get("token", "")).strip(" \n\t()[].:*"), top.get("logprob")
+            known = _finite(value)
+            if token in masses and known is not None:
+                masses[token] += math.exp(min(0.0, known))
+        if sum(masses.values()) > sum(best or []):
+            best = list(masses.values())
+    return best if sum(best or []) >= MIN_MASS else None
+
+
+def _finite(value: object) -> float | None:
+    is_number = isinstance(value, int | float) and math.isfinite(value)
+    return float(value) if is_number else None  # type: ignore[arg-type]
+
+
+def _places(logprobs: object) -> list[dict[str, Any]]:
+    return _dicts(logprobs.get("content")) if isinstance(logprobs, dict) else []
+
+
+def _dicts(value: object) -> list[dict[str, Any]]:
+    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []

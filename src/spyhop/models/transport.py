@@ -1,0 +1,119 @@
+"""One HTTP request: sent, read up to a size, and everything that can go wrong on the way named."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+import aiohttp
+from aiohttp.abc import AbstractStreamWriter
+
+from spyhop.models.endpoint_state import EndpointState
+from spyhop.models.failures import Failure, read_failure
+from spyhop.settings import mask_secret
+
+CONNECT_S = 30.0
+MOST_BYTES = 64 << 20
+"""A larger reply is no reply; the most that log-probabilities of a long one take is some 10 MB."""
+
+
+class HttpReply(NamedTuple):
+    """A reply of status 200."""
+
+    headers: Mapping[str, str]
+    raw: bytes
+
+
+class _Body(aiohttp.BytesPayload):
+    """A request's body that knows whether all of it was written."""
+
+    is_written = False
+
+    async def write_with_length(
+        self, writer: AbstractStreamWriter, content_length: int | None
+    ) -> None:
+        await super().write_with_length(writer, content_length)
+        self.is_written = True
+
+
+class Transport:
+    """Sends requests over connections that are kept. Keys are in no failure and no reply.
+
+    Raises:
+        ModelError: If a key's variable is not set.
+    """
+
+    def __init__(self, endpoints: Sequence[EndpointState]) -> None:
+        self._headers = {id(each): each.headers() for each in endpoints}
+        self._proxies = {id(each): each.proxy for each in endpoints}
+        self._secrets = {each.config.key_env: each.key for each in endpoints if each.key}
+
+    async def __aenter__(self) -> "Transport":
+        """Open the session."""
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=300),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S),
+        )
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        """Close the session."""
+        await self._session.close()
+
+    async def post(self, endpoint: EndpointState, data: bytes) -> HttpReply | Failure:
+        """Return the reply, or the failure of the request.
+
+        A cancelled request raises `CancelledError`, whose first argument then says whether the
+        request was written in full.
+        """
+        body = _Body(data)
+        try:
+            async with self._session.post(
+                endpoint.url,
+                data=body,
+                headers=self._headers[id(endpoint)],
+                proxy=self._proxies[id(endpoint)],
+                allow_redirects=False,
+            ) as response:
+                raw = self.masked(await _read(response))
+                if response.status == 200:
+                    return HttpReply(response.headers, raw)
+                return read_failure(response.status, response.headers, raw, datetime.now(UTC))
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+            return Failure("lost", self._shown(f"cannot be reached: {error}"))
+        except _TooLarge:
+            reason = f"a reply of more than {MOST_BYTES >> 20} MiB"
+            return Failure("malformed", reason, 200, is_maybe_billed=True)
+        except asyncio.CancelledError:
+            raise asyncio.CancelledError(body.is_written) from None
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            reason = self._shown(f"the connection broke: {type(error).__name__} {error}")
+            return Failure("lost", reason, is_maybe_billed=body.is_written)
+
+    def masked(self, raw: bytes) -> bytes:
+        """Return a body without the keys that a server may repeat."""
+        for name, secret in self._secrets.items():
+            raw = mask_secret(raw, secret, name)
+        return raw
+
+    def _shown(self, text: str) -> str:
+        return self.masked(text.encode(errors="replace")).decode()
+
+
+class _TooLarge(Exception):
+    pass
+
+
+async def _read(response: aiohttp.ClientResponse) -> bytes:
+    length = response.content_length
+    if length is not None and length <= MOST_BYTES and "Content-Encoding" not in response.headers:
+        return await response.read()
+    chunks, size = [], 0
+    async for chunk in response.content.iter_any():
+        chunks.append(chunk)
+        size += len(chunk)
+        if size > MOST_BYTES:
+            response.close()
+            raise _TooLarge
+    return b"".join(chunks)

@@ -1,0 +1,199 @@
+r"""Read the option that a multiple-choice response chooses. Linear in the length of the text.
+
+Two readings exist side by side, since they disagree where it matters: `first_capital` is the rule
+of the Orca paper, kept so that its numbers can be compared; `choice` is the default and guesses
+nothing.
+"""
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from functools import lru_cache
+
+from spyhop.text.marks import is_hypothetical
+from spyhop.text.normal import normal
+
+# Every repetition below is bounded, so that no response, however ugly, costs more than linear time.
+_MARKUP = str.maketrans("\u2018\u2019", "''", '*`$"\u201c\u201d')
+_SPACES = re.compile(r"[^\S\n]+")
+_TAGS = re.compile(
+    r"</?[a-z]{1,10}>|\\(?:text|textbf|textrm|mathrm|mathbf|boldsymbol|left|right)\b"
+    r"|\\[(\[] ?| ?\\[)\]]",
+    re.IGNORECASE,
+)
+_ABOUT = (
+    r"(?: (?:to|for|of|here|among|from|that|in|i|we|based|given|according)\b[^\n.:=?!(){}]{0,60}?)?"
+)
+_NAMES = (
+    r"\b(?:answer|ans|(?:correct|right|best|final|appropriate|likely|suitable|accurate) "
+    r"(?:choice|option|one|response|letter|statement))(?: (?:choice|option|letter))?"
+)
+_IS = r"(?:is|was|would be|should be|must be|will be|has to be|[:=.](?= )|[:=])"
+_SURELY = (
+    r"(?: (?:therefore|thus|hence|then|clearly|definitely|probably|simply|indeed|again|still"
+    r"|(?:most )?likely),?){0,2}"
+)
+_CUE = rf"(?:{_NAMES}{_ABOUT}\s{{0,3}}{_IS}{_SURELY}(?: to be| option)?|\\boxed|\\fbox)"
+_ELSEWHERE = (  # Chinese and Japanese, French, Spanish, Italian, Portuguese, German
+    r"(?:(?:\u7b54\u6848|\u6b63\u786e\u9009\u9879|\u6b63\u78ba\u9078\u9805|\u7b54\u3048|\u6b63\u89e3)"
+    r"[^\n\u3002:]{0,8}?(?:[\u662f\u4e3a\u70ba\u9009\u9078\u306f:])[\u662f\u4e3a]?"
+    r"|[\u6545\u5e94\u61c9\u8be5\u8a72\u6211]?[\u9009\u9078]"
+    r"(?:\u62e9|\u64c7|\u9879|\u9805)?[\u662f\u4e3a:]?"
+    r"|\b(?:respuesta|r\u00e9ponse|risposta|resposta|antwort|opci\u00f3n|option)(?: \w{1,12}){0,2}"
+    r"(?: (?:es|est|ist|\u00e8|\u00e9|lautet) (?:la |l'|die )?| ?: ?))"
+)
+_VERBS = (
+    r"\b(?:I|we)(?:'d| would| will|'ll| must| should)?(?: \w{3,10}ly| also| still)? "
+    r"(?:choose|chose|pick|select|go with|opt for|vote for|answer with|answer|lean towards?|guess"
+    r"|think (?:that )?(?:it is|it's))(?: that)?(?: it is| it's)?"
+    r"|\b(?:it|this|that|which)(?: is|'s| must be| should be| would be| has to be| can only be)"
+    rf"{_SURELY}(?: to be)?|\blikely to be"
+    r"|\b(?:so|therefore|thus|hence|conclusion|choose|select)[,:]?"
+)
+_NO_ANSWER = (
+    r"(?:none|neither|either|both|unknown|unclear|undetermined|ambiguous|impossible to|"
+    r"not (?:possible|clear|given|listed|among)|cannot|can't)\b"
+)
+_SET_OFF = (  # what ends a bare label, so that "A dog", "I'm", "C.S." and "3.5" are none
+    r"(?:[)\]}]|[.,;:!'](?!\w)|\s{0,3}$|[\u3001\u3002\u3040-\u9fff]|"
+    r" (?:\(|[-\u2013\u2014] |(?:because|since|as|given|due|based|which|here|for)\b))"
+)
+
+_WRONG = (
+    r" (?:(?:is|was|can|must)(?: \w{1,12}){0,2}? (?:not|wrong|incorrect|false|out|impossible)"
+    r"|isn't|cannot|can't)\b"
+)
+
+
+def first_capital(text: str, labels: Sequence[str]) -> str | None:
+    """Return the first character of `text` that is one of `labels`: the Orca paper's rule.
+
+    Known hazards, all of them the paper's: a capital inside a word counts ("Based on" gives B,
+    "After" A, "Choice" C), so does a label that is only mentioned ("(A) is wrong, so (B)" gives A),
+    and an answer in small letters is missed. A model that explains first is misread more often
+    than one that opens with the letter. Options labelled by digits cannot be read this way.
+
+    Args:
+        text: The response, cue not included.
+        labels: Single capital letters. AGIEval's own code takes A to F for every question;
+            pass "ABCDEF" to repeat that.
+
+    Raises:
+        ValueError: If a label is not one capital letter.
+
+    Source: Orca (arXiv:2306.02707), parsing of multiple-choice answers; AGIEval v1 has the same.
+    """
+    if odd := [label for label in labels if len(label) != 1 or not label.isupper()]:
+        raise ValueError(f"labels {odd} are not single capital letters; use `choice` for them")
+    wanted = frozenset(labels)
+    return next((char for char in text if char in wanted), None)
+
+
+def choice(text: str, labels: Sequence[str]) -> str | None:
+    r"""Return the label that a response states as its answer, or None when it states none.
+
+    Precedence; the first level that holds anything decides:
+
+    1. Statements: "the answer is (C)", "Answer: C", "option C is the correct answer", "\boxed{C}",
+       "I would choose C", "it is likely to be C", "not B but C". The last one counts, since models
+       correct themselves. Under a condition or a doubt ("if the answer is C"), or called wrong, it
+       is no statement.
+    2. Lines that hold a label and nothing else: "(C)", "C.", "Option C". They must agree.
+    3. A response that opens with a label set off from what follows: "(C) the jay", "C. The jay",
+       "C because". It must not open a list of options; other options may be discussed further
+       down, as Orca's teachers do when they answer first and then say why the rest is wrong.
+
+    A statement of several labels ("(A) or (B)"), or of none ("none of the above"), is an answer
+    that cannot be scored: None, also when an earlier statement was clear. A label that is merely
+    mentioned never counts, nor does the article in "the answer is a dog".
+
+    Args:
+        text: The response, cue and thought not included. Markdown and LaTeX are read.
+        labels: What the options are called, `A`, `B`, ... or `0`, `1`, ...; matched in either
+            case, returned as given here.
+    """
+    spelling = {label.upper(): label for label in labels}
+    if not spelling:
+        return None
+    clean = _plain(text)
+    statement, line, opening = _patterns(tuple(spelling))
+    found = [m for m in statement.finditer(clean) if not is_hypothetical(clean, m.start())][-1:]
+    if not found:
+        found = list(line.finditer(clean))
+    if not found and (head := opening.match(clean)):
+        found = [] if _opens_list(clean, head, opening, list(spelling)) else [head]
+    stated = {_stated(match) for match in found}
+    return spelling.get(stated.pop()) if len(stated) == 1 else None
+
+
+def _plain(text: str) -> str:
+    """Drop markup and invisible characters; bring full-width forms and spaces to the plain ones."""
+    clean = unicodedata.normalize("NFKC", normal(text)).translate(_MARKUP)
+    return _SPACES.sub(" ", _TAGS.sub("", clean)).strip()
+
+
+def _stated(match: re.Match[str]) -> str:
+    """Return the upper-case label of a match, "" where it states several or none."""
+    groups = match.groupdict()
+    if any(groups.get(name) is not None for name in ("also", "also_weak")):
+        return ""
+    names = ("label", "weak", "first", "bare")
+    return next((groups[name] for name in names if groups.get(name)), "").strip("(){}[]'").upper()
+
+
+def _opens_list(
+    text: str, head: re.Match[str], opening: re.Pattern[str], labels: list[str]
+) -> bool:
+    """Say whether the label at the head of `text` is the first of several, one after another."""
+    line, _, below = text[head.end() :].partition("\n")
+    if _stated(head) == labels[0] and len(labels) > 1:
+        second = re.escape(labels[1])
+        if re.search(rf"(?<!\w){second}[).:]", line):
+            return True
+    following = opening.match(below.lstrip())
+    if not following or _stated(following) == _stated(head):
+        return False
+    is_adjacent = not below.startswith("\n")
+    return is_adjacent or [_stated(head), _stated(following)] == labels[:2]
+
+
+@lru_cache(maxsize=64)
+def _patterns(labels: tuple[str, ...]) -> tuple[re.Pattern[str], re.Pattern[str], re.Pattern[str]]:
+    """Compile the three levels of `choice` (statement, line, opening) for upper-case labels."""
+    any_label = "|".join(re.escape(label) for label in sorted(labels, key=len, reverse=True))
+    bracketed = rf"[({{\[]{{1,2}}(?:{any_label})[)}}\]]"
+    also = (
+        r"(?=[)\]}']{0,2} ?(?:, ?|/ ?|& ?|(?:or|and|nor) |[\u6216\u548c\u4e0e\u3001]){1,3}"
+        rf"(?:option |choice )?(?:{bracketed}|(?!(?-i:a|i)\b)(?:{any_label})(?!\w)))"
+    )
+    option = r"(?:(?:option|choice|letter|answer) ?:? ?)?"
+    rather = (  # "not B but C"
+        rf"(?:not {option}[({{\[']{{0,2}}(?:{any_label})[)}}\]']{{0,2}}[,;]? "
+        r"(?:but|rather|it is|it's)(?: rather| instead)? )?"
+    )
+    verdict = (
+        r"(?<![\w'])(?<!and )(?<!or )(?<!nor )"
+        rf"(?:[({{\[']{{1,2}}(?P<first>{any_label})[)}}\]']{{1,2}}"
+        rf"|(?P<bare>(?-i:{any_label})))"
+        r" is (?:therefore |thus |clearly )?(?:(?:the|our|my) (?:most |only ){0,2}"
+        r"(?:correct|right|best|final|appropriate) (?:answer|choice|option)|correct|right)\b"
+    )
+    opened = r"[\s({\[':\\]{0,8}"
+    statement = (
+        rf"(?:{_CUE}|{_ELSEWHERE}){opened}{rather}{option}[({{\[']{{0,2}}"
+        rf"(?:(?P<label>{any_label})(?:{also}(?P<also>)|{_SET_OFF})|{_NO_ANSWER})"
+        rf"|(?:{_VERBS})[\s:']{{1,3}}{rather}{option}(?P<weak>[({{\[']{{1,2}}(?:{any_label})[)}}\]']"
+        rf"|(?-i:{any_label}))(?:{also}(?P<also_weak>)|{_SET_OFF})"
+        rf"|{verdict}"
+    )
+    line = (
+        rf"^[ #>-]{{0,6}}(?:final |correct )?{option}[({{\['\\]{{0,3}}(?P<label>{any_label})"
+        r"[)}\]'.,;:!\\]{0,4}\s{0,3}$"
+    )
+    opening = (
+        rf"^(?![AQ]:|I,)(?!{option}{bracketed}{_WRONG}){option}"
+        rf"(?:[({{\[']{{1,2}}(?P<label>{any_label})(?:{also}(?P<also>)|[)}}\]'])"
+        rf"|(?P<bare>(?-i:{any_label})){_SET_OFF})"
+    )
+    flags = re.IGNORECASE | re.MULTILINE
+    return re.compile(statement, flags), re.compile(line, flags), re.compile(opening, flags)

@@ -1,0 +1,231 @@
+r"""Numbers in answers: the value of a gold answer, and the final number of a response.
+
+How the final number is found; the first rule that applies decides:
+
+1. *Marked*: the number behind the last mark of a final answer: `\boxed{}`, `####`, "the answer
+   is". "Answer:" and "A:" are marks only if their line has nothing but the answer, since a
+   derivation may follow. If the last mark has no readable number, the response has no answer.
+2. *Concluded*: without a mark, the number of the last sentence that has one; at most two sentences
+   without a number may follow. A response that was cut off has no conclusion.
+
+In a passage with several numbers: of an equation, the number behind its last `=`; of a sentence
+with "so", "therefore" and the like, what follows it; numbers in brackets and in adverbials ("in 3
+days", "out of 20", "for 4 people") count only if there are no others. If different numbers are
+left, there is no answer: nothing is guessed. Units, currencies and percent signs are ignored;
+thousands separators, fractions, mixed numbers, powers of ten, and "million" are read.
+"""
+
+import re
+from fractions import Fraction
+from itertools import pairwise
+
+from spyhop.text.marks import Mark, marks, sentences
+from spyhop.text.normal import normal
+
+_CURRENCY = r"(?:US|CA|A)?[$\u20ac\u00a3\u00a5\u20b9]|(?:USD|EUR|GBP|Rs\.?) ?"
+_GROUPED = r"[0-9]{1,3}(?:,[0-9]{2,3}){0,19},[0-9]{3}(?!,?[0-9])"
+_DIGITS = rf"(?:{_GROUPED}|[0-9]{{1,60}}(?!,[0-9]{{3}}(?![0-9])))"
+_NUMBER = re.compile(
+    r"(?<![\w.^/])(?<!\^\{)(?<![0-9][,:])(?P<sign>(?<![\w)%])(?<![0-9)%] )[-+])?"
+    rf"(?:(?:{_CURRENCY}) ?)?(?P<minus>-)?"
+    rf"(?:(?P<whole>[0-9]{{1,6}}) (?P<top>[0-9]{{1,4}})/(?P<bottom>[0-9]{{1,4}})"
+    rf"|(?P<over>{_DIGITS})/(?P<under>{_DIGITS})(?!/[0-9])"
+    rf"|(?P<value>{_DIGITS}(?:\.[0-9]{{1,60}})?|\.[0-9]{{1,60}}))"
+    r"(?: ?[*x\u00d7] ?10\^\{?(?P<power>[-+]?[0-9]{1,2})\}?|[eE](?P<e>[-+]?[0-9]{1,2}))?"
+    r"(?: (?P<scale>thousand|million|billion|trillion)\b)?"
+    r"(?P<unit>[a-zA-Z\u00b0\u20ac\u00a3]{1,4})?(?![\w^]|/[^a-zA-Z\s]|[.,:][0-9]|-[a-zA-Z]|\\[a-zA-Z])"
+)
+_SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
+_VARIABLES = frozenset("xyznabtkiXYN")
+_LATEX = (
+    (re.compile(r"\\(?:text|textbf|mathrm|mathbf|mbox|boldsymbol) ?\{([^{}]{0,60})\}"), r" \1 "),
+    (re.compile(r"(?<=[0-9])(?=\\[dt]?frac)"), " "),
+    (re.compile(r"\\[dt]?frac ?\{([^{}]{1,40})\} ?\{([^{}]{1,40})\}"), r"\1/\2 "),
+    (re.compile(r"\\[,!;: ]|\{,\}"), lambda found: "," if found[0] == "{,}" else ""),
+    (re.compile(r"\\([$%#&_])"), r"\1"),
+    (re.compile(r"\\(?:times|cdot)\b|\u00d7"), "*"),
+    (re.compile(r"\\div\b|\u00f7"), "/"),
+    (re.compile(r"\\(?:approx|simeq|Rightarrow|implies|equiv)\b|\u2248|\u2192|\u21d2"), "="),
+    (re.compile(r"\^\{?\\circ\}?|\\[()\[\]]|\\(?:left|right|displaystyle|quad)\b|[*_`]{2,3}"), " "),
+    (re.compile(r"\u2212|\u2013(?=[0-9])"), "-"),
+    (
+        re.compile(r"\\(?!boxed|fbox)[a-zA-Z]{1,20} ?(?:\[[^\[\]]{0,20}\])?\{[^{}]{0,200}\}"),
+        r"\\formula",
+    ),
+)
+_MATH = re.compile(r"[\\{*_`]")
+_STEP = re.compile(
+    r"^[\s>#*-]{0,8}(?:(?:step|part|question) ?[0-9]{1,3}|[0-9]{1,3})[.):] ", re.IGNORECASE
+)
+_SO = re.compile(
+    r"\b(?:so|therefore|thus|hence|consequently|which (?:means|is|gives|leaves)|(?:this|that) means"
+    r"|we (?:get|have|find)|leaving|giving|equals|equal to|for a total of|altogether)\b",
+    re.IGNORECASE,
+)
+_SUBORDINATE = re.compile(
+    r"\s*(?:if|since|as|because|when|after|given|with|by|in|for|at|once|while|out of|from)\b",
+    re.IGNORECASE,
+)
+_ADVERBIAL = re.compile(
+    r"\b(?:after|in|within|for|from|at|per|every|over|with|by|on|during|than|between|among|each"
+    r"|(?:out|all|rest) of|of (?:the|his|her|their|its|these|those|all)|the (?:first|last|next)"
+    r"|originally|already|another|to [a-z]{3,12}(?: [a-z]{2,12}){0,3}) ?"
+    r"(?:the |all |about |only |exactly |his |her |their |these |original |first |last |next "
+    r"|other ){0,3}$",
+    re.IGNORECASE,
+)
+_BRACKETS = re.compile(r"\([^()\n]{0,200}\)|\[[^\[\]\n]{0,200}\]")
+_OPERATOR = re.compile(r"\s*[-+*/x^]\s*")
+_OPERAND_BEFORE = re.compile(r"(?:[0-9)}%]|\b[a-zA-Z]|\\formula) ?[-+*^] ?$")
+_OPERAND_AFTER = re.compile(
+    r" ?(?:[-+*^] ?(?:[0-9]|\\[a-zA-Z]|[({]|[a-zA-Z]\b)|\\formula|\([a-zA-Z]\b)"
+)
+_ALTERNATIVE = re.compile(r"\W{0,3}(?:[a-zA-Z%]{1,15} )?(?:or|to|and)(?: maybe| even)?\W{0,3}")
+_EITHER = re.compile(r"[0-9]\s{0,3}\bor\b[^=\n]{0,20}$")
+_NO_ANSWER = re.compile(r"\W*(?:not|un\w+|none|cannot|impossible|inconclusive)\b", re.IGNORECASE)
+_BARE_WORDS = 3
+"""Words beside the number on the line of an "Answer:" that states nothing but the answer."""
+
+
+def number_of(gold: str) -> Fraction | None:
+    """Return the value of a gold answer that is a number, with its currency or percent sign."""
+    text = plain_math(normal(gold)).strip(" $.=\n\t")
+    found = _NUMBER.fullmatch(text.removesuffix("%").removesuffix("percent").strip())
+    return None if found is None or found["unit"] else _value(found)
+
+
+def final_number(response: str, *, is_whole: bool = True) -> Fraction | None:
+    """Return the number that a response gives as its answer, or None; see the module's rules.
+
+    Args:
+        response: The response, without its thought.
+        is_whole: Whether the model ended it; if not, only a marked answer is read.
+    """
+    text = plain_math(normal(response))
+    numbers = _numbers(text)
+    last = numbers[-1].start() if numbers else 0
+    for mark in reversed(marks(text)):
+        passage = sentences(mark.text)[0] if mark.kind != "box" else mark.text
+        if mark.kind in ("label", "line") and not _is_bare(mark):
+            continue
+        if mark.kind == "hash" and not _numbers(passage):
+            continue  # a heading
+        if _numbers(passage) or last < mark.end:
+            return _single(passage)
+    return _concluded(text) if is_whole else None
+
+
+def plain_math(text: str) -> str:
+    """Return a text with LaTeX and typographic signs of arithmetic as plain ones."""
+    if text.isascii() and not _MATH.search(text):
+        return text
+    for pattern, plain in _LATEX:
+        text = pattern.sub(plain, text)
+    return text
+
+
+def same_number(one: Fraction, two: Fraction) -> bool:
+    """Return whether two numbers are equal, up to the rounding of binary floating point."""
+    is_whole = one.denominator == two.denominator == 1
+    return one == two or (not is_whole and abs(one - two) * 10**12 <= max(abs(one), abs(two)))
+
+
+def _concluded(text: str) -> Fraction | None:
+    """Return the number of the last sentence that has one, unless too much follows it."""
+    num_without = 0
+    for line in reversed(text.split("\n")):
+        is_open = line.rstrip().endswith((":", "?"))
+        for sentence in reversed(sentences(_STEP.sub("", line))):
+            if _numbers(sentence):
+                return None if is_open else _single(sentence)
+            num_without += bool(sentence.strip())
+            is_open = is_open and not sentence.strip()
+            if num_without > 2:
+                return None
+    return None
+
+
+def _is_bare(mark: Mark) -> bool:
+    """Return whether a line is a number with a unit or, behind "Answer:", an equation."""
+    words = re.findall(r"[A-Za-z]{2,}", _NUMBER.sub(" ", mark.text))
+    num_sentences = sum(map(bool, map(str.strip, sentences(mark.text))))
+    is_derived = mark.kind == "line" and "=" in mark.text
+    return len(words) <= _BARE_WORDS and num_sentences == 1 and not is_derived
+
+
+def _single(passage: str) -> Fraction | None:
+    """Return the number that a passage states, None if there are several different ones."""
+    if _NO_ANSWER.match(passage):
+        return None
+    before, _, after = passage.rpartition("=")
+    if _EITHER.search(before):
+        return None
+    passage = _conclusion(after if before and _numbers(after) else passage)
+    outside = _BRACKETS.sub(" ", passage)
+    if _numbers(outside):
+        passage = outside
+    found = _numbers(passage)
+    main = [number for number in found if not _is_adverbial(passage, number)]
+    values = {_value(number) for number in main or found}
+    if len(values) != 1 or _has_alternatives(passage, found):
+        return None
+    return values.pop()
+
+
+def _conclusion(sentence: str) -> str:
+    """Return what follows the last "so", or the main clause behind a subordinate one."""
+    for found in reversed(list(_SO.finditer(sentence))):
+        if _numbers(sentence[found.end() :]):
+            sentence = sentence[found.end() :]
+            break
+    clause = sentence.rpartition(", ")[2]
+    return clause if _SUBORDINATE.match(sentence) and _numbers(clause) else sentence
+
+
+def _is_adverbial(passage: str, number: re.Match[str]) -> bool:
+    before = passage[max(0, number.start() - 60) : number.start()]
+    return bool(_ADVERBIAL.search(before.rstrip("$\u20ac\u00a3 ") + " ")) and "$" not in number[0]
+
+
+def _has_alternatives(passage: str, found: list[re.Match[str]]) -> bool:
+    """Return whether two numbers are alternatives ("3 or 4", "3 to 5") or parts of one."""
+    between = (passage[one.end() : two.start()] for one, two in pairwise(found))
+    return any(_ALTERNATIVE.fullmatch(text) for text in between)
+
+
+def _numbers(text: str) -> list[re.Match[str]]:
+    """Return the numbers of a text that are no operands, coefficients or names."""
+    found = [
+        number
+        for number in _NUMBER.finditer(text)
+        if (number["unit"] is None or number["unit"] not in _VARIABLES)
+        and not _OPERAND_BEFORE.search(text[max(0, number.start() - 12) : number.start()])
+        and not _OPERAND_AFTER.match(text, number.end())
+    ]
+    links = [
+        bool(_OPERATOR.fullmatch(text[one.end() : two.start()] + (two["sign"] or "")))
+        for one, two in pairwise(found)
+    ]
+    joined = [False, *links, False]
+    return [
+        number for place, number in enumerate(found) if not (joined[place] or joined[place + 1])
+    ]
+
+
+def _value(number: re.Match[str]) -> Fraction:
+    """Return the value of a number as it is written."""
+    clean = {name: text.replace(",", "") for name, text in number.groupdict().items() if text}
+    if "whole" in clean:
+        value = int(clean["whole"]) + _ratio(clean["top"], clean["bottom"])
+    elif "over" in clean:
+        value = _ratio(clean["over"], clean["under"])
+    else:
+        value = Fraction(clean["value"])
+    value *= Fraction(10) ** int(clean.get("power") or clean.get("e") or 0)
+    value *= _SCALES.get(clean.get("scale", ""), 1)
+    is_negative = "-" in (clean.get("sign"), clean.get("minus"))
+    return -value if is_negative else value
+
+
+def _ratio(top: str, bottom: str) -> Fraction:
+    return Fraction(int(top), int(bottom)) if int(bottom) else Fraction(0)
