@@ -9,13 +9,13 @@ import pytest
 
 from corpus.pages import article, warc
 from spyhop.corpus import read as reading
-from spyhop.corpus.archive import Page
+from spyhop.corpus.archive import ArchivePage
 from spyhop.corpus.read import ReadConfig, parts_of, read
 
 MAX = 1_000_000
 
 
-def _pages(*roots: Path, config: ReadConfig | None = None) -> list[Page]:
+def _pages(*roots: Path, config: ReadConfig | None = None) -> list[ArchivePage]:
     return [p for part in parts_of(roots) for p in read(part, config or ReadConfig(), MAX)]
 
 
@@ -149,7 +149,14 @@ def test_a_damaged_archive_ends_as_reasons(tmp_path: Path, harm, name: str):
 
 def test_the_broken_archives_of_others(data_dir: Path):
     found = _outcomes(data_dir / "warc_warcio/data")
-    assert found == {"html": 9, "text": 2, "not_text": 4, "no_page": 1, "arc_archive": 4}
+    assert found == {
+        "html": 9,
+        "text": 2,
+        "not_text": 4,
+        "no_page": 1,
+        "revisit": 4,
+        "arc_archive": 4,
+    }
 
 
 @pytest.mark.parametrize("name", ["x.arc", "x.ARC.gz", "x.arc.1.gz", "x.wacz", "x.mhtml", "x.mht"])

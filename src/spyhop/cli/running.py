@@ -1,4 +1,4 @@
-"""What commands share: build a recipe from its settings, run it with progress, print its plan."""
+"""Shared by commands: build a recipe from its settings, run it with progress, print its plan."""
 
 import os
 import signal
@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from spyhop.cli.folder import writable
+from spyhop.models.journal import settle
 from spyhop.recipe import Recipe, Resolved, resolve
 from spyhop.recipe import run as run_recipe
 from spyhop.recipe.graph import sources
@@ -119,12 +120,15 @@ def run_and_report(
     out: Path,
     reopen: frozenset[str] = frozenset(),
     *,
+    settles: bool = False,
     forgets: bool = True,
 ) -> dict[str, Artifact]:
     """Run a recipe with progress, print where its report is, and return the artifacts by step."""
     resolved = resolve(recipe, writable(out))
     console = Console(highlight=False, soft_wrap=True)
     console.print(f"output folder: {out}", markup=False)
+    if settles:
+        console.print(f"released ${settle(out):,.4f} that was reserved for lost requests")
     received: list[int] = []
     try:
         with _ended_by_signals(received), Display(console) as display:

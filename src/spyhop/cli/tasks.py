@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from spyhop.cli.options import NO_CHANGES, Changes, Plan, TaskOut
+from spyhop.cli.options import NO_CHANGES, Changes, Plan, Settle, TaskOut
 from spyhop.cli.running import apart, build, given, print_plan, run_and_report
 from spyhop.collect.pair_files import PAIRS
 from spyhop.corpus.stages import SEGMENTS as SEGMENTS_FILE
@@ -31,6 +31,7 @@ def answer(
     out: TaskOut,
     set_: Changes = NO_CHANGES,
     plan: Plan = False,
+    settle: Settle = False,
     retry_errors: Annotated[
         bool, typer.Option("--retry-errors", help="Request failed rows of a finished run again.")
     ] = False,
@@ -46,7 +47,9 @@ def answer(
     if plan:
         _plan_of(built, runtime, out, PROMPTS)
         return
-    made = run_and_report(built, runtime, out, frozenset([ANSWERS] if retry_errors else []))
+    made = run_and_report(
+        built, runtime, out, frozenset([ANSWERS] if retry_errors else []), settles=settle
+    )
     print(export_answers(made, out))  # noqa: T201
 
 
@@ -83,6 +86,7 @@ def backtranslate(
     out: TaskOut,
     set_: Changes = NO_CHANGES,
     plan: Plan = False,
+    settle: Settle = False,
 ) -> None:
     """Generate the instruction that each text answers.
 
@@ -94,7 +98,7 @@ def backtranslate(
     if plan:
         _plan_of(built, runtime, out, SEGMENTS)
         return
-    print(export_pairs(run_and_report(built, runtime, out), out))  # noqa: T201
+    print(export_pairs(run_and_report(built, runtime, out, settles=settle), out))  # noqa: T201
 
 
 def curate(
@@ -103,6 +107,7 @@ def curate(
     out: TaskOut,
     set_: Changes = NO_CHANGES,
     plan: Plan = False,
+    settle: Settle = False,
 ) -> None:
     """Rate pairs with a model and keep the best.
 
@@ -113,7 +118,7 @@ def curate(
     if plan:
         _plan_of(built, runtime, out, GIVEN)
         return
-    print(export_kept(run_and_report(built, runtime, out), out))  # noqa: T201
+    print(export_kept(run_and_report(built, runtime, out, settles=settle), out))  # noqa: T201
 
 
 def _plan_of(recipe: Recipe, runtime: Runtime, out: Path, first: str) -> None:

@@ -105,7 +105,8 @@ class OrcaConfig(Config):
     """Have the assistant question the teacher, instead of taking the first answer; `sampling` as
     with `verify`."""
     ready: tuple[Ready, ...] = ()
-    """Answers one already has; the student learns from them beside the teacher's."""
+    """Answers that exist already. The student learns from them beside the teacher's and the
+    assistant's; without a [teacher] table, no teacher is asked."""
     student: Student
     train: TuneConfig = TuneConfig(epochs=1.0)
     train_assistant: TuneConfig | None = None
@@ -129,8 +130,11 @@ class OrcaConfig(Config):
             raise ValueError("dialogue and teacher_queries need an [assistant]")
         if self.verify and self.dialogue:
             raise ValueError("set verify or dialogue, not both")
-        if self.assistant is None and self.train_assistant:
+        has_assistant = self.assistant or any(each.by == "assistant" for each in self.ready)
+        if self.train_assistant and not has_assistant:
             raise ValueError("train_assistant needs an [assistant]")
+        if not self.has_teacher and (self.verify or self.dialogue or self.teacher_queries):
+            raise ValueError("verify, dialogue and teacher_queries need a [teacher]")
         if self.teacher_takes != "random" and self.teacher_queries is None:
             raise ValueError(f"teacher_takes = {self.teacher_takes!r} needs teacher_queries")
         plain = sorted(self.teacher.answers.model_fields_set - SHARED)
@@ -138,6 +142,11 @@ class OrcaConfig(Config):
             other = "verify" if self.verify else "dialogue"
             raise ValueError(f"[{other}] does not know teacher.answers.{plain[0]}; take one out")
         return self
+
+    @property
+    def has_teacher(self) -> bool:
+        """Whether a teacher is asked: if it is set, or if there are no ready answers instead."""
+        return not self.ready or "teacher" in self.model_fields_set
 
 
 def orca(config: OrcaConfig) -> Recipe:
@@ -221,12 +230,18 @@ def add_answers(r: Recipe, config: OrcaConfig, data: Mixture) -> ArmRows:
         assistant = _use(r, config, data, config.assistant, "assisted")
         ta_answers["assistant"] = _ask(r, config.assistant.answers, "assisted", prompts, assistant)
         prompts = _teachers_share(r, config, prompts, ta_answers)
-    teacher_answers: dict[str, Ref] = {"teacher": _teach(r, config, data, prompts, assistant)}
+    teacher_answers: dict[str, Ref] = {}
+    if config.has_teacher:
+        teacher_answers["teacher"] = _teach(r, config, data, prompts, assistant)
     gold_answers: dict[str, Ref] = {}
     if "answers" in config.ablate:
         gold = _use(r, config, data, Answering(recorded="targets"), "bare")
         gold_answers["gold"] = _ask(r, AnswerConfig(), "bare", prompts, gold)
-    return ArmRows(ta_answers, teacher_answers | ready(r, config.ready), gold_answers)
+    return ArmRows(
+        ta_answers | ready(r, config.ready, "assistant"),
+        teacher_answers | ready(r, config.ready, "teacher"),
+        gold_answers,
+    )
 
 
 def _use(r: Recipe, config: OrcaConfig, data: Mixture, who: Answering, name: str) -> Use:

@@ -26,20 +26,21 @@ _CURRENCY = r"(?:US|CA|A)?[$\u20ac\u00a3\u00a5\u20b9]|(?:USD|EUR|GBP|Rs\.?) ?"
 _GROUPED = r"[0-9]{1,3}(?:,[0-9]{2,3}){0,19},[0-9]{3}(?!,?[0-9])"
 _DIGITS = rf"(?:{_GROUPED}|[0-9]{{1,60}}(?!,[0-9]{{3}}(?![0-9])))"
 _NUMBER = re.compile(
-    r"(?<![\w.^/])(?<![0-9][,:])(?P<sign>(?<![\w)%])(?<![0-9)%] )[-+])?"
-    rf"(?:{_CURRENCY})? ?(?P<minus>-)?"
+    r"(?<![\w.^/])(?<!\^\{)(?<![0-9][,:])(?P<sign>(?<![\w)%])(?<![0-9)%] )[-+])?"
+    rf"(?:(?:{_CURRENCY}) ?)?(?P<minus>-)?"
     rf"(?:(?P<whole>[0-9]{{1,6}}) (?P<top>[0-9]{{1,4}})/(?P<bottom>[0-9]{{1,4}})"
     rf"|(?P<over>{_DIGITS})/(?P<under>{_DIGITS})(?!/[0-9])"
     rf"|(?P<value>{_DIGITS}(?:\.[0-9]{{1,60}})?|\.[0-9]{{1,60}}))"
     r"(?: ?[*x\u00d7] ?10\^\{?(?P<power>[-+]?[0-9]{1,2})\}?|[eE](?P<e>[-+]?[0-9]{1,2}))?"
     r"(?: (?P<scale>thousand|million|billion|trillion)\b)?"
-    r"(?P<unit>[a-zA-Z\u00b0\u20ac\u00a3]{1,4})?(?![\w^]|/[^a-zA-Z\s]|[.,:][0-9]|-[a-zA-Z])"
+    r"(?P<unit>[a-zA-Z\u00b0\u20ac\u00a3]{1,4})?(?![\w^]|/[^a-zA-Z\s]|[.,:][0-9]|-[a-zA-Z]|\\[a-zA-Z])"
 )
 _SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
-_VARIABLES = frozenset("xyznabtkXYN")
+_VARIABLES = frozenset("xyznabtkiXYN")
 _LATEX = (
     (re.compile(r"\\(?:text|textbf|mathrm|mathbf|mbox|boldsymbol) ?\{([^{}]{0,60})\}"), r" \1 "),
-    (re.compile(r"\\[dt]?frac ?\{([^{}]{1,40})\} ?\{([^{}]{1,40})\}"), r" \1/\2 "),
+    (re.compile(r"(?<=[0-9])(?=\\[dt]?frac)"), " "),
+    (re.compile(r"\\[dt]?frac ?\{([^{}]{1,40})\} ?\{([^{}]{1,40})\}"), r"\1/\2 "),
     (re.compile(r"\\[,!;: ]|\{,\}"), lambda found: "," if found[0] == "{,}" else ""),
     (re.compile(r"\\([$%#&_])"), r"\1"),
     (re.compile(r"\\(?:times|cdot)\b|\u00d7"), "*"),
@@ -47,6 +48,10 @@ _LATEX = (
     (re.compile(r"\\(?:approx|simeq|Rightarrow|implies|equiv)\b|\u2248|\u2192|\u21d2"), "="),
     (re.compile(r"\^\{?\\circ\}?|\\[()\[\]]|\\(?:left|right|displaystyle|quad)\b|[*_`]{2,3}"), " "),
     (re.compile(r"\u2212|\u2013(?=[0-9])"), "-"),
+    (
+        re.compile(r"\\(?!boxed|fbox)[a-zA-Z]{1,20} ?(?:\[[^\[\]]{0,20}\])?\{[^{}]{0,200}\}"),
+        r"\\formula",
+    ),
 )
 _MATH = re.compile(r"[\\{*_`]")
 _STEP = re.compile(
@@ -71,6 +76,10 @@ _ADVERBIAL = re.compile(
 )
 _BRACKETS = re.compile(r"\([^()\n]{0,200}\)|\[[^\[\]\n]{0,200}\]")
 _OPERATOR = re.compile(r"\s*[-+*/x^]\s*")
+_OPERAND_BEFORE = re.compile(r"(?:[0-9)}%]|\b[a-zA-Z]|\\formula) ?[-+*^] ?$")
+_OPERAND_AFTER = re.compile(
+    r" ?(?:[-+*^] ?(?:[0-9]|\\[a-zA-Z]|[({]|[a-zA-Z]\b)|\\formula|\([a-zA-Z]\b)"
+)
 _ALTERNATIVE = re.compile(r"\W{0,3}(?:[a-zA-Z%]{1,15} )?(?:or|to|and)(?: maybe| even)?\W{0,3}")
 _EITHER = re.compile(r"[0-9]\s{0,3}\bor\b[^=\n]{0,20}$")
 _NO_ANSWER = re.compile(r"\W*(?:not|un\w+|none|cannot|impossible|inconclusive)\b", re.IGNORECASE)
@@ -189,7 +198,9 @@ def _numbers(text: str) -> list[re.Match[str]]:
     found = [
         number
         for number in _NUMBER.finditer(text)
-        if number["unit"] is None or number["unit"] not in _VARIABLES
+        if (number["unit"] is None or number["unit"] not in _VARIABLES)
+        and not _OPERAND_BEFORE.search(text[max(0, number.start() - 12) : number.start()])
+        and not _OPERAND_AFTER.match(text, number.end())
     ]
     links = [
         bool(_OPERATOR.fullmatch(text[one.end() : two.start()] + (two["sign"] or "")))
