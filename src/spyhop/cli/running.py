@@ -16,6 +16,7 @@ from spyhop.cli.folder import writable
 from spyhop.models.journal import settle
 from spyhop.recipe import Recipe, Resolved, resolve
 from spyhop.recipe import run as run_recipe
+from spyhop.recipe.checks import warnings
 from spyhop.recipe.graph import sources
 from spyhop.recipe.load import RecipeFile, apply_change, read_recipe
 from spyhop.recipe.plan import plan as plan_recipe
@@ -176,6 +177,8 @@ def print_plan(resolved: Resolved, runtime: Runtime, within_days: float | None =
     for line in lines:
         if not line.is_made and (cost := describe_cost(line.estimate, runtime)):
             console.print(f"{line.step.name}: {cost}", markup=False)
+    for text in warnings(lines):
+        console.print(f"warning: {text}", markup=False, highlight=False, soft_wrap=True)
     for path in resolved.missing or []:
         note = f"{path}: not found yet; excluded from this estimate"
         console.print(note, markup=False, highlight=False, soft_wrap=True)
