@@ -177,7 +177,8 @@ def _patterns(labels: tuple[str, ...]) -> tuple[re.Pattern[str], re.Pattern[str]
         rf"(?:[({{\[']{{1,2}}(?P<first>{any_label})[)}}\]']{{1,2}}"
         rf"|(?<![({{\[])(?P<bare>(?-i:{any_label}))[)}}\]']?)"
         r" is (?:therefore |thus |clearly )?(?:(?:the|our|my) (?:most |only ){0,2}"
-        r"(?:(?:correct|right|best|final|appropriate) (?:answer|choice|option)|answer)|correct|right)\b"
+        r"(?:(?:correct|right|best|final|appropriate) (?:answer|choice|option)|answer)"
+        r"|correct|right)\b"
     )
     opened = r"[\s({\[':\\]{0,8}"
     statement = (
