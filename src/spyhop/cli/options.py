@@ -44,4 +44,12 @@ Ablate = Annotated[
 Plan = Annotated[
     bool, typer.Option("--plan", help="Estimate requests, tokens and cost; send nothing.")
 ]
+Settle = Annotated[
+    bool,
+    typer.Option(
+        "--settle",
+        help="Release the dollars reserved for failed requests that may have been billed; compare "
+        "with the provider's bill first.",
+    ),
+]
 NO_CHANGES: list[str] = []

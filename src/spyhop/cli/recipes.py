@@ -9,8 +9,8 @@ import typer
 from rich.console import Console
 
 from spyhop.cli.folder import existing, output_folder, refuse_second_folder
-from spyhop.cli.options import NO_CHANGES, Ablate, Changes, NumWorkers, Out, RecipePath
-from spyhop.cli.running import load, print_plan, recipe_file, run_and_report
+from spyhop.cli.options import NO_CHANGES, Ablate, Changes, NumWorkers, Out, RecipePath, Settle
+from spyhop.cli.running import load, print_plan, recipe_file, release_reserves, run_and_report
 from spyhop.recipe import Recipe, Use, resolve
 from spyhop.recipe.graph import refs
 from spyhop.recipe.mask import show_mask
@@ -149,9 +149,11 @@ def run(
         ),
     ] = NO_STEPS,
     ablate: Ablate = "",
+    settle: Settle = False,
 ) -> None:
     """Run a recipe; finished steps are reused."""
     built, runtime, folder = _built(recipe, out, set_, ablate, workers)
+    release_reserves(folder, settle)
     for name in retry_errors:
         if not any(isinstance(ref, Use) for ref in refs(built.step(name))):
             asking = [n.name for n in built.steps if any(isinstance(r, Use) for r in refs(n))]

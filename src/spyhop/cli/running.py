@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from spyhop.cli.folder import writable
+from spyhop.models.journal import settle
 from spyhop.recipe import Recipe, Resolved, resolve
 from spyhop.recipe import run as run_recipe
 from spyhop.recipe.graph import sources
@@ -111,6 +112,12 @@ def apart(recipe: Recipe, out: Path, names: Sequence[str] = ()) -> None:
             raise RecipeError(
                 f"{path}: a result would replace this input; choose another folder with --out"
             )
+
+
+def release_reserves(folder: Path, is_asked: bool) -> None:
+    """Release what an output folder reserves for requests that may have been billed."""
+    if is_asked:
+        print(f"released ${settle(folder):,.4f} of reserves")  # noqa: T201
 
 
 def run_and_report(

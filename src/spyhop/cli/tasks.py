@@ -5,8 +5,15 @@ from typing import Annotated, Any
 
 import typer
 
-from spyhop.cli.options import NO_CHANGES, Changes, Plan, TaskOut
-from spyhop.cli.running import apart, build, given, print_plan, run_and_report
+from spyhop.cli.options import NO_CHANGES, Changes, Plan, Settle, TaskOut
+from spyhop.cli.running import (
+    apart,
+    build,
+    given,
+    print_plan,
+    release_reserves,
+    run_and_report,
+)
 from spyhop.collect.pair_files import PAIRS
 from spyhop.recipe import Recipe, resolve
 from spyhop.recipe.plan import plan as plan_recipe
@@ -32,6 +39,7 @@ def answer(
     retry_errors: Annotated[
         bool, typer.Option("--retry-errors", help="Request failed rows of a finished run again.")
     ] = False,
+    settle: Settle = False,
 ) -> None:
     """Generate teacher answers for your prompts.
 
@@ -44,6 +52,7 @@ def answer(
     if plan:
         _plan_of(built, runtime, out, PROMPTS)
         return
+    release_reserves(out, settle)
     made = run_and_report(built, runtime, out, frozenset([ANSWERS] if retry_errors else []))
     print(export_answers(made, out))  # noqa: T201
 
