@@ -31,11 +31,11 @@ HEAVY = {
 }  # fmt: skip
 SPYHOP = Path(sys.executable).with_name("spyhop")
 COMMANDS = {
-    "answer": {"--out", "--plan", "--retry-errors", "--set", "--teacher", "prompts"},
-    "backtranslate": {"--model", "--out", "--plan", "--set", "segments"},
+    "answer": {"--out", "--plan", "--retry-errors", "--set", "--settle", "--teacher", "prompts"},
+    "backtranslate": {"--model", "--out", "--plan", "--set", "--settle", "segments"},
     "chat": {"--device", "--max-new-tokens", "--system", "--temperature", "models"},
     "clean": {"--free", "--journals", "--out", "--partial"},
-    "curate": {"--judge", "--out", "--plan", "--set", "pairs"},
+    "curate": {"--judge", "--out", "--plan", "--set", "--settle", "pairs"},
     "delta": set(),
     "doctor": {"--out", "teacher"},
     "init": {"folder"},
@@ -43,7 +43,7 @@ COMMANDS = {
     "quickstart": {"--out", "--set", "--thorough", "--no-thorough", "--workers", "loop"},
     "recipes": {"name"},
     "report": {"--ablate", "--out", "--set", "recipe"},
-    "run": {"--ablate", "--out", "--retry-errors", "--set", "--workers", "recipe"},
+    "run": {"--ablate", "--out", "--retry-errors", "--set", "--settle", "--workers", "recipe"},
     "segment": {"--on", "--out", "--processes", "--set", "inputs"},
     "show": {
         "--ablate",
@@ -223,7 +223,7 @@ def test_wrong_arguments_are_one_line(cli, recipe: Path, tmp_path: Path):
     _refused(cli("show", "nothing", "--out", "here"), r"nothing: no finished artifact of that name")
     there = ("--recipe", recipe, "--out", "here")
     _refused(
-        cli("show", "queries-cot", *there), r"queries-cot is not made yet in here; `spyhop run`"
+        cli("show", "queries-cot", *there), r"queries-cot has not run yet in here; `spyhop run`"
     )
     _refused(cli("run", recipe, "--out", recipe), r"cannot be written")
 

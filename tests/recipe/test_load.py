@@ -232,31 +232,38 @@ def test_changes_win_over_the_file(tmp_path: Path):
     assert found.part.size == 7 and found.parts[0].kind == "two"
 
 
-ONE = "  kind  = 'one', one of one, two"
+ONE = '  kind  = "one", one of one, two'
 
 
 class Own(Config):
+    """Own."""
+
     part: Part = Part(kind="two", size=5)
     maybe: Literal["x"] | None = None
     several: tuple[Literal["x", "y"], ...] = ()
     which: Literal["", "z"]
     """Which."""
+    many: tuple[float, ...] = (0.5, 2)
+    on: bool = True
+    table: dict[str, dict[str, int]] = Field({"a b": {"c": 1}})
 
 
 def test_settings_are_described_with_what_is_in_them():
+    size = ("  size  = 1", "  share  = 0.5")
     assert list(describe(Settings)) == [
-        "name  = ''", "path  required",
-        "part", ONE, "  size  = 1", "  share  = 0.5",
-        "parts", ONE, "  size  = 1", "  share  = 0.5",
-        "named", ONE, "  size  = 1", "  share  = 0.5",
-        "maybe", ONE, "  size  = 1", "  share  = 0.5",
+        'name  = ""', "path  required",
+        "part  table", ONE, *size,
+        "parts  list of tables", ONE, *size,
+        "named  tables by name", ONE, *size,
+        "maybe  table, or false", ONE, *size,
     ]  # fmt: skip
 
 
 def test_what_a_setting_may_be_is_named_and_its_default_is_the_tables_own():
     assert list(describe(Own)) == [
-        "part", "  kind  = 'two', one of one, two", "  size  = 5", "  share  = 0.5",
-        "maybe  = None, or x",
-        "several  = (), any of x, y",
-        "which  required, one of '', z  Which.",
+        "part  table", '  kind  = "two", one of one, two', "  size  = 5", "  share  = 0.5",
+        "maybe  = unset, or x",
+        "several  = [], any of x, y",
+        'which  required, one of "", z  Which.',
+        "many  = [0.5, 2]", "on  = true", "table  = {a b = {c = 1}}",
     ]  # fmt: skip

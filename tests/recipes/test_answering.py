@@ -340,3 +340,33 @@ def test_a_killed_run_goes_on(cli, tmp_path: Path):
         stats = server.stats()
         assert stats["billed_distinct"] == 400 and stats["billed"] <= 400 + int(said[1])
     assert [row["messages"][0]["content"] for row in _rows()] == texts
+
+
+def test_what_is_reserved_for_lost_requests_can_be_released(cli):
+    _prompts(3)
+    with Server(plan=in_order(["reset-billed"])) as server:
+        _teacher(server.url)
+        first = _answer(cli)
+        assert first.code == 0, first
+        released = [_answer(cli, "--settle").stdout for _ in range(2)]
+    amounts = [
+        re.search(r"^released \$([\d.]+) that was reserved", said, re.M) for said in released
+    ]
+    assert amounts[0] and float(amounts[0][1]) > 0
+    assert amounts[1] and float(amounts[1][1]) == 0
+    assert "may have been billed" in first.stdout
+
+
+@pytest.mark.parametrize(
+    ("url", "cause"),
+    [
+        ("http://127.0.0.1:9", r"http://127\.0\.0\.1:9: cannot be reached: .*is it running"),
+        ("http://no-such-host.invalid/v1", r"no-such-host\.invalid/v1: cannot be reached: "),
+    ],
+)
+def test_a_server_that_is_not_there_is_named_at_the_end(cli, url: str, cause: str):
+    _prompts(3)
+    _teacher(url, "patience_s = 0.5")
+    started = time.monotonic()
+    _line(_answer(cli), 3, f"{cause}.*; run again to resume$")
+    assert time.monotonic() - started < 20

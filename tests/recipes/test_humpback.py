@@ -128,8 +128,8 @@ def test_the_papers_scale_is_planned_without_its_data(tmp_path: Path):
     assert lines["augmented"].estimate.rows == 502_133
     assert lines["augmented"].estimate.calls["model"].requests == 502_133
     assert lines["rated-1"].estimate.rows == lines["rated-2"].estimate.rows == 502_133
-    assert lines["rated-1"].hangs_on == () and lines["rated-2"].hangs_on == ("promoted-1",)
-    assert lines["m2"].hangs_on == ("promoted-1",)
+    assert lines["rated-1"].waits_for == () and lines["rated-2"].waits_for == ("promoted-1",)
+    assert lines["m2"].waits_for == ("promoted-1",)
 
 
 def test_every_ablation_is_planned(tmp_path: Path):

@@ -1,4 +1,4 @@
-"""The output folder of a command: everything that is made lies in it, and is found again by it."""
+"""The output folder of a command: results, journals and work in progress."""
 
 import os
 from pathlib import Path
@@ -41,8 +41,8 @@ def refuse_second_folder(folder: Path, recipe: Recipe) -> None:
     """Stop before anything is paid twice: an earlier version wrote to `spyhop-out` where it ran.
 
     Raises:
-        RecipeError: If the current folder's `spyhop-out` has a run of this recipe, and `folder`
-            has none.
+        RecipeError: If `spyhop-out` in the current folder has a run of this recipe and `folder`
+            has not.
     """
     older = Path(FOLDER)
     is_other = older.resolve() != folder.resolve()

@@ -48,8 +48,8 @@ Settle = Annotated[
     bool,
     typer.Option(
         "--settle",
-        help="Release the dollars reserved for failed requests that may have been billed; compare "
-        "with the provider's bill first.",
+        help="Release the budget reserved for requests that may have been billed; compare with "
+        "the provider's bill first.",
     ),
 ]
 NO_CHANGES: list[str] = []

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from spyhop.cli.folder import existing, output_folder, refuse_second_folder
 from spyhop.cli.options import NO_CHANGES, Ablate, Changes, NumWorkers, Out, RecipePath, Settle
-from spyhop.cli.running import load, print_plan, recipe_file, release_reserves, run_and_report
+from spyhop.cli.running import load, print_plan, recipe_file, run_and_report
 from spyhop.recipe import Recipe, Use, resolve
 from spyhop.recipe.graph import refs
 from spyhop.recipe.mask import show_mask
@@ -153,14 +153,13 @@ def run(
 ) -> None:
     """Run a recipe; finished steps are reused."""
     built, runtime, folder = _built(recipe, out, set_, ablate, workers)
-    release_reserves(folder, settle)
     for name in retry_errors:
         if not any(isinstance(ref, Use) for ref in refs(built.step(name))):
             asking = [n.name for n in built.steps if any(isinstance(r, Use) for r in refs(n))]
             raise RecipeError(
                 f"--retry-errors {name}: this step calls no model; these do: {', '.join(asking)}"
             )
-    run_and_report(built, runtime, folder, frozenset(retry_errors))
+    run_and_report(built, runtime, folder, frozenset(retry_errors), settles=settle)
 
 
 def report(

@@ -1,4 +1,4 @@
-"""What commands share: build a recipe from its settings, run it with progress, print its plan."""
+"""Shared by commands: build a recipe from its settings, run it with progress, print its plan."""
 
 import os
 import signal
@@ -114,24 +114,21 @@ def apart(recipe: Recipe, out: Path, names: Sequence[str] = ()) -> None:
             )
 
 
-def release_reserves(folder: Path, is_asked: bool) -> None:
-    """Release what an output folder reserves for requests that may have been billed."""
-    if is_asked:
-        print(f"released ${settle(folder):,.4f} of reserves")  # noqa: T201
-
-
 def run_and_report(
     recipe: Recipe,
     runtime: Runtime,
     out: Path,
     reopen: frozenset[str] = frozenset(),
     *,
+    settles: bool = False,
     forgets: bool = True,
 ) -> dict[str, Artifact]:
     """Run a recipe with progress, print where its report is, and return the artifacts by step."""
     resolved = resolve(recipe, writable(out))
     console = Console(highlight=False, soft_wrap=True)
     console.print(f"output folder: {out}", markup=False)
+    if settles:
+        console.print(f"released ${settle(out):,.4f} that was reserved for lost requests")
     received: list[int] = []
     try:
         with _ended_by_signals(received), Display(console) as display:

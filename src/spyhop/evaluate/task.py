@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 from spyhop.models import Sampling
 from spyhop.schema import Config, RecipeError
 from spyhop.settings import read_toml, validated
+from spyhop.text.template import names
 
 FOLDER = Path(__file__).with_name("tasks")
 
@@ -46,7 +47,7 @@ class Task(Protocol):
     optional: tuple[str, ...] = ()
     """Columns that a row may lack; they are empty there."""
     options: str = "options"
-    """Column of the options: a list of texts, or lines such as `(A) text` or `- text`."""
+    """Column of the options: a list, an object of labels and texts, or text such as `(A) yes`."""
     fixed_options: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     """Options of tasks whose rows list none; `split` does not apply to them."""
     option: str = "({label}) {text}"
@@ -76,6 +77,12 @@ class Task(Protocol):
         if both := set(self.tasks) & set(self.exclude):
             raise ValueError(f"tasks and exclude both name {', '.join(sorted(both))}")
         return self
+
+    def columns(self) -> set[str]:
+        """Return the keys of a row that are read."""
+        texts = f"{self.question}{self.prompt}{self.target}"
+        inner = {name.split(".")[0] for name in names(texts)} - {"last"}
+        return inner | set(self.split) | {self.options.split(".")[0]}
 
     def identity(self) -> "Task":
         """Return the task without its texts for people, which change no item and no score."""

@@ -398,7 +398,7 @@ class EndpointClient:
         if self._schedule.num_in_flight or not self._schedule:
             return
         rest_s = min(endpoint.paused_until for endpoint in self.endpoints) - self._answered_at
-        self._end_if(self._policy.stop_waiting(rest_s))
+        self._end_if(self._policy.stop_waiting(rest_s, self.counts.last_failure))
 
     def _again(self, call: PendingCall) -> None:
         self._schedule.put_back(call)

@@ -29,7 +29,7 @@ def find_artifact(root: Path, name: str, recipe: Recipe | None) -> Artifact:
         recipe.step(name)
         made = resolve(recipe, root).made.get(name)
         if made is None:
-            raise ArtifactError(f"{name} is not made yet in {root}; `spyhop run` makes it")
+            raise ArtifactError(f"{name} has not run yet in {root}; `spyhop run` runs it")
         return made
     links = [path for path in (root / RUNS).glob(f"*/{glob.escape(name)}") if load(path)]
     if len({path.resolve() for path in links}) > 1:

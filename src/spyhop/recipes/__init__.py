@@ -49,7 +49,7 @@ RECIPES: dict[str, RecipeKind] = {
 
 
 INIT_FILES = ("mine.toml", "teacher.toml", "prompts.jsonl", "questions.jsonl")
-"""What `spyhop init` writes: the recipe first, then examples of the files that it names."""
+"""Files that `spyhop init` writes: the recipe, then examples of the files that it names."""
 
 
 def write_example(folder: Path, name: str) -> Path:

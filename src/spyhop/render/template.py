@@ -460,8 +460,10 @@ def _compare(expected: str, rendered: str) -> None:
         return
     same = zip(expected, rendered, strict=False)
     place = next((n for n, (one, other) in enumerate(same) if one != other), 0)
-    raise _refusal(f"rewrites contents: {rendered[max(0, place - 10) : place + 30]!r}")
+    remedy = "thinking = 'drop' or " if "</" in expected else ""
+    shown = rendered[max(0, place - 10) : place + 30]
+    raise _refusal(f"rewrites contents: {shown!r:.80}", remedy)
 
 
-def _refusal(reason: str) -> InputError:
-    return InputError(f"the chat template {reason:.{_MAX_REFUSAL}}; use format = 'orca'")
+def _refusal(reason: str, remedy: str = "") -> InputError:
+    return InputError(f"the chat template {reason:.{_MAX_REFUSAL}}; use {remedy}format = 'orca'")

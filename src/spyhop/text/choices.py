@@ -28,7 +28,7 @@ _NAMES = (
     r"\b(?:answer|ans|(?:correct|right|best|final|appropriate|likely|suitable|accurate) "
     r"(?:choice|option|one|response|letter|statement))(?: (?:choice|option|letter))?"
 )
-_IS = r"(?:is|was|would be|should be|must be|will be|has to be|[:=.](?= )|[:=])"
+_IS = r"(?:is|was|would be|would have been|should be|must be|will be|has to be|[:=.](?= )|[:=])"
 _SURELY = (
     r"(?: (?:therefore|thus|hence|then|clearly|definitely|probably|simply|indeed|again|still"
     r"|(?:most )?likely),?){0,2}"
@@ -45,7 +45,8 @@ _ELSEWHERE = (  # Chinese and Japanese, French, Spanish, Italian, Portuguese, Ge
 _VERBS = (
     r"\b(?:I|we)(?:'d| would| will|'ll| must| should)?(?: \w{3,10}ly| also| still)? "
     r"(?:choose|chose|pick|select|go with|opt for|vote for|answer with|answer|lean towards?|guess"
-    r"|think (?:that )?(?:it is|it's))(?: that)?(?: it is| it's)?"
+    r"|say|(?:think|believe) (?:that )?(?:it is|it's|it would be))(?: that)?(?: it is| it's)?"
+    r"|\blet'?s (?:go with|choose|pick)|\b(?:that |which )?leaves(?: us with| only)?|\bleft with"
     r"|\b(?:it|this|that|which)(?: is|'s| must be| should be| would be| has to be| can only be)"
     rf"{_SURELY}(?: to be)?|\blikely to be"
     r"|\b(?:so|therefore|thus|hence|conclusion|choose|select)[,:]?"
@@ -174,9 +175,10 @@ def _patterns(labels: tuple[str, ...]) -> tuple[re.Pattern[str], re.Pattern[str]
     verdict = (
         r"(?<![\w'])(?<!and )(?<!or )(?<!nor )"
         rf"(?:[({{\[']{{1,2}}(?P<first>{any_label})[)}}\]']{{1,2}}"
-        rf"|(?P<bare>(?-i:{any_label})))"
+        rf"|(?<![({{\[])(?P<bare>(?-i:{any_label}))[)}}\]']?)"
         r" is (?:therefore |thus |clearly )?(?:(?:the|our|my) (?:most |only ){0,2}"
-        r"(?:correct|right|best|final|appropriate) (?:answer|choice|option)|correct|right)\b"
+        r"(?:(?:correct|right|best|final|appropriate) (?:answer|choice|option)|answer)"
+        r"|correct|right)\b"
     )
     opened = r"[\s({\[':\\]{0,8}"
     statement = (

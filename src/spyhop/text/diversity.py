@@ -16,11 +16,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 
-def _set(text: str) -> frozenset[str]:
+def word_set(text: str) -> frozenset[str]:
+    """Return the words of a text as a set."""
     return frozenset(text.split())
 
 
-VERBS = _set(
+VERBS = word_set(
     """
     act add adapt advise aggregate analyse analyze annotate answer argue arrange ask assess
     assume brainstorm break build calculate categorise categorize change characterise characterize
@@ -58,7 +59,7 @@ _OPENINGS = re.compile(
     re.IGNORECASE,
 )
 _WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*|[^\w\s]")
-_SKIPPED = _set(
+_SKIPPED = word_set(
     """
     a an the this that these those some any each every all both my your his her its our their me
     us him them one two three four five six seven eight nine ten few several many more most other
@@ -66,7 +67,7 @@ _SKIPPED = _set(
     """
 )
 """Passed over before the noun phrase: articles, numbers, receivers ("give me"), particles."""
-_ENDS = _set(
+_ENDS = word_set(
     """
     for of in on at by with without from into onto about over under between among within against
     through during before after since until to as per via regarding concerning like than towards
@@ -76,7 +77,7 @@ _ENDS = _set(
     """
 )
 """A word that ends the noun phrase."""
-_PRONOUNS = _set("it them this that these those something anything everything you i")
+_PRONOUNS = word_set("it them this that these those something anything everything you i")
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from spyhop.text.choices import choice
 from spyhop.text.extract import final_answer, matches, normalise, readings
 from spyhop.text.marks import finished, marks, sentences
 from spyhop.text.numbers import final_number, number_of, same_number
+from spyhop.text.symbolic import is_equal
 from spyhop.text.thought import without_thought
 
 _OPTION = re.compile(r"\(([A-Z])\)|(?:^|\s)([A-Z])(?:\)|[.:](?=\s))", re.MULTILINE)
@@ -91,11 +92,14 @@ def read(
     if (number := number_of(gold)) is not None:
         found = final_number(text, is_whole=is_whole)
         if found is None:
-            return Reading(None, is_right=False)
+            formulas = [answer for answer in _formulas(text) if is_equal(answer, gold)]
+            return Reading(formulas[0] if formulas else None, bool(formulas))
         return Reading(written(found), same_number(found, number))
     answers = readings(text) if is_whole or marks(text) else []
     whole = [text, text.rstrip().rpartition("\n")[2]] if is_whole else []
     right = next((answer for answer in [*answers, *whole] if matches(answer, gold)), None)
+    if right is None:
+        right = next((answer for answer in answers[:1] if is_equal(answer.strip(), gold)), None)
     best = right if right is not None else answers[0] if answers else None
     return Reading((normalise(best) or None) if best else None, right is not None)
 
@@ -120,6 +124,11 @@ def is_right(response: str, question: str, target: str) -> bool | None:
     """Return whether a response states the gold answer; None where no answer can be read."""
     found = read(response, question, target)
     return None if found.answer is None else found.is_right
+
+
+def _formulas(text: str) -> list[str]:
+    """Return the stated answer if it is a formula, such as a root or a power."""
+    return [answer.strip() for answer in readings(text)[:1] if re.search(r"[\\^!]|sqrt", answer)]
 
 
 def _by_text(text: str, labels: Sequence[str], question: str) -> str | None:

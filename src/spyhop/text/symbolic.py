@@ -1,0 +1,100 @@
+r"""Symbolic equality of two mathematical answers, by math-verify in a process that may be killed.
+
+An extra, `[math]`: without it no two answers are equal symbolically. math-verify runs out of time
+and memory on some inputs, and raises outside a main thread; a process of its own does neither harm.
+"""
+
+import logging
+import re
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.util import find_spec
+from time import monotonic
+from typing import Any
+
+from spyhop.processes import ProcessDied, WorkerProcess, WorkItem
+
+TIME_S = 5.0
+MEMORY_BYTES = 4 << 30
+MAX_CHARS = 400
+"""Longer answers are not compared."""
+_LOOKS_MATHEMATICAL = re.compile(r"[0-9\\^=+*/<>]|\b[a-zA-Z]\b")
+_WORD = re.compile(r"\b(?!(?:sqrt|sin|cos|tan|log|exp|mod|pi)\b)[a-zA-Z]{2,}")
+
+
+def is_mathematical(text: str) -> bool:
+    """Return whether a text is a formula, set, interval or equation, without other words."""
+    plain = re.sub(r"\\[a-zA-Z]+", "\\\\", text)
+    is_formula = bool(_LOOKS_MATHEMATICAL.search(text)) and not _WORD.search(plain)
+    return is_formula and 0 < len(text) <= MAX_CHARS
+
+
+@lru_cache(maxsize=4096)
+def is_equal(answer: str, gold: str) -> bool:
+    """Return whether two formulas are equal; False also where that cannot be decided in time."""
+    if not (is_mathematical(answer) and is_mathematical(gold)) or find_spec("math_verify") is None:
+        return False
+    if "," in gold and "{" not in gold and gold.strip(" $")[:1] not in ("(", "["):
+        return False  # a list, which math-verify compares as a set
+    return _comparer.compare(answer, gold)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Comparison(WorkItem):
+    answer: str
+    gold: str
+
+
+class _Comparer:
+    """One worker for this process, replaced when it dies."""
+
+    def __init__(self) -> None:
+        self._worker: WorkerProcess | None = None
+        self._lock = threading.Lock()
+
+    def compare(self, answer: str, gold: str) -> bool:
+        item = _Comparison(answer=answer, gold=gold, time_s=TIME_S, memory_bytes=MEMORY_BYTES)
+        with self._lock:
+            started = monotonic()
+            try:
+                return self._ask(item)
+            except ProcessDied:
+                self._worker = None
+                if monotonic() - started >= TIME_S:
+                    return False
+            with suppress(ProcessDied):  # it had died before: with the thread that started it
+                return self._ask(item)
+            self._worker = None
+            return False
+
+    def _ask(self, item: _Comparison) -> bool:
+        if self._worker is None:
+            worker = WorkerProcess("spyhop.text.symbolic:serve")
+            worker.send(_Comparison(answer="1", gold="1", time_s=TIME_S))  # imports take a while
+            worker.receive()
+            self._worker = worker
+        self._worker.send(item)
+        return bool(self._worker.receive())
+
+
+_comparer = _Comparer()
+
+
+def serve(receive: Callable[[], Any], send: Callable[[Any], None]) -> None:
+    """Compare formulas until the parent ends."""
+    from math_verify import parse, verify
+
+    logging.disable()  # it warns that it has no time limit; this process has one
+    while True:
+        item = receive()
+        is_same = False
+        with suppress(Exception):  # whatever its parsers raise, the two are not shown to be equal
+            gold, answer = (
+                parse(f"${text.strip('$ ')}$", parsing_timeout=None)
+                for text in (item.gold, item.answer)
+            )
+            is_same = verify(gold, answer, timeout_seconds=None)
+        send(is_same)
