@@ -9,6 +9,7 @@ from spyhop.augment.export import RESERVED, STEM, ExportConfig, export
 from spyhop.collect.messages import MessagesConfig, read_prompts
 from spyhop.recipe.graph import Recipe, Source
 from spyhop.recipes.inputs import served
+from spyhop.report.rows import RowsPageConfig, rows_page
 from spyhop.schema import Config
 from spyhop.settings import InputPath
 from spyhop.store import Artifact
@@ -44,6 +45,7 @@ def answering(config: AnsweringConfig) -> Recipe:
     )
     output = ExportConfig(format=config.format, num_samples=config.answers.num_samples)
     r.add(EXPORT, export, output, file=file, prompts=prompts, answers=answers)
+    r.add("report", rows_page, RowsPageConfig(title=config.name), answers={"answers": answers})
     return r
 
 

@@ -11,14 +11,19 @@ from pathlib import Path
 from pydantic import Field
 
 from spyhop.corpus import SegmentConfig, decontaminate, deduplicate, segment
+from spyhop.corpus.stages import SEGMENTS, SegmentsFileConfig, write_segments
 from spyhop.recipe.graph import Recipe, RecipeStep, Ref, Source
 from spyhop.recipes.inputs import Suite, add_items
 from spyhop.report import CorpusPageConfig, corpus_page
 from spyhop.schema import Config, InputError
 from spyhop.settings import InputPath
+from spyhop.store import Artifact
+from spyhop.store.results import export_file
 from spyhop.text.contamination import ContaminationConfig
 from spyhop.text.overlap import NearConfig
 
+FILE = "file"
+"""The step that writes the segments as JSON lines."""
 LISTING = (".paths", ".paths.gz")
 """Lists of files, as Common Crawl gives them; the files lie beside the list."""
 
@@ -48,8 +53,16 @@ def segments(config: SegmentsConfig) -> Recipe:
     }
     steps = add_segments(r, config.segment, config.near, config.contamination, pages, items)
     page = CorpusPageConfig(title=config.name)
+    *_, last = steps.values()
+    r.add(FILE, write_segments, SegmentsFileConfig(), segments=last)
     r.add("report", corpus_page, page, steps=steps)
     return r
+
+
+def export_results(made: Mapping[str, Artifact], out: Path) -> str:
+    """Write the segments to the output folder, and return a line that says so."""
+    place = export_file(made[FILE].file(SEGMENTS), out / SEGMENTS)
+    return f"{place}: {made[FILE].record.counts.get('rows', 0):,} segments"
 
 
 def add_segments(
