@@ -1,8 +1,8 @@
 """Intervals and tests for accuracies: of one model, and of two models on the same items.
 
 Differences are always *second minus first*. Numbers of correct answers are exact counts;
-intervals and p-values are two-sided. Three sources of chance are kept apart, since an interval
-over one of them says nothing on the others: items (`wilson`, `paired_difference`), seeds
+intervals and p-values are two-sided. Three sources of variance are kept apart, since an interval
+over one of them does not cover the others: items (`wilson`, `paired_difference`), seeds
 (`seed_interval`, `paired_seed_difference`), and both at once (`seed_item_difference`).
 """
 
@@ -36,7 +36,7 @@ class Interval:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """A difference, second minus first, and the p-value of "there is none"."""
+    """A difference, second minus first, and the p-value of the hypothesis that it is zero."""
 
     difference: Interval
     p_value: float
@@ -44,7 +44,7 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChanceTest:
-    """How an accuracy stands to guessing. `chance` is the mean accuracy of a uniform guess."""
+    """An accuracy against guessing. `chance` is the mean accuracy of a uniform guess."""
 
     chance: float
     p_value: float
@@ -92,9 +92,9 @@ def paired_difference(first: ArrayLike, second: ArrayLike, *, level: float = 0.9
     """Compare two models on the same items: Tango's score interval and McNemar's exact p.
 
     Tango's interval inverts the score test which at a difference of zero is McNemar's own, so test
-    and interval rest on one statistic; it keeps its coverage for few items, few disagreements and
-    none at all, where the normal interval collapses to a point. Being exact, the p-value is the
-    more careful of the two: at the margin the interval may just exclude zero while p > 1 - level.
+    and interval use one statistic; it keeps its coverage for few items and for few or no
+    disagreements, where the normal interval collapses to a point. The exact p-value is the more
+    conservative of the two: at the margin the interval may exclude zero while p > 1 - level.
 
     Args:
         first: Correct or not, one per item, (items,) of 0 and 1.
@@ -145,7 +145,7 @@ def seed_item_difference(
     resamples: int = 2000,
     seed: int = 0,
 ) -> Interval:
-    """Compare two arms over seeds and items at once: would it hold for new runs and new items?
+    """Compare two arms over seeds and items at once, so that it generalises to new runs and items.
 
     A crossed bootstrap: every resample draws seeds, and items that all its seeds share. Two
     corrections keep the coverage with the few seeds one can afford: each factor draws one fewer
@@ -272,7 +272,7 @@ def quadratic_kappa(
 def near_chance(
     correct: int, n: int, chance: float | Sequence[float], *, level: float = 0.95
 ) -> ChanceTest:
-    """Test whether an accuracy can be told from guessing. The test is exact.
+    """Test whether an accuracy differs from guessing. The test is exact.
 
     "below" is a finding too: a model that guesses is not below chance, one whose answers cannot
     be read is.
