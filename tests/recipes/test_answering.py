@@ -378,8 +378,8 @@ def test_a_server_that_is_not_there_is_named_at_the_end(cli, url: str, cause: st
 
 
 def test_progress_of_a_served_model_is_logged_with_tokens_dollars_and_errors(cli, tmp_path: Path):
-    _prompts(40)
-    with Server(latency_s=0.4, plan=each(["429", "500"])) as server:
+    _prompts(24)
+    with Server(latency_s=0.3, plan=in_order(["500"])) as server:
         _teacher(server.url)
         assert _answer(cli).code == 0
     events = list(read_events(tmp_path / "out/runs/answer/events.jsonl"))
@@ -389,7 +389,7 @@ def test_progress_of_a_served_model_is_logged_with_tokens_dollars_and_errors(cli
         next(e for e in events if e.kind == "step_ended" and e.step == "answers"),
     )
     assert [event.done for event in moved] == sorted(event.done for event in moved)
-    assert 0 < last.usage["requests"] <= 40 and last.usage["usd"] > 0
+    assert 0 < last.usage["requests"] <= 24 and last.usage["usd"] > 0
     assert last.usage["prompt_tokens"] > 0 and last.usage["response_tokens"] > 0
-    assert last.total == ended.rows == 40 and sum(last.errors.values()) > 0
+    assert last.total == ended.rows == 24 and sum(last.errors.values()) > 0
     assert ended.usage["usd"] > 0 and sum(ended.errors.values()) >= sum(last.errors.values())
