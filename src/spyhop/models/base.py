@@ -216,6 +216,22 @@ class ModelConfig(Config):
         """Return the backend of a model in process, loaded and ready."""
         raise TypeError(f"{type(self).__name__} must say how to connect")
 
+    def sends_greedy(self, sampling: Sampling) -> bool:
+        """Whether the model is really asked to decode greedily: its samples are then all equal."""
+        return sampling.is_greedy
+
+    def check_samples(self, num_samples: int, sampling: Sampling) -> None:
+        """Refuse several samples that would all be the same.
+
+        Raises:
+            ModelError: Naming the setting.
+        """
+        if num_samples > 1 and self.sends_greedy(sampling):
+            raise ModelError(
+                f"{self.label}: {num_samples} samples at temperature 0 are all the same; set "
+                'sampling.temperature above 0, or to "unset"'
+            )
+
     def open(self, ctx: Context, use: "ModelUse") -> "Model":
         """Return the model; weights are loaded at the first call that the journal cannot answer."""
         return BatchModel(
@@ -223,6 +239,7 @@ class ModelConfig(Config):
             identity=use.digest,
             label=self.label,
             ctx=ctx,
+            config=self,
         )
 
     @property
@@ -287,8 +304,17 @@ class Model:
     ahead = 0
     """Windows that are sent while an earlier one is read."""
 
-    def __init__(self, *, identity: str, label: str, ctx: Context, is_owned: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        identity: str,
+        label: str,
+        ctx: Context,
+        config: ModelConfig | None = None,
+        is_owned: bool = False,
+    ) -> None:
         self.label = label
+        self.config = config
         self._ctx = ctx
         self._left: Counter[str] = Counter()
         """Requests left for the next run, by reason."""
@@ -311,6 +337,15 @@ class Model:
             Unfinished: If a served model stopped answering for now.
         """
         yield from self._ask("generate", requests, sampling, Reply, total)
+
+    def check_samples(self, num_samples: int, sampling: Sampling) -> None:
+        """Refuse several samples that would all be the same.
+
+        Raises:
+            ModelError: Naming the setting.
+        """
+        if self.config is not None:
+            self.config.check_samples(num_samples, sampling)
 
     def prefetch(self, requests: Iterable[Request], sampling: Sampling) -> None:
         """Send requests that a later `generate` will read, if the model works in the background."""
@@ -420,9 +455,15 @@ class BatchModel(Model):
     """A model in process, which answers batch by batch."""
 
     def __init__(
-        self, *, connect: Callable[[], Backend], identity: str, label: str, ctx: Context
+        self,
+        *,
+        connect: Callable[[], Backend],
+        identity: str,
+        label: str,
+        ctx: Context,
+        config: ModelConfig | None = None,
     ) -> None:
-        super().__init__(identity=identity, label=label, ctx=ctx)
+        super().__init__(identity=identity, label=label, ctx=ctx, config=config)
         self._connect = connect
         self._backend: Backend | None = None
 

@@ -54,6 +54,11 @@ class Remote(ModelConfig):
         """Return the model's name."""
         return self.model
 
+    def sends_greedy(self, sampling: Sampling) -> bool:
+        """Whether temperature 0 is really sent."""
+        sent = self.extra.get("temperature", sampling.temperature)
+        return "temperature" not in self.omit and sent == 0
+
     def open(self, ctx: Context, use: ModelUse) -> Model:
         """Return the model; nothing is sent before a call that the journal cannot answer."""
         if use.service is None:
@@ -67,7 +72,9 @@ class RemoteModel(Model):
     ahead = 3  # so that the slowest replies of a window do not leave the endpoints idle
 
     def __init__(self, config: Remote, service: Service, *, identity: str, ctx: Context) -> None:
-        super().__init__(identity=identity, label=config.label, ctx=ctx, is_owned=True)
+        super().__init__(
+            identity=identity, label=config.label, ctx=ctx, config=config, is_owned=True
+        )
         self._config = config
         self._service = service
         self._client: EndpointClient | None = None
