@@ -65,6 +65,8 @@ def test_words_around_an_instruction_are_removed(text: str):
             "This is a great question about bread!",
             "What is the purpose of this text?",
             "You've already covered that with your text.",
+            "Here's a Python function for it:\n\n```python\ndef keep(bread):\n    return 1\n```",
+            "Here is a more concise version of the text:\n\nUse boxes. Do not use fridges.",
         ],
         "loop": [
             "How is bread kept? How is bread kept? How is bread kept? How is bread kept?",
@@ -74,7 +76,6 @@ def test_words_around_an_instruction_are_removed(text: str):
         "statement": [
             "A wooden box is the best place for bread.",
             "Keeping bread fresh is a question of moisture, and boxes are good at that.",
-            "Here's a Python function for it:\n\n```python\ndef keep(bread):\n    return 1\n```",
             "The film is available on a well-known site.",
         ],
         "refusal": [

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -292,6 +293,9 @@ def test_a_signal_ends_a_run_and_nothing_is_asked_again(
         _teacher(server.url)
         process = _start(tmp_path, workers)
         _wait(server, 50)
+        if number == signal.SIGTERM:  # schedulers send it to every process of a job
+            for child in psutil.Process(process.pid).children(recursive=True):
+                child.send_signal(number)
         os.killpg(process.pid, number)
         if number == signal.SIGHUP:  # a shell and the kernel send one each
             os.killpg(process.pid, number)

@@ -1,4 +1,4 @@
-"""Ask a model the items of a benchmark and score what it says by rule.
+"""Ask a model the items of a benchmark and score its answers by rule.
 
 Source: Orca (arXiv:2306.02707), section 4.2.2: zero-shot, one user turn, exact match.
 """
@@ -35,7 +35,7 @@ class MeasureConfig(Protocol):
     def for_tasks(self, tasks: Iterable[Task]) -> "MeasureConfig":
         """Return the settings for benchmarks: their own protocols, where these settings are unset.
 
-        Set fields, those of `sampling` one by one, hold for all benchmarks.
+        Set fields, those of `sampling` one by one, apply to all benchmarks.
         """
         given = self.model_dump(include=set(Protocol.model_fields), exclude_unset=True)
         plain, suites = _protocol(self), dict(self.suites)

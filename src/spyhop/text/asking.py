@@ -49,8 +49,10 @@ _FINITE = re.compile(
     r"there's)\b",
     re.IGNORECASE,
 )
+_ASKED = re.compile(r"^(?:what|how|why) \w", re.IGNORECASE)
 _DUTY = re.compile(
-    r"\byou (?:should|must|(?:will )?need to|(?:will )?have to|will be required to|will) (\w+)"
+    r"(?:^|, )you (?:should|must|(?:will )?need to|(?:will )?have to|will be required to|"
+    r"will) (\w+)"
 )
 _ADVERBIAL = re.compile(
     r"^(?:in|on|at|for|from|with|without|using|given|based|if|when|while|after|before|as|to|"
@@ -70,7 +72,7 @@ _IMPERATIVES = VERBS | word_set(
     """
     answer apply assume attach avoid be brainstorm buy call capitalize choose come comment
     compute consider cook copy correct count cover craft curate cut decide declare deliver dig
-    do don't draw drop encrypt end ensure enter establish estimate evaluate explore feel follow
+    don't draw drop encrypt end ensure enter establish estimate evaluate explore feel follow
     get go guess hash have hold identify ignore imagine inform insert instruct integrate invite
     keep kick lead leave let limit link look mention multiply name never note optimise organise
     output paint pair perform persuade phrase plan pose post pretend put quiz quote rate read
@@ -81,6 +83,8 @@ _IMPERATIVES = VERBS | word_set(
     """
 )
 """Further verbs that requests open with, whose object need not follow them."""
+LABEL_WORDS = 6
+"""A colon behind at most this many words is a cue to continue; behind more, a list or code."""
 TITLE_WORDS = 9
 """A title without a verb may ask for a text on its subject, if it is not longer."""
 
@@ -120,8 +124,11 @@ def asks(text: str) -> bool:
     if any(_is_request(one) for one in parts):
         return True
     has_cue = _CUE.search(_FENCE.sub("\n", text).rstrip())
-    if not parts or (has_cue and not _ANSWERING.match(parts[-1])):
+    if not parts:
         return bool(has_cue)
+    is_label = not parts[-1].endswith(":") or len(parts[-1].split()) <= LABEL_WORDS
+    if has_cue and is_label and not _ANSWERING.match(parts[-1]):
+        return True
     is_told = len(text.split()) <= FIRST_PERSON_WORDS and _FIRST_PERSON.match(parts[0])
     return bool(is_told) or (len(parts) == 1 and _is_title(parts[0], text))
 
@@ -158,7 +165,7 @@ def _is_request(sentence: str) -> bool:
         return True
     clauses = re.split(r"[,;:]\s+", bare)[1:]
     clauses = clauses if _ADVERBIAL.match(bare) else clauses[:1]
-    return any(_is_imperative(clause) or _WH.match(clause) for clause in clauses)
+    return any(_is_imperative(clause) or _ASKED.match(clause) for clause in clauses)
 
 
 def _is_imperative(sentence: str) -> bool:

@@ -55,7 +55,7 @@ _NO_ANSWER = (
     r"(?:none|neither|either|both|unknown|unclear|undetermined|ambiguous|impossible to|"
     r"not (?:possible|clear|given|listed|among)|cannot|can't)\b"
 )
-_SET_OFF = (  # what ends a bare label, so that "A dog", "I'm", "C.S." and "3.5" are none
+_SET_OFF = (  # the end of a bare label; "A dog", "I'm", "C.S." and "3.5" have none
     r"(?:[)\]}]|[.,;:!'](?!\w)|\s{0,3}$|[\u3001\u3002\u3040-\u9fff]|"
     r" (?:\(|[-\u2013\u2014] |(?:because|since|as|given|due|based|which|here|for)\b))"
 )
@@ -93,18 +93,18 @@ def first_capital(text: str, labels: Sequence[str]) -> str | None:
 def choice(text: str, labels: Sequence[str]) -> str | None:
     r"""Return the label that a response states as its answer, or None when it states none.
 
-    Precedence; the first level that holds anything decides:
+    Precedence; the first level that finds anything decides:
 
     1. Statements: "the answer is (C)", "Answer: C", "option C is the correct answer", "\boxed{C}",
        "I would choose C", "it is likely to be C", "not B but C". The last one counts, since models
        correct themselves. Under a condition or a doubt ("if the answer is C"), or called wrong, it
        is no statement.
-    2. Lines that hold a label and nothing else: "(C)", "C.", "Option C". They must agree.
+    2. Lines of a label and nothing else: "(C)", "C.", "Option C". They must agree.
     3. A response that opens with a label set off from what follows: "(C) the jay", "C. The jay",
        "C because". It must not open a list of options; other options may be discussed further
        down, as Orca's teachers do when they answer first and then say why the rest is wrong.
 
-    A statement of several labels ("(A) or (B)"), or of none ("none of the above"), is an answer
+    A statement of several labels ("(A) or (B)") or no label ("none of the above") is an answer
     that cannot be scored: None, also when an earlier statement was clear. A label that is merely
     mentioned never counts, nor does the article in "the answer is a dog".
 
@@ -134,7 +134,7 @@ def _plain(text: str) -> str:
 
 
 def _stated(match: re.Match[str]) -> str:
-    """Return the upper-case label of a match, "" where it states several or none."""
+    """Return the upper-case label of a match, "" where it does not state exactly one."""
     groups = match.groupdict()
     if any(groups.get(name) is not None for name in ("also", "also_weak")):
         return ""

@@ -47,7 +47,7 @@ VERBS = word_set(
     verify visualise visualize walk write
     """
 )
-"""Verbs that instructions open with; a word that is none of them is not read as one."""
+"""Verbs that instructions open with; other words are not read as verbs."""
 _OPENINGS = re.compile(
     r"^(?:(?:hi|hello|hey|ok|okay|now|then|first|next|also|so|and|please|kindly|pls|just|simply"
     r"|briefly|shortly|quickly|carefully|always)\b[\s,!.:-]*"
@@ -95,7 +95,7 @@ class Diversity:
 
     @property
     def verbs(self) -> Counter[str]:
-        """How often each verb stands, over all nouns."""
+        """How often each verb occurs, over all nouns."""
         found: Counter[str] = Counter()
         for (verb, _), num in self.pairs.items():
             found[verb] += num
@@ -108,10 +108,10 @@ class Diversity:
         return -sum(n / total * math.log2(n / total) for n in self.pairs.values()) + 0.0
 
     def distinct(self, num_read: int) -> float:
-        """Return the distinct pairs to be expected among so many that could be read.
+        """Return the distinct pairs expected among `num_read` instructions.
 
         Data sets of different sizes compare at one number (rarefaction, Hurlbert 1971): each pair
-        counts with the chance that a draw without replacement holds it.
+        counts with the probability that a draw without replacement contains it.
         """
         total = self.num_read
         if num_read >= total:
@@ -156,7 +156,7 @@ def _of_sentence(sentence: str) -> tuple[str, str] | None:
 
 
 def _noun(words: list[str]) -> str | None:
-    """Return the last word of the first noun phrase: what stands before anything that ends one."""
+    """Return the last word of the first noun phrase, up to a word that ends one."""
     start = 0
     while start < len(words) and (words[start] in _SKIPPED or words[start].isdigit()):
         start += 1
@@ -182,7 +182,7 @@ def _singular(noun: str) -> str:
 
 
 def _missed(total: int, num: int, drawn: int) -> float:
-    """Return the chance that a draw of `drawn` of `total` holds none of `num`."""
+    """Return the probability that a draw of `drawn` of `total` misses all of `num`."""
     if total - num < drawn:
         return 0.0
     logs = (
