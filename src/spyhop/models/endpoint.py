@@ -9,16 +9,8 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from spyhop.models.base import (
-    Model,
-    ModelConfig,
-    ModelUse,
-    Reply,
-    Request,
-    Result,
-    Sampling,
-    Window,
-)
+from spyhop.models.base import Model, ModelConfig, ModelUse, Window
+from spyhop.models.calls import Reply, Request, Result, Sampling
 from spyhop.models.endpoint_client import EndpointClient
 from spyhop.models.journal import State
 from spyhop.models.replies import split_thoughts
