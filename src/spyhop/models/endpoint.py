@@ -78,19 +78,24 @@ class RemoteModel(Model):
         """By window: batches it waits for, also those of earlier windows."""
         self._began = monotonic()
         self._most_done = 0
+        self._num_journaled = 0
+        """Requests whose replies were in the journal before this run."""
         self._bills = _Bills(ctx, identity, self._journal.state().taken_over())
 
     def prefetch(self, requests: Iterable[Request], sampling: Sampling) -> None:
         """Send requests that a later `generate` will read."""
         for window in self._windows("generate", requests, sampling, None):
+            num_journaled = self._num_journaled
             self._start(window)
             self._waits.pop(id(window), None)
+            self._num_journaled = num_journaled  # the later `generate` counts them
 
     def _start(self, window: Window) -> None:
         if window.kind == "logprobs":
             raise ModelError(
                 f"{self.label}: a chat API gives no log-probabilities of a given text; use a folder"
             )
+        self._num_journaled += sum(key not in self._pending for key in window.known)
         for key in window.known:
             self._pending.pop(key, None)
         window.known |= {key: self._failed[key] for key in window.keys if key in self._failed}
@@ -187,8 +192,9 @@ class RemoteModel(Model):
         if spent:
             notes.append(f"${spent:,.2f}")
             if total and counts.num_answered >= PROJECTED_FROM * total:
-                more = (total - self._most_done) * counts.usd / counts.num_answered
-                notes[-1] += f" of about ${spent + more:,.2f}"
+                mean = counts.usd / counts.num_answered
+                whole = spent - counts.usd + mean * (total - self._num_journaled)
+                notes[-1] += f" of about ${max(spent, whole):,.2f}"
         notes += [f"{kind} {num:,}" for kind, num in sorted(counts.failures.items())]
         notes += client.shares()
         self._ctx.report(
