@@ -17,6 +17,7 @@ import pytest
 
 from command import Done
 from server import KEY, Server, ServerProcess, each, in_order
+from spyhop.recipe.events import read_events
 
 SPYHOP = Path(sys.executable).with_name("spyhop")
 TEACHER = """
@@ -374,3 +375,21 @@ def test_a_server_that_is_not_there_is_named_at_the_end(cli, url: str, cause: st
     started = time.monotonic()
     _line(_answer(cli), 3, f"{cause}.*; run again to resume$")
     assert time.monotonic() - started < 20
+
+
+def test_progress_of_a_served_model_is_logged_with_tokens_dollars_and_errors(cli, tmp_path: Path):
+    _prompts(40)
+    with Server(latency_s=0.4, plan=each(["429", "500"])) as server:
+        _teacher(server.url)
+        assert _answer(cli).code == 0
+    events = list(read_events(tmp_path / "out/runs/answer/events.jsonl"))
+    moved = [event for event in events if event.kind == "progress" and event.step == "answers"]
+    last, ended = (
+        moved[-1],
+        next(e for e in events if e.kind == "step_ended" and e.step == "answers"),
+    )
+    assert [event.done for event in moved] == sorted(event.done for event in moved)
+    assert 0 < last.usage["requests"] <= 40 and last.usage["usd"] > 0
+    assert last.usage["prompt_tokens"] > 0 and last.usage["response_tokens"] > 0
+    assert last.total == ended.rows == 40 and sum(last.errors.values()) > 0
+    assert ended.usage["usd"] > 0 and sum(ended.errors.values()) >= sum(last.errors.values())

@@ -347,7 +347,8 @@ class BatchModel(Model):
             done += len(batch)
             note = f"{num_tokens / max(monotonic() - began, 1e-9):,.0f} tokens/s"
             doing = f"asking {self.label}"
-            self._ctx.report(Progress(doing, done, window.total, "rows", note=note))
+            usage = {"tokens": num_tokens}
+            self._ctx.report(Progress(doing, done, window.total, "rows", note=note, usage=usage))
         return found
 
 

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from spyhop.models.base import Model, ModelConfig, ModelUse, Window
 from spyhop.models.calls import Reply, Request, Result, Sampling
-from spyhop.models.endpoint_client import EndpointClient
+from spyhop.models.endpoint_client import EndpointClient, ReplyCounts
 from spyhop.models.journal import State
 from spyhop.models.replies import split_thoughts
 from spyhop.models.schedule import PendingBatch
@@ -200,10 +200,19 @@ class RemoteModel(Model):
         self._ctx.report(
             Progress(
                 f"asking {self.label}", self._most_done, total, "rows", note=", ".join(notes),
-                usage={"requests": counts.num_answered, "usd": counts.usd},
+                usage=_usage(counts),
                 errors=dict(counts.failures),
             )
         )  # fmt: skip
+
+
+def _usage(counts: ReplyCounts) -> dict[str, float]:
+    return {
+        "requests": counts.num_answered,
+        "prompt_tokens": counts.prompt_tokens,
+        "response_tokens": counts.response_tokens,
+        "usd": counts.usd,
+    }
 
 
 class _Bills:
