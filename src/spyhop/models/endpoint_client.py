@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
-from spyhop.models.base import Choice, Kind, Reply, Request, Sampling
+from spyhop.models.calls import Choice, Kind, Reply, Request, Sampling
 from spyhop.models.commits import Commits
 from spyhop.models.endpoint_state import EndpointState
 from spyhop.models.failures import MESSAGE_CHARS, Failure
