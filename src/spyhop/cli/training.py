@@ -81,7 +81,7 @@ def make(
     ],
     out: Annotated[Path, typer.Argument(help="Folder to write the delta to.")],
 ) -> None:
-    """Write the difference between MODEL and BASE, with checksums of both."""
+    """Write the difference between MODEL and BASE, with checksums."""
     with _Bar() as bar:
         make_delta(base, model, out, bar.move)
     size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())

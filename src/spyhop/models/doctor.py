@@ -18,7 +18,7 @@ import aiohttp
 
 from spyhop import __version__
 from spyhop.lazy import Lazy
-from spyhop.models.base import Reply, Request, Sampling
+from spyhop.models.calls import Reply, Request, Sampling
 from spyhop.models.endpoint import Remote
 from spyhop.models.endpoint_state import EndpointState
 from spyhop.models.failures import Failure, read_failure, remaining
