@@ -31,11 +31,11 @@ HEAVY = {
 }  # fmt: skip
 SPYHOP = Path(sys.executable).with_name("spyhop")
 COMMANDS = {
-    "answer": {"--out", "--plan", "--retry-errors", "--set", "--teacher", "prompts"},
-    "backtranslate": {"--model", "--out", "--plan", "--set", "segments"},
+    "answer": {"--out", "--plan", "--retry-errors", "--set", "--settle", "--teacher", "prompts"},
+    "backtranslate": {"--model", "--out", "--plan", "--set", "--settle", "segments"},
     "chat": {"--device", "--max-new-tokens", "--system", "--temperature", "models"},
     "clean": {"--free", "--journals", "--out", "--partial"},
-    "curate": {"--judge", "--out", "--plan", "--set", "pairs"},
+    "curate": {"--judge", "--out", "--plan", "--set", "--settle", "pairs"},
     "delta": set(),
     "doctor": {"--out", "teacher"},
     "init": {"folder"},
@@ -43,7 +43,7 @@ COMMANDS = {
     "quickstart": {"--out", "--set", "--thorough", "--no-thorough", "--workers", "loop"},
     "recipes": {"name"},
     "report": {"--ablate", "--out", "--set", "recipe"},
-    "run": {"--ablate", "--out", "--retry-errors", "--set", "--workers", "recipe"},
+    "run": {"--ablate", "--out", "--retry-errors", "--set", "--settle", "--workers", "recipe"},
     "segment": {"--on", "--out", "--processes", "--set", "inputs"},
     "show": {
         "--ablate",
@@ -409,8 +409,13 @@ def test_a_report_takes_nothing_from_a_run_with_further_students(cli, recipe: Pa
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("workers", [1, 2])
-def test_control_c_is_130_and_the_run_goes_on(cli, recipe: Path, tmp_path: Path, workers: int):
+@pytest.mark.parametrize(
+    ("workers", "number"),
+    [(1, signal.SIGINT), (2, signal.SIGINT), (1, signal.SIGHUP), (2, signal.SIGTERM)],
+)
+def test_a_signal_ends_a_training_and_the_next_run_resumes(
+    cli, recipe: Path, tmp_path: Path, workers: int, number: signal.Signals
+):
     recipe = _changed(recipe, "epochs = 2.0", "epochs = 15.0")
     command = [str(SPYHOP), "run", str(recipe), "--out", "out", "--workers", str(workers)]
     process = subprocess.Popen(
@@ -422,9 +427,9 @@ def test_control_c_is_130_and_the_run_goes_on(cli, recipe: Path, tmp_path: Path,
     while not list(tmp_path.glob(pattern)) and process.poll() is None:
         assert time.monotonic() < until
         time.sleep(0.02)
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to every process of the run
+    os.killpg(process.pid, number)  # as a terminal does: to every process of the run
     _, error = process.communicate(timeout=30)
-    assert process.returncode == 130, error
+    assert process.returncode == 128 + number, error
     assert error.strip().splitlines() == ["spyhop: stopped; run again to resume"]
     assert list(tmp_path.glob(pattern)) and not list(tmp_path.glob("out/train.tune-*"))
     _no_child_is_left(tmp_path)

@@ -78,7 +78,7 @@ def test_answers_of_a_teacher_are_read_with_their_errors(tmp_path: Path):
         ({"messages": []}, r"rows\.jsonl:2: 0 turns: there is nothing to train on"),
         ({"messages": "Hi"}, r"rows\.jsonl:2: messages = 'Hi' is not a list of turns"),
         ({"messages": [{"role": "judge", "content": "Hi"}]}, r"messages\[0\]\.role = 'judge'"),
-        ({"prompt": "Hi"}, r"rows\.jsonl:2: no messages; it has prompt"),
+        ({"prompt": "Hi"}, r"rows\.jsonl:2: no .response.; it has prompt"),
         ({"prompt": "Hi", "response": 3}, r"response = 3 is not text"),
         ({"text": "Hi"}, r"rows\.jsonl:2: no messages; it has text"),
         ({**ROW, "model": 4}, r"rows\.jsonl:2: model = 4 is not text"),

@@ -200,7 +200,7 @@ def _ready(root: Path, content: str, **changes: Any) -> list[Answer]:
 
 def test_open_orca(tmp_path: Path):
     row = {"id": "niv.242684", "system_prompt": "Explain.", "question": "Q?", "response": "A."}
-    config = {"kind": "openorca", "model": "gpt-4", "licence": "MIT"}
+    config = {"shape": "openorca", "model": "gpt-4", "licence": "MIT"}
     (made,) = _ready(tmp_path, _lines(row, row), **config)
     assert (made.licence, made.origin) == ("MIT", "a.jsonl:1")
     assert [turn.content for turn in made.messages] == ["Explain.", "Q?", "A."]
@@ -210,12 +210,12 @@ def test_open_orca(tmp_path: Path):
 def test_slim_orca_and_preferred(tmp_path: Path):
     turns = [{"from": "system", "value": ""}, {"from": "human", "value": "Q"},
              {"from": "gpt", "value": "A"}]  # fmt: skip
-    (slim,) = _ready(tmp_path / "a", _lines({"conversations": turns}), kind="slimorca")
+    (slim,) = _ready(tmp_path / "a", _lines({"conversations": turns}), shape="sharegpt")
     assert [turn.role for turn in slim.messages] == ["user", "assistant"]
     assert slim.system_id == "empty"
     pair = {"input": {"messages": [{"role": "user", "content": "Q"}]},
             "preferred_output": [{"role": "assistant", "content": "good"}]}  # fmt: skip
-    (best,) = _ready(tmp_path / "b", _lines(pair), kind="preferred")
+    (best,) = _ready(tmp_path / "b", _lines(pair))
     assert best.messages[-1].content == "good"
 
 
@@ -232,7 +232,7 @@ def test_openai_batches(tmp_path: Path):
     good = {"custom_id": "1", "error": None, "response": {"status_code": 200, "body": body}}
     bad = {"custom_id": "2", "error": None, "response": {"status_code": 429, "body": {"e": "slow"}}}
     files = {"requests.jsonl": _lines(asked("1"), asked("2")), "out.jsonl": _lines(bad, good)}
-    config = ReadyConfig(kind="openai_batch")
+    config = ReadyConfig(shape="openai_batch")
     two, one = _run(tmp_path / "a", files, read_answers, config).rows(Answer)
     assert (one.model, one.finish_reason, one.prompt_tokens, one.response_tokens) == ("m", "length", 3, 0)  # fmt: skip # noqa: E501
     assert two.error == "{'e': 'slow'}" and two.messages[-1].role == "user"
@@ -254,7 +254,7 @@ def test_the_shared_collections(data_dir: Path, tmp_path: Path):
     told = Counter(row.task for row in prompts.rows(Query) if row.multiple_choice)
     assert told["sciq_Multiple_Choice"] == 200 and told["gigaword_TLDR"] == 0
     folder = Source(data_dir / "orca_dpo_sample" / "orca_dpo_pairs").open(tmp_path)
-    config = ReadyConfig(kind="preferred", pattern="validation.jsonl", model="gpt-4")
+    config = ReadyConfig(pattern="validation.jsonl", model="gpt-4")
     ready = read_answers.run(tmp_path, config, folder=folder)
     assert ready.num_rows == 284
     assert all(row.error is None for row in ready.rows(Answer))

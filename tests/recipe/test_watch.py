@@ -76,4 +76,4 @@ def test_the_time_left_follows_the_plan_corrected_by_what_has_ended(monkeypatch)
     assert outlook.seconds_left() == pytest.approx(3 * 15 + 2 * 50)
     outlook.take(RunEvent(kind="step_ended", step="b", seconds=60))
     outlook.take(RunEvent(kind="step_ended", step="c", is_reused=True))
-    assert outlook.seconds_left() == 0 and outlook.num_done == outlook.num_steps == 3
+    assert outlook.seconds_left() is None and outlook.num_done == outlook.num_steps == 3

@@ -228,7 +228,7 @@ def test_every_step_from_collections_to_a_data_set(data_dir: Path, tmp_path: Pat
         "ready": [
             {
                 "path": data_dir / "orca_dpo_sample" / "orca_dpo_pairs",
-                "read": {"kind": "preferred", "pattern": "validation.jsonl", "model": "gpt-4"},
+                "read": {"pattern": "validation.jsonl", "model": "gpt-4"},
             }
         ],
     }

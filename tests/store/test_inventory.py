@@ -6,6 +6,7 @@ from filelock import FileLock
 
 import toys
 from spyhop.models.journal import Journal
+from spyhop.schema import ArtifactError
 from spyhop.store import Inventory, claim, forget, point, pointed
 
 
@@ -123,3 +124,46 @@ def test_a_node_leads_to_what_the_last_run_used(tmp_path: Path):
 def test_an_empty_store_holds_nothing(tmp_path: Path):
     inventory = Inventory(tmp_path / "absent")
     assert inventory.entries == [] and inventory.free() == []
+
+
+def _chain(root: Path) -> list[Path]:
+    made = [toys.numbers.run(root, toys.Numbers(num_rows=n)) for n in (1, 2, 3)]
+    point(root, "recipe", "one", made[0])
+    return [each.path for each in made]
+
+
+def test_a_copied_store_keeps_what_its_runs_use(tmp_path: Path):
+    one, two, three = _chain(tmp_path / "store")
+    copy = tmp_path / "copy"
+    shutil.copytree(tmp_path / "store", copy)  # follows links, as `cp -rL` does
+    assert not (copy / "runs/recipe/one").is_symlink()
+    assert pointed(copy, "recipe", "one") == copy / one.name
+    freed = {entry.path.name for entry in Inventory(copy).free()}
+    assert freed == {two.name, three.name} and (copy / one.name).is_dir()
+    again = toys.numbers.run(copy, toys.Numbers(num_rows=2))
+    point(copy, "recipe", "one", again)
+    assert (copy / "runs/recipe/one").is_symlink() and pointed(copy, "recipe", "one") == again.path
+    (copy / "runs/recipe/two").mkdir()
+    with pytest.raises(ArtifactError, match="two: a folder in place of a link; move it away"):
+        point(copy, "recipe", "two", again)
+
+
+def test_only_untouched_artifacts_without_links_are_freed(tmp_path: Path):
+    one, two, three = _chain(tmp_path / "store")
+    elsewhere = tmp_path / "elsewhere"
+    four = toys.numbers.run(elsewhere, toys.Numbers(num_rows=4)).path
+    store = tmp_path / "store"
+    (store / four.name).symlink_to(four, target_is_directory=True)  # an artifact of another store
+    (store / "model").symlink_to(two, target_is_directory=True)
+    own = store / "my.results-2026"  # a person's folder with a copied record
+    own.mkdir()
+    shutil.copy(three / "record.json", own)
+    (own / "thesis.tex").write_text("years of work")
+    (three / "notes.txt").write_text("mine")
+    inventory = Inventory(store)
+    needed = {entry.path.name: entry.needed_by for entry in inventory.entries}
+    assert needed == {one.name: ("recipe/one",), two.name: ("model",)}
+    assert inventory.free() == []
+    (three / "notes.txt").unlink()
+    assert [entry.path for entry in Inventory(store).free()] == [three]
+    assert four.is_dir() and (own / "thesis.tex").exists()

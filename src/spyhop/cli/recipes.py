@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from spyhop.cli.folder import existing, output_folder, refuse_second_folder
-from spyhop.cli.options import NO_CHANGES, Ablate, Changes, NumWorkers, Out, RecipePath
+from spyhop.cli.options import NO_CHANGES, Ablate, Changes, NumWorkers, Out, RecipePath, Settle
 from spyhop.cli.running import load, print_plan, recipe_file, run_and_report
 from spyhop.recipe import Recipe, Use, resolve
 from spyhop.recipe.graph import refs
@@ -149,6 +149,7 @@ def run(
         ),
     ] = NO_STEPS,
     ablate: Ablate = "",
+    settle: Settle = False,
 ) -> None:
     """Run a recipe; finished steps are reused."""
     built, runtime, folder = _built(recipe, out, set_, ablate, workers)
@@ -158,7 +159,7 @@ def run(
             raise RecipeError(
                 f"--retry-errors {name}: this step calls no model; these do: {', '.join(asking)}"
             )
-    run_and_report(built, runtime, folder, frozenset(retry_errors))
+    run_and_report(built, runtime, folder, frozenset(retry_errors), settles=settle)
 
 
 def report(

@@ -13,10 +13,12 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from spyhop.cli.folder import writable
+from spyhop.models.journal import settle
 from spyhop.recipe import Recipe, Resolved, resolve
 from spyhop.recipe import run as run_recipe
+from spyhop.recipe.checks import warnings
 from spyhop.recipe.graph import sources
-from spyhop.recipe.load import RecipeFile, apply_change, read_recipe
+from spyhop.recipe.load import RecipeFile, apply_change, read_recipe, run_name
 from spyhop.recipe.plan import plan as plan_recipe
 from spyhop.recipe.run import check_steps
 from spyhop.recipe.watch import Display, deadlines, plan_table
@@ -72,7 +74,8 @@ def given(recipe: str, settings: dict[str, Any], changes: list[str]) -> RecipeFi
     runtime = settings.pop("runtime", {})
     if not isinstance(runtime, dict):
         raise RecipeError(f"--set runtime={runtime!r:.60}: it is a table; set one of its settings")
-    return RecipeFile(Path(recipe), recipe, settings, runtime)
+    path = Path(recipe)
+    return RecipeFile(path, recipe, settings, runtime, run_name(settings, path))
 
 
 def build(file: RecipeFile, runtime: dict[str, object]) -> tuple[Recipe, Runtime]:
@@ -84,7 +87,7 @@ def build(file: RecipeFile, runtime: dict[str, object]) -> tuple[Recipe, Runtime
     kind = RECIPES[file.recipe]
     config = file.config(kind.config_type)
     try:
-        built, where = kind.build(config), file.runtime_with(runtime)
+        built, where = kind.build(config, file.name), file.runtime_with(runtime)
         check_steps(built, where)
     except ValidationError as error:  # a rule over several settings
         first = error.errors()[0]
@@ -119,12 +122,15 @@ def run_and_report(
     out: Path,
     reopen: frozenset[str] = frozenset(),
     *,
+    settles: bool = False,
     forgets: bool = True,
 ) -> dict[str, Artifact]:
     """Run a recipe with progress, print where its report is, and return the artifacts by step."""
     resolved = resolve(recipe, writable(out))
     console = Console(highlight=False, soft_wrap=True)
     console.print(f"output folder: {out}", markup=False)
+    if settles:
+        console.print(f"released ${settle(out):,.4f} that was reserved for lost requests")
     received: list[int] = []
     try:
         with _ended_by_signals(received), Display(console) as display:
@@ -172,6 +178,8 @@ def print_plan(resolved: Resolved, runtime: Runtime, within_days: float | None =
     for line in lines:
         if not line.is_made and (cost := describe_cost(line.estimate, runtime)):
             console.print(f"{line.step.name}: {cost}", markup=False)
+    for text in warnings(lines):
+        console.print(f"warning: {text}", markup=False, highlight=False, soft_wrap=True)
     for path in resolved.missing or []:
         note = f"{path}: not found yet; excluded from this estimate"
         console.print(note, markup=False, highlight=False, soft_wrap=True)

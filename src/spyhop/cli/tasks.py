@@ -5,9 +5,10 @@ from typing import Annotated, Any
 
 import typer
 
-from spyhop.cli.options import NO_CHANGES, Changes, Plan, TaskOut
+from spyhop.cli.options import NO_CHANGES, Changes, Plan, Settle, TaskOut
 from spyhop.cli.running import apart, build, given, print_plan, run_and_report
 from spyhop.collect.pair_files import PAIRS
+from spyhop.corpus.stages import SEGMENTS as SEGMENTS_FILE
 from spyhop.recipe import Recipe, resolve
 from spyhop.recipe.plan import plan as plan_recipe
 from spyhop.recipes.answering import ANSWER_FILES, ANSWERS, PROMPTS
@@ -16,6 +17,7 @@ from spyhop.recipes.backtranslating import SEGMENTS
 from spyhop.recipes.backtranslating import export_results as export_pairs
 from spyhop.recipes.curating import GIVEN, KEPT_FILE, RATED_FILE
 from spyhop.recipes.curating import export_results as export_kept
+from spyhop.recipes.segments import export_results as export_segments
 from spyhop.runtime import Runtime
 
 
@@ -29,6 +31,7 @@ def answer(
     out: TaskOut,
     set_: Changes = NO_CHANGES,
     plan: Plan = False,
+    settle: Settle = False,
     retry_errors: Annotated[
         bool, typer.Option("--retry-errors", help="Request failed rows of a finished run again.")
     ] = False,
@@ -44,7 +47,9 @@ def answer(
     if plan:
         _plan_of(built, runtime, out, PROMPTS)
         return
-    made = run_and_report(built, runtime, out, frozenset([ANSWERS] if retry_errors else []))
+    made = run_and_report(
+        built, runtime, out, frozenset([ANSWERS] if retry_errors else []), settles=settle
+    )
     print(export_answers(made, out))  # noqa: T201
 
 
@@ -67,12 +72,12 @@ def segment(
 ) -> None:
     """Cut web pages into self-contained segments.
 
-    Nothing is downloaded. A report is written too.
+    Nothing is downloaded. The segments are written to OUT/segments.jsonl, and a report beside them.
     """
     file = given("segments", {"inputs": [path.absolute() for path in inputs]}, set_)
     built, runtime = build(file, {"processes": processes, "on": on})
-    apart(built, out)
-    run_and_report(built, runtime, out)
+    apart(built, out, [SEGMENTS_FILE])
+    print(export_segments(run_and_report(built, runtime, out), out))  # noqa: T201
 
 
 def backtranslate(
@@ -81,6 +86,7 @@ def backtranslate(
     out: TaskOut,
     set_: Changes = NO_CHANGES,
     plan: Plan = False,
+    settle: Settle = False,
 ) -> None:
     """Generate the instruction that each text answers.
 
@@ -92,7 +98,7 @@ def backtranslate(
     if plan:
         _plan_of(built, runtime, out, SEGMENTS)
         return
-    print(export_pairs(run_and_report(built, runtime, out), out))  # noqa: T201
+    print(export_pairs(run_and_report(built, runtime, out, settles=settle), out))  # noqa: T201
 
 
 def curate(
@@ -101,6 +107,7 @@ def curate(
     out: TaskOut,
     set_: Changes = NO_CHANGES,
     plan: Plan = False,
+    settle: Settle = False,
 ) -> None:
     """Rate pairs with a model and keep the best.
 
@@ -111,7 +118,7 @@ def curate(
     if plan:
         _plan_of(built, runtime, out, GIVEN)
         return
-    print(export_kept(run_and_report(built, runtime, out), out))  # noqa: T201
+    print(export_kept(run_and_report(built, runtime, out, settles=settle), out))  # noqa: T201
 
 
 def _plan_of(recipe: Recipe, runtime: Runtime, out: Path, first: str) -> None:

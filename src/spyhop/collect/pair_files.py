@@ -6,12 +6,12 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from spyhop.collect.seeds import first_exchange, pair_id
+from spyhop.collect.seeds import pair_id
+from spyhop.collect.shapes import Shape, first_exchange
 from spyhop.schema import Config, InputError, Pair
 from spyhop.stage import FOLDER, Context, stage, sum_estimates
 from spyhop.store import Artifact
-from spyhop.store.files import field, table_files
-from spyhop.store.rows import read_rows
+from spyhop.store.rows import read_rows, row_files
 
 PAIRS = "pairs.jsonl"
 
@@ -19,6 +19,8 @@ PAIRS = "pairs.jsonl"
 class GivenPairsConfig(Config):
     """Files to read, and values for rows that lack them."""
 
+    shape: Shape | None = None
+    """Shape of the rows. Default: each row's own, by its keys."""
     tag: Literal["seed", "web"] = "web"
     """Origin of the pairs, which selects the tag in their prompts: human-written seeds or web
     text."""
@@ -34,21 +36,20 @@ class PairsFileConfig(Config):
     """Nothing to set."""
 
 
-@stage(version=2, writes=Pair, plan=lambda config, folder: sum_estimates([folder]))
+@stage(version=3, writes=Pair, plan=lambda config, folder: sum_estimates([folder]))
 def read_pairs(ctx: Context, config: GivenPairsConfig, *, folder: Artifact) -> Iterator[Pair]:
-    """Read pairs: rows of `instruction` and `response`, or of `messages` (the first exchange).
+    """Read pairs: rows of `instruction` and `response`, or the first exchange of any shape.
 
-    What else a pair has (`id`, `tag`, `segment_id`, `rating`, ...) is taken where it stands. JSONL,
-    CSV and Parquet are read, and folders of artifacts. Dropped: `empty` (either text), `repeated`
-    (the same two texts), `no_exchange` and `not_text` (conversations that do not begin with the
-    text of a user and that of an assistant).
+    Other columns of a pair (`id`, `tag`, `segment_id`, `rating`, ...) are read if present. Dropped:
+    `empty` (either text), `repeated` (the same two texts), and conversations that do not begin with
+    the text of a user and that of an assistant (`no_exchange`, `not_text`, `tool_calls`).
 
     Raises:
         InputError: Naming the file, the line and what is wrong with it; or two pairs of one id.
     """
     seen: set[str] = set()
     ids: set[str] = set()
-    for path in table_files(folder.path, "*"):
+    for path in row_files(folder.path):
         for where, row in ctx.track(read_rows(path), "reading"):
             pair, reason = _pair(config, row, where, path)
             texts = pair_id(pair.instruction, pair.response)
@@ -77,23 +78,18 @@ def write_pairs(ctx: Context, config: PairsFileConfig, *, pairs: Artifact) -> No
 
 def _pair(
     config: GivenPairsConfig,
-    row: Any,  # noqa: ANN401 (a row of any form)
+    row: dict[str, Any],
     where: str,
     path: Path,
 ) -> tuple[Pair, str]:
     """Return the pair, and why it is none, if so."""
-    if not isinstance(row, dict):
-        raise InputError(f"{where}: {row!r:.60} is no row")
     known: dict[str, Any] = {
         "tag": config.tag,
         "collection": config.collection,
         "licence": config.licence,
         "origin": f"{path.name}{where.removeprefix(str(path))}",
     }
-    if row.get("messages") is not None:
-        *texts, reason = first_exchange(field(row, "messages", where, list), where)
-    else:
-        texts, reason = [field(row, "instruction", where), field(row, "response", where)], ""
+    *texts, reason = first_exchange(row, where, config.shape)
     known |= {name: value for name, value in row.items() if name in Pair.model_fields and value}
     own = row.get("id") if config.own_ids else None
     is_own = isinstance(own, str | int) and str(own).strip()

@@ -1,37 +1,41 @@
 """Ready answers: data one already has becomes training rows, and costs nothing.
 
-OpenOrca and SlimOrca as published, pairs of a preferred and another answer (the preferred one is
-taken), and the outputs of OpenAI's batch interface beside the requests that they answer.
+Rows of any shape (OpenOrca and SlimOrca as published, preferences, chats), and the outputs of
+OpenAI's batch interface beside the requests that they answer.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from spyhop.schema import Answer, Config, InputError, Message, prompt_turns
+from spyhop.collect.reading import UnusedKeys
+from spyhop.collect.shapes import (
+    COLUMNS,
+    TEXT_SHAPES,
+    Shape,
+    ToolCalls,
+    conversation,
+    turns_of,
+)
+from spyhop.schema import Answer, Config, InputError, Message
 from spyhop.stage import Context, stage, sum_estimates
 from spyhop.store import Artifact, row_id
-from spyhop.store.files import field, json_lines, matching
-from spyhop.store.rows import read_rows
+from spyhop.store.files import field, matching
+from spyhop.store.rows import read_rows, row_files
 
-ReadyKind = Literal["openorca", "slimorca", "preferred", "openai_batch"]
 COLLECTIONS = {"cot": "cot", "flan": "flan2021", "niv": "niv2", "t0": "t0"}
 """What the ids of OpenOrca begin with, and our names of these collections."""
-_ROLES: dict[str, Literal["system", "user", "assistant"]] = {
-    "system": "system",
-    "developer": "system",
-    "human": "user",
-    "user": "user",
-    "gpt": "assistant",
-    "assistant": "assistant",
-}
+META = (*COLUMNS, "id", "model", "licence", "license")
+"""Keys that mean something here."""
 
 
 class ReadyConfig(Config):
     """Files of existing answers, and their format."""
 
-    kind: ReadyKind
-    """Format of the answers."""
+    shape: Shape | Literal["openai_batch"] | None = None
+    """Shape of the rows. Default: each row's own, by its keys. `openai_batch` are outputs of that
+    interface, beside their requests."""
     pattern: str = "*"
     """Glob of the files to read, if the path is a folder."""
     requests: str = "*requests*.jsonl"
@@ -44,18 +48,21 @@ class ReadyConfig(Config):
     """Licence of the rows; empty is unknown."""
 
 
-@stage(version=2, writes=Answer, plan=lambda config, folder: sum_estimates([folder]))
+@stage(version=3, writes=Answer, plan=lambda config, folder: sum_estimates([folder]))
 def read_answers(ctx: Context, config: ReadyConfig, *, folder: Artifact) -> Iterator[Answer]:
     """Read conversations that end with an answer; one without is a row with an error.
 
-    A system message's id is the beginning of its text's hash, `empty` where there is none. The
-    same prompt answered twice is kept once; the rest is dropped as `repeated`.
+    A system message's id is the beginning of its text's hash, or `empty`. A prompt that is
+    answered twice is kept once; the other row is dropped as `repeated`. Rows with tool calls are
+    dropped as `tool_calls`. Counts: `unused/<key>`, the rows with a key that has no meaning here.
 
     Raises:
-        InputError: Naming the file, the line and what is wrong with it.
+        InputError: Naming the file, the line, the value and the remedy.
     """
+    unused = UnusedKeys(ctx, folder.path.name, META)
+    read = _openai_batch if config.shape == "openai_batch" else _rows
     seen: set[str] = set()
-    for row in _READERS[config.kind](folder.path, config):
+    for row in read(ctx, folder.path, config, unused):
         if row.id in seen:
             ctx.drop(row, "repeated")
             continue
@@ -64,51 +71,53 @@ def read_answers(ctx: Context, config: ReadyConfig, *, folder: Artifact) -> Iter
         ctx.count(f"system_message/{row.system_id}")
         ctx.count(f"ending/{row.ending}")
         yield row
+    unused.report()
 
 
-def _rows(folder: Path, config: ReadyConfig) -> Iterator[tuple[str, str, Any]]:
-    """Yield where each row stands, for errors and for its origin, and the row."""
-    for path in matching(folder, config.pattern):
-        for number, (where, row) in enumerate(read_rows(path), 1):
-            yield where, f"{path.name}:{number}", row
+def _rows(ctx: Context, folder: Path, config: ReadyConfig, unused: UnusedKeys) -> Iterator[Answer]:
+    assert config.shape != "openai_batch"
+    for path in row_files(folder, config.pattern):
+        unused.add_columns(path)
+        for number, (where, row) in enumerate(read_rows(path, META), 1):
+            try:
+                found = conversation(row, where, config.shape)
+            except ToolCalls:
+                ctx.drop(json.dumps(row, default=str), "tool_calls")
+                continue
+            unused.add(row)
+            turns = [turn for turn in found.turns if turn.content or turn.role != "system"]
+            is_answered = bool(turns) and turns[-1].role == "assistant"
+            if (not is_answered and found.shape not in TEXT_SHAPES) or len(turns) < 1 + is_answered:
+                raise InputError(f"{where}: the conversation does not end with an answer")
+            response = turns.pop().content if is_answered else None
+            name = str(row.get("id", "")).split(".")[0] if found.shape == "openorca" else ""
+            licence = row.get("licence") or row.get("license")
+            yield _answer(
+                config,
+                turns,
+                response,
+                f"{path.name}:{number}",
+                collection=COLLECTIONS.get(name, config.collection),
+                model=str(row.get("model") or config.model),
+                licence=str(licence or config.licence),
+            )
 
 
-def _openorca(folder: Path, config: ReadyConfig) -> Iterator[Answer]:
-    for where, origin, row in _rows(folder, config):
-        system = field(row, "system_prompt", where, (str, type(None))) or ""
-        turns = prompt_turns(field(row, "question", where), system)
-        name = str(row.get("id", "")).split(".")[0]
-        response = field(row, "response", where, (str, type(None)))
-        collection = COLLECTIONS.get(name, config.collection)
-        yield _answer(config, turns, response, origin, collection=collection)
-
-
-def _slimorca(folder: Path, config: ReadyConfig) -> Iterator[Answer]:
-    for where, origin, row in _rows(folder, config):
-        turns = _turns(field(row, "conversations", where, list), where, "from", "value")
-        yield _last_is_answer(config, turns, where, origin)
-
-
-def _preferred(folder: Path, config: ReadyConfig) -> Iterator[Answer]:
-    for where, origin, row in _rows(folder, config):
-        turns = _turns(field(row, "input.messages", where, list), where)
-        said = _turns(field(row, "preferred_output", where, list), where)
-        yield _last_is_answer(config, [*turns, *said], where, origin)
-
-
-def _openai_batch(folder: Path, config: ReadyConfig) -> Iterator[Answer]:
+def _openai_batch(
+    ctx: Context, folder: Path, config: ReadyConfig, unused: UnusedKeys
+) -> Iterator[Answer]:
     if folder.is_file():
         raise InputError(f"{folder}: a folder is needed, with requests beside the outputs")
     asked: dict[str, list[Message]] = {}
     requests = matching(folder, config.requests)
     for path in requests:
-        for where, row in json_lines(path):
-            turns = _turns(field(row, "body.messages", where, list), where)
+        for where, row in read_rows(path):
+            turns = turns_of(field(row, "body.messages", where, list), where, "body.messages")
             asked[field(row, "custom_id", where)] = turns
     for path in matching(folder, config.pattern):
         if path in requests:
             continue
-        for number, (where, row) in enumerate(json_lines(path), 1):
+        for number, (where, row) in enumerate(read_rows(path), 1):
             name = field(row, "custom_id", where)
             if name not in asked:
                 raise InputError(f"{where}: no request has the custom_id {name!r}")
@@ -140,35 +149,6 @@ def _batch_answer(
     )
 
 
-_READERS: dict[ReadyKind, Callable[[Path, ReadyConfig], Iterator[Answer]]] = {
-    "openorca": _openorca,
-    "slimorca": _slimorca,
-    "preferred": _preferred,
-    "openai_batch": _openai_batch,
-}
-
-
-def _turns(
-    given: Sequence[object], where: str, role: str = "role", content: str = "content"
-) -> list[Message]:
-    turns = []
-    for number, turn in enumerate(given, 1):
-        at = f"{where}, turn {number}"
-        who = field(turn, role, at)
-        if who not in _ROLES:
-            raise InputError(f"{at}: {role} = {who!r} is unknown; known: {', '.join(_ROLES)}")
-        said = field(turn, content, at)
-        if said or _ROLES[who] != "system":
-            turns.append(Message(role=_ROLES[who], content=said))
-    return turns
-
-
-def _last_is_answer(config: ReadyConfig, turns: list[Message], where: str, origin: str) -> Answer:
-    if len(turns) < 2 or turns[-1].role != "assistant":
-        raise InputError(f"{where}: the conversation does not end with an answer")
-    return _answer(config, turns[:-1], turns[-1].content, origin)
-
-
 def _answer(
     config: ReadyConfig,
     turns: list[Message],
@@ -181,7 +161,13 @@ def _answer(
     system = turns[0].content if turns[0].role == "system" else ""
     collection = collection or config.collection
     query_id = row_id(collection, *(turn.content for turn in turns if turn.role != "system"))
-    values = {"model": config.model, "finish_reason": "stop", "error": None, **known}
+    values = {
+        "model": config.model,
+        "licence": config.licence,
+        "finish_reason": "stop",
+        "error": None,
+        **known,
+    }
     if response is None or not response.strip():
         values |= {"finish_reason": "error", "error": values["error"] or "empty response"}
     else:
@@ -193,7 +179,6 @@ def _answer(
         task=collection,
         system_id=row_id(system)[:8] if system else "empty",
         messages=turns,
-        licence=config.licence,
         origin=origin,
         **values,
     )

@@ -7,16 +7,18 @@ import re
 from collections.abc import Callable, Iterator
 from heapq import nsmallest
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 
 from spyhop.collect.oasst import Turns, read_oasst
+from spyhop.collect.shapes import first_exchange
 from spyhop.schema import Config, InputError, Pair
 from spyhop.stage import Context, Estimate, stage
 from spyhop.store import Artifact, number_of, row_id
-from spyhop.store.files import field, json_file, matching
-from spyhop.store.rows import read_rows
+from spyhop.store.files import field
+from spyhop.store.rows import read_rows, row_files
+from spyhop.text.end_marks import without_end_marks
 
 SeedKind = Literal["oasst", "lima", "dolly", "self_instruct", "pairs"]
 LICENCES = {
@@ -58,22 +60,24 @@ def plan_seeds(config: SeedsConfig, folder: Estimate) -> Estimate:
     return Estimate(rows=rows, row_tokens=folder.row_tokens)
 
 
-@stage(version=2, writes=Pair, plan=plan_seeds)
+@stage(version=3, writes=Pair, plan=plan_seeds)
 def read_seeds(ctx: Context, config: SeedsConfig, *, folder: Artifact) -> Iterator[Pair]:
     """Read seed pairs of one data set, tagged `seed`, in the order of the files.
 
-    Dropped with their reason: `empty` (either text), `repeated` (the same two texts before),
-    `no_first_reply` and `other_language` (Open Assistant), `no_exchange` and `not_text` (see
-    `first_exchange`), `not_drawn`.
+    End tokens of other formats behind a text, such as Dolly's `###eos_token###`, are removed; rows
+    with one are counted as `end_marks`. Dropped with their reason: `empty` (either text),
+    `repeated` (the same two texts before), `no_first_reply` and `other_language` (Open Assistant),
+    `no_exchange` and `not_text` (see `first_exchange`), `not_drawn`.
 
     Raises:
         InputError: Naming the file, the line and what is wrong with it.
     """
     kept = []
     seen: set[str] = set()
-    for path in matching(folder.path, config.pattern):
+    for path in row_files(folder.path, config.pattern):
         for turns in READERS[config.kind](path, config):
             row = _pair(config, turns)
+            ctx.count("end_marks", int(row.response != turns.response))
             reason = turns.reason or ("empty" if _is_empty(row) else "")
             if reason or row.id in seen:
                 ctx.drop(row, reason or "repeated")
@@ -93,10 +97,11 @@ def read_seeds(ctx: Context, config: SeedsConfig, *, folder: Artifact) -> Iterat
 
 
 def _pair(config: SeedsConfig, turns: Turns) -> Pair:
+    instruction, response = map(without_end_marks, (turns.instruction, turns.response))
     return Pair(
-        id=pair_id(turns.instruction, turns.response),
-        instruction=turns.instruction,
-        response=turns.response,
+        id=pair_id(instruction, response),
+        instruction=instruction,
+        response=response,
         tag="seed",
         collection=config.kind,
         origin=turns.origin,
@@ -108,24 +113,13 @@ def _is_empty(row: Pair) -> bool:
     return not row.instruction.strip() or not row.response.strip()
 
 
-def _rows(path: Path) -> Iterator[tuple[str, Any]]:
-    """Yield the rows of a file; one of `.json` may hold a list."""
-    if path.suffix == ".json":
-        found = json_file(path)
-        if not isinstance(found, list):
-            raise InputError(f"{path}: no list of rows")
-        yield from ((f"{path}: row {number}", row) for number, row in enumerate(found, 1))
-    else:
-        yield from read_rows(path)
-
-
 def _oasst(path: Path, config: SeedsConfig) -> Iterator[Turns]:
     return read_oasst(path, config.language)
 
 
 def _lima(path: Path, config: SeedsConfig) -> Iterator[Turns]:
     """Read conversations as lists of texts: the first two turns, as the longer ones go on."""
-    for where, row in _rows(path):
+    for where, row in read_rows(path):
         said = field(row, "conversations", where, list)
         if not said or not all(isinstance(text, str) for text in said):
             raise InputError(f"{where}: 'conversations' is no list of texts: {said!r:.80}")
@@ -137,8 +131,8 @@ def _dolly(path: Path, config: SeedsConfig) -> Iterator[Turns]:
 
     Of a rendered prompt the instruction is what stands below its headings.
     """
-    for where, row in _rows(path):
-        if isinstance(row, dict) and "prompt" in row:
+    for where, row in read_rows(path):
+        if "prompt" in row:
             asked = field(row, "prompt", where)
             found = _RENDERED.search(asked)
             asked = _INPUT.sub("\n\n", found[1]) if found else asked
@@ -150,7 +144,7 @@ def _dolly(path: Path, config: SeedsConfig) -> Iterator[Turns]:
 
 def _self_instruct(path: Path, config: SeedsConfig) -> Iterator[Turns]:
     """Read a task's instruction with each of its instances."""
-    for where, row in _rows(path):
+    for where, row in read_rows(path):
         for instance in field(row, "instances", where, list):
             asked = field(row, "instruction", where)
             given = field(instance, "input", where)
@@ -158,31 +152,9 @@ def _self_instruct(path: Path, config: SeedsConfig) -> Iterator[Turns]:
 
 
 def _pairs(path: Path, config: SeedsConfig) -> Iterator[Turns]:
-    for where, row in _rows(path):
-        if isinstance(row, dict) and row.get("messages") is not None:
-            asked, said, reason = first_exchange(field(row, "messages", where, list), where)
-            yield Turns(asked, said, _place(path, where), reason)
-        else:
-            asked, said = field(row, "instruction", where), field(row, "response", where)
-            yield Turns(asked, said, _place(path, where))
-
-
-def first_exchange(turns: list[Any], where: str) -> tuple[str, str, str]:
-    """Return the first instruction and response of a conversation, without a system message.
-
-    The third is why there is none, if so: `no_exchange` where it does not begin with a user and an
-    assistant, `not_text` where what they say is in parts or missing.
-
-    Raises:
-        InputError: If a turn has no role.
-    """
-    said = [turn for turn in turns if field(turn, "role", where) != "system"][:2]
-    if [turn["role"] for turn in said] != ["user", "assistant"]:
-        return "", "", "no_exchange"
-    asked, answered = (turn.get("content") for turn in said)
-    if not isinstance(asked, str) or not isinstance(answered, str):
-        return "", "", "not_text"
-    return asked, answered, ""
+    for where, row in read_rows(path):
+        asked, said, reason = first_exchange(row, where)
+        yield Turns(asked, said, _place(path, where), reason)
 
 
 def _joined(asked: str, given: str, row: object, response: str, path: Path, where: str) -> Turns:

@@ -67,6 +67,8 @@ _RESPONSES: dict[Shape, tuple[str, ...]] = {
     "question_answer": ("answer", "response", "answers"),
     "prompt_completion": ("completion", "response"),
 }
+TEXT_SHAPES = frozenset(_PROMPTS)
+"""Shapes whose response is a text in a column of its own."""
 COLUMNS = (
     "messages",
     "conversations",
@@ -85,6 +87,10 @@ COLUMNS = (
 
 class ToolCalls(InputError):
     """A row has tool calls, which are neither sent nor trained on."""
+
+
+class NotText(InputError):
+    """A turn's content has parts that are not text, or is missing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,9 +135,11 @@ def shape_of(row: Mapping[str, Any], where: str, needs_response: bool = False) -
     if not needs_response and {"question", "query"} & has:
         return "question_answer"
     keys = ", ".join(row) or "nothing"
+    is_asked = any(has.intersection(prompts) for prompts, _ in _PROMPTS.values())
+    missing = "'response'" if needs_response and is_asked else "messages"
     raise InputError(
-        f'{where}: no messages; it has {keys:.80}; write "messages": [{{"role": "user", "content": '
-        '"..."}], or use one of the shapes in docs/rows.md'
+        f"{where}: no {missing}; it has {keys:.80}; write "
+        '"messages": [{"role": "user", "content": "..."}], or use a shape of docs/rows.md'
     )
 
 
@@ -154,6 +162,29 @@ def conversation(
                     value = f"{key}[{number}].{name} = {turn[name]!r:.60}"
                     raise InputError(f"{where}: {value}: write 0 or 1")
     return Conversation(shape, turns, frozenset(reader.used), has_response, target)
+
+
+def first_exchange(
+    row: Mapping[str, Any], where: str, shape: Shape | None = None
+) -> tuple[str, str, str]:
+    """Return the first instruction and response of a row, without a system message.
+
+    The third text is the reason why there is no such pair, or empty: `no_exchange` if the row does
+    not begin with a user and an assistant, `not_text`, or `tool_calls`.
+
+    Raises:
+        InputError: If the row is no conversation.
+    """
+    try:
+        turns = conversation(row, where, shape, needs_response=True).turns
+    except ToolCalls:
+        return "", "", "tool_calls"
+    except NotText:
+        return "", "", "not_text"
+    said = [turn for turn in turns if turn.role != "system"][:2]
+    if [turn.role for turn in said] != ["user", "assistant"]:
+        return "", "", "no_exchange"
+    return said[0].content, said[1].content, ""
 
 
 @dataclass(slots=True)
@@ -285,7 +316,7 @@ def _content(content: object, where: str) -> str:
         for part in parts
     ]
     if not all(isinstance(text, str) for text in texts):
-        raise InputError(f"{where} = {content!r:.60} is not text; only text can be asked")
+        raise NotText(f"{where} = {content!r:.60} is not text; only text can be asked")
     return "".join(str(text) for text in texts)
 
 

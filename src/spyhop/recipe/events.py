@@ -232,6 +232,8 @@ class Outlook:
         Running steps are extrapolated from their progress. Waiting steps take as long as planned,
         corrected by how far the finished ones differed from their plan.
         """
+        if self.num_done == self.num_steps:
+            return None
         if not self._planned_done_s and not any(frac > 0.02 for _, frac in self._running.values()):
             return None
         factor = self._seconds_done / self._planned_done_s if self._planned_done_s else 1.0

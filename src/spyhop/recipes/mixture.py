@@ -8,7 +8,6 @@ from pydantic import Field, model_validator
 
 from spyhop.collect import (
     Columns,
-    DecontaminateConfig,
     DistinctConfig,
     DrawConfig,
     FetchConfig,
@@ -37,6 +36,7 @@ from spyhop.recipes.pilot import Pilot, rated
 from spyhop.schema import Config
 from spyhop.settings import InputPath
 from spyhop.stage import Stage
+from spyhop.text.contamination import ContaminationConfig
 
 Kind = Literal["flan_cot", "natural_instructions", "t0", "records", "table", "prompts"]
 
@@ -109,7 +109,9 @@ class Collection(Place):
 class Ready(Place):
     """Answers from an existing data set."""
 
-    read: ReadyConfig
+    read: ReadyConfig = ReadyConfig()
+    by: Literal["teacher", "assistant"] = "teacher"
+    """Whose answers they count as: the student learns from the assistant's first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +130,7 @@ def mixture(
     r: Recipe,
     collections: Sequence[Collection],
     distinct_config: DistinctConfig,
-    decontaminate_config: DecontaminateConfig | None,
+    decontaminate_config: ContaminationConfig | None,
     items: Mapping[str, Ref],
     seed: int,
 ) -> Mixture:
@@ -147,9 +149,9 @@ def mixture(
     return Mixture(data, queries, own)
 
 
-def ready(r: Recipe, given: Sequence[Ready]) -> dict[str, Ref]:
+def ready(r: Recipe, given: Sequence[Ready], by: Literal["teacher", "assistant"]) -> dict[str, Ref]:
     """Add the steps of ready answers, and return them by name."""
-    names = {f"ready-{n}": each for n, each in enumerate(given, 1)}
+    names = {f"ready-{n}": each for n, each in enumerate(given, 1) if each.by == by}
     return {
         name: r.add(name, read_answers, each.read, folder=add_folder(r, each, name))
         for name, each in names.items()

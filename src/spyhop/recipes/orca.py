@@ -18,7 +18,6 @@ from spyhop.augment import (
     verify,
 )
 from spyhop.collect import (
-    DecontaminateConfig,
     DistinctConfig,
     FlanCotConfig,
     PairConfig,
@@ -47,6 +46,7 @@ from spyhop.recipes.mixture import Collection, Mixture, Ready, mixture, ready
 from spyhop.report import DatasetConfig, ReportConfig, dataset, page
 from spyhop.schema import Config, RecipeError
 from spyhop.settings import InputPath
+from spyhop.text.contamination import ContaminationConfig
 from spyhop.train import TuneConfig, chained, tune
 from spyhop.train.probe import ProbeConfig, probe
 from spyhop.train.release import ReleaseConfig, release, with_title
@@ -77,11 +77,9 @@ Teaching = TypeVar("Teaching", VerifyConfig, DialogueConfig)
 class OrcaConfig(Config):
     """Settings of the `orca` recipe."""
 
-    name: str = "orca"
-    """Run name; results are linked under `runs/<name>`. Default: the recipe file's name."""
     collections: tuple[Collection, ...] = Field(min_length=1)
     distinct: DistinctConfig = DistinctConfig()
-    decontaminate: DecontaminateConfig | None = DecontaminateConfig()
+    decontaminate: ContaminationConfig | None = ContaminationConfig()
     """Against the items of `suites`."""
     num_queries: int | None = Field(None, gt=0)
     """Queries to use. Default: all."""
@@ -105,7 +103,8 @@ class OrcaConfig(Config):
     """Have the assistant question the teacher, instead of taking the first answer; `sampling` as
     with `verify`."""
     ready: tuple[Ready, ...] = ()
-    """Answers one already has; the student learns from them beside the teacher's."""
+    """Answers that exist already. The student learns from them beside the teacher's and the
+    assistant's; without a [teacher] table, no teacher is asked."""
     student: Student
     train: TuneConfig = TuneConfig(epochs=1.0)
     train_assistant: TuneConfig | None = None
@@ -129,8 +128,11 @@ class OrcaConfig(Config):
             raise ValueError("dialogue and teacher_queries need an [assistant]")
         if self.verify and self.dialogue:
             raise ValueError("set verify or dialogue, not both")
-        if self.assistant is None and self.train_assistant:
+        has_assistant = self.assistant or any(each.by == "assistant" for each in self.ready)
+        if self.train_assistant and not has_assistant:
             raise ValueError("train_assistant needs an [assistant]")
+        if not self.has_teacher and (self.verify or self.dialogue or self.teacher_queries):
+            raise ValueError("verify, dialogue and teacher_queries need a [teacher]")
         if self.teacher_takes != "random" and self.teacher_queries is None:
             raise ValueError(f"teacher_takes = {self.teacher_takes!r} needs teacher_queries")
         plain = sorted(self.teacher.answers.model_fields_set - SHARED)
@@ -139,17 +141,24 @@ class OrcaConfig(Config):
             raise ValueError(f"[{other}] does not know teacher.answers.{plain[0]}; take one out")
         return self
 
+    @property
+    def has_teacher(self) -> bool:
+        """Whether a teacher is asked: if it is set, or if there are no ready answers instead."""
+        return not self.ready or "teacher" in self.model_fields_set
 
-def orca(config: OrcaConfig) -> Recipe:
+
+def orca(config: OrcaConfig, name: str = "orca") -> Recipe:
     """Explanation tuning: collections, system messages, assistant, teacher, student, scores."""
-    r = Recipe(config.name)
+    r = Recipe(name)
     items = add_items(r, config.suites)
     data = mixture(r, config.collections, config.distinct, config.decontaminate, items, config.seed)
     rows = add_answers(r, config, data)
     base = add_base(r, config.student)
     models: dict[str, RecipeStep | Source] = {"base": base}
+    phases: dict[str, list[RecipeStep]] = {}
     for arm in (Arm("student"), *arms(config.ablate, _used(config))):
-        models[arm.name] = _train(r, config, arm, rows, base)
+        phases[arm.name] = _train(r, config, arm, rows, base)
+        models[arm.name] = phases[arm.name][-1]
     asked = {name: Use(Local(name=name), model) for name, model in models.items()}
     if config.measure_teacher and config.teacher.file is not None:
         asked["teacher"] = served(config.teacher.file)
@@ -162,23 +171,29 @@ def orca(config: OrcaConfig) -> Recipe:
     more: dict[str, Ref | dict[str, Ref]] = {}
     if items:
         look = ContaminationRateConfig()
+        more["items"] = items
         more["shared"] = r.add("shared", check_contamination, look, items=items, answers=answers)
-    card = DatasetConfig(title=config.name)
+    card = DatasetConfig(title=r.name)
     given = r.add("dataset", dataset, card, answers=answers, queries=data.queries)
-    known: dict[str, Ref] = {"scores": scores["student"]} if scores else {}
+    known: dict[str, Ref | dict[str, Ref]] = {"scores": scores["student"]} if scores else {}
+    if earlier := phases["student"][:-1]:
+        known["earlier"] = {step.name: step for step in earlier}
     if config.probe is not None:
         probed = r.add("probe", probe, config.probe, answers=answers, model=asked["student"])
         known["probe"], more["probes"] = probed, {"student": probed}
     r.add(
-        "model", release, with_title(config.release, config.name), model=models["student"],
+        "model", release, with_title(config.release, r.name), model=models["student"],
         base=base, answers=answers, data=given, **known,
     )  # fmt: skip
     r.add(
         "report",
         page,
-        ReportConfig(title=config.name),
+        ReportConfig(
+            title=r.name,
+            phases={name: tuple(step.name for step in steps) for name, steps in phases.items()},
+        ),
         answers=answers,
-        students={name: model for name, model in models.items() if name != "base"},
+        students={step.name: step for steps in phases.values() for step in steps},
         scores=scores,
         data=data.data,
         **more,
@@ -213,12 +228,18 @@ def add_answers(r: Recipe, config: OrcaConfig, data: Mixture) -> ArmRows:
         assistant = _use(r, config, data, config.assistant, "assisted")
         ta_answers["assistant"] = _ask(r, config.assistant.answers, "assisted", prompts, assistant)
         prompts = _teachers_share(r, config, prompts, ta_answers)
-    teacher_answers: dict[str, Ref] = {"teacher": _teach(r, config, data, prompts, assistant)}
+    teacher_answers: dict[str, Ref] = {}
+    if config.has_teacher:
+        teacher_answers["teacher"] = _teach(r, config, data, prompts, assistant)
     gold_answers: dict[str, Ref] = {}
     if "answers" in config.ablate:
         gold = _use(r, config, data, Answering(recorded="targets"), "bare")
         gold_answers["gold"] = _ask(r, AnswerConfig(), "bare", prompts, gold)
-    return ArmRows(ta_answers, teacher_answers | ready(r, config.ready), gold_answers)
+    return ArmRows(
+        ta_answers | ready(r, config.ready, "assistant"),
+        teacher_answers | ready(r, config.ready, "teacher"),
+        gold_answers,
+    )
 
 
 def _use(r: Recipe, config: OrcaConfig, data: Mixture, who: Answering, name: str) -> Use:
@@ -283,9 +304,10 @@ def _as_plain(how: Teaching, plain: AnswerConfig) -> Teaching:
 
 def _train(
     r: Recipe, config: OrcaConfig, arm: Arm, rows: ArmRows, base: RecipeStep | Source
-) -> RecipeStep | Source:
-    """Add the stages of a student's training and return the last one."""
+) -> list[RecipeStep]:
+    """Add the phases of a student's training and return them; the last one is the student."""
     model = base
+    trained: list[RecipeStep] = []
     phases = arm.phases(r, rows, config.seed)
     settings = [
         (config.train_assistant or config.train)
@@ -296,4 +318,5 @@ def _train(
     for number, (phase, how) in enumerate(zip(phases, chained(settings), strict=True), 1):
         name = arm.name if number == len(phases) else f"{arm.name}.{number}"
         model = r.add(name, tune, how, base=model, answers=phase.answers)
-    return model
+        trained.append(model)
+    return trained

@@ -71,6 +71,11 @@ class Artifact:
     record: Record
 
     @property
+    def name(self) -> str:
+        """Name of its folder in a store, such as `train.tune-3f2a...`."""
+        return folder_name(self.record.stage, self.record.key)
+
+    @property
     def key(self) -> str:
         """Hash of stage, version, config and input keys."""
         return self.record.key

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from spyhop.store.artifact import Artifact, load
+from spyhop.schema import ArtifactError
+from spyhop.store.artifact import LOGS, RECORD, Artifact, load
 from spyhop.store.atomic import atomic_write, remove
 from spyhop.store.work import PARTIAL
 
@@ -28,15 +29,19 @@ class Entry:
 
 
 class Inventory:
-    """The store's content, read afresh at creation."""
+    """The store's content, read at creation.
+
+    Only folders that the store made and nobody changed are its own: a link, another folder's name,
+    or a file that the record does not list means that somebody keeps something there.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root
         users = _users(root)
-        folders = sorted(path for path in root.glob("*.*-*") if load(path) is not None)
         self.entries = [
             Entry(path, "artifact", _num_bytes(path), tuple(users.get(path.name, [])))
-            for path in folders
+            for path in sorted(root.glob("*.*-*"))
+            if _is_ours(path)
         ]
         self.entries += [
             Entry(path, "partial", _num_bytes(path), tuple(users.get(path.name, [])))
@@ -96,6 +101,10 @@ def point(root: Path, recipe: str, step: str, artifact: Artifact) -> None:
     if link.is_symlink() and link.readlink() == target:
         return
     folder.mkdir(parents=True, exist_ok=True)
+    if link.is_dir() and not link.is_symlink():
+        if load(link) is None:
+            raise ArtifactError(f"{link}: a folder in place of a link; move it away")
+        remove(link)  # a copy of an artifact that a copied store has in place of the link
     with atomic_write(link) as temporary:
         temporary.symlink_to(target)
 
@@ -114,17 +123,41 @@ def strays(root: Path, recipe: str, steps: set[str]) -> list[Path]:
 
 def pointed(root: Path, recipe: str, step: str) -> Path | None:
     """Return the artifact folder that the recipe's last run gave this step, or None."""
-    link = root / RUNS / recipe / step
-    return root / link.readlink().name if link.is_symlink() else None
+    name = _target(root / RUNS / recipe / step)
+    return None if name is None else root / name
+
+
+def _is_ours(path: Path) -> bool:
+    """Tell whether a folder is an artifact as the store made it."""
+    artifact = None if path.is_symlink() else load(path)
+    if artifact is None or path.name != artifact.name:
+        return False
+    files = artifact.record.files
+    own = {path / RECORD, *(path / name for name in files)}
+    found = {file for file in path.rglob("*") if not file.is_dir() and LOGS not in file.parts}
+    return not files or found <= own
 
 
 def _users(root: Path) -> dict[str, list[str]]:
+    """Return what refers to each artifact: the last runs' steps, and links in the store's folder.
+
+    A copy of a store may hold copies of artifacts in place of the links to them.
+    """
     users: dict[str, list[str]] = {}
-    for link in sorted((root / RUNS).glob("*/*")):
-        if link.is_symlink():
-            name = link.readlink().name
-            users.setdefault(name, []).append(f"{link.parent.name}/{link.name}")
+    for link in sorted([*root.glob("*"), *(root / RUNS).glob("*/*")]):
+        in_runs = link.parent != root
+        if (name := _target(link) if in_runs or link.is_symlink() else None) is not None:
+            shown = f"{link.parent.name}/{link.name}" if in_runs else link.name
+            users.setdefault(name, []).append(shown)
     return users
+
+
+def _target(link: Path) -> str | None:
+    """Return the name of the artifact that a link leads to, or that its copy has."""
+    if link.is_symlink():
+        return link.readlink().name
+    artifact = load(link)
+    return None if artifact is None else artifact.name
 
 
 def _num_bytes(path: Path) -> int:
