@@ -409,8 +409,13 @@ def test_a_report_takes_nothing_from_a_run_with_further_students(cli, recipe: Pa
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("workers", [1, 2])
-def test_control_c_is_130_and_the_run_goes_on(cli, recipe: Path, tmp_path: Path, workers: int):
+@pytest.mark.parametrize(
+    ("workers", "number"),
+    [(1, signal.SIGINT), (2, signal.SIGINT), (1, signal.SIGHUP), (2, signal.SIGTERM)],
+)
+def test_a_signal_ends_a_training_and_the_next_run_resumes(
+    cli, recipe: Path, tmp_path: Path, workers: int, number: signal.Signals
+):
     recipe = _changed(recipe, "epochs = 2.0", "epochs = 15.0")
     command = [str(SPYHOP), "run", str(recipe), "--out", "out", "--workers", str(workers)]
     process = subprocess.Popen(
@@ -422,9 +427,9 @@ def test_control_c_is_130_and_the_run_goes_on(cli, recipe: Path, tmp_path: Path,
     while not list(tmp_path.glob(pattern)) and process.poll() is None:
         assert time.monotonic() < until
         time.sleep(0.02)
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to every process of the run
+    os.killpg(process.pid, number)  # as a terminal does: to every process of the run
     _, error = process.communicate(timeout=30)
-    assert process.returncode == 130, error
+    assert process.returncode == 128 + number, error
     assert error.strip().splitlines() == ["spyhop: stopped; run again to resume"]
     assert list(tmp_path.glob(pattern)) and not list(tmp_path.glob("out/train.tune-*"))
     _no_child_is_left(tmp_path)

@@ -80,10 +80,11 @@ def test_a_line_is_read_once_wherever_the_file_is_cut(
         assert [len(page.data) for page in _pages(path)] == list(range(1, 60))
 
 
-def test_a_line_without_end_is_passed_over(tmp_path: Path):
+def test_a_line_without_end_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     path = tmp_path / "x.jsonl"
     path.write_text(json.dumps({"text": "y" * 5000}) + "\n" + json.dumps({"text": "x"}) + "\n")
-    found = _pages(path, config=ReadConfig(max_row_bytes=1000))
+    monkeypatch.setattr(reading, "MAX_ROW_BYTES", 1000)
+    found = _pages(path)
     assert [(page.data, page.reason) for page in found] == [(b"", "too_many_bytes"), (b"x", "")]
 
 

@@ -119,7 +119,7 @@ def test_the_items_that_recur_across_public_sets_are_found(data_dir: Path):
     lines = (data_dir / "flan_cot/cot_data/gsm8k_train.tsv").read_text().splitlines()
     again = [line.split("\t")[0].replace("\\n", "\n") for line in lines]
     index = _index(*((str(n), text) for n, text in enumerate(train)))
-    assert sum(match is not None for match in _find(index, *again)) >= 7400
+    assert sum(match is not None for match in _find(index, *again[:1500])) >= 1480
     assert sum(match is not None for match in _find(index, *test)) < 100
 
 

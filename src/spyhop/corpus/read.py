@@ -16,7 +16,6 @@ from typing import IO, Any, Literal, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import Field
 
 from spyhop.corpus.archive import BROKEN, ArchivePage, is_markup, warc_pages
 from spyhop.corpus.charset import is_utf_16
@@ -51,6 +50,10 @@ PART_BYTES = 32 << 20
 """A part is cut where it grows beyond either; an archive is always one part."""
 
 
+MAX_ROW_BYTES = 20_000_000
+"""A longer line of JSON is passed over."""
+
+
 class ReadConfig(Config):
     """Names of the fields of rows."""
 
@@ -60,8 +63,6 @@ class ReadConfig(Config):
     """The first field that a row has is read; HTML before text."""
     url_fields: tuple[str, ...] = ("url", "uri", "link", "warc-target-uri")
     """Names of the field that contains the address, in the order in which they are tried."""
-    max_row_bytes: int = Field(20_000_000, gt=0)
-    """A longer line of JSON is passed over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,10 +234,10 @@ def _line_pages(path: Path, name: str, part: Part, config: ReadConfig) -> Iterat
                     pass
             while is_whole_file or stream.tell() < part.end:
                 origin = f"{name}:{stream.tell()}"
-                line = stream.readline(config.max_row_bytes)
+                line = stream.readline(MAX_ROW_BYTES)
                 if not line:
                     return
-                is_whole = line.endswith(b"\n") or len(line) < config.max_row_bytes
+                is_whole = line.endswith(b"\n") or len(line) < MAX_ROW_BYTES
                 while not line.endswith(b"\n") and not is_whole:
                     if not (rest := stream.readline(1 << 20)) or rest.endswith(b"\n"):
                         break
@@ -251,8 +252,8 @@ def _line_pages(path: Path, name: str, part: Part, config: ReadConfig) -> Iterat
 def _json_file(path: Path, config: ReadConfig) -> list[object] | None:
     """Return the rows of a file that is one JSON value; none if it is lines, or too large."""
     with _open(path) as stream:
-        data = stream.read(config.max_row_bytes + 1)
-    if len(data) > config.max_row_bytes:
+        data = stream.read(MAX_ROW_BYTES + 1)
+    if len(data) > MAX_ROW_BYTES:
         return None
     try:
         found = json.loads(data)

@@ -130,11 +130,12 @@ def _item(task: Task, name: str, row: object, where: str) -> Item:
 
 
 def _options(task: Task, name: str, value: object, where: str) -> tuple[list[str], list[str]]:
-    """Return labels, those of the file if it has any, and texts of the options; none if free."""
+    """Return labels (the file's own if it has any) and texts of the options, if there are any."""
     value = value or task.fixed_options.get(name)
     if not value:
         return [], []
-    own, texts = [], listed(value) if isinstance(value, list | tuple) else None
+    own: list[str] = []
+    texts = listed(value) if isinstance(value, list | tuple) else None
     if texts is None:
         own, texts = read_options(value, where, task.options)
     if len(texts) == 1 and not task.as_published:

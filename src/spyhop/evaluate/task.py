@@ -35,7 +35,7 @@ class Task(Protocol):
     files: str = "*.jsonl"
     """Files of the source; each of them is a task, named like the file."""
     rows: str = ""
-    """Key of the list of rows in a JSON file; files of one row per line have none."""
+    """Key of the list of rows in a JSON file; empty for files of one row per line."""
     num_items: int = 0
     """Number of items as published. A complete read must find exactly as many; 0 checks nothing."""
     tasks: tuple[str, ...] = ()
@@ -49,7 +49,7 @@ class Task(Protocol):
     options: str = "options"
     """Column of the options: a list, an object of labels and texts, or text such as `(A) yes`."""
     fixed_options: dict[str, tuple[str, ...]] = Field(default_factory=dict)
-    """Options of tasks whose rows list none; `split` does not apply to them."""
+    """Options of tasks whose rows list no options; `split` does not apply to them."""
     option: str = "({label}) {text}"
     """How an option is shown."""
     question: str = "{question}"

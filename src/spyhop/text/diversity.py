@@ -16,11 +16,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 
-def _set(text: str) -> frozenset[str]:
+def word_set(text: str) -> frozenset[str]:
+    """Return the words of a text as a set."""
     return frozenset(text.split())
 
 
-VERBS = _set(
+VERBS = word_set(
     """
     act add adapt advise aggregate analyse analyze annotate answer argue arrange ask assess
     assume brainstorm break build calculate categorise categorize change characterise characterize
@@ -46,7 +47,7 @@ VERBS = _set(
     verify visualise visualize walk write
     """
 )
-"""Verbs that instructions open with; a word that is none of them is not read as one."""
+"""Verbs that instructions open with; other words are not read as verbs."""
 _OPENINGS = re.compile(
     r"^(?:(?:hi|hello|hey|ok|okay|now|then|first|next|also|so|and|please|kindly|pls|just|simply"
     r"|briefly|shortly|quickly|carefully|always)\b[\s,!.:-]*"
@@ -58,7 +59,7 @@ _OPENINGS = re.compile(
     re.IGNORECASE,
 )
 _WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*|[^\w\s]")
-_SKIPPED = _set(
+_SKIPPED = word_set(
     """
     a an the this that these those some any each every all both my your his her its our their me
     us him them one two three four five six seven eight nine ten few several many more most other
@@ -66,7 +67,7 @@ _SKIPPED = _set(
     """
 )
 """Passed over before the noun phrase: articles, numbers, receivers ("give me"), particles."""
-_ENDS = _set(
+_ENDS = word_set(
     """
     for of in on at by with without from into onto about over under between among within against
     through during before after since until to as per via regarding concerning like than towards
@@ -76,7 +77,7 @@ _ENDS = _set(
     """
 )
 """A word that ends the noun phrase."""
-_PRONOUNS = _set("it them this that these those something anything everything you i")
+_PRONOUNS = word_set("it them this that these those something anything everything you i")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +95,7 @@ class Diversity:
 
     @property
     def verbs(self) -> Counter[str]:
-        """How often each verb stands, over all nouns."""
+        """How often each verb occurs, over all nouns."""
         found: Counter[str] = Counter()
         for (verb, _), num in self.pairs.items():
             found[verb] += num
@@ -107,10 +108,10 @@ class Diversity:
         return -sum(n / total * math.log2(n / total) for n in self.pairs.values()) + 0.0
 
     def distinct(self, num_read: int) -> float:
-        """Return the distinct pairs to be expected among so many that could be read.
+        """Return the distinct pairs expected among `num_read` instructions.
 
         Data sets of different sizes compare at one number (rarefaction, Hurlbert 1971): each pair
-        counts with the chance that a draw without replacement holds it.
+        counts with the probability that a draw without replacement contains it.
         """
         total = self.num_read
         if num_read >= total:
@@ -155,7 +156,7 @@ def _of_sentence(sentence: str) -> tuple[str, str] | None:
 
 
 def _noun(words: list[str]) -> str | None:
-    """Return the last word of the first noun phrase: what stands before anything that ends one."""
+    """Return the last word of the first noun phrase, up to a word that ends one."""
     start = 0
     while start < len(words) and (words[start] in _SKIPPED or words[start].isdigit()):
         start += 1
@@ -181,7 +182,7 @@ def _singular(noun: str) -> str:
 
 
 def _missed(total: int, num: int, drawn: int) -> float:
-    """Return the chance that a draw of `drawn` of `total` holds none of `num`."""
+    """Return the probability that a draw of `drawn` of `total` misses all of `num`."""
     if total - num < drawn:
         return 0.0
     logs = (

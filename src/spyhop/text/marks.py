@@ -12,7 +12,7 @@ _SAID = (
     r"\b(?:answers are|answer(?: (?:choice|option|letter|value))?"
     rf"{_ASKED}\s{{0,3}}(?:\b(?:is|was|equals|would be|should be|must be|will be)\b|=))"
 )
-_LABEL = r"\b(?:answer|ans|final result)[*_ ]{0,4}:"
+_LABEL = r"\b(?:answer|ans|final result)[*_ ]{0,4}:|\bfinal answer[*_ ]{0,4}(?=[$0-9])"
 _LINE = r"^[\s>*#_-]{0,8}(?:(?:the )?(?:result|solution)|A)[*_ ]{0,4}:"
 _CUE = re.compile(
     rf"(?:(?P<said>{_SAID})|(?P<label>{_LABEL})|(?P<line>{_LINE})|(?P<hash>####))[*_]{{0,3}}(?:\s{{0,3}}:)?",
