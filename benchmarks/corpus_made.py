@@ -180,7 +180,8 @@ def _rows(random: Random, texts: list[str]) -> str:
 
 FORMS: dict[str, Callable[[Random, list[str]], str]] = {
     "plain": _plain, "more plain": _plain, "links": _with_links, "anchors": _anchors,
-    "one link": _one_link, "breaks": _breaks, "blocks": _blocks, "posts": _posts, "forum": _forum, "items": _items,
+    "one link": _one_link, "breaks": _breaks, "blocks": _blocks, "posts": _posts, "forum": _forum,
+    "items": _items,
     "rows": _rows,
 }  # fmt: skip
 
