@@ -12,11 +12,11 @@ from html import unescape
 from typing import Literal
 
 from spyhop.corpus.formulas import written_script
+from spyhop.corpus.lines import BREAK, code_of, is_gutter, lines_of, num_shown
 from spyhop.corpus.tags import BESIDE, MARKS, RAW, TAG, UNREAD, marks_of, with_small_tags
 
 Kind = Literal["heading", "text", "item", "table", "code"]
 
-_BREAK = "\x1e"  # stands for <br> until a block ends
 MAX_CELL_CHARS = 300
 """A table with a longer cell lays out a page; its cells are paragraphs."""
 
@@ -99,7 +99,7 @@ def _scan(html: str, max_nodes: int, max_depth: int) -> Scan:
         if text and (held or not text.isspace()):
             held.append(text)
             if is_linked:
-                walk.num_linked += _num_shown(text)
+                walk.num_linked += num_shown(text)
     walk.end()
     return walk.found
 
@@ -188,10 +188,10 @@ class _Walk:
         """Begin a new line of code, where something is on this one."""
         for piece in reversed(self.held):
             line = piece.rpartition("\n")[2]
-            if line.strip(" \t" + _BREAK):
+            if line.strip(" \t" + BREAK):
                 self.held.append("\n")
                 return
-            if "\n" in piece or _BREAK in piece:
+            if "\n" in piece or BREAK in piece:
                 return
 
     def _pop(self) -> None:
@@ -278,7 +278,7 @@ class _Walk:
 
     def line_break(self, name: str, marks: int) -> None:
         if self.held:
-            self.held.append(_BREAK)
+            self.held.append(BREAK)
 
     def part(self, name: str, marks: int) -> None:
         self.flush()
@@ -396,11 +396,11 @@ class _Walk:
         kind: Kind = "text"
         level = 0
         if self._is_code:
-            kind, text = "code", _code(raw)
-            if _is_gutter(text):
+            kind, text = "code", code_of(raw)
+            if is_gutter(text):
                 return
-        elif _BREAK in raw:
-            text = _lines(raw)
+        elif BREAK in raw:
+            text = lines_of(raw)
         else:
             text = " ".join(raw.split())
         if self._heading and kind == "text":
@@ -474,11 +474,6 @@ def _learn(tag: str) -> tuple[_Step | None, str, int]:
     return found
 
 
-def _num_shown(text: str) -> int:
-    """Count the characters that a reader sees."""
-    return len(" ".join((unescape(text) if "&" in text else text).split()))
-
-
 def _is_data(table: _HtmlTable, inside: list[Block]) -> bool:
     return (
         len(table.rows) > 1
@@ -496,22 +491,3 @@ def _cell(blocks: list[Block]) -> str:
 def _markdown(rows: list[list[str]]) -> str:
     lines = [f"| {' | '.join(row)} |" for row in rows]
     return "\n".join([lines[0], "|" + " --- |" * len(rows[0]), *lines[1:]])
-
-
-def _is_gutter(text: str) -> bool:
-    """Tell whether text is the numbers of some lines."""
-    lines = text.split() if text[:1].isdecimal() and "\n" in text else []
-    if not all(line.isdecimal() and len(line) < 7 for line in lines):
-        return False
-    numbers = list(map(int, lines))
-    return len(numbers) > 1 and numbers == list(range(numbers[0], numbers[0] + len(numbers)))
-
-
-def _code(text: str) -> str:
-    return text.replace("\r\n", "\n").replace("\r", "\n").replace(_BREAK, "\n").strip("\n")
-
-
-def _lines(text: str) -> str:
-    """Collapse white space, but for line breaks that the page asked for."""
-    lines = (" ".join(line.split()) for line in text.split(_BREAK))
-    return "\n".join(line for line in lines if line)
