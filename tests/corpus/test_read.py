@@ -8,11 +8,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from corpus.pages import STEPS, article, warc
+from corpus.pages import STEPS, article, warc, write_articles
 from spyhop.corpus import read as reading
 from spyhop.corpus.archive import ArchivePage
 from spyhop.corpus.extract import converted
 from spyhop.corpus.read import ReadConfig, parts_of, read
+from spyhop.store import Source
 
 MAX = 1_000_000
 
@@ -223,7 +224,11 @@ def test_files_are_read_by_what_they_hold(tmp_path: Path):
             stream.write(PAGE if "html" in name else lines)
     whole = {"d.json": json.dumps(rows), "e.json": json.dumps(rows[0], indent=2)}
     pages = {"f.php": PAGE, "g": PAGE, "h.php?id=3.5": PAGE, "i": b"Plain words.\n"}
-    binaries = {"j.html": b"\x89PNG\r\n\x1a\n" + b"\x00" * 99, "k.htm": b"%PDF-1.7 x", "l": b"\x00\x01" * 99}
+    binaries = {
+        "j.html": b"\x89PNG\r\n\x1a\n" + b"\x00" * 99,
+        "k.htm": b"%PDF-1.7 x",
+        "l": b"\x00\x01" * 99,
+    }
     for name, data in (pages | binaries).items():
         (tmp_path / name).write_bytes(data)
     for name, text in whole.items():
@@ -256,3 +261,17 @@ def test_text_that_a_crawler_wrote_out_gives_its_prose(tmp_path: Path, data_dir:
     assert found.title == "Bread" and [block.text for block in found.blocks] == [
         step.strip() for step in STEPS
     ]
+
+
+def test_one_unreadable_file_is_a_counted_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    write_articles(tmp_path / "in", 2)
+    opened = Path.open
+
+    def refuse(path: Path, *args, **options):
+        if path.name == "0001.html":
+            raise PermissionError(13, "Permission denied")
+        return opened(path, *args, **options)
+
+    monkeypatch.setattr(Path, "open", refuse)
+    source = Source(tmp_path / "in").open(tmp_path)
+    assert _outcomes(source.path) == {"html": 1, "broken_file": 1}
