@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -22,6 +22,7 @@ from spyhop.models.calls import Reply, Request, Sampling
 from spyhop.models.endpoint import Remote
 from spyhop.models.endpoint_state import EndpointState
 from spyhop.models.failures import Failure, read_failure, remaining
+from spyhop.models.folder import read_config
 from spyhop.models.local import Local, load_tokenizer, saved_format
 from spyhop.models.replies import Usage, parse, read_reply
 from spyhop.models.service import Endpoint, Service
@@ -330,9 +331,9 @@ def _folder(path: Path, config: Local) -> Iterator[CapabilityCheck]:
 
 def _shape(path: Path, config: Local) -> CapabilityCheck:
     try:
-        found: Any = transformers.AutoConfig.from_pretrained(path, local_files_only=True)
+        found = read_config(path)
         chat_format = saved_format(path, load_tokenizer(path)) if config.format == "saved" else None
-    except (OSError, ValueError, KeyError) as error:
+    except (ModelError, OSError, ValueError, KeyError) as error:
         reason = str(error).strip().splitlines()[0]
         return CapabilityCheck("model", False, f"{path}: not a model folder ({reason:.160})")
     kind = ", ".join(getattr(found, "architectures", None) or [found.model_type])
