@@ -67,6 +67,7 @@ def backtranslate(
     Raises:
         ModelError: If more than `max_error_frac` of the calls failed.
     """
+    model.check_samples(config.num_instructions, config.sampling)
     check = InstructionCheck(config.filters, config.asked)
     failures = Failures(model.label, ctx.runtime.max_error_frac)
     seen: set[int] = set()

@@ -18,13 +18,13 @@ import aiohttp
 
 from spyhop import __version__
 from spyhop.lazy import Lazy
-from spyhop.models.base import Reply, Request, Sampling
+from spyhop.models.calls import Reply, Request, Sampling
 from spyhop.models.endpoint import Remote
 from spyhop.models.endpoint_state import EndpointState
 from spyhop.models.failures import Failure, read_failure, remaining
 from spyhop.models.local import Local, load_tokenizer, saved_format
 from spyhop.models.replies import Usage, parse, read_reply
-from spyhop.models.service import Endpoint
+from spyhop.models.service import Endpoint, Service
 from spyhop.models.teacher import Teacher
 from spyhop.models.wire import body
 from spyhop.render import FORMATS, TemplateFormat
@@ -83,6 +83,14 @@ def doctor(teacher: Teacher, root: Path) -> Iterator[CapabilityCheck]:
             )
     elif teacher.folder is not None and isinstance(teacher.config, Local):
         yield from _folder(teacher.folder / teacher.config.subfolder, teacher.config)
+
+
+def reachable(config: Remote, service: Service) -> Iterator[CapabilityCheck]:
+    """Yield the checks of key and connection of every endpoint; nothing is sent."""
+    for endpoint in service.endpoints:
+        state = EndpointState(endpoint, config.model)
+        yield _key(state)
+        yield _connection(state)
 
 
 def _versions(*packages: str) -> CapabilityCheck:

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
-from spyhop.models.base import Choice, Kind, Reply, Request, Sampling
+from spyhop.models.calls import Choice, Kind, Reply, Request, Sampling
 from spyhop.models.commits import Commits
 from spyhop.models.endpoint_state import EndpointState
 from spyhop.models.failures import MESSAGE_CHARS, Failure
@@ -48,6 +48,8 @@ class ReplyCounts:
     """What happened since the client was opened."""
 
     num_answered: int = 0
+    prompt_tokens: int = 0
+    response_tokens: int = 0
     usd: float = 0.0
     failures: Counter[str] = field(default_factory=Counter)
     last_failure: str = ""
@@ -336,6 +338,8 @@ class EndpointClient:
             self._schedule.guess.learn(call.size, usage.prompt_tokens)
         self.state.spent_usd += usd
         self.counts.usd += usd
+        self.counts.prompt_tokens += usage.prompt_tokens
+        self.counts.response_tokens += usage.response_tokens
         self.counts.num_answered += len(choices)
         how = (endpoint.config.url, call.num_sent, now - reservation.sent, time.time())
         answered, settled = [], []

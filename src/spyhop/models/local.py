@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 
 from spyhop.lazy import Lazy
-from spyhop.models.base import Backend, Choice, ModelConfig, Reply, Request, Sampling, TokenLogprobs
+from spyhop.models.base import Backend, ModelConfig
+from spyhop.models.calls import Choice, Reply, Request, Sampling, TokenLogprobs
 from spyhop.render import ORCA, ChatFormat, FormatName, Renderer, named_format, read_format
 from spyhop.runtime import Runtime
 from spyhop.schema import ModelError, RecipeError

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from pydantic_core import from_json
 
-from spyhop.models.base import Choice, Reply, Request
+from spyhop.models.calls import Choice, Reply, Request
 from spyhop.models.failures import Failure, page_in, read_stated
 from spyhop.schema import ending_of
 from spyhop.text.choices import choice
