@@ -61,7 +61,7 @@ def train(
     inputs = {"rows": [path.absolute() for path in rows], "base": base.absolute()}
     file = given("train", {**named, **inputs}, set_)
     if settings is not None:  # errors name the file, and its paths are relative to it
-        file = replace(file, path=settings, settings={"name": "train", **file.settings})
+        file = replace(file, path=settings, settings=file.settings)
     built, runtime = build(file, {})
     apart(built, out, [MODEL])
     if plan:

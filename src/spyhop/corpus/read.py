@@ -252,8 +252,8 @@ def _line_pages(path: Path, name: str, part: Part, config: ReadConfig) -> Iterat
 def _json_file(path: Path, config: ReadConfig) -> list[object] | None:
     """Return the rows of a file that is one JSON value; none if it is lines, or too large."""
     with _open(path) as stream:
-        data = stream.read(config.max_row_bytes + 1)
-    if len(data) > config.max_row_bytes:
+        data = stream.read(MAX_ROW_BYTES + 1)
+    if len(data) > MAX_ROW_BYTES:
         return None
     try:
         found = json.loads(data)

@@ -19,7 +19,6 @@ from spyhop.text.gold import Reading, read
 from spyhop.text.thought import without_thought
 
 ITEM_TOKENS = 300
-TOKENS_PER_S = 50_000
 """Planning figures: a usual item, and a model of a million parameters on one core."""
 
 
@@ -58,8 +57,7 @@ def plan_measure(config: MeasureConfig, items: Mapping[str, Estimate], model: Es
         response_tokens=most // 4,
         most_response_tokens=most,
     )
-    seconds = (calls.prompt_tokens + calls.response_tokens) / TOKENS_PER_S
-    return Estimate(rows=rows, calls={"model": calls}, seconds=seconds)
+    return Estimate(rows=rows, calls={"model": calls})
 
 
 @stage(version=3, writes=Score, plan=plan_measure)

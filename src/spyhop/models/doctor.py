@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -22,9 +22,10 @@ from spyhop.models.calls import Reply, Request, Sampling
 from spyhop.models.endpoint import Remote
 from spyhop.models.endpoint_state import EndpointState
 from spyhop.models.failures import Failure, read_failure, remaining
+from spyhop.models.folder import read_config
 from spyhop.models.local import Local, load_tokenizer, saved_format
 from spyhop.models.replies import Usage, parse, read_reply
-from spyhop.models.service import Endpoint
+from spyhop.models.service import Endpoint, Service
 from spyhop.models.teacher import Teacher
 from spyhop.models.wire import body
 from spyhop.render import FORMATS, TemplateFormat
@@ -83,6 +84,14 @@ def doctor(teacher: Teacher, root: Path) -> Iterator[CapabilityCheck]:
             )
     elif teacher.folder is not None and isinstance(teacher.config, Local):
         yield from _folder(teacher.folder / teacher.config.subfolder, teacher.config)
+
+
+def reachable(config: Remote, service: Service) -> Iterator[CapabilityCheck]:
+    """Yield the checks of key and connection of every endpoint; nothing is sent."""
+    for endpoint in service.endpoints:
+        state = EndpointState(endpoint, config.model)
+        yield _key(state)
+        yield _connection(state)
 
 
 def _versions(*packages: str) -> CapabilityCheck:
@@ -322,9 +331,9 @@ def _folder(path: Path, config: Local) -> Iterator[CapabilityCheck]:
 
 def _shape(path: Path, config: Local) -> CapabilityCheck:
     try:
-        found: Any = transformers.AutoConfig.from_pretrained(path, local_files_only=True)
+        found = read_config(path)
         chat_format = saved_format(path, load_tokenizer(path)) if config.format == "saved" else None
-    except (OSError, ValueError, KeyError) as error:
+    except (ModelError, OSError, ValueError, KeyError) as error:
         reason = str(error).strip().splitlines()[0]
         return CapabilityCheck("model", False, f"{path}: not a model folder ({reason:.160})")
     kind = ", ".join(getattr(found, "architectures", None) or [found.model_type])

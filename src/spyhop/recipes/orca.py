@@ -77,8 +77,6 @@ Teaching = TypeVar("Teaching", VerifyConfig, DialogueConfig)
 class OrcaConfig(Config):
     """Settings of the `orca` recipe."""
 
-    name: str = "orca"
-    """Run name; results are linked under `runs/<name>`. Default: the recipe file's name."""
     collections: tuple[Collection, ...] = Field(min_length=1)
     distinct: DistinctConfig = DistinctConfig()
     decontaminate: ContaminationConfig | None = ContaminationConfig()
@@ -149,9 +147,9 @@ class OrcaConfig(Config):
         return not self.ready or "teacher" in self.model_fields_set
 
 
-def orca(config: OrcaConfig) -> Recipe:
+def orca(config: OrcaConfig, name: str = "orca") -> Recipe:
     """Explanation tuning: collections, system messages, assistant, teacher, student, scores."""
-    r = Recipe(config.name)
+    r = Recipe(name)
     items = add_items(r, config.suites)
     data = mixture(r, config.collections, config.distinct, config.decontaminate, items, config.seed)
     rows = add_answers(r, config, data)
@@ -175,7 +173,7 @@ def orca(config: OrcaConfig) -> Recipe:
         look = ContaminationRateConfig()
         more["items"] = items
         more["shared"] = r.add("shared", check_contamination, look, items=items, answers=answers)
-    card = DatasetConfig(title=config.name)
+    card = DatasetConfig(title=r.name)
     given = r.add("dataset", dataset, card, answers=answers, queries=data.queries)
     known: dict[str, Ref | dict[str, Ref]] = {"scores": scores["student"]} if scores else {}
     if earlier := phases["student"][:-1]:
@@ -184,14 +182,14 @@ def orca(config: OrcaConfig) -> Recipe:
         probed = r.add("probe", probe, config.probe, answers=answers, model=asked["student"])
         known["probe"], more["probes"] = probed, {"student": probed}
     r.add(
-        "model", release, with_title(config.release, config.name), model=models["student"],
+        "model", release, with_title(config.release, r.name), model=models["student"],
         base=base, answers=answers, data=given, **known,
     )  # fmt: skip
     r.add(
         "report",
         page,
         ReportConfig(
-            title=config.name,
+            title=r.name,
             phases={name: tuple(step.name for step in steps) for name, steps in phases.items()},
         ),
         answers=answers,

@@ -33,8 +33,6 @@ _SCHEME = re.compile(r"(?:https?|s3a?|gs|gcs|az|abfss?|hdfs|ftp):")
 class SegmentsConfig(Config):
     """Settings of the `segments` recipe."""
 
-    name: str = "segments"
-    """Run name; results are linked under `runs/<name>`. Default: the recipe file's name."""
     inputs: tuple[InputPath, ...] = Field(min_length=1)
     """Archives, folders of pages, JSON lines, Parquet tables, or lists of archives."""
     segment: SegmentConfig = SegmentConfig()
@@ -44,15 +42,15 @@ class SegmentsConfig(Config):
     """Benchmarks whose items must not occur in the segments."""
 
 
-def segments(config: SegmentsConfig) -> Recipe:
+def segments(config: SegmentsConfig, name: str = "segments") -> Recipe:
     """Web pages to self-contained segments for a backward model."""
-    r = Recipe(config.name)
+    r = Recipe(name)
     items = add_items(r, config.suites)
     pages: dict[str, Ref] = {
         str(path): Source(path) for given in config.inputs for path in expand(given)
     }
     steps = add_segments(r, config.segment, config.near, config.contamination, pages, items)
-    page = CorpusPageConfig(title=config.name)
+    page = CorpusPageConfig(title=r.name)
     *_, last = steps.values()
     r.add(FILE, write_segments, SegmentsFileConfig(), segments=last)
     r.add("report", corpus_page, page, steps=steps)
