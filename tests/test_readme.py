@@ -64,7 +64,7 @@ def test_links_lead_somewhere(link: str):
 def test_example_recipes_build(path: Path):
     file = read_recipe(path)
     kind = RECIPES[file.recipe]
-    recipe = kind.build(file.config(kind.config_type))
+    recipe = kind.build(file.config(kind.config_type), file.name)
     assert recipe.steps[-1].name == "report"
     file.runtime_with({})
 

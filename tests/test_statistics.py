@@ -8,6 +8,9 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from spyhop.statistics import (
+    cluster_interval,
+    detectable_difference,
+    holm,
     mcnemar,
     near_chance,
     paired_difference,
@@ -19,7 +22,7 @@ from spyhop.statistics import (
     wilson,
 )
 
-SLEEP_1 = [0.7, -1.6, -0.2, -1.2, -0.1, 3.4, 3.7, 0.8, 0.0, 2.0]  # LoadedBase (1908): hours gained
+SLEEP_1 = [0.7, -1.6, -0.2, -1.2, -0.1, 3.4, 3.7, 0.8, 0.0, 2.0]  # Student (1908): hours gained
 SLEEP_2 = [1.9, 0.8, 1.1, 0.1, -0.1, 4.4, 5.5, 1.6, 4.6, 3.4]
 
 
@@ -325,3 +328,53 @@ def test_the_interval_of_kappa_covers():
         found = quadratic_kappa(a[start : start + 200], b[start : start + 200], resamples=400)
         hits += found.low <= truth <= found.high
     assert 0.90 <= hits / 200 <= 0.99
+
+
+def test_holm_gives_the_adjusted_values_of_r():
+    found = holm([0.01, 0.04, 0.03, 0.005])  # R: p.adjust(..., "holm")
+    assert found == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([]) == [] and holm([0.9, 0.8]) == [1.0, 1.0]
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=20))
+def test_holm_rejects_between_bonferroni_and_no_correction(p_values: list[float]):
+    for plain, adjusted in zip(p_values, holm(p_values), strict=True):
+        assert plain <= adjusted <= min(1.0, plain * len(p_values)) + 1e-12
+
+
+@pytest.mark.parametrize(("n", "discordant"), [(200, 0.3), (1000, 0.1), (500, 0.5)])
+def test_the_detectable_difference_is_found_as_often_as_promised(n: int, discordant: float):
+    delta = detectable_difference(n, discordant)
+    assert delta is not None
+    rng = np.random.default_rng(0)
+    cells = [(discordant + delta) / 2, (discordant - delta) / 2, 1 - discordant]
+    tables = rng.multinomial(n, cells, size=4000)
+    z = np.abs(tables[:, 0] - tables[:, 1]) / np.sqrt(np.maximum(1, tables[:, 0] + tables[:, 1]))
+    assert (z > stats.norm.ppf(0.975)).mean() == pytest.approx(0.8, abs=0.03)
+
+
+def test_too_few_items_detect_nothing():
+    assert detectable_difference(5, 0.1) is None
+    with pytest.raises(ValueError, match="needs items"):
+        detectable_difference(0, 0.1)
+
+
+def test_clusters_widen_the_interval_as_they_should():
+    rng = np.random.default_rng(1)
+    clusters, covered = np.repeat(np.arange(25), 8).astype(str), 0
+    for run in range(200):
+        values = np.repeat(rng.normal(0, 1, 25), 8) + rng.normal(0, 1, 200)
+        found = cluster_interval(values, clusters, seed=run, resamples=400)
+        covered += found.low <= 0 <= found.high
+    assert 0.9 < covered / 200 < 0.99  # 94 % in 1,200 runs
+    alone = cluster_interval(values, [str(n) for n in range(200)])
+    assert found.high - found.low > 1.5 * (alone.high - alone.low)
+
+
+def test_values_that_are_no_numbers_and_single_clusters_are_refused():
+    with pytest.raises(ValueError, match="not a finite number"):
+        cluster_interval([0.0, float("nan")], ["a", "b"])
+    with pytest.raises(ValueError, match="not a finite number"):
+        paired_seed_difference([0.0, float("inf")], [1.0, 2.0])
+    with pytest.raises(ValueError, match="two clusters are needed"):
+        cluster_interval([0.0, 1.0], ["a", "a"])

@@ -68,6 +68,14 @@ def test_every_command_and_option_is_described():
     assert faults == []
 
 
+def test_no_help_is_truncated_or_wider_than_80_columns(cli, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    for name, _ in _commands(typer.main.get_command(app), "spyhop"):
+        lines = cli(*name.split()[1:], "--help").stdout.splitlines()
+        assert lines[0].startswith(f"Usage: {name}") and max(map(len, lines)) <= 80
+        assert [line for line in lines[1:] if line.endswith("...")] == [], name
+
+
 @pytest.mark.parametrize(
     ("text", "fault"),
     [

@@ -58,11 +58,16 @@ def unshown(reason: str) -> PydanticCustomError:
 
 def mask_secret(raw: bytes, secret: str, name: str) -> bytes:
     """Replace a secret by `<name>`, also where JSON, a URL or HTML spells it otherwise."""
+    for form in secret_forms(secret):
+        raw = raw.replace(form, f"<{name}>".encode())
+    return raw
+
+
+def secret_forms(secret: str) -> list[bytes]:
+    """Return the spellings of a secret in text, JSON, a URL and HTML, longest first."""
     in_json = json.dumps(secret)[1:-1]
     forms = {secret, in_json, in_json.replace("/", "\\/"), quote(secret, ""), html.escape(secret)}
-    for form in sorted(forms - {""}, key=len, reverse=True):
-        raw = raw.replace(form.encode(), f"<{name}>".encode())
-    return raw
+    return [form.encode() for form in sorted(forms - {""}, key=len, reverse=True)]
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -190,19 +195,43 @@ def describe(
         if given is not None:
             default = getattr(given, name)
         nested = next((kind for kind in _kinds(info.annotation) if _is_config(kind)), None)
-        shown = "required" if is_required else "" if nested else f"= {default!r:.40}"
-        shown += _options(info.annotation, default)
+        table = _kind_of_table(info.annotation) if nested else ""
+        value = "required" if is_required else "" if nested else f"= {_as_toml(default):.40}"
         about = " ".join((info.description or "").split())
-        yield f"{'  ' * depth}{name}  {shown}  {about}".rstrip()
+        parts = (name, table, value + _options(info.annotation, default), about)
+        yield "  " * depth + "  ".join(part for part in parts if part)
         if nested is not None:
             whole = default if isinstance(default, nested) else None
             yield from describe(nested, depth + 1, whole)
 
 
+def _kind_of_table(annotation: Any) -> str:  # noqa: ANN401 (a type expression)
+    """Say how tables are written: once, several times, by name, or perhaps not at all."""
+    origins = [get_origin(kind) for kind in _kinds(annotation)]
+    kind = (
+        "list of tables" if tuple in origins else "tables by name" if dict in origins else "table"
+    )
+    return f"{kind}, or false" if type(None) in _kinds(annotation) else kind
+
+
+def _as_toml(value: Any) -> str:  # noqa: ANN401 (a default of any type)
+    """Return a default as a settings file spells it; TOML has no null."""
+    if value is None:
+        return "unset"
+    if isinstance(value, bool | str | Path):
+        return json.dumps(value if isinstance(value, bool) else str(value), ensure_ascii=False)
+    if isinstance(value, tuple | list):
+        return f"[{', '.join(map(_as_toml, value))}]"
+    if isinstance(value, Mapping | BaseModel):
+        pairs = value.items() if isinstance(value, Mapping) else iter(value)
+        return f"{{{', '.join(f'{name} = {_as_toml(each)}' for name, each in pairs)}}}"
+    return str(value)
+
+
 def _options(annotation: Any, default: Any) -> str:  # noqa: ANN401 (a type expression)
     """Return the words that a setting may have, where its type names them."""
     named = [kind for kind in _kinds(annotation) if get_origin(kind) is Literal]
-    words = [str(word) or "''" for kind in named for word in get_args(kind)]
+    words = [str(word) or '""' for kind in named for word in get_args(kind)]
     if len(words) < 2:
         return "".join(f", or {word}" for word in words if word != default)
     how = "any" if get_origin(annotation) in (tuple, dict) else "one"

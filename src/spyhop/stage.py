@@ -130,6 +130,8 @@ class Estimate:
     """Of training: weights, gradients and optimiser."""
     seconds: float = 0.0
     """On one core of a current machine, from the rates measured in `benchmarks/`."""
+    parts: tuple[int, ...] = ()
+    """Of a source: rows of each file; of a collection: rows of each task; empty if unknown."""
     num_bytes: int = 0
     """Of a source: what its files hold once they are unpacked, guessed for packed ones."""
 

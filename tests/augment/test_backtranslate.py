@@ -22,7 +22,7 @@ TEXT = (
 SAYS = {
     "good": "How do I keep bread fresh for several days?",
     "blank": " \n ...",
-    "short": "Bread?",
+    "short": "Bread",
     "failed": failed(),
     "refused": reply("", "content_filter"),
     "cut": reply("How do I keep bread and", "length"),
@@ -30,7 +30,7 @@ SAYS = {
     "leak": "Write only the instruction, as a person would put it: how is bread kept fresh when "
     "it is warm in the kitchen, and which cloths, boxes and bags are best for that?",
     "mark": "How is bread kept fresh?\n\nResponse: wrap it in a cloth",
-    "format": "### Assistant:\nHow is bread kept fresh?",
+    "format": "<|assistant|>\nHow is bread kept fresh?",
     "copy": "wrap it in a cloth and put it in a wooden box with holes",
     "title": "keep bread fresh for a week",
 }
@@ -58,10 +58,12 @@ def test_instructions_are_kept_or_dropped_with_their_reason(tmp_path: Path):
         model=_model(),
     )
     rows = {_name(row.response): row for row in made.rows(Pair)}
-    assert list(rows) == ["good", "title"]
+    assert list(rows) == ["good", "mark", "title"]
     good = rows["good"]
     assert good.instruction == SAYS["good"] and good.response == f"{TEXT} (good)"
     assert good.id == pair_id(good.instruction, good.response)
+    assert rows["mark"].instruction == "How is bread kept fresh?"
+    assert made.record.counts["cleaned"] == 1
     assert (good.tag, good.collection, good.segment_id) == ("web", "web", "s0")
     assert (good.origin, good.writer, good.rating) == ("https://toy/0", "fake", None)
     reasons = {
@@ -69,8 +71,8 @@ def test_instructions_are_kept_or_dropped_with_their_reason(tmp_path: Path):
     }
     assert reasons == {
         "blank": "empty", "short": "too_short", "failed": "failed", "refused": "refused",
-        "cut": "cut", "echo": "echo", "leak": "prompt_leak", "mark": "prompt_leak",
-        "format": "prompt_leak", "copy": "copy",
+        "cut": "cut", "echo": "echo", "leak": "prompt_leak", "format": "prompt_leak",
+        "copy": "copy",
     }  # fmt: skip
     assert sum(made.record.dropped.values()) + made.num_rows == len(SAYS)
 
@@ -139,11 +141,16 @@ def test_the_plan_counts_instructions():
 
 
 def test_real_backtranslations_that_leak_are_found(tmp_path: Path, data_dir: Path):
-    """Of 243 that a small public model wrote, 226 go on with their prompt's label of a response."""
+    """Of 243 by a small public model, 226 go on behind their prompt's label of a response.
+
+    Where an instruction comes before the label, it is kept without the rest.
+    """
     rows = json.loads((data_dir / "lima" / "lima" / "lima_instructions.json").read_text())
     said = {row["response"]: row["generated_instruction"] for row in rows}
     segments = artifact(tmp_path / "s", [segment(n, text) for n, text in enumerate(said)])
     model = Scripted(lambda request, _: said[request.messages[-1].content.split("Text:\n", 1)[1]])
     made = backtranslate.run(tmp_path, BacktranslateConfig(), segments=segments, model=model)
-    assert made.record.dropped == {"copy": 4, "empty": 2, "prompt_leak": 226}
+    dropped = made.record.dropped
+    assert dropped["prompt_leak"] > 60 and dropped["loop"] > 30 and made.num_rows > 90
+    assert made.record.counts["cleaned"] > 90
     assert not any("Response:" in row.instruction for row in made.rows(Pair))

@@ -9,7 +9,6 @@ import pytest
 
 from spyhop.collect import (
     Columns,
-    DecontaminateConfig,
     DistinctConfig,
     FlanCotConfig,
     RecordsConfig,
@@ -21,6 +20,7 @@ from spyhop.collect import (
 from spyhop.evaluate import ItemsConfig, read_items, read_task
 from spyhop.schema import Item, Query
 from spyhop.store import Artifact, Source
+from spyhop.text.contamination import ContaminationConfig
 from spyhop.text.overlap import NearConfig
 from toys import rows_artifact
 
@@ -121,7 +121,7 @@ def test_test_items_go_and_are_told(tmp_path: Path):
     rows = [_query(1, f"Tell me: {LONG}."), _query(2, "something else"),
             _query(3, LONG[:40])]  # fmt: skip
     given = rows_artifact(tmp_path / "given", rows)
-    made = decontaminate.run(tmp_path, DecontaminateConfig(), queries=given, items={"one": items})
+    made = decontaminate.run(tmp_path, ContaminationConfig(), queries=given, items={"one": items})
     assert [row.id for row in made.rows(Query)] == [f"{n:016x}" for n in (2, 3)]
     assert made.record.dropped == {"contaminated/bbh": 1}
     assert made.record.counts == {
@@ -156,7 +156,7 @@ def test_items_of_agieval_in_flan_cot(data_dir: Path, tmp_path: Path):
         ItemsConfig(task=read_task("agieval")),
         folder=Source(data_dir / "agieval" / "v1").open(tmp_path),
     )
-    made = decontaminate.run(tmp_path, DecontaminateConfig(), queries=cot, items={"one": agieval})
+    made = decontaminate.run(tmp_path, ContaminationConfig(), queries=cot, items={"one": agieval})
     found = [row for _, row in _drops(made)]
     assert {(row["task"], row["item_task"]) for row in found} == {("aqua", "aqua-rat")}
     assert all(row["words"] for row in found)

@@ -79,7 +79,8 @@ def test_real_seed_files(
     rows = list(made.rows(Pair))
     assert len(rows) == num == len({row.id for row in rows}) and not made.record.dropped
     assert {(row.collection, row.licence) for row in rows} == {(kind, licence)}
-    assert kind != "dolly" or not any("### " in row.instruction for row in rows)
+    assert kind != "dolly" or not any("###" in row.instruction + row.response[-9:] for row in rows)
+    assert made.record.counts["end_marks"] == (num if kind == "dolly" else 0)
 
 
 def test_pairs_of_ones_own(tmp_path: Path):
@@ -100,6 +101,21 @@ def test_pairs_of_ones_own(tmp_path: Path):
     listed = tmp_path / "list.json"
     listed.write_text(json.dumps(rows[:1]))
     assert _read(tmp_path, listed, "pairs").num_rows == 1
+
+
+def test_sharegpt_conversations_are_seeds(tmp_path: Path):
+    def row(*turns: tuple[str, str]) -> dict[str, object]:
+        return {"id": "x", "conversations": [{"from": who, "value": text} for who, text in turns]}
+
+    rows = [
+        row(("system", "Be kind."), ("human", "Hi?"), ("gpt", "Hello.<|im_end|>"), ("human", "?")),
+        row(("user", "Why?"), ("gpt", "So.")),
+        row(("gpt", "Hello."), ("human", "Hi?")),
+    ]
+    made = _read(tmp_path, _lines(tmp_path, rows), "pairs")
+    found = [(row.instruction, row.response) for row in made.rows(Pair)]
+    assert found == [("Hi?", "Hello."), ("Why?", "So.")]
+    assert made.record.dropped == {"no_exchange": 1} and made.record.counts["end_marks"] == 1
 
 
 def _said(*turns: tuple[str, object]) -> dict[str, object]:

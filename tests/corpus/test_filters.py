@@ -1,10 +1,18 @@
 import pytest
 
 from corpus.pages import STEPS
-from spyhop.corpus.filters import FILTERS, Candidate, FilterConfig, is_toxic, reason_against
+from spyhop.corpus.filters import (
+    FILTERS,
+    Candidate,
+    FilterConfig,
+    is_toxic,
+    reason_against,
+    url_reason,
+)
 from spyhop.corpus.segment import Section
 
 GOOD = "".join(STEPS)
+QUALITY = ("gopher_repetition", "gopher_lists")
 
 
 def _reason(
@@ -46,6 +54,14 @@ def test_a_good_section_has_no_reason_against_it():
         ("personal", {"num_redacted": 6}),
         ("repeated_sentences", {"text": GOOD + STEPS[0]}),
         ("repeated_sentences", {"text": GOOD + STEPS[0].replace("spoon", "fork")}),
+        ("gopher_repetition", {"text": "\n".join(["One line of this text is here.", GOOD[:90]] * 9),
+                               "prose": GOOD, "config": FilterConfig(quality=QUALITY)}),
+        ("gopher_repetition", {"text": GOOD + " so it went on and on" * 12,
+                               "prose": GOOD, "config": FilterConfig(quality=QUALITY)}),
+        ("gopher_lists", {"text": "\n".join(f"- {step}" for step in STEPS), "prose": GOOD,
+                          "config": FilterConfig(quality=QUALITY)}),
+        ("gopher_lists", {"text": "\n".join(f"{step[:-2]}..." for step in STEPS) + "\nThe end.",
+                          "prose": GOOD, "config": FilterConfig(quality=QUALITY)}),
         ("too_long", {"reason": "too_long", "heading": "FORUM"}),
     ],
 )  # fmt: skip
@@ -65,6 +81,35 @@ def test_every_filter_has_a_case_above():
 )  # fmt: skip
 def test_headings_that_only_resemble_are_kept(heading: str):
     assert _reason(heading=heading) == ""
+
+
+def test_quality_filters_are_off_unless_named_and_pass_good_text():
+    listed = "\n".join(f"- {step}" for step in STEPS)
+    assert _reason(listed, prose=GOOD) == ""
+    assert _reason(config=FilterConfig(quality=QUALITY)) == ""
+
+
+def test_plain_text_needs_no_heading():
+    section = Section((), GOOD, 0, len(GOOD), GOOD, "")
+    assert reason_against(Candidate(section, "en", 0), FilterConfig()) == "no_heading"
+    assert reason_against(Candidate(section, "en", 0, is_plain=True), FilterConfig()) == ""
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("https://bad.example/x", "blocked_domain"),
+        ("http://www.BAD.example:80/", "blocked_domain"),
+        ("https://notbad.example/", ""),
+        ("https://bad.example.org/", ""),
+        ("https://a.example/casino-online", "blocked_url"),
+        ("https://a.example/casinos", ""),
+        ("http://[bad/", ""),
+    ],
+)
+def test_pages_are_dropped_by_domain_and_by_words_of_their_address(url: str, reason: str):
+    config = FilterConfig(blocked_domains=("bad.example",), blocked_url_words=("Casino",))
+    assert url_reason(url, config) == reason and url_reason(url, FilterConfig()) == ""
 
 
 def test_short_sentences_may_recur():

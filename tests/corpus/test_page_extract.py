@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from corpus.pages import article
-from spyhop.corpus.extract import ExtractConfig, Refused, decode, extract, text_blocks
+from spyhop.corpus.charset import decode
+from spyhop.corpus.extract import ExtractConfig, Refused, extract, text_blocks
 from spyhop.text.overlap import words
 
 CONFIG = ExtractConfig()

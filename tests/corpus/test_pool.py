@@ -15,7 +15,7 @@ import pytest
 from corpus.pages import MONSTERS, article, slow_page, warc, write_articles
 from spyhop.corpus import pool as pooling
 from spyhop.corpus import worker as working
-from spyhop.corpus.archive import Page
+from spyhop.corpus.archive import ArchivePage
 from spyhop.corpus.extract import ExtractConfig
 from spyhop.corpus.pool import Pool
 from spyhop.corpus.read import parts_of
@@ -44,7 +44,7 @@ def _outcomes(folder: Path, num_parts: int) -> list[tuple[str, dict]]:
 @pytest.mark.parametrize("name", MONSTERS)
 def test_a_monster_ends_as_counted_reasons_at_once(name: str):
     started = time.monotonic()
-    found = list(segments_of(Page("u", "o", MONSTERS[name]), SegmentConfig()))
+    found = list(segments_of(ArchivePage("u", "o", MONSTERS[name]), SegmentConfig()))
     assert found and all(each.reason for each in found)
     assert time.monotonic() - started < 3
 
@@ -175,13 +175,13 @@ def test_workers_die_with_their_run(tmp_path: Path):
 
 
 def test_a_page_that_makes_our_code_fail_is_a_reason(tmp_path: Path, monkeypatch, capfd):
-    def fail(page: Page, config: SegmentConfig):
+    def fail(page: ArchivePage, config: SegmentConfig):
         raise ValueError("ours")
 
     monkeypatch.setattr(working, "segments_of", fail)
     part = parts_of([tmp_path / "x.html"]) if (tmp_path / "x.html").write_text("<p>") else []
     job = working.PartItem(0, part[0], SegmentConfig(), tmp_path)
-    ((reason, _),) = working._lines(Page("u", "o", b"x"), job, 0)
+    ((reason, _),) = working._lines(ArchivePage("u", "o", b"x"), job, 0)
     assert reason == "page/error" and "ours" in capfd.readouterr().err
 
 

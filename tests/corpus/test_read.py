@@ -9,13 +9,13 @@ import pytest
 
 from corpus.pages import article, warc
 from spyhop.corpus import read as reading
-from spyhop.corpus.archive import Page
+from spyhop.corpus.archive import ArchivePage
 from spyhop.corpus.read import ReadConfig, parts_of, read
 
 MAX = 1_000_000
 
 
-def _pages(*roots: Path, config: ReadConfig | None = None) -> list[Page]:
+def _pages(*roots: Path, config: ReadConfig | None = None) -> list[ArchivePage]:
     return [p for part in parts_of(roots) for p in read(part, config or ReadConfig(), MAX)]
 
 
@@ -80,10 +80,11 @@ def test_a_line_is_read_once_wherever_the_file_is_cut(
         assert [len(page.data) for page in _pages(path)] == list(range(1, 60))
 
 
-def test_a_line_without_end_is_passed_over(tmp_path: Path):
+def test_a_line_without_end_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     path = tmp_path / "x.jsonl"
     path.write_text(json.dumps({"text": "y" * 5000}) + "\n" + json.dumps({"text": "x"}) + "\n")
-    found = _pages(path, config=ReadConfig(max_row_bytes=1000))
+    monkeypatch.setattr(reading, "MAX_ROW_BYTES", 1000)
+    found = _pages(path)
     assert [(page.data, page.reason) for page in found] == [(b"", "too_many_bytes"), (b"x", "")]
 
 
@@ -148,7 +149,14 @@ def test_a_damaged_archive_ends_as_reasons(tmp_path: Path, harm, name: str):
 
 def test_the_broken_archives_of_others(data_dir: Path):
     found = _outcomes(data_dir / "warc_warcio/data")
-    assert found == {"html": 9, "text": 2, "not_text": 4, "no_page": 1, "arc_archive": 4}
+    assert found == {
+        "html": 9,
+        "text": 2,
+        "not_text": 4,
+        "no_page": 1,
+        "revisit": 4,
+        "arc_archive": 4,
+    }
 
 
 @pytest.mark.parametrize("name", ["x.arc", "x.ARC.gz", "x.arc.1.gz", "x.wacz", "x.mhtml", "x.mht"])

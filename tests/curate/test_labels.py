@@ -60,7 +60,7 @@ def test_labels_may_be_a_table(tmp_path: Path):
         ({"id": "a", "score": 9}, "a number from 1 to 5"),
         ({"id": "a", "good": "maybe"}, "write true or false"),
         ({"instruction": "x", "good": True}, "no 'response'"),
-        ([1], "is not a row"),
+        ("x", "is not a row"),
     ],
 )
 def test_a_wrong_label_is_one_clear_line(tmp_path: Path, row: object, text: str):

@@ -129,8 +129,8 @@ def test_limit_is_a_fixed_random_sample_in_file_order(tmp_path: Path):
     [
         ([_row(), '{"passage": '], r"sat-math\.jsonl: line 2: not JSON"),
         (["[1]"], r"sat-math\.jsonl: row 1: 1 is not a row"),
-        ([_row(), _row(options=[["a"], "b"])], r"jsonl: line 2, column 'options': not a list"),
-        ([_row(options="(A) one\n(C) two")], r"jsonl: line 1, column 'options': not a list"),
+        ([_row(), _row(options=[["a"], "b"])], r"jsonl: line 2: column 'options' = .* lists no"),
+        ([_row(options="(A) one\n(C) two")], r"jsonl: line 1: column 'options' = .* lists no"),
         ([_row(question="")], r"jsonl: line 1: an empty question"),
         ([{"question": "1 + 1?", "passage": ""}], r"jsonl: line 1: no 'label'; found \['passage"),
         ([_row(label=["B"])], r"jsonl: line 1: 'label' is no str or int"),
@@ -150,7 +150,7 @@ def test_errors_say_where_what_and_the_value(rows: list[Any], message: str, tmp_
         ('{"examples": [{"input": "?"}]}', r"snarks\.json: row 1, column 'input': not of the form"),
         (
             json.dumps({"examples": [{"input": LISTED.replace("(B)", "(D)"), "target": "(A)"}]}),
-            r"snarks\.json: row 1, column 'options': not a list",
+            r"snarks\.json: row 1: column 'options' = .* lists no options",
         ),
     ],
 )
@@ -190,12 +190,40 @@ def test_your_own_questions_with_and_without_options(tmp_path: Path):
         ({"question": "Q"}, "line 1: no 'answer'; found"),
         ({"question": "Q", "answer": ""}, "line 1: an empty question or answer"),
         ({"question": "Q", "answer": "c", "options": ["a", "b"]}, "'c' is not among"),
-        ({"question": "Q", "answer": "a", "options": ["a"]}, "not a list of two options"),
+        ({"question": "Q", "answer": "a", "options": ["a"]}, "one option; two are needed"),
     ],
 )
 def test_errors_in_your_own_questions_are_named(tmp_path: Path, row: Any, message: str):
     with pytest.raises(InputError, match=message):
         _read(_jsonl(tmp_path, row, task="mine") / "mine.jsonl", "questions")
+
+
+@pytest.mark.parametrize(
+    ("options", "answer"),
+    [
+        ({"text": ["cork", "coin"], "label": ["1", "2"]}, "2"),
+        ({"a": "cork", "b": "coin"}, "b"),
+        ("(A) cork\n(B) coin", "(B)"),
+        ("A. cork B. coin", "coin"),
+        (["cork", "coin"], "coin"),
+    ],
+)
+def test_options_in_other_shapes(options: Any, answer: str, tmp_path: Path):
+    row = {"question": "Which sinks?", "options": options, "answer": answer, "passage": "Long."}
+    (item,) = _read(_jsonl(tmp_path, row, task="mine") / "mine.jsonl", "questions")
+    assert "(A) cork (B) coin\n" in item.question and item.target == "B"
+
+
+def test_keys_that_nothing_reads_are_reported(tmp_path: Path):
+    row = {"question": "Which?", "choices": ["a", "b"], "answer": "a"}
+    source = Source(_jsonl(tmp_path, row, task="mine") / "mine.jsonl").open(tmp_path)
+    notes: list[str] = []
+    config = ItemsConfig(task=read_task("questions"))
+    made = read_items.run(
+        tmp_path, config, folder=source, report=lambda progress: notes.append(progress.doing)
+    )
+    assert made.record.counts == {"unused/choices": 1}
+    assert any("choices (1 rows)" in note for note in notes)
 
 
 def test_more_options_than_letters(tmp_path: Path):

@@ -76,7 +76,6 @@ def test_a_reply_is_settled_within_100_ms_in_groups(tmp_path: Path):
         for place in range(300):
             added.append(time.monotonic())
             commits.add([row(str(place))], [], [str(place)])
-            time.sleep(0.002)
     delays = sorted(after - before for before, after in zip(added, seen.times, strict=True))
     assert delays[len(delays) // 2] < 0.1  # the machine may be busy: not of every one
     assert delays[-1] < 1.0

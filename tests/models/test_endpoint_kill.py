@@ -214,3 +214,47 @@ def test_a_server_that_is_killed_and_comes_back(tmp_path: Path):
     assert not [row for row in lines if row[2]]
     assert len(again) <= 150 - 30 and set(again.values()) == {1}
     assert len(committed(tmp_path)) == len(asked)
+
+
+EVERY = [
+    *("429", "429-seconds", "429-date", "429-ms", "429-nonsense", "429-html", "408", "409", "500"),
+    *("500-empty", "502", "503", "503-seconds", "504", "529", "reset", "close", "hang", "html"),
+    *("error-200", "reset-billed", "hang-billed", "cut", "cut-reset", "cut-chunked", "empty-body"),
+    *("json", "not-utf8", "array", "no-choices", "empty-choices", "null-message", "null", "empty"),
+    *("length", "filter", "refusal", "no-finish", "number-content", "string-usage", "slow"),
+    *("chunked", "drip", "last", "twice", "no-logprobs", "400", "400-filter", "413", "422"),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_bill_is_known_over_ten_kills_under_every_fault(tmp_path: Path):
+    """2,000 prompts: one row each, none asked again, and the server's books as they were stated."""
+    num, kills, per_prompt, per_response = 2_000, 10, 3.0, 12.0
+    faults = [word for name in EVERY for word in ("--fault", f"{name}=0.006")]
+    with ServerProcess("--latency-ms", "30", "--slow-s", "0.2", "--retry-after-s", "0.1",
+                       "--attempts", "2", *faults) as server:  # fmt: skip
+        where = service(
+            server.url, concurrency=48, timeout_s=2.0,
+            usd_per_million_prompt=per_prompt, usd_per_million_response=per_response,
+            at_all={"budget_usd": 100.0},
+        )  # fmt: skip
+        seen = list(check_kills(tmp_path, where, server, num, kills, seed=11))
+        assert len(seen) == kills
+        found = finish(tmp_path, where, num, 300.0)
+        after, entries = Counter(server.billed()), server.entries()
+    assert [row[0] for row in found] == [request.id for request in requests(num)]
+    for kept, before, asked in seen:
+        check_never_again(kept, before, asked, after)
+    prices = [1e-6 * (per_prompt * e.input_used + per_response * e.output_used) for e in entries]
+    billed = [(e.key, usd) for e, usd in zip(entries, prices, strict=True) if e.is_billed]
+    charged = dict(billed)
+    kept, state = committed(tmp_path), left_state(tmp_path)
+    stated = sum(reply.usd for reply in kept.values())
+    real = sum(charged[server_key(request)] for request in requests(num) if request.id in kept)
+    assert real <= stated * (1 + 1e-9) and stated <= 1.01 * real
+    bill = sum(usd for _, usd in billed)
+    assert state.is_closed and stated <= state.spent_usd
+    assert bill <= state.spent_usd + state.unsettled_usd
+    failed = [row for row in found if row[2] is not None]
+    assert len(kept) + len(failed) == num and len(failed) < 0.1 * num

@@ -11,20 +11,21 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from asking import KEY_ENV, ask, committed, opened, requests, rows, service
+from asking import KEY_ENV, ask, change_state, committed, opened, requests, rows, service
 from server import KEY
-from spyhop.models import Reply, Sampling
+from spyhop.models import Remote, Reply, Sampling
 from spyhop.models.failures import read_failure, read_stated
 from spyhop.models.journal import settle
 from spyhop.models.replies import split_thoughts
 from spyhop.schema import ModelError, Unfinished
+from spyhop.stage import Progress
 
 Answer = tuple[int, dict[str, str], object]
 GOOD = {"choices": [{"index": 0, "finish_reason": "stop",
@@ -403,6 +404,55 @@ def test_rows_that_share_a_reply_made_one_call(tmp_path: Path):
             list(model.generate(requests(7), Sampling(max_new_tokens=9)))
         assert len(server.calls) == 7
     assert (ctx.usage["requests"], ctx.usage["response_tokens"]) == (7, 14)
+
+
+@pytest.mark.parametrize(
+    ("remote", "temperature", "is_refused"),
+    [
+        ({}, 0.0, True),
+        ({}, 0.7, False),
+        ({}, "unset", False),
+        ({"omit": ("temperature",)}, 0.0, False),
+        ({"extra": {"temperature": 0}}, 0.7, True),
+    ],
+)
+def test_samples_that_would_all_be_the_same_are_refused(remote, temperature, is_refused):
+    config, sampling = Remote(model="m", **remote), Sampling(temperature=temperature)
+    config.check_samples(1, sampling)
+    outcome = pytest.raises(ModelError, match="3 samples at temperature 0")
+    with outcome if is_refused else nullcontext():
+        config.check_samples(3, sampling)
+
+
+def test_what_may_be_billed_twice_is_summed_over_kills(tmp_path: Path):
+    bad = lambda text, number: (504, {}, {}) if number < 2 else (200, {}, GOOD)  # noqa: E731
+    with answering(bad) as server:
+        where = service(server.address, concurrency=1, usd_per_million_response=1000.0)
+        ask(tmp_path, where, requests(2), Sampling(max_new_tokens=9))
+        for _ in range(2):  # as two kills with three requests in flight leave it
+            change_state(tmp_path, is_closed=False, ceiling=3, ceiling_usd=0.03)
+            with opened(tmp_path, where) as (model, ctx):
+                replies = list(model.generate(requests(3), Sampling(max_new_tokens=9)))
+            assert len(replies) == 3
+    assert ctx.usage["maybe_billed"] == 2 and ctx.usage["maybe_billed_twice"] == 6
+    assert ctx.usage["maybe_billed_usd"] == pytest.approx(2 * 9e-3 + 2 * 0.03)
+
+
+def test_progress_never_runs_backwards_and_projects_what_it_will_cost(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr("spyhop.models.endpoint.REPORT_S", 0.01)
+    seen: list[Progress] = []
+    with answering(lambda *_: (200, {}, GOOD), delay_s=0.02) as server:
+        where = service(server.address, concurrency=8, usd_per_million_response=10_000.0)
+        with opened(tmp_path, where) as (model, ctx):
+            ctx.report = seen.append
+            for start in (0, 60):
+                asked = requests(60, start=start)
+                list(model.generate(asked, Sampling(max_new_tokens=9), total=60))
+    done = [each.done for each in seen]
+    assert done == sorted(done) and done[-1] <= 120
+    guesses = [float(each.note.split("of about $")[1].split(",")[0])
+               for each in seen if "of about" in each.note and each.done < 60]  # fmt: skip
+    assert guesses and all(guess == pytest.approx(60 * 0.02, rel=0.02) for guess in guesses)
 
 
 # ---------------------------------------------------------------- a stopped process

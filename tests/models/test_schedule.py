@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from asking import requests
-from spyhop.models.base import Request, Sampling
+from spyhop.models.calls import Request, Sampling
 from spyhop.models.endpoint_state import EndpointState, Reservation
 from spyhop.models.failures import Failure
 from spyhop.models.guess import Size

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from server import FAULTS
-from spyhop.models.base import Choice, Reply, Request, Sampling
+from spyhop.models.calls import Choice, Reply, Request, Sampling
 from spyhop.models.failures import NO_CREDIT, read_failure, remaining
 from spyhop.models.replies import Unreadable, Usage, parse, read_choice, read_reply, share
 from spyhop.models.wire import body

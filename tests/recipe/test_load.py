@@ -18,7 +18,6 @@ class Part(Config):
 
 
 class Settings(Config):
-    name: str = ""
     path: InputPath
     part: Part = Part()
     parts: tuple[Part, ...] = ()
@@ -42,7 +41,7 @@ def test_a_file_is_read(tmp_path: Path):
     file = read_recipe(_file(tmp_path, text))
     assert isinstance(file, RecipeFile) and file.recipe == "x"
     settings = file.config(Settings)
-    assert settings == Settings(name="r", path=tmp_path / "p", parts=(Part(size=2),))
+    assert settings == Settings(path=tmp_path / "p", parts=(Part(size=2),))
     assert file.runtime_with({"workers": None}).workers == 3
     assert file.runtime_with({"workers": 5}).workers == 5
 
@@ -55,7 +54,7 @@ def test_a_recipe_is_called_as_its_file_unless_it_says_so(
     tmp_path: Path, file: str, text: str, name: str
 ):
     (tmp_path / file).write_text(f'recipe = "x"\npath = "p"\n{text}')
-    assert read_recipe(tmp_path / file).config(Settings).name == name
+    assert read_recipe(tmp_path / file).name == name
 
 
 def test_relative_paths_start_at_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -76,7 +75,7 @@ def test_relative_paths_start_at_the_file(tmp_path: Path, monkeypatch: pytest.Mo
         ("[[parts]]\nsise = 2", f"parts.0.sise {SISE}"),
         ("[named.a]\nsise = 2", f"named.a.sise {SISE}"),
         ("[maybe]\nsise = 2", f"maybe.sise {SISE}"),
-        ("qqq = 2", "qqq is not a setting; known: maybe, name, named, part, parts, path"),
+        ("qqq = 2", "qqq is not a setting; known: maybe, named, part, parts, path"),
         ("part.size = 'big'", "part.size = 'big': Input should be a valid integer"),
         ("part.size = 0", "part.size = 0: Input should be greater than 0"),
         ("part.kind = 'three'", "part.kind = 'three': Input should be 'one' or 'two'"),
@@ -132,7 +131,7 @@ def test_a_file_that_cannot_be_read(tmp_path: Path):
 )
 def test_a_wrong_runtime_is_one_clear_line(given: dict[str, Any], line: str):
     with pytest.raises(RecipeError, match=line.replace(".", r"\.").replace("?", r"\?")):
-        RecipeFile(Path("r.toml"), "x", {}, given).runtime_with({})
+        RecipeFile(Path("r.toml"), "x", {}, given, "r").runtime_with({})
 
 
 BIG = "9" * 5000
@@ -232,31 +231,38 @@ def test_changes_win_over_the_file(tmp_path: Path):
     assert found.part.size == 7 and found.parts[0].kind == "two"
 
 
-ONE = "  kind  = 'one', one of one, two"
+ONE = '  kind  = "one", one of one, two'
 
 
 class Own(Config):
+    """Own."""
+
     part: Part = Part(kind="two", size=5)
     maybe: Literal["x"] | None = None
     several: tuple[Literal["x", "y"], ...] = ()
     which: Literal["", "z"]
     """Which."""
+    many: tuple[float, ...] = (0.5, 2)
+    on: bool = True
+    table: dict[str, dict[str, int]] = Field({"a b": {"c": 1}})
 
 
 def test_settings_are_described_with_what_is_in_them():
+    size = ("  size  = 1", "  share  = 0.5")
     assert list(describe(Settings)) == [
-        "name  = ''", "path  required",
-        "part", ONE, "  size  = 1", "  share  = 0.5",
-        "parts", ONE, "  size  = 1", "  share  = 0.5",
-        "named", ONE, "  size  = 1", "  share  = 0.5",
-        "maybe", ONE, "  size  = 1", "  share  = 0.5",
+        'name  = ""', "path  required",
+        "part  table", ONE, *size,
+        "parts  list of tables", ONE, *size,
+        "named  tables by name", ONE, *size,
+        "maybe  table, or false", ONE, *size,
     ]  # fmt: skip
 
 
 def test_what_a_setting_may_be_is_named_and_its_default_is_the_tables_own():
     assert list(describe(Own)) == [
-        "part", "  kind  = 'two', one of one, two", "  size  = 5", "  share  = 0.5",
-        "maybe  = None, or x",
-        "several  = (), any of x, y",
-        "which  required, one of '', z  Which.",
+        "part  table", '  kind  = "two", one of one, two', "  size  = 5", "  share  = 0.5",
+        "maybe  = unset, or x",
+        "several  = [], any of x, y",
+        'which  required, one of "", z  Which.',
+        "many  = [0.5, 2]", "on  = true", "table  = {a b = {c = 1}}",
     ]  # fmt: skip

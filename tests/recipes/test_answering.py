@@ -10,12 +10,14 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from command import Done
 from server import KEY, Server, ServerProcess, each, in_order
+from spyhop.recipe.events import read_events
 
 SPYHOP = Path(sys.executable).with_name("spyhop")
 TEACHER = """
@@ -70,7 +72,7 @@ def test_prompts_are_answered_once_and_in_order(cli):
         third = _answer(cli)
         assert sorted(server.billed().values()) == [1] * 60
     assert re.search(r"^out/answers\.jsonl: 50 rows; \$\d\.\d{4}$", done.stdout, re.M)
-    assert "0 steps run, 3 reused" in again.stdout and again.code == third.code == 0
+    assert "0 steps run, 4 reused" in again.stdout and again.code == third.code == 0
     rows = _rows()
     assert [row["messages"][0]["content"] for row in rows] == more and more[:50] == texts
     assert all(row["messages"][1]["content"].startswith("The answer is") for row in rows)
@@ -136,7 +138,7 @@ def test_a_recipe_file_does_the_same(cli):
         assert cli("run", "mine.toml", "--out", "out").code == 0
         assert _answer(cli).stdout.count("reused") == 1
         assert server.stats()["billed"] == 5
-    assert (len(_rows()), len(list(Path("out/runs/mine").iterdir()))) == (5, 5)
+    assert (len(_rows()), len(list(Path("out/runs/mine").iterdir()))) == (5, 6)
 
 
 def test_errors_are_rows_and_can_be_asked_again(cli):
@@ -148,7 +150,7 @@ def test_errors_are_rows_and_can_be_asked_again(cli):
         assert re.search(r"20 rows; .*failed 3.*errors 400: 3; \$", done.stdout), done
         before = {row["messages"][0]["content"]: row["messages"][1:] for row in _rows()}
         assert len([turns for turns in before.values() if not turns]) == 3
-        assert _answer(cli, *keep).stdout.count("3 reused") == 1
+        assert _answer(cli, *keep).stdout.count("4 reused") == 1
         again = _answer(cli, *keep, "--retry-errors")
         assert server.stats()["requests"] == 23
     assert again.code == 0 and "failed" not in again.stdout
@@ -177,7 +179,7 @@ def test_a_finished_node_is_reopened(cli, workers: int):
         assert '"outcome/failed": 2' in old.read_text()  # the old one stays
         server.start()
         done = cli(*command, "--retry-errors", "answers")
-        assert done.code == 0 and "2 steps run, 1 reused" in done.stdout, done
+        assert done.code == 0 and "3 steps run, 1 reused" in done.stdout, done
         assert server.stats()["billed"] == 10
     assert "outcome/failed" not in old.read_text()
     _line(cli(*command, "--retry-errors", "nowhere"), 2, "no step 'nowhere'")
@@ -292,6 +294,9 @@ def test_a_signal_ends_a_run_and_nothing_is_asked_again(
         _teacher(server.url)
         process = _start(tmp_path, workers)
         _wait(server, 50)
+        if number == signal.SIGTERM:  # schedulers send it to every process of a job
+            for child in psutil.Process(process.pid).children(recursive=True):
+                child.send_signal(number)
         os.killpg(process.pid, number)
         if number == signal.SIGHUP:  # a shell and the kernel send one each
             os.killpg(process.pid, number)
@@ -355,3 +360,36 @@ def test_what_is_reserved_for_lost_requests_can_be_released(cli):
     assert amounts[0] and float(amounts[0][1]) > 0
     assert amounts[1] and float(amounts[1][1]) == 0
     assert "may have been billed" in first.stdout
+
+
+@pytest.mark.parametrize(
+    ("url", "cause"),
+    [
+        ("http://127.0.0.1:9", r"http://127\.0\.0\.1:9: cannot be reached: .*is it running"),
+        ("http://no-such-host.invalid/v1", r"no-such-host\.invalid/v1: cannot be reached: "),
+    ],
+)
+def test_a_server_that_is_not_there_is_named_at_the_end(cli, url: str, cause: str):
+    _prompts(3)
+    _teacher(url, "patience_s = 0.5")
+    started = time.monotonic()
+    _line(_answer(cli), 3, f"{cause}.*; run again to resume$")
+    assert time.monotonic() - started < 20
+
+
+def test_progress_of_a_served_model_is_logged_with_tokens_dollars_and_errors(cli, tmp_path: Path):
+    _prompts(24)
+    with Server(latency_s=0.3, plan=in_order(["500"])) as server:
+        _teacher(server.url)
+        assert _answer(cli).code == 0
+    events = list(read_events(tmp_path / "out/runs/answer/events.jsonl"))
+    moved = [event for event in events if event.kind == "progress" and event.step == "answers"]
+    last, ended = (
+        moved[-1],
+        next(e for e in events if e.kind == "step_ended" and e.step == "answers"),
+    )
+    assert [event.done for event in moved] == sorted(event.done for event in moved)
+    assert 0 < last.usage["requests"] <= 24 and last.usage["usd"] > 0
+    assert last.usage["prompt_tokens"] > 0 and last.usage["response_tokens"] > 0
+    assert last.total == ended.rows == 24 and sum(last.errors.values()) > 0
+    assert ended.usage["usd"] > 0 and sum(ended.errors.values()) >= sum(last.errors.values())

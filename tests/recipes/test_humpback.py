@@ -98,7 +98,7 @@ def _recipe(folder: Path, words: Any = None, **changes: Any):
 def _plan(path: Path, root: Path, *changes: str) -> list[PlannedStep]:
     file = read_recipe(path, changes)
     kind = RECIPES[file.recipe]
-    return plan(resolve(kind.build(file.config(kind.config_type)), root))
+    return plan(resolve(kind.build(file.config(kind.config_type), file.name), root))
 
 
 def _examples(folder: Path) -> None:

@@ -33,7 +33,7 @@ TINY = [
 def _recipe(folder: Path, *changes: str, name: str = "quickstart.toml"):
     file = read_recipe(write_example(folder, name), [*TINY, *changes])
     kind = RECIPES[file.recipe]
-    return kind.build(file.config(kind.config_type))
+    return kind.build(file.config(kind.config_type), file.name)
 
 
 def _command(folder: Path, *changes: str) -> list[str]:
@@ -62,7 +62,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_shipped_recipes_plan_without_running(tmp_path: Path, name: str):
     file = read_recipe(write_example(tmp_path, name))
     kind = RECIPES[file.recipe]
-    recipe = kind.build(file.config(kind.config_type))
+    recipe = kind.build(file.config(kind.config_type), file.name)
     assert resolve(recipe, tmp_path).made == {}
     assert recipe.steps[-1].name == "report"
     assert not list(tmp_path.glob("*.*-*"))

@@ -33,7 +33,7 @@ TINY = [
 def _recipe(folder: Path, name: str, *changes: str) -> Recipe:
     file = read_recipe(write_example(folder, name), changes)
     kind = RECIPES[file.recipe]
-    return kind.build(file.config(kind.config_type))
+    return kind.build(file.config(kind.config_type), file.name)
 
 
 def _needed(step: RecipeStep) -> Iterable[RecipeStep]:

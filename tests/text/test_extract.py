@@ -91,6 +91,12 @@ STATED += [  # as chat models say it, in several languages
     ("La respuesta correcta es C.", "C"),
     ("La r\u00e9ponse est (B).", "B"),
     ("Die richtige Antwort ist D.", "D"),
+    ("B is the answer.", "B"),
+    ("I believe it's (B).", "B"),
+    ("Let's go with C.", "C"),
+    ("(A), (B) and (D) can be ruled out. That leaves (C).", "C"),
+    ("A) is incorrect.\nB) is correct.", "B"),
+    ("The right choice would have been D.", "D"),
 ]
 ALONE = [("(C)", "C"), (" (C).", "C"), ("c", "C"), ("Option C", "C"), ("I looked.\n\n**C**\n", "C")]
 OPENING = [
@@ -106,6 +112,8 @@ OPENING = [
 UNREADABLE = [
     "",
     "It could be A or B.",
+    "A is the first option.",
+    "The statement A is true and so is B.",
     "I would choose A or B.",
     "It is likely to be a dog.",
     "(A) is not correct.",
@@ -208,6 +216,8 @@ def test_no_label_in_the_text_gives_none(text: str):
         ("It is \\boxed{\\{1, \\frac{1}{2}\\}}", "\\{1, \\frac{1}{2}\\}"),
         ("The answer is C. It is red.", "c"),
         ("Yes", "yes"),
+        ("Yes, because the statement is plausible in " + "all ways " * 9, "yes"),
+        ("No one knows.", "no one knows"),
         ("The answer is", None),
         ("", None),
         ("one\ntwo", None),

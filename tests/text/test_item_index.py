@@ -70,6 +70,11 @@ def test_a_text_that_equals_an_item_is_found_whatever_its_length(item: str):
     assert _find(index, "7 - 3") == [None]
 
 
+def test_texts_without_words_equal_no_item():
+    index = _index(("item", "?"), ("other", "..."))
+    assert _find(index, "?", "!", "", "\u2026") == [None] * 4 and len(_unchecked(index)) == 2
+
+
 def test_items_are_searched_for_without_options_and_cue():
     """The options of one item, and the cue of all, are in texts that do not ask it."""
     options = "Answer Choices: (A) the jay by the old mill (B) the quail of the far north coast"
@@ -119,7 +124,7 @@ def test_the_items_that_recur_across_public_sets_are_found(data_dir: Path):
     lines = (data_dir / "flan_cot/cot_data/gsm8k_train.tsv").read_text().splitlines()
     again = [line.split("\t")[0].replace("\\n", "\n") for line in lines]
     index = _index(*((str(n), text) for n, text in enumerate(train)))
-    assert sum(match is not None for match in _find(index, *again)) >= 7400
+    assert sum(match is not None for match in _find(index, *again[:1500])) >= 1480
     assert sum(match is not None for match in _find(index, *test)) < 100
 
 

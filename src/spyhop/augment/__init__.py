@@ -1,11 +1,7 @@
 """Teacher answers to prompts, checked or discussed, and backtranslated instructions."""
 
 from spyhop.augment.answer import AnswerConfig, Outcomes, answer
-from spyhop.augment.backtranslate import (
-    BacktranslateConfig,
-    InstructionFilters,
-    backtranslate,
-)
+from spyhop.augment.backtranslate import BacktranslateConfig, backtranslate
 from spyhop.augment.conversation import (
     SEED_MESSAGE,
     WEB_MESSAGE,
@@ -23,6 +19,7 @@ from spyhop.augment.difficulty import (
 )
 from spyhop.augment.evidence import ExplainConfig, explain
 from spyhop.augment.filter_answers import FilterAnswersConfig, filter_answers
+from spyhop.augment.instruction import InstructionFilters
 from spyhop.augment.verify import VerifyConfig, verify
 
 __all__ = [

@@ -100,6 +100,7 @@ def answer(
         RecipeError: If `sampling.json_schema` is not a JSON schema.
     """
     is_valid = json_check(config.sampling.json_schema)
+    teacher.check_samples(config.num_samples, config.sampling)
     scripts = (
         _ask(ctx, config, prompt, sample, teacher, is_valid)
         for prompt in prompts.rows(Prompt)

@@ -4,49 +4,22 @@ Source: Humpback (arXiv:2308.06259), section 2.2: one instruction per segment, t
 top-p 0.9; written once and never again.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 
 from pydantic import Field
 
 from spyhop.augment.conversation import ReversedConfig, backward_prompt
+from spyhop.augment.instruction import InstructionCheck, InstructionFilters, clean
 from spyhop.collect.seeds import pair_id
 from spyhop.models import Model, Reply, SampledGeneration, Sampling
 from spyhop.models.script import Ask, Failures, Script, play
 from spyhop.schema import Config, Pair, Segment
 from spyhop.stage import CHARS_PER_TOKEN, Calls, Context, Estimate, stage
 from spyhop.store import Artifact
-from spyhop.text.overlap import words
 
 COLLECTION = "web"
-MARKS = (
-    "### ", "<|", "[INST]", "Human:", "User:", "Assistant:", "Response:", "Answer:", "Output:",
-    "Text:",
-)  # fmt: skip
 SEGMENT_TOKENS, INSTRUCTION_TOKENS = 450, 40
 """Planning figures: 1,722 and 148 characters in the paper (Table 2)."""
-
-
-COPY_WORDS = 8
-"""Words of an n-gram for the filter `copy`."""
-COPY_FRAC = 0.5
-"""Filter `copy`: least share of the instruction's n-grams that occur in the response.
-Instructions shorter than `COPY_WORDS` always pass: a title may be a question."""
-LEAK_WORDS = 8
-"""Filters `prompt_leak` and `echo`: words of an n-gram of the prompt (all of it, if it is
-shorter) that occurs in the instruction. `echo`: such n-grams are at least half of the
-instruction."""
-
-
-class InstructionFilters(Config):
-    """Filters for written instructions; empty ones are always dropped. N-grams are of words."""
-
-    marks: tuple[str, ...] = MARKS
-    """Filter `prompt_leak`: a line of the instruction starts with one of these."""
-    min_chars: int = Field(10, ge=0)
-    """Filter `too_short`: least characters of an instruction. The paper states no limit."""
-    max_chars: int | None = Field(None, gt=0)
-    """Filter `too_long`: most characters of an instruction. Default: no limit, as in the paper."""
 
 
 class BacktranslateConfig(Config):
@@ -78,20 +51,24 @@ def plan_backtranslate(
     return Estimate(rows=rows, row_tokens=tokens, calls={"model": calls})
 
 
-@stage(version=2, writes=Pair, plan=plan_backtranslate)
+@stage(version=3, writes=Pair, plan=plan_backtranslate)
 def backtranslate(
     ctx: Context, config: BacktranslateConfig, *, segments: Artifact, model: Model
 ) -> Iterator[Pair]:
     """Yield the segments as responses, each with an instruction; tagged `web`, in order.
 
-    Dropped with their reason: `failed`, `refused`, `cut`, `empty`, `too_short`, `too_long`, `echo`,
-    `prompt_leak`, `copy`, `repeated` (the same instruction for the same response before; some 100
-    bytes a row in memory).
+    Instructions are cleaned first: thoughts, prefixes, quotes around the whole and end tokens are
+    removed; `cleaned` counts such rows. Dropped with their reason: replies that are not whole, as
+    `failed`, `refused`, `cut` or `empty`; `too_short`, `too_long`, `refusal`, `other_language`,
+    `loop`, `echo` and `prompt_leak` of the prompt, `talk` about the task, `copy` of the response,
+    `answered` (it contains the response), `statement` (it asks for nothing), and `repeated` (the
+    same pair before; some 100 bytes a row in memory).
 
     Raises:
         ModelError: If more than `max_error_frac` of the calls failed.
     """
-    check = _Check(config)
+    model.check_samples(config.num_instructions, config.sampling)
+    check = InstructionCheck(config.filters, config.asked)
     failures = Failures(model.label, ctx.runtime.max_error_frac)
     seen: set[int] = set()
     scripts = (_asked(config, segment, model) for segment in segments.rows(Segment))
@@ -100,7 +77,10 @@ def backtranslate(
             failures.see(reply.error)
             row = _pair(segment, reply, model.label, place)
             number = int(row.id, 16)
-            reason = check.reason(row, reply) or ("repeated" if number in seen else "")
+            reason = "" if reply.ending == "whole" else str(reply.ending)
+            reason = reason or check.reason(row.instruction, row.response, segment.language)
+            reason = reason or ("repeated" if number in seen else "")
+            ctx.count("cleaned", int(row.instruction != reply.text.strip()))
             if reason:
                 ctx.drop(row, reason)
             else:
@@ -120,7 +100,7 @@ def _asked(
 
 
 def _pair(segment: Segment, reply: Reply, writer: str, place: int) -> Pair:
-    instruction = reply.text.strip()
+    instruction = clean(reply.text)
     return Pair(
         id=pair_id(instruction, segment.text),
         instruction=instruction,
@@ -132,61 +112,3 @@ def _pair(segment: Segment, reply: Reply, writer: str, place: int) -> Pair:
         writer=writer,
         sample_index=place,
     )
-
-
-@dataclass(frozen=True, slots=True)
-class _Check:
-    """What is amiss with an instruction; empty where nothing is."""
-
-    config: BacktranslateConfig
-
-    def reason(self, row: Pair, reply: Reply) -> str:
-        if reply.ending != "whole":
-            return reply.ending
-        said = words(row.instruction)
-        if not said:
-            return "empty"
-        return (
-            self._length(row.instruction)
-            or self._leak(row.instruction, said)
-            or self._copy(said, row.response)
-        )
-
-    def _length(self, text: str) -> str:
-        filters = self.config.filters
-        if len(text) < filters.min_chars:
-            return "too_short"
-        is_long = filters.max_chars is not None and len(text) > filters.max_chars
-        return "too_long" if is_long else ""
-
-    def _leak(self, text: str, said: Sequence[str]) -> str:
-        filters, asked = self.config.filters, self.config.asked
-        covered = [False] * len(said)
-        for piece in (asked.system_message, *asked.prompt.split("{response}")):
-            prompt = words(piece)
-            size = min(LEAK_WORDS, len(prompt))
-            runs = _runs(prompt, size)
-            for start, run in enumerate(_in_order(said, size)):
-                if run in runs:
-                    covered[start : start + size] = [True] * size
-        if 2 * sum(covered) >= len(said):
-            return "echo"
-        is_marked = any(line.lstrip("* ").startswith(filters.marks) for line in text.splitlines())
-        return "prompt_leak" if is_marked or any(covered) else ""
-
-    def _copy(self, said: Sequence[str], response: str) -> str:
-        own = list(_in_order(said, COPY_WORDS))
-        if not own:
-            return ""
-        there = _runs(words(response), COPY_WORDS)
-        return "copy" if sum(run in there for run in own) >= COPY_FRAC * len(own) else ""
-
-
-def _in_order(said: Sequence[str], size: int) -> Iterator[tuple[str, ...]]:
-    """Yield every run of so many words; none where there are fewer, or none is asked for."""
-    for start in range(len(said) - size + 1 if size > 2 else 0):
-        yield tuple(said[start : start + size])
-
-
-def _runs(said: Sequence[str], size: int) -> set[tuple[str, ...]]:
-    return set(_in_order(said, size))

@@ -30,7 +30,8 @@ Out = Annotated[
 ]
 TaskOut = Annotated[Path, typer.Option("--out", help="Output folder.", callback=_expanded)]
 Changes = Annotated[
-    list[str], typer.Option("--set", help="Change a setting: key.sub=value. May be repeated.")
+    list[str],
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a setting. May be repeated."),
 ]
 NumWorkers = Annotated[
     int | None, typer.Option("--workers", min=1, help="Recipe steps to run in parallel.")

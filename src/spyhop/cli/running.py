@@ -16,8 +16,9 @@ from spyhop.cli.folder import writable
 from spyhop.models.journal import settle
 from spyhop.recipe import Recipe, Resolved, resolve
 from spyhop.recipe import run as run_recipe
+from spyhop.recipe.checks import warnings
 from spyhop.recipe.graph import sources
-from spyhop.recipe.load import RecipeFile, apply_change, read_recipe
+from spyhop.recipe.load import RecipeFile, apply_change, read_recipe, run_name
 from spyhop.recipe.plan import plan as plan_recipe
 from spyhop.recipe.run import check_steps
 from spyhop.recipe.watch import Display, deadlines, plan_table
@@ -73,7 +74,8 @@ def given(recipe: str, settings: dict[str, Any], changes: list[str]) -> RecipeFi
     runtime = settings.pop("runtime", {})
     if not isinstance(runtime, dict):
         raise RecipeError(f"--set runtime={runtime!r:.60}: it is a table; set one of its settings")
-    return RecipeFile(Path(recipe), recipe, settings, runtime)
+    path = Path(recipe)
+    return RecipeFile(path, recipe, settings, runtime, run_name(settings, path))
 
 
 def build(file: RecipeFile, runtime: dict[str, object]) -> tuple[Recipe, Runtime]:
@@ -85,7 +87,7 @@ def build(file: RecipeFile, runtime: dict[str, object]) -> tuple[Recipe, Runtime
     kind = RECIPES[file.recipe]
     config = file.config(kind.config_type)
     try:
-        built, where = kind.build(config), file.runtime_with(runtime)
+        built, where = kind.build(config, file.name), file.runtime_with(runtime)
         check_steps(built, where)
     except ValidationError as error:  # a rule over several settings
         first = error.errors()[0]
@@ -176,6 +178,8 @@ def print_plan(resolved: Resolved, runtime: Runtime, within_days: float | None =
     for line in lines:
         if not line.is_made and (cost := describe_cost(line.estimate, runtime)):
             console.print(f"{line.step.name}: {cost}", markup=False)
+    for text in warnings(lines):
+        console.print(f"warning: {text}", markup=False, highlight=False, soft_wrap=True)
     for path in resolved.missing or []:
         note = f"{path}: not found yet; excluded from this estimate"
         console.print(note, markup=False, highlight=False, soft_wrap=True)

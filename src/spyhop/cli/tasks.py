@@ -8,6 +8,7 @@ import typer
 from spyhop.cli.options import NO_CHANGES, Changes, Plan, Settle, TaskOut
 from spyhop.cli.running import apart, build, given, print_plan, run_and_report
 from spyhop.collect.pair_files import PAIRS
+from spyhop.corpus.stages import SEGMENTS as SEGMENTS_FILE
 from spyhop.recipe import Recipe, resolve
 from spyhop.recipe.plan import plan as plan_recipe
 from spyhop.recipes.answering import ANSWER_FILES, ANSWERS, PROMPTS
@@ -16,6 +17,7 @@ from spyhop.recipes.backtranslating import SEGMENTS
 from spyhop.recipes.backtranslating import export_results as export_pairs
 from spyhop.recipes.curating import GIVEN, KEPT_FILE, RATED_FILE
 from spyhop.recipes.curating import export_results as export_kept
+from spyhop.recipes.segments import export_results as export_segments
 from spyhop.runtime import Runtime
 
 
@@ -70,12 +72,12 @@ def segment(
 ) -> None:
     """Cut web pages into self-contained segments.
 
-    Nothing is downloaded. A report is written too.
+    Nothing is downloaded. The segments are written to OUT/segments.jsonl, and a report beside them.
     """
     file = given("segments", {"inputs": [path.absolute() for path in inputs]}, set_)
     built, runtime = build(file, {"processes": processes, "on": on})
-    apart(built, out)
-    run_and_report(built, runtime, out)
+    apart(built, out, [SEGMENTS_FILE])
+    print(export_segments(run_and_report(built, runtime, out), out))  # noqa: T201
 
 
 def backtranslate(

@@ -61,7 +61,7 @@ def train(
     inputs = {"rows": [path.absolute() for path in rows], "base": base.absolute()}
     file = given("train", {**named, **inputs}, set_)
     if settings is not None:  # errors name the file, and its paths are relative to it
-        file = replace(file, path=settings, settings={"name": "train", **file.settings})
+        file = replace(file, path=settings, settings=file.settings)
     built, runtime = build(file, {})
     apart(built, out, [MODEL])
     if plan:
@@ -81,7 +81,7 @@ def make(
     ],
     out: Annotated[Path, typer.Argument(help="Folder to write the delta to.")],
 ) -> None:
-    """Write the difference between MODEL and BASE, with checksums of both."""
+    """Write the difference between MODEL and BASE, with checksums."""
     with _Bar() as bar:
         make_delta(base, model, out, bar.move)
     size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())

@@ -1,7 +1,7 @@
 """Instruction collections to queries, and queries under system messages to prompts."""
 
 from spyhop.collect.columns import Columns
-from spyhop.collect.decontaminate import DecontaminateConfig, decontaminate
+from spyhop.collect.decontaminate import decontaminate
 from spyhop.collect.distinct import DistinctConfig, Repeated, distinct
 from spyhop.collect.draw import DrawConfig, draw
 from spyhop.collect.fetch import FetchConfig, fetch
@@ -20,7 +20,6 @@ from spyhop.collect.targets import TargetsConfig, record_targets
 
 __all__ = [
     "Columns",
-    "DecontaminateConfig",
     "Difficulty",
     "DistinctConfig",
     "DrawConfig",

@@ -86,7 +86,9 @@ def compose(row: Mapping[str, Any], columns: Columns, where: str) -> Composed:
     target = _gold(row, columns, where)
     texts: list[str] = []
     if columns.options:
-        own, texts = _options(field(row, columns.options, where, object), where, columns.options)
+        own, texts = read_options(
+            field(row, columns.options, where, object), where, columns.options
+        )
         known = labels(len(texts))
         target = _label(target, own, known, texts, where)
         shown = "\n".join(f"({name}) {text}" for name, text in zip(known, texts, strict=True))
@@ -135,7 +137,7 @@ def _gold(row: Mapping[str, Any], columns: Columns, where: str) -> str:
     return target
 
 
-def _options(value: object, where: str, column: str) -> tuple[list[str], list[str]]:
+def read_options(value: object, where: str, column: str) -> tuple[list[str], list[str]]:
     """Return labels (those of the file, if it has any) and texts of options."""
     if isinstance(value, str) and value[:1] in "[{":
         with suppress(ValueError):

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
-from spyhop.schema import Config, Item, Query
+from spyhop.schema import Item, Query
 from spyhop.stage import Context, Estimate, stage, sum_estimates
 from spyhop.store import Artifact
 from spyhop.text.contamination import ContaminationConfig, ItemIndex, without_items
@@ -12,14 +12,8 @@ ROWS_PER_S = 10_000
 """Planning figure: rows searched on one core."""
 
 
-class DecontaminateConfig(Config):
-    """Removal of queries that contain an evaluation item."""
-
-    match: ContaminationConfig = ContaminationConfig()
-
-
 def plan_decontaminate(
-    config: DecontaminateConfig, queries: Estimate, items: Mapping[str, Estimate]
+    config: ContaminationConfig, queries: Estimate, items: Mapping[str, Estimate]
 ) -> Estimate:
     """All rows, as if none were contaminated."""
     return replace(sum_estimates([queries]), seconds=queries.rows / ROWS_PER_S)
@@ -27,9 +21,9 @@ def plan_decontaminate(
 
 @stage(version=2, writes=Query, plan=plan_decontaminate)
 def decontaminate(
-    ctx: Context, config: DecontaminateConfig, *, queries: Artifact, items: Mapping[str, Artifact]
+    ctx: Context, config: ContaminationConfig, *, queries: Artifact, items: Mapping[str, Artifact]
 ) -> Iterator[Query]:
     """Yield the queries that contain no evaluation item; `without_items` lists drops and counts."""
-    index = ItemIndex((item for each in items.values() for item in each.rows(Item)), config.match)
+    index = ItemIndex((item for each in items.values() for item in each.rows(Item)), config)
     rows = ctx.track(queries.rows(Query), "looking for items", total=queries.num_rows)
     yield from without_items(ctx, index, rows, lambda row: row.query)

@@ -47,11 +47,14 @@ class DrawConfig(Config):
 def plan_draw(
     config: DrawConfig, queries: Mapping[str, Estimate], difficulty: Estimate | None = None
 ) -> Estimate:
-    """Reading decides; tasks cannot be counted before."""
+    """Rows of each task up to the limits, where the files tell the tasks; else all rows."""
     found = sum_estimates(queries.values())
     rows = found.rows
+    tasks = [num for each in queries.values() for num in each.parts]
+    if config.max_per_task is not None and tasks:
+        rows = sum(min(num, config.max_per_task) for num in tasks)
     drawn = rows if config.num_rows is None else min(rows or config.num_rows, config.num_rows)
-    return replace(found, rows=drawn, seconds=rows / ROWS_PER_S)
+    return replace(found, rows=drawn, seconds=found.rows / ROWS_PER_S)
 
 
 @stage(version=2, writes=TABLES, plan=plan_draw)

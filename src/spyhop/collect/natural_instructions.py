@@ -29,7 +29,9 @@ class NaturalInstructionsConfig(Config):
     version=1,
     writes=Query,
     plan=lambda config, folder: Estimate(
-        rows=folder.rows // LINES_PER_INSTANCE, row_tokens=folder.row_tokens * LINES_PER_INSTANCE
+        rows=folder.rows // LINES_PER_INSTANCE,
+        row_tokens=folder.row_tokens * LINES_PER_INSTANCE,
+        parts=tuple(num // LINES_PER_INSTANCE for num in folder.parts),
     ),
 )
 def read_natural_instructions(

@@ -18,6 +18,7 @@ from spyhop.stage import Context, Estimate, stage
 from spyhop.store import Artifact, number_of, row_id
 from spyhop.store.files import field
 from spyhop.store.rows import read_rows, row_files
+from spyhop.text.end_marks import without_end_marks
 
 SeedKind = Literal["oasst", "lima", "dolly", "self_instruct", "pairs"]
 LICENCES = {
@@ -59,13 +60,14 @@ def plan_seeds(config: SeedsConfig, folder: Estimate) -> Estimate:
     return Estimate(rows=rows, row_tokens=folder.row_tokens)
 
 
-@stage(version=2, writes=Pair, plan=plan_seeds)
+@stage(version=3, writes=Pair, plan=plan_seeds)
 def read_seeds(ctx: Context, config: SeedsConfig, *, folder: Artifact) -> Iterator[Pair]:
     """Read seed pairs of one data set, tagged `seed`, in the order of the files.
 
-    Dropped with their reason: `empty` (either text), `repeated` (the same two texts before),
-    `no_first_reply` and `other_language` (Open Assistant), `no_exchange` and `not_text` (see
-    `first_exchange`), `not_drawn`.
+    End tokens of other formats behind a text, such as Dolly's `###eos_token###`, are removed; rows
+    with one are counted as `end_marks`. Dropped with their reason: `empty` (either text),
+    `repeated` (the same two texts before), `no_first_reply` and `other_language` (Open Assistant),
+    `no_exchange` and `not_text` (see `first_exchange`), `not_drawn`.
 
     Raises:
         InputError: Naming the file, the line and what is wrong with it.
@@ -75,6 +77,7 @@ def read_seeds(ctx: Context, config: SeedsConfig, *, folder: Artifact) -> Iterat
     for path in row_files(folder.path, config.pattern):
         for turns in READERS[config.kind](path, config):
             row = _pair(config, turns)
+            ctx.count("end_marks", int(row.response != turns.response))
             reason = turns.reason or ("empty" if _is_empty(row) else "")
             if reason or row.id in seen:
                 ctx.drop(row, reason or "repeated")
@@ -94,10 +97,11 @@ def read_seeds(ctx: Context, config: SeedsConfig, *, folder: Artifact) -> Iterat
 
 
 def _pair(config: SeedsConfig, turns: Turns) -> Pair:
+    instruction, response = map(without_end_marks, (turns.instruction, turns.response))
     return Pair(
-        id=pair_id(turns.instruction, turns.response),
-        instruction=turns.instruction,
-        response=turns.response,
+        id=pair_id(instruction, response),
+        instruction=instruction,
+        response=response,
         tag="seed",
         collection=config.kind,
         origin=turns.origin,

@@ -5,6 +5,7 @@ A damaged record or file becomes a page with a reason; nothing raises.
 
 from __future__ import annotations
 
+import io
 import re
 import zlib
 from collections.abc import Iterator
@@ -15,37 +16,44 @@ from typing import TYPE_CHECKING
 from spyhop.lazy import Lazy
 
 if TYPE_CHECKING:
+    import fastwarc.stream_io as stream_io
     import fastwarc.warc as fastwarc
 else:
     fastwarc = Lazy("fastwarc.warc")
+    stream_io = Lazy("fastwarc.stream_io")
 
 BROKEN = (OSError, EOFError, ValueError, RuntimeError, zlib.error)
 """What libraries raise on damaged files."""
 _HTTP_CHARSET = re.compile(r"charset\s*=\s*[\"']?([\w.:-]{2,30})", re.IGNORECASE)
+_CHUNK = re.compile(rb"([0-9A-Fa-f]{1,8})[^\r\n]{0,200}\r?\n")
+_PLAIN_ENCODINGS = frozenset(("", "identity", "none", "utf-8", "utf8", "binary", "8bit", "7bit"))
+"""Content encodings that change nothing, some of them by servers' mistake."""
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
-    """What was sent for one address, or why it is not there."""
+class ArchivePage:
+    """The bytes sent for one address, or why they are missing."""
 
     url: str
     origin: str
-    """File and place in it."""
+    """File and position in it."""
     data: bytes = b""
     charset: str = ""
-    """As its header names it."""
+    """Encoding according to the HTTP header."""
     is_html: bool = True
     reason: str = ""
     """Why it cannot be read; empty where it can."""
+    is_converted: bool = False
+    """Whether it is text that a crawler made of a page: one line for each block, menus included."""
 
     def __post_init__(self) -> None:
-        """Write out what is no text in an address or a file's name."""
+        """Escape what is no text in an address or a file's name."""
         for name in ("url", "origin"):
             text = getattr(self, name).encode("utf-8", "backslashreplace").decode()
             object.__setattr__(self, name, text)
 
 
-def warc_pages(path: Path, name: str, max_bytes: int) -> Iterator[Page]:
+def warc_pages(path: Path, name: str, max_bytes: int) -> Iterator[ArchivePage]:
     """Yield the pages of a WARC, WARC.gz or WET file.
 
     A payload is read up to the byte after `max_bytes`, so that the cap on pages refuses it.
@@ -57,42 +65,112 @@ def warc_pages(path: Path, name: str, max_bytes: int) -> Iterator[Page]:
         with path.open("rb") as stream:
             for record in fastwarc.ArchiveIterator(stream, parse_http=False, quirks_mode=True):
                 num_records += 1
+                origin = f"{name}:{record.stream_pos}"
                 if record.record_type & wanted:
-                    yield _warc_page(record, f"{name}:{record.stream_pos}", max_bytes)
+                    yield _record_page(record, origin, max_bytes)
+                elif record.record_type & kinds.revisit:
+                    yield ArchivePage(_url(record), origin, reason="revisit")
     except BROKEN:
-        yield Page("", f"{name}:after record {num_records}", reason="broken_archive")
+        yield ArchivePage("", f"{name}:after record {num_records}", reason="broken_archive")
         return
     if num_records == 0:
-        yield Page("", name, reason="broken_archive")
+        yield ArchivePage("", name, reason="broken_archive")
 
 
-def _warc_page(record: fastwarc.WarcRecord, origin: str, max_bytes: int) -> Page:
-    url = (record.headers.get("WARC-Target-URI") or "").strip("<> ")
+def _url(record: fastwarc.WarcRecord) -> str:
+    return (record.headers.get("WARC-Target-URI") or "").strip("<> ")
+
+
+def _record_page(record: fastwarc.WarcRecord, origin: str, max_bytes: int) -> ArchivePage:
+    url = _url(record)
     kind = record.headers.get("Content-Type") or ""
+    is_converted = bool(record.record_type & fastwarc.WarcRecordType.conversion)
+    encodings: list[str] = []
     try:
         if record.is_http:
-            record.parse_http(auto_decode="all", quirks_mode=True)
+            record.parse_http(auto_decode="none", quirks_mode=True)
             if record.http_headers is None:
-                return Page(url, origin, reason="broken_record")
+                return ArchivePage(url, origin, reason="broken_record")
             if (status := record.http_headers.status_code) != 200:
-                return Page(url, origin, reason="no_page" if status else "broken_record")
-            kind = record.http_headers.get("Content-Type") or ""
+                return ArchivePage(url, origin, reason="no_page" if status else "broken_record")
+            headers = record.http_headers
+            kind = headers.get("Content-Type") or ""
+            encodings = _encodings(headers.get("Content-Encoding"))
+            encodings += _encodings(headers.get("Transfer-Encoding"))
         if reason := _refused(kind):
-            return Page(url, origin, reason=reason)
+            return ArchivePage(url, origin, reason=reason)
         data = record.reader.read(max_bytes + 1) if record.reader else b""
+        data = decoded(data, encodings, max_bytes + 1)
     except BROKEN:
-        return Page(url, origin, reason="broken_record")
-    return _page(url, origin, data, kind)
+        return ArchivePage(url, origin, reason="broken_record")
+    named = _HTTP_CHARSET.search(kind)
+    is_html = not kind.lower().startswith(("text/plain", "text/markdown"))
+    charset = named.group(1) if named else ""
+    return ArchivePage(url, origin, data, charset, is_html, is_converted=is_converted)
+
+
+def _encodings(header: str | None) -> list[str]:
+    return [name.strip().lower() for name in (header or "").split(",")]
+
+
+def decoded(data: bytes, encodings: list[str], max_bytes: int) -> bytes:
+    """Undo the encodings of a payload, the last applied first.
+
+    An encoding that the payload does not have, since a crawler or a proxy has undone it, is passed
+    over if the payload is a page as it is.
+
+    Raises:
+        ValueError: If the payload is no page with its encodings undone, nor without.
+    """
+    for name in reversed(encodings):
+        try:
+            data = _undone(data, name, max_bytes)
+        except BROKEN:
+            if not is_markup(data):
+                raise ValueError(f"not encoded as {name!r}") from None
+    return data[:max_bytes]
+
+
+def _undone(data: bytes, name: str, max_bytes: int) -> bytes:
+    if name in _PLAIN_ENCODINGS:
+        return data
+    if name == "chunked":
+        return _dechunked(data)
+    if name in ("gzip", "x-gzip"):
+        return zlib.decompressobj(wbits=31).decompress(data, max_bytes)
+    if name == "deflate":  # with or without zlib's header
+        wbits = 15 if data[:1] in (b"\x78", b"\x58", b"\x48", b"\x38") else -15
+        return zlib.decompressobj(wbits).decompress(data, max_bytes)
+    if name in ("br", "zstd"):
+        reader = stream_io.BrotliReader if name == "br" else stream_io.ZstdReader
+        with io.BytesIO(data) as packed:
+            return bytes(reader(packed).read(max_bytes))
+    raise ValueError(f"unknown encoding {name!r}")
+
+
+def _dechunked(data: bytes) -> bytes:
+    """Join the chunks of a payload, up to where they end or are cut off."""
+    pieces, at = [], 0
+    while size := _CHUNK.match(data, at):
+        num = int(size.group(1), 16)
+        pieces.append(data[size.end() : size.end() + num])
+        at = size.end() + num
+        if num == 0:
+            return b"".join(pieces)
+        at += 2 if data[at : at + 2] == b"\r\n" else int(data[at : at + 1] == b"\n")
+    if not pieces or at < len(data):
+        raise ValueError("no chunks")
+    return b"".join(pieces)
+
+
+def is_markup(data: bytes) -> bool:
+    """Tell whether bytes begin as a page or another text with tags does."""
+    start = data[:2048].lstrip(b"\xef\xbb\xbf \t\r\n\x00")
+    return re.match(rb"<[!?a-zA-Z]", start) is not None and b">" in start
 
 
 def _refused(kind: str) -> str:
-    """Tell by the content type why a payload is no page; where none is given, it is read."""
+    """Tell by the content type why a payload is no page; one without a type is read."""
     plain = kind.partition(";")[0].strip().lower()
     known = ("", "text/html", "application/xhtml+xml", "text/plain", "text/markdown")
     return "" if plain in known else "not_text"
-
-
-def _page(url: str, origin: str, data: bytes, kind: str) -> Page:
-    named = _HTTP_CHARSET.search(kind)
-    is_html = not kind.lower().startswith(("text/plain", "text/markdown"))
-    return Page(url, origin, data, named.group(1) if named else "", is_html)

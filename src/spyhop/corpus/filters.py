@@ -1,9 +1,12 @@
-"""Which sections are no segments. Each filter has a name, and its name is the reason."""
+"""Reasons to drop a section. Each filter has a name, and its name is the reason."""
 
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
+from urllib.parse import urlsplit
 
+from spyhop.corpus.quality import is_list, is_repetitive
 from spyhop.corpus.segment import Section
 from spyhop.schema import Config
 from spyhop.text.overlap import words
@@ -27,6 +30,7 @@ _CUT_OFF = re.compile(
     r"(?i)(?:\.\.\.|\u2026|\[\u2026\]|\[\.\.\.\]|read more|continue reading)[\s\u00bb>]{0,4}$"
 )
 _SENTENCE = re.compile(r"(?<=[.!?\u3002])\s+|\n")
+_URL_WORD = re.compile(r"[\W_]+")
 _ABUSE = re.compile(
     r"(?i)\b(?:(?:mother)?fuck\w{0,4}|cunts?|bitch(?:es)?|whores?|sluts?|assholes?|bastards?|"
     r"kill (?:yourself|them all)|subhumans?|(?:i|we|they) hate (?:all )?(?:\w{1,20}s)|"
@@ -58,6 +62,14 @@ class FilterConfig(Config):
 
     languages: tuple[str, ...] = ("en",)
     """Codes as resiliparse gives them; none keeps all languages."""
+    quality: tuple[Literal["gopher_repetition", "gopher_lists"], ...] = ()
+    """Further filters, by name: `gopher_repetition` (repeated lines, paragraphs and n-grams) and
+    `gopher_lists` (nine lines in ten are list items, or three in ten end in an ellipsis). Both drop
+    some texts about code."""
+    blocked_domains: tuple[str, ...] = ()
+    """Domains whose pages are dropped, subdomains included."""
+    blocked_url_words: tuple[str, ...] = ()
+    """Words in an address, between signs, that drop its page."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +79,8 @@ class Candidate:
     section: Section
     language: str
     num_redacted: int
+    is_plain: bool = False
+    """Whether the page is plain text, which need not have headings."""
 
     @property
     def heading(self) -> str:
@@ -78,7 +92,7 @@ Filter = Callable[[Candidate, FilterConfig], bool]
 
 
 def _no_heading(one: Candidate, config: FilterConfig) -> bool:
-    return not any(char.isalnum() for char in one.heading)
+    return not (one.is_plain or any(char.isalnum() for char in one.heading))
 
 
 def _capital_heading(one: Candidate, config: FilterConfig) -> bool:
@@ -131,6 +145,14 @@ def _repeated_sentences(one: Candidate, config: FilterConfig) -> bool:
     )
 
 
+def _gopher_repetition(one: Candidate, config: FilterConfig) -> bool:
+    return "gopher_repetition" in config.quality and is_repetitive(one.section.text)
+
+
+def _gopher_lists(one: Candidate, config: FilterConfig) -> bool:
+    return "gopher_lists" in config.quality and is_list(one.section.text)
+
+
 FILTERS: dict[str, Filter] = {
     "no_heading": _no_heading,
     "capital_heading": _capital_heading,
@@ -141,6 +163,8 @@ FILTERS: dict[str, Filter] = {
     "cut_off": _cut_off,
     "personal": _personal,
     "repeated_sentences": _repeated_sentences,
+    "gopher_repetition": _gopher_repetition,
+    "gopher_lists": _gopher_lists,
 }
 """In this order; the first that speaks against a section names the reason."""
 
@@ -155,3 +179,18 @@ def reason_against(one: Candidate, config: FilterConfig) -> str:
 def is_toxic(text: str) -> bool:
     """Tell whether the text holds words of abuse: a list of words, not an understanding."""
     return _ABUSE.search(text) is not None
+
+
+def url_reason(url: str, config: FilterConfig) -> str:
+    """Return why a page is dropped by its address, or nothing."""
+    if not (config.blocked_domains or config.blocked_url_words):
+        return ""
+    try:
+        host = (urlsplit(url.lower()).hostname or "").rstrip(".")
+    except ValueError:
+        return ""
+    names = [name.lower().strip(".") for name in config.blocked_domains]
+    if any(host == name or host.endswith("." + name) for name in names):
+        return "blocked_domain"
+    words_found = set(_URL_WORD.split(url.lower()))
+    return "blocked_url" if words_found & set(map(str.lower, config.blocked_url_words)) else ""

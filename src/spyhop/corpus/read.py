@@ -5,35 +5,53 @@ part gives the same pages in the same order.
 """
 
 import gzip
+import io
 import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, count
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import IO, Any, Literal, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import Field
 
-from spyhop.corpus.archive import BROKEN, Page, warc_pages
+from spyhop.corpus.archive import BROKEN, ArchivePage, is_markup, warc_pages
+from spyhop.corpus.charset import is_utf_16
 from spyhop.schema import Config
 
-Kind = Literal["warc", "arc", "wacz", "mhtml", "files", "lines", "table", "unknown"]
+Kind = Literal[
+    "warc", "arc", "wacz", "mhtml", "files", "lines", "table", "folder", "lost", "unknown"
+]
 
+_PACKED = r"(?:\.gz|\.zst)?$"
 _KINDS: tuple[tuple[Kind, re.Pattern[str]], ...] = (
     ("warc", re.compile(r"\.(?:warc|wet)(?:\.|$)")),
     ("arc", re.compile(r"\.arc(?:\.|$)")),
     ("wacz", re.compile(r"\.wacz$")),
-    ("mhtml", re.compile(r"\.mht(?:ml)?$")),
-    ("files", re.compile(r"\.(?:html?|xhtml|txt|md)(?:\.gz)?$")),
-    ("lines", re.compile(r"\.(?:jsonl|ndjson)(?:\.gz)?$")),
+    ("mhtml", re.compile(r"\.mht(?:ml)?" + _PACKED)),
+    ("lines", re.compile(r"\.(?:jsonl|ndjson|json)" + _PACKED)),
     ("table", re.compile(r"\.parquet$")),
 )
+_MARKUP = re.compile(
+    r"\.(?:html?|xhtml|shtml|php\d?|phtml|aspx?|jspx?|cgi|do)(?:\.gz|\.zst|[?@].*)?$"
+)
+_TEXT = re.compile(r"\.(?:txt|md|markdown)" + _PACKED)
+_SUFFIX = re.compile(r"\.[a-z0-9]{1,8}(?:\.gz|\.zst)?$")
+_BINARY = (
+    b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"%PDF-", b"PK\x03\x04", b"\x7fELF", b"MZ", b"RIFF",
+    b"OggS", b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"7z\xbc\xaf", b"Rar!", b"\x00\x00\x01\x00", b"ID3",
+    b"PAR1", b"\xd0\xcf\x11\xe0", b"SQLite format", b"wOFF", b"wOF2", b"\xca\xfe\xba\xbe",
+)  # fmt: skip
+"""First bytes of formats that hold no page."""
 PART_FILES = 128
 PART_BYTES = 32 << 20
 """A part is cut where it grows beyond either; an archive is always one part."""
+
+
+MAX_ROW_BYTES = 20_000_000
+"""A longer line of JSON is passed over."""
 
 
 class ReadConfig(Config):
@@ -45,8 +63,6 @@ class ReadConfig(Config):
     """The first field that a row has is read; HTML before text."""
     url_fields: tuple[str, ...] = ("url", "uri", "link", "warc-target-uri")
     """Names of the field that contains the address, in the order in which they are tried."""
-    max_row_bytes: int = Field(20_000_000, gt=0)
-    """A longer line of JSON is passed over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,16 +89,30 @@ def parts_of(roots: Sequence[Path]) -> list[Part]:
         grouped: list[tuple[Path, str]] = []
         for path in found:
             inside = path.relative_to(root)
-            if not path.is_file() or any(part[0] == "." for part in inside.parts):
+            kind = _kind(path)
+            if kind is None or any(part[0] == "." for part in inside.parts):
                 continue
             name = (label / inside).as_posix() if len(roots) > 1 or path == root else str(inside)
-            kind = next((kind for kind, form in _KINDS if form.search(path.name.lower())), None)
             if kind == "files":
                 grouped.append((path, name))
             else:
-                parts += _file_parts(kind or "unknown", path, name)
+                parts += _file_parts(kind, path, name)
         parts += _groups(grouped)
     return parts
+
+
+def _kind(path: Path) -> Kind | None:
+    """Return what a path is read as; none for a folder whose files have paths of their own."""
+    if path.is_dir():
+        return "folder" if path.is_symlink() else None
+    if not path.is_file():
+        return "lost"
+    name = path.name.lower()
+    for kind, form in _KINDS:
+        if form.search(name):
+            return kind
+    is_page = _MARKUP.search(name) or _TEXT.search(name) or not _SUFFIX.search(name)
+    return "files" if is_page else "unknown"
 
 
 def _labels(roots: Sequence[Path]) -> list[PurePosixPath]:
@@ -96,8 +126,11 @@ def _labels(roots: Sequence[Path]) -> list[PurePosixPath]:
 
 
 def _file_parts(kind: Kind, path: Path, name: str) -> list[Part]:
-    files, size = ((str(path), name),), path.stat().st_size
-    if kind == "lines" and not path.name.lower().endswith(".gz"):
+    files = ((str(path), name),)
+    if kind in ("folder", "lost"):
+        return [Part(kind, files)]
+    size = path.stat().st_size
+    if kind == "lines" and path.name.lower().endswith((".jsonl", ".ndjson")):
         cuts = range(0, max(size, 1), PART_BYTES)
         return [
             Part(kind, files, at, min(at + PART_BYTES, size), min(PART_BYTES, size - at))
@@ -131,7 +164,13 @@ def _groups(files: Sequence[tuple[Path, str]]) -> Iterator[Part]:
             held, num_bytes = [], 0
 
 
-def read(part: Part, config: ReadConfig, max_bytes: int) -> Iterator[Page]:
+_REFUSED: dict[Kind, str] = {
+    "arc": "arc_archive", "wacz": "wacz_archive", "mhtml": "mhtml_archive",
+    "folder": "linked_folder", "lost": "unreadable_file", "unknown": "unknown_file",
+}  # fmt: skip
+
+
+def read(part: Part, config: ReadConfig, max_bytes: int) -> Iterator[ArchivePage]:
     """Yield the pages of a part; what cannot be read is a page with a reason."""
     path, name = Path(part.files[0][0]), part.files[0][1]
     if part.kind == "warc":
@@ -142,60 +181,99 @@ def read(part: Part, config: ReadConfig, max_bytes: int) -> Iterator[Page]:
         yield from _line_pages(path, name, part, config)
     elif part.kind == "table":
         yield from _table_pages(path, name, part, config)
-    elif part.kind == "unknown":
-        yield Page("", name, reason="unknown_file")
     else:
-        yield Page("", name, reason=f"{part.kind}_archive")
+        yield ArchivePage("", name, reason=_REFUSED[part.kind])
 
 
-def _file_page(path: Path, name: str, max_bytes: int) -> Page:
+def _open(path: Path) -> IO[bytes]:
+    """Open a file, unpacked if it begins as gzip or Zstandard does."""
+    with path.open("rb") as stream:
+        start = stream.read(4)
+    if start[:2] == b"\x1f\x8b":
+        return cast(IO[bytes], gzip.open(path))
+    if start == b"\x28\xb5\x2f\xfd":
+        return io.BufferedReader(pa.input_stream(str(path), compression="zstd"))
+    return path.open("rb")
+
+
+def _file_page(path: Path, name: str, max_bytes: int) -> ArchivePage:
     try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
+        with _open(path) as stream:
             data = stream.read(max_bytes + 1)
-    except BROKEN:
-        return Page(name, name, reason="broken_file")
-    is_html = "htm" in "".join(path.suffixes[-2:]).lower()
-    return Page(name, name, data, is_html=is_html)
+    except (*BROKEN, pa.ArrowException):
+        return ArchivePage(name, name, reason="broken_file")
+    if _is_binary(data):
+        return ArchivePage(name, name, reason="binary")
+    lower = path.name.lower()
+    is_html = _MARKUP.search(lower) or (not _TEXT.search(lower) and is_markup(data))
+    return ArchivePage(name, name, data, is_html=bool(is_html))
 
 
-def _line_pages(path: Path, name: str, part: Part, config: ReadConfig) -> Iterator[Page]:
-    is_packed = path.suffix == ".gz"
+def _is_binary(data: bytes) -> bool:
+    """Tell whether a file holds no text: by its first bytes, or by control characters."""
+    start = data[:1024]
+    if start.startswith(_BINARY):
+        return True
+    if start.startswith((b"\xff\xfe", b"\xfe\xff")) or is_utf_16(start):
+        return False
+    num = sum(byte < 9 or 13 < byte < 27 for byte in start)
+    return num > 0.1 * len(start) and num > 3
+
+
+def _line_pages(path: Path, name: str, part: Part, config: ReadConfig) -> Iterator[ArchivePage]:
+    is_whole_file = part.end == 0
     try:
-        with gzip.open(path) if is_packed else path.open("rb") as stream:
+        if is_whole_file and (rows := _json_file(path, config)) is not None:
+            for number, row in enumerate(rows):
+                yield _json_page(row, f"{name}:{number}", config)
+            return
+        with _open(path) as stream:
             if part.begin:  # the line that runs over the cut belongs to the part before
                 stream.seek(part.begin - 1)
                 while (piece := stream.readline(1 << 20)) and not piece.endswith(b"\n"):
                     pass
-            while is_packed or stream.tell() < part.end:
+            while is_whole_file or stream.tell() < part.end:
                 origin = f"{name}:{stream.tell()}"
-                line = stream.readline(config.max_row_bytes)
+                line = stream.readline(MAX_ROW_BYTES)
                 if not line:
                     return
-                is_whole = line.endswith(b"\n") or len(line) < config.max_row_bytes
+                is_whole = line.endswith(b"\n") or len(line) < MAX_ROW_BYTES
                 while not line.endswith(b"\n") and not is_whole:
                     if not (rest := stream.readline(1 << 20)) or rest.endswith(b"\n"):
                         break
                 if not is_whole:
-                    yield Page("", origin, reason="too_many_bytes")
+                    yield ArchivePage("", origin, reason="too_many_bytes")
                 elif line.strip():
                     yield _json_page(line, origin, config)
-    except BROKEN:
-        yield Page("", name, reason="broken_file")
+    except (*BROKEN, pa.ArrowException):
+        yield ArchivePage("", name, reason="broken_file")
 
 
-def _json_page(line: bytes, origin: str, config: ReadConfig) -> Page:
+def _json_file(path: Path, config: ReadConfig) -> list[object] | None:
+    """Return the rows of a file that is one JSON value; none if it is lines, or too large."""
+    with _open(path) as stream:
+        data = stream.read(MAX_ROW_BYTES + 1)
+    if len(data) > MAX_ROW_BYTES:
+        return None
     try:
-        row = json.loads(line)
+        found = json.loads(data)
     except (ValueError, RecursionError):
-        return Page("", origin, reason="broken_row")
-    return (
-        _row_page(row, origin, config)
-        if isinstance(row, dict)
-        else Page("", origin, reason="broken_row")
-    )
+        return None
+    return found if isinstance(found, list) else [found]
 
 
-def _table_pages(path: Path, name: str, part: Part, config: ReadConfig) -> Iterator[Page]:
+def _json_page(row: object, origin: str, config: ReadConfig) -> ArchivePage:
+    if isinstance(row, bytes):
+        try:
+            row = json.loads(row)
+        except (ValueError, RecursionError):
+            row = None
+    if isinstance(row, dict):
+        return _row_page(row, origin, config)
+    return ArchivePage("", origin, reason="broken_row")
+
+
+def _table_pages(path: Path, name: str, part: Part, config: ReadConfig) -> Iterator[ArchivePage]:
     wanted = {*config.html_fields, *config.text_fields, *config.url_fields}
     try:
         with pq.ParquetFile(path) as table:
@@ -207,10 +285,10 @@ def _table_pages(path: Path, name: str, part: Part, config: ReadConfig) -> Itera
                     yield _row_page(row, f"{name}:{number}", config)
                     number += 1
     except (*BROKEN, pa.ArrowException):
-        yield Page("", name, reason="broken_file")
+        yield ArchivePage("", name, reason="broken_file")
 
 
-def _row_page(row: dict[str, Any], origin: str, config: ReadConfig) -> Page:
+def _row_page(row: dict[str, Any], origin: str, config: ReadConfig) -> ArchivePage:
     named = {key.lower(): value for key, value in row.items()}
     url = next((str(named[key]) for key in config.url_fields if named.get(key)), "")
     for is_html, fields in ((True, config.html_fields), (False, config.text_fields)):
@@ -218,5 +296,5 @@ def _row_page(row: dict[str, Any], origin: str, config: ReadConfig) -> Page:
             value = named.get(field)
             if isinstance(value, str | bytes) and value:
                 data = value if isinstance(value, bytes) else value.encode("utf-8", "replace")
-                return Page(url, origin, data, "utf-8", is_html)
-    return Page(url, origin, reason="broken_row")
+                return ArchivePage(url, origin, data, "utf-8", is_html)
+    return ArchivePage(url, origin, reason="broken_row")

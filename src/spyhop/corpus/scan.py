@@ -11,17 +11,12 @@ from dataclasses import dataclass, field
 from html import unescape
 from typing import Literal
 
-from spyhop.corpus.tags import RAW, TAG, UNREAD, is_aside, with_small_tags
+from spyhop.corpus.formulas import written_script
+from spyhop.corpus.lines import BREAK, code_of, is_gutter, lines_of, num_shown
+from spyhop.corpus.tags import BESIDE, MARKS, RAW, TAG, UNREAD, marks_of, with_small_tags
 
 Kind = Literal["heading", "text", "item", "table", "code"]
 
-_ASIDE = frozenset(("aside", "menu", "figcaption", "nav", "footer"))
-"""Elements whose text is beside the page's own."""
-_ARTICLE = frozenset(("article", "main"))
-IN_ITEM, IN_NOTE = 1, 2
-"""What a container is or stands in: a list item; a figure or a header."""
-_PLACES = {"li": IN_ITEM, "figure": IN_NOTE, "header": IN_NOTE}
-_BREAK = "\x1e"  # stands for <br> until a block ends
 MAX_CELL_CHARS = 300
 """A table with a longer cell lays out a page; its cells are paragraphs."""
 
@@ -38,6 +33,8 @@ class Block:
     """Characters inside links."""
     container: int
     """Its innermost container."""
+    marks: int = 0
+    """`Mark` bits of its container, of those around it, and of a heading's own tag."""
 
 
 @dataclass(slots=True)
@@ -47,12 +44,10 @@ class Scan:
     blocks: list[Block] = field(default_factory=list)
     parents: list[int] = field(default_factory=lambda: [0])
     """The container around each container; they are numbered as they begin, the root is 0."""
-    places: list[int] = field(default_factory=lambda: [0])
-    """What each container is or stands in: `IN_ITEM`, `IN_NOTE`, or both."""
-    asides: list[int] = field(default_factory=list)
-    """The containers that say, by tag or class, that they are beside the text, in order."""
-    articles: list[int] = field(default_factory=list)
-    """The containers that are an `article` or `main`, in order."""
+    marks: list[int] = field(default_factory=lambda: [0])
+    """Bits of each container and of those around it."""
+    own: list[int] = field(default_factory=lambda: [0])
+    names: list[str] = field(default_factory=lambda: [""])
 
 
 class TooManyNodes(Exception):
@@ -93,16 +88,18 @@ def _scan(html: str, max_nodes: int, max_depth: int) -> Scan:
     for tag, text in zip(rest, rest, strict=True):
         if tag == "a":
             is_linked = True
+            walk.open_link()
         elif tag == "/a":
             is_linked = False
+            walk.close_link()
         elif tag:
-            step, name, is_aside = known.get(tag) or _learn(tag)
+            step, name, marks = known.get(tag) or _learn(tag)
             if step:
-                step(walk, name, is_aside)
+                step(walk, name, marks)
         if text and (held or not text.isspace()):
             held.append(text)
             if is_linked:
-                walk.num_linked += len(text)
+                walk.num_linked += num_shown(text)
     walk.end()
     return walk.found
 
@@ -123,7 +120,9 @@ class _Walk:
 
     def __init__(self, max_depth: int) -> None:
         self.found = Scan()
-        self._parents, self._places = self.found.parents, self.found.places
+        self._parents, self._marks = self.found.parents, self.found.marks
+        self._own, self._elements = self.found.own, self.found.names
+        self._heading_marks = 0
         self.held: list[str] = []
         """Text of the block that is being read."""
         self.num_linked = 0
@@ -138,34 +137,35 @@ class _Walk:
         self._marker = ""
         self._counters: list[int] = []  # of open lists: the last number, -1 where there are none
         self._tables: list[_HtmlTable] = []
+        self._wide: list[tuple[int, int]] = []
+        self._link = self._skip = -1
+        self._skip_name = ""
+        self._script = 0
         self._spans: list[int] = []  # of open spans beside the text: the spans open inside
 
-    def enter(self, name: str, is_aside: bool) -> None:
-        if self.held and not self._is_code:
+    def enter(self, name: str, marks: int) -> None:
+        if self._is_code:
+            self._end_code_line()
+        elif self.held:
             self.flush()
-        opened, names, parents, places = self._open, self._names, self._parents, self._places
+        opened, names, parents, inherited = self._open, self._names, self._parents, self._marks
         if names[-1] == "p":
             self._pop()
         parent, number = opened[-1], len(parents)
         parents.append(parent)
-        places.append(places[parent])
+        inherited.append(inherited[parent] | marks)
+        self._own.append(marks)
+        self._elements.append(name)
         opened.append(number)
         names.append(name)
-        if is_aside:
-            self.found.asides.append(number)
         if len(opened) > self._max_depth:
             raise TooDeep(f"more than {self._max_depth} elements inside each other")
 
-    def enter_place(self, name: str, is_aside: bool) -> None:
-        """Enter what says more of itself than that it is one."""
-        self.enter(name, is_aside)
-        self._places[-1] |= _PLACES.get(name, 0)
-        if name in _ARTICLE:
-            self.found.articles.append(self._open[-1])
-
-    def leave(self, name: str, is_aside: bool = False) -> None:
+    def leave(self, name: str, marks: int = 0) -> None:
         """End the innermost container of that name and all inside it; none ends a cell's."""
-        if self.held and not self._is_code:
+        if self._is_code:
+            self._end_code_line()
+        elif self.held:
             self.flush()
         names = self._names
         if names[-1] == name:
@@ -182,6 +182,16 @@ class _Walk:
                     self._pop()
                 return
             if names[place] in walls:
+                return
+
+    def _end_code_line(self) -> None:
+        """Begin a new line of code, where something is on this one."""
+        for piece in reversed(self.held):
+            line = piece.rpartition("\n")[2]
+            if line.strip(" \t" + BREAK):
+                self.held.append("\n")
+                return
+            if "\n" in piece or BREAK in piece:
                 return
 
     def _pop(self) -> None:
@@ -205,97 +215,140 @@ class _Walk:
         self.flush()
         while len(self._names) > 1:
             self._pop()
+        self.close_link()
+        blocks = self.found.blocks
+        half = sum(len(block.text) for block in blocks) / 2
+        for begin, end in self._wide:
+            if sum(len(block.text) for block in blocks[begin:end]) > half:
+                for block in blocks[begin:end]:
+                    block.num_linked = 0
 
-    def open_span(self, name: str, is_aside: bool) -> None:
-        if is_aside:
-            self.enter(name, is_aside)
+    def open_span(self, name: str, marks: int) -> None:
+        if marks & MARKS["gutter"]:
+            self.open_skip(name, marks)
+        elif marks & BESIDE:
+            self.enter(name, marks)
             self._spans.append(0)
         elif self._spans:
             self._spans[-1] += 1
 
-    def close_span(self, name: str, is_aside: bool) -> None:
-        if self._spans:
+    def close_span(self, name: str, marks: int) -> None:
+        if self._skip >= 0 and self._skip_name == name:
+            self.close_skip(name, marks)
+        elif self._spans:
             if self._spans[-1]:
                 self._spans[-1] -= 1
             else:
                 self.leave(name)
 
-    def inline_code(self, name: str, is_aside: bool) -> None:
+    def open_link(self) -> None:
+        self.close_link()
+        self._link = len(self.found.blocks)
+
+    def close_link(self) -> None:
+        """End a link; one around several blocks is noted."""
+        num = len(self.found.blocks)
+        if self._link >= 0 and num - self._link > 1:
+            self._wide.append((self._link, num))
+        self._link = -1
+
+    def open_script(self, name: str, marks: int) -> None:
+        self._script = len(self.held)
+
+    def close_script(self, name: str, marks: int) -> None:
+        """Mark what is raised or lowered where its meaning hangs on it: 10^6, x_i."""
+        if 0 < self._script < len(self.held):
+            base, script = self.held[self._script - 1], "".join(self.held[self._script :])
+            self.held[self._script :] = [written_script(base, script, is_raised=name == "sup")]
+        self._script = 0
+
+    def open_skip(self, name: str, marks: int) -> None:
+        """Leave out text up to the end of an element inside a line: readings, line numbers."""
+        self.close_skip(name, marks)
+        self._skip, self._skip_name = len(self.held), name
+
+    def close_skip(self, name: str, marks: int) -> None:
+        if self._skip >= 0:
+            del self.held[self._skip :]
+        self._skip = -1
+
+    def inline_code(self, name: str, marks: int) -> None:
         if not self._is_code:
             self.held.append("`")
 
-    def line_break(self, name: str, is_aside: bool) -> None:
+    def line_break(self, name: str, marks: int) -> None:
         if self.held:
-            self.held.append(_BREAK)
+            self.held.append(BREAK)
 
-    def part(self, name: str, is_aside: bool) -> None:
+    def part(self, name: str, marks: int) -> None:
         self.flush()
 
-    def open_heading(self, name: str, is_aside: bool) -> None:
+    def open_heading(self, name: str, marks: int) -> None:
         self.flush()
         if self._names[-1] == "p":
             self._pop()
         self._heading, self._floor = int(name[1]), len(self._open)
+        self._heading_marks = marks
 
-    def close_heading(self, name: str, is_aside: bool) -> None:
+    def close_heading(self, name: str, marks: int) -> None:
         self.flush()
         self._heading = 0
 
-    def open_code(self, name: str, is_aside: bool) -> None:
+    def open_code(self, name: str, marks: int) -> None:
         self.flush()
         if self._names[-1] == "p":
             self._pop()
         self._is_code, self._floor = True, len(self._open)
 
-    def close_code(self, name: str, is_aside: bool) -> None:
+    def close_code(self, name: str, marks: int) -> None:
         self.flush()
         self._is_code = False
 
-    def open_list(self, name: str, is_aside: bool) -> None:
-        self.enter(name, is_aside)
+    def open_list(self, name: str, marks: int) -> None:
+        self.enter(name, marks)
         self._counters.append(0 if name == "ol" else -1)
 
-    def open_item(self, name: str, is_aside: bool) -> None:
+    def open_item(self, name: str, marks: int) -> None:
         if self._names[-1] == "p":
             self.leave("p")
         if self._names[-1] == "li":
             self.leave("li")
-        self.enter_place(name, is_aside)
+        self.enter(name, marks)
         if self._counters and self._counters[-1] >= 0:
             self._counters[-1] += 1
             self._marker = f"{self._counters[-1]}. "
         else:
             self._marker = "- "
 
-    def open_term(self, name: str, is_aside: bool) -> None:
+    def open_term(self, name: str, marks: int) -> None:
         if self._names[-1] == "p":
             self.leave("p")
         if self._names[-1] in ("dt", "dd"):
             self.leave(self._names[-1])
-        self.enter(name, is_aside)
+        self.enter(name, marks)
 
-    def open_table(self, name: str, is_aside: bool) -> None:
-        self.enter(name, is_aside)
+    def open_table(self, name: str, marks: int) -> None:
+        self.enter(name, marks)
         self._tables.append(_HtmlTable(self._open[-1], len(self.found.blocks)))
 
-    def open_rows(self, name: str, is_aside: bool) -> None:
+    def open_rows(self, name: str, marks: int) -> None:
         self.flush()
         if self._pop_to(_TABLE_WALLS):
-            self.enter(name, is_aside)
+            self.enter(name, marks)
 
-    def open_row(self, name: str, is_aside: bool) -> None:
+    def open_row(self, name: str, marks: int) -> None:
         self.flush()
         if self._pop_to(_HOLD_ROWS):
-            self.enter(name, is_aside)
+            self.enter(name, marks)
             self._tables[-1].rows.append([])
 
-    def open_cell(self, name: str, is_aside: bool) -> None:
+    def open_cell(self, name: str, marks: int) -> None:
         self.flush()
         if not self._pop_to(_HOLD_CELLS):
             return
         if self._names[-1] != "tr":
-            self.open_row("tr", is_aside=False)
-        self.enter(name, is_aside)
+            self.open_row("tr", marks=0)
+        self.enter(name, marks)
         begin = len(self.found.blocks)
         self._tables[-1].rows[-1].append((begin, begin))
 
@@ -322,23 +375,32 @@ class _Walk:
             text = _markdown([[_cell(blocks[a:b]) for a, b in row] for row in table.rows if row])
             del blocks[table.begin :]
             num_linked = sum(block.num_linked for block in inside)
-            blocks.append(Block("table", text, 0, num_linked, table.container))
+            blocks.append(
+                Block("table", text, 0, num_linked, table.container, self._marks[table.container])
+            )
 
     def flush(self) -> None:
         """End the block that is being read, if there is any."""
         if not self.held:
             return
         held, num_linked, self.num_linked = self.held, self.num_linked, 0
+        if self._skip >= 0:
+            self.close_skip("", 0)
+        self._script = 0
         raw = "".join(held)
         held.clear()
         if "&" in raw:
             raw = unescape(raw)
+        if "\u00ad" in raw:
+            raw = raw.replace("\u00ad", "")
         kind: Kind = "text"
         level = 0
         if self._is_code:
-            kind, text = "code", _code(raw)
-        elif _BREAK in raw:
-            text = _lines(raw)
+            kind, text = "code", code_of(raw)
+            if is_gutter(text):
+                return
+        elif BREAK in raw:
+            text = lines_of(raw)
         else:
             text = " ".join(raw.split())
         if self._heading and kind == "text":
@@ -350,7 +412,9 @@ class _Walk:
             kind, level = "item", max(1, len(self._counters))
             text, self._marker = self._marker + text, ""
         num_linked = min(num_linked, len(text))
-        self.found.blocks.append(Block(kind, text, level, num_linked, self._open[-1]))
+        place = self._open[-1]
+        marks = self._marks[place] | (self._heading_marks if kind == "heading" else 0)
+        self.found.blocks.append(Block(kind, text, level, num_linked, place, marks))
 
 
 _WALLS = frozenset(("td", "th", "caption", "table"))
@@ -363,16 +427,18 @@ _ENDS: dict[str, Callable[[_Walk], None]] = {
     "ul": _Walk.end_list, "ol": _Walk.end_list, "menu": _Walk.end_list, "li": _Walk.end_item,
     "td": _Walk.end_cell, "th": _Walk.end_cell, "table": _Walk.end_table, "span": _Walk.end_span,
 }  # fmt: skip
-_Step = Callable[[_Walk, str, bool], None]
+_Step = Callable[[_Walk, str, int], None]
 _STEPS: dict[str, _Step] = {"br": _Walk.line_break, "/br": _Walk.line_break, "hr": _Walk.part}
 for _names, _begin, _end in (
     (
         "section div center form fieldset dl blockquote details summary p address aside nav footer "
-        "figcaption",
+        "figcaption main article figure header",
         _Walk.enter,
         _Walk.leave,
     ),
-    ("main article figure header", _Walk.enter_place, _Walk.leave),
+    ("sup sub", _Walk.open_script, _Walk.close_script),
+    ("rt rp", _Walk.open_skip, _Walk.close_skip),
+    ("ruby", _Walk.close_skip, _Walk.close_skip),
     ("span", _Walk.open_span, _Walk.close_span),
     ("code kbd samp tt", _Walk.inline_code, _Walk.inline_code),
     ("h1 h2 h3 h4 h5 h6", _Walk.open_heading, _Walk.close_heading),
@@ -389,22 +455,22 @@ for _names, _begin, _end in (
     for _name in _names.split():
         _STEPS[_name], _STEPS["/" + _name] = _begin, _end
 
-_KNOWN: dict[str, tuple[_Step | None, str, bool]] = {}
-"""Tags as they stand in pages: what to do, the name, whether it is beside the text."""
+_KNOWN: dict[str, tuple[_Step | None, str, int]] = {}
+"""Tags as they are in pages: what to do, the name, the marks."""
 MAX_KNOWN = 1 << 15
 
 
-def _learn(tag: str) -> tuple[_Step | None, str, bool]:
+def _learn(tag: str) -> tuple[_Step | None, str, int]:
     name = tag.split(None, 1)[0].rstrip("/")
     if not name.islower():
         name = name.lower()
-        if name in UNREAD or name in RAW:
+        if name in UNREAD or name in RAW or name == "a":
             raise _CapitalTags
     step = _STEPS.get(name)
-    is_beside = name in _ASIDE or (step is not None and name != tag and is_aside(tag))
+    marks = marks_of(name, tag) if step and name[0] != "/" else 0
     if len(_KNOWN) >= MAX_KNOWN:
         _KNOWN.clear()
-    found = _KNOWN[tag] = step, name.lstrip("/"), is_beside
+    found = _KNOWN[tag] = step, name.lstrip("/"), marks
     return found
 
 
@@ -425,13 +491,3 @@ def _cell(blocks: list[Block]) -> str:
 def _markdown(rows: list[list[str]]) -> str:
     lines = [f"| {' | '.join(row)} |" for row in rows]
     return "\n".join([lines[0], "|" + " --- |" * len(rows[0]), *lines[1:]])
-
-
-def _code(text: str) -> str:
-    return text.replace("\r\n", "\n").replace("\r", "\n").replace(_BREAK, "\n").strip("\n")
-
-
-def _lines(text: str) -> str:
-    """Collapse white space, but for line breaks that the page asked for."""
-    lines = (" ".join(line.split()) for line in text.split(_BREAK))
-    return "\n".join(line for line in lines if line)

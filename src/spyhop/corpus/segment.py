@@ -4,6 +4,7 @@ Source: Humpback (arXiv:2308.06259, version 3, appendix E): a segment is the tex
 with its lower headings, of 600 to 3,000 characters.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -13,15 +14,27 @@ from spyhop.corpus.scan import Block
 from spyhop.schema import Config
 
 ITEM_INDENT = "  "
+_DENSE = re.compile("[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff]")
+"""Kana, Han and Hangul: scripts in which one character says more than a Latin letter."""
+DENSE_WEIGHT = 2.5
+"""Characters that one of them counts as."""
+_SENTENCE_END = re.compile(
+    r"(?<=[.!?\u2026][\s\"'\u201d\u00bb)])|(?<=[\u3002\uff01\uff1f\uff0e\u0964])|\n"
+)
+_INTRODUCES = (":", "\uff1a")
+"""Ends of a block that belongs to the one after it."""
+
+Span = tuple[int, int]
 
 
 class CutConfig(Config):
-    """Length of segments."""
+    """Length of a segment."""
 
     min_chars: int = Field(600, ge=1)
-    """Least characters of a segment."""
+    """Shortest segment in characters; shorter sections are dropped. Chinese, Japanese and Korean
+    characters count as 2.5."""
     max_chars: int = Field(3000, ge=1)
-    """Most characters of a segment."""
+    """Longest segment in characters; a longer section is cut at headings, then at paragraphs."""
 
     @model_validator(mode="after")
     def _ordered(self) -> "CutConfig":
@@ -32,7 +45,7 @@ class CutConfig(Config):
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """The text under one heading, and where it stands in the page's text."""
+    """The text under one heading, and its position in the page's text."""
 
     headings: tuple[str, ...]
     text: str
@@ -44,12 +57,20 @@ class Section:
     """Why it cannot be a segment: `too_short` or `too_long`; empty where it can."""
 
 
+def size_of(text: str) -> float:
+    """Return the length of a text in characters of a Latin script."""
+    if text.isascii():
+        return len(text)
+    return len(text) + (DENSE_WEIGHT - 1) * len(_DENSE.findall(text))
+
+
 def cut(title: str, blocks: Sequence[Block], config: CutConfig) -> Iterator[Section]:
     """Yield the sections of a page in order, each as large as the cap allows.
 
     A section that is too long is cut at its highest headings, into the text before the first of
-    them and one section for each; without headings it is `too_long`. Sections never overlap, and
-    `text` is the page's text from `start` to `end`.
+    them and one section for each. One without headings is cut between paragraphs into parts of
+    like length, a paragraph above the cap between sentences; code or a table above it is
+    `too_long`. Sections never overlap, and `text` is the page's text from `start` to `end`.
     """
     text, places = render(blocks)
     waiting: list[tuple[int, int, tuple[str, ...]]] = [(0, len(blocks), (title,) if title else ())]
@@ -60,21 +81,84 @@ def cut(title: str, blocks: Sequence[Block], config: CutConfig) -> Iterator[Sect
         start, end = places[low][0], places[high - 1][1]
         levels = [block.level for block in blocks[low:high] if block.kind == "heading"]
         is_headed = blocks[low].kind == "heading" and levels.count(min(levels)) == 1
-        if levels and (end - start > config.max_chars or is_headed):
+        is_long = size_of(text[start:end]) > config.max_chars
+        if levels and (is_long or is_headed):
             waiting += reversed(_parts(blocks, low, high, headings, min(levels)))
-            continue
-        if len(levels) == high - low:  # headings of nothing
-            continue
-        prose = "\n".join(b.text for b in blocks[low:high] if b.kind in ("text", "item"))
-        short, long = end - start < config.min_chars, end - start > config.max_chars
-        reason = "too_short" if short else "too_long" if long else ""
-        yield Section(headings, text[start:end], start, end, prose, reason)
+        elif is_long:
+            yield from _long_parts(text, blocks[low:high], places[low:high], headings, config)
+        elif len(levels) < high - low:  # not only headings
+            prose = "\n".join(b.text for b in blocks[low:high] if b.kind in ("text", "item"))
+            yield _section(text, (start, end), headings, prose, config)
+
+
+def _section(
+    text: str, span: Span, headings: tuple[str, ...], prose: str, config: CutConfig
+) -> Section:
+    size = size_of(text[slice(*span)])
+    reason = "too_short" if size < config.min_chars else "too_long" * (size > config.max_chars)
+    return Section(headings, text[slice(*span)], *span, prose, reason)
+
+
+def _long_parts(
+    text: str,
+    blocks: Sequence[Block],
+    places: Sequence[Span],
+    headings: tuple[str, ...],
+    config: CutConfig,
+) -> Iterator[Section]:
+    """Cut a range without headings between its paragraphs, or sentences, into parts of like length.
+
+    A paragraph that introduces the next one stays with it where both fit.
+    """
+    pieces: list[tuple[Span, bool]] = []
+    for block, place in zip(blocks, places, strict=True):
+        is_prose = block.kind in ("text", "item")
+        if is_prose and size_of(text[slice(*place)]) > config.max_chars:
+            pieces += [(span, True) for span in _sentences(text, place)]
+        else:
+            pieces.append((place, is_prose))
+    sizes = [size_of(text[slice(*span)]) for span, _ in pieces]
+    goal = sum(sizes) / -(-sum(sizes) // config.max_chars)
+    held: list[tuple[Span, bool]] = []
+    total = 0.0
+    for piece, size in zip(pieces, sizes, strict=True):
+        if held:
+            whole = size_of(text[held[0][0][0] : piece[0][1]])
+            if whole > config.max_chars or total + size / 2 > goal:
+                stays = len(held) > 1 and text[slice(*held[-1][0])].endswith(_INTRODUCES)
+                rest = [held.pop()] if stays else []
+                yield _joined(text, held, headings, config)
+                held, total = rest, sum(size_of(text[slice(*span)]) for span, _ in rest)
+        held.append(piece)
+        total += size
+    yield _joined(text, held, headings, config)
+
+
+def _joined(
+    text: str,
+    pieces: Sequence[tuple[Span, bool]],
+    headings: tuple[str, ...],
+    config: CutConfig,
+) -> Section:
+    span = (pieces[0][0][0], pieces[-1][0][1])
+    prose = "\n".join(text[slice(*span)] for span, is_prose in pieces if is_prose)
+    return _section(text, span, headings, prose, config)
+
+
+def _sentences(text: str, place: Span) -> Iterator[Span]:
+    """Yield the sentences of a paragraph without the space between them."""
+    start, end = place
+    for stop in [*(match.end() for match in _SENTENCE_END.finditer(text, start, end)), end]:
+        piece = text[start:stop]
+        if piece.strip():
+            yield start + len(piece) - len(piece.lstrip()), start + len(piece.rstrip())
+        start = stop
 
 
 def _parts(
     blocks: Sequence[Block], low: int, high: int, headings: tuple[str, ...], level: int
 ) -> list[tuple[int, int, tuple[str, ...]]]:
-    """Cut a range at its headings of one level; each part stands without its own heading."""
+    """Cut a range at its headings of one level; no part includes its own heading."""
     cuts = [
         at for at in range(low, high) if blocks[at].kind == "heading" and blocks[at].level == level
     ]
@@ -86,10 +170,10 @@ def _parts(
     return parts
 
 
-def render(blocks: Sequence[Block]) -> tuple[str, list[tuple[int, int]]]:
-    """Return the blocks as one Markdown text, and where each stands in it."""
+def render(blocks: Sequence[Block]) -> tuple[str, list[Span]]:
+    """Return the blocks as one Markdown text, and the position of each in it."""
     pieces: list[str] = []
-    places: list[tuple[int, int]] = []
+    places: list[Span] = []
     at = 0
     for place, block in enumerate(blocks):
         both_items = place > 0 and block.kind == blocks[place - 1].kind == "item"

@@ -11,14 +11,15 @@ from spyhop.corpus.pool import Pool
 from spyhop.corpus.read import Part, parts_of
 from spyhop.corpus.work import PAGE, SegmentConfig
 from spyhop.corpus.worker import PAGES, chunks_of, is_done, read_chunk
-from spyhop.schema import InputError, Item, Segment
-from spyhop.stage import Context, Estimate, Progress, stage
+from spyhop.schema import Config, InputError, Item, Segment
+from spyhop.stage import FOLDER, Context, Estimate, Progress, stage
 from spyhop.store import Artifact
 from spyhop.text.contamination import ContaminationConfig, ItemIndex, without_items
 from spyhop.text.overlap import Duplicates, NearConfig
 
+SEGMENTS = "segments.jsonl"
 NOTE_REASONS = 3
-"""Reasons that the live line has room for."""
+"""Reasons that fit into the line of progress."""
 PAGE_BYTES_PER_S = 25_000_000
 """HTML read, cut and judged on one core of a current machine."""
 SEGMENT_BYTES = 35_000
@@ -26,11 +27,11 @@ SEGMENT_BYTES = 35_000
 SEGMENTS_PER_S = 3000
 """Searched for duplicates or items, on one core of a current machine."""
 MEMORY_MB = 1024
-"""What DuckDB may take before it spills."""
+"""Memory of DuckDB, beyond which it spills to disk."""
 
 
 def plan_segments(config: SegmentConfig, pages: Mapping[str, Estimate]) -> Estimate:
-    """Tell from the bytes of the inputs: nobody knows the number of pages before they are read."""
+    """Estimate from bytes: the number of pages is unknown before they are read."""
     num_bytes = sum(each.num_bytes for each in pages.values())
     return Estimate(rows=num_bytes // SEGMENT_BYTES, seconds=num_bytes / PAGE_BYTES_PER_S)
 
@@ -43,15 +44,15 @@ class Repeat(Segment):
     similarity: float
 
 
-@stage(version=3, writes=Segment, plan=plan_segments)
+@stage(version=4, writes=Segment, plan=plan_segments)
 def segment(
     ctx: Context, config: SegmentConfig, *, pages: Mapping[str, Artifact]
 ) -> Iterator[Segment]:
     """Cut pages into segments, part by part, in processes that may be killed.
 
     Pages and sections that give no segment are dropped with their reason and kept. Finished chunks
-    of a run that was stopped are not made again; rows stand in the order of the inputs, whoever
-    made them.
+    of a run that was stopped are not made again; rows are in the order of the inputs,
+    whichever process made them.
 
     Source: Humpback (arXiv:2308.06259), section 2.1; version 3, appendix E.
 
@@ -74,6 +75,17 @@ def segment(
             next_number += 1
     for number in range(next_number, len(parts)):
         yield from _rows(ctx, number)
+    ctx.notice(_summary(ctx))
+
+
+def _summary(ctx: Context) -> str:
+    """Say how many pages were read, and why the others were not."""
+    lost = {name.removeprefix(PAGE): n for name, n in ctx.dropped.items() if name.startswith(PAGE)}
+    total, num_lost = ctx.counts["pages"], sum(lost.values())
+    reasons = ", ".join(f"{name} {n:,}" for name, n in sorted(lost.items(), key=lambda x: -x[1]))
+    return f"{total:,} pages: {total - num_lost:,} read, {num_lost:,} lost" + (
+        f" ({reasons})" if reasons else ""
+    )
 
 
 def _rows(ctx: Context, number: int) -> Iterator[Segment]:
@@ -131,8 +143,21 @@ def decontaminate(
     yield from without_items(ctx, index, rows, lambda row: row.text)
 
 
+class SegmentsFileConfig(Config):
+    """Nothing to set."""
+
+
+@stage(version=1, writes=FOLDER, plan=lambda config, segments: Estimate(seconds=1))
+def write_segments(ctx: Context, config: SegmentsFileConfig, *, segments: Artifact) -> None:
+    """Write the segments as JSON lines, for tools that read no Parquet."""
+    with (ctx.out / SEGMENTS).open("w", encoding="utf-8") as stream:
+        for row in ctx.track(segments.rows(Segment), "writing", total=segments.num_rows):
+            ctx.count("rows")
+            stream.write(f"{row.model_dump_json()}\n")
+
+
 class _Live:
-    """What the moving line tells: bytes done, pages a second, segments, the chief reasons."""
+    """Progress: bytes done, pages a second, segments, the most frequent reasons of drops."""
 
     def __init__(self, ctx: Context, parts: list[Part]) -> None:
         self._ctx = ctx

@@ -6,7 +6,7 @@ RAW = ("script", "style", "iframe", "noembed", "noframes", "xmp", "title", "text
 """Elements that end at their first end, or with the page."""
 UNREAD = re.findall(
     r"\w+",
-    "noscript svg math template select object audio video canvas nav footer dialog button",
+    "noscript svg template select object audio video canvas nav footer dialog button",
 )
 """Other elements that hold no text, or none of the page's own; most tags stand in them.
 
@@ -21,25 +21,44 @@ TAG = re.compile(
     + "|".join(
         rf"{name}(?=[\s>])[^<]*+(?:<(?!/?{name}\b)[^<]*+)*+</{name}{_REST}>" for name in UNREAD
     )
-    + rf"|((?:a|img|input|meta|link|label|strong|em|b|i)(?=\s)|/?[A-Za-z]{_REST}){_REST}>"
+    + r"|[aA]>|(a(?=\s[^<>]{0,999}?\bhref\b)"
+    + rf"|(?:img|input|meta|link|label|strong|em|b|i)(?=\s)|/?[A-Za-z]{_REST}){_REST}>"
     + r"|[!?/][^<>]*+>)"
 )
 """A tag is caught, of links and the like the name only; comments and unread elements are not."""
 _CAPITAL_TAG = re.compile(r"</?[A-Za-z]*[A-Z]\w*")
-_ASIDE_WORDS = frozenset(
-    re.findall(
-        r"\w+",
-        """
-        comment comments disqus respond reply replies share sharing sharedaddy social related
-        recommend recommended recommendations promo newsletter sidebar breadcrumb breadcrumbs
-        cookie cookies popup modal advert advertisement advertising ad ads sponsor sponsored
-        outbrain taboola byline caption credit tags taglist subscribe subscription signup pagination
-        pager menu navbar nav navigation footer masthead toolbar banner hidden noprint rating
-        ratings author bio copyright trending popular login paywall
-        """,
-    )
+_WORDS = {
+    "comment": "comment comments disqus respond reply replies kommentar kommentare comentarios",
+    "related": "related recommend recommended recommendations teaser teasers outbrain taboola "
+    "trending popular similar more",
+    "share": "share sharing sharedaddy social follow",
+    "asks": "cookie cookies consent gdpr privacy onetrust newsletter subscribe subscription signup",
+    "promo": "promo advert advertisement advertising ad ads sponsor sponsored popup modal login "
+    "paywall banner",
+    "menu": "sidebar breadcrumb breadcrumbs pagination pager menu navbar nav navigation footer "
+    "masthead toolbar tags taglist noprint widget",
+    "hidden": "hidden",
+    "meta": "byline caption credit rating ratings author bio copyright",
+    "body": "article content entry post body text story main",
+    "gutter": "lineno linenos linenumber linenumbers gutter",
+    "lead": "headline title lead intro summary standfirst excerpt subtitle description",
+}
+_ELEMENTS = (
+    "li header figure figcaption td aside nav footer article main form blockquote dl p section "
+    "details table"
 )
-"""Words in the class, id or role of such elements, on any site."""
+MARKS = {name: 1 << place for place, name in enumerate([*_WORDS, *_ELEMENTS.split()])}
+"""Bits of what an element is, or says of itself by class, id, role or style."""
+_SAME = {"th": "td", "dt": "dl", "dd": "dl", "menu": "nav"}
+BESIDE = sum(
+    MARKS[name]
+    for name in ("comment", "related", "share", "asks", "promo", "menu", "hidden", "meta")
+)
+_WORD_MARKS = {word: MARKS[name] for name, words in _WORDS.items() for word in words.split()}
+_MODIFIERS = frozenset(
+    "has no not with without enabled disabled open closed off free label".split()  # noqa: SIM905
+)
+"""Words of a class that says something of an element's look or state, not what it is."""
 _LABEL = re.compile(r"""\s(?:class|id|role)=["']?((?<=")[^"]*|(?<=')[^']*|[^\s"'>]+)""")
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
 _HIDDEN = re.compile(
@@ -52,13 +71,24 @@ def with_small_tags(html: str) -> str:
     return _CAPITAL_TAG.sub(lambda tag: tag.group().lower(), html)
 
 
-def is_aside(tag: str) -> bool:
-    """Tell whether an element says by class, id, role or style that it is beside the text."""
+def marks_of(name: str, tag: str) -> int:
+    """Return the marks of an element."""
+    marks = MARKS.get(_SAME.get(name, name), 0)
+    if name == tag:
+        return marks
     labels = " ".join(_LABEL.findall(tag))
+    if _WORD_MARKS.keys() & _words(labels):
+        for label in labels.split():
+            words = _words(label)
+            if _MODIFIERS.isdisjoint(words):
+                for word in _WORD_MARKS.keys() & words:
+                    marks |= _WORD_MARKS[word]
+    if ("hidden" in tag or "display" in tag) and _HIDDEN.search(tag):
+        marks |= MARKS["hidden"]
+    return marks
+
+
+def _words(labels: str) -> list[str]:
     if labels.islower():
-        words = labels.replace("-", " ").replace("_", " ").split()
-    else:
-        words = [word.lower() for word in _WORD.findall(labels)]
-    if not _ASIDE_WORDS.isdisjoint(words):
-        return True
-    return ("hidden" in tag or "display" in tag) and _HIDDEN.search(tag) is not None
+        return labels.replace("-", " ").replace("_", " ").split()
+    return [word.lower() for word in _WORD.findall(labels)]

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from spyhop.corpus.archive import Page
+from spyhop.corpus.archive import ArchivePage
+from spyhop.corpus.charset import decode
 from spyhop.corpus.extract import (
     ExtractConfig,
     Extracted,
     Refused,
-    decode,
+    converted,
     extract,
     text_blocks,
 )
@@ -24,6 +26,7 @@ from spyhop.corpus.filters import (
     FilterConfig,
     is_toxic,
     reason_against,
+    url_reason,
 )
 from spyhop.corpus.personal import redact
 from spyhop.corpus.read import ReadConfig
@@ -37,6 +40,14 @@ if TYPE_CHECKING:
 else:
     lang = Lazy("resiliparse.parse.lang")
 
+_SCRIPTS = {
+    "ja": re.compile("[\u3041-\u3096\u30a1-\u30fa]"),
+    "ko": re.compile("[\uac00-\ud7a3]"),
+    "zh": re.compile("[\u4e00-\u9fff]"),
+}
+"""Scripts of one language each, in this order: Japanese has Han characters, too."""
+MIN_SCRIPT_FRAC = 0.15
+"""Share of the characters that decides for a script's language."""
 PAGE = "page/"
 """What the reasons of whole pages begin with."""
 
@@ -71,10 +82,10 @@ class Outcome:
     reason: str = ""
 
 
-def segments_of(page: Page, config: SegmentConfig) -> Iterator[Outcome]:
+def segments_of(page: ArchivePage, config: SegmentConfig) -> Iterator[Outcome]:
     """Yield the segments of a page and what was left out, in order."""
-    if page.reason:
-        yield refused(page, page.reason)
+    if reason := page.reason or url_reason(page.url, config.filters):
+        yield refused(page, reason)
         return
     try:
         found = _extracted(page, config)
@@ -90,7 +101,7 @@ def segments_of(page: Page, config: SegmentConfig) -> Iterator[Outcome]:
         yield refused(page, "no_text")
 
 
-def refused(page: Page, reason: str) -> Outcome:
+def refused(page: ArchivePage, reason: str) -> Outcome:
     """Return the outcome of a page that is given up whole."""
     return Outcome(
         RefusedPage(id=row_id(page.url, page.origin), url=page.url, origin=page.origin),
@@ -98,15 +109,16 @@ def refused(page: Page, reason: str) -> Outcome:
     )
 
 
-def _extracted(page: Page, config: SegmentConfig) -> Extracted:
+def _extracted(page: ArchivePage, config: SegmentConfig) -> Extracted:
     if page.is_html:
         return extract(page.data, page.charset, config.extract)
     if len(page.data) > config.extract.max_bytes:
         raise Refused("too_many_bytes")
-    return Extracted("", text_blocks(decode(page.data, page.charset)))
+    text = decode(page.data, page.charset)
+    return converted(text) if page.is_converted else Extracted("", text_blocks(text))
 
 
-def _outcome(page: Page, digest: str, section: Section, config: SegmentConfig) -> Outcome:
+def _outcome(page: ArchivePage, digest: str, section: Section, config: SegmentConfig) -> Outcome:
     text, found = redact(section.text)
     named = [redact(heading) for heading in section.headings]
     shown, num_redacted = section, 0
@@ -115,14 +127,22 @@ def _outcome(page: Page, digest: str, section: Section, config: SegmentConfig) -
         num_redacted = found.total() + sum(each.total() for _, each in named)
     if section.reason:
         return _row(page, digest, shown, "", num_redacted, section.reason)
-    language, _ = lang.detect_fast(section.prose, cutoff=MAX_LANGUAGE_RANK)
+    language = language_of(section.prose)
     candidate = Candidate(section, language, found.total())
     reason = reason_against(candidate, config.filters)
     return _row(page, digest, shown, language, num_redacted, reason)
 
 
+def language_of(text: str) -> str:
+    """Return the code of a text's language: by its script where that decides, else by profile."""
+    for code, script in _SCRIPTS.items():
+        if len(script.findall(text)) > MIN_SCRIPT_FRAC * len(text):
+            return code
+    return str(lang.detect_fast(text, cutoff=MAX_LANGUAGE_RANK)[0])
+
+
 def _row(
-    page: Page, digest: str, section: Section, language: str, num_redacted: int, reason: str
+    page: ArchivePage, digest: str, section: Section, language: str, num_redacted: int, reason: str
 ) -> Outcome:
     row = Segment(
         id=row_id(page.url, page.origin, str(section.start), section.text),

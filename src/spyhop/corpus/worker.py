@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from spyhop.corpus.archive import Page
+from spyhop.corpus.archive import ArchivePage
 from spyhop.corpus.read import Part, read
 from spyhop.corpus.work import Outcome, SegmentConfig, refused, segments_of
 from spyhop.processes import WorkItem
@@ -94,7 +94,9 @@ def _work(item: PartItem, send: Callable[[WorkItemUpdate], None]) -> None:
             page = next(pages, None)
         else:
             tally[PAGES] += 1
-            _note([_line(refused(Page("", item.part.files[0][1]), "time_cap"))], lines, tally)
+            _note(
+                [_line(refused(ArchivePage("", item.part.files[0][1]), "time_cap"))], lines, tally
+            )
         if page is None:
             break
         if number >= num_chunks * CHUNK_PAGES:
@@ -112,7 +114,7 @@ def _work(item: PartItem, send: Callable[[WorkItemUpdate], None]) -> None:
     send(WorkItemUpdate("done", number, tally))
 
 
-def _lines(page: Page, item: PartItem, number: int) -> list[tuple[str, bytes]]:
+def _lines(page: ArchivePage, item: PartItem, number: int) -> list[tuple[str, bytes]]:
     """Return the reason and the line of each outcome of a page."""
     if number in item.given_up:
         return [_line(refused(page, item.given_up[number]))]

@@ -16,14 +16,15 @@ from spyhop.stage import Context, Estimate, stage
 from spyhop.statistics import Interval, quadratic_kappa, wilson
 from spyhop.store import Artifact
 
+MAX_ONE_SCORE = 0.9
+"""Maximum share of scored pairs with the same (rounded) score."""
+
 
 class GateConfig(Config):
     """Limits of the checks."""
 
     min_parse_rate: float = Field(0.95, ge=0, le=1)
     """Minimum share of pairs with a score."""
-    max_one_score: float = Field(0.9, ge=0, le=1)
-    """Maximum share of scored pairs with the same (rounded) score."""
     min_kappa: float = Field(0.4, ge=-1, le=1)
     """Minimum agreement of the judge with itself: quadratic kappa of first and second scores, and
     of written and expected scores."""
@@ -203,16 +204,16 @@ def _parse_rate(counts: GateCounts, config: GateConfig, num_scored: int, num_row
 def _one_score(counts: GateCounts, config: GateConfig, num_scored: int) -> Finding:
     if not num_scored:
         text = "no pair has a score"
-        return _finding("one_score", None, config.max_one_score, 0, False, text)
+        return _finding("one_score", None, MAX_ONE_SCORE, 0, False, text)
     ((score, num),) = counts.scores.most_common(1)
     share = wilson(num, num_scored)
     return _finding(
         "one_score",
         share,
-        config.max_one_score,
+        MAX_ONE_SCORE,
         num_scored,
-        share.value <= config.max_one_score,
-        f"{share.value:.1%} of the scores are {score}, the limit is {config.max_one_score:.0%}",
+        share.value <= MAX_ONE_SCORE,
+        f"{share.value:.1%} of the scores are {score}, the limit is {MAX_ONE_SCORE:.0%}",
     )
 
 

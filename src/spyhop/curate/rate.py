@@ -48,6 +48,10 @@ PAIR_TOKENS, REASON_TOKENS = 500, 100
 Method = Literal["verdict", "choice", "expected"]
 
 
+VERDICT_START = "Score:"
+"""Prefilled start of the verdict; `reasoned` should request the same."""
+
+
 class RateConfig(Config):
     """Prompt of the judge and method of rating. Prompts are whole texts; `{...}` are replaced.
 
@@ -68,8 +72,6 @@ class RateConfig(Config):
     """For `choice`."""
     shown: str = SHOWN
     """Prompt: the pair, with the fields `{instruction}` and `{response}`."""
-    verdict_start: str = "Score:"
-    """Prefilled start of the verdict; `reasoned` should request the same."""
     system_message: str = ""
     """System message of the judge; an empty one is not sent."""
     sampling: SampledGeneration = Sampling(temperature=0.7, top_p=0.9)
@@ -243,9 +245,7 @@ class _Judging:
         return [Ask(self.judge, messages, self.config.sampling, place) for place in places]
 
     def _choose(self, messages: list[Message]) -> Script[_Result]:
-        (choice,) = yield [
-            ScoreOptions(self.judge, messages, SCORES, f"{self.config.verdict_start} ")
-        ]
+        (choice,) = yield [ScoreOptions(self.judge, messages, SCORES, f"{VERDICT_START} ")]
         found = _weighed(choice, "choice")
         if found.score is None:
             return found
@@ -259,7 +259,7 @@ class _Judging:
         if reply.ending in ("failed", "refused"):
             return replace(_read([reply]), method="expected")
         reason = without_verdict(reply.text)
-        begun = f"{reason}\n{config.verdict_start} " if reason else f"{config.verdict_start} "
+        begun = f"{reason}\n{VERDICT_START} " if reason else f"{VERDICT_START} "
         (choice,) = yield [ScoreOptions(self.judge, messages, SCORES, begun)]
         if choice.probabilities and not choice.is_parsed:
             return replace(_weighed(choice, "expected"), reason=reason, written=_score(reply))

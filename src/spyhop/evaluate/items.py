@@ -14,6 +14,8 @@ from typing import Any
 
 from pydantic import Field
 
+from spyhop.collect.columns import read_options
+from spyhop.collect.reading import UnusedKeys
 from spyhop.evaluate.task import Task
 from spyhop.schema import Config, InputError, Item
 from spyhop.stage import Context, Estimate, stage
@@ -46,15 +48,19 @@ def plan_read_items(config: ItemsConfig, folder: Estimate) -> Estimate:
 def read_items(ctx: Context, config: ItemsConfig, *, folder: Artifact) -> Iterator[Item]:
     """Yield the items of a benchmark, task by task.
 
+    Counts: `unused/<key>`, the rows with a key that the task does not read.
+
     Raises:
         InputError: Naming the file, the row and the column that is wrong, or the missing task.
     """
     task, num_items = config.task, 0
+    unused = UnusedKeys(ctx, folder.path.name, task.columns())
     for name, path in _chosen(task, folder.path, config.tasks).items():
-        found = list(_identified(task, name, path))
+        found = list(_identified(task, name, path, unused))
         num_items += len(found)
         kept = set(sorted(item.id for item in found)[: config.limit])
         yield from (item for item in found if item.id in kept)
+    unused.report()
     if config.tasks is None and task.num_items not in (0, num_items):
         raise InputError(
             f"{folder.path}: {num_items:,} items of {task.name}, published are {task.num_items:,}; "
@@ -74,11 +80,12 @@ def _chosen(task: Task, folder: Path, wanted: tuple[str, ...] | None) -> dict[st
     return {name: paths[name] for name in chosen}
 
 
-def _identified(task: Task, name: str, path: Path) -> Iterator[Item]:
+def _identified(task: Task, name: str, path: Path, unused: UnusedKeys) -> Iterator[Item]:
     """Give each item an id from suite, task and text; the n-th repetition also counts n in."""
     seen = Counter[str]()
     for where, row in _rows(task, path):
         item = _item(task, name, row, where)
+        unused.add(row)
         repeated = [str(seen[item.question])] if seen[item.question] else []
         seen[item.question] += 1
         yield item.model_copy(update={"id": row_id(task.name, name, item.question, *repeated)})
@@ -94,9 +101,7 @@ def _rows(task: Task, path: Path) -> Iterator[tuple[str, Any]]:
 
 def _item(task: Task, name: str, row: object, where: str) -> Item:
     columns = _columns(task, name, row, where)
-    options = listed(columns.pop(task.options, None) or task.fixed_options.get(name, ()))
-    if options is None or (len(options) == 1 and not task.as_published):
-        raise InputError(f"{where}, column {task.options!r}: not a list of two options or more")
+    own, options = _options(task, name, columns.pop(task.options, None), where)
     question = _filled(task.question, columns, where).strip()
     target = _filled(task.target, columns, where).strip()
     if not question or not target:
@@ -109,7 +114,7 @@ def _item(task: Task, name: str, row: object, where: str) -> Item:
         ]
         columns |= {"options": " ".join(shown), "last": known[-1]}
         prompt = _filled(f"{task.prompt}{task.cue}", columns, where)
-        target = _label(target, known, options)
+        target = _label(target, own, options)
         if target not in known and not task.as_published:
             raise InputError(f"{where}: answer {target!r:.60} is not among {options!r:.80}")
     return Item(
@@ -122,6 +127,20 @@ def _item(task: Task, name: str, row: object, where: str) -> Item:
         target=target,
         chance=1 / len(known) if target in known else 0.0,
     )
+
+
+def _options(task: Task, name: str, value: object, where: str) -> tuple[list[str], list[str]]:
+    """Return labels (the file's own if it has any) and texts of the options, if there are any."""
+    value = value or task.fixed_options.get(name)
+    if not value:
+        return [], []
+    own: list[str] = []
+    texts = listed(value) if isinstance(value, list | tuple) else None
+    if texts is None:
+        own, texts = read_options(value, where, task.options)
+    if len(texts) == 1 and not task.as_published:
+        raise InputError(f"{where}, column {task.options!r}: one option; two are needed")
+    return own or labels(len(texts)), texts
 
 
 def _columns(task: Task, name: str, row: object, where: str) -> dict[str, Any]:
@@ -147,8 +166,11 @@ def _filled(template: str, columns: Mapping[str, Any], where: str) -> str:
     return fill(template, **{n: "" if v is None else str(v) for n, v in found.items()})
 
 
-def _label(target: str, known: list[str], options: list[str]) -> str:
-    """Return the label that a gold answer names: as it is, in brackets, or by its option's text."""
-    if target in options:
-        return known[options.index(target)]
-    return target[1:-1] if target[1:-1] in known and target[:1] == "(" else target
+def _label(target: str, own: list[str], options: list[str]) -> str:
+    """Return the label of a gold answer: a label of the file, in brackets too, or a text."""
+    bare = target[1:-1] if target[:1] == "(" and target[-1:] == ")" else target
+    for names_ in (options, own):
+        if target in names_ or bare in names_:
+            place = names_.index(target if target in names_ else bare)
+            return labels(len(options))[place]
+    return target

@@ -1,4 +1,4 @@
-"""Ask a model the items of a benchmark and score what it says by rule.
+"""Ask a model the items of a benchmark and score its answers by rule.
 
 Source: Orca (arXiv:2306.02707), section 4.2.2: zero-shot, one user turn, exact match.
 """
@@ -19,7 +19,6 @@ from spyhop.text.gold import Reading, read
 from spyhop.text.thought import without_thought
 
 ITEM_TOKENS = 300
-TOKENS_PER_S = 50_000
 """Planning figures: a usual item, and a model of a million parameters on one core."""
 
 
@@ -35,7 +34,7 @@ class MeasureConfig(Protocol):
     def for_tasks(self, tasks: Iterable[Task]) -> "MeasureConfig":
         """Return the settings for benchmarks: their own protocols, where these settings are unset.
 
-        Set fields, those of `sampling` one by one, hold for all benchmarks.
+        Set fields, those of `sampling` one by one, apply to all benchmarks.
         """
         given = self.model_dump(include=set(Protocol.model_fields), exclude_unset=True)
         plain, suites = _protocol(self), dict(self.suites)
@@ -58,8 +57,7 @@ def plan_measure(config: MeasureConfig, items: Mapping[str, Estimate], model: Es
         response_tokens=most // 4,
         most_response_tokens=most,
     )
-    seconds = (calls.prompt_tokens + calls.response_tokens) / TOKENS_PER_S
-    return Estimate(rows=rows, calls={"model": calls}, seconds=seconds)
+    return Estimate(rows=rows, calls={"model": calls})
 
 
 @stage(version=3, writes=Score, plan=plan_measure)

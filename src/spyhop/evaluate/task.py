@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 from spyhop.models import Sampling
 from spyhop.schema import Config, RecipeError
 from spyhop.settings import read_toml, validated
+from spyhop.text.template import names
 
 FOLDER = Path(__file__).with_name("tasks")
 
@@ -34,7 +35,7 @@ class Task(Protocol):
     files: str = "*.jsonl"
     """Files of the source; each of them is a task, named like the file."""
     rows: str = ""
-    """Key of the list of rows in a JSON file; files of one row per line have none."""
+    """Key of the list of rows in a JSON file; empty for files of one row per line."""
     num_items: int = 0
     """Number of items as published. A complete read must find exactly as many; 0 checks nothing."""
     tasks: tuple[str, ...] = ()
@@ -46,9 +47,9 @@ class Task(Protocol):
     optional: tuple[str, ...] = ()
     """Columns that a row may lack; they are empty there."""
     options: str = "options"
-    """Column of the options: a list of texts, or lines such as `(A) text` or `- text`."""
+    """Column of the options: a list, an object of labels and texts, or text such as `(A) yes`."""
     fixed_options: dict[str, tuple[str, ...]] = Field(default_factory=dict)
-    """Options of tasks whose rows list none; `split` does not apply to them."""
+    """Options of tasks whose rows list no options; `split` does not apply to them."""
     option: str = "({label}) {text}"
     """How an option is shown."""
     question: str = "{question}"
@@ -76,6 +77,12 @@ class Task(Protocol):
         if both := set(self.tasks) & set(self.exclude):
             raise ValueError(f"tasks and exclude both name {', '.join(sorted(both))}")
         return self
+
+    def columns(self) -> set[str]:
+        """Return the keys of a row that are read."""
+        texts = f"{self.question}{self.prompt}{self.target}"
+        inner = {name.split(".")[0] for name in names(texts)} - {"last"}
+        return inner | set(self.split) | {self.options.split(".")[0]}
 
     def identity(self) -> "Task":
         """Return the task without its texts for people, which change no item and no score."""

@@ -1,17 +1,7 @@
 """The one model interface and its kinds: endpoints, local weights, recorded answers, a fake."""
 
-from spyhop.models.base import (
-    BatchModel,
-    Choice,
-    Model,
-    ModelConfig,
-    ModelUse,
-    Reply,
-    Request,
-    SampledGeneration,
-    Sampling,
-    TokenLogprobs,
-)
+from spyhop.models.base import BatchModel, Model, ModelConfig, ModelUse
+from spyhop.models.calls import Choice, Reply, Request, SampledGeneration, Sampling, TokenLogprobs
 from spyhop.models.endpoint import Remote
 from spyhop.models.fake import FakeModel
 from spyhop.models.local import Local

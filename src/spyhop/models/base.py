@@ -9,19 +9,19 @@ a run that was killed asks the remaining batches exactly as a fresh run would. A
 import hashlib
 import json
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from time import monotonic, sleep
-from typing import Annotated, Any, ClassVar, Literal, Protocol, TypeVar
+from typing import ClassVar, Protocol, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticSerializationError, to_json
 
+from spyhop.models.calls import Choice, Kind, Reply, Request, Result, Sampling, TokenLogprobs
 from spyhop.models.journal import Journal
 from spyhop.models.service import Service
 from spyhop.runtime import Runtime
-from spyhop.schema import Config, Ending, InputError, Message, ModelError, Unfinished, ending_of
+from spyhop.schema import Config, InputError, ModelError, Unfinished
 from spyhop.stage import Context, Progress
 from spyhop.store import Artifact, canonical, key_of
 
@@ -34,144 +34,7 @@ KEY_CHARS = 32
 """Hex digits of a request's key: 128 bits, since there may be a billion."""
 
 
-Temperature = Annotated[float, Field(ge=0.0)] | Literal["unset"]
-
-
-class Sampling(Config):
-    """Sampling parameters."""
-
-    max_new_tokens: int = Field(512, gt=0)
-    """Most tokens of a response, hidden reasoning included."""
-    temperature: Temperature = 0.0
-    """Sampling temperature; 0 is greedy decoding. `unset` sends neither temperature, top_p nor seed
-    to an endpoint, for models that reject them; a local model then samples as its generation config
-    says."""
-    top_p: float = Field(1.0, gt=0.0, le=1.0)
-    """Nucleus sampling: smallest set of tokens with at least this probability."""
-    seed: int = 0
-    """Randomness is drawn per request from the seed and the prompt, never from call order."""
-    log_probability: bool = False
-    """Ask an endpoint for the log-probability of its response."""
-    json_schema: dict[str, Any] | None = None
-    """JSON schema that the response must follow; endpoints only."""
-    stop: tuple[Annotated[str, Field(min_length=1)], ...] = ()
-    """Texts that end a response; they are not part of it."""
-
-    @property
-    def is_greedy(self) -> bool:
-        """Whether every sample of a prompt is the same."""
-        return self.temperature == 0
-
-    def identity(self) -> dict[str, Any]:
-        """Return the fields that are sent: two samplings that send the same share their replies."""
-        fields = {name: getattr(self, name) for name in Sampling.model_fields}
-        if not self.stop:
-            del fields["stop"]
-        if self.temperature == "unset":
-            del fields["top_p"], fields["seed"]
-        return fields
-
-
-def _sampled(given: object) -> object:
-    return {**SAMPLED, **given} if isinstance(given, Mapping) else given
-
-
-SAMPLED = {"temperature": 0.7, "top_p": 0.9}
-"""Sampling of the Humpback paper."""
-SampledGeneration = Annotated[Sampling, BeforeValidator(_sampled)]
-"""Sampling whose unset fields are those of the Humpback paper."""
-
-
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    id: str
-
-
-class Request(_Frozen):
-    """One call: a prompt, and for `choose` its options, for `logprobs` its continuation.
-
-    With `options`, `continuation` is a prefilled response; options are scored after it.
-    """
-
-    messages: list[Message]
-    options: tuple[str, ...] = ()
-    continuation: str = ""
-    sample_index: int = 0
-
-
-class Reply(_Frozen):
-    """A response, or a call that failed permanently.
-
-    `finish_reason` is the provider's own word, for people; `ending` is what spyhop acts on. `error`
-    is set where the call failed: such a reply is never replayed.
-    """
-
-    text: str
-    finish_reason: str
-    error: str | None = None
-    ending: Ending = Field(
-        default_factory=lambda row: ending_of(row["finish_reason"], row["text"], row["error"])
-    )
-    """Set where the reply is read; derived for replies that older code journaled."""
-    prompt_tokens: int = 0
-    cached_tokens: int = 0
-    """Those of the prompt that the endpoint had read before, at another price."""
-    response_tokens: int = 0
-    """Tokens written, hidden reasoning included."""
-    reasoning_tokens: int = 0
-    reasoning: str = ""
-    log_probability: float | None = None
-    """Natural log-probability of the response, summed over its tokens; None where unknown."""
-    usd: float = 0.0
-
-
-class _Scored(_Frozen):
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
-
-
-class Choice(_Scored):
-    """The options of a request, scored; all lists are in the order of the options."""
-
-    probabilities: list[float]
-    """Normalised over the options; empty where the reply names none of them."""
-    log_probabilities: list[float] = []
-    """Natural log-probability of each option, summed over its tokens. An endpoint gives that of
-    the option's first token. Empty where the model gives none."""
-    num_characters: list[int] = []
-    num_bytes: list[int] = []
-    """Of each option in UTF-8: `log_probabilities` divided by them compare unequal lengths."""
-    prompt_tokens: int = 0
-    response_tokens: int = 0
-    is_parsed: bool = False
-    """True where the model gave no probabilities and its answer was read from its text."""
-    usd: float = 0.0
-    error: str | None = None
-
-
-class TokenLogprobs(_Scored):
-    """Natural log-probability of each token of a continuation, given the prompt and those before.
-
-    The end token is the last one.
-    """
-
-    values: list[float]
-    """(T,); empty where the call failed."""
-
-    prompt_tokens: int = 0
-    response_tokens: int = 0
-    usd: float = 0.0
-    error: str | None = None
-
-    @property
-    def mean(self) -> float:
-        """Mean log-probability of a token."""
-        return sum(self.values) / max(1, len(self.values))
-
-
-Result = TypeVar("Result", Reply, Choice, TokenLogprobs)
 Row = TypeVar("Row")
-Kind = Literal["generate", "choose", "logprobs"]
 
 
 @dataclass(slots=True)
@@ -216,6 +79,22 @@ class ModelConfig(Config):
         """Return the backend of a model in process, loaded and ready."""
         raise TypeError(f"{type(self).__name__} must say how to connect")
 
+    def sends_greedy(self, sampling: Sampling) -> bool:
+        """Whether the model is really asked to decode greedily: its samples are then all equal."""
+        return sampling.is_greedy
+
+    def check_samples(self, num_samples: int, sampling: Sampling) -> None:
+        """Refuse several samples that would all be the same.
+
+        Raises:
+            ModelError: Naming the setting.
+        """
+        if num_samples > 1 and self.sends_greedy(sampling):
+            raise ModelError(
+                f"{self.label}: {num_samples} samples at temperature 0 are all the same; set "
+                'sampling.temperature above 0, or to "unset"'
+            )
+
     def open(self, ctx: Context, use: "ModelUse") -> "Model":
         """Return the model; weights are loaded at the first call that the journal cannot answer."""
         return BatchModel(
@@ -223,6 +102,7 @@ class ModelConfig(Config):
             identity=use.digest,
             label=self.label,
             ctx=ctx,
+            config=self,
         )
 
     @property
@@ -287,8 +167,17 @@ class Model:
     ahead = 0
     """Windows that are sent while an earlier one is read."""
 
-    def __init__(self, *, identity: str, label: str, ctx: Context, is_owned: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        identity: str,
+        label: str,
+        ctx: Context,
+        config: ModelConfig | None = None,
+        is_owned: bool = False,
+    ) -> None:
         self.label = label
+        self.config = config
         self._ctx = ctx
         self._left: Counter[str] = Counter()
         """Requests left for the next run, by reason."""
@@ -311,6 +200,15 @@ class Model:
             Unfinished: If a served model stopped answering for now.
         """
         yield from self._ask("generate", requests, sampling, Reply, total)
+
+    def check_samples(self, num_samples: int, sampling: Sampling) -> None:
+        """Refuse several samples that would all be the same.
+
+        Raises:
+            ModelError: Naming the setting.
+        """
+        if self.config is not None:
+            self.config.check_samples(num_samples, sampling)
 
     def prefetch(self, requests: Iterable[Request], sampling: Sampling) -> None:
         """Send requests that a later `generate` will read, if the model works in the background."""
@@ -420,9 +318,15 @@ class BatchModel(Model):
     """A model in process, which answers batch by batch."""
 
     def __init__(
-        self, *, connect: Callable[[], Backend], identity: str, label: str, ctx: Context
+        self,
+        *,
+        connect: Callable[[], Backend],
+        identity: str,
+        label: str,
+        ctx: Context,
+        config: ModelConfig | None = None,
     ) -> None:
-        super().__init__(identity=identity, label=label, ctx=ctx)
+        super().__init__(identity=identity, label=label, ctx=ctx, config=config)
         self._connect = connect
         self._backend: Backend | None = None
 
@@ -443,7 +347,8 @@ class BatchModel(Model):
             done += len(batch)
             note = f"{num_tokens / max(monotonic() - began, 1e-9):,.0f} tokens/s"
             doing = f"asking {self.label}"
-            self._ctx.report(Progress(doing, done, window.total, "rows", note=note))
+            usage = {"tokens": num_tokens}
+            self._ctx.report(Progress(doing, done, window.total, "rows", note=note, usage=usage))
         return found
 
 

@@ -7,8 +7,9 @@ from typing import Generic, TypeVar
 
 from spyhop.models.journal import Answered, Failed, Journal, State
 
-GATHER_S = 0.05
-"""A reply waits so long for others; with the commit itself it stays below 100 ms."""
+GATHER_S, GATHER_ROW_S = 0.02, 0.0003
+"""How long a reply waits for others to share its commit, at most and for each row of the last one:
+its slot is not free until then, so that where few come it does not wait at all."""
 SYNC_S = 1.0
 """Between two waits for the disk: what a loss of power may cost."""
 
@@ -72,17 +73,18 @@ class Commits(Generic[Settled]):
             journal.close()
 
     def _write(self, journal: Journal) -> None:
-        synced, is_dirty, is_closing = time.monotonic(), False, False
+        synced, is_dirty, is_closing, num_rows = time.monotonic(), False, False, 0
         while not is_closing:
             if not self._wake.wait(SYNC_S if is_dirty else None):
                 journal.sync()
                 is_dirty = False
                 continue
             if not self._is_closing:
-                time.sleep(GATHER_S)
+                time.sleep(min(GATHER_S, GATHER_ROW_S * num_rows))
             with self._lock:
                 self._wake.clear()
                 answered, self._answered = self._answered, []
+                num_rows = len(answered)
                 failed, self._failed = self._failed, []
                 settled, self._settled = self._settled, []
                 is_closing = self._is_closing

@@ -9,17 +9,9 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from spyhop.models.base import (
-    Model,
-    ModelConfig,
-    ModelUse,
-    Reply,
-    Request,
-    Result,
-    Sampling,
-    Window,
-)
-from spyhop.models.endpoint_client import EndpointClient
+from spyhop.models.base import Model, ModelConfig, ModelUse, Window
+from spyhop.models.calls import Reply, Request, Result, Sampling
+from spyhop.models.endpoint_client import EndpointClient, ReplyCounts
 from spyhop.models.journal import State
 from spyhop.models.replies import split_thoughts
 from spyhop.models.schedule import PendingBatch
@@ -54,6 +46,11 @@ class Remote(ModelConfig):
         """Return the model's name."""
         return self.model
 
+    def sends_greedy(self, sampling: Sampling) -> bool:
+        """Whether temperature 0 is really sent."""
+        sent = self.extra.get("temperature", sampling.temperature)
+        return "temperature" not in self.omit and sent == 0
+
     def open(self, ctx: Context, use: ModelUse) -> Model:
         """Return the model; nothing is sent before a call that the journal cannot answer."""
         if use.service is None:
@@ -67,7 +64,9 @@ class RemoteModel(Model):
     ahead = 3  # so that the slowest replies of a window do not leave the endpoints idle
 
     def __init__(self, config: Remote, service: Service, *, identity: str, ctx: Context) -> None:
-        super().__init__(identity=identity, label=config.label, ctx=ctx, is_owned=True)
+        super().__init__(
+            identity=identity, label=config.label, ctx=ctx, config=config, is_owned=True
+        )
         self._config = config
         self._service = service
         self._client: EndpointClient | None = None
@@ -79,19 +78,24 @@ class RemoteModel(Model):
         """By window: batches it waits for, also those of earlier windows."""
         self._began = monotonic()
         self._most_done = 0
+        self._num_journaled = 0
+        """Requests whose replies were in the journal before this run."""
         self._bills = _Bills(ctx, identity, self._journal.state().taken_over())
 
     def prefetch(self, requests: Iterable[Request], sampling: Sampling) -> None:
         """Send requests that a later `generate` will read."""
         for window in self._windows("generate", requests, sampling, None):
+            num_journaled = self._num_journaled
             self._start(window)
             self._waits.pop(id(window), None)
+            self._num_journaled = num_journaled  # the later `generate` counts them
 
     def _start(self, window: Window) -> None:
         if window.kind == "logprobs":
             raise ModelError(
                 f"{self.label}: a chat API gives no log-probabilities of a given text; use a folder"
             )
+        self._num_journaled += sum(key not in self._pending for key in window.known)
         for key in window.known:
             self._pending.pop(key, None)
         window.known |= {key: self._failed[key] for key in window.keys if key in self._failed}
@@ -188,17 +192,27 @@ class RemoteModel(Model):
         if spent:
             notes.append(f"${spent:,.2f}")
             if total and counts.num_answered >= PROJECTED_FROM * total:
-                more = (total - self._most_done) * counts.usd / counts.num_answered
-                notes[-1] += f" of about ${spent + more:,.2f}"
+                mean = counts.usd / counts.num_answered
+                whole = spent - counts.usd + mean * (total - self._num_journaled)
+                notes[-1] += f" of about ${max(spent, whole):,.2f}"
         notes += [f"{kind} {num:,}" for kind, num in sorted(counts.failures.items())]
         notes += client.shares()
         self._ctx.report(
             Progress(
                 f"asking {self.label}", self._most_done, total, "rows", note=", ".join(notes),
-                usage={"requests": counts.num_answered, "usd": counts.usd},
+                usage=_usage(counts),
                 errors=dict(counts.failures),
             )
         )  # fmt: skip
+
+
+def _usage(counts: ReplyCounts) -> dict[str, float]:
+    return {
+        "requests": counts.num_answered,
+        "prompt_tokens": counts.prompt_tokens,
+        "response_tokens": counts.response_tokens,
+        "usd": counts.usd,
+    }
 
 
 class _Bills:

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
-from spyhop.models.base import Choice, Kind, Reply, Request, Sampling
+from spyhop.models.calls import Choice, Kind, Reply, Request, Sampling
 from spyhop.models.commits import Commits
 from spyhop.models.endpoint_state import EndpointState
 from spyhop.models.failures import MESSAGE_CHARS, Failure
@@ -48,6 +48,8 @@ class ReplyCounts:
     """What happened since the client was opened."""
 
     num_answered: int = 0
+    prompt_tokens: int = 0
+    response_tokens: int = 0
     usd: float = 0.0
     failures: Counter[str] = field(default_factory=Counter)
     last_failure: str = ""
@@ -336,14 +338,18 @@ class EndpointClient:
             self._schedule.guess.learn(call.size, usage.prompt_tokens)
         self.state.spent_usd += usd
         self.counts.usd += usd
+        self.counts.prompt_tokens += usage.prompt_tokens
+        self.counts.response_tokens += usage.response_tokens
         self.counts.num_answered += len(choices)
         how = (endpoint.config.url, call.num_sent, now - reservation.sent, time.time())
-        answered, settled = [], []
+        answered, settled, is_escaped = [], [], b"\\u" in reply.raw
         parts = share(usage, len(choices))
         make = read_choice if call.kind == "choose" else read_reply
         for (key, request), choice, part in zip(call.members, choices, parts, strict=False):
             result = make(request, choice, part, usd / len(choices))
-            text = self._transport.masked(result.model_dump_json().encode()).decode()
+            text = result.model_dump_json()
+            if is_escaped:  # a key may be spelled in escapes
+                text = self._transport.masked(text.encode()).decode()
             answered.append(Answered(key, text, *how))
             settled.append(_Settled(call.batch, key, text))
             if isinstance(result, Reply):
@@ -398,7 +404,7 @@ class EndpointClient:
         if self._schedule.num_in_flight or not self._schedule:
             return
         rest_s = min(endpoint.paused_until for endpoint in self.endpoints) - self._answered_at
-        self._end_if(self._policy.stop_waiting(rest_s))
+        self._end_if(self._policy.stop_waiting(rest_s, self.counts.last_failure))
 
     def _again(self, call: PendingCall) -> None:
         self._schedule.put_back(call)

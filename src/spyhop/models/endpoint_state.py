@@ -1,4 +1,4 @@
-"""One endpoint at work: what it may be sent and when, judged from its limits and its answers."""
+"""State of one endpoint: limits, concurrency and pauses, updated from its replies."""
 
 import math
 import os
@@ -16,6 +16,8 @@ from spyhop.models.service import Endpoint
 from spyhop.schema import ModelError
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 60.0
+RESTED = 0.25
+"""Share of a silence that an endpoint is given as a rest."""
 LEAST_TOLD_PAUSE_S = 0.05
 """Some say "at once" for as long as it lasts; doubled, too, with each failure in a row."""
 PATIENT_FAILURES = 3
@@ -24,7 +26,7 @@ for; where it asks for none, as many as may be in flight. One alone concerns its
 
 
 class TokenEstimate(NamedTuple):
-    """What a call takes of the limits: guessed when it is sent, known when it is answered."""
+    """Tokens of a call: estimated when it is sent, known once it is answered."""
 
     prompt_tokens: int
     response_tokens: int
@@ -58,6 +60,8 @@ class EndpointState:
         """Failures since the last reply."""
         self._failures_in_row = 0
         """The same, those that were in flight together counted as one."""
+        self._silent_since = math.inf
+        """When the last reply came, or else the first failed request was sent."""
         self._is_proven = False
         self._failed_at = -math.inf
         limits = {
@@ -146,6 +150,7 @@ class EndpointState:
         self.concurrency.in_flight -= 1
         self.concurrency.succeeded(reservation.sent, now)
         self._num_failed = self._failures_in_row = 0
+        self._silent_since = now
         self._is_proven = True
         is_used = self.config.counts == "used"
         response = usage.response_tokens if is_used else reservation.estimate.response_tokens
@@ -165,25 +170,30 @@ class EndpointState:
         if failure.is_overrun:
             self.concurrency.overran(reservation.sent, now)
         self._num_failed += 1
+        self._silent_since = min(self._silent_since, reservation.sent)
         if reservation.sent >= self._failed_at:  # requests that were in flight together fail as one
             self._failures_in_row += 1
             self._failed_at = now
         if failure.retry_after_s is not None:
             if self._num_failed >= PATIENT_FAILURES or not self._is_proven:
-                self._pause(failure.retry_after_s, self._failures_in_row - 1, now)
+                self._rest(failure.retry_after_s, now)
         elif self._num_failed >= max(PATIENT_FAILURES, self.concurrency.allowed):
-            self._pause(None, self._failures_in_row - PATIENT_FAILURES, now)
+            self._rest(None, now)
 
     def _taken(self, name: str, estimate: TokenEstimate) -> int:
         """Return what is set aside of a limit: all of it for what is guessed to be larger."""
         return min(_amount(name, estimate), self.limiters[name].limit)
 
-    def _pause(self, told_s: float | None, exponent: int, now: float) -> None:
-        """Rest as long as the endpoint says; longer with each failure if it says little."""
-        grown = 2.0 ** min(max(exponent, 0), 8)
+    def _rest(self, told_s: float | None, now: float) -> None:
+        """Send nothing for as long as the endpoint says, or for a part of the silence so far.
+
+        An endpoint that says too little is asked ever more rarely.
+        """
         if told_s is None:
-            seconds = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * grown * random.uniform(0.5, 1.5))
+            silent_s = RESTED * (now - self._silent_since) * random.uniform(0.5, 1.5)
+            seconds = min(LONGEST_PAUSE_S, max(FIRST_PAUSE_S, silent_s))
         else:
+            grown = 2.0 ** min(self._failures_in_row - 1, 8)
             seconds = max(told_s, LEAST_TOLD_PAUSE_S * grown)
         self.paused_until = max(self.paused_until, now + seconds)
 

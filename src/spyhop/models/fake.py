@@ -3,15 +3,8 @@
 from collections.abc import Sequence
 from typing import TypeVar
 
-from spyhop.models.base import (
-    BatchModel,
-    Choice,
-    Model,
-    Reply,
-    Request,
-    Sampling,
-    TokenLogprobs,
-)
+from spyhop.models.base import BatchModel, Model
+from spyhop.models.calls import Choice, Reply, Request, Sampling, TokenLogprobs
 from spyhop.schema import ModelError
 from spyhop.stage import Context
 from spyhop.store import key_of

@@ -4,7 +4,8 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
-from spyhop.models.base import Backend, Choice, ModelConfig, Reply, Request, Sampling, TokenLogprobs
+from spyhop.models.base import Backend, ModelConfig
+from spyhop.models.calls import Choice, Reply, Request, Sampling, TokenLogprobs
 from spyhop.runtime import Runtime
 from spyhop.schema import ModelError, Row
 from spyhop.store import Artifact, row_id

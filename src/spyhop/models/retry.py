@@ -139,10 +139,13 @@ class RetryPolicy:
             "the replies are kept"
         )
 
-    def stop_waiting(self, rest_s: float) -> Exception | None:
-        """Return the error that ends the run where all endpoints ask for a pause this long."""
+    def stop_waiting(self, rest_s: float, cause: str) -> Exception | None:
+        """Return the error that ends the run if all endpoints rest for longer than `patience_s`."""
         if rest_s > self.patience_s:
-            return Unfinished(f"all endpoints ask to wait {rest_s:.0f} s; run again later")
+            return Unfinished(
+                f"all endpoints rest for {rest_s:.0f} s, longer than patience_s = "
+                f"{self.patience_s:g}; {cause}; run again to resume"
+            )
         return None
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from spyhop.models.base import Kind, Request, Sampling
+from spyhop.models.calls import Kind, Request, Sampling
 from spyhop.models.endpoint_state import EndpointState, Reservation, TokenEstimate
 from spyhop.models.guess import Size, TokenGuess, measure
 from spyhop.models.journal import State

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Generic, TypeAlias, TypeVar
 
-from spyhop.models.base import WINDOW, Choice, Model, Reply, Request, Sampling
+from spyhop.models.base import WINDOW, Model
+from spyhop.models.calls import Choice, Reply, Request, Sampling
 from spyhop.schema import Message, ModelError
 
 Result = TypeVar("Result")

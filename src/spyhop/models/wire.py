@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic_core import to_json
 
-from spyhop.models.base import Request, Sampling
+from spyhop.models.calls import Request, Sampling
 
 TOP_LOGPROBS = 20
 """Most that the API gives."""

@@ -19,6 +19,8 @@ class RecipeFile:
     recipe: str
     settings: dict[str, Any]
     runtime: dict[str, Any]
+    name: str
+    """Run name; results are linked under `runs/<name>`. Default: the recipe file's name."""
 
     def config(self, config_type: type[Config]) -> Config:
         """Return the settings as the recipe's config.
@@ -26,8 +28,8 @@ class RecipeFile:
         Raises:
             RecipeError: Naming the file, the key, the value and what is allowed.
         """
-        named = {"name": self.path.stem.lower(), **self.settings}
-        return validated(self.path, config_type, named, "", {"folder": self.path.absolute().parent})
+        folder = self.path.absolute().parent
+        return validated(self.path, config_type, self.settings, "", {"folder": folder})
 
     def runtime_with(self, changes: Mapping[str, Any]) -> Runtime:
         """Return the `[runtime]` table, changed by the command line."""
@@ -51,7 +53,19 @@ def read_recipe(path: Path, changes: Sequence[str] = ()) -> RecipeFile:
     recipe = settings.pop("recipe", None)
     if not isinstance(recipe, str):
         raise RecipeError(f'{path}: the line `recipe = "..."` is missing; see `spyhop recipes`')
-    return RecipeFile(path, recipe, settings, runtime)
+    return RecipeFile(path, recipe, settings, runtime, run_name(settings, path))
+
+
+def run_name(settings: dict[str, Any], path: Path) -> str:
+    """Take the name of the run out of the settings; it is no part of any artifact's identity.
+
+    Raises:
+        RecipeError: If it is no text.
+    """
+    name = settings.pop("name", path.stem.lower())
+    if not isinstance(name, str):
+        raise RecipeError(f"{path}: name = {name!r:.60}: it is a text")
+    return name
 
 
 def apply_change(settings: dict[str, Any], change: str) -> None:

@@ -1,8 +1,10 @@
 """Estimates of a run, before anything is spent."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from spyhop.models import Local
 from spyhop.models.service import Demand
 from spyhop.recipe.graph import Chosen, RecipeStep, Source, Use, models
 from spyhop.recipe.resolve import Resolved
@@ -15,6 +17,11 @@ COUNTED_BYTES = 1 << 30
 """Text sources up to this size have their lines counted; larger ones are estimated from bytes."""
 LINE_BYTES = 300
 STREAMED_SUFFIXES = (".bz2", ".gz", ".zst")
+CORE_FLOPS = 40e9
+"""Operations per second of a core on matrices."""
+DECODING_FACTOR = 5
+"""Cost of a written token beside that of a read one: memory, not arithmetic, limits it."""
+UNKNOWN_PARAMETERS = 1_000_000
 PACKED_SUFFIXES = (".br", ".bz2", ".gz", ".parquet", ".xz", ".zst")
 UNPACKED_RATIO = 5
 """Growth of a packed web page or table when unpacked."""
@@ -67,6 +74,7 @@ def plan(resolved: Resolved) -> list[PlannedStep]:
             line = _recorded(step, made)
         else:
             estimate = _as_served(step, _estimate(resolved, step, estimates))
+            estimate = _with_local_time(step, estimate, estimates)
             demands = _demands(step, estimate)
             line = PlannedStep(
                 step=step,
@@ -145,6 +153,31 @@ def _as_served(step: RecipeStep, estimate: Estimate) -> Estimate:
     return replace(estimate, calls=calls)
 
 
+def _with_local_time(
+    step: RecipeStep, estimate: Estimate, known: Mapping[str, Estimate]
+) -> Estimate:
+    """Add the time that models in this process need for their calls, on one core."""
+    seconds = estimate.seconds
+    for name, use in models(step).items():
+        calls = estimate.calls.get(name)
+        if calls is None or not isinstance(use.config, Local) or use.folder is None:
+            continue
+        size = _size(use.folder, known) or UNKNOWN_PARAMETERS
+        read, written = calls.prompt_tokens, DECODING_FACTOR * calls.response_tokens
+        seconds += 2 * size * (read + written) / CORE_FLOPS
+    return replace(estimate, seconds=seconds)
+
+
+def _size(folder: RecipeStep | Source | Chosen, known: Mapping[str, Estimate]) -> int:
+    """Return the parameters of a model, where they are known."""
+    while isinstance(folder, Chosen):
+        folder = folder.after
+    if isinstance(folder, RecipeStep):
+        return known[folder.name].parameters
+    shape = read_shape(folder.path)
+    return shape.parameters if shape else 0
+
+
 def _demands(step: RecipeStep, estimate: Estimate) -> dict[str, Demand]:
     found: dict[str, Demand] = {}
     asked = models(step)
@@ -174,8 +207,17 @@ def _text_of(source: Source) -> Estimate:
         size * (UNPACKED_RATIO if file.suffix in PACKED_SUFFIXES else 1)
         for file, size in zip(files, sizes, strict=True)
     )
-    rows, row_tokens = _counted(files, sum(sizes))
-    found = Estimate(rows=rows, row_tokens=row_tokens, num_bytes=unpacked)
+    if sum(sizes) > COUNTED_BYTES:
+        rows, row_tokens = sum(sizes) // LINE_BYTES, LINE_BYTES / CHARS_PER_TOKEN
+        return Estimate(rows=rows, row_tokens=row_tokens, num_bytes=unpacked)
+    counted = [_counted(file) for file in files]
+    rows = sum(num for num, _ in counted)
+    found = Estimate(
+        rows=rows,
+        row_tokens=sum(num_bytes for _, num_bytes in counted) / max(1, rows) / CHARS_PER_TOKEN,
+        parts=tuple(num for num, _ in counted),
+        num_bytes=unpacked,
+    )
     return _with_shape(found, path)
 
 
@@ -192,20 +234,17 @@ def _with_shape(estimate: Estimate, folder: Path) -> Estimate:
     )
 
 
-def _counted(files: list[Path], num_bytes: int) -> tuple[int, float]:
-    """Return the rows of tables and text files, and the mean tokens of one."""
-    if num_bytes > COUNTED_BYTES:
-        return num_bytes // LINE_BYTES, LINE_BYTES / CHARS_PER_TOKEN
-    num_lines, line_bytes = 0, 0
-    for file in files:
-        kind = Path(file.stem).suffix if file.suffix in STREAMED_SUFFIXES else file.suffix
-        if kind == ".parquet":
-            table = parquet_head(file)
-            num_lines += table.num_rows
-            groups = [table.row_group(place) for place in range(table.num_row_groups)]
-            line_bytes += sum(group.total_byte_size for group in groups)
-        elif kind in TEXT_SUFFIXES:
-            for line in byte_lines(file):
-                num_lines += 1
-                line_bytes += len(line)
-    return num_lines, line_bytes / max(1, num_lines) / CHARS_PER_TOKEN
+def _counted(file: Path) -> tuple[int, int]:
+    """Return the rows of a table or text file, and their bytes; zeros for other files."""
+    kind = Path(file.stem).suffix if file.suffix in STREAMED_SUFFIXES else file.suffix
+    if kind == ".parquet":
+        table = parquet_head(file)
+        groups = [table.row_group(place) for place in range(table.num_row_groups)]
+        return table.num_rows, sum(group.total_byte_size for group in groups)
+    if kind not in TEXT_SUFFIXES:
+        return 0, 0
+    num_lines = num_bytes = 0
+    for line in byte_lines(file):
+        num_lines += 1
+        num_bytes += len(line)
+    return num_lines, num_bytes

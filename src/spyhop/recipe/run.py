@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from difflib import get_close_matches
 
+from spyhop.recipe.checks import check_models, check_samples
 from spyhop.recipe.events import RunLog, Watch
 from spyhop.recipe.graph import Recipe, RecipeStep, models, parents
 from spyhop.recipe.plan import plan
@@ -44,6 +45,7 @@ def run(
     """
     recipe = resolved.recipe
     check_steps(recipe, runtime)
+    check_models(resolved)
     planned_s = {line.step.name: 3600 * line.hours for line in plan(resolved)}
     log = RunLog(resolved, planned_s, watch)
     make = _make_here if runtime.workers == 1 else _make_beside
@@ -59,11 +61,12 @@ def run(
 
 
 def check_steps(recipe: Recipe, runtime: Runtime) -> None:
-    """Refuse resources for a step that the recipe does not have.
+    """Refuse resources for a step that the recipe does not have, and samples that are equal.
 
     Raises:
         RecipeError: Naming a step that is like it, or all.
     """
+    check_samples(recipe)
     known = [step.name for step in recipe.steps]
     for name in runtime.steps:
         if name not in known:

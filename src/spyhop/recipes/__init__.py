@@ -26,7 +26,8 @@ class RecipeKind:
     """A recipe that a TOML file can name."""
 
     config_type: type[Config]
-    build: Callable[[Any], Recipe]
+    build: Callable[[Any, str], Recipe]
+    """The recipe of a config and a run's name."""
 
     @property
     def summary(self) -> str:

@@ -9,6 +9,7 @@ from spyhop.augment.export import RESERVED, STEM, ExportConfig, export
 from spyhop.collect.messages import MessagesConfig, read_prompts
 from spyhop.recipe.graph import Recipe, Source
 from spyhop.recipes.inputs import served
+from spyhop.report.rows import RowsPageConfig, rows_page
 from spyhop.schema import Config
 from spyhop.settings import InputPath
 from spyhop.store import Artifact
@@ -23,8 +24,6 @@ ANSWER_FILES = (f"{STEM}.jsonl", f"{STEM}.parquet")
 class AnsweringConfig(Config):
     """Settings of the `answer` recipe."""
 
-    name: str = "answer"
-    """Run name; results are linked under `runs/<name>`. Default: the recipe file's name."""
     prompts: InputPath
     """File or folder of JSONL or Parquet: rows with `messages`, or with a `prompt`."""
     teacher: InputPath
@@ -34,9 +33,9 @@ class AnsweringConfig(Config):
     """Output format; default: same as the input."""
 
 
-def answering(config: AnsweringConfig) -> Recipe:
+def answering(config: AnsweringConfig, name: str = "answer") -> Recipe:
     """Your own prompts (JSONL or Parquet), answered by a teacher, in the same format."""
-    r = Recipe(config.name)
+    r = Recipe(name)
     file = Source(config.prompts)
     prompts = r.add(PROMPTS, read_prompts, MessagesConfig(reserved=RESERVED), file=file)
     answers = r.add(
@@ -44,6 +43,7 @@ def answering(config: AnsweringConfig) -> Recipe:
     )
     output = ExportConfig(format=config.format, num_samples=config.answers.num_samples)
     r.add(EXPORT, export, output, file=file, prompts=prompts, answers=answers)
+    r.add("report", rows_page, RowsPageConfig(title=r.name), answers={"answers": answers})
     return r
 
 

@@ -8,6 +8,7 @@ from spyhop.augment.read_segments import ReadSegmentsConfig, read_segments
 from spyhop.collect.pair_files import PAIRS, PairsFileConfig, write_pairs
 from spyhop.recipe.graph import Recipe, Source
 from spyhop.recipes.inputs import served
+from spyhop.report.rows import RowsPageConfig, rows_page
 from spyhop.schema import Config
 from spyhop.settings import InputPath
 from spyhop.store import Artifact
@@ -20,8 +21,6 @@ SEGMENTS, WRITTEN, FILE = "segments", "pairs", "file"
 class BacktranslatingConfig(Config):
     """Settings of the `backtranslate` recipe."""
 
-    name: str = "backtranslate"
-    """Run name; results are linked under `runs/<name>`. Default: the recipe file's name."""
     segments: InputPath
     """File or folder of JSONL, CSV or Parquet: rows with a `text`; or the folder of a step of
     `spyhop segment`, such as `runs/segments/distinct`."""
@@ -31,13 +30,14 @@ class BacktranslatingConfig(Config):
     backtranslate: BacktranslateConfig = BacktranslateConfig()
 
 
-def backtranslating(config: BacktranslatingConfig) -> Recipe:
+def backtranslating(config: BacktranslatingConfig, name: str = "backtranslate") -> Recipe:
     """Your own texts with an instruction written for each, as pairs."""
-    r = Recipe(config.name)
+    r = Recipe(name)
     given = r.add(SEGMENTS, read_segments, config.read, folder=Source(config.segments))
     model = served(config.model)
     made = r.add(WRITTEN, backtranslate, config.backtranslate, segments=given, model=model)
     r.add(FILE, write_pairs, PairsFileConfig(), pairs=made)
+    r.add("report", rows_page, RowsPageConfig(title=r.name), pairs={"pairs": made})
     return r
 
 

@@ -39,8 +39,6 @@ SHARES = {"6": 1.0, "11": 1.0, "16": 1.0}
 class CombinedConfig(Config):
     """Settings of the `combined` recipe."""
 
-    name: str = "combined"
-    """Run name; results are linked under `runs/<name>`. Default: the recipe file's name."""
     humpback: InputPath
     """A recipe file of `humpback`: pages, seeds, rounds, student and suites. What its own run has
     made in the same store is not made again."""
@@ -57,9 +55,9 @@ class CombinedConfig(Config):
     """Training tokens of each of the three students, whatever its data set's size."""
 
 
-def combined(config: CombinedConfig) -> Recipe:
+def combined(config: CombinedConfig, name: str = "combined") -> Recipe:
     """Curated web instructions explained by a teacher, beside each whale's own data."""
-    r = Recipe(config.name)
+    r = Recipe(name)
     web = _read(config.humpback, "humpback", HumpbackConfig)
     orca = _read(config.orca, "orca", OrcaConfig)
     part = r.within("humpback.")
@@ -73,7 +71,7 @@ def combined(config: CombinedConfig) -> Recipe:
     }
     students, scores = _learn(r, config, web, orca.seed, data, sets)
     page = CombinedPageConfig(
-        title=config.name,
+        title=r.name,
         tokens=config.tokens,
         sets={
             name: tuple(each for rows in phases for each in rows) for name, phases in sets.items()

@@ -33,6 +33,7 @@ from spyhop.curate import (
 )
 from spyhop.recipe.graph import Recipe, Ref, Source
 from spyhop.recipes.inputs import served
+from spyhop.report.rows import RowsPageConfig, rows_page
 from spyhop.schema import Config, Finding
 from spyhop.settings import InputPath
 from spyhop.store import Artifact
@@ -46,8 +47,6 @@ RATED_FILE, KEPT_FILE = "rated.jsonl", "kept.jsonl"
 class CuratingConfig(Config):
     """Settings of the `curate` recipe."""
 
-    name: str = "curate"
-    """Run name; results are linked under `runs/<name>`. Default: the recipe file's name."""
     pairs: InputPath
     """File or folder of JSONL, CSV or Parquet: rows of `instruction` and `response`."""
     read: GivenPairsConfig = GivenPairsConfig()
@@ -70,9 +69,9 @@ class CuratingConfig(Config):
         return self
 
 
-def curating(config: CuratingConfig) -> Recipe:
+def curating(config: CuratingConfig, name: str = "curate") -> Recipe:
     """Your own pairs rated by a model, checked by the gate, and kept by score or quota."""
-    r = Recipe(config.name)
+    r = Recipe(name)
     given = r.add(GIVEN, read_pairs, config.read, folder=Source(config.pairs))
     people: dict[str, Ref] = {}
     if config.labels is not None:
@@ -91,6 +90,8 @@ def curating(config: CuratingConfig) -> Recipe:
     passed = r.add(GATE, gate, with_threshold(config.gate, config.keep), rated=rated, **people)
     kept = r.add(KEPT, keep, config.keep, rated=rated, gate=passed)
     r.add(FILE, write_pairs, PairsFileConfig(), pairs=kept)
+    page = RowsPageConfig(title=r.name)
+    r.add("report", rows_page, page, pairs={"rated": rated, "kept": kept}, gate=passed)
     return r
 
 

@@ -10,9 +10,9 @@ from spyhop.recipes.humpback_config import HumpbackConfig
 from spyhop.recipes.rounds import add_data, add_rounds
 
 
-def humpback(config: HumpbackConfig) -> Recipe:
+def humpback(config: HumpbackConfig, name: str = "humpback") -> Recipe:
     """Rounds on seed pairs and web pages: write instructions, rate, keep, train, compare."""
-    r = Recipe(config.name)
+    r = Recipe(name)
     data = add_data(r, config)
     rounds = add_rounds(r, config, data)
     arms = add_arms(r, config, data, rounds)

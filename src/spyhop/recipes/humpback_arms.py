@@ -65,7 +65,7 @@ def add_arms(r: Recipe, config: HumpbackConfig, data: Data, rounds: Rounds) -> A
 def add_report(r: Recipe, config: HumpbackConfig, data: Data, rounds: Rounds, arms: Arms) -> None:
     """Add the report page."""
     page = HumpbackPageConfig(
-        title=config.name,
+        title=r.name,
         runs=arms.runs,
         asked_under=config.asked_under,
     )

@@ -117,8 +117,6 @@ class ScalingSet(Config):
 class HumpbackConfig(Config):
     """Settings of the `humpback` recipe."""
 
-    name: str = "humpback"
-    """Run name; results are linked under `runs/<name>`. Default: the recipe file's name."""
     seeds: tuple[SeedSet, ...] = Field(min_length=1)
     held_out_every_nth: int = Field(10, ge=0)
     """Hold out 1/n of the seed instructions for measuring (by hash); 0 holds out none."""

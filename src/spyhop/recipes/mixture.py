@@ -8,7 +8,6 @@ from pydantic import Field, model_validator
 
 from spyhop.collect import (
     Columns,
-    DecontaminateConfig,
     DistinctConfig,
     DrawConfig,
     FetchConfig,
@@ -37,6 +36,7 @@ from spyhop.recipes.pilot import Pilot, rated
 from spyhop.schema import Config
 from spyhop.settings import InputPath
 from spyhop.stage import Stage
+from spyhop.text.contamination import ContaminationConfig
 
 Kind = Literal["flan_cot", "natural_instructions", "t0", "records", "table", "prompts"]
 
@@ -130,7 +130,7 @@ def mixture(
     r: Recipe,
     collections: Sequence[Collection],
     distinct_config: DistinctConfig,
-    decontaminate_config: DecontaminateConfig | None,
+    decontaminate_config: ContaminationConfig | None,
     items: Mapping[str, Ref],
     seed: int,
 ) -> Mixture:

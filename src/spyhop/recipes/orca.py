@@ -18,7 +18,6 @@ from spyhop.augment import (
     verify,
 )
 from spyhop.collect import (
-    DecontaminateConfig,
     DistinctConfig,
     FlanCotConfig,
     PairConfig,
@@ -47,6 +46,7 @@ from spyhop.recipes.mixture import Collection, Mixture, Ready, mixture, ready
 from spyhop.report import DatasetConfig, ReportConfig, dataset, page
 from spyhop.schema import Config, RecipeError
 from spyhop.settings import InputPath
+from spyhop.text.contamination import ContaminationConfig
 from spyhop.train import TuneConfig, chained, tune
 from spyhop.train.probe import ProbeConfig, probe
 from spyhop.train.release import ReleaseConfig, release, with_title
@@ -77,11 +77,9 @@ Teaching = TypeVar("Teaching", VerifyConfig, DialogueConfig)
 class OrcaConfig(Config):
     """Settings of the `orca` recipe."""
 
-    name: str = "orca"
-    """Run name; results are linked under `runs/<name>`. Default: the recipe file's name."""
     collections: tuple[Collection, ...] = Field(min_length=1)
     distinct: DistinctConfig = DistinctConfig()
-    decontaminate: DecontaminateConfig | None = DecontaminateConfig()
+    decontaminate: ContaminationConfig | None = ContaminationConfig()
     """Against the items of `suites`."""
     num_queries: int | None = Field(None, gt=0)
     """Queries to use. Default: all."""
@@ -149,16 +147,18 @@ class OrcaConfig(Config):
         return not self.ready or "teacher" in self.model_fields_set
 
 
-def orca(config: OrcaConfig) -> Recipe:
+def orca(config: OrcaConfig, name: str = "orca") -> Recipe:
     """Explanation tuning: collections, system messages, assistant, teacher, student, scores."""
-    r = Recipe(config.name)
+    r = Recipe(name)
     items = add_items(r, config.suites)
     data = mixture(r, config.collections, config.distinct, config.decontaminate, items, config.seed)
     rows = add_answers(r, config, data)
     base = add_base(r, config.student)
     models: dict[str, RecipeStep | Source] = {"base": base}
+    phases: dict[str, list[RecipeStep]] = {}
     for arm in (Arm("student"), *arms(config.ablate, _used(config))):
-        models[arm.name] = _train(r, config, arm, rows, base)
+        phases[arm.name] = _train(r, config, arm, rows, base)
+        models[arm.name] = phases[arm.name][-1]
     asked = {name: Use(Local(name=name), model) for name, model in models.items()}
     if config.measure_teacher and config.teacher.file is not None:
         asked["teacher"] = served(config.teacher.file)
@@ -171,23 +171,29 @@ def orca(config: OrcaConfig) -> Recipe:
     more: dict[str, Ref | dict[str, Ref]] = {}
     if items:
         look = ContaminationRateConfig()
+        more["items"] = items
         more["shared"] = r.add("shared", check_contamination, look, items=items, answers=answers)
-    card = DatasetConfig(title=config.name)
+    card = DatasetConfig(title=r.name)
     given = r.add("dataset", dataset, card, answers=answers, queries=data.queries)
-    known: dict[str, Ref] = {"scores": scores["student"]} if scores else {}
+    known: dict[str, Ref | dict[str, Ref]] = {"scores": scores["student"]} if scores else {}
+    if earlier := phases["student"][:-1]:
+        known["earlier"] = {step.name: step for step in earlier}
     if config.probe is not None:
         probed = r.add("probe", probe, config.probe, answers=answers, model=asked["student"])
         known["probe"], more["probes"] = probed, {"student": probed}
     r.add(
-        "model", release, with_title(config.release, config.name), model=models["student"],
+        "model", release, with_title(config.release, r.name), model=models["student"],
         base=base, answers=answers, data=given, **known,
     )  # fmt: skip
     r.add(
         "report",
         page,
-        ReportConfig(title=config.name),
+        ReportConfig(
+            title=r.name,
+            phases={name: tuple(step.name for step in steps) for name, steps in phases.items()},
+        ),
         answers=answers,
-        students={name: model for name, model in models.items() if name != "base"},
+        students={step.name: step for steps in phases.values() for step in steps},
         scores=scores,
         data=data.data,
         **more,
@@ -298,9 +304,10 @@ def _as_plain(how: Teaching, plain: AnswerConfig) -> Teaching:
 
 def _train(
     r: Recipe, config: OrcaConfig, arm: Arm, rows: ArmRows, base: RecipeStep | Source
-) -> RecipeStep | Source:
-    """Add the stages of a student's training and return the last one."""
+) -> list[RecipeStep]:
+    """Add the phases of a student's training and return them; the last one is the student."""
     model = base
+    trained: list[RecipeStep] = []
     phases = arm.phases(r, rows, config.seed)
     settings = [
         (config.train_assistant or config.train)
@@ -311,4 +318,5 @@ def _train(
     for number, (phase, how) in enumerate(zip(phases, chained(settings), strict=True), 1):
         name = arm.name if number == len(phases) else f"{arm.name}.{number}"
         model = r.add(name, tune, how, base=model, answers=phase.answers)
-    return model
+        trained.append(model)
+    return trained

@@ -85,8 +85,6 @@ class Setting(ExperimentSetting):
 class QuickstartConfig(Config):
     """Settings of the `quickstart` recipe."""
 
-    name: str = "quickstart"
-    """Run name; results are linked under `runs/<name>`."""
     settings: tuple[Setting, ...] = Field(min_length=1)
     seeds: tuple[int, ...] = Field((0,), min_length=1)
     """Each seed draws its own queries, answers and order of training."""
@@ -154,9 +152,9 @@ SHARED = (
 )
 
 
-def quickstart(config: QuickstartConfig) -> Recipe:
+def quickstart(config: QuickstartConfig, name: str = "quickstart") -> Recipe:
     """The Orca loop in an embedded world: explanations, bare answers, style, and teacher order."""
-    r = Recipe(config.name)
+    r = Recipe(name)
     runs: dict[str, ArmRun] = {}
     scores: dict[str, Ref] = {}
     students: dict[str, Ref] = {}
@@ -185,7 +183,7 @@ def quickstart(config: QuickstartConfig) -> Recipe:
                     )
             samples = samples or {"teacher": rows.step("explained")}
     page = ArmsConfig(
-        title=config.name,
+        title=r.name,
         runs=runs,
         comparisons=comparisons(get_args(ArmName)),
         arm_titles=titles(get_args(ArmName)),

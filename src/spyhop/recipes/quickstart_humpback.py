@@ -88,8 +88,6 @@ class HumpbackSetting(ExperimentSetting):
 class QuickstartHumpbackConfig(Config):
     """Settings of the `quickstart_humpback` recipe."""
 
-    name: str = "quickstart_humpback"
-    """Run name; results are linked under `runs/<name>`."""
     settings: tuple[HumpbackSetting, ...] = Field(min_length=1)
     seeds: tuple[int, ...] = Field((5, 6, 7), min_length=1)
     """Each seed draws its own seed pairs, documents, instructions and order of training."""
@@ -122,9 +120,11 @@ LIMITS = (
 )
 
 
-def quickstart_humpback(config: QuickstartHumpbackConfig) -> Recipe:
+def quickstart_humpback(
+    config: QuickstartHumpbackConfig, name: str = "quickstart_humpback"
+) -> Recipe:
     """The Humpback loop in an embedded world: documents with and without curation, two rounds."""
-    r = Recipe(config.name)
+    r = Recipe(name)
     page = _ReportInputs()
     for setting in config.settings:
         base = starting_model(r, setting, world.TokenizerConfig(texts=TEXTS))
@@ -141,7 +141,7 @@ def quickstart_humpback(config: QuickstartHumpbackConfig) -> Recipe:
         "report",
         curation_page,
         CurationPageConfig(
-            title=config.name,
+            title=r.name,
             runs=page.runs,
             curated=page.curated,
             comparisons=comparisons(get_args(ArmName)),

@@ -11,14 +11,19 @@ from pathlib import Path
 from pydantic import Field
 
 from spyhop.corpus import SegmentConfig, decontaminate, deduplicate, segment
+from spyhop.corpus.stages import SEGMENTS, SegmentsFileConfig, write_segments
 from spyhop.recipe.graph import Recipe, RecipeStep, Ref, Source
 from spyhop.recipes.inputs import Suite, add_items
 from spyhop.report import CorpusPageConfig, corpus_page
 from spyhop.schema import Config, InputError
 from spyhop.settings import InputPath
+from spyhop.store import Artifact
+from spyhop.store.results import export_file
 from spyhop.text.contamination import ContaminationConfig
 from spyhop.text.overlap import NearConfig
 
+FILE = "file"
+"""The step that writes the segments as JSON lines."""
 LISTING = (".paths", ".paths.gz")
 """Lists of files, as Common Crawl gives them; the files lie beside the list."""
 
@@ -28,8 +33,6 @@ _SCHEME = re.compile(r"(?:https?|s3a?|gs|gcs|az|abfss?|hdfs|ftp):")
 class SegmentsConfig(Config):
     """Settings of the `segments` recipe."""
 
-    name: str = "segments"
-    """Run name; results are linked under `runs/<name>`. Default: the recipe file's name."""
     inputs: tuple[InputPath, ...] = Field(min_length=1)
     """Archives, folders of pages, JSON lines, Parquet tables, or lists of archives."""
     segment: SegmentConfig = SegmentConfig()
@@ -39,17 +42,25 @@ class SegmentsConfig(Config):
     """Benchmarks whose items must not occur in the segments."""
 
 
-def segments(config: SegmentsConfig) -> Recipe:
+def segments(config: SegmentsConfig, name: str = "segments") -> Recipe:
     """Web pages to self-contained segments for a backward model."""
-    r = Recipe(config.name)
+    r = Recipe(name)
     items = add_items(r, config.suites)
     pages: dict[str, Ref] = {
         str(path): Source(path) for given in config.inputs for path in expand(given)
     }
     steps = add_segments(r, config.segment, config.near, config.contamination, pages, items)
-    page = CorpusPageConfig(title=config.name)
+    page = CorpusPageConfig(title=r.name)
+    *_, last = steps.values()
+    r.add(FILE, write_segments, SegmentsFileConfig(), segments=last)
     r.add("report", corpus_page, page, steps=steps)
     return r
+
+
+def export_results(made: Mapping[str, Artifact], out: Path) -> str:
+    """Write the segments to the output folder, and return a line that says so."""
+    place = export_file(made[FILE].file(SEGMENTS), out / SEGMENTS)
+    return f"{place}: {made[FILE].record.counts.get('rows', 0):,} segments"
 
 
 def add_segments(

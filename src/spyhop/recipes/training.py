@@ -37,8 +37,6 @@ class TrainingPhase(Config):
 class TrainingConfig(Config):
     """Settings of the `train` recipe."""
 
-    name: str = "train"
-    """Run name; results are linked under `runs/<name>`. Default: the recipe file's name."""
     rows: tuple[InputPath, ...] = Field(min_length=1)
     """Files or folders of JSONL or Parquet: `messages` that end with the assistant's turn."""
     base: InputPath
@@ -69,9 +67,9 @@ class TrainingConfig(Config):
         return {**values, "train": first, "then": then}
 
 
-def training(config: TrainingConfig) -> Recipe:
+def training(config: TrainingConfig, name: str = "train") -> Recipe:
     """Rows of your own and a base to a model: trained, probed, with a card and a report."""
-    r = Recipe(config.name)
+    r = Recipe(name)
     base = Source(config.base)
     names = {f"held-out-{n}": path for n, path in enumerate(config.held_out, 1)}
     watched = {name: _read(r, name, path) for name, path in names.items()}
@@ -89,11 +87,11 @@ def training(config: TrainingConfig) -> Recipe:
         model = students[name] = r.add(name, tune, how, base=model, answers=some, **more)
     found: dict[str, Ref] = {}
     if config.probe is not None:
-        asked = Use(Local(name=config.name), model)
+        asked = Use(Local(name=r.name), model)
         found["probe"] = r.add("probe", probe, config.probe, answers=answers, model=asked)
-    given = with_title(config.release, config.name)
+    given = with_title(config.release, r.name)
     r.add(MODEL, release, given, model=model, base=base, answers=answers, **found)
-    page = TrainingPageConfig(title=config.name)
+    page = TrainingPageConfig(title=r.name)
     r.add("report", training_page, page, answers=answers, students=students, **found)
     return r
 

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from spyhop.schema import Answer, Config, Query
 from spyhop.stage import FOLDER, Context, Estimate, stage
 from spyhop.store import Artifact
+from spyhop.text.escape import markdown
 
 BATCH_ROWS = 2000
 UNKNOWN = "unknown"
@@ -45,7 +46,16 @@ SCHEMA = pa.schema(
         ),
         *(
             _TEXT.with_name(name)
-            for name in ("collection", "task", "system_id", "target", "model", "licence", "origin")
+            for name in (
+                "collection",
+                "task",
+                "system_id",
+                "target",
+                "model",
+                "outcome",
+                "licence",
+                "origin",
+            )
         ),
     ]
 )
@@ -58,7 +68,7 @@ class DatasetConfig(Config):
     language: str = "en"
 
 
-@stage(version=2, writes=FOLDER, plan=lambda config, **inputs: Estimate(seconds=5))
+@stage(version=3, writes=FOLDER, plan=lambda config, **inputs: Estimate(seconds=5))
 def dataset(
     ctx: Context, config: DatasetConfig, *, answers: Mapping[str, Artifact], queries: Artifact
 ) -> None:
@@ -69,7 +79,7 @@ def dataset(
     """
     (ctx.out / "data").mkdir()
     counts: dict[str, Counter[str]] = {
-        name: Counter() for name in ("collection", "licence", "model", "system_id")
+        name: Counter() for name in ("collection", "licence", "model", "system_id", "outcome")
     }
     with (
         closing(_origins(queries)) as known,
@@ -110,6 +120,7 @@ def _rows(
                 "system_id": row.system_id,
                 "target": row.target,
                 "model": row.model,
+                "outcome": row.outcome,
                 "licence": row.licence or licence or UNKNOWN,
                 "origin": row.origin or origin,
             }
@@ -149,7 +160,7 @@ def _card(config: DatasetConfig, counts: dict[str, Counter[str]]) -> str:
         "  data_files: data/train.parquet",
         "---",
         "",
-        f"# {config.title}",
+        f"# {markdown(config.title)}",
         "",
         f"{total:,} conversations, made by spyhop; `train.jsonl` holds the same rows.",
         "",
@@ -157,7 +168,7 @@ def _card(config: DatasetConfig, counts: dict[str, Counter[str]]) -> str:
     if closed:
         head += [
             "**Not free for every use:** it holds rows of a licence that is unknown or limits use "
-            f"({', '.join(closed)}), and these mark the whole.",
+            f"({', '.join(map(markdown, closed))}), and these mark the whole.",
             "",
         ]
     for name, title in (
@@ -165,10 +176,11 @@ def _card(config: DatasetConfig, counts: dict[str, Counter[str]]) -> str:
         ("licence", "Licences"),
         ("model", "Who answered"),
         ("system_id", "System messages"),
+        ("outcome", "Outcomes of checks"),
     ):
         head += [f"## {title}", "", "| | rows | % |", "|---|---|---|"]
         head += [
-            f"| {key} | {num:,} | {100 * num / total:.1f} |"
+            f"| {markdown(key)} | {num:,} | {100 * num / total:.1f} |"
             for key, num in counts[name].most_common()
         ]
         head.append("")

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import re
+import shlex
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,15 +16,20 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from spyhop import __version__
 from spyhop.charts import draw_svg
 from spyhop.lazy import Lazy
 from spyhop.store import Artifact
+from spyhop.text.escape import visible
 
 if TYPE_CHECKING:
     import altair as alt
 else:
     alt = Lazy("altair")
 
+MOST_CHARS = 2000
+"""Characters of a text that the page shows."""
+_FIGURE = re.compile(r"(?:[<>]? ?[+\u2212-]?\d[\d,.]*(?:e[+-]?\d+)?|to|±|/|[\[\](),% ])+")
 PAGE, RESULTS = "report.html", "results.json"
 INK, ACCENT = "#1c2b33", "#0b6e8f"
 PALETTE = ("#0b6e8f", "#d1603d", "#6a994e", "#8d5a97", "#c9a227", "#4f6d7a", "#b56576", "#3d5a80")
@@ -33,6 +43,16 @@ class Table:
     rows: Sequence[Sequence[Any]]
     caption: str = ""
 
+    @property
+    def numeric(self) -> list[bool]:
+        """Whether each column holds figures only, which are aligned to the right."""
+        columns = [[row[place] for row in self.rows] for place in range(len(self.headings))]
+        return [
+            any(str(cell) for cell in column)
+            and all(not str(cell) or _FIGURE.fullmatch(str(cell)) for cell in column)
+            for column in columns
+        ]
+
 
 @dataclass(slots=True)
 class ReportSection:
@@ -44,7 +64,7 @@ class ReportSection:
 
     def text(self, text: str) -> None:
         """Add a paragraph."""
-        self.blocks.append(Markup("<p>{}</p>").format(text))
+        self.blocks.append(Markup("<p>{}</p>").format(visible(text)))
 
     def table(self, table: Table) -> None:
         """Add a table."""
@@ -57,11 +77,27 @@ class ReportSection:
             self.text(f"{caption} (The chart could not be drawn on this machine.)")
             return
         figure = Markup("<figure>{}<figcaption>{}</figcaption></figure>")
-        self.blocks.append(figure.format(Markup(svg), caption))
+        self.blocks.append(figure.format(Markup(visible(svg)), visible(caption)))
 
     def conversation(self, turns: Sequence[Mapping[str, str]], note: str = "") -> None:
         """Add the turns of one row."""
         self.blocks.append(_render("conversation.html", turns=turns, note=note))
+
+    def items(self, rows: Sequence[Any], models: Sequence[str]) -> None:
+        """Add held-out items with the models' answers, to be filtered by model and task."""
+        names = {row.item.id: f"{row.item.suite} {row.item.task}" for row in rows}
+        tasks = list(dict.fromkeys(names.values()))
+        places = {task: place for place, task in enumerate(tasks)}
+        self.blocks.append(
+            _render(
+                "items.html",
+                rows=rows,
+                models=models,
+                tasks=tasks,
+                task_of={row_id: places[task] for row_id, task in names.items()},
+                no_answer="no answer found",
+            )
+        )
 
     def masked(self, pieces: Sequence[tuple[str, bool]], note: str) -> None:
         """Add a row's tokens; those that are trained on are marked."""
@@ -80,10 +116,16 @@ def write_page(
     sections: Sequence[ReportSection],
     *made_from: Mapping[str, Artifact],
 ) -> None:
-    """Write `report.html`; its footer names the artifacts that it was made from."""
-    names = dict.fromkeys(each.path.name for group in made_from for each in group.values())
-    footer = "Made by spyhop from:\n" + "\n".join(names)
-    html = render_page(title, lead, sections, footer)
+    """Write `report.html`; it ends with the settings of the artifacts that it was made from."""
+    made = {each.key: (name, each) for group in made_from for name, each in group.items()}
+    settings = ReportSection(
+        "Settings", "Of the steps that this page was made from; keys name their artifacts."
+    )
+    settings.blocks.append(_render("settings.html", made=made.values()))
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    command = shlex.join(["spyhop", *sys.argv[1:]])
+    footer = f"spyhop {__version__}, {now}\n{command}"
+    html = render_page(title, lead, [*sections, settings], footer)
     (folder / PAGE).write_text(html, encoding="utf-8")
 
 
@@ -99,13 +141,24 @@ def percent_interval(low: float, high: float) -> str:
 
 @cache
 def _environment() -> Environment:
-    return Environment(
+    found = Environment(
         loader=PackageLoader("spyhop.report"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=_shown,
     )
+    found.filters["short"] = lambda text: (
+        text if len(text) <= MOST_CHARS else f"{text[:MOST_CHARS]}..."
+    )
+    found.filters["json"] = lambda value: json.dumps(value, indent=1, ensure_ascii=False)
+    return found
+
+
+def _shown(value: Any) -> Any:  # noqa: ANN401 (template values)
+    """Show control and bidirectional characters of plain text; markup is ready."""
+    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _render(template: str, **values: Any) -> Markup:  # noqa: ANN401 (template values)

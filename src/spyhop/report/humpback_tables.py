@@ -107,8 +107,10 @@ def scaling_section(seen: Sequence[StudentScores], measures: Sequence[Measure]) 
                 rows.append([kind, num, "too few points, or equal scores", "", "", ""])
                 continue
             interval = found.alpha
-            shown = f"{interval.low:+.3f} to {interval.high:+.3f}"
-            line = [f"{interval.value:+.3f}", shown, f"{found.constant:.3f}", verdict(interval)]
+            has_interval = interval.high > interval.low  # none where all scores are equal
+            shown = f"{interval.low:+.3f} to {interval.high:+.3f}" if has_interval else "n/a"
+            said = verdict(interval) if has_interval else "n/a"
+            line = [f"{interval.value:+.3f}", shown, f"{found.constant:.3f}", said]
             rows.append([kind, num, *line])
         headings = ["data set", "points", "α", "95 % interval", "C", "of more rows"]
         section.table(Table(headings, rows, f"w: {AXES[measure]}."))
@@ -140,6 +142,8 @@ def results_of(seen: Sequence[StudentScores], measures: Sequence[Measure]) -> li
         for kind, found in fits(scaled, measure).items():
             if found is not None:
                 alpha = {name: getattr(found.alpha, name) for name in ("value", "low", "high")}
+                if found.alpha.low == found.alpha.high:
+                    alpha |= {"low": None, "high": None}
                 lines.append({"table": "alpha", "kind": kind, "measure": measure, **alpha})
     return lines
 

@@ -10,7 +10,9 @@ from spyhop.report.contamination import contamination_section, seen_items
 from spyhop.report.cost import cost_section
 from spyhop.report.data_figures import messages_section, mixture_section
 from spyhop.report.html import RESULTS, write_page
+from spyhop.report.items import items_section
 from spyhop.report.probe_figures import probe_section
+from spyhop.report.rows import checks_section
 from spyhop.report.sections import (
     data_section,
     mask_section,
@@ -28,10 +30,12 @@ class ReportConfig(Config):
     """Title of a report."""
 
     title: str
+    phases: dict[str, tuple[str, ...]]
+    """Names of each student's training phases among `students`, in order."""
 
 
 @stage(
-    version=3, writes=FOLDER, shows_names=True, plan=lambda config, **inputs: Estimate(seconds=5)
+    version=4, writes=FOLDER, shows_names=True, plan=lambda config, **inputs: Estimate(seconds=5)
 )
 def page(
     ctx: Context,
@@ -40,6 +44,7 @@ def page(
     answers: Mapping[str, Artifact],
     students: Mapping[str, Artifact],
     scores: Mapping[str, Artifact],
+    items: Mapping[str, Artifact] | None = None,
     data: Mapping[str, Artifact] | None = None,
     shared: Artifact | None = None,
     probes: Mapping[str, Artifact] | None = None,
@@ -50,8 +55,9 @@ def page(
         ctx: As for every stage.
         config: The title.
         answers: Training rows, by the model or person that wrote them.
-        students: Trained models by name; the first one is compared with the others.
+        students: Trained models by phase; the first student is compared with the others.
         scores: Answers to the items, by the name of the model.
+        items: The items that were asked.
         data: The steps from readers to queries.
         shared: What the answers contain of the items.
         probes: Probes by the student's name.
@@ -59,19 +65,24 @@ def page(
     seen = None if shared is None else seen_items(list(shared.rows(ItemOverlap)))
     sections = []
     if scores:
-        student = next(iter(students))
+        student = next(iter(config.phases))
         is_compared = student in scores and len(scores) > 1
         sections.append(scores_section(scores, seen, student if is_compared else ""))
+    if scores and items:
+        sections.append(items_section(ctx.out, items, scores))
     if seen is not None:
         sections.append(contamination_section(seen))
     sections += [
-        training_section({name: [each] for name, each in students.items()}),
+        training_section(
+            {name: [students[each] for each in phases] for name, phases in config.phases.items()}
+        ),
         *([probe_section(probes)] if probes else []),
         *([mixture_section(data)] if data else []),
         cost_section(answers, scores),
+        checks_section(answers),
         messages_section(answers),
         samples_section(answers),
-        mask_section(next(iter(students.values()))),
+        mask_section(students[next(iter(config.phases.values()))[-1]]),
         data_section(answers=answers, students=students, scores=scores),
     ]
     lead = "From answers to a measured student. Every figure below comes from the run's own rows."

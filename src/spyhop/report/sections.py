@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,11 @@ else:
     alt = Lazy("altair")
 
 CURVE_POINTS = 200
+AGAINST_GUESSING = {
+    "above": "above guessing",
+    "below": "below guessing",
+    "near": "not shown to differ from guessing",
+}
 
 
 def samples_section(answers: Mapping[str, Artifact]) -> ReportSection:
@@ -144,7 +149,7 @@ def scores_section(
     for name, artifact in scores.items():
         results = task_results(name, artifact, seen)
         section.text(chance_sentence(results))
-        found += results
+        found += _without_repeats(results)
     section.chart(_scores_chart(found), "Accuracy with 95 % interval over items; tick: guessing.")
     if student:
         section.table(comparison_table(scores, student))
@@ -159,7 +164,7 @@ def scores_section(
             f"{percent(each.interval.value)} "
             f"({percent_interval(each.interval.low, each.interval.high)})",
             percent(each.chance),
-            each.verdict,
+            AGAINST_GUESSING[each.verdict],
             *shared_cells(each),
         ]
         for each in sorted(found, key=lambda each: (each.suite, each.task != ALL, each.task))
@@ -167,6 +172,12 @@ def scores_section(
     caption = "Wilson intervals; an exact test against guessing; no answer found counts as wrong."
     section.table(Table(headings, rows, caption))
     return section
+
+
+def _without_repeats(results: Sequence[TaskResult]) -> list[TaskResult]:
+    """Drop the only task of a suite: the suite's own line says the same."""
+    num = Counter(each.suite for each in results)
+    return [each for each in results if each.task == ALL or num[each.suite] > 2]
 
 
 def _scores_chart(found: Sequence[TaskResult]) -> alt.TopLevelMixin:

@@ -28,7 +28,7 @@ _NAMES = (
     r"\b(?:answer|ans|(?:correct|right|best|final|appropriate|likely|suitable|accurate) "
     r"(?:choice|option|one|response|letter|statement))(?: (?:choice|option|letter))?"
 )
-_IS = r"(?:is|was|would be|should be|must be|will be|has to be|[:=.](?= )|[:=])"
+_IS = r"(?:is|was|would be|would have been|should be|must be|will be|has to be|[:=.](?= )|[:=])"
 _SURELY = (
     r"(?: (?:therefore|thus|hence|then|clearly|definitely|probably|simply|indeed|again|still"
     r"|(?:most )?likely),?){0,2}"
@@ -45,7 +45,8 @@ _ELSEWHERE = (  # Chinese and Japanese, French, Spanish, Italian, Portuguese, Ge
 _VERBS = (
     r"\b(?:I|we)(?:'d| would| will|'ll| must| should)?(?: \w{3,10}ly| also| still)? "
     r"(?:choose|chose|pick|select|go with|opt for|vote for|answer with|answer|lean towards?|guess"
-    r"|think (?:that )?(?:it is|it's))(?: that)?(?: it is| it's)?"
+    r"|say|(?:think|believe) (?:that )?(?:it is|it's|it would be))(?: that)?(?: it is| it's)?"
+    r"|\blet'?s (?:go with|choose|pick)|\b(?:that |which )?leaves(?: us with| only)?|\bleft with"
     r"|\b(?:it|this|that|which)(?: is|'s| must be| should be| would be| has to be| can only be)"
     rf"{_SURELY}(?: to be)?|\blikely to be"
     r"|\b(?:so|therefore|thus|hence|conclusion|choose|select)[,:]?"
@@ -54,7 +55,7 @@ _NO_ANSWER = (
     r"(?:none|neither|either|both|unknown|unclear|undetermined|ambiguous|impossible to|"
     r"not (?:possible|clear|given|listed|among)|cannot|can't)\b"
 )
-_SET_OFF = (  # what ends a bare label, so that "A dog", "I'm", "C.S." and "3.5" are none
+_SET_OFF = (  # the end of a bare label; "A dog", "I'm", "C.S." and "3.5" have none
     r"(?:[)\]}]|[.,;:!'](?!\w)|\s{0,3}$|[\u3001\u3002\u3040-\u9fff]|"
     r" (?:\(|[-\u2013\u2014] |(?:because|since|as|given|due|based|which|here|for)\b))"
 )
@@ -92,18 +93,18 @@ def first_capital(text: str, labels: Sequence[str]) -> str | None:
 def choice(text: str, labels: Sequence[str]) -> str | None:
     r"""Return the label that a response states as its answer, or None when it states none.
 
-    Precedence; the first level that holds anything decides:
+    Precedence; the first level that finds anything decides:
 
     1. Statements: "the answer is (C)", "Answer: C", "option C is the correct answer", "\boxed{C}",
        "I would choose C", "it is likely to be C", "not B but C". The last one counts, since models
        correct themselves. Under a condition or a doubt ("if the answer is C"), or called wrong, it
        is no statement.
-    2. Lines that hold a label and nothing else: "(C)", "C.", "Option C". They must agree.
+    2. Lines of a label and nothing else: "(C)", "C.", "Option C". They must agree.
     3. A response that opens with a label set off from what follows: "(C) the jay", "C. The jay",
        "C because". It must not open a list of options; other options may be discussed further
        down, as Orca's teachers do when they answer first and then say why the rest is wrong.
 
-    A statement of several labels ("(A) or (B)"), or of none ("none of the above"), is an answer
+    A statement of several labels ("(A) or (B)") or no label ("none of the above") is an answer
     that cannot be scored: None, also when an earlier statement was clear. A label that is merely
     mentioned never counts, nor does the article in "the answer is a dog".
 
@@ -133,7 +134,7 @@ def _plain(text: str) -> str:
 
 
 def _stated(match: re.Match[str]) -> str:
-    """Return the upper-case label of a match, "" where it states several or none."""
+    """Return the upper-case label of a match, "" where it does not state exactly one."""
     groups = match.groupdict()
     if any(groups.get(name) is not None for name in ("also", "also_weak")):
         return ""
@@ -174,9 +175,10 @@ def _patterns(labels: tuple[str, ...]) -> tuple[re.Pattern[str], re.Pattern[str]
     verdict = (
         r"(?<![\w'])(?<!and )(?<!or )(?<!nor )"
         rf"(?:[({{\[']{{1,2}}(?P<first>{any_label})[)}}\]']{{1,2}}"
-        rf"|(?P<bare>(?-i:{any_label})))"
+        rf"|(?<![({{\[])(?P<bare>(?-i:{any_label}))[)}}\]']?)"
         r" is (?:therefore |thus |clearly )?(?:(?:the|our|my) (?:most |only ){0,2}"
-        r"(?:correct|right|best|final|appropriate) (?:answer|choice|option)|correct|right)\b"
+        r"(?:(?:correct|right|best|final|appropriate) (?:answer|choice|option)|answer)"
+        r"|correct|right)\b"
     )
     opened = r"[\s({\[':\\]{0,8}"
     statement = (

@@ -1,8 +1,8 @@
-"""Texts that contain an evaluation item: one index, one row for what is dropped, one loop.
+"""Texts that contain an evaluation item: one index, one type of dropped row, one loop.
 
 An item is found in a text that is equal to its question, whatever its length, and in a text that
-shares a run of words (an n-gram) with it. What is searched for is the question without its options
-and cue, which other items share.
+shares a run of words (an n-gram) with it. The search is for the question without its options and
+cue, which other items share.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -55,6 +55,10 @@ class Match:
     words: str
 
 
+_NO_WORDS = fingerprint("")
+"""Of texts without words and signs, which equal each other but no item."""
+
+
 class Sink(Protocol):
     """Where a stage counts and drops rows; a stage's context is one."""
 
@@ -84,7 +88,7 @@ class ItemIndex:
             self.items.append(item)
             question = item.text or item.question
             split.append(words(question))
-            for print_ in {fingerprint(question), fingerprint(item.question)}:
+            for print_ in {fingerprint(question), fingerprint(item.question)} - {_NO_WORDS}:
                 self._wholes.setdefault(print_, []).append(place)
         is_short = [all_short or len(each) < config.ngram_words for each in split]
         short = [each if taken else [] for each, taken in zip(split, is_short, strict=True)]

@@ -40,16 +40,18 @@ def readings(text: str) -> list[str]:
     It is what follows the last "answer is", "Answer:" or "####" up to the end of the sentence, or
     of the line; or the content of a later `\boxed{...}`. Without a mark it is the whole response
     if that is one line of at most `BARE_ANSWER_CHARS` characters. Of "Yes, since ..." only the
-    word is kept.
+    word is kept, also where a longer response opens with it.
 
-    The gap to the metric published with the BIG-Bench-Hard outputs (exact match of what stands
-    between "the answer is" and the full stop): none on the 12 tasks it was compared on.
+    The metric published with the BIG-Bench-Hard outputs is exact match of the text between "the
+    answer is" and the full stop; results are equal on the 12 tasks that were compared.
     """
     clean = _SPACES.sub(" ", normal(text)).strip()
     found = marks(clean)
     stated = [mark for mark in found if mark.kind != "line"]
     if not stated:
         bare = clean[found[-1].end :].strip() if found else clean
+        if word := _TRUTH_WORD.match(normalise(bare.partition("\n")[0])):
+            return [word[1]]
         is_bare = len(bare) <= BARE_ANSWER_CHARS and "\n" not in bare
         return [bare] if bare and is_bare else []
     if stated[-1].kind == "box":
@@ -101,7 +103,7 @@ def _stripped(text: str, keep_brackets: bool) -> str:
 
 
 def _partners(text: str) -> dict[int, int]:
-    """Return the position of each bracket's partner, whatever its shape; -1 where it has none."""
+    """Return the position of each bracket's partner, whatever its shape; -1 if it is unmatched."""
     partner: dict[int, int] = {}
     opened: list[int] = []
     for place, char in enumerate(text):

@@ -36,12 +36,12 @@ class Reading:
     """What a response states."""
 
     answer: str | None
-    """The answer in its normal form; None where none can be read."""
+    """The answer in its normal form; None where no answer can be read."""
     is_right: bool
 
 
 def options(question: str) -> list[str]:
-    """Return the labels `A`, `B`, ... that a question offers; none where it offers fewer than two.
+    """Return the labels `A`, `B`, ... that a question offers, if it offers two or more.
 
     "(A) ...", "A) ...", "A. ..." and "A: ..." offer; the letters must follow each other from A, so
     that the "A:" of a cue is no option.
@@ -95,6 +95,8 @@ def read(
             formulas = [answer for answer in _formulas(text) if is_equal(answer, gold)]
             return Reading(formulas[0] if formulas else None, bool(formulas))
         return Reading(written(found), same_number(found, number))
+    if not gold:
+        return Reading(None, is_right=False)
     answers = readings(text) if is_whole or marks(text) else []
     whole = [text, text.rstrip().rpartition("\n")[2]] if is_whole else []
     right = next((answer for answer in [*answers, *whole] if matches(answer, gold)), None)
@@ -105,7 +107,7 @@ def read(
 
 
 def stated(response: str, question: str, target: str = "") -> str | None:
-    """Return the answer that a response states, in its normal form, or None if none can be read.
+    """Return the answer that a response states, in its normal form, or None if it cannot be read.
 
     Without a gold answer it is a choice where the question has options and the response names
     one, else the free answer; a short one with a number in it counts as this number.

@@ -25,16 +25,20 @@ from spyhop.text.normal import normal
 _CURRENCY = r"(?:US|CA|A)?[$\u20ac\u00a3\u00a5\u20b9]|(?:USD|EUR|GBP|Rs\.?) ?"
 _GROUPED = r"[0-9]{1,3}(?:,[0-9]{2,3}){0,19},[0-9]{3}(?!,?[0-9])"
 _DIGITS = rf"(?:{_GROUPED}|[0-9]{{1,60}}(?!,[0-9]{{3}}(?![0-9])))"
+_LATIN = r"a-zA-Z0-9_\u00c0-\u024f"
 _NUMBER = re.compile(
-    r"(?<![\w.^/])(?<!\^\{)(?<![0-9][,:])(?P<sign>(?<![\w)%])(?<![0-9)%] )[-+])?"
+    rf"(?<![{_LATIN}.^/])(?<!\^\{{)(?<![0-9][,:])(?P<sign>(?<![{_LATIN})%])(?<![0-9)%] )[-+])?"
     rf"(?:(?:{_CURRENCY}) ?)?(?P<minus>-)?"
     rf"(?:(?P<whole>[0-9]{{1,6}}) (?P<top>[0-9]{{1,4}})/(?P<bottom>[0-9]{{1,4}})"
     rf"|(?P<over>{_DIGITS})/(?P<under>{_DIGITS})(?!/[0-9])"
     rf"|(?P<value>{_DIGITS}(?:\.[0-9]{{1,60}})?|\.[0-9]{{1,60}}))"
     r"(?: ?[*x\u00d7] ?10\^\{?(?P<power>[-+]?[0-9]{1,2})\}?|[eE](?P<e>[-+]?[0-9]{1,2}))?"
     r"(?: (?P<scale>thousand|million|billion|trillion)\b)?"
-    r"(?P<unit>[a-zA-Z\u00b0\u20ac\u00a3]{1,4})?(?![\w^]|/[^a-zA-Z\s]|[.,:][0-9]|-[a-zA-Z]|\\[a-zA-Z])"
+    r"(?P<unit>[a-zA-Z\u00b0\u20ac\u00a3]{1,4})?"
+    rf"(?![{_LATIN}^]|/[^a-zA-Z\s]|[.,:][0-9]|-[a-zA-Z]|\\[a-zA-Z])"
 )
+MAX_CHARS = 4000
+"""Characters of a sentence that are read, the last ones."""
 _SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 _VARIABLES = frozenset("xyznabtkiXYN")
 _LATEX = (
@@ -48,6 +52,7 @@ _LATEX = (
     (re.compile(r"\\(?:approx|simeq|Rightarrow|implies|equiv)\b|\u2248|\u2192|\u21d2"), "="),
     (re.compile(r"\^\{?\\circ\}?|\\[()\[\]]|\\(?:left|right|displaystyle|quad)\b|[*_`]{2,3}"), " "),
     (re.compile(r"\u2212|\u2013(?=[0-9])"), "-"),
+    (re.compile(r"(?<=[0-9])[\u00a0\u2009\u202f](?=[0-9]{3}(?![0-9]))"), ","),
     (
         re.compile(r"\\(?!boxed|fbox)[a-zA-Z]{1,20} ?(?:\[[^\[\]]{0,20}\])?\{[^{}]{0,200}\}"),
         r"\\formula",
@@ -74,14 +79,21 @@ _ADVERBIAL = re.compile(
     r"|other ){0,3}$",
     re.IGNORECASE,
 )
-_BRACKETS = re.compile(r"\([^()\n]{0,200}\)|\[[^\[\]\n]{0,200}\]")
 _OPERATOR = re.compile(r"\s*[-+*/x^]\s*")
 _OPERAND_BEFORE = re.compile(r"(?:[0-9)}%]|\b[a-zA-Z]|\\formula) ?[-+*^] ?$")
 _OPERAND_AFTER = re.compile(
     r" ?(?:[-+*^] ?(?:[0-9]|\\[a-zA-Z]|[({]|[a-zA-Z]\b)|\\formula|\([a-zA-Z]\b)"
 )
 _ALTERNATIVE = re.compile(r"\W{0,3}(?:[a-zA-Z%]{1,15} )?(?:or|to|and)(?: maybe| even)?\W{0,3}")
-_EITHER = re.compile(r"[0-9]\s{0,3}\bor\b[^=\n]{0,20}$")
+_EITHER = re.compile(
+    r"[0-9]\s{0,3}\bor\b[^=\n]{0,20}$"
+    r"|\b[a-zA-Z] ?= ?-?[0-9./]{1,20} ?(?:,|;|and)(?: and)? ?[a-zA-Z] ?$"
+)
+_ASIDE = re.compile(
+    r"\([^()\n]{0,200}\)|\[[^\[\]\n]{0,200}\]|,? ?\b(?:not|rather than|instead of)\b"
+    r" [^,.;\n]{0,200}?(?= but\b|[,.;\n]|$)"
+)
+_REASON = re.compile(r",? (?:because|since|as|given|which|where|so that)\b", re.IGNORECASE)
 _NO_ANSWER = re.compile(r"\W*(?:not|un\w+|none|cannot|impossible|inconclusive)\b", re.IGNORECASE)
 _BARE_WORDS = 3
 """Words beside the number on the line of an "Answer:" that states nothing but the answer."""
@@ -111,7 +123,8 @@ def final_number(response: str, *, is_whole: bool = True) -> Fraction | None:
         if mark.kind == "hash" and not _numbers(passage):
             continue  # a heading
         if _numbers(passage) or last < mark.end:
-            return _single(passage)
+            stated = _REASON.split(passage, maxsplit=1)[0]
+            return _single(stated if _numbers(stated) else passage)
     return _concluded(text) if is_whole else None
 
 
@@ -137,7 +150,7 @@ def _concluded(text: str) -> Fraction | None:
         is_open = line.rstrip().endswith((":", "?"))
         for sentence in reversed(sentences(_STEP.sub("", line))):
             if _numbers(sentence):
-                return None if is_open else _single(sentence)
+                return None if is_open else _single(sentence[-MAX_CHARS:])
             num_without += bool(sentence.strip())
             is_open = is_open and not sentence.strip()
             if num_without > 2:
@@ -161,7 +174,7 @@ def _single(passage: str) -> Fraction | None:
     if _EITHER.search(before):
         return None
     passage = _conclusion(after if before and _numbers(after) else passage)
-    outside = _BRACKETS.sub(" ", passage)
+    outside = _ASIDE.sub(" ", passage)
     if _numbers(outside):
         passage = outside
     found = _numbers(passage)

@@ -21,10 +21,10 @@ _OPTIONS = re.compile(OPTIONS)
 
 
 def named(template: str) -> bool | None:
-    """Return what a template's name says, or None where it says nothing.
+    """Return what a template's name says, or None if it does not say.
 
-    FLAN marks templates as `zs_opt` and `zs_noopt`. The second means no; the first only that
-    options stand there if the task has any, so the text decides.
+    FLAN marks templates as `zs_opt` and `zs_noopt`. The second means no; the first means that
+    options are shown if the task has any, so the text decides.
     """
     name = template.lower()
     if re.search(NAMED_NOT, name):
@@ -41,7 +41,7 @@ _LINE = re.compile(r"(?:- |\(([A-Z])\) ?)(.*)")
 
 
 def labels(num: int) -> list[str]:
-    """Return the labels of so many options: A to Z, then AA, AB and so on."""
+    """Return the labels of `num` options: A to Z, then AA, AB and so on."""
     letters = string.ascii_uppercase
     return [(letters[n // 26 - 1] if n >= 26 else "") + letters[n % 26] for n in range(num)]
 

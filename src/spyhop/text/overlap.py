@@ -1,8 +1,8 @@
 """Texts that repeat each other: n-grams, exact and near duplicates.
 
 All of it rests on the words of a text (small letters, no punctuation) and on 64-bit hashes of runs
-of words, which are the same on every machine. Memory holds a batch of texts and one byte for each
-row of the corpus; signatures lie in a file, bands in DuckDB with a cap, and it spills to disk.
+of words, which are the same on every machine. Memory: a batch of texts and one
+byte for each row of the corpus; signatures are in a file, bands in DuckDB with a memory cap.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ Places = npt.NDArray[np.int64]
 BATCH_TEXTS = 1024
 BATCH_CHARS = 1 << 21
 FIRST_OF_BUCKET = 8
-"""A text is compared with so many first members of each bucket, so that a page that stands in a
-corpus a million times costs a million comparisons and not their square."""
+"""First members of each bucket that a text is compared with, so that a page that occurs a million
+times costs a million comparisons and not their square."""
 PAIRS_AT_ONCE = 8192
 _BLOCK = 16_384  # n-grams hashed at a time; the buffers fit the processor's second cache
 _NONE = np.uint32(2**32 - 1)  # what a signature holds where there is no n-gram
@@ -176,7 +176,7 @@ def signatures(split: Sequence[list[str]], config: NearConfig) -> npt.NDArray[np
 
 @dataclass(frozen=True, slots=True)
 class Duplicate:
-    """A row that says again what a kept row before it says."""
+    """A row that repeats an earlier, kept row."""
 
     row: int
     kept: int

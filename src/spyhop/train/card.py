@@ -11,6 +11,7 @@ from pydantic import Field
 
 from spyhop.schema import Config
 from spyhop.statistics import wilson
+from spyhop.text.escape import markdown
 
 UNKNOWN = "unknown"
 _LICENCE = re.compile(r"^license(?:_name)?:\s*[\"']?([^\s\"'#]+)", re.MULTILINE)
@@ -66,6 +67,12 @@ class Origin:
     config: Mapping[str, object]
     """The settings of the training, as they stand in its record."""
     counts: Mapping[str, int]
+    earlier: Mapping[str, tuple[Mapping[str, object], Mapping[str, int]]] = field(
+        default_factory=dict
+    )
+    """Settings and counts of the trainings before, by name."""
+    outcomes: Mapping[str, int] = field(default_factory=dict)
+    """What checks of the answers found."""
     probe: Mapping[str, int] = field(default_factory=dict)
     """The counts of its probe; empty where none was made."""
     scores: Sequence[tuple[str, int, int]] = ()
@@ -89,7 +96,7 @@ def card(config: CardConfig, origin: Origin) -> str:
     title = config.title or origin.title
     base = config.base_name or origin.base
     licence = config.base_licence or origin.base_licence
-    teachers = ", ".join(name for name in origin.teachers) or UNKNOWN
+    teachers = ", ".join(markdown(name) for name in origin.teachers) or UNKNOWN
     terms = config.teacher_terms or TERMS.format(teachers=teachers)
     lines = [
         "---",
@@ -98,7 +105,7 @@ def card(config: CardConfig, origin: Origin) -> str:
         "",
         f"# {title}",
         "",
-        f"{base}, trained by spyhop on {origin.counts['rows/trained']:,} rows. It was trained "
+        f"{base}, trained by spyhop on {_num_rows(origin):,} rows. It was trained "
         f"in the format that its chat template writes. Recipe key: `{origin.recipe}`.",
         "",
         "## Terms",
@@ -107,6 +114,7 @@ def card(config: CardConfig, origin: Origin) -> str:
         + ("; find out before passing anything on." if licence == UNKNOWN else "."),
         f"- **Data**: {_licences(config, origin)}",
         f"- **Who answered**: {_shares(origin.teachers)}. {terms}",
+        *([f"- **Checks of the answers**: {_checks(origin)}."] if origin.outcomes else []),
         "",
         "## Intended use",
         "",
@@ -126,6 +134,11 @@ def card(config: CardConfig, origin: Origin) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _num_rows(origin: Origin) -> int:
+    every = [origin.counts, *(counts for _, counts in origin.earlier.values())]
+    return sum(counts.get("rows/trained", 0) for counts in every)
 
 
 def _head(config: CardConfig, origin: Origin, licence: str) -> list[str]:
@@ -166,9 +179,13 @@ def _licences(config: CardConfig, origin: Origin) -> str:
     return f"{_shares(named)}{rest}."
 
 
+def _checks(origin: Origin) -> str:
+    return ", ".join(f"{markdown(name)} {num:,}" for name, num in origin.outcomes.items())
+
+
 def _shares(counts: Mapping[str, int]) -> str:
     ordered = sorted(counts.items(), key=lambda each: (-each[1], each[0]))
-    return ", ".join(f"{name} ({num:,} rows)" for name, num in ordered) or UNKNOWN
+    return ", ".join(f"{markdown(name)} ({num:,} rows)" for name, num in ordered) or UNKNOWN
 
 
 def _scores(origin: Origin) -> list[str]:
@@ -178,7 +195,7 @@ def _scores(origin: Origin) -> list[str]:
         for suite, right, total in origin.scores:
             found = wilson(right, total)
             lines.append(
-                f"| {suite} | {total:,} | {100 * found.value:.1f} | "
+                f"| {markdown(suite)} | {total:,} | {100 * found.value:.1f} | "
                 f"{100 * found.low:.1f} to {100 * found.high:.1f} |"
             )
     else:
@@ -205,6 +222,12 @@ def probe_figures(counts: Mapping[str, int]) -> list[tuple[str, int, int, int]]:
 
 
 def _training(origin: Origin) -> list[str]:
-    chosen = {name: value for name, value in origin.config.items() if value not in (None, {}, [])}
-    figures = ", ".join(f"{name} {num:,}" for name, num in origin.counts.items())
-    return [f"{figures}.", "", "```json", json.dumps(chosen, indent=1), "```"]
+    lines = []
+    for name, (config, counts) in {
+        **origin.earlier, "the last training": (origin.config, origin.counts),
+    }.items():  # fmt: skip
+        chosen = {key: value for key, value in config.items() if value not in (None, {}, [])}
+        figures = ", ".join(f"{key} {num:,}" for key, num in counts.items())
+        title = [f"### {markdown(name)}", ""] if origin.earlier else []
+        lines += [*title, f"{figures}.", "", "```json", json.dumps(chosen, indent=1), "```", ""]
+    return lines[:-1]

@@ -36,6 +36,7 @@ LICENCES = ("LICENSE*", "LICENCE*", "NOTICE*", "USE_POLICY*")
 """Files of the base that its licence may want to be passed on."""
 
 
+CHECKED = ("outcome/", "right/")
 TYPES = {"bfloat16": "BF16", "float16": "F16"}
 
 
@@ -55,6 +56,7 @@ def release(
     model: Artifact,
     base: Artifact,
     answers: Mapping[str, Artifact],
+    earlier: Mapping[str, Artifact] | None = None,
     probe: Artifact | None = None,
     scores: Artifact | None = None,
     data: Artifact | None = None,
@@ -82,7 +84,7 @@ def release(
         _adapter(model.path / ADAPTER, ctx.out / ADAPTER, name)
     _check(ctx.out)
     _write_generation(ctx.out)
-    origin = _origin(model, base, answers, probe, scores, data)
+    origin = _origin(model, base, answers, earlier or {}, probe, scores, data)
     text = card(config.card, origin)
     if config.dtype != "saved":
         text += f"\nWeights were rounded to {config.dtype} after what is told above was measured.\n"
@@ -184,6 +186,7 @@ def _origin(
     model: Artifact,
     base: Artifact,
     answers: Mapping[str, Artifact],
+    earlier: Mapping[str, Artifact],
     probe: Artifact | None,
     scores: Artifact | None,
     data: Artifact | None,
@@ -198,6 +201,8 @@ def _origin(
         licences=_licences([*answers.values(), *([data] if data else [])]),
         config=record.config,
         counts=record.counts,
+        earlier={name: (each.record.config, each.record.counts) for name, each in earlier.items()},
+        outcomes=_outcomes(answers),
         probe=probe.record.counts if probe else {},
         scores=_totals(scores) if scores else [],
     )
@@ -211,6 +216,16 @@ def _teachers(answers: Mapping[str, Artifact]) -> dict[str, int]:
             for each in pc.value_counts(asked).to_pylist():
                 found[each["values"] or UNKNOWN] += each["counts"]
     return dict(found.most_common())
+
+
+def _outcomes(answers: Mapping[str, Artifact]) -> dict[str, int]:
+    """Return what checks of the answers found, such as `right/first`."""
+    found: Counter[str] = Counter()
+    for artifact in answers.values():
+        for name, num in artifact.record.counts.items():
+            if name.startswith(CHECKED):
+                found[name] += num
+    return dict(found)
 
 
 def _licences(artifacts: Sequence[Artifact]) -> dict[str, int]:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from spyhop.lazy import Lazy
-from spyhop.models.base import Backend, Choice, ModelConfig, Reply, Request, Sampling, TokenLogprobs
+from spyhop.models.base import Backend, ModelConfig
+from spyhop.models.calls import Choice, Reply, Request, Sampling, TokenLogprobs
 from spyhop.render import SPECIAL_TOKENS
 from spyhop.runtime import Runtime
 from spyhop.schema import Answer, Config, Item, Message, ModelError, Query, prompt_turns

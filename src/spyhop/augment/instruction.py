@@ -1,0 +1,281 @@
+"""Clean instructions that a model wrote for a text, and name why one is rejected.
+
+The checks are about form: whether a text can be put to an assistant as an instruction. Whether it
+fits its response is rated later. Classes are those of real outputs of small backward models.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from pydantic import Field
+
+from spyhop.augment.conversation import ReversedConfig
+from spyhop.schema import Config
+from spyhop.text.asking import asks, language_of, sentences
+from spyhop.text.end_marks import without_end_marks
+from spyhop.text.overlap import words
+from spyhop.text.thought import without_thought
+
+MARKS = ("<|", "[INST]", "### Instruction:", "### Response:", "Response:")
+_ASKED = r"(?:instruction|question|prompt|query|request|task)s?"
+_PREFIX = re.compile(
+    r"[\s*_#>]*(?:(?:sure|certainly|of course|absolutely|okay|ok|alright|great)\b[\s!,.]*)?(?:"
+    rf"(?:here(?:'s| is| are)|this is|(?:this|"
+    rf"the) text is the answer to)\b[^:\n.?!]{{0,80}}\b{_ASKED}"
+    r"[^:\n.?!\"\u201c]{0,80}(?::|(?=[\"\u201c]))|"
+    rf"the (?:possible |original )?{_ASKED}(?: (?:or|"
+    rf"and) (?:the )?{_ASKED})?\b[^:\n.?!\"\u201c]{{0,60}}"
+    r"\b(?:is|be|was)\b[ ,]*(?::|(?=[\"\u201c]))|"
+    rf"(?:user|human|person|possible )?\s?(?:{_ASKED}|user|human)[*_]*\s*:"
+    r")[\s*_]*",
+    re.IGNORECASE,
+)
+_QUOTES = {'"': '"', "\u201c": "\u201d", "\u00ab": "\u00bb", "'": "'", "`": "`", "**": "**"}
+_ANSWER = re.compile(
+    r"^[ \t*_#>]*(?:(?:the )?(?:answer|response|assistant|explanation|note|text|instruction|"
+    r"question)"
+    r"(?: is)?[*_]*\s*:|in the answer|(?:the|this) (?:answer|instruction|question|text)\b)",
+    re.IGNORECASE | re.MULTILINE,
+)
+"""A line behind a labelled instruction that is no part of it."""
+_SOLUTION = re.compile(
+    r"^[ \t*_#>]*here(?:'s| is) (?:an?|the|one|my) (?:\w+ )?(?:implementation|solution|answer|"
+    r"response|"
+    r"code|example solution)\b",
+    re.IGNORECASE | re.MULTILINE,
+)
+_QUOTED = re.compile(r"\"[^\"]+\"|\u201c[^\u201d]+\u201d|'[^'\n]{12,}'|\*\*[^*]+\*\*")
+_REFUSAL = re.compile(
+    r"(?:as an? (?:ai|(?:large )?language model)\b|(?:(?:i(?:'m| am) )?(?:sorry|afraid)|"
+    r"unfortunately|"
+    r"i apologi[sz]e)\b[^.?]{0,30}\b(?:can(?:no|')?t|unable|not able|don't|do not|won't|couldn't|"
+    r"is no(?:t|) )|i(?: can(?:no|')?t| cannot|'m unable| am unable| am not able|"
+    r"'m not able) (?:to )?"
+    r"(?:assist|help (?:you|with)|write|provide|generate|create|answer|fulfil|comply|"
+    r"see (?:the|any)))",
+    re.IGNORECASE,
+)
+_TEXT = r"(?:text|passage|response|paragraph|article|content|excerpt|document|sentence)"
+_TALK = re.compile(
+    r"(?:(?:okay|ok|alright|hmm+|well)[,.! ]+(?:so|let'?s|let me|i|the|first|now|we)\b|"
+    r"let'?s (?:see|think|look at|break|analy[sz]e|take a closer|read)|"
+    r"let me (?:think|see|read|look at|break|analy[sz]e|start by)|"
+    r"the user(?:'s)? (?:is|wants?|asks?|asked|has|provided|needs?|text|query|question)\b|"
+    r"(?:first|now|so), (?:i|let|the (?:user|text))\b|"
+    r"i (?:need|have) to (?:write|come up with|figure out|create|find|generate|think of|read|"
+    rf"analy[sz]e) (?:an?|the|what) (?:{_ASKED}|{_TEXT}|user)\b|"
+    rf"(?:this|the|your)(?: (?:given|provided|above|input|following))? (?:{_TEXT}|instruction|"
+    rf"answer) "
+    r"(?:is|was|provides?|describes?|seems?|appears?|discusses|talks?|explains?|gives?|contains?|"
+    r"offers|requires|asks?|mentions?|shows|reads|highlights|focuses|specifies|would|could|"
+    r"can|to)\b|"
+    rf"the {_ASKED} (?:or|and) (?:the )?{_ASKED}\b|(?:to )?(?:answer|determine|clarify|"
+    rf"understand) "
+    r"(?:this|the) (?:answer|instruction|text)\b|"
+    r"what(?:'s| is| are) the (?:answers?|instructions?|questions?|tasks?|text|prompt)\b"
+    r"(?: (?:to|for|of|in|about) (?:this|the|a) (?:question|instruction|text|task|prompt|"
+    r"response))?"
+    r"[?:.,\"]|(?:please )?(?:provide|add) (?:the|an?|your) (?:requested )?(?:instruction|"
+    r"question|prompt|text)s?\b|"
+    r"(?:yes|no|sure|yeah)[,.!] (?:that|this|it|there|you|i)\b|"
+    r"(?:please )?provide the answer to (?:the|this) (?:user|question)|"
+    r"here(?:'s| is| are) (?:an?|the|some|my|your|how|a few) (?:\w+ )?(?:version|summary|"
+    r"function|script|"
+    r"example|code|guide|implementation|sample|more|you|to|possible|"
+    r"step-by-step)\b(?![^?]*\?\s*\Z)|"
+    r"i(?:'m| am) (?:ready|here|happy|glad)\b|i(?:'ll| will) (?:give|provide|answer|explain|"
+    r"try|be)\b|how (?:can|may) i (?:help|assist)|"
+    r"what (?:can i do for|do you need from)\b|"
+    r"you(?:'ve| have) (?:already|just|provided|shown|covered|got|demonstrated)|"
+    r"you(?:'re| are) (?:right|absolutely|ready|welcome|the answer|not the only|walking|"
+    r"a helpful ai)|"
+    r"that'?s an? (?:great|good|interesting|excellent|fantastic)|what an? (?:\w+[.!]|"
+    r"\w+ (?:text|title|game|tale|"
+    r"question|story))|an? (?:excellent|great|good) (?:instruction|question|example)|"
+    r"this is an? (?:very )?(?:great|good|classic|fantastic|sample|possible|excellent|interesting|"
+    r"question|request|example|(?:\w+ )?(?:game|movie|review|text|article|story))\b)",
+    re.IGNORECASE,
+)
+"""The beginning of a text that talks about the task, or that an assistant says in its own role."""
+_ABOUT = re.compile(
+    rf"to which (?:this|the) {_TEXT} is|(?:instruction|question)s? or (?:the )?(?:instruction|"
+    rf"question)|"
+    r"\b(?:the|your) (?:answer|question|instruction) is ?:|what(?:'s| is) the text\b|"
+    rf"(?:is|be|as) (?:not )?(?:the|an?)(?: \w+)? (?:answer|response) "
+    rf"to (?:the|this|an?) (?:{_ASKED}|following)|answer to (?:this|the) (?:text|instruction)|"
+    rf"^(?:what|how|which|who|why|can|could)\b[^\n:]*\b(?:this|the (?:above|given|provided)|"
+    rf"above) "
+    rf"{_TEXT}\b[^\n:]*\Z",
+    re.IGNORECASE,
+)
+"""Words about the task anywhere; a question about a text that is not there."""
+
+
+_TURN = re.compile(r"^[ \t*_#>]*(?:response|assistant)[*_]*\s*:\s*\S", re.IGNORECASE | re.MULTILINE)
+"""A model that goes on with the answer behind the label of its prompt."""
+
+
+COPY_WORDS, COPY_FRAC = 8, 0.5
+"""Filter `copy`: at least this share of the instruction's runs of words is in the response, and the
+rest asks for nothing. Filter `answered`: the same share of the response is in it, too."""
+LEAK_WORDS = 8
+"""Filters `prompt_leak` and `echo`: words of a run of the prompt (all of it, if it is shorter) that
+is in the instruction; for `echo` such runs are at least half of it."""
+
+
+class InstructionFilters(Config):
+    """Filters for generated instructions."""
+
+    marks: tuple[str, ...] = MARKS
+    """Filter `prompt_leak`: a line of the instruction starts with one of these."""
+    min_chars: int = Field(3, ge=0)
+    """Filter `too_short`: least characters of an instruction; a single word that is not a question
+    is too short, too."""
+    max_chars: int | None = Field(None, gt=0)
+    """Filter `too_long`: most characters of an instruction. Default: no limit, as in the paper."""
+
+
+def clean(text: str) -> str:
+    """Return an instruction without what models write around it.
+
+    Removed are a thought, end tokens, prefixes ("Instruction:", "Sure! Here is the question:"), an
+    answer that follows an instruction with such a prefix, and quotes around the whole.
+    """
+    text = without_end_marks(without_thought(text)).strip()
+    is_labelled = False
+    while (found := _PREFIX.match(text)) and found.end():
+        text, is_labelled = text[found.end() :].strip(), True
+    if is_labelled and (quoted := re.match(r'(["\u201c])(.+?)["\u201d](?=\W|$)', text, re.DOTALL)):
+        text = quoted[0] if asks(quoted[2]) else text
+    for end in (_ANSWER, _SOLUTION) if is_labelled else (_SOLUTION,):
+        if (found := end.search(text)) and asks(before := text[: found.start()].strip()):
+            text = before
+    if (found := _TURN.search(text)) and "\n" not in (before := text[: found.start()].strip()):
+        text = before if asks(before) else text
+    return _unquoted(text)
+
+
+def _unquoted(text: str) -> str:
+    for start, end in _QUOTES.items():
+        inner = text[len(start) : -len(end)]
+        is_whole = text.startswith(start) and text.endswith(end) and len(text) > len(start + end)
+        if is_whole and start not in inner and end not in inner:
+            return inner.strip()
+    is_open = text.startswith(('"', "\u201c")) and not re.search(r'["\u201d]', text[1:])
+    return text[1:].strip() if is_open else text
+
+
+@dataclass(frozen=True, slots=True)
+class InstructionCheck:
+    """Names the reason to reject an instruction."""
+
+    filters: InstructionFilters
+    asked: ReversedConfig
+    """The prompt of the backward model."""
+
+    def reason(self, text: str, response: str, language: str) -> str:
+        """Return why a cleaned instruction is rejected; empty if it is good.
+
+        Args:
+            text: The instruction.
+            response: The text that it was written for.
+            language: ISO code of the response's language.
+        """
+        stated = words(text)
+        if not stated:
+            return "empty"
+        return (
+            self._length(text, stated)
+            or self._refusal(text)
+            or self._language(text, language)
+            or ("loop" if is_loop(stated) else "")
+            or self._leak(text, stated)
+            or self._talk(text.replace("\u2019", "'"))
+            or self._copy(text, stated, words(response))
+            or ("" if asks(text) else "statement")
+        )
+
+    def _length(self, text: str, stated: Sequence[str]) -> str:
+        is_word = len(stated) == 1 and "?" not in text
+        if len(text) < self.filters.min_chars or (is_word and self.filters.min_chars):
+            return "too_short"
+        is_long = self.filters.max_chars is not None and len(text) > self.filters.max_chars
+        return "too_long" if is_long else ""
+
+    def _refusal(self, text: str) -> str:
+        is_refusal = _REFUSAL.match(text.replace("\u2019", "'")) and "?" not in text
+        return "refusal" if is_refusal else ""
+
+    def _language(self, text: str, language: str) -> str:
+        found = language_of(text)
+        expected = (language, language_of(self.asked.prompt))
+        return "other_language" if found and language and found not in expected else ""
+
+    def _leak(self, text: str, stated: Sequence[str]) -> str:
+        covered = [False] * len(stated)
+        for piece in (self.asked.system_message, *self.asked.prompt.split("{response}")):
+            prompt = words(piece)
+            size = min(LEAK_WORDS, len(prompt))
+            if size > 2:
+                _cover(covered, stated, _runs(prompt, size), size)
+        if 2 * sum(covered) >= len(stated):
+            return "echo"
+        marks = self.filters.marks
+        is_marked = any(line.lstrip("* ").startswith(marks) for line in text.splitlines())
+        return "prompt_leak" if is_marked or any(covered) else ""
+
+    def _talk(self, text: str) -> str:
+        first, *_ = text.splitlines()
+        if first.strip(" *_#") in self.asked.prompt.split("\n") or _ABOUT.search(text):
+            return "talk"
+        return "talk" if _TALK.match(text.lstrip("\"'*_# \u201c")) else ""
+
+    def _copy(self, text: str, stated: Sequence[str], response: Sequence[str]) -> str:
+        size = min(COPY_WORDS, len(response))
+        if size < 3 or _shared(stated, response, size) < COPY_FRAC:
+            return ""
+        parts = sentences(_QUOTED.sub("_", text))
+        if len(parts) > 1 and _shared(response, stated, size) >= COPY_FRAC:
+            return "answered"
+        own = (one for one in parts if "?" in one or not _is_from(one, response, size))
+        return "" if any(asks(one) for one in own) else "copy"
+
+
+def is_loop(stated: Sequence[str]) -> bool:
+    """Return whether a text repeats itself: under 60 % of its runs of four words are distinct."""
+    runs = list(_in_order(stated, 4))
+    if len(runs) < 8:
+        half = len(stated) // 2
+        return half > 2 and list(stated[:half]) == list(stated[half:])
+    return len(set(runs)) < 0.6 * len(runs)
+
+
+def _is_from(sentence: str, response: Sequence[str], size: int) -> bool:
+    """Return whether a sentence is in the response from its first words on."""
+    stated = words(sentence)
+    size = min(size, len(stated))
+    return tuple(stated[:size]) in _runs(response, size)
+
+
+def _shared(stated: Sequence[str], other: Sequence[str], size: int) -> float:
+    """Return the share of a text's runs of words that are in another text."""
+    runs, known = list(_in_order(stated, size)), _runs(other, size)
+    return sum(run in known for run in runs) / len(runs) if runs else 0.0
+
+
+def _cover(
+    covered: list[bool], stated: Sequence[str], runs: set[tuple[str, ...]], size: int
+) -> None:
+    for start, run in enumerate(_in_order(stated, size)):
+        if run in runs:
+            covered[start : start + size] = [True] * size
+
+
+def _in_order(stated: Sequence[str], size: int) -> Iterator[tuple[str, ...]]:
+    for start in range(len(stated) - size + 1):
+        yield tuple(stated[start : start + size])
+
+
+def _runs(stated: Sequence[str], size: int) -> set[tuple[str, ...]]:
+    return set(_in_order(stated, size))

@@ -1,0 +1,140 @@
+"""Which blocks of a page are its main text: small decision trees vote, then two rules.
+
+The trees were fitted to public pages with known text by `benchmarks/corpus_blocks.py`, which also
+measures them on sites that they were not fitted to.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+
+import numpy as np
+
+from spyhop.corpus.features import PROSE_CHARS, Matrix, Vector, features
+from spyhop.corpus.scan import Block, Scan
+from spyhop.corpus.tags import MARKS
+
+OWN_CHARS = 250
+"""Prose outside comments and requests from which on they are not the page's own text, as in a forum
+or a privacy policy."""
+_BESIDE_TEXT = MARKS["comment"] | MARKS["asks"]
+
+MIN_PROBABILITY = 0.45
+"""Probability of being main text from which a block is kept."""
+FOLLOWING = 0.4
+"""Share of that probability that suffices for a list item, a table or code after main text."""
+MAX_LINKED = 0.3
+"""Share of its characters in links with which it still follows."""
+_PARTS = frozenset(("item", "table", "code"))
+LOWEST = 7
+"""A level below all headings."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trees:
+    """Decision trees of the same number of leaves; their values add up to log-odds.
+
+    A question that a row does not pass rules out the leaves on one side: its mask has a bit for
+    each leaf that remains. The lowest bit that all masks of a tree leave is the row's leaf, so no
+    tree is walked (QuickScorer, Lucchese et al. 2015).
+    """
+
+    columns: tuple[str, ...]
+    """Names of the columns that they ask for."""
+    places: Vector
+    """Column of each question, (trees x questions)."""
+    bounds: Vector
+    """A row with more than this does not pass, (trees x questions)."""
+    masks: Vector
+    """Leaves that remain for a row that does not pass, (trees x questions)."""
+    values: Vector
+    """Log-odds of each leaf, (trees, leaves)."""
+
+    def probabilities(self, rows: Matrix) -> Vector:
+        """Return a probability for each row, some rows at a time."""
+        starts = range(0, len(rows), BATCH_ROWS)
+        log_odds = [self._log_odds(rows[at : at + BATCH_ROWS]) for at in starts]
+        return np.asarray(1 / (1 + np.exp(-np.concatenate(log_odds))))
+
+    def _log_odds(self, rows: Matrix) -> Vector:
+        fails = np.ascontiguousarray(rows.T)[self.places] > self.bounds[:, None]
+        masks = np.where(fails, self.masks[:, None], ALL_LEAVES)
+        masks = masks.reshape(len(self.values), -1, len(rows))
+        leaves = _LOWEST_BIT[np.bitwise_and.reduce(masks, axis=1)]
+        return np.asarray(np.take_along_axis(self.values, leaves, axis=1).sum(0))
+
+
+BATCH_ROWS = 256
+ALL_LEAVES = np.uint8(0xFF)
+_LOWEST_BIT = np.array([0] + [(n & -n).bit_length() - 1 for n in range(1, 1 << 8)])
+
+
+@cache
+def trees() -> Trees:
+    """Return the trees of this version."""
+    held = json.loads(files("spyhop.corpus").joinpath("blocks.json").read_text())
+    columns = tuple(held["columns"])
+    places, bounds, masks = zip(*(each for tree in held["questions"] for each in tree), strict=True)
+    return Trees(
+        columns,
+        np.array([columns.index(name) for name in places]),
+        np.array(bounds, np.float32),
+        np.array(masks, np.uint8),
+        np.array(held["values"], np.float32),
+    )
+
+
+def matrix(scan: Scan, columns: tuple[str, ...]) -> Matrix:
+    """Return the columns of a page that holds a block, (blocks, columns)."""
+    found = features(scan)
+    return np.stack([found[name] for name in columns], axis=1, dtype=np.float32)
+
+
+def main_blocks(scan: Scan) -> list[Block]:
+    """Return the blocks that are main text, in order."""
+    if not scan.blocks:
+        return []
+    model = trees()
+    chances = model.probabilities(matrix(scan, model.columns))
+    return chosen(scan.blocks, chances.tolist())
+
+
+def chosen(
+    blocks: Sequence[Block], chances: Sequence[float], min_probability: float = MIN_PROBABILITY
+) -> list[Block]:
+    """Return the likely blocks, and the lists, tables and code that follow them."""
+    kept: list[bool] = []
+    is_followed = False
+    for block, chance in zip(blocks, chances, strict=True):
+        is_part = block.kind in _PARTS and block.num_linked <= MAX_LINKED * len(block.text)
+        needed = min_probability * (FOLLOWING if is_followed and is_part else 1)
+        kept.append(chance >= needed)
+        if block.kind != "heading":
+            is_followed = kept[-1]
+    return without_crumbs(blocks, kept)
+
+
+def without_crumbs(blocks: Sequence[Block], kept: Sequence[bool]) -> list[Block]:
+    """Drop comments and requests (for consent, an address) beside a text; headings of nothing."""
+    own = sum(
+        len(block.text) - 2 * block.num_linked
+        for block, is_kept in zip(blocks, kept, strict=True)
+        if is_kept and _is_prose(block) and not block.marks & _BESIDE_TEXT
+    )
+    found: list[Block] = []
+    bound = 0  # going backwards: headings above this level have text below them
+    for block, is_kept in zip(reversed(blocks), reversed(kept), strict=True):
+        if block.kind == "heading":
+            if is_kept and block.level < bound:
+                found.append(block)
+            bound = min(bound, block.level)
+        elif is_kept and not (own > OWN_CHARS and block.marks & _BESIDE_TEXT):
+            found.append(block)
+            bound = LOWEST
+    return found[::-1]
+
+
+def _is_prose(block: Block) -> bool:
+    return block.kind != "heading" and len(block.text) >= PROSE_CHARS

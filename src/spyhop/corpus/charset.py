@@ -1,0 +1,101 @@
+"""Bytes of a page to text, by byte order mark, declared encoding and evidence."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from spyhop.lazy import Lazy
+
+if TYPE_CHECKING:
+    import resiliparse.parse.encoding as encoding
+else:
+    encoding = Lazy("resiliparse.parse.encoding")
+
+CHARSET_BYTES = 4096
+"""Bytes searched for a declared encoding."""
+_MARKS = (
+    (b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe\x00\x00", "utf-32"),
+    (b"\x00\x00\xfe\xff", "utf-32"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"),
+)  # fmt: skip
+_DECLARED = re.compile(
+    rb"<meta[^>]{0,200}charset\s*=\s*[\"']?\s*([\w:.-]{2,30})"
+    rb"|^\s*<\?xml[^>]{0,100}encoding\s*=\s*[\"']([\w:.-]{2,30})",
+    re.IGNORECASE,
+)
+_SHIFTS = re.compile(rb"\x1b(?:\$[@AB]|\$\([DQ]|\([IJ])")
+"""Escapes of ISO-2022-JP to Japanese characters; its bytes are all ASCII."""
+_SAMPLE = 1 << 16
+
+
+def decode(data: bytes, charset: str) -> str:
+    """Return the text of a page.
+
+    A byte order mark decides; then bytes that only UTF-16 or ISO-2022-JP explain; then valid UTF-8;
+    then the declared encoding (HTTP header before page), unless it is UTF-8 and most of the bytes
+    beyond ASCII contradict it; then detection. Bytes that cannot be read become U+FFFD.
+
+    Args:
+        data: The page as it was sent.
+        charset: Its encoding according to the HTTP header; empty if that names none.
+    """
+    for mark, name in _MARKS:
+        if data.startswith(mark):
+            return data.decode(name, "replace")
+    declared = _names(data, charset)
+    if wide := _utf_16(data, declared):
+        return data.decode(wide, "replace")
+    if b"\x1b" in data and _SHIFTS.search(data):
+        return data.decode("iso2022_jp_ext", "replace")
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        pass
+    mostly = data.decode("utf-8", "replace")
+    if "utf-8" in declared and not _is_contradicted(mostly):
+        return mostly
+    named = next((name for name in declared if name not in ("utf-8", "utf-16le", "utf-16be")), None)
+    return encoding.bytes_to_str(data, named or _detected(data), "replace")
+
+
+def _names(data: bytes, charset: str) -> list[str]:
+    """Return the declared encodings by their names in the HTML standard, the header's first."""
+    own = _DECLARED.search(data, 0, CHARSET_BYTES)
+    words = [charset, ((own.group(1) or own.group(2)).decode("ascii")) if own else ""]
+    found = [encoding.map_encoding_to_html5(word, False) for word in words if word]
+    return [name.replace("_", "-") for name in found if name]
+
+
+def is_utf_16(data: bytes) -> bool:
+    """Tell whether bytes without a mark are UTF-16: every other one of their ASCII is zero."""
+    return bool(_utf_16(data, []))
+
+
+def _utf_16(data: bytes, declared: list[str]) -> str:
+    """Return the byte order of text in UTF-16 without a mark: where the zeros of its ASCII are."""
+    sample = data[:1024]
+    zeros = [sample[offset::2].count(0) for offset in (0, 1)]
+    is_declared = any(name.startswith("utf-16") for name in declared)
+    least = 0.02 if is_declared else 0.3
+    if max(zeros) <= least * len(sample) / 2 or max(zeros) < 8 * min(zeros):
+        return ""
+    return "utf-16-le" if zeros[1] > zeros[0] else "utf-16-be"
+
+
+def _is_contradicted(text: str) -> bool:
+    """Tell whether more of the bytes beyond ASCII were invalid than were part of a character."""
+    num_invalid = text.count("\ufffd")
+    num_valid = sum(char > "\x7f" for char in text) - num_invalid
+    return num_invalid > num_valid
+
+
+def _detected(data: bytes) -> str:
+    """Return the likeliest encoding of bytes that are not valid UTF-8."""
+    found = encoding.detect_encoding(data[:_SAMPLE])
+    if found and found != "utf-8":
+        return str(found)
+    try:  # the one common encoding that is not detected
+        data.decode("cp949")
+    except UnicodeDecodeError:
+        return "windows-1252"
+    return "cp949"

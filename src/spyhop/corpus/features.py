@@ -1,0 +1,186 @@
+"""The blocks of a page as numbers: how each looks, where it is, and what surrounds it."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from spyhop.corpus.scan import Block, Scan
+from spyhop.corpus.tags import BESIDE, MARKS
+
+Vector = npt.NDArray[Any]
+Matrix = npt.NDArray[np.float32]
+
+PROSE_CHARS = 80
+"""A shorter block is not counted as prose."""
+BLOCK_COST = 30
+"""Characters that a block must have before it counts for its container."""
+LINK_WEIGHT = 1.5
+"""Characters that one character in a link takes away."""
+ITEM_WEIGHT = 0.5
+"""What a block in a list counts: teasers of other pages are in lists."""
+START_CHARS = 50
+"""Beginning of a block in which digits and capitals are counted."""
+FAR = 15
+"""Blocks beyond which a distance is not told apart."""
+STEPS = (-3, -2, -1, 1, 2, 3)
+_INLINE = frozenset(("p", "span"))
+_UNITS = frozenset(("p", "span", "td", "th", "tr"))
+
+
+def features(scan: Scan) -> dict[str, Vector]:
+    """Return the columns that a block is judged by, one value for each block."""
+    shape = np.array([_shape(block, scan.names[block.container]) for block in scan.blocks])
+    look: dict[str, Vector] = dict(zip(_SHAPE, shape.T, strict=True))
+    chars, linked, place = look.pop("chars"), look.pop("linked"), look["place"].astype(int)
+    marks = look.pop("marks").astype(int)
+    look |= {"log_chars": np.log1p(chars), "linked_frac": linked / np.maximum(1, chars)}
+    look |= {f"is_{name}": marks & bit > 0 for name, bit in MARKS.items()}
+    look |= _context(scan, look, chars, linked, place)
+    return look | _neighbours(look)
+
+
+def _context(
+    scan: Scan, look: dict[str, Vector], chars: Vector, linked: Vector, place: Vector
+) -> dict[str, Vector]:
+    """Describe the containers around each block, its section, and the page."""
+    num, order = len(chars), np.arange(len(chars))
+    heading = look["heading"] > 0
+    value = chars - LINK_WEIGHT * linked - BLOCK_COST
+    value[look["is_li"] & (value > 0)] *= ITEM_WEIGHT
+    value = np.where(heading, 0, np.maximum(value, -BLOCK_COST))
+    prose = np.where(~heading & (chars > PROSE_CHARS), np.maximum(0, chars - 2 * linked), 0)
+    ones = np.ones(num)
+    own_value = np.bincount(place, value, len(scan.parents))
+    total, links, counts, values, proses = (
+        _added_up(scan.parents, place, each) for each in (chars, linked, ones, value, prose)
+    )
+    best = len(values) - 1 - int(np.argmax(values[::-1]))
+    around, beside, in_best, near, twins = _containers(scan, counts.tolist(), best)
+    up = around[place]
+    outer = around[np.array(scan.parents)[up]]
+    side = beside[place]
+    all_prose, top = max(1.0, proses[0]), max(1.0, values[best])
+    share, density = total / max(1.0, total[0]), links / np.maximum(1, total)
+    has_side = side > 0
+    titles = np.flatnonzero(heading & (look["level"] == 1))
+    title = titles[0] if len(titles) else num
+    section = np.cumsum(heading)
+    in_section = [
+        np.bincount(section, each)[section]
+        for each in (chars * ~heading, linked * ~heading, prose, ones)
+    ]
+    comment_prose = prose[look["is_comment"]].sum() / all_prose
+    following, last = _distances(prose > 1.5 * PROSE_CHARS)
+    return {
+        "in_best": in_best[place], "up_value": values[up] / top, "outer_value": values[outer] / top,
+        "own_value": own_value[place] / top, "up_share": share[up], "outer_share": share[outer],
+        "up_density": density[up], "outer_density": density[outer],
+        "up_mean": np.log1p(total[up] / np.maximum(1, counts[up])),
+        "up_count": np.log1p(counts[up]),
+        "up_prose": proses[up] / all_prose,
+        "has_side": has_side, "side_share": share[side] * has_side,
+        "side_density": density[side] * has_side, "side_prose": proses[side] / all_prose * has_side,
+        "prose_before": (np.cumsum(prose) - prose) / all_prose, "order": order / num,
+        "from_title": (order - title) / num, "is_before_title": (order < title) & (title < num),
+        "comment_prose": ones * comment_prose,
+        "item_prose": ones * prose[look["is_li"]].sum() / all_prose,
+        "page_prose": ones * np.log1p(all_prose), "page_density": ones * density[0],
+        "next_prose": following, "last_prose": last,
+        "section_chars": np.log1p(in_section[0]),
+        "section_density": in_section[1] / np.maximum(1, in_section[0]),
+        "section_prose": in_section[2] / all_prose, "section_count": np.log1p(in_section[3]),
+        "twins": np.log1p(twins[place, 0]), "twin_blocks": twins[place, 1],
+        **{f"near_{name}": near[place] & bit > 0 for name, bit in MARKS.items() if bit <= BESIDE},
+        "same_up": up,
+    }  # fmt: skip
+
+
+_SHAPE = (
+    "chars", "linked", "marks", "place", "heading", "text", "item", "level", "ends", "commas",
+    "lines", "digits", "capitals", "rights", "in_p", "in_li", "in_div",
+)  # fmt: skip
+
+
+def _shape(block: Block, name: str) -> tuple[float, ...]:
+    text, kind = block.text, block.kind
+    num, start = len(text), text[:START_CHARS]
+    return (
+        num, block.num_linked, block.marks, block.container, kind == "heading", kind == "text",
+        kind == "item", block.level if kind == "heading" else 0,
+        text[-1:] in ".!?\u2026\u3002\u201d\"\u00bb)\uff01\uff1f",
+        min(8, text.count(",") + text.count("\u3001") + text.count("\uff0c")), "\n" in text,
+        sum(map(str.isdigit, start)) / len(start), sum(map(str.isupper, start)) / len(start),
+        "\u00a9" in text, name == "p", name == "li", name == "div",
+    )  # fmt: skip
+
+
+def _added_up(parents: list[int], place: Vector, each: Vector) -> Vector:
+    """Return what each container and those inside it hold."""
+    sums = np.bincount(place, each, len(parents)).tolist()
+    for at in range(len(sums) - 1, 0, -1):
+        sums[parents[at]] += sums[at]
+    return np.array(sums)
+
+
+def _containers(
+    scan: Scan, counts: list[float], best: int
+) -> tuple[Vector, Vector, Vector, Vector, Vector]:
+    """Describe each container.
+
+    Returns:
+        The innermost one around it with several blocks; the outermost one around it that says it is
+        beside the text; whether it is in the best one; marks of the three innermost; and how many
+        of its kind are side by side, with their mean number of blocks.
+    """
+    parents, own, names = scan.parents, scan.own, scan.names
+    num = len(parents)
+    around, beside, near = [0] * num, [0] * num, [0] * num
+    in_best = [at == best for at in range(num)]
+    groups: dict[tuple[int, str, int], list[int]] = {}
+    for at in range(1, num):
+        up, name = parents[at], names[at]
+        around[at] = around[up] if counts[at] < 2 or name in _INLINE else at
+        beside[at] = beside[up] or (at if own[at] & BESIDE else 0)
+        in_best[at] = in_best[at] or in_best[up]
+        near[at] = own[at] | own[up] | own[parents[up]]
+        if counts[at] and name not in _UNITS:
+            groups.setdefault((up, name, own[at]), []).append(at)
+    twins = [(0.0, 0.0)] * num
+    for members in groups.values():
+        if len(members) > 1:
+            mean = sum(counts[at] for at in members) / len(members)
+            for at in members:
+                twins[at] = (len(members), mean)
+    for at in range(1, num):
+        if twins[at][0] < twins[parents[at]][0]:
+            twins[at] = twins[parents[at]]
+    return np.array(around), np.array(beside), np.array(in_best), np.array(near), np.array(twins)
+
+
+def _distances(is_prose: Vector) -> tuple[Vector, Vector]:
+    """Return how many blocks it is to the next prose, and from the last."""
+    num, order = len(is_prose), np.arange(len(is_prose))
+    last = np.maximum.accumulate(np.where(is_prose, order, -FAR - 1))
+    following = np.minimum.accumulate(np.where(is_prose, order, num + FAR)[::-1])[::-1]
+    last, following = np.roll(last, 1), np.roll(following, -1)
+    last[0], following[-1] = -FAR - 1, num + FAR
+    return np.minimum(FAR, following - order), np.minimum(FAR, order - last)
+
+
+def _neighbours(look: dict[str, Vector]) -> dict[str, Vector]:
+    """Describe the blocks before and after; -1 where the page ends."""
+    names = ("log_chars", "linked_frac", "ends", "in_best")
+    own = np.column_stack([look[name] for name in names])
+    up = look.pop("same_up")
+    del look["place"]
+    num = len(up)
+    found: dict[str, Vector] = {}
+    for step in STEPS:
+        at = np.arange(num) + step
+        is_inside = (at >= 0) & (at < num)
+        at = np.clip(at, 0, num - 1)
+        rows = np.where(is_inside[:, None], own[at], -1)
+        found |= {f"{name}{step:+d}": rows[:, column] for column, name in enumerate(names)}
+        found[f"same_up{step:+d}"] = np.where(is_inside, up[at] == up, -1)
+    return found

@@ -1,0 +1,106 @@
+"""Formulas and raised or lowered text, written so that plain text keeps their meaning."""
+
+import re
+from html import escape, unescape
+
+_ORDINAL = re.compile("st|nd|rd|th|er|re|ere|e|o|a|os|as|me|\u00e8re|\u00e8me", re.IGNORECASE)
+_NUMBER = re.compile(r"[-+\u2212]?\d+(?:[.,/]\d+)?[-+\u2212]?")
+_LETTERS = re.compile(r"[^\W\d_]{2,}\.?|[^\w\s]+", re.UNICODE)
+_ELEMENT = re.compile(r"(?:[A-Z][a-z]?|[)\]])$")
+_TEX = re.compile(r"<annotation[^<>]*application/x-tex[^<>]*>([^<]*)</annotation", re.IGNORECASE)
+_ATTRIBUTE = r"""\s(?:{})\s*=\s*("[^"]*"|'[^']*'|[^\s"'>]+)"""
+_ALT = re.compile(_ATTRIBUTE.format("alttext|alt"), re.IGNORECASE)
+_NAMED = re.compile(_ATTRIBUTE.format("class|src|id"), re.IGNORECASE)
+_IS_FORMULA = re.compile(
+    r"(?i)math|latex|(?:^|[\W_])(?:tex|formula|equation|eqn?)(?:$|[\W_])|wiris"
+)
+_TAG_SPACE = re.compile(r"\s*(<[^<>]*>)\s*")
+_INNERMOST = re.compile(r"<([\w-]+)[^<>]*>([^<>]*)</\1\s*>")
+_END = "\x1f"  # ends each child of an element
+_JOINTS = {"msup": "^", "msub": "_", "mfrac": "/", "mover": "^", "munder": "_", "mroot": "^1/"}
+MAX_DEPTH = 30
+_MATHML = re.compile(
+    r"(<span[^<>]*>\s*)?<math(?=[\s>])([^<>]*)>([^<]*+(?:<(?!/?math\b)[^<]*+)*+)</math\s*>(\s*</span>)?"
+)
+_MATHJAX = re.compile(
+    r"<script[^<>]*\btype\s*=\s*[\"']?math/(?:tex|asciimath)[^<>]*>"
+    r"([^<]*+(?:<(?!/script)[^<]*+)*+)</script\s*>"
+)
+_PICTURED = ("latex", 'tex"')
+_PICTURE = re.compile(r"<img(\s[^<>]*(?:math|latex|\btex\b|formula|equation|wiris)[^<>]*)>")
+
+
+def written_script(base: str, script: str, *, is_raised: bool) -> str:
+    """Return raised or lowered text as plain text: `10^6`, `x_i`, but `H2O`, `1st` and `[3]`."""
+    script = " ".join(script.split())
+    plain = unescape(script)
+    before = unescape(base[-24:])
+    if not plain or not before or not (before[-1].isalnum() or before[-1] in ")]}"):
+        return script
+    if is_raised:
+        is_plain = _ORDINAL.fullmatch(plain) is not None or (
+            _NUMBER.fullmatch(plain) is None and _LETTERS.fullmatch(plain) is not None
+        )
+        is_plain = is_plain or plain[0] in "[("
+    else:
+        is_plain = plain.isdigit() and _ELEMENT.search(before) is not None
+    if is_plain:
+        return script
+    mark = "^" if is_raised else "_"
+    is_one = len(plain) == 1 or _NUMBER.fullmatch(plain) or plain.isalnum()
+    return mark + (script if is_one else "{" + script + "}")
+
+
+def _mathml(inner: str) -> str:
+    """Write MathML in a line, from the innermost elements outwards."""
+    inner = _TAG_SPACE.sub(r"\1", inner)
+    for _ in range(MAX_DEPTH):
+        inner, num = _INNERMOST.subn(_element, inner)
+        if not num:
+            break
+    return " ".join(re.sub(r"<[^<>]*>", " ", inner).replace(_END, "").split())
+
+
+def _element(match: re.Match[str]) -> str:
+    name, content = match.group(1).lower(), match.group(2)
+    parts = [part for part in content.split(_END) if part]
+    grouped = [part if len(part) == 1 or part.isalnum() else f"({part})" for part in parts]
+    if name == "annotation" or name == "annotation-xml":
+        return ""
+    if name in _JOINTS and len(parts) == 2:
+        return _JOINTS[name].join(grouped) + _END
+    if name in ("msubsup", "munderover") and len(parts) == 3:
+        return f"{grouped[0]}_{grouped[1]}^{grouped[2]}{_END}"
+    if name == "msqrt":
+        return f"\u221a({''.join(parts)}){_END}"
+    return ("".join(parts) if name != "mtr" else ", ".join(parts) + "; ") + _END
+
+
+def with_formulas(html: str) -> str:
+    """Return the page with MathML, MathJax scripts and pictures of formulas as text."""
+    has_math = "math" in html
+    if has_math and "<math" in html:
+        html = _MATHML.sub(_written_mathml, html)
+    if has_math and "math/" in html:
+        html = _MATHJAX.sub(lambda script: f" {escape(script.group(1), quote=False)} ", html)
+    if has_math or any(word in html for word in _PICTURED):
+        html = _PICTURE.sub(_written_picture, html)
+    return html
+
+
+def _written_picture(picture: re.Match[str]) -> str:
+    alt = _ALT.search(picture.group(1))
+    is_formula = any(map(_IS_FORMULA.search, _NAMED.findall(picture.group(1))))
+    return f" {_unquoted(alt)} " if alt and is_formula else picture.group()
+
+
+def _written_mathml(match: re.Match[str]) -> str:
+    """Write the TeX that a formula was made from, where it is there; else its elements."""
+    opened, attributes, inner, closed = match.groups()
+    tex, alt = _TEX.search(inner), _ALT.search(attributes)
+    text = tex.group(1) if tex else _unquoted(alt) if alt else _mathml(inner)
+    return f" {text} " if opened and closed else f"{opened or ''} {text} {closed or ''}"
+
+
+def _unquoted(attribute: re.Match[str]) -> str:
+    return attribute.group(1).strip("\"'")

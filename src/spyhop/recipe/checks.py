@@ -1,0 +1,105 @@
+"""Checks before anything is paid: models, samples, budgets, and trainings too short to learn."""
+
+from collections.abc import Iterator, Sequence
+
+from spyhop.models import Sampling
+from spyhop.models.doctor import reachable
+from spyhop.models.endpoint import Remote
+from spyhop.recipe.graph import Recipe, Use, models
+from spyhop.recipe.plan import PlannedStep
+from spyhop.recipe.resolve import Resolved
+from spyhop.schema import ModelError, RecipeError
+from spyhop.store import canonical
+from spyhop.train import TuneConfig
+
+FEWEST_STEPS = 30
+"""Optimizer steps below which a training hardly moves its model."""
+
+
+def check_models(resolved: Resolved) -> None:
+    """Check key and connection of all served models of the due steps, if there are several.
+
+    The only one needs no check of its own: its first request fails before anything is paid.
+
+    Raises:
+        ModelError: Naming every check that failed.
+    """
+    due = [step for step in resolved.recipe.steps if step.name not in resolved.made]
+    served = {
+        canonical(use.config): use
+        for step in due
+        for use in models(step).values()
+        if use.service is not None
+    }
+    if len(served) < 2:
+        return
+    failed = [
+        f"{use.config.label}: {check.name}: {check.text}"
+        for use in served.values()
+        if use.service is not None and isinstance(use.config, Remote)
+        for check in reachable(use.config, use.service)
+        if not check.ok
+    ]
+    if failed:
+        raise ModelError(f"nothing was sent yet; {'; '.join(failed)}")
+
+
+def check_samples(recipe: Recipe) -> None:
+    """Refuse several samples of one prompt where temperature 0 is sent: they would be equal.
+
+    Raises:
+        RecipeError: Naming the step and the remedy.
+    """
+    for step in recipe.steps:
+        sampling = getattr(step.config, "sampling", None)
+        for name in ("num_samples", "num_instructions"):
+            num = getattr(step.config, name, 1)
+            is_equal = isinstance(sampling, Sampling) and sampling.is_greedy and num > 1
+            if is_equal and any(_sends_temperature(use) for use in models(step).values()):
+                raise RecipeError(
+                    f"{step.name}: {name} = {num} at temperature 0 gives equal samples; set "
+                    "sampling.temperature above 0"
+                )
+
+
+def _sends_temperature(use: Use) -> bool:
+    return not (isinstance(use.config, Remote) and "temperature" in use.config.omit)
+
+
+def warnings(lines: Sequence[PlannedStep]) -> Iterator[str]:
+    """Yield a line for each budget below the cost of the due steps, and for each short training."""
+    due = [line for line in lines if not line.is_made]
+    yield from _budgets(due)
+    for line in due:
+        config, tokens = line.step.config, line.estimate.trained_tokens
+        if isinstance(config, TuneConfig) and tokens:
+            steps = -(-tokens // config.batch_tokens)
+            if steps < FEWEST_STEPS:
+                yield (
+                    f"{line.step.name}: {steps} training steps are too few to learn from; lower "
+                    f"train.batch_tokens ({config.batch_tokens:,}), or train for more epochs"
+                )
+
+
+def _budgets(due: Sequence[PlannedStep]) -> Iterator[str]:
+    budgets: dict[str, float] = {}
+    expected: dict[str, float] = {}
+    highest: dict[str, float] = {}
+    for line in due:
+        for use in models(line.step).values():
+            label, demand = use.config.label, line.demands.get(use.config.label)
+            if use.service is not None and use.service.budget_usd is not None and demand:
+                budgets[label] = use.service.budget_usd
+                expected[label] = expected.get(label, 0.0) + demand.usd
+                highest[label] = highest.get(label, 0.0) + demand.most_usd
+    for label, budget in budgets.items():
+        if budget < expected[label]:
+            yield (
+                f"{label}: budget_usd = {budget:,.2f} is below the expected cost of "
+                f"${expected[label]:,.2f}; the run will stop before its end"
+            )
+        elif budget < highest[label]:
+            yield (
+                f"{label}: budget_usd = {budget:,.2f} covers the expected ${expected[label]:,.2f}, "
+                f"not the highest cost of ${highest[label]:,.2f}"
+            )

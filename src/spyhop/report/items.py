@@ -1,0 +1,99 @@
+"""Held-out items one by one: question, gold answer, and the answer of every model."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from spyhop.report.html import ReportSection
+from spyhop.schema import Item, Score
+from spyhop.store import Artifact
+
+ITEMS = "items.jsonl"
+MOST_ITEMS = 300
+"""Items on the page; all of them are in `items.jsonl` beside it."""
+MOST_CHARS = 2000
+NO_ANSWER = "no answer found"
+
+
+@dataclass(slots=True)
+class ShownItem:
+    """An item with the answers of the models, by name."""
+
+    item: Item
+    scores: dict[str, Score] = field(default_factory=dict)
+
+
+def items_section(
+    folder: Path, items: Mapping[str, Artifact], scores: Mapping[str, Artifact]
+) -> ReportSection:
+    """Show items, those first on which models differ, and write all of them to `items.jsonl`.
+
+    The page can be filtered by model and task, and each item has a link of its own.
+    """
+    verdicts = _verdicts(scores)
+    ids = _shown(verdicts)
+    shown: dict[str, ShownItem] = {}
+    with (folder / ITEMS).open("w", encoding="utf-8") as lines:
+        for row in _rows(items, scores):
+            plain = {name: _plain(score) for name, score in row.scores.items()}
+            line = {**row.item.model_dump(), "answers": plain}
+            lines.write(json.dumps(line, ensure_ascii=False) + "\n")
+            if row.item.id in ids:
+                shown[row.item.id] = row
+    num = max((len(found) for found in verdicts.values()), default=0)
+    section = ReportSection(
+        "Items",
+        f"{len(shown):,} of {num:,} items; those on which the models differ come first. All of "
+        f"them are in {ITEMS} beside this page.",
+    )
+    section.items([shown[each] for each in ids if each in shown], list(scores))
+    return section
+
+
+def _verdicts(scores: Mapping[str, Artifact]) -> dict[str, dict[str, bool]]:
+    return {
+        name: {
+            row_id: correct
+            for batch in artifact.batches(["id", "correct"])
+            for row_id, correct in zip(
+                batch.column("id").to_pylist(), batch.column("correct").to_pylist(), strict=True
+            )
+        }
+        for name, artifact in scores.items()
+    }
+
+
+def _shown(verdicts: Mapping[str, Mapping[str, bool]]) -> dict[str, None]:
+    """Return the ids to show, in order."""
+    ids = list(dict.fromkeys(row_id for found in verdicts.values() for row_id in found))
+    differ = [
+        row_id
+        for row_id in ids
+        if len({found[row_id] for found in verdicts.values() if row_id in found}) > 1
+    ]
+    return dict.fromkeys(list(dict.fromkeys([*differ, *ids]))[:MOST_ITEMS])
+
+
+def _rows(items: Mapping[str, Artifact], scores: Mapping[str, Artifact]) -> Iterator[ShownItem]:
+    """Join items and scores, which come in the items' order."""
+    streams = {name: artifact.rows(Score) for name, artifact in scores.items()}
+    waiting = {name: next(stream, None) for name, stream in streams.items()}
+    for artifact in items.values():
+        for item in artifact.rows(Item):
+            row = ShownItem(item)
+            for name, score in waiting.items():
+                if score is not None and score.id == item.id:
+                    row.scores[name] = score
+                    waiting[name] = next(streams[name], None)
+            if row.scores:
+                yield row
+
+
+def _plain(score: Score) -> dict[str, object]:
+    return {
+        "response": score.response,
+        "extracted": score.extracted,
+        "correct": score.correct,
+        "ending": score.ending,
+    }

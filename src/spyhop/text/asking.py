@@ -1,0 +1,188 @@
+"""Whether a text asks for something: a question or a request, or a title; and its language."""
+
+import re
+
+from spyhop.text.diversity import VERBS, word_set
+
+_FENCE = re.compile(r"```.*?(?:```|\Z)|^\s*>>>.*$", re.DOTALL | re.MULTILINE)
+_SENTENCE = re.compile(r"(?<=[.?!\u3002\uff1f\uff01])[\s\"'\u201d)*]+|\s*\n\s*|(?<=:)\s+")
+_BULLET = re.compile(r"^(?:[-*#>\u2022]+|\(?(?:\d{1,2}|[a-zA-Z])[.)]|step \d+:?)\s*", re.IGNORECASE)
+_OPENING = re.compile(
+    r"^(?:(?:hi|hello|hey|dear|ok|okay|now|then|first|second|next|finally|also|so|and|but|or|thus|"
+    r"hence|kindly|pls|just|simply|briefly|carefully|always|again|well|instead|question|q|"
+    r"task|input|"
+    r"instruction|prompt)\b[\s,!.:-]*)+",
+    re.IGNORECASE,
+)
+_REQUEST = re.compile(
+    r"\b(?:please|pls|can|could|would|will) (?:you|we|i|someone|anyone|u)\b|\bplease\b|"
+    r"\bi(?:'d| would)? (?:want|need|wish|like|love|have to|am (?:looking|trying|writing|"
+    r"planning)|"
+    r"was wondering|wonder)\b|\bi'm (?:looking|trying|writing|planning)\b|"
+    r"\b(?:help|tell|give|show|teach|let) me\b|\blet(?:'s| us)\b|"
+    r"\b(?:your|the|my) (?:task|job|goal|aim|role|assignment) (?:is|will be)\b|"
+    r"\byou (?:will be given|are (?:asked|given|required|to|provided))\b|"
+    r"\bwould (?:appreciate|be helpful)\b|"
+    r"\b(?:should|must|needs? to) be (?:\w+ly )?\w+(?:ed|en)\b|\b(?:of|in|from|by|at|for|is|"
+    r"are|to) (?:which|whom|what)\b|"
+    r"\bneed(?: your| some)? help\b|\blooking for\b|"
+    r"\byour (?:answer|response|output|story|essay) (?:should|must|will|needs)\b|"
+    r"\bany (?:ideas?|tips|advice|suggestions)\b|^(?:suppose|imagine|given|assum(?:e|ing))\b",
+    re.IGNORECASE,
+)
+_WH = re.compile(
+    r"^(?:(?:in|on|at|for|from|to|of|by|with|under|about|during) )?"
+    r"(?:(?:what(?:'s|\u2019s|s)?(?! an? \w+ \w+[.!])|how|why|who(?:'s|\u2019s|m|se)?|which) \w|"
+    r"(?:when|where)(?:'s|\u2019s)? (?:is|are|was|were|do|does|did|can|could|should|would|"
+    r"will|has|have|"
+    r"to|the best)\b)",
+    re.IGNORECASE,
+)
+_YES_NO = re.compile(
+    r"^(?:is|are|was|were|am|do|does|did|can|could|should|would|will|has|have|had|isn't|aren't|"
+    r"don't|doesn't|may|might|must|shall) (?:\w|\")",
+    re.IGNORECASE,
+)
+_FINITE = re.compile(
+    r"\b(?:is|are|was|were|am|has|have|had|can|could|will|would|should|must|may|might|does|did|do|"
+    r"isn't|aren't|wasn't|weren't|can't|won't|don't|doesn't|didn't|it's|that's|he's|she's|"
+    r"there's)\b",
+    re.IGNORECASE,
+)
+_ASKED = re.compile(r"^(?:what|how|why) \w", re.IGNORECASE)
+_DUTY = re.compile(
+    r"(?:^|, )you (?:should|must|(?:will )?need to|(?:will )?have to|will be required to|"
+    r"will) (\w+)"
+)
+_ADVERBIAL = re.compile(
+    r"^(?:in|on|at|for|from|with|without|using|given|based|if|when|while|after|before|as|to|"
+    r"since|because|"
+    r"assuming|considering|by|between|among|under|below|of|within|during|once|every|each)\b",
+    re.IGNORECASE,
+)
+_ROLE = re.compile(r"^you(?: are|'re) (?:an?|the|now an?) ", re.IGNORECASE)
+_FIRST_PERSON = re.compile(r"^(?:i|my|we|our|i'm|i've|we're)(?= )", re.IGNORECASE)
+_ANSWERING = re.compile(r"^(?:here|the (?:following|next|answer)|text|sure)\b", re.IGNORECASE)
+FIRST_PERSON_WORDS = 120
+"""A statement about oneself may be a message to an assistant, if it is not longer."""
+_CUE = re.compile(
+    r"(?:[:=?]|_{2,}|\.{3}|\u2026)[\s\"'*)\]\u201d]*\Z|_{3,}|<(?:blank|mask)>|\[\w+\]"
+)
+_IMPERATIVES = VERBS | word_set(
+    """
+    answer apply assume attach avoid be brainstorm buy call capitalize choose come comment
+    compute consider cook copy correct count cover craft curate cut decide declare deliver dig
+    don't draw drop encrypt end ensure enter establish estimate evaluate explore feel follow
+    get go guess hash have hold identify ignore imagine inform insert instruct integrate invite
+    keep kick lead leave let limit link look mention multiply name never note optimise organise
+    output paint pair perform persuade phrase plan pose post pretend put quiz quote rate read
+    recite refer reflect remember rephrase reply research rewrite role-play roleplay sample scan
+    send setup share shorten shrink simulate solve speak spell start stop structure study sum
+    suppose surprise swap synthesise synthesize tag talk throw turn tweet type use using view
+    wait wish wrap
+    """
+)
+"""Further verbs that requests open with, whose object need not follow them."""
+LABEL_WORDS = 6
+"""A colon behind at most this many words is a cue to continue; behind more, a list or code."""
+TITLE_WORDS = 9
+"""A title without a verb may ask for a text on its subject, if it is not longer."""
+
+_QUOTED = re.compile(r"\"[^\"]*\"|'[^'\n]{4,}'|\u201c[^\u201d]*\u201d|`[^`]*`")
+_LANGUAGES = {
+    "en": "the of and to in is that for it with as what how write this are a an you",
+    "de": "der die und das nicht ist ein eine mit auf den von wie sie warum schreibe was für",
+    "fr": "le les des et est une un dans que pour qui sur pas quel quelle comment vous écris du",
+    "es": "el los las una que por para con es cuál qué cómo del escribe se su más como",
+    "it": "il gli una che per con sono della di è cosa come quale scrivi del nel non i",
+    "pt": "o os uma que para com não é do da em qual como escreva por dos das",
+    "nl": "het een van en niet is op de dat voor hoe waarom schrijf zijn met wat",
+}
+_WORDS_OF = {code: frozenset(words.split()) for code, words in _LANGUAGES.items()}
+_SCRIPTS = {
+    "zh": r"[\u4e00-\u9fff]", "ja": r"[\u3040-\u30ff]", "ko": r"[\uac00-\ud7af]",
+    "ru": r"[\u0400-\u04ff]", "ar": r"[\u0600-\u06ff]", "el": r"[\u0370-\u03ff]",
+    "he": r"[\u0590-\u05ff]", "hi": r"[\u0900-\u097f]", "th": r"[\u0e00-\u0e7f]",
+}  # fmt: skip
+"""Share of the letters in a script that makes a text one of that language (or its script's)."""
+
+
+def sentences(text: str) -> list[str]:
+    """Return the sentences and lines of a text, without code and bullets."""
+    found = _SENTENCE.split(_FENCE.sub("\n", text))
+    return [bare for one in found if (bare := _BULLET.sub("", one.strip(" \t\"'*\u201c\u201d")))]
+
+
+def asks(text: str) -> bool:
+    """Return whether a text contains a question or a request, ends with a cue, or is a title.
+
+    English only, by words and their order; a text in another language asks if it cannot be read.
+    """
+    if language_of(text) not in ("", "en"):
+        return True
+    parts = sentences(text)
+    if any(_is_request(one) for one in parts):
+        return True
+    has_cue = _CUE.search(_FENCE.sub("\n", text).rstrip())
+    if not parts:
+        return bool(has_cue)
+    is_label = not parts[-1].endswith(":") or len(parts[-1].split()) <= LABEL_WORDS
+    if has_cue and is_label and not _ANSWERING.match(parts[-1]):
+        return True
+    is_told = len(text.split()) <= FIRST_PERSON_WORDS and _FIRST_PERSON.match(parts[0])
+    return bool(is_told) or (len(parts) == 1 and _is_title(parts[0], text))
+
+
+def language_of(text: str) -> str:
+    """Return the ISO code of a text's language; empty where it is not clear.
+
+    Non-Latin scripts are recognised by their letters, seven languages by their commonest words, of
+    which another language than English must have three, and twice as many as English.
+    """
+    letters = [letter for letter in text if letter.isalpha()]
+    for code, script in _SCRIPTS.items():
+        if 2 * len(re.findall(script, text)) > max(1, len(letters)):
+            return code
+    tokens = re.findall(r"[^\W\d_]+", _QUOTED.sub(" ", text.lower()))
+    counts = {code: sum(token in words for token in tokens) for code, words in _WORDS_OF.items()}
+    best, second = sorted(counts, key=lambda code: -counts[code])[:2]
+    is_clear = counts[best] > counts[second] and counts[best] >= max(2, 0.25 * len(tokens))
+    if best != "en":
+        is_clear = is_clear and counts[best] >= max(3, 2 * counts["en"])
+    return best if is_clear else ""
+
+
+def _is_request(sentence: str) -> bool:
+    bare = _OPENING.sub("", sentence).replace("\u2019", "'")
+    if sentence.rstrip("\"'*)\u201d ").endswith(("?", "\uff1f")) or _REQUEST.search(sentence):
+        return True
+    is_stated = sentence.rstrip("\"'*)\u201d ").endswith((".", "!"))
+    if _WH.match(bare) or (_YES_NO.match(bare) and not is_stated):
+        return True
+    if _is_imperative(bare):
+        return True
+    if any(verb in _IMPERATIVES for verb in _DUTY.findall(bare.lower())) or _ROLE.match(bare):
+        return True
+    clauses = re.split(r"[,;:]\s+", bare)[1:]
+    clauses = clauses if _ADVERBIAL.match(bare) else clauses[:1]
+    return any(_is_imperative(clause) or _ASKED.match(clause) for clause in clauses)
+
+
+def _is_imperative(sentence: str) -> bool:
+    first = re.findall(r"[\w']+", sentence.lower().replace("re-", "re"))[:2]
+    is_adverb = len(first) > 1 and (first[0].endswith("ly") or first[0] in ("either", "both"))
+    return first[:2] == ["do", "not"] or any(
+        word in _IMPERATIVES for word in first[: 1 + is_adverb]
+    )
+
+
+def _is_title(sentence: str, text: str) -> bool:
+    is_query = sentence[:1].islower() and len(sentence.split()) <= 3 * TITLE_WORDS
+    is_short = len(sentence.split()) <= TITLE_WORDS or is_query
+    if _ANSWERING.match(sentence):
+        return False
+    return (
+        is_short
+        and not text.rstrip().endswith((".", "!", "\u3002"))
+        and not _FINITE.search(sentence)
+    )
