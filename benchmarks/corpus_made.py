@@ -37,6 +37,8 @@ def pages(num: int, seed: int) -> Iterator[tuple[str, str]]:
         before = [make(random) for make in random.sample(NOISE, random.randint(0, 3))]
         after = [make(random) for make in random.sample(NOISE, random.randint(1, 4))]
         body, gold = _body(random)
+        if "class=comment>" in body:
+            before, after = [_menu(random)], [_foot(random)]
         title = _sentence(random, 2, 8).rstrip(".")
         heading = random.choice(["<h1>{}</h1>", "<header><h1>{}</h1></header>", "<h2>{}</h2>"])
         is_inside = random.random() < 0.4
@@ -162,6 +164,11 @@ def _posts(random: Random, texts: list[str]) -> str:
     return f"<{'ul' if random.random() < 0.5 else 'ol'} class=posts>{posts}</ul>"
 
 
+def _forum(random: Random, texts: list[str]) -> str:
+    posts = "".join(f"<div class=comment><cite>name</cite><p>{text}</p></div>" for text in texts)
+    return f"<div id=comments>{posts}</div>"
+
+
 def _items(random: Random, texts: list[str]) -> str:
     return f"<p>{texts[0]}</p><ul>{''.join(f'<li>{text}</li>' for text in texts[1:])}</ul>"
 
@@ -173,7 +180,8 @@ def _rows(random: Random, texts: list[str]) -> str:
 
 FORMS: dict[str, Callable[[Random, list[str]], str]] = {
     "plain": _plain, "more plain": _plain, "links": _with_links, "anchors": _anchors,
-    "one link": _one_link, "breaks": _breaks, "blocks": _blocks, "posts": _posts, "items": _items,
+    "one link": _one_link, "breaks": _breaks, "blocks": _blocks, "posts": _posts, "forum": _forum,
+    "items": _items,
     "rows": _rows,
 }  # fmt: skip
 
@@ -193,6 +201,14 @@ def _teasers(random: Random) -> str:
         pieces.append(f"<{name}>{title}{more}</{name}>")
     heading = random.choice(["", "<h2>More articles</h2>", "<h3>Read next</h3>"])
     return f'<div class="{label}">{heading}{"".join(pieces)}</div>'
+
+
+def _teaser_list(random: Random) -> str:
+    items = "".join(
+        f"<li><a href=x>{_sentence(random, 4, 9)}</a><p>{_paragraph(random, 1, 3)}</p></li>"
+        for _ in range(random.randint(3, 9))
+    )
+    return f"<ul>{items}</ul>"
 
 
 def _menu(random: Random) -> str:
@@ -241,4 +257,5 @@ def _foot(random: Random) -> str:
 
 NOISE: list[Callable[[Random], str]] = [
     _teasers, _menu, _consent, _newsletter, _calendar, _comments, _about, _foot, _teasers,
+    _teaser_list, _teaser_list,
 ]  # fmt: skip

@@ -366,7 +366,7 @@ def test_clusters_widen_the_interval_as_they_should():
         values = np.repeat(rng.normal(0, 1, 25), 8) + rng.normal(0, 1, 200)
         found = cluster_interval(values, clusters, seed=run, resamples=400)
         covered += found.low <= 0 <= found.high
-    assert covered / 200 == pytest.approx(0.95, abs=0.04)
+    assert 0.9 < covered / 200 < 0.99  # 94 % in 1,200 runs
     alone = cluster_interval(values, [str(n) for n in range(200)])
     assert found.high - found.low > 1.5 * (alone.high - alone.low)
 

@@ -89,7 +89,7 @@ def test_steps_have_resources_of_their_own_and_they_are_no_part_of_a_key(
     recipe = Recipe("toy")
     for name in ("few", "many"):
         recipe.add(name, toys.threads, Numbers(log=name))
-    made = run(resolve(recipe, folder / "out"), Runtime(workers=workers), Seen())
+    made = run(resolve(recipe, folder / "out"), Runtime(), Seen())
     assert [row.value for each in made.values() for row in each.rows(Number)] == [1, 1]
     shutil.rmtree(made["many"].path)
     runtime = Runtime(workers=workers, threads=2, steps={"many": {"threads": 5}})

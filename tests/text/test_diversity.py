@@ -7,6 +7,7 @@ from statistics import fmean
 import pytest
 
 from spyhop.text.diversity import Diversity, diversity, verb_noun
+from spyhop.text.parser import parsed_verb_nouns, parser_name
 
 
 @pytest.mark.parametrize(
@@ -33,6 +34,27 @@ from spyhop.text.diversity import Diversity, diversity, verb_noun
 )  # fmt: skip
 def test_verb_and_noun(instruction: str, found: tuple[str, str] | None):
     assert verb_noun(instruction) == found
+
+
+@pytest.mark.parametrize(
+    ("plural", "singular"),
+    [
+        ("movies", "movie"), ("cookies", "cookie"), ("calories", "calorie"), ("bias", "bias"),
+        ("countries", "country"), ("series", "series"), ("lens", "lens"), ("classes", "class"),
+        ("boxes", "box"), ("quizzes", "quiz"), ("people", "person"), ("analyses", "analysis"),
+        ("physics", "physics"), ("viruses", "virus"), ("leaves", "leaf"), ("tips", "tip"),
+        ("news", "news"), ("causes", "cause"), ("shoes", "shoe"), ("lives", "life"),
+    ],
+)  # fmt: skip
+def test_nouns_are_put_into_the_singular(plural: str, singular: str):
+    assert verb_noun(f"List the {plural} of the story.") == ("list", singular)
+
+
+@pytest.mark.skipif(not parser_name(), reason="the parser's model is not on the package index")
+def test_a_parser_reads_more():
+    texts = ["I would be glad if you wrote a poem.", "Could you list all the countries?", "Why?"]
+    assert list(parsed_verb_nouns(texts))[1:] == [("list", "country"), None]
+    assert diversity(texts).reader.startswith("spaCy 3")
 
 
 def test_what_cannot_be_read_is_counted():

@@ -67,6 +67,11 @@ def test_a_gold_label_may_come_with_its_text(gold: str):
     assert is_right("The answer is (A).", LISTED, gold) is False
 
 
+@pytest.mark.parametrize("response", ["", "...", "4", "The answer is"])
+def test_nothing_is_right_without_a_gold_answer(response: str):
+    assert not is_right(response, "How many?", "")
+
+
 def test_initials_are_no_label():
     asked = "Who was it? (A) A. Lincoln (B) B. Franklin"
     assert is_right("The answer is B. Harrison.", asked, "B. Harrison")

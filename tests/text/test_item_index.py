@@ -70,6 +70,11 @@ def test_a_text_that_equals_an_item_is_found_whatever_its_length(item: str):
     assert _find(index, "7 - 3") == [None]
 
 
+def test_texts_without_words_equal_no_item():
+    index = _index(("item", "?"), ("other", "..."))
+    assert _find(index, "?", "!", "", "\u2026") == [None] * 4 and len(_unchecked(index)) == 2
+
+
 def test_items_are_searched_for_without_options_and_cue():
     """The options of one item, and the cue of all, are in texts that do not ask it."""
     options = "Answer Choices: (A) the jay by the old mill (B) the quail of the far north coast"

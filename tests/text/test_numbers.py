@@ -32,6 +32,10 @@ MARKED = [
     ("The correct answer is 18, not 20.", "18"),
     ("The answer is 9 because 18 = 2 * 9.", "9"),
     ("Final answer 18", "18"),
+    (
+        "9 + 9 = 18\uff0c\u6240\u4ee5\u7b54\u6848\u662f18\u5143\u3002\u8fd8\u6709 3 \u4e2a\u3002",
+        "18",
+    ),
 ]
 CONCLUDED = [
     ("Tom had 20 and ate 2, so he has 18 apples left.", "18"),
@@ -46,6 +50,7 @@ CONCLUDED = [
     ("A: He sold 48/2 = 24 in May.\nAltogether he sold 48 + 24 = 72.", "72"),
     ("Step 3: There are 18 apples. I hope this helps!", "18"),
     ("It is not 18 but 20.", "20"),
+    ("\u4ed6\u4e00\u5171\u670918\u4e2a\u82f9\u679c\u3002", "18"),
     ("In total 1\u202f234 apples.", "1234"),
     ("1. He buys 3.\n2. He has 12,000/year left.", "12000"),
 ]

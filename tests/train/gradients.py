@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import AutoModelForCausalLM, GemmaConfig, GPT2Config, LlamaConfig
 
 from spyhop.stage import Runtime
+from spyhop.train.base import _set_dropout
 from spyhop.train.distributed import Group, joined
 from spyhop.train.engine import Engine, TrainingResult
 from spyhop.train.objective import CrossEntropy
@@ -27,6 +28,7 @@ WAYS = {
     "computed twice": {"microbatch_tokens": 10_000, "gradient_checkpointing": True},
     "packed, computed twice": {"packing": "on", "gradient_checkpointing": True},
 }
+TIED = ("tied llama", "tied gemma", "tied gpt2")
 BOUNDS = {torch.float32: 2e-6, torch.float64: 1e-12}
 """Of the gradient's norm, between any two ways."""
 
@@ -40,14 +42,23 @@ class _Student:
         return self.model
 
 
-def toy_model(dtype: torch.dtype) -> LlamaForCausalLM:
+def toy_model(dtype: torch.dtype, kind: str = "llama") -> Any:
+    """A tiny model; `kind` is a key of `TIED`, whose embeddings are tied, or `llama`."""
     torch.manual_seed(0)
-    shape = LlamaConfig(
-        vocab_size=500, hidden_size=32, intermediate_size=64, num_hidden_layers=2,
-        num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=64,
-        tie_word_embeddings=False, initializer_range=0.2,
-    )  # fmt: skip
-    return LlamaForCausalLM(shape).to(dtype)
+    common = {
+        "vocab_size": 500, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 64,
+        "initializer_range": 0.2, "tie_word_embeddings": kind != "llama",
+    }  # fmt: skip
+    if kind == "tied gpt2":
+        small = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64}
+        shape: Any = GPT2Config(vocab_size=500, initializer_range=0.2, bos_token_id=None, **small)
+    else:
+        shape = (GemmaConfig if kind == "tied gemma" else LlamaConfig)(**common)
+        shape.head_dim = 8
+    model = AutoModelForCausalLM.from_config(shape).to(dtype)
+    _set_dropout(model, 0.0)
+    return model
 
 
 def token_rows() -> TokenRows:
@@ -60,9 +71,9 @@ def token_rows() -> TokenRows:
     return TokenRows(ids, is_supervised, starts, [0, len(LENGTHS)])
 
 
-def plain_gradient() -> torch.Tensor:
+def plain_gradient(kind: str = "llama") -> torch.Tensor:
     """Row by row in float64, with the model's own loss over its own logits."""
-    model, rows = toy_model(torch.float64), token_rows()
+    model, rows = toy_model(torch.float64, kind), token_rows()
     bounds = list(zip(rows.starts, rows.starts[1:], strict=False))
     num = sum(int(rows.is_supervised[a + 1 : b].sum()) for a, b in bounds)
     for a, b in bounds:
@@ -79,10 +90,11 @@ def gradient(
     precision: str = "float32",
     group: Group | None = None,
     objective: Callable[[TokenRows], Any] = CrossEntropy,
+    kind: str = "llama",
 ) -> torch.Tensor:
     """Return the engine's gradient of the eight rows, cut as the runtime says."""
     group = group or Group(torch.device("cpu"))
-    model = toy_model(dtype)
+    model = toy_model(dtype, kind)
     if group.rank:
         model.to("meta")  # type: ignore[arg-type]
     rows = token_rows()
@@ -111,6 +123,11 @@ def main(out: Path) -> None:
         made = {
             (way, dtype): gradient(CPU.model_copy(update=cut), dtype, group=group)
             for way, cut in WAYS.items()
+            for dtype in BOUNDS
+        }
+        made |= {
+            (kind, dtype): gradient(CPU, dtype, group=group, kind=kind)
+            for kind in TIED
             for dtype in BOUNDS
         }
         if group.rank == 0:

@@ -16,13 +16,17 @@ from spyhop.corpus.features import PROSE_CHARS, Matrix, Vector, features
 from spyhop.corpus.scan import Block, Scan
 from spyhop.corpus.tags import MARKS
 
-COMMENTED_CHARS = 250
-"""Prose outside comments from which on comments are not the page's own text, as in a forum."""
+OWN_CHARS = 250
+"""Prose outside comments and requests from which on they are not the page's own text, as in a forum
+or a privacy policy."""
+_BESIDE_TEXT = MARKS["comment"] | MARKS["asks"]
 
 MIN_PROBABILITY = 0.45
 """Probability of being main text from which a block is kept."""
 FOLLOWING = 0.4
 """Share of that probability that suffices for a list item, a table or code after main text."""
+MAX_LINKED = 0.3
+"""Share of its characters in links with which it still follows."""
 _PARTS = frozenset(("item", "table", "code"))
 LOWEST = 7
 """A level below all headings."""
@@ -104,19 +108,20 @@ def chosen(
     kept: list[bool] = []
     is_followed = False
     for block, chance in zip(blocks, chances, strict=True):
-        is_part = is_followed and block.kind in _PARTS and chance >= FOLLOWING * min_probability
-        kept.append(chance >= min_probability or is_part)
+        is_part = block.kind in _PARTS and block.num_linked <= MAX_LINKED * len(block.text)
+        needed = min_probability * (FOLLOWING if is_followed and is_part else 1)
+        kept.append(chance >= needed)
         if block.kind != "heading":
             is_followed = kept[-1]
     return without_crumbs(blocks, kept)
 
 
 def without_crumbs(blocks: Sequence[Block], kept: Sequence[bool]) -> list[Block]:
-    """Drop comments below a text, and headings of nothing."""
+    """Drop comments and requests (for consent, an address) beside a text; headings of nothing."""
     own = sum(
         len(block.text) - 2 * block.num_linked
         for block, is_kept in zip(blocks, kept, strict=True)
-        if is_kept and _is_prose(block) and not block.marks & MARKS["comment"]
+        if is_kept and _is_prose(block) and not block.marks & _BESIDE_TEXT
     )
     found: list[Block] = []
     bound = 0  # going backwards: headings above this level have text below them
@@ -125,7 +130,7 @@ def without_crumbs(blocks: Sequence[Block], kept: Sequence[bool]) -> list[Block]
             if is_kept and block.level < bound:
                 found.append(block)
             bound = min(bound, block.level)
-        elif is_kept and not (own > COMMENTED_CHARS and block.marks & MARKS["comment"]):
+        elif is_kept and not (own > OWN_CHARS and block.marks & _BESIDE_TEXT):
             found.append(block)
             bound = LOWEST
     return found[::-1]

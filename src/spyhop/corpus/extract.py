@@ -66,6 +66,8 @@ def extract(data: bytes, charset: str, config: ExtractConfig) -> Extracted:
     if len(data) > config.max_bytes:
         raise Refused("too_many_bytes")
     html = decode(data, charset)
+    if "\x00" in html:
+        html = html.replace("\x00", "")
     if "<" not in html:
         raise Refused("not_html")
     named = _TITLE.search(html)

@@ -12,11 +12,11 @@ from html import unescape
 from typing import Literal
 
 from spyhop.corpus.formulas import written_script
-from spyhop.corpus.tags import BESIDE, RAW, TAG, UNREAD, marks_of, with_small_tags
+from spyhop.corpus.lines import BREAK, code_of, is_gutter, lines_of, num_shown
+from spyhop.corpus.tags import BESIDE, MARKS, RAW, TAG, UNREAD, marks_of, with_small_tags
 
 Kind = Literal["heading", "text", "item", "table", "code"]
 
-_BREAK = "\x1e"  # stands for <br> until a block ends
 MAX_CELL_CHARS = 300
 """A table with a longer cell lays out a page; its cells are paragraphs."""
 
@@ -99,7 +99,7 @@ def _scan(html: str, max_nodes: int, max_depth: int) -> Scan:
         if text and (held or not text.isspace()):
             held.append(text)
             if is_linked:
-                walk.num_linked += _num_shown(text)
+                walk.num_linked += num_shown(text)
     walk.end()
     return walk.found
 
@@ -139,6 +139,7 @@ class _Walk:
         self._tables: list[_HtmlTable] = []
         self._wide: list[tuple[int, int]] = []
         self._link = self._skip = -1
+        self._skip_name = ""
         self._script = 0
         self._spans: list[int] = []  # of open spans beside the text: the spans open inside
 
@@ -187,10 +188,10 @@ class _Walk:
         """Begin a new line of code, where something is on this one."""
         for piece in reversed(self.held):
             line = piece.rpartition("\n")[2]
-            if line.strip(" \t" + _BREAK):
+            if line.strip(" \t" + BREAK):
                 self.held.append("\n")
                 return
-            if "\n" in piece or _BREAK in piece:
+            if "\n" in piece or BREAK in piece:
                 return
 
     def _pop(self) -> None:
@@ -223,14 +224,18 @@ class _Walk:
                     block.num_linked = 0
 
     def open_span(self, name: str, marks: int) -> None:
-        if marks & BESIDE:
+        if marks & MARKS["gutter"]:
+            self.open_skip(name, marks)
+        elif marks & BESIDE:
             self.enter(name, marks)
             self._spans.append(0)
         elif self._spans:
             self._spans[-1] += 1
 
     def close_span(self, name: str, marks: int) -> None:
-        if self._spans:
+        if self._skip >= 0 and self._skip_name == name:
+            self.close_skip(name, marks)
+        elif self._spans:
             if self._spans[-1]:
                 self._spans[-1] -= 1
             else:
@@ -258,8 +263,9 @@ class _Walk:
         self._script = 0
 
     def open_skip(self, name: str, marks: int) -> None:
+        """Leave out text up to the end of an element inside a line: readings, line numbers."""
         self.close_skip(name, marks)
-        self._skip = len(self.held)
+        self._skip, self._skip_name = len(self.held), name
 
     def close_skip(self, name: str, marks: int) -> None:
         if self._skip >= 0:
@@ -272,7 +278,7 @@ class _Walk:
 
     def line_break(self, name: str, marks: int) -> None:
         if self.held:
-            self.held.append(_BREAK)
+            self.held.append(BREAK)
 
     def part(self, name: str, marks: int) -> None:
         self.flush()
@@ -390,9 +396,11 @@ class _Walk:
         kind: Kind = "text"
         level = 0
         if self._is_code:
-            kind, text = "code", _code(raw)
-        elif _BREAK in raw:
-            text = _lines(raw)
+            kind, text = "code", code_of(raw)
+            if is_gutter(text):
+                return
+        elif BREAK in raw:
+            text = lines_of(raw)
         else:
             text = " ".join(raw.split())
         if self._heading and kind == "text":
@@ -430,6 +438,7 @@ for _names, _begin, _end in (
     ),
     ("sup sub", _Walk.open_script, _Walk.close_script),
     ("rt rp", _Walk.open_skip, _Walk.close_skip),
+    ("ruby", _Walk.close_skip, _Walk.close_skip),
     ("span", _Walk.open_span, _Walk.close_span),
     ("code kbd samp tt", _Walk.inline_code, _Walk.inline_code),
     ("h1 h2 h3 h4 h5 h6", _Walk.open_heading, _Walk.close_heading),
@@ -465,11 +474,6 @@ def _learn(tag: str) -> tuple[_Step | None, str, int]:
     return found
 
 
-def _num_shown(text: str) -> int:
-    """Count the characters that a reader sees."""
-    return len(" ".join((unescape(text) if "&" in text else text).split()))
-
-
 def _is_data(table: _HtmlTable, inside: list[Block]) -> bool:
     return (
         len(table.rows) > 1
@@ -487,13 +491,3 @@ def _cell(blocks: list[Block]) -> str:
 def _markdown(rows: list[list[str]]) -> str:
     lines = [f"| {' | '.join(row)} |" for row in rows]
     return "\n".join([lines[0], "|" + " --- |" * len(rows[0]), *lines[1:]])
-
-
-def _code(text: str) -> str:
-    return text.replace("\r\n", "\n").replace("\r", "\n").replace(_BREAK, "\n").strip("\n")
-
-
-def _lines(text: str) -> str:
-    """Collapse white space, but for line breaks that the page asked for."""
-    lines = (" ".join(line.split()) for line in text.split(_BREAK))
-    return "\n".join(line for line in lines if line)

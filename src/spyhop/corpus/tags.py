@@ -32,13 +32,15 @@ _WORDS = {
     "related": "related recommend recommended recommendations teaser teasers outbrain taboola "
     "trending popular similar more",
     "share": "share sharing sharedaddy social follow",
-    "promo": "promo newsletter subscribe subscription signup advert advertisement advertising ad "
-    "ads sponsor sponsored cookie cookies consent gdpr privacy popup modal login paywall banner",
+    "asks": "cookie cookies consent gdpr privacy onetrust newsletter subscribe subscription signup",
+    "promo": "promo advert advertisement advertising ad ads sponsor sponsored popup modal login "
+    "paywall banner",
     "menu": "sidebar breadcrumb breadcrumbs pagination pager menu navbar nav navigation footer "
     "masthead toolbar tags taglist noprint widget",
     "hidden": "hidden",
     "meta": "byline caption credit rating ratings author bio copyright",
     "body": "article content entry post body text story main",
+    "gutter": "lineno linenos linenumber linenumbers gutter",
     "lead": "headline title lead intro summary standfirst excerpt subtitle description",
 }
 _ELEMENTS = (
@@ -49,9 +51,14 @@ MARKS = {name: 1 << place for place, name in enumerate([*_WORDS, *_ELEMENTS.spli
 """Bits of what an element is, or says of itself by class, id, role or style."""
 _SAME = {"th": "td", "dt": "dl", "dd": "dl", "menu": "nav"}
 BESIDE = sum(
-    MARKS[name] for name in ("comment", "related", "share", "promo", "menu", "hidden", "meta")
+    MARKS[name]
+    for name in ("comment", "related", "share", "asks", "promo", "menu", "hidden", "meta")
 )
 _WORD_MARKS = {word: MARKS[name] for name, words in _WORDS.items() for word in words.split()}
+_MODIFIERS = frozenset(
+    "has no not with without enabled disabled open closed off free label".split()  # noqa: SIM905
+)
+"""Words of a class that says something of an element's look or state, not what it is."""
 _LABEL = re.compile(r"""\s(?:class|id|role)=["']?((?<=")[^"]*|(?<=')[^']*|[^\s"'>]+)""")
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
 _HIDDEN = re.compile(
@@ -69,13 +76,19 @@ def marks_of(name: str, tag: str) -> int:
     marks = MARKS.get(_SAME.get(name, name), 0)
     if name == tag:
         return marks
-    if labels := " ".join(_LABEL.findall(tag)):
-        if labels.islower():
-            words = labels.replace("-", " ").replace("_", " ").split()
-        else:
-            words = [word.lower() for word in _WORD.findall(labels)]
-        for word in _WORD_MARKS.keys() & words:
-            marks |= _WORD_MARKS[word]
+    labels = " ".join(_LABEL.findall(tag))
+    if _WORD_MARKS.keys() & _words(labels):
+        for label in labels.split():
+            words = _words(label)
+            if _MODIFIERS.isdisjoint(words):
+                for word in _WORD_MARKS.keys() & words:
+                    marks |= _WORD_MARKS[word]
     if ("hidden" in tag or "display" in tag) and _HIDDEN.search(tag):
         marks |= MARKS["hidden"]
     return marks
+
+
+def _words(labels: str) -> list[str]:
+    if labels.islower():
+        return labels.replace("-", " ").replace("_", " ").split()
+    return [word.lower() for word in _WORD.findall(labels)]

@@ -240,12 +240,23 @@ def _data_section(sets: Sequence[PairSet]) -> ReportSection:
     return section
 
 
+def _read_by(sets: Sequence[PairSet]) -> str:
+    readers = {each.asked.reader for each in sets} - {""}
+    return (
+        f"read by {', '.join(sorted(readers))}"
+        if readers
+        else (
+            "by rules of our own and not by a parser (extra [parser]): compare the sets with each "
+            "other, not with published figures"
+        )
+    )
+
+
 def _diversity_section(sets: Sequence[PairSet]) -> ReportSection:
     section = ReportSection(
         "What the instructions ask for",
-        "The verb that an instruction opens with and the noun that is its object, by rules of our "
-        "own and not by a parser: compare the sets with each other, not with published figures. "
-        "Distinct pairs are those to be expected in draws of equal size.",
+        f"The verb of an instruction and the noun that is its object, {_read_by(sets)}. Distinct "
+        "pairs are those to be expected in draws of equal size.",
     )
     num_least = min((each.asked.num_read for each in sets if each.asked.num_read), default=0)
     rows = [
@@ -325,6 +336,7 @@ def _plain(each: PairSet) -> dict[str, Any]:
         "pairs": each.num_pairs,
         "instruction_chars": [each.instructions.mean, each.instructions.sd],
         "response_chars": [each.responses.mean, each.responses.sd],
+        "verb_noun_reader": each.asked.reader or "rules",
         "verb_noun_read": each.asked.num_read,
         "verb_noun_distinct": len(each.asked.pairs),
         "verb_noun_entropy_bits": each.asked.entropy_bits,

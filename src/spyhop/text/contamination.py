@@ -55,6 +55,10 @@ class Match:
     words: str
 
 
+_NO_WORDS = fingerprint("")
+"""Of texts without words and signs, which equal each other but no item."""
+
+
 class Sink(Protocol):
     """Where a stage counts and drops rows; a stage's context is one."""
 
@@ -84,7 +88,7 @@ class ItemIndex:
             self.items.append(item)
             question = item.text or item.question
             split.append(words(question))
-            for print_ in {fingerprint(question), fingerprint(item.question)}:
+            for print_ in {fingerprint(question), fingerprint(item.question)} - {_NO_WORDS}:
                 self._wholes.setdefault(print_, []).append(place)
         is_short = [all_short or len(each) < config.ngram_words for each in split]
         short = [each if taken else [] for each, taken in zip(split, is_short, strict=True)]

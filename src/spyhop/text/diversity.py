@@ -1,10 +1,11 @@
-"""What instructions ask for: the verb they open with and the noun that is its object.
+"""Verbs of instructions and the nouns that are their objects.
 
-Self-Instruct and Humpback parse each instruction and take the root verb with its direct object.
-This is a small rule-based reading of our own, not a parser: it knows imperatives only, after words
-of politeness, takes the noun phrase that follows the verb, and its last word as the noun. What it
-cannot read is counted, never guessed. It reads another share of the instructions than a parser
-does, so its figures compare data sets with each other and not with published ones.
+Self-Instruct and Humpback parse each instruction and take the root verb with its direct object. The
+extra `[parser]` with its model does this here, too; else rules do. The rules know imperatives only,
+after words of politeness, take the noun phrase after the verb, and its last word as the noun. What
+cannot be read is counted, never guessed. On 2,009 human instructions spaCy reads 66 % and the rules
+34 %; of the instructions that both read, 79 % of the pairs are equal. Figures of the rules compare
+data sets with each other and not with published ones; `Diversity.reader` names the reader.
 
 Source: Self-Instruct (arXiv:2212.10560), section 3.2; Humpback (arXiv:2308.06259), Figure 2 (v1).
 """
@@ -14,6 +15,8 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+
+from spyhop.text.parser import parsed_verb_nouns, parser_name
 
 
 def word_set(text: str) -> frozenset[str]:
@@ -80,6 +83,39 @@ _ENDS = word_set(
 _PRONOUNS = word_set("it them this that these those something anything everything you i")
 
 
+_UNCHANGED = word_set(
+    """
+    alias analysis atlas axis barracks basis bias bus canvas census chaos christmas corps cosmos
+    crossroads diabetes dynamics electronics ethics gas glasses headquarters herpes iris lens mas
+    means measles news pants pajamas plus politics rabies scissors series shorts species sunglasses
+    texas trousers gymnastics alas yes his this thus jeans tennis chess
+    """
+)
+"""Nouns that end in "s" and have no other singular."""
+_IN_IE = word_set(
+    """
+    auntie birdie bogie bookie boogie brownie calorie caddie cookie cutie die eerie foodie genie
+    goalie goodie hoodie hippie hottie indie junkie kiddie lassie lie magpie movie necktie newbie
+    pie pixie prairie quickie rookie selfie smoothie sortie talkie tie veggie walkie yuppie zombie
+    """
+)
+"""Nouns that end in "ie", whose plural looks like that of one in "y"."""
+_PLURALS = {
+    "people": "person", "children": "child", "men": "man", "women": "woman", "mice": "mouse",
+    "feet": "foot", "teeth": "tooth", "geese": "goose", "oxen": "ox", "criteria": "criterion",
+    "phenomena": "phenomenon", "indices": "index", "vertices": "vertex", "matrices": "matrix",
+    "analyses": "analysis", "bases": "basis", "crises": "crisis", "hypotheses": "hypothesis",
+    "theses": "thesis", "axes": "axis", "diagnoses": "diagnosis", "leaves": "leaf",
+    "lives": "life", "wives": "wife", "knives": "knife", "wolves": "wolf", "shelves": "shelf",
+    "halves": "half", "loaves": "loaf", "thieves": "thief", "selves": "self", "heroes": "hero",
+    "potatoes": "potato", "tomatoes": "tomato", "echoes": "echo", "buses": "bus",
+    "gases": "gas", "biases": "bias", "lenses": "lens", "viruses": "virus", "quizzes": "quiz",
+    "statuses": "status", "bonuses": "bonus", "fungi": "fungus", "alumni": "alumnus",
+    "nuclei": "nucleus", "stimuli": "stimulus", "bacteria": "bacterium", "shoes": "shoe",
+    "toes": "toe",
+}  # fmt: skip
+
+
 @dataclass(frozen=True, slots=True)
 class Diversity:
     """Verbs with their nouns in a set of instructions."""
@@ -87,6 +123,8 @@ class Diversity:
     num_instructions: int
     pairs: Counter[tuple[str, str]]
     """(verb, noun) of each instruction that could be read."""
+    reader: str = ""
+    """Name and versions of the parser; empty for the rules."""
 
     @property
     def num_read(self) -> int:
@@ -122,13 +160,10 @@ class Diversity:
 
 def diversity(instructions: Iterable[str]) -> Diversity:
     """Return the verbs and nouns of the instructions."""
-    num_instructions, pairs = 0, Counter[tuple[str, str]]()
-    for text in instructions:
-        num_instructions += 1
-        found = verb_noun(text)
-        if found is not None:
-            pairs[found] += 1
-    return Diversity(num_instructions, pairs)
+    reader = parser_name()
+    found = Counter(parsed_verb_nouns(instructions) if reader else map(verb_noun, instructions))
+    pairs = Counter({pair: num for pair, num in found.items() if pair is not None})
+    return Diversity(found.total(), pairs, reader)
 
 
 def verb_noun(instruction: str) -> tuple[str, str] | None:
@@ -172,13 +207,14 @@ def _noun(words: list[str]) -> str | None:
 
 
 def _singular(noun: str) -> str:
+    """Return the singular of a noun: by the lists of irregular ones, else by its ending."""
+    if noun in _PLURALS or noun in _UNCHANGED or noun.endswith(("ss", "us", "is", "ics")):
+        return _PLURALS.get(noun, noun)
     if noun.endswith("ies") and len(noun) > 4:
-        return f"{noun[:-3]}y"
-    if noun.endswith(("sses", "shes", "ches", "xes")):
+        return noun[:-1] if noun[:-1] in _IN_IE else f"{noun[:-3]}y"
+    if noun.endswith(("sses", "shes", "ches", "xes", "zzes")):
         return noun[:-2]
-    if noun.endswith("s") and not noun.endswith(("ss", "us", "is")) and len(noun) > 3:
-        return noun[:-1]
-    return noun
+    return noun[:-1] if noun.endswith("s") and len(noun) > 3 else noun
 
 
 def _missed(total: int, num: int, drawn: int) -> float:

@@ -95,6 +95,8 @@ def read(
             formulas = [answer for answer in _formulas(text) if is_equal(answer, gold)]
             return Reading(formulas[0] if formulas else None, bool(formulas))
         return Reading(written(found), same_number(found, number))
+    if not gold:
+        return Reading(None, is_right=False)
     answers = readings(text) if is_whole or marks(text) else []
     whole = [text, text.rstrip().rpartition("\n")[2]] if is_whole else []
     right = next((answer for answer in [*answers, *whole] if matches(answer, gold)), None)

@@ -12,10 +12,11 @@ _SAID = (
     r"\b(?:answers are|answer(?: (?:choice|option|letter|value))?"
     rf"{_ASKED}\s{{0,3}}(?:\b(?:is|was|equals|would be|should be|must be|will be)\b|=))"
 )
+_CHINESE = r"(?:\u7b54\u6848|\u7b54\u3048)[^\n\u3002:]{0,4}?[\u662f\u4e3a\u70ba\u306f:]"
 _LABEL = r"\b(?:answer|ans|final result)[*_ ]{0,4}:|\bfinal answer[*_ ]{0,4}(?=[$0-9])"
 _LINE = r"^[\s>*#_-]{0,8}(?:(?:the )?(?:result|solution)|A)[*_ ]{0,4}:"
 _CUE = re.compile(
-    rf"(?:(?P<said>{_SAID})|(?P<label>{_LABEL})|(?P<line>{_LINE})|(?P<hash>####))[*_]{{0,3}}(?:\s{{0,3}}:)?",
+    rf"(?:(?P<said>{_SAID}|{_CHINESE})|(?P<label>{_LABEL})|(?P<line>{_LINE})|(?P<hash>####))[*_]{{0,3}}(?:\s{{0,3}}:)?",
     re.IGNORECASE | re.MULTILINE,
 )
 _BRACE = re.compile(r"(?P<box>\\(?:boxed|fbox) ?\{)|\\.|(?P<open>\{)|(?P<close>\})")
@@ -30,7 +31,7 @@ _HYPOTHETICAL = re.compile(
 )
 _HYPOTHETICAL_CHARS = 60
 _REST = re.compile(rf"[\s*]{{0,8}}([^\n]{{0,{_LINE_CHARS}}})")
-_END = re.compile(r"(?<=\S)[.!?](?=[)\]}\"'*$]{0,4}(?:\s|$))")
+_END = re.compile(r"(?<=\S)[.!?](?=[)\]}\"'*$]{0,4}(?:\s|$))|\u3002")
 _ABBREVIATED = re.compile(
     r"(?:\b(?:Dr|Mr|Mrs|Ms|St|Prof|Sr|Jr|vs|etc|e\.g|i\.e|No|approx|Mt|Gen|Col)|(?:^|[\s.])[A-Z])$"
 )

@@ -25,15 +25,17 @@ from spyhop.text.normal import normal
 _CURRENCY = r"(?:US|CA|A)?[$\u20ac\u00a3\u00a5\u20b9]|(?:USD|EUR|GBP|Rs\.?) ?"
 _GROUPED = r"[0-9]{1,3}(?:,[0-9]{2,3}){0,19},[0-9]{3}(?!,?[0-9])"
 _DIGITS = rf"(?:{_GROUPED}|[0-9]{{1,60}}(?!,[0-9]{{3}}(?![0-9])))"
+_LATIN = r"a-zA-Z0-9_\u00c0-\u024f"
 _NUMBER = re.compile(
-    r"(?<![\w.^/])(?<!\^\{)(?<![0-9][,:])(?P<sign>(?<![\w)%])(?<![0-9)%] )[-+])?"
+    rf"(?<![{_LATIN}.^/])(?<!\^\{{)(?<![0-9][,:])(?P<sign>(?<![{_LATIN})%])(?<![0-9)%] )[-+])?"
     rf"(?:(?:{_CURRENCY}) ?)?(?P<minus>-)?"
     rf"(?:(?P<whole>[0-9]{{1,6}}) (?P<top>[0-9]{{1,4}})/(?P<bottom>[0-9]{{1,4}})"
     rf"|(?P<over>{_DIGITS})/(?P<under>{_DIGITS})(?!/[0-9])"
     rf"|(?P<value>{_DIGITS}(?:\.[0-9]{{1,60}})?|\.[0-9]{{1,60}}))"
     r"(?: ?[*x\u00d7] ?10\^\{?(?P<power>[-+]?[0-9]{1,2})\}?|[eE](?P<e>[-+]?[0-9]{1,2}))?"
     r"(?: (?P<scale>thousand|million|billion|trillion)\b)?"
-    r"(?P<unit>[a-zA-Z\u00b0\u20ac\u00a3]{1,4})?(?![\w^]|/[^a-zA-Z\s]|[.,:][0-9]|-[a-zA-Z]|\\[a-zA-Z])"
+    r"(?P<unit>[a-zA-Z\u00b0\u20ac\u00a3]{1,4})?"
+    rf"(?![{_LATIN}^]|/[^a-zA-Z\s]|[.,:][0-9]|-[a-zA-Z]|\\[a-zA-Z])"
 )
 MAX_CHARS = 4000
 """Characters of a sentence that are read, the last ones."""

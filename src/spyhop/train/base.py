@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,9 @@ else:
     peft = Lazy("peft")
     torch = Lazy("torch")
     transformers = Lazy("transformers")
+
+
+_DROPOUT = re.compile(r"dropout(_p|_prob|_rate)?$|_pdrop$|^layerdrop$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +76,7 @@ def open_student(
     if len(tokenizer) > model.get_input_embeddings().num_embeddings:
         with torch.device("meta" if is_empty else device):
             model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
-    if config.dropout and not _set_dropout(model, config.dropout):
+    if not _set_dropout(model, config.dropout) and config.dropout:
         raise TrainingError(
             f"dropout = {config.dropout}: {type(model).__name__} has no dropout; set it to 0"
         )
@@ -119,15 +123,21 @@ def _empty(folder: Path) -> Any:  # noqa: ANN401 (transformers' type)
 
 
 def _set_dropout(model: Any, probability: float) -> int:  # noqa: ANN401 (transformers' type)
-    """Set every dropout of a model, and return how many there are."""
+    """Set every dropout of a model, and return how many there are.
+
+    Some classes have layers for it, others pass a number of the module's own to a function.
+    """
     num = 0
     for module in model.modules():
-        if isinstance(module, torch.nn.Dropout):
+        if isinstance(module, torch.nn.modules.dropout._DropoutNd):
             module.p = probability
             num += 1
-        elif isinstance(getattr(module, "attention_dropout", None), float):
-            module.attention_dropout = probability
-            num += 1
+            continue
+        own = [n for n, value in vars(module).items() if type(value) in (float, int) and
+               _DROPOUT.search(n)]  # fmt: skip
+        for name in own:
+            setattr(module, name, 0.0 if name == "layerdrop" else probability)
+        num += len(own)
     return num
 
 

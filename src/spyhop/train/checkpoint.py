@@ -6,6 +6,8 @@ checkpoint), which another number of processes can read.
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -177,6 +179,8 @@ def _first_cause(error: BaseException) -> Exception:
         return error
     assert isinstance(error, shard_api.CheckpointException)
     _, (cause, _) = min(error.failures.items())
+    if "inline_container" in str(cause):  # PyTorch's writer hides why a write failed
+        return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     return cause if isinstance(cause, Exception) else OSError(str(cause))
 
 

@@ -40,7 +40,8 @@ MARK = "spyhop-news "
 LOG = "processes.log"
 """All else that the processes of a training said, beside its job."""
 _REASON = re.compile(r"^(?:\[rank\d+\]: )?((?:\w+\.)*\w*(?:Error|Exception): .*|.*Signal \d+ .*)")
-"""Opens the last line of a traceback; or what torchrun says of a process that was killed."""
+"""Opens the last line of a traceback; or torchrun's report of a process that was killed."""
+_SIGNAL = re.compile(r"Signal (\d+) ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,11 +118,13 @@ def shard(causal: Any, model: Any, group: Group, *, is_half: bool, method: str) 
     mesh = dist.device_mesh.init_device_mesh(group.device.type, (group.size,))
     if group.rank == 0:
         model.to("meta")
+    causal.tie_weights()  # a move to another device makes two weights of a tied one
     for layer in _layers(causal):
         fsdp.fully_shard(layer, mesh=mesh, mp_policy=policy)
     fsdp.fully_shard(causal, mesh=mesh, mp_policy=policy)
     fsdp.register_fsdp_forward_method(causal, method)
     model.to_empty(device=group.device)
+    causal.tie_weights()
     options = whole.StateDictOptions(full_state_dict=True, broadcast_from_rank0=True)
     whole.set_model_state_dict(model, state, options=options)
     for name, buffer in model.named_buffers():  # rotary frequencies: no part of the state
@@ -184,7 +187,8 @@ def _failure(log: Path, code: int) -> TrainingError:
     """Return the first reason that the processes gave, with all they said as a note."""
     text = log.read_text(errors="replace")
     reasons = [found[1] for line in text.splitlines() if (found := _REASON.match(line))]
-    reason = reasons[0].strip() if reasons else f"exit code {code}"
+    signals = [each for each in reasons if (found := _SIGNAL.search(each)) and found[1] != "15"]
+    reason = (signals or reasons or [f"exit code {code}"])[0].strip()  # 15: ended with the others
     error = TrainingError(f"a process of the training failed: {reason:.300} (all it said: {log})")
     error.add_note(text)
     return error

@@ -49,7 +49,10 @@ class OptimizerConfig(Config):
     """AdamW's decay rates of the first and second moment."""
     weight_decay: float = Field(0.0, ge=0)
     """Decoupled weight decay."""
-    warmup_steps: int = Field(50, ge=0)
+    warmup_frac: float = Field(0.05, ge=0, lt=1)
+    """Warm-up of the learning rate, as a share of the steps."""
+    warmup_steps: int | None = Field(None, ge=0)
+    """Warm-up in steps, instead of a share."""
     """Steps of linear warm-up."""
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     """Decay of the learning rate after the warm-up."""
@@ -98,11 +101,19 @@ def set_rate(optimizers: list[AnyOptimizer], factor: float) -> None:
             group["lr"] = group["peak"] * factor
 
 
+def warmup_steps(config: OptimizerConfig, num_steps: int) -> int:
+    """Return the number of steps of the warm-up."""
+    if config.warmup_steps is not None:
+        return config.warmup_steps
+    return round(config.warmup_frac * num_steps)
+
+
 def rate_factor(config: OptimizerConfig, step: int, num_steps: int) -> float:
     """Return the share of the peak rate at a step (0-based)."""
-    if step < config.warmup_steps:
-        return (step + 1) / config.warmup_steps
-    way = (step - config.warmup_steps) / max(1, num_steps - config.warmup_steps)
+    warmup = warmup_steps(config, num_steps)
+    if step < warmup:
+        return (step + 1) / warmup
+    way = min(1.0, (step - warmup) / max(1, num_steps - warmup - 1))
     falling = {
         "cosine": 0.5 * (1 + math.cos(math.pi * way)),
         "linear": 1 - way,

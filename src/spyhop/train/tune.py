@@ -32,6 +32,7 @@ from spyhop.train.encoding import SAMPLE_ROWS, Encoding, MaskedRow, masked_row, 
 from spyhop.train.engine import TrainingResult
 from spyhop.train.loop import METRICS, SNAPSHOTS, SPEED, TrainingJob, train
 from spyhop.train.metrics import check_trackers
+from spyhop.train.optimizer import warmup_steps
 from spyhop.train.rows import TokenRows, none_left, tokenise
 
 if TYPE_CHECKING:
@@ -46,6 +47,8 @@ TOKENS_PER_S = 25_000
 """Planning figures: mean row length where nothing is known, and a 0.1 M model on one core."""
 CORE_FLOPS = 40e9
 """Operations per second of a core on larger models."""
+FEW_STEPS = 20
+"""Below this many optimiser steps, a fine-tuning hardly moves the weights."""
 ERRORS = {kind.__name__: kind for kind in (InputError, ModelError, RecipeError, TrainingError)}
 """Kinds that another process may tell of; whatever else it tells is the system's."""
 
@@ -76,6 +79,11 @@ def plan_tune(
         flops=flops,
         state_bytes=state_bytes(shape, trained, frozen_bytes=NF4_BYTES if is_small else 4),
     )
+
+
+def few_steps(num_steps: int) -> str:
+    """Return the warning of a training of very few steps; empty where there are enough."""
+    return f"only {num_steps} optimiser steps: it may not learn" if num_steps < FEW_STEPS else ""
 
 
 @stage(version=4, writes=FOLDER, plan=plan_tune)
@@ -215,11 +223,14 @@ def _steps(
         _tell_packing(ctx, sum(map(len, packs)), lengths[drawn], config.max_tokens)
     if not steps:
         raise TrainingError("the budget is less than one token; raise tokens or epochs")
-    if len(steps) <= config.optimizer.warmup_steps:
+    warmup = warmup_steps(config.optimizer, len(steps))
+    if warmup >= len(steps):
         ctx.notice(
-            f"the learning rate is never reached: {len(steps)} steps, warmup_steps = "
-            f"{config.optimizer.warmup_steps}; lower that or batch_tokens, or train for longer"
+            f"warmup_steps = {warmup} is not below the {len(steps)} steps of the training: the "
+            "peak learning rate is never reached; lower it or batch_tokens, or train longer"
         )
+    if len(steps) < FEW_STEPS:
+        ctx.notice(f"{few_steps(len(steps))}; lower batch_tokens, or train longer")
     return [order[step] for step in steps]
 
 
