@@ -57,7 +57,7 @@ def _judge(call: Call) -> Said | str:
     if call.body.get("top_logprobs"):
         assert call.body["messages"][-1] == {"role": "assistant", "content": "I see.\nScore:"}
         return _weigh(place)
-    return f"I see.\nScore: {1 + place % 5}"
+    return f"I see.\nScore: {1 + place % 4}"
 
 
 def _curate(cli: Command, *options: str) -> Done:
@@ -149,8 +149,8 @@ def test_labels_name_pairs_by_ids_of_ones_own(cli: Command, tiny_folder: Path):
                "runtime.device=cpu", "--set", 'by="likelihood"', "--set", "labels=labels.jsonl",
                "--set", "read_labels.good_score=5", "--set", 'keep.gate="report"')  # fmt: skip
     assert done.code == 0, done.stderr
-    assert "labelled pairs with a score of 4.5 and more" in done.stdout
-    assert "of all 20 labelled ones 50%" in done.stdout
+    assert "labelled pairs with a score of 4.5 or higher" in done.stdout
+    assert "of all 20 labelled pairs 50%" in done.stdout
     assert [row.id for row in _read("out/rated.jsonl")] == [str(n) for n in range(20)]
 
 

@@ -38,7 +38,7 @@ LOSS = sys.modules["spyhop.train.loss"]
 ENGINE = sys.modules["spyhop.train.engine"]
 CPU = Runtime(device="cpu")
 FAST = OptimizerConfig(learning_rate=3e-3, warmup_steps=2)
-GOLDEN = Path(__file__).parent.parent / "golden" / "tune_loss.v2.json"
+GOLDEN = Path(__file__).parent.parent / "golden" / "tune_loss.v4.json"
 
 
 def _rows(num: int, seed: int = 0) -> list[Any]:

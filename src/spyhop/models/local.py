@@ -19,6 +19,7 @@ import numpy as np
 from spyhop.lazy import Lazy
 from spyhop.models.base import Backend, ModelConfig
 from spyhop.models.calls import Choice, Reply, Request, Sampling, TokenLogprobs
+from spyhop.models.folder import load_model, load_tokenizer
 from spyhop.render import ORCA, ChatFormat, FormatName, Renderer, named_format, read_format
 from spyhop.runtime import Runtime
 from spyhop.schema import ModelError, RecipeError
@@ -106,34 +107,10 @@ def load(folder: Path, dtype: torch.dtype, device: torch.device) -> tuple[Any, A
     Raises:
         ModelError: If the folder is not a model.
     """
-    transformers.utils.logging.disable_progress_bar()
-    try:
-        tokenizer = load_tokenizer(folder)
-        model = transformers.AutoModelForCausalLM.from_pretrained(
-            folder, dtype=dtype, local_files_only=True
-        )
-    except (OSError, ValueError, KeyError, safetensors.SafetensorError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ModelError(f"{folder}: not a Hugging Face model folder ({reason:.160})") from None
-    model.to(device)  # type: ignore[arg-type]
+    tokenizer, model = load_tokenizer(folder), load_model(folder, dtype)
+    model.to(device)
     model.eval()
     return tokenizer, model
-
-
-def load_tokenizer(folder: Path) -> Any:  # noqa: ANN401 (transformers' type)
-    """Return the tokenizer of a folder; a lone `tokenizer.model` is read as Llama's.
-
-    Raises:
-        ModelError: If the folder holds none.
-    """
-    has_config = any((folder / name).is_file() for name in ("tokenizer_config.json", "config.json"))
-    try:
-        if (folder / "tokenizer.model").is_file() and not has_config:
-            return transformers.LlamaTokenizerFast.from_pretrained(folder, add_bos_token=True)
-        return transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, KeyError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ModelError(f"{folder}: not a tokenizer's folder ({reason:.160})") from None
 
 
 class LocalBackend:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spyhop.lazy import Lazy
+from spyhop.models.folder import load_model, read_config
 from spyhop.models.local import load, load_tokenizer, pick_format
 from spyhop.render import ChatFormat, TemplateFormat
 from spyhop.schema import TrainingError
@@ -110,16 +111,16 @@ def save_student(folder: Path, student: LoadedBase, group: Group) -> None:
 
 def _loaded(folder: Path, config: TuneConfig, device: torch.device) -> Any:  # noqa: ANN401
     if how := loading(config.adapter):
-        return transformers.AutoModelForCausalLM.from_pretrained(
-            folder, local_files_only=True, device_map={"": device}, **how
-        )
+        return load_model(folder, torch.float32, device_map={"": device}, **how)
     return load(folder, torch.float32, device)[1]
 
 
 def _empty(folder: Path) -> Any:  # noqa: ANN401 (transformers' type)
-    shape = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
+    shape = read_config(folder)
     with torch.device("meta"):
-        return transformers.AutoModelForCausalLM.from_config(shape, dtype=torch.float32)
+        return transformers.AutoModelForCausalLM.from_config(
+            shape, dtype=torch.float32, trust_remote_code=False
+        )
 
 
 def _set_dropout(model: Any, probability: float) -> int:  # noqa: ANN401 (transformers' type)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from spyhop.lazy import Lazy
+from spyhop.models.folder import read_config
 from spyhop.models.local import pick_device
 from spyhop.render import Renderer
 from spyhop.schema import InputError, ModelError, RecipeError, TrainingError
@@ -173,11 +174,7 @@ def _together(ctx: Context, job: TrainingJob) -> TrainingResult:
 
 
 def _longest(base: Artifact, config: TuneConfig) -> int:
-    try:
-        shape = transformers.AutoConfig.from_pretrained(base.path, local_files_only=True)
-    except (OSError, ValueError, KeyError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ModelError(f"{base.path}: not a Hugging Face model folder ({reason:.160})") from None
+    shape = read_config(base.path)
     context = getattr(shape.get_text_config(), "max_position_embeddings", None)
     return min(config.max_tokens, context or config.max_tokens)
 
