@@ -38,6 +38,7 @@ else:
     transformers = Lazy("transformers")
 
 CONNECT_S = 10.0
+LOG_PROBABILITIES = "log-probabilities"
 ANSWER_S = 120.0
 """Longest wait for a reply, whatever `timeout_s` says."""
 LEAST_FREE_BYTES = 1 << 30
@@ -221,11 +222,11 @@ def _asked(config: Remote, state: EndpointState, *, is_capped: bool) -> Iterator
 
 def _logprobs(config: Remote, answer: Reply, said: str) -> CapabilityCheck:
     if "logprobs" in config.omit:
-        return CapabilityCheck("log-probabilities", True, "not requested (omit)")
+        return CapabilityCheck(LOG_PROBABILITIES, True, "not requested (omit)")
     if said:
-        return CapabilityCheck("log-probabilities", True, f"refused ({said:.120})")
+        return CapabilityCheck(LOG_PROBABILITIES, True, f"refused ({said:.120})")
     given = "given" if answer.log_probability is not None else "not given"
-    return CapabilityCheck("log-probabilities", True, given)
+    return CapabilityCheck(LOG_PROBABILITIES, True, given)
 
 
 def _usage(endpoint: Endpoint, usage: Usage, *, is_capped: bool) -> CapabilityCheck:
