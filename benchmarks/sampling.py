@@ -54,11 +54,11 @@ def read(folder: Path, out: Path, drawn: int) -> int:
 
 def spyhop(folder: Path, out: Path, drawn: int) -> int:
     """The stage, its record and digest included; the source's own digest is taken before."""
-    from spyhop.collect import DrawConfig, Table, draw
+    from spyhop.collect import DrawConfig, SourceTable, draw
     from spyhop.stage import Runtime
     from spyhop.store import Source
 
-    config = DrawConfig(num_rows=drawn, table=Table(collection="flan2021"))
+    config = DrawConfig(num_rows=drawn, table=SourceTable(collection="flan2021"))
     made = draw.run(
         out, config, runtime=Runtime(threads=2), queries={"one": Source(folder).open(out)}
     )

@@ -58,11 +58,16 @@ def unshown(reason: str) -> PydanticCustomError:
 
 def mask_secret(raw: bytes, secret: str, name: str) -> bytes:
     """Replace a secret by `<name>`, also where JSON, a URL or HTML spells it otherwise."""
+    for form in secret_forms(secret):
+        raw = raw.replace(form, f"<{name}>".encode())
+    return raw
+
+
+def secret_forms(secret: str) -> list[bytes]:
+    """Return the spellings of a secret in text, JSON, a URL and HTML, longest first."""
     in_json = json.dumps(secret)[1:-1]
     forms = {secret, in_json, in_json.replace("/", "\\/"), quote(secret, ""), html.escape(secret)}
-    for form in sorted(forms - {""}, key=len, reverse=True):
-        raw = raw.replace(form.encode(), f"<{name}>".encode())
-    return raw
+    return [form.encode() for form in sorted(forms - {""}, key=len, reverse=True)]
 
 
 def read_toml(path: Path) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 import gzip
 import json
+import zlib
 from collections import Counter
 from pathlib import Path
 
@@ -7,10 +8,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from corpus.pages import article, warc
+from corpus.pages import STEPS, article, warc, write_articles
 from spyhop.corpus import read as reading
 from spyhop.corpus.archive import ArchivePage
+from spyhop.corpus.extract import converted
 from spyhop.corpus.read import ReadConfig, parts_of, read
+from spyhop.store import Source
 
 MAX = 1_000_000
 
@@ -165,3 +168,110 @@ def test_archives_of_other_formats_are_refused_by_name(tmp_path: Path, name: str
     (page,) = _pages(tmp_path)
     assert page.reason in {"arc_archive", "wacz_archive", "mhtml_archive"}
     assert page.reason[:3] in name.lower()
+
+
+PAGE = article().encode()
+
+
+def _record(body: bytes, headers: str) -> bytes:
+    http = f"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n{headers}\r\n".encode() + body
+    head = (
+        "WARC/1.0\r\nWARC-Type: response\r\nWARC-Target-URI: http://a.example/x\r\n"
+        f"Content-Type: application/http; msgtype=response\r\nContent-Length: {len(http)}\r\n\r\n"
+    )
+    return gzip.compress(head.encode() + http + b"\r\n\r\n")
+
+
+def _chunked(body: bytes) -> bytes:
+    pieces = [body[at : at + 100] for at in range(0, len(body), 100)]
+    return b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in pieces) + b"0\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "reason"),
+    [
+        (gzip.compress(PAGE), "Content-Encoding: gzip\r\n", ""),
+        (PAGE, "Content-Encoding: gzip\r\n", ""),
+        (PAGE, "Content-Encoding: br\r\n", ""),
+        (PAGE, "Content-Encoding: x-made-up\r\n", ""),
+        (PAGE, "Content-Encoding: UTF-8\r\n", ""),
+        (zlib.compress(PAGE), "Content-Encoding: deflate\r\n", ""),
+        (zlib.compress(PAGE)[2:-4], "Content-Encoding: deflate\r\n", ""),
+        (_chunked(PAGE), "Transfer-Encoding: chunked\r\n", ""),
+        (PAGE, "Transfer-Encoding: chunked\r\n", ""),
+        (_chunked(gzip.compress(PAGE)),
+         "Transfer-Encoding: chunked\r\nContent-Encoding: gzip\r\n", ""),
+        (b"\x07\x01" * 500, "Content-Encoding: gzip\r\n", "broken_record"),
+        (b"\x07\x01" * 500, "Content-Encoding: x-made-up\r\n", "broken_record"),
+    ],
+)  # fmt: skip
+def test_a_lying_encoding_costs_at_most_its_record(
+    tmp_path: Path, body: bytes, headers: str, reason: str
+):
+    good = warc([("http://a.example/1", PAGE)])
+    (tmp_path / "x.warc.gz").write_bytes(good + _record(body, headers) + good)
+    pages = _pages(tmp_path)
+    assert [page.reason for page in pages] == ["", reason, ""]
+    assert pages[0].data == pages[2].data == PAGE and pages[1].data == (b"" if reason else PAGE)
+
+
+def test_files_are_read_by_what_they_hold(tmp_path: Path):
+    rows = [{"url": f"u{n}", "text": "t"} for n in range(3)]
+    lines = "\n".join(map(json.dumps, rows)).encode()
+    packed = {"a.jsonl.zst": "zstd", "b.json.gz": "gzip", "c.html.zst": "zstd"}
+    for name, kind in packed.items():
+        with pa.output_stream(tmp_path / name, compression=kind) as stream:
+            stream.write(PAGE if "html" in name else lines)
+    whole = {"d.json": json.dumps(rows), "e.json": json.dumps(rows[0], indent=2)}
+    pages = {"f.php": PAGE, "g": PAGE, "h.php?id=3.5": PAGE, "i": b"Plain words.\n"}
+    binaries = {
+        "j.html": b"\x89PNG\r\n\x1a\n" + b"\x00" * 99,
+        "k.htm": b"%PDF-1.7 x",
+        "l": b"\x00\x01" * 99,
+    }
+    for name, data in (pages | binaries).items():
+        (tmp_path / name).write_bytes(data)
+    for name, text in whole.items():
+        (tmp_path / name).write_text(text)
+    found = Counter(
+        (page.origin[0], page.reason or ("html" if page.is_html else "text"))
+        for page in _pages(tmp_path)
+    )
+    assert found == {
+        ("a", "text"): 3, ("b", "text"): 3, ("c", "html"): 1, ("d", "text"): 3, ("e", "text"): 1,
+        ("f", "html"): 1, ("g", "html"): 1, ("h", "html"): 1, ("i", "text"): 1,
+        ("j", "binary"): 1, ("k", "binary"): 1, ("l", "binary"): 1,
+    }  # fmt: skip
+
+
+def test_linked_folders_and_lost_files_are_counted(tmp_path: Path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/x.html").write_bytes(PAGE)
+    (tmp_path / "in/linked").symlink_to(tmp_path / "other")
+    (tmp_path / "in/y.html").symlink_to(tmp_path / "other/x.html")
+    (tmp_path / "in/z.html").symlink_to(tmp_path / "nowhere")
+    assert _outcomes(tmp_path / "in") == {"linked_folder": 1, "html": 1, "unreadable_file": 1}
+
+
+def test_text_that_a_crawler_wrote_out_gives_its_prose(tmp_path: Path, data_dir: Path):
+    (page,) = _pages(data_dir / "warc_whirlwind/whirlwind.warc.wet.gz")
+    assert page.is_converted and not page.is_html
+    found = converted("Bread\nHome\nAll recipes\n" + "\n".join(STEPS) + "\nContact us")
+    assert found.title == "Bread" and [block.text for block in found.blocks] == [
+        step.strip() for step in STEPS
+    ]
+
+
+def test_one_unreadable_file_is_a_counted_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    write_articles(tmp_path / "in", 2)
+    opened = Path.open
+
+    def refuse(path: Path, *args, **options):
+        if path.name == "0001.html":
+            raise PermissionError(13, "Permission denied")
+        return opened(path, *args, **options)
+
+    monkeypatch.setattr(Path, "open", refuse)
+    source = Source(tmp_path / "in").open(tmp_path)
+    assert _outcomes(source.path) == {"html": 1, "broken_file": 1}

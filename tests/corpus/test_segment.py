@@ -96,3 +96,31 @@ def test_the_how_to_pages_give_segments(data_dir: Path):
             assert text[each.start : each.end] == each.text
             kept += not each.reason and each.headings != ()
     assert len(pages) == 255 and kept > 250
+
+
+def test_long_prose_is_cut_between_paragraphs_under_its_heading():
+    text = "".join(f"Paragraph {n}. {TEXT[:180]}\n\n" for n in range(12))
+    found = _cut(f"# A\n{text}")
+    assert len(found) > 2 and {each.reason for each in found} == {""}
+    assert {each.headings for each in found} == {("T", "A")}
+    assert all(each.text.startswith("Paragraph") for each in found)
+    sizes = [len(each.text) for each in found]
+    assert max(sizes) < 2 * min(sizes)
+
+
+def test_a_paragraph_that_introduces_a_list_stays_with_it():
+    text = f"{TEXT}\n\n{TEXT}\n\nThese are the parts:\n\n{TEXT}\n\n{TEXT}"
+    assert any(each.text.startswith("These are the parts:") for each in _cut(text))
+
+
+@pytest.mark.parametrize("end", ["\u3002", "\uff01", ". ", "! "])
+def test_a_paragraph_above_the_cap_is_cut_between_sentences(end: str):
+    sentence = ("\u6c34" * 40 if end.strip() > "\u3000" else "water " * 9 + "flows") + end
+    found = _cut(f"# A\n{sentence * 30}")
+    assert len(found) > 2 and {each.reason for each in found} == {""}
+    assert all(each.text.endswith(end.strip()) for each in found)
+
+
+def test_characters_of_dense_scripts_count_for_more():
+    assert _cut("\u6c34" * 80 + "\u3002", low=200)[0].reason == ""
+    assert _cut("w" * 81, low=200)[0].reason == "too_short"

@@ -79,13 +79,13 @@ def test_limits_are_compared(tmp_path: Path, declared: str, is_ok: bool, text: s
         ("429", "try again in a minute"),
         ("500-empty", "500; try again"),
         ("502", "502 <html>"),
-        ("400", "400 Invalid value for 'temperature'; name fields that it refuses with omit"),
+        ("400", "400 Invalid value for 'temperature'; list the fields that it rejects in omit"),
         ("reset", "the connection broke"),
         ("close", "the connection broke"),
-        ("hang", "no answer within 0.2 s"),
-        ("html", "not an answer"),
-        ("json", "not an answer"),
-        ("no-choices", "not an answer"),
+        ("hang", "no reply within 0.2 s"),
+        ("html", "not a reply"),
+        ("json", "not a reply"),
+        ("no-choices", "not a reply"),
         ("cut", "the connection broke"),
     ],
 )
@@ -100,7 +100,7 @@ def test_what_is_amiss_is_one_line(tmp_path: Path, fault: str, text: str):
     ("fault", "name", "is_ok", "text"),
     [
         ("no-logprobs", "log-probabilities", True, "not given"),
-        ("no-usage", "usage", True, "not given; tokens and dollars are guessed"),
+        ("no-usage", "usage", True, "not given; tokens and dollars are estimated"),
         ("length", "answer", True, "finish_reason length"),
         ("null", "answer", True, "finish_reason"),
     ],
@@ -145,7 +145,7 @@ def test_log_probabilities_may_be_refused_or_left_out(tmp_path: Path):
         assert len(server.entries()) == 2
         found_omitted = _found(tmp_path, server.url, top='omit = ["logprobs"]')
     assert not _bad(found) and found["log-probabilities"].text.startswith("refused (400")
-    assert found_omitted["log-probabilities"].text == "not asked for (omit)"
+    assert found_omitted["log-probabilities"].text == "not requested (omit)"
 
 
 def test_keys_are_looked_at_before_anything_is_sent(tmp_path: Path, monkeypatch):
@@ -167,9 +167,9 @@ def test_nobody_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         monkeypatch.delenv(name, raising=False)
     found = _found(tmp_path, "http://127.0.0.1:9/v1")
     assert _bad(found) == ["connection"]
-    assert "127.0.0.1 does not answer at port 9 (Connection refused)" in found["connection"].text
+    assert "127.0.0.1 does not answer on port 9 (Connection refused)" in found["connection"].text
     found = _found(tmp_path, "http://no-such-host.invalid/v1")
-    assert "no host 'no-such-host.invalid' is known" in found["connection"].text
+    assert "host 'no-such-host.invalid' is not found" in found["connection"].text
 
 
 def test_a_proxy_is_told_without_its_password(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -250,7 +250,7 @@ class Own(Config):
 def test_settings_are_described_with_what_is_in_them():
     size = ("  size  = 1", "  share  = 0.5")
     assert list(describe(Settings)) == [
-        'name  = ""', "path  required",
+        "path  required",
         "part  table", ONE, *size,
         "parts  list of tables", ONE, *size,
         "named  tables by name", ONE, *size,

@@ -68,7 +68,7 @@ def _opened(path: Path) -> Iterator[pq.ParquetFile]:
     try:
         with pq.ParquetFile(path) as file:
             yield file
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise InputError(f"{path}: not a whole Parquet file ({error!s:.80})") from None
 
 
@@ -258,4 +258,5 @@ def _text(column: pa.Array) -> pa.Array:
         is_filled = pc.greater(pc.list_value_length(column), 0)
         none = pa.scalar(None, column.offsets.type)
         column = column.values.take(pc.if_else(is_filled, column.offsets[:-1], none))
-    return column.cast(pa.string()).fill_null("")
+    text = column if column.type == pa.string() else column.cast(pa.string())
+    return text.fill_null("") if text.null_count else text

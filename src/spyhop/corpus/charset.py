@@ -68,7 +68,9 @@ def _names(data: bytes, charset: str) -> list[str]:
 
 def is_utf_16(data: bytes) -> bool:
     """Tell whether bytes without a mark are UTF-16: every other one of their ASCII is zero."""
-    return bool(_utf_16(data, []))
+    sample = data[:1024]
+    num_control = sum(0 < byte < 9 for byte in sample)
+    return bool(_utf_16(data, [])) and num_control < 0.05 * len(sample)
 
 
 def _utf_16(data: bytes, declared: list[str]) -> str:

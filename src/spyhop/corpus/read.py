@@ -228,25 +228,33 @@ def _line_pages(path: Path, name: str, part: Part, config: ReadConfig) -> Iterat
                 yield _json_page(row, f"{name}:{number}", config)
             return
         with _open(path) as stream:
-            if part.begin:  # the line that runs over the cut belongs to the part before
-                stream.seek(part.begin - 1)
-                while (piece := stream.readline(1 << 20)) and not piece.endswith(b"\n"):
-                    pass
-            while is_whole_file or stream.tell() < part.end:
-                origin = f"{name}:{stream.tell()}"
+            at = part.begin
+            if at:  # the line that runs over the cut belongs to the part before
+                stream.seek(at - 1)
+                at += _skip_line(stream) - 1
+            while is_whole_file or at < part.end:
+                origin = f"{name}:{at}"
                 line = stream.readline(MAX_ROW_BYTES)
                 if not line:
                     return
-                is_whole = line.endswith(b"\n") or len(line) < MAX_ROW_BYTES
-                while not line.endswith(b"\n") and not is_whole:
-                    if not (rest := stream.readline(1 << 20)) or rest.endswith(b"\n"):
-                        break
-                if not is_whole:
+                at += len(line)
+                if not line.endswith(b"\n") and len(line) == MAX_ROW_BYTES:
+                    at += _skip_line(stream)
                     yield ArchivePage("", origin, reason="too_many_bytes")
                 elif line.strip():
                     yield _json_page(line, origin, config)
     except (*BROKEN, pa.ArrowException):
         yield ArchivePage("", name, reason="broken_file")
+
+
+def _skip_line(stream: IO[bytes]) -> int:
+    """Read up to the end of a line; return how many bytes that were."""
+    num = 0
+    while piece := stream.readline(1 << 20):
+        num += len(piece)
+        if piece.endswith(b"\n"):
+            break
+    return num
 
 
 def _json_file(path: Path, config: ReadConfig) -> list[object] | None:

@@ -1,4 +1,4 @@
-"""What is well with a teacher and what is not, found out with one small request per endpoint."""
+"""Health checks for a teacher, with one small request per endpoint."""
 
 import asyncio
 import os
@@ -38,8 +38,9 @@ else:
     transformers = Lazy("transformers")
 
 CONNECT_S = 10.0
+LOG_PROBABILITIES = "log-probabilities"
 ANSWER_S = 120.0
-"""A request waits so long at most, whatever `timeout_s` says."""
+"""Longest wait for a reply, whatever `timeout_s` says."""
 LEAST_FREE_BYTES = 1 << 30
 WEIGHTS = ("*.safetensors", "*.bin", "*.pt")
 ASKED = Request(id="doctor", messages=[Message(role="user", content="Say yes.")])
@@ -47,7 +48,7 @@ ASKED = Request(id="doctor", messages=[Message(role="user", content="Say yes.")]
 
 @dataclass(frozen=True, slots=True)
 class CapabilityCheck:
-    """One thing that was looked at."""
+    """A check and its result."""
 
     name: str
     ok: bool
@@ -56,7 +57,7 @@ class CapabilityCheck:
 
 @dataclass(frozen=True, slots=True)
 class _Got:
-    """A whole HTTP answer."""
+    """An HTTP reply."""
 
     status: int
     headers: Mapping[str, str]
@@ -65,15 +66,15 @@ class _Got:
 
 
 def doctor(teacher: Teacher, root: Path) -> Iterator[CapabilityCheck]:
-    """Yield checks, each as soon as it is made. Keys are looked for and never told.
+    """Yield checks, each as soon as it is made. Keys are never shown.
 
     A served model costs one request of one token per endpoint, asked as a run would ask it (two
-    where log-probabilities are refused). Nothing is written, and no limit is kept: a run that goes
-    on beside may have to wait a moment.
+    where log-probabilities are refused). Nothing is written. Rate limits do not count it: a run at
+    the same time may have to wait a moment.
 
     Args:
         teacher: As `read_teacher` gave it.
-        root: The store whose disk is looked at.
+        root: Output folder whose disk is checked.
     """
     yield _versions("aiohttp" if teacher.service else "transformers", "pyarrow")
     yield _disk(root)
@@ -139,14 +140,14 @@ def _endpoint(config: Remote, endpoint: Endpoint, *, is_capped: bool) -> Iterato
 def _key(state: EndpointState) -> CapabilityCheck:
     name = state.config.key_env
     if not name:
-        return CapabilityCheck("key", True, "none is declared (key_env)")
+        return CapabilityCheck("key", True, "no key is configured (key_env)")
     try:
         state.headers()
     except ModelError as error:
         return CapabilityCheck("key", False, str(error))
     value = os.environ[name].strip()
     if not (value.isascii() and value.isprintable()) or " " in value:
-        return CapabilityCheck("key", False, f"{name} holds blanks or characters that no key has")
+        return CapabilityCheck("key", False, f"{name} has blanks or characters that no key has")
     return CapabilityCheck("key", True, f"{name} is set")
 
 
@@ -159,7 +160,7 @@ def _price(endpoint: Endpoint) -> CapabilityCheck:
     is_said = {"usd_per_million_prompt", "usd_per_million_response"} & endpoint.model_fields_set
     hint = "" if is_said else "; set usd_per_million_prompt and _response (0 if it is free)"
     return CapabilityCheck(
-        "price", bool(is_said), f"none: budget_usd does not count its answers{hint}"
+        "price", bool(is_said), f"no price: budget_usd does not count its replies{hint}"
     )
 
 
@@ -173,7 +174,7 @@ def _connection(state: EndpointState) -> CapabilityCheck:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (socket.gaierror, UnicodeError) as error:
         return CapabilityCheck(
-            "connection", False, f"no host {host!r} is known ({error}); check the url"
+            "connection", False, f"host {host!r} is not found ({error}); check the url"
         )
     began = monotonic()
     try:
@@ -182,7 +183,7 @@ def _connection(state: EndpointState) -> CapabilityCheck:
     except OSError as error:
         said = error.strerror or str(error)
         return CapabilityCheck(
-            "connection", False, f"{host} does not answer at port {port} ({said}); is it running?"
+            "connection", False, f"{host} does not answer on port {port} ({said}); is it running?"
         )
     ms = 1000 * (monotonic() - began)
     addresses = ", ".join(sorted({str(each[4][0]) for each in found})[:3])
@@ -207,7 +208,7 @@ def _asked(config: Remote, state: EndpointState, *, is_capped: bool) -> Iterator
         choices, usage = parse(got.raw, 1, 0)
     except ValueError as error:
         yield CapabilityCheck(
-            "answer", False, f"not an answer: {error}; is this the url of a chat API?"
+            "answer", False, f"not a reply: {error}; is this the url of a chat API?"
         )
         return
     answer = read_reply(ASKED, choices[0], usage, 0.0)
@@ -221,11 +222,11 @@ def _asked(config: Remote, state: EndpointState, *, is_capped: bool) -> Iterator
 
 def _logprobs(config: Remote, answer: Reply, said: str) -> CapabilityCheck:
     if "logprobs" in config.omit:
-        return CapabilityCheck("log-probabilities", True, "not asked for (omit)")
+        return CapabilityCheck(LOG_PROBABILITIES, True, "not requested (omit)")
     if said:
-        return CapabilityCheck("log-probabilities", True, f"refused ({said:.120})")
+        return CapabilityCheck(LOG_PROBABILITIES, True, f"refused ({said:.120})")
     given = "given" if answer.log_probability is not None else "not given"
-    return CapabilityCheck("log-probabilities", True, given)
+    return CapabilityCheck(LOG_PROBABILITIES, True, given)
 
 
 def _usage(endpoint: Endpoint, usage: Usage, *, is_capped: bool) -> CapabilityCheck:
@@ -233,7 +234,7 @@ def _usage(endpoint: Endpoint, usage: Usage, *, is_capped: bool) -> CapabilityCh
         told = f"given: {usage.prompt_tokens} prompt and {usage.response_tokens} response tokens"
         return CapabilityCheck("usage", True, told)
     price = endpoint.usd(1, 0, 1)
-    text = "not given; tokens and dollars are guessed from the length of texts"
+    text = "not given; tokens and dollars are estimated from text lengths"
     return CapabilityCheck("usage", not (is_capped and price), text)
 
 
@@ -249,13 +250,13 @@ def _limits(endpoint: Endpoint, headers: Mapping[str, str]) -> CapabilityCheck:
         if declared[name] or name in told
     )
     if not shown:
-        return CapabilityCheck("limits", True, "none declared, and the server tells none")
+        return CapabilityCheck("limits", True, "none declared, and the server states none")
     over = [name for name, limit in told.items() if (declared[name] or 0) > limit]
     if over:
         return CapabilityCheck("limits", False, f"{shown}; lower {over[0]}_per_min to the server's")
     unknown = [name for name in told if not declared[name]]
-    hint = f"; declare {unknown[0]}_per_min, and the pace is even" if unknown else ""
-    silent = "" if told else "; the server tells none"
+    hint = f"; declare {unknown[0]}_per_min for an even pace" if unknown else ""
+    silent = "" if told else "; the server states none"
     return CapabilityCheck("limits", True, f"{shown}{hint}{silent}")
 
 
@@ -268,7 +269,7 @@ def _remedy(told: Failure, state: EndpointState) -> str:
     if told.status == 404:
         return f"; check url and model ({state.model!r})"
     if told.kind == "rejected":
-        return "; name fields that it refuses with omit, or see tokens_field"
+        return "; list the fields that it rejects in omit, or set tokens_field"
     return "; try again in a minute" if told.kind in ("throttled", "overloaded") else ""
 
 
@@ -281,7 +282,7 @@ def _post(config: Remote, state: EndpointState, *, log_probability: bool) -> _Go
     try:
         return asyncio.run(_send(state, data))
     except TimeoutError:
-        return Failure("lost", f"no answer within {_patience(state):g} s")
+        return Failure("lost", f"no reply within {_patience(state):g} s")
     except (aiohttp.ClientError, OSError, ValueError) as error:
         return Failure("lost", f"the connection broke: {type(error).__name__} {error}")
 
@@ -326,7 +327,7 @@ def _folder(path: Path, config: Local) -> Iterator[CapabilityCheck]:
     files = [file for pattern in WEIGHTS for file in sorted(path.glob(pattern))]
     num_bytes = sum(file.stat().st_size for file in files)
     text = f"{num_bytes / 1e9:,.3f} GB in {len(files)} files"
-    yield CapabilityCheck("weights", bool(files), text if files else f"{path} holds none")
+    yield CapabilityCheck("weights", bool(files), text if files else f"no weights in {path}")
 
 
 def _shape(path: Path, config: Local) -> CapabilityCheck:

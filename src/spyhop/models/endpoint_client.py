@@ -342,12 +342,14 @@ class EndpointClient:
         self.counts.response_tokens += usage.response_tokens
         self.counts.num_answered += len(choices)
         how = (endpoint.config.url, call.num_sent, now - reservation.sent, time.time())
-        answered, settled = [], []
+        answered, settled, is_escaped = [], [], b"\\u" in reply.raw
         parts = share(usage, len(choices))
         make = read_choice if call.kind == "choose" else read_reply
         for (key, request), choice, part in zip(call.members, choices, parts, strict=False):
             result = make(request, choice, part, usd / len(choices))
-            text = self._transport.masked(result.model_dump_json().encode()).decode()
+            text = result.model_dump_json()
+            if is_escaped:  # a key may be spelled in escapes
+                text = self._transport.masked(text.encode()).decode()
             answered.append(Answered(key, text, *how))
             settled.append(_Settled(call.batch, key, text))
             if isinstance(result, Reply):

@@ -1,4 +1,4 @@
-"""One endpoint at work: what it may be sent and when, judged from its limits and its answers."""
+"""State of one endpoint: limits, concurrency and pauses, updated from its replies."""
 
 import math
 import os
@@ -26,7 +26,7 @@ for; where it asks for none, as many as may be in flight. One alone concerns its
 
 
 class TokenEstimate(NamedTuple):
-    """What a call takes of the limits: guessed when it is sent, known when it is answered."""
+    """Tokens of a call: estimated when it is sent, known once it is answered."""
 
     prompt_tokens: int
     response_tokens: int

@@ -1,4 +1,4 @@
-"""Tokens of a prompt before an endpoint has counted them."""
+"""Estimates of prompt tokens, before an endpoint has counted them."""
 
 import math
 from collections.abc import Iterable
@@ -9,9 +9,9 @@ Texture = Literal["prose", "mixed", "dense", "foreign"]
 another script."""
 
 FIRST: dict[Texture, float] = {"prose": 0.5, "mixed": 0.75, "dense": 1.0, "foreign": 1.0}
-"""Tokens a byte, at most, until answers tell. English has 0.25; no tokenizer gives above 1."""
+"""Most tokens per byte, before any reply. English has 0.25; no tokenizer gives above 1."""
 FIRST_FIXED = 8.0
-"""Tokens of a template around a prompt, until answers tell."""
+"""Tokens of a template around a prompt, before any reply."""
 LEAST_PER_BYTE = 1 / 16
 """No prompt but one of blanks has fewer: on this alone one may be called too large."""
 
@@ -19,20 +19,20 @@ _PLAIN = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ \n"
 _MIXED_ABOVE, _DENSE_FROM = 0.15, 0.4
 _FOREIGN_BELOW = 0.75
 _MEMORY = 0.01
-"""Weight of the last answer in the fit."""
+"""Weight of the last reply in the fit."""
 _QUICK_MEMORY = 0.1
 """Its weight in how far the fit is behind."""
 _SOFT_BYTES = 64.0
 """Errors are weighed in proportion to a prompt's tokens; to this size its bytes say little."""
 _PRIOR_FIXED, _PRIOR_SLOPE = 1e-8, 0.05
-"""What stays of the first guess where answers do not tell: the slope, if all are of one size."""
+"""Weight of the first estimate where replies cannot correct it: the slope, if all have one size."""
 _FIRST_SPREAD, _FIRST_COUNT = 0.25, 5
-"""Relative error of the first guesses, and how many answers it is worth."""
+"""Relative error of the first estimates, and how many replies it weighs."""
 _SPREADS = 4.0
 
 
 class Size(NamedTuple):
-    """What is known of a prompt without its tokens."""
+    """Size and kind of a prompt's text."""
 
     num_bytes: int
     texture: Texture = "prose"
@@ -85,7 +85,7 @@ class TokenGuess:
         return fit.of(size.num_bytes, num_in_flight)
 
     def learn(self, size: Size, tokens: int) -> None:
-        """Take note of a prompt that was counted."""
+        """Learn from a prompt that the endpoint counted."""
         if size.num_bytes <= 0 or tokens <= 0:
             return
         fit = self._fits.get(size.texture)
@@ -96,7 +96,7 @@ class TokenGuess:
 
 
 class _Fit:
-    """Least squares of relative errors, old answers forgotten; O(1) for each."""
+    """Least squares of relative errors, old replies forgotten; O(1) for each."""
 
     def __init__(self, slope: float, fixed: float) -> None:
         self.slope = self._first_slope = slope

@@ -5,7 +5,7 @@ from collections import deque
 from dataclasses import dataclass
 
 SPAN_S = 61.0
-"""A minute and what requests may lose or win on their way: no 60 s at the server hold more."""
+"""A minute and the jitter of requests on their way: no 60 s at the server see more."""
 SLOTS_PER_S = 8
 BURST_S = 1.0
 """Admissions may run ahead of an even pace by so much."""
@@ -17,7 +17,7 @@ MOST_TOLERATED, DECAY, SAME = 0.5, 0.95, (0.5, 1.5)
 """Where a cut leaves the share within these multiples of what it was, load is not its cause: it is
 tolerated, up to a half, and the cut is taken back; with each good window a little less so."""
 OUTAGE, OUTAGE_FLOOR = 0.9, 4.0
-"""Above this share an endpoint is out; so many ask whether it is back."""
+"""Above this share an endpoint is out; this many requests probe whether it is back."""
 LEAST_REPLIES, MANY_REPLIES = 32, 150
 """Of a window; below the second number three deviations are tolerated: a cut ends the climb."""
 FIRST_GROWTH = 0.05

@@ -35,6 +35,7 @@ _MARKS = {
     "\u25c1think\u25b7": "\u25c1/think\u25b7",
 }
 """What models write around their thoughts where the endpoint does not part them from the text."""
+_FIRST_SIGNS = ("<", "[THINK", "[/THINK", "\u25c1")
 
 
 class Unreadable(ValueError):
@@ -72,8 +73,7 @@ def parse(raw: bytes, num_samples: int, prompt_guess: int) -> tuple[list[dict[st
         raise Unreadable(Failure(kind, message, 200, is_maybe_billed=True)) from None  # type: ignore[arg-type]
     if stated := read_stated(answer):
         raise Unreadable(stated)
-    choices = answer.get("choices") if isinstance(answer, dict) else None
-    found = [each for each in choices if isinstance(each, dict)] if choices else []
+    found = _dicts(answer.get("choices")) if isinstance(answer, dict) else []
     if not found:
         raise Unreadable(_malformed("no choices"))
     if len(found) > 1:
@@ -165,6 +165,8 @@ def split_thoughts(text: str) -> tuple[str, str]:
     A closing mark without an opening one ends thoughts too: templates write the opening one into
     the prompt. A mark in quotes or backticks is talked about and ends nothing.
     """
+    if not any(mark in text for mark in _FIRST_SIGNS):
+        return "", text
     thoughts: list[str] = []
     while opening := next((each for each in _MARKS if text.lstrip().startswith(each)), None):
         inner, _, text = text.lstrip()[len(opening) :].partition(_MARKS[opening])

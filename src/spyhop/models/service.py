@@ -53,33 +53,33 @@ class Endpoint(BaseModel):
     )
 
     url: Annotated[str, BeforeValidator(_plain_url)]
-    """As far as `/v1`; for Azure the resource, `https://NAME.openai.azure.com`."""
+    """Address up to `/v1`; for Azure the resource, `https://NAME.openai.azure.com`."""
     api: Literal["openai", "azure"] = "openai"
     """Dialect of the API."""
     api_version: str = "2024-10-21"
-    """Azure only."""
+    """API version; Azure only."""
     key_env: Annotated[str, BeforeValidator(_variable)] = ""
     """Name of the environment variable that holds the key; empty where none is needed."""
     model: str = ""
-    """The model's name at this address (Azure: the deployment) where it differs."""
+    """Name of the model at this address (Azure: the deployment). Default: the teacher's `model`."""
     weight: float = Field(1.0, ge=0)
     """Share of the requests while several endpoints are free; 0 takes over when no other can."""
     requests_per_min: int | None = Field(None, ge=1)
     """Rate limit in requests per minute. Default: no limit."""
     tokens_per_min: int | None = Field(None, ge=1)
-    """Prompt and response together."""
+    """Rate limit in prompt and response tokens together. Default: no limit."""
     prompt_tokens_per_min: int | None = Field(None, ge=1)
     """Rate limit in prompt tokens per minute. Default: no limit."""
     response_tokens_per_min: int | None = Field(None, ge=1)
     """Rate limit in response tokens per minute. Default: no limit."""
     counts: Literal["reserved", "used"] = "reserved"
-    """Whether the provider counts a response as long as it might be, or as it came."""
+    """Whether rate limits count `max_new_tokens` (reserved) or the tokens really written (used)."""
     concurrency: int = Field(64, ge=1)
-    """Requests in flight at most; the client finds out how many the endpoint bears."""
+    """Most requests in flight. While the endpoint is overloaded, fewer are sent."""
     max_n: int = Field(1, ge=1)
-    """Samples of one prompt that may be asked for in one request."""
+    """Most samples of a prompt in one request (`n` of the API)."""
     tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
-    """How the endpoint calls the limit of a response."""
+    """Name of the field that limits the tokens of a response."""
     timeout_s: float = Field(600.0, gt=0)
     """Longest time to wait for a reply."""
     usd_per_million_prompt: float = Field(0.0, ge=0)
@@ -88,7 +88,7 @@ class Endpoint(BaseModel):
     """Price of a million prompt tokens that the endpoint had cached. Default: the prompt's
     price."""
     usd_per_million_response: float = Field(0.0, ge=0)
-    """Reasoning tokens are billed as response, too."""
+    """Price of a million response tokens in dollars, reasoning included."""
 
     @property
     def has_price(self) -> bool:
@@ -121,8 +121,8 @@ class Endpoint(BaseModel):
 
 
 def _some(endpoints: tuple[Endpoint, ...]) -> tuple[Endpoint, ...]:
-    if not endpoints:  # a least length would be told of the first wrong endpoint, too
-        raise ValueError("name one at least")
+    if not endpoints:  # a minimum length would also be reported for an invalid first endpoint
+        raise ValueError("name at least one")
     return endpoints
 
 
@@ -136,7 +136,7 @@ class Service(BaseModel):
     endpoints: Annotated[tuple[Endpoint, ...], AfterValidator(_some)]
     """Addresses at which the model is served."""
     budget_usd: float | None = Field(None, gt=0)
-    """Spent at most on this model in one store, all runs together."""
+    """Most dollars to spend on this model in one output folder, all runs together."""
     finish_reasons: dict[str, Literal["whole", "cut", "refused"]] = Field(default_factory=dict)
     """How replies end whose finish reason spyhop does not know, such as `{ done = "whole" }`;
     "null" stands for a missing one. It applies to replies received earlier, too."""

@@ -1,4 +1,4 @@
-"""A teacher's file: which model it is, and where it answers."""
+"""Teacher files: a model, and its endpoints or its folder."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,7 +55,7 @@ def read_teacher(path: Path) -> Teacher:
         return Teacher(Local(**kept.model_dump(exclude={"folder"})), folder=kept.folder)
     if "endpoints" not in given:
         raise RecipeError(
-            f'{path}: name a served model with [[endpoints]] and a url, or a folder = "..."'
+            f'{path}: add [[endpoints]] with a url, or folder = "..." for local weights'
         )
     served = validated(path, _Served, given, "", context)
     identity = set(Remote.model_fields) - {"kind"}

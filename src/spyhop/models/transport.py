@@ -10,7 +10,7 @@ from aiohttp.abc import AbstractStreamWriter
 
 from spyhop.models.endpoint_state import EndpointState
 from spyhop.models.failures import Failure, read_failure
-from spyhop.settings import mask_secret
+from spyhop.settings import secret_forms
 
 CONNECT_S = 30.0
 MOST_BYTES = 64 << 20
@@ -46,7 +46,11 @@ class Transport:
     def __init__(self, endpoints: Sequence[EndpointState]) -> None:
         self._headers = {id(each): each.headers() for each in endpoints}
         self._proxies = {id(each): each.proxy for each in endpoints}
-        self._secrets = {each.config.key_env: each.key for each in endpoints if each.key}
+        self._masks = {
+            form: f"<{each.config.key_env}>".encode()
+            for each in endpoints
+            for form in secret_forms(each.key)
+        }
 
     async def __aenter__(self) -> "Transport":
         """Open the session."""
@@ -93,8 +97,9 @@ class Transport:
 
     def masked(self, raw: bytes) -> bytes:
         """Return a body without the keys that a server may repeat."""
-        for name, secret in self._secrets.items():
-            raw = mask_secret(raw, secret, name)
+        for form, mask in self._masks.items():
+            if form in raw:
+                raw = raw.replace(form, mask)
         return raw
 
     def _shown(self, text: str) -> str:

@@ -117,12 +117,14 @@ def read_rows(
 
 def _json_rows(path: Path, mark: str) -> Iterator[tuple[str, Any]]:
     """Yield the rows of JSON lines, or of one array."""
-    first = next((line for line in byte_lines(path) if line.strip(b"\xef\xbb\xbf \t\r\n")), b"")
-    start = first.removeprefix(b"\xef\xbb\xbf").lstrip()
+    outside = b"\xef\xbb\xbf \t\r\n"
+    start = next((block.lstrip(outside) for block in _blocks(path) if block.strip(outside)), b"")
     if start.startswith(b"["):
         return _array_rows(path)
-    if start.startswith(b"{") and path.suffixes[:1] != [".jsonl"] and not _is_json(start):
-        return _single(path)
+    if start.startswith(b"{") and path.suffixes[:1] != [".jsonl"]:
+        first = next(line for line in byte_lines(path) if line.strip(outside))
+        if not _is_json(first.lstrip(outside)):
+            return _single(path)
     return json_lines(path, mark, from_json)
 
 
@@ -135,7 +137,11 @@ def _is_json(text: bytes) -> bool:
 
 
 def _single(path: Path) -> Iterator[tuple[str, Any]]:
-    found = json_file(path)
+    """Refuse a file that is one object over several lines; other broken lines name their line."""
+    try:
+        found = json_file(path)
+    except InputError:
+        return json_lines(path, LINE, from_json)
     lists = [key for key, value in found.items() if isinstance(value, list)]
     named = f"; it holds lists under {', '.join(lists):.80}" if lists else ""
     raise InputError(f"{path}: one JSON object, not rows{named}; save the rows as JSON lines")
@@ -187,12 +193,18 @@ def _decode(text: str, place: int) -> tuple[Any, int]:
 def _text_blocks(path: Path) -> Iterator[str]:
     decoder = codecs.getincrementaldecoder("utf-8-sig")()
     try:
-        with pa.input_stream(str(path), compression="detect") as stream:
-            while block := stream.read(_BLOCK):
-                yield decoder.decode(block)
+        for block in _blocks(path):
+            yield decoder.decode(block)
         yield decoder.decode(b"", final=True)
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8 ({error.reason}); save the file as UTF-8") from None
+
+
+def _blocks(path: Path) -> Iterator[bytes]:
+    try:
+        with pa.input_stream(str(path), compression="detect") as stream:
+            while block := stream.read(_BLOCK):
+                yield block
     except (OSError, EOFError) as error:
         raise InputError(f"{path}: cannot be read ({error!s:.80})") from None
 
@@ -225,7 +237,7 @@ def _arrow_batches(path: Path) -> Iterator[pa.RecordBatch]:
                 yield from (opened.get_batch(n) for n in range(opened.num_record_batches))
             else:
                 yield from opened
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise InputError(f"{path}: not a whole Arrow file ({error!s:.100})") from None
 
 

@@ -39,7 +39,8 @@ class Source:
         files = self._files()
         cache = _DigestCache(root / ".digests.json")
         try:
-            manifest = {name: cache.digest(file) for name, file in files.items()}
+            is_folder = self.path.is_dir()
+            manifest = {name: _digest(cache, file, is_folder) for name, file in files.items()}
             num_bytes = sum(file.stat().st_size for file in files.values())
         except OSError as error:
             raise InputError(f"{self.path}: cannot be read ({error.strerror})") from None
@@ -68,6 +69,16 @@ class Source:
         if not files:
             raise InputError(f"{self.path}: the folder holds no files")
         return files
+
+
+def _digest(cache: "_DigestCache", file: Path, is_in_folder: bool) -> str:
+    """Return a file's digest; one in a folder that cannot be read is its reader's to report."""
+    try:
+        return cache.digest(file)
+    except OSError as error:
+        if not is_in_folder:
+            raise
+        return f"unreadable: {error.strerror}"
 
 
 class _DigestCache:
