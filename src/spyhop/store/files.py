@@ -162,7 +162,7 @@ def parquet_head(path: Path) -> pq.FileMetaData:
     """
     try:
         return pq.read_metadata(path)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise _not_parquet(path, error) from None
 
 
@@ -177,7 +177,7 @@ def parquet_batches(path: Path, columns: Collection[str] | None = None) -> Itera
             known = file.schema_arrow.names
             wanted = None if columns is None else [name for name in known if name in columns]
             yield from file.iter_batches(batch_size=BATCH_ROWS, columns=wanted)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise _not_parquet(path, error) from None
 
 

@@ -107,7 +107,9 @@ class Trainer:
         torch.manual_seed(config.seed + group.rank)
         if config.continue_optimizer:
             self._continue(job.base / OPTIMIZER)
-        self.checkpoints = Checkpoints(job.state, student.model, self.optimizers, group)
+        self.checkpoints = Checkpoints(
+            job.state, student.model, self.optimizers, group, outcome.notices.append
+        )
         self.position = self.checkpoints.load()
         mean_tokens = float(job.rows.lengths.mean())
         flops = self.shape.flops_per_token(mean_tokens)
