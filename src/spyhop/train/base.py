@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spyhop.lazy import Lazy
-from spyhop.models.folder import load_model, read_config
-from spyhop.models.local import load, load_tokenizer, pick_format
+from spyhop.models.folder import load_model, load_tokenizer, read_config
+from spyhop.models.local import load, pick_format
 from spyhop.render import ChatFormat, TemplateFormat
 from spyhop.schema import TrainingError
 from spyhop.train.adapter import ADAPTER, adapted, combine, loading
