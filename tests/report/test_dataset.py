@@ -31,7 +31,7 @@ def test_both_files_hold_the_same_conversations(tmp_path: Path):
     assert pq.read_table(made.path / "data" / "train.parquet").to_pylist() == lines
     assert lines[1]["messages"] == [{"role": "user", "content": "Question 1"},
                                     {"role": "assistant", "content": "Answer 1"}]  # fmt: skip
-    assert (lines[1]["origin"], lines[1]["licence"]) == ("f:1", "MIT")
+    assert (lines[1]["origin"], lines[1]["license"]) == ("f:1", "MIT")
     assert made.record.counts == {"failed": 1, "rows": 2, "licence/MIT": 2}
 
 
