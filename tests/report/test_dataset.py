@@ -70,7 +70,7 @@ def test_a_ready_answer_has_a_licence_and_an_origin_of_its_own(tmp_path: Path):
     given = DatasetConfig(title="Mine")
     made = dataset.run(tmp_path, given, answers={"one": answers}, queries=none)
     row = json.loads((made.path / "train.jsonl").read_text())
-    assert (row["licence"], row["origin"]) == ("MIT", "orca.jsonl:1")
+    assert (row["license"], row["origin"]) == ("MIT", "orca.jsonl:1")
     assert "Not free" not in (made.path / "README.md").read_text()
 
 
