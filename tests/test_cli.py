@@ -422,7 +422,7 @@ def test_a_signal_ends_a_training_and_the_next_run_resumes(
         command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         start_new_session=True,
     )  # fmt: skip
-    pattern = "out/.partial/train.tune-*/state/checkpoint.pt"
+    pattern = "out/.partial/train.tune-*/state/checkpoint-*.pt"
     until = time.monotonic() + 90
     while not list(tmp_path.glob(pattern)) and process.poll() is None:
         assert time.monotonic() < until

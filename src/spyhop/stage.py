@@ -120,6 +120,8 @@ class Estimate:
     """By the name of the model's input; prices and limits are the runner's business."""
     trained_tokens: int = 0
     """Tokens read in training."""
+    gives_log_probabilities: bool = True
+    """Of a model: whether it gives those of options, as far as `spyhop doctor` has seen."""
     parameters: int = 0
     """Of a model: those that it computes with; 0 where it is none, or unknown."""
     num_layers: int = 0

@@ -85,12 +85,12 @@ def test_a_folder_with_one_recipe_is_that_recipe(cli):
 
 
 class Bare(Config):
-    name: str = "bare"
+    """Settings of a recipe without a report."""
 
 
 def test_a_report_without_a_page_says_so(cli, monkeypatch: pytest.MonkeyPatch):
-    def build(config: Bare) -> Recipe:
-        recipe = Recipe(config.name)
+    def build(config: Bare, name: str) -> Recipe:
+        recipe = Recipe(name)
         recipe.add("few", toys.numbers, Numbers())
         return recipe
 

@@ -7,13 +7,16 @@ import pytest
 
 import toys
 from spyhop.augment import AnswerConfig, answer
+from spyhop.curate import RateConfig, rate
 from spyhop.models import Local, Sampling
+from spyhop.models.doctor import CapabilityCheck
 from spyhop.models.endpoint import Remote
+from spyhop.models.seen import remember
 from spyhop.models.service import Endpoint, Service
 from spyhop.recipe import Recipe, Source, Use, resolve
 from spyhop.recipe.checks import check_models, check_samples, warnings
 from spyhop.recipe.plan import plan
-from spyhop.schema import ModelError, Prompt, RecipeError
+from spyhop.schema import ModelError, Pair, Prompt, RecipeError
 from spyhop.stage import stage
 from spyhop.train import TuneConfig, tune
 
@@ -83,3 +86,19 @@ def test_trainings_too_short_to_learn_are_told(tmp_path: Path, tiny_folder: Path
     r.add("student", tune, config, base=Source(tiny_folder), answers={"teacher": r.step("a0")})
     (found,) = warnings(plan(resolve(r, tmp_path)))
     assert found.startswith("student: ") and "training steps are too few" in found
+
+
+@pytest.mark.parametrize(("said", "per_pair"), [("given", 2), ("refused (no logprobs)", 6)])
+def test_the_plan_knows_what_doctor_saw_of_a_judge(tmp_path: Path, said: str, per_pair: int):
+    judge = _served("judge")
+    remember(tmp_path, judge.config, [CapabilityCheck("u log-probabilities", True, said)])
+    r = Recipe("r")
+    pairs = r.add("pairs", pairs_of, toys.Numbers(num_rows=100))
+    r.add("rated", rate, RateConfig(num_repeated=0), pairs=pairs, judge=judge)
+    line = next(line for line in plan(resolve(r, tmp_path)) if line.step.name == "rated")
+    assert line.estimate.calls["judge"].requests == 100 * per_pair
+
+
+@stage(version=1, writes=Pair, plan=lambda config: toys.Estimate(rows=config.num_rows))
+def pairs_of(ctx: Any, config: toys.Numbers) -> Any:
+    return iter(())

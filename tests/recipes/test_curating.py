@@ -214,7 +214,7 @@ def test_instructions_for_texts(cli: Command):
         done = cli("backtranslate", "texts.jsonl", "--model", "writer.toml", "--out", "out")
         assert done.code == 0, done.stderr
         assert server.stats()["billed"] == 9
-    assert "out/pairs.jsonl: 9 pairs from 9 segments; dropped: none" in done.stdout
+    assert "out/pairs.jsonl: 9 pairs from 9 segments; dropped: no segment" in done.stdout
     rows = _read("out/pairs.jsonl")
     assert [row.response for row in rows] == [row.text for row in texts]
     assert {row.instruction for row in rows} == {"How is it made at home?"}

@@ -2,7 +2,9 @@ import json
 import multiprocessing
 import random
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +14,8 @@ from spyhop.stage import Runtime
 from spyhop.store import Artifact, Source
 from spyhop.store.work import Work
 from spyhop.train import HeldOutConfig, TuneConfig, read_metrics, read_speed, tune
+from spyhop.train.checkpoint import Checkpoints, Position
+from spyhop.train.distributed import Group
 from spyhop.train.optimizer import OptimizerConfig
 
 SPAWN = multiprocessing.get_context("spawn")
@@ -31,7 +35,7 @@ def _train(root: Path, base: Artifact, answers: Artifact) -> None:
 
 
 def _checkpoint(root: Path) -> Path | None:
-    return next((root / ".partial").glob("train.tune-*/state/checkpoint.pt"), None)
+    return max((root / ".partial").glob("train.tune-*/state/checkpoint-*-*.pt"), default=None)
 
 
 @pytest.mark.parametrize(
@@ -105,3 +109,38 @@ def test_a_kill_after_the_last_step_keeps_snapshots_and_metrics(
     lines = (made.path / "logs" / "steps.jsonl").read_text().splitlines()
     losses = [line["loss"] for line in map(json.loads, lines) if "loss" in line]
     assert losses == read_metrics(made)["losses"]
+
+
+def _flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 4
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        _flip,
+        lambda path: path.write_bytes(path.read_bytes()[:-100]),
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_bytes(b"junk" * 99),
+    ],
+    ids=["bit", "cut", "empty", "junk"],
+)
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(
+    tmp_path: Path, damage: Callable[[Path], object]
+):
+    model, lines = torch.nn.Linear(3, 3), []
+    optimizers: list[Any] = [torch.optim.AdamW(model.parameters())]
+    group = Group(torch.device("cpu"))
+    checkpoints = Checkpoints(tmp_path, model, optimizers, group, lines.append)
+    for step in (1, 2, 3):
+        with torch.no_grad():
+            model.weight.fill_(step)
+        checkpoints.save(Position(step=step))
+    newest = max(tmp_path.glob("checkpoint-*-*.pt"))
+    damage(newest)
+    assert checkpoints.load().step == 2 and float(model.weight[0, 0].detach()) == 2
+    assert len(lines) == 1 and newest.name in lines[0] and "damaged" in lines[0]
+    damage(next(tmp_path.glob("checkpoint-*-*.pt")))
+    assert checkpoints.load() == Position() and len(lines) == 2

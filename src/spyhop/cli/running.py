@@ -29,7 +29,7 @@ from spyhop.settings import read_toml
 from spyhop.store import Artifact
 from spyhop.train.cost import describe_cost
 
-PLAIN_WIDTH = 140
+PLAIN_WIDTH = 160
 """Columns of a table that is written to a file or a pipe."""
 
 
@@ -175,13 +175,16 @@ def print_plan(resolved: Resolved, runtime: Runtime, within_days: float | None =
     lines = plan_recipe(resolved)
     console = Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH)
     console.print(plan_table(lines))
-    for line in lines:
-        if not line.is_made and (cost := describe_cost(line.estimate, runtime)):
-            console.print(f"{line.step.name}: {cost}", markup=False)
-    for text in warnings(lines):
-        console.print(f"warning: {text}", markup=False, highlight=False, soft_wrap=True)
-    for path in resolved.missing or []:
-        note = f"{path}: not found yet; excluded from this estimate"
+    missing = resolved.missing or []
+    costs = {
+        line.step.name: describe_cost(line.estimate, runtime) for line in lines if not line.is_made
+    }
+    notes = [
+        *(f"{name}: {cost}" for name, cost in costs.items() if cost),
+        *(f"warning: {text}" for text in warnings(lines)),
+        *(f"{path}: not found yet; excluded from this estimate" for path in missing),
+        *(deadlines(lines, within_days) if within_days else []),
+        f"output folder: {resolved.root}",
+    ]
+    for note in notes:
         console.print(note, markup=False, highlight=False, soft_wrap=True)
-    for text in deadlines(lines, within_days) if within_days else []:
-        console.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -10,6 +10,7 @@ from spyhop.cli.folder import existing, output_folder
 from spyhop.cli.options import Out
 from spyhop.models import read_teacher
 from spyhop.models.doctor import doctor as examine
+from spyhop.models.seen import remember
 from spyhop.schema import ModelError
 from spyhop.store import Entry, Inventory
 
@@ -23,10 +24,13 @@ def doctor(
     One small request is sent.
     """
     console = Console(highlight=False, soft_wrap=True)
-    failed = []
-    for check in examine(read_teacher(teacher), output_folder(out)):
+    failed, found, model, root = [], [], read_teacher(teacher), output_folder(out)
+    for check in examine(model, root):
         console.print(f"{'ok ' if check.ok else 'BAD'}  {check.name}: {check.text}", markup=False)
+        found.append(check)
         failed += [] if check.ok else [check.name]
+    if root.is_dir():
+        remember(root, model.config, found)
     if failed:
         raise ModelError(f"{teacher}: failed checks: {', '.join(failed)}")
 

@@ -109,6 +109,8 @@ def plan_rate(config: RateConfig, pairs: Estimate, judge: Estimate) -> Estimate:
     written = {"verdict": config.num_verdicts, "choice": 0, "expected": 1}[config.method]
     weighed = int(config.method != "verdict")
     further = _num_fallback(config) - 1 if config.method == "expected" else 0
+    if not judge.gives_log_probabilities:
+        written, further = written + further, 0
     longer = (room - reason) * written * weighed
     calls = Calls(
         requests=rated * (written + weighed),

@@ -22,8 +22,8 @@ from spyhop.models.calls import Reply, Request, Sampling
 from spyhop.models.endpoint import Remote
 from spyhop.models.endpoint_state import EndpointState
 from spyhop.models.failures import Failure, read_failure, remaining
-from spyhop.models.folder import read_config
-from spyhop.models.local import Local, load_tokenizer, saved_format
+from spyhop.models.folder import load_tokenizer, read_config
+from spyhop.models.local import Local, saved_format
 from spyhop.models.replies import Usage, parse, read_reply
 from spyhop.models.service import Endpoint, Service
 from spyhop.models.teacher import Teacher
@@ -38,6 +38,7 @@ else:
     transformers = Lazy("transformers")
 
 CONNECT_S = 10.0
+LOG_PROBABILITIES = "log-probabilities"
 ANSWER_S = 120.0
 """Longest wait for a reply, whatever `timeout_s` says."""
 LEAST_FREE_BYTES = 1 << 30
@@ -221,11 +222,11 @@ def _asked(config: Remote, state: EndpointState, *, is_capped: bool) -> Iterator
 
 def _logprobs(config: Remote, answer: Reply, said: str) -> CapabilityCheck:
     if "logprobs" in config.omit:
-        return CapabilityCheck("log-probabilities", True, "not requested (omit)")
+        return CapabilityCheck(LOG_PROBABILITIES, True, "not requested (omit)")
     if said:
-        return CapabilityCheck("log-probabilities", True, f"refused ({said:.120})")
+        return CapabilityCheck(LOG_PROBABILITIES, True, f"refused ({said:.120})")
     given = "given" if answer.log_probability is not None else "not given"
-    return CapabilityCheck("log-probabilities", True, given)
+    return CapabilityCheck(LOG_PROBABILITIES, True, given)
 
 
 def _usage(endpoint: Endpoint, usage: Usage, *, is_capped: bool) -> CapabilityCheck:

@@ -73,8 +73,7 @@ def parse(raw: bytes, num_samples: int, prompt_guess: int) -> tuple[list[dict[st
         raise Unreadable(Failure(kind, message, 200, is_maybe_billed=True)) from None  # type: ignore[arg-type]
     if stated := read_stated(answer):
         raise Unreadable(stated)
-    choices = answer.get("choices") if isinstance(answer, dict) else None
-    found = [each for each in choices if isinstance(each, dict)] if choices else []
+    found = _dicts(answer.get("choices")) if isinstance(answer, dict) else []
     if not found:
         raise Unreadable(_malformed("no choices"))
     if len(found) > 1:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from spyhop.models import Local
+from spyhop.models.seen import gives_log_probabilities
 from spyhop.models.service import Demand
 from spyhop.recipe.graph import Chosen, RecipeStep, Source, Use, models
 from spyhop.recipe.resolve import Resolved
@@ -136,9 +137,9 @@ def _estimate(resolved: Resolved, step: RecipeStep, known: dict[str, Estimate]) 
     if step.stage.plan is None:
         return Estimate()
     inputs = {
-        name: {slot: _of(ref, known) for slot, ref in value.items()}
+        name: {slot: _of(ref, known, resolved.root) for slot, ref in value.items()}
         if isinstance(value, dict)
-        else _of(value, known)
+        else _of(value, known, resolved.root)
         for name, value in step.inputs.items()
     }
     return step.stage.plan(step.config, **inputs)
@@ -191,10 +192,14 @@ def _demands(step: RecipeStep, estimate: Estimate) -> dict[str, Demand]:
     return found
 
 
-def _of(ref: RecipeStep | Source | Use | Chosen, known: dict[str, Estimate]) -> Estimate:
+def _of(
+    ref: RecipeStep | Source | Use | Chosen, known: dict[str, Estimate], root: Path
+) -> Estimate:
     if isinstance(ref, RecipeStep):
         return known[ref.name]
-    if isinstance(ref, Use | Chosen):
+    if isinstance(ref, Use):
+        return Estimate(gives_log_probabilities=gives_log_probabilities(root, ref.config))
+    if isinstance(ref, Chosen):
         return Estimate()
     return _text_of(ref)
 

@@ -7,6 +7,7 @@ from typing import Literal
 from spyhop.augment import AnswerConfig, answer
 from spyhop.augment.export import RESERVED, STEM, ExportConfig, export
 from spyhop.collect.messages import MessagesConfig, read_prompts
+from spyhop.collect.shapes import Shape
 from spyhop.recipe.graph import Recipe, Source
 from spyhop.recipes.inputs import served
 from spyhop.report.rows import RowsPageConfig, rows_page
@@ -25,7 +26,9 @@ class AnsweringConfig(Config):
     """Settings of the `answer` recipe."""
 
     prompts: InputPath
-    """File or folder of JSONL or Parquet: rows with `messages`, or with a `prompt`."""
+    """File or folder of rows: JSON, CSV, TSV, Parquet, or a data set that `datasets` saved."""
+    shape: Shape | None = None
+    """Shape of the rows, such as `messages` or `alpaca`. Default: each row's own, by its keys."""
     teacher: InputPath
     """A teacher's file (TOML), or a folder of weights."""
     answers: AnswerConfig = AnswerConfig()
@@ -34,10 +37,12 @@ class AnsweringConfig(Config):
 
 
 def answering(config: AnsweringConfig, name: str = "answer") -> Recipe:
-    """Your own prompts (JSONL or Parquet), answered by a teacher, in the same format."""
+    """Your own prompts, answered by a teacher, in the same format."""
     r = Recipe(name)
     file = Source(config.prompts)
-    prompts = r.add(PROMPTS, read_prompts, MessagesConfig(reserved=RESERVED), file=file)
+    prompts = r.add(
+        PROMPTS, read_prompts, MessagesConfig(shape=config.shape, reserved=RESERVED), file=file
+    )
     answers = r.add(
         ANSWERS, answer, config.answers, prompts=prompts, teacher=served(config.teacher)
     )

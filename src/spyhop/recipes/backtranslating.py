@@ -48,5 +48,5 @@ def export_results(made: Mapping[str, Artifact], out: Path) -> str:
     reasons = ", ".join(f"{name} {num:,}" for name, num in sorted(dropped.items()))
     num = made[WRITTEN].num_rows
     return f"{place}: {num:,} pairs from {made[SEGMENTS].num_rows:,} segments; dropped: " + (
-        reasons or "none"
+        reasons or "no segment"
     )

@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from spyhop.collect import MessagesConfig, read_conversations
+from spyhop.collect.shapes import Shape
 from spyhop.models import Local
 from spyhop.recipe.graph import Recipe, RecipeStep, Ref, Source, Use
 from spyhop.report.training import TrainingPageConfig, training_page
@@ -38,7 +39,9 @@ class TrainingConfig(Config):
     """Settings of the `train` recipe."""
 
     rows: tuple[InputPath, ...] = Field(min_length=1)
-    """Files or folders of JSONL or Parquet: `messages` that end with the assistant's turn."""
+    """Files or folders of rows, of any shape that holds a response."""
+    shape: Shape | None = None
+    """Shape of the rows, such as `messages` or `alpaca`. Default: each row's own, by its keys."""
     base: InputPath
     """A Hugging Face folder of a causal language model of any class."""
     train: TuneConfig = TuneConfig(epochs=EPOCHS)
@@ -72,7 +75,7 @@ def training(config: TrainingConfig, name: str = "train") -> Recipe:
     r = Recipe(name)
     base = Source(config.base)
     names = {f"held-out-{n}": path for n, path in enumerate(config.held_out, 1)}
-    watched = {name: _read(r, name, path) for name, path in names.items()}
+    watched = {name: _read(r, name, path, config.shape) for name, path in names.items()}
     phases = [TrainingPhase(rows=config.rows, train=config.train), *config.then]
     model: RecipeStep | Source = base
     students: dict[str, Ref] = {}
@@ -80,7 +83,7 @@ def training(config: TrainingConfig, name: str = "train") -> Recipe:
     settings = chained([phase.train or config.train for phase in phases])
     for number, (phase, how) in enumerate(zip(phases, settings, strict=True), 1):
         names = {f"rows-{len(answers) + n}": path for n, path in enumerate(phase.rows, 1)}
-        some = {name: _read(r, name, path) for name, path in names.items()}
+        some = {name: _read(r, name, path, config.shape) for name, path in names.items()}
         answers |= some
         name = "student" if number == len(phases) else f"student.{number}"
         more = {"held_out": watched} if watched else {}
@@ -112,5 +115,5 @@ def _over(first: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any
     return {**kept, **changes, **tables}
 
 
-def _read(r: Recipe, name: str, path: InputPath) -> RecipeStep:
-    return r.add(name, read_conversations, MessagesConfig(), file=Source(path))
+def _read(r: Recipe, name: str, path: InputPath, shape: Shape | None) -> RecipeStep:
+    return r.add(name, read_conversations, MessagesConfig(shape=shape), file=Source(path))

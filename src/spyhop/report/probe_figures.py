@@ -36,7 +36,7 @@ def probe_section(probes: Mapping[str, Artifact]) -> ReportSection:
         if seen := _seen(artifact):
             section.text(f"{name}: not asked, since training rows have them: {', '.join(seen)}.")
         for row in _samples(artifact):
-            told = "ended" if row.finish_reason == "stop" else row.finish_reason
+            told = "ended" if row.ending == "whole" else row.ending
             note = f"{name}, {row.message or 'no system message'}, {told}"
             note += f", {row.response_tokens} tokens"
             turns = [turn.model_dump() for turn in row.messages]

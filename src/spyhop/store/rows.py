@@ -237,7 +237,7 @@ def _arrow_batches(path: Path) -> Iterator[pa.RecordBatch]:
                 yield from (opened.get_batch(n) for n in range(opened.num_record_batches))
             else:
                 yield from opened
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise InputError(f"{path}: not a whole Arrow file ({error!s:.100})") from None
 
 

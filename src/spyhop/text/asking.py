@@ -25,7 +25,7 @@ _REQUEST = re.compile(
     r"\bwould (?:appreciate|be helpful)\b|"
     r"\b(?:should|must|needs? to) be (?:\w+ly )?\w+(?:ed|en)\b|\b(?:of|in|from|by|at|for|is|"
     r"are|to) (?:which|whom|what)\b|"
-    r"\bneed(?: your| some)? help\b|\blooking for\b|"
+    r"\bneed(?: your| some)? help\b|^looking for\b|"
     r"\byour (?:answer|response|output|story|essay) (?:should|must|will|needs)\b|"
     r"\bany (?:ideas?|tips|advice|suggestions)\b|^(?:suppose|imagine|given|assum(?:e|ing))\b",
     re.IGNORECASE,
@@ -51,8 +51,7 @@ _FINITE = re.compile(
 )
 _ASKED = re.compile(r"^(?:what|how|why) \w", re.IGNORECASE)
 _DUTY = re.compile(
-    r"(?:^|, )you (?:should|must|(?:will )?need to|(?:will )?have to|will be required to|"
-    r"will) (\w+)"
+    r"(?:^|, )you (?:should|must|(?:will )?need to|(?:will )?have to|will be required to) (\w+)"
 )
 _ADVERBIAL = re.compile(
     r"^(?:in|on|at|for|from|with|without|using|given|based|if|when|while|after|before|as|to|"

@@ -7,16 +7,20 @@ checkpoint), which another number of processes can read.
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spyhop.lazy import Lazy
 from spyhop.store import atomic_write
+from spyhop.store.atomic import remove
 from spyhop.train.distributed import Group
 from spyhop.train.optimizer import AnyOptimizer
+from spyhop.train.tensors import digest_file
 
 if TYPE_CHECKING:
     import torch
@@ -31,8 +35,11 @@ else:
     shard_writer = Lazy("torch.distributed.checkpoint.state_dict_saver")
     whole = Lazy("torch.distributed.checkpoint.state_dict")
 
-FILE = "checkpoint.pt"
-BEST = "best.pt"
+CHECKPOINT, BEST = "checkpoint", "best"
+KEPT = 2
+DIGEST_CHARS = 16
+DIGESTS = "digests.json"
+"""In a folder of shards: the SHA-256 of each file."""
 
 
 @dataclass(slots=True)
@@ -65,12 +72,17 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Checkpoints:
-    """Where the state of one training is kept."""
+    """Where the state of one training is kept.
+
+    The last two checkpoints are kept, each with its digest (G14): where the newer one is damaged,
+    training continues from the one before.
+    """
 
     folder: Path
     model: Any
     optimizers: list[AnyOptimizer]
     group: Group
+    log: Callable[[str], None]
 
     def save(self, position: Position) -> None:
         """Write weights, optimiser state, randomness and position.
@@ -80,54 +92,72 @@ class Checkpoints:
                 gone.
         """
         about = {"position": asdict(position), "random": _random()}
+        name = f"{CHECKPOINT}-{position.step:09d}"
         if self.group.size == 1:
             states = [optimizer.state_dict() for optimizer in self.optimizers]
-            _write(
-                self.folder / FILE,
-                {"model": self.model.state_dict(), "optimizers": states, **about},
-            )
-            return
-        name = f"checkpoint-{position.step:09d}"
-        self._save_shards(name, with_optimizer=True, about=about)
-        self._keep_only("checkpoint-*", name)
+            state = {"model": self.model.state_dict(), "optimizers": states, **about}
+            _write_verified(self.folder, name, state)
+        else:
+            self._save_shards(name, with_optimizer=True, about=about)
+        self._keep_last(CHECKPOINT)
 
     def load(self) -> Position:
         """Restore everything in place and return the position; a fresh one where there is none."""
+        path = self._newest(CHECKPOINT)
+        if path is None:
+            return Position()
         if self.group.size == 1:
-            path = self.folder / FILE
-            if not path.is_file():
-                return Position()
-            state = torch.load(path, map_location="cpu", weights_only=True)
-            self.model.load_state_dict(state["model"])
-            for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
-                optimizer.load_state_dict(saved)
-            about = state
-        else:
-            found = sorted(self.folder.glob("checkpoint-*[0-9]"))
-            if not found:
-                return Position()
-            self._load_shards(found[-1], with_optimizer=True)
-            own = found[-1] / f"rank-{self.group.rank}.pt"
-            path = own if own.is_file() else found[-1] / "rank-0.pt"
             about = torch.load(path, map_location="cpu", weights_only=True)
+            self.model.load_state_dict(about["model"])
+            for optimizer, saved in zip(self.optimizers, about["optimizers"], strict=True):
+                optimizer.load_state_dict(saved)
+        else:
+            self._load_shards(path, with_optimizer=True)
+            own = path / f"rank-{self.group.rank}.pt"
+            about = torch.load(
+                own if own.is_file() else path / "rank-0.pt", map_location="cpu", weights_only=True
+            )
         _set_random(about["random"])
         return Position(**about["position"])
 
     def save_best(self, step: int) -> None:
         """Keep the weights as they are: no held-out loss was lower."""
+        name = f"{BEST}-{step:09d}"
         if self.group.size == 1:
-            _write(self.folder / BEST, self.model.state_dict())
-            return
-        self._save_shards(f"best-{step:09d}", with_optimizer=False, about=None)
-        self._keep_only("best-*", f"best-{step:09d}")
+            _write_verified(self.folder, name, self.model.state_dict())
+        else:
+            self._save_shards(name, with_optimizer=False, about=None)
+        self._keep_last(BEST)
 
     def load_best(self) -> None:
-        """Put the weights back that `save_best` kept last."""
-        if self.group.size == 1:
-            state = torch.load(self.folder / BEST, map_location="cpu", weights_only=True)
-            self.model.load_state_dict(state)
-        else:
-            self._load_shards(sorted(self.folder.glob("best-*[0-9]"))[-1], with_optimizer=False)
+        """Put the weights back that `save_best` kept last; the present ones where none is whole."""
+        path = self._newest(BEST)
+        if path is not None and self.group.size == 1:
+            self.model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+        elif path is not None:
+            self._load_shards(path, with_optimizer=False)
+
+    def _kept(self, kind: str) -> list[Path]:
+        """Return the whole checkpoints' paths, the newest first."""
+        pattern = f"{kind}-*-*.pt" if self.group.size == 1 else f"{kind}-*[0-9]"
+        return sorted(self.folder.glob(pattern), reverse=True)
+
+    def _newest(self, kind: str) -> Path | None:
+        """Return the newest checkpoint whose content is what was written; log the damaged ones."""
+        found = None
+        for path in self._kept(kind) if self.group.rank == 0 else ():
+            if _is_intact(path):
+                found = path
+                break
+            self.log(f"{path.name} is damaged (its content is not what was written); deleted")
+            remove(path)
+        chosen: Path | None = self.group.tell(found)
+        return chosen
+
+    def _keep_last(self, kind: str) -> None:
+        if self.group.rank == 0:
+            for path in self._kept(kind)[KEPT:]:
+                remove(path)
 
     def _shards(self, *, with_optimizer: bool) -> dict[str, Any]:
         state: dict[str, Any] = {"model": whole.get_model_state_dict(self.model)}
@@ -150,6 +180,8 @@ class Checkpoints:
             raise _first_cause(error) from None
         self.group.wait()
         if self.group.rank == 0:
+            digests = {path.name: digest_file(path) for path in aside.iterdir()}
+            (aside / DIGESTS).write_text(json.dumps(digests))
             shutil.rmtree(self.folder / name, ignore_errors=True)  # of a run that was killed
             aside.replace(self.folder / name)
         self.group.wait()
@@ -161,11 +193,24 @@ class Checkpoints:
         if with_optimizer:
             whole.set_optimizer_state_dict(self.model, self.optimizers, state["optimizer"])  # type: ignore[arg-type]
 
-    def _keep_only(self, pattern: str, name: str) -> None:
-        if self.group.rank == 0:
-            for folder in self.folder.glob(pattern):
-                if folder.name != name:
-                    shutil.rmtree(folder, ignore_errors=True)
+
+def _write_verified(folder: Path, name: str, state: Any) -> None:  # noqa: ANN401 (PyTorch's)
+    """Write `<name>-<start of its digest>.pt`."""
+    with atomic_write(folder / f"{name}.pt") as temporary:
+        with temporary.open("wb") as stream:
+            torch.save(state, stream)
+        path = folder / f"{name}-{digest_file(temporary)[:DIGEST_CHARS]}.pt"
+    (folder / f"{name}.pt").replace(path)
+
+
+def _is_intact(path: Path) -> bool:
+    if path.is_file():
+        return digest_file(path).startswith(path.stem.rpartition("-")[2])
+    try:
+        digests = json.loads((path / DIGESTS).read_bytes())
+        return all(digest_file(path / name) == digest for name, digest in digests.items())
+    except (OSError, ValueError, AttributeError):
+        return False
 
 
 def _write(path: Path, state: Any) -> None:  # noqa: ANN401 (whatever torch.save takes)

@@ -15,7 +15,7 @@ from spyhop.runtime import Runtime
 from spyhop.schema import TrainingError
 from spyhop.stage import Progress
 from spyhop.store.artifact import LOGS
-from spyhop.train.base import LoadedBase, open_student, save_student
+from spyhop.train.base import METRICS, LoadedBase, open_student, save_student
 from spyhop.train.batches import RowNumbers
 from spyhop.train.checkpoint import Checkpoints
 from spyhop.train.config import TuneConfig
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 else:
     torch = Lazy("torch")
 
-METRICS = "metrics.json"
 SPEED = "speed.json"
 SNAPSHOTS = "snapshots"
 OPTIMIZER = "optimizer.pt"
@@ -107,7 +106,9 @@ class Trainer:
         torch.manual_seed(config.seed + group.rank)
         if config.continue_optimizer:
             self._continue(job.base / OPTIMIZER)
-        self.checkpoints = Checkpoints(job.state, student.model, self.optimizers, group)
+        self.checkpoints = Checkpoints(
+            job.state, student.model, self.optimizers, group, outcome.notices.append
+        )
         self.position = self.checkpoints.load()
         mean_tokens = float(job.rows.lengths.mean())
         flops = self.shape.flops_per_token(mean_tokens)

@@ -113,10 +113,11 @@ def rate_factor(config: OptimizerConfig, step: int, num_steps: int) -> float:
     warmup = warmup_steps(config, num_steps)
     if step < warmup:
         return (step + 1) / warmup
-    way = min(1.0, (step - warmup) / max(1, num_steps - warmup - 1))
+    is_reached = config.final_frac > 0  # a rate of 0 would waste the last step
+    progress = min(1.0, (step - warmup) / max(1, num_steps - warmup - is_reached))
     falling = {
-        "cosine": 0.5 * (1 + math.cos(math.pi * way)),
-        "linear": 1 - way,
+        "cosine": 0.5 * (1 + math.cos(math.pi * progress)),
+        "linear": 1 - progress,
         "constant": 1.0,
     }[config.schedule]
     return config.final_frac + (1 - config.final_frac) * falling

@@ -18,9 +18,10 @@ import pyarrow.compute as pc
 from pydantic import Field
 
 from spyhop.models import Model, Reply, Request, Sampling
-from spyhop.schema import Config, Message, Row, prompt_turns
+from spyhop.schema import Config, Ending, Message, Row, Unfinished, prompt_turns
 from spyhop.stage import CHARS_PER_TOKEN, Calls, Context, Estimate, stage
 from spyhop.store import Artifact, row_id
+from spyhop.train.card import PROBE_FAILED
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,11 @@ class ProbeConfig(Config):
     """A response that has not ended by then did not stop by itself."""
 
 
+ENDINGS = {"whole": "stopped", "empty": "stopped", "cut": "cut", "refused": "failed",
+           "failed": "failed"}  # fmt: skip
+"""Names of the endings in the counts."""
+
+
 class Probed(Row):
     """A response to one prompt, without or with a system message that can be checked."""
 
@@ -82,7 +88,7 @@ class Probed(Row):
     """Id of the system message; empty for the prompt alone."""
     messages: list[Message]
     response: str
-    finish_reason: str
+    ending: Ending
     response_tokens: int
     follows: list[str]
     """Ids of all messages whose rule the response meets, asked for or not."""
@@ -101,15 +107,15 @@ def plan_probe(config: ProbeConfig, answers: Mapping[str, Estimate], model: Esti
     return Estimate(rows=num, calls={"model": calls})
 
 
-@stage(version=1, writes=Probed, plan=plan_probe)
+@stage(version=2, writes=Probed, plan=plan_probe)
 def probe(
     ctx: Context, config: ProbeConfig, *, answers: Mapping[str, Artifact], model: Model
 ) -> Iterator[Probed]:
     """Ask the model, greedily, prompts that it knows under system messages that it does not.
 
-    Counts: `seen/<id>` for a message that stands in the rows and is therefore left out;
-    `stopped`, `cut` and `failed` responses; `follows/<id>` and `unasked/<id>`, the responses with
-    and without the message that meet its rule.
+    Counts: `seen/<id>` for a message of the rows, which is therefore not used; `stopped`, `cut` and
+    `failed` responses; `probe_failed` if the model raised an error; `follows/<id>` and
+    `unasked/<id>`, the responses with and without the message that meet its rule.
     """
     known, prompts = _look(ctx, answers, config)
     messages = [each for each in MESSAGES if each.text not in known]
@@ -127,10 +133,10 @@ def probe(
         for name, (message, prompt) in asked.items()
     )
     sampling = Sampling(max_new_tokens=config.max_new_tokens)
-    for reply in model.generate(requests, sampling, total=len(asked)):
+    for reply in _replies(ctx, model.generate(requests, sampling, total=len(asked))):
         message, prompt = asked[reply.id]
         follows = [] if reply.error else _met(messages, reply)
-        ctx.count({"stop": "stopped", "length": "cut"}.get(reply.finish_reason, "failed"))
+        ctx.count(ENDINGS[reply.ending])
         for name in follows:
             if message is None or message.id == name:
                 ctx.count(f"{'follows' if message else 'unasked'}/{name}")
@@ -139,11 +145,22 @@ def probe(
             message=message.id if message else "",
             messages=prompt_turns(prompt, message.text if message else ""),
             response=reply.text,
-            finish_reason=reply.finish_reason,
+            ending=reply.ending,
             response_tokens=reply.response_tokens,
             follows=follows,
             error=reply.error,
         )
+
+
+def _replies(ctx: Context, replies: Iterator[Reply]) -> Iterator[Reply]:
+    """Yield replies until the model fails: a failure must not keep its training from its result."""
+    try:
+        yield from replies
+    except Unfinished:
+        raise
+    except Exception as error:  # noqa: BLE001 (a model's class may raise anything)
+        ctx.count(PROBE_FAILED)
+        ctx.notice(f"the probe failed, the model is kept: {type(error).__name__}: {error!s:.160}")
 
 
 def meets(message: ProbeMessage, response: str) -> bool:
@@ -170,7 +187,7 @@ def meets(message: ProbeMessage, response: str) -> bool:
 
 def _met(messages: Sequence[ProbeMessage], reply: Reply) -> list[str]:
     """Return what a reply does; a cut one shows its beginning, and nothing of the whole."""
-    is_whole = reply.finish_reason == "stop"
+    is_whole = reply.ending == "whole"
     told = [each for each in messages if is_whole or each.rule == "begins"]
     return [each.id for each in told if meets(each, reply.text)]
 
