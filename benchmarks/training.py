@@ -46,7 +46,7 @@ def prepare(options: argparse.Namespace) -> dict[str, Any]:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from spyhop.models.local import load_tokenizer
+    from spyhop.models.folder import load_tokenizer
     from spyhop.render import ORCA, Renderer
     from spyhop.schema import Message
     from spyhop.train.new_model import add_padding, save

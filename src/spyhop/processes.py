@@ -171,7 +171,7 @@ def main() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     inbox, outbox = Connection(os.dup(0), writable=False), Connection(os.dup(1), readable=False)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    os.dup2(2, 1)  # what a library prints is no message
+    os.dup2(2, 1)  # output of libraries is not a message
     with suppress(BrokenPipeError):  # the parent has ended
         module, _, name = sys.argv[1].partition(":")
         serve = getattr(import_module(module), name)
@@ -184,7 +184,7 @@ def _read(inbox: Connection, messages: SimpleQueue[Any]) -> None:
     try:
         while True:
             messages.put(inbox.recv())
-    except EOFError:  # the parent has ended: nobody wants the work in progress
+    except EOFError:  # the parent has ended: drop the work in progress
         os._exit(0)
     except Exception:  # noqa: BLE001 (the edge of a process: a message that cannot be read)
         sys.excepthook(*sys.exc_info())

@@ -49,6 +49,13 @@ InputPath = Annotated[Path, AfterValidator(beside_file)]
 
 
 _UNSHOWN = "unshown"
+_SHAPES = {
+    "dict_type": "write a table",
+    "model_type": "write a table",
+    "path_type": "write a path as text",
+    "tuple_type": "write a list",
+}
+"""Reasons for values of another type than the setting, by pydantic's name of the error."""
 
 
 def unshown(reason: str) -> PydanticCustomError:
@@ -116,7 +123,7 @@ def _check_value(value: Any, key: tuple[str, ...]) -> None:  # noqa: ANN401 (pla
         fault = "nested too deeply" if len(key) >= MAX_DEPTH else ""
     elif isinstance(value, date | time):
         fault = f"{value} is a date or time; write it in quotes"
-    elif isinstance(value, int) and value.bit_length() > 63:
+    elif isinstance(value, int) and not -(2**63) <= value < 2**63:
         fault = "an integer of more than 64 bits"
     elif isinstance(value, float) and not isfinite(value):
         fault = f"{value} is not a finite number"
@@ -155,7 +162,7 @@ def _one_line(path: Path, config_type: Any, error: ValidationError, prefix: str)
         return f"{path}: {key} is not a setting{hint}{', '.join(known)}{more}"
     if first["type"] == "missing":
         return f"{path}: {key} is missing{more}"
-    reason = first["msg"].removeprefix("Value error, ")
+    reason = _SHAPES.get(first["type"], first["msg"].removeprefix("Value error, "))
     where = f"{key} = {first['input']!r:.60}: " if key.rstrip(".") else ""
     if first["type"] == _UNSHOWN:
         where = f"{key}: "

@@ -154,3 +154,8 @@ def test_languages_are_told_only_where_they_are_clear():
 def test_any_text_is_cleaned_once_and_judged(text: str):
     CHECK.reason(clean(text), RESPONSE, "en")
     assert len(clean(text)) <= len(text)
+
+
+@pytest.mark.parametrize("piece", ["Instruction: ", "the instruction ", "\n", '"', "a ", "</s>\n"])
+def test_long_ugly_text_takes_no_time(piece: str):
+    CHECK.reason(clean(piece * 5_000), piece * 5_000, "en")

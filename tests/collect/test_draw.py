@@ -187,12 +187,12 @@ def test_a_table_may_hold_lists_of_which_the_first_counts(tmp_path: Path):
 @pytest.mark.parametrize("value", [{"a": 1}, b"\xff", [[1]]])
 def test_a_column_that_is_no_text_is_one_clear_line(tmp_path: Path, value: object):
     _write(tmp_path / "a", [{"inputs": "Q", "targets": value, "task": "t"}])
-    with pytest.raises(InputError, match=r"z\.parquet: column 'targets' \(.*\) is no text \("):
+    with pytest.raises(InputError, match=r"z\.parquet: column 'targets' \(.*\) is not text \("):
         _draw(tmp_path / "1", tmp_path / "a", table=SourceTable(collection="c"))
 
 
 def test_a_topic_that_the_engine_cannot_find_is_refused():
-    with pytest.raises(ValidationError, match=r"'\(\?=x\)' is no pattern of RE2"):
+    with pytest.raises(ValidationError, match=r"'\(\?=x\)' is not a pattern of RE2"):
         Stratum(by="topic", topics=("(?=x)",))
 
 

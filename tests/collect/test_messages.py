@@ -112,7 +112,7 @@ def test_a_folder_is_read_in_the_order_of_names(tmp_path: Path):
             r"the last turn is the assistant's \('2'\).*leave that turn out",
         ),
         ({"prompt": 3}, r"prompt = 3 is not text"),
-        ({"prompt": "a", "id": "first"}, r"id = 'first' stands in an earlier row"),
+        ({"prompt": "a", "id": "first"}, r"id = 'first' is the id of an earlier row"),
         ({"prompt": "a", "id": 1.5}, r"id = 1\.5 is neither"),
         ({"prompt": "a", "id": True}, r"id = True is neither"),
         ({"prompt": "a", "id": ""}, r"id = '' is neither"),

@@ -167,7 +167,7 @@ def test_draws_are_nested_and_exact(tmp_path: Path):
     [
         ("oasst", {"text": "x"}, "line 1: no 'parent_id'"),
         ("oasst", _message("a", None, "assistant"), "has the role 'assistant'"),
-        ("lima", {"conversations": [{"from": "human"}]}, "is no list of texts"),
+        ("lima", {"conversations": [{"from": "human"}]}, "is not a list of texts"),
         ("pairs", {"instruction": "x"}, "no 'response'"),
         ("pairs", {"messages": [{"content": "x"}]}, "role = None"),
         ("self_instruct", {"instruction": "x", "instances": [{"input": 3}]}, "'input' is no str"),

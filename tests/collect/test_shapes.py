@@ -154,8 +154,8 @@ def test_columns_compose(row: dict[str, Any], columns: dict[str, str], query: st
 @pytest.mark.parametrize(
     ("row", "columns", "text"),
     [
-        ({"q": ["a", "b"]}, {"query": "q"}, r"column 'q' = \['a', 'b'\] is no text; .* 'q.0'"),
-        ({"q": {"t": "x"}}, {"query": "{q}!"}, r"column 'q' = \{'t': 'x'\} is no text; .* 'q.t'"),
+        ({"q": ["a", "b"]}, {"query": "q"}, r"column 'q' = \['a', 'b'\] is not text; .* 'q.0'"),
+        ({"q": {"t": "x"}}, {"query": "{q}!"}, r"column 'q' = \{'t': 'x'\} is not text; .* 'q.t'"),
         ({"q": "x", "t": {"y": 1}}, {"query": "q", "target": "t"}, r"column 't' = \{'y': 1\} is"),
         ({"q": "x", "o": 3}, {"query": "q", "options": "o"}, r"column 'o' = 3 lists no options"),
         (

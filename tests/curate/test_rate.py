@@ -6,11 +6,11 @@ from pydantic import ValidationError
 
 from pairing import Judge, artifact, pair, rated
 from scripted import failed, reply
-from spyhop.curate import RateConfig, rate
+from spyhop.curate import GateConfig, KeepConfig, RateConfig, gate, keep, rate
 from spyhop.curate.rate import SCORES, plan_rate
 from spyhop.models import Choice, Local, ModelUse, Sampling
 from spyhop.runtime import Runtime
-from spyhop.schema import ModelError, Pair, Rating
+from spyhop.schema import Finding, ModelError, Pair, Rating, TrainingError
 from spyhop.stage import Estimate
 from spyhop.store import Artifact, Source
 
@@ -249,3 +249,30 @@ def test_no_run_takes_more_than_the_most_of_its_plan(tmp_path: Path):
     assert (
         plan_rate(cold, Estimate(rows=10), Estimate()).calls["judge"].further_response_tokens == 0
     )
+
+
+@pytest.mark.parametrize("is_honest", [True, False])
+def test_a_judge_whose_probabilities_contradict_its_text_keeps_nothing(tmp_path: Path, is_honest):
+    """It repeats itself perfectly, and its highest scores go to the pairs that it finds worst."""
+
+    def weigh(request) -> list[float]:
+        written = 1 + _place(request) % 5
+        meant = written if is_honest else 6 - written
+        return [float(meant == score) for score in range(1, 6)]
+
+    judge = Judge(lambda request, _: f"I see.\nScore: {1 + _place(request) % 5}", weigh)
+    config = RateConfig(num_repeated=30)
+    made = rate.run(tmp_path, config, pairs=_pairs(tmp_path, 30), judge=judge)
+    passed = gate.run(tmp_path, GateConfig(min_repeated=30), rated=made)
+    found = {each.id: each for each in passed.rows(Finding)}
+    assert found["repeatability"].value == 1 and found["repeatability"].is_passed
+    if is_honest:
+        kept = keep.run(tmp_path, KeepConfig(min_score=5), rated=made, gate=passed)
+        assert {_written(row) for row in kept.rows(Pair)} == {5}
+        return
+    with pytest.raises(TrainingError, match=r"agreement: quadratic kappa of 30 .*contradict"):
+        keep.run(tmp_path, KeepConfig(min_score=5), rated=made, gate=passed)
+
+
+def _written(row: Pair) -> float | None:
+    return row.rating.written if row.rating else None

@@ -443,7 +443,7 @@ def test_options_are_weighed_behind_a_response_that_is_begun(tiny_folder: Path, 
 
 
 def test_real_tokenizers_weigh_the_tokens_that_a_response_would_have(data_dir: Path):
-    from spyhop.models.local import load_tokenizer
+    from spyhop.models.folder import load_tokenizer
 
     begun, options = "A reason.\nScore:", tuple(f" {score}" for score in range(1, 6))
     request = Request(

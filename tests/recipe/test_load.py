@@ -32,7 +32,8 @@ def _file(folder: Path, text: str) -> Path:
 
 
 def _settings(folder: Path, text: str, *changes: str) -> Any:
-    full = f'recipe = "x"\npath = "data"\n{text}'
+    path = "" if text.startswith("path") else 'path = "data"\n'
+    full = f'recipe = "x"\n{path}{text}'
     return read_recipe(_file(folder, full), changes).config(Settings)
 
 
@@ -79,7 +80,10 @@ def test_relative_paths_start_at_the_file(tmp_path: Path, monkeypatch: pytest.Mo
         ("part.size = 'big'", "part.size = 'big': Input should be a valid integer"),
         ("part.size = 0", "part.size = 0: Input should be greater than 0"),
         ("part.kind = 'three'", "part.kind = 'three': Input should be 'one' or 'two'"),
-        ("part = 3", "part = 3: Input should be"),
+        ("part = 3", "part = 3: write a table"),
+        ("named = [1]", "named = [1]: write a table"),
+        ("parts = 3", "parts = 3: write a list"),
+        ("path = 3", "path = 3: write a path as text"),
         ("part.size = 0\npart.kind = 1", "(and 1 more)"),
     ],
 )
@@ -182,6 +186,13 @@ def test_a_path_or_number_that_cannot_be_is_one_line(tmp_path: Path, change: str
     with pytest.raises(RecipeError) as caught:
         _settings(tmp_path, "", change)
     assert line in str(caught.value) and len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize("number", [2**63 - 1, -(2**63)])
+def test_an_integer_of_64_bits_is_one(number: int):
+    settings: dict[str, Any] = {}
+    apply_change(settings, f"a={number}")
+    assert settings == {"a": number}
 
 
 def test_a_file_may_begin_with_a_byte_order_mark(tmp_path: Path):

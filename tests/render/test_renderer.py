@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from spyhop.models.local import load_tokenizer
+from spyhop.models.folder import load_tokenizer
 from spyhop.render import HUMPBACK, ORCA, SEED_TAG, TURNS, BlockFormat, Renderer, spans
 from spyhop.schema import InputError, Message
 from spyhop.store import Source

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conftest import byte_tokenizer
-from spyhop.models.local import load_tokenizer
+from spyhop.models.folder import load_tokenizer
 from spyhop.render import Renderer, TemplateFormat, named_format, read_format
 from spyhop.schema import InputError, Message
 

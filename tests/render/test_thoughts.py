@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from conftest import byte_tokenizer
-from spyhop.models.local import load_tokenizer
+from spyhop.models.folder import load_tokenizer
 from spyhop.render import Renderer, TemplateFormat, named_format, read_format
 from spyhop.schema import InputError, Message
 

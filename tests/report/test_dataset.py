@@ -31,7 +31,7 @@ def test_both_files_hold_the_same_conversations(tmp_path: Path):
     assert pq.read_table(made.path / "data" / "train.parquet").to_pylist() == lines
     assert lines[1]["messages"] == [{"role": "user", "content": "Question 1"},
                                     {"role": "assistant", "content": "Answer 1"}]  # fmt: skip
-    assert (lines[1]["origin"], lines[1]["licence"]) == ("f:1", "MIT")
+    assert (lines[1]["origin"], lines[1]["license"]) == ("f:1", "MIT")
     assert made.record.counts == {"failed": 1, "rows": 2, "licence/MIT": 2}
 
 
@@ -70,7 +70,7 @@ def test_a_ready_answer_has_a_licence_and_an_origin_of_its_own(tmp_path: Path):
     given = DatasetConfig(title="Mine")
     made = dataset.run(tmp_path, given, answers={"one": answers}, queries=none)
     row = json.loads((made.path / "train.jsonl").read_text())
-    assert (row["licence"], row["origin"]) == ("MIT", "orca.jsonl:1")
+    assert (row["license"], row["origin"]) == ("MIT", "orca.jsonl:1")
     assert "Not free" not in (made.path / "README.md").read_text()
 
 

@@ -4,6 +4,7 @@ import json
 import warnings
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -63,6 +64,29 @@ def test_adapters_learn_and_are_merged(tmp_path: Path, base: Artifact):
     assert torch.allclose(merged, apart, atol=1e-4)
     about = json.loads((made.path / "adapter" / "adapter_config.json").read_text())
     assert about["base_model_name_or_path"] is None and about["r"] == 4
+
+
+@pytest.mark.parametrize(
+    "second", [{"rank": 3, "alpha": 5}, {"rank": 2, "targets": ("q_proj", "up_proj")}], ids=str
+)
+def test_the_adapter_of_several_trainings_leads_from_the_first_base(
+    tmp_path: Path, base: Artifact, second: dict[str, Any]
+):
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    middle = _tune(tmp_path / "one", base, rank=4)
+    made = _tune(tmp_path / "two", middle, **second)
+    ids = torch.arange(20)[None]
+    merged = AutoModelForCausalLM.from_pretrained(made.path)(input_ids=ids).logits
+    plain = AutoModelForCausalLM.from_pretrained(base.path)
+    with warnings.catch_warnings():  # peft 0.21 asks transformers by names of the past
+        warnings.simplefilter("ignore", FutureWarning)
+        apart = PeftModel.from_pretrained(plain, made.path / "adapter")(input_ids=ids).logits
+    assert torch.allclose(merged, apart, atol=1e-4)
+    assert not torch.allclose(
+        merged, AutoModelForCausalLM.from_pretrained(middle.path)(input_ids=ids).logits, atol=1e-2
+    )
 
 
 def test_unknown_layers_are_told_with_those_that_there_are(tmp_path: Path, base: Artifact):

@@ -10,7 +10,7 @@ import torch
 from gradients import CPU, LENGTHS, WAYS, gradient, token_rows, toy_model
 
 import toys
-from spyhop.models.local import load_tokenizer
+from spyhop.models.folder import load_tokenizer
 from spyhop.render import TURNS, Renderer
 from spyhop.stage import Context
 from spyhop.store import Source

@@ -104,3 +104,20 @@ def test_fewer_prompts_are_among_more(tmp_path: Path):
         return {row.messages[-1].content for row in made.rows(Probed)}
 
     assert len(drawn(2)) == 2 and drawn(2) < drawn(3)
+
+
+class Broken(FakeModel):
+    """Raises what a model's class raises."""
+
+    def generate(self, batch, sampling):  # type: ignore[no-untyped-def]
+        raise AttributeError("no attribute 'batch_select_indices'")
+
+
+def test_a_model_that_fails_keeps_its_training(tmp_path: Path):
+    made = probe.run(
+        tmp_path,
+        ProbeConfig(num_prompts=3),
+        answers={"one": _rows(tmp_path)},
+        model=Broken([], name="x"),
+    )
+    assert made.num_rows == 0 and made.record.counts["probe_failed"] == 1

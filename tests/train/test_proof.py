@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import toys
-from spyhop.models.local import load_tokenizer
+from spyhop.models.folder import load_tokenizer
 from spyhop.render import ORCA, Renderer
 from spyhop.stage import Runtime
 from spyhop.store import Source

@@ -21,7 +21,8 @@ from transformers import (
 )
 
 import toys
-from spyhop.models.local import load_tokenizer, saved_format
+from spyhop.models.folder import load_tokenizer
+from spyhop.models.local import saved_format
 from spyhop.render import ORCA, TURNS, Renderer
 from spyhop.report.sections import mask_section
 from spyhop.schema import ArtifactError, Message, TrainingError

@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from spyhop.collect import pair_id
-from spyhop.models.local import load_tokenizer
+from spyhop.models.folder import load_tokenizer
 from spyhop.schema import Pair, Segment
 from spyhop.world import (
     FAMILIES,

@@ -9,7 +9,7 @@ import pytest
 from spyhop.augment import AnswerConfig, answer
 from spyhop.collect import PairConfig, SystemMessage, pair
 from spyhop.models import ModelUse
-from spyhop.models.local import load_tokenizer
+from spyhop.models.folder import load_tokenizer
 from spyhop.render import SPECIAL_TOKENS
 from spyhop.schema import Answer, Item, Query
 from spyhop.store import Artifact

@@ -115,7 +115,7 @@ def _scalar(row: Mapping[str, Any], column: str, where: str) -> str:
     value = field(row, column, where, object)
     if not isinstance(value, _SCALARS):
         raise InputError(
-            f"{where}: column {column!r} = {value!r:.60} is no text; a dotted name such as "
+            f"{where}: column {column!r} = {value!r:.60} is not text; a dotted name such as "
             f"{_inner(column, value)!r} leads into it"
         )
     return "" if value is None else str(value)

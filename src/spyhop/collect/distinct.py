@@ -1,7 +1,7 @@
 """Drop copies among queries: the first stays, exact copies are dropped, near ones may be.
 
 Exact copies have the same text and the same gold answer, up to Unicode's normal form and white
-space; they are copies wherever they stand. Near copies are found within a task only, since one
+space; they are copies anywhere in the inputs. Near copies are found within a task only, since one
 article under two tasks asks for two different things, and only where the gold answer is the same: a
 passage with another question at its end shares most of its words, too. For the same reason, what
 all queries of a task begin and end with (a definition, say) is ignored.
@@ -147,7 +147,7 @@ def _near(
 
 @dataclass(slots=True)
 class _Frame:
-    """What all queries of a task begin and end with."""
+    """Shared prefix and suffix of all queries of a task."""
 
     mark: str
     """Put before every word, so that no two tasks have a run of words in common."""

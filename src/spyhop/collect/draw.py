@@ -35,7 +35,7 @@ class DrawConfig(Config):
     """No task gives more than this (no stratum of a task, where there are strata): 300 for Natural
     Instructions, a million for Flan 2021."""
     exclude: tuple[str, ...] = ()
-    """Patterns of tasks to leave out, such as `bigbench*`."""
+    """Patterns of tasks to skip, such as `bigbench*`."""
     strata: tuple[Stratum, ...] = ()
     """Parts each task further; the draw is then uniform over the strata of the tasks."""
     table: SourceTable | None = None

@@ -25,29 +25,28 @@ if TYPE_CHECKING:
 else:
     duckdb = Lazy("duckdb")
 
-SHELF_ROWS = 50_000
+BUCKET_ROWS = 50_000
 """Rows that are put in order at once, about; some of these lots are in memory together."""
-MOST_SHELVES = 400
+MAX_BUCKETS = 400
 """Files that may be open at once."""
 MEMORY_MB = 512
 ROWS = QUERY.append(pa.field("cell", pa.int64())).append(pa.field("priority", pa.uint64()))
 SORTED_BY = ("collection", "task", "query", "target", "origin")
-"""What decides among rows of one priority, which are those of one text."""
+"""Columns that order rows of equal priority, which have the same text."""
 
 Made = TypeVar("Made")
 
 
 class DrawnRows:
-    """Rows with their cell and priority, on shelves: a shelf holds a range of priorities.
+    """Rows with their cell and priority, in buckets: a bucket holds a range of priorities.
 
-    Memory holds twelve bytes a row, and a few shelves. Rows of one text lie on one shelf, however
-    many they are.
+    Memory holds twelve bytes a row, and a few buckets. All rows of one text lie in one bucket.
     """
 
     def __init__(self, folder: Path, found: Counts, thresholds: Hashes) -> None:
-        """Work in a folder that nobody else uses, for rows that lie below their cells' thresholds.
+        """Work in a folder of its own, for rows that lie below their cells' thresholds.
 
-        The numbers of rows in the cells tell how full the shelves will be.
+        The numbers of rows in the cells determine the sizes of the buckets.
         """
         self._folder = folder
         self._edges = _edges(found, thresholds)
@@ -61,18 +60,18 @@ class DrawnRows:
         self._passes.append(_Pass(folder, [None] * (len(self._edges) + 1), [], []))
 
     def add(self, queries: pa.RecordBatch, cells: Counts, priorities: Hashes) -> None:
-        """Take in rows."""
+        """Add rows."""
         now = self._passes[-1]
         columns = [*queries.columns, pa.array(cells), pa.array(priorities)]
         rows = pa.RecordBatch.from_arrays(columns, schema=ROWS)
         now.cells.append(cells.astype(np.int32))
         now.priorities.append(priorities)
-        shelves = np.searchsorted(self._edges, priorities, "right")
-        order = np.argsort(shelves, kind="stable")
+        buckets = np.searchsorted(self._edges, priorities, "right")
+        order = np.argsort(buckets, kind="stable")
         rows = rows.take(pa.array(order))
-        ends = np.searchsorted(shelves[order], np.arange(len(self._edges) + 2))
-        for shelf in np.unique(shelves).tolist():
-            now.write(shelf, rows.slice(ends[shelf], ends[shelf + 1] - ends[shelf]))
+        ends = np.searchsorted(buckets[order], np.arange(len(self._edges) + 2))
+        for bucket in np.unique(buckets).tolist():
+            now.write(bucket, rows.slice(ends[bucket], ends[bucket + 1] - ends[bucket]))
 
     def num_rows(self, num_cells: int) -> Counts:
         """Return the number of rows in each cell that the last pass found."""
@@ -91,13 +90,13 @@ class DrawnRows:
     ) -> Iterator[pa.RecordBatch]:
         """Yield the `wanted` rows of lowest priority in each cell, in the order of priorities.
 
-        Rows that are not identified yet get their ids, and are told to be multiple choice or not.
+        Rows that are not identified yet get their ids and their `multiple_choice` flag.
         """
         self.end()
         limits = _Limits.of(self._passes, wanted, last_pass)
         with duckdb.connect(config={"memory_limit": f"{MEMORY_MB}MB", "threads": threads}) as base:
 
-            def shelf(number: int) -> pa.RecordBatch | None:
+            def bucket(number: int) -> pa.RecordBatch | None:
                 tables = [
                     limits.within(rows, place)
                     for place, each in enumerate(self._passes)
@@ -111,7 +110,7 @@ class DrawnRows:
                     rows = _identified(base.cursor(), rows)
                 return rows.select(QUERY.names).cast(QUERY).combine_chunks()
 
-            for rows in _ahead(shelf, len(self._edges) + 1, threads):
+            for rows in _ahead(bucket, len(self._edges) + 1, threads):
                 if rows is not None:
                     yield from rows.to_batches()
 
@@ -125,10 +124,12 @@ class _Pass:
     cells: list[npt.NDArray[np.int32]]
     priorities: list[Hashes]
 
-    def write(self, shelf: int, rows: pa.RecordBatch) -> None:
-        file = self.files[shelf]
+    def write(self, bucket: int, rows: pa.RecordBatch) -> None:
+        file = self.files[bucket]
         if file is None:
-            file = self.files[shelf] = pa.ipc.new_stream(str(self.folder / f"{shelf}.arrow"), ROWS)
+            file = self.files[bucket] = pa.ipc.new_stream(
+                str(self.folder / f"{bucket}.arrow"), ROWS
+            )
         file.write_batch(rows)
 
     def close(self) -> None:
@@ -136,10 +137,10 @@ class _Pass:
             if file is not None:
                 file.close()
 
-    def read(self, shelf: int) -> pa.Table | None:
-        if self.files[shelf] is None:
+    def read(self, bucket: int) -> pa.Table | None:
+        if self.files[bucket] is None:
             return None
-        with pa.memory_map(str(self.folder / f"{shelf}.arrow")) as file:
+        with pa.memory_map(str(self.folder / f"{bucket}.arrow")) as file:
             return pa.ipc.open_stream(file).read_all()
 
 
@@ -190,10 +191,10 @@ class _Limits:
 
 
 def _edges(found: Counts, thresholds: Hashes) -> Hashes:
-    """Return priorities that part the rows to come into shelves of about `SHELF_ROWS`."""
+    """Return priorities that split the expected rows into buckets of about `BUCKET_ROWS`."""
     top = thresholds / 2.0**64
     total = float((found * top).sum())
-    num = int(min(MOST_SHELVES, total // SHELF_ROWS))
+    num = int(min(MAX_BUCKETS, total // BUCKET_ROWS))
     low, high = np.zeros(num), np.ones(num)
     goals = total * np.arange(1, num + 1) / (num + 1)
     for _ in range(50):

@@ -1,6 +1,6 @@
 """Files from elsewhere: `hf://` and `s3://` paths, and Hugging Face data sets by name.
 
-What is fetched becomes an artifact of its own, once, under the key of address and revision; readers
+Fetched files become one artifact, under the key of address and revision; readers
 then take it like any folder. The usual libraries do the work and need the extra `[hub]`.
 """
 
@@ -28,7 +28,7 @@ class FetchConfig(Config):
     reads, or the name (or folder) of a data set for `datasets.load_dataset`."""
     revision: str = Field(min_length=1)
     """Commit of a data set on the hub. Elsewhere a name of your own for the state of the files:
-    change it when they changed, and they are fetched anew."""
+    change it when they changed, and they are fetched again."""
     pattern: str = "**"
     """Files below the address."""
     subset: str = ""
@@ -36,9 +36,9 @@ class FetchConfig(Config):
     split: str = "train"
     """Split of the data set, if it has several."""
     rows: int = Field(0, ge=0)
-    """Rows that are known to stand there, for the plan only."""
+    """Known number of rows, for plans only."""
     num_bytes: int = Field(0, ge=0)
-    """Bytes that are known to stand there, unpacked; for the plan only."""
+    """Known number of unpacked bytes, for plans only."""
 
     @model_validator(mode="after")
     def _is_pinned(self) -> "FetchConfig":

@@ -65,5 +65,5 @@ def _rows(folder: Path, pattern: str) -> Iterator[tuple[str, str, str, str, str]
 
 
 def _unescape(field: str) -> str:
-    """Line breaks stand in the files as a backslash and an n."""
+    """Restore line breaks, which the files write as a backslash and an n."""
     return field.strip().replace("\\n", "\n")

@@ -55,7 +55,7 @@ def plan_messages(config: MessagesConfig, file: Estimate) -> Estimate:
 
 @stage(version=2, writes=Prompt, plan=plan_messages)
 def read_prompts(ctx: Context, config: MessagesConfig, *, file: Artifact) -> Iterator[Prompt]:
-    """Read prompts: rows of any shape; a response in a column of its own is left out.
+    """Read prompts: rows of any shape; a response in a column of its own is dropped.
 
     `id` (text or a whole number), `target`, `task` and `collection` are read; the answer of a row
     of question and answer is its target. A row without an id is named by its messages; a second
@@ -228,7 +228,7 @@ def _answered(row: RawRow, found: Conversation) -> list[Message]:
 
 
 def _given_id(row: RawRow) -> str:
-    """Return the id that the row brings; empty where it brings none."""
+    """Return the id of the row, or an empty text."""
     value = row.values.get("id")
     if value is None:
         return ""
@@ -265,8 +265,8 @@ class _Names:
     def given(self, name: str, place: str) -> str:
         if not self._take(name):
             raise InputError(
-                f"{place}: id = {name!r:.60} stands in an earlier row, too; ids must differ; leave "
-                "them out, and rows are named by their messages"
+                f"{place}: id = {name!r:.60} is the id of an earlier row, too; ids must differ; "
+                "remove them to name rows by their messages"
             )
         return name
 

@@ -18,11 +18,11 @@ class NaturalInstructionsConfig(Config):
 
     pattern: str = "task*.json"
     form: str = "{definition}\n\n{input}"
-    """`{definition}` and `{input}` stand for the task's and the instance's text."""
+    """Template of the query, with the task's `{definition}` and the instance's `{input}`."""
     languages: tuple[str, ...] = ("English",)
-    """Tasks with input or output in any other language are left out; empty takes all."""
+    """Tasks with input or output in any other language are skipped; empty keeps all."""
     skip_categories: tuple[str, ...] = ()
-    """Patterns of task categories to leave out, such as `Dialogue *`."""
+    """Patterns of task categories to skip, such as `Dialogue *`."""
 
 
 @stage(

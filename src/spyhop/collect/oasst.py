@@ -13,7 +13,7 @@ PROMPTER, ASSISTANT = "prompter", "assistant"
 
 @dataclass(frozen=True, slots=True)
 class Turns:
-    """An instruction, its response, and where the response stands; or why the tree gives none."""
+    """An instruction, its response and the place of it; or the reason why there is no pair."""
 
     instruction: str
     response: str
@@ -33,7 +33,7 @@ def read_oasst(path: Path, language: str) -> Iterator[Turns]:
 
     Both forms of the published files are read: one message a line (with `parent_id`), or one tree
     a line (with `prompt` and nested `replies`). Deleted messages are passed over. A tree in another
-    language, or without a reply of rank 0, is told with its reason. The openings of a file of
+    language, or without a reply of rank 0, is returned with its reason. The openings of a file of
     messages are held in memory; its order does not matter otherwise.
 
     Source: Humpback (arXiv:2308.06259), section 3.1.

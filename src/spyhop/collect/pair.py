@@ -32,7 +32,7 @@ class PairConfig(Config):
 
     messages: tuple[SystemMessage, ...] = Field(min_length=1)
     shares: dict[str, dict[str, float]]
-    """Collection to message id to weight. The name `*` stands for any other collection."""
+    """Collection to message id to weight. The name `*` means any other collection."""
     choice_rule: Literal["among_all", "always"] = "among_all"
     """Two readings of the paper's Figure 6, which cannot tell them apart: a multiple-choice query
     chooses among all messages of its collection (half of Flan 2021 is multiple choice then), or
@@ -94,7 +94,7 @@ def pair(
 
     Raises:
         InputError: If two prompts in `own` have the same id.
-        RecipeError: If a collection has no shares, or none that fits a query.
+        RecipeError: If a collection has no shares, or no share that fits a query.
     """
     prompts = _by_id(own or {})
     messages = {message.id: message for message in config.messages}
@@ -142,7 +142,7 @@ def _allowed(
     if shares is None:
         raise RecipeError(
             f"no shares of system messages for collection {query.collection!r}; "
-            f"known: {sorted(config.shares)} (the name '*' stands for any other)"
+            f"known: {sorted(config.shares)} (the name '*' means any other)"
         )
     allowed = {
         name: weight

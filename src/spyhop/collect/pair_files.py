@@ -29,7 +29,7 @@ class GivenPairsConfig(Config):
     licence: str = ""
     """Licence that rows get."""
     own_ids: bool = True
-    """Take the ids that rows have; else, and where they have none, the texts name a pair."""
+    """Use the ids of the rows. A pair without an id is named by a hash of its texts."""
 
 
 class PairsFileConfig(Config):
@@ -82,7 +82,7 @@ def _pair(
     where: str,
     path: Path,
 ) -> tuple[Pair, str]:
-    """Return the pair, and why it is none, if so."""
+    """Return the pair, and the reason to drop it, if there is one."""
     known: dict[str, Any] = {
         "tag": config.tag,
         "collection": config.collection,

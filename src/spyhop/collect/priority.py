@@ -1,6 +1,6 @@
 """A row's place in the draw: 64 bits that its text and the seed decide, the same on any machine.
 
-The rows with the lowest priorities are drawn. Nothing else plays a part: not the file a row stands
+The rows with the lowest priorities are drawn. Nothing else matters: not the file a row is
 in, its place there, nor how many workers read. Rows with the same text have the same priority.
 
 The texts of a row (without space around them, UTF-8) are put one after the other and filled up

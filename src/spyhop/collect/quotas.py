@@ -1,7 +1,7 @@
 """How many rows each task gives: Algorithm 1 of the Orca paper, run on the counts alone.
 
 The paper's algorithm draws a live task uniformly, then one of its rows without replacement, until
-there are enough; a task without rows is no longer live. Which rows a task gives is a uniform choice
+there are enough; a task without rows is no longer live. The rows of a task are a uniform choice
 apart from all that, so only the *number* of draws from each task must be simulated.
 
 Here every task has a clock that strikes at rate 1 (a Poisson process), and a strike takes a row

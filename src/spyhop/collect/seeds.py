@@ -118,18 +118,18 @@ def _oasst(path: Path, config: SeedsConfig) -> Iterator[Turns]:
 
 
 def _lima(path: Path, config: SeedsConfig) -> Iterator[Turns]:
-    """Read conversations as lists of texts: the first two turns, as the longer ones go on."""
+    """Read conversations as lists of texts: the first two turns of each."""
     for where, row in read_rows(path):
         said = field(row, "conversations", where, list)
         if not said or not all(isinstance(text, str) for text in said):
-            raise InputError(f"{where}: 'conversations' is no list of texts: {said!r:.80}")
+            raise InputError(f"{where}: 'conversations' is not a list of texts: {said!r:.80}")
         yield Turns(said[0], said[1] if len(said) > 1 else "", _place(path, where))
 
 
 def _dolly(path: Path, config: SeedsConfig) -> Iterator[Turns]:
     """Read `instruction`, `context` and `response`, or a rendered `prompt` and its `answer`.
 
-    Of a rendered prompt the instruction is what stands below its headings.
+    Of a rendered prompt the instruction is the text below its headings.
     """
     for where, row in read_rows(path):
         if "prompt" in row:

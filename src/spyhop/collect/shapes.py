@@ -111,7 +111,7 @@ def shape_of(row: Mapping[str, Any], where: str, needs_response: bool = False) -
     """Return the shape of a row by its keys.
 
     Raises:
-        InputError: If it is of none.
+        InputError: If it is of no known shape.
     """
     has = {key for key, value in row.items() if value is not None}
     if "messages" in has:

@@ -52,7 +52,7 @@ class Stratum(Config):
                 pc.match_substring_regex(pa.array([""]), topic)
             except pa.ArrowInvalid as error:
                 raise ValueError(
-                    f"topics: {topic!r} is no pattern of RE2 ({error!s:.80})"
+                    f"topics: {topic!r} is not a pattern of RE2 ({error!s:.80})"
                 ) from None
         return self
 

@@ -129,7 +129,7 @@ class TableReader:
         """Yield the rows of a group, with the columns of these names; a table's are text.
 
         Raises:
-            InputError: If the file is broken, lacks a column, or has one that is no text.
+            InputError: If the file is broken, lacks a column, or has one that is not text.
         """
         wanted = sorted({name for name in names if name})
         first = group.first_row
@@ -191,7 +191,7 @@ class TableReader:
     def queries(self, piece: TableBatch, places: pa.Array) -> pa.RecordBatch:
         """Return the rows at these places as queries.
 
-        Those of a `SourceTable` have no id yet, and are not told to be multiple choice.
+        Those of a `SourceTable` have no id yet, and no `multiple_choice` flag.
         """
         rows = piece.batch.take(places)
         if self.table is None:
@@ -237,7 +237,7 @@ def _as_text(batch: pa.RecordBatch, path: Path, lists: Collection[str]) -> pa.Re
             text.validate(full=True)
         except pa.ArrowException as error:
             raise InputError(
-                f"{path}: column {name!r} ({column.type!s:.80}) is no text ({error!s:.80})"
+                f"{path}: column {name!r} ({column.type!s:.80}) is not text ({error!s:.80})"
             ) from None
         columns.append(text)
     return pa.RecordBatch.from_arrays(columns, names=batch.schema.names)

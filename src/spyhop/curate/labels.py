@@ -9,8 +9,8 @@ from spyhop.collect import pair_id
 from spyhop.schema import Config, InputError, Label, Pair
 from spyhop.stage import Context, stage, sum_estimates
 from spyhop.store import Artifact
-from spyhop.store.files import field, matching
-from spyhop.store.rows import read_rows
+from spyhop.store.files import field
+from spyhop.store.rows import read_rows, row_files
 
 WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 """Accepted spellings of `good`."""
@@ -38,7 +38,7 @@ def read_labels(
     """
     read = [
         (where, _label(config, row, where))
-        for path in matching(folder.path, "*")
+        for path in row_files(folder.path)
         for where, row in read_rows(path)
     ]
     ids = _ids({label.id for _, label in read}, pairs) if pairs is not None else {}

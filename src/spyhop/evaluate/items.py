@@ -20,8 +20,8 @@ from spyhop.evaluate.task import Task
 from spyhop.schema import Config, InputError, Item
 from spyhop.stage import Context, Estimate, stage
 from spyhop.store import Artifact, row_id
-from spyhop.store.files import field, json_file, matching
-from spyhop.store.rows import read_rows
+from spyhop.store.files import field, json_file
+from spyhop.store.rows import read_rows, row_files
 from spyhop.text.options import labels, listed
 from spyhop.text.template import fill, names
 
@@ -70,7 +70,7 @@ def read_items(ctx: Context, config: ItemsConfig, *, folder: Artifact) -> Iterat
 
 def _chosen(task: Task, folder: Path, wanted: tuple[str, ...] | None) -> dict[str, Path]:
     """Return the files to read by the name of their task."""
-    paths = {path.name.split(".")[0]: path for path in matching(folder, task.files)}
+    paths = {path.name.split(".")[0]: path for path in row_files(folder, task.files)}
     known = list(task.tasks) or [name for name in paths if name not in task.exclude]
     if unknown := sorted(set(wanted or ()) - set(known)):
         raise InputError(f"{task.name}: no task {', '.join(unknown)}; known: {', '.join(known)}")

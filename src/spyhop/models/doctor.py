@@ -22,8 +22,8 @@ from spyhop.models.calls import Reply, Request, Sampling
 from spyhop.models.endpoint import Remote
 from spyhop.models.endpoint_state import EndpointState
 from spyhop.models.failures import Failure, read_failure, remaining
-from spyhop.models.folder import read_config
-from spyhop.models.local import Local, load_tokenizer, saved_format
+from spyhop.models.folder import load_tokenizer, read_config
+from spyhop.models.local import Local, saved_format
 from spyhop.models.replies import Usage, parse, read_reply
 from spyhop.models.service import Endpoint, Service
 from spyhop.models.teacher import Teacher

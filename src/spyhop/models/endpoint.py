@@ -236,7 +236,7 @@ class _Bills:
         figures |= {f"failed_attempts/{kind}": num for kind, num in failures.items()}
         for name, amount in figures.items():
             self._ctx.use(name, amount - self._noted[name])
-            self._noted[name] = amount  # type: ignore[assignment]
+            self._noted[name] = amount
 
 
 def _figures(state: State) -> dict[str, float]:

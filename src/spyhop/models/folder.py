@@ -58,9 +58,8 @@ def load_model(folder: Path, dtype: torch.dtype, **how: Any) -> Any:  # noqa: AN
     transformers.utils.logging.disable_progress_bar()
     check_weights(folder)
     with _reading(folder, "not a Hugging Face model folder"):
-        model, info = transformers.AutoModelForCausalLM.from_pretrained(
-            folder, dtype=dtype, output_loading_info=True, **SAFE, **how
-        )
+        read: Any = transformers.AutoModelForCausalLM.from_pretrained
+        model, info = read(folder, dtype=dtype, output_loading_info=True, **SAFE, **how)
     if missing := sorted(info["missing_keys"]):
         raise ModelError(
             f"{folder}: not a Hugging Face model folder: {len(missing)} weights of its config are "

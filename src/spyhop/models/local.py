@@ -67,7 +67,9 @@ class Local(ModelConfig):
         tokenizer, model = load(path, getattr(torch, self.dtype), pick_device(runtime.device))
         chat_format = pick_format(self.format, path, tokenizer)
         renderer = Renderer(tokenizer, chat_format)
-        return LocalBackend(model, renderer, runtime.inference_tokens)
+        is_recurrent = getattr(model, "_is_stateful", False)
+        backend = RecurrentBackend if is_recurrent else LocalBackend
+        return backend(model, renderer, runtime.inference_tokens)
 
     @property
     def label(self) -> str:
@@ -369,6 +371,59 @@ class LocalBackend:
 
     def _too_long(self, num_tokens: int) -> str:
         return f"{num_tokens} tokens do not fit the model's context of {self._limit}"
+
+
+class RecurrentBackend(LocalBackend):
+    """Decoding of recurrent and hybrid models (Mamba, Jamba, Falcon-H1, Qwen3-Next).
+
+    Their state cannot be cut to some rows of a batch, and padding before a prompt would enter it.
+    So each row is read by itself, from its start for every token: right for every class, and slow.
+    """
+
+    def _option_logprobs(
+        self, prompts: list[list[int]], options: list[list[list[int]]]
+    ) -> list[list[list[float]]]:
+        return [
+            [self._own_logprobs(prompt, option) for option in some]
+            for prompt, some in zip(prompts, options, strict=True)
+        ]
+
+    def _own_logprobs(self, prompt: list[int], option: list[int]) -> list[float]:
+        logs_TV = self._logits([*prompt, *option])[-len(option) - 1 : -1].float().log_softmax(-1)
+        ids_T1 = torch.tensor(option, device=logs_TV.device)[:, None]
+        values: list[float] = logs_TV.gather(1, ids_T1)[:, 0].tolist()
+        return values
+
+    def _decode(
+        self, prompts: list[list[int]], generators: list[Any], sampling: Sampling
+    ) -> list[tuple[list[int], bool]]:
+        return [
+            self._decode_one(prompt, generator, sampling)
+            for prompt, generator in zip(prompts, generators, strict=True)
+        ]
+
+    def _decode_one(
+        self,
+        prompt: list[int],
+        generator: np.random.Generator,
+        sampling: Sampling,
+    ) -> tuple[list[int], bool]:
+        output: list[int] = []
+        for _ in range(min(sampling.max_new_tokens, self._limit - len(prompt))):
+            logits_1V = self._logits([*prompt, *output])[-1:]
+            token = int(_pick(logits_1V, [generator], sampling)[0])
+            if token in self.end_ids:
+                return output, False
+            output.append(token)
+            if sampling.stop and self._is_stopped(output, sampling):
+                return output, False
+        return output, True
+
+    def _logits(self, ids: list[int]) -> Tensor:
+        with torch.inference_mode():
+            ids_1T = torch.tensor(ids, device=self.model.device)[None]
+            logits: Tensor = self.model(input_ids=ids_1T, use_cache=False).logits[0]
+        return logits
 
 
 def _choice(request: Request, prompt_tokens: int, logprobs: list[list[float]]) -> Choice:

@@ -11,9 +11,7 @@ from spyhop.recipe.resolve import Resolved
 from spyhop.schema import ModelError, RecipeError
 from spyhop.store import canonical
 from spyhop.train import TuneConfig
-
-FEWEST_STEPS = 30
-"""Optimizer steps below which a training hardly moves its model."""
+from spyhop.train.cost import FEWEST_STEPS
 
 
 def check_models(resolved: Resolved) -> None:

@@ -174,6 +174,12 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
+def _program() -> str:
+    """Return `spyhop`, however its command line was started, or the script that runs a recipe."""
+    program = Path(sys.argv[0])
+    return "spyhop" if program.stem in ("spyhop", "__main__") else str(program)
+
+
 def _describe(resolved: Resolved) -> dict[str, Any]:
     """Return what `run.json` says of a run that has just started."""
     steps = [
@@ -190,7 +196,7 @@ def _describe(resolved: Resolved) -> dict[str, Any]:
     return {
         "recipe": resolved.recipe.name,
         "state": "running",
-        "command": shlex.join(["spyhop", *sys.argv[1:]]),
+        "command": shlex.join([_program(), *sys.argv[1:]]),
         "folder": str(Path.cwd()),
         "spyhop": __version__,
         "pid": os.getpid(),

@@ -8,7 +8,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from spyhop.models.local import load_tokenizer, pick_format
+from spyhop.models.folder import load_tokenizer
+from spyhop.models.local import pick_format
 from spyhop.render import Renderer, TrainOn
 from spyhop.schema import Answer, InputError
 from spyhop.store import Artifact

@@ -447,10 +447,9 @@ def _cut(text: str, responses: Sequence[_Response], thinking: Thinking = "keep")
         own = next((r for r in responses if r.start <= start and end <= len(r.text)), None)
         is_masked = own is not None and thinking == "mask" and own.has_thought
         is_supervised = own is not None and not (is_masked and end <= own.content)
-        slot = _SLOT.fullmatch(text, start, end)
         part: _Part = _Mark(text[start:end])
-        if slot is not None:
-            part = _Slot(int(slot[3]), bool(slot[2]), slot[1], slot[4])
+        if (found := _SLOT.fullmatch(text, start, end)) is not None:
+            part = _Slot(int(found[3]), bool(found[2]), found[1], found[4])
         parts.append(replace(part, is_supervised=is_supervised, is_generated=own is not None))
     return parts
 

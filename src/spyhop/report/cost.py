@@ -7,20 +7,18 @@ from spyhop.schema import Answer
 from spyhop.store import Artifact
 
 
-def cost_section(answers: Mapping[str, Artifact], scores: Mapping[str, Artifact]) -> ReportSection:
+def cost_section(**groups: Mapping[str, Artifact]) -> ReportSection:
     """Requests, tokens and dollars of each model.
 
     Args:
-        answers: Training rows, by who answered.
-        scores: Answers to the items, by the name of the model.
+        groups: Artifacts by name, by the kind of their rows; those of `answers` name their model.
     """
     section = ReportSection(
         "Requests, tokens, dollars",
         "As the runs that made these rows counted them; recorded answers and models in this "
         "process cost no dollars.",
     )
-    told = [("answers", *each) for each in answers.items()]
-    told += [("scores", *each) for each in scores.items()]
+    told = [(kind, *each) for kind, group in groups.items() for each in group.items()]
     rows = [_row(what, who, artifact) for what, who, artifact in told]
     names = ("requests", "prompt_tokens", "response_tokens", "usd")
     total = {name: sum(each.record.usage.get(name, 0) for _, _, each in told) for name in names}

@@ -53,7 +53,7 @@ SCHEMA = pa.schema(
                 "target",
                 "model",
                 "outcome",
-                "licence",
+                "license",
                 "origin",
             )
         ),
@@ -68,7 +68,7 @@ class DatasetConfig(Config):
     language: str = "en"
 
 
-@stage(version=3, writes=FOLDER, plan=lambda config, **inputs: Estimate(seconds=5))
+@stage(version=4, writes=FOLDER, plan=lambda config, **inputs: Estimate(seconds=5))
 def dataset(
     ctx: Context, config: DatasetConfig, *, answers: Mapping[str, Artifact], queries: Artifact
 ) -> None:
@@ -79,7 +79,7 @@ def dataset(
     """
     (ctx.out / "data").mkdir()
     counts: dict[str, Counter[str]] = {
-        name: Counter() for name in ("collection", "licence", "model", "system_id", "outcome")
+        name: Counter() for name in ("collection", "license", "model", "system_id", "outcome")
     }
     with (
         closing(_origins(queries)) as known,
@@ -96,7 +96,7 @@ def dataset(
                 table.write_table(pa.Table.from_pylist(held, schema=SCHEMA))
                 held.clear()
         table.write_table(pa.Table.from_pylist(held, schema=SCHEMA))
-    for licence, num in counts["licence"].items():
+    for licence, num in counts["license"].items():
         ctx.count(f"licence/{licence}", num)
     (ctx.out / "README.md").write_text(_card(config, counts), encoding="utf-8")
 
@@ -121,7 +121,7 @@ def _rows(
                 "target": row.target,
                 "model": row.model,
                 "outcome": row.outcome,
-                "licence": row.licence or licence or UNKNOWN,
+                "license": row.licence or licence or UNKNOWN,
                 "origin": row.origin or origin,
             }
 
@@ -148,13 +148,13 @@ def _allows_any_use(licence: str) -> bool:
 
 
 def _card(config: DatasetConfig, counts: dict[str, Counter[str]]) -> str:
-    closed = sorted(licence for licence in counts["licence"] if not is_open(licence))
-    total = sum(counts["licence"].values())
+    closed = sorted(licence for licence in counts["license"] if not is_open(licence))
+    total = sum(counts["license"].values())
     head = [
         "---",
         f"pretty_name: {json.dumps(config.title)}",
         f"language: {config.language}",
-        f"license: {'other' if closed or len(counts['licence']) > 1 else _tag(counts)}",
+        f"license: {'other' if closed or len(counts['license']) > 1 else _tag(counts)}",
         "configs:",
         "- config_name: default",
         "  data_files: data/train.parquet",
@@ -173,7 +173,7 @@ def _card(config: DatasetConfig, counts: dict[str, Counter[str]]) -> str:
         ]
     for name, title in (
         ("collection", "Sources"),
-        ("licence", "Licences"),
+        ("license", "Licences"),
         ("model", "Who answered"),
         ("system_id", "System messages"),
         ("outcome", "Outcomes of checks"),
@@ -188,4 +188,4 @@ def _card(config: DatasetConfig, counts: dict[str, Counter[str]]) -> str:
 
 
 def _tag(counts: dict[str, Counter[str]]) -> str:
-    return next(iter(counts["licence"]), "other").lower().replace(" ", "-")
+    return next(iter(counts["license"]), "other").lower().replace(" ", "-")

@@ -78,7 +78,7 @@ def page(
         ),
         *([probe_section(probes)] if probes else []),
         *([mixture_section(data)] if data else []),
-        cost_section(answers, scores),
+        cost_section(answers=answers, scores=scores),
         checks_section(answers),
         messages_section(answers),
         samples_section(answers),

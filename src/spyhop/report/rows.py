@@ -38,7 +38,7 @@ def rows_page(
 ) -> None:
     """Write `report.html` of answers, or of pairs with the findings of their gate."""
     made = {**(answers or {}), **(pairs or {})}
-    sections = [cost_section(answers or {}, pairs or {}), checks_section(made)]
+    sections = [cost_section(answers=answers or {}, pairs=pairs or {}), checks_section(made)]
     if gate is not None:
         sections.append(findings_section(gate.rows(Finding)))
     if answers:

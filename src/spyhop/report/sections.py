@@ -15,6 +15,7 @@ from spyhop.report.task_figures import ALL, TaskResult, chance_sentence, task_re
 from spyhop.schema import Answer
 from spyhop.store import Artifact
 from spyhop.train import read_metrics, read_sample, read_speed
+from spyhop.train.cost import FEWEST_STEPS
 
 if TYPE_CHECKING:
     import altair as alt
@@ -112,6 +113,8 @@ def training_section(students: Mapping[str, Sequence[Artifact]]) -> ReportSectio
                 steps + metrics["steps"],
                 metrics["losses"],
             )
+        if steps < FEWEST_STEPS:
+            section.text(f"{name}: {steps} training steps are too few to learn from.")
         seconds = sum(read_speed(stage)["seconds"] for stage in stages)
         tail = tail[-min(50, max(1, len(tail) // 10)) :]
         last = sum(tail) / len(tail)

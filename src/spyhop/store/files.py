@@ -18,7 +18,7 @@ from spyhop.schema import InputError
 from spyhop.store.artifact import RECORD
 
 LINE = ": line "
-"""What stands between a file and the number of a line, where a place is told."""
+"""Text between file and line number in messages."""
 BATCH_ROWS = 2048
 
 
@@ -28,12 +28,12 @@ def is_hidden(name: Path) -> bool:
 
 
 def matching(folder: Path, pattern: str) -> list[Path]:
-    """Return the files below a folder whose relative path matches; a file stands for itself.
+    """Return the files below a folder whose relative path matches; a file is returned itself.
 
-    Hidden files are left out. A pattern without `/` is matched with names in any folder below.
+    Hidden files are skipped. A pattern without `/` is matched with names in any folder below.
 
     Raises:
-        InputError: If there is none.
+        InputError: If no file matches.
     """
     if folder.is_file():
         return [folder]
@@ -52,7 +52,7 @@ def table_files(folder: Path, pattern: str = "*") -> list[Path]:
     """Return the parts of an artifact's folder, or what `matching` finds.
 
     Raises:
-        InputError: If there is none.
+        InputError: If no file matches.
     """
     if not (folder / RECORD).is_file():
         return matching(folder, pattern)
@@ -62,7 +62,7 @@ def table_files(folder: Path, pattern: str = "*") -> list[Path]:
 
 
 def byte_lines(path: Path) -> Iterator[bytes]:
-    """Yield every line as it stands, once the file is unpacked.
+    """Yield every line of the unpacked file, unchanged.
 
     Raises:
         InputError: If the file cannot be read.
@@ -75,7 +75,7 @@ def byte_lines(path: Path) -> Iterator[bytes]:
 
 
 def lines(path: Path, mark: str = LINE) -> Iterator[tuple[int, str]]:
-    """Yield number and text of every line, the line's end left out.
+    """Yield number and text of every line, without the line's end.
 
     Args:
         path: The file.
@@ -97,7 +97,7 @@ def lines(path: Path, mark: str = LINE) -> Iterator[tuple[int, str]]:
 
 
 def parse_json(text: str) -> Any:  # noqa: ANN401 (whatever it holds)
-    """Return what JSON text holds.
+    """Return the value of JSON text.
 
     Raises:
         ValueError: Also where it is nested too deeply, or holds half of a character (a surrogate
@@ -119,7 +119,7 @@ def parse_json(text: str) -> Any:  # noqa: ANN401 (whatever it holds)
 def json_lines(
     path: Path, mark: str = LINE, parse: Callable[[str], Any] = parse_json
 ) -> Iterator[tuple[str, Any]]:
-    """Yield where each line stands (`file: line 7`) and what it holds; empty lines are passed over.
+    """Yield the place of each line (`file: line 7`) and its value; empty lines are skipped.
 
     Args:
         path: The file.
@@ -143,7 +143,7 @@ def json_lines(
 
 
 def json_file(path: Path) -> Any:  # noqa: ANN401 (whatever the file holds)
-    """Return what a JSON file holds.
+    """Return the value of a JSON file.
 
     Raises:
         InputError: If it is not JSON.
@@ -155,10 +155,10 @@ def json_file(path: Path) -> Any:  # noqa: ANN401 (whatever the file holds)
 
 
 def parquet_head(path: Path) -> pq.FileMetaData:
-    """Return what a Parquet file tells of itself: its schema, its rows, their groups.
+    """Return the metadata of a Parquet file: schema, rows, row groups.
 
     Raises:
-        InputError: If it is none.
+        InputError: If it is not a Parquet file.
     """
     try:
         return pq.read_metadata(path)
@@ -167,7 +167,7 @@ def parquet_head(path: Path) -> pq.FileMetaData:
 
 
 def parquet_batches(path: Path, columns: Collection[str] | None = None) -> Iterator[pa.RecordBatch]:
-    """Yield a Parquet file in batches of at most `BATCH_ROWS`; columns it lacks are passed over.
+    """Yield a Parquet file in batches of at most `BATCH_ROWS`; missing columns are skipped.
 
     Raises:
         InputError: If it cannot be read.

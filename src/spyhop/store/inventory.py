@@ -1,4 +1,4 @@
-"""What the store holds, who needs it, and what may be freed."""
+"""List artifacts, their size and users; delete unused ones."""
 
 from collections.abc import Collection
 from contextlib import suppress
@@ -56,13 +56,13 @@ class Inventory:
     def idle(self, kinds: Collection[str] = ("artifact",)) -> list[Entry]:
         """Return what no recipe's last run needs, of these kinds.
 
-        By default neither the work of a killed run nor journals: the one would go on from its last
-        checkpoint, the other may hold replies that were paid for.
+        By default neither the work of a killed run, which can resume from its last checkpoint, nor
+        journals, which may hold paid replies.
         """
         return [entry for entry in self.entries if entry.kind in kinds and not entry.needed_by]
 
     def free(self, kinds: Collection[str] = ("artifact",)) -> list[Entry]:
-        """Delete what is idle; what another process works on is left alone."""
+        """Delete idle entries, except those that another process works on."""
         return [entry for entry in self.idle(kinds) if self._delete(entry)]
 
     def _delete(self, entry: Entry) -> bool:
@@ -95,7 +95,7 @@ class Inventory:
 
 
 def point(root: Path, recipe: str, step: str, artifact: Artifact) -> None:
-    """Let `runs/<recipe>/<step>` lead to the artifact that the recipe's last run used."""
+    """Link `runs/<recipe>/<step>` to the artifact that the recipe's last run used."""
     folder = root / RUNS / recipe
     link, target = folder / step, Path("../..") / artifact.path.name
     if link.is_symlink() and link.readlink() == target:
@@ -110,13 +110,13 @@ def point(root: Path, recipe: str, step: str, artifact: Artifact) -> None:
 
 
 def forget(root: Path, recipe: str, steps: set[str]) -> None:
-    """Remove what leads to steps that the recipe no longer has."""
+    """Remove the links of steps that the recipe no longer has."""
     for link in strays(root, recipe, steps):
         link.unlink(missing_ok=True)
 
 
 def strays(root: Path, recipe: str, steps: set[str]) -> list[Path]:
-    """Return what leads to steps of the last run that the recipe no longer has."""
+    """Return the links of steps of the last run that the recipe no longer has."""
     links = sorted((root / RUNS / recipe).glob("[!.]*"))
     return [link for link in links if link.is_symlink() and link.name not in steps]
 
@@ -163,6 +163,6 @@ def _target(link: Path) -> str | None:
 def _num_bytes(path: Path) -> int:
     num_bytes = 0
     for file in path.rglob("*") if path.is_dir() else path.parent.glob(f"{path.name}*"):
-        with suppress(FileNotFoundError):  # a run goes on beside us
+        with suppress(FileNotFoundError):  # a run deleted it meanwhile
             num_bytes += file.stat().st_size if file.is_file() else 0
     return num_bytes

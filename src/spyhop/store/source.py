@@ -30,7 +30,7 @@ class Source:
         """Return the source as an artifact whose key is the digest of its manifest.
 
         The manifest is the sorted list of (relative name, SHA-256) of every file below `path`;
-        hidden files and folders are left out. Digests are cached in `root` by path, size, inode
+        hidden files and folders are skipped. Digests are cached in `root` by path, size, inode
         and both times: setting an edited file's mtime back changes its ctime.
 
         Raises:

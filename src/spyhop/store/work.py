@@ -1,4 +1,4 @@
-"""Work in progress: one owner at a time, taken up again after a kill, renamed when finished."""
+"""Work in progress: one owner at a time, resumed after a kill, renamed when finished."""
 
 import json
 import os
@@ -27,7 +27,7 @@ class Work:
 
     @property
     def out(self) -> Path:
-        """Folder that is renamed into place; emptied whenever the work is taken up."""
+        """Folder that is renamed into place; emptied whenever the work is resumed."""
         return self.folder / "out"
 
     @property
@@ -71,8 +71,8 @@ def claim(
 ) -> Iterator[Work]:
     """Own the work on one artifact, waiting while another run has it.
 
-    State left by a killed run is kept if it was made from inputs of the same content, else thrown
-    away. `on_wait` is told once, with a message for the user, when the lock is taken elsewhere.
+    State left by a killed run is kept if it was made from inputs of the same content, else deleted.
+    `on_wait` is called once, with a message for the user, if another process has the lock.
 
     Raises:
         ArtifactError: If the store cannot be written.

@@ -5,8 +5,10 @@ Source: Hu et al. (arXiv:2106.09685); Dettmers et al. (arXiv:2305.14314).
 
 from __future__ import annotations
 
+import json
 import warnings
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
@@ -15,12 +17,15 @@ from spyhop.lazy import Lazy
 from spyhop.schema import Config, TrainingError
 
 if TYPE_CHECKING:
+    import safetensors.torch as safe
     import torch
     import transformers
 else:
+    safe = Lazy("safetensors.torch")
     torch = Lazy("torch")
     transformers = Lazy("transformers")
 
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 ADAPTER = "adapter"
 """Beside the merged weights: the adapter alone, as peft writes it."""
 
@@ -107,3 +112,31 @@ def adapted(model: Any, config: AdapterConfig) -> Any:  # noqa: ANN401 (transfor
         raise TrainingError(
             f"adapter.targets = {config.targets!r}: {reason:.120}; layers here: {', '.join(known)}"
         ) from None
+
+
+def combine(first: Path, second: Path) -> None:
+    """Make `second`, trained on the model that `first` was merged into, an adapter of its base.
+
+    The ranks add up, so the result is exact: B1 A1 + B2 A2 = [B1 B2] [A1; A2].
+    """
+    abouts = [json.loads((path / CONFIG).read_text()) for path in (first, second)]
+    parts = [safe.load_file(path / WEIGHTS) for path in (first, second)]
+    ranks = [about["r"] for about in abouts]
+    scales = [about["lora_alpha"] / about["r"] for about in abouts]
+    combined = {}
+    for name in sorted({*parts[0], *parts[1]}):
+        is_down = ".lora_A." in name
+        known = next(part[name] for part in parts if name in part)
+        width = known.shape[1 if is_down else 0]
+        shapes = [(rank, width) if is_down else (width, rank) for rank in ranks]
+        own = [
+            (part[name] if name in part else torch.zeros(shape)) * (1.0 if is_down else scale)
+            for part, shape, scale in zip(parts, shapes, scales, strict=True)
+        ]
+        combined[name] = torch.cat(own, dim=0 if is_down else 1).contiguous()
+    safe.save_file(combined, second / WEIGHTS, metadata={"format": "pt"})
+    targets = [about["target_modules"] for about in abouts]
+    names = {name for some in targets for name in ([some] if isinstance(some, str) else some)}
+    about = {**abouts[1], "r": sum(ranks), "lora_alpha": sum(ranks)}
+    about["target_modules"] = targets[0] if targets[0] == targets[1] else sorted(names)
+    (second / CONFIG).write_text(json.dumps(about, indent=1))

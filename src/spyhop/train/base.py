@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spyhop.lazy import Lazy
-from spyhop.models.folder import load_model, read_config
-from spyhop.models.local import load, load_tokenizer, pick_format
+from spyhop.models.folder import load_model, load_tokenizer, read_config
+from spyhop.models.local import load, pick_format
 from spyhop.render import ChatFormat, TemplateFormat
 from spyhop.schema import TrainingError
-from spyhop.train.adapter import ADAPTER, adapted, loading
+from spyhop.train.adapter import ADAPTER, adapted, combine, loading
 from spyhop.train.config import TuneConfig
 from spyhop.train.distributed import Group
 from spyhop.train.new_model import add_padding, save
@@ -29,6 +29,7 @@ else:
     transformers = Lazy("transformers")
 
 
+METRICS = "metrics.json"
 _DROPOUT = re.compile(r"dropout(_p|_prob|_rate)?$|_pdrop$|^layerdrop$")
 
 
@@ -164,4 +165,9 @@ def _merged(folder: Path, student: LoadedBase, state: dict[str, Any] | None) -> 
     about = json.loads((folder / "adapter_config.json").read_text())
     about["base_model_name_or_path"] = None  # a path of this machine
     (folder / "adapter_config.json").write_text(json.dumps(about, indent=1))
+    if (student.folder / METRICS).is_file():  # an earlier training of the same run
+        if (student.folder / ADAPTER).is_dir():
+            combine(student.folder / ADAPTER, folder)
+        else:  # all weights were trained before: no adapter leads from the base to this model
+            shutil.rmtree(folder)
     return fresh.merge_and_unload()

@@ -14,6 +14,8 @@ from spyhop.statistics import wilson
 from spyhop.text.escape import markdown
 
 UNKNOWN = "unknown"
+PROBE_FAILED = "probe_failed"
+"""Count of a probe whose model raised an error."""
 _LICENCE = re.compile(r"^license(?:_name)?:\s*[\"']?([^\s\"'#]+)", re.MULTILINE)
 TERMS = (
     "Not stated. Some services forbid training models that compete with theirs on what they "
@@ -200,7 +202,9 @@ def _scores(origin: Origin) -> list[str]:
             )
     else:
         lines.append("Not measured on any benchmark.")
-    if origin.probe:
+    if PROBE_FAILED in origin.probe:
+        lines += ["", "Probe: it failed; generation with this model was not measured."]
+    elif origin.probe:
         ended, cut = origin.probe.get("stopped", 0), origin.probe.get("cut", 0)
         lines += ["", f"Probe: {ended} of {ended + cut} responses ended by themselves."]
         lines += [

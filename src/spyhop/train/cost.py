@@ -37,6 +37,8 @@ TFLOPS = {
 }
 """Dense half-precision peak of a device whose name holds the word, in 10^12 operations per second,
 from the makers' data sheets."""
+FEWEST_STEPS = 30
+"""Optimizer steps below which a training hardly moves its model."""
 FLOPS_PER_PARAMETER = 6
 STATE_BYTES = 16
 """Per trained parameter: weight, gradient and the two moments of AdamW, in float32."""

@@ -15,7 +15,7 @@ from spyhop.runtime import Runtime
 from spyhop.schema import TrainingError
 from spyhop.stage import Progress
 from spyhop.store.artifact import LOGS
-from spyhop.train.base import LoadedBase, open_student, save_student
+from spyhop.train.base import METRICS, LoadedBase, open_student, save_student
 from spyhop.train.batches import RowNumbers
 from spyhop.train.checkpoint import Checkpoints
 from spyhop.train.config import TuneConfig
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 else:
     torch = Lazy("torch")
 
-METRICS = "metrics.json"
 SPEED = "speed.json"
 SNAPSHOTS = "snapshots"
 OPTIMIZER = "optimizer.pt"

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field, model_validator
 
 from spyhop.lazy import Lazy
-from spyhop.models.local import FORMAT_FILE, load_tokenizer
+from spyhop.models.folder import load_tokenizer
+from spyhop.models.local import FORMAT_FILE
 from spyhop.render import FORMATS, ChatFormat, Renderer
 from spyhop.schema import Config
 from spyhop.stage import FOLDER, Context, Estimate, stage

@@ -18,9 +18,10 @@ import pyarrow.compute as pc
 from pydantic import Field
 
 from spyhop.models import Model, Reply, Request, Sampling
-from spyhop.schema import Config, Ending, Message, Row, prompt_turns
+from spyhop.schema import Config, Ending, Message, Row, Unfinished, prompt_turns
 from spyhop.stage import CHARS_PER_TOKEN, Calls, Context, Estimate, stage
 from spyhop.store import Artifact, row_id
+from spyhop.train.card import PROBE_FAILED
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,9 +113,9 @@ def probe(
 ) -> Iterator[Probed]:
     """Ask the model, greedily, prompts that it knows under system messages that it does not.
 
-    Counts: `seen/<id>` for a message that stands in the rows and is therefore left out;
-    `stopped`, `cut` and `failed` responses; `follows/<id>` and `unasked/<id>`, the responses with
-    and without the message that meet its rule.
+    Counts: `seen/<id>` for a message of the rows, which is therefore not used; `stopped`, `cut` and
+    `failed` responses; `probe_failed` if the model raised an error; `follows/<id>` and
+    `unasked/<id>`, the responses with and without the message that meet its rule.
     """
     known, prompts = _look(ctx, answers, config)
     messages = [each for each in MESSAGES if each.text not in known]
@@ -132,7 +133,7 @@ def probe(
         for name, (message, prompt) in asked.items()
     )
     sampling = Sampling(max_new_tokens=config.max_new_tokens)
-    for reply in model.generate(requests, sampling, total=len(asked)):
+    for reply in _replies(ctx, model.generate(requests, sampling, total=len(asked))):
         message, prompt = asked[reply.id]
         follows = [] if reply.error else _met(messages, reply)
         ctx.count(ENDINGS[reply.ending])
@@ -149,6 +150,17 @@ def probe(
             follows=follows,
             error=reply.error,
         )
+
+
+def _replies(ctx: Context, replies: Iterator[Reply]) -> Iterator[Reply]:
+    """Yield replies until the model fails: a failure must not keep its training from its result."""
+    try:
+        yield from replies
+    except Unfinished:
+        raise
+    except Exception as error:  # noqa: BLE001 (a model's class may raise anything)
+        ctx.count(PROBE_FAILED)
+        ctx.notice(f"the probe failed, the model is kept: {type(error).__name__}: {error!s:.160}")
 
 
 def meets(message: ProbeMessage, response: str) -> bool:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import pyarrow.compute as pc
 
 from spyhop.lazy import Lazy
-from spyhop.models.local import load_tokenizer, saved_format
+from spyhop.models.folder import load_tokenizer
+from spyhop.models.local import saved_format
 from spyhop.render import Renderer
 from spyhop.schema import Config, Score, TrainingError
 from spyhop.stage import FOLDER, Context, Estimate, stage

@@ -24,14 +24,14 @@ from spyhop.store import Artifact
 from spyhop.store.artifact import LOGS
 from spyhop.train import rank
 from spyhop.train.adapter import check_adapter
-from spyhop.train.base import open_tokenizer
+from spyhop.train.base import METRICS, open_tokenizer
 from spyhop.train.batches import RowNumbers, plan_batches, plan_packs
 from spyhop.train.config import HeldOutConfig, TuneConfig
 from spyhop.train.cost import NF4_BYTES, Shape, state_bytes
 from spyhop.train.distributed import Group, launch, num_ranks
 from spyhop.train.encoding import SAMPLE_ROWS, Encoding, MaskedRow, masked_row, write_sample
 from spyhop.train.engine import TrainingResult
-from spyhop.train.loop import METRICS, SNAPSHOTS, SPEED, TrainingJob, train
+from spyhop.train.loop import SNAPSHOTS, SPEED, TrainingJob, train
 from spyhop.train.metrics import check_trackers
 from spyhop.train.optimizer import warmup_steps
 from spyhop.train.rows import TokenRows, none_left, tokenise

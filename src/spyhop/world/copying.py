@@ -1,6 +1,6 @@
 """Text without reasons: lists to copy, and a sample of everything for the tokenizer.
 
-Copying stands in for pre-training: it teaches a new student to find and repeat words, and shows it
+Copying replaces pre-training: it teaches a new student to find and repeat words, and shows it
 neither a state nor an answer.
 """
 

@@ -1,6 +1,6 @@
 """Documents as the web would have them: solutions without their questions, flawed ones and noise.
 
-What kind a document is stands in its `origin`. Nothing that writes, rates or keeps may look there:
+The kind of a document is in its `origin`. Nothing that writes, rates or keeps may look there:
 it is for measuring afterwards what curation found.
 """
 
@@ -94,7 +94,7 @@ def draw_pairs(ctx: Context, config: ProblemsConfig) -> Iterator[Pair]:
 def draw_documents(ctx: Context, config: DocumentsConfig) -> Iterator[Segment]:
     """Draw distinct documents in random order. No problem of the test split is behind any of them.
 
-    A document is a text and nothing else: the problem that it solves is not told.
+    A document is a text and nothing else: it does not name the problem that it solves.
     """
     random = Random(f"documents/{config.seed}")
     kinds = _kinds(config)

@@ -33,12 +33,12 @@ class Family:
 
     name: str
     words: Words
-    """The words that may stand in each content slot."""
+    """Words for each content slot."""
     openings: tuple[str, ...]
     phrases: dict[str, tuple[str, ...]]
     """Ways to tell a step, by kind of operation. All ways of one kind have the same slots."""
     plain: dict[str, str]
-    """One simple way to tell it, by kind of operation; stands before `: from X to Y`."""
+    """One simple phrase by kind of operation; written before `: from X to Y`."""
     questions: tuple[str, ...]
     apply: Callable[[Fields, str, Op], str]
     """Return the state after an operation. Must return a state whatever the state before."""

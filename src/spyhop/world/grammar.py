@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 
 Words = Mapping[str, tuple[str, ...]]
-"""The words that may stand in each slot."""
+"""Words for each slot."""
 
 SLOT = re.compile(r"\{(\w+)\}")
 

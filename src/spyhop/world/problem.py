@@ -69,7 +69,7 @@ def family_of(name: str) -> Family:
     """Return the family of that name.
 
     Raises:
-        InputError: If there is none.
+        InputError: If the text is not a problem.
     """
     if name not in FAMILIES:
         raise InputError(f"{name!r} is not a family of problems; known: {sorted(FAMILIES)}")
@@ -101,7 +101,7 @@ def draw(family: str, rng: Random, steps: tuple[int, int] = (3, 6)) -> Problem:
 
 
 def draw_split(family: str, rng: Random, split: Split, steps: tuple[int, int] = (3, 6)) -> Problem:
-    """Draw a problem of one split. No problem, however told, belongs to both splits."""
+    """Draw a problem of one split. No problem, in any wording, belongs to both splits."""
     while (problem := draw(family, rng, steps)).split != split:
         pass
     return problem

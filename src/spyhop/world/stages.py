@@ -70,7 +70,7 @@ class TokenizerConfig(Config):
 
     vocabulary: int = Field(4096, gt=300)
     texts: tuple[str, ...] = ()
-    """Further texts whose words become tokens, such as system messages of one's own."""
+    """Further texts whose words become tokens, such as your own system messages."""
     seed: int = 0
 
 

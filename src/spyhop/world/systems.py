@@ -34,6 +34,6 @@ BY_ID = {message.id: message for message in SYSTEM_MESSAGES}
 
 
 def style_of(system: str) -> Style:
-    """Return the style that a system message asks for, by its words; every step unless told."""
+    """Return the style that a system message asks for, by its words; the default is every step."""
     words = set(re.findall(r"[a-z]+", system.lower()))
     return next((style for style, cues in CUES if words & cues), "steps")
