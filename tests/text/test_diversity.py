@@ -7,7 +7,7 @@ from statistics import fmean
 import pytest
 
 from spyhop.text.diversity import Diversity, diversity, verb_noun
-from spyhop.text.parser import parsed_verb_nouns, parser_name
+from spyhop.text.parser import parsed_verb_nouns
 
 
 @pytest.mark.parametrize(
