@@ -36,6 +36,10 @@ def pages(num: int, seed: int) -> Iterator[tuple[str, str]]:
         random = Random(f"{seed}-{number}")
         before = [make(random) for make in random.sample(NOISE, random.randint(0, 3))]
         after = [make(random) for make in random.sample(NOISE, random.randint(1, 4))]
+        if random.random() < 0.1:
+            crumbs = random.choices([_menu, _calendar, _newsletter, _foot], k=random.randint(1, 4))
+            yield f"<html><body>{''.join(make(random) for make in crumbs)}</body></html>", ""
+            continue
         body, gold = _body(random)
         if "class=comment>" in body:
             before, after = [_menu(random)], [_foot(random)]
@@ -159,7 +163,8 @@ def _blocks(random: Random, texts: list[str]) -> str:
 
 
 def _posts(random: Random, texts: list[str]) -> str:
-    head = "<div class=post-author><a href=u>name</a></div><div class=date>3 May 2019</div>"
+    named = "<div class=post-author><a href=u>name</a></div><div class=date>3 May 2019</div>"
+    head = named if random.random() < 0.5 else "<a href=u>name</a>"
     posts = "".join(f"<li class=post id=p{n}>{head}<p>{t}</p></li>" for n, t in enumerate(texts))
     return f"<{'ul' if random.random() < 0.5 else 'ol'} class=posts>{posts}</ul>"
 

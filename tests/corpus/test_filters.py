@@ -10,6 +10,7 @@ from spyhop.corpus.filters import (
     url_reason,
 )
 from spyhop.corpus.segment import Section
+from spyhop.corpus.work import language_of
 
 GOOD = "".join(STEPS)
 QUALITY = ("gopher_repetition", "gopher_lists")
@@ -119,3 +120,19 @@ def test_short_sentences_may_recur():
 def test_abuse_is_flagged():
     assert is_toxic("You should go back to your own country!") and is_toxic("What the FUCK")
     assert not is_toxic(GOOD) and not is_toxic("Scunthorpe, the shiitake and the cockatoo")
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted", "code"),
+    [
+        ("これは日本語で書かれた長い文章です。", (), "ja"),
+        ("这是一段足够长的正文，读者想要保留它。", (), "zh"),
+        ("이것은 한국어로 쓰인 긴 글입니다.", (), "ko"),
+        ("In step 1 the dough rests for 10 minutes, ask me@example.com. " * 9, ("en",), "en"),
+        (GOOD, ("fr",), "en"),
+    ],
+)
+def test_language_is_known_by_script_and_a_wanted_one_wins_ties(
+    text: str, wanted: tuple[str, ...], code: str
+):
+    assert language_of(text, wanted) == code

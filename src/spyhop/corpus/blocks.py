@@ -104,15 +104,18 @@ def main_blocks(scan: Scan) -> list[Block]:
 def chosen(
     blocks: Sequence[Block], chances: Sequence[float], min_probability: float = MIN_PROBABILITY
 ) -> list[Block]:
-    """Return the likely blocks, and the lists, tables and code that follow them."""
+    """Return the likely blocks, and the lists, tables, code and further posts that follow them.
+
+    Blocks of nothing but links may come between.
+    """
     kept: list[bool] = []
-    is_followed = False
+    last: Block | None = None
     for block, chance in zip(blocks, chances, strict=True):
-        is_part = block.kind in _PARTS and block.num_linked <= MAX_LINKED * len(block.text)
-        needed = min_probability * (FOLLOWING if is_followed and is_part else 1)
-        kept.append(chance >= needed)
+        is_part = block.kind in _PARTS or (last and last.marks & block.marks & MARKS["li"])
+        is_part = is_part and block.num_linked <= MAX_LINKED * len(block.text)
+        kept.append(chance >= min_probability * (FOLLOWING if last and is_part else 1))
         if block.kind != "heading":
-            is_followed = kept[-1]
+            last = block if kept[-1] else last if block.num_linked == len(block.text) else None
     return without_crumbs(blocks, kept)
 
 

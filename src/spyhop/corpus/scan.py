@@ -410,6 +410,8 @@ class _Walk:
             return
         if self._marker and kind == "text":
             kind, level = "item", max(1, len(self._counters))
+            if num_linked >= len(text):  # its mark is part of the link
+                num_linked += len(self._marker)
             text, self._marker = self._marker + text, ""
         num_linked = min(num_linked, len(text))
         place = self._open[-1]

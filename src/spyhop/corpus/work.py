@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -46,6 +46,8 @@ _SCRIPTS = {
     "zh": re.compile("[\u4e00-\u9fff]"),
 }
 """Scripts of one language each, in this order: Japanese has Han characters, too."""
+NEAR_RANK = 1.02
+"""Distance from a language's profile, of the least, that counts as equal."""
 MIN_SCRIPT_FRAC = 0.15
 """Share of the characters that decides for a script's language."""
 PAGE = "page/"
@@ -127,18 +129,23 @@ def _outcome(page: ArchivePage, digest: str, section: Section, config: SegmentCo
         num_redacted = found.total() + sum(each.total() for _, each in named)
     if section.reason:
         return _row(page, digest, shown, "", num_redacted, section.reason)
-    language = language_of(section.prose)
+    language = language_of(section.prose, config.filters.languages)
     candidate = Candidate(section, language, found.total())
     reason = reason_against(candidate, config.filters)
     return _row(page, digest, shown, language, num_redacted, reason)
 
 
-def language_of(text: str) -> str:
-    """Return the code of a text's language: by its script where that decides, else by profile."""
+def language_of(text: str, wanted: Sequence[str] = ()) -> str:
+    """Return the code of a text's language: by its script where that decides, else by profile.
+
+    A wanted language wins where its profile is about as near as the nearest.
+    """
     for code, script in _SCRIPTS.items():
         if len(script.findall(text)) > MIN_SCRIPT_FRAC * len(text):
             return code
-    return str(lang.detect_fast(text, cutoff=MAX_LANGUAGE_RANK)[0])
+    ranked = lang.detect_fast(text, cutoff=MAX_LANGUAGE_RANK, n_results=3)
+    near = [code for code, rank in ranked if rank <= NEAR_RANK * ranked[0][1]]
+    return str(next((code for code in near if code in wanted), near[0] if near else "unknown"))
 
 
 def _row(

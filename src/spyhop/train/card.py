@@ -69,6 +69,8 @@ class Origin:
     config: Mapping[str, object]
     """The settings of the training, as they stand in its record."""
     counts: Mapping[str, int]
+    dropped: Mapping[str, int] = field(default_factory=dict)
+    """Rows that were not trained on, by reason."""
     earlier: Mapping[str, tuple[Mapping[str, object], Mapping[str, int]]] = field(
         default_factory=dict
     )
@@ -233,5 +235,8 @@ def _training(origin: Origin) -> list[str]:
         chosen = {key: value for key, value in config.items() if value not in (None, {}, [])}
         figures = ", ".join(f"{key} {num:,}" for key, num in counts.items())
         title = [f"### {markdown(name)}", ""] if origin.earlier else []
+        rows = "last response" if config.get("train_on") == "last" else "responses"
+        figures += f". The loss is taken on the {rows} of each row, and on the end token"
         lines += [*title, f"{figures}.", "", "```json", json.dumps(chosen, indent=1), "```", ""]
-    return lines[:-1]
+    dropped = ", ".join(f"{reason} {num:,}" for reason, num in origin.dropped.items())
+    return [*lines, f"Rows that the last training dropped: {dropped or 'no rows'}."]

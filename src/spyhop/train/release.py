@@ -10,18 +10,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import pyarrow.compute as pc
-
 from spyhop.lazy import Lazy
 from spyhop.models.folder import load_tokenizer
 from spyhop.models.local import saved_format
 from spyhop.render import Renderer
-from spyhop.schema import Config, Score, TrainingError
+from spyhop.schema import Answer, Config, Score, TrainingError
 from spyhop.stage import FOLDER, Context, Estimate, stage
 from spyhop.store import Artifact, atomic_write
 from spyhop.store.artifact import RECORD
 from spyhop.train.adapter import ADAPTER
 from spyhop.train.card import UNKNOWN, CardConfig, Origin, base_licence, card
+from spyhop.train.encoding import reason_to_skip
 from spyhop.train.tensors import INDEX, convert, read_header, weight_files
 
 if TYPE_CHECKING:
@@ -202,6 +201,7 @@ def _origin(
         licences=_licences([*answers.values(), *([data] if data else [])]),
         config=record.config,
         counts=record.counts,
+        dropped=record.dropped,
         earlier={name: (each.record.config, each.record.counts) for name, each in earlier.items()},
         outcomes=_outcomes(answers),
         probe=probe.record.counts if probe else {},
@@ -210,12 +210,12 @@ def _origin(
 
 
 def _teachers(answers: Mapping[str, Artifact]) -> dict[str, int]:
+    """Return the rows that can be trained on, by who answered."""
     found: Counter[str] = Counter()
     for artifact in answers.values():
-        for batch in artifact.batches(["model", "error"]):
-            asked = batch.column("model").filter(pc.is_null(batch.column("error")))
-            for each in pc.value_counts(asked).to_pylist():
-                found[each["values"] or UNKNOWN] += each["counts"]
+        for row in artifact.rows(Answer):
+            if not reason_to_skip(row):
+                found[row.model or UNKNOWN] += 1
     return dict(found.most_common())
 
 

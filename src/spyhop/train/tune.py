@@ -27,7 +27,7 @@ from spyhop.train.adapter import check_adapter
 from spyhop.train.base import METRICS, open_tokenizer
 from spyhop.train.batches import RowNumbers, plan_batches, plan_packs
 from spyhop.train.config import HeldOutConfig, TuneConfig
-from spyhop.train.cost import NF4_BYTES, Shape, state_bytes
+from spyhop.train.cost import FEWEST_STEPS, NF4_BYTES, Shape, state_bytes
 from spyhop.train.distributed import Group, launch, num_ranks
 from spyhop.train.encoding import SAMPLE_ROWS, Encoding, MaskedRow, masked_row, write_sample
 from spyhop.train.engine import TrainingResult
@@ -48,8 +48,6 @@ TOKENS_PER_S = 25_000
 """Planning figures: mean row length where nothing is known, and a 0.1 M model on one core."""
 CORE_FLOPS = 40e9
 """Operations per second of a core on larger models."""
-FEW_STEPS = 20
-"""Below this many optimiser steps, a fine-tuning hardly moves the weights."""
 ERRORS = {kind.__name__: kind for kind in (InputError, ModelError, RecipeError, TrainingError)}
 """Kinds that another process may tell of; whatever else it tells is the system's."""
 
@@ -80,11 +78,6 @@ def plan_tune(
         flops=flops,
         state_bytes=state_bytes(shape, trained, frozen_bytes=NF4_BYTES if is_small else 4),
     )
-
-
-def few_steps(num_steps: int) -> str:
-    """Return the warning of a training of very few steps; empty where there are enough."""
-    return f"only {num_steps} optimiser steps: it may not learn" if num_steps < FEW_STEPS else ""
 
 
 @stage(version=4, writes=FOLDER, plan=plan_tune)
@@ -226,8 +219,11 @@ def _steps(
             f"warmup_steps = {warmup} is not below the {len(steps)} steps of the training: the "
             "peak learning rate is never reached; lower it or batch_tokens, or train longer"
         )
-    if len(steps) < FEW_STEPS:
-        ctx.notice(f"{few_steps(len(steps))}; lower batch_tokens, or train longer")
+    if len(steps) < FEWEST_STEPS:
+        ctx.notice(
+            f"{len(steps)} training steps are too few to learn from; lower batch_tokens, or train "
+            "for more epochs"
+        )
     return [order[step] for step in steps]
 
 
