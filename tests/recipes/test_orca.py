@@ -232,7 +232,7 @@ def test_every_step_from_collections_to_a_data_set(data_dir: Path, tmp_path: Pat
             }
         ],
     }
-    made = run(resolve(orca(_config(data_dir, **changes)), tmp_path), Runtime())
+    made = run(resolve(orca(_config(data_dir, **changes)), tmp_path), Runtime(max_error_frac=1.0))
     counts = made["drawn-niv2"].record.counts
     assert max(num for name, num in counts.items() if name.startswith("drawn/")) == 300
     assert made["clean"].record.dropped == {"contaminated/agieval": 3}

@@ -7,7 +7,7 @@ from statistics import fmean
 import pytest
 
 from spyhop.text.diversity import Diversity, diversity, verb_noun
-from spyhop.text.parser import parsed_verb_nouns, parser_name
+from spyhop.text.parser import parsed_verb_nouns
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_nouns_are_put_into_the_singular(plural: str, singular: str):
     assert verb_noun(f"List the {plural} of the story.") == ("list", singular)
 
 
-@pytest.mark.skipif(not parser_name(), reason="the parser's model is not on the package index")
+@pytest.mark.parser
 def test_a_parser_reads_more():
     texts = ["I would be glad if you wrote a poem.", "Could you list all the countries?", "Why?"]
     assert list(parsed_verb_nouns(texts))[1:] == [("list", "country"), None]

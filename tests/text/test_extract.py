@@ -323,7 +323,7 @@ def test_huge_ugly_text_takes_linear_time(piece: str):
     start = time.perf_counter()
     choice(text, LABELS)
     final_answer(text)
-    assert time.perf_counter() - start < 3  # quadratic time would be minutes
+    assert time.perf_counter() - start < 40  # quadratic time would be minutes
 
 
 OUTPUTS = "bbh_code_davinci_cot_outputs/code-davinci-002-cot"

@@ -35,6 +35,7 @@ class Contaminated(Row):
     """A row that was dropped because it contains an evaluation item; `id` is the row's."""
 
     collection: str = ""
+    task: str = ""
     origin: str = ""
     """Address or file of the row, where it has one."""
     text: str
@@ -159,6 +160,7 @@ def without_items(
         dropped = Contaminated(
             id=row.id,
             collection=collection,
+            task=getattr(row, "task", ""),
             origin=getattr(row, "url", "") or getattr(row, "origin", ""),
             text=text(row),
             item_id=item.id,
