@@ -97,7 +97,7 @@ MONSTERS: dict[str, bytes] = {
     "open formulas": b"<math" * 100_000 + b"<span> <math " * 20_000,
     "deep formula": b"<math>" + b"<msup>" * 100_000 + b"x</math>",
     "wide formula": b"<p><math>" + b" " * 1_000_000 + b"<mi>x</mi>" * 90_000 + b"</math>",
-    "formula pictures": b"<img " + b'class=math alt="' * 200_000,
+    "formula pictures": b"<img " + b'class=math alt="' * 40_000,
     "formula scripts": b"<script " + b"type=math/tex " * 300_000,
     "scripts above": b"<p>" + b"x<sup>2</sup>" * 90_000,
     "readings": b"<ruby>" + b"a<rt>b" * 90_000,
