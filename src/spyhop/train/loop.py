@@ -235,7 +235,7 @@ class Trainer:
         torch.save(states, self.job.out / OPTIMIZER)
 
     def write_metrics(self) -> None:
-        """Write losses and tokens beside the weights; what the clock says goes to the logs."""
+        """Write losses and tokens beside the weights, and times to the logs."""
         position, counts = self.position, self.outcome.counts
         counts |= {"tokens": position.tokens, "steps": position.step}
         counts |= {f"steps/{name}": num for name, num in position.anomalies.items()}
