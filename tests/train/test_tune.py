@@ -257,6 +257,11 @@ def test_no_row_left_is_one_clear_line(tmp_path: Path, base):
     assert not list(tmp_path.glob("train.tune-*"))
 
 
+def test_inputs_without_rows_are_one_clear_line(tmp_path: Path, base):
+    with pytest.raises(TrainingError, match="the steps before this one give no rows"):
+        _tune(tmp_path, base, [toys.artifact_of(tmp_path, [])])
+
+
 def test_no_row_left_beside_those_held_out_is_told(tmp_path: Path, base):
     one = [toys.artifact_of(tmp_path / "one", _rows(1))]
     wide = HeldOutConfig(frac=0.6)
