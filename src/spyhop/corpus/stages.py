@@ -37,7 +37,7 @@ def plan_segments(config: SegmentConfig, pages: Mapping[str, Estimate]) -> Estim
 
 
 class Repeat(Segment):
-    """A segment that is left out because an earlier one says the same, for the dropped rows."""
+    """A segment that is dropped because an earlier one has the same text."""
 
     kept_row: int
     """Row of the input that stays."""

@@ -78,14 +78,14 @@ class RefusedPage(Row):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a page or of a piece of it: a segment, or a row that is left out."""
+    """Result for a page or a part of it: a segment, or a dropped row."""
 
     row: Row
     reason: str = ""
 
 
 def segments_of(page: ArchivePage, config: SegmentConfig) -> Iterator[Outcome]:
-    """Yield the segments of a page and what was left out, in order."""
+    """Yield the segments and the dropped rows of a page, in order."""
     if reason := page.reason or url_reason(page.url, config.filters):
         yield refused(page, reason)
         return

@@ -178,7 +178,7 @@ def _files(folder: Path) -> list[TensorFile]:
 
 
 def _carried(model: Path, weights: set[Path]) -> list[Path]:
-    """Return the files beside the weights; folders below (logs, snapshots) are left out."""
+    """Return the files beside the weights, without subfolders (logs, snapshots)."""
     found = [
         path
         for path in sorted(model.iterdir())

@@ -1,4 +1,4 @@
-"""A trained model made ready to be given away: the folder that other tools load, and its card."""
+"""Export a trained model: a folder that other tools load, and its model card."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def _round(folder: Path, dtype: str) -> None:
 
 
 def _rewrite(path: Path, values: dict[str, Any]) -> None:
-    """Write a file anew: the old one is a link to the training's own."""
+    """Replace a file; the old one is a link to the training's file."""
     path.unlink(missing_ok=True)
     path.write_text(json.dumps(values, indent=2, sort_keys=True))
 

@@ -1,4 +1,4 @@
-"""Tensors in safetensors files as plain bits: where each stands, and pieces of it.
+"""Tensors in safetensors files as raw bits: the offset of each, and chunks of it.
 
 No tensor is ever read whole, and no value is ever computed with, so that bits stay what they are.
 """
@@ -67,7 +67,7 @@ class Tensor:
 
 @dataclass(frozen=True, slots=True)
 class TensorFile:
-    """A safetensors file: its header as it stands, and its tensors in the order of their bytes."""
+    """A safetensors file: its header, unchanged, and its tensors in the order of their offsets."""
 
     path: Path
     header: str
@@ -138,7 +138,7 @@ def parse_header(path: Path, text: str) -> TensorFile:
     tensors.sort(key=lambda each: (each.start, each.num_bytes))
     for each in tensors:
         if each.start != begin or each.num_bytes < 0 or each.num_bytes % each.width:
-            raise ValueError(f"{each.name} does not stand where the one before it ends")
+            raise ValueError(f"{each.name} does not start at the end of the tensor before it")
         begin += each.num_bytes
     return TensorFile(path, text, tuple(tensors))
 
