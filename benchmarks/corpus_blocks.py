@@ -26,9 +26,9 @@ import corpus_made
 import lightgbm
 import numpy as np
 import trafilatura
-from corpus_pages import Counts, Snippets, article_scores, f1_of, plain, precision_recall
+from corpus_pages import Snippets, article_scores, bootstrap, plain, summary, theirs
 
-from spyhop.corpus.blocks import Trees, chosen, matrix
+from spyhop.corpus.blocks import MIN_PROBABILITY, Trees, chosen, matrix
 from spyhop.corpus.charset import decode
 from spyhop.corpus.features import features
 from spyhop.corpus.formulas import with_formulas
@@ -37,7 +37,7 @@ from spyhop.corpus.scan import Block, Scan, scan
 DATA = Path(os.environ["SPYHOP_DATA"])
 MODEL = Path(__file__).parents[1] / "src/spyhop/corpus/blocks.json"
 NUM_FOLDS = 5
-THRESHOLDS = (0.35, 0.4, 0.45, 0.5, 0.55)
+PROBABILITIES = (0.35, 0.4, 0.45, 0.5, 0.55)
 PAGE_WEIGHTS = {"article": 10.0, "readability": 3.0, "snippets": 3.0, "made": 1.5}
 """What all blocks of a page with such labels weigh together; a snippet weighs 1."""
 NUM_MADE = 300
@@ -59,7 +59,8 @@ class LabelledPage:
     rows: np.ndarray
     labels: np.ndarray
     weights: np.ndarray
-    gold: object
+    data: bytes
+    gold: "str | Snippets"
 
 
 def pages() -> Iterator[LabelledPage]:
@@ -87,7 +88,7 @@ def _dense(site: str, kind: str, data: bytes, gold: str) -> LabelledPage:
     found = _scanned(data)
     labels = labels_by_text(found.blocks, gold)
     weights = _spread(found.blocks, PAGE_WEIGHTS[kind])
-    return LabelledPage(site, kind, found, _rows(found), labels, weights, gold)
+    return LabelledPage(site, kind, found, _rows(found), labels, weights, data, gold)
 
 
 def _sparse(page: Snippets) -> LabelledPage:
@@ -105,7 +106,7 @@ def _sparse(page: Snippets) -> LabelledPage:
         if held and not any(labels[at] and weights[at] == 1 for at in held):
             at = max(held, key=lambda at: len(texts[at]))
             labels[at], weights[at] = 1, 1
-    return LabelledPage(page.site, "snippets", found, _rows(found), labels, weights, page)
+    return LabelledPage(page.site, "snippets", found, _rows(found), labels, weights, data, page)
 
 
 def _scanned(data: bytes) -> Scan:
@@ -194,27 +195,11 @@ def _below(bound: float) -> float:
     return float(f"{bound:.4g}")
 
 
-def measure(known: Sequence[LabelledPage], chances: Sequence[np.ndarray], threshold: float) -> str:
-    """Return precision, recall and F1 on snippets and on articles."""
-    counts, scores, made = Counts(), [], []
-    for page, chance in zip(known, chances, strict=True):
-        kept = chosen(page.scan.blocks, chance.tolist(), threshold)
-        if isinstance(page.gold, Snippets):
-            counts += page.gold.count("\n".join(block.text for block in kept))
-        elif page.kind == "article":
-            scores.append(article_scores(str(page.gold), kept))
-        elif page.kind == "made":
-            made.append(precision_recall(str(page.gold), "\n".join(each.text for each in kept)))
-    precision, recall = np.mean(scores, axis=0)
-    return (
-        f"snippets P {counts.precision:.4f} R {counts.recall:.4f} F1 {counts.f1:.4f}; "
-        f"articles P {precision:.4f} R {recall:.4f} F1 {f1_of(precision, recall):.4f}; "
-        f"made F1 {f1_of(*np.mean(made, axis=0)):.4f}"
-    )
-
-
 def cross_validate(known: Sequence[LabelledPage]) -> None:
-    """Print the figures of trees on the sites that they were not fitted to, and on their own."""
+    """Print the figures of trees on sites that they were not fitted to, on their own, and the peer.
+
+    Intervals are over pages, of each and of the difference from trafilatura.
+    """
     folds = [zlib.crc32(page.site.encode()) % NUM_FOLDS for page in known]
     held_out: list[np.ndarray] = [np.zeros(0)] * len(known)
     for fold in range(NUM_FOLDS):
@@ -222,11 +207,39 @@ def cross_validate(known: Sequence[LabelledPage]) -> None:
         for at, page in enumerate(known):
             if folds[at] == fold:
                 held_out[at] = _chances(model, page)
-    fitted = fit(known)
-    for threshold in THRESHOLDS:
-        print(f"{threshold}: held out {measure(known, held_out, threshold)}")
-        own = [_chances(fitted, page) for page in known]
-        print(f"{threshold}: fitted   {measure(known, own, threshold)}", flush=True)
+    model = fit(known)
+    own = [_chances(model, page) for page in known]
+    real = [page for page in known if page.kind in ("article", "snippets")]
+    peer = [theirs(page.data, include_comments=False) for page in real]
+    texts = {"trafilatura, no comments": peer}
+    texts |= {f"held out, from {bound}": _texts(known, held_out, bound) for bound in PROBABILITIES}
+    texts[f"fitted, from {MIN_PROBABILITY}"] = _texts(known, own, MIN_PROBABILITY)
+    first: list[np.ndarray] = []
+    for name, blocks in texts.items():
+        counts = [
+            page.gold.count("\n".join(each.text for each in shown))
+            for page, shown in zip(real, blocks, strict=True)
+            if isinstance(page.gold, Snippets)
+        ]
+        scores = [
+            article_scores(page.gold, shown)
+            for page, shown in zip(real, blocks, strict=True)
+            if isinstance(page.gold, str)
+        ]
+        samples = bootstrap(counts, scores)
+        first = first or samples
+        print(name, *summary(counts, scores, samples, first), sep="\n  ", flush=True)
+
+
+def _texts(
+    known: Sequence[LabelledPage], chances: Sequence[np.ndarray], bound: float
+) -> list[list[Block]]:
+    """Return the main text of each article and page with snippets."""
+    return [
+        chosen(page.scan, chance.tolist(), bound)
+        for page, chance in zip(known, chances, strict=True)
+        if page.kind in ("article", "snippets")
+    ]
 
 
 def _chances(model: Trees, page: LabelledPage) -> np.ndarray:

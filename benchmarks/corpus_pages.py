@@ -136,20 +136,18 @@ def _ours_new(page: bytes) -> list[Block]:
     return _ours(page)
 
 
-def _theirs(page: bytes, **options: bool) -> list[Block]:
+def theirs(page: bytes, **options: bool) -> list[Block]:
+    """Return trafilatura's main text as one block."""
     text = trafilatura.extract(page, **options) or ""
     return [Block("text", text, 0, 0, 0)]
 
 
 EXTRACTORS: dict[str, Callable[[bytes], list[Block]]] = {
+    "trafilatura": theirs,
     "spyhop": _ours,
     "spyhop, all tags new": _ours_new,
-    "trafilatura": _theirs,
-    "trafilatura, no comments": lambda page: _theirs(page, include_comments=False),
-    "trafilatura, no comments, no tables": lambda page: _theirs(
-        page, include_comments=False, include_tables=False
-    ),
-    "trafilatura, fast": lambda page: _theirs(page, fast=True, include_comments=False),
+    "trafilatura, no comments": lambda page: theirs(page, include_comments=False),
+    "trafilatura, fast, no comments": lambda page: theirs(page, fast=True, include_comments=False),
 }
 
 
@@ -158,15 +156,35 @@ def _interval(values: np.ndarray) -> str:
     return f"{low:.3f} to {high:.3f}"
 
 
-def _snippet_f1(counts: Sequence[Counts], samples: np.ndarray) -> np.ndarray:
+def bootstrap(counts: Sequence[Counts], scores: Sequence[tuple[float, float]]) -> list[np.ndarray]:
+    """Return F1 on snippets and on articles, each over pages drawn with replacement."""
+    random = np.random.default_rng(0)
     table = np.array([(each.hits, each.false_hits, each.misses) for each in counts])
-    hits, false_hits, misses = table[samples].sum(1).T
-    return 2 * hits / (2 * hits + false_hits + misses)
+    drawn = random.integers(len(table), size=(NUM_SAMPLES, len(table)))
+    hits, false_hits, misses = table[drawn].sum(1).T
+    drawn = random.integers(len(scores), size=(NUM_SAMPLES, len(scores)))
+    precision, recall = np.array(scores)[drawn].mean(1).T
+    return [
+        2 * hits / (2 * hits + false_hits + misses),
+        2 * precision * recall / (precision + recall),
+    ]
 
 
-def _article_f1(scores: Sequence[tuple[float, float]], samples: np.ndarray) -> np.ndarray:
-    precision, recall = np.array(scores)[samples].mean(1).T
-    return 2 * precision * recall / (precision + recall)
+def summary(
+    counts: Sequence[Counts],
+    scores: Sequence[tuple[float, float]],
+    samples: Sequence[np.ndarray],
+    first: Sequence[np.ndarray],
+) -> Iterator[str]:
+    """Yield a line for snippets and one for articles, with the difference from the first one."""
+    total = sum(counts, Counts())
+    precision, recall = np.mean(scores, axis=0)
+    figures = {"snippets": (total.precision, total.recall), "articles": (precision, recall)}
+    for (name, (p, r)), own, other in zip(figures.items(), samples, first, strict=True):
+        yield (
+            f"{name} P {p:.4f} R {r:.4f} F1 {f1_of(p, r):.4f} ({_interval(own)}), "
+            f"less the first {_interval(own - other)}"
+        )
 
 
 def main() -> None:
@@ -186,33 +204,21 @@ def main() -> None:
             started = time.process_time()
             found[name] = [extractor(page) for page in pages]
             speeds[name].append(len(pages) / (time.process_time() - started))
-    random = np.random.default_rng(0)
-    drawn = random.integers(len(snippets), size=(NUM_SAMPLES, len(snippets)))
-    drawn_articles = random.integers(len(gold), size=(NUM_SAMPLES, len(gold)))
     first: list[np.ndarray] = []
     for name, blocks in found.items():
-        shown = [
+        counts = [
             page.count("\n".join(each.text for each in own))
             for page, own in zip(snippets, blocks, strict=False)
         ]
-        total = sum(shown, Counts())
         scores = [
             article_scores(row["articleBody"], own)
             for row, own in zip(gold.values(), blocks[len(snippets) :], strict=True)
         ]
-        precision, recall = np.mean(scores, axis=0)
-        samples = [_snippet_f1(shown, drawn), _article_f1(scores, drawn_articles)]
+        samples = bootstrap(counts, scores)
         first = first or samples
         rates = ", ".join(f"{value:.0f}" for value in sorted(speeds[name]))
         print(f"{name}: {statistics.median(speeds[name]):.0f} pages/s ({rates})")
-        print(
-            f"  snippets P {total.precision:.4f} R {total.recall:.4f} F1 {total.f1:.4f} "
-            f"({_interval(samples[0])}), spyhop's less this {_interval(first[0] - samples[0])}"
-        )
-        print(
-            f"  articles P {precision:.4f} R {recall:.4f} F1 {f1_of(precision, recall):.4f} "
-            f"({_interval(samples[1])}), spyhop's less this {_interval(first[1] - samples[1])}"
-        )
+        print(*summary(counts, scores, samples, first), sep="\n")
 
 
 if __name__ == "__main__":

@@ -79,3 +79,9 @@ def test_no_function_hides_an_import_of_this_package():
 def test_modules_are_short():
     lengths = {str(p.relative_to(PACKAGE)): len(p.read_text().splitlines()) for p in MODULES}
     assert {name: num for name, num in lengths.items() if num > MAX_LINES} == {}
+
+
+def test_test_modules_have_names_of_their_own():
+    """Without packages, two test files of one name cannot be collected together."""
+    names = [path.name for path in Path(__file__).parent.rglob("*.py")]
+    assert sorted({name for name in names if names.count(name) > 1} - {"__init__.py"}) == []

@@ -90,7 +90,7 @@ def test_the_live_line_tells_speed_segments_and_reasons(tmp_path: Path):
     _segments(tmp_path / "out", tmp_path / "in", report=told.append)
     last = [each for each in told if each.doing == "segmenting"][-1]
     assert last.done == last.total and last.unit == "MB"
-    assert "3 segments; out: page/unknown_file 1" in last.note and "pages/s" in last.note
+    assert "3 segments; dropped: page/unknown_file 1" in last.note and "pages/s" in last.note
 
 
 def test_nothing_to_read_is_an_error(tmp_path: Path):

@@ -23,7 +23,7 @@ else:
     stream_io = Lazy("fastwarc.stream_io")
 
 BROKEN = (OSError, EOFError, ValueError, RuntimeError, zlib.error)
-"""What libraries raise on damaged files."""
+"""Exceptions that libraries raise on damaged files."""
 _HTTP_CHARSET = re.compile(r"charset\s*=\s*[\"']?([\w.:-]{2,30})", re.IGNORECASE)
 _CHUNK = re.compile(rb"([0-9A-Fa-f]{1,8})[^\r\n]{0,200}\r?\n")
 _PLAIN_ENCODINGS = frozenset(("", "identity", "none", "utf-8", "utf8", "binary", "8bit", "7bit"))
@@ -164,7 +164,7 @@ def _dechunked(data: bytes) -> bytes:
 
 
 def is_markup(data: bytes) -> bool:
-    """Tell whether bytes begin as a page or another text with tags does."""
+    """Return whether bytes begin as a page or another text with tags does."""
     start = data[:2048].lstrip(b"\xef\xbb\xbf \t\r\n\x00")
     return re.match(rb"<[!?a-zA-Z]", start) is not None and b">" in start
 

@@ -1,4 +1,4 @@
-"""Which blocks of a page are its main text: small decision trees vote, then two rules.
+"""Which blocks of a page are its main text: small decision trees vote, then a few rules.
 
 The trees were fitted to public pages with known text by `benchmarks/corpus_blocks.py`, which also
 measures them on sites that they were not fitted to.
@@ -28,6 +28,10 @@ FOLLOWING = 0.4
 MAX_LINKED = 0.3
 """Share of its characters in links with which it still follows."""
 _PARTS = frozenset(("item", "table", "code"))
+MIN_FILLED_CHARS = 40
+"""Least characters of a block that is kept for what is around it."""
+MAX_HEADING_LINKED = 0.7
+"""Share of its characters in links with which a heading of kept text is kept, however unlikely."""
 LOWEST = 7
 """A level below all headings."""
 
@@ -98,44 +102,68 @@ def main_blocks(scan: Scan) -> list[Block]:
         return []
     model = trees()
     chances = model.probabilities(matrix(scan, model.columns))
-    return chosen(scan.blocks, chances.tolist())
+    return chosen(scan, chances.tolist())
 
 
 def chosen(
-    blocks: Sequence[Block], chances: Sequence[float], min_probability: float = MIN_PROBABILITY
+    scan: Scan, chances: Sequence[float], min_probability: float = MIN_PROBABILITY
 ) -> list[Block]:
-    """Return the likely blocks, and the lists, tables, code and further posts that follow them.
+    """Return the likely blocks, what follows them as their part, and what lies between them.
 
-    Blocks of nothing but links may come between.
+    A list, a table, code or a further post in a list follows; blocks of nothing but links may come
+    first.
     """
     kept: list[bool] = []
     last: Block | None = None
-    for block, chance in zip(blocks, chances, strict=True):
+    for block, chance in zip(scan.blocks, chances, strict=True):
         is_part = block.kind in _PARTS or (last and last.marks & block.marks & MARKS["li"])
         is_part = is_part and block.num_linked <= MAX_LINKED * len(block.text)
         kept.append(chance >= min_probability * (FOLLOWING if last and is_part else 1))
         if block.kind != "heading":
             last = block if kept[-1] else last if block.num_linked == len(block.text) else None
-    return without_crumbs(blocks, kept)
+    return without_crumbs(scan.blocks, _filled(scan, kept))
+
+
+def _filled(scan: Scan, kept: Sequence[bool]) -> list[bool]:
+    """Keep prose that has kept blocks before and after it in the same container."""
+    outer = [scan.parents[block.container] for block in scan.blocks]
+    spans: dict[int, tuple[int, int]] = {}
+    for at, (block, place) in enumerate(zip(scan.blocks, outer, strict=True)):
+        if kept[at] and block.kind != "heading":
+            spans[place] = (spans.get(place, (at, at))[0], at)
+    filled = list(kept)
+    for at, (block, place) in enumerate(zip(scan.blocks, outer, strict=True)):
+        first, last = spans.get(place, (at, at))
+        is_prose = block.kind != "heading" and len(block.text) >= MIN_FILLED_CHARS
+        if first < at < last and is_prose and block.num_linked <= MAX_LINKED * len(block.text):
+            filled[at] = True
+    return filled
 
 
 def without_crumbs(blocks: Sequence[Block], kept: Sequence[bool]) -> list[Block]:
-    """Drop comments and requests (for consent, an address) beside a text; headings of nothing."""
+    """Drop comments and requests (for consent, an address) beside a text; headings of nothing.
+
+    A heading right above kept text is kept.
+    """
     own = sum(
         len(block.text) - 2 * block.num_linked
         for block, is_kept in zip(blocks, kept, strict=True)
         if is_kept and _is_prose(block) and not block.marks & _BESIDE_TEXT
     )
     found: list[Block] = []
+    is_before_text = False
     bound = 0  # going backwards: headings above this level have text below them
     for block, is_kept in zip(reversed(blocks), reversed(kept), strict=True):
         if block.kind == "heading":
-            if is_kept and block.level < bound:
+            is_titled = is_before_text and block.num_linked <= MAX_HEADING_LINKED * len(block.text)
+            if block.level < bound and (is_kept or is_titled):
                 found.append(block)
             bound = min(bound, block.level)
         elif is_kept and not (own > OWN_CHARS and block.marks & _BESIDE_TEXT):
             found.append(block)
-            bound = LOWEST
+            bound, is_before_text = LOWEST, True
+        else:
+            is_before_text = False
     return found[::-1]
 
 

@@ -37,7 +37,7 @@ def decode(data: bytes, charset: str) -> str:
 
     Args:
         data: The page as it was sent.
-        charset: Its encoding according to the HTTP header; empty if that names none.
+        charset: Its encoding according to the HTTP header; empty if it names no encoding.
     """
     for mark, name in _MARKS:
         if data.startswith(mark):
@@ -67,7 +67,7 @@ def _names(data: bytes, charset: str) -> list[str]:
 
 
 def is_utf_16(data: bytes) -> bool:
-    """Tell whether bytes without a mark are UTF-16: every other one of their ASCII is zero."""
+    """Return whether bytes without a mark are UTF-16: every other one of their ASCII is zero."""
     sample = data[:1024]
     num_control = sum(0 < byte < 9 for byte in sample)
     return bool(_utf_16(data, [])) and num_control < 0.05 * len(sample)
@@ -85,7 +85,7 @@ def _utf_16(data: bytes, declared: list[str]) -> str:
 
 
 def _is_contradicted(text: str) -> bool:
-    """Tell whether more of the bytes beyond ASCII were invalid than were part of a character."""
+    """Return whether more of the bytes beyond ASCII were invalid than were part of a character."""
     num_invalid = text.count("\ufffd")
     num_valid = sum(char > "\x7f" for char in text) - num_invalid
     return num_invalid > num_valid

@@ -1,4 +1,4 @@
-"""The main text of a page: its blocks without navigation and other boilerplate."""
+"""The main text of a page, without menus, asides and crumbs."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ def extract(data: bytes, charset: str, config: ExtractConfig) -> Extracted:
 
     Args:
         data: The page as it was sent.
-        charset: What its HTTP header calls its encoding; empty where it does not.
-        config: Caps and weights.
+        charset: Its encoding according to the HTTP header; empty if it names no encoding.
+        config: Caps.
 
     Raises:
         Refused: If the page is above a cap (`too_many_bytes`, `too_many_nodes`, `too_deep`), or

@@ -18,7 +18,7 @@ BLOCK_COST = 30
 LINK_WEIGHT = 1.5
 """Characters that one character in a link takes away."""
 ITEM_WEIGHT = 0.5
-"""What a block in a list counts: teasers of other pages are in lists."""
+"""Weight of a block in a list: teasers of other pages are in lists."""
 START_CHARS = 50
 """Beginning of a block in which digits and capitals are counted."""
 FAR = 15

@@ -61,7 +61,7 @@ class FilterConfig(Config):
     """Filters for sections."""
 
     languages: tuple[str, ...] = ("en",)
-    """Codes as resiliparse gives them; none keeps all languages."""
+    """Codes of languages to keep, as resiliparse gives them; an empty list keeps all languages."""
     quality: tuple[Literal["gopher_repetition", "gopher_lists"], ...] = ()
     """Further filters, by name: `gopher_repetition` (repeated lines, paragraphs and n-grams) and
     `gopher_lists` (nine lines in ten are list items, or three in ten end in an ellipsis). Both drop
@@ -74,7 +74,7 @@ class FilterConfig(Config):
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """What the filters see: a section, its language, and what was redacted of it."""
+    """Input of the filters: a section, its language, and how much of it was redacted."""
 
     section: Section
     language: str
@@ -177,7 +177,7 @@ def reason_against(one: Candidate, config: FilterConfig) -> str:
 
 
 def is_toxic(text: str) -> bool:
-    """Tell whether the text holds words of abuse: a list of words, not an understanding."""
+    """Return whether the text holds words of abuse: a word list, without context."""
     return _ABUSE.search(text) is not None
 
 

@@ -17,7 +17,7 @@ def code_of(text: str) -> str:
 
 
 def is_gutter(text: str) -> bool:
-    """Tell whether text is the numbers of some lines."""
+    """Return whether text is the numbers of some lines."""
     lines = text.split() if text[:1].isdecimal() and "\n" in text else []
     if not all(line.isdecimal() and len(line) < 7 for line in lines):
         return False

@@ -48,7 +48,7 @@ def _is_phone(text: str) -> bool:
 
 
 def _is_address(text: str) -> bool:
-    """An address of the open internet; a mask, a version or a local network is nobody's."""
+    """Return whether an address is public: netmasks, versions and private ranges are skipped."""
     parts = [int(part) for part in text.split(".")]
     is_local = parts[0] in (0, 10, 127, 255) or parts[:2] in ([192, 168], [169, 254])
     return max(parts) < 256 and parts[0] > 9 and not is_local

@@ -23,7 +23,7 @@ _ELLIPSES = ("...", "\u2026")
 
 
 def is_repetitive(text: str) -> bool:
-    """Tell whether lines, paragraphs or n-grams repeat each other beyond Gopher's bounds."""
+    """Return whether lines, paragraphs or n-grams repeat each other beyond Gopher's bounds."""
     paragraphs = [part.strip() for part in text.split("\n\n") if part.strip()]
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     for parts in (paragraphs, lines):
@@ -67,7 +67,7 @@ def _repeated_chars(split: Sequence[str], num: int) -> int:
 
 
 def is_list(text: str) -> bool:
-    """Tell whether nearly all lines are list items, or many end in an ellipsis."""
+    """Return whether nearly all lines are list items, or many end in an ellipsis."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     num_items = sum(line.startswith(_MARKS) for line in lines)
     num_ellipses = sum(line.endswith(_ELLIPSES) for line in lines)

@@ -81,7 +81,7 @@ class Part:
 def parts_of(roots: Sequence[Path]) -> list[Part]:
     """Split files and folders into parts, in order of their names. Hidden files are ignored.
 
-    Names are relative to their folder; with several inputs, the folder's name precedes them.
+    Names are relative to their folder; with several inputs they begin with the folder's name.
     """
     parts: list[Part] = []
     for root, label in zip(roots, _labels(roots), strict=True):
@@ -102,7 +102,7 @@ def parts_of(roots: Sequence[Path]) -> list[Part]:
 
 
 def _kind(path: Path) -> Kind | None:
-    """Return how a path is read; None for a folder, whose files are listed separately."""
+    """Return how a path is read; an ordinary folder is not, since its files are."""
     if path.is_dir():
         return "folder" if path.is_symlink() else None
     if not path.is_file():
@@ -210,7 +210,7 @@ def _file_page(path: Path, name: str, max_bytes: int) -> ArchivePage:
 
 
 def _is_binary(data: bytes) -> bool:
-    """Return whether a file is binary, by its first bytes or its control characters."""
+    """Return whether a file holds no text: by its first bytes, or by control characters."""
     start = data[:1024]
     if start.startswith(_BINARY):
         return True
@@ -258,7 +258,7 @@ def _skip_line(stream: IO[bytes]) -> int:
 
 
 def _json_file(path: Path, config: ReadConfig) -> list[object] | None:
-    """Return the rows of a file with a single JSON value; None for JSON lines or a large file."""
+    """Return the rows of a file that is one JSON value; no list if it is lines, or too large."""
     with _open(path) as stream:
         data = stream.read(MAX_ROW_BYTES + 1)
     if len(data) > MAX_ROW_BYTES:

@@ -17,13 +17,15 @@ from spyhop.corpus.tags import BESIDE, MARKS, RAW, TAG, UNREAD, marks_of, with_s
 
 Kind = Literal["heading", "text", "item", "table", "code"]
 
+MAX_BLANK_PIECES = 16
+"""Pieces of text searched for the beginning of a line of code."""
 MAX_CELL_CHARS = 300
 """A table with a longer cell lays out a page; its cells are paragraphs."""
 
 
 @dataclass(slots=True)
 class Block:
-    """A run of text that stands by itself."""
+    """A heading, paragraph, list item, table or piece of code."""
 
     kind: Kind
     text: str
@@ -76,7 +78,7 @@ def scan(html: str, *, max_nodes: int, max_depth: int) -> Scan:
 
 
 def _scan(html: str, max_nodes: int, max_depth: int) -> Scan:
-    if html.count("<") > 8 * max_nodes:  # most may stand in scripts
+    if html.count("<") > 8 * max_nodes:  # most may be in scripts
         raise TooManyNodes(f"more than {max_nodes} elements")
     parts = TAG.split(html)
     if len(parts) > 4 * max_nodes:  # a text before and after each of two tags
@@ -116,7 +118,7 @@ class _HtmlTable:
 
 
 class _Walk:
-    """What is open at one place of a page."""
+    """The open elements and the text of the current block."""
 
     def __init__(self, max_depth: int) -> None:
         self.found = Scan()
@@ -129,13 +131,15 @@ class _Walk:
         self._max_depth = max_depth
         self._open = [0]
         self._names = [""]
-        """What the open containers are, for ends that were left out."""
+        """Names of the open containers, for end tags that are missing."""
         self._is_code = False
         self._heading = 0
         self._floor = 0
         """Containers that were open where code or a heading began: it ends with the last."""
         self._marker = ""
-        self._counters: list[int] = []  # of open lists: the last number, -1 where there are none
+        self._counters: list[
+            int
+        ] = []  # of open lists: the last number, -1 for lists without numbers
         self._tables: list[_HtmlTable] = []
         self._wide: list[tuple[int, int]] = []
         self._link = self._skip = -1
@@ -162,7 +166,7 @@ class _Walk:
             raise TooDeep(f"more than {self._max_depth} elements inside each other")
 
     def leave(self, name: str, marks: int = 0) -> None:
-        """End the innermost container of that name and all inside it; none ends a cell's."""
+        """End the innermost container of that name and all inside it, within a table cell."""
         if self._is_code:
             self._end_code_line()
         elif self.held:
@@ -186,7 +190,7 @@ class _Walk:
 
     def _end_code_line(self) -> None:
         """Begin a new line of code, where something is on this one."""
-        for piece in reversed(self.held):
+        for piece in self.held[: -MAX_BLANK_PIECES - 1 : -1]:
             line = piece.rpartition("\n")[2]
             if line.strip(" \t" + BREAK):
                 self.held.append("\n")
@@ -204,7 +208,7 @@ class _Walk:
             self._is_code, self._heading, self._floor = False, 0, 0
 
     def _pop_to(self, names: frozenset[str]) -> bool:
-        """End what a part of a table cannot stand in; tell whether a table is open."""
+        """End elements that cannot contain a part of a table; return whether a table is open."""
         if self._tables:
             while self._names[-1] not in names:
                 self._pop()
@@ -256,7 +260,7 @@ class _Walk:
         self._script = len(self.held)
 
     def close_script(self, name: str, marks: int) -> None:
-        """Mark what is raised or lowered where its meaning hangs on it: 10^6, x_i."""
+        """Mark a superscript or subscript if its meaning depends on it: 10^6, x_i."""
         if 0 < self._script < len(self.held):
             base, script = self.held[self._script - 1], "".join(self.held[self._script :])
             self.held[self._script :] = [written_script(base, script, is_raised=name == "sup")]

@@ -1,4 +1,4 @@
-"""The stages: pages to segments, duplicates out, what holds evaluation items out."""
+"""The stages: segment pages, drop duplicates, drop contaminated segments."""
 
 import shutil
 from collections import Counter
@@ -37,7 +37,7 @@ def plan_segments(config: SegmentConfig, pages: Mapping[str, Estimate]) -> Estim
 
 
 class Repeat(Segment):
-    """A segment that is dropped because an earlier one has the same text."""
+    """A dropped segment that repeats an earlier one."""
 
     kept_row: int
     """Row of the input that stays."""
@@ -182,6 +182,6 @@ class _Live:
         chief = ", ".join(
             f"{name} {n:,}" for n, name in sorted(reasons, reverse=True)[:NOTE_REASONS]
         )
-        note = f"{speed:,.0f} pages/s, {self._tally['']:,} segments; out: {chief or 'none'}"
+        note = f"{speed:,.0f} pages/s, {self._tally['']:,} segments; dropped: {chief or '-'}"
         total = sum(self._sizes)
         self._ctx.report(Progress("segmenting", done / 1e6, total / 1e6, "MB", note))

@@ -1,4 +1,4 @@
-"""Tags in a page as it was sent: where they begin and end, and what they say of themselves."""
+"""Tags of a page: where they begin and end, and the marks that their attributes give."""
 
 import re
 
@@ -8,9 +8,9 @@ UNREAD = re.findall(
     r"\w+",
     "noscript svg template select object audio video canvas nav footer dialog button",
 )
-"""Other elements that hold no text, or none of the page's own; most tags stand in them.
+"""Other elements without main text; most tags are in them.
 
-One that stands in its like, or never ends, is walked: so no page takes longer than linear time."""
+Nested or unclosed ones are walked like others, so that no page takes more than linear time."""
 _REST = r"""[^<>=]*+(?:=\s*+(?:"[^"]*+"|'[^']*+')?+[^<>=]*+)*+"""
 TAG = re.compile(
     r"<(?:!--(?!-?>)[^-]*+(?:-(?!->)[^-]*+)*+(?:-->|\Z)|"
@@ -48,7 +48,7 @@ _ELEMENTS = (
     "details table"
 )
 MARKS = {name: 1 << place for place, name in enumerate([*_WORDS, *_ELEMENTS.split()])}
-"""Bits of what an element is, or says of itself by class, id, role or style."""
+"""Bits for the name of an element and for words in its class, id and role."""
 _SAME = {"th": "td", "dt": "dl", "dd": "dl", "menu": "nav"}
 BESIDE = sum(
     MARKS[name]
@@ -58,7 +58,7 @@ _WORD_MARKS = {word: MARKS[name] for name, words in _WORDS.items() for word in w
 _MODIFIERS = frozenset(
     "has no not with without enabled disabled open closed off free label".split()  # noqa: SIM905
 )
-"""Words of a class that says something of an element's look or state, not what it is."""
+"""A class with one of these words describes a state, not the content."""
 _LABEL = re.compile(r"""\s(?:class|id|role)=["']?((?<=")[^"]*|(?<=')[^']*|[^\s"'>]+)""")
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
 _HIDDEN = re.compile(

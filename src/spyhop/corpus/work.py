@@ -1,4 +1,4 @@
-"""What is done with one page: extract, cut, redact, filter. The same function everywhere."""
+"""Work on one page: extract, cut, redact, filter. The same function runs on every machine."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from pydantic import Field
 
@@ -51,7 +51,7 @@ NEAR_RANK = 1.02
 MIN_SCRIPT_FRAC = 0.15
 """Share of the characters that decides for a script's language."""
 PAGE = "page/"
-"""What the reasons of whole pages begin with."""
+"""Prefix of reasons that concern whole pages."""
 
 
 class SegmentConfig(Config):
@@ -78,7 +78,7 @@ class RefusedPage(Row):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Result for a page or a part of it: a segment, or a dropped row."""
+    """Result of a page or a section: a segment, or a dropped row and its reason."""
 
     row: Row
     reason: str = ""
@@ -143,7 +143,8 @@ def language_of(text: str, wanted: Sequence[str] = ()) -> str:
     for code, script in _SCRIPTS.items():
         if len(script.findall(text)) > MIN_SCRIPT_FRAC * len(text):
             return code
-    ranked = lang.detect_fast(text, cutoff=MAX_LANGUAGE_RANK, n_results=3)
+    found = lang.detect_fast(text, cutoff=MAX_LANGUAGE_RANK, n_results=3)
+    ranked = cast(list[tuple[str, int]], found)
     near = [code for code, rank in ranked if rank <= NEAR_RANK * ranked[0][1]]
     return str(next((code for code in near if code in wanted), near[0] if near else "unknown"))
 

@@ -47,7 +47,7 @@ class PartItem(WorkItem):
 
 @dataclass(frozen=True, slots=True)
 class WorkItemUpdate:
-    """What a worker is about to do, or has done."""
+    """A step that a worker begins or has finished."""
 
     kind: str
     """`reading` and `working` (on page `page`), `chunk` (written) or `done`."""
@@ -62,7 +62,7 @@ def chunks_of(folder: Path, number: int) -> list[Path]:
 
 
 def is_done(folder: Path, number: int) -> bool:
-    """Tell whether a part is finished."""
+    """Return whether a part is finished."""
     return (folder / f"{number:06d}{DONE}").exists()
 
 

@@ -237,7 +237,7 @@ class Trainer:
         torch.save(states, self.job.out / OPTIMIZER)
 
     def write_metrics(self) -> None:
-        """Write losses and tokens beside the weights; times go to the logs."""
+        """Write losses and tokens beside the weights, and times to the logs."""
         position, counts = self.position, self.outcome.counts
         counts |= {"tokens": position.tokens, "steps": position.step}
         counts |= {f"steps/{name}": num for name, num in position.anomalies.items()}

@@ -1,4 +1,4 @@
-"""Packing: choose the rows of each sequence so that little of it is padding.
+"""Packing: which rows share a sequence, so that little of it is padding.
 
 Only lengths matter. A row is never cut and never dropped.
 """

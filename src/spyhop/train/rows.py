@@ -1,8 +1,8 @@
 """Rows to token ids on disk: memory-mapped, checked, with every dropped row counted.
 
 Chunks of rows are tokenised in `Runtime.processes` and written in the rows' order, so the files
-are the same however many there are. What is written stays when the run is killed; the next one
-goes on behind it.
+are the same however many there are. What is written survives a kill; the next run
+continues behind it.
 """
 
 import json
@@ -34,7 +34,7 @@ class TokenRows:
     """Tokenised rows of several inputs, one after the other.
 
     `ids` (total tokens,) int32 and `is_supervised` (total tokens,) bool are memory-mapped; row r
-    stands at `starts[r]:starts[r + 1]`; input i holds the rows `inputs[i]:inputs[i + 1]`.
+    is at `starts[r]:starts[r + 1]`; input i holds the rows `inputs[i]:inputs[i + 1]`.
     """
 
     ids: npt.NDArray[np.int32]
@@ -91,8 +91,8 @@ def tokenise(
 def none_left(ctx: Context, num_held_out: int = 0) -> TrainingError:
     """Return the error of a training without rows: where they went."""
     reasons = {**ctx.dropped, **({"held out": num_held_out} if num_held_out else {})}
-    told = ", ".join(f"{name}: {num}" for name, num in sorted(reasons.items()))
-    return TrainingError(f"no row is left to train on (dropped: {told or 'none'})")
+    dropped = ", ".join(f"{name}: {num}" for name, num in sorted(reasons.items()))
+    return TrainingError(f"no row is left to train on (dropped: {dropped or 'no rows'})")
 
 
 class _EncodingProgress:

@@ -22,7 +22,7 @@ FIRST_IDS = 32
 
 @dataclass(frozen=True, slots=True)
 class RowChunk:
-    """Rows of one input, as a table, and the input's number."""
+    """Rows of one input as in its table, and the input's number."""
 
     input: int
     rows: pa.RecordBatch

@@ -49,7 +49,7 @@ TOKENS_PER_S = 25_000
 CORE_FLOPS = 40e9
 """Operations per second of a core on larger models."""
 ERRORS = {kind.__name__: kind for kind in (InputError, ModelError, RecipeError, TrainingError)}
-"""Error types that another process may report; any other error is an `OSError`."""
+"""Errors that another process may report by name; any other is the system's."""
 
 
 def plan_tune(
@@ -146,9 +146,9 @@ def _alone(ctx: Context, job: TrainingJob) -> TrainingResult:
 
 
 def _together(ctx: Context, job: TrainingJob) -> TrainingResult:
-    """Train in several processes, and forward their progress and errors."""
+    """Train in processes of their own, and pass on their reports."""
     if job.config.optimizer.muon_learning_rate is not None:
-        raise TrainingError("optimizer.muon_learning_rate works in one process only; remove it")
+        raise TrainingError("optimizer.muon_learning_rate works in one process; remove it")
     path = job.state / "job.pickle"
     rank.write_job(path, job)
     outcome = None
