@@ -233,7 +233,7 @@ def test_wrong_settings_are_one_line(cli, tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.delenv("TOY_KEY")
     _line(_answer(cli), 2, r"set the environment variable TOY_KEY to its key")
     Path("teacher.toml").write_text('model = "x"')
-    _line(_answer(cli), 2, r"teacher\.toml: name a served model with")
+    _line(_answer(cli), 2, r"teacher\.toml: add \[\[endpoints\]\] with a url")
     Path("teacher.toml").unlink()
     _line(_answer(cli), 2, r"teacher\.toml: cannot be read")
 

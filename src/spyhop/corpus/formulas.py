@@ -7,14 +7,16 @@ _ORDINAL = re.compile("st|nd|rd|th|er|re|ere|e|o|a|os|as|me|\u00e8re|\u00e8me", 
 _NUMBER = re.compile(r"[-+\u2212]?\d+(?:[.,/]\d+)?[-+\u2212]?")
 _LETTERS = re.compile(r"[^\W\d_]{2,}\.?|[^\w\s]+", re.UNICODE)
 _ELEMENT = re.compile(r"(?:[A-Z][a-z]?|[)\]])$")
-_TEX = re.compile(r"<annotation[^<>]*application/x-tex[^<>]*>([^<]*)</annotation", re.IGNORECASE)
+_TEX = re.compile(
+    r"<annotation(?=[^<>]{0,500}?application/x-tex)[^<>]*+>([^<]*+)</annotation", re.IGNORECASE
+)
 _ATTRIBUTE = r"""\s(?:{})\s*=\s*("[^"]*"|'[^']*'|[^\s"'>]+)"""
 _ALT = re.compile(_ATTRIBUTE.format("alttext|alt"), re.IGNORECASE)
 _NAMED = re.compile(_ATTRIBUTE.format("class|src|id"), re.IGNORECASE)
 _IS_FORMULA = re.compile(
     r"(?i)math|latex|(?:^|[\W_])(?:tex|formula|equation|eqn?)(?:$|[\W_])|wiris"
 )
-_TAG_SPACE = re.compile(r"\s*(<[^<>]*>)\s*")
+_TAG_SPACE = re.compile(r" ?(<[^<>]*>) ?")
 _INNERMOST = re.compile(r"<([\w-]+)[^<>]*>([^<>]*)</\1\s*>")
 _END = "\x1f"  # ends each child of an element
 _JOINTS = {"msup": "^", "msub": "_", "mfrac": "/", "mover": "^", "munder": "_", "mroot": "^1/"}
@@ -23,11 +25,13 @@ _MATHML = re.compile(
     r"(<span[^<>]*>\s*)?<math(?=[\s>])([^<>]*)>([^<]*+(?:<(?!/?math\b)[^<]*+)*+)</math\s*>(\s*</span>)?"
 )
 _MATHJAX = re.compile(
-    r"<script[^<>]*\btype\s*=\s*[\"']?math/(?:tex|asciimath)[^<>]*>"
+    r"<script(?=[^<>]{0,500}?\btype\s{0,9}=\s{0,9}[\"']?math/(?:tex|asciimath))[^<>]*+>"
     r"([^<]*+(?:<(?!/script)[^<]*+)*+)</script\s*>"
 )
 _PICTURED = ("latex", 'tex"')
-_PICTURE = re.compile(r"<img(\s[^<>]*(?:math|latex|\btex\b|formula|equation|wiris)[^<>]*)>")
+_PICTURE = re.compile(
+    r"<img(?=\s[^<>]{0,2000}?(?:math|latex|\btex\b|formula|equation|wiris))([^<>]*+)>"
+)
 
 
 def written_script(base: str, script: str, *, is_raised: bool) -> str:
@@ -53,7 +57,7 @@ def written_script(base: str, script: str, *, is_raised: bool) -> str:
 
 def _mathml(inner: str) -> str:
     """Write MathML in a line, from the innermost elements outwards."""
-    inner = _TAG_SPACE.sub(r"\1", inner)
+    inner = _TAG_SPACE.sub(r"\1", " ".join(inner.split()))
     for _ in range(MAX_DEPTH):
         inner, num = _INNERMOST.subn(_element, inner)
         if not num:

@@ -17,6 +17,8 @@ from spyhop.corpus.tags import BESIDE, MARKS, RAW, TAG, UNREAD, marks_of, with_s
 
 Kind = Literal["heading", "text", "item", "table", "code"]
 
+MAX_BLANK_PIECES = 16
+"""Pieces of text searched for the beginning of a line of code."""
 MAX_CELL_CHARS = 300
 """A table with a longer cell lays out a page; its cells are paragraphs."""
 
@@ -188,7 +190,7 @@ class _Walk:
 
     def _end_code_line(self) -> None:
         """Begin a new line of code, where something is on this one."""
-        for piece in reversed(self.held):
+        for piece in self.held[: -MAX_BLANK_PIECES - 1 : -1]:
             line = piece.rpartition("\n")[2]
             if line.strip(" \t" + BREAK):
                 self.held.append("\n")

@@ -123,12 +123,13 @@ def _long_parts(
     total = 0.0
     for piece, size in zip(pieces, sizes, strict=True):
         if held:
-            whole = size_of(text[held[0][0][0] : piece[0][1]])
+            whole = total + piece[0][0] - held[-1][0][1] + size
             if whole > config.max_chars or total + size / 2 > goal:
                 stays = len(held) > 1 and text[slice(*held[-1][0])].endswith(_INTRODUCES)
                 rest = [held.pop()] if stays else []
                 yield _joined(text, held, headings, config)
                 held, total = rest, sum(size_of(text[slice(*span)]) for span, _ in rest)
+            total += piece[0][0] - held[-1][0][1] if held else 0
         held.append(piece)
         total += size
     yield _joined(text, held, headings, config)

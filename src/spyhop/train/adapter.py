@@ -58,17 +58,17 @@ def check_adapter(config: AdapterConfig, num_ranks: int, device: torch.device) -
     if num_ranks > 1:
         raise TrainingError(
             f"adapter.quantize = {config.quantize!r} works on one GPU, the runtime asks for "
-            f"{num_ranks}; leave quantize out, or set runtime.gpus = 1"
+            f"{num_ranks}; remove quantize, or set runtime.gpus = 1"
         )
     if device.type != "cuda":  # on a processor its four-bit product has no gradient
         raise TrainingError(
             f"adapter.quantize = {config.quantize!r} needs a CUDA GPU, the runtime's device is "
-            f"{device.type}; leave quantize out"
+            f"{device.type}; remove quantize"
         )
     if find_spec("bitsandbytes") is None:
         raise TrainingError(
             f"adapter.quantize = {config.quantize!r} needs bitsandbytes: "
-            "pip install 'spyhop[qlora]', or leave quantize out"
+            "pip install 'spyhop[qlora]', or remove quantize"
         )
 
 

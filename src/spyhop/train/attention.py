@@ -48,7 +48,7 @@ kernels and shapes round in another order."""
 HEAD_DIMS = 256
 """Largest head that flash attention takes; sizes are multiples of 8."""
 REFUSED = ("softcap", "s_aux", "position_bias")
-"""What a model may ask of attention that this one does not do."""
+"""Arguments of attention that some models pass and that this one does not support."""
 
 
 def documents(model: Any, lengths: Sequence[int]) -> dict[str, Any]:  # noqa: ANN401

@@ -147,7 +147,7 @@ def _merged(folder: Path, student: LoadedBase, state: dict[str, Any] | None) -> 
     """Return the base with the adapters added to it; they are written to `folder` first.
 
     The base is read again: four-bit weights cannot take an addition, and one that is taken back
-    would leave rounding in a training that goes on.
+    would leave rounding errors in a training that continues.
     """
     config = student.config
     assert config.adapter is not None

@@ -1,4 +1,4 @@
-"""The model card: what a model came from, under which terms, and how it was found to be."""
+"""The model card: a model's origin, its terms and its measurements."""
 
 import json
 import re
@@ -19,7 +19,7 @@ PROBE_FAILED = "probe_failed"
 _LICENCE = re.compile(r"^license(?:_name)?:\s*[\"']?([^\s\"'#]+)", re.MULTILINE)
 TERMS = (
     "Not stated. Some services forbid training models that compete with theirs on what they "
-    "answer: read the terms of whoever served {teachers} before this model is passed on."
+    "answer: read the terms of the service behind {teachers} before you publish this model."
 )
 USE = (
     "Answering prompts of the kind that it was trained on, in research; anything else is to be "
@@ -42,11 +42,11 @@ class CardConfig(Config):
     base_name: str = ""
     """As it is published, such as `org/name`; empty is the name of the base's folder."""
     base_licence: str = ""
-    """Empty is what the base's own card says."""
+    """Licence of the base; empty is the one on the base's own card."""
     data_licence: str = ""
     """Of rows that name none."""
     teacher_terms: str = ""
-    """The terms of whoever answered, in a sentence."""
+    """Terms of the service that answered, in a sentence."""
     intended_use: str = Field(USE, min_length=1)
     """Paragraph on intended use."""
     limitations: str = Field(LIMITS, min_length=1)
@@ -55,7 +55,7 @@ class CardConfig(Config):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
-    """What is known of a model beside its weights."""
+    """Facts about a model beside its weights."""
 
     title: str
     base: str
@@ -67,7 +67,7 @@ class Origin:
     licences: Mapping[str, int]
     """Rows by licence."""
     config: Mapping[str, object]
-    """The settings of the training, as they stand in its record."""
+    """The settings of the training, from its record."""
     counts: Mapping[str, int]
     dropped: Mapping[str, int] = field(default_factory=dict)
     """Rows that were not trained on, by reason."""

@@ -49,7 +49,7 @@ class Position:
     step: int = 0
     """Steps that are finished."""
     tokens: int = 0
-    """Prompt and response tokens seen, padding left out."""
+    """Prompt and response tokens seen, without padding."""
     terms: float = 0
     """Terms of the loss: supervised tokens, for cross-entropy."""
     seconds: float = 0.0

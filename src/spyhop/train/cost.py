@@ -140,7 +140,7 @@ def peak_flops(runtime: Runtime, device: torch.device) -> float | None:
 
 
 def gpu_hours(flops: float, tflops: float, mfu_frac: float) -> float:
-    """Return the hours that one device takes for so many operations."""
+    """Return the hours that one device takes for this many operations."""
     return flops / (tflops * 1e12 * mfu_frac) / 3600
 
 

@@ -102,7 +102,7 @@ class Manifest(_Part):
 
     format: Literal["spyhop-delta-1"] = "spyhop-delta-1"
     base: str
-    """What the base's folder was called, for people."""
+    """Name of the base's folder, for people."""
     files: tuple[FileDelta, ...]
     carried: tuple[Carried, ...]
 
@@ -178,7 +178,7 @@ def _files(folder: Path) -> list[TensorFile]:
 
 
 def _carried(model: Path, weights: set[Path]) -> list[Path]:
-    """Return the files beside the weights; folders below (logs, snapshots) are left out."""
+    """Return the files beside the weights; without its subfolders (logs, snapshots)."""
     found = [
         path
         for path in sorted(model.iterdir())
@@ -354,7 +354,7 @@ def _damaged(path: Path) -> InputError:
 def _aside(out: Path) -> Iterator[Path]:
     """Give a folder that becomes `out` when all went well, and is deleted otherwise.
 
-    What a killed run left is deleted by the next one.
+    Leftovers of a killed run are deleted by the next one.
     """
     out = out.expanduser().absolute()
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -383,6 +383,6 @@ def _readme(manifest: Manifest, model: Path) -> str:
         f"({num_bytes / 1e9:.2f} GB of weights once it is applied). The base is under its own "
         "licence: get it from where it is published, then\n\n"
         "    spyhop delta apply BASE THIS_FOLDER MODEL\n\n"
-        "gives the model back bit by bit, or tells that BASE is another one. `files/README.md`, "
+        "restores the model bit by bit, or reports that BASE is another one. `files/README.md`, "
         "where there is one, is the model's own card.\n"
     )

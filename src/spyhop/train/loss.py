@@ -21,7 +21,7 @@ else:
     torch = Lazy("torch")
 
 CPU_LOGITS_BYTES = 4 << 20
-"""Logits that are held at once: about what a core has of cache."""
+"""Bytes of logits in memory at once: about the cache of one core."""
 GPU_LOGITS_BYTES = 512 << 20
 FEWEST_POSITIONS = 256
 """In a piece: each adds a gradient of the head's size, which few positions would not pay for."""
@@ -102,7 +102,7 @@ def _head_loss() -> Any:  # noqa: ANN401 (made at first use: PyTorch is heavy)
 
 
 def has_plain_head(model: Any) -> bool:  # noqa: ANN401 (transformers' type)
-    """Tell whether the logits are the output embedding of the last hidden state and nothing more.
+    """Return whether the logits are the output embedding of the last hidden state and nothing more.
 
     Some classes scale or cap their logits; these are trained through their whole forward pass.
     """

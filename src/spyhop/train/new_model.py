@@ -69,7 +69,7 @@ class NewModelConfig(Config):
 
 
 def plan_new_model(config: NewModelConfig, tokenizer: Estimate) -> Estimate:
-    """Return the shape of the model, its vocabulary left out."""
+    """Return the shape of the model without its vocabulary."""
     inner = 4 * config.hidden_size**2 + 3 * config.hidden_size * config.intermediate_size
     return Estimate(
         seconds=2,

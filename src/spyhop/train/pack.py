@@ -1,6 +1,6 @@
-"""Packing: which rows stand in one sequence, so that little of it is padding.
+"""Packing: which rows share a sequence, so that little of it is padding.
 
-Only lengths are looked at. A row is never cut and never left out.
+Only lengths matter. A row is never cut and never dropped.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """After training: does the model stop by itself, and does it do what an unseen message asks?
 
-The requests of a system message here can be checked by a rule, and none of them stands among those
+The requests of a system message here can be checked by a rule, and none of them is among those
 that the model was trained under. Every prompt is asked without a message, too: what the model does
 unasked is no obedience. Source: Orca (arXiv:2306.02707), section 3.1, whose system messages are to
 be followed as instructions; the rules are ours.
@@ -164,7 +164,7 @@ def _replies(ctx: Context, replies: Iterator[Reply]) -> Iterator[Reply]:
 
 
 def meets(message: ProbeMessage, response: str) -> bool:
-    """Tell whether a response does what the message asks; an empty one never does."""
+    """Return whether a response does what the message asks; an empty one never does."""
     text = response.strip()
     plain = text.lower().strip(" \n\t\"'.,!:;*`")
     if not plain:
@@ -186,10 +186,10 @@ def meets(message: ProbeMessage, response: str) -> bool:
 
 
 def _met(messages: Sequence[ProbeMessage], reply: Reply) -> list[str]:
-    """Return what a reply does; a cut one shows its beginning, and nothing of the whole."""
+    """Return the ids of the rules that a reply meets; a cut one shows its beginning only."""
     is_whole = reply.ending == "whole"
-    told = [each for each in messages if is_whole or each.rule == "begins"]
-    return [each.id for each in told if meets(each, reply.text)]
+    checked = [each for each in messages if is_whole or each.rule == "begins"]
+    return [each.id for each in checked if meets(each, reply.text)]
 
 
 def _look(

@@ -41,7 +41,7 @@ def read_job(path: Path) -> TrainingJob:
 
 
 def main(path: str) -> None:
-    """Take part in a training; the first process tells how it goes on its standard output.
+    """Take part in a training; the first process reports progress on its standard output.
 
     Ends the process without Python's own ending: threads of gloo may still hold tensors then, and
     abort on freeing them without an interpreter.

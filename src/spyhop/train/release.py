@@ -1,4 +1,4 @@
-"""A trained model made ready to be given away: the folder that other tools load, and its card."""
+"""Export a trained model: a folder that other tools load, and its model card."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ else:
 
 SUFFIXES = (".jinja", ".json", ".model", ".safetensors", ".txt")
 OWN = (RECORD, "metrics.json")
-"""What the training tells of itself; the card holds what others need of it."""
+"""Files about the training itself; the card states what others need of them."""
 ADAPTER_FILE = "adapter_config.json"
 LICENCES = ("LICENSE*", "LICENCE*", "NOTICE*", "USE_POLICY*")
 """Files of the base that its licence may want to be passed on."""
@@ -64,7 +64,7 @@ def release(
     """Write the folder to give away: weights, tokenizer, chat template, generation config, card.
 
     `transformers` and vLLM load it as it is. The weights are those of `model`, by hard links where
-    the disk can, unless they are rounded; an adapter stands in `adapter/`. The counts of `data`
+    the disk can, unless they are rounded; an adapter is in `adapter/`. The counts of `data`
     name licences.
 
     Raises:
@@ -87,7 +87,7 @@ def release(
     origin = _origin(model, base, answers, earlier or {}, probe, scores, data)
     text = card(config.card, origin)
     if config.dtype != "saved":
-        text += f"\nWeights were rounded to {config.dtype} after what is told above was measured.\n"
+        text += f"\nWeights were rounded to {config.dtype} after the measurements above.\n"
     (ctx.out / "README.md").write_text(text, encoding="utf-8")
 
 
@@ -133,7 +133,7 @@ def _round(folder: Path, dtype: str) -> None:
 
 
 def _rewrite(path: Path, values: dict[str, Any]) -> None:
-    """Write a file anew: the old one is a link to the training's own."""
+    """Replace a file: the old one is a link to the training's own."""
     path.unlink(missing_ok=True)
     path.write_text(json.dumps(values, indent=2, sort_keys=True))
 
@@ -156,7 +156,7 @@ def _check(folder: Path) -> None:
 def _write_generation(folder: Path) -> None:
     """State what ends a response, so that servers stop where training did.
 
-    What the base said of sampling stays as it was.
+    The base's sampling settings are kept.
     """
     tokenizer = load_tokenizer(folder)
     renderer = Renderer(tokenizer, saved_format(folder, tokenizer))

@@ -1,8 +1,8 @@
 """Rows to token ids on disk: memory-mapped, checked, with every dropped row counted.
 
 Chunks of rows are tokenised in `Runtime.processes` and written in the rows' order, so the files
-are the same however many there are. What is written stays when the run is killed; the next one
-goes on behind it.
+are the same however many there are. What is written survives a kill; the next run
+continues behind it.
 """
 
 import json
@@ -34,7 +34,7 @@ class TokenRows:
     """Tokenised rows of several inputs, one after the other.
 
     `ids` (total tokens,) int32 and `is_supervised` (total tokens,) bool are memory-mapped; row r
-    stands at `starts[r]:starts[r + 1]`; input i holds the rows `inputs[i]:inputs[i + 1]`.
+    is at `starts[r]:starts[r + 1]`; input i holds the rows `inputs[i]:inputs[i + 1]`.
     """
 
     ids: npt.NDArray[np.int32]
@@ -93,8 +93,8 @@ def none_left(ctx: Context, num_held_out: int = 0) -> TrainingError:
     reasons = {**ctx.dropped, **({"held out": num_held_out} if num_held_out else {})}
     if not reasons:
         return TrainingError("no rows to train on: the steps before this one give no rows")
-    told = ", ".join(f"{name}: {num}" for name, num in sorted(reasons.items()))
-    return TrainingError(f"no row is left to train on (dropped: {told})")
+    dropped = ", ".join(f"{name}: {num}" for name, num in sorted(reasons.items()))
+    return TrainingError(f"no row is left to train on (dropped: {dropped})")
 
 
 class _EncodingProgress:

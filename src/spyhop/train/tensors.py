@@ -1,4 +1,4 @@
-"""Tensors in safetensors files as plain bits: where each stands, and pieces of it.
+"""Tensors in safetensors files as plain bits: where each begins, and pieces of it.
 
 No tensor is ever read whole, and no value is ever computed with, so that bits stay what they are.
 """
@@ -25,7 +25,7 @@ FLOATS = ("F32", "F16", "BF16")
 PIECE_ITEMS = 1 << 22
 """Numbers of a piece: memory is some tens of megabytes, whatever the model's size."""
 MAX_HEADER = 100_000_000
-"""What the format allows, in bytes."""
+"""Largest header that the format allows, in bytes."""
 
 Bits = npt.NDArray[np.unsignedinteger[Any]]
 
@@ -67,7 +67,7 @@ class Tensor:
 
 @dataclass(frozen=True, slots=True)
 class TensorFile:
-    """A safetensors file: its header as it stands, and its tensors in the order of their bytes."""
+    """A safetensors file: its header, and its tensors in the order of their bytes."""
 
     path: Path
     header: str
@@ -121,7 +121,7 @@ def read_header(path: Path) -> TensorFile:
 
 
 def parse_header(path: Path, text: str) -> TensorFile:
-    """Return what a header announces of the file at `path`.
+    """Return the tensors that a header announces.
 
     Raises:
         ValueError: If its tensors do not follow each other without a gap.
@@ -138,7 +138,7 @@ def parse_header(path: Path, text: str) -> TensorFile:
     tensors.sort(key=lambda each: (each.start, each.num_bytes))
     for each in tensors:
         if each.start != begin or each.num_bytes < 0 or each.num_bytes % each.width:
-            raise ValueError(f"{each.name} does not stand where the one before it ends")
+            raise ValueError(f"{each.name} does not begin where the one before it ends")
         begin += each.num_bytes
     return TensorFile(path, text, tuple(tensors))
 

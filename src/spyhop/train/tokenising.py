@@ -1,4 +1,4 @@
-"""Chunks of rows to tokens, here or in processes of their own, in the order of the rows."""
+"""Tokenise chunks of rows in this process or several others, in the order of the rows."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FIRST_IDS = 32
 
 @dataclass(frozen=True, slots=True)
 class RowChunk:
-    """Rows of one input, as they stand in the table, and the input's number."""
+    """Rows of one input as in its table, and the input's number."""
 
     input: int
     rows: pa.RecordBatch
