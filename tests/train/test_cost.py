@@ -43,7 +43,6 @@ def test_a_pickled_model_is_refused_by_a_plan(tmp_path: Path):
         read_shape(tmp_path)
 
 
-
 @pytest.mark.parametrize("file", ["config.json", "model.safetensors"])
 def test_a_damaged_folder_is_one_line(tiny_folder: Path, tmp_path: Path, file: str):
     folder = shutil.copytree(tiny_folder, tmp_path / "damaged")
