@@ -340,7 +340,7 @@ def test_a_killed_run_goes_on(cli, tmp_path: Path):
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
         done = _answer(cli)
-        said = re.search(r"at most (\d+) requests .* may be billed twice", done.stdout)
+        said = re.search(r"up to (\d+) in-flight requests may be billed twice", done.stdout)
         assert done.code == 0 and said, done
         stats = server.stats()
         assert stats["billed_distinct"] == 400 and stats["billed"] <= 400 + int(said[1])
