@@ -200,10 +200,15 @@ def test_recipes_are_a_short_list_and_one_shows_its_settings(cli):
         ("epochs = 2.0", "epochs =", r"toy\.toml: not TOML: .*line"),
         ("epochs = 2.0", "epoch = 2.0", r"train\.epoch is not a setting; did you mean 'epochs'"),
         ("epochs = 2.0", "epochs = 'x'", r"train\.epochs = 'x': Input should be a valid number"),
+        (
+            'device = "cpu"',
+            "[measure.sampling]\ntemperature = 'hot'",
+            r"measure\.sampling\.temperature = 'hot': Input should be a valid number",
+        ),
         ('name = "toy"', 'name = "../up"', r"'\.\./up' cannot name a recipe"),
         ('device = "cpu"', "divice = 1", r"runtime\.divice is not a setting; did you mean"),
     ],
-    ids=["recipe", "no recipe", "no TOML", "key", "type", "name", "runtime"],
+    ids=["recipe", "no recipe", "no TOML", "key", "type", "type of several", "name", "runtime"],
 )
 def test_a_wrong_file_is_one_line(cli, recipe: Path, old: str, new: str, text: str):
     _refused(cli("plan", _changed(recipe, old, new)), text)

@@ -1,6 +1,6 @@
 """Child processes: they end with their parent, respect time and memory caps, and report deaths.
 
-A worker runs `module:function` of this package in a process of its own. The function receives a
+A worker runs `module:function` of this package in a separate process. The function receives a
 callable that returns the next message and one that sends a message back:
 
     def serve(receive: Callable[[], Any], send: Callable[[Any], None]) -> None:

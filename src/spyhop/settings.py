@@ -4,6 +4,7 @@ import difflib
 import html
 import json
 import os
+import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date, time
@@ -56,6 +57,8 @@ _SHAPES = {
     "tuple_type": "write a list",
 }
 """Reasons for values of another type than the setting, by pydantic's name of the error."""
+_UNION_MEMBER = re.compile(r"constrained-\w+|literal\[.*\]")
+"""What pydantic appends to the name of a setting that takes values of several types."""
 
 
 def unshown(reason: str) -> PydanticCustomError:
@@ -153,7 +156,8 @@ def validated(
 
 def _one_line(path: Path, config_type: Any, error: ValidationError, prefix: str) -> str:  # noqa: ANN401
     first = error.errors()[0]
-    key = prefix + ".".join(str(part) for part in first["loc"])
+    parts = [part for part in map(str, first["loc"]) if not _UNION_MEMBER.fullmatch(part)]
+    key = prefix + ".".join(parts)
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     if first["type"] == "extra_forbidden":
         known = _fields_at(config_type, first["loc"][:-1])

@@ -412,7 +412,7 @@ def _write_tables(ctx: Context, batches: Iterable[pa.RecordBatch]) -> int:
         writer = writer or PartWriter(ctx.out, batch.schema)
         writer.add_batch(batch)
     if writer is None:
-        raise ArtifactError(f"{ctx.out.parent.name}: the stage gave no record batch, so no schema")
+        raise ArtifactError(f"{ctx.out.parent.name}: no record batch from the stage, so no schema")
     writer.close()
     return writer.num_rows
 
@@ -470,8 +470,8 @@ def _system_limits(root: Path) -> Iterator[None]:
     except Exception as error:
         if _has_errno(error, _FULL):
             raise ArtifactError(
-                f"{root}: the disk or quota is full; nothing finished is lost. "
-                "Free some space (`spyhop clean` shows what may go) and run again"
+                f"{root}: the disk or quota is full; finished work is kept. "
+                "Free some space (`spyhop clean` lists what can be deleted) and run again"
             ) from None
         if _has_errno(error, _NO_HANDLES):
             raise ArtifactError(

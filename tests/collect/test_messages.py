@@ -109,7 +109,7 @@ def test_a_folder_is_read_in_the_order_of_names(tmp_path: Path):
         ),
         (
             {"messages": [USER, {"role": "assistant", "content": "2"}]},
-            r"the last turn is the assistant's \('2'\).*leave that turn out",
+            r"the last turn is the assistant's \('2'\).*remove that turn",
         ),
         ({"prompt": 3}, r"prompt = 3 is not text"),
         ({"prompt": "a", "id": "first"}, r"id = 'first' is the id of an earlier row"),
@@ -118,7 +118,7 @@ def test_a_folder_is_read_in_the_order_of_names(tmp_path: Path):
         ({"prompt": "a", "id": ""}, r"id = '' is neither"),
         ({"prompt": "a", "target": 42}, r"target = 42 is not text"),
         ({"prompt": "a", "model": "x"}, r"the column 'model' is one that the answers bring"),
-        (["a"], r"\['a'\] is not a row"),
+        (["a"], r'\["a"\] is not a row'),
     ],
 )
 def test_a_wrong_row_is_one_line(tmp_path: Path, row: object, text: str):

@@ -236,6 +236,6 @@ def test_two_own_prompts_of_one_id_are_refused(tmp_path: Path):
     both = {n: _own(tmp_path / n, _prompt("1", ("user", n))) for n in ("a", "b")}
     config = PairConfig(messages=(A,), shares={"*": {"a": 1}})
     with pytest.raises(
-        InputError, match="two collections have a prompt of the id '1'; leave ids out"
+        InputError, match="two collections have a prompt with the id '1'; remove ids"
     ):
         pair.run(tmp_path, config, queries=_queries(tmp_path / "q", 1), own=both)

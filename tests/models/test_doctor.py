@@ -79,13 +79,13 @@ def test_limits_are_compared(tmp_path: Path, declared: str, is_ok: bool, text: s
         ("429", "try again in a minute"),
         ("500-empty", "500; try again"),
         ("502", "502 <html>"),
-        ("400", "400 Invalid value for 'temperature'; list the fields that it rejects in omit"),
+        ("400", "400 Invalid value for 'temperature'; list the rejected fields in omit"),
         ("reset", "the connection broke"),
         ("close", "the connection broke"),
         ("hang", "no reply within 0.2 s"),
-        ("html", "not a reply"),
-        ("json", "not a reply"),
-        ("no-choices", "not a reply"),
+        ("html", "invalid reply"),
+        ("json", "invalid reply"),
+        ("no-choices", "invalid reply"),
         ("cut", "the connection broke"),
     ],
 )
@@ -169,7 +169,7 @@ def test_nobody_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     assert _bad(found) == ["connection"]
     assert "127.0.0.1 does not answer on port 9 (Connection refused)" in found["connection"].text
     found = _found(tmp_path, "http://no-such-host.invalid/v1")
-    assert "host 'no-such-host.invalid' is not found" in found["connection"].text
+    assert "host 'no-such-host.invalid' not found" in found["connection"].text
 
 
 def test_a_proxy_is_told_without_its_password(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -183,7 +183,7 @@ def test_a_proxy_is_told_without_its_password(tmp_path: Path, monkeypatch: pytes
 def test_a_small_disk(small_disk: Path, tmp_path: Path):
     (tmp_path / "teacher.toml").write_text('model = "x"\n[[endpoints]]\nurl = "http://127.0.0.1:9"')
     disk = list(doctor(read_teacher(tmp_path / "teacher.toml"), small_disk / "out"))[1]
-    assert not disk.ok and "name another store with --out" in disk.text
+    assert not disk.ok and "choose another folder with --out" in disk.text
 
 
 def test_a_folder_of_weights(tiny_folder: Path, tmp_path: Path):

@@ -213,7 +213,7 @@ def test_exhausted_retries_leave_the_run_unfinished_and_the_rest_done(tmp_path: 
 
     with Server(plan=faults) as server:
         where = service(server.url, at_all={"max_attempts": 2})
-        with pytest.raises(Unfinished, match=r"1 requests are left unanswered \(overloaded: 1\)"):
+        with pytest.raises(Unfinished, match=r"1 requests have no reply yet \(overloaded: 1\)"):
             ask(tmp_path, where, asked)
         assert len(committed(tmp_path)) == 39
         plan["is_down"] = False
@@ -829,6 +829,6 @@ def test_a_prompt_that_is_always_too_much_for_a_limit_does_not_stop_the_others(
         plan=lambda call: "429-ms" if call.text == large else None, retry_after_s=0.01
     ) as s:
         where = service(s.url, at_all={"max_attempts": 2})
-        with pytest.raises(Unfinished, match=r"1 requests are left unanswered .throttled: 1"):
+        with pytest.raises(Unfinished, match=r"1 requests have no reply yet .throttled: 1"):
             ask(tmp_path, where, asked)
     assert len(committed(tmp_path)) == 29

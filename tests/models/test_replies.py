@@ -205,7 +205,7 @@ def test_an_error_inside_200_is_retried(tmp_path: Path, said, is_billed):
 
 def test_an_error_that_stays_is_left_for_the_next_run(tmp_path: Path):
     said = {"error": {"code": 502, "message": "Provider returned error"}}
-    with pytest.raises(Unfinished, match=r"1 requests are left .*Provider returned error"):
+    with pytest.raises(Unfinished, match=r"1 requests have no reply yet .*Provider returned error"):
         one(tmp_path, (200, {}, said))
     assert "r3" not in committed(tmp_path) and len(committed(tmp_path)) == 5
 

@@ -136,11 +136,11 @@ def test_a_url_with_a_key_or_none_at_all_is_refused_and_not_repeated(url):
 @pytest.mark.parametrize(
     ("line", "text"),
     [
-        ('key_env = "sk-secret-123"', r"key_env: it names the environment variable"),
-        ('key_env = ["sk-secret-123"]', r"key_env: it names the environment variable"),
-        ('url = "https://x/v1?api-key=sk-secret-123"', r"url: no key or query belongs in it"),
-        ('url = "https://me:sk-secret-123@x/v1"', r"url: no key or query belongs in it"),
-        ('url = "https://x/v1#sk-secret-123"', r"url: no key or query belongs in it"),
+        ('key_env = "sk-secret-123"', r"key_env: write the name of the environment variable"),
+        ('key_env = ["sk-secret-123"]', r"key_env: write the name of the environment variable"),
+        ('url = "https://x/v1?api-key=sk-secret-123"', r"url: it must not contain a key or query"),
+        ('url = "https://me:sk-secret-123@x/v1"', r"url: it must not contain a key or query"),
+        ('url = "https://x/v1#sk-secret-123"', r"url: it must not contain a key or query"),
         ('url = "https://[sk-secret-123/v1"', r"url: write it as https://host/v1"),
         ('url = "sk-secret-123"', r"url: write it as https://host/v1"),
         ('api_key = "sk-secret-123"', r"api_key is not a setting"),

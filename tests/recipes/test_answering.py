@@ -233,7 +233,7 @@ def test_wrong_settings_are_one_line(cli, tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.delenv("TOY_KEY")
     _line(_answer(cli), 2, r"set the environment variable TOY_KEY to its key")
     Path("teacher.toml").write_text('model = "x"')
-    _line(_answer(cli), 2, r"teacher\.toml: name a served model with")
+    _line(_answer(cli), 2, r"teacher\.toml: add \[\[endpoints\]\] with a url")
     Path("teacher.toml").unlink()
     _line(_answer(cli), 2, r"teacher\.toml: cannot be read")
 
@@ -340,7 +340,7 @@ def test_a_killed_run_goes_on(cli, tmp_path: Path):
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
         done = _answer(cli)
-        said = re.search(r"at most (\d+) requests .* may be billed twice", done.stdout)
+        said = re.search(r"up to (\d+) in-flight requests may be billed twice", done.stdout)
         assert done.code == 0 and said, done
         stats = server.stats()
         assert stats["billed_distinct"] == 400 and stats["billed"] <= 400 + int(said[1])

@@ -84,6 +84,7 @@ def test_a_saved_data_set_of_several_splits_needs_a_name(tmp_path: Path):
         ("[{} {}]", r"row 2: not JSON \('\{' instead of , or \]"),
         ("[{}] x", r"row 2: not JSON \('x' instead of the end"),
         ("[1]", "row 1: 1 is not a row"),
+        ("[null]", "row 1: null is not a row"),
         ('[{"a": "\\ud800"}]', r"row 1: not JSON \(\\ud800 is half of a character"),
         ('[{"a": ' + "[" * 100_000, r"row 1: not JSON \(nested too deeply"),
         ('[{"a": "caf\udce9"}]', "not UTF-8"),

@@ -36,6 +36,13 @@ def test_the_papers_figures_imply_their_use_of_the_devices(tokens: float, hours:
     assert gpu_hours(flops, A100, 1.0) / hours == pytest.approx(mfu, abs=0.005)
 
 
+def test_a_pickled_model_is_refused_by_a_plan(tmp_path: Path):
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
+    (tmp_path / "pytorch_model.bin").write_bytes(b"x")
+    with pytest.raises(ModelError, match=r"pickled \(pytorch_model.bin\).*convert them"):
+        read_shape(tmp_path)
+
+
 @pytest.mark.parametrize("file", ["config.json", "model.safetensors"])
 def test_a_damaged_folder_is_one_line(tiny_folder: Path, tmp_path: Path, file: str):
     folder = shutil.copytree(tiny_folder, tmp_path / "damaged")

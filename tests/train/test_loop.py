@@ -197,7 +197,7 @@ def test_the_best_weights_are_kept_and_training_stops_early(tmp_path: Path, base
 def test_held_out_settings_without_held_out_rows_are_refused(
     tmp_path: Path, base, answers, settings: dict[str, Any]
 ):
-    with pytest.raises(TrainingError, match="held_out looks at no row: set"):
+    with pytest.raises(TrainingError, match="no held-out rows: set"):
         _tune(tmp_path, base, answers, held_out=HeldOutConfig(**settings))
 
 
@@ -257,7 +257,7 @@ def test_an_optimiser_can_be_kept_and_continued(tmp_path: Path, base, answers):
         for other in after[1:]
     ]
     assert distance[0] < 0.2 * distance[1]
-    with pytest.raises(TrainingError, match=r"optimizer\.pt is not there; train the base with"):
+    with pytest.raises(TrainingError, match=r"optimizer\.pt does not exist; train the base with"):
         _tune(tmp_path, base, parts[1], continue_optimizer=True, **common)
 
 

@@ -257,6 +257,11 @@ def test_no_row_left_is_one_clear_line(tmp_path: Path, base):
     assert not list(tmp_path.glob("train.tune-*"))
 
 
+def test_inputs_without_rows_are_one_clear_line(tmp_path: Path, base):
+    with pytest.raises(TrainingError, match="the steps before this one give no rows"):
+        _tune(tmp_path, base, [toys.artifact_of(tmp_path, [])])
+
+
 def test_no_row_left_beside_those_held_out_is_told(tmp_path: Path, base):
     one = [toys.artifact_of(tmp_path / "one", _rows(1))]
     wide = HeldOutConfig(frac=0.6)
@@ -293,12 +298,12 @@ def test_shares_draw_from_each_input(tmp_path: Path, base):
 
 
 def test_wrong_shares_and_budgets_are_refused(tmp_path: Path, base, answers):
-    with pytest.raises(TrainingError, match="shares names 2 inputs, there are 1"):
+    with pytest.raises(TrainingError, match="shares has 2 values for 1 inputs"):
         _tune(tmp_path, base, [answers], shares=(0.5, 0.5))
     none = toys.artifact_of(tmp_path, [toys.answer_row(1, "q", "")])
-    with pytest.raises(TrainingError, match="input 2 has a share, but no row"):
+    with pytest.raises(TrainingError, match="input 2 has a share, but no usable"):
         _tune(tmp_path, base, [answers, none], shares=(0.5, 0.5))
-    with pytest.raises(TrainingError, match="the budget is less than one token"):
+    with pytest.raises(TrainingError, match="the training budget is less than one token"):
         _tune(tmp_path, base, [answers], epochs=1e-9)
     wrong_ones = (
         {},

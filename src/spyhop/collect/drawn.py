@@ -1,4 +1,4 @@
-"""Rows that may be drawn, kept on disk by their priority until the exact choice can be made."""
+"""Candidate rows of a draw, kept on disk by priority until the exact selection is known."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ else:
     duckdb = Lazy("duckdb")
 
 BUCKET_ROWS = 50_000
-"""Rows that are put in order at once, about; some of these lots are in memory together."""
+"""Approximate rows per bucket; a bucket is sorted in memory, a few of them at the same time."""
 MAX_BUCKETS = 400
-"""Files that may be open at once."""
+"""Largest number of open files."""
 MEMORY_MB = 512
 ROWS = QUERY.append(pa.field("cell", pa.int64())).append(pa.field("priority", pa.uint64()))
 SORTED_BY = ("collection", "task", "query", "target", "origin")
@@ -40,11 +40,11 @@ Made = TypeVar("Made")
 class DrawnRows:
     """Rows with their cell and priority, in buckets: a bucket holds a range of priorities.
 
-    Memory holds twelve bytes a row, and a few buckets. All rows of one text lie in one bucket.
+    Memory use is twelve bytes per row and a few buckets. Rows with the same text share a bucket.
     """
 
     def __init__(self, folder: Path, found: Counts, thresholds: Hashes) -> None:
-        """Work in a folder of its own, for rows that lie below their cells' thresholds.
+        """Use a folder of its own, for rows below the thresholds of their cells.
 
         The numbers of rows in the cells determine the sizes of the buckets.
         """
@@ -146,7 +146,7 @@ class _Pass:
 
 @dataclass(frozen=True, slots=True)
 class _Limits:
-    """Of each cell the pass that counts, the last priority, and the rows of it that are wanted."""
+    """For each cell: the pass to use, the last priority to take, and how many rows have it."""
 
     last_pass: Counts
     last: Hashes
@@ -176,7 +176,7 @@ class _Limits:
         return rows.filter(pa.array(is_in & (self.num_last[cells] > 0)))
 
     def chosen(self, rows: pa.Table) -> pa.Table:
-        """Return the rows without those that a cell has too many of, the last ones in order."""
+        """Return the rows without those beyond their cell's limit, the last ones in order."""
         cells, priorities = (rows[name].to_numpy() for name in ("cell", "priority"))
         at_last = np.flatnonzero(priorities == self.last[cells])
         order = np.argsort(cells[at_last], kind="stable")
@@ -205,7 +205,7 @@ def _edges(found: Counts, thresholds: Hashes) -> Hashes:
 
 
 def _in_order(rows: pa.Table) -> pa.Table:
-    """Return rows by priority; those of one priority by what they hold."""
+    """Return rows by priority; rows of equal priority by their content."""
     priorities = rows["priority"].to_numpy()
     order = np.argsort(priorities, kind="stable")
     is_same = np.diff(priorities[order]) == 0
@@ -218,7 +218,7 @@ def _in_order(rows: pa.Table) -> pa.Table:
 
 
 def _identified(base: duckdb.DuckDBPyConnection, rows: pa.Table) -> pa.Table:
-    """Give rows their ids; the number of a repeated row counts into its id."""
+    """Add ids to rows; a repeated row's number is part of its id."""
     base.register("given", rows)
     told = base.sql(_IDENTIFIED, params=[NAMED_NOT, NAMED, OPTIONS]).to_arrow_table()
     ids = told["id"].combine_chunks()
@@ -246,7 +246,7 @@ _IDENTIFIED = """
 
 
 def _ahead(work: Callable[[int], Made], num: int, threads: int) -> Iterator[Made]:
-    """Yield what `work` makes of 0, 1, ..., in order; a few are made ahead."""
+    """Yield `work(0)`, `work(1)`, ... in order; a few are computed ahead."""
     with ThreadPoolExecutor(threads) as pool:
         due: deque[Future[Made]] = deque()
         for number in range(num):

@@ -1,4 +1,4 @@
-"""Rows of your own, of any shape in `shapes`: prompts to answer, or conversations to train on."""
+"""Read your own rows, of any shape in `shapes`: prompts to answer or conversations to train on."""
 
 import hashlib
 import json
@@ -210,7 +210,7 @@ def _prompt(row: RawRow, found: Conversation) -> list[Message]:
     if turns[-1].role == "assistant":
         raise InputError(
             f"{row.place}: the last turn is the assistant's ({turns[-1].content!r:.60}), so there "
-            "is nothing to answer; leave that turn out"
+            "is nothing to answer; remove that turn"
         )
     return turns
 
@@ -234,7 +234,7 @@ def _given_id(row: RawRow) -> str:
         return ""
     if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
         raise InputError(
-            f"{row.place}: id = {value!r:.60} is neither text nor a whole number; leave it out, "
+            f"{row.place}: id = {value!r:.60} is neither text nor an integer; remove it, "
             "and the row is named by its messages"
         )
     return str(value)

@@ -59,7 +59,7 @@ def _orca() -> dict[str, Any]:
 
 
 def orca_messages() -> tuple[SystemMessage, ...]:
-    """Return the sixteen roles of the Orca paper, in words of our own."""
+    """Return the sixteen roles of the Orca paper, in our own words."""
     return tuple(SystemMessage(**message) for message in _orca()["messages"])
 
 
@@ -128,7 +128,7 @@ def _by_id(own: Mapping[str, Artifact]) -> dict[str, Prompt]:
         for prompt in artifact.rows(Prompt):
             if prompt.id in found:
                 raise InputError(
-                    f"two collections have a prompt of the id {prompt.id!r:.60}; leave ids out: "
+                    f"two collections have a prompt with the id {prompt.id!r:.60}; remove ids: "
                     "prompts are then named by their messages"
                 )
             found[prompt.id] = prompt

@@ -41,9 +41,9 @@ class ReadyConfig(Config):
     requests: str = "*requests*.jsonl"
     """Only for `openai_batch`: the files of requests; `pattern` then names those of outputs."""
     collection: str = "ready"
-    """Name of the collection, where the rows' ids do not tell it."""
+    """Name of the collection, if the rows' ids do not contain it."""
     model: str = "recorded"
-    """Who answered, where the rows do not tell it."""
+    """Model that answered, if the rows do not name it."""
     licence: str = ""
     """Licence of the rows; empty is unknown."""
 

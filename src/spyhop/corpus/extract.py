@@ -22,11 +22,11 @@ _TITLE = re.compile(r"<title\b[^<>]*+>([^<]*+(?:<(?!/title)[^<]*+)*+)", re.IGNOR
 
 _ENDS = tuple('.!?\u2026\u3002\uff01\uff1f\u0964"\u201d\u00bb')
 MIN_LINE_CHARS = 30
-"""Shortest line of prose in a page that a crawler wrote out."""
+"""Shortest line that counts as prose in plain text extracted by a crawler (WET)."""
 
 
 class Refused(Exception):
-    """A page that is not read; the message is the name of the reason."""
+    """A page that cannot be used; the message is the name of the reason."""
 
 
 class ExtractConfig(Config):
@@ -40,7 +40,7 @@ class ExtractConfig(Config):
     max_nodes: int = Field(100_000, gt=0)
     """Most elements of a page; pages with more are dropped."""
     max_depth: int = Field(1_000, gt=0)
-    """Containers inside each other."""
+    """Deepest nesting of containers; pages with deeper ones are dropped."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Processes that share the parts of a corpus. No page can hang or take them along.
+"""Processes that share the parts of a corpus. No page can hang or crash the stage.
 
 A worker reports each page before it begins it. A worker that is silent for longer than a page may
 take is killed; its page is given up with a reason, and a new worker continues with the rest of the
@@ -18,7 +18,7 @@ from spyhop.schema import ArtifactError
 
 POLL_S = 0.2
 MAX_DEATHS = 3
-"""Times that a worker may die over one page, or between pages, of its own accord."""
+"""Worker crashes allowed on one page, or between pages."""
 
 
 class Pool:

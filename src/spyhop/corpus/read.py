@@ -1,7 +1,7 @@
-"""Inputs to pages: archives, HTML and text files, JSON lines and Parquet tables of either.
+"""Read pages from archives, HTML and text files, JSON lines and Parquet tables.
 
-Inputs are cut into parts, which are worked on apart; the same inputs give the same parts, and a
-part gives the same pages in the same order.
+Inputs are split into parts, which are processed independently; the same inputs give the same parts,
+and a part gives the same pages in the same order.
 """
 
 import gzip
@@ -44,14 +44,14 @@ _BINARY = (
     b"OggS", b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"7z\xbc\xaf", b"Rar!", b"\x00\x00\x01\x00", b"ID3",
     b"PAR1", b"\xd0\xcf\x11\xe0", b"SQLite format", b"wOFF", b"wOF2", b"\xca\xfe\xba\xbe",
 )  # fmt: skip
-"""First bytes of formats that hold no page."""
+"""First bytes of file formats that contain no page."""
 PART_FILES = 128
 PART_BYTES = 32 << 20
-"""A part is cut where it grows beyond either; an archive is always one part."""
+"""Largest part, by files or bytes; an archive is always one part."""
 
 
 MAX_ROW_BYTES = 20_000_000
-"""A longer line of JSON is passed over."""
+"""Longer lines of JSON are skipped."""
 
 
 class ReadConfig(Config):
@@ -71,7 +71,7 @@ class Part:
 
     kind: Kind
     files: tuple[tuple[str, str], ...]
-    """Path, and the name that provenance tells."""
+    """Path, and the name shown in `origin`."""
     begin: int = 0
     end: int = 0
     """Bytes of JSON lines, or row groups of a table."""
@@ -79,7 +79,7 @@ class Part:
 
 
 def parts_of(roots: Sequence[Path]) -> list[Part]:
-    """Cut files and folders into parts, in order of their names. Hidden files are no inputs.
+    """Split files and folders into parts, in order of their names. Hidden files are ignored.
 
     Names are relative to their folder; with several inputs they begin with the folder's name.
     """
@@ -116,7 +116,7 @@ def _kind(path: Path) -> Kind | None:
 
 
 def _labels(roots: Sequence[Path]) -> list[PurePosixPath]:
-    """Name each input; one whose name another has already bears a number."""
+    """Name each input; a repeated name gets a number."""
     labels: list[PurePosixPath] = []
     for root in roots:
         name = root.resolve().name
@@ -171,7 +171,7 @@ _REFUSED: dict[Kind, str] = {
 
 
 def read(part: Part, config: ReadConfig, max_bytes: int) -> Iterator[ArchivePage]:
-    """Yield the pages of a part; what cannot be read is a page with a reason."""
+    """Yield the pages of a part; unreadable content is a page with a reason."""
     path, name = Path(part.files[0][0]), part.files[0][1]
     if part.kind == "warc":
         yield from warc_pages(path, name, max_bytes)
@@ -186,7 +186,7 @@ def read(part: Part, config: ReadConfig, max_bytes: int) -> Iterator[ArchivePage
 
 
 def _open(path: Path) -> IO[bytes]:
-    """Open a file, unpacked if it begins as gzip or Zstandard does."""
+    """Open a file; gzip and Zstandard are decompressed, recognised by their first bytes."""
     with path.open("rb") as stream:
         start = stream.read(4)
     if start[:2] == b"\x1f\x8b":
@@ -248,7 +248,7 @@ def _line_pages(path: Path, name: str, part: Part, config: ReadConfig) -> Iterat
 
 
 def _skip_line(stream: IO[bytes]) -> int:
-    """Read up to the end of a line; return how many bytes that were."""
+    """Skip to the end of a line; return the number of bytes read."""
     num = 0
     while piece := stream.readline(1 << 20):
         num += len(piece)

@@ -97,9 +97,9 @@ class RateConfig(Config):
 
 
 def plan_rate(config: RateConfig, pairs: Estimate, judge: Estimate) -> Estimate:
-    """Count ratings, second ones, and for `expected` one short call more for each.
+    """Count ratings, second ratings, and for `expected` one more short call for each.
 
-    Further ones are the verdicts that `expected` may have to fall back on.
+    Further calls are the verdicts of the fallback of `expected`.
     """
     rated = pairs.rows + min(config.num_repeated, pairs.rows)
     texts = (config.scale, config.reasoned, config.shown, config.system_message)
@@ -147,8 +147,8 @@ def rate(ctx: Context, config: RateConfig, *, pairs: Artifact, judge: Model) -> 
         ctx.count("no_probabilities", int(is_fallback))
         if is_fallback and rating.score is not None and not is_told:
             ctx.notice(
-                f"{judge.label} tells no probabilities behind a verdict that is begun; the mean "
-                f"of {config.fallback_verdicts} verdicts is taken instead"
+                f"{judge.label} returns no log-probabilities for a prefilled verdict; averaging "
+                f"{config.fallback_verdicts} sampled verdicts instead"
             )
             is_told = True
         yield row
@@ -255,7 +255,7 @@ class _Judging:
         return replace(found, score=1.0 + found.probabilities.index(likeliest))
 
     def _expect(self, messages: list[Message]) -> Script[_Result]:
-        """Let the judge reason, prefill its verdict, and read the probabilities of the scores."""
+        """Request reasons, prefill the verdict, and read the probabilities of the scores."""
         config = self.config
         (reply,) = yield self._verdicts(messages, range(1))
         if reply.ending in ("failed", "refused"):

@@ -28,8 +28,8 @@ from spyhop.store import Artifact, canonical, key_of
 WINDOW = 4096
 ROWS_AT_ONCE = 16
 CHOICES_READ = 2
-"""How an endpoint's probabilities are read; raised where that changes, so that choices read the old
-way are asked again."""
+"""Version of reading an endpoint's probabilities; raised when it changes, so that choices are
+requested again."""
 KEY_CHARS = 32
 """Hex digits of a request's key: 128 bits, since there may be a billion."""
 
@@ -39,7 +39,7 @@ Row = TypeVar("Row")
 
 @dataclass(slots=True)
 class Window:
-    """Some requests of a call, what is known of them, and where in the call they stand."""
+    """Consecutive requests of a call, their known results, and their position in the call."""
 
     kind: Kind
     sampling: Sampling
@@ -53,7 +53,7 @@ class Window:
 
 
 class Backend(Protocol):
-    """What a kind of model must offer. Results come in the order of the batch."""
+    """Interface of a model in process. Results come in the order of the batch."""
 
     def batches(self, requests: Sequence[Request]) -> list[list[Request]]:
         """Split requests into batches; a function of the list alone."""
@@ -80,7 +80,7 @@ class ModelConfig(Config):
         raise TypeError(f"{type(self).__name__} must say how to connect")
 
     def sends_greedy(self, sampling: Sampling) -> bool:
-        """Whether the model is really asked to decode greedily: its samples are then all equal."""
+        """Return whether the model decodes greedily, so that all its samples are equal."""
         return sampling.is_greedy
 
     def check_samples(self, num_samples: int, sampling: Sampling) -> None:
@@ -140,7 +140,7 @@ class ModelUse:
         return key_of([kind.__name__, kind.version, content, folder])
 
     def open(self, ctx: Context) -> "Model":
-        """Return the model, ready to be asked; the same one to all inputs of one identity.
+        """Return the opened model; inputs of the same identity share it.
 
         Raises:
             ModelError: If two inputs name one model and differ in where it is served.
@@ -245,9 +245,9 @@ class Model:
         if self._left:
             why = ", ".join(f"{name}: {num:,}" for name, num in sorted(self._left.items()))
             raise Unfinished(
-                f"{self.label}: {self._left.total():,} requests are left unanswered ({why})"
+                f"{self.label}: {self._left.total():,} requests have no reply yet ({why})"
                 + (f", the last one: {self._cause}" if self._cause else "")
-                + "; run again to ask them"
+                + "; run again to request them"
             )
 
     def _windows(
@@ -297,17 +297,17 @@ class Model:
             use("cached_tokens", result.cached_tokens)
 
     def _interpret(self, result: Result) -> Result:
-        """Return a result as the settings of today read it."""
+        """Return a result as the current settings interpret it."""
         return result
 
     def _count_use(self) -> None:
-        """Count what else the calls took: failed attempts, and what may be billed in vain."""
+        """Count failed attempts, and requests that may be billed without a reply."""
 
     def _start(self, window: Window) -> None:
-        """Send what the journal does not hold, if the model works in the background."""
+        """Send requests that are not in the journal, if the model works in the background."""
 
     def _finish(self, window: Window) -> dict[str, str]:
-        """Return the results that the journal did not hold, by key, once it has them.
+        """Return the results that were not in the journal, by key, once they are there.
 
         Results with `error` are returned too, and are not journaled.
         """
@@ -315,7 +315,7 @@ class Model:
 
 
 class BatchModel(Model):
-    """A model in process, which answers batch by batch."""
+    """A model in process, which answers in batches."""
 
     def __init__(
         self,

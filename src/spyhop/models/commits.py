@@ -1,4 +1,4 @@
-"""Group commits: replies are gathered, committed by a thread of their own, and only then used."""
+"""Group commits: replies are collected, committed in a separate thread, and only then used."""
 
 import threading
 import time

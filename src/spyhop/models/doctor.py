@@ -40,7 +40,7 @@ else:
 CONNECT_S = 10.0
 LOG_PROBABILITIES = "log-probabilities"
 ANSWER_S = 120.0
-"""Longest wait for a reply, whatever `timeout_s` says."""
+"""Longest wait for a reply, even if `timeout_s` is larger."""
 LEAST_FREE_BYTES = 1 << 30
 WEIGHTS = ("*.safetensors", "*.bin", "*.pt")
 ASKED = Request(id="doctor", messages=[Message(role="user", content="Say yes.")])
@@ -66,14 +66,14 @@ class _Got:
 
 
 def doctor(teacher: Teacher, root: Path) -> Iterator[CapabilityCheck]:
-    """Yield checks, each as soon as it is made. Keys are never shown.
+    """Yield checks, each as soon as it is done. Keys are never shown.
 
-    A served model costs one request of one token per endpoint, asked as a run would ask it (two
-    where log-probabilities are refused). Nothing is written. Rate limits do not count it: a run at
-    the same time may have to wait a moment.
+    A served model costs one request of one token per endpoint, sent as a run would send it (two
+    requests if log-probabilities are refused). Nothing is written. The request is not counted by
+    the rate limiter, so a run at the same time may be throttled for a moment.
 
     Args:
-        teacher: As `read_teacher` gave it.
+        teacher: Result of `read_teacher`.
         root: Output folder whose disk is checked.
     """
     yield _versions("aiohttp" if teacher.service else "transformers", "pyarrow")
@@ -112,11 +112,11 @@ def _disk(root: Path) -> CapabilityCheck:
     text = f"{free / 1e9:,.1f} GB free at {place}"
     if free < LEAST_FREE_BYTES:
         return CapabilityCheck(
-            "disk", False, f"{text}; free some, or name another store with --out"
+            "disk", False, f"{text}; free some space, or choose another folder with --out"
         )
     if not os.access(place, os.W_OK):
         return CapabilityCheck(
-            "disk", False, f"{place} cannot be written; name another store with --out"
+            "disk", False, f"{place} is not writable; choose another folder with --out"
         )
     return CapabilityCheck("disk", True, text)
 
@@ -147,7 +147,7 @@ def _key(state: EndpointState) -> CapabilityCheck:
         return CapabilityCheck("key", False, str(error))
     value = os.environ[name].strip()
     if not (value.isascii() and value.isprintable()) or " " in value:
-        return CapabilityCheck("key", False, f"{name} has blanks or characters that no key has")
+        return CapabilityCheck("key", False, f"{name} contains characters that no key has")
     return CapabilityCheck("key", True, f"{name} is set")
 
 
@@ -155,7 +155,7 @@ def _price(endpoint: Endpoint) -> CapabilityCheck:
     prompt, response = endpoint.usd_per_million_prompt, endpoint.usd_per_million_response
     if endpoint.has_price:
         return CapabilityCheck(
-            "price", True, f"${prompt:g} a million prompt, ${response:g} response tokens"
+            "price", True, f"${prompt:g} per million prompt tokens, ${response:g} response tokens"
         )
     is_said = {"usd_per_million_prompt", "usd_per_million_response"} & endpoint.model_fields_set
     hint = "" if is_said else "; set usd_per_million_prompt and _response (0 if it is free)"
@@ -174,7 +174,7 @@ def _connection(state: EndpointState) -> CapabilityCheck:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (socket.gaierror, UnicodeError) as error:
         return CapabilityCheck(
-            "connection", False, f"host {host!r} is not found ({error}); check the url"
+            "connection", False, f"host {host!r} not found ({error}); check the url"
         )
     began = monotonic()
     try:
@@ -208,7 +208,7 @@ def _asked(config: Remote, state: EndpointState, *, is_capped: bool) -> Iterator
         choices, usage = parse(got.raw, 1, 0)
     except ValueError as error:
         yield CapabilityCheck(
-            "answer", False, f"not a reply: {error}; is this the url of a chat API?"
+            "answer", False, f"invalid reply: {error}; is this the url of a chat API?"
         )
         return
     answer = read_reply(ASKED, choices[0], usage, 0.0)
@@ -250,13 +250,13 @@ def _limits(endpoint: Endpoint, headers: Mapping[str, str]) -> CapabilityCheck:
         if declared[name] or name in told
     )
     if not shown:
-        return CapabilityCheck("limits", True, "none declared, and the server states none")
+        return CapabilityCheck("limits", True, "no limits declared or stated by the server")
     over = [name for name, limit in told.items() if (declared[name] or 0) > limit]
     if over:
         return CapabilityCheck("limits", False, f"{shown}; lower {over[0]}_per_min to the server's")
     unknown = [name for name in told if not declared[name]]
     hint = f"; declare {unknown[0]}_per_min for an even pace" if unknown else ""
-    silent = "" if told else "; the server states none"
+    silent = "" if told else "; the server states no limits"
     return CapabilityCheck("limits", True, f"{shown}{hint}{silent}")
 
 
@@ -264,12 +264,14 @@ def _remedy(told: Failure, state: EndpointState) -> str:
     name = state.config.key_env
     if told.status in (401, 403):
         return (
-            f"; set {name} to a key that is valid there" if name else "; name its key with key_env"
+            f"; set {name} to a key that is valid there"
+            if name
+            else "; name the variable of its key with key_env"
         )
     if told.status == 404:
         return f"; check url and model ({state.model!r})"
     if told.kind == "rejected":
-        return "; list the fields that it rejects in omit, or set tokens_field"
+        return "; list the rejected fields in omit, or set tokens_field"
     return "; try again in a minute" if told.kind in ("throttled", "overloaded") else ""
 
 
@@ -308,7 +310,7 @@ def _patience(state: EndpointState) -> float:
 
 
 def _masked(text: str, endpoint: Endpoint) -> str:
-    """Take the key out of what a server said, and state breaks."""
+    """Mask the key in a server's text and join its lines."""
     key = os.environ.get(endpoint.key_env or "", "").strip()
     text = mask_secret(text.encode(), key, endpoint.key_env or "").decode()
     return " ".join(text.split())

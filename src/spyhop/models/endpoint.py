@@ -35,7 +35,7 @@ class Remote(ModelConfig):
     model: str
     """Its name, as the API calls it."""
     revision: str = ""
-    """What tells two models of one name apart: a date, a commit, a quantisation."""
+    """Distinguishes models with the same name: a date, commit or quantisation."""
     extra: dict[str, Any] = Field(default_factory=dict)
     """Sent with every request, such as `reasoning_effort`; wins over fields of spyhop's own."""
     omit: tuple[str, ...] = ()

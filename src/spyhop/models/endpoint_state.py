@@ -74,7 +74,7 @@ class EndpointState:
 
     @property
     def key(self) -> str:
-        """The endpoint's key, read from the environment here and only here; never written down."""
+        """The endpoint's key, read from the environment only here and never stored."""
         name = self.config.key_env
         return os.environ.get(name, "").strip() if name else ""
 
@@ -101,7 +101,7 @@ class EndpointState:
         return None if proxy_bypass(parts.hostname or "") else getproxies().get(parts.scheme)
 
     def advice(self, failure: Failure) -> str:
-        """Return what went wrong and, where it is known, how to mend it."""
+        """Return the failure's message and, if known, the remedy."""
         said, name = f"{self.config.url}: {failure.message}", self.config.key_env
         said = " ".join(said.split())
         if failure.status in (401, 403) and name:

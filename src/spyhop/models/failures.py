@@ -1,4 +1,4 @@
-"""Why a call brought no reply: what statuses, error bodies and headers of endpoints mean."""
+"""Failures of calls: the meaning of an endpoint's status codes, error bodies and headers."""
 
 import json
 import math
@@ -13,13 +13,13 @@ from pydantic_core import from_json
 
 MESSAGE_CHARS = 300
 SHOWN_CHARS = 200
-"""Of a page that came in place of a reply."""
+"""Characters shown of a web page that came instead of a reply."""
 LONGEST_RESET_S = 61.0
-"""Limits are per minute; some endpoints give a date where seconds are meant."""
+"""Longest wait for a reset: limits are per minute, and some endpoints send a date as seconds."""
 NO_CREDIT = 402
 NOT_BILLED = {500, 501, 502, 503, 505, 507, 521, 522, 523, 525, 526, 529, 530}
 """Statuses from 500 up that no provider bills: the request failed before a reply was computed, or
-was never passed on. Of all others, such as 504 and 524, a reply may exist."""
+was never forwarded. For all others, such as 504 and 524, a reply may exist."""
 
 FailureKind = Literal[
     "throttled", "overloaded", "lost", "malformed", "page", "rejected", "refused", "fatal"
@@ -27,7 +27,7 @@ FailureKind = Literal[
 """Kinds of failures:
 
 * `throttled`: a rate limit; retried for as long as other calls are answered
-* `overloaded`: 408, 5xx; `lost`: no reply, or half of one; both retried up to max_attempts
+* `overloaded`: 408, 5xx; `lost`: no reply, or an incomplete one; both retried up to max_attempts
 * `malformed`: an invalid reply; retried up to max_attempts, then failed permanently
 * `page`: a web page, an event stream or a redirect; after a few in a row the run stops
 * `rejected`: this request fails permanently; `refused`: by a content filter
@@ -45,7 +45,7 @@ _WORDS = {
     404: "not_found",
     400: "invalid bad_request context_length",
 }
-"""Statuses by the words of an error's type or code, where it states no number."""
+"""Statuses by the words of an error's type or code, if it states no number."""
 _CREDIT_CODES = re.compile(r"insufficient_(quota|balance|credit|fund)|billing|payment_required")
 _CREDIT = re.compile(
     r"credit balance|insufficient (account )?(balance|credit|fund)|(out of|no|not enough|more) "
@@ -61,7 +61,7 @@ _MODERATED = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A call that brought no reply."""
+    """A call without a usable reply."""
 
     kind: FailureKind
     message: str
@@ -70,22 +70,22 @@ class Failure:
     is_maybe_billed: bool = False
     """Whether the provider may have billed it; then its highest price is reserved."""
     is_overrun: bool = False
-    """Whether it says that the endpoint has more to do than it can bear."""
+    """Whether it says that the endpoint is overloaded."""
     usage: tuple[int, int, int] | None = None
-    """Prompt, cached and response tokens that may have been billed, where the endpoint counted."""
+    """Prompt, cached and response tokens that may have been billed, if the endpoint stated them."""
 
 
 class StatedError(NamedTuple):
-    """An error as an endpoint's JSON states it, whatever its form."""
+    """An error in an endpoint's JSON, in any known form."""
 
     status: int
-    """0 where none can be told."""
+    """0 if unknown."""
     code: str
     message: str
 
 
 def read_failure(status: int, headers: Mapping[str, str], raw: bytes, now: datetime) -> Failure:
-    """Return what a reply with a status other than 200 means."""
+    """Return the failure of a reply whose status is not 200."""
     if 300 <= status < 400:
         target = headers.get("location") or headers.get("Location") or "nowhere"
         return Failure("page", f"{status} redirects to {target:.{MESSAGE_CHARS}}", status)
@@ -97,7 +97,7 @@ def read_failure(status: int, headers: Mapping[str, str], raw: bytes, now: datet
 
 
 def read_stated(value: Any) -> Failure | None:  # noqa: ANN401 (any JSON)
-    """Return the failure that JSON states in place of a reply, or None if it states none."""
+    """Return the failure that a 200 reply's JSON states, or None if there is none."""
     error = value.get("error") if isinstance(value, dict) else None
     if not error and not (isinstance(value, dict) and "choices" not in value):
         return None
@@ -115,13 +115,13 @@ def failure_of(
     wait_s: float | None = None,
     reset_s: float | None = None,
 ) -> Failure:
-    """Return what a status and an error mean together.
+    """Return the failure for a status and an error.
 
     Args:
-        status: Of the reply, or as the error states it.
-        stated: The error; its message is the failure's.
-        wait_s: How long the endpoint asks to wait.
-        reset_s: The same, or when an exhausted limit resets.
+        status: Status of the reply, or the one stated in the error.
+        stated: The error; its message becomes the failure's.
+        wait_s: Seconds that the endpoint asks to wait.
+        reset_s: The same, or seconds until an exhausted limit resets.
     """
     code, message = stated.code.lower(), stated.message
     if _has_no_credit(status, code, message.lower(), wait_s):
@@ -171,7 +171,7 @@ def page_in(raw: bytes) -> str | None:
 
 
 def remaining(headers: Mapping[str, str]) -> dict[str, tuple[float, float, float]]:
-    """Return (limit, remaining, seconds to reset) by `requests` and `tokens`, where stated."""
+    """Return (limit, remaining, seconds to reset) of `requests` and `tokens`, if stated."""
     found = {}
     for name in ("requests", "tokens"):
         values = [headers.get(f"x-ratelimit-{what}-{name}") for what in ("limit", "remaining")]
@@ -186,7 +186,7 @@ def remaining(headers: Mapping[str, str]) -> dict[str, tuple[float, float, float
 
 
 def _replaced(failure: Failure, kind: FailureKind, *, is_maybe_billed: bool) -> Failure:
-    """An error without a status may be anything; only what its words say is kept."""
+    """Replace the kind of an error without a status, unless its words state a permanent cause."""
     if failure.kind in ("refused", "fatal"):
         return failure
     return Failure(kind, failure.message, is_maybe_billed=is_maybe_billed)
@@ -217,7 +217,7 @@ def _words(value: object) -> str:
 
 
 def _has_no_credit(status: int, code: str, message: str, wait_s: float | None) -> bool:
-    """Whether the account is empty; a limit that passes by itself names a time to wait."""
+    """Return whether the account has no credit; a temporary limit states a time to wait."""
     if status == NO_CREDIT:
         return True
     if status not in (200, 400, 403, 429):
@@ -238,7 +238,7 @@ def _retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
 
 
 def _reset(headers: Mapping[str, str]) -> float | None:
-    """Return the seconds until an exhausted limit resets, where they are stated."""
+    """Return the seconds until an exhausted limit resets, if stated."""
     resets = [reset_s for _, left, reset_s in remaining(headers).values() if left <= 0]
     return min(max(resets), LONGEST_RESET_S) if resets else None
 

@@ -96,10 +96,10 @@ def _reading(folder: Path, failure: str) -> Iterator[None]:
 
 
 def _own_code(folder: Path) -> str:
-    kind = "a class of its own"
+    kind = "a custom class"
     with suppress(OSError, ValueError, KeyError, TypeError):
         kind = json.loads((folder / "config.json").read_bytes())["model_type"]
     return (
-        f"it needs Python code of its own ({kind!s:.40}), which is never run; use a base whose "
+        f"it needs its own Python code ({kind!s:.40}), which is never run; use a base whose "
         "class transformers has"
     )

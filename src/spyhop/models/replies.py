@@ -1,4 +1,4 @@
-"""What an endpoint replied: choices, usage, thoughts and log-probabilities, whatever their form."""
+"""Read replies of endpoints: choices, usage, thoughts and log-probabilities in all known forms."""
 
 import json
 import math
@@ -14,13 +14,13 @@ from spyhop.schema import ending_of
 from spyhop.text.choices import choice
 
 MIN_MASS = 0.5
-"""Below this probability of all options at a place, the model most likely writes something else
-there, such as the start of a sentence, and the options are what is left over of it."""
+"""If all options together have less probability at a position, the model most likely writes
+something else there, such as the start of a sentence."""
 MOST_TIMES, HIDDEN_TOKENS = 16, 20_000
-"""Most tokens of a prompt, as a multiple of the estimate and what a provider may put before it."""
+"""Largest plausible prompt tokens: multiple of the estimate, plus tokens added by a provider."""
 MOST_RESPONSE_TOKENS = 10_000_000
 BYTES_PER_TOKEN = 4
-"""Where an endpoint does not state how many tokens it wrote."""
+"""Used to estimate response tokens if an endpoint does not state them."""
 NO_MESSAGE: dict[str, Any] = {}
 NO_REASON = "null"
 """Finish reason of a reply that states none."""
@@ -34,7 +34,7 @@ _MARKS = {
     "[THINK]": "[/THINK]",
     "\u25c1think\u25b7": "\u25c1/think\u25b7",
 }
-"""What models write around their thoughts where the endpoint does not part them from the text."""
+"""Marks around thoughts, for endpoints that do not separate them from the text."""
 _FIRST_SIGNS = ("<", "[THINK", "[/THINK", "\u25c1")
 
 
@@ -47,7 +47,7 @@ class Unreadable(ValueError):
 
 
 class Usage(NamedTuple):
-    """Tokens of a call, as the endpoint counted them or, where it did not, as estimated."""
+    """Tokens of a call, counted by the endpoint or else estimated."""
 
     prompt_tokens: int
     cached_tokens: int
@@ -60,10 +60,10 @@ class Usage(NamedTuple):
 def parse(raw: bytes, num_samples: int, prompt_guess: int) -> tuple[list[dict[str, Any]], Usage]:
     """Return the choices of a reply that have a response, in order, and its usage.
 
-    Where the usage is missing, or is more than the texts can be, it is estimated.
+    A missing or implausible usage is replaced by an estimate.
 
     Raises:
-        Unreadable: If none has; it holds the failure that the reply stands for.
+        Unreadable: If no choice has a response; it contains the failure.
     """
     try:
         answer = _read(raw)
@@ -92,7 +92,7 @@ def _malformed(message: str) -> Failure:
 
 
 def _message(found: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a choice's message; one without any has none of the fields."""
+    """Return a choice's message; an empty one if it has no message."""
     message = found.get("message")
     if isinstance(message, dict):
         return message
@@ -101,7 +101,7 @@ def _message(found: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _broken(found: Mapping[str, Any], usage: Usage, *, is_counted: bool) -> Failure | None:
-    """Return why a choice is no response: an error, or no message and no filter that took it."""
+    """Return the failure of a choice: an error, or a missing message without a content filter."""
     if found.get("error") and (stated := read_stated({"error": found["error"]})):
         return stated
     ending = ending_of(_reason(found), "")
@@ -116,7 +116,7 @@ def _broken(found: Mapping[str, Any], usage: Usage, *, is_counted: bool) -> Fail
 
 
 def _read(raw: bytes) -> Any:  # noqa: ANN401 (any JSON)
-    """Return what JSON says; half a character, as a cut leaves it, becomes a replacement mark."""
+    """Return the parsed JSON; a lone surrogate, as a cut leaves it, becomes U+FFFD."""
     try:
         return from_json(raw)
     except ValueError:
@@ -130,7 +130,7 @@ def _read(raw: bytes) -> Any:  # noqa: ANN401 (any JSON)
 
 
 def share(usage: Usage, num: int) -> list[Usage]:
-    """Share the usage of a call among its samples; the first takes what does not divide."""
+    """Divide the usage of a call among its samples; the first one gets the remainder."""
     if num == 1:
         return [usage]
     names = ("prompt_tokens", "cached_tokens", "response_tokens", "reasoning_tokens")
@@ -141,7 +141,7 @@ def share(usage: Usage, num: int) -> list[Usage]:
 
 
 def read_reply(request: Request, found: Mapping[str, Any], usage: Usage, usd: float) -> Reply:
-    """Return one choice as a reply, its thoughts apart from its text."""
+    """Return one choice as a reply, with thoughts separated from its text."""
     text, thoughts, is_refusal = _texts(found["message"])
     reason = _reason(found)
     return Reply(
@@ -163,7 +163,7 @@ def split_thoughts(text: str) -> tuple[str, str]:
     """Return (thoughts, response) of a text that may begin with thoughts in marks.
 
     A closing mark without an opening one ends thoughts too: templates write the opening one into
-    the prompt. A mark in quotes or backticks is talked about and ends nothing.
+    the prompt. A mark in quotes or backticks is a mention and ends nothing.
     """
     if not any(mark in text for mark in _FIRST_SIGNS):
         return "", text
@@ -227,9 +227,10 @@ def _reason(found: Mapping[str, Any]) -> str:
 def read_choice(request: Request, found: Mapping[str, Any], usage: Usage, usd: float) -> Choice:
     """Return the options of a request, scored.
 
-    Probabilities are read from the most likely tokens at the place where the options are most
-    likely. Where they stay below `MIN_MASS`, or the endpoint gives none, the option that the text
-    names takes all, and `is_parsed` is set. A reply that names no option has no probabilities.
+    Probabilities are read from the most likely tokens at the position where the options are most
+    likely. If they stay below `MIN_MASS`, or the endpoint returns none, the option that the text
+    names gets probability 1, and `is_parsed` is set. A reply that names no option has no
+    probabilities.
     """
     masses = _masses(found.get("logprobs"), request.options)
     is_parsed = masses is None
@@ -291,7 +292,7 @@ def _log_probability(logprobs: object) -> float | None:
 
 
 def _masses(logprobs: object, options: Sequence[str]) -> list[float] | None:
-    """Return the options' probabilities where they are likeliest, if that is enough."""
+    """Return the options' probabilities at their most likely position, if above `MIN_MASS`."""
     best: list[float] | None = None
     for place in _places(logprobs):
         masses = dict.fromkeys(options, 0.0)

@@ -1,4 +1,4 @@
-"""What happens to a call that failed. Knows no network and no clock of its own."""
+"""Decide what to do after a failed call. Uses no network and no clock."""
 
 import random
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ HOPELESS_FATAL = 20
 HOPELESS_PAGES, HOPELESS_PAGES_PROVEN = 5, 20
 """Web pages in place of replies, one after the other."""
 FIRST_REASONS = 50
-"""Replies of an endpoint whose finish reasons are looked at."""
+"""Replies of an endpoint whose finish reasons are checked."""
 
 
 class Decision(NamedTuple):

@@ -1,4 +1,4 @@
-"""Which call goes to which endpoint, and when. Knows no network and no clock of its own."""
+"""Decide which call goes to which endpoint, and when. Uses no network and no clock."""
 
 import math
 import threading

@@ -1,6 +1,6 @@
-"""Where a served model answers, how fast it may be asked, and what that costs.
+"""Endpoints of a served model: addresses, rate limits and prices.
 
-None of this is identity: the same model behind another address gives the same answers.
+None of this is part of a key: the same model at another address gives the same answers.
 """
 
 import re
@@ -32,15 +32,15 @@ def _plain_url(url: object) -> str:
     if not is_whole:
         raise unshown("write it as https://host/v1")
     if parts.username or parts.password or parts.query or parts.fragment:
-        raise unshown("no key or query belongs in it; name the key's variable with key_env")
+        raise unshown("it must not contain a key or query; name the key's variable with key_env")
     return str(url).rstrip("/")
 
 
 def _variable(name: object) -> str:
     if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*|", name):
         raise unshown(
-            "it names the environment variable that holds the key, such as OPENAI_API_KEY; "
-            "a key itself belongs in no file"
+            "write the name of the environment variable with the key, such as OPENAI_API_KEY; "
+            "a key must not be written into a file"
         )
     return name
 
@@ -63,7 +63,7 @@ class Endpoint(BaseModel):
     model: str = ""
     """Name of the model at this address (Azure: the deployment). Default: the teacher's `model`."""
     weight: float = Field(1.0, ge=0)
-    """Share of the requests while several endpoints are free; 0 takes over when no other can."""
+    """Share of the requests among free endpoints; 0: used only if all others are unavailable."""
     requests_per_min: int | None = Field(None, ge=1)
     """Rate limit in requests per minute. Default: no limit."""
     tokens_per_min: int | None = Field(None, ge=1)
@@ -81,7 +81,7 @@ class Endpoint(BaseModel):
     tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     """Name of the field that limits the tokens of a response."""
     timeout_s: float = Field(600.0, gt=0)
-    """Longest time to wait for a reply."""
+    """Seconds to wait for a reply."""
     usd_per_million_prompt: float = Field(0.0, ge=0)
     """Price of a million prompt tokens in dollars."""
     usd_per_million_cached: float | None = Field(None, ge=0)
@@ -92,7 +92,7 @@ class Endpoint(BaseModel):
 
     @property
     def has_price(self) -> bool:
-        """Whether a call there costs anything."""
+        """Whether the endpoint has a price."""
         return self.usd(1, 0, 1) > 0
 
     def usd(self, prompt_tokens: int, cached_tokens: int, response_tokens: int) -> float:
@@ -107,7 +107,7 @@ class Endpoint(BaseModel):
         )
 
     def loads_min(self, calls: Calls) -> dict[str, float]:
-        """Return the minutes that the calls take by each declared limit."""
+        """Return the minutes that the calls take under each declared limit."""
         response = calls.response_tokens
         if self.counts == "reserved":
             response = calls.most_response_tokens
@@ -138,29 +138,29 @@ class Service(BaseModel):
     budget_usd: float | None = Field(None, gt=0)
     """Most dollars to spend on this model in one output folder, all runs together."""
     finish_reasons: dict[str, Literal["whole", "cut", "refused"]] = Field(default_factory=dict)
-    """How replies end whose finish reason spyhop does not know, such as `{ done = "whole" }`;
-    "null" stands for a missing one. It applies to replies received earlier, too."""
+    """Endings of replies by finish reasons that spyhop does not know, such as
+    `{ done = "whole" }`; "null" is a missing reason. Earlier replies are reinterpreted, too."""
     max_attempts: int = Field(8, ge=1)
-    """Failures (not counting those of limits) after which a request is left for another run."""
+    """Failed attempts (rate limits not counted) after which a request is left for another run."""
     patience_s: float = Field(600.0, gt=0)
-    """Without any answer for so long, the run ends and can be taken up again."""
+    """Stop the run (it can be resumed) after this many seconds without any reply."""
     expected_response_tokens: int | None = Field(None, ge=1)
     """Mean tokens of a response for plans, including a reasoning model's thoughts. Default: the
     stage's own estimate."""
     expected_cached_frac: float = Field(0.0, ge=0, le=1)
-    """For plans: share of the prompts' tokens that the endpoints have read before."""
+    """For plans: share of prompt tokens that are billed at the cached price."""
 
     @model_validator(mode="after")
     def _budget_has_prices(self) -> Self:
         if self.budget_usd is not None and not any(each.has_price for each in self.endpoints):
             raise ValueError(
                 "budget_usd needs usd_per_million_prompt or usd_per_million_response: without a "
-                "price nothing is spent, and nothing stopped"
+                "price no cost is counted, and the budget never stops a run"
             )
         return self
 
     def expected(self, calls: Calls) -> Calls:
-        """Return the calls with responses as long as this model's are expected to be."""
+        """Return the calls with this model's expected response length."""
         if self.expected_response_tokens is None:
             return calls
         told = min(calls.requests * self.expected_response_tokens, calls.most_response_tokens)
@@ -191,7 +191,7 @@ class Service(BaseModel):
 
 
 class Demand(BaseModel):
-    """What calls ask of a service."""
+    """Cost and time of calls to a service."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -200,10 +200,10 @@ class Demand(BaseModel):
     hours: float
     """0 where no limit is declared."""
     binds: str
-    """The limit that decides the time; empty where none is declared."""
+    """The limit that determines the time; empty if no limit is declared."""
     num_endpoints: int = 1
-    """Those that share the calls."""
+    """Endpoints that share the calls."""
 
     def endpoints_within(self, hours: float) -> float:
-        """Return how many endpoints such as these answer within that time, the last one in part."""
+        """Return the (fractional) number of such endpoints that finish within that time."""
         return self.hours * self.num_endpoints / hours

@@ -1,4 +1,4 @@
-"""One HTTP request: sent, read up to a size, and everything that can go wrong on the way named."""
+"""Send one HTTP request, read the reply up to a size limit, and name every kind of failure."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ from spyhop.settings import secret_forms
 
 CONNECT_S = 30.0
 MOST_BYTES = 64 << 20
-"""A larger reply is no reply; the most that log-probabilities of a long one take is some 10 MB."""
+"""Largest reply that is accepted; log-probabilities of a long response take about 10 MB."""
 
 
 class HttpReply(NamedTuple):
@@ -37,10 +37,10 @@ class _Body(aiohttp.BytesPayload):
 
 
 class Transport:
-    """Sends requests over connections that are kept. Keys are in no failure and no reply.
+    """Sends requests over persistent connections. Failures and replies never contain keys.
 
     Raises:
-        ModelError: If a key's variable is not set.
+        ModelError: If the environment variable of a key is not set.
     """
 
     def __init__(self, endpoints: Sequence[EndpointState]) -> None:

@@ -8,9 +8,9 @@ from pydantic_core import to_json
 from spyhop.models.calls import Request, Sampling
 
 TOP_LOGPROBS = 20
-"""Most that the API gives."""
+"""Maximum of the API."""
 CHOICE_TOKENS = 4
-"""Room for an option after a bracket or a blank."""
+"""Room for an option after a bracket or a space."""
 
 
 def body(
@@ -24,7 +24,7 @@ def body(
     num_samples: int,
     tokens_field: str,
 ) -> bytes:
-    """Return the JSON of a call; fields named in `omit` stay out, those of `extra` win."""
+    """Return the JSON of a call; fields in `omit` are removed, those in `extra` take precedence."""
     fields: dict[str, Any] = {
         "model": model,
         "messages": [{"role": turn.role, "content": turn.content} for turn in request.messages],
@@ -32,7 +32,7 @@ def body(
     if kind == "choose":
         fields |= {tokens_field: CHOICE_TOKENS, "temperature": 0.0}
         fields |= {"logprobs": True, "top_logprobs": TOP_LOGPROBS}
-        if request.continuation:  # as vLLM and SGLang go on with a response; others need `omit`
+        if request.continuation:  # vLLM and SGLang continue a response this way; others need `omit`
             begun = {"role": "assistant", "content": request.continuation.rstrip()}
             fields["messages"] = [*fields["messages"], begun]
             fields |= {"continue_final_message": True, "add_generation_prompt": False}

@@ -17,7 +17,7 @@ from spyhop.train.cost import FEWEST_STEPS
 def check_models(resolved: Resolved) -> None:
     """Check key and connection of all served models of the due steps, if there are several.
 
-    The only one needs no check of its own: its first request fails before anything is paid.
+    A single model needs no separate check: its first request fails before anything is paid.
 
     Raises:
         ModelError: Naming every check that failed.

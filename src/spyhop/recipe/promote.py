@@ -57,7 +57,7 @@ def promote(
     before: Artifact | None = None,
     after: Artifact | None = None,
 ) -> None:
-    """Choose one of two models by what they scored on the same items, and tell why.
+    """Choose one of two models by what they scored on the same items, and record why.
 
     Args:
         ctx: As for every stage.

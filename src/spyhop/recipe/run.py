@@ -27,7 +27,7 @@ def run(
 ) -> dict[str, Artifact]:
     """Run every step of the recipe and return the artifacts by step.
 
-    With one worker, steps run in this process; with more, each in a process of its own. A run that
+    With one worker, steps run in this process; with more, each in its own process. A run that
     was stopped in any way, even killed, is resumed by the next one.
 
     Args:

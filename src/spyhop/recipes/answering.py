@@ -37,7 +37,7 @@ class AnsweringConfig(Config):
 
 
 def answering(config: AnsweringConfig, name: str = "answer") -> Recipe:
-    """Your own prompts, answered by a teacher, in the same format."""
+    """Generate a teacher's answers to your own prompts, in the same format."""
     r = Recipe(name)
     file = Source(config.prompts)
     prompts = r.add(

@@ -1,4 +1,4 @@
-"""Texts of your own as responses: a model writes the instruction of each."""
+"""Backtranslate your own texts: a model writes the instruction that each text answers."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -31,7 +31,7 @@ class BacktranslatingConfig(Config):
 
 
 def backtranslating(config: BacktranslatingConfig, name: str = "backtranslate") -> Recipe:
-    """Your own texts with an instruction written for each, as pairs."""
+    """Write an instruction for each of your own texts."""
     r = Recipe(name)
     given = r.add(SEGMENTS, read_segments, config.read, folder=Source(config.segments))
     model = served(config.model)

@@ -56,7 +56,7 @@ class CombinedConfig(Config):
 
 
 def combined(config: CombinedConfig, name: str = "combined") -> Recipe:
-    """Curated web instructions explained by a teacher, beside each whale's own data."""
+    """Compare curated web instructions explained by a teacher with each paper's own data."""
     r = Recipe(name)
     web = _read(config.humpback, "humpback", HumpbackConfig)
     orca = _read(config.orca, "orca", OrcaConfig)

@@ -1,4 +1,4 @@
-"""Pairs of your own, rated by a model and kept by score: the curation of Humpback on its own."""
+"""Curate your own pairs as in Humpback: a model rates them, and the best are kept."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -53,7 +53,7 @@ class CuratingConfig(Config):
     judge: InputPath
     """A teacher's file (TOML), or a folder of weights."""
     by: Literal["rating", "likelihood"] = "rating"
-    """Whether the judge is asked for scores (`rate`) or weighs the responses (`likelihood`)."""
+    """Source of scores: written by the judge (`rating`), or computed likelihoods (`likelihood`)."""
     rate: RateConfig = RateConfig()
     likelihood: LikelihoodConfig = LikelihoodConfig()
     labels: InputPath | None = None
@@ -70,7 +70,7 @@ class CuratingConfig(Config):
 
 
 def curating(config: CuratingConfig, name: str = "curate") -> Recipe:
-    """Your own pairs rated by a model, checked by the gate, and kept by score or quota."""
+    """Rate your own pairs with a model, check the ratings, and keep pairs by score or number."""
     r = Recipe(name)
     given = r.add(GIVEN, read_pairs, config.read, folder=Source(config.pairs))
     people: dict[str, Ref] = {}

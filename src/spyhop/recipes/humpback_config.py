@@ -129,7 +129,7 @@ class HumpbackConfig(Config):
     `train`."""
     backtranslate: BacktranslateConfig = BacktranslateConfig()
     forward: ForwardConfig = ForwardConfig()
-    """System messages that tell seed pairs from web pairs."""
+    """System messages that distinguish seed pairs from web pairs."""
     rate: Rater = Rater()
     labels: InputPath | None = None
     """Human labels for some pairs, to measure precision and recall of the curator."""
@@ -151,7 +151,7 @@ class HumpbackConfig(Config):
     """Sizes and steps of `quality` and `scaling`."""
     quality_rows: tuple[int, int] = (3200, 25_600)
     """Smallest and largest size of the points that `quality` takes; the paper's range. A grade
-    with fewer pairs gives all that it has, and the page tells how many."""
+    with fewer pairs gives all that it has, and the report says how many."""
     row_tokens: int = Field(450, gt=0)
     """Tokens that a row of `points` stands for, as training counts its batches in tokens."""
     students: dict[str, Student] = Field(default_factory=dict)
@@ -173,7 +173,7 @@ class HumpbackConfig(Config):
         if self.rate.file is not None and self.rounds > 1:
             raise ValueError(
                 f"rate.file is the judge of all {self.rounds} rounds, so the second would be the "
-                "first again; set rounds = 1, or leave rate.file out and let the students rate"
+                "first again; set rounds = 1, or remove rate.file and let the students rate"
             )
         if self.rate.by == "judge":
             num = self.rate.judge.num_repeated

@@ -66,7 +66,7 @@ class Collection(Place):
     docs/rows.md, with system messages and several turns; prompts without a system message are
     paired with one, like queries."""
     name: str = ""
-    """Name of the collection, where the form does not tell it; shares of system messages and the
+    """Name of the collection, if its kind does not set it; shares of system messages and the
     report go by it."""
     pattern: str = ""
     """Files to read; each form has its own default."""

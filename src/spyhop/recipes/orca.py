@@ -118,7 +118,7 @@ class OrcaConfig(Config):
     probe: ProbeConfig | None = ProbeConfig()
     """Whether the student stops by itself and follows messages that it was not trained under."""
     release: ReleaseConfig = ReleaseConfig()
-    """How the student is given away, and what its card says beside what the run knows."""
+    """Export of the student, and facts for its model card that the run does not know."""
     seed: int = 0
     """Random seed of the draws."""
 

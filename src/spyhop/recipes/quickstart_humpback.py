@@ -53,7 +53,7 @@ REPEATS = 2
 
 
 TAGGED = ForwardConfig()
-"""The system messages that tell seed pairs from web pairs; students are asked under both."""
+"""System messages that distinguish seed pairs from web pairs; students are prompted with both."""
 WRITTEN = BacktranslateConfig(
     asked=ReversedConfig(prompt="{response}", system_message="Write the question."),
     sampling=Sampling(max_new_tokens=128),

@@ -25,7 +25,7 @@ from spyhop.text.overlap import NearConfig
 FILE = "file"
 """The step that writes the segments as JSON lines."""
 LISTING = (".paths", ".paths.gz")
-"""Lists of files, as Common Crawl gives them; the files lie beside the list."""
+"""Lists of files, as Common Crawl publishes them; paths are relative to the list."""
 
 _SCHEME = re.compile(r"(?:https?|s3a?|gs|gcs|az|abfss?|hdfs|ftp):")
 

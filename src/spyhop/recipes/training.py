@@ -1,4 +1,4 @@
-"""Rows of your own to a model: one training after another, probed, with a card and a report."""
+"""Train a model on your rows in one or more phases, with a probe, a model card and a report."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,14 +20,14 @@ from spyhop.train.probe import ProbeConfig, probe
 from spyhop.train.release import ReleaseConfig, release, with_title
 
 MODEL = "model"
-"""The step that holds the folder to give away."""
+"""The step that writes the folder to publish."""
 EPOCHS = 3.0
-"""Where nothing says how long to train."""
+"""Default length of a training."""
 BUDGETS = {"tokens", "epochs"}
 
 
 class TrainingPhase(Config):
-    """A further training of the same model, on other rows."""
+    """A further training phase of the same model, on other rows."""
 
     rows: tuple[InputPath, ...] = Field(min_length=1)
     """Files or folders of training rows."""
@@ -39,14 +39,14 @@ class TrainingConfig(Config):
     """Settings of the `train` recipe."""
 
     rows: tuple[InputPath, ...] = Field(min_length=1)
-    """Files or folders of rows, of any shape that holds a response."""
+    """Files or folders of rows, of any shape that has a response."""
     shape: Shape | None = None
     """Shape of the rows, such as `messages` or `alpaca`. Default: each row's own, by its keys."""
     base: InputPath
     """A Hugging Face folder of a causal language model of any class."""
     train: TuneConfig = TuneConfig(epochs=EPOCHS)
     then: tuple[TrainingPhase, ...] = ()
-    """Trainings that follow, as the teacher's answers follow the assistant's in Orca."""
+    """Further phases, as the teacher's answers follow the assistant's in Orca."""
     held_out: tuple[InputPath, ...] = ()
     """Validation rows (held-out loss only), in the same format."""
     probe: ProbeConfig | None = ProbeConfig()
@@ -55,7 +55,7 @@ class TrainingConfig(Config):
     @model_validator(mode="before")
     @classmethod
     def _fill(cls, values: Any) -> Any:  # noqa: ANN401 (plain TOML)
-        """Let settings stand without a budget, and those of further trainings say what changes."""
+        """Add the default budget, and let further phases inherit unset fields from `train`."""
         if not isinstance(values, dict) or not isinstance(values.get("train", {}), dict):
             return values
         first = _over({"epochs": EPOCHS}, values.get("train", {}))
@@ -71,7 +71,7 @@ class TrainingConfig(Config):
 
 
 def training(config: TrainingConfig, name: str = "train") -> Recipe:
-    """Rows of your own and a base to a model: trained, probed, with a card and a report."""
+    """Train a base on your own rows, probe the model, and write a model card and a report."""
     r = Recipe(name)
     base = Source(config.base)
     names = {f"held-out-{n}": path for n, path in enumerate(config.held_out, 1)}
@@ -105,7 +105,7 @@ def export_results(made: Mapping[str, Artifact], out: Path) -> str:
 
 
 def _over(first: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings with changes in them, table by table; a new budget takes the place of one."""
+    """Return settings updated table by table; a new budget replaces the old one."""
     kept = {k: v for k, v in first.items() if k not in BUDGETS or not BUDGETS & set(changes)}
     tables = {
         name: _over(kept[name], value)

@@ -1,4 +1,4 @@
-"""Forms of our own: a mark before each turn, and what ends it."""
+"""Built-in chat formats: a mark before each turn, and its end."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -81,7 +81,7 @@ TURNS = BlockFormat(
     turn_end="",
     is_empty_system_written=False,
 )
-"""One special token for each turn: for tokenizers of our own."""
+"""One special token before each turn, for spyhop's own tokenizers."""
 
 HUMPBACK = BlockFormat(
     system="",
@@ -94,7 +94,7 @@ HUMPBACK = BlockFormat(
 """Plain text, as in the Humpback paper: instruction, tag, response (section 2, tagging)."""
 
 SEED_TAG = "Answer the way an AI assistant does."
-"""System message of pairs that people wrote (S_a of the Humpback paper), in words of our own."""
+"""System message of human-written pairs (S_a of the Humpback paper), in our own words."""
 WEB_TAG = "Answer with what is known on the web."
 """System message of pairs whose response is web text (S_w). Both are given when a model is asked:
 `f"{SEED_TAG} {WEB_TAG}"`."""

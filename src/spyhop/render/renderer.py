@@ -223,7 +223,7 @@ class Renderer:
     def _encode(
         self, conversations: Sequence[Sequence[TextSpan]], follows: str = ""
     ) -> list[Encoded]:
-        """Tokenise each part of a conversation as a text of its own."""
+        """Tokenise each part of a conversation as a separate text."""
         parts = [list(_parts(each)) for each in conversations]
         tokens = iter(self._part_tokens(parts, follows))
         encoded = []
@@ -309,7 +309,7 @@ class Renderer:
         return self._ids(f"{special}a")[1:] == self._ids("a")
 
     def _needed_anchor(self) -> str:
-        """Return the anchor if the tokenizer begins every text with a blank of its own."""
+        """Return the anchor if the tokenizer adds a space before every text."""
         for anchor in _ANCHORS:
             lead = self._ids(anchor)
             both = [self._ids(anchor + text) for text in _CONTINUATIONS]

@@ -169,7 +169,7 @@ def _experiment_sections(experiment: Experiment, curated: Sequence[Curated]) -> 
 def _seeds_section(experiment: Experiment) -> ReportSection:
     section = ReportSection(
         f"{experiment.name}: seed by seed",
-        "Two intervals for each mean: Student's over the seeds, which tells what another draw of "
+        "Two intervals for each mean: Student's over the seeds, which shows what another draw of "
         "data and order might give, and Wilson's over all answers pooled, which takes the seeds' "
         "answers for independent ones (they share their problems) and so is too narrow.",
     )

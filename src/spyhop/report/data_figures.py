@@ -51,7 +51,7 @@ def mixture_section(data: Mapping[str, Artifact]) -> ReportSection:
         if near and not artifact.record.dropped.get("near"):
             section.text(
                 f"{near:,} of the rows given by {name} are near copies of others of "
-                'their task, and stay; near_copies = "drop" leaves them out.'
+                'their task, and stay; near_copies = "drop" drops them.'
             )
     return section
 
@@ -87,7 +87,7 @@ def _dropped(section: ReportSection, name: str, artifact: Artifact) -> None:
 
 
 def messages_section(answers: Mapping[str, Artifact]) -> ReportSection:
-    """How often each system message stands, and how long the responses to it are.
+    """How often each system message is used, and how long the responses to it are.
 
     As the Orca paper's Figures 6 and 9.
 

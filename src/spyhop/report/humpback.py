@@ -246,8 +246,8 @@ def _read_by(sets: Sequence[PairSet]) -> str:
         f"read by {', '.join(sorted(readers))}"
         if readers
         else (
-            "by rules of our own and not by a parser (extra [parser]): compare the sets with each "
-            "other, not with published figures"
+            "by spyhop's own rules and not by a parser (extra [parser]): compare the sets with "
+            "each other, not with published figures"
         )
     )
 

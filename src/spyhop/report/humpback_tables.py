@@ -82,8 +82,8 @@ def sources_section(seen: Sequence[StudentScores], measures: Sequence[Measure]) 
 def messages_section(seen: Sequence[StudentScores], measures: Sequence[Measure]) -> ReportSection:
     """Tags in training and inference."""
     text = (
-        "System messages that tell seed pairs from web pairs, in training and when asked (Table 5 "
-        "of version 3, where 66.5 ± 3.0 against 60.0 ± 3.1 is 1.5 standard errors)."
+        "System messages that distinguish seed pairs from web pairs, in training and in prompts "
+        "(Table 5 of version 3, where 66.5 ± 3.0 against 60.0 ± 3.1 is 1.5 standard errors)."
     )
     section = ReportSection("System messages", text)
     section.table(paired_table(seen, measures))

@@ -29,7 +29,7 @@ def items_section(
 ) -> ReportSection:
     """Show items, those first on which models differ, and write all of them to `items.jsonl`.
 
-    The page can be filtered by model and task, and each item has a link of its own.
+    The page can be filtered by model and task, and each item has its own link.
     """
     verdicts = _verdicts(scores)
     ids = _shown(verdicts)

@@ -17,7 +17,7 @@ def probe_section(probes: Mapping[str, Artifact]) -> ReportSection:
     section = ReportSection(
         "Probe",
         "Greedy answers to prompts of the training rows, alone and under system messages that no "
-        "row has, whose effect a rule can tell.",
+        "row has and that a rule can check.",
     )
     section.table(
         Table(

@@ -16,7 +16,7 @@ NUM_DROPPED = 3
 """Dropped rows shown of each reason."""
 SHOWN_CHARS = 1000
 CHECKS = ("ending", "outcome", "right", "retried", "tell", "answers", "gold", "score", "missing")
-"""Kinds of counts that tell what became of the calls."""
+"""Kinds of counts that describe the results of calls."""
 
 
 class RowsPageConfig(Config):

@@ -111,7 +111,7 @@ def read_rows(
     rows = _json_rows(path, mark) if kind == ".jsonl" else _csv_rows(path, kind, mark)
     for where, row in rows:
         if not isinstance(row, dict):
-            raise InputError(f"{where}: {row!r:.60} is not a row; a row is a JSON object")
+            raise InputError(f"{where}: {json.dumps(row):.60} is not a row; a row is a JSON object")
         yield where, row
 
 

@@ -1,4 +1,4 @@
-"""Settings of a training. All of them are identity; how it is spread and cut up is `Runtime`."""
+"""Settings of a training. All are part of its key; devices and microbatches are `Runtime`."""
 
 from __future__ import annotations
 
@@ -105,9 +105,9 @@ class TuneConfig(Config):
 
 
 def chained(settings: Sequence[TuneConfig]) -> list[TuneConfig]:
-    """Return the settings of trainings in a row: an optimiser that the next continues is kept.
+    """Return the settings of consecutive phases; a phase saves its optimiser if the next needs it.
 
-    The first has nothing to continue, so it starts afresh whatever its settings say.
+    The first phase always starts with a fresh optimiser.
     """
     return [
         each.model_copy(

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spyhop.lazy import Lazy
+from spyhop.models.folder import check_weights
 from spyhop.runtime import Runtime
 from spyhop.schema import InputError
 from spyhop.stage import Estimate
@@ -88,9 +89,13 @@ def read_shape(folder: Path) -> Shape | None:
 
     Raises:
         InputError: If one of these is damaged.
+        ModelError: If its weights are pickled.
     """
     files, path = sorted(folder.glob("*.safetensors")), folder / "config.json"
-    if not files or not path.is_file():
+    if not path.is_file():
+        return None
+    check_weights(folder)
+    if not files:
         return None
     try:
         config = json.loads(path.read_bytes())

@@ -1,7 +1,7 @@
-"""The one answer to "what is trained on": rows, token ids and loss masks.
+"""Training rows with their token ids and loss masks.
 
-Training, `spyhop show --mask` and pages ask here. Training also writes a sample of its rows beside
-the weights, so that a page shows the masks without a tokenizer.
+Training, `spyhop show --mask` and reports all use this module. Training also writes a sample of its
+rows beside the weights, so that a report shows the masks without a tokenizer.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ SAMPLE = "masked_rows.jsonl"
 """In a training's artifact: the first rows that it trained on, with their masks."""
 SAMPLE_ROWS = 3
 _WINDOW = 16
-"""Tokens that are decoded together: enough for any character and its leading blank."""
+"""Tokens that are decoded together: enough for any character and its leading space."""
 _UNFINISHED = "\ufffd"
 
 
@@ -43,10 +43,10 @@ class TrainingRow:
 
     row: Answer
     sequences: Sequence[Encoded] = ()
-    """One, or several where a template rewrites history and the row is split."""
+    """One sequence; several if a template rewrites history and the row is split."""
     reason: str = ""
     detail: str = ""
-    """The chat template's refusal, where that is the reason."""
+    """The chat template's error, if that is the reason."""
 
 
 class Piece(NamedTuple):
@@ -70,9 +70,9 @@ class MaskedRow(NamedTuple):
 
 
 def reason_to_skip(row: Answer) -> str:
-    """Return why a row is not trained on, whatever its tokens are; empty where it can be.
+    """Return the reason to skip a row before it is tokenised; empty if there is none.
 
-    Only whole replies are trained on; the reason of the others is how they ended.
+    Only whole replies are trained on; for other replies the reason is their ending.
     """
     if row.ending != "whole":
         return row.ending
@@ -84,11 +84,11 @@ def training_rows(encoding: Encoding, rows: Sequence[Answer]) -> list[TrainingRo
     """Return the rows in order, each with ids and masks or the reason why it is not trained on.
 
     Reasons are those of `reason_to_skip`, `unsupervised` (every response has weight 0), `template`
-    (the chat template does not write the row as it is) and `too_long` (a sequence has more than
+    (the chat template does not render the row unchanged) and `too_long` (a sequence has more than
     `max_tokens`: a response is never cut).
 
     Raises:
-        TrainingError: If a row breaks G4 (one BOS, supervised tokens, end token).
+        TrainingError: If a row violates G4 (one BOS, supervised tokens, end token).
     """
     reasons = [reason_to_skip(row) for row in rows]
     usable = [row for row, reason in zip(rows, reasons, strict=True) if not reason]
@@ -105,7 +105,7 @@ def training_rows(encoding: Encoding, rows: Sequence[Answer]) -> list[TrainingRo
 
 
 def check_row(row: Answer, encoded: Encoded, renderer: Renderer) -> None:
-    """Refuse a row that breaks G4, showing it.
+    """Refuse a row that violates G4, and show it.
 
     Raises:
         TrainingError: If BOS is repeated, no token is supervised, or the end token is not.
@@ -130,7 +130,7 @@ def masked_row(
     is_supervised: npt.NDArray[np.bool_],
     renderer: Renderer,
 ) -> MaskedRow:
-    """Return a row's tokens as text, each with its place in the mask."""
+    """Return a row's tokens as text, each with its value in the mask."""
     texts = _token_texts(renderer.tokenizer, ids.tolist())
     pieces = [
         Piece(text, bool(flag), token in renderer.special_ids)
@@ -146,7 +146,7 @@ def write_sample(folder: Path, rows: Sequence[MaskedRow]) -> None:
 
 
 def read_sample(folder: Path) -> list[MaskedRow]:
-    """Return the rows that a training wrote; an artifact of older code has none."""
+    """Return the rows that a training wrote; artifacts of older versions have none."""
     if not (folder / SAMPLE).is_file():
         return []
     lines = (folder / SAMPLE).read_text(encoding="utf-8").splitlines()
@@ -175,7 +175,7 @@ def _encode(encoding: Encoding, rows: Sequence[Answer]) -> list[TrainingRow]:
 
 
 def _with_thought(row: Answer, renderer: Renderer) -> list[Message]:
-    """Return the turns; the reply's own reasoning is the last turn's thought, if it has a place."""
+    """Return the turns; the reply's reasoning is the last turn's, if the format has thoughts."""
     *before, last = row.messages
     if not row.reasoning or last.reasoning or not renderer.has_thoughts:
         return row.messages

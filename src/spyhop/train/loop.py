@@ -1,4 +1,4 @@
-"""The loop: a global batch, its passes, one gradient, one step; the same on one process or many."""
+"""The training loop, the same on one process or many: batch, microbatches, gradient, step."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ SPEED = "speed.json"
 SNAPSHOTS = "snapshots"
 OPTIMIZER = "optimizer.pt"
 SHOWN_STEPS = 50
-"""Steps that the shown loss is the mean of."""
+"""The shown loss is the mean over this many steps."""
 
 Report = Callable[[Progress], None]
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingJob:
-    """One training: all that a process needs to take its part."""
+    """One training: everything that a process needs to run its rank."""
 
     config: TuneConfig
     runtime: Runtime
@@ -215,10 +215,12 @@ class Trainer:
 
     def _continue(self, path: Path) -> None:
         if self.group.size > 1:
-            raise TrainingError("continue_optimizer works in one process; set runtime.gpus = 1")
+            raise TrainingError(
+                "continue_optimizer works in one process only; set runtime.gpus = 1"
+            )
         if not path.is_file():
             raise TrainingError(
-                f"continue_optimizer: {path} is not there; train the base with keep_optimizer"
+                f"continue_optimizer: {path} does not exist; train the base with keep_optimizer"
             )
         states = torch.load(path, map_location="cpu", weights_only=True)
         for optimizer, state in zip(self.optimizers, states, strict=True):
@@ -230,7 +232,7 @@ class Trainer:
     def keep_optimizer(self) -> None:
         """Write the optimisers' states beside the weights."""
         if self.group.size > 1:
-            raise TrainingError("keep_optimizer works in one process; set runtime.gpus = 1")
+            raise TrainingError("keep_optimizer works in one process only; set runtime.gpus = 1")
         states = [optimizer.state_dict() for optimizer in self.optimizers]
         torch.save(states, self.job.out / OPTIMIZER)
 
@@ -251,6 +253,6 @@ class Trainer:
         logs.mkdir()
         speed = {"seconds": position.seconds, "tokens_per_s": position.tokens / position.seconds}
         (logs / SPEED).write_text(json.dumps(speed))
-        shutil.copy(self.job.state / FILE, logs / FILE)  # a kill from here on must find it there
+        shutil.copy(self.job.state / FILE, logs / FILE)  # after a kill, the next run needs it there
         if (self.job.state / BOARD).is_dir():
             shutil.copytree(self.job.state / BOARD, logs / BOARD)

@@ -1,4 +1,4 @@
-"""A trained model made ready to be given away: the folder that other tools load, and its card."""
+"""Export a trained model: a folder that other tools load, and its model card."""
 
 from __future__ import annotations
 

@@ -91,8 +91,10 @@ def tokenise(
 def none_left(ctx: Context, num_held_out: int = 0) -> TrainingError:
     """Return the error of a training without rows: where they went."""
     reasons = {**ctx.dropped, **({"held out": num_held_out} if num_held_out else {})}
+    if not reasons:
+        return TrainingError("no rows to train on: the steps before this one give no rows")
     dropped = ", ".join(f"{name}: {num}" for name, num in sorted(reasons.items()))
-    return TrainingError(f"no row is left to train on (dropped: {dropped or 'no rows'})")
+    return TrainingError(f"no row is left to train on (dropped: {dropped})")
 
 
 class _EncodingProgress:

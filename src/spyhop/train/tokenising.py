@@ -1,4 +1,4 @@
-"""Chunks of rows to tokens, here or in processes of their own, in the order of the rows."""
+"""Tokenise chunks of rows in this process or several others, in the order of the rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training: answers in, a Hugging Face folder out; loss on the responses' tokens only.
+"""Train on answers and write a Hugging Face folder; only response tokens have loss.
 
 Source: Orca (arXiv:2306.02707), section 3.2.
 """
@@ -45,7 +45,7 @@ else:
 
 TOKENS_PER_ROW = 200
 TOKENS_PER_S = 25_000
-"""Planning figures: mean row length where nothing is known, and a 0.1 M model on one core."""
+"""Planning figures: default mean row length, and speed of a 0.1 M model on one core."""
 CORE_FLOPS = 40e9
 """Operations per second of a core on larger models."""
 ERRORS = {kind.__name__: kind for kind in (InputError, ModelError, RecipeError, TrainingError)}
@@ -114,7 +114,7 @@ def tune(
     if not num_trained:
         raise none_left(ctx, len(looked_at))
     if not len(looked_at) and config.held_out != HeldOutConfig():
-        raise TrainingError("held_out looks at no row: set held_out.frac, or give a held_out input")
+        raise TrainingError("no held-out rows: set held_out.frac, or give a held_out input")
     steps = _steps(ctx, config, rows, trained)
     job = TrainingJob(
         config=config, runtime=ctx.runtime, base=base.path.absolute(), state=ctx.state.absolute(),
@@ -126,7 +126,7 @@ def tune(
     for name, num in outcome.counts.items():
         ctx.count(name, num)
     write_sample(ctx.out, _sample(rows, trained, renderer))
-    if (ctx.state / SNAPSHOTS).is_dir():  # links: a kill from here on must find them there again
+    if (ctx.state / SNAPSHOTS).is_dir():  # links: after a kill, the next run needs them there
         shutil.copytree(ctx.state / SNAPSHOTS, ctx.out / SNAPSHOTS, copy_function=os.link)
 
 
@@ -162,7 +162,7 @@ def _together(ctx: Context, job: TrainingJob) -> TrainingResult:
         else:
             outcome = TrainingResult(**news["outcome"])
     if outcome is None:
-        raise TrainingError("the processes of the training ended without a result; run again")
+        raise TrainingError("the training processes ended without a result; run again to resume")
     return outcome
 
 
@@ -212,7 +212,7 @@ def _steps(
         drawn = np.concatenate([np.empty(0, np.int64), *steps])
         _tell_packing(ctx, sum(map(len, packs)), lengths[drawn], config.max_tokens)
     if not steps:
-        raise TrainingError("the budget is less than one token; raise tokens or epochs")
+        raise TrainingError("the training budget is less than one token; raise tokens or epochs")
     warmup = warmup_steps(config.optimizer, len(steps))
     if warmup >= len(steps):
         ctx.notice(
@@ -242,21 +242,21 @@ def _budgets(config: TuneConfig, lengths: RowNumbers, inputs: list[int]) -> list
     if config.shares is None:
         return [total * size // sum(sizes) for size in sizes]
     if len(config.shares) != len(sizes):
-        raise TrainingError(f"shares names {len(config.shares)} inputs, there are {len(sizes)}")
+        raise TrainingError(f"shares has {len(config.shares)} values for {len(sizes)} inputs")
     budgets = [int(total * share / sum(config.shares)) for share in config.shares]
     for number, (budget, size) in enumerate(zip(budgets, sizes, strict=True), 1):
         if budget and not size:
-            raise TrainingError(f"input {number} has a share, but no row that can be trained on")
+            raise TrainingError(f"input {number} has a share, but no usable training rows")
     return budgets
 
 
 def read_metrics(student: Artifact) -> dict[str, Any]:
-    """Return `steps`, `tokens`, `losses` (one per step), `held_out` (step, loss) of a training."""
+    """Return `steps`, `tokens`, `losses` (per step) and `held_out` (step, loss) of a training."""
     metrics: dict[str, Any] = json.loads(student.file(METRICS).read_text())
     return metrics
 
 
 def read_speed(student: Artifact) -> dict[str, float]:
-    """Return `seconds` and `tokens_per_s` of a training, all its resumed parts together."""
+    """Return `seconds` and `tokens_per_s` of a training, including all resumed runs."""
     speed: dict[str, float] = json.loads((student.path / LOGS / SPEED).read_text())
     return speed
