@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from spyhop.lazy import Lazy
@@ -42,6 +43,9 @@ def decode(data: bytes, charset: str) -> str:
     for mark, name in _MARKS:
         if data.startswith(mark):
             return data.decode(name, "replace")
+    if b"\x00" not in data and b"\x1b" not in data:
+        with suppress(UnicodeDecodeError):
+            return data.decode("utf-8")
     declared = _names(data, charset)
     if wide := _utf_16(data, declared):
         return data.decode(wide, "replace")

@@ -35,7 +35,7 @@ def features(scan: Scan) -> dict[str, Vector]:
     chars, linked, place = look.pop("chars"), look.pop("linked"), look["place"].astype(int)
     marks = look.pop("marks").astype(int)
     look |= {"log_chars": np.log1p(chars), "linked_frac": linked / np.maximum(1, chars)}
-    look |= {f"is_{name}": marks & bit > 0 for name, bit in MARKS.items()}
+    look |= zip(_IS, (marks & _BITS) > 0, strict=True)
     look |= _context(scan, look, chars, linked, place)
     return look | _neighbours(look)
 
@@ -52,8 +52,9 @@ def _context(
     prose = np.where(~heading & (chars > PROSE_CHARS), np.maximum(0, chars - 2 * linked), 0)
     ones = np.ones(num)
     own_value = np.bincount(place, value, len(scan.parents))
+    ends = _ends(scan.parents)
     total, links, counts, values, proses = (
-        _added_up(scan.parents, place, each) for each in (chars, linked, ones, value, prose)
+        _added_up(ends, place, each) for each in (chars, linked, ones, value, prose)
     )
     best = len(values) - 1 - int(np.argmax(values[::-1]))
     around, beside, in_best, near, twins = _containers(scan, counts.tolist(), best)
@@ -91,11 +92,14 @@ def _context(
         "section_density": in_section[1] / np.maximum(1, in_section[0]),
         "section_prose": in_section[2] / all_prose, "section_count": np.log1p(in_section[3]),
         "twins": np.log1p(twins[place, 0]), "twin_blocks": twins[place, 1],
-        **{f"near_{name}": near[place] & bit > 0 for name, bit in MARKS.items() if bit <= BESIDE},
+        **dict(zip(_NEAR, (near[place] & _BITS[: len(_NEAR)]) > 0, strict=True)),
         "same_up": up,
     }  # fmt: skip
 
 
+_BITS = np.array(list(MARKS.values()))[:, None]
+_IS = [f"is_{name}" for name in MARKS]
+_NEAR = [f"near_{name}" for name, bit in MARKS.items() if bit <= BESIDE]
 _SHAPE = (
     "chars", "linked", "marks", "place", "heading", "text", "item", "level", "ends", "commas",
     "lines", "digits", "capitals", "rights", "in_p", "in_li", "in_div",
@@ -115,12 +119,19 @@ def _shape(block: Block, name: str) -> tuple[float, ...]:
     )  # fmt: skip
 
 
-def _added_up(parents: list[int], place: Vector, each: Vector) -> Vector:
-    """Return what each container and those inside it hold."""
-    sums = np.bincount(place, each, len(parents)).tolist()
-    for at in range(len(sums) - 1, 0, -1):
-        sums[parents[at]] += sums[at]
-    return np.array(sums)
+def _ends(parents: list[int]) -> Vector:
+    """Return for each container the number after the last one inside it."""
+    ends = list(range(1, len(parents) + 1))
+    for at in range(len(ends) - 1, 0, -1):
+        if ends[at] > ends[parents[at]]:
+            ends[parents[at]] = ends[at]
+    return np.array(ends)
+
+
+def _added_up(ends: Vector, place: Vector, each: Vector) -> Vector:
+    """Return what each container and those inside it hold: they are numbered in a row."""
+    sums = np.concatenate([[0.0], np.cumsum(np.bincount(place, each, len(ends)))])
+    return np.asarray(sums[ends] - sums[:-1])
 
 
 def _containers(

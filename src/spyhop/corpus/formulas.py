@@ -28,7 +28,6 @@ _MATHJAX = re.compile(
     r"<script(?=[^<>]{0,500}?\btype\s{0,9}=\s{0,9}[\"']?math/(?:tex|asciimath))[^<>]*+>"
     r"([^<]*+(?:<(?!/script)[^<]*+)*+)</script\s*>"
 )
-_PICTURED = ("latex", 'tex"')
 _PICTURE = re.compile(
     r"<img(?=\s[^<>]{0,2000}?(?:math|latex|\btex\b|formula|equation|wiris))([^<>]*+)>"
 )
@@ -87,7 +86,7 @@ def with_formulas(html: str) -> str:
         html = _MATHML.sub(_written_mathml, html)
     if has_math and "math/" in html:
         html = _MATHJAX.sub(lambda script: f" {escape(script.group(1), quote=False)} ", html)
-    if has_math or any(word in html for word in _PICTURED):
+    if has_math or "latex" in html:
         html = _PICTURE.sub(_written_picture, html)
     return html
 

@@ -17,6 +17,7 @@ from spyhop.corpus.tags import BESIDE, MARKS, RAW, TAG, UNREAD, marks_of, with_s
 
 Kind = Literal["heading", "text", "item", "table", "code"]
 
+NO_LINK = 1 << 60
 MAX_BLANK_PIECES = 16
 """Pieces of text searched for the beginning of a line of code."""
 MAX_CELL_CHARS = 300
@@ -84,16 +85,18 @@ def _scan(html: str, max_nodes: int, max_depth: int) -> Scan:
     if len(parts) > 4 * max_nodes:  # a text before and after each of two tags
         raise TooManyNodes(f"more than {max_nodes} elements")
     walk = _Walk(max_depth)
-    held, known, rest = walk.held, _KNOWN, iter(parts)
+    held, known, rest, blocks = walk.held, _KNOWN, iter(parts), walk.found.blocks
     held.append(next(rest))
     is_linked = False
     for tag, text in zip(rest, rest, strict=True):
         if tag == "a":
-            is_linked = True
-            walk.open_link()
+            if len(blocks) - walk.link > 1:  # the last one was not closed
+                walk.close_link()
+            is_linked, walk.link = True, len(blocks)
         elif tag == "/a":
-            is_linked = False
-            walk.close_link()
+            if len(blocks) - walk.link > 1:
+                walk.close_link()
+            is_linked, walk.link = False, NO_LINK
         elif tag:
             step, name, marks = known.get(tag) or _learn(tag)
             if step:
@@ -142,7 +145,9 @@ class _Walk:
         ] = []  # of open lists: the last number, -1 for lists without numbers
         self._tables: list[_HtmlTable] = []
         self._wide: list[tuple[int, int]] = []
-        self._link = self._skip = -1
+        self.link = NO_LINK
+        """Number of blocks at the beginning of the current link."""
+        self._skip = -1
         self._skip_name = ""
         self._script = 0
         self._spans: list[int] = []  # of open spans beside the text: the spans open inside
@@ -245,16 +250,11 @@ class _Walk:
             else:
                 self.leave(name)
 
-    def open_link(self) -> None:
-        self.close_link()
-        self._link = len(self.found.blocks)
-
     def close_link(self) -> None:
         """End a link; one around several blocks is noted."""
         num = len(self.found.blocks)
-        if self._link >= 0 and num - self._link > 1:
-            self._wide.append((self._link, num))
-        self._link = -1
+        if num - self.link > 1:
+            self._wide.append((self.link, num))
 
     def open_script(self, name: str, marks: int) -> None:
         self._script = len(self.held)

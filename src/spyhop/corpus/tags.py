@@ -1,6 +1,7 @@
 """Tags of a page: where they begin and end, and the marks that their attributes give."""
 
 import re
+from functools import lru_cache
 
 RAW = ("script", "style", "iframe", "noembed", "noframes", "xmp", "title", "textarea")
 """Elements that end at their first end, or with the page."""
@@ -76,19 +77,23 @@ def marks_of(name: str, tag: str) -> int:
     marks = MARKS.get(_SAME.get(name, name), 0)
     if name == tag:
         return marks
-    labels = " ".join(_LABEL.findall(tag))
-    if _WORD_MARKS.keys() & _words(labels):
+    for labels in _LABEL.findall(tag):
         for label in labels.split():
-            words = _words(label)
-            if _MODIFIERS.isdisjoint(words):
-                for word in _WORD_MARKS.keys() & words:
-                    marks |= _WORD_MARKS[word]
+            marks |= _label_marks(label)
     if ("hidden" in tag or "display" in tag) and _HIDDEN.search(tag):
         marks |= MARKS["hidden"]
     return marks
 
 
-def _words(labels: str) -> list[str]:
-    if labels.islower():
-        return labels.replace("-", " ").replace("_", " ").split()
-    return [word.lower() for word in _WORD.findall(labels)]
+@lru_cache(1 << 16)
+def _label_marks(label: str) -> int:
+    """Return the marks of one class, id or role."""
+    if label.islower():
+        words = label.replace("_", "-").split("-")
+    else:
+        words = [word.lower() for word in _WORD.findall(label)]
+    marks = 0
+    if _MODIFIERS.isdisjoint(words):
+        for word in words:
+            marks |= _WORD_MARKS.get(word, 0)
+    return marks
