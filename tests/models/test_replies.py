@@ -270,6 +270,9 @@ def test_an_unknown_reason_in_most_first_replies_stops_and_names_the_setting(tmp
         ({}, b"\n<!DOCTYPE html><title>Captive portal</title>", "Captive portal"),
         ({"Content-Type": "text/event-stream"}, b'data: {"choices": [{"delta": {}}]}\n\n', "delta"),
         ({}, b"event: error\ndata: nothing\n\n", "nothing"),
+        ({}, b'{"status": "signed out"}', "signed out"),
+        ({}, b"[1, 2]", r"\[1, 2\]"),
+        ({}, b'{"choices": null}', "null"),
     ],
 )
 def test_a_page_in_place_of_replies_stops_the_run_and_is_shown(tmp_path, headers, said, shown):

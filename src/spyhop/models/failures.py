@@ -29,7 +29,8 @@ FailureKind = Literal[
 * `throttled`: a rate limit; retried for as long as other calls are answered
 * `overloaded`: 408, 5xx; `lost`: no reply, or an incomplete one; both retried up to max_attempts
 * `malformed`: an invalid reply; retried up to max_attempts, then failed permanently
-* `page`: a web page, an event stream or a redirect; after a few in a row the run stops
+* `page`: a web page, an event stream, a redirect or JSON without choices; a few in a row stop
+  the run
 * `rejected`: this request fails permanently; `refused`: by a content filter
 * `fatal`: a status that concerns the key or the address rather than the request
 """

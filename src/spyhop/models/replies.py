@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from pydantic_core import from_json
 
 from spyhop.models.calls import Choice, Reply, Request
-from spyhop.models.failures import Failure, page_in, read_stated
+from spyhop.models.failures import SHOWN_CHARS, Failure, page_in, read_stated
 from spyhop.schema import ending_of
 from spyhop.text.choices import choice
 
@@ -73,7 +73,11 @@ def parse(raw: bytes, num_samples: int, prompt_guess: int) -> tuple[list[dict[st
         raise Unreadable(Failure(kind, message, 200, is_maybe_billed=True)) from None  # type: ignore[arg-type]
     if stated := read_stated(answer):
         raise Unreadable(stated)
-    found = _dicts(answer.get("choices")) if isinstance(answer, dict) else []
+    if not isinstance(answer, dict) or not isinstance(answer.get("choices"), list):
+        shown = raw[:SHOWN_CHARS].decode(errors="replace")
+        failure = Failure("page", f"JSON without choices: {shown}", 200, is_maybe_billed=True)
+        raise Unreadable(failure)
+    found = _dicts(answer["choices"])
     if not found:
         raise Unreadable(_malformed("no choices"))
     if len(found) > 1:
