@@ -63,7 +63,7 @@ class Trees:
         return np.asarray(1 / (1 + np.exp(-np.concatenate(log_odds))))
 
     def _log_odds(self, rows: Matrix) -> Vector:
-        fails = np.ascontiguousarray(rows.T)[self.places] > self.bounds[:, None]
+        fails = rows.T[self.places] > self.bounds[:, None]
         masks = np.where(fails, self.masks[:, None], ALL_LEAVES)
         masks = masks.reshape(len(self.values), -1, len(rows))
         leaves = _LOWEST_BIT[np.bitwise_and.reduce(masks, axis=1)]
@@ -93,7 +93,7 @@ def trees() -> Trees:
 def matrix(scan: Scan, columns: tuple[str, ...]) -> Matrix:
     """Return the columns of a page that holds a block, (blocks, columns)."""
     found = features(scan)
-    return np.stack([found[name] for name in columns], axis=1, dtype=np.float32)
+    return np.array([found[name] for name in columns], np.float32).T
 
 
 def main_blocks(scan: Scan) -> list[Block]:
