@@ -93,6 +93,6 @@ def test_the_commands_of_the_page_run(tmp_path: Path, words: Any):
     told = {command: _run(tmp_path, command) for command in COMMANDS}
     (ran,) = (text for command, text in told.items() if " run " in command)
     assert "report: " in ran and "done reversed" in ran and "done answers-only" in ran
-    out = tmp_path / "spyhop-out" / "runs" / "orca-mini"
+    out = tmp_path / "examples" / "spyhop-out" / "runs" / "orca-mini"
     assert "student minus answers-only" in (out / "report" / "report.html").read_text()
     assert "train.jsonl" in (out / "dataset" / "README.md").read_text()
