@@ -41,9 +41,9 @@ PROBABILITIES = (0.35, 0.4, 0.45, 0.5, 0.55)
 PAGE_WEIGHTS = {"article": 10.0, "readability": 3.0, "snippets": 3.0, "made": 1.5}
 """What all blocks of a page with such labels weigh together; a snippet weighs 1."""
 NUM_MADE = 300
-NUM_TREES = 200
+NUM_TREES = 130
 SETTINGS: dict[str, Any] = {
-    "objective": "binary", "num_leaves": 8, "learning_rate": 0.08, "min_sum_hessian_in_leaf": 1.0,
+    "objective": "binary", "num_leaves": 8, "learning_rate": 0.12, "min_sum_hessian_in_leaf": 1.0,
     "feature_fraction": 0.3, "bagging_fraction": 0.8, "bagging_freq": 1, "lambda_l2": 5.0,
     "boost_from_average": False, "seed": 1, "num_threads": 1, "deterministic": True, "verbose": -1,
 }  # fmt: skip
