@@ -90,7 +90,7 @@ def test_a_served_judge_without_probabilities_gives_the_mean_of_verdicts(cli: Co
     with Server(answer=_judge) as server:
         Path("judge.toml").write_text(TEACHER.format(url=server.url, more=""))
         done = _curate(cli, "--set", "gate.min_repeated=0", "--set", "keep.min_score=1")
-    assert done.code == 0 and "the mean of 5 verdicts is taken instead" in done.stdout
+    assert done.code == 0 and "averaging 5 sampled verdicts instead" in done.stdout
     rows = _read("out/kept.jsonl")
     assert [row.rating.score for row in rows if row.rating] == [1, 2, 3, 4]
     assert {row.rating.method for row in rows if row.rating} == {"verdict"}
