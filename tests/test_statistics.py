@@ -200,7 +200,7 @@ def test_seed_item_interval_is_deterministic_and_counts_both_sources():
 def test_seed_item_interval_does_not_depend_on_how_draws_are_cut(monkeypatch: pytest.MonkeyPatch):
     first, second = _arms(np.random.default_rng(2), 3, 50, 0.05)
     every = seed_item_difference(first, second, resamples=100)
-    monkeypatch.setattr("spyhop.statistics._BOOTSTRAP_CELLS", 50)
+    monkeypatch.setattr("spyhop.statistics.paired.BOOTSTRAP_CELLS", 50)
     cut = seed_item_difference(first, second, resamples=100)
     assert (cut.low, cut.high) == pytest.approx((every.low, every.high))
 

@@ -353,6 +353,19 @@ class Item(Row):
     """The gold label for multiple choice, else the gold text."""
     chance: float = 0.0
     """Accuracy of a uniform guess; 0 for a free answer."""
+    cue: str = ""
+    """Beginning of the response. The form `prefilled` lets the response begin with it, the form
+    `asked` appends it to the question."""
+    continuations: list[str] = []
+    """Text of each option as scored by likelihood, with the white space before it."""
+    contexts: list[str] = []
+    """Prompt of each option where the options differ in the prompt instead (WinoGrande)."""
+    golds: list[str] = []
+    """Every accepted answer, where there are several: labels, or free texts."""
+    passage: str = ""
+    """Id of the passage that items share; such items are not independent."""
+    topic: str = ""
+    """Exam, subject or category."""
 
 
 class Score(Row):
@@ -377,6 +390,12 @@ class Score(Row):
         default_factory=lambda row: ending_of(row["finish_reason"], row["response"], row["error"])
     )
     response_tokens: int
+    sample_index: int = 0
+    metrics: dict[str, float] = {}
+    """Further scores of the item by metric, such as `acc_norm` or `first_capital`."""
+    passage: str = ""
+    topic: str = ""
+    """As the item's."""
 
 
 class Verdict(Row):

@@ -1,0 +1,38 @@
+"""Intervals and tests for accuracies: of one model, and of two models on the same items.
+
+Differences are always *second minus first*. Numbers of correct answers are exact counts;
+intervals and p-values are two-sided. Three sources of variance are kept apart, since an interval
+over one of them does not cover the others: items (`wilson`, `paired_difference`), seeds
+(`seed_interval`, `paired_seed_difference`), and both at once (`seed_item_difference`).
+"""
+
+from spyhop.statistics.agreement import quadratic_kappa
+from spyhop.statistics.interval import Interval, cluster_interval, seed_interval, wilson
+from spyhop.statistics.paired import (
+    Comparison,
+    mcnemar,
+    paired_difference,
+    paired_seed_difference,
+    seed_item_difference,
+)
+from spyhop.statistics.scaling import Scaling, scaling
+from spyhop.statistics.significance import ChanceTest, detectable_difference, holm, near_chance
+
+__all__ = [
+    "ChanceTest",
+    "Comparison",
+    "Interval",
+    "Scaling",
+    "cluster_interval",
+    "detectable_difference",
+    "holm",
+    "mcnemar",
+    "near_chance",
+    "paired_difference",
+    "paired_seed_difference",
+    "quadratic_kappa",
+    "scaling",
+    "seed_interval",
+    "seed_item_difference",
+    "wilson",
+]

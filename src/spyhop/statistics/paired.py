@@ -1,0 +1,164 @@
+"""Two models on the same items, two arms by seed, and both at once: second minus first."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from spyhop.lazy import Lazy
+from spyhop.statistics.interval import BOOTSTRAP_CELLS, Interval, same_shape, seed_interval
+
+if TYPE_CHECKING:
+    from scipy import optimize, stats
+else:
+    optimize, stats = Lazy("scipy.optimize"), Lazy("scipy.stats")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """A difference, second minus first, and the p-value of the hypothesis that it is zero."""
+
+    difference: Interval
+    p_value: float
+
+
+def mcnemar(first_only: int, second_only: int) -> float:
+    """Return the exact two-sided p-value of McNemar's test for two models on the same items.
+
+    Args:
+        first_only: Items that only the first model got right.
+        second_only: Items that only the second model got right.
+    """
+    discordant = first_only + second_only
+    return float(stats.binomtest(first_only, discordant).pvalue) if discordant else 1.0
+
+
+def paired_difference(first: ArrayLike, second: ArrayLike, *, level: float = 0.95) -> Comparison:
+    """Compare two models on the same items: Tango's score interval and McNemar's exact p.
+
+    Tango's interval inverts the score test which at a difference of zero is McNemar's own, so test
+    and interval use one statistic; it keeps its coverage for few items and for few or no
+    disagreements, where the normal interval collapses to a point. The exact p-value is the more
+    conservative of the two: at the margin the interval may exclude zero while p > 1 - level.
+
+    Args:
+        first: Correct or not, one per item, (items,) of 0 and 1.
+        second: The same items in the same order.
+        level: Nominal coverage.
+
+    Source: Tango (1998), Statistics in Medicine 17:891.
+    """
+    a, b = same_shape(first, second, dimensions=1)
+    if not np.isin(np.stack([a, b]), (0, 1)).all():
+        raise ValueError("correctness must be 0 or 1 for each item")
+    n, gained, lost = len(a), int(((b == 1) & (a == 0)).sum()), int(((a == 1) & (b == 0)).sum())
+    z = float(stats.norm.ppf((1 + level) / 2))
+    value = (gained - lost) / n
+
+    def excess(delta: float, sign: int) -> float:
+        return sign * _tango_score(delta, gained, lost, n) - z
+
+    low = optimize.brentq(excess, -1 + 1e-12, value, args=(1,)) if lost < n else -1.0
+    high = optimize.brentq(excess, value, 1 - 1e-12, args=(-1,)) if gained < n else 1.0
+    interval = Interval(value=value, low=float(low), high=float(high), level=level)
+    return Comparison(difference=interval, p_value=mcnemar(lost, gained))
+
+
+def paired_seed_difference(
+    first: Sequence[float], second: Sequence[float], *, level: float = 0.95
+) -> Comparison:
+    """Compare two arms by one figure per seed, seed by seed: the paired t-test and its interval.
+
+    It serves two models and one real figure per item (a likelihood, a rating) just as well.
+
+    Without any spread the interval is a point, and p is 1 for no difference, else 0 (the limit).
+    """
+    a, b = same_shape(first, second, dimensions=1)
+    difference = seed_interval((b - a).tolist(), level=level)
+    error = float(np.std(b - a, ddof=1)) / len(a) ** 0.5
+    if error == 0:
+        return Comparison(difference=difference, p_value=float(difference.value == 0))
+    p_value = 2 * float(stats.t.sf(abs(difference.value) / error, len(a) - 1))
+    return Comparison(difference=difference, p_value=p_value)
+
+
+def seed_item_difference(
+    first: ArrayLike,
+    second: ArrayLike,
+    *,
+    level: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> Interval:
+    """Compare two arms over seeds and items at once, so that it generalises to new runs and items.
+
+    A crossed bootstrap: every resample draws seeds, and items that all its seeds share. Two
+    corrections keep the coverage with the few seeds one can afford: each factor draws one fewer
+    than there are (else its variance is too small by (n - 1) / n, a third with three seeds), and
+    the percentile limits are stretched by t / z with Satterthwaite's degrees of freedom. Simulated
+    with three seeds that differ strongly, the plain percentile interval of nominal 95 % covered
+    82 %, this one 95 %; where items dominate it is wider than it need be.
+
+    Args:
+        first: Correct or not (or a mean of it), (seeds, items), at least two of both.
+        second: The same, with the same items in the same order. Row k is paired with row k of
+            `first`; where the arms share no seeds any pairing is valid and costs a little power.
+        level: Nominal coverage.
+        resamples: Bootstrap draws.
+        seed: Of the draws; the same seed gives the same interval.
+
+    Source: Owen (2007), the pigeonhole bootstrap; Hesterberg (2015), expanded percentiles.
+    """
+    a, b = same_shape(first, second, dimensions=2)
+    delta = b - a
+    if min(delta.shape) < 2:
+        raise ValueError(f"needs two seeds and two items at least, got (seeds, items) {a.shape}")
+    value = float(delta.mean())
+    draws = _crossed_means(delta, resamples, seed)
+    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
+    stretch = _t_over_z(delta, level)
+    return Interval(
+        value=value,
+        low=value + float(low - value) * stretch,
+        high=value + float(high - value) * stretch,
+        level=level,
+    )
+
+
+def _tango_score(delta: float, gained: int, lost: int, n: int) -> float:
+    """Return z for "the difference is `delta`"; it falls as `delta` grows."""
+    linear = (2 * n - gained + lost) * delta - gained - lost
+    constant = -lost * delta * (1 - delta)
+    share = (np.sqrt(max(linear**2 - 8 * n * constant, 0.0)) - linear) / (4 * n)
+    variance = n * (2 * share + delta * (1 - delta))
+    distance = gained - lost - n * delta
+    return float(distance / np.sqrt(variance)) if variance > 0 else float(np.sign(distance) * 1e9)
+
+
+def _crossed_means(delta: NDArray[np.float64], resamples: int, seed: int) -> NDArray[np.float64]:
+    """Return the mean of each resample of rows and columns, drawing one fewer than there are."""
+    generators = np.random.default_rng(seed).spawn(2)
+    means = []
+    step = max(1, BOOTSTRAP_CELLS // delta.shape[1])
+    for start in range(0, resamples, step):
+        count = min(step, resamples - start)
+        rows, columns = (
+            rng.multinomial(size - 1, np.full(size, 1 / size), size=count) / (size - 1)
+            for rng, size in zip(generators, delta.shape, strict=True)
+        )
+        means.append(np.einsum("ri,ri->r", rows @ delta, columns))
+    return np.concatenate(means)
+
+
+def _t_over_z(delta: NDArray[np.float64], level: float) -> float:
+    """Return how much wider t is than z, at the degrees of freedom that seeds and items leave."""
+    seeds, items = delta.shape
+    by_seed = float(delta.mean(axis=1).var(ddof=1)) / seeds
+    by_item = float(delta.mean(axis=0).var(ddof=1)) / items
+    if by_seed + by_item == 0:
+        return 1.0
+    freedom = (by_seed + by_item) ** 2 / (by_seed**2 / (seeds - 1) + by_item**2 / (items - 1))
+    quantile = (1 + level) / 2
+    return float(stats.t.ppf(quantile, freedom) / stats.norm.ppf(quantile))

@@ -1,0 +1,95 @@
+"""Tests of one model against guessing, of many p-values, and what a test can find."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from spyhop.lazy import Lazy
+from spyhop.statistics.interval import check_count
+
+if TYPE_CHECKING:
+    from scipy import optimize, stats
+else:
+    optimize, stats = Lazy("scipy.optimize"), Lazy("scipy.stats")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChanceTest:
+    """An accuracy against guessing. `chance` is the mean accuracy of a uniform guess."""
+
+    chance: float
+    p_value: float
+    verdict: Literal["above", "near", "below"]
+
+
+def near_chance(
+    correct: int, n: int, chance: float | Sequence[float], *, level: float = 0.95
+) -> ChanceTest:
+    """Test whether an accuracy differs from guessing. The test is exact.
+
+    "below" is a finding too: a model that guesses is not below chance, one whose answers cannot
+    be read is.
+
+    Args:
+        correct: Number of right answers.
+        n: Number of items.
+        chance: Accuracy of a guess, for all items or one for each; where it differs, the number
+            of lucky guesses follows the Poisson-binomial law, which is used as it is.
+        level: 1 minus the error rate; p is twice the smaller tail.
+    """
+    check_count(correct, n)
+    each = np.broadcast_to(np.asarray(chance, dtype=float), (n,))
+    if each.min() < 0 or each.max() > 1:
+        raise ValueError("chance must lie between 0 and 1")
+    same = each.min() == each.max()
+    law = stats.binom(n, each[0]) if same else stats.poisson_binom(each)
+    at_most, at_least = float(law.cdf(correct)), float(law.sf(correct - 1))
+    p_value = min(1.0, 2 * max(0.0, min(at_most, at_least)))
+    mean = float(each.mean())
+    verdict: Literal["above", "near", "below"] = "near"
+    if p_value < 1 - level:
+        verdict = "above" if correct > mean * n else "below"
+    return ChanceTest(chance=mean, p_value=p_value, verdict=verdict)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return p-values adjusted for their number, in the same order: Holm's step-down method.
+
+    Source: Holm (1979), Scandinavian Journal of Statistics 6:65.
+    """
+    order = np.argsort(p_values, kind="stable")
+    steps = np.asarray(p_values, dtype=float)[order] * np.arange(len(order), 0, -1)
+    adjusted = np.empty(len(order))
+    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
+    return [float(value) for value in adjusted]
+
+
+def detectable_difference(
+    n: int, discordant: float, *, power: float = 0.8, level: float = 0.95
+) -> float | None:
+    """Return the smallest difference in accuracy that a paired comparison can be expected to find.
+
+    Args:
+        n: Items that both models are asked.
+        discordant: Share of items that only one of them gets right; before a run, an assumption.
+        power: Probability that McNemar's test finds a difference of this size.
+        level: 1 minus the error rate of the test.
+
+    Returns:
+        The difference, or None if so few items find none at this share.
+
+    Source: Connor (1987), Biometrics 43:207.
+    """
+    if n < 1 or not 0 < discordant <= 1:
+        raise ValueError(f"n = {n} and discordant = {discordant}: needs items, and 0 < share <= 1")
+    alpha, beta = (float(stats.norm.ppf(q)) for q in ((1 + level) / 2, power))
+
+    def shortfall(delta: float) -> float:
+        spread = alpha * discordant**0.5 + beta * max(0.0, discordant - delta**2) ** 0.5
+        return float(spread - delta * n**0.5)
+
+    if shortfall(discordant) > 0:
+        return None
+    return float(optimize.brentq(shortfall, 0, discordant))
