@@ -25,7 +25,10 @@ def test_a_model_that_names_no_option_has_chosen_none(tmp_path: Path):
     """Served models tell the likeliest pieces only: no option may be among them."""
     model = FakeModel([], choices=[[], [0.2, 0.8], [0.9, 0.1]])
     made = measure.run(
-        tmp_path, MeasureConfig(method="likelihood"), items=_items(tmp_path / "items", 3), model=model
+        tmp_path,
+        MeasureConfig(method="likelihood"),
+        items=_items(tmp_path / "items", 3),
+        model=model,
     )
     scores = list(made.rows(Score))
     assert [score.extracted for score in scores] == [None, "B", "A"]

@@ -33,7 +33,10 @@ def scored_options(
     """
     total = sum(len(item.contexts) or 1 for each in artifacts for item in each.rows(Item))
     requests = (
-        one for each in artifacts for item in each.rows(Item) for one in option_requests(item, protocol)
+        one
+        for each in artifacts
+        for item in each.rows(Item)
+        for one in option_requests(item, protocol)
     )
     choices = model.choose(requests, total=total)
     for item in (item for each in artifacts for item in each.rows(Item)):

@@ -76,7 +76,9 @@ class TaskScores:
         firsts = self.scores[:: self.num_samples]
         means = self.values.mean(axis=1)
         passages = [score.passage or score.id for score in firsts]
-        if len(set(passages)) < 2 or (len(set(passages)) == self.n and np.isin(means, (0, 1)).all()):
+        if len(set(passages)) < 2 or (
+            len(set(passages)) == self.n and np.isin(means, (0, 1)).all()
+        ):
             return wilson(round(float(means.sum())), self.n)
         return cluster_interval(means, passages)
 
