@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from spyhop.evaluate import ItemsConfig, MeasureConfig, Task, read_items, read_task, task_names
-from spyhop.evaluate.task import FOLDER
+from spyhop.evaluate.suite import FOLDER
 from spyhop.schema import InputError, Item, RecipeError
 from spyhop.store import Source
 

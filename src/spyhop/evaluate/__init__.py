@@ -10,9 +10,12 @@ from spyhop.evaluate.outcome import (
     outcomes,
     score_held_out,
 )
-from spyhop.evaluate.task import Protocol, Task, read_task, task_names
+from spyhop.evaluate.suite import AnyTask, forms, is_file, read_suite, read_task, task_names
+from spyhop.evaluate.task import Benchmark, Protocol, Task
 
 __all__ = [
+    "AnyTask",
+    "Benchmark",
     "ContaminationRateConfig",
     "HeldOutConfig",
     "HeldOutLogLikelihood",
@@ -23,9 +26,12 @@ __all__ = [
     "Task",
     "check_contamination",
     "compare",
+    "forms",
+    "is_file",
     "measure",
     "outcomes",
     "read_items",
+    "read_suite",
     "read_task",
     "score_held_out",
     "task_names",
