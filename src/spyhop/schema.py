@@ -343,7 +343,7 @@ class Item(Row):
     suite: str
     """Benchmark the task belongs to (`bbh`, `agieval`, `world`)."""
     question: str
-    """The user turn, including options and cue."""
+    """The user turn with its options, without the cue."""
     text: str = ""
     """The question without options and cue, as decontamination searches for it; empty where it is
     the same as `question`."""
@@ -366,6 +366,11 @@ class Item(Row):
     """Id of the passage that items share; such items are not independent."""
     topic: str = ""
     """Exam, subject or category."""
+
+    @property
+    def asked(self) -> str:
+        """The user turn of the form `asked`: question and cue."""
+        return f"{self.question}{self.cue}"
 
 
 class Score(Row):

@@ -60,7 +60,7 @@ def plan_measure(config: MeasureConfig, items: Mapping[str, Estimate], model: Es
     return Estimate(rows=rows, calls={"model": calls})
 
 
-@stage(version=3, writes=Score, plan=plan_measure)
+@stage(version=4, writes=Score, plan=plan_measure)
 def measure(
     ctx: Context, config: MeasureConfig, *, items: Mapping[str, Artifact], model: Model
 ) -> Iterator[Score]:
@@ -123,7 +123,7 @@ def _request(item: Item, method: str, protocol: Protocol) -> Request:
             f'measure.method = "choose" needs options; item {item.id} of {item.task} has none'
         )
     options = item.options if method == "choose" else []
-    turns = prompt_turns(item.question, protocol.system_message)
+    turns = prompt_turns(item.asked, protocol.system_message)
     return Request(id=item.id, messages=turns, options=options)
 
 

@@ -58,7 +58,8 @@ class Task(Protocol):
     prompt: str = "Q: {question} Answer Choices: {options}"
     """The prompt of an item with options."""
     cue: str = "\nA: Among A through {last}, the answer is"
-    """Beginning of the answer to an item with options, here at the end of the prompt."""
+    """Beginning of the answer to an item with options: after the prompt in the form `asked`, the
+    beginning of the response in the form `prefilled`."""
     few_shot: str = ""
     """Worked examples as published, before every question."""
     target: str = "{answer}"
