@@ -15,7 +15,8 @@ _DECLINES = re.compile(
     r"find|provide|recall|be (?:sure|certain))\b|\b(?:i am|i'm|we are|we're) (?:not (?:sure|"
     r"certain|aware)|unsure|uncertain|unaware)\b|\b(?:there is|there's) (?:no|not enough|"
     r"insufficient) (?:information|evidence|data|way to know)\b|"
-    r"\b(?:it is|it's) (?:unknown|unclear|not known|impossible to (?:say|know|tell|determine|answer))\b|"
+    r"\b(?:it is|it's) (?:unknown|unclear|not known|impossible to "
+    r"(?:say|know|tell|determine|answer))\b|"
     r"\A\W*(?:unknown|n/a|no answer|not known|unanswerable|i have no (?:idea|comment))\W*\Z",
     re.IGNORECASE,
 )
