@@ -29,13 +29,13 @@ def body(
         "model": model,
         "messages": [{"role": turn.role, "content": turn.content} for turn in request.messages],
     }
+    if request.continuation:  # vLLM and SGLang continue a response this way; others need `omit`
+        begun = {"role": "assistant", "content": request.continuation.rstrip()}
+        fields["messages"] = [*fields["messages"], begun]
+        fields |= {"continue_final_message": True, "add_generation_prompt": False}
     if kind == "choose":
         fields |= {tokens_field: CHOICE_TOKENS, "temperature": 0.0}
         fields |= {"logprobs": True, "top_logprobs": TOP_LOGPROBS}
-        if request.continuation:  # vLLM and SGLang continue a response this way; others need `omit`
-            begun = {"role": "assistant", "content": request.continuation.rstrip()}
-            fields["messages"] = [*fields["messages"], begun]
-            fields |= {"continue_final_message": True, "add_generation_prompt": False}
     else:
         fields[tokens_field] = sampling.max_new_tokens
         if sampling.temperature != "unset":
