@@ -188,7 +188,10 @@ def test_options_are_compared_under_every_normalisation(tmp_path: Path):
         settings = {"method": "likelihood", "form": "plain", "metric": metric}
         (score,) = _measured(tmp_path / metric, Told(options=table), CLOZE, **settings)
         assert score.extracted == label and score.value == float(label == "A")
-        assert score.metrics == {name: float(each == "A") for name, each in best.items()}
+        known = {name: float(each == "A") for name, each in best.items()}
+        if metric != "acc_mutual_info":  # it takes further requests: only where it is wanted
+            del known["acc_mutual_info"]
+        assert score.metrics == known
 
 
 def test_the_probability_of_all_true_options_is_mc2(tmp_path: Path):

@@ -2,6 +2,8 @@
 
 from spyhop.evaluate.contamination import ContaminationRateConfig, ItemOverlap, check_contamination
 from spyhop.evaluate.items import ItemsConfig, read_items
+from spyhop.evaluate.judge_prompts import JudgePrompt, read_prompts
+from spyhop.evaluate.judging import JudgeConfig, judge
 from spyhop.evaluate.measure import MeasureConfig, measure
 from spyhop.evaluate.outcome import (
     HeldOutConfig,
@@ -10,7 +12,15 @@ from spyhop.evaluate.outcome import (
     outcomes,
     score_held_out,
 )
-from spyhop.evaluate.suite import AnyTask, forms, is_file, read_suite, read_task, task_names
+from spyhop.evaluate.suite import (
+    AnyTask,
+    forms,
+    is_file,
+    read_suite,
+    read_task,
+    task_names,
+    with_shots,
+)
 from spyhop.evaluate.task import Benchmark, Protocol, Task
 
 __all__ = [
@@ -21,6 +31,8 @@ __all__ = [
     "HeldOutLogLikelihood",
     "ItemOverlap",
     "ItemsConfig",
+    "JudgeConfig",
+    "JudgePrompt",
     "MeasureConfig",
     "Protocol",
     "Task",
@@ -28,11 +40,14 @@ __all__ = [
     "compare",
     "forms",
     "is_file",
+    "judge",
     "measure",
     "outcomes",
     "read_items",
+    "read_prompts",
     "read_suite",
     "read_task",
     "score_held_out",
     "task_names",
+    "with_shots",
 ]

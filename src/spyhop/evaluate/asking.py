@@ -10,9 +10,6 @@ from spyhop.evaluate.task import Protocol
 from spyhop.models import Request
 from spyhop.schema import Item, RecipeError, prompt_turns
 
-CLOZE_CHARS = 3
-"""An option of fewer characters is a letter; its likelihood without the question means nothing."""
-
 
 def cue_of(item: Item, protocol: Protocol) -> str:
     """Return the beginning of the answer: the item's own cue, or the one that asks for thought."""
@@ -58,14 +55,14 @@ def _request(
     sample_index: int = 0,
 ) -> Request:
     cue = cue_of(item, protocol)
-    is_cloze = any(len(text.strip()) >= CLOZE_CHARS for text in texts)
+    compares_alone = protocol.metric == "acc_mutual_info"
     if protocol.form == "plain":
         text = "\n\n".join(filter(None, [protocol.system_message, question + cue]))
         return Request(
             id=row_id,
             text=text,
             options=tuple(texts),
-            with_unconditional=is_cloze,
+            with_unconditional=compares_alone,
             sample_index=sample_index,
         )
     is_asked = protocol.form == "asked"
@@ -74,6 +71,6 @@ def _request(
         messages=prompt_turns(question + cue if is_asked else question, protocol.system_message),
         options=tuple(texts),
         continuation="" if is_asked else cue.lstrip(),
-        with_unconditional=is_cloze,
+        with_unconditional=compares_alone,
         sample_index=sample_index,
     )

@@ -3,6 +3,7 @@
 Groups, tags and `include` are followed in the file's folder. A file that needs Python is refused.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -14,7 +15,7 @@ from spyhop.evaluate.task import Benchmark
 from spyhop.evaluate.yaml_file import Python, read_yaml
 from spyhop.schema import Config, RecipeError
 from spyhop.settings import validated
-from spyhop.text.filters import ExactMatch, Filter, read_filters
+from spyhop.text.filters import ExactMatch, read_filters
 
 Template = str | int | tuple[str | int, ...] | None
 """A Jinja template, the name of a column, an index, or a list, as in the file."""
@@ -95,10 +96,10 @@ def read_lm_eval(path: Path) -> tuple[LmEvalSuite, ...]:
         parts.setdefault(repr(sorted(shared.items())), []).append((shared, member))
     if not parts:
         raise RecipeError(f"{path}: no task; a task file has the keys `task` and `dataset_path`")
-    name = str(root.get("group") or root.get("task"))
+    name = _slug(str(root.get("group") or root.get("task")))
     suites = []
     for number, part in enumerate(parts.values(), start=1):
-        own = part[0][1].name if len(part) == 1 else f"{name}-{number}"
+        own = _slug(part[0][1].name) if len(part) == 1 else f"{name}-{number}"
         members = tuple(member for _, member in part)
         given = {"name": name if len(parts) == 1 else own, "members": members, **part[0][0]}
         suites.append(validated(path, LmEvalSuite, given, "", {}))
@@ -168,7 +169,9 @@ def _expanded(
             continue
         name = own.pop("group", None) or own.get("task")
         if not isinstance(name, str):
-            raise RecipeError(f"{where}: a member of {settings['group']!r} has no name: {own!s:.80}")
+            raise RecipeError(
+                f"{where}: a member of {settings['group']!r} has no name: {own!s:.80}"
+            )
         own.pop("task", None)
         if "dataset_path" in own:  # a task of its own, written into the group
             yield topic, {**inner, **own, "task": name, "_where": where}
@@ -196,7 +199,9 @@ def _task(settings: Mapping[str, Any], topic: str) -> tuple[dict[str, Any], LmEv
     }
     shots_split = more.get("split") or settings.get("fewshot_split")
     samples = more.get("samples") or ()
-    own_split = shots_split or ("" if samples else named["training"] or named["validation"] or split)
+    own_split = shots_split or (
+        "" if samples else named["training"] or named["validation"] or split
+    )
     delimiter = settings.get("fewshot_delimiter", "\n\n")
     shots = {
         "number": settings.get("num_fewshot") or 0,
@@ -299,6 +304,10 @@ def _python_in(value: object) -> Python | None:
     if isinstance(value, dict | list):
         inner = list(value.values()) if isinstance(value, dict) else value
     return next((found for each in inner if (found := _python_in(each))), None)
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^a-z0-9_.-]+", "-", name.lower()).strip("-_.")
 
 
 def _listed(value: object) -> list[Any]:

@@ -92,7 +92,7 @@ def _item(suite: LmEvalSuite, task: LmEvalTask, doc: _Doc, before: str) -> Item:
     known = labels(len(texts))
     if texts:
         golds = [known[_place(gold, choices, doc.where)] for gold in golds]
-    if not golds or not texts and task.output != "generate_until":
+    if not golds or (not texts and task.output != "generate_until"):
         raise InputError(f"{doc.where}: no choices, or no right one")
     return Item(
         id="",
@@ -154,7 +154,7 @@ def _example(shots: Shots, doc: _Doc) -> str:
 
 
 def _gap(before: str, after: str, delimiter: str) -> str:
-    """Return the delimiter where neither text has white space at the joint, and neither is empty."""
+    """Return the delimiter where neither text is empty or has white space at the joint."""
     if not before or not after or before[-1].isspace() or after[0].isspace():
         return ""
     return delimiter

@@ -37,7 +37,9 @@ def split_rows(folder: Path, subset: str, split: str, files: tuple[str, ...] = (
         raise InputError(f"{paths[0]}: no rows")
     columns = dict.fromkeys(key for _, row in rows for key in row)
     is_typed = kind_of(paths[0]) not in (".csv", ".tsv")
-    kinds = {} if is_typed else {key: _kind([row.get(key, "") for _, row in rows]) for key in columns}
+    kinds = (
+        {} if is_typed else {key: _kind([row.get(key, "") for _, row in rows]) for key in columns}
+    )
     return [
         (where, columns | row | {key: kind(row[key]) for key, kind in kinds.items() if key in row})
         for where, row in rows

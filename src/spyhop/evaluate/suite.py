@@ -100,4 +100,4 @@ def _formed(path: Path, form: str, tables: dict[str, Any]) -> Task:
     changes = forms[form] if form else {}
     if not isinstance(changes, dict):
         raise RecipeError(f"{path}: forms.{form} = {changes!r:.60}: write a table")
-    return validated(path, Task, {"name": name, **tables, **changes}, "", {})
+    return validated(path, Task, {"name": name, "data": path.stem, **tables, **changes}, "", {})

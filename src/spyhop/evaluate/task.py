@@ -151,7 +151,15 @@ class Task(Benchmark):
 
     def columns_read(self) -> set[str]:
         """Return the keys of a row that are read."""
-        texts = (self.question, self.prompt, self.target, self.topic, self.passage, self.context, self.open_prompt)
+        texts = (
+            self.question,
+            self.prompt,
+            self.target,
+            self.topic,
+            self.passage,
+            self.context,
+            self.open_prompt,
+        )
         read = {name.split(".")[0] for text in texts for name in names(text)} - {"last"}
         options = (self.options,) if isinstance(self.options, str) else self.options
         read |= set(self.split) | {name.split(".")[0] for name in options}

@@ -41,7 +41,7 @@ from spyhop.evaluate import (
 from spyhop.models import Local, Replay
 from spyhop.recipe.graph import Recipe, RecipeStep, Ref, Source, Use
 from spyhop.recipes.arms import Ablation, Arm, ArmRows, arms
-from spyhop.recipes.inputs import Student, Suite, add_base, add_items, served
+from spyhop.recipes.inputs import Student, Suite, add_base, add_items, placed, served
 from spyhop.recipes.mixture import Collection, Mixture, Ready, mixture, ready
 from spyhop.report import DatasetConfig, ReportConfig, dataset, page
 from spyhop.schema import Config, RecipeError
@@ -150,7 +150,7 @@ class OrcaConfig(Config):
 def orca(config: OrcaConfig, name: str = "orca") -> Recipe:
     """Explanation tuning: collections, system messages, assistant, teacher, student, scores."""
     r = Recipe(name)
-    items = add_items(r, config.suites)
+    items = add_items(r, placed(config.suites))
     data = mixture(r, config.collections, config.distinct, config.decontaminate, items, config.seed)
     rows = add_answers(r, config, data)
     base = add_base(r, config.student)
@@ -162,7 +162,7 @@ def orca(config: OrcaConfig, name: str = "orca") -> Recipe:
     asked = {name: Use(Local(name=name), model) for name, model in models.items()}
     if config.measure_teacher and config.teacher.file is not None:
         asked["teacher"] = served(config.teacher.file)
-    measuring = config.measure.for_tasks(suite.task for suite in config.suites)
+    measuring = config.measure.for_tasks(suite.task for suite in placed(config.suites))
     scores = {
         name: r.add(f"scores-{name}", measure, measuring, items=items, model=use)
         for name, use in (asked.items() if items else ())

@@ -8,7 +8,6 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from spyhop.lazy import Lazy
@@ -55,10 +54,10 @@ class Sandbox:
     def __enter__(self) -> "Sandbox":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
-    ) -> None:
-        self._end()
+    def __exit__(self, *_: object) -> None:
+        if self._worker is not None:
+            self._worker.kill()
+            self._worker = None
 
     def values(
         self, templates: Mapping[str, str], rows: Iterable[tuple[str, dict[str, Any]]]
@@ -100,11 +99,6 @@ class Sandbox:
         if isinstance(found, _Fault):
             raise InputError(f"{batch[found.row][0]}: {found.text}")
         return list(found)
-
-    def _end(self) -> None:
-        if self._worker is not None:
-            self._worker.kill()
-            self._worker = None
 
 
 def is_text(template: str) -> bool:
