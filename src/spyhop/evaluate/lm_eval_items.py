@@ -74,7 +74,8 @@ def _item(suite: LmEvalSuite, task: LmEvalTask, doc: _Doc, before: str) -> Item:
     choices = doc.choices or []
     if task.output == "loglikelihood":
         choices = [_written(doc.target, doc.where)]
-    golds, texts, contexts = [], [], []
+    golds: list[Any] = []
+    texts, contexts = list[str](), list[str]()
     if task.output == "generate_until":
         golds = _gold_texts(doc)
         question = _written(doc.text, doc.where)

@@ -9,6 +9,7 @@ from spyhop.schema import RecipeError
 from spyhop.settings import read_toml, validated
 
 FOLDER = Path(__file__).with_name("tasks")
+STYLES = Path(__file__).with_name("styles.toml")
 YAML = (".yaml", ".yml")
 FORM = ":"
 """Between a benchmark's name, or file, and one of its `forms`."""
@@ -93,6 +94,8 @@ def _beside(path: Path, name: str) -> str:
 def _formed(path: Path, form: str, tables: dict[str, Any]) -> Task:
     """Return the benchmark of a file, in one of its forms."""
     forms = tables.pop("forms", {})
+    if not isinstance(forms, dict):
+        raise RecipeError(f"{path}: forms = {forms!r:.60}: write a table for each form")
     if form and form not in forms:
         known = ", ".join(forms) or "no other form"
         raise RecipeError(f"{path}: no form {form!r}; known: {known}")
@@ -100,4 +103,17 @@ def _formed(path: Path, form: str, tables: dict[str, Any]) -> Task:
     changes = forms[form] if form else {}
     if not isinstance(changes, dict):
         raise RecipeError(f"{path}: forms.{form} = {changes!r:.60}: write a table")
-    return validated(path, Task, {"name": name, "data": path.stem, **tables, **changes}, "", {})
+    given = {"name": name, "data": path.stem}
+    for table in (tables, changes):
+        given |= _style(path, table.pop("style", None)) | table
+    return validated(path, Task, given, "", {})
+
+
+def _style(path: Path, style: object) -> dict[str, Any]:
+    """Return the settings that a style stands for."""
+    if style is None:
+        return {}
+    styles = read_toml(STYLES)
+    if not isinstance(style, str) or style not in styles:
+        raise RecipeError(f"{path}: style = {style!r:.60}: known are {', '.join(styles)}")
+    return dict(styles[style])

@@ -76,8 +76,8 @@ class Task(Benchmark):
     """A benchmark. Templates contain `{column}`s of the rows; text of a row is used as it is."""
 
     files: str = "*.jsonl"
-    """Files of the source. Each of them is a task, named by the text that `*` stands for; without
-    a `*` they are one task, named like the suite."""
+    """Files of the source. Each of them is a task, named by the text that a single `*` stands for;
+    without a `*`, or with several, they are one task, named like the suite."""
     rows: str = ""
     """Key of the list of rows in a JSON file; empty for files of one row per line."""
     tasks: tuple[str, ...] = ()
@@ -93,7 +93,8 @@ class Task(Benchmark):
     split: dict[str, str] = Field(default_factory=dict)
     """Regular expression for a column; its named groups are further columns."""
     columns: dict[str, str] = Field(default_factory=dict)
-    """Further columns: Jinja expressions of a row's columns, such as `choices.split("; ")`."""
+    """Further columns: Jinja expressions of a row's columns and of those before them, such as
+    `choices.split("; ")`; `row["a name"]` is a column too."""
     optional: tuple[str, ...] = ()
     """Columns that a row may lack; they are empty there."""
     options: str | tuple[str, ...] = "options"
@@ -109,7 +110,7 @@ class Task(Benchmark):
     """The question without options and cue: the prompt where there are no options, and the text
     that decontamination searches for."""
     prompt: str = "Q: {question} Answer Choices: {options}"
-    """The prompt of an item with options."""
+    """The prompt of an item with options; `{stem}` is its question as `question` writes it."""
     open_prompt: str = ""
     """The prompt of an item without options; default: its question."""
     context: str = ""
@@ -160,11 +161,11 @@ class Task(Benchmark):
             self.context,
             self.open_prompt,
         )
-        read = {name.split(".")[0] for text in texts for name in names(text)} - {"last"}
+        read = {name.split(".")[0] for text in texts for name in names(text)} - {"last", "stem"}
         options = (self.options,) if isinstance(self.options, str) else self.options
         read |= set(self.split) | {name.split(".")[0] for name in options}
         expressions = " ".join([self.gold, *self.columns.values()])
-        return read | set(_WORD.findall(expressions))
+        return read | {quoted or name for quoted, name in _WORD.findall(expressions)}
 
 
-_WORD = re.compile(r"[A-Za-z_]\w*")
+_WORD = re.compile(r"\"([^\"]*)\"|([A-Za-z_]\w*)")

@@ -42,8 +42,8 @@ def task_items(
     Raises:
         InputError: Naming the file, the row and the column that is wrong, or the missing task.
     """
-    for name, path in _chosen(task, folder, wanted).items():
-        rows = list(_rows(task, path))
+    for name, paths in _chosen(task, folder, wanted).items():
+        rows = [row for path in paths for row in _rows(task, path)]
         for _, row in rows:
             unused.add(row)
         shown = _shown(task, name, rows, sandbox)
@@ -64,9 +64,11 @@ def task_items(
     unused.report()
 
 
-def _chosen(task: Task, folder: Path, wanted: tuple[str, ...] | None) -> dict[str, Path]:
+def _chosen(task: Task, folder: Path, wanted: tuple[str, ...] | None) -> dict[str, list[Path]]:
     """Return the files to read by the name of their task."""
-    paths = {_name(task, path): path for path in row_files(folder, task.files)}
+    paths: dict[str, list[Path]] = {}
+    for path in row_files(folder, task.files):
+        paths.setdefault(_name(task, path), []).append(path)
     known = list(task.tasks) or [name for name in paths if name not in task.exclude]
     if unknown := sorted(set(wanted or ()) - set(known)):
         raise InputError(f"{task.name}: no task {', '.join(unknown)}; known: {', '.join(known)}")
@@ -77,15 +79,13 @@ def _chosen(task: Task, folder: Path, wanted: tuple[str, ...] | None) -> dict[st
 
 
 def _name(task: Task, path: Path) -> str:
-    """Return the name of a file's task: the text that the last `*` of the pattern stands for."""
-    last = task.files.rpartition("/")[2]
-    if "*" not in last:
+    """Return the name of a file's task: the text that a single `*` of the pattern stands for."""
+    start, star, end = task.files.rpartition("/")[2].partition("*")
+    if task.files == "*":
+        return path.name.split(".")[0]
+    if not star or "*" in end or not (path.name.startswith(start) and path.name.endswith(end)):
         return task.name
-    start, _, end = last.rpartition("*")
-    name = path.name
-    if "*" not in start and name.startswith(start) and name.endswith(end):
-        name = name[len(start) : len(name) - len(end)]
-    return name.split(".")[0]
+    return path.name[len(start) : len(path.name) - len(end)].split(".")[0]
 
 
 def _rows(task: Task, path: Path) -> Iterator[Row]:
@@ -146,7 +146,7 @@ def _one(task: Task, name: str, row: dict[str, Any], where: str) -> _Shown:
         target = _label(target, own, texts)
     if texts and target not in known and not task.as_published:
         raise InputError(f"{where}: answer {target!r:.60} is not among {texts!r:.80}")
-    columns |= {"target": target, "last": known[-1] if known else ""}
+    columns |= {"stem": question, "target": target, "last": known[-1] if known else ""}
     pairs = [columns | {"label": a, "text": b} for a, b in zip(known, texts, strict=True)]
     columns["options"] = task.separator.join(_filled(task.option, pair, where) for pair in pairs)
     prompt = task.prompt if texts else task.open_prompt
@@ -194,7 +194,7 @@ def _golds(task: Task, columns: Mapping[str, Any], known: list[str], where: str)
     if not task.gold:
         return []
     found = columns.get(_GOLD) if _GOLD in columns else field(columns, task.gold, where, object)
-    values = found if isinstance(found, list) else [found]
+    values: list[Any] = found if isinstance(found, list) else [found]
     if not known:
         return [str(value) for value in values if str(value).strip()]
     for value in values:

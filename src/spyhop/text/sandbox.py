@@ -45,7 +45,8 @@ class _Fault:
 class Sandbox:
     """Evaluates templates over rows; the process starts with the first template.
 
-    A template with `{{` or `{%` gives text; any other one is an expression and gives its value.
+    A template with `{{` or `{%` gives text; any other one is an expression and gives its value. It
+    sees the row's columns, and the values of the templates before it.
     """
 
     def __init__(self) -> None:
@@ -131,7 +132,7 @@ def _work(
             try:
                 if template not in compiled:
                     compiled[template] = _compiled(environment, template)
-                values[name] = _plain(compiled[template](row))
+                values[name] = _plain(compiled[template]({**values, **row}))
             except MemoryError:
                 return _Fault(place, f"the template {name!r} needs more than its memory")
             except Exception as error:  # noqa: BLE001 (whatever a template may raise)
@@ -146,7 +147,7 @@ def _compiled(environment: "jinja2.Environment", source: str) -> Callable[[dict[
         template = environment.from_string(source)
         return lambda row: template.render(row)
     expression = environment.compile_expression(source, undefined_to_none=False)
-    return lambda row: expression(row)
+    return lambda row: expression({"row": row, **row})
 
 
 def _plain(value: object, depth: int = 0) -> Any:  # noqa: ANN401 (plain data)
