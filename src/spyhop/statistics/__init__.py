@@ -10,6 +10,7 @@ from spyhop.statistics.agreement import quadratic_kappa
 from spyhop.statistics.interval import Interval, cluster_interval, seed_interval, wilson
 from spyhop.statistics.paired import (
     Comparison,
+    cluster_difference,
     mcnemar,
     paired_difference,
     paired_seed_difference,
@@ -23,6 +24,7 @@ __all__ = [
     "Comparison",
     "Interval",
     "Scaling",
+    "cluster_difference",
     "cluster_interval",
     "detectable_difference",
     "holm",
