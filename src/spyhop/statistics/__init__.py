@@ -6,7 +6,7 @@ over one of them does not cover the others: items (`wilson`, `paired_difference`
 (`seed_interval`, `paired_seed_difference`), and both at once (`seed_item_difference`).
 """
 
-from spyhop.statistics.agreement import quadratic_kappa
+from spyhop.statistics.agreement import nominal_kappa, quadratic_kappa
 from spyhop.statistics.interval import Interval, cluster_interval, seed_interval, wilson
 from spyhop.statistics.paired import (
     Comparison,
@@ -15,6 +15,16 @@ from spyhop.statistics.paired import (
     paired_seed_difference,
     seed_item_difference,
 )
+from spyhop.statistics.preference import (
+    Ranking,
+    WinRate,
+    bounded_mean,
+    bradley_terry,
+    grade_ratio,
+    length_controlled,
+    style_difference,
+    win_rate,
+)
 from spyhop.statistics.scaling import Scaling, scaling
 from spyhop.statistics.significance import ChanceTest, detectable_difference, holm, near_chance
 
@@ -22,17 +32,26 @@ __all__ = [
     "ChanceTest",
     "Comparison",
     "Interval",
+    "Ranking",
     "Scaling",
+    "WinRate",
+    "bounded_mean",
+    "bradley_terry",
     "cluster_interval",
     "detectable_difference",
+    "grade_ratio",
     "holm",
+    "length_controlled",
     "mcnemar",
     "near_chance",
+    "nominal_kappa",
     "paired_difference",
     "paired_seed_difference",
     "quadratic_kappa",
     "scaling",
     "seed_interval",
     "seed_item_difference",
+    "style_difference",
     "wilson",
+    "win_rate",
 ]
