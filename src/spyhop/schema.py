@@ -401,6 +401,8 @@ class Score(Row):
     passage: str = ""
     topic: str = ""
     """As the item's."""
+    form: Literal["", "asked", "prefilled", "plain"] = ""
+    """Where the cue of the answer was: in the user's turn, in the response, or in plain text."""
 
 
 class Question(Row):

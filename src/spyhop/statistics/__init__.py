@@ -7,7 +7,13 @@ over one of them does not cover the others: items (`wilson`, `paired_difference`
 """
 
 from spyhop.statistics.agreement import nominal_kappa, quadratic_kappa
-from spyhop.statistics.interval import Interval, cluster_interval, seed_interval, wilson
+from spyhop.statistics.interval import (
+    Interval,
+    cluster_interval,
+    macro_interval,
+    seed_interval,
+    wilson,
+)
 from spyhop.statistics.paired import (
     Comparison,
     mcnemar,
@@ -25,6 +31,12 @@ from spyhop.statistics.preference import (
     style_difference,
     win_rate,
 )
+from spyhop.statistics.samples import (
+    VarianceSplit,
+    majority_correct,
+    pass_at_k,
+    variance_split,
+)
 from spyhop.statistics.scaling import Scaling, scaling
 from spyhop.statistics.significance import ChanceTest, detectable_difference, holm, near_chance
 
@@ -34,6 +46,7 @@ __all__ = [
     "Interval",
     "Ranking",
     "Scaling",
+    "VarianceSplit",
     "WinRate",
     "bounded_mean",
     "bradley_terry",
@@ -42,16 +55,20 @@ __all__ = [
     "grade_ratio",
     "holm",
     "length_controlled",
+    "macro_interval",
+    "majority_correct",
     "mcnemar",
     "near_chance",
     "nominal_kappa",
     "paired_difference",
     "paired_seed_difference",
+    "pass_at_k",
     "quadratic_kappa",
     "scaling",
     "seed_interval",
     "seed_item_difference",
     "style_difference",
+    "variance_split",
     "wilson",
     "win_rate",
 ]
