@@ -401,7 +401,11 @@ def _giving_way(rows: Iterable[Row]) -> Iterator[Row]:
 def _key(start: str, request: Request) -> str:
     """Hash the exact request: everything but its id."""
     turns = [(turn.role, turn.content) for turn in request.messages]
-    rest = (start, turns, request.options, request.continuation, request.sample_index)
+    rest: tuple[object, ...] = (
+        start, turns, request.options, request.continuation, request.sample_index
+    )  # fmt: skip
+    if request.text or request.with_unconditional:
+        rest = (*rest, request.text, request.with_unconditional)
     try:
         text = to_json(rest)
     except PydanticSerializationError:  # a lone surrogate, which is no Unicode

@@ -64,13 +64,19 @@ class _Frozen(BaseModel):
 class Request(_Frozen):
     """One call: a prompt, and for `choose` its options, for `logprobs` its continuation.
 
-    With `options`, `continuation` is a prefilled response; options are scored after it. `classify`
-    reads the last turn, and with a continuation the pair of both (premise and hypothesis).
+    For `generate` and `choose`, `continuation` is a prefilled response: the reply goes on after it,
+    and options are scored after it. `classify` reads the last turn, and with a continuation the
+    pair of both (premise and hypothesis).
     """
 
-    messages: list[Message]
+    messages: list[Message] = []
+    text: str = ""
+    """Plain prompt instead of `messages`: a document without chat format. Options follow it
+    directly, so each begins with its own white space. Served models need a completions API."""
     options: tuple[str, ...] = ()
     continuation: str = ""
+    with_unconditional: bool = False
+    """For `choose`: also score each option without the prompt, after the begin token alone."""
     sample_index: int = 0
 
 
@@ -112,7 +118,11 @@ class Choice(_Scored):
     log_probabilities: list[float] = []
     """Natural log-probability of each option, summed over its tokens. An endpoint gives that of
     the option's first token. Empty where the model gives none."""
+    unconditional: list[float] = []
+    """Log-probability of each option without the prompt; empty unless the request asks for it."""
+    num_tokens: list[int] = []
     num_characters: list[int] = []
+    """Of each option, its leading white space excluded, as lm-eval counts them."""
     num_bytes: list[int] = []
     """Of each option in UTF-8: `log_probabilities` divided by them compare unequal lengths."""
     prompt_tokens: int = 0

@@ -137,6 +137,8 @@ def _broken(found: Mapping[str, Any], usage: Usage, *, is_counted: bool) -> Fail
         return Failure("overloaded", message, 200, is_maybe_billed=True, usage=billed)
     if found["message"] is NO_MESSAGE and ending != "refused":
         return _malformed("no message")
+    if not isinstance(content := found["message"].get("content"), str | list | None):
+        return _malformed(f"message.content = {content!r:.60} is not text")
     return None
 
 

@@ -31,13 +31,13 @@ def body(
     else:
         turns = [{"role": turn.role, "content": turn.content} for turn in request.messages]
         fields["messages"] = turns
+    if request.continuation and kind != "classify":  # vLLM and SGLang continue a response this way; others need `omit`
+        begun = {"role": "assistant", "content": request.continuation.rstrip()}
+        fields["messages"] = [*fields["messages"], begun]
+        fields |= {"continue_final_message": True, "add_generation_prompt": False}
     if kind == "choose":
         fields |= {tokens_field: CHOICE_TOKENS, "temperature": 0.0}
         fields |= {"logprobs": True, "top_logprobs": TOP_LOGPROBS}
-        if request.continuation:  # vLLM and SGLang continue a response this way; others need `omit`
-            begun = {"role": "assistant", "content": request.continuation.rstrip()}
-            fields["messages"] = [*fields["messages"], begun]
-            fields |= {"continue_final_message": True, "add_generation_prompt": False}
     elif kind == "generate":
         fields[tokens_field] = sampling.max_new_tokens
         if sampling.temperature != "unset":

@@ -7,13 +7,25 @@ over one of them does not cover the others: items (`wilson`, `paired_difference`
 """
 
 from spyhop.statistics.agreement import quadratic_kappa
-from spyhop.statistics.interval import Interval, cluster_interval, seed_interval, wilson
+from spyhop.statistics.interval import (
+    Interval,
+    cluster_interval,
+    macro_interval,
+    seed_interval,
+    wilson,
+)
 from spyhop.statistics.paired import (
     Comparison,
     mcnemar,
     paired_difference,
     paired_seed_difference,
     seed_item_difference,
+)
+from spyhop.statistics.samples import (
+    VarianceSplit,
+    majority_correct,
+    pass_at_k,
+    variance_split,
 )
 from spyhop.statistics.scaling import Scaling, scaling
 from spyhop.statistics.significance import ChanceTest, detectable_difference, holm, near_chance
@@ -23,16 +35,21 @@ __all__ = [
     "Comparison",
     "Interval",
     "Scaling",
+    "VarianceSplit",
     "cluster_interval",
     "detectable_difference",
     "holm",
+    "macro_interval",
+    "majority_correct",
     "mcnemar",
     "near_chance",
     "paired_difference",
     "paired_seed_difference",
+    "pass_at_k",
     "quadratic_kappa",
     "scaling",
     "seed_interval",
     "seed_item_difference",
+    "variance_split",
     "wilson",
 ]
