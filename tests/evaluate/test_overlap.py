@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from spyhop.evaluate.overlap import METRICS, overlap_metrics, text_overlap
 from spyhop.schema import InputError
 
-WORDS = st.lists(st.sampled_from("the cat sat on a mat big".split()), min_size=1, max_size=12)
+WORDS = st.lists(
+    st.sampled_from(["the", "cat", "sat", "on", "a", "mat", "big"]), min_size=1, max_size=12
+)
 
 
 @settings(max_examples=40)
@@ -19,7 +21,9 @@ WORDS = st.lists(st.sampled_from("the cat sat on a mat big".split()), min_size=1
 def test_rouge_is_the_f_measure_of_shared_n_grams(first: list[str], second: list[str]):
     found = overlap_metrics(" ".join(first), [" ".join(second)])
     for n in (1, 2):
-        a, b = (Counter(tuple(w[i : i + n]) for i in range(len(w) - n + 1)) for w in (first, second))
+        a, b = (
+            Counter(tuple(w[i : i + n]) for i in range(len(w) - n + 1)) for w in (first, second)
+        )
         shared = 2 * (a & b).total() / max(1, a.total() + b.total())
         assert found[f"rouge{n}"] == pytest.approx(shared)
     assert all(0 <= found[name] <= 1 for name in METRICS)

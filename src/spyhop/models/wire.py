@@ -31,7 +31,9 @@ def body(
     else:
         turns = [{"role": turn.role, "content": turn.content} for turn in request.messages]
         fields["messages"] = turns
-    if request.continuation and kind != "classify":  # vLLM and SGLang continue a response this way; others need `omit`
+    if (
+        request.continuation and kind != "classify"
+    ):  # vLLM and SGLang continue a response this way; others need `omit`
         begun = {"role": "assistant", "content": request.continuation.rstrip()}
         fields["messages"] = [*fields["messages"], begun]
         fields |= {"continue_final_message": True, "add_generation_prompt": False}
