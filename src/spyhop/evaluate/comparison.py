@@ -50,6 +50,8 @@ class PairedResult:
     """Items on which the second is better, and on which it is worse."""
     detectable: float | None
     """Smallest difference that so many items find with 80 % power; None if none."""
+    is_share: bool
+    """Whether every value is from 0 to 1, so that means are shares."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,6 +130,7 @@ def paired_result(
         gained=gained,
         lost=lost,
         detectable=detectable,
+        is_share=bool(min(a.min(), b.min()) >= 0 and max(a.max(), b.max()) <= 1),
     )
 
 
