@@ -8,7 +8,7 @@ from typing import Any
 import duckdb
 import numpy as np
 import pyarrow as pa
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from spyhop.evaluate.logs import Log, LogRow
 from spyhop.schema import InputError
@@ -115,7 +115,7 @@ def paired_result(
         method, found = "McNemar", paired_difference(a, b)
         detectable = detectable_difference(n, (gained + lost) / n) if gained + lost else None
     elif has_spread:
-        method, found = "paired t", paired_seed_difference(a, b)
+        method, found = "paired t", paired_seed_difference(a.tolist(), b.tolist())
         detectable = sum(NORMAL) * float(np.std(change, ddof=1)) / n**0.5
     return PairedResult(
         group=group,
@@ -247,7 +247,9 @@ def _common_metrics(first: Log, second: Log) -> dict[str, str]:
         if a and b and a != b:
             common = [name for name in first.offered[one] if name in second.offered[two]]
             hint = f"choose one with --metric: {', '.join(common)}" if common else "none is common"
-            raise InputError(f"task {one}: the first log has the metric {a}, the second {b}; {hint}")
+            raise InputError(
+                f"task {one}: the first log has the metric {a}, the second {b}; {hint}"
+            )
     return metrics
 
 
@@ -354,7 +356,7 @@ def _result(group: str, pairs: pa.Table) -> PairedResult:
     return paired_result(group, a, b, passages.to_pylist() if is_shared else None)
 
 
-def _clusters(passages: Sequence[str] | None) -> NDArray[Any] | None:
+def _clusters(passages: Sequence[str] | None) -> list[int] | None:
     """Return a cluster for each item, or None where no two items share a passage."""
     if passages is None:
         return None
@@ -365,14 +367,12 @@ def _clusters(passages: Sequence[str] | None) -> NDArray[Any] | None:
     if not is_shared.any():
         return None
     clusters = np.where(names[index] == "", -1 - np.arange(len(index)), index)
-    return clusters if len(np.unique(clusters)) > 1 else None
+    return clusters.tolist() if len(np.unique(clusters)) > 1 else None
 
 
 def _disagreements(first: Log, second: Log, shown: list[tuple[Any, ...]]) -> list[Disagreement]:
     one, two = first.rows({row[3] for row in shown}), second.rows({row[4] for row in shown})
     return [
-        Disagreement(
-            task=task, first_value=a, second_value=b, first=one[x], second=two[y]
-        )
+        Disagreement(task=task, first_value=a, second_value=b, first=one[x], second=two[y])
         for task, a, b, x, y in shown
     ]

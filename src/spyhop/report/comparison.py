@@ -46,7 +46,9 @@ def terminal_table(compared: ComparedLogs, by: str) -> rich.table.Table:
 def summary_lines(compared: ComparedLogs) -> list[str]:
     """Return what was paired and what was not, in sentences."""
     counts, pairs = compared.counts, compared.counts["pairs"]
-    lines = [f"{pairs['matched']:,} items in common, of {compared.kind}; metric: {_metrics(compared)}"]
+    lines = [
+        f"{pairs['matched']:,} items in common, of {compared.kind}; metric: {_metrics(compared)}"
+    ]
     for name, side in zip(compared.names, ("first", "second"), strict=True):
         found = counts[side]
         more = ", ".join(
@@ -104,7 +106,9 @@ def comparison_page(compared: ComparedLogs) -> str:
             section.table(Table(*_cells(compared, by), caption=_CAPTION))
             sections.append(section)
     for title, is_gain in ((f"{second} is better", True), (f"{first} is better", False)):
-        rows = [row for row in compared.disagreements if (row.second_value > row.first_value) == is_gain]
+        rows = [
+            row for row in compared.disagreements if (row.second_value > row.first_value) == is_gain
+        ]
         if rows:
             lead = "Rows to read: of each task, those of the lowest digests, a fixed random sample."
             section = ReportSection(title, lead)

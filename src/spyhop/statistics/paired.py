@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -91,7 +91,7 @@ def paired_seed_difference(
 
 
 def cluster_difference(
-    first: ArrayLike, second: ArrayLike, clusters: Sequence[str], *, level: float = 0.95
+    first: ArrayLike, second: ArrayLike, clusters: Sequence[Any], *, level: float = 0.95
 ) -> Comparison:
     """Compare two models on items that come in clusters, such as questions about one passage.
 

@@ -73,7 +73,9 @@ def lm_eval_row(row: Fields, where: str, task: str) -> LogRow:
         if isinstance(row.get(name), int | float)
     }
     if not values:
-        raise InputError(f"{where}: no metric is a number; found: {', '.join(names) or 'no metric'}")
+        raise InputError(
+            f"{where}: no metric is a number; found: {', '.join(names) or 'no metric'}"
+        )
     is_choice = bool(responses) and isinstance(_inner(responses[0]), list)
     filtered = row.get("filtered_resps") or [None]
     asked = prompts[0][0] if prompts else ""

@@ -279,7 +279,8 @@ def _files(path: Path) -> list[LogFile]:
             raise InputError(f"{path}: several models or files: {names}; name one of them")
         if paths:
             files = sorted((_file(each) for each in paths), key=lambda file: file.created)
-            return list({file.task or file.path: file for file in files}.values())
+            newest = {(f.task, f.model) if f.task else f.path: f for f in files}
+            return list(newest.values())
     raise InputError(f"{path}: a folder without a log of {_KNOWN}")
 
 

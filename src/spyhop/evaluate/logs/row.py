@@ -20,7 +20,7 @@ class LogRow(NamedTuple):
     """Empty where neither the row nor the file's name says it."""
     item: str
     """Digest of the item's content; the same item of another log has the same."""
-    values: dict[str, float | None]
+    values: Mapping[str, float | None]
     """Score by metric, the tool's first one first; None where a call or a verdict failed."""
     sample: int = 0
     """Number of the sample, where an item is asked several times."""
