@@ -28,8 +28,8 @@ from spyhop.statistics import (
 from spyhop.store import Artifact
 
 ALL = "all"
-RATES = ("no answer", "cut", "refused or empty", "failed", "contaminated")
-"""Rates by name, as `TaskScores.touched` takes them."""
+RATES = ("no answer", "cut", "refused", "failed", "contaminated")
+"""Rates by name; `refused` counts empty replies, too."""
 
 
 @dataclass(frozen=True)
@@ -251,7 +251,7 @@ def _is_touched(rate: str, score: Score, overlaps: Mapping[str, ItemOverlap] | N
     if rate == "contaminated":
         found = (overlaps or {}).get(score.id)
         return found is not None and found.has_long
-    wanted = {"refused or empty": ("refused", "empty")}.get(rate, (rate,))
+    wanted = {"refused": ("refused", "empty")}.get(rate, (rate,))
     return score.ending in wanted
 
 
