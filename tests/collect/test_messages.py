@@ -107,6 +107,8 @@ def test_a_folder_is_read_in_the_order_of_names(tmp_path: Path):
             {"messages": [{"role": "user", "content": [{"type": "image", "text": "x"}]}]},
             r"messages\[0\]\.content = \[.*\] is not text",
         ),
+        ({"prompt": " \n"}, r":2: the prompt is empty; remove the row$"),
+        ({"messages": [SYSTEM, {**USER, "content": ""}]}, r":2: the prompt is empty"),
         (
             {"messages": [USER, {"role": "assistant", "content": "2"}]},
             r"the last turn is the assistant's \('2'\).*remove that turn",

@@ -1,3 +1,4 @@
+import hashlib
 import json
 import re
 from collections import Counter
@@ -48,7 +49,7 @@ def _row(question: str = "1 + 1?", **changes: Any) -> dict[str, Any]:
 
 def test_bbh_lettered_options_in_the_papers_form(tmp_path: Path):
     item = _bbh_one(tmp_path, "snarks", LISTED, "(B)")
-    assert item.question == (
+    assert item.asked == (
         "Q: Which is red? Answer Choices: (A) the jay (B) the quail (C) the owl\n"
         "A: Among A through C, the answer is"
     )
@@ -75,7 +76,7 @@ def test_bbh_options_without_letters_get_them(
     task: str, text: str, gold: str, shown: str, tmp_path: Path
 ):
     item = _bbh_one(tmp_path, task, text, gold)
-    assert f" Answer Choices: {shown}\nA: Among A through B" in item.question
+    assert f" Answer Choices: {shown}\nA: Among A through B" in item.asked
     assert (item.options, item.target) == (["A", "B"], "B")
 
 
@@ -87,10 +88,10 @@ def test_a_gold_answer_that_no_option_holds_is_kept_without_chance(tmp_path: Pat
 def test_agieval_prompt_has_passage_question_options_and_cue(tmp_path: Path):
     folder = _jsonl(tmp_path, _row(passage="Sums."), _row(passage=None))
     first, second = _read(folder, "agieval", "sat-math")
-    assert first.question == (
+    assert first.asked == (
         "Sums.Q: 1 + 1? Answer Choices: (A)1 (B)2 (C)3\nA: Among A through C, the answer is"
     )
-    assert second.question == first.question.removeprefix("Sums.")
+    assert second.asked == first.asked.removeprefix("Sums.")
     assert (first.text, second.text) == ("Sums.1 + 1?", "1 + 1?")
     assert (first.options, first.target, first.suite) == (["A", "B", "C"], "B", "agieval")
 
@@ -107,7 +108,7 @@ def test_ids_depend_on_suite_task_and_text(tmp_path: Path):
     for task in ("sat-math", "aqua-rat"):
         _jsonl(tmp_path, _row(), task=task)
     first, second = _read(tmp_path, "agieval", "sat-math", "aqua-rat")
-    assert first.question == second.question and first.id != second.id
+    assert first.asked == second.asked and first.id != second.id
     assert first.task == "aqua-rat"  # the order of the benchmark
 
 
@@ -115,7 +116,7 @@ def test_limit_is_a_fixed_random_sample_in_file_order(tmp_path: Path):
     folder = _jsonl(tmp_path, *(_row(f"{n} + 1?") for n in range(200)))
 
     def questions(limit: int | None) -> list[str]:
-        return [item.question for item in _read(folder, "agieval", "sat-math", limit=limit)]
+        return [item.asked for item in _read(folder, "agieval", "sat-math", limit=limit)]
 
     every, some, more = questions(None), questions(20), questions(60)
     assert len(some) == 20 and some == questions(20) and set(some) < set(more)
@@ -177,7 +178,7 @@ def test_your_own_questions_with_and_without_options(tmp_path: Path):
     rows = [{"question": "1 + 1?", "answer": 2}, choice, {**choice, "answer": "A"}]
     one, two, three = _read(_jsonl(tmp_path, *rows, task="mine") / "mine.jsonl", "questions")
     assert (one.question, one.target, one.chance, one.options) == ("1 + 1?", "2", 0, [])
-    assert two.question == (
+    assert two.asked == (
         "Q: Which floats? Answer Choices: (A) cork (B) coin\nA: Among A through B, the answer is"
     )
     assert (two.target, two.options, two.chance, three.target) == ("B", ["A", "B"], 0.5, "A")
@@ -211,7 +212,7 @@ def test_errors_in_your_own_questions_are_named(tmp_path: Path, row: Any, messag
 def test_options_in_other_shapes(options: Any, answer: str, tmp_path: Path):
     row = {"question": "Which sinks?", "options": options, "answer": answer, "passage": "Long."}
     (item,) = _read(_jsonl(tmp_path, row, task="mine") / "mine.jsonl", "questions")
-    assert "(A) cork (B) coin\n" in item.question and item.target == "B"
+    assert "(A) cork (B) coin\n" in item.asked and item.target == "B"
 
 
 def test_keys_that_nothing_reads_are_reported(tmp_path: Path):
@@ -229,7 +230,7 @@ def test_keys_that_nothing_reads_are_reported(tmp_path: Path):
 def test_more_options_than_letters(tmp_path: Path):
     row = {"question": "Which?", "options": [f"o{n}" for n in range(30)], "answer": "o27"}
     (item,) = _read(_jsonl(tmp_path, row, task="mine") / "mine.jsonl", "questions")
-    assert item.target == "AB" and "(Z) o25 (AA) o26" in item.question
+    assert item.target == "AB" and "(Z) o25 (AA) o26" in item.asked
 
 
 def test_a_new_benchmark_is_one_toml_file(data_dir: Path, tmp_path: Path):
@@ -274,6 +275,20 @@ def test_an_unknown_benchmark_or_key_is_one_line(tmp_path: Path):
         read_task(str(tmp_path / "odd.toml"))
 
 
+@pytest.mark.parametrize(
+    ("name", "folder", "digest"),
+    [("bbh", "bbh/bbh", "638db21c4efa3b7c"), ("agieval", "agieval/v1", "a46dbb9a0de9c10e")],
+)
+def test_the_asked_form_is_the_one_of_earlier_versions(
+    name: str, folder: str, digest: str, data_dir: Path
+):
+    """The digest is that of the version whose `question` contained the cue."""
+    found = _read(data_dir / folder, name)
+    text = "".join(f"{item.id}{item.asked}{item.target}" for item in found)
+    assert hashlib.sha256(text.encode()).hexdigest()[:16] == digest
+    assert not any(item.question.endswith(item.cue) for item in found)
+
+
 def test_real_bbh_has_the_papers_5511_items(data_dir: Path):
     found = _read(data_dir / "bbh" / "bbh", "bbh")
     counts = Counter(item.task for item in found)
@@ -282,7 +297,7 @@ def test_real_bbh_has_the_papers_5511_items(data_dir: Path):
     assert len(found) == len({item.id for item in found}) == 5511
     lost = Counter(item.task for item in found if item.target not in item.options)
     assert lost == {"movie_recommendation": 1, "ruin_names": 2}
-    assert len({item.question for item in found}) == 5507  # four are repeated
+    assert len({item.asked for item in found}) == 5507  # four are repeated
 
 
 def test_real_agieval_has_2546_items_in_the_papers_form(data_dir: Path):
@@ -298,6 +313,6 @@ def test_real_agieval_has_2546_items_in_the_papers_form(data_dir: Path):
         lines = (ported / f"{task}.zero-shot.jsonl").read_text(encoding="utf-8").split("\n")
         theirs = [json.loads(line) for line in lines if line]
         ours = [item for item in found if item.task == task]
-        assert [row["question"] for row in theirs] == [item.question for item in ours]
+        assert [row["question"] for row in theirs] == [item.asked for item in ours]
         assert [row["label"] for row in theirs] == [[item.target] for item in ours]
         assert [row["options"] for row in theirs] == [item.options for item in ours]

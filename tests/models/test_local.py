@@ -16,6 +16,7 @@ from transformers import (
 )
 
 from spyhop.models import Local, ModelUse, Request, Sampling
+from spyhop.models.encoding import encode_options
 from spyhop.models.local import (
     FORMAT_FILE,
     LocalBackend,
@@ -451,12 +452,11 @@ def test_real_tokenizers_weigh_the_tokens_that_a_response_would_have(data_dir: P
     )
     for name in ("tok_llama2", "tok_qwen"):
         tokenizer = load_tokenizer(data_dir / name)
-        backend = object.__new__(LocalBackend)
-        backend.renderer = Renderer(tokenizer, ORCA)
-        (prompt,), (weighed,) = backend._begun([request])
-        (asked,) = backend.renderer.encode_prompts([request.messages])
-        for option, ids in zip(options, weighed, strict=True):
-            assert [*prompt, *ids] == [*asked, *backend.renderer.encode_text([begun + option])[0]]
+        renderer = Renderer(tokenizer, ORCA)
+        (scored,) = encode_options(renderer, [request])
+        (asked,) = renderer.encode_prompts([request.messages])
+        for option, ids in zip(options, scored.options, strict=True):
+            assert [*scored.prompt, *ids] == [*asked, *renderer.encode_text([begun + option])[0]]
             assert len(ids) == 1
 
 

@@ -194,6 +194,8 @@ def test_a_limit_that_speaks_of_quota_is_no_empty_account():
         (body(), True),
         ({"choices": None}, True),
         (body({"index": 0, "finish_reason": "stop"}), True),
+        (body({"index": 0, "message": {"content": 5}, "finish_reason": "stop"}), True),
+        (body({"index": 0, "message": {"content": {"text": "x"}}, "finish_reason": "stop"}), True),
         (body(choice("error")), True),
         (body(choice("abort")), True),
         (body(choice("insufficient_system_resource")), True),

@@ -115,3 +115,9 @@ def test_a_store_that_cannot_be_written_is_one_clear_line(tmp_path: Path, old_is
     time.sleep(0.1)
     with pytest.raises(ArtifactError, match="cannot be written"):
         Source(folder).open(folder / "a" / "store")
+
+
+def test_a_pipe_is_named_as_what_it_is(tmp_path: Path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InputError, match=r"pipe: neither a file nor a folder$"):
+        Source(tmp_path / "pipe").open(tmp_path)

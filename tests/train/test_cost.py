@@ -43,6 +43,13 @@ def test_a_pickled_model_is_refused_by_a_plan(tmp_path: Path):
         read_shape(tmp_path)
 
 
+def test_weights_without_a_config_are_refused_by_a_plan(tiny_folder: Path, tmp_path: Path):
+    folder = shutil.copytree(tiny_folder, tmp_path / "bare")
+    (folder / "config.json").unlink()
+    with pytest.raises(ModelError, match=r"bare: weights without a config\.json"):
+        read_shape(folder)
+
+
 @pytest.mark.parametrize("file", ["config.json", "model.safetensors"])
 def test_a_damaged_folder_is_one_line(tiny_folder: Path, tmp_path: Path, file: str):
     folder = shutil.copytree(tiny_folder, tmp_path / "damaged")

@@ -212,6 +212,8 @@ def _prompt(row: RawRow, found: Conversation) -> list[Message]:
             f"{row.place}: the last turn is the assistant's ({turns[-1].content!r:.60}), so there "
             "is nothing to answer; remove that turn"
         )
+    if not any(turn.content.strip() for turn in turns if turn.role == "user"):
+        raise InputError(f"{row.place}: the prompt is empty; remove the row")
     return turns
 
 

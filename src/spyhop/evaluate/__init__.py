@@ -2,6 +2,8 @@
 
 from spyhop.evaluate.contamination import ContaminationRateConfig, ItemOverlap, check_contamination
 from spyhop.evaluate.items import ItemsConfig, read_items
+from spyhop.evaluate.judge_prompts import JudgePrompt, read_prompts
+from spyhop.evaluate.judging import JudgeConfig, judge
 from spyhop.evaluate.measure import MeasureConfig, measure
 from spyhop.evaluate.outcome import (
     HeldOutConfig,
@@ -18,14 +20,18 @@ __all__ = [
     "HeldOutLogLikelihood",
     "ItemOverlap",
     "ItemsConfig",
+    "JudgeConfig",
+    "JudgePrompt",
     "MeasureConfig",
     "Protocol",
     "Task",
     "check_contamination",
     "compare",
+    "judge",
     "measure",
     "outcomes",
     "read_items",
+    "read_prompts",
     "read_task",
     "score_held_out",
     "task_names",

@@ -44,7 +44,7 @@ def plan_read_items(config: ItemsConfig, folder: Estimate) -> Estimate:
     return Estimate(rows=rows)
 
 
-@stage(version=1, writes=Item, plan=plan_read_items)
+@stage(version=2, writes=Item, plan=plan_read_items)
 def read_items(ctx: Context, config: ItemsConfig, *, folder: Artifact) -> Iterator[Item]:
     """Yield the items of a benchmark, task by task.
 
@@ -86,9 +86,9 @@ def _identified(task: Task, name: str, path: Path, unused: UnusedKeys) -> Iterat
     for where, row in _rows(task, path):
         item = _item(task, name, row, where)
         unused.add(row)
-        repeated = [str(seen[item.question])] if seen[item.question] else []
-        seen[item.question] += 1
-        yield item.model_copy(update={"id": row_id(task.name, name, item.question, *repeated)})
+        repeated = [str(seen[item.asked])] if seen[item.asked] else []
+        seen[item.asked] += 1
+        yield item.model_copy(update={"id": row_id(task.name, name, item.asked, *repeated)})
 
 
 def _rows(task: Task, path: Path) -> Iterator[tuple[str, Any]]:
@@ -106,14 +106,14 @@ def _item(task: Task, name: str, row: object, where: str) -> Item:
     target = _filled(task.target, columns, where).strip()
     if not question or not target:
         raise InputError(f"{where}: an empty question or answer")
-    prompt, known = question, labels(len(options))
+    prompt, cue, known = question, "", labels(len(options))
     if options:
         shown = [
             fill(task.option, label=label, text=text)
             for label, text in zip(known, options, strict=True)
         ]
         columns |= {"options": " ".join(shown), "last": known[-1]}
-        prompt = _filled(f"{task.prompt}{task.cue}", columns, where)
+        prompt, cue = (_filled(text, columns, where) for text in (task.prompt, task.cue))
         target = _label(target, own, options)
         if target not in known and not task.as_published:
             raise InputError(f"{where}: answer {target!r:.60} is not among {options!r:.80}")
@@ -126,6 +126,7 @@ def _item(task: Task, name: str, row: object, where: str) -> Item:
         options=known,
         target=target,
         chance=1 / len(known) if target in known else 0.0,
+        cue=cue,
     )
 
 

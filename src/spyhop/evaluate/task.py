@@ -17,13 +17,39 @@ from spyhop.text.template import names
 FOLDER = Path(__file__).with_name("tasks")
 
 
-class Protocol(Config):
-    """Prompt, sampling and answer extraction of a task."""
+Metric = Literal[
+    "accuracy",
+    "exact",
+    "f1",
+    "acc",
+    "acc_norm",
+    "acc_token",
+    "acc_bytes",
+    "acc_mutual_info",
+    "mc1",
+    "mc2",
+]
+"""`accuracy` is that of the extracted answer; `exact` and `f1` compare free text; the others are
+those of scored options under lm-eval's names."""
 
+
+class Protocol(Config):
+    """How a task is asked and scored."""
+
+    method: Literal["generate", "likelihood"] = "generate"
+    """`generate` reads the answer from a response. `likelihood` takes the option of the highest
+    log-probability, so every item has an answer."""
+    form: Literal["asked", "prefilled", "plain"] = "asked"
+    """Where the cue is: at the end of the user's turn, as the beginning of the response, or in a
+    plain text without a chat format."""
     system_message: str = ""
     """Orca's default is the empty message."""
+    chain_of_thought: str = ""
+    """Cue that asks for reasoning before the answer; it replaces the items' own cues."""
     extract: Literal["stated", "first_capital"] = "stated"
     """How a choice is read: an explicit statement, or the Orca paper's first capital letter."""
+    metric: Metric = "accuracy"
+    """Score of an item; `accuracy` of scored options is `acc`."""
     sampling: Sampling = Sampling(max_new_tokens=256)
 
 
@@ -58,7 +84,8 @@ class Task(Protocol):
     prompt: str = "Q: {question} Answer Choices: {options}"
     """The prompt of an item with options."""
     cue: str = "\nA: Among A through {last}, the answer is"
-    """Beginning of the answer to an item with options, here at the end of the prompt."""
+    """Beginning of the answer to an item with options: after the prompt in the form `asked`, the
+    beginning of the response in the form `prefilled`."""
     few_shot: str = ""
     """Worked examples as published, before every question."""
     target: str = "{answer}"
@@ -66,8 +93,6 @@ class Task(Protocol):
     as_published: bool = False
     """Whether to keep items whose gold answer is not among their options (with chance 0), or that
     have a single option; otherwise such an item is an error."""
-    metric: Literal["accuracy"] = "accuracy"
-    """Score of an item: 1 if the extracted answer equals the gold answer, else 0."""
     citation: str = ""
     note: str = ""
     """How the protocol differs from the publication."""

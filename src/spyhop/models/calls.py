@@ -64,12 +64,19 @@ class _Frozen(BaseModel):
 class Request(_Frozen):
     """One call: a prompt, and for `choose` its options, for `logprobs` its continuation.
 
-    With `options`, `continuation` is a prefilled response; options are scored after it.
+    For `generate` and `choose`, `continuation` is a prefilled response: the reply goes on after it,
+    and options are scored after it. `classify` reads the last turn, and with a continuation the
+    pair of both (premise and hypothesis).
     """
 
-    messages: list[Message]
+    messages: list[Message] = []
+    text: str = ""
+    """Plain prompt instead of `messages`: a document without chat format. Options follow it
+    directly, so each begins with its own white space. Served models need a completions API."""
     options: tuple[str, ...] = ()
     continuation: str = ""
+    with_unconditional: bool = False
+    """For `choose`: also score each option without the prompt, after the begin token alone."""
     sample_index: int = 0
 
 
@@ -111,7 +118,11 @@ class Choice(_Scored):
     log_probabilities: list[float] = []
     """Natural log-probability of each option, summed over its tokens. An endpoint gives that of
     the option's first token. Empty where the model gives none."""
+    unconditional: list[float] = []
+    """Log-probability of each option without the prompt; empty unless the request asks for it."""
+    num_tokens: list[int] = []
     num_characters: list[int] = []
+    """Of each option, its leading white space excluded, as lm-eval counts them."""
     num_bytes: list[int] = []
     """Of each option in UTF-8: `log_probabilities` divided by them compare unequal lengths."""
     prompt_tokens: int = 0
@@ -142,5 +153,18 @@ class TokenLogprobs(_Scored):
         return sum(self.values) / max(1, len(self.values))
 
 
-Result = TypeVar("Result", Reply, Choice, TokenLogprobs)
-Kind = Literal["generate", "choose", "logprobs"]
+class Labels(_Scored):
+    """The labels of a text, as a classifier or a moderation service scores them."""
+
+    scores: dict[str, float]
+    """Probability of each label; empty where the call failed."""
+    flagged: tuple[str, ...] = ()
+    """Labels that the service itself flags; a classifier flags none."""
+    prompt_tokens: int = 0
+    response_tokens: int = 0
+    usd: float = 0.0
+    error: str | None = None
+
+
+Result = TypeVar("Result", Reply, Choice, TokenLogprobs, Labels)
+Kind = Literal["generate", "choose", "logprobs", "classify"]

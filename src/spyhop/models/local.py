@@ -19,6 +19,7 @@ import numpy as np
 from spyhop.lazy import Lazy
 from spyhop.models.base import Backend, ModelConfig
 from spyhop.models.calls import Choice, Reply, Request, Sampling, TokenLogprobs
+from spyhop.models.encoding import encode_continuations, encode_options, encode_prompts
 from spyhop.models.folder import load_model, load_tokenizer
 from spyhop.render import ORCA, ChatFormat, FormatName, Renderer, named_format, read_format
 from spyhop.runtime import Runtime
@@ -132,8 +133,7 @@ class LocalBackend:
 
     def batches(self, requests: Sequence[Request]) -> list[list[Request]]:
         """Sort by length, longest first, and cut at `inference_tokens` padded tokens."""
-        is_begun = any(request.continuation and request.options for request in requests)
-        prompts = self._begun(requests)[0] if is_begun else self._encode(requests)
+        prompts = encode_prompts(self.renderer, requests)
         lengths = {r.id: len(prompt) for r, prompt in zip(requests, prompts, strict=True)}
         order = sorted(requests, key=lambda r: (-lengths[r.id], r.id))
         batches: list[list[Request]] = []
@@ -147,13 +147,10 @@ class LocalBackend:
             room -= 1
         return batches
 
-    def _encode(self, requests: Sequence[Request]) -> list[list[int]]:
-        return self.renderer.encode_prompts([request.messages for request in requests])
-
     def generate(self, batch: Sequence[Request], sampling: Sampling) -> list[Reply]:
         """Answer one batch; a prompt that fills the model's context is a reply with an error."""
         sampling = self._resolved(sampling)
-        prompts = self._encode(batch)
+        prompts = encode_prompts(self.renderer, batch)
         fits = [row for row, prompt in enumerate(prompts) if len(prompt) < self._limit]
         texts = self._decode(
             [prompts[row] for row in fits],
@@ -179,8 +176,9 @@ class LocalBackend:
 
     def choose(self, batch: Sequence[Request]) -> list[Choice]:
         """Score options by their total log-probability after one prefill of each prompt."""
-        prompts, options = self._begun(batch)
-        longest = max(len(p) + max(map(len, o)) for p, o in zip(prompts, options, strict=True))
+        scored = encode_options(self.renderer, batch)
+        prompts, options = [each.prompt for each in scored], [each.options for each in scored]
+        longest = max(each.longest for each in scored)
         if longest > self._limit:
             return [
                 self._choose_alone(r, p, o) for r, p, o in zip(batch, prompts, options, strict=True)
@@ -190,9 +188,8 @@ class LocalBackend:
 
     def logprobs(self, batch: Sequence[Request]) -> list[TokenLogprobs]:
         """Score the continuation of each request as a whole response, end token included."""
-        prompts = self._encode(batch)
-        texts = self.renderer.encode_text([request.continuation for request in batch])
-        options = [[*text, self.renderer.end_id] for text in texts]
+        scored = encode_continuations(self.renderer, batch)
+        prompts, options = [each.prompt for each in scored], [each.options[0] for each in scored]
         lengths = [len(p) + len(o) for p, o in zip(prompts, options, strict=True)]
         values: list[list[float]] = [[] for _ in batch]
         for rows in self._scored_together(lengths, list(map(len, options))):
@@ -222,25 +219,6 @@ class LocalBackend:
             some.append(row)
         if some:
             yield some
-
-    def _begun(self, batch: Sequence[Request]) -> tuple[list[list[int]], list[list[list[int]]]]:
-        """Return the ids of each prompt with its prefilled response, and those of its options.
-
-        The prefilled text is tokenised together with each option, as a response is in training;
-        tokens that all options share belong to the prompt.
-        """
-        prompts, options = self._encode(batch), []
-        for row, request in enumerate(batch):
-            if not all(text.strip() for text in request.options) or not request.options:
-                raise ModelError(
-                    f"request {request.id}: options {request.options!r:.80} contain an empty text"
-                )
-            texts = [request.continuation + option for option in request.options]
-            ids = self.renderer.encode_text(texts)
-            num_shared = _num_shared(ids) if request.continuation else 0
-            prompts[row] = [*prompts[row], *ids[0][:num_shared]]
-            options.append([option[num_shared:] for option in ids])
-        return prompts, options
 
     def _choose_alone(
         self, request: Request, prompt: list[int], options: list[list[int]]
@@ -432,8 +410,9 @@ def _choice(request: Request, prompt_tokens: int, logprobs: list[list[float]]) -
         id=request.id,
         probabilities=_softmax(totals),
         log_probabilities=totals,
-        num_characters=[len(option) for option in request.options],
-        num_bytes=[len(option.encode()) for option in request.options],
+        num_tokens=[len(values) for values in logprobs],
+        num_characters=[len(option.lstrip()) for option in request.options],
+        num_bytes=[len(option.lstrip().encode()) for option in request.options],
         prompt_tokens=prompt_tokens,
     )
 
@@ -442,13 +421,6 @@ def _before_stop(text: str, stop: Sequence[str]) -> str:
     """Return the text up to the first stop text in it."""
     ends = [text.index(each) for each in stop if each in text]
     return text[: min(ends)].rstrip() if ends else text
-
-
-def _num_shared(options: list[list[int]]) -> int:
-    """Return how many ids all begin with, so that each has one left at least."""
-    most = min(map(len, options)) - 1
-    columns = zip(*(option[:most] for option in options), strict=True)
-    return next((place for place, ids in enumerate(columns) if len(set(ids)) > 1), most)
 
 
 def _pick(logits_BV: Tensor, generators: list[Any], sampling: Sampling) -> Tensor:

@@ -58,8 +58,10 @@ def export_results(made: Mapping[str, Artifact], out: Path) -> str:
     (file,) = exported.path.glob(f"{STEM}.*")
     place = export_file(exported.file(file.name), out / file.name)
     counts = exported.record.counts
-    notes = [f"{name} {num:,}" for name, num in _under("outcome/", answers.counts)]
-    if failed := _under("failed/", counts):
+    outcomes = dict(_under("outcome/", answers.counts))
+    notes = [f"{name} {num:,}" for name, num in outcomes.items()]
+    failed = [each for each in _under("failed/", counts) if each[0] not in outcomes]
+    if failed:
         notes.append(f"errors {', '.join(f'{name}: {num:,}' for name, num in failed)}")
     if dropped := sum(answers.dropped.values()):
         notes.append(f"dropped {dropped:,}")

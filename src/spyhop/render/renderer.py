@@ -92,7 +92,7 @@ class Renderer:
         self._anchor = self._needed_anchor()
         self._is_anew_after_special = self._begins_anew(tokenizer.eos_token)
         self._template = None
-        self.bos_ids = _wanted_bos(tokenizer)
+        self.bos_ids = self._document_bos = _wanted_bos(tokenizer)
         """The ids that are added before a conversation."""
         self._lead = ""
         """The text that the model writes before the content of a response."""
@@ -164,6 +164,19 @@ class Renderer:
         lead = TextSpan(self._lead, is_mark=True, is_supervised=True)
         responses = [[lead, TextSpan(text, is_mark=False, is_supervised=True)] for text in texts]
         return [each.ids.tolist() for each in self._encode(responses, follows=self._opening)]
+
+    def encode_plain(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return the ids of whole documents without chat format, as other tools read them.
+
+        They begin with a BOS if and only if the tokenizer wants one and the text has none yet.
+        """
+        if not texts:
+            return []
+        encoded = self.tokenizer(
+            list(texts), add_special_tokens=False, return_attention_mask=False, verbose=False
+        )["input_ids"]
+        num = len(lead := self._document_bos)
+        return [[*lead, *ids] if ids[:num] != lead else list(ids) for ids in encoded]
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return a response's text, without special tokens and outer blanks."""

@@ -60,7 +60,8 @@ class Source:
         if self.path.is_file():
             return {self.path.name: self.path}
         if not self.path.is_dir():
-            raise InputError(f"{self.path}: no such file or folder")
+            kind = "neither a file nor a folder" if self.path.exists() else "no such file or folder"
+            raise InputError(f"{self.path}: {kind}")
         files = {
             found.relative_to(self.path).as_posix(): found
             for found in sorted(self.path.rglob("*"))

@@ -89,7 +89,9 @@ class ItemIndex:
             self.items.append(item)
             question = item.text or item.question
             split.append(words(question))
-            for print_ in {fingerprint(question), fingerprint(item.question)} - {_NO_WORDS}:
+            for print_ in set(map(fingerprint, (question, item.question, item.asked))) - {
+                _NO_WORDS
+            }:
                 self._wholes.setdefault(print_, []).append(place)
         is_short = [all_short or len(each) < config.ngram_words for each in split]
         short = [each if taken else [] for each, taken in zip(split, is_short, strict=True)]

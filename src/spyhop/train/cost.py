@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from spyhop.lazy import Lazy
 from spyhop.models.folder import check_weights
 from spyhop.runtime import Runtime
-from spyhop.schema import InputError
+from spyhop.schema import InputError, ModelError
 from spyhop.stage import Estimate
 from spyhop.train.tensors import read_header
 
@@ -89,10 +89,12 @@ def read_shape(folder: Path) -> Shape | None:
 
     Raises:
         InputError: If one of these is damaged.
-        ModelError: If its weights are pickled.
+        ModelError: If its weights are pickled, or have no config.
     """
     files, path = sorted(folder.glob("*.safetensors")), folder / "config.json"
     if not path.is_file():
+        if files:
+            raise ModelError(f"{folder}: weights without a config.json; copy the base's own there")
         return None
     check_weights(folder)
     if not files:
