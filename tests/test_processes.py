@@ -92,11 +92,11 @@ def test_causes_of_death():
 def test_a_worker_that_is_left_ends_with_python_and_without_a_warning():
     code = (
         "from spyhop.processes import WorkerProcess\n"
-        "worker = WorkerProcess('support.child:echo')\nworker.send('hello')\nprint(worker.receive())"
+        "worker = WorkerProcess("'support.child:echo')\nworker.send(1)\nprint(worker.receive())"
     )
     path = os.pathsep.join(part for part in sys.path if part)
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code],
         env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True,
     )  # fmt: skip
-    assert (done.returncode, done.stdout, done.stderr) == (0, "hello\n", "")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "1\n", "")
