@@ -92,7 +92,7 @@ def test_causes_of_death():
 def test_a_worker_that_is_left_ends_with_python_and_without_a_warning():
     code = (
         "from spyhop.processes import WorkerProcess\n"
-        "worker = WorkerProcess("'support.child:echo')\nworker.send(1)\nprint(worker.receive())"
+        "worker = WorkerProcess('support.child:echo')\nworker.send(1)\nprint(worker.receive())"
     )
     path = os.pathsep.join(part for part in sys.path if part)
     done = subprocess.run(
