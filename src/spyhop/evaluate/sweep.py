@@ -97,4 +97,4 @@ def _cross_validated(values_MI: np.ndarray, folds_I: np.ndarray) -> float:
         means = others.mean(axis=1) if others.size else np.zeros(len(values_MI))
         is_best = np.isclose(means, means.max())
         total += float(values_MI[is_best][:, is_here].mean(axis=0).sum())
-    return total / values_MI.shape[1]
+    return total / int(values_MI.shape[1])

@@ -65,10 +65,11 @@ def evaluating(config: EvaluatingConfig, name: str = "eval") -> Recipe:
     r = Recipe(name)
     items = add_items(r, config.suites)
     models = {name: served(path) for name, path in config.models.items()}
-    further: dict[str, Ref | dict[str, Ref]] = {}
+    declared: dict[str, Ref] = {}
     if config.sealed is not None:
-        further["sealed"] = r.add("sealed", seal, config.sealed, items=items)
-    scores = add_scores(r, config.measure, config.suites, items, models, **further)
+        declared["sealed"] = r.add("sealed", seal, config.sealed, items=items)
+    scores = add_scores(r, config.measure, config.suites, items, models, **declared)
+    further: dict[str, Ref | dict[str, Ref]] = {**declared}
     if config.num_samples:
         further["sampled"] = _add_sampled(r, config, items, models)
     if config.system_messages:
@@ -92,7 +93,7 @@ def add_scores(
     items: Mapping[str, Ref],
     models: Mapping[str, Use],
     prefix: str = SCORES,
-    **more: Ref | Mapping[str, Ref],
+    **more: Ref,
 ) -> dict[str, Ref]:
     """Add a step that scores each model on the items, and return them by the model's name."""
     asked = how.for_tasks(suite.task for suite in suites)
