@@ -37,7 +37,9 @@ def test_planted_gains_are_found_under_both_judges():
 
 
 def test_too_few_items_tell_nothing():
-    found = audit_items([_item(1, student_right=True, student_first=1.0, student_second=1.0)], TEACHER)
+    found = audit_items(
+        [_item(1, student_right=True, student_first=1.0, student_second=1.0)], TEACHER
+    )
     assert found.conclusion == "cannot tell" and "accuracy gain may be 0" in found.sentence
     assert found.judged.gain.low < 0 < found.judged.gain.high
 
