@@ -42,7 +42,7 @@ def test_right_and_wrong_are_paired_by_content_whatever_the_order(tmp_path: Path
 
 
 def test_the_same_log_and_a_single_item_are_defined(tmp_path: Path):
-    a, b = _logs(tmp_path, [1, 0, 1], [1, 0, 1])
+    a, _ = _logs(tmp_path, [1, 0, 1], [1, 0, 1])
     same = _compare(a, a)
     assert (same.overall.p_value, same.overall.difference, same.disagreements) == (1.0, 0.0, [])
     assert same.overall.low < 0 < same.overall.high and same.overall.detectable is None

@@ -199,8 +199,9 @@ def compare_logs(
 
 
 _ITEMS = """CREATE TABLE {name} AS
-    SELECT task::VARCHAR AS task, item, avg(value) AS value, min(prompt) AS prompt, any_value(topic)::VARCHAR AS topic,
-        any_value(passage)::VARCHAR AS passage, avg(question_chars) AS question,
+    SELECT task::VARCHAR AS task, item, avg(value) AS value, min(prompt) AS prompt,
+        any_value(topic)::VARCHAR AS topic, any_value(passage)::VARCHAR AS passage,
+        avg(question_chars) AS question,
         avg(response_chars) AS response, min(place) AS place, count(*) AS num_rows,
         count(*) - count(DISTINCT sample) AS duplicates, count(*) - count(value) AS missing
     FROM {name}_rows GROUP BY task, item"""

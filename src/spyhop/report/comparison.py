@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import rich.table
 
-from spyhop.evaluate.comparison import ComparedLogs, Disagreement, PairedResult
+from spyhop.evaluate.comparison import ComparedLogs, PairedResult
 from spyhop.lazy import Lazy
 from spyhop.report.html import ACCENT, INK, ReportSection, Table, page_footer, render_page
 

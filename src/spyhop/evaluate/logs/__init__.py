@@ -1,4 +1,4 @@
-"""Logs of anybody's evaluation as one small row: spyhop, lm-eval, inspect, AlpacaEval, arena-hard."""
+"""Logs of spyhop, lm-eval, inspect, AlpacaEval and arena-hard as one small row."""
 
 from spyhop.evaluate.logs.read import COLUMNS, Log, read_log, read_logs
 from spyhop.evaluate.logs.row import LogRow, digest
