@@ -20,6 +20,7 @@ from spyhop.augment.difficulty import (
 from spyhop.augment.evidence import ExplainConfig, explain
 from spyhop.augment.filter_answers import FilterAnswersConfig, filter_answers
 from spyhop.augment.instruction import InstructionFilters
+from spyhop.augment.moderate import ModerateConfig, moderate
 from spyhop.augment.verify import VerifyConfig, verify
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "InstructionFilters",
     "MeasureErrorsConfig",
     "MeasureLossesConfig",
+    "ModerateConfig",
     "Outcomes",
     "ReversedConfig",
     "VerifyConfig",
@@ -45,6 +47,7 @@ __all__ = [
     "format_pairs",
     "measure_errors",
     "measure_losses",
+    "moderate",
     "reverse_pairs",
     "verify",
 ]

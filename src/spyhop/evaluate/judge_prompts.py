@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from spyhop.schema import Config, InputError
+from spyhop.settings import read_toml
 from spyhop.store.rows import read_rows
 
 Form = Literal["pairwise", "graded_pairs", "scored"]
@@ -13,32 +14,11 @@ Vicuna's and Orca's judges do. `scored`: one response is graded alone."""
 Case = Literal["general", "reference", "turns", "turns_reference"]
 """A question, one with a reference answer, and the same for a later turn of a conversation."""
 
-_TASK = {
-    "pairwise": "Compare two responses of AI assistants to the same {what}. Which one serves the "
-    "user better?",
-    "graded_pairs": "Grade two responses of AI assistants to the same {what}.",
-    "scored": "Grade the response of an AI assistant to the {what}.",
-}
-_CRITERIA = (
-    "Look at whether it does what was asked, whether its statements are right, and whether it is "
-    "complete, clear and of use to the user. Length is no merit of its own."
-)
-_REFERENCE = (
-    "A correct answer is given. First check each step of the response against it: a response with "
-    "a wrong result is worse than one with the right result, however it is written."
-)
-_LATER_TURN = "Judge the response to the user's last message; earlier turns are its context."
-_ORDER = "The order of the responses means nothing."
-_VERDICT = {
-    "pairwise": "Give your reasons in a few sentences. Then end with a line of its own: "
-    '"Verdict: A", "Verdict: B", or "Verdict: tie" if both serve equally well.',
-    "graded_pairs": "Write two numbers from 1 (useless) to 10 (could not be better) on the first "
-    "line, for the first response and for the second, with a space between them and nothing else. "
-    "Give your reasons on the lines below.",
-    "scored": "Give your reasons in a few sentences. Then end with a line of its own that holds "
-    'only "Score: " and a number from 1 (useless) to 10 (could not be better).',
-}
-_CATEGORY = {"general": "", "math": "reference", "coding": ""}
+OWN = Path(__file__).with_name("prompts") / "judge.toml"
+"""Our own prompts, by form and case."""
+_CASES: dict[str, Case] = {"general": "general", "math": "reference"}
+"""By the category and name of a published prompt."""
+_TURNS: dict[Case, Case] = {"general": "turns", "reference": "turns_reference"}
 
 
 class JudgePrompt(Config):
@@ -57,37 +37,10 @@ class JudgePrompt(Config):
     it: question and reference before the responses."""
 
 
-def own_prompts(form: str) -> dict[Case, JudgePrompt]:
-    """Return our own prompts of a form, as whole texts."""
-    return {
-        "general": _own(form, has_reference=False, is_later=False),
-        "reference": _own(form, has_reference=True, is_later=False),
-        "turns": _own(form, has_reference=False, is_later=True),
-        "turns_reference": _own(form, has_reference=True, is_later=True),
-    }
-
-
-def _own(form: str, *, has_reference: bool, is_later: bool) -> JudgePrompt:
-    is_pair = form != "scored"
-    parts = [
-        _TASK[form].format(what="conversation" if is_later else "question"),
-        _CRITERIA,
-        _LATER_TURN if is_later else "",
-        _REFERENCE if has_reference else "",
-        _ORDER if is_pair else "",
-        _VERDICT[form],
-    ]
-    sides = ("a", "b") if is_pair else ("",)
-    shown = ["[Question]\n{question}"]
-    if has_reference:
-        shown.append("[Correct answer]\n{reference}")
-    for side in sides:
-        title = f" {side.upper()}" if side else ""
-        field = f"_{side}" if side else ""
-        if is_later:
-            shown.append(f"[Conversation{title} so far]\n{{context{field}}}")
-        shown.append(f"[Response{title}]\n{{answer{field}}}\n[End of response{title}]")
-    return JudgePrompt(system_message="\n".join(filter(None, parts)), user="\n\n".join(shown))
+def own_prompts(form: str) -> dict[str, dict[str, str]]:
+    """Return our own prompts of a form by case, as whole texts."""
+    found: dict[str, dict[str, str]] = read_toml(OWN)[form]
+    return found
 
 
 def read_prompts(path: Path, form: Form) -> dict[Case, JudgePrompt]:
@@ -101,13 +54,10 @@ def read_prompts(path: Path, form: Form) -> dict[Case, JudgePrompt]:
     """
     found: dict[Case, JudgePrompt] = {}
     for where, row in read_rows(path):
-        category = str(row.get("category", ""))
-        if _form(row) != form or category not in _CATEGORY:
-            continue
-        case = "turns" if "multi-turn" in str(row.get("name", "")) else ""
-        case = "_".join(filter(None, (case, _CATEGORY[category]))) or "general"
-        if case not in found and category != "coding":
-            found[case] = _published(row, where)  # type: ignore[index]
+        case = _CASES.get(str(row.get("category")))
+        if _form(row) == form and case is not None:
+            is_later = "multi-turn" in str(row.get("name"))
+            found[_TURNS[case] if is_later else case] = _published(row, where)
     if "general" not in found:
         raise InputError(f"{path}: no general prompt of the form {form!r} in this file")
     return found

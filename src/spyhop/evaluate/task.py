@@ -53,6 +53,14 @@ class Protocol(Config):
     """Ways of lm-eval to read and compare a free answer; the first one decides. Default: spyhop's
     own reading."""
 
+    @model_validator(mode="after")
+    def _of_method(self) -> Self:
+        is_of_options = self.metric.startswith(("acc_", "mc")) or self.metric == "acc"
+        if self.metric != "accuracy" and is_of_options != (self.method == "likelihood"):
+            needed = "likelihood" if is_of_options else "generate"
+            raise ValueError(f'metric = {self.metric!r} needs method = "{needed}"')
+        return self
+
 
 class Benchmark(Protocol):
     """A benchmark, whichever file describes it."""

@@ -13,7 +13,7 @@ from spyhop.evaluate import AnyTask, ItemsConfig, is_file, read_items, read_suit
 from spyhop.models import read_teacher
 from spyhop.recipe.graph import Recipe, RecipeStep, Ref, Source, Use
 from spyhop.schema import Config, RecipeError
-from spyhop.settings import InputPath, beside_file
+from spyhop.settings import HUB, InputPath, beside_file
 from spyhop.train import NewModelConfig, new_model
 
 
@@ -43,7 +43,6 @@ def _data_place(place: str, info: ValidationInfo) -> str:
     return str(beside_file(Path(place), info))
 
 
-HUB = "hf://"
 _COMMIT = re.compile(r"@[0-9a-f]{40}$")
 DataPlace = Annotated[str, AfterValidator(_data_place)]
 """Folder or file of a data set, or `hf://datasets/OWNER/NAME@COMMIT`."""
@@ -111,6 +110,25 @@ def _place(task: AnyTask, suite: Suite, data: Mapping[str, str]) -> str:
             f"--data {task.data}=FOLDER"
         )
     return str(suite.path)
+
+
+AuditJudge = Annotated[
+    InputPath | None,
+    Field(
+        description="Model that compares the student's responses with the base's for the imitation "
+        "audit, on at most 200 items in both orders: its file (TOML) or folder. Default: no audit."
+    ),
+]
+
+
+def check_judged(judge: Path | None, suites: Sequence[Suite]) -> None:
+    """Refuse a judge without items.
+
+    Raises:
+        ValueError: Saying what to add.
+    """
+    if judge is not None and not suites:
+        raise ValueError("the judge of the imitation audit needs items: add [[suites]]")
 
 
 def served(file: Path) -> Use:
