@@ -127,7 +127,7 @@ def _work(
 ) -> list[dict[str, Any]] | _Fault:
     found = []
     for place, row in enumerate(batch.rows):
-        values = {}
+        values: dict[str, Any] = {}
         for name, template in batch.templates.items():
             try:
                 if template not in compiled:
