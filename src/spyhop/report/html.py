@@ -94,6 +94,10 @@ class ReportSection:
             )
         )
 
+    def disagreements(self, rows: Sequence[Any], names: Sequence[str]) -> None:
+        """Add items on which two models differ, with what each of them answered."""
+        self.blocks.append(_render("disagreements.html", rows=rows, names=names))
+
     def masked(self, pieces: Sequence[tuple[str, bool]], note: str) -> None:
         """Add a row's tokens; those that are trained on are marked."""
         self.blocks.append(_render("masked.html", pieces=pieces, note=note))
@@ -117,11 +121,14 @@ def write_page(
         "Settings", "Of the steps that this page was made from; keys name their artifacts."
     )
     settings.blocks.append(_render("settings.html", made=made.values()))
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    command = shlex.join(["spyhop", *sys.argv[1:]])
-    footer = f"spyhop {__version__}, {now}\n{command}"
-    html = render_page(title, lead, [*sections, settings], footer)
+    html = render_page(title, lead, [*sections, settings], page_footer())
     (folder / PAGE).write_text(html, encoding="utf-8")
+
+
+def page_footer() -> str:
+    """Return the version, the time and the command."""
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    return f"spyhop {__version__}, {now}\n{shlex.join(['spyhop', *sys.argv[1:]])}"
 
 
 def percent(value: float) -> str:
