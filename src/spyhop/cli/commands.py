@@ -43,6 +43,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "Evaluation": {
         "eval": ("evaluation", "Evaluate models on benchmarks."),
+        "compare": ("comparing", "Compare two models item by item, from anybody's logs."),
     },
     "Models and files": {
         "chat": ("training", "Chat with one model, or compare two side by side."),
