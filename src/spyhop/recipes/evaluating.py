@@ -71,7 +71,7 @@ def evaluating(config: EvaluatingConfig, name: str = "eval") -> Recipe:
     declared: dict[str, Ref] = {}
     if config.sealed is not None:
         declared["sealed"] = r.add("sealed", seal, config.sealed, items=items)
-    scores = add_scores(r, config.measure, suites, items, models, **declared)
+    scores = add_scores(r, config.measure, suites, items, models, SCORES, **declared)
     further: dict[str, Ref | dict[str, Ref]] = {**declared}
     if config.num_samples:
         further["sampled"] = _add_sampled(r, config, suites, items, models)
