@@ -42,6 +42,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "train": ("training", "Train a model on your rows."),
     },
     "Evaluation": {
+        "tasks": ("benchmarks", "Show benchmarks: items, options, chance, prompt, source."),
         "eval": ("evaluation", "Evaluate models on benchmarks."),
         "compare": ("comparing", "Compare two models item by item, from anybody's logs."),
     },

@@ -2,7 +2,7 @@
 
 from spyhop.evaluate.contamination import ContaminationRateConfig, ItemOverlap, check_contamination
 from spyhop.evaluate.export import joined, score_row, score_rows, write_scores
-from spyhop.evaluate.items import ItemsConfig, read_items
+from spyhop.evaluate.items import ItemsConfig, items_of, read_items
 from spyhop.evaluate.measure import MeasureConfig, measure
 from spyhop.evaluate.outcome import (
     HeldOutConfig,
@@ -24,6 +24,7 @@ from spyhop.evaluate.rescore import Rescored, rescore
 from spyhop.evaluate.sealed import SealConfig, SealState, seal, seal_state
 from spyhop.evaluate.suite import (
     AnyTask,
+    file_of,
     forms,
     is_file,
     read_suite,
@@ -56,8 +57,10 @@ __all__ = [
     "check_contamination",
     "compare",
     "could_reverse",
+    "file_of",
     "forms",
     "is_file",
+    "items_of",
     "joined",
     "macro_average",
     "measure",

@@ -45,6 +45,16 @@ def read_suite(suite: str) -> tuple[AnyTask, ...]:
     return (_formed(path, form, tables),)
 
 
+def file_of(suite: str, task: AnyTask) -> Path:
+    """Return the file that describes one of the benchmarks of a suite."""
+    path = Path(suite) if suite.endswith(YAML) else _place(suite)[0]
+    return FOLDER / f"{task.name.partition('-')[0]}.toml" if "suites" in _tables(path) else path
+
+
+def _tables(path: Path) -> dict[str, Any]:
+    return {} if path.suffix in YAML else read_toml(path)
+
+
 def read_task(suite: str) -> Task:
     """Return a single benchmark of ours.
 
