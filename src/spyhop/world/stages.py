@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field
 
 from spyhop.lazy import Lazy
 from spyhop.models.base import Backend, ModelConfig
-from spyhop.models.calls import Choice, Reply, Request, Sampling, TokenLogprobs
+from spyhop.models.calls import Choice, Kind, Reply, Request, Sampling, TokenLogprobs
 from spyhop.render import SPECIAL_TOKENS
 from spyhop.runtime import Runtime
 from spyhop.schema import Answer, Config, Item, Message, ModelError, Query, prompt_turns
@@ -95,7 +95,7 @@ class _SolverBackend:
     def __init__(self, config: SolverConfig) -> None:
         self._config = config
 
-    def batches(self, requests: Sequence[Request]) -> list[list[Request]]:
+    def batches(self, requests: Sequence[Request], kind: Kind) -> list[list[Request]]:
         return [list(requests[start : start + BATCH]) for start in range(0, len(requests), BATCH)]
 
     def generate(self, batch: Sequence[Request], sampling: Sampling) -> list[Reply]:
