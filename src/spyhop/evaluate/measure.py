@@ -15,6 +15,7 @@ from spyhop.evaluate.asking import request_of
 from spyhop.evaluate.likelihood import scored_options
 from spyhop.evaluate.reading import read_reply
 from spyhop.evaluate.task import Protocol, Task
+from spyhop.evaluate.toxicity import with_toxicity
 from spyhop.models import Model, Reply
 from spyhop.schema import Item, ModelError, Score, Unfinished
 from spyhop.stage import Calls, Context, Estimate, stage
@@ -52,7 +53,12 @@ class MeasureConfig(Protocol):
         return self.suites.get(suite) or _protocol(self)
 
 
-def plan_measure(config: MeasureConfig, items: Mapping[str, Estimate], model: Estimate) -> Estimate:
+def plan_measure(
+    config: MeasureConfig,
+    items: Mapping[str, Estimate],
+    model: Estimate,
+    classifier: Estimate | None = None,
+) -> Estimate:
     """One request per item and sample."""
     requests = new_tokens = most = rows = 0
     for suite, some in items.items():
@@ -73,9 +79,16 @@ def plan_measure(config: MeasureConfig, items: Mapping[str, Estimate], model: Es
 
 @stage(version=5, writes=Score, plan=plan_measure)
 def measure(
-    ctx: Context, config: MeasureConfig, *, items: Mapping[str, Artifact], model: Model
+    ctx: Context,
+    config: MeasureConfig,
+    *,
+    items: Mapping[str, Artifact],
+    model: Model,
+    classifier: Model | None = None,
 ) -> Iterator[Score]:
     """Yield one row per item and sample, in order.
+
+    Responses under the metric `toxicity` are scored by the classifier, or by the built-in one.
 
     No answer found is wrong, and stays visible as None. The form of a suite is the same for all
     its items, and part of each row.
@@ -90,6 +103,9 @@ def measure(
         else:
             model.check_samples(config.num_samples, protocol.sampling)
             rows = _written(protocol, artifacts, model, config.num_samples)
+        if protocol.metric == "toxicity":
+            asked = [item for artifact in artifacts for item in artifact.rows(Item)]
+            rows = with_toxicity(rows, asked, classifier)
         for row in rows:
             ctx.count("answered", int(row.extracted is not None))
             ctx.count("correct", int(row.correct))

@@ -1,12 +1,21 @@
 """Read the answer of a response to an item, and its further scores. `rescore` reads stored ones."""
 
 from spyhop.evaluate.asking import cue_of
+from spyhop.evaluate.overlap import METRICS, overlap_metrics
+from spyhop.evaluate.safety import read_labels, read_refusal
 from spyhop.evaluate.task import Protocol
 from spyhop.schema import Ending, Item, RecipeError
 from spyhop.text.choices import first_capital
 from spyhop.text.gold import Reading, gold_answer, read
 from spyhop.text.squad import declines, exact_match, token_f1
 from spyhop.text.thought import without_thought
+
+SAFETY = {
+    "refusal": read_refusal,
+    "labels": read_labels,
+    "toxicity": lambda text, ending, item: (Reading(None, is_right=False), {}),
+}
+"""Metrics that read a response by rules of their own; toxicity is added by a classifier."""
 
 
 def read_reply(
@@ -19,8 +28,10 @@ def read_reply(
     answer, and `declined` is whether the response says that it does not know.
     """
     golds = item.golds or [item.target]
+    if protocol.metric in SAFETY:
+        return SAFETY[protocol.metric](text, ending, item)
     if item.options:
-        if protocol.metric in ("exact", "f1"):
+        if protocol.metric in ("exact", "f1", *METRICS):
             raise RecipeError(
                 f"metric = {protocol.metric!r} is of free answers; {item.suite} {item.task} has "
                 "options"
@@ -34,6 +45,8 @@ def read_reply(
         "f1": token_f1(answer, plain),
         "declined": float(not reading.is_right and declines(without_thought(text))),
     }
+    if protocol.metric in METRICS:
+        metrics |= overlap_metrics(without_thought(text), golds)
     return reading, metrics
 
 

@@ -27,6 +27,8 @@ else:
     torch = Lazy("torch")
 
 HEAD = "SequenceClassification"
+TOXIC = ("toxic", "toxicity", "hate", "hateful", "offensive", "unsafe", "LABEL_1", "1")
+"""Labels of published classifiers that mean toxic, the first one that a model has counts."""
 LONGEST_WINDOW = 512
 """Tokens scored at once where the folder states no limit."""
 SPARE_TOKENS = 16
