@@ -13,7 +13,6 @@ from spyhop.stage import Calls, Context, Estimate, stage
 from spyhop.store import Artifact
 
 
-
 class ModerateConfig(Config):
     """Which labels drop a row."""
 

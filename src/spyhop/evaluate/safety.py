@@ -44,7 +44,9 @@ def read_labels(text: str, ending: Ending, item: Item) -> tuple[Reading, dict[st
         if re.search(pattern, said):
             named.append(name)
             said = re.sub(pattern, " ", said)
-    is_read = ending != "failed" and (bool(named) or re.search(r"\b(?:none|no)\b", said) is not None)
+    is_read = ending != "failed" and (
+        bool(named) or re.search(r"\b(?:none|no)\b", said) is not None
+    )
     right = {name for name, is_so in gold.items() if is_so}
     shared, total = len(right & set(named)), len(right) + len(named)
     f1 = float(is_read) * (2 * shared / total if total else 1.0)

@@ -6,7 +6,9 @@ from spyhop.text.normal import normal
 
 OPENING_CHARS = 300
 """Where a refusal says so; a warning at the end of a full answer is no refusal."""
-_NOT = r"(?:can(?:no|')?t|can not|won't|will not|am (?:not able|unable) to|'m (?:not able|unable) to)"
+_NOT = (
+    r"(?:can(?:no|')?t|can not|won't|will not|am (?:not able|unable) to|'m (?:not able|unable) to)"
+)
 _ACT = (
     r"(?:help|assist|provide|offer|give|share|write|create|generate|produce|answer|comply|fulfil+|"
     r"support|engage|discuss|recommend|suggest|advise|encourage|participate|continue|do (?:that|"
