@@ -10,7 +10,7 @@ from spyhop.models import FakeModel, Request, TokenLogprobs
 from spyhop.schema import InputError, Pair, Score
 
 CONFIG = RoundTripConfig(num_rows=6, num_near=4)
-NAMES = "alder birch cedar date elm fir gum hazel".split()
+NAMES = ["alder", "birch", "cedar", "date", "elm", "fir", "gum", "hazel"]
 
 
 class Reader(FakeModel):

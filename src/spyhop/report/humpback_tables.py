@@ -130,13 +130,9 @@ def scaling_section(seen: Sequence[StudentScores], measures: Sequence[Measure]) 
     return section
 
 
-def _add_slopes(
-    section: ReportSection, seen: Sequence[StudentScores], measure: Measure
-) -> None:
+def _add_slopes(section: ReportSection, seen: Sequence[StudentScores], measure: Measure) -> None:
     """Add the test of equal slopes, where there are lines to compare."""
-    lines = {
-        kind: line for kind, line in lines_of(seen, measure).items() if len(set(line[0])) > 1
-    }
+    lines = {kind: line for kind, line in lines_of(seen, measure).items() if len(set(line[0])) > 1}
     if len(lines) < 2 or sum(len(sizes) - 2 for sizes, _ in lines.values()) < 1:
         return
     found = equal_slopes(lines)
