@@ -101,7 +101,7 @@ def eval(
         raise RecipeError("name at least one model and one --suite, or an evaluation to --rescore")
     settings: dict[str, Any] = {
         "models": _named(models),
-        "suites": _suites(suite, data, limit),
+        "suites": suite_settings(suite, data, limit),
         "num_samples": samples,
         "rows": [path.absolute() for path in rows],
         "system_messages": _messages(system_messages),
@@ -133,7 +133,10 @@ def _named(models: Sequence[Path]) -> dict[str, Path]:
     return found
 
 
-def _suites(names: Sequence[str], data: Sequence[str], limit: int | None) -> list[dict[str, Any]]:
+def suite_settings(
+    names: Sequence[str], data: Sequence[str], limit: int | None
+) -> list[dict[str, Any]]:
+    """Return benchmarks as settings, with their files."""
     places = dict(_pair(each) for each in data)
     suites = []
     for name in names:

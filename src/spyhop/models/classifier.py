@@ -10,9 +10,9 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-from spyhop.lazy import Lazy
+from spyhop.lazy import torch
 from spyhop.models.base import Backend, ModelConfig
 from spyhop.models.calls import Choice, Labels, Reply, Request, Sampling, TokenLogprobs
 from spyhop.models.folder import load_model, load_tokenizer
@@ -20,11 +20,6 @@ from spyhop.models.local import pick_device
 from spyhop.runtime import Runtime
 from spyhop.schema import ModelError
 from spyhop.store import Artifact
-
-if TYPE_CHECKING:
-    import torch
-else:
-    torch = Lazy("torch")
 
 HEAD = "SequenceClassification"
 TOXIC = ("toxic", "toxicity", "hate", "hateful", "offensive", "unsafe", "LABEL_1", "1")

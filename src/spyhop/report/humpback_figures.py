@@ -72,7 +72,7 @@ class StudentScores:
     def level(self, measure: Measure) -> Interval:
         """Return the mean over items with a 95 % interval over items."""
         values = list(outcomes([self.scores[measure]]).values())
-        if measure == "accuracy":
+        if set(values) <= {0.0, 1.0}:
             return wilson(int(sum(values)), len(values))
         return seed_interval(values)
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from spyhop.lazy import Lazy
+from spyhop.lazy import alt
 from spyhop.report.arm_figures import verdict
 from spyhop.report.html import PALETTE, ReportSection, Table
 from spyhop.report.humpback_figures import (
@@ -16,11 +16,6 @@ from spyhop.report.humpback_figures import (
     lines_of,
 )
 from spyhop.statistics import Interval, equal_slopes, holm
-
-if TYPE_CHECKING:
-    import altair as alt
-else:
-    alt = Lazy("altair")
 
 AXES: dict[Measure, str] = {
     "accuracy": "accuracy %",
@@ -239,7 +234,7 @@ def _interval(found: Interval, measure: Measure, sign: str = "") -> str:
 
 
 def _curves(seen: Sequence[StudentScores], measure: Measure) -> alt.TopLevelMixin:
-    unit = 100 if measure == "accuracy" else 1
+    unit = 1 if measure == "held_out" else 100
     values = []
     for each in seen:
         found = each.level(measure)

@@ -16,6 +16,7 @@ from spyhop.statistics.interval import (
 )
 from spyhop.statistics.paired import (
     Comparison,
+    cluster_difference,
     mcnemar,
     paired_difference,
     paired_seed_difference,
@@ -51,6 +52,7 @@ __all__ = [
     "WinRate",
     "bounded_mean",
     "bradley_terry",
+    "cluster_difference",
     "cluster_interval",
     "detectable_difference",
     "equal_slopes",
