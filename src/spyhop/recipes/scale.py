@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field, model_validator
 
@@ -45,7 +46,7 @@ class ScaleConfig(Config):
     seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1)
     """Each draws its own rows and order of training."""
     train: TuneConfig = TuneConfig(epochs=1)
-    """Training of every student; its budget is that of the point."""
+    """Training of every student, without a budget: that is the point's."""
     suites: tuple[Suite, ...] = ()
     """Benchmarks whose accuracy is w."""
     measure: MeasureConfig = MeasureConfig()
@@ -54,6 +55,16 @@ class ScaleConfig(Config):
     judge: InputPath | None = None
     """A model that judges the students' answers to the one suite against the base's; the win rate
     is w."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _budget(cls, values: Any) -> Any:  # noqa: ANN401 (plain TOML)
+        """Fill in the budget that the points replace; refuse one that they would ignore."""
+        if not isinstance(values, dict) or not isinstance(values.get("train"), dict):
+            return values
+        if given := {"tokens", "epochs"} & values["train"].keys():
+            raise ValueError(f"train.{min(given)}: the points say how long to train")
+        return {**values, "train": {**values["train"], "epochs": 1.0}}
 
     @model_validator(mode="after")
     def _has_measure(self) -> "ScaleConfig":
