@@ -5,8 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
-from spyhop.cli.evaluation import NO_NAMES, suite_settings
-from spyhop.cli.options import NO_CHANGES, Changes, Plan, TaskOut
+from spyhop.cli.evaluation import NO_NAMES
+from spyhop.cli.options import NO_CHANGES, Changes, DataPlaces, Plan, TaskOut, places
 from spyhop.cli.running import apart, build, given, print_plan, run_and_report
 from spyhop.recipe import resolve
 from spyhop.recipes.evaluating import step_name
@@ -28,10 +28,7 @@ def scale(
         list[str],
         typer.Option("--suite", help="Benchmark to measure by. May be repeated."),
     ] = NO_NAMES,
-    data: Annotated[
-        list[str],
-        typer.Option("--data", metavar="NAME=PATH", help="Files of a benchmark. May be repeated."),
-    ] = NO_NAMES,
+    data: DataPlaces = NO_CHANGES,
     judge: Annotated[
         Path | None,
         typer.Option("--judge", help="Model that judges answers to the suite, for a win rate."),
@@ -51,7 +48,8 @@ def scale(
     settings: dict[str, Any] = {
         "sets": dict(zip(names, (path.absolute() for path in sets), strict=True)),
         "base": base.absolute(),
-        "suites": suite_settings(suite, data, None),
+        "suites": [{"suite": name} for name in suite],
+        "data": places(data),
         "held_out": held_out and held_out.absolute(),
         "judge": judge and judge.absolute(),
         "seeds": list(range(seeds)),

@@ -15,7 +15,7 @@ from spyhop.models import Local
 from spyhop.recipe.graph import Recipe, RecipeStep, Ref, Source, Use
 from spyhop.recipes.humpback_arms import at_point
 from spyhop.recipes.humpback_config import Point
-from spyhop.recipes.inputs import Suite, add_items, served
+from spyhop.recipes.inputs import DataPlace, Suite, add_items, placed, served
 from spyhop.report.humpback_figures import StudentRun
 from spyhop.report.scale import ScalePageConfig, scale_page
 from spyhop.schema import Config
@@ -49,6 +49,8 @@ class ScaleConfig(Config):
     """Training of every student, without a budget: that is the point's."""
     suites: tuple[Suite, ...] = ()
     """Benchmarks whose accuracy is w."""
+    data: dict[str, DataPlace] = Field(default_factory=dict)
+    """Where each data set is: a folder, a file, or `hf://datasets/OWNER/NAME@COMMIT`."""
     measure: MeasureConfig = MeasureConfig()
     held_out: InputPath | None = None
     """Rows of none of the sets; the log-likelihood of their responses is w."""
@@ -81,8 +83,9 @@ def scale(config: ScaleConfig, name: str = "scale") -> Recipe:
     """Compare data sets by what they gain as they grow: students at equal steps, and slopes."""
     r = Recipe(name)
     base = Source(config.base)
-    items = add_items(r, config.suites)
-    asked = config.measure.for_tasks(suite.task for suite in config.suites)
+    suites = placed(config.suites, config.data)
+    items = add_items(r, suites)
+    asked = config.measure.for_tasks(suite.task for suite in suites)
     known: dict[str, Ref] = {}
     if config.held_out is not None:
         rows = r.add("held-out", read_conversations, _read(config), file=Source(config.held_out))
