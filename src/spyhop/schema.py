@@ -401,24 +401,62 @@ class Score(Row):
     passage: str = ""
     topic: str = ""
     """As the item's."""
+    form: Literal["", "asked", "prefilled", "plain"] = ""
+    """Where the cue of the answer was: in the user's turn, in the response, or in plain text."""
+
+
+class Question(Row):
+    """An open question: the user's turns, with reference answers if there are any."""
+
+    suite: str
+    topic: str = ""
+    """Category or skill."""
+    turns: list[str]
+    references: list[str] = []
+    """Correct answer to each turn; a question with some is judged by the `reference` prompt."""
+
+
+class Response(Row):
+    """A model's responses to the turns of a question; the id is the question's."""
+
+    model: str = ""
+    turns: list[str]
+    ending: Ending = "whole"
+    """Of the last turn."""
 
 
 class Verdict(Row):
-    """A judge's verdict on one item: which of two responses is better, or how good one is.
+    """A verdict on one question: which of two responses is better, or how good one is.
 
     A verdict that cannot be had is missing: it is never a loss or a low score.
     """
 
     item_id: str
+    """Id of the question."""
     judge: str
+    """Name of the model, or id of the person."""
+    a: str = ""
+    b: str = ""
+    """Names of the compared models; `b` is empty where one response is scored."""
     order: Literal["", "ab", "ba"] = ""
-    """Which response the judge read first; empty where it read only one."""
+    """Which response the judge read first; empty where it read only one, or it is not known."""
     winner: Literal["a", "b", "tie"] | None = None
     score: float | None = None
+    """Grade of the response of `a`."""
+    score_b: float | None = None
+    """Grade of the response of `b`, if the judge grades both."""
     missing: str = ""
-    """Why there is neither winner nor score: `no_verdict` or the ending of the judge's reply."""
+    """Why there is neither winner nor score: `no_verdict`, `two_verdicts`, `no_response` (a model
+    has none), or the ending of the judge's reply."""
     reason: str = ""
-    """The judge's text before its verdict."""
+    """The judge's whole reply."""
+    turn: int = 1
+    """Turn of the conversation that is judged, from 1."""
+    repeat: int = 0
+    """1 for the second verdict on the same texts in the same order."""
+    suite: str = ""
+    topic: str = ""
+    """As the question's."""
     error: str | None = None
 
 

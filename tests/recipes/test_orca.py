@@ -207,7 +207,7 @@ def test_every_step_from_collections_to_a_data_set(data_dir: Path, tmp_path: Pat
                 "tasks": ["aqua-rat"],
             }
         ],
-        "measure": {"method": "choose"},
+        "measure": {"method": "likelihood"},
         "num_queries": 300,
         "ablate": ["order"],
         "assistant": {"recorded": "targets"},

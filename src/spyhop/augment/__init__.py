@@ -20,31 +20,5 @@ from spyhop.augment.difficulty import (
 from spyhop.augment.evidence import ExplainConfig, explain
 from spyhop.augment.filter_answers import FilterAnswersConfig, filter_answers
 from spyhop.augment.instruction import InstructionFilters
+from spyhop.augment.moderate import ModerateConfig, moderate
 from spyhop.augment.verify import VerifyConfig, verify
-
-__all__ = [
-    "SEED_MESSAGE",
-    "WEB_MESSAGE",
-    "AnswerConfig",
-    "BacktranslateConfig",
-    "DialogueConfig",
-    "ExplainConfig",
-    "FilterAnswersConfig",
-    "ForwardConfig",
-    "InstructionFilters",
-    "MeasureErrorsConfig",
-    "MeasureLossesConfig",
-    "Outcomes",
-    "ReversedConfig",
-    "VerifyConfig",
-    "answer",
-    "backtranslate",
-    "discuss",
-    "explain",
-    "filter_answers",
-    "format_pairs",
-    "measure_errors",
-    "measure_losses",
-    "reverse_pairs",
-    "verify",
-]

@@ -41,6 +41,11 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "curate": ("tasks", "Rate pairs with a model and keep the best."),
         "train": ("training", "Train a model on your rows."),
     },
+    "Evaluation": {
+        "eval": ("evaluation", "Evaluate models on benchmarks."),
+        "scale": ("scaling", "Compare data sets by what they gain as they grow."),
+        "compare": ("comparing", "Compare two models item by item, from anybody's logs."),
+    },
     "Models and files": {
         "chat": ("training", "Chat with one model, or compare two side by side."),
         "delta": ("training", "Publish what training changed, without the base."),

@@ -1,159 +1,181 @@
 """Ask a model the items of a benchmark and score its answers by rule.
 
+Two methods: `generate` reads the answer from a response, `likelihood` compares the options'
+log-probabilities (`evaluate.likelihood`).
+
 Source: Orca (arXiv:2306.02707), section 4.2.2: zero-shot, one user turn, exact match.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
-from typing import Literal
 
 from pydantic import Field
 
-from spyhop.evaluate.task import Protocol, Task
-from spyhop.models import Model, Reply, Request
-from spyhop.schema import Ending, Item, RecipeError, Score, prompt_turns
+from spyhop.evaluate.asking import request_of
+from spyhop.evaluate.likelihood import scored_options
+from spyhop.evaluate.reading import read_fields
+from spyhop.evaluate.sealed import note_scoring
+from spyhop.evaluate.task import Benchmark, Protocol
+from spyhop.evaluate.toxicity import with_toxicity
+from spyhop.models import Model, Reply
+from spyhop.schema import Item, ModelError, Score, Unfinished
 from spyhop.stage import Calls, Context, Estimate, stage
 from spyhop.store import Artifact
-from spyhop.text.choices import first_capital
-from spyhop.text.gold import Reading, read
-from spyhop.text.thought import without_thought
 
 ITEM_TOKENS = 300
-"""Planning figures: a usual item, and a model of a million parameters on one core."""
+"""Planning figure: a usual item."""
 
 
 class MeasureConfig(Protocol):
     """Prompt, sampling and answer extraction of an evaluation."""
 
-    method: Literal["generate", "choose"] = "generate"
-    """How items are answered. `choose` takes the option of the highest probability, so every item
-    has an answer."""
+    num_samples: int = Field(1, ge=1)
+    """Responses per item; more than one need a temperature above 0."""
     suites: dict[str, Protocol] = Field(default_factory=dict)
     """Suites that are asked in another way than the settings above say."""
 
-    def for_tasks(self, tasks: Iterable[Task]) -> "MeasureConfig":
+    def for_tasks(self, tasks: Iterable[Benchmark]) -> "MeasureConfig":
         """Return the settings for benchmarks: their own protocols, where these settings are unset.
 
-        Set fields, those of `sampling` one by one, apply to all benchmarks.
+        Set fields, those of `sampling` one by one, apply to all benchmarks. Under another method
+        than its own, a benchmark has the metric `accuracy`.
         """
         given = self.model_dump(include=set(Protocol.model_fields), exclude_unset=True)
         plain, suites = _protocol(self), dict(self.suites)
         for task in tasks:
             own = _protocol(task).model_dump()
+            if given.get("method", own["method"]) != own["method"]:
+                own["metric"] = "accuracy"
             sampling = own["sampling"] | given.get("sampling", {})
             protocol = Protocol.model_validate(own | given | {"sampling": sampling})
             if protocol != plain:
                 suites.setdefault(task.name, protocol)
         return self.model_copy(update={"suites": suites})
 
+    def protocol(self, suite: str) -> Protocol:
+        """Return how the items of a suite are asked and scored."""
+        return self.suites.get(suite) or _protocol(self)
 
-def plan_measure(config: MeasureConfig, items: Mapping[str, Estimate], model: Estimate) -> Estimate:
-    """One request per item."""
-    rows = sum(some.rows for some in items.values())
-    most = rows * config.sampling.max_new_tokens
+
+def plan_measure(
+    config: MeasureConfig,
+    items: Mapping[str, Estimate],
+    model: Estimate,
+    classifier: Estimate | None = None,
+    sealed: Estimate | None = None,
+) -> Estimate:
+    """One request per item and sample."""
+    requests = new_tokens = most = rows = 0
+    for suite, some in items.items():
+        protocol = config.protocol(suite)
+        is_written = protocol.method == "generate"
+        num = some.rows * (config.num_samples if is_written else 1)
+        rows, requests = rows + num, requests + num
+        most += num * protocol.sampling.max_new_tokens * is_written
+        new_tokens = most // 4
     calls = Calls(
-        requests=rows,
-        prompt_tokens=rows * ITEM_TOKENS,
-        response_tokens=most // 4,
+        requests=requests,
+        prompt_tokens=requests * ITEM_TOKENS,
+        response_tokens=new_tokens,
         most_response_tokens=most,
     )
     return Estimate(rows=rows, calls={"model": calls})
 
 
-@stage(version=4, writes=Score, plan=plan_measure)
+@stage(version=5, writes=Score, plan=plan_measure)
 def measure(
-    ctx: Context, config: MeasureConfig, *, items: Mapping[str, Artifact], model: Model
+    ctx: Context,
+    config: MeasureConfig,
+    *,
+    items: Mapping[str, Artifact],
+    model: Model,
+    classifier: Model | None = None,
+    sealed: Artifact | None = None,
 ) -> Iterator[Score]:
-    """Yield one row per item, in order. No answer found is wrong, and stays visible as None."""
-    for protocol, group in groupby(items.values(), lambda artifact: _protocol_of(artifact, config)):
-        artifacts = list(group)
-        total = sum(artifact.num_rows for artifact in artifacts)
-        requests = (_request(item, config.method, protocol) for item in _items(artifacts))
-        if config.method == "choose":
-            choices = model.choose(requests, total=total)
-            for item, found in zip(_items(artifacts), choices, strict=True):
-                best = item.options[_largest(found.probabilities)] if found.probabilities else None
-                ending: Ending = "whole" if found.error is None else "failed"
-                reading = Reading(best, best == item.target)
-                yield _score(ctx, item, "", reading, "choose", ending, 0, found.error)
-            continue
-        replies = model.generate(requests, protocol.sampling, total=total)
-        for item, reply in zip(_items(artifacts), replies, strict=True):
-            yield _score(
-                ctx,
-                item,
-                reply.text,
-                _read(reply, item, protocol.extract),
-                reply.finish_reason,
-                reply.ending,
-                reply.response_tokens,
-                reply.error,
-            )
+    """Yield one row per item and sample, in order.
+
+    No answer found is wrong, and stays visible as None. The form of a suite is the same for all
+    its items, and part of each row. `sealed` is a declaration that this scoring follows
+    (`evaluate.sealed`). Responses under the metric `toxicity` are scored by the classifier, or by
+    the built-in one.
+
+    Raises:
+        ModelError: If an endpoint continues no prefilled response.
+    """
+    ids: list[str] = []
+    for suite, group in groupby(items.values(), _suite):
+        artifacts, protocol = list(group), config.protocol(suite)
+        if protocol.method == "likelihood":
+            rows = scored_options(protocol, artifacts, model)
+        else:
+            model.check_samples(config.num_samples, protocol.sampling)
+            rows = _written(protocol, artifacts, model, config.num_samples)
+        if protocol.metric == "toxicity":
+            asked = [item for artifact in artifacts for item in artifact.rows(Item)]
+            rows = with_toxicity(rows, asked, classifier)
+        for row in rows:
+            ctx.count("answered", int(row.extracted is not None))
+            ctx.count("correct", int(row.correct))
+            ids.append(row.id)
+            yield row
+    note_scoring(ctx, model.identity, ids)
 
 
 def _protocol(settings: Protocol) -> Protocol:
     return Protocol(**{name: getattr(settings, name) for name in Protocol.model_fields})
 
 
-def _protocol_of(items: Artifact, config: MeasureConfig) -> Protocol:
-    """Return how the items of a suite are asked."""
-    suite = next((item.suite for item in items.rows(Item)), "")
-    return config.suites.get(suite) or _protocol(config)
+def _suite(items: Artifact) -> str:
+    return next((item.suite for item in items.rows(Item)), "")
 
 
-def _read(reply: Reply, item: Item, how: str) -> Reading:
-    """Return the answer in a reply: a label for multiple choice, else a number or text."""
-    if reply.ending == "failed":
-        return Reading(None, is_right=False)
-    if item.options and how == "first_capital":
-        label = first_capital(without_thought(reply.text), item.options)
-        return Reading(label, label == item.target)
-    is_whole = reply.ending == "whole"
-    return read(reply.text, item.question, item.target, labels=item.options, is_whole=is_whole)
-
-
-def _items(artifacts: Sequence[Artifact]) -> Iterator[Item]:
-    for artifact in artifacts:
-        yield from artifact.rows(Item)
-
-
-def _request(item: Item, method: str, protocol: Protocol) -> Request:
-    if method == "choose" and not item.options:
-        raise RecipeError(
-            f'measure.method = "choose" needs options; item {item.id} of {item.task} has none'
+def _written(
+    protocol: Protocol, artifacts: Sequence[Artifact], model: Model, num_samples: int
+) -> Iterator[Score]:
+    """Yield the scores of responses. An endpoint that refuses every prefill is one error."""
+    total = num_samples * sum(artifact.num_rows for artifact in artifacts)
+    requests = (request_of(*each, protocol) for each in _asked(artifacts, num_samples))
+    num_failed, cause = 0, ""
+    try:
+        replies = model.generate(requests, protocol.sampling, total=total)
+        for (item, n), reply in zip(_asked(artifacts, num_samples), replies, strict=True):
+            if reply.error is not None:
+                num_failed, cause = num_failed + 1, reply.error
+            yield _score(item, n, reply, protocol)
+    except Unfinished:
+        raise
+    except ModelError as error:
+        if protocol.form != "prefilled":
+            raise
+        num_failed, cause = total, str(error)
+    if protocol.form == "prefilled" and num_failed == total > 0:
+        raise ModelError(
+            f"{model.label}: no prefilled response was continued ({cause:.200}); "
+            'set measure.form = "asked"'
         )
-    options = item.options if method == "choose" else []
-    turns = prompt_turns(item.asked, protocol.system_message)
-    return Request(id=item.id, messages=turns, options=options)
 
 
-def _score(
-    ctx: Context,
-    item: Item,
-    response: str,
-    reading: Reading,
-    finish_reason: str,
-    ending: Ending,
-    num_tokens: int,
-    error: str | None,
-) -> Score:
-    ctx.count("answered", int(reading.answer is not None))
-    ctx.count("correct", int(reading.is_right))
+def _asked(artifacts: Sequence[Artifact], num_samples: int) -> Iterator[tuple[Item, int]]:
+    for artifact in artifacts:
+        for item in artifact.rows(Item):
+            yield from ((item, n) for n in range(num_samples))
+
+
+def _score(item: Item, sample_index: int, reply: Reply, protocol: Protocol) -> Score:
     return Score(
         id=item.id,
         suite=item.suite,
         task=item.task,
-        response=response,
-        extracted=reading.answer,
-        correct=reading.is_right,
+        response=reply.text,
         target=item.target,
         chance=item.chance,
-        finish_reason=finish_reason,
-        ending=ending,
-        response_tokens=num_tokens,
-        error=error,
+        finish_reason=reply.finish_reason,
+        ending=reply.ending,
+        response_tokens=reply.response_tokens,
+        error=reply.error,
+        sample_index=sample_index,
+        passage=item.passage,
+        topic=item.topic,
+        form=protocol.form,
+        **read_fields(reply.text, reply.ending, item, protocol),
     )
-
-
-def _largest(values: Sequence[float]) -> int:
-    return max(range(len(values)), key=values.__getitem__)

@@ -1,7 +1,16 @@
 """The one model interface and its kinds: endpoints, local weights, recorded answers, a fake."""
 
 from spyhop.models.base import BatchModel, Model, ModelConfig, ModelUse
-from spyhop.models.calls import Choice, Reply, Request, SampledGeneration, Sampling, TokenLogprobs
+from spyhop.models.calls import (
+    Choice,
+    Labels,
+    Reply,
+    Request,
+    SampledGeneration,
+    Sampling,
+    TokenLogprobs,
+)
+from spyhop.models.classifier import TOXIC, Classifier, pick_label
 from spyhop.models.endpoint import Remote
 from spyhop.models.fake import FakeModel
 from spyhop.models.local import Local
@@ -10,10 +19,13 @@ from spyhop.models.service import Endpoint, Service
 from spyhop.models.teacher import Teacher, read_teacher
 
 __all__ = [
+    "TOXIC",
     "BatchModel",
     "Choice",
+    "Classifier",
     "Endpoint",
     "FakeModel",
+    "Labels",
     "Local",
     "Model",
     "ModelConfig",
@@ -27,5 +39,6 @@ __all__ = [
     "Service",
     "Teacher",
     "TokenLogprobs",
+    "pick_label",
     "read_teacher",
 ]

@@ -13,11 +13,20 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from time import monotonic, sleep
-from typing import ClassVar, Protocol, TypeVar
+from typing import ClassVar, Protocol, TypeVar, runtime_checkable
 
 from pydantic_core import PydanticSerializationError, to_json
 
-from spyhop.models.calls import Choice, Kind, Reply, Request, Result, Sampling, TokenLogprobs
+from spyhop.models.calls import (
+    Choice,
+    Kind,
+    Labels,
+    Reply,
+    Request,
+    Result,
+    Sampling,
+    TokenLogprobs,
+)
 from spyhop.models.journal import Journal
 from spyhop.models.service import Service
 from spyhop.runtime import Runtime
@@ -66,6 +75,14 @@ class Backend(Protocol):
 
     def logprobs(self, batch: Sequence[Request]) -> list[TokenLogprobs]:
         """Score the continuations of one batch, token by token."""
+
+
+@runtime_checkable
+class ClassifierBackend(Protocol):
+    """Interface of a classifier in process."""
+
+    def classify(self, batch: Sequence[Request]) -> list[Labels]:
+        """Score the labels of one batch."""
 
 
 class ModelConfig(Config):
@@ -176,6 +193,8 @@ class Model:
         config: ModelConfig | None = None,
         is_owned: bool = False,
     ) -> None:
+        self.identity = identity
+        """Hash of what the model is."""
         self.label = label
         self.config = config
         self._ctx = ctx
@@ -222,6 +241,12 @@ class Model:
     ) -> Iterator[TokenLogprobs]:
         """Yield the log-probabilities of each request's continuation, in order."""
         yield from self._ask("logprobs", requests, None, TokenLogprobs, total)
+
+    def classify(
+        self, requests: Iterable[Request], *, total: int | None = None
+    ) -> Iterator[Labels]:
+        """Yield the labels of each request's last turn, in order; classifiers only."""
+        yield from self._ask("classify", requests, None, Labels, total)
 
     def _ask(
         self,
@@ -286,7 +311,7 @@ class Model:
                 result = result.model_copy(update={"id": request.id})
             yield result
 
-    def _use(self, result: Reply | Choice | TokenLogprobs) -> None:
+    def _use(self, result: Reply | Choice | TokenLogprobs | Labels) -> None:
         use = self._ctx.use
         use("requests", 1)
         use("prompt_tokens", result.prompt_tokens)
@@ -354,9 +379,16 @@ class BatchModel(Model):
 
 def _ask_batch(
     backend: Backend, kind: Kind, batch: Sequence[Request], sampling: Sampling
-) -> Sequence[Reply | Choice | TokenLogprobs]:
+) -> Sequence[Reply | Choice | TokenLogprobs | Labels]:
     if kind == "generate":
         return backend.generate(batch, sampling)
+    if kind == "classify":
+        if not isinstance(backend, ClassifierBackend):
+            raise ModelError(
+                "this model writes text and scores no labels; name a folder of a sequence "
+                'classifier, or an endpoint with api = "moderations"'
+            )
+        return backend.classify(batch)
     return backend.choose(batch) if kind == "choose" else backend.logprobs(batch)
 
 

@@ -65,7 +65,8 @@ class Request(_Frozen):
     """One call: a prompt, and for `choose` its options, for `logprobs` its continuation.
 
     For `generate` and `choose`, `continuation` is a prefilled response: the reply goes on after it,
-    and options are scored after it.
+    and options are scored after it. `classify` reads the last turn, and with a continuation the
+    pair of both (premise and hypothesis).
     """
 
     messages: list[Message] = []
@@ -152,5 +153,18 @@ class TokenLogprobs(_Scored):
         return sum(self.values) / max(1, len(self.values))
 
 
-Result = TypeVar("Result", Reply, Choice, TokenLogprobs)
-Kind = Literal["generate", "choose", "logprobs"]
+class Labels(_Scored):
+    """The labels of a text, as a classifier or a moderation service scores them."""
+
+    scores: dict[str, float]
+    """Probability of each label; empty where the call failed."""
+    flagged: tuple[str, ...] = ()
+    """Labels that the service itself flags; a classifier flags none."""
+    prompt_tokens: int = 0
+    response_tokens: int = 0
+    usd: float = 0.0
+    error: str | None = None
+
+
+Result = TypeVar("Result", Reply, Choice, TokenLogprobs, Labels)
+Kind = Literal["generate", "choose", "logprobs", "classify"]

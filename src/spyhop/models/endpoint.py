@@ -95,6 +95,12 @@ class RemoteModel(Model):
             raise ModelError(
                 f"{self.label}: a chat API gives no log-probabilities of a given text; use a folder"
             )
+        for each in self._service.endpoints:
+            if (each.api == "moderations") != (window.kind == "classify"):
+                needs = (
+                    'needs api = "moderations"' if window.kind == "classify" else "writes no text"
+                )
+                raise ModelError(f"{self.label}: {each.url} has api = {each.api!r} and {needs}")
         self._num_journaled += sum(key not in self._pending for key in window.known)
         for key in window.known:
             self._pending.pop(key, None)

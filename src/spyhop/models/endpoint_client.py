@@ -14,13 +14,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
-from spyhop.models.calls import Choice, Kind, Reply, Request, Sampling
+from spyhop.models.calls import Choice, Kind, Labels, Reply, Request, Sampling
 from spyhop.models.commits import Commits
 from spyhop.models.endpoint_state import EndpointState
 from spyhop.models.failures import MESSAGE_CHARS, Failure
 from spyhop.models.journal import Answered, Failed, Journal
 from spyhop.models.limits import FIRST_ALLOWED, SPAN_S
-from spyhop.models.replies import Unreadable, parse, read_choice, read_reply, share
+from spyhop.models.replies import (
+    Unreadable,
+    parse,
+    read_choice,
+    read_labels,
+    read_reply,
+    share,
+)
 from spyhop.models.retry import Decision, RetryPolicy
 from spyhop.models.schedule import Admission, PendingBatch, PendingCall, Rejected, Schedule, grouped
 from spyhop.models.service import Service
@@ -344,7 +351,8 @@ class EndpointClient:
         how = (endpoint.config.url, call.num_sent, now - reservation.sent, time.time())
         answered, settled, is_escaped = [], [], b"\\u" in reply.raw
         parts = share(usage, len(choices))
-        make = read_choice if call.kind == "choose" else read_reply
+        readers = {"choose": read_choice, "classify": read_labels}
+        make = readers.get(call.kind, read_reply)
         for (key, request), choice, part in zip(call.members, choices, parts, strict=False):
             result = make(request, choice, part, usd / len(choices))
             text = result.model_dump_json()
@@ -416,7 +424,9 @@ class EndpointClient:
         message = " ".join(failure.message.split())
         settled = []
         for key, request in call.members:
-            result: Reply | Choice = Choice(id=request.id, probabilities=[], error=message)
+            result: Reply | Choice | Labels = Choice(id=request.id, probabilities=[], error=message)
+            if call.kind == "classify":
+                result = Labels(id=request.id, scores={}, error=message)
             if call.kind == "generate":
                 result = Reply(id=request.id, text="", finish_reason=reason, error=message)
             settled.append(_Settled(call.batch, key, result.model_dump_json(), is_failed=True))

@@ -47,7 +47,8 @@ class EndpointState:
     def __init__(self, endpoint: Endpoint, default_model: str) -> None:
         self.config = endpoint
         self.model = endpoint.model or default_model
-        self.url = f"{endpoint.url}/chat/completions"
+        path = "moderations" if endpoint.api == "moderations" else "chat/completions"
+        self.url = f"{endpoint.url}/{path}"
         """Where calls go."""
         if endpoint.api == "azure":
             place = f"{endpoint.url}/openai/deployments/{self.model}/chat/completions"
@@ -113,7 +114,7 @@ class EndpointState:
         if failure.kind == "lost" and not failure.is_maybe_billed:
             return f"{said}; is it running, and is the url right?"
         if (failure.status >= 500 or failure.kind == "page") and not self._is_proven:
-            is_short = self.config.api == "openai" and not re.search(r"/v\d", self.config.url)
+            is_short = self.config.api != "azure" and not re.search(r"/v\d", self.config.url)
             return f"{said}; is the url right{', without /v1' if is_short else ''}?"
         return said
 

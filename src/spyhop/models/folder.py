@@ -49,8 +49,8 @@ def check_weights(folder: Path) -> None:
         )
 
 
-def load_model(folder: Path, dtype: torch.dtype, **how: Any) -> Any:  # noqa: ANN401
-    """Return the causal language model of a folder, from safetensors only.
+def load_model(folder: Path, dtype: torch.dtype, head: str = "CausalLM", **how: Any) -> Any:  # noqa: ANN401
+    """Return the model of a folder with the named head, from safetensors only.
 
     Raises:
         ModelError: If the folder is not a model, or needs its own code.
@@ -58,7 +58,7 @@ def load_model(folder: Path, dtype: torch.dtype, **how: Any) -> Any:  # noqa: AN
     transformers.utils.logging.disable_progress_bar()
     check_weights(folder)
     with _reading(folder, "not a Hugging Face model folder"):
-        read: Any = transformers.AutoModelForCausalLM.from_pretrained
+        read: Any = getattr(transformers, f"AutoModelFor{head}").from_pretrained
         model, info = read(folder, dtype=dtype, output_loading_info=True, **SAFE, **how)
     if missing := sorted(info["missing_keys"]):
         raise ModelError(

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from pydantic_core import from_json
 
-from spyhop.models.calls import Choice, Reply, Request
+from spyhop.models.calls import Choice, Labels, Reply, Request
 from spyhop.models.failures import SHOWN_CHARS, Failure, page_in, read_stated
 from spyhop.schema import ending_of
 from spyhop.text.choices import choice
@@ -73,6 +73,8 @@ def parse(raw: bytes, num_samples: int, prompt_guess: int) -> tuple[list[dict[st
         raise Unreadable(Failure(kind, message, 200, is_maybe_billed=True)) from None  # type: ignore[arg-type]
     if stated := read_stated(answer):
         raise Unreadable(stated)
+    if isinstance(answer, dict) and isinstance(answer.get("results"), list):
+        answer["choices"] = [_moderated(each) for each in _dicts(answer["results"])]
     if not isinstance(answer, dict) or not isinstance(answer.get("choices"), list):
         shown = raw[:SHOWN_CHARS].decode(errors="replace")
         failure = Failure("page", f"JSON without choices: {shown}", 200, is_maybe_billed=True)
@@ -89,6 +91,25 @@ def parse(raw: bytes, num_samples: int, prompt_guess: int) -> tuple[list[dict[st
     if not good:
         raise Unreadable(next(failure for failure in failures if failure is not None))
     return good, usage
+
+
+def _moderated(result: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a result of a moderation service as a choice; one without scores has no message."""
+    if not isinstance(scores := result.get("category_scores"), dict):
+        return {}
+    flags = result.get("categories")
+    flagged = [name for name, is_so in flags.items() if is_so] if isinstance(flags, dict) else []
+    if result.get("flagged") and not flagged:
+        flagged = ["flagged"]
+    known = {name: value for name, value in scores.items() if _finite(value) is not None}
+    content = json.dumps({"scores": known, "flagged": flagged})
+    return {"message": {"content": content}, "finish_reason": "stop"}
+
+
+def read_labels(request: Request, found: Mapping[str, Any], usage: Usage, usd: float) -> Labels:
+    """Return the labels of a moderation service."""
+    labels = from_json(found["message"]["content"])
+    return Labels(id=request.id, **labels, prompt_tokens=usage.prompt_tokens, usd=usd)
 
 
 def _malformed(message: str) -> Failure:

@@ -155,7 +155,8 @@ class Schedule:
         if call.size is None:
             first = call.members[0][1]
             call.size = measure([*(turn.content for turn in first.messages), first.continuation])
-        response = CHOICE_TOKENS if call.kind == "choose" else call.sampling.max_new_tokens
+        written = {"choose": CHOICE_TOKENS, "classify": 0}
+        response = written.get(call.kind, call.sampling.max_new_tokens)
         prompt = self.guess.of(call.size, self.num_in_flight)
         return TokenEstimate(prompt, response * len(call.members))
 

@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import ConfigDict, Field
 
 from spyhop.models.base import ModelConfig
+from spyhop.models.classifier import Classifier, is_classifier
 from spyhop.models.endpoint import Remote
 from spyhop.models.local import Local
 from spyhop.models.service import Service
@@ -41,13 +42,14 @@ class _Kept(Local):
 
 
 def read_teacher(path: Path) -> Teacher:
-    """Read a teacher's file (TOML), or take a folder of weights as it is.
+    """Read a teacher's file (TOML), or take a folder of weights or of a classifier as it is.
 
     Raises:
         RecipeError: One line that names the file, the key, the value and what is allowed.
     """
     if path.is_dir():
-        return Teacher(Local(name=path.name), folder=path)
+        kind = Classifier if is_classifier(path) else Local
+        return Teacher(kind(name=path.name), folder=path)
     given = read_toml(path)
     context = {"folder": path.absolute().parent}
     if "folder" in given:

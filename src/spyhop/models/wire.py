@@ -25,18 +25,22 @@ def body(
     tokens_field: str,
 ) -> bytes:
     """Return the JSON of a call; fields in `omit` are removed, those in `extra` take precedence."""
-    fields: dict[str, Any] = {
-        "model": model,
-        "messages": [{"role": turn.role, "content": turn.content} for turn in request.messages],
-    }
-    if request.continuation:  # vLLM and SGLang continue a response this way; others need `omit`
+    fields: dict[str, Any] = {"model": model}
+    if kind == "classify":
+        fields["input"] = request.messages[-1].content
+    else:
+        turns = [{"role": turn.role, "content": turn.content} for turn in request.messages]
+        fields["messages"] = turns
+    if (
+        request.continuation and kind != "classify"
+    ):  # vLLM and SGLang continue a response this way; others need `omit`
         begun = {"role": "assistant", "content": request.continuation.rstrip()}
         fields["messages"] = [*fields["messages"], begun]
         fields |= {"continue_final_message": True, "add_generation_prompt": False}
     if kind == "choose":
         fields |= {tokens_field: CHOICE_TOKENS, "temperature": 0.0}
         fields |= {"logprobs": True, "top_logprobs": TOP_LOGPROBS}
-    else:
+    elif kind == "generate":
         fields[tokens_field] = sampling.max_new_tokens
         if sampling.temperature != "unset":
             fields |= {"temperature": sampling.temperature, "top_p": sampling.top_p}

@@ -62,7 +62,14 @@ def add_arms(r: Recipe, config: HumpbackConfig, data: Data, rounds: Rounds) -> A
     return arms
 
 
-def add_report(r: Recipe, config: HumpbackConfig, data: Data, rounds: Rounds, arms: Arms) -> None:
+def add_report(
+    r: Recipe,
+    config: HumpbackConfig,
+    data: Data,
+    rounds: Rounds,
+    arms: Arms,
+    audits: Mapping[str, Ref],
+) -> None:
     """Add the report page."""
     page = HumpbackPageConfig(
         title=r.name,
@@ -84,6 +91,7 @@ def add_report(r: Recipe, config: HumpbackConfig, data: Data, rounds: Rounds, ar
         held_out={name: each.held_out for name, each in arms.scores.items() if each.held_out},
         graded=arms.graded,
         steps=data.segments,
+        audits=audits,
     )
 
 
@@ -109,7 +117,7 @@ def _quality(r: Recipe, config: HumpbackConfig, data: Data, rounds: Rounds, arms
             )  # fmt: skip
             for size, base in bases.items():
                 run = StudentRun(table="quality", kind=grade, student=size, num_rows=point.num_rows)
-                how = _at(config, point, 0)
+                how = at_point(config.train, config.row_tokens, point, 0)
                 student = f"{size}.{name}"
                 arms.graded[student] = pairs
                 _learn(r, config, data, arms, run, student, {grade: pairs}, how, base)
@@ -177,7 +185,7 @@ def _scaling(r: Recipe, config: HumpbackConfig, data: Data, rounds: Rounds, arms
             clean = {"items": data.items} if data.items else {}
             pairs = r.add(name, split, size, pairs=whole, **clean)
             run = StudentRun(table="scaling", kind=each.name, num_rows=point.num_rows, seed=seed)
-            how = _at(config, point, seed)
+            how = at_point(config.train, config.row_tokens, point, seed)
             _learn(r, config, data, arms, run, f"{name}.student", {each.name: pairs}, how)
 
 
@@ -201,16 +209,16 @@ def _points(config: HumpbackConfig, most: int | None) -> Iterator[tuple[Point, i
                 yield point, seed
 
 
-def _at(config: HumpbackConfig, point: Point, seed: int) -> TuneConfig:
+def at_point(train: TuneConfig, row_tokens: int, point: Point, seed: int) -> TuneConfig:
     """Return the settings of training with the budget of a point."""
-    batch_tokens = point.batch_rows * config.row_tokens
+    batch_tokens = point.batch_rows * row_tokens
     changes = {
         "tokens": point.steps * batch_tokens,
         "epochs": None,
         "batch_tokens": batch_tokens,
         "seed": seed,
     }
-    return config.train.model_copy(update=changes)
+    return train.model_copy(update=changes)
 
 
 def _learn(

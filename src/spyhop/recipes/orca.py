@@ -41,7 +41,17 @@ from spyhop.evaluate import (
 from spyhop.models import Local, Replay
 from spyhop.recipe.graph import Recipe, RecipeStep, Ref, Source, Use
 from spyhop.recipes.arms import Ablation, Arm, ArmRows, arms
-from spyhop.recipes.inputs import Student, Suite, add_base, add_items, served
+from spyhop.recipes.auditing import add_audits
+from spyhop.recipes.inputs import (
+    AuditJudge,
+    Student,
+    Suite,
+    add_base,
+    add_items,
+    check_judged,
+    placed,
+    served,
+)
 from spyhop.recipes.mixture import Collection, Mixture, Ready, mixture, ready
 from spyhop.report import DatasetConfig, ReportConfig, dataset, page
 from spyhop.schema import Config, RecipeError
@@ -115,6 +125,7 @@ class OrcaConfig(Config):
     measure: MeasureConfig = MeasureConfig()
     measure_teacher: bool = False
     """Also ask the teacher the items, where it is a model."""
+    judge: AuditJudge = None
     probe: ProbeConfig | None = ProbeConfig()
     """Whether the student stops by itself and follows messages that it was not trained under."""
     release: ReleaseConfig = ReleaseConfig()
@@ -126,6 +137,7 @@ class OrcaConfig(Config):
     def _nested(self) -> "OrcaConfig":
         if self.assistant is None and (self.dialogue or self.teacher_queries):
             raise ValueError("dialogue and teacher_queries need an [assistant]")
+        check_judged(self.judge, self.suites)
         if self.verify and self.dialogue:
             raise ValueError("set verify or dialogue, not both")
         has_assistant = self.assistant or any(each.by == "assistant" for each in self.ready)
@@ -150,7 +162,7 @@ class OrcaConfig(Config):
 def orca(config: OrcaConfig, name: str = "orca") -> Recipe:
     """Explanation tuning: collections, system messages, assistant, teacher, student, scores."""
     r = Recipe(name)
-    items = add_items(r, config.suites)
+    items = add_items(r, placed(config.suites))
     data = mixture(r, config.collections, config.distinct, config.decontaminate, items, config.seed)
     rows = add_answers(r, config, data)
     base = add_base(r, config.student)
@@ -162,7 +174,7 @@ def orca(config: OrcaConfig, name: str = "orca") -> Recipe:
     asked = {name: Use(Local(name=name), model) for name, model in models.items()}
     if config.measure_teacher and config.teacher.file is not None:
         asked["teacher"] = served(config.teacher.file)
-    measuring = config.measure.for_tasks(suite.task for suite in config.suites)
+    measuring = config.measure.for_tasks(suite.task for suite in placed(config.suites))
     scores = {
         name: r.add(f"scores-{name}", measure, measuring, items=items, model=use)
         for name, use in (asked.items() if items else ())
@@ -173,6 +185,11 @@ def orca(config: OrcaConfig, name: str = "orca") -> Recipe:
         look = ContaminationRateConfig()
         more["items"] = items
         more["shared"] = r.add("shared", check_contamination, look, items=items, answers=answers)
+    if scores and config.judge is not None:
+        more["audits"] = add_audits(
+            r, [served(config.judge)], items, scores["base"], scores["student"], answers,
+            scores.get("teacher"),
+        )  # fmt: skip
     card = DatasetConfig(title=r.name)
     given = r.add("dataset", dataset, card, answers=answers, queries=data.queries)
     known: dict[str, Ref | dict[str, Ref]] = {"scores": scores["student"]} if scores else {}

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from spyhop.charts import draw_svg
-from spyhop.lazy import Lazy
+from spyhop.lazy import alt
 from spyhop.report.arm_figures import (
     ALL,
     NO_DIFFERENCE,
@@ -19,6 +19,7 @@ from spyhop.report.arm_figures import (
     read_measured,
     verdict,
 )
+from spyhop.report.audit import AUDITS, audit_section, sentences
 from spyhop.report.html import (
     ACCENT,
     INK,
@@ -34,11 +35,6 @@ from spyhop.report.sections import data_section, mask_section, samples_section, 
 from spyhop.schema import Config, Score
 from spyhop.stage import FOLDER, Context, Estimate, stage
 from spyhop.store import Artifact
-
-if TYPE_CHECKING:
-    import altair as alt
-else:
-    alt = Lazy("altair")
 
 COMPARISONS = "comparisons.json"
 NUM_EXAMPLES = 2
@@ -58,7 +54,7 @@ class ArmsConfig(Config):
 
 
 @stage(
-    version=2, writes=FOLDER, shows_names=True, plan=lambda config, **inputs: Estimate(seconds=8)
+    version=3, writes=FOLDER, shows_names=True, plan=lambda config, **inputs: Estimate(seconds=8)
 )
 def arms_page(
     ctx: Context,
@@ -67,6 +63,7 @@ def arms_page(
     scores: Mapping[str, Artifact],
     students: Mapping[str, Artifact],
     answers: Mapping[str, Artifact],
+    audits: Mapping[str, Artifact] | None = None,
 ) -> None:
     """Write `report.html`, `results.json` and `comparisons.json` of an experiment with arms."""
     measured = read_measured(config.runs, scores, students)
@@ -82,6 +79,9 @@ def arms_page(
         if experiment.curve:
             sections.append(_curve_section(experiment))
         sections.append(examples_section(experiment))
+    if audits:
+        sections.append(audit_section(audits))
+        (ctx.out / AUDITS).write_text(json.dumps(sentences(audits), indent=1), encoding="utf-8")
     finals = first_seed(config.runs, scores, students, config.arm_titles)
     sections += [
         training_section(finals),

@@ -6,33 +6,73 @@ over one of them does not cover the others: items (`wilson`, `paired_difference`
 (`seed_interval`, `paired_seed_difference`), and both at once (`seed_item_difference`).
 """
 
-from spyhop.statistics.agreement import quadratic_kappa
-from spyhop.statistics.interval import Interval, cluster_interval, seed_interval, wilson
+from spyhop.statistics.agreement import nominal_kappa, quadratic_kappa
+from spyhop.statistics.interval import (
+    Interval,
+    cluster_interval,
+    macro_interval,
+    seed_interval,
+    wilson,
+)
 from spyhop.statistics.paired import (
     Comparison,
+    cluster_difference,
     mcnemar,
     paired_difference,
     paired_seed_difference,
     seed_item_difference,
 )
-from spyhop.statistics.scaling import Scaling, scaling
+from spyhop.statistics.preference import (
+    Ranking,
+    WinRate,
+    bounded_mean,
+    bradley_terry,
+    grade_ratio,
+    length_controlled,
+    style_difference,
+    win_rate,
+)
+from spyhop.statistics.samples import (
+    VarianceSplit,
+    majority_correct,
+    pass_at_k,
+    variance_split,
+)
+from spyhop.statistics.scaling import Scaling, SlopeTest, equal_slopes, scaling
 from spyhop.statistics.significance import ChanceTest, detectable_difference, holm, near_chance
 
 __all__ = [
     "ChanceTest",
     "Comparison",
     "Interval",
+    "Ranking",
     "Scaling",
+    "SlopeTest",
+    "VarianceSplit",
+    "WinRate",
+    "bounded_mean",
+    "bradley_terry",
+    "cluster_difference",
     "cluster_interval",
     "detectable_difference",
+    "equal_slopes",
+    "grade_ratio",
     "holm",
+    "length_controlled",
+    "macro_interval",
+    "majority_correct",
     "mcnemar",
     "near_chance",
+    "nominal_kappa",
     "paired_difference",
     "paired_seed_difference",
+    "pass_at_k",
     "quadratic_kappa",
     "scaling",
     "seed_interval",
     "seed_item_difference",
+    "style_difference",
+    "variance_split",
     "wilson",
+    "win_rate",
 ]

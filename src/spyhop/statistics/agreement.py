@@ -1,5 +1,7 @@
 """Agreement of raters beyond chance."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -45,6 +47,40 @@ def quadratic_kappa(
         draws.append(_kappas(weights @ columns))
     low, high = np.quantile(np.concatenate(draws), [(1 - level) / 2, (1 + level) / 2])
     return Interval(value=value, low=float(low), high=float(high), level=level)
+
+
+def nominal_kappa(
+    first: Sequence[str], second: Sequence[str], *, level: float = 0.95, resamples: int = 2000
+) -> Interval:
+    """Return Cohen's kappa of two raters who name a category for the same rows.
+
+    The interval is a percentile bootstrap over rows, with a fixed seed; a resample in which all
+    names are the same counts as 0.
+
+    Raises:
+        ValueError: If there is no row, or all names are the same: there is nothing to agree on.
+
+    Source: Cohen (1960), Educational and Psychological Measurement 20:37.
+    """
+    if len(first) != len(second) or not len(first):
+        raise ValueError(f"cannot pair {len(first)} names with {len(second)}")
+    names, codes = np.unique([*first, *second], return_inverse=True)
+    if len(names) == 1:
+        raise ValueError(f"kappa of {len(first)} rows that all are {names[0]!r} is undefined")
+    a, b = codes[: len(first)], codes[len(first) :]
+    table = np.bincount(a * len(names) + b, minlength=len(names) ** 2) / len(first)
+    draws = np.random.default_rng(0).multinomial(len(first), table, size=resamples) / len(first)
+    kappas = _nominal(np.concatenate([table[None], draws]).reshape(-1, len(names), len(names)))
+    low, high = np.quantile(kappas[1:], [(1 - level) / 2, (1 + level) / 2])
+    return Interval(value=float(kappas[0]), low=float(low), high=float(high), level=level)
+
+
+def _nominal(tables: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return kappa of tables of shares (..., names, names); 0 where all names are the same."""
+    agreed = np.trace(tables, axis1=1, axis2=2)
+    chance = (tables.sum(axis=1) * tables.sum(axis=2)).sum(axis=1)
+    is_spread = chance < 1 - 1e-12
+    return np.where(is_spread, (agreed - chance) / np.where(is_spread, 1 - chance, 1.0), 0.0)
 
 
 def _kappas(means: NDArray[np.float64]) -> NDArray[np.float64]:

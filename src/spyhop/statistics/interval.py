@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -48,15 +48,35 @@ def seed_interval(values: Sequence[float], *, level: float = 0.95) -> Interval:
     """
     if len(values) < 2:
         raise ValueError(f"an interval over seeds needs two of them, got {len(values)}")
+    same_shape(values, values, dimensions=1)
     mean = float(np.mean(values))
     error = float(np.std(values, ddof=1)) / len(values) ** 0.5
     half = float(stats.t.ppf((1 + level) / 2, len(values) - 1)) * error
     return Interval(value=mean, low=mean - half, high=mean + half, level=level)
 
 
+def macro_interval(groups: Sequence[Sequence[float]], *, level: float = 0.95) -> Interval:
+    """Return the unweighted mean of groups' means, with a normal interval over their items.
+
+    Each group is a stratum: only its own items vary. A group of one item counts with the largest
+    variance that a score between 0 and 1 can have.
+
+    Raises:
+        ValueError: If there are no groups, one is empty, or a value is not finite.
+    """
+    if not groups:
+        raise ValueError("a macro average of no groups")
+    checked = [same_shape(group, group, dimensions=1)[0] for group in groups]
+    variances = [float(x.var(ddof=1)) / len(x) if len(x) > 1 else 0.25 for x in checked]
+    mean = float(np.mean([x.mean() for x in checked]))
+    error = sum(variances) ** 0.5 / len(checked)
+    half = float(stats.norm.ppf((1 + level) / 2)) * error
+    return Interval(value=mean, low=mean - half, high=mean + half, level=level)
+
+
 def cluster_interval(
     values: ArrayLike,
-    clusters: Sequence[str],
+    clusters: Sequence[Any],
     *,
     level: float = 0.95,
     resamples: int = 2000,

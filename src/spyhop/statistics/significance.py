@@ -41,7 +41,7 @@ def near_chance(
     """
     check_count(correct, n)
     each = np.broadcast_to(np.asarray(chance, dtype=float), (n,))
-    if each.min() < 0 or each.max() > 1:
+    if not (each.min() >= 0 and each.max() <= 1):
         raise ValueError("chance must lie between 0 and 1")
     same = each.min() == each.max()
     law = stats.binom(n, each[0]) if same else stats.poisson_binom(each)
@@ -57,8 +57,13 @@ def near_chance(
 def holm(p_values: Sequence[float]) -> list[float]:
     """Return p-values adjusted for their number, in the same order: Holm's step-down method.
 
+    Raises:
+        ValueError: If one is not between 0 and 1.
+
     Source: Holm (1979), Scandinavian Journal of Statistics 6:65.
     """
+    if not all(0 <= p <= 1 for p in p_values):
+        raise ValueError(f"p-values {list(p_values)!r:.80} must lie between 0 and 1")
     order = np.argsort(p_values, kind="stable")
     steps = np.asarray(p_values, dtype=float)[order] * np.arange(len(order), 0, -1)
     adjusted = np.empty(len(order))

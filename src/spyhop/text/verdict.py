@@ -1,8 +1,16 @@
-"""Read the verdict line that a judge's response ends with: strict, and never guessed."""
+"""Read the verdict of a judge's response: strict, and never guessed.
+
+A rating takes the last verdict line (`verdict_score`, `verdict_word`). A judgement must be
+unanimous (`read_winner`, `read_grade`, `read_grades`): a response that states two verdicts, or
+"both", has none.
+"""
 
 import re
 from collections.abc import Sequence
 from functools import cache
+from typing import Literal, NamedTuple, TypeVar
+
+from spyhop.text.thought import without_thought
 
 _NUMBER = re.compile(
     r"\[?(?P<score>\d{1,4}(?:\.\d{1,3})?)\]?[*_]{0,2}"
@@ -11,6 +19,125 @@ _NUMBER = re.compile(
 )
 """A number, perhaps with "/5" or "out of 5" behind it, and nothing else on the line."""
 _WORD = re.compile(r"(\w+)[^\w\n]{0,8}")
+_BRACKETS = re.compile(r"\[\[([^\[\]\n]{1,40})\]\]")
+_VERDICT = (
+    r"(?:(?:my|the|final|overall) ){0,2}(?:verdict|winner|preference|decision|choice)(?: is)?"
+)
+_GRADE = r"(?:(?:my|the|final|overall) ){0,2}(?:score|rating|grade)(?: is)?"
+_NOUN = r"(?:the )?(?:ai )?(?:assistant|response|answer|output|model|option|candidate) ?[('\"]?"
+_BETTER = (
+    r"(?: (?:is (?:\w{1,16} )?(?:the )?(?:better|best|winner)(?: \w{1,10})?|wins|won))?"
+    r"(?: (?:than|over) (?:\w{1,10} )?(?:[ab12]))?[ .!*_\"'`]{0,8}"
+)
+_SIDE = re.compile(rf"(?:(?:{_NOUN})?(?P<letter>[ab])|{_NOUN}(?P<number>[12]))[)'\"]?{_BETTER}")
+_COMPARED = re.compile(r"(?P<first>[ab]) ?(?P<sign>[<>=]{1,2}|\u2248) ?(?P<second>[ab])\.?")
+_TIE = re.compile(r"(?:it(?:'s| is) )?(?:an? )?(?:tie|tied|draw|equal|c)[ .!*_\"'`]{0,8}")
+_TWO_NUMBERS = re.compile(
+    r"\D{0,24}?(?P<first>\d{1,2}(?:\.\d{1,2})?)(?: ?/ ?10)?(?: ?[,;|&] ?| and |[ \t]+)"
+    r"(?P<second>\d{1,2}(?:\.\d{1,2})?)(?: ?/ ?10)?[)\] *_\"'`.]{0,8}"
+)
+_GRADE_OF = re.compile(
+    r"assistant (?P<side>[12])(?:'s)?(?: (?:answer|response))?(?: (?:gets|receives))?"
+    r"(?: ?[:=] ?\*{0,2} ?| (?:an? |the )?(?:overall )?(?:score|rating) of )"
+    r"(?P<score>\d{1,2}(?:\.\d{1,2})?)(?: ?/ ?10)?"
+    r"(?=[ \t]*(?:[(,.;*\n\u2013\u2014-]|and\b|$))(?!\.\d)"
+)
+_TUPLE = re.compile(
+    r"(?:output|tuple|scores?)\b[^()\n]{0,60}"
+    r"\((?P<first>\d{1,2}(?:\.\d)?), ?(?P<second>\d{1,2}(?:\.\d)?)\)"
+)
+Winner = Literal["a", "b", "tie"]
+Value = TypeVar("Value")
+
+
+class Reading(NamedTuple):
+    """The winner of a judgement, or the grades; `missing` says why there is neither."""
+
+    winner: Winner | None = None
+    grades: tuple[float, ...] = ()
+    missing: str = ""
+    """`no_verdict` or `two_verdicts`."""
+
+
+NO_VERDICT, TWO_VERDICTS = Reading(missing="no_verdict"), Reading(missing="two_verdicts")
+
+
+def read_winner(text: str) -> Reading:
+    """Return which of two responses a judge prefers.
+
+    A verdict is a line such as `Verdict: A`, a mark such as `[[A]]`, `[[C]]` (a tie) or `[[A>>B]]`,
+    or a response that is nothing else.
+    """
+    text = without_thought(text)
+    lines = _said(text, _VERDICT)
+    found = [_winner(said) for said in lines]
+    marks = [_winner(mark) for mark in _BRACKETS.findall(text)]
+    found += [winner for winner in marks if winner is not None]
+    if not found and (alone := _winner(text)):
+        found = [alone]
+    if None in found or not found:
+        return NO_VERDICT
+    return TWO_VERDICTS if len(set(found)) > 1 else Reading(winner=found[0])
+
+
+def read_grade(text: str, *, low: float = 1, high: float = 10) -> Reading:
+    """Return a judge's grade of one response: a line such as `Score: 7`, or a mark `[[7]]`."""
+    text = without_thought(text)
+    marks = [mark for mark in _BRACKETS.findall(text) if mark.strip()[:1].isdigit()]
+    stated = [*_said(text, _GRADE), *marks] or [text.strip()]
+    found = [_grade(said.strip("[]* "), low, high) for said in stated]
+    if None in found:
+        return NO_VERDICT
+    return TWO_VERDICTS if len(set(found)) > 1 else Reading(grades=(found[0] or 0.0,))
+
+
+def read_grades(text: str, *, low: float = 0, high: float = 10) -> Reading:
+    """Return a judge's grades of two responses, in the order in which it read them.
+
+    They are the two numbers on the first line, as Vicuna's and Orca's judges are asked to write.
+    If that line holds anything else, they are the last grades that the text states for Assistant 1
+    and 2, or as a marked pair (`Output: (10, 4)`). Other pairs of numbers are no grades.
+    """
+    text = without_thought(text).strip()
+    first = text.partition("\n")[0].strip()
+    if plain := _TWO_NUMBERS.fullmatch(first):
+        return _in_range([(float(plain["first"]), float(plain["second"]))], low, high)
+    lower, stated = text.lower(), list[tuple[float, float]]()
+    by_side = {found["side"]: float(found["score"]) for found in _GRADE_OF.finditer(lower)}
+    if len(by_side) == 2:
+        stated.append((by_side["1"], by_side["2"]))
+    pairs = [(float(each["first"]), float(each["second"])) for each in _TUPLE.finditer(lower)]
+    return _in_range([*stated, *pairs[-1:]], low, high)
+
+
+def _in_range(pairs: list[tuple[float, float]], low: float, high: float) -> Reading:
+    if len(set(pairs)) > 1:
+        return TWO_VERDICTS
+    if not pairs or not all(low <= grade <= high for grade in pairs[0]):
+        return NO_VERDICT
+    return Reading(grades=pairs[0])
+
+
+def _winner(said: str) -> Winner | None:
+    said = said.strip(" \t\n*_\"'`([])").lower()
+    if found := _SIDE.fullmatch(said):
+        return "a" if found["letter"] == "a" or found["number"] == "1" else "b"
+    if found := _COMPARED.fullmatch(said):
+        if found["first"] == found["second"] or "<>" in found["sign"]:
+            return None
+        if ">" not in found["sign"] and "<" not in found["sign"]:
+            return "tie"
+        better = found["first"] if ">" in found["sign"] else found["second"]
+        return "a" if better == "a" else "b"
+    return "tie" if _TIE.fullmatch(said) else None
+
+
+def _grade(said: str, low: float, high: float) -> float | None:
+    number = _NUMBER.fullmatch(said)
+    if number is None:
+        return None
+    score, scale = float(number["score"]), number["over"] or number["of"]
+    return score if low <= score <= high and (scale is None or int(scale) == high) else None
 
 
 def verdict_word(text: str, words: Sequence[str], *, label: str = "verdict") -> str | None:
@@ -32,12 +159,7 @@ def verdict_score(
     "Score: 7", "Score: 4/10"), there is no score. Halves and other fractions are scores. Linear in
     the text.
     """
-    number = _NUMBER.fullmatch(_last(text, label))
-    if number is None:
-        return None
-    score, scale = float(number["score"]), number["over"] or number["of"]
-    is_meant = low <= score <= high and (scale is None or int(scale) == high)
-    return score if is_meant else None
+    return _grade(_last(text, label), low, high)
 
 
 def without_verdict(text: str, *, label: str = "score") -> str:
@@ -47,9 +169,14 @@ def without_verdict(text: str, *, label: str = "score") -> str:
     return before or _line(label).sub("", text).strip()
 
 
+def _said(text: str, label: str) -> list[str]:
+    """Return what the verdict lines state, in order."""
+    return [found["said"].strip() for found in _line(label).finditer(text)]
+
+
 def _last(text: str, label: str) -> str:
-    lines = [found["said"] for found in _line(label).finditer(text)]
-    return lines[-1].strip() if lines else ""
+    lines = _said(text, label)
+    return lines[-1] if lines else ""
 
 
 @cache

@@ -1,0 +1,57 @@
+"""The form of a response, apart from its content: length, layout, step markers, hedging, phrases.
+
+Every feature is on a scale on which 1 is a clear difference: a doubling of a count, or a quarter of
+the phrases. Features are read by rule, in time linear in the text.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+from itertools import pairwise
+from math import log2
+
+FEATURES = ("length", "layout", "steps", "hedging", "overlap")
+"""Names of the features, in the order of `form_of`."""
+_WORD = re.compile(r"[^\W_]+")
+_LAYOUT = re.compile(r"^ {0,8}(?:#{1,6} |[-*+] |\d{1,3}[.)] |\||```)|\*\*[^*\n]{1,200}\*\*", re.M)
+"""Headers, list items, table rows, code fences and bold text."""
+_STEPS = re.compile(
+    r"(?<!\w)(?:[a-j1-9]\)|step \d|first(?:ly)?|second(?:ly)?|third(?:ly)?|then|next|after that|"
+    r"therefore|thus|hence|so|because|since|finally|it follows|start|given that)(?!\w)",
+    re.IGNORECASE,
+)
+_HEDGES = re.compile(
+    r"\b(?:perhaps|maybe|might|may|could be|probably|possibly|likely|seems?|appears?|i think|"
+    r"i believe|i guess|i(?: a|')m not sure|not certain|unsure|unclear|in my opinion|sorry|"
+    r"as an ai)\b",
+    re.IGNORECASE,
+)
+_PHRASES_PER_UNIT = 0.25
+_FEWEST_TEXTS = 2
+
+
+def phrases_of(texts: Iterable[str]) -> frozenset[tuple[str, str]]:
+    """Return the word pairs that at least two of the texts share: their form, not their content.
+
+    Figures count as one word, so that no pair depends on a result.
+    """
+    counts = Counter(pair for text in texts for pair in set(pairwise(_words(text))))
+    return frozenset(pair for pair, num in counts.items() if num >= _FEWEST_TEXTS)
+
+
+def form_of(text: str, phrases: frozenset[tuple[str, str]]) -> tuple[float, ...]:
+    """Return the features of a text, in the order of `FEATURES`.
+
+    Args:
+        text: A response.
+        phrases: Those of the writer that `overlap` compares with; see `phrases_of`.
+    """
+    words = _words(text)
+    pairs = list(pairwise(words))
+    shared = sum(pair in phrases for pair in pairs) / max(1, len(pairs))
+    counts = (len(words), *(len(rule.findall(text)) for rule in (_LAYOUT, _STEPS, _HEDGES)))
+    return (*(log2(1 + num) for num in counts), shared / _PHRASES_PER_UNIT)
+
+
+def _words(text: str) -> list[str]:
+    return ["0" if word.isdecimal() else word for word in _WORD.findall(text.lower())]
