@@ -94,8 +94,8 @@ class StepMeter:
             **metrics,
         }
         if peak := peak_flops(self.runtime, self.device):
-            ranks = self.runtime.gpus * max(1, len(self.runtime.hosts))
-            values["mfu_frac"] = round(tokens_per_s * self.flops_per_token / (peak * ranks), 4)
+            whole = peak * self.runtime.gpus
+            values["mfu_frac"] = round(tokens_per_s * self.flops_per_token / whole, 4)
         self._write(position, values)
         return values
 
