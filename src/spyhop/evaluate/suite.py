@@ -73,10 +73,7 @@ def with_shots(task: AnyTask, number: int | None) -> AnyTask:
         return task
     if isinstance(task, Task):
         return task.model_copy(update={"shots": number})
-    members = [
-        each.model_copy(update={"shots": each.shots.model_copy(update={"number": number})})
-        for each in task.members
-    ]
+    members = [each.model_copy(update={"num_fewshot": number}) for each in task.members]
     return task.model_copy(update={"members": tuple(members)})
 
 
