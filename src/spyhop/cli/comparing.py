@@ -1,6 +1,7 @@
 """Commands on finished evaluations, anybody's: compare two logs, export scores."""
 
 import json
+from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -11,13 +12,7 @@ from rich.console import Console
 from spyhop.cli.running import PLAIN_WIDTH
 from spyhop.evaluate.comparison import compare_logs
 from spyhop.evaluate.logs import read_logs
-from spyhop.report.comparison import (
-    comparison_json,
-    comparison_page,
-    sentence,
-    summary_lines,
-    terminal_table,
-)
+from spyhop.report.comparison import comparison_page, summary_lines, terminal_table
 from spyhop.schema import InputError
 from spyhop.store import atomic_write
 
@@ -66,20 +61,14 @@ def compare(
     logs = read_logs(first, second, task or (), metric)
     compared = compare_logs(*logs, num_rows=rows, is_anyway=anyway)
     console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = PLAIN_WIDTH
+    console.width = console.width if console.is_terminal else PLAIN_WIDTH
+    console.print(terminal_table(compared, by.value))
     for line in summary_lines(compared):
         console.print(line, markup=False, soft_wrap=True)
-    console.print(terminal_table(compared, by.value))
-    console.print(sentence(compared), markup=False, soft_wrap=True)
-    texts = {}
     if json_:
-        texts[json_] = json.dumps(comparison_json(compared), indent=1, ensure_ascii=False)
+        _write(json_, json.dumps(asdict(compared), indent=1, ensure_ascii=False))
     if html:
-        texts[html] = comparison_page(compared)
-    for path, text in texts.items():
-        _write(path, text)
-        console.print(f"written: {path}", markup=False, soft_wrap=True)
+        _write(html, comparison_page(compared))
 
 
 def _write(path: Path, text: str) -> None:
