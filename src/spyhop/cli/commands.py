@@ -44,6 +44,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     "Evaluation": {
         "eval": ("evaluation", "Evaluate models on benchmarks."),
         "compare": ("comparing", "Compare two models item by item, from anybody's logs."),
+        "export": ("comparing", "Write scores for inspect, lm-eval or the Hugging Face hub."),
     },
     "Models and files": {
         "chat": ("training", "Chat with one model, or compare two side by side."),

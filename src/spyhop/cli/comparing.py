@@ -9,9 +9,10 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from spyhop.cli.options import TaskOut
 from spyhop.cli.running import PLAIN_WIDTH
 from spyhop.evaluate.comparison import compare_logs
-from spyhop.evaluate.logs import read_logs
+from spyhop.evaluate.logs import export_scores, read_logs
 from spyhop.report.comparison import comparison_page, summary_lines, terminal_table
 from spyhop.schema import InputError
 from spyhop.store import atomic_write
@@ -78,3 +79,33 @@ def _write(path: Path, text: str) -> None:
             temporary.write_text(text, encoding="utf-8")
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror})") from None
+
+
+class Tool(StrEnum):
+    """Whose format scores are written in."""
+
+    inspect = "inspect"
+    lm_eval = "lm-eval"
+    hub = "hub"
+
+
+def export(
+    scores: Annotated[Path, typer.Argument(help="scores-NAME.jsonl of `spyhop eval`.")],
+    to: Annotated[Tool, typer.Option("--to", help="inspect .eval, lm-eval results, hub YAML.")],
+    out: TaskOut,
+    dataset: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--dataset",
+            metavar="TASK=ID[:TASK_ID]",
+            help="For the hub: its data set of the tasks of this pattern. May be repeated.",
+        ),
+    ] = None,
+) -> None:
+    """Write scores for inspect, lm-eval or the Hugging Face hub."""
+    pairs = [each.partition("=") for each in dataset or ()]
+    if odd := next(("".join(pair) for pair in pairs if not (pair[0] and pair[2])), None):
+        raise InputError(f"--dataset {odd!r}: write TASK=ID, such as gsm8k=openai/gsm8k")
+    named = {pattern: hub_id for pattern, _, hub_id in pairs}
+    for path in export_scores(scores, to.value, out, named):
+        print(path)  # noqa: T201

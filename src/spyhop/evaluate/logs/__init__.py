@@ -2,5 +2,6 @@
 
 from spyhop.evaluate.logs.formats import LogRow
 from spyhop.evaluate.logs.read import Log, read_log, read_logs
+from spyhop.evaluate.logs.write import export_scores
 
-__all__ = ["Log", "LogRow", "read_log", "read_logs"]
+__all__ = ["Log", "LogRow", "export_scores", "read_log", "read_logs"]

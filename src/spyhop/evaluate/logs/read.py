@@ -104,7 +104,7 @@ def read_log(path: Path, tasks: Sequence[str] = (), metric: str = "") -> Log:
     Raises:
         InputError: If it is no log, has rows of several models, a broken row, or no such metric.
     """
-    files = _files(path)
+    files = log_files(path)
     for found in ({file.kind for file in files}, {file.model for file in files}):
         if len(found) > 1:
             names = _listed(sorted(found))
@@ -134,7 +134,7 @@ def read_logs(
     first: Path, second: Path, tasks: Sequence[str] = (), metric: str = ""
 ) -> tuple[Log, Log]:
     """Read two logs as `read_log` does; large ones at the same time."""
-    size = sum(file.path.stat().st_size for path in (first, second) for file in _files(path))
+    size = sum(file.path.stat().st_size for path in (first, second) for file in log_files(path))
     if size < PARALLEL_BYTES:
         return read_log(first, tasks, metric), read_log(second, tasks, metric)
     worker = WorkerProcess("spyhop.evaluate.logs.read:serve")
@@ -208,14 +208,17 @@ def _listed(names: Collection[str]) -> str:
 def _rows(file: LogFile, wanted: Collection[int] | None = None) -> Iterator[tuple[int, LogRow]]:
     """Yield number and row of every row of a file, or of the wanted ones."""
     parse = inspect_row if file.kind == INSPECT else FORMATS[file.kind][2]
-    for number, where, fields in _records(file, wanted):
+    for number, where, fields in log_records(file, wanted):
         try:
             yield number, parse(fields, where, file.task)
         except (TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
             raise InputError(f"{where}: no row of {file.kind} ({error!s:.80})") from None
 
 
-def _records(file: LogFile, wanted: Collection[int] | None) -> Iterator[tuple[int, str, Fields]]:
+def log_records(
+    file: LogFile, wanted: Collection[int] | None = None
+) -> Iterator[tuple[int, str, Fields]]:
+    """Yield number, place and fields of every row of a file, or of the wanted ones."""
     if file.kind == INSPECT:
         yield from samples(file.path, wanted)
     elif (
@@ -236,7 +239,7 @@ def _records(file: LogFile, wanted: Collection[int] | None) -> Iterator[tuple[in
                 yield number, where, fields
 
 
-def _files(path: Path) -> list[LogFile]:
+def log_files(path: Path) -> list[LogFile]:
     """Return the files of a log; of several runs of one task in a folder, the newest."""
     if path.is_file() or (path / RECORD).is_file():
         return [_file(path)]
