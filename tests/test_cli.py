@@ -57,6 +57,18 @@ COMMANDS = {
     "recipes": {"name"},
     "report": {"--ablate", "--out", "--set", "recipe"},
     "run": {"--ablate", "--out", "--retry-errors", "--set", "--settle", "--workers", "recipe"},
+    "scale": {
+        "--base",
+        "--data",
+        "--held-out",
+        "--judge",
+        "--out",
+        "--plan",
+        "--seeds",
+        "--set",
+        "--suite",
+        "sets",
+    },
     "segment": {"--on", "--out", "--processes", "--set", "inputs"},
     "show": {
         "--ablate",

@@ -17,6 +17,7 @@ from spyhop.recipes.humpback_config import HumpbackConfig
 from spyhop.recipes.orca import OrcaConfig, orca
 from spyhop.recipes.quickstart import QuickstartConfig, quickstart
 from spyhop.recipes.quickstart_humpback import QuickstartHumpbackConfig, quickstart_humpback
+from spyhop.recipes.scale import ScaleConfig, scale
 from spyhop.recipes.segments import SegmentsConfig, segments
 from spyhop.recipes.training import TrainingConfig, training
 from spyhop.schema import Config, RecipeError
@@ -46,6 +47,7 @@ RECIPES: dict[str, RecipeKind] = {
     "orca": RecipeKind(OrcaConfig, orca),
     "quickstart": RecipeKind(QuickstartConfig, quickstart),
     "quickstart_humpback": RecipeKind(QuickstartHumpbackConfig, quickstart_humpback),
+    "scale": RecipeKind(ScaleConfig, scale),
     "segments": RecipeKind(SegmentsConfig, segments),
     "train": RecipeKind(TrainingConfig, training),
 }

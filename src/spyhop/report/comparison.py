@@ -106,8 +106,8 @@ def forest(results: Sequence[PairedResult]) -> Any:  # noqa: ANN401 (Altair's ch
 def _table(compared: ComparedLogs, by: str) -> Table:
     """Return one row per group, that of all items last."""
     found: list[PairedResult] = getattr(compared, f"by_{by}")
-    heads = [by, "n", *compared.names, "difference", "95 % interval", "p", "Holm", "better", "worse",
-             "detectable", "method"]  # fmt: skip
+    heads = [by, "n", *compared.names, "difference", "95 % interval", "p", "Holm"]
+    heads += ["better", "worse", "detectable", "method"]
     rows = [
         [each.group, f"{each.n:,}", _value(each, each.first), _value(each, each.second),
          _signed(each), _interval(each), _figure(each.p_value), _figure(each.adjusted),

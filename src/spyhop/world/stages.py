@@ -3,13 +3,13 @@
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from random import Random
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from spyhop.lazy import Lazy
+from spyhop.lazy import tokenizers, transformers
 from spyhop.models.base import Backend, ModelConfig
-from spyhop.models.calls import Choice, Reply, Request, Sampling, TokenLogprobs
+from spyhop.models.calls import Choice, Kind, Reply, Request, Sampling, TokenLogprobs
 from spyhop.render import SPECIAL_TOKENS
 from spyhop.runtime import Runtime
 from spyhop.schema import Answer, Config, Item, Message, ModelError, Query, prompt_turns
@@ -19,13 +19,6 @@ from spyhop.world.copying import COPY_SYSTEM, copy_example, tokenizer_text
 from spyhop.world.judge import JudgeRules, verdict
 from spyhop.world.problem import CORE, FAMILIES, LETTERS, Problem, Split, draw_split
 from spyhop.world.solver import SolverConfig, respond
-
-if TYPE_CHECKING:
-    import tokenizers
-    import transformers
-else:
-    tokenizers = Lazy("tokenizers")
-    transformers = Lazy("transformers")
 
 WORD = r" ?\d| ?[A-Za-z]+| ?[^\sA-Za-z\d]+|\n| +"
 """How text is cut before pairs are merged: a word, a digit or a sign each ends up as one token."""
@@ -115,7 +108,7 @@ class _RuleBackend:
     def __init__(self, name: str, answer: Callable[[str, str], str]) -> None:
         self._name, self._answer = name, answer
 
-    def batches(self, requests: Sequence[Request]) -> list[list[Request]]:
+    def batches(self, requests: Sequence[Request], kind: Kind) -> list[list[Request]]:
         return [list(requests[start : start + BATCH]) for start in range(0, len(requests), BATCH)]
 
     def generate(self, batch: Sequence[Request], sampling: Sampling) -> list[Reply]:

@@ -184,7 +184,7 @@ def _hub(
             "dataset": {"id": dataset, "task_id": task_id or "default"},
             "value": round(100 * mean, 2),
             "date": now.isoformat().replace("+00:00", "Z"),
-            "notes": f"spyhop {__version__}: {name} in %, n = {num}, standard error {100 * error:.2f}",
+            "notes": f"spyhop {__version__}: {name} in %, n = {num}, SE {100 * error:.2f}",
         }
         place = folder / f"{_NO_NAME.sub('-', named)}.yaml"
         written.append(_text(place, [yaml.safe_dump([entry], sort_keys=False).rstrip()]))
