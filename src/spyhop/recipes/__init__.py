@@ -13,6 +13,7 @@ from spyhop.recipes.combined import CombinedConfig, combined
 from spyhop.recipes.curating import CuratingConfig, curating
 from spyhop.recipes.humpback import humpback
 from spyhop.recipes.humpback_config import HumpbackConfig
+from spyhop.recipes.judging import JudgingConfig, judging
 from spyhop.recipes.orca import OrcaConfig, orca
 from spyhop.recipes.quickstart import QuickstartConfig, quickstart
 from spyhop.recipes.quickstart_humpback import QuickstartHumpbackConfig, quickstart_humpback
@@ -41,6 +42,7 @@ RECIPES: dict[str, RecipeKind] = {
     "combined": RecipeKind(CombinedConfig, combined),
     "curate": RecipeKind(CuratingConfig, curating),
     "humpback": RecipeKind(HumpbackConfig, humpback),
+    "judge": RecipeKind(JudgingConfig, judging),
     "orca": RecipeKind(OrcaConfig, orca),
     "quickstart": RecipeKind(QuickstartConfig, quickstart),
     "quickstart_humpback": RecipeKind(QuickstartHumpbackConfig, quickstart_humpback),
