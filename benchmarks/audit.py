@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass
 from typing import Literal
 
 from spyhop import world
-from spyhop.evaluate.audit import Audit, AuditItem, audit
+from spyhop.evaluate.audit import Audit, AuditItem, audit_items
 from spyhop.world.judge import JudgeRules, prefer
 from spyhop.world.solver import SolverConfig, respond
 from spyhop.world.stages import draw_problems
@@ -64,7 +64,7 @@ def trials(seeds: range, num_items: int, families: str) -> Iterator[Trial]:
             for rewards in JUDGES:
                 rules = JudgeRules(rewards=rewards, seed=seed)
                 items = [_item(each, slips, style, rules, seed) for each in problems]
-                yield Trial(seed, planted, rewards, audit(items, teacher))
+                yield Trial(seed, planted, rewards, audit_items(items, teacher))
 
 
 def _ask(slips: float, style: str, seed: int, question: str) -> str:

@@ -87,3 +87,16 @@ def test_a_worker_dies_with_its_parent(how: int):
 
 def test_causes_of_death():
     assert cause_of_death(0) == "exit code 0" and cause_of_death(-15) == "killed by SIGTERM"
+
+
+def test_a_worker_that_is_left_ends_with_python_and_without_a_warning():
+    code = (
+        "from spyhop.processes import WorkerProcess\n"
+        "worker = WorkerProcess('support.child:echo')\nworker.send(1)\nprint(worker.receive())"
+    )
+    path = os.pathsep.join(part for part in sys.path if part)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (0, "1\n", "")

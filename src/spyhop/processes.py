@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -72,6 +73,7 @@ class WorkerProcess:
             env={**os.environ, **env},
             start_new_session=True,  # Ctrl-C reaches the parent alone; it ends its workers
         )
+        weakref.finalize(self, _end, self._process)
         assert self._process.stdin and self._process.stdout
         self._inbox = Connection(os.dup(self._process.stdin.fileno()), readable=False)
         self._outbox = Connection(os.dup(self._process.stdout.fileno()), writable=False)
@@ -133,6 +135,12 @@ class WorkerProcess:
     def _cause_of_death(self) -> str:
         self.kill(END_S)
         return cause_of_death(self._process.returncode)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End a process whose owner is gone, at the latest when Python exits."""
+    process.kill()
+    process.wait()
 
 
 AnyWorker = TypeVar("AnyWorker", bound=WorkerProcess)

@@ -97,7 +97,7 @@ def test_a_smaller_draw_is_part_of_a_larger_one(tmp_path: Path):
 def test_the_rows_of_a_task_are_drawn_evenly(tmp_path: Path):
     _write(tmp_path / "a", _rows({"t": 50}))
     times: Counter[str] = Counter()
-    for seed in range(120):
+    for seed in range(40):
         times.update(
             q for _, _, q in _drawn(_draw(tmp_path, tmp_path / "a", num_rows=10, seed=seed))
         )

@@ -143,7 +143,11 @@ def test_a_wrong_row_is_one_line(tmp_path: Path, row: object, text: str):
         ("a.jsonl", b"", r"a\.jsonl: no rows"),
         ("a.jsonl", b" \n\n", r"a\.jsonl: no rows"),
         ("a.jsonl.gz", b"none", r"a\.jsonl\.gz: cannot be read"),
-        ("a.jsonl.gz", gzip.compress(_text({"prompt": "a"}))[:-9], r"a\.jsonl\.gz: cannot be read"),
+        (
+            "a.jsonl.gz",
+            gzip.compress(_text({"prompt": "a"}), mtime=0)[:-9],
+            r"a\.jsonl\.gz: cannot be read",
+        ),
         ("a.jsonl.bz2", b"none", r"a\.jsonl\.bz2: cannot be read \("),
         ("a.jsonl.bz2", bz2.compress(_text({"prompt": "a"}))[:-9], r"bz2: cannot be read \("),
         ("a.jsonl.zst", b"none", r"a\.jsonl\.zst: cannot be read \("),

@@ -39,7 +39,7 @@ def exact(available: tuple[int, ...], num_rows: int) -> dict[tuple[int, ...], fl
     ("available", "num_rows"), [((1, 2, 3), 3), ((1, 4, 4), 6), ((2, 2, 9), 7), ((5, 5), 1)]
 )
 def test_small_cases_have_the_exact_probabilities(available: tuple[int, ...], num_rows: int):
-    draws = 2_000
+    draws = 1_000
     found = Counter(tuple(quotas(available, num_rows, seed).tolist()) for seed in range(draws))
     expected = exact(available, num_rows)
     assert set(found) <= set(expected)

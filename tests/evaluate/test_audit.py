@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from spyhop.evaluate.audit import AuditItem, audit
+from spyhop.evaluate.audit import AuditItem, audit_items
 from spyhop.text.form import FEATURES, form_of, phrases_of
 from spyhop.world.judge import JudgeRules, prefer
 
@@ -37,7 +37,9 @@ def test_planted_gains_are_found_under_both_judges():
 
 
 def test_too_few_items_tell_nothing():
-    found = audit([_item(1, student_right=True, student_first=1.0, student_second=1.0)], TEACHER)
+    found = audit_items(
+        [_item(1, student_right=True, student_first=1.0, student_second=1.0)], TEACHER
+    )
     assert found.conclusion == "cannot tell" and "accuracy gain may be 0" in found.sentence
     assert found.judged.gain.low < 0 < found.judged.gain.high
 
@@ -46,7 +48,7 @@ def test_equal_models_have_no_gain_to_explain():
     items = [
         _item(n, student=f"Answer: {n}", student_first=0.0, student_second=0.0) for n in range(200)
     ]
-    found = audit(items, TEACHER)
+    found = audit_items(items, TEACHER)
     assert found.conclusion == "cannot tell" and "no gain to explain" in found.sentence
     assert found.judged.gain.value == 0 and found.judged.gain.low > -0.05
 
@@ -59,7 +61,7 @@ def test_position_bias_is_measured_and_moves_no_gain(bias: float):
         _item(n, student_first=bias, student_second=None if rng.random() < 0.7 else -bias)
         for n in range(60)
     ]
-    judged = audit(items, TEACHER).judged
+    judged = audit_items(items, TEACHER).judged
     assert judged.gain.value == pytest.approx(0, abs=1e-9)
     assert judged.for_first.value == pytest.approx(bias)
     assert judged.for_first.low <= bias <= judged.for_first.high
@@ -67,7 +69,7 @@ def test_position_bias_is_measured_and_moves_no_gain(bias: float):
 
 
 def test_one_order_alone_cannot_tell_the_place_from_the_model():
-    judged = audit([_item(n, student_first=1.0) for n in range(40)], TEACHER).judged
+    judged = audit_items([_item(n, student_first=1.0) for n in range(40)], TEACHER).judged
     assert judged.gain is None and judged.for_first is None
 
 
@@ -80,7 +82,7 @@ def test_preference_for_right_answers_is_no_gain_at_equal_answers():
             _item(n, base_right=base, student_right=student, student_first=value,
                   student_second=value)
         )  # fmt: skip
-    judged = audit(items, TEACHER).judged
+    judged = audit_items(items, TEACHER).judged
     assert judged.gain.value == pytest.approx(30 / 90 - 45 / 90)
     assert judged.at_equal_answers.value == pytest.approx(0, abs=1e-9)
     assert judged.for_right.value == pytest.approx(1)
@@ -94,7 +96,7 @@ def test_form_held_equal_takes_away_what_a_judge_of_length_gives():
               student_first=float(n % 2), student_second=float(n % 2))
         for n in range(60)
     ]  # fmt: skip
-    judged = audit(items, TEACHER).judged
+    judged = audit_items(items, TEACHER).judged
     assert judged.at_equal_answers.value == pytest.approx(0.5)
     assert judged.at_equal_form.value == pytest.approx(0, abs=0.05)
 
@@ -110,7 +112,7 @@ def test_intervals_of_the_gain_cover_the_truth():
             _item(n, student_first=float(a), student_second=float(b))
             for n, (a, b) in enumerate(zip(first, second, strict=True))
         ]
-        gain = audit(items, TEACHER).judged.gain
+        gain = audit_items(items, TEACHER).judged.gain
         covered += gain.low <= 0.247 <= gain.high  # the mean of 10^6 draws of this law
     assert covered >= 53
 
@@ -121,15 +123,15 @@ def test_format_alone_is_no_gain_in_accuracy():
         _item(n, base="well", base_answered=False, student_right=n % 2 == 0, chance=0.5)
         for n in range(80)
     ]
-    found = audit(items, TEACHER)
+    found = audit_items(items, TEACHER)
     assert found.accuracy.value == pytest.approx(0) and found.conclusion == "style"
-    free = audit([replace(item, chance=0.0) for item in items], TEACHER)
+    free = audit_items([replace(item, chance=0.0) for item in items], TEACHER)
     assert free.accuracy.value == pytest.approx(0.5) and free.conclusion == "both"
 
 
 def test_the_share_closed_is_1_at_the_teacher_and_0_at_the_base():
-    same = audit([_item(n, student=TEACHER[n]) for n in range(20)], TEACHER)
-    none = audit([_item(n, student=f"Answer: {n}") for n in range(20)], TEACHER)
+    same = audit_items([_item(n, student=TEACHER[n]) for n in range(20)], TEACHER)
+    none = audit_items([_item(n, student=f"Answer: {n}") for n in range(20)], TEACHER)
     assert same.closed.value == pytest.approx(1, abs=0.02) and same.closed.low > 0.9
     assert none.closed.value == 0 and none.closed.high == 0
     assert list(same.form) == list(FEATURES)
@@ -137,9 +139,9 @@ def test_the_share_closed_is_1_at_the_teacher_and_0_at_the_base():
 
 def test_an_audit_needs_items_and_texts():
     with pytest.raises(ValueError, match="needs items"):
-        audit([], TEACHER)
+        audit_items([], TEACHER)
     with pytest.raises(ValueError, match="texts of the teacher"):
-        audit([_item(1)], [])
+        audit_items([_item(1)], [])
 
 
 def test_overlap_counts_phrases_but_no_results():

@@ -411,21 +411,21 @@ def test_silent_usage_is_guessed_once_and_the_guess_does_not_grow(tmp_path: Path
 def test_no_limit_is_broken_and_429_is_never_heard(tmp_path: Path):
     declared = {"requests_per_min": 600, "tokens_per_min": 30_000}
     with Server(limits=Limits(requests=600, tokens=30_000), latency_s=0.02) as server:
-        found = ask(tmp_path, service(server.url, **declared), requests(35))
+        found = ask(tmp_path, service(server.url, **declared), requests(25))
         assert server.violations() == []
-        assert server.stats()["outcomes"] == {"ok": 35}
+        assert server.stats()["outcomes"] == {"ok": 25}
         times = [entry.time for entry in server.entries()]
-    assert len(found) == 35
-    assert 1.8 < times[-1] - times[0] < 6  # at 10 a second, one second ahead
+    assert len(found) == 25
+    assert 0.9 < times[-1] - times[0] < 6  # at 10 a second, one second ahead
 
 
 def test_undeclared_limits_are_found_out(tmp_path: Path):
     limits = Limits(requests=30, window_s=0.5, concurrency=8, retry_after="ms")
     with Server(limits=limits, latency_s=0.01) as server:
-        found = ask(tmp_path, service(server.url), requests(100))
+        found = ask(tmp_path, service(server.url), requests(60))
         outcomes = server.stats()["outcomes"]
-    assert [reply.error for reply in found] == [None] * 100
-    assert outcomes["ok"] == 100 and outcomes["limit"] < 200
+    assert [reply.error for reply in found] == [None] * 60
+    assert outcomes["ok"] == 60 and outcomes["limit"] < 120
 
 
 def test_concurrency_is_kept(tmp_path: Path):

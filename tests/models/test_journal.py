@@ -15,7 +15,7 @@ from spyhop.schema import ArtifactError
 SPAWN = multiprocessing.get_context("spawn")
 FORK = multiprocessing.get_context("forkserver")
 NUM_ROWS = 60
-NUM_TURNS = 12
+NUM_TURNS = 5
 
 
 def _ask(root: Path, log: Path, seconds: float) -> None:
@@ -86,10 +86,10 @@ def test_models_have_journals_of_their_own(tmp_path: Path):
 
 def test_others_read_while_one_writes(tmp_path: Path):
     journal = Journal(tmp_path, "m")
-    readers = [SPAWN.Process(target=_read, args=(tmp_path, 200)) for _ in range(2)]
+    readers = [SPAWN.Process(target=_read, args=(tmp_path, 100)) for _ in range(2)]
     for reader in readers:
         reader.start()
-    for place in range(200):
+    for place in range(100):
         journal.put({str(place): f"reply {place}"})
         time.sleep(0.005)
     for reader in readers:

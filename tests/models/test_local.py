@@ -188,13 +188,13 @@ def test_sampling_follows_the_models_distribution(tiny_folder: Path):
     with torch.no_grad():
         logits = backend.model(input_ids=torch.tensor([prompt])).logits[0, -1]
     wanted = (logits / 0.7).softmax(-1)
-    many = [request.model_copy(update={"id": str(n), "sample_index": n}) for n in range(1_500)]
+    many = [request.model_copy(update={"id": str(n), "sample_index": n}) for n in range(600)]
     found = _generate(backend, many, Sampling(max_new_tokens=1, temperature=0.7))
     likely = int(wanted.argmax())
     text = backend.renderer.decode([likely])
     share = sum(reply.text == text for reply in found.values()) / len(many)
     assert text.isascii() and text and 0.05 < wanted[likely] < 0.95
-    assert share == pytest.approx(float(wanted[likely]), abs=0.05)
+    assert share == pytest.approx(float(wanted[likely]), abs=0.07)
 
 
 def test_a_small_top_p_is_greedy(tiny_folder: Path):

@@ -111,7 +111,7 @@ def test_an_edited_message_touches_only_what_reads_it(finished: Path):
 @pytest.mark.slow
 def test_killed_at_random_and_run_again_gives_the_same_rows(finished: Path, tmp_path: Path):
     clock = random.Random(7)
-    for _ in range(6):
+    for _ in range(4):
         process = subprocess.Popen(
             _command(tmp_path), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )

@@ -167,8 +167,8 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 def test_memory_does_not_grow_with_the_rows(tmp_path: Path):
     peaks = []
-    for num_rows in (5_000, 25_000):
+    for num_rows in (3_000, 15_000):
         command = [sys.executable, "-c", PEAK, str(num_rows), str(tmp_path / str(num_rows))]
         out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
         peaks.append(int(out) / 1024)
-    assert peaks[1] - peaks[0] < 20  # MB, where the rows themselves are 50 MB against 10
+    assert peaks[1] - peaks[0] < 12  # MB, where the rows themselves are 30 MB against 6

@@ -19,7 +19,7 @@ import pytest
 from spyhop.schema import InputError
 from spyhop.store.rows import read_rows, row_files
 
-FUZZ_S = float(os.environ.get("SPYHOP_FUZZ_S", "60"))
+FUZZ_S = float(os.environ.get("SPYHOP_FUZZ_S", "25"))
 ROWS = [{"id": n, "text": f"caf\u00e9 {n}\n\U0001f433", "list": [{"a": str(n)}]} for n in range(9)]
 FLAT = [{"id": str(n), "text": f'say "{n}", caf\u00e9\nand more'} for n in range(9)]
 

@@ -21,8 +21,8 @@ from spyhop.train.optimizer import OptimizerConfig
 SPAWN = multiprocessing.get_context("spawn")
 RUNTIME = Runtime(device="cpu", checkpoint_s=0.05)
 CONFIG = TuneConfig(
-    epochs=15.0,
-    batch_tokens=800,
+    epochs=8.0,
+    batch_tokens=400,
     snapshots=(0.3, 0.9),
     dropout=0.1,
     held_out=HeldOutConfig(frac=0.1, times=9, keep="best"),
@@ -46,7 +46,7 @@ def test_killed_training_ends_with_the_same_weights(
 ):
     base = Source(tiny_folder).open(tmp_path)
     source = random.Random(1)
-    rows = [toys.answer_row(n, f"copy {n}", "ab" * source.randint(1, 20)) for n in range(100)]
+    rows = [toys.answer_row(n, f"copy {n}", "ab" * source.randint(1, 20)) for n in range(60)]
     answers = toys.artifact_of(tmp_path, rows)
     whole = tune.run(
         tmp_path / "whole", CONFIG, runtime=RUNTIME, base=base, answers={"one": answers}

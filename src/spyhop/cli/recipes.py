@@ -19,8 +19,9 @@ from spyhop.recipe.why import why as why_step
 from spyhop.recipes import INIT_FILES, RECIPES, write_example
 from spyhop.render import FormatName, TrainOn
 from spyhop.report.arms import COMPARISONS
+from spyhop.report.audit import AUDITS
 from spyhop.report.html import PAGE, RESULTS
-from spyhop.report.terminal import arms_table, comparison_lines
+from spyhop.report.terminal import arms_table, audit_lines, comparison_lines
 from spyhop.runtime import Runtime
 from spyhop.schema import RecipeError
 from spyhop.settings import describe
@@ -80,6 +81,8 @@ def quickstart(
             console.print(line, markup=False)
     elif not thorough:
         console.print("One seed: intervals cover test items only. --thorough runs five seeds.")
+    for line in audit_lines(made / AUDITS):
+        console.print(line, markup=False)
     for file in (PAGE, RESULTS):
         shutil.copyfile(made / file, out / file)
         console.print(f"{out / file}", markup=False)

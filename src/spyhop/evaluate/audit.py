@@ -107,7 +107,7 @@ class Audit:
     sentence: str
 
 
-def audit(
+def audit_items(
     items: Sequence[AuditItem],
     teacher: Iterable[str],
     *,
@@ -326,12 +326,13 @@ def _sentence(
         equal = judged.at_equal_answers
         rest = f", at equal answers by {points(equal)}" if equal else ""
         parts.insert(0, f"the judge prefers the student by {points(judged.gain)} points{rest}")
-    form = f"closed {points(closed)} % of the distance to" if closed else "was already that of"
+    form = f"closed {points(closed, '-')} % of the distance to" if closed else "was already that of"
     parts.append(f"form {form} the teacher's" if closed else f"the base's form {form} the teacher")
     return f"{conclusion.capitalize()}{f' ({why})' if why else ''}: {'; '.join(parts)}."
 
 
-def points(interval: Interval) -> str:
-    """Return an interval in points: `+12 [3, 21]`."""
-    value, low, high = (100 * each for each in (interval.value, interval.low, interval.high))
-    return f"{value:+.0f} [{low:.0f}, {high:.0f}]"
+def points(interval: Interval, sign: str = "+") -> str:
+    """Return an interval in points: `+12 [3, 21]`; `-` as `sign` marks negative ones only."""
+    limits = (interval.value, interval.low, interval.high)
+    value, low, high = (round(100 * each) if np.isfinite(each) else each for each in limits)
+    return f"{value:{sign}} [{low}, {high}]"

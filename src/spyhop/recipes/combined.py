@@ -20,8 +20,9 @@ from spyhop.collect import (
 from spyhop.curate import QueriesConfig, pairs_to_queries
 from spyhop.recipe.graph import Recipe, RecipeStep, Ref, Source
 from spyhop.recipe.load import read_recipe
+from spyhop.recipes.auditing import add_audits
 from spyhop.recipes.humpback_config import HumpbackConfig
-from spyhop.recipes.inputs import served
+from spyhop.recipes.inputs import AuditJudge, check_judged, served
 from spyhop.recipes.mixture import mixture
 from spyhop.recipes.orca import OrcaConfig, add_answers
 from spyhop.recipes.rounds import Data, Rounds, Scored, add_data, add_rounds, add_scores
@@ -51,6 +52,7 @@ class CombinedConfig(Config):
     num_queries: int | None = Field(None, gt=0)
     """Curated instructions to explain. Default: all that were kept."""
     explain: ExplainConfig = ExplainConfig()
+    judge: AuditJudge = None
     tokens: int = Field(gt=0)
     """Training tokens of each of the three students, whatever its data set's size."""
 
@@ -60,6 +62,10 @@ def combined(config: CombinedConfig, name: str = "combined") -> Recipe:
     r = Recipe(name)
     web = _read(config.humpback, "humpback", HumpbackConfig)
     orca = _read(config.orca, "orca", OrcaConfig)
+    try:
+        check_judged(config.judge, web.suites)
+    except ValueError as error:
+        raise RecipeError(f"{config.humpback}: {error}") from None
     part = r.within("humpback.")
     data = add_data(part, web)
     rounds = add_rounds(part, web, data)
@@ -70,6 +76,13 @@ def combined(config: CombinedConfig, name: str = "combined") -> Recipe:
         "combined": [{"combined": _explained(r, config, orca, rounds)}],
     }
     students, scores = _learn(r, config, web, orca.seed, data, sets)
+    audits: dict[str, Ref] = {}
+    judged = scores["combined"].accuracy
+    base = None if config.judge is None else add_scores(r, web, data, "base", data.base, "")
+    if config.judge is not None and base and base.accuracy and judged:
+        (rows,) = sets["combined"]
+        by = [served(config.judge)]
+        audits = add_audits(r, by, data.items, base.accuracy, judged, rows)
     page = CombinedPageConfig(
         title=r.name,
         tokens=config.tokens,
@@ -87,6 +100,7 @@ def combined(config: CombinedConfig, name: str = "combined") -> Recipe:
         students=students,
         accuracy={name: each.accuracy for name, each in scores.items() if each.accuracy},
         held_out={name: each.held_out for name, each in scores.items() if each.held_out},
+        audits=audits,
     )
     return r
 

@@ -62,7 +62,14 @@ def add_arms(r: Recipe, config: HumpbackConfig, data: Data, rounds: Rounds) -> A
     return arms
 
 
-def add_report(r: Recipe, config: HumpbackConfig, data: Data, rounds: Rounds, arms: Arms) -> None:
+def add_report(
+    r: Recipe,
+    config: HumpbackConfig,
+    data: Data,
+    rounds: Rounds,
+    arms: Arms,
+    audits: Mapping[str, Ref],
+) -> None:
     """Add the report page."""
     page = HumpbackPageConfig(
         title=r.name,
@@ -84,6 +91,7 @@ def add_report(r: Recipe, config: HumpbackConfig, data: Data, rounds: Rounds, ar
         held_out={name: each.held_out for name, each in arms.scores.items() if each.held_out},
         graded=arms.graded,
         steps=data.segments,
+        audits=audits,
     )
 
 

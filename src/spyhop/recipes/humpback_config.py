@@ -19,7 +19,7 @@ from spyhop.curate import (
 )
 from spyhop.evaluate import MeasureConfig
 from spyhop.recipe.promote import PromoteConfig
-from spyhop.recipes.inputs import Student, Suite
+from spyhop.recipes.inputs import AuditJudge, Student, Suite, check_judged
 from spyhop.recipes.mixture import Collection, Place
 from spyhop.schema import Config
 from spyhop.settings import InputPath
@@ -145,6 +145,7 @@ class HumpbackConfig(Config):
     suites: tuple[Suite, ...] = ()
     measure: MeasureConfig = MeasureConfig()
     """An empty system message is both tagging messages joined, as in the paper."""
+    judge: AuditJudge = None
     ablate: tuple[Ablation, ...] = ()
     """Further students, as `--ablate` names them."""
     points: tuple[Point, ...] = paper_points()
@@ -175,6 +176,7 @@ class HumpbackConfig(Config):
                 f"rate.file is the judge of all {self.rounds} rounds, so the second would be the "
                 "first again; set rounds = 1, or remove rate.file and let the students rate"
             )
+        check_judged(self.judge, self.suites)
         if self.rate.by == "judge":
             num = self.rate.judge.num_repeated
             check_repeats(self.gate, self.keep, num, "rate.judge.num_repeated")

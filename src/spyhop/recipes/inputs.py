@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
@@ -53,6 +54,25 @@ class Suite(Config):
     def task(self) -> Task:
         """The benchmark, read from its file."""
         return read_task(self.suite)
+
+
+AuditJudge = Annotated[
+    InputPath | None,
+    Field(
+        description="Model that compares the student's responses with the base's for the imitation "
+        "audit, on at most 200 items in both orders: its file (TOML) or folder. Default: no audit."
+    ),
+]
+
+
+def check_judged(judge: Path | None, suites: Sequence[Suite]) -> None:
+    """Refuse a judge without items.
+
+    Raises:
+        ValueError: Saying what to add.
+    """
+    if judge is not None and not suites:
+        raise ValueError("the judge of the imitation audit needs items: add [[suites]]")
 
 
 def served(file: Path) -> Use:

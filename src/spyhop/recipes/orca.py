@@ -41,7 +41,16 @@ from spyhop.evaluate import (
 from spyhop.models import Local, Replay
 from spyhop.recipe.graph import Recipe, RecipeStep, Ref, Source, Use
 from spyhop.recipes.arms import Ablation, Arm, ArmRows, arms
-from spyhop.recipes.inputs import Student, Suite, add_base, add_items, served
+from spyhop.recipes.auditing import add_audits
+from spyhop.recipes.inputs import (
+    AuditJudge,
+    Student,
+    Suite,
+    add_base,
+    add_items,
+    check_judged,
+    served,
+)
 from spyhop.recipes.mixture import Collection, Mixture, Ready, mixture, ready
 from spyhop.report import DatasetConfig, ReportConfig, dataset, page
 from spyhop.schema import Config, RecipeError
@@ -115,6 +124,7 @@ class OrcaConfig(Config):
     measure: MeasureConfig = MeasureConfig()
     measure_teacher: bool = False
     """Also ask the teacher the items, where it is a model."""
+    judge: AuditJudge = None
     probe: ProbeConfig | None = ProbeConfig()
     """Whether the student stops by itself and follows messages that it was not trained under."""
     release: ReleaseConfig = ReleaseConfig()
@@ -126,6 +136,7 @@ class OrcaConfig(Config):
     def _nested(self) -> "OrcaConfig":
         if self.assistant is None and (self.dialogue or self.teacher_queries):
             raise ValueError("dialogue and teacher_queries need an [assistant]")
+        check_judged(self.judge, self.suites)
         if self.verify and self.dialogue:
             raise ValueError("set verify or dialogue, not both")
         has_assistant = self.assistant or any(each.by == "assistant" for each in self.ready)
@@ -173,6 +184,11 @@ def orca(config: OrcaConfig, name: str = "orca") -> Recipe:
         look = ContaminationRateConfig()
         more["items"] = items
         more["shared"] = r.add("shared", check_contamination, look, items=items, answers=answers)
+    if scores and config.judge is not None:
+        more["audits"] = add_audits(
+            r, [served(config.judge)], items, scores["base"], scores["student"], answers,
+            scores.get("teacher"),
+        )  # fmt: skip
     card = DatasetConfig(title=r.name)
     given = r.add("dataset", dataset, card, answers=answers, queries=data.queries)
     known: dict[str, Ref | dict[str, Ref]] = {"scores": scores["student"]} if scores else {}

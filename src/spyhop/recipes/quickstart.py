@@ -12,6 +12,7 @@ Every arm starts from the same model and differs in what it reads:
     mixed             the same rows as progressive, shuffled
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -23,6 +24,7 @@ from spyhop.collect import PairConfig, SubsetConfig, SystemMessage, draw_subset,
 from spyhop.evaluate import MeasureConfig, measure
 from spyhop.models import Local, Sampling
 from spyhop.recipe.graph import Recipe, RecipeStep, Ref, Use
+from spyhop.recipes.auditing import add_audits
 from spyhop.recipes.experiment import ExperimentSetting, comparisons, starting_model, titles, tuning
 from spyhop.report import ArmRun, ArmsConfig, arms_page
 from spyhop.schema import Config
@@ -46,6 +48,8 @@ TokenBudget = Literal["tokens", "few_tokens", "passes"]
 ASSISTANT = SolverConfig(misconceptions=True, slip_rate=0.08)
 ANSWER, STEPS = "answer", "steps"
 """Ids of the messages under which bare answers are trained and explaining arms are measured."""
+AUDITED_ITEMS = 100
+"""Test problems that the starting model is asked, for the imitation audit."""
 TEACHER_FRAC = 0.25
 """Share of the teacher's rows in the budgets of `progressive` and `mixed`."""
 TEACHER_RATE, TEACHER_WARMUP_STEPS = 0.3, 30
@@ -182,6 +186,7 @@ def quickstart(config: QuickstartConfig, name: str = "quickstart") -> Recipe:
                         share=share,
                     )
             samples = samples or {"teacher": rows.step("explained")}
+    audits = _audits(r, config, scores, samples)
     page = ArmsConfig(
         title=r.name,
         runs=runs,
@@ -189,8 +194,42 @@ def quickstart(config: QuickstartConfig, name: str = "quickstart") -> Recipe:
         arm_titles=titles(get_args(ArmName)),
         caveats=(CAVEAT, SHARED if len(config.seeds) > 1 else ONE_SEED),
     )
-    r.add("report", arms_page, page, scores=scores, students=students, answers=samples)
+    r.add(
+        "report", arms_page, page, scores=scores, students=students, answers=samples,
+        audits=audits,
+    )  # fmt: skip
     return r
+
+
+def _audits(
+    r: Recipe,
+    config: QuickstartConfig,
+    scores: Mapping[str, Ref],
+    teacher: Mapping[str, Ref],
+) -> dict[str, Ref]:
+    """Add the imitation audit of the first setting's first student that reads explanations.
+
+    Its judges are scripted: one rewards style alone, one checks the answers.
+    """
+    setting = config.settings[0]
+    student = scores.get(f"{setting.name}.explanations.{config.seeds[0]}.scores")
+    if student is None:
+        return {}
+    drawn = world.ProblemsConfig(
+        families=setting.families,
+        num_rows=min(AUDITED_ITEMS, setting.num_items),
+        steps=setting.steps,
+    )
+    items = {"world": r.add("audit.problems", world.draw_items, drawn)}
+    text = next(message.text for message in config.messages if message.id == STEPS)
+    asked = MeasureConfig(system_message=text, sampling=Sampling(max_new_tokens=256))
+    base = Use(Local(name="base"), r.step(f"{setting.name}.base"))
+    measured = r.add("audit.base", measure, asked, items=items, model=base)
+    judges = [
+        Use(world.Judge(name=f"that rewards {each}", rules=world.JudgeRules(rewards=each)))
+        for each in get_args(world.Rewarded)
+    ]
+    return add_audits(r, judges, items, measured, student, teacher)
 
 
 class _Rows:

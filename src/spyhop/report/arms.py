@@ -19,6 +19,7 @@ from spyhop.report.arm_figures import (
     read_measured,
     verdict,
 )
+from spyhop.report.audit import AUDITS, audit_section, sentences
 from spyhop.report.html import (
     ACCENT,
     INK,
@@ -58,7 +59,7 @@ class ArmsConfig(Config):
 
 
 @stage(
-    version=2, writes=FOLDER, shows_names=True, plan=lambda config, **inputs: Estimate(seconds=8)
+    version=3, writes=FOLDER, shows_names=True, plan=lambda config, **inputs: Estimate(seconds=8)
 )
 def arms_page(
     ctx: Context,
@@ -67,6 +68,7 @@ def arms_page(
     scores: Mapping[str, Artifact],
     students: Mapping[str, Artifact],
     answers: Mapping[str, Artifact],
+    audits: Mapping[str, Artifact] | None = None,
 ) -> None:
     """Write `report.html`, `results.json` and `comparisons.json` of an experiment with arms."""
     measured = read_measured(config.runs, scores, students)
@@ -82,6 +84,9 @@ def arms_page(
         if experiment.curve:
             sections.append(_curve_section(experiment))
         sections.append(examples_section(experiment))
+    if audits:
+        sections.append(audit_section(audits))
+        (ctx.out / AUDITS).write_text(json.dumps(sentences(audits), indent=1), encoding="utf-8")
     finals = first_seed(config.runs, scores, students, config.arm_titles)
     sections += [
         training_section(finals),

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 
+from spyhop.report.audit import audit_section
 from spyhop.report.html import RESULTS, ReportSection, Table, write_page
 from spyhop.report.humpback_figures import Measure, StudentRun, StudentScores, measures_of, seen_by
 from spyhop.report.humpback_tables import AXES, level, paired_table, results_of
@@ -38,7 +39,7 @@ class CombinedPageConfig(Config):
 
 
 @stage(
-    version=2, writes=FOLDER, shows_names=True, plan=lambda config, **inputs: Estimate(seconds=5)
+    version=3, writes=FOLDER, shows_names=True, plan=lambda config, **inputs: Estimate(seconds=5)
 )
 def combined_page(
     ctx: Context,
@@ -48,6 +49,7 @@ def combined_page(
     students: Mapping[str, Artifact],
     accuracy: Mapping[str, Artifact],
     held_out: Mapping[str, Artifact],
+    audits: Mapping[str, Artifact],
 ) -> None:
     """Write `report.html` and `results.json` of the comparison; scores are named by student."""
     runs = {name: StudentRun(table="sources", kind=name) for name in students}
@@ -56,6 +58,7 @@ def combined_page(
     sets = {name: {each: answers[each] for each in config.sets[name]} for name in students}
     sections = [
         _students_section(sets, students, seen, measures),
+        *([audit_section(audits)] if accuracy else []),
         _checks_section(sets[COMBINED]),
         samples_section(sets[COMBINED]),
         mask_section(students[COMBINED]),

@@ -11,6 +11,7 @@ from typing import Any
 
 from spyhop.curate import A4, A5
 from spyhop.curate.rate import rounded
+from spyhop.report.audit import audit_section
 from spyhop.report.data_figures import dropped_table
 from spyhop.report.html import RESULTS, ReportSection, Table, percent, write_page
 from spyhop.report.humpback_figures import (
@@ -64,7 +65,7 @@ class HumpbackPageConfig(Config):
 
 
 @stage(
-    version=3, writes=FOLDER, shows_names=True, plan=lambda config, **inputs: Estimate(seconds=8)
+    version=4, writes=FOLDER, shows_names=True, plan=lambda config, **inputs: Estimate(seconds=8)
 )
 def humpback_page(
     ctx: Context,
@@ -81,6 +82,7 @@ def humpback_page(
     held_out: Mapping[str, Artifact],
     graded: Mapping[str, Artifact],
     steps: Mapping[str, Artifact],
+    audits: Mapping[str, Artifact],
 ) -> None:
     """Write `report.html` and `results.json`: every table of the paper that the run can fill.
 
@@ -113,6 +115,8 @@ def humpback_page(
                 sections[-1].text(
                     f"{BEST_STUDENT[name]} the best student, {_best(rounds, chosen)}."
                 )
+    if accuracy:
+        sections.append(audit_section(audits))
     pairs = {"seeds": seeds, "augmented": augmented}
     sections += [
         _pairs_section(rated[last]),

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from spyhop.evaluate import ItemOverlap
+from spyhop.report.audit import audit_section
 from spyhop.report.contamination import contamination_section, seen_items
 from spyhop.report.cost import cost_section
 from spyhop.report.data_figures import messages_section, mixture_section
@@ -35,7 +36,7 @@ class ReportConfig(Config):
 
 
 @stage(
-    version=4, writes=FOLDER, shows_names=True, plan=lambda config, **inputs: Estimate(seconds=5)
+    version=5, writes=FOLDER, shows_names=True, plan=lambda config, **inputs: Estimate(seconds=5)
 )
 def page(
     ctx: Context,
@@ -48,6 +49,7 @@ def page(
     data: Mapping[str, Artifact] | None = None,
     shared: Artifact | None = None,
     probes: Mapping[str, Artifact] | None = None,
+    audits: Mapping[str, Artifact] | None = None,
 ) -> None:
     """Write the page and the results of one run.
 
@@ -61,6 +63,7 @@ def page(
         data: The steps from readers to queries.
         shared: What the answers contain of the items.
         probes: Probes by the student's name.
+        audits: Imitation audits of the student, by the judge.
     """
     seen = None if shared is None else seen_items(list(shared.rows(ItemOverlap)))
     sections = []
@@ -70,6 +73,7 @@ def page(
         sections.append(scores_section(scores, seen, student if is_compared else ""))
     if scores and items:
         sections.append(items_section(ctx.out, items, scores))
+        sections.append(audit_section(audits))
     if seen is not None:
         sections.append(contamination_section(seen))
     sections += [

@@ -47,6 +47,12 @@ def comparison_lines(comparisons: Path) -> list[str]:
     ]
 
 
+def audit_lines(audits: Path) -> list[str]:
+    """Return the conclusion of each imitation audit, if the experiment has some."""
+    found = json.loads(audits.read_text(encoding="utf-8")) if audits.exists() else {}
+    return [f"Imitation audit, judge {name}: {sentence}" for name, sentence in found.items()]
+
+
 def _interval(row: dict[str, Any]) -> Interval:
     return Interval(value=row["difference"], low=row["low"], high=row["high"], level=0.95)
 

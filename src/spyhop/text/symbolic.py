@@ -4,7 +4,6 @@ An extra, `[math]`: without it no two answers are equal symbolically. math-verif
 and memory on some inputs, and raises outside a main thread; a process of its own does neither harm.
 """
 
-import atexit
 import logging
 import re
 import threading
@@ -71,12 +70,6 @@ class _Comparer:
             self._worker = None
             return False
 
-    def close(self) -> None:
-        """End the worker."""
-        if self._worker is not None:
-            self._worker.kill()
-            self._worker = None
-
     def _ask(self, item: _Comparison) -> bool:
         if self._worker is None:
             worker = WorkerProcess("spyhop.text.symbolic:serve")
@@ -88,7 +81,6 @@ class _Comparer:
 
 
 _comparer = _Comparer()
-atexit.register(_comparer.close)
 
 
 def serve(receive: Callable[[], Any], send: Callable[[Any], None]) -> None:

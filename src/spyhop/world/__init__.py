@@ -11,11 +11,13 @@ from spyhop.world.documents import (
     is_recovered,
     kind_of,
 )
+from spyhop.world.judge import JudgeRules, Rewarded
 from spyhop.world.problem import CORE, FAMILIES, Problem, Split, draw, draw_split, parse
 from spyhop.world.solver import TA, TEACHER, UNKNOWN, SolverConfig, respond
 from spyhop.world.stages import (
     CopiesConfig,
     FamilyName,
+    Judge,
     ProblemsConfig,
     Solver,
     Steps,
@@ -42,8 +44,11 @@ __all__ = [
     "DocumentKind",
     "DocumentsConfig",
     "FamilyName",
+    "Judge",
+    "JudgeRules",
     "Problem",
     "ProblemsConfig",
+    "Rewarded",
     "Solver",
     "SolverConfig",
     "Split",

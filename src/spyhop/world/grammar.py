@@ -6,6 +6,7 @@ A template is a sentence with named slots, `"{who} takes it up {n}"`. `fill` wri
 
 import re
 from collections.abc import Mapping
+from functools import cache
 
 Words = Mapping[str, tuple[str, ...]]
 """Words for each slot."""
@@ -27,6 +28,7 @@ def slots_of(template: str) -> tuple[str, ...]:
     return tuple(SLOT.findall(template))
 
 
+@cache
 def content_slots(template: str) -> tuple[str, ...]:
     """Return the names of the slots that carry content, that is, all but the names of people."""
     return tuple(sorted(slot for slot in slots_of(template) if slot not in ROLES))

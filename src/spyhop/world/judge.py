@@ -1,5 +1,6 @@
 """Judges of the embedded world with known faults: one rewards style alone, one checks answers."""
 
+import re
 from random import Random
 from typing import Literal
 
@@ -10,7 +11,13 @@ from spyhop.store import number_of
 from spyhop.text.form import form_of
 from spyhop.world.problem import parse
 
+_PAIR = re.compile(
+    r"\[Question\]\n(?P<question>.*?)\n\n\[Response A\]\n(?P<a>.*?)\n\[End of response A\]\n\n"
+    r"\[Response B\]\n(?P<b>.*?)\n\[End of response B\]",
+    re.DOTALL,
+)
 Preferred = Literal["first", "second", "tie"]
+Rewarded = Literal["style", "answers"]
 CLEAR = 0.5
 """Difference in form that a judge of style sees."""
 
@@ -18,7 +25,7 @@ CLEAR = 0.5
 class JudgeRules(Config):
     """What a scripted judge rewards, and its faults."""
 
-    rewards: Literal["style", "answers"]
+    rewards: Rewarded
     """`style`: length, layout and step markers, without reading the answer. `answers`: the right
     final answer, whatever the form."""
     first_rate: float = Field(0.1, ge=0, le=1)
@@ -27,6 +34,15 @@ class JudgeRules(Config):
     """Chance of a random verdict."""
     seed: int = 0
     """Random seed of both."""
+
+
+def verdict(rules: JudgeRules, prompt: str) -> str:
+    """Answer the user turn of a pairwise judgement; without a pair there is no verdict."""
+    pair = _PAIR.search(prompt)
+    if pair is None:
+        return "There are no two responses to compare."
+    better = prefer(rules, pair["question"], pair["a"], pair["b"])
+    return f"Verdict: {({'first': 'A', 'second': 'B', 'tie': 'tie'})[better]}"
 
 
 def prefer(rules: JudgeRules, question: str, first: str, second: str) -> Preferred:

@@ -1,6 +1,6 @@
 """The world as stages and as a model: queries, items, texts to copy, a tokenizer, a teacher."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from random import Random
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -16,6 +16,7 @@ from spyhop.schema import Answer, Config, Item, Message, ModelError, Query, prom
 from spyhop.stage import FOLDER, Context, Estimate, stage
 from spyhop.store import Artifact, row_id
 from spyhop.world.copying import COPY_SYSTEM, copy_example, tokenizer_text
+from spyhop.world.judge import JudgeRules, verdict
 from spyhop.world.problem import CORE, FAMILIES, LETTERS, Problem, Split, draw_split
 from spyhop.world.solver import SolverConfig, respond
 
@@ -83,7 +84,7 @@ class Solver(ModelConfig):
 
     def connect(self, folder: Artifact | None, runtime: Runtime) -> Backend:
         """Return the solver; there is nothing to load."""
-        return _SolverBackend(self.solver)
+        return _RuleBackend("teacher", lambda system, query: respond(self.solver, system, query))
 
     @property
     def label(self) -> str:
@@ -91,26 +92,45 @@ class Solver(ModelConfig):
         return self.name
 
 
-class _SolverBackend:
-    def __init__(self, config: SolverConfig) -> None:
-        self._config = config
+class Judge(ModelConfig):
+    """A scripted judge of the embedded world: it reads spyhop's own pairwise prompt."""
+
+    kind: Literal["world_judge"] = "world_judge"
+    name: str = "judge"
+    rules: JudgeRules
+
+    def connect(self, folder: Artifact | None, runtime: Runtime) -> Backend:
+        """Return the judge; there is nothing to load."""
+        return _RuleBackend(self.name, lambda system, query: verdict(self.rules, query))
+
+    @property
+    def label(self) -> str:
+        """Return the given name."""
+        return self.name
+
+
+class _RuleBackend:
+    """Answers by a function of the system message and the user turn."""
+
+    def __init__(self, name: str, answer: Callable[[str, str], str]) -> None:
+        self._name, self._answer = name, answer
 
     def batches(self, requests: Sequence[Request]) -> list[list[Request]]:
         return [list(requests[start : start + BATCH]) for start in range(0, len(requests), BATCH)]
 
     def generate(self, batch: Sequence[Request], sampling: Sampling) -> list[Reply]:
-        return [self._answer(request) for request in batch]
+        return [self._reply(request) for request in batch]
 
     def choose(self, batch: Sequence[Request]) -> list[Choice]:
-        raise ModelError("the embedded teacher does not score options; ask it to generate")
+        raise ModelError(f"the embedded {self._name} does not score options; ask it to generate")
 
     def logprobs(self, batch: Sequence[Request]) -> list[TokenLogprobs]:
-        raise ModelError("the embedded teacher has no probabilities; ask it to generate")
+        raise ModelError(f"the embedded {self._name} has no probabilities; ask it to generate")
 
-    def _answer(self, request: Request) -> Reply:
+    def _reply(self, request: Request) -> Reply:
         system = "".join(turn.content for turn in request.messages if turn.role == "system")
         query = request.messages[-1].content
-        text = respond(self._config, system, query)
+        text = self._answer(system, query)
         return Reply(
             id=request.id,
             text=text,

@@ -1,0 +1,49 @@
+"""The imitation audit at the end of a recipe."""
+
+from collections.abc import Mapping, Sequence
+
+from spyhop.evaluate.auditing import (
+    BASE,
+    STUDENT,
+    AuditConfig,
+    AuditedConfig,
+    audit,
+    draw_audited,
+)
+from spyhop.evaluate.judging import JudgeConfig, judge
+from spyhop.recipe.graph import Recipe, Ref, Use
+
+
+def add_audits(
+    r: Recipe,
+    judges: Sequence[Use],
+    items: Mapping[str, Ref],
+    base: Ref,
+    student: Ref,
+    teacher: Mapping[str, Ref],
+    teacher_scores: Ref | None = None,
+) -> dict[str, Ref]:
+    """Add each judge's verdicts on base and student, and an audit; return these by judge.
+
+    Args:
+        r: The recipe.
+        judges: Models that judge.
+        items: Items that base and student were asked.
+        base: The base's scores.
+        student: The student's scores.
+        teacher: Answers that the student was trained on.
+        teacher_scores: The teacher's scores, if it was asked.
+    """
+    pair, made = {BASE: base, STUDENT: student}, dict[str, Ref]()
+    known = {} if teacher_scores is None else {"teacher_scores": teacher_scores}
+    drawn = r.add("audit.items", draw_audited, AuditedConfig(), items=items)
+    for number, by in enumerate(judges, 1):
+        name = "audit" if number == 1 else f"audit-{number}"
+        verdicts = r.add(
+            f"{name}.verdicts", judge, JudgeConfig(), questions=drawn, answers=pair, judge=by
+        )
+        made[by.config.label] = r.add(
+            name, audit, AuditConfig(), base=base, student=student, teacher=teacher,
+            verdicts=verdicts, **known,
+        )  # fmt: skip
+    return made
