@@ -47,8 +47,8 @@ class JudgeConfig(Config):
     """Prompts and protocol of a judge."""
 
     form: Form = "pairwise"
-    """`pairwise`: which of two responses is better. `graded_pairs`: both are graded in one reply,
-    as Vicuna's and Orca's judges do. `scored`: one response is graded alone."""
+    """Form of judging. `pairwise`: which of two responses is better. `graded_pairs`: both are
+    graded in one reply, as Vicuna's and Orca's judges do. `scored`: one is graded alone."""
     prompts: dict[Case, JudgePrompt] = Field(default_factory=dict)
     """Prompts by case: `general`, `reference` (with a correct answer), `turns` (a later turn) and
     `turns_reference`. Unset ones are spyhop's own."""
@@ -62,6 +62,7 @@ class JudgeConfig(Config):
     """Most replies to ask for where a reply has no readable verdict. Raise it to ask again for the
     missing verdicts of a finished run; no other verdict is asked for again."""
     highest_grade: float = Field(10, gt=0)
+    """Upper end of the scale of grades."""
     sampling: Sampling = Sampling(max_new_tokens=1024, temperature=0.2)
     """Default: that of the published reviews of Vicuna's answers."""
 

@@ -36,6 +36,7 @@ from spyhop.text.verdict import read_grades
 FOLDER = Path(__file__).with_name("suites")
 RESPONSES = ("choices.0.turns", "turns", "text", "output", "response", "answer")
 MODELS, ANSWER_ID = ("generator", "model_id", "model"), ("answer_id",)
+PAIR = ("output_1", "output_2")
 SIDES = (("generator_1", "generator_2"), ("answer1_id", "answer2_id"), ("a", "b"))
 JUDGES, WINNERS = ("annotator", "reviewer_id", "judge"), (
     "preference", "gpt_result", "pandalm_result", "winner",
@@ -138,6 +139,8 @@ class ReadyConfig(Config):
     """Ready answers or verdicts to read."""
 
     suite: OpenSuite
+    name: str = ""
+    """Name of the model: in a file of compared pairs, its responses are read."""
     side: int | None = None
     """For labelled pairs: which of the two responses, 0 or 1."""
 
@@ -150,8 +153,12 @@ def ready_answers(
 ) -> Iterator[Response]:
     """Yield ready answers to the questions. Counts: `foreign`, rows of other questions."""
     suite, side = config.suite, config.side
-    columns = RESPONSES if side is None else (suite.responses[side],)
-    for where, row, question in _matched(ctx, suite, questions, folder):
+    for where, row, question in _matched(ctx, config, questions, folder):
+        columns: tuple[str, ...] = RESPONSES if side is None else (suite.responses[side],)
+        if PAIR[0] in row:
+            columns = tuple(
+                out for out, of in zip(PAIR, SIDES[0], strict=True) if row.get(of) == config.name
+            )
         value = next((v for c in columns if (v := _value(row, c)) is not None), None)
         if value is None:
             turns = conversation(row, where, needs_response=True).turns
@@ -187,7 +194,7 @@ def ready_verdicts(
     """
     known = _names(answers)
     labels = config.suite.labels if config.side is not None else ()
-    for where, row, question in _matched(ctx, config.suite, questions, folder):
+    for where, row, question in _matched(ctx, config, questions, folder):
         judge = _first(row, JUDGES) or folder.path.stem
         sides = next(([str(row[k]) for k in some] for some in SIDES if some[0] in row), [*answers])
         a, b = (known.get(side, "") for side in sides)
@@ -280,14 +287,14 @@ def _rows(folder: Path, pattern: str) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _matched(
-    ctx: Context, suite: OpenSuite, questions: Artifact, folder: Artifact
+    ctx: Context, config: ReadyConfig, questions: Artifact, folder: Artifact
 ) -> Iterator[tuple[str, dict[str, Any], Question]]:
     """Yield rows with their questions; others are counted as `foreign`."""
-    known = list(read_questions(questions))
+    suite, known = config.suite, list(read_questions(questions))
     by_id = {question.id: question for question in known}
     by_text = {question.turns[0].strip(): question for question in known}
-    for where, row in _rows(folder.path, "*"):
-        name = _first(row, (*suite.id, "item_id"))
+    for where, row in _rows(folder.path, "*" if config.side is None else suite.files):
+        name = _first(row, ("item_id", *suite.id))
         question = by_id.get(name) if name else by_text.get(_question(suite, row, where)[0].strip())
         if question is None:
             ctx.count("foreign")

@@ -1,8 +1,9 @@
 """What verdicts come to: one row per judge, pair of models, part of the questions, and measure."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 
@@ -154,9 +155,9 @@ def _pair(rows: list[Verdict], make: Make, part: str, responses: Responses) -> I
     for name, each in extras.items():
         if each is not None:
             yield make("", name, found.num, each)
-    a, b = rows[0].a, rows[0].b
-    texts = [[_text(responses, name, each) for name in (b, a)] for each in points]
-    if all(map(all, texts)):
+    pair = (rows[0].b, rows[0].a)
+    texts = [shown for each in points if (shown := _texts(responses, pair, each)) is not None]
+    if len(texts) == len(points):
         own, other = ([len(text) for text in column] for column in zip(*texts, strict=True))
         means = [float(np.mean(list(each.values()))) for each in points.values()]
         equal = length_controlled(means, own, other)
@@ -214,11 +215,9 @@ def _ranking(rows: list[Verdict], responses: Responses) -> Iterator[Figure]:
         strengths = bradley_terry(first, second, points, questions, reference=reference)
         for name, each in strengths.wins.items():
             yield _maker(judge, name, reference, ALL)("", "Bradley-Terry", num, each)
-    texts = [
-        [_text(responses, name, question) for name in pair]
-        for *pair, question in zip(first, second, questions, strict=True)
-    ]
-    if not all(map(all, texts)):
+    compared = zip(first, second, questions, strict=True)
+    texts = [shown for a, b, each in compared if (shown := _texts(responses, (a, b), each))]
+    if len(texts) < len(points):
         return
     own, other = ([style_of(text) for text in column] for column in zip(*texts, strict=True))
     controlled = bradley_terry(
@@ -232,9 +231,10 @@ def _ranking(rows: list[Verdict], responses: Responses) -> Iterator[Figure]:
         yield _maker(judge, "", "", name)("", "log-odds per standard deviation", num, slope)
 
 
-def _text(responses: Responses, model: str, question: str) -> str:
-    found = responses.get(model, {}).get(question)
-    return "\n\n".join(found.turns) if found else ""
+def _texts(responses: Responses, models: Sequence[str], question: str) -> list[str] | None:
+    """Return the responses of all these models, or None if one has none."""
+    found = [responses.get(name, {}).get(question) for name in models]
+    return None if None in found else ["\n\n".join(each.turns) for each in found if each]
 
 
 def check_judge(
@@ -245,9 +245,9 @@ def check_judge(
 ) -> Iterator[Figure]:
     """Yield a judge's agreement with people and its biases, over all pairs and parts of them.
 
-    A pair's verdict is that of both orders together, as is that of all people. Position bias is
-    what being shown first gains; length bias is how much more often than people the judge prefers
-    the longer response; self-preference is the same for the response of the judge's own model.
+    A pair's verdict is that of both orders together, people's is that of their majority. Position
+    bias is what being shown first gains; length bias is how much more often than people the judge
+    prefers the longer response; self-preference is the same for the judge's own model.
 
     Args:
         verdicts: Of one judge.
@@ -268,10 +268,10 @@ def check_judge(
     missing = [float(bool(row.missing)) for row in verdicts]
     yield make("", "missing verdicts", len(missing), bounded_mean(missing))
     ours = {name: _called(float(np.mean(said[name]))) for name in names}
-    theirs = {name: _called(float(np.mean(people[name]))) for name in names}
+    theirs = {name: most for name in names if (most := _majority(people[name]))}
     for part, some in _kinds(names, sides, responses, questions).items():
         yield from _kappas(make, part, "agreement with people (kappa)", ours, theirs, some)
-    for one, other in zip(by_person, list(by_person)[1:], strict=False):
+    for one, other in combinations(by_person, 2):
         yield from _kappas(
             make,
             f"{one} and {other}",
@@ -285,7 +285,7 @@ def check_judge(
         if found.first and found.flips:
             yield make("", "position bias", found.num, _signed(found.first))
             yield make("", "flips", found.num, found.flips)
-    longer = {name: _sign(*(len(_text(responses, side, name)) for side in sides)) for name in names}
+    longer = {name: _sign(*map(len, _texts(responses, sides, name) or ["", ""])) for name in names}
     own = {
         name: _sign(*(_is_of(judge, responses[side].get(name)) for side in sides)) for name in names
     }
@@ -305,8 +305,8 @@ def _kinds(
     """Return the pairs of each language, and those with and without a clearly longer response."""
     kinds: dict[str, list[str]] = defaultdict(list, {ALL: list(names)})
     for name in names:
-        kinds[f"language {language_of(questions[name]) or 'unknown'}"].append(name)
-        short, long = sorted(len(_text(responses, side, name)) for side in sides)
+        kinds[f"language {language_of(questions[name]) or 'unclear'}"].append(name)
+        short, long = sorted(map(len, _texts(responses, sides, name) or ["", ""]))
         kinds["lengths differ" if long > LONG_RATIO * short else "similar lengths"].append(name)
     return kinds
 
@@ -327,6 +327,12 @@ def _kappas(
 
 def _called(points: float) -> str:
     return "tie" if points == 0.5 else "b" if points > 0.5 else "a"
+
+
+def _majority(points: Sequence[float]) -> str:
+    """Return what more than half of the people said; empty without such a majority."""
+    ((said, num),) = Counter(map(_called, points)).most_common(1)
+    return said if 2 * num > len(points) else ""
 
 
 def _sign(a: float, b: float) -> int:

@@ -163,7 +163,7 @@ def _answers(
 ) -> Ref:
     name = f"answers-{_slug(title)}"
     if _is_rows(path):
-        ready = ReadyConfig(suite=suite)
+        ready = ReadyConfig(suite=suite, name=title)
         return r.add(name, ready_answers, ready, questions=questions, folder=Source(path))
     return r.add(name, respond, config.respond, questions=questions, model=served(path))
 

@@ -6,6 +6,7 @@ Also writes `results.json`, a row for each figure, and `verdicts.jsonl`.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from itertools import groupby, islice
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
+from spyhop.evaluate.judging import judge as judge_stage
 from spyhop.evaluate.judging import read_questions, read_responses
 from spyhop.evaluate.win_rates import ALL, UNDOUBTED, Figure, check_judge, figures
 from spyhop.lazy import Lazy
@@ -89,7 +91,7 @@ def judge_page(
 ) -> None:
     """Write `report.html`, `results.json` and `verdicts.jsonl`; with human labels, check judges."""
     responses = {name: read_responses(each) for name, each in answers.items()}
-    rows = [row for each in verdicts.values() for row in each.rows(Verdict)]
+    rows = _verdicts(verdicts)
     if labels is None:
         found = figures(rows, responses, config.doubted)
     else:
@@ -97,9 +99,9 @@ def judge_page(
         people = list(labels.rows(Verdict))
         found = [
             figure
-            for judge in dict.fromkeys(row.judge for row in rows)
+            for name in dict.fromkeys(row.judge for row in rows)
             for figure in check_judge(
-                [r for r in rows if r.judge == judge], people, responses, texts
+                [r for r in rows if r.judge == name], people, responses, texts
             )
         ]
     (ctx.out / RESULTS).write_text(json.dumps([asdict(each) for each in found], indent=1))
@@ -124,12 +126,31 @@ def judge_page(
         ),
         *([_published_section(config, found)] if config.published else []),
         _verdicts_section(rows),
-        cost_section(answers=answers, verdicts=verdicts),
+        cost_section(responses=answers, verdicts=verdicts),
         data_section(questions={"questions": questions}, answers=answers, verdicts=verdicts),
     ]
     lead = "\n".join([config.lead, *config.flags, *summary(found)])
     shown = [section for section in sections if section.blocks]
     write_page(ctx.out, config.title, lead, shown, {"questions": questions}, answers, verdicts)
+
+
+def _verdicts(verdicts: Mapping[str, Artifact]) -> list[Verdict]:
+    """Return all verdicts; judges of one name (or one judge in two forms) take their inputs' names.
+
+    Files of verdicts may share a judge: its verdicts on several models.
+    """
+    by_input = {name: list(each.rows(Verdict)) for name, each in verdicts.items()}
+    asked = {n: rows[0].judge for n, rows in by_input.items() if rows and _is_asked(verdicts[n])}
+    shared = {judge for judge, num in Counter(asked.values()).items() if num > 1}
+    return [
+        row.model_copy(update={"judge": name}) if asked.get(name) in shared else row
+        for name, rows in by_input.items()
+        for row in rows
+    ]
+
+
+def _is_asked(verdicts: Artifact) -> bool:
+    return verdicts.record.stage == judge_stage.name
 
 
 RATES_LEAD = (
