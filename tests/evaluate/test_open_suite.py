@@ -13,11 +13,11 @@ from spyhop.evaluate.open_suite import (
     ReadyConfig,
     RespondConfig,
     open_questions,
-    read_suite,
+    open_suite_names,
+    read_open_suite,
     ready_answers,
     ready_verdicts,
     respond,
-    suite_names,
 )
 from spyhop.models import Sampling
 from spyhop.schema import InputError, Question, RecipeError, Response, Verdict
@@ -34,7 +34,7 @@ PUBLISHED = {
 
 
 def _questions(root: Path, name: str, path: Path, limit: int | None = None) -> Artifact:
-    config = QuestionsConfig(suite=read_suite(name), limit=limit)
+    config = QuestionsConfig(suite=read_open_suite(name), limit=limit)
     return open_questions.run(root, config, folder=Source(path).open(root))
 
 
@@ -55,14 +55,14 @@ def test_references_of_mt_bench_belong_to_reasoning_mathematics_and_code(tmp_pat
     )
     topics = Counter(row.topic for row in rows if len(row.references) == 2)
     assert topics == {"math": 10, "reasoning": 10, "coding": 10}
-    doubted = read_suite("mt-bench").doubted
+    doubted = read_open_suite("mt-bench").doubted
     assert len(doubted) == 13 and all(101 <= int(name) <= 130 for name in doubted)
 
 
 def test_the_number_of_awesome_prompts_is_told(tmp_path: Path, data_dir: Path):
     notes = []
     path = data_dir / "awesome_chatgpt_prompts" / "prompts_early.csv"
-    config = QuestionsConfig(suite=read_suite("awesome"))
+    config = QuestionsConfig(suite=read_open_suite("awesome"))
     made = open_questions.run(
         tmp_path, config, folder=Source(path).open(tmp_path),
         report=lambda progress: notes.append(progress.doing),
@@ -73,7 +73,7 @@ def test_the_number_of_awesome_prompts_is_told(tmp_path: Path, data_dir: Path):
 
 def _reviewed(tmp_path: Path, data_dir: Path) -> tuple[list[Artifact], list[str]]:
     folder = data_dir / "vicuna80_answers_reviews"
-    suite, notes = ReadyConfig(suite=read_suite("vicuna")), []
+    suite, notes = ReadyConfig(suite=read_open_suite("vicuna")), []
     questions = _questions(tmp_path, "vicuna", folder)
     answers = {
         path.stem.removeprefix("answer_"): ready_answers.run(
@@ -107,7 +107,7 @@ def test_the_shared_reviews_have_their_stored_scores(tmp_path: Path, data_dir: P
 
 
 def test_labels_of_people(tmp_path: Path, data_dir: Path):
-    suite = read_suite("pandalm")
+    suite = read_open_suite("pandalm")
     folder = Source(data_dir / "pandalm").open(tmp_path)
     questions = _questions(tmp_path, "pandalm", data_dir / "pandalm")
     answers = {
@@ -149,7 +149,7 @@ def test_answers_in_the_formats_that_people_publish(tmp_path: Path, answer: dict
     asked = _file(tmp_path / "own.jsonl", [{"question_id": 7, "question": "Why?"}])
     questions = _questions(tmp_path, str(asked), asked)
     folder = Source(_file(tmp_path / "answers.jsonl", [answer])).open(tmp_path)
-    config = ReadyConfig(suite=read_suite(str(asked)))
+    config = ReadyConfig(suite=read_open_suite(str(asked)))
     made = ready_answers.run(tmp_path, config, questions=questions, folder=folder)
     assert [(row.id, row.turns, row.model) for row in made.rows(Response)] == [("7", ["So."], "m")]
 
@@ -162,7 +162,7 @@ def test_own_verdicts_are_read_back(tmp_path: Path):
     }
     row = Verdict(id="v", item_id="q", judge="j", a="x", b="y", order="ba", winner="b", turn=1)
     wrong = {**row.model_dump(), "winner": "both"}
-    config = ReadyConfig(suite=read_suite(str(asked)))
+    config = ReadyConfig(suite=read_open_suite(str(asked)))
 
     def read(rows: list[object]) -> Artifact:
         folder = Source(_file(tmp_path / "verdicts.jsonl", rows)).open(tmp_path)
@@ -193,9 +193,9 @@ def test_two_questions_of_one_id_are_an_error(tmp_path: Path):
 
 
 def test_every_suite_is_valid_and_an_unknown_one_is_refused():
-    assert {read_suite(name).name for name in suite_names()} == set(suite_names())
+    assert {read_open_suite(name).name for name in open_suite_names()} == set(open_suite_names())
     with pytest.raises(RecipeError, match="no suite 'nosuch'; known: alpaca-eval, awesome"):
-        read_suite("nosuch")
+        read_open_suite("nosuch")
 
 
 def test_later_turns_are_asked_with_the_earlier_responses(tmp_path: Path):

@@ -154,7 +154,7 @@ def test_published_verdicts_of_alpaca_eval_by_the_command(cli: Command, data_dir
     done = cli(
         "judge", *(f"{name}={path}" for name, path in files.items()), "--reference",
         f"text_davinci_003={files['alpaca-7b']}", "--suite", "alpaca-eval", "--data",
-        files["alpaca-7b"], "--out", "out",
+        f"alpaca-eval={files['alpaca-7b']}", "--out", "out",
         *(word for name, path in files.items() for word in ("--judge", f"{name}={path}")),
     )  # fmt: skip
     assert done.code == 0, done.stderr

@@ -61,8 +61,6 @@ class JudgeConfig(Config):
     attempts: int = Field(2, ge=1)
     """Most replies to ask for where a reply has no readable verdict. Raise it to ask again for the
     missing verdicts of a finished run; no other verdict is asked for again."""
-    highest_grade: float = Field(10, gt=0)
-    """Upper end of the scale of grades."""
     sampling: Sampling = Sampling(max_new_tokens=1024, temperature=0.2)
     """Default: that of the published reviews of Vicuna's answers."""
 
@@ -340,8 +338,8 @@ class _Judging:
         if self.config.form == "pairwise":
             return read_winner(text)
         if self.config.form == "scored":
-            return read_grade(text, high=self.config.highest_grade)
-        return read_grades(text, high=self.config.highest_grade)
+            return read_grade(text)
+        return read_grades(text)
 
 
 def _fields(question: Question, turn: int, shown: Sequence[list[str]]) -> dict[str, str]:

@@ -75,21 +75,21 @@ class OpenSuite(Config):
     note: str = ""
 
 
-def suite_names() -> list[str]:
+def open_suite_names() -> list[str]:
     """Return the suites that ship with spyhop."""
     return sorted(path.stem for path in FOLDER.glob("*.toml"))
 
 
-def read_suite(name: str) -> OpenSuite:
+def read_open_suite(name: str) -> OpenSuite:
     """Return a suite by its name or TOML file; a file of rows is a suite of your own.
 
     Raises:
         RecipeError: If there is no such suite, or the file is none.
     """
-    path = FOLDER / f"{name}.toml" if name in suite_names() else Path(name)
+    path = FOLDER / f"{name}.toml" if name in open_suite_names() else Path(name)
     if path.suffix != ".toml":
         if not path.exists():
-            known = ", ".join(suite_names())
+            known = ", ".join(open_suite_names())
             raise RecipeError(f"no suite {name!r}; known: {known}; or name a file of questions")
         return OpenSuite(name=path.stem)
     return validated(path, OpenSuite, {"name": path.stem, **read_toml(path)}, "", {})

@@ -9,22 +9,6 @@ from spyhop.schema import Config, RecipeError
 from spyhop.stage import Stage
 from spyhop.store import Source
 
-__all__ = [
-    "Chosen",
-    "Recipe",
-    "RecipeStep",
-    "Ref",
-    "Source",
-    "Use",
-    "label",
-    "models",
-    "parents",
-    "promotions",
-    "refs",
-    "refs_by_name",
-    "sources",
-]
-
 NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,99}")
 CHARACTERS = "at most 100 of a-z, 0-9, '_', '-' and '.'"
 

@@ -11,12 +11,14 @@ from spyhop.recipes.answering import AnsweringConfig, answering
 from spyhop.recipes.backtranslating import BacktranslatingConfig, backtranslating
 from spyhop.recipes.combined import CombinedConfig, combined
 from spyhop.recipes.curating import CuratingConfig, curating
+from spyhop.recipes.evaluating import EvaluatingConfig, evaluating
 from spyhop.recipes.humpback import humpback
 from spyhop.recipes.humpback_config import HumpbackConfig
 from spyhop.recipes.judging import JudgingConfig, judging
 from spyhop.recipes.orca import OrcaConfig, orca
 from spyhop.recipes.quickstart import QuickstartConfig, quickstart
 from spyhop.recipes.quickstart_humpback import QuickstartHumpbackConfig, quickstart_humpback
+from spyhop.recipes.scale import ScaleConfig, scale
 from spyhop.recipes.segments import SegmentsConfig, segments
 from spyhop.recipes.training import TrainingConfig, training
 from spyhop.schema import Config, RecipeError
@@ -41,11 +43,13 @@ RECIPES: dict[str, RecipeKind] = {
     "backtranslate": RecipeKind(BacktranslatingConfig, backtranslating),
     "combined": RecipeKind(CombinedConfig, combined),
     "curate": RecipeKind(CuratingConfig, curating),
+    "eval": RecipeKind(EvaluatingConfig, evaluating),
     "humpback": RecipeKind(HumpbackConfig, humpback),
     "judge": RecipeKind(JudgingConfig, judging),
     "orca": RecipeKind(OrcaConfig, orca),
     "quickstart": RecipeKind(QuickstartConfig, quickstart),
     "quickstart_humpback": RecipeKind(QuickstartHumpbackConfig, quickstart_humpback),
+    "scale": RecipeKind(ScaleConfig, scale),
     "segments": RecipeKind(SegmentsConfig, segments),
     "train": RecipeKind(TrainingConfig, training),
 }

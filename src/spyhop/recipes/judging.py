@@ -6,8 +6,8 @@ from pathlib import Path
 
 from pydantic import Field, field_validator, model_validator
 
-from spyhop.evaluate import JudgeConfig, judge, read_prompts
-from spyhop.evaluate.judge_prompts import Form
+from spyhop.evaluate.judge_prompts import Form, read_prompts
+from spyhop.evaluate.judging import JudgeConfig, judge
 from spyhop.evaluate.open_suite import (
     FOLDER,
     OpenSuite,
@@ -15,13 +15,13 @@ from spyhop.evaluate.open_suite import (
     ReadyConfig,
     RespondConfig,
     open_questions,
-    read_suite,
+    read_open_suite,
     ready_answers,
     ready_verdicts,
     respond,
 )
 from spyhop.recipe.graph import Recipe, Ref, Source
-from spyhop.recipes.inputs import served
+from spyhop.recipes.inputs import DataPlace, add_source, served
 from spyhop.report.html import RESULTS
 from spyhop.report.judging import VERDICTS, JudgePageConfig, PublishedModel, judge_page
 from spyhop.schema import Config
@@ -40,8 +40,9 @@ class JudgingConfig(Config):
     suite: str
     """Name of a set of open questions, such as `vicuna`, `mt-bench` or `alpaca-eval`; a TOML file
     that describes one; or a file of your own questions."""
-    data: InputPath | None = None
-    """Folder or file of the questions; not needed for a file of your own."""
+    data: DataPlace | None = None
+    """Where the questions are: a folder, a file, or `hf://datasets/OWNER/NAME@COMMIT`. Not needed
+    for a file of your own."""
     limit: int | None = Field(None, gt=0)
     """At most this many questions: a fixed random sample."""
     models: dict[str, InputPath] = Field(default_factory=dict)
@@ -67,7 +68,7 @@ class JudgingConfig(Config):
     @field_validator("suite")
     @classmethod
     def _found(cls, suite: str) -> str:
-        read_suite(suite)
+        read_open_suite(suite)
         return suite
 
     @model_validator(mode="after")
@@ -83,9 +84,9 @@ class JudgingConfig(Config):
 
 def judging(config: JudgingConfig, name: str = "judge") -> Recipe:
     """Judge models' responses to open questions by other models, or measure the judges."""
-    r, suite = Recipe(name), read_suite(config.suite)
+    r, suite = Recipe(name), read_open_suite(config.suite)
     suite = suite.model_copy(update={"citation": "", "note": ""})
-    data = Source(config.data or Path(config.suite))
+    data = add_source(r, config.data or config.suite, suite.name)
     asked = QuestionsConfig(suite=suite, limit=config.limit)
     questions = r.add(QUESTIONS, open_questions, asked, folder=data)
     answers: dict[str, Ref] = {}
@@ -116,7 +117,7 @@ def judging(config: JudgingConfig, name: str = "judge") -> Recipe:
                 questions=questions, answers=answers, judge=served(path),
             )  # fmt: skip
     page = JudgePageConfig(
-        title=r.name, lead=read_suite(config.suite).citation, doubted=suite.doubted,
+        title=r.name, lead=read_open_suite(config.suite).citation, doubted=suite.doubted,
         flags=flags(config), published=_published(config, suite),
     )  # fmt: skip
     r.add(

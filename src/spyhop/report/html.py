@@ -11,21 +11,16 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from spyhop import __version__
 from spyhop.charts import draw_svg
-from spyhop.lazy import Lazy
+from spyhop.lazy import alt
 from spyhop.store import Artifact
 from spyhop.text.escape import visible
-
-if TYPE_CHECKING:
-    import altair as alt
-else:
-    alt = Lazy("altair")
 
 MOST_CHARS = 2000
 """Characters of a text that the page shows."""
@@ -99,6 +94,10 @@ class ReportSection:
             )
         )
 
+    def disagreements(self, rows: Sequence[Any], names: Sequence[str]) -> None:
+        """Add items on which two models differ, with what each of them answered."""
+        self.blocks.append(_render("disagreements.html", rows=rows, names=names))
+
     def masked(self, pieces: Sequence[tuple[str, bool]], note: str) -> None:
         """Add a row's tokens; those that are trained on are marked."""
         self.blocks.append(_render("masked.html", pieces=pieces, note=note))
@@ -122,11 +121,14 @@ def write_page(
         "Settings", "Of the steps that this page was made from; keys name their artifacts."
     )
     settings.blocks.append(_render("settings.html", made=made.values()))
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    command = shlex.join(["spyhop", *sys.argv[1:]])
-    footer = f"spyhop {__version__}, {now}\n{command}"
-    html = render_page(title, lead, [*sections, settings], footer)
+    html = render_page(title, lead, [*sections, settings], page_footer())
     (folder / PAGE).write_text(html, encoding="utf-8")
+
+
+def page_footer() -> str:
+    """Return the version, the time and the command."""
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    return f"spyhop {__version__}, {now}\n{shlex.join(['spyhop', *sys.argv[1:]])}"
 
 
 def percent(value: float) -> str:

@@ -16,6 +16,7 @@ from spyhop.statistics.interval import (
 )
 from spyhop.statistics.paired import (
     Comparison,
+    cluster_difference,
     mcnemar,
     paired_difference,
     paired_seed_difference,
@@ -37,7 +38,7 @@ from spyhop.statistics.samples import (
     pass_at_k,
     variance_split,
 )
-from spyhop.statistics.scaling import Scaling, scaling
+from spyhop.statistics.scaling import Scaling, SlopeTest, equal_slopes, scaling
 from spyhop.statistics.significance import ChanceTest, detectable_difference, holm, near_chance
 
 __all__ = [
@@ -46,12 +47,15 @@ __all__ = [
     "Interval",
     "Ranking",
     "Scaling",
+    "SlopeTest",
     "VarianceSplit",
     "WinRate",
     "bounded_mean",
     "bradley_terry",
+    "cluster_difference",
     "cluster_interval",
     "detectable_difference",
+    "equal_slopes",
     "grade_ratio",
     "holm",
     "length_controlled",

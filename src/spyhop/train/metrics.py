@@ -11,22 +11,16 @@ from importlib.util import find_spec
 from math import isfinite
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import uuid4
 
-from spyhop.lazy import Lazy
+from spyhop.lazy import Lazy, tensorboard, torch
 from spyhop.runtime import Runtime
 from spyhop.schema import TrainingError
 from spyhop.stage import REPORT_S
 from spyhop.train.checkpoint import Position
 from spyhop.train.cost import peak_flops
 
-if TYPE_CHECKING:
-    import torch
-    import torch.utils.tensorboard as tensorboard
-else:
-    torch = Lazy("torch")
-    tensorboard = Lazy("torch.utils.tensorboard")
 wandb = Lazy("wandb")
 
 FILE = "steps.jsonl"
@@ -100,8 +94,8 @@ class StepMeter:
             **metrics,
         }
         if peak := peak_flops(self.runtime, self.device):
-            ranks = self.runtime.gpus * max(1, len(self.runtime.hosts))
-            values["mfu_frac"] = round(tokens_per_s * self.flops_per_token / (peak * ranks), 4)
+            whole = peak * self.runtime.gpus
+            values["mfu_frac"] = round(tokens_per_s * self.flops_per_token / whole, 4)
         self._write(position, values)
         return values
 

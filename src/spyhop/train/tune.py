@@ -10,11 +10,10 @@ import os
 import shutil
 from collections.abc import Mapping
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from spyhop.lazy import Lazy
 from spyhop.models.folder import read_config
 from spyhop.models.local import pick_device
 from spyhop.render import Renderer
@@ -28,20 +27,13 @@ from spyhop.train.base import METRICS, open_tokenizer
 from spyhop.train.batches import RowNumbers, plan_batches, plan_packs
 from spyhop.train.config import HeldOutConfig, TuneConfig
 from spyhop.train.cost import FEWEST_STEPS, NF4_BYTES, Shape, state_bytes
-from spyhop.train.distributed import Group, launch, num_ranks
+from spyhop.train.distributed import Group, launch
 from spyhop.train.encoding import SAMPLE_ROWS, Encoding, MaskedRow, masked_row, write_sample
 from spyhop.train.engine import TrainingResult
 from spyhop.train.loop import SNAPSHOTS, SPEED, TrainingJob, train
 from spyhop.train.metrics import check_trackers
 from spyhop.train.optimizer import warmup_steps
 from spyhop.train.rows import TokenRows, none_left, tokenise
-
-if TYPE_CHECKING:
-    import torch
-    import transformers
-else:
-    torch = Lazy("torch")
-    transformers = Lazy("transformers")
 
 TOKENS_PER_ROW = 200
 TOKENS_PER_S = 25_000
@@ -98,7 +90,7 @@ def tune(
     Raises:
         TrainingError: If no row is left, or a watchdog stops it.
     """
-    ranks = num_ranks(ctx.runtime)
+    ranks = ctx.runtime.gpus
     if config.adapter is not None:
         check_adapter(config.adapter, ranks, pick_device(ctx.runtime.device))
     check_trackers(ctx.runtime)
