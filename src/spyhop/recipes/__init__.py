@@ -60,11 +60,7 @@ INIT_FILES = ("mine.toml", "teacher.toml", "prompts.jsonl", "questions.jsonl")
 
 
 def write_example(folder: Path, name: str) -> Path:
-    """Write a recipe file that ships with spyhop, unless one of that name is there already.
-
-    Raises:
-        RecipeError: If the folder cannot be written.
-    """
+    """Write a recipe file that ships with spyhop, unless one of that name is there already."""
     path = folder / name
     if not path.exists():
         try:
