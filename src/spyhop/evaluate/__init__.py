@@ -23,11 +23,22 @@ from spyhop.evaluate.rates import (
 )
 from spyhop.evaluate.rescore import Rescored, rescore
 from spyhop.evaluate.sealed import SealConfig, SealState, of_interest, seal, seal_state
+from spyhop.evaluate.suite import (
+    AnyTask,
+    forms,
+    is_file,
+    read_suite,
+    read_task,
+    task_names,
+    with_shots,
+)
 from spyhop.evaluate.sweep import SweptTask, best_per_task, sweep
-from spyhop.evaluate.task import Protocol, Task, read_task, task_names
+from spyhop.evaluate.task import Benchmark, Protocol, Task
 
 __all__ = [
     "RATES",
+    "AnyTask",
+    "Benchmark",
     "ContaminationRateConfig",
     "HeldOutConfig",
     "HeldOutLogLikelihood",
@@ -47,12 +58,15 @@ __all__ = [
     "compare",
     "could_reverse",
     "differences",
+    "forms",
+    "is_file",
     "joined",
     "macro_average",
     "measure",
     "of_interest",
     "outcomes",
     "read_items",
+    "read_suite",
     "read_task",
     "red_rates",
     "rescore",
@@ -64,5 +78,6 @@ __all__ = [
     "sweep",
     "task_names",
     "task_scores",
+    "with_shots",
     "write_scores",
 ]

@@ -3,12 +3,21 @@
 from typing import Any
 
 from spyhop.evaluate.asking import cue_of
+from spyhop.evaluate.overlap import METRICS, overlap_metrics
+from spyhop.evaluate.safety import read_labels, read_refusal
 from spyhop.evaluate.task import Protocol
 from spyhop.schema import Ending, Item, RecipeError
 from spyhop.text.choices import first_capital
 from spyhop.text.gold import Reading, gold_answer, read
 from spyhop.text.squad import declines, exact_match, token_f1
 from spyhop.text.thought import without_thought
+
+SAFETY = {
+    "refusal": read_refusal,
+    "labels": read_labels,
+    "toxicity": lambda text, ending, item: (Reading(None, is_right=False), {"toxicity": 0.0}),
+}
+"""Metrics that read a response by rules of their own; toxicity is added by a classifier."""
 
 
 def read_fields(text: str, ending: Ending, item: Item, protocol: Protocol) -> dict[str, Any]:
@@ -18,7 +27,9 @@ def read_fields(text: str, ending: Ending, item: Item, protocol: Protocol) -> di
         RecipeError: If the metric is none of the item's kind.
     """
     golds = item.golds or [item.target]
-    if item.options:
+    if protocol.metric in SAFETY:
+        reading, metrics = SAFETY[protocol.metric](text, ending, item)
+    elif item.options:
         reading, metrics = _choice(text, ending, item, golds, protocol)
     else:
         reading, metrics = _free(text, ending, item, golds, protocol)
@@ -41,12 +52,25 @@ def _free(
     text: str, ending: Ending, item: Item, golds: list[str], protocol: Protocol
 ) -> tuple[Reading, dict[str, float]]:
     """Return the free answer; `exact` and `f1` compare words, `declined` is "I don't know"."""
+    if protocol.filters and ending != "failed":
+        return _filtered(text, golds, protocol)
     reading = _best(text, ending, item, golds, protocol)
     answer = reading.answer or without_thought(text).strip()
     plain = [gold_answer(gold) for gold in golds]
     is_declined = not reading.is_right and declines(without_thought(text))
     metrics = {"exact": exact_match(answer, plain), "f1": token_f1(answer, plain)}
+    if protocol.metric in METRICS:
+        metrics |= overlap_metrics(without_thought(text), golds)
     return reading, metrics | {"declined": float(is_declined)}
+
+
+def _filtered(text: str, golds: list[str], protocol: Protocol) -> tuple[Reading, dict[str, float]]:
+    """Return the answer as lm-eval reads it by the first filter; every filter has its score."""
+    answers = [each.answer(text) for each in protocol.filters]
+    rights = [f.is_right(a, golds) for f, a in zip(protocol.filters, answers, strict=True)]
+    names = [f"exact_match,{each.name}" for each in protocol.filters]
+    metrics = dict(zip(["exact", *names], map(float, [rights[0], *rights]), strict=True))
+    return Reading(answers[0], rights[0]), metrics
 
 
 def _choice(
