@@ -1,18 +1,13 @@
 """Two models on the same items: a table for the terminal, and a page."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import rich.table
 
 from spyhop.evaluate.comparison import ComparedLogs, PairedResult
-from spyhop.lazy import Lazy
+from spyhop.lazy import alt
 from spyhop.report.html import ACCENT, INK, ReportSection, Table, page_footer, render_page
-
-if TYPE_CHECKING:
-    import altair as alt
-else:
-    alt = Lazy("altair")
 
 MOST_BARS = 60
 """Groups that a chart shows."""
