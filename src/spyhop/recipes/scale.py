@@ -1,6 +1,6 @@
 """What data sets gain by growing: students of N rows each, at equal steps, and their slopes."""
 
-from collections.abc import Mapping
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from spyhop.collect.shapes import Shape
 from spyhop.evaluate import HeldOutConfig, MeasureConfig, measure, score_held_out
 from spyhop.evaluate.judging import JudgeConfig, judge
 from spyhop.models import Local
-from spyhop.recipe.graph import Recipe, RecipeStep, Ref, Source, Use
+from spyhop.recipe.graph import Recipe, Ref, Source, Use
 from spyhop.recipes.humpback_arms import at_point
 from spyhop.recipes.humpback_config import Point
 from spyhop.recipes.inputs import DataPlace, Suite, add_items, placed, served
@@ -82,72 +82,46 @@ class ScaleConfig(Config):
 def scale(config: ScaleConfig, name: str = "scale") -> Recipe:
     """Compare data sets by what they gain as they grow: students at equal steps, and slopes."""
     r = Recipe(name)
-    base = Source(config.base)
+    base, reading = Source(config.base), MessagesConfig(shape=config.shape)
     suites = placed(config.suites, config.data)
     items = add_items(r, suites)
     asked = config.measure.for_tasks(suite.task for suite in suites)
-    known: dict[str, Ref] = {}
+    held_out: dict[str, Ref] = {}
     if config.held_out is not None:
-        rows = r.add("held-out", read_conversations, _read(config), file=Source(config.held_out))
-        known["held out"] = rows
-    if config.judge is not None:
-        model = Use(Local(name=BASE), base)
-        known[BASE] = r.add(f"scores-{BASE}", measure, asked, items=items, model=model)
+        rows = r.add("held-out", read_conversations, reading, file=Source(config.held_out))
+        held_out["held out"] = rows
     runs: dict[str, StudentRun] = {}
-    found: dict[str, dict[str, Ref]] = {
-        "students": {}, "accuracy": {}, "held_out": {}, "win_rate": {}
-    }  # fmt: skip
+    students: dict[str, Ref] = {}
     for kind, path in config.sets.items():
-        whole = r.add(f"rows-{kind}", read_conversations, _read(config), file=Source(path))
-        for point in config.points:
-            for seed in config.seeds:
-                student = f"{kind}-{point.num_rows}.{seed}"
-                run = StudentRun(table="scaling", kind=kind, num_rows=point.num_rows, seed=seed)
-                runs[student] = run
-                size = FilterAnswersConfig(num_rows=point.num_rows, seed=seed)
-                drawn = r.add(f"{student}.rows", filter_answers, size, answers=whole)
-                how = at_point(config.train, config.row_tokens, point, seed)
-                model_step = r.add(student, tune, how, base=base, answers={kind: drawn})
-                found["students"][student] = model_step
-                _measure(r, config, asked, student, model_step, items, known, found)
-    page = ScalePageConfig(title=r.name, runs=runs)
-    r.add("report", scale_page, page, **{name: each for name, each in found.items() if each})
-    return r
-
-
-def _read(config: ScaleConfig) -> MessagesConfig:
-    return MessagesConfig(shape=config.shape)
-
-
-def _measure(
-    r: Recipe,
-    config: ScaleConfig,
-    asked: MeasureConfig,
-    student: str,
-    step: RecipeStep,
-    items: Mapping[str, Ref],
-    known: Mapping[str, Ref],
-    found: dict[str, dict[str, Ref]],
-) -> None:
-    """Add what a student scores by each measure."""
-    use = Use(Local(name=student), step)
-    if items:
-        scores = r.add(f"scores-{student}", measure, asked, items=items, model=use)
-        found["accuracy"][student] = scores
-    if "held out" in known:
-        rows = {"held out": known["held out"]}
-        held_out = r.add(
-            f"held-out-{student}", score_held_out, HeldOutConfig(), answers=rows, model=use
-        )
-        found["held_out"][student] = held_out
-    if config.judge is not None:
+        whole = r.add(f"rows-{kind}", read_conversations, reading, file=Source(path))
+        for point, seed in product(config.points, config.seeds):
+            student = f"{kind}-{point.num_rows}.{seed}"
+            size = FilterAnswersConfig(num_rows=point.num_rows, seed=seed)
+            drawn = r.add(f"{student}.rows", filter_answers, size, answers=whole)
+            how = at_point(config.train, config.row_tokens, point, seed)
+            students[student] = r.add(student, tune, how, base=base, answers={kind: drawn})
+            run = StudentRun(table="scaling", kind=kind, num_rows=point.num_rows, seed=seed)
+            runs[student] = run
+    found: dict[str, dict[str, Ref]] = {"accuracy": {}, "held_out": {}, "win_rate": {}}
+    judged = {BASE: base} if config.judge is not None else {}
+    for student, model in {**judged, **students}.items():
+        use = Use(Local(name=student), model)
+        if items:
+            scores = r.add(f"scores-{student}", measure, asked, items=items, model=use)
+            found["accuracy"][student] = scores
+        if held_out and student != BASE:
+            found["held_out"][student] = r.add(
+                f"held-out-{student}", score_held_out, HeldOutConfig(), answers=held_out, model=use
+            )
+    for student in students if config.judge is not None else ():
         (questions,) = items.values()
-        pair = {BASE: known[BASE], student: scores}
+        pair = {name: found["accuracy"][name] for name in (BASE, student)}
         found["win_rate"][student] = r.add(
-            f"verdicts-{student}",
-            judge,
-            JudgeConfig(reference=BASE),
-            questions=questions,
-            answers=pair,
-            judge=served(Path(config.judge)),
-        )
+            f"verdicts-{student}", judge, JudgeConfig(reference=BASE),
+            questions=questions, answers=pair, judge=served(Path(config.judge)),
+        )  # fmt: skip
+    found["accuracy"].pop(BASE, None)
+    page = ScalePageConfig(title=r.name, runs=runs)
+    taken = {name: each for name, each in found.items() if each}
+    r.add("report", scale_page, page, students=students, **taken)
+    return r
