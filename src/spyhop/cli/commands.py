@@ -45,6 +45,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "eval": ("evaluation", "Evaluate models on benchmarks."),
         "scale": ("scaling", "Compare data sets by what they gain as they grow."),
         "compare": ("comparing", "Compare two models item by item, from anybody's logs."),
+        "judge": ("judging", "Judge responses to open questions, or measure judges."),
     },
     "Models and files": {
         "chat": ("training", "Chat with one model, or compare two side by side."),
