@@ -99,9 +99,9 @@ class Calls:
 
     requests: int
     prompt_tokens: int
-    response_tokens: int
+    response_tokens: int = 0
     """As expected."""
-    most_response_tokens: int
+    most_response_tokens: int = 0
     """Upper bound: every response reaches max_new_tokens."""
     further_prompt_tokens: int = 0
     """Worst-case extra prompt tokens: retries, and prompts that include earlier responses."""

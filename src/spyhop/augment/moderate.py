@@ -24,7 +24,7 @@ class ModerateConfig(Config):
 
 def plan_moderate(config: ModerateConfig, answers: Estimate, model: Estimate) -> Estimate:
     """One call per row, which writes no token."""
-    calls = Calls(answers.rows, round(answers.rows * answers.row_tokens), 0, 0)
+    calls = Calls(requests=answers.rows, prompt_tokens=round(answers.rows * answers.row_tokens))
     return Estimate(rows=answers.rows, row_tokens=answers.row_tokens, calls={"model": calls})
 
 
@@ -72,7 +72,7 @@ def _flagged(config: ModerateConfig, labels: Labels) -> list[str]:
     """Return the labels for which a row is dropped, the most probable first."""
     if labels.flagged is not None and not config.labels:
         return sorted(labels.flagged, key=lambda name: -labels.scores.get(name, 0.0))
-    wanted = [(name,) for name in config.labels] or [TOXIC]
-    names = {pick_label(labels.scores, some) for some in wanted}
+    names = {pick_label(labels.scores, [name]) for name in config.labels}
+    names = names or {pick_label(labels.scores, TOXIC)}
     over = [name for name in names if labels.scores[name] >= config.threshold]
     return sorted(over, key=lambda name: (-labels.scores[name], name))

@@ -42,7 +42,7 @@ def plan_round_trip(config: RoundTripConfig, pairs: Estimate, model: Estimate) -
     """Two calls for each text of each instruction."""
     rows = min(config.num_rows, pairs.rows)
     requests = 2 * rows * (1 + config.num_near)
-    calls = Calls(requests, round(requests * TEXT_CHARS / CHARS_PER_TOKEN), 0, 0)
+    calls = Calls(requests=requests, prompt_tokens=round(requests * TEXT_CHARS / CHARS_PER_TOKEN))
     return Estimate(rows=rows, calls={"model": calls})
 
 

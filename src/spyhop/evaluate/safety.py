@@ -53,7 +53,12 @@ def label_f1(scores: Sequence[Score]) -> dict[str, Interval | None]:
     """Return F1 by label, with a bootstrap interval over items; None where no item has or gets it.
 
     A response without labels misses all of them.
+
+    Raises:
+        ValueError: If there are no scores.
     """
+    if not scores:
+        raise ValueError("F1 of no scores")
     golds = [gold_labels(score.target) for score in scores]
     named = [set((score.extracted or "").split(", ")) for score in scores]
     n, rng = len(scores), np.random.default_rng(0)

@@ -53,7 +53,7 @@ def is_classifier(folder: Path) -> bool:
     """Whether the config of a folder names a classification head."""
     with suppress(OSError, ValueError, TypeError, AttributeError):
         named = json.loads((folder / "config.json").read_bytes()).get("architectures") or []
-        return any(str(each).endswith(HEAD) for each in named)
+        return bool(any(str(each).endswith(HEAD) for each in named))
     return False
 
 
@@ -81,7 +81,7 @@ class _Backend:
         self._size = max(1, inference_tokens // self._window) if tokenizer.pad_token else 1
         self._labels = [str(config.id2label[place]) for place in range(config.num_labels)]
         is_multiple = config.problem_type == "multi_label_classification" or config.num_labels == 1
-        self._scores = torch.sigmoid if is_multiple else lambda logits: logits.softmax(-1)
+        self._scores: Any = torch.sigmoid if is_multiple else lambda logits: logits.softmax(-1)
 
     def batches(self, requests: Sequence[Request], kind: Kind) -> list[list[Request]]:
         """Sort by length, longest first."""
@@ -110,7 +110,7 @@ class _Backend:
     def _fits(self, second: str) -> bool:
         """Whether a second text leaves room for a piece of the first."""
         ids = self._tokenizer(second, verbose=False)["input_ids"] if second else []
-        return len(ids) <= self._window - SPARE_TOKENS
+        return bool(len(ids) <= self._window - SPARE_TOKENS)
 
     def _pieces(self, batch: Sequence[Request]) -> Iterator[tuple[int, int, list[float]]]:
         """Yield (row, tokens, scores) of every piece of the texts."""

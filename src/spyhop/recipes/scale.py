@@ -12,7 +12,7 @@ from spyhop.collect.shapes import Shape
 from spyhop.evaluate import HeldOutConfig, MeasureConfig, measure, score_held_out
 from spyhop.evaluate.judging import JudgeConfig, judge
 from spyhop.models import Local
-from spyhop.recipe.graph import Recipe, Ref, Source, Use
+from spyhop.recipe.graph import Recipe, RecipeStep, Ref, Source, Use
 from spyhop.recipes.humpback_arms import at_point
 from spyhop.recipes.humpback_config import Point
 from spyhop.recipes.inputs import DataPlace, Suite, add_items, placed, served
@@ -91,7 +91,7 @@ def scale(config: ScaleConfig, name: str = "scale") -> Recipe:
         rows = r.add("held-out", read_conversations, reading, file=Source(config.held_out))
         held_out["held out"] = rows
     runs: dict[str, StudentRun] = {}
-    students: dict[str, Ref] = {}
+    students: dict[str, RecipeStep] = {}
     for kind, path in config.sets.items():
         whole = r.add(f"rows-{kind}", read_conversations, reading, file=Source(path))
         for point, seed in product(config.points, config.seeds):
@@ -103,7 +103,7 @@ def scale(config: ScaleConfig, name: str = "scale") -> Recipe:
             run = StudentRun(table="scaling", kind=kind, num_rows=point.num_rows, seed=seed)
             runs[student] = run
     found: dict[str, dict[str, Ref]] = {"accuracy": {}, "held_out": {}, "win_rate": {}}
-    judged = {BASE: base} if config.judge is not None else {}
+    judged: dict[str, RecipeStep | Source] = {} if config.judge is None else {BASE: base}
     for student, model in {**judged, **students}.items():
         use = Use(Local(name=student), model)
         if items:
@@ -113,13 +113,14 @@ def scale(config: ScaleConfig, name: str = "scale") -> Recipe:
             found["held_out"][student] = r.add(
                 f"held-out-{student}", score_held_out, HeldOutConfig(), answers=held_out, model=use
             )
-    for student in students if config.judge is not None else ():
-        (questions,) = items.values()
-        pair = {name: found["accuracy"][name] for name in (BASE, student)}
-        found["win_rate"][student] = r.add(
-            f"verdicts-{student}", judge, JudgeConfig(reference=BASE),
-            questions=questions, answers=pair, judge=served(Path(config.judge)),
-        )  # fmt: skip
+    if config.judge is not None:
+        (questions,), by = items.values(), served(Path(config.judge))
+        for student in students:
+            pair = {name: found["accuracy"][name] for name in (BASE, student)}
+            found["win_rate"][student] = r.add(
+                f"verdicts-{student}", judge, JudgeConfig(reference=BASE),
+                questions=questions, answers=pair, judge=by,
+            )  # fmt: skip
     found["accuracy"].pop(BASE, None)
     page = ScalePageConfig(title=r.name, runs=runs)
     taken = {name: each for name, each in found.items() if each}
