@@ -2,18 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import rich.table
 
 from spyhop.evaluate.comparison import ComparedLogs, PairedResult
-from spyhop.lazy import Lazy
+from spyhop.lazy import alt
 from spyhop.report.html import ACCENT, INK, ReportSection, Table, page_footer, render_page
-
-if TYPE_CHECKING:
-    import altair as alt
-else:
-    alt = Lazy("altair")
 
 GROUPINGS = ("task", "length", "topic")
 MOST_BARS = 60

@@ -10,14 +10,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from itertools import groupby, islice
-from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
 from spyhop.evaluate.judging import judge as judge_stage
 from spyhop.evaluate.judging import read_questions, read_responses
 from spyhop.evaluate.win_rates import ALL, UNDOUBTED, Figure, check_judge, figures
-from spyhop.lazy import Lazy
+from spyhop.lazy import alt
 from spyhop.report.cost import cost_section
 from spyhop.report.html import (
     PALETTE,
@@ -32,11 +31,6 @@ from spyhop.report.sections import data_section
 from spyhop.schema import Config, Verdict
 from spyhop.stage import FOLDER, Context, Estimate, stage
 from spyhop.store import Artifact
-
-if TYPE_CHECKING:
-    import altair as alt
-else:
-    alt = Lazy("altair")
 
 VERDICTS = "verdicts.jsonl"
 NUM_SHOWN = 4

@@ -7,18 +7,12 @@ widened as if one more question, a coin flip, had been asked.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from spyhop.lazy import Lazy
+from spyhop.lazy import special, stats
 from spyhop.statistics.interval import BOOTSTRAP_CELLS, Interval, same_shape
-
-if TYPE_CHECKING:
-    from scipy import special, stats
-else:
-    special, stats = Lazy("scipy.special"), Lazy("scipy.stats")
 
 RIDGE = 1e-3
 """Penalty of logistic fits: it keeps a model that wins everything finite, and changes nothing else
