@@ -198,9 +198,11 @@ def test_sentences_without_support_are_rows(tmp_path: Path):
     )
     asked = toys.rows_artifact(tmp_path / "items", [question])
     said = "The box is red. It is also blue. It is maybe old."
-    scores = toys.rows_artifact(tmp_path / "scores", [score("red", "red", id="1", response=said)])
+    scores = toys.rows_artifact(
+        tmp_path / "scores", [score("red", "red", id="1", response=said, passage="p")]
+    )
     made = check_support.run(
-        tmp_path, SupportConfig(suites=("s",)), items={"s": asked}, scores=scores, judge=Reader([])
+        tmp_path, SupportConfig(), items={"s": asked}, scores=scores, judge=Reader([])
     )
     rows = list(made.rows(Support))
     assert [row.is_supported for row in rows] == [True, False, None]

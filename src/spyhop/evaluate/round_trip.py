@@ -15,7 +15,7 @@ from pydantic import Field
 
 from spyhop.evaluate.linear import features
 from spyhop.models import Model, Request
-from spyhop.schema import Config, InputError, Pair, Score, prompt_turns
+from spyhop.schema import Config, Pair, Score, prompt_turns
 from spyhop.stage import CHARS_PER_TOKEN, Calls, Context, Estimate, stage
 from spyhop.store import Artifact, number_of
 
@@ -53,16 +53,12 @@ def round_trip(
     """Yield one row per instruction: whether its own text has the highest gain in likelihood.
 
     `metrics` also hold the plain sum of log-probabilities (`acc`) and their mean (`acc_token`).
-
-    Raises:
-        InputError: If there are not enough different texts.
+    Where there are fewer other texts than `num_near`, all of them are compared; no row without any.
     """
     texts: dict[str, Pair] = {}
     for row in pairs.rows(Pair):
         texts.setdefault(row.response[:TEXT_CHARS], row)
     rows = nsmallest(config.pool, texts.values(), key=lambda row: number_of(f"round trip/{row.id}"))
-    if len(rows) <= config.num_near:
-        raise InputError(f"{pairs.name}: {len(rows)} texts; {config.num_near + 1} are needed")
     shown = [row.response[:TEXT_CHARS] for row in rows]
     near = _near(shown, config)
     requests = [
@@ -95,7 +91,7 @@ def round_trip(
             extracted=None if errors else rows[(place, *others)[picks[METRIC]]].id,
             correct=is_right,
             target=rows[place].id,
-            chance=1 / (1 + config.num_near),
+            chance=1 / (1 + len(others)),
             finish_reason="likelihood",
             error=errors[0] if errors else None,
             ending="failed" if errors else "whole",
@@ -113,10 +109,10 @@ def _pick(values: np.ndarray) -> int:
 
 def _near(texts: list[str], config: RoundTripConfig) -> list[list[int]]:
     """Return the places of the texts nearest to each of the first ones, by shared words."""
-    matrix = features(texts)
-    found = []
-    for place in range(min(config.num_rows, len(texts))):
+    matrix, most = features(texts), min(config.num_near, len(texts) - 1)
+    found: list[list[int]] = []
+    for place in range(min(config.num_rows, len(texts)) if len(texts) > 1 else 0):
         likeness = (matrix @ matrix[place].T).toarray()[:, 0]
         likeness[place] = -1
-        found.append(np.argsort(-likeness, kind="stable")[: config.num_near].tolist())
+        found.append(np.argsort(-likeness, kind="stable")[:most].tolist())
     return found

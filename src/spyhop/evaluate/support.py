@@ -1,12 +1,10 @@
 """Which sentences of a response does its passage not support? By a judge, or a model of entailment.
 
-The passage is the item's question, which contains the text to answer from. Every sentence is a row
-that a person can check.
+Of the items with a `passage`, whose questions contain the text to answer from. Every sentence is a
+row that a person can check.
 """
 
 from collections.abc import Iterator, Mapping
-
-from pydantic import Field
 
 from spyhop.models import Classifier, Model, Request, Sampling, pick_label
 from spyhop.schema import Config, Item, Row, Score, prompt_turns
@@ -32,8 +30,6 @@ SENTENCES = 4
 class SupportConfig(Config):
     """How a sentence is checked."""
 
-    suites: tuple[str, ...] = Field(min_length=1)
-    """Suites whose questions contain the text to answer from."""
     check: str = CHECK
     """A judge's prompt, with `{text}` and `{sentence}`; a classifier reads the two as a pair."""
 
@@ -56,7 +52,7 @@ def plan_check_support(
     config: SupportConfig, items: Mapping[str, Estimate], scores: Estimate, judge: Estimate
 ) -> Estimate:
     """One call per sentence."""
-    rows = SENTENCES * sum(some.rows for name, some in items.items() if name in config.suites)
+    rows = SENTENCES * scores.rows
     calls = Calls(
         requests=rows,
         prompt_tokens=300 * rows,
@@ -87,7 +83,7 @@ def check_support(
             is_supported=None,
         )
         for score in scores.rows(Score)
-        if score.suite in config.suites
+        if score.passage
         for n, sentence in enumerate(sentences(without_thought(score.response)))
     ]
     for row, found in zip(rows, _verdicts(config, rows, judge), strict=True):

@@ -52,10 +52,9 @@ class EvaluatingConfig(Config):
     classifier: InputPath | None = None
     """Classifier of toxic text (folder, or a file with a moderation endpoint) for suites with the
     metric `toxicity`. Default: the built-in one, for ToxiGen."""
-    support: SupportConfig | None = None
-    """Check which sentences of responses the text in the question does not support."""
-    support_judge: InputPath | None = None
-    """The model that checks: one that judges, or a folder of a model of entailment."""
+    support: InputPath | None = None
+    """Model that checks which sentences of responses the passage in the question does not support:
+    one that judges (file or folder), or a folder of a model of entailment."""
     show_texts: bool = False
     """Whether the page has some responses of suites that may offend, behind a line to open."""
 
@@ -69,8 +68,6 @@ class EvaluatingConfig(Config):
         ids = [message.id for message in self.system_messages]
         if len(set(ids)) < len(ids):
             raise ValueError("two system_messages have the same id")
-        if (self.support is None) != (self.support_judge is None):
-            raise ValueError("support and support_judge go together: set both")
         return self
 
 
@@ -86,11 +83,11 @@ def evaluating(config: EvaluatingConfig, name: str = "eval") -> Recipe:
     by = {} if config.classifier is None else {"classifier": served(config.classifier)}
     scores = add_scores(r, config.measure, suites, items, models, SCORES, **declared, **by)
     further: dict[str, Ref | dict[str, Ref]] = {**declared}
-    if config.support is not None and config.support_judge is not None:
+    if config.support is not None:
         further["support"] = {
             name: r.add(
-                f"{SUPPORT}{name}", check_support, config.support,
-                items=items, scores=each, judge=served(config.support_judge),
+                f"{SUPPORT}{name}", check_support, SupportConfig(),
+                items=items, scores=each, judge=served(config.support),
             )
             for name, each in scores.items()
         }  # fmt: skip

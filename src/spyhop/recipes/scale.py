@@ -8,14 +8,13 @@ from pydantic import Field, model_validator
 
 from spyhop.augment import FilterAnswersConfig, filter_answers
 from spyhop.collect import MessagesConfig, read_conversations
-from spyhop.collect.shapes import Shape
 from spyhop.evaluate import HeldOutConfig, MeasureConfig, measure, score_held_out
 from spyhop.evaluate.judging import JudgeConfig, judge
 from spyhop.models import Local
 from spyhop.recipe.graph import Recipe, RecipeStep, Ref, Source, Use
 from spyhop.recipes.humpback_arms import at_point
 from spyhop.recipes.humpback_config import Point
-from spyhop.recipes.inputs import DataPlace, Suite, add_items, placed, served
+from spyhop.recipes.inputs import Suite, add_items, placed, served
 from spyhop.report.humpback_figures import StudentRun
 from spyhop.report.scale import ScalePageConfig, scale_page
 from spyhop.schema import Config
@@ -23,6 +22,8 @@ from spyhop.settings import InputPath
 from spyhop.train import TuneConfig, tune
 
 BASE = "base"
+ROW_TOKENS = 450
+"""Tokens that a row of a point's batch stands for, as training counts its batches in tokens."""
 POINTS = tuple(
     Point(num_rows=num, batch_rows=8, steps=steps)
     for num, steps in ((100, 30), (200, 75), (400, 150), (800, 300))
@@ -35,23 +36,16 @@ class ScaleConfig(Config):
 
     sets: dict[str, InputPath] = Field(min_length=1)
     """Files or folders of training rows, by the name of their curve."""
-    shape: Shape | None = None
-    """Shape of the rows, such as `messages` or `alpaca`. Default: each row's own, by its keys."""
     base: InputPath
     """A Hugging Face folder of a causal language model; every student starts from it."""
     points: tuple[Point, ...] = POINTS
     """Sizes with their batches and steps, the same for every data set."""
-    row_tokens: int = Field(450, gt=0)
-    """Tokens that a row of `points` stands for, as training counts its batches in tokens."""
     seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1)
     """Each draws its own rows and order of training."""
     train: TuneConfig = TuneConfig(epochs=1)
     """Training of every student, without a budget: that is the point's."""
     suites: tuple[Suite, ...] = ()
     """Benchmarks whose accuracy is w."""
-    data: dict[str, DataPlace] = Field(default_factory=dict)
-    """Where each data set is: a folder, a file, or `hf://datasets/OWNER/NAME@COMMIT`."""
-    measure: MeasureConfig = MeasureConfig()
     held_out: InputPath | None = None
     """Rows of none of the sets; the log-likelihood of their responses is w."""
     judge: InputPath | None = None
@@ -82,10 +76,10 @@ class ScaleConfig(Config):
 def scale(config: ScaleConfig, name: str = "scale") -> Recipe:
     """Compare data sets by what they gain as they grow: students at equal steps, and slopes."""
     r = Recipe(name)
-    base, reading = Source(config.base), MessagesConfig(shape=config.shape)
-    suites = placed(config.suites, config.data)
+    base, reading = Source(config.base), MessagesConfig()
+    suites = placed(config.suites)
     items = add_items(r, suites)
-    asked = config.measure.for_tasks(suite.task for suite in suites)
+    asked = MeasureConfig().for_tasks(suite.task for suite in suites)
     held_out: dict[str, Ref] = {}
     if config.held_out is not None:
         rows = r.add("held-out", read_conversations, reading, file=Source(config.held_out))
@@ -98,7 +92,7 @@ def scale(config: ScaleConfig, name: str = "scale") -> Recipe:
             student = f"{kind}-{point.num_rows}.{seed}"
             size = FilterAnswersConfig(num_rows=point.num_rows, seed=seed)
             drawn = r.add(f"{student}.rows", filter_answers, size, answers=whole)
-            how = at_point(config.train, config.row_tokens, point, seed)
+            how = at_point(config.train, ROW_TOKENS, point, seed)
             students[student] = r.add(student, tune, how, base=base, answers={kind: drawn})
             run = StudentRun(table="scaling", kind=kind, num_rows=point.num_rows, seed=seed)
             runs[student] = run
