@@ -13,7 +13,6 @@ ITEMS = "items.jsonl"
 MOST_ITEMS = 300
 """Items on the page; all of them are in `items.jsonl` beside it."""
 MOST_CHARS = 2000
-NO_ANSWER = "no answer found"
 
 
 @dataclass(slots=True)
