@@ -23,6 +23,7 @@ from spyhop.evaluate.rates import ALL
 from spyhop.report.contamination import contamination_section, seen_items
 from spyhop.report.html import ReportSection, Table, percent, percent_interval, write_page
 from spyhop.report.items import items_section
+from spyhop.report.safety import safety_sections, spread_section
 from spyhop.schema import Config
 from spyhop.stage import FOLDER, Context, Estimate, stage
 from spyhop.store import Artifact
@@ -44,6 +45,10 @@ class EvaluationPageConfig(Config):
     """Title of the page."""
 
     title: str
+    hidden: tuple[str, ...] = ()
+    """Suites whose texts stay off the page."""
+    show_texts: bool = False
+    """Whether the page has some of their texts, behind a line to open."""
 
 
 @stage(
@@ -59,6 +64,7 @@ def evaluation_page(
     swept: Mapping[str, Artifact] | None = None,
     shared: Artifact | None = None,
     sealed: Artifact | None = None,
+    support: Mapping[str, Artifact] | None = None,
 ) -> None:
     """Write `report.html`; differences are to the first model.
 
@@ -71,14 +77,17 @@ def evaluation_page(
         swept: Answers under system messages, by `model.message`.
         shared: What the training rows contain of the items.
         sealed: The declaration that the scores were made under.
+        support: Checked sentences of responses, by the name of the model.
     """
     seen = None if shared is None else seen_items(list(shared.rows(ItemOverlap)))
     sections = [
         scores_with_rates(scores, seen, sealed),
         *([samples_section(sampled, seen)] if sampled else []),
         *([sweep_section(swept)] if swept else []),
+        *([spread_section(sampled or {}, swept or {})] if sampled or swept else []),
+        *safety_sections(scores, support or {}, is_shown=config.show_texts),
         *([contamination_section(seen)] if seen is not None else []),
-        items_section(ctx.out, items, scores),
+        items_section(ctx.out, items, scores, config.hidden),
     ]
     lead = "Every figure below comes from the run's own rows, which are in the files beside it."
     write_page(ctx.out, config.title, lead, sections, items, scores, sampled or {}, swept or {})

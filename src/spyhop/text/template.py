@@ -39,7 +39,7 @@ def _environment(package: str) -> "jinja2.Environment":
     )
     found.filters |= {
         "markdown": markdown,
-        "json": lambda value, indent=None: json.dumps(value, indent=indent),
+        "json": json.dumps,
         "num": "{:,}".format,
     }
     return found
