@@ -139,6 +139,14 @@ def paired_result(
     )
 
 
+def with_holm(results: Sequence[PairedResult]) -> list[PairedResult]:
+    """Return the results with p-values adjusted for their number."""
+    adjusted = iter(holm([each.p_value for each in results if each.p_value is not None]))
+    return [
+        each if each.p_value is None else replace(each, adjusted=next(adjusted)) for each in results
+    ]
+
+
 def compare_logs(
     first: Log, second: Log, *, num_rows: int = 20, is_anyway: bool = False
 ) -> ComparedLogs:
@@ -274,10 +282,7 @@ def _groups(pairs: pa.Table, column: str) -> list[PairedResult]:
             lengths = group.column("length").to_numpy()
             name = f"{lengths.min():,.0f} to {lengths.max():,.0f}"
         results.append(_result(name or f"no {column}", group))
-    adjusted = iter(holm([each.p_value for each in results if each.p_value is not None]))
-    return [
-        each if each.p_value is None else replace(each, adjusted=next(adjusted)) for each in results
-    ]
+    return with_holm(results)
 
 
 def _result(group: str, pairs: pa.Table) -> PairedResult:
