@@ -14,7 +14,7 @@ from spyhop.cli.options import NO_CHANGES, DataPlaces, places
 from spyhop.cli.running import PLAIN_WIDTH
 from spyhop.evaluate import AnyTask, file_of, forms, items_of, read_suite, task_names, with_shots
 from spyhop.evaluate.overview import TaskFigures, figures, file_digest, first_prompt
-from spyhop.evaluate.suite import YAML
+from spyhop.evaluate.suite import FOLDER, YAML
 from spyhop.schema import InputError
 from spyhop.settings import HUB
 
@@ -49,7 +49,8 @@ def tasks(
     known = places(data)
     for task in read_suite(suite):
         console.print("\n".join(_lines(suite, task)), markup=False, soft_wrap=True)
-        place = known.get(task.name, known.get(task.data))
+        own = FOLDER / f"{task.data}.jsonl"
+        place = known.get(task.name, known.get(task.data, str(own) if own.is_file() else None))
         if place is None:
             console.print(f"items      --data {task.data}=FOLDER shows them\n", markup=False)
             continue
