@@ -47,8 +47,9 @@ def task_items(
     """
     for name, paths in _chosen(task, folder, wanted).items():
         rows = [row for path in paths for row in _rows(task, path)]
-        for _, row in rows if watch else ():
-            watch(row)
+        if watch is not None:
+            for _, row in rows:
+                watch(row)
         shown = _shown(task, name, rows, sandbox)
         before = _few_shot(task, name, folder)
         if not task.shots:
