@@ -13,6 +13,7 @@ from spyhop.evaluate.safety import label_f1, read_labels, read_refusal
 from spyhop.evaluate.support import Support, SupportConfig, check_support
 from spyhop.evaluate.toxicity import prompt_auc, with_toxicity
 from spyhop.models import FakeModel, Labels, Request
+from spyhop.recipes.evaluating import step_name
 from spyhop.schema import InputError, Item, Score
 from spyhop.store import Artifact, Source
 
@@ -223,13 +224,14 @@ def test_a_page_has_every_safety_section_and_no_hidden_text(
     options = [each for name, place in places.items() for each in ("--data", f"{name}={place}")]
     options += [each for name in suites for each in ("--suite", name)]
     fast = ["--set", "measure.sampling.max_new_tokens=3", "--limit", "4", "--out", out]
-    told = cli("eval", tiny_folder, *options, *fast)
+    first = step_name(tiny_folder.name)
+    told = cli("eval", tiny_folder, tiny_folder, *options, *fast, "--set", f"reference={first}")
     assert told.code == 0, told.stderr
     page = (out / "runs/eval/report/report.html").read_text()
     for title in ("Toxicity: toxigen", "Bias: crows_pairs", "Labels: toxic_comments",
                   "Refusals: sensitive-tagged"):  # fmt: skip
         assert title in page, title
-    assert "17.3" in page and "AUC" in page
+    assert "17.3" in page and "AUC" in page and "no WordNet" in page
     assert "is grim today" not in page and "second line" not in page
     lines = (out / "runs/eval/report/items.jsonl").read_text().splitlines()
     assert {json.loads(line)["suite"] for line in lines} == {

@@ -9,6 +9,7 @@ import numpy as np
 from markupsafe import Markup
 
 from spyhop.evaluate import task_scores
+from spyhop.evaluate.overlap import METRICS, text_overlap
 from spyhop.evaluate.rates import ALL
 from spyhop.evaluate.safety import REFUSE, label_f1
 from spyhop.evaluate.support import Support
@@ -179,6 +180,25 @@ def _support_section(support: Mapping[str, Artifact]) -> ReportSection:
         rows.append([name, len(judged), figure, len(found) - len(judged), examples])
     heads = ["model", "sentences", "unsupported %, 95 % interval", "no verdict", "examples"]
     section.table(Table(heads, rows, "Every sentence is a row of support-MODEL.jsonl."))
+    return section
+
+
+def overlap_section(scores: Mapping[str, Artifact], reference: str) -> ReportSection:
+    """Text overlap of each model's responses with those of a named model."""
+    section = ReportSection("Text overlap", f"Of responses with those of {reference}, in percent.")
+    written = {
+        name: {(s.suite, s.id): s.response for s in each.rows(Score) if s.response.strip()}
+        for name, each in scores.items()
+    }
+    theirs, rows, signatures = written.pop(reference), [], dict[str, str]()
+    for name, own in written.items():
+        for suite in dict.fromkeys(suite for suite, _ in own.keys() & theirs.keys()):
+            keys = sorted(key for key in own.keys() & theirs.keys() if key[0] == suite)
+            found = text_overlap([own[key] for key in keys], [[theirs[key]] for key in keys])
+            rows.append([name, suite, found.n, *(percent(found.scores[m]) for m in METRICS)])
+            signatures = found.signatures
+    caption = "; ".join(f"{name}: {text}" for name, text in signatures.items())
+    section.table(Table(["model", "suite", "n", *METRICS], rows, f"{caption}. METEOR: no WordNet."))
     return section
 
 
