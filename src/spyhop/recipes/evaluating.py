@@ -52,8 +52,6 @@ class EvaluatingConfig(Config):
     classifier: InputPath | None = None
     """Classifier of toxic text (folder, or a file with a moderation endpoint) for suites with the
     metric `toxicity`. Default: the built-in one, for ToxiGen."""
-    reference: str = ""
-    """One of the models: text overlap of the others' responses with its own is reported."""
     support: InputPath | None = None
     """Model that checks which sentences of responses the passage in the question does not support:
     one that judges (file or folder), or a folder of a model of entailment."""
@@ -67,8 +65,6 @@ class EvaluatingConfig(Config):
         arms = () if self.sealed is None else self.sealed.arms
         if unknown := [name for name in arms if name not in self.models]:
             raise ValueError(f"sealed.arms: {unknown[0]!r} is none of {', '.join(self.models)}")
-        if self.reference and self.reference not in self.models:
-            raise ValueError(f"reference: {self.reference!r} is none of {', '.join(self.models)}")
         ids = [message.id for message in self.system_messages]
         if len(set(ids)) < len(ids):
             raise ValueError("two system_messages have the same id")
@@ -107,9 +103,7 @@ def evaluating(config: EvaluatingConfig, name: str = "eval") -> Recipe:
         look = ContaminationRateConfig()
         further["shared"] = r.add("shared", check_contamination, look, items=items, answers=rows)
     hidden = tuple(suite.task.name for suite in suites if suite.task.hidden)
-    page = EvaluationPageConfig(
-        title=r.name, hidden=hidden, show_texts=config.show_texts, reference=config.reference
-    )
+    page = EvaluationPageConfig(title=r.name, hidden=hidden, show_texts=config.show_texts)
     r.add("report", evaluation_page, page, items=items, scores=scores, **further)
     return r
 
