@@ -46,6 +46,7 @@ COMMANDS = {
         "--rescore",
         "--rows",
         "--samples",
+        "--shots",
         "--set",
         "--suite",
         "--system-messages",
@@ -98,7 +99,7 @@ COMMANDS = {
         "--teacher",
         "models",
     },
-    "train": {"--base", "--out", "--plan", "--set", "--settings", "rows"},
+    "train": {"--base", "--data", "--out", "--plan", "--set", "--settings", "--suite", "rows"},
     "why": {"--ablate", "--out", "--set", "recipe", "step"},
 }
 RECIPE = """

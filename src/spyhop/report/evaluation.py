@@ -49,6 +49,8 @@ class EvaluationPageConfig(Config):
     """Suites whose texts stay off the page."""
     show_texts: bool = False
     """Whether the page has some of their texts, behind a line to open."""
+    notes: tuple[str, ...] = ()
+    """Sentences on how the models were asked."""
 
 
 @stage(
@@ -81,7 +83,7 @@ def evaluation_page(
     """
     seen = None if shared is None else seen_items(list(shared.rows(ItemOverlap)))
     sections = [
-        scores_with_rates(scores, seen, sealed),
+        scores_with_rates(scores, seen, sealed, config.notes),
         *([samples_section(sampled, seen)] if sampled else []),
         *([sweep_section(swept)] if swept else []),
         *([spread_section(sampled or {}, swept or {})] if sampled or swept else []),
@@ -97,11 +99,13 @@ def scores_with_rates(
     scores: Mapping[str, Artifact],
     seen: Mapping[str, ItemOverlap] | None,
     sealed: Artifact | None = None,
+    notes: Sequence[str] = (),
 ) -> ReportSection:
     """Scores of every model on every task, with form, budget and rates beside each."""
     section = ReportSection("Scores")
     state = seal_state(scores, sealed)
-    section.text(f"{state.text[:1].upper()}{state.text[1:]}.")
+    for text in (f"{state.text[:1].upper()}{state.text[1:]}.", *notes):
+        section.text(text)
     found = {name: task_scores(name, artifact, seen) for name, artifact in scores.items()}
     rows = [
         [_marked(cell, is_red=is_red) for cell, is_red in score_cells(score, other)]
