@@ -41,6 +41,9 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "curate": ("tasks", "Rate pairs with a model and keep the best."),
         "train": ("training", "Train a model on your rows."),
     },
+    "Evaluation": {
+        "vote": ("voting", "Let people compare two models blindly, and read their votes."),
+    },
     "Models and files": {
         "chat": ("training", "Chat with one model, or compare two side by side."),
         "delta": ("training", "Publish what training changed, without the base."),

@@ -68,7 +68,7 @@ class ReportSection:
 
     def table(self, table: Table) -> None:
         """Add a table."""
-        self.blocks.append(_render("table.html", table=table))
+        self.blocks.append(render("table.html", table=table))
 
     def chart(self, chart: alt.TopLevelMixin, caption: str) -> None:
         """Add a chart, drawn as SVG now, so that the page needs no script."""
@@ -81,7 +81,7 @@ class ReportSection:
 
     def conversation(self, turns: Sequence[Mapping[str, str]], note: str = "") -> None:
         """Add the turns of one row."""
-        self.blocks.append(_render("conversation.html", turns=turns, note=note))
+        self.blocks.append(render("conversation.html", turns=turns, note=note))
 
     def items(self, rows: Sequence[Any], models: Sequence[str]) -> None:
         """Add held-out items with the models' answers, to be filtered by model and task."""
@@ -89,7 +89,7 @@ class ReportSection:
         tasks = list(dict.fromkeys(names.values()))
         places = {task: place for place, task in enumerate(tasks)}
         self.blocks.append(
-            _render(
+            render(
                 "items.html",
                 rows=rows,
                 models=models,
@@ -101,12 +101,12 @@ class ReportSection:
 
     def masked(self, pieces: Sequence[tuple[str, bool]], note: str) -> None:
         """Add a row's tokens; those that are trained on are marked."""
-        self.blocks.append(_render("masked.html", pieces=pieces, note=note))
+        self.blocks.append(render("masked.html", pieces=pieces, note=note))
 
 
 def render_page(title: str, lead: str, sections: Sequence[ReportSection], footer: str) -> str:
     """Return the whole page."""
-    return str(_render("page.html", title=title, lead=lead, sections=sections, footer=footer))
+    return str(render("page.html", title=title, lead=lead, sections=sections, footer=footer))
 
 
 def write_page(
@@ -121,7 +121,7 @@ def write_page(
     settings = ReportSection(
         "Settings", "Of the steps that this page was made from; keys name their artifacts."
     )
-    settings.blocks.append(_render("settings.html", made=made.values()))
+    settings.blocks.append(render("settings.html", made=made.values()))
     now = datetime.now(UTC).isoformat(timespec="seconds")
     command = shlex.join(["spyhop", *sys.argv[1:]])
     footer = f"spyhop {__version__}, {now}\n{command}"
@@ -161,5 +161,6 @@ def _shown(value: Any) -> Any:  # noqa: ANN401 (template values)
     return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
-def _render(template: str, **values: Any) -> Markup:  # noqa: ANN401 (template values)
+def render(template: str, **values: Any) -> Markup:  # noqa: ANN401 (template values)
+    """Return a template of this room with values, which are escaped unless they are markup."""
     return Markup(_environment().get_template(template).render(**values))
