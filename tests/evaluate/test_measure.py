@@ -247,7 +247,11 @@ def test_free_answers_have_several_golds_and_may_be_declined(tmp_path: Path):
 
 
 def test_metrics_that_do_not_fit_are_one_line(tmp_path: Path):
-    with pytest.raises(RecipeError, match="is of free answers; s t has options"):
+    with pytest.raises(ValueError, match=r'metric = .acc. needs method = "likelihood"'):
+        MeasureConfig(metric="acc")
+    likely = Task(name="s", method="likelihood", metric="acc_norm")
+    assert MeasureConfig(method="generate").for_tasks([likely]).suites == {}
+    with pytest.raises(RecipeError, match="s t has none of its responses; known: accuracy, strict"):
         _measured(tmp_path, Told(["B"]), CHOICE, metric="f1")
     with pytest.raises(RecipeError, match="needs options; item 1 of t"):
         item = Item(id="1", suite="s", task="t", question="Q", target="4")

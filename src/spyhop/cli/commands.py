@@ -42,6 +42,8 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "train": ("training", "Train a model on your rows."),
     },
     "Evaluation": {
+        "eval": ("evaluation", "Evaluate models on benchmarks."),
+        "compare": ("comparing", "Compare two models item by item, from anybody's logs."),
         "vote": ("voting", "Let people compare two models blindly, and read their votes."),
     },
     "Models and files": {

@@ -1,9 +1,8 @@
 """Measurement: evaluation items and a model's answers to them, scored by rule."""
 
 from spyhop.evaluate.contamination import ContaminationRateConfig, ItemOverlap, check_contamination
+from spyhop.evaluate.export import joined, score_row, score_rows, write_scores
 from spyhop.evaluate.items import ItemsConfig, read_items
-from spyhop.evaluate.judge_prompts import JudgePrompt, read_prompts
-from spyhop.evaluate.judging import JudgeConfig, judge
 from spyhop.evaluate.measure import MeasureConfig, measure
 from spyhop.evaluate.outcome import (
     HeldOutConfig,
@@ -12,27 +11,55 @@ from spyhop.evaluate.outcome import (
     outcomes,
     score_held_out,
 )
+from spyhop.evaluate.rates import (
+    RATES,
+    SampleFigures,
+    TaskScores,
+    could_reverse,
+    macro_average,
+    red_rates,
+    task_scores,
+)
+from spyhop.evaluate.rescore import Rescored, rescore
+from spyhop.evaluate.sealed import SealConfig, SealState, seal, seal_state
+from spyhop.evaluate.sweep import SweptTask, best_per_task, sweep
 from spyhop.evaluate.task import Protocol, Task, read_task, task_names
 
 __all__ = [
+    "RATES",
     "ContaminationRateConfig",
     "HeldOutConfig",
     "HeldOutLogLikelihood",
     "ItemOverlap",
     "ItemsConfig",
-    "JudgeConfig",
-    "JudgePrompt",
     "MeasureConfig",
     "Protocol",
+    "Rescored",
+    "SampleFigures",
+    "SealConfig",
+    "SealState",
+    "SweptTask",
     "Task",
+    "TaskScores",
+    "best_per_task",
     "check_contamination",
     "compare",
-    "judge",
+    "could_reverse",
+    "joined",
+    "macro_average",
     "measure",
     "outcomes",
     "read_items",
-    "read_prompts",
     "read_task",
+    "red_rates",
+    "rescore",
     "score_held_out",
+    "score_row",
+    "score_rows",
+    "seal",
+    "seal_state",
+    "sweep",
     "task_names",
+    "task_scores",
+    "write_scores",
 ]

@@ -13,7 +13,8 @@ from pydantic import Field
 
 from spyhop.evaluate.asking import request_of
 from spyhop.evaluate.likelihood import scored_options
-from spyhop.evaluate.reading import read_reply
+from spyhop.evaluate.reading import read_fields
+from spyhop.evaluate.sealed import note_scoring
 from spyhop.evaluate.task import Protocol, Task
 from spyhop.models import Model, Reply
 from spyhop.schema import Item, ModelError, Score, Unfinished
@@ -35,12 +36,15 @@ class MeasureConfig(Protocol):
     def for_tasks(self, tasks: Iterable[Task]) -> "MeasureConfig":
         """Return the settings for benchmarks: their own protocols, where these settings are unset.
 
-        Set fields, those of `sampling` one by one, apply to all benchmarks.
+        Set fields, those of `sampling` one by one, apply to all benchmarks. Under another method
+        than its own, a benchmark has the metric `accuracy`.
         """
         given = self.model_dump(include=set(Protocol.model_fields), exclude_unset=True)
         plain, suites = _protocol(self), dict(self.suites)
         for task in tasks:
             own = _protocol(task).model_dump()
+            if given.get("method", own["method"]) != own["method"]:
+                own["metric"] = "accuracy"
             sampling = own["sampling"] | given.get("sampling", {})
             protocol = Protocol.model_validate(own | given | {"sampling": sampling})
             if protocol != plain:
@@ -52,7 +56,12 @@ class MeasureConfig(Protocol):
         return self.suites.get(suite) or _protocol(self)
 
 
-def plan_measure(config: MeasureConfig, items: Mapping[str, Estimate], model: Estimate) -> Estimate:
+def plan_measure(
+    config: MeasureConfig,
+    items: Mapping[str, Estimate],
+    model: Estimate,
+    sealed: Estimate | None = None,
+) -> Estimate:
     """One request per item and sample."""
     requests = new_tokens = most = rows = 0
     for suite, some in items.items():
@@ -73,16 +82,23 @@ def plan_measure(config: MeasureConfig, items: Mapping[str, Estimate], model: Es
 
 @stage(version=5, writes=Score, plan=plan_measure)
 def measure(
-    ctx: Context, config: MeasureConfig, *, items: Mapping[str, Artifact], model: Model
+    ctx: Context,
+    config: MeasureConfig,
+    *,
+    items: Mapping[str, Artifact],
+    model: Model,
+    sealed: Artifact | None = None,
 ) -> Iterator[Score]:
     """Yield one row per item and sample, in order.
 
     No answer found is wrong, and stays visible as None. The form of a suite is the same for all
-    its items, and part of each row.
+    its items, and part of each row. `sealed` is a declaration that this scoring follows
+    (`evaluate.sealed`).
 
     Raises:
         ModelError: If an endpoint continues no prefilled response.
     """
+    ids: list[str] = []
     for suite, group in groupby(items.values(), _suite):
         artifacts, protocol = list(group), config.protocol(suite)
         if protocol.method == "likelihood":
@@ -93,7 +109,9 @@ def measure(
         for row in rows:
             ctx.count("answered", int(row.extracted is not None))
             ctx.count("correct", int(row.correct))
+            ids.append(row.id)
             yield row
+    note_scoring(ctx, model.identity, ids)
 
 
 def _protocol(settings: Protocol) -> Protocol:
@@ -137,16 +155,11 @@ def _asked(artifacts: Sequence[Artifact], num_samples: int) -> Iterator[tuple[It
 
 
 def _score(item: Item, sample_index: int, reply: Reply, protocol: Protocol) -> Score:
-    reading, metrics = read_reply(reply.text, reply.ending, item, protocol)
     return Score(
         id=item.id,
         suite=item.suite,
         task=item.task,
         response=reply.text,
-        extracted=reading.answer,
-        correct=reading.is_right,
-        value=metrics.get(protocol.metric, float(reading.is_right)),
-        metric=protocol.metric,
         target=item.target,
         chance=item.chance,
         finish_reason=reply.finish_reason,
@@ -154,8 +167,8 @@ def _score(item: Item, sample_index: int, reply: Reply, protocol: Protocol) -> S
         response_tokens=reply.response_tokens,
         error=reply.error,
         sample_index=sample_index,
-        metrics=metrics,
         passage=item.passage,
         topic=item.topic,
         form=protocol.form,
+        **read_fields(reply.text, reply.ending, item, protocol),
     )

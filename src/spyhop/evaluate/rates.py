@@ -28,8 +28,8 @@ from spyhop.statistics import (
 from spyhop.store import Artifact
 
 ALL = "all"
-RATES = ("no answer", "cut", "refused or empty", "failed", "contaminated")
-"""Rates by name, as `TaskScores.touched` takes them."""
+RATES = ("no answer", "cut", "refused", "failed", "contaminated")
+"""Rates by name; `refused` counts empty replies, too."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ class TaskScores:
     def touched(self, rate: str) -> np.ndarray:
         """Return which items a rate touches, in any sample, (items,) of bool."""
         found = [_is_touched(rate, score, self.overlaps) for score in self.scores]
-        return _by_sample(found, self.num_samples).any(axis=1)
+        return np.any(_by_sample(found, self.num_samples), axis=1)
 
     def rate(self, rate: str) -> float | None:
         """Return a rate's share of the responses; None for contamination that is unknown."""
@@ -251,7 +251,7 @@ def _is_touched(rate: str, score: Score, overlaps: Mapping[str, ItemOverlap] | N
     if rate == "contaminated":
         found = (overlaps or {}).get(score.id)
         return found is not None and found.has_long
-    wanted = {"refused or empty": ("refused", "empty")}.get(rate, (rate,))
+    wanted = {"refused": ("refused", "empty")}.get(rate, (rate,))
     return score.ending in wanted
 
 

@@ -1,5 +1,7 @@
 """Read the answer of a response to an item, and its further scores. `rescore` reads stored ones."""
 
+from typing import Any
+
 from spyhop.evaluate.asking import cue_of
 from spyhop.evaluate.task import Protocol
 from spyhop.schema import Ending, Item, RecipeError
@@ -9,37 +11,48 @@ from spyhop.text.squad import declines, exact_match, token_f1
 from spyhop.text.thought import without_thought
 
 
-def read_reply(
-    text: str, ending: Ending, item: Item, protocol: Protocol
-) -> tuple[Reading, dict[str, float]]:
-    """Return the answer in a response, and its scores by metric.
+def read_fields(text: str, ending: Ending, item: Item, protocol: Protocol) -> dict[str, Any]:
+    """Return the fields of a score that reading a response determines.
 
-    Of a choice, `strict` is whether the paper's rule, the first capital letter that is a label,
-    finds the gold one. Of a free answer, `exact` and `f1` compare words with the closest gold
-    answer, and `declined` is whether the response says that it does not know.
+    Raises:
+        RecipeError: If the metric is none of the item's kind.
     """
     golds = item.golds or [item.target]
     if item.options:
-        if protocol.metric in ("exact", "f1"):
-            raise RecipeError(
-                f"metric = {protocol.metric!r} is of free answers; {item.suite} {item.task} has "
-                "options"
-            )
-        return _choice(text, ending, item, golds, protocol)
+        reading, metrics = _choice(text, ending, item, golds, protocol)
+    else:
+        reading, metrics = _free(text, ending, item, golds, protocol)
+    known = {"accuracy": float(reading.is_right), **metrics}
+    if protocol.metric not in known:
+        raise RecipeError(
+            f"metric = {protocol.metric!r}: {item.suite} {item.task} has none of its responses; "
+            f"known: {', '.join(known)}"
+        )
+    return {
+        "extracted": reading.answer,
+        "correct": reading.is_right,
+        "value": known[protocol.metric],
+        "metric": protocol.metric,
+        "metrics": metrics,
+    }
+
+
+def _free(
+    text: str, ending: Ending, item: Item, golds: list[str], protocol: Protocol
+) -> tuple[Reading, dict[str, float]]:
+    """Return the free answer; `exact` and `f1` compare words, `declined` is "I don't know"."""
     reading = _best(text, ending, item, golds, protocol)
     answer = reading.answer or without_thought(text).strip()
     plain = [gold_answer(gold) for gold in golds]
-    metrics = {
-        "exact": exact_match(answer, plain),
-        "f1": token_f1(answer, plain),
-        "declined": float(not reading.is_right and declines(without_thought(text))),
-    }
-    return reading, metrics
+    is_declined = not reading.is_right and declines(without_thought(text))
+    metrics = {"exact": exact_match(answer, plain), "f1": token_f1(answer, plain)}
+    return reading, metrics | {"declined": float(is_declined)}
 
 
 def _choice(
     text: str, ending: Ending, item: Item, golds: list[str], protocol: Protocol
 ) -> tuple[Reading, dict[str, float]]:
+    """Return the choice; `strict` is whether the paper's first capital letter is right."""
     is_strict = all(len(label) == 1 and label.isupper() for label in item.options)
     strict = first_capital(without_thought(text), item.options) if is_strict else None
     metrics = {"strict": float(strict in golds)}

@@ -5,7 +5,7 @@ code knows any of them by name.
 """
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -51,6 +51,14 @@ class Protocol(Config):
     metric: Metric = "accuracy"
     """Score of an item; `accuracy` of scored options is `acc`."""
     sampling: Sampling = Sampling(max_new_tokens=256)
+
+    @model_validator(mode="after")
+    def _of_method(self) -> Self:
+        is_of_options = self.metric.startswith(("acc_", "mc")) or self.metric == "acc"
+        if self.metric != "accuracy" and is_of_options != (self.method == "likelihood"):
+            needed = "likelihood" if is_of_options else "generate"
+            raise ValueError(f'metric = {self.metric!r} needs method = "{needed}"')
+        return self
 
 
 class Task(Protocol):

@@ -193,6 +193,8 @@ class Model:
         config: ModelConfig | None = None,
         is_owned: bool = False,
     ) -> None:
+        self.identity = identity
+        """Hash of what the model is."""
         self.label = label
         self.config = config
         self._ctx = ctx

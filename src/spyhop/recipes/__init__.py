@@ -11,6 +11,7 @@ from spyhop.recipes.answering import AnsweringConfig, answering
 from spyhop.recipes.backtranslating import BacktranslatingConfig, backtranslating
 from spyhop.recipes.combined import CombinedConfig, combined
 from spyhop.recipes.curating import CuratingConfig, curating
+from spyhop.recipes.evaluating import EvaluatingConfig, evaluating
 from spyhop.recipes.humpback import humpback
 from spyhop.recipes.humpback_config import HumpbackConfig
 from spyhop.recipes.orca import OrcaConfig, orca
@@ -40,6 +41,7 @@ RECIPES: dict[str, RecipeKind] = {
     "backtranslate": RecipeKind(BacktranslatingConfig, backtranslating),
     "combined": RecipeKind(CombinedConfig, combined),
     "curate": RecipeKind(CuratingConfig, curating),
+    "eval": RecipeKind(EvaluatingConfig, evaluating),
     "humpback": RecipeKind(HumpbackConfig, humpback),
     "orca": RecipeKind(OrcaConfig, orca),
     "quickstart": RecipeKind(QuickstartConfig, quickstart),

@@ -68,7 +68,7 @@ class ReportSection:
 
     def table(self, table: Table) -> None:
         """Add a table."""
-        self.blocks.append(render("table.html", table=table))
+        self.blocks.append(_render("table.html", table=table))
 
     def chart(self, chart: alt.TopLevelMixin, caption: str) -> None:
         """Add a chart, drawn as SVG now, so that the page needs no script."""
@@ -81,7 +81,7 @@ class ReportSection:
 
     def conversation(self, turns: Sequence[Mapping[str, str]], note: str = "") -> None:
         """Add the turns of one row."""
-        self.blocks.append(render("conversation.html", turns=turns, note=note))
+        self.blocks.append(_render("conversation.html", turns=turns, note=note))
 
     def items(self, rows: Sequence[Any], models: Sequence[str]) -> None:
         """Add held-out items with the models' answers, to be filtered by model and task."""
@@ -89,7 +89,7 @@ class ReportSection:
         tasks = list(dict.fromkeys(names.values()))
         places = {task: place for place, task in enumerate(tasks)}
         self.blocks.append(
-            render(
+            _render(
                 "items.html",
                 rows=rows,
                 models=models,
@@ -99,14 +99,18 @@ class ReportSection:
             )
         )
 
+    def disagreements(self, rows: Sequence[Any], names: Sequence[str]) -> None:
+        """Add items on which two models differ, with what each of them answered."""
+        self.blocks.append(_render("disagreements.html", rows=rows, names=names))
+
     def masked(self, pieces: Sequence[tuple[str, bool]], note: str) -> None:
         """Add a row's tokens; those that are trained on are marked."""
-        self.blocks.append(render("masked.html", pieces=pieces, note=note))
+        self.blocks.append(_render("masked.html", pieces=pieces, note=note))
 
 
 def render_page(title: str, lead: str, sections: Sequence[ReportSection], footer: str) -> str:
     """Return the whole page."""
-    return str(render("page.html", title=title, lead=lead, sections=sections, footer=footer))
+    return str(_render("page.html", title=title, lead=lead, sections=sections, footer=footer))
 
 
 def write_page(
@@ -121,12 +125,15 @@ def write_page(
     settings = ReportSection(
         "Settings", "Of the steps that this page was made from; keys name their artifacts."
     )
-    settings.blocks.append(render("settings.html", made=made.values()))
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    command = shlex.join(["spyhop", *sys.argv[1:]])
-    footer = f"spyhop {__version__}, {now}\n{command}"
-    html = render_page(title, lead, [*sections, settings], footer)
+    settings.blocks.append(_render("settings.html", made=made.values()))
+    html = render_page(title, lead, [*sections, settings], page_footer())
     (folder / PAGE).write_text(html, encoding="utf-8")
+
+
+def page_footer() -> str:
+    """Return the version, the time and the command."""
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    return f"spyhop {__version__}, {now}\n{shlex.join(['spyhop', *sys.argv[1:]])}"
 
 
 def percent(value: float) -> str:
@@ -161,6 +168,5 @@ def _shown(value: Any) -> Any:  # noqa: ANN401 (template values)
     return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
-def render(template: str, **values: Any) -> Markup:  # noqa: ANN401 (template values)
-    """Return a template of this room with values, which are escaped unless they are markup."""
+def _render(template: str, **values: Any) -> Markup:  # noqa: ANN401 (template values)
     return Markup(_environment().get_template(template).render(**values))

@@ -7,11 +7,9 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.resources import files
 
-from markupsafe import Markup
-
 from spyhop.evaluate.votes import FORMAT, VotePair, page_key
-from spyhop.report.html import render
 from spyhop.text.escape import visible
+from spyhop.text.template import fill
 
 _JSON_IN_HTML = str.maketrans({char: f"\\u{ord(char):04x}" for char in "<>&\u2028\u2029"})
 
@@ -27,12 +25,12 @@ def vote_page(names: tuple[str, str], pairs: Sequence[VotePair]) -> str:
     data = {"format": FORMAT, "page": page_key(names, pairs), "a": names[0], "b": names[1]}
     script, style = (_asset(f"vote.{kind}") for kind in ("js", "css"))
     text = json.dumps({**data, "items": items}, ensure_ascii=False).translate(_JSON_IN_HTML)
-    return render(
-        "vote.html",
-        data=Markup(text),
-        script=Markup(script),
+    return fill(
+        _asset("vote.html"),
+        data=text,
+        script=script,
         script_hash=_hash(script),
-        style=Markup(style),
+        style=style,
         style_hash=_hash(style),
     )
 

@@ -16,6 +16,7 @@ from spyhop.statistics.interval import (
 )
 from spyhop.statistics.paired import (
     Comparison,
+    cluster_difference,
     mcnemar,
     paired_difference,
     paired_seed_difference,
@@ -50,6 +51,7 @@ __all__ = [
     "WinRate",
     "bounded_mean",
     "bradley_terry",
+    "cluster_difference",
     "cluster_interval",
     "detectable_difference",
     "grade_ratio",

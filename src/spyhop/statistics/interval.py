@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -76,7 +76,7 @@ def macro_interval(groups: Sequence[Sequence[float]], *, level: float = 0.95) ->
 
 def cluster_interval(
     values: ArrayLike,
-    clusters: Sequence[str],
+    clusters: Sequence[Any],
     *,
     level: float = 0.95,
     resamples: int = 2000,

@@ -2,13 +2,19 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from spyhop.lazy import Lazy
-from spyhop.statistics.interval import BOOTSTRAP_CELLS, Interval, same_shape, seed_interval
+from spyhop.statistics.interval import (
+    BOOTSTRAP_CELLS,
+    Interval,
+    cluster_interval,
+    same_shape,
+    seed_interval,
+)
 
 if TYPE_CHECKING:
     from scipy import optimize, stats
@@ -81,6 +87,31 @@ def paired_seed_difference(
     if error == 0:
         return Comparison(difference=difference, p_value=float(difference.value == 0))
     p_value = 2 * float(stats.t.sf(abs(difference.value) / error, len(a) - 1))
+    return Comparison(difference=difference, p_value=p_value)
+
+
+def cluster_difference(
+    first: ArrayLike, second: ArrayLike, clusters: Sequence[Any], *, level: float = 0.95
+) -> Comparison:
+    """Compare two models on items that come in clusters, such as questions about one passage.
+
+    The interval is `cluster_interval` of the differences; the test is Durkalski's, which adds up
+    each cluster's differences, and for clusters of one item is McNemar's without its correction.
+
+    Args:
+        first: One value per item, (items,).
+        second: The same items in the same order.
+        clusters: Name of each item's cluster; at least two.
+        level: Nominal coverage.
+
+    Source: Durkalski et al. (2003), Statistics in Medicine 22:2417.
+    """
+    a, b = same_shape(first, second, dimensions=1)
+    difference = cluster_interval(b - a, clusters, level=level)
+    _, index = np.unique(np.asarray(clusters), return_inverse=True)
+    sums = np.bincount(index, weights=b - a)
+    spread = float(np.sqrt((sums**2).sum()))
+    p_value = 2 * float(stats.norm.sf(abs(sums.sum()) / spread)) if spread else 1.0
     return Comparison(difference=difference, p_value=p_value)
 
 

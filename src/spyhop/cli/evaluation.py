@@ -1,0 +1,248 @@
+"""Commands that measure models: evaluate them on benchmarks, read stored responses again."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from spyhop.cli.folder import existing
+from spyhop.cli.options import NO_CHANGES, Changes, Plan, TaskOut
+from spyhop.cli.running import PLAIN_WIDTH, apart, build, given, print_plan, run_and_report
+from spyhop.collect import orca_messages
+from spyhop.evaluate import (
+    rescore,
+    score_row,
+    seal_state,
+    task_scores,
+    write_scores,
+)
+from spyhop.evaluate.rates import ALL
+from spyhop.recipe import Recipe, resolve
+from spyhop.recipe.load import apply_change
+from spyhop.recipe.plan import plan as plan_recipe
+from spyhop.recipes.evaluating import ITEMS, SAMPLED, SCORES, export_results, step_name
+from spyhop.report.evaluation import HEADINGS, score_cells, with_first
+from spyhop.schema import RecipeError, Score
+from spyhop.statistics import detectable_difference
+from spyhop.store import RUNS, Artifact
+from spyhop.store.artifact import load
+from spyhop.store.rows import read_rows
+
+DISCORDANT = 0.2
+"""Planning figure: share of the items that only one of two models gets right."""
+NO_PATHS: list[Path] = []
+NO_NAMES: list[str] = []
+MOST_CHANGES = 50
+"""Changed verdicts that are printed; all of them are in the file."""
+RUN = "eval"
+
+
+def eval(
+    models: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="[MODEL]...",
+            help="Model folders or teacher files (TOML); differences are to the first one.",
+            show_default=False,
+        ),
+    ] = NO_PATHS,
+    suite: Annotated[
+        list[str],
+        typer.Option("--suite", help="Benchmark, such as bbh, or its file. May be repeated."),
+    ] = NO_NAMES,
+    data: Annotated[
+        list[str],
+        typer.Option("--data", metavar="NAME=PATH", help="Files of a benchmark. May be repeated."),
+    ] = NO_NAMES,
+    out: TaskOut = Path("spyhop-eval"),
+    limit: Annotated[
+        int | None,
+        typer.Option("--limit", min=1, help="Items per task: a fixed random sample."),
+    ] = None,
+    samples: Annotated[
+        int, typer.Option("--samples", min=0, help="Also sample K responses per item at T = 0.7.")
+    ] = 0,
+    system_messages: Annotated[
+        str,
+        typer.Option(
+            "--system-messages",
+            help="Compare system messages: `orca` for the paper's sixteen, or a JSONL file of `id` "
+            "and `text`.",
+        ),
+    ] = "",
+    rows: Annotated[
+        list[Path],
+        typer.Option("--rows", help="Training rows in which to look for the items."),
+    ] = NO_PATHS,
+    rescore_: Annotated[
+        Path | None,
+        typer.Option(
+            "--rescore",
+            metavar="OUT",
+            help="Read the responses of a finished evaluation again; no model is asked.",
+        ),
+    ] = None,
+    set_: Changes = NO_CHANGES,
+    plan: Plan = False,
+) -> None:
+    """Evaluate models on benchmarks.
+
+    Every item and sample is a row of OUT/scores-NAME.jsonl; a stopped evaluation is resumed.
+    """
+    if rescore_ is not None:
+        _rescore(rescore_, set_)
+        return
+    if not models or not suite:
+        raise RecipeError("name at least one model and one --suite, or an evaluation to --rescore")
+    settings: dict[str, Any] = {
+        "models": _named(models),
+        "suites": _suites(suite, data, limit),
+        "num_samples": samples,
+        "rows": [path.absolute() for path in rows],
+        "system_messages": _messages(system_messages),
+    }
+    built, runtime = build(given("eval", settings, set_), {})
+    apart(built, out, [f"{SCORES}{name}.jsonl" for name in settings["models"]])
+    if plan:
+        resolved = resolve(built, out)
+        print_plan(resolved, runtime)
+        _print_power(built, out)
+        return
+    made = run_and_report(built, runtime, out)
+    files = export_results(made, out)
+    scores = {n.removeprefix(SCORES): each for n, each in made.items() if n.startswith(SCORES)}
+    console = Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH, highlight=False)
+    console.print(_table(scores))
+    console.print(seal_state(scores, made.get("sealed")).text, markup=False)
+    for file in files:
+        console.print(f"{file}", markup=False, soft_wrap=True)
+
+
+def _named(models: Sequence[Path]) -> dict[str, Path]:
+    """Return the models by names that steps and files can have; equal ones are numbered."""
+    found: dict[str, Path] = {}
+    for path in models:
+        name = step_name(path.stem if path.is_file() else path.resolve().name)
+        taken = [name, *(f"{name}-{n}" for n in range(2, len(models) + 1))]
+        found[next(each for each in taken if each not in found)] = path.absolute()
+    return found
+
+
+def _suites(names: Sequence[str], data: Sequence[str], limit: int | None) -> list[dict[str, Any]]:
+    places = dict(_pair(each) for each in data)
+    suites = []
+    for name in names:
+        if name not in places:
+            raise RecipeError(f"--suite {name}: name its files with --data {name}=PATH")
+        suites.append({"suite": name, "path": places[name], "limit": limit})
+    return suites
+
+
+def _pair(text: str) -> tuple[str, Path]:
+    name, equals, path = text.partition("=")
+    if not equals or not path:
+        raise RecipeError(f"--data {text!r}: write NAME=PATH")
+    return name, Path(path).expanduser().absolute()
+
+
+def _messages(given_as: str) -> list[dict[str, Any]]:
+    """Return system messages as settings: the paper's, or those of a file."""
+    if not given_as:
+        return []
+    if given_as == "orca":
+        return [message.model_dump() for message in orca_messages()]
+    path = Path(given_as)
+    found = []
+    for where, row in read_rows(path):
+        if not isinstance(row, dict) or not {"id", "text"} <= row.keys():
+            raise RecipeError(f"{where}: a system message has an `id` and a `text`")
+        found.append({"id": row["id"], "text": row["text"]})
+    return found
+
+
+def _print_power(recipe: Recipe, out: Path) -> None:
+    """Print the smallest difference that each suite can be expected to show."""
+    console = Console(highlight=False, soft_wrap=True)
+    for line in plan_recipe(resolve(recipe, out)):
+        if not line.step.name.startswith(ITEMS) or not line.estimate.rows:
+            continue
+        n = line.estimate.rows
+        found = detectable_difference(n, DISCORDANT)
+        told = "no difference" if found is None else f"{100 * found:.1f} points"
+        console.print(
+            f"{line.step.name.removeprefix(ITEMS)}: {n:,} items can show {told} between two models "
+            f"(power 80 %, alpha 0.05, if {100 * DISCORDANT:.0f} % of the items are discordant)",
+            markup=False,
+        )
+
+
+def _table(scores: Mapping[str, Artifact]) -> Table:
+    """Return the suites' scores; a rate is red if its items could reverse the difference."""
+    found = {name: task_scores(name, each) for name, each in scores.items()}
+    rows = [score_cells(score, other) for score, other in with_first(found) if score.task == ALL]
+    table = Table(box=None, pad_edge=False)
+    for place, heading in enumerate(HEADINGS):
+        if any(row[place][0] for row in rows):
+            table.add_column(heading, justify="left" if place < 2 else "right", overflow="fold")
+    for row in rows:
+        shown = [cell for place, cell in enumerate(row) if any(other[place][0] for other in rows)]
+        table.add_row(*(Text(cell, style="red" if is_red else "") for cell, is_red in shown))
+    return table
+
+
+def _rescore(out: Path, changes: Sequence[str]) -> None:
+    """List the verdicts that the extractor of now changes, and write all scores again."""
+    settings: dict[str, Any] = {}
+    for change in changes:
+        apply_change(settings, change)
+    measure = settings.get("measure", {})
+    steps = _steps(existing(out) / RUNS / RUN)
+    items = {name: each for name, each in steps.items() if name.startswith(ITEMS)}
+    console = Console(highlight=False, soft_wrap=True)
+    for name, scores in steps.items():
+        if not name.startswith((SCORES, SAMPLED)):
+            continue
+        found = list(rescore(items, scores, measure))
+        changed = [each for each in found if each.is_changed]
+        for each in changed[:MOST_CHANGES]:
+            console.print(
+                f"{name}  {each.before.task}  {each.before.id}  {_read(each.before)} -> "
+                f"{_read(each.after)}  gold {each.before.target!r:.40}  "
+                f"{' '.join(each.before.response.split())[-80:]!r}",
+                markup=False,
+            )
+        before, after = (
+            100 * sum(getattr(each, side).value for each in found) / len(found)
+            for side in ("before", "after")
+        )
+        path = out / f"re{name}.jsonl"
+        model = name.partition("-")[2]
+        write_scores(path, (score_row(model, e.item, e.after, e.protocol) for e in found))
+        console.print(
+            f"{name}: {len(changed):,} of {len(found):,} verdicts change, {before:.2f} % -> "
+            f"{after:.2f} %; all of them: {path}",
+            markup=False,
+        )
+
+
+def _read(score: Score) -> str:
+    return f"{score.extracted!r:.30} {'right' if score.correct else 'wrong'}"
+
+
+def _steps(run: Path) -> dict[str, Artifact]:
+    """Return the finished steps of an evaluation.
+
+    Raises:
+        RecipeError: If there are none.
+    """
+    links = sorted(run.iterdir()) if run.is_dir() else []
+    loaded = {link.name: (link, load(link)) for link in links if link.is_dir()}
+    found = {n: Artifact(link.resolve(), each.record) for n, (link, each) in loaded.items() if each}
+    if not any(name.startswith(SCORES) for name in found):
+        raise RecipeError(f"{run.parent.parent}: no finished evaluation; run `spyhop eval` first")
+    return found

@@ -1,0 +1,80 @@
+"""Scores as rows for people and other tools: one JSON object per item and sample."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from spyhop.evaluate.asking import cue_of, user_turn
+from spyhop.evaluate.measure import MeasureConfig
+from spyhop.evaluate.task import Protocol
+from spyhop.schema import InputError, Item, Score
+from spyhop.store import Artifact, atomic_write
+
+
+def joined(items: Mapping[str, Artifact], scores: Artifact) -> Iterator[tuple[Item, Score]]:
+    """Yield each score with its item; scores are in the order of the items.
+
+    Raises:
+        InputError: If the scores are not of these items.
+    """
+    rows = scores.rows(Score)
+    score = next(rows, None)
+    for artifact in items.values():
+        for item in artifact.rows(Item):
+            while score is not None and score.id == item.id:
+                yield item, score
+                score = next(rows, None)
+    if score is not None:
+        raise InputError(f"{scores}: the item {score.id} of {score.task} is not among the items")
+
+
+def score_rows(
+    model: str, items: Mapping[str, Artifact], scores: Artifact
+) -> Iterator[dict[str, Any]]:
+    """Yield the rows of `scores-NAME.jsonl`, in the order of the items."""
+    config = MeasureConfig.model_validate(scores.record.config)
+    for item, score in joined(items, scores):
+        yield score_row(model, item, score, config.protocol(item.suite))
+
+
+def score_row(model: str, item: Item, score: Score, protocol: Protocol) -> dict[str, Any]:
+    """Return a score as a row, with what was asked.
+
+    `item_digest` is the content that two runs are joined by: the SHA-256 of question, options and
+    gold answer, without cue and worked examples. `prompt_digest` covers everything that was sent.
+    """
+    return {
+        **score.model_dump(),
+        "model": model,
+        "question": user_turn(item, protocol),
+        "options": item.continuations or item.options,
+        "system_message": protocol.system_message,
+        "max_new_tokens": protocol.sampling.max_new_tokens,
+        "item_digest": item_digest(item),
+        "prompt_digest": _prompt_digest(item, protocol),
+    }
+
+
+def write_scores(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    """Write the rows as JSON lines; an existing file is replaced whole or not at all."""
+    with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        for row in rows:
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def item_digest(item: Item) -> str:
+    """Return the SHA-256 of an item's question, options and gold answer."""
+    shown = item.continuations or [item.question]  # which has the options' texts in it
+    return _digest([item.text or item.question, shown, item.target])
+
+
+def _prompt_digest(item: Item, protocol: Protocol) -> str:
+    cue = cue_of(item, protocol) if protocol.form == "prefilled" else ""
+    sent = [protocol.system_message, user_turn(item, protocol), cue, item.contexts]
+    return _digest([protocol.form == "plain", *sent])
+
+
+def _digest(content: list[Any]) -> str:
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()

@@ -1,0 +1,138 @@
+"""Sealed tests: what a run is going to show, declared before test items are scored.
+
+The store keeps each scoring of each item in `.scorings.sqlite`. A comparison that was declared
+before any model had been scored on the items is confirmatory, any other one exploratory.
+"""
+
+import hashlib
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import Field
+
+from spyhop.evaluate.task import Metric
+from spyhop.schema import Config, Item, Row
+from spyhop.stage import Context, Estimate, stage
+from spyhop.store import Artifact
+
+LEDGER = ".scorings.sqlite"
+BEFORE, BY_MODEL = "scored_before", "scored_before_by_model"
+"""Counts in the record of scores: the most earlier scorings of one of the items."""
+_TABLES = """
+CREATE TABLE IF NOT EXISTS scorings (key TEXT PRIMARY KEY, model TEXT);
+CREATE TABLE IF NOT EXISTS scored (item INTEGER, key TEXT, PRIMARY KEY (item, key)) WITHOUT ROWID;
+CREATE TEMP TABLE asked (item INTEGER PRIMARY KEY);
+"""
+
+
+class SealConfig(Config):
+    """A comparison that is declared before test items are scored."""
+
+    metric: Metric = "accuracy"
+    """Primary metric."""
+    arms: tuple[str, ...] = Field(min_length=2)
+    """Names of the models that are compared; differences are to the first one."""
+    smallest_difference: float = Field(gt=0, lt=1)
+    """Smallest difference of interest, as a share: 0.02 is two points."""
+
+
+class Seal(Row):
+    """A declaration; `id` is its name."""
+
+    num_before: int
+    """Most earlier scorings of one of the items, by any model."""
+
+
+def plan_seal(config: SealConfig, items: Mapping[str, Estimate]) -> Estimate:
+    """One row."""
+    return Estimate(rows=1)
+
+
+@stage(version=1, writes=Seal, plan=plan_seal)
+def seal(ctx: Context, config: SealConfig, *, items: Mapping[str, Artifact]) -> Iterator[Seal]:
+    """Declare a comparison. Steps that score the items take the declaration as an input."""
+    ids = [item.id for artifact in items.values() for item in artifact.rows(Item)]
+    yield Seal(id="seal", num_before=_count(ctx.root, ids)[0])
+
+
+def note_scoring(ctx: Context, model: str, ids: Sequence[str]) -> None:
+    """Count earlier scorings of items in the record of their scores, and add this one.
+
+    A scoring that is resumed or repeated counts once.
+
+    Args:
+        ctx: Of the stage that scores.
+        model: Identity of the model.
+        ids: Ids of the items.
+    """
+    key = ctx.out.parent.name
+    before, by_model = _count(ctx.root, ids, key, model)
+    ctx.count(BEFORE, before)
+    ctx.count(BY_MODEL, by_model)
+
+
+def _count(root: Path, ids: Sequence[str], key: str = "", model: str = "") -> tuple[int, int]:
+    """Return the most scorings of one item, by any model and by this one; add the scoring `key`."""
+    items = {_hash(row_id) for row_id in ids}
+    with closing(sqlite3.connect(root / LEDGER, timeout=60)) as db, db:
+        db.executescript(_TABLES)
+        db.executemany("INSERT INTO asked VALUES (?)", ((item,) for item in items))
+        query = (
+            "SELECT max(n), max(own) FROM (SELECT count(*) AS n, sum(model = ?) AS own FROM asked "
+            "JOIN scored USING (item) JOIN scorings USING (key) WHERE key != ? GROUP BY item)"
+        )
+        before, by_model = db.execute(query, (model, key)).fetchone()
+        if key:
+            db.execute("INSERT OR IGNORE INTO scorings VALUES (?, ?)", (key, model))
+            db.execute("INSERT OR IGNORE INTO scored SELECT item, ? FROM asked", (key,))
+    return before or 0, by_model or 0
+
+
+def _hash(row_id: str) -> int:
+    return int.from_bytes(hashlib.sha256(row_id.encode()).digest()[:8], signed=True)
+
+
+@dataclass(frozen=True, slots=True)
+class SealState:
+    """Whether a comparison is confirmatory, and why."""
+
+    is_confirmatory: bool
+    num_scorings: int
+    """How often the items have been scored, these scores included."""
+    text: str
+
+
+def seal_state(scores: Mapping[str, Artifact], sealed: Artifact | None = None) -> SealState:
+    """Return whether a comparison of scores is confirmatory or exploratory.
+
+    Args:
+        scores: By the name of the model.
+        sealed: The declaration that the scores were made under, if any.
+    """
+    counts = {name: artifact.record.counts for name, artifact in scores.items()}
+    num = 1 + max((each.get(BEFORE, 0) for each in counts.values()), default=0)
+    if sealed is None:
+        return SealState(False, num, f"exploratory, scored {_times(num)}")
+    config = SealConfig.model_validate(sealed.record.config)
+    (declared,) = sealed.rows(Seal)
+    again = [name for name in config.arms if counts.get(name, {}).get(BY_MODEL)]
+    told = (
+        f"metric {config.metric}, {' against '.join(config.arms)}, smallest difference of interest "
+        f"{100 * config.smallest_difference:g} points"
+    )
+    if declared.num_before:
+        text = f"exploratory, scored {_times(num)}; {told}, declared after earlier scorings"
+    elif missing := [name for name in config.arms if name not in counts]:
+        text = f"exploratory, scored {_times(num)}; {told}; not scored: {', '.join(missing)}"
+    elif again:
+        text = f"exploratory, scored {_times(num)}; {told}; scored again: {', '.join(again)}"
+    else:
+        return SealState(True, num, f"confirmatory: {told}, declared before any item was scored")
+    return SealState(False, num, text)
+
+
+def _times(num: int) -> str:
+    return "once" if num == 1 else f"{num:,} times"

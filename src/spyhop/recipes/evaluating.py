@@ -1,0 +1,155 @@
+"""Evaluate models on benchmarks: scores with their rates, samples, system messages, a report."""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from pydantic import Field, model_validator
+
+from spyhop.collect import MessagesConfig, SystemMessage, read_conversations
+from spyhop.evaluate import (
+    ContaminationRateConfig,
+    MeasureConfig,
+    SealConfig,
+    check_contamination,
+    measure,
+    score_rows,
+    seal,
+    write_scores,
+)
+from spyhop.models import Sampling
+from spyhop.recipe.graph import Recipe, Ref, Source, Use
+from spyhop.recipes.inputs import Suite, add_items, served
+from spyhop.report.evaluation import EvaluationPageConfig, evaluation_page
+from spyhop.schema import Config
+from spyhop.settings import InputPath
+from spyhop.store import Artifact
+
+SCORES, SAMPLED, SWEEP, ITEMS = "scores-", "sampled-", "sweep-", "items-"
+"""Beginnings of steps' names; a model's name follows, in a sweep also `.` and the message's id."""
+TEMPERATURE = 0.7
+"""Of the Orca paper's evaluation; its first sample is the paper's setting."""
+
+
+class EvaluatingConfig(Config):
+    """Settings of the `eval` recipe."""
+
+    models: dict[str, InputPath] = Field(min_length=1)
+    """Folder of weights, or a teacher's file (TOML), by the name of the model in the report."""
+    suites: tuple[Suite, ...] = Field(min_length=1)
+    measure: MeasureConfig = MeasureConfig()
+    num_samples: int = Field(0, ge=0)
+    """Responses per item at temperature 0.7, beside the greedy ones; 4 or more give a standard
+    error between samples. The first one is the Orca paper's setting."""
+    system_messages: tuple[SystemMessage, ...] = ()
+    """System messages to compare; every item is asked under each of them."""
+    rows: tuple[InputPath, ...] = ()
+    """Training rows of the models, in which the items are looked for."""
+    sealed: SealConfig | None = None
+
+    @model_validator(mode="after")
+    def _known(self) -> "EvaluatingConfig":
+        if odd := [name for name in self.models if name != step_name(name)]:
+            raise ValueError(f"models.{odd[0]}: use a-z, 0-9, '_', '-' and '.' for names")
+        arms = () if self.sealed is None else self.sealed.arms
+        if unknown := [name for name in arms if name not in self.models]:
+            raise ValueError(f"sealed.arms: {unknown[0]!r} is none of {', '.join(self.models)}")
+        ids = [message.id for message in self.system_messages]
+        if len(set(ids)) < len(ids):
+            raise ValueError("two system_messages have the same id")
+        return self
+
+
+def evaluating(config: EvaluatingConfig, name: str = "eval") -> Recipe:
+    """Evaluate models: scores with their rates, samples, system messages and a report."""
+    r = Recipe(name)
+    items = add_items(r, config.suites)
+    models = {name: served(path) for name, path in config.models.items()}
+    declared: dict[str, Ref] = {}
+    if config.sealed is not None:
+        declared["sealed"] = r.add("sealed", seal, config.sealed, items=items)
+    scores = add_scores(r, config.measure, config.suites, items, models, **declared)
+    further: dict[str, Ref | dict[str, Ref]] = {**declared}
+    if config.num_samples:
+        further["sampled"] = _add_sampled(r, config, items, models)
+    if config.system_messages:
+        further["swept"] = _add_sweep(r, config, items, models)
+    if config.rows:
+        rows = {
+            f"rows-{n}": r.add(f"rows-{n}", read_conversations, MessagesConfig(), file=Source(path))
+            for n, path in enumerate(config.rows, 1)
+        }
+        look = ContaminationRateConfig()
+        further["shared"] = r.add("shared", check_contamination, look, items=items, answers=rows)
+    page = EvaluationPageConfig(title=r.name)
+    r.add("report", evaluation_page, page, items=items, scores=scores, **further)
+    return r
+
+
+def add_scores(
+    r: Recipe,
+    how: MeasureConfig,
+    suites: Sequence[Suite],
+    items: Mapping[str, Ref],
+    models: Mapping[str, Use],
+    prefix: str = SCORES,
+    **more: Ref,
+) -> dict[str, Ref]:
+    """Add a step that scores each model on the items, and return them by the model's name."""
+    asked = how.for_tasks(suite.task for suite in suites)
+    return {
+        name: r.add(f"{prefix}{name}", measure, asked, items=items, model=use, **more)
+        for name, use in models.items()
+    }
+
+
+def _add_sampled(
+    r: Recipe, config: EvaluatingConfig, items: Mapping[str, Ref], models: Mapping[str, Use]
+) -> dict[str, Ref]:
+    """Add several samples of every item that is answered by a response."""
+    how = _changed(config.measure, num_samples=config.num_samples)
+    sampling = Sampling(
+        **how.sampling.model_dump(exclude_unset=True) | {"temperature": TEMPERATURE}
+    )
+    how = _changed(how, sampling=sampling)
+    suites = [suite for suite in config.suites if _is_written(config.measure, suite)]
+    own = {suite.task.name: items[suite.task.name] for suite in suites}
+    return add_scores(r, how, suites, own, models, SAMPLED) if suites else {}
+
+
+def _is_written(how: MeasureConfig, suite: Suite) -> bool:
+    return how.for_tasks([suite.task]).protocol(suite.task.name).method == "generate"
+
+
+def _add_sweep(
+    r: Recipe, config: EvaluatingConfig, items: Mapping[str, Ref], models: Mapping[str, Use]
+) -> dict[str, Ref]:
+    """Add the scores of every model under every system message, by `model.message`."""
+    found: dict[str, Ref] = {}
+    for message in config.system_messages:
+        how = _changed(config.measure, system_message=message.text)
+        own = {f"{name}.{step_name(message.id)}": use for name, use in models.items()}
+        found |= add_scores(r, how, config.suites, items, own, SWEEP)
+    return found
+
+
+def _changed(how: MeasureConfig, **changes: object) -> MeasureConfig:
+    """Return the settings with changes that count as set."""
+    return type(how).model_validate({**how.model_dump(exclude_unset=True), **changes})
+
+
+def step_name(text: str) -> str:
+    """Return a text as part of a step's name."""
+    return re.sub(r"[^a-z0-9_.-]+", "-", text.lower()).strip("-.") or "model"
+
+
+def export_results(made: Mapping[str, Artifact], out: Path) -> list[Path]:
+    """Write `scores-NAME.jsonl` of every model, also of its samples, and return the files."""
+    items = {name: each for name, each in made.items() if name.startswith(ITEMS)}
+    files = []
+    for name, scores in made.items():
+        if name.startswith((SCORES, SAMPLED)):
+            path = out / f"{name}.jsonl"
+            write_scores(path, score_rows(name.partition("-")[2], items, scores))
+            files.append(path)
+    return files

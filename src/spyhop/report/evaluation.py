@@ -1,0 +1,242 @@
+"""The report of an evaluation: scores with their rates, differences, samples, system messages."""
+
+from collections.abc import Mapping, Sequence
+
+from markupsafe import Markup
+
+from spyhop.evaluate import (
+    RATES,
+    ItemOverlap,
+    SweptTask,
+    TaskScores,
+    best_per_task,
+    macro_average,
+    red_rates,
+    seal_state,
+    sweep,
+    task_scores,
+)
+from spyhop.evaluate.rates import ALL
+from spyhop.report.compare import comparison_table
+from spyhop.report.contamination import contamination_section, seen_items
+from spyhop.report.html import ReportSection, Table, percent, percent_interval, write_page
+from spyhop.report.items import items_section
+from spyhop.schema import Config
+from spyhop.stage import FOLDER, Context, Estimate, stage
+from spyhop.store import Artifact
+
+HEADINGS = [
+    "task", "model", "n", "score %", "95 % interval", "form", "chance %", "strict %",
+    *(f"{rate} %" for rate in RATES), "budget",
+]  # fmt: skip
+FORM = HEADINGS.index("form")
+CAPTION = (
+    "Form: where the cue of the answer is, or likelihood, and the metric unless it is accuracy. "
+    "Strict: accuracy under the Orca paper's rule, the first capital letter. Budget: new tokens. A "
+    "rate is red where the items that it touches could reverse the sign of the difference to the "
+    "first model; for the first model itself, to guessing."
+)
+
+
+class EvaluationPageConfig(Config):
+    """Title of the page."""
+
+    title: str
+
+
+@stage(
+    version=1, writes=FOLDER, shows_names=True, plan=lambda config, **inputs: Estimate(seconds=3)
+)
+def evaluation_page(
+    ctx: Context,
+    config: EvaluationPageConfig,
+    *,
+    items: Mapping[str, Artifact],
+    scores: Mapping[str, Artifact],
+    sampled: Mapping[str, Artifact] | None = None,
+    swept: Mapping[str, Artifact] | None = None,
+    shared: Artifact | None = None,
+    sealed: Artifact | None = None,
+) -> None:
+    """Write `report.html`; differences are to the first model.
+
+    Args:
+        ctx: As for every stage.
+        config: The title.
+        items: The items that were asked.
+        scores: Answers to the items, by the name of the model.
+        sampled: Several samples of each answer, by the name of the model.
+        swept: Answers under system messages, by `model.message`.
+        shared: What the training rows contain of the items.
+        sealed: The declaration that the scores were made under.
+    """
+    seen = None if shared is None else seen_items(list(shared.rows(ItemOverlap)))
+    sections = [
+        scores_with_rates(scores, seen, sealed),
+        *([samples_section(sampled, seen)] if sampled else []),
+        *([sweep_section(swept)] if swept else []),
+        *([contamination_section(seen)] if seen is not None else []),
+        items_section(ctx.out, items, scores),
+    ]
+    lead = "Every figure below comes from the run's own rows, which are in the files beside it."
+    write_page(ctx.out, config.title, lead, sections, items, scores, sampled or {}, swept or {})
+
+
+def scores_with_rates(
+    scores: Mapping[str, Artifact],
+    seen: Mapping[str, ItemOverlap] | None,
+    sealed: Artifact | None = None,
+) -> ReportSection:
+    """Scores of every model on every task, with form, budget and rates beside each."""
+    section = ReportSection("Scores")
+    state = seal_state(scores, sealed)
+    section.text(f"{state.text[:1].upper()}{state.text[1:]}.")
+    found = {name: task_scores(name, artifact, seen) for name, artifact in scores.items()}
+    rows = [
+        [_marked(cell, is_red=is_red) for cell, is_red in score_cells(score, other)]
+        for score, other in with_first(found)
+    ]
+    for name, tasks in found.items():
+        for suite in dict.fromkeys(each.suite for each in tasks):
+            own = [each for each in tasks if each.suite == suite]
+            if len(own) > 2:
+                mean = macro_average(own)
+                section.text(
+                    f"{name}, {suite}: macro average over {len(own) - 1} tasks "
+                    f"{percent(mean.value)} % ({percent_interval(mean.low, mean.high)})."
+                )
+    if len(scores) > 1:
+        section.table(comparison_table(scores, next(iter(scores))))
+    section.table(Table(HEADINGS, rows, CAPTION))
+    return section
+
+
+def with_first(
+    found: Mapping[str, Sequence[TaskScores]],
+) -> list[tuple[TaskScores, TaskScores | None]]:
+    """Return scores task by task, each with the first model's on the same task; none for itself."""
+    first, *others = found.values()
+    pairs: list[tuple[TaskScores, TaskScores | None]] = []
+    for own in first:
+        pairs.append((own, None))
+        pairs += [
+            (each, own)
+            for tasks in others
+            for each in tasks
+            if (each.suite, each.task) == (own.suite, own.task)
+        ]
+    return pairs
+
+
+def score_cells(score: TaskScores, other: TaskScores | None) -> list[tuple[str, bool]]:
+    """Return the cells under `HEADINGS`, each with whether it is red.
+
+    Args:
+        score: Of one model on one task.
+        other: Of the model that it is compared with; None compares with guessing.
+    """
+    red, protocol = red_rates(score, other), score.protocol
+    is_written = protocol.method == "generate"
+    plain = [
+        f"{score.suite} {score.task}".replace("_", " "),
+        score.model,
+        f"{score.n:,}" + (f" x {score.num_samples}" if score.num_samples > 1 else ""),
+        percent(score.interval.value),
+        percent_interval(score.interval.low, score.interval.high),
+        " ".join([protocol.form, *([] if is_written else ["likelihood"]), *_metric(score)]),
+        percent(score.chance) if score.chance else "",
+        "" if score.strict is None else percent(score.strict),
+    ]
+    rates = [(_share(score.rate(rate)), rate in red) for rate in RATES]
+    budget = f"{protocol.sampling.max_new_tokens:,}" if is_written else ""
+    return [*((cell, False) for cell in plain), *rates, (budget, False)]
+
+
+def samples_section(
+    sampled: Mapping[str, Artifact], seen: Mapping[str, ItemOverlap] | None
+) -> ReportSection:
+    """Several samples of each response: the mean, its error between samples, pass@k, majority."""
+    section = ReportSection(
+        "Samples",
+        "Sampled responses, beside the greedy ones above. The first sample alone is the setting of "
+        "the Orca paper: one response at temperature 0.7.",
+    )
+    rows = []
+    for name, artifact in sampled.items():
+        for score in task_scores(name, artifact, seen):
+            figures = score.samples
+            if figures is None:
+                continue
+            variance = figures.variance
+            rows.append(
+                [
+                    f"{score.suite} {score.task}".replace("_", " "),
+                    name,
+                    f"{score.n:,} x {score.num_samples}",
+                    percent(score.interval.value),
+                    percent_interval(score.interval.low, score.interval.high),
+                    f"{100 * figures.error:.2f}",
+                    percent(figures.first),
+                    *(percent(value) for value in list(figures.pass_at.values())[1:] or [0.0]),
+                    percent(figures.majority),
+                    "" if variance is None else f"{variance.items:.4f}",
+                    "" if variance is None else f"{variance.samples or 0:.4f}",
+                ]
+            )
+    headings = ["task", "model", "n x samples", "mean %", "95 % interval over items"]
+    headings += ["error between samples", "first sample %", "pass@k %", "majority %"]
+    section.table(Table([*headings, "variance of items", "variance of samples"], rows))
+    return section
+
+
+def sweep_section(swept: Mapping[str, Artifact]) -> ReportSection:
+    """Accuracy of each model on each task under each system message, and the honest choice."""
+    section = ReportSection(
+        "System messages",
+        "The chosen message is the best one on other items than those it is scored on (ten-fold "
+        "cross-validation). The best message on the test items themselves, as in the Orca paper, "
+        "is biased upwards.",
+    )
+    for model, tasks in swept_tasks(swept).items():
+        messages = list(tasks[0].by_message)
+        rows = [
+            [
+                f"{each.suite} {each.task}".replace("_", " "),
+                f"{each.n:,}",
+                *(percent(each.by_message[message]) for message in messages),
+                percent(each.chosen),
+                percent(each.best_on_test),
+                each.best if each.num_best == 1 else f"{each.num_best} messages tie",
+            ]
+            for each in tasks
+        ]
+        headings = ["task", "n", *messages, "chosen %", "best on test %", "best"]
+        if any(each.task != ALL for each in tasks):
+            chosen, best = best_per_task(tasks)
+            section.text(
+                f"{model}: macro average {percent(chosen)} % with a chosen message for each task, "
+                f"{percent(best)} % with the best one on the test items."
+            )
+        section.table(Table(headings, rows, f"Accuracy % of {model}."))
+    return section
+
+
+def swept_tasks(swept: Mapping[str, Artifact]) -> dict[str, list[SweptTask]]:
+    """Return each model's tasks under every message, from scores by `model.message`."""
+    by_model: dict[str, dict[str, list[TaskScores]]] = {}
+    for name, artifact in swept.items():
+        model, _, message = name.rpartition(".")
+        by_model.setdefault(model, {})[message] = task_scores(model, artifact)
+    return {model: sweep(scores) for model, scores in by_model.items()}
+
+
+def _metric(score: TaskScores) -> list[str]:
+    return sorted({each.metric for each in score.scores} - {"accuracy"})
+
+
+def _share(value: float | None) -> str:
+    return "" if value is None else percent(value)
+
+
+def _marked(cell: str, *, is_red: bool) -> str | Markup:
+    return Markup('<b class="wrong">{}</b>').format(cell) if is_red else cell

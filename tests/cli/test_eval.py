@@ -1,0 +1,115 @@
+"""`spyhop eval`: from folders of weights and files of questions to scores with their rates."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from command import Done
+
+QUESTIONS = [
+    {"question": f"Which is {n}?", "answer": "AB"[n % 2], "options": [f"{n}", f"not {n}"]}
+    for n in range(6)
+] + [{"question": f"What is {n} + 1?", "answer": str(n + 1)} for n in range(4)]
+QUICK = ("--set", "measure.sampling.max_new_tokens=6", "--set", "runtime.device=cpu")
+
+
+def _write(path: Path, rows: list[dict[str, Any]]) -> None:
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+
+
+@pytest.fixture
+def place(tmp_path: Path, tiny_folder: Path) -> Path:
+    for name in ("base", "other"):
+        shutil.copytree(tiny_folder, tmp_path / name)
+    _write(tmp_path / "q.jsonl", QUESTIONS)
+    return tmp_path
+
+
+def _command(*more: str) -> tuple[str, ...]:
+    given = ("--suite", "questions", "--data", "questions=q.jsonl", "--out", "out", *QUICK)
+    return ("eval", "base", *given, *more)
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def _refused(done: Done, text: str) -> None:
+    code, _, error = done
+    (line,) = error.splitlines()
+    assert code == 2 and re.search(text, line), line
+
+
+def test_models_are_scored_and_every_row_says_what_was_asked(cli, place: Path):
+    code, told, error = cli(*_command("--samples", "4"), "other")
+    assert code == 0, error
+    assert re.search(r"^questions all +base +10 .* asked ", told, re.M), told
+    assert "exploratory, scored" in told
+    one, other = (_rows(place / "out" / f"scores-{name}.jsonl") for name in ("base", "other"))
+    assert len(one) == len(other) == 10 and one[0]["model"] == "base"
+    assert [row["item_digest"] for row in one] == [row["item_digest"] for row in other]
+    assert len({row["item_digest"] for row in one}) == 10
+    assert one[0]["question"].startswith("Q: Which is 0? Answer Choices: (A) 0 (B) not 0\nA: Among")
+    sampled = _rows(place / "out" / "sampled-base.jsonl")
+    assert [row["sample_index"] for row in sampled] == [0, 1, 2, 3] * 10
+    page = (place / "out" / "runs" / "eval" / "report" / "report.html").read_text()
+    for text in ("error between samples", "strict %", "Tango"):
+        assert text in page
+    code, told, _ = cli(*_command("--samples", "4"), "other")
+    assert code == 0 and "0 steps run" in told
+
+
+def test_a_plan_says_which_difference_can_be_shown(cli, place: Path):
+    code, told, error = cli(*_command("--plan"))
+    assert code == 0, error
+    assert re.search(r"questions: 10 items can show no difference between two models", told)
+    assert not list(place.glob("out/evaluate.*"))
+
+
+def test_system_messages_are_swept(cli, place: Path):
+    _write(place / "m.jsonl", [{"id": "Empty", "text": ""}, {"id": "brief", "text": "Be brief."}])
+    code, _, error = cli(*_command("--system-messages", "m.jsonl", "--set", "measure.sampling."
+                                      "max_new_tokens=2"))  # fmt: skip
+    assert code == 0, error
+    page = (place / "out" / "runs" / "eval" / "report" / "report.html").read_text()
+    assert "best on test %" in page and "brief" in page
+
+
+def test_options_are_scored_by_likelihood(cli, place: Path):
+    _write(place / "q.jsonl", QUESTIONS[:6])
+    code, told, error = cli(*_command("--set", "measure.method=likelihood"))
+    assert code == 0, error
+    rows = _rows(place / "out" / "scores-base.jsonl")
+    assert all(row["metrics"].keys() >= {"acc", "acc_norm", "acc_bytes"} for row in rows)
+    assert re.search(r"asked likelihood", told)
+
+
+def test_a_changed_extractor_asks_nothing_and_lists_the_verdicts(cli, place: Path):
+    code, _, error = cli(*_command())
+    assert code == 0, error
+    shutil.rmtree(place / "base")
+    shutil.rmtree(place / "out" / ".journal")
+    code, told, error = cli("eval", "--rescore", "out")
+    assert code == 0 and "0 of 10 verdicts change" in told, error
+    code, told, error = cli("eval", "--rescore", "out", "--set", "measure.extract=first_capital")
+    assert code == 0, error
+    rows = _rows(place / "out" / "rescores-base.jsonl")
+    before = _rows(place / "out" / "scores-base.jsonl")
+    num = sum(a["extracted"] != b["extracted"] for a, b in zip(rows, before, strict=True))
+    assert f"{num} of 10 verdicts change" in told
+    assert not (place / "out" / ".journal").exists()
+
+
+def test_wrong_inputs_are_one_line(cli, place: Path):
+    _refused(cli("eval", "base"), r"name at least one model and one --suite")
+    _refused(cli("eval", "base", "--suite", "questions"), r"--data questions=")
+    _refused(cli("eval", "--rescore", "."), r"no finished evaluation")
+    _refused(cli(*_command("--set", "measure.metric=acc_norm")), r"acc_norm.*likelihood")
+    _refused(cli(*_command("--set", "measure.form=begun")), r"measure\.form.*begun")
+    (place / "q.jsonl").write_text('{"question": "Q", "answer": \n')
+    _refused(cli(*_command()), r"q\.jsonl: line 1: not JSON")
+    _refused(cli("eval", "none", *_command()[2:]), r"none: ")
