@@ -17,10 +17,10 @@ types:
 	$(PY) -m mypy
 
 test:
-	$(PY) -m pytest -n 2 --dist worksteal
+	$(PY) -m pytest
 
 slow:
-	$(PY) -m pytest -n 2 --dist worksteal -m "slow or browser or server or waits"
+	$(PY) -m pytest -m "slow or browser or server or waits"
 
 fix:
 	$(PY) -m ruff format src tests benchmarks

@@ -20,6 +20,14 @@ settings.load_profile("here")
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 
 
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Two processes for the whole suite; files that are named start sooner in this one."""
+    if config.args_source is not pytest.Config.ArgsSource.TESTPATHS:
+        return 0
+    config.option.dist = "worksteal"
+    return 2
+
+
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
     """Folder with the unpacked public data; a test that needs it is skipped where it is absent."""

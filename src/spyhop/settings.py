@@ -20,6 +20,8 @@ from spyhop.schema import RecipeError
 
 Settings = TypeVar("Settings", bound=BaseModel)
 MAX_NAME_BYTES = 255
+HUB = "hf://"
+"""Beginning of the addresses of data sets on the hub."""
 MAX_DEPTH = 50
 """Tables and lists inside one another in a settings file."""
 

@@ -103,13 +103,12 @@ def test_resources_of_a_step_that_a_recipe_does_not_have_are_refused(folder: Pat
         run(resolve(_recipe(folder), folder), Runtime(steps={"sun": Resources()}), Seen())
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_every_node_is_made_once_and_then_found(folder: Path, workers: int):
-    seen = _run(folder, _recipe(folder), workers)
+def test_every_node_is_made_once_and_then_found(folder: Path):
+    seen = _run(folder, _recipe(folder))
     assert sorted(seen.made) == ["left", "odd", "right", "sum"] and seen.hits == []
     assert seen.made.index("right") < seen.made.index("odd") < seen.made.index("sum")
     assert _sum(folder) == 0 + 1 + 2 + 1 + 3
-    again = _run(folder, _recipe(folder), workers)
+    again = _run(folder, _recipe(folder))
     assert again.made == again.begun == [] and len(again.hits) == 4
     assert len(toys.told(folder / "log")) == 3
 

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from spyhop.cli.folder import existing
-from spyhop.cli.options import NO_CHANGES, Changes, Plan, TaskOut
+from spyhop.cli.options import NO_CHANGES, Changes, DataPlaces, Plan, TaskOut, places
 from spyhop.cli.running import PLAIN_WIDTH, apart, build, given, print_plan, run_and_report
 from spyhop.collect import orca_messages
 from spyhop.evaluate import (
@@ -55,14 +55,15 @@ def eval(
         list[str],
         typer.Option("--suite", help="Benchmark, such as bbh, or its file. May be repeated."),
     ] = NO_NAMES,
-    data: Annotated[
-        list[str],
-        typer.Option("--data", metavar="NAME=PATH", help="Files of a benchmark. May be repeated."),
-    ] = NO_NAMES,
+    data: DataPlaces = NO_NAMES,
     out: TaskOut = Path("spyhop-eval"),
     limit: Annotated[
         int | None,
         typer.Option("--limit", min=1, help="Items per task: a fixed random sample."),
+    ] = None,
+    shots: Annotated[
+        int | None,
+        typer.Option("--shots", min=0, help="Worked examples before every question."),
     ] = None,
     samples: Annotated[
         int, typer.Option("--samples", min=0, help="Also sample K responses per item at T = 0.7.")
@@ -101,7 +102,8 @@ def eval(
         raise RecipeError("name at least one model and one --suite, or an evaluation to --rescore")
     settings: dict[str, Any] = {
         "models": _named(models),
-        "suites": _suites(suite, data, limit),
+        "suites": [{"suite": name, "limit": limit, "shots": shots} for name in suite],
+        "data": places(data),
         "num_samples": samples,
         "rows": [path.absolute() for path in rows],
         "system_messages": _messages(system_messages),
@@ -131,23 +133,6 @@ def _named(models: Sequence[Path]) -> dict[str, Path]:
         taken = [name, *(f"{name}-{n}" for n in range(2, len(models) + 1))]
         found[next(each for each in taken if each not in found)] = path.absolute()
     return found
-
-
-def _suites(names: Sequence[str], data: Sequence[str], limit: int | None) -> list[dict[str, Any]]:
-    places = dict(_pair(each) for each in data)
-    suites = []
-    for name in names:
-        if name not in places:
-            raise RecipeError(f"--suite {name}: name its files with --data {name}=PATH")
-        suites.append({"suite": name, "path": places[name], "limit": limit})
-    return suites
-
-
-def _pair(text: str) -> tuple[str, Path]:
-    name, equals, path = text.partition("=")
-    if not equals or not path:
-        raise RecipeError(f"--data {text!r}: write NAME=PATH")
-    return name, Path(path).expanduser().absolute()
 
 
 def _messages(given_as: str) -> list[dict[str, Any]]:

@@ -1,9 +1,13 @@
 """Arguments and options that several commands share."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from spyhop.schema import RecipeError
+from spyhop.settings import HUB
 
 
 def _expanded(path: Path | None) -> Path | None:
@@ -53,4 +57,28 @@ Settle = Annotated[
         "the provider's bill first.",
     ),
 ]
+DataPlaces = Annotated[
+    list[str],
+    typer.Option(
+        "--data",
+        metavar="NAME=PLACE",
+        help="Files of a benchmark or data set: a folder, a file, or "
+        "hf://datasets/OWNER/NAME@COMMIT. May be repeated.",
+    ),
+]
 NO_CHANGES: list[str] = []
+
+
+def places(given: Sequence[str]) -> dict[str, str]:
+    """Return where data sets are, from `NAME=PLACE`; a relative path starts here.
+
+    Raises:
+        RecipeError: If an argument is of another form.
+    """
+    found: dict[str, str] = {}
+    for text in given:
+        name, _, place = text.partition("=")
+        if not name or not place:
+            raise RecipeError(f"--data {text!r}: write NAME=PLACE")
+        found[name] = place if place.startswith(HUB) else str(Path(place).expanduser().absolute())
+    return found

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,14 +16,9 @@ import pyarrow as pa
 from spyhop.collect.priority import Hashes
 from spyhop.collect.stratum_index import Counts
 from spyhop.collect.table import QUERY
-from spyhop.lazy import Lazy
+from spyhop.lazy import duckdb
 from spyhop.store import row_id
 from spyhop.text.options import NAMED, NAMED_NOT, OPTIONS
-
-if TYPE_CHECKING:
-    import duckdb
-else:
-    duckdb = Lazy("duckdb")
 
 BUCKET_ROWS = 50_000
 """Approximate rows per bucket; a bucket is sorted in memory, a few of them at the same time."""

@@ -9,19 +9,13 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.csv
 
-from spyhop.lazy import Lazy
+from spyhop.lazy import duckdb
 from spyhop.schema import InputError
 from spyhop.store.files import lines
-
-if TYPE_CHECKING:
-    import duckdb
-else:
-    duckdb = Lazy("duckdb")
 
 MEMORY_MB = 512
 BLOCK_BYTES = 1 << 24

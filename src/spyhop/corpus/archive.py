@@ -11,16 +11,8 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from spyhop.lazy import Lazy
-
-if TYPE_CHECKING:
-    import fastwarc.stream_io as stream_io
-    import fastwarc.warc as fastwarc
-else:
-    fastwarc = Lazy("fastwarc.warc")
-    stream_io = Lazy("fastwarc.stream_io")
+from spyhop.lazy import fastwarc, stream_io
 
 BROKEN = (OSError, EOFError, ValueError, RuntimeError, zlib.error)
 """Exceptions that libraries raise on damaged files."""

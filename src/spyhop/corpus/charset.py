@@ -4,14 +4,8 @@ from __future__ import annotations
 
 import re
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
-from spyhop.lazy import Lazy
-
-if TYPE_CHECKING:
-    import resiliparse.parse.encoding as encoding
-else:
-    encoding = Lazy("resiliparse.parse.encoding")
+from spyhop.lazy import encoding
 
 CHARSET_BYTES = 4096
 """Bytes searched for a declared encoding."""

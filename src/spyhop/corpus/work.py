@@ -6,7 +6,7 @@ import hashlib
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from pydantic import Field
 
@@ -31,14 +31,9 @@ from spyhop.corpus.filters import (
 from spyhop.corpus.personal import redact
 from spyhop.corpus.read import ReadConfig
 from spyhop.corpus.segment import CutConfig, Section, cut
-from spyhop.lazy import Lazy
+from spyhop.lazy import lang
 from spyhop.schema import Config, Row, Segment
 from spyhop.store import row_id
-
-if TYPE_CHECKING:
-    import resiliparse.parse.lang as lang
-else:
-    lang = Lazy("resiliparse.parse.lang")
 
 _SCRIPTS = {
     "ja": re.compile("[\u3041-\u3096\u30a1-\u30fa]"),

@@ -22,11 +22,22 @@ from spyhop.evaluate.rates import (
 )
 from spyhop.evaluate.rescore import Rescored, rescore
 from spyhop.evaluate.sealed import SealConfig, SealState, seal, seal_state
+from spyhop.evaluate.suite import (
+    AnyTask,
+    forms,
+    is_file,
+    read_suite,
+    read_task,
+    task_names,
+    with_shots,
+)
 from spyhop.evaluate.sweep import SweptTask, best_per_task, sweep
-from spyhop.evaluate.task import Protocol, Task, read_task, task_names
+from spyhop.evaluate.task import Benchmark, Protocol, Task
 
 __all__ = [
     "RATES",
+    "AnyTask",
+    "Benchmark",
     "ContaminationRateConfig",
     "HeldOutConfig",
     "HeldOutLogLikelihood",
@@ -45,11 +56,14 @@ __all__ = [
     "check_contamination",
     "compare",
     "could_reverse",
+    "forms",
+    "is_file",
     "joined",
     "macro_average",
     "measure",
     "outcomes",
     "read_items",
+    "read_suite",
     "read_task",
     "red_rates",
     "rescore",
@@ -61,5 +75,6 @@ __all__ = [
     "sweep",
     "task_names",
     "task_scores",
+    "with_shots",
     "write_scores",
 ]

@@ -15,7 +15,7 @@ from spyhop.evaluate.asking import request_of
 from spyhop.evaluate.likelihood import scored_options
 from spyhop.evaluate.reading import read_fields
 from spyhop.evaluate.sealed import note_scoring
-from spyhop.evaluate.task import Protocol, Task
+from spyhop.evaluate.task import Benchmark, Protocol
 from spyhop.models import Model, Reply
 from spyhop.schema import Item, ModelError, Score, Unfinished
 from spyhop.stage import Calls, Context, Estimate, stage
@@ -33,7 +33,7 @@ class MeasureConfig(Protocol):
     suites: dict[str, Protocol] = Field(default_factory=dict)
     """Suites that are asked in another way than the settings above say."""
 
-    def for_tasks(self, tasks: Iterable[Task]) -> "MeasureConfig":
+    def for_tasks(self, tasks: Iterable[Benchmark]) -> "MeasureConfig":
         """Return the settings for benchmarks: their own protocols, where these settings are unset.
 
         Set fields, those of `sampling` one by one, apply to all benchmarks. Under another method

@@ -110,7 +110,8 @@ class TaskScores:
     def touched(self, rate: str) -> np.ndarray:
         """Return which items a rate touches, in any sample, (items,) of bool."""
         found = [_is_touched(rate, score, self.overlaps) for score in self.scores]
-        return np.any(_by_sample(found, self.num_samples), axis=1)
+        is_touched: np.ndarray = _by_sample(found, self.num_samples).any(axis=1)
+        return is_touched
 
     def rate(self, rate: str) -> float | None:
         """Return a rate's share of the responses; None for contamination that is unknown."""

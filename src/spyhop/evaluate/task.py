@@ -4,18 +4,16 @@ A benchmark is one TOML file of at most 12 lines in `evaluate/tasks/`, or a file
 code knows any of them by name.
 """
 
-from pathlib import Path
-from typing import Any, Literal, Self
+import re
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from spyhop.evaluate.shots import Sampler
 from spyhop.models import Sampling
-from spyhop.schema import Config, RecipeError
-from spyhop.settings import read_toml, validated
+from spyhop.schema import Config
+from spyhop.text.filters import Filter
 from spyhop.text.template import names
-
-FOLDER = Path(__file__).with_name("tasks")
-
 
 Metric = Literal[
     "accuracy",
@@ -51,6 +49,9 @@ class Protocol(Config):
     metric: Metric = "accuracy"
     """Score of an item; `accuracy` of scored options is `acc`."""
     sampling: Sampling = Sampling(max_new_tokens=256)
+    filters: tuple[Filter, ...] = ()
+    """Ways of lm-eval to read and compare a free answer; the first one decides. Default: spyhop's
+    own reading."""
 
     @model_validator(mode="after")
     def _of_method(self) -> Self:
@@ -61,49 +62,95 @@ class Protocol(Config):
         return self
 
 
-class Task(Protocol):
-    """A benchmark. Templates contain `{column}`s of the rows; text of a row is used as it is."""
+class Benchmark(Protocol):
+    """A benchmark, whichever file describes it."""
 
     name: str
     """Name of the suite; default: the file's name."""
-    files: str = "*.jsonl"
-    """Files of the source; each of them is a task, named like the file."""
-    rows: str = ""
-    """Key of the list of rows in a JSON file; empty for files of one row per line."""
+    data: str = ""
+    """Name of the data set, under which a run says where its files are; default: the suite's."""
     num_items: int = 0
     """Number of items as published. A complete read must find exactly as many; 0 checks nothing."""
+    citation: str = ""
+    note: str = ""
+    """How the protocol differs from the publication."""
+
+    def identity(self) -> Self:
+        """Return the task without its texts for people, which change no item and no score."""
+        return self.model_copy(update={"citation": "", "note": ""})
+
+
+class Task(Benchmark):
+    """A benchmark. Templates contain `{column}`s of the rows; text of a row is used as it is."""
+
+    files: str = "*.jsonl"
+    """Files of the source. Each of them is a task, named by the text that a single `*` stands for;
+    without a `*`, or with several, they are one task, named like the suite."""
+    rows: str = ""
+    """Key of the list of rows in a JSON file; empty for files of one row per line."""
     tasks: tuple[str, ...] = ()
     """Tasks in the order in which they are read; default: all files."""
     exclude: tuple[str, ...] = ()
     """Tasks that are not part of the benchmark."""
+    topics: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    """Tasks of each topic, such as the subjects of a field."""
+    topic: str = ""
+    """Template of an item's topic, where the rows tell it."""
+    passage: str = ""
+    """Template of the text that several items share: they are not independent."""
     split: dict[str, str] = Field(default_factory=dict)
     """Regular expression for a column; its named groups are further columns."""
+    columns: dict[str, str] = Field(default_factory=dict)
+    """Further columns: Jinja expressions of a row's columns and of those before them, such as
+    `choices.split("; ")`; `row["a name"]` is a column too."""
     optional: tuple[str, ...] = ()
     """Columns that a row may lack; they are empty there."""
-    options: str = "options"
-    """Column of the options: a list, an object of labels and texts, or text such as `(A) yes`."""
+    options: str | tuple[str, ...] = "options"
+    """Column of the options: a list, an object of labels and texts, or text such as `(A) yes`; or
+    a list of columns with one option each."""
     fixed_options: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     """Options of tasks whose rows list no options; `split` does not apply to them."""
     option: str = "({label}) {text}"
     """How an option is shown."""
+    separator: str = " "
+    """Text between the options."""
     question: str = "{question}"
     """The question without options and cue: the prompt where there are no options, and the text
     that decontamination searches for."""
     prompt: str = "Q: {question} Answer Choices: {options}"
-    """The prompt of an item with options."""
+    """The prompt of an item with options; `{stem}` is its question as `question` writes it."""
+    open_prompt: str = ""
+    """The prompt of an item without options; default: its question."""
+    context: str = ""
+    """The prompt of each option, with its `{text}`, where the options are completed by one text."""
+    continuation: str = ""
+    """The text of an option whose likelihood is taken, with its white space: ` {text}` or
+    ` {label}`; empty where responses are generated."""
     cue: str = "\nA: Among A through {last}, the answer is"
     """Beginning of the answer to an item with options: after the prompt in the form `asked`, the
     beginning of the response in the form `prefilled`."""
     few_shot: str = ""
     """Worked examples as published, before every question."""
+    few_shot_file: str = ""
+    """File of the worked examples of a `{task}`, in the folder of the source."""
+    few_shot_after: str = ""
+    """Mark in that file after which they begin."""
+    shots: int = Field(0, ge=0)
+    """Worked examples made of rows, before every question."""
+    shot_files: str = ""
+    """Files of these rows, with `{task}`; default: the item's own file without the item."""
+    shot_answer: str = " {target}"
+    """The answer of a worked example; an option's likelihood has its `continuation` instead."""
+    sampler: Sampler = "first_n"
+    """Which rows are shown: the first ones, or those that lm-eval draws."""
     target: str = "{answer}"
     """The gold answer: a label, the text of an option, or free text."""
+    gold: str = ""
+    """Instead of `target`: a column, or a Jinja expression, of the index of the right option, from
+    0, or a list of them; for items without options, the list of accepted answers."""
     as_published: bool = False
     """Whether to keep items whose gold answer is not among their options (with chance 0), or that
     have a single option; otherwise such an item is an error."""
-    citation: str = ""
-    note: str = ""
-    """How the protocol differs from the publication."""
 
     @model_validator(mode="after")
     def _no_position(self) -> "Task":
@@ -111,31 +158,22 @@ class Task(Protocol):
             raise ValueError(f"tasks and exclude both name {', '.join(sorted(both))}")
         return self
 
-    def columns(self) -> set[str]:
+    def columns_read(self) -> set[str]:
         """Return the keys of a row that are read."""
-        texts = f"{self.question}{self.prompt}{self.target}"
-        inner = {name.split(".")[0] for name in names(texts)} - {"last"}
-        return inner | set(self.split) | {self.options.split(".")[0]}
+        texts = (
+            self.question,
+            self.prompt,
+            self.target,
+            self.topic,
+            self.passage,
+            self.context,
+            self.open_prompt,
+        )
+        read = {name.split(".")[0] for text in texts for name in names(text)} - {"last", "stem"}
+        options = (self.options,) if isinstance(self.options, str) else self.options
+        read |= set(self.split) | {name.split(".")[0] for name in options}
+        expressions = " ".join([self.gold, *self.columns.values()])
+        return read | {quoted or name for quoted, name in _WORD.findall(expressions)}
 
-    def identity(self) -> "Task":
-        """Return the task without its texts for people, which change no item and no score."""
-        return self.model_copy(update={"citation": "", "note": ""})
 
-
-def task_names() -> list[str]:
-    """Return the names of the benchmarks that ship with spyhop."""
-    return sorted(path.stem for path in FOLDER.glob("*.toml"))
-
-
-def read_task(suite: str) -> Task:
-    """Return a benchmark by its name, or from a TOML file.
-
-    Raises:
-        RecipeError: If there is no such benchmark, or the file is not a task.
-    """
-    path = Path(suite) if suite.endswith(".toml") else FOLDER / f"{suite}.toml"
-    if suite not in task_names() and not suite.endswith(".toml"):
-        known = ", ".join(task_names())
-        raise RecipeError(f"no benchmark {suite!r}; known: {known}; or name a .toml file")
-    given: dict[str, Any] = {"name": path.stem, **read_toml(path)}
-    return validated(path, Task, given, "", {})
+_WORD = re.compile(r"\"([^\"]*)\"|([A-Za-z_]\w*)")

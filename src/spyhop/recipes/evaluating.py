@@ -19,7 +19,7 @@ from spyhop.evaluate import (
 )
 from spyhop.models import Sampling
 from spyhop.recipe.graph import Recipe, Ref, Source, Use
-from spyhop.recipes.inputs import Suite, add_items, served
+from spyhop.recipes.inputs import DataPlace, Placed, Suite, add_items, placed, served
 from spyhop.report.evaluation import EvaluationPageConfig, evaluation_page
 from spyhop.schema import Config
 from spyhop.settings import InputPath
@@ -37,6 +37,8 @@ class EvaluatingConfig(Config):
     models: dict[str, InputPath] = Field(min_length=1)
     """Folder of weights, or a teacher's file (TOML), by the name of the model in the report."""
     suites: tuple[Suite, ...] = Field(min_length=1)
+    data: dict[str, DataPlace] = Field(default_factory=dict)
+    """Where each data set is: a folder, a file, or `hf://datasets/OWNER/NAME@COMMIT`."""
     measure: MeasureConfig = MeasureConfig()
     num_samples: int = Field(0, ge=0)
     """Responses per item at temperature 0.7, beside the greedy ones; 4 or more give a standard
@@ -63,17 +65,18 @@ class EvaluatingConfig(Config):
 def evaluating(config: EvaluatingConfig, name: str = "eval") -> Recipe:
     """Evaluate models: scores with their rates, samples, system messages and a report."""
     r = Recipe(name)
-    items = add_items(r, config.suites)
+    suites = placed(config.suites, config.data)
+    items = add_items(r, suites)
     models = {name: served(path) for name, path in config.models.items()}
     declared: dict[str, Ref] = {}
     if config.sealed is not None:
         declared["sealed"] = r.add("sealed", seal, config.sealed, items=items)
-    scores = add_scores(r, config.measure, config.suites, items, models, **declared)
+    scores = add_scores(r, config.measure, suites, items, models, SCORES, **declared)
     further: dict[str, Ref | dict[str, Ref]] = {**declared}
     if config.num_samples:
-        further["sampled"] = _add_sampled(r, config, items, models)
+        further["sampled"] = _add_sampled(r, config, suites, items, models)
     if config.system_messages:
-        further["swept"] = _add_sweep(r, config, items, models)
+        further["swept"] = _add_sweep(r, config, suites, items, models)
     if config.rows:
         rows = {
             f"rows-{n}": r.add(f"rows-{n}", read_conversations, MessagesConfig(), file=Source(path))
@@ -89,7 +92,7 @@ def evaluating(config: EvaluatingConfig, name: str = "eval") -> Recipe:
 def add_scores(
     r: Recipe,
     how: MeasureConfig,
-    suites: Sequence[Suite],
+    suites: Sequence[Placed],
     items: Mapping[str, Ref],
     models: Mapping[str, Use],
     prefix: str = SCORES,
@@ -104,7 +107,11 @@ def add_scores(
 
 
 def _add_sampled(
-    r: Recipe, config: EvaluatingConfig, items: Mapping[str, Ref], models: Mapping[str, Use]
+    r: Recipe,
+    config: EvaluatingConfig,
+    suites: Sequence[Placed],
+    items: Mapping[str, Ref],
+    models: Mapping[str, Use],
 ) -> dict[str, Ref]:
     """Add several samples of every item that is answered by a response."""
     how = _changed(config.measure, num_samples=config.num_samples)
@@ -112,24 +119,28 @@ def _add_sampled(
         **how.sampling.model_dump(exclude_unset=True) | {"temperature": TEMPERATURE}
     )
     how = _changed(how, sampling=sampling)
-    suites = [suite for suite in config.suites if _is_written(config.measure, suite)]
-    own = {suite.task.name: items[suite.task.name] for suite in suites}
-    return add_scores(r, how, suites, own, models, SAMPLED) if suites else {}
+    written = [suite for suite in suites if _is_written(config.measure, suite)]
+    own = {suite.task.name: items[suite.task.name] for suite in written}
+    return add_scores(r, how, written, own, models, SAMPLED) if written else {}
 
 
-def _is_written(how: MeasureConfig, suite: Suite) -> bool:
+def _is_written(how: MeasureConfig, suite: Placed) -> bool:
     return how.for_tasks([suite.task]).protocol(suite.task.name).method == "generate"
 
 
 def _add_sweep(
-    r: Recipe, config: EvaluatingConfig, items: Mapping[str, Ref], models: Mapping[str, Use]
+    r: Recipe,
+    config: EvaluatingConfig,
+    suites: Sequence[Placed],
+    items: Mapping[str, Ref],
+    models: Mapping[str, Use],
 ) -> dict[str, Ref]:
     """Add the scores of every model under every system message, by `model.message`."""
     found: dict[str, Ref] = {}
     for message in config.system_messages:
         how = _changed(config.measure, system_message=message.text)
         own = {f"{name}.{step_name(message.id)}": use for name, use in models.items()}
-        found |= add_scores(r, how, config.suites, items, own, SWEEP)
+        found |= add_scores(r, how, suites, items, own, SWEEP)
     return found
 
 

@@ -1,16 +1,19 @@
 """What recipes are given: models that answer, a student to train, benchmarks to measure on."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
-from spyhop.evaluate import ItemsConfig, Task, read_items, read_task
+from spyhop.collect import FetchConfig, fetch
+from spyhop.evaluate import AnyTask, ItemsConfig, is_file, read_items, read_suite, with_shots
 from spyhop.models import read_teacher
 from spyhop.recipe.graph import Recipe, RecipeStep, Ref, Source, Use
-from spyhop.schema import Config
-from spyhop.settings import InputPath, beside_file
+from spyhop.schema import Config, RecipeError
+from spyhop.settings import HUB, InputPath, beside_file
 from spyhop.train import NewModelConfig, new_model
 
 
@@ -32,28 +35,81 @@ class Student(Config):
         return self
 
 
+def _data_place(place: str, info: ValidationInfo) -> str:
+    if place.startswith(HUB):
+        if not _COMMIT.search(place):
+            raise ValueError("name the commit: hf://datasets/OWNER/NAME@ and its 40 digits")
+        return place
+    return str(beside_file(Path(place), info))
+
+
+_COMMIT = re.compile(r"@[0-9a-f]{40}$")
+DataPlace = Annotated[str, AfterValidator(_data_place)]
+"""Folder or file of a data set, or `hf://datasets/OWNER/NAME@COMMIT`."""
+
+
 class Suite(Config):
-    """A benchmark to measure on."""
+    """Benchmarks to measure on."""
 
     suite: str
-    """Name of a benchmark, such as `bbh`, `agieval` or `questions` (your own: JSONL, CSV or Parquet
-    with `question`, `answer` and `options`); or a TOML file that describes one."""
-    path: InputPath
-    """Folder of the benchmark's files, or a single file."""
+    """Name of a benchmark, such as `bbh`, `bbh:cot` or `questions` (your own: JSONL, CSV or Parquet
+    with `question`, `answer` and `options`), or of several: `orca`, `humpback`, `quick`; or a TOML
+    file, or a YAML file of lm-eval, that describes one."""
+    path: InputPath | None = None
+    """Folder of the benchmark's files, or a single file, if `data` does not name it."""
+    data: dict[str, DataPlace] = Field(default_factory=dict)
+    """Where each data set is: a folder, a file, or `hf://datasets/OWNER/NAME@COMMIT`."""
     tasks: tuple[str, ...] | None = None
     """Names of tasks; default: all tasks of the benchmark."""
     limit: int | None = Field(None, gt=0)
     """At most this many items per task: a fixed random sample; a larger limit contains it."""
+    shots: int | None = Field(None, ge=0)
+    """Worked examples before every question; default: as the benchmark says."""
 
     @field_validator("suite")
     @classmethod
     def _found(cls, suite: str, info: ValidationInfo) -> str:
-        return str(beside_file(Path(suite), info)) if suite.endswith(".toml") else suite
+        return str(beside_file(Path(suite), info)) if is_file(suite) else suite
 
-    @property
-    def task(self) -> Task:
-        """The benchmark, read from its file."""
-        return read_task(self.suite)
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """One benchmark and where its files are."""
+
+    task: AnyTask
+    place: str
+    tasks: tuple[str, ...] | None = None
+    limit: int | None = None
+
+
+def placed(suites: Sequence[Suite], data: Mapping[str, str] | None = None) -> list[Placed]:
+    """Return the benchmarks of suites with their files: `data` holds those of further data sets.
+
+    Raises:
+        RecipeError: If a suite is unknown, or it is not said where its files are.
+    """
+    return [
+        Placed(
+            with_shots(task, suite.shots),
+            _place(task, suite, {**(data or {}), **suite.data}),
+            suite.tasks,
+            suite.limit,
+        )
+        for suite in suites
+        for task in read_suite(suite.suite)
+    ]
+
+
+def _place(task: AnyTask, suite: Suite, data: Mapping[str, str]) -> str:
+    for name in (task.name, task.data):
+        if name in data:
+            return data[name]
+    if suite.path is None:
+        raise RecipeError(
+            f"suite {suite.suite!r}: where are the files of {task.data!r}? Set it in [data], or as "
+            f"--data {task.data}=FOLDER"
+        )
+    return str(suite.path)
 
 
 AuditJudge = Annotated[
@@ -90,11 +146,23 @@ def add_base(r: Recipe, student: Student) -> RecipeStep | Source:
     return r.add("base", new_model, student.new, tokenizer=Source(Path(student.tokenizer)))
 
 
-def add_items(r: Recipe, suites: Sequence[Suite]) -> dict[str, Ref]:
-    """Add the steps that read the items of the suites, and return them by the task's name."""
+def add_items(r: Recipe, suites: Sequence[Placed]) -> dict[str, Ref]:
+    """Add the steps that read the items of benchmarks, and return them by the benchmark's name."""
     found: dict[str, Ref] = {}
     for suite in suites:
-        task, source = suite.task.identity(), Source(suite.path)
+        task = suite.task.identity()
         config = ItemsConfig(task=task, tasks=suite.tasks, limit=suite.limit)
+        source = _source(r, suite.place, task.data)
         found[task.name] = r.add(f"items-{task.name}", read_items, config, folder=source)
     return found
+
+
+def _source(r: Recipe, place: str, data: str) -> RecipeStep | Source:
+    """Return the files of a data set, with the step that fetches them from the hub."""
+    if not place.startswith(HUB):
+        return Source(Path(place))
+    address, _, revision = place.rpartition("@")
+    name = f"data-{re.sub('[^a-z0-9_.-]+', '-', data.lower())}"
+    known = [step for step in r.steps if step.name == f"{r.prefix}{name}"]
+    config = FetchConfig(address=address, revision=revision)
+    return known[0] if known else r.add(name, fetch, config)

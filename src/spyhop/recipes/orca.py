@@ -49,6 +49,7 @@ from spyhop.recipes.inputs import (
     add_base,
     add_items,
     check_judged,
+    placed,
     served,
 )
 from spyhop.recipes.mixture import Collection, Mixture, Ready, mixture, ready
@@ -161,7 +162,7 @@ class OrcaConfig(Config):
 def orca(config: OrcaConfig, name: str = "orca") -> Recipe:
     """Explanation tuning: collections, system messages, assistant, teacher, student, scores."""
     r = Recipe(name)
-    items = add_items(r, config.suites)
+    items = add_items(r, placed(config.suites))
     data = mixture(r, config.collections, config.distinct, config.decontaminate, items, config.seed)
     rows = add_answers(r, config, data)
     base = add_base(r, config.student)
@@ -173,7 +174,7 @@ def orca(config: OrcaConfig, name: str = "orca") -> Recipe:
     asked = {name: Use(Local(name=name), model) for name, model in models.items()}
     if config.measure_teacher and config.teacher.file is not None:
         asked["teacher"] = served(config.teacher.file)
-    measuring = config.measure.for_tasks(suite.task for suite in config.suites)
+    measuring = config.measure.for_tasks(suite.task for suite in placed(config.suites))
     scores = {
         name: r.add(f"scores-{name}", measure, measuring, items=items, model=use)
         for name, use in (asked.items() if items else ())

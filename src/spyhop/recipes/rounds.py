@@ -23,7 +23,7 @@ from spyhop.models import Local
 from spyhop.recipe.graph import Chosen, Recipe, RecipeStep, Ref, Source, Use
 from spyhop.recipe.promote import promote
 from spyhop.recipes.humpback_config import HumpbackConfig
-from spyhop.recipes.inputs import add_base, add_items, served
+from spyhop.recipes.inputs import add_base, add_items, placed, served
 from spyhop.recipes.mixture import add_folder
 from spyhop.recipes.segments import add_segments, expand
 from spyhop.train import TuneConfig, tune
@@ -84,7 +84,7 @@ class Rounds:
 
 def add_data(r: Recipe, config: HumpbackConfig) -> Data:
     """Add the steps from files to backtranslated pairs."""
-    items = add_items(r, config.suites)
+    items = add_items(r, placed(config.suites))
     names = {f"seeds-{n}": each for n, each in enumerate(config.seeds, 1)}
     sets = {
         name: r.add(name, read_seeds, each.read, folder=add_folder(r, each, name))
@@ -179,7 +179,7 @@ def add_scores(
     under = config.asked_under if message is None else message
     use = Use(Local(name=STUDENT), model)
     asked = config.measure.model_copy(update={"system_message": under})
-    asked = asked.for_tasks(suite.task for suite in config.suites)
+    asked = asked.for_tasks(suite.task for suite in placed(config.suites))
     accuracy = held_out = None
     if data.items:
         accuracy = r.add(f"scores-{name}", measure, asked, items=data.items, model=use)

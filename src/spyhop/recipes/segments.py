@@ -13,7 +13,7 @@ from pydantic import Field
 from spyhop.corpus import SegmentConfig, decontaminate, deduplicate, segment
 from spyhop.corpus.stages import SEGMENTS, SegmentsFileConfig, write_segments
 from spyhop.recipe.graph import Recipe, RecipeStep, Ref, Source
-from spyhop.recipes.inputs import Suite, add_items
+from spyhop.recipes.inputs import Suite, add_items, placed
 from spyhop.report import CorpusPageConfig, corpus_page
 from spyhop.schema import Config, InputError
 from spyhop.settings import InputPath
@@ -45,7 +45,7 @@ class SegmentsConfig(Config):
 def segments(config: SegmentsConfig, name: str = "segments") -> Recipe:
     """Web pages to self-contained segments for a backward model."""
     r = Recipe(name)
-    items = add_items(r, config.suites)
+    items = add_items(r, placed(config.suites))
     pages: dict[str, Ref] = {
         str(path): Source(path) for given in config.inputs for path in expand(given)
     }

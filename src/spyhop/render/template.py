@@ -11,18 +11,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from pydantic import field_validator
 
-from spyhop.lazy import Lazy
+from spyhop.lazy import jinja2
 from spyhop.render.formats import TextSpan
 from spyhop.schema import Config, InputError, Message, Role
-
-if TYPE_CHECKING:
-    import jinja2
-else:
-    jinja2 = Lazy("jinja2")
 
 TrainOn = Literal["all", "last"]
 """Responses of a conversation that are supervised."""

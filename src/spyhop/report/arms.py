@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from spyhop.charts import draw_svg
-from spyhop.lazy import Lazy
+from spyhop.lazy import alt
 from spyhop.report.arm_figures import (
     ALL,
     NO_DIFFERENCE,
@@ -35,11 +35,6 @@ from spyhop.report.sections import data_section, mask_section, samples_section, 
 from spyhop.schema import Config, Score
 from spyhop.stage import FOLDER, Context, Estimate, stage
 from spyhop.store import Artifact
-
-if TYPE_CHECKING:
-    import altair as alt
-else:
-    alt = Lazy("altair")
 
 COMPARISONS = "comparisons.json"
 NUM_EXAMPLES = 2

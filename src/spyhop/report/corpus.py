@@ -6,21 +6,16 @@ import json
 from collections import Counter
 from collections.abc import Mapping
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
 
 from spyhop.corpus.work import PAGE
-from spyhop.lazy import Lazy
+from spyhop.lazy import alt
 from spyhop.report.html import ACCENT, RESULTS, ReportSection, Table, percent, write_page
 from spyhop.report.sections import data_section
 from spyhop.schema import Config, Segment
 from spyhop.stage import FOLDER, Context, Estimate, stage
 from spyhop.store import Artifact
-
-if TYPE_CHECKING:
-    import altair as alt
-else:
-    alt = Lazy("altair")
 
 NUM_EXAMPLES = 2
 """Examples of each reason."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from spyhop.lazy import Lazy
+from spyhop.lazy import alt
 from spyhop.report.arm_figures import ALL, ArmPair, ArmRun, Experiment, read_measured
 from spyhop.report.arms import (
     accuracy_section,
@@ -39,11 +39,6 @@ from spyhop.stage import FOLDER, Context, Estimate, stage
 from spyhop.statistics import seed_interval, wilson
 from spyhop.store import Artifact
 from spyhop.world import SOLUTIONS
-
-if TYPE_CHECKING:
-    import altair as alt
-else:
-    alt = Lazy("altair")
 
 CURATION = "curation.json"
 

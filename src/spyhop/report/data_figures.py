@@ -5,17 +5,12 @@ from __future__ import annotations
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from spyhop.lazy import Lazy
+from spyhop.lazy import alt
 from spyhop.report.html import PALETTE, ReportSection, Table, percent
 from spyhop.schema import Answer
 from spyhop.store import Artifact
-
-if TYPE_CHECKING:
-    import altair as alt
-else:
-    alt = Lazy("altair")
 
 NUM_EXAMPLES = 5
 NUM_CHARS = 240

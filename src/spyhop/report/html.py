@@ -11,21 +11,16 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from spyhop import __version__
 from spyhop.charts import draw_svg
-from spyhop.lazy import Lazy
+from spyhop.lazy import alt
 from spyhop.store import Artifact
 from spyhop.text.escape import visible
-
-if TYPE_CHECKING:
-    import altair as alt
-else:
-    alt = Lazy("altair")
 
 MOST_CHARS = 2000
 """Characters of a text that the page shows."""

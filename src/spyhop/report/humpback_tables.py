@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from spyhop.lazy import Lazy
+from spyhop.lazy import alt
 from spyhop.report.arm_figures import verdict
 from spyhop.report.html import PALETTE, ReportSection, Table
 from spyhop.report.humpback_figures import Measure, StudentScores, TableName, fits
 from spyhop.statistics import Interval
-
-if TYPE_CHECKING:
-    import altair as alt
-else:
-    alt = Lazy("altair")
 
 AXES: dict[Measure, str] = {"accuracy": "accuracy %", "held_out": "held-out log-likelihood a token"}
 ONE_RUN = (

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from spyhop.evaluate import ItemOverlap
-from spyhop.lazy import Lazy
+from spyhop.lazy import alt
 from spyhop.report.compare import comparison_table
 from spyhop.report.contamination import SHARED_HEADINGS, shared_cells
 from spyhop.report.html import PALETTE, ReportSection, Table, percent, percent_interval
@@ -16,11 +16,6 @@ from spyhop.schema import Answer
 from spyhop.store import Artifact
 from spyhop.train import read_metrics, read_sample, read_speed
 from spyhop.train.cost import FEWEST_STEPS
-
-if TYPE_CHECKING:
-    import altair as alt
-else:
-    alt = Lazy("altair")
 
 CURVE_POINTS = 200
 AGAINST_GUESSING = {

@@ -14,21 +14,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 from pydantic import Field
 
-from spyhop.lazy import Lazy
+from spyhop.lazy import duckdb
 from spyhop.schema import Config
 from spyhop.text.normal import normal
-
-if TYPE_CHECKING:
-    import duckdb
-else:
-    duckdb = Lazy("duckdb")
 
 Hashes = npt.NDArray[np.uint64]
 Places = npt.NDArray[np.int64]

@@ -9,21 +9,12 @@ import json
 import warnings
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
-from spyhop.lazy import Lazy
+from spyhop.lazy import safe, torch, transformers
 from spyhop.schema import Config, TrainingError
-
-if TYPE_CHECKING:
-    import safetensors.torch as safe
-    import torch
-    import transformers
-else:
-    safe = Lazy("safetensors.torch")
-    torch = Lazy("torch")
-    transformers = Lazy("transformers")
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 ADAPTER = "adapter"

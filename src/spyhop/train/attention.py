@@ -23,20 +23,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from spyhop.lazy import Lazy
+from spyhop.lazy import Tensor, torch, transformers
 from spyhop.schema import TrainingError
-
-if TYPE_CHECKING:
-    import torch
-    import transformers
-    from torch import Tensor
-else:
-    torch = Lazy("torch")
-    transformers = Lazy("transformers")
 
 DOCUMENTS = "spyhop_documents"
 """Name of our attention among transformers' implementations."""

@@ -7,9 +7,9 @@ import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from spyhop.lazy import Lazy
+from spyhop.lazy import peft, torch, transformers
 from spyhop.models.folder import load_model, load_tokenizer, read_config
 from spyhop.models.local import load, pick_format
 from spyhop.render import ChatFormat, TemplateFormat
@@ -18,16 +18,6 @@ from spyhop.train.adapter import ADAPTER, adapted, combine, loading
 from spyhop.train.config import TuneConfig
 from spyhop.train.distributed import Group
 from spyhop.train.new_model import add_padding, save
-
-if TYPE_CHECKING:
-    import peft
-    import torch
-    import transformers
-else:
-    peft = Lazy("peft")
-    torch = Lazy("torch")
-    transformers = Lazy("transformers")
-
 
 METRICS = "metrics.json"
 _DROPOUT = re.compile(r"dropout(_p|_prob|_rate)?$|_pdrop$|^layerdrop$")

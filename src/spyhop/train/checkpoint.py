@@ -13,27 +13,14 @@ import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from spyhop.lazy import Lazy
+from spyhop.lazy import shard_api, shard_reader, shard_writer, torch, whole
 from spyhop.store import atomic_write
 from spyhop.store.atomic import remove
 from spyhop.train.distributed import Group
 from spyhop.train.optimizer import AnyOptimizer
 from spyhop.train.tensors import digest_file
-
-if TYPE_CHECKING:
-    import torch
-    import torch.distributed.checkpoint.api as shard_api
-    import torch.distributed.checkpoint.state_dict as whole
-    import torch.distributed.checkpoint.state_dict_loader as shard_reader
-    import torch.distributed.checkpoint.state_dict_saver as shard_writer
-else:
-    torch = Lazy("torch")
-    shard_api = Lazy("torch.distributed.checkpoint.api")
-    shard_reader = Lazy("torch.distributed.checkpoint.state_dict_loader")
-    shard_writer = Lazy("torch.distributed.checkpoint.state_dict_saver")
-    whole = Lazy("torch.distributed.checkpoint.state_dict")
 
 CHECKPOINT, BEST = "checkpoint", "best"
 KEPT = 2

@@ -10,19 +10,14 @@ import json
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from spyhop.lazy import Lazy
+from spyhop.lazy import torch
 from spyhop.models.folder import check_weights
 from spyhop.runtime import Runtime
 from spyhop.schema import InputError, ModelError
 from spyhop.stage import Estimate
 from spyhop.train.tensors import read_header
-
-if TYPE_CHECKING:
-    import torch
-else:
-    torch = Lazy("torch")
 
 TFLOPS = {
     "B200": 2250.0,

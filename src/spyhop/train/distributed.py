@@ -16,24 +16,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from spyhop.lazy import Lazy
+from spyhop.lazy import Tensor, dist, fsdp, torch, whole
 from spyhop.models.local import pick_device
 from spyhop.runtime import Runtime
 from spyhop.schema import TrainingError
-
-if TYPE_CHECKING:
-    import torch
-    import torch.distributed as dist
-    import torch.distributed.checkpoint.state_dict as whole
-    import torch.distributed.fsdp as fsdp
-    from torch import Tensor
-else:
-    torch = Lazy("torch")
-    dist = Lazy("torch.distributed")
-    fsdp = Lazy("torch.distributed.fsdp")
-    whole = Lazy("torch.distributed.checkpoint.state_dict")
 
 MARK = "spyhop-news "
 """Opens a line of a rank's output that is meant for the process that started it."""

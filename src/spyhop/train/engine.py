@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from types import MethodType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from spyhop.lazy import Lazy
+from spyhop.lazy import Tensor, torch
 from spyhop.runtime import Runtime
 from spyhop.train.attention import documents, isolate
 from spyhop.train.base import LoadedBase
@@ -19,12 +19,6 @@ from spyhop.train.distributed import Group, shard
 from spyhop.train.loss import has_plain_head
 from spyhop.train.objective import Head, Microbatch, Objective, TokenSequence
 from spyhop.train.pack import best_fit
-
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
-else:
-    torch = Lazy("torch")
 
 METHOD = "spyhop_loss"
 

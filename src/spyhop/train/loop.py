@@ -8,9 +8,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from spyhop.lazy import Lazy
+from spyhop.lazy import torch
 from spyhop.runtime import Runtime
 from spyhop.schema import TrainingError
 from spyhop.stage import Progress
@@ -32,11 +32,6 @@ from spyhop.train.optimizer import (
 )
 from spyhop.train.rows import TokenRows
 from spyhop.train.watch import StepVerdict, should_step
-
-if TYPE_CHECKING:
-    import torch
-else:
-    torch = Lazy("torch")
 
 SPEED = "speed.json"
 SNAPSHOTS = "snapshots"

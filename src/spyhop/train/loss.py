@@ -10,15 +10,9 @@ Shapes: B rows, T positions, N supervised positions, D hidden size, V vocabulary
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from spyhop.lazy import Lazy
-
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
-else:
-    torch = Lazy("torch")
+from spyhop.lazy import Tensor, torch
 
 CPU_LOGITS_BYTES = 4 << 20
 """Bytes of logits in memory at once: about the cache of one core."""

@@ -11,22 +11,16 @@ from importlib.util import find_spec
 from math import isfinite
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import uuid4
 
-from spyhop.lazy import Lazy
+from spyhop.lazy import Lazy, tensorboard, torch
 from spyhop.runtime import Runtime
 from spyhop.schema import TrainingError
 from spyhop.stage import REPORT_S
 from spyhop.train.checkpoint import Position
 from spyhop.train.cost import peak_flops
 
-if TYPE_CHECKING:
-    import torch
-    import torch.utils.tensorboard as tensorboard
-else:
-    torch = Lazy("torch")
-    tensorboard = Lazy("torch.utils.tensorboard")
 wandb = Lazy("wandb")
 
 FILE = "steps.jsonl"

@@ -10,15 +10,9 @@ Source: Jordan et al. (2024), https://kellerjordan.github.io/posts/muon
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from spyhop.lazy import Lazy
-
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
-else:
-    torch = Lazy("torch")
+from spyhop.lazy import Tensor, torch
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """Of the quintic iteration: steepest at zero, so that small singular values grow fastest."""

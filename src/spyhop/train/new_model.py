@@ -5,24 +5,17 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from spyhop.lazy import Lazy
+from spyhop.lazy import torch, transformers
 from spyhop.models.folder import load_tokenizer
 from spyhop.models.local import FORMAT_FILE
 from spyhop.render import FORMATS, ChatFormat, Renderer
 from spyhop.schema import Config
 from spyhop.stage import FOLDER, Context, Estimate, stage
 from spyhop.store import Artifact
-
-if TYPE_CHECKING:
-    import torch
-    import transformers
-else:
-    torch = Lazy("torch")
-    transformers = Lazy("transformers")
 
 PAD_TOKEN = "[[PAD]]"
 """The padding token that the Orca paper adds to the LLaMA tokenizer (section 3.2)."""

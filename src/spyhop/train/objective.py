@@ -10,21 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from spyhop.lazy import Lazy
+from spyhop.lazy import Tensor, torch
 from spyhop.train.batches import RowNumbers
 from spyhop.train.loss import head_loss, softmax_dtype
 from spyhop.train.rows import TokenRows
-
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
-else:
-    torch = Lazy("torch")
 
 
 class TokenSequence(NamedTuple):

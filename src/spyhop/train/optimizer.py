@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 from pydantic import Field
 
-from spyhop.lazy import Lazy
+from spyhop.lazy import torch
 from spyhop.schema import Config
 from spyhop.train.muon import Muon
-
-if TYPE_CHECKING:
-    import torch
-else:
-    torch = Lazy("torch")
 
 
 class AnyOptimizer(Protocol):

@@ -8,9 +8,9 @@ import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-from spyhop.lazy import Lazy
+from spyhop.lazy import transformers
 from spyhop.models.folder import load_tokenizer
 from spyhop.models.local import saved_format
 from spyhop.render import Renderer
@@ -22,11 +22,6 @@ from spyhop.train.adapter import ADAPTER
 from spyhop.train.card import UNKNOWN, CardConfig, Origin, base_licence, card
 from spyhop.train.encoding import reason_to_skip
 from spyhop.train.tensors import INDEX, convert, read_header, weight_files
-
-if TYPE_CHECKING:
-    import transformers
-else:
-    transformers = Lazy("transformers")
 
 SUFFIXES = (".jinja", ".json", ".model", ".safetensors", ".txt")
 OWN = (RECORD, "metrics.json")

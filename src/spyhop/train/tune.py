@@ -10,11 +10,10 @@ import os
 import shutil
 from collections.abc import Mapping
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from spyhop.lazy import Lazy
 from spyhop.models.folder import read_config
 from spyhop.models.local import pick_device
 from spyhop.render import Renderer
@@ -35,13 +34,6 @@ from spyhop.train.loop import SNAPSHOTS, SPEED, TrainingJob, train
 from spyhop.train.metrics import check_trackers
 from spyhop.train.optimizer import warmup_steps
 from spyhop.train.rows import TokenRows, none_left, tokenise
-
-if TYPE_CHECKING:
-    import torch
-    import transformers
-else:
-    torch = Lazy("torch")
-    transformers = Lazy("transformers")
 
 TOKENS_PER_ROW = 200
 TOKENS_PER_S = 25_000

@@ -3,11 +3,11 @@
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from random import Random
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from spyhop.lazy import Lazy
+from spyhop.lazy import tokenizers, transformers
 from spyhop.models.base import Backend, ModelConfig
 from spyhop.models.calls import Choice, Reply, Request, Sampling, TokenLogprobs
 from spyhop.render import SPECIAL_TOKENS
@@ -19,13 +19,6 @@ from spyhop.world.copying import COPY_SYSTEM, copy_example, tokenizer_text
 from spyhop.world.judge import JudgeRules, verdict
 from spyhop.world.problem import CORE, FAMILIES, LETTERS, Problem, Split, draw_split
 from spyhop.world.solver import SolverConfig, respond
-
-if TYPE_CHECKING:
-    import tokenizers
-    import transformers
-else:
-    tokenizers = Lazy("tokenizers")
-    transformers = Lazy("transformers")
 
 WORD = r" ?\d| ?[A-Za-z]+| ?[^\sA-Za-z\d]+|\n| +"
 """How text is cut before pairs are merged: a word, a digit or a sign each ends up as one token."""

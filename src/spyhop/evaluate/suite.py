@@ -1,0 +1,119 @@
+"""Find benchmarks by name or file: our own tables, lm-eval's YAML files, and lists of suites."""
+
+from pathlib import Path
+from typing import Any
+
+from spyhop.evaluate.lm_eval import LmEvalSuite, read_lm_eval
+from spyhop.evaluate.task import Task
+from spyhop.schema import RecipeError
+from spyhop.settings import read_toml, validated
+
+FOLDER = Path(__file__).with_name("tasks")
+STYLES = Path(__file__).with_name("styles.toml")
+YAML = (".yaml", ".yml")
+FORM = ":"
+"""Between a benchmark's name, or file, and one of its `forms`."""
+
+AnyTask = Task | LmEvalSuite
+
+
+def task_names() -> list[str]:
+    """Return the names of the benchmarks and lists of benchmarks that ship with spyhop."""
+    return sorted(path.stem for path in FOLDER.glob("*.toml"))
+
+
+def is_file(suite: str) -> bool:
+    """Whether a suite is given as a file."""
+    return suite.partition(".toml")[1] != "" or suite.endswith(YAML)
+
+
+def read_suite(suite: str) -> tuple[AnyTask, ...]:
+    """Return the benchmarks of a name, such as `bbh`, `bbh:cot` or `orca`, or of a file.
+
+    Raises:
+        RecipeError: If there is no such benchmark, or the file describes none.
+    """
+    if suite.endswith(YAML):
+        return read_lm_eval(Path(suite))
+    path, form = _place(suite)
+    tables = read_toml(path)
+    if "suites" in tables and not form:
+        names = tables["suites"]
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise RecipeError(f"{path}: suites = {names!r:.60}: write a list of names")
+        return tuple(task for name in names for task in read_suite(_beside(path, name)))
+    return (_formed(path, form, tables),)
+
+
+def read_task(suite: str) -> Task:
+    """Return a single benchmark of ours.
+
+    Raises:
+        RecipeError: As `read_suite`, and for a list of several or an lm-eval file.
+    """
+    found = read_suite(suite)
+    if len(found) != 1 or not isinstance(found[0], Task):
+        raise RecipeError(f"{suite!r} is not a single benchmark in a TOML file")
+    return found[0]
+
+
+def with_shots(task: AnyTask, number: int | None) -> AnyTask:
+    """Return the benchmark with this number of worked examples; None keeps its own."""
+    if number is None:
+        return task
+    if isinstance(task, Task):
+        return task.model_copy(update={"shots": number})
+    members = [
+        each.model_copy(update={"shots": each.shots.model_copy(update={"number": number})})
+        for each in task.members
+    ]
+    return task.model_copy(update={"members": tuple(members)})
+
+
+def forms(suite: str) -> list[str]:
+    """Return the names of the further forms of a benchmark of ours."""
+    return [] if suite.endswith(YAML) else list(read_toml(_place(suite)[0]).get("forms", {}))
+
+
+def _place(suite: str) -> tuple[Path, str]:
+    """Return the file of a suite and the name of its form."""
+    if is_file(suite):
+        path, ending, form = suite.rpartition(".toml")
+        return Path(path + ending), form.removeprefix(FORM)
+    name, _, form = suite.partition(FORM)
+    if name not in task_names():
+        known = ", ".join(task_names())
+        raise RecipeError(f"no benchmark {name!r}; known: {known}; or name a .toml or .yaml file")
+    return FOLDER / f"{name}.toml", form
+
+
+def _beside(path: Path, name: str) -> str:
+    return str(path.parent / name) if is_file(name) else name
+
+
+def _formed(path: Path, form: str, tables: dict[str, Any]) -> Task:
+    """Return the benchmark of a file, in one of its forms."""
+    forms = tables.pop("forms", {})
+    if not isinstance(forms, dict):
+        raise RecipeError(f"{path}: forms = {forms!r:.60}: write a table for each form")
+    if form and form not in forms:
+        known = ", ".join(forms) or "no other form"
+        raise RecipeError(f"{path}: no form {form!r}; known: {known}")
+    name = f"{path.stem}-{form}" if form else path.stem
+    changes = forms[form] if form else {}
+    if not isinstance(changes, dict):
+        raise RecipeError(f"{path}: forms.{form} = {changes!r:.60}: write a table")
+    given = {"name": name, "data": path.stem}
+    for table in (tables, changes):
+        given |= _style(path, table.pop("style", None)) | table
+    return validated(path, Task, given, "", {})
+
+
+def _style(path: Path, style: object) -> dict[str, Any]:
+    """Return the settings that a style stands for."""
+    if style is None:
+        return {}
+    styles = read_toml(STYLES)
+    if not isinstance(style, str) or style not in styles:
+        raise RecipeError(f"{path}: style = {style!r:.60}: known are {', '.join(styles)}")
+    return dict(styles[style])

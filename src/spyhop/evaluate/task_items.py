@@ -1,0 +1,256 @@
+"""Make the items of a `Task` from the rows of its files."""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from spyhop.collect.columns import read_options
+from spyhop.collect.reading import UnusedKeys
+from spyhop.evaluate.shots import Drawer
+from spyhop.evaluate.task import Task
+from spyhop.schema import InputError, Item
+from spyhop.store import row_id
+from spyhop.store.files import field, json_file, matching
+from spyhop.store.rows import read_rows, row_files
+from spyhop.text.options import labels, listed
+from spyhop.text.sandbox import Sandbox
+from spyhop.text.template import fill, names
+
+_COLUMN = re.compile(r"[A-Za-z_]\w*")
+_GOLD = "gold answer"
+"""Name of the expression of the gold answer among those of columns."""
+_BETWEEN = "\n\n"
+"""Text after each worked example."""
+Row = tuple[str, dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """An item without its worked examples, and how it is written as one."""
+
+    item: Item
+    shot: str
+
+
+def task_items(
+    task: Task, folder: Path, wanted: tuple[str, ...] | None, sandbox: Sandbox, unused: UnusedKeys
+) -> Iterator[list[Item]]:
+    """Yield the items of each task, without ids.
+
+    Raises:
+        InputError: Naming the file, the row and the column that is wrong, or the missing task.
+    """
+    for name, paths in _chosen(task, folder, wanted).items():
+        rows = [row for path in paths for row in _rows(task, path)]
+        for _, row in rows:
+            unused.add(row)
+        shown = _shown(task, name, rows, sandbox)
+        before = _few_shot(task, name, folder)
+        if not task.shots:
+            yield [_after(before, one.item) for one in shown]
+            continue
+        pool, pool_shown = rows, shown
+        if task.shot_files:
+            files = matching(folder, fill(task.shot_files, task=name))
+            pool = [row for file in files for row in _rows(task, file)]
+            pool_shown = _shown(task, name, pool, sandbox)
+        drawer = Drawer([row for _, row in pool], task.shots, task.sampler, excludes=True)
+        yield [
+            _after(before + "".join(pool_shown[n].shot for n in drawer.draw(row)), one.item)
+            for (_, row), one in zip(rows, shown, strict=True)
+        ]
+    unused.report()
+
+
+def _chosen(task: Task, folder: Path, wanted: tuple[str, ...] | None) -> dict[str, list[Path]]:
+    """Return the files to read by the name of their task."""
+    paths: dict[str, list[Path]] = {}
+    for path in row_files(folder, task.files):
+        paths.setdefault(_name(task, path), []).append(path)
+    known = list(task.tasks) or [name for name in paths if name not in task.exclude]
+    if unknown := sorted(set(wanted or ()) - set(known)):
+        raise InputError(f"{task.name}: no task {', '.join(unknown)}; known: {', '.join(known)}")
+    chosen = [name for name in known if wanted is None or name in wanted]
+    if missing := [name for name in chosen if name not in paths]:
+        raise InputError(f"{folder}: no file of the task {missing[0]} ({task.files})")
+    return {name: paths[name] for name in chosen}
+
+
+def _name(task: Task, path: Path) -> str:
+    """Return the name of a file's task: the text that a single `*` of the pattern stands for."""
+    start, star, end = task.files.rpartition("/")[2].partition("*")
+    if task.files == "*":
+        return path.name.split(".")[0]
+    if not star or "*" in end or not (path.name.startswith(start) and path.name.endswith(end)):
+        return task.name
+    return path.name[len(start) : len(path.name) - len(end)].split(".")[0]
+
+
+def _rows(task: Task, path: Path) -> Iterator[Row]:
+    if not task.rows:
+        yield from read_rows(path)
+        return
+    for number, row in enumerate(field(json_file(path), task.rows, str(path), list), start=1):
+        where = f"{path}: row {number}"
+        if not isinstance(row, dict):
+            raise InputError(f"{where}: expected an object, got {row!r:.80}")
+        yield where, row
+
+
+def _few_shot(task: Task, name: str, folder: Path) -> str:
+    """Return the fixed text before every question."""
+    if not task.few_shot_file:
+        return task.few_shot
+    (path, *_) = matching(folder, fill(task.few_shot_file, task=name))
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (UnicodeDecodeError, OSError) as error:
+        raise InputError(f"{path}: cannot be read ({error!s:.60})") from None
+    if task.few_shot_after not in text:
+        raise InputError(f"{path}: no {task.few_shot_after!r} before its worked examples")
+    return f"{text.partition(task.few_shot_after)[2] if task.few_shot_after else text}".strip() + (
+        _BETWEEN
+    )
+
+
+def _after(before: str, item: Item) -> Item:
+    """Return an item with a text before its prompts."""
+    if not before:
+        return item
+    contexts = [f"{before}{context}" for context in item.contexts]
+    return item.model_copy(update={"question": f"{before}{item.question}", "contexts": contexts})
+
+
+def _shown(task: Task, name: str, rows: list[Row], sandbox: Sandbox) -> list[_Shown]:
+    expressions = dict(task.columns)
+    if task.gold and not _COLUMN.fullmatch(task.gold):
+        expressions[_GOLD] = task.gold
+    return [
+        _one(task, name, row | made, where)
+        for where, row, made in sandbox.values(expressions, rows)
+    ]
+
+
+def _one(task: Task, name: str, row: dict[str, Any], where: str) -> _Shown:
+    columns = _columns(task, name, row, where)
+    own, texts = _options(task, name, columns, where)
+    known = labels(len(texts))
+    question = _filled(task.question, columns, where).strip()
+    golds = _golds(task, columns, known, where)
+    target = golds[0] if golds else _filled(task.target, columns, where).strip()
+    if not question or not target:
+        raise InputError(f"{where}: an empty question or answer")
+    if texts and not golds:
+        target = _label(target, own, texts)
+    if texts and target not in known and not task.as_published:
+        raise InputError(f"{where}: answer {target!r:.60} is not among {texts!r:.80}")
+    columns |= {"stem": question, "target": target, "last": known[-1] if known else ""}
+    pairs = [columns | {"label": a, "text": b} for a, b in zip(known, texts, strict=True)]
+    columns["options"] = task.separator.join(_filled(task.option, pair, where) for pair in pairs)
+    prompt = task.prompt if texts else task.open_prompt
+    item = Item(
+        id="",
+        suite=task.name,
+        task=name,
+        question=_filled(prompt, columns, where) if prompt else question,
+        text=question,
+        options=known,
+        target=target,
+        golds=golds if len(golds) > 1 or task.metric in ("mc1", "mc2") else [],
+        chance=len(golds or [target]) / len(known) if target in known else 0.0,
+        cue=_filled(task.cue, columns, where) if texts else "",
+        continuations=[_filled(task.continuation, pair, where) for pair in pairs]
+        if task.continuation
+        else [],
+        contexts=[_filled(task.context, pair, where) for pair in pairs] if task.context else [],
+        passage=_passage(task, columns, where),
+        topic=_filled(task.topic, columns, where)
+        or next((topic for topic, tasks in task.topics.items() if name in tasks), ""),
+    )
+    return _Shown(item, _shot(task, item, columns, where))
+
+
+def _passage(task: Task, columns: Mapping[str, Any], where: str) -> str:
+    text = _filled(task.passage, columns, where).strip()
+    return row_id(task.name, text) if text else ""
+
+
+def _shot(task: Task, item: Item, columns: Mapping[str, Any], where: str) -> str:
+    """Return an item as a worked example: its prompt with the right answer."""
+    if not task.shots or (item.options and item.target not in item.options):
+        return ""
+    if not item.continuations:
+        answer = _filled(task.shot_answer, columns, where)
+        return f"{item.asked}{answer}{_BETWEEN}"
+    place = item.options.index(item.target)
+    prompt = item.contexts[place] if item.contexts else item.asked
+    return f"{prompt}{item.continuations[place]}{_BETWEEN}"
+
+
+def _golds(task: Task, columns: Mapping[str, Any], known: list[str], where: str) -> list[str]:
+    """Return the labels, or texts, that `gold` gives."""
+    if not task.gold:
+        return []
+    found = columns.get(_GOLD) if _GOLD in columns else field(columns, task.gold, where, object)
+    values: list[Any] = found if isinstance(found, list) else [found]
+    if not known:
+        return [str(value) for value in values if str(value).strip()]
+    for value in values:
+        if not str(value).isdigit() or int(value) >= len(known):
+            raise InputError(
+                f"{where}: gold = {value!r:.60} is not the index of one of {len(known)} options"
+            )
+    return [known[int(value)] for value in values]
+
+
+def _options(
+    task: Task, name: str, columns: dict[str, Any], where: str
+) -> tuple[list[str], list[str]]:
+    """Return labels (the file's own if it has any) and texts of the options, if there are any."""
+    if not isinstance(task.options, str):
+        kinds = (str, int, float)
+        texts = [str(field(columns, each, where, kinds)).strip() for each in task.options]
+        return labels(len(texts)), texts
+    value = columns.pop(task.options, None) or task.fixed_options.get(name)
+    if not value:
+        return [], []
+    own: list[str] = []
+    listed_ = listed(value) if isinstance(value, list | tuple) else None
+    if listed_ is None:
+        own, listed_ = read_options(value, where, task.options)
+    if len(listed_) == 1 and not task.as_published:
+        raise InputError(f"{where}, column {task.options!r}: one option; two are needed")
+    return own or labels(len(listed_)), listed_
+
+
+def _columns(task: Task, name: str, row: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Return the columns of a row, with those that `split` makes of them."""
+    columns = dict.fromkeys(task.optional, "") | dict(row)
+    for column, pattern in task.split.items():
+        text = field(columns, column, where).strip()
+        if name in task.fixed_options:
+            columns |= dict.fromkeys(re.compile(pattern).groupindex, "") | {"question": text}
+        elif found := re.fullmatch(pattern, text):
+            columns |= found.groupdict()
+        else:
+            raise InputError(f"{where}, column {column!r}: not of the form {pattern!r}")
+    return columns
+
+
+def _filled(template: str, columns: Mapping[str, Any], where: str) -> str:
+    """Return a template with its columns filled in; numbers are written out, null is empty."""
+    kinds = (str, int, float, type(None))
+    found = {name: field(columns, name, where, kinds) for name in names(template)}
+    return fill(template, **{n: "" if v is None else str(v) for n, v in found.items()})
+
+
+def _label(target: str, own: list[str], options: list[str]) -> str:
+    """Return the label of a gold answer: a label of the file, in brackets too, or a text."""
+    bare = target[1:-1] if target[:1] == "(" and target[-1:] == ")" else target
+    for names_ in (options, own):
+        if target in names_ or bare in names_:
+            place = names_.index(target if target in names_ else bare)
+            return labels(len(options))[place]
+    return target

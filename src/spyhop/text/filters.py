@@ -1,0 +1,110 @@
+"""Extraction and comparison of answers as lm-eval's `filter_list` and `exact_match` define them."""
+
+import re
+import string
+from typing import Any, Literal
+
+from pydantic import field_validator
+
+from spyhop.schema import Config, RecipeError
+
+
+class Step(Config):
+    """One function of a filter."""
+
+    function: Literal["regex", "lowercase", "uppercase", "remove_whitespace", "take_first"]
+    pattern: str = r"#### (\-?[0-9\.\,]+)"
+    """Regular expression; its first group that is not empty is the answer."""
+    select: int = 0
+    """Which match counts: 0 is the first, -1 the last."""
+    fallback: str = "[invalid]"
+    """The answer where nothing matches."""
+
+    @field_validator("pattern")
+    @classmethod
+    def _compiles(cls, pattern: str) -> str:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise ValueError(f"no regular expression ({error})") from None
+        return pattern
+
+    def apply(self, text: str) -> str:
+        """Return the text that remains."""
+        if self.function == "regex":
+            return self._match(text)
+        if self.function == "remove_whitespace":
+            return text.strip()
+        return {"lowercase": text.lower(), "uppercase": text.upper()}.get(self.function, text)
+
+    def _match(self, text: str) -> str:
+        found = re.findall(self.pattern, text)
+        if not -len(found) <= self.select < len(found):
+            return self.fallback
+        match = found[self.select]
+        groups = [group for group in match if group] if isinstance(match, tuple) else [match]
+        return groups[0].strip() if groups else self.fallback
+
+
+class ExactMatch(Config):
+    """Differences that do not count when an answer is compared with the gold one."""
+
+    ignore_case: bool = False
+    ignore_punctuation: bool = False
+    ignore_numbers: bool = False
+    regexes_to_ignore: tuple[str, ...] = ()
+
+    def plain(self, text: str) -> str:
+        """Return a text without what does not count."""
+        for pattern in self.regexes_to_ignore:
+            text = re.sub(pattern, "", text)
+        text = text.lower() if self.ignore_case else text
+        ignored = string.punctuation * self.ignore_punctuation + string.digits * self.ignore_numbers
+        return text.translate(str.maketrans("", "", ignored))
+
+
+class Filter(Config):
+    """A named way to read the answer from a response."""
+
+    name: str
+    steps: tuple[Step, ...] = ()
+    match: ExactMatch = ExactMatch()
+
+    def answer(self, response: str) -> str | None:
+        """Return the answer in a response; None where a pattern matches nothing."""
+        text = response
+        for step in self.steps:
+            text = step.apply(text)
+        lost = [step.fallback for step in self.steps if step.function == "regex"]
+        return None if text in lost else text
+
+    def is_right(self, answer: str | None, golds: list[str]) -> bool:
+        """Return whether an answer equals any gold one."""
+        if answer is None:
+            return False
+        return self.match.plain(answer) in {self.match.plain(gold) for gold in golds}
+
+
+def read_filters(given: object, where: str) -> list[Filter]:
+    """Return the filters of an lm-eval task; without any, the response itself is the answer.
+
+    Raises:
+        RecipeError: If a filter is unknown or needs Python.
+    """
+    if not given:
+        return [Filter(name="none")]
+    try:
+        tables: Any = given
+        return [
+            Filter(name=table["name"], steps=tuple(_step(step) for step in table["filter"]))
+            for table in tables
+        ]
+    except (TypeError, KeyError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise RecipeError(f"{where}: filter_list: not supported: {reason:.120}") from None
+
+
+def _step(given: dict[str, Any]) -> Step:
+    names = {"regex_pattern": "pattern", "group_select": "select"}
+    known = {names.get(key, key): value for key, value in given.items()}
+    return Step.model_validate(known)

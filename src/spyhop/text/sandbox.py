@@ -1,0 +1,172 @@
+"""Jinja templates of benchmarks, evaluated over rows in a sandbox with caps on time and memory.
+
+The sandbox is Jinja's own, without loaders, in a process that is killed at its caps: a template may
+be anybody's.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from spyhop.lazy import Lazy
+from spyhop.processes import ProcessDied, WorkerProcess, WorkItem
+from spyhop.schema import InputError
+
+if TYPE_CHECKING:
+    import jinja2
+else:
+    jinja2 = Lazy("jinja2")
+
+TIME_S = 10.0
+"""Longest time for a batch of rows."""
+MEMORY_BYTES = 2 << 30
+MAX_CHARS = 1 << 20
+"""Longest text, and longest list, that a template may give."""
+BATCH_ROWS = 256
+_SCALARS = (str, int, float, bool, type(None))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Batch(WorkItem):
+    templates: dict[str, str]
+    rows: list[dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Fault:
+    """The first row of a batch for which a template fails."""
+
+    row: int
+    text: str
+
+
+class Sandbox:
+    """Evaluates templates over rows; the process starts with the first template.
+
+    A template with `{{` or `{%` gives text; any other one is an expression and gives its value. It
+    sees the row's columns, and the values of the templates before it.
+    """
+
+    def __init__(self) -> None:
+        self._worker: WorkerProcess | None = None
+
+    def __enter__(self) -> "Sandbox":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._worker is not None:
+            self._worker.kill()
+            self._worker = None
+
+    def values(
+        self, templates: Mapping[str, str], rows: Iterable[tuple[str, dict[str, Any]]]
+    ) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
+        """Yield the place of each row, the row, and the value of each template by its name.
+
+        Raises:
+            InputError: Naming the row and the template that fails or exceeds a cap.
+        """
+        rows = iter(rows)
+        while batch := list(islice(rows, BATCH_ROWS)):
+            found: list[dict[str, Any]] = [{} for _ in batch]
+            if templates:
+                found = self._evaluated(dict(templates), batch)
+            for (where, row), values in zip(batch, found, strict=True):
+                yield where, row, values
+
+    def _evaluated(
+        self, templates: dict[str, str], batch: list[tuple[str, dict[str, Any]]]
+    ) -> list[dict[str, Any]]:
+        if self._worker is None:
+            self._worker = WorkerProcess("spyhop.text.sandbox:serve")
+        item = _Batch(
+            templates=templates,
+            rows=[row for _, row in batch],
+            time_s=TIME_S,
+            memory_bytes=MEMORY_BYTES,
+        )
+        try:
+            self._worker.send(item)
+            found = self._worker.receive()
+        except ProcessDied as error:
+            self._worker = None
+            names = ", ".join(templates)
+            raise InputError(
+                f"{batch[0][0]}: the templates {names} exceed {TIME_S:.0f} s or "
+                f"{MEMORY_BYTES >> 30} GB ({error})"
+            ) from None
+        if isinstance(found, _Fault):
+            raise InputError(f"{batch[found.row][0]}: {found.text}")
+        return list(found)
+
+
+def is_text(template: str) -> bool:
+    """Whether a template gives text, not the value of an expression."""
+    return "{{" in template or "{%" in template or "{#" in template
+
+
+def serve(receive: Callable[[], Any], send: Callable[[Any], None]) -> None:
+    """Evaluate batches until the parent ends."""
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    environment = ImmutableSandboxedEnvironment(
+        undefined=jinja2.StrictUndefined, keep_trailing_newline=True
+    )
+    environment.filters["regex_replace"] = _regex_replace
+    compiled: dict[str, Callable[[dict[str, Any]], Any]] = {}
+    while True:
+        send(_work(environment, compiled, receive()))
+
+
+def _work(
+    environment: "jinja2.Environment",
+    compiled: dict[str, Callable[[dict[str, Any]], Any]],
+    batch: _Batch,
+) -> list[dict[str, Any]] | _Fault:
+    found = []
+    for place, row in enumerate(batch.rows):
+        values: dict[str, Any] = {}
+        for name, template in batch.templates.items():
+            try:
+                if template not in compiled:
+                    compiled[template] = _compiled(environment, template)
+                values[name] = _plain(compiled[template]({**values, **row}))
+            except MemoryError:
+                return _Fault(place, f"the template {name!r} needs more than its memory")
+            except Exception as error:  # noqa: BLE001 (whatever a template may raise)
+                reason = " ".join(str(error).split()) or type(error).__name__
+                return _Fault(place, f"the template {name!r} fails: {reason:.120}")
+        found.append(values)
+    return found
+
+
+def _compiled(environment: "jinja2.Environment", source: str) -> Callable[[dict[str, Any]], Any]:
+    if is_text(source):
+        template = environment.from_string(source)
+        return lambda row: template.render(row)
+    expression = environment.compile_expression(source, undefined_to_none=False)
+    return lambda row: expression({"row": row, **row})
+
+
+def _plain(value: object, depth: int = 0) -> Any:  # noqa: ANN401 (plain data)
+    """Return a value as plain data of limited size."""
+    if isinstance(value, str) and len(value) > MAX_CHARS:
+        raise ValueError(f"a text of {len(value):,} characters; at most {MAX_CHARS:,}")
+    if isinstance(value, int) and abs(value) >= 1 << 63:
+        raise ValueError("an integer of more than 64 bits")
+    if isinstance(value, _SCALARS):
+        return str(value) if isinstance(value, str) else value
+    if isinstance(value, Mapping) or not isinstance(value, Iterable) or depth > 2:
+        str(value)  # an undefined value raises its own message
+        raise ValueError(f"{type(value).__name__} is neither text, a number nor a list")
+    items = list(islice(value, MAX_CHARS + 1))
+    if len(items) > MAX_CHARS:
+        raise ValueError(f"a list of more than {MAX_CHARS:,} values")
+    return [_plain(each, depth + 1) for each in items]
+
+
+def _regex_replace(text: str, pattern: str, repl: str, count: int = 0) -> str:
+    """lm-eval's only filter of its own."""
+    return re.sub(pattern, repl, text, count=count)
