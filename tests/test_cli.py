@@ -73,6 +73,7 @@ COMMANDS = {
         "artifact",
     },
     "train": {"--base", "--out", "--plan", "--set", "--settings", "rows"},
+    "vote": set(),
     "why": {"--ablate", "--out", "--set", "recipe", "step"},
 }
 RECIPE = """

@@ -18,6 +18,7 @@ from spyhop.evaluate.votes import (
 )
 from spyhop.report.vote import vote_page
 from spyhop.statistics import Interval
+from spyhop.store.atomic import atomic_write
 
 vote = typer.Typer(
     add_completion=False,
@@ -64,7 +65,7 @@ def read(
         typer.Option("--passed", min=0, max=1, help="Least share of right screening items."),
     ] = LEAST_PASSED,
 ) -> None:
-    """Report win, tie and loss of the first model, and how far people and judges agree.
+    """Report wins, ties and losses, and agreement.
 
     The votes are written as verdicts, one per person and item.
     """

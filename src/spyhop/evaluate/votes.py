@@ -20,7 +20,8 @@ from spyhop.statistics import Interval, nominal_kappa
 from spyhop.statistics.agreement import krippendorff_alpha
 from spyhop.statistics.preference import bounded_mean
 from spyhop.store import key_of, row_id
-from spyhop.store.rows import json_file, read_rows
+from spyhop.store.files import json_file
+from spyhop.store.rows import read_rows
 
 FORMAT = "spyhop votes 1"
 LEAST_PASSED = 0.85
