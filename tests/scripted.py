@@ -24,9 +24,9 @@ class Scripted(FakeModel):
         """Requests of each call that was not answered by the journal alone."""
         self.seen: list[list[Message]] = []
 
-    def batches(self, requests: Sequence[Request]) -> list[list[Request]]:
+    def batches(self, requests: Sequence[Request], kind: str) -> list[list[Request]]:
         self.rounds.append(len(requests))
-        return super().batches(requests)
+        return super().batches(requests, kind)
 
     def generate(self, batch: Sequence[Request], sampling: Sampling) -> list[Reply]:
         replies = []

@@ -66,9 +66,3 @@ else:
     transformers = Lazy("transformers")
     whole = Lazy("torch.distributed.checkpoint.state_dict")
     Tensor = Any
-
-__all__ = [
-    "Lazy", "Tensor", "alt", "dist", "duckdb", "encoding", "fastwarc", "fsdp", "jinja2", "lang",
-    "optimize", "peft", "safe", "shard_api", "shard_reader", "shard_writer", "sparse", "special",
-    "stats", "stream_io", "tensorboard", "tokenizers", "torch", "transformers", "whole",
-]  # fmt: skip

@@ -27,7 +27,7 @@ class Resources(BaseModel):
     device: Device = "auto"
     """Device: `cpu`, `cuda`, `cuda:1`, ...; `auto` takes the first GPU if there is one."""
     gpus: int = Field(1, ge=1)
-    """GPUs per host for one training run; with `device = "cpu"`, processes."""
+    """GPUs of this machine for one training run; with `device = "cpu"`, processes."""
     threads: int = Field(1, ge=1)
     """Processor threads of each worker."""
     processes: int = Field(1, ge=1)
@@ -53,8 +53,6 @@ class Runtime(Resources):
     """Tokens of one forward pass in training; gradients of a larger batch are accumulated."""
     checkpoint_s: float = Field(20.0, gt=0)
     """Seconds of training between two resumable checkpoints."""
-    hosts: tuple[str, ...] = ()
-    """Hosts for distributed training, reached with `ssh`; they share the file system."""
     packing: Literal["auto", "on", "off"] = "auto"
     """Pack rows end to end in training, or pad them: same gradient. `auto` packs on CUDA."""
     gradient_checkpointing: bool = False

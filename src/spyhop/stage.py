@@ -323,11 +323,7 @@ class Stage:
         return work.finish(record)
 
     def check(self, config: Config, inputs: Collection[str]) -> None:
-        """Refuse a config or inputs that the stage does not take.
-
-        Raises:
-            RecipeError: Naming what is missing or unknown.
-        """
+        """Refuse a config or inputs that the stage does not take."""
         if type(config) is not self.config_type:
             raise RecipeError(f"{self.name} takes {self.config_type.__name__}, not {config!r:.60}")
         unknown = sorted(set(inputs) - set(self.inputs))

@@ -31,7 +31,7 @@ class Batched(toys.LoggedModel):
         super().__init__(log)
         self.asked: list[list[str]] = []
 
-    def batches(self, requests: Sequence[Request]) -> list[list[Request]]:
+    def batches(self, requests: Sequence[Request], kind: str) -> list[list[Request]]:
         turned = list(requests)[::-1]
         return [turned[start : start + 3] for start in range(0, len(turned), 3)]
 

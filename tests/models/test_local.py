@@ -92,7 +92,7 @@ def _requests(num: int, seed: int = 0, longest: int = 60, **more: Any) -> list[R
 def _generate(backend: LocalBackend, requests: Sequence[Request], sampling: Sampling):
     return {
         reply.id: reply
-        for batch in backend.batches(requests)
+        for batch in backend.batches(requests, "generate")
         for reply in backend.generate(batch, sampling)
     }
 
@@ -237,7 +237,7 @@ def test_a_prompt_near_the_limit_changes_nothing_for_short_ones(
     long = Request(id="long", messages=[Message(role="user", content="y" * 90)])
     requests = [long, *_requests(6, seed=12, longest=12)]
     sampling = Sampling(max_new_tokens=60, temperature=temperature)
-    (together,) = backend.batches(requests)
+    (together,) = backend.batches(requests, "generate")
     found = {reply.id: reply for reply in backend.generate(together, sampling)}
     assert found["long"].prompt_tokens + found["long"].response_tokens <= LIMIT
     assert max(reply.response_tokens for reply in found.values()) > LIMIT - 90
@@ -261,7 +261,7 @@ def test_options_near_the_limit_change_nothing_for_short_ones(model_folder: Path
 def test_choose_is_the_softmax_of_whole_log_probabilities(model_folder: Path, options: list[str]):
     backend = _backend(model_folder)
     requests = _requests(5, seed=7, longest=50, options=options)
-    for batch in backend.batches(requests):
+    for batch in backend.batches(requests, "choose"):
         for request, found in zip(batch, backend.choose(batch), strict=True):
             (prompt,) = backend.renderer.encode_prompts([request.messages])
             totals = [
@@ -278,7 +278,7 @@ def test_requests_may_have_different_numbers_of_options(tiny_folder: Path):
     one, two = _requests(2, seed=8)
     one = one.model_copy(update={"options": ["A", "B"]})
     two = two.model_copy(update={"options": ["long one", "x", "y", "z"]})
-    backend.batches([one, two])
+    backend.batches([one, two], "choose")
     together = backend.choose([one, two])
     assert [len(found.probabilities) for found in together] == [2, 4]
     for request, found in zip((one, two), together, strict=True):
@@ -290,7 +290,7 @@ def test_choices_that_do_not_fit_are_rows_with_an_error(tiny_folder: Path):
     backend = _backend(tiny_folder)
     long = Request(id="l", messages=[Message(role="user", content="x" * 93)], options=["A", "BC"])
     (short,) = _requests(1, longest=5, options=["A", "BC"])
-    backend.batches([long, short])
+    backend.batches([long, short], "choose")
     found = backend.choose([long, short])
     assert found[0].error == f"97 tokens do not fit the model's context of {LIMIT}"
     assert found[1].error is None and sum(found[1].probabilities) == pytest.approx(1)
@@ -303,7 +303,7 @@ def test_score_is_the_log_probability_of_the_whole_response(model_folder: Path):
         r.model_copy(update={"continuation": t})
         for r, t in zip(_requests(3, seed=9), texts, strict=True)
     ]
-    backend.batches(requests)
+    backend.batches(requests, "logprobs")
     for request, found in zip(requests, backend.logprobs(requests), strict=True):
         (prompt,) = backend.renderer.encode_prompts([request.messages])
         (ids,) = backend.renderer.encode_text([request.continuation])
@@ -329,13 +329,13 @@ def test_generation_ends_at_every_end_token(tiny_folder: Path):
     backend = _backend(tiny_folder)
     prompts = backend.renderer.encode_prompts([each.messages for each in _requests(4)])
     sampling = Sampling(max_new_tokens=12)
-    whole = [ids for ids, _ in backend._decode(prompts, [None] * 4, sampling)]
+    whole = [ids for ids, _ in backend._decoder.decode(prompts, [None] * 4, sampling)]
     ends = {ids[2] for ids in whole}
     backend.model.generation_config.eos_token_id = [backend.renderer.end_id, *ends]
     again = LocalBackend(backend.model, backend.renderer, 1_000)
     assert again.end_ids == {backend.renderer.end_id, *ends}
     for ids, (some, is_cut) in zip(
-        whole, again._decode(prompts, [None] * 4, sampling), strict=True
+        whole, again._decoder.decode(prompts, [None] * 4, sampling), strict=True
     ):
         assert len(some) <= 2 and ids[: len(some)] == some and not is_cut
 
@@ -364,7 +364,7 @@ def test_an_unset_temperature_is_the_models_own(tiny_folder: Path):
 def test_a_continuation_that_does_not_fit_is_a_row_with_an_error(tiny_folder: Path):
     backend = _backend(tiny_folder)
     (request,) = _requests(1, longest=5, continuation="x" * 100)
-    backend.batches([request])
+    backend.batches([request], "logprobs")
     (found,) = backend.logprobs([request])
     assert found.error and "do not fit" in found.error
 
@@ -372,10 +372,10 @@ def test_a_continuation_that_does_not_fit_is_a_row_with_an_error(tiny_folder: Pa
 def test_batches_depend_on_lengths_alone_and_hold_everything(tiny_folder: Path):
     backend = _backend(tiny_folder, tokens=1_000)
     requests = _requests(40, seed=10)
-    batches = backend.batches(requests)
+    batches = backend.batches(requests, "generate")
     assert sorted(r.id for batch in batches for r in batch) == sorted(r.id for r in requests)
     assert len(batches) > 3
-    assert batches == backend.batches(requests[::-1])
+    assert batches == backend.batches(requests[::-1], "generate")
     lengths = [[len(r.messages[0].content) for r in batch] for batch in batches]
     flat = [length for batch in lengths for length in batch]
     assert flat == sorted(flat, reverse=True)
@@ -434,7 +434,7 @@ def test_options_are_weighed_behind_a_response_that_is_begun(tiny_folder: Path, 
     backend = _backend(tiny_folder)
     options = [" 1", " 2", " 25"]
     requests = _requests(4, seed=11, longest=40, options=options, continuation=begun)
-    for batch in backend.batches(requests):
+    for batch in backend.batches(requests, "choose"):
         for request, found in zip(batch, backend.choose(batch), strict=True):
             (prompt,) = backend.renderer.encode_prompts([request.messages])
             wholes = backend.renderer.encode_text([begun + option for option in options])

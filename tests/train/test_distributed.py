@@ -148,23 +148,6 @@ def test_a_full_disk_leaves_the_shards_before_intact(
     assert {file.name for file in left.iterdir()} >= {".metadata", "rank-0.pt", "rank-1.pt"}
 
 
-def test_hosts_are_reached_with_ssh(
-    tmp_path: Path, tiny_folder: Path, answers: Artifact, monkeypatch: pytest.MonkeyPatch
-):
-    """A stand-in for ssh that runs the command here: two hosts of one process each."""
-    fake = tmp_path / "bin" / "ssh"
-    fake.parent.mkdir()
-    fake.write_text(f'#!/bin/sh\necho "$1" >> {tmp_path}/hosts\nshift\ncd /\nexec sh -c "$*"\n')
-    fake.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{fake.parent}:{os.environ['PATH']}")
-    runtime = ONE.model_copy(update={"hosts": ("localhost", "127.0.0.1")})
-    monkeypatch.chdir(tmp_path)
-    made = _tune(Path("two"), tiny_folder, answers, runtime)
-    alone = _tune(tmp_path / "one", tiny_folder, answers, ONE)
-    assert sorted((tmp_path / "hosts").read_text().split()) == ["127.0.0.1", "localhost"]
-    assert _distance(alone.path, made.path) < 3e-5
-
-
 def test_an_error_of_a_process_is_told(tmp_path: Path, tiny_folder: Path, answers: Artifact):
     wild = OptimizerConfig(learning_rate=1e30, warmup_steps=0, clip=None)
     with pytest.raises(TrainingError, match=r"step \d+ of \d+: loss"):

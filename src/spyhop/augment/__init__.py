@@ -22,32 +22,3 @@ from spyhop.augment.filter_answers import FilterAnswersConfig, filter_answers
 from spyhop.augment.instruction import InstructionFilters
 from spyhop.augment.moderate import ModerateConfig, moderate
 from spyhop.augment.verify import VerifyConfig, verify
-
-__all__ = [
-    "SEED_MESSAGE",
-    "WEB_MESSAGE",
-    "AnswerConfig",
-    "BacktranslateConfig",
-    "DialogueConfig",
-    "ExplainConfig",
-    "FilterAnswersConfig",
-    "ForwardConfig",
-    "InstructionFilters",
-    "MeasureErrorsConfig",
-    "MeasureLossesConfig",
-    "ModerateConfig",
-    "Outcomes",
-    "ReversedConfig",
-    "VerifyConfig",
-    "answer",
-    "backtranslate",
-    "discuss",
-    "explain",
-    "filter_answers",
-    "format_pairs",
-    "measure_errors",
-    "measure_losses",
-    "moderate",
-    "reverse_pairs",
-    "verify",
-]

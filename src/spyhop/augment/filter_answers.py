@@ -1,10 +1,11 @@
-"""Keep part of the answers: those under some system messages, or 1/n of the rows."""
+"""Keep part of the answers: those under some system messages, 1/n of the rows, or N of them."""
 
 from collections.abc import Iterator
+from heapq import nsmallest
 
 from pydantic import Field
 
-from spyhop.schema import Answer, Config
+from spyhop.schema import Answer, Config, InputError
 from spyhop.stage import Context, Estimate, stage
 from spyhop.store import Artifact, number_of
 
@@ -16,6 +17,9 @@ class FilterAnswersConfig(Config):
     """Keep answers under these system messages; empty keeps all."""
     every_nth: int = Field(1, ge=1)
     """Keep 1/n of the rows, by the hash of the query's id; a larger share contains a smaller."""
+    num_rows: int | None = Field(None, ge=1)
+    """Keep exactly this many of the matching rows, drawn by hash; a larger number contains a
+    smaller one. Default: all."""
     seed: int = 0
 
 
@@ -23,17 +27,36 @@ class FilterAnswersConfig(Config):
     version=2,
     writes=Answer,
     plan=lambda config, answers: Estimate(
-        rows=answers.rows // config.every_nth, row_tokens=answers.row_tokens
+        rows=min(answers.rows // config.every_nth, config.num_rows or answers.rows),
+        row_tokens=answers.row_tokens,
     ),
 )
 def filter_answers(
     ctx: Context, config: FilterAnswersConfig, *, answers: Artifact
 ) -> Iterator[Answer]:
-    """Yield the matching answers, in order."""
-    for row in ctx.track(answers.rows(Answer), "choosing", total=answers.num_rows):
-        is_meant = not config.system_ids or row.system_id in config.system_ids
-        if is_meant and _level(config.seed, row.query_id) * config.every_nth < 1:
+    """Yield the matching answers, in order. Failed rows are none of an exact number."""
+    drawn: set[int] | None = None
+    if config.num_rows is not None:
+        levels = {
+            place: _level(config.seed, f"{row.query_id}/{row.id}")
+            for place, row in enumerate(answers.rows(Answer))
+            if _matches(config, row) and row.ending == "whole"
+        }
+        if len(levels) < config.num_rows:
+            raise InputError(
+                f"{answers.name}: {len(levels):,} whole rows, fewer than num_rows = "
+                f"{config.num_rows:,}"
+            )
+        drawn = set(nsmallest(config.num_rows, levels, key=levels.__getitem__))
+    rows = ctx.track(answers.rows(Answer), "choosing", total=answers.num_rows)
+    for place, row in enumerate(rows):
+        if place in drawn if drawn is not None else _matches(config, row):
             yield row
+
+
+def _matches(config: FilterAnswersConfig, row: Answer) -> bool:
+    is_meant = not config.system_ids or row.system_id in config.system_ids
+    return is_meant and _level(config.seed, row.query_id) * config.every_nth < 1
 
 
 def _level(seed: int, name: str) -> float:

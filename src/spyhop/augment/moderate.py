@@ -6,14 +6,11 @@ from typing import Literal
 
 from pydantic import Field
 
-from spyhop.models import Labels, Model, Remote, Request, pick_label
+from spyhop.models import TOXIC, Labels, Model, Remote, Request, pick_label
 from spyhop.models.script import Failures
 from spyhop.schema import Answer, Config, prompt_turns
 from spyhop.stage import Calls, Context, Estimate, stage
 from spyhop.store import Artifact
-
-TOXIC = ("toxic", "toxicity", "hate", "hateful", "offensive", "unsafe", "LABEL_1", "1")
-"""Labels of published classifiers that mean toxic, the first one that a model has counts."""
 
 
 class ModerateConfig(Config):

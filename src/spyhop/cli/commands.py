@@ -43,7 +43,9 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "Evaluation": {
         "eval": ("evaluation", "Evaluate models on benchmarks."),
+        "scale": ("scaling", "Compare data sets by what they gain as they grow."),
         "compare": ("comparing", "Compare two models item by item, from anybody's logs."),
+        "judge": ("judging", "Judge responses to open questions, or measure judges."),
         "vote": ("voting", "Let people compare two models blindly, and read their votes."),
     },
     "Models and files": {

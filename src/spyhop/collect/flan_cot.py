@@ -32,9 +32,6 @@ def read_flan_cot(ctx: Context, config: FlanCotConfig, *, folder: Artifact) -> I
 
     The task is the file's name without `_train`. A question is multiple choice when it lists
     options. Repeated questions are kept, each with an id of its own.
-
-    Raises:
-        InputError: Naming the file, the line and what is wrong with it.
     """
     reading = Reading(ctx, "cot", config.licence)
     for task, origin, question, answer, _ in _rows(folder.path, config.pattern):

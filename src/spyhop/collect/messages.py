@@ -63,9 +63,6 @@ def read_prompts(ctx: Context, config: MessagesConfig, *, file: Artifact) -> Ite
     files' names. Ids take some 100 bytes of memory a row.
 
     Counts: `shape/<shape>`; `unused/<key>`, the rows with a key that has no meaning here.
-
-    Raises:
-        InputError: Naming the file, the line, the value and the remedy.
     """
     names, seen = _Names(), _RowCounts(ctx, file.path, READ)
     for row in ctx.track(raw_rows(file.path, READ, config.reserved), "reading"):
@@ -101,9 +98,6 @@ def read_conversations(ctx: Context, config: MessagesConfig, *, file: Artifact) 
 
     Counts: `licence/<licence>` and `model/<model>`, for the rows without an error;
     `shape/<shape>`; `unused/<key>`, the rows with a key that has no meaning here.
-
-    Raises:
-        InputError: Naming the file, the line, the value and the remedy.
     """
     names, seen = _Names(), _RowCounts(ctx, file.path, ANSWERED)
     for row in ctx.track(raw_rows(file.path, ANSWERED, config.reserved), "reading"):
@@ -143,16 +137,7 @@ def read_conversations(ctx: Context, config: MessagesConfig, *, file: Artifact) 
 def raw_rows(
     path: Path, columns: Sequence[str] | None = None, reserved: Sequence[str] = ()
 ) -> Iterator[RawRow]:
-    """Yield the rows of a file or folder in order.
-
-    Args:
-        path: The file or folder.
-        columns: Columns of Parquet files to read; default: all.
-        reserved: Names that no column may have.
-
-    Raises:
-        InputError: If a row or file cannot be read, or has a reserved column.
-    """
+    """Yield the rows of a file or folder in order."""
     taken = frozenset(reserved)
     wanted = None if columns is None else {*columns, *reserved}
     for file in row_files(path):

@@ -3,12 +3,3 @@
 from spyhop.corpus.sample import SampleConfig, sample
 from spyhop.corpus.stages import decontaminate, deduplicate, segment
 from spyhop.corpus.work import SegmentConfig
-
-__all__ = [
-    "SampleConfig",
-    "SegmentConfig",
-    "decontaminate",
-    "deduplicate",
-    "sample",
-    "segment",
-]

@@ -47,8 +47,8 @@ class JudgeConfig(Config):
     """Prompts and protocol of a judge."""
 
     form: Form = "pairwise"
-    """`pairwise`: which of two responses is better. `graded_pairs`: both are graded in one reply,
-    as Vicuna's and Orca's judges do. `scored`: one response is graded alone."""
+    """Form of judging. `pairwise`: which of two responses is better. `graded_pairs`: both are
+    graded in one reply, as Vicuna's and Orca's judges do. `scored`: one is graded alone."""
     prompts: dict[Case, JudgePrompt] = Field(default_factory=dict)
     """Prompts by case: `general`, `reference` (with a correct answer), `turns` (a later turn) and
     `turns_reference`. Unset ones are spyhop's own."""
@@ -61,7 +61,6 @@ class JudgeConfig(Config):
     attempts: int = Field(2, ge=1)
     """Most replies to ask for where a reply has no readable verdict. Raise it to ask again for the
     missing verdicts of a finished run; no other verdict is asked for again."""
-    highest_grade: float = Field(10, gt=0)
     sampling: Sampling = Sampling(max_new_tokens=1024, temperature=0.2)
     """Default: that of the published reviews of Vicuna's answers."""
 
@@ -339,8 +338,8 @@ class _Judging:
         if self.config.form == "pairwise":
             return read_winner(text)
         if self.config.form == "scored":
-            return read_grade(text, high=self.config.highest_grade)
-        return read_grades(text, high=self.config.highest_grade)
+            return read_grade(text)
+        return read_grades(text)
 
 
 def _fields(question: Question, turn: int, shown: Sequence[list[str]]) -> dict[str, str]:

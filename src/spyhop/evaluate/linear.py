@@ -10,19 +10,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import xxhash
 from numpy.typing import ArrayLike, NDArray
 
-from spyhop.lazy import Lazy
-
-if TYPE_CHECKING:
-    from scipy import optimize, sparse, special, stats
-else:
-    optimize, sparse = Lazy("scipy.optimize"), Lazy("scipy.sparse")
-    special, stats = Lazy("scipy.special"), Lazy("scipy.stats")
+from spyhop.lazy import optimize, sparse, special, stats
 
 BITS = 18
 PENALTY = 0.1

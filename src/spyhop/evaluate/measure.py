@@ -16,6 +16,7 @@ from spyhop.evaluate.likelihood import scored_options
 from spyhop.evaluate.reading import read_fields
 from spyhop.evaluate.sealed import note_scoring
 from spyhop.evaluate.task import Benchmark, Protocol
+from spyhop.evaluate.toxicity import with_toxicity
 from spyhop.models import Model, Reply
 from spyhop.schema import Item, ModelError, Score, Unfinished
 from spyhop.stage import Calls, Context, Estimate, stage
@@ -60,6 +61,7 @@ def plan_measure(
     config: MeasureConfig,
     items: Mapping[str, Estimate],
     model: Estimate,
+    classifier: Estimate | None = None,
     sealed: Estimate | None = None,
 ) -> Estimate:
     """One request per item and sample."""
@@ -87,13 +89,15 @@ def measure(
     *,
     items: Mapping[str, Artifact],
     model: Model,
+    classifier: Model | None = None,
     sealed: Artifact | None = None,
 ) -> Iterator[Score]:
     """Yield one row per item and sample, in order.
 
     No answer found is wrong, and stays visible as None. The form of a suite is the same for all
     its items, and part of each row. `sealed` is a declaration that this scoring follows
-    (`evaluate.sealed`).
+    (`evaluate.sealed`). Responses under the metric `toxicity` are scored by the classifier, or by
+    the built-in one.
 
     Raises:
         ModelError: If an endpoint continues no prefilled response.
@@ -106,6 +110,9 @@ def measure(
         else:
             model.check_samples(config.num_samples, protocol.sampling)
             rows = _written(protocol, artifacts, model, config.num_samples)
+        if protocol.metric == "toxicity":
+            asked = [item for artifact in artifacts for item in artifact.rows(Item)]
+            rows = with_toxicity(rows, asked, classifier)
         for row in rows:
             ctx.count("answered", int(row.extracted is not None))
             ctx.count("correct", int(row.correct))

@@ -1,11 +1,12 @@
 """Outcomes item by item, right or wrong or a log-likelihood, and their paired comparison."""
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
 from spyhop.models import Model, Request
-from spyhop.schema import Answer, Config, InputError, Message, Row
+from spyhop.schema import Answer, Config, InputError, Message, Row, Verdict
 from spyhop.stage import Calls, Context, Estimate, stage, sum_estimates
 from spyhop.statistics import Comparison, paired_difference, paired_seed_difference
 from spyhop.store import Artifact
@@ -62,12 +63,18 @@ def score_held_out(
 def outcomes(scores: Sequence[Artifact]) -> dict[str, float]:
     """Return the value of each item by id: 0 or 1 for right and wrong; more is better.
 
+    Verdicts give the mean over orders, turns and repetitions: how often `b`, the model that is
+    compared with the reference `a`, is preferred (a tie is one half), or its grade.
+
     Raises:
-        InputError: If the rows are of no measure.
+        InputError: If the rows are of no measure, or verdicts on more than one pair of models.
     """
     found: dict[str, float] = {}
     for artifact in scores:
         for batch in artifact.batches():
+            if "winner" in batch.schema.names:
+                found |= _preferences(artifact)
+                break
             if "value" not in batch.schema.names:
                 raise InputError(f"{artifact}: not scores (no column `value`)")
             values = batch.column("value").to_pylist()
@@ -93,6 +100,21 @@ def compare(first: Sequence[Artifact], second: Sequence[Artifact]) -> tuple[Comp
     if np.isin(np.stack([a, b]), (0, 1)).all():
         return paired_difference(a, b), len(both)
     return paired_seed_difference(a.tolist(), b.tolist()), len(both)
+
+
+def _preferences(verdicts: Artifact) -> dict[str, float]:
+    """Return the mean preference, or grade, of each question; missing verdicts are left out."""
+    values: dict[str, list[float]] = defaultdict(list)
+    pairs = set()
+    for row in verdicts.rows(Verdict):
+        pairs.add((row.a, row.b))
+        if row.winner is not None:
+            values[row.item_id].append({"a": 0.0, "tie": 0.5, "b": 1.0}[row.winner])
+        elif row.score is not None:
+            values[row.item_id].append(row.score)
+    if len(pairs) > 1:
+        raise InputError(f"{verdicts}: verdicts on {len(pairs)} pairs of models; one is needed")
+    return {name: sum(some) / len(some) for name, some in values.items()}
 
 
 def _rows(answers: Mapping[str, Artifact]) -> Iterator[Answer]:

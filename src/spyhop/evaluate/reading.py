@@ -3,12 +3,21 @@
 from typing import Any
 
 from spyhop.evaluate.asking import cue_of
+from spyhop.evaluate.overlap import METRICS, overlap_metrics
+from spyhop.evaluate.safety import read_labels, read_refusal
 from spyhop.evaluate.task import Protocol
 from spyhop.schema import Ending, Item, RecipeError
 from spyhop.text.choices import first_capital
 from spyhop.text.gold import Reading, gold_answer, read
 from spyhop.text.squad import declines, exact_match, token_f1
 from spyhop.text.thought import without_thought
+
+SAFETY = {
+    "refusal": read_refusal,
+    "labels": read_labels,
+    "toxicity": lambda text, ending, item: (Reading(None, is_right=False), {"toxicity": 0.0}),
+}
+"""Metrics that read a response by rules of their own; toxicity is added by a classifier."""
 
 
 def read_fields(text: str, ending: Ending, item: Item, protocol: Protocol) -> dict[str, Any]:
@@ -18,7 +27,9 @@ def read_fields(text: str, ending: Ending, item: Item, protocol: Protocol) -> di
         RecipeError: If the metric is none of the item's kind.
     """
     golds = item.golds or [item.target]
-    if item.options:
+    if protocol.metric in SAFETY:
+        reading, metrics = SAFETY[protocol.metric](text, ending, item)
+    elif item.options:
         reading, metrics = _choice(text, ending, item, golds, protocol)
     else:
         reading, metrics = _free(text, ending, item, golds, protocol)
@@ -48,6 +59,8 @@ def _free(
     plain = [gold_answer(gold) for gold in golds]
     is_declined = not reading.is_right and declines(without_thought(text))
     metrics = {"exact": exact_match(answer, plain), "f1": token_f1(answer, plain)}
+    if protocol.metric in METRICS:
+        metrics |= overlap_metrics(without_thought(text), golds)
     return reading, metrics | {"declined": float(is_declined)}
 
 

@@ -46,7 +46,7 @@ def rescore(
         own = stored.protocol(item.suite)
         protocol = Protocol.model_validate(own.model_dump() | dict(changes))
         after = score
-        if own.method == "generate":
+        if own.method == "generate" and own.metric != "toxicity":
             fields = read_fields(score.response, score.ending, item, protocol)
             after = score.model_copy(update=fields)
         yield Rescored(item, protocol, score, after)

@@ -26,9 +26,20 @@ Metric = Literal[
     "acc_mutual_info",
     "mc1",
     "mc2",
+    "bleu",
+    "chrf",
+    "rouge1",
+    "rouge2",
+    "rougeL",
+    "meteor",
+    "refusal",
+    "labels",
+    "toxicity",
 ]
-"""`accuracy` is that of the extracted answer; `exact` and `f1` compare free text; the others are
-those of scored options under lm-eval's names."""
+"""`accuracy` is that of the extracted answer; `exact` and `f1` compare free text, as `bleu` to
+`meteor` do (extra `[text]`); `acc` to `mc2` are those of scored options under lm-eval's names.
+`refusal` and `labels` compare a refusal, or the labels that a response names, with the gold ones;
+`toxicity` is a classifier's probability, for which lower is better."""
 
 
 class Protocol(Config):

@@ -10,7 +10,7 @@ from spyhop.models.calls import (
     Sampling,
     TokenLogprobs,
 )
-from spyhop.models.classifier import Classifier, pick_label
+from spyhop.models.classifier import TOXIC, Classifier, pick_label
 from spyhop.models.endpoint import Remote
 from spyhop.models.fake import FakeModel
 from spyhop.models.local import Local
@@ -19,6 +19,7 @@ from spyhop.models.service import Endpoint, Service
 from spyhop.models.teacher import Teacher, read_teacher
 
 __all__ = [
+    "TOXIC",
     "BatchModel",
     "Choice",
     "Classifier",

@@ -64,8 +64,8 @@ class Window:
 class Backend(Protocol):
     """Interface of a model in process. Results come in the order of the batch."""
 
-    def batches(self, requests: Sequence[Request]) -> list[list[Request]]:
-        """Split requests into batches; a function of the list alone."""
+    def batches(self, requests: Sequence[Request], kind: Kind) -> list[list[Request]]:
+        """Split the requests of a call into batches; a function of the list alone."""
 
     def generate(self, batch: Sequence[Request], sampling: Sampling) -> list[Reply]:
         """Answer one batch."""
@@ -360,7 +360,7 @@ class BatchModel(Model):
         key_by_id = {r.id: key for r, key in zip(window.requests, window.keys, strict=True)}
         found: dict[str, str] = {}
         began, num_tokens, done = monotonic(), 0, window.done
-        for batch in self._backend.batches(window.requests):
+        for batch in self._backend.batches(window.requests, window.kind):
             some = [key_by_id[request.id] for request in batch]
             if any(key not in window.known and key not in found for key in some):
                 results = _ask_batch(self._backend, window.kind, batch, window.sampling)

@@ -10,9 +10,9 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-from spyhop.lazy import Lazy
+from spyhop.lazy import torch
 from spyhop.models.base import Backend, ModelConfig
 from spyhop.models.calls import Choice, Labels, Reply, Request, Sampling, TokenLogprobs
 from spyhop.models.folder import load_model, load_tokenizer
@@ -21,12 +21,9 @@ from spyhop.runtime import Runtime
 from spyhop.schema import ModelError
 from spyhop.store import Artifact
 
-if TYPE_CHECKING:
-    import torch
-else:
-    torch = Lazy("torch")
-
 HEAD = "SequenceClassification"
+TOXIC = ("toxic", "toxicity", "hate", "hateful", "offensive", "unsafe", "LABEL_1", "1")
+"""Labels of published classifiers that mean toxic, the first one that a model has counts."""
 LONGEST_WINDOW = 512
 """Tokens scored at once where the folder states no limit."""
 SPARE_TOKENS = 16

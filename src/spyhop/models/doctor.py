@@ -23,7 +23,7 @@ from spyhop.models.endpoint import Remote
 from spyhop.models.endpoint_state import EndpointState
 from spyhop.models.failures import Failure, read_failure, remaining
 from spyhop.models.folder import load_tokenizer, read_config
-from spyhop.models.local import Local, saved_format
+from spyhop.models.local import Local, pick_dtype, saved_format
 from spyhop.models.replies import Usage, parse, read_reply
 from spyhop.models.service import Endpoint, Service
 from spyhop.models.teacher import Teacher
@@ -343,5 +343,6 @@ def _shape(path: Path, config: Local) -> CapabilityCheck:
     stored = str(getattr(found, "dtype", None) or "unknown").removeprefix("torch.")
     known = (name for name, each in FORMATS.items() if each == chat_format)
     shown = "chat" if isinstance(chat_format, TemplateFormat) else next(known, config.format)
-    text = f"{kind}, stored as {stored}, run as {config.dtype}, format {shown}"
+    run = str(pick_dtype(config.dtype, path)).removeprefix("torch.")
+    text = f"{kind}, stored as {stored}, run as {run}, format {shown}"
     return CapabilityCheck("model", True, text)

@@ -19,7 +19,7 @@ class Scored:
     @property
     def longest(self) -> int:
         """Tokens of the prompt and its longest option."""
-        return len(self.prompt) + max(map(len, self.options))
+        return len(self.prompt) + max(map(len, self.options), default=0)
 
 
 def encode_prompts(renderer: Renderer, requests: Sequence[Request]) -> list[list[int]]:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 from spyhop.models.base import BatchModel, Model
-from spyhop.models.calls import Choice, Reply, Request, Sampling, TokenLogprobs
+from spyhop.models.calls import Choice, Kind, Reply, Request, Sampling, TokenLogprobs
 from spyhop.schema import ModelError
 from spyhop.stage import Context
 from spyhop.store import key_of
@@ -35,7 +35,7 @@ class FakeModel:
         """Return the model behind the usual journal."""
         return BatchModel(connect=lambda: self, identity=self.digest, label="fake", ctx=ctx)
 
-    def batches(self, requests: Sequence[Request]) -> list[list[Request]]:
+    def batches(self, requests: Sequence[Request], kind: Kind) -> list[list[Request]]:
         """One request each, so that a test can kill between any two."""
         return [[request] for request in requests]
 

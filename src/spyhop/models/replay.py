@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from typing import Literal
 
 from spyhop.models.base import Backend, ModelConfig
-from spyhop.models.calls import Choice, Reply, Request, Sampling, TokenLogprobs
+from spyhop.models.calls import Choice, Kind, Reply, Request, Sampling, TokenLogprobs
 from spyhop.runtime import Runtime
 from spyhop.schema import ModelError, Row
 from spyhop.store import Artifact, row_id
@@ -43,7 +43,7 @@ class _ReplayBackend:
         self._db.execute("CREATE TABLE answers (query TEXT PRIMARY KEY, response TEXT)")
         self._db.executemany("INSERT OR IGNORE INTO answers VALUES (?, ?)", _pairs(recorded))
 
-    def batches(self, requests: Sequence[Request]) -> list[list[Request]]:
+    def batches(self, requests: Sequence[Request], kind: Kind) -> list[list[Request]]:
         return [list(requests)]
 
     def generate(self, batch: Sequence[Request], sampling: Sampling) -> list[Reply]:

@@ -4,16 +4,3 @@ from spyhop.recipe.graph import Chosen, Recipe, RecipeStep, Source, Use
 from spyhop.recipe.promote import PromoteConfig, promote
 from spyhop.recipe.resolve import Resolved, resolve
 from spyhop.recipe.run import run
-
-__all__ = [
-    "Chosen",
-    "PromoteConfig",
-    "Recipe",
-    "RecipeStep",
-    "Resolved",
-    "Source",
-    "Use",
-    "promote",
-    "resolve",
-    "run",
-]

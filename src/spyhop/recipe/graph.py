@@ -9,22 +9,6 @@ from spyhop.schema import Config, RecipeError
 from spyhop.stage import Stage
 from spyhop.store import Source
 
-__all__ = [
-    "Chosen",
-    "Recipe",
-    "RecipeStep",
-    "Ref",
-    "Source",
-    "Use",
-    "label",
-    "models",
-    "parents",
-    "promotions",
-    "refs",
-    "refs_by_name",
-    "sources",
-]
-
 NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,99}")
 CHARACTERS = "at most 100 of a-z, 0-9, '_', '-' and '.'"
 
@@ -78,11 +62,7 @@ class Recipe:
     def add(
         self, name: str, stage: Stage, config: Config, **inputs: Ref | Mapping[str, Ref]
     ) -> RecipeStep:
-        """Add a step and return it, to be used as an input.
-
-        Raises:
-            RecipeError: If the name is taken or odd, or the stage does not take these inputs.
-        """
+        """Add a step and return it, to be used as an input."""
         name = f"{self.prefix}{name}"
         if not NAME.fullmatch(name):
             raise RecipeError(f"{name!r:.60} cannot name a step; use {CHARACTERS}")
@@ -105,11 +85,7 @@ class Recipe:
         return Recipe(self.name, self.steps, f"{self.prefix}{prefix}")
 
     def step(self, name: str) -> RecipeStep:
-        """Return the step of that name.
-
-        Raises:
-            RecipeError: Listing the known names.
-        """
+        """Return the step of that name."""
         for step in self.steps:
             if step.name == name:
                 return step

@@ -117,7 +117,7 @@ def _quality(r: Recipe, config: HumpbackConfig, data: Data, rounds: Rounds, arms
             )  # fmt: skip
             for size, base in bases.items():
                 run = StudentRun(table="quality", kind=grade, student=size, num_rows=point.num_rows)
-                how = _at(config, point, 0)
+                how = at_point(config.train, config.row_tokens, point, 0)
                 student = f"{size}.{name}"
                 arms.graded[student] = pairs
                 _learn(r, config, data, arms, run, student, {grade: pairs}, how, base)
@@ -185,7 +185,7 @@ def _scaling(r: Recipe, config: HumpbackConfig, data: Data, rounds: Rounds, arms
             clean = {"items": data.items} if data.items else {}
             pairs = r.add(name, split, size, pairs=whole, **clean)
             run = StudentRun(table="scaling", kind=each.name, num_rows=point.num_rows, seed=seed)
-            how = _at(config, point, seed)
+            how = at_point(config.train, config.row_tokens, point, seed)
             _learn(r, config, data, arms, run, f"{name}.student", {each.name: pairs}, how)
 
 
@@ -209,16 +209,16 @@ def _points(config: HumpbackConfig, most: int | None) -> Iterator[tuple[Point, i
                 yield point, seed
 
 
-def _at(config: HumpbackConfig, point: Point, seed: int) -> TuneConfig:
+def at_point(train: TuneConfig, row_tokens: int, point: Point, seed: int) -> TuneConfig:
     """Return the settings of training with the budget of a point."""
-    batch_tokens = point.batch_rows * config.row_tokens
+    batch_tokens = point.batch_rows * row_tokens
     changes = {
         "tokens": point.steps * batch_tokens,
         "epochs": None,
         "batch_tokens": batch_tokens,
         "seed": seed,
     }
-    return config.train.model_copy(update=changes)
+    return train.model_copy(update=changes)
 
 
 def _learn(

@@ -152,12 +152,12 @@ def add_items(r: Recipe, suites: Sequence[Placed]) -> dict[str, Ref]:
     for suite in suites:
         task = suite.task.identity()
         config = ItemsConfig(task=task, tasks=suite.tasks, limit=suite.limit)
-        source = _source(r, suite.place, task.data)
+        source = add_source(r, suite.place, task.data)
         found[task.name] = r.add(f"items-{task.name}", read_items, config, folder=source)
     return found
 
 
-def _source(r: Recipe, place: str, data: str) -> RecipeStep | Source:
+def add_source(r: Recipe, place: str, data: str) -> RecipeStep | Source:
     """Return the files of a data set, with the step that fetches them from the hub."""
     if not place.startswith(HUB):
         return Source(Path(place))

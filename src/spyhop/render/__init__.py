@@ -25,26 +25,3 @@ from spyhop.render.renderer import (
     read_format,
 )
 from spyhop.render.template import History, TemplateFormat, Thinking, TrainOn
-
-__all__ = [
-    "FORMATS",
-    "HUMPBACK",
-    "ORCA",
-    "SEED_TAG",
-    "SPECIAL_TOKENS",
-    "TURNS",
-    "WEB_TAG",
-    "BlockFormat",
-    "ChatFormat",
-    "Encoded",
-    "FormatName",
-    "History",
-    "Renderer",
-    "TemplateFormat",
-    "TextSpan",
-    "Thinking",
-    "TrainOn",
-    "named_format",
-    "read_format",
-    "spans",
-]

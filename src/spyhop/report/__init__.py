@@ -10,24 +10,3 @@ from spyhop.report.dataset import DatasetConfig, dataset
 from spyhop.report.humpback import HumpbackPageConfig, humpback_page
 from spyhop.report.humpback_figures import StudentRun
 from spyhop.report.page import ReportConfig, page
-
-__all__ = [
-    "ArmPair",
-    "ArmRun",
-    "ArmsConfig",
-    "CombinedPageConfig",
-    "CorpusPageConfig",
-    "CuratedSet",
-    "CurationPageConfig",
-    "DatasetConfig",
-    "HumpbackPageConfig",
-    "ReportConfig",
-    "StudentRun",
-    "arms_page",
-    "combined_page",
-    "corpus_page",
-    "curation_page",
-    "dataset",
-    "humpback_page",
-    "page",
-]

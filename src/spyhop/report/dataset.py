@@ -24,16 +24,9 @@ UNKNOWN = "unknown"
 OPEN = ("apache", "bsd", "cc 0", "cc by", "cdla", "gfdl", "mit", "odbl", "odc", "public domain")
 """Families of licences that allow any use, in words."""
 _LIMITS = {
-    "academic",
-    "educational",
-    "nc",
-    "nd",
-    "noderivatives",
-    "non",
-    "noncommercial",
-    "not",
+    "academic", "educational", "nc", "nd", "noderivatives", "non", "noncommercial", "not",
     "research",
-}
+}  # fmt: skip
 _LINK = re.compile(r"https?://\S+")
 _TEXT = pa.field("", pa.string(), nullable=False)
 SCHEMA = pa.schema(

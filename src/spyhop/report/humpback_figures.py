@@ -16,7 +16,7 @@ from spyhop.store import Artifact
 from spyhop.text.diversity import Diversity, diversity
 
 TableName = Literal["rounds", "quality", "sources", "messages", "scaling"]
-Measure = Literal["accuracy", "held_out"]
+Measure = Literal["accuracy", "held_out", "win_rate"]
 
 
 class StudentRun(Config):
@@ -72,7 +72,7 @@ class StudentScores:
     def level(self, measure: Measure) -> Interval:
         """Return the mean over items with a 95 % interval over items."""
         values = list(outcomes([self.scores[measure]]).values())
-        if measure == "accuracy":
+        if set(values) <= {0.0, 1.0}:
             return wilson(int(sum(values)), len(values))
         return seed_interval(values)
 
@@ -132,13 +132,22 @@ def measures_of(
 def fits(students: Sequence[StudentScores], measure: Measure) -> dict[str, Scaling | None]:
     """Return each data set's scaling coefficient; None without enough points or scores."""
     found: dict[str, Scaling | None] = {}
-    for kind in dict.fromkeys(each.run.kind for each in students):
-        some = [each for each in students if each.run.kind == kind]
-        sizes = [each.run.num_rows or 0 for each in some]
-        unit = 100 if measure == "accuracy" else 1
-        values = [unit * each.level(measure).value for each in some]
-        has_line = len(some) > 2 and len(set(sizes)) > 1 and len(set(values)) > 1
+    for kind, (sizes, values) in lines_of(students, measure).items():
+        has_line = len(sizes) > 2 and len(set(sizes)) > 1 and len(set(values)) > 1
         found[kind] = scaling(sizes, values) if has_line else None
+    return found
+
+
+def lines_of(
+    students: Sequence[StudentScores], measure: Measure
+) -> dict[str, tuple[list[int], list[float]]]:
+    """Return (sizes, values) of each data set; shares are in percent."""
+    unit = 1 if measure == "held_out" else 100
+    found: dict[str, tuple[list[int], list[float]]] = {}
+    for each in students:
+        sizes, values = found.setdefault(each.run.kind, ([], []))
+        sizes.append(each.run.num_rows or 0)
+        values.append(unit * each.level(measure).value)
     return found
 
 

@@ -8,10 +8,20 @@ from typing import Any
 from spyhop.lazy import alt
 from spyhop.report.arm_figures import verdict
 from spyhop.report.html import PALETTE, ReportSection, Table
-from spyhop.report.humpback_figures import Measure, StudentScores, TableName, fits
-from spyhop.statistics import Interval
+from spyhop.report.humpback_figures import (
+    Measure,
+    StudentScores,
+    TableName,
+    fits,
+    lines_of,
+)
+from spyhop.statistics import Interval, equal_slopes, holm
 
-AXES: dict[Measure, str] = {"accuracy": "accuracy %", "held_out": "held-out log-likelihood a token"}
+AXES: dict[Measure, str] = {
+    "accuracy": "accuracy %",
+    "held_out": "held-out log-likelihood a token",
+    "win_rate": "win rate % against the base",
+}
 ONE_RUN = (
     "Each student is trained once: intervals are over items and say nothing on another order of "
     "training. Of many comparisons one in twenty differs by chance."
@@ -109,9 +119,33 @@ def scaling_section(seen: Sequence[StudentScores], measures: Sequence[Measure]) 
             rows.append([kind, num, *line])
         headings = ["data set", "points", "α", "95 % interval", "C", "of more rows"]
         section.table(Table(headings, rows, f"w: {AXES[measure]}."))
+        _add_slopes(section, seen, measure)
     theirs = ", ".join(f"{name} {alpha:g}" for name, alpha in PAPER_ALPHA.items())
     section.text(f"In the paper, where w is a win rate of 7B students: {theirs}.")
     return section
+
+
+def _add_slopes(section: ReportSection, seen: Sequence[StudentScores], measure: Measure) -> None:
+    """Add the test of equal slopes, where there are lines to compare."""
+    lines = {kind: line for kind, line in lines_of(seen, measure).items() if len(set(line[0])) > 1}
+    if len(lines) < 2 or sum(len(sizes) - 2 for sizes, _ in lines.values()) < 1:
+        return
+    found = equal_slopes(lines)
+    said = "differ" if found.p_value < 0.05 else "are not shown to differ"
+    section.text(f"Slopes {said}: F = {found.f:.2f}, p = {found.p_value:.3g} ({AXES[measure]}).")
+    adjusted = holm([each.p_value for each in found.differences.values()])
+    rows = [
+        [
+            f"{second} minus {first}",
+            f"{each.difference.value:+.3f}",
+            f"{each.difference.low:+.3f} to {each.difference.high:+.3f}",
+            f"{p_value:.3g}",
+        ]
+        for ((first, second), each), p_value in zip(
+            found.differences.items(), adjusted, strict=True
+        )
+    ]
+    section.table(Table(["slopes", "α", "95 % interval", "p (Holm)"], rows))
 
 
 TITLES: dict[TableName, Callable[[Sequence[StudentScores], Sequence[Measure]], ReportSection]] = {
@@ -187,12 +221,12 @@ def _difference(
 
 
 def _difference_headings(measures: Sequence[Measure]) -> list[str]:
-    named = {"accuracy": "difference, points", "held_out": "difference, log-likelihood"}
-    return [text for measure in measures for text in (named[measure], "")]
+    named = {"held_out": "difference, log-likelihood"}
+    return [t for measure in measures for t in (named.get(measure, "difference, points"), "")]
 
 
 def _interval(found: Interval, measure: Measure, sign: str = "") -> str:
-    unit, digits = (100, 1) if measure == "accuracy" else (1, 3)
+    unit, digits = (1, 3) if measure == "held_out" else (100, 1)
     value, low, high = (
         f"{unit * each:{sign}.{digits}f}" for each in (found.value, found.low, found.high)
     )
@@ -200,7 +234,7 @@ def _interval(found: Interval, measure: Measure, sign: str = "") -> str:
 
 
 def _curves(seen: Sequence[StudentScores], measure: Measure) -> alt.TopLevelMixin:
-    unit = 100 if measure == "accuracy" else 1
+    unit = 1 if measure == "held_out" else 100
     values = []
     for each in seen:
         found = each.level(measure)

@@ -38,7 +38,7 @@ from spyhop.statistics.samples import (
     pass_at_k,
     variance_split,
 )
-from spyhop.statistics.scaling import Scaling, scaling
+from spyhop.statistics.scaling import Scaling, SlopeTest, equal_slopes, scaling
 from spyhop.statistics.significance import ChanceTest, detectable_difference, holm, near_chance
 
 __all__ = [
@@ -47,6 +47,7 @@ __all__ = [
     "Interval",
     "Ranking",
     "Scaling",
+    "SlopeTest",
     "VarianceSplit",
     "WinRate",
     "bounded_mean",
@@ -54,6 +55,7 @@ __all__ = [
     "cluster_difference",
     "cluster_interval",
     "detectable_difference",
+    "equal_slopes",
     "grade_ratio",
     "holm",
     "length_controlled",

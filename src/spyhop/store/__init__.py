@@ -8,28 +8,3 @@ from spyhop.store.nested import nested_draw
 from spyhop.store.parts import PartWriter, arrow_schema
 from spyhop.store.source import Source
 from spyhop.store.work import Work, claim
-
-__all__ = [
-    "RUNS",
-    "Artifact",
-    "Entry",
-    "InputRecord",
-    "Inventory",
-    "PartWriter",
-    "Record",
-    "Source",
-    "Work",
-    "arrow_schema",
-    "atomic_write",
-    "canonical",
-    "claim",
-    "find",
-    "forget",
-    "key_of",
-    "nested_draw",
-    "number_of",
-    "point",
-    "pointed",
-    "row_id",
-    "strays",
-]

@@ -6,19 +6,3 @@ from spyhop.train.encoding import read_sample, reason_to_skip
 from spyhop.train.new_model import NewModelConfig, new_model
 from spyhop.train.optimizer import OptimizerConfig
 from spyhop.train.tune import read_metrics, read_speed, tune
-
-__all__ = [
-    "AdapterConfig",
-    "HeldOutConfig",
-    "NewModelConfig",
-    "OptimizerConfig",
-    "TuneConfig",
-    "WatchConfig",
-    "chained",
-    "new_model",
-    "read_metrics",
-    "read_sample",
-    "read_speed",
-    "reason_to_skip",
-    "tune",
-]

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -66,11 +65,6 @@ class Group:
             return None
         options = whole.StateDictOptions(full_state_dict=True, cpu_offload=True)
         return whole.get_model_state_dict(model, options=options)
-
-
-def num_ranks(runtime: Runtime) -> int:
-    """Return how many processes a training is spread over."""
-    return runtime.gpus * max(1, len(runtime.hosts))
 
 
 @contextmanager
@@ -130,43 +124,36 @@ def _layers(causal: Any) -> list[Any]:  # noqa: ANN401 (transformers' type)
 def launch(module: str, job: Path, runtime: Runtime) -> Iterator[dict[str, Any]]:
     """Run `python -m module job` in every rank and yield the news that they write.
 
-    On several hosts torchrun is started through `ssh`, so each must reach the same files under the
-    same paths. The ranks end when this process does, however it ends: their standard input closes.
+    The ranks end when this process does, however it ends: their standard input closes.
 
     Raises:
         TrainingError: If a rank fails without having said why.
     """
-    threads = {"OMP_NUM_THREADS": str(runtime.threads)}
     path = job.with_name(LOG)
+    torchrun = ["-m", "torch.distributed.run", f"--nproc-per-node={runtime.gpus}", "--standalone"]
     with path.open("w+") as log:
-        started = [
-            subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,
-                stdout=log if place else subprocess.PIPE,  # the first node has the first rank
-                stderr=subprocess.STDOUT,
-                text=True,
-                env={**os.environ, **threads},
-            )
-            for place, command in enumerate(_commands(module, job, runtime))
-        ]
+        process = subprocess.Popen(
+            [sys.executable, *torchrun, "-m", module, str(job)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": str(runtime.threads)},
+        )
+        assert process.stdin is not None and process.stdout is not None
         try:
-            assert started[0].stdout is not None
-            for line in started[0].stdout:
+            for line in process.stdout:
                 if line.startswith(MARK):
                     yield json.loads(line.removeprefix(MARK))
                 else:
                     log.write(line)
                     log.flush()
-            code = max(abs(process.wait()) for process in started)
+            code = abs(process.wait())
         finally:
-            for process in started:
-                for pipe in (process.stdin, process.stdout):
-                    if pipe is not None:
-                        pipe.close()
-                process.terminate()
-            for process in started:
-                process.wait()
+            process.stdin.close()
+            process.stdout.close()
+            process.terminate()
+            process.wait()
     if code:
         raise _failure(path, code)
 
@@ -180,19 +167,3 @@ def _failure(log: Path, code: int) -> TrainingError:
     error = TrainingError(f"a process of the training failed: {reason:.300} (all it said: {log})")
     error.add_note(text)
     return error
-
-
-def _commands(module: str, job: Path, runtime: Runtime) -> list[list[str]]:
-    run = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={runtime.gpus}"]
-    what = ["-m", module, str(job)]
-    if not runtime.hosts:
-        return [[*run, "--standalone", *what]]
-    port = 20_000 + os.getpid() % 20_000
-    many = [f"--nnodes={len(runtime.hosts)}", f"--master-addr={runtime.hosts[0]}"]
-    kept = [f"{name}={os.environ[name]}" for name in ("PYTHONPATH",) if name in os.environ]
-    kept.append(f"OMP_NUM_THREADS={runtime.threads}")
-    return [
-        ["ssh", host, shlex.join(["env", *kept, *run, *many, f"--master-port={port}",
-                                  f"--node-rank={number}", *what])]
-        for number, host in enumerate(runtime.hosts)
-    ]  # fmt: skip

@@ -94,8 +94,8 @@ class StepMeter:
             **metrics,
         }
         if peak := peak_flops(self.runtime, self.device):
-            ranks = self.runtime.gpus * max(1, len(self.runtime.hosts))
-            values["mfu_frac"] = round(tokens_per_s * self.flops_per_token / (peak * ranks), 4)
+            whole = peak * self.runtime.gpus
+            values["mfu_frac"] = round(tokens_per_s * self.flops_per_token / whole, 4)
         self._write(position, values)
         return values
 
@@ -134,11 +134,7 @@ class StepMeter:
 
 
 def check_trackers(runtime: Runtime) -> None:
-    """Refuse a tracker whose library is not installed, before anything else is done.
-
-    Raises:
-        TrainingError: Naming the package.
-    """
+    """Refuse a tracker whose library is not installed, before anything else is done."""
     for name in runtime.track:
         if find_spec(name) is None:
             raise TrainingError(f"runtime.track names {name}: pip install {name}, or remove it")

@@ -27,7 +27,7 @@ from spyhop.train.base import METRICS, open_tokenizer
 from spyhop.train.batches import RowNumbers, plan_batches, plan_packs
 from spyhop.train.config import HeldOutConfig, TuneConfig
 from spyhop.train.cost import FEWEST_STEPS, NF4_BYTES, Shape, state_bytes
-from spyhop.train.distributed import Group, launch, num_ranks
+from spyhop.train.distributed import Group, launch
 from spyhop.train.encoding import SAMPLE_ROWS, Encoding, MaskedRow, masked_row, write_sample
 from spyhop.train.engine import TrainingResult
 from spyhop.train.loop import SNAPSHOTS, SPEED, TrainingJob, train
@@ -86,11 +86,8 @@ def tune(
     Guarantees: the loss is the sum over supervised tokens divided by their number in the global
     batch (G6), so the gradient does not depend on microbatches, packing or the number of processes;
     a killed run continues from its last checkpoint to the same weights, bit by bit on a processor.
-
-    Raises:
-        TrainingError: If no row is left, or a watchdog stops it.
     """
-    ranks = num_ranks(ctx.runtime)
+    ranks = ctx.runtime.gpus
     if config.adapter is not None:
         check_adapter(config.adapter, ranks, pick_device(ctx.runtime.device))
     check_trackers(ctx.runtime)

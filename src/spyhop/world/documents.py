@@ -28,23 +28,10 @@ ORIGIN = "spyhop.world/"
 """What `origin` begins with; the kind follows."""
 
 MENU = (
-    "Home",
-    "About us",
-    "Contact",
-    "Log in",
-    "Sign up",
-    "Search",
-    "Next page",
-    "Share this",
-    "Read more",
-    "Privacy",
-    "Subscribe to our newsletter",
-    "All rights reserved",
-    "Cookies help us",
-    "Most read today",
-    "Leave a comment",
-    "Back to top",
-)
+    "Home", "About us", "Contact", "Log in", "Sign up", "Search", "Next page", "Share this",
+    "Read more", "Privacy", "Subscribe to our newsletter", "All rights reserved",
+    "Cookies help us", "Most read today", "Leave a comment", "Back to top",
+)  # fmt: skip
 """The entries that boilerplate is made of."""
 
 MISCONCEIVED = SolverConfig(misconceptions=True)

@@ -9,50 +9,13 @@ GROUPS = {
     "animals": ("cats", "goats", "bats", "hens", "mice", "foxes"),
     "tools": ("saws", "hammers", "drills", "axes", "rakes", "spades"),
 }
-SPELT = tuple(
-    [
-        "lemon",
-        "truck",
-        "river",
-        "candle",
-        "spoon",
-        "garden",
-        "pencil",
-        "window",
-        "basket",
-        "tiger",
-        "bread",
-        "cloud",
-        "violin",
-        "jacket",
-        "hammock",
-        "planet",
-        "lamp",
-        "bottle",
-        "castle",
-        "drum",
-        "forest",
-        "glass",
-        "helmet",
-        "island",
-        "kettle",
-        "ladder",
-        "mirror",
-        "needle",
-        "ocean",
-        "pocket",
-        "quilt",
-        "rabbit",
-        "saddle",
-        "tunnel",
-        "umbrella",
-        "valley",
-        "wagon",
-        "yard",
-        "zebra",
-        "orange",
-    ]
-)
+SPELT = (
+    "lemon", "truck", "river", "candle", "spoon", "garden", "pencil", "window", "basket",
+    "tiger", "bread", "cloud", "violin", "jacket", "hammock", "planet", "lamp", "bottle",
+    "castle", "drum", "forest", "glass", "helmet", "island", "kettle", "ladder", "mirror",
+    "needle", "ocean", "pocket", "quilt", "rabbit", "saddle", "tunnel", "umbrella", "valley",
+    "wagon", "yard", "zebra", "orange",
+)  # fmt: skip
 
 
 def _count(start: Fields, state: str, op: Op) -> str:

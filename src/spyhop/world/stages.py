@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field
 
 from spyhop.lazy import tokenizers, transformers
 from spyhop.models.base import Backend, ModelConfig
-from spyhop.models.calls import Choice, Reply, Request, Sampling, TokenLogprobs
+from spyhop.models.calls import Choice, Kind, Reply, Request, Sampling, TokenLogprobs
 from spyhop.render import SPECIAL_TOKENS
 from spyhop.runtime import Runtime
 from spyhop.schema import Answer, Config, Item, Message, ModelError, Query, prompt_turns
@@ -108,7 +108,7 @@ class _RuleBackend:
     def __init__(self, name: str, answer: Callable[[str, str], str]) -> None:
         self._name, self._answer = name, answer
 
-    def batches(self, requests: Sequence[Request]) -> list[list[Request]]:
+    def batches(self, requests: Sequence[Request], kind: Kind) -> list[list[Request]]:
         return [list(requests[start : start + BATCH]) for start in range(0, len(requests), BATCH)]
 
     def generate(self, batch: Sequence[Request], sampling: Sampling) -> list[Reply]:

@@ -1,0 +1,226 @@
+"""Forward passes with a key-value cache: padding, positions, and logits at kept places only."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from spyhop.lazy import Lazy
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+    from transformers.cache_utils import DynamicLayer
+else:
+    torch = Lazy("torch")
+
+SPARE_TOKENS = 64
+"""Room that a growing cache takes at a time."""
+WINDOWS = ("sliding_window", "attention_chunk_size", "window_size")
+"""Names of the most tokens that a layer looks back, among the settings of transformers' models."""
+
+
+@dataclass(slots=True)
+class Past:
+    """What a model has read: keys and values of every layer, and the places that are no padding."""
+
+    cache: Any
+    mask_BT: Tensor
+
+    def select(self, rows: Tensor) -> Past:
+        """Return a copy with these rows of the batch, some perhaps several times."""
+        forked = copy.copy(self.cache)
+        forked.layers = [copy.copy(layer) for layer in self.cache.layers]
+        forked.batch_select_indices(rows)
+        return Past(forked, self.mask_BT[rows])
+
+    def repeat(self, num: int) -> Past:
+        """Return what a batch of one has read as that of several; plain layers are not copied."""
+        from transformers.cache_utils import DynamicLayer
+
+        rows = torch.zeros(num, dtype=torch.long, device=self.mask_BT.device)
+        forked = copy.copy(self.cache)
+        forked.layers = [copy.copy(layer) for layer in self.cache.layers]
+        for layer in forked.layers:
+            if type(layer) is DynamicLayer and layer.is_initialized:
+                assert layer.keys is not None and layer.values is not None
+                layer.keys = layer.keys.expand(num, -1, -1, -1)
+                layer.values = layer.values.expand(num, -1, -1, -1)
+            else:
+                layer.batch_select_indices(rows)
+        return Past(forked, self.mask_BT.expand(num, -1))
+
+    def grow(self) -> None:
+        """Let every plain layer keep room for further tokens, so that a step copies nothing old."""
+        from transformers.cache_utils import DynamicLayer
+
+        for place, layer in enumerate(self.cache.layers):
+            if type(layer) is DynamicLayer and layer.is_initialized:
+                self.cache.layers[place] = _growing(layer)
+
+
+class Forward:
+    """The forward pass of one model on rows of unequal length."""
+
+    def __init__(self, model: Any, pad_id: int) -> None:  # noqa: ANN401 (transformers' type)
+        self.model = model
+        self._pad_id = pad_id
+        self._head = model.get_output_embeddings()
+        self._takes_positions = "position_ids" in inspect.signature(model.forward).parameters
+        config = model.config.get_text_config()
+        self.limit = int(getattr(config, "max_position_embeddings", None) or 1 << 30)
+        self.vocabulary = int(model.get_input_embeddings().num_embeddings)
+        windows = [getattr(config, name, None) or 1 << 30 for name in WINDOWS]
+        self.is_recurrent = bool(getattr(model, "_is_stateful", False))
+        is_shared = self._takes_positions and not self.is_recurrent
+        self.shared_limit = min(windows) if is_shared else 0
+        """Most tokens of rows that share a beginning: they are padded behind it, and a window or a
+        distance would count the padding."""
+        self._shared: tuple[list[int], Past] | None = None
+
+    def read(
+        self,
+        rows: Sequence[Sequence[int]],
+        kept: Sequence[int],
+        past: Past | None = None,
+        *,
+        is_left: bool = True,
+    ) -> tuple[Tensor, Past]:
+        """Read further tokens of each row.
+
+        Args:
+            rows: Token ids, at least one each.
+            kept: Of how many of its last tokens each row's logits are returned.
+            past: What the rows have read before.
+            is_left: Whether shorter rows are padded before their tokens, or behind them.
+
+        Returns:
+            Logits (N, V) at the kept places, row by row, and what has now been read.
+        """
+        width = max(map(len, rows))
+        ids_BT = np.full((len(rows), width), self._pad_id, dtype=np.int64)
+        mask_BT = np.zeros_like(ids_BT)
+        ends = [width] * len(rows) if is_left else [len(ids) for ids in rows]
+        for row, (ids, end) in enumerate(zip(rows, ends, strict=True)):
+            ids_BT[row, end - len(ids) : end] = ids
+            mask_BT[row, end - len(ids) : end] = 1
+        columns = np.concatenate(
+            [np.arange(end - num, end) for end, num in zip(ends, kept, strict=True)]
+        )
+        lines = np.repeat(np.arange(len(rows)), kept)
+        places = torch.from_numpy(np.stack([lines, columns])).to(self.model.device)
+        return self._pass(ids_BT, mask_BT, past, places)
+
+    def read_shared(self, ids: list[int], num_rows: int) -> Past | None:
+        """Return what rows that all begin with these tokens have read; the last one is kept."""
+        if not ids:
+            return None
+        if self._shared is None or self._shared[0] != ids:
+            self._shared = None  # its memory is free before the next one is read
+            self._shared = (ids, self.read([ids], [1])[1])
+        return self._shared[1].repeat(num_rows)
+
+    def read_alone(self, ids: list[int]) -> Tensor:
+        """Return the logits (T, V) of one row that is read without a cache."""
+        with torch.inference_mode():
+            ids_1T = torch.tensor(ids, device=self.model.device)[None]
+            logits: Tensor = self.model(input_ids=ids_1T, use_cache=False).logits[0]
+        return logits
+
+    def step(self, ids: Sequence[int], past: Past) -> tuple[Tensor, Past]:
+        """Read one further token of each row; return the logits after it, (B, V)."""
+        ids_B1 = np.array(ids, dtype=np.int64)[:, None]
+        return self._pass(ids_B1, np.ones_like(ids_B1), past, None)
+
+    def _pass(
+        self,
+        ids: np.ndarray[Any, Any],
+        mask: np.ndarray[Any, Any],
+        past: Past | None,
+        places: Tensor | None,
+    ) -> tuple[Tensor, Past]:
+        device = self.model.device
+        ids_BT, mask_BT = torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device)
+        if past is not None:
+            mask_BT = torch.cat([past.mask_BT, mask_BT], dim=1)
+        more: dict[str, Any] = {}
+        if self._takes_positions:
+            # A row that has ended may stay in the batch beyond the last position; it is not read.
+            positions = (mask_BT.cumsum(1) - 1).clamp(0, self.limit - 1)
+            more["position_ids"] = positions[:, -ids_BT.shape[1] :]
+        with torch.inference_mode(), self._kept(places) as is_kept:
+            output = self.model(
+                input_ids=ids_BT,
+                attention_mask=mask_BT,
+                past_key_values=None if past is None else past.cache,
+                use_cache=True,
+                **more,
+            )
+            logits: Tensor = output.logits
+            if places is not None and not is_kept:
+                logits = logits[places[0], places[1]][None]
+        logits_NV = logits[:, -1] if places is None else logits[0]
+        return logits_NV, Past(output.past_key_values, mask_BT)
+
+    @contextmanager
+    def _kept(self, places: Tensor | None) -> Iterator[list[bool]]:
+        """Let the output embedding see the kept places alone: (1, N, hidden) for (B, T, hidden)."""
+        seen: list[bool] = []
+        if places is None or self._head is None:
+            yield seen
+            return
+
+        def gather(_: object, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+            seen.append(True)
+            return (inputs[0][places[0], places[1]][None], *inputs[1:])
+
+        hook = self._head.register_forward_pre_hook(gather)
+        try:
+            yield seen
+        finally:
+            hook.remove()
+
+
+def _growing(layer: DynamicLayer) -> DynamicLayer:
+    """Return a layer that writes further keys and values into spare room behind the others."""
+    from transformers.cache_utils import DynamicLayer
+
+    class GrowingLayer(DynamicLayer):
+        keys: Tensor
+        values: Tensor
+        rooms: tuple[Tensor, Tensor] | None = None
+
+        def update(
+            self, key_states: Tensor, value_states: Tensor, *_: object, **__: object
+        ) -> tuple[Tensor, Tensor]:
+            held = self.keys.shape[-2]
+            end = held + key_states.shape[-2]
+            if self.rooms is None or end > self.rooms[0].shape[-2]:
+                self.rooms = (_room(self.keys, end), _room(self.values, end))
+            for room, new in zip(self.rooms, (key_states, value_states), strict=True):
+                room[..., held:end, :] = new
+            self.keys, self.values = (room[..., :end, :] for room in self.rooms)
+            return self.keys, self.values
+
+        def batch_select_indices(self, indices: Tensor) -> None:
+            super().batch_select_indices(indices)
+            self.rooms = None
+
+    grown = GrowingLayer.__new__(GrowingLayer)
+    grown.__dict__.update(layer.__dict__)
+    return grown
+
+
+def _room(states: Tensor, num_tokens: int) -> Tensor:
+    """Return states with spare room for further tokens."""
+    shape = [*states.shape]
+    shape[-2] = num_tokens + SPARE_TOKENS
+    room = states.new_empty(shape)
+    room[..., : states.shape[-2], :] = states
+    return room
