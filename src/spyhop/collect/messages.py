@@ -18,7 +18,7 @@ from spyhop.collect.shapes import (
     unused_keys,
 )
 from spyhop.schema import Answer, Config, InputError, Message, Prompt
-from spyhop.stage import Context, Estimate, stage, sum_estimates
+from spyhop.stage import Context, stage, sum_estimates
 from spyhop.store import Artifact, row_id
 from spyhop.store.files import parquet_head
 from spyhop.store.rows import PARQUET, kind_of, read_rows, row_files
@@ -48,12 +48,7 @@ class RawRow:
     values: dict[str, Any]
 
 
-def plan_messages(config: MessagesConfig, file: Estimate) -> Estimate:
-    """One prompt per line."""
-    return sum_estimates([file])
-
-
-@stage(version=2, writes=Prompt, plan=plan_messages)
+@stage(version=2, writes=Prompt, plan=lambda config, file: sum_estimates([file]))
 def read_prompts(ctx: Context, config: MessagesConfig, *, file: Artifact) -> Iterator[Prompt]:
     """Read prompts: rows of any shape; a response in a column of its own is dropped.
 
@@ -84,7 +79,7 @@ def read_prompts(ctx: Context, config: MessagesConfig, *, file: Artifact) -> Ite
     seen.report()
 
 
-@stage(version=4, writes=Answer, plan=plan_messages)
+@stage(version=4, writes=Answer, plan=lambda config, file: sum_estimates([file]))
 def read_conversations(ctx: Context, config: MessagesConfig, *, file: Artifact) -> Iterator[Answer]:
     """Read rows to train on: conversations of any shape that end with the assistant's turn.
 
