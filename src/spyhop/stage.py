@@ -133,7 +133,8 @@ class Estimate:
     seconds: float = 0.0
     """On one core of a current machine, from the rates measured in `benchmarks/`."""
     parts: tuple[int, ...] = ()
-    """Of a source: rows of each file; of a collection: rows of each task; empty if unknown."""
+    """Of a source: rows of each file; of a collection: rows of each task; of questions: of each
+    turn; empty if unknown."""
     num_bytes: int = 0
     """Of a source: what its files hold once they are unpacked, guessed for packed ones."""
 

@@ -80,7 +80,7 @@ def test_a_served_model_is_compared_with_ready_answers(cli: Command, served: Ser
     assert (rate["num"], rate["value"], rate["against"]) == (9, 1.0, "short")
     assert found["student", "missing verdicts"]["value"] == pytest.approx(2 / 22 + 1 / 22, abs=0.05)
     assert found["student", "flips"]["value"] == 0
-    assert found["student", "points of the response shown first"]["value"] == 0.5
+    assert found["student", "shown first"]["value"] == 0.5
     assert {row.missing for row in _verdicts()} == {"", "no_verdict"}
     page = Path("out/runs/judge/report/report.html").read_text()
     assert "judge: student against short, n = 9: win rate 100.0 %" in page

@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError
 
 from spyhop.collect.shapes import conversation
 from spyhop.evaluate.judge_prompts import Form
-from spyhop.evaluate.judging import read_questions, read_responses
+from spyhop.evaluate.judging import read_questions, read_responses, with_reading
 from spyhop.models import Model, Sampling
 from spyhop.models.script import Ask, Script, play
 from spyhop.schema import (
@@ -61,6 +61,8 @@ class OpenSuite(Config):
     """Files of reference answers, with the questions' ids."""
     published: int = 0
     """Number of questions as published."""
+    num_turns: int = 1
+    """Of each question, for plans."""
     form: Form = "pairwise"
     """Default form of judging."""
     doubted: tuple[str, ...] = ()
@@ -103,13 +105,13 @@ class QuestionsConfig(Config):
     """At most this many questions: a fixed random sample."""
 
 
-@stage(
-    version=1,
-    writes=Question,
-    plan=lambda config, folder: Estimate(
-        rows=config.limit or config.suite.published or folder.rows
-    ),
-)
+def plan_questions(config: QuestionsConfig, folder: Estimate) -> Estimate:
+    """Count the published questions, and the rows of each turn."""
+    rows = config.limit or config.suite.published or folder.rows
+    return Estimate(rows=rows, parts=(rows,) * config.suite.num_turns)
+
+
+@stage(version=1, writes=Question, plan=plan_questions)
 def open_questions(
     ctx: Context, config: QuestionsConfig, *, folder: Artifact
 ) -> Iterator[Question]:
@@ -132,7 +134,10 @@ def open_questions(
     if suite.published not in (0, len(found)):
         ctx.notice(f"{suite.name}: {len(found):,} questions; published are {suite.published:,}")
     kept = set(sorted(found, key=lambda name: row_id("0/limit", name))[: config.limit])
-    yield from (question for name, question in found.items() if name in kept)
+    for question in (found[name] for name in found if name in kept):
+        for turn in range(1, len(question.turns) + 1):
+            ctx.count(f"turn/{turn}")
+        yield question
 
 
 class ReadyConfig(Config):
@@ -145,20 +150,23 @@ class ReadyConfig(Config):
     """For labelled pairs: which of the two responses, 0 or 1."""
 
 
-@stage(
-    version=1, writes=Response, plan=lambda config, questions, folder: Estimate(rows=questions.rows)
-)
+def plan_ready(config: ReadyConfig, questions: Estimate, **inputs: object) -> Estimate:
+    """One row per question."""
+    return Estimate(rows=questions.rows)
+
+
+@stage(version=1, writes=Response, plan=plan_ready)
 def ready_answers(
     ctx: Context, config: ReadyConfig, *, questions: Artifact, folder: Artifact
 ) -> Iterator[Response]:
     """Yield ready answers to the questions. Counts: `foreign`, rows of other questions."""
     suite, side = config.suite, config.side
     for where, row, question in _matched(ctx, config, questions, folder):
-        columns: tuple[str, ...] = RESPONSES if side is None else (suite.responses[side],)
-        if PAIR[0] in row:
-            columns = tuple(
-                out for out, of in zip(PAIR, SIDES[0], strict=True) if row.get(of) == config.name
-            )
+        pairs = zip(PAIR, SIDES[0], strict=True)
+        columns = [
+            text for text, model in pairs if row.get(model, "") == config.name and text in row
+        ]
+        columns = columns or ([*RESPONSES] if side is None else [suite.responses[side]])
         value = next((v for c in columns if (v := _value(row, c)) is not None), None)
         if value is None:
             turns = conversation(row, where, needs_response=True).turns
@@ -172,11 +180,7 @@ def ready_answers(
         )  # fmt: skip
 
 
-@stage(
-    version=1,
-    writes=Verdict,
-    plan=lambda config, questions, answers, folder: Estimate(rows=questions.rows),
-)
+@stage(version=1, writes=Verdict, plan=plan_ready)
 def ready_verdicts(
     ctx: Context,
     config: ReadyConfig,
@@ -201,26 +205,24 @@ def ready_verdicts(
         if not a or not b:
             ctx.count("foreign")
             continue
-        by_judge: dict[str, tuple[str, ...]] = {name: (name,) for name in labels}
-        for name, columns in (by_judge or {judge: WINNERS}).items():
-            found = {
-                "suite": question.suite,
-                "topic": question.topic,
-                "judge": name,
-                "a": a,
-                "b": b,
-            }
+        blank = Verdict(
+            id="", item_id=question.id, judge=judge, a=a, b=b, suite=question.suite,
+            topic=question.topic,
+        )  # fmt: skip
+        columns: dict[str, tuple[str, ...]] = {name: (name,) for name in labels}
+        for name, column in (columns or {judge: WINNERS}).items():
+            verdict = blank.model_copy(update={"judge": name})
             if "item_id" in row:
-                found |= row
+                verdict = _validated({**blank.model_dump(), **row}, where)
             elif "review_id" in row:
-                found |= _reviewed(ctx, row, where)
+                verdict = _reviewed(ctx, verdict, row, where)
             else:
-                found |= _stated(_first(row, columns))
-            found |= {"id": row_id(name, canonical(row)), "item_id": question.id}
-            verdict = _validated(found, where)
+                winner = MEANING.get(_first(row, column).lower())
+                update = {"winner": winner, "missing": "" if winner else "no_verdict"}
+                verdict = verdict.model_copy(update=update)
             if verdict.missing:
                 ctx.count(f"missing/{verdict.missing}")
-            yield verdict
+            yield verdict.model_copy(update={"id": row_id(name, canonical(row))})
 
 
 def _names(answers: Mapping[str, Artifact]) -> dict[str, str]:
@@ -250,11 +252,12 @@ class RespondConfig(Config):
 
 
 def plan_respond(config: RespondConfig, questions: Estimate, model: Estimate) -> Estimate:
-    """One request per question; later turns repeat the earlier ones."""
-    most = questions.rows * config.sampling.max_new_tokens
+    """One request per turn; later turns repeat the earlier ones."""
+    rows = sum(questions.parts) or questions.rows
+    most, again = rows * config.sampling.max_new_tokens, rows - questions.rows
     calls = Calls(
-        requests=questions.rows, prompt_tokens=questions.rows * 60, response_tokens=most // 4,
-        most_response_tokens=most, further_prompt_tokens=most, further_response_tokens=most,
+        requests=rows, prompt_tokens=rows * 60, response_tokens=most // 4,
+        most_response_tokens=most, further_prompt_tokens=again * config.sampling.max_new_tokens,
     )  # fmt: skip
     return Estimate(rows=questions.rows, calls={"model": calls})
 
@@ -305,15 +308,10 @@ def _matched(
 def _question(suite: OpenSuite, row: dict[str, Any], where: str) -> list[str]:
     for template in suite.question:
         values = {name: _value(row, name) for name in names(template)}
-        if None in values.values():
-            continue
-        lists = [value for value in values.values() if isinstance(value, list)]
-        if turns := (
-            lists[0]
-            if lists
-            else [fill(template, **{k: str(v) for k, v in values.items()}).strip()]
-        ):
-            return [str(turn) for turn in turns]
+        if None not in values.values():
+            turns = next((each for each in values.values() if isinstance(each, list)), None)
+            text = fill(template, **{name: str(each) for name, each in values.items()})
+            return [str(turn) for turn in turns or [text.strip()]]
     if suite.question:
         raise InputError(f"{where}: no {' or '.join(suite.question)}; it has {', '.join(row):.80}")
     turns = [turn.content for turn in conversation(row, where).turns if turn.role == "user"]
@@ -351,20 +349,10 @@ def _first(row: dict[str, Any], columns: tuple[str, ...]) -> str:
     return ""
 
 
-def _reviewed(ctx: Context, row: dict[str, Any], where: str) -> dict[str, Any]:
+def _reviewed(ctx: Context, verdict: Verdict, row: dict[str, Any], where: str) -> Verdict:
     text = field(row, "text", where)
-    found = read_grades(text)
-    if found.missing:
-        return {"missing": found.missing, "reason": text}
-    grades, stored = list(found.grades), row.get("score")
-    if stored is not None and [float(grade) for grade in stored] != grades:
+    found, stored = read_grades(text), row.get("score")
+    if stored is not None and tuple(map(float, stored)) != found.grades:
         ctx.count("differs")
-        ctx.notice(f"{where}: the review says {grades}, its stored score is {stored}")
-    first, second = grades
-    winner = "tie" if first == second else "a" if first > second else "b"
-    return {"score": first, "score_b": second, "winner": winner, "order": "ab", "reason": text}
-
-
-def _stated(said: str) -> dict[str, Any]:
-    winner = MEANING.get(said.lower())
-    return {"winner": winner} if winner else {"missing": "no_verdict"}
+        ctx.notice(f"{where}: the review says {list(found.grades)}, its stored score is {stored}")
+    return with_reading(verdict, found, text).model_copy(update={"order": "ab"})

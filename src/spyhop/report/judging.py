@@ -1,4 +1,4 @@
-"""The page of judged responses: win rates, grades, the judge's own measures, and verdicts to read.
+"""The page of judged responses: win rates, grades, the judges themselves, verdicts to read.
 
 Also writes `results.json`, a row for each figure, and `verdicts.jsonl`.
 """
@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from spyhop.evaluate.judging import judge as judge_stage
 from spyhop.evaluate.judging import read_questions, read_responses
-from spyhop.evaluate.win_rates import ALL, UNDOUBTED, Figure, check_judge, figures
+from spyhop.evaluate.win_rates import ALL, KAPPA, SLOPE, UNDOUBTED, Figure, check_judge, figures
 from spyhop.lazy import alt
 from spyhop.report.cost import cost_section
 from spyhop.report.html import (
@@ -37,26 +37,29 @@ NUM_SHOWN = 4
 """Verdicts shown of each judge."""
 RATES = ("win rate", "length-controlled win rate", "style-controlled win rate", "Bradley-Terry")
 GRADES = ("share of the other's grades", "mean grade / 10")
-JUDGES_OWN = (
-    "missing verdicts", "flips", "points of the response shown first", "position bias",
-    "length bias", "self-preference", "win rate, the same questions judged again",
-    "log-odds per standard deviation", "agreement with people (kappa)",
-    "people among themselves (kappa)",
-)  # fmt: skip
-PLAIN = ("kappa", "log-odds")
-"""Measures that are no shares."""
+BELIEVED = (KAPPA, "missing verdicts", "flips", "position bias", "length bias", "self-preference")
+SECTIONS = {
+    "Win rates": "Share of questions on which the judge prefers the model, ties counted half. At "
+    "equal length and equal style (length, headers, lists, bold) it is what a regression expects. "
+    "Intervals are over questions and include the judge's own variance.",
+    "Grades": "The model's grades in total as a share of the other model's, or their mean.",
+    "The judges": "Verdicts that could not be read are missing: they count for no model. Flips are "
+    "questions on which the two orders disagree. The response shown first gets half of the points "
+    "from a judge without position bias.",
+    "By topic and turn": "The same for each part of the questions.",
+}
 
 
 class PublishedModel(Config):
-    """A published win rate, with the kind of the model's training data."""
+    """A published win rate, or the kind of a model of your own."""
 
     name: str
     group: str
-    """`non-distilled`, `distilled` or `proprietary`."""
+    """Kind of training data: `non-distilled`, `distilled` or `proprietary`."""
     labelled: int | None = None
-    """Number of labelled examples; unknown for proprietary models."""
+    """Number of labelled examples."""
     win_rate: float | None = None
-    """In percent; a model of this run has its own."""
+    """In percent, as published."""
 
 
 class JudgePageConfig(Config):
@@ -65,8 +68,9 @@ class JudgePageConfig(Config):
     title: str
     lead: str
     doubted: tuple[str, ...] = ()
+    """Ids of questions without which rates are reported, too."""
     flags: tuple[str, ...] = ()
-    """What speaks against believing a judge."""
+    """Reasons not to believe a judge."""
     published: tuple[PublishedModel, ...] = ()
     """Rows to compare with."""
 
@@ -85,101 +89,81 @@ def judge_page(
 ) -> None:
     """Write `report.html`, `results.json` and `verdicts.jsonl`; with human labels, check judges."""
     responses = {name: read_responses(each) for name, each in answers.items()}
-    rows = _verdicts(verdicts)
+    rows, found = _verdicts(verdicts), list[Figure]()
     if labels is None:
         found = figures(rows, responses, config.doubted)
     else:
         texts = {each.id: each.turns[0] for each in read_questions(questions)}
         people = list(labels.rows(Verdict))
-        found = [
-            figure
-            for name in dict.fromkeys(row.judge for row in rows)
-            for figure in check_judge(
-                [r for r in rows if r.judge == name], people, responses, texts
-            )
-        ]
+        for name in dict.fromkeys(row.judge for row in rows):
+            found += check_judge([r for r in rows if r.judge == name], people, responses, texts)
     (ctx.out / RESULTS).write_text(json.dumps([asdict(each) for each in found], indent=1))
     with (ctx.out / VERDICTS).open("w", encoding="utf-8") as file:
         file.writelines(f"{row.model_dump_json()}\n" for row in rows)
+    parts: dict[str, list[Figure]] = {title: [] for title in SECTIONS}
+    for figure in found:
+        parts[_title(figure)].append(figure)
     sections = [
-        _section(
-            "Win rates", RATES_LEAD, [f for f in found if f.measure in RATES and _is_whole(f)]
-        ),
-        _section(
-            "Grades", GRADES_LEAD, [f for f in found if f.measure in GRADES and not _is_topic(f)]
-        ),
-        _section(
-            "The judge",
-            JUDGE_LEAD,
-            [f for f in found if f.measure in JUDGES_OWN and not _is_topic(f)],
-        ),
-        _section(
-            "By topic and turn",
-            "",
-            [f for f in found if f.measure in (*RATES, *GRADES) and _is_topic(f)],
-        ),
+        *(_section(title, some) for title, some in parts.items() if some),
         *([_published_section(config, found)] if config.published else []),
         _verdicts_section(rows),
         cost_section(responses=answers, verdicts=verdicts),
         data_section(questions={"questions": questions}, answers=answers, verdicts=verdicts),
     ]
     lead = "\n".join([config.lead, *config.flags, *summary(found)])
-    shown = [section for section in sections if section.blocks]
-    write_page(ctx.out, config.title, lead, shown, {"questions": questions}, answers, verdicts)
+    write_page(ctx.out, config.title, lead, sections, {"questions": questions}, answers, verdicts)
 
 
 def _verdicts(verdicts: Mapping[str, Artifact]) -> list[Verdict]:
-    """Return all verdicts; judges of one name (or one judge in two forms) take their inputs' names.
+    """Return all verdicts; judges of one name, or one judge in two forms, take the inputs' names.
 
     Files of verdicts may share a judge: its verdicts on several models.
     """
     by_input = {name: list(each.rows(Verdict)) for name, each in verdicts.items()}
-    asked = {n: rows[0].judge for n, rows in by_input.items() if rows and _is_asked(verdicts[n])}
-    shared = {judge for judge, num in Counter(asked.values()).items() if num > 1}
+    asked = [name for name, each in verdicts.items() if each.record.stage == judge_stage.name]
+    labels = {name: by_input[name][0].judge for name in asked if by_input[name]}
+    shared = {label for label, num in Counter(labels.values()).items() if num > 1}
     return [
-        row.model_copy(update={"judge": name}) if asked.get(name) in shared else row
+        row.model_copy(update={"judge": name}) if labels.get(name) in shared else row
         for name, rows in by_input.items()
         for row in rows
     ]
 
 
-def _is_asked(verdicts: Artifact) -> bool:
-    return verdicts.record.stage == judge_stage.name
-
-
-RATES_LEAD = (
-    "Share of questions on which the judge prefers the model, ties counted half. At equal length "
-    "and at equal style (length, headers, lists, bold) the rates are what a regression expects. "
-    "Bars: 95 % intervals over questions, which include the judge's own variance."
-)
-GRADES_LEAD = "The model's grades in total, as a share of the other model's, or their mean."
-JUDGE_LEAD = (
-    "What a judge can be believed: verdicts that could not be read count for nobody; flips are "
-    "questions on which the two orders disagree; without position bias the response shown first "
-    "gets half of the points."
-)
+def _title(figure: Figure) -> str:
+    """Return the section of a figure."""
+    if figure.measure not in (*RATES, *GRADES):
+        return "The judges"
+    is_order = figure.part.startswith("the other shown")
+    if figure.part not in (ALL, UNDOUBTED) and not is_order:
+        return "By topic and turn"
+    return "Win rates" if figure.measure in RATES else "Grades"
 
 
 def summary(found: Sequence[Figure]) -> list[str]:
     """Return one sentence for each judge and pair of models, or graded model."""
     sentences = []
     for (judge, model, against), some in groupby(found, lambda f: (f.judge, f.model, f.against)):
-        by_measure = {f.measure: f for f in reversed(list(some)) if f.part == ALL}
-        parts = [
-            f"{measure} {_value(by_measure[measure])}"
-            for measure in (*RATES[:3], *GRADES, JUDGES_OWN[8], *JUDGES_OWN[:2], *JUDGES_OWN[3:6])
-            if measure in by_measure
-        ]
-        if parts:
+        by_measure = {f.measure: f for f in some if f.part == ALL}
+        said = [
+            f"{name} {_value(by_measure[name])}"
+            for name in (*RATES, *GRADES, *BELIEVED) if name in by_measure
+        ]  # fmt: skip
+        if said:
             pair = f"{model} against {against}" if against else model
-            num = max(f.num for f in by_measure.values() if f.measure != "missing verdicts")
-            sentences.append(f"{judge}: {pair}, n = {num:,}: {'; '.join(parts)}.")
+            sizes = [f.num for name, f in by_measure.items() if name != "missing verdicts"]
+            num = f", n = {max(sizes):,}" if sizes else ""
+            sentences.append(f"{judge}: {pair}{num}: {'; '.join(said)}.")
     return sentences
+
+
+def _is_share(figure: Figure) -> bool:
+    return "kappa" not in figure.measure and figure.measure != SLOPE
 
 
 def _value(figure: Figure) -> str:
     """Return value and interval, in percent where they are shares."""
-    if any(word in figure.measure for word in PLAIN):
+    if not _is_share(figure):
         ends = "" if figure.low is None else f" ({figure.low:.2f} to {figure.high:.2f})"
         return f"{figure.value:.2f}{ends}"
     if figure.low is None or figure.high is None:
@@ -187,26 +171,14 @@ def _value(figure: Figure) -> str:
     return f"{percent(figure.value)} % ({percent_interval(figure.low, figure.high)})"
 
 
-def _is_whole(figure: Figure) -> bool:
-    return figure.part in (ALL, UNDOUBTED)
-
-
-def _is_topic(figure: Figure) -> bool:
-    is_order = figure.part.startswith("the other shown")
-    return not _is_whole(figure) and not is_order and figure.measure in (*RATES, *GRADES)
-
-
-def _section(title: str, lead: str, found: Sequence[Figure]) -> ReportSection:
-    section = ReportSection(title, lead)
-    if not found:
-        return section
-    drawn = [f for f in found if f.low is not None and not any(word in f.measure for word in PLAIN)]
-    if drawn:
-        section.chart(_chart(drawn), "Value with its 95 % interval.")
+def _section(title: str, found: Sequence[Figure]) -> ReportSection:
+    section = ReportSection(title, SECTIONS[title])
+    if drawn := [figure for figure in found if figure.low is not None and _is_share(figure)]:
+        section.chart(_chart(drawn), "Values with their 95 % intervals.")
     rows = [
         [f.judge, f.model, f.against, f.part, f.measure, f"{f.num:,}", _value(f)] for f in found
     ]
-    headings = ["judge", "model", "against", "questions", "measure", "n", "value, 95 % interval"]
+    headings = ["judge", "model", "against", "part", "measure", "n", "value (95 % interval)"]
     section.table(Table(headings, rows))
     return section
 
@@ -214,7 +186,7 @@ def _section(title: str, lead: str, found: Sequence[Figure]) -> ReportSection:
 def _chart(found: Sequence[Figure]) -> alt.TopLevelMixin:
     values = [
         {
-            "row": ", ".join(filter(None, (f.model, "" if f.part == ALL else f.part, f.measure))),
+            "row": ", ".join(filter(None, [f.model, "" if f.part == ALL else f.part, f.measure])),
             "judge": f.judge,
             "value": 100 * f.value,
             "low": 100 * (f.low or 0.0),
@@ -222,44 +194,36 @@ def _chart(found: Sequence[Figure]) -> alt.TopLevelMixin:
         }
         for f in found
     ]
-    base = alt.Chart(alt.Data(values=values))
     y = alt.Y("row:N", title=None, sort=None, axis=alt.Axis(labelLimit=340))
-    offset = alt.YOffset("judge:N")
     color = alt.Color("judge:N", title=None, scale=alt.Scale(range=list(PALETTE)))
-    x = alt.X("low:Q", title="%")
-    rules = base.mark_rule(strokeWidth=2).encode(x=x, x2="high:Q", y=y, yOffset=offset, color=color)
-    dots = base.mark_circle(size=40, opacity=1).encode(
-        x="value:Q", y=y, yOffset=offset, color=color
+    base = alt.Chart(alt.Data(values=values)).encode(
+        x=alt.X("low:Q", title="%"), y=y, yOffset=alt.YOffset("judge:N"), color=color
     )
-    return alt.layer(rules, dots).properties(width=420)
+    rules = base.mark_rule(strokeWidth=2).encode(x2="high:Q")
+    dots = base.mark_circle(size=40, opacity=1).encode(x="value:Q")
+    return alt.layer(rules, dots).properties(width=380)
 
 
 def _published_section(config: JudgePageConfig, found: Sequence[Figure]) -> ReportSection:
-    """Published win rates and those of this run, by the kind of their training data."""
     section = ReportSection(
         "Beside published models",
-        "Published rates have another judge and no interval: compare orders of magnitude only.",
+        "By the kind of their training data. Published rates have other judges and no interval.",
     )
-    ours = {f.model: f for f in found if f.measure == "win rate" and f.part == ALL}
     known = {each.name: each for each in config.published}
-    lines = [
-        (each.group, each.labelled, name, f"{each.win_rate:.2f} %")
-        for name, each in known.items() if each.win_rate is not None and name not in ours
-    ]  # fmt: skip
-    for name, figure in ours.items():
-        group = known[name].group if name in known else "of unknown kind"
-        labelled = known[name].labelled if name in known else None
-        lines.append((group, labelled, f"{name} (this run)", _value(figure)))
-    rows = [
-        [group, name, "" if labelled is None else f"{labelled:,}", rate]
-        for group, labelled, name, rate in sorted(lines, key=lambda line: (line[0], line[3]))
-    ]
-    section.table(Table(["models", "model", "labelled examples", "win rate"], rows))
+    ours = {f.model: _value(f) for f in found if f.measure == "win rate" and f.part == ALL}
+    published = {n: f"{each.win_rate:.2f} %" for n, each in known.items() if each.win_rate}
+    rows = []
+    for name, rate in {**published, **ours}.items():
+        about = known.get(name, PublishedModel(name=name, group="of this run"))
+        labelled = "" if about.labelled is None else f"{about.labelled:,}"
+        rows.append([about.group, f"{name} (this run)" if name in ours else name, labelled, rate])
+    rows.sort(key=lambda row: (row[0], row[3]), reverse=True)
+    section.table(Table(["group", "model", "labelled examples", "win rate"], rows))
     return section
 
 
 def _verdicts_section(rows: Sequence[Verdict]) -> ReportSection:
-    section = ReportSection("Verdicts", "Some of each judge; `verdicts.jsonl` has all of them.")
+    section = ReportSection("Verdicts", f"Some of each judge; `{VERDICTS}` has all of them.")
     details = Markup("<details><summary>{}</summary><pre>{}</pre></details>")
     for judge in dict.fromkeys(row.judge for row in rows):
         of_judge = (row for row in rows if row.judge == judge and row.reason)
