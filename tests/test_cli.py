@@ -84,7 +84,22 @@ COMMANDS = {
         "-n",
         "artifact",
     },
+    "judge": {
+        "--check",
+        "--data",
+        "--form",
+        "--judge",
+        "--out",
+        "--plan",
+        "--reference",
+        "--set",
+        "--settle",
+        "--suite",
+        "--teacher",
+        "models",
+    },
     "train": {"--base", "--out", "--plan", "--set", "--settings", "rows"},
+    "vote": set(),
     "why": {"--ablate", "--out", "--set", "recipe", "step"},
 }
 RECIPE = """

@@ -46,10 +46,12 @@ def test_without_ties_it_is_wilsons_interval(points):
 @given(st.lists(POINTS, min_size=1, max_size=30))
 def test_every_rate_has_an_interval_with_a_width(points):
     found = win_rate(_column(points))
-    assert _holds(found.rate) and found.rate.high > found.rate.low
-    assert found.num_wins + found.num_ties + found.num_losses == found.num == len(points)
-    mirrored = win_rate(1 - _column(points)).rate
-    assert mirrored.low == pytest.approx(1 - found.rate.high)
+    rate, ties = found["win rate"], found["ties"]
+    assert _holds(rate) and rate.high > rate.low
+    assert set(found) == {"win rate", "ties"}
+    assert ties.value == pytest.approx(points.count(0.5) / len(points))
+    mirrored = win_rate(1 - _column(points))["win rate"]
+    assert mirrored.low == pytest.approx(1 - rate.high)
 
 
 def test_ties_make_an_interval_narrower_but_never_a_point():
@@ -59,8 +61,8 @@ def test_ties_make_an_interval_narrower_but_never_a_point():
 
 def test_two_orders_show_flips_and_position():
     found = win_rate([[1, 1], [0, 1], [0, 1], [0.5, 0.5]])
-    assert found.flips is not None and found.first is not None
-    assert (found.rate.value, found.flips.value, found.first.value) == (0.625, 0.5, 0.75)
+    values = [found[name].value for name in ("win rate", "ties", "flips", "shown first")]
+    assert values == [0.625, 0.75, 0.5, 0.75]
 
 
 def test_the_judges_own_variance_is_inside_the_interval():
@@ -77,27 +79,27 @@ def test_the_judges_own_variance_is_inside_the_interval():
     for _ in range(300):
         lean = rng.beta(1.2, 0.8, 50)
         points = np.stack([verdicts(lean, -0.1), verdicts(lean, 0.1)], axis=1)
-        again = np.concatenate(
+        repeats = np.concatenate(
             [np.stack([points[:5, k], verdicts(lean[:5], s)], 1) for k, s in ((0, -0.1), (1, 0.1))]
         )
-        found = win_rate(points, again)
-        covered += found.rate.low <= truth <= found.rate.high
-        assert found.same_questions is not None and found.judge_variance is not None
-        noises.append(found.judge_variance)
+        found = win_rate(points, repeats)
+        covered += found["win rate"].low <= truth <= found["win rate"].high
+        again = found["judged again"]
+        noises.append(50 * ((again.high - again.low) / 2 / 1.96) ** 2)
     assert 0.92 <= covered / 300 <= 0.99
     assert np.mean(noises) == pytest.approx(0.09, abs=0.02)  # half the variance of one verdict
 
 
 def test_repeats_that_always_differ_keep_an_interval_wide():
-    noisy = win_rate(_column([0.5] * 100), [[0, 1]] * 20).rate
-    calm = win_rate(_column([0.5] * 100), [[0.5, 0.5]] * 20).rate
+    noisy = win_rate(_column([0.5] * 100), [[0, 1]] * 20)["win rate"]
+    calm = win_rate(_column([0.5] * 100), [[0.5, 0.5]] * 20)["win rate"]
     assert noisy.high - noisy.low > 5 * (calm.high - calm.low)
 
 
 def test_a_share_of_the_references_grades():
-    ratio, found = grade_ratio([8, 6, 4], [8, 8, 8])
-    assert ratio == 0.75 and found is not None and found.low < 0.75 < found.high
-    assert grade_ratio([5], [10]) == (0.5, None)
+    found = grade_ratio([8, 6, 4], [8, 8, 8])
+    assert isinstance(found, Interval) and found.low < found.value == 0.75 < found.high
+    assert grade_ratio([5], [10]) == 0.5
     with pytest.raises(ValueError, match="all 0"):
         grade_ratio([5], [0])
 
@@ -106,8 +108,9 @@ def test_a_share_of_the_references_grades():
 def test_controlled_rates_are_defined_for_one_question_and_for_ties(points):
     n = len(points)
     by_length = length_controlled(points, [3] * n, [9] * n)
-    strengths = bradley_terry(["a"] * n, ["b"] * n, points, list(map(str, range(n))), reference="b")
-    for found in (by_length, strengths.wins["a"]):
+    names = list(map(str, range(n)))
+    strengths, _ = bradley_terry(["a"] * n, ["b"] * n, points, names, reference="b")
+    for found in (by_length, strengths["a"]):
         assert _holds(found) and found.high > found.low
         assert found.value == pytest.approx(points[0], abs=0.01)
 
@@ -147,10 +150,10 @@ def test_bradley_terry_ranks_three_models_in_order():
             chance = 1 / (1 + math.exp(strength[b] - strength[a]))
             first.append(a), second.append(b), questions.append(str(n))
             points.append(float(rng.random() < chance))
-    found = bradley_terry(first, second, points, questions, reference="mid").wins
-    for name, value in strength.items():
-        assert found[name].low <= stats.logistic.cdf(value) <= found[name].high
-    assert found["weak"].high < 0.5 < found["good"].low and found["mid"].value == 0.5
+    found, slopes = bradley_terry(first, second, points, questions, reference="mid")
+    for name in ("weak", "good"):
+        assert found[name].low <= stats.logistic.cdf(strength[name]) <= found[name].high
+    assert found["weak"].high < 0.5 < found["good"].low and not slopes
 
 
 def test_style_control_takes_out_what_lists_buy():
@@ -161,14 +164,11 @@ def test_style_control_takes_out_what_lists_buy():
     a, b = (np.stack([words[k], lists[k] * 0, lists[k], lists[k] * 0], 1) for k in (0, 1))
     wins = rng.random(n) < 1 / (1 + np.exp(-0.3 * (lists[0] - lists[1])))
     names = {"first": ["x"] * n, "second": ["y"] * n, "questions": list(map(str, range(n)))}
-    plain = bradley_terry(points=wins, reference="y", **names).wins["x"]
-    equal = bradley_terry(
-        points=wins, reference="y", style=style_difference(a, b),
-        features=("length", "headers", "lists", "bold"), **names,
-    )  # fmt: skip
-    assert plain.low > 0.6
-    assert equal.wins["x"].low <= 0.5 <= equal.wins["x"].high
-    assert max(equal.style, key=lambda name: equal.style[name]) == "lists"
+    plain, _ = bradley_terry(points=wins, reference="y", **names)
+    equal, slopes = bradley_terry(points=wins, reference="y", style=style_difference(a, b), **names)
+    assert plain["x"].low > 0.6
+    assert equal["x"].low <= 0.5 <= equal["x"].high
+    assert max(slopes) == slopes[2]
 
 
 def test_style_is_counted_outside_code():
@@ -224,7 +224,8 @@ def test_published_win_rates_of_alpaca_eval(data_dir: Path, model: str):
     points = [{0: 0.5, 1.5: 0.5, 1: 0.0, 2: 1.0}[row["preference"]] for row in rows]
     n, plain, controlled = PUBLISHED[model]
     found = win_rate(_column(points))
-    assert found.num == n and 100 * found.rate.value == pytest.approx(plain, abs=1e-4)
+    assert len(rows) == n
+    assert 100 * found["win rate"].value == pytest.approx(plain, abs=1e-4)
     lengths = ([len(row[key]) for row in rows] for key in ("output_2", "output_1"))
     equal = length_controlled(points, *lengths)
     assert equal.low <= controlled / 100 <= equal.high

@@ -57,12 +57,7 @@ class WorkerProcess:
     """
 
     def __init__(self, serve: str, **env: str) -> None:
-        """Start a process that calls `serve`, given as `module:function`.
-
-        Args:
-            serve: Function that receives and sends messages.
-            env: Environment variables to add.
-        """
+        """Start a process that calls `serve`, given as `module:function`."""
         self.item: WorkItem | None = None
         self._has_replied = False
         self._last = monotonic()

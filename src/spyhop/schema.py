@@ -423,6 +423,8 @@ class Response(Row):
     turns: list[str]
     ending: Ending = "whole"
     """Of the last turn."""
+    origin: str = ""
+    """Id of the answer in its file."""
 
 
 class Verdict(Row):

@@ -36,11 +36,7 @@ def beside_file(path: Path, info: ValidationInfo) -> Path:
 
 
 def expanded(path: Path) -> Path:
-    """Return the path with `~` and `~user` replaced.
-
-    Raises:
-        ValueError: If there is no such user.
-    """
+    """Return the path with `~` and `~user` replaced."""
     try:
         return path.expanduser()
     except RuntimeError:
@@ -83,11 +79,7 @@ def secret_forms(secret: str) -> list[bytes]:
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """Return the tables of a TOML file.
-
-    Raises:
-        RecipeError: If it cannot be read or is not TOML.
-    """
+    """Return the tables of a TOML file."""
     try:
         return parse_toml(path.read_text(encoding="utf-8-sig"))
     except UnicodeDecodeError as error:

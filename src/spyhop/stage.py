@@ -99,9 +99,9 @@ class Calls:
 
     requests: int
     prompt_tokens: int
-    response_tokens: int
+    response_tokens: int = 0
     """As expected."""
-    most_response_tokens: int
+    most_response_tokens: int = 0
     """Upper bound: every response reaches max_new_tokens."""
     further_prompt_tokens: int = 0
     """Worst-case extra prompt tokens: retries, and prompts that include earlier responses."""
@@ -133,7 +133,8 @@ class Estimate:
     seconds: float = 0.0
     """On one core of a current machine, from the rates measured in `benchmarks/`."""
     parts: tuple[int, ...] = ()
-    """Of a source: rows of each file; of a collection: rows of each task; empty if unknown."""
+    """Of a source: rows of each file; of a collection: rows of each task; of questions: of each
+    turn; empty if unknown."""
     num_bytes: int = 0
     """Of a source: what its files hold once they are unpacked, guessed for packed ones."""
 
@@ -323,11 +324,7 @@ class Stage:
         return work.finish(record)
 
     def check(self, config: Config, inputs: Collection[str]) -> None:
-        """Refuse a config or inputs that the stage does not take.
-
-        Raises:
-            RecipeError: Naming what is missing or unknown.
-        """
+        """Refuse a config or inputs that the stage does not take."""
         if type(config) is not self.config_type:
             raise RecipeError(f"{self.name} takes {self.config_type.__name__}, not {config!r:.60}")
         unknown = sorted(set(inputs) - set(self.inputs))

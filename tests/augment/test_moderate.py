@@ -6,10 +6,9 @@ import pytest
 
 import toys
 from spyhop.augment import ModerateConfig, moderate
-from spyhop.models import FakeModel, Labels, Remote, Request
-from spyhop.models.base import BatchModel, Model
+from spyhop.models import FakeModel, Labels, Request
 from spyhop.schema import Answer, ModelError
-from spyhop.stage import Context, Runtime
+from spyhop.stage import Runtime
 
 
 class Classifying(FakeModel):
@@ -19,13 +18,6 @@ class Classifying(FakeModel):
         super().__init__([], name=f"classifying {is_service}")
         self._is_service = is_service
 
-    def open(self, ctx: Context) -> Model:
-        config = Remote(model="m") if self._is_service else None
-        identity = self.digest
-        return BatchModel(
-            connect=lambda: self, identity=identity, label="fake", ctx=ctx, config=config
-        )
-
     def classify(self, batch: list[Request]) -> list[Labels]:
         self.calls += 1
         return [self._labels(request.id, request.messages[-1].content) for request in batch]
@@ -34,7 +26,7 @@ class Classifying(FakeModel):
         if "fails" in text:
             return Labels(id=name, scores={}, error="400")
         score = text.split().count("bad") / len(text.split())
-        flagged = ("toxic",) if self._is_service and score > 0.2 else ()
+        flagged = (("toxic",) if score > 0.2 else ()) if self._is_service else None
         return Labels(id=name, scores={"toxic": score, "rude": score / 2}, flagged=flagged)
 
 
@@ -62,7 +54,6 @@ def test_flagged_rows_are_dropped_with_their_label_and_the_rate_is_counted(tmp_p
 @pytest.mark.parametrize(
     ("config", "is_service", "num"),
     [
-        (ModerateConfig(text="response"), False, 2),
         (ModerateConfig(threshold=0.9), False, 0),
         (ModerateConfig(labels=("rude",), threshold=0.3), False, 1),
         (ModerateConfig(), True, 2),

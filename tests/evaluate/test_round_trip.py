@@ -2,12 +2,10 @@
 
 from pathlib import Path
 
-import pytest
-
 import pairing
 from spyhop.evaluate.round_trip import RoundTripConfig, round_trip
 from spyhop.models import FakeModel, Request, TokenLogprobs
-from spyhop.schema import InputError, Pair, Score
+from spyhop.schema import Pair, Score
 
 CONFIG = RoundTripConfig(num_rows=6, num_near=4)
 NAMES = ["alder", "birch", "cedar", "date", "elm", "fir", "gum", "hazel"]
@@ -70,6 +68,7 @@ def test_a_call_that_failed_is_a_row_and_not_right(tmp_path: Path):
     assert failed.extracted is None and not failed.correct and failed.ending == "failed"
 
 
-def test_equal_texts_are_no_choice(tmp_path: Path):
-    with pytest.raises(InputError, match="5 are needed"):
-        scores(tmp_path, [pairing.pair(n, response="the same") for n in range(9)])
+def test_with_few_texts_all_are_compared_and_equal_ones_are_no_choice(tmp_path: Path):
+    few = scores(tmp_path / "few", rows(told=True)[:3])
+    assert {each.chance for each in few} == {1 / 3} and len(few) == 3
+    assert not scores(tmp_path, [pairing.pair(n, response="the same") for n in range(9)])

@@ -42,8 +42,6 @@ def test_the_set_that_teaches_the_held_out_answers_gains_more(
         "--set",
         POINTS,
         "--set",
-        "row_tokens=30",
-        "--set",
         "train.optimizer.learning_rate=0.01",
     ]
     told = cli("scale", right, wrong, *options, *fast)

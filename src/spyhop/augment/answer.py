@@ -94,10 +94,6 @@ def answer(
 
     Counts: `ending/<ending>` of every row, `outcome/<outcome>` of rows with one, `retried/<defect>`
     and, of these, `retried/<defect>/mended`.
-
-    Raises:
-        ModelError: If more than `max_error_frac` of the rows' calls failed.
-        RecipeError: If `sampling.json_schema` is not a JSON schema.
     """
     is_valid = json_check(config.sampling.json_schema)
     teacher.check_samples(config.num_samples, config.sampling)
@@ -115,9 +111,6 @@ def json_check(schema: dict[str, Any] | None) -> Check:
     """Return a test whether a text is JSON of a schema; without a schema, every text passes.
 
     References to other schemas are never fetched.
-
-    Raises:
-        RecipeError: If the schema is invalid, or contains an unresolvable reference.
     """
     if schema is None:
         return lambda text: True

@@ -63,9 +63,6 @@ def backtranslate(
     `loop`, `echo` and `prompt_leak` of the prompt, `talk` about the task, `copy` of the response,
     `answered` (it contains the response), `statement` (it asks for nothing), and `repeated` (the
     same pair before; some 100 bytes a row in memory).
-
-    Raises:
-        ModelError: If more than `max_error_frac` of the calls failed.
     """
     model.check_samples(config.num_instructions, config.sampling)
     check = InstructionCheck(config.filters, config.asked)

@@ -137,9 +137,6 @@ def discuss(
     Counts: `outcome/<outcome>`, `answers/changed` (better or worse), `turns/<answers read>`,
     `verdict/<satisfied, objection, missing or failed>`, `objections`, `revision/failed`, and for
     rows with a gold answer `gold/rows`, `gold/draft_right` and `gold/final_right`.
-
-    Raises:
-        ModelError: If more than `max_error_frac` of the calls to either model failed.
     """
     dialogue = _Dialogue(
         ctx,

@@ -46,8 +46,6 @@ def plan_losses(config: MeasureLossesConfig, queries: Estimate, model: Estimate)
     calls = Calls(
         requests=queries.rows,
         prompt_tokens=round(queries.rows * queries.row_tokens),
-        response_tokens=0,
-        most_response_tokens=0,
     )
     return Estimate(rows=queries.rows, calls={"model": calls})
 

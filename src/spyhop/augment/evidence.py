@@ -95,17 +95,6 @@ def explain(
     verdict), `revised` (no longer contradicted). Dropped: answers that are `cut`,
     `refused` or `empty`; `contradicted` and `unparsed` as the config says. An answer whose check
     failed is a row with that error. The texts are held in memory.
-
-    Args:
-        ctx: As for every stage.
-        config: Prompts and policies.
-        prompts: Prompts whose `query_id` is the id of a pair (`curate.pairs_to_queries`).
-        pairs: Pairs with the source texts.
-        teacher: Model that answers and checks.
-
-    Raises:
-        InputError: If the pair of a prompt is missing.
-        ModelError: If more than `max_error_frac` of the calls failed.
     """
     texts = {row.id: row for row in pairs.rows(Pair)}
     scripts = (

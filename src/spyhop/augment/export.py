@@ -62,9 +62,6 @@ def export(
     constant.
 
     Counts: `rows`, `failed/<kind>`, and `without_answer`, prompts without a row.
-
-    Raises:
-        InputError: If a column of the prompts cannot be written in that format.
     """
     files = row_files(file.path)
     is_parquet = all(each.name.endswith(PARQUET) for each in files)
@@ -236,11 +233,7 @@ def _fitted(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
 
 
 def _inferred(source: Path) -> pa.Schema:
-    """Return the one schema of all rows.
-
-    Raises:
-        InputError: If a column has values of types that do not go together.
-    """
+    """Return the one schema of all rows."""
     known: dict[str, pa.Schema] = {MESSAGES: pa.schema([pa.field(MESSAGES, TURNS)])}
     rows = raw_rows(source)
     while some := list(islice(rows, BATCH_ROWS)):

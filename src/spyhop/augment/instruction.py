@@ -177,13 +177,7 @@ class InstructionCheck:
     """The prompt of the backward model."""
 
     def reason(self, text: str, response: str, language: str) -> str:
-        """Return why a cleaned instruction is rejected; empty if it is good.
-
-        Args:
-            text: The instruction.
-            response: The text that it was written for.
-            language: ISO code of the response's language.
-        """
+        """Return why a cleaned instruction is rejected; empty if it is good."""
         stated = words(text)
         if not stated:
             return "empty"

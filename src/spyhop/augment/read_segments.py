@@ -28,9 +28,6 @@ def read_segments(
 
     JSONL, CSV and Parquet are read, and folders of artifacts. A row without an id gets the hash of
     its text as id. Dropped: `empty`, `repeated` (the same id).
-
-    Raises:
-        InputError: Naming the file, the line and the invalid value.
     """
     seen: set[str] = set()
     for path in table_files(folder.path, "*"):

@@ -97,9 +97,6 @@ def verify(
     `split`, or empty if `votes` is 0.
 
     Counts: `outcome/<outcome>`, `right/first` and `right/retry`, `tell/failed`, `ending/<ending>`.
-
-    Raises:
-        ModelError: If more than `max_error_frac` of the prompts got no reply.
     """
     scripts = (_checked(ctx, config, prompt, teacher) for prompt in prompts.rows(Prompt))
     yield from finish(

@@ -48,8 +48,7 @@ def scale(
     settings: dict[str, Any] = {
         "sets": dict(zip(names, (path.absolute() for path in sets), strict=True)),
         "base": base.absolute(),
-        "suites": [{"suite": name} for name in suite],
-        "data": places(data),
+        "suites": [{"suite": name, "data": places(data)} for name in suite],
         "held_out": held_out and held_out.absolute(),
         "judge": judge and judge.absolute(),
         "seeds": list(range(seeds)),

@@ -45,7 +45,7 @@ def answer(
     built, runtime = build(given("answer", settings, set_), {})
     apart(built, out, ANSWER_FILES)
     if plan:
-        _plan_of(built, runtime, out, PROMPTS)
+        plan_of(built, runtime, out, PROMPTS)
         return
     made = run_and_report(
         built, runtime, out, frozenset([ANSWERS] if retry_errors else []), settles=settle
@@ -96,7 +96,7 @@ def backtranslate(
     built, runtime = build(given("backtranslate", settings, set_), {})
     apart(built, out, [PAIRS])
     if plan:
-        _plan_of(built, runtime, out, SEGMENTS)
+        plan_of(built, runtime, out, SEGMENTS)
         return
     print(export_pairs(run_and_report(built, runtime, out, settles=settle), out))  # noqa: T201
 
@@ -116,12 +116,12 @@ def curate(
     built, runtime = build(given("curate", {"pairs": pairs, "judge": judge}, set_), {})
     apart(built, out, [RATED_FILE, KEPT_FILE])
     if plan:
-        _plan_of(built, runtime, out, GIVEN)
+        plan_of(built, runtime, out, GIVEN)
         return
     print(export_kept(run_and_report(built, runtime, out, settles=settle), out))  # noqa: T201
 
 
-def _plan_of(recipe: Recipe, runtime: Runtime, out: Path, first: str) -> None:
+def plan_of(recipe: Recipe, runtime: Runtime, out: Path, first: str) -> None:
     """Print the plan of a recipe that begins with the rows of a file."""
     resolved = resolve(recipe, out)
     if not plan_recipe(resolved)[0].estimate.rows:  # compressed: only reading it counts its rows

@@ -75,11 +75,7 @@ def column_names(text: str) -> list[str]:
 
 
 def compose(row: Mapping[str, Any], columns: Columns, where: str) -> Composed:
-    """Return the texts of a row.
-
-    Raises:
-        InputError: If a column is missing, or holds no text where text is needed.
-    """
+    """Return the texts of a row."""
     query = _text(row, columns.query, where)
     if context := _text(row, columns.context, where):
         query = f"{context}\n\n{query}"

@@ -71,10 +71,6 @@ def draw(
     same seed, a smaller draw is part of a larger one.
 
     Counts: `found/<task>` and `drawn/<task>`; with strata, `stratum/<classes>`.
-
-    Raises:
-        InputError: If a file is broken or lacks a column.
-        RecipeError: If there is nothing to draw from.
     """
     reader = TableReader.of(list(queries.values()), config.table)
     cells = StratumIndex(reader, config.strata, config.exclude)

@@ -59,11 +59,7 @@ class FetchConfig(Config):
     plan=lambda config: Estimate(rows=config.rows, num_bytes=config.num_bytes),
 )
 def fetch(ctx: Context, config: FetchConfig) -> None:
-    """Copy the files that match, or write the rows of a data set by name as Parquet.
-
-    Raises:
-        InputError: If there is no such place, or nothing there matches.
-    """
+    """Copy the files that match, or write the rows of a data set by name as Parquet."""
     if "://" in config.address:
         _copy(ctx, config)
     else:

@@ -6,7 +6,7 @@ from pathlib import Path
 from spyhop.collect.reading import Reading
 from spyhop.models.replay import Recorded
 from spyhop.schema import Config, InputError, Query
-from spyhop.stage import Context, Estimate, stage, sum_estimates
+from spyhop.stage import Context, stage, sum_estimates
 from spyhop.store import Artifact, row_id
 from spyhop.store.files import lines, matching
 
@@ -21,27 +21,19 @@ class FlanCotConfig(Config):
     """Licence of the files, if it is known."""
 
 
-def plan_flan_cot(config: FlanCotConfig, folder: Estimate) -> Estimate:
-    """One row per line."""
-    return sum_estimates([folder])
-
-
-@stage(version=2, writes=Query, plan=plan_flan_cot)
+@stage(version=2, writes=Query, plan=lambda config, folder: sum_estimates([folder]))
 def read_flan_cot(ctx: Context, config: FlanCotConfig, *, folder: Artifact) -> Iterator[Query]:
     """Read the questions; all of them are taken, as in the Orca paper (Table 3).
 
     The task is the file's name without `_train`. A question is multiple choice when it lists
     options. Repeated questions are kept, each with an id of its own.
-
-    Raises:
-        InputError: Naming the file, the line and what is wrong with it.
     """
     reading = Reading(ctx, "cot", config.licence)
     for task, origin, question, answer, _ in _rows(folder.path, config.pattern):
         yield reading.query(task, question, answer, origin)
 
 
-@stage(version=1, writes=Recorded, plan=plan_flan_cot)
+@stage(version=1, writes=Recorded, plan=lambda config, folder: sum_estimates([folder]))
 def read_rationales(ctx: Context, config: FlanCotConfig, *, folder: Artifact) -> Iterator[Recorded]:
     """Read the human rationales as recorded answers: the reasons first, then the answer."""
     for _, origin, question, answer, rationale in _rows(folder.path, config.pattern):

@@ -27,11 +27,7 @@ SLOWLY = '; kind = "records" reads it line by line and names the place'
 def text_batches(
     path: Path, kind: str, columns: Sequence[str], batch_rows: int
 ) -> Iterator[pa.RecordBatch]:
-    """Yield the rows of a file in order, with these columns as text.
-
-    Raises:
-        InputError: If the file is broken, or some thousand rows in a row lack a column.
-    """
+    """Yield the rows of a file in order, with these columns as text."""
     read = _json_batches if kind == ".jsonl" else _csv_batches
     first = 1
     try:

@@ -18,7 +18,7 @@ from spyhop.collect.shapes import (
     unused_keys,
 )
 from spyhop.schema import Answer, Config, InputError, Message, Prompt
-from spyhop.stage import Context, Estimate, stage, sum_estimates
+from spyhop.stage import Context, stage, sum_estimates
 from spyhop.store import Artifact, row_id
 from spyhop.store.files import parquet_head
 from spyhop.store.rows import PARQUET, kind_of, read_rows, row_files
@@ -48,12 +48,7 @@ class RawRow:
     values: dict[str, Any]
 
 
-def plan_messages(config: MessagesConfig, file: Estimate) -> Estimate:
-    """One prompt per line."""
-    return sum_estimates([file])
-
-
-@stage(version=2, writes=Prompt, plan=plan_messages)
+@stage(version=2, writes=Prompt, plan=lambda config, file: sum_estimates([file]))
 def read_prompts(ctx: Context, config: MessagesConfig, *, file: Artifact) -> Iterator[Prompt]:
     """Read prompts: rows of any shape; a response in a column of its own is dropped.
 
@@ -63,9 +58,6 @@ def read_prompts(ctx: Context, config: MessagesConfig, *, file: Artifact) -> Ite
     files' names. Ids take some 100 bytes of memory a row.
 
     Counts: `shape/<shape>`; `unused/<key>`, the rows with a key that has no meaning here.
-
-    Raises:
-        InputError: Naming the file, the line, the value and the remedy.
     """
     names, seen = _Names(), _RowCounts(ctx, file.path, READ)
     for row in ctx.track(raw_rows(file.path, READ, config.reserved), "reading"):
@@ -87,7 +79,7 @@ def read_prompts(ctx: Context, config: MessagesConfig, *, file: Artifact) -> Ite
     seen.report()
 
 
-@stage(version=4, writes=Answer, plan=plan_messages)
+@stage(version=4, writes=Answer, plan=lambda config, file: sum_estimates([file]))
 def read_conversations(ctx: Context, config: MessagesConfig, *, file: Artifact) -> Iterator[Answer]:
     """Read rows to train on: conversations of any shape that end with the assistant's turn.
 
@@ -101,9 +93,6 @@ def read_conversations(ctx: Context, config: MessagesConfig, *, file: Artifact) 
 
     Counts: `licence/<licence>` and `model/<model>`, for the rows without an error;
     `shape/<shape>`; `unused/<key>`, the rows with a key that has no meaning here.
-
-    Raises:
-        InputError: Naming the file, the line, the value and the remedy.
     """
     names, seen = _Names(), _RowCounts(ctx, file.path, ANSWERED)
     for row in ctx.track(raw_rows(file.path, ANSWERED, config.reserved), "reading"):
@@ -143,16 +132,7 @@ def read_conversations(ctx: Context, config: MessagesConfig, *, file: Artifact) 
 def raw_rows(
     path: Path, columns: Sequence[str] | None = None, reserved: Sequence[str] = ()
 ) -> Iterator[RawRow]:
-    """Yield the rows of a file or folder in order.
-
-    Args:
-        path: The file or folder.
-        columns: Columns of Parquet files to read; default: all.
-        reserved: Names that no column may have.
-
-    Raises:
-        InputError: If a row or file cannot be read, or has a reserved column.
-    """
+    """Yield the rows of a file or folder in order."""
     taken = frozenset(reserved)
     wanted = None if columns is None else {*columns, *reserved}
     for file in row_files(path):

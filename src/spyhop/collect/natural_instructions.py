@@ -41,9 +41,6 @@ def read_natural_instructions(
 
     The first of several right outputs is the target. The template is the task's category. Licences
     are the file's own.
-
-    Raises:
-        InputError: Naming the file, the instance and what is missing.
     """
     reading = Reading(ctx, "niv2")
     for path in matching(folder.path, config.pattern):

@@ -37,9 +37,6 @@ def read_oasst(path: Path, language: str) -> Iterator[Turns]:
     messages are held in memory; its order does not matter otherwise.
 
     Source: Humpback (arXiv:2308.06259), section 3.1.
-
-    Raises:
-        InputError: If a line is neither a message nor a tree.
     """
     roots: dict[str, _Root] = {}
     answered: set[str] = set()

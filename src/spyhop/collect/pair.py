@@ -91,10 +91,6 @@ def pair(
     The choice is a function of (query id, seed), so adding rows changes no other row. A query that
     was written from a prompt in `own` becomes that prompt again, with all its turns; it is paired
     only if it has no system message. These prompts are held in memory.
-
-    Raises:
-        InputError: If two prompts in `own` have the same id.
-        RecipeError: If a collection has no shares, or no share that fits a query.
     """
     prompts = _by_id(own or {})
     messages = {message.id: message for message in config.messages}

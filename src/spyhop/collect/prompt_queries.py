@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from spyhop.schema import Config, Prompt, Query
-from spyhop.stage import Context, Estimate, stage
+from spyhop.stage import Context, stage
 from spyhop.store import Artifact
 
 
@@ -14,12 +14,7 @@ class PromptQueriesConfig(Config):
     """Collection name that rows get."""
 
 
-def plan_prompt_queries(config: PromptQueriesConfig, prompts: Estimate) -> Estimate:
-    """One query per prompt."""
-    return prompts
-
-
-@stage(version=1, writes=Query, plan=plan_prompt_queries)
+@stage(version=1, writes=Query, plan=lambda config, prompts: prompts)
 def prompt_queries(
     ctx: Context, config: PromptQueriesConfig, *, prompts: Artifact
 ) -> Iterator[Query]:

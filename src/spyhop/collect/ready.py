@@ -55,9 +55,6 @@ def read_answers(ctx: Context, config: ReadyConfig, *, folder: Artifact) -> Iter
     A system message's id is the beginning of its text's hash, or `empty`. A prompt that is
     answered twice is kept once; the other row is dropped as `repeated`. Rows with tool calls are
     dropped as `tool_calls`. Counts: `unused/<key>`, the rows with a key that has no meaning here.
-
-    Raises:
-        InputError: Naming the file, the line, the value and the remedy.
     """
     unused = UnusedKeys(ctx, folder.path.name, META)
     read = _openai_batch if config.shape == "openai_batch" else _rows

@@ -28,9 +28,6 @@ def read_records(ctx: Context, config: RecordsConfig, *, folder: Artifact) -> It
 
     Rows whose query is empty or null are dropped as `no_query`. Counts: `unused/<key>`, the rows
     with a key that no column names.
-
-    Raises:
-        InputError: Naming the file, the line or row, the value and the remedy.
     """
     reading = Reading(ctx, config.collection, config.licence)
     keys = config.columns.keys()

@@ -68,9 +68,6 @@ def read_seeds(ctx: Context, config: SeedsConfig, *, folder: Artifact) -> Iterat
     with one are counted as `end_marks`. Dropped with their reason: `empty` (either text),
     `repeated` (the same two texts before), `no_first_reply` and `other_language` (Open Assistant),
     `no_exchange` and `not_text` (see `first_exchange`), `not_drawn`.
-
-    Raises:
-        InputError: Naming the file, the line and what is wrong with it.
     """
     kept = []
     seen: set[str] = set()

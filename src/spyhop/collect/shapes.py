@@ -108,11 +108,7 @@ class Conversation:
 
 
 def shape_of(row: Mapping[str, Any], where: str, needs_response: bool = False) -> Shape:
-    """Return the shape of a row by its keys.
-
-    Raises:
-        InputError: If it is of no known shape.
-    """
+    """Return the shape of a row by its keys."""
     has = {key for key, value in row.items() if value is not None}
     if "messages" in has:
         return "messages"
@@ -171,9 +167,6 @@ def first_exchange(
 
     The third text is the reason why there is no such pair, or empty: `no_exchange` if the row does
     not begin with a user and an assistant, `not_text`, or `tool_calls`.
-
-    Raises:
-        InputError: If the row is no conversation.
     """
     try:
         turns = conversation(row, where, shape, needs_response=True).turns
@@ -267,12 +260,7 @@ class _Reader:
 
 
 def turns_of(found: object, where: str, key: str) -> list[Message]:
-    """Return the turns of a list; plain texts are the user's and the assistant's in turn.
-
-    Raises:
-        ToolCalls: If a turn calls a tool, or is one's output.
-        InputError: If it is not a list of turns.
-    """
+    """Return the turns of a list; plain texts are the user's and the assistant's in turn."""
     if not isinstance(found, list):
         raise InputError(
             f"{where}: {key} = {found!r:.60} is not a list of turns; write "

@@ -26,9 +26,6 @@ def read_t0(ctx: Context, config: T0Config, *, folder: Artifact) -> Iterator[Que
 
     A template whose file holds no line is counted under `empty_files`. Rows without a prompt
     are dropped as `no_query`.
-
-    Raises:
-        InputError: Naming the file, the line and what is wrong with it.
     """
     reading = Reading(ctx, "t0", config.licence)
     for path in matching(folder.path, config.pattern):

@@ -82,11 +82,7 @@ class TableReader:
 
     @staticmethod
     def of(folders: Sequence[Artifact], table: SourceTable | None) -> "TableReader":
-        """Return the reader of all files in these folders.
-
-        Raises:
-            InputError: If a folder has no such file.
-        """
+        """Return the reader of all files in these folders."""
         if table is None:
             return TableReader(
                 None, tuple((part.name, part) for each in folders for part in each.parts())
@@ -108,11 +104,7 @@ class TableReader:
         return self.table.columns
 
     def groups(self) -> Iterator[RowGroup]:
-        """Yield the row groups of all files.
-
-        Raises:
-            InputError: If a file is broken.
-        """
+        """Yield the row groups of all files."""
         for origin, path in self.files:
             if kind_of(path) != ".parquet":
                 yield RowGroup(origin, path, 0, 0)
@@ -126,11 +118,7 @@ class TableReader:
                 yield RowGroup(origin, path, number, sum(sizes[:number]))
 
     def batches(self, group: RowGroup, names: Sequence[str]) -> Iterator[TableBatch]:
-        """Yield the rows of a group, with the columns of these names; a table's are text.
-
-        Raises:
-            InputError: If the file is broken, lacks a column, or has one that is not text.
-        """
+        """Yield the rows of a group, with the columns of these names; a table's are text."""
         wanted = sorted({name for name in names if name})
         first = group.first_row
         if (kind := kind_of(group.path)) != ".parquet":

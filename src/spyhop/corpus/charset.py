@@ -29,10 +29,6 @@ def decode(data: bytes, charset: str) -> str:
     A byte order mark decides; then bytes that only UTF-16 or ISO-2022-JP explain; then valid UTF-8;
     then the declared encoding (HTTP header before page), unless it is UTF-8 and most of the bytes
     beyond ASCII contradict it; then detection. Bytes that cannot be read become U+FFFD.
-
-    Args:
-        data: The page as it was sent.
-        charset: Its encoding according to the HTTP header; empty if it names no encoding.
     """
     for mark, name in _MARKS:
         if data.startswith(mark):

@@ -34,9 +34,6 @@ def run_on_ray(
 
     The inputs must lie under the same paths on every node. `ray://host:port` goes through a Ray
     client server, `ray:host:port` straight to a cluster that this machine is part of.
-
-    Raises:
-        InputError: If Ray is not installed, or not to be reached.
     """
     try:
         import ray

@@ -54,11 +54,6 @@ class Extracted:
 def extract(data: bytes, charset: str, config: ExtractConfig) -> Extracted:
     """Return the main text of an HTML page. Nothing of it is executed or fetched.
 
-    Args:
-        data: The page as it was sent.
-        charset: Its encoding according to the HTTP header; empty if it names no encoding.
-        config: Caps.
-
     Raises:
         Refused: If the page is above a cap (`too_many_bytes`, `too_many_nodes`, `too_deep`), or
             holds no HTML (`not_html`).

@@ -55,9 +55,6 @@ def segment(
     whichever process made them.
 
     Source: Humpback (arXiv:2308.06259), section 2.1; version 3, appendix E.
-
-    Raises:
-        InputError: If the inputs hold no files.
     """
     parts = parts_of([each.path for each in pages.values()])
     if not parts:

@@ -100,9 +100,6 @@ def gate(
     likelihood do not vary, so `repeatability` passes without a value.
 
     Counts: `score/1` to `score/5`, `missing/<reason>`, `labels/used`, `labels/foreign`.
-
-    Raises:
-        InputError: If there is no rating, or no label of a rated pair.
     """
     people = {label.id: label for label in labels.rows(Label)} if labels else {}
     counts, judged = GateCounts(), []
@@ -126,11 +123,7 @@ def gate(
 
 
 def findings(counts: GateCounts, config: GateConfig) -> Iterator[Finding]:
-    """Yield the findings that do not need labels.
-
-    Raises:
-        InputError: If nothing was rated.
-    """
+    """Yield the findings that do not need labels."""
     num_scored = counts.scores.total()
     num_rows = num_scored + counts.missing.total()
     if not num_rows:

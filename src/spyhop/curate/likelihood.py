@@ -36,8 +36,6 @@ def plan_likelihood(config: LikelihoodConfig, pairs: Estimate, model: Estimate) 
     calls = Calls(
         requests=requests,
         prompt_tokens=round(requests * (pairs.row_tokens or PAIR_TOKENS)),
-        response_tokens=0,
-        most_response_tokens=0,
     )
     return Estimate(rows=pairs.rows, row_tokens=pairs.row_tokens, calls={"model": calls})
 

@@ -24,11 +24,7 @@ def needs_repeats(gate: GateConfig, keep: KeepConfig) -> bool:
 
 
 def check_repeats(gate: GateConfig, keep: KeepConfig, num_repeated: int, setting: str) -> None:
-    """Reject settings with which a judge's ratings cannot pass the gate.
-
-    Raises:
-        ValueError: Naming `setting`, the setting of `num_repeated`.
-    """
+    """Reject settings with which a judge's ratings cannot pass the gate."""
     if needs_repeats(gate, keep) and num_repeated < gate.min_repeated:
         raise ValueError(
             f"{setting} = {num_repeated} is below gate.min_repeated = {gate.min_repeated}, so "
@@ -38,11 +34,7 @@ def check_repeats(gate: GateConfig, keep: KeepConfig, num_repeated: int, setting
 
 @stage(version=1, writes=Finding, plan=lambda config, pairs: Estimate(rows=1))
 def check_pair_count(ctx: Context, config: GateConfig, *, pairs: Artifact) -> Iterator[Finding]:
-    """Yield the finding `num_pairs`: at least as many pairs as the gate needs rated twice.
-
-    Raises:
-        InputError: If there are fewer pairs.
-    """
+    """Yield the finding `num_pairs`: at least as many pairs as the gate needs rated twice."""
     if pairs.num_rows < config.min_repeated:
         raise InputError(
             f"{pairs}: {pairs.num_rows:,} pairs, but the gate needs {config.min_repeated:,} that "

@@ -129,9 +129,6 @@ def rate(ctx: Context, config: RateConfig, *, pairs: Artifact, judge: Model) -> 
 
     Counts: `score/1` to `score/5` (rounded), `missing/<reason>`, `repeated`, and `no_probabilities`
     if `expected` fell back on the mean of verdicts.
-
-    Raises:
-        ModelError: If more than `max_error_frac` of the pairs' calls failed.
     """
     repeated = _drawn(config, pairs)
     failures = Failures(judge.label, ctx.runtime.max_error_frac)

@@ -62,9 +62,6 @@ def select_hardest(
     Counts: `kept/<group>` and `left/<group>` for the groups `wrong` and `right`, `split` and
     `agreed`, or `known`, and `unknown`; `samples/failed`, `samples/no_gold`, and `samples/foreign`
     for answers to other prompts.
-
-    Raises:
-        InputError: If the answers contain no information for `by`.
     """
     places = _PromptIndex((row.id for row in prompts.rows(Prompt)), config.seed)
     hardness = _hardness(ctx, config, places, answers)[places.of_row]

@@ -62,9 +62,6 @@ def split(
     responses stay together, and no sample of the train split contains a held-out one. Pairs that
     share an n-gram with an evaluation item are dropped (`contaminated/<suite>`). Some 100 bytes a
     row in memory where `num_rows` is set.
-
-    Raises:
-        InputError: If the split has fewer than `num_rows` pairs.
     """
     every = (item for each in (items or {}).values() for item in each.rows(Item))
     index = ItemIndex(every, config.contamination)

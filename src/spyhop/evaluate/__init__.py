@@ -16,12 +16,13 @@ from spyhop.evaluate.rates import (
     SampleFigures,
     TaskScores,
     could_reverse,
+    differences,
     macro_average,
     red_rates,
     task_scores,
 )
 from spyhop.evaluate.rescore import Rescored, rescore
-from spyhop.evaluate.sealed import SealConfig, SealState, seal, seal_state
+from spyhop.evaluate.sealed import SealConfig, SealState, of_interest, seal, seal_state
 from spyhop.evaluate.suite import (
     AnyTask,
     forms,
@@ -56,11 +57,13 @@ __all__ = [
     "check_contamination",
     "compare",
     "could_reverse",
+    "differences",
     "forms",
     "is_file",
     "joined",
     "macro_average",
     "measure",
+    "of_interest",
     "outcomes",
     "read_items",
     "read_suite",

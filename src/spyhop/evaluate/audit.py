@@ -15,19 +15,14 @@ answers, decide about style. A verdict needs both questions answered.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from spyhop.lazy import Lazy
+from spyhop.lazy import stats
 from spyhop.statistics import Interval, paired_difference
 from spyhop.text.form import FEATURES, form_of, phrases_of
-
-if TYPE_CHECKING:
-    from scipy import stats
-else:
-    stats = Lazy("scipy.stats")
 
 Conclusion = Literal["reasoning", "style", "both", "cannot tell"]
 LEVEL = 0.95

@@ -12,23 +12,17 @@ from itertools import combinations
 from math import ceil
 from typing import Any, Literal, get_args
 
-import pyarrow as pa
 from pydantic import Field, model_validator
 
 from spyhop.evaluate.judge_prompts import Case, Form, JudgePrompt, own_prompts
-from spyhop.models import Model, Reply, Sampling
+from spyhop.models import Model, Sampling
 from spyhop.models.script import Ask, Failures, Script, play
 from spyhop.schema import (
-    Answer,
     Config,
     InputError,
-    Item,
     Message,
-    Prompt,
     Question,
     Response,
-    Row,
-    Score,
     Verdict,
     prompt_turns,
 )
@@ -41,14 +35,16 @@ RESPONSE_TOKENS, REASON_TOKENS, QUESTION_TOKENS = 300, 150, 60
 """Planning figures."""
 EQUAL = "equal responses"
 """Reason of a tie that no judge was asked for."""
+READERS = {"pairwise": read_winner, "graded_pairs": read_grades, "scored": read_grade}
+SWAPPED: dict[Winner, Winner] = {"a": "b", "b": "a", "tie": "tie"}
 
 
 class JudgeConfig(Config):
     """Prompts and protocol of a judge."""
 
     form: Form = "pairwise"
-    """`pairwise`: which of two responses is better. `graded_pairs`: both are graded in one reply,
-    as Vicuna's and Orca's judges do. `scored`: one response is graded alone."""
+    """Form of judging. `pairwise`: which of two responses is better. `graded_pairs`: both are
+    graded in one reply, as Vicuna's and Orca's judges do. `scored`: one is graded alone."""
     prompts: dict[Case, JudgePrompt] = Field(default_factory=dict)
     """Prompts by case: `general`, `reference` (with a correct answer), `turns` (a later turn) and
     `turns_reference`. Unset ones are spyhop's own."""
@@ -61,7 +57,6 @@ class JudgeConfig(Config):
     attempts: int = Field(2, ge=1)
     """Most replies to ask for where a reply has no readable verdict. Raise it to ask again for the
     missing verdicts of a finished run; no other verdict is asked for again."""
-    highest_grade: float = Field(10, gt=0)
     sampling: Sampling = Sampling(max_new_tokens=1024, temperature=0.2)
     """Default: that of the published reviews of Vicuna's answers."""
 
@@ -87,26 +82,22 @@ class JudgeConfig(Config):
 def plan_judge(
     config: JudgeConfig, questions: Estimate, answers: Mapping[str, Estimate], judge: Estimate
 ) -> Estimate:
-    """Count the judgements of every pair (or model) in their orders, and the second ones.
-
-    Further calls are those after replies without a verdict.
-    """
-    num = len(_pairs(config, list(answers)))
-    is_pair = config.form != "scored"
-    orders = 2 if is_pair and config.orders == "both" else 1
-    rows = round(questions.rows * num * orders * (1 + config.repeat_frac))
+    """Count the judgements of every pair (or model) and turn, in their orders, and second ones."""
+    num_turns = sum(questions.parts) or questions.rows
+    num = num_turns * len(_pairs(config, list(answers))) * len(_orders(config))
+    rows, again = round(num * (1 + config.repeat_frac)), config.attempts - 1
     texts = max(len(each.system_message) + len(each.user) for each in config.prompts.values())
     response = max((each.row_tokens for each in answers.values()), default=0) or RESPONSE_TOKENS
-    asked = texts / CHARS_PER_TOKEN + QUESTION_TOKENS + response * (2 if is_pair else 1)
-    room = config.sampling.max_new_tokens
-    again = config.attempts - 1
+    shown = response * (1 if config.form == "scored" else 2)
+    asked = round(rows * (texts / CHARS_PER_TOKEN + QUESTION_TOKENS + shown))
+    most = rows * config.sampling.max_new_tokens
     calls = Calls(
         requests=rows,
-        prompt_tokens=round(rows * asked),
-        response_tokens=rows * min(REASON_TOKENS, room),
-        most_response_tokens=rows * room,
-        further_prompt_tokens=round(rows * asked * again),
-        further_response_tokens=rows * room * again,
+        prompt_tokens=asked,
+        response_tokens=min(rows * REASON_TOKENS, most),
+        most_response_tokens=most,
+        further_prompt_tokens=asked * again,
+        further_response_tokens=most * again,
     )
     return Estimate(rows=rows, calls={"judge": calls})
 
@@ -152,7 +143,10 @@ def judge(
         for verdict in verdicts:
             num_read += int(verdict.missing != "no_response")
             failures.see(verdict.error)
-            _count(ctx, verdict)
+            ctx.count("equal", int(verdict.reason == EQUAL))
+            ctx.count("repeated", verdict.repeat)
+            ending = f"winner/{verdict.winner}" if verdict.winner else "graded"
+            ctx.count(f"missing/{verdict.missing}" if verdict.missing else ending)
             yield verdict
     failures.check()
     if not num_read:
@@ -163,17 +157,15 @@ def judge(
 
 
 def read_questions(questions: Artifact) -> Iterator[Question]:
-    """Yield questions; an item or prompt is a question of one turn (or the user's turns)."""
-    kind = _kind(questions, {"turns": Question, "messages": Prompt, "question": Item})
-    for row in questions.rows(kind):
-        if isinstance(row, Question):
-            yield row
-        elif isinstance(row, Prompt):
-            turns = [turn.content for turn in row.messages if turn.role == "user"]
-            yield Question(id=row.id, suite=row.collection, topic=row.task, turns=turns)
-        elif isinstance(row, Item):
-            topic = row.topic or row.task
-            yield Question(id=row.id, suite=row.suite, topic=topic, turns=[row.question])
+    """Yield questions; an item is one of a single turn, a prompt has the turns of its user."""
+    for row in _plain_rows(questions):
+        yield Question(
+            id=row["id"],
+            suite=row.get("suite") or row.get("collection", ""),
+            topic=row.get("topic") or row.get("task", ""),
+            turns=row.get("turns") or _turns(row, "user") or [row["question"]],
+            references=row.get("references") or [],
+        )
 
 
 def read_responses(answers: Artifact) -> dict[str, Response]:
@@ -181,30 +173,23 @@ def read_responses(answers: Artifact) -> dict[str, Response]:
 
     Failed calls are no responses.
     """
-    kind = _kind(answers, {"turns": Response, "messages": Answer, "response": Score})
     found: dict[str, Response] = {}
-    for row in answers.rows(kind):
-        if isinstance(row, Answer):
-            turns = [turn.content for turn in row.messages if turn.role == "assistant"]
-            row = Response(id=row.id, model=row.model, turns=turns, ending=row.ending)
-        elif isinstance(row, Score):
-            row = Response(id=row.id, turns=[row.response], ending=row.ending)
-        assert isinstance(row, Response)
-        if row.ending != "failed":
-            found.setdefault(row.id, row)
+    for row in _plain_rows(answers):
+        if row["ending"] != "failed":
+            turns = row.get("turns") or _turns(row, "assistant") or [row.get("response", "")]
+            known = {name: row.get(name) or "" for name in ("model", "origin")}
+            response = Response(id=row["id"], turns=turns, ending=row["ending"], **known)
+            found.setdefault(response.id, response)
     return found
 
 
-def _kind(artifact: Artifact, kinds: Mapping[str, type[Row]]) -> type[Row]:
-    """Return the type of an artifact's rows by the first of these columns that it has."""
-    empty = pa.RecordBatch.from_pylist([])
-    columns = next(artifact.batches(), empty).schema.names
-    for column, kind in kinds.items():
-        if column in columns:
-            return kind
-    if not artifact.num_rows:
-        return next(iter(kinds.values()))
-    raise InputError(f"{artifact.name}: rows of {', '.join(columns)}; one of {list(kinds)} needed")
+def _plain_rows(artifact: Artifact) -> Iterator[dict[str, Any]]:
+    for batch in artifact.batches():
+        yield from batch.to_pylist()
+
+
+def _turns(row: Mapping[str, Any], role: str) -> list[str]:
+    return [turn["content"] for turn in row.get("messages", ()) if turn["role"] == role]
 
 
 def _pairs(config: JudgeConfig, names: Sequence[str]) -> list[tuple[str, str]]:
@@ -225,15 +210,20 @@ def _repeated(config: JudgeConfig, questions: Artifact) -> frozenset[str]:
     return frozenset(nsmallest(num, ids, key=lambda each: number_of(f"0/judged twice/{each}")))
 
 
-def _count(ctx: Context, verdict: Verdict) -> None:
-    if verdict.missing:
-        ctx.count(f"missing/{verdict.missing}")
-    elif verdict.winner is not None:
-        ctx.count(f"winner/{verdict.winner}")
-    else:
-        ctx.count("graded")
-    ctx.count("repeated", int(verdict.repeat > 0))
-    ctx.count("equal", int(verdict.reason == EQUAL))
+def _orders(config: JudgeConfig) -> tuple[Literal["", "ab", "ba"], ...]:
+    if config.form == "scored":
+        return ("",)
+    return ("ab", "ba") if config.orders == "both" else (config.orders,)
+
+
+def with_reading(row: Verdict, found: Reading, reply: str) -> Verdict:
+    """Return a verdict as a judge's reply states it, in the models' order."""
+    is_swapped = row.order == "ba"
+    grades = found.grades[::-1] if is_swapped else found.grades
+    score, score_b = (*grades, None, None)[:2]
+    winner = SWAPPED[found.winner] if is_swapped and found.winner else found.winner
+    update = {"winner": winner, "score": score, "score_b": score_b}
+    return row.model_copy(update={**update, "missing": found.missing, "reason": reply})
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,16 +256,13 @@ class _Judging:
                 suite=question.suite,
                 topic=question.topic,
             )
-            for order in self._orders()
+            for order in _orders(self.config)
             for repeat in range(2 if question.id in self.repeated else 1)
         ]
         if len(shown) < len(sides):
             return [row.model_copy(update={"missing": "no_response"}) for row in rows]
-        if (
-            len(shown) == 2
-            and shown[0][:turn] == shown[1][:turn]
-            and self.config.form == "pairwise"
-        ):
+        is_equal = len({tuple(turns[:turn]) for turns in shown}) == 1
+        if is_equal and self.config.form == "pairwise":
             return [row.model_copy(update={"winner": "tie", "reason": EQUAL}) for row in rows]
         return (yield from self._ask(question, turn, shown, rows))
 
@@ -296,51 +283,22 @@ class _Judging:
             ]
             replies = yield asks
             for n, reply in zip(due, replies, strict=True):
-                found[n] = self._read(rows[n], reply)
+                is_whole = reply.ending == "whole"
+                read = READERS[self.config.form]
+                reading = read(reply.text) if is_whole else Reading(missing=reply.ending)
+                found[n] = with_reading(rows[n], reading, reply.text)
+                found[n] = found[n].model_copy(update={"error": reply.error})
             due = [n for n in due if found[n].missing and found[n].error is None]
             if not due:
                 break
         return found
 
-    def _orders(self) -> tuple[Literal["", "ab", "ba"], ...]:
-        if self.config.form == "scored":
-            return ("",)
-        return ("ab", "ba") if self.config.orders == "both" else (self.config.orders,)
-
     def _messages(self, question: Question, turn: int, shown: Sequence[list[str]]) -> list[Message]:
-        has_reference = bool(_reference(question, turn))
-        case: Case = "reference" if has_reference else "general"
-        if turn > 1:
-            case = "turns_reference" if has_reference else "turns"
+        cases: list[Case] = ["general", "reference", "turns", "turns_reference"]
+        case = cases[2 * (turn > 1) + bool(_reference(question, turn))]
         prompt = self.config.prompts[case]
         text = fill(prompt.user, **_fields(question, turn, shown))
         return prompt_turns(text, prompt.system_message)
-
-    def _read(self, row: Verdict, reply: Reply) -> Verdict:
-        """Read a reply; what was cut, refused or failed states no verdict."""
-        common = {"reason": reply.text, "error": reply.error}
-        if reply.ending != "whole":
-            return row.model_copy(update={**common, "missing": reply.ending})
-        found = self._reading(reply.text)
-        if found.missing:
-            return row.model_copy(update={**common, "missing": found.missing})
-        grades = found.grades[::-1] if row.order == "ba" else found.grades
-        if not grades:
-            swapped: dict[Winner | None, Winner] = {"a": "b", "b": "a", "tie": "tie"}
-            winner = swapped[found.winner] if row.order == "ba" else found.winner
-            return row.model_copy(update={**common, "winner": winner})
-        if len(grades) == 1:
-            return row.model_copy(update={**common, "score": grades[0]})
-        best: Winner = "tie" if grades[0] == grades[1] else "a" if grades[0] > grades[1] else "b"
-        both = {"score": grades[0], "score_b": grades[1], "winner": best}
-        return row.model_copy(update={**common, **both})
-
-    def _reading(self, text: str) -> Reading:
-        if self.config.form == "pairwise":
-            return read_winner(text)
-        if self.config.form == "scored":
-            return read_grade(text, high=self.config.highest_grade)
-        return read_grades(text, high=self.config.highest_grade)
 
 
 def _fields(question: Question, turn: int, shown: Sequence[list[str]]) -> dict[str, str]:

@@ -2,7 +2,8 @@
 
 BLEU and chrF are sacrebleu's, with its signature; ROUGE is rouge-score's, stemmed; METEOR is
 nltk's with the exact and the stem stage. WordNet is not used, so a synonym is no match, and figures
-are lower than those of METEOR with all its stages. All values are between 0 and 1.
+are lower than those of METEOR with all its stages. All values are between 0 and 1; of several
+references the best one counts.
 """
 
 import re
@@ -10,19 +11,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
+from types import SimpleNamespace
 from typing import Any
 
 from spyhop.schema import InputError, ModelError
 
 ROUGE = ("rouge1", "rouge2", "rougeL")
-_WORD = re.compile(r"\w+|[^\w\s]")
 METRICS = ("bleu", "chrf", *ROUGE, "meteor")
-"""Names of the metrics; of several references the best one counts."""
+_WORD = re.compile(r"\w+|[^\w\s]")
+_NO_SYNONYMS = SimpleNamespace(synsets=lambda word: [])
+"""In the place of WordNet."""
 
 
 @dataclass(frozen=True, slots=True)
 class Overlap:
-    """Overlap of a set of responses with their references."""
+    """Overlap of `n` responses with their references."""
 
     scores: dict[str, float]
     """BLEU and chrF over the corpus, the others as means over the responses."""
@@ -44,30 +47,24 @@ def text_overlap(responses: Sequence[str], references: Sequence[Sequence[str]]) 
         )
     most = max(map(len, references))
     columns = [[some[k] if k < len(some) else None for some in references] for k in range(most)]
-    metrics = {"bleu": _library("sacrebleu").BLEU(), "chrf": _library("sacrebleu").CHRF()}
-    scores = {
-        name: _share(metric.corpus_score(list(responses), columns))
-        for name, metric in metrics.items()
-    }
+    metrics = _metrics(is_corpus=True)
+    scores = {n: _share(each.corpus_score(list(responses), columns)) for n, each in metrics.items()}
     single = [_single(text, some) for text, some in zip(responses, references, strict=True)]
     scores |= {name: sum(each[name] for each in single) / len(single) for name in single[0]}
-    signatures = {name: str(metric.get_signature()) for name, metric in metrics.items()}
-    return Overlap(scores, signatures, len(responses))
+    return Overlap(scores, {n: str(e.get_signature()) for n, e in metrics.items()}, len(responses))
 
 
 def overlap_metrics(response: str, references: Sequence[str]) -> dict[str, float]:
-    """Return every metric of one response; BLEU is smoothed, as a sentence needs.
+    """Return every metric of one response; BLEU has the effective order, as a sentence needs.
 
     Raises:
         InputError: If there is no reference.
     """
     if not any(references):
         raise InputError("text overlap needs a reference")
-    found = {
-        name: _share(metric.sentence_score(response, list(references)))
-        for name, metric in _sentence_metrics().items()
-    }
-    return {**found, **_single(response, references)}
+    metrics = _metrics(is_corpus=False)
+    scores = {n: _share(e.sentence_score(response, list(references))) for n, e in metrics.items()}
+    return scores | _single(response, references)
 
 
 def _share(found: Any) -> float:  # noqa: ANN401 (sacrebleu's score, in percent and rounding errors)
@@ -77,27 +74,16 @@ def _share(found: Any) -> float:  # noqa: ANN401 (sacrebleu's score, in percent 
 def _single(response: str, references: Sequence[str]) -> dict[str, float]:
     """Return the metrics that are means over responses."""
     rouge = [_rouge().score(reference, response) for reference in references]
-    found = {name: max(each[name].fmeasure for each in rouge) for name in ROUGE}
-    return {**found, "meteor": max(_meteor(response, reference) for reference in references)}
-
-
-class _NoWords:
-    """In the place of WordNet: no word has synonyms."""
-
-    def synsets(self, word: str) -> list[Any]:
-        return []
-
-
-def _meteor(response: str, reference: str) -> float:
-    words = [_WORD.findall(text) for text in (reference, response)]
-    meteor = _library("nltk.translate.meteor_score")
-    return float(meteor.single_meteor_score(*words, wordnet=_NoWords())) if all(words) else 0.0
+    meteor = _library("nltk.translate.meteor_score").single_meteor_score
+    pairs = [[_WORD.findall(text) for text in (some, response)] for some in references]
+    found = [meteor(*words, wordnet=_NO_SYNONYMS) if all(words) else 0.0 for words in pairs]
+    return {n: max(each[n].fmeasure for each in rouge) for n in ROUGE} | {"meteor": max(found)}
 
 
 @cache
-def _sentence_metrics() -> dict[str, Any]:
+def _metrics(*, is_corpus: bool) -> dict[str, Any]:
     sacrebleu = _library("sacrebleu")
-    return {"bleu": sacrebleu.BLEU(effective_order=True), "chrf": sacrebleu.CHRF()}
+    return {"bleu": sacrebleu.BLEU(effective_order=not is_corpus), "chrf": sacrebleu.CHRF()}
 
 
 @cache
@@ -109,6 +95,4 @@ def _library(name: str) -> Any:  # noqa: ANN401 (a module)
     try:
         return import_module(name)
     except ModuleNotFoundError as error:
-        raise ModelError(
-            f'text overlap needs {error.name}; install it with: pip install "spyhop[text]"'
-        ) from None
+        raise ModelError(f"text overlap needs {error.name}: pip install 'spyhop[text]'") from None

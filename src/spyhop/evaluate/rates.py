@@ -11,6 +11,7 @@ from functools import cached_property
 
 import numpy as np
 
+from spyhop.evaluate.comparison import PairedResult, paired_result, with_holm
 from spyhop.evaluate.contamination import ItemOverlap
 from spyhop.evaluate.measure import MeasureConfig
 from spyhop.evaluate.task import Protocol
@@ -233,17 +234,65 @@ def red_rates(score: TaskScores, other: TaskScores | None = None) -> list[str]:
             for rate in RATES
             if could_reverse(first, second, np.zeros(score.n, dtype=bool), score.touched(rate))
         ]
-    places = {row_id: place for place, row_id in enumerate(other.ids)}
-    pairs = [(places[i], n) for n, i in enumerate(score.ids) if i in places]
-    if not pairs:
-        raise InputError(f"{score.model} and {other.model} have no {score.task} items in common")
-    a, b = (np.array(column) for column in zip(*pairs, strict=True))
+    a, b = common_items(other, score)
     first, second = other.values.mean(axis=1)[a], score.values.mean(axis=1)[b]
     return [
         rate
         for rate in RATES
         if could_reverse(first, second, other.touched(rate)[a], score.touched(rate)[b])
     ]
+
+
+def differences(first: Sequence[TaskScores], second: Sequence[TaskScores]) -> list[PairedResult]:
+    """Compare two models task by task on their common items, second minus first.
+
+    P-values of a suite's tasks are adjusted for their number (Holm); its total is a test of its
+    own. Samples of an item are averaged.
+
+    Raises:
+        InputError: If the models were scored by different metrics, or share no items of a task.
+    """
+    others = {(each.suite, each.task): each for each in first}
+    found = []
+    for suite in dict.fromkeys(each.suite for each in second):
+        both = [
+            _paired(others[suite, each.task], each)
+            for each in second
+            if each.suite == suite and (suite, each.task) in others
+        ]
+        found += [*both[:1], *with_holm(both[1:])]
+    return found
+
+
+def _paired(first: TaskScores, second: TaskScores) -> PairedResult:
+    a, b = common_items(first, second)
+    metrics = {score.metric for each in (first, second) for score in each.scores}
+    if len(metrics) > 1:
+        raise InputError(
+            f"{first.suite} {first.task}: {first.model} and {second.model} have different metrics "
+            f"({', '.join(sorted(metrics))})"
+        )
+    passages = [each.passage for each in second.scores[:: second.num_samples]]
+    return paired_result(
+        f"{second.suite} {second.task}",
+        first.values.mean(axis=1)[a],
+        second.values.mean(axis=1)[b],
+        [passages[place] for place in b],
+    )
+
+
+def common_items(first: TaskScores, second: TaskScores) -> tuple[np.ndarray, np.ndarray]:
+    """Return the places of the common items in both.
+
+    Raises:
+        InputError: If there are none.
+    """
+    places = {row_id: place for place, row_id in enumerate(first.ids)}
+    pairs = [(places[row_id], n) for n, row_id in enumerate(second.ids) if row_id in places]
+    if not pairs:
+        raise InputError(f"{first.model} and {second.model} have no {first.task} items in common")
+    a, b = np.array(pairs).T
+    return a, b
 
 
 def _is_touched(rate: str, score: Score, overlaps: Mapping[str, ItemOverlap] | None) -> bool:

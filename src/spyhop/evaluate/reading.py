@@ -1,5 +1,6 @@
 """Read the answer of a response to an item, and its further scores. `rescore` reads stored ones."""
 
+from collections.abc import Callable
 from typing import Any
 
 from spyhop.evaluate.asking import cue_of
@@ -12,7 +13,7 @@ from spyhop.text.gold import Reading, gold_answer, read
 from spyhop.text.squad import declines, exact_match, token_f1
 from spyhop.text.thought import without_thought
 
-SAFETY = {
+SAFETY: dict[str, Callable[[str, Ending, Item], tuple[Reading, dict[str, float]]]] = {
     "refusal": read_refusal,
     "labels": read_labels,
     "toxicity": lambda text, ending, item: (Reading(None, is_right=False), {"toxicity": 0.0}),

@@ -15,11 +15,16 @@ from pydantic import Field
 
 from spyhop.evaluate.linear import features
 from spyhop.models import Model, Request
-from spyhop.schema import Config, InputError, Pair, Score, prompt_turns
+from spyhop.schema import Config, Pair, Score, prompt_turns
 from spyhop.stage import CHARS_PER_TOKEN, Calls, Context, Estimate, stage
 from spyhop.store import Artifact, number_of
 
-SUITE = "round_trip"
+SUITE, METRIC = "round_trip", "acc_mutual_info"
+TEXT_CHARS = 1000
+"""Characters from the beginning of a text that are scored."""
+BASELINE = "Write a text."
+"""An instruction without content. What a text is likelier under its own instruction than under this
+one decides, since some texts are likely under any."""
 
 
 class RoundTripConfig(Config):
@@ -31,22 +36,13 @@ class RoundTripConfig(Config):
     """Other texts that each text is picked among: those that share most of its words."""
     pool: int = Field(5000, ge=2)
     """Texts among which the near ones are looked for, drawn by hash."""
-    text_chars: int = Field(1000, ge=50)
-    """Characters from the beginning of a text that are scored."""
-    system_message: str = ""
-    baseline: str = "Write a text."
-    """Instruction without content. What a text is likelier under its own instruction than under
-    this one decides, since some texts are likely under any."""
 
 
 def plan_round_trip(config: RoundTripConfig, pairs: Estimate, model: Estimate) -> Estimate:
     """Two calls for each text of each instruction."""
     rows = min(config.num_rows, pairs.rows)
     requests = 2 * rows * (1 + config.num_near)
-    tokens = round(requests * config.text_chars / CHARS_PER_TOKEN)
-    calls = Calls(
-        requests=requests, prompt_tokens=tokens, response_tokens=0, most_response_tokens=0
-    )
+    calls = Calls(requests=requests, prompt_tokens=round(requests * TEXT_CHARS / CHARS_PER_TOKEN))
     return Estimate(rows=rows, calls={"model": calls})
 
 
@@ -57,54 +53,50 @@ def round_trip(
     """Yield one row per instruction: whether its own text has the highest gain in likelihood.
 
     `metrics` also hold the plain sum of log-probabilities (`acc`) and their mean (`acc_token`).
-
-    Raises:
-        InputError: If there are not enough different texts.
+    Where there are fewer other texts than `num_near`, all of them are compared; no row without any.
     """
     texts: dict[str, Pair] = {}
     for row in pairs.rows(Pair):
-        texts.setdefault(row.response[: config.text_chars], row)
+        texts.setdefault(row.response[:TEXT_CHARS], row)
     rows = nsmallest(config.pool, texts.values(), key=lambda row: number_of(f"round trip/{row.id}"))
-    if len(rows) <= config.num_near:
-        raise InputError(f"{pairs.name}: {len(rows)} texts; {config.num_near + 1} are needed")
-    shown = [row.response[: config.text_chars] for row in rows]
+    shown = [row.response[:TEXT_CHARS] for row in rows]
     near = _near(shown, config)
     requests = [
         Request(
             id=f"{place}/{other}/{kind}",
-            messages=prompt_turns(asked, config.system_message),
+            messages=prompt_turns(asked),
             continuation=shown[other],
         )
         for place, others in enumerate(near)
         for other in (place, *others)
-        for kind, asked in enumerate((rows[place].instruction, config.baseline))
+        for kind, asked in enumerate((rows[place].instruction, BASELINE))
     ]
     found = model.logprobs(requests, total=len(requests))
     for place, others in enumerate(near):
         taken = [(next(found), next(found)) for _ in (place, *others)]
         errors = [each.error for both in taken for each in both if each.error is not None]
-        plain = np.array([sum(own.values) for own, _ in taken])
-        gain = plain - [sum(bare.values) for _, bare in taken]
-        token = [own.mean for own, _ in taken]
-        values = {"acc": plain, "acc_token": np.array(token), "acc_mutual_info": gain}
+        own = np.array([sum(both[0].values) for both in taken])
+        values = {
+            "acc": own,
+            "acc_token": np.array([both[0].mean for both in taken]),
+            METRIC: own - [sum(both[1].values) for both in taken],
+        }
         picks = {name: _pick(each) for name, each in values.items()}
-        best = picks["acc_mutual_info"]
-        is_right = not errors and best == 0
-        ctx.count("correct", int(is_right))
+        is_right = not errors and picks[METRIC] == 0
         yield Score(
             id=rows[place].id,
             suite=SUITE,
             task=SUITE,
             response="",
-            extracted=None if errors else rows[(place, *others)[best]].id,
+            extracted=None if errors else rows[(place, *others)[picks[METRIC]]].id,
             correct=is_right,
             target=rows[place].id,
-            chance=1 / (1 + config.num_near),
+            chance=1 / (1 + len(others)),
             finish_reason="likelihood",
             error=errors[0] if errors else None,
             ending="failed" if errors else "whole",
             response_tokens=0,
-            metric="acc_mutual_info",
+            metric=METRIC,
             metrics={name: float(not errors and pick == 0) for name, pick in picks.items()},
             passage=rows[place].origin,
         )
@@ -117,10 +109,10 @@ def _pick(values: np.ndarray) -> int:
 
 def _near(texts: list[str], config: RoundTripConfig) -> list[list[int]]:
     """Return the places of the texts nearest to each of the first ones, by shared words."""
-    matrix = features(texts)
-    found = []
-    for place in range(min(config.num_rows, len(texts))):
+    matrix, most = features(texts), min(config.num_near, len(texts) - 1)
+    found: list[list[int]] = []
+    for place in range(min(config.num_rows, len(texts)) if len(texts) > 1 else 0):
         likeness = (matrix @ matrix[place].T).toarray()[:, 0]
         likeness[place] = -1
-        found.append(np.argsort(-likeness, kind="stable")[: config.num_near].tolist())
+        found.append(np.argsort(-likeness, kind="stable")[:most].tolist())
     return found

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from pydantic import Field
 
+from spyhop.evaluate.comparison import PairedResult
 from spyhop.evaluate.task import Metric
 from spyhop.schema import Config, Item, Row
 from spyhop.stage import Context, Estimate, stage
@@ -132,6 +133,15 @@ def seal_state(scores: Mapping[str, Artifact], sealed: Artifact | None = None) -
     else:
         return SealState(True, num, f"confirmatory: {told}, declared before any item was scored")
     return SealState(False, num, text)
+
+
+def of_interest(found: PairedResult, smallest: float) -> str:
+    """Return what an interval says about the smallest difference of interest."""
+    if found.low is None or found.high is None:
+        return "undecided"
+    if max(found.low, -found.high) >= smallest:
+        return "of interest"
+    return "too small" if -smallest < found.low and found.high < smallest else "undecided"
 
 
 def _times(num: int) -> str:

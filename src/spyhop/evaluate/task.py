@@ -82,13 +82,15 @@ class Benchmark(Protocol):
     """Name of the data set, under which a run says where its files are; default: the suite's."""
     num_items: int = 0
     """Number of items as published. A complete read must find exactly as many; 0 checks nothing."""
+    hidden: bool = False
+    """Whether its texts may offend and stay off pages."""
     citation: str = ""
     note: str = ""
     """How the protocol differs from the publication."""
 
     def identity(self) -> Self:
         """Return the task without its texts for people, which change no item and no score."""
-        return self.model_copy(update={"citation": "", "note": ""})
+        return self.model_copy(update={"citation": "", "note": "", "hidden": False})
 
 
 class Task(Benchmark):

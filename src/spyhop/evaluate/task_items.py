@@ -12,7 +12,7 @@ from spyhop.evaluate.shots import Drawer
 from spyhop.evaluate.task import Task
 from spyhop.schema import InputError, Item
 from spyhop.store import row_id
-from spyhop.store.files import field, json_file, matching
+from spyhop.store.files import LINE, field, json_file, lines, matching
 from spyhop.store.rows import read_rows, row_files
 from spyhop.text.options import labels, listed
 from spyhop.text.sandbox import Sandbox
@@ -89,6 +89,9 @@ def _name(task: Task, path: Path) -> str:
 
 
 def _rows(task: Task, path: Path) -> Iterator[Row]:
+    if path.suffix == ".txt":
+        yield from ((f"{path}{LINE}{n}", {"text": line}) for n, line in lines(path) if line.strip())
+        return
     if not task.rows:
         yield from read_rows(path)
         return

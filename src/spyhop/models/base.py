@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from time import monotonic, sleep
-from typing import ClassVar, Protocol, TypeVar, runtime_checkable
+from typing import ClassVar, Protocol, TypeVar
 
 from pydantic_core import PydanticSerializationError, to_json
 
@@ -75,14 +75,6 @@ class Backend(Protocol):
 
     def logprobs(self, batch: Sequence[Request]) -> list[TokenLogprobs]:
         """Score the continuations of one batch, token by token."""
-
-
-@runtime_checkable
-class ClassifierBackend(Protocol):
-    """Interface of a classifier in process."""
-
-    def classify(self, batch: Sequence[Request]) -> list[Labels]:
-        """Score the labels of one batch."""
 
 
 class ModelConfig(Config):
@@ -380,16 +372,20 @@ class BatchModel(Model):
 def _ask_batch(
     backend: Backend, kind: Kind, batch: Sequence[Request], sampling: Sampling
 ) -> Sequence[Reply | Choice | TokenLogprobs | Labels]:
-    if kind == "generate":
+    if kind == "generate" and hasattr(backend, kind):
         return backend.generate(batch, sampling)
-    if kind == "classify":
-        if not isinstance(backend, ClassifierBackend):
-            raise ModelError(
-                "this model writes text and scores no labels; name a folder of a sequence "
-                'classifier, or an endpoint with api = "moderations"'
-            )
-        return backend.classify(batch)
-    return backend.choose(batch) if kind == "choose" else backend.logprobs(batch)
+    method = getattr(backend, kind, None)
+    if method is None:
+        raise ModelError(_CANNOT[kind == "classify"])
+    found: Sequence[Choice | TokenLogprobs | Labels] = method(batch)
+    return found
+
+
+_CANNOT = (
+    "a classifier scores texts and writes none; name a language model",
+    "this model writes text and scores no labels; name a folder of a sequence classifier, or an "
+    'endpoint with api = "moderations"',
+)
 
 
 def _giving_way(rows: Iterable[Row]) -> Iterator[Row]:

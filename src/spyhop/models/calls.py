@@ -158,8 +158,8 @@ class Labels(_Scored):
 
     scores: dict[str, float]
     """Probability of each label; empty where the call failed."""
-    flagged: tuple[str, ...] = ()
-    """Labels that the service itself flags; a classifier flags none."""
+    flagged: tuple[str, ...] | None = None
+    """Labels that a service flags by itself; None of a classifier."""
     prompt_tokens: int = 0
     response_tokens: int = 0
     usd: float = 0.0

@@ -4,20 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from spyhop.lazy import Lazy
+from spyhop.lazy import Tensor, torch
 from spyhop.models.calls import Request, Sampling
 from spyhop.models.forward import Forward
 from spyhop.store import canonical
-
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
-else:
-    torch = Lazy("torch")
 
 STOP_TAIL = 8
 """Tokens decoded before a stop text, since the first one may be half a character."""

@@ -11,13 +11,12 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING, cast
+from typing import cast
 from urllib.parse import urlsplit
 
 import aiohttp
 
 from spyhop import __version__
-from spyhop.lazy import Lazy
 from spyhop.models.calls import Reply, Request, Sampling
 from spyhop.models.endpoint import Remote
 from spyhop.models.endpoint_state import EndpointState
@@ -31,11 +30,6 @@ from spyhop.models.wire import body
 from spyhop.render import FORMATS, TemplateFormat
 from spyhop.schema import Message, ModelError
 from spyhop.settings import mask_secret
-
-if TYPE_CHECKING:
-    import transformers
-else:
-    transformers = Lazy("transformers")
 
 CONNECT_S = 10.0
 LOG_PROBABILITIES = "log-probabilities"

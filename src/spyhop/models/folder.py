@@ -6,16 +6,10 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from spyhop.lazy import Lazy
+from spyhop.lazy import torch, transformers
 from spyhop.schema import ModelError
-
-if TYPE_CHECKING:
-    import torch
-    import transformers
-else:
-    transformers = Lazy("transformers")
 
 SAFE: dict[str, bool] = {"local_files_only": True, "trust_remote_code": False}
 """Arguments of every `from_pretrained`: else a folder's own code runs after a question."""

@@ -12,11 +12,11 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from spyhop.lazy import Lazy
+from spyhop.lazy import torch
 from spyhop.models.base import Backend, ModelConfig
 from spyhop.models.batching import BatchLimits, plan_batches
 from spyhop.models.calls import Choice, Kind, Reply, Request, Sampling, TokenLogprobs
@@ -35,11 +35,6 @@ from spyhop.render import ORCA, ChatFormat, FormatName, Renderer, named_format, 
 from spyhop.runtime import Runtime
 from spyhop.schema import ModelError, RecipeError
 from spyhop.store import Artifact
-
-if TYPE_CHECKING:
-    import torch
-else:
-    torch = Lazy("torch")
 
 Dtype = Literal["auto", "float32", "bfloat16"]
 FORMAT_FILE = "spyhop.json"

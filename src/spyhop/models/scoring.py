@@ -3,18 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
-from spyhop.lazy import Lazy
+from spyhop.lazy import Tensor, torch
 from spyhop.models.batching import BatchLimits, cut
 from spyhop.models.encoding import Scored
 from spyhop.models.forward import Forward, Past
-
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
-else:
-    torch = Lazy("torch")
 
 
 class Scorer:

@@ -18,9 +18,6 @@ def check_models(resolved: Resolved) -> None:
     """Check key and connection of all served models of the due steps, if there are several.
 
     A single model needs no separate check: its first request fails before anything is paid.
-
-    Raises:
-        ModelError: Naming every check that failed.
     """
     due = [step for step in resolved.recipe.steps if step.name not in resolved.made]
     served = {
@@ -43,11 +40,7 @@ def check_models(resolved: Resolved) -> None:
 
 
 def check_samples(recipe: Recipe) -> None:
-    """Refuse several samples of one prompt where temperature 0 is sent: they would be equal.
-
-    Raises:
-        RecipeError: Naming the step and the remedy.
-    """
+    """Refuse several samples of one prompt where temperature 0 is sent: they would be equal."""
     for step in recipe.steps:
         sampling = getattr(step.config, "sampling", None)
         for name in ("num_samples", "num_instructions"):

@@ -62,11 +62,7 @@ class Recipe:
     def add(
         self, name: str, stage: Stage, config: Config, **inputs: Ref | Mapping[str, Ref]
     ) -> RecipeStep:
-        """Add a step and return it, to be used as an input.
-
-        Raises:
-            RecipeError: If the name is taken or odd, or the stage does not take these inputs.
-        """
+        """Add a step and return it, to be used as an input."""
         name = f"{self.prefix}{name}"
         if not NAME.fullmatch(name):
             raise RecipeError(f"{name!r:.60} cannot name a step; use {CHARACTERS}")
@@ -89,11 +85,7 @@ class Recipe:
         return Recipe(self.name, self.steps, f"{self.prefix}{prefix}")
 
     def step(self, name: str) -> RecipeStep:
-        """Return the step of that name.
-
-        Raises:
-            RecipeError: Listing the known names.
-        """
+        """Return the step of that name."""
         for step in self.steps:
             if step.name == name:
                 return step

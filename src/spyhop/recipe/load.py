@@ -23,11 +23,7 @@ class RecipeFile:
     """Run name; results are linked under `runs/<name>`. Default: the recipe file's name."""
 
     def config(self, config_type: type[Config]) -> Config:
-        """Return the settings as the recipe's config.
-
-        Raises:
-            RecipeError: Naming the file, the key, the value and what is allowed.
-        """
+        """Return the settings as the recipe's config."""
         folder = self.path.absolute().parent
         return validated(self.path, config_type, self.settings, "", {"folder": folder})
 
@@ -39,11 +35,7 @@ class RecipeFile:
 
 
 def read_recipe(path: Path, changes: Sequence[str] = ()) -> RecipeFile:
-    """Read a recipe file and apply `key.sub=value` changes.
-
-    Raises:
-        RecipeError: If the file or a change cannot be understood.
-    """
+    """Read a recipe file and apply `key.sub=value` changes."""
     settings = read_toml(path)
     for change in changes:
         apply_change(settings, change)
@@ -57,11 +49,7 @@ def read_recipe(path: Path, changes: Sequence[str] = ()) -> RecipeFile:
 
 
 def run_name(settings: dict[str, Any], path: Path) -> str:
-    """Take the name of the run out of the settings; it is no part of any artifact's identity.
-
-    Raises:
-        RecipeError: If it is no text.
-    """
+    """Take the name of the run out of the settings; it is no part of any artifact's identity."""
     name = settings.pop("name", path.stem.lower())
     if not isinstance(name, str):
         raise RecipeError(f"{path}: name = {name!r:.60}: it is a text")
@@ -72,9 +60,6 @@ def apply_change(settings: dict[str, Any], change: str) -> None:
     """Apply one `a.b=value` change in place; a number in the key selects an entry of a list.
 
     A part of the key that contains a dot is quoted: `runtime.steps."core.teacher".threads=2`.
-
-    Raises:
-        RecipeError: If the change has no `=`, or leads through something that is not a table.
     """
     name, equals, text = change.partition("=")
     *parents, last = _parts(name) if equals else [""]

@@ -32,9 +32,6 @@ def show_mask(
 
     Supervised tokens are on green, context is dim, special tokens are magenta. Without colour,
     supervised tokens are between `[[` and `]]`.
-
-    Raises:
-        InputError: If the rows are no answers, or the model has no such chat format.
     """
     columns = {"id", "messages"}
     if not all(columns <= set(batch.schema.names) for batch in islice(artifact.batches(), 1)):

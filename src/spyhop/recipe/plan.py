@@ -114,6 +114,7 @@ def _recorded(step: RecipeStep, made: Artifact) -> PlannedStep:
     estimate = Estimate(
         rows=made.num_rows,
         row_tokens=_row_tokens(made),
+        parts=tuple(num for name, num in made.record.counts.items() if name.startswith("turn/")),
         calls={"all": calls} if calls.requests else {},
         seconds=made.record.seconds,
     )

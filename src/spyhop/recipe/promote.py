@@ -57,17 +57,7 @@ def promote(
     before: Artifact | None = None,
     after: Artifact | None = None,
 ) -> None:
-    """Choose one of two models by what they scored on the same items, and record why.
-
-    Args:
-        ctx: As for every stage.
-        config: The rule.
-        before: The earlier model's scores, of any measure.
-        after: The later model's, of the same measure.
-
-    Raises:
-        InputError: If the rule needs scores, and there are none in common.
-    """
+    """Choose one of two models by what they scored on the same items, and record why."""
     found: tuple[Comparison, int] | None = None
     if before is not None and after is not None:
         found = compare([before], [after])

@@ -61,11 +61,7 @@ def run(
 
 
 def check_steps(recipe: Recipe, runtime: Runtime) -> None:
-    """Refuse resources for a step that the recipe does not have, and samples that are equal.
-
-    Raises:
-        RecipeError: Naming a step that is like it, or all.
-    """
+    """Refuse resources for a step that the recipe does not have, and samples that are equal."""
     check_samples(recipe)
     known = [step.name for step in recipe.steps]
     for name in runtime.steps:

@@ -20,11 +20,7 @@ LONG_CHARS = 2000
 
 
 def find_artifact(root: Path, name: str, recipe: Recipe | None) -> Artifact:
-    """Return an artifact by its folder's name, by a step of the runs in `root`, or of a recipe.
-
-    Raises:
-        ArtifactError: If it does not exist, or several runs have a step of this name.
-    """
+    """Return an artifact by its folder's name, by a step of the runs in `root`, or of a recipe."""
     if recipe is not None:
         recipe.step(name)
         made = resolve(recipe, root).made.get(name)
@@ -42,11 +38,7 @@ def find_artifact(root: Path, name: str, recipe: Recipe | None) -> Artifact:
 
 
 def show_folder(folder: Path, console: Console) -> Artifact | None:
-    """Return the artifact that a folder is; else list the runs in it, or the steps of a run.
-
-    Raises:
-        ArtifactError: If it is none of these.
-    """
+    """Return the artifact that a folder is; else list the runs in it, or the steps of a run."""
     if (found := load(folder)) is not None:
         return Artifact(folder.resolve(), found.record)
     if (folder / RUNS).is_dir():

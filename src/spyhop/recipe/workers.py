@@ -67,11 +67,7 @@ class Workers:
         return frozenset(model for item in self._busy.values() for model in item.served)
 
     def start(self, item: StepItem) -> None:
-        """Send a step to an idle worker, or to a new process.
-
-        Raises:
-            ArtifactError: If the stage is defined in the script that runs.
-        """
+        """Send a step to an idle worker, or to a new process."""
         if "__main__" in (item.stage.function.__module__, type(item.config).__module__):
             raise ArtifactError(
                 f"{item.step}: its stage is defined in the script that runs, so worker processes "

@@ -14,6 +14,7 @@ from spyhop.recipes.curating import CuratingConfig, curating
 from spyhop.recipes.evaluating import EvaluatingConfig, evaluating
 from spyhop.recipes.humpback import humpback
 from spyhop.recipes.humpback_config import HumpbackConfig
+from spyhop.recipes.judging import JudgingConfig, judging
 from spyhop.recipes.orca import OrcaConfig, orca
 from spyhop.recipes.quickstart import QuickstartConfig, quickstart
 from spyhop.recipes.quickstart_humpback import QuickstartHumpbackConfig, quickstart_humpback
@@ -44,6 +45,7 @@ RECIPES: dict[str, RecipeKind] = {
     "curate": RecipeKind(CuratingConfig, curating),
     "eval": RecipeKind(EvaluatingConfig, evaluating),
     "humpback": RecipeKind(HumpbackConfig, humpback),
+    "judge": RecipeKind(JudgingConfig, judging),
     "orca": RecipeKind(OrcaConfig, orca),
     "quickstart": RecipeKind(QuickstartConfig, quickstart),
     "quickstart_humpback": RecipeKind(QuickstartHumpbackConfig, quickstart_humpback),
@@ -58,11 +60,7 @@ INIT_FILES = ("mine.toml", "teacher.toml", "prompts.jsonl", "questions.jsonl")
 
 
 def write_example(folder: Path, name: str) -> Path:
-    """Write a recipe file that ships with spyhop, unless one of that name is there already.
-
-    Raises:
-        RecipeError: If the folder cannot be written.
-    """
+    """Write a recipe file that ships with spyhop, unless one of that name is there already."""
     path = folder / name
     if not path.exists():
         try:

@@ -17,6 +17,7 @@ from spyhop.evaluate import (
     seal,
     write_scores,
 )
+from spyhop.evaluate.support import Support, SupportConfig, check_support
 from spyhop.models import Sampling
 from spyhop.recipe.graph import Recipe, Ref, Source, Use
 from spyhop.recipes.inputs import DataPlace, Placed, Suite, add_items, placed, served
@@ -25,7 +26,7 @@ from spyhop.schema import Config
 from spyhop.settings import InputPath
 from spyhop.store import Artifact
 
-SCORES, SAMPLED, SWEEP, ITEMS = "scores-", "sampled-", "sweep-", "items-"
+SCORES, SAMPLED, SWEEP, ITEMS, SUPPORT = "scores-", "sampled-", "sweep-", "items-", "support-"
 """Beginnings of steps' names; a model's name follows, in a sweep also `.` and the message's id."""
 TEMPERATURE = 0.7
 """Of the Orca paper's evaluation; its first sample is the paper's setting."""
@@ -48,6 +49,14 @@ class EvaluatingConfig(Config):
     rows: tuple[InputPath, ...] = ()
     """Training rows of the models, in which the items are looked for."""
     sealed: SealConfig | None = None
+    classifier: InputPath | None = None
+    """Classifier of toxic text (folder, or a file with a moderation endpoint) for suites with the
+    metric `toxicity`. Default: the built-in one, for ToxiGen."""
+    support: InputPath | None = None
+    """Model that checks which sentences of responses the passage in the question does not support:
+    one that judges (file or folder), or a folder of a model of entailment."""
+    show_texts: bool = False
+    """Whether the page has some responses of suites that may offend, behind a line to open."""
 
     @model_validator(mode="after")
     def _known(self) -> "EvaluatingConfig":
@@ -71,12 +80,21 @@ def evaluating(config: EvaluatingConfig, name: str = "eval") -> Recipe:
     declared: dict[str, Ref] = {}
     if config.sealed is not None:
         declared["sealed"] = r.add("sealed", seal, config.sealed, items=items)
-    scores = add_scores(r, config.measure, suites, items, models, SCORES, **declared)
+    by = {} if config.classifier is None else {"classifier": served(config.classifier)}
+    scores = add_scores(r, config.measure, suites, items, models, SCORES, **declared, **by)
     further: dict[str, Ref | dict[str, Ref]] = {**declared}
+    if config.support is not None:
+        further["support"] = {
+            name: r.add(
+                f"{SUPPORT}{name}", check_support, SupportConfig(),
+                items=items, scores=each, judge=served(config.support),
+            )
+            for name, each in scores.items()
+        }  # fmt: skip
     if config.num_samples:
-        further["sampled"] = _add_sampled(r, config, suites, items, models)
+        further["sampled"] = _add_sampled(r, config, suites, items, models, **by)
     if config.system_messages:
-        further["swept"] = _add_sweep(r, config, suites, items, models)
+        further["swept"] = _add_sweep(r, config, suites, items, models, **by)
     if config.rows:
         rows = {
             f"rows-{n}": r.add(f"rows-{n}", read_conversations, MessagesConfig(), file=Source(path))
@@ -84,7 +102,8 @@ def evaluating(config: EvaluatingConfig, name: str = "eval") -> Recipe:
         }
         look = ContaminationRateConfig()
         further["shared"] = r.add("shared", check_contamination, look, items=items, answers=rows)
-    page = EvaluationPageConfig(title=r.name)
+    hidden = tuple(suite.task.name for suite in suites if suite.task.hidden)
+    page = EvaluationPageConfig(title=r.name, hidden=hidden, show_texts=config.show_texts)
     r.add("report", evaluation_page, page, items=items, scores=scores, **further)
     return r
 
@@ -96,7 +115,7 @@ def add_scores(
     items: Mapping[str, Ref],
     models: Mapping[str, Use],
     prefix: str = SCORES,
-    **more: Ref,
+    **more: Ref | Use,
 ) -> dict[str, Ref]:
     """Add a step that scores each model on the items, and return them by the model's name."""
     asked = how.for_tasks(suite.task for suite in suites)
@@ -112,6 +131,7 @@ def _add_sampled(
     suites: Sequence[Placed],
     items: Mapping[str, Ref],
     models: Mapping[str, Use],
+    **by: Use,
 ) -> dict[str, Ref]:
     """Add several samples of every item that is answered by a response."""
     how = _changed(config.measure, num_samples=config.num_samples)
@@ -121,7 +141,7 @@ def _add_sampled(
     how = _changed(how, sampling=sampling)
     written = [suite for suite in suites if _is_written(config.measure, suite)]
     own = {suite.task.name: items[suite.task.name] for suite in written}
-    return add_scores(r, how, written, own, models, SAMPLED) if written else {}
+    return add_scores(r, how, written, own, models, SAMPLED, **by) if written else {}
 
 
 def _is_written(how: MeasureConfig, suite: Placed) -> bool:
@@ -134,13 +154,14 @@ def _add_sweep(
     suites: Sequence[Placed],
     items: Mapping[str, Ref],
     models: Mapping[str, Use],
+    **by: Use,
 ) -> dict[str, Ref]:
     """Add the scores of every model under every system message, by `model.message`."""
     found: dict[str, Ref] = {}
     for message in config.system_messages:
         how = _changed(config.measure, system_message=message.text)
         own = {f"{name}.{step_name(message.id)}": use for name, use in models.items()}
-        found |= add_scores(r, how, suites, items, own, SWEEP)
+        found |= add_scores(r, how, suites, items, own, SWEEP, **by)
     return found
 
 
@@ -162,5 +183,9 @@ def export_results(made: Mapping[str, Artifact], out: Path) -> list[Path]:
         if name.startswith((SCORES, SAMPLED)):
             path = out / f"{name}.jsonl"
             write_scores(path, score_rows(name.partition("-")[2], items, scores))
+            files.append(path)
+        if name.startswith(SUPPORT):
+            path = out / f"{name}.jsonl"
+            write_scores(path, (row.model_dump() for row in scores.rows(Support)))
             files.append(path)
     return files

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field, ValidationInfo, field_validator, mod
 
 from spyhop.collect import FetchConfig, fetch
 from spyhop.evaluate import AnyTask, ItemsConfig, is_file, read_items, read_suite, with_shots
+from spyhop.evaluate.suite import FOLDER as TASKS
 from spyhop.models import read_teacher
 from spyhop.recipe.graph import Recipe, RecipeStep, Ref, Source, Use
 from spyhop.schema import Config, RecipeError
@@ -104,6 +105,8 @@ def _place(task: AnyTask, suite: Suite, data: Mapping[str, str]) -> str:
     for name in (task.name, task.data):
         if name in data:
             return data[name]
+    if (own := TASKS / f"{task.data}.jsonl").is_file() and suite.path is None:
+        return str(own)
     if suite.path is None:
         raise RecipeError(
             f"suite {suite.suite!r}: where are the files of {task.data!r}? Set it in [data], or as "
@@ -152,12 +155,12 @@ def add_items(r: Recipe, suites: Sequence[Placed]) -> dict[str, Ref]:
     for suite in suites:
         task = suite.task.identity()
         config = ItemsConfig(task=task, tasks=suite.tasks, limit=suite.limit)
-        source = _source(r, suite.place, task.data)
+        source = add_source(r, suite.place, task.data)
         found[task.name] = r.add(f"items-{task.name}", read_items, config, folder=source)
     return found
 
 
-def _source(r: Recipe, place: str, data: str) -> RecipeStep | Source:
+def add_source(r: Recipe, place: str, data: str) -> RecipeStep | Source:
     """Return the files of a data set, with the step that fetches them from the hub."""
     if not place.startswith(HUB):
         return Source(Path(place))

@@ -39,11 +39,7 @@ class Encoded:
 
 
 def named_format(name: str, tokenizer: Any) -> ChatFormat:  # noqa: ANN401 (transformers' type)
-    """Return the format of that name; `chat` is the tokenizer's own chat template.
-
-    Raises:
-        InputError: If the tokenizer has no template.
-    """
+    """Return the format of that name; `chat` is the tokenizer's own chat template."""
     if name != "chat":
         return FORMATS[name]
     template = tokenizer.chat_template
@@ -140,9 +136,6 @@ class Renderer:
         """Return the sequences that each conversation is trained on, tokenised in one call.
 
         There is one, or with `history = "split"` several, or none without a supervised turn.
-
-        Raises:
-            InputError: If the chat template does not write a conversation as it is.
         """
         found = [
             self._sequences(messages, train_on, thinking, history) for messages in conversations
@@ -151,11 +144,7 @@ class Renderer:
         return [[next(encoded) for _ in sequences] for sequences in found]
 
     def encode_prompts(self, conversations: Sequence[Sequence[Message]]) -> list[list[int]]:
-        """Return the ids up to and including the mark that opens the next response.
-
-        Raises:
-            InputError: If the chat template does not write a conversation as it is.
-        """
+        """Return the ids up to and including the mark that opens the next response."""
         prompts = [self._prompt(messages) for messages in conversations]
         return [encoded.ids.tolist() for encoded in self._encode(prompts)]
 

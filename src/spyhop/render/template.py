@@ -180,11 +180,7 @@ class Template:
         thinking: Thinking = "keep",
         history: History = "last",
     ) -> list[list[TextSpan]]:
-        """Return the spans of each sequence that is trained on; none without a supervised turn.
-
-        Raises:
-            InputError: If the template does not write this conversation as its contents are.
-        """
+        """Return the spans of each sequence that is trained on; none without a supervised turn."""
         turns = self._prepared(messages, thinking)
         numbers = [n for n, turn in enumerate(turns) if _is_supervised(turn)]
         if not numbers:
@@ -200,11 +196,7 @@ class Template:
         return found
 
     def prompt(self, messages: Sequence[Message]) -> list[TextSpan]:
-        """Return the spans of the prompt for the next response.
-
-        Raises:
-            InputError: If the template does not write this conversation as its contents are.
-        """
+        """Return the spans of the prompt for the next response."""
         turns = self._prepared(messages, "keep")
         shapes = tuple(_shape(turn) for turn in turns)
         if (key := (shapes,)) not in self._parts:

@@ -196,13 +196,7 @@ class Experiment:
 def read_measured(
     runs: Mapping[str, ArmRun], scores: Mapping[str, Artifact], students: Mapping[str, Artifact]
 ) -> dict[str, list[Measured]]:
-    """Return the measurements by setting, in the order of the scores.
-
-    Args:
-        runs: Which arm each scores artifact belongs to, by the name of the scores.
-        scores: One artifact per run.
-        students: Training phases, by the names that the runs give.
-    """
+    """Return the measurements by setting, in the order of the scores."""
     measured: dict[str, list[Measured]] = {}
     for name, artifact in scores.items():
         run = runs[name]

@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from spyhop.evaluate.auditing import AUDIT
-from spyhop.lazy import Lazy
+from spyhop.lazy import alt
 from spyhop.report.html import ACCENT, INK, ReportSection, Table
 from spyhop.store import Artifact
-
-if TYPE_CHECKING:
-    import altair as alt
-else:
-    alt = Lazy("altair")
 
 AUDITS = "audits.json"
 """Of a report: the conclusion of each audit."""

@@ -10,12 +10,7 @@ from spyhop.store import Artifact
 
 
 def comparison_table(scores: Mapping[str, Artifact], student: str) -> Table:
-    """Return each suite's difference of the student to every other model.
-
-    Args:
-        scores: Answers to the same items, by the name of the model.
-        student: Name of the model that the others are compared with.
-    """
+    """Return each suite's difference of the student to every other model."""
     right = {name: _right(artifact) for name, artifact in scores.items()}
     rows = []
     for suite, own in right[student].items():

@@ -8,11 +8,7 @@ from spyhop.store import Artifact
 
 
 def cost_section(**groups: Mapping[str, Artifact]) -> ReportSection:
-    """Requests, tokens and dollars of each model.
-
-    Args:
-        groups: Artifacts by name, by the kind of their rows; those of `answers` name their model.
-    """
+    """Requests, tokens and dollars of each model."""
     section = ReportSection(
         "Requests, tokens, dollars",
         "As the runs that made these rows counted them; recorded answers and models in this "

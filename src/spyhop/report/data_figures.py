@@ -17,11 +17,7 @@ NUM_CHARS = 240
 
 
 def mixture_section(data: Mapping[str, Artifact]) -> ReportSection:
-    """Rows found, drawn and dropped for each collection, before any model was asked.
-
-    Args:
-        data: The steps from readers to clean queries, in order.
-    """
+    """Rows found, drawn and dropped for each collection, before any model was asked."""
     section = ReportSection("Mixture", "What the prompts are made of.")
     rows = []
     for name, artifact in data.items():
@@ -85,9 +81,6 @@ def messages_section(answers: Mapping[str, Artifact]) -> ReportSection:
     """How often each system message is used, and how long the responses to it are.
 
     As the Orca paper's Figures 6 and 9.
-
-    Args:
-        answers: Training rows, by who answered.
     """
     section = ReportSection(
         "System messages and response length",

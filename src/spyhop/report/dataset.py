@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from spyhop.schema import Answer, Config, Query
 from spyhop.stage import FOLDER, Context, Estimate, stage
 from spyhop.store import Artifact
-from spyhop.text.escape import markdown
+from spyhop.text.template import write_markdown
 
 BATCH_ROWS = 2000
 UNKNOWN = "unknown"
@@ -54,6 +54,16 @@ SCHEMA = pa.schema(
 )
 
 
+TABLES = {
+    "collection": "Sources",
+    "license": "Licences",
+    "model": "Who answered",
+    "system_id": "System messages",
+    "outcome": "Outcomes of checks",
+}
+"""Columns that the card counts, and their headings."""
+
+
 class DatasetConfig(Config):
     """How the data set is called."""
 
@@ -71,9 +81,7 @@ def dataset(
     came ready have their own.
     """
     (ctx.out / "data").mkdir()
-    counts: dict[str, Counter[str]] = {
-        name: Counter() for name in ("collection", "license", "model", "system_id", "outcome")
-    }
+    counts: dict[str, Counter[str]] = {name: Counter() for name in TABLES}
     with (
         closing(_origins(queries)) as known,
         pq.ParquetWriter(ctx.out / "data" / "train.parquet", SCHEMA, compression="zstd") as table,
@@ -141,44 +149,16 @@ def _allows_any_use(licence: str) -> bool:
 
 
 def _card(config: DatasetConfig, counts: dict[str, Counter[str]]) -> str:
-    closed = sorted(licence for licence in counts["license"] if not is_open(licence))
-    total = sum(counts["license"].values())
-    head = [
-        "---",
-        f"pretty_name: {json.dumps(config.title)}",
-        f"language: {config.language}",
-        f"license: {'other' if closed or len(counts['license']) > 1 else _tag(counts)}",
-        "configs:",
-        "- config_name: default",
-        "  data_files: data/train.parquet",
-        "---",
-        "",
-        f"# {markdown(config.title)}",
-        "",
-        f"{total:,} conversations, made by spyhop; `train.jsonl` holds the same rows.",
-        "",
-    ]
-    if closed:
-        head += [
-            "**Not free for every use:** it holds rows of a licence that is unknown or limits use "
-            f"({', '.join(map(markdown, closed))}), and these mark the whole.",
-            "",
-        ]
-    for name, title in (
-        ("collection", "Sources"),
-        ("license", "Licences"),
-        ("model", "Who answered"),
-        ("system_id", "System messages"),
-        ("outcome", "Outcomes of checks"),
-    ):
-        head += [f"## {title}", "", "| | rows | % |", "|---|---|---|"]
-        head += [
-            f"| {markdown(key)} | {num:,} | {100 * num / total:.1f} |"
-            for key, num in counts[name].most_common()
-        ]
-        head.append("")
-    return "\n".join(head)
-
-
-def _tag(counts: dict[str, Counter[str]]) -> str:
-    return next(iter(counts["license"]), "other").lower().replace(" ", "-")
+    licences = counts["license"]
+    closed = sorted(licence for licence in licences if not is_open(licence))
+    one = next(iter(licences), "other").lower().replace(" ", "-")
+    return write_markdown(
+        "spyhop.report",
+        "dataset.md",
+        title=config.title,
+        language=config.language,
+        tag="other" if closed or len(licences) > 1 else one,
+        total=licences.total(),
+        closed=closed,
+        tables={title: counts[name] for name, title in TABLES.items()},
+    )

@@ -7,20 +7,23 @@ from markupsafe import Markup
 from spyhop.evaluate import (
     RATES,
     ItemOverlap,
+    SealConfig,
     SweptTask,
     TaskScores,
     best_per_task,
+    differences,
     macro_average,
+    of_interest,
     red_rates,
     seal_state,
     sweep,
     task_scores,
 )
 from spyhop.evaluate.rates import ALL
-from spyhop.report.compare import comparison_table
 from spyhop.report.contamination import contamination_section, seen_items
 from spyhop.report.html import ReportSection, Table, percent, percent_interval, write_page
 from spyhop.report.items import items_section
+from spyhop.report.safety import safety_sections, spread_section
 from spyhop.schema import Config
 from spyhop.stage import FOLDER, Context, Estimate, stage
 from spyhop.store import Artifact
@@ -42,6 +45,10 @@ class EvaluationPageConfig(Config):
     """Title of the page."""
 
     title: str
+    hidden: tuple[str, ...] = ()
+    """Suites whose texts stay off the page."""
+    show_texts: bool = False
+    """Whether the page has some of their texts, behind a line to open."""
 
 
 @stage(
@@ -57,6 +64,7 @@ def evaluation_page(
     swept: Mapping[str, Artifact] | None = None,
     shared: Artifact | None = None,
     sealed: Artifact | None = None,
+    support: Mapping[str, Artifact] | None = None,
 ) -> None:
     """Write `report.html`; differences are to the first model.
 
@@ -69,14 +77,17 @@ def evaluation_page(
         swept: Answers under system messages, by `model.message`.
         shared: What the training rows contain of the items.
         sealed: The declaration that the scores were made under.
+        support: Checked sentences of responses, by the name of the model.
     """
     seen = None if shared is None else seen_items(list(shared.rows(ItemOverlap)))
     sections = [
         scores_with_rates(scores, seen, sealed),
         *([samples_section(sampled, seen)] if sampled else []),
         *([sweep_section(swept)] if swept else []),
+        *([spread_section(sampled or {}, swept or {})] if sampled or swept else []),
+        *safety_sections(scores, support or {}, is_shown=config.show_texts),
         *([contamination_section(seen)] if seen is not None else []),
-        items_section(ctx.out, items, scores),
+        items_section(ctx.out, items, scores, config.hidden),
     ]
     lead = "Every figure below comes from the run's own rows, which are in the files beside it."
     write_page(ctx.out, config.title, lead, sections, items, scores, sampled or {}, swept or {})
@@ -106,9 +117,40 @@ def scores_with_rates(
                     f"{percent(mean.value)} % ({percent_interval(mean.low, mean.high)})."
                 )
     if len(scores) > 1:
-        section.table(comparison_table(scores, next(iter(scores))))
+        section.table(differences_table(found, sealed))
     section.table(Table(HEADINGS, rows, CAPTION))
     return section
+
+
+def differences_table(
+    found: Mapping[str, Sequence[TaskScores]], sealed: Artifact | None = None
+) -> Table:
+    """Differences to the first model on every task, with the smallest one that could be seen."""
+    config = None if sealed is None else SealConfig.model_validate(sealed.record.config)
+    (first, own), *others = found.items()
+    rows = [
+        [
+            each.group.replace("_", " "),
+            f"{name} minus {first}",
+            f"{each.n:,}",
+            f"{100 * each.difference:+.1f}",
+            "" if each.low is None or each.high is None else percent_interval(each.low, each.high),
+            "" if each.p_value is None else f"{each.p_value:.3g}",
+            "" if each.adjusted is None else f"{each.adjusted:.3g}",
+            "" if each.detectable is None else percent(each.detectable),
+            *([] if config is None else [of_interest(each, config.smallest_difference)]),
+        ]
+        for name, tasks in others
+        for each in differences(own, tasks)
+    ]
+    headings = ["task", "models", "n", "difference %", "95 % interval", "p", "p, Holm"]
+    headings += ["detectable %", *([] if config is None else ["smallest of interest"])]
+    caption = (
+        "On the same items: McNemar's exact test and Tango's interval; the paired t-test for other "
+        "scores; a bootstrap over passages where items share one. Detectable: the smallest "
+        "difference that so many items show with a power of 80 %."
+    )
+    return Table(headings, rows, caption)
 
 
 def with_first(

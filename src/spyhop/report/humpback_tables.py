@@ -15,7 +15,7 @@ from spyhop.report.humpback_figures import (
     fits,
     lines_of,
 )
-from spyhop.statistics import Interval, equal_slopes, holm
+from spyhop.statistics import Interval, SlopeTest, equal_slopes, holm
 
 AXES: dict[Measure, str] = {
     "accuracy": "accuracy %",
@@ -119,32 +119,30 @@ def scaling_section(seen: Sequence[StudentScores], measures: Sequence[Measure]) 
             rows.append([kind, num, *line])
         headings = ["data set", "points", "α", "95 % interval", "C", "of more rows"]
         section.table(Table(headings, rows, f"w: {AXES[measure]}."))
-        _add_slopes(section, seen, measure)
+        if test := slopes_of(seen, measure):
+            _add_slopes(section, test, measure)
     theirs = ", ".join(f"{name} {alpha:g}" for name, alpha in PAPER_ALPHA.items())
     section.text(f"In the paper, where w is a win rate of 7B students: {theirs}.")
     return section
 
 
-def _add_slopes(section: ReportSection, seen: Sequence[StudentScores], measure: Measure) -> None:
-    """Add the test of equal slopes, where there are lines to compare."""
-    lines = {kind: line for kind, line in lines_of(seen, measure).items() if len(set(line[0])) > 1}
-    if len(lines) < 2 or sum(len(sizes) - 2 for sizes, _ in lines.values()) < 1:
-        return
-    found = equal_slopes(lines)
+def slopes_of(seen: Sequence[StudentScores], measure: Measure) -> SlopeTest | None:
+    """Return the test of equal slopes of the data sets, where there are lines to compare."""
+    every = lines_of(seen, measure)
+    lines = {kind: line for kind, line in every.items() if len(set(line[0])) > 1}
+    is_possible = len(lines) > 1 and sum(len(sizes) - 2 for sizes, _ in lines.values()) > 0
+    return equal_slopes(lines) if is_possible else None
+
+
+def _add_slopes(section: ReportSection, found: SlopeTest, measure: Measure) -> None:
     said = "differ" if found.p_value < 0.05 else "are not shown to differ"
     section.text(f"Slopes {said}: F = {found.f:.2f}, p = {found.p_value:.3g} ({AXES[measure]}).")
-    adjusted = holm([each.p_value for each in found.differences.values()])
-    rows = [
-        [
-            f"{second} minus {first}",
-            f"{each.difference.value:+.3f}",
-            f"{each.difference.low:+.3f} to {each.difference.high:+.3f}",
-            f"{p_value:.3g}",
-        ]
-        for ((first, second), each), p_value in zip(
-            found.differences.items(), adjusted, strict=True
-        )
-    ]
+    p_values = holm([each.p_value for each in found.differences.values()])
+    rows = []
+    for ((first, second), each), p in zip(found.differences.items(), p_values, strict=True):
+        d = each.difference
+        shown = [f"{d.value:+.3f}", f"{d.low:+.3f} to {d.high:+.3f}", f"{p:.3g}"]
+        rows.append([f"{second} minus {first}", *shown])
     section.table(Table(["slopes", "α", "95 % interval", "p (Holm)"], rows))
 
 
@@ -168,6 +166,9 @@ def results_of(seen: Sequence[StudentScores], measures: Sequence[Measure]) -> li
         lines.append({**each.run.model_dump(), "num_rows": each.num_rows, **figures})
     scaled = [each for each in seen if each.run.table == "scaling"]
     for measure in measures:
+        if test := slopes_of(scaled, measure):
+            line = {"table": "equal slopes", "measure": measure, "f": test.f}
+            lines.append({**line, "p_value": test.p_value})
         for kind, found in fits(scaled, measure).items():
             if found is not None:
                 alpha = {name: getattr(found.alpha, name) for name in ("value", "low", "high")}

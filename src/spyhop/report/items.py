@@ -1,7 +1,7 @@
 """Held-out items one by one: question, gold answer, and the answer of every model."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,7 +13,6 @@ ITEMS = "items.jsonl"
 MOST_ITEMS = 300
 """Items on the page; all of them are in `items.jsonl` beside it."""
 MOST_CHARS = 2000
-NO_ANSWER = "no answer found"
 
 
 @dataclass(slots=True)
@@ -25,17 +24,21 @@ class ShownItem:
 
 
 def items_section(
-    folder: Path, items: Mapping[str, Artifact], scores: Mapping[str, Artifact]
+    folder: Path,
+    items: Mapping[str, Artifact],
+    scores: Mapping[str, Artifact],
+    hidden: Collection[str] = (),
 ) -> ReportSection:
     """Show items, those first on which models differ, and write all of them to `items.jsonl`.
 
-    The page can be filtered by model and task, and each item has its own link.
+    The page can be filtered by model and task, and each item has its own link. Items of hidden
+    suites are in neither.
     """
-    verdicts = _verdicts(scores)
+    verdicts = _verdicts(scores, hidden)
     ids = _shown(verdicts)
     shown: dict[str, ShownItem] = {}
     with (folder / ITEMS).open("w", encoding="utf-8") as lines:
-        for row in _rows(items, scores):
+        for row in _rows(items, scores, hidden):
             plain = {name: _plain(score) for name, score in row.scores.items()}
             line = {**row.item.model_dump(), "answers": plain}
             lines.write(json.dumps(line, ensure_ascii=False) + "\n")
@@ -51,14 +54,15 @@ def items_section(
     return section
 
 
-def _verdicts(scores: Mapping[str, Artifact]) -> dict[str, dict[str, bool]]:
+def _verdicts(
+    scores: Mapping[str, Artifact], hidden: Collection[str]
+) -> dict[str, dict[str, bool]]:
     return {
         name: {
-            row_id: correct
-            for batch in artifact.batches(["id", "correct"])
-            for row_id, correct in zip(
-                batch.column("id").to_pylist(), batch.column("correct").to_pylist(), strict=True
-            )
+            row["id"]: row["correct"]
+            for batch in artifact.batches(["id", "correct", "suite"])
+            for row in batch.to_pylist()
+            if row["suite"] not in hidden
         }
         for name, artifact in scores.items()
     }
@@ -75,7 +79,9 @@ def _shown(verdicts: Mapping[str, Mapping[str, bool]]) -> dict[str, None]:
     return dict.fromkeys(list(dict.fromkeys([*differ, *ids]))[:MOST_ITEMS])
 
 
-def _rows(items: Mapping[str, Artifact], scores: Mapping[str, Artifact]) -> Iterator[ShownItem]:
+def _rows(
+    items: Mapping[str, Artifact], scores: Mapping[str, Artifact], hidden: Collection[str]
+) -> Iterator[ShownItem]:
     """Join items and scores, which come in the items' order."""
     streams = {name: artifact.rows(Score) for name, artifact in scores.items()}
     waiting = {name: next(stream, None) for name, stream in streams.items()}
@@ -86,7 +92,7 @@ def _rows(items: Mapping[str, Artifact], scores: Mapping[str, Artifact]) -> Iter
                 if score is not None and score.id == item.id:
                     row.scores[name] = score
                     waiting[name] = next(streams[name], None)
-            if row.scores:
+            if row.scores and item.suite not in hidden:
                 yield row
 
 

@@ -4,12 +4,11 @@ import json
 from collections.abc import Mapping
 
 from spyhop.report.html import RESULTS, write_page
-from spyhop.report.humpback_figures import Measure, StudentRun, StudentScores, lines_of
+from spyhop.report.humpback_figures import Measure, StudentRun, StudentScores
 from spyhop.report.humpback_tables import results_of, scaling_section
 from spyhop.report.sections import data_section, training_section
 from spyhop.schema import Config
 from spyhop.stage import FOLDER, Context, Estimate, stage
-from spyhop.statistics import equal_slopes
 from spyhop.store import Artifact
 
 
@@ -49,11 +48,4 @@ def scale_page(
     ]
     lead = "Every student starts from one base; at one N all data sets are trained for equal steps."
     write_page(ctx.out, config.title, lead, sections, students)
-    results = results_of(seen, measures)
-    for measure in measures:
-        lines = lines_of(seen, measure)
-        if len(lines) > 1 and sum(len(sizes) - 2 for sizes, _ in lines.values()) > 0:
-            found = equal_slopes(lines)
-            line = {"table": "equal slopes", "measure": measure, "f": found.f}
-            results.append({**line, "p_value": found.p_value})
-    (ctx.out / RESULTS).write_text(json.dumps(results, indent=1))
+    (ctx.out / RESULTS).write_text(json.dumps(results_of(seen, measures), indent=1))

@@ -11,11 +11,7 @@ from spyhop.statistics import Interval
 
 
 def arms_table(results: Path) -> Table:
-    """Return one line per setting and arm, and one for guessing.
-
-    Args:
-        results: The `results.json` of an experiment with arms.
-    """
+    """Return one line per setting and arm, and one for guessing."""
     rows = [row for row in json.loads(results.read_text()) if row["seed"] == ALL]
     table = Table(box=None, pad_edge=False)
     table.add_column("", no_wrap=True)
@@ -34,11 +30,7 @@ def arms_table(results: Path) -> Table:
 
 
 def comparison_lines(comparisons: Path) -> list[str]:
-    """Return a sentence for each comparison of two arms over all families, whatever it shows.
-
-    Args:
-        comparisons: The `comparisons.json` of an experiment with arms.
-    """
+    """Return a sentence for each comparison of two arms over all families, whatever it shows."""
     return [
         f"{row['setting']}: {row['second']} against {row['first']}: "
         f"{points(_interval(row))} points ({verdict(_interval(row))})"

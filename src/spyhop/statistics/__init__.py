@@ -23,8 +23,6 @@ from spyhop.statistics.paired import (
     seed_item_difference,
 )
 from spyhop.statistics.preference import (
-    Ranking,
-    WinRate,
     bounded_mean,
     bradley_terry,
     grade_ratio,
@@ -45,11 +43,9 @@ __all__ = [
     "ChanceTest",
     "Comparison",
     "Interval",
-    "Ranking",
     "Scaling",
     "SlopeTest",
     "VarianceSplit",
-    "WinRate",
     "bounded_mean",
     "bradley_terry",
     "cluster_difference",

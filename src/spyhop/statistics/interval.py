@@ -2,17 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from spyhop.lazy import Lazy
-
-if TYPE_CHECKING:
-    from scipy import stats
-else:
-    stats = Lazy("scipy.stats")
+from spyhop.lazy import stats
 
 BOOTSTRAP_CELLS = 2_000_000
 """Item weights drawn at once, so that memory stays below some 50 MB."""

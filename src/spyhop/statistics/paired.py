@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from spyhop.lazy import Lazy
+from spyhop.lazy import optimize, stats
 from spyhop.statistics.interval import (
     BOOTSTRAP_CELLS,
     Interval,
@@ -15,11 +15,6 @@ from spyhop.statistics.interval import (
     same_shape,
     seed_interval,
 )
-
-if TYPE_CHECKING:
-    from scipy import optimize, stats
-else:
-    optimize, stats = Lazy("scipy.optimize"), Lazy("scipy.stats")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,18 +3,12 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from spyhop.lazy import Lazy
+from spyhop.lazy import stats
 from spyhop.statistics.interval import Interval
 from spyhop.statistics.paired import Comparison
-
-if TYPE_CHECKING:
-    from scipy import stats
-else:
-    stats = Lazy("scipy.stats")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,17 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 
-from spyhop.lazy import Lazy
+from spyhop.lazy import optimize, stats
 from spyhop.statistics.interval import check_count
-
-if TYPE_CHECKING:
-    from scipy import optimize, stats
-else:
-    optimize, stats = Lazy("scipy.optimize"), Lazy("scipy.stats")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -97,11 +97,7 @@ class Artifact:
                 yield row_type.model_validate(value)
 
     def batches(self, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
-        """Yield the table in record batches, part by part; each part is verified first.
-
-        Raises:
-            ArtifactError: If a part is missing or damaged.
-        """
+        """Yield the table in record batches, part by part; each part is verified first."""
         return self._batches("part-*.parquet", columns)
 
     def dropped(self) -> Iterator[tuple[str, str]]:
@@ -119,19 +115,11 @@ class Artifact:
                 raise self._damaged(name, " ".join(str(error).split())) from None
 
     def parts(self) -> list[Path]:
-        """Return its Parquet parts in order, all of them verified, for any engine to read.
-
-        Raises:
-            ArtifactError: If one is missing or damaged.
-        """
+        """Return its Parquet parts in order, all of them verified, for any engine to read."""
         return [self.file(name) for name in self._named("part-*.parquet")]
 
     def file(self, name: str) -> Path:
-        """Return one of its files, verified before the first read in this process.
-
-        Raises:
-            ArtifactError: If the file is missing or damaged.
-        """
+        """Return one of its files, verified before the first read in this process."""
         path = self.path / name
         try:
             stat = path.stat()
@@ -145,11 +133,7 @@ class Artifact:
         return path
 
     def verify(self) -> None:
-        """Verify all files, before code that reads the folder by itself.
-
-        Raises:
-            ArtifactError: If one is missing or damaged.
-        """
+        """Verify all files, before code that reads the folder by itself."""
         for name in self.record.files:
             self.file(name)
 
@@ -176,11 +160,7 @@ def folder_name(stage: str, key: str) -> str:
 
 
 def find(root: Path, stage: str, key: str) -> Artifact | None:
-    """Return the finished artifact of that key, or None.
-
-    Raises:
-        ArtifactError: If its record cannot be read.
-    """
+    """Return the finished artifact of that key, or None."""
     return load(root / folder_name(stage, key))
 
 

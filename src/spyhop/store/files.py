@@ -49,11 +49,7 @@ def matching(folder: Path, pattern: str) -> list[Path]:
 
 
 def table_files(folder: Path, pattern: str = "*") -> list[Path]:
-    """Return the parts of an artifact's folder, or what `matching` finds.
-
-    Raises:
-        InputError: If no file matches.
-    """
+    """Return the parts of an artifact's folder, or what `matching` finds."""
     if not (folder / RECORD).is_file():
         return matching(folder, pattern)
     if parts := sorted(folder.glob("part-*.parquet")):
@@ -62,11 +58,7 @@ def table_files(folder: Path, pattern: str = "*") -> list[Path]:
 
 
 def byte_lines(path: Path) -> Iterator[bytes]:
-    """Yield every line of the unpacked file, unchanged.
-
-    Raises:
-        InputError: If the file cannot be read.
-    """
+    """Yield every line of the unpacked file, unchanged."""
     try:
         with pa.input_stream(str(path), compression="detect") as stream:
             yield from io.BufferedReader(stream, 1 << 20)
@@ -75,15 +67,7 @@ def byte_lines(path: Path) -> Iterator[bytes]:
 
 
 def lines(path: Path, mark: str = LINE) -> Iterator[tuple[int, str]]:
-    """Yield number and text of every line, without the line's end.
-
-    Args:
-        path: The file.
-        mark: Between file and number, in messages.
-
-    Raises:
-        InputError: If the file cannot be read or is not UTF-8, naming the line.
-    """
+    """Yield number and text of every line, without the line's end."""
     for number, line in enumerate(byte_lines(path), 1):
         try:
             text = line.decode("utf-8-sig" if number == 1 else "utf-8")
@@ -125,9 +109,6 @@ def json_lines(
         path: The file.
         mark: Between file and number, in places and messages.
         parse: Reads the text of a line; raises a `ValueError` where it cannot.
-
-    Raises:
-        InputError: If a line is not JSON.
     """
     for number, line in lines(path, mark):
         if shown := line.strip():
@@ -143,11 +124,7 @@ def json_lines(
 
 
 def json_file(path: Path) -> Any:  # noqa: ANN401 (whatever the file holds)
-    """Return the value of a JSON file.
-
-    Raises:
-        InputError: If it is not JSON.
-    """
+    """Return the value of a JSON file."""
     try:
         return parse_json("\n".join(line for _, line in lines(path)))
     except ValueError as error:
@@ -155,11 +132,7 @@ def json_file(path: Path) -> Any:  # noqa: ANN401 (whatever the file holds)
 
 
 def parquet_head(path: Path) -> pq.FileMetaData:
-    """Return the metadata of a Parquet file: schema, rows, row groups.
-
-    Raises:
-        InputError: If it is not a Parquet file.
-    """
+    """Return the metadata of a Parquet file: schema, rows, row groups."""
     try:
         return pq.read_metadata(path)
     except (pa.ArrowException, OSError, ValueError) as error:
@@ -167,11 +140,7 @@ def parquet_head(path: Path) -> pq.FileMetaData:
 
 
 def parquet_batches(path: Path, columns: Collection[str] | None = None) -> Iterator[pa.RecordBatch]:
-    """Yield a Parquet file in batches of at most `BATCH_ROWS`; missing columns are skipped.
-
-    Raises:
-        InputError: If it cannot be read.
-    """
+    """Yield a Parquet file in batches of at most `BATCH_ROWS`; missing columns are skipped."""
     try:
         with pq.ParquetFile(path) as file:
             known = file.schema_arrow.names

@@ -10,20 +10,12 @@ from spyhop.store.atomic import atomic_write
 
 
 def export_file(file: Path, place: Path) -> Path:
-    """Copy a file out of its artifact; an existing one is replaced whole or not at all.
-
-    Raises:
-        ArtifactError: If it cannot be written there.
-    """
+    """Copy a file out of its artifact; an existing one is replaced whole or not at all."""
     return _export(file, place, lambda temporary: shutil.copy2(file, temporary))
 
 
 def export_folder(folder: Path, place: Path) -> Path:
-    """Link `place` to an artifact's folder; only a link is replaced.
-
-    Raises:
-        ArtifactError: If it cannot be written there.
-    """
+    """Link `place` to an artifact's folder; only a link is replaced."""
     if place.exists() and not place.is_symlink():
         raise ArtifactError(f"{place}: exists and is no link of spyhop's; the result is {folder}")
     target = os.path.relpath(folder, place.parent)

@@ -48,11 +48,7 @@ _DECODER = json.JSONDecoder()
 
 
 def kind_of(path: Path) -> str:
-    """Return the format of a file by its ending: `.jsonl` (any JSON), `.csv`, `.tsv`, ...
-
-    Raises:
-        InputError: If the ending is unknown.
-    """
+    """Return the format of a file by its ending: `.jsonl` (any JSON), `.csv`, `.tsv`, ..."""
     suffixes = [suffix for suffix in path.suffixes if suffix not in PACKED]
     kind = _KINDS.get(suffixes[-1].lower()) if suffixes else None
     if kind is None:

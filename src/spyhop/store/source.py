@@ -32,9 +32,6 @@ class Source:
         The manifest is the sorted list of (relative name, SHA-256) of every file below `path`;
         hidden files and folders are skipped. Digests are cached in `root` by path, size, inode
         and both times: setting an edited file's mtime back changes its ctime.
-
-        Raises:
-            InputError: If nothing can be read there.
         """
         files = self._files()
         cache = _DigestCache(root / ".digests.json")

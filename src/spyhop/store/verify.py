@@ -28,11 +28,7 @@ def sealed(document: str) -> bytes:
 
 
 def unsealed(raw: bytes) -> bytes:
-    """Return a document without its digest; one that was never sealed is returned as it is.
-
-    Raises:
-        ValueError: If the text is not the one that was sealed.
-    """
+    """Return a document without its digest; one that was never sealed is returned as it is."""
     body, seal, rest = raw.rpartition(_SEAL)
     if not seal:
         return raw

@@ -73,9 +73,6 @@ def claim(
 
     State left by a killed run is kept if it was made from inputs of the same content, else deleted.
     `on_wait` is called once, with a message for the user, if another process has the lock.
-
-    Raises:
-        ArtifactError: If the store cannot be written.
     """
     name = folder_name(stage, key)
     partial = root / PARTIAL

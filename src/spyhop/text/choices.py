@@ -79,9 +79,6 @@ def first_capital(text: str, labels: Sequence[str]) -> str | None:
         labels: Single capital letters. AGIEval's own code takes A to F for every question;
             pass "ABCDEF" to repeat that.
 
-    Raises:
-        ValueError: If a label is not one capital letter.
-
     Source: Orca (arXiv:2306.02707), parsing of multiple-choice answers; AGIEval v1 has the same.
     """
     if odd := [label for label in labels if len(label) != 1 or not label.isupper()]:

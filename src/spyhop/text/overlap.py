@@ -88,10 +88,6 @@ def _fingerprint(split: list[str]) -> int:
 def hash_runs(split: Sequence[list[str]], ngram_words: int) -> tuple[Hashes, Places]:
     """Hash every run of `ngram_words` words; a shorter text is one run, an empty one has none.
 
-    Args:
-        split: The words of each text.
-        ngram_words: Words of a run.
-
     Returns:
         The hashes of all texts, one after the other, and the (N + 1,) places where texts begin:
         text i has `hashes[begins[i]:begins[i + 1]]`.

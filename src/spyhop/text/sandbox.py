@@ -8,16 +8,11 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from spyhop.lazy import Lazy
+from spyhop.lazy import jinja2
 from spyhop.processes import ProcessDied, WorkerProcess, WorkItem
 from spyhop.schema import InputError
-
-if TYPE_CHECKING:
-    import jinja2
-else:
-    jinja2 = Lazy("jinja2")
 
 TIME_S = 10.0
 """Longest time for a batch of rows."""

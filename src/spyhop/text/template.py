@@ -1,6 +1,11 @@
-"""Texts with places to fill."""
+"""Texts with places to fill, and whole pages of Markdown."""
 
+import json
 import re
+from functools import cache
+
+from spyhop.lazy import jinja2
+from spyhop.text.escape import markdown
 
 _NAME = re.compile(r"\{([A-Za-z_][\w.]*)\}")
 
@@ -13,3 +18,28 @@ def names(template: str) -> list[str]:
 def fill(template: str, **values: str) -> str:
     """Return a text with its `{name}`s replaced in one pass; the values are used as they are."""
     return _NAME.sub(lambda found: values.get(found[1], found[0]), template)
+
+
+def write_markdown(package: str, name: str, **values: object) -> str:
+    """Return the page of the Jinja template `templates/<name>` of a package.
+
+    Filters: `markdown` shows text of unknown origin, `json` writes a value, `num` a number.
+    """
+    return _environment(package).get_template(name).render(**values)
+
+
+@cache
+def _environment(package: str) -> "jinja2.Environment":
+    found = jinja2.Environment(
+        loader=jinja2.PackageLoader(package),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    found.filters |= {
+        "markdown": markdown,
+        "json": json.dumps,
+        "num": "{:,}".format,
+    }
+    return found

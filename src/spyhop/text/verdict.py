@@ -115,7 +115,8 @@ def _in_range(pairs: list[tuple[float, float]], low: float, high: float) -> Read
         return TWO_VERDICTS
     if not pairs or not all(low <= grade <= high for grade in pairs[0]):
         return NO_VERDICT
-    return Reading(grades=pairs[0])
+    first, second = pairs[0]
+    return Reading("tie" if first == second else "a" if first > second else "b", pairs[0])
 
 
 def _winner(said: str) -> Winner | None:

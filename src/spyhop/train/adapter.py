@@ -37,11 +37,7 @@ class AdapterConfig(Config):
 
 
 def check_adapter(config: AdapterConfig, num_ranks: int, device: torch.device) -> None:
-    """Refuse what cannot be had here.
-
-    Raises:
-        TrainingError: If a library or GPU is absent, or four-bit weights meet several processes.
-    """
+    """Refuse what cannot be had here."""
     if find_spec("peft") is None:
         raise TrainingError("adapter needs peft: pip install 'spyhop[lora]'")
     if config.quantize is None:

@@ -66,10 +66,6 @@ def isolate(model: Any, longest: int) -> str | None:  # noqa: ANN401 (transforme
     """Make documents of a packed sequence blind to each other; return why this cannot be had.
 
     When it cannot, the model is left as it was.
-
-    Args:
-        model: A causal language model of transformers, on its device and in its dtype.
-        longest: Tokens of the longest document that will come.
     """
     before = model.config._attn_implementation
     alone = _Probe(model, longest)

@@ -54,14 +54,7 @@ def open_tokenizer(folder: Path, config: TuneConfig) -> tuple[Any, ChatFormat]:
 def open_student(
     folder: Path, config: TuneConfig, device: torch.device, *, is_empty: bool = False
 ) -> LoadedBase:
-    """Open the base for training, in float32.
-
-    Args:
-        folder: Of the base.
-        config: Of the training.
-        device: Where its weights go.
-        is_empty: Leave the weights on the `meta` device: another process brings them.
-    """
+    """Open the base for training, in float32."""
     torch.manual_seed(config.seed)  # new rows of the embeddings, and adapters, are drawn
     tokenizer, chat_format = open_tokenizer(folder, config)
     model = _empty(folder) if is_empty else _loaded(folder, config, device)

@@ -31,13 +31,6 @@ def plan_batches(
     `batch_tokens` padded tokens; a longer row is a batch of its own. So no batch contains a row
     twice, however often a small input is repeated. The batches of an epoch are shuffled; with
     several inputs, all batches together.
-
-    Args:
-        lengths: Tokens of every row.
-        inputs: Bounds of the inputs in `lengths`, as in `TokenRows`.
-        budgets: Tokens to draw from each input; the last row drawn may exceed it.
-        batch_tokens: Tokens of a batch, padding included.
-        seed: Of the order.
     """
     random = np.random.default_rng(seed)
     batches: list[RowNumbers] = []
@@ -67,17 +60,6 @@ def plan_packs(
 
     A step has `batch_tokens // capacity` packs, and at least one; the last of an epoch may have
     fewer. No step holds a row twice.
-
-    Args:
-        lengths: Tokens of every row, at most `capacity`.
-        inputs: Bounds of the inputs in `lengths`, as in `TokenRows`.
-        budgets: Tokens to draw from each input; the last row drawn may exceed it.
-        batch_tokens: Tokens of a step, padding included.
-        capacity: Tokens of a pack.
-        packing: `best_fit` leaves the least padding; `grouped` is the Orca paper's, shuffled and
-            cut where a row does not fit; `in_order` keeps the rows as they come, and the inputs
-            one after the other: for a curriculum within the data.
-        seed: Of the order.
     """
     random = np.random.default_rng(seed)
     is_shuffled = packing != "in_order"

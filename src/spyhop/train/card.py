@@ -1,6 +1,5 @@
 """The model card: a model's origin, its terms and its measurements."""
 
-import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -12,6 +11,7 @@ from pydantic import Field
 from spyhop.schema import Config
 from spyhop.statistics import wilson
 from spyhop.text.escape import markdown
+from spyhop.text.template import write_markdown
 
 UNKNOWN = "unknown"
 PROBE_FAILED = "probe_failed"
@@ -97,124 +97,48 @@ def base_licence(folder: Path) -> str:
 
 def card(config: CardConfig, origin: Origin) -> str:
     """Return the card: a head that hubs read, and what a person should know before using it."""
-    title = config.title or origin.title
-    base = config.base_name or origin.base
     licence = config.base_licence or origin.base_licence
-    teachers = ", ".join(markdown(name) for name in origin.teachers) or UNKNOWN
-    terms = config.teacher_terms or TERMS.format(teachers=teachers)
-    lines = [
-        "---",
-        *_head(config, origin, licence),
-        "---",
-        "",
-        f"# {title}",
-        "",
-        f"{base}, trained by spyhop on {_num_rows(origin):,} rows. It was trained "
-        f"in the format that its chat template writes. Recipe key: `{origin.recipe}`.",
-        "",
-        "## Terms",
-        "",
-        f"- **Base**: {base}, licence {licence}"
-        + ("; find out before passing anything on." if licence == UNKNOWN else "."),
-        f"- **Data**: {_licences(config, origin)}",
-        f"- **Who answered**: {_shares(origin.teachers)}. {terms}",
-        *([f"- **Checks of the answers**: {_checks(origin)}."] if origin.outcomes else []),
-        "",
-        "## Intended use",
-        "",
-        config.intended_use,
-        "",
-        "## Limitations",
-        "",
-        config.limitations,
-        "",
-        "## Scores",
-        "",
-        *_scores(origin),
-        "",
-        "## Training",
-        "",
-        *_training(origin),
-        "",
-    ]
-    return "\n".join(lines)
+    named, num_unnamed = _licences(config, origin)
+    is_known = licence != UNKNOWN and not num_unnamed
+    same = {licence.lower(), *(name.lower() for name in named)}
+    trainings = {**origin.earlier, "the last training": (origin.config, origin.counts)}
+    teachers = ", ".join(map(markdown, origin.teachers)) or UNKNOWN
+    return write_markdown(
+        "spyhop.train",
+        "card.md",
+        config=config,
+        origin=origin,
+        base=config.base_name or origin.base,
+        licence=licence,
+        tag=licence.lower() if is_known and len(same) == 1 else "other",
+        named=named,
+        num_unnamed=num_unnamed,
+        shares=_shares,
+        terms=config.teacher_terms or TERMS.format(teachers=teachers),
+        num_rows=sum(counts.get("rows/trained", 0) for _, counts in trainings.values()),
+        scores=[(suite, total, wilson(right, total)) for suite, right, total in origin.scores],
+        has_failed_probe=PROBE_FAILED in origin.probe,
+        ended=origin.probe.get("stopped", 0),
+        figures=probe_figures(origin.probe),
+        trainings=trainings,
+        chosen=lambda values: {k: v for k, v in values.items() if v not in (None, {}, [])},
+    )
 
 
-def _num_rows(origin: Origin) -> int:
-    every = [origin.counts, *(counts for _, counts in origin.earlier.values())]
-    return sum(counts.get("rows/trained", 0) for counts in every)
-
-
-def _head(config: CardConfig, origin: Origin, licence: str) -> list[str]:
-    all_known = licence != UNKNOWN and not _unnamed(config, origin)
-    same = {licence.lower(), *(each.lower() for each in _named(config, origin))}
-    tag = licence.lower() if all_known and len(same) == 1 else "other"
-    found = [
-        f"language: {config.language}",
-        "library_name: transformers",
-        "pipeline_tag: text-generation",
-        f"license: {tag}",
-    ]
-    if config.base_name:
-        found.append(f"base_model: {json.dumps(config.base_name)}")
-    return [*found, "tags:", "- spyhop"]
-
-
-def _named(config: CardConfig, origin: Origin) -> dict[str, int]:
+def _licences(config: CardConfig, origin: Origin) -> tuple[dict[str, int], int]:
+    """Return rows by licence, and how many name none (1 where no row is known)."""
     named = {name: num for name, num in origin.licences.items() if name != UNKNOWN}
     rest = origin.licences.get(UNKNOWN, 0)
-    if rest and config.data_licence:
+    if not config.data_licence:
+        return named, rest if origin.licences else 1
+    if rest:
         named[config.data_licence] = named.get(config.data_licence, 0) + rest
-    return named
-
-
-def _unnamed(config: CardConfig, origin: Origin) -> int:
-    if config.data_licence:
-        return 0
-    return origin.licences.get(UNKNOWN, 0) if origin.licences else 1
-
-
-def _licences(config: CardConfig, origin: Origin) -> str:
-    named = _named(config, origin)
-    if not named:
-        return f"licence {config.data_licence or UNKNOWN}; no row names one."
-    unnamed = _unnamed(config, origin)
-    rest = f"; {unnamed:,} rows name none" if unnamed else ""
-    return f"{_shares(named)}{rest}."
-
-
-def _checks(origin: Origin) -> str:
-    return ", ".join(f"{markdown(name)} {num:,}" for name, num in origin.outcomes.items())
+    return named, 0
 
 
 def _shares(counts: Mapping[str, int]) -> str:
     ordered = sorted(counts.items(), key=lambda each: (-each[1], each[0]))
     return ", ".join(f"{markdown(name)} ({num:,} rows)" for name, num in ordered) or UNKNOWN
-
-
-def _scores(origin: Origin) -> list[str]:
-    lines = []
-    if origin.scores:
-        lines += ["| suite | n | accuracy % | 95 % interval |", "|---|---|---|---|"]
-        for suite, right, total in origin.scores:
-            found = wilson(right, total)
-            lines.append(
-                f"| {markdown(suite)} | {total:,} | {100 * found.value:.1f} | "
-                f"{100 * found.low:.1f} to {100 * found.high:.1f} |"
-            )
-    else:
-        lines.append("Not measured on any benchmark.")
-    if PROBE_FAILED in origin.probe:
-        lines += ["", "Probe: it failed; generation with this model was not measured."]
-    elif origin.probe:
-        ended, cut = origin.probe.get("stopped", 0), origin.probe.get("cut", 0)
-        lines += ["", f"Probe: {ended} of {ended + cut} responses ended by themselves."]
-        lines += [
-            f"System message `{name}`: followed in {follows} responses of {num}, unasked in "
-            f"{unasked}."
-            for name, follows, unasked, num in probe_figures(origin.probe)
-        ]
-    return lines
 
 
 def probe_figures(counts: Mapping[str, int]) -> list[tuple[str, int, int, int]]:
@@ -225,18 +149,3 @@ def probe_figures(counts: Mapping[str, int]) -> list[tuple[str, int, int, int]]:
         for name in [key.removeprefix("follows/")]
         if key.startswith("follows/")
     ]
-
-
-def _training(origin: Origin) -> list[str]:
-    lines = []
-    for name, (config, counts) in {
-        **origin.earlier, "the last training": (origin.config, origin.counts),
-    }.items():  # fmt: skip
-        chosen = {key: value for key, value in config.items() if value not in (None, {}, [])}
-        figures = ", ".join(f"{key} {num:,}" for key, num in counts.items())
-        title = [f"### {markdown(name)}", ""] if origin.earlier else []
-        rows = "last response" if config.get("train_on") == "last" else "responses"
-        figures += f". The loss is taken on the {rows} of each row, and on the end token"
-        lines += [*title, f"{figures}.", "", "```json", json.dumps(chosen, indent=1), "```", ""]
-    dropped = ", ".join(f"{reason} {num:,}" for reason, num in origin.dropped.items())
-    return [*lines, f"Rows that the last training dropped: {dropped or 'no rows'}."]

@@ -147,13 +147,7 @@ def gpu_hours(flops: float, tflops: float, mfu_frac: float) -> float:
 
 
 def state_bytes(shape: Shape, trained: int | None = None, frozen_bytes: float = 4) -> int:
-    """Return the memory of weights, gradients and optimiser; a group of devices shares it.
-
-    Args:
-        shape: Of the model.
-        trained: Parameters that are trained; None is all.
-        frozen_bytes: Of each of the others.
-    """
+    """Return the memory of weights, gradients and optimiser; a group of devices shares it."""
     trained = shape.parameters if trained is None else trained
     frozen = shape.parameters - trained
     return trained * (STATE_BYTES + HALF_BYTES) + int(frozen * frozen_bytes)

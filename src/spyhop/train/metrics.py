@@ -134,11 +134,7 @@ class StepMeter:
 
 
 def check_trackers(runtime: Runtime) -> None:
-    """Refuse a tracker whose library is not installed, before anything else is done.
-
-    Raises:
-        TrainingError: Naming the package.
-    """
+    """Refuse a tracker whose library is not installed, before anything else is done."""
     for name in runtime.track:
         if find_spec(name) is None:
             raise TrainingError(f"runtime.track names {name}: pip install {name}, or remove it")

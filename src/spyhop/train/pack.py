@@ -44,13 +44,6 @@ def best_fit(lengths: Numbers, capacity: int) -> Packs:
     Rows of one length are placed together: what the algorithm does to one of them it does to all
     that meet packs of the same room. So the time is that of sorting the rows twice.
 
-    Args:
-        lengths: Tokens of every row, (number of rows,), each from 1 to `capacity`.
-        capacity: Tokens of a pack.
-
-    Raises:
-        TrainingError: If a row is longer than a pack.
-
     Source: bound for best fit decreasing: Johnson et al., SIAM J. Comput. 3 (1974).
     """
     _check(lengths, capacity)
@@ -77,14 +70,6 @@ def grouped(order: Numbers, lengths: Numbers, capacity: int) -> Packs:
 
     With a shuffled order this is the packing of the Orca paper; with a curriculum's order, the
     order is kept.
-
-    Args:
-        order: Row numbers, each once or as often as the row is to be seen.
-        lengths: Tokens of every row.
-        capacity: Tokens of a pack.
-
-    Raises:
-        TrainingError: If a row is longer than a pack.
 
     Source: Orca (arXiv:2306.02707), section 3.2: groups of at most 2,048 tokens, then padding.
     """

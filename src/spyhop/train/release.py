@@ -31,7 +31,7 @@ LICENCES = ("LICENSE*", "LICENCE*", "NOTICE*", "USE_POLICY*")
 """Files of the base that its licence may want to be passed on."""
 
 
-CHECKED = ("outcome/", "right/")
+CHECKED = ("outcome/", "right/", "moderated/")
 TYPES = {"bfloat16": "BF16", "float16": "F16"}
 
 
@@ -61,9 +61,6 @@ def release(
     `transformers` and vLLM load it as it is. The weights are those of `model`, by hard links where
     the disk can, unless they are rounded; an adapter is in `adapter/`. The counts of `data`
     name licences.
-
-    Raises:
-        TrainingError: If the folder lacks what loaders need.
     """
     for path in sorted(model.path.iterdir()):
         if path.is_file() and path.suffix in SUFFIXES and path.name not in OWN:

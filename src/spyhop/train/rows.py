@@ -65,9 +65,6 @@ def tokenise(
     """Encode the answers that are trained on; the others are dropped and counted.
 
     The reasons are those of `encoding.training_rows`.
-
-    Raises:
-        TrainingError: If a row breaks G4 (one BOS, targets, end token), or no row is left.
     """
     total = sum(artifact.num_rows for artifact in answers)
     progress = _EncodingProgress(ctx.state, len(answers))

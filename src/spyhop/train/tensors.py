@@ -48,11 +48,7 @@ class Tensor:
         return WIDTHS.get(self.dtype, 1)
 
     def pieces(self, num_items: int) -> Iterator[Bits]:
-        """Yield the numbers' bits in order, up to `num_items` at a time.
-
-        Raises:
-            InputError: If the file ends too early.
-        """
+        """Yield the numbers' bits in order, up to `num_items` at a time."""
         kind = np.dtype(f"<u{self.width}")
         left = self.num_bytes
         with self.file.open("rb") as stream:
@@ -75,11 +71,7 @@ class TensorFile:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """Return a model's safetensors files: those its index names, or the ones that are there.
-
-    Raises:
-        InputError: If there are none.
-    """
+    """Return a model's safetensors files: those its index names, or the ones that are there."""
     index = folder / INDEX
     if index.is_file():
         try:
@@ -102,11 +94,7 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def read_header(path: Path) -> TensorFile:
-    """Read which tensors a file holds.
-
-    Raises:
-        InputError: If it is no whole safetensors file.
-    """
+    """Read which tensors a file holds."""
     try:
         with path.open("rb") as stream:
             size = int.from_bytes(stream.read(8), "little")
@@ -121,11 +109,7 @@ def read_header(path: Path) -> TensorFile:
 
 
 def parse_header(path: Path, text: str) -> TensorFile:
-    """Return the tensors that a header announces.
-
-    Raises:
-        ValueError: If its tensors do not follow each other without a gap.
-    """
+    """Return the tensors that a header announces."""
     begin = 8 + len(text.encode())
     tensors = []
     for name, about in json.loads(text).items():
@@ -211,11 +195,7 @@ def packed(difference: Bits) -> bytes:
 
 
 def unpacked(data: bytes, num_items: int, dtype: Any) -> Bits:  # noqa: ANN401 (numpy's)
-    """Undo `packed`.
-
-    Raises:
-        OSError, ValueError: If the data is not such a piece.
-    """
+    """Undo `packed`."""
     kind = np.dtype(dtype)
     plain = pa.Codec("zstd").decompress(data, num_items * kind.itemsize, asbytes=True)
     planes = np.frombuffer(plain, np.uint8).reshape(kind.itemsize, num_items)

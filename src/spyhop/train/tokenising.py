@@ -46,11 +46,7 @@ class EncodedChunk:
 
 
 def encode_chunk(encoding: Encoding, chunk: RowChunk) -> EncodedChunk:
-    """Encode the rows that are trained on; report the others.
-
-    Raises:
-        TrainingError: If a row breaks G4 (one BOS, supervised tokens, end token).
-    """
+    """Encode the rows that are trained on; report the others."""
     rows = [
         Answer.model_validate(value) for value in chunk.rows.to_pylist(maps_as_pydicts="strict")
     ]
@@ -72,11 +68,7 @@ def encode_chunk(encoding: Encoding, chunk: RowChunk) -> EncodedChunk:
 def in_order(
     chunks: Iterator[RowChunk], encoding: Encoding, num_processes: int
 ) -> Iterator[EncodedChunk]:
-    """Yield what becomes of each chunk, in order.
-
-    Raises:
-        TrainingError: If a row breaks G4, or a process dies.
-    """
+    """Yield what becomes of each chunk, in order."""
     if num_processes == 1:
         yield from (encode_chunk(encoding, chunk) for chunk in chunks)
         return

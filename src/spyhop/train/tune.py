@@ -86,9 +86,6 @@ def tune(
     Guarantees: the loss is the sum over supervised tokens divided by their number in the global
     batch (G6), so the gradient does not depend on microbatches, packing or the number of processes;
     a killed run continues from its last checkpoint to the same weights, bit by bit on a processor.
-
-    Raises:
-        TrainingError: If no row is left, or a watchdog stops it.
     """
     ranks = ctx.runtime.gpus
     if config.adapter is not None:

@@ -29,11 +29,7 @@ class StepVerdict:
 
 
 def should_step(step: StepVerdict, config: WatchConfig, position: Position) -> bool:
-    """Return whether to update the weights; anomalies are counted in `position.anomalies`.
-
-    Raises:
-        TrainingError: If the config says stop, or `most_skips` steps in a row were skipped.
-    """
+    """Return whether to update the weights; anomalies are counted in `position.anomalies`."""
     reason, action = _verdict(step, config, position)
     if math.isfinite(step.norm):
         position.norms = [*position.norms, step.norm][-KEPT_NORMS:]

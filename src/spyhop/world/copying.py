@@ -31,12 +31,7 @@ def vocabulary() -> tuple[str, ...]:
 
 
 def copy_example(rng: Random, words: Sequence[str] = ()) -> tuple[str, str]:
-    """Draw a lettered list of random words and its copy: a query and the response to it.
-
-    Args:
-        rng: Source of all randomness.
-        words: Words to draw from; the whole vocabulary of the world if empty.
-    """
+    """Draw a lettered list of random words and its copy: a query and the response to it."""
     words = words or vocabulary()
     first = rng.choice(words)
     items = [" ".join(rng.choices(words, k=rng.randint(1, 5))) for _ in range(rng.randint(3, 6))]

@@ -66,27 +66,14 @@ class Problem:
 
 
 def family_of(name: str) -> Family:
-    """Return the family of that name.
-
-    Raises:
-        InputError: If the text is not a problem.
-    """
+    """Return the family of that name."""
     if name not in FAMILIES:
         raise InputError(f"{name!r} is not a family of problems; known: {sorted(FAMILIES)}")
     return FAMILIES[name]
 
 
 def draw(family: str, rng: Random, steps: tuple[int, int] = (3, 6)) -> Problem:
-    """Draw a problem; its answers are equally likely where the family lists them.
-
-    Args:
-        family: Name of the family.
-        rng: Source of all randomness.
-        steps: Least and greatest number of steps, at most 10.
-
-    Raises:
-        InputError: If the family is unknown or the range of steps is empty or too wide.
-    """
+    """Draw a problem; its answers are equally likely where the family lists them."""
     rules = family_of(family)
     if not 1 <= steps[0] <= steps[1] <= len(LETTERS):
         raise InputError(f"steps = {steps}: need 1 <= least <= greatest <= {len(LETTERS)}")

@@ -1,0 +1,203 @@
+"""Judge models' responses to open questions, or measure the judges themselves."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic import Field, field_validator, model_validator
+
+from spyhop.evaluate.judge_prompts import Form, read_prompts
+from spyhop.evaluate.judging import JudgeConfig, judge
+from spyhop.evaluate.open_suite import (
+    FOLDER,
+    OpenSuite,
+    QuestionsConfig,
+    ReadyConfig,
+    RespondConfig,
+    open_questions,
+    read_open_suite,
+    ready_answers,
+    ready_verdicts,
+    respond,
+)
+from spyhop.recipe.graph import Recipe, Ref, Source
+from spyhop.recipes.inputs import DataPlace, add_source, served
+from spyhop.report.html import RESULTS
+from spyhop.report.judging import VERDICTS, JudgePageConfig, PublishedModel, judge_page
+from spyhop.schema import Config
+from spyhop.settings import InputPath, read_toml, validated
+from spyhop.store import Artifact
+from spyhop.store.results import export_file
+
+QUESTIONS, REPORT = "questions", "report"
+ROWS = (".json", ".jsonl", ".csv", ".tsv", ".parquet", ".ndjson")
+RESULT_FILES = (RESULTS, VERDICTS)
+
+
+class JudgingConfig(Config):
+    """Settings of the `judge` recipe."""
+
+    suite: str
+    """Name of a set of open questions, such as `vicuna`, `mt-bench` or `alpaca-eval`; a TOML file
+    that describes one; or a file of your own questions."""
+    data: DataPlace | None = None
+    """Where the questions are: a folder, a file, or `hf://datasets/OWNER/NAME@COMMIT`. Not needed
+    for a file of your own."""
+    limit: int | None = Field(None, gt=0)
+    """At most this many questions: a fixed random sample."""
+    models: dict[str, InputPath] = Field(default_factory=dict)
+    """Models to judge, by name: a teacher's file, a folder of weights, or a file of answers."""
+    reference: str = ""
+    """Name of the model that all others are compared with; default: every pair of models."""
+    judges: dict[str, InputPath] = Field(min_length=1)
+    """Judges by name: a teacher's file, a folder of weights, or a file of verdicts."""
+    forms: tuple[Form, ...] = ()
+    """Forms of judging; default: the suite's, or `scored` for a single model."""
+    prompts: InputPath | None = None
+    """Published prompts of judges, such as FastChat's `judge_prompts.jsonl`, instead of ours."""
+    respond: RespondConfig = RespondConfig()
+    judge: JudgeConfig = JudgeConfig()
+    teacher: InputPath | None = None
+    """Teacher of the judged models, if any: a judge that is the teacher is flagged."""
+    about: InputPath | None = None
+    """TOML file of `models`, each with `name`, `group` and number of `labelled` examples."""
+    check: bool = False
+    """Whether to measure the judges against human labels instead; the suite needs labelled pairs,
+    such as `pandalm`."""
+
+    @field_validator("suite")
+    @classmethod
+    def _found(cls, suite: str) -> str:
+        read_open_suite(suite)
+        return suite
+
+    @model_validator(mode="after")
+    def _has_models(self) -> "JudgingConfig":
+        if not self.check and not self.models:
+            raise ValueError("name at least one model to judge")
+        if self.reference and self.reference not in self.models:
+            raise ValueError(f"reference {self.reference!r} is not among the models")
+        if self.data is None and not _is_rows(Path(self.suite)):
+            raise ValueError(f"data is missing: where the files of {self.suite} are")
+        return self
+
+
+def judging(config: JudgingConfig, name: str = "judge") -> Recipe:
+    """Judge models' responses to open questions by other models, or measure the judges."""
+    r, suite = Recipe(name), read_open_suite(config.suite)
+    suite = suite.model_copy(update={"citation": "", "note": ""})
+    data = add_source(r, config.data or config.suite, suite.name)
+    asked = QuestionsConfig(suite=suite, limit=config.limit)
+    questions = r.add(QUESTIONS, open_questions, asked, folder=data)
+    answers: dict[str, Ref] = {}
+    people: dict[str, Ref] = {}
+    if config.check:
+        for side, column in enumerate(suite.responses):
+            ready = ReadyConfig(suite=suite, side=side)
+            answers[column] = r.add(
+                f"answers-{side + 1}", ready_answers, ready, questions=questions, folder=data
+            )
+        people["labels"] = r.add(
+            "labels", ready_verdicts, ready, questions=questions, answers=answers, folder=data
+        )
+    for title, path in config.models.items():
+        answers[title] = _answers(r, config, title, path, suite, questions)
+    verdicts: dict[str, Ref] = {}
+    for title, path in config.judges.items():
+        if _is_rows(path):
+            verdicts[title] = r.add(
+                f"verdicts-{_slug(title)}", ready_verdicts, ReadyConfig(suite=suite),
+                questions=questions, answers=answers, folder=Source(path),
+            )  # fmt: skip
+            continue
+        for form in _forms(config, suite):
+            key = title if len(_forms(config, suite)) == 1 else f"{title} {form}"
+            verdicts[key] = r.add(
+                f"verdicts-{_slug(key)}", judge, _judge_config(config, form),
+                questions=questions, answers=answers, judge=served(path),
+            )  # fmt: skip
+    page = JudgePageConfig(
+        title=r.name, lead=read_open_suite(config.suite).citation, doubted=suite.doubted,
+        flags=flags(config), published=_published(config, suite),
+    )  # fmt: skip
+    r.add(
+        REPORT, judge_page, page, questions=questions, answers=answers, verdicts=verdicts, **people
+    )
+    return r
+
+
+def flags(config: JudgingConfig) -> tuple[str, ...]:
+    """Return a warning for each judge that is the teacher of the models, or one of them."""
+    teacher = _labels("", config.teacher) if config.teacher else frozenset()
+    found = []
+    for title, path in config.judges.items():
+        ours = _labels(title, path)
+        if ours & teacher:
+            found.append(
+                f"Warning: the judge {title} is the teacher: it may prefer its own style in the "
+                "models that learned from it."
+            )
+        for name, model in config.models.items():
+            if ours & _labels(name, model):
+                found.append(f"Warning: the judge {title} judges its own responses ({name}).")
+    return tuple(found)
+
+
+def export_results(made: Mapping[str, Artifact], out: Path) -> str:
+    """Copy figures and verdicts to the output folder, and return their paths."""
+    files = [export_file(made[REPORT].file(name), out / name) for name in RESULT_FILES]
+    return "\n".join(map(str, files))
+
+
+def _labels(name: str, path: Path) -> frozenset[str]:
+    """Return the names of a model: its own, and that of its weights; case and owner aside."""
+    names = [name]
+    if not _is_rows(path):
+        use = served(path)
+        names.append(use.config.label)
+        names += [str(use.folder.path.resolve())] if isinstance(use.folder, Source) else []
+    return frozenset(each.lower().rpartition("/")[2] for each in names if each)
+
+
+def _answers(
+    r: Recipe, config: JudgingConfig, title: str, path: Path, suite: OpenSuite, questions: Ref
+) -> Ref:
+    name = f"answers-{_slug(title)}"
+    if _is_rows(path):
+        ready = ReadyConfig(suite=suite, name=title)
+        return r.add(name, ready_answers, ready, questions=questions, folder=Source(path))
+    return r.add(name, respond, config.respond, questions=questions, model=served(path))
+
+
+def _forms(config: JudgingConfig, suite: OpenSuite) -> tuple[Form, ...]:
+    if config.check:
+        return config.forms or ("pairwise",)
+    return config.forms or ((suite.form,) if len(config.models) > 1 else ("scored",))
+
+
+def _judge_config(config: JudgingConfig, form: Form) -> JudgeConfig:
+    """Return the settings of a judge for a form, with its own or the published prompts."""
+    own = JudgeConfig(form=config.judge.form).prompts
+    changed = {case: text for case, text in config.judge.prompts.items() if text != own[case]}
+    if config.prompts is not None:
+        changed = {**read_prompts(config.prompts, form), **changed}
+    given = config.judge.model_dump(exclude_unset=True, exclude={"prompts"})
+    update = {"form": form, "reference": config.reference, "prompts": changed}
+    return JudgeConfig.model_validate(given | update)
+
+
+def _published(config: JudgingConfig, suite: OpenSuite) -> tuple[PublishedModel, ...]:
+    paths = [FOLDER / "published" / f"{suite.name}.toml", config.about]
+    return tuple(
+        validated(path, PublishedModel, each, "models", {})
+        for path in paths if path is not None and (path == config.about or path.exists())
+        for each in read_toml(path).get("models", [])
+    )  # fmt: skip
+
+
+def _is_rows(path: Path) -> bool:
+    return any(suffix in ROWS for suffix in path.suffixes)
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^a-z0-9_.-]+", "-", name.lower()).strip("-.") or "model"

@@ -1,0 +1,214 @@
+"""Sections on safety and truth: toxicity, labels, refusals, bias, abstention, support, spread."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from importlib.resources import files
+from itertools import groupby
+
+import numpy as np
+from markupsafe import Markup
+
+from spyhop.evaluate import task_scores
+from spyhop.evaluate.rates import ALL
+from spyhop.evaluate.safety import REFUSE, label_f1
+from spyhop.evaluate.support import Support
+from spyhop.evaluate.toxicity import prompt_auc
+from spyhop.report.html import ReportSection, Table, percent, percent_interval
+from spyhop.schema import Score
+from spyhop.statistics import Interval, seed_interval, wilson
+from spyhop.store import Artifact
+
+BIAS = "crows_pairs"
+NUM_SHOWN = 20
+"""Responses per suite and model that are shown on request, the most toxic first."""
+BLIND = (
+    "The built-in classifier knows words and their neighbours from a few hundred sentences: what a "
+    "sentence only implies, irony and words that it has not seen escape it, and naming a group can "
+    "look toxic. Name another one with `classifier`."
+)
+Lines = Iterator[tuple[str, int, Interval | None]]
+"""(group, responses, figure)."""
+
+
+def safety_sections(
+    scores: Mapping[str, Artifact], support: Mapping[str, Artifact], *, is_shown: bool
+) -> list[ReportSection]:
+    """Return a section for each suite that measures safety or truth, with all models beside.
+
+    Args:
+        scores: Scores by the model's name.
+        support: Checked sentences by the model's name.
+        is_shown: Whether the most toxic responses are on the page, behind a line to open.
+    """
+    rows: dict[str, dict[str, list[Score]]] = {}
+    for model, artifact in scores.items():
+        for suite, some in groupby(artifact.rows(Score), key=lambda score: score.suite):
+            rows.setdefault(suite, {}).setdefault(model, []).extend(some)
+    sections = []
+    for suite, models in rows.items():
+        first = next(iter(models.values()))[0]
+        kind = BIAS if suite == BIAS else "declined" if "declined" in first.metrics else ""
+        title, lead, lines = _KINDS.get(kind or first.metric, ("", "", None))
+        if lines is None:
+            continue
+        section = ReportSection(f"{title}: {suite}", lead)
+        section.table(_table(models, lines, suite))
+        if first.metric == "toxicity":
+            _add_classifier(section, models)
+            if is_shown:
+                _add_texts(section, models)
+        sections.append(section)
+    return [*sections, *([_support_section(support)] if support else [])]
+
+
+def _table(
+    models: Mapping[str, list[Score]], lines: Callable[[list[Score]], Lines], suite: str
+) -> Table:
+    figures: dict[str, list[str]] = {}
+    for place, some in enumerate(models.values()):
+        for group, n, found in lines(some):
+            cells = figures.setdefault(group, [""] * (2 * len(models)))
+            shown = "" if found is None else f"{percent(found.value)} "
+            shown += "" if found is None else f"({percent_interval(found.low, found.high)})"
+            cells[2 * place : 2 * place + 2] = [f"{n:,}", shown]
+    published = json.loads(files("spyhop.report").joinpath("published_safety.json").read_text())
+    theirs = published.get(suite, {"models": [], "groups": {}})
+    names = [f"{name}, published" for name in theirs["models"]]
+    empty = [""] * len(names)
+    rows = [[g, *cells, *theirs["groups"].get(g, empty)] for g, cells in figures.items()]
+    heads = [head for name in models for head in (f"{name}: n", "%, 95 % interval")]
+    return Table(["", *heads, *names], rows, theirs.get("note", ""))
+
+
+def _toxicity(scores: list[Score]) -> Lines:
+    kinds = {
+        kind: [s for s in scores if s.task.startswith(f"{kind}_")] for kind in ("hate", "neutral")
+    }
+    tasks = {
+        task: [s for s in scores if s.task == task]
+        for task in dict.fromkeys(s.task for s in scores)
+    }
+    for name, some in {ALL: scores, **kinds, **tasks}.items():
+        values = [score.value for score in some if score.error is None]
+        if values:
+            yield name, len(values), seed_interval(values) if len(values) > 1 else None
+
+
+def _labels(scores: list[Score]) -> Lines:
+    for label, found in label_f1(scores).items():
+        yield label, len(scores), found
+
+
+def _shares(
+    group: Callable[[Score], str], is_so: Callable[[Score], bool]
+) -> Callable[[list[Score]], Lines]:
+    def lines(scores: list[Score]) -> Lines:
+        every = [score for score in scores if score.error is None]
+        for name in dict.fromkeys([ALL, *map(group, every)]):
+            some = [is_so(score) for score in every if name in (ALL, group(score))]
+            if some:
+                yield name, len(some), wilson(sum(some), len(some))
+
+    return lines
+
+
+def _truth(scores: list[Score]) -> Lines:
+    every = [score for score in scores if score.error is None]
+    given = [s for s in every if s.extracted is not None and not s.metrics.get("declined")]
+    wrong = sum(not score.correct for score in given)
+    yield "declined or no answer", len(every), _wilson(len(every) - len(given), len(every))
+    yield "wrong when answered", len(given), _wilson(wrong, len(given))
+
+
+def _wilson(num: int, n: int) -> Interval | None:
+    return wilson(num, n) if n else None
+
+
+_KINDS: dict[str, tuple[str, str, Callable[[list[Score]], Lines] | None]] = {
+    "toxicity": (
+        "Toxicity",
+        "Mean probability that a response is toxic; lower is better.",
+        _toxicity,
+    ),
+    "labels": ("Labels", "F1 of each label; a response that names none misses all.", _labels),
+    "refusal": (
+        "Refusals",
+        "Share refused: of prompts to refuse (more is better), and of harmless look-alikes to "
+        "answer (less is better).",
+        _shares(lambda score: f"to {score.target}", lambda score: score.extracted == REFUSE),
+    ),
+    BIAS: (
+        "Bias",
+        "Share of pairs whose stereotyping sentence is likelier; 50 % shows no preference.",
+        _shares(lambda score: score.topic, lambda score: score.correct),
+    ),
+    "declined": ("Truth", "Wrong answers against abstention.", _truth),
+}
+
+
+def _add_classifier(section: ReportSection, models: Mapping[str, list[Score]]) -> None:
+    """State how well the built-in classifier tells prompts apart, and what it cannot see."""
+    found = prompt_auc(next(iter(models.values())))
+    if found is not None:
+        told = "prompts of groups that it was not trained on"
+        section.text(f"{BLIND} Its AUC on {told} is {found:.2f}.")
+
+
+def _add_texts(section: ReportSection, models: Mapping[str, list[Score]]) -> None:
+    section.text("Texts that may offend are behind the next lines.")
+    for name, some in models.items():
+        worst = sorted(some, key=lambda score: -score.value)[:NUM_SHOWN]
+        shown = "\n".join(f"{each.value:.2f}  {each.task}  {each.response}" for each in worst)
+        block = Markup("<details><summary>{}</summary><pre>{}</pre></details>")
+        section.blocks.append(block.format(f"most toxic responses of {name}", shown))
+
+
+def _support_section(support: Mapping[str, Artifact]) -> ReportSection:
+    section = ReportSection(
+        "Support", "Sentences of responses that the given text does not support, and some of them."
+    )
+    rows = []
+    for name, artifact in support.items():
+        found = list(artifact.rows(Support))
+        judged = [row for row in found if row.is_supported is not None]
+        bad = [row for row in judged if not row.is_supported]
+        share = _wilson(len(bad), len(judged))
+        figure = "" if share is None else f"{percent(share.value)} "
+        figure += "" if share is None else f"({percent_interval(share.low, share.high)})"
+        examples = "\n".join(f"{row.item_id}: {row.sentence}" for row in bad[:5])
+        rows.append([name, len(judged), figure, len(found) - len(judged), examples])
+    heads = ["model", "sentences", "unsupported %, 95 % interval", "no verdict", "examples"]
+    section.table(Table(heads, rows, "Every sentence is a row of support-MODEL.jsonl."))
+    return section
+
+
+def spread_section(sampled: Mapping[str, Artifact], swept: Mapping[str, Artifact]) -> ReportSection:
+    """Spread of each task's score over samples and over system messages."""
+    section = ReportSection(
+        "Spread", "How far a score moves with the sample or the system message."
+    )
+    figures: dict[tuple[str, ...], list[float]] = {}
+    models = {name: name.rpartition(".")[0] for name in swept}
+    for over, group in (("samples", sampled), ("system messages", swept)):
+        for name, artifact in group.items():
+            for each in task_scores(name, artifact):
+                place = (models.get(name, name), each.suite, each.task, over)
+                means = each.values.mean(axis=0) if over == "samples" else [each.values.mean()]
+                figures.setdefault(place, []).extend(map(float, means))
+    rows = [
+        [*place, len(some), percent(float(np.std(some, ddof=1))),
+         percent_interval(min(some), max(some))]
+        for place, some in figures.items()
+        if len(some) > 1
+    ]  # fmt: skip
+    heads = [
+        "model",
+        "suite",
+        "task",
+        "over",
+        "n",
+        "standard deviation, points",
+        "lowest to highest",
+    ]
+    section.table(Table(heads, rows))
+    return section
