@@ -127,9 +127,7 @@ def _item(context: str, continuations: list[str], gold: int) -> dict[str, Any]:
 def _best_lm_eval(arguments: argparse.Namespace, items: list[dict[str, Any]]) -> dict[str, Any]:
     some = items[:: max(1, len(items) // 12)][:12]
     python = arguments.lm_eval_python
-    tried = {
-        size: _run(arguments, some, "lm-eval", python, size)["cpu_s"] for size in BATCH_SIZES
-    }
+    tried = {size: _run(arguments, some, "lm-eval", python, size)["cpu_s"] for size in BATCH_SIZES}
     best = min(tried, key=lambda size: tried[size])
     shown = ", ".join(f"{size}: {cpu_s:.1f}" for size, cpu_s in tried.items())
     print(f"lm-eval by batch size on {len(some)} items, CPU seconds: {shown}; best {best}")
