@@ -99,6 +99,7 @@ COMMANDS = {
         "models",
     },
     "train": {"--base", "--out", "--plan", "--set", "--settings", "rows"},
+    "vote": set(),
     "why": {"--ablate", "--out", "--set", "recipe", "step"},
 }
 RECIPE = """

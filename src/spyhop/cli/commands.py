@@ -47,6 +47,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "compare": ("comparing", "Compare two models item by item, from anybody's logs."),
         "export": ("comparing", "Write scores for inspect, lm-eval or the Hugging Face hub."),
         "judge": ("judging", "Judge responses to open questions, or measure judges."),
+        "vote": ("voting", "Let people compare two models blindly, and read their votes."),
     },
     "Models and files": {
         "chat": ("training", "Chat with one model, or compare two side by side."),

@@ -6,10 +6,12 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
+from spyhop.augment import ModerateConfig, moderate
 from spyhop.collect import MessagesConfig, read_conversations
 from spyhop.collect.shapes import Shape
 from spyhop.models import Local
 from spyhop.recipe.graph import Recipe, RecipeStep, Ref, Source, Use
+from spyhop.recipes.inputs import served
 from spyhop.report.training import TrainingPageConfig, training_page
 from spyhop.schema import Config
 from spyhop.settings import InputPath
@@ -49,6 +51,9 @@ class TrainingConfig(Config):
     """Further phases, as the teacher's answers follow the assistant's in Orca."""
     held_out: tuple[InputPath, ...] = ()
     """Validation rows (held-out loss only), in the same format."""
+    moderate: InputPath | None = None
+    """Classifier folder, or file of a moderation endpoint; training rows that it flags are dropped,
+    and the model card states their share. Default: no moderation."""
     probe: ProbeConfig | None = ProbeConfig()
     release: ReleaseConfig = ReleaseConfig()
 
@@ -84,6 +89,14 @@ def training(config: TrainingConfig, name: str = "train") -> Recipe:
     for number, (phase, how) in enumerate(zip(phases, settings, strict=True), 1):
         names = {f"rows-{len(answers) + n}": path for n, path in enumerate(phase.rows, 1)}
         some = {name: _read(r, name, path, config.shape) for name, path in names.items()}
+        if config.moderate is not None:
+            by = served(config.moderate)
+            some = {
+                f"{name}.moderated": r.add(
+                    f"{name}.moderated", moderate, ModerateConfig(), answers=each, model=by
+                )
+                for name, each in some.items()
+            }
         answers |= some
         name = "student" if number == len(phases) else f"student.{number}"
         more = {"held_out": watched} if watched else {}
