@@ -1,6 +1,6 @@
 """Time and memory of `spyhop compare` on two logs of made-up scores.
 
-    PYTHONPATH=src python benchmarks/compare.py FOLDER [rows of each log, default 1,000,000]
+PYTHONPATH=src python benchmarks/compare.py FOLDER [rows of each log, default 1,000,000]
 """
 
 import hashlib
