@@ -35,6 +35,18 @@ COMMANDS = {
     "backtranslate": {"--model", "--out", "--plan", "--set", "--settle", "segments"},
     "chat": {"--device", "--max-new-tokens", "--system", "--temperature", "models"},
     "clean": {"--free", "--journals", "--out", "--partial"},
+    "compare": {
+        "--anyway",
+        "--by",
+        "--html",
+        "--json",
+        "--metric",
+        "--rows",
+        "--task",
+        "first",
+        "second",
+    },
+    "export": {"--dataset", "--out", "--to", "scores"},
     "curate": {"--judge", "--out", "--plan", "--set", "--settle", "pairs"},
     "delta": set(),
     "doctor": {"--out", "teacher"},
@@ -100,7 +112,8 @@ COMMANDS = {
         "models",
     },
     "tasks": {"--data", "--shots", "--tokenizer", "suite"},
-    "train": {"--base", "--out", "--plan", "--set", "--settings", "rows"},
+    "train": {"--base", "--data", "--out", "--plan", "--set", "--settings", "--suite", "rows"},
+    "vote": set(),
     "why": {"--ablate", "--out", "--set", "recipe", "step"},
 }
 RECIPE = """
