@@ -24,7 +24,7 @@ from spyhop.report.comparison import differences_table
 from spyhop.report.contamination import contamination_section, seen_items
 from spyhop.report.html import ReportSection, Table, percent, percent_interval, write_page
 from spyhop.report.items import items_section
-from spyhop.report.safety import safety_sections, spread_section
+from spyhop.report.safety import overlap_sections, safety_sections, spread_section
 from spyhop.schema import Config
 from spyhop.stage import FOLDER, Context, Estimate, stage
 from spyhop.store import Artifact
@@ -50,6 +50,8 @@ class EvaluationPageConfig(Config):
     """Suites whose texts stay off the page."""
     show_texts: bool = False
     """Whether the page has some of their texts, behind a line to open."""
+    notes: tuple[str, ...] = ()
+    """Sentences on how the models were asked."""
 
 
 @stage(
@@ -82,10 +84,11 @@ def evaluation_page(
     """
     seen = None if shared is None else seen_items(list(shared.rows(ItemOverlap)))
     sections = [
-        scores_with_rates(scores, seen, sealed),
+        scores_with_rates(scores, seen, sealed, config.notes),
         *([samples_section(sampled, seen)] if sampled else []),
         *([sweep_section(swept)] if swept else []),
         *([spread_section(sampled or {}, swept or {})] if sampled or swept else []),
+        *overlap_sections(scores),
         *safety_sections(scores, support or {}, is_shown=config.show_texts),
         *([contamination_section(seen)] if seen is not None else []),
         items_section(ctx.out, items, scores, config.hidden),
@@ -98,11 +101,13 @@ def scores_with_rates(
     scores: Mapping[str, Artifact],
     seen: Mapping[str, ItemOverlap] | None,
     sealed: Artifact | None = None,
+    notes: Sequence[str] = (),
 ) -> ReportSection:
     """Scores of every model on every task, with form, budget and rates beside each."""
     section = ReportSection("Scores")
     state = seal_state(scores, sealed)
-    section.text(f"{state.text[:1].upper()}{state.text[1:]}.")
+    for text in (f"{state.text[:1].upper()}{state.text[1:]}.", *notes):
+        section.text(text)
     found = {name: task_scores(name, artifact, seen) for name, artifact in scores.items()}
     rows = [
         [_marked(cell, is_red=is_red) for cell, is_red in score_cells(score, other)]
