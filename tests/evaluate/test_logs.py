@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+import toys
 import written
 from spyhop.evaluate.logs import Log, LogRow, read_log
-from spyhop.schema import InputError
+from spyhop.schema import InputError, Score
 
 
 def _rows(log: Log) -> list[LogRow]:
@@ -35,6 +36,30 @@ def test_rows_of_spyhop_are_read_from_a_file_or_its_folder(tmp_path: Path):
         read_log(tmp_path)
 
 
+def test_scores_of_a_recipe_are_read_from_the_step_or_the_only_one_of_a_run(tmp_path: Path):
+    def step(name: str, num: int) -> Path:
+        rows = [
+            Score.model_validate(
+                {key: value for key, value in written.spyhop_row(n, 1).items()
+                 if key in Score.model_fields}
+            )
+            for n in range(num)
+        ]  # fmt: skip
+        made = toys.rows_artifact(tmp_path / name, rows)
+        (made.path / "record.json").write_text(made.record.model_dump_json())
+        return made.path
+
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "run.json").write_text('{"command": "spyhop eval", "steps": {"eval": {}}}')
+    (run / "student").symlink_to(step("a", 3))
+    for path in (run, run / "student"):
+        assert _values(read_log(path)) == [1, 1, 1]
+    (run / "base").symlink_to(step("b", 2))
+    with pytest.raises(InputError, match="several models or files: base, student"):
+        read_log(run)
+
+
 def test_a_failed_call_is_missing(tmp_path: Path):
     rows = [written.spyhop_row(0, 1), written.spyhop_row(1, 0, ending="failed")]
     assert _values(read_log(written.lines(tmp_path / "scores-m.jsonl", rows))) == [1, None]
@@ -43,7 +68,7 @@ def test_a_failed_call_is_missing(tmp_path: Path):
 def test_lm_eval_choices_have_the_text_of_the_likeliest_option(tmp_path: Path):
     rows = [written.lm_eval_choice(0, [-1.0, -2.0]), written.lm_eval_choice(1, [-3.0, -2.0])]
     log = read_log(written.lines(tmp_path / "samples_sums_2026-11-26T07-51-11.628212.jsonl", rows))
-    assert log.metrics == {"sums": "acc"} and log.offered == {"sums": ("acc", "acc_norm")}
+    assert log.metrics == {"sums": "acc"} and list(log.offered["sums"]) == ["acc", "acc_norm"]
     assert _values(log) == [1, 0]
     assert [(row.answer, row.gold, row.topic) for row in _rows(log)] == [
         ("x", "x", "sums"),
@@ -250,10 +275,10 @@ def _overlapping(folder: Path) -> Path:
     [
         (_broken_line, r"a\.jsonl: line 3: not JSON"),
         (_not_utf8, r"a\.jsonl: line 3: not UTF-8"),
-        (_row_without("suite"), r"line 2: the field 'suite' is missing"),
+        (_row_without("suite"), r"line 2: no 'suite'; found"),
         (_row_without("value", value=float("nan")), r"line 2: accuracy = nan is not a finite"),
         (_row_without("value", value="yes"), r"line 2: accuracy = 'yes' is not a finite number"),
-        (_row_without("response", response=None), r"line 2: the field 'response' is None"),
+        (_row_without("response", response=None), r"line 2: 'response' is no str: None"),
         (_truncated, r"a\.eval: not a whole zip archive"),
         (_flipped, r"samples/3_epoch_1\.json: damaged"),
         (_named("/etc/passwd"), r"a member with the path '/etc/passwd'"),

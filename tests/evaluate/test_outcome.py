@@ -12,7 +12,7 @@ from spyhop.evaluate import (
     score_held_out,
 )
 from spyhop.models import Local, ModelUse
-from spyhop.schema import Answer, InputError, Message, Score
+from spyhop.schema import Answer, InputError, Message, Score, Verdict
 from spyhop.store import Artifact, Source
 
 
@@ -89,3 +89,19 @@ def test_held_out_responses_are_weighed_under_the_message_of_inference(
     lengths = [row.num_tokens for row in found[None].rows(HeldOutLogLikelihood)]
     assert lengths == [4, 2]  # bytes and the end token
     assert [row.messages[0].content for row in answers.rows(Answer)] == ["Tag."] * 3
+
+
+def test_verdicts_are_outcomes_of_the_model_that_is_compared_with_the_reference(tmp_path: Path):
+    def verdict(name: str, winner: str | None, **more: object) -> Verdict:
+        given = {"id": f"{name}{len(more)}{winner}", "item_id": name, "judge": "j", "a": "ref"}
+        return Verdict.model_validate({**given, "b": "m", "winner": winner, **more})
+
+    rows = [
+        verdict("1", "b"), verdict("1", "tie", order="ba"), verdict("2", "a"),
+        verdict("3", None, missing="no_verdict"), verdict("4", None, score=7.0),
+    ]  # fmt: skip
+    found = outcomes([toys.rows_artifact(tmp_path / "one", rows)])
+    assert found == {"1": 0.75, "2": 0.0, "4": 7.0}
+    other = toys.rows_artifact(tmp_path / "two", [*rows, verdict("5", "a", b="other")])
+    with pytest.raises(InputError, match="2 pairs of models"):
+        outcomes([other])

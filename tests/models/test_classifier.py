@@ -14,8 +14,10 @@ from asking import opened, service
 from conftest import byte_tokenizer
 from spyhop.models import Classifier, Local, ModelUse, Request, pick_label, read_teacher
 from spyhop.models.endpoint import Remote
+from spyhop.recipe import resolve, run
+from spyhop.recipes.training import TrainingConfig, training
 from spyhop.schema import Message, ModelError
-from spyhop.stage import Context
+from spyhop.stage import Context, Runtime
 from spyhop.store import Source
 
 TEXTS = ["a", "bb" * 40, "some words", "c" * 300]
@@ -182,3 +184,32 @@ def test_a_result_without_scores_is_an_error_and_never_a_clean_bill(
     with opened(tmp_path, where, remote=Remote(model="m")) as (model, _):
         (labels,) = model.classify(asked(["broken"]))
     assert labels.error and labels.scores == {}
+
+
+def test_training_drops_what_a_service_flags_and_the_card_states_the_share(
+    moderations: tuple[str, list[dict[str, Any]]], tiny_folder: Path, tmp_path: Path
+):
+    turns = [
+        ("why", "because"),
+        ("how", "bad"),
+        ("a bad one", "so"),
+        *[(f"q{n}", "a") for n in range(9)],
+    ]
+    rows = [
+        {"messages": [{"role": "user", "content": q}, {"role": "assistant", "content": a}]}
+        for q, a in turns
+    ]
+    (tmp_path / "rows.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    service = f'model = "m"\n[[endpoints]]\nurl = "{moderations[0]}"\napi = "moderations"\n'
+    (tmp_path / "service.toml").write_text(service)
+    config = TrainingConfig(
+        rows=(tmp_path / "rows.jsonl",),
+        base=tiny_folder,
+        moderate=tmp_path / "service.toml",
+        train={"tokens": 200, "batch_tokens": 100},
+        probe=None,
+    )
+    made = run(resolve(training(config), tmp_path), Runtime(device="cpu"))
+    assert made["rows-1.moderated"].record.dropped == {"flagged: hate": 2}
+    card = made["model"].file("README.md").read_text()
+    assert "- **Moderation**: 2 of 12 rows (16.7 %) were flagged and dropped." in card

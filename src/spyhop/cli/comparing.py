@@ -1,23 +1,18 @@
 """Commands on finished evaluations, anybody's: compare two logs, export scores."""
 
 import json
-from enum import StrEnum
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
 
+from spyhop.cli.options import TaskOut
 from spyhop.cli.running import PLAIN_WIDTH
 from spyhop.evaluate.comparison import compare_logs
-from spyhop.evaluate.logs import read_logs
-from spyhop.report.comparison import (
-    comparison_json,
-    comparison_page,
-    sentence,
-    summary_lines,
-    terminal_table,
-)
+from spyhop.evaluate.logs import export_scores, read_logs
+from spyhop.report.comparison import comparison_page, summary_lines, terminal_table
 from spyhop.schema import InputError
 from spyhop.store import atomic_write
 
@@ -25,14 +20,6 @@ _LOGS = (
     "A log, or the folder of one model: spyhop's scores, lm-eval samples, inspect .eval or .json, "
     "AlpacaEval annotations, arena-hard judgments."
 )
-
-
-class By(StrEnum):
-    """How the printed table is grouped."""
-
-    task = "task"
-    length = "length"
-    topic = "topic"
 
 
 def compare(
@@ -44,7 +31,10 @@ def compare(
     metric: Annotated[
         str, typer.Option("--metric", help="Default: the first metric of each task.")
     ] = "",
-    by: Annotated[By, typer.Option("--by", help="Groups of the printed table.")] = By.task,
+    by: Annotated[
+        Literal["task", "length", "topic"],
+        typer.Option("--by", help="Groups of the printed table."),
+    ] = "task",
     json_: Annotated[
         Path | None, typer.Option("--json", help="Write tables and disagreements to this file.")
     ] = None,
@@ -66,20 +56,14 @@ def compare(
     logs = read_logs(first, second, task or (), metric)
     compared = compare_logs(*logs, num_rows=rows, is_anyway=anyway)
     console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = PLAIN_WIDTH
+    console.width = console.width if console.is_terminal else PLAIN_WIDTH
+    console.print(terminal_table(compared, by))
     for line in summary_lines(compared):
         console.print(line, markup=False, soft_wrap=True)
-    console.print(terminal_table(compared, by.value))
-    console.print(sentence(compared), markup=False, soft_wrap=True)
-    texts = {}
     if json_:
-        texts[json_] = json.dumps(comparison_json(compared), indent=1, ensure_ascii=False)
+        _write(json_, json.dumps(asdict(compared), indent=1, ensure_ascii=False))
     if html:
-        texts[html] = comparison_page(compared)
-    for path, text in texts.items():
-        _write(path, text)
-        console.print(f"written: {path}", markup=False, soft_wrap=True)
+        _write(html, comparison_page(compared))
 
 
 def _write(path: Path, text: str) -> None:
@@ -89,3 +73,28 @@ def _write(path: Path, text: str) -> None:
             temporary.write_text(text, encoding="utf-8")
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror})") from None
+
+
+def export(
+    scores: Annotated[Path, typer.Argument(help="scores-NAME.jsonl of `spyhop eval`.")],
+    to: Annotated[
+        Literal["inspect", "lm-eval", "hub"],
+        typer.Option("--to", help="inspect .eval, lm-eval results, hub YAML."),
+    ],
+    out: TaskOut,
+    dataset: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--dataset",
+            metavar="TASK=ID[:TASK_ID]",
+            help="For the hub: its data set of the tasks of this pattern. May be repeated.",
+        ),
+    ] = None,
+) -> None:
+    """Write scores for inspect, lm-eval or the Hugging Face hub."""
+    pairs = [each.partition("=") for each in dataset or ()]
+    if odd := next(("".join(pair) for pair in pairs if not (pair[0] and pair[2])), None):
+        raise InputError(f"--dataset {odd!r}: write TASK=ID, such as gsm8k=openai/gsm8k")
+    named = {pattern: hub_id for pattern, _, hub_id in pairs}
+    for path in export_scores(scores, to, out, named):
+        print(path)  # noqa: T201

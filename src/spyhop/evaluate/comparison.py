@@ -2,15 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import numpy as np
 import pyarrow as pa
 from numpy.typing import ArrayLike
 
 from spyhop.evaluate.logs import Log, LogRow
+from spyhop.lazy import duckdb
 from spyhop.schema import InputError
 from spyhop.statistics import (
     cluster_difference,
@@ -23,9 +24,9 @@ from spyhop.statistics import (
 ALL = "all items"
 LEAST_OVERLAP = 0.5
 """Share of the larger log's items that both need."""
-NORMAL = (1.959964, 0.841621)
+_LEVEL_Z, _POWER_Z = 1.959964, 0.841621
 """Quantiles of the test's level (0.05, two-sided) and of its power (0.8)."""
-MEMORY = "1GB"
+_SQL = (files("spyhop.evaluate") / "comparison.sql").read_text()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +50,7 @@ class PairedResult:
     lost: int
     """Items on which the second is better, and on which it is worse."""
     detectable: float | None
-    """Smallest difference that so many items find with 80 % power; None if none."""
+    """Smallest difference that as many items find with 80 % power; None if there is none."""
     is_share: bool
     """Whether every value is from 0 to 1, so that means are shares."""
 
@@ -79,14 +80,19 @@ class ComparedLogs:
     by_topic: list[PairedResult]
     by_length: list[PairedResult]
     length_of: str
-    """What the lengths are of: `response` or `question`."""
+    """What the lengths are of: `response` (mean of both models), or `question`."""
+    matched: int
+    missing: int
+    """Common items of which a score is missing; they are not compared."""
+    other_prompts: int
+    """Common items whose prompts differ."""
     counts: dict[str, dict[str, int]]
-    """By log: rows, items, unmatched, duplicates, missing; `pairs`: matched, other prompts."""
+    """Rows, items, unmatched, duplicates and missing of the `first` and the `second` log."""
     disagreements: list[Disagreement]
 
 
 def paired_result(
-    group: str, first: ArrayLike, second: ArrayLike, passages: Sequence[str] | None = None
+    group: str, first: ArrayLike, second: ArrayLike, passages: Sequence[str] = ()
 ) -> PairedResult:
     """Compare two models on the items of a group by the method that their values need.
 
@@ -101,22 +107,21 @@ def paired_result(
         passages: Name of each item's passage; empty for an item of its own.
     """
     a, b = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
-    n, change, found = len(a), b - a, None
+    n, change, found, detectable = len(a), b - a, None, None
     gained, lost = int((change > 0).sum()), int((change < 0).sum())
     is_binary = bool(np.isin(a, (0, 1)).all() and np.isin(b, (0, 1)).all())
     has_spread = bool((change != change[0]).any())
-    clusters = _clusters(passages) if has_spread else None
-    method, detectable = "no spread", None
+    clusters, method = _clusters(passages) if has_spread else None, "no spread"
     if clusters is not None:
         method, found = "clusters", cluster_difference(a, b, clusters)
-        error = (found.difference.high - found.difference.low) / (2 * NORMAL[0])
-        detectable = sum(NORMAL) * error
+        error = (found.difference.high - found.difference.low) / (2 * _LEVEL_Z)
+        detectable = (_LEVEL_Z + _POWER_Z) * error
     elif is_binary:
         method, found = "McNemar", paired_difference(a, b)
         detectable = detectable_difference(n, (gained + lost) / n) if gained + lost else None
     elif has_spread:
         method, found = "paired t", paired_seed_difference(a.tolist(), b.tolist())
-        detectable = sum(NORMAL) * float(np.std(change, ddof=1)) / n**0.5
+        detectable = (_LEVEL_Z + _POWER_Z) * float(np.std(change, ddof=1)) / n**0.5
     return PairedResult(
         group=group,
         n=n,
@@ -134,13 +139,11 @@ def paired_result(
     )
 
 
-def with_holm(results: list[PairedResult]) -> list[PairedResult]:
+def with_holm(results: Sequence[PairedResult]) -> list[PairedResult]:
     """Return the results with p-values adjusted for their number."""
-    tested = [result.p_value for result in results if result.p_value is not None]
-    adjusted = iter(holm(tested))
+    adjusted = iter(holm([each.p_value for each in results if each.p_value is not None]))
     return [
-        result if result.p_value is None else replace(result, adjusted=next(adjusted))
-        for result in results
+        each if each.p_value is None else replace(each, adjusted=next(adjusted)) for each in results
     ]
 
 
@@ -160,220 +163,140 @@ def compare_logs(
         is_anyway: Whether to compare in spite of small overlap or of other prompts.
 
     Raises:
-        InputError: If there is no common item; without `is_anyway` also if fewer than half of the
-            items are common, or prompts differ.
+        InputError: If no common item has both scores; without `is_anyway` also if fewer than half
+            of the items are common, prompts differ, or the logs are of two tools.
     """
     if first.kind != second.kind and not is_anyway:
-        raise InputError(
-            f"{first.path} is a log of {first.kind}, {second.path} of {second.kind}; compare logs "
-            "of one tool, or add --anyway"
-        )
-    metrics = _common_metrics(first, second)
-    base = duckdb.connect(config={"memory_limit": MEMORY, "threads": 2})
-    try:
-        for name, log in (("first", first), ("second", second)):
-            base.register(f"{name}_rows", _renamed(log, metrics))
-            base.execute(_ITEMS.format(name=name))
-        base.execute(_PAIRS)
-        counts = {name: _counts(base, name) for name in ("first", "second")}
-        counts["pairs"] = _row(base, _PAIR_COUNTS)
-        _check(base, (first, second), counts, is_anyway=is_anyway)
-        column = "response" if _row(base, _HAS_RESPONSES)["found"] else "question"
-        pairs = base.sql(_VALUES.format(column=column)).to_arrow_table()
-        shown = base.execute(_DISAGREEMENTS, [num_rows]).fetchall()
-    finally:
-        base.close()
+        found = f"{first.path} is a log of {first.kind}, {second.path} of {second.kind}"
+        raise InputError(f"{found}; compare logs of one tool, or add --anyway")
+    second_rows, metrics = _with_first_names(first, second)
+    with duckdb.connect(config={"memory_limit": "1GB", "threads": 2}) as base:
+        base.register("first_rows", first.table)
+        base.register("second_rows", second_rows)
+        base.execute(_SQL)
+        counts = {
+            row.pop("side"): row for row in base.sql("FROM counts").to_arrow_table().to_pylist()
+        }
+        (about,) = base.sql("FROM about").to_arrow_table().to_pylist()
+        _check(base, first, second, counts, about, is_anyway=is_anyway)
+        pairs = base.sql("FROM scored").to_arrow_table()
+        shown = base.sql(f"FROM disagreements({num_rows})").to_arrow_table().to_pylist()
+    one = first.rows({row["first_place"] for row in shown})
+    two = second.rows({row["second_place"] for row in shown})
     return ComparedLogs(
         names=_names(first, second),
         paths=(str(first.path), str(second.path)),
         kind=first.kind,
         metrics=metrics,
         overall=_result(ALL, pairs),
-        by_task=with_holm(_groups(pairs, "task")),
-        by_topic=with_holm(_groups(pairs, "topic")),
-        by_length=with_holm(_groups(pairs, "band")),
-        length_of=column,
+        by_task=_groups(pairs, "task"),
+        by_topic=_groups(pairs, "topic"),
+        by_length=_groups(pairs, "length_band"),
         counts=counts,
-        disagreements=_disagreements(first, second, shown),
+        disagreements=[
+            Disagreement(
+                first=one[row.pop("first_place")], second=two[row.pop("second_place")], **row
+            )
+            for row in shown
+        ],
+        **about,
     )
 
 
-_ITEMS = """CREATE TABLE {name} AS
-    SELECT task::VARCHAR AS task, item, avg(value) AS value, min(prompt) AS prompt,
-        any_value(topic)::VARCHAR AS topic, any_value(passage)::VARCHAR AS passage,
-        avg(question_chars) AS question,
-        avg(response_chars) AS response, min(place) AS place, count(*) AS num_rows,
-        count(*) - count(DISTINCT sample) AS duplicates, count(*) - count(value) AS missing
-    FROM {name}_rows GROUP BY task, item"""
-_PAIRS = """CREATE TABLE pairs AS
-    SELECT a.task, a.item, a.value AS a, b.value AS b, a.place AS a_place, b.place AS b_place,
-        a.prompt > 0 AND b.prompt > 0 AND a.prompt <> b.prompt AS is_other,
-        coalesce(nullif(a.topic, ''), b.topic) AS topic, a.passage AS passage,
-        (a.question + b.question) / 2 AS question, (a.response + b.response) / 2 AS response
-    FROM first a JOIN second b USING (task, item)"""
-_COUNTS = """SELECT coalesce(sum(num_rows), 0)::BIGINT AS rows, count(*) AS items,
-        count(*) FILTER ((task, item) NOT IN (SELECT (task, item) FROM pairs)) AS unmatched,
-        coalesce(sum(duplicates), 0)::BIGINT AS duplicates,
-        coalesce(sum(missing), 0)::BIGINT AS missing
-    FROM {name}"""
-_PAIR_COUNTS = """SELECT count(*) AS matched, count(*) FILTER (is_other) AS other_prompts,
-        count(*) FILTER (a IS NULL OR b IS NULL) AS missing FROM pairs"""
-_HAS_RESPONSES = "SELECT coalesce(max(response), 0) > 0 AS found FROM pairs"
-_VALUES = """WITH scored AS (SELECT *, {column} AS length FROM pairs
-        WHERE a IS NOT NULL AND b IS NOT NULL),
-    edges AS (SELECT quantile_disc(length, [0.25, 0.5, 0.75]) AS edge FROM scored)
-    SELECT task, topic, passage, a, b, length, (length > edge[1])::INT + (length > edge[2])::INT
-        + (length > edge[3])::INT AS band
-    FROM scored, edges"""
-_DISAGREEMENTS = """SELECT task, a, b, a_place, b_place FROM pairs WHERE a <> b
-    QUALIFY row_number() OVER (PARTITION BY task, a > b ORDER BY item) <= ?
-    ORDER BY task, a > b, item"""
-_OVERLAPS = """SELECT task, count(*) FILTER (is_pair) AS matched,
-        greatest(count(*) FILTER (side = 1), count(*) FILTER (side = 2)) AS most
-    FROM (SELECT 1 AS side, task, false AS is_pair FROM first
-        UNION ALL SELECT 2, task, false FROM second
-        UNION ALL SELECT 0, task, true FROM pairs)
-    GROUP BY task HAVING matched < ? * most AND matched > 0 ORDER BY task"""
+def _with_first_names(first: Log, second: Log) -> tuple[pa.Table, dict[str, str]]:
+    """Return the second log's rows, and the metric of each task; refuse two metrics of a task.
 
-
-def _common_metrics(first: Log, second: Log) -> dict[str, str]:
-    """Return the metric of each task; refuse logs whose values are of different ones."""
-    metrics = dict(first.metrics)
-    if _is_one_task(first, second):
-        pairs = [(next(iter(first.metrics), ""), next(iter(second.metrics), ""))]
-    else:
-        pairs = [(task, task) for task in first.metrics if task in second.metrics]
-    for one, two in pairs:
-        a, b = first.metrics.get(one), second.metrics.get(two)
+    If each log has one task, it is the same task, whatever their files are named.
+    """
+    tasks, others = (log.table.column("task").unique().to_pylist() for log in (first, second))
+    table, renamed = second.table, {task: task for task in tasks if task in others}
+    if len(tasks) == len(others) == 1 and not renamed:
+        renamed = {tasks[0]: others[0]}
+        table = table.set_column(0, "task", pa.repeat(tasks[0], table.num_rows))
+    for task, other in renamed.items():
+        a, b = first.metrics.get(task), second.metrics.get(other)
         if a and b and a != b:
-            common = [name for name in first.offered[one] if name in second.offered[two]]
+            common = [name for name in first.offered[task] if name in second.offered[other]]
             hint = f"choose one with --metric: {', '.join(common)}" if common else "none is common"
             raise InputError(
-                f"task {one}: the first log has the metric {a}, the second {b}; {hint}"
+                f"task {task}: the first log has the metric {a}, the second {b}; {hint}"
             )
-    return metrics
-
-
-def _is_one_task(first: Log, second: Log) -> bool:
-    """Whether each log has one task: then files may be named as they like."""
-    return len(_tasks(first)) == len(_tasks(second)) == 1
-
-
-def _tasks(log: Log) -> list[str]:
-    return sorted(log.table.column("task").unique().to_pylist())
-
-
-def _renamed(log: Log, metrics: dict[str, str]) -> pa.Table:
-    """Return the rows; those of a single task are named as in the first log."""
-    tasks = _tasks(log)
-    if len(tasks) == len(metrics) == 1 and tasks != list(metrics):
-        return log.table.set_column(0, "task", pa.repeat(next(iter(metrics)), log.table.num_rows))
-    return log.table
-
-
-def _row(base: duckdb.DuckDBPyConnection, query: str) -> dict[str, Any]:
-    found: dict[str, Any] = base.sql(query).to_arrow_table().to_pylist()[0]
-    return found
-
-
-def _counts(base: duckdb.DuckDBPyConnection, name: str) -> dict[str, int]:
-    return _row(base, _COUNTS.format(name=name))
+    return table, {task: first.metrics.get(task, "") for task in renamed}
 
 
 def _check(
-    base: duckdb.DuckDBPyConnection,
-    logs: tuple[Log, Log],
+    base: "duckdb.DuckDBPyConnection",
+    first: Log,
+    second: Log,
     counts: dict[str, dict[str, int]],
+    about: dict[str, Any],
     *,
     is_anyway: bool,
 ) -> None:
-    """Refuse what a comparison cannot be made from, or only if asked for."""
-    matched, most = counts["pairs"]["matched"], max(counts[n]["items"] for n in ("first", "second"))
-    where = f"{logs[0].path} and {logs[1].path}"
-    if not matched:
+    """Refuse what cannot be compared, and what needs to be asked for."""
+    where, matched = f"{first.path} and {second.path}", about["matched"]
+    if matched == about["missing"]:
+        reason = f"of {matched:,} common items a score is missing" if matched else "no common item"
+        raise InputError(f"{where}: {reason} ({first.kind}: {counts['first']['items']:,} items; "
+                         f"{second.kind}: {counts['second']['items']:,})")  # fmt: skip
+    most = max(side["items"] for side in counts.values())
+    shares = [(where, matched, most)] + [
+        (f"task {task}", pairs, items)
+        for task, pairs, items in base.sql("FROM shares WHERE matched > 0").fetchall()
+    ]
+    for name, pairs, items in shares:
+        if pairs < LEAST_OVERLAP * items and not is_anyway:
+            share = f"{pairs:,} of {items:,} items are common ({pairs / items:.0%})"
+            raise InputError(f"{name}: {share}; choose tasks with --task, or add --anyway")
+    if about["other_prompts"] and not is_anyway:
         raise InputError(
-            f"{where} have no item in common ({counts['first']['items']:,} and "
-            f"{counts['second']['items']:,} items; tasks {', '.join(_tasks(logs[0])[:3])} and "
-            f"{', '.join(_tasks(logs[1])[:3])})"
-        )
-    if matched == counts["pairs"]["missing"]:
-        raise InputError(f"{where}: of all {matched:,} common items a score is missing")
-    if is_anyway:
-        return
-    if matched < LEAST_OVERLAP * most:
-        raise InputError(
-            f"{where} have {matched:,} of {most:,} items in common ({matched / most:.0%}); choose "
-            "tasks with --task, or add --anyway"
-        )
-    few = base.execute(_OVERLAPS, [LEAST_OVERLAP]).fetchall()
-    if few:
-        task, pairs, items = few[0]
-        raise InputError(f"task {task}: {pairs:,} of {items:,} items in common; add --anyway")
-    if others := counts["pairs"]["other_prompts"]:
-        raise InputError(
-            f"{where}: the prompts of {others:,} of {matched:,} common items differ, so the "
-            "difference is not of the models alone; add --anyway to compare"
+            f"{where}: the prompts of {about['other_prompts']:,} of {matched:,} common items "
+            "differ, so the difference is not of the models alone; add --anyway to compare"
         )
 
 
 def _names(first: Log, second: Log) -> tuple[str, str]:
-    """Return short names of the two models that differ."""
+    """Return the models' names, else as much of the paths as differs."""
     if first.model != second.model:
         return first.model, second.model
-    paths = (first.path.absolute(), second.path.absolute())
     for count in range(1, 4):
-        one, two = (str(Path(*path.parts[-count:])) for path in paths)
+        one, two = (str(Path(*log.path.absolute().parts[-count:])) for log in (first, second))
         if one != two:
             return one, two
     return f"{first.model} (first)", f"{first.model} (second)"
 
 
 def _groups(pairs: pa.Table, column: str) -> list[PairedResult]:
-    """Compare group by group; a single group without a name is no grouping."""
+    """Compare group by group; all items in a group without a name are no grouping."""
     codes = pairs.column(column).combine_chunks().dictionary_encode()
     names, index = codes.dictionary.to_pylist(), codes.indices.to_numpy()
     if names in ([""], [None]):
         return []
     order = np.argsort(index, kind="stable")
-    ends = np.searchsorted(index[order], np.arange(1, len(names) + 1))
-    parts = zip(names, np.split(order, ends[:-1]), strict=True)
-    found = [(name, pairs.take(pa.array(rows))) for name, rows in parts]
-    if column == "band":
-        found = [(_band(part), part) for _, part in sorted(found, key=lambda each: each[0])]
-    else:
-        found.sort(key=lambda each: str(each[0]))
-    return [_result(str(name) or "no topic", part) for name, part in found]
-
-
-def _band(part: pa.Table) -> str:
-    lengths = part.column("length").to_numpy()
-    return f"{lengths.min():,.0f} to {lengths.max():,.0f}"
+    ends = np.searchsorted(index[order], np.arange(1, len(names)))
+    parts = sorted(zip(names, np.split(order, ends), strict=True), key=lambda part: str(part[0]))
+    results = []
+    for name, rows in parts:
+        group = pairs.take(pa.array(rows))
+        if column == "length_band":
+            lengths = group.column("length").to_numpy()
+            name = f"{lengths.min():,.0f} to {lengths.max():,.0f}"
+        results.append(_result(name or f"no {column}", group))
+    return with_holm(results)
 
 
 def _result(group: str, pairs: pa.Table) -> PairedResult:
-    a, b = (pairs.column(name).to_numpy() for name in ("a", "b"))
-    passages = pairs.column("passage").combine_chunks().dictionary_encode()
-    is_shared = len(passages.dictionary) > 1 or passages.dictionary.to_pylist() != [""]
-    return paired_result(group, a, b, passages.to_pylist() if is_shared else None)
+    passages = pairs.column("passage")
+    is_shared = passages.unique().to_pylist() != [""]
+    values = (pairs.column(name).to_numpy() for name in ("first", "second"))
+    return paired_result(group, *values, passages.to_pylist() if is_shared else ())
 
 
-def _clusters(passages: Sequence[str] | None) -> list[int] | None:
+def _clusters(passages: Sequence[str]) -> list[int] | None:
     """Return a cluster for each item, or None where no two items share a passage."""
-    if passages is None:
-        return None
     names, index, sizes = np.unique(
         np.asarray(passages, dtype=str), return_inverse=True, return_counts=True
     )
-    is_shared = (sizes > 1) & (names != "")
-    if not is_shared.any():
-        return None
-    clusters = np.where(names[index] == "", -1 - np.arange(len(index)), index)
-    return clusters.tolist() if len(np.unique(clusters)) > 1 else None
-
-
-def _disagreements(first: Log, second: Log, shown: list[tuple[Any, ...]]) -> list[Disagreement]:
-    one, two = first.rows({row[3] for row in shown}), second.rows({row[4] for row in shown})
-    return [
-        Disagreement(task=task, first_value=a, second_value=b, first=one[x], second=two[y])
-        for task, a, b, x, y in shown
-    ]
+    clusters = np.where(names[index] == "", -1 - np.arange(len(index)), index) if len(names) else []
+    is_shared = bool(((sizes > 1) & (names != "")).any())
+    return list(clusters) if is_shared and len(np.unique(clusters)) > 1 else None

@@ -163,7 +163,7 @@ class LocalBackend:
             [each.prompt for each in encoded],
             [each.longest + more for each in encoded],
             [len(each.options[0]) if len(each.options) == 1 else 1 for each in encoded],
-            self._limits,
+            self._limits._replace(filled=0.0) if kind == "generate" else self._limits,
         )
         self._planned = {
             id(requests[row]): _Planned(requests[row], encoded[row], num_shared)

@@ -15,11 +15,13 @@ from spyhop.curate import (
     queries_to_pairs,
     split,
 )
-from spyhop.recipe.graph import Chosen, Recipe, RecipeStep, Ref, Source
+from spyhop.evaluate.round_trip import RoundTripConfig, round_trip
+from spyhop.models import Local
+from spyhop.recipe.graph import Chosen, Recipe, RecipeStep, Ref, Source, Use
 from spyhop.recipes.humpback_config import HumpbackConfig, Point, ScalingSet
 from spyhop.recipes.inputs import add_base
 from spyhop.recipes.mixture import add_collection, add_folder
-from spyhop.recipes.rounds import Data, Model, Rounds, Scored, add_scores, add_student
+from spyhop.recipes.rounds import STUDENT, Data, Model, Rounds, Scored, add_scores, add_student
 from spyhop.report import HumpbackPageConfig, StudentRun, humpback_page
 from spyhop.train import TuneConfig, tune
 
@@ -76,6 +78,8 @@ def add_report(
         runs=arms.runs,
         asked_under=config.asked_under,
     )
+    student = Use(Local(name=STUDENT), rounds.models["m0"])
+    trip = r.add("round-trip", round_trip, RoundTripConfig(), pairs=data.augmented, model=student)
     r.add(
         "report",
         humpback_page,
@@ -92,6 +96,7 @@ def add_report(
         graded=arms.graded,
         steps=data.segments,
         audits=audits,
+        trip=trip,
     )
 
 

@@ -1,4 +1,4 @@
-"""Train a model on your rows in one or more phases, with a probe, a model card and a report."""
+"""Train a model on your rows in one or more phases, with a probe, scores, a card and a report."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -6,10 +6,14 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
+from spyhop.augment import ModerateConfig, moderate
 from spyhop.collect import MessagesConfig, read_conversations
 from spyhop.collect.shapes import Shape
+from spyhop.evaluate import ContaminationRateConfig, MeasureConfig, check_contamination
 from spyhop.models import Local
 from spyhop.recipe.graph import Recipe, RecipeStep, Ref, Source, Use
+from spyhop.recipes.evaluating import add_scores
+from spyhop.recipes.inputs import Suite, add_items, placed, served
 from spyhop.report.training import TrainingPageConfig, training_page
 from spyhop.schema import Config
 from spyhop.settings import InputPath
@@ -49,7 +53,13 @@ class TrainingConfig(Config):
     """Further phases, as the teacher's answers follow the assistant's in Orca."""
     held_out: tuple[InputPath, ...] = ()
     """Validation rows (held-out loss only), in the same format."""
+    moderate: InputPath | None = None
+    """Classifier folder, or file of a moderation endpoint; training rows that it flags are dropped,
+    and the model card states their share. Default: no moderation."""
     probe: ProbeConfig | None = ProbeConfig()
+    suites: tuple[Suite, ...] = ()
+    """Benchmarks on which base and student are measured."""
+    measure: MeasureConfig = MeasureConfig()
     release: ReleaseConfig = ReleaseConfig()
 
     @model_validator(mode="before")
@@ -84,6 +94,14 @@ def training(config: TrainingConfig, name: str = "train") -> Recipe:
     for number, (phase, how) in enumerate(zip(phases, settings, strict=True), 1):
         names = {f"rows-{len(answers) + n}": path for n, path in enumerate(phase.rows, 1)}
         some = {name: _read(r, name, path, config.shape) for name, path in names.items()}
+        if config.moderate is not None:
+            by = served(config.moderate)
+            some = {
+                f"{name}.moderated": r.add(
+                    f"{name}.moderated", moderate, ModerateConfig(), answers=each, model=by
+                )
+                for name, each in some.items()
+            }
         answers |= some
         name = "student" if number == len(phases) else f"student.{number}"
         more = {"held_out": watched} if watched else {}
@@ -92,10 +110,19 @@ def training(config: TrainingConfig, name: str = "train") -> Recipe:
     if config.probe is not None:
         asked = Use(Local(name=r.name), model)
         found["probe"] = r.add("probe", probe, config.probe, answers=answers, model=asked)
-    given = with_title(config.release, r.name)
-    r.add(MODEL, release, given, model=model, base=base, answers=answers, **found)
+    given, more, own = with_title(config.release, r.name), {}, {}
+    if suites := placed(config.suites):
+        items = add_items(r, suites)
+        models = {
+            name: Use(Local(name=name), each) for name, each in (("base", base), (r.name, model))
+        }
+        scores = add_scores(r, config.measure, suites, items, models)
+        look = ContaminationRateConfig()
+        shared = r.add("shared", check_contamination, look, items=items, answers=answers)
+        more, own = {"items": items, "scores": scores, "shared": shared}, {"scores": scores[r.name]}
+    r.add(MODEL, release, given, model=model, base=base, answers=answers, **found, **own)
     page = TrainingPageConfig(title=r.name)
-    r.add("report", training_page, page, answers=answers, students=students, **found)
+    r.add("report", training_page, page, answers=answers, students=students, **found, **more)
     return r
 
 

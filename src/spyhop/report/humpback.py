@@ -13,7 +13,14 @@ from spyhop.curate import A4, A5
 from spyhop.curate.rate import rounded
 from spyhop.report.audit import audit_section
 from spyhop.report.data_figures import dropped_table
-from spyhop.report.html import RESULTS, ReportSection, Table, percent, write_page
+from spyhop.report.html import (
+    RESULTS,
+    ReportSection,
+    Table,
+    percent,
+    percent_interval,
+    write_page,
+)
 from spyhop.report.humpback_figures import (
     Measure,
     PairSet,
@@ -31,8 +38,9 @@ from spyhop.report.humpback_tables import (
 )
 from spyhop.report.sections import data_section, training_section
 from spyhop.report.task_figures import chance_sentence, task_results
-from spyhop.schema import Config, Finding, Pair
+from spyhop.schema import Config, Finding, Pair, Score
 from spyhop.stage import FOLDER, Context, Estimate, stage
+from spyhop.statistics import cluster_interval
 from spyhop.store import Artifact
 
 NUM_EXAMPLES = 2
@@ -65,7 +73,7 @@ class HumpbackPageConfig(Config):
 
 
 @stage(
-    version=4, writes=FOLDER, shows_names=True, plan=lambda config, **inputs: Estimate(seconds=8)
+    version=5, writes=FOLDER, shows_names=True, plan=lambda config, **inputs: Estimate(seconds=8)
 )
 def humpback_page(
     ctx: Context,
@@ -83,6 +91,7 @@ def humpback_page(
     graded: Mapping[str, Artifact],
     steps: Mapping[str, Artifact],
     audits: Mapping[str, Artifact],
+    trip: Artifact,
 ) -> None:
     """Write `report.html` and `results.json`: every table of the paper that the run can fill.
 
@@ -104,6 +113,7 @@ def humpback_page(
     sections = [
         _rounds_section(config.asked_under, rounds, measures, students, rated, kept, chosen),
         _gate_section(found, rated),
+        _assumptions_section(rated, trip),
         _data_section(sets),
         _diversity_section(sets),
     ]
@@ -222,6 +232,40 @@ def _gate_section(
         for each in some
     ]
     section.table(Table(["", "finding", "", "rows", "in words"], rows))
+    return section
+
+
+def _assumptions_section(rated: Mapping[str, Artifact], trip: Artifact) -> ReportSection:
+    section = ReportSection(
+        "The paper's two assumptions",
+        "Some web texts are good answers to an instruction, and the instruction can be written. "
+        "The round trip picks an instruction's own text among the nearest ones by likelihood.",
+    )
+    picks = [row for row in trip.rows(Score) if row.error is None]
+    shares: list[tuple[str, list[tuple[bool, str]], str]] = [
+        (
+            f"texts rated 4 or more, {_round(name)}",
+            [
+                (row.rating.score >= A4, row.origin)
+                for row in artifact.rows(Pair)
+                if row.rating is not None and row.rating.score is not None
+            ],
+            "",
+        )
+        for name, artifact in rated.items()
+    ]
+    chance = percent(sum(row.chance for row in picks) / max(1, len(picks)))
+    for by, name in (("gain", "acc_mutual_info"), ("sum", "acc"), ("mean", "acc_token")):
+        own = [(row.metrics[name] > 0, row.passage) for row in picks]
+        shares.append((f"own text picked by the {by} of log-probabilities", own, chance))
+    rows = []
+    for name, values, chance in shares:
+        flags, pages = [float(is_so) for is_so, _ in values], [page for _, page in values]
+        if len(set(pages)) > 1:
+            found = cluster_interval(flags, pages)
+            shown = f"{percent(found.value)} ({percent_interval(found.low, found.high)})"
+            rows.append([name, f"{len(flags):,}", shown, chance])
+    section.table(Table(["", "texts", "%, 95 % interval over pages", "chance %"], rows))
     return section
 
 

@@ -89,3 +89,42 @@ def _kappas(means: NDArray[np.float64]) -> NDArray[np.float64]:
     by_chance = aa + bb - 2 * a * b
     is_spread = by_chance > 1e-12
     return np.where(is_spread, 1 - apart / np.where(is_spread, by_chance, 1.0), 0.0)
+
+
+def krippendorff_alpha(
+    ratings: Sequence[Sequence[str]], *, level: float = 0.95, resamples: int = 2000
+) -> Interval:
+    """Return Krippendorff's alpha for categories, with any number of raters per unit.
+
+    It is 1 minus observed over expected disagreement. Units with fewer than two ratings say
+    nothing and are passed over. The interval is a percentile bootstrap over units, with a fixed
+    seed; a resample without two categories counts as 1, since all agree.
+
+    Args:
+        ratings: The categories that raters gave each unit, in any order.
+        level: Nominal coverage.
+        resamples: Bootstrap draws.
+
+    Raises:
+        ValueError: If no unit has two ratings, or all ratings are the same category.
+
+    Source: Krippendorff (2018), Content Analysis, 4th edition, chapter 12.
+    """
+    units = [unit for unit in ratings if len(unit) > 1]
+    names = sorted({name for unit in units for name in unit})
+    if len(names) < 2:
+        raise ValueError("alpha needs units with two ratings, and two categories among them")
+    counts = np.array([[unit.count(name) for name in names] for unit in units], dtype=float)
+    sizes = counts.sum(axis=1)
+    apart = (sizes**2 - (counts**2).sum(axis=1)) / (sizes - 1)
+    draws = np.random.default_rng(0).multinomial(
+        len(units), np.full(len(units), 1 / len(units)), size=resamples
+    )
+    weights = np.concatenate([np.ones((1, len(units))), draws])
+    totals = weights @ counts
+    num = totals.sum(axis=1)
+    expected = (num**2 - (totals**2).sum(axis=1)) / (num - 1)
+    is_spread = expected > 0
+    alphas = np.where(is_spread, 1 - (weights @ apart) / np.where(is_spread, expected, 1.0), 1.0)
+    low, high = np.quantile(alphas[1:], [(1 - level) / 2, (1 + level) / 2])
+    return Interval(value=float(alphas[0]), low=float(low), high=float(high), level=level)

@@ -4,7 +4,7 @@ import re
 import string
 from typing import Any, Literal
 
-from pydantic import field_validator
+from pydantic import ValidationError, field_validator
 
 from spyhop.schema import Config, RecipeError
 
@@ -99,9 +99,12 @@ def read_filters(given: object, where: str) -> list[Filter]:
             Filter(name=table["name"], steps=tuple(_step(step) for step in table["filter"]))
             for table in tables
         ]
-    except (TypeError, KeyError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise RecipeError(f"{where}: filter_list: not supported: {reason:.120}") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        reason = f"{first['loc'][0]} = {first['input']!r:.60}: {first['msg']}"
+    except (TypeError, KeyError, AttributeError):
+        reason = "write a list of tables with `name` and `filter`"
+    raise RecipeError(f"{where}: filter_list: {reason}")
 
 
 def _step(given: dict[str, Any]) -> Step:

@@ -31,7 +31,7 @@ LICENCES = ("LICENSE*", "LICENCE*", "NOTICE*", "USE_POLICY*")
 """Files of the base that its licence may want to be passed on."""
 
 
-CHECKED = ("outcome/", "right/")
+CHECKED = ("outcome/", "right/", "moderated/")
 TYPES = {"bfloat16": "BF16", "float16": "F16"}
 
 

@@ -1,13 +1,13 @@
 """Open a log, whichever tool wrote it, and read it into one small table.
 
 A log is a file, or a folder with the files of one model. Texts stay in the files: the table has
-their lengths and the number of each row, by which the rows to show are read again.
+their lengths and the place of each row, by which the rows to show are read again.
 """
 
 import re
 from codecs import BOM_UTF8
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from hashlib import blake2b
@@ -18,9 +18,8 @@ from zlib import crc32
 import pyarrow as pa
 from pydantic_core import from_json
 
-from spyhop.evaluate.logs.formats import FORMATS, Parse
+from spyhop.evaluate.logs.formats import FORMATS, Fields, LogRow
 from spyhop.evaluate.logs.inspect_log import header, inspect_row, is_inspect, samples
-from spyhop.evaluate.logs.row import LogRow, need
 from spyhop.processes import WorkerProcess
 from spyhop.schema import InputError, SpyhopError
 from spyhop.store.artifact import RECORD
@@ -28,44 +27,36 @@ from spyhop.store.files import LINE, byte_lines
 from spyhop.store.rows import read_rows, row_files
 
 INSPECT = "inspect"
-_NAME = pa.dictionary(pa.int32(), pa.string())
-COLUMNS = pa.schema(
-    [
-        ("task", _NAME),
-        ("item", pa.binary(16)),
-        ("sample", pa.int32()),
-        ("value", pa.float64()),
-        ("prompt", pa.uint32()),
-        ("topic", _NAME),
-        ("passage", _NAME),
-        ("question_chars", pa.int32()),
-        ("response_chars", pa.int32()),
-        ("place", pa.int64()),
-    ]
-)
-"""The small row: `item` and `prompt` are digests, 0 for an unknown prompt; `value` is null where a
-call or verdict failed; `place` finds the row again."""
 PARALLEL_BYTES = 64 << 20
 """Size of two logs from which each gets a process of its own."""
+_NAME = pa.dictionary(pa.int32(), pa.string())
+COLUMNS = {
+    "task": _NAME, "item": pa.binary(16), "sample": pa.int32(), "value": pa.float64(),
+    "prompt": pa.uint32(), "topic": _NAME, "passage": _NAME, "question": pa.int32(),
+    "response": pa.int32(), "place": pa.int64(),
+}  # fmt: skip
+"""The small row: `item` and `prompt` are digests, 0 for an unknown prompt; `value` is null where a
+call or verdict failed; `question` and `response` are numbers of characters."""
 _BATCH = 1 << 16
 _FILE = 1 << 40
-"""Rows that a file may have: `place` is the number of the file times this, plus the row's."""
+"""Rows that a file may have: a place is the number of the file times this, plus the row's."""
 _SAMPLES = re.compile(r"samples_(.+?)(?:_(\d{4}-\d\d-\d\dT[\d.-]+))?\.jsonl")
-_FOLDERS = ("scores-*.jsonl", "samples_*.jsonl", "*/samples_*.jsonl", "*.eval", "*.json",
-            "*/annotations.json", "*.jsonl", f"*/{RECORD}")  # fmt: skip
-"""What a folder of a log is searched for, in order."""
+_FOLDERS = {
+    "scores-*.jsonl": False, "samples_*.jsonl": True, "*/samples_*.jsonl": True, "*.eval": True,
+    "*.json": True, "*/annotations.json": True, "*.jsonl": False, f"*/{RECORD}": False,
+}  # fmt: skip
+"""What a folder is searched for, in order, and whether several such files are one log."""
 _KNOWN = f"{', '.join(FORMATS)} or {INSPECT}"
 
 
 class LogFile(NamedTuple):
-    """One file, or folder of an artifact, of one tool."""
+    """One file, or folder of an artifact, of one tool; what its name or header says of it."""
 
     path: Path
     kind: str
-    task: str
-    """As the file's name or header says; empty if it does not."""
-    model: str
-    created: str
+    task: str = ""
+    model: str = ""
+    created: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,25 +64,32 @@ class Log:
     """The rows of one model, of one tool."""
 
     path: Path
-    kind: str
-    model: str
     files: tuple[LogFile, ...]
     table: pa.Table
     """Of `COLUMNS`."""
     metrics: dict[str, str]
     """The metric that `value` is, by task."""
-    offered: dict[str, tuple[str, ...]]
+    offered: dict[str, dict[str, None]]
     """Every metric that the log has, by task."""
+
+    @property
+    def kind(self) -> str:
+        """The tool."""
+        return self.files[0].kind
+
+    @property
+    def model(self) -> str:
+        """The model's name as the log says it, else the file's."""
+        return self.files[0].model or self.path.stem
 
     def rows(self, places: Collection[int]) -> dict[int, LogRow]:
         """Read the rows at these places again, with their texts."""
-        found = {}
-        for number, file in enumerate(self.files):
-            wanted = {place % _FILE for place in places if place // _FILE == number}
-            if wanted:
-                for row_number, where, fields in _records(file, wanted):
-                    found[number * _FILE + row_number] = _parser(file)(fields, where, file.task)
-        return found
+        return {
+            number * _FILE + place: row
+            for number, file in enumerate(self.files)
+            if (wanted := {place % _FILE for place in places if place // _FILE == number})
+            for place, row in _rows(file, wanted)
+        }
 
 
 def read_log(path: Path, tasks: Sequence[str] = (), metric: str = "") -> Log:
@@ -106,34 +104,37 @@ def read_log(path: Path, tasks: Sequence[str] = (), metric: str = "") -> Log:
     Raises:
         InputError: If it is no log, has rows of several models, a broken row, or no such metric.
     """
-    files = _files(path)
-    kinds, models = ({getattr(file, name) for file in files} for name in ("kind", "model"))
-    if len(kinds) > 1 or len(models) > 1:
-        found = ", ".join(sorted(kinds if len(kinds) > 1 else models))
-        raise InputError(f"{path}: rows of {found}; name the file or folder of one model")
-    if tasks:
-        files = [file for file in files if not file.task or _is_wanted(file.task, tasks)]
-    reading = _Reading(tasks, metric)
-    batches = [batch for n, file in enumerate(files) for batch in reading.batches(n, file)]
-    table = pa.Table.from_batches(batches, COLUMNS).unify_dictionaries()
+    files = log_files(path)
+    for found in ({file.kind for file in files}, {file.model for file in files}):
+        if len(found) > 1:
+            names = _listed(sorted(found))
+            raise InputError(f"{path}: rows of {names}; name the file or folder of one model")
+    log = Log(path, tuple(files), None, {}, {})
+    batches = [
+        batch
+        for number, file in enumerate(files)
+        if not (tasks and file.task) or _is_wanted(file.task, tasks)
+        for batch in _batches(log, number, tasks, metric)
+    ]
+    table = pa.Table.from_batches(batches, pa.schema(COLUMNS)).unify_dictionaries()
     if not table.num_rows:
-        raise InputError(f"{path}: {reading.reason(path)}")
-    return Log(
-        path=path,
-        kind=files[0].kind,
-        model=files[0].model or path.stem,
-        files=tuple(files),
-        table=table,
-        metrics=reading.metrics,
-        offered={task: tuple(names) for task, names in reading.offered.items()},
-    )
+        offered = {name: None for names in log.offered.values() for name in names}
+        known = {file.task: None for file in files if file.task} | log.offered
+        if tasks and not any(_is_wanted(task, tasks) for task in known):
+            raise InputError(f"{path}: no task {_listed(tasks)}; it has {_listed(known) or 'none'}")
+        raise InputError(
+            f"{path}: no metric {metric!r}; it has {_listed(sorted(offered))}"
+            if offered
+            else f"{path}: no rows"
+        )
+    return Log(path, log.files, table, log.metrics, log.offered)
 
 
 def read_logs(
     first: Path, second: Path, tasks: Sequence[str] = (), metric: str = ""
 ) -> tuple[Log, Log]:
     """Read two logs as `read_log` does; large ones at the same time."""
-    size = sum(file.path.stat().st_size for path in (first, second) for file in _files(path))
+    size = sum(file.path.stat().st_size for path in (first, second) for file in log_files(path))
     if size < PARALLEL_BYTES:
         return read_log(first, tasks, metric), read_log(second, tasks, metric)
     worker = WorkerProcess("spyhop.evaluate.logs.read:serve")
@@ -155,65 +156,44 @@ def serve(receive: Callable[[], Any], send: Callable[[Log | SpyhopError], None])
         send(error)
 
 
-class _Reading:
-    """Rows to columns; of each task one metric."""
-
-    def __init__(self, tasks: Sequence[str], metric: str) -> None:
-        self.metrics: dict[str, str] = {}
-        self.offered: dict[str, dict[str, None]] = {}
-        self._tasks, self._metric = tasks, metric
-
-    def batches(self, number: int, file: LogFile) -> Iterator[pa.RecordBatch]:
-        parse, columns = _parser(file), _empty()
-        for row_number, where, fields in _records(file):
-            row = parse(fields, where, file.task)
-            name = self.metrics.get(row.task) or self._chosen(row)
-            self.offered.setdefault(row.task, {}).update(dict.fromkeys(row.values))
-            if self._tasks and not _is_wanted(row.task, self._tasks):
-                continue
-            if row.values and name not in row.values:  # another filter, or not the metric
-                continue
-            if name:  # a failed row has no score
-                self.metrics[row.task] = name
-            item = blake2b(row.item.encode(), digest_size=16).digest()
-            prompt = crc32(row.prompt.encode()) if row.prompt else 0
-            cells = (
-                row.task, item, row.sample, row.values.get(name), prompt, row.topic,
-                row.passage, len(row.question), len(row.response), number * _FILE + row_number,
-            )  # fmt: skip
-            for column, cell in zip(columns, cells, strict=True):
-                column.append(cell)
-            if len(columns[0]) == _BATCH:
-                yield _batch(columns)
-                columns = _empty()
-        yield _batch(columns)
-
-    def reason(self, path: Path) -> str:
-        """Return why no row was taken."""
-        if self._tasks and not any(_is_wanted(task, self._tasks) for task in self.offered):
-            return f"no task {', '.join(self._tasks)}; it has {_listed(self.offered) or 'no rows'}"
-        if self.offered:
-            names = {name for found in self.offered.values() for name in found}
-            return f"no metric {self._metric!r}; it has {_listed(sorted(names)) or 'no scores'}"
-        return "no rows"
-
-    def _chosen(self, row: LogRow) -> str:
-        if not self._metric:
-            return next(iter(row.values), "")
-        names = (n for n in row.values if self._metric in (n, n.partition(",")[0]))
-        return next(names, "")
+def _batches(log: Log, number: int, tasks: Sequence[str], metric: str) -> Iterator[pa.RecordBatch]:
+    """Yield the columns of a file, of each task those of one metric."""
+    cells: list[tuple[Any, ...]] = []
+    for place, row in _rows(log.files[number]):
+        log.offered.setdefault(row.task, {}).update(dict.fromkeys(row.values))
+        if tasks and not _is_wanted(row.task, tasks):
+            continue
+        name = log.metrics.get(row.task) or _chosen(row, metric)
+        if row.values and name not in row.values:  # another filter, or without the metric
+            continue
+        if name:  # a failed row has no score
+            log.metrics[row.task] = name
+        item = blake2b(row.item.encode(), digest_size=16).digest()
+        prompt = crc32(row.prompt.encode()) if row.prompt else 0
+        cells.append(
+            (row.task, item, row.sample, row.values.get(name), prompt, row.topic, row.passage,
+             len(row.question), len(row.response), number * _FILE + place)
+        )  # fmt: skip
+        if len(cells) == _BATCH:
+            yield _batch(cells)
+            cells = []
+    if cells:
+        yield _batch(cells)
 
 
-def _empty() -> list[list[Any]]:
-    return [[] for _ in COLUMNS]
+def _chosen(row: LogRow, metric: str) -> str:
+    names = (name for name in row.values if metric in ("", name, name.partition(",")[0]))
+    return next(names, "")
 
 
-def _batch(columns: list[list[Any]]) -> pa.RecordBatch:
+def _batch(cells: list[tuple[Any, ...]]) -> pa.RecordBatch:
     arrays = [
-        pa.array(cells, pa.string()).dictionary_encode() if kind == _NAME else pa.array(cells, kind)
-        for cells, kind in zip(columns, COLUMNS.types, strict=True)
+        pa.array(column, pa.string()).dictionary_encode()
+        if kind == _NAME
+        else pa.array(column, kind)
+        for column, kind in zip(zip(*cells, strict=True), COLUMNS.values(), strict=True)
     ]
-    return pa.record_batch(arrays, schema=COLUMNS)
+    return pa.record_batch(arrays, schema=pa.schema(COLUMNS))
 
 
 def _is_wanted(task: str, tasks: Sequence[str]) -> bool:
@@ -221,22 +201,37 @@ def _is_wanted(task: str, tasks: Sequence[str]) -> bool:
 
 
 def _listed(names: Collection[str]) -> str:
-    shown = list(names)[:8]
-    return ", ".join(shown) + (f" and {len(names) - len(shown)} more" if len(names) > 8 else "")
+    more = f" and {len(names) - 8} more" if len(names) > 8 else ""
+    return ", ".join(list(names)[:8]) + more
 
 
-def _parser(file: LogFile) -> Parse:
-    return inspect_row if file.kind == INSPECT else FORMATS[file.kind][2]
+def _rows(file: LogFile, wanted: Collection[int] | None = None) -> Iterator[tuple[int, LogRow]]:
+    """Yield number and row of every row of a file, or of the wanted ones."""
+    parse = inspect_row if file.kind == INSPECT else FORMATS[file.kind][2]
+    for number, where, fields in log_records(file, wanted):
+        try:
+            yield number, parse(fields, where, file.task)
+        except (TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
+            raise InputError(f"{where}: no row of {file.kind} ({error!s:.80})") from None
 
 
-def _records(
+def log_records(
     file: LogFile, wanted: Collection[int] | None = None
-) -> Iterator[tuple[int, str, Mapping[str, Any]]]:
-    """Yield number, place and fields of each row of a file, or of the wanted ones."""
+) -> Iterator[tuple[int, str, Fields]]:
+    """Yield number, place and fields of every row of a file, or of the wanted ones."""
     if file.kind == INSPECT:
         yield from samples(file.path, wanted)
-    elif file.path.suffix == ".jsonl":
-        yield from _lines(file.path, wanted)
+    elif (
+        file.path.suffix == ".jsonl"
+    ):  # half of the time of `read_rows`, which names what is broken
+        for number, line in enumerate(byte_lines(file.path), 1):
+            if (wanted is None or number in wanted) and not line.isspace():
+                try:
+                    fields = from_json(line.removeprefix(BOM_UTF8))
+                except ValueError:
+                    deque(read_rows(file.path), maxlen=0)
+                    raise
+                yield number, f"{file.path}{LINE}{number}", fields
     else:
         rows = (row for part in row_files(file.path) for row in read_rows(part))
         for number, (where, fields) in enumerate(rows):
@@ -244,71 +239,46 @@ def _records(
                 yield number, where, fields
 
 
-def _lines(
-    path: Path, wanted: Collection[int] | None
-) -> Iterator[tuple[int, str, Mapping[str, Any]]]:
-    """Yield the rows of JSON lines; half of the time of `read_rows`, which names what is broken."""
-    for number, line in enumerate(byte_lines(path), 1):
-        if (wanted is None or number in wanted) and not line.isspace():
-            try:
-                fields = from_json(line.removeprefix(BOM_UTF8))
-                where = f"{path}{LINE}{number}"
-                yield number, where, need({"row": fields}, "row", dict, where)
-            except ValueError:
-                deque(read_rows(path), maxlen=0)
-                raise
-
-
-def _files(path: Path) -> list[LogFile]:
-    """Return the files of a log.
-
-    Of several runs of one task in a folder, the newest is taken.
-    """
+def log_files(path: Path) -> list[LogFile]:
+    """Return the files of a log; of several runs of one task in a folder, the newest."""
     if path.is_file() or (path / RECORD).is_file():
         return [_file(path)]
     if not path.is_dir():
         raise InputError(f"{path}: no such file or folder")
-    for pattern in _FOLDERS:
+    for pattern, are_one_log in _FOLDERS.items():
         paths = sorted(path.glob(pattern))
         if pattern == "*.json":
             paths = [each for each in paths if is_inspect(each)]
-        if pattern.endswith(RECORD):
-            paths = [each.parent for each in paths if _is_scores(each.parent)]
-        if paths and pattern in ("scores-*.jsonl", "*.jsonl", f"*/{RECORD}") and len(paths) > 1:
+        elif pattern.endswith(RECORD):
+            paths = [each.parent for each in paths if "extracted" in _first_row(each.parent)]
+        if len(paths) > 1 and not are_one_log:
             names = _listed([str(each.relative_to(path)) for each in paths])
             raise InputError(f"{path}: several models or files: {names}; name one of them")
         if paths:
-            files = sorted((_file(each) for each in paths), key=lambda file: file.created)
-            newest = {(f.task, f.model) if f.task else f.path: f for f in files}
+            files = sorted(map(_file, paths), key=lambda file: file.created)
+            newest = {(file.task, file.model) if file.task else file.path: file for file in files}
             return list(newest.values())
     raise InputError(f"{path}: a folder without a log of {_KNOWN}")
 
 
-def _is_scores(folder: Path) -> bool:
-    """Whether an artifact has scores."""
-    parts = sorted(folder.glob("part-*.parquet"))
-    return bool(parts) and {"correct", "extracted"} <= set(_first_row(parts[0]))
-
-
-def _first_row(path: Path) -> dict[str, Any]:
-    return next((row for _, row in read_rows(path)), {})
-
-
 def _file(path: Path) -> LogFile:
-    """Return a file with its tool, and the task and model that its name or header says."""
     if path.is_file() and is_inspect(path):
         spec = header(path)
         texts = (str(spec.get(name) or "") for name in ("task", "model", "created"))
         return LogFile(path, INSPECT, *texts)
-    row = next((row for part in row_files(path) if (row := _first_row(part))), None)
-    if row is None:
+    row = _first_row(path)
+    if not row:
         raise InputError(f"{path}: no rows")
     kind = next((kind for kind, (one, two, _) in FORMATS.items() if one in row and two in row), "")
     if not kind:
-        raise InputError(
-            f"{path}: not a log of {_KNOWN}; the fields of its first row: {_listed(row)}"
-        )
+        fields = f"the fields of its first row: {_listed(row)}"
+        raise InputError(f"{path}: not a log of {_KNOWN}; {fields}")
     name = _SAMPLES.fullmatch(path.name) if kind == "lm-eval" else None
     model = row.get("model") or row.get("generator_2") or (path.parent.name if name else "")
-    task, created = (name[1], name[2] or "") if name else ("", "")
-    return LogFile(path, kind, task, str(model), created)
+    return LogFile(path, kind, name[1] if name else "", str(model), (name and name[2]) or "")
+
+
+def _first_row(path: Path) -> Fields:
+    """Return the first row of a file or an artifact; empty if there is no row."""
+    parts = path.glob("part-*.parquet") if path.is_dir() else row_files(path)
+    return next((row for part in parts for _, row in read_rows(part)), {})

@@ -1,0 +1,119 @@
+"""Votes of people: write the page, read the votes."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from spyhop.evaluate.votes import (
+    LEAST_PASSED,
+    Tally,
+    Votes,
+    read_pairs,
+    read_verdicts,
+    read_votes,
+    tallies,
+)
+from spyhop.report.vote import vote_page
+from spyhop.statistics import Interval
+from spyhop.store.atomic import atomic_write
+
+vote = typer.Typer(
+    add_completion=False,
+    rich_markup_mode=None,
+    help="Let people compare two models blindly, and read their votes.",
+)
+
+
+@vote.command("make")
+def make(
+    first: Annotated[
+        Path, typer.Argument(help="Rows with a question and a response.", metavar="A.jsonl")
+    ],
+    second: Annotated[
+        Path, typer.Argument(help="The other model's, to the same questions.", metavar="B.jsonl")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Page to write.", metavar="FILE.html")],
+    screening: Annotated[
+        Path | None,
+        typer.Option("--screening", help="Rows of question, better, worse.", metavar="FILE"),
+    ] = None,
+) -> None:
+    """Write a page on which people vote.
+
+    It is one self-contained file for a browser. Voters save their votes there as a JSON file.
+    """
+    names, pairs = read_pairs(first, second, screening)
+    with atomic_write(out) as temporary:
+        temporary.write_text(vote_page(names, pairs), encoding="utf-8")
+    num = sum(bool(pair.expected) for pair in pairs)
+    print(f"{out}: {len(pairs) - num:,} pairs, {num:,} screening items")  # noqa: T201
+
+
+@vote.command("read")
+def read(
+    files: Annotated[list[Path], typer.Argument(help="Saved votes.", metavar="VOTES.json...")],
+    out: Annotated[Path, typer.Option("--out", help="File of verdicts to write (JSONL).")],
+    judged: Annotated[
+        list[Path] | None,
+        typer.Option("--judged", help="Verdicts of judges on the same two models, to compare."),
+    ] = None,
+    least_passed: Annotated[
+        float,
+        typer.Option("--passed", min=0, max=1, help="Least share of right screening items."),
+    ] = LEAST_PASSED,
+) -> None:
+    """Report wins, ties and losses, and agreement.
+
+    The votes are written as verdicts, one per person and item.
+    """
+    votes = read_votes(files, least_passed)
+    found = tallies(votes, [row for path in judged or () for row in read_verdicts(path)])
+    with atomic_write(out) as temporary:
+        text = "".join(f"{row.model_dump_json()}\n" for row in votes.verdicts)
+        temporary.write_text(text, encoding="utf-8")
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(_table(votes, found))
+    for line in _notes(votes, found[0]):
+        console.print(line, markup=False)
+
+
+def _table(votes: Votes, found: list[Tally]) -> Table:
+    table = Table(box=None, pad_edge=False, title=f"{votes.a} against {votes.b}")
+    for name in ("", "items", "votes", "win %", "tie %", "loss %", "kappa with people"):
+        table.add_column(name, justify="right" if name else "left")
+    for row in found:
+        shares = [_shown(each, 100) for each in (row.win, row.tie, row.lose)]
+        kappa = _shown(row.kappa, 1) if row.kappa else ""
+        table.add_row(row.who, f"{row.items:,}", f"{row.votes:,}", *shares, kappa)
+    return table
+
+
+def _shown(interval: Interval, unit: int) -> str:
+    digits = 1 if unit == 100 else 2
+    value, low, high = (
+        f"{unit * each:.{digits}f}" for each in (interval.value, interval.low, interval.high)
+    )
+    return f"{value} ({low} to {high})"
+
+
+def _notes(votes: Votes, people: Tally) -> list[str]:
+    lines = []
+    for who, (right, num) in votes.screened.items():
+        result = "left out" if who in votes.failed else "passed"
+        lines.append(f"{who}: {right} of {num} screening items right, {result}" if num else "")
+    alpha = votes.alpha
+    lines.append(
+        f"Krippendorff's alpha {_shown(alpha, 1)}"
+        if alpha
+        else "Agreement: needs two people on the same items, and more than one kind of vote"
+    )
+    if people.needed is None:
+        lines.append("As many wins as losses: no number of votes is known that would settle it")
+    elif people.needed <= people.items:
+        lines.append(f"Votes on {people.needed:,} items settle it; there are {people.items:,}")
+    else:
+        lines.append(f"Votes on about {people.needed:,} items would settle it")
+    return [line for line in lines if line]

@@ -1,0 +1,297 @@
+"""Blind pairwise votes of people: pairs for a page, and what the saved votes say.
+
+Source: Humpback (arXiv:2308.06259), section 3.5: two responses on random sides, three options,
+raters that must pass screening items.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import ceil
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, ValidationError
+
+from spyhop.collect.shapes import first_exchange
+from spyhop.schema import Config, InputError, Verdict
+from spyhop.settings import validated
+from spyhop.statistics import Interval, nominal_kappa
+from spyhop.statistics.agreement import krippendorff_alpha
+from spyhop.statistics.preference import bounded_mean
+from spyhop.store import key_of, row_id
+from spyhop.store.files import json_file
+from spyhop.store.rows import read_rows
+
+FORMAT = "spyhop votes 1"
+LEAST_PASSED = 0.85
+"""Share of screening items that a rater must get right, as in the paper."""
+SETTLED_Z = (1.96 + 0.84) ** 2
+"""A difference is found at the level 95 % with a power of 80 %."""
+Winner = Literal["a", "b", "tie"]
+
+
+class Vote(Config):
+    """One vote as the page saves it."""
+
+    id: str
+    order: Literal["ab", "ba"]
+    winner: Winner
+    expected: Literal["a", "b", ""] = ""
+    """Of a screening item: the better response."""
+
+
+class VoteFile(Config):
+    """The file that the page saves."""
+
+    format: Literal["spyhop votes 1"]
+    page: str
+    a: str
+    b: str
+    rater: str = Field(min_length=1)
+    votes: list[Vote]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VotePair:
+    """Two responses to a question."""
+
+    id: str
+    question: str
+    a: str
+    b: str
+    expected: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tally:
+    """What people, or a judge, say of a pair of models; shares are over items."""
+
+    who: str
+    items: int
+    votes: int
+    win: Interval
+    tie: Interval
+    lose: Interval
+    kappa: Interval | None = None
+    """Of a judge: agreement with the people's majority on the same items."""
+    needed: int | None = None
+    """Items with a vote that would settle who is better; None if the two are level."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Votes:
+    """All votes that were read."""
+
+    a: str
+    b: str
+    verdicts: list[Verdict]
+    """Of raters that passed; screening items are not among them."""
+    screened: dict[str, tuple[int, int]]
+    """Right screening items and all of them, by rater."""
+    failed: list[str]
+    """Raters that did not pass."""
+    alpha: Interval | None
+    """Krippendorff's; None without two votes on an item, or where all votes are the same."""
+
+
+def read_pairs(
+    first: Path, second: Path, screening: Path | None = None
+) -> tuple[tuple[str, str], list[VotePair]]:
+    """Return the names of both models, and the pairs to vote on: screening items come last.
+
+    A model's name is the `model` of its rows if they all state the same, else the file's name.
+
+    Rows of any shape with a question and a response; they are matched by `id`, or by the question
+    where the files share no id. Equal responses are no pair. Screening items are rows of
+    `question`, `better` and `worse`.
+
+    Raises:
+        InputError: If the files share no question, or a row is not of such a shape.
+    """
+    (name_a, *sides), (name_b, *more) = (_responses(path) for path in (first, second))
+    sides += more
+    if name_a == name_b:
+        name_a, name_b = (f"{path.parent.name}/{path.stem}" for path in (first, second))
+    for by in (0, 1):
+        a, b = ({row[by]: row[1:] for row in reversed(side)} for side in sides)
+        if shared := [key for key in a if key and key in b]:
+            break
+    else:
+        raise InputError(f"{second}: no question of {first} is among its rows")
+    pairs = [
+        VotePair(id=row_id(key) if by else key, question=a[key][0], a=a[key][1], b=b[key][1])
+        for key in reversed(shared)
+        if a[key][1] != b[key][1]
+    ]
+    if not pairs:
+        raise InputError(f"{second}: all responses are equal to those of {first}")
+    return (name_a, name_b), [*pairs, *(_screening(screening) if screening else [])]
+
+
+def _responses(path: Path) -> tuple[str, list[tuple[str, str, str]]]:
+    """Return the model's name, and id, question and response of each row."""
+    found, names = [], set()
+    for where, row in read_rows(path):
+        question, response, why = first_exchange(row, where)
+        if why:
+            raise InputError(f"{where}: no question with a response ({why})")
+        found.append((str(row.get("id") or row.get("item_id") or ""), question, response))
+        names.add(str(row.get("model") or path.stem))
+    return names.pop() if len(names) == 1 else path.stem, found
+
+
+def _screening(path: Path) -> list[VotePair]:
+    found = []
+    for number, (where, row) in enumerate(read_rows(path)):
+        texts = [row.get(name) for name in ("question", "better", "worse")]
+        if not all(isinstance(text, str) and text for text in texts):
+            raise InputError(f"{where}: a screening item needs question, better and worse")
+        question, better, worse = map(str, texts)
+        a, b = (better, worse) if number % 2 else (worse, better)
+        name = row_id("screening", question, better, worse)
+        expected = "a" if number % 2 else "b"
+        found.append(VotePair(id=name, question=question, a=a, b=b, expected=expected))
+    return found
+
+
+def page_key(names: Sequence[str], pairs: Sequence[VotePair]) -> str:
+    """Return the hash of what a page asks: the same page keeps its votes."""
+    return key_of([*names, *((p.id, p.question, p.a, p.b, p.expected) for p in pairs)])
+
+
+def read_votes(paths: Sequence[Path], least_passed: float = LEAST_PASSED) -> Votes:
+    """Read saved votes; a file given twice counts once.
+
+    Raises:
+        InputError: If a file is not one of votes, compares other models than the first, or holds
+            another vote of a person on the same item.
+    """
+    files = [_read(path) for path in paths]
+    names = (files[0].a, files[0].b)
+    votes: dict[tuple[str, str], Vote] = {}
+    for path, file in zip(paths, files, strict=True):
+        if (file.a, file.b) != names:
+            both = " and ".join(names)
+            raise InputError(f"{path}: votes on {file.a} and {file.b}, not on {both}")
+        for vote in file.votes:
+            if votes.setdefault((file.rater, vote.id), vote) != vote:
+                raise InputError(f"{path}: a second, different vote of {file.rater} on {vote.id}")
+    screened = {
+        file.rater: _passed([v for (who, _), v in votes.items() if who == file.rater])
+        for file in files
+    }
+    failed = [who for who, (right, num) in screened.items() if right < least_passed * num]
+    verdicts = [
+        Verdict(id=row_id(item, who), item_id=item, judge=who, a=names[0], b=names[1],
+                order=vote.order, winner=vote.winner)
+        for (who, item), vote in votes.items()
+        if not vote.expected and who not in failed
+    ]  # fmt: skip
+    by_item = _by_item(verdicts, names)
+    try:
+        alpha = krippendorff_alpha(list(by_item.values()))
+    except ValueError:
+        alpha = None
+    return Votes(
+        a=names[0], b=names[1], verdicts=verdicts, screened=screened, failed=failed, alpha=alpha
+    )
+
+
+def _read(path: Path) -> VoteFile:
+    found = json_file(path)
+    if not isinstance(found, dict) or found.get("format") != FORMAT:
+        raise InputError(f"{path}: not a file of votes, as the page of `spyhop vote make` saves it")
+    return validated(path, VoteFile, found, "", {})
+
+
+def _passed(votes: Sequence[Vote]) -> tuple[int, int]:
+    screening = [vote for vote in votes if vote.expected]
+    return sum(vote.winner == vote.expected for vote in screening), len(screening)
+
+
+def tallies(votes: Votes, judged: Sequence[Verdict] = ()) -> list[Tally]:
+    """Return the people's tally, and one per judge of verdicts on the same two models.
+
+    Raises:
+        InputError: If no vote is left.
+    """
+    names = (votes.a, votes.b)
+    people = _by_item(votes.verdicts, names)
+    if not people:
+        raise InputError("no vote is left: every rater failed the screening items, or voted none")
+    found = [_tally("people", people)]
+    judges: dict[str, list[Verdict]] = defaultdict(list)
+    for verdict in judged:
+        judges[verdict.judge].append(verdict)
+    for judge, verdicts in judges.items():
+        by_item = _by_item(verdicts, names)
+        if not by_item.keys() & people.keys():
+            both = " and ".join(names)
+            raise InputError(f"judge {judge}: no verdict on {both} and an item with votes")
+        found.append(_tally(judge, by_item, people))
+    return found
+
+
+def _by_item(verdicts: Sequence[Verdict], names: tuple[str, str]) -> dict[str, list[str]]:
+    """Return the winners of each item, as `a` and `b` of these names."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for verdict in verdicts:
+        swapped = (verdict.b, verdict.a) == names
+        if verdict.winner is None or not (swapped or (verdict.a, verdict.b) == names):
+            continue
+        winner = {"a": "b", "b": "a"}.get(verdict.winner) if swapped else verdict.winner
+        found[verdict.item_id].append(winner or "tie")
+    return dict(found)
+
+
+def _tally(
+    who: str, by_item: Mapping[str, list[str]], people: Mapping[str, list[str]] | None = None
+) -> Tally:
+    win, tie, lose = (
+        [winners.count(side) / len(winners) for winners in by_item.values()]
+        for side in ("a", "tie", "b")
+    )
+    kappa = None
+    if people is not None:
+        both = [item for item in by_item if item in people]
+        try:
+            kappa = nominal_kappa(
+                [_majority(people[item]) for item in both],
+                [_majority(by_item[item]) for item in both],
+            )
+        except ValueError:
+            kappa = None
+    leads = [a - b for a, b in zip(win, lose, strict=True)]
+    mean = sum(leads) / len(leads)
+    spread = sum(lead**2 for lead in leads) / len(leads) - mean**2
+    return Tally(
+        who=who,
+        items=len(by_item),
+        votes=sum(map(len, by_item.values())),
+        win=bounded_mean(win),
+        tie=bounded_mean(tie),
+        lose=bounded_mean(lose),
+        kappa=kappa,
+        needed=max(2, ceil(SETTLED_Z * spread / mean**2)) if mean else None,
+    )
+
+
+def _majority(winners: Sequence[str]) -> str:
+    lead = winners.count("a") - winners.count("b")
+    return "tie" if lead == 0 else "a" if lead > 0 else "b"
+
+
+def read_verdicts(path: Path) -> list[Verdict]:
+    """Return rows of verdicts, as `spyhop judge` writes them.
+
+    Raises:
+        InputError: If a row is no verdict.
+    """
+    found = []
+    for where, row in read_rows(path):
+        try:
+            found.append(Verdict.model_validate(row))
+        except ValidationError:
+            raise InputError(f"{where}: not a verdict of `spyhop judge` or `vote read`") from None
+    return found
