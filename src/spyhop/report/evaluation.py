@@ -24,7 +24,7 @@ from spyhop.report.comparison import differences_table
 from spyhop.report.contamination import contamination_section, seen_items
 from spyhop.report.html import ReportSection, Table, percent, percent_interval, write_page
 from spyhop.report.items import items_section
-from spyhop.report.safety import safety_sections, spread_section
+from spyhop.report.safety import overlap_sections, safety_sections, spread_section
 from spyhop.schema import Config
 from spyhop.stage import FOLDER, Context, Estimate, stage
 from spyhop.store import Artifact
@@ -88,6 +88,7 @@ def evaluation_page(
         *([samples_section(sampled, seen)] if sampled else []),
         *([sweep_section(swept)] if swept else []),
         *([spread_section(sampled or {}, swept or {})] if sampled or swept else []),
+        *overlap_sections(scores),
         *safety_sections(scores, support or {}, is_shown=config.show_texts),
         *([contamination_section(seen)] if seen is not None else []),
         items_section(ctx.out, items, scores, config.hidden),
