@@ -223,13 +223,13 @@ def test_a_page_has_every_safety_section_and_no_hidden_text(
     options = [each for name, place in places.items() for each in ("--data", f"{name}={place}")]
     options += [each for name in suites for each in ("--suite", name)]
     fast = ["--set", "measure.sampling.max_new_tokens=3", "--limit", "4", "--out", out]
-    told = cli("eval", tiny_folder, *options, *fast)
+    told = cli("eval", tiny_folder, tiny_folder, *options, *fast)
     assert told.code == 0, told.stderr
     page = (out / "runs/eval/report/report.html").read_text()
     for title in ("Toxicity: toxigen", "Bias: crows_pairs", "Labels: toxic_comments",
                   "Refusals: sensitive-tagged"):  # fmt: skip
         assert title in page, title
-    assert "17.3" in page and "AUC" in page
+    assert "17.3" in page and "AUC" in page and "no WordNet" in page
     assert "is grim today" not in page and "second line" not in page
     lines = (out / "runs/eval/report/items.jsonl").read_text().splitlines()
     assert {json.loads(line)["suite"] for line in lines} == {

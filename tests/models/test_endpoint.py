@@ -161,7 +161,6 @@ def test_odd_ways_to_answer_well(tmp_path: Path, name: str):
         ("length", "", "cut"),
         ("filter", "", "refused"),
         ("refusal", "I cannot help with that.", "refused"),
-        ("number-content", "", "empty"),
     ],
 )
 def test_outcomes_that_are_data_are_asked_once(tmp_path: Path, name, text, ending):

@@ -167,8 +167,6 @@ def test_faults_of_the_server_are_no_answers(name):
     [
         ("", ""),
         (None, ""),
-        (7, ""),
-        ({"text": "no"}, ""),
         ([{"type": "text", "text": "a"}, {"type": "text", "text": "b"}], "ab"),
         ([{"type": "image"}, None, {"text": 7}, {"text": "c"}], "c"),
         ("  kept as it is \n", "  kept as it is \n"),
@@ -177,6 +175,12 @@ def test_faults_of_the_server_are_no_answers(name):
 )
 def test_content(content, text):
     assert (got(said(content)).text, got(said(content)).finish_reason) == (text, "stop")
+
+
+@pytest.mark.parametrize("content", [7, {"text": "no"}])
+def test_content_that_is_no_text_is_no_answer(content):
+    with pytest.raises(Unreadable, match="is not text"):
+        got(said(content))
 
 
 def test_a_message_without_content():

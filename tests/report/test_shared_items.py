@@ -1,9 +1,8 @@
 from pathlib import Path
 
 from spyhop.evaluate import ItemOverlap
-from spyhop.report.compare import comparison_table
 from spyhop.report.contamination import contamination_section, seen_items, shared_cells
-from spyhop.report.sections import scores_section
+from spyhop.report.sections import scores_section, student_differences
 from spyhop.report.task_figures import task_results
 from spyhop.schema import Score
 from toys import rows_artifact
@@ -45,9 +44,9 @@ def test_models_are_compared_pair_by_pair(tmp_path: Path):
         "base": _scores(tmp_path / "a", [False] * 8 + [True]),
         "student": _scores(tmp_path / "b", [True] * 9),
     }
-    (row,) = comparison_table(scores, "student").rows
-    assert row[:4] == ["s", "student minus base", "9", "+88.9"]
-    assert row[5] == "0.00781" and row[6] == "88.9"  # McNemar: 2 / 2^8
+    (row,) = student_differences(scores, "student").rows
+    assert row[:4] == ["s all", "student minus base", "9", "+88.9"]
+    assert row[5] == "0.00781" and row[7:9] == ["8", "0"]  # McNemar: 2 / 2^8
 
 
 def test_no_item_is_clean(tmp_path: Path):

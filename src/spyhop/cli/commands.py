@@ -42,9 +42,10 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "train": ("training", "Train a model on your rows."),
     },
     "Evaluation": {
+        "tasks": ("benchmarks", "Show benchmarks: items, options, chance, prompt, source."),
         "eval": ("evaluation", "Evaluate models on benchmarks."),
         "scale": ("scaling", "Compare data sets by what they gain as they grow."),
-        "compare": ("comparing", "Compare two models item by item, from anybody's logs."),
+        "compare": ("comparing", "Compare two models item by item, from the logs of one tool."),
         "export": ("comparing", "Write scores for inspect, lm-eval or the Hugging Face hub."),
         "judge": ("judging", "Judge responses to open questions, or measure judges."),
         "vote": ("voting", "Let people compare two models blindly, and read their votes."),

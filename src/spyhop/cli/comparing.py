@@ -2,9 +2,8 @@
 
 import json
 from dataclasses import asdict
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -23,14 +22,6 @@ _LOGS = (
 )
 
 
-class By(StrEnum):
-    """How the printed table is grouped."""
-
-    task = "task"
-    length = "length"
-    topic = "topic"
-
-
 def compare(
     first: Annotated[Path, typer.Argument(help=_LOGS, show_default=False)],
     second: Annotated[Path, typer.Argument(help="The other model's.", show_default=False)],
@@ -40,7 +31,10 @@ def compare(
     metric: Annotated[
         str, typer.Option("--metric", help="Default: the first metric of each task.")
     ] = "",
-    by: Annotated[By, typer.Option("--by", help="Groups of the printed table.")] = By.task,
+    by: Annotated[
+        Literal["task", "length", "topic"],
+        typer.Option("--by", help="Groups of the printed table."),
+    ] = "task",
     json_: Annotated[
         Path | None, typer.Option("--json", help="Write tables and disagreements to this file.")
     ] = None,
@@ -63,7 +57,7 @@ def compare(
     compared = compare_logs(*logs, num_rows=rows, is_anyway=anyway)
     console = Console(highlight=False)
     console.width = console.width if console.is_terminal else PLAIN_WIDTH
-    console.print(terminal_table(compared, by.value))
+    console.print(terminal_table(compared, by))
     for line in summary_lines(compared):
         console.print(line, markup=False, soft_wrap=True)
     if json_:
@@ -81,17 +75,12 @@ def _write(path: Path, text: str) -> None:
         raise InputError(f"{path}: cannot be written ({error.strerror})") from None
 
 
-class Tool(StrEnum):
-    """Whose format scores are written in."""
-
-    inspect = "inspect"
-    lm_eval = "lm-eval"
-    hub = "hub"
-
-
 def export(
-    scores: Annotated[Path, typer.Argument(help="scores-NAME.jsonl of `spyhop eval`.")],
-    to: Annotated[Tool, typer.Option("--to", help="inspect .eval, lm-eval results, hub YAML.")],
+    scores: Annotated[Path, typer.Argument(help="File of `spyhop eval`: scores-NAME.jsonl.")],
+    to: Annotated[
+        Literal["inspect", "lm-eval", "hub"],
+        typer.Option("--to", help="Format: inspect .eval, lm-eval results, hub YAML."),
+    ],
     out: TaskOut,
     dataset: Annotated[
         list[str] | None,
@@ -107,5 +96,5 @@ def export(
     if odd := next(("".join(pair) for pair in pairs if not (pair[0] and pair[2])), None):
         raise InputError(f"--dataset {odd!r}: write TASK=ID, such as gsm8k=openai/gsm8k")
     named = {pattern: hub_id for pattern, _, hub_id in pairs}
-    for path in export_scores(scores, to.value, out, named):
+    for path in export_scores(scores, to, out, named):
         print(path)  # noqa: T201

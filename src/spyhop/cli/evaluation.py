@@ -66,8 +66,8 @@ def eval(
         typer.Option("--shots", min=0, help="Worked examples before every question."),
     ] = None,
     samples: Annotated[
-        int, typer.Option("--samples", min=0, help="Also sample K responses per item at T = 0.7.")
-    ] = 0,
+        int, typer.Option("--samples", min=1, help="Also sample K responses per item at T = 0.7.")
+    ] = 1,
     system_messages: Annotated[
         str,
         typer.Option(
@@ -104,7 +104,7 @@ def eval(
         "models": _named(models),
         "suites": [{"suite": name, "limit": limit, "shots": shots} for name in suite],
         "data": places(data),
-        "num_samples": samples,
+        "measure": {"num_samples": samples},
         "rows": [path.absolute() for path in rows],
         "system_messages": _messages(system_messages),
     }
@@ -120,9 +120,10 @@ def eval(
     scores = {n.removeprefix(SCORES): each for n, each in made.items() if n.startswith(SCORES)}
     console = Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH, highlight=False)
     console.print(_table(scores))
-    console.print(seal_state(scores, made.get("sealed")).text, markup=False)
-    for file in files:
-        console.print(f"{file}", markup=False, soft_wrap=True)
+    state = seal_state(scores, made.get("sealed")).text
+    notes = made["report"].record.config["notes"]
+    for line in (state, *notes, *files):
+        console.print(f"{line}", markup=False, soft_wrap=True)
 
 
 def _named(models: Sequence[Path]) -> dict[str, Path]:

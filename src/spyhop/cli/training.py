@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from spyhop.cli.chat import Chat, voices
-from spyhop.cli.options import NO_CHANGES, Changes, TaskOut
+from spyhop.cli.options import NO_CHANGES, Changes, DataPlaces, TaskOut, places
 from spyhop.cli.running import apart, build, given, print_plan, run_and_report
 from spyhop.models import Sampling, read_teacher
 from spyhop.recipe import resolve
@@ -43,6 +43,11 @@ def train(
         Path | None,
         typer.Option("--settings", help="Settings of the recipe `train` (TOML).", metavar="FILE"),
     ] = None,
+    suite: Annotated[
+        list[str],
+        typer.Option("--suite", help="Benchmark to measure on, such as bbh. May be repeated."),
+    ] = NO_CHANGES,
+    data: DataPlaces = NO_CHANGES,
     set_: Changes = NO_CHANGES,
     plan: Annotated[
         bool, typer.Option("--plan", help="Estimate tokens, memory and time; train nothing.")
@@ -58,7 +63,9 @@ def train(
         raise RecipeError(
             f"{settings}: recipe = {recipe!r}: this command runs the recipe 'train' only"
         )
-    inputs = {"rows": [path.absolute() for path in rows], "base": base.absolute()}
+    inputs: dict[str, Any] = {"rows": [path.absolute() for path in rows], "base": base.absolute()}
+    if suite:
+        inputs["suites"] = [{"suite": name, "data": places(data)} for name in suite]
     file = given("train", {**named, **inputs}, set_)
     if settings is not None:  # errors name the file, and its paths are relative to it
         file = replace(file, path=settings, settings=file.settings)

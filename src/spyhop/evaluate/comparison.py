@@ -6,12 +6,12 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import numpy as np
 import pyarrow as pa
 from numpy.typing import ArrayLike
 
 from spyhop.evaluate.logs import Log, LogRow
+from spyhop.lazy import duckdb
 from spyhop.schema import InputError
 from spyhop.statistics import (
     cluster_difference,
@@ -225,7 +225,7 @@ def _with_first_names(first: Log, second: Log) -> tuple[pa.Table, dict[str, str]
 
 
 def _check(
-    base: duckdb.DuckDBPyConnection,
+    base: "duckdb.DuckDBPyConnection",
     first: Log,
     second: Log,
     counts: dict[str, dict[str, int]],

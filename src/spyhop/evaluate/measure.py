@@ -30,7 +30,8 @@ class MeasureConfig(Protocol):
     """Prompt, sampling and answer extraction of an evaluation."""
 
     num_samples: int = Field(1, ge=1)
-    """Responses per item; more than one need a temperature above 0."""
+    """Responses per item; more than one need a temperature above 0. `eval` samples them at 0.7
+    beside the greedy ones: the first is the Orca paper's setting, 4 give a standard error."""
     suites: dict[str, Protocol] = Field(default_factory=dict)
     """Suites that are asked in another way than the settings above say."""
 

@@ -8,6 +8,9 @@ LEAST_SHARED = 16
 GROUP_TOKENS = 256
 """What a group of its own costs, in tokens: an additional forward pass, and smaller batches."""
 
+LEAST_TOKENS = 128
+"""Tokens of a batch before it may be cut because its rows are of unequal length."""
+
 
 class Group(NamedTuple):
     """Rows whose prompts share their first `num_shared` tokens."""
@@ -30,6 +33,9 @@ class BatchLimits(NamedTuple):
     """Places at which logits are made."""
     shared_tokens: int
     """Most tokens of a row that may share its beginning."""
+    filled: float = 0.8
+    """Shortest row as a share of the longest. Decoding reads every weight for a token of each row,
+    so there rows of any length share a batch."""
 
 
 def plan_batches(
@@ -53,22 +59,35 @@ def plan_batches(
     batches = []
     for num_shared, rows in [*groups, Group(0, sorted(others))]:
         order = sorted(rows, key=lambda n: (-lengths[n], prompts[n]))
-        sizes = [(lengths[n], places[n]) for n in order]
-        batches += [Group(num_shared, order[start:end]) for start, end in cut(sizes, limits)]
+        widths = [lengths[n] - num_shared for n in order]
+        ends = cut(widths, [places[n] for n in order], limits, num_shared)
+        batches += [Group(num_shared, order[start:end]) for start, end in ends]
     return batches
 
 
-def cut(sizes: Sequence[tuple[int, int]], limits: BatchLimits) -> Iterator[tuple[int, int]]:
-    """Yield start and end of batches of rows of (tokens, places), which come longest first."""
+def cut(
+    widths: Sequence[int], places: Sequence[int], limits: BatchLimits, num_held: int
+) -> Iterator[tuple[int, int]]:
+    """Yield start and end of batches of rows, which come longest first.
+
+    Args:
+        widths: Tokens to read of each row.
+        places: Of each row, where logits are made at once.
+        limits: Of a batch.
+        num_held: Tokens of each row that have been read before.
+    """
     start = num_places = 0
-    for row, (_, places) in enumerate(sizes):
-        num_tokens = (row - start + 1) * sizes[start][0]
-        if row > start and (num_tokens > limits.tokens or num_places + places > limits.places):
+    for row, width in enumerate(widths):
+        size = row - start
+        is_full = (size + 1) * (widths[start] + num_held) > limits.tokens
+        is_full |= num_places + places[row] > limits.places
+        is_ragged = width < limits.filled * widths[start] and size * widths[start] >= LEAST_TOKENS
+        if size and (is_full or is_ragged):
             yield start, row
             start, num_places = row, 0
-        num_places += places
-    if start < len(sizes):
-        yield start, len(sizes)
+        num_places += places[row]
+    if start < len(widths):
+        yield start, len(widths)
 
 
 def shared_beginnings(prompts: Sequence[list[int]]) -> list[Group]:

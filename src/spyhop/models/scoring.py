@@ -61,9 +61,9 @@ class Scorer:
         """Yield the places of options of more than one token, those of similar length together."""
         longer = [place for place, (_, option) in enumerate(pairs) if len(option) > 1]
         longer.sort(key=lambda place: -len(pairs[place][1]))
-        widths = [len(pairs[place][1]) for place in longer]
-        sizes = [(prompt_tokens + width, width) for width in widths]
-        return (longer[start:end] for start, end in cut(sizes, self._limits))
+        widths = [len(pairs[place][1]) - 1 for place in longer]
+        ends = cut(widths, widths, self._limits, prompt_tokens)
+        return (longer[start:end] for start, end in ends)
 
 
 class RecurrentScorer(Scorer):

@@ -19,10 +19,11 @@ from spyhop.evaluate import (
 )
 from spyhop.evaluate.support import Support, SupportConfig, check_support
 from spyhop.models import Sampling
+from spyhop.models.local import FORMAT_FILE
 from spyhop.recipe.graph import Recipe, Ref, Source, Use
 from spyhop.recipes.inputs import DataPlace, Placed, Suite, add_items, placed, served
 from spyhop.report.evaluation import EvaluationPageConfig, evaluation_page
-from spyhop.schema import Config
+from spyhop.schema import Config, RecipeError
 from spyhop.settings import InputPath
 from spyhop.store import Artifact
 
@@ -41,9 +42,6 @@ class EvaluatingConfig(Config):
     data: dict[str, DataPlace] = Field(default_factory=dict)
     """Where each data set is: a folder, a file, or `hf://datasets/OWNER/NAME@COMMIT`."""
     measure: MeasureConfig = MeasureConfig()
-    num_samples: int = Field(0, ge=0)
-    """Responses per item at temperature 0.7, beside the greedy ones; 4 or more give a standard
-    error between samples. The first one is the Orca paper's setting."""
     system_messages: tuple[SystemMessage, ...] = ()
     """System messages to compare; every item is asked under each of them."""
     rows: tuple[InputPath, ...] = ()
@@ -79,9 +77,11 @@ def evaluating(config: EvaluatingConfig, name: str = "eval") -> Recipe:
     models = {name: served(path) for name, path in config.models.items()}
     declared: dict[str, Ref] = {}
     if config.sealed is not None:
+        _check_metric(config.measure, suites, config.sealed.metric)
         declared["sealed"] = r.add("sealed", seal, config.sealed, items=items)
     by = {} if config.classifier is None else {"classifier": served(config.classifier)}
-    scores = add_scores(r, config.measure, suites, items, models, SCORES, **declared, **by)
+    greedy = _changed(config.measure, num_samples=1)
+    scores = add_scores(r, greedy, suites, items, models, SCORES, **declared, **by)
     further: dict[str, Ref | dict[str, Ref]] = {**declared}
     if config.support is not None:
         further["support"] = {
@@ -91,10 +91,24 @@ def evaluating(config: EvaluatingConfig, name: str = "eval") -> Recipe:
             )
             for name, each in scores.items()
         }  # fmt: skip
-    if config.num_samples:
-        further["sampled"] = _add_sampled(r, config, suites, items, models, **by)
-    if config.system_messages:
-        further["swept"] = _add_sweep(r, config, suites, items, models, **by)
+    written = [
+        suite
+        for suite in suites
+        if config.measure.for_tasks([suite.task]).protocol(suite.task.name).method == "generate"
+    ]
+    if config.measure.num_samples > 1 and written:
+        given = config.measure.sampling.model_dump(exclude_unset=True)
+        sampling = Sampling(**given | {"temperature": TEMPERATURE})
+        how = _changed(config.measure, sampling=sampling)
+        own = {suite.task.name: items[suite.task.name] for suite in written}
+        further["sampled"] = add_scores(r, how, written, own, models, SAMPLED, **by)
+    swept: dict[str, Ref] = {}
+    for message in config.system_messages:
+        how = _changed(greedy, system_message=message.text)
+        under = {f"{name}.{step_name(message.id)}": use for name, use in models.items()}
+        swept |= add_scores(r, how, suites, items, under, SWEEP, **by)
+    if swept:
+        further["swept"] = swept
     if config.rows:
         rows = {
             f"rows-{n}": r.add(f"rows-{n}", read_conversations, MessagesConfig(), file=Source(path))
@@ -103,7 +117,9 @@ def evaluating(config: EvaluatingConfig, name: str = "eval") -> Recipe:
         look = ContaminationRateConfig()
         further["shared"] = r.add("shared", check_contamination, look, items=items, answers=rows)
     hidden = tuple(suite.task.name for suite in suites if suite.task.hidden)
-    page = EvaluationPageConfig(title=r.name, hidden=hidden, show_texts=config.show_texts)
+    page = EvaluationPageConfig(
+        title=r.name, hidden=hidden, show_texts=config.show_texts, notes=_format_notes(models)
+    )
     r.add("report", evaluation_page, page, items=items, scores=scores, **further)
     return r
 
@@ -125,44 +141,26 @@ def add_scores(
     }
 
 
-def _add_sampled(
-    r: Recipe,
-    config: EvaluatingConfig,
-    suites: Sequence[Placed],
-    items: Mapping[str, Ref],
-    models: Mapping[str, Use],
-    **by: Use,
-) -> dict[str, Ref]:
-    """Add several samples of every item that is answered by a response."""
-    how = _changed(config.measure, num_samples=config.num_samples)
-    sampling = Sampling(
-        **how.sampling.model_dump(exclude_unset=True) | {"temperature": TEMPERATURE}
-    )
-    how = _changed(how, sampling=sampling)
-    written = [suite for suite in suites if _is_written(config.measure, suite)]
-    own = {suite.task.name: items[suite.task.name] for suite in written}
-    return add_scores(r, how, written, own, models, SAMPLED, **by) if written else {}
+def _check_metric(how: MeasureConfig, suites: Sequence[Placed], declared: str) -> None:
+    """Refuse a declared metric that is not the one of every suite."""
+    asked = how.for_tasks(suite.task for suite in suites)
+    for name in (suite.task.name for suite in suites):
+        if (metric := asked.protocol(name).metric) != declared:
+            raise RecipeError(f"sealed.metric = {declared!r}: {name} has {metric!r}; declare that")
 
 
-def _is_written(how: MeasureConfig, suite: Placed) -> bool:
-    return how.for_tasks([suite.task]).protocol(suite.task.name).method == "generate"
-
-
-def _add_sweep(
-    r: Recipe,
-    config: EvaluatingConfig,
-    suites: Sequence[Placed],
-    items: Mapping[str, Ref],
-    models: Mapping[str, Use],
-    **by: Use,
-) -> dict[str, Ref]:
-    """Add the scores of every model under every system message, by `model.message`."""
-    found: dict[str, Ref] = {}
-    for message in config.system_messages:
-        how = _changed(config.measure, system_message=message.text)
-        own = {f"{name}.{step_name(message.id)}": use for name, use in models.items()}
-        found |= add_scores(r, how, suites, items, own, SWEEP, **by)
-    return found
+def _format_notes(models: Mapping[str, Use]) -> tuple[str, ...]:
+    """Return a note on each folder of weights that names no chat format."""
+    found = []
+    for name, use in models.items():
+        if isinstance(use.folder, Source) and getattr(use.config, "format", "") == "saved":
+            folder = use.folder.path / getattr(use.config, "subfolder", "")
+            named = [folder / FORMAT_FILE, folder / "chat_template.jinja"]
+            settings = folder / "tokenizer_config.json"
+            is_said = settings.is_file() and '"chat_template"' in settings.read_text("utf-8")
+            if folder.is_dir() and not is_said and not any(path.is_file() for path in named):
+                found.append(f"{name} has no chat template: it is asked in Orca's blocks.")
+    return tuple(found)
 
 
 def _changed(how: MeasureConfig, **changes: object) -> MeasureConfig:

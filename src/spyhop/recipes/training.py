@@ -1,4 +1,4 @@
-"""Train a model on your rows in one or more phases, with a probe, a model card and a report."""
+"""Train a model on your rows in one or more phases, with a probe, scores, a card and a report."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,9 +9,11 @@ from pydantic import Field, model_validator
 from spyhop.augment import ModerateConfig, moderate
 from spyhop.collect import MessagesConfig, read_conversations
 from spyhop.collect.shapes import Shape
+from spyhop.evaluate import ContaminationRateConfig, MeasureConfig, check_contamination
 from spyhop.models import Local
 from spyhop.recipe.graph import Recipe, RecipeStep, Ref, Source, Use
-from spyhop.recipes.inputs import served
+from spyhop.recipes.evaluating import add_scores
+from spyhop.recipes.inputs import Suite, add_items, placed, served
 from spyhop.report.training import TrainingPageConfig, training_page
 from spyhop.schema import Config
 from spyhop.settings import InputPath
@@ -55,6 +57,9 @@ class TrainingConfig(Config):
     """Classifier folder, or file of a moderation endpoint; training rows that it flags are dropped,
     and the model card states their share. Default: no moderation."""
     probe: ProbeConfig | None = ProbeConfig()
+    suites: tuple[Suite, ...] = ()
+    """Benchmarks on which base and student are measured."""
+    measure: MeasureConfig = MeasureConfig()
     release: ReleaseConfig = ReleaseConfig()
 
     @model_validator(mode="before")
@@ -105,10 +110,19 @@ def training(config: TrainingConfig, name: str = "train") -> Recipe:
     if config.probe is not None:
         asked = Use(Local(name=r.name), model)
         found["probe"] = r.add("probe", probe, config.probe, answers=answers, model=asked)
-    given = with_title(config.release, r.name)
-    r.add(MODEL, release, given, model=model, base=base, answers=answers, **found)
+    given, more, own = with_title(config.release, r.name), {}, {}
+    if suites := placed(config.suites):
+        items = add_items(r, suites)
+        models = {
+            name: Use(Local(name=name), each) for name, each in (("base", base), (r.name, model))
+        }
+        scores = add_scores(r, config.measure, suites, items, models)
+        look = ContaminationRateConfig()
+        shared = r.add("shared", check_contamination, look, items=items, answers=answers)
+        more, own = {"items": items, "scores": scores, "shared": shared}, {"scores": scores[r.name]}
+    r.add(MODEL, release, given, model=model, base=base, answers=answers, **found, **own)
     page = TrainingPageConfig(title=r.name)
-    r.add("report", training_page, page, answers=answers, students=students, **found)
+    r.add("report", training_page, page, answers=answers, students=students, **found, **more)
     return r
 
 

@@ -1,6 +1,6 @@
 """Two models on the same items: a table for the terminal, and a page."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import rich.table
@@ -11,7 +11,8 @@ from spyhop.report.html import ACCENT, INK, ReportSection, Table, page_footer, r
 
 MOST_BARS = 60
 """Groups that a chart shows."""
-_CAPTION = (
+HEADINGS = ["n", "difference", "95 % interval", "p", "Holm", "better", "worse", "detectable"]
+CAPTION = (
     "Second minus first, on the same items; shares in percent. Right and wrong: Tango's interval "
     "and McNemar's exact test; other values: paired t-test; items that share a passage: bootstrap "
     "over passages. Holm: the p-value corrected for the number of groups. Detectable: the smallest "
@@ -103,19 +104,37 @@ def forest(rows: Sequence[tuple[str, float, float, float]], title: str) -> Any: 
     return alt.layer(zero.encode(x="x:Q"), bars, dots).properties(width=560, height=alt.Step(24))
 
 
+def differences_table(
+    found: Iterable[tuple[str, PairedResult]], more: Mapping[str, Sequence[str]] | None = None
+) -> Table:
+    """Return one row per comparison.
+
+    Args:
+        found: Results, each with the names of its models (`student minus base`).
+        more: Cells of further columns, by their headings.
+    """
+    rows = [[each.group.replace("_", " "), models, *_cells(each)] for models, each in found]
+    for cells in (more or {}).values():
+        rows = [[*row, cell] for row, cell in zip(rows, cells, strict=True)]
+    return Table(["task", "models", *HEADINGS, *(more or {})], rows, CAPTION)
+
+
 def _table(compared: ComparedLogs, by: str) -> Table:
     """Return one row per group, that of all items last."""
     found: list[PairedResult] = getattr(compared, f"by_{by}")
-    heads = [by, "n", *compared.names, "difference", "95 % interval", "p", "Holm"]
-    heads += ["better", "worse", "detectable", "method"]
     rows = [
-        [each.group, f"{each.n:,}", _value(each, each.first), _value(each, each.second),
-         _signed(each), _interval(each), _figure(each.p_value), _figure(each.adjusted),
-         f"{each.gained:,}", f"{each.lost:,}",
-         "" if each.detectable is None else _value(each, each.detectable), each.method]
+        [each.group, *_cells(each)[:1], *(_value(each, v) for v in (each.first, each.second)),
+         *_cells(each)[1:], each.method]
         for each in ([*found, compared.overall] if len(found) != 1 else found)
     ]  # fmt: skip
-    return Table(heads, rows, _CAPTION)
+    return Table([by, HEADINGS[0], *compared.names, *HEADINGS[1:], "method"], rows, CAPTION)
+
+
+def _cells(result: PairedResult) -> list[str]:
+    cells = [f"{result.n:,}", _signed(result), _interval(result)]
+    cells += [_figure(result.p_value), _figure(result.adjusted)]
+    cells += [f"{result.gained:,}", f"{result.lost:,}"]
+    return [*cells, "" if result.detectable is None else _value(result, result.detectable)]
 
 
 def _figure(value: float | None) -> str:

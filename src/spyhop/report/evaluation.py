@@ -20,10 +20,11 @@ from spyhop.evaluate import (
     task_scores,
 )
 from spyhop.evaluate.rates import ALL
+from spyhop.report.comparison import differences_table
 from spyhop.report.contamination import contamination_section, seen_items
 from spyhop.report.html import ReportSection, Table, percent, percent_interval, write_page
 from spyhop.report.items import items_section
-from spyhop.report.safety import safety_sections, spread_section
+from spyhop.report.safety import overlap_sections, safety_sections, spread_section
 from spyhop.schema import Config
 from spyhop.stage import FOLDER, Context, Estimate, stage
 from spyhop.store import Artifact
@@ -49,6 +50,8 @@ class EvaluationPageConfig(Config):
     """Suites whose texts stay off the page."""
     show_texts: bool = False
     """Whether the page has some of their texts, behind a line to open."""
+    notes: tuple[str, ...] = ()
+    """Sentences on how the models were asked."""
 
 
 @stage(
@@ -81,10 +84,11 @@ def evaluation_page(
     """
     seen = None if shared is None else seen_items(list(shared.rows(ItemOverlap)))
     sections = [
-        scores_with_rates(scores, seen, sealed),
+        scores_with_rates(scores, seen, sealed, config.notes),
         *([samples_section(sampled, seen)] if sampled else []),
         *([sweep_section(swept)] if swept else []),
         *([spread_section(sampled or {}, swept or {})] if sampled or swept else []),
+        *overlap_sections(scores),
         *safety_sections(scores, support or {}, is_shown=config.show_texts),
         *([contamination_section(seen)] if seen is not None else []),
         items_section(ctx.out, items, scores, config.hidden),
@@ -97,11 +101,13 @@ def scores_with_rates(
     scores: Mapping[str, Artifact],
     seen: Mapping[str, ItemOverlap] | None,
     sealed: Artifact | None = None,
+    notes: Sequence[str] = (),
 ) -> ReportSection:
     """Scores of every model on every task, with form, budget and rates beside each."""
     section = ReportSection("Scores")
     state = seal_state(scores, sealed)
-    section.text(f"{state.text[:1].upper()}{state.text[1:]}.")
+    for text in (f"{state.text[:1].upper()}{state.text[1:]}.", *notes):
+        section.text(text)
     found = {name: task_scores(name, artifact, seen) for name, artifact in scores.items()}
     rows = [
         [_marked(cell, is_red=is_red) for cell, is_red in score_cells(score, other)]
@@ -117,40 +123,26 @@ def scores_with_rates(
                     f"{percent(mean.value)} % ({percent_interval(mean.low, mean.high)})."
                 )
     if len(scores) > 1:
-        section.table(differences_table(found, sealed))
+        section.table(first_differences(found, sealed))
     section.table(Table(HEADINGS, rows, CAPTION))
     return section
 
 
-def differences_table(
+def first_differences(
     found: Mapping[str, Sequence[TaskScores]], sealed: Artifact | None = None
 ) -> Table:
-    """Differences to the first model on every task, with the smallest one that could be seen."""
-    config = None if sealed is None else SealConfig.model_validate(sealed.record.config)
+    """Differences to the first model on every task; sealed ones say what they show."""
     (first, own), *others = found.items()
-    rows = [
-        [
-            each.group.replace("_", " "),
-            f"{name} minus {first}",
-            f"{each.n:,}",
-            f"{100 * each.difference:+.1f}",
-            "" if each.low is None or each.high is None else percent_interval(each.low, each.high),
-            "" if each.p_value is None else f"{each.p_value:.3g}",
-            "" if each.adjusted is None else f"{each.adjusted:.3g}",
-            "" if each.detectable is None else percent(each.detectable),
-            *([] if config is None else [of_interest(each, config.smallest_difference)]),
-        ]
+    results = [
+        (f"{name} minus {first}", each)
         for name, tasks in others
         for each in differences(own, tasks)
     ]
-    headings = ["task", "models", "n", "difference %", "95 % interval", "p", "p, Holm"]
-    headings += ["detectable %", *([] if config is None else ["smallest of interest"])]
-    caption = (
-        "On the same items: McNemar's exact test and Tango's interval; the paired t-test for other "
-        "scores; a bootstrap over passages where items share one. Detectable: the smallest "
-        "difference that so many items show with a power of 80 %."
-    )
-    return Table(headings, rows, caption)
+    if sealed is None:
+        return differences_table(results)
+    smallest = SealConfig.model_validate(sealed.record.config).smallest_difference
+    cells = [of_interest(each, smallest) for _, each in results]
+    return differences_table(results, {"smallest of interest": cells})
 
 
 def with_first(

@@ -9,12 +9,13 @@ import numpy as np
 from markupsafe import Markup
 
 from spyhop.evaluate import task_scores
+from spyhop.evaluate.overlap import METRICS, text_overlap
 from spyhop.evaluate.rates import ALL
 from spyhop.evaluate.safety import REFUSE, label_f1
 from spyhop.evaluate.support import Support
 from spyhop.evaluate.toxicity import prompt_auc
 from spyhop.report.html import ReportSection, Table, percent, percent_interval
-from spyhop.schema import Score
+from spyhop.schema import ModelError, Score
 from spyhop.statistics import Interval, seed_interval, wilson
 from spyhop.store import Artifact
 
@@ -26,6 +27,8 @@ BLIND = (
     "sentence only implies, irony and words that it has not seen escape it, and naming a group can "
     "look toxic. Name another one with `classifier`."
 )
+MOST_COMPARED = 200
+"""ROUGE-L takes time as the product of two lengths."""
 Lines = Iterator[tuple[str, int, Interval | None]]
 """(group, responses, figure)."""
 
@@ -180,6 +183,34 @@ def _support_section(support: Mapping[str, Artifact]) -> ReportSection:
     heads = ["model", "sentences", "unsupported %, 95 % interval", "no verdict", "examples"]
     section.table(Table(heads, rows, "Every sentence is a row of support-MODEL.jsonl."))
     return section
+
+
+def overlap_sections(scores: Mapping[str, Artifact]) -> list[ReportSection]:
+    """Return the text overlap of responses with the first model's, if there are any to compare."""
+    written = {
+        name: {(s.suite, s.id): s.response for s in each.rows(Score) if s.response.strip()}
+        for name, each in scores.items()
+    }
+    first, *others = written
+    section = ReportSection(
+        "Text overlap",
+        f"Of responses with those of {first}, in percent; at most {MOST_COMPARED} items a suite.",
+    )
+    rows, caption = [], ""
+    for name in others:
+        both = sorted(written[name].keys() & written[first].keys())
+        for suite, some in groupby(both, key=lambda key: key[0]):
+            keys = list(some)[:MOST_COMPARED]
+            pairs = [written[name][key] for key in keys], [[written[first][key]] for key in keys]
+            try:
+                found = text_overlap(*pairs)
+            except ModelError as error:  # the extra is not installed
+                section.text(f"{error}")
+                return [section]
+            rows.append([name, suite, found.n, *(percent(found.scores[m]) for m in METRICS)])
+            caption = "; ".join(f"{m}: {text}" for m, text in found.signatures.items())
+    section.table(Table(["model", "suite", "n", *METRICS], rows, f"{caption}; METEOR: no WordNet."))
+    return [section] if rows else []
 
 
 def spread_section(sampled: Mapping[str, Artifact], swept: Mapping[str, Artifact]) -> ReportSection:

@@ -6,9 +6,9 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from spyhop.evaluate import ItemOverlap
+from spyhop.evaluate import ItemOverlap, differences, task_scores
 from spyhop.lazy import alt
-from spyhop.report.compare import comparison_table
+from spyhop.report.comparison import differences_table
 from spyhop.report.contamination import SHARED_HEADINGS, shared_cells
 from spyhop.report.html import PALETTE, ReportSection, Table, percent, percent_interval
 from spyhop.report.task_figures import ALL, TaskResult, chance_sentence, task_results
@@ -130,6 +130,20 @@ def training_section(students: Mapping[str, Sequence[Artifact]]) -> ReportSectio
     return section
 
 
+def student_differences(scores: Mapping[str, Artifact], student: str) -> Table:
+    """Each suite's difference of the student to every other model."""
+    totals = {
+        name: [each for each in task_scores(name, artifact) if each.task == ALL]
+        for name, artifact in scores.items()
+    }
+    return differences_table(
+        (f"{student} minus {name}", each)
+        for name, other in totals.items()
+        if name != student
+        for each in differences(other, totals[student])
+    )
+
+
 def scores_section(
     scores: Mapping[str, Artifact],
     seen: Mapping[str, ItemOverlap] | None = None,
@@ -150,7 +164,7 @@ def scores_section(
         found += _without_repeats(results)
     section.chart(_scores_chart(found), "Accuracy with 95 % interval over items; tick: guessing.")
     if student:
-        section.table(comparison_table(scores, student))
+        section.table(student_differences(scores, student))
     headings = ["task", "model", "n", "answered %", "accuracy %, 95 % interval", "chance %"]
     headings += ["against guessing", *(SHARED_HEADINGS if seen is not None else ())]
     rows = [

@@ -2,7 +2,11 @@
 
 from collections.abc import Mapping
 
+from spyhop.evaluate import ItemOverlap
+from spyhop.report.contamination import seen_items
+from spyhop.report.evaluation import scores_with_rates
 from spyhop.report.html import write_page
+from spyhop.report.items import items_section
 from spyhop.report.probe_figures import probe_section
 from spyhop.report.sections import data_section, mask_section, samples_section, training_section
 from spyhop.schema import Config
@@ -26,11 +30,20 @@ def training_page(
     answers: Mapping[str, Artifact],
     students: Mapping[str, Artifact],
     probe: Artifact | None = None,
+    items: Mapping[str, Artifact] | None = None,
+    scores: Mapping[str, Artifact] | None = None,
+    shared: Artifact | None = None,
 ) -> None:
-    """Write `report.html`; `students` are the phases of one training, in order."""
+    """Write `report.html`; `students` are the phases of one training, in order.
+
+    `scores` are those of base and student on the `items`, `shared` what the rows contain of them.
+    """
     phases = list(students.values())
     probes = {} if probe is None else {config.title: probe}
+    seen = None if shared is None else seen_items(list(shared.rows(ItemOverlap)))
     sections = [
+        *([scores_with_rates(scores, seen)] if scores else []),
+        *([items_section(ctx.out, items, scores)] if items and scores else []),
         training_section({config.title: phases}),
         *([probe_section(probes)] if probes else []),
         samples_section(answers),
