@@ -214,11 +214,7 @@ def _read(score: Score) -> str:
 
 
 def _steps(run: Path) -> dict[str, Artifact]:
-    """Return the finished steps of an evaluation.
-
-    Raises:
-        RecipeError: If there are none.
-    """
+    """Return the finished steps of an evaluation."""
     links = sorted(run.iterdir()) if run.is_dir() else []
     loaded = {link.name: (link, load(link)) for link in links if link.is_dir()}
     found = {n: Artifact(link.resolve(), each.record) for n, (link, each) in loaded.items() if each}
