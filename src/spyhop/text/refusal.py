@@ -18,6 +18,8 @@ _REFUSES = re.compile(
     rf"\b(?:i|we)(?:'m sorry, i)? ?(?:simply |really |just |also )?{_NOT} (?:\w+ )?{_ACT}\b|"
     rf"\b(?:i|we)(?:'m| am| are|'re)? (?:must|have to|need to|will have to) "
     r"(?:respectfully )?(?:decline|refuse)\b|"
+    r"\b(?:i|we) (?:do not|don't) (?:have the (?:capability|ability|capacity) to|condone|support|"
+    r"engage in|assist with|provide (?:instructions|information|advice|help) (?:on|for|about|that))\b|"
     r"\bi (?:decline|refuse) to\b|\bi(?:'d| would) (?:rather|prefer) not (?:to )?\w+|"
     r"\b(?:not (?:comfortable|willing|allowed|permitted|able to help)|"
     r"(?:against|not within|outside) "
