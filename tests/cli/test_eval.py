@@ -3,6 +3,10 @@
 import json
 import re
 import shutil
+import sqlite3
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -113,3 +117,75 @@ def test_wrong_inputs_are_one_line(cli, place: Path):
     (place / "q.jsonl").write_text('{"question": "Q", "answer": \n')
     _refused(cli(*_command()), r"q\.jsonl: line 1: not JSON")
     _refused(cli("eval", "none", *_command()[2:]), r"none: ")
+
+
+def _num_replies(out: Path) -> int:
+    """Return how many replies are journaled, while another process writes them."""
+    found = 0
+    for path in out.glob(".journal/*.sqlite"):
+        try:
+            with sqlite3.connect(path) as db:
+                found += db.execute("SELECT count(*) FROM replies").fetchone()[0]
+        except sqlite3.Error:
+            continue
+    return found
+
+
+@pytest.mark.slow
+def test_an_evaluation_killed_twice_equals_a_fresh_one(cli, place: Path):
+    _write(place / "q.jsonl", [{**row, "question": f"{row['question']} {n}"}
+                               for n in range(12) for row in QUESTIONS])  # fmt: skip
+    long = ("--set", "measure.sampling.max_new_tokens=16", "--samples", "2",
+            "--set", "runtime.inference_tokens=600")  # fmt: skip
+    command = [sys.executable, "-m", "spyhop", *_command(*long), "--out", "killed"]
+    for _ in range(2):
+        had = _num_replies(place / "killed")
+        process = subprocess.Popen(command, cwd=place, stdout=subprocess.DEVNULL)
+        until = time.monotonic() + 90
+        while _num_replies(place / "killed") < had + 20:
+            assert process.poll() is None and time.monotonic() < until
+            time.sleep(0.02)
+        process.kill()
+        process.wait()
+    for out in ("killed", "fresh"):
+        code, _, error = cli(*_command(*long), "--out", out)
+        assert code == 0, error
+    for name in ("scores-base.jsonl", "sampled-base.jsonl"):
+        assert (place / "killed" / name).read_bytes() == (place / "fresh" / name).read_bytes()
+
+
+def test_a_declared_metric_is_that_of_every_suite(cli, place: Path):
+    sealed = ("--set", "sealed.arms=['base','other']", "--set", "sealed.smallest_difference=0.1")
+    declared = (*sealed, "--set", "sealed.metric=f1")
+    _refused(cli(*_command(*declared), "other"), r"sealed\.metric = 'f1': questions has 'accuracy'")
+    code, told, error = cli(*_command(*sealed), "other")
+    assert code == 0, error
+    assert re.search(r"^confirmatory: metric accuracy, base against other", told, re.M)
+    page = (place / "out" / "runs" / "eval" / "report" / "report.html").read_text()
+    assert "Confirmatory" in page and "smallest of interest" in page
+
+
+def test_a_model_without_a_chat_template_is_asked_in_blocks_and_noted(cli, place: Path):
+    for path in [place / "base" / "spyhop.json", place / "base" / "chat_template.jinja"]:
+        path.unlink(missing_ok=True)
+    settings = place / "base" / "tokenizer_config.json"
+    told = json.loads(settings.read_text())
+    settings.write_text(json.dumps({k: v for k, v in told.items() if k != "chat_template"}))
+    code, told, error = cli(*_command())
+    assert code == 0, error
+    assert "base has no chat template: it is asked in Orca's blocks." in told
+
+
+def test_a_training_measures_its_base_and_its_student(cli, place: Path):
+    turns = lambda n: [{"role": "user", "content": f"Say {n}."},  # noqa: E731
+                       {"role": "assistant", "content": f"{n}"}]  # fmt: skip
+    _write(place / "rows.jsonl", [{"messages": turns(n)} for n in range(20)])
+    code, _, error = cli(
+        "train", "rows.jsonl", "--base", "base", "--out", "out", "--suite", "questions",
+        "--data", "questions=q.jsonl", *QUICK, "--set", "train.batch_tokens=300",
+        "--set", "train.max_tokens=90", "--set", "train.epochs=1", "--set", "probe=false",
+    )  # fmt: skip
+    assert code == 0, error
+    page = (place / "out" / "runs" / "train" / "report" / "report.html").read_text()
+    assert "student minus base" in page and "strict %" in page
+    assert "questions" in (place / "out" / "model" / "README.md").read_text()

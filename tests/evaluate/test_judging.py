@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 import toys
 from scripted import Scripted, failed, reply
+from spyhop.evaluate.judge_prompts import read_prompts
 from spyhop.evaluate.judging import JudgeConfig, judge
 from spyhop.models import Request, Sampling
 from spyhop.runtime import Runtime
@@ -231,3 +232,35 @@ def test_a_prompt_that_shows_no_response_is_refused():
     with pytest.raises(ValidationError, match=r"prompts.general.user does not contain \{answer_b"):
         JudgeConfig.model_validate({"prompts": {"general": {"user": "{question} {answer_a}"}}})
     assert "{reference}" in JudgeConfig().prompts["reference"].user
+
+
+def test_published_prompts_are_data(tmp_path: Path, data_dir: Path):
+    """MT-bench's mathematics prompt shows both turns, their references and responses."""
+    path = data_dir / "fastchat_mtbench" / "judge_prompts.jsonl"
+    prompts = read_prompts(path, "pairwise")
+    assert set(prompts) == {"general", "reference", "turns", "turns_reference"}
+    config = JudgeConfig(prompts=prompts, orders="ab", repeat_frac=0)
+    question = Question(
+        id="q0", suite="toy", turns=["1 + 1?", "Times 3?"], references=["It is 2.", "It is 6."]
+    )
+    model = Scripted(lambda *_: "So: [[B]]")
+    made = judge.run(
+        tmp_path, config, questions=toys.rows_artifact(tmp_path / "q", [question]),
+        answers=_answers(tmp_path, 1, "x", "y", turns=2), judge=model,
+    )  # fmt: skip
+    assert [row.winner for row in made.rows(Verdict)] == ["b", "b"]
+    later = model.seen[1][-1].content
+    for text in ("1 + 1?", "Times 3?", "It is 2.", "It is 6.", "x says 0.2", "y says 0.2"):
+        assert text in later
+    assert "{" not in later
+    assert set(read_prompts(path, "scored")) == set(prompts)
+    with pytest.raises(InputError, match="no general prompt of the form 'graded_pairs'"):
+        read_prompts(path, "graded_pairs")
+
+
+def test_the_prompt_of_vicunas_reviews_is_data(data_dir: Path):
+    path = data_dir / "vicuna80_answers_reviews" / "prompt.jsonl"
+    prompts = read_prompts(path, "graded_pairs")
+    assert set(prompts) == {"general", "reference"}
+    assert "{answer_a}" in prompts["general"].user and "{prompt}" not in prompts["general"].user
+    JudgeConfig(form="graded_pairs", prompts=prompts)

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+import toys
 import written
 from spyhop.evaluate.logs import Log, LogRow, read_log
-from spyhop.schema import InputError
+from spyhop.schema import InputError, Score
 
 
 def _rows(log: Log) -> list[LogRow]:
@@ -33,6 +34,31 @@ def test_rows_of_spyhop_are_read_from_a_file_or_its_folder(tmp_path: Path):
     written.spyhop_log(tmp_path / "scores-n.jsonl", [1])
     with pytest.raises(InputError, match=r"several models or files: scores-m.jsonl, scores-n"):
         read_log(tmp_path)
+
+
+def test_scores_of_a_recipe_are_read_from_the_step_or_the_only_one_of_a_run(tmp_path: Path):
+    def step(name: str, num: int) -> Path:
+        rows = [
+            Score.model_validate(
+                {key: value for key, value in written.spyhop_row(n, 1).items()
+                 if key in Score.model_fields}
+            )
+            for n in range(num)
+        ]  # fmt: skip
+        made = toys.rows_artifact(tmp_path / name, rows)
+        (made.path / "record.json").write_text(made.record.model_dump_json())
+        return made.path
+
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "run.json").write_text('{"command": "spyhop eval", "steps": {"eval": {}}}')
+    (run / "events.jsonl").write_text('{"time": 0, "kind": "run_started"}\n')
+    (run / "student").symlink_to(step("a", 3))
+    for path in (run, run / "student"):
+        assert _values(read_log(path)) == [1, 1, 1]
+    (run / "base").symlink_to(step("b", 2))
+    with pytest.raises(InputError, match="several models or files: base, student"):
+        read_log(run)
 
 
 def test_a_failed_call_is_missing(tmp_path: Path):

@@ -98,6 +98,21 @@ def test_one_model_is_scored_and_several_judges_judge_at_once(cli: Command, serv
     assert grades == pytest.approx({"judge": 0.8, "student": 0.6})
 
 
+def test_failed_calls_are_asked_again_when_wanted(cli: Command, served: Server):
+    _write("long.jsonl", _answers(10, 3))
+    plain = served.service.answer
+    served.service.answer = lambda call: (
+        "" if "What is 5?" in str(call.body) else plain(call)
+    )  # an empty reply has no verdict
+    assert _judge(cli, "short.jsonl", "long.jsonl", "--set", "judge.attempts=1").code == 0
+    assert {row.missing for row in _verdicts() if row.missing} == {"empty", "no_verdict"}
+    served.service.answer = plain
+    before = sum(served.billed().values())
+    assert _judge(cli, "short.jsonl", "long.jsonl", "--set", "judge.attempts=2").code == 0
+    assert {row.missing for row in _verdicts() if row.missing} == {"no_verdict"}
+    assert sum(served.billed().values()) - before == 4  # two verdicts each on questions 3 and 5
+
+
 def test_two_forms_of_one_judge_are_told_apart(cli: Command, served: Server):
     _write("long.jsonl", _answers(10, 3))
     served.service.answer = lambda call: "9 6" if "two numbers" in str(call.body) else _says(call)
@@ -137,6 +152,24 @@ def test_rows_of_other_questions_are_no_answers(cli: Command, served: Server):
     assert done.code == 2 and "ids of answers must be those of the questions" in done.stderr
 
 
+def test_a_judge_is_measured_on_your_own_labelled_pairs(cli: Command, served: Server):
+    """It prefers the longer response; people prefer the first."""
+    rows = [
+        {
+            "question": f"What is {n}?", "label": "a",
+            "response_a": "Yes. " * (1 + n % 2), "response_b": "No. " * (2 - n % 2),
+        }
+        for n in range(10)
+    ]  # fmt: skip
+    _write("own.jsonl", rows)
+    done = _judge(cli, "--check")
+    assert done.code == 0, done.stderr
+    found = {row["measure"]: row for row in json.loads(Path("out/results.json").read_text())}
+    assert found["length bias"]["value"] == pytest.approx(5 / 9)
+    assert found["position bias"]["value"] == 0
+    assert "length bias" in Path("out/runs/judge/report/report.html").read_text()
+
+
 def test_the_recipe_is_known_by_its_name():
     assert RECIPES["judge"].summary.startswith("Judge models' responses")
 
@@ -168,3 +201,36 @@ def test_published_verdicts_of_alpaca_eval_by_the_command(cli: Command, data_dir
     page = Path("out/runs/judge/report/report.html").read_text()
     for group in ("non-distilled", "distilled", "proprietary", "161,000"):
         assert group in page
+
+
+def test_judges_are_measured_against_people(cli: Command, data_dir: Path):
+    """Published verdicts of two judges on PandaLM's pairs, and a served one on five of them."""
+    folder = data_dir / "pandalm"
+    judges = ("gpt-3.5-turbo", "pandalm-7b")
+    files = (word for name in judges for word in ("--judge", folder / f"{name}-testset-v1.json"))
+    done = cli("judge", "--check", "--data", f"pandalm={folder}", "--out", "out", *files)
+    assert done.code == 0, done.stderr
+    rows = json.loads(Path("out/results.json").read_text())
+    kappas = {
+        row["judge"].removesuffix("-testset-v1"): (row["num"], round(row["value"], 2))
+        for row in rows if row["measure"].startswith("agreement") and row["part"] == "all"
+    }  # fmt: skip
+    assert kappas == {"gpt-3.5-turbo": (974, 0.49), "pandalm-7b": (999, 0.44)}
+    parts = {row["part"] for row in rows}
+    assert {"language en", "similar lengths", "lengths differ"} <= parts
+    people = [row["value"] for row in rows if row["measure"].startswith("people among")]
+    assert len(people) == 6 and min(people) > 0.8
+
+
+def test_vicunas_share_of_chatgpts_grades_is_the_published_one(cli: Command, data_dir: Path):
+    """92 % in Figure 1 and Table 7 of Orca."""
+    folder = data_dir / "vicuna80_answers_reviews"
+    answers = (folder / "answer" / f"answer_{name}.jsonl" for name in ("gpt35", "vicuna-13b"))
+    review = "vicuna-13b_20230322-clean-lang/review_gpt35_vicuna-13b.jsonl"
+    done = cli(
+        "judge", *answers, "--suite", "vicuna", "--data", f"vicuna={folder}", "--out", "out",
+        "--judge", folder / "review" / review,
+    )  # fmt: skip
+    assert done.code == 0, done.stderr
+    figure = _figures()["answer_vicuna-13b", "share of the other's grades"]
+    assert round(100 * figure["value"]) == 92 and figure["num"] == 80

@@ -42,6 +42,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "train": ("training", "Train a model on your rows."),
     },
     "Evaluation": {
+        "tasks": ("benchmarks", "Show benchmarks: items, options, chance, prompt, source."),
         "eval": ("evaluation", "Evaluate models on benchmarks."),
         "scale": ("scaling", "Compare data sets by what they gain as they grow."),
         "compare": ("comparing", "Compare two models item by item, from the logs of one tool."),

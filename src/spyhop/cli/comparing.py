@@ -76,10 +76,10 @@ def _write(path: Path, text: str) -> None:
 
 
 def export(
-    scores: Annotated[Path, typer.Argument(help="scores-NAME.jsonl of `spyhop eval`.")],
+    scores: Annotated[Path, typer.Argument(help="File of `spyhop eval`: scores-NAME.jsonl.")],
     to: Annotated[
         Literal["inspect", "lm-eval", "hub"],
-        typer.Option("--to", help="inspect .eval, lm-eval results, hub YAML."),
+        typer.Option("--to", help="Format: inspect .eval, lm-eval results, hub YAML."),
     ],
     out: TaskOut,
     dataset: Annotated[

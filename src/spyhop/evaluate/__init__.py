@@ -1,8 +1,15 @@
 """Measurement: evaluation items and a model's answers to them, scored by rule."""
 
 from spyhop.evaluate.contamination import ContaminationRateConfig, ItemOverlap, check_contamination
-from spyhop.evaluate.export import joined, score_row, score_rows, write_scores
-from spyhop.evaluate.items import ItemsConfig, read_items
+from spyhop.evaluate.export import (
+    Rescored,
+    joined,
+    rescore,
+    score_row,
+    score_rows,
+    write_scores,
+)
+from spyhop.evaluate.items import ItemsConfig, items_of, read_items
 from spyhop.evaluate.measure import MeasureConfig, measure
 from spyhop.evaluate.outcome import (
     HeldOutConfig,
@@ -21,10 +28,10 @@ from spyhop.evaluate.rates import (
     red_rates,
     task_scores,
 )
-from spyhop.evaluate.rescore import Rescored, rescore
 from spyhop.evaluate.sealed import SealConfig, SealState, of_interest, seal, seal_state
 from spyhop.evaluate.suite import (
     AnyTask,
+    file_of,
     forms,
     is_file,
     read_suite,
@@ -58,8 +65,10 @@ __all__ = [
     "compare",
     "could_reverse",
     "differences",
+    "file_of",
     "forms",
     "is_file",
+    "items_of",
     "joined",
     "macro_average",
     "measure",

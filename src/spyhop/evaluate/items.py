@@ -7,7 +7,9 @@ missing). No response can be right there; `target not in options` finds them.
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 from pydantic import Field
 
@@ -50,22 +52,45 @@ def read_items(ctx: Context, config: ItemsConfig, *, folder: Artifact) -> Iterat
         InputError: Naming the file, the row and the column that is wrong, or the missing task.
     """
     task, num_items = config.task, 0
-    with Sandbox() as sandbox:
-        if isinstance(task, LmEvalSuite):
-            groups = lm_eval_items(task, folder.path, config.tasks, sandbox)
-        else:
-            unused = UnusedKeys(ctx, folder.path.name, task.columns_read())
-            groups = task_items(task, folder.path, config.tasks, sandbox, unused)
-        for group in groups:
-            found = list(_identified(group))
-            num_items += len(found)
-            kept = set(sorted(item.id for item in found)[: config.limit])
-            yield from (item for item in found if item.id in kept)
+    keys = task.columns_read() if isinstance(task, Task) else set()
+    unused = UnusedKeys(ctx, folder.path.name, keys) if keys else None
+    for found in items_of(task, folder.path, config.tasks, unused.add if unused else None):
+        num_items += len(found)
+        kept = set(sorted(item.id for item in found)[: config.limit])
+        yield from (item for item in found if item.id in kept)
+    if unused is not None:
+        unused.report()
     if config.tasks is None and task.num_items not in (0, num_items):
         raise InputError(
             f"{folder.path}: {num_items:,} items of {task.name}, published are {task.num_items:,}; "
             "fetch the complete files, or set `tasks`"
         )
+
+
+def items_of(
+    task: Task | LmEvalSuite,
+    folder: Path,
+    wanted: tuple[str, ...] | None = None,
+    watch: Callable[[dict[str, Any]], None] | None = None,
+) -> Iterator[list[Item]]:
+    """Yield the items of each task of a benchmark, with their ids.
+
+    Args:
+        task: The benchmark.
+        folder: Its files.
+        wanted: Names of tasks; default: all.
+        watch: Called with each row of our own benchmarks.
+
+    Raises:
+        InputError: As `read_items`.
+    """
+    with Sandbox() as sandbox:
+        if isinstance(task, LmEvalSuite):
+            groups = lm_eval_items(task, folder, wanted, sandbox)
+        else:
+            groups = task_items(task, folder, wanted, sandbox, watch)
+        for group in groups:
+            yield list(_identified(group))
 
 
 def _identified(items: list[Item]) -> Iterator[Item]:

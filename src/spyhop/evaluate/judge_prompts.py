@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from spyhop.schema import Config, InputError
 from spyhop.settings import read_toml
@@ -16,9 +16,7 @@ Case = Literal["general", "reference", "turns", "turns_reference"]
 
 OWN = Path(__file__).with_name("prompts") / "judge.toml"
 """Our own prompts, by form and case."""
-_CASES: dict[str, Case] = {"general": "general", "math": "reference"}
-"""By the category and name of a published prompt."""
-_TURNS: dict[Case, Case] = {"general": "turns", "reference": "turns_reference"}
+CASES: tuple[Case, ...] = get_args(Case)
 
 
 class JudgePrompt(Config):
@@ -47,17 +45,19 @@ def read_prompts(path: Path, form: Form) -> dict[Case, JudgePrompt]:
     """Return the prompts of a form from a published file.
 
     Known are FastChat's `judge_prompts.jsonl` (`type`, `category`, `system_prompt`,
-    `prompt_template`) and the older `prompt.jsonl` of the Vicuna reviews, which grades pairs.
+    `prompt_template`) and the older `prompt.jsonl` of the Vicuna reviews, which grades pairs. The
+    case is read from the fields, since FastChat calls a mathematics prompt `general`.
 
     Raises:
         InputError: If the file has no prompt of this form.
     """
     found: dict[Case, JudgePrompt] = {}
     for where, row in read_rows(path):
-        case = _CASES.get(str(row.get("category")))
-        if _form(row) == form and case is not None:
-            is_later = "multi-turn" in str(row.get("name"))
-            found[_TURNS[case] if is_later else case] = _published(row, where)
+        if _form(row) == form and row.get("category") != "coding":
+            prompt = _published(row, where)
+            is_later = "_2}" in prompt.user
+            has_reference = "{ref_answer" in prompt.user or row.get("category") == "math"
+            found.setdefault(CASES[2 * is_later + has_reference], prompt)
     if "general" not in found:
         raise InputError(f"{path}: no general prompt of the form {form!r} in this file")
     return found

@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args
 
 from pydantic import Field, model_validator
 
-from spyhop.evaluate.judge_prompts import Case, Form, JudgePrompt, own_prompts
+from spyhop.evaluate.judge_prompts import CASES, Case, Form, JudgePrompt, own_prompts
 from spyhop.models import Model, Sampling
 from spyhop.models.script import Ask, Failures, Script, play
 from spyhop.schema import (
@@ -294,8 +294,7 @@ class _Judging:
         return found
 
     def _messages(self, question: Question, turn: int, shown: Sequence[list[str]]) -> list[Message]:
-        cases: list[Case] = ["general", "reference", "turns", "turns_reference"]
-        case = cases[2 * (turn > 1) + bool(_reference(question, turn))]
+        case = CASES[2 * (turn > 1) + bool(_reference(question, turn))]
         prompt = self.config.prompts[case]
         text = fill(prompt.user, **_fields(question, turn, shown))
         return prompt_turns(text, prompt.system_message)

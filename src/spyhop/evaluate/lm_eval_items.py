@@ -7,18 +7,20 @@ lists are read from the text that a template writes.
 
 import ast
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from spyhop.evaluate.lm_eval import LmEvalSuite, LmEvalTask, Shots, Template
-from spyhop.evaluate.shots import Drawer
+from spyhop.evaluate.lm_eval import LmEvalSuite, LmEvalTask, Template
+from spyhop.evaluate.shots import Drawer, Sampler
 from spyhop.evaluate.splits import Rows, split_rows
 from spyhop.schema import InputError, Item
 from spyhop.text.options import labels
 from spyhop.text.sandbox import Sandbox, is_text
 
-_FIELDS = ("text", "choices", "target", "prefix", "description")
+_FIELDS = ("doc_to_text", "doc_to_choice", "doc_to_target", "gen_prefix", "description")
+_NO_LITERAL = (SyntaxError, ValueError, MemoryError, RecursionError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,105 +55,90 @@ def lm_eval_items(
     Raises:
         InputError: Naming the row and the field that is wrong, or the missing task or file.
     """
-    known = [member.name for member in suite.members]
+    known = [member.task for member in suite.members]
     if unknown := sorted(set(wanted or ()) - set(known)):
         raise InputError(f"{suite.name}: no task {', '.join(unknown)}; known: {', '.join(known)}")
     for task in suite.members:
-        if wanted is None or task.name in wanted:
+        if wanted is None or task.task in wanted:
             yield list(_items(suite, task, folder, sandbox))
 
 
 def _items(suite: LmEvalSuite, task: LmEvalTask, folder: Path, sandbox: Sandbox) -> Iterator[Item]:
-    rows = split_rows(folder, task.subset, task.split, task.files.get(task.split, ()))
+    rows = split_rows(folder, task.dataset_name, task.split, task.files(task.split))
     docs = _docs(task, rows, sandbox)
-    shown = _Worked(task, rows, folder, sandbox)
-    for (_, row), doc in zip(rows, docs, strict=True):
-        before = doc.description + "".join(shown.of(row))
-        yield _item(suite, task, doc, before)
+    for doc, shots in zip(docs, _shots(task, rows, folder, sandbox), strict=True):
+        yield _item(suite, task, doc, doc.description + shots)
 
 
 def _item(suite: LmEvalSuite, task: LmEvalTask, doc: _Doc, before: str) -> Item:
-    choices = doc.choices or []
-    if task.output == "loglikelihood":
-        choices = [_written(doc.target, doc.where)]
-    golds: list[Any] = []
-    texts, contexts = list[str](), list[str]()
-    if task.output == "generate_until":
-        golds = _gold_texts(doc)
-        question = _written(doc.text, doc.where)
-    elif isinstance(doc.text, int) and doc.choices:  # the choices are prompts of one continuation
-        golds = [doc.text]
+    choices, delimiter = doc.choices or [], task.target_delimiter
+    golds: list[Any] = doc.target if isinstance(doc.target, list) else [doc.target]
+    contexts = list[str]()
+    question, texts = doc.text, [f"{delimiter}{choice}" for choice in choices]
+    if task.output_type == "loglikelihood":
+        golds, choices = [0], [_written(doc.target, doc.where)]
+        texts = choices
+    elif task.output_type == "generate_until":
+        golds, texts = _gold_texts(doc), []
+    elif isinstance(doc.text, int) and choices:  # the choices are prompts of one continuation
+        golds, texts = [doc.text], [f"{delimiter}{doc.target}"] * len(choices)
         contexts = [f"{before}{choice}{doc.prefix}" for choice in choices]
-        texts = [f"{task.target_delimiter}{doc.target}"] * len(choices)
         question = choices[_place(doc.text, choices, doc.where)]
-    else:
-        question = _written(doc.text, doc.where)
-        delimiter = task.target_delimiter if task.output == "multiple_choice" else ""
-        texts = [f"{delimiter}{choice}" for choice in choices]
-        golds = doc.target if isinstance(doc.target, list) else [doc.target]
-        golds = [0] if task.output == "loglikelihood" else golds
+    question = _written(question, doc.where)
     known = labels(len(texts))
     if texts:
         golds = [known[_place(gold, choices, doc.where)] for gold in golds]
-    if not golds or (not texts and task.output != "generate_until"):
+    if not golds or not (texts or task.output_type == "generate_until"):
         raise InputError(f"{doc.where}: no choices, or no right one")
     return Item(
         id="",
         suite=suite.name,
-        task=task.name,
+        task=task.task,
         question=f"{before}{question}",
         text=question,
         options=known,
         target=golds[0],
         golds=golds if len(golds) > 1 else [],
         chance=len(golds) / len(known) if len(known) > 1 else 0.0,
-        cue="" if contexts else f"{_gap(question, doc.prefix, task.target_delimiter)}{doc.prefix}",
+        cue="" if contexts else f"{_gap(question, doc.prefix, delimiter)}{doc.prefix}",
         continuations=texts,
         contexts=contexts,
         topic=task.topic,
     )
 
 
-class _Worked:
-    """The worked examples of items in their order."""
-
-    def __init__(self, task: LmEvalTask, rows: Rows, folder: Path, sandbox: Sandbox) -> None:
-        shots = task.shots
-        self._shots = shots
-        if not shots.number:
-            return
-        pool: Rows = [(f"{task.name}: sample {n}", row) for n, row in enumerate(shots.samples, 1)]
-        if shots.split:
-            files = task.files.get(shots.split, ())
-            pool = rows
-            if shots.split != task.split:
-                pool = split_rows(folder, task.subset, shots.split, files)
-        self._drawer = Drawer(
-            [row for _, row in pool], shots.number, shots.sampler, excludes=shots.excludes_item
-        )
-        drawn = [self._drawer.draw(row) for _, row in rows]
-        places = sorted({place for each in drawn for place in each})
-        docs = _docs(shots, [pool[place] for place in places], sandbox)
-        self._texts = {n: _example(shots, doc) for n, doc in zip(places, docs, strict=True)}
-        self._drawn = iter(drawn)
-
-    def of(self, row: Mapping[str, Any]) -> list[str]:
-        """Return the examples of the next item."""
-        return [self._texts[place] for place in next(self._drawn)] if self._shots.number else []
+def _shots(task: LmEvalTask, rows: Rows, folder: Path, sandbox: Sandbox) -> list[str]:
+    """Return the worked examples before each item."""
+    if not task.num_fewshot:
+        return [""] * len(rows)
+    split, samples = task.shot_split, task.fewshot_config.samples
+    pool: Rows = [(f"{task.task}: sample {n}", row) for n, row in enumerate(samples, 1)]
+    if split:
+        files = task.files(split)
+        is_own = split == task.split
+        pool = rows if is_own else split_rows(folder, task.dataset_name, split, files)
+    sampler: Sampler = "first_n" if task.fewshot_config.sampler == "first_n" else "seeded"
+    inner = [row for _, row in pool]
+    drawer = Drawer(inner, task.num_fewshot, sampler, excludes=task.excludes_item)
+    drawn = [drawer.draw(row) for _, row in rows]
+    places = sorted({place for each in drawn for place in each})
+    shot = task.as_shot()
+    docs = _docs(shot, [pool[place] for place in places], sandbox)
+    texts = {place: _example(shot, doc) for place, doc in zip(places, docs, strict=True)}
+    return ["".join(texts[place] for place in each) for each in drawn]
 
 
-def _example(shots: Shots, doc: _Doc) -> str:
-    text, choices = doc.text, doc.choices
+def _example(task: LmEvalTask, doc: _Doc) -> str:
+    text, choices, delimiter = doc.text, doc.choices, task.target_delimiter
     if isinstance(text, int) and choices:
         text = choices[_place(text, choices, doc.where)]
-        doc = _Doc(doc.where, text, None, doc.target, doc.prefix)
+        doc = replace(doc, choices=None)
     text = _written(text, doc.where)
+    gap = _gap(text, doc.prefix, delimiter)
     if doc.target in (None, ""):
-        return f"{text}{_gap(text, doc.prefix, shots.target_delimiter)}{doc.prefix}"
-    has_gap = not doc.prefix or bool(_gap(text, doc.prefix, shots.target_delimiter))
-    delimiter = shots.target_delimiter if has_gap else ""
+        return f"{text}{gap}{doc.prefix}"
     answer = f"{doc.prefix}{_gap(doc.prefix, doc.gold_text, ' ')}{doc.gold_text}"
-    return f"{text}{delimiter}{answer}{shots.delimiter}"
+    return f"{text}{gap if doc.prefix else delimiter}{answer}{task.fewshot_delimiter}"
 
 
 def _gap(before: str, after: str, delimiter: str) -> str:
@@ -161,10 +148,10 @@ def _gap(before: str, after: str, delimiter: str) -> str:
     return delimiter
 
 
-def _docs(task: LmEvalTask | Shots, rows: Rows, sandbox: Sandbox) -> list[_Doc]:
+def _docs(task: LmEvalTask, rows: Rows, sandbox: Sandbox) -> list[_Doc]:
     """Return the fields of rows."""
     columns = set(rows[0][1]) if rows else set()
-    fields = {name: getattr(task, name, "") for name in _FIELDS}
+    fields = {name: getattr(task, name) for name in _FIELDS}
     templates = {
         name: given
         for name, given in fields.items()
@@ -172,18 +159,17 @@ def _docs(task: LmEvalTask | Shots, rows: Rows, sandbox: Sandbox) -> list[_Doc]:
     }
     docs = []
     for where, row, made in sandbox.values(templates, rows):
-        found = {name: made.get(name, _own(given, row)) for name, given in fields.items()}
-        choices = _choices(found["choices"], fields["choices"] in columns, where)
-        docs.append(
-            _Doc(
-                where,
-                _index(found["text"], fields["text"], columns, choices),
-                choices,
-                _target(found["target"], fields["target"], columns, choices),
-                str(found["prefix"] or ""),
-                str(found["description"] or ""),
-            )
+        text, choice, target, prefix, description = (
+            made.get(name, _own(given, row)) for name, given in fields.items()
         )
+        choices = _choices(choice, task.doc_to_choice in columns, where)
+        text, target = (
+            _index(found, given, columns, choices)
+            for found, given in ((text, task.doc_to_text), (target, task.doc_to_target))
+        )
+        if task.doc_to_target not in columns:
+            target = _list(target)
+        docs.append(_Doc(where, text, choices, target, str(prefix or ""), str(description or "")))
     return docs
 
 
@@ -200,7 +186,7 @@ def _choices(found: object, is_column: bool, where: str) -> list[str] | None:
     if isinstance(found, str) and not is_column:
         try:
             found = ast.literal_eval(found)
-        except (SyntaxError, ValueError, MemoryError, RecursionError):
+        except _NO_LITERAL:
             raise InputError(f"{where}: doc_to_choice gives no list: {found!r:.80}") from None
     if not isinstance(found, list | tuple) or not found:
         raise InputError(f"{where}: doc_to_choice gives no list: {found!r:.80}")
@@ -215,14 +201,11 @@ def _index(found: Any, given: Template, columns: set[str], choices: list[str] | 
     return found
 
 
-def _target(found: Any, given: Template, columns: set[str], choices: list[str] | None) -> Any:  # noqa: ANN401
-    found = _index(found, given, columns, choices)
-    is_made = isinstance(given, str) and given not in columns
-    if is_made and isinstance(found, str) and len(found) > 1 and found[0] + found[-1] == "[]":
-        try:
+def _list(found: Any) -> Any:  # noqa: ANN401
+    """Return the list whose text a template wrote; any other value as it is."""
+    if isinstance(found, str) and len(found) > 1 and found[0] + found[-1] == "[]":
+        with suppress(*_NO_LITERAL):
             return ast.literal_eval(found)
-        except (SyntaxError, ValueError, MemoryError, RecursionError):
-            return found
     return found
 
 

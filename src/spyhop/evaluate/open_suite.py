@@ -200,6 +200,8 @@ def ready_verdicts(
     labels = config.suite.labels if config.side is not None else ()
     for where, row, question in _matched(ctx, config, questions, folder):
         judge = _first(row, JUDGES) or folder.path.stem
+        if "review_id" in row:  # a reviewer's id ends with the name of its prompt
+            judge = judge.rpartition("-")[0] or judge
         sides = next(([str(row[k]) for k in some] for some in SIDES if some[0] in row), [*answers])
         a, b = (known.get(side, "") for side in sides)
         if not a or not b:

@@ -45,6 +45,16 @@ def read_suite(suite: str) -> tuple[AnyTask, ...]:
     return (_formed(path, form, tables),)
 
 
+def file_of(suite: str, task: AnyTask) -> Path:
+    """Return the file that describes one of the benchmarks of a suite."""
+    path = Path(suite) if suite.endswith(YAML) else _place(suite)[0]
+    return FOLDER / f"{task.name.partition('-')[0]}.toml" if "suites" in _tables(path) else path
+
+
+def _tables(path: Path) -> dict[str, Any]:
+    return {} if path.suffix in YAML else read_toml(path)
+
+
 def read_task(suite: str) -> Task:
     """Return a single benchmark of ours.
 
@@ -63,10 +73,7 @@ def with_shots(task: AnyTask, number: int | None) -> AnyTask:
         return task
     if isinstance(task, Task):
         return task.model_copy(update={"shots": number})
-    members = [
-        each.model_copy(update={"shots": each.shots.model_copy(update={"number": number})})
-        for each in task.members
-    ]
+    members = [each.model_copy(update={"num_fewshot": number}) for each in task.members]
     return task.model_copy(update={"members": tuple(members)})
 
 

@@ -46,8 +46,8 @@ class Protocol(Config):
     """How a task is asked and scored."""
 
     method: Literal["generate", "likelihood"] = "generate"
-    """`generate` reads the answer from a response. `likelihood` takes the option of the highest
-    log-probability, so every item has an answer."""
+    """Read the answer from a response, or take the option of the highest log-probability, so that
+    every item has an answer."""
     form: Literal["asked", "prefilled", "plain"] = "asked"
     """Where the cue is: at the end of the user's turn, as the beginning of the response, or in a
     plain text without a chat format."""
@@ -58,7 +58,7 @@ class Protocol(Config):
     extract: Literal["stated", "first_capital"] = "stated"
     """How a choice is read: an explicit statement, or the Orca paper's first capital letter."""
     metric: Metric = "accuracy"
-    """Score of an item; `accuracy` of scored options is `acc`."""
+    """Primary score of an item; `accuracy` of scored options is `acc`."""
     sampling: Sampling = Sampling(max_new_tokens=256)
     filters: tuple[Filter, ...] = ()
     """Ways of lm-eval to read and compare a free answer; the first one decides. Default: spyhop's
@@ -130,7 +130,7 @@ class Task(Benchmark):
     question: str = "{question}"
     """The question without options and cue: the prompt where there are no options, and the text
     that decontamination searches for."""
-    prompt: str = "Q: {question} Answer Choices: {options}"
+    prompt: str = "Q: {stem} Answer Choices: {options}"
     """The prompt of an item with options; `{stem}` is its question as `question` writes it."""
     open_prompt: str = ""
     """The prompt of an item without options; default: its question."""

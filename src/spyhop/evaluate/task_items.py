@@ -1,13 +1,12 @@
 """Make the items of a `Task` from the rows of its files."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from spyhop.collect.columns import read_options
-from spyhop.collect.reading import UnusedKeys
 from spyhop.evaluate.shots import Drawer
 from spyhop.evaluate.task import Task
 from spyhop.schema import InputError, Item
@@ -35,17 +34,22 @@ class _Shown:
 
 
 def task_items(
-    task: Task, folder: Path, wanted: tuple[str, ...] | None, sandbox: Sandbox, unused: UnusedKeys
+    task: Task,
+    folder: Path,
+    wanted: tuple[str, ...] | None,
+    sandbox: Sandbox,
+    watch: Callable[[dict[str, Any]], None] | None,
 ) -> Iterator[list[Item]]:
-    """Yield the items of each task, without ids.
+    """Yield the items of each task, without ids; `watch` is called with each row.
 
     Raises:
         InputError: Naming the file, the row and the column that is wrong, or the missing task.
     """
     for name, paths in _chosen(task, folder, wanted).items():
         rows = [row for path in paths for row in _rows(task, path)]
-        for _, row in rows:
-            unused.add(row)
+        if watch is not None:
+            for _, row in rows:
+                watch(row)
         shown = _shown(task, name, rows, sandbox)
         before = _few_shot(task, name, folder)
         if not task.shots:
@@ -61,7 +65,6 @@ def task_items(
             _after(before + "".join(pool_shown[n].shot for n in drawer.draw(row)), one.item)
             for (_, row), one in zip(rows, shown, strict=True)
         ]
-    unused.report()
 
 
 def _chosen(task: Task, folder: Path, wanted: tuple[str, ...] | None) -> dict[str, list[Path]]:

@@ -117,7 +117,8 @@ def _repeats(rows: list[Verdict], value: Value) -> list[tuple[float, float]]:
 
 
 def _missing(rows: Iterable[Verdict], part: str) -> Iterator[Found]:
-    if asked := [bool(row.missing) for row in rows if row.missing != NO_RESPONSE]:
+    asked = [bool(row.missing) for row in rows if row.missing != NO_RESPONSE]
+    if asked and part == ALL:
         yield part, "missing verdicts", len(asked), bounded_mean(asked)
 
 
@@ -249,7 +250,7 @@ def check_judge(
         if gaps:
             mean = _signed(bounded_mean([(1 + gap) / 2 for gap in gaps]))
             found.append((ALL, measure, len(gaps), mean))
-    return [_figure(judge, sides[1], sides[0], each) for each in found]
+    return [_figure(judge, "", "", each) for each in found]
 
 
 def _kinds(

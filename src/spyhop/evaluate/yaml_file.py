@@ -67,7 +67,7 @@ def _single(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > MAX_BYTES:
             raise RecipeError(f"{path}: more than {MAX_BYTES >> 20} MB")
-        loader = yaml.SafeLoader(path.read_text(encoding="utf-8-sig"))
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(path.read_text("utf-8-sig"))
         node = loader.get_single_node()
         for number, (each, depth) in enumerate(_nodes(node)):
             if number > MAX_VALUES or depth > MAX_DEPTH:

@@ -1,6 +1,7 @@
 """What models are asked and what they return: sampling, requests and results."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -131,6 +132,35 @@ class Choice(_Scored):
     """True where the model gave no probabilities and its answer was read from its text."""
     usd: float = 0.0
     error: str | None = None
+
+
+def scored_choice(
+    request: Request,
+    values: Sequence[Sequence[float]],
+    prompt_tokens: int,
+    *,
+    alone: Mapping[str, float] | None = None,
+    usd: float = 0.0,
+) -> Choice:
+    """Return a choice by the log-probability of each token of each option.
+
+    `alone` is that of each option without the prompt.
+    """
+    totals = [math.fsum(some) for some in values]
+    shares = [math.exp(total - max(totals)) for total in totals]
+    return Choice(
+        id=request.id,
+        probabilities=[share / math.fsum(shares) for share in shares],
+        log_probabilities=totals,
+        unconditional=[alone[text] for text in request.options]
+        if alone and request.with_unconditional
+        else [],
+        num_tokens=[len(some) for some in values],
+        num_characters=[len(option.lstrip()) for option in request.options],
+        num_bytes=[len(option.lstrip().encode()) for option in request.options],
+        prompt_tokens=prompt_tokens,
+        usd=usd,
+    )
 
 
 class TokenLogprobs(_Scored):

@@ -101,6 +101,15 @@ class RemoteModel(Model):
                     'needs api = "moderations"' if window.kind == "classify" else "writes no text"
                 )
                 raise ModelError(f"{self.label}: {each.url} has api = {each.api!r} and {needs}")
+            is_plain = each.api == "completions"
+            if any(is_plain == bool(request.messages) for request in window.requests):
+                takes, asked = (
+                    ("plain prompts", "chats") if is_plain else ("chats", "plain prompts")
+                )
+                raise ModelError(
+                    f"{self.label}: {each.url} has api = {each.api!r}: it takes {takes}, "
+                    f"not {asked}"
+                )
         self._num_journaled += sum(key not in self._pending for key in window.known)
         for key in window.known:
             self._pending.pop(key, None)

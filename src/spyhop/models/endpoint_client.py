@@ -22,6 +22,7 @@ from spyhop.models.journal import Answered, Failed, Journal
 from spyhop.models.limits import FIRST_ALLOWED, SPAN_S
 from spyhop.models.replies import (
     Unreadable,
+    echoed,
     parse,
     read_choice,
     read_labels,
@@ -76,11 +77,7 @@ class _Settled(NamedTuple):
 
 
 class EndpointClient:
-    """Asks a served model over all its endpoints. Owns the journal for as long as it is open.
-
-    Raises:
-        ModelError: If a key's variable is not set.
-    """
+    """Asks a served model over all its endpoints. Owns the journal for as long as it is open."""
 
     def __init__(
         self,
@@ -328,7 +325,12 @@ class EndpointClient:
     def _received(self, admission: Admission, reply: HttpReply) -> None:
         call, endpoint, reservation = admission
         try:
-            choices, usage = parse(reply.raw, len(call.members), reservation.estimate.prompt_tokens)
+            first = call.members[0][1]
+            is_echo = call.kind == "choose" and not first.messages
+            num = len(first.options) if is_echo else len(call.members)
+            choices, usage = parse(reply.raw, num, reservation.estimate.prompt_tokens)
+            if is_echo:
+                choices = [echoed(first, choices)]
         except Unreadable as error:
             failure = error.failure
             if failure.kind == "malformed":

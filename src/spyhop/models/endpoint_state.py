@@ -41,13 +41,17 @@ class Reservation(NamedTuple):
     most_usd: float
 
 
+OWN_PATHS = ("completions", "moderations")
+"""Dialects that have the path of their name."""
+
+
 class EndpointState:
     """The state of one endpoint. Times are of the event loop's clock."""
 
     def __init__(self, endpoint: Endpoint, default_model: str) -> None:
         self.config = endpoint
         self.model = endpoint.model or default_model
-        path = "moderations" if endpoint.api == "moderations" else "chat/completions"
+        path = endpoint.api if endpoint.api in OWN_PATHS else "chat/completions"
         self.url = f"{endpoint.url}/{path}"
         """Where calls go."""
         if endpoint.api == "azure":
@@ -80,11 +84,7 @@ class EndpointState:
         return os.environ.get(name, "").strip() if name else ""
 
     def headers(self) -> dict[str, str]:
-        """Return the headers of a call.
-
-        Raises:
-            ModelError: If the variable of the key is not set.
-        """
+        """Return the headers of a call."""
         headers = {"Content-Type": "application/json"}
         name = self.config.key_env
         if not name:

@@ -9,17 +9,15 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-import numpy as np
-
 from spyhop.lazy import torch
 from spyhop.models.base import Backend, ModelConfig
 from spyhop.models.batching import BatchLimits, plan_batches
-from spyhop.models.calls import Choice, Kind, Reply, Request, Sampling, TokenLogprobs
+from spyhop.models.calls import Choice, Kind, Reply, Request, Sampling, TokenLogprobs, scored_choice
 from spyhop.models.decoding import Decoder, RecurrentDecoder, before_stop, own_generator
 from spyhop.models.encoding import (
     Scored,
@@ -112,11 +110,7 @@ def saved_format(folder: Path, tokenizer: Any) -> ChatFormat:  # noqa: ANN401 (t
 
 
 def load(folder: Path, dtype: torch.dtype, device: torch.device) -> tuple[Any, Any]:
-    """Return (tokenizer, model) of a Hugging Face folder; nothing is fetched and no code is run.
-
-    Raises:
-        ModelError: If the folder is not a model.
-    """
+    """Return (tokenizer, model) of a Hugging Face folder; nothing is fetched and no code is run."""
     tokenizer, model = load_tokenizer(folder), load_model(folder, dtype)
     model.to(device)
     model.eval()
@@ -223,7 +217,7 @@ class LocalBackend:
         encoded, values = self._score(batch, "choose")
         alone = self._score_alone([request for request in batch if request.with_unconditional])
         return [
-            _choice(request, len(each.prompt), found, alone)
+            scored_choice(request, found, len(each.prompt), alone=alone)
             if found
             else Choice(id=request.id, probabilities=[], error=self._too_long(each.longest))
             for request, each, found in zip(batch, encoded, values, strict=True)
@@ -284,24 +278,3 @@ class LocalBackend:
 
     def _too_long(self, num_tokens: int) -> str:
         return f"{num_tokens} tokens do not fit the model's context of {self._limit}"
-
-
-def _choice(
-    request: Request, prompt_tokens: int, logprobs: list[list[float]], alone: Mapping[str, float]
-) -> Choice:
-    totals = [math.fsum(values) for values in logprobs]
-    return Choice(
-        id=request.id,
-        probabilities=_softmax(totals),
-        log_probabilities=totals,
-        unconditional=[alone[text] for text in request.options if request.with_unconditional],
-        num_tokens=[len(values) for values in logprobs],
-        num_characters=[len(option.lstrip()) for option in request.options],
-        num_bytes=[len(option.lstrip().encode()) for option in request.options],
-        prompt_tokens=prompt_tokens,
-    )
-
-
-def _softmax(values: list[float]) -> list[float]:
-    weights = np.exp(np.array(values) - max(values))
-    return [float(weight) for weight in weights / weights.sum()]

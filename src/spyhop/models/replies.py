@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 from pydantic_core import from_json
 
-from spyhop.models.calls import Choice, Labels, Reply, Request
+from spyhop.models.calls import Choice, Labels, Reply, Request, scored_choice
+from spyhop.models.echo import option_values
 from spyhop.models.failures import SHOWN_CHARS, Failure, page_in, read_stated
 from spyhop.schema import ending_of
 from spyhop.text.choices import choice
@@ -61,9 +62,6 @@ def parse(raw: bytes, num_samples: int, prompt_guess: int) -> tuple[list[dict[st
     """Return the choices of a reply that have a response, in order, and its usage.
 
     A missing or implausible usage is replaced by an estimate.
-
-    Raises:
-        Unreadable: If no choice has a response; it contains the failure.
     """
     try:
         answer = _read(raw)
@@ -251,6 +249,15 @@ def _reason(found: Mapping[str, Any]) -> str:
     return str(reason) if reason is not None else NO_REASON
 
 
+def echoed(request: Request, choices: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the choices of one request's options, echoed by a completions API, as one."""
+    try:
+        return {"values": option_values(request, choices)}
+    except ValueError as error:
+        failure = Failure("rejected", str(error), 200, is_maybe_billed=True)
+        raise Unreadable(failure) from None
+
+
 def read_choice(request: Request, found: Mapping[str, Any], usage: Usage, usd: float) -> Choice:
     """Return the options of a request, scored.
 
@@ -259,6 +266,8 @@ def read_choice(request: Request, found: Mapping[str, Any], usage: Usage, usd: f
     names gets probability 1, and `is_parsed` is set. A reply that names no option has no
     probabilities.
     """
+    if "values" in found:
+        return scored_choice(request, found["values"], usage.prompt_tokens, usd=usd)
     masses = _masses(found.get("logprobs"), request.options)
     is_parsed = masses is None
     logs = [] if masses is None else [math.log(mass) if mass else -math.inf for mass in masses]

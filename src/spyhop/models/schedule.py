@@ -11,7 +11,7 @@ from spyhop.models.calls import Kind, Request, Sampling
 from spyhop.models.endpoint_state import EndpointState, Reservation, TokenEstimate
 from spyhop.models.guess import Size, TokenGuess, measure
 from spyhop.models.journal import State
-from spyhop.models.wire import CHOICE_TOKENS
+from spyhop.models.wire import CHOICE_TOKENS, scored_texts
 from spyhop.schema import Unfinished
 
 
@@ -154,7 +154,9 @@ class Schedule:
     def _need(self, call: PendingCall) -> TokenEstimate:
         if call.size is None:
             first = call.members[0][1]
-            call.size = measure([*(turn.content for turn in first.messages), first.continuation])
+            is_echo = call.kind == "choose" and not first.messages
+            texts = scored_texts(first) if is_echo else [first.text, first.continuation]
+            call.size = measure([*(turn.content for turn in first.messages), *texts])
         written = {"choose": CHOICE_TOKENS, "classify": 0}
         response = written.get(call.kind, call.sampling.max_new_tokens)
         prompt = self.guess.of(call.size, self.num_in_flight)
@@ -233,7 +235,8 @@ def grouped(
 
 def _continues(before: Request, request: Request) -> bool:
     is_next = request.sample_index == before.sample_index + 1
-    return is_next and request.messages == before.messages
+    is_same = request.messages == before.messages and request.text == before.text
+    return is_next and is_same and request.continuation == before.continuation
 
 
 def _too_large(estimate: TokenEstimate, endpoints: Sequence[EndpointState]) -> str:

@@ -54,8 +54,9 @@ class Endpoint(BaseModel):
 
     url: Annotated[str, BeforeValidator(_plain_url)]
     """Address up to `/v1`; for Azure the resource, `https://NAME.openai.azure.com`."""
-    api: Literal["openai", "azure", "moderations"] = "openai"
-    """Dialect of the API. `moderations` scores texts at `/v1/moderations` and writes none."""
+    api: Literal["openai", "azure", "completions", "moderations"] = "openai"
+    """Dialect of the API. `completions` continues and scores plain prompts at `/v1/completions`;
+    `moderations` scores texts at `/v1/moderations` and writes none."""
     api_version: str = "2024-10-21"
     """API version; Azure only."""
     key_env: Annotated[str, BeforeValidator(_variable)] = ""

@@ -13,6 +13,11 @@ CHOICE_TOKENS = 4
 """Room for an option after a bracket or a space."""
 
 
+def scored_texts(request: Request) -> list[str]:
+    """Return the whole texts that a completions API echoes with their log-probabilities."""
+    return [request.text + request.continuation + option for option in request.options]
+
+
 def body(
     kind: str,
     request: Request,
@@ -26,18 +31,24 @@ def body(
 ) -> bytes:
     """Return the JSON of a call; fields in `omit` are removed, those in `extra` take precedence."""
     fields: dict[str, Any] = {"model": model}
+    is_plain = not request.messages
     if kind == "classify":
         fields["input"] = request.messages[-1].content
+    elif is_plain and kind == "choose":
+        fields["prompt"] = scored_texts(request)
+    elif is_plain:
+        fields["prompt"] = (request.text + request.continuation).rstrip()
     else:
         turns = [{"role": turn.role, "content": turn.content} for turn in request.messages]
+        if request.continuation:  # vLLM and SGLang continue a response so; others need `omit`
+            turns.append({"role": "assistant", "content": request.continuation.rstrip()})
+            fields |= {"continue_final_message": True, "add_generation_prompt": False}
         fields["messages"] = turns
     if (
-        request.continuation and kind != "classify"
-    ):  # vLLM and SGLang continue a response this way; others need `omit`
-        begun = {"role": "assistant", "content": request.continuation.rstrip()}
-        fields["messages"] = [*fields["messages"], begun]
-        fields |= {"continue_final_message": True, "add_generation_prompt": False}
-    if kind == "choose":
+        is_plain and kind == "choose"
+    ):  # vLLM and llama-cpp-python; one token is the least they write
+        fields |= {"max_tokens": 1, "temperature": 0.0, "logprobs": 1, "echo": True}
+    elif kind == "choose":
         fields |= {tokens_field: CHOICE_TOKENS, "temperature": 0.0}
         fields |= {"logprobs": True, "top_logprobs": TOP_LOGPROBS}
     elif kind == "generate":

@@ -9,7 +9,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from itertools import groupby, islice
+from itertools import islice
 
 from markupsafe import Markup
 
@@ -37,7 +37,17 @@ NUM_SHOWN = 4
 """Verdicts shown of each judge."""
 RATES = ("win rate", "length-controlled win rate", "style-controlled win rate", "Bradley-Terry")
 GRADES = ("share of the other's grades", "mean grade / 10")
-BELIEVED = (KAPPA, "missing verdicts", "flips", "position bias", "length bias", "self-preference")
+SUMMED = (
+    *RATES[:3],
+    *GRADES,
+    KAPPA,
+    "missing verdicts",
+    "flips",
+    "position bias",
+    "length bias",
+    "self-preference",
+)
+MOST_SENTENCES = 12
 SECTIONS = {
     "Win rates": "Share of questions on which the judge prefers the model, ties counted half. At "
     "equal length and equal style (length, headers, lists, bold) it is what a regression expects. "
@@ -106,7 +116,7 @@ def judge_page(
     sections = [
         *(_section(title, some) for title, some in parts.items() if some),
         *([_published_section(config, found)] if config.published else []),
-        _verdicts_section(rows),
+        *([_verdicts_section(rows)] if any(row.reason for row in rows) else []),
         cost_section(responses=answers, verdicts=verdicts),
         data_section(questions={"questions": questions}, answers=answers, verdicts=verdicts),
     ]
@@ -142,19 +152,22 @@ def _title(figure: Figure) -> str:
 
 def summary(found: Sequence[Figure]) -> list[str]:
     """Return one sentence for each judge and pair of models, or graded model."""
+    groups: dict[tuple[str, str, str], dict[str, Figure]] = {}
+    for f in found:
+        if f.part == ALL and f.measure in SUMMED:
+            groups.setdefault((f.judge, f.model, f.against), {})[f.measure] = f
     sentences = []
-    for (judge, model, against), some in groupby(found, lambda f: (f.judge, f.model, f.against)):
-        by_measure = {f.measure: f for f in some if f.part == ALL}
-        said = [
-            f"{name} {_value(by_measure[name])}"
-            for name in (*RATES, *GRADES, *BELIEVED) if name in by_measure
-        ]  # fmt: skip
-        if said:
-            pair = f"{model} against {against}" if against else model
-            sizes = [f.num for name, f in by_measure.items() if name != "missing verdicts"]
-            num = f", n = {max(sizes):,}" if sizes else ""
-            sentences.append(f"{judge}: {pair}{num}: {'; '.join(said)}.")
-    return sentences
+    for (judge, _, _), by_measure in groups.items():
+        said = [f"{name} {_value(by_measure[name])}" for name in SUMMED if name in by_measure]
+        first = next(by_measure[name] for name in SUMMED if name in by_measure)
+        whose = f"{judge}: {_pair(first)}".removesuffix(": ")
+        sentences.append(f"{whose}, n = {first.num:,}: {'; '.join(said)}.")
+    more = len(sentences) - MOST_SENTENCES
+    return [*sentences[:MOST_SENTENCES], *([f"{more} more are in the tables."] if more > 0 else [])]
+
+
+def _pair(figure: Figure) -> str:
+    return f"{figure.model} against {figure.against}" if figure.against else figure.model
 
 
 def _is_share(figure: Figure) -> bool:
@@ -173,8 +186,10 @@ def _value(figure: Figure) -> str:
 
 def _section(title: str, found: Sequence[Figure]) -> ReportSection:
     section = ReportSection(title, SECTIONS[title])
-    if drawn := [figure for figure in found if figure.low is not None and _is_share(figure)]:
-        section.chart(_chart(drawn), "Values with their 95 % intervals.")
+    for is_share, unit in ((True, "%"), (False, "kappa")):
+        drawn = [f for f in found if f.low is not None and _is_share(f) == is_share]
+        if drawn:
+            section.chart(_chart(drawn, unit), "Values with their 95 % intervals.")
     rows = [
         [f.judge, f.model, f.against, f.part, f.measure, f"{f.num:,}", _value(f)] for f in found
     ]
@@ -183,21 +198,20 @@ def _section(title: str, found: Sequence[Figure]) -> ReportSection:
     return section
 
 
-def _chart(found: Sequence[Figure]) -> alt.TopLevelMixin:
+def _chart(found: Sequence[Figure], unit: str) -> alt.TopLevelMixin:
+    scale = 100 if unit == "%" else 1
     values = [
         {
-            "row": ", ".join(filter(None, [f.model, "" if f.part == ALL else f.part, f.measure])),
+            "row": ", ".join(filter(None, [_pair(f), "" if f.part == ALL else f.part, f.measure])),
             "judge": f.judge,
-            "value": 100 * f.value,
-            "low": 100 * (f.low or 0.0),
-            "high": 100 * (f.high or 0.0),
+            **{name: scale * (getattr(f, name) or 0.0) for name in ("value", "low", "high")},
         }
         for f in found
     ]
-    y = alt.Y("row:N", title=None, sort=None, axis=alt.Axis(labelLimit=340))
+    y = alt.Y("row:N", title=None, sort=None, axis=alt.Axis(labelLimit=420))
     color = alt.Color("judge:N", title=None, scale=alt.Scale(range=list(PALETTE)))
     base = alt.Chart(alt.Data(values=values)).encode(
-        x=alt.X("low:Q", title="%"), y=y, yOffset=alt.YOffset("judge:N"), color=color
+        x=alt.X("low:Q", title=unit), y=y, yOffset=alt.YOffset("judge:N"), color=color
     )
     rules = base.mark_rule(strokeWidth=2).encode(x2="high:Q")
     dots = base.mark_circle(size=40, opacity=1).encode(x="value:Q")
@@ -223,7 +237,7 @@ def _published_section(config: JudgePageConfig, found: Sequence[Figure]) -> Repo
 
 
 def _verdicts_section(rows: Sequence[Verdict]) -> ReportSection:
-    section = ReportSection("Verdicts", f"Some of each judge; `{VERDICTS}` has all of them.")
+    section = ReportSection("Verdicts", f"Some of each judge; {VERDICTS} has all of them.")
     details = Markup("<details><summary>{}</summary><pre>{}</pre></details>")
     for judge in dict.fromkeys(row.judge for row in rows):
         of_judge = (row for row in rows if row.judge == judge and row.reason)

@@ -4,7 +4,7 @@ import re
 import string
 from typing import Any, Literal
 
-from pydantic import field_validator
+from pydantic import ValidationError, field_validator
 
 from spyhop.schema import Config, RecipeError
 
@@ -13,6 +13,7 @@ class Step(Config):
     """One function of a filter."""
 
     function: Literal["regex", "lowercase", "uppercase", "remove_whitespace", "take_first"]
+    """Name of the function, as lm-eval has it."""
     pattern: str = r"#### (\-?[0-9\.\,]+)"
     """Regular expression; its first group that is not empty is the answer."""
     select: int = 0
@@ -50,9 +51,13 @@ class ExactMatch(Config):
     """Differences that do not count when an answer is compared with the gold one."""
 
     ignore_case: bool = False
+    """Compare without case."""
     ignore_punctuation: bool = False
+    """Compare without punctuation."""
     ignore_numbers: bool = False
+    """Compare without digits."""
     regexes_to_ignore: tuple[str, ...] = ()
+    """Regular expressions whose matches are removed first."""
 
     def plain(self, text: str) -> str:
         """Return a text without what does not count."""
@@ -67,6 +72,7 @@ class Filter(Config):
     """A named way to read the answer from a response."""
 
     name: str
+    """Name of the score."""
     steps: tuple[Step, ...] = ()
     match: ExactMatch = ExactMatch()
 
@@ -86,11 +92,7 @@ class Filter(Config):
 
 
 def read_filters(given: object, where: str) -> list[Filter]:
-    """Return the filters of an lm-eval task; without any, the response itself is the answer.
-
-    Raises:
-        RecipeError: If a filter is unknown or needs Python.
-    """
+    """Return the filters of an lm-eval task; without any, the response itself is the answer."""
     if not given:
         return [Filter(name="none")]
     try:
@@ -99,9 +101,12 @@ def read_filters(given: object, where: str) -> list[Filter]:
             Filter(name=table["name"], steps=tuple(_step(step) for step in table["filter"]))
             for table in tables
         ]
-    except (TypeError, KeyError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise RecipeError(f"{where}: filter_list: not supported: {reason:.120}") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        reason = f"{first['loc'][0]} = {first['input']!r:.60}: {first['msg']}"
+    except (TypeError, KeyError, AttributeError):
+        reason = "write a list of tables with `name` and `filter`"
+    raise RecipeError(f"{where}: filter_list: {reason}")
 
 
 def _step(given: dict[str, Any]) -> Step:

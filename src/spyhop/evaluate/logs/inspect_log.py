@@ -19,6 +19,7 @@ from spyhop.store.files import field
 JSON_BYTES = 512 << 20
 """Size up to which a `.json` log is read; it has to be read whole."""
 _SAMPLE = re.compile(r"samples/(?:[^/]+_epoch_\d+)(?:\.json|/sample\.json)")
+_JSON = re.compile(rb'\s*{\s*"version"\s*:.*"eval"\s*:\s*{', re.DOTALL)
 _ATTACHED = "attachment://"
 _SCORES = {"C": 1.0, "P": 0.5, "I": 0.0, "N": 0.0, "yes": 1.0, "true": 1.0, "no": 0.0, "false": 0.0}
 
@@ -27,8 +28,8 @@ def is_inspect(path: Path) -> bool:
     """Whether a file is a log of inspect, by its first bytes."""
     with path.open("rb") as file:
         start = file.read(4096)
-    is_json = path.suffix == ".json" and start.lstrip().startswith(b"{") and b'"eval"' in start
-    return path.suffix == ".eval" or start.startswith(b"PK\3\4") or is_json
+    is_json = path.suffix == ".json" and _JSON.match(start)
+    return path.suffix == ".eval" or start.startswith(b"PK\3\4") or bool(is_json)
 
 
 def header(path: Path) -> dict[str, Any]:

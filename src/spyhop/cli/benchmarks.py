@@ -1,0 +1,118 @@
+"""The command that shows benchmarks."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import tokenizers
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from spyhop.cli.options import NO_CHANGES, DataPlaces, places
+from spyhop.cli.running import PLAIN_WIDTH
+from spyhop.evaluate import AnyTask, file_of, forms, items_of, read_suite, task_names, with_shots
+from spyhop.evaluate.overview import TaskFigures, figures, file_digest, first_prompt
+from spyhop.evaluate.suite import FOLDER, YAML
+from spyhop.schema import InputError
+from spyhop.settings import HUB
+
+
+def tasks(
+    suite: Annotated[
+        str,
+        typer.Argument(
+            metavar="[NAME|FILE]",
+            help="Benchmark, such as bbh or mmlu:0shot, or a TOML or lm-eval YAML file. "
+            "Default: list them all.",
+        ),
+    ] = "",
+    data: DataPlaces = NO_CHANGES,
+    shots: Annotated[
+        int | None, typer.Option("--shots", min=0, help="Worked examples before every question.")
+    ] = None,
+    tokenizer: Annotated[
+        Path | None,
+        typer.Option("--tokenizer", help="Model folder: measure prompts in tokens, not words."),
+    ] = None,
+) -> None:
+    """Show benchmarks: items, options, chance, prompt, source.
+
+    Without the files of a benchmark (--data), only its description is shown.
+    """
+    console = Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH, highlight=False)
+    if not suite:
+        console.print(_all())
+        return
+    unit, length = _measure(tokenizer)
+    known = places(data)
+    for task in read_suite(suite):
+        console.print("\n".join(_lines(suite, task)), markup=False, soft_wrap=True)
+        own = FOLDER / f"{task.data}.jsonl"
+        place = known.get(task.name, known.get(task.data, str(own) if own.is_file() else None))
+        if place is None:
+            console.print(f"items      --data {task.data}=FOLDER shows them\n", markup=False)
+            continue
+        if place.startswith(HUB):
+            raise InputError(f"--data {task.data}={place}: name a folder to look into it")
+        asked = with_shots(task, shots)
+        groups = [group for group in items_of(asked, Path(place)) if group]
+        console.print(_table(figures(groups, length), unit))
+        for name, text in first_prompt(asked, groups[0][0]):
+            console.print(f"\n--- {name} of the first item", style="bold", markup=False)
+            console.print(text, markup=False, soft_wrap=True)
+        console.print()
+
+
+def _measure(folder: Path | None) -> tuple[str, Callable[[str], int]]:
+    """Return the unit in which prompts are measured, and how."""
+    if folder is None:
+        return "words", lambda text: len(text.split())
+    path = folder / "tokenizer.json" if folder.is_dir() else folder
+    try:
+        tokenizer = tokenizers.Tokenizer.from_file(str(path))
+    except Exception as error:  # noqa: BLE001 (the library raises nothing narrower)
+        raise InputError(f"{path}: no tokenizer ({error!s:.80})") from None
+    return "tokens", lambda text: len(tokenizer.encode(text, add_special_tokens=False))
+
+
+def _all() -> Table:
+    table = Table("name", "items", "method", "forms", "source", box=None, pad_edge=False)
+    for name in task_names():
+        found = read_suite(name)
+        if len(found) > 1:
+            table.add_row(name, "", "", "", ", ".join(task.name for task in found))
+            continue
+        (task,) = found
+        number = f"{task.num_items:,}" if task.num_items else ""
+        table.add_row(name, number, task.method, ", ".join(forms(name)), task.citation)
+    return table
+
+
+def _lines(suite: str, task: AnyTask) -> list[str]:
+    """Return what is known of a benchmark without its files."""
+    path = file_of(suite, task)
+    own = [] if path.suffix in YAML else forms(str(path))
+    number = f"{task.num_items:,} published" if task.num_items else "not stated"
+    lines = {
+        "benchmark": task.name,
+        "number": number,
+        "method": f"{task.method}, {task.form}, metric {task.metric}",
+        "data set": task.data,
+        "citation": task.citation,
+        "protocol": task.note,
+        "forms": ", ".join(f"{path.stem}:{form}" for form in own),
+        "file": f"{path.name}, SHA-256 {file_digest(path)}",
+    }
+    return [f"{name:<10} {text}" for name, text in lines.items() if text]
+
+
+def _table(rows: list[TaskFigures], unit: str) -> Table:
+    table = Table("task", "subject", "items", "options", "chance", unit, box=None, pad_edge=False)
+    for row in rows:
+        chance = f"{row.chance:.1%}" if row.options else ""
+        table.add_row(
+            row.task, row.topic, f"{row.num_items:,}", row.options, chance, f"{row.length:.0f}"
+        )
+    return table
