@@ -76,8 +76,8 @@ class Sandbox:
     ) -> list[dict[str, Any]]:
         if self._worker is None:
             self._worker = WorkerProcess("spyhop.text.sandbox:serve")
-        rows, caps = [row for _, row in batch], {"time_s": TIME_S, "memory_bytes": MEMORY_BYTES}
-        item = _Batch(templates=templates, rows=rows, **caps)
+        own = [row for _, row in batch]
+        item = _Batch(templates=templates, rows=own, time_s=TIME_S, memory_bytes=MEMORY_BYTES)
         try:
             self._worker.send(item)
             found = self._worker.receive()
