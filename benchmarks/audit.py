@@ -82,7 +82,6 @@ def _item(
         student=student,
         base_right=base.endswith(f"Answer: {problem.target}"),
         student_right=student.endswith(f"Answer: {problem.target}"),
-        chance=problem.chance,
         student_first=value[prefer(rules, problem.text, student, base)],
         student_second=-value[prefer(rules, problem.text, base, student)],
     )

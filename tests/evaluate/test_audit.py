@@ -9,7 +9,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from spyhop.evaluate.audit import AuditItem, audit_items
+from spyhop.evaluate.audit import (
+    ACCURACY,
+    EQUAL_ANSWERS,
+    EQUAL_FORM,
+    FOR_FIRST,
+    FOR_RIGHT,
+    FORM,
+    JUDGED,
+    AuditItem,
+    audit_items,
+)
 from spyhop.text.form import FEATURES, form_of, phrases_of
 from spyhop.world.judge import JudgeRules, prefer
 
@@ -27,7 +37,7 @@ def _benchmark():
 
 def _item(n: int, **changes) -> AuditItem:
     texts = {"base": f"Answer: {n}", "student": LONG.format(n=n)}
-    return AuditItem(**{**texts, "base_right": False, "student_right": False, **changes})
+    return AuditItem(**{**texts, "base_right": 0.0, "student_right": 0.0, **changes})
 
 
 def test_planted_gains_are_found_under_both_judges():
@@ -41,7 +51,7 @@ def test_too_few_items_tell_nothing():
         [_item(1, student_right=True, student_first=1.0, student_second=1.0)], TEACHER
     )
     assert found.conclusion == "cannot tell" and "accuracy gain may be 0" in found.sentence
-    assert found.judged.gain.low < 0 < found.judged.gain.high
+    assert found.gains[JUDGED].low < 0 < found.gains[JUDGED].high
 
 
 def test_equal_models_have_no_gain_to_explain():
@@ -50,7 +60,7 @@ def test_equal_models_have_no_gain_to_explain():
     ]
     found = audit_items(items, TEACHER)
     assert found.conclusion == "cannot tell" and "no gain to explain" in found.sentence
-    assert found.judged.gain.value == 0 and found.judged.gain.low > -0.05
+    assert found.gains[JUDGED].value == 0 and found.gains[JUDGED].low > -0.05
 
 
 @pytest.mark.parametrize("bias", [-0.8, 0.0, 0.6])
@@ -61,16 +71,17 @@ def test_position_bias_is_measured_and_moves_no_gain(bias: float):
         _item(n, student_first=bias, student_second=None if rng.random() < 0.7 else -bias)
         for n in range(60)
     ]
-    judged = audit_items(items, TEACHER).judged
-    assert judged.gain.value == pytest.approx(0, abs=1e-9)
-    assert judged.for_first.value == pytest.approx(bias)
-    assert judged.for_first.low <= bias <= judged.for_first.high
-    assert 0.25 < judged.missing < 0.45
+    found = audit_items(items, TEACHER)
+    gains = found.gains
+    assert gains[JUDGED].value == pytest.approx(0, abs=1e-9)
+    assert gains[FOR_FIRST].value == pytest.approx(bias)
+    assert gains[FOR_FIRST].low <= bias <= gains[FOR_FIRST].high
+    assert 0.25 < found.missing < 0.45
 
 
 def test_one_order_alone_cannot_tell_the_place_from_the_model():
-    judged = audit_items([_item(n, student_first=1.0) for n in range(40)], TEACHER).judged
-    assert judged.gain is None and judged.for_first is None
+    gains = audit_items([_item(n, student_first=1.0) for n in range(40)], TEACHER).gains
+    assert gains[JUDGED] is None and gains[FOR_FIRST] is None
 
 
 def test_preference_for_right_answers_is_no_gain_at_equal_answers():
@@ -82,11 +93,11 @@ def test_preference_for_right_answers_is_no_gain_at_equal_answers():
             _item(n, base_right=base, student_right=student, student_first=value,
                   student_second=value)
         )  # fmt: skip
-    judged = audit_items(items, TEACHER).judged
-    assert judged.gain.value == pytest.approx(30 / 90 - 45 / 90)
-    assert judged.at_equal_answers.value == pytest.approx(0, abs=1e-9)
-    assert judged.for_right.value == pytest.approx(1)
-    assert judged.at_equal_form is None or judged.at_equal_form.low < 0 < judged.at_equal_form.high
+    gains = audit_items(items, TEACHER).gains
+    assert gains[JUDGED].value == pytest.approx(30 / 90 - 45 / 90)
+    assert gains[EQUAL_ANSWERS].value == pytest.approx(0, abs=1e-9)
+    assert gains[FOR_RIGHT].value == pytest.approx(1)
+    assert gains[EQUAL_FORM] is None or gains[EQUAL_FORM].low < 0 < gains[EQUAL_FORM].high
 
 
 def test_form_held_equal_takes_away_what_a_judge_of_length_gives():
@@ -96,9 +107,9 @@ def test_form_held_equal_takes_away_what_a_judge_of_length_gives():
               student_first=float(n % 2), student_second=float(n % 2))
         for n in range(60)
     ]  # fmt: skip
-    judged = audit_items(items, TEACHER).judged
-    assert judged.at_equal_answers.value == pytest.approx(0.5)
-    assert judged.at_equal_form.value == pytest.approx(0, abs=0.05)
+    gains = audit_items(items, TEACHER).gains
+    assert gains[EQUAL_ANSWERS].value == pytest.approx(0.5)
+    assert gains[EQUAL_FORM].value == pytest.approx(0, abs=0.05)
 
 
 def test_intervals_of_the_gain_cover_the_truth():
@@ -112,7 +123,7 @@ def test_intervals_of_the_gain_cover_the_truth():
             _item(n, student_first=float(a), student_second=float(b))
             for n, (a, b) in enumerate(zip(first, second, strict=True))
         ]
-        gain = audit_items(items, TEACHER).judged.gain
+        gain = audit_items(items, TEACHER).gains[JUDGED]
         covered += gain.low <= 0.247 <= gain.high  # the mean of 10^6 draws of this law
     assert covered >= 53
 
@@ -120,20 +131,19 @@ def test_intervals_of_the_gain_cover_the_truth():
 def test_format_alone_is_no_gain_in_accuracy():
     """A base that writes no answers is credited with guesses."""
     items = [
-        _item(n, base="well", base_answered=False, student_right=n % 2 == 0, chance=0.5)
-        for n in range(80)
+        _item(n, base="well", base_right=0.5, student_right=float(n % 2 == 0)) for n in range(80)
     ]
     found = audit_items(items, TEACHER)
-    assert found.accuracy.value == pytest.approx(0) and found.conclusion == "style"
-    free = audit_items([replace(item, chance=0.0) for item in items], TEACHER)
-    assert free.accuracy.value == pytest.approx(0.5) and free.conclusion == "both"
+    assert found.gains[ACCURACY].value == pytest.approx(0) and found.conclusion == "style"
+    free = audit_items([replace(item, base_right=0.0) for item in items], TEACHER)
+    assert free.gains[ACCURACY].value == pytest.approx(0.5) and free.conclusion == "both"
 
 
 def test_the_share_closed_is_1_at_the_teacher_and_0_at_the_base():
     same = audit_items([_item(n, student=TEACHER[n]) for n in range(20)], TEACHER)
     none = audit_items([_item(n, student=f"Answer: {n}") for n in range(20)], TEACHER)
-    assert same.closed.value == pytest.approx(1, abs=0.02) and same.closed.low > 0.9
-    assert none.closed.value == 0 and none.closed.high == 0
+    assert same.gains[FORM].value == pytest.approx(1, abs=0.02) and same.gains[FORM].low > 0.9
+    assert none.gains[FORM].value == 0 and none.gains[FORM].high == 0
     assert list(same.form) == list(FEATURES)
 
 

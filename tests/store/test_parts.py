@@ -17,7 +17,9 @@ from spyhop.schema import (
     Preference,
     Prompt,
     Query,
+    Question,
     Rating,
+    Response,
     Row,
     Score,
     Segment,
@@ -76,6 +78,14 @@ ROWS = [
         Verdict(id="1", item_id="i", judge="j", order="ab", winner="tie", reason="r"),
         Verdict(id="2", item_id="i", judge="j", score=4.5),
         Verdict(id="3", item_id="i", judge="j", order="ba", missing="failed", error="e"),
+    ],
+    [
+        Question(id="1", suite="s", turns=["?", "why?"], references=["a", "b"], topic="math"),
+        Question(id="2", suite="s", turns=["?"]),
+    ],
+    [
+        Response(id="1", model="m", turns=["a", ""], ending="empty", origin="o"),
+        Response(id="2", turns=["a"]),
     ],
     [
         Preference(id="1", messages=TURNS, chosen="a", rejected="b", chosen_origin="gold",

@@ -1,36 +1,42 @@
 """The imitation audit: did a student learn its teacher's reasoning, its style, or both?
 
 A judge may prefer a student that only sounds like its teacher. The audit sets the gain in judged
-preference beside the gain in verifiable accuracy, and measures how far the student's form moved
-towards the teacher's. Accuracy decides about reasoning; form, and what the judge prefers at equal
-answers, decide about style. A verdict needs both questions answered.
+preference beside the gain in accuracy, and measures how far the student's form moved towards the
+teacher's. Accuracy decides about reasoning; form, and what the judge prefers at equal answers,
+decide about style.
 
 - *Accuracy* at equal format: a response without an answer counts as a guess, so that a student
   that only learned to write answers gains nothing.
 - *Form*: the share of the distance between the base's mean features (`spyhop.text.form`) and the
   teacher's that the student has closed.
-- *Judged preference*: a regression on the order, on which answers are right, and on form. Each of
-  the judge's biases is a coefficient, so its uncertainty is part of the interval.
+- *Judged preference*: a regression on the order, on which answers are right, and on form. Each
+  bias of the judge is a coefficient, so its uncertainty is part of the interval.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from spyhop.lazy import stats
+from spyhop.lazy import Lazy
 from spyhop.statistics import Interval, paired_difference
 from spyhop.text.form import FEATURES, form_of, phrases_of
 
+if TYPE_CHECKING:
+    from scipy import stats
+else:
+    stats = Lazy("scipy.stats")
+
 Conclusion = Literal["reasoning", "style", "both", "cannot tell"]
-LEVEL = 0.95
+Gains = dict[str, Interval | None]
+ACCURACY, JUDGED, FORM = "accuracy", "judged preference", "distance to the teacher's form closed"
+EQUAL_ANSWERS, EQUAL_FORM = f"{JUDGED} at equal answers", f"{JUDGED} at equal answers and form"
+FOR_RIGHT, FOR_FIRST = "judge's reward for a right answer", "judge's reward for the first place"
 MOST_CAUGHT_UP = 0.5
-"""A student whose gain in accuracy is surely below this share of its teacher's lead, and is not
-shown to be above 0, has not gained in reasoning."""
-LEAST_LEAD = 0.1
-"""Of the teacher over the base in accuracy; a smaller one counts as this."""
+"""A gain in accuracy that is surely below this share of what could be gained, and not shown to be
+above 0, is no gain in reasoning."""
 LEAST_CLOSED = 0.25
 """Share of the distance to the teacher's form that a student of its style has closed."""
 LEAST_PREFERENCE = 0.1
@@ -38,7 +44,7 @@ LEAST_PREFERENCE = 0.1
 LEAST_DISTANCE = 0.5
 """Distance in form below which a base already writes as the teacher does."""
 ITEMS_PER_FEATURE = 20
-"""Fewer items than this a feature: the features enter the regression as one, the way closed."""
+"""With fewer items per feature, form enters the regression as one figure: the way closed."""
 Array = NDArray[np.float64]
 
 
@@ -48,13 +54,9 @@ class AuditItem:
 
     base: str
     student: str
-    base_right: bool
-    student_right: bool
-    base_answered: bool = True
-    """Whether the response holds an answer, right or wrong."""
-    student_answered: bool = True
-    chance: float = 0.0
-    """Accuracy of a guess."""
+    base_right: float
+    """1 if right, 0 if wrong; the accuracy of a guess where the response holds no answer."""
+    student_right: float
     student_first: float | None = None
     """The judge's preference when it read the student's response first: 1 for the student, 0 for
     a tie, -1 for the base; None where it is missing."""
@@ -65,60 +67,35 @@ class AuditItem:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Judged:
-    """Judged preference for the student, from -1 to 1, and the judge's measured biases."""
-
-    n: int
-    """Items with a verdict."""
-    gain: Interval | None
-    """Mean of both orders; None, as below, where the verdicts cannot separate it from the rest."""
-    at_equal_answers: Interval | None
-    at_equal_form: Interval | None
-    """At equal answers and equal form."""
-    for_right: Interval | None
-    """What a right answer against a wrong one adds."""
-    for_first: Interval | None
-    """What the first place adds."""
-    missing: float
-    """Share of verdicts that are missing."""
-    flips: float
-    """Share of items on which the two orders name different winners."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Audit:
-    """The measured gains, and the conclusion."""
+    """What a student gained over its base."""
 
-    n: int
-    accuracy: Interval
-    """Gain in accuracy, student minus base, an unanswered item counted as a guess."""
-    closed: Interval | None
-    """Share of the distance to the teacher's form; None where the base writes as the teacher."""
-    judged: Judged | None
-    """None without any verdict."""
-    form: dict[str, tuple[float, float, float]]
-    """Mean of each feature for base, student and teacher."""
     conclusion: Conclusion
     sentence: str
+    gains: Gains
+    """By name, as shares; None where the data cannot separate it from the others."""
+    form: dict[str, tuple[float, float, float]]
+    """Mean of each feature for base, student and teacher."""
+    n: int
+    num_judged: int
+    missing: float
+    """Share of the judge's verdicts that are missing."""
+    flips: float
+    """Share of items on which the judge's two orders differ."""
 
 
 def audit_items(
-    items: Sequence[AuditItem],
-    teacher: Iterable[str],
-    *,
-    teacher_accuracy: float = 1.0,
-    level: float = LEVEL,
+    items: Sequence[AuditItem], teacher: Iterable[str], *, level: float = 0.95
 ) -> Audit:
     """Return what a student gained over its base.
 
     A gain in reasoning is shown by an accuracy gain whose interval lies above 0. It is ruled out,
     as in a test of equivalence, by the interval of level 2 * level - 1: it holds 0, and ends below
-    half of the teacher's lead.
+    half of what could be gained.
 
     Args:
         items: Items that base and student answered.
         teacher: Texts of the teacher, on these items or on others.
-        teacher_accuracy: On the items; 1 if unknown, the accuracy of the gold answers.
         level: Nominal coverage of the intervals.
 
     Raises:
@@ -128,44 +105,40 @@ def audit_items(
     if not items or not texts:
         raise ValueError("an audit needs items, and texts of the teacher")
     phrases = phrases_of(texts)
-    base = np.array([form_of(item.base, phrases) for item in items])
-    student = np.array([form_of(item.student, phrases) for item in items])
-    target = np.array([form_of(text, phrases) for text in texts])
-    means = np.stack([base.mean(0), student.mean(0), target.mean(0)], axis=1)
-    accuracy = _accuracy(items, level)
-    closed = _closed(base, student, target, level)
-    judged = _judged(items, student - base, target.mean(0) - base.mean(0), level)
-    lead = max(LEAST_LEAD, teacher_accuracy - float(np.mean(_credits(items)[0])))
-    narrow = _accuracy(items, 2 * level - 1)
-    conclusion, why = _conclude(accuracy, narrow, MOST_CAUGHT_UP * lead, closed, judged, len(items))
+    base, student, target = (
+        np.array([form_of(text, phrases) for text in some])
+        for some in ([i.base for i in items], [i.student for i in items], texts)
+    )
+    means = np.stack([form.mean(0) for form in (base, student, target)], axis=1)
+    way = means[:, 2] - means[:, 0]
+    before, after = np.array([(i.base_right, i.student_right) for i in items], dtype=float).T
+    accuracy, narrow = (_accuracy(before, after, each) for each in (level, 2 * level - 1))
+    gains: Gains = {ACCURACY: accuracy, FORM: _closed(base, student, target, level)}
+    gains |= _judged(items, after - before, student - base, way, level)
+    most = MOST_CAUGHT_UP * max(0.1, 1 - float(before.mean()))
+    conclusion, why = _conclude(gains, narrow, most, len(items))
+    pairs = [(i.student_first, i.student_second) for i in items]
+    both = [pair for pair in pairs if None not in pair]
+    num = sum(value is not None for pair in pairs for value in pair)
     return Audit(
-        n=len(items),
-        accuracy=accuracy,
-        closed=closed,
-        judged=judged,
-        form={name: tuple(means[place].tolist()) for place, name in enumerate(FEATURES)},
         conclusion=conclusion,
-        sentence=_sentence(conclusion, why, accuracy, closed, judged),
+        sentence=_sentence(conclusion, why, gains),
+        gains=gains,
+        form={name: tuple(row) for name, row in zip(FEATURES, means.tolist(), strict=True)},
+        n=len(items),
+        num_judged=sum(pair != (None, None) for pair in pairs),
+        missing=1 - num / max(1, num, sum(item.num_asked for item in items)),
+        flips=sum(first != second for first, second in both) / max(1, len(both)),
     )
 
 
-def _accuracy(items: Sequence[AuditItem], level: float) -> Interval:
-    """Tango's interval for paired shares; where guesses count, a regression without regressors."""
-    before, after = _credits(items)
-    if set(before) | set(after) <= {0.0, 1.0}:
+def _accuracy(before: Array, after: Array, level: float) -> Interval:
+    """Tango's interval for paired shares; where guesses count, that of a mean."""
+    if np.isin([before, after], (0, 1)).all():
         return paired_difference(before, after, level=level).difference
-    gains = np.array(after) - np.array(before)
-    (found,) = _regress(gains, np.ones((len(gains), 1)), np.arange(len(gains)), level)
+    (found,) = _regress(after - before, np.ones((len(before), 1)), np.arange(len(before)), level)
     assert found is not None  # a mean is always identified
     return found
-
-
-def _credits(items: Sequence[AuditItem]) -> tuple[list[float], list[float]]:
-    """Return 1 for each right answer and 0 for a wrong one; no answer counts as a guess."""
-    return (
-        [float(i.base_right) if i.base_answered else i.chance for i in items],
-        [float(i.student_right) if i.student_answered else i.chance for i in items],
-    )
 
 
 def _closed(base: Array, student: Array, target: Array, level: float) -> Interval | None:
@@ -173,8 +146,7 @@ def _closed(base: Array, student: Array, target: Array, level: float) -> Interva
 
     The interval is the delta method's, over items and the teacher's texts.
     """
-    centre = target.mean(0)
-    gaps = [form.mean(0) - centre for form in (base, student)]
+    gaps = [form.mean(0) - target.mean(0) for form in (base, student)]
     before, after = (float(np.linalg.norm(gap)) for gap in gaps)
     if before < LEAST_DISTANCE:
         return None
@@ -182,7 +154,7 @@ def _closed(base: Array, student: Array, target: Array, level: float) -> Interva
     if len(base) < 2:
         return Interval(value=value, low=-np.inf, high=1.0, level=level)
     for_base = after / before**3 * gaps[0]
-    for_student = -gaps[1] / (after * before) if after else np.zeros_like(centre)
+    for_student = -gaps[1] / (max(after, 1e-12) * before)
     variance = np.var(base @ for_base + student @ for_student, ddof=1) / len(base)
     if len(target) > 1:
         variance += np.var(target @ (for_base + for_student), ddof=1) / len(target)
@@ -190,7 +162,9 @@ def _closed(base: Array, student: Array, target: Array, level: float) -> Interva
     return Interval(value=value, low=value - half, high=min(1.0, value + half), level=level)
 
 
-def _judged(items: Sequence[AuditItem], moved: Array, way: Array, level: float) -> Judged | None:
+def _judged(
+    items: Sequence[AuditItem], right: Array, moved: Array, way: Array, level: float
+) -> Gains:
     """Regress the verdicts on order, answers and form, and report each at the others' zero."""
     rows = [
         (place, sign, value)
@@ -199,10 +173,8 @@ def _judged(items: Sequence[AuditItem], moved: Array, way: Array, level: float) 
         if value is not None
     ]
     if not rows:
-        return None
-    index = np.array([row[0] for row in rows])
-    order, values = (np.array([row[n] for row in rows]) for n in (1, 2))
-    right = np.array([float(item.student_right) - float(item.base_right) for item in items])
+        return {}
+    index, order, values = (np.array(column) for column in zip(*rows, strict=True))
     steps = moved @ way / max(float(way @ way), LEAST_DISTANCE**2)
     form = moved if len(items) >= ITEMS_PER_FEATURE * moved.shape[1] else steps[:, None]
     plain = np.stack([np.ones(len(rows)), order], axis=1)
@@ -210,21 +182,9 @@ def _judged(items: Sequence[AuditItem], moved: Array, way: Array, level: float) 
     whole = np.column_stack([answers, form[index]])
     gain, first = _regress(values, plain, index, level)
     equal, _, reward = _regress(values, answers, index, level)
-    flips = [
-        i.student_first != i.student_second
-        for i in items
-        if i.student_first is not None and i.student_second is not None
-    ]
-    return Judged(
-        n=len(set(index.tolist())),
-        gain=gain,
-        at_equal_answers=equal,
-        at_equal_form=_regress(values, whole, index, level)[0],
-        for_right=reward,
-        for_first=first,
-        missing=1 - len(rows) / max(len(rows), sum(item.num_asked for item in items)),
-        flips=sum(flips) / max(1, len(flips)),
-    )
+    at_form = _regress(values, whole, index, level)[0]
+    return {JUDGED: gain, EQUAL_ANSWERS: equal, EQUAL_FORM: at_form, FOR_RIGHT: reward,
+            FOR_FIRST: first}  # fmt: skip
 
 
 def _regress(
@@ -242,92 +202,61 @@ def _regress(
         clusters: The item of each row.
         level: Nominal coverage.
     """
-    centre = columns.mean(0)
-    x = np.vstack([columns, centre, centre])
+    x = np.vstack([columns, columns.mean(0), columns.mean(0)])
     y = np.concatenate([values, [1.0, -1.0]])
-    _, groups = np.unique(clusters, return_inverse=True)
-    num = int(groups.max()) + 3
-    groups = np.concatenate([groups, [num - 2, num - 1]])
+    _, groups = np.unique([*clusters, -1, -2], return_inverse=True)
     inverse = np.linalg.pinv(x.T @ x, hermitian=True)
-    scores = np.zeros((num, x.shape[1]))
+    scores = np.zeros((num := int(groups.max()) + 1, x.shape[1]))
     np.add.at(scores, groups, x * (y - x @ (inverse @ x.T @ y))[:, None])
     freedom = max(1, num - x.shape[1])
-    variance = inverse @ (scores.T @ scores) @ inverse * num / freedom
+    variance = np.diag(inverse @ (scores.T @ scores) @ inverse) * num / freedom
+    halves = stats.t.ppf((1 + level) / 2, freedom) * np.sqrt(np.maximum(0.0, variance))
     fitted = np.linalg.lstsq(columns, values, rcond=None)[0]
-    half = float(stats.t.ppf((1 + level) / 2, freedom)) * np.sqrt(
-        np.maximum(0.0, np.diag(variance))
-    )
-    return [
-        _within(1 if place == 0 else 2, float(fit), float(width), level)
-        if _is_identified(columns, place)
-        else None
-        for place, (fit, width) in enumerate(zip(fitted, half, strict=True))
-    ]
-
-
-def _within(most: float, value: float, half: float, level: float) -> Interval:
-    """Return an interval, cut at what verdicts allow: 1 for a mean, 2 for an effect."""
-    low, high = (min(most, max(-most, value + side * half)) for side in (-1, 1))
-    return Interval(value=min(high, max(low, value)), low=low, high=high, level=level)
-
-
-def _is_identified(columns: Array, place: int) -> bool:
     rank = np.linalg.matrix_rank
-    return bool(rank(columns) > rank(np.delete(columns, place, axis=1)))
+    found: list[Interval | None] = []
+    for place, (value, half) in enumerate(zip(fitted.tolist(), halves.tolist(), strict=True)):
+        most = 1.0 if place == 0 else 2.0  # a mean of verdicts; a difference of two means
+        low, high = max(-most, value - half), min(most, value + half)
+        is_known = rank(columns) > rank(np.delete(columns, place, axis=1))
+        found.append(Interval(value=value, low=low, high=high, level=level) if is_known else None)
+    return found
 
 
-def _conclude(
-    accuracy: Interval,
-    narrow: Interval,
-    most: float,
-    closed: Interval | None,
-    judged: Judged | None,
-    n: int,
-) -> tuple[Conclusion, str]:
+def _conclude(gains: Gains, narrow: Interval, most: float, n: int) -> tuple[Conclusion, str]:
     """Return the conclusion and, where there is none, the reason."""
-    equal = judged.at_equal_answers if judged else None
+    accuracy, closed, equal = gains[ACCURACY], gains[FORM], gains.get(EQUAL_ANSWERS)
+    assert accuracy is not None
     is_preferred = equal is not None and equal.low > LEAST_PREFERENCE
-    has_form = closed is not None and closed.low > LEAST_CLOSED
-    lacks_form = closed is None or closed.high < LEAST_CLOSED
-    style = True if is_preferred or has_form else False if lacks_form else None
-    is_small = narrow.low <= 0 and narrow.high < most
-    reasons = True if accuracy.low > 0 else False if is_small else None
-    if reasons is None:
-        lead = "the accuracy gain may be 0, or half of the teacher's lead"
-        return "cannot tell", lead + _needed(accuracy, most, n)
-    if style is None:
+    has_style = is_preferred or (closed is not None and closed.low > LEAST_CLOSED)
+    lacks_style = not has_style and (closed is None or closed.high < LEAST_CLOSED)
+    reasons = accuracy.low > 0
+    if not reasons and not (narrow.low <= 0 and narrow.high < most):
+        needed = int(np.ceil(n * ((accuracy.high - accuracy.low) / most) ** 2))
+        more = f"; about {needed:,} items would settle it" if needed > n else ""
+        return "cannot tell", f"the accuracy gain may be 0, or half of what could be gained{more}"
+    if not (has_style or lacks_style):
         return "cannot tell", "the form may or may not have moved towards the teacher's"
-    if not (reasons or style):
+    if not (reasons or has_style):
         return "cannot tell", "neither accuracy nor form moved, so there is no gain to explain"
-    return ("both" if style else "reasoning") if reasons else "style", ""
+    return ("both" if has_style else "reasoning") if reasons else "style", ""
 
 
-def _needed(accuracy: Interval, most: float, n: int) -> str:
-    """Say how many items would make the interval half as wide as what it must tell apart."""
-    needed = int(np.ceil(n * ((accuracy.high - accuracy.low) / most) ** 2))
-    return f"; about {needed:,} items would settle it" if needed > n else ""
-
-
-def _sentence(
-    conclusion: Conclusion,
-    why: str,
-    accuracy: Interval,
-    closed: Interval | None,
-    judged: Judged | None,
-) -> str:
+def _sentence(conclusion: Conclusion, why: str, gains: Gains) -> str:
     """Return the conclusion in one sentence with its intervals."""
-    parts = [f"accuracy moves by {points(accuracy)} points"]
-    if judged is not None and judged.gain is not None:
-        equal = judged.at_equal_answers
+    closed, gain, equal = gains[FORM], gains.get(JUDGED), gains.get(EQUAL_ANSWERS)
+    parts = [f"accuracy moves by {points(gains[ACCURACY])} points"]
+    if gain is not None:
         rest = f", at equal answers by {points(equal)}" if equal else ""
-        parts.insert(0, f"the judge prefers the student by {points(judged.gain)} points{rest}")
-    form = f"closed {points(closed, '-')} % of the distance to" if closed else "was already that of"
-    parts.append(f"form {form} the teacher's" if closed else f"the base's form {form} the teacher")
+        parts.insert(0, f"the judge prefers the student by {points(gain)} points{rest}")
+    form = f"form closed {points(closed, '-')} % of the distance to the teacher's"
+    parts.append(form if closed else "the base already wrote in the teacher's form")
     return f"{conclusion.capitalize()}{f' ({why})' if why else ''}: {'; '.join(parts)}."
 
 
-def points(interval: Interval, sign: str = "+") -> str:
-    """Return an interval in points: `+12 [3, 21]`; `-` as `sign` marks negative ones only."""
+def points(interval: Interval | None, sign: str = "+") -> str:
+    """Return an interval in points: `+12 [3, 21]`; `-` as `sign` marks negative values only."""
+    if interval is None:
+        return "unknown"
     limits = (interval.value, interval.low, interval.high)
     value, low, high = (round(100 * each) if np.isfinite(each) else each for each in limits)
     return f"{value:{sign}} [{low}, {high}]"

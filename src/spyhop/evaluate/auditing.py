@@ -59,7 +59,6 @@ def audit(
     student: Artifact,
     teacher: Mapping[str, Artifact],
     verdicts: Artifact,
-    teacher_scores: Artifact | None = None,
 ) -> None:
     """Write `audit.json`: what the student gained over its base, and what that gain is.
 
@@ -70,12 +69,11 @@ def audit(
         student: The student's scores on the same items.
         teacher: Answers that the student was trained on.
         verdicts: A judge's verdicts on responses of `base` and `student`.
-        teacher_scores: The teacher's scores on the items, if it was asked.
-
-    Raises:
-        InputError: If base and student have no written response to the same item.
     """
-    before, after = _first(base), _first(student)
+    before, after = (
+        {row.id: row for row in scores.rows(Score) if row.sample_index == 0}
+        for scores in (base, student)
+    )
     judged = _preferences(verdicts)
     items = [
         _item(row, after[row_id], judged.get(row_id, {}))
@@ -88,49 +86,41 @@ def audit(
             f"{ctx.out.name}: an audit needs whole answers of the teacher, and responses of base "
             "and student to the same items (items scored by likelihood have none)"
         )
-    known = list(teacher_scores.rows(Score)) if teacher_scores else []
-    accuracy = sum(row.correct for row in known) / len(known) if known else 1.0
-    found = audit_items(items, texts, teacher_accuracy=accuracy)
+    found = audit_items(items, texts)
     ctx.count(f"conclusion/{found.conclusion}")
     (ctx.out / AUDIT).write_text(json.dumps(asdict(found), indent=1), encoding="utf-8")
 
 
-def _first(scores: Artifact) -> dict[str, Score]:
-    """Return the first sample of each item."""
-    return {row.id: row for row in scores.rows(Score) if row.sample_index == 0}
-
-
-def _preferences(verdicts: Artifact) -> dict[str, dict[str, list[float | None]]]:
-    """Return the values of an item's verdicts by order: 1 for the student, -1 for the base."""
-    found: dict[str, dict[str, list[float | None]]] = defaultdict(lambda: defaultdict(list))
+def _preferences(verdicts: Artifact) -> dict[str, dict[str, list[float]]]:
+    """Return an item's values by order: 1 for the student, -1 for the base; missing ones aside."""
+    found: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for row in verdicts.rows(Verdict):
         sign = 1.0 if row.b == STUDENT else -1.0
-        value = {"a": -sign, "b": sign, "tie": 0.0}.get(row.winner or "")
         is_first = (row.order == "ab") == (row.a == STUDENT)
-        found[row.item_id]["first" if is_first else "second"].append(value)
+        values = found[row.item_id]["first" if is_first else "second"]
+        if row.winner is not None:
+            values.append({"a": -sign, "b": sign, "tie": 0.0}[row.winner])
     return found
 
 
-def _item(base: Score, student: Score, judged: Mapping[str, list[float | None]]) -> AuditItem:
-    values = {order: _mean(judged.get(order, [])) for order in ("first", "second")}
+def _item(base: Score, student: Score, judged: Mapping[str, list[float]]) -> AuditItem:
+    first, second = (
+        sum(values) / len(values) if values else None
+        for values in (judged.get("first"), judged.get("second"))
+    )
     return AuditItem(
         base=base.response,
         student=student.response,
-        base_right=base.correct,
-        student_right=student.correct,
-        base_answered=base.extracted is not None,
-        student_answered=student.extracted is not None,
-        chance=base.chance,
-        student_first=values["first"],
-        student_second=values["second"],
+        base_right=_credit(base),
+        student_right=_credit(student),
+        student_first=first,
+        student_second=second,
         num_asked=len(judged),
     )
 
 
-def _mean(values: list[float | None]) -> float | None:
-    """Return the mean of repeated verdicts; None if all are missing."""
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None
+def _credit(score: Score) -> float:
+    return score.chance if score.extracted is None else float(score.correct)
 
 
 def _texts(answers: Artifact, num: int) -> list[str]:

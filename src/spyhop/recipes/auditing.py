@@ -21,7 +21,6 @@ def add_audits(
     base: Ref,
     student: Ref,
     teacher: Mapping[str, Ref],
-    teacher_scores: Ref | None = None,
 ) -> dict[str, Ref]:
     """Add each judge's verdicts on base and student, and an audit; return these by judge.
 
@@ -32,10 +31,8 @@ def add_audits(
         base: The base's scores.
         student: The student's scores.
         teacher: Answers that the student was trained on.
-        teacher_scores: The teacher's scores, if it was asked.
     """
     pair, made = {BASE: base, STUDENT: student}, dict[str, Ref]()
-    known = {} if teacher_scores is None else {"teacher_scores": teacher_scores}
     drawn = r.add("audit.items", draw_audited, AuditedConfig(), items=items)
     for number, by in enumerate(judges, 1):
         name = "audit" if number == 1 else f"audit-{number}"
@@ -44,6 +41,6 @@ def add_audits(
         )
         made[by.config.label] = r.add(
             name, audit, AuditConfig(), base=base, student=student, teacher=teacher,
-            verdicts=verdicts, **known,
+            verdicts=verdicts,
         )  # fmt: skip
     return made

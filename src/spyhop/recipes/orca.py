@@ -186,10 +186,9 @@ def orca(config: OrcaConfig, name: str = "orca") -> Recipe:
         more["items"] = items
         more["shared"] = r.add("shared", check_contamination, look, items=items, answers=answers)
     if scores and config.judge is not None:
-        more["audits"] = add_audits(
-            r, [served(config.judge)], items, scores["base"], scores["student"], answers,
-            scores.get("teacher"),
-        )  # fmt: skip
+        by = [served(config.judge)]
+        pair = scores["base"], scores["student"]
+        more["audits"] = add_audits(r, by, items, *pair, answers)
     card = DatasetConfig(title=r.name)
     given = r.add("dataset", dataset, card, answers=answers, queries=data.queries)
     known: dict[str, Ref | dict[str, Ref]] = {"scores": scores["student"]} if scores else {}

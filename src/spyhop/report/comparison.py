@@ -66,7 +66,7 @@ def comparison_page(compared: ComparedLogs) -> str:
         if results := getattr(compared, f"by_{by}"):
             section = ReportSection(title, lead)
             if 1 < len(results) <= MOST_BARS:
-                chart = forest([*results, compared.overall])
+                chart = differences([*results, compared.overall])
                 section.chart(chart, f"{second} minus {first}, with 95 % intervals.")
             section.table(_table(compared, by))
             sections.append(section)
@@ -81,20 +81,25 @@ def comparison_page(compared: ComparedLogs) -> str:
     return render_page(title, "Two models, item by item.", sections, page_footer())
 
 
-def forest(results: Sequence[PairedResult]) -> Any:  # noqa: ANN401 (Altair's chart)
+def differences(results: Sequence[PairedResult]) -> Any:  # noqa: ANN401 (Altair's chart)
     """Return a forest plot of differences, those of shares in points."""
-    values = [
-        {"group": each.group, "difference": scale * each.difference, "low": scale * each.low,
-         "high": scale * each.high}
+    rows = [
+        (each.group, scale * each.difference, scale * each.low, scale * each.high)
         for each in results
         if each.low is not None and each.high is not None
         for scale in (100 if each.is_share else 1,)
-    ]  # fmt: skip
-    base = alt.Chart(alt.Data(values=values))
-    y = alt.Y("group:N", sort=None, title=None, axis=alt.Axis(labelLimit=260))
-    low = alt.X("low:Q", title="difference")
+    ]
+    return forest(rows, "difference")
+
+
+def forest(rows: Sequence[tuple[str, float, float, float]], title: str) -> Any:  # noqa: ANN401
+    """Return a forest plot of values with their limits: name, value, low, high."""
+    names = ("group", "value", "low", "high")
+    base = alt.Chart(alt.Data(values=[dict(zip(names, row, strict=True)) for row in rows]))
+    y = alt.Y("group:N", sort=None, title=None, axis=alt.Axis(labelLimit=300))
+    low = alt.X("low:Q", title=title)
     bars = base.mark_rule(strokeWidth=3, color=ACCENT).encode(x=low, x2="high:Q", y=y)
-    dots = base.mark_point(filled=True, size=70, color=INK, opacity=1).encode(x="difference:Q", y=y)
+    dots = base.mark_point(filled=True, size=70, color=INK, opacity=1).encode(x="value:Q", y=y)
     zero = alt.Chart(alt.Data(values=[{"x": 0}])).mark_rule(strokeDash=[5, 4], color="#b33")
     return alt.layer(zero.encode(x="x:Q"), bars, dots).properties(width=560, height=alt.Step(24))
 
