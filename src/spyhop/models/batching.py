@@ -41,7 +41,6 @@ class BatchLimits(NamedTuple):
 def plan_batches(
     prompts: Sequence[list[int]],
     lengths: Sequence[int],
-    places: Sequence[int],
     limits: BatchLimits,
 ) -> list[Group]:
     """Return the batches: rows of similar length within a group, longest first.
@@ -49,7 +48,6 @@ def plan_batches(
     Args:
         prompts: Token ids.
         lengths: Tokens of each row, those after its prompt included.
-        places: Of each row, where logits are made at once.
         limits: Of a batch.
     """
     short = [n for n, length in enumerate(lengths) if length <= limits.shared_tokens]
@@ -60,7 +58,7 @@ def plan_batches(
     for num_shared, rows in [*groups, Group(0, sorted(others))]:
         order = sorted(rows, key=lambda n: (-lengths[n], prompts[n]))
         widths = [lengths[n] - num_shared for n in order]
-        ends = cut(widths, [places[n] for n in order], limits, num_shared)
+        ends = cut(widths, [1] * len(order), limits, num_shared)
         batches += [Group(num_shared, order[start:end]) for start, end in ends]
     return batches
 
