@@ -8,7 +8,7 @@ LEAST_SHARED = 16
 GROUP_TOKENS = 256
 """What a group of its own costs, in tokens: an additional forward pass, and smaller batches."""
 
-LEAST_TOKENS = 128
+LEAST_TOKENS = 96
 """Tokens of a batch before it may be cut because its rows are of unequal length."""
 
 
@@ -33,7 +33,7 @@ class BatchLimits(NamedTuple):
     """Places at which logits are made."""
     shared_tokens: int
     """Most tokens of a row that may share its beginning."""
-    filled: float = 0.8
+    filled: float = 0.9
     """Shortest row as a share of the longest. Decoding reads every weight for a token of each row,
     so there rows of any length share a batch."""
 
@@ -42,13 +42,15 @@ def plan_batches(
     prompts: Sequence[list[int]],
     lengths: Sequence[int],
     limits: BatchLimits,
+    num_new: int = 0,
 ) -> list[Group]:
-    """Return the batches: rows of similar length within a group, longest first.
+    """Return the batches: prompts of similar length within a group, longest first.
 
     Args:
         prompts: Token ids.
-        lengths: Tokens of each row, those after its prompt included.
+        lengths: Tokens of each row, its longest option included.
         limits: Of a batch.
+        num_new: Tokens of each row for which its batch has room.
     """
     short = [n for n, length in enumerate(lengths) if length <= limits.shared_tokens]
     found = shared_beginnings([prompts[n] for n in short])
@@ -56,9 +58,9 @@ def plan_batches(
     others = set(range(len(prompts))).difference(*(rows for _, rows in groups))
     batches = []
     for num_shared, rows in [*groups, Group(0, sorted(others))]:
-        order = sorted(rows, key=lambda n: (-lengths[n], prompts[n]))
-        widths = [lengths[n] - num_shared for n in order]
-        ends = cut(widths, [1] * len(order), limits, num_shared)
+        order = sorted(rows, key=lambda n: (-len(prompts[n]), prompts[n]))
+        widths = [len(prompts[n]) - num_shared for n in order]
+        ends = cut(widths, [1] * len(order), limits, num_shared + num_new)
         batches += [Group(num_shared, order[start:end]) for start, end in ends]
     return batches
 
@@ -72,7 +74,7 @@ def cut(
         widths: Tokens to read of each row.
         places: Of each row, where logits are made at once.
         limits: Of a batch.
-        num_held: Tokens of each row that have been read before.
+        num_held: Further tokens of each row in memory.
     """
     start = num_places = 0
     for row, width in enumerate(widths):

@@ -154,11 +154,12 @@ class LocalBackend:
     def batches(self, requests: Sequence[Request], kind: Kind) -> list[list[Request]]:
         """Group by common beginning, sort by length, longest first, and cut by memory."""
         encoded = self._encode(requests, kind)
-        more = EXPECTED_NEW_TOKENS if kind == "generate" else 0
+        num_new = EXPECTED_NEW_TOKENS if kind == "generate" else 0
         groups = plan_batches(
             [each.prompt for each in encoded],
-            [each.longest + more for each in encoded],
-            self._limits._replace(filled=0.0) if kind == "generate" else self._limits,
+            [each.longest + num_new for each in encoded],
+            self._limits._replace(filled=0.0) if num_new else self._limits,
+            num_new,
         )
         self._planned = {
             id(requests[row]): _Planned(requests[row], encoded[row], num_shared)
