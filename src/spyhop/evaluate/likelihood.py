@@ -11,7 +11,7 @@ from itertools import islice
 
 import numpy as np
 
-from spyhop.evaluate.asking import option_requests
+from spyhop.evaluate.asking import item_fields, option_requests
 from spyhop.evaluate.task import Protocol
 from spyhop.models import Choice, Model
 from spyhop.schema import Item, RecipeError, Score
@@ -65,24 +65,17 @@ def _score(item: Item, protocol: Protocol, found: Sequence[Choice]) -> Score:
         )
     answer = best.get("acc" if name in ("mc1", "mc2") else name)
     return Score(
-        id=item.id,
-        suite=item.suite,
-        task=item.task,
         response="",
         extracted=answer,
         correct=answer in golds,
         value=metrics.get(name, 0.0),
         metric="acc" if is_parsed else protocol.metric,
-        target=item.target,
-        chance=item.chance,
         finish_reason=PARSED if is_parsed else SCORED,
         error=errors[0] if errors else None,
         ending="failed" if errors else "whole",
         response_tokens=0,
         metrics=metrics,
-        passage=item.passage,
-        topic=item.topic,
-        form=protocol.form,
+        **item_fields(item, protocol),
     )
 
 

@@ -46,11 +46,7 @@ def plan_batches(
 ) -> list[Group]:
     """Return the batches: prompts of similar length within a group, longest first.
 
-    Args:
-        prompts: Token ids.
-        lengths: Tokens of each row, its longest option included.
-        limits: Of a batch.
-        num_new: Tokens of each row for which its batch has room.
+    `lengths` are those with the longest option; `num_new` is room for a response.
     """
     short = [n for n, length in enumerate(lengths) if length <= limits.shared_tokens]
     found = shared_beginnings([prompts[n] for n in short])
@@ -68,14 +64,7 @@ def plan_batches(
 def cut(
     widths: Sequence[int], places: Sequence[int], limits: BatchLimits, num_held: int
 ) -> Iterator[tuple[int, int]]:
-    """Yield start and end of batches of rows, which come longest first.
-
-    Args:
-        widths: Tokens to read of each row.
-        places: Of each row, where logits are made at once.
-        limits: Of a batch.
-        num_held: Further tokens of each row in memory.
-    """
+    """Yield start and end of batches of rows, longest first; `num_held` tokens of each are read."""
     start = num_places = 0
     for row, width in enumerate(widths):
         size = row - start

@@ -18,12 +18,7 @@ class Scorer:
         self._limits = limits
 
     def score(self, scored: Sequence[Scored], num_shared: int = 0) -> list[list[list[float]]]:
-        """Return the log-probability of each token of each option of each prompt.
-
-        Args:
-            scored: A batch.
-            num_shared: Tokens that all its prompts begin with.
-        """
+        """Return the log-probability of each token of each option of each prompt."""
         past = self._forward.read_shared(scored[0].prompt[:num_shared], len(scored))
         rows = [each.prompt[num_shared:] for each in scored]
         logits_NV, past = self._forward.read(rows, [1] * len(rows), past)
