@@ -52,6 +52,7 @@ def test_scores_of_a_recipe_are_read_from_the_step_or_the_only_one_of_a_run(tmp_
     run = tmp_path / "run"
     run.mkdir()
     (run / "run.json").write_text('{"command": "spyhop eval", "steps": {"eval": {}}}')
+    (run / "events.jsonl").write_text('{"time": 0, "kind": "run_started"}\n')
     (run / "student").symlink_to(step("a", 3))
     for path in (run, run / "student"):
         assert _values(read_log(path)) == [1, 1, 1]

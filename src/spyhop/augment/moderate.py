@@ -36,9 +36,6 @@ def moderate(
 
     A row whose call failed is dropped too (`not_moderated`). Rows without a response pass: they
     are never trained on. Counts: `moderated/rows`, `moderated/flagged`, `label/<label>`.
-
-    Raises:
-        ModelError: If the model has no such label, or too many calls failed.
     """
     failures = Failures(model.label, ctx.runtime.max_error_frac)
     rows, asked = tee(answers.rows(Answer))

@@ -21,9 +21,6 @@ def output_folder(out: Path | None, beside: Path = Path(), runtime: Runtime | No
         beside: Folder of the recipe; the current folder for commands without one.
         runtime: Its `store` comes next, then the variable `SPYHOP_STORE`, then `beside` if it
             contains `runs`, then `spyhop-out` in it.
-
-    Raises:
-        RecipeError: If the variable cannot be a path.
     """
     if out is not None:
         return out
@@ -59,11 +56,7 @@ def refuse_second_folder(folder: Path, recipe: Recipe) -> None:
 
 
 def existing(folder: Path) -> Path:
-    """Return the output folder.
-
-    Raises:
-        ArtifactError: If it does not exist.
-    """
+    """Return the output folder."""
     if not folder.is_dir():
         raise ArtifactError(
             f"{folder}: no such folder; name the output folder of your run: {CHOICES}"
@@ -72,11 +65,7 @@ def existing(folder: Path) -> Path:
 
 
 def writable(folder: Path) -> Path:
-    """Create the output folder if needed, and return it.
-
-    Raises:
-        ArtifactError: If it cannot be written.
-    """
+    """Create the output folder if needed, and return it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         reason = "" if os.access(folder, os.W_OK) else "no permission"

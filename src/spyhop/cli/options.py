@@ -70,11 +70,7 @@ NO_CHANGES: list[str] = []
 
 
 def places(given: Sequence[str]) -> dict[str, str]:
-    """Return where data sets are, from `NAME=PLACE`; a relative path starts here.
-
-    Raises:
-        RecipeError: If an argument is of another form.
-    """
+    """Return where data sets are, from `NAME=PLACE`; a relative path starts here."""
     found: dict[str, str] = {}
     for text in given:
         name, _, place = text.partition("=")

@@ -34,11 +34,7 @@ PLAIN_WIDTH = 160
 
 
 def load(path: Path, changes: list[str], runtime: dict[str, object]) -> tuple[Recipe, Runtime]:
-    """Read a recipe file and build what it names.
-
-    Raises:
-        RecipeError: Naming the file, the setting and what is allowed.
-    """
+    """Read a recipe file and build what it names."""
     file = read_recipe(path, changes)
     if file.recipe not in RECIPES:
         raise RecipeError(f"{path}: recipe = {file.recipe!r} is unknown; known: {list(RECIPES)}")
@@ -46,11 +42,7 @@ def load(path: Path, changes: list[str], runtime: dict[str, object]) -> tuple[Re
 
 
 def recipe_file(path: Path) -> Path:
-    """Return a recipe's file: the path itself, or the one recipe of a folder.
-
-    Raises:
-        RecipeError: If the folder has no recipe, or several.
-    """
+    """Return a recipe's file: the path itself, or the one recipe of a folder."""
     if not path.is_dir():
         return path
     found = [file for file in sorted(path.glob("*.toml")) if _is_recipe(file)]
@@ -79,11 +71,7 @@ def given(recipe: str, settings: dict[str, Any], changes: list[str]) -> RecipeFi
 
 
 def build(file: RecipeFile, runtime: dict[str, object]) -> tuple[Recipe, Runtime]:
-    """Return the recipe that the settings fill, and where to run it.
-
-    Raises:
-        RecipeError: Naming the file, the setting and what is allowed.
-    """
+    """Return the recipe that the settings fill, and where to run it."""
     kind = RECIPES[file.recipe]
     config = file.config(kind.config_type)
     try:
@@ -97,11 +85,7 @@ def build(file: RecipeFile, runtime: dict[str, object]) -> tuple[Recipe, Runtime
 
 
 def apart(recipe: Recipe, out: Path, names: Sequence[str] = ()) -> None:
-    """Refuse an output folder inside an input, and results (`names` in it) that would replace one.
-
-    Raises:
-        RecipeError: Naming both paths.
-    """
+    """Refuse an output folder inside an input, and results (`names` in it) that replace one."""
     store = out.resolve()
     results = [(store / name).resolve() for name in names]
     for path in (source.path for source in sources(recipe)):

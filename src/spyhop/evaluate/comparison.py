@@ -1,5 +1,6 @@
 """Two models on the same items, pair by pair: second minus first, with the rows that differ."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
@@ -288,15 +289,14 @@ def _groups(pairs: pa.Table, column: str) -> list[PairedResult]:
 def _result(group: str, pairs: pa.Table) -> PairedResult:
     passages = pairs.column("passage")
     is_shared = passages.unique().to_pylist() != [""]
-    values = (pairs.column(name).to_numpy() for name in ("first", "second"))
-    return paired_result(group, *values, passages.to_pylist() if is_shared else ())
+    first, second = (pairs.column(name).to_numpy() for name in ("first", "second"))
+    return paired_result(group, first, second, passages.to_pylist() if is_shared else ())
 
 
-def _clusters(passages: Sequence[str]) -> list[int] | None:
+def _clusters(passages: Sequence[str]) -> list[str] | None:
     """Return a cluster for each item, or None where no two items share a passage."""
-    names, index, sizes = np.unique(
-        np.asarray(passages, dtype=str), return_inverse=True, return_counts=True
-    )
-    clusters = np.where(names[index] == "", -1 - np.arange(len(index)), index) if len(names) else []
-    is_shared = bool(((sizes > 1) & (names != "")).any())
-    return list(clusters) if is_shared and len(np.unique(clusters)) > 1 else None
+    sizes = Counter(passages)
+    if not any(name and size > 1 for name, size in sizes.items()):
+        return None
+    clusters = [name or f"\0{place}" for place, name in enumerate(passages)]
+    return clusters if len(set(clusters)) > 1 else None

@@ -17,28 +17,3 @@ from spyhop.models.local import Local
 from spyhop.models.replay import Replay
 from spyhop.models.service import Endpoint, Service
 from spyhop.models.teacher import Teacher, read_teacher
-
-__all__ = [
-    "TOXIC",
-    "BatchModel",
-    "Choice",
-    "Classifier",
-    "Endpoint",
-    "FakeModel",
-    "Labels",
-    "Local",
-    "Model",
-    "ModelConfig",
-    "ModelUse",
-    "Remote",
-    "Replay",
-    "Reply",
-    "Request",
-    "SampledGeneration",
-    "Sampling",
-    "Service",
-    "Teacher",
-    "TokenLogprobs",
-    "pick_label",
-    "read_teacher",
-]

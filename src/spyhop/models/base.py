@@ -93,11 +93,7 @@ class ModelConfig(Config):
         return sampling.is_greedy
 
     def check_samples(self, num_samples: int, sampling: Sampling) -> None:
-        """Refuse several samples that would all be the same.
-
-        Raises:
-            ModelError: Naming the setting.
-        """
+        """Refuse several samples that would all be the same."""
         if num_samples > 1 and self.sends_greedy(sampling):
             raise ModelError(
                 f"{self.label}: {num_samples} samples at temperature 0 are all the same; set "
@@ -149,11 +145,7 @@ class ModelUse:
         return key_of([kind.__name__, kind.version, content, folder])
 
     def open(self, ctx: Context) -> "Model":
-        """Return the opened model; inputs of the same identity share it.
-
-        Raises:
-            ModelError: If two inputs name one model and differ in where it is served.
-        """
+        """Return the opened model; inputs of the same identity share it."""
         held: tuple[ModelUse, Model] | None = ctx.models.get(self.digest)
         if held is None:
             held = ctx.models[self.digest] = (self, self.config.open(ctx, self))
@@ -206,18 +198,11 @@ class Model:
 
         A failed call is a reply with `error`. Replies that the journal holds are not requested.
         `total` is for the progress bar only.
-
-        Raises:
-            Unfinished: If a served model stopped answering for now.
         """
         yield from self._ask("generate", requests, sampling, Reply, total)
 
     def check_samples(self, num_samples: int, sampling: Sampling) -> None:
-        """Refuse several samples that would all be the same.
-
-        Raises:
-            ModelError: Naming the setting.
-        """
+        """Refuse several samples that would all be the same."""
         if self.config is not None:
             self.config.check_samples(num_samples, sampling)
 

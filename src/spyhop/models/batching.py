@@ -44,14 +44,7 @@ def plan_batches(
     places: Sequence[int],
     limits: BatchLimits,
 ) -> list[Group]:
-    """Return the batches: rows of similar length within a group, longest first.
-
-    Args:
-        prompts: Token ids.
-        lengths: Tokens of each row, those after its prompt included.
-        places: Of each row, where logits are made at once.
-        limits: Of a batch.
-    """
+    """Return the batches: rows of similar length within a group, longest first."""
     short = [n for n, length in enumerate(lengths) if length <= limits.shared_tokens]
     found = shared_beginnings([prompts[n] for n in short])
     groups = [Group(num, [short[n] for n in rows]) for num, rows in found]
@@ -68,14 +61,7 @@ def plan_batches(
 def cut(
     widths: Sequence[int], places: Sequence[int], limits: BatchLimits, num_held: int
 ) -> Iterator[tuple[int, int]]:
-    """Yield start and end of batches of rows, which come longest first.
-
-    Args:
-        widths: Tokens to read of each row.
-        places: Of each row, where logits are made at once.
-        limits: Of a batch.
-        num_held: Tokens of each row that have been read before.
-    """
+    """Yield start and end of batches of rows, which come longest first."""
     start = num_places = 0
     for row, width in enumerate(widths):
         size = row - start

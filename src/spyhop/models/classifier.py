@@ -58,11 +58,7 @@ def is_classifier(folder: Path) -> bool:
 
 
 def pick_label(labels: Collection[str], wanted: Sequence[str]) -> str:
-    """Return the label that the first of the wanted names among the labels means.
-
-    Raises:
-        ModelError: If there is none; it lists the labels.
-    """
+    """Return the label that the first of the wanted names among the labels means."""
     by_name = {label.lower(): label for label in labels}
     for name in wanted:
         if name.lower() in by_name:

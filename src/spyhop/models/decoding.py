@@ -18,13 +18,7 @@ STOP_TAIL = 8
 
 
 class Decoder:
-    """Decodes with a key-value cache.
-
-    Args:
-        forward: The model.
-        end_ids: Tokens that end a response.
-        decode: Returns the text of token ids.
-    """
+    """Decodes with a key-value cache."""
 
     def __init__(
         self, forward: Forward, end_ids: set[int], decode: Callable[[Sequence[int]], str]

@@ -65,10 +65,6 @@ def doctor(teacher: Teacher, root: Path) -> Iterator[CapabilityCheck]:
     A served model costs one request of one token per endpoint, sent as a run would send it (two
     requests if log-probabilities are refused). Nothing is written. The request is not counted by
     the rate limiter, so a run at the same time may be throttled for a moment.
-
-    Args:
-        teacher: Result of `read_teacher`.
-        root: Output folder whose disk is checked.
     """
     yield _versions("aiohttp" if teacher.service else "transformers", "pyarrow")
     yield _disk(root)

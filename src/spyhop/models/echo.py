@@ -22,9 +22,6 @@ def option_values(request: Request, choices: Sequence[Mapping[str, Any]]) -> lis
 
     A token across the end of the prompt belongs to the option, and then so do the other options'
     tokens from there, as in a local model.
-
-    Raises:
-        ValueError: If the endpoint gives none.
     """
     if len(choices) != len(request.options):
         raise ValueError(f"{len(choices)} choices for {len(request.options)} prompts")

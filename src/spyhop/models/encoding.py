@@ -49,9 +49,6 @@ def encode_options(renderer: Renderer, requests: Sequence[Request]) -> list[Scor
 
     A prefilled response is tokenised together with each option, as a response is in training, and
     so is a plain prompt. Tokens that all options share then belong to the prompt.
-
-    Raises:
-        ModelError: If an option is empty.
     """
     for request in requests:
         if not request.options or not all(text.strip() for text in request.options):

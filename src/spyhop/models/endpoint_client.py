@@ -77,11 +77,7 @@ class _Settled(NamedTuple):
 
 
 class EndpointClient:
-    """Asks a served model over all its endpoints. Owns the journal for as long as it is open.
-
-    Raises:
-        ModelError: If a key's variable is not set.
-    """
+    """Asks a served model over all its endpoints. Owns the journal for as long as it is open."""
 
     def __init__(
         self,

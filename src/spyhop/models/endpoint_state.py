@@ -84,11 +84,7 @@ class EndpointState:
         return os.environ.get(name, "").strip() if name else ""
 
     def headers(self) -> dict[str, str]:
-        """Return the headers of a call.
-
-        Raises:
-            ModelError: If the variable of the key is not set.
-        """
+        """Return the headers of a call."""
         headers = {"Content-Type": "application/json"}
         name = self.config.key_env
         if not name:

@@ -116,14 +116,7 @@ def failure_of(
     wait_s: float | None = None,
     reset_s: float | None = None,
 ) -> Failure:
-    """Return the failure for a status and an error.
-
-    Args:
-        status: Status of the reply, or the one stated in the error.
-        stated: The error; its message becomes the failure's.
-        wait_s: Seconds that the endpoint asks to wait.
-        reset_s: The same, or seconds until an exhausted limit resets.
-    """
+    """Return the failure for a status and an error."""
     code, message = stated.code.lower(), stated.message
     if _has_no_credit(status, code, message.lower(), wait_s):
         return Failure("fatal", f"the account has no credit ({message})", NO_CREDIT)

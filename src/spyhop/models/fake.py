@@ -17,9 +17,6 @@ class FakeModel:
 
     It is a stage's model input and a backend in one. With a list of probabilities for `choices`,
     `choose` works too.
-
-    Raises:
-        ModelError: When asked more often than it has replies.
     """
 
     def __init__(

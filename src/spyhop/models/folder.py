@@ -29,11 +29,7 @@ def read_config(folder: Path) -> Any:  # noqa: ANN401 (transformers' type)
 
 
 def check_weights(folder: Path) -> None:
-    """Refuse a folder whose weights are pickled: loading them can run any code.
-
-    Raises:
-        ModelError: Naming the file and the remedy.
-    """
+    """Refuse a folder whose weights are pickled: loading them can run any code."""
     pickled = [path for pattern in PICKLED for path in sorted(folder.glob(pattern))]
     named = [path.name for path in pickled if path.name != "training_args.bin"]
     if named and not any(folder.glob("*.safetensors")):
@@ -44,11 +40,7 @@ def check_weights(folder: Path) -> None:
 
 
 def load_model(folder: Path, dtype: torch.dtype, head: str = "CausalLM", **how: Any) -> Any:  # noqa: ANN401
-    """Return the model of a folder with the named head, from safetensors only.
-
-    Raises:
-        ModelError: If the folder is not a model, or needs its own code.
-    """
+    """Return the model of a folder with the named head, from safetensors only."""
     transformers.utils.logging.disable_progress_bar()
     check_weights(folder)
     with _reading(folder, "not a Hugging Face model folder"):
@@ -63,11 +55,7 @@ def load_model(folder: Path, dtype: torch.dtype, head: str = "CausalLM", **how: 
 
 
 def load_tokenizer(folder: Path) -> Any:  # noqa: ANN401 (transformers' type)
-    """Return the tokenizer of a folder; a lone `tokenizer.model` is read as Llama's.
-
-    Raises:
-        ModelError: If the folder holds none, or it needs its own code.
-    """
+    """Return the tokenizer of a folder; a lone `tokenizer.model` is read as Llama's."""
     has_config = any((folder / name).is_file() for name in ("tokenizer_config.json", "config.json"))
     with _reading(folder, "not a tokenizer's folder"):
         if (folder / "tokenizer.model").is_file() and not has_config:

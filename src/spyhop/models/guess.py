@@ -44,11 +44,7 @@ class Size(NamedTuple):
 
 
 def measure(texts: Iterable[str]) -> Size:
-    """Return the size of a prompt's texts together.
-
-    Raises:
-        UnicodeEncodeError: If one is no valid Unicode.
-    """
+    """Return the size of a prompt's texts together."""
     num_bytes = num_signs = num_letters = 0
     for text in texts:
         raw = text.encode()

@@ -133,9 +133,6 @@ class Journal:
     """Replies of one model by the key of the exact request, in SQLite with a write-ahead log.
 
     `synchronous=NORMAL` survives the death of the process at any moment.
-
-    Raises:
-        ArtifactError: If the file cannot be used, or with `is_owned` if another run has it.
     """
 
     def __init__(self, root: Path, identity: str, *, is_owned: bool = False) -> None:
@@ -283,11 +280,7 @@ class Journal:
 
 
 def settle(root: Path) -> float:
-    """Release what is reserved in a store for requests that may have been billed; return dollars.
-
-    Raises:
-        ArtifactError: If a run is using a journal.
-    """
+    """Release what is reserved for requests that may have been billed; return dollars."""
     released = 0.0
     for path in sorted((root / JOURNAL).glob("*.sqlite")):
         journal = Journal(root, path.stem, is_owned=True)

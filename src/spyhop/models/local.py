@@ -110,11 +110,7 @@ def saved_format(folder: Path, tokenizer: Any) -> ChatFormat:  # noqa: ANN401 (t
 
 
 def load(folder: Path, dtype: torch.dtype, device: torch.device) -> tuple[Any, Any]:
-    """Return (tokenizer, model) of a Hugging Face folder; nothing is fetched and no code is run.
-
-    Raises:
-        ModelError: If the folder is not a model.
-    """
+    """Return (tokenizer, model) of a Hugging Face folder; nothing is fetched and no code is run."""
     tokenizer, model = load_tokenizer(folder), load_model(folder, dtype)
     model.to(device)
     model.eval()

@@ -62,9 +62,6 @@ def parse(raw: bytes, num_samples: int, prompt_guess: int) -> tuple[list[dict[st
     """Return the choices of a reply that have a response, in order, and its usage.
 
     A missing or implausible usage is replaced by an estimate.
-
-    Raises:
-        Unreadable: If no choice has a response; it contains the failure.
     """
     try:
         answer = _read(raw)
@@ -253,11 +250,7 @@ def _reason(found: Mapping[str, Any]) -> str:
 
 
 def echoed(request: Request, choices: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the choices of one request's options, echoed by a completions API, as one.
-
-    Raises:
-        Unreadable: If there are no log-probabilities of the prompts.
-    """
+    """Return the choices of one request's options, echoed by a completions API, as one."""
     try:
         return {"values": option_values(request, choices)}
     except ValueError as error:

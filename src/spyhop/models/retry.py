@@ -56,13 +56,7 @@ class RetryPolicy:
         self.num_fatal = self.num_pages = 0
 
     def decide(self, call: PendingCall, failure: Failure, *, is_large: bool) -> Decision:
-        """Count a failure of a call and return what to do with the call.
-
-        Args:
-            call: Its counts of failures are raised.
-            failure: Why it failed.
-            is_large: Whether its size is above a limit, as far as it can be estimated.
-        """
+        """Count a failure of a call and return what to do with the call."""
         if failure.kind in ("rejected", "refused"):
             return Decision("give_up")
         if failure.kind == "fatal":
@@ -94,13 +88,7 @@ class RetryPolicy:
         return Decision("last" if is_hopeful else "leave")
 
     def stop(self, failure: Failure, advice: str, silent_s: float) -> Exception | None:
-        """Return the error that ends the run after a failure, if it should end.
-
-        Args:
-            failure: The last one.
-            advice: What went wrong and how to mend it, for people.
-            silent_s: Seconds since the last reply.
-        """
+        """Return the error that ends the run after a failure, if it should end."""
         if failure.kind == "fatal":
             return self._stop_fatal(failure, advice)
         if failure.kind == "page":

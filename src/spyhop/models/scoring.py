@@ -18,12 +18,7 @@ class Scorer:
         self._limits = limits
 
     def score(self, scored: Sequence[Scored], num_shared: int = 0) -> list[list[list[float]]]:
-        """Return the log-probability of each token of each option of each prompt.
-
-        Args:
-            scored: A batch.
-            num_shared: Tokens that all its prompts begin with.
-        """
+        """Return the log-probability of each token of each option of each prompt."""
         past = self._forward.read_shared(scored[0].prompt[:num_shared], len(scored))
         if all(len(each.options) == 1 for each in scored):
             return self._score_whole(scored, num_shared, past)

@@ -59,11 +59,7 @@ class Failures:
             self._num_failed, self._last = self._num_failed + 1, error
 
     def check(self) -> None:
-        """Stop if too many calls failed.
-
-        Raises:
-            ModelError: If more than the allowed share failed.
-        """
+        """Stop if too many calls failed."""
         if self._num_failed > self._max_frac * max(1, self._num_calls):
             raise ModelError(
                 f"{self._model}: {self._num_failed} of {self._num_calls} calls failed, more than "

@@ -42,11 +42,7 @@ class _Kept(Local):
 
 
 def read_teacher(path: Path) -> Teacher:
-    """Read a teacher's file (TOML), or take a folder of weights or of a classifier as it is.
-
-    Raises:
-        RecipeError: One line that names the file, the key, the value and what is allowed.
-    """
+    """Read a teacher's file (TOML), or take a folder of weights or of a classifier as it is."""
     if path.is_dir():
         kind = Classifier if is_classifier(path) else Local
         return Teacher(kind(name=path.name), folder=path)

@@ -37,11 +37,7 @@ class _Body(aiohttp.BytesPayload):
 
 
 class Transport:
-    """Sends requests over persistent connections. Failures and replies never contain keys.
-
-    Raises:
-        ModelError: If the environment variable of a key is not set.
-    """
+    """Sends requests over persistent connections. Failures and replies never contain keys."""
 
     def __init__(self, endpoints: Sequence[EndpointState]) -> None:
         self._headers = {id(each): each.headers() for each in endpoints}

@@ -38,37 +38,3 @@ from spyhop.statistics.samples import (
 )
 from spyhop.statistics.scaling import Scaling, SlopeTest, equal_slopes, scaling
 from spyhop.statistics.significance import ChanceTest, detectable_difference, holm, near_chance
-
-__all__ = [
-    "ChanceTest",
-    "Comparison",
-    "Interval",
-    "Scaling",
-    "SlopeTest",
-    "VarianceSplit",
-    "bounded_mean",
-    "bradley_terry",
-    "cluster_difference",
-    "cluster_interval",
-    "detectable_difference",
-    "equal_slopes",
-    "grade_ratio",
-    "holm",
-    "length_controlled",
-    "macro_interval",
-    "majority_correct",
-    "mcnemar",
-    "near_chance",
-    "nominal_kappa",
-    "paired_difference",
-    "paired_seed_difference",
-    "pass_at_k",
-    "quadratic_kappa",
-    "scaling",
-    "seed_interval",
-    "seed_item_difference",
-    "style_difference",
-    "variance_split",
-    "wilson",
-    "win_rate",
-]

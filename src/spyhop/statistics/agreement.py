@@ -29,9 +29,6 @@ def quadratic_kappa(
         resamples: Bootstrap draws.
         seed: Of the draws; the same seed gives the same interval.
 
-    Raises:
-        ValueError: If all scores are the same: there is nothing to agree on.
-
     Source: Cohen (1968), Psychological Bulletin 70:213; Lin (1989), Biometrics 45:255.
     """
     a, b = same_shape(first, second, dimensions=1)
@@ -104,9 +101,6 @@ def krippendorff_alpha(
         ratings: The categories that raters gave each unit, in any order.
         level: Nominal coverage.
         resamples: Bootstrap draws.
-
-    Raises:
-        ValueError: If no unit has two ratings, or all ratings are the same category.
 
     Source: Krippendorff (2018), Content Analysis, 4th edition, chapter 12.
     """

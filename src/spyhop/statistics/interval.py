@@ -36,11 +36,7 @@ def wilson(correct: int, n: int, *, level: float = 0.95) -> Interval:
 
 
 def seed_interval(values: Sequence[float], *, level: float = 0.95) -> Interval:
-    """Return the mean of one figure per seed with Student's t-interval, over seeds.
-
-    Raises:
-        ValueError: If there are fewer than two seeds.
-    """
+    """Return the mean of one figure per seed with Student's t-interval, over seeds."""
     if len(values) < 2:
         raise ValueError(f"an interval over seeds needs two of them, got {len(values)}")
     same_shape(values, values, dimensions=1)
@@ -55,9 +51,6 @@ def macro_interval(groups: Sequence[Sequence[float]], *, level: float = 0.95) ->
 
     Each group is a stratum: only its own items vary. A group of one item counts with the largest
     variance that a score between 0 and 1 can have.
-
-    Raises:
-        ValueError: If there are no groups, one is empty, or a value is not finite.
     """
     if not groups:
         raise ValueError("a macro average of no groups")
@@ -90,9 +83,6 @@ def cluster_interval(
         level: Nominal coverage.
         resamples: Bootstrap draws.
         seed: Of the draws; the same seed gives the same interval.
-
-    Raises:
-        ValueError: If there are fewer than two clusters, or a value is not finite.
 
     Source: Cameron, Gelbach, Miller (2008), the pairs cluster bootstrap.
     """

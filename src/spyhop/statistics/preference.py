@@ -33,9 +33,6 @@ def win_rate(points: ArrayLike, repeats: ArrayLike = ()) -> dict[str, Interval]:
         points: (questions, orders), of the first verdicts. Of two orders, column 0 is the one that
             shows the other model first.
         repeats: (verdicts, 2), both points of the same texts in the same order.
-
-    Raises:
-        ValueError: If there is no question, or a point is not from 0 to 1.
     """
     x, _ = same_shape(points, points, dimensions=2)
     values, pairs = x.mean(axis=1), np.asarray(repeats, dtype=float).reshape(-1, 2)

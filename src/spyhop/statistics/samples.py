@@ -17,9 +17,6 @@ def pass_at_k(num_correct: Sequence[int], n: int, k: int) -> float:
         n: Samples of each item.
         k: Samples that are drawn from them without replacement.
 
-    Raises:
-        ValueError: If there are no items, k is not within 1 to n, or a count is above n.
-
     Source: Chen et al. (arXiv:2107.03374), equation 1, unbiased.
     """
     if not len(num_correct) or not 1 <= k <= n or not all(0 <= c <= n for c in num_correct):
@@ -35,9 +32,6 @@ def majority_correct(answers: Sequence[str | None], is_right: Sequence[bool]) ->
     Args:
         answers: The answer of each sample; None where it has none.
         is_right: Whether each sample is right.
-
-    Raises:
-        ValueError: If there are no samples, or not as many verdicts.
     """
     if not answers or len(answers) != len(is_right):
         raise ValueError(f"{len(answers)} answers and {len(is_right)} verdicts; both need samples")
@@ -76,9 +70,6 @@ def variance_split(values: ArrayLike) -> VarianceSplit:
 
     Args:
         values: Scores, (seeds, items, samples), such as 0 and 1.
-
-    Raises:
-        ValueError: If there are fewer than two items, or a score is not finite.
 
     Source: Searle, Casella, McCulloch (1992), Variance Components, section 4.3.
     """

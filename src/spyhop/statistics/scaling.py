@@ -33,9 +33,6 @@ def scaling(sizes: Sequence[float], values: Sequence[float], *, level: float = 0
         values: w of each point, in any unit; alpha has the same.
         level: Nominal coverage.
 
-    Raises:
-        ValueError: If there are fewer than three points, only one size, or only one score.
-
     Source: Humpback (arXiv:2308.06259), Table 3 (v1): scaling coefficients of data sets.
     """
     x, y = np.log(np.asarray(sizes, dtype=float)), np.asarray(values, dtype=float)

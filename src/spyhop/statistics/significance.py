@@ -52,9 +52,6 @@ def near_chance(
 def holm(p_values: Sequence[float]) -> list[float]:
     """Return p-values adjusted for their number, in the same order: Holm's step-down method.
 
-    Raises:
-        ValueError: If one is not between 0 and 1.
-
     Source: Holm (1979), Scandinavian Journal of Statistics 6:65.
     """
     if not all(0 <= p <= 1 for p in p_values):

@@ -92,11 +92,7 @@ class Filter(Config):
 
 
 def read_filters(given: object, where: str) -> list[Filter]:
-    """Return the filters of an lm-eval task; without any, the response itself is the answer.
-
-    Raises:
-        RecipeError: If a filter is unknown or needs Python.
-    """
+    """Return the filters of an lm-eval task; without any, the response itself is the answer."""
     if not given:
         return [Filter(name="none")]
     try:

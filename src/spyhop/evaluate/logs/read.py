@@ -43,7 +43,7 @@ _FILE = 1 << 40
 _SAMPLES = re.compile(r"samples_(.+?)(?:_(\d{4}-\d\d-\d\dT[\d.-]+))?\.jsonl")
 _FOLDERS = {
     "scores-*.jsonl": False, "samples_*.jsonl": True, "*/samples_*.jsonl": True, "*.eval": True,
-    "*.json": True, "*/annotations.json": True, "*.jsonl": False, f"*/{RECORD}": False,
+    "*.json": True, "*/annotations.json": True, f"*/{RECORD}": False, "*.jsonl": False,
 }  # fmt: skip
 """What a folder is searched for, in order, and whether several such files are one log."""
 _KNOWN = f"{', '.join(FORMATS)} or {INSPECT}"

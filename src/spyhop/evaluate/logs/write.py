@@ -3,13 +3,14 @@
 Sources: inspect-ai 0.3.285 (log schema 2), lm-eval 0.4.13, huggingface.co/docs/hub/eval-results.
 """
 
-import hashlib
 import json
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
+from hashlib import sha256
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 from zipfile import ZIP_DEFLATED, ZipFile
@@ -25,6 +26,7 @@ from spyhop.store import atomic_write
 
 Scored = list[tuple[Fields, LogRow]]
 _STOPS = {"whole": "stop", "cut": "max_tokens", "refused": "content_filter"}
+_SUMMARY = ("id", "epoch", "input", "target", "metadata", "scores")
 _NO_NAME = re.compile(r"\W+")
 
 
@@ -58,46 +60,31 @@ def export_scores(
 
 def _inspect(out: Path, model: str, tasks: Mapping[str, Scored], now: datetime) -> list[Path]:
     """Write one archive per task."""
-    return [
-        _replaced(
-            out
-            / f"{now:%Y-%m-%dT%H-%M-%S}-00-00_{_NO_NAME.sub('-', task)}_{digest(task)[:22]}.eval",
-            lambda place, task=task, rows=rows: _archive(place, model, task, rows, now),
-        )
-        for task, rows in tasks.items()
-    ]
-
-
-def _archive(place: Path, model: str, task: str, rows: Scored, now: datetime) -> None:
-    samples = [_sample(model, fields, row) for fields, row in rows]
-    ids = list(dict.fromkeys(sample["id"] for sample in samples))
-    spec = {
-        "eval_id": digest(model, task)[:22], "run_id": digest(model)[:22],
-        "task_id": digest(task)[:22], "created": now.isoformat(), "task": task, "model": model,
-        "dataset": {"name": task, "samples": len(ids), "sample_ids": ids}, "config": {},
-        "packages": {"spyhop": __version__},
-    }  # fmt: skip
-    scores = [
-        {"name": name, "scorer": name, "metrics": {
-            key: {"name": key, "value": value} for key, value in
-            (("accuracy", mean), ("stderr", error))}}
-        for name, (mean, error, _) in _means(rows).items()
-    ]  # fmt: skip
-    start = {"version": 2, "eval": spec, "plan": {"name": "plan", "steps": []}}
-    results = {"total_samples": len(samples), "completed_samples": len(samples), "scores": scores}
-    stats = {"started_at": now.isoformat(), "completed_at": now.isoformat()}
-    summary = ("id", "epoch", "input", "target", "metadata", "scores")
-    members = {
-        "_journal/start.json": start,
-        **{f"samples/{each['id']}_epoch_{each['epoch']}.json": each for each in samples},
-        "summaries.json": [
-            {**{key: each[key] for key in summary}, "completed": True} for each in samples
-        ],
-        "header.json": {**start, "status": "success", "results": results, "stats": stats},
-    }
-    with ZipFile(place, "w", ZIP_DEFLATED) as archive:
-        for name, content in members.items():
-            archive.writestr(name, json.dumps(content))
+    written = []
+    for task, rows in tasks.items():
+        samples = [_sample(model, fields, row) for fields, row in rows]
+        names = {f"samples/{each['id']}_epoch_{each['epoch']}.json": each for each in samples}
+        scores = [
+            {"name": name, "scorer": name, "metrics": {
+                "accuracy": {"name": "accuracy", "value": mean},
+                "stderr": {"name": "stderr", "value": error}}}
+            for name, (mean, error, _) in _means(rows).items()
+        ]  # fmt: skip
+        spec = {"created": now.isoformat(), "task": task, "task_id": digest(task)[:22],
+                "model": model, "dataset": {"name": task, "samples": len(samples)}, "config": {},
+                "packages": {"spyhop": __version__}}  # fmt: skip
+        start = {"version": 2, "eval": spec, "plan": {}}
+        done = {"total_samples": len(samples), "completed_samples": len(samples), "scores": scores}
+        summaries = [{key: each[key] for key in _SUMMARY} | {"completed": True} for each in samples]
+        members = {"_journal/start.json": start, **names, "summaries.json": summaries,
+                   "header.json": {**start, "status": "success", "results": done}}  # fmt: skip
+        with BytesIO() as whole:
+            with ZipFile(whole, "w", ZIP_DEFLATED) as archive:
+                for name, content in members.items():
+                    archive.writestr(name, json.dumps(content))
+            name = f"{now:%Y-%m-%dT%H-%M-%S}-00-00_{_NO_NAME.sub('-', task)}_{spec['task_id']}.eval"
+            written.append(_put(out / name, whole.getvalue()))
+    return written
 
 
 def _sample(model: str, fields: Fields, row: LogRow) -> dict[str, Any]:
@@ -124,8 +111,7 @@ def _lm_eval(out: Path, model: str, tasks: Mapping[str, Scored], now: datetime) 
     """Write `results_DATE.json` and the samples of each task; failed calls are left out."""
     folder = out / re.sub(r"[\"<>:/|\\?*\[\]]+", "__", model)
     date, names = f"{now:%Y-%m-%dT%H-%M-%S}.000000", {t: _NO_NAME.sub("_", t) for t in tasks}
-    results: dict[str, dict[str, Any]] = {}
-    written = []
+    results, sizes, written = {}, {}, []
     for task, rows in tasks.items():
         kept = [(fields, row) for fields, row in rows if None not in row.values.values()]
         results[names[task]] = {"name": names[task], "alias": task, "sample_len": len(kept)} | {
@@ -133,37 +119,31 @@ def _lm_eval(out: Path, model: str, tasks: Mapping[str, Scored], now: datetime) 
             for name, (mean, error, _) in _means(rows).items()
             for mark, value in (("", mean), ("_stderr", error))
         }
-        lines = (json.dumps(_document(number, *pair)) for number, pair in enumerate(kept))
-        written.append(_text(folder / f"samples_{names[task]}_{date}.jsonl", lines))
+        sizes[names[task]] = {"original": len(rows), "effective": len(kept)}
+        lines = "".join(f"{json.dumps(_document(n, *pair))}\n" for n, pair in enumerate(kept))
+        written.append(_put(folder / f"samples_{names[task]}_{date}.jsonl", lines.encode()))
     summary = {
         "results": results, "group_subtasks": {}, "configs": {n: {"task": n} for n in results},
-        "versions": dict.fromkeys(results, 0), "n-shot": dict.fromkeys(results, 0),
-        "n-samples": {names[task]: {"original": len(rows), "effective":
-                      results[names[task]]["sample_len"]} for task, rows in tasks.items()},
+        "versions": {}, "n-shot": {}, "n-samples": sizes, "date": now.timestamp(),
         "config": {"model": "spyhop", "model_args": {"pretrained": model}},
-        "date": now.timestamp(), "model_name": model, "spyhop_version": __version__,
+        "model_name": model, "spyhop_version": __version__,
     }  # fmt: skip
-    return [_text(folder / f"results_{date}.json", [json.dumps(summary, indent=2)]), *written]
+    text = json.dumps(summary, indent=2)
+    return [_put(folder / f"results_{date}.json", text.encode()), *written]
 
 
 def _document(number: int, fields: Fields, row: LogRow) -> dict[str, Any]:
     doc = {"question": row.question, "options": list(fields.get("options") or ()),
            "target": row.gold, "topic": row.topic, "passage": row.passage}  # fmt: skip
-    hashes = {
-        f"{name}_hash": hashlib.sha256(text.encode()).hexdigest()
-        for name, text in (
-            ("doc", json.dumps(doc, indent=2, ensure_ascii=False)),
-            ("prompt", row.question),
-            ("target", row.gold),
-        )
-    }
-    settings = {"until": [], "max_gen_toks": fields.get("max_new_tokens")}
+    sent: Fields = {"until": [], "max_gen_toks": fields.get("max_new_tokens")}
+    hashed = {"doc": json.dumps(doc, indent=2, ensure_ascii=False), "prompt": row.question,
+              "target": row.gold}  # fmt: skip
     return {
         "doc_id": number, "doc": doc, "target": row.gold, "filter": "none",
-        "arguments": {"gen_args_0": {"arg_0": row.question, "arg_1": settings}},
-        "resps": [[row.response]],
+        "arguments": {"gen_args_0": {"arg_0": row.question, "arg_1": sent}},
+        "resps": [[row.response]], "metrics": list(row.values), **row.values,
         "filtered_resps": ["[invalid]" if row.answer is None else row.answer],
-        "metrics": list(row.values), **hashes, **row.values,
+        **{f"{name}_hash": sha256(text.encode()).hexdigest() for name, text in hashed.items()},
     }  # fmt: skip
 
 
@@ -187,7 +167,7 @@ def _hub(
             "notes": f"spyhop {__version__}: {name} in %, n = {num}, SE {100 * error:.2f}",
         }
         place = folder / f"{_NO_NAME.sub('-', named)}.yaml"
-        written.append(_text(place, [yaml.safe_dump([entry], sort_keys=False).rstrip()]))
+        written.append(_put(place, yaml.safe_dump([entry], sort_keys=False).encode()))
     if not written:
         raise InputError("name the hub's data set of at least one task, such as gsm8k=openai/gsm8k")
     return written
@@ -206,14 +186,8 @@ def _means(rows: Scored) -> dict[str, tuple[float, float, int]]:
     }
 
 
-def _text(place: Path, lines: Iterable[str]) -> Path:
-    return _replaced(
-        place, lambda temporary: temporary.write_text("".join(f"{x}\n" for x in lines))
-    )
-
-
-def _replaced(place: Path, write: Callable[[Path], Any]) -> Path:
+def _put(place: Path, content: bytes) -> Path:
     place.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(place) as temporary:
-        write(temporary)
+        temporary.write_bytes(content)
     return place
