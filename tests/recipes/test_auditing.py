@@ -65,7 +65,9 @@ def test_a_student_of_style_is_told_under_both_judges(made: dict[str, Artifact])
 def test_every_verdict_is_planned_and_asked_in_both_orders(
     made: dict[str, Artifact], tmp_path: Path
 ):
-    (line,) = [each for each in plan(resolve(_recipe(), tmp_path)) if each.step.name == "audit.verdicts"]
+    (line,) = [
+        each for each in plan(resolve(_recipe(), tmp_path)) if each.step.name == "audit.verdicts"
+    ]
     planned = line.estimate.calls["judge"].requests
     assert planned == 2 * NUM * 1.1
     assert planned == made["audit.verdicts"].num_rows
