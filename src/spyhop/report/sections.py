@@ -11,6 +11,7 @@ from spyhop.lazy import alt
 from spyhop.report.comparison import differences_table
 from spyhop.report.contamination import SHARED_HEADINGS, shared_cells
 from spyhop.report.html import PALETTE, ReportSection, Table, percent, percent_interval
+from spyhop.report.score_charts import score_bars
 from spyhop.report.task_figures import ALL, TaskResult, chance_sentence, task_results
 from spyhop.schema import Answer
 from spyhop.store import Artifact
@@ -162,7 +163,7 @@ def scores_section(
         results = task_results(name, artifact, seen)
         section.text(chance_sentence(results))
         found += _without_repeats(results)
-    section.chart(_scores_chart(found), "Accuracy with 95 % interval over items; tick: guessing.")
+    section.chart(score_bars(_named(found)), "Accuracy with its 95 % interval; red: guessing.")
     if student:
         section.table(student_differences(scores, student))
     headings = ["task", "model", "n", "answered %", "accuracy %, 95 % interval", "chance %"]
@@ -192,32 +193,11 @@ def _without_repeats(results: Sequence[TaskResult]) -> list[TaskResult]:
     return [each for each in results if each.task == ALL or num[each.suite] > 2]
 
 
-def _scores_chart(found: Sequence[TaskResult]) -> alt.TopLevelMixin:
-    values = [
-        {
-            "task": f"{each.suite} {each.task}".replace("_", " "),
-            "model": each.model,
-            "value": 100 * each.interval.value,
-            "low": 100 * each.interval.low,
-            "high": 100 * each.interval.high,
-            "chance": 100 * each.chance,
-        }
-        for each in found
-    ]
-    base = alt.Chart(alt.Data(values=values))
-    y = alt.Y("task:N", title=None, axis=alt.Axis(labelLimit=280))
-    color = alt.Color("model:N", title=None, scale=alt.Scale(range=list(PALETTE)))
-    offset = alt.YOffset("model:N")
-    x = alt.X("low:Q", title="accuracy %", scale=alt.Scale(domain=[0, 100]))
-    rules = base.mark_rule(strokeWidth=2).encode(x=x, x2="high:Q", y=y, yOffset=offset, color=color)
-    dots = base.mark_circle(size=40, opacity=1).encode(
-        x="value:Q", y=y, yOffset=offset, color=color
-    )
-    # Every layer needs the offset, or the scale of y has no bands and models slip a row down.
-    ticks = base.mark_tick(color="#b33", thickness=2, size=10).encode(
-        x="chance:Q", y=y, yOffset=offset
-    )
-    return alt.layer(ticks, rules, dots).properties(width=480)
+def _named(found: Sequence[TaskResult]) -> dict[str, list[TaskResult]]:
+    groups: dict[str, list[TaskResult]] = defaultdict(list)
+    for each in found:
+        groups[f"{each.suite} {each.task}"].append(each)
+    return groups
 
 
 def _curve(name: str, losses: list[float], before: int, tokens: int) -> list[dict[str, Any]]:
