@@ -163,7 +163,7 @@ def suite_section(
 
 
 def scores_table(found: Mapping[str, Sequence[TaskScores]]) -> Table:
-    """Return the table of scores with form, budget and rates beside each."""
+    """Return the table of scores with form, budget and rates beside each, without empty columns."""
     rows = [
         [
             Markup('<b class="wrong">{}</b>').format(cell) if is_red else cell
@@ -171,7 +171,9 @@ def scores_table(found: Mapping[str, Sequence[TaskScores]]) -> Table:
         ]
         for score, other in with_first(found)
     ]
-    return Table(HEADINGS, rows, CAPTION)
+    shown = [place for place in range(len(HEADINGS)) if any(row[place] for row in rows)]
+    cells = [[row[place] for place in shown] for row in rows]
+    return Table([HEADINGS[place] for place in shown], cells, CAPTION)
 
 
 def add_charts(

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from math import cos, pi, sin
-from typing import Protocol
+from typing import Any, Protocol
 
 from spyhop.lazy import alt
 from spyhop.report.html import INK, PALETTE
@@ -58,8 +58,7 @@ def score_bars(found: Mapping[str, Sequence[Scored]]) -> alt.TopLevelMixin:
     bars = base.mark_bar(opacity=0.6).encode(x=x, color=color, **place)
     rules = base.mark_rule(strokeWidth=1.6, color=INK).encode(x="low:Q", x2="high:Q", **place)
     ticks = base.mark_tick(color=CHANCE_COLOR, thickness=2, size=12).encode(x="chance:Q", **place)
-    step = alt.Step(14, **{"for": "position"}) if len(found) == len(values) else alt.Step(13)
-    return alt.layer(bars, rules, ticks).properties(width=480, height=step)
+    return alt.layer(bars, rules, ticks).properties(width=480, height=alt.Step(13))
 
 
 def radar(found: Mapping[str, Sequence[Scored]]) -> alt.TopLevelMixin:
@@ -75,8 +74,8 @@ def radar(found: Mapping[str, Sequence[Scored]]) -> alt.TopLevelMixin:
         {"ring": ring, "order": n, **_point(2 * pi * n / 72, ring)} for ring in RINGS
         for n in range(73)
     ]  # fmt: skip
-    hidden = {"axis": None, "scale": alt.Scale(domain=[-190, 190])}
-    x, y = alt.X("x:Q", **hidden), alt.Y("y:Q", axis=None, scale=alt.Scale(domain=[-115, 115]))
+    x = alt.X("x:Q", axis=None, scale=alt.Scale(domain=[-190, 190]))
+    y = alt.Y("y:Q", axis=None, scale=alt.Scale(domain=[-115, 115]))
     models = list(dict.fromkeys(str(each["model"]) for each in values if each["model"] != "chance"))
     scale = alt.Scale(domain=[*models, "chance"],
                       range=[*PALETTE[: len(models)], CHANCE_COLOR])  # fmt: skip
@@ -99,12 +98,17 @@ def radar(found: Mapping[str, Sequence[Scored]]) -> alt.TopLevelMixin:
     for align, side in (("right", -1), ("center", 0), ("left", 1)):
         own = [each for each in labels if _side(each["x"]) == side]
         layers += [_texts(own, align, 11, x, y)] if own else []
-    return alt.layer(*layers).properties(width=640, height=387)
+    chart = alt.layer(*layers).properties(width=640, height=387)
+    return chart.configure_view(stroke=None)
 
 
 def _texts(
-    values: Sequence[Mapping[str, object]], align: str, size: int, x: object, y: object
-) -> alt.TopLevelMixin:
+    values: Sequence[Mapping[str, object]],
+    align: Any,
+    size: int,
+    x: object,
+    y: object,  # noqa: ANN401 (Altair's literal)
+) -> Any:  # noqa: ANN401 (Altair's chart)
     marks = alt.Chart(alt.Data(values=list(values))).mark_text(align=align, fontSize=size)
     return marks.encode(x=x, y=y, text="text:N")
 
