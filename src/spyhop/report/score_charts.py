@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from math import cos, pi, sin
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from spyhop.lazy import alt
 from spyhop.report.html import INK, PALETTE
@@ -61,7 +61,7 @@ def score_bars(found: Mapping[str, Sequence[Scored]]) -> alt.TopLevelMixin:
     return alt.layer(bars, rules, ticks).properties(width=480, height=alt.Step(13))
 
 
-def radar(found: Mapping[str, Sequence[Scored]]) -> alt.TopLevelMixin:
+def radar(found: Mapping[str, Sequence[Scored]]) -> Any:  # noqa: ANN401 (Altair's chart)
     """Return a radar: a spoke per group, a polygon per model, and a dashed one for chance."""
     names = list(found)
     spoke = {name: 2 * pi * place / len(names) for place, name in enumerate(names)}
@@ -95,7 +95,8 @@ def radar(found: Mapping[str, Sequence[Scored]]) -> alt.TopLevelMixin:
             color=alt.Color("model:N", title=None, scale=scale),
         ),
     ]  # fmt: skip
-    for align, side in (("right", -1), ("center", 0), ("left", 1)):
+    sides: dict[int, Literal["left", "center", "right"]] = {-1: "right", 0: "center", 1: "left"}
+    for side, align in sides.items():
         own = [each for each in labels if _side(each["x"]) == side]
         layers += [_texts(own, align, 11, x, y)] if own else []
     chart = alt.layer(*layers).properties(width=640, height=387)
@@ -104,10 +105,10 @@ def radar(found: Mapping[str, Sequence[Scored]]) -> alt.TopLevelMixin:
 
 def _texts(
     values: Sequence[Mapping[str, object]],
-    align: Any,
+    align: Literal["left", "center", "right"],
     size: int,
     x: object,
-    y: object,  # noqa: ANN401 (Altair's literal)
+    y: object,
 ) -> Any:  # noqa: ANN401 (Altair's chart)
     marks = alt.Chart(alt.Data(values=list(values))).mark_text(align=align, fontSize=size)
     return marks.encode(x=x, y=y, text="text:N")
