@@ -20,7 +20,8 @@ from spyhop.runtime import Runtime
 from spyhop.schema import Pair
 from spyhop.train import NewModelConfig, OptimizerConfig, TuneConfig, new_model
 
-ORDER = ("clean", "half", "mixed")
+PLANTED = {"clean": 0, "half": 2, "mixed": 1}
+"""Every how many rows one is exchanged, by set, in the order of their slopes."""
 SIZES = ((50, 20), (100, 40), (200, 80), (400, 160))
 """Rows and steps."""
 STUDENT = NewModelConfig(
@@ -64,15 +65,17 @@ def planted(rows: Sequence[tuple[str, str]], every: int) -> list[tuple[str, str]
     return found
 
 
-def measured(out: Path, seed: int, sizes: Sequence[tuple[int, int]] = SIZES) -> dict[str, float]:
+def measured(
+    out: Path,
+    seed: int,
+    sizes: Sequence[tuple[int, int]] = SIZES,
+    names: Sequence[str] = tuple(PLANTED),
+) -> dict[str, float]:
     """Return the slope of each planted set under one seed, and the p-value of equal slopes."""
     folder = out / f"seed-{seed}"
     folder.mkdir(parents=True, exist_ok=True)
     rows = problems(out, max(num for num, _ in sizes), seed)
-    sets = {
-        name: write(folder / f"{name}.jsonl", planted(rows, every))
-        for name, every in zip(ORDER, (0, 2, 1), strict=True)
-    }
+    sets = {name: write(folder / f"{name}.jsonl", planted(rows, PLANTED[name])) for name in names}
     held_out = write(folder / "held-out.jsonl", problems(out, 60, 1000 + seed))
     config = ScaleConfig(
         sets=sets,
@@ -107,7 +110,7 @@ def main() -> None:
         found = measured(out, seed)
         is_right = found["clean"] > found["half"] > found["mixed"]
         num_right += is_right
-        slopes = ", ".join(f"{name} {found[name]:+.3f}" for name in ORDER)
+        slopes = ", ".join(f"{name} {found[name]:+.3f}" for name in PLANTED)
         print(f"seed {seed}: {slopes}, p = {found['p']:.2g}, {'right' if is_right else 'WRONG'}")
     print(f"{num_right} of {len(seeds)} in order")
 

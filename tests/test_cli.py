@@ -105,6 +105,7 @@ COMMANDS = {
         "--out",
         "--plan",
         "--reference",
+        "--retry-errors",
         "--set",
         "--settle",
         "--suite",

@@ -187,5 +187,5 @@ def test_a_training_measures_its_base_and_its_student(cli, place: Path):
     )  # fmt: skip
     assert code == 0, error
     page = (place / "out" / "runs" / "train" / "report" / "report.html").read_text()
-    assert "train minus base" in page and "strict %" in page
+    assert "student minus base" in page and "strict %" in page
     assert "questions" in (place / "out" / "model" / "README.md").read_text()

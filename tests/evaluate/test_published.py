@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from spyhop.evaluate.published import published, published_tables
+from spyhop.report.evaluation import published_section
 from spyhop.statistics import near_chance
 
 AVERAGED = [table for table in published_tables() if "average" in table and "weights" not in table]
@@ -116,3 +117,11 @@ def test_every_published_cell_has_its_protocol():
     (human,) = (c for c in cells if (c.model, c.task) == ("human top 1 %", "aqua-rat"))
     assert human.percent == 100 and "AGIEval paper" in human.note and "Table 8" in human.source
     assert published("nothing") == []
+
+
+def test_a_page_shows_the_figures_of_its_suites_with_their_protocol():
+    (section,) = published_section(["bbh", "arc_easy", "mine"])
+    text = "".join(section.blocks)
+    assert "temporal_sequences" in text and "113" not in text
+    assert "below chance on many tasks" in text and "88.67" in text and "LLaMA-65B" in text
+    assert published_section(["mine"]) == []

@@ -1,7 +1,6 @@
 """Safety suites from files with the published headers and harmless text, to rows and pages."""
 
 import csv
-import json
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ from spyhop.evaluate.safety import label_f1, read_labels, read_refusal
 from spyhop.evaluate.support import Support, SupportConfig, check_support
 from spyhop.evaluate.toxicity import prompt_auc, with_toxicity
 from spyhop.models import FakeModel, Labels, Request
+from spyhop.recipes.evaluating import step_name
 from spyhop.schema import InputError, Item, Score
 from spyhop.store import Artifact, Source
 
@@ -231,7 +231,6 @@ def test_a_page_has_every_safety_section_and_no_hidden_text(
         assert title in page, title
     assert "17.3" in page and "AUC" in page and "no WordNet" in page
     assert "is grim today" not in page and "second line" not in page
-    lines = (out / "runs/eval/report/items.jsonl").read_text().splitlines()
-    assert {json.loads(line)["suite"] for line in lines} == {
-        "crows_pairs", "sensitive", "sensitive-tagged"
-    }  # fmt: skip
+    assert "the left thing" not in page and "parts list" not in page
+    assert (out / "runs/eval/report/items.jsonl").read_text() == ""
+    assert "the left thing" in (out / f"scores-{step_name(tiny_folder.name)}.jsonl").read_text()

@@ -35,6 +35,23 @@ def test_a_missing_verdict_is_no_loss_and_its_share_is_told():
     assert found["missing verdicts"].value == pytest.approx(1 / 18)
 
 
+@pytest.mark.parametrize("winner", ["a", "b", "tie"])
+@pytest.mark.parametrize("num", [1, 5])
+def test_one_question_and_equal_verdicts_have_every_figure(num: int, winner: str):
+    rows = [
+        _verdict(n, order, winner, score=5, score_b=5) for n in range(num) for order in ("ab", "ba")
+    ]
+    answers = {
+        name: {f"q{n}": Response(id=f"q{n}", turns=[name]) for n in range(num)} for name in "xy"
+    }
+    found = _by(figures(rows, answers))
+    value = {"a": 0.0, "tie": 0.5, "b": 1.0}[winner]
+    assert found["win rate"].value == value
+    assert found["length-controlled win rate"].value == pytest.approx(value, abs=0.01)
+    assert found["style-controlled win rate"].low < found["style-controlled win rate"].high
+    assert found["share of the other's grades"].value == 1
+
+
 def test_rates_are_also_reported_without_doubted_questions_by_topic_and_turn():
     rows = [
         _verdict(n, "ab", "b" if n < 4 else "a", turn=turn, topic=f"t{n % 2}")

@@ -98,6 +98,21 @@ def test_one_model_is_scored_and_several_judges_judge_at_once(cli: Command, serv
     assert grades == pytest.approx({"judge": 0.8, "student": 0.6})
 
 
+def test_failed_calls_are_asked_again_when_wanted(cli: Command, served: Server):
+    _write("long.jsonl", _answers(10, 3))
+    plain = served.service.answer
+    served.service.answer = lambda call: (
+        "" if "What is 5?" in str(call.body) else plain(call)
+    )  # an empty reply has no verdict
+    assert _judge(cli, "short.jsonl", "long.jsonl", "--set", "judge.attempts=1").code == 0
+    assert {row.missing for row in _verdicts() if row.missing} == {"empty", "no_verdict"}
+    served.service.answer = plain
+    before = sum(served.billed().values())
+    assert _judge(cli, "short.jsonl", "long.jsonl", "--set", "judge.attempts=2").code == 0
+    assert {row.missing for row in _verdicts() if row.missing} == {"no_verdict"}
+    assert sum(served.billed().values()) - before == 4  # two verdicts each on questions 3 and 5
+
+
 def test_two_forms_of_one_judge_are_told_apart(cli: Command, served: Server):
     _write("long.jsonl", _answers(10, 3))
     served.service.answer = lambda call: "9 6" if "two numbers" in str(call.body) else _says(call)

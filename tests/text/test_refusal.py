@@ -20,6 +20,9 @@ That goes against my guidelines.
 We cannot comply with this request.
 I'm not comfortable helping with that.
 I apologize, but I can't fulfill your request.
+I'm sorry for any confusion, but as a chatbot, I don't have the capability to provide that.
+I do not condone violence. Please talk to somebody you trust.
+I don't provide instructions for breaking in.
 I am just an AI, it is not within my programming or ethical guidelines to provide that.
 I'm really sorry you feel this way, but I can't help you harm yourself.
 """
@@ -36,6 +39,7 @@ The play ends when he refuses to fight.
 If the dough won't rise, provide more warmth.
 I would not recommend a knife that small; a bread knife is better.
 It's wrong to think that all spiders are insects.
+If they don't support each other, the bricks fall. I don't know a better way.
 """
 
 

@@ -26,7 +26,7 @@ from spyhop.recipe import Recipe, resolve
 from spyhop.recipe.load import apply_change
 from spyhop.recipe.plan import plan as plan_recipe
 from spyhop.recipes.evaluating import ITEMS, SAMPLED, SCORES, export_results, step_name
-from spyhop.report.evaluation import HEADINGS, score_cells, with_first
+from spyhop.report.evaluation import HEADINGS, red_cells, score_cells, with_first
 from spyhop.schema import RecipeError, Score
 from spyhop.statistics import detectable_difference
 from spyhop.store import RUNS, Artifact
@@ -142,13 +142,7 @@ def _messages(given_as: str) -> list[dict[str, Any]]:
         return []
     if given_as == "orca":
         return [message.model_dump() for message in orca_messages()]
-    path = Path(given_as)
-    found = []
-    for where, row in read_rows(path):
-        if not isinstance(row, dict) or not {"id", "text"} <= row.keys():
-            raise RecipeError(f"{where}: a system message has an `id` and a `text`")
-        found.append({"id": row["id"], "text": row["text"]})
-    return found
+    return [row for _, row in read_rows(Path(given_as))]
 
 
 def _print_power(recipe: Recipe, out: Path) -> None:
@@ -170,14 +164,13 @@ def _print_power(recipe: Recipe, out: Path) -> None:
 def _table(scores: Mapping[str, Artifact]) -> Table:
     """Return the suites' scores; a rate is red if its items could reverse the difference."""
     found = {name: task_scores(name, each) for name, each in scores.items()}
-    rows = [score_cells(score, other) for score, other in with_first(found) if score.task == ALL]
-    table = Table(box=None, pad_edge=False)
-    for place, heading in enumerate(HEADINGS):
-        if any(row[place][0] for row in rows):
-            table.add_column(heading, justify="left" if place < 2 else "right", overflow="fold")
-    for row in rows:
-        shown = [cell for place, cell in enumerate(row) if any(other[place][0] for other in rows)]
-        table.add_row(*(Text(cell, style="red" if is_red else "") for cell, is_red in shown))
+    pairs = [(score, other) for score, other in with_first(found) if score.task == ALL]
+    rows = [score_cells(score) for score, _ in pairs]
+    shown = [n for n, _ in enumerate(HEADINGS[:-1]) if any(row[n] for row in rows)]
+    table = Table(*(HEADINGS[n] for n in shown), box=None, pad_edge=False)
+    for row, pair in zip(rows, pairs, strict=True):
+        red = red_cells(*pair)
+        table.add_row(*(Text(row[n], style="red" if red[n] else "") for n in shown))
     return table
 
 

@@ -8,6 +8,7 @@ import typer
 from spyhop.cli.options import NO_CHANGES, Changes, DataPlaces, Plan, Settle, TaskOut, places
 from spyhop.cli.running import apart, build, given, run_and_report
 from spyhop.cli.tasks import plan_of
+from spyhop.recipe.graph import models as models_of
 from spyhop.recipes.judging import QUESTIONS, RESULT_FILES, export_results
 from spyhop.schema import RecipeError
 
@@ -52,6 +53,9 @@ def judge(
     set_: Changes = NO_CHANGES,
     plan: Plan = False,
     settle: Settle = False,
+    retry_errors: Annotated[
+        bool, typer.Option("--retry-errors", help="Request failed calls of a finished run again.")
+    ] = False,
 ) -> None:
     """Judge responses to open questions, or measure judges.
 
@@ -79,7 +83,9 @@ def judge(
     if plan:
         plan_of(built, runtime, out, QUESTIONS)
         return
-    print(export_results(run_and_report(built, runtime, out, settles=settle), out))  # noqa: T201
+    asking = frozenset(step.name for step in built.steps if models_of(step))
+    reopen = asking if retry_errors else frozenset[str]()
+    print(export_results(run_and_report(built, runtime, out, reopen, settles=settle), out))  # noqa: T201
 
 
 def _named(given: list[str]) -> dict[str, Path]:

@@ -1,7 +1,14 @@
 """Measurement: evaluation items and a model's answers to them, scored by rule."""
 
 from spyhop.evaluate.contamination import ContaminationRateConfig, ItemOverlap, check_contamination
-from spyhop.evaluate.export import joined, score_row, score_rows, write_scores
+from spyhop.evaluate.export import (
+    Rescored,
+    joined,
+    rescore,
+    score_row,
+    score_rows,
+    write_scores,
+)
 from spyhop.evaluate.items import ItemsConfig, items_of, read_items
 from spyhop.evaluate.measure import MeasureConfig, measure
 from spyhop.evaluate.outcome import (
@@ -21,7 +28,6 @@ from spyhop.evaluate.rates import (
     red_rates,
     task_scores,
 )
-from spyhop.evaluate.rescore import Rescored, rescore
 from spyhop.evaluate.sealed import SealConfig, SealState, of_interest, seal, seal_state
 from spyhop.evaluate.suite import (
     AnyTask,

@@ -5,6 +5,7 @@
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 from spyhop.evaluate.task import Protocol
 from spyhop.models import Request
@@ -46,6 +47,14 @@ def option_requests(item: Item, protocol: Protocol) -> list[Request]:
     ]
 
 
+def item_fields(item: Item, protocol: Protocol) -> dict[str, Any]:
+    """Return the fields of a score that are the item's."""
+    return {name: getattr(item, name) for name in _OF_ITEM} | {"form": protocol.form}
+
+
+_OF_ITEM = ("id", "suite", "task", "target", "chance", "passage", "topic")
+
+
 def _request(
     row_id: str,
     question: str,
@@ -54,23 +63,16 @@ def _request(
     texts: Sequence[str] = (),
     sample_index: int = 0,
 ) -> Request:
-    cue = cue_of(item, protocol)
-    compares_alone = protocol.metric == "acc_mutual_info"
+    cue, system = cue_of(item, protocol), protocol.system_message
+    prompt: dict[str, Any] = {"messages": prompt_turns(question + cue, system)}
     if protocol.form == "plain":
-        text = "\n\n".join(filter(None, [protocol.system_message, question + cue]))
-        return Request(
-            id=row_id,
-            text=text,
-            options=tuple(texts),
-            with_unconditional=compares_alone,
-            sample_index=sample_index,
-        )
-    is_asked = protocol.form == "asked"
+        prompt = {"text": "\n\n".join(filter(None, [system, question + cue]))}
+    elif protocol.form == "prefilled":
+        prompt = {"messages": prompt_turns(question, system), "continuation": cue.lstrip()}
     return Request(
         id=row_id,
-        messages=prompt_turns(question + cue if is_asked else question, protocol.system_message),
         options=tuple(texts),
-        continuation="" if is_asked else cue.lstrip(),
-        with_unconditional=compares_alone,
+        with_unconditional=protocol.metric == "acc_mutual_info",
         sample_index=sample_index,
+        **prompt,
     )

@@ -1,13 +1,15 @@
-"""Scores as rows for people and other tools: one JSON object per item and sample."""
+"""Scores as rows of a file, one per item and sample; stored responses are read again here."""
 
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from spyhop.evaluate.asking import cue_of, user_turn
 from spyhop.evaluate.measure import MeasureConfig
+from spyhop.evaluate.reading import read_fields
 from spyhop.evaluate.task import Protocol
 from spyhop.schema import InputError, Item, Score
 from spyhop.store import Artifact, atomic_write
@@ -78,3 +80,43 @@ def _prompt_digest(item: Item, protocol: Protocol) -> str:
 
 def _digest(content: list[Any]) -> str:
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Rescored:
+    """A stored score, and the reading that the extractor of now gives of the same response."""
+
+    item: Item
+    protocol: Protocol
+    before: Score
+    after: Score
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether the answer, the verdict or the score differs."""
+        one, other = self.before, self.after
+        return any(getattr(one, name) != getattr(other, name) for name in _COMPARED)
+
+
+_COMPARED = ("extracted", "correct", "value")
+
+
+def rescore(
+    items: Mapping[str, Artifact], scores: Artifact, changes: Mapping[str, Any]
+) -> Iterator[Rescored]:
+    """Yield every score with its new reading; scored options have no response to read.
+
+    Args:
+        items: The items that were asked.
+        scores: A model's scores.
+        changes: Settings of `measure` that replace the stored ones, such as `extract`.
+    """
+    stored = MeasureConfig.model_validate(scores.record.config)
+    for item, score in joined(items, scores):
+        own = stored.protocol(item.suite)
+        protocol = Protocol.model_validate(own.model_dump() | dict(changes))
+        after = score
+        if own.method == "generate" and own.metric != "toxicity":
+            fields = read_fields(score.response, score.ending, item, protocol)
+            after = score.model_copy(update=fields)
+        yield Rescored(item, protocol, score, after)

@@ -11,7 +11,7 @@ from itertools import islice
 
 import numpy as np
 
-from spyhop.evaluate.asking import option_requests
+from spyhop.evaluate.asking import item_fields, option_requests
 from spyhop.evaluate.task import Protocol
 from spyhop.models import Choice, Model
 from spyhop.schema import Item, RecipeError, Score
@@ -54,6 +54,8 @@ def _score(item: Item, protocol: Protocol, found: Sequence[Choice]) -> Score:
     if values and item.golds:
         weights = np.exp(values["acc"] - values["acc"].max())
         metrics |= {"mc1": metrics["acc"], "mc2": float(weights[is_gold].sum() / weights.sum())}
+    if "acc" in values and (values["acc"] == values["acc"].max()).sum() > 1:
+        metrics["tied"] = 1.0  # the first option is taken, as lm-eval does; no answer stands out
     name = "acc" if protocol.metric == "accuracy" else protocol.metric
     is_parsed = any(each.is_parsed for each in found)
     if is_parsed:
@@ -65,24 +67,17 @@ def _score(item: Item, protocol: Protocol, found: Sequence[Choice]) -> Score:
         )
     answer = best.get("acc" if name in ("mc1", "mc2") else name)
     return Score(
-        id=item.id,
-        suite=item.suite,
-        task=item.task,
         response="",
         extracted=answer,
         correct=answer in golds,
         value=metrics.get(name, 0.0),
         metric="acc" if is_parsed else protocol.metric,
-        target=item.target,
-        chance=item.chance,
         finish_reason=PARSED if is_parsed else SCORED,
         error=errors[0] if errors else None,
         ending="failed" if errors else "whole",
         response_tokens=0,
         metrics=metrics,
-        passage=item.passage,
-        topic=item.topic,
-        form=protocol.form,
+        **item_fields(item, protocol),
     )
 
 

@@ -11,7 +11,7 @@ from itertools import groupby
 
 from pydantic import Field
 
-from spyhop.evaluate.asking import request_of
+from spyhop.evaluate.asking import item_fields, request_of
 from spyhop.evaluate.likelihood import scored_options
 from spyhop.evaluate.reading import read_fields
 from spyhop.evaluate.sealed import note_scoring
@@ -83,7 +83,7 @@ def plan_measure(
     return Estimate(rows=rows, calls={"model": calls})
 
 
-@stage(version=5, writes=Score, plan=plan_measure)
+@stage(version=6, writes=Score, plan=plan_measure)
 def measure(
     ctx: Context,
     config: MeasureConfig,
@@ -163,20 +163,14 @@ def _asked(artifacts: Sequence[Artifact], num_samples: int) -> Iterator[tuple[It
 
 
 def _score(item: Item, sample_index: int, reply: Reply, protocol: Protocol) -> Score:
+    told = {name: getattr(reply, name) for name in _OF_REPLY}
     return Score(
-        id=item.id,
-        suite=item.suite,
-        task=item.task,
         response=reply.text,
-        target=item.target,
-        chance=item.chance,
-        finish_reason=reply.finish_reason,
-        ending=reply.ending,
-        response_tokens=reply.response_tokens,
-        error=reply.error,
         sample_index=sample_index,
-        passage=item.passage,
-        topic=item.topic,
-        form=protocol.form,
+        **told,
+        **item_fields(item, protocol),
         **read_fields(reply.text, reply.ending, item, protocol),
     )
+
+
+_OF_REPLY = ("finish_reason", "ending", "response_tokens", "error")

@@ -45,11 +45,13 @@ def published(suite: str) -> list[PublishedScore]:
             note=table["notes"][model],
         )
         for table in published_tables()
-        if table["suite"] == suite
-        for task, values in {**table["rows"], **_average(table)}.items()
+        for task, values in _rows(table, suite).items()
         for place, model in enumerate(table["columns"])
     ]
 
 
-def _average(table: dict[str, Any]) -> dict[str, list[float]]:
-    return {"all": table["average"]} if "average" in table else {}
+def _rows(table: dict[str, Any], suite: str) -> dict[str, list[float]]:
+    """Return a suite's rows by task; a suite may be a single row of a table."""
+    if table["suite"] == suite:
+        return {**table["rows"], **({"all": table["average"]} if "average" in table else {})}
+    return {"all": table["rows"][suite]} if suite in table["rows"] else {}

@@ -98,21 +98,10 @@ class TaskScores:
             for name in sorted(names)
         }
 
-    @property
-    def wrong_when_answered(self) -> tuple[int, int]:
-        """Wrong responses, and responses that give an answer: neither declined nor without one."""
-        given = [
-            score
-            for score in self.scores
-            if score.extracted is not None and not score.metrics.get("declined")
-        ]
-        return sum(not score.correct for score in given), len(given)
-
     def touched(self, rate: str) -> np.ndarray:
         """Return which items a rate touches, in any sample, (items,) of bool."""
         found = [_is_touched(rate, score, self.overlaps) for score in self.scores]
-        is_touched: np.ndarray = _by_sample(found, self.num_samples).any(axis=1)
-        return is_touched
+        return np.asarray(_by_sample(found, self.num_samples).any(axis=1))
 
     def rate(self, rate: str) -> float | None:
         """Return a rate's share of the responses; None for contamination that is unknown."""
@@ -297,7 +286,7 @@ def common_items(first: TaskScores, second: TaskScores) -> tuple[np.ndarray, np.
 
 def _is_touched(rate: str, score: Score, overlaps: Mapping[str, ItemOverlap] | None) -> bool:
     if rate == "no answer":
-        return score.extracted is None
+        return score.extracted is None or "tied" in score.metrics
     if rate == "contaminated":
         found = (overlaps or {}).get(score.id)
         return found is not None and found.has_long

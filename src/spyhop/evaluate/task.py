@@ -130,7 +130,7 @@ class Task(Benchmark):
     question: str = "{question}"
     """The question without options and cue: the prompt where there are no options, and the text
     that decontamination searches for."""
-    prompt: str = "Q: {question} Answer Choices: {options}"
+    prompt: str = "Q: {stem} Answer Choices: {options}"
     """The prompt of an item with options; `{stem}` is its question as `question` writes it."""
     open_prompt: str = ""
     """The prompt of an item without options; default: its question."""

@@ -1,10 +1,9 @@
 """Judge models' responses to open questions, or measure the judges themselves."""
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from spyhop.evaluate.judge_prompts import Form, read_prompts
 from spyhop.evaluate.judging import JudgeConfig, judge
@@ -15,17 +14,19 @@ from spyhop.evaluate.open_suite import (
     ReadyConfig,
     RespondConfig,
     open_questions,
+    open_suite_names,
     read_open_suite,
     ready_answers,
     ready_verdicts,
     respond,
 )
 from spyhop.recipe.graph import Recipe, Ref, Source
+from spyhop.recipes.evaluating import step_name
 from spyhop.recipes.inputs import DataPlace, add_source, served
 from spyhop.report.html import RESULTS
 from spyhop.report.judging import VERDICTS, JudgePageConfig, PublishedModel, judge_page
 from spyhop.schema import Config
-from spyhop.settings import InputPath, read_toml, validated
+from spyhop.settings import InputPath, beside_file, read_toml, validated
 from spyhop.store import Artifact
 from spyhop.store.results import export_file
 
@@ -67,7 +68,9 @@ class JudgingConfig(Config):
 
     @field_validator("suite")
     @classmethod
-    def _found(cls, suite: str) -> str:
+    def _found(cls, suite: str, info: ValidationInfo) -> str:
+        file = beside_file(Path(suite), info)
+        suite = str(file) if suite not in open_suite_names() and file.exists() else suite
         read_open_suite(suite)
         return suite
 
@@ -106,14 +109,14 @@ def judging(config: JudgingConfig, name: str = "judge") -> Recipe:
     for title, path in config.judges.items():
         if _is_rows(path):
             verdicts[title] = r.add(
-                f"verdicts-{_slug(title)}", ready_verdicts, ReadyConfig(suite=suite),
+                f"verdicts-{step_name(title)}", ready_verdicts, ReadyConfig(suite=suite),
                 questions=questions, answers=answers, folder=Source(path),
             )  # fmt: skip
             continue
         for form in _forms(config, suite):
             key = title if len(_forms(config, suite)) == 1 else f"{title} {form}"
             verdicts[key] = r.add(
-                f"verdicts-{_slug(key)}", judge, _judge_config(config, form),
+                f"verdicts-{step_name(key)}", judge, _judge_config(config, form),
                 questions=questions, answers=answers, judge=served(path),
             )  # fmt: skip
     page = JudgePageConfig(
@@ -162,7 +165,7 @@ def _labels(name: str, path: Path) -> frozenset[str]:
 def _answers(
     r: Recipe, config: JudgingConfig, title: str, path: Path, suite: OpenSuite, questions: Ref
 ) -> Ref:
-    name = f"answers-{_slug(title)}"
+    name = f"answers-{step_name(title)}"
     if _is_rows(path):
         ready = ReadyConfig(suite=suite, name=title)
         return r.add(name, ready_answers, ready, questions=questions, folder=Source(path))
@@ -197,7 +200,3 @@ def _published(config: JudgingConfig, suite: OpenSuite) -> tuple[PublishedModel,
 
 def _is_rows(path: Path) -> bool:
     return any(suffix in ROWS for suffix in path.suffixes)
-
-
-def _slug(name: str) -> str:
-    return re.sub(r"[^a-z0-9_.-]+", "-", name.lower()).strip("-.") or "model"

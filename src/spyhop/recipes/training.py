@@ -23,8 +23,8 @@ from spyhop.train import TuneConfig, chained, tune
 from spyhop.train.probe import ProbeConfig, probe
 from spyhop.train.release import ReleaseConfig, release, with_title
 
-MODEL = "model"
-"""The step that writes the folder to publish."""
+STUDENT, MODEL = "student", "model"
+"""The steps that train, and that write the folder to publish."""
 EPOCHS = 3.0
 """Default length of a training."""
 BUDGETS = {"tokens", "epochs"}
@@ -103,26 +103,27 @@ def training(config: TrainingConfig, name: str = "train") -> Recipe:
                 for name, each in some.items()
             }
         answers |= some
-        name = "student" if number == len(phases) else f"student.{number}"
+        name = STUDENT if number == len(phases) else f"student.{number}"
         more = {"held_out": watched} if watched else {}
         model = students[name] = r.add(name, tune, how, base=model, answers=some, **more)
     found: dict[str, Ref] = {}
     if config.probe is not None:
         asked = Use(Local(name=r.name), model)
         found["probe"] = r.add("probe", probe, config.probe, answers=answers, model=asked)
-    given, more, own = with_title(config.release, r.name), {}, {}
+    given = with_title(config.release, r.name)
+    measured: dict[str, Ref | dict[str, Ref]] = {}
     if suites := placed(config.suites):
         items = add_items(r, suites)
-        models = {
-            name: Use(Local(name=name), each) for name, each in (("base", base), (r.name, model))
-        }
+        models = {"base": Use(Local(name="base"), base), STUDENT: Use(Local(name=STUDENT), model)}
         scores = add_scores(r, config.measure, suites, items, models)
         look = ContaminationRateConfig()
         shared = r.add("shared", check_contamination, look, items=items, answers=answers)
-        more, own = {"items": items, "scores": scores, "shared": shared}, {"scores": scores[r.name]}
+        measured = {"items": items, "scores": scores, "shared": shared}
+    own = {"scores": scores[STUDENT]} if suites else {}
     r.add(MODEL, release, given, model=model, base=base, answers=answers, **found, **own)
-    page = TrainingPageConfig(title=r.name)
-    r.add("report", training_page, page, answers=answers, students=students, **found, **more)
+    hidden = tuple(suite.task.name for suite in suites if suite.task.hidden)
+    page = TrainingPageConfig(title=r.name, hidden=hidden)
+    r.add("report", training_page, page, answers=answers, students=students, **found, **measured)
     return r
 
 

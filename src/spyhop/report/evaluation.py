@@ -19,6 +19,7 @@ from spyhop.evaluate import (
     sweep,
     task_scores,
 )
+from spyhop.evaluate.published import published
 from spyhop.evaluate.rates import ALL
 from spyhop.report.comparison import differences_table
 from spyhop.report.contamination import contamination_section, seen_items
@@ -31,15 +32,18 @@ from spyhop.store import Artifact
 
 HEADINGS = [
     "task", "model", "n", "score %", "95 % interval", "form", "chance %", "strict %",
-    *(f"{rate} %" for rate in RATES), "budget",
+    *(f"{rate} %" for rate in RATES), "budget", "other metrics %",
 ]  # fmt: skip
-FORM = HEADINGS.index("form")
 CAPTION = (
     "Form: where the cue of the answer is, or likelihood, and the metric unless it is accuracy. "
     "Strict: accuracy under the Orca paper's rule, the first capital letter. Budget: new tokens. A "
     "rate is red where the items that it touches could reverse the sign of the difference to the "
     "first model; for the first model itself, to guessing."
 )
+
+
+SOURCES = ("items", "samples")
+"""Of variance."""
 
 
 class EvaluationPageConfig(Config):
@@ -91,6 +95,7 @@ def evaluation_page(
         *overlap_sections(scores),
         *safety_sections(scores, support or {}, is_shown=config.show_texts),
         *([contamination_section(seen)] if seen is not None else []),
+        *published_section(list(items)),
         items_section(ctx.out, items, scores, config.hidden),
     ]
     lead = "Every figure below comes from the run's own rows, which are in the files beside it."
@@ -110,7 +115,10 @@ def scores_with_rates(
         section.text(text)
     found = {name: task_scores(name, artifact, seen) for name, artifact in scores.items()}
     rows = [
-        [_marked(cell, is_red=is_red) for cell, is_red in score_cells(score, other)]
+        [
+            Markup('<b class="wrong">{}</b>').format(cell) if is_red else cell
+            for cell, is_red in zip(score_cells(score), red_cells(score, other), strict=True)
+        ]
         for score, other in with_first(found)
     ]
     for name, tasks in found.items():
@@ -162,16 +170,11 @@ def with_first(
     return pairs
 
 
-def score_cells(score: TaskScores, other: TaskScores | None) -> list[tuple[str, bool]]:
-    """Return the cells under `HEADINGS`, each with whether it is red.
-
-    Args:
-        score: Of one model on one task.
-        other: Of the model that it is compared with; None compares with guessing.
-    """
-    red, protocol = red_rates(score, other), score.protocol
+def score_cells(score: TaskScores) -> list[str]:
+    """Return the cells under `HEADINGS` of one model on one task."""
+    protocol = score.protocol
     is_written = protocol.method == "generate"
-    plain = [
+    return [
         f"{score.suite} {score.task}".replace("_", " "),
         score.model,
         f"{score.n:,}" + (f" x {score.num_samples}" if score.num_samples > 1 else ""),
@@ -180,10 +183,16 @@ def score_cells(score: TaskScores, other: TaskScores | None) -> list[tuple[str, 
         " ".join([protocol.form, *([] if is_written else ["likelihood"]), *_metric(score)]),
         percent(score.chance) if score.chance else "",
         "" if score.strict is None else percent(score.strict),
+        *("" if (rate := score.rate(name)) is None else percent(rate) for name in RATES),
+        f"{protocol.sampling.max_new_tokens:,}" if is_written else "",
+        ", ".join(f"{name} {percent(v)}" for name, v in score.metrics.items() if name != "strict"),
     ]
-    rates = [(_share(score.rate(rate)), rate in red) for rate in RATES]
-    budget = f"{protocol.sampling.max_new_tokens:,}" if is_written else ""
-    return [*((cell, False) for cell in plain), *rates, (budget, False)]
+
+
+def red_cells(score: TaskScores, other: TaskScores | None) -> list[bool]:
+    """Return which cells are red: rates that could reverse the difference to another model."""
+    red = {f"{name} %" for name in red_rates(score, other)}
+    return [heading in red for heading in HEADINGS]
 
 
 def samples_section(
@@ -195,31 +204,21 @@ def samples_section(
         "Sampled responses, beside the greedy ones above. The first sample alone is the setting of "
         "the Orca paper: one response at temperature 0.7.",
     )
-    rows = []
-    for name, artifact in sampled.items():
-        for score in task_scores(name, artifact, seen):
-            figures = score.samples
-            if figures is None:
-                continue
-            variance = figures.variance
-            rows.append(
-                [
-                    f"{score.suite} {score.task}".replace("_", " "),
-                    name,
-                    f"{score.n:,} x {score.num_samples}",
-                    percent(score.interval.value),
-                    percent_interval(score.interval.low, score.interval.high),
-                    f"{100 * figures.error:.2f}",
-                    percent(figures.first),
-                    *(percent(value) for value in list(figures.pass_at.values())[1:] or [0.0]),
-                    percent(figures.majority),
-                    "" if variance is None else f"{variance.items:.4f}",
-                    "" if variance is None else f"{variance.samples or 0:.4f}",
-                ]
-            )
-    headings = ["task", "model", "n x samples", "mean %", "95 % interval over items"]
-    headings += ["error between samples", "first sample %", "pass@k %", "majority %"]
-    section.table(Table([*headings, "variance of items", "variance of samples"], rows))
+    rows = [
+        [
+            *score_cells(score)[:5],
+            f"{100 * figures.error:.2f}",
+            percent(figures.first),
+            ", ".join(f"{k}: {percent(value)}" for k, value in figures.pass_at.items()),
+            percent(figures.majority),
+            *(_decimal(getattr(figures.variance, source, None)) for source in SOURCES),
+        ]
+        for name, artifact in sampled.items()
+        for score in task_scores(name, artifact, seen)
+        if (figures := score.samples) is not None
+    ]
+    headings = [*HEADINGS[:5], "error between samples", "first sample %", "pass@k %", "majority %"]
+    section.table(Table([*headings, *(f"variance of {name}" for name in SOURCES)], rows))
     return section
 
 
@@ -268,9 +267,25 @@ def _metric(score: TaskScores) -> list[str]:
     return sorted({each.metric for each in score.scores} - {"accuracy"})
 
 
-def _share(value: float | None) -> str:
-    return "" if value is None else percent(value)
+def _decimal(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"
 
 
-def _marked(cell: str, *, is_red: bool) -> str | Markup:
-    return Markup('<b class="wrong">{}</b>').format(cell) if is_red else cell
+def published_section(suites: Sequence[str]) -> list[ReportSection]:
+    """The papers' figures on the suites, each with its protocol; they are paired with nothing."""
+    section = ReportSection(
+        "Published results",
+        "Figures as the papers print them, in percent: other weights and protocols, single runs "
+        "without intervals. They are compared with no score of this run.",
+    )
+    for suite in suites:
+        columns = {(cell.source, cell.model): cell.note for cell in published(suite)}
+        by_cell = {(c.source, c.model, c.task): f"{c.percent:g}" for c in published(suite)}
+        tasks = list(dict.fromkeys(cell.task for cell in published(suite)))
+        rows = [
+            [source, model, *(by_cell.get((source, model, task), "") for task in tasks), note]
+            for (source, model), note in columns.items()
+        ]
+        if rows:
+            section.table(Table(["source", "model", *tasks, "protocol"], rows, suite))
+    return [section] if section.blocks else []

@@ -18,6 +18,8 @@ class TrainingPageConfig(Config):
     """Title of the page, and name of the model."""
 
     title: str
+    hidden: tuple[str, ...] = ()
+    """Suites whose texts stay off the page."""
 
 
 @stage(
@@ -43,7 +45,7 @@ def training_page(
     seen = None if shared is None else seen_items(list(shared.rows(ItemOverlap)))
     sections = [
         *([scores_with_rates(scores, seen)] if scores else []),
-        *([items_section(ctx.out, items, scores)] if items and scores else []),
+        *([items_section(ctx.out, items, scores, config.hidden)] if items and scores else []),
         training_section({config.title: phases}),
         *([probe_section(probes)] if probes else []),
         samples_section(answers),
