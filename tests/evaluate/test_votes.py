@@ -89,8 +89,8 @@ def test_votes_become_verdicts_and_shares(tmp_path: Path):
     votes = read_votes([*paths, paths[0]])
     (people,) = tallies(votes)
     assert (people.items, people.votes, len(votes.verdicts)) == (5, 10, 10)
-    assert (people.win.value, people.tie.value, people.lose.value) == (0.5, 0.2, 0.3)
-    assert people.win.low < 0.5 < people.win.high
+    assert [share.value for share in people.shares] == [0.5, 0.2, 0.3]
+    assert people.shares[0].low < 0.5 < people.shares[0].high
     assert {row.judge for row in votes.verdicts} == {"ann", "bob"}
     assert len({row.id for row in votes.verdicts}) == 10
 
@@ -139,6 +139,11 @@ def test_the_number_of_votes_that_would_settle_it_has_the_power_it_promises(
     assert 0.72 < found / 400 < 0.92
 
 
+def test_a_few_equal_votes_settle_nothing(tmp_path: Path):
+    (people,) = tallies(read_votes([_saved(tmp_path, "ann", "aaa")]))
+    assert people.needed == 6 and people.shares[0].low < 0.5
+
+
 def test_a_level_vote_names_no_number(tmp_path: Path):
     (people,) = tallies(read_votes([_saved(tmp_path, "ann", "abt")]))
     assert people.needed is None
@@ -156,8 +161,8 @@ def test_judges_stand_in_the_same_table_whichever_side_is_named_first(tmp_path: 
     ]
     path = _write(tmp_path / "v.jsonl", [row.model_dump() for row in rows])
     people, same, swapped = tallies(votes, read_verdicts(path))
-    assert same.kappa.value == 1 and (same.win.value, same.items) == (0.5, 4)
-    assert swapped.items == 3 and swapped.win.value == pytest.approx(1 / 3)
+    assert same.kappa.value == 1 and (same.shares[0].value, same.items) == (0.5, 4)
+    assert swapped.items == 3 and swapped.shares[0].value == pytest.approx(1 / 3)
     assert people.kappa is None
     strange = [rows[0].model_copy(update={"a": "x", "b": "y"})]
     with pytest.raises(InputError, match="no verdict on ours and theirs"):

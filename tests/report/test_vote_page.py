@@ -143,5 +143,5 @@ def test_a_vote_by_keys_with_a_reload_is_read_back(tmp_path: Path):
     votes = read_votes([saved])
     (people,) = tallies(votes)
     assert (votes.a, votes.b, people.items) == (*NAMES, 5)
-    assert people.win.value == 1 and votes.screened == {"Ann <b>": (1, 1)}
+    assert people.shares[0].value == 1 and votes.screened == {"Ann <b>": (1, 1)}
     assert {row.order for row in votes.verdicts} == {"ab", "ba"}

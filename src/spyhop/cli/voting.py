@@ -1,5 +1,6 @@
 """Votes of people: write the page, read the votes."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +12,7 @@ from spyhop.evaluate.votes import (
     LEAST_PASSED,
     Tally,
     Votes,
+    agreement,
     read_pairs,
     read_verdicts,
     read_votes,
@@ -85,35 +87,26 @@ def _table(votes: Votes, found: list[Tally]) -> Table:
     for name in ("", "items", "votes", "win %", "tie %", "loss %", "kappa with people"):
         table.add_column(name, justify="right" if name else "left")
     for row in found:
-        shares = [_shown(each, 100) for each in (row.win, row.tie, row.lose)]
-        kappa = _shown(row.kappa, 1) if row.kappa else ""
+        kappa = _shown(row.kappa) if row.kappa else ""
+        shares = [_shown(each, 100) for each in row.shares]
         table.add_row(row.who, f"{row.items:,}", f"{row.votes:,}", *shares, kappa)
     return table
 
 
-def _shown(interval: Interval, unit: int) -> str:
-    digits = 1 if unit == 100 else 2
-    value, low, high = (
-        f"{unit * each:.{digits}f}" for each in (interval.value, interval.low, interval.high)
-    )
-    return f"{value} ({low} to {high})"
+def _shown(interval: Interval, unit: int = 1) -> str:
+    limits = (interval.value, interval.low, interval.high)
+    return "{} ({} to {})".format(*(f"{unit * each:.{1 if unit > 1 else 2}f}" for each in limits))
 
 
-def _notes(votes: Votes, people: Tally) -> list[str]:
-    lines = []
+def _notes(votes: Votes, people: Tally) -> Iterator[str]:
     for who, (right, num) in votes.screened.items():
-        result = "left out" if who in votes.failed else "passed"
-        lines.append(f"{who}: {right} of {num} screening items right, {result}" if num else "")
-    alpha = votes.alpha
-    lines.append(
-        f"Krippendorff's alpha {_shown(alpha, 1)}"
-        if alpha
-        else "Agreement: needs two people on the same items, and more than one kind of vote"
-    )
+        if num:
+            result = "not counted" if who in votes.failed else "passed"
+            yield f"{who}: {right} of {num} screening items right, {result}"
+    alpha = agreement(votes)
+    unknown = "Agreement: needs two people on the same items, and more than one kind of vote"
+    yield f"Krippendorff's alpha {_shown(alpha)}" if alpha else unknown
     if people.needed is None:
-        lines.append("As many wins as losses: no number of votes is known that would settle it")
-    elif people.needed <= people.items:
-        lines.append(f"Votes on {people.needed:,} items settle it; there are {people.items:,}")
+        yield "As many wins as losses: no number of votes is known that would settle it"
     else:
-        lines.append(f"Votes on about {people.needed:,} items would settle it")
-    return [line for line in lines if line]
+        yield f"Votes on {people.needed:,} items would settle it; there are {people.items:,}"

@@ -7,7 +7,7 @@ missing). No response can be right there; `target not in options` finds them.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,9 @@ from spyhop.schema import Config, InputError, Item
 from spyhop.stage import Context, Estimate, stage
 from spyhop.store import Artifact, row_id
 from spyhop.text.sandbox import Sandbox
+
+LEAK_WORDS = 8
+"""Shorter questions may recur in worked examples by chance."""
 
 
 class ItemsConfig(Config):
@@ -56,6 +59,7 @@ def read_items(ctx: Context, config: ItemsConfig, *, folder: Artifact) -> Iterat
     unused = UnusedKeys(ctx, folder.path.name, keys) if keys else None
     for found in items_of(task, folder.path, config.tasks, unused.add if unused else None):
         num_items += len(found)
+        _check_examples(task, found)
         kept = set(sorted(item.id for item in found)[: config.limit])
         yield from (item for item in found if item.id in kept)
     if unused is not None:
@@ -65,6 +69,17 @@ def read_items(ctx: Context, config: ItemsConfig, *, folder: Artifact) -> Iterat
             f"{folder.path}: {num_items:,} items of {task.name}, published are {task.num_items:,}; "
             "fetch the complete files, or set `tasks`"
         )
+
+
+def _check_examples(task: Task | LmEvalSuite, items: Sequence[Item]) -> None:
+    """Refuse items that are among their own worked examples, unless a publication has it so."""
+    for item in items:
+        is_shown = item.question.count(item.text) > 1 and len(item.text.split()) >= LEAK_WORDS
+        if is_shown and isinstance(task, Task) and not task.as_published:
+            raise InputError(
+                f"{task.name} {item.task}: a question is among its own worked examples "
+                f"({item.text!r:.60}); take them from other rows"
+            )
 
 
 def items_of(

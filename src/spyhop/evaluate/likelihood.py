@@ -54,6 +54,8 @@ def _score(item: Item, protocol: Protocol, found: Sequence[Choice]) -> Score:
     if values and item.golds:
         weights = np.exp(values["acc"] - values["acc"].max())
         metrics |= {"mc1": metrics["acc"], "mc2": float(weights[is_gold].sum() / weights.sum())}
+    if "acc" in values and (values["acc"] == values["acc"].max()).sum() > 1:
+        metrics["tied"] = 1.0  # the first option is taken, as lm-eval does; no answer stands out
     name = "acc" if protocol.metric == "accuracy" else protocol.metric
     is_parsed = any(each.is_parsed for each in found)
     if is_parsed:

@@ -286,7 +286,7 @@ def common_items(first: TaskScores, second: TaskScores) -> tuple[np.ndarray, np.
 
 def _is_touched(rate: str, score: Score, overlaps: Mapping[str, ItemOverlap] | None) -> bool:
     if rate == "no answer":
-        return score.extracted is None
+        return score.extracted is None or "tied" in score.metrics
     if rate == "contaminated":
         found = (overlaps or {}).get(score.id)
         return found is not None and found.has_long

@@ -6,6 +6,7 @@ raters that must pass screening items.
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
@@ -28,6 +29,8 @@ LEAST_PASSED = 0.85
 """Share of screening items that a rater must get right, as in the paper."""
 SETTLED_Z = (1.96 + 0.84) ** 2
 """A difference is found at the level 95 % with a power of 80 %."""
+LEAST_ITEMS = 6
+"""Fewest items that settle anything: a sign test of as many equal votes has p = 0.03."""
 Winner = Literal["a", "b", "tie"]
 
 
@@ -65,18 +68,17 @@ class VotePair:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tally:
-    """What people, or a judge, say of a pair of models; shares are over items."""
+    """What people, or a judge, say of a pair of models."""
 
     who: str
     items: int
     votes: int
-    win: Interval
-    tie: Interval
-    lose: Interval
+    shares: tuple[Interval, Interval, Interval]
+    """Wins, ties and losses of the first model, over items."""
     kappa: Interval | None = None
     """Of a judge: agreement with the people's majority on the same items."""
     needed: int | None = None
-    """Items with a vote that would settle who is better; None if the two are level."""
+    """Items with votes that would settle who is better; None if the two are level."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,8 +93,6 @@ class Votes:
     """Right screening items and all of them, by rater."""
     failed: list[str]
     """Raters that did not pass."""
-    alpha: Interval | None
-    """Krippendorff's; None without two votes on an item, or where all votes are the same."""
 
 
 def read_pairs(
@@ -101,10 +101,9 @@ def read_pairs(
     """Return the names of both models, and the pairs to vote on: screening items come last.
 
     A model's name is the `model` of its rows if they all state the same, else the file's name.
-
-    Rows of any shape with a question and a response; they are matched by `id`, or by the question
-    where the files share no id. Equal responses are no pair. Screening items are rows of
-    `question`, `better` and `worse`.
+    Rows of any shape with a question and a response are matched by `id`, or by the question where
+    the files share no id. Equal responses are no pair. Screening items are rows of `question`,
+    `better` and `worse`.
 
     Raises:
         InputError: If the files share no question, or a row is not of such a shape.
@@ -188,14 +187,7 @@ def read_votes(paths: Sequence[Path], least_passed: float = LEAST_PASSED) -> Vot
         for (who, item), vote in votes.items()
         if not vote.expected and who not in failed
     ]  # fmt: skip
-    by_item = _by_item(verdicts, names)
-    try:
-        alpha = krippendorff_alpha(list(by_item.values()))
-    except ValueError:
-        alpha = None
-    return Votes(
-        a=names[0], b=names[1], verdicts=verdicts, screened=screened, failed=failed, alpha=alpha
-    )
+    return Votes(a=names[0], b=names[1], verdicts=verdicts, screened=screened, failed=failed)
 
 
 def _read(path: Path) -> VoteFile:
@@ -245,6 +237,14 @@ def _by_item(verdicts: Sequence[Verdict], names: tuple[str, str]) -> dict[str, l
     return dict(found)
 
 
+def agreement(votes: Votes) -> Interval | None:
+    """Return Krippendorff's alpha; None without two people on an item, or two kinds of votes."""
+    units = _by_item(votes.verdicts, (votes.a, votes.b)).values()
+    with suppress(ValueError):
+        return krippendorff_alpha(list(units))
+    return None
+
+
 def _tally(
     who: str, by_item: Mapping[str, list[str]], people: Mapping[str, list[str]] | None = None
 ) -> Tally:
@@ -253,15 +253,10 @@ def _tally(
         for side in ("a", "tie", "b")
     )
     kappa = None
-    if people is not None:
-        both = [item for item in by_item if item in people]
-        try:
-            kappa = nominal_kappa(
-                [_majority(people[item]) for item in both],
-                [_majority(by_item[item]) for item in both],
-            )
-        except ValueError:
-            kappa = None
+    both = [item for item in by_item if item in (people or {})]
+    with suppress(ValueError):  # kappa is undefined where all say the same
+        sides = ([_majority(some[item]) for item in both] for some in (people or {}, by_item))
+        kappa = nominal_kappa(*sides)
     leads = [a - b for a, b in zip(win, lose, strict=True)]
     mean = sum(leads) / len(leads)
     spread = sum(lead**2 for lead in leads) / len(leads) - mean**2
@@ -269,11 +264,9 @@ def _tally(
         who=who,
         items=len(by_item),
         votes=sum(map(len, by_item.values())),
-        win=bounded_mean(win),
-        tie=bounded_mean(tie),
-        lose=bounded_mean(lose),
+        shares=(bounded_mean(win), bounded_mean(tie), bounded_mean(lose)),
         kappa=kappa,
-        needed=max(2, ceil(SETTLED_Z * spread / mean**2)) if mean else None,
+        needed=max(LEAST_ITEMS, ceil(SETTLED_Z * spread / mean**2)) if mean else None,
     )
 
 
