@@ -59,7 +59,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--sets", nargs="+", default=["cloze", "mmlu5", "letters"])
     parser.add_argument("--items", type=int, default=60, help="of each set")
     parser.add_argument("--dtype", default="float32")
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--lm-eval-python", default=sys.executable)
     parser.add_argument("--before", type=Path)
     parser.add_argument("--contestant", default="", help=argparse.SUPPRESS)
@@ -125,7 +125,7 @@ def _item(context: str, continuations: list[str], gold: int) -> dict[str, Any]:
 
 
 def _best_lm_eval(arguments: argparse.Namespace, items: list[dict[str, Any]]) -> dict[str, Any]:
-    some = items[:: max(1, len(items) // 12)][:12]
+    some = items[:: max(1, len(items) // 8)][:8]
     python = arguments.lm_eval_python
     tried = {size: _run(arguments, some, "lm-eval", python, size)["cpu_s"] for size in BATCH_SIZES}
     best = min(tried, key=lambda size: tried[size])

@@ -74,7 +74,8 @@ class CompletionsServer:
     def _read(self, prompt: str | list[int]) -> dict[str, Any]:
         tokenizer = self.backend.renderer.tokenizer
         ids = tokenizer(prompt)["input_ids"] if isinstance(prompt, str) else prompt
-        logs = self.backend._forward.read_alone(ids).float().log_softmax(-1)
+        logits, _ = self.backend._forward.read([ids], [len(ids)])
+        logs = logits.float().log_softmax(-1)
         values = [None, *(float(logs[n, token]) for n, token in enumerate(ids[1:]))]
         texts = [tokenizer.decode([token]) for token in ids]
         if self.begin:

@@ -71,7 +71,7 @@ def test_a_server_without_log_probabilities_of_prompts_is_one_line(
         CompletionsServer(backend, "silent") as server,
         pytest.raises(ModelError, match=r"returns no log-probabilities of prompts .*llama\.cpp"),
     ):
-        _ask(server.url, _requests(24), context)
+        _ask(server.url, _requests(90), context)
 
 
 def test_an_option_after_nothing_is_an_error_of_its_row(backend: LocalBackend, context: Context):

@@ -21,14 +21,7 @@ class Drawer:
     def __init__(
         self, pool: Sequence[Mapping[str, Any]], number: int, sampler: Sampler, *, excludes: bool
     ) -> None:
-        """Prepare to draw.
-
-        Args:
-            pool: Rows to draw from.
-            number: Examples per item.
-            sampler: `first_n` takes the first rows.
-            excludes: Whether a row that equals the item's is not shown.
-        """
+        """Draw `number` rows of a pool; with `excludes`, none that equals the item's row."""
         self._pool, self._number, self._sampler = pool, number, sampler
         self._excludes = excludes
         self._random = Random(SEED)

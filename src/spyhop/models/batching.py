@@ -8,7 +8,7 @@ LEAST_SHARED = 16
 GROUP_TOKENS = 256
 """What a group of its own costs, in tokens: an additional forward pass, and smaller batches."""
 
-LEAST_TOKENS = 128
+LEAST_TOKENS = 96
 """Tokens of a batch before it may be cut because its rows are of unequal length."""
 
 
@@ -33,7 +33,7 @@ class BatchLimits(NamedTuple):
     """Places at which logits are made."""
     shared_tokens: int
     """Most tokens of a row that may share its beginning."""
-    filled: float = 0.8
+    filled: float = 0.9
     """Shortest row as a share of the longest. Decoding reads every weight for a token of each row,
     so there rows of any length share a batch."""
 
@@ -41,19 +41,22 @@ class BatchLimits(NamedTuple):
 def plan_batches(
     prompts: Sequence[list[int]],
     lengths: Sequence[int],
-    places: Sequence[int],
     limits: BatchLimits,
+    num_new: int = 0,
 ) -> list[Group]:
-    """Return the batches: rows of similar length within a group, longest first."""
+    """Return the batches: prompts of similar length within a group, longest first.
+
+    `lengths` are those with the longest option; `num_new` is room for a response.
+    """
     short = [n for n, length in enumerate(lengths) if length <= limits.shared_tokens]
     found = shared_beginnings([prompts[n] for n in short])
     groups = [Group(num, [short[n] for n in rows]) for num, rows in found]
     others = set(range(len(prompts))).difference(*(rows for _, rows in groups))
     batches = []
     for num_shared, rows in [*groups, Group(0, sorted(others))]:
-        order = sorted(rows, key=lambda n: (-lengths[n], prompts[n]))
-        widths = [lengths[n] - num_shared for n in order]
-        ends = cut(widths, [places[n] for n in order], limits, num_shared)
+        order = sorted(rows, key=lambda n: (-len(prompts[n]), prompts[n]))
+        widths = [len(prompts[n]) - num_shared for n in order]
+        ends = cut(widths, [1] * len(order), limits, num_shared + num_new)
         batches += [Group(num_shared, order[start:end]) for start, end in ends]
     return batches
 
@@ -61,7 +64,7 @@ def plan_batches(
 def cut(
     widths: Sequence[int], places: Sequence[int], limits: BatchLimits, num_held: int
 ) -> Iterator[tuple[int, int]]:
-    """Yield start and end of batches of rows, which come longest first."""
+    """Yield start and end of batches of rows, longest first; `num_held` tokens of each are read."""
     start = num_places = 0
     for row, width in enumerate(widths):
         size = row - start

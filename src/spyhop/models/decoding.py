@@ -65,7 +65,7 @@ class Decoder:
             if not live:
                 return list(zip(outputs, (not ended for ended in has_ended), strict=True))
             if len(live) <= 0.75 * len(rows):
-                past = past.select(torch.tensor(live, device=logits_BV.device))
+                past = past.select(live)
                 rows, picked = [rows[n] for n in live], [picked[n] for n in live]
             logits_BV, past = self._forward.step(picked, past)
 
@@ -76,41 +76,6 @@ class Decoder:
         longest = max(len(text.encode()) for text in sampling.stop)
         tail = self._decode_text(ids[-STOP_TAIL - longest :])
         return any(text in tail for text in sampling.stop)
-
-
-class RecurrentDecoder(Decoder):
-    """Decodes recurrent and hybrid models (Mamba, Jamba, Falcon-H1, Qwen3-Next).
-
-    Their state cannot be cut to some rows of a batch, and padding before a prompt would enter it.
-    So each row is read by itself, from its start for every token: right for every class, and slow.
-    """
-
-    def decode(
-        self,
-        prompts: list[list[int]],
-        generators: list[Any],
-        sampling: Sampling,
-        num_shared: int = 0,
-    ) -> list[tuple[list[int], bool]]:
-        """Return (ids, is cut) of each prompt's response, without its end token."""
-        return [
-            self._decode_one(prompt, generator, sampling)
-            for prompt, generator in zip(prompts, generators, strict=True)
-        ]
-
-    def _decode_one(
-        self, prompt: list[int], generator: np.random.Generator, sampling: Sampling
-    ) -> tuple[list[int], bool]:
-        output: list[int] = []
-        for _ in range(min(sampling.max_new_tokens, self._forward.limit - len(prompt))):
-            logits_1V = self._forward.read_alone([*prompt, *output])[-1:]
-            token = int(_pick(logits_1V, [generator], sampling)[0])
-            if token in self._end_ids:
-                return output, False
-            output.append(token)
-            if self._is_stopped(output, sampling):
-                return output, False
-        return output, True
 
 
 def own_generator(request: Request, sampling: Sampling) -> np.random.Generator:

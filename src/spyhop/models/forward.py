@@ -33,28 +33,12 @@ class Past:
     cache: Any
     mask_BT: Tensor
 
-    def select(self, rows: Tensor) -> Past:
+    def select(self, rows: Sequence[int]) -> Past:
         """Return a copy with these rows of the batch, some perhaps several times."""
-        forked = copy.copy(self.cache)
+        forked, indices = copy.copy(self.cache), torch.tensor(rows, device=self.mask_BT.device)
         forked.layers = [copy.copy(layer) for layer in self.cache.layers]
-        forked.batch_select_indices(rows)
-        return Past(forked, self.mask_BT[rows])
-
-    def repeat(self, num: int) -> Past:
-        """Return what a batch of one has read as that of several; plain layers are not copied."""
-        from transformers.cache_utils import DynamicLayer
-
-        rows = torch.zeros(num, dtype=torch.long, device=self.mask_BT.device)
-        forked = copy.copy(self.cache)
-        forked.layers = [copy.copy(layer) for layer in self.cache.layers]
-        for layer in forked.layers:
-            if type(layer) is DynamicLayer and layer.is_initialized:
-                assert layer.keys is not None and layer.values is not None
-                layer.keys = layer.keys.expand(num, -1, -1, -1)
-                layer.values = layer.values.expand(num, -1, -1, -1)
-            else:
-                layer.batch_select_indices(rows)
-        return Past(forked, self.mask_BT.expand(num, -1))
+        forked.batch_select_indices(indices)
+        return Past(forked, self.mask_BT[indices])
 
     def grow(self) -> None:
         """Let every plain layer keep room for further tokens, so that a step copies nothing old."""
@@ -77,9 +61,7 @@ class Forward:
         self.limit = int(getattr(config, "max_position_embeddings", None) or 1 << 30)
         self.vocabulary = int(model.get_input_embeddings().num_embeddings)
         windows = [getattr(config, name, None) or 1 << 30 for name in WINDOWS]
-        self.is_recurrent = bool(getattr(model, "_is_stateful", False))
-        is_shared = self._takes_positions and not self.is_recurrent
-        self.shared_limit = min(windows) if is_shared else 0
+        self.shared_limit = min(windows) if self._takes_positions else 0
         """Most tokens of rows that share a beginning: they are padded behind it, and a window or a
         distance would count the padding."""
         self._shared: tuple[list[int], Past] | None = None
@@ -124,14 +106,7 @@ class Forward:
         if self._shared is None or self._shared[0] != ids:
             self._shared = None  # its memory is free before the next one is read
             self._shared = (ids, self.read([ids], [1])[1])
-        return self._shared[1].repeat(num_rows)
-
-    def read_alone(self, ids: list[int]) -> Tensor:
-        """Return the logits (T, V) of one row that is read without a cache."""
-        with torch.inference_mode():
-            ids_1T = torch.tensor(ids, device=self.model.device)[None]
-            logits: Tensor = self.model(input_ids=ids_1T, use_cache=False).logits[0]
-        return logits
+        return self._shared[1].select([0] * num_rows)
 
     def step(self, ids: Sequence[int], past: Past) -> tuple[Tensor, Past]:
         """Read one further token of each row; return the logits after it, (B, V)."""
@@ -185,6 +160,48 @@ class Forward:
             yield seen
         finally:
             hook.remove()
+
+
+class RecurrentForward(Forward):
+    """Reads every row by itself, from its start each time: right for every class, and slow.
+
+    The state of recurrent and hybrid models (Mamba, Jamba, Falcon-H1, Qwen3-Next) cannot be cut to
+    some rows of a batch, and padding before a prompt would enter it.
+    """
+
+    def __init__(self, model: Any, pad_id: int) -> None:  # noqa: ANN401 (transformers' type)
+        super().__init__(model, pad_id)
+        self.shared_limit = 0
+
+    def read(
+        self,
+        rows: Sequence[Sequence[int]],
+        kept: Sequence[int],
+        past: Any = None,  # noqa: ANN401
+        *,
+        is_left: bool = True,
+    ) -> tuple[Tensor, Any]:
+        """Read further tokens of each row; what has been read is the tokens themselves."""
+        before = past or [[] for _ in rows]
+        wholes = _Tokens([*old, *new] for old, new in zip(before, rows, strict=True))
+        logits = []
+        with torch.inference_mode():
+            for ids, num in zip(wholes, kept, strict=True):
+                ids_1T = torch.tensor([ids], device=self.model.device)
+                logits.append(self.model(input_ids=ids_1T, use_cache=False).logits[0, -num:])
+        return torch.cat(logits), wholes
+
+    def step(self, ids: Sequence[int], past: Any) -> tuple[Tensor, Any]:  # noqa: ANN401
+        """Read one further token of each row."""
+        return self.read([[token] for token in ids], [1] * len(ids), past)
+
+
+class _Tokens(list[list[int]]):
+    def select(self, rows: Sequence[int]) -> _Tokens:
+        return _Tokens(self[row] for row in rows)
+
+    def grow(self) -> None:
+        """Nothing is held."""
 
 
 def _growing(layer: DynamicLayer) -> DynamicLayer:

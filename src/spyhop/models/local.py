@@ -18,7 +18,7 @@ from spyhop.lazy import torch
 from spyhop.models.base import Backend, ModelConfig
 from spyhop.models.batching import BatchLimits, plan_batches
 from spyhop.models.calls import Choice, Kind, Reply, Request, Sampling, TokenLogprobs, scored_choice
-from spyhop.models.decoding import Decoder, RecurrentDecoder, before_stop, own_generator
+from spyhop.models.decoding import Decoder, before_stop, own_generator
 from spyhop.models.encoding import (
     Scored,
     encode_alone,
@@ -27,8 +27,8 @@ from spyhop.models.encoding import (
     encode_prompts,
 )
 from spyhop.models.folder import load_model, load_tokenizer, read_config
-from spyhop.models.forward import Forward
-from spyhop.models.scoring import RecurrentScorer, Scorer
+from spyhop.models.forward import Forward, RecurrentForward
+from spyhop.models.scoring import Scorer
 from spyhop.render import ORCA, ChatFormat, FormatName, Renderer, named_format, read_format
 from spyhop.runtime import Runtime
 from spyhop.schema import ModelError, RecipeError
@@ -137,27 +137,25 @@ class LocalBackend:
         listed = ends if isinstance(ends, list) else [] if ends is None else [ends]
         self.end_ids = {renderer.end_id, int(renderer.tokenizer.eos_token_id), *map(int, listed)}
         """End of turn of the chat format, the tokenizer's end token, the generation config's."""
-        self._forward = forward = Forward(model, renderer.end_id)
+        kind = RecurrentForward if getattr(model, "_is_stateful", False) else Forward
+        self._forward = forward = kind(model, renderer.end_id)
         self._limit = forward.limit
         places = max(1, SCORED_BYTES // (4 * forward.vocabulary))
         self._limits = BatchLimits(inference_tokens, places, forward.shared_limit)
-        scorer, decoder = (
-            (RecurrentScorer, RecurrentDecoder) if forward.is_recurrent else (Scorer, Decoder)
-        )
-        self._scorer = scorer(forward, self._limits)
-        self._decoder = decoder(forward, self.end_ids, renderer.decode)
+        self._scorer = Scorer(forward, self._limits)
+        self._decoder = Decoder(forward, self.end_ids, renderer.decode)
         self._planned: dict[int, _Planned] = {}
         """Requests of the last plan, by the identity of the object."""
 
     def batches(self, requests: Sequence[Request], kind: Kind) -> list[list[Request]]:
         """Group by common beginning, sort by length, longest first, and cut by memory."""
         encoded = self._encode(requests, kind)
-        more = EXPECTED_NEW_TOKENS if kind == "generate" else 0
+        num_new = EXPECTED_NEW_TOKENS if kind == "generate" else 0
         groups = plan_batches(
             [each.prompt for each in encoded],
-            [each.longest + more for each in encoded],
-            [len(each.options[0]) if len(each.options) == 1 else 1 for each in encoded],
-            self._limits._replace(filled=0.0) if kind == "generate" else self._limits,
+            [each.longest + num_new for each in encoded],
+            self._limits._replace(filled=0.0) if num_new else self._limits,
+            num_new,
         )
         self._planned = {
             id(requests[row]): _Planned(requests[row], encoded[row], num_shared)
