@@ -90,7 +90,7 @@ def _best(text: str, ending: Ending, item: Item, golds: list[str], protocol: Pro
     if protocol.form != "asked" and (cue := cue_of(item, protocol)):
         begun = f"{cue.lstrip()} {text}"
     readings = [
-        read(begun, item.asked, gold, labels=item.options, is_whole=ending == "whole")
+        read(begun, item.question, gold, labels=item.options, is_whole=ending == "whole")
         for gold in golds
     ]
     return next((reading for reading in readings if reading.is_right), readings[0])
