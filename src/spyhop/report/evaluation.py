@@ -108,9 +108,10 @@ def scores_with_rates(
     seen: Mapping[str, ItemOverlap] | None,
     sealed: Artifact | None = None,
     notes: Sequence[str] = (),
+    title: str = "Scores",
 ) -> ReportSection:
     """Scores of every model on every task, with form, budget and rates beside each."""
-    section = ReportSection("Scores")
+    section = ReportSection(title)
     state = seal_state(scores, sealed)
     for text in (f"{state.text[:1].upper()}{state.text[1:]}.", *notes):
         section.text(text)
