@@ -99,9 +99,6 @@ def measure(
     its items, and part of each row. `sealed` is a declaration that this scoring follows
     (`evaluate.sealed`). Responses under the metric `toxicity` are scored by the classifier, or by
     the built-in one.
-
-    Raises:
-        ModelError: If an endpoint continues no prefilled response.
     """
     ids: list[str] = []
     for suite, group in groupby(items.values(), _suite):

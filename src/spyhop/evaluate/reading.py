@@ -22,11 +22,7 @@ SAFETY: dict[str, Callable[[str, Ending, Item], tuple[Reading, dict[str, float]]
 
 
 def read_fields(text: str, ending: Ending, item: Item, protocol: Protocol) -> dict[str, Any]:
-    """Return the fields of a score that reading a response determines.
-
-    Raises:
-        RecipeError: If the metric is none of the item's kind.
-    """
+    """Return the fields of a score that reading a response determines."""
     golds = item.golds or [item.target]
     if protocol.metric in SAFETY:
         reading, metrics = SAFETY[protocol.metric](text, ending, item)

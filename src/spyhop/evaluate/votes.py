@@ -197,11 +197,7 @@ def _passed(votes: Sequence[Vote]) -> tuple[int, int]:
 
 
 def tallies(votes: Votes, judged: Sequence[Verdict] = ()) -> list[Tally]:
-    """Return the people's tally, and one per judge of verdicts on the same two models.
-
-    Raises:
-        InputError: If no vote is left.
-    """
+    """Return the people's tally, and one per judge of verdicts on the same two models."""
     names = (votes.a, votes.b)
     people = _by_item(votes.verdicts, names)
     if not people:
@@ -270,11 +266,7 @@ def _majority(winners: Sequence[str]) -> str:
 
 
 def read_verdicts(path: Path) -> list[Verdict]:
-    """Return rows of verdicts, as `spyhop judge` writes them.
-
-    Raises:
-        InputError: If a row is no verdict.
-    """
+    """Return rows of verdicts, as `spyhop judge` writes them."""
     found = []
     for where, row in read_rows(path):
         try:

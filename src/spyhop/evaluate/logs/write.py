@@ -78,7 +78,8 @@ def _inspect(out: Path, model: str, tasks: Mapping[str, Scored], now: datetime) 
         start: dict[str, Any] = {"version": 2, "eval": spec, "plan": {}}
         done = {"total_samples": len(samples), "completed_samples": len(samples), "scores": scores}
         summaries = [{key: each[key] for key in _SUMMARY} | {"completed": True} for each in samples]
-        members = {"_journal/start.json": start, **names, "summaries.json": summaries,
+        members: dict[str, Any] = {
+                   "_journal/start.json": start, **names, "summaries.json": summaries,
                    "header.json": {**start, "status": "success", "results": done}}  # fmt: skip
         with BytesIO() as whole:
             with ZipFile(whole, "w", ZIP_DEFLATED) as archive:
