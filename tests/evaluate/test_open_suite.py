@@ -176,6 +176,25 @@ def test_own_verdicts_are_read_back(tmp_path: Path):
         read([wrong])
 
 
+@pytest.mark.parametrize(
+    ("preference", "winner"),
+    [(1, "a"), (2.0, "b"), (0, "tie"), (1.5, "tie"), (1.23, "a"), (1.9999, "b"), ("Tie", "tie"),
+     (None, None), ("garbage", None), (3, None), (-1, None)],
+)  # fmt: skip
+def test_preferences_as_people_publish_them(tmp_path: Path, preference, winner):
+    asked = _file(tmp_path / "own.jsonl", [{"question": "Why?"}])
+    questions = _questions(tmp_path, str(asked), asked)
+    answers = {
+        name: toys.rows_artifact(tmp_path / name, [Response(id="q", turns=[name])]) for name in "xy"
+    }
+    row = {"question": "Why?", "generator_1": "x", "generator_2": "y", "preference": preference}
+    folder = Source(_file(tmp_path / "annotations.jsonl", [row])).open(tmp_path)
+    config = ReadyConfig(suite=read_open_suite(str(asked)))
+    made = ready_verdicts.run(tmp_path, config, questions=questions, answers=answers, folder=folder)
+    (found,) = made.rows(Verdict)
+    assert (found.winner, found.missing) == (winner, "" if winner else "no_verdict")
+
+
 def test_a_sample_is_the_same_however_the_file_is_ordered(tmp_path: Path):
     rows = [{"question": f"What is {n}?"} for n in range(30)]
     one = _file(tmp_path / "own.jsonl", rows)

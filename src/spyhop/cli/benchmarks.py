@@ -13,7 +13,7 @@ from rich.table import Table
 from spyhop.cli.options import NO_CHANGES, DataPlaces, places
 from spyhop.cli.running import PLAIN_WIDTH
 from spyhop.evaluate import AnyTask, file_of, forms, items_of, read_suite, task_names, with_shots
-from spyhop.evaluate.overview import TaskFigures, figures, file_digest, first_prompt
+from spyhop.evaluate.overview import HEADING, figures, file_digest, first_prompt
 from spyhop.evaluate.suite import FOLDER, YAML
 from spyhop.schema import InputError
 from spyhop.settings import HUB
@@ -58,7 +58,12 @@ def tasks(
             raise InputError(f"--data {task.data}={place}: name a folder to look into it")
         asked = with_shots(task, shots)
         groups = [group for group in items_of(asked, Path(place)) if group]
-        console.print(_table(figures(groups, length), unit))
+        if not groups:
+            raise InputError(f"{place}: no items of {task.name}")
+        table = Table(*HEADING, unit, box=None, pad_edge=False)
+        for row in figures(groups, length):
+            table.add_row(*row)
+        console.print(table)
         for name, text in first_prompt(asked, groups[0][0]):
             console.print(f"\n--- {name} of the first item", style="bold", markup=False)
             console.print(text, markup=False, soft_wrap=True)
@@ -94,10 +99,9 @@ def _lines(suite: str, task: AnyTask) -> list[str]:
     """Return what is known of a benchmark without its files."""
     path = file_of(suite, task)
     own = [] if path.suffix in YAML else forms(str(path))
-    number = f"{task.num_items:,} published" if task.num_items else "not stated"
     lines = {
         "benchmark": task.name,
-        "number": number,
+        "number": f"{task.num_items:,} published" if task.num_items else "not stated",
         "method": f"{task.method}, {task.form}, metric {task.metric}",
         "data set": task.data,
         "citation": task.citation,
@@ -106,13 +110,3 @@ def _lines(suite: str, task: AnyTask) -> list[str]:
         "file": f"{path.name}, SHA-256 {file_digest(path)}",
     }
     return [f"{name:<10} {text}" for name, text in lines.items() if text]
-
-
-def _table(rows: list[TaskFigures], unit: str) -> Table:
-    table = Table("task", "subject", "items", "options", "chance", unit, box=None, pad_edge=False)
-    for row in rows:
-        chance = f"{row.chance:.1%}" if row.options else ""
-        table.add_row(
-            row.task, row.topic, f"{row.num_items:,}", row.options, chance, f"{row.length:.0f}"
-        )
-    return table

@@ -4,6 +4,7 @@ A suite is a TOML file in `evaluate/suites/`, or your own; no code knows any of 
 of answers and verdicts find their question by its id, or else by its text.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ from spyhop.store import Artifact, canonical, row_id
 from spyhop.store.files import field
 from spyhop.store.rows import read_rows, row_files
 from spyhop.text.template import fill, names
-from spyhop.text.verdict import read_grades
+from spyhop.text.verdict import Winner, read_grades
 
 FOLDER = Path(__file__).with_name("suites")
 RESPONSES = ("choices.0.turns", "turns", "text", "output", "response", "answer")
@@ -42,7 +43,15 @@ JUDGES, WINNERS = ("annotator", "reviewer_id", "judge"), (
     "preference", "gpt_result", "pandalm_result", "winner",
 )  # fmt: skip
 """Columns of published files, by their meaning; the first that a row has counts."""
-MEANING = {"1": "a", "2": "b", "a": "a", "b": "b", "0": "tie", "1.5": "tie", "tie": "tie"}
+MEANING: dict[str, Winner] = {
+    "1": "a",
+    "2": "b",
+    "a": "a",
+    "b": "b",
+    "0": "tie",
+    "1.5": "tie",
+    "tie": "tie",
+}
 
 
 class OpenSuite(Config):
@@ -83,11 +92,7 @@ def open_suite_names() -> list[str]:
 
 
 def read_open_suite(name: str) -> OpenSuite:
-    """Return a suite by its name or TOML file; a file of rows is a suite of your own.
-
-    Raises:
-        RecipeError: If there is no such suite, or the file is none.
-    """
+    """Return a suite by its name or TOML file; a file of rows is a suite of your own."""
     path = FOLDER / f"{name}.toml" if name in open_suite_names() else Path(name)
     if path.suffix != ".toml":
         if not path.exists():
@@ -115,11 +120,7 @@ def plan_questions(config: QuestionsConfig, folder: Estimate) -> Estimate:
 def open_questions(
     ctx: Context, config: QuestionsConfig, *, folder: Artifact
 ) -> Iterator[Question]:
-    """Yield the questions of a suite; equal ones are one.
-
-    Raises:
-        InputError: If a row has no question.
-    """
+    """Yield the questions of a suite; equal ones are one."""
     suite, found = config.suite, dict[str, Question]()
     references = _references(ctx, suite, folder.path)
     for where, row in _rows(folder.path, suite.files):
@@ -219,7 +220,7 @@ def ready_verdicts(
             elif "review_id" in row:
                 verdict = _reviewed(ctx, verdict, row, where)
             else:
-                winner = MEANING.get(_first(row, column).lower())
+                winner = _meaning(_first(row, column).lower())
                 update = {"winner": winner, "missing": "" if winner else "no_verdict"}
                 verdict = verdict.model_copy(update=update)
             if verdict.missing:
@@ -349,6 +350,12 @@ def _first(row: dict[str, Any], columns: tuple[str, ...]) -> str:
             is_whole = isinstance(value, float) and value.is_integer()
             return str(int(value) if is_whole else value)
     return ""
+
+
+def _meaning(said: str) -> Winner | None:
+    """Return the winner that a column names; a share from 1 to 2 is AlpacaEval's for the second."""
+    is_share = re.fullmatch(r"1\.\d+", said) is not None and said != "1.5"
+    return ("b" if float(said) > 1.5 else "a") if is_share else MEANING.get(said)
 
 
 def _reviewed(ctx: Context, verdict: Verdict, row: dict[str, Any], where: str) -> Verdict:

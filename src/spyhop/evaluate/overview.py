@@ -1,52 +1,34 @@
 """The figures of a benchmark that a person looks at before it is run."""
 
 import hashlib
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from spyhop.evaluate.asking import user_turn
 from spyhop.evaluate.suite import AnyTask
 from spyhop.schema import Item
 
-
-@dataclass(frozen=True, slots=True)
-class TaskFigures:
-    """Figures of one task, or of all tasks of a benchmark."""
-
-    task: str
-    topic: str
-    num_items: int
-    options: str
-    """Number of options, or its range; empty where answers are free."""
-    chance: float
-    """Mean accuracy of a uniform guess."""
-    length: float
-    """Mean length of a prompt."""
+HEADING = ("task", "subject", "items", "options", "chance")
+"""Columns of `figures`; the mean length of a prompt follows."""
 
 
-def figures(groups: Iterable[list[Item]], length: Callable[[str], int]) -> list[TaskFigures]:
+def figures(groups: Iterable[list[Item]], length: Callable[[str], int]) -> list[list[str]]:
     """Return the figures of each task, and of all tasks in the last row if there are several."""
-    rows = [group for group in groups if group]
-    tasks = [_figures(group[0].task, group, length) for group in rows]
-    every = [item for group in rows for item in group]
-    return [*tasks, _figures("all", every, length)] if len(tasks) > 1 else tasks
+    found = {group[0].task: group for group in groups if group}
+    if len(found) > 1:
+        found["all"] = [item for group in found.values() for item in group]
+    return [_figures(name, items, length) for name, items in found.items()]
 
 
-def _figures(name: str, items: list[Item], length: Callable[[str], int]) -> TaskFigures:
+def _figures(name: str, items: list[Item], length: Callable[[str], int]) -> list[str]:
     numbers = sorted({len(item.options) for item in items})
-    topics = Counter(item.topic for item in items if item.topic)
-    return TaskFigures(
-        task=name,
-        topic=next(iter(topics)) if len(topics) == 1 else f"{len(topics)} topics" * bool(topics),
-        num_items=len(items),
-        options=""
-        if numbers == [0]
-        else "-".join(map(str, dict.fromkeys(numbers[:1] + numbers[-1:]))),
-        chance=sum(item.chance for item in items) / len(items),
-        length=sum(length(item.asked) for item in items) / len(items),
-    )
+    topics = sorted({item.topic for item in items} - {""})
+    spread = "-".join(str(number) for number in dict.fromkeys([numbers[0], numbers[-1]]))
+    chance = sum(item.chance for item in items) / len(items)
+    mean = sum(length(item.asked) for item in items) / len(items)
+    subject = f"{len(topics)} topics" if len(topics) > 1 else "".join(topics)
+    choices = [spread, f"{chance:.1%}"] if numbers != [0] else ["", ""]
+    return [name, subject, f"{len(items):,}", *choices, f"{mean:.0f}"]
 
 
 def first_prompt(task: AnyTask, item: Item) -> Iterator[tuple[str, str]]:
@@ -54,11 +36,8 @@ def first_prompt(task: AnyTask, item: Item) -> Iterator[tuple[str, str]]:
     if task.system_message:
         yield "system message", task.system_message
     if item.contexts:
-        for label, context, text in zip(
-            item.options, item.contexts, item.continuations, strict=True
-        ):
-            yield f"prompt of {label}", context
-            yield f"scored after {label}", text
+        pairs = zip(item.contexts, item.continuations, strict=True)
+        yield "prompts | scored", "\n".join(f"{before} | {text}" for before, text in pairs)
         return
     yield "plain text" if task.form == "plain" else "user turn", user_turn(item, task)
     if task.form == "prefilled" and item.cue:

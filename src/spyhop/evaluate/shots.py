@@ -21,24 +21,13 @@ class Drawer:
     def __init__(
         self, pool: Sequence[Mapping[str, Any]], number: int, sampler: Sampler, *, excludes: bool
     ) -> None:
-        """Prepare to draw.
-
-        Args:
-            pool: Rows to draw from.
-            number: Examples per item.
-            sampler: `first_n` takes the first rows.
-            excludes: Whether a row that equals the item's is not shown.
-        """
+        """Draw `number` rows of a pool; with `excludes`, none that equals the item's row."""
         self._pool, self._number, self._sampler = pool, number, sampler
         self._excludes = excludes
         self._random = Random(SEED)
 
     def draw(self, row: Mapping[str, Any]) -> list[int]:
-        """Return the positions of the examples in the pool, in the order in which they are shown.
-
-        Raises:
-            InputError: If the pool has too few rows.
-        """
+        """Return the positions of the examples in the pool, in the order of showing."""
         every = range(len(self._pool))
         try:
             if self._sampler == "first_n":

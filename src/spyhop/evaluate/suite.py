@@ -28,11 +28,7 @@ def is_file(suite: str) -> bool:
 
 
 def read_suite(suite: str) -> tuple[AnyTask, ...]:
-    """Return the benchmarks of a name, such as `bbh`, `bbh:cot` or `orca`, or of a file.
-
-    Raises:
-        RecipeError: If there is no such benchmark, or the file describes none.
-    """
+    """Return the benchmarks of a name, such as `bbh`, `bbh:cot` or `orca`, or of a file."""
     if suite.endswith(YAML):
         return read_lm_eval(Path(suite))
     path, form = _place(suite)
@@ -41,18 +37,17 @@ def read_suite(suite: str) -> tuple[AnyTask, ...]:
         names = tables["suites"]
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise RecipeError(f"{path}: suites = {names!r:.60}: write a list of names")
-        return tuple(task for name in names for task in read_suite(_beside(path, name)))
+        places = (str(path.parent / name) if is_file(name) else name for name in names)
+        return tuple(task for name in places for task in read_suite(name))
     return (_formed(path, form, tables),)
 
 
 def file_of(suite: str, task: AnyTask) -> Path:
     """Return the file that describes one of the benchmarks of a suite."""
     path = Path(suite) if suite.endswith(YAML) else _place(suite)[0]
-    return FOLDER / f"{task.name.partition('-')[0]}.toml" if "suites" in _tables(path) else path
-
-
-def _tables(path: Path) -> dict[str, Any]:
-    return {} if path.suffix in YAML else read_toml(path)
+    if path.suffix in YAML or "suites" not in read_toml(path):
+        return path
+    return FOLDER / f"{task.name.partition('-')[0]}.toml"
 
 
 def read_task(suite: str) -> Task:
@@ -92,10 +87,6 @@ def _place(suite: str) -> tuple[Path, str]:
         known = ", ".join(task_names())
         raise RecipeError(f"no benchmark {name!r}; known: {known}; or name a .toml or .yaml file")
     return FOLDER / f"{name}.toml", form
-
-
-def _beside(path: Path, name: str) -> str:
-    return str(path.parent / name) if is_file(name) else name
 
 
 def _formed(path: Path, form: str, tables: dict[str, Any]) -> Task:

@@ -40,11 +40,7 @@ def task_items(
     sandbox: Sandbox,
     watch: Callable[[dict[str, Any]], None] | None,
 ) -> Iterator[list[Item]]:
-    """Yield the items of each task, without ids; `watch` is called with each row.
-
-    Raises:
-        InputError: Naming the file, the row and the column that is wrong, or the missing task.
-    """
+    """Yield the items of each task, without ids; `watch` is called with each row."""
     for name, paths in _chosen(task, folder, wanted).items():
         rows = [row for path in paths for row in _rows(task, path)]
         if watch is not None:
@@ -116,9 +112,8 @@ def _few_shot(task: Task, name: str, folder: Path) -> str:
         raise InputError(f"{path}: cannot be read ({error!s:.60})") from None
     if task.few_shot_after not in text:
         raise InputError(f"{path}: no {task.few_shot_after!r} before its worked examples")
-    return f"{text.partition(task.few_shot_after)[2] if task.few_shot_after else text}".strip() + (
-        _BETWEEN
-    )
+    text = text.partition(task.few_shot_after)[2] if task.few_shot_after else text
+    return f"{text.strip()}{_BETWEEN}"
 
 
 def _after(before: str, item: Item) -> Item:
@@ -199,7 +194,7 @@ def _golds(task: Task, columns: Mapping[str, Any], known: list[str], where: str)
     """Return the labels, or texts, that `gold` gives."""
     if not task.gold:
         return []
-    found = columns.get(_GOLD) if _GOLD in columns else field(columns, task.gold, where, object)
+    found = field(columns, _GOLD if _GOLD in columns else task.gold, where, object)
     values: list[Any] = found if isinstance(found, list) else [found]
     if not known:
         return [str(value) for value in values if str(value).strip()]

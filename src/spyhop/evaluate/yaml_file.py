@@ -30,13 +30,9 @@ class Python:
 
 
 def read_yaml(path: Path, *, is_needed: bool = True) -> dict[str, Any]:
-    """Return the settings of a file, those of included files below its own.
+    """Return the settings of a file, those of included files below its own; `_where` names it.
 
-    The key `_where` names the file.
-
-    Args:
-        path: The file.
-        is_needed: False returns an empty table for a file that cannot be read.
+    With `is_needed = False`, a file that cannot be read is an empty table.
 
     Raises:
         RecipeError: If it is not YAML, is too large, or includes itself.
@@ -75,8 +71,11 @@ def _single(path: Path) -> dict[str, Any]:
                     f"{path}: line {each.start_mark.line + 1}: its aliases unfold to more than "
                     f"{MAX_VALUES:,} values, or {MAX_DEPTH} levels"
                 )
-            if each.tag.removeprefix(_PLAIN) not in _KINDS:
-                _mark(loader, each, path)
+            if each.tag.removeprefix(_PLAIN) not in _KINDS:  # it needs code: only say so
+                value = each.value if isinstance(each, yaml.ScalarNode) else ""
+                text = f"{each.tag.replace(_PLAIN, '!!')} {value}".strip()[:80]
+                where = f"{path}: line {each.start_mark.line + 1}"
+                loader.constructed_objects[each] = Python(text, where)
         found = loader.construct_document(node) if node is not None else None
     except (UnicodeDecodeError, OSError) as error:
         reason = getattr(error, "strerror", None) or "not UTF-8"
@@ -103,11 +102,3 @@ def _nodes(node: Any) -> Iterator[tuple[Any, int]]:  # noqa: ANN401 (yaml's node
             waiting += [(each, depth + 1) for pair in one.value for each in pair]
         elif isinstance(one, yaml.SequenceNode):
             waiting += [(each, depth + 1) for each in one.value]
-
-
-def _mark(loader: Any, node: Any, path: Path) -> None:  # noqa: ANN401 (yaml's)
-    """Let a tag that needs code give a `Python` that names it."""
-    tag = node.tag.replace(_PLAIN, "!!")
-    value = node.value if isinstance(node, yaml.ScalarNode) else ""
-    found = Python(f"{tag} {value}".strip()[:80], f"{path}: line {node.start_mark.line + 1}")
-    loader.constructed_objects[node] = found

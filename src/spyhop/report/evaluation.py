@@ -1,6 +1,7 @@
 """The report of an evaluation: scores with their rates, differences, samples, system messages."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from markupsafe import Markup
 
@@ -21,7 +22,7 @@ from spyhop.evaluate import (
 )
 from spyhop.evaluate.published import published
 from spyhop.evaluate.rates import ALL
-from spyhop.report.comparison import differences_table
+from spyhop.report.comparison import MOST_BARS, differences_table, draw_differences
 from spyhop.report.contamination import contamination_section, seen_items
 from spyhop.report.html import ReportSection, Table, percent, percent_interval, write_page
 from spyhop.report.items import items_section
@@ -107,9 +108,10 @@ def scores_with_rates(
     seen: Mapping[str, ItemOverlap] | None,
     sealed: Artifact | None = None,
     notes: Sequence[str] = (),
+    title: str = "Scores",
 ) -> ReportSection:
     """Scores of every model on every task, with form, budget and rates beside each."""
-    section = ReportSection("Scores")
+    section = ReportSection(title)
     state = seal_state(scores, sealed)
     for text in (f"{state.text[:1].upper()}{state.text[1:]}.", *notes):
         section.text(text)
@@ -131,26 +133,29 @@ def scores_with_rates(
                     f"{percent(mean.value)} % ({percent_interval(mean.low, mean.high)})."
                 )
     if len(scores) > 1:
-        section.table(first_differences(found, sealed))
+        _add_differences(section, found, sealed)
     section.table(Table(HEADINGS, rows, CAPTION))
     return section
 
 
-def first_differences(
-    found: Mapping[str, Sequence[TaskScores]], sealed: Artifact | None = None
-) -> Table:
-    """Differences to the first model on every task; sealed ones say what they show."""
+def _add_differences(
+    section: ReportSection, found: Mapping[str, Sequence[TaskScores]], sealed: Artifact | None
+) -> None:
+    """Add differences to the first model on every task; sealed ones say what they show."""
     (first, own), *others = found.items()
     results = [
         (f"{name} minus {first}", each)
         for name, tasks in others
         for each in differences(own, tasks)
     ]
-    if sealed is None:
-        return differences_table(results)
-    smallest = SealConfig.model_validate(sealed.record.config).smallest_difference
-    cells = [of_interest(each, smallest) for _, each in results]
-    return differences_table(results, {"smallest of interest": cells})
+    if len(results) <= MOST_BARS:
+        named = [replace(each, group=f"{each.group}, {models}") for models, each in results]
+        section.chart(draw_differences(named), "Differences with 95 % intervals.")
+    more = {}
+    if sealed is not None:
+        smallest = SealConfig.model_validate(sealed.record.config).smallest_difference
+        more["smallest of interest"] = [of_interest(each, smallest) for _, each in results]
+    section.table(differences_table(results, more))
 
 
 def with_first(

@@ -76,20 +76,15 @@ class Sandbox:
     ) -> list[dict[str, Any]]:
         if self._worker is None:
             self._worker = WorkerProcess("spyhop.text.sandbox:serve")
-        item = _Batch(
-            templates=templates,
-            rows=[row for _, row in batch],
-            time_s=TIME_S,
-            memory_bytes=MEMORY_BYTES,
-        )
+        own = [row for _, row in batch]
+        item = _Batch(templates=templates, rows=own, time_s=TIME_S, memory_bytes=MEMORY_BYTES)
         try:
             self._worker.send(item)
             found = self._worker.receive()
         except ProcessDied as error:
             self._worker = None
-            names = ", ".join(templates)
             raise InputError(
-                f"{batch[0][0]}: the templates {names} exceed {TIME_S:.0f} s or "
+                f"{batch[0][0]}: the templates {', '.join(templates)} exceed {TIME_S:.0f} s or "
                 f"{MEMORY_BYTES >> 30} GB ({error})"
             ) from None
         if isinstance(found, _Fault):
