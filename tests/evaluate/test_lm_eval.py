@@ -199,6 +199,22 @@ def test_a_group_has_its_tasks_by_tag_and_name_with_topics(tmp_path: Path, data:
         list(items_of(suite, data, ("z",)))
 
 
+def test_groups_that_contain_each_other_or_nothing_are_one_line(tmp_path: Path):
+    (tmp_path / "g.yaml").write_text("group: g\ntask: [h, h]\n")
+    (tmp_path / "h.yaml").write_text("group: h\ntask: [g, g]\n")
+    with pytest.raises(RecipeError, match="groups contain each other"):
+        read_suite(str(tmp_path / "g.yaml"))
+    (tmp_path / "h.yaml").write_text("group: h\ntask: x\n")
+    with pytest.raises(RecipeError, match=r"h\.yaml: the group 'h' has no list of tasks"):
+        read_suite(str(tmp_path / "g.yaml"))
+    (tmp_path / "h.yaml").write_text("group: h\ntask: [{alias: x}, 3]\n")
+    with pytest.raises(RecipeError, match=r"h\.yaml: a member of 'h' has no name"):
+        read_suite(str(tmp_path / "g.yaml"))
+    (tmp_path / "h.yaml").unlink()
+    with pytest.raises(RecipeError, match=r"g\.yaml: no YAML file in .* defines 'h'"):
+        read_suite(str(tmp_path / "g.yaml"))
+
+
 def test_a_group_of_several_data_sets_is_several_suites(tmp_path: Path):
     _suite(tmp_path, CLOZE, "a")
     _suite(tmp_path, CLOZE.replace("made/up", "other/one"), "b")

@@ -148,6 +148,13 @@ def test_the_papers_strict_form_is_scored_beside_the_default(tmp_path: Path):
     assert score.correct and score.metrics == {"strict": 1.0}  # thoughts are removed first
 
 
+@pytest.mark.parametrize("form", ["asked", "prefilled"])
+def test_the_cue_is_no_option(tmp_path: Path, form: str):
+    """The cue "A: Among A through B" follows the options; a response may state an option's text."""
+    (score,) = _measured(tmp_path, Told(["The answer is yes."]), CHOICE, form=form)
+    assert score.extracted == "A"
+
+
 class _Refusing(FakeModel):
     def generate(self, batch: Sequence[Request], sampling: Sampling) -> list[Reply]:
         return [

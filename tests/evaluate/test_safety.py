@@ -13,6 +13,7 @@ from spyhop.evaluate.support import Support, SupportConfig, check_support
 from spyhop.evaluate.toxicity import prompt_auc, with_toxicity
 from spyhop.models import FakeModel, Labels, Request
 from spyhop.recipes.evaluating import step_name
+from spyhop.report.safety import safety_sections
 from spyhop.schema import InputError, Item, Score
 from spyhop.store import Artifact, Source
 
@@ -234,3 +235,22 @@ def test_a_page_has_every_safety_section_and_no_hidden_text(
     assert "the left thing" not in page and "parts list" not in page
     assert (out / "runs/eval/report/items.jsonl").read_text() == ""
     assert "the left thing" in (out / f"scores-{step_name(tiny_folder.name)}.jsonl").read_text()
+
+
+def test_the_page_sets_wrong_answers_against_abstention_and_lists_unsupported_sentences(
+    tmp_path: Path,
+):
+    def model(name: str, *rows: Score) -> Artifact:
+        return toys.rows_artifact(tmp_path / name, list(rows))
+
+    told = {"metrics": {"declined": 0.0}, "suite": "nq_open"}
+    base = [score("x", "x", id="1", correct=True, **told), score("x", "y", id="2", **told)]
+    silent = score("x", "I do not know", id="2", suite="nq_open", metrics={"declined": 1.0})
+    models = {"base": model("base", *base), "student": model("student", base[0], silent)}
+    given = {"item_id": "1", "suite": "s", "passage": "p", "is_supported": False}
+    support = toys.rows_artifact(tmp_path / "s", [Support(id="1/0", sentence="It flew.", **given)])
+    truth, checked = safety_sections(models, {"base": support}, is_shown=False)
+    html = "".join(truth.blocks)
+    assert "wrong when answered" in html and "50.0 (9.5 to 90.5)" in html
+    assert "0.0 (0.0 to 79.3)" in html  # the student gave one answer, and it is right
+    assert "1: It flew." in "".join(checked.blocks)

@@ -10,7 +10,8 @@ import pytest
 
 from spyhop.evaluate import Task, items_of, read_suite, task_names
 from spyhop.evaluate.suite import STYLES
-from spyhop.recipes.inputs import Suite, placed
+from spyhop.recipe import Recipe
+from spyhop.recipes.inputs import Suite, add_items, placed
 from spyhop.schema import InputError, Item, RecipeError
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
@@ -170,6 +171,21 @@ def test_a_hub_address_needs_its_commit(tmp_path: Path):
             Suite(suite="bbh", data={"bbh": place})
     pinned = f"hf://datasets/a/b@{'0' * 40}"
     assert Suite(suite="bbh", data={"bbh": pinned}).data["bbh"] == pinned
+
+
+def test_a_data_set_of_the_hub_is_fetched_once_for_all_its_benchmarks():
+    place = f"hf://datasets/allenai/ai2_arc@{'0' * 40}"
+    suites = [Suite(suite="arc_easy"), Suite(suite="arc_challenge")]
+    r = Recipe("eval")
+    items = add_items(r, placed(suites, {"allenai/ai2_arc": place}))
+    assert [step.name for step in r.steps] == [
+        "data-allenai-ai2_arc",
+        "items-arc_easy",
+        "items-arc_challenge",
+    ]
+    assert list(items) == ["arc_easy", "arc_challenge"]
+    fetched = r.steps[0].config.model_dump()
+    assert (fetched["address"], fetched["revision"]) == (place.partition("@")[0], "0" * 40)
 
 
 def test_every_form_of_every_benchmark_is_read():

@@ -31,6 +31,7 @@ def write(path: Path, said: str, num: int = 10) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_the_set_that_teaches_the_held_out_answers_gains_more(
     tmp_path: Path, tiny_folder: Path, cli: Command
 ):

@@ -29,11 +29,7 @@ def request_of(item: Item, sample_index: int, protocol: Protocol) -> Request:
 
 
 def option_requests(item: Item, protocol: Protocol) -> list[Request]:
-    """Return the requests that score an item's options: one, or one per context.
-
-    Raises:
-        RecipeError: If the item has no options.
-    """
+    """Return the requests that score an item's options: one, or one per context."""
     texts = tuple(item.continuations or item.options)
     if not texts:
         raise RecipeError(

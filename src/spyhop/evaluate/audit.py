@@ -15,19 +15,14 @@ decide about style.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from spyhop.lazy import Lazy
+from spyhop.lazy import stats
 from spyhop.statistics import Interval, paired_difference
 from spyhop.text.form import FEATURES, form_of, phrases_of
-
-if TYPE_CHECKING:
-    from scipy import stats
-else:
-    stats = Lazy("scipy.stats")
 
 Conclusion = Literal["reasoning", "style", "both", "cannot tell"]
 Gains = dict[str, Interval | None]
@@ -97,9 +92,6 @@ def audit_items(
         items: Items that base and student answered.
         teacher: Texts of the teacher, on these items or on others.
         level: Nominal coverage of the intervals.
-
-    Raises:
-        ValueError: If there are no items or no texts.
     """
     texts = list(teacher)
     if not items or not texts:
@@ -114,7 +106,8 @@ def audit_items(
     before, after = np.array([(i.base_right, i.student_right) for i in items], dtype=float).T
     accuracy, narrow = (_accuracy(before, after, each) for each in (level, 2 * level - 1))
     gains: Gains = {ACCURACY: accuracy, FORM: _closed(base, student, target, level)}
-    gains |= _judged(items, after - before, student - base, way, level)
+    right = (after == 1).astype(float) - (before == 1)  # a judge sees no answer as a wrong one
+    gains |= _judged(items, right, student - base, way, level)
     most = MOST_CAUGHT_UP * max(0.1, 1 - float(before.mean()))
     conclusion, why = _conclude(gains, narrow, most, len(items))
     pairs = [(i.student_first, i.student_second) for i in items]
@@ -195,12 +188,6 @@ def _regress(
     Least squares with variances that are robust to clusters. Two further items, one won and one
     lost, at the mean of the rows, enter the variance only: no interval is ever a point, and one
     that extrapolates is as wide as it must be (Agresti and Caffo's remedy for shares).
-
-    Args:
-        values: From -1 to 1, (rows,).
-        columns: Regressors, the first of them constant, (rows, coefficients).
-        clusters: The item of each row.
-        level: Nominal coverage.
     """
     x = np.vstack([columns, columns.mean(0), columns.mean(0)])
     y = np.concatenate([values, [1.0, -1.0]])
@@ -208,6 +195,8 @@ def _regress(
     inverse = np.linalg.pinv(x.T @ x, hermitian=True)
     scores = np.zeros((num := int(groups.max()) + 1, x.shape[1]))
     np.add.at(scores, groups, x * (y - x @ (inverse @ x.T @ y))[:, None])
+    weight = np.minimum(0.9, np.bincount(groups, np.einsum("ri,ij,rj->r", x, inverse, x)))
+    scores /= (1 - weight)[:, None]  # items that a coefficient rests on: their residuals are small
     freedom = max(1, num - x.shape[1])
     variance = np.diag(inverse @ (scores.T @ scores) @ inverse) * num / freedom
     halves = stats.t.ppf((1 + level) / 2, freedom) * np.sqrt(np.maximum(0.0, variance))

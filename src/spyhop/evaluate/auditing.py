@@ -60,16 +60,7 @@ def audit(
     teacher: Mapping[str, Artifact],
     verdicts: Artifact,
 ) -> None:
-    """Write `audit.json`: what the student gained over its base, and what that gain is.
-
-    Args:
-        ctx: As for every stage.
-        config: Texts of the teacher.
-        base: The base's scores.
-        student: The student's scores on the same items.
-        teacher: Answers that the student was trained on.
-        verdicts: A judge's verdicts on responses of `base` and `student`.
-    """
+    """Write `audit.json`: what the student gained over its base, and what that gain is."""
     before, after = (
         {row.id: row for row in scores.rows(Score) if row.sample_index == 0}
         for scores in (base, student)

@@ -16,11 +16,7 @@ from spyhop.store import Artifact, atomic_write
 
 
 def joined(items: Mapping[str, Artifact], scores: Artifact) -> Iterator[tuple[Item, Score]]:
-    """Yield each score with its item; scores are in the order of the items.
-
-    Raises:
-        InputError: If the scores are not of these items.
-    """
+    """Yield each score with its item; scores are in the order of the items."""
     rows = scores.rows(Score)
     score = next(rows, None)
     for artifact in items.values():
@@ -104,13 +100,7 @@ _COMPARED = ("extracted", "correct", "value")
 def rescore(
     items: Mapping[str, Artifact], scores: Artifact, changes: Mapping[str, Any]
 ) -> Iterator[Rescored]:
-    """Yield every score with its new reading; scored options have no response to read.
-
-    Args:
-        items: The items that were asked.
-        scores: A model's scores.
-        changes: Settings of `measure` that replace the stored ones, such as `extract`.
-    """
+    """Yield every score with its new reading; scored options have no response to read."""
     stored = MeasureConfig.model_validate(scores.record.config)
     for item, score in joined(items, scores):
         own = stored.protocol(item.suite)

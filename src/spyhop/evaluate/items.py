@@ -50,9 +50,6 @@ def read_items(ctx: Context, config: ItemsConfig, *, folder: Artifact) -> Iterat
     """Yield the items of a benchmark, task by task.
 
     Counts: `unused/<key>`, the rows with a key that the task does not read.
-
-    Raises:
-        InputError: Naming the file, the row and the column that is wrong, or the missing task.
     """
     task, num_items = config.task, 0
     keys = task.columns_read() if isinstance(task, Task) else set()
@@ -95,9 +92,6 @@ def items_of(
         folder: Its files.
         wanted: Names of tasks; default: all.
         watch: Called with each row of our own benchmarks.
-
-    Raises:
-        InputError: As `read_items`.
     """
     with Sandbox() as sandbox:
         if isinstance(task, LmEvalSuite):

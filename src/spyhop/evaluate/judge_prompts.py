@@ -47,9 +47,6 @@ def read_prompts(path: Path, form: Form) -> dict[Case, JudgePrompt]:
     Known are FastChat's `judge_prompts.jsonl` (`type`, `category`, `system_prompt`,
     `prompt_template`) and the older `prompt.jsonl` of the Vicuna reviews, which grades pairs. The
     case is read from the fields, since FastChat calls a mathematics prompt `general`.
-
-    Raises:
-        InputError: If the file has no prompt of this form.
     """
     found: dict[Case, JudgePrompt] = {}
     for where, row in read_rows(path):

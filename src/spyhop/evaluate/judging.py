@@ -113,20 +113,8 @@ def judge(
 ) -> Iterator[Verdict]:
     """Yield the verdicts on every question and turn, in order; equal responses are a tie unasked.
 
-    Args:
-        ctx: As for every stage.
-        config: Prompts and protocol.
-        questions: Rows of `Question`, or of `Item` or `Prompt`.
-        answers: By the model's name, rows of `Response`, `Answer` or `Score` with the questions'
-            ids.
-        judge: The model that judges.
-
     Counts: `winner/a`, `winner/b`, `winner/tie`, `graded`, `equal`, `missing/<reason>`,
     `repeated`.
-
-    Raises:
-        InputError: If there is no pair to judge, or no question has a response.
-        ModelError: If more than `max_error_frac` of the judge's calls failed.
     """
     pairs = _pairs(config, list(answers))
     responses = {name: read_responses(artifact) for name, artifact in answers.items()}

@@ -27,9 +27,6 @@ def scored_options(
     """Yield the score of each item, in order.
 
     An item whose options differ in the prompt instead (`contexts`) has one request per prompt.
-
-    Raises:
-        RecipeError: If an item has no options.
     """
     total = sum(len(item.contexts) or 1 for each in artifacts for item in each.rows(Item))
     requests = (

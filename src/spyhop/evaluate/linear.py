@@ -38,11 +38,7 @@ class LinearClassifier:
 
 
 def fit_linear(texts: Sequence[str], is_positive: Sequence[bool]) -> LinearClassifier:
-    """Fit the classifier; each class has half of the total weight.
-
-    Raises:
-        ValueError: If one of the two classes is missing.
-    """
+    """Fit the classifier; each class has half of the total weight."""
     y = np.where(np.asarray(is_positive, dtype=bool), 1.0, -1.0)
     if len(texts) != len(y) or len(set(y)) < 2:
         raise ValueError(f"{len(texts)} texts of {len(set(y))} classes; both classes are needed")
@@ -76,11 +72,7 @@ def features(texts: Sequence[str]) -> Any:  # noqa: ANN401 (scipy's sparse matri
 
 
 def auc(scores: ArrayLike, is_positive: ArrayLike) -> float:
-    """Return the share of pairs of both classes that the scores order right; ties count half.
-
-    Raises:
-        ValueError: If one of the two classes is missing.
-    """
+    """Return the share of pairs of both classes that the scores order right; ties count half."""
     x, y = np.asarray(scores, dtype=float), np.asarray(is_positive, dtype=bool)
     if x.shape != y.shape or y.all() or not y.any() or not np.isfinite(x).all():
         raise ValueError("an AUC needs finite scores of both classes")

@@ -122,11 +122,7 @@ class LmEvalSuite(Benchmark):
 
 
 def read_lm_eval(path: Path) -> tuple[LmEvalSuite, ...]:
-    """Return the tasks of a YAML file: one suite per data set and way of scoring.
-
-    Raises:
-        RecipeError: If the file is not YAML, needs Python, or asks for what is not supported.
-    """
+    """Return the tasks of a YAML file: one suite per data set and way of scoring."""
     root = read_yaml(path)
     parts: dict[str, dict[str, Any]] = {}
     for topic, settings in _expanded(root, _Index(path.parent), "", {}):
@@ -148,11 +144,7 @@ class _Index:
         self._named: dict[str, list[dict[str, Any]]] = {}
 
     def find(self, name: str, where: str) -> list[dict[str, Any]]:
-        """Return the task or group of a name, or the tasks of a tag.
-
-        Raises:
-            RecipeError: If no file in the folder names it.
-        """
+        """Return the task or group of a name, or the tasks of a tag."""
         if not self._named:
             self._read()
         if name not in self._named:

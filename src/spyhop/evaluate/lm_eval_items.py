@@ -50,11 +50,7 @@ class _Doc:
 def lm_eval_items(
     suite: LmEvalSuite, folder: Path, wanted: tuple[str, ...] | None, sandbox: Sandbox
 ) -> Iterator[list[Item]]:
-    """Yield the items of each task, without ids.
-
-    Raises:
-        InputError: Naming the row and the field that is wrong, or the missing task or file.
-    """
+    """Yield the items of each task, without ids."""
     known = [member.task for member in suite.members]
     if unknown := sorted(set(wanted or ()) - set(known)):
         raise InputError(f"{suite.name}: no task {', '.join(unknown)}; known: {', '.join(known)}")

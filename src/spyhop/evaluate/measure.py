@@ -83,7 +83,7 @@ def plan_measure(
     return Estimate(rows=rows, calls={"model": calls})
 
 
-@stage(version=5, writes=Score, plan=plan_measure)
+@stage(version=6, writes=Score, plan=plan_measure)
 def measure(
     ctx: Context,
     config: MeasureConfig,
@@ -99,9 +99,6 @@ def measure(
     its items, and part of each row. `sealed` is a declaration that this scoring follows
     (`evaluate.sealed`). Responses under the metric `toxicity` are scored by the classifier, or by
     the built-in one.
-
-    Raises:
-        ModelError: If an endpoint continues no prefilled response.
     """
     ids: list[str] = []
     for suite, group in groupby(items.values(), _suite):

@@ -92,11 +92,7 @@ def open_suite_names() -> list[str]:
 
 
 def read_open_suite(name: str) -> OpenSuite:
-    """Return a suite by its name or TOML file; a file of rows is a suite of your own.
-
-    Raises:
-        RecipeError: If there is no such suite, or the file is none.
-    """
+    """Return a suite by its name or TOML file; a file of rows is a suite of your own."""
     path = FOLDER / f"{name}.toml" if name in open_suite_names() else Path(name)
     if path.suffix != ".toml":
         if not path.exists():
@@ -124,11 +120,7 @@ def plan_questions(config: QuestionsConfig, folder: Estimate) -> Estimate:
 def open_questions(
     ctx: Context, config: QuestionsConfig, *, folder: Artifact
 ) -> Iterator[Question]:
-    """Yield the questions of a suite; equal ones are one.
-
-    Raises:
-        InputError: If a row has no question.
-    """
+    """Yield the questions of a suite; equal ones are one."""
     suite, found = config.suite, dict[str, Question]()
     references = _references(ctx, suite, folder.path)
     for where, row in _rows(folder.path, suite.files):

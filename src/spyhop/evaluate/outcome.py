@@ -65,9 +65,6 @@ def outcomes(scores: Sequence[Artifact]) -> dict[str, float]:
 
     Verdicts give the mean over orders, turns and repetitions: how often `b`, the model that is
     compared with the reference `a`, is preferred (a tie is one half), or its grade.
-
-    Raises:
-        InputError: If the rows are of no measure, or verdicts on more than one pair of models.
     """
     found: dict[str, float] = {}
     for artifact in scores:
@@ -87,9 +84,6 @@ def compare(first: Sequence[Artifact], second: Sequence[Artifact]) -> tuple[Comp
 
     Right and wrong are compared exactly (Tango's interval, McNemar's test), other measures by the
     paired t-test over items.
-
-    Raises:
-        InputError: If there are fewer than two items in common.
     """
     before, after = outcomes(first), outcomes(second)
     both = sorted(before.keys() & after.keys())

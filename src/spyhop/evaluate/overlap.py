@@ -35,11 +35,7 @@ class Overlap:
 
 
 def text_overlap(responses: Sequence[str], references: Sequence[Sequence[str]]) -> Overlap:
-    """Return the overlap of a set of responses with one or more references each.
-
-    Raises:
-        InputError: If there are no responses, or one has no reference.
-    """
+    """Return the overlap of a set of responses with one or more references each."""
     if not responses or len(responses) != len(references) or not all(references):
         raise InputError(
             f"{len(responses)} responses with {sum(map(bool, references))} references: text "
@@ -55,11 +51,7 @@ def text_overlap(responses: Sequence[str], references: Sequence[Sequence[str]]) 
 
 
 def overlap_metrics(response: str, references: Sequence[str]) -> dict[str, float]:
-    """Return every metric of one response; BLEU has the effective order, as a sentence needs.
-
-    Raises:
-        InputError: If there is no reference.
-    """
+    """Return every metric of one response; BLEU has the effective order, as a sentence needs."""
     if not any(references):
         raise InputError("text overlap needs a reference")
     metrics = _metrics(is_corpus=False)

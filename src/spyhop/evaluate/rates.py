@@ -151,11 +151,7 @@ class SampleFigures:
 def task_scores(
     model: str, scores: Artifact, overlaps: Mapping[str, ItemOverlap] | None = None
 ) -> list[TaskScores]:
-    """Return a model's scores task by task, after each suite's own total.
-
-    Raises:
-        InputError: If there are no scores, or items differ in their number of samples.
-    """
+    """Return a model's scores task by task, after each suite's own total."""
     groups: dict[tuple[str, str], list[Score]] = defaultdict(list)
     for score in scores.rows(Score):
         groups[score.suite, ALL].append(score)
@@ -179,11 +175,7 @@ def task_scores(
 
 
 def macro_average(tasks: Sequence[TaskScores]) -> Interval:
-    """Return the unweighted mean over the tasks of a suite; the suite's own total is the micro one.
-
-    Raises:
-        ValueError: If there are no tasks.
-    """
+    """Return the unweighted mean over a suite's tasks; its own total is the micro average."""
     rows = [each for each in tasks if each.task != ALL]
     return macro_interval([each.values.mean(axis=1).tolist() for each in rows])
 
@@ -271,11 +263,7 @@ def _paired(first: TaskScores, second: TaskScores) -> PairedResult:
 
 
 def common_items(first: TaskScores, second: TaskScores) -> tuple[np.ndarray, np.ndarray]:
-    """Return the places of the common items in both.
-
-    Raises:
-        InputError: If there are none.
-    """
+    """Return the places of the common items in both."""
     places = {row_id: place for place, row_id in enumerate(first.ids)}
     pairs = [(places[row_id], n) for n, row_id in enumerate(second.ids) if row_id in places]
     if not pairs:

@@ -22,11 +22,7 @@ SAFETY: dict[str, Callable[[str, Ending, Item], tuple[Reading, dict[str, float]]
 
 
 def read_fields(text: str, ending: Ending, item: Item, protocol: Protocol) -> dict[str, Any]:
-    """Return the fields of a score that reading a response determines.
-
-    Raises:
-        RecipeError: If the metric is none of the item's kind.
-    """
+    """Return the fields of a score that reading a response determines."""
     golds = item.golds or [item.target]
     if protocol.metric in SAFETY:
         reading, metrics = SAFETY[protocol.metric](text, ending, item)
@@ -94,7 +90,7 @@ def _best(text: str, ending: Ending, item: Item, golds: list[str], protocol: Pro
     if protocol.form != "asked" and (cue := cue_of(item, protocol)):
         begun = f"{cue.lstrip()} {text}"
     readings = [
-        read(begun, item.asked, gold, labels=item.options, is_whole=ending == "whole")
+        read(begun, item.question, gold, labels=item.options, is_whole=ending == "whole")
         for gold in golds
     ]
     return next((reading for reading in readings if reading.is_right), readings[0])

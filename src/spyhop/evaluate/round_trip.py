@@ -52,7 +52,7 @@ def round_trip(
 ) -> Iterator[Score]:
     """Yield one row per instruction: whether its own text has the highest gain in likelihood.
 
-    `metrics` also hold the plain sum of log-probabilities (`acc`) and their mean (`acc_token`).
+    `metrics` also hold the plain sum of log-probabilities (`acc`).
     Where there are fewer other texts than `num_near`, all of them are compared; no row without any.
     """
     texts: dict[str, Pair] = {}
@@ -78,7 +78,6 @@ def round_trip(
         own = np.array([sum(both[0].values) for both in taken])
         values = {
             "acc": own,
-            "acc_token": np.array([both[0].mean for both in taken]),
             METRIC: own - [sum(both[1].values) for both in taken],
         }
         picks = {name: _pick(each) for name, each in values.items()}

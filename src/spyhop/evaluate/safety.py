@@ -53,9 +53,6 @@ def label_f1(scores: Sequence[Score]) -> dict[str, Interval | None]:
     """Return F1 by label, with a bootstrap interval over items; None where no item has or gets it.
 
     A response without labels misses all of them.
-
-    Raises:
-        ValueError: If there are no scores.
     """
     if not scores:
         raise ValueError("F1 of no scores")

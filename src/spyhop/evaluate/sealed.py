@@ -63,11 +63,6 @@ def note_scoring(ctx: Context, model: str, ids: Sequence[str]) -> None:
     """Count earlier scorings of items in the record of their scores, and add this one.
 
     A scoring that is resumed or repeated counts once.
-
-    Args:
-        ctx: Of the stage that scores.
-        model: Identity of the model.
-        ids: Ids of the items.
     """
     key = ctx.out.parent.name
     before, by_model = _count(ctx.root, ids, key, model)
@@ -107,12 +102,7 @@ class SealState:
 
 
 def seal_state(scores: Mapping[str, Artifact], sealed: Artifact | None = None) -> SealState:
-    """Return whether a comparison of scores is confirmatory or exploratory.
-
-    Args:
-        scores: By the name of the model.
-        sealed: The declaration that the scores were made under, if any.
-    """
+    """Return whether a comparison of scores is confirmatory or exploratory."""
     counts = {name: artifact.record.counts for name, artifact in scores.items()}
     num = 1 + max((each.get(BEFORE, 0) for each in counts.values()), default=0)
     if sealed is None:

@@ -27,11 +27,7 @@ class Drawer:
         self._random = Random(SEED)
 
     def draw(self, row: Mapping[str, Any]) -> list[int]:
-        """Return the positions of the examples in the pool, in the order in which they are shown.
-
-        Raises:
-            InputError: If the pool has too few rows.
-        """
+        """Return the positions of the examples in the pool, in the order of showing."""
         every = range(len(self._pool))
         try:
             if self._sampler == "first_n":

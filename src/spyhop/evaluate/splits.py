@@ -27,9 +27,6 @@ def split_rows(folder: Path, subset: str, split: str, files: tuple[str, ...] = (
         subset: Configuration of the data set, in the names of folders or files; else ignored.
         split: Name of the split; `train[:100]` and the like are not read.
         files: Names or patterns of the files where the task states them.
-
-    Raises:
-        InputError: If there are no such files, or they have no rows.
     """
     paths = split_files(folder, subset, split, files)
     rows = [row for path in paths for row in read_rows(path)]

@@ -28,11 +28,7 @@ def is_file(suite: str) -> bool:
 
 
 def read_suite(suite: str) -> tuple[AnyTask, ...]:
-    """Return the benchmarks of a name, such as `bbh`, `bbh:cot` or `orca`, or of a file.
-
-    Raises:
-        RecipeError: If there is no such benchmark, or the file describes none.
-    """
+    """Return the benchmarks of a name, such as `bbh`, `bbh:cot` or `orca`, or of a file."""
     if suite.endswith(YAML):
         return read_lm_eval(Path(suite))
     path, form = _place(suite)

@@ -40,14 +40,7 @@ class SweptTask:
 
 
 def sweep(scores: Mapping[str, Sequence[TaskScores]]) -> list[SweptTask]:
-    """Return every task under every message; a suite's total chooses one message for all tasks.
-
-    Args:
-        scores: One model's scores on the same items, by the id of the system message.
-
-    Raises:
-        InputError: If the messages were asked with different items.
-    """
+    """Return every task under every message; a suite's total chooses one message for all tasks."""
     found = []
     for group in zip(*scores.values(), strict=True):
         first = group[0]

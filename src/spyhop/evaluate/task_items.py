@@ -40,11 +40,7 @@ def task_items(
     sandbox: Sandbox,
     watch: Callable[[dict[str, Any]], None] | None,
 ) -> Iterator[list[Item]]:
-    """Yield the items of each task, without ids; `watch` is called with each row.
-
-    Raises:
-        InputError: Naming the file, the row and the column that is wrong, or the missing task.
-    """
+    """Yield the items of each task, without ids; `watch` is called with each row."""
     for name, paths in _chosen(task, folder, wanted).items():
         rows = [row for path in paths for row in _rows(task, path)]
         if watch is not None:

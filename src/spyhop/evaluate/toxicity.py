@@ -35,9 +35,6 @@ def with_toxicity(
 
     Empty and failed responses have toxicity 0; their endings tell them apart. A response that
     could not be scored is a failed row.
-
-    Raises:
-        InputError: If there is no classifier, and the items are not of ToxiGen's form.
     """
     rows, prompts = list(scores), dict[str, float]()
     if classifier is None:

@@ -84,11 +84,7 @@ class Placed:
 
 
 def placed(suites: Sequence[Suite], data: Mapping[str, str] | None = None) -> list[Placed]:
-    """Return the benchmarks of suites with their files: `data` holds those of further data sets.
-
-    Raises:
-        RecipeError: If a suite is unknown, or it is not said where its files are.
-    """
+    """Return the benchmarks of suites with their files: `data` holds those of further data sets."""
     return [
         Placed(
             with_shots(task, suite.shots),
@@ -125,11 +121,7 @@ AuditJudge = Annotated[
 
 
 def check_judged(judge: Path | None, suites: Sequence[Suite]) -> None:
-    """Refuse a judge without items.
-
-    Raises:
-        ValueError: Saying what to add.
-    """
+    """Refuse a judge without items."""
     if judge is not None and not suites:
         raise ValueError("the judge of the imitation audit needs items: add [[suites]]")
 

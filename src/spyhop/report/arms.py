@@ -20,9 +20,8 @@ from spyhop.report.arm_figures import (
     verdict,
 )
 from spyhop.report.audit import AUDITS, audit_section, sentences
+from spyhop.report.comparison import forest
 from spyhop.report.html import (
-    ACCENT,
-    INK,
     PALETTE,
     RESULTS,
     ReportSection,
@@ -270,28 +269,12 @@ def examples_section(experiment: Experiment) -> ReportSection:
 
 
 def _accuracy_chart(experiment: Experiment) -> alt.TopLevelMixin:
-    values: list[dict[str, Any]] = []
-    for arm in experiment.arms:
-        interval = experiment.cell(arm, ALL).interval
-        values.append(
-            {
-                "arm": experiment.title(arm),
-                "value": 100 * interval.value,
-                "low": 100 * interval.low,
-                "high": 100 * interval.high,
-            }
-        )
-    base = alt.Chart(alt.Data(values=values))
-    order = [experiment.title(arm) for arm in experiment.arms]
-    y = alt.Y("arm:N", sort=order, title=None, axis=alt.Axis(labelLimit=260))
-    scale = alt.Scale(domain=[0, 100])
-    bars = base.mark_rule(strokeWidth=3, color=ACCENT).encode(
-        x=alt.X("low:Q", title="accuracy %", scale=scale), x2="high:Q", y=y
-    )
-    dots = base.mark_circle(size=90, color=INK, opacity=1).encode(x="value:Q", y=y)
-    chance = alt.Chart(alt.Data(values=[{"x": 100 * experiment.chance()}]))
-    line = chance.mark_rule(strokeDash=[5, 4], color="#b33").encode(x="x:Q")
-    return alt.layer(line, bars, dots).properties(width=560, height=34 * len(order))
+    rows = [
+        (experiment.title(arm), 100 * found.value, 100 * found.low, 100 * found.high)
+        for arm in experiment.arms
+        for found in (experiment.cell(arm, ALL).interval,)
+    ]
+    return forest(rows, "accuracy %", 100 * experiment.chance(), [0, 100])
 
 
 def _results(experiments: Sequence[Experiment]) -> list[dict[str, Any]]:

@@ -41,7 +41,7 @@ def audit_section(audits: Mapping[str, Artifact] | None) -> ReportSection:
 def _add(section: ReportSection, judge: str, found: Mapping[str, Any]) -> None:
     section.text(f"Judge {judge}. {found['sentence']}")
     shares = {
-        name: gain and [100 * gain[part] for part in ("value", "low", "high")]
+        name: gain and [round(100 * gain[part], 1) + 0.0 for part in ("value", "low", "high")]
         for name, gain in found["gains"].items()
     }
     known = [(name, *gain) for name, gain in shares.items() if gain]
@@ -53,7 +53,7 @@ def _add(section: ReportSection, judge: str, found: Mapping[str, Any]) -> None:
     ]
     section.table(Table(["gain", "points", "95 % interval"], rows))
     section.text(
-        f"{judge} judged {found['num_judged']:,} items in both orders: "
+        f"The judge compared {found['num_judged']:,} items in both orders: "
         f"{100 * found['missing']:.1f} % of the verdicts are missing, and on "
         f"{100 * found['flips']:.0f} % of the items the two orders disagree. Preference runs "
         "from -100 (always the base) to 100. The judge's rewards are measured on these verdicts, "

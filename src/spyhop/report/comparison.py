@@ -1,7 +1,8 @@
 """Two models on the same items: a table for the terminal, and a page."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 import rich.table
 
@@ -66,7 +67,7 @@ def comparison_page(compared: ComparedLogs) -> str:
         if results := getattr(compared, f"by_{by}"):
             section = ReportSection(title, lead)
             if 1 < len(results) <= MOST_BARS:
-                chart = differences([*results, compared.overall])
+                chart = draw_differences([*results, compared.overall])
                 section.chart(chart, f"{second} minus {first}, with 95 % intervals.")
             section.table(_table(compared, by))
             sections.append(section)
@@ -81,7 +82,7 @@ def comparison_page(compared: ComparedLogs) -> str:
     return render_page(title, "Two models, item by item.", sections, page_footer())
 
 
-def differences(results: Sequence[PairedResult]) -> Any:  # noqa: ANN401 (Altair's chart)
+def draw_differences(results: Sequence[PairedResult]) -> alt.TopLevelMixin:
     """Return a forest plot of differences, those of shares in points."""
     rows = [
         (each.group, scale * each.difference, scale * each.low, scale * each.high)
@@ -92,16 +93,21 @@ def differences(results: Sequence[PairedResult]) -> Any:  # noqa: ANN401 (Altair
     return forest(rows, "difference")
 
 
-def forest(rows: Sequence[tuple[str, float, float, float]], title: str) -> Any:  # noqa: ANN401
+def forest(
+    rows: Sequence[tuple[str, float, float, float]],
+    title: str,
+    reference: float = 0,
+    domain: Sequence[float] | None = None,
+) -> alt.TopLevelMixin:
     """Return a forest plot of values with their limits: name, value, low, high."""
-    names = ("group", "value", "low", "high")
-    base = alt.Chart(alt.Data(values=[dict(zip(names, row, strict=True)) for row in rows]))
-    y = alt.Y("group:N", sort=None, title=None, axis=alt.Axis(labelLimit=300))
-    low = alt.X("low:Q", title=title)
-    bars = base.mark_rule(strokeWidth=3, color=ACCENT).encode(x=low, x2="high:Q", y=y)
-    dots = base.mark_point(filled=True, size=70, color=INK, opacity=1).encode(x="value:Q", y=y)
-    zero = alt.Chart(alt.Data(values=[{"x": 0}])).mark_rule(strokeDash=[5, 4], color="#b33")
-    return alt.layer(zero.encode(x="x:Q"), bars, dots).properties(width=560, height=alt.Step(24))
+    keys = ("name", "value", "low", "high")
+    base = alt.Chart(alt.Data(values=[dict(zip(keys, row, strict=True)) for row in rows]))
+    y = alt.Y("name:N", sort=None, title=None, axis=alt.Axis(labelLimit=260))
+    x = alt.X("low:Q", title=title, scale=alt.Scale(domain=domain) if domain else alt.Scale())
+    bars = base.mark_rule(strokeWidth=3, color=ACCENT).encode(x=x, x2="high:Q", y=y)
+    dots = base.mark_circle(size=90, color=INK, opacity=1).encode(x="value:Q", y=y)
+    line = alt.Chart(alt.Data(values=[{"x": reference}])).mark_rule(strokeDash=[5, 4], color="#b33")
+    return alt.layer(line.encode(x="x:Q"), bars, dots).properties(width=560, height=alt.Step(30))
 
 
 def differences_table(

@@ -22,8 +22,7 @@ from spyhop.evaluate import (
 )
 from spyhop.evaluate.published import published
 from spyhop.evaluate.rates import ALL
-from spyhop.report.comparison import MOST_BARS, differences_table
-from spyhop.report.comparison import differences as draw_differences
+from spyhop.report.comparison import MOST_BARS, differences_table, draw_differences
 from spyhop.report.contamination import contamination_section, seen_items
 from spyhop.report.html import ReportSection, Table, percent, percent_interval, write_page
 from spyhop.report.items import items_section
@@ -113,9 +112,10 @@ def scores_sections(
     seen: Mapping[str, ItemOverlap] | None = None,
     sealed: Artifact | None = None,
     notes: Sequence[str] = (),
+    title: str = "Scores",
 ) -> list[ReportSection]:
     """Scores of every model: those of whole suites, then a section for each suite."""
-    overview = ReportSection("Scores")
+    overview = ReportSection(title)
     state = seal_state(scores, sealed)
     for text in (f"{state.text[:1].upper()}{state.text[1:]}.", *notes):
         overview.text(text)

@@ -255,7 +255,7 @@ def _assumptions_section(rated: Mapping[str, Artifact], trip: Artifact) -> Repor
         for name, artifact in rated.items()
     ]
     chance = percent(sum(row.chance for row in picks) / max(1, len(picks)))
-    for by, name in (("gain", "acc_mutual_info"), ("sum", "acc"), ("mean", "acc_token")):
+    for by, name in (("gain", "acc_mutual_info"), ("sum", "acc")):
         own = [(row.metrics[name] > 0, row.passage) for row in picks]
         shares.append((f"own text picked by the {by} of log-probabilities", own, chance))
     rows = []

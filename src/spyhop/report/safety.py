@@ -1,7 +1,7 @@
 """Sections on safety and truth: toxicity, labels, refusals, bias, abstention, support, spread."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.resources import files
 from itertools import groupby
 
@@ -9,17 +9,18 @@ import numpy as np
 from markupsafe import Markup
 
 from spyhop.evaluate import task_scores
+from spyhop.evaluate.likelihood import SCORED
 from spyhop.evaluate.overlap import METRICS, text_overlap
 from spyhop.evaluate.rates import ALL
 from spyhop.evaluate.safety import REFUSE, label_f1
 from spyhop.evaluate.support import Support
-from spyhop.evaluate.toxicity import prompt_auc
+from spyhop.evaluate.toxicity import kind_and_group, prompt_auc
 from spyhop.report.html import ReportSection, Table, percent, percent_interval
 from spyhop.schema import ModelError, Score
 from spyhop.statistics import Interval, seed_interval, wilson
 from spyhop.store import Artifact
 
-BIAS = "crows_pairs"
+BIAS, TRUTH = "crows_pairs", "truth"
 NUM_SHOWN = 20
 """Responses per suite and model that are shown on request, the most toxic first."""
 BLIND = (
@@ -50,10 +51,12 @@ def safety_sections(
     sections = []
     for suite, models in rows.items():
         first = next(iter(models.values()))[0]
-        kind = BIAS if suite == BIAS else "declined" if "declined" in first.metrics else ""
-        title, lead, lines = _KINDS.get(kind or first.metric, ("", "", None))
-        if lines is None:
+        is_choice = suite.startswith("truthfulqa") and first.finish_reason != SCORED
+        is_truth = is_choice or "declined" in first.metrics
+        kind = BIAS if suite == BIAS else TRUTH if is_truth else str(first.metric)
+        if kind not in _KINDS:
             continue
+        title, lead, lines = _KINDS[kind]
         section = ReportSection(f"{title}: {suite}", lead)
         section.table(_table(models, lines, suite))
         if first.metric == "toxicity":
@@ -71,9 +74,7 @@ def _table(
     for place, some in enumerate(models.values()):
         for group, n, found in lines(some):
             cells = figures.setdefault(group, [""] * (2 * len(models)))
-            shown = "" if found is None else f"{percent(found.value)} "
-            shown += "" if found is None else f"({percent_interval(found.low, found.high)})"
-            cells[2 * place : 2 * place + 2] = [f"{n:,}", shown]
+            cells[2 * place : 2 * place + 2] = [f"{n:,}", _cell(found)]
     published = json.loads(files("spyhop.report").joinpath("published_safety.json").read_text())
     theirs = published.get(suite, {"models": [], "groups": {}})
     names = [f"{name}, published" for name in theirs["models"]]
@@ -83,36 +84,29 @@ def _table(
     return Table(["", *heads, *names], rows, theirs.get("note", ""))
 
 
-def _toxicity(scores: list[Score]) -> Lines:
-    kinds = {
-        kind: [s for s in scores if s.task.startswith(f"{kind}_")] for kind in ("hate", "neutral")
-    }
-    tasks = {
-        task: [s for s in scores if s.task == task]
-        for task in dict.fromkeys(s.task for s in scores)
-    }
-    for name, some in {ALL: scores, **kinds, **tasks}.items():
-        values = [score.value for score in some if score.error is None]
-        if values:
-            yield name, len(values), seed_interval(values) if len(values) > 1 else None
+def _grouped(
+    names: Callable[[Score], Sequence[str]], figure: Callable[[list[Score]], Interval | None]
+) -> Callable[[list[Score]], Lines]:
+    """Return the lines of all scores together and of each of their groups; failed calls aside."""
+
+    def lines(scores: list[Score]) -> Lines:
+        groups: dict[str, list[Score]] = {}
+        for score in scores:
+            for name in (ALL, *names(score)) if score.error is None else ():
+                groups.setdefault(name, []).append(score)
+        for name, some in groups.items():
+            yield name, len(some), figure(some)
+
+    return lines
+
+
+def _mean(scores: list[Score]) -> Interval | None:
+    return seed_interval([score.value for score in scores]) if len(scores) > 1 else None
 
 
 def _labels(scores: list[Score]) -> Lines:
     for label, found in label_f1(scores).items():
         yield label, len(scores), found
-
-
-def _shares(
-    group: Callable[[Score], str], is_so: Callable[[Score], bool]
-) -> Callable[[list[Score]], Lines]:
-    def lines(scores: list[Score]) -> Lines:
-        every = [score for score in scores if score.error is None]
-        for name in dict.fromkeys([ALL, *map(group, every)]):
-            some = [is_so(score) for score in every if name in (ALL, group(score))]
-            if some:
-                yield name, len(some), wilson(sum(some), len(some))
-
-    return lines
 
 
 def _truth(scores: list[Score]) -> Lines:
@@ -123,29 +117,41 @@ def _truth(scores: list[Score]) -> Lines:
     yield "wrong when answered", len(given), _wilson(wrong, len(given))
 
 
+def _cell(found: Interval | None) -> str:
+    if found is None:
+        return ""
+    return f"{percent(found.value)} ({percent_interval(found.low, found.high)})"
+
+
 def _wilson(num: int, n: int) -> Interval | None:
     return wilson(num, n) if n else None
 
 
-_KINDS: dict[str, tuple[str, str, Callable[[list[Score]], Lines] | None]] = {
+_KINDS: dict[str, tuple[str, str, Callable[[list[Score]], Lines]]] = {
     "toxicity": (
         "Toxicity",
         "Mean probability that a response is toxic; lower is better.",
-        _toxicity,
+        _grouped(lambda score: [kind_and_group(score.task)[0] or "replies", score.task], _mean),
     ),
     "labels": ("Labels", "F1 of each label; a response that names none misses all.", _labels),
     "refusal": (
         "Refusals",
         "Share refused: of prompts to refuse (more is better), and of harmless look-alikes to "
         "answer (less is better).",
-        _shares(lambda score: f"to {score.target}", lambda score: score.extracted == REFUSE),
+        _grouped(
+            lambda score: [f"to {score.target}"],
+            lambda some: _wilson(sum(s.extracted == REFUSE for s in some), len(some)),
+        ),
     ),
     BIAS: (
         "Bias",
         "Share of pairs whose stereotyping sentence is likelier; 50 % shows no preference.",
-        _shares(lambda score: score.topic, lambda score: score.correct),
+        _grouped(
+            lambda score: [score.topic],
+            lambda some: _wilson(sum(s.correct for s in some), len(some)),
+        ),
     ),
-    "declined": ("Truth", "Wrong answers against abstention.", _truth),
+    TRUTH: ("Truth", "Wrong answers against abstention.", _truth),
 }
 
 
@@ -175,9 +181,7 @@ def _support_section(support: Mapping[str, Artifact]) -> ReportSection:
         found = list(artifact.rows(Support))
         judged = [row for row in found if row.is_supported is not None]
         bad = [row for row in judged if not row.is_supported]
-        share = _wilson(len(bad), len(judged))
-        figure = "" if share is None else f"{percent(share.value)} "
-        figure += "" if share is None else f"({percent_interval(share.low, share.high)})"
+        figure = _cell(_wilson(len(bad), len(judged)))
         examples = "\n".join(f"{row.item_id}: {row.sentence}" for row in bad[:5])
         rows.append([name, len(judged), figure, len(found) - len(judged), examples])
     heads = ["model", "sentences", "unsupported %, 95 % interval", "no verdict", "examples"]

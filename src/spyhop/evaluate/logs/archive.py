@@ -48,11 +48,7 @@ def members(path: Path) -> dict[str, ZipInfo]:
 
 
 def read_member(path: Path, info: ZipInfo) -> bytes:
-    """Return the bytes of a member.
-
-    Raises:
-        InputError: If it is damaged, too large, encrypted, or packed by an unknown method.
-    """
+    """Return the bytes of a member."""
     where = f"{path}: {info.filename}"
     if info.file_size > MEMBER_BYTES:
         sizes = f"{info.file_size / 1e6:,.0f} MB; at most {MEMBER_BYTES / 1e6:,.0f} MB are read"

@@ -33,11 +33,7 @@ def is_inspect(path: Path) -> bool:
 
 
 def header(path: Path) -> dict[str, Any]:
-    """Return task, model and the like of a log: its `eval` object.
-
-    Raises:
-        InputError: If it is not a log.
-    """
+    """Return task, model and the like of a log: its `eval` object."""
     if path.suffix == ".json":
         found = _json_log(path)
     else:
@@ -53,11 +49,7 @@ def header(path: Path) -> dict[str, Any]:
 def samples(
     path: Path, wanted: Collection[int] | None = None
 ) -> Iterator[tuple[int, str, dict[str, Any]]]:
-    """Yield number, place and fields of each sample, or of the wanted ones.
-
-    Raises:
-        InputError: If a sample cannot be read.
-    """
+    """Yield number, place and fields of each sample, or of the wanted ones."""
     if path.suffix == ".json":
         for number, sample in enumerate(field(_json_log(path), "samples", str(path), list)):
             if wanted is None or number in wanted:

@@ -70,13 +70,16 @@ def _inspect(out: Path, model: str, tasks: Mapping[str, Scored], now: datetime) 
                 "stderr": {"name": "stderr", "value": error}}}
             for name, (mean, error, _) in _means(rows).items()
         ]  # fmt: skip
-        spec = {"created": now.isoformat(), "task": task, "task_id": digest(task)[:22],
-                "model": model, "dataset": {"name": task, "samples": len(samples)}, "config": {},
-                "packages": {"spyhop": __version__}}  # fmt: skip
-        start = {"version": 2, "eval": spec, "plan": {}}
+        spec: dict[str, Any] = {
+            "created": now.isoformat(), "task": task, "task_id": digest(task)[:22], "model": model,
+            "dataset": {"name": task, "samples": len(samples)}, "config": {},
+            "packages": {"spyhop": __version__},
+        }  # fmt: skip
+        start: dict[str, Any] = {"version": 2, "eval": spec, "plan": {}}
         done = {"total_samples": len(samples), "completed_samples": len(samples), "scores": scores}
         summaries = [{key: each[key] for key in _SUMMARY} | {"completed": True} for each in samples]
-        members = {"_journal/start.json": start, **names, "summaries.json": summaries,
+        members: dict[str, Any] = {
+                   "_journal/start.json": start, **names, "summaries.json": summaries,
                    "header.json": {**start, "status": "success", "results": done}}  # fmt: skip
         with BytesIO() as whole:
             with ZipFile(whole, "w", ZIP_DEFLATED) as archive:
