@@ -195,6 +195,8 @@ def _regress(
     inverse = np.linalg.pinv(x.T @ x, hermitian=True)
     scores = np.zeros((num := int(groups.max()) + 1, x.shape[1]))
     np.add.at(scores, groups, x * (y - x @ (inverse @ x.T @ y))[:, None])
+    weight = np.minimum(0.9, np.bincount(groups, np.einsum("ri,ij,rj->r", x, inverse, x)))
+    scores /= (1 - weight)[:, None]  # items that a coefficient rests on: their residuals are small
     freedom = max(1, num - x.shape[1])
     variance = np.diag(inverse @ (scores.T @ scores) @ inverse) * num / freedom
     halves = stats.t.ppf((1 + level) / 2, freedom) * np.sqrt(np.maximum(0.0, variance))
