@@ -2,38 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from math import cos, pi, sin
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
+from spyhop.evaluate import TaskScores
 from spyhop.lazy import alt
 from spyhop.report.html import INK, PALETTE
-from spyhop.statistics import Interval
 
 CHANCE_COLOR = "#b33"
 RINGS = (25, 50, 75, 100)
 """Circles of a radar, in percent."""
 
 
-class Scored(Protocol):
-    """A score of one model on one task."""
-
-    @property
-    def model(self) -> str:
-        """Name of the model."""
-
-    @property
-    def task(self) -> str:
-        """Name of the task, or of another group of items."""
-
-    @property
-    def interval(self) -> Interval:
-        """Score as a share, with its limits."""
-
-    @property
-    def chance(self) -> float:
-        """Score of a uniform guess; 0 for free answers."""
-
-
-def score_bars(found: Mapping[str, Sequence[Scored]]) -> alt.TopLevelMixin:
+def score_bars(found: Mapping[str, Sequence[TaskScores]]) -> alt.TopLevelMixin:
     """Return bars with 95 % intervals by the name of the group, one bar per model."""
     values = [
         {
@@ -53,7 +33,8 @@ def score_bars(found: Mapping[str, Sequence[Scored]]) -> alt.TopLevelMixin:
         "y": alt.Y("task:N", title=None, sort=None, axis=alt.Axis(labelLimit=280)),
         "yOffset": alt.YOffset("model:N", sort=None),
     }
-    color = alt.Color("model:N", title=None, sort=None, scale=alt.Scale(range=list(PALETTE)))
+    scale, legend = alt.Scale(range=list(PALETTE)), alt.Legend(orient="top")
+    color = alt.Color("model:N", title=None, sort=None, scale=scale, legend=legend)
     x = alt.X("value:Q", title="score %", scale=alt.Scale(domainMin=0, domainMax=100))
     bars = base.mark_bar(opacity=0.6).encode(x=x, color=color, **place)
     rules = base.mark_rule(strokeWidth=1.6, color=INK).encode(x="low:Q", x2="high:Q", **place)
@@ -61,7 +42,7 @@ def score_bars(found: Mapping[str, Sequence[Scored]]) -> alt.TopLevelMixin:
     return alt.layer(bars, rules, ticks).properties(width=480, height=alt.Step(13))
 
 
-def radar(found: Mapping[str, Sequence[Scored]]) -> Any:  # noqa: ANN401 (Altair's chart)
+def radar(found: Mapping[str, Sequence[TaskScores]]) -> Any:  # noqa: ANN401 (Altair's chart)
     """Return a radar: a spoke per group, a polygon per model, and a dashed one for chance."""
     names = list(found)
     spoke = {name: 2 * pi * place / len(names) for place, name in enumerate(names)}
@@ -92,7 +73,7 @@ def radar(found: Mapping[str, Sequence[Scored]]) -> Any:  # noqa: ANN401 (Altair
         .mark_line(interpolate="linear-closed", strokeWidth=2, point={"size": 22})
         .encode(
             x=x, y=y, order="angle:Q", strokeDash=dash,
-            color=alt.Color("model:N", title=None, scale=scale),
+            color=alt.Color("model:N", title=None, scale=scale, legend=alt.Legend(orient="top")),
         ),
     ]  # fmt: skip
     sides: dict[int, Literal["left", "center", "right"]] = {-1: "right", 0: "center", 1: "left"}

@@ -11,7 +11,6 @@ from spyhop.lazy import alt
 from spyhop.report.comparison import differences_table
 from spyhop.report.contamination import SHARED_HEADINGS, shared_cells
 from spyhop.report.html import PALETTE, ReportSection, Table, percent, percent_interval
-from spyhop.report.score_charts import score_bars
 from spyhop.report.task_figures import ALL, TaskResult, chance_sentence, task_results
 from spyhop.schema import Answer
 from spyhop.store import Artifact
@@ -163,7 +162,6 @@ def scores_section(
         results = task_results(name, artifact, seen)
         section.text(chance_sentence(results))
         found += _without_repeats(results)
-    section.chart(score_bars(_named(found)), "Accuracy with its 95 % interval; red: guessing.")
     if student:
         section.table(student_differences(scores, student))
     headings = ["task", "model", "n", "answered %", "accuracy %, 95 % interval", "chance %"]
@@ -191,13 +189,6 @@ def _without_repeats(results: Sequence[TaskResult]) -> list[TaskResult]:
     """Drop the only task of a suite: the suite's own line says the same."""
     num = Counter(each.suite for each in results)
     return [each for each in results if each.task == ALL or num[each.suite] > 2]
-
-
-def _named(found: Sequence[TaskResult]) -> dict[str, list[TaskResult]]:
-    groups: dict[str, list[TaskResult]] = defaultdict(list)
-    for each in found:
-        groups[f"{each.suite} {each.task}"].append(each)
-    return groups
 
 
 def _curve(name: str, losses: list[float], before: int, tokens: int) -> list[dict[str, Any]]:
