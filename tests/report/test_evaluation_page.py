@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from spyhop.evaluate import Protocol, task_scores
+from spyhop.evaluate import Protocol, differences, task_scores
 from spyhop.report.evaluation import by_topic, scores_sections
 from spyhop.report.html import ReportSection
 from spyhop.report.suite_texts import add_first_prompt, disagreeing
@@ -69,7 +69,11 @@ def test_disagreements_are_a_fixed_sample_of_either_side(tmp_path: Path):
 def test_topics_split_a_suite_and_are_not_repeated_where_they_are_the_tasks(tmp_path: Path):
     scores, _ = _made(tmp_path, ("open",))
     own = task_scores("base", scores["base"])
-    assert [(each.task, each.n) for each in by_topic(own)] == [("humanities", 8), ("stem", 8)]
+    topics = by_topic(own)
+    assert [(each.task, each.n) for each in topics] == [("all", 16), ("humanities", 8), ("stem", 8)]
+    other = by_topic(task_scores("student", scores["student"]))
+    total, *results = differences(topics, other)
+    assert total.adjusted is None and all(each.adjusted is not None for each in results)
     assert by_topic([own[1], own[1]]) == []
 
 

@@ -193,20 +193,14 @@ def add_charts(
 
 
 def by_topic(own: Sequence[TaskScores]) -> list[TaskScores]:
-    """Return a model's scores topic by topic; nothing where topics are the tasks, or only one."""
+    """Return the total and each topic; nothing where topics are the tasks, or only one."""
     total = own[0]
     topics = sorted({score.topic for score in total.scores})
     pairs = {(score.topic, score.task) for score in total.scores}
     if len(topics) < 2 or len(topics) == len(pairs) == len(own) - 1:
         return []
-    return [
-        replace(
-            total,
-            task=topic or "no topic",
-            scores=tuple(score for score in total.scores if score.topic == topic),
-        )
-        for topic in topics
-    ]
+    some = {topic: tuple(s for s in total.scores if s.topic == topic) for topic in topics}
+    return [total, *(replace(total, task=t or "no topic", scores=s) for t, s in some.items())]
 
 
 def add_texts(
