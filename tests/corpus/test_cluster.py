@@ -2,6 +2,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from contextlib import suppress
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from filelock import FileLock
 
 from corpus.pages import slow_page, write_articles
 from spyhop.corpus import SegmentConfig, segment
@@ -27,7 +29,15 @@ def _free_port() -> int:
 
 @pytest.fixture
 def two_nodes():
-    """Two `ray start` processes of one processor each; their address."""
+    """Two `ray start` processes of one processor each; their address.
+
+    One cluster at a time: the servers behind Ray's client take the ports from 23000 on.
+    """
+    with FileLock(Path(tempfile.gettempdir()) / "spyhop-test-cluster.lock"):
+        yield from _two_nodes()
+
+
+def _two_nodes():
     port, client = _free_port(), _free_port()
     program = str(Path(sys.executable).with_name("ray"))
     environment = {**os.environ, "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1"}
