@@ -39,7 +39,7 @@ def main() -> None:
     if arguments.contestant:
         _compete(arguments)
         return
-    sets = {name: items for name, items in _sets(arguments).items() if name in arguments.sets}
+    sets = _sets(arguments)
     print(f"{platform.processor()}, {arguments.threads} threads, {arguments.dtype}, {_versions()}")
     for name, items in sets.items():
         num_tokens = sum(len(text) for item in items for text in [item["context"]]) // len(items)
@@ -72,12 +72,13 @@ def _arguments() -> argparse.Namespace:
 
 
 def _sets(arguments: argparse.Namespace) -> dict[str, list[dict[str, Any]]]:
-    num = arguments.items
-    return {
-        "cloze": _cloze(arguments.arc)[:num] if "cloze" in arguments.sets else [],
-        "mmlu5": _mmlu(arguments.mmlu, ("astronomy", "marketing"), 5, num),
-        "letters": _mmlu(arguments.mmlu, ("anatomy", "sociology", "virology"), 0, num),
+    num, mmlu = arguments.items, arguments.mmlu
+    makers = {
+        "cloze": lambda: _cloze(arguments.arc)[:num],
+        "mmlu5": lambda: _mmlu(mmlu, ("astronomy", "marketing"), 5, num),
+        "letters": lambda: _mmlu(mmlu, ("anatomy", "sociology", "virology"), 0, num),
     }
+    return {name: makers[name]() for name in arguments.sets}
 
 
 def _cloze(path: Path) -> list[dict[str, Any]]:

@@ -100,6 +100,18 @@ def test_preference_for_right_answers_is_no_gain_at_equal_answers():
     assert gains[EQUAL_FORM] is None or gains[EQUAL_FORM].low < 0 < gains[EQUAL_FORM].high
 
 
+def test_a_guess_for_a_missing_answer_is_no_right_answer_to_a_judge():
+    """The judge gives a right answer 1 and nothing else, also against a base without answers."""
+    items = [
+        _item(n, base="", base_right=0.5, student_right=float(n % 2), student_first=float(n % 2),
+              student_second=float(n % 2))
+        for n in range(40)
+    ]  # fmt: skip
+    gains = audit_items(items, TEACHER).gains
+    assert gains[EQUAL_ANSWERS].value == pytest.approx(0, abs=1e-9)
+    assert gains[FOR_RIGHT].value == pytest.approx(1)
+
+
 def test_form_held_equal_takes_away_what_a_judge_of_length_gives():
     """Half of the responses have the base's form, so style and model can be told apart."""
     items = [

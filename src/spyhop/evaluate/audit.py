@@ -106,7 +106,8 @@ def audit_items(
     before, after = np.array([(i.base_right, i.student_right) for i in items], dtype=float).T
     accuracy, narrow = (_accuracy(before, after, each) for each in (level, 2 * level - 1))
     gains: Gains = {ACCURACY: accuracy, FORM: _closed(base, student, target, level)}
-    gains |= _judged(items, after - before, student - base, way, level)
+    right = (after == 1).astype(float) - (before == 1)  # a judge sees no answer as a wrong one
+    gains |= _judged(items, right, student - base, way, level)
     most = MOST_CAUGHT_UP * max(0.1, 1 - float(before.mean()))
     conclusion, why = _conclude(gains, narrow, most, len(items))
     pairs = [(i.student_first, i.student_second) for i in items]
@@ -194,6 +195,8 @@ def _regress(
     inverse = np.linalg.pinv(x.T @ x, hermitian=True)
     scores = np.zeros((num := int(groups.max()) + 1, x.shape[1]))
     np.add.at(scores, groups, x * (y - x @ (inverse @ x.T @ y))[:, None])
+    weight = np.minimum(0.9, np.bincount(groups, np.einsum("ri,ij,rj->r", x, inverse, x)))
+    scores /= (1 - weight)[:, None]  # items that a coefficient rests on: their residuals are small
     freedom = max(1, num - x.shape[1])
     variance = np.diag(inverse @ (scores.T @ scores) @ inverse) * num / freedom
     halves = stats.t.ppf((1 + level) / 2, freedom) * np.sqrt(np.maximum(0.0, variance))

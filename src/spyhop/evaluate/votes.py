@@ -20,7 +20,7 @@ from spyhop.settings import validated
 from spyhop.statistics import Interval, nominal_kappa
 from spyhop.statistics.agreement import krippendorff_alpha
 from spyhop.statistics.preference import bounded_mean
-from spyhop.store import key_of, row_id
+from spyhop.store import row_id
 from spyhop.store.files import json_file
 from spyhop.store.rows import read_rows
 
@@ -146,17 +146,11 @@ def _screening(path: Path) -> list[VotePair]:
         texts = [row.get(name) for name in ("question", "better", "worse")]
         if not all(isinstance(text, str) and text for text in texts):
             raise InputError(f"{where}: a screening item needs question, better and worse")
-        question, better, worse = map(str, texts)
-        a, b = (better, worse) if number % 2 else (worse, better)
-        name = row_id("screening", question, better, worse)
-        expected = "a" if number % 2 else "b"
+        question, *sides = map(str, texts)
+        a, b = sides if number % 2 else sides[::-1]
+        name, expected = row_id("screening", question, *sides), "a" if number % 2 else "b"
         found.append(VotePair(id=name, question=question, a=a, b=b, expected=expected))
     return found
-
-
-def page_key(names: Sequence[str], pairs: Sequence[VotePair]) -> str:
-    """Return the hash of what a page asks: the same page keeps its votes."""
-    return key_of([*names, *((p.id, p.question, p.a, p.b, p.expected) for p in pairs)])
 
 
 def read_votes(paths: Sequence[Path], least_passed: float = LEAST_PASSED) -> Votes:

@@ -67,7 +67,7 @@ def comparison_page(compared: ComparedLogs) -> str:
         if results := getattr(compared, f"by_{by}"):
             section = ReportSection(title, lead)
             if 1 < len(results) <= MOST_BARS:
-                chart = differences([*results, compared.overall])
+                chart = draw_differences([*results, compared.overall])
                 section.chart(chart, f"{second} minus {first}, with 95 % intervals.")
             section.table(_table(compared, by))
             sections.append(section)
@@ -82,7 +82,7 @@ def comparison_page(compared: ComparedLogs) -> str:
     return render_page(title, "Two models, item by item.", sections, page_footer())
 
 
-def differences(results: Sequence[PairedResult]) -> alt.TopLevelMixin:
+def draw_differences(results: Sequence[PairedResult]) -> alt.TopLevelMixin:
     """Return a forest plot of differences, those of shares in points."""
     rows = [
         (each.group, scale * each.difference, scale * each.low, scale * each.high)

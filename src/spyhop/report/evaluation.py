@@ -1,6 +1,7 @@
 """The report of an evaluation: scores with their rates, differences, samples, system messages."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 
 from markupsafe import Markup
 
@@ -21,12 +22,14 @@ from spyhop.evaluate import (
 )
 from spyhop.evaluate.published import published
 from spyhop.evaluate.rates import ALL
-from spyhop.report.comparison import differences_table
+from spyhop.report.comparison import MOST_BARS, differences_table, draw_differences
 from spyhop.report.contamination import contamination_section, seen_items
 from spyhop.report.html import ReportSection, Table, percent, percent_interval, write_page
 from spyhop.report.items import items_section
 from spyhop.report.safety import overlap_sections, safety_sections, spread_section
-from spyhop.schema import Config
+from spyhop.report.score_charts import radar, score_bars
+from spyhop.report.suite_texts import add_disagreements, add_first_prompt, disagreeing
+from spyhop.schema import Config, Item
 from spyhop.stage import FOLDER, Context, Estimate, stage
 from spyhop.store import Artifact
 
@@ -59,7 +62,7 @@ class EvaluationPageConfig(Config):
 
 
 @stage(
-    version=1, writes=FOLDER, shows_names=True, plan=lambda config, **inputs: Estimate(seconds=3)
+    version=2, writes=FOLDER, shows_names=True, plan=lambda config, **inputs: Estimate(seconds=3)
 )
 def evaluation_page(
     ctx: Context,
@@ -88,7 +91,7 @@ def evaluation_page(
     """
     seen = None if shared is None else seen_items(list(shared.rows(ItemOverlap)))
     sections = [
-        scores_with_rates(scores, seen, sealed, config.notes),
+        *scores_sections(scores, items, config.hidden, seen, sealed, config.notes),
         *([samples_section(sampled, seen)] if sampled else []),
         *([sweep_section(swept)] if swept else []),
         *([spread_section(sampled or {}, swept or {})] if sampled or swept else []),
@@ -102,19 +105,65 @@ def evaluation_page(
     write_page(ctx.out, config.title, lead, sections, items, scores, sampled or {}, swept or {})
 
 
-def scores_with_rates(
+def scores_sections(
     scores: Mapping[str, Artifact],
-    seen: Mapping[str, ItemOverlap] | None,
+    items: Mapping[str, Artifact],
+    hidden: Collection[str] = (),
+    seen: Mapping[str, ItemOverlap] | None = None,
     sealed: Artifact | None = None,
     notes: Sequence[str] = (),
     title: str = "Scores",
-) -> ReportSection:
-    """Scores of every model on every task, with form, budget and rates beside each."""
-    section = ReportSection(title)
+) -> list[ReportSection]:
+    """Scores of every model: those of whole suites, then a section for each suite."""
+    overview = ReportSection(title)
     state = seal_state(scores, sealed)
     for text in (f"{state.text[:1].upper()}{state.text[1:]}.", *notes):
-        section.text(text)
+        overview.text(text)
     found = {name: task_scores(name, artifact, seen) for name, artifact in scores.items()}
+    totals = {name: [each for each in own if each.task == ALL] for name, own in found.items()}
+    overview.table(scores_table(totals))
+    sections = [overview]
+    for suite in dict.fromkeys(each.suite for own in found.values() for each in own):
+        of_suite = {
+            name: own
+            for name, tasks in found.items()
+            if (own := [each for each in tasks if each.suite == suite])
+        }
+        sections.append(suite_section(suite, of_suite, sealed))
+        if suite in hidden:
+            sections[-1].text("The texts of this suite stay off the page.")
+        else:
+            add_texts(sections[-1], [own[0] for own in of_suite.values()], items)
+    return sections
+
+
+def suite_section(
+    suite: str, found: Mapping[str, Sequence[TaskScores]], sealed: Artifact | None
+) -> ReportSection:
+    """Every model on the tasks of a suite: charts, rates, differences, topics."""
+    section = ReportSection(f"Suite {suite}")
+    tasks = {name: own if len(own) > 2 else own[:1] for name, own in found.items()}
+    for name, own in tasks.items():
+        if len(own) > 1:
+            mean = macro_average(own)
+            section.text(
+                f"{name}: macro average over {len(own) - 1} tasks "
+                f"{percent(mean.value)} % ({percent_interval(mean.low, mean.high)})."
+            )
+    add_charts(section, tasks, "task")
+    section.table(scores_table(tasks))
+    if len(found) > 1:
+        add_differences(section, tasks, sealed)
+    if topics := {name: by_topic(own) for name, own in found.items() if by_topic(own)}:
+        add_charts(section, topics, "topic")
+        section.table(scores_table(topics))
+        if len(topics) > 1:
+            add_differences(section, topics, None)
+    return section
+
+
+def scores_table(found: Mapping[str, Sequence[TaskScores]]) -> Table:
+    """Return the table of scores with form, budget and rates beside each, without empty columns."""
     rows = [
         [
             Markup('<b class="wrong">{}</b>').format(cell) if is_red else cell
@@ -122,36 +171,68 @@ def scores_with_rates(
         ]
         for score, other in with_first(found)
     ]
-    for name, tasks in found.items():
-        for suite in dict.fromkeys(each.suite for each in tasks):
-            own = [each for each in tasks if each.suite == suite]
-            if len(own) > 2:
-                mean = macro_average(own)
-                section.text(
-                    f"{name}, {suite}: macro average over {len(own) - 1} tasks "
-                    f"{percent(mean.value)} % ({percent_interval(mean.low, mean.high)})."
-                )
-    if len(scores) > 1:
-        section.table(first_differences(found, sealed))
-    section.table(Table(HEADINGS, rows, CAPTION))
-    return section
+    shown = [place for place in range(len(HEADINGS)) if any(row[place] for row in rows)]
+    cells = [[row[place] for place in shown] for row in rows]
+    return Table([HEADINGS[place] for place in shown], cells, CAPTION)
 
 
-def first_differences(
-    found: Mapping[str, Sequence[TaskScores]], sealed: Artifact | None = None
-) -> Table:
-    """Differences to the first model on every task; sealed ones say what they show."""
+def add_charts(
+    section: ReportSection, found: Mapping[str, Sequence[TaskScores]], kind: str
+) -> None:
+    """Add bars with intervals, and a radar of three or more tasks or topics."""
+    groups: dict[str, list[TaskScores]] = {}
+    for each in (each for own in found.values() for each in own):
+        groups.setdefault(each.task, []).append(each)
+    if len(groups) > MOST_BARS:
+        return
+    caption = f"Score of each {kind} with its 95 % interval; red: guessing."
+    section.chart(score_bars(groups), caption)
+    spokes = {name: some for name, some in groups.items() if name != ALL}
+    if len(spokes) > 2 and all(len(some) == len(found) for some in spokes.values()):
+        section.chart(radar(spokes), f"Score % of each {kind}; dashed: guessing.")
+
+
+def by_topic(own: Sequence[TaskScores]) -> list[TaskScores]:
+    """Return the total and each topic; nothing where topics are the tasks, or only one."""
+    total = own[0]
+    topics = sorted({score.topic for score in total.scores})
+    pairs = {(score.topic, score.task) for score in total.scores}
+    if len(topics) < 2 or len(topics) == len(pairs) == len(own) - 1:
+        return []
+    some = {topic: tuple(s for s in total.scores if s.topic == topic) for topic in topics}
+    return [total, *(replace(total, task=t or "no topic", scores=s) for t, s in some.items())]
+
+
+def add_texts(
+    section: ReportSection, totals: Sequence[TaskScores], items: Mapping[str, Artifact]
+) -> None:
+    """Add what a suite was asked: its first prompt, and items on which the models differ."""
+    first = totals[0]
+    ids = {first.ids[0]}
+    for other in totals[1:]:
+        ids.update(name for side in disagreeing(first, other) for name in side)
+    asked = {item.id: item for each in items.values() for item in each.rows(Item) if item.id in ids}
+    add_disagreements(section, totals, asked)
+    if first.ids[0] in asked:
+        add_first_prompt(section, asked[first.ids[0]], first.protocol)
+
+
+def add_differences(
+    section: ReportSection, found: Mapping[str, Sequence[TaskScores]], sealed: Artifact | None
+) -> None:
+    """Add differences to the first model, drawn and in numbers; sealed ones say what they show."""
     (first, own), *others = found.items()
-    results = [
-        (f"{name} minus {first}", each)
-        for name, tasks in others
-        for each in differences(own, tasks)
-    ]
-    if sealed is None:
-        return differences_table(results)
-    smallest = SealConfig.model_validate(sealed.record.config).smallest_difference
-    cells = [of_interest(each, smallest) for _, each in results]
-    return differences_table(results, {"smallest of interest": cells})
+    results = []
+    for name, tasks in others:
+        some = differences(own, tasks)
+        results += [(f"{name} minus {first}", each) for each in some]
+        if len(some) <= MOST_BARS and any(each.low is not None for each in some):
+            section.chart(draw_differences(some), f"{name} minus {first}, with 95 % intervals.")
+    more = {}
+    if sealed is not None:
+        smallest = SealConfig.model_validate(sealed.record.config).smallest_difference
+        more["smallest of interest"] = [of_interest(each, smallest) for _, each in results]
+    section.table(differences_table(results, more))
 
 
 def with_first(

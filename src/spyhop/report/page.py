@@ -10,7 +10,7 @@ from spyhop.report.audit import audit_section
 from spyhop.report.contamination import contamination_section, seen_items
 from spyhop.report.cost import cost_section
 from spyhop.report.data_figures import messages_section, mixture_section
-from spyhop.report.evaluation import scores_with_rates
+from spyhop.report.evaluation import scores_sections
 from spyhop.report.html import RESULTS, write_page
 from spyhop.report.items import items_section
 from spyhop.report.probe_figures import probe_section
@@ -37,7 +37,7 @@ class ReportConfig(Config):
 
 
 @stage(
-    version=6, writes=FOLDER, shows_names=True, plan=lambda config, **inputs: Estimate(seconds=5)
+    version=7, writes=FOLDER, shows_names=True, plan=lambda config, **inputs: Estimate(seconds=5)
 )
 def page(
     ctx: Context,
@@ -72,7 +72,7 @@ def page(
         student = next(iter(config.phases))
         is_compared = student in scores and len(scores) > 1
         sections.append(scores_section(scores, seen, student if is_compared else ""))
-        sections.append(scores_with_rates(scores, seen, title="Rates beside the scores"))
+        sections += scores_sections(scores, items or {}, seen=seen, title="Rates beside the scores")
     if scores and items:
         sections.append(items_section(ctx.out, items, scores))
         sections.append(audit_section(audits))

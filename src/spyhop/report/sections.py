@@ -162,7 +162,6 @@ def scores_section(
         results = task_results(name, artifact, seen)
         section.text(chance_sentence(results))
         found += _without_repeats(results)
-    section.chart(_scores_chart(found), "Accuracy with 95 % interval over items; tick: guessing.")
     if student:
         section.table(student_differences(scores, student))
     headings = ["task", "model", "n", "answered %", "accuracy %, 95 % interval", "chance %"]
@@ -190,34 +189,6 @@ def _without_repeats(results: Sequence[TaskResult]) -> list[TaskResult]:
     """Drop the only task of a suite: the suite's own line says the same."""
     num = Counter(each.suite for each in results)
     return [each for each in results if each.task == ALL or num[each.suite] > 2]
-
-
-def _scores_chart(found: Sequence[TaskResult]) -> alt.TopLevelMixin:
-    values = [
-        {
-            "task": f"{each.suite} {each.task}".replace("_", " "),
-            "model": each.model,
-            "value": 100 * each.interval.value,
-            "low": 100 * each.interval.low,
-            "high": 100 * each.interval.high,
-            "chance": 100 * each.chance,
-        }
-        for each in found
-    ]
-    base = alt.Chart(alt.Data(values=values))
-    y = alt.Y("task:N", title=None, axis=alt.Axis(labelLimit=280))
-    color = alt.Color("model:N", title=None, scale=alt.Scale(range=list(PALETTE)))
-    offset = alt.YOffset("model:N")
-    x = alt.X("low:Q", title="accuracy %", scale=alt.Scale(domain=[0, 100]))
-    rules = base.mark_rule(strokeWidth=2).encode(x=x, x2="high:Q", y=y, yOffset=offset, color=color)
-    dots = base.mark_circle(size=40, opacity=1).encode(
-        x="value:Q", y=y, yOffset=offset, color=color
-    )
-    # Every layer needs the offset, or the scale of y has no bands and models slip a row down.
-    ticks = base.mark_tick(color="#b33", thickness=2, size=10).encode(
-        x="chance:Q", y=y, yOffset=offset
-    )
-    return alt.layer(ticks, rules, dots).properties(width=480)
 
 
 def _curve(name: str, losses: list[float], before: int, tokens: int) -> list[dict[str, Any]]:

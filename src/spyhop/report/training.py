@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from spyhop.evaluate import ItemOverlap
 from spyhop.report.contamination import seen_items
-from spyhop.report.evaluation import scores_with_rates
+from spyhop.report.evaluation import scores_sections
 from spyhop.report.html import write_page
 from spyhop.report.items import items_section
 from spyhop.report.probe_figures import probe_section
@@ -23,7 +23,7 @@ class TrainingPageConfig(Config):
 
 
 @stage(
-    version=2, writes=FOLDER, shows_names=True, plan=lambda config, **inputs: Estimate(seconds=5)
+    version=3, writes=FOLDER, shows_names=True, plan=lambda config, **inputs: Estimate(seconds=5)
 )
 def training_page(
     ctx: Context,
@@ -44,7 +44,7 @@ def training_page(
     probes = {} if probe is None else {config.title: probe}
     seen = None if shared is None else seen_items(list(shared.rows(ItemOverlap)))
     sections = [
-        *([scores_with_rates(scores, seen)] if scores else []),
+        *(scores_sections(scores, items or {}, config.hidden, seen) if scores else []),
         *([items_section(ctx.out, items, scores, config.hidden)] if items and scores else []),
         training_section({config.title: phases}),
         *([probe_section(probes)] if probes else []),

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.resources import files
 
-from spyhop.evaluate.votes import FORMAT, VotePair, page_key
+from spyhop.evaluate.votes import FORMAT, VotePair
+from spyhop.store import key_of
 from spyhop.text.escape import visible
 from spyhop.text.template import fill
 
@@ -22,7 +23,7 @@ def vote_page(names: tuple[str, str], pairs: Sequence[VotePair]) -> str:
         pairs: What to vote on, screening items among them.
     """
     items = [{name: visible(text) for name, text in asdict(pair).items()} for pair in pairs]
-    data = {"format": FORMAT, "page": page_key(names, pairs), "a": names[0], "b": names[1]}
+    data = {"format": FORMAT, "a": names[0], "b": names[1], "page": key_of([*names, items])}
     script, style = (_asset(f"vote.{kind}") for kind in ("js", "css"))
     text = json.dumps({**data, "items": items}, ensure_ascii=False).translate(_JSON_IN_HTML)
     return fill(

@@ -10,11 +10,11 @@ from collections.abc import Iterable
 from itertools import pairwise
 from math import log2
 
+from spyhop.text.style import style_of
+
 FEATURES = ("length", "layout", "steps", "hedging", "overlap")
 """Names of the features, in the order of `form_of`."""
 _WORD = re.compile(r"[^\W_]+")
-_LAYOUT = re.compile(r"^ {0,8}(?:#{1,6} |[-*+] |\d{1,3}[.)] |\||```)|\*\*[^*\n]{1,200}\*\*", re.M)
-"""Headers, list items, table rows, code fences and bold text."""
 _STEPS = re.compile(
     r"(?<!\w)(?:[a-j1-9]\)|step \d|first(?:ly)?|second(?:ly)?|third(?:ly)?|then|next|after that|"
     r"therefore|thus|hence|so|because|since|finally|it follows|start|given that)(?!\w)",
@@ -49,7 +49,8 @@ def form_of(text: str, phrases: frozenset[tuple[str, str]]) -> tuple[float, ...]
     words = _words(text)
     pairs = list(pairwise(words))
     shared = sum(pair in phrases for pair in pairs) / max(1, len(pairs))
-    counts = (len(words), *(len(rule.findall(text)) for rule in (_LAYOUT, _STEPS, _HEDGES)))
+    marks = (len(rule.findall(text)) for rule in (_STEPS, _HEDGES))
+    counts = (len(words), sum(style_of(text)[1:]), *marks)
     return (*(log2(1 + num) for num in counts), shared / _PHRASES_PER_UNIT)
 
 
