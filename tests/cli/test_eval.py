@@ -72,6 +72,8 @@ def test_a_plan_says_which_difference_can_be_shown(cli, place: Path):
     assert code == 0, error
     assert re.search(r"questions: 10 items can show no difference between two models", told)
     assert not list(place.glob("out/evaluate.*"))
+    code, told, error = cli(*_command("--plan", "--limit", "3"))
+    assert code == 0 and "questions: 3 items can show" in told, error
 
 
 def test_system_messages_are_swept(cli, place: Path):
@@ -106,6 +108,14 @@ def test_a_changed_extractor_asks_nothing_and_lists_the_verdicts(cli, place: Pat
     num = sum(a["extracted"] != b["extracted"] for a, b in zip(rows, before, strict=True))
     assert f"{num} of 10 verdicts change" in told
     assert not (place / "out" / ".journal").exists()
+    for change, text in [
+        ("measure.extract=last", r"measure\.extract.*last"),
+        ("measure.extracted=stated", r"measure\.extracted"),
+        ("measure.form=prefilled", r"measure\.form: .*stored.* extract, metric"),
+        ("measure=3", r"--set measure: "),
+        ("limit=3", r"--set limit: "),
+    ]:
+        _refused(cli("eval", "--rescore", "out", "--set", change), text)
 
 
 def test_wrong_inputs_are_one_line(cli, place: Path):
@@ -114,6 +124,10 @@ def test_wrong_inputs_are_one_line(cli, place: Path):
     _refused(cli("eval", "--rescore", "."), r"no finished evaluation")
     _refused(cli(*_command("--set", "measure.metric=acc_norm")), r"acc_norm.*likelihood")
     _refused(cli(*_command("--set", "measure.form=begun")), r"measure\.form.*begun")
+    (place / "q.jsonl").write_text("")
+    _refused(cli(*_command()), r"q\.jsonl: no items of questions")
+    _refused(cli(*_command("--system-messages", "q.jsonl")), r"q\.jsonl: no rows")
+    _refused(cli(*_command("--system-messages", "m.jsonl")), r"m\.jsonl: no such file")
     (place / "q.jsonl").write_text('{"question": "Q", "answer": \n')
     _refused(cli(*_command()), r"q\.jsonl: line 1: not JSON")
     _refused(cli("eval", "none", *_command()[2:]), r"none: ")

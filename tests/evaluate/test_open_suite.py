@@ -14,6 +14,7 @@ from spyhop.evaluate.open_suite import (
     RespondConfig,
     open_questions,
     open_suite_names,
+    plan_questions,
     read_open_suite,
     ready_answers,
     ready_verdicts,
@@ -21,6 +22,7 @@ from spyhop.evaluate.open_suite import (
 )
 from spyhop.models import Sampling
 from spyhop.schema import InputError, Question, RecipeError, Response, Verdict
+from spyhop.stage import Estimate
 from spyhop.store import Artifact, Source
 
 PUBLISHED = {
@@ -227,3 +229,16 @@ def test_later_turns_are_asked_with_the_earlier_responses(tmp_path: Path):
     (row,) = made.rows(Response)
     assert row.turns == ["to One?", "to Two?"]
     assert [turn.content for turn in model.seen[-1]] == ["Be brief.", "One?", "to One?", "Two?"]
+
+
+def test_a_plan_counts_no_more_questions_than_there_are():
+    suite = read_open_suite("vicuna")
+    for limit, num in [(None, 80), (3, 3), (500, 80)]:
+        assert plan_questions(QuestionsConfig(suite=suite, limit=limit), Estimate()).rows == num
+
+
+def test_a_file_without_rows_is_an_error(tmp_path: Path):
+    path = tmp_path / "question.jsonl"
+    path.write_text("")
+    with pytest.raises(InputError, match=r"question\.jsonl: no questions of vicuna"):
+        _questions(tmp_path, "vicuna", path)

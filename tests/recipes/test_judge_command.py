@@ -135,7 +135,7 @@ def test_a_judge_that_is_the_teacher_or_the_model_is_flagged(cli: Command, serve
     ("options", "message"),
     [
         (["--suite", "nosuch"], "no suite 'nosuch'; known: alpaca-eval"),
-        (["--suite", "vicuna"], "data is missing: where the files of vicuna are"),
+        (["--suite", "vicuna"], "where the files of vicuna are; set `data`, or add --data "),
         (["--form", "best"], "forms"),
         (["short.jsonl", "folder/short.jsonl"], "write NAME="),
         (["--reference", "nosuch.jsonl"], "nosuch.jsonl"),
@@ -234,3 +234,8 @@ def test_vicunas_share_of_chatgpts_grades_is_the_published_one(cli: Command, dat
     assert done.code == 0, done.stderr
     figure = _figures()["answer_vicuna-13b", "share of the other's grades"]
     assert round(100 * figure["value"]) == 92 and figure["num"] == 80
+
+
+def test_a_judge_is_needed(cli: Command, tmp_path: Path):
+    done = cli("judge", "a.jsonl", "--suite", "vicuna", "--data", f"vicuna={tmp_path}")
+    assert done.code == 2 and "name at least one judge: --judge FILE" in done.stderr

@@ -142,7 +142,10 @@ def _messages(given_as: str) -> list[dict[str, Any]]:
         return []
     if given_as == "orca":
         return [message.model_dump() for message in orca_messages()]
-    return [row for _, row in read_rows(Path(given_as))]
+    found = [row for _, row in read_rows(Path(given_as))]
+    if not found:
+        raise RecipeError(f"--system-messages {given_as}: no rows; each is an `id` and a `text`")
+    return found
 
 
 def _print_power(recipe: Recipe, out: Path) -> None:
@@ -179,7 +182,10 @@ def _rescore(out: Path, changes: Sequence[str]) -> None:
     settings: dict[str, Any] = {}
     for change in changes:
         apply_change(settings, change)
-    measure = settings.get("measure", {})
+    measure = settings.pop("measure", {})
+    if settings or not isinstance(measure, dict):
+        name = next(iter(settings), "measure")
+        raise RecipeError(f"--set {name}: a new reading has the settings `measure.NAME` only")
     steps = _steps(existing(out) / RUNS / RUN)
     items = {name: each for name, each in steps.items() if name.startswith(ITEMS)}
     console = Console(highlight=False, soft_wrap=True)

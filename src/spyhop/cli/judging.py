@@ -64,6 +64,10 @@ def judge(
     """
     suite = suite or ("pandalm" if check else "vicuna")
     where = places(data)
+    if not judges and not any(change.startswith("judges") for change in set_):
+        raise RecipeError(
+            "name at least one judge: --judge FILE, a teacher file, folder or verdicts"
+        )
     named = _named(models or [])
     if reference and reference not in named:
         named = _named([*(models or []), reference])

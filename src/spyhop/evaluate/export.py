@@ -11,7 +11,8 @@ from spyhop.evaluate.asking import cue_of, user_turn
 from spyhop.evaluate.measure import MeasureConfig
 from spyhop.evaluate.reading import read_fields
 from spyhop.evaluate.task import Protocol
-from spyhop.schema import InputError, Item, Score
+from spyhop.schema import InputError, Item, RecipeError, Score
+from spyhop.settings import validated
 from spyhop.store import Artifact, atomic_write
 
 
@@ -94,17 +95,29 @@ class Rescored:
         return any(getattr(one, name) != getattr(other, name) for name in _COMPARED)
 
 
+READ_BY = ("extract", "metric", "filters")
+"""Settings that change how a response is read."""
 _COMPARED = ("extracted", "correct", "value")
 
 
 def rescore(
     items: Mapping[str, Artifact], scores: Artifact, changes: Mapping[str, Any]
 ) -> Iterator[Rescored]:
-    """Yield every score with its new reading; scored options have no response to read."""
+    """Yield every score with its new reading; scored options have no response to read.
+
+    Raises:
+        RecipeError: If a change is unknown, or would change what was asked.
+    """
+    if asked := sorted(changes.keys() & Protocol.model_fields.keys() - set(READ_BY)):
+        raise RecipeError(
+            f"measure.{asked[0]}: the responses are stored, and it changes what is asked; "
+            f"a new reading can change {', '.join(READ_BY)}"
+        )
     stored = MeasureConfig.model_validate(scores.record.config)
     for item, score in joined(items, scores):
         own = stored.protocol(item.suite)
-        protocol = Protocol.model_validate(own.model_dump() | dict(changes))
+        given = own.model_dump() | dict(changes)
+        protocol = validated(Path("--set"), Protocol, given, "measure.", {})
         after = score
         if own.method == "generate" and own.metric != "toxicity":
             fields = read_fields(score.response, score.ending, item, protocol)

@@ -38,11 +38,24 @@ class ItemsConfig(Config):
 
 
 def plan_read_items(config: ItemsConfig, folder: Estimate) -> Estimate:
-    """Return the published number of items, or the rows of the files."""
+    """Return the published number of items, or the rows of the files; with a limit, at most."""
     rows = config.task.num_items or folder.rows
-    if config.limit is not None and config.tasks is not None:
-        rows = min(rows, config.limit * len(config.tasks))
+    num_tasks = _most_tasks(config, folder)
+    if config.limit is not None and num_tasks:
+        rows = min(rows, config.limit * num_tasks)
     return Estimate(rows=rows)
+
+
+def _most_tasks(config: ItemsConfig, folder: Estimate) -> int:
+    """Return how many tasks are read at most; 0 if that is unknown before reading."""
+    task = config.task
+    if config.tasks is not None:
+        return len(config.tasks)
+    if isinstance(task, LmEvalSuite):
+        return len(task.members)
+    if task.files.count("*") != 1:
+        return 1
+    return len(task.tasks) or len(folder.parts)
 
 
 @stage(version=3, writes=Item, plan=plan_read_items)
@@ -61,6 +74,8 @@ def read_items(ctx: Context, config: ItemsConfig, *, folder: Artifact) -> Iterat
         yield from (item for item in found if item.id in kept)
     if unused is not None:
         unused.report()
+    if not num_items:
+        raise InputError(f"{folder.path}: no items of {task.name}; the files have no rows")
     if config.tasks is None and task.num_items not in (0, num_items):
         raise InputError(
             f"{folder.path}: {num_items:,} items of {task.name}, published are {task.num_items:,}; "

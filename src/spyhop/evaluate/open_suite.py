@@ -112,7 +112,8 @@ class QuestionsConfig(Config):
 
 def plan_questions(config: QuestionsConfig, folder: Estimate) -> Estimate:
     """Count the published questions, and the rows of each turn."""
-    rows = config.limit or config.suite.published or folder.rows
+    rows = config.suite.published or folder.rows
+    rows = rows if config.limit is None else min(rows, config.limit)
     return Estimate(rows=rows, parts=(rows,) * config.suite.num_turns)
 
 
@@ -132,6 +133,8 @@ def open_questions(
         )  # fmt: skip
         if found.setdefault(name, question).turns != turns:
             raise InputError(f"{where}: a second question has the id {name!r}")
+    if not found:
+        raise InputError(f"{folder.path}: no questions of {suite.name}; the files have no rows")
     if suite.published not in (0, len(found)):
         ctx.notice(f"{suite.name}: {len(found):,} questions; published are {suite.published:,}")
     kept = set(sorted(found, key=lambda name: row_id("0/limit", name))[: config.limit])

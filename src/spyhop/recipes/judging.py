@@ -81,7 +81,10 @@ class JudgingConfig(Config):
         if self.reference and self.reference not in self.models:
             raise ValueError(f"reference {self.reference!r} is not among the models")
         if self.data is None and not _is_rows(Path(self.suite)):
-            raise ValueError(f"data is missing: where the files of {self.suite} are")
+            raise ValueError(
+                f"data is missing: where the files of {self.suite} are; set `data`, or add "
+                f"--data {self.suite}=FOLDER"
+            )
         return self
 
 

@@ -62,6 +62,8 @@ def byte_lines(path: Path) -> Iterator[bytes]:
     try:
         with pa.input_stream(str(path), compression="detect") as stream:
             yield from io.BufferedReader(stream, 1 << 20)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
     except (OSError, EOFError) as error:
         raise InputError(f"{path}: cannot be read ({error!s:.80})") from None
 

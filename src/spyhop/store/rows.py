@@ -201,6 +201,8 @@ def _blocks(path: Path) -> Iterator[bytes]:
         with pa.input_stream(str(path), compression="detect") as stream:
             while block := stream.read(_BLOCK):
                 yield block
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
     except (OSError, EOFError) as error:
         raise InputError(f"{path}: cannot be read ({error!s:.80})") from None
 
