@@ -239,6 +239,8 @@ def test_an_endpoint_without_log_probabilities_says_that_it_was_parsed(tmp_path:
     settings = {"method": "likelihood", "metric": "acc_norm"}
     (score,) = _measured(tmp_path, Parsed([]), CHOICE, **settings)
     assert (score.correct, score.metric, score.finish_reason) == (True, "acc", "parsed")
+    (score,) = _measured(tmp_path / "2", Parsed([]), CHOICE, method="likelihood")
+    assert (score.correct, score.metric) == (True, "accuracy")  # comparable with other models
 
 
 def test_free_answers_have_several_golds_and_may_be_declined(tmp_path: Path):

@@ -68,7 +68,7 @@ def _score(item: Item, protocol: Protocol, found: Sequence[Choice]) -> Score:
         extracted=answer,
         correct=answer in golds,
         value=metrics.get(name, 0.0),
-        metric="acc" if is_parsed else protocol.metric,
+        metric="acc" if is_parsed and protocol.metric != "accuracy" else protocol.metric,
         finish_reason=PARSED if is_parsed else SCORED,
         error=errors[0] if errors else None,
         ending="failed" if errors else "whole",

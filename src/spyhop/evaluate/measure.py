@@ -83,7 +83,7 @@ def plan_measure(
     return Estimate(rows=rows, calls={"model": calls})
 
 
-@stage(version=6, writes=Score, plan=plan_measure)
+@stage(version=7, writes=Score, plan=plan_measure)
 def measure(
     ctx: Context,
     config: MeasureConfig,

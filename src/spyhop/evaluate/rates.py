@@ -251,7 +251,7 @@ def _paired(first: TaskScores, second: TaskScores) -> PairedResult:
     if len(metrics) > 1:
         raise InputError(
             f"{first.suite} {first.task}: {first.model} and {second.model} have different metrics "
-            f"({', '.join(sorted(metrics))})"
+            f"({', '.join(sorted(metrics))}); set measure.metric to one that both have"
         )
     passages = [each.passage for each in second.scores[:: second.num_samples]]
     return paired_result(
