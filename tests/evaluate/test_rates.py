@@ -1,5 +1,6 @@
 """Scores with their rates: which of them could reverse a difference, samples, sealed tests."""
 
+import dataclasses
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from spyhop.evaluate import (
     SealConfig,
     TaskScores,
     could_reverse,
+    differences,
     macro_average,
     measure,
     red_rates,
@@ -229,3 +231,11 @@ def test_the_same_scoring_counts_once_however_often_it_runs(tmp_path: Path):
             model=FakeModel(["A"] * 4), force=True,
         )  # fmt: skip
     assert seal_state({"m": made}).text == "exploratory, scored once"
+
+
+def test_scores_by_different_metrics_are_not_compared(tmp_path: Path):
+    """An endpoint without log-probabilities has only `acc`, whatever metric was asked for."""
+    first = task_scores("m", _scored(tmp_path, ["A", "B"] * 4))
+    renamed = tuple(score.model_copy(update={"metric": "acc"}) for score in first[0].scores)
+    other = [dataclasses.replace(first[0], model="n", scores=renamed)]
+    assert differences(first, other) == [] and differences(first, first)

@@ -90,6 +90,11 @@ class TaskScores:
         return float(np.mean(found)) if found else None
 
     @property
+    def metric_names(self) -> set[str]:
+        """Names of the metrics that the items' values are of: one, but for damaged scores."""
+        return {score.metric for score in self.scores}
+
+    @property
     def metrics(self) -> dict[str, float]:
         """Mean of every metric that all items have."""
         names = set.intersection(*(set(score.metrics) for score in self.scores))
@@ -228,10 +233,11 @@ def differences(first: Sequence[TaskScores], second: Sequence[TaskScores]) -> li
     """Compare two models task by task on their common items, second minus first.
 
     P-values of a suite's tasks are adjusted for their number (Holm); its total is a test of its
-    own. Samples of an item are averaged.
+    own. Samples of an item are averaged. Tasks that the models were scored on by different metrics
+    (an endpoint without log-probabilities has only `acc`) are not compared.
 
     Raises:
-        InputError: If the models were scored by different metrics, or share no items of a task.
+        InputError: If the models share no items of a task.
     """
     others = {(each.suite, each.task): each for each in first}
     found = []
@@ -239,20 +245,19 @@ def differences(first: Sequence[TaskScores], second: Sequence[TaskScores]) -> li
         both = [
             _paired(others[suite, each.task], each)
             for each in second
-            if each.suite == suite and (suite, each.task) in others
+            if each.suite == suite and each.metric_names == _metric_names(others, each)
         ]
         found += [*both[:1], *with_holm(both[1:])]
     return found
 
 
+def _metric_names(others: Mapping[tuple[str, str], TaskScores], own: TaskScores) -> set[str]:
+    other = others.get((own.suite, own.task))
+    return set() if other is None else other.metric_names
+
+
 def _paired(first: TaskScores, second: TaskScores) -> PairedResult:
     a, b = common_items(first, second)
-    metrics = {score.metric for each in (first, second) for score in each.scores}
-    if len(metrics) > 1:
-        raise InputError(
-            f"{first.suite} {first.task}: {first.model} and {second.model} have different metrics "
-            f"({', '.join(sorted(metrics))}); set measure.metric to one that both have"
-        )
     passages = [each.passage for each in second.scores[:: second.num_samples]]
     return paired_result(
         f"{second.suite} {second.task}",

@@ -225,6 +225,8 @@ def add_differences(
     results = []
     for name, tasks in others:
         some = differences(own, tasks)
+        if not some:
+            section.text(f"{name} and {first} have scores by different metrics: not compared.")
         results += [(f"{name} minus {first}", each) for each in some]
         if len(some) <= MOST_BARS and any(each.low is not None for each in some):
             section.chart(draw_differences(some), f"{name} minus {first}, with 95 % intervals.")
