@@ -1,5 +1,7 @@
 """Charts of scores: bars with their intervals, and a radar of tasks, as in the Orca paper."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from math import cos, pi, sin
 from typing import Any, Literal
