@@ -21,7 +21,7 @@ from spyhop.train.optimizer import OptimizerConfig
 SPAWN = multiprocessing.get_context("spawn")
 RUNTIME = Runtime(device="cpu", checkpoint_s=0.05)
 CONFIG = TuneConfig(
-    epochs=8.0,
+    epochs=15.0,
     batch_tokens=400,
     snapshots=(0.3, 0.9),
     dropout=0.1,
@@ -61,7 +61,7 @@ def test_killed_training_ends_with_the_same_weights(
             if path is not None and path.stat().st_mtime_ns > before:
                 break
             time.sleep(0.005)
-        time.sleep(moments.uniform(0.0, 0.3))
+        time.sleep(moments.uniform(0.0, 0.3 / num_kills))
         process.kill()
         process.join()
     path = _checkpoint(root)
