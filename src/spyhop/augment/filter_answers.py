@@ -34,7 +34,7 @@ class FilterAnswersConfig(Config):
 def filter_answers(
     ctx: Context, config: FilterAnswersConfig, *, answers: Artifact
 ) -> Iterator[Answer]:
-    """Yield the matching answers, in order. Failed rows are none of an exact number."""
+    """Yield the matching answers, in order. Failed rows do not count towards an exact number."""
     drawn: set[int] | None = None
     if config.num_rows is not None:
         levels = {
