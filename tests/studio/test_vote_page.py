@@ -11,14 +11,14 @@ import pytest
 
 from browser import Tab, browser
 from spyhop.evaluate.votes import VotePair, read_votes, tallies
-from spyhop.report.vote import vote_page
+from spyhop.studio.vote_page import vote_page
 
 HOSTILE = "</script><script>document.title=1</script><img src=x onerror=alert(1)> {data} \u202e"
 NAMES = ("ours <b>", "theirs")
 PAIRS = [
     VotePair(id=f"q{n}", question=f"Q{n} {HOSTILE}", a=f"ours {n} {HOSTILE}", b=f"theirs {n}")
     for n in range(5)
-] + [VotePair(id="s", question="2 + 2?", a="4", b="5", expected="a")]
+] + [VotePair(id="s", question="2 + 2?", a="4", b="5", suite="screening")]
 
 
 def _style(page: str) -> str:
@@ -41,14 +41,14 @@ def test_texts_are_data_and_names_are_not_shown():
     page = vote_page(NAMES, PAIRS)
     (text,) = re.findall(r'id="data">(.*?)</script>', page, re.DOTALL)
     data = json.loads(text)
-    assert data["items"][0]["question"] == f"Q0 {HOSTILE}".replace("\u202e", "[U+202E]")
+    assert data["pairs"][0]["question"] == f"Q0 {HOSTILE}".replace("\u202e", "[U+202E]")
     assert "<" not in text and ">" not in text
     body = page.replace(text, "")
     assert "ours" not in body and "theirs" not in body
 
 
 def test_another_question_is_another_page():
-    changed = [*PAIRS[:-1], VotePair(id="s", question="2 + 3?", a="4", b="5", expected="a")]
+    changed = [*PAIRS[:-1], VotePair(id="s", question="2 + 3?", a="4", b="5", suite="screening")]
     first, same, other = (
         re.search(r'"page": "(\w+)"', vote_page(NAMES, pairs))[1]
         for pairs in (PAIRS, list(PAIRS), changed)
@@ -120,7 +120,7 @@ async def _whole_vote(page: Path, folder: Path) -> None:
         await tab.press("1")  # no seventh vote
         await tab.run("document.getElementById('save').click()")
         for _ in range(50):
-            if list(folder.glob("votes-*.json")):
+            if list(folder.glob("votes-*.jsonl")):
                 break
             await asyncio.sleep(0.1)
         await tab.run("document.getElementById('change').click()")
@@ -143,7 +143,7 @@ def test_a_vote_by_keys_with_a_reload_is_read_back(tmp_path: Path):
     page = tmp_path / "vote.html"
     page.write_text(vote_page(NAMES, PAIRS), encoding="utf-8")
     asyncio.run(_whole_vote(page, tmp_path))
-    (saved,) = tmp_path.glob("votes-*.json")
+    (saved,) = tmp_path.glob("votes-*.jsonl")
     votes = read_votes([saved])
     (people,) = tallies(votes)
     assert (votes.a, votes.b, people.items) == (*NAMES, 5)
