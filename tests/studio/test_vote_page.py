@@ -57,14 +57,17 @@ def test_another_question_is_another_page():
 
 
 def test_colours_have_the_contrast_that_wcag_asks_for():
-    themes = re.findall(r":root \{(.*?)\}", _style(vote_page(NAMES, PAIRS)))
-    assert len(themes) == 2
-    for theme in themes:
-        colour = dict(re.findall(r"--(\w+): (#\w+);", theme))
-        for text, ground in (("ink", "paper"), ("ink", "soft"), ("muted", "paper"),
-                             ("accent", "paper"), ("on", "accent")):  # fmt: skip
+    blocks = re.findall(r":root \{(.*?)\}", _style(vote_page(NAMES, PAIRS)), re.DOTALL)
+    light, dark = dict[str, str](), dict[str, str]()
+    for place, block in enumerate(blocks):
+        own = dict(re.findall(r"--(\w+): (#\w+);", block))
+        light, dark = (light if place == len(blocks) - 1 else light | own), dark | own
+    assert len(blocks) == 3 and light["paper"] != dark["paper"]
+    for colour in (light, dark):
+        for text, ground in (("ink", "paper"), ("ink", "soft"), ("muted", "paper"), ("ink", "mark"),
+                             ("accent", "paper"), ("on", "accent"), ("ink", "target")):  # fmt: skip
             assert _contrast(colour[text], colour[ground]) >= 4.5, (text, ground)
-        assert _contrast(colour["line"], colour["paper"]) >= 3
+        assert _contrast(colour["edge"], colour["paper"]) >= 3
 
 
 def _contrast(first: str, second: str) -> float:

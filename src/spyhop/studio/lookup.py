@@ -20,7 +20,7 @@ def query(sql: str, **values: Any) -> list[dict[str, Any]]:  # noqa: ANN401 (pla
     """
     with duckdb.connect(config={"memory_limit": MEMORY, "threads": 2}) as base:
         try:
-            found: list[dict[str, Any]] = base.execute(sql, values).to_arrow_table().to_pylist()
+            found: list[dict[str, Any]] = base.sql(sql, params=values).to_arrow_table().to_pylist()
         except duckdb.Error as error:
             raise ArtifactError(f"its rows cannot be read ({str(error).splitlines()[0]})") from None
     return found

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
@@ -13,6 +13,7 @@ from starlette.routing import Route
 from spyhop.evaluate.comparison import ComparedLogs, Disagreement, compare_logs
 from spyhop.evaluate.logs import read_logs
 from spyhop.report.comparison import comparison_sections
+from spyhop.report.html import ReportSection
 from spyhop.schema import InputError
 from spyhop.store import Artifact
 from spyhop.studio.lookup import artifacts, model_name, parts_of, query
@@ -68,7 +69,7 @@ def names_of(first: Artifact, second: Artifact) -> tuple[str, str]:
 def compared(request: Request) -> Response:
     """Show the figures of two models, and rows on which they differ."""
     first, second = artifact_of(request, "first"), artifact_of(request, "second")
-    found = _compared(request, first, second)
+    found, sections = _compared(request, first, second)
     side, task = request.query_params.get("side", ""), request.query_params.get("task", "")
     rows = [
         row
@@ -80,7 +81,7 @@ def compared(request: Request) -> Response:
     shown = rows[start : start + ROWS_SHOWN]
     ids = [row.first.item for row in shown]
     return page(
-        request, "compare.html", found=found, sections=comparison_sections(found), total=len(rows),
+        request, "compare.html", found=found, sections=sections, total=len(rows),
         rows=_rows(shown, questions(first, ids), _reasons(first.path.parent, ids)), start=start,
         step=ROWS_SHOWN, side=side, task=task, sides=SIDES, first=first, second=second,
         query=request.query_params, tasks=[result.group for result in found.by_task],
@@ -88,18 +89,19 @@ def compared(request: Request) -> Response:
     )  # fmt: skip
 
 
-def _compared(request: Request, first: Artifact, second: Artifact) -> ComparedLogs:
-    """Return the comparison, computed once."""
+def _compared(
+    request: Request, first: Artifact, second: Artifact
+) -> tuple[ComparedLogs, list[ReportSection]]:
+    """Return the comparison and its tables, made once."""
     kept, key = site_of(request).kept, ("compare", first.digest, second.digest)
     if key not in kept:
         first.verify()
         second.verify()
         logs = read_logs(first.path, second.path)
         found = compare_logs(*logs, num_rows=MOST_ROWS, is_anyway=True)
-        kept[key] = replace(found, names=names_of(first, second))
-    found = kept[key]
-    assert isinstance(found, ComparedLogs)
-    return found
+        named = replace(found, names=names_of(first, second))
+        kept[key] = named, comparison_sections(named)
+    return cast(tuple[ComparedLogs, list[ReportSection]], kept[key])
 
 
 def _rows(
