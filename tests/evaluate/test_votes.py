@@ -3,7 +3,6 @@
 import itertools
 import json
 import random
-from collections import Counter
 from pathlib import Path
 from typing import Any
 

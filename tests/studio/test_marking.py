@@ -15,7 +15,9 @@ def test_pieces_are_the_text_and_equal_words_are_unmarked(first: str, second: st
     assert "".join(text for text, _ in one) == first
     assert "".join(text for text, _ in two) == second
     if first and second:
-        same = ["".join(text for text, kind in side if "differs" not in kind) for side in (one, two)]
+        same = [
+            "".join(text for text, kind in side if "differs" not in kind) for side in (one, two)
+        ]
         assert same[0] == same[1]
 
 

@@ -56,9 +56,12 @@ def make(
 
 @vote.command("read")
 def read(
-    files: Annotated[list[Path], typer.Argument(
+    files: Annotated[
+        list[Path],
+        typer.Argument(
             help="Votes that the page saved, or the studio keeps.", metavar="VOTES.jsonl..."
-        )],
+        ),
+    ],
     out: Annotated[Path, typer.Option("--out", help="File of verdicts to write (JSONL).")],
     judged: Annotated[
         list[Path] | None,

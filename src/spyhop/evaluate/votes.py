@@ -153,7 +153,9 @@ def read_votes(paths: Sequence[Path], least_passed: float = LEAST_PASSED) -> Vot
                 both = " and ".join(names or ())
                 raise InputError(f"{path}: votes on {vote.a} and {vote.b}, not on {both}")
             if vote.winner is None:
-                raise InputError(f"{path}: the vote of {vote.judge} on {vote.item_id} has no winner")
+                raise InputError(
+                    f"{path}: the vote of {vote.judge} on {vote.item_id} has no winner"
+                )
             if votes.setdefault((vote.judge, vote.item_id), vote) != vote:
                 raise InputError(
                     f"{path}: a second, different vote of {vote.judge} on {vote.item_id}"

@@ -6,7 +6,7 @@ from typing import Any
 
 from spyhop.lazy import duckdb
 from spyhop.schema import ArtifactError
-from spyhop.store import Artifact
+from spyhop.store import RUNS, Artifact
 from spyhop.store.artifact import load
 
 MEMORY = "256MB"
@@ -59,6 +59,12 @@ def made_from(artifact: Artifact, name: str) -> Iterator[Artifact]:
         for path in artifact.path.parent.glob(f"*.*-{each.key}"):
             if (found := load(path)) is not None:
                 yield found
+
+
+def steps_of(root: Path) -> dict[str, str]:
+    """Return run and step of the artifacts that the last runs of a store used, by name."""
+    links = (link for link in root.glob(f"{RUNS}/*/*") if link.is_symlink())
+    return {link.readlink().name: f"{link.parent.name}/{link.name}" for link in links}
 
 
 def model_name(artifact: Artifact) -> str:

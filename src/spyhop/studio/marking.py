@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from difflib import SequenceMatcher
+from itertools import pairwise
 
 from spyhop.text.marks import marks
 
@@ -21,9 +22,7 @@ def side_by_side(
     """Return both texts in pieces that together are the texts."""
     spans = [answer_span(*each) for each in zip((first, second), answers, strict=True)]
     changed = _differences(first, second)
-    one, two = (
-        list(_pieces(*each)) for each in zip((first, second), changed, spans, strict=True)
-    )
+    one, two = (list(_pieces(*each)) for each in zip((first, second), changed, spans, strict=True))
     return one, two
 
 
@@ -64,6 +63,6 @@ def _differences(first: str, second: str) -> tuple[list[Span], list[Span]]:
 def _pieces(text: str, changed: list[Span], answer: Span | None) -> Iterator[Piece]:
     kinds = [("differs", span) for span in changed] + ([("answer", answer)] if answer else [])
     edges = sorted({0, len(text), *(edge for _, span in kinds for edge in span)})
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in pairwise(edges):
         inside = [kind for kind, (low, high) in kinds if low <= start < high]
         yield text[start:end], " ".join(inside)

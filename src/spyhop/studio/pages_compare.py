@@ -1,7 +1,7 @@
 """Two models on the same items: the paired table, and rows side by side."""
 
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -16,7 +16,7 @@ from spyhop.report.comparison import comparison_sections
 from spyhop.report.html import ReportSection
 from spyhop.schema import InputError
 from spyhop.store import Artifact
-from spyhop.studio.lookup import artifacts, model_name, parts_of, query
+from spyhop.studio.lookup import artifacts, model_name, parts_of, query, steps_of
 from spyhop.studio.marking import side_by_side
 from spyhop.studio.responses import questions
 from spyhop.studio.site import artifact_of, page, site_of
@@ -46,16 +46,18 @@ def choose_two(request: Request, kind: str, stages: Sequence[str]) -> Response:
             site_of(request).artifact(asked["store"], asked[name])
         return RedirectResponse(f"{root}/{asked['first']}/{asked['second']}", 303)
     found = {
-        name: [(each.name, label_of(each)) for each in artifacts(root, *stages) if each.num_rows]
+        name: [(each.name, label_of(each, steps)) for each in artifacts(root, *stages)]
         for name, root in site_of(request).stores.items()
+        for steps in (steps_of(root),)
     }
     return page(request, "choose.html", kind=kind, stores=found)
 
 
-def label_of(artifact: Artifact) -> str:
-    """Return a model's name with the time and the key, since it may have been run several times."""
+def label_of(artifact: Artifact, steps: Mapping[str, str]) -> str:
+    """Return a model's name and step; the time and the key tell several runs apart."""
     time = artifact.record.created[:16].replace("T", " ")
-    return f"{model_name(artifact)}, {artifact.num_rows:,} rows, {time}, {artifact.key[:8]}"
+    step = steps.get(artifact.name, artifact.key[:8])
+    return f"{model_name(artifact)}: {step}, {artifact.num_rows:,} rows, {time}"
 
 
 def names_of(first: Artifact, second: Artifact) -> tuple[str, str]:

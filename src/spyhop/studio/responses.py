@@ -44,7 +44,9 @@ def question_of(row: Mapping[str, Any]) -> str:
     turns = row.get("messages") or ()
     asked = [turn["content"] for turn in turns if turn["role"] == "user"]
     if "response" not in row:  # a response's `turns` are those of the model
-        asked = asked or ([] if "origin" in row and "turns" in row else list(row.get("turns") or ()))
+        asked = asked or (
+            [] if "origin" in row and "turns" in row else list(row.get("turns") or ())
+        )
     return BETWEEN.join(asked) or row.get("question") or row.get("instruction") or ""
 
 
