@@ -5,9 +5,9 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
-from importlib.resources import files
 
 from spyhop.evaluate.votes import FORMAT, VotePair
+from spyhop.report.html import asset
 from spyhop.store import key_of
 from spyhop.text.escape import visible
 from spyhop.text.template import fill
@@ -24,20 +24,16 @@ def vote_page(names: tuple[str, str], pairs: Sequence[VotePair]) -> str:
     """
     items = [{name: visible(text) for name, text in asdict(pair).items()} for pair in pairs]
     data = {"format": FORMAT, "a": names[0], "b": names[1], "page": key_of([*names, items])}
-    script, style = (_asset(f"vote.{kind}") for kind in ("js", "css"))
+    script, style = (asset(f"vote.{kind}") for kind in ("js", "css"))
     text = json.dumps({**data, "items": items}, ensure_ascii=False).translate(_JSON_IN_HTML)
     return fill(
-        _asset("vote.html"),
+        asset("vote.html"),
         data=text,
         script=script,
         script_hash=_hash(script),
         style=style,
         style_hash=_hash(style),
     )
-
-
-def _asset(name: str) -> str:
-    return (files("spyhop.report") / "templates" / name).read_text(encoding="utf-8")
 
 
 def _hash(text: str) -> str:
