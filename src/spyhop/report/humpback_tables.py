@@ -184,7 +184,7 @@ def results_of(seen: Seen, measures: Measures) -> list[dict[str, Any]]:
     lines: list[dict[str, Any]] = []
     for each in seen:
         found = {measure: each.level(measure) for measure in measures}
-        figures = {
+        figures: dict[str, Any] = {
             name: {end: getattr(level, end) for end in ends} for name, level in found.items()
         }
         lines.append({**each.run.model_dump(), "num_rows": each.num_rows, **figures})
