@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +130,11 @@ def page_footer() -> str:
     """Return the version, the time and the command."""
     now = datetime.now(UTC).isoformat(timespec="seconds")
     return f"spyhop {__version__}, {now}\n{shlex.join(['spyhop', *sys.argv[1:]])}"
+
+
+def asset(name: str) -> str:
+    """Return a file beside the templates, such as the style sheet."""
+    return (files("spyhop.report") / "templates" / name).read_text(encoding="utf-8")
 
 
 def percent(value: float) -> str:
