@@ -3,7 +3,7 @@
     with Provider("anthropic", refuses={"temperature": "`temperature` is deprecated"}) as server:
         ...  # server.url, server.calls
 
-A reply is `re: ` and the last turn, unless `say` returns another one, a status and a body, or bytes.
+A reply is `re: ` and the last turn, unless `say` returns another one, or a status and a body.
 Prompts are counted in words. What was marked (Anthropic) or came before (Gemini) is cached.
 """
 
@@ -11,6 +11,7 @@ import json
 import threading
 from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import pairwise
 from typing import Any
 
 KEY = "sk-native-42"
@@ -125,7 +126,7 @@ class Provider:
         if not isinstance(body.get("max_tokens"), int):
             raise Refused(400, "max_tokens: Field required")
         roles = [turn["role"] for turn in body["messages"]]
-        is_alternating = all(a != b for a, b in zip(roles, roles[1:], strict=False))
+        is_alternating = all(a != b for a, b in pairwise(roles))
         if not roles or roles[0] != "user" or not is_alternating or "system" in roles:
             raise Refused(
                 400, f"messages: roles must alternate between user and assistant: {roles}"
@@ -164,7 +165,8 @@ class Provider:
             "stop_sequence": None,
             "usage": {
                 "input_tokens": rest, "cache_creation_input_tokens": written,
-                "cache_read_input_tokens": read, "output_tokens": min(len(words), body["max_tokens"]),
+                "cache_read_input_tokens": read, 
+                "output_tokens": min(len(words), body["max_tokens"]),
                 "service_tier": "standard",
             },
         }  # fmt: skip
