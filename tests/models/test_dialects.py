@@ -305,7 +305,7 @@ def openai_error(code: str | None, message: str = "no", kind: str = "x") -> dict
 
 INFO = "type.googleapis.com/google.rpc"
 DAILY = {"@type": f"{INFO}.QuotaFailure", "violations": [
-    {"quotaMetric": "m", "quotaId": "GenerateRequestsPerDayPerProjectPerModel-FreeTier"}]}  # fmt: skip
+    {"quotaMetric": "m", "quotaId": "GenerateRequestsPerDayPerProjectPerModel"}]}  # fmt: skip
 MINUTE = {"@type": f"{INFO}.QuotaFailure", "violations": [
     {"quotaMetric": "m", "quotaId": "GenerateRequestsPerMinutePerProjectPerModel"}]}  # fmt: skip
 DELAY = {"@type": f"{INFO}.RetryInfo", "retryDelay": "34.5s"}
