@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field
 from rich.table import Table as TerminalTable
 
 from spyhop.charts import draw_svg
@@ -49,7 +50,7 @@ class ArmsConfig(Config):
     """What the arms are called in the page."""
     caveats: tuple[str, ...] = ()
     """What a reader must know beside the figures."""
-    curated: dict[str, CuratedSet] = {}
+    curated: dict[str, CuratedSet] = Field(default_factory=dict)
     """By the name of documents, rated and kept pairs."""
 
 

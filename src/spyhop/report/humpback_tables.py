@@ -136,9 +136,10 @@ def scaling_section(seen: Seen, measures: Measures) -> ReportSection:
                 continue
             alpha = found.alpha
             has_interval = alpha.high > alpha.low  # none where all scores are equal
+            ends = f"{alpha.low:+.3f} to {alpha.high:+.3f}"
             rows.append({
                 **row, "α": f"{alpha.value:+.3f}",
-                "95 % interval": f"{alpha.low:+.3f} to {alpha.high:+.3f}" if has_interval else "n/a",
+                "95 % interval": ends if has_interval else "n/a",
                 "C": f"{found.constant:.3f}",
                 "of more rows": verdict(alpha) if has_interval else "n/a",
             })  # fmt: skip
