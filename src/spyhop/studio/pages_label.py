@@ -103,7 +103,9 @@ def _next(request: Request, rater: str, row_id: str) -> Response:
     for each in labels:
         others.setdefault(each["id"], set()).add(each["good"])
     disputed = {name for name, said in others.items() if len(said) > 1}
-    due = [name for name in sorted(ranked, key=lambda name: name not in disputed) if name not in own]
+    due = [
+        name for name in sorted(ranked, key=lambda name: name not in disputed) if name not in own
+    ]
     row_id = row_id or next(iter(due), "")
     row = rows_by_id(artifact, [row_id]).get(row_id) if row_id else None
     reasons = [*(["people disagree"] if row_id in disputed else []), *ranked.get(row_id, [])]
@@ -111,8 +113,8 @@ def _next(request: Request, rater: str, row_id: str) -> Response:
     return page(
         request, "label.html" if whole else "label_row.html", artifact=artifact, row=row,
         question=_question(artifact, row) if row else "", response=response_of(row) if row else "",
-        reasons=reasons, own=own.get(row_id, {"score": None, "why": ""}), rater=rater, due=len(due), done=len(own),
-        total=len(ranked), file=_file(request), asked=row_id,
+        reasons=reasons, own=own.get(row_id, {"score": None, "why": ""}), rater=rater,
+        due=len(due), done=len(own), total=len(ranked), file=_file(request), asked=row_id,
     )  # fmt: skip
 
 

@@ -33,8 +33,8 @@ from spyhop.studio.vote_page import pairs_json
 nav = [("Vote", "/vote")]
 MOST_PAIRS = 200
 """Pairs to vote on: a fixed random sample of the common questions."""
-_COMMON = """SELECT DISTINCT a.id FROM read_parquet($first) a JOIN read_parquet($second) b USING (id)
-    ORDER BY md5(a.id), a.id LIMIT $most"""
+_COMMON = """SELECT DISTINCT id FROM read_parquet($first) JOIN read_parquet($second) b USING (id)
+    ORDER BY md5(id), id LIMIT $most"""
 
 
 def choose(request: Request) -> Response:
@@ -73,7 +73,12 @@ def _cast(request: Request, vote: Verdict) -> Response:
     suites = {pair.id: pair.suite for pair in pairs}
     is_known = suites.get(vote.item_id) == vote.suite
     models = ("better", "worse") if vote.suite == SCREENING else names
-    if not is_known or (vote.a, vote.b) != models or not 0 < len(vote.judge) <= 80 or not vote.order:
+    if (
+        not is_known
+        or (vote.a, vote.b) != models
+        or not 0 < len(vote.judge) <= 80
+        or not vote.order
+    ):
         return PlainTextResponse("this vote is not on the pairs of this page", 422)
     row = vote.model_copy(update={"id": f"{vote.item_id}/{vote.judge}"}).model_dump()
     (put if vote.winner else remove_row)(_file(request), row)
@@ -102,7 +107,11 @@ def _file(request: Request) -> Path:
     first, second = artifact_of(request, "first"), artifact_of(request, "second")
     names = "-".join(re.sub(r"[^\w.]+", "-", name) for name in names_of(first, second))
     key = key_of([first.key, second.key])[:8]
-    return site_of(request).store(request.path_params["store"]) / PEOPLE / f"votes-{names[:80]}-{key}.jsonl"
+    return (
+        site_of(request).store(request.path_params["store"])
+        / PEOPLE
+        / f"votes-{names[:80]}-{key}.jsonl"
+    )
 
 
 def _pairs(request: Request) -> tuple[tuple[str, str], list[VotePair]]:
