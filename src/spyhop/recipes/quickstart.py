@@ -45,7 +45,6 @@ ArmName = Literal[
 TokenBudget = Literal["tokens", "few_tokens", "passes"]
 
 
-ASSISTANT = SolverConfig(misconceptions=True, slip_rate=0.08)
 ANSWER, STEPS = "answer", "steps"
 """Ids of the messages under which bare answers are trained and explaining arms are measured."""
 AUDITED_ITEMS = 100
@@ -269,7 +268,7 @@ class _Rows:
 
     def _teacher(self, kind: str) -> world.Solver:
         if kind == _TA:
-            seeded = ASSISTANT.model_copy(update={"seed": self._seed})
+            seeded = world.TA.model_copy(update={"seed": self._seed})
             return world.Solver(name="teaching assistant", solver=seeded)
         if kind == "styled":
             corrupt = SolverConfig(corrupt=True, seed=self._seed)
