@@ -150,16 +150,17 @@ def _chosen(
     Rows of a table get their ids and their `multiple_choice` flag.
     """
     limits = pa.table({"cell": np.arange(len(wanted)), "num": wanted, "pass": last_pass})
-    config = {
-        "memory_limit": f"{MEMORY_MB}MB",
-        "temp_directory": str(ctx.state / "spilled"),
-        "threads": ctx.runtime.threads,
-    }
     values = {"files": str(ctx.state / "pass-*.parquet")}
     if not is_identified:
         values |= {"not": NAMED_NOT, "named": NAMED, "options": OPTIONS}
     rows, columns = _CHOSEN if is_identified else _IDENTIFIED, ", ".join(QUERY.names)
-    with duckdb.connect(config=config) as base:
+    with duckdb.connect(
+        config={
+            "memory_limit": f"{MEMORY_MB}MB",
+            "temp_directory": str(ctx.state / "spilled"),
+            "threads": ctx.runtime.threads,
+        }
+    ) as base:
         base.register("limits", limits)
         found = base.sql(f"SELECT {columns} FROM ({rows}) ORDER BY {_ORDER}", params=values)
         batches = found.to_arrow_reader(BATCH_ROWS)
