@@ -5,9 +5,8 @@ from random import Random
 
 import pytest
 
-from spyhop.schema import InputError
-from spyhop.world.grammar import content_slots, slots_of
 from spyhop.world.family import CORE, FAMILIES
+from spyhop.world.grammar import content_slots, slots_of
 from spyhop.world.problem import Problem, draw, draw_split, parse
 
 NAMES = sorted(FAMILIES)

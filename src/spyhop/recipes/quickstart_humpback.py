@@ -48,7 +48,7 @@ from spyhop.recipes.experiment import (
     titles,
     tuning,
 )
-from spyhop.report import CuratedSet, CurationPageConfig, curation_page
+from spyhop.report import ArmsConfig, CuratedSet, arms_page
 from spyhop.schema import Config
 from spyhop.train import tune
 
@@ -146,16 +146,16 @@ def quickstart_humpback(
             _Loop(Experiment(r, setting, seed, base, items, page), setting, page).add(
                 config.written
             )
-    curated = CurationPageConfig(
+    curated = ArmsConfig(
         title=r.name,
         runs=page.runs,
         curated=page.curated,
         comparisons=comparisons(get_args(ArmName)),
         arm_titles=titles(get_args(ArmName)),
-        limits=LIMITS,
+        caveats=LIMITS,
     )
     r.add(
-        "report", curation_page, curated, scores=page.scores, students=page.students,
+        "report", arms_page, curated, scores=page.scores, students=page.students,
         answers=page.answers, documents=page.documents, rated=page.rated, kept=page.kept,
     )  # fmt: skip
     return r
