@@ -31,9 +31,13 @@ def studio(
         str | None,
         typer.Option("--token", help="Secret that browsers must know; needed with --host."),
     ] = None,
+    models: Annotated[
+        list[Path] | None,
+        typer.Option("--model", help="Teacher file or model folder to chat with. May be repeated."),
+    ] = None,
 ) -> None:
     """Open runs, rows and models in a browser.
 
     The page reads the output folders and never changes an artifact. Ctrl-C stops it.
     """
-    serve(stores or [existing(output_folder(None))], host, port, token)
+    serve(stores or [existing(output_folder(None))], host, port, token, models or ())

@@ -10,10 +10,11 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from spyhop.cli.chat import Chat, voices
+from spyhop.cli.chat import Chat
 from spyhop.cli.options import NO_CHANGES, Changes, DataPlaces, TaskOut, places
 from spyhop.cli.running import apart, build, given, print_plan, run_and_report
 from spyhop.models import Sampling, read_teacher
+from spyhop.models.voices import voices
 from spyhop.recipe import resolve
 from spyhop.recipes.training import MODEL, export_results
 from spyhop.runtime import Runtime

@@ -6,6 +6,7 @@ The browser names things, never paths: a store by the name of its folder, an art
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -32,9 +33,13 @@ class Site:
 
     stores: dict[str, Path]
     nav: list[tuple[str, str]]
+    models: dict[str, Path] = field(default_factory=dict)
+    """Teacher files and folders of weights that were named at the start, by name."""
     environment: Environment = field(init=False)
     kept: dict[Any, Any] = field(default_factory=dict)
     """Open logs and the like, by a key of the page's own."""
+    resources: ExitStack = field(default_factory=ExitStack)
+    """Closed when the server stops."""
 
     def __post_init__(self) -> None:
         """Read the templates once."""
