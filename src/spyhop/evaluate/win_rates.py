@@ -295,4 +295,4 @@ def _is_of(judge: str, model: str) -> bool:
 def _signed(share: Interval) -> Interval:
     """Return a share as a difference from an even split, from -1 to 1."""
     value, low, high = (2 * each - 1 for each in (share.value, share.low, share.high))
-    return Interval(value=value, low=low, high=high, level=share.level)
+    return Interval(value=value, low=low, high=high)

@@ -360,8 +360,7 @@ def comparison_lines(comparisons: Path) -> list[str]:
     lines = []
     for row in json.loads(comparisons.read_text()):
         if row["family"] == ALL:
-            limits = {name: row[name] for name in ("low", "high")}
-            found = Interval(value=row["difference"], level=0.95, **limits)
+            found = Interval(row["difference"], row["low"], row["high"])
             arms = f"{row['setting']}: {row['second']} against {row['first']}"
             lines.append(f"{arms}: {points(found)} points ({verdict(found)})")
     return lines
