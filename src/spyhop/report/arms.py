@@ -29,7 +29,7 @@ from spyhop.report.curation import (
     read_curated,
 )
 from spyhop.report.html import RESULTS, ReportSection, percent, percent_interval, write_page
-from spyhop.report.sections import data_section, mask_section, samples_section, training_section
+from spyhop.report.sections import data_section, mask_section, rows_section, training_section
 from spyhop.schema import Config, Score
 from spyhop.stage import FOLDER, Context, Estimate, stage
 from spyhop.statistics import Interval, seed_interval, wilson
@@ -109,7 +109,7 @@ def arms_page(
     one = {kind: next(iter(group.values())) for kind, group in groups.items() if group}
     sections += [
         training_section(finals),
-        samples_section(answers),
+        rows_section(answers),
         mask_section(next(iter(students.values()))),
         data_section(
             answers=answers,

@@ -96,7 +96,7 @@ def cluster_interval(
 
 def resampled(
     num: int,
-    statistic: Callable[[NDArray[np.int64]], Floats],
+    statistic: Callable[[Floats], Floats],
     resamples: int = 2000,
     seed: int = 0,
     size: int | None = None,
@@ -110,7 +110,7 @@ def resampled(
     for start in range(0, resamples, step):
         count = min(step, resamples - start)
         weights = rng.multinomial(size or num, np.full(num, 1 / num), size=count)
-        draws.append(statistic(weights))
+        draws.append(statistic(weights.astype(float)))
     return np.concatenate(draws)
 
 

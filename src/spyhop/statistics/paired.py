@@ -30,13 +30,13 @@ class Comparison:
 
 
 def mcnemar(first_only: int, second_only: int) -> float:
-    """Return the exact two-sided p-value of McNemar's test from the items that only one has right."""
+    """Return the exact two-sided p-value of McNemar's test from items that only one has right."""
     discordant = first_only + second_only
     return float(stats.binomtest(first_only, discordant).pvalue) if discordant else 1.0
 
 
 def paired_difference(first: ArrayLike, second: ArrayLike, *, level: float = LEVEL) -> Comparison:
-    """Compare right and wrong of two models, (items,): Tango's score interval and McNemar's exact p.
+    """Compare right and wrong of two models, (items,): Tango's interval and McNemar's exact p.
 
     Tango's interval inverts the score test which at a difference of zero is McNemar's own, so test
     and interval use one statistic; it keeps its coverage for few items and for few or no
