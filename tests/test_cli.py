@@ -66,7 +66,7 @@ COMMANDS = {
     },
     "init": {"folder"},
     "plan": {"--ablate", "--out", "--set", "--within-days", "recipe"},
-    "quickstart": {"--out", "--set", "--thorough", "--no-thorough", "--workers", "loop"},
+    "quickstart": {"--out", "--set", "--thorough", "--workers", "loop"},
     "recipes": {"name"},
     "report": {"--ablate", "--out", "--set", "recipe"},
     "run": {"--ablate", "--out", "--retry-errors", "--set", "--settle", "--workers", "recipe"},
@@ -88,7 +88,7 @@ COMMANDS = {
         "--dropped",
         "--format",
         "--mask",
-        "--no-dropped",
+       
         "--out",
         "--recipe",
         "--rows",

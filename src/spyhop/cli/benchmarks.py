@@ -8,8 +8,8 @@ import tokenizers
 from rich.console import Console
 from rich.table import Table
 
-from spyhop.cli.options import NO_NAMES, places
-from spyhop.cli.running import PLAIN_WIDTH
+from spyhop.cli.options import NO_NAMES
+from spyhop.cli.running import PLAIN_WIDTH, places
 from spyhop.evaluate import AnyTask, file_of, forms, items_of, read_suite, task_names, with_shots
 from spyhop.evaluate.overview import HEADING, figures, file_digest, first_prompt
 from spyhop.evaluate.suite import FOLDER, YAML

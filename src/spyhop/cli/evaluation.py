@@ -10,8 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from spyhop.cli.folder import existing
-from spyhop.cli.options import NO_NAMES, NO_PATHS, places
-from spyhop.cli.running import PLAIN_WIDTH, apart, build, given, print_plan, run_and_report
+from spyhop.cli.options import NO_NAMES, NO_PATHS
+from spyhop.cli.running import PLAIN_WIDTH, apart, build, given, places, print_plan, run_and_report
 from spyhop.collect import orca_messages
 from spyhop.evaluate import (
     rescore,

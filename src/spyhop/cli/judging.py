@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from spyhop.cli.options import NO_NAMES, places
-from spyhop.cli.running import apart, build, given, run_and_report
+from spyhop.cli.options import NO_NAMES
+from spyhop.cli.running import apart, build, given, places, run_and_report
 from spyhop.cli.tasks import plan_of
 from spyhop.recipe.graph import models as models_of
 from spyhop.recipes.judging import QUESTIONS, RESULT_FILES, export_results

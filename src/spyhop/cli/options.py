@@ -1,15 +1,13 @@
 """Arguments and options of commands: a function has their types and defaults, a table the rest."""
 
-from collections.abc import Callable, Sequence
+import tomllib
+from collections.abc import Callable
 from functools import cache
 from inspect import Parameter, signature
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
 import typer
-
-from spyhop.schema import RecipeError
-from spyhop.settings import HUB, read_toml
 
 NO_NAMES: list[str] = []
 NO_PATHS: list[Path] = []
@@ -56,7 +54,7 @@ def _described(command: str, parameter: Parameter) -> Parameter:
 
 @cache
 def _table() -> dict[str, Any]:
-    return read_toml(Path(__file__).with_name("options.toml"))
+    return tomllib.loads(Path(__file__).with_name("options.toml").read_text(encoding="utf-8"))
 
 
 def _expanded(path: Path | None) -> Path | None:
@@ -65,14 +63,3 @@ def _expanded(path: Path | None) -> Path | None:
         return path and path.expanduser()
     except RuntimeError:
         raise typer.BadParameter(f"{path}: no such user's home folder") from None
-
-
-def places(given: Sequence[str]) -> dict[str, str]:
-    """Return where data sets are, from `NAME=PLACE`; a relative path starts here."""
-    found: dict[str, str] = {}
-    for text in given:
-        name, _, place = text.partition("=")
-        if not name or not place:
-            raise RecipeError(f"--data {text!r}: write NAME=PLACE")
-        found[name] = place if place.startswith(HUB) else str(Path(place).expanduser().absolute())
-    return found

@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from spyhop.cli.options import NO_NAMES, places
-from spyhop.cli.running import apart, build, given, print_plan, run_and_report
+from spyhop.cli.options import NO_NAMES
+from spyhop.cli.running import apart, build, given, places, print_plan, run_and_report
 from spyhop.recipe import resolve
 from spyhop.recipes.evaluating import step_name
 from spyhop.schema import RecipeError

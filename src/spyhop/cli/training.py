@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from spyhop.cli.chat import Chat, voices
-from spyhop.cli.options import NO_NAMES, group, places
-from spyhop.cli.running import apart, build, given, print_plan, run_and_report
+from spyhop.cli.options import NO_NAMES, group
+from spyhop.cli.running import apart, build, given, places, print_plan, run_and_report
 from spyhop.models import Sampling, read_teacher
 from spyhop.recipe import resolve
 from spyhop.recipes.training import MODEL, export_results

@@ -46,7 +46,7 @@ def sweep(scores: Mapping[str, Sequence[TaskScores]]) -> list[SweptTask]:
         first = group[0]
         if any(each.ids != first.ids or each.task != first.task for each in group):
             raise InputError(f"{first.suite} {first.task}: the messages were asked other items")
-        values_MI = np.stack([each.values.mean(axis=1) for each in group])
+        values_MI = np.stack([each.means for each in group])
         means = dict(zip(scores, values_MI.mean(axis=1).tolist(), strict=True))
         ties = [name for name, mean in means.items() if mean == max(means.values())]
         chosen = _cross_validated(values_MI, _folds(first))
@@ -70,8 +70,7 @@ def best_per_task(tasks: Sequence[SweptTask]) -> tuple[float, float]:
 
 def _folds(scores: TaskScores) -> np.ndarray:
     """Return the fold of each item; items that share a passage share it."""
-    firsts = scores.scores[:: scores.num_samples]
-    names = [score.passage or score.id for score in firsts]
+    names = [score.passage or score.id for score in scores.firsts]
     return np.array([hashlib.sha256(name.encode()).digest()[0] % FOLDS for name in names])
 
 

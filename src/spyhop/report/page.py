@@ -223,7 +223,7 @@ def _result(score: TaskScores) -> dict[str, Any]:
 
 def _in_training(score: TaskScores, seen: Mapping[str, ItemOverlap]) -> dict[str, float | None]:
     """Return shares of items in the training rows, and the scores on the others."""
-    found, values = [seen[name] for name in score.ids], score.values.mean(axis=1)
+    found, values = [seen[name] for name in score.ids], score.means
     without_long = values[[not each.has_long for each in found]]
     clean = values[[not each.has_any for each in found]]
     return {
