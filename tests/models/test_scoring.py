@@ -134,6 +134,7 @@ def test_logits_are_made_at_the_places_of_options_only(words: Any):
     requests = _requests(12, seed=3)
     sizes: list[int] = []
     head = backend.model.get_output_embeddings()
+    assert backend._scorer._reads_trees
     head.register_forward_hook(lambda _, inputs, __: sizes.append(inputs[0].shape[:-1].numel()))
     _choose(backend, requests)
     inner = sum(len(option) - 1 for request in requests for option in request.options)
