@@ -6,7 +6,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from spyhop.schema import InputError
-from spyhop.studio import create_app, serve
+from spyhop.studio.app import create_app, serve
 
 HERE = "http://127.0.0.1:8777"
 

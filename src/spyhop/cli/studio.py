@@ -9,7 +9,7 @@ from spyhop.cli.folder import existing, output_folder
 from spyhop.schema import InputError
 
 try:
-    from spyhop.studio import serve
+    from spyhop.studio.app import serve
 except ModuleNotFoundError as error:
     raise InputError(f"the studio needs {error.name}: pip install 'spyhop[studio]'") from None
 

@@ -57,6 +57,21 @@ def terminal_table(compared: ComparedLogs, by: str) -> rich.table.Table:
 def comparison_page(compared: ComparedLogs) -> str:
     """Return the page: tables, forest plots, and rows to read."""
     first, second = compared.names
+    sections = comparison_sections(compared)
+    for name, is_gain in ((second, True), (first, False)):
+        lead = "Rows to read: of each task, those of the lowest digests, a fixed random sample."
+        section = ReportSection(f"{name} is better", lead)
+        rows = [row for row in compared.disagreements
+                if (row.second_value > row.first_value) == is_gain]  # fmt: skip
+        section.disagreements(rows, compared.names)
+        sections += [section] if rows else []
+    title = f"{first} and {second}"
+    return render_page(title, "Two models, item by item.", sections, page_footer())
+
+
+def comparison_sections(compared: ComparedLogs) -> list[ReportSection]:
+    """Return the result in a sentence, and a table with a forest plot of each kind of groups."""
+    first, second = compared.names
     *lines, result = summary_lines(compared)
     sections = [ReportSection("Result", f"{result}.")]
     sections[0].text(". ".join(lines) + ".")
@@ -71,15 +86,7 @@ def comparison_page(compared: ComparedLogs) -> str:
                 section.chart(chart, f"{second} minus {first}, with 95 % intervals.")
             section.table(_table(compared, by))
             sections.append(section)
-    for name, is_gain in ((second, True), (first, False)):
-        lead = "Rows to read: of each task, those of the lowest digests, a fixed random sample."
-        section = ReportSection(f"{name} is better", lead)
-        rows = [row for row in compared.disagreements
-                if (row.second_value > row.first_value) == is_gain]  # fmt: skip
-        section.disagreements(rows, compared.names)
-        sections += [section] if rows else []
-    title = f"{first} and {second}"
-    return render_page(title, "Two models, item by item.", sections, page_footer())
+    return sections
 
 
 def draw_differences(results: Sequence[PairedResult]) -> alt.TopLevelMixin:

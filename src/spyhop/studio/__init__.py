@@ -2,6 +2,5 @@
 
 `app` puts the pages together, `safety` decides which requests are answered, `site` is what a page
 may use. Each `pages_*.py` offers `routes`, and `nav` if the page has a place in the navigation.
+Nothing is imported here: `vote_page` needs no server.
 """
-
-from spyhop.studio.app import create_app, serve
