@@ -1,6 +1,5 @@
 """The artifacts of a store: their records, the steps that they belong to, and who uses whom."""
 
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -38,7 +37,6 @@ class Catalog:
         found: dict[str, list[str]] = {}
         for link in sorted((self.root / RUNS).glob("*/*")):
             if link.is_symlink():
-                found.setdefault(Path(os.readlink(link)).name, []).append(
-                    f"{link.parent.name}/{link.name}"
-                )
+                name = f"{link.parent.name}/{link.name}"
+                found.setdefault(link.readlink().name, []).append(name)
         return found

@@ -15,7 +15,7 @@ from starlette.routing import Route
 from spyhop.report.html import PAGE
 from spyhop.schema import InputError, SpyhopError
 from spyhop.store import Artifact
-from spyhop.studio.site import artifact_of, event, fragment, page, site_of, with_query
+from spyhop.studio.site import artifact_of, event, fragment, page, site_of
 from spyhop.studio.tables import PAGE_ROWS, Position, RowQuery, Table
 
 nav = [("Rows", "/rows")]
@@ -71,45 +71,22 @@ async def hits(request: Request) -> Response:
     """Send the rows that contain a text as they are found."""
     table, query = table_of(request, artifact_of(request)), read_query(request.query_params)
     after = request.query_params.get("after")
-    scan = table.scan(query, Position.parse(after) if after else None, limit=PAGE_ROWS)
+    scan = table.scan(query, Position.parse(after) if after else None)
+
+    values = {"table": table, "params": request.query_params, **_names(request)}
 
     async def events() -> AsyncIterator[str]:
         num, parts, last = 0, 0, None
         try:
             while step := await run_sync(partial(next, scan, None)):
                 found, parts = step
-                num += len(found)
-                last = found[-1][" at"] if found else last
-                values = {
-                    "table": table,
-                    **_names(request),
-                    **shown_columns(table, found, is_all=True),
-                }
-                yield event("add", fragment(request, "rows_hits.html", **values))
-                yield event(
-                    "part",
-                    fragment(
-                        request,
-                        "rows_searched.html",
-                        table=table,
-                        num=num,
-                        parts=parts,
-                        last=None,
-                        is_done=False,
-                    ),
-                )
-            last = last if num >= PAGE_ROWS else None
-            done = fragment(
-                request,
-                "rows_searched.html",
-                table=table,
-                num=num,
-                parts=parts,
-                last=last,
-                is_done=True,
-                params=request.query_params,
-            )
-            yield event("part", done)
+                num, last = num + len(found), found[-1][" at"] if found else last
+                shown = values | shown_columns(table, found, is_all=True)
+                yield event("add", fragment(request, "rows_hits.html", **shown))
+                state = {"num": num, "parts": parts, "is_done": False}
+                yield event("part", fragment(request, "rows_searched.html", **values, **state))
+            state = {"num": num, "parts": parts, "is_done": True, "last": last}
+            yield event("part", fragment(request, "rows_searched.html", **values, **state))
             yield event("say", f"{num} rows found")
         except SpyhopError as error:
             yield event("part", fragment(request, "rows_failed.html", text=str(error)))
@@ -122,9 +99,11 @@ def counts(request: Request) -> Response:
     """Return the number of rows by value, and histograms, each to filter by."""
     table, query = table_of(request, artifact_of(request)), read_query(request.query_params)
     key = ("counts", str(table.artifact.path), table.artifact.digest, len(table.names), repr(query))
-    found = site_of(request).keep(key, lambda: (table.counts(query), table.bins()))
+    site = site_of(request)
+    bins = site.keep((*key[:-1], "bins"), table.bins)
+    found = site.keep(key, lambda: table.counts(query, bins))
     values = {"table": table, "query": query, "params": request.query_params, **_names(request)}
-    return page(request, "rows_counts.html", counts=found[0], bins=found[1], **values)
+    return page(request, "rows_counts.html", counts=found, bins=bins, **values)
 
 
 def check(request: Request) -> Response:
@@ -140,11 +119,11 @@ def row(request: Request) -> Response:
     table, params = table_of(request, artifact), request.query_params
     at = position_of(table, params)
     found = table.row(at)
-    near = RowQuery()
     values = {
         "artifact": artifact, "table": table, "at": at, "row": found, "params": params,
         "is_plain": "plain" in params,
-        "before": table.page(near, at, is_back=True, limit=1), "after": table.page(near, at, limit=1),
+        "before": table.page(RowQuery(), at, is_back=True, limit=1),
+        "after": table.page(RowQuery(), at, limit=1),
     }  # fmt: skip
     return page(request, "row.html", **values, **_names(request))
 
@@ -175,7 +154,7 @@ def position_of(table: Table, params: Mapping[str, str]) -> Position:
 
 
 def read_query(params: QueryParams) -> RowQuery:
-    """Read filters and order of an address: `is.task=cot`, `no.task=1`, `in.score=1:3`, `q`, `sort`."""
+    """Read an address's filters (`is.task=cot`, `no.task=1`, `in.score=1:3`, `q`) and order."""
     facets: dict[str, list[str | None]] = {}
     ranges = {}
     for name, value in params.multi_items():
@@ -195,10 +174,12 @@ def shown_columns(table: Table, found: list[dict[str, Any]], *, is_all: bool = F
     """Return rows, the columns that differ among them, and the others with their one value."""
     first, is_many = found[0] if found else {}, len(found) > 1 and not is_all
     same = [n for n in table.top if is_many and all(each[n] == first[n] for each in found)]
-    rank = {"id": 0, "nested": 1, "text": 2, "flag": 2}
+    rank = {"id": 0, "turns": 1, "text": 2, "flag": 2, "nested": 4}
     names = sorted(
         (n for n in table.top if n == "id" or n not in same),
-        key=lambda n: 4 * (n.endswith("_id")) + rank.get("id" if n == "id" else table.columns[n].kind, 3),
+        key=lambda n: (
+            5 * (n.endswith("_id")) + rank.get("id" if n == "id" else table.columns[n].kind, 3)
+        ),
     )
     return {"rows": found, "names": names, "same": {name: first[name] for name in same}}
 

@@ -13,6 +13,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from time import time
 from typing import Any
 
 from pydantic import ValidationError
@@ -72,13 +73,19 @@ class RunState:
     _file: tuple[int, int] = (0, 0)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
+    def describe(self) -> "RunState":
+        """Read `run.json`."""
+        try:
+            found = json.loads((self.folder / RUN).read_bytes())
+        except (OSError, ValueError, RecursionError):
+            found = {}
+        self.described = found if isinstance(found, dict) else {}
+        return self
+
     def look(self) -> "RunState":
         """Read what was written since the last look."""
         with self._lock:
-            try:
-                self.described = json.loads((self.folder / RUN).read_bytes())
-            except (OSError, ValueError, RecursionError):
-                self.described = {}
+            self.describe()
             try:
                 with (self.folder / EVENTS).open("rb") as stream:
                     self._read(stream)
@@ -86,12 +93,32 @@ class RunState:
                 self.size = 0
         return self
 
+    def seconds_left(self) -> float | None:
+        """Return the expected time to the end; None while too little is known."""
+        ended = [s for s in self.steps.values() if s.state == "done" and s.event]
+        planned = sum(self.planned_s.get(each.name, 0.0) for each in ended)
+        took = sum(each.event.seconds for each in ended if each.event)
+        factor = took / planned if planned else 1.0
+        running = [each for each in self.steps.values() if each.state == "running"]
+        lefts = [_left(each, factor * self.planned_s.get(each.name, 0.0)) for each in running]
+        if self.state != "running" or not (planned or any(each.frac > 0.02 for each in running)):
+            return None
+        waiting = sum(
+            self.planned_s.get(s.name, 0.0) for s in self.steps.values() if s.state == "waiting"
+        )
+        return max(lefts, default=0.0) + factor * waiting / max(1, len(running))
+
     @property
     def state(self) -> str:
         """State of the run: running, done, failed or stopped."""
-        if self.ended is not None:
-            return self.ended.state
-        return "running" if self.steps and _is_alive(self.described.get("pid")) else "stopped"
+        told = (
+            self.ended.state if self.ended is not None else self.described.get("state", "running")
+        )
+        return (
+            "stopped"
+            if told == "running" and not _is_alive(self.described.get("pid"))
+            else str(told)
+        )
 
     def _read(self, stream: Any) -> None:  # noqa: ANN401 (a file)
         stat = os.fstat(stream.fileno())
@@ -159,9 +186,16 @@ class RunState:
         self.notes.clear()
 
 
-def _seconds(time: str) -> float:
+def _left(step: StepState, planned_s: float) -> float:
+    elapsed = time() - _seconds(step.started)
+    if step.frac > 0.02:
+        return elapsed * (1 - step.frac) / step.frac
+    return max(0.0, planned_s - elapsed)
+
+
+def _seconds(text: str) -> float:
     try:
-        return datetime.fromisoformat(time).timestamp()
+        return datetime.fromisoformat(text).timestamp()
     except ValueError:
         return 0.0
 

@@ -54,7 +54,7 @@ class Column(NamedTuple):
     name: str
     sql: str
     kind: str
-    """`number`, `integer`, `text`, `flag` or `nested`."""
+    """`number`, `integer`, `text`, `flag`, `turns` (a conversation) or `nested`."""
     searched: str
     """Its text for a search; empty if it has none."""
     preview: str
@@ -203,13 +203,15 @@ class Table:
         """Return the first rows for which a condition over column names of this module's holds."""
         return self._select([*range(len(self.names))], f"WHERE {where}", {**values, "limit": limit})
 
-    def counts(self, query: RowQuery) -> dict[str, list[dict[str, Any]]]:
-        """Return the number of rows by value or bin of each column that has few values, or numbers.
+    def counts(
+        self, query: RowQuery, bins: Mapping[str, "Bins"]
+    ) -> dict[str, list[dict[str, Any]]]:
+        """Return the number of rows by value of each column that has few values, and by bin.
 
         A column's own filter does not narrow its counts. The key "" holds the number of all rows.
         """
         keys = {name: f"{self.columns[name].sql}::VARCHAR" for name in self.facet_names()}
-        keys |= {name: bins.of(self.columns[name].sql) for name, bins in self.bins().items()}
+        keys |= {name: each.of(self.columns[name].sql) for name, each in bins.items()}
         own = {*query.facets, *query.ranges} & set(keys)
         shared = [name for name in keys if name not in own]
         found = self._grouped(query, {name: keys[name] for name in shared}, with_total=True)
@@ -295,8 +297,17 @@ class Table:
         order = f"{key} {'DESC' if is_falling else 'ASC'} NULLS {'FIRST' if is_back else 'LAST'}"
         places = "DESC" if is_back else "ASC"
         order += f", file_index {places}, file_row_number {places}"
-        rows = self._select(None, f"{where} ORDER BY {order}", {**values, "limit": limit})
-        return rows[::-1] if is_back else rows
+        top = f"SELECT file_index, file_row_number FROM {{rows}} {where} ORDER BY {order} "
+        top += "LIMIT $limit"
+        found = [
+            Position(*row.values()) for row in self._run(None, top, {**values, "limit": limit})
+        ]
+        rows: dict[Position, dict[str, Any]] = {}
+        for part in {each.part for each in found}:
+            places = {"places": [each.row for each in found if each.part == part], "limit": limit}
+            only = "WHERE file_row_number IN (SELECT unnest($places::BIGINT[]))"
+            rows |= {row[" at"]: row for row in self._select([part], only, places)}
+        return [rows[each] for each in (found[::-1] if is_back else found)]
 
     def _select(
         self, parts: Sequence[int] | None, rest: str, values: Mapping[str, Any]
@@ -383,7 +394,7 @@ def _nested(name: str, sql: str, kind: pa.DataType, cut: str) -> Column:
     if inner is not None and pa.types.is_struct(inner) and inner.get_field_index("content") >= 0:
         texts = f"array_to_string(list_transform({sql}, lambda m: m.content), ' ')"
         turn = f"{{'role': m.role, 'content': left(m.content, {SHOWN_CHARS})}}"
-        return Column(name, sql, "nested", texts, f"list_transform({sql}[:4], lambda m: {turn})")
+        return Column(name, sql, "turns", texts, f"list_transform({sql}[:4], lambda m: {turn})")
     return Column(name, sql, "nested", f"{sql}::VARCHAR", cut)
 
 
