@@ -175,10 +175,11 @@ def _attend(
     window = asked.get("sliding_window")
     refused = [name for name in REFUSED if asked.get(name) is not None]
     if attention_mask is None or attention_mask.dtype != torch.int32:
-        is_causal = asked.get("is_causal", getattr(module, "is_causal", True))
-        if not refused and attention_mask is None and is_causal:
-            if _is_dense(query, key, value, dropout, window):
-                return dense_attention(query, key, value, scaling).transpose(1, 2), None
+        is_causal = asked.get("is_causal")
+        is_causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
+        is_simple = is_causal and not refused and attention_mask is None
+        if is_simple and _is_dense(query, key, value, dropout, window):
+            return dense_attention(query, key, value, scaling).transpose(1, 2), None
         from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
         plain: tuple[Tensor, None] = sdpa_attention_forward(

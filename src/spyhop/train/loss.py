@@ -40,11 +40,15 @@ def head_loss(
     """
     num_tokens, wide = head_VD.shape[0], softmax_dtype(dtype)
     is_cpu = hidden_ND.device.type == "cpu"
-    width = max(1, (CPU_LOGITS_BYTES if is_cpu else GPU_LOGITS_BYTES) // (dtype.itemsize * num_tokens))
+    width = max(
+        1, (CPU_LOGITS_BYTES if is_cpu else GPU_LOGITS_BYTES) // (dtype.itemsize * num_tokens)
+    )
     height = max(1, CACHE_BYTES // (wide.itemsize * num_tokens)) if is_cpu else width
     weights = torch.ones_like(labels_N, dtype=wide)
     weights_N = weights if weights_N is None else weights_N.to(weights.dtype)
-    loss: Tensor = _head_loss().apply(hidden_ND, head_VD, labels_N, weights_N, scale, dtype, width, height)
+    loss: Tensor = _head_loss().apply(
+        hidden_ND, head_VD, labels_N, weights_N, scale, dtype, width, height
+    )
     return loss
 
 

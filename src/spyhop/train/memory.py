@@ -1,7 +1,7 @@
 """Keep freed memory in the process while a model trains on a processor.
 
-Each step frees and requests the same gigabytes. By default glibc returns large blocks to the kernel,
-which then has to clear their pages again: about a tenth of a step's time.
+Each step frees and requests the same gigabytes. By default glibc returns large blocks to the
+kernel, which then has to clear their pages again: about a tenth of a step's time.
 """
 
 import ctypes
@@ -25,6 +25,10 @@ def kept_memory() -> Iterator[None]:
     try:
         yield
     finally:
-        for option, value in ((MMAP_MAX, 65_536), (TRIM_THRESHOLD, 128 << 10), (TOP_PAD, 128 << 10)):
+        for option, value in (
+            (MMAP_MAX, 65_536),
+            (TRIM_THRESHOLD, 128 << 10),
+            (TOP_PAD, 128 << 10),
+        ):
             library.mallopt(option, value)
         library.malloc_trim(0)
