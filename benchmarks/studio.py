@@ -7,16 +7,9 @@ and times requests of pages that no request before has asked for.
 """
 
 import argparse
-import json
-import statistics
-import subprocess
-import sys
-import time
-import urllib.request
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pyarrow as pa
 
 from spyhop.store.artifact import RECORD, Artifact, Record, digest_of, digests
@@ -25,7 +18,7 @@ from spyhop.store.verify import sealed
 
 NAME = "bench.rows-0123456789abcdef"
 TASKS = [f"task_{n:02d}" for n in range(24)]
-WORDS = np.array("the a of number answer because then whale cup lift add step so left right".split())
+WORDS = np.array("the a of number answer because then whale cup lift add step so left".split())  # noqa: SIM905
 SCHEMA = pa.schema(
     [
         pa.field("id", pa.string(), False), pa.field("task", pa.string(), False),
