@@ -8,10 +8,13 @@ from spyhop.augment import FilterAnswersConfig, filter_answers
 from spyhop.recipe.graph import Recipe, Ref
 from spyhop.schema import RecipeError
 
-Ablation = Literal["teacher", "assistant", "order", "answers", "messages", "size"]
+Ablation = Literal[
+    "teacher", "assistant", "order", "answers", "queries", "style", "messages", "size"
+]
 """The teacher's rows alone; the assistant's alone; both orders reversed and mixed; gold answers
-without explanation; each system message alone; 1/16 to 1/2 of the data."""
-Curriculum = Literal["progressive", "teacher", "assistant", "reversed", "mixed", "answers"]
+without explanation, for the same budget or for one pass over the queries; rationales of other
+questions before the right answer; each system message alone; 1/16 to 1/2 of the data."""
+Curriculum = Literal["progressive", "teacher", "assistant", "reversed", "mixed", "answers", "style"]
 SIZES = (16, 8, 4, 2)
 
 
@@ -26,6 +29,8 @@ class ArmRows:
     ta_answers: Answers
     teacher_answers: Answers
     gold_answers: Answers
+    styled: Answers
+    """Rationales of other questions, before the right answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +51,8 @@ class Arm:
     system_id: str = ""
     every_nth: int = 1
     """Keep 1/n of the rows, by the hash of their query's id."""
+    epochs: float | None = None
+    """Passes over the rows, in place of the usual budget."""
 
     def phases(self, r: Recipe, rows: ArmRows, seed: int) -> list[ArmPhase]:
         """Return the phases of training, with the steps that choose their rows added."""
@@ -60,6 +67,7 @@ class Arm:
             "reversed": [second, first],
             "mixed": [both],
             "answers": [gold],
+            "style": [ArmPhase(rows.styled, is_assistants=False)],
         }
         if self.curriculum in ("assistant", "reversed", "mixed") and not rows.ta_answers:
             raise RecipeError(f"the student {self.name!r} needs an assistant; set [assistant]")
@@ -90,6 +98,10 @@ def arms(ablations: Sequence[Ablation], message_ids: Sequence[str]) -> Iterator[
         yield Arm("mixed", "mixed")
     if "answers" in ablations:
         yield Arm("answers-only", "answers")
+    if "queries" in ablations:
+        yield Arm("answers-once", "answers", epochs=1.0)
+    if "style" in ablations:
+        yield Arm("style-only", "style")
     if "messages" in ablations:
         for name in message_ids:
             yield Arm(f"message-{name}", system_id=name)

@@ -2,13 +2,15 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 from pydantic import Field
 
 from spyhop import world
-from spyhop.recipe.graph import Recipe, RecipeStep
+from spyhop.recipe.graph import Recipe, RecipeStep, Source
 from spyhop.report import ArmPair
 from spyhop.schema import Config
+from spyhop.settings import InputPath
 from spyhop.train import NewModelConfig, OptimizerConfig, TuneConfig, new_model, tune
 
 COPY_BATCH_TOKENS = 1024
@@ -24,10 +26,12 @@ class ExperimentArm:
 
 
 ARMS = {
+    "base": ExperimentArm("base, asked to explain"),
+    "base-answers": ExperimentArm("base, asked for the answer"),
     "explanations": ExperimentArm(
-        "explanations", against=("answers-tokens", "answers-queries", "style")
+        "explanations", against=("answers-tokens", "answers-queries", "style", "base")
     ),
-    "answers-tokens": ExperimentArm("answers only, equal tokens"),
+    "answers-tokens": ExperimentArm("answers only, equal tokens", against=("base-answers",)),
     "answers-queries": ExperimentArm("answers only, equal queries"),
     "style": ExperimentArm("style only (random steps)", against=("answers-tokens",)),
     "ta": ExperimentArm("assistant only"),
@@ -69,9 +73,10 @@ class ExperimentSetting(Config):
     """Fewest and most steps of a problem."""
     num_items: int = Field(400, gt=0)
     """Held-out test problems, the same for every arm and seed."""
-    student: NewModelConfig
+    student: NewModelConfig | InputPath
+    """Shape of a new model, or folder of a pretrained one."""
     copy_rows: int = Field(9000, gt=0)
-    """Rows of the copying task on which the student is pretrained."""
+    """Rows of the copying task on which a new student is pretrained."""
     copy_tokens: int = Field(600_000, gt=0)
     """Training tokens of the starting model, which learns to copy lists of random words."""
     optimizer: OptimizerConfig
@@ -81,8 +86,10 @@ class ExperimentSetting(Config):
 
 def starting_model(
     r: Recipe, setting: ExperimentSetting, words: world.TokenizerConfig
-) -> RecipeStep:
-    """Add a small model that can copy and nothing else; every arm starts from it."""
+) -> RecipeStep | Source:
+    """Return the model that every arm starts from: a new one is small and can only copy."""
+    if isinstance(setting.student, Path):
+        return Source(setting.student)
     name = setting.name
     tokenizer = r.add(f"{name}.tokenizer", world.train_tokenizer, words)
     fresh = r.add(f"{name}.new", new_model, setting.student, tokenizer=tokenizer)
@@ -101,5 +108,6 @@ def tuning(setting: ExperimentSetting, *, tokens: int | None, seed: int) -> Tune
         batch_tokens=setting.batch_tokens,
         max_tokens=MAX_TOKENS,
         optimizer=setting.optimizer,
+        precision="bfloat16" if isinstance(setting.student, Path) else "float32",
         seed=seed,
     )

@@ -2,6 +2,7 @@
 
 Every arm starts from the same model and differs in what it reads:
 
+    base              not trained, asked to explain; base-answers, asked for the answer alone
     explanations      the teacher's answers under system messages that ask for reasons
     answers-tokens    the bare answers to the same queries, for as many tokens
     answers-queries   the bare answers to the same queries, for as many passes
@@ -21,9 +22,9 @@ from pydantic import Field, model_validator
 from spyhop import world
 from spyhop.augment import AnswerConfig, answer
 from spyhop.collect import PairConfig, SubsetConfig, SystemMessage, draw_subset, pair
-from spyhop.evaluate import MeasureConfig, measure
+from spyhop.evaluate import MeasureConfig, SealConfig, measure, seal
 from spyhop.models import Local, Sampling
-from spyhop.recipe.graph import Recipe, RecipeStep, Ref, Use
+from spyhop.recipe.graph import Recipe, RecipeStep, Ref, Source, Use
 from spyhop.recipes.auditing import add_audits
 from spyhop.recipes.experiment import ExperimentSetting, comparisons, starting_model, titles, tuning
 from spyhop.report import ArmRun, ArmsConfig, arms_page
@@ -33,6 +34,8 @@ from spyhop.train import OptimizerConfig, TuneConfig, tune
 from spyhop.world import SolverConfig
 
 ArmName = Literal[
+    "base",
+    "base-answers",
     "explanations",
     "answers-tokens",
     "answers-queries",
@@ -48,6 +51,8 @@ TokenBudget = Literal["tokens", "few_tokens", "passes"]
 ASSISTANT = SolverConfig(misconceptions=True, slip_rate=0.08)
 ANSWER, STEPS = "answer", "steps"
 """Ids of the messages under which bare answers are trained and explaining arms are measured."""
+OF_INTEREST = 0.05
+"""Smallest difference in accuracy that is of interest."""
 AUDITED_ITEMS = 100
 """Test problems that the starting model is asked, for the imitation audit."""
 TEACHER_FRAC = 0.25
@@ -126,6 +131,8 @@ _TA, _TEACHER = "assisted", "taught"
 def _phases(arm: ArmName, setting: Setting) -> tuple[PhaseBudget, ...]:
     frac = TEACHER_FRAC
     table: dict[ArmName, tuple[PhaseBudget, ...]] = {
+        "base": (),
+        "base-answers": (),
         "explanations": (PhaseBudget(("explained",), "tokens"),),
         "answers-tokens": (PhaseBudget(("answered",), "tokens"),),
         "answers-queries": (PhaseBudget(("answered",), "passes"),),
@@ -163,12 +170,16 @@ def quickstart(config: QuickstartConfig, name: str = "quickstart") -> Recipe:
     scores: dict[str, Ref] = {}
     students: dict[str, Ref] = {}
     samples: dict[str, Ref] = {}
+    declared: dict[str, Ref] = {}
+    starts: dict[str, RecipeStep | Source] = {}
     for setting in config.settings:
-        base = starting_model(r, setting, world.TokenizerConfig())
+        base = starts[setting.name] = starting_model(r, setting, world.TokenizerConfig())
         drawn = world.ProblemsConfig(
             families=setting.families, num_rows=setting.num_items, steps=setting.steps
         )
         items = r.add(f"{setting.name}.items", world.draw_items, drawn)
+        sealed = r.add(f"{setting.name}.sealed", seal, _sealed(setting), items={"world": items})
+        declared[setting.name] = sealed
         for seed in config.seeds:
             rows = _Rows(r, config, setting, seed)
             for arm in setting.arms:
@@ -176,7 +187,8 @@ def quickstart(config: QuickstartConfig, name: str = "quickstart") -> Recipe:
                 students |= {phase.name: phase for phase in trained}
                 for share in (*_snapshots(config, arm), 1.0):
                     name = f"{setting.name}.{arm}.{seed}"
-                    step = _measure(r, config, name, arm, trained[-1], items, share)
+                    model = trained[-1] if trained else base
+                    step = _measure(r, config, name, arm, model, items, sealed, share)
                     scores[step.name] = step
                     runs[step.name] = ArmRun(
                         setting=setting.name,
@@ -186,7 +198,7 @@ def quickstart(config: QuickstartConfig, name: str = "quickstart") -> Recipe:
                         share=share,
                     )
             samples = samples or {"teacher": rows.step("explained")}
-    audits = _audits(r, config, scores, samples)
+    audits = _audits(r, config, scores, samples, starts[config.settings[0].name])
     page = ArmsConfig(
         title=r.name,
         runs=runs,
@@ -196,7 +208,7 @@ def quickstart(config: QuickstartConfig, name: str = "quickstart") -> Recipe:
     )
     r.add(
         "report", arms_page, page, scores=scores, students=students, answers=samples,
-        audits=audits,
+        audits=audits, sealed=declared,
     )  # fmt: skip
     return r
 
@@ -206,6 +218,7 @@ def _audits(
     config: QuickstartConfig,
     scores: Mapping[str, Ref],
     teacher: Mapping[str, Ref],
+    start: RecipeStep | Source,
 ) -> dict[str, Ref]:
     """Add the imitation audit of the first setting's first student that reads explanations.
 
@@ -223,7 +236,7 @@ def _audits(
     items = {"world": r.add("audit.problems", world.draw_items, drawn)}
     text = next(message.text for message in config.messages if message.id == STEPS)
     asked = MeasureConfig(system_message=text, sampling=Sampling(max_new_tokens=256))
-    base = Use(Local(name="base"), r.step(f"{setting.name}.base"))
+    base = Use(Local(name="base"), start)
     measured = r.add("audit.base", measure, asked, items=items, model=base)
     judges = [
         Use(world.Judge(name=f"that rewards {each}", rules=world.JudgeRules(rewards=each)))
@@ -287,7 +300,7 @@ def _train(
     seed: int,
     arm: ArmName,
     rows: _Rows,
-    base: RecipeStep,
+    base: RecipeStep | Source,
 ) -> list[RecipeStep]:
     """Add the stages of an arm's training and return them; the last one is the student."""
     trained: list[RecipeStep] = []
@@ -339,14 +352,25 @@ def _measure(
     config: QuickstartConfig,
     name: str,
     arm: ArmName,
-    student: RecipeStep,
+    student: RecipeStep | Source,
     items: RecipeStep,
+    sealed: RecipeStep,
     share: float,
 ) -> RecipeStep:
-    wanted = ANSWER if arm.startswith("answers") else STEPS
+    wanted = ANSWER if "answers" in arm else STEPS
     text = next(message.text for message in config.messages if message.id == wanted)
     asked = MeasureConfig(system_message=text, sampling=Sampling(max_new_tokens=256))
     folder = "" if share == 1.0 else f"snapshots/at-{share:g}"
     model = Use(Local(name=arm, subfolder=folder), student)
     suffix = "" if share == 1.0 else f".at-{share:g}"
-    return r.add(f"{name}.scores{suffix}", measure, asked, items={"world": items}, model=model)
+    return r.add(
+        f"{name}.scores{suffix}", measure, asked, items={"world": items}, model=model, sealed=sealed
+    )
+
+
+def _sealed(setting: Setting) -> SealConfig:
+    """Declare the first comparison of the arms: explanations against equal tokens, if trained."""
+    pairs = [(each.first, each.second) for each in comparisons(setting.arms)]
+    return SealConfig(
+        arms=pairs[0] if pairs else (setting.arms[0],) * 2, smallest_difference=OF_INTEREST
+    )

@@ -38,7 +38,7 @@ from spyhop.curate import (
 )
 from spyhop.evaluate import MeasureConfig, measure
 from spyhop.models import Local, Sampling
-from spyhop.recipe.graph import Recipe, RecipeStep, Ref, Use
+from spyhop.recipe.graph import Recipe, RecipeStep, Ref, Source, Use
 from spyhop.recipes.experiment import ExperimentSetting, comparisons, starting_model, titles, tuning
 from spyhop.report import ArmRun, CuratedSet, CurationPageConfig, curation_page
 from spyhop.schema import Config
@@ -181,7 +181,7 @@ class _Run:
         written: BacktranslateConfig,
         setting: HumpbackSetting,
         seed: int,
-        base: RecipeStep,
+        base: RecipeStep | Source,
         items: RecipeStep,
         page: _ReportInputs,
     ) -> None:

@@ -137,10 +137,14 @@ class Experiment:
             seconds=float(np.mean([each.seconds for each in found])),
         )
 
-    def answered(self, arm: str, family: str = ALL) -> float:
-        """Return the share of responses in which an answer was found, over all seeds."""
-        scores = [s for each in self.of(arm) for s in each.scores if family in (ALL, s.task)]
-        return sum(score.extracted is not None for score in scores) / len(scores)
+    def responses(self, arm: str) -> tuple[float, float, float]:
+        """Return shares of responses with an answer and with an end, in %, and mean tokens."""
+        scores = [score for each in self.of(arm) for score in each.scores]
+        return (
+            100 * float(np.mean([score.extracted is not None for score in scores])),
+            100 * float(np.mean([score.ending == "whole" for score in scores])),
+            float(np.mean([score.response_tokens for score in scores])),
+        )
 
     def not_above_guessing(self, arm: str) -> list[str]:
         """Return the families in which the arm's interval reaches down to guessing."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from spyhop.charts import draw_svg
+from spyhop.evaluate import seal_state
 from spyhop.lazy import alt
 from spyhop.report.arm_figures import (
     ALL,
@@ -53,7 +54,7 @@ class ArmsConfig(Config):
 
 
 @stage(
-    version=3, writes=FOLDER, shows_names=True, plan=lambda config, **inputs: Estimate(seconds=8)
+    version=4, writes=FOLDER, shows_names=True, plan=lambda config, **inputs: Estimate(seconds=8)
 )
 def arms_page(
     ctx: Context,
@@ -63,6 +64,7 @@ def arms_page(
     students: Mapping[str, Artifact],
     answers: Mapping[str, Artifact],
     audits: Mapping[str, Artifact] | None = None,
+    sealed: Mapping[str, Artifact] | None = None,
 ) -> None:
     """Write `report.html`, `results.json` and `comparisons.json` of an experiment with arms."""
     measured = read_measured(config.runs, scores, students)
@@ -75,6 +77,8 @@ def arms_page(
     for experiment in experiments:
         sections.append(accuracy_section(experiment))
         sections.append(comparison_section(experiment))
+        if declared := (sealed or {}).get(experiment.name):
+            sections[-1].text(f"{_sealed(experiment, scores, config, declared)}.")
         if experiment.curve:
             sections.append(_curve_section(experiment))
         sections.append(examples_section(experiment))
@@ -107,7 +111,7 @@ def first_seed(
     return {
         f"{run.setting} {titles[run.arm]}": [students[phase] for phase in run.phases]
         for run in found
-        if run.seed == found[0].seed
+        if run.seed == found[0].seed and run.phases
     }
 
 
@@ -156,7 +160,7 @@ def accuracy_section(experiment: Experiment) -> ReportSection:
             [
                 experiment.title(arm),
                 cell.n,
-                percent(experiment.answered(arm)),
+                *(f"{value:.3g}" for value in experiment.responses(arm)),
                 percent(cell.interval.value),
                 percent_interval(cell.interval.low, cell.interval.high),
                 *by_family,
@@ -165,11 +169,13 @@ def accuracy_section(experiment: Experiment) -> ReportSection:
             ]
         )
     guess = [percent(experiment.chance(family)) for family in families]
-    rows.append(["guessing", "", "", percent(experiment.chance()), "", *guess, "", ""])
+    rows.append(["guessing", "", "", "", "", percent(experiment.chance()), "", *guess, "", ""])
     headings = [
         "arm",
         "n",
         "answered %",
+        "ended %",
+        "mean tokens",
         "accuracy %",
         "95 % interval",
         *families,
@@ -178,6 +184,19 @@ def accuracy_section(experiment: Experiment) -> ReportSection:
     ]
     section.table(Table(headings, rows))
     return section
+
+
+def _sealed(
+    experiment: Experiment, scores: Mapping[str, Artifact], config: ArmsConfig, declared: Artifact
+) -> str:
+    """Say whether the comparison is confirmatory, by the first seed's scores."""
+    first = {
+        run.arm: scores[name]
+        for name, run in config.runs.items()
+        if (run.setting, run.seed, run.share) == (experiment.name, experiment.seeds[0], 1.0)
+    }
+    text = seal_state(first, declared).text
+    return f"{text[:1].upper()}{text[1:]}"
 
 
 def comparison_section(experiment: Experiment) -> ReportSection:

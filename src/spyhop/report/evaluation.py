@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from statistics import mean
 
 from markupsafe import Markup
 
@@ -35,11 +36,12 @@ from spyhop.store import Artifact
 
 HEADINGS = [
     "task", "model", "n", "score %", "95 % interval", "form", "chance %", "strict %",
-    *(f"{rate} %" for rate in RATES), "budget", "other metrics %",
+    *(f"{rate} %" for rate in RATES), "length", "budget", "other metrics %",
 ]  # fmt: skip
 CAPTION = (
     "Form: where the cue of the answer is, or likelihood, and the metric unless it is accuracy. "
-    "Strict: accuracy under the Orca paper's rule, the first capital letter. Budget: new tokens. A "
+    "Strict: accuracy under the Orca paper's rule, the first capital letter. Length: mean tokens of "
+    "a response, budget: the most. A "
     "rate is red where the items that it touches could reverse the sign of the difference to the "
     "first model; for the first model itself, to guessing."
 )
@@ -231,8 +233,9 @@ def add_differences(
         if len(some) <= MOST_BARS and any(each.low is not None for each in some):
             section.chart(draw_differences(some), f"{name} minus {first}, with 95 % intervals.")
     more = {}
-    if sealed is not None:
-        smallest = SealConfig.model_validate(sealed.record.config).smallest_difference
+    declared = None if sealed is None else SealConfig.model_validate(sealed.record.config)
+    if declared is not None and own[0].protocol.metric == declared.metric:
+        smallest = declared.smallest_difference
         more["smallest of interest"] = [of_interest(each, smallest) for _, each in results]
     section.table(differences_table(results, more))
 
@@ -268,6 +271,7 @@ def score_cells(score: TaskScores) -> list[str]:
         percent(score.chance) if score.chance else "",
         "" if score.strict is None else percent(score.strict),
         *("" if (rate := score.rate(name)) is None else percent(rate) for name in RATES),
+        f"{mean(each.response_tokens for each in score.scores):.0f}" if is_written else "",
         f"{protocol.sampling.max_new_tokens:,}" if is_written else "",
         ", ".join(f"{name} {percent(v)}" for name, v in score.metrics.items() if name != "strict"),
     ]

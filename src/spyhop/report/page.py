@@ -51,6 +51,7 @@ def page(
     shared: Artifact | None = None,
     probes: Mapping[str, Artifact] | None = None,
     audits: Mapping[str, Artifact] | None = None,
+    sealed: Artifact | None = None,
 ) -> None:
     """Write the page and the results of one run.
 
@@ -65,6 +66,7 @@ def page(
         shared: What the answers contain of the items.
         probes: Probes by the student's name.
         audits: Imitation audits of the student, by the judge.
+        sealed: The declaration that the scores were made under.
     """
     seen = None if shared is None else seen_items(list(shared.rows(ItemOverlap)))
     sections = []
@@ -72,7 +74,9 @@ def page(
         student = next(iter(config.phases))
         is_compared = student in scores and len(scores) > 1
         sections.append(scores_section(scores, seen, student if is_compared else ""))
-        sections += scores_sections(scores, items or {}, seen=seen, title="Rates beside the scores")
+        sections += scores_sections(
+            scores, items or {}, seen=seen, sealed=sealed, title="Rates beside the scores"
+        )
     if scores and items:
         sections.append(items_section(ctx.out, items, scores))
         sections.append(audit_section(audits))
