@@ -125,9 +125,9 @@ def seal_state(scores: Mapping[str, Artifact], sealed: Artifact | None = None) -
     config = SealConfig.model_validate(sealed.record.config)
     (declared,) = sealed.rows(Seal)
     again = [name for name in config.arms if counts.get(name, {}).get(BY_MODEL)]
-    told = _power(declared) + (
-        f"; metric {config.metric}, {' against '.join(config.arms)}, smallest difference of interest "
-        f"{100 * config.smallest_difference:g} points"
+    told = (
+        f"metric {config.metric}, {' against '.join(config.arms)}, smallest difference of interest "
+        f"{100 * config.smallest_difference:g} points, {_power(declared)}"
     )
     if declared.num_before:
         text = f"exploratory, scored {_times(num)}; {told}, declared after earlier scorings"

@@ -14,6 +14,8 @@ from spyhop.settings import InputPath
 from spyhop.train import NewModelConfig, OptimizerConfig, TuneConfig, new_model, tune
 
 COPY_BATCH_TOKENS = 1024
+COPIES = 15
+"""Rows to copy for 1,000 training tokens."""
 MAX_TOKENS = 512
 
 
@@ -75,10 +77,8 @@ class ExperimentSetting(Config):
     """Held-out test problems, the same for every arm and seed."""
     student: NewModelConfig | InputPath
     """Shape of a new model, or folder of a pretrained one."""
-    copy_rows: int = Field(9000, gt=0)
-    """Rows of the copying task on which a new student is pretrained."""
     copy_tokens: int = Field(600_000, gt=0)
-    """Training tokens of the starting model, which learns to copy lists of random words."""
+    """Training tokens of a new student's starting model, which learns to copy random words."""
     optimizer: OptimizerConfig
     batch_tokens: int = Field(1024, gt=0)
     """Tokens of a batch in training."""
@@ -93,7 +93,7 @@ def starting_model(
     name = setting.name
     tokenizer = r.add(f"{name}.tokenizer", world.train_tokenizer, words)
     fresh = r.add(f"{name}.new", new_model, setting.student, tokenizer=tokenizer)
-    config = world.CopiesConfig(num_rows=setting.copy_rows)
+    config = world.CopiesConfig(num_rows=max(1, setting.copy_tokens * COPIES // 1000))
     copies = r.add(f"{name}.copies", world.draw_copies, config)
     learned = tuning(setting, tokens=setting.copy_tokens, seed=0)
     learned = learned.model_copy(update={"batch_tokens": COPY_BATCH_TOKENS})

@@ -15,6 +15,7 @@ Every arm starts from the same model and differs in what it reads:
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, get_args
 
 from pydantic import Field, model_validator
@@ -53,6 +54,9 @@ ANSWER, STEPS = "answer", "steps"
 """Ids of the messages under which bare answers are trained and explaining arms are measured."""
 OF_INTEREST = 0.05
 """Smallest difference in accuracy that is of interest."""
+NEW_TOKENS, PRETRAINED_TOKENS = 256, 128
+"""Longest response of a new student, and of a pretrained one, whose base writes without end: twice
+the teacher's longest explanation of four steps."""
 AUDITED_ITEMS = 100
 """Test problems that the starting model is asked, for the imitation audit."""
 TEACHER_FRAC = 0.25
@@ -188,7 +192,7 @@ def quickstart(config: QuickstartConfig, name: str = "quickstart") -> Recipe:
                 for share in (*_snapshots(config, arm), 1.0):
                     name = f"{setting.name}.{arm}.{seed}"
                     model = trained[-1] if trained else base
-                    step = _measure(r, config, name, arm, model, items, sealed, share)
+                    step = _measure(r, config, setting, name, arm, model, items, sealed, share)
                     scores[step.name] = step
                     runs[step.name] = ArmRun(
                         setting=setting.name,
@@ -235,7 +239,7 @@ def _audits(
     )
     items = {"world": r.add("audit.problems", world.draw_items, drawn)}
     text = next(message.text for message in config.messages if message.id == STEPS)
-    asked = MeasureConfig(system_message=text, sampling=Sampling(max_new_tokens=256))
+    asked = _asked(setting, text)
     base = Use(Local(name="base"), start)
     measured = r.add("audit.base", measure, asked, items=items, model=base)
     judges = [
@@ -347,9 +351,15 @@ def _snapshots(config: QuickstartConfig, arm: ArmName) -> tuple[float, ...]:
     return config.snapshots if arm in ("explanations", "answers-tokens") else ()
 
 
+def _asked(setting: Setting, message: str) -> MeasureConfig:
+    most = PRETRAINED_TOKENS if isinstance(setting.student, Path) else NEW_TOKENS
+    return MeasureConfig(system_message=message, sampling=Sampling(max_new_tokens=most))
+
+
 def _measure(
     r: Recipe,
     config: QuickstartConfig,
+    setting: Setting,
     name: str,
     arm: ArmName,
     student: RecipeStep | Source,
@@ -359,7 +369,7 @@ def _measure(
 ) -> RecipeStep:
     wanted = ANSWER if "answers" in arm else STEPS
     text = next(message.text for message in config.messages if message.id == wanted)
-    asked = MeasureConfig(system_message=text, sampling=Sampling(max_new_tokens=256))
+    asked = _asked(setting, text)
     folder = "" if share == 1.0 else f"snapshots/at-{share:g}"
     model = Use(Local(name=arm, subfolder=folder), student)
     suffix = "" if share == 1.0 else f".at-{share:g}"
