@@ -10,14 +10,14 @@ from spyhop import world
 from spyhop.augment import AnswerConfig, answer
 from spyhop.collect import PairConfig, SystemMessage, pair
 from spyhop.evaluate import MeasureConfig, measure
-from spyhop.evaluate.auditing import AUDIT
+from spyhop.evaluate.auditing import AUDIT, AuditConfig, audit
 from spyhop.recipe import Recipe, resolve, run
 from spyhop.recipe.graph import Use
 from spyhop.recipe.plan import plan
 from spyhop.recipes.auditing import add_audits
 from spyhop.recipes.humpback_config import HumpbackConfig
 from spyhop.recipes.orca import OrcaConfig, orca
-from spyhop.report.audit import NO_JUDGE, audit_section, sentences
+from spyhop.report.audit import NO_AUDIT, NO_JUDGE, audit_section, sentences
 from spyhop.runtime import Runtime
 from spyhop.store import Artifact
 
@@ -84,7 +84,7 @@ def test_the_page_shows_each_judge_or_says_that_there_is_none(made: dict[str, Ar
 
 def test_without_a_judge_accuracy_and_form_decide(made: dict[str, Artifact], tmp_path: Path):
     pair = {name: made[f"scores-{name}"] for name in ("base", "student")}
-    alone = audit.run(tmp_path, AuditConfig(), teacher={"teacher": made["teacher"]}, **pair)
+    alone = audit.run(tmp_path, AuditConfig(), teacher={"teacher": made["answers"]}, **pair)
     text = "".join(audit_section({"none": alone}).blocks)
     assert "Judge: none. Style: accuracy moves by" in text and NO_JUDGE[:40] in text
     assert "the judge prefers" not in text and "both orders" not in text

@@ -48,11 +48,14 @@ def read_rationales(
 ) -> Iterator[Recorded]:
     """Read the human rationales as recorded answers: the reasons first, then the answer.
 
-    Rationales of others are those half a file away.
+    Rationales of others are those half a file away; a file of one question has none.
     """
     for _, group in groupby(_rows(folder.path, config.pattern), key=lambda row: row[0]):
         rows = list(group)
         shift = len(rows) // 2 if config.of_others else 0
+        if config.of_others and not shift:
+            ctx.drop(rows[0][2], "no_other")
+            continue
         for (_, origin, question, answer, _), other in zip(
             rows, rows[shift:] + rows[:shift], strict=True
         ):
