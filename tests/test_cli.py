@@ -112,6 +112,7 @@ COMMANDS = {
         "--teacher",
         "models",
     },
+    "studio": {"--host", "--port", "--token", "stores"},
     "tasks": {"--data", "--shots", "--tokenizer", "suite"},
     "train": {"--base", "--data", "--out", "--plan", "--set", "--settings", "--suite", "rows"},
     "vote": set(),

@@ -50,7 +50,7 @@ def test_shipped_recipes_plan_without_running(tmp_path: Path, name: str):
 
 def test_the_page_tells_what_rounding_does_and_how_many_are_drawn_at_random(tmp_path: Path):
     recipe = _recipe(tmp_path, FILES[1])
-    limits = " ".join(recipe.steps[-1].config.limits)
+    limits = " ".join(recipe.steps[-1].config.caveats)
     assert "Rounding alone" in limits and "is not robust" in limits
     assert recipe.step("systematic.drawn.6").config.num_rows == 1000
     assert "two fifths of all documents" in limits
@@ -85,7 +85,7 @@ def test_only_rating_decides_what_is_kept(tmp_path: Path):
     ]
     assert [step.stage.name for step in readers] == [
         "augment.backtranslate",
-        "report.curation_page",
+        "report.arms_page",
     ]
 
 

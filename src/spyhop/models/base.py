@@ -297,6 +297,7 @@ class Model:
         if isinstance(result, Reply):
             use("reasoning_tokens", result.reasoning_tokens)
             use("cached_tokens", result.cached_tokens)
+            use("cache_write_tokens", result.cache_write_tokens)
 
     def _interpret(self, result: Result) -> Result:
         """Return a result as the current settings interpret it."""

@@ -26,7 +26,7 @@ from spyhop.models.local import Local, pick_dtype, saved_format
 from spyhop.models.replies import Usage, parse, read_reply
 from spyhop.models.service import Endpoint, Service
 from spyhop.models.teacher import Teacher
-from spyhop.models.wire import body
+from spyhop.models.wire import ApiCall
 from spyhop.render import FORMATS, TemplateFormat
 from spyhop.schema import Message, ModelError
 from spyhop.settings import mask_secret
@@ -266,11 +266,11 @@ def _remedy(told: Failure, state: EndpointState) -> str:
 
 
 def _post(config: Remote, state: EndpointState, *, log_probability: bool) -> _Got | Failure:
-    data = body(
+    call = ApiCall(
         "generate", ASKED, Sampling(max_new_tokens=1, log_probability=log_probability),
-        model=state.model, extra=config.extra, omit=config.omit, num_samples=1,
-        tokens_field=state.config.tokens_field,
+        state.model, 1, state.config.tokens_field,
     )  # fmt: skip
+    data = state.dialect.body(call, config.extra, config.omit)
     try:
         return asyncio.run(_send(state, data))
     except TimeoutError:

@@ -10,7 +10,8 @@ from typing import Any, Literal
 from pydantic import Field
 
 from spyhop.models.base import Model, ModelConfig, ModelUse, Window
-from spyhop.models.calls import Reply, Request, Result, Sampling
+from spyhop.models.calls import Kind, Reply, Request, Result, Sampling
+from spyhop.models.dialect import DIALECTS
 from spyhop.models.endpoint_client import EndpointClient, ReplyCounts
 from spyhop.models.journal import State
 from spyhop.models.replies import split_thoughts
@@ -96,19 +97,12 @@ class RemoteModel(Model):
                 f"{self.label}: a chat API gives no log-probabilities of a given text; use a folder"
             )
         for each in self._service.endpoints:
-            if (each.api == "moderations") != (window.kind == "classify"):
-                needs = (
-                    'needs api = "moderations"' if window.kind == "classify" else "writes no text"
-                )
-                raise ModelError(f"{self.label}: {each.url} has api = {each.api!r} and {needs}")
-            is_plain = each.api == "completions"
-            if any(is_plain == bool(request.messages) for request in window.requests):
-                takes, asked = (
-                    ("plain prompts", "chats") if is_plain else ("chats", "plain prompts")
-                )
+            takes = DIALECTS[each.api].takes
+            asked = {_asked(window.kind, request) for request in window.requests} - {takes}
+            if asked:
                 raise ModelError(
-                    f"{self.label}: {each.url} has api = {each.api!r}: it takes {takes}, "
-                    f"not {asked}"
+                    f"{self.label}: {each.url} has api = {each.api!r}: it takes {takes}, not "
+                    f"{asked.pop()}"
                 )
         self._num_journaled += sum(key not in self._pending for key in window.known)
         for key in window.known:
@@ -219,6 +213,13 @@ class RemoteModel(Model):
                 errors=dict(counts.failures),
             )
         )  # fmt: skip
+
+
+def _asked(kind: Kind, request: Request) -> str:
+    """Return what a request needs an API to take."""
+    if kind == "classify":
+        return "texts to label"
+    return "chats" if request.messages else "plain prompts"
 
 
 def _usage(counts: ReplyCounts) -> dict[str, float]:

@@ -40,7 +40,7 @@ from spyhop.evaluate import MeasureConfig, measure
 from spyhop.models import Local, Sampling
 from spyhop.recipe.graph import Recipe, RecipeStep, Ref, Source, Use
 from spyhop.recipes.experiment import ExperimentSetting, comparisons, starting_model, titles, tuning
-from spyhop.report import ArmRun, CuratedSet, CurationPageConfig, curation_page
+from spyhop.report import ArmRun, ArmsConfig, CuratedSet, arms_page
 from spyhop.schema import Config
 from spyhop.stage import Stage
 from spyhop.train import tune
@@ -139,14 +139,14 @@ def quickstart_humpback(
             _Run(r, config.written, setting, seed, base, items, page).add()
     r.add(
         "report",
-        curation_page,
-        CurationPageConfig(
+        arms_page,
+        ArmsConfig(
             title=r.name,
             runs=page.runs,
             curated=page.curated,
             comparisons=comparisons(get_args(ArmName)),
             arm_titles=titles(get_args(ArmName)),
-            limits=LIMITS,
+            caveats=LIMITS,
         ),
         scores=page.scores,
         students=page.students,

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from spyhop.evaluate.auditing import AUDIT
-from spyhop.report.comparison import forest
+from spyhop.report.charts import spans
 from spyhop.report.html import ReportSection, Table
 from spyhop.store import Artifact
 
@@ -45,9 +45,10 @@ def _add(section: ReportSection, judge: str, found: Mapping[str, Any]) -> None:
         name: gain and [round(100 * gain[part], 1) + 0.0 for part in ("value", "low", "high")]
         for name, gain in found["gains"].items()
     }
-    known = [(name, *gain) for name, gain in shares.items() if gain]
+    ends = ("value", "low", "high")
+    known = [{"row": n, **dict(zip(ends, g, strict=True))} for n, g in shares.items() if g]
     caption = f"Student minus base in points, with 95 % intervals, on {found['n']:,} items."
-    section.chart(forest(known, "points"), caption)
+    section.chart(spans(known, "points", reference=0), caption)
     rows = [
         [name, *((f"{gain[0]:+.1f}", f"{gain[1]:.1f} to {gain[2]:.1f}") if gain else ("", UNKNOWN))]
         for name, gain in shares.items()

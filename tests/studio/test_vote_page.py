@@ -11,14 +11,14 @@ import pytest
 
 from browser import Tab, browser
 from spyhop.evaluate.votes import VotePair, read_votes, tallies
-from spyhop.report.vote import vote_page
+from spyhop.studio.vote_page import vote_page
 
 HOSTILE = "</script><script>document.title=1</script><img src=x onerror=alert(1)> {data} \u202e"
 NAMES = ("ours <b>", "theirs")
 PAIRS = [
     VotePair(id=f"q{n}", question=f"Q{n} {HOSTILE}", a=f"ours {n} {HOSTILE}", b=f"theirs {n}")
     for n in range(5)
-] + [VotePair(id="s", question="2 + 2?", a="4", b="5", expected="a")]
+] + [VotePair(id="s", question="2 + 2?", a="4", b="5", suite="screening")]
 
 
 def _style(page: str) -> str:
@@ -41,14 +41,14 @@ def test_texts_are_data_and_names_are_not_shown():
     page = vote_page(NAMES, PAIRS)
     (text,) = re.findall(r'id="data">(.*?)</script>', page, re.DOTALL)
     data = json.loads(text)
-    assert data["items"][0]["question"] == f"Q0 {HOSTILE}".replace("\u202e", "[U+202E]")
+    assert data["pairs"][0]["question"] == f"Q0 {HOSTILE}".replace("\u202e", "[U+202E]")
     assert "<" not in text and ">" not in text
     body = page.replace(text, "")
     assert "ours" not in body and "theirs" not in body
 
 
 def test_another_question_is_another_page():
-    changed = [*PAIRS[:-1], VotePair(id="s", question="2 + 3?", a="4", b="5", expected="a")]
+    changed = [*PAIRS[:-1], VotePair(id="s", question="2 + 3?", a="4", b="5", suite="screening")]
     first, same, other = (
         re.search(r'"page": "(\w+)"', vote_page(NAMES, pairs))[1]
         for pairs in (PAIRS, list(PAIRS), changed)
@@ -57,14 +57,17 @@ def test_another_question_is_another_page():
 
 
 def test_colours_have_the_contrast_that_wcag_asks_for():
-    themes = re.findall(r":root \{(.*?)\}", _style(vote_page(NAMES, PAIRS)))
-    assert len(themes) == 2
-    for theme in themes:
-        colour = dict(re.findall(r"--(\w+): (#\w+);", theme))
-        for text, ground in (("ink", "paper"), ("ink", "soft"), ("muted", "paper"),
-                             ("accent", "paper"), ("on", "accent")):  # fmt: skip
+    blocks = re.findall(r":root \{(.*?)\}", _style(vote_page(NAMES, PAIRS)), re.DOTALL)
+    light, dark = dict[str, str](), dict[str, str]()
+    for place, block in enumerate(blocks):
+        own = dict(re.findall(r"--(\w+): (#\w+);", block))
+        light, dark = (light if place == len(blocks) - 1 else light | own), dark | own
+    assert len(blocks) == 3 and light["paper"] != dark["paper"]
+    for colour in (light, dark):
+        for text, ground in (("ink", "paper"), ("ink", "soft"), ("muted", "paper"), ("ink", "mark"),
+                             ("accent", "paper"), ("on", "accent"), ("ink", "target")):  # fmt: skip
             assert _contrast(colour[text], colour[ground]) >= 4.5, (text, ground)
-        assert _contrast(colour["line"], colour["paper"]) >= 3
+        assert _contrast(colour["edge"], colour["paper"]) >= 3
 
 
 def _contrast(first: str, second: str) -> float:
@@ -120,7 +123,7 @@ async def _whole_vote(page: Path, folder: Path) -> None:
         await tab.press("1")  # no seventh vote
         await tab.run("document.getElementById('save').click()")
         for _ in range(50):
-            if list(folder.glob("votes-*.json")):
+            if list(folder.glob("votes-*.jsonl")):
                 break
             await asyncio.sleep(0.1)
         await tab.run("document.getElementById('change').click()")
@@ -143,7 +146,7 @@ def test_a_vote_by_keys_with_a_reload_is_read_back(tmp_path: Path):
     page = tmp_path / "vote.html"
     page.write_text(vote_page(NAMES, PAIRS), encoding="utf-8")
     asyncio.run(_whole_vote(page, tmp_path))
-    (saved,) = tmp_path.glob("votes-*.json")
+    (saved,) = tmp_path.glob("votes-*.jsonl")
     votes = read_votes([saved])
     (people,) = tallies(votes)
     assert (votes.a, votes.b, people.items) == (*NAMES, 5)

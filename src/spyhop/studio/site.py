@@ -1,0 +1,142 @@
+"""What every page may use: the stores by name, artifacts by id, templates, error pages.
+
+The browser names things, never paths: a store by the name of its folder, an artifact by its id
+(`evaluate.measure-1ee7cd052a7d6bb5`), a run by its name, a row by its id.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+from urllib.parse import urlencode
+
+from jinja2 import ChoiceLoader, Environment, PackageLoader, PrefixLoader, StrictUndefined
+from markupsafe import Markup
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import HTMLResponse
+
+from spyhop import __version__
+from spyhop.recipe.graph import NAME
+from spyhop.store import RUNS, Artifact
+from spyhop.store.artifact import load
+from spyhop.text.escape import visible
+
+ARTIFACT = re.compile(r"[a-z0-9_]+\.[a-z0-9_]+-[0-9a-f]{8,64}")
+
+
+@dataclass(slots=True)
+class Site:
+    """The stores that are shown, the pages' templates, and what pages keep between requests."""
+
+    stores: dict[str, Path]
+    nav: list[tuple[str, str]]
+    environment: Environment = field(init=False)
+    kept: dict[Any, Any] = field(default_factory=dict)
+    """Open logs and the like, by a key of the page's own."""
+
+    def __post_init__(self) -> None:
+        """Read the templates once."""
+        self.environment = _environment()
+
+    def store(self, name: str) -> Path:
+        """Return a store by its name."""
+        if name not in self.stores:
+            raise HTTPException(404, f"No store is called {name:.80}.")
+        return self.stores[name]
+
+    def artifact(self, store: str, artifact: str) -> Artifact:
+        """Return an artifact by store and id; a damaged record raises."""
+        root = self.store(store)
+        found = load(root / artifact) if ARTIFACT.fullmatch(artifact) else None
+        if found is None:
+            raise HTTPException(404, f"{store} has no finished artifact {artifact:.120}.")
+        return found
+
+    def run(self, store: str, run: str) -> Path:
+        """Return the folder of a run by store and name."""
+        folder = self.store(store) / RUNS / run
+        if not NAME.fullmatch(run) or not folder.is_dir():
+            raise HTTPException(404, f"{store} has no run {run:.100}.")
+        return folder
+
+
+def stores_by_name(folders: Sequence[Path]) -> dict[str, Path]:
+    """Return folders by a short name that an address can contain."""
+    named: dict[str, Path] = {}
+    for folder in dict.fromkeys(path.resolve() for path in folders):
+        name = re.sub(r"[^a-z0-9]+", "-", folder.name.lower()).strip("-") or "store"
+        number = sum(re.sub(r"-\d+$", "", known) == name for known in named)
+        named[f"{name}-{number + 1}" if name in named else name] = folder
+    return named
+
+
+def site_of(request: Request) -> Site:
+    """Return the site that a request is for."""
+    return cast(Site, request.app.state.site)
+
+
+def artifact_of(request: Request, name: str = "artifact") -> Artifact:
+    """Return the artifact that an address names, below its store."""
+    return site_of(request).artifact(request.path_params["store"], request.path_params[name])
+
+
+def page(
+    request: Request,
+    template: str,
+    status: int = 200,
+    headers: Mapping[str, str] | None = None,
+    **values: Any,  # noqa: ANN401 (a template's)
+) -> HTMLResponse:
+    """Return a template as a whole page, or as a part of one if it does not extend `base.html`."""
+    return HTMLResponse(fragment(request, template, **values), status, headers)
+
+
+def fragment(request: Request, template: str, **values: Any) -> str:  # noqa: ANN401 (as above)
+    """Return a template as text, such as an event that is sent to an open page."""
+    site = site_of(request)
+    here = request.url.path.split("/")[1]
+    found = site.environment.get_template(template)
+    return found.render(values, site=site, here=f"/{here}", path=request.url.path)
+
+
+def with_query(path: str, query: Mapping[str, Any], **changes: Any) -> str:  # noqa: ANN401
+    """Return an address with some of its query changed; None removes a parameter."""
+    items = {name: value for name, value in {**query, **changes}.items() if value is not None}
+    return f"{path}?{urlencode(items, doseq=True)}" if items else path
+
+
+def figure(value: float | None, digits: int = 0) -> str:
+    """Return a number with separators; a missing one as a dash."""
+    return "–" if value is None else f"{value:,.{digits}f}"
+
+
+def duration(seconds: float | None) -> str:
+    """Return a time for people."""
+    if seconds is None:
+        return "–"
+    if seconds < 90:
+        return f"{seconds:.0f} s" if seconds >= 1 else "under 1 s"
+    return f"{seconds / 60:,.0f} min" if seconds < 5400 else f"{seconds / 3600:,.1f} h"
+
+
+def _environment() -> Environment:
+    loader = ChoiceLoader(
+        [
+            PackageLoader("spyhop.studio"),
+            PrefixLoader({"report": PackageLoader("spyhop.report")}),
+        ]
+    )
+    found = Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True, finalize=_shown,
+    )  # fmt: skip
+    found.filters |= {"figure": figure, "duration": duration}
+    found.globals |= {"version": __version__, "with_query": with_query}
+    return found
+
+
+def _shown(value: Any) -> Any:  # noqa: ANN401 (template values)
+    """Show control and bidirectional characters of plain text; markup is ready."""
+    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
