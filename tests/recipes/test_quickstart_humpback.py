@@ -92,7 +92,7 @@ def test_only_rating_decides_what_is_kept(tmp_path: Path):
 def test_students_are_asked_under_both_messages(tmp_path: Path):
     recipe = _recipe(tmp_path, FILES[1])
     asked = {
-        arm: recipe.step(f"systematic.{arm}.scores.5").config for arm in (*DEFAULT, "seed-own")
+        arm: recipe.step(f"systematic.{arm}.5.scores").config for arm in (*DEFAULT, "seed-own")
     }
     both = f"{SEED_MESSAGE} {WEB_MESSAGE}"
     assert all(asked[arm].system_message == both for arm in DEFAULT)

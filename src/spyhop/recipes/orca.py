@@ -264,7 +264,7 @@ def add_answers(r: Recipe, config: OrcaConfig, data: Mixture) -> ArmRows:
         ta_answers | ready(r, config.ready, "assistant"),
         teacher_answers | ready(r, config.ready, "teacher"),
         gold_answers=controls["bare"],
-        styled=controls["styled"],
+        styled_answers=controls["styled"],
     )
 
 
