@@ -62,7 +62,6 @@ from spyhop.train import TuneConfig, chained, tune
 from spyhop.train.probe import ProbeConfig, probe
 from spyhop.train.release import ReleaseConfig, release, with_title
 
-
 Recorded = Literal["rationales", "targets", "style"]
 
 

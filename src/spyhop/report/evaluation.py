@@ -38,8 +38,8 @@ from spyhop.store import Artifact
 
 CAPTION = (
     "Form: where the cue of the answer is, or likelihood, and the metric unless it is accuracy. "
-    "Strict: accuracy under the Orca paper's rule, the first capital letter. Length: mean tokens of "
-    "a response, budget: the most. "
+    "Strict: accuracy under the Orca paper's rule, the first capital letter. Length: mean tokens "
+    "of a response, budget: the most. "
     "Against guessing: an exact test. A rate is red where the items that it touches could reverse "
     "the sign of the difference to the first model; for the first model itself, to guessing."
 )
