@@ -144,8 +144,8 @@ def _power(declared: Seal) -> str:
     size = declared.detectable
     found = "no difference" if size is None else f"a difference of {100 * size:.1f} points"
     return (
-        f"{declared.num_items:,} items can be expected to show {found} (if {DISCORDANT:.0%} of them "
-        "tell two models apart)"
+        f"{declared.num_items:,} items can be expected to show {found} (if {DISCORDANT:.0%} of "
+        "them tell two models apart)"
     )
 
 
