@@ -10,7 +10,7 @@ from pathlib import Path
 
 from quickstart import accuracies, comparisons
 
-from spyhop.report.curation_figures import over_seeds
+from spyhop.report.curation import over_seeds
 
 
 def curation(rows: list[dict], setting: str) -> None:

@@ -13,9 +13,10 @@ from typing import Any
 from server import KEY
 from spyhop.models import ModelUse, Reply, Request, Sampling, Service
 from spyhop.models.base import Model
+from spyhop.models.dialect import DIALECTS
 from spyhop.models.endpoint import Remote
 from spyhop.models.journal import State
-from spyhop.models.wire import body
+from spyhop.models.wire import ApiCall
 from spyhop.schema import Message
 from spyhop.stage import Context, Progress, Runtime
 
@@ -110,16 +111,8 @@ def change_state(root: Path, **fields: Any) -> None:
 
 def server_key(request: Request, sampling: Sampling = SHORT, *, num_samples: int = 1) -> str:
     """What the test server's books call the call of a request."""
-    raw = body(
-        "generate",
-        request,
-        sampling,
-        model="teacher",
-        extra={},
-        omit=(),
-        num_samples=num_samples,
-        tokens_field="max_tokens",
-    )
+    call = ApiCall("generate", request, sampling, "teacher", num_samples)
+    raw = DIALECTS["openai"].body(call, {}, ())
     return blake2b(raw, digest_size=16).hexdigest()
 
 

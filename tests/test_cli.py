@@ -49,7 +49,7 @@ COMMANDS = {
     "export": {"--dataset", "--out", "--to", "scores"},
     "curate": {"--judge", "--out", "--plan", "--set", "--settle", "pairs"},
     "delta": set(),
-    "doctor": {"--out", "teacher"},
+    "doctor": {"--out", "--quick", "teacher"},
     "eval": {
         "--data",
         "--limit",
@@ -112,6 +112,7 @@ COMMANDS = {
         "--teacher",
         "models",
     },
+    "studio": {"--host", "--port", "--token", "stores"},
     "tasks": {"--data", "--shots", "--tokenizer", "suite"},
     "train": {"--base", "--data", "--out", "--plan", "--set", "--settings", "--suite", "rows"},
     "vote": set(),

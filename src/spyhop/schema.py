@@ -27,16 +27,19 @@ ENDED = {
 Gemini's are those of its API, Anthropic's, vLLM's, DeepSeek's and Zhipu's are as documented."""
 LIMITED = {
     "length", "max_tokens", "max_output_tokens", "max_length", "model_length", "token_limit",
-    "model_context_window_exceeded", "context_length", "pause_turn",
+    "model_context_window_exceeded", "context_length", "pause_turn", "compaction", "tool_use",
+    "tool_calls", "function_call", "other", "unspecified",
 }  # fmt: skip
 FILTERED = {
     "content_filter", "content_filtered", "safety", "refusal", "recitation", "blocklist", "spii",
     "prohibited_content", "sensitive", "moderation", "guardrail_intervened", "image_safety",
-    "language",
+    "language", "image_prohibited_content", "image_recitation", "model_armor",
 }  # fmt: skip
 BROKEN = {
     "error", "abort", "aborted", "cancelled", "canceled", "failed", "timeout", "network_error",
     "insufficient_system_resource", "malformed_function_call", "internal_error", "server_error",
+    "malformed_response", "unexpected_tool_call", "too_many_tool_calls",
+    "missing_thought_signature", "no_image", "image_other",
 }  # fmt: skip
 
 

@@ -3,7 +3,6 @@
 import itertools
 import json
 import random
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -24,16 +23,16 @@ def _saved(folder: Path, rater: str, winners: str, screening: str = "", **change
     """A file of votes: `a`, `b` or `t` for each item, `+` or `-` for each screening item."""
     names = {"a": "a", "b": "b", "t": "tie"}
     votes = [
-        {"id": f"q{n}", "order": "ab", "winner": names[winner], "expected": ""}
+        {"item_id": f"q{n}", "a": "ours", "b": "theirs", "order": "ab", "winner": names[winner]}
         for n, winner in enumerate(winners)
     ] + [
-        {"id": f"s{n}", "order": "ba", "winner": "a" if sign == "+" else "tie", "expected": "a"}
+        {"item_id": f"s{n}", "a": "better", "b": "worse", "order": "ba", "suite": "screening",
+         "winner": "a" if sign == "+" else "tie"}
         for n, sign in enumerate(screening)
-    ]
-    file = {"format": "spyhop votes 1", "page": "p", "a": "ours", "b": "theirs", "rater": rater}
-    path = folder / f"{rater}.json"
-    path.write_text(json.dumps({**file, "votes": votes, **changes}))
-    return path
+    ]  # fmt: skip
+    rows = [{"id": f"{vote['item_id']}/{rater}", "judge": rater, **vote} for vote in votes]
+    changed = [row if row.get("suite") else {**row, **changes} for row in rows]
+    return _write(folder / f"{rater}.jsonl", changed)
 
 
 def test_pairs_are_matched_by_id_or_by_question(tmp_path: Path):
@@ -71,15 +70,16 @@ def test_files_without_a_pair_are_refused(tmp_path: Path, theirs: list, message:
         read_pairs(first, _write(tmp_path / "b.jsonl", theirs))
 
 
-def test_screening_items_put_the_better_response_on_either_side(tmp_path: Path):
+def test_screening_items_are_pairs_of_their_own(tmp_path: Path):
     row = {"question": "ask", "response": "one"}
     rows = [{"question": f"s{n}", "better": "good", "worse": "bad"} for n in range(4)]
     first = _write(tmp_path / "a.jsonl", [row])
     second = _write(tmp_path / "b.jsonl", [{**row, "response": "two"}])
     _, pairs = read_pairs(first, second, _write(tmp_path / "s.jsonl", rows))
-    screening = [pair for pair in pairs if pair.expected]
-    assert Counter(pair.expected for pair in screening) == {"a": 2, "b": 2}
-    assert all(getattr(pair, pair.expected) == "good" for pair in screening)
+    screening = [pair for pair in pairs if pair.suite == "screening"]
+    assert [(pair.question, pair.a, pair.b) for pair in screening] == [
+        (f"s{n}", "good", "bad") for n in range(4)
+    ]
     with pytest.raises(InputError, match="needs question, better and worse"):
         read_pairs(first, second, _write(tmp_path / "s.jsonl", [{"question": "s"}]))
 
@@ -111,13 +111,16 @@ def test_files_that_are_no_votes_are_refused(tmp_path: Path):
     other = _saved(tmp_path, "bob", "aa", b="somebody else")
     with pytest.raises(InputError, match="votes on ours and somebody else, not on ours and theirs"):
         read_votes([first, other])
-    changed = tmp_path / "again.json"
+    changed = tmp_path / "again.jsonl"
     changed.write_text(first.read_text().replace('"winner": "a"', '"winner": "b"', 1))
     with pytest.raises(InputError, match="a second, different vote of ann on q0"):
         read_votes([first, changed])
-    for text in ("[]", "{}", '{"format": "spyhop votes 1"}', "{"):
+    changed.write_text(first.read_text().replace('"winner": "a"', '"winner": null', 1))
+    with pytest.raises(InputError, match="the vote of ann on q0 has no winner"):
+        read_votes([changed])
+    for text in ("[1]", "{}", '{"winner": "x"}', "{"):
         changed.write_text(text)
-        with pytest.raises(SpyhopError, match=r"again\.json"):
+        with pytest.raises(SpyhopError, match=r"again\.jsonl"):
             read_votes([changed])
 
 

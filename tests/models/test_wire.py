@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from server import FAULTS
 from spyhop.models.calls import Choice, Reply, Request, Sampling
+from spyhop.models.dialect import DIALECTS
 from spyhop.models.failures import NO_CREDIT, read_failure, remaining
 from spyhop.models.replies import Unreadable, Usage, parse, read_choice, read_reply, share
-from spyhop.models.wire import body
+from spyhop.models.wire import ApiCall
 from spyhop.schema import Message
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -27,9 +28,16 @@ ASKED = Request(
 )
 
 
-def sent(kind: str = "generate", sampling: Sampling | None = None, **changes: object) -> dict:
-    given = {"model": "m", "extra": {}, "omit": (), "num_samples": 1, "tokens_field": "max_tokens"}
-    return json.loads(body(kind, ASKED, sampling or Sampling(), **(given | changes)))
+def sent(
+    kind: str = "generate",
+    sampling: Sampling | None = None,
+    asked: Request = ASKED,
+    extra: dict | None = None,
+    omit: tuple[str, ...] = (),
+    **changes: object,
+) -> dict:
+    call = ApiCall(kind, asked, sampling or Sampling(), "m", **changes)
+    return json.loads(DIALECTS["openai"].body(call, extra or {}, omit))
 
 
 def answer(*choices: object, **more: object) -> bytes:
@@ -83,9 +91,7 @@ def test_a_choice_asks_for_likely_tokens():
 
 def test_a_choice_goes_on_with_a_response_that_is_begun():
     asked = Request(id="1", messages=[Message(role="user", content="x")], continuation="So: ")
-    raw = body("choose", asked, Sampling(), model="m", extra={}, omit=(), num_samples=1,
-               tokens_field="max_tokens")  # fmt: skip
-    found = json.loads(raw)
+    found = sent("choose", asked=asked)
     assert found["messages"][-1] == {"role": "assistant", "content": "So:"}
     assert found["continue_final_message"] is True and found["add_generation_prompt"] is False
     assert not {"continue_final_message", "add_generation_prompt"} & sent("choose").keys()
@@ -107,9 +113,7 @@ def test_an_unset_temperature_sends_no_sampling_fields():
 @given(st.text(st.characters(exclude_categories=["Cs"])))
 def test_any_text_arrives_whole(text):
     asked = Request(id="1", messages=[Message(role="user", content=text)])
-    raw = body("generate", asked, Sampling(), model="m", extra={}, omit=(), num_samples=1,
-               tokens_field="max_tokens")  # fmt: skip
-    assert json.loads(raw)["messages"][0]["content"] == text
+    assert sent(asked=asked)["messages"][0]["content"] == text
 
 
 # ---------------------------------------------------------------- answers
@@ -578,7 +582,7 @@ def test_what_is_left_of_limits(shown, seconds):
     assert remaining(headers) == {"requests": (100, 3, seconds), "tokens": (10000, 0, 1)}
 
 
-@pytest.mark.parametrize("shown", ["", "soon", "5 minutes", "2026-01-02T03:04:05Z", "-3s", "1x"])
+@pytest.mark.parametrize("shown", ["", "soon", "5 minutes", "2026-01-02T25:04:05Z", "-3s", "1x"])
 def test_a_limit_that_cannot_be_read_is_left_out(shown):
     told = {"limit": "100", "remaining": "3", "reset": shown}
     assert remaining({f"x-ratelimit-{k}-requests": v for k, v in told.items()}) == {}

@@ -21,7 +21,6 @@ TINY = [
     "seeds=[0]",
     "settings.0.tokens=15000",
     "settings.0.copy_tokens=8000",
-    "settings.0.copy_rows=200",
     "settings.0.backward_tokens=8000",
     "settings.0.num_documents=120",
     "settings.0.num_items=24",
@@ -51,7 +50,7 @@ def test_shipped_recipes_plan_without_running(tmp_path: Path, name: str):
 
 def test_the_page_tells_what_rounding_does_and_how_many_are_drawn_at_random(tmp_path: Path):
     recipe = _recipe(tmp_path, FILES[1])
-    limits = " ".join(recipe.steps[-1].config.limits)
+    limits = " ".join(recipe.steps[-1].config.caveats)
     assert "Rounding alone" in limits and "is not robust" in limits
     assert recipe.step("systematic.drawn.6").config.num_rows == 1000
     assert "two fifths of all documents" in limits
@@ -86,14 +85,14 @@ def test_only_rating_decides_what_is_kept(tmp_path: Path):
     ]
     assert [step.stage.name for step in readers] == [
         "augment.backtranslate",
-        "report.curation_page",
+        "report.arms_page",
     ]
 
 
 def test_students_are_asked_under_both_messages(tmp_path: Path):
     recipe = _recipe(tmp_path, FILES[1])
     asked = {
-        arm: recipe.step(f"systematic.{arm}.scores.5").config for arm in (*DEFAULT, "seed-own")
+        arm: recipe.step(f"systematic.{arm}.5.scores").config for arm in (*DEFAULT, "seed-own")
     }
     both = f"{SEED_MESSAGE} {WEB_MESSAGE}"
     assert all(asked[arm].system_message == both for arm in DEFAULT)

@@ -91,9 +91,10 @@ def test_a_cell_tells_tokens_and_seconds_of_its_seeds():
 
 def test_every_arm_family_and_seed_has_a_cell():
     experiment = _experiment(one=[[1, 0] * 4] * 2, two=[[0, 0] * 4] * 2)
-    found = {(cell.run.arm, cell.family, cell.seed) for cell in experiment.cells()}
-    assert found == set(product(("one", "two"), (ALL, *FAMILIES), (ALL, 0, 1)))
-    assert len(experiment.cells()) == len(found)
+    found = [(cell.run.arm, cell.family, cell.seed) for cell in experiment.cells()]
+    assert sorted(found, key=str) == sorted(
+        product(("one", "two"), (ALL, *FAMILIES), (ALL, 0, 1)), key=str
+    )
 
 
 def test_guessing_is_told_by_family():

@@ -13,8 +13,8 @@ from rich.console import Console
 import toys
 from spyhop.report import ArmPair, ArmRun, ArmsConfig, arms_page
 from spyhop.report.arm_figures import read_measured
+from spyhop.report.arms import arms_table
 from spyhop.report.html import PAGE, RESULTS
-from spyhop.report.terminal import arms_table
 from spyhop.schema import Score
 from spyhop.store import Artifact, Record
 

@@ -8,11 +8,10 @@ import pytest
 
 import toys
 from report.test_arms import _right, _scores, _student
-from spyhop.report import ArmPair, ArmRun, CuratedSet, CurationPageConfig, curation_page
-from spyhop.report.curation import CURATION
-from spyhop.report.curation_figures import over_seeds, read_curated
+from spyhop.report import ArmPair, ArmRun, ArmsConfig, CuratedSet, arms_page
+from spyhop.report.arms import CURATION, comparison_lines
+from spyhop.report.curation import COUNTS, over_seeds, read_curated
 from spyhop.report.html import PAGE
-from spyhop.report.terminal import comparison_lines
 from spyhop.schema import Pair, Rating, Segment
 from spyhop.store import Artifact
 from spyhop.world import ProblemsConfig, draw_pairs
@@ -65,13 +64,13 @@ def test_kinds_are_followed_from_document_to_training_row(tmp_path: Path):
     where = CuratedSet(setting="core", seed=0, round=1)
     found = read_curated(where, *_set(tmp_path, kept=[0, 1, 4]))
     correct, flawed, menu = (found.kinds[k] for k in ("correct", "misconceived", "boilerplate"))
-    assert (correct.documents, correct.written, correct.recovered, correct.kept) == (4, 4, 3, 2)
-    assert (flawed.documents, flawed.written, flawed.recovered, flawed.kept) == (2, 2, 2, 1)
-    assert (menu.documents, menu.written, menu.recovered, menu.kept) == (2, 1, 0, 0)
+    assert tuple(correct[name] for name in COUNTS) == (4, 4, 3, 2)
+    assert tuple(flawed[name] for name in COUNTS) == (2, 2, 2, 1)
+    assert tuple(menu[name] for name in COUNTS) == (2, 1, 0, 0)
     assert (found.precision, found.recall) == (pytest.approx(2 / 3), 0.5)
     assert found.base_rate == pytest.approx(4 / 7)
-    assert correct.scores == {5: 2, 2: 2}
-    shown = [(sample.kind, sample.is_kept, sample.pair.id) for sample in found.samples]
+    assert (correct[5], correct[2], correct[3]) == (2, 2, 0)
+    shown = [(kind, is_kept, pair.id) for kind, is_kept, pair in found.samples]
     assert shown == [
         ("boilerplate", False, "p6"),
         ("correct", True, "p0"),
@@ -117,7 +116,7 @@ def report(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Path:
         {name: each[place] for name, each in sets.items()} for place in range(3)
     )
     rows = [toys.answer_row(n, f"ask {n}", "so") for n in range(3)]
-    config = CurationPageConfig(
+    config = ArmsConfig(
         title="toy",
         runs=runs,
         curated=curated,
@@ -127,10 +126,10 @@ def report(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Path:
             ArmPair(first="random", second="curated"),
         ),
         arm_titles={"uncurated": "all", "random": "drawn", "curated": "best"},
-        limits=("Nothing was trained.",),
+        caveats=("Nothing was trained.",),
     )
     answers = {"teacher": toys.artifact_of(root, rows)}
-    return curation_page.run(
+    return arms_page.run(
         root,
         config,
         scores=scores,

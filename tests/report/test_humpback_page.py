@@ -61,7 +61,7 @@ def _seen(folder: Path, runs: list[StudentRun], levels: list[float]) -> list[Stu
         scores.append(toys.rows_artifact(folder / str(place), rows))
     names = [f"student-{place}" for place in range(len(runs))]
     by_name = dict(zip(names, runs, strict=True))
-    return list(seen_by(by_name, {}, dict(zip(names, scores, strict=True))).values())
+    return list(seen_by(by_name, {"held_out": dict(zip(names, scores, strict=True))}).values())
 
 
 def test_scaling_coefficients_are_those_of_each_set(tmp_path: Path):
@@ -102,7 +102,7 @@ def test_a_grade_with_too_few_pairs_is_told_and_not_compared(tmp_path: Path):
     }
     by_name = dict(zip(graded, runs, strict=True))
     scores = {name: each.scores["held_out"] for name, each in zip(graded, seen, strict=True)}
-    counted = list(seen_by(by_name, {}, scores, graded).values())
+    counted = list(seen_by(by_name, {"held_out": scores}, graded).values())
     assert [each.num_rows for each in counted] == [2, 2, 3, 2]
     html = "".join(quality_section(counted, ["held_out"]).blocks)
     assert html.count("2 (all there are; the point is 3)") == 1

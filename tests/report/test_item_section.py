@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import toys
+from spyhop.report.evaluation import scores_sections
 from spyhop.report.html import Table, write_page
 from spyhop.report.items import ITEMS, MOST_ITEMS, items_section
-from spyhop.report.sections import scores_section
 from spyhop.schema import Item, Score
 from spyhop.text.escape import markdown, visible
 
@@ -38,7 +38,7 @@ def _page(root: Path, num: int, differ: set[int]) -> str:
         "student": toys.rows_artifact(root / "s", [_score(n, n in differ) for n in range(num)]),
     }
     section = items_section(root, items, scores)
-    write_page(root, f"T {HOSTILE}", "", [section, scores_section(scores)], scores)
+    write_page(root, f"T {HOSTILE}", "", [section, *scores_sections(scores, items)], scores)
     return (root / "report.html").read_text()
 
 
@@ -70,7 +70,7 @@ def test_no_text_is_markup_and_none_is_hidden(tmp_path: Path):
 
 def test_a_suite_of_one_task_has_one_line_and_says_what_is_not_shown(tmp_path: Path):
     scores = {"m": toys.rows_artifact(tmp_path, [_score(n, n % 2 == 0) for n in range(6)])}
-    html = "".join(scores_section(scores).blocks)
+    html = "".join(scores_sections(scores, {})[1].blocks)
     assert html.count("not shown to differ from guessing") == 1
     assert "spyhop" in _page(tmp_path / "p", 1, set()).rpartition("<footer>")[2]
 

@@ -1,9 +1,9 @@
 from pathlib import Path
 
-from spyhop.evaluate import ItemOverlap
-from spyhop.report.contamination import contamination_section, seen_items, shared_cells
-from spyhop.report.sections import scores_section, student_differences
-from spyhop.report.task_figures import task_results
+from spyhop.evaluate import ItemOverlap, task_scores
+from spyhop.report.contamination import contamination_section, seen_items
+from spyhop.report.evaluation import scores_sections
+from spyhop.report.page import _result
 from spyhop.schema import Score
 from toys import rows_artifact
 
@@ -28,30 +28,29 @@ def _scores(root: Path, right: list[bool]):
     return rows_artifact(root, rows)
 
 
-def test_a_score_stands_beside_its_rates_and_the_score_without_them(tmp_path: Path):
+def test_a_score_has_its_shares_in_training_and_the_score_without_them(tmp_path: Path):
     scores = _scores(tmp_path, [True, True, False, True])
-    total, task = task_results("m", scores, seen_items(SEEN))
-    assert total.shared == task.shared and task.interval.value == 0.75
-    assert shared_cells(task) == ["25.0 / 50.0 / 75.0", "50.0 (2)", "100.0 (1)"]
-    (plain, _) = task_results("m", scores)
-    assert plain.shared is None and shared_cells(plain) == []
-    page = "".join(scores_section({"m": scores}, seen_items(SEEN)).blocks)
-    assert "25.0 / 50.0 / 75.0" in page and "without any" in page
+    total, task = (_result(each) for each in task_scores("m", scores, seen_items(SEEN)))
+    assert total["in_training"] == task["in_training"] and task["accuracy"] == 0.75
+    assert list(task["in_training"].values()) == [0.25, 0.5, 0.75, 2, 0.5, 1, 1.0]
+    (plain, _) = task_scores("m", scores)
+    assert _result(plain)["in_training"] is None
 
 
-def test_models_are_compared_pair_by_pair(tmp_path: Path):
+def test_a_student_is_compared_with_every_other_model(tmp_path: Path):
     scores = {
-        "base": _scores(tmp_path / "a", [False] * 8 + [True]),
         "student": _scores(tmp_path / "b", [True] * 9),
+        "base": _scores(tmp_path / "a", [False] * 8 + [True]),
     }
-    (row,) = student_differences(scores, "student").rows
-    assert row[:4] == ["s all", "student minus base", "9", "+88.9"]
-    assert row[5] == "0.00781" and row[7:9] == ["8", "0"]  # McNemar: 2 / 2^8
+    _, suite = scores_sections(scores, {}, student="student")
+    page = "".join(suite.blocks)
+    assert "student minus base" in page and "base minus student" not in page
+    assert "+88.9" in page and "0.00781" in page  # McNemar: 2 / 2^8
 
 
 def test_no_item_is_clean(tmp_path: Path):
-    _, task = task_results("m", _scores(tmp_path, [True]), seen_items(SEEN))
-    assert shared_cells(task)[1:] == ["n/a", "n/a"]
+    _, task = task_scores("m", _scores(tmp_path, [True]), seen_items(SEEN))
+    assert _result(task)["in_training"]["clean"] is None
 
 
 def test_the_page_names_items_rows_and_words():

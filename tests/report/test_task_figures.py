@@ -7,7 +7,8 @@ from random import Random
 import pytest
 
 import toys
-from spyhop.report.task_figures import ALL, TaskResult, chance_sentence, task_results
+from spyhop.evaluate import TaskScores, chance_sentence, task_scores
+from spyhop.evaluate.rates import ALL
 from spyhop.schema import Score
 from spyhop.statistics import wilson
 
@@ -25,9 +26,9 @@ def _scores(
         )  # fmt: skip
 
 
-def _results(folder: Path, *groups: Iterator[Score]) -> list[TaskResult]:
+def _results(folder: Path, *groups: Iterator[Score]) -> list[TaskScores]:
     rows = [row for group in groups for row in group]
-    return task_results("m", toys.rows_artifact(folder, rows))
+    return task_scores("m", toys.rows_artifact(folder, rows))
 
 
 def test_one_task_far_above_guessing_is_no_chance(tmp_path: Path):
@@ -56,7 +57,7 @@ def test_a_lucky_task_among_many_is_still_chance(tmp_path: Path, num_above: int,
 def test_a_suites_total_tells_what_no_single_task_can(tmp_path: Path):
     groups = [_scores(f"t{n}", 7, 20) for n in range(31)]  # 35 % where a guess has 25 %
     results = _results(tmp_path, *groups)
-    assert {result.verdict for result in results if result.task != ALL} == {"near"}
+    assert {result.against_guessing for result in results if result.task != ALL} == {"near"}
     assert VERDICT not in chance_sentence(results)
 
 
@@ -76,5 +77,5 @@ def test_every_suite_has_its_total_before_its_tasks(tmp_path: Path):
         ("one", ALL), ("one", "a"), ("two", ALL), ("two", "a"), ("two", "b"),
     ]  # fmt: skip
     total = results[2]
-    assert (total.n, total.answered, total.chance) == (20, 0.9, 0.375)
-    assert total.interval == wilson(7, 20) and results[1].answered == 0
+    assert (total.n, total.rate("no answer"), total.chance) == (20, 0.1, 0.375)
+    assert total.interval == wilson(7, 20) and results[1].rate("no answer") == 1

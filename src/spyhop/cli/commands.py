@@ -51,6 +51,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "vote": ("voting", "Let people compare two models blindly, and read their votes."),
     },
     "Models and files": {
+        "studio": ("studio", "Open runs, rows and models in a browser."),
         "chat": ("training", "Chat with one model, or compare two side by side."),
         "delta": ("training", "Publish what training changed, without the base."),
         "clean": ("upkeep", "List artifacts, their size and users; delete unused ones."),

@@ -26,7 +26,8 @@ from spyhop.recipe import Recipe, resolve
 from spyhop.recipe.load import apply_change
 from spyhop.recipe.plan import plan as plan_recipe
 from spyhop.recipes.evaluating import ITEMS, SAMPLED, SCORES, export_results, step_name
-from spyhop.report.evaluation import HEADINGS, red_cells, score_cells, with_first
+from spyhop.report.evaluation import score_rows
+from spyhop.report.html import Table as ReportTable
 from spyhop.schema import RecipeError, Score
 from spyhop.statistics import detectable_difference
 from spyhop.store import RUNS, Artifact
@@ -166,14 +167,16 @@ def _print_power(recipe: Recipe, out: Path) -> None:
 
 def _table(scores: Mapping[str, Artifact]) -> Table:
     """Return the suites' scores; a rate is red if its items could reverse the difference."""
-    found = {name: task_scores(name, each) for name, each in scores.items()}
-    pairs = [(score, other) for score, other in with_first(found) if score.task == ALL]
-    rows = [score_cells(score) for score, _ in pairs]
-    shown = [n for n, _ in enumerate(HEADINGS[:-1]) if any(row[n] for row in rows)]
-    table = Table(*(HEADINGS[n] for n in shown), box=None, pad_edge=False)
-    for row, pair in zip(rows, pairs, strict=True):
-        red = red_cells(*pair)
-        table.add_row(*(Text(row[n], style="red" if red[n] else "") for n in shown))
+    found = {
+        name: [score for score in task_scores(name, each) if score.task == ALL]
+        for name, each in scores.items()
+    }
+    rows = list(score_rows(found))
+    shown = ReportTable.of(cells for cells, _ in rows)
+    table = Table(*shown.headings, box=None, pad_edge=False)
+    for row, (_, red) in zip(shown.rows, rows, strict=True):
+        styles = ["red" if name in red else "" for name in shown.headings]
+        table.add_row(*map(Text, row, styles))
     return table
 
 

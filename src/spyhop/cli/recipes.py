@@ -18,10 +18,9 @@ from spyhop.recipe.show import find_artifact, show_folder, show_rows
 from spyhop.recipe.why import why as why_step
 from spyhop.recipes import INIT_FILES, RECIPES, write_example
 from spyhop.render import FormatName, TrainOn
-from spyhop.report.arms import COMPARISONS
+from spyhop.report.arms import COMPARISONS, arms_table, audit_lines, comparison_lines
 from spyhop.report.audit import AUDITS
 from spyhop.report.html import PAGE, RESULTS
-from spyhop.report.terminal import arms_table, audit_lines, comparison_lines
 from spyhop.runtime import Runtime
 from spyhop.schema import RecipeError
 from spyhop.settings import describe

@@ -18,9 +18,9 @@ from spyhop.evaluate.votes import (
     read_votes,
     tallies,
 )
-from spyhop.report.vote import vote_page
 from spyhop.statistics import Interval
 from spyhop.store.atomic import atomic_write
+from spyhop.studio.vote_page import vote_page
 
 vote = typer.Typer(
     add_completion=False,
@@ -45,18 +45,23 @@ def make(
 ) -> None:
     """Write a page on which people vote.
 
-    It is one self-contained file for a browser. Voters save their votes there as a JSON file.
+    It is one self-contained file for a browser. Voters save their votes there as a file.
     """
     names, pairs = read_pairs(first, second, screening)
     with atomic_write(out) as temporary:
         temporary.write_text(vote_page(names, pairs), encoding="utf-8")
-    num = sum(bool(pair.expected) for pair in pairs)
+    num = sum(bool(pair.suite) for pair in pairs)
     print(f"{out}: {len(pairs) - num:,} pairs, {num:,} screening items")  # noqa: T201
 
 
 @vote.command("read")
 def read(
-    files: Annotated[list[Path], typer.Argument(help="Saved votes.", metavar="VOTES.json...")],
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Votes that the page saved, or the studio keeps.", metavar="VOTES.jsonl..."
+        ),
+    ],
     out: Annotated[Path, typer.Option("--out", help="File of verdicts to write (JSONL).")],
     judged: Annotated[
         list[Path] | None,

@@ -1,6 +1,8 @@
 """Human labels for pairs, for the gate: JSONL, CSV or Parquet rows with the pair's id or texts."""
 
+from collections import defaultdict
 from collections.abc import Iterator
+from statistics import fmean
 from typing import Any
 
 from pydantic import Field
@@ -30,29 +32,37 @@ def read_labels(
     """Read labels: rows with `good` (true or false) or `score` (1 to 5), and the pair's identity.
 
     The pair is given by `id`, or by `instruction` and `response`. With `pairs`, pairs that have
-    their own ids are found by either, and labels of other pairs are counted as `foreign`.
+    their own ids are found by either, and labels of other pairs are counted as `foreign`. Labels of
+    several people (`rater`) on a pair become one: that of the majority, with the mean of their
+    scores. A pair without a majority has no label; it is counted as `disputed`.
 
     Raises:
-        InputError: Naming the file, the line and the invalid value; if a pair is labelled twice; or
-            if no label belongs to any pair.
+        InputError: Naming the file, the line and the invalid value; if a person labels a pair
+            twice; or if no label belongs to any pair.
     """
     read = [
-        (where, _label(config, row, where))
+        (where, str(row.get("rater") or ""), _label(config, row, where))
         for path in row_files(folder.path)
         for where, row in read_rows(path)
     ]
-    ids = _ids({label.id for _, label in read}, pairs) if pairs is not None else {}
+    ids = _ids({label.id for *_, label in read}, pairs) if pairs is not None else {}
     if pairs is not None and not ids:
         raise InputError(f"{folder}: no label (of {len(read):,}) belongs to a pair in {pairs}")
-    seen: set[str] = set()
-    for where, label in read:
+    by_pair: dict[str, dict[str, Label]] = defaultdict(dict)
+    for where, rater, label in read:
         name = ids.get(label.id, label.id)
-        if name in seen:
+        if rater in by_pair[name]:
             raise InputError(f"{where}: pair {name} is labelled twice")
-        seen.add(name)
-        ctx.count("good" if label.is_good else "bad")
+        by_pair[name][rater] = label
         ctx.count("foreign", int(pairs is not None and label.id not in ids))
-        yield label.model_copy(update={"id": name})
+    for name, labels in by_pair.items():
+        lead = sum(1 if label.is_good else -1 for label in labels.values())
+        if not lead:
+            ctx.count("disputed")
+            continue
+        ctx.count("good" if lead > 0 else "bad")
+        scores = [label.score for label in labels.values() if label.score is not None]
+        yield Label(id=name, is_good=lead > 0, score=fmean(scores) if scores else None)
 
 
 def _ids(named: set[str], pairs: Artifact) -> dict[str, str]:

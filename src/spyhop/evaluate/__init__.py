@@ -22,6 +22,7 @@ from spyhop.evaluate.rates import (
     RATES,
     SampleFigures,
     TaskScores,
+    chance_sentence,
     could_reverse,
     differences,
     macro_average,

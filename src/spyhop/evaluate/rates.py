@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 
@@ -22,6 +23,7 @@ from spyhop.statistics import (
     cluster_interval,
     macro_interval,
     majority_correct,
+    near_chance,
     pass_at_k,
     variance_split,
     wilson,
@@ -29,6 +31,8 @@ from spyhop.statistics import (
 from spyhop.store import Artifact
 
 ALL = "all"
+LUCK = 0.025
+"""Share of tasks on which a model that guesses is found above guessing."""
 RATES = ("no answer", "cut", "refused", "failed", "contaminated")
 """Rates by name; `refused` counts empty replies, too."""
 
@@ -82,6 +86,13 @@ class TaskScores:
         ):
             return wilson(round(float(means.sum())), self.n)
         return cluster_interval(means, passages)
+
+    @cached_property
+    def against_guessing(self) -> Literal["above", "near", "below"]:
+        """Whether the right answers, of all samples, differ from guessing by an exact test."""
+        right = sum(score.correct for score in self.scores)
+        chances = [score.chance for score in self.scores]
+        return near_chance(right, len(self.scores), chances).verdict
 
     @cached_property
     def strict(self) -> float | None:
@@ -177,6 +188,20 @@ def task_scores(
         )
         for suite, task in order
     ]
+
+
+def chance_sentence(scores: Sequence[TaskScores]) -> str:
+    """Say whether a model's results differ from guessing."""
+    verdicts = [each.against_guessing for each in scores if each.task != ALL]
+    above, below, num = verdicts.count("above"), verdicts.count("below"), len(verdicts)
+    found = (
+        f"{scores[0].model}: above guessing on {above} of {num} tasks, "
+        f"below it on {below}; luck alone would give about {LUCK * num:.1f} each."
+    )
+    is_above = any(each.against_guessing == "above" for each in scores if each.task == ALL)
+    if is_above or near_chance(above, num, LUCK).verdict == "above":
+        return found
+    return f"{found} Not above chance: its scores say nothing about reasoning."
 
 
 def macro_average(tasks: Sequence[TaskScores]) -> Interval:

@@ -5,65 +5,43 @@ raters that must pass screening items.
 """
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
-from typing import Literal
 
-from pydantic import Field, ValidationError
+from pydantic import ValidationError
 
 from spyhop.collect.shapes import first_exchange
-from spyhop.schema import Config, InputError, Verdict
-from spyhop.settings import validated
+from spyhop.schema import InputError, Verdict
 from spyhop.statistics import Interval, nominal_kappa
 from spyhop.statistics.agreement import krippendorff_alpha
 from spyhop.statistics.preference import bounded_mean
 from spyhop.store import row_id
-from spyhop.store.files import json_file
 from spyhop.store.rows import read_rows
 
-FORMAT = "spyhop votes 1"
 LEAST_PASSED = 0.85
 """Share of screening items that a rater must get right, as in the paper."""
 SETTLED_Z = (1.96 + 0.84) ** 2
 """A difference is found at the level 95 % with a power of 80 %."""
 LEAST_ITEMS = 6
 """Fewest items that settle anything: a sign test of as many equal votes has p = 0.03."""
-Winner = Literal["a", "b", "tie"]
-
-
-class Vote(Config):
-    """One vote as the page saves it."""
-
-    id: str
-    order: Literal["ab", "ba"]
-    winner: Winner
-    expected: Literal["a", "b", ""] = ""
-    """Of a screening item: the better response."""
-
-
-class VoteFile(Config):
-    """The file that the page saves."""
-
-    format: Literal["spyhop votes 1"]
-    page: str
-    a: str
-    b: str
-    rater: str = Field(min_length=1)
-    votes: list[Vote]
+Exchange = tuple[str, str, str]
+"""Id, question and response of a model's row."""
+SCREENING, BETTER, WORSE = "screening", "better", "worse"
+"""Suite of screening items, and the names of their two responses."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VotePair:
-    """Two responses to a question."""
+    """Two responses to a question; of a screening item `a` is the better one."""
 
     id: str
     question: str
     a: str
     b: str
-    expected: str = ""
+    suite: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,28 +86,32 @@ def read_pairs(
     Raises:
         InputError: If the files share no question, or a row is not of such a shape.
     """
-    (name_a, *sides), (name_b, *more) = (_responses(path) for path in (first, second))
-    sides += more
+    (name_a, side_a), (name_b, side_b) = (_responses(path) for path in (first, second))
     if name_a == name_b:
         name_a, name_b = (f"{path.parent.name}/{path.stem}" for path in (first, second))
-    for by in (0, 1):
-        a, b = ({row[by]: row[1:] for row in reversed(side)} for side in sides)
-        if shared := [key for key in a if key and key in b]:
-            break
-    else:
+    pairs = match_pairs(side_a, side_b)
+    if not pairs:
         raise InputError(f"{second}: no question of {first} is among its rows")
-    pairs = [
-        VotePair(id=row_id(key) if by else key, question=a[key][0], a=a[key][1], b=b[key][1])
-        for key in reversed(shared)
-        if a[key][1] != b[key][1]
-    ]
+    pairs = [pair for pair in pairs if pair.a != pair.b]
     if not pairs:
         raise InputError(f"{second}: all responses are equal to those of {first}")
-    return (name_a, name_b), [*pairs, *(_screening(screening) if screening else [])]
+    return (name_a, name_b), [*pairs, *(read_screening(screening) if screening else [])]
 
 
-def _responses(path: Path) -> tuple[str, list[tuple[str, str, str]]]:
-    """Return the model's name, and id, question and response of each row."""
+def match_pairs(first: Sequence[Exchange], second: Sequence[Exchange]) -> list[VotePair]:
+    """Return the common questions of two models by id, or by text where they share no id."""
+    for by in (0, 1):
+        a, b = ({row[by]: row[1:] for row in reversed(side)} for side in (first, second))
+        if shared := [key for key in a if key and key in b]:
+            break
+    return [
+        VotePair(id=row_id(key) if by else key, question=a[key][0], a=a[key][1], b=b[key][1])
+        for key in reversed(shared)
+    ]
+
+
+def _responses(path: Path) -> tuple[str, list[Exchange]]:
+    """Return the model's name, and the rows."""
     found, names = [], set()
     for where, row in read_rows(path):
         question, response, why = first_exchange(row, where)
@@ -140,60 +122,70 @@ def _responses(path: Path) -> tuple[str, list[tuple[str, str, str]]]:
     return names.pop() if len(names) == 1 else path.stem, found
 
 
-def _screening(path: Path) -> list[VotePair]:
+def read_screening(path: Path) -> list[VotePair]:
+    """Return the screening items of a file: rows of `question`, `better` and `worse`."""
     found = []
-    for number, (where, row) in enumerate(read_rows(path)):
-        texts = [row.get(name) for name in ("question", "better", "worse")]
+    for where, row in read_rows(path):
+        texts = [row.get(name) for name in ("question", BETTER, WORSE)]
         if not all(isinstance(text, str) and text for text in texts):
             raise InputError(f"{where}: a screening item needs question, better and worse")
-        question, *sides = map(str, texts)
-        a, b = sides if number % 2 else sides[::-1]
-        name, expected = row_id("screening", question, *sides), "a" if number % 2 else "b"
-        found.append(VotePair(id=name, question=question, a=a, b=b, expected=expected))
+        question, a, b = map(str, texts)
+        name = row_id(SCREENING, question, a, b)
+        found.append(VotePair(id=name, question=question, a=a, b=b, suite=SCREENING))
     return found
 
 
 def read_votes(paths: Sequence[Path], least_passed: float = LEAST_PASSED) -> Votes:
-    """Read saved votes; a file given twice counts once.
+    """Read files of votes: rows of verdicts, as the page saves them and the studio keeps them.
+
+    A file given twice counts once.
 
     Raises:
         InputError: If a file is not one of votes, compares other models than the first, or holds
             another vote of a person on the same item.
     """
-    files = [_read(path) for path in paths]
-    names = (files[0].a, files[0].b)
-    votes: dict[tuple[str, str], Vote] = {}
-    for path, file in zip(paths, files, strict=True):
-        if (file.a, file.b) != names:
-            both = " and ".join(names)
-            raise InputError(f"{path}: votes on {file.a} and {file.b}, not on {both}")
-        for vote in file.votes:
-            if votes.setdefault((file.rater, vote.id), vote) != vote:
-                raise InputError(f"{path}: a second, different vote of {file.rater} on {vote.id}")
-    screened = {
-        file.rater: _passed([v for (who, _), v in votes.items() if who == file.rater])
-        for file in files
-    }
-    failed = [who for who, (right, num) in screened.items() if right < least_passed * num]
-    verdicts = [
-        Verdict(id=row_id(item, who), item_id=item, judge=who, a=names[0], b=names[1],
-                order=vote.order, winner=vote.winner)
-        for (who, item), vote in votes.items()
-        if not vote.expected and who not in failed
-    ]  # fmt: skip
-    return Votes(a=names[0], b=names[1], verdicts=verdicts, screened=screened, failed=failed)
+    names: tuple[str, str] | None = None
+    votes: dict[tuple[str, str], Verdict] = {}
+    for path in paths:
+        for vote in read_verdicts(path):
+            names = names or ((vote.a, vote.b) if vote.suite != SCREENING else None)
+            if vote.suite != SCREENING and names not in ((vote.a, vote.b), (vote.b, vote.a)):
+                both = " and ".join(names or ())
+                raise InputError(f"{path}: votes on {vote.a} and {vote.b}, not on {both}")
+            if vote.winner is None:
+                raise InputError(
+                    f"{path}: the vote of {vote.judge} on {vote.item_id} has no winner"
+                )
+            if votes.setdefault((vote.judge, vote.item_id), vote) != vote:
+                raise InputError(
+                    f"{path}: a second, different vote of {vote.judge} on {vote.item_id}"
+                )
+    return count_votes(votes.values(), names or ("", ""), least_passed)
 
 
-def _read(path: Path) -> VoteFile:
-    found = json_file(path)
-    if not isinstance(found, dict) or found.get("format") != FORMAT:
-        raise InputError(f"{path}: not a file of votes, as the page of `spyhop vote make` saves it")
-    return validated(path, VoteFile, found, "", {})
-
-
-def _passed(votes: Sequence[Vote]) -> tuple[int, int]:
-    screening = [vote for vote in votes if vote.expected]
-    return sum(vote.winner == vote.expected for vote in screening), len(screening)
+def count_votes(
+    rows: Iterable[Verdict], names: tuple[str, str], least_passed: float = LEAST_PASSED
+) -> Votes:
+    """Return the votes of the raters that passed the screening items, and who did not pass."""
+    right: dict[str, list[bool]] = defaultdict(list)
+    given = []
+    for vote in rows:
+        screened = right[vote.judge]
+        if vote.suite == SCREENING:
+            screened.append(vote.winner == "a")
+        else:
+            given.append(vote)
+    failed = [who for who, each in right.items() if sum(each) < least_passed * len(each)]
+    return Votes(
+        a=names[0],
+        b=names[1],
+        verdicts=[
+            vote.model_copy(update={"id": row_id(vote.item_id, vote.judge)})
+            for vote in given if vote.judge not in failed
+        ],
+        screened={who: (sum(each), len(each)) for who, each in right.items()},
+        failed=failed,
+    )  # fmt: skip
 
 
 def tallies(votes: Votes, judged: Sequence[Verdict] = ()) -> list[Tally]:
@@ -272,5 +264,5 @@ def read_verdicts(path: Path) -> list[Verdict]:
         try:
             found.append(Verdict.model_validate(row))
         except ValidationError:
-            raise InputError(f"{where}: not a verdict of `spyhop judge` or `vote read`") from None
+            raise InputError(f"{where}: not a verdict of `spyhop judge`, nor a vote") from None
     return found

@@ -206,6 +206,10 @@ class Model:
         if self.config is not None:
             self.config.check_samples(num_samples, sampling)
 
+    def has_all(self, *capabilities: str) -> bool:
+        """Return whether the model is not known to lack one of these capabilities."""
+        return True
+
     def prefetch(self, requests: Iterable[Request], sampling: Sampling) -> None:
         """Send requests that a later `generate` will read, if the model works in the background."""
 
@@ -297,6 +301,7 @@ class Model:
         if isinstance(result, Reply):
             use("reasoning_tokens", result.reasoning_tokens)
             use("cached_tokens", result.cached_tokens)
+            use("cache_write_tokens", result.cache_write_tokens)
 
     def _interpret(self, result: Result) -> Result:
         """Return a result as the current settings interpret it."""

@@ -98,6 +98,8 @@ class Reply(_Frozen):
     prompt_tokens: int = 0
     cached_tokens: int = 0
     """Those of the prompt that the endpoint had read before, at another price."""
+    cache_write_tokens: int = 0
+    """Those of the prompt that the endpoint wrote to its cache, at another price."""
     response_tokens: int = 0
     """Tokens written, hidden reasoning included."""
     reasoning_tokens: int = 0

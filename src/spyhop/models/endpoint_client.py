@@ -14,26 +14,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
-from spyhop.models.calls import Choice, Kind, Labels, Reply, Request, Sampling
+from spyhop.models.calls import Kind, Reply, Request, Sampling
 from spyhop.models.commits import Commits
 from spyhop.models.endpoint_state import EndpointState
 from spyhop.models.failures import MESSAGE_CHARS, Failure
 from spyhop.models.journal import Answered, Failed, Journal
 from spyhop.models.limits import FIRST_ALLOWED, SPAN_S
-from spyhop.models.replies import (
-    Unreadable,
-    echoed,
-    parse,
-    read_choice,
-    read_labels,
-    read_reply,
-    share,
-)
+from spyhop.models.replies import READERS, Unreadable, failed_result, parse_call, share
 from spyhop.models.retry import Decision, RetryPolicy
 from spyhop.models.schedule import Admission, PendingBatch, PendingCall, Rejected, Schedule, grouped
 from spyhop.models.service import Service
+from spyhop.models.shared import group_of, shared_parts
 from spyhop.models.transport import HttpReply, Transport
-from spyhop.models.wire import body
+from spyhop.models.wire import NOTHING_SHARED, ApiCall
 from spyhop.schema import Unfinished
 
 try:
@@ -57,6 +50,7 @@ class ReplyCounts:
 
     num_answered: int = 0
     prompt_tokens: int = 0
+    cached_tokens: int = 0
     response_tokens: int = 0
     usd: float = 0.0
     failures: Counter[str] = field(default_factory=Counter)
@@ -132,6 +126,10 @@ class EndpointClient:
             min(endpoint.config.max_n for endpoint in self.endpoints) if kind == "generate" else 1
         )
         calls = grouped(kind, sampling, keyed, most, batch)
+        if any(endpoint.dialect.marks_cache for endpoint in self.endpoints):
+            parts = shared_parts(request for _, request in keyed)
+            for call in calls:
+                call.shared = parts.get(group_of(call.members[0][1]), NOTHING_SHARED)
         self._loop.call_soon_threadsafe(self._submit, batch, calls)
         return batch
 
@@ -311,26 +309,19 @@ class EndpointClient:
         self._check_idle()
 
     def _body(self, call: PendingCall, endpoint: EndpointState) -> bytes:
-        return body(
-            call.kind,
-            call.members[0][1],
-            call.sampling,
-            model=endpoint.model,
-            extra=self._extra,
-            omit=self._omit,
-            num_samples=len(call.members),
-            tokens_field=endpoint.config.tokens_field,
-        )
+        asked = ApiCall(
+            call.kind, call.members[0][1], call.sampling, endpoint.model, len(call.members),
+            endpoint.config.tokens_field, call.shared,
+        )  # fmt: skip
+        return endpoint.dialect.body(asked, self._extra, self._omit)
 
     def _received(self, admission: Admission, reply: HttpReply) -> None:
         call, endpoint, reservation = admission
         try:
-            first = call.members[0][1]
-            is_echo = call.kind == "choose" and not first.messages
-            num = len(first.options) if is_echo else len(call.members)
-            choices, usage = parse(reply.raw, num, reservation.estimate.prompt_tokens)
-            if is_echo:
-                choices = [echoed(first, choices)]
+            choices, usage = parse_call(
+                reply.raw, call.kind, [request for _, request in call.members],
+                reservation.estimate.prompt_tokens, endpoint.dialect.read,
+            )  # fmt: skip
         except Unreadable as error:
             failure = error.failure
             if failure.kind == "malformed":
@@ -348,15 +339,14 @@ class EndpointClient:
         self.state.spent_usd += usd
         self.counts.usd += usd
         self.counts.prompt_tokens += usage.prompt_tokens
+        self.counts.cached_tokens += usage.cached_tokens
         self.counts.response_tokens += usage.response_tokens
         self.counts.num_answered += len(choices)
         how = (endpoint.config.url, call.num_sent, now - reservation.sent, time.time())
         answered, settled, is_escaped = [], [], b"\\u" in reply.raw
         parts = share(usage, len(choices))
-        readers = {"choose": read_choice, "classify": read_labels}
-        make = readers.get(call.kind, read_reply)
         for (key, request), choice, part in zip(call.members, choices, parts, strict=False):
-            result = make(request, choice, part, usd / len(choices))
+            result = READERS[call.kind](request, choice, part, usd / len(choices))
             text = result.model_dump_json()
             if is_escaped:  # a key may be spelled in escapes
                 text = self._transport.masked(text.encode()).decode()
@@ -424,14 +414,12 @@ class EndpointClient:
         """Settle a call that will never be answered: its result is an error, kept as data."""
         reason = "content_filter" if failure.kind == "refused" else "error"
         message = " ".join(failure.message.split())
-        settled = []
-        for key, request in call.members:
-            result: Reply | Choice | Labels = Choice(id=request.id, probabilities=[], error=message)
-            if call.kind == "classify":
-                result = Labels(id=request.id, scores={}, error=message)
-            if call.kind == "generate":
-                result = Reply(id=request.id, text="", finish_reason=reason, error=message)
-            settled.append(_Settled(call.batch, key, result.model_dump_json(), is_failed=True))
+        settled = [
+            _Settled(
+                call.batch, key, failed_result(call.kind, request.id, reason, message), "", True
+            )
+            for key, request in call.members
+        ]
         self._commit([], [row] if row else [], settled)
 
     def _commit(

@@ -9,7 +9,8 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from spyhop.models.failures import Failure, remaining
+from spyhop.models.dialect import DIALECTS
+from spyhop.models.failures import Failure, remaining, states_limits
 from spyhop.models.limits import SPAN_S, Concurrency, RateLimiter
 from spyhop.models.replies import Usage
 from spyhop.models.service import Endpoint
@@ -41,22 +42,16 @@ class Reservation(NamedTuple):
     most_usd: float
 
 
-OWN_PATHS = ("completions", "moderations")
-"""Dialects that have the path of their name."""
-
-
 class EndpointState:
     """The state of one endpoint. Times are of the event loop's clock."""
 
     def __init__(self, endpoint: Endpoint, default_model: str) -> None:
         self.config = endpoint
         self.model = endpoint.model or default_model
-        path = endpoint.api if endpoint.api in OWN_PATHS else "chat/completions"
-        self.url = f"{endpoint.url}/{path}"
+        self.dialect = DIALECTS[endpoint.api]
+        path = self.dialect.path.format(model=self.model, version=endpoint.api_version)
+        self.url = endpoint.url + path
         """Where calls go."""
-        if endpoint.api == "azure":
-            place = f"{endpoint.url}/openai/deployments/{self.model}/chat/completions"
-            self.url = f"{place}?api-version={endpoint.api_version}"
         self.concurrency = Concurrency(endpoint.concurrency)
         self.paused_until = -math.inf
         self.turn = 0.0
@@ -85,15 +80,13 @@ class EndpointState:
 
     def headers(self) -> dict[str, str]:
         """Return the headers of a call."""
-        headers = {"Content-Type": "application/json"}
+        headers = {"Content-Type": "application/json", **self.dialect.headers}
         name = self.config.key_env
         if not name:
             return headers
         if not self.key:
             raise ModelError(f"{self.config.url}: set the environment variable {name} to its key")
-        if self.config.api == "azure":
-            return headers | {"api-key": self.key}
-        return headers | {"Authorization": f"Bearer {self.key}"}
+        return headers | {self.dialect.key_header: self.dialect.key_form.format(self.key)}
 
     @property
     def proxy(self) -> str | None:
@@ -141,7 +134,7 @@ class EndpointState:
         slots = {
             n: limiter.add(self._taken(n, estimate), now) for n, limiter in self.limiters.items()
         }
-        most_usd = self.config.usd(estimate.prompt_tokens, 0, estimate.response_tokens)
+        most_usd = self.config.most_usd(*estimate)
         return Reservation(estimate, now, slots, most_usd)
 
     def answered(
@@ -159,9 +152,12 @@ class EndpointState:
         for name, slot in reservation.slots.items():
             taken = self._taken(name, reservation.estimate)
             self.limiters[name].change(slot, _amount(name, known) - taken)
-        if "x-ratelimit-remaining-requests" in headers or "x-ratelimit-remaining-tokens" in headers:
+        if states_limits(headers):
             self._heed(headers, known, now)
-        return self.config.usd(usage.prompt_tokens, usage.cached_tokens, usage.response_tokens)
+        return self.config.usd(
+            usage.prompt_tokens, usage.cached_tokens, usage.response_tokens,
+            usage.cache_write_tokens,
+        )  # fmt: skip
 
     def failed(self, reservation: Reservation, failure: Failure, now: float) -> None:
         """Back off as the failure asks for."""

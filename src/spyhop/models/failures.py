@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from itertools import product
 from typing import Any, Literal, NamedTuple
 
 from pydantic_core import from_json
@@ -36,23 +37,36 @@ FailureKind = Literal[
 """
 
 _WORDS = {
-    429: "rate_limit requests tokens too_many throttl resource_exhausted",
+    429: "rate_limit requests tokens too_many throttl resource_exhausted slow_down",
     529: "overloaded",
     503: "unavailable",
     504: "timeout deadline",
     500: "api_error server_error internal",
+    409: "conflict",
+    499: "cancelled",
+    413: "too_large",
     401: "authentication unauthenticated invalid_api_key unauthorized",
     403: "permission forbidden access_denied",
     404: "not_found",
-    400: "invalid bad_request context_length",
+    400: "invalid bad_request context_length failed_precondition out_of_range",
 }
 """Statuses by the words of an error's type or code, if it states no number."""
-_CREDIT_CODES = re.compile(r"insufficient_(quota|balance|credit|fund)|billing|payment_required")
+_CREDIT_CODES = re.compile(
+    r"insufficient_(quota|balance|credit|fund)|billing|payment_required|credit_balance|"
+    r"spend_limit|perday"
+)
 _CREDIT = re.compile(
     r"credit balance|insufficient (account )?(balance|credit|fund)|(out of|no|not enough|more) "
     r"credits|balance is (not enough|too low|insufficient|zero)|payment required|in arrears|"
-    r"(add|purchase|buy) (more )?credit"
+    r"(add|purchase|buy) (more )?credit|reached your specified (workspace )?api usage limits"
 )
+_ACCOUNT = re.compile(
+    r"api_key_invalid|invalid_api_key|api key not valid|failed_precondition|account_deactivated|"
+    r"(organization|account|resource) has been (temporarily )?(disabled|deactivated|suspended|"
+    r"blocked)"
+)
+"""Of a 400 or 403: it concerns the key or the account, whatever the request."""
+_TOO_LONG = re.compile(r"context.length|too long|input token count|max_(new_|output_)?tokens")
 _MODERATED = re.compile(
     r"content[ _-]?(filter|management|polic|safety|moderat)|moderation|flagged|"
     r"(usage|safety) polic|data_inspection|prohibited[ _]content|inappropriate|sensitive|"
@@ -83,6 +97,8 @@ class StatedError(NamedTuple):
     """0 if unknown."""
     code: str
     message: str
+    wait_s: float | None = None
+    """Seconds to wait, where the body states them."""
 
 
 def read_failure(status: int, headers: Mapping[str, str], raw: bytes, now: datetime) -> Failure:
@@ -93,12 +109,15 @@ def read_failure(status: int, headers: Mapping[str, str], raw: bytes, now: datet
     stated = _stated(raw)
     said = f"{status} {stated.message}".strip()
     wait_s = _retry_after(headers, now)
-    reset_s = _reset(headers) if wait_s is None else wait_s
+    wait_s = stated.wait_s if wait_s is None else wait_s
+    reset_s = _reset(headers, now) if wait_s is None else wait_s
     return failure_of(status, stated._replace(message=said), wait_s, reset_s)
 
 
 def read_stated(value: Any) -> Failure | None:  # noqa: ANN401 (any JSON)
     """Return the failure that a 200 reply's JSON states, or None if there is none."""
+    if isinstance(value, list) and value:  # Google's streams
+        value = value[0]
     error = value.get("error") if isinstance(value, dict) else None
     if not error and not (isinstance(value, dict) and "choices" not in value):
         return None
@@ -120,17 +139,19 @@ def failure_of(
     code, message = stated.code.lower(), stated.message
     if _has_no_credit(status, code, message.lower(), wait_s):
         return Failure("fatal", f"the account has no credit ({message})", NO_CREDIT)
+    if status in (400, 403) and (cause := _ACCOUNT.search(f"{code} {message.lower()}")):
+        return Failure("fatal", message, 401 if "key" in cause[0] else status)
     if status == 429 or (status in (503, 529) and wait_s is not None):
         return Failure("throttled", message, status, reset_s, is_overrun=True)
-    if status in (408, 409, 425) or status >= 500:
-        is_billed = status == 408 or (status >= 500 and status not in NOT_BILLED)
+    if status in (408, 409, 425, 499) or status >= 500:
+        is_billed = status in (408, 499) or (status >= 500 and status not in NOT_BILLED)
         is_overrun = status in (408, 503, 504, 524, 529)
         return Failure("overloaded", message, status, wait_s, is_billed, is_overrun)
     if status < 300:  # not 200, or an error that states no status
         return Failure("malformed", message, status, is_maybe_billed=True)
     if status != 401 and (_MODERATED.search(code) or _MODERATED.search(message.lower())):
         return Failure("refused", message, status)
-    if status in (400, 413, 422, 451):
+    if status in (400, 413, 422, 451) or (status == 403 and _TOO_LONG.search(message.lower())):
         return Failure("rejected", message, status)
     return Failure("fatal", message, status)
 
@@ -148,11 +169,31 @@ def stated_error(value: Any) -> StatedError:  # noqa: ANN401 (any JSON)
     metadata = error.get("metadata")
     reasons = metadata.get("reasons") if isinstance(metadata, dict) else None
     codes = [error.get(name) for name in ("code", "type", "status")]
-    code = " ".join(str(each) for each in codes if each)
+    details, wait_s = _details(error.get("details"))
+    code = " ".join(str(each) for each in (*codes, *details) if each)
     names = ("message", "msg", "detail", "error_msg", "status_msg")
     message = next((error[name] for name in names if error.get(name)), error)
     shown = _words(message) + (f" ({', '.join(map(str, reasons))})" if reasons else "")
-    return StatedError(_status(error) or _status(outer), code, shown)
+    return StatedError(_status(error) or _status(outer), code, shown, wait_s)
+
+
+def _details(value: object) -> tuple[list[str], float | None]:
+    """Return the codes in an error's details, and the seconds to wait that they state.
+
+    Google lists reasons, exhausted quotas and a delay; Anthropic states a code.
+    """
+    codes: list[str] = []
+    wait_s = None
+    for detail in value if isinstance(value, list) else [value]:
+        if not isinstance(detail, dict):
+            continue
+        quotas = detail.get("violations")
+        quotas = [each for each in quotas if isinstance(each, dict)] if quotas else []
+        found = [detail.get("reason"), detail.get("error_code")]
+        codes += [str(each) for each in (*found, *(each.get("quotaId") for each in quotas)) if each]
+        delay = detail.get("retryDelay")
+        wait_s = _duration(delay) if isinstance(delay, str) else wait_s
+    return codes, wait_s
 
 
 def page_in(raw: bytes) -> str | None:
@@ -164,18 +205,49 @@ def page_in(raw: bytes) -> str | None:
     return f"{what} in place of a reply: {' '.join(text.split()):.{SHOWN_CHARS}}"
 
 
-def remaining(headers: Mapping[str, str]) -> dict[str, tuple[float, float, float]]:
-    """Return (limit, remaining, seconds to reset) of `requests` and `tokens`, if stated."""
+LIMITS = {
+    "requests": "requests",
+    "tokens": "tokens",
+    "input-tokens": "prompt tokens",
+    "output-tokens": "response tokens",
+}
+"""Limits by their names in headers."""
+
+
+def states_limits(headers: Mapping[str, str]) -> bool:
+    """Return whether a reply's headers state what is left of limits."""
+    return any(name in headers for name in _REMAINING)
+
+
+_REMAINING = (
+    "x-ratelimit-remaining-requests",
+    "x-ratelimit-remaining-tokens",
+    "anthropic-ratelimit-requests-remaining",
+    "anthropic-ratelimit-tokens-remaining",
+    "anthropic-ratelimit-input-tokens-remaining",
+)
+
+
+def remaining(
+    headers: Mapping[str, str], now: datetime | None = None
+) -> dict[str, tuple[float, float, float]]:
+    """Return (limit, remaining, seconds to reset) of each limit that is stated."""
     found = {}
-    for name in ("requests", "tokens"):
-        values = [headers.get(f"x-ratelimit-{what}-{name}") for what in ("limit", "remaining")]
-        reset = _duration(headers.get(f"x-ratelimit-reset-{name}"))
+    forms = ("x-ratelimit-{what}-{name}", "anthropic-ratelimit-{name}-{what}")
+    for form, (name, shown) in product(forms, LIMITS.items()):
+        limit, left, reset = (
+            headers.get(form.format(what=what, name=name))
+            for what in ("limit", "remaining", "reset")
+        )
+        reset_s = _duration(reset)
+        if reset_s is None and reset:
+            reset_s = _seconds_to(reset, now or datetime.now(UTC))
         try:
-            limit, left = (float(value or "") for value in values)
+            values = float(limit or ""), float(left or "")
         except ValueError:
             continue
-        if reset is not None:
-            found[name] = (limit, left, reset)
+        if reset_s is not None and math.isfinite(reset_s):
+            found[shown] = (*values, max(0.0, reset_s))
     return found
 
 
@@ -212,7 +284,7 @@ def _words(value: object) -> str:
 
 def _has_no_credit(status: int, code: str, message: str, wait_s: float | None) -> bool:
     """Return whether the account has no credit; a temporary limit states a time to wait."""
-    if status == NO_CREDIT:
+    if status == NO_CREDIT or "perday" in code:
         return True
     if status not in (200, 400, 403, 429):
         return False
@@ -231,15 +303,17 @@ def _retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
     return None
 
 
-def _reset(headers: Mapping[str, str]) -> float | None:
+def _reset(headers: Mapping[str, str], now: datetime) -> float | None:
     """Return the seconds until an exhausted limit resets, if stated."""
-    resets = [reset_s for _, left, reset_s in remaining(headers).values() if left <= 0]
+    resets = [reset_s for _, left, reset_s in remaining(headers, now).values() if left <= 0]
     return min(max(resets), LONGEST_RESET_S) if resets else None
 
 
 def _seconds_to(date: str, now: datetime) -> float:
+    """Return the seconds to a date of an HTTP header or of RFC 3339."""
     try:
-        then = parsedate_to_datetime(date)
+        read = datetime.fromisoformat if date[:4].isdigit() else parsedate_to_datetime
+        then = read(date)
     except (TypeError, ValueError):
         return math.nan
     return (then if then.tzinfo else then.replace(tzinfo=UTC)).timestamp() - now.timestamp()

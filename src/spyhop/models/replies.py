@@ -3,12 +3,12 @@
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from pydantic_core import from_json
 
-from spyhop.models.calls import Choice, Labels, Reply, Request, scored_choice
+from spyhop.models.calls import Choice, Kind, Labels, Reply, Request, scored_choice
 from spyhop.models.echo import option_values
 from spyhop.models.failures import SHOWN_CHARS, Failure, page_in, read_stated
 from spyhop.schema import ending_of
@@ -56,9 +56,17 @@ class Usage(NamedTuple):
     reasoning_tokens: int
     is_counted: bool = True
     """Whether the endpoint counted the prompt."""
+    cache_write_tokens: int = 0
+    """Tokens of the prompt that the endpoint wrote to its cache."""
 
 
-def parse(raw: bytes, num_samples: int, prompt_guess: int) -> tuple[list[dict[str, Any]], Usage]:
+Reader = Callable[[dict[str, Any]], dict[str, Any]]
+"""Turns a dialect's reply into a chat completion."""
+
+
+def parse(
+    raw: bytes, num_samples: int, prompt_guess: int, read: Reader = dict
+) -> tuple[list[dict[str, Any]], Usage]:
     """Return the choices of a reply that have a response, in order, and its usage.
 
     A missing or implausible usage is replaced by an estimate.
@@ -69,6 +77,8 @@ def parse(raw: bytes, num_samples: int, prompt_guess: int) -> tuple[list[dict[st
         page = page_in(raw)
         kind, message = ("page", page) if page else ("malformed", f"not JSON ({error})")
         raise Unreadable(Failure(kind, message, 200, is_maybe_billed=True)) from None  # type: ignore[arg-type]
+    if isinstance(answer, dict):
+        answer = read(answer)
     if stated := read_stated(answer):
         raise Unreadable(stated)
     if isinstance(answer, dict) and isinstance(answer.get("results"), list):
@@ -89,6 +99,21 @@ def parse(raw: bytes, num_samples: int, prompt_guess: int) -> tuple[list[dict[st
     if not good:
         raise Unreadable(next(failure for failure in failures if failure is not None))
     return good, usage
+
+
+def parse_call(
+    raw: bytes, kind: Kind, requests: Sequence[Request], prompt_guess: int, read: Reader = dict
+) -> tuple[list[dict[str, Any]], Usage]:
+    """Return the choices of a reply to requests that were sent together, and its usage."""
+    first = requests[0]
+    if kind != "choose" or first.messages:
+        return parse(raw, len(requests), prompt_guess, read)
+    choices, usage = parse(raw, len(first.options), prompt_guess, read)  # echoed, one per option
+    try:
+        return [{"values": option_values(first, choices)}], usage
+    except ValueError as error:
+        failure = Failure("rejected", str(error), 200, is_maybe_billed=True)
+        raise Unreadable(failure) from None
 
 
 def _moderated(result: Mapping[str, Any]) -> dict[str, Any]:
@@ -158,8 +183,7 @@ def share(usage: Usage, num: int) -> list[Usage]:
     """Divide the usage of a call among its samples; the first one gets the remainder."""
     if num == 1:
         return [usage]
-    names = ("prompt_tokens", "cached_tokens", "response_tokens", "reasoning_tokens")
-    totals = {name: getattr(usage, name) for name in names}
+    totals = {name: n for name, n in usage._asdict().items() if name != "is_counted"}
     rest = usage._replace(**{name: total // num for name, total in totals.items()})
     first = {name: total - (num - 1) * (total // num) for name, total in totals.items()}
     return [usage._replace(**first), *[rest] * (num - 1)]
@@ -176,6 +200,7 @@ def read_reply(request: Request, found: Mapping[str, Any], usage: Usage, usd: fl
         ending="refused" if is_refusal else ending_of(reason, text),
         prompt_tokens=usage.prompt_tokens,
         cached_tokens=usage.cached_tokens,
+        cache_write_tokens=usage.cache_write_tokens,
         response_tokens=usage.response_tokens,
         reasoning_tokens=usage.reasoning_tokens,
         reasoning=thoughts,
@@ -249,15 +274,6 @@ def _reason(found: Mapping[str, Any]) -> str:
     return str(reason) if reason is not None else NO_REASON
 
 
-def echoed(request: Request, choices: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the choices of one request's options, echoed by a completions API, as one."""
-    try:
-        return {"values": option_values(request, choices)}
-    except ValueError as error:
-        failure = Failure("rejected", str(error), 200, is_maybe_billed=True)
-        raise Unreadable(failure) from None
-
-
 def read_choice(request: Request, found: Mapping[str, Any], usage: Usage, usd: float) -> Choice:
     """Return the options of a request, scored.
 
@@ -288,6 +304,18 @@ def read_choice(request: Request, found: Mapping[str, Any], usage: Usage, usd: f
     )
 
 
+READERS = {"generate": read_reply, "choose": read_choice, "classify": read_labels}
+
+
+def failed_result(kind: Kind, name: str, reason: str, message: str) -> str:
+    """Return the JSON of the result of a call that failed permanently."""
+    if kind == "choose":
+        return Choice(id=name, probabilities=[], error=message).model_dump_json()
+    if kind == "classify":
+        return Labels(id=name, scores={}, error=message).model_dump_json()
+    return Reply(id=name, text="", finish_reason=reason, error=message).model_dump_json()
+
+
 def _usage(stated: object, prompt_guess: int, found: Sequence[Mapping[str, Any]]) -> Usage:
     usage = stated if isinstance(stated, dict) else {}
     prompt = _count(usage.get("prompt_tokens") or usage.get("input_tokens"))
@@ -304,9 +332,12 @@ def _usage(stated: object, prompt_guess: int, found: Sequence[Mapping[str, Any]]
         response = math.ceil(sum(len(text.encode()) for text in texts) / BYTES_PER_TOKEN)
     elif 0 < thought <= _count(usage.get("total_tokens")) - prompt - response:
         response += thought  # some count the thoughts in the total alone
+    read = cached.get("cached_tokens") or usage.get("prompt_cache_hit_tokens")  # DeepSeek
+    cached_tokens = min(prompt, _count(read))
     return Usage(
         prompt_tokens=prompt,
-        cached_tokens=min(prompt, _count(cached.get("cached_tokens"))),
+        cached_tokens=cached_tokens,
+        cache_write_tokens=min(prompt - cached_tokens, _count(cached.get("cache_write_tokens"))),
         response_tokens=response,
         reasoning_tokens=min(response, thought),
         is_counted=is_counted,

@@ -11,7 +11,7 @@ from spyhop.models.calls import Kind, Request, Sampling
 from spyhop.models.endpoint_state import EndpointState, Reservation, TokenEstimate
 from spyhop.models.guess import Size, TokenGuess, measure
 from spyhop.models.journal import State
-from spyhop.models.wire import CHOICE_TOKENS, scored_texts
+from spyhop.models.wire import CHOICE_TOKENS, NOTHING_SHARED, SharedPart, scored_texts
 from spyhop.schema import Unfinished
 
 
@@ -43,6 +43,8 @@ class PendingCall:
     batch: PendingBatch
     size: Size | None = None
     """Of its messages; known once it is first in the queue."""
+    shared: SharedPart = NOTHING_SHARED
+    """Of its prompt, with other prompts of the stage."""
     num_sent: int = 0
     num_failures: int = 0
     num_throttled: int = 0
@@ -195,13 +197,13 @@ class Schedule:
     def _can_pay(self, endpoint: EndpointState, estimate: TokenEstimate) -> bool:
         if self._budget_usd is None:
             return True
-        price = endpoint.config.usd(estimate.prompt_tokens, 0, estimate.response_tokens)
+        price = endpoint.config.most_usd(*estimate)
         return not price or self._state.bound_usd + price <= self._budget_usd
 
     def _check_spent(self, endpoint: EndpointState, estimate: TokenEstimate) -> None:
         """Refuse to wait for room in the budget that no reply in flight can make."""
         if not self.num_open:
-            price = endpoint.config.usd(estimate.prompt_tokens, 0, estimate.response_tokens)
+            price = endpoint.config.most_usd(*estimate)
             held, how = self._state.unsettled_usd, ""
             if held:
                 how = (

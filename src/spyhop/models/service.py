@@ -53,9 +53,11 @@ class Endpoint(BaseModel):
     )
 
     url: Annotated[str, BeforeValidator(_plain_url)]
-    """Address up to `/v1`; for Azure the resource, `https://NAME.openai.azure.com`."""
-    api: Literal["openai", "azure", "completions", "moderations"] = "openai"
-    """Dialect of the API. `completions` continues and scores plain prompts at `/v1/completions`;
+    """Address up to the version, such as `https://api.openai.com/v1`; for Azure the resource,
+    `https://NAME.openai.azure.com`."""
+    api: Literal["openai", "azure", "anthropic", "gemini", "completions", "moderations"] = "openai"
+    """Dialect of the API: chat completions (`openai`, `azure`), Anthropic's messages, Gemini's
+    `generateContent`. `completions` continues and scores plain prompts at `/v1/completions`;
     `moderations` scores texts at `/v1/moderations` and writes none."""
     api_version: str = "2024-10-21"
     """API version; Azure only."""
@@ -88,24 +90,51 @@ class Endpoint(BaseModel):
     usd_per_million_cached: float | None = Field(None, ge=0)
     """Price of a million prompt tokens that the endpoint had cached. Default: the prompt's
     price."""
+    usd_per_million_cache_write: float | None = Field(None, ge=0)
+    """Price of a million prompt tokens that the endpoint writes to its cache. Default: the
+    prompt's price."""
     usd_per_million_response: float = Field(0.0, ge=0)
     """Price of a million response tokens in dollars, reasoning included."""
+
+    @model_validator(mode="after")
+    def _speaks_natively(self) -> Self:
+        host = urlsplit(self.url).hostname
+        if host == "api.anthropic.com" and self.api != "anthropic":
+            raise ValueError(
+                'api.anthropic.com needs api = "anthropic": its chat completions ignore logprobs, '
+                "response_format and seed without an error"
+            )
+        return self
 
     @property
     def has_price(self) -> bool:
         """Whether the endpoint has a price."""
         return self.usd(1, 0, 1) > 0
 
-    def usd(self, prompt_tokens: int, cached_tokens: int, response_tokens: int) -> float:
-        """Return the price of a call."""
-        cached_price = self.usd_per_million_cached
-        if cached_price is None:
-            cached_price = self.usd_per_million_prompt
+    def usd(
+        self,
+        prompt_tokens: int,
+        cached_tokens: int,
+        response_tokens: int,
+        cache_write_tokens: int = 0,
+    ) -> float:
+        """Return the price of a call; cached and cache-written tokens are part of the prompt's."""
+        price = self.usd_per_million_prompt
+        cached, written = (
+            price if each is None else each
+            for each in (self.usd_per_million_cached, self.usd_per_million_cache_write)
+        )
         return 1e-6 * (
-            (prompt_tokens - cached_tokens) * self.usd_per_million_prompt
-            + cached_tokens * cached_price
+            (prompt_tokens - cached_tokens - cache_write_tokens) * price
+            + cached_tokens * cached
+            + cache_write_tokens * written
             + response_tokens * self.usd_per_million_response
         )
+
+    def most_usd(self, prompt_tokens: int, response_tokens: int) -> float:
+        """Return the highest price of a call: nothing was cached, or all of it is written."""
+        written = (0, prompt_tokens)
+        return max(self.usd(prompt_tokens, 0, response_tokens, each) for each in written)
 
     def loads_min(self, calls: Calls) -> dict[str, float]:
         """Return the minutes that the calls take under each declared limit."""
@@ -180,9 +209,8 @@ class Service(BaseModel):
             binds = max(by_speed[0].items(), key=lambda item: item[1])[0]
         return Demand(
             usd=cheapest.usd(calls.prompt_tokens, cached_tokens, calls.response_tokens),
-            most_usd=dearest.usd(
+            most_usd=dearest.most_usd(
                 calls.prompt_tokens + calls.further_prompt_tokens,
-                0,
                 calls.most_response_tokens + calls.further_response_tokens,
             ),
             hours=minutes / MINUTES_PER_HOUR,

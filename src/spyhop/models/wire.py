@@ -1,11 +1,8 @@
-"""The chat-completions API on the wire: request bodies."""
+"""Chat completions, plain completions and moderations on the wire: what a call sends."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-from pydantic_core import to_json
-
-from spyhop.models.calls import Request, Sampling
+from spyhop.models.calls import Kind, Request, Sampling
 
 TOP_LOGPROBS = 20
 """Maximum of the API."""
@@ -13,61 +10,80 @@ CHOICE_TOKENS = 4
 """Room for an option after a bracket or a space."""
 
 
+class SharedPart(NamedTuple):
+    """Beginning of a prompt that other prompts of the same stage have too."""
+
+    turns: int = 0
+    """Whole messages."""
+    chars: int = 0
+    """Characters of the message after them."""
+
+
+NOTHING_SHARED = SharedPart()
+
+
+class ApiCall(NamedTuple):
+    """One HTTP request, before it is written in the dialect of an API."""
+
+    kind: Kind
+    request: Request
+    sampling: Sampling
+    model: str
+    num_samples: int = 1
+    tokens_field: str = "max_tokens"
+    shared: SharedPart = NOTHING_SHARED
+
+    @property
+    def max_tokens(self) -> int:
+        """Most tokens of a response."""
+        return CHOICE_TOKENS if self.kind == "choose" else self.sampling.max_new_tokens
+
+
 def scored_texts(request: Request) -> list[str]:
     """Return the whole texts that a completions API echoes with their log-probabilities."""
     return [request.text + request.continuation + option for option in request.options]
 
 
-def body(
-    kind: str,
-    request: Request,
-    sampling: Sampling,
-    *,
-    model: str,
-    extra: Mapping[str, Any],
-    omit: Sequence[str],
-    num_samples: int,
-    tokens_field: str,
-) -> bytes:
-    """Return the JSON of a call; fields in `omit` are removed, those in `extra` take precedence."""
-    fields: dict[str, Any] = {"model": model}
-    is_plain = not request.messages
-    if kind == "classify":
-        fields["input"] = request.messages[-1].content
-    elif is_plain and kind == "choose":
-        fields["prompt"] = scored_texts(request)
-    elif is_plain:
-        fields["prompt"] = (request.text + request.continuation).rstrip()
-    else:
-        turns = [{"role": turn.role, "content": turn.content} for turn in request.messages]
-        if request.continuation:  # vLLM and SGLang continue a response so; others need `omit`
-            turns.append({"role": "assistant", "content": request.continuation.rstrip()})
-            fields |= {"continue_final_message": True, "add_generation_prompt": False}
-        fields["messages"] = turns
-    if (
-        is_plain and kind == "choose"
-    ):  # vLLM and llama-cpp-python; one token is the least they write
-        fields |= {"max_tokens": 1, "temperature": 0.0, "logprobs": 1, "echo": True}
-    elif kind == "choose":
-        fields |= {tokens_field: CHOICE_TOKENS, "temperature": 0.0}
-        fields |= {"logprobs": True, "top_logprobs": TOP_LOGPROBS}
-    elif kind == "generate":
-        fields[tokens_field] = sampling.max_new_tokens
-        if sampling.temperature != "unset":
-            fields |= {"temperature": sampling.temperature, "top_p": sampling.top_p}
-            fields["seed"] = sampling.seed + request.sample_index
-        if sampling.stop:
-            fields["stop"] = list(sampling.stop)
-        if sampling.log_probability:
-            fields["logprobs"] = True
-        if sampling.json_schema is not None:
-            fields["response_format"] = {
-                "type": "json_schema",
-                "json_schema": {"name": "response", "schema": sampling.json_schema, "strict": True},
-            }
-        if num_samples > 1:
-            fields["n"] = num_samples
-    fields |= extra
-    for name in omit:
-        fields.pop(name, None)
-    return to_json(fields)
+def chat_payload(call: ApiCall) -> dict[str, Any]:
+    """Return the fields of a chat completion."""
+    request = call.request
+    turns = [{"role": turn.role, "content": turn.content} for turn in request.messages]
+    fields: dict[str, Any] = {"model": call.model}
+    if request.continuation:  # vLLM and SGLang continue a response so; others need `omit`
+        turns.append({"role": "assistant", "content": request.continuation.rstrip()})
+        fields |= {"continue_final_message": True, "add_generation_prompt": False}
+    return fields | {"messages": turns} | _how(call)
+
+
+def completions_payload(call: ApiCall) -> dict[str, Any]:
+    """Return the fields of a completion of a plain prompt, or of options that are echoed."""
+    if call.kind == "choose":  # vLLM and llama-cpp-python; one token is the least they write
+        how = {"max_tokens": 1, "temperature": 0.0, "logprobs": 1, "echo": True}
+        return {"model": call.model, "prompt": scored_texts(call.request), **how}
+    text = (call.request.text + call.request.continuation).rstrip()
+    return {"model": call.model, "prompt": text, **_how(call)}
+
+
+def moderation_payload(call: ApiCall) -> dict[str, Any]:
+    """Return the fields of a moderation."""
+    return {"model": call.model, "input": call.request.messages[-1].content}
+
+
+def _how(call: ApiCall) -> dict[str, Any]:
+    fields: dict[str, Any] = {call.tokens_field: call.max_tokens}
+    if call.kind == "choose":
+        return fields | {"temperature": 0.0, "logprobs": True, "top_logprobs": TOP_LOGPROBS}
+    sampling = call.sampling
+    if sampling.temperature != "unset":
+        fields |= {"temperature": sampling.temperature, "top_p": sampling.top_p}
+        fields["seed"] = sampling.seed + call.request.sample_index
+    if sampling.stop:
+        fields["stop"] = list(sampling.stop)
+    if sampling.log_probability:
+        fields["logprobs"] = True
+    if sampling.json_schema is not None:
+        schema = {"name": "response", "schema": sampling.json_schema, "strict": True}
+        fields["response_format"] = {"type": "json_schema", "json_schema": schema}
+    if call.num_samples > 1:
+        fields["n"] = call.num_samples
+    return fields

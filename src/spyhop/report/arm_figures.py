@@ -1,11 +1,12 @@
 """Figures of an experiment with arms: accuracies, differences, and what may be said of them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from spyhop.report.html import cell as shown
 from spyhop.schema import Config, Score
 from spyhop.statistics import (
     Comparison,
@@ -84,17 +85,14 @@ class Experiment:
         self.name = name
         self._titles = titles
         self._final = [each for each in measured if each.run.share == 1.0]
-        self.curve = [each for each in measured if each.run.arm in self._arms_with_curve(measured)]
+        followed = {each.run.arm for each in measured if each.run.share < 1.0}
+        self.curve = [each for each in measured if each.run.arm in followed]
         self.arms = list(dict.fromkeys(each.run.arm for each in self._final))
         self.pairs = [pair for pair in pairs if {pair.first, pair.second} <= set(self.arms)]
         self.seeds = sorted({each.run.seed for each in self._final})
-        first = self._final[0].scores
-        self.families = list(dict.fromkeys(score.task for score in first))
-        self.num_items = len(first)
-        self._chance = {
-            family: float(np.mean([s.chance for s in first if family in (ALL, s.task)]))
-            for family in (ALL, *self.families)
-        }
+        self._items = self._final[0].scores
+        self.families = list(dict.fromkeys(score.task for score in self._items))
+        self.num_items = len(self._items)
 
     def title(self, arm: str) -> str:
         """Return what an arm is called."""
@@ -102,7 +100,7 @@ class Experiment:
 
     def chance(self, family: str = ALL) -> float:
         """Accuracy of a uniform guess."""
-        return self._chance[family]
+        return float(np.mean([s.chance for s in self._items if family in (ALL, s.task)]))
 
     def of(self, arm: str) -> list[Measured]:
         """Return the final measurements of an arm, in the order of seeds."""
@@ -115,62 +113,40 @@ class Experiment:
         The seeds share their items, so two sources of chance remain: Wilson's interval over the
         items of one seed, and the t-interval over seeds. The wider limit of both is given.
         """
-        found = self.of(arm)
-        grid = self._grid(arm, family)
+        found, grid = self.of(arm), self._grid(arm, family)
         num_items, value = grid.shape[1], float(grid.mean())
         limits = [wilson(round(value * num_items), num_items)]
         if len(found) > 1:
             limits.append(seed_interval(grid.mean(axis=1).tolist()))
-        interval = Interval(
-            value=value,
-            low=max(0.0, min(each.low for each in limits)),
-            high=min(1.0, max(each.high for each in limits)),
-            level=limits[0].level,
-        )
-        return Cell(
-            run=found[0].run,
-            family=family,
-            seed=ALL,
-            n=grid.size,
-            interval=interval,
-            tokens=round(float(np.mean([each.tokens for each in found]))),
-            seconds=float(np.mean([each.seconds for each in found])),
-        )
+        low, high = min(each.low for each in limits), max(each.high for each in limits)
+        interval = Interval(value=value, low=max(0.0, low), high=min(1.0, high), level=0.95)
+        tokens, seconds = np.mean([(each.tokens, each.seconds) for each in found], axis=0)
+        return Cell(found[0].run, family, ALL, grid.size, interval, round(tokens), float(seconds))
 
-    def answered(self, arm: str, family: str = ALL) -> float:
-        """Return the share of responses in which an answer was found, over all seeds."""
-        scores = [s for each in self.of(arm) for s in each.scores if family in (ALL, s.task)]
-        return sum(score.extracted is not None for score in scores) / len(scores)
+    def responses(self, arm: str) -> tuple[float, float, float]:
+        """Return shares of responses with an answer and with an end, and their mean tokens."""
+        found = [
+            (score.extracted is not None, score.ending == "whole", score.response_tokens)
+            for each in self.of(arm)
+            for score in each.scores
+        ]
+        answered, ended, tokens = np.mean(found, axis=0)
+        return float(answered), float(ended), float(tokens)
 
     def not_above_guessing(self, arm: str) -> list[str]:
         """Return the families in which the arm's interval reaches down to guessing."""
-        return [
-            family
-            for family in self.families
-            if self.cell(arm, family).interval.low <= self.chance(family)
-        ]
+        lows = {family: self.cell(arm, family).interval.low for family in self.families}
+        return [family for family, low in lows.items() if low <= self.chance(family)]
 
-    def cells(self) -> list[Cell]:
-        """Return every arm's accuracy, per family and seed, with items' intervals per seed."""
-        cells = []
+    def cells(self) -> Iterator[Cell]:
+        """Yield every arm's accuracy, per family and seed, with items' intervals per seed."""
         for arm in self.arms:
             for family in (ALL, *self.families):
-                cells.append(self.cell(arm, family))
+                yield self.cell(arm, family)
                 for each in self.of(arm):
-                    right = each.correct(family)
-                    interval = wilson(int(right.sum()), len(right))
-                    cells.append(
-                        Cell(
-                            each.run,
-                            family,
-                            each.run.seed,
-                            len(right),
-                            interval,
-                            each.tokens,
-                            each.seconds,
-                        )
-                    )
-        return cells
+                    right, run = each.correct(family), each.run
+                    interval, n = wilson(int(right.sum()), len(right)), len(right)
+                    yield Cell(run, family, run.seed, n, interval, each.tokens, each.seconds)
 
     def difference(self, pair: ArmPair, family: str = ALL) -> Comparison:
         """Return second minus first, paired by item, and by seed where there are several.
@@ -188,10 +164,6 @@ class Experiment:
         """Right or wrong, (seeds, items)."""
         return np.stack([each.correct(family) for each in self.of(arm)])
 
-    @staticmethod
-    def _arms_with_curve(measured: Sequence[Measured]) -> set[str]:
-        return {each.run.arm for each in measured if each.run.share < 1.0}
-
 
 def read_measured(
     runs: Mapping[str, ArmRun], scores: Mapping[str, Artifact], students: Mapping[str, Artifact]
@@ -201,19 +173,16 @@ def read_measured(
     for name, artifact in scores.items():
         run = runs[name]
         stages = [students[phase] for phase in run.phases]
-        each = Measured(
-            run=run,
-            scores=tuple(artifact.rows(Score)),
-            tokens=round(run.share * sum(read_metrics(stage)["tokens"] for stage in stages)),
-            seconds=run.share * sum(read_speed(stage)["seconds"] for stage in stages),
-        )
+        tokens = round(run.share * sum(read_metrics(stage)["tokens"] for stage in stages))
+        seconds = run.share * sum(read_speed(stage)["seconds"] for stage in stages)
+        each = Measured(run, tuple(artifact.rows(Score)), tokens, seconds)
         measured.setdefault(run.setting, []).append(each)
     return measured
 
 
 def points(interval: Interval) -> str:
     """Return a difference of shares in percentage points, with its interval."""
-    return f"{100 * interval.value:+.1f} [{100 * interval.low:+.1f}, {100 * interval.high:+.1f}]"
+    return str(shown(interval, "points"))
 
 
 def verdict(interval: Interval) -> str:

@@ -1,14 +1,15 @@
 """The report of an experiment with arms: who learned what, how sure that is, from which rows."""
 
-from __future__ import annotations
-
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field
+from rich.table import Table as TerminalTable
+
 from spyhop.charts import draw_svg
-from spyhop.lazy import alt
+from spyhop.evaluate import seal_state
 from spyhop.report.arm_figures import (
     ALL,
     NO_DIFFERENCE,
@@ -20,22 +21,22 @@ from spyhop.report.arm_figures import (
     verdict,
 )
 from spyhop.report.audit import AUDITS, audit_section, sentences
-from spyhop.report.comparison import forest
-from spyhop.report.html import (
-    PALETTE,
-    RESULTS,
-    ReportSection,
-    Table,
-    percent,
-    percent_interval,
-    write_page,
+from spyhop.report.charts import Spec, curves, spans
+from spyhop.report.curation import (
+    Curated,
+    CuratedSet,
+    curation_sections,
+    curation_sentences,
+    read_curated,
 )
+from spyhop.report.html import RESULTS, ReportSection, percent, percent_interval, write_page
 from spyhop.report.sections import data_section, mask_section, samples_section, training_section
 from spyhop.schema import Config, Score
 from spyhop.stage import FOLDER, Context, Estimate, stage
+from spyhop.statistics import Interval, seed_interval, wilson
 from spyhop.store import Artifact
 
-COMPARISONS = "comparisons.json"
+COMPARISONS, CURATION = "comparisons.json", "curation.json"
 NUM_EXAMPLES = 2
 
 
@@ -50,10 +51,12 @@ class ArmsConfig(Config):
     """What the arms are called in the page."""
     caveats: tuple[str, ...] = ()
     """What a reader must know beside the figures."""
+    curated: dict[str, CuratedSet] = Field(default_factory=dict)
+    """By the name of documents, rated and kept pairs."""
 
 
 @stage(
-    version=3, writes=FOLDER, shows_names=True, plan=lambda config, **inputs: Estimate(seconds=8)
+    version=4, writes=FOLDER, shows_names=True, plan=lambda config, **inputs: Estimate(seconds=8)
 )
 def arms_page(
     ctx: Context,
@@ -63,77 +66,120 @@ def arms_page(
     students: Mapping[str, Artifact],
     answers: Mapping[str, Artifact],
     audits: Mapping[str, Artifact] | None = None,
+    documents: Mapping[str, Artifact] | None = None,
+    rated: Mapping[str, Artifact] | None = None,
+    kept: Mapping[str, Artifact] | None = None,
+    sealed: Mapping[str, Artifact] | None = None,
 ) -> None:
-    """Write `report.html`, `results.json` and `comparisons.json` of an experiment with arms."""
-    measured = read_measured(config.runs, scores, students)
+    """Write `report.html`, `results.json` and `comparisons.json` of an experiment with arms.
+
+    With documents, rated and kept pairs also `curation.json`. Every sentence about a difference
+    follows from its interval, whatever it is.
+    """
+    documents, rated, kept = documents or {}, rated or {}, kept or {}
     experiments = [
         Experiment(name, some, config.arm_titles, config.comparisons)
-        for name, some in measured.items()
+        for name, some in read_measured(config.runs, scores, students).items()
     ]
-    write_figures(ctx.out, experiments)
-    sections = []
+    curated = [
+        read_curated(config.curated[name], documents[name], rated[name], each)
+        for name, each in kept.items()
+    ]
+    _write_figures(ctx.out, experiments, curated)
+    sections, lead = [], list[str]()
     for experiment in experiments:
-        sections.append(accuracy_section(experiment))
-        sections.append(comparison_section(experiment))
-        if experiment.curve:
-            sections.append(_curve_section(experiment))
-        sections.append(examples_section(experiment))
+        compared = comparison_section(experiment)
+        if declared := (sealed or {}).get(experiment.name):
+            compared.text(_sealed(experiment, scores, config, declared))
+        mine = [each for each in curated if each.where.setting == experiment.name]
+        sections += [
+            accuracy_section(experiment),
+            *([_seeds_section(experiment)] if len(experiment.seeds) > 1 else []),
+            compared,
+            *([_curve_section(experiment)] if experiment.curve else []),
+            *(curation_sections(experiment.name, mine) if mine else []),
+            examples_section(experiment),
+        ]
+        lead += [*_findings(experiment), *curation_sentences(mine)]
     if audits:
         sections.append(audit_section(audits))
         (ctx.out / AUDITS).write_text(json.dumps(sentences(audits), indent=1), encoding="utf-8")
-    finals = first_seed(config.runs, scores, students, config.arm_titles)
+    runs = [config.runs[name] for name in scores]
+    finals = {
+        f"{run.setting} {config.arm_titles[run.arm]}": [students[phase] for phase in run.phases]
+        for run in runs
+        if run.seed == runs[0].seed and run.phases
+    }
+    groups = {"documents": documents, "rated": rated, "kept": kept}
+    one = {kind: next(iter(group.values())) for kind, group in groups.items() if group}
     sections += [
         training_section(finals),
         samples_section(answers),
         mask_section(next(iter(students.values()))),
-        data_section(answers=answers, students={name: each[-1] for name, each in finals.items()}),
+        data_section(
+            answers=answers,
+            curation=one,
+            students={name: each[-1] for name, each in finals.items()},
+        ),
     ]
     notes = ReportSection("How to read this")
     for caveat in config.caveats:
         notes.text(caveat)
     sections.insert(1, notes)
-    lead = "\n".join(_headline(experiment) for experiment in experiments)
-    write_page(ctx.out, config.title, lead, sections, answers, students, scores)
+    made = (answers, documents, rated, kept, students, scores)
+    write_page(ctx.out, config.title, "\n".join(lead), sections, *made)
 
 
-def first_seed(
-    runs: Mapping[str, ArmRun],
-    scores: Mapping[str, Artifact],
-    students: Mapping[str, Artifact],
-    titles: Mapping[str, str],
-) -> dict[str, list[Artifact]]:
-    """Return the training phases of the first seed's students, by setting and arm."""
-    found = [runs[name] for name in scores]
-    return {
-        f"{run.setting} {titles[run.arm]}": [students[phase] for phase in run.phases]
-        for run in found
-        if run.seed == found[0].seed
-    }
-
-
-def write_figures(folder: Path, experiments: Sequence[Experiment]) -> None:
-    """Write `results.json`, `comparisons.json`, and the accuracies of each experiment as SVG."""
-    (folder / RESULTS).write_text(json.dumps(_results(experiments), indent=1))
-    (folder / COMPARISONS).write_text(json.dumps(_comparisons(experiments), indent=1))
+def _write_figures(
+    folder: Path, experiments: Sequence[Experiment], curated: Sequence[Curated]
+) -> None:
+    """Write the figures for programs, and the accuracies of each experiment as SVG."""
+    results = [each for experiment in experiments for each in _results(experiment)]
+    compared = [each for experiment in experiments for each in _comparisons(experiment)]
+    tables = {RESULTS: results, COMPARISONS: compared}
+    if curated:
+        tables[CURATION] = [each.plain() for each in curated]
+    for name, rows in tables.items():
+        (folder / name).write_text(json.dumps(rows, indent=1))
     for experiment in experiments:
-        if svg := draw_svg(_accuracy_chart(experiment).to_dict()):
+        if svg := draw_svg(_accuracy_chart(experiment)):
             (folder / f"accuracy-{experiment.name}.svg").write_text(svg, encoding="utf-8")
 
 
-def _headline(experiment: Experiment) -> str:
-    """Say in two sentences what came out: accuracies, and the first difference."""
+def _sealed(
+    experiment: Experiment, scores: Mapping[str, Artifact], config: ArmsConfig, declared: Artifact
+) -> str:
+    """Say whether the comparison is confirmatory, by the first seed's scores."""
+    first = {
+        run.arm: scores[name]
+        for name, run in config.runs.items()
+        if (run.setting, run.seed, run.share) == (experiment.name, experiment.seeds[0], 1.0)
+    }
+    text = seal_state(first, declared).text
+    return f"{text[:1].upper()}{text[1:]}."
+
+
+def _findings(experiment: Experiment) -> Iterator[str]:
+    """Yield what came out, in sentences: accuracies and every comparison."""
     title = experiment.title
     arms = [
         f"{title(arm)} {percent(experiment.cell(arm, ALL).interval.value)}"
         for arm in experiment.arms
     ]
-    said = f"{experiment.name}, accuracy in %: {', '.join(arms)}; "
-    said += f"guessing {percent(experiment.chance())}."
-    for pair in experiment.pairs[:1]:
+    yield (
+        f"{experiment.name}: accuracy in % over {len(experiment.seeds)} seed(s): "
+        f"{', '.join(arms)}; guessing {percent(experiment.chance())}."
+    )
+    for pair in experiment.pairs:
+        first, second = title(pair.first), title(pair.second)
         found = experiment.difference(pair).difference
-        said += f" {title(pair.second)} against {title(pair.first)}: {points(found)} points"
-        said += f" ({verdict(found)})."
-    return said
+        if verdict(found) == NO_DIFFERENCE:
+            said = f'No difference shown between "{second}" and "{first}": {points(found)} points'
+        else:
+            said = f'"{second}" is {verdict(found)} than "{first}" by {points(found)} points'
+        runs = zip(experiment.of(pair.first), experiment.of(pair.second), strict=True)
+        by_seed = [f"{100 * (b.correct(ALL).mean() - a.correct(ALL).mean()):+.1f}" for a, b in runs]
+        yield said + (f" (seed by seed: {', '.join(by_seed)})." if len(by_seed) > 1 else ".")
 
 
 def accuracy_section(experiment: Experiment) -> ReportSection:
@@ -148,35 +194,44 @@ def accuracy_section(experiment: Experiment) -> ReportSection:
         if near := experiment.not_above_guessing(arm):
             section.text(f"{experiment.title(arm)}: not above guessing in {', '.join(near)}.")
     section.chart(_accuracy_chart(experiment), "Accuracy with 95 % interval; dashed: guessing.")
+    rows: list[dict[str, Any]] = []
+    for arm in experiment.arms:
+        found = experiment.cell(arm, ALL)
+        answered, ended, length = experiment.responses(arm)
+        by_family = {name: experiment.cell(arm, name).interval.value for name in families}
+        rows.append({
+            "arm": experiment.title(arm), "n": found.n, "answered %": answered,
+            "ended %": ended, "mean tokens": round(length), "accuracy %": found.interval.value,
+            "95 % interval": percent_interval(found.interval.low, found.interval.high),
+            **{name: percent(value) for name, value in by_family.items()},
+            "tokens": found.tokens, "seconds": round(found.seconds),
+        })  # fmt: skip
+    guess = {name: percent(experiment.chance(name)) for name in families}
+    section.rows([*rows, {"arm": "guessing", "accuracy %": experiment.chance(), **guess}])
+    return section
+
+
+def _seeds_section(experiment: Experiment) -> ReportSection:
+    section = ReportSection(
+        f"{experiment.name}: seed by seed",
+        "Two intervals for each mean: Student's over the seeds, which shows what another draw of "
+        "data and order might give, and Wilson's over all answers pooled, which takes the seeds' "
+        "answers for independent ones (they share their problems) and so is too narrow.",
+    )
     rows = []
     for arm in experiment.arms:
-        cell = experiment.cell(arm, ALL)
-        by_family = [percent(experiment.cell(arm, family).interval.value) for family in families]
-        rows.append(
-            [
-                experiment.title(arm),
-                cell.n,
-                percent(experiment.answered(arm)),
-                percent(cell.interval.value),
-                percent_interval(cell.interval.low, cell.interval.high),
-                *by_family,
-                f"{cell.tokens:,}",
-                f"{cell.seconds:.0f}",
-            ]
-        )
-    guess = [percent(experiment.chance(family)) for family in families]
-    rows.append(["guessing", "", "", percent(experiment.chance()), "", *guess, "", ""])
-    headings = [
-        "arm",
-        "n",
-        "answered %",
-        "accuracy %",
-        "95 % interval",
-        *families,
-        "tokens",
-        "seconds",
-    ]
-    section.table(Table(headings, rows))
+        right = [each.correct(ALL) for each in experiment.of(arm)]
+        over = seed_interval([float(each.mean()) for each in right])
+        items = wilson(int(sum(each.sum() for each in right)), sum(len(each) for each in right))
+        by_seed = zip(experiment.seeds, right, strict=True)
+        rows.append({
+            "arm": experiment.title(arm),
+            **{f"seed {seed}": percent(float(each.mean())) for seed, each in by_seed},
+            "mean %": over.value,
+            "over seeds": percent_interval(max(0.0, over.low), min(1.0, over.high)),
+            "pooled": percent_interval(items.low, items.high),
+        })  # fmt: skip
+    section.rows(rows)
     return section
 
 
@@ -193,54 +248,34 @@ def comparison_section(experiment: Experiment) -> ReportSection:
     for pair in experiment.pairs:
         found = experiment.difference(pair)
         whole = found.difference
-        by_family = {
-            family: experiment.difference(pair, family).difference for family in experiment.families
-        }
-        names = [experiment.title(pair.second), experiment.title(pair.first)]
-        p_value = "" if whole.low == whole.high else _p_text(found.p_value)
-        shown = [points(interval) for interval in by_family.values()]
-        rows.append([*names, points(whole), p_value, verdict(whole), *shown])
+        by_family = {f: experiment.difference(pair, f).difference for f in experiment.families}
+        second, first = experiment.title(pair.second), experiment.title(pair.first)
+        p_value = "< 0.001" if found.p_value < 0.001 else f"{found.p_value:.3f}"
+        rows.append({
+            "second": second, "first": first, "difference": points(whole),
+            "p": "" if whole.low == whole.high else p_value, "so second is": verdict(whole),
+            **{family: points(each) for family, each in by_family.items()},
+        })  # fmt: skip
         absent = [name for name, each in by_family.items() if verdict(each) == NO_DIFFERENCE]
         if absent and verdict(whole) != NO_DIFFERENCE:
-            section.text(f"{' against '.join(names)}: no difference shown in {', '.join(absent)}.")
-    headings = ["second", "first", "difference", "p", "so second is", *experiment.families]
-    section.table(Table(headings, rows))
+            section.text(f"{second} against {first}: no difference shown in {', '.join(absent)}.")
+    section.rows(rows)
     return section
-
-
-def said(experiment: Experiment, pair: ArmPair) -> str:
-    """Say what a comparison shows, whatever it is: better, worse, or no difference."""
-    found = experiment.difference(pair).difference
-    first, second = experiment.title(pair.first), experiment.title(pair.second)
-    told = points(found)
-    if verdict(found) == NO_DIFFERENCE:
-        return f'no difference shown between "{second}" and "{first}": {told} points'
-    return f'"{second}" is {verdict(found)} than "{first}" by {told} points'
-
-
-def _p_text(p_value: float) -> str:
-    return "< 0.001" if p_value < 0.001 else f"{p_value:.3f}"
 
 
 def _curve_section(experiment: Experiment) -> ReportSection:
     section = ReportSection(f"{experiment.name}: learning curves")
     values = [
         {
-            "tokens": each.tokens,
-            "accuracy": 100 * float(each.correct(ALL).mean()),
-            "arm": experiment.title(each.run.arm),
+            "x": each.tokens,
+            "y": 100 * float(each.correct(ALL).mean()),
+            "line": experiment.title(each.run.arm),
             "seed": each.run.seed,
         }
         for each in experiment.curve
     ]
-    base = alt.Chart(alt.Data(values=values))
-    chart = base.mark_line(point=True).encode(
-        x=alt.X("tokens:Q", title="tokens seen"),
-        y=alt.Y("accuracy:Q", title="accuracy %", scale=alt.Scale(domain=[0, 100])),
-        color=alt.Color("arm:N", title=None, scale=alt.Scale(range=list(PALETTE))),
-        detail="seed:N",
-    )
-    section.chart(chart.properties(width=720, height=260), "Held-out accuracy, a line per seed.")
+    chart = curves(values, "tokens seen", "accuracy %")
+    section.chart(chart, "Held-out accuracy, a line per seed.")
     return section
 
 
@@ -258,61 +293,100 @@ def examples_section(experiment: Experiment) -> ReportSection:
         answers.values(), key=lambda some: abs(2 * sum(s.correct for _, s in some) - len(some))
     )
     for some in spread[:NUM_EXAMPLES]:
-        rows = [
-            [experiment.title(arm), "right" if score.correct else "wrong", score.response]
-            for arm, score in some
-        ]
-        target = some[0][1].target
-        caption = f"family {some[0][1].task}, item {some[0][1].id}, gold answer: {target}"
-        section.table(Table(["arm", "", "response"], rows, caption))
+        first = some[0][1]
+        section.rows(
+            (
+                {"arm": experiment.title(arm), "": "right" if score.correct else "wrong",
+                 "response": score.response}
+                for arm, score in some
+            ),
+            f"family {first.task}, item {first.id}, gold answer: {first.target}",
+        )  # fmt: skip
     return section
 
 
-def _accuracy_chart(experiment: Experiment) -> alt.TopLevelMixin:
-    rows = [
-        (experiment.title(arm), 100 * found.value, 100 * found.low, 100 * found.high)
+def _accuracy_chart(experiment: Experiment) -> Spec:
+    values = [
+        {"row": experiment.title(arm)}
+        | {name: 100 * getattr(found, name) for name in ("value", "low", "high")}
         for arm in experiment.arms
         for found in (experiment.cell(arm, ALL).interval,)
     ]
-    return forest(rows, "accuracy %", 100 * experiment.chance(), [0, 100])
+    return spans(values, "accuracy %", reference=100 * experiment.chance(), domain=[0, 100])
 
 
-def _results(experiments: Sequence[Experiment]) -> list[dict[str, Any]]:
-    return [
-        {
+def _results(experiment: Experiment) -> Iterator[dict[str, Any]]:
+    for found in experiment.cells():
+        yield {
             "setting": experiment.name,
-            "arm": cell.run.arm,
-            "family": cell.family,
-            "seed": cell.seed,
-            "n": cell.n,
-            "accuracy": cell.interval.value,
-            "low": cell.interval.low,
-            "high": cell.interval.high,
-            "chance": experiment.chance(cell.family),
-            "tokens": cell.tokens,
-            "seconds": round(cell.seconds, 1),
+            "arm": found.run.arm,
+            "family": found.family,
+            "seed": found.seed,
+            "n": found.n,
+            "accuracy": found.interval.value,
+            "low": found.interval.low,
+            "high": found.interval.high,
+            "chance": experiment.chance(found.family),
+            "tokens": found.tokens,
+            "seconds": round(found.seconds, 1),
         }
-        for experiment in experiments
-        for cell in experiment.cells()
-    ]
 
 
-def _comparisons(experiments: Sequence[Experiment]) -> list[dict[str, Any]]:
-    rows = []
-    for experiment in experiments:
-        for pair in experiment.pairs:
-            for family in (ALL, *experiment.families):
-                found = experiment.difference(pair, family)
-                rows.append(
-                    {
-                        "setting": experiment.name,
-                        "first": pair.first,
-                        "second": pair.second,
-                        "family": family,
-                        "difference": found.difference.value,
-                        "low": found.difference.low,
-                        "high": found.difference.high,
-                        "p_value": found.p_value,
-                    }
-                )
-    return rows
+def _comparisons(experiment: Experiment) -> Iterator[dict[str, Any]]:
+    for pair in experiment.pairs:
+        for family in (ALL, *experiment.families):
+            found = experiment.difference(pair, family)
+            yield {
+                "setting": experiment.name,
+                **pair.model_dump(),
+                "family": family,
+                "difference": found.difference.value,
+                "low": found.difference.low,
+                "high": found.difference.high,
+                "p_value": found.p_value,
+            }
+
+
+def arms_table(results: Path) -> TerminalTable:
+    """Return the results for a terminal: one line per setting and arm, and one for guessing."""
+    table = TerminalTable(box=None, pad_edge=False)
+    table.add_column("", no_wrap=True)
+    for name in ("accuracy %", "95 % interval", "tokens"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("by family", overflow="fold")
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in json.loads(results.read_text()):
+        if row["seed"] == ALL:
+            groups.setdefault((row["setting"], row["arm"]), []).append(row)
+    for setting in dict.fromkeys(setting for setting, _ in groups):
+        found = {arm: rows for (where, arm), rows in groups.items() if where == setting}
+        for arm, (whole, *rows) in found.items():
+            interval = percent_interval(whole["low"], whole["high"])
+            figures = [percent(whole["accuracy"]), interval, f"{whole['tokens']:,}"]
+            table.add_row(f"{setting} {arm}", *figures, _families(rows, "accuracy"))
+        whole, *rows = next(iter(found.values()))
+        guess = [percent(whole["chance"]), "", "", _families(rows, "chance")]
+        table.add_row(f"{setting} guessing", *guess, style="dim")
+    return table
+
+
+def _families(rows: Sequence[Mapping[str, Any]], figure: str) -> str:
+    return " ".join(f"{row['family']} {100 * row[figure]:.0f}" for row in rows)
+
+
+def comparison_lines(comparisons: Path) -> list[str]:
+    """Return a sentence for each comparison of two arms over all families, whatever it shows."""
+    lines = []
+    for row in json.loads(comparisons.read_text()):
+        if row["family"] == ALL:
+            limits = {name: row[name] for name in ("low", "high")}
+            found = Interval(value=row["difference"], level=0.95, **limits)
+            arms = f"{row['setting']}: {row['second']} against {row['first']}"
+            lines.append(f"{arms}: {points(found)} points ({verdict(found)})")
+    return lines
+
+
+def audit_lines(audits: Path) -> list[str]:
+    """Return the conclusion of each imitation audit, if the experiment has some."""
+    found = json.loads(audits.read_text(encoding="utf-8")) if audits.exists() else {}
+    return [f"Imitation audit, judge {name}: {sentence}" for name, sentence in found.items()]

@@ -1,18 +1,13 @@
 """The report of both whales together: three data sets, three students, equal tokens."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from spyhop.report.audit import audit_section
-from spyhop.report.html import RESULTS, ReportSection, Table, write_page
-from spyhop.report.humpback_figures import Measure, StudentRun, StudentScores, measures_of, seen_by
-from spyhop.report.humpback_tables import AXES, level, paired_table, results_of
-from spyhop.report.sections import (
-    data_section,
-    mask_section,
-    samples_section,
-    training_section,
-)
+from spyhop.report.html import RESULTS, ReportSection, write_page
+from spyhop.report.humpback_figures import Measure, StudentRun, seen_by
+from spyhop.report.humpback_tables import levels, paired_table, results_of
+from spyhop.report.sections import data_section, mask_section, samples_section, training_section
 from spyhop.schema import Answer, Config
 from spyhop.stage import FOLDER, Context, Estimate, stage
 from spyhop.store import Artifact
@@ -26,6 +21,7 @@ CAVEATS = (
     "Held-out responses are those of the seeds: a measure that favours a student "
     "trained on the other seeds.",
 )
+OUTCOMES = ("supported", "silent", "revised", "contradicted", "unparsed")
 
 
 class CombinedPageConfig(Config):
@@ -39,7 +35,7 @@ class CombinedPageConfig(Config):
 
 
 @stage(
-    version=3, writes=FOLDER, shows_names=True, plan=lambda config, **inputs: Estimate(seconds=5)
+    version=4, writes=FOLDER, shows_names=True, plan=lambda config, **inputs: Estimate(seconds=5)
 )
 def combined_page(
     ctx: Context,
@@ -52,12 +48,27 @@ def combined_page(
     audits: Mapping[str, Artifact],
 ) -> None:
     """Write `report.html` and `results.json` of the comparison; scores are named by student."""
-    runs = {name: StudentRun(table="sources", kind=name) for name in students}
-    seen = seen_by(runs, accuracy, held_out)
-    measures = measures_of(accuracy, held_out)
+    taken: dict[Measure, Mapping[str, Artifact]] = {"accuracy": accuracy, "held_out": held_out}
+    measures = [measure for measure, scores in taken.items() if scores]
+    seen = seen_by({name: StudentRun(table="sources", kind=name) for name in students}, taken)
     sets = {name: {each: answers[each] for each in config.sets[name]} for name in students}
+    compared = ReportSection("Three data sets at equal tokens")
+    compared.rows(
+        {
+            "data set": name,
+            "rows": sum(each.num_rows for each in sets[name].values()),
+            "rows trained on": student.record.counts.get("rows/trained", 0),
+            "tokens": read_metrics(student)["tokens"],
+            **levels(seen[name], measures),
+        }
+        for name, student in students.items()
+    )
+    if measures:
+        compared.table(paired_table(list(seen.values()), measures))
+    for caveat in CAVEATS:
+        compared.text(caveat)
     sections = [
-        _students_section(sets, students, seen, measures),
+        compared,
         *([audit_section(audits)] if accuracy else []),
         _checks_section(sets[COMBINED]),
         samples_section(sets[COMBINED]),
@@ -73,45 +84,19 @@ def combined_page(
     (ctx.out / RESULTS).write_text(json.dumps(results_of(list(seen.values()), measures), indent=1))
 
 
-def _students_section(
-    sets: Mapping[str, Mapping[str, Artifact]],
-    students: Mapping[str, Artifact],
-    seen: Mapping[str, StudentScores],
-    measures: Sequence[Measure],
-) -> ReportSection:
-    section = ReportSection("Three data sets at equal tokens")
-    rows = [
-        [
-            name,
-            f"{sum(each.num_rows for each in sets[name].values()):,}",
-            f"{student.record.counts.get('rows/trained', 0):,}",
-            f"{read_metrics(student)['tokens']:,}",
-            *(level(seen[name], measure) for measure in measures),
-        ]
-        for name, student in students.items()
-    ]
-    headings = ["data set", "rows", "rows trained on", "tokens", *(AXES[m] for m in measures)]
-    section.table(Table(headings, rows))
-    if measures:
-        section.table(paired_table(list(seen.values()), measures))
-    for caveat in CAVEATS:
-        section.text(caveat)
-    return section
-
-
 def _checks_section(answers: Mapping[str, Artifact]) -> ReportSection:
     section = ReportSection(
         "Checked against the texts",
         "Each explanation was compared with the web text that its instruction was written for; "
         "the text is evidence, not the answer, and no part of what is trained on.",
     )
-    kinds = ("supported", "silent", "revised", "contradicted", "unparsed")
-    rows = []
-    for each in answers.values():
-        record = each.record
-        dropped = ", ".join(f"{name} {num:,}" for name, num in record.dropped.items()) or "none"
-        counts = [f"{record.counts.get(f'outcome/{kind}', 0):,}" for kind in kinds]
-        model = next((row.model for row in each.rows(Answer)), "")
-        rows.append([model, *counts, dropped])
-    section.table(Table(["explained by", *kinds, "dropped"], rows))
+    section.rows(
+        {
+            "explained by": next((row.model for row in each.rows(Answer)), ""),
+            **{name: each.record.counts.get(f"outcome/{name}", 0) for name in OUTCOMES},
+            "dropped": ", ".join(f"{name} {num:,}" for name, num in each.record.dropped.items())
+            or "no row",
+        }
+        for each in answers.values()
+    )
     return section

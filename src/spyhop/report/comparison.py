@@ -1,18 +1,16 @@
 """Two models on the same items: a table for the terminal, and a page."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import rich.table
 
 from spyhop.evaluate.comparison import ComparedLogs, PairedResult
-from spyhop.lazy import alt
-from spyhop.report.html import ACCENT, INK, ReportSection, Table, page_footer, render_page
+from spyhop.report.charts import Spec, spans
+from spyhop.report.html import ReportSection, Table, page_footer, render_page
 
 MOST_BARS = 60
 """Groups that a chart shows."""
-HEADINGS = ["n", "difference", "95 % interval", "p", "Holm", "better", "worse", "detectable"]
 CAPTION = (
     "Second minus first, on the same items; shares in percent. Right and wrong: Tango's interval "
     "and McNemar's exact test; other values: paired t-test; items that share a passage: bootstrap "
@@ -57,6 +55,21 @@ def terminal_table(compared: ComparedLogs, by: str) -> rich.table.Table:
 def comparison_page(compared: ComparedLogs) -> str:
     """Return the page: tables, forest plots, and rows to read."""
     first, second = compared.names
+    sections = comparison_sections(compared)
+    for name, is_gain in ((second, True), (first, False)):
+        lead = "Rows to read: of each task, those of the lowest digests, a fixed random sample."
+        section = ReportSection(f"{name} is better", lead)
+        rows = [row for row in compared.disagreements
+                if (row.second_value > row.first_value) == is_gain]  # fmt: skip
+        section.disagreements(rows, compared.names)
+        sections += [section] if rows else []
+    title = f"{first} and {second}"
+    return render_page(title, "Two models, item by item.", sections, page_footer())
+
+
+def comparison_sections(compared: ComparedLogs) -> list[ReportSection]:
+    """Return the result in a sentence, and a table with a forest plot of each kind of groups."""
+    first, second = compared.names
     *lines, result = summary_lines(compared)
     sections = [ReportSection("Result", f"{result}.")]
     sections[0].text(". ".join(lines) + ".")
@@ -71,43 +84,19 @@ def comparison_page(compared: ComparedLogs) -> str:
                 section.chart(chart, f"{second} minus {first}, with 95 % intervals.")
             section.table(_table(compared, by))
             sections.append(section)
-    for name, is_gain in ((second, True), (first, False)):
-        lead = "Rows to read: of each task, those of the lowest digests, a fixed random sample."
-        section = ReportSection(f"{name} is better", lead)
-        rows = [row for row in compared.disagreements
-                if (row.second_value > row.first_value) == is_gain]  # fmt: skip
-        section.disagreements(rows, compared.names)
-        sections += [section] if rows else []
-    title = f"{first} and {second}"
-    return render_page(title, "Two models, item by item.", sections, page_footer())
+    return sections
 
 
-def draw_differences(results: Sequence[PairedResult]) -> alt.TopLevelMixin:
+def draw_differences(results: Sequence[PairedResult]) -> Spec:
     """Return a forest plot of differences, those of shares in points."""
-    rows = [
-        (each.group, scale * each.difference, scale * each.low, scale * each.high)
+    values = [
+        {"row": each.group, "value": scale * each.difference, "low": scale * each.low,
+         "high": scale * each.high}
         for each in results
         if each.low is not None and each.high is not None
         for scale in (100 if each.is_share else 1,)
-    ]
-    return forest(rows, "difference")
-
-
-def forest(
-    rows: Sequence[tuple[str, float, float, float]],
-    title: str,
-    reference: float = 0,
-    domain: Sequence[float] | None = None,
-) -> alt.TopLevelMixin:
-    """Return a forest plot of values with their limits: name, value, low, high."""
-    keys = ("name", "value", "low", "high")
-    base = alt.Chart(alt.Data(values=[dict(zip(keys, row, strict=True)) for row in rows]))
-    y = alt.Y("name:N", sort=None, title=None, axis=alt.Axis(labelLimit=260))
-    x = alt.X("low:Q", title=title, scale=alt.Scale(domain=domain) if domain else alt.Scale())
-    bars = base.mark_rule(strokeWidth=3, color=ACCENT).encode(x=x, x2="high:Q", y=y)
-    dots = base.mark_circle(size=90, color=INK, opacity=1).encode(x="value:Q", y=y)
-    line = alt.Chart(alt.Data(values=[{"x": reference}])).mark_rule(strokeDash=[5, 4], color="#b33")
-    return alt.layer(line.encode(x="x:Q"), bars, dots).properties(width=560, height=alt.Step(30))
+    ]  # fmt: skip
+    return spans(values, "difference", reference=0)
 
 
 def differences_table(
@@ -119,35 +108,48 @@ def differences_table(
         found: Results, each with the names of its models (`student minus base`).
         more: Cells of further columns, by their headings.
     """
-    rows = [[each.group.replace("_", " "), models, *_cells(each)] for models, each in found]
-    for cells in (more or {}).values():
-        rows = [[*row, cell] for row, cell in zip(rows, cells, strict=True)]
-    return Table(["task", "models", *HEADINGS, *(more or {})], rows, CAPTION)
+    rows = [
+        {"task": each.group.replace("_", " "), "models": models, **_cells(each),
+         **{name: cells[place] for name, cells in (more or {}).items()}}
+        for place, (models, each) in enumerate(found)
+    ]  # fmt: skip
+    return Table.of(rows, CAPTION)
 
 
 def _table(compared: ComparedLogs, by: str) -> Table:
     """Return one row per group, that of all items last."""
     found: list[PairedResult] = getattr(compared, f"by_{by}")
-    rows = [
-        [each.group, *_cells(each)[:1], *(_value(each, v) for v in (each.first, each.second)),
-         *_cells(each)[1:], each.method]
-        for each in ([*found, compared.overall] if len(found) != 1 else found)
-    ]  # fmt: skip
-    return Table([by, HEADINGS[0], *compared.names, *HEADINGS[1:], "method"], rows, CAPTION)
+    first, second = compared.names
+    return Table.of(
+        (
+            {by: each.group, "n": each.n, first: _value(each, each.first),
+             second: _value(each, each.second), **_cells(each), "method": each.method}
+            for each in ([*found, compared.overall] if len(found) != 1 else found)
+        ),
+        CAPTION,
+    )  # fmt: skip
 
 
-def _cells(result: PairedResult) -> list[str]:
-    cells = [f"{result.n:,}", _signed(result), _interval(result)]
-    cells += [_figure(result.p_value), _figure(result.adjusted)]
-    cells += [f"{result.gained:,}", f"{result.lost:,}"]
-    return [*cells, "" if result.detectable is None else _value(result, result.detectable)]
+def _cells(result: PairedResult) -> dict[str, Any]:
+    return {
+        "n": result.n,
+        "difference": _signed(result),
+        "95 % interval": _interval(result),
+        "p": _figure(result.p_value),
+        "Holm": _figure(result.adjusted),
+        "better": result.gained,
+        "worse": result.lost,
+        "detectable": _value(result, result.detectable),
+    }
 
 
 def _figure(value: float | None) -> str:
     return "" if value is None else f"{value:.3g}"
 
 
-def _value(result: PairedResult, value: float) -> str:
+def _value(result: PairedResult, value: float | None) -> str:
+    if value is None:
+        return ""
     return f"{100 * value:.1f}" if result.is_share else f"{value:.4g}"
 
 

@@ -1,7 +1,5 @@
 """The report of a corpus: pages, segments, and reasons of dropped rows."""
 
-from __future__ import annotations
-
 import json
 from collections import Counter
 from collections.abc import Mapping
@@ -10,8 +8,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from spyhop.corpus.work import PAGE
-from spyhop.lazy import alt
-from spyhop.report.html import ACCENT, RESULTS, ReportSection, Table, percent, write_page
+from spyhop.report.charts import ACCENT, axis, chart, layer, names
+from spyhop.report.html import RESULTS, ReportSection, write_page
 from spyhop.report.sections import data_section
 from spyhop.schema import Config, Segment
 from spyhop.stage import FOLDER, Context, Estimate, stage
@@ -94,12 +92,12 @@ def _domain(url: str) -> str:
 def _funnel_section(figures: dict[str, Any]) -> ReportSection:
     section = ReportSection("From pages to segments")
     values = [{"step": name, "rows": n, "label": f"{n:,}"} for name, n in figures["funnel"]]
-    y = alt.Y("step:N", sort=None, title=None, axis=alt.Axis(labelLimit=200))
-    base = alt.Chart(alt.Data(values=values)).encode(y=y, x=alt.X("rows:Q", title=None))
-    bars = base.mark_bar(color=ACCENT, height=18)
-    labels = base.mark_text(align="left", dx=5).encode(text="label:N")
+    place = {"y": names("step", axis={"labelLimit": 200}), "x": axis("rows")}
+    text = {**place, "text": {"field": "label"}}
     caption = "Pages read, sections under their headings, and what each step kept."
-    section.chart(alt.layer(bars, labels).properties(width=560), caption)
+    bars = layer("bar", place, color=ACCENT, height=18)
+    drawn = chart(values, bars, layer("text", text, align="left", dx=5), height={"step": 24})
+    section.chart(drawn, caption)
     return section
 
 
@@ -112,22 +110,22 @@ def _segments_section(last: Artifact, figures: dict[str, Any]) -> ReportSection:
     values = [
         {"chars": at, "end": at + BIN_CHARS, "rows": n} for at, n in figures["lengths"].items()
     ]
-    chart = (
-        alt.Chart(alt.Data(values=values))
-        .mark_bar(color=ACCENT)
-        .encode(
-            x=alt.X("chars:Q", title="characters", bin=alt.Bin(binned=True, step=BIN_CHARS)),
-            x2="end:Q",
-            y=alt.Y("rows:Q", title="segments"),
-        )
-        .properties(width=640, height=200)
+    x = axis("chars", "characters", bin={"binned": True, "step": BIN_CHARS})
+    place = {"x": x, "x2": {"field": "end"}, "y": axis("rows", "segments")}
+    section.chart(
+        chart(values, layer("bar", place, color=ACCENT), height=200), "Lengths of the segments."
     )
-    section.chart(chart, "Lengths of the segments.")
-    total = max(1, last.num_rows)
-    for title, name in (("language", "languages"), ("domain", "domains")):
-        rows = [[key, num, percent(num / total)] for key, num in figures[name].items()]
-        caption = f"{figures['num_domains']:,} domains in all." if name == "domains" else ""
-        section.table(Table([title, "segments", "%"], rows, caption))
+    for title, caption in (
+        ("language", ""),
+        ("domain", f"{figures['num_domains']:,} domains in all."),
+    ):
+        section.rows(
+            (
+                {title: name, "segments": num, "%": num / max(1, last.num_rows)}
+                for name, num in figures[f"{title}s"].items()
+            ),
+            caption,
+        )
     for row in islice((row for row in last.rows(Segment) if not row.is_toxic), NUM_SAMPLES):
         turns = [
             {"role": "headings", "content": " > ".join(row.headings)},
@@ -139,12 +137,12 @@ def _segments_section(last: Artifact, figures: dict[str, Any]) -> ReportSection:
 
 def _rejects_section(steps: Mapping[str, Artifact]) -> ReportSection:
     section = ReportSection("Dropped rows", "Reasons with their counts and first examples.")
-    rows = []
-    for step in steps.values():
-        examples = _examples(step)
-        for reason, num in sorted(step.record.dropped.items(), key=lambda pair: -pair[1]):
-            rows.append([reason, num, "\n".join(examples.get(reason, []))])
-    section.table(Table(["reason", "rows", "examples"], rows))
+    section.rows(
+        {"reason": reason, "rows": num, "examples": "\n".join(examples.get(reason, []))}
+        for step in steps.values()
+        for examples in [_examples(step)]
+        for reason, num in sorted(step.record.dropped.items(), key=lambda pair: -pair[1])
+    )
     return section
 
 
@@ -156,11 +154,6 @@ def _examples(step: Artifact) -> dict[str, list[str]]:
             value = json.loads(row)
             headings = " > ".join(value.get("headings", []))
             text = " ".join(value.get("text", "").split())[:EXAMPLE_CHARS]
-            held.append(
-                ": ".join(
-                    each
-                    for each in (value.get("url") or value.get("origin"), headings, text)
-                    if each
-                )
-            )
+            where = value.get("url") or value.get("origin")
+            held.append(": ".join(each for each in (where, headings, text) if each))
     return found

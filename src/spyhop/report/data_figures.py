@@ -1,14 +1,13 @@
 """Figures of the data: the mixture, system messages and lengths, copies, test items."""
 
-from __future__ import annotations
-
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from spyhop.lazy import alt
-from spyhop.report.html import PALETTE, ReportSection, Table, percent
+from spyhop.report.charts import INK, PALETTE, axis, chart, layer, names, spans
+from spyhop.report.html import ReportSection
+from spyhop.report.sections import dropped_rows
 from spyhop.schema import Answer
 from spyhop.store import Artifact
 
@@ -24,21 +23,16 @@ def mixture_section(data: Mapping[str, Artifact]) -> ReportSection:
         counts = artifact.record.counts
         found = _under(counts, "found/") or _under(counts, "task/")
         drawn = _under(counts, "drawn/")
-        rows.append(
-            [
-                name,
-                len(found) or "",
-                f"{sum(found.values()):,}" if found else "",
-                f"{artifact.num_rows:,}",
-                f"{min(drawn.values()):,} to {max(drawn.values()):,}" if drawn else "",
-            ]
-        )
-    headings = ["step", "tasks", "rows found", "rows given", "rows of a task"]
-    section.table(Table(headings, rows))
+        rows.append({
+            "step": name, "tasks": len(found) or None, "rows found": sum(found) or None,
+            "rows given": artifact.num_rows,
+            "rows of a task": f"{min(drawn):,} to {max(drawn):,}" if drawn else "",
+        })  # fmt: skip
+    section.rows(rows)
     for name, artifact in data.items():
         if artifact.record.dropped:
             _dropped(section, name, artifact)
-        near = sum(_under(artifact.record.counts, "near/").values())
+        near = sum(_under(artifact.record.counts, "near/"))
         if near and not artifact.record.dropped.get("near"):
             section.text(
                 f"{near:,} of the rows given by {name} are near copies of others of "
@@ -47,34 +41,25 @@ def mixture_section(data: Mapping[str, Artifact]) -> ReportSection:
     return section
 
 
-def dropped_table(name: str, artifact: Artifact) -> Table:
-    """Return the reasons why a step dropped rows, with their numbers."""
-    dropped = artifact.record.dropped
-    return Table(
-        [f"dropped by {name}", "rows", "% of rows"],
-        [
-            [reason, f"{num:,}", percent(num / (artifact.num_rows + sum(dropped.values())))]
-            for reason, num in dropped.items()
-        ],
-    )
-
-
 def _dropped(section: ReportSection, name: str, artifact: Artifact) -> None:
     dropped = artifact.record.dropped
-    section.table(dropped_table(name, artifact))
+    section.rows(dropped_rows(name, artifact))
     shown: Counter[str] = Counter()
     examples = []
-    for reason, row in _drops(artifact):
+    for reason, line in artifact.dropped():
+        row = json.loads(line)
         shown[reason] += 1
         if shown[reason] <= NUM_EXAMPLES:
             like = row.get("kept_id") or f"{row.get('suite', '')} {row.get('item_id', '')}"
-            examples.append([reason, row["id"], like, _short(row.get("words") or row["query"])])
+            text = row.get("words") or row["query"]
+            short = text if len(text) <= NUM_CHARS else f"{text[: NUM_CHARS - 3]}..."
+            examples.append({
+                "reason": reason, "row": row["id"], "like": like,
+                "words in common, or the row": short,
+            })  # fmt: skip
         elif min(shown.values()) > NUM_EXAMPLES and len(shown) == len(dropped):
             break
-    caption = "Examples; `spyhop show STEP --dropped` lists more."
-    section.table(
-        Table(["reason", "row", "like", "words in common, or the row"], examples, caption)
-    )
+    section.rows(examples, "Examples; `spyhop show STEP --dropped` lists more.")
 
 
 def messages_section(answers: Mapping[str, Artifact]) -> ReportSection:
@@ -97,24 +82,22 @@ def messages_section(answers: Mapping[str, Artifact]) -> ReportSection:
                 lengths[row.system_id].append(len(row.messages[-1].content.split()))
         for system_id, found in lengths.items():
             found.sort()
-            low, middle, high = (
-                found[int(share * (len(found) - 1))] for share in (0.25, 0.5, 0.75)
-            )
-            values.append(
-                {"who": name, "message": system_id, "n": len(found),
-                 "low": low, "middle": middle, "high": high}
-            )  # fmt: skip
-    values.sort(key=lambda each: (_order(each["message"]), each["who"]))
-    headings = ["system message", "answered by", "n", "lower quarter", "median", "upper quarter"]
-    keys = ("message", "who", "n", "low", "middle", "high")
-    section.table(Table(headings, [[each[key] for key in keys] for each in values]))
+            quarters = (found[int(share * (len(found) - 1))] for share in (0.25, 0.5, 0.75))
+            figures = dict(zip(("low", "value", "high"), quarters, strict=True))
+            values.append({"row": system_id, "line": name, "n": len(found), **figures})
+    values.sort(key=lambda each: (_order(each["row"]), each["line"]))
+    section.rows(
+        {"system message": each["row"], "answered by": each["line"], "n": each["n"],
+         "lower quarter": each["low"], "median": each["value"], "upper quarter": each["high"]}
+        for each in values
+    )  # fmt: skip
     if values:
         section.chart(_shares_chart(num_rows), "Share of the prompts of a collection, %.")
-        section.chart(_lengths_chart(values), "Words; middle half and median.")
+        section.chart(spans(values, "words"), "Words; middle half and median.")
     return section
 
 
-def _shares_chart(num_rows: Counter[tuple[str, str]]) -> alt.TopLevelMixin:
+def _shares_chart(num_rows: Counter[tuple[str, str]]) -> dict[str, Any]:
     totals: Counter[str] = Counter()
     for (collection, _), num in num_rows.items():
         totals[collection] += num
@@ -123,44 +106,22 @@ def _shares_chart(num_rows: Counter[tuple[str, str]]) -> alt.TopLevelMixin:
         for (collection, message), num in num_rows.items()
     ]
     order = sorted({message for _, message in num_rows}, key=_order)
-    base = alt.Chart(alt.Data(values=values)).encode(
-        x=alt.X("message:N", title="system message", sort=order, axis=alt.Axis(labelAngle=0)),
-        y=alt.Y("collection:N", title=None),
+    x = names("message", title="system message", axis={"labelAngle": 0})
+    place = {"x": {**x, "sort": order}, "y": names("collection")}
+    scale = {"range": ["#f4f8fa", PALETTE[0]], "domain": [0, 50], "clamp": True}
+    shade = {"condition": {"test": "datum.share > 30", "value": "white"}, "value": INK}
+    return chart(
+        values,
+        layer("rect", {**place, "color": axis("share", scale=scale, legend=None)}),
+        layer("text", {**place, "text": axis("share", format=".1f"), "color": shade}, fontSize=10),
+        width={"step": 40},
+        height={"step": 28},
     )
-    scale = alt.Scale(range=["#f4f8fa", PALETTE[0]], domain=[0, 50], clamp=True)
-    squares = base.mark_rect().encode(color=alt.Color("share:Q", scale=scale, legend=None))
-    is_dark = alt.condition("datum.share > 30", alt.value("white"), alt.value("#1c2b33"))
-    texts = base.mark_text(fontSize=10).encode(
-        text=alt.Text("share:Q", format=".1f"), color=is_dark
-    )
-    return alt.layer(squares, texts).properties(width=alt.Step(40), height=alt.Step(28))
-
-
-def _lengths_chart(values: list[dict[str, Any]]) -> alt.TopLevelMixin:
-    order = list(dict.fromkeys(each["message"] for each in values))
-    base = alt.Chart(alt.Data(values=values))
-    y = alt.Y("message:N", title="system message", sort=order)
-    color = alt.Color("who:N", title=None, scale=alt.Scale(range=list(PALETTE)))
-    offset = alt.YOffset("who:N")
-    bars = base.mark_bar(opacity=0.5).encode(
-        x=alt.X("low:Q", title="words"), x2="high:Q", y=y, yOffset=offset, color=color
-    )
-    ticks = base.mark_tick(thickness=2, color="#1c2b33").encode(x="middle:Q", y=y, yOffset=offset)
-    return alt.layer(bars, ticks).properties(width=480)
 
 
 def _order(name: str) -> tuple[int, str]:
     return (int(name), "") if name.isdigit() else (1 << 30, name)
 
 
-def _under(counts: dict[str, int], prefix: str) -> dict[str, int]:
-    return {name: num for name, num in counts.items() if name.startswith(prefix)}
-
-
-def _drops(artifact: Artifact) -> Iterator[tuple[str, dict[str, Any]]]:
-    for reason, row in artifact.dropped():
-        yield reason, json.loads(row)
-
-
-def _short(text: str, num_chars: int = NUM_CHARS) -> str:
-    return text if len(text) <= num_chars else f"{text[: num_chars - 3]}..."
+def _under(counts: dict[str, int], prefix: str) -> list[int]:
+    return [num for name, num in counts.items() if name.startswith(prefix)]

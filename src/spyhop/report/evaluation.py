@@ -1,7 +1,9 @@
 """The report of an evaluation: scores with their rates, differences, samples, system messages."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
+from statistics import mean
+from typing import Any
 
 from markupsafe import Markup
 
@@ -12,6 +14,7 @@ from spyhop.evaluate import (
     SweptTask,
     TaskScores,
     best_per_task,
+    chance_sentence,
     differences,
     macro_average,
     of_interest,
@@ -22,31 +25,29 @@ from spyhop.evaluate import (
 )
 from spyhop.evaluate.published import published
 from spyhop.evaluate.rates import ALL
+from spyhop.report.charts import Values, radar, spans
 from spyhop.report.comparison import MOST_BARS, differences_table, draw_differences
 from spyhop.report.contamination import contamination_section, seen_items
-from spyhop.report.html import ReportSection, Table, percent, percent_interval, write_page
+from spyhop.report.html import ReportSection, Table, cell, percent, percent_interval, write_page
 from spyhop.report.items import items_section
 from spyhop.report.safety import overlap_sections, safety_sections, spread_section
-from spyhop.report.score_charts import radar, score_bars
 from spyhop.report.suite_texts import add_disagreements, add_first_prompt, disagreeing
 from spyhop.schema import Config, Item
 from spyhop.stage import FOLDER, Context, Estimate, stage
 from spyhop.store import Artifact
 
-HEADINGS = [
-    "task", "model", "n", "score %", "95 % interval", "form", "chance %", "strict %",
-    *(f"{rate} %" for rate in RATES), "budget", "other metrics %",
-]  # fmt: skip
 CAPTION = (
     "Form: where the cue of the answer is, or likelihood, and the metric unless it is accuracy. "
-    "Strict: accuracy under the Orca paper's rule, the first capital letter. Budget: new tokens. A "
-    "rate is red where the items that it touches could reverse the sign of the difference to the "
-    "first model; for the first model itself, to guessing."
+    "Strict: accuracy under the Orca paper's rule, the first capital letter. Length: mean tokens "
+    "of a response, budget: the most. "
+    "Against guessing: an exact test. A rate is red where the items that it touches could reverse "
+    "the sign of the difference to the first model; for the first model itself, to guessing."
 )
-
-
-SOURCES = ("items", "samples")
-"""Of variance."""
+AGAINST_GUESSING = {
+    "above": "above guessing",
+    "below": "below guessing",
+    "near": "not shown to differ from guessing",
+}
 
 
 class EvaluationPageConfig(Config):
@@ -62,7 +63,7 @@ class EvaluationPageConfig(Config):
 
 
 @stage(
-    version=2, writes=FOLDER, shows_names=True, plan=lambda config, **inputs: Estimate(seconds=3)
+    version=3, writes=FOLDER, shows_names=True, plan=lambda config, **inputs: Estimate(seconds=3)
 )
 def evaluation_page(
     ctx: Context,
@@ -112,14 +113,20 @@ def scores_sections(
     seen: Mapping[str, ItemOverlap] | None = None,
     sealed: Artifact | None = None,
     notes: Sequence[str] = (),
-    title: str = "Scores",
+    student: str = "",
 ) -> list[ReportSection]:
-    """Scores of every model: those of whole suites, then a section for each suite."""
-    overview = ReportSection(title)
+    """Scores of every model: those of whole suites, then a section for each suite.
+
+    Differences are to the first model, or of the `student` to every other one.
+    """
+    overview = ReportSection("Scores")
     state = seal_state(scores, sealed)
+    found = {name: task_scores(name, artifact, seen) for name, artifact in scores.items()}
     for text in (f"{state.text[:1].upper()}{state.text[1:]}.", *notes):
         overview.text(text)
-    found = {name: task_scores(name, artifact, seen) for name, artifact in scores.items()}
+    for own in found.values():
+        if own[0].chance:
+            overview.text(chance_sentence(own))
     totals = {name: [each for each in own if each.task == ALL] for name, own in found.items()}
     overview.table(scores_table(totals))
     sections = [overview]
@@ -129,7 +136,7 @@ def scores_sections(
             for name, tasks in found.items()
             if (own := [each for each in tasks if each.suite == suite])
         }
-        sections.append(suite_section(suite, of_suite, sealed))
+        sections.append(suite_section(suite, of_suite, sealed, student))
         if suite in hidden:
             sections[-1].text("The texts of this suite stay off the page.")
         else:
@@ -138,57 +145,59 @@ def scores_sections(
 
 
 def suite_section(
-    suite: str, found: Mapping[str, Sequence[TaskScores]], sealed: Artifact | None
+    suite: str,
+    found: Mapping[str, Sequence[TaskScores]],
+    sealed: Artifact | None,
+    student: str = "",
 ) -> ReportSection:
     """Every model on the tasks of a suite: charts, rates, differences, topics."""
     section = ReportSection(f"Suite {suite}")
     tasks = {name: own if len(own) > 2 else own[:1] for name, own in found.items()}
     for name, own in tasks.items():
         if len(own) > 1:
-            mean = macro_average(own)
-            section.text(
-                f"{name}: macro average over {len(own) - 1} tasks "
-                f"{percent(mean.value)} % ({percent_interval(mean.low, mean.high)})."
-            )
-    add_charts(section, tasks, "task")
-    section.table(scores_table(tasks))
-    if len(found) > 1:
-        add_differences(section, tasks, sealed)
-    if topics := {name: by_topic(own) for name, own in found.items() if by_topic(own)}:
-        add_charts(section, topics, "topic")
-        section.table(scores_table(topics))
-        if len(topics) > 1:
-            add_differences(section, topics, None)
+            macro = cell(macro_average(own), "%")
+            section.text(f"{name}: macro average over {len(own) - 1} tasks {macro} %.")
+    topics = {name: topics for name, own in found.items() if (topics := by_topic(own))}
+    for groups, kind in ((tasks, "task"), (topics, "topic")):
+        if groups:
+            add_charts(section, groups, kind)
+            section.table(scores_table(groups))
+            if len(groups) > 1:
+                add_differences(section, groups, sealed if kind == "task" else None, student)
     return section
 
 
 def scores_table(found: Mapping[str, Sequence[TaskScores]]) -> Table:
-    """Return the table of scores with form, budget and rates beside each, without empty columns."""
-    rows = [
-        [
-            Markup('<b class="wrong">{}</b>').format(cell) if is_red else cell
-            for cell, is_red in zip(score_cells(score), red_cells(score, other), strict=True)
-        ]
-        for score, other in with_first(found)
-    ]
-    shown = [place for place in range(len(HEADINGS)) if any(row[place] for row in rows)]
-    cells = [[row[place] for place in shown] for row in rows]
-    return Table([HEADINGS[place] for place in shown], cells, CAPTION)
+    """Return the table of scores with form, budget and rates beside each."""
+    red = Markup('<b class="wrong">{}</b>').format
+    return Table.of(
+        ({name: red(text) if name in reds else text for name, text in cells.items()}
+         for cells, reds in score_rows(found)),
+        CAPTION,
+    )  # fmt: skip
 
 
 def add_charts(
     section: ReportSection, found: Mapping[str, Sequence[TaskScores]], kind: str
 ) -> None:
     """Add bars with intervals, and a radar of three or more tasks or topics."""
-    groups: dict[str, list[TaskScores]] = {}
-    for each in (each for own in found.values() for each in own):
-        groups.setdefault(each.task, []).append(each)
-    if len(groups) > MOST_BARS:
+    values: Values = [
+        {
+            "row": each.task.replace("_", " "),
+            "line": each.model,
+            "chance": 100 * each.chance or None,
+            **{name: 100 * getattr(each.interval, name) for name in ("value", "low", "high")},
+        }
+        for own in found.values()
+        for each in own
+    ]
+    if len({each["row"] for each in values}) > MOST_BARS:
         return
     caption = f"Score of each {kind} with its 95 % interval; red: guessing."
-    section.chart(score_bars(groups), caption)
-    spokes = {name: some for name, some in groups.items() if name != ALL}
-    if len(spokes) > 2 and all(len(some) == len(found) for some in spokes.values()):
+    section.chart(spans(values, "score %", bars=True, domain=[0, 100]), caption)
+    spokes = [each for each in values if each["row"] != ALL]
+    num = len({each["row"] for each in spokes})
+    if num > 2 and len(spokes) == num * len(found):
         section.chart(radar(spokes), f"Score % of each {kind}; dashed: guessing.")
 
 
@@ -218,65 +227,70 @@ def add_texts(
 
 
 def add_differences(
-    section: ReportSection, found: Mapping[str, Sequence[TaskScores]], sealed: Artifact | None
+    section: ReportSection,
+    found: Mapping[str, Sequence[TaskScores]],
+    sealed: Artifact | None,
+    student: str = "",
 ) -> None:
-    """Add differences to the first model, drawn and in numbers; sealed ones say what they show."""
-    (first, own), *others = found.items()
+    """Add differences, drawn and in numbers; sealed ones say what they show."""
+    first = next(iter(found))
+    others = [name for name in found if name != (student or first)]
     results = []
-    for name, tasks in others:
-        some = differences(own, tasks)
+    for one, other in ((name, student) if student else (first, name) for name in others):
+        some = differences(found[one], found[other])
         if not some:
-            section.text(f"{name} and {first} have scores by different metrics: not compared.")
-        results += [(f"{name} minus {first}", each) for each in some]
+            section.text(f"{other} and {one} have scores by different metrics: not compared.")
+        results += [(f"{other} minus {one}", each) for each in some]
         if len(some) <= MOST_BARS and any(each.low is not None for each in some):
-            section.chart(draw_differences(some), f"{name} minus {first}, with 95 % intervals.")
+            section.chart(draw_differences(some), f"{other} minus {one}, with 95 % intervals.")
     more = {}
-    if sealed is not None:
-        smallest = SealConfig.model_validate(sealed.record.config).smallest_difference
+    declared = None if sealed is None else SealConfig.model_validate(sealed.record.config)
+    if declared is not None and found[first][0].protocol.metric == declared.metric:
+        smallest = declared.smallest_difference
         more["smallest of interest"] = [of_interest(each, smallest) for _, each in results]
     section.table(differences_table(results, more))
 
 
-def with_first(
+def score_rows(
     found: Mapping[str, Sequence[TaskScores]],
-) -> list[tuple[TaskScores, TaskScores | None]]:
-    """Return scores task by task, each with the first model's on the same task; none for itself."""
+) -> Iterator[tuple[dict[str, Any], set[str]]]:
+    """Yield one row per task and model, and which of its rates are red.
+
+    A rate is red if it could reverse the difference to the first model's score on the task.
+    """
     first, *others = found.values()
-    pairs: list[tuple[TaskScores, TaskScores | None]] = []
     for own in first:
-        pairs.append((own, None))
+        pairs: list[tuple[TaskScores, TaskScores | None]] = [(own, None)]
         pairs += [
             (each, own)
             for tasks in others
             for each in tasks
             if (each.suite, each.task) == (own.suite, own.task)
         ]
-    return pairs
+        for score, other in pairs:
+            yield _score_row(score), {f"{name} %" for name in red_rates(score, other)}
 
 
-def score_cells(score: TaskScores) -> list[str]:
-    """Return the cells under `HEADINGS` of one model on one task."""
+def _score_row(score: TaskScores) -> dict[str, Any]:
     protocol = score.protocol
     is_written = protocol.method == "generate"
-    return [
-        f"{score.suite} {score.task}".replace("_", " "),
-        score.model,
-        f"{score.n:,}" + (f" x {score.num_samples}" if score.num_samples > 1 else ""),
-        percent(score.interval.value),
-        percent_interval(score.interval.low, score.interval.high),
-        " ".join([protocol.form, *([] if is_written else ["likelihood"]), *_metric(score)]),
-        percent(score.chance) if score.chance else "",
-        "" if score.strict is None else percent(score.strict),
-        *("" if (rate := score.rate(name)) is None else percent(rate) for name in RATES),
-        f"{protocol.sampling.max_new_tokens:,}" if is_written else "",
-        ", ".join(f"{name} {percent(v)}" for name, v in score.metrics.items() if name != "strict"),
-    ]
-
-
-def red_cells(score: TaskScores, other: TaskScores | None) -> list[bool]:
-    """Return which cells are red: rates that could reverse the difference to another model."""
-    red = {f"{name} %" for name in red_rates(score, other)}
-    return [heading in red for heading in HEADINGS]
+    form = [protocol.form, *([] if is_written else ["likelihood"])]
+    more = (f"{name} {percent(v)}" for name, v in score.metrics.items() if name != "strict")
+    return {
+        "task": f"{score.suite} {score.task}".replace("_", " "),
+        "model": score.model,
+        "n": f"{score.n:,}" + (f" x {score.num_samples}" if score.num_samples > 1 else ""),
+        "score %": score.interval.value,
+        "95 % interval": percent_interval(score.interval.low, score.interval.high),
+        "form": " ".join([*form, *sorted(score.metric_names - {"accuracy"})]),
+        "chance %": score.chance or None,
+        "against guessing": AGAINST_GUESSING[score.against_guessing] if score.chance else None,
+        "strict %": score.strict,
+        **{f"{name} %": score.rate(name) for name in RATES},
+        "length": round(mean(e.response_tokens for e in score.scores)) if is_written else None,
+        "budget": protocol.sampling.max_new_tokens if is_written else None,
+        "other metrics %": ", ".join(more),
+    }
 
 
 def samples_section(
@@ -288,21 +302,20 @@ def samples_section(
         "Sampled responses, beside the greedy ones above. The first sample alone is the setting of "
         "the Orca paper: one response at temperature 0.7.",
     )
-    rows = [
-        [
-            *score_cells(score)[:5],
-            f"{100 * figures.error:.2f}",
-            percent(figures.first),
-            ", ".join(f"{k}: {percent(value)}" for k, value in figures.pass_at.items()),
-            percent(figures.majority),
-            *(_decimal(getattr(figures.variance, source, None)) for source in SOURCES),
-        ]
+    section.rows(
+        {
+            **{name: _score_row(score)[name] for name in list(_score_row(score))[:5]},
+            "error between samples": f"{100 * figures.error:.2f}",
+            "first sample %": figures.first,
+            "pass@k %": ", ".join(f"{k}: {percent(value)}" for k, value in figures.pass_at.items()),
+            "majority %": figures.majority,
+            "variance of items": figures.variance and figures.variance.items,
+            "variance of samples": figures.variance and figures.variance.samples,
+        }
         for name, artifact in sampled.items()
         for score in task_scores(name, artifact, seen)
         if (figures := score.samples) is not None
-    ]
-    headings = [*HEADINGS[:5], "error between samples", "first sample %", "pass@k %", "majority %"]
-    section.table(Table([*headings, *(f"variance of {name}" for name in SOURCES)], rows))
+    )
     return section
 
 
@@ -315,26 +328,26 @@ def sweep_section(swept: Mapping[str, Artifact]) -> ReportSection:
         "is biased upwards.",
     )
     for model, tasks in swept_tasks(swept).items():
-        messages = list(tasks[0].by_message)
-        rows = [
-            [
-                f"{each.suite} {each.task}".replace("_", " "),
-                f"{each.n:,}",
-                *(percent(each.by_message[message]) for message in messages),
-                percent(each.chosen),
-                percent(each.best_on_test),
-                each.best if each.num_best == 1 else f"{each.num_best} messages tie",
-            ]
-            for each in tasks
-        ]
-        headings = ["task", "n", *messages, "chosen %", "best on test %", "best"]
         if any(each.task != ALL for each in tasks):
             chosen, best = best_per_task(tasks)
             section.text(
                 f"{model}: macro average {percent(chosen)} % with a chosen message for each task, "
                 f"{percent(best)} % with the best one on the test items."
             )
-        section.table(Table(headings, rows, f"Accuracy % of {model}."))
+        section.rows(
+            (
+                {
+                    "task": f"{each.suite} {each.task}".replace("_", " "),
+                    "n": each.n,
+                    **{name: percent(value) for name, value in each.by_message.items()},
+                    "chosen %": each.chosen,
+                    "best on test %": each.best_on_test,
+                    "best": each.best if each.num_best == 1 else f"{each.num_best} messages tie",
+                }
+                for each in tasks
+            ),
+            f"Accuracy % of {model}.",
+        )
     return section
 
 
@@ -347,14 +360,6 @@ def swept_tasks(swept: Mapping[str, Artifact]) -> dict[str, list[SweptTask]]:
     return {model: sweep(scores) for model, scores in by_model.items()}
 
 
-def _metric(score: TaskScores) -> list[str]:
-    return sorted({each.metric for each in score.scores} - {"accuracy"})
-
-
-def _decimal(value: float | None) -> str:
-    return "" if value is None else f"{value:.4f}"
-
-
 def published_section(suites: Sequence[str]) -> list[ReportSection]:
     """The papers' figures on the suites, each with its protocol; they are paired with nothing."""
     section = ReportSection(
@@ -363,13 +368,11 @@ def published_section(suites: Sequence[str]) -> list[ReportSection]:
         "without intervals. They are compared with no score of this run.",
     )
     for suite in suites:
-        columns = {(cell.source, cell.model): cell.note for cell in published(suite)}
-        by_cell = {(c.source, c.model, c.task): f"{c.percent:g}" for c in published(suite)}
-        tasks = list(dict.fromkeys(cell.task for cell in published(suite)))
-        rows = [
-            [source, model, *(by_cell.get((source, model, task), "") for task in tasks), note]
-            for (source, model), note in columns.items()
-        ]
-        if rows:
-            section.table(Table(["source", "model", *tasks, "protocol"], rows, suite))
+        rows: dict[tuple[str, str], dict[str, str]] = {}
+        tasks = dict.fromkeys((each.task for each in published(suite)), "")
+        for each in published(suite):
+            row = {"source": each.source, "model": each.model, **tasks, "protocol": each.note}
+            key = each.source, each.model
+            rows.setdefault(key, row)[each.task] = f"{each.percent:g}"
+        section.rows(rows.values(), suite)
     return [section] if section.blocks else []

@@ -6,10 +6,11 @@ import json
 import re
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ from markupsafe import Markup
 
 from spyhop import __version__
 from spyhop.charts import draw_svg
-from spyhop.lazy import alt
+from spyhop.report.charts import Spec
+from spyhop.statistics import Interval
 from spyhop.store import Artifact
 from spyhop.text.escape import visible
 
@@ -26,8 +28,6 @@ MOST_CHARS = 2000
 """Characters of a text that the page shows."""
 _FIGURE = re.compile(r"(?:[<>]? ?[+\u2212-]?\d[\d,.]*(?:e[+-]?\d+)?|to|±|/|[\[\](),% ])+")
 PAGE, RESULTS = "report.html", "results.json"
-INK, ACCENT = "#1c2b33", "#0b6e8f"
-PALETTE = ("#0b6e8f", "#d1603d", "#6a994e", "#8d5a97", "#c9a227", "#4f6d7a", "#b56576", "#3d5a80")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,15 @@ class Table:
     headings: Sequence[str]
     rows: Sequence[Sequence[Any]]
     caption: str = ""
+
+    @classmethod
+    def of(cls, rows: Iterable[Mapping[str, Any]], caption: str = "") -> Table:
+        """Return a table of rows by heading, without empty columns; `cell` shows the values."""
+        found = [{name: cell(value, name) for name, value in row.items()} for row in rows]
+        every = dict.fromkeys(name for row in found for name in row)
+        headings = [name for name in every if any(row.get(name, "") != "" for row in found)]
+        cells = [[row.get(name, "") for name in headings] for row in found]
+        return cls(headings, cells, caption)
 
     @property
     def numeric(self) -> list[bool]:
@@ -65,9 +74,14 @@ class ReportSection:
         """Add a table."""
         self.blocks.append(_render("table.html", table=table))
 
-    def chart(self, chart: alt.TopLevelMixin, caption: str) -> None:
-        """Add a chart, drawn as SVG now, so that the page needs no script."""
-        svg = draw_svg(chart.to_dict())
+    def rows(self, rows: Iterable[Mapping[str, Any]], caption: str = "") -> None:
+        """Add a table of rows by heading, if there are any."""
+        if (table := Table.of(rows, caption)).rows:
+            self.table(table)
+
+    def chart(self, chart: Spec, caption: str) -> None:
+        """Add a chart (`report.charts`), drawn as SVG now, so that the page needs no script."""
+        svg = draw_svg(chart)
         if svg is None:
             self.text(f"{caption} (The chart could not be drawn on this machine.)")
             return
@@ -131,6 +145,11 @@ def page_footer() -> str:
     return f"spyhop {__version__}, {now}\n{shlex.join(['spyhop', *sys.argv[1:]])}"
 
 
+def asset(name: str) -> str:
+    """Return a file beside the templates, such as the style sheet."""
+    return (files("spyhop.report") / "templates" / name).read_text(encoding="utf-8")
+
+
 def percent(value: float) -> str:
     """Return a share as a percentage with one decimal."""
     return f"{100 * value:.1f}"
@@ -139,6 +158,26 @@ def percent(value: float) -> str:
 def percent_interval(low: float, high: float) -> str:
     """Return an interval of shares in percent."""
     return f"{100 * low:.1f} to {100 * high:.1f}"
+
+
+def cell(value: Any, heading: str = "") -> Any:  # noqa: ANN401 (any figure)
+    """Return a figure as a heading's unit shows it.
+
+    Shares are percentages under a heading with `%`; an interval follows its value. Differences of
+    shares are points with their sign under one with `points`. Whole numbers have separators, and
+    None is an empty cell.
+    """
+    if isinstance(value, Interval):
+        unit, form = (100, ".1f") if "%" in heading or "points" in heading else (1, ".3f")
+        sign = "+" if "points" in heading or "difference" in heading else ""
+        limits = (value.value, value.low, value.high)
+        shown = [f"{unit * each:{sign}{form}}" for each in limits]
+        return "{} [{}, {}]".format(*shown) if sign or unit == 1 else "{} ({} to {})".format(*shown)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return percent(value) if "%" in heading else f"{value:.4g}"
+    return "" if value is None else value
 
 
 @cache

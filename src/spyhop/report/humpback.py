@@ -3,41 +3,26 @@
 Source: Humpback (arXiv:2308.06259); table and figure numbers are those of version 1 unless said.
 """
 
-from __future__ import annotations
-
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from spyhop.curate import A4, A5
 from spyhop.curate.rate import rounded
+from spyhop.evaluate import chance_sentence, task_scores
 from spyhop.report.audit import audit_section
-from spyhop.report.data_figures import dropped_table
-from spyhop.report.html import (
-    RESULTS,
-    ReportSection,
-    Table,
-    percent,
-    percent_interval,
-    write_page,
-)
+from spyhop.report.html import RESULTS, ReportSection, write_page
 from spyhop.report.humpback_figures import (
     Measure,
     PairSet,
     StudentRun,
     StudentScores,
-    measures_of,
     of_score,
     pair_set,
     seen_by,
 )
-from spyhop.report.humpback_tables import (
-    TITLES,
-    level,
-    results_of,
-)
-from spyhop.report.sections import data_section, training_section
-from spyhop.report.task_figures import chance_sentence, task_results
+from spyhop.report.humpback_tables import TITLES, levels, results_of
+from spyhop.report.sections import data_section, dropped_rows, training_section
 from spyhop.schema import Config, Finding, Pair, Score
 from spyhop.stage import FOLDER, Context, Estimate, stage
 from spyhop.statistics import cluster_interval
@@ -55,6 +40,11 @@ PAPER = {
     "all augmented": ("502,133", "352 ± 134", "1,722 ± 653"),
 }
 """Rows, characters of instructions and of responses (Table 2)."""
+THEIRS = ("paper: pairs", "paper: instruction", "paper: response")
+RULES = (
+    "by spyhop's own rules and not by a parser (extra [parser]): compare the sets with each other, "
+    "not with published figures"
+)
 PAPER_READ = {"seeds": "8", "all augmented": "13"}
 """Percent of instructions with a root verb and a direct object, found by a parser."""
 
@@ -73,7 +63,7 @@ class HumpbackPageConfig(Config):
 
 
 @stage(
-    version=5, writes=FOLDER, shows_names=True, plan=lambda config, **inputs: Estimate(seconds=8)
+    version=6, writes=FOLDER, shows_names=True, plan=lambda config, **inputs: Estimate(seconds=8)
 )
 def humpback_page(
     ctx: Context,
@@ -97,7 +87,9 @@ def humpback_page(
 
     Ratings, gates, kept pairs and promotions have the name of the student that they lead to.
     """
-    seen = seen_by({name: config.runs[name] for name in students}, accuracy, held_out, graded)
+    taken: dict[Measure, Mapping[str, Artifact]] = {"accuracy": accuracy, "held_out": held_out}
+    measures = [measure for measure, scores in taken.items() if scores]
+    seen = seen_by({name: config.runs[name] for name in students}, taken, graded)
     chosen = {name: _promotion(each) for name, each in promotions.items()}
     *_, last = kept
     sets = [
@@ -108,7 +100,6 @@ def humpback_page(
         pair_set("all augmented", augmented.rows(Pair)),
     ]
     found = {name: list(each.rows(Finding)) for name, each in gates.items()}
-    measures = measures_of(accuracy, held_out)
     rounds = {name: each for name, each in seen.items() if each.run.table == "rounds"}
     sections = [
         _rounds_section(config.asked_under, rounds, measures, students, rated, kept, chosen),
@@ -177,30 +168,27 @@ def _rounds_section(
         "so far rated highest. A student is promoted only if it is better on the same items.",
     )
     section.text(f"All are asked under: {asked_under or 'no system message'}")
-    rows: list[list[Any]] = []
+    rows: list[dict[str, Any]] = []
     before = ""
     for name, each in seen.items():
-        row: list[Any] = [each.run.kind, "", "", ""]
+        row: dict[str, Any] = {"student": each.run.kind}
         if name in rated:
             judge = rated[name].record.inputs
             names = [one.name for model in ("judge", "model") for one in judge.get(model, [])]
-            row[1:] = [", ".join(names), f"{rated[name].num_rows:,}", f"{kept[name].num_rows:,}"]
-        row += [level(each, measure) for measure in measures]
-        row.append(chosen[name]["reason"] if name in chosen else "seeds alone")
+            row |= {"rated by": ", ".join(names), "pairs rated": rated[name].num_rows}
+            row["kept"] = kept[name].num_rows
+        row |= levels(each, measures)
+        row["verdict"] = chosen[name]["reason"] if name in chosen else "seeds alone"
         if before and students[name].key == students[before].key:
-            row[-1] = f"the same as {seen[before].run.kind}, which was not promoted"
+            row["verdict"] = f"the same as {seen[before].run.kind}, which was not promoted"
         before = name
         rows.append(row)
-    headings = ["student", "rated by", "pairs rated", "kept", *map(_heading, measures), "verdict"]
-    section.table(Table(headings, rows))
+    blank = dict.fromkeys(("student", "rated by", "pairs rated", "kept"))
+    section.rows({**blank, **row} for row in rows)
     for each in seen.values():
         if "accuracy" in each.scores:
-            section.text(chance_sentence(task_results(each.run.kind, each.scores["accuracy"])))
+            section.text(chance_sentence(task_scores(each.run.kind, each.scores["accuracy"])))
     return section
-
-
-def _heading(measure: Measure) -> str:
-    return "accuracy %" if measure == "accuracy" else "held-out log-likelihood"
 
 
 def _gate_section(
@@ -211,27 +199,25 @@ def _gate_section(
         "What a judge cannot say is missing, never a low score. Below the limits nothing is "
         "trained on, unless the config says otherwise.",
     )
-    counted = []
+    rows = []
     for name, each in rated.items():
-        counts = each.record.counts
-        missing = sum(num for name, num in counts.items() if name.startswith("missing/"))
-        shares = [counts.get(f"score/{score}", 0) / max(1, each.num_rows) for score in SCORES]
-        missed = percent(missing / max(1, each.num_rows))
-        counted.append([_round(name), each.num_rows, *map(percent, shares), missed])
-    headings = ["", "pairs", *(f"score {score} %" for score in SCORES), "missing %"]
-    section.table(Table(headings, counted))
-    rows = [
-        [
-            _round(name),
-            each.id.replace("_", " "),
-            "passed" if each.is_passed else "FAILED",
-            each.num_rows,
-            each.text,
-        ]
+        counts, num = each.record.counts, max(1, each.num_rows)
+        missing = sum(n for count, n in counts.items() if count.startswith("missing/"))
+        shares = {f"score {score} %": counts.get(f"score/{score}", 0) / num for score in SCORES}
+        round_ = {"round": _round(name), "pairs": each.num_rows}
+        rows.append({**round_, **shares, "missing %": missing / num})
+    section.rows(rows)
+    section.rows(
+        {
+            "round": _round(name),
+            "finding": each.id.replace("_", " "),
+            "": "passed" if each.is_passed else "FAILED",
+            "rows": each.num_rows,
+            "in words": each.text,
+        }
         for name, some in found.items()
         for each in some
-    ]
-    section.table(Table(["", "finding", "", "rows", "in words"], rows))
+    )
     return section
 
 
@@ -241,31 +227,31 @@ def _assumptions_section(rated: Mapping[str, Artifact], trip: Artifact) -> Repor
         "Some web texts are good answers to an instruction, and the instruction can be written. "
         "The round trip picks an instruction's own text among the nearest ones by likelihood.",
     )
-    picks = [row for row in trip.rows(Score) if row.error is None]
-    shares: list[tuple[str, list[tuple[bool, str]], str]] = [
-        (
-            f"texts rated 4 or more, {_round(name)}",
-            [
-                (row.rating.score >= A4, row.origin)
-                for row in artifact.rows(Pair)
-                if row.rating is not None and row.rating.score is not None
-            ],
-            "",
-        )
+    shares: dict[str, list[tuple[bool, str]]] = {
+        f"texts rated 4 or more, {_round(name)}": [
+            (row.rating.score >= A4, row.origin)
+            for row in artifact.rows(Pair)
+            if row.rating is not None and row.rating.score is not None
+        ]
         for name, artifact in rated.items()
-    ]
-    chance = percent(sum(row.chance for row in picks) / max(1, len(picks)))
-    for by, name in (("gain", "acc_mutual_info"), ("sum", "acc")):
-        own = [(row.metrics[name] > 0, row.passage) for row in picks]
-        shares.append((f"own text picked by the {by} of log-probabilities", own, chance))
-    rows = []
-    for name, values, chance in shares:
-        flags, pages = [float(is_so) for is_so, _ in values], [page for _, page in values]
-        if len(set(pages)) > 1:
-            found = cluster_interval(flags, pages)
-            shown = f"{percent(found.value)} ({percent_interval(found.low, found.high)})"
-            rows.append([name, f"{len(flags):,}", shown, chance])
-    section.table(Table(["", "texts", "%, 95 % interval over pages", "chance %"], rows))
+    }
+    picks = [row for row in trip.rows(Score) if row.error is None]
+    chance = sum(row.chance for row in picks) / max(1, len(picks))
+    for by, metric in (("gain", "acc_mutual_info"), ("sum", "acc")):
+        name = f"own text picked by the {by} of log-probabilities"
+        shares[name] = [(row.metrics[metric] > 0, row.passage) for row in picks]
+    section.rows(
+        {
+            "": name,
+            "texts": len(values),
+            "%, 95 % interval over pages": cluster_interval(
+                [float(is_so) for is_so, _ in values], [page for _, page in values]
+            ),
+            "chance %": chance if name.startswith("own text") else None,
+        }
+        for name, values in shares.items()
+        if len({page for _, page in values}) > 1
+    )
     return section
 
 
@@ -277,66 +263,55 @@ def _data_section(sets: Sequence[PairSet]) -> ReportSection:
     section = ReportSection(
         "The data", "Pairs and their lengths in characters, mean ± standard deviation (Table 2)."
     )
-    rows = []
-    for each in sets:
-        theirs = PAPER.get(each.name, ("", "", ""))
-        ours = [f"{each.num_pairs:,}", str(each.instructions), str(each.responses)]
-        rows.append([each.name, *ours, *theirs])
-    headings = ["", "pairs", "instruction", "response"]
-    headings += ["paper: pairs", "instruction", "response"]
-    section.table(Table(headings, rows))
-    return section
-
-
-def _read_by(sets: Sequence[PairSet]) -> str:
-    readers = {each.asked.reader for each in sets} - {""}
-    return (
-        f"read by {', '.join(sorted(readers))}"
-        if readers
-        else (
-            "by spyhop's own rules and not by a parser (extra [parser]): compare the sets with "
-            "each other, not with published figures"
-        )
+    section.rows(
+        {
+            "": each.name,
+            "pairs": each.num_pairs,
+            "instruction": str(each.instructions),
+            "response": str(each.responses),
+            **dict(zip(THEIRS, PAPER.get(each.name, [""] * 3), strict=True)),
+        }
+        for each in sets
     )
+    return section
 
 
 def _diversity_section(sets: Sequence[PairSet]) -> ReportSection:
+    readers = ", ".join(sorted({each.asked.reader for each in sets} - {""}))
+    by = f"read by {readers}" if readers else RULES
     section = ReportSection(
         "What the instructions ask for",
-        f"The verb of an instruction and the noun that is its object, {_read_by(sets)}. Distinct "
+        f"The verb of an instruction and the noun that is its object, {by}. Distinct "
         "pairs are those to be expected in draws of equal size.",
     )
-    num_least = min((each.asked.num_read for each in sets if each.asked.num_read), default=0)
-    rows = [
-        [
-            each.name,
-            each.num_pairs,
-            percent(each.asked.num_read / max(1, each.num_pairs)),
-            PAPER_READ.get(each.name, ""),
-            len(each.asked.pairs),
-            f"{each.asked.distinct(num_least):.1f}" if each.asked.num_read else "",
-            f"{each.asked.entropy_bits:.2f}",
-        ]
+    least = min((each.asked.num_read for each in sets if each.asked.num_read), default=0)
+    section.rows(
+        {
+            "": each.name,
+            "instructions": each.num_pairs,
+            "read %": each.asked.num_read / max(1, each.num_pairs),
+            "paper, parsed %": PAPER_READ.get(each.name),
+            "distinct pairs": len(each.asked.pairs),
+            f"distinct in {least}": f"{each.asked.distinct(least):.1f}"
+            if each.asked.num_read
+            else None,
+            "entropy, bits": f"{each.asked.entropy_bits:.2f}",
+        }
         for each in sets
-    ]
-    headings = ["", "instructions", "read %", "paper, parsed %", "distinct pairs"]
-    headings += [f"distinct in {num_least}", "entropy, bits"]
-    section.table(Table(headings, rows))
-    if not num_least:
+    )
+    if not least:
         section.text("In some or all of the sets no instruction could be read.")
-    shown = [
-        [each.name, ", ".join(f"{verb} {noun} {n}" for (verb, noun), n in _top(each))]
+    section.rows(
+        {"": each.name, "most frequent": ", ".join(_most_frequent(each))}
         for each in sets
         if each.asked.num_read
-    ]
-    if shown:
-        section.table(Table(["", "most frequent"], shown))
+    )
     return section
 
 
-def _top(each: PairSet) -> list[tuple[tuple[str, str], int]]:
+def _most_frequent(each: PairSet) -> Iterator[str]:
     ordered = sorted(each.asked.pairs.items(), key=lambda one: (-one[1], one[0]))
-    return ordered[:NUM_TOP]
+    return (f"{verb} {noun} {n}" for (verb, noun), n in ordered[:NUM_TOP])
 
 
 def _pairs_section(rated: Artifact) -> ReportSection:
@@ -366,11 +341,9 @@ def _pairs_section(rated: Artifact) -> ReportSection:
 
 def _segments_section(steps: Mapping[str, Artifact]) -> ReportSection:
     section = ReportSection("From pages to segments")
-    rows = [[name, f"{each.num_rows:,}"] for name, each in steps.items()]
-    section.table(Table(["step", "segments left"], rows))
+    section.rows({"step": name, "segments left": each.num_rows} for name, each in steps.items())
     for name, each in steps.items():
-        if each.record.dropped:
-            section.table(dropped_table(name, each))
+        section.rows(dropped_rows(name, each))
     return section
 
 

@@ -95,6 +95,12 @@ def pair_set(name: str, pairs: Iterable[Pair]) -> PairSet:
     return PairSet(name, _lengths(asked), _lengths(answered), len(asked), found)
 
 
+def _lengths(values: "array[int]") -> Lengths:
+    if len(values) < 2:
+        return Lengths(float(values[0]) if values else math.nan, 0.0)
+    return Lengths(float(np.mean(values)), float(np.std(values, ddof=1)))
+
+
 def of_score(rated: Artifact, least: float) -> Iterator[Pair]:
     """Yield the pairs of at least that score; those whose score is missing are none of them."""
     for row in rated.rows(Pair):
@@ -104,29 +110,16 @@ def of_score(rated: Artifact, least: float) -> Iterator[Pair]:
 
 def seen_by(
     runs: Mapping[str, StudentRun],
-    accuracy: Mapping[str, Artifact],
-    held_out: Mapping[str, Artifact],
+    taken: Mapping[Measure, Mapping[str, Artifact]],
     graded: Mapping[str, Artifact] = MappingProxyType({}),
 ) -> dict[str, StudentScores]:
     """Return the students with their scores, by name; `graded` is what some were trained on."""
-    taken: dict[Measure, Mapping[str, Artifact]] = {"accuracy": accuracy, "held_out": held_out}
     found = {}
     for name, run in runs.items():
         scores = {measure: each[name] for measure, each in taken.items() if name in each}
         num = graded[name].num_rows if name in graded else run.num_rows
         found[name] = StudentScores(run, scores, num if num != run.num_rows else None)
     return found
-
-
-def measures_of(
-    accuracy: Mapping[str, Artifact], held_out: Mapping[str, Artifact]
-) -> list[Measure]:
-    """Return the measures that were taken."""
-    taken: list[tuple[Measure, Mapping[str, Artifact]]] = [
-        ("accuracy", accuracy),
-        ("held_out", held_out),
-    ]
-    return [name for name, scores in taken if scores]
 
 
 def fits(students: Sequence[StudentScores], measure: Measure) -> dict[str, Scaling | None]:
@@ -149,10 +142,3 @@ def lines_of(
         sizes.append(each.run.num_rows or 0)
         values.append(unit * each.level(measure).value)
     return found
-
-
-def _lengths(values: "array[int]") -> Lengths:
-    if len(values) < 2:
-        return Lengths(float(values[0]) if values else math.nan, 0.0)
-    found = np.frombuffer(values, dtype=np.int64)
-    return Lengths(float(found.mean()), float(found.std(ddof=1)))

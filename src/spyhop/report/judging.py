@@ -3,8 +3,6 @@
 Also writes `results.json`, a row for each figure, and `verdicts.jsonl`.
 """
 
-from __future__ import annotations
-
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -16,17 +14,9 @@ from markupsafe import Markup
 from spyhop.evaluate.judging import judge as judge_stage
 from spyhop.evaluate.judging import read_questions, read_responses
 from spyhop.evaluate.win_rates import ALL, KAPPA, SLOPE, UNDOUBTED, Figure, check_judge, figures
-from spyhop.lazy import alt
+from spyhop.report.charts import spans
 from spyhop.report.cost import cost_section
-from spyhop.report.html import (
-    PALETTE,
-    RESULTS,
-    ReportSection,
-    Table,
-    percent,
-    percent_interval,
-    write_page,
-)
+from spyhop.report.html import RESULTS, ReportSection, percent, percent_interval, write_page
 from spyhop.report.sections import data_section
 from spyhop.schema import Config, Verdict
 from spyhop.stage import FOLDER, Context, Estimate, stage
@@ -38,15 +28,9 @@ NUM_SHOWN = 4
 RATES = ("win rate", "length-controlled win rate", "style-controlled win rate", "Bradley-Terry")
 GRADES = ("share of the other's grades", "mean grade / 10")
 SUMMED = (
-    *RATES[:3],
-    *GRADES,
-    KAPPA,
-    "missing verdicts",
-    "flips",
-    "position bias",
-    "length bias",
+    *RATES[:3], *GRADES, KAPPA, "missing verdicts", "flips", "position bias", "length bias",
     "self-preference",
-)
+)  # fmt: skip
 MOST_SENTENCES = 12
 SECTIONS = {
     "Win rates": "Share of questions on which the judge prefers the model, ties counted half. At "
@@ -187,35 +171,28 @@ def _value(figure: Figure) -> str:
 def _section(title: str, found: Sequence[Figure]) -> ReportSection:
     section = ReportSection(title, SECTIONS[title])
     for is_share, unit in ((True, "%"), (False, "kappa")):
-        drawn = [f for f in found if f.low is not None and _is_share(f) == is_share]
+        drawn = [
+            {
+                "row": ", ".join(
+                    filter(None, [_pair(f), "" if f.part == ALL else f.part, f.measure])
+                ),
+                "line": f.judge,
+                **{
+                    name: (100 if is_share else 1) * (getattr(f, name) or 0.0)
+                    for name in ("value", "low", "high")
+                },
+            }
+            for f in found
+            if f.low is not None and _is_share(f) == is_share
+        ]
         if drawn:
-            section.chart(_chart(drawn, unit), "Values with their 95 % intervals.")
-    rows = [
-        [f.judge, f.model, f.against, f.part, f.measure, f"{f.num:,}", _value(f)] for f in found
-    ]
-    headings = ["judge", "model", "against", "part", "measure", "n", "value (95 % interval)"]
-    section.table(Table(headings, rows))
-    return section
-
-
-def _chart(found: Sequence[Figure], unit: str) -> alt.TopLevelMixin:
-    scale = 100 if unit == "%" else 1
-    values = [
-        {
-            "row": ", ".join(filter(None, [_pair(f), "" if f.part == ALL else f.part, f.measure])),
-            "judge": f.judge,
-            **{name: scale * (getattr(f, name) or 0.0) for name in ("value", "low", "high")},
-        }
+            section.chart(spans(drawn, unit), "Values with their 95 % intervals.")
+    section.rows(
+        {"judge": f.judge, "model": f.model, "against": f.against, "part": f.part,
+         "measure": f.measure, "n": f.num, "value (95 % interval)": _value(f)}
         for f in found
-    ]
-    y = alt.Y("row:N", title=None, sort=None, axis=alt.Axis(labelLimit=420))
-    color = alt.Color("judge:N", title=None, scale=alt.Scale(range=list(PALETTE)))
-    base = alt.Chart(alt.Data(values=values)).encode(
-        x=alt.X("low:Q", title=unit), y=y, yOffset=alt.YOffset("judge:N"), color=color
-    )
-    rules = base.mark_rule(strokeWidth=2).encode(x2="high:Q")
-    dots = base.mark_circle(size=40, opacity=1).encode(x="value:Q")
-    return alt.layer(rules, dots).properties(width=380)
+    )  # fmt: skip
+    return section
 
 
 def _published_section(config: JudgePageConfig, found: Sequence[Figure]) -> ReportSection:
@@ -229,10 +206,12 @@ def _published_section(config: JudgePageConfig, found: Sequence[Figure]) -> Repo
     rows = []
     for name, rate in {**published, **ours}.items():
         about = known.get(name, PublishedModel(name=name, group="of this run"))
-        labelled = "" if about.labelled is None else f"{about.labelled:,}"
-        rows.append([about.group, f"{name} (this run)" if name in ours else name, labelled, rate])
-    rows.sort(key=lambda row: (row[0], row[3]), reverse=True)
-    section.table(Table(["group", "model", "labelled examples", "win rate"], rows))
+        model = f"{name} (this run)" if name in ours else name
+        rows.append({
+            "group": about.group, "model": model, "labelled examples": about.labelled,
+            "win rate": rate,
+        })  # fmt: skip
+    section.rows(sorted(rows, key=lambda row: (row["group"], row["win rate"]), reverse=True))
     return section
 
 

@@ -2,10 +2,9 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
-from spyhop.evaluate import ItemOverlap
+from spyhop.evaluate import ItemOverlap, TaskScores, task_scores
 from spyhop.report.audit import audit_section
 from spyhop.report.contamination import contamination_section, seen_items
 from spyhop.report.cost import cost_section
@@ -19,10 +18,8 @@ from spyhop.report.sections import (
     data_section,
     mask_section,
     samples_section,
-    scores_section,
     training_section,
 )
-from spyhop.report.task_figures import TaskResult, task_results
 from spyhop.schema import Config
 from spyhop.stage import FOLDER, Context, Estimate, stage
 from spyhop.store import Artifact
@@ -37,7 +34,7 @@ class ReportConfig(Config):
 
 
 @stage(
-    version=7, writes=FOLDER, shows_names=True, plan=lambda config, **inputs: Estimate(seconds=5)
+    version=8, writes=FOLDER, shows_names=True, plan=lambda config, **inputs: Estimate(seconds=5)
 )
 def page(
     ctx: Context,
@@ -51,6 +48,7 @@ def page(
     shared: Artifact | None = None,
     probes: Mapping[str, Artifact] | None = None,
     audits: Mapping[str, Artifact] | None = None,
+    sealed: Artifact | None = None,
 ) -> None:
     """Write the page and the results of one run.
 
@@ -65,14 +63,13 @@ def page(
         shared: What the answers contain of the items.
         probes: Probes by the student's name.
         audits: Imitation audits of the student, by the judge.
+        sealed: The declaration that the scores were made under.
     """
     seen = None if shared is None else seen_items(list(shared.rows(ItemOverlap)))
     sections = []
     if scores:
-        student = next(iter(config.phases))
-        is_compared = student in scores and len(scores) > 1
-        sections.append(scores_section(scores, seen, student if is_compared else ""))
-        sections += scores_sections(scores, items or {}, seen=seen, title="Rates beside the scores")
+        student = next((name for name in config.phases if name in scores), "")
+        sections += scores_sections(scores, items or {}, seen=seen, sealed=sealed, student=student)
     if scores and items:
         sections.append(items_section(ctx.out, items, scores))
         sections.append(audit_section(audits))
@@ -94,22 +91,38 @@ def page(
     lead = "From answers to a measured student. Every figure below comes from the run's own rows."
     write_page(ctx.out, config.title, lead, sections, answers, students, scores)
     results = [
-        _plain(result) for name, each in scores.items() for result in task_results(name, each, seen)
+        _result(each) for name, own in scores.items() for each in task_scores(name, own, seen)
     ]
     (ctx.out / RESULTS).write_text(json.dumps(results, indent=1))
 
 
-def _plain(result: TaskResult) -> dict[str, Any]:
+def _result(score: TaskScores) -> dict[str, Any]:
     return {
-        "model": result.model,
-        "suite": result.suite,
-        "task": result.task,
-        "n": result.n,
-        "accuracy": result.interval.value,
-        "low": result.interval.low,
-        "high": result.interval.high,
-        "answered": result.answered,
-        "chance": result.chance,
-        "verdict": result.verdict,
-        "in_training": None if result.shared is None else asdict(result.shared),
+        "model": score.model,
+        "suite": score.suite,
+        "task": score.task,
+        "n": score.n,
+        "accuracy": score.interval.value,
+        "low": score.interval.low,
+        "high": score.interval.high,
+        "answered": 1 - (score.rate("no answer") or 0.0),
+        "chance": score.chance,
+        "verdict": score.against_guessing,
+        "in_training": None if score.overlaps is None else _in_training(score, score.overlaps),
+    }
+
+
+def _in_training(score: TaskScores, seen: Mapping[str, ItemOverlap]) -> dict[str, float | None]:
+    """Return shares of items in the training rows, and the scores on the others."""
+    found, values = [seen[name] for name in score.ids], score.values.mean(axis=1)
+    without_long = values[[not each.has_long for each in found]]
+    clean = values[[not each.has_any for each in found]]
+    return {
+        "exact": sum(each.is_exact for each in found) / score.n,
+        "long": 1 - len(without_long) / score.n,
+        "short": 1 - len(clean) / score.n,
+        "num_without_long": len(without_long),
+        "without_long": float(without_long.mean()) if len(without_long) else None,
+        "num_clean": len(clean),
+        "clean": float(clean.mean()) if len(clean) else None,
     }

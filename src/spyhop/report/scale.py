@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 
 from spyhop.report.html import RESULTS, write_page
-from spyhop.report.humpback_figures import Measure, StudentRun, StudentScores
+from spyhop.report.humpback_figures import Measure, StudentRun, seen_by
 from spyhop.report.humpback_tables import results_of, scaling_section
 from spyhop.report.sections import data_section, training_section
 from spyhop.schema import Config
@@ -21,7 +21,7 @@ class ScalePageConfig(Config):
 
 
 @stage(
-    version=1, writes=FOLDER, shows_names=True, plan=lambda config, **inputs: Estimate(seconds=5)
+    version=2, writes=FOLDER, shows_names=True, plan=lambda config, **inputs: Estimate(seconds=5)
 )
 def scale_page(
     ctx: Context,
@@ -33,19 +33,16 @@ def scale_page(
     win_rate: Mapping[str, Artifact] | None = None,
 ) -> None:
     """Write `report.html` and `results.json`: curves, slopes, and whether the slopes differ."""
-    taken: dict[Measure, Mapping[str, Artifact]] = {
-        "accuracy": accuracy or {}, "held_out": held_out or {}, "win_rate": win_rate or {}
+    every: dict[Measure, Mapping[str, Artifact] | None] = {
+        "accuracy": accuracy, "held_out": held_out, "win_rate": win_rate
     }  # fmt: skip
-    measures: list[Measure] = [measure for measure, each in taken.items() if each]
-    seen = [
-        StudentScores(run, {measure: taken[measure][name] for measure in measures})
-        for name, run in config.runs.items()
-    ]
+    taken = {measure: scores for measure, scores in every.items() if scores}
+    seen = list(seen_by(config.runs, taken).values())
     sections = [
-        scaling_section(seen, measures),
+        scaling_section(seen, list(taken)),
         training_section({name: [step] for name, step in students.items()}),
         data_section(students=students),
     ]
     lead = "Every student starts from one base; at one N all data sets are trained for equal steps."
     write_page(ctx.out, config.title, lead, sections, students)
-    (ctx.out / RESULTS).write_text(json.dumps(results_of(seen, measures), indent=1))
+    (ctx.out / RESULTS).write_text(json.dumps(results_of(seen, list(taken)), indent=1))

@@ -1,0 +1,128 @@
+"""The application: the table of pages, the errors, the server."""
+
+import logging
+import secrets
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from spyhop.report.html import asset
+from spyhop.schema import ArtifactError, InputError, SpyhopError
+from spyhop.studio import (
+    pages_compare,
+    pages_follow,
+    pages_label,
+    pages_rows,
+    pages_runs,
+    pages_vote,
+)
+from spyhop.studio.safety import Guard, is_loopback
+from spyhop.studio.site import Site, page, stores_by_name
+
+PAGES: tuple[ModuleType, ...] = (
+    pages_runs, pages_rows, pages_follow, pages_compare, pages_vote, pages_label,
+)  # fmt: skip
+"""Each offers `routes`; its `nav` is a list of title and address."""
+STATIC = Path(__file__).parent / "static"
+PORT = 8777
+
+
+def create_app(stores: Sequence[Path], token: str | None = None) -> Starlette:
+    """Return the application over these stores.
+
+    Args:
+        stores: Output folders.
+        token: Required from every browser; None serves loopback addresses only.
+
+    Raises:
+        InputError: If a store is not a folder.
+    """
+    for store in stores:
+        if not store.is_dir():
+            raise InputError(f"{store}: no such folder; name the output folder of a run")
+    app = Starlette(
+        routes=[
+            *(route for module in PAGES for route in module.routes),
+            Route("/static/report.css", _report_css),
+            Mount("/static", StaticFiles(directory=STATIC)),
+        ],
+        middleware=[Middleware(Guard, token=token)],
+        exception_handlers={
+            HTTPException: _not_found,
+            SpyhopError: _damaged,
+            Exception: _internal,
+        },
+    )
+    nav = [entry for module in PAGES for entry in getattr(module, "nav", [])]
+    app.state.site = Site(stores_by_name(stores), nav)
+    return app
+
+
+def serve(
+    stores: Sequence[Path], host: str = "127.0.0.1", port: int = PORT, token: str | None = None
+) -> None:
+    """Serve the pages until the process is stopped.
+
+    Raises:
+        InputError: If other machines could open the page without a token, or the port is taken.
+    """
+    if not is_loopback(host) and not token:
+        raise InputError(
+            f"--host {host}: other machines could open the page; add a secret, such as "
+            f"--token {secrets.token_urlsafe(12)}"
+        )
+    app = create_app(stores, token)
+    config = uvicorn.Config(
+        app, host=host, port=port, log_level="warning", access_log=False, server_header=False,
+        timeout_graceful_shutdown=1,
+    )  # fmt: skip
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((host, port))
+        except OSError as error:
+            raise InputError(
+                f"{host}:{port}: {error.strerror}; choose another with --port"
+            ) from None
+        shown = f"[{host}]" if ":" in host else host
+        address = f"http://{shown}:{listener.getsockname()[1]}/"
+        print(f"{address}?token={token}" if token else address, flush=True)  # noqa: T201
+        uvicorn.Server(config).run([listener])
+
+
+async def _report_css(request: Request) -> Response:
+    return PlainTextResponse(asset("report.css"), media_type="text/css")
+
+
+async def _not_found(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    text = "There is no such page." if error.detail == "Not Found" else error.detail
+    return _error(request, error.status_code, "Not found", text)
+
+
+async def _damaged(request: Request, error: Exception) -> Response:
+    title = "Damaged" if isinstance(error, ArtifactError) else "Not possible"
+    return _error(request, 422, title, str(error))
+
+
+async def _internal(request: Request, error: Exception) -> Response:
+    logging.getLogger("uvicorn.error").error("%s failed", request.url.path, exc_info=error)
+    return _error(
+        request, 500, "Internal error", "The terminal that runs the studio shows the traceback."
+    )
+
+
+def _error(request: Request, status: int, title: str, text: str) -> Response:
+    template = "error_part.html" if "hx-request" in request.headers else "error.html"
+    return page(request, template, status, title=title, text=text)

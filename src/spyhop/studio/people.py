@@ -1,0 +1,65 @@
+"""Files of rows that people write: votes and labels, one row for each thing a person judged.
+
+They lie in the folder `people` of a store, beside its artifacts, and are inputs of the next run.
+"""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+from pydantic_core import from_json
+
+from spyhop.store import atomic_write
+
+PEOPLE = "people"
+Fields = Mapping[str, Any]
+
+
+def people_rows(path: Path) -> list[dict[str, Any]]:
+    """Return the rows of a file, without a last one that a crash of the machine cut."""
+    return _read(path)[0]
+
+
+def put(path: Path, row: Fields, key: Sequence[str] = ("id",)) -> None:
+    """Add a row, or replace the one that has the same `key`; it is on disk when this returns.
+
+    A new row is appended. A replacement writes the whole file under another name and renames it,
+    so that readers see all of it. Writers of several processes wait for each other.
+    """
+    _change(path, row, key, is_removed=False)
+
+
+def remove_row(path: Path, row: Fields, key: Sequence[str] = ("id",)) -> None:
+    """Remove the row with the same `key`, if there is one."""
+    _change(path, row, key, is_removed=True)
+
+
+def _change(path: Path, row: Fields, key: Sequence[str], *, is_removed: bool) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_name(f".{path.name}.lock")):
+        rows, is_cut = _read(path)
+        others = [each for each in rows if any(each.get(name) != row[name] for name in key)]
+        kept = others if is_removed else [*others, row]
+        if is_cut or len(others) < len(rows):
+            with atomic_write(path) as temporary:
+                temporary.write_text("".join(map(_line, kept)), encoding="utf-8")
+        elif not is_removed:
+            with path.open("ab", buffering=0) as file:
+                file.write(_line(row).encode())
+                os.fsync(file.fileno())
+
+
+def _line(row: Fields) -> str:
+    return json.dumps(row, ensure_ascii=False) + "\n"
+
+
+def _read(path: Path) -> tuple[list[dict[str, Any]], bool]:
+    """Return the rows, and whether the last line has no end."""
+    with suppress(FileNotFoundError):
+        *lines, last = path.read_bytes().split(b"\n")
+        return [from_json(line) for line in lines if line.strip()], bool(last)
+    return [], False

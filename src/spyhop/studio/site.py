@@ -1,0 +1,200 @@
+"""What every page may use: the stores by name, artifacts by id, templates, error pages.
+
+The browser names things, never paths: a store by the name of its folder, an artifact by its id
+(`evaluate.measure-1ee7cd052a7d6bb5`), a run by its name, a row by its id.
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+from urllib.parse import urlencode
+
+from jinja2 import ChoiceLoader, Environment, PackageLoader, PrefixLoader, StrictUndefined
+from markupsafe import Markup
+from starlette.datastructures import QueryParams
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import HTMLResponse
+
+from spyhop import __version__
+from spyhop.recipe.graph import NAME
+from spyhop.store import RUNS, Artifact
+from spyhop.store.artifact import load
+from spyhop.studio.catalog import Catalog
+from spyhop.studio.tables import Engine
+from spyhop.studio.text import as_html, as_json
+from spyhop.text.escape import visible
+
+MOST_KEPT = 256
+ARTIFACT = re.compile(r"[a-z0-9_]+\.[a-z0-9_]+-[0-9a-f]{8,64}")
+
+
+@dataclass(slots=True)
+class Site:
+    """The stores that are shown, the pages' templates, and what pages keep between requests."""
+
+    stores: dict[str, Path]
+    nav: list[tuple[str, str]]
+    environment: Environment = field(init=False)
+    engine: Engine = field(init=False)
+    kept: dict[Any, Any] = field(default_factory=dict)
+    """Open logs and the like, by a key of the page's own; see `keep`."""
+    _catalogs: dict[str, Catalog] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Read the templates once, and open the engine."""
+        self.environment = _environment()
+        self.engine = Engine([*self.stores.values()])
+
+    def keep(self, key: Any, make: Callable[[], Any]) -> Any:  # noqa: ANN401 (a page's own)
+        """Return what was made under a key, made now unless it is there; the oldest are dropped."""
+        if key not in self.kept:
+            self.kept[key] = make()
+            while len(self.kept) > MOST_KEPT:
+                self.kept.pop(next(iter(self.kept)), None)
+        return self.kept[key]
+
+    def catalog(self, store: str) -> Catalog:
+        """Return the artifacts of a store."""
+        root = self.store(store)
+        return self._catalogs.setdefault(store, Catalog(root))
+
+    def store(self, name: str) -> Path:
+        """Return a store by its name."""
+        if name not in self.stores:
+            raise HTTPException(404, f"No store is called {name:.80}.")
+        return self.stores[name]
+
+    def artifact(self, store: str, artifact: str) -> Artifact:
+        """Return an artifact by store and id; a damaged record raises."""
+        root = self.store(store)
+        found = load(root / artifact) if ARTIFACT.fullmatch(artifact) else None
+        if found is None:
+            raise HTTPException(404, f"{store} has no finished artifact {artifact:.120}.")
+        return found
+
+    def run(self, store: str, run: str) -> Path:
+        """Return the folder of a run by store and name."""
+        folder = self.store(store) / RUNS / run
+        if not NAME.fullmatch(run) or not folder.is_dir():
+            raise HTTPException(404, f"{store} has no run {run:.100}.")
+        return folder
+
+
+def stores_by_name(folders: Sequence[Path]) -> dict[str, Path]:
+    """Return folders by a short name that an address can contain."""
+    named: dict[str, Path] = {}
+    for folder in dict.fromkeys(path.resolve() for path in folders):
+        name = re.sub(r"[^a-z0-9]+", "-", folder.name.lower()).strip("-") or "store"
+        number = sum(re.sub(r"-\d+$", "", known) == name for known in named)
+        named[f"{name}-{number + 1}" if name in named else name] = folder
+    return named
+
+
+def site_of(request: Request) -> Site:
+    """Return the site that a request is for."""
+    return cast(Site, request.app.state.site)
+
+
+def artifact_of(request: Request, name: str = "artifact") -> Artifact:
+    """Return the artifact that an address names, below its store."""
+    return site_of(request).artifact(request.path_params["store"], request.path_params[name])
+
+
+def page(
+    request: Request,
+    template: str,
+    status: int = 200,
+    headers: Mapping[str, str] | None = None,
+    **values: Any,  # noqa: ANN401 (a template's)
+) -> HTMLResponse:
+    """Return a template as a whole page, or as a part of one if it does not extend `base.html`."""
+    return HTMLResponse(fragment(request, template, **values), status, headers)
+
+
+def fragment(request: Request, template: str, **values: Any) -> str:  # noqa: ANN401 (as above)
+    """Return a template as text, such as an event that is sent to an open page."""
+    site = site_of(request)
+    here = request.url.path.split("/")[1]
+    found = site.environment.get_template(template)
+    return found.render(values, site=site, here=f"/{here}", path=request.url.path)
+
+
+def event(kind: str, data: str) -> str:
+    """Return a server-sent event."""
+    lines = "".join(f"data: {line}\n" for line in data.replace("\r", "\n").split("\n"))
+    return f"event: {kind}\n{lines}\n"
+
+
+def with_query(path: str, query: QueryParams, **changes: str | None) -> str:
+    """Return an address with some of its query changed; None removes a parameter.
+
+    A change of rows or order begins at the first page again.
+    """
+    left = [(k, v) for k, v in query.multi_items() if k not in {*changes, "after", "before"}]
+    items = [*left, *((name, value) for name, value in changes.items() if value is not None)]
+    return f"{path}?{urlencode(items)}" if items else path
+
+
+def toggled(path: str, query: QueryParams, name: str, value: str) -> str:
+    """Return an address with one parameter's value added, or removed if it is there."""
+    items = [item for item in query.multi_items() if item[0] not in ("after", "before")]
+    items = [each for each in items if each != (name, value)] + [(name, value)] * (
+        (name, value) not in items
+    )
+    return f"{path}?{urlencode(items)}" if items else path
+
+
+def figure(value: float | None, digits: int = 0) -> str:
+    """Return a number with separators; a missing one as a dash."""
+    return "–" if value is None else f"{value:,.{digits}f}"
+
+
+def plain(value: float) -> str:
+    """Return a number as short as it is exact enough for a table."""
+    return (
+        f"{value:,}"
+        if isinstance(value, int)
+        else f"{value:,.4g}"
+        if abs(value) < 1e4
+        else f"{value:,.0f}"
+    )
+
+
+def duration(seconds: float | None) -> str:
+    """Return a time for people."""
+    if seconds is None:
+        return "–"
+    if seconds < 90:
+        return f"{seconds:.0f} s" if seconds >= 1 else "under 1 s"
+    return f"{seconds / 60:,.0f} min" if seconds < 5400 else f"{seconds / 3600:,.1f} h"
+
+
+def _environment() -> Environment:
+    loader = ChoiceLoader(
+        [
+            PackageLoader("spyhop.studio"),
+            PrefixLoader({"report": PackageLoader("spyhop.report")}),
+        ]
+    )
+    found = Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True, finalize=_shown,
+        extensions=["jinja2.ext.loopcontrols"],
+    )  # fmt: skip
+    found.filters |= {
+        "figure": figure,
+        "duration": duration,
+        "plain": plain,
+        "as_html": as_html,
+        "json": as_json,
+    }
+    found.globals |= {"version": __version__, "with_query": with_query, "toggled": toggled}
+    return found
+
+
+def _shown(value: Any) -> Any:  # noqa: ANN401 (template values)
+    """Show control and bidirectional characters of plain text; markup is ready."""
+    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
