@@ -1,6 +1,6 @@
 """Batches of prompts: by what they share and by length. A function of the whole list alone."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 LEAST_SHARED = 16

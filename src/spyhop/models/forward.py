@@ -155,7 +155,7 @@ class Forward:
         kept: np.ndarray[Any, Any] | None,
         positions: np.ndarray[Any, Any] | None = None,
     ) -> tuple[Tensor, Past]:
-        """Run the model; a mask (B, T) is of the tokens, one (B, T, S) of what each of them sees."""
+        """Run the model; a mask (B, T) is of tokens, one (B, T, S) of what each token sees."""
         device = self.model.device
         ids_BT, mask_BT = torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device)
         places = None if kept is None else torch.from_numpy(kept).to(device)
@@ -216,7 +216,10 @@ class RecurrentForward(Forward):
         self.shared_limit = 0
 
     def read(
-        self, rows: Sequence[Sequence[int]], kept: Sequence[int], past: Any = None
+        self,
+        rows: Sequence[Sequence[int]],
+        kept: Sequence[int],
+        past: Any = None,  # noqa: ANN401
     ) -> tuple[Tensor, Any]:
         """Read further tokens of each row; what has been read is the tokens themselves."""
         before = past or [[] for _ in rows]
