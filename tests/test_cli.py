@@ -49,7 +49,7 @@ COMMANDS = {
     "export": {"--dataset", "--out", "--to", "scores"},
     "curate": {"--judge", "--out", "--plan", "--set", "--settle", "pairs"},
     "delta": set(),
-    "doctor": {"--out", "teacher"},
+    "doctor": {"--out", "--quick", "teacher"},
     "eval": {
         "--data",
         "--limit",

@@ -21,7 +21,6 @@ TINY = [
     "seeds=[0]",
     "settings.0.tokens=15000",
     "settings.0.copy_tokens=8000",
-    "settings.0.copy_rows=200",
     "settings.0.backward_tokens=8000",
     "settings.0.num_documents=120",
     "settings.0.num_items=24",
@@ -93,7 +92,7 @@ def test_only_rating_decides_what_is_kept(tmp_path: Path):
 def test_students_are_asked_under_both_messages(tmp_path: Path):
     recipe = _recipe(tmp_path, FILES[1])
     asked = {
-        arm: recipe.step(f"systematic.{arm}.scores.5").config for arm in (*DEFAULT, "seed-own")
+        arm: recipe.step(f"systematic.{arm}.5.scores").config for arm in (*DEFAULT, "seed-own")
     }
     both = f"{SEED_MESSAGE} {WEB_MESSAGE}"
     assert all(asked[arm].system_message == both for arm in DEFAULT)

@@ -5,7 +5,8 @@ from random import Random
 
 import pytest
 
-from spyhop.world.problem import FAMILIES, draw
+from spyhop.world.family import FAMILIES
+from spyhop.world.problem import draw
 from spyhop.world.solver import TA, TEACHER, UNKNOWN, SolverConfig, respond
 from spyhop.world.systems import BY_ID, SYSTEM_MESSAGES, style_of
 

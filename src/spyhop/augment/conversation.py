@@ -12,14 +12,11 @@ from pydantic import field_validator
 from spyhop.schema import Answer, Config, Message, Pair, prompt_turns
 from spyhop.stage import Context, stage, sum_estimates
 from spyhop.store import Artifact
+from spyhop.text.tables import table
 from spyhop.text.template import fill
 
 SEED_MESSAGE = "Answer the way an AI assistant would."
 WEB_MESSAGE = "Answer from what can be found on the web."
-REVERSE = (
-    "Below is a text. Write the instruction or question to which this text is the answer. Write "
-    "only the instruction, as a person would put it to an assistant.\n\nText:\n{response}"
-)
 
 
 class ForwardConfig(Config):
@@ -34,7 +31,7 @@ class ForwardConfig(Config):
 class ReversedConfig(Config):
     """Prompt of the backward model."""
 
-    prompt: str = REVERSE
+    prompt: str = table("augment/prompts.toml")["backtranslate"]["prompt"]
     """User turn, with `{response}`; training and `backtranslate` must use the same prompt."""
     system_message: str = ""
     """System message; empty for no system message."""

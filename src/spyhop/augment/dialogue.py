@@ -14,6 +14,7 @@ from spyhop.schema import Answer, Config, Message, Prompt, Role, prompt_turns
 from spyhop.stage import CHARS_PER_TOKEN, Calls, Context, Estimate, stage
 from spyhop.store import Artifact
 from spyhop.text.gold import read, stated
+from spyhop.text.tables import table
 from spyhop.text.template import fill
 from spyhop.text.verdict import verdict_word, without_verdict
 
@@ -22,23 +23,7 @@ OBJECTION_FRAC = 0.3
 OBJECTION_TOKENS = 60
 """Planning figure for an assistant's turn."""
 
-CRITIC = (
-    "You check an answer before a student learns from it. Look for facts that are wrong, steps "
-    "that do not follow, conditions of the task that were missed, and steps that the student "
-    "could not repeat. If you find one, say briefly what it is: ask how that step was reached, or "
-    "name the condition that was missed. Do not write a better answer yourself, and do not object "
-    'to style. End with a line of its own: "VERDICT: SATISFIED" if the answer may stay as it is, '
-    '"VERDICT: OBJECTION" if it must be revised.'
-)
-QUESTION = "The task:\n\n{task}\n\nThe answer:\n\n{answer}"
-QUESTION_REVISED = "The answer after your objection:\n\n{answer}"
-REVISE = (
-    "A reader of your answer objects:\n\n{objection}\n\n"
-    "Compare this with the task; the reader may be mistaken. Then write the whole answer again, "
-    "complete and on its own, in the form that the task asks for: correct what is wrong, keep "
-    "what is right, and say how each step is reached. Do not mention the reader, the objection or "
-    "your earlier answer."
-)
+PROMPTS: dict[str, str] = table("augment/prompts.toml")["discuss"]
 
 
 class DialogueConfig(Config):
@@ -50,13 +35,13 @@ class DialogueConfig(Config):
     """Sampling of the assistant."""
     max_turns: int = Field(2, ge=1)
     """Maximum number of answers that the assistant reads; each objection gets a revision."""
-    critic: str = CRITIC
+    critic: str = PROMPTS["critic"]
     """The assistant's system message."""
-    question: str = QUESTION
+    question: str = PROMPTS["question"]
     """The assistant's first user turn, with `{task}` and `{answer}`."""
-    question_revised: str = QUESTION_REVISED
+    question_revised: str = PROMPTS["question_revised"]
     """The assistant's user turn for a revised `{answer}`."""
-    revise: str = REVISE
+    revise: str = PROMPTS["revise"]
     """The teacher's user turn for an `{objection}`. It must request a complete answer, since the
     answer is trained on without the dialogue."""
 

@@ -16,23 +16,11 @@ from spyhop.models.script import Ask, Failures, Script, play
 from spyhop.schema import Answer, Config, InputError, Message, Pair, Prompt, prompt_turns
 from spyhop.stage import Calls, Context, Estimate, stage
 from spyhop.store import Artifact
+from spyhop.text.tables import table
 from spyhop.text.template import fill
 from spyhop.text.verdict import verdict_word
 
-CHECK = (
-    "A text from the web bears on the instruction below and on an answer to it. Compare the two. "
-    "The answer may say more than the text; what matters is whether the text contradicts it.\n\n"
-    "Instruction:\n{instruction}\n\nAnswer:\n{answer}\n\nText:\n{text}\n\n"
-    "Name in one or two sentences where answer and text agree or contradict each other. End with a "
-    'line of its own: "VERDICT: SUPPORTED" if the text bears the answer out, "VERDICT: '
-    'CONTRADICTED" if it speaks against it, "VERDICT: SILENT" if it says nothing on the matter.'
-)
-REVISE = (
-    "A text from the web speaks against your answer. The text:\n\n{text}\n\nWhat was found:\n\n"
-    "{finding}\n\nThe text may be wrong; judge for yourself. Then write the whole answer again, "
-    "complete and on its own, as the instructions above ask for it. Do not mention the text or "
-    "your earlier answer."
-)
+PROMPTS: dict[str, str] = table("augment/prompts.toml")["explain"]
 SUPPORT_VERDICTS = ("supported", "contradicted", "silent")
 
 
@@ -43,9 +31,9 @@ class ExplainConfig(Config):
     """Sampling of the answers."""
     check_sampling: Sampling = Sampling(max_new_tokens=256)
     """Sampling of the check."""
-    check: str = CHECK
+    check: str = PROMPTS["check"]
     """Prompt of the check, with `{instruction}`, `{answer}` and `{text}`."""
-    revise: str = REVISE
+    revise: str = PROMPTS["revise"]
     """User turn below a contradicted answer, with `{text}` and `{finding}`."""
     contradicted: Literal["revise", "drop", "keep"] = "revise"
     """Policy for a contradicted answer. A revised answer is checked once more, and dropped if it is

@@ -15,15 +15,10 @@ from spyhop.schema import Answer, Config, Message, Prompt
 from spyhop.stage import CHARS_PER_TOKEN, Calls, Context, Estimate, stage
 from spyhop.store import Artifact
 from spyhop.text.gold import is_right, stated
+from spyhop.text.tables import table
 
 WRONG_FRAC = 0.25
 """Planning figure: share of wrong answers, among first and among further samples."""
-TELL = (
-    "The correct answer is: {target}\n\n"
-    "Explain how to reach it, following the instructions above. Write the explanation as if you "
-    "had found the answer yourself: do not mention that it was given to you. End with a sentence "
-    'that says "The answer is" and the answer.'
-)
 
 
 class VerifyConfig(Config):
@@ -36,7 +31,7 @@ class VerifyConfig(Config):
     give_up: Literal["tell", "keep", "drop"] = "tell"
     """For prompts without a right response: `tell` gives the teacher the answer and requests an
     explanation, `keep` keeps the first response with its outcome, `drop` drops the row."""
-    tell_message: str = TELL
+    tell_message: str = table("augment/prompts.toml")["verify"]["tell_message"]
     """Appended to the last user turn; `{target}` is replaced by the gold answer."""
     votes: int = Field(0, ge=0)
     """Samples for a majority vote on a prompt without a gold answer; 0 takes one sample without a

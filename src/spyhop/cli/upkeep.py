@@ -7,24 +7,21 @@ from rich.console import Console
 from spyhop.cli.folder import existing, output_folder
 from spyhop.models import read_teacher
 from spyhop.models.doctor import doctor as examine
-from spyhop.models.seen import remember
 from spyhop.schema import ModelError
 from spyhop.store import Entry, Inventory
 
 
-def doctor(teacher: Path, store: Path | None = None) -> None:
-    """Check that a teacher is reachable: key, connection, reply, disk.
+def doctor(teacher: Path, quick: bool = False, store: Path | None = None) -> None:
+    """Check that a teacher is reachable, and prove what it can do: key, reply, capabilities.
 
-    One small request is sent.
+    About ten small requests are sent to each endpoint; their cost is stated before and after.
     """
     console = Console(highlight=False, soft_wrap=True)
-    failed, found, model, root = [], [], read_teacher(teacher), output_folder(store)
-    for check in examine(model, root):
-        console.print(f"{'ok ' if check.ok else 'BAD'}  {check.name}: {check.text}", markup=False)
-        found.append(check)
+    failed = []
+    for check in examine(read_teacher(teacher), output_folder(store), is_quick=quick):
+        mark = {True: "ok ", False: "no ", None: "-  "}[check.has] if check.ok else "BAD"
+        console.print(f"{mark}  {check.name}: {check.text}", markup=False)
         failed += [] if check.ok else [check.name]
-    if root.is_dir():
-        remember(root, model.config, found)
     if failed:
         raise ModelError(f"{teacher}: failed checks: {', '.join(failed)}")
 

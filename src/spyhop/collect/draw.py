@@ -3,25 +3,32 @@
 Source: Orca (arXiv:2306.02707), section 3.1.2, Table 3 and Algorithm 1.
 """
 
-from collections.abc import Iterator, Mapping
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 from pydantic import Field
 
-from spyhop.collect.drawn import DrawnRows
 from spyhop.collect.priority import Hashes, priorities
-from spyhop.collect.quotas import quotas
+from spyhop.collect.quotas import Counts, quotas
 from spyhop.collect.spread import spread
 from spyhop.collect.strata import Stratum
-from spyhop.collect.stratum_index import Counts, StratumIndex, class_names
-from spyhop.collect.table import RowGroup, SourceTable, TableReader
+from spyhop.collect.stratum_index import StratumIndex, class_names
+from spyhop.collect.table import QUERY, RowGroup, SourceTable, TableReader
+from spyhop.lazy import duckdb
 from spyhop.schema import Config, RecipeError
 from spyhop.stage import TABLES, Context, Estimate, stage, sum_estimates
-from spyhop.store import Artifact
+from spyhop.store import Artifact, row_id
+from spyhop.text.options import NAMED, NAMED_NOT, OPTIONS
 
 EVERY = np.uint64(2**64 - 1)
+MEMORY_MB = 512
+"""Memory of DuckDB, beyond which it spills to disk."""
+BATCH_ROWS = 16_384
 ROWS_PER_S = 550_000
 """Planning figure, from `benchmarks/sampling`."""
 
@@ -68,7 +75,7 @@ def draw(
     """Draw rows, in an order that is random too, so that the first n are a sample themselves.
 
     The same rows whatever the files' names, order and number, and the number of threads. With the
-    same seed, a smaller draw is part of a larger one.
+    same seed, a smaller draw is part of a larger one. Candidates are kept on disk.
 
     Counts: `found/<task>` and `drawn/<task>`; with strata, `stratum/<classes>`.
     """
@@ -83,28 +90,19 @@ def draw(
     found = cells.count(ctx.runtime.threads)
     if not found.sum():
         raise RecipeError(f"nothing to draw from; passed over: {dict(cells.passed_over)}")
-    wanted = _wanted(config, found)
-    _tell(ctx, config, cells, found, wanted)
+    wanted = found if config.max_per_task is None else np.minimum(found, config.max_per_task)
+    if config.num_rows is not None:
+        wanted = quotas(wanted.tolist(), config.num_rows, config.seed)
+    _count(ctx, config, cells, found, wanted)
     thresholds = _thresholds(found, wanted)
-    drawn = DrawnRows(ctx.state, found, thresholds)
-    last_pass = np.zeros_like(wanted)
+    last_pass, passes = np.zeros_like(wanted), 0
     while thresholds.any():
-        drawn.begin()
-        _collect(ctx, config, cells, drawn, thresholds)
-        drawn.end()
-        short = (drawn.num_rows(len(wanted)) < wanted) & (thresholds > 0)
+        got = _collect(ctx, config, cells, passes, thresholds)
+        short = (got < wanted) & (thresholds > 0)
         thresholds = np.where(short, EVERY, np.uint64(0))  # six sigma out, or rows of one text
         last_pass[short] += 1
-    yield from drawn.batches(
-        wanted, last_pass, threads=ctx.runtime.threads, is_identified=config.table is None
-    )
-
-
-def _wanted(config: DrawConfig, found: Counts) -> Counts:
-    capped = found if config.max_per_task is None else np.minimum(found, config.max_per_task)
-    if config.num_rows is None:
-        return capped
-    return quotas(capped.tolist(), config.num_rows, config.seed)
+        passes += 1
+    yield from _chosen(ctx, wanted, last_pass, is_identified=config.table is None)
 
 
 def _thresholds(found: Counts, wanted: Counts) -> Hashes:
@@ -119,9 +117,9 @@ def _thresholds(found: Counts, wanted: Counts) -> Hashes:
 
 
 def _collect(
-    ctx: Context, config: DrawConfig, cells: StratumIndex, drawn: DrawnRows, thresholds: Hashes
-) -> None:
-    """Put every row below its cell's threshold into `drawn`."""
+    ctx: Context, config: DrawConfig, cells: StratumIndex, number: int, thresholds: Hashes
+) -> Counts:
+    """Write the rows below their cells' thresholds to disk; return the rows of each cell."""
     reader = cells.reader
     padded = np.append(thresholds, np.uint64(0))  # for the cell -1
 
@@ -133,12 +131,72 @@ def _collect(
             if len(kept):
                 yield reader.queries(piece, pa.array(kept)), places[kept], found[kept]
 
+    schema = QUERY.append(pa.field("cell", pa.int64())).append(pa.field("priority", pa.uint64()))
+    counts = np.zeros(len(thresholds), np.int64)
     made = spread(reader.groups(), below, ctx.runtime.threads)
-    for rows in ctx.track(made, "drawing", unit="batches"):
-        drawn.add(*rows)
+    with pq.ParquetWriter(ctx.state / f"pass-{number}.parquet", schema, compression="lz4") as file:
+        for rows, places, found in ctx.track(made, "drawing", unit="batches"):
+            counts += np.bincount(places, minlength=len(counts))
+            columns = [*rows.columns, pa.array(places), pa.array(found)]
+            file.write_batch(pa.RecordBatch.from_arrays(columns, schema=schema))
+    return counts
 
 
-def _tell(
+def _chosen(
+    ctx: Context, wanted: Counts, last_pass: Counts, *, is_identified: bool
+) -> Iterator[pa.RecordBatch]:
+    """Yield the `wanted` rows of lowest priority in each cell, in the order of priorities.
+
+    Rows of a table get their ids and their `multiple_choice` flag.
+    """
+    limits = pa.table({"cell": np.arange(len(wanted)), "num": wanted, "pass": last_pass})
+    values = {"files": str(ctx.state / "pass-*.parquet")}
+    if not is_identified:
+        values |= {"not": NAMED_NOT, "named": NAMED, "options": OPTIONS}
+    rows, columns = _CHOSEN if is_identified else _IDENTIFIED, ", ".join(QUERY.names)
+    with duckdb.connect(
+        config={
+            "memory_limit": f"{MEMORY_MB}MB",
+            "temp_directory": str(ctx.state / "spilled"),
+            "threads": ctx.runtime.threads,
+        }
+    ) as base:
+        base.register("limits", limits)
+        found = base.sql(f"SELECT {columns} FROM ({rows}) ORDER BY {_ORDER}", params=values)
+        batches = found.to_arrow_reader(BATCH_ROWS)
+        for batch in batches if is_identified else _numbered(batches):
+            yield batch.cast(QUERY)
+
+
+_ORDER = "priority, collection, task, query, target, origin"
+"""Rows of equal priority, which have the same text, are ordered by their content."""
+_CHOSEN = f"""
+    SELECT rows.*
+    FROM read_parquet($files, filename = true) AS rows JOIN limits
+        ON rows.cell = limits.cell AND filename LIKE '%pass-' || limits.pass || '.parquet'
+    QUALIFY row_number() OVER (PARTITION BY rows.cell ORDER BY {_ORDER}) <= num"""
+_IDENTIFIED = f"""
+    SELECT * REPLACE (
+        left(sha256(concat_ws(chr(31), collection, task, query, target)), 16) AS id,
+        CASE WHEN regexp_matches(lower(template), $not) THEN false
+             WHEN regexp_matches(lower(template), $named) THEN true
+             ELSE regexp_matches(query, $options) END AS multiple_choice)
+    FROM ({_CHOSEN})"""
+
+
+def _numbered(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Count n into the id of the n-th row of one text; such rows follow each other."""
+    before, num = "", 0
+    for batch in batches:
+        ids = batch["id"].to_pylist()
+        for place, name in enumerate(ids):
+            before, num = name, num + 1 if name == before else 1
+            if num > 1:
+                ids[place] = row_id(name, str(num))
+        yield batch.set_column(batch.schema.get_field_index("id"), "id", pa.array(ids))
+
+
+def _count(
     ctx: Context, config: DrawConfig, cells: StratumIndex, found: Counts, wanted: Counts
 ) -> None:
     for name, counts in (("found", found), ("drawn", wanted)):

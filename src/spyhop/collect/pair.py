@@ -3,17 +3,15 @@
 Source: Orca (arXiv:2306.02707), section 3.1.1, Table 2 (roles) and Figure 6 (shares).
 """
 
-import tomllib
 from collections.abc import Iterator, Mapping
-from functools import cache
-from importlib.resources import files
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field, model_validator
 
 from spyhop.schema import Config, InputError, Prompt, Query, RecipeError, prompt_turns
 from spyhop.stage import CHARS_PER_TOKEN, Context, Estimate, stage
 from spyhop.store import Artifact, number_of, row_id
+from spyhop.text.tables import table
 
 
 class SystemMessage(Config):
@@ -53,19 +51,18 @@ class PairConfig(Config):
         return self
 
 
-@cache
-def _orca() -> dict[str, Any]:
-    return tomllib.loads(files("spyhop.collect").joinpath("orca_messages.toml").read_text())
-
-
 def orca_messages() -> tuple[SystemMessage, ...]:
     """Return the sixteen roles of the Orca paper, in our own words."""
-    return tuple(SystemMessage(**message) for message in _orca()["messages"])
+    return tuple(
+        SystemMessage(**message) for message in table("collect/orca_messages.toml")["messages"]
+    )
 
 
 def orca_shares() -> dict[str, dict[str, float]]:
     """Return the paper's weights per collection (Figure 6)."""
-    return {name: dict(shares) for name, shares in _orca()["shares"].items()}
+    return {
+        name: dict(shares) for name, shares in table("collect/orca_messages.toml")["shares"].items()
+    }
 
 
 def plan_pair(

@@ -11,12 +11,11 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from spyhop.collect.columns import column_names
+from spyhop.collect.quotas import Counts
 from spyhop.collect.spread import spread
 from spyhop.collect.strata import Classes, Difficulty, Stratum, classes
 from spyhop.collect.table import RowGroup, TableBatch, TableReader
 from spyhop.store import Artifact
-
-Counts = npt.NDArray[np.int64]
 
 
 @dataclass(slots=True)

@@ -12,35 +12,16 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from spyhop.models import Choice, Model, Reply, SampledGeneration, Sampling
+from spyhop.models.capabilities import LOG_PROBABILITIES
 from spyhop.models.script import Ask, Failures, ScoreOptions, Script, play
 from spyhop.schema import Config, Message, Pair, Rating, prompt_turns
 from spyhop.stage import CHARS_PER_TOKEN, Calls, Context, Estimate, stage
 from spyhop.store import Artifact, number_of
+from spyhop.text.tables import table
 from spyhop.text.template import fill
 from spyhop.text.verdict import verdict_score, without_verdict
 
-SCALE = (
-    "Below are an instruction and a response. Judge how well the response serves as an example of "
-    "what a helpful AI assistant writes when it is given this instruction, on a scale of 1 to 5:\n"
-    "1: It misses the instruction: unfinished, vague, beside the subject, or not what was wanted. "
-    "Or it is plainly a piece of something else, such as an advertisement, the menu of a page, a "
-    "post in a forum, or the words of another person.\n"
-    "2: It touches most of what was wanted but does not really answer, for example because it "
-    "names a way and leaves out how to go it.\n"
-    "3: It is useful and covers what was wanted, but was clearly written for other readers: it is "
-    "like a part of an article, a blog, a comment or somebody's opinion, not like an assistant's "
-    "answer.\n"
-    "4: It is an assistant's answer to this instruction, direct, clear, complete and in good "
-    "order; only small things could be better, such as its length or its focus.\n"
-    "5: It could not be better: made for this very instruction, with real knowledge, a pleasure to "
-    "read, and every sentence serves."
-)
-REASONED = (
-    "First give your reasons in a few sentences. Then end with a line of its own that holds only "
-    '"Score: " and the number.'
-)
-UNREASONED = 'Answer with one line only: "Score: " and the number.'
-SHOWN = "Instruction:\n{instruction}\n\nResponse:\n{response}"
+PROMPTS: dict[str, str] = table("curate/prompts.toml")
 SCORES = ("1", "2", "3", "4", "5")
 PAIR_TOKENS, REASON_TOKENS = 500, 100
 """Planning figures."""
@@ -64,13 +45,13 @@ class RateConfig(Config):
     strictly; unparsed verdicts count as missing. `choice`: it chooses a score without reasons.
     `expected`: it writes reasons, its verdict is prefilled, and the score is the mean of 1 to 5
     under the probabilities of the next token."""
-    scale: str = SCALE
+    scale: str = PROMPTS["scale"]
     """Prompt: the task and the meaning of each score."""
-    reasoned: str = REASONED
+    reasoned: str = PROMPTS["reasoned"]
     """Prompt: request for reasons and a verdict line."""
-    unreasoned: str = UNREASONED
+    unreasoned: str = PROMPTS["unreasoned"]
     """For `choice`."""
-    shown: str = SHOWN
+    shown: str = PROMPTS["shown"]
     """Prompt: the pair, with the fields `{instruction}` and `{response}`."""
     system_message: str = ""
     """System message of the judge; an empty one is not sent."""
@@ -259,12 +240,15 @@ class _Judging:
             return replace(_read([reply]), method="expected")
         reason = without_verdict(reply.text)
         begun = f"{reason}\n{VERDICT_START} " if reason else f"{VERDICT_START} "
-        (choice,) = yield [ScoreOptions(self.judge, messages, SCORES, begun)]
-        if choice.probabilities and not choice.is_parsed:
-            return replace(_weighed(choice, "expected"), reason=reason, written=_score(reply))
+        error = None
+        if self.judge.has_all(LOG_PROBABILITIES, "prefill"):
+            (choice,) = yield [ScoreOptions(self.judge, messages, SCORES, begun)]
+            if choice.probabilities and not choice.is_parsed:
+                return replace(_weighed(choice, "expected"), reason=reason, written=_score(reply))
+            error = choice.error
         more = yield self._verdicts(messages, range(1, _num_fallback(config)))
         found = _read([reply, *more])
-        return found if found.score is not None else replace(found, error=choice.error)
+        return found if found.score is not None else replace(found, error=error)
 
 
 def _weighed(choice: Choice, method: Method) -> _Result:

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from spyhop.models import Local
-from spyhop.models.seen import gives_log_probabilities
+from spyhop.models.capabilities import LOG_PROBABILITIES, has_all
+from spyhop.models.endpoint import Remote
 from spyhop.models.service import Demand
 from spyhop.recipe.graph import Chosen, RecipeStep, Source, Use, models
 from spyhop.recipe.resolve import Resolved
@@ -199,7 +200,11 @@ def _of(
     if isinstance(ref, RecipeStep):
         return known[ref.name]
     if isinstance(ref, Use):
-        return Estimate(gives_log_probabilities=gives_log_probabilities(root, ref.config))
+        if not isinstance(ref.config, Remote) or ref.service is None:
+            return Estimate()
+        names = (LOG_PROBABILITIES, "prefill")
+        is_scored = has_all(root, ref.config, ref.service, names)
+        return Estimate(gives_log_probabilities=is_scored)
     if isinstance(ref, Chosen):
         return Estimate()
     return _text_of(ref)

@@ -2,38 +2,38 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from spyhop.augment import FilterAnswersConfig, filter_answers
 from spyhop.recipe.graph import Recipe, Ref
 from spyhop.schema import RecipeError
 
-Ablation = Literal["teacher", "assistant", "order", "answers", "messages", "size"]
+Ablation = Literal[
+    "teacher", "assistant", "order", "answers", "queries", "style", "messages", "size"
+]
 """The teacher's rows alone; the assistant's alone; both orders reversed and mixed; gold answers
-without explanation; each system message alone; 1/16 to 1/2 of the data."""
-Curriculum = Literal["progressive", "teacher", "assistant", "reversed", "mixed", "answers"]
+without explanation, for the same budget or for one pass over the queries; rationales of other
+questions before the right answer; each system message alone; 1/16 to 1/2 of the data."""
 SIZES = (16, 8, 4, 2)
-
-
 Answers = dict[str, Ref]
 """Training rows, by who answered."""
 
 
-@dataclass(frozen=True, slots=True)
-class ArmRows:
+class ArmRows(NamedTuple):
     """Answers that students are trained on."""
 
     ta_answers: Answers
     teacher_answers: Answers
     gold_answers: Answers
+    styled_answers: Answers
+    """Rationales of other questions, before the right answer."""
 
 
-@dataclass(frozen=True, slots=True)
-class ArmPhase:
+class ArmPhase(NamedTuple):
     """One phase of training."""
 
     answers: Answers
-    is_assistants: bool
+    is_assistants: bool = False
     """Whether all of them are the assistant's."""
 
 
@@ -42,28 +42,29 @@ class Arm:
     """One student: its rows, and the order in which it is trained on them."""
 
     name: str
-    curriculum: Curriculum = "progressive"
+    curriculum: tuple[str, ...] = ("ta", "teacher")
+    """Phases of training: the assistant's answers (`ta`), the teacher's, `both`, `gold` or
+    `style`."""
     system_id: str = ""
     every_nth: int = 1
     """Keep 1/n of the rows, by the hash of their query's id."""
+    epochs: float | None = None
+    """Passes over the rows, in place of the usual budget."""
 
     def phases(self, r: Recipe, rows: ArmRows, seed: int) -> list[ArmPhase]:
         """Return the phases of training, with the steps that choose their rows added."""
-        first = ArmPhase(self._part(r, rows.ta_answers, seed), is_assistants=True)
-        second = ArmPhase(self._part(r, rows.teacher_answers, seed), is_assistants=False)
-        both = ArmPhase({**first.answers, **second.answers}, is_assistants=False)
-        gold = ArmPhase(rows.gold_answers, is_assistants=False)
-        phases = {
-            "progressive": [first, second],
-            "teacher": [second],
-            "assistant": [first],
-            "reversed": [second, first],
-            "mixed": [both],
-            "answers": [gold],
-        }
-        if self.curriculum in ("assistant", "reversed", "mixed") and not rows.ta_answers:
+        if not rows.ta_answers and self.curriculum not in NEED_NO_ASSISTANT:
             raise RecipeError(f"the student {self.name!r} needs an assistant; set [assistant]")
-        return [phase for phase in phases[self.curriculum] if phase.answers]
+        ta = self._part(r, rows.ta_answers, seed)
+        teacher = self._part(r, rows.teacher_answers, seed)
+        known = {
+            "ta": ArmPhase(ta, is_assistants=True),
+            "teacher": ArmPhase(teacher),
+            "both": ArmPhase({**ta, **teacher}),
+            "gold": ArmPhase(rows.gold_answers),
+            "style": ArmPhase(rows.styled_answers),
+        }
+        return [known[name] for name in self.curriculum if known[name].answers]
 
     def _part(self, r: Recipe, answers: Answers, seed: int) -> Answers:
         if not self.system_id and self.every_nth == 1:
@@ -79,17 +80,22 @@ class Arm:
         }
 
 
+NEED_NO_ASSISTANT = (("ta", "teacher"), ("teacher",), ("gold",), ("style",))
+ARMS: dict[Ablation, tuple[Arm, ...]] = {
+    "teacher": (Arm("teacher-only", ("teacher",)),),
+    "assistant": (Arm("assistant-only", ("ta",)),),
+    "order": (Arm("reversed", ("teacher", "ta")), Arm("mixed", ("both",))),
+    "answers": (Arm("answers-only", ("gold",)),),
+    "queries": (Arm("answers-once", ("gold",), epochs=1.0),),
+    "style": (Arm("style-only", ("style",)),),
+}
+
+
 def arms(ablations: Sequence[Ablation], message_ids: Sequence[str]) -> Iterator[Arm]:
     """Yield the further students."""
-    if "teacher" in ablations:
-        yield Arm("teacher-only", "teacher")
-    if "assistant" in ablations:
-        yield Arm("assistant-only", "assistant")
-    if "order" in ablations:
-        yield Arm("reversed", "reversed")
-        yield Arm("mixed", "mixed")
-    if "answers" in ablations:
-        yield Arm("answers-only", "answers")
+    for ablation, found in ARMS.items():
+        if ablation in ablations:
+            yield from found
     if "messages" in ablations:
         for name in message_ids:
             yield Arm(f"message-{name}", system_id=name)

@@ -2,6 +2,7 @@
 
 Every arm starts from the same model and differs in what it reads:
 
+    base              not trained, asked to explain; base-answers, asked for the answer alone
     explanations      the teacher's answers under system messages that ask for reasons
     answers-tokens    the bare answers to the same queries, for as many tokens
     answers-queries   the bare answers to the same queries, for as many passes
@@ -12,27 +13,36 @@ Every arm starts from the same model and differs in what it reads:
     mixed             the same rows as progressive, shuffled
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal, get_args
+from pathlib import Path
+from typing import Literal, NamedTuple, get_args
 
 from pydantic import Field, model_validator
 
 from spyhop import world
 from spyhop.augment import AnswerConfig, answer
 from spyhop.collect import PairConfig, SubsetConfig, SystemMessage, draw_subset, pair
-from spyhop.evaluate import MeasureConfig, measure
-from spyhop.models import Local, Sampling
-from spyhop.recipe.graph import Recipe, RecipeStep, Ref, Use
+from spyhop.evaluate import SealConfig, measure, seal
+from spyhop.models import Local
+from spyhop.recipe.graph import Recipe, RecipeStep, Ref, Source, Use
 from spyhop.recipes.auditing import add_audits
-from spyhop.recipes.experiment import ExperimentSetting, comparisons, starting_model, titles, tuning
-from spyhop.report import ArmRun, ArmsConfig, arms_page
+from spyhop.recipes.experiment import (
+    Experiment,
+    ExperimentSetting,
+    ReportInputs,
+    asked_under,
+    comparisons,
+    starting_model,
+    titles,
+    tuning,
+)
+from spyhop.report import ArmsConfig, arms_page
 from spyhop.schema import Config
-from spyhop.stage import Stage
-from spyhop.train import OptimizerConfig, TuneConfig, tune
+from spyhop.train import OptimizerConfig, tune
 from spyhop.world import SolverConfig
 
 ArmName = Literal[
+    "base",
+    "base-answers",
     "explanations",
     "answers-tokens",
     "answers-queries",
@@ -45,9 +55,10 @@ ArmName = Literal[
 TokenBudget = Literal["tokens", "few_tokens", "passes"]
 
 
-ASSISTANT = SolverConfig(misconceptions=True, slip_rate=0.08)
 ANSWER, STEPS = "answer", "steps"
 """Ids of the messages under which bare answers are trained and explaining arms are measured."""
+OF_INTEREST = 0.05
+"""Smallest difference in accuracy that is of interest."""
 AUDITED_ITEMS = 100
 """Test problems that the starting model is asked, for the imitation audit."""
 TEACHER_FRAC = 0.25
@@ -109,10 +120,13 @@ class QuickstartConfig(Config):
             raise ValueError("snapshots are shares of the training, above 0 and below 1")
         return self
 
+    def text(self, name: str) -> str:
+        """Return the text of a message."""
+        return next(message.text for message in self.messages if message.id == name)
 
-@dataclass(frozen=True, slots=True)
-class PhaseBudget:
-    """One stage of an arm's training."""
+
+class PhaseBudget(NamedTuple):
+    """One phase of an arm's training."""
 
     rows: tuple[str, ...]
     budget: TokenBudget
@@ -121,24 +135,26 @@ class PhaseBudget:
 
 
 _TA, _TEACHER = "assisted", "taught"
-
-
-def _phases(arm: ArmName, setting: Setting) -> tuple[PhaseBudget, ...]:
-    frac = TEACHER_FRAC
-    table: dict[ArmName, tuple[PhaseBudget, ...]] = {
-        "explanations": (PhaseBudget(("explained",), "tokens"),),
-        "answers-tokens": (PhaseBudget(("answered",), "tokens"),),
-        "answers-queries": (PhaseBudget(("answered",), "passes"),),
-        "style": (PhaseBudget(("styled",), "tokens"),),
-        "ta": (PhaseBudget((_TA,), "few_tokens"),),
-        "teacher": (PhaseBudget((_TEACHER,), "few_tokens"),),
-        "progressive": (
-            PhaseBudget((_TA,), "few_tokens", 1 - frac),
-            PhaseBudget((_TEACHER,), "few_tokens", frac, is_gentle=True),
-        ),
-        "mixed": (PhaseBudget((_TA, _TEACHER), "few_tokens"),),
-    }
-    return table[arm]
+_PHASES: dict[str, tuple[PhaseBudget, ...]] = {
+    "base": (),
+    "base-answers": (),
+    "explanations": (PhaseBudget(("explained",), "tokens"),),
+    "answers-tokens": (PhaseBudget(("answered",), "tokens"),),
+    "answers-queries": (PhaseBudget(("answered",), "passes"),),
+    "style": (PhaseBudget(("styled",), "tokens"),),
+    "ta": (PhaseBudget((_TA,), "few_tokens"),),
+    "teacher": (PhaseBudget((_TEACHER,), "few_tokens"),),
+    "progressive": (
+        PhaseBudget((_TA,), "few_tokens", 1 - TEACHER_FRAC),
+        PhaseBudget((_TEACHER,), "few_tokens", TEACHER_FRAC, is_gentle=True),
+    ),
+    "mixed": (PhaseBudget((_TA, _TEACHER), "few_tokens"),),
+}
+_TEACHERS = {
+    _TA: ("teaching assistant", world.TA),
+    "styled": ("corrupted teacher", SolverConfig(corrupt=True)),
+}
+"""Who answers, if it is not the teacher; the seed draws its slips."""
 
 
 CAVEAT = (
@@ -158,61 +174,55 @@ SHARED = (
 
 def quickstart(config: QuickstartConfig, name: str = "quickstart") -> Recipe:
     """The Orca loop in an embedded world: explanations, bare answers, style, and teacher order."""
-    r = Recipe(name)
-    runs: dict[str, ArmRun] = {}
-    scores: dict[str, Ref] = {}
-    students: dict[str, Ref] = {}
-    samples: dict[str, Ref] = {}
+    r, page = Recipe(name), ReportInputs()
+    declared: dict[str, RecipeStep] = {}
     for setting in config.settings:
         base = starting_model(r, setting, world.TokenizerConfig())
         drawn = world.ProblemsConfig(
             families=setting.families, num_rows=setting.num_items, steps=setting.steps
         )
         items = r.add(f"{setting.name}.items", world.draw_items, drawn)
+        sealed = r.add(f"{setting.name}.sealed", seal, _sealed(setting), items={"world": items})
+        declared[setting.name] = sealed
         for seed in config.seeds:
-            rows = _Rows(r, config, setting, seed)
+            run = Experiment(r, setting, seed, base, items, page, {"sealed": sealed})
+            rows = _Rows(run, setting, config.messages)
             for arm in setting.arms:
-                trained = _train(r, config, setting, seed, arm, rows, base)
-                students |= {phase.name: phase for phase in trained}
-                for share in (*_snapshots(config, arm), 1.0):
-                    name = f"{setting.name}.{arm}.{seed}"
-                    step = _measure(r, config, name, arm, trained[-1], items, share)
-                    scores[step.name] = step
-                    runs[step.name] = ArmRun(
-                        setting=setting.name,
-                        arm=arm,
-                        seed=seed,
-                        phases=tuple(phase.name for phase in trained),
-                        share=share,
-                    )
-            samples = samples or {"teacher": rows.step("explained")}
-    audits = _audits(r, config, scores, samples)
-    page = ArmsConfig(
+                snapshots = config.snapshots if arm in ("explanations", "answers-tokens") else ()
+                trained = _train(run, setting, arm, rows, snapshots)
+                message = config.text(ANSWER if "answers" in arm else STEPS)
+                for share in (*snapshots, 1.0):
+                    run.measure(arm, trained, message, share)
+            page.answers = page.answers or {"teacher": rows.step("explained")}
+    audits = _audits(r, config, page)
+    arms = ArmsConfig(
         title=r.name,
-        runs=runs,
+        runs=page.runs,
         comparisons=comparisons(get_args(ArmName)),
         arm_titles=titles(get_args(ArmName)),
         caveats=(CAVEAT, SHARED if len(config.seeds) > 1 else ONE_SEED),
     )
     r.add(
-        "report", arms_page, page, scores=scores, students=students, answers=samples,
-        audits=audits,
+        "report", arms_page, arms, scores=page.scores, students=page.students,
+        answers=page.answers, audits=audits, sealed=declared,
     )  # fmt: skip
     return r
 
 
-def _audits(
-    r: Recipe,
-    config: QuickstartConfig,
-    scores: Mapping[str, Ref],
-    teacher: Mapping[str, Ref],
-) -> dict[str, Ref]:
+def _sealed(setting: Setting) -> SealConfig:
+    """Declare the first comparison of the setting's arms."""
+    pairs = [(each.first, each.second) for each in comparisons(setting.arms)]
+    arms = pairs[0] if pairs else (setting.arms[0],) * 2
+    return SealConfig(arms=arms, smallest_difference=OF_INTEREST)
+
+
+def _audits(r: Recipe, config: QuickstartConfig, page: ReportInputs) -> dict[str, Ref]:
     """Add the imitation audit of the first setting's first student that reads explanations.
 
     Its judges are scripted: one rewards style alone, one checks the answers.
     """
     setting = config.settings[0]
-    student = scores.get(f"{setting.name}.explanations.{config.seeds[0]}.scores")
+    student = page.scores.get(f"{setting.name}.explanations.{config.seeds[0]}.scores")
     if student is None:
         return {}
     drawn = world.ProblemsConfig(
@@ -221,106 +231,93 @@ def _audits(
         steps=setting.steps,
     )
     items = {"world": r.add("audit.problems", world.draw_items, drawn)}
-    text = next(message.text for message in config.messages if message.id == STEPS)
-    asked = MeasureConfig(system_message=text, sampling=Sampling(max_new_tokens=256))
-    base = Use(Local(name="base"), r.step(f"{setting.name}.base"))
+    start = Source(setting.student) if isinstance(setting.student, Path) else None
+    base = Use(Local(name="base"), start or r.step(f"{setting.name}.base"))
+    asked = asked_under(config.text(STEPS), setting)
     measured = r.add("audit.base", measure, asked, items=items, model=base)
     judges = [
         Use(world.Judge(name=f"that rewards {each}", rules=world.JudgeRules(rewards=each)))
         for each in get_args(world.Rewarded)
     ]
-    return add_audits(r, judges, items, measured, student, teacher)
+    return add_audits(r, judges, items, measured, student, page.answers)
 
 
 class _Rows:
     """The answers that arms of one seed are trained on, added to the recipe when first used."""
 
-    def __init__(self, r: Recipe, config: QuickstartConfig, setting: Setting, seed: int) -> None:
-        self._r, self._config, self._setting, self._seed = r, config, setting, seed
+    def __init__(
+        self, run: Experiment, setting: Setting, messages: tuple[WorldMessage, ...]
+    ) -> None:
+        self._run, self._setting, self._messages = run, setting, messages
         self._steps: dict[str, RecipeStep] = {}
         drawn = world.ProblemsConfig(
-            families=setting.families, num_rows=setting.num_queries, steps=setting.steps, seed=seed
+            families=setting.families,
+            num_rows=setting.num_queries,
+            steps=setting.steps,
+            seed=run.seed,
         )
-        self._queries = self._add("queries", world.draw_queries, drawn)
+        self._queries = run.step("queries", world.draw_queries, drawn)
 
     def step(self, kind: str) -> RecipeStep:
         """Return the answers of one kind."""
         if kind not in self._steps:
             prompts = self._prompts("bare" if kind == "answered" else "explaining")
             if kind == _TEACHER:
-                size = SubsetConfig(num_rows=self._setting.teacher_queries, seed=self._seed)
-                prompts = self._add("few", draw_subset, size, prompts=prompts)
-            teacher = Use(self._teacher(kind))
-            asked = AnswerConfig()
-            self._steps[kind] = self._add(kind, answer, asked, prompts=prompts, teacher=teacher)
+                size = SubsetConfig(num_rows=self._setting.teacher_queries, seed=self._run.seed)
+                prompts = self._run.step("few", draw_subset, size, prompts=prompts)
+            who = world.Solver()
+            if kind in _TEACHERS:
+                name, solver = _TEACHERS[kind]
+                seeded = solver.model_copy(update={"seed": self._run.seed})
+                who = world.Solver(name=name, solver=seeded)
+            self._steps[kind] = self._run.step(
+                kind, answer, AnswerConfig(), prompts=prompts, teacher=Use(who)
+            )
         return self._steps[kind]
 
     def _prompts(self, kind: str) -> RecipeStep:
         if kind not in self._steps:
-            chosen = {m.id: m.share for m in self._config.messages if m.share > 0}
-            if kind == "bare":
-                chosen = {ANSWER: 1.0}
+            shares = {m.id: m.share for m in self._messages if m.share > 0}
+            shares = {ANSWER: 1.0} if kind == "bare" else shares
             messages = tuple(
-                SystemMessage(id=m.id, text=m.text) for m in self._config.messages if m.id in chosen
+                SystemMessage(id=m.id, text=m.text) for m in self._messages if m.id in shares
             )
-            pairing = PairConfig(messages=messages, shares={"*": chosen}, seed=self._seed)
-            self._steps[kind] = self._add(kind, pair, pairing, queries=self._queries)
+            pairing = PairConfig(messages=messages, shares={"*": shares}, seed=self._run.seed)
+            self._steps[kind] = self._run.step(kind, pair, pairing, queries=self._queries)
         return self._steps[kind]
-
-    def _teacher(self, kind: str) -> world.Solver:
-        if kind == _TA:
-            seeded = ASSISTANT.model_copy(update={"seed": self._seed})
-            return world.Solver(name="teaching assistant", solver=seeded)
-        if kind == "styled":
-            corrupt = SolverConfig(corrupt=True, seed=self._seed)
-            return world.Solver(name="corrupted teacher", solver=corrupt)
-        return world.Solver()
-
-    def _add(self, kind: str, stage: Stage, config: Config, **inputs: Ref) -> RecipeStep:
-        return self._r.add(f"{self._setting.name}.{kind}.{self._seed}", stage, config, **inputs)
 
 
 def _train(
-    r: Recipe,
-    config: QuickstartConfig,
-    setting: Setting,
-    seed: int,
-    arm: ArmName,
-    rows: _Rows,
-    base: RecipeStep,
+    run: Experiment, setting: Setting, arm: ArmName, rows: _Rows, snapshots: tuple[float, ...]
 ) -> list[RecipeStep]:
-    """Add the stages of an arm's training and return them; the last one is the student."""
+    """Add the phases of an arm's training and return them; the last one is the student."""
     trained: list[RecipeStep] = []
-    phases = _phases(arm, setting)
-    for number, phase in enumerate(phases, 1):
-        last = number == len(phases)
-        name = f"{setting.name}.{arm}.{seed}" + ("" if last else f".{number}")
-        answers: dict[str, Ref] = {kind: rows.step(kind) for kind in phase.rows}
-        tuned = _tuned(config, setting, seed, arm, phase)
-        model = trained[-1] if trained else base
-        trained.append(r.add(name, tune, tuned, base=model, answers=answers))
+    for number, phase in enumerate(_PHASES[arm], 1):
+        changes: dict[str, object] = {"snapshots": snapshots}
+        tokens = None
+        if phase.budget == "passes":
+            changes["epochs"] = setting.passes
+        else:
+            tokens = round(phase.share * getattr(setting, phase.budget))
+        if len(phase.rows) > 1:
+            changes["shares"] = (1 - TEACHER_FRAC, TEACHER_FRAC)
+        if phase.is_gentle:
+            changes["optimizer"] = _gentle(setting.optimizer)
+        name = f"{setting.name}.{arm}.{run.seed}"
+        trained.append(
+            run.r.add(
+                name if number == len(_PHASES[arm]) else f"{name}.{number}",
+                tune,
+                tuning(setting, tokens=tokens, seed=run.seed).model_copy(update=changes),
+                base=trained[-1] if trained else run.base,
+                answers={kind: rows.step(kind) for kind in phase.rows},
+            )
+        )
     return trained
 
 
-def _tuned(
-    config: QuickstartConfig, setting: Setting, seed: int, arm: ArmName, phase: PhaseBudget
-) -> TuneConfig:
-    changes: dict[str, object] = {"snapshots": _snapshots(config, arm)}
-    tokens = None
-    if phase.budget == "passes":
-        changes["epochs"] = setting.passes
-    else:
-        tokens = round(phase.share * getattr(setting, phase.budget))
-    if len(phase.rows) > 1:
-        changes["shares"] = (1 - TEACHER_FRAC, TEACHER_FRAC)
-    if phase.is_gentle:
-        changes["optimizer"] = _gentle(setting)
-    return tuning(setting, tokens=tokens, seed=seed).model_copy(update=changes)
-
-
-def _gentle(setting: Setting) -> OptimizerConfig:
+def _gentle(optimizer: OptimizerConfig) -> OptimizerConfig:
     """The optimiser of a phase that must not undo the one before."""
-    optimizer = setting.optimizer
     muon = optimizer.muon_learning_rate
     changes = {
         "learning_rate": optimizer.learning_rate * TEACHER_RATE,
@@ -328,25 +325,3 @@ def _gentle(setting: Setting) -> OptimizerConfig:
         "warmup_steps": TEACHER_WARMUP_STEPS,
     }
     return optimizer.model_copy(update=changes)
-
-
-def _snapshots(config: QuickstartConfig, arm: ArmName) -> tuple[float, ...]:
-    return config.snapshots if arm in ("explanations", "answers-tokens") else ()
-
-
-def _measure(
-    r: Recipe,
-    config: QuickstartConfig,
-    name: str,
-    arm: ArmName,
-    student: RecipeStep,
-    items: RecipeStep,
-    share: float,
-) -> RecipeStep:
-    wanted = ANSWER if arm.startswith("answers") else STEPS
-    text = next(message.text for message in config.messages if message.id == wanted)
-    asked = MeasureConfig(system_message=text, sampling=Sampling(max_new_tokens=256))
-    folder = "" if share == 1.0 else f"snapshots/at-{share:g}"
-    model = Use(Local(name=arm, subfolder=folder), student)
-    suffix = "" if share == 1.0 else f".at-{share:g}"
-    return r.add(f"{name}.scores{suffix}", measure, asked, items={"world": items}, model=model)

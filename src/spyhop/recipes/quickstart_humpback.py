@@ -14,6 +14,7 @@ document is.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from pydantic import Field
@@ -36,13 +37,19 @@ from spyhop.curate import (
     keep,
     rate_by_likelihood,
 )
-from spyhop.evaluate import MeasureConfig, measure
 from spyhop.models import Local, Sampling
 from spyhop.recipe.graph import Recipe, RecipeStep, Ref, Use
-from spyhop.recipes.experiment import ExperimentSetting, comparisons, starting_model, titles, tuning
-from spyhop.report import ArmRun, ArmsConfig, CuratedSet, arms_page
+from spyhop.recipes.experiment import (
+    Experiment,
+    ExperimentSetting,
+    ReportInputs,
+    comparisons,
+    starting_model,
+    titles,
+    tuning,
+)
+from spyhop.report import ArmsConfig, CuratedSet, arms_page
 from spyhop.schema import Config
-from spyhop.stage import Stage
 from spyhop.train import tune
 
 ArmName = Literal["seed", "seed-own", "uncurated", "random", "curated", "round-2"]
@@ -54,6 +61,7 @@ REPEATS = 2
 
 TAGGED = ForwardConfig()
 """System messages that distinguish seed pairs from web pairs; students are prompted with both."""
+ASKED = f"{TAGGED.seed_message} {TAGGED.web_message}"
 WRITTEN = BacktranslateConfig(
     asked=ReversedConfig(prompt="{response}", system_message="Write the question."),
     sampling=Sampling(max_new_tokens=128),
@@ -124,8 +132,7 @@ def quickstart_humpback(
     config: QuickstartHumpbackConfig, name: str = "quickstart_humpback"
 ) -> Recipe:
     """The Humpback loop in an embedded world: documents with and without curation, two rounds."""
-    r = Recipe(name)
-    page = _ReportInputs()
+    r, page = Recipe(name), CurationInputs()
     for setting in config.settings:
         base = starting_model(r, setting, world.TokenizerConfig(texts=TEXTS))
         drawn = world.ProblemsConfig(
@@ -136,147 +143,108 @@ def quickstart_humpback(
         )
         items = r.add(f"{setting.name}.items", world.draw_items, drawn)
         for seed in config.seeds:
-            _Run(r, config.written, setting, seed, base, items, page).add()
-    r.add(
-        "report",
-        arms_page,
-        ArmsConfig(
-            title=r.name,
-            runs=page.runs,
-            curated=page.curated,
-            comparisons=comparisons(get_args(ArmName)),
-            arm_titles=titles(get_args(ArmName)),
-            caveats=LIMITS,
-        ),
-        scores=page.scores,
-        students=page.students,
-        answers=page.answers,
-        documents=page.documents,
-        rated=page.rated,
-        kept=page.kept,
+            _Loop(Experiment(r, setting, seed, base, items, page), setting, page).add(
+                config.written
+            )
+    curated = ArmsConfig(
+        title=r.name,
+        runs=page.runs,
+        curated=page.curated,
+        comparisons=comparisons(get_args(ArmName)),
+        arm_titles=titles(get_args(ArmName)),
+        caveats=LIMITS,
     )
+    r.add(
+        "report", arms_page, curated, scores=page.scores, students=page.students,
+        answers=page.answers, documents=page.documents, rated=page.rated, kept=page.kept,
+    )  # fmt: skip
     return r
 
 
-class _ReportInputs:
+@dataclass(slots=True)
+class CurationInputs(ReportInputs):
     """Inputs of the report, by name."""
 
-    def __init__(self) -> None:
-        self.runs: dict[str, ArmRun] = {}
-        self.scores: dict[str, Ref] = {}
-        self.students: dict[str, Ref] = {}
-        self.curated: dict[str, CuratedSet] = {}
-        self.documents: dict[str, Ref] = {}
-        self.rated: dict[str, Ref] = {}
-        self.kept: dict[str, Ref] = {}
-        self.answers: dict[str, Ref] = {}
+    curated: dict[str, CuratedSet] = field(default_factory=dict)
+    documents: dict[str, Ref] = field(default_factory=dict)
+    rated: dict[str, Ref] = field(default_factory=dict)
+    kept: dict[str, Ref] = field(default_factory=dict)
 
 
-class _Run:
+@dataclass(frozen=True, slots=True)
+class _Loop:
     """One seed of one setting."""
 
-    def __init__(
-        self,
-        r: Recipe,
-        written: BacktranslateConfig,
-        setting: HumpbackSetting,
-        seed: int,
-        base: RecipeStep,
-        items: RecipeStep,
-        page: _ReportInputs,
-    ) -> None:
-        self._r, self._written_by, self._setting, self._seed = r, written, setting, seed
-        self._base, self._items, self._page = base, items, page
+    run: Experiment
+    setting: HumpbackSetting
+    page: CurationInputs
 
-    def add(self) -> None:
+    def add(self, written: BacktranslateConfig) -> None:
         """Add the loop: write, rate, keep, train, rate again."""
-        setting, arms = self._setting, self._setting.arms
-        drawn = {"families": setting.families, "steps": setting.steps, "seed": self._seed}
+        run, setting, arms = self.run, self.setting, self.setting.arms
+        drawn = {"families": setting.families, "steps": setting.steps, "seed": run.seed}
         chosen = world.ProblemsConfig(num_rows=setting.num_pairs, **drawn)
-        seeds = self._step("seeds", world.draw_pairs, chosen)
+        seeds = run.step("seeds", world.draw_pairs, chosen)
         found = world.DocumentsConfig(num_rows=setting.num_documents, shares=setting.kinds, **drawn)
-        documents = self._step("documents", world.draw_documents, found)
-        pairs = self._written(seeds, documents)
-        learned = self._step("learned", format_pairs, TAGGED, pairs={"seeds": seeds})
+        documents = run.step("documents", world.draw_documents, found)
+        pairs = self._written(written, seeds, documents)
+        learned = run.step("learned", format_pairs, TAGGED, pairs={"seeds": seeds})
         m0 = self._student("seed", {"seeds": learned})
-        if "seed" in arms:
-            self._measure("seed", m0)
-        if "seed-own" in arms:
-            self._measure("seed-own", m0)
+        for arm, message in (("seed", ASKED), ("seed-own", TAGGED.seed_message)):
+            if arm in arms:
+                run.measure(arm, [m0], message)
         if "uncurated" in arms:
             self._arm("uncurated", learned, pairs)
         if "random" in arms:
             quota = KeepConfig(
-                num_rows=round(MOST_FRAC * setting.num_documents), take="random", seed=self._seed
+                num_rows=round(MOST_FRAC * setting.num_documents), take="random", seed=run.seed
             )
-            self._arm("random", learned, self._step("drawn", keep, quota, rated=pairs))
+            self._arm("random", learned, run.step("drawn", keep, quota, rated=pairs))
         kept = self._curated(1, documents, pairs, m0)
         m1 = self._arm("curated", learned, kept)
         if "round-2" in arms:
             self._arm("round-2", learned, self._curated(2, documents, pairs, m1))
 
-    def _written(self, seeds: RecipeStep, documents: RecipeStep) -> RecipeStep:
+    def _written(
+        self, written: BacktranslateConfig, seeds: RecipeStep, documents: RecipeStep
+    ) -> RecipeStep:
         """Add the backward model and the instructions that it writes."""
-        config, setting = self._written_by, self._setting
-        turned = self._step("turned", reverse_pairs, config.asked, pairs={"seeds": seeds})
-        trained = tuning(setting, tokens=setting.backward_tokens, seed=self._seed)
-        backward = self._step("backward", tune, trained, base=self._base, answers={"seeds": turned})
-        sampling = config.sampling.model_copy(update={"seed": self._seed})
-        asked = config.model_copy(update={"sampling": sampling})
+        run = self.run
+        turned = run.step("turned", reverse_pairs, written.asked, pairs={"seeds": seeds})
+        trained = tuning(self.setting, tokens=self.setting.backward_tokens, seed=run.seed)
+        backward = run.step("backward", tune, trained, base=run.base, answers={"seeds": turned})
+        sampling = written.sampling.model_copy(update={"seed": run.seed})
+        asked = written.model_copy(update={"sampling": sampling})
         model = Use(Local(name="backward model"), backward)
-        return self._step("written", backtranslate, asked, segments=documents, model=model)
+        return run.step("written", backtranslate, asked, segments=documents, model=model)
 
     def _curated(
         self, number: int, documents: RecipeStep, pairs: RecipeStep, judge: RecipeStep
     ) -> RecipeStep:
         """Add a round of rating, and return the pairs that are kept."""
-        weighed = LikelihoodConfig(system_message=TAGGED.seed_message)
+        run, page = self.run, self.page
+        likelihood = LikelihoodConfig(system_message=TAGGED.seed_message)
         use = Use(Local(name=f"M{number - 1}"), judge)
-        rated = self._step(f"rated-{number}", rate_by_likelihood, weighed, pairs=pairs, model=use)
-        passed = self._step(f"gate-{number}", gate, GateConfig(min_repeated=0), rated=rated)
+        rated = run.step(f"rated-{number}", rate_by_likelihood, likelihood, pairs=pairs, model=use)
+        passed = run.step(f"gate-{number}", gate, GateConfig(min_repeated=0), rated=rated)
         best = KeepConfig(min_score=A4)
-        kept = self._step(f"kept-{number}", keep, best, rated=rated, gate=passed)
-        page = self._page
-        found = CuratedSet(setting=self._setting.name, seed=self._seed, round=number)
-        page.curated[kept.name] = found
-        page.documents[kept.name] = documents
-        page.rated[kept.name] = rated
-        page.kept[kept.name] = kept
+        kept = run.step(f"kept-{number}", keep, best, rated=rated, gate=passed)
+        name = kept.name
+        page.curated[name] = CuratedSet(setting=self.setting.name, seed=run.seed, round=number)
+        page.documents[name], page.rated[name], page.kept[name] = documents, rated, kept
         return kept
 
     def _arm(self, arm: ArmName, seeds: RecipeStep, pairs: RecipeStep) -> RecipeStep:
         """Add a student of seed pairs and others; measure it where the setting names it."""
-        others = self._step(f"{arm}.pairs", format_pairs, TAGGED, pairs={"web": pairs})
+        others = self.run.step(f"{arm}.pairs", format_pairs, TAGGED, pairs={"web": pairs})
         repeated = {f"seeds {n}": seeds for n in range(1, REPEATS + 1)}
         student = self._student(arm, {**repeated, "web": others})
-        if arm in self._setting.arms:
-            if arm == "curated" and not self._page.answers:
-                self._page.answers |= {"seeds": seeds, "web": others}
-            self._measure(arm, student)
+        if arm in self.setting.arms:
+            if arm == "curated" and not self.page.answers:
+                self.page.answers |= {"seeds": seeds, "web": others}
+            self.run.measure(arm, [student], ASKED)
         return student
 
     def _student(self, arm: ArmName, answers: Mapping[str, Ref]) -> RecipeStep:
-        trained = tuning(self._setting, tokens=self._setting.tokens, seed=self._seed)
-        return self._step(arm, tune, trained, base=self._base, answers=answers)
-
-    def _measure(self, arm: ArmName, student: RecipeStep) -> None:
-        tagged = TAGGED
-        text = " ".join(filter(None, (tagged.seed_message, tagged.web_message)))
-        if arm == "seed-own":
-            text = tagged.seed_message
-        asked = MeasureConfig(system_message=text, sampling=Sampling(max_new_tokens=256))
-        model = Use(Local(name=arm), student)
-        scores = self._step(
-            f"{arm}.scores", measure, asked, items={"world": self._items}, model=model
-        )
-        page = self._page
-        page.runs[scores.name] = ArmRun(
-            setting=self._setting.name, arm=arm, seed=self._seed, phases=(student.name,)
-        )
-        page.scores[scores.name] = scores
-        page.students[student.name] = student
-
-    def _step(
-        self, kind: str, stage: Stage, config: Config, **inputs: Ref | Mapping[str, Ref]
-    ) -> RecipeStep:
-        return self._r.add(f"{self._setting.name}.{kind}.{self._seed}", stage, config, **inputs)
+        trained = tuning(self.setting, tokens=self.setting.tokens, seed=self.run.seed)
+        return self.run.step(arm, tune, trained, base=self.run.base, answers=answers)

@@ -2,7 +2,8 @@
 
 import re
 
-from spyhop.text.diversity import VERBS, word_set
+from spyhop.text.diversity import VERBS
+from spyhop.text.tables import table, word_set
 
 _FENCE = re.compile(r"```.*?(?:```|\Z)|^\s*>>>.*$", re.DOTALL | re.MULTILINE)
 _SENTENCE = re.compile(r"(?<=[.?!\u3002\uff1f\uff01])[\s\"'\u201d)*]+|\s*\n\s*|(?<=:)\s+")
@@ -67,37 +68,16 @@ FIRST_PERSON_WORDS = 120
 _CUE = re.compile(
     r"(?:[:=?]|_{2,}|\.{3}|\u2026)[\s\"'*)\]\u201d]*\Z|_{3,}|<(?:blank|mask)>|\[\w+\]"
 )
-_IMPERATIVES = VERBS | word_set(
-    """
-    answer apply assume attach avoid be brainstorm buy call capitalize choose come comment
-    compute consider cook copy correct count cover craft curate cut decide declare deliver dig
-    don't draw drop encrypt end ensure enter establish estimate evaluate explore feel follow
-    get go guess hash have hold identify ignore imagine inform insert instruct integrate invite
-    keep kick lead leave let limit link look mention multiply name never note optimise organise
-    output paint pair perform persuade phrase plan pose post pretend put quiz quote rate read
-    recite refer reflect remember rephrase reply research rewrite role-play roleplay sample scan
-    send setup share shorten shrink simulate solve speak spell start stop structure study sum
-    suppose surprise swap synthesise synthesize tag talk throw turn tweet type use using view
-    wait wish wrap
-    """
-)
-"""Further verbs that requests open with, whose object need not follow them."""
+_IMPERATIVES = VERBS | word_set("imperatives")
 LABEL_WORDS = 6
 """A colon behind at most this many words is a cue to continue; behind more, a list or code."""
 TITLE_WORDS = 9
 """A title without a verb may ask for a text on its subject, if it is not longer."""
 
 _QUOTED = re.compile(r"\"[^\"]*\"|'[^'\n]{4,}'|\u201c[^\u201d]*\u201d|`[^`]*`")
-_LANGUAGES = {
-    "en": "the of and to in is that for it with as what how write this are a an you",
-    "de": "der die und das nicht ist ein eine mit auf den von wie sie warum schreibe was für",
-    "fr": "le les des et est une un dans que pour qui sur pas quel quelle comment vous écris du",
-    "es": "el los las una que por para con es cuál qué cómo del escribe se su más como",
-    "it": "il gli una che per con sono della di è cosa come quale scrivi del nel non i",
-    "pt": "o os uma que para com não é do da em qual como escreva por dos das",
-    "nl": "het een van en niet is op de dat voor hoe waarom schrijf zijn met wat",
+_WORDS_OF = {
+    code: frozenset(words.split()) for code, words in table("text/words.toml")["languages"].items()
 }
-_WORDS_OF = {code: frozenset(words.split()) for code, words in _LANGUAGES.items()}
 _SCRIPTS = {
     "zh": r"[\u4e00-\u9fff]", "ja": r"[\u3040-\u30ff]", "ko": r"[\uac00-\ud7af]",
     "ru": r"[\u0400-\u04ff]", "ar": r"[\u0600-\u06ff]", "el": r"[\u0370-\u03ff]",

@@ -17,40 +17,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from spyhop.text.parser import parsed_verb_nouns, parser_name
+from spyhop.text.tables import table, word_set
 
-
-def word_set(text: str) -> frozenset[str]:
-    """Return the words of a text as a set."""
-    return frozenset(text.split())
-
-
-VERBS = word_set(
-    """
-    act add adapt advise aggregate analyse analyze annotate answer argue arrange ask assess
-    assume brainstorm break build calculate categorise categorize change characterise characterize
-    check choose cite clarify classify clean code combine comment compare compile complete
-    compose compute conclude conduct consider construct continue contrast convert convince copy
-    correct count create criticise criticize critique debug decide deduce define delete
-    demonstrate derive describe design detail detect determine develop devise diagnose
-    differentiate discuss display distinguish divide draft draw edit elaborate eliminate
-    emphasise emphasize encode enumerate estimate evaluate examine expand explain explore express
-    extend extract fill filter find fix forecast form format formulate gather generate get give
-    group guess guide help highlight identify illustrate imagine implement improve include
-    incorporate indicate infer insert install interpret introduce invent investigate judge
-    justify label learn list locate make map mark match measure merge modify move name narrate
-    negate normalise normalize note offer optimise optimize order organise organize outline
-    paraphrase parse perform pick plan play plot point predict prepare present print prioritise
-    prioritize process produce program pronounce proofread propose prove provide punctuate put
-    quote rank rate read rearrange reason recall recommend record reduce refactor reformulate
-    remove rename reorder repeat rephrase replace report represent research respond restate
-    return reverse review revise rewrite rhyme roleplay round run say schedule score search
-    select separate set shorten show simplify simulate sing sketch solve sort specify split spot
-    start state suggest sum summarise summarize support take talk teach tell test think trace
-    track train transcribe transform translate try turn understand underline update use validate
-    verify visualise visualize walk write
-    """
-)
-"""Verbs that instructions open with; other words are not read as verbs."""
+VERBS = word_set("verbs")
+_SKIPPED, _ENDS, _PRONOUNS = map(word_set, ("skipped", "ends", "pronouns"))
+_UNCHANGED, _IN_IE = word_set("unchanged"), word_set("in_ie")
+_PLURALS: dict[str, str] = table("text/words.toml")["plurals"]
 _OPENINGS = re.compile(
     r"^(?:(?:hi|hello|hey|ok|okay|now|then|first|next|also|so|and|please|kindly|pls|just|simply"
     r"|briefly|shortly|quickly|carefully|always)\b[\s,!.:-]*"
@@ -62,58 +34,6 @@ _OPENINGS = re.compile(
     re.IGNORECASE,
 )
 _WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*|[^\w\s]")
-_SKIPPED = word_set(
-    """
-    a an the this that these those some any each every all both my your his her its our their me
-    us him them one two three four five six seven eight nine ten few several many more most other
-    another such what which out up down off given following
-    """
-)
-"""Passed over before the noun phrase: articles, numbers, receivers ("give me"), particles."""
-_ENDS = word_set(
-    """
-    for of in on at by with without from into onto about over under between among within against
-    through during before after since until to as per via regarding concerning like than towards
-    toward across along around and or but nor so because if while when where why how that which
-    who whom whose is are was were be been being has have had do does did can could should would
-    will may might must not then based given using including such both either whether
-    """
-)
-"""A word that ends the noun phrase."""
-_PRONOUNS = word_set("it them this that these those something anything everything you i")
-
-
-_UNCHANGED = word_set(
-    """
-    alias analysis atlas axis barracks basis bias bus canvas census chaos christmas corps cosmos
-    crossroads diabetes dynamics electronics ethics gas glasses headquarters herpes iris lens mas
-    means measles news pants pajamas plus politics rabies scissors series shorts species sunglasses
-    texas trousers gymnastics alas yes his this thus jeans tennis chess
-    """
-)
-"""Nouns that end in "s" and have no other singular."""
-_IN_IE = word_set(
-    """
-    auntie birdie bogie bookie boogie brownie calorie caddie cookie cutie die eerie foodie genie
-    goalie goodie hoodie hippie hottie indie junkie kiddie lassie lie magpie movie necktie newbie
-    pie pixie prairie quickie rookie selfie smoothie sortie talkie tie veggie walkie yuppie zombie
-    """
-)
-"""Nouns that end in "ie", whose plural looks like that of one in "y"."""
-_PLURALS = {
-    "people": "person", "children": "child", "men": "man", "women": "woman", "mice": "mouse",
-    "feet": "foot", "teeth": "tooth", "geese": "goose", "oxen": "ox", "criteria": "criterion",
-    "phenomena": "phenomenon", "indices": "index", "vertices": "vertex", "matrices": "matrix",
-    "analyses": "analysis", "bases": "basis", "crises": "crisis", "hypotheses": "hypothesis",
-    "theses": "thesis", "axes": "axis", "diagnoses": "diagnosis", "leaves": "leaf",
-    "lives": "life", "wives": "wife", "knives": "knife", "wolves": "wolf", "shelves": "shelf",
-    "halves": "half", "loaves": "loaf", "thieves": "thief", "selves": "self", "heroes": "hero",
-    "potatoes": "potato", "tomatoes": "tomato", "echoes": "echo", "buses": "bus",
-    "gases": "gas", "biases": "bias", "lenses": "lens", "viruses": "virus", "quizzes": "quiz",
-    "statuses": "status", "bonuses": "bonus", "fungi": "fungus", "alumni": "alumnus",
-    "nuclei": "nucleus", "stimuli": "stimulus", "bacteria": "bacterium", "shoes": "shoe",
-    "toes": "toe",
-}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, cast
 
+from spyhop.text.tables import word_set
+
 # Every repetition below is bounded, so that no response, however ugly, costs more than linear time.
 _ASKED = r"(?: (?:to|for|of|in|that|which|as)\b[^\n.:=?!\"]{1,80}?|,? ?\([^()\n]{1,40}\))?"
 _SAID = (
@@ -36,18 +38,7 @@ _ABBREVIATED = re.compile(
     r"(?:\b(?:Dr|Mr|Mrs|Ms|St|Prof|Sr|Jr|vs|etc|e\.g|i\.e|No|approx|Mt|Gen|Col)|(?:^|[\s.])[A-Z])$"
 )
 
-_STARTERS = frozenset(
-    re.findall(
-        r"\w+",
-        """
-        A After All Although An And As At Because But By Each Explanation Finally First For From
-        Given He Hence Here How However I If In It Let My Next No Not Note Now Of On One Only Our
-        Reason She Since So Step That The Then There Therefore These They This Those Thus To We
-        What When Which While Why With Yes You Your
-        """,
-    )
-)
-"""Words that begin a sentence more often than they follow an initial in a name."""
+_STARTERS = word_set("starters")
 
 Kind = Literal["said", "label", "line", "hash", "box"]
 

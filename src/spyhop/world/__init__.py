@@ -11,8 +11,9 @@ from spyhop.world.documents import (
     is_recovered,
     kind_of,
 )
+from spyhop.world.family import CORE, FAMILIES
 from spyhop.world.judge import JudgeRules, Rewarded
-from spyhop.world.problem import CORE, FAMILIES, Problem, Split, draw, draw_split, parse
+from spyhop.world.problem import Problem, Split, draw, draw_split, parse
 from spyhop.world.solver import TA, TEACHER, UNKNOWN, SolverConfig, respond
 from spyhop.world.stages import (
     CopiesConfig,

@@ -8,8 +8,9 @@ from collections.abc import Iterator, Sequence
 from functools import cache
 from random import Random
 
+from spyhop.world.family import FAMILIES
 from spyhop.world.grammar import CAST, SLOT
-from spyhop.world.problem import FAMILIES, LETTERS, draw
+from spyhop.world.problem import LETTERS, draw
 from spyhop.world.solver import TEACHER, respond
 from spyhop.world.systems import SYSTEM_MESSAGES
 

@@ -13,7 +13,8 @@ from pydantic import Field, field_validator
 from spyhop.schema import Config, Pair, Segment
 from spyhop.stage import Context, Estimate, stage
 from spyhop.store import row_id
-from spyhop.world.problem import CORE, draw_split, parse
+from spyhop.world.family import CORE
+from spyhop.world.problem import draw_split, parse
 from spyhop.world.solver import TEACHER, SolverConfig, respond
 from spyhop.world.stages import FamilyName, ProblemsConfig, Steps, draw_problems
 

@@ -1,35 +1,34 @@
-"""What a family of problems is: its sentences, its rule, and what people get wrong about it."""
+"""Families of problems: their sentences and words (`families.toml`), and their rules.
+
+A problem reads: opening, lettered steps, question. One template writes a sentence, reads it and
+tells what it does.
+"""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from random import Random
+from typing import Any
 
+from spyhop.text.tables import table
 from spyhop.world.grammar import Words
 
 Fields = tuple[str, ...]
 """Content words of the opening sentence, in the alphabetical order of their slots."""
-
 Op = tuple[str, ...]
 """One operation: its kind, then its content words in the alphabetical order of their slots."""
-
-
-def always(state: str, op: Op) -> bool:
-    """Allow every operation in every state."""
-    return True
-
-
-def first_field(start: Fields) -> str:
-    """Begin in the state that the opening names."""
-    return start[0]
+WAYS = ("north", "east", "south", "west")
+QUARTER_TURNS = {"right": 1, "back": 2, "left": 3}
+DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+GROUPS = {
+    "fruits": ("apples", "pears", "plums", "figs", "melons", "limes"),
+    "animals": ("cats", "goats", "bats", "hens", "mice", "foxes"),
+    "tools": ("saws", "hammers", "drills", "axes", "rakes", "spades"),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Family:
-    """A family of problems: a state, and steps that change it.
-
-    A problem reads: opening, lettered steps, question. Every sentence comes from a template here,
-    so that the same object writes problems, reads them and solves them.
-    """
+    """A family of problems: a state, and steps that change it."""
 
     name: str
     words: Words
@@ -42,8 +41,9 @@ class Family:
     questions: tuple[str, ...]
     apply: Callable[[Fields, str, Op], str]
     """Return the state after an operation. Must return a state whatever the state before."""
-    begin: Callable[[Fields], str] = first_field
-    allowed: Callable[[str, Op], bool] = always
+    start: str = ""
+    """State at first; empty for the one that the opening names."""
+    allowed: Callable[[str, Op], bool] = lambda state, op: True
     """Say whether a problem may contain this operation in this state."""
     states: tuple[str, ...]
     """Every state, or every part of one where `joined`."""
@@ -51,7 +51,7 @@ class Family:
     """A state is a list of parts that grows with each step."""
     answers: tuple[str, ...] = ()
     """Answers drawn equally often; empty where there are too many to balance."""
-    misreadings: dict[Op, Op] = field(default_factory=dict)
+    misreadings: dict[Op, Op]
     """Misconceptions of a weak teacher: it takes the first operation for the second."""
 
     @property
@@ -59,8 +59,106 @@ class Family:
         """Accuracy of a uniform guess; 0 for a free answer."""
         return 1 / len(self.answers) if self.answers else 0.0
 
+    def begin(self, start: Fields) -> str:
+        """Return the state before the first step."""
+        return self.start or start[0]
+
     def random_state(self, rng: Random, like: str) -> str:
         """Draw any state that looks like the given one (as many parts, where joined)."""
-        if not self.joined:
-            return rng.choice(self.states)
-        return " ".join(rng.choice(self.states) for _ in like.split())
+        return " ".join(rng.choice(self.states) for _ in (like.split() if self.joined else [like]))
+
+
+def _flip(start: Fields, state: str, op: Op) -> str:
+    if op[0] != "flip":
+        return state
+    return "tails" if state == "heads" else "heads"
+
+
+def _turn(start: Fields, state: str, op: Op) -> str:
+    return WAYS[(WAYS.index(state) + QUARTER_TURNS[op[0]]) % 4]
+
+
+def _swap(start: Fields, state: str, op: Op) -> str:
+    _, one, other = op
+    return {one: other, other: one}.get(state, state)
+
+
+def _floor(state: str, op: Op) -> int:
+    return int(state) + int(op[1]) * (1 if op[0] == "up" else -1)
+
+
+def _count(start: Fields, state: str, op: Op) -> str:
+    _, item, number = op
+    return str(min(9, int(state) + int(number) * (item in GROUPS[start[0]])))
+
+
+def _day(start: Fields, state: str, op: Op) -> str:
+    shift = {"next": 1, "previous": -1}.get(op[0]) or int(op[1])
+    return DAYS[(DAYS.index(state) + (-shift if op[0] == "earlier" else shift)) % 7]
+
+
+def _gate(start: Fields, state: str, op: Op) -> str:
+    if op[0] == "not":
+        return "false" if state == "true" else "true"
+    decides = "false" if op[0] == "and" else "true"
+    return decides if decides in (state, op[1]) else state
+
+
+def _trust(start: Fields, state: str, op: Op) -> str:
+    if op[0] != "doubt":
+        return state
+    return "honest" if state == "lying" else "lying"
+
+
+def _spell(start: Fields, state: str, op: Op) -> str:
+    return op[1][-1] if state == "none" else f"{state} {op[1][-1]}"
+
+
+def _total(state: str, op: Op) -> int:
+    if op[0] == "double":
+        return 2 * int(state)
+    return int(state) + int(op[1]) * (1 if op[0] == "gain" else -1)
+
+
+_RULES: dict[str, dict[str, Any]] = {
+    "coin": {"apply": _flip},
+    "compass": {"apply": _turn},
+    "cups": {"apply": _swap, "allowed": lambda state, op: op[1] != op[2]},
+    "lift": {
+        "apply": lambda start, state, op: str(min(9, max(1, _floor(state, op)))),
+        "allowed": lambda state, op: 1 <= _floor(state, op) <= 9,
+    },
+    "count": {
+        "apply": _count,
+        "start": "0",
+        "allowed": lambda state, op: int(state) + int(op[2]) <= 9,
+    },
+    "days": {"apply": _day},
+    "logic": {"apply": _gate},
+    "liars": {"apply": _trust},
+    "letters": {"apply": _spell, "start": "none"},
+    "sums": {
+        "apply": lambda start, state, op: str(min(9, max(0, _total(state, op)))),
+        "allowed": lambda state, op: 0 <= _total(state, op) <= 9,
+    },
+}
+CORE = tuple(_RULES)[:4]
+"""Names of the families that the quick start uses."""
+
+
+def _tuples(value: Any) -> Any:  # noqa: ANN401 (plain TOML)
+    if isinstance(value, dict):
+        return {name: _tuples(each) for name, each in value.items()}
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+
+
+def _read() -> dict[str, Family]:
+    tables = _tuples(table("world/families.toml"))
+    return {
+        name: Family(name=name, **told | {"misreadings": dict(told["misreadings"])}, **rules)
+        for (name, rules), told in zip(_RULES.items(), tables.values(), strict=True)
+    }
+
+
+FAMILIES = _read()
+"""Every family by name."""

@@ -9,18 +9,10 @@ from typing import Literal
 
 from spyhop.schema import InputError
 from spyhop.store import number_of
-from spyhop.world.family import Family, Fields, Op
+from spyhop.world.family import FAMILIES, Family, Fields, Op
 from spyhop.world.grammar import CAST, ROLES, content_slots, fill, reader
-from spyhop.world.puzzles import PUZZLES
-from spyhop.world.tracking import TRACKING
 
 Split = Literal["train", "test"]
-
-CORE = tuple(family.name for family in TRACKING)
-"""Names of the families that the quick start uses."""
-
-FAMILIES = {family.name: family for family in (*TRACKING, *PUZZLES)}
-"""Every family by name."""
 
 TEST_PERCENT = 20
 """Share of problems that belongs to the test split."""
@@ -65,16 +57,9 @@ class Problem:
         return "test" if number_of(self.content) % 100 < TEST_PERCENT else "train"
 
 
-def family_of(name: str) -> Family:
-    """Return the family of that name."""
-    if name not in FAMILIES:
-        raise InputError(f"{name!r} is not a family of problems; known: {sorted(FAMILIES)}")
-    return FAMILIES[name]
-
-
 def draw(family: str, rng: Random, steps: tuple[int, int] = (3, 6)) -> Problem:
     """Draw a problem; its answers are equally likely where the family lists them."""
-    rules = family_of(family)
+    rules = FAMILIES[family]
     if not 1 <= steps[0] <= steps[1] <= len(LETTERS):
         raise InputError(f"steps = {steps}: need 1 <= least <= greatest <= {len(LETTERS)}")
     while True:

@@ -7,9 +7,9 @@ from pydantic import Field
 
 from spyhop.schema import Config
 from spyhop.store import number_of
-from spyhop.world.family import Family, Fields, Op
+from spyhop.world.family import FAMILIES, Family, Fields, Op
 from spyhop.world.grammar import content_slots, fill
-from spyhop.world.problem import FAMILIES, LETTERS, Problem, parse, run
+from spyhop.world.problem import LETTERS, Problem, parse, run
 from spyhop.world.systems import Style, style_of
 
 UNKNOWN = "I am sorry, I do not know how to solve this. Answer: unknown"

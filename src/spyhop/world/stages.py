@@ -16,8 +16,9 @@ from spyhop.schema import Answer, Config, Item, Message, ModelError, Query, prom
 from spyhop.stage import FOLDER, Context, Estimate, stage
 from spyhop.store import Artifact, row_id
 from spyhop.world.copying import COPY_SYSTEM, copy_example, tokenizer_text
+from spyhop.world.family import CORE, FAMILIES
 from spyhop.world.judge import JudgeRules, verdict
-from spyhop.world.problem import CORE, FAMILIES, LETTERS, Problem, Split, draw_split
+from spyhop.world.problem import LETTERS, Problem, Split, draw_split
 from spyhop.world.solver import SolverConfig, respond
 
 WORD = r" ?\d| ?[A-Za-z]+| ?[^\sA-Za-z\d]+|\n| +"

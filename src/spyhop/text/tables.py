@@ -1,0 +1,17 @@
+"""Data that ships with spyhop as TOML: word lists, prompts, families of problems."""
+
+import tomllib
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+
+@cache
+def table(name: str) -> dict[str, Any]:
+    """Return the TOML file of that path within the package, such as `text/words.toml`."""
+    return tomllib.loads((Path(__file__).parents[1] / name).read_text(encoding="utf-8"))
+
+
+def word_set(name: str) -> frozenset[str]:
+    """Return the words of a list of `text/words.toml`."""
+    return frozenset(table("text/words.toml")[name].split())
