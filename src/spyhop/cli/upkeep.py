@@ -21,7 +21,7 @@ def doctor(
     ] = False,
     out: Out = None,
 ) -> None:
-    """Check that a teacher is reachable, and prove what it can do: key, reply, capabilities.
+    """Check that a teacher is reachable, and prove what it can do.
 
     About ten small requests are sent to each endpoint; their cost is stated before and after.
     """
