@@ -17,6 +17,7 @@ from spyhop.evaluate.comparison import PairedResult
 from spyhop.evaluate.task import Metric
 from spyhop.schema import Config, Item, Row
 from spyhop.stage import Context, Estimate, stage
+from spyhop.statistics import detectable_difference
 from spyhop.store import Artifact
 
 LEDGER = ".scorings.sqlite"
@@ -29,11 +30,15 @@ CREATE TEMP TABLE asked (item INTEGER PRIMARY KEY);
 """
 
 
+DISCORDANT = 0.3
+"""Assumed before a run: share of items that only one of two models gets right."""
+
+
 class SealConfig(Config):
     """A comparison that is declared before test items are scored."""
 
     metric: Metric = "accuracy"
-    """Primary metric."""
+    """Primary metric. The suites that have it decide; the others are exploratory."""
     arms: tuple[str, ...] = Field(min_length=2)
     """Names of the models that are compared; differences are to the first one."""
     smallest_difference: float = Field(gt=0, lt=1)
@@ -45,6 +50,11 @@ class Seal(Row):
 
     num_before: int
     """Most earlier scorings of one of the items, by any model."""
+    num_items: int
+    """Items that decide."""
+    detectable: float | None = None
+    """Smallest difference that a paired test can be expected to find on these items, before any
+    was scored: at power 0.8, where `DISCORDANT` of the items tell the models apart."""
 
 
 def plan_seal(config: SealConfig, items: Mapping[str, Estimate]) -> Estimate:
@@ -52,11 +62,16 @@ def plan_seal(config: SealConfig, items: Mapping[str, Estimate]) -> Estimate:
     return Estimate(rows=1)
 
 
-@stage(version=1, writes=Seal, plan=plan_seal)
+@stage(version=2, writes=Seal, plan=plan_seal)
 def seal(ctx: Context, config: SealConfig, *, items: Mapping[str, Artifact]) -> Iterator[Seal]:
     """Declare a comparison. Steps that score the items take the declaration as an input."""
     ids = [item.id for artifact in items.values() for item in artifact.rows(Item)]
-    yield Seal(id="seal", num_before=_count(ctx.root, ids)[0])
+    smallest = detectable_difference(len(ids), DISCORDANT)
+    found = Seal(
+        id="seal", num_before=_count(ctx.root, ids)[0], num_items=len(ids), detectable=smallest
+    )
+    ctx.notice(_power(found))
+    yield found
 
 
 def note_scoring(ctx: Context, model: str, ids: Sequence[str]) -> None:
@@ -112,7 +127,7 @@ def seal_state(scores: Mapping[str, Artifact], sealed: Artifact | None = None) -
     again = [name for name in config.arms if counts.get(name, {}).get(BY_MODEL)]
     told = (
         f"metric {config.metric}, {' against '.join(config.arms)}, smallest difference of interest "
-        f"{100 * config.smallest_difference:g} points"
+        f"{100 * config.smallest_difference:g} points, {_power(declared)}"
     )
     if declared.num_before:
         text = f"exploratory, scored {_times(num)}; {told}, declared after earlier scorings"
@@ -123,6 +138,15 @@ def seal_state(scores: Mapping[str, Artifact], sealed: Artifact | None = None) -
     else:
         return SealState(True, num, f"confirmatory: {told}, declared before any item was scored")
     return SealState(False, num, text)
+
+
+def _power(declared: Seal) -> str:
+    size = declared.detectable
+    found = "no difference" if size is None else f"a difference of {100 * size:.1f} points"
+    return (
+        f"{declared.num_items:,} items can be expected to show {found} (if {DISCORDANT:.0%} of "
+        "them tell two models apart)"
+    )
 
 
 def of_interest(found: PairedResult, smallest: float) -> str:

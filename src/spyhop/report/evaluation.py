@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
+from statistics import mean
 from typing import Any
 
 from markupsafe import Markup
@@ -37,7 +38,8 @@ from spyhop.store import Artifact
 
 CAPTION = (
     "Form: where the cue of the answer is, or likelihood, and the metric unless it is accuracy. "
-    "Strict: accuracy under the Orca paper's rule, the first capital letter. Budget: new tokens. "
+    "Strict: accuracy under the Orca paper's rule, the first capital letter. Length: mean tokens "
+    "of a response, budget: the most. "
     "Against guessing: an exact test. A rate is red where the items that it touches could reverse "
     "the sign of the difference to the first model; for the first model itself, to guessing."
 )
@@ -153,8 +155,8 @@ def suite_section(
     tasks = {name: own if len(own) > 2 else own[:1] for name, own in found.items()}
     for name, own in tasks.items():
         if len(own) > 1:
-            mean = cell(macro_average(own), "%")
-            section.text(f"{name}: macro average over {len(own) - 1} tasks {mean} %.")
+            macro = cell(macro_average(own), "%")
+            section.text(f"{name}: macro average over {len(own) - 1} tasks {macro} %.")
     topics = {name: topics for name, own in found.items() if (topics := by_topic(own))}
     for groups, kind in ((tasks, "task"), (topics, "topic")):
         if groups:
@@ -242,8 +244,9 @@ def add_differences(
         if len(some) <= MOST_BARS and any(each.low is not None for each in some):
             section.chart(draw_differences(some), f"{other} minus {one}, with 95 % intervals.")
     more = {}
-    if sealed is not None:
-        smallest = SealConfig.model_validate(sealed.record.config).smallest_difference
+    declared = None if sealed is None else SealConfig.model_validate(sealed.record.config)
+    if declared is not None and found[first][0].protocol.metric == declared.metric:
+        smallest = declared.smallest_difference
         more["smallest of interest"] = [of_interest(each, smallest) for _, each in results]
     section.table(differences_table(results, more))
 
@@ -284,6 +287,7 @@ def _score_row(score: TaskScores) -> dict[str, Any]:
         "against guessing": AGAINST_GUESSING[score.against_guessing] if score.chance else None,
         "strict %": score.strict,
         **{f"{name} %": score.rate(name) for name in RATES},
+        "length": round(mean(e.response_tokens for e in score.scores)) if is_written else None,
         "budget": protocol.sampling.max_new_tokens if is_written else None,
         "other metrics %": ", ".join(more),
     }

@@ -48,6 +48,7 @@ def page(
     shared: Artifact | None = None,
     probes: Mapping[str, Artifact] | None = None,
     audits: Mapping[str, Artifact] | None = None,
+    sealed: Artifact | None = None,
 ) -> None:
     """Write the page and the results of one run.
 
@@ -62,12 +63,13 @@ def page(
         shared: What the answers contain of the items.
         probes: Probes by the student's name.
         audits: Imitation audits of the student, by the judge.
+        sealed: The declaration that the scores were made under.
     """
     seen = None if shared is None else seen_items(list(shared.rows(ItemOverlap)))
     sections = []
     if scores:
         student = next((name for name in config.phases if name in scores), "")
-        sections += scores_sections(scores, items or {}, seen=seen, student=student)
+        sections += scores_sections(scores, items or {}, seen=seen, sealed=sealed, student=student)
     if scores and items:
         sections.append(items_section(ctx.out, items, scores))
         sections.append(audit_section(audits))
