@@ -26,7 +26,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         ),
         "init": ("recipes", "Write a recipe and example files for your own data."),
         "recipes": ("recipes", "List the recipes, or the settings of one."),
-        "doctor": ("upkeep", "Check that a teacher is reachable: key, connection, reply, disk."),
+        "doctor": ("upkeep", "Check that a teacher is reachable, and prove what it can do."),
     },
     "Recipes": {
         "plan": ("recipes", "Estimate rows, requests, tokens, dollars and hours of a run."),

@@ -12,7 +12,7 @@ from spyhop.store import Entry, Inventory
 
 
 def doctor(teacher: Path, quick: bool = False, store: Path | None = None) -> None:
-    """Check that a teacher is reachable, and prove what it can do: key, reply, capabilities.
+    """Check that a teacher is reachable, and prove what it can do.
 
     About ten small requests are sent to each endpoint; their cost is stated before and after.
     """
