@@ -88,7 +88,6 @@ COMMANDS = {
         "--dropped",
         "--format",
         "--mask",
-       
         "--out",
         "--recipe",
         "--rows",
