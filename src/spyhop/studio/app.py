@@ -22,6 +22,7 @@ from spyhop.schema import ArtifactError, InputError, SpyhopError
 from spyhop.studio import (
     pages_chat,
     pages_compare,
+    pages_follow,
     pages_label,
     pages_replies,
     pages_rows,
@@ -32,14 +33,9 @@ from spyhop.studio.safety import Guard, is_loopback
 from spyhop.studio.site import Site, page, stores_by_name
 
 PAGES: tuple[ModuleType, ...] = (
-    pages_runs,
-    pages_rows,
-    pages_compare,
-    pages_vote,
-    pages_label,
-    pages_chat,
+    pages_runs, pages_rows, pages_follow, pages_compare, pages_vote, pages_label, pages_chat,
     pages_replies,
-)
+)  # fmt: skip
 """Each offers `routes`; its `nav` is a list of title and address."""
 STATIC = Path(__file__).parent / "static"
 PORT = 8777

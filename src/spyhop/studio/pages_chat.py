@@ -20,7 +20,6 @@ from spyhop.models import Sampling, read_teacher
 from spyhop.models.voices import Voice, voices
 from spyhop.runtime import Runtime
 from spyhop.schema import InputError, Message, SpyhopError
-from spyhop.studio.lookup import artifacts, steps_of
 from spyhop.studio.site import page, site_of
 
 nav = [("Chat", "/chat")]
@@ -64,7 +63,6 @@ async def reply(request: Request) -> Response:
 def _reply(request: Request, form: Mapping[str, str]) -> Response:
     number, place = int(form["number"]), int(form["place"])
     name, prefill = form[PLACES[place]], form.get("prefill", "")
-    values = {"number": number, "place": place, "name": name, "prefill": prefill}
     history = [
         Message(role=role, content=form[key])
         for turn in range(number) if form.get(f"said-{place}-{turn}")
@@ -81,7 +79,7 @@ def _reply(request: Request, form: Mapping[str, str]) -> Response:
             try:
                 found = voice.ask(form.get("system", ""), form[f"asked-{number}"], prefill)
             except SpyhopError:  # it would refuse further requests, as a run has to
-                site_of(request).kept["voices"].pop(name)[0].close()
+                site_of(request).voices.pop(name)[0].close()
                 raise
         error = found.error or ""
     except ValidationError as problem:
@@ -89,24 +87,28 @@ def _reply(request: Request, form: Mapping[str, str]) -> Response:
     except (SpyhopError, ValueError) as problem:
         found, error = None, str(problem).removesuffix("; run again to request them")
     seconds = time.monotonic() - began
-    return page(request, "chat_reply.html", reply=found, error=error, seconds=seconds, **values)
+    return page(
+        request, "chat_reply.html", reply=found, error=error, seconds=seconds, number=number,
+        place=place, name=name, prefill=prefill,
+    )  # fmt: skip
 
 
 def _models(request: Request) -> dict[str, str]:
     """Return the models that can be asked, by what the browser calls them."""
     site = site_of(request)
     found = {f"model/{name}": name for name in site.models}
-    for store, root in site.stores.items():
-        steps = steps_of(root)
-        for artifact in artifacts(root, "train.*"):
-            if (artifact.path / "model.safetensors").exists():
-                found[f"{store}/{artifact.name}"] = f"{store}: {steps.get(artifact.name, artifact)}"
+    for store in site.stores:
+        steps = site.catalog(store).steps()
+        for each in site.catalog(store).artifacts():
+            if each.record.stage.startswith("train.") and "model.safetensors" in each.record.files:
+                found[f"{store}/{each.name}"] = f"{store}: {steps.get(each.name, [each.name])[0]}"
     return found
 
 
 def _voice(request: Request, name: str) -> Voice:
     """Return a model that is ready to answer; the last two stay open."""
-    site, opened = site_of(request), site_of(request).kept.setdefault("voices", {})
+    site = site_of(request)
+    opened = site.voices
     if name not in opened:
         for other in list(opened)[:-1]:
             opened.pop(other)[0].close()

@@ -38,9 +38,8 @@ def reply(request: Request) -> Response:
     sent = {request_key("generate", sampling, each): (each, sampling)
             for each, sampling in _sent(artifact, row)}  # fmt: skip
     text = "" if sent else (row.get("reason") or (row.get("rating") or {}).get("reason") or "")
-    found, failed = None, []
-    if model is not None:
-        found, failed = history(artifact.path.parent, model.digest, list(sent), text)
+    identity = model.digest if model else ""
+    found, failed = history(artifact.path.parent, identity, list(sent), text)
     request_sent = sent.get(found.key if found else "", next(iter(sent.values()), None))
     return page(
         request, "reply.html", artifact=artifact, row=row, model=model, answered=found,
@@ -63,10 +62,10 @@ def _sent(artifact: Artifact, row: Mapping[str, Any]) -> Iterator[Sent]:
                                  (config.sampling, number + config.num_samples)):  # fmt: skip
             yield ModelRequest(id=row["id"], messages=asked, sample_index=sample), sampling
     elif artifact.record.stage == "evaluate.measure" and row["finish_reason"] != "likelihood":
-        config = MeasureConfig.model_validate(artifact.record.config)
+        measured = MeasureConfig.model_validate(artifact.record.config)
         for source in made_from(artifact, "items"):
             for item in map(Item.model_validate, rows_by_id(source, [row["id"]]).values()):
-                protocol = config.protocol(item.suite)
+                protocol = measured.protocol(item.suite)
                 yield request_of(item, row["sample_index"], protocol), protocol.sampling
 
 

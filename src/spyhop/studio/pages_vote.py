@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from pydantic import ValidationError
 from pydantic_core import from_json
@@ -119,11 +119,12 @@ def _pairs(request: Request) -> tuple[tuple[str, str], list[VotePair]]:
     first, second = artifact_of(request, "first"), artifact_of(request, "second")
     screening = _file(request).with_name("screening.jsonl")
     changed = screening.stat().st_mtime_ns if screening.exists() else 0
-    kept, key = site_of(request).kept, ("vote", first.digest, second.digest, changed)
-    if key not in kept:
-        pairs = _matched(first, second)
-        kept[key] = [*pairs, *(read_screening(screening) if changed else [])]
-    return names_of(first, second), kept[key]
+
+    def make() -> list[VotePair]:
+        return [*_matched(first, second), *(read_screening(screening) if changed else [])]
+
+    pairs = site_of(request).keep(("vote", first.digest, second.digest, changed), make)
+    return names_of(first, second), cast(list[VotePair], pairs)
 
 
 def _matched(first: Artifact, second: Artifact) -> list[VotePair]:
