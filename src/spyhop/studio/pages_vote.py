@@ -58,7 +58,7 @@ def votes(request: Request) -> Response:
     return JSONResponse([row for row in people_rows(_file(request)) if row["judge"] == rater])
 
 
-async def cast(request: Request) -> Response:
+async def receive(request: Request) -> Response:
     """Write a vote, or remove one without a winner; it is on disk when the browser hears of it."""
     body = await request.body()
     try:
@@ -148,6 +148,6 @@ routes = [
     Route("/vote", choose),
     Route("/vote/{store}/{first}/{second}", vote),
     Route("/vote/{store}/{first}/{second}/votes", votes),
-    Route("/vote/{store}/{first}/{second}/votes", cast, methods=["POST"]),
+    Route("/vote/{store}/{first}/{second}/votes", receive, methods=["POST"]),
     Route("/vote/{store}/{first}/{second}/result", result),
 ]
