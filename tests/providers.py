@@ -149,7 +149,7 @@ class Provider:
         schema = body.get("output_config", {}).get("format")
         last = body["messages"][-1]["content"]
         text = last if isinstance(last, str) else "".join(block["text"] for block in last)
-        said = self._said(text, place, schema and schema["schema"])
+        said = self._said(text, place, schema and schema["schema"], is_begun=roles[-1] != "user")
         if not isinstance(said, str):
             return said if isinstance(said, tuple) else (200, said)
         content = [{"type": "text", "text": said}]
@@ -202,7 +202,10 @@ class Provider:
         num_words = len(" ".join(part["text"] for part in parts).split())
         cached = num_words // 2 if start in self._cached and num_words > LEAST_CACHED else 0
         self._cached.add(start)
-        said = self._said(parts[-1]["text"], place, how.get("responseJsonSchema"))
+        said = self._said(
+            parts[-1]["text"], place, how.get("responseJsonSchema"), how.get("seed"),
+            is_begun=roles[-1] != "user",
+        )  # fmt: skip
         if not isinstance(said, str):
             return said if isinstance(said, tuple) else (200, said)
         num, thoughts = how.get("candidateCount", 1), how.get("thinkingConfig")
@@ -228,11 +231,23 @@ class Provider:
             "modelVersion": "m",
         }  # fmt: skip
 
-    def _said(self, text: str, place: int, schema: dict[str, Any] | None) -> Any:
+    def _said(
+        self,
+        text: str,
+        place: int,
+        schema: dict[str, Any] | None,
+        seed: int | None = None,
+        *,
+        is_begun: bool,
+    ) -> Any:
         if self.say is not None:
             return self.say(text, place)
         if schema is not None and "schema" not in self.ignores:
             names = schema.get("properties", {})
             kinds = {"integer": 3, "string": "yes", "boolean": True}
             return json.dumps({name: kinds.get(each.get("type")) for name, each in names.items()})
+        if is_begun and "prefill" not in self.ignores:
+            return " 4, 5, 6"
+        if "random" in text:
+            return f"re: {place if 'seed' in self.ignores else seed} {text}"
         return f"re: {text}"

@@ -168,7 +168,7 @@ def test_an_evaluation_killed_twice_equals_a_fresh_one(cli, place: Path):
         assert (place / "killed" / name).read_bytes() == (place / "fresh" / name).read_bytes()
 
 
-def test_a_declared_metric_is_that_of_every_suite(cli, place: Path):
+def test_a_declared_metric_is_that_of_a_suite(cli, place: Path):
     sealed = ("--set", "sealed.arms=['base','other']", "--set", "sealed.smallest_difference=0.1")
     declared = (*sealed, "--set", "sealed.metric=f1")
     _refused(cli(*_command(*declared), "other"), r"sealed\.metric = 'f1': questions has 'accuracy'")
@@ -177,6 +177,7 @@ def test_a_declared_metric_is_that_of_every_suite(cli, place: Path):
     assert re.search(r"^confirmatory: metric accuracy, base against other", told, re.M)
     page = (place / "out" / "runs" / "eval" / "report" / "report.html").read_text()
     assert "Confirmatory" in page and "smallest of interest" in page
+    assert "10 items can be expected to show no difference" in told and "note sealed" in told
 
 
 def test_a_model_without_a_chat_template_is_asked_in_blocks_and_noted(cli, place: Path):

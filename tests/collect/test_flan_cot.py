@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from spyhop.collect import FlanCotConfig, read_flan_cot, read_rationales
+from spyhop.collect import FlanCotConfig, RationalesConfig, read_flan_cot, read_rationales
 from spyhop.models.replay import Recorded
 from spyhop.schema import InputError, Query
 from spyhop.store import Artifact, Source
@@ -47,10 +47,33 @@ def test_ids_do_not_depend_on_the_place(tmp_path: Path):
 def test_rationales_are_recorded_answers(tmp_path: Path):
     (tmp_path / "cot.tsv").write_text(GOOD)
     source = Source(tmp_path / "cot.tsv").open(tmp_path)
-    made = read_rationales.run(tmp_path, FlanCotConfig(), folder=source)
+    made = read_rationales.run(tmp_path, RationalesConfig(), folder=source)
     (row,) = made.rows(Recorded)
     assert row.response == "One and one are two.\nThe answer is (A)."
     assert row.query.startswith("What is 1 + 1?\nOptions:")
+
+
+def test_style_is_anothers_rationale_before_the_right_answer(tmp_path: Path):
+    for name, num in (("a", 5), ("b", 1)):
+        lines = [f"Q{n}{name}?\tA{n}\tBecause of {n}{name}." for n in range(num)]
+        (tmp_path / f"{name}.tsv").write_text("\n".join(lines))
+    (tmp_path / "cot").mkdir()
+    for name in "ab":
+        (tmp_path / f"{name}.tsv").rename(tmp_path / "cot" / f"{name}.tsv")
+    source = Source(tmp_path / "cot").open(tmp_path)
+    own, other = (
+        read_rationales.run(tmp_path, RationalesConfig(of_others=swap), folder=source)
+        for swap in (False, True)
+    )
+    assert own.num_rows == 6 and other.record.dropped == {"no_other": 1}
+    plain = {row.id: row for row in own.rows(Recorded)}
+    styled = list(other.rows(Recorded))
+    for row in styled:
+        rationale, cue = row.response.split("\n")
+        assert rationale != plain[row.id].response.split("\n")[0]
+        assert cue == plain[row.id].response.split("\n")[1] and row.query == plain[row.id].query
+    texts = {row.response.split("\n")[0] for row in styled}
+    assert texts == {f"Because of {n}a." for n in range(5)}
 
 
 @pytest.mark.parametrize(
@@ -93,7 +116,7 @@ def test_the_published_files(data_dir: Path, tmp_path: Path):
         ids.add(row.id)
     assert tasks == COUNTS
     assert made.num_rows == len(ids) == sum(COUNTS.values()) == 33_443
-    recorded = read_rationales.run(tmp_path, FlanCotConfig(), folder=source)
+    recorded = read_rationales.run(tmp_path, RationalesConfig(), folder=source)
     assert recorded.num_rows == 33_443
 
 

@@ -4,9 +4,17 @@ from typing import Any
 
 import pytest
 
+import providers
+from asking import opened
+from providers import Provider
 from server import KEY, Limits, Server, each, in_order
-from spyhop.models import read_teacher
+from spyhop.models import Reply, Request, Sampling, Service, read_teacher
+from spyhop.models.capabilities import lacks
 from spyhop.models.doctor import CapabilityCheck, doctor
+from spyhop.models.endpoint import Remote
+from spyhop.models.probes import request
+from spyhop.models.teacher import Teacher
+from spyhop.schema import ModelError
 
 
 @pytest.fixture(autouse=True)
@@ -14,14 +22,15 @@ def _key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TOY_KEY", KEY)
 
 
-def _found(root: Path, url: str, more: str = "", top: str = "") -> dict[str, CapabilityCheck]:
+def _found(
+    root: Path, url: str, more: str = "", top: str = "", *, is_quick: bool = True
+) -> dict[str, CapabilityCheck]:
     """Return the findings by their last word."""
     path = root / "teacher.toml"
     key = "" if "key_env" in more else 'key_env = "TOY_KEY"\n'
     path.write_text(f'model = "teacher"\n{top}\n[[endpoints]]\nurl = "{url}"\n{key}{more}')
-    found = list(doctor(read_teacher(path), root / "store"))
+    found = list(doctor(read_teacher(path), root / "store", is_quick=is_quick))
     assert not any(KEY in each.text or "\n" in each.text for each in found)
-    assert not (root / "store").exists()
     return {finding.name.split(" ")[-1]: finding for finding in found}
 
 
@@ -33,11 +42,12 @@ def test_a_healthy_endpoint(tmp_path: Path):
     with Server() as server:
         found = _found(tmp_path, server.url)
         (entry,) = server.entries()
-    assert (entry.output_reserved, entry.is_billed) == (1, True)
-    names = "versions disk key connection answer limits log-probabilities usage"
-    assert list(found) == names.split() and not _bad(found)
+    assert (entry.output_reserved, entry.is_billed) == (16, True)
+    names = "versions disk key connection answer limits usage temperature top_p seed"
+    assert list(found) == [*names.split(), "log-probabilities", "cost"] and not _bad(found)
     assert found["key"].text == "TOY_KEY is set"
-    assert found["answer"].text.startswith("200 in 0.")
+    assert found["answer"].text == "200, finish_reason stop"
+    assert found["cost"].text.startswith("1 requests, ")
     assert found["log-probabilities"].text == "given"
     assert found["usage"].text.startswith("given: ")
     assert "aiohttp 3" in found["versions"].text and "GB free at" in found["disk"].text
@@ -145,7 +155,144 @@ def test_log_probabilities_may_be_refused_or_left_out(tmp_path: Path):
         assert len(server.entries()) == 2
         found_omitted = _found(tmp_path, server.url, top='omit = ["logprobs"]')
     assert not _bad(found) and found["log-probabilities"].text.startswith("refused (400")
-    assert found_omitted["log-probabilities"].text == "not requested (omit)"
+    assert found_omitted["log-probabilities"].text == "not sent (omit)"
+
+
+# ---------------------------------------------------------------- capabilities
+
+
+def _proved(root: Path, server: Provider, more: str = "", top: str = "") -> dict[str, Any]:
+    """Whether each capability was found, and the findings."""
+    key = f'api = "{server.api}"\nkey_env = "TOY_KEY"\n'
+    found = _found(root, server.url, key + more, top, is_quick=False)
+    return {name: each.has for name, each in found.items()} | {"found": found}
+
+
+@pytest.fixture
+def native(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOY_KEY", providers.KEY)
+
+
+def _lacks(root: Path, top: str = "") -> dict[str, str]:
+    teacher = read_teacher(root / "teacher.toml")
+    assert teacher.service is not None and isinstance(teacher.config, Remote)
+    return lacks(root / "store", teacher.config, teacher.service.endpoints[0])
+
+
+def test_an_anthropic_endpoint_is_proved_and_priced(tmp_path: Path, native: None):
+    prices = "usd_per_million_prompt = 3.0\nusd_per_million_response = 15.0"
+    with Provider("anthropic") as server:
+        found = _proved(tmp_path, server, prices)
+        assert len(server.calls) == 6
+    names = ["temperature", "top_p", "schema", "prefill", "cache"]
+    assert [name for name in names if found[name]] == names
+    assert not any(found[name] for name in ("seed", "n", "log-probabilities", "thinking"))
+    checks = found["found"]
+    assert re.fullmatch(r"9 requests, at most \$0.1\d+ .*", checks["proofs"].text)
+    assert re.fullmatch(r"6 requests, [\d,]+ prompt .* tokens, \$0.0\d+", checks["cost"].text)
+    assert "of a repeated prompt" in checks["cache"].text
+    assert _lacks(tmp_path)["seed"] == "the Messages API has none"
+    assert "no thoughts" in _lacks(tmp_path)["thinking"]
+
+
+@pytest.mark.parametrize(
+    ("ignores", "lost"),
+    [((), []), (("n", "schema", "prefill"), ["n", "schema", "prefill"]), (("seed",), [])],
+)
+def test_a_gemini_endpoint_is_proved(tmp_path: Path, native: None, ignores, lost: list[str]):
+    with Provider("gemini", ignores=ignores, thinks=True) as server:
+        found = _proved(tmp_path, server)
+    names = ["temperature", "top_p", "seed", "log-probabilities", "n", "schema", "prefill", "cache"]
+    assert [name for name in names if not found[name]] == lost
+    assert "7 tokens counted, text not returned" in found["found"]["thinking"].text
+    text = "accepted" if "seed" in ignores else "equal seeds gave equal"
+    assert text in found["found"]["seed"].text
+
+
+@pytest.mark.parametrize(
+    ("api", "refused", "names"),
+    [
+        ("anthropic", {"temperature": "`temperature` is deprecated"}, ["temperature"]),
+        ("anthropic", {"top_p": "`temperature` and `top_p` cannot both be specified"}, ["top_p"]),
+        ("anthropic", {"prefill": "This model does not support assistant message prefill"},
+         ["prefill"]),
+        ("gemini", {"responseLogprobs": "Logprobs is not enabled for models/m"},
+         ["log-probabilities"]),
+        ("gemini", {"temperature": "temperature: no", "topP": "topP: no", "seed": "seed: no"},
+         ["temperature", "top_p", "seed"]),
+        ("gemini", {"candidateCount": "Multiple candidates is not enabled"}, ["n"]),
+    ],
+)  # fmt: skip
+def test_refused_fields_are_found_and_stages_that_need_them_refused(
+    tmp_path: Path, native: None, api: str, refused: dict[str, str], names: list[str]
+):
+    with Provider(api, refuses=refused) as server:
+        found = _proved(tmp_path, server, "max_n = 2" if "n" in names else "")
+        assert not _bad(found["found"])
+        num = len(server.calls)
+        teacher = read_teacher(tmp_path / "teacher.toml")
+        assert isinstance(teacher.config, Remote) and teacher.service is not None
+        sampling = Sampling(temperature=0.5, top_p=0.5, log_probability="log" in names[0])
+        begun = "Once" if "prefill" in names else ""
+        asked = [request("x", continuation=begun)]
+        with pytest.raises(ModelError, match=rf"{names[0]}, which \S+ does not have \(doctor, "):
+            _generate(tmp_path, teacher, asked, sampling)
+        assert len(server.calls) == num  # nothing was sent
+        config = teacher.config.model_copy(update={"omit": ("temperature", "top_p", "seed")})
+        service = Service(endpoints=[teacher.service.endpoints[0].model_copy(update={"max_n": 1})])
+        plain = Teacher(config, service=service)
+        (reply,) = _generate(tmp_path, plain, [request("x")], Sampling(temperature=0.5, top_p=0.5))
+        assert reply.ending == "whole"
+    for name in names:
+        assert found[name] is False, name
+
+
+def _generate(root: Path, teacher: Teacher, asked: list[Request], how: Sampling) -> list[Reply]:
+    assert isinstance(teacher.config, Remote) and teacher.service is not None
+    with opened(root / "store", teacher.service, remote=teacher.config) as (model, _):
+        return list(model.generate(asked, how))
+
+
+def test_a_field_for_tokens_that_is_refused_is_named(tmp_path: Path):
+
+    with Server() as server:
+        answered = server.service._chat
+
+        def chat(deployment: Any, headers: Any, body: bytes, *rest: Any) -> Any:
+            if b'"max_tokens"' in body:
+                body = body.replace(b'"max_tokens":', b'"max_completion_tokens instead":')
+            return answered(deployment, headers, body, *rest)
+
+        server.service._chat = chat  # type: ignore[method-assign]
+        found = _found(tmp_path, server.url)
+    assert _bad(found) == ["tokens_field"]
+    assert 'set tokens_field = "max_completion_tokens"' in found["tokens_field"].text
+
+
+def test_what_an_api_never_has_is_refused_before_doctor_ran(tmp_path: Path, native: None):
+    (tmp_path / "store").mkdir()
+    with Provider("anthropic") as server:
+        path = tmp_path / "teacher.toml"
+        path.write_text(
+            f'model = "m"\n[[endpoints]]\nurl = "{server.url}"\napi = "anthropic"\n'
+            'key_env = "TOY_KEY"'
+        )
+        teacher = read_teacher(path)
+        shown = "the Messages API returns none"
+        with pytest.raises(ModelError, match=rf"sampling.log_probability needs .*{shown}"):
+            _generate(tmp_path, teacher, [request("x")], Sampling(log_probability=True))
+        assert not server.calls
+        assert _generate(tmp_path, teacher, [request("x")], Sampling(seed=3))[0].ending == "whole"
+
+
+def test_damaged_proofs_are_no_proofs(tmp_path: Path, native: None):
+    with Provider("gemini", ignores=("schema",)) as server:
+        _proved(tmp_path, server)
+    assert "schema" in _lacks(tmp_path)
+    (proof,) = (tmp_path / "store" / ".seen").iterdir()
+    for text in ("", "{", '{"schema": 3}', "[]"):
+        proof.write_text(text)
+        assert _lacks(tmp_path) == {}
 
 
 def test_keys_are_looked_at_before_anything_is_sent(tmp_path: Path, monkeypatch):

@@ -9,9 +9,8 @@ import toys
 from spyhop.augment import AnswerConfig, answer
 from spyhop.curate import RateConfig, rate
 from spyhop.models import Local, Sampling
-from spyhop.models.doctor import CapabilityCheck
+from spyhop.models.capabilities import save
 from spyhop.models.endpoint import Remote
-from spyhop.models.seen import remember
 from spyhop.models.service import Endpoint, Service
 from spyhop.recipe import Recipe, Source, Use, resolve
 from spyhop.recipe.checks import check_models, check_samples, warnings
@@ -88,10 +87,14 @@ def test_trainings_too_short_to_learn_are_told(tmp_path: Path, tiny_folder: Path
     assert found.startswith("student: ") and "training steps are too few" in found
 
 
-@pytest.mark.parametrize(("said", "per_pair"), [("given", 2), ("refused (no logprobs)", 6)])
-def test_the_plan_knows_what_doctor_saw_of_a_judge(tmp_path: Path, said: str, per_pair: int):
+@pytest.mark.parametrize(
+    ("name", "has", "per_pair"),
+    [("log-probabilities", True, 2), ("log-probabilities", False, 6), ("prefill", False, 6),
+     ("n", False, 2), ("prefill", None, 2)],
+)  # fmt: skip
+def test_the_plan_knows_what_doctor_saw_of_a_judge(tmp_path: Path, name, has, per_pair: int):
     judge = _served("judge")
-    remember(tmp_path, judge.config, [CapabilityCheck("u log-probabilities", True, said)])
+    save(tmp_path, judge.config, judge.service.endpoints[0], {name: (has, "seen")})
     r = Recipe("r")
     pairs = r.add("pairs", pairs_of, toys.Numbers(num_rows=100))
     r.add("rated", rate, RateConfig(num_repeated=0), pairs=pairs, judge=judge)

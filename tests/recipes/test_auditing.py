@@ -10,14 +10,14 @@ from spyhop import world
 from spyhop.augment import AnswerConfig, answer
 from spyhop.collect import PairConfig, SystemMessage, pair
 from spyhop.evaluate import MeasureConfig, measure
-from spyhop.evaluate.auditing import AUDIT
+from spyhop.evaluate.auditing import AUDIT, AuditConfig, audit
 from spyhop.recipe import Recipe, resolve, run
 from spyhop.recipe.graph import Use
 from spyhop.recipe.plan import plan
 from spyhop.recipes.auditing import add_audits
 from spyhop.recipes.humpback_config import HumpbackConfig
 from spyhop.recipes.orca import OrcaConfig, orca
-from spyhop.report.audit import NO_JUDGE, audit_section, sentences
+from spyhop.report.audit import NO_AUDIT, NO_JUDGE, audit_section, sentences
 from spyhop.runtime import Runtime
 from spyhop.store import Artifact
 
@@ -77,9 +77,17 @@ def test_the_page_shows_each_judge_or_says_that_there_is_none(made: dict[str, Ar
     audits = {"one": made["audit"], "two": made["audit-2"]}
     section = audit_section(audits)
     text = "".join(section.blocks)
-    assert text.count("<svg") == 2 and "Judge one. Style:" in text
+    assert text.count("<svg") == 2 and "Judge: one. Style:" in text
     assert sentences(audits)["two"].startswith("Style:")
-    assert NO_JUDGE[:40] in "".join(audit_section({}).blocks)
+    assert NO_AUDIT[:40] in "".join(audit_section({}).blocks)
+
+
+def test_without_a_judge_accuracy_and_form_decide(made: dict[str, Artifact], tmp_path: Path):
+    pair = {name: made[f"scores-{name}"] for name in ("base", "student")}
+    alone = audit.run(tmp_path, AuditConfig(), teacher={"teacher": made["answers"]}, **pair)
+    text = "".join(audit_section({"none": alone}).blocks)
+    assert "Judge: none. Style: accuracy moves by" in text and NO_JUDGE[:40] in text
+    assert "the judge prefers" not in text and "both orders" not in text
 
 
 def test_a_judge_needs_items():
@@ -101,5 +109,6 @@ def test_orca_audits_its_student_where_a_judge_is_named(tmp_path: Path):
     plain = orca(OrcaConfig.model_validate(settings))
     audited = orca(OrcaConfig.model_validate({**settings, "judge": judge}))
     new = {step.name for step in audited.steps} - {step.name for step in plain.steps}
-    assert new == {"audit.items", "audit.verdicts", "audit"}
+    assert new == {"audit.items", "audit.verdicts"}
     assert list(audited.step("report").inputs["audits"]) == ["judge"]
+    assert list(plain.step("report").inputs["audits"]) == ["none"]

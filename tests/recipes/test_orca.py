@@ -192,6 +192,34 @@ def test_ablations_share_the_nodes_of_the_student(tmp_path: Path):
     assert reverse == {"teacher": ablated.step("answers")}
 
 
+def test_controls_of_style_and_of_equal_queries(tmp_path: Path):
+    recipe = orca(_mini(tmp_path, assistant=None, ablate=["queries", "style"]))
+    once, styled = recipe.step("answers-once"), recipe.step("style-only")
+    assert (once.config.tokens, once.config.epochs) == (None, 1.0)
+    assert once.inputs["answers"] == {"bare": recipe.step("bare")}
+    assert styled.config == recipe.step("student").config
+    assert recipe.step("styled-recorded").config.of_others
+    assert not recipe.step("answers-recorded").config.of_others
+
+
+SEALED = {"arms": ["base", "student"], "smallest_difference": 0.05, "metric": "acc_norm"}
+
+
+def test_a_declaration_rests_on_the_suites_with_its_metric(tmp_path: Path):
+    (tmp_path / "q.jsonl").write_text('{"question": "2 + 2?", "answer": "4"}\n')
+    suites = [{"suite": name, "path": tmp_path / "q.jsonl"} for name in ("piqa", "gsm8k")]
+    recipe = orca(_mini(tmp_path, suites=suites, sealed=SEALED))
+    assert list(recipe.step("sealed").inputs["items"]) == ["piqa"]
+    names = [step.name for step in recipe.steps]
+    assert names.index("scores-base") < names.index("student")
+    for name in ("scores-base", "scores-student", "report"):
+        assert recipe.step(name).inputs["sealed"] == recipe.step("sealed")
+    with pytest.raises(RecipeError, match=r"sealed\.metric = 'f1': piqa has 'acc_norm'; gsm8k has"):
+        orca(_mini(tmp_path, suites=suites, sealed={**SEALED, "metric": "f1"}))
+    with pytest.raises(RecipeError, match=r"sealed\.arms: 'mixed' is none of base, student"):
+        orca(_mini(tmp_path, suites=suites, sealed={**SEALED, "arms": ["base", "mixed"]}))
+
+
 def test_a_student_that_needs_an_assistant_says_so(tmp_path: Path):
     with pytest.raises(RecipeError, match=r"'reversed' needs an assistant; set \[assistant\]"):
         orca(_mini(tmp_path, assistant=None, ablate=["order"]))

@@ -24,7 +24,6 @@ TINY = [
     "settings.0.tokens=20000",
     "settings.0.few_tokens=12000",
     "settings.0.copy_tokens=8000",
-    "settings.0.copy_rows=200",
     "settings.0.teacher_queries=40",
     "runtime.checkpoint_s=0.2",
 ]

@@ -21,7 +21,6 @@ TINY = [
     "seeds=[0]",
     "settings.0.tokens=15000",
     "settings.0.copy_tokens=8000",
-    "settings.0.copy_rows=200",
     "settings.0.backward_tokens=8000",
     "settings.0.num_documents=120",
     "settings.0.num_items=24",

@@ -102,7 +102,7 @@ def test_the_head_in_pieces_gives_the_same(
 ):
     whole = _tune(tmp_path / "whole", base, [answers])
     monkeypatch.setattr(LOSS, "CPU_LOGITS_BYTES", width * 4 * 261)
-    monkeypatch.setattr(LOSS, "FEWEST_POSITIONS", 1)
+    monkeypatch.setattr(LOSS, "CACHE_BYTES", 2 * 4 * 261)
     pieces = _tune(tmp_path / "pieces", base, [answers])
     assert _losses(pieces) == pytest.approx(_losses(whole), rel=1e-5)
     assert _distance(whole, pieces) < 2e-5

@@ -5,7 +5,12 @@ from spyhop.collect.decontaminate import decontaminate
 from spyhop.collect.distinct import DistinctConfig, Repeated, distinct
 from spyhop.collect.draw import DrawConfig, draw
 from spyhop.collect.fetch import FetchConfig, fetch
-from spyhop.collect.flan_cot import FlanCotConfig, read_flan_cot, read_rationales
+from spyhop.collect.flan_cot import (
+    FlanCotConfig,
+    RationalesConfig,
+    read_flan_cot,
+    read_rationales,
+)
 from spyhop.collect.messages import MessagesConfig, read_conversations
 from spyhop.collect.natural_instructions import NaturalInstructionsConfig, read_natural_instructions
 from spyhop.collect.pair import PairConfig, SystemMessage, orca_messages, orca_shares, pair

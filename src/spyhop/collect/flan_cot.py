@@ -1,6 +1,7 @@
 """The chain-of-thought sets of FLAN-v2, as published: TSV files of question, answer, rationale."""
 
 from collections.abc import Iterator
+from itertools import groupby
 from pathlib import Path
 
 from spyhop.collect.reading import Reading
@@ -33,13 +34,34 @@ def read_flan_cot(ctx: Context, config: FlanCotConfig, *, folder: Artifact) -> I
         yield reading.query(task, question, answer, origin)
 
 
+class RationalesConfig(FlanCotConfig):
+    """Which rationales are read, and of which questions."""
+
+    of_others: bool = False
+    """Give every question the rationale of another one of its file, before its own right answer:
+    the style of an explanation without its content."""
+
+
 @stage(version=1, writes=Recorded, plan=lambda config, folder: sum_estimates([folder]))
-def read_rationales(ctx: Context, config: FlanCotConfig, *, folder: Artifact) -> Iterator[Recorded]:
-    """Read the human rationales as recorded answers: the reasons first, then the answer."""
-    for _, origin, question, answer, rationale in _rows(folder.path, config.pattern):
-        yield Recorded(
-            id=row_id(origin), query=question, response=f"{rationale}\n{ANSWER_CUE} {answer}."
-        )
+def read_rationales(
+    ctx: Context, config: RationalesConfig, *, folder: Artifact
+) -> Iterator[Recorded]:
+    """Read the human rationales as recorded answers: the reasons first, then the answer.
+
+    Rationales of others are those half a file away; a file of one question has none.
+    """
+    for _, group in groupby(_rows(folder.path, config.pattern), key=lambda row: row[0]):
+        rows = list(group)
+        shift = len(rows) // 2 if config.of_others else 0
+        if config.of_others and not shift:
+            ctx.drop(rows[0][2], "no_other")
+            continue
+        for (_, origin, question, answer, _), other in zip(
+            rows, rows[shift:] + rows[:shift], strict=True
+        ):
+            yield Recorded(
+                id=row_id(origin), query=question, response=f"{other[4]}\n{ANSWER_CUE} {answer}."
+            )
 
 
 def _rows(folder: Path, pattern: str) -> Iterator[tuple[str, str, str, str, str]]:

@@ -12,6 +12,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from spyhop.models import Choice, Model, Reply, SampledGeneration, Sampling
+from spyhop.models.capabilities import LOG_PROBABILITIES
 from spyhop.models.script import Ask, Failures, ScoreOptions, Script, play
 from spyhop.schema import Config, Message, Pair, Rating, prompt_turns
 from spyhop.stage import CHARS_PER_TOKEN, Calls, Context, Estimate, stage
@@ -239,12 +240,15 @@ class _Judging:
             return replace(_read([reply]), method="expected")
         reason = without_verdict(reply.text)
         begun = f"{reason}\n{VERDICT_START} " if reason else f"{VERDICT_START} "
-        (choice,) = yield [ScoreOptions(self.judge, messages, SCORES, begun)]
-        if choice.probabilities and not choice.is_parsed:
-            return replace(_weighed(choice, "expected"), reason=reason, written=_score(reply))
+        error = None
+        if self.judge.has_all(LOG_PROBABILITIES, "prefill"):
+            (choice,) = yield [ScoreOptions(self.judge, messages, SCORES, begun)]
+            if choice.probabilities and not choice.is_parsed:
+                return replace(_weighed(choice, "expected"), reason=reason, written=_score(reply))
+            error = choice.error
         more = yield self._verdicts(messages, range(1, _num_fallback(config)))
         found = _read([reply, *more])
-        return found if found.score is not None else replace(found, error=choice.error)
+        return found if found.score is not None else replace(found, error=error)
 
 
 def _weighed(choice: Choice, method: Method) -> _Result:

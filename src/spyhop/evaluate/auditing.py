@@ -58,14 +58,14 @@ def audit(
     base: Artifact,
     student: Artifact,
     teacher: Mapping[str, Artifact],
-    verdicts: Artifact,
+    verdicts: Artifact | None = None,
 ) -> None:
     """Write `audit.json`: what the student gained over its base, and what that gain is."""
     before, after = (
         {row.id: row for row in scores.rows(Score) if row.sample_index == 0}
         for scores in (base, student)
     )
-    judged = _preferences(verdicts)
+    judged = {} if verdicts is None else _preferences(verdicts)
     items = [
         _item(row, after[row_id], judged.get(row_id, {}))
         for row_id, row in before.items()

@@ -17,6 +17,7 @@ from spyhop.evaluate.comparison import PairedResult
 from spyhop.evaluate.task import Metric
 from spyhop.schema import Config, Item, Row
 from spyhop.stage import Context, Estimate, stage
+from spyhop.statistics import detectable_difference
 from spyhop.store import Artifact
 
 LEDGER = ".scorings.sqlite"
@@ -29,11 +30,15 @@ CREATE TEMP TABLE asked (item INTEGER PRIMARY KEY);
 """
 
 
+DISCORDANT = 0.3
+"""Assumed before a run: share of items that only one of two models gets right."""
+
+
 class SealConfig(Config):
     """A comparison that is declared before test items are scored."""
 
     metric: Metric = "accuracy"
-    """Primary metric."""
+    """Primary metric. The suites that have it decide; the others are exploratory."""
     arms: tuple[str, ...] = Field(min_length=2)
     """Names of the models that are compared; differences are to the first one."""
     smallest_difference: float = Field(gt=0, lt=1)
@@ -45,18 +50,23 @@ class Seal(Row):
 
     num_before: int
     """Most earlier scorings of one of the items, by any model."""
+    num_items: int
+    """Items that decide."""
+    detectable: float | None = None
+    """Smallest difference that a paired test can be expected to find on these items, before any
+    was scored: at power 0.8, where `DISCORDANT` of the items tell the models apart."""
 
 
-def plan_seal(config: SealConfig, items: Mapping[str, Estimate]) -> Estimate:
-    """One row."""
-    return Estimate(rows=1)
-
-
-@stage(version=1, writes=Seal, plan=plan_seal)
+@stage(version=2, writes=Seal, plan=lambda config, items: Estimate(rows=1))
 def seal(ctx: Context, config: SealConfig, *, items: Mapping[str, Artifact]) -> Iterator[Seal]:
     """Declare a comparison. Steps that score the items take the declaration as an input."""
     ids = [item.id for artifact in items.values() for item in artifact.rows(Item)]
-    yield Seal(id="seal", num_before=_count(ctx.root, ids)[0])
+    smallest = detectable_difference(len(ids), DISCORDANT)
+    found = Seal(
+        id="seal", num_before=_count(ctx.root, ids)[0], num_items=len(ids), detectable=smallest
+    )
+    ctx.notice(_power(found))
+    yield found
 
 
 def note_scoring(ctx: Context, model: str, ids: Sequence[str]) -> None:
@@ -105,24 +115,33 @@ def seal_state(scores: Mapping[str, Artifact], sealed: Artifact | None = None) -
     """Return whether a comparison of scores is confirmatory or exploratory."""
     counts = {name: artifact.record.counts for name, artifact in scores.items()}
     num = 1 + max((each.get(BEFORE, 0) for each in counts.values()), default=0)
+    explored = f"exploratory, scored {'once' if num == 1 else f'{num:,} times'}"
     if sealed is None:
-        return SealState(False, num, f"exploratory, scored {_times(num)}")
+        return SealState(False, num, explored)
     config = SealConfig.model_validate(sealed.record.config)
     (declared,) = sealed.rows(Seal)
-    again = [name for name in config.arms if counts.get(name, {}).get(BY_MODEL)]
+    missing = ", ".join(name for name in config.arms if name not in counts)
+    again = ", ".join(name for name in config.arms if counts.get(name, {}).get(BY_MODEL))
     told = (
         f"metric {config.metric}, {' against '.join(config.arms)}, smallest difference of interest "
-        f"{100 * config.smallest_difference:g} points"
+        f"{100 * config.smallest_difference:g} points, {_power(declared)}"
     )
     if declared.num_before:
-        text = f"exploratory, scored {_times(num)}; {told}, declared after earlier scorings"
-    elif missing := [name for name in config.arms if name not in counts]:
-        text = f"exploratory, scored {_times(num)}; {told}; not scored: {', '.join(missing)}"
-    elif again:
-        text = f"exploratory, scored {_times(num)}; {told}; scored again: {', '.join(again)}"
+        why = ", declared after earlier scorings"
+    elif missing or again:
+        why = f"; not scored: {missing}" if missing else f"; scored again: {again}"
     else:
         return SealState(True, num, f"confirmatory: {told}, declared before any item was scored")
-    return SealState(False, num, text)
+    return SealState(False, num, f"{explored}; {told}{why}")
+
+
+def _power(declared: Seal) -> str:
+    size = declared.detectable
+    found = "no difference" if size is None else f"a difference of {100 * size:.1f} points"
+    return (
+        f"{declared.num_items:,} items can be expected to show {found} (if {DISCORDANT:.0%} of "
+        "them tell two models apart)"
+    )
 
 
 def of_interest(found: PairedResult, smallest: float) -> str:
@@ -132,7 +151,3 @@ def of_interest(found: PairedResult, smallest: float) -> str:
     if max(found.low, -found.high) >= smallest:
         return "of interest"
     return "too small" if -smallest < found.low and found.high < smallest else "undecided"
-
-
-def _times(num: int) -> str:
-    return "once" if num == 1 else f"{num:,} times"

@@ -88,7 +88,7 @@ def _name(task: Task, path: Path) -> str:
 
 
 def _rows(task: Task, path: Path) -> Iterator[Row]:
-    if path.suffix == ".txt":
+    if path.suffix == ".txt" or (path.suffix == ".tsv" and "text" in task.columns_read()):
         yield from ((f"{path}{LINE}{n}", {"text": line}) for n, line in lines(path) if line.strip())
         return
     if not task.rows:

@@ -206,6 +206,10 @@ class Model:
         if self.config is not None:
             self.config.check_samples(num_samples, sampling)
 
+    def has_all(self, *capabilities: str) -> bool:
+        """Return whether the model is not known to lack one of these capabilities."""
+        return True
+
     def prefetch(self, requests: Iterable[Request], sampling: Sampling) -> None:
         """Send requests that a later `generate` will read, if the model works in the background."""
 

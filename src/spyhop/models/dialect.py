@@ -38,6 +38,8 @@ class Dialect:
     key_header: str = "Authorization"
     key_form: str = "Bearer {}"
     headers: Mapping[str, str] = field(default_factory=dict)
+    spelling: Mapping[str, str] = field(default_factory=dict)
+    """Names of fields that chat completions spell in another way; `omit` takes either."""
     nested: tuple[str, ...] = ()
     """Fields that contain fields: `extra` and `omit` apply within them."""
     lacks: Mapping[str, str] = field(default_factory=dict)
@@ -54,7 +56,7 @@ class Dialect:
         within = [fields, *(fields[name] for name in self.nested if name in fields)]
         for name in omit:
             for each in within:
-                each.pop(name, None)
+                each.pop(self.spelling.get(name, name), None)
         return fields
 
     def body(self, call: ApiCall, extra: Mapping[str, Any], omit: Sequence[str]) -> bytes:
@@ -88,6 +90,7 @@ DIALECTS = {
         key_header="x-goog-api-key",
         key_form="{}",
         nested=("generationConfig",),
+        spelling={"top_p": "topP", "logprobs": "responseLogprobs"},
     ),
     "completions": Dialect(path="/completions", payload=completions_payload, takes="plain prompts"),
     "moderations": Dialect(path="/moderations", payload=moderation_payload, takes="texts to label"),

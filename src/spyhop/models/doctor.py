@@ -1,43 +1,44 @@
-"""Health checks for a teacher, with one small request per endpoint."""
+"""Health checks for a teacher: key, connection, reply, limits, capabilities."""
 
-import asyncio
 import os
 import platform
 import shutil
 import socket
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from time import monotonic
-from typing import cast
 from urllib.parse import urlsplit
 
-import aiohttp
-
 from spyhop import __version__
-from spyhop.models.calls import Reply, Request, Sampling
+from spyhop.models.calls import Reply, Request
+from spyhop.models.capabilities import save
 from spyhop.models.endpoint import Remote
 from spyhop.models.endpoint_state import EndpointState
-from spyhop.models.failures import Failure, read_failure, remaining
+from spyhop.models.failures import Failure, remaining
 from spyhop.models.folder import load_tokenizer, read_config
 from spyhop.models.local import Local, pick_dtype, saved_format
-from spyhop.models.replies import Usage, parse, read_reply
+from spyhop.models.probes import (
+    MOST_TOKENS,
+    NUM_REQUESTS,
+    Prober,
+    first_reply,
+    prove,
+    request,
+)
+from spyhop.models.replies import Usage
 from spyhop.models.service import Endpoint, Service
 from spyhop.models.teacher import Teacher
-from spyhop.models.wire import ApiCall
+from spyhop.models.transport import HttpReply
 from spyhop.render import FORMATS, TemplateFormat
-from spyhop.schema import Message, ModelError
+from spyhop.schema import ModelError
 from spyhop.settings import mask_secret
 
 CONNECT_S = 10.0
-LOG_PROBABILITIES = "log-probabilities"
-ANSWER_S = 120.0
-"""Longest wait for a reply, even if `timeout_s` is larger."""
 LEAST_FREE_BYTES = 1 << 30
 WEIGHTS = ("*.safetensors", "*.bin", "*.pt")
-ASKED = Request(id="doctor", messages=[Message(role="user", content="Say yes.")])
+ASKED = request("Say yes.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,32 +48,27 @@ class CapabilityCheck:
     name: str
     ok: bool
     text: str
+    has: bool | None = True
+    """Of a capability: whether the endpoint has it; None if it was not tried."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Got:
-    """An HTTP reply."""
-
-    status: int
-    headers: Mapping[str, str]
-    raw: bytes
-    seconds: float
-
-
-def doctor(teacher: Teacher, root: Path) -> Iterator[CapabilityCheck]:
+def doctor(teacher: Teacher, root: Path, *, is_quick: bool = False) -> Iterator[CapabilityCheck]:
     """Yield checks, each as soon as it is done. Keys are never shown.
 
-    A served model costs one request of one token per endpoint, sent as a run would send it (two
-    requests if log-probabilities are refused). Nothing is written. The request is not counted by
-    the rate limiter, so a run at the same time may be throttled for a moment.
+    A chat endpoint gets some ten small requests that prove its capabilities, with `is_quick` one;
+    the proofs are kept in `root`. The requests are not counted by the rate limiter,
+    so a run at the same time may be throttled for a moment.
     """
     yield _versions("aiohttp" if teacher.service else "transformers", "pyarrow")
     yield _disk(root)
     if teacher.service is not None and isinstance(teacher.config, Remote):
+        is_capped = bool(teacher.service.budget_usd)
         for endpoint in teacher.service.endpoints:
-            yield from _endpoint(
-                teacher.config, endpoint, is_capped=bool(teacher.service.budget_usd)
-            )
+            checks = _endpoint(teacher.config, endpoint, root, is_capped, is_quick)
+            where = f"{endpoint.url} ({endpoint.model or teacher.config.model})"
+            for check in checks:
+                text = _masked(check.text, endpoint)
+                yield replace(check, name=f"{where} {check.name}", text=text)
     elif teacher.folder is not None and isinstance(teacher.config, Local):
         yield from _folder(teacher.folder / teacher.config.subfolder, teacher.config)
 
@@ -111,20 +107,53 @@ def _disk(root: Path) -> CapabilityCheck:
     return CapabilityCheck("disk", True, text)
 
 
-def _endpoint(config: Remote, endpoint: Endpoint, *, is_capped: bool) -> Iterator[CapabilityCheck]:
+def _endpoint(
+    config: Remote, endpoint: Endpoint, root: Path, is_capped: bool, is_quick: bool
+) -> Iterator[CapabilityCheck]:
     state = EndpointState(endpoint, config.model)
-    where = f"{endpoint.url} ({state.model})"
     key = _key(state)
-    yield CapabilityCheck(f"{where} key", key.ok, key.text)
+    yield key
     if is_capped:
-        price = _price(endpoint)
-        yield CapabilityCheck(f"{where} price", price.ok, price.text)
+        yield _price(endpoint)
     reached = _connection(state)
-    yield CapabilityCheck(f"{where} connection", reached.ok, reached.text)
-    if key.ok and reached.ok:
-        for found in _asked(config, state, is_capped=is_capped):
-            text = _masked(found.text, endpoint)
-            yield CapabilityCheck(f"{where} {found.name}", found.ok, text)
+    yield reached
+    if not (key.ok and reached.ok):
+        return
+    prober = Prober(config, state, tokens_field=endpoint.tokens_field)
+    asked = Request(id="doctor", text="Say") if state.dialect.takes == "plain prompts" else ASKED
+    got, refused = first_reply(prober, asked)
+    found = prober.read(asked, got.raw) if isinstance(got, HttpReply) else got
+    yield _answer(found, state)
+    if isinstance(found, Failure) or not isinstance(got, HttpReply):
+        return
+    yield _limits(endpoint, got.headers)
+    yield _usage(endpoint, prober.used[0], is_capped=is_capped)
+    if renamed := refused.get("max_completion_tokens"):
+        text = f'set tokens_field = "max_completion_tokens" ({renamed:.120})'
+        yield CapabilityCheck("tokens_field", False, text)
+    if state.dialect.takes == "chats":
+        yield from _proofs(prober, refused, found[0], root, is_quick)
+
+
+def _proofs(
+    prober: Prober, refused: Mapping[str, str], answer: Reply, root: Path, is_quick: bool
+) -> Iterator[CapabilityCheck]:
+    """Prove the capabilities of an endpoint, and keep them."""
+    endpoint, lacks = prober.state.config, prober.state.dialect.lacks
+    if not is_quick:
+        text = f"{NUM_REQUESTS} requests, at most ${endpoint.most_usd(*MOST_TOKENS):.4f}"
+        yield CapabilityCheck("proofs", True, f"{text} (--quick sends none)")
+    found = {}
+    for name, finding in prove(prober, refused, answer, is_quick=is_quick):
+        found[name] = finding
+        yield CapabilityCheck(name, True, finding.text, finding.has)
+    save(root, prober.config, endpoint, {n: each for n, each in found.items() if n not in lacks})
+    used = prober.used
+    yield CapabilityCheck(
+        "cost", True,
+        f"{prober.num_sent} requests, {sum(u.prompt_tokens for u in used):,} prompt and "
+        f"{sum(u.response_tokens for u in used):,} response tokens, ${prober.usd:.4f}",
+    )  # fmt: skip
 
 
 def _key(state: EndpointState) -> CapabilityCheck:
@@ -182,41 +211,13 @@ def _connection(state: EndpointState) -> CapabilityCheck:
     )
 
 
-def _asked(config: Remote, state: EndpointState, *, is_capped: bool) -> Iterator[CapabilityCheck]:
-    said = ""
-    for is_first in (True, False):
-        got = _post(config, state, log_probability=is_first)
-        if isinstance(got, _Got) and got.status != 200:
-            got = read_failure(got.status, got.headers, got.raw, datetime.now(UTC))
-        if not (isinstance(got, Failure) and got.kind == "rejected" and "logprob" in got.message):
-            break
-        said = got.message
-    if isinstance(got, Failure):
-        yield CapabilityCheck("answer", False, f"{got.message or got.kind}{_remedy(got, state)}")
-        return
-    try:
-        choices, usage = parse(got.raw, 1, 0)
-    except ValueError as error:
-        yield CapabilityCheck(
-            "answer", False, f"invalid reply: {error}; is this the url of a chat API?"
-        )
-        return
-    answer = read_reply(ASKED, choices[0], usage, 0.0)
-    yield CapabilityCheck(
-        "answer", True, f"200 in {got.seconds:.2f} s, finish_reason {answer.finish_reason}"
-    )
-    yield _limits(state.config, got.headers)
-    yield _logprobs(config, answer, said)
-    yield _usage(state.config, usage, is_capped=is_capped)
-
-
-def _logprobs(config: Remote, answer: Reply, said: str) -> CapabilityCheck:
-    if "logprobs" in config.omit:
-        return CapabilityCheck(LOG_PROBABILITIES, True, "not requested (omit)")
-    if said:
-        return CapabilityCheck(LOG_PROBABILITIES, True, f"refused ({said:.120})")
-    given = "given" if answer.log_probability is not None else "not given"
-    return CapabilityCheck(LOG_PROBABILITIES, True, given)
+def _answer(found: list[Reply] | Failure, state: EndpointState) -> CapabilityCheck:
+    if not isinstance(found, Failure):
+        return CapabilityCheck("answer", True, f"200, finish_reason {found[0].finish_reason}")
+    if found.status == 200:
+        text = f"invalid reply: {found.message}; is this the url of a chat API?"
+        return CapabilityCheck("answer", False, text)
+    return CapabilityCheck("answer", False, f"{found.message or found.kind}{_remedy(found, state)}")
 
 
 def _usage(endpoint: Endpoint, usage: Usage, *, is_capped: bool) -> CapabilityCheck:
@@ -263,40 +264,6 @@ def _remedy(told: Failure, state: EndpointState) -> str:
     if told.kind == "rejected":
         return "; list the rejected fields in omit, or set tokens_field"
     return "; try again in a minute" if told.kind in ("throttled", "overloaded") else ""
-
-
-def _post(config: Remote, state: EndpointState, *, log_probability: bool) -> _Got | Failure:
-    call = ApiCall(
-        "generate", ASKED, Sampling(max_new_tokens=1, log_probability=log_probability),
-        state.model, 1, state.config.tokens_field,
-    )  # fmt: skip
-    data = state.dialect.body(call, config.extra, config.omit)
-    try:
-        return asyncio.run(_send(state, data))
-    except TimeoutError:
-        return Failure("lost", f"no reply within {_patience(state):g} s")
-    except (aiohttp.ClientError, OSError, ValueError) as error:
-        return Failure("lost", f"the connection broke: {type(error).__name__} {error}")
-
-
-async def _send(state: EndpointState, data: bytes) -> _Got:
-    timeout = aiohttp.ClientTimeout(total=_patience(state))
-    jar = aiohttp.DummyCookieJar()
-    began = monotonic()
-    async with (
-        aiohttp.ClientSession(cookie_jar=jar, timeout=timeout) as session,
-        session.post(
-            state.url, data=data, headers=state.headers(), proxy=state.proxy,
-            allow_redirects=False,
-        ) as response,
-    ):  # fmt: skip
-        raw = await response.read()
-        headers = cast("dict[str, str]", response.headers)
-        return _Got(response.status, headers, raw, monotonic() - began)
-
-
-def _patience(state: EndpointState) -> float:
-    return min(ANSWER_S, state.config.timeout_s)
 
 
 def _masked(text: str, endpoint: Endpoint) -> str:

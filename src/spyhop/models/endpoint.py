@@ -11,6 +11,7 @@ from pydantic import Field
 
 from spyhop.models.base import Model, ModelConfig, ModelUse, Window
 from spyhop.models.calls import Kind, Reply, Request, Result, Sampling
+from spyhop.models.capabilities import has_all, refusal
 from spyhop.models.dialect import DIALECTS
 from spyhop.models.endpoint_client import EndpointClient, ReplyCounts
 from spyhop.models.journal import State
@@ -77,6 +78,8 @@ class RemoteModel(Model):
         """Results of permanent failures, by key: they are not requested twice in a run."""
         self._waits: dict[int, dict[str, PendingBatch]] = {}
         """By window: batches it waits for, also those of earlier windows."""
+        self._checked: set[tuple[str, str, bool]] = set()
+        """Kinds of calls that the endpoints are able to answer."""
         self._began = monotonic()
         self._most_done = 0
         self._num_journaled = 0
@@ -104,6 +107,7 @@ class RemoteModel(Model):
                     f"{self.label}: {each.url} has api = {each.api!r}: it takes {takes}, not "
                     f"{asked.pop()}"
                 )
+        self._refuse(window)
         self._num_journaled += sum(key not in self._pending for key in window.known)
         for key in window.known:
             self._pending.pop(key, None)
@@ -116,6 +120,23 @@ class RemoteModel(Model):
             batch = client.ask(window.kind, window.sampling, new)
             self._pending |= dict.fromkeys((key for key, _ in new), batch)
         self._waits[id(window)] = {key: self._pending[key] for key in unknown}
+
+    def _refuse(self, window: Window) -> None:
+        """Refuse requests that need what an endpoint is known not to have, before they are sent."""
+        is_begun = any(request.continuation for request in window.requests)
+        needed = (window.kind, window.sampling.model_dump_json(), is_begun)
+        if needed in self._checked or len(window.known) == len(window.keys):
+            return
+        self._checked.add(needed)
+        if reason := refusal(
+            self._ctx.root, self._config, self._service, window.kind, window.sampling,
+            is_begun=is_begun,
+        ):  # fmt: skip
+            raise ModelError(f"{self.label}: {reason}")
+
+    def has_all(self, *capabilities: str) -> bool:
+        """Return whether no endpoint is known to lack one of these capabilities."""
+        return has_all(self._ctx.root, self._config, self._service, capabilities)
 
     def _finish(self, window: Window) -> dict[str, str]:
         waits = self._waits.pop(id(window))

@@ -3,9 +3,10 @@
 from collections.abc import Iterator, Sequence
 
 from spyhop.models import Sampling
+from spyhop.models.capabilities import refusal
 from spyhop.models.doctor import reachable
 from spyhop.models.endpoint import Remote
-from spyhop.recipe.graph import Recipe, Use, models
+from spyhop.recipe.graph import Recipe, RecipeStep, Use, models
 from spyhop.recipe.plan import PlannedStep
 from spyhop.recipe.resolve import Resolved
 from spyhop.schema import ModelError, RecipeError
@@ -15,11 +16,13 @@ from spyhop.train.cost import FEWEST_STEPS
 
 
 def check_models(resolved: Resolved) -> None:
-    """Check key and connection of all served models of the due steps, if there are several.
+    """Check what due steps need of served models, and their keys and connections if several.
 
-    A single model needs no separate check: its first request fails before anything is paid.
+    A single model's key needs no separate check: its first request fails before anything is paid.
     """
     due = [step for step in resolved.recipe.steps if step.name not in resolved.made]
+    for step in due:
+        _check_capabilities(resolved, step)
     served = {
         canonical(use.config): use
         for step in due
@@ -37,6 +40,18 @@ def check_models(resolved: Resolved) -> None:
     ]
     if failed:
         raise ModelError(f"nothing was sent yet; {'; '.join(failed)}")
+
+
+def _check_capabilities(resolved: Resolved, step: RecipeStep) -> None:
+    """Refuse a step whose only model is known to lack what its sampling needs."""
+    sampling, uses = getattr(step.config, "sampling", None), list(models(step).values())
+    if not isinstance(sampling, Sampling) or len(uses) != 1:
+        return
+    (use,) = uses
+    if isinstance(use.config, Remote) and use.service is not None:
+        reason = refusal(resolved.root, use.config, use.service, "generate", sampling)
+        if reason:
+            raise ModelError(f"nothing was sent yet; {step.name}: {use.config.label}: {reason}")
 
 
 def check_samples(recipe: Recipe) -> None:

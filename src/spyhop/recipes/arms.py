@@ -8,9 +8,12 @@ from spyhop.augment import FilterAnswersConfig, filter_answers
 from spyhop.recipe.graph import Recipe, Ref
 from spyhop.schema import RecipeError
 
-Ablation = Literal["teacher", "assistant", "order", "answers", "messages", "size"]
+Ablation = Literal[
+    "teacher", "assistant", "order", "answers", "queries", "style", "messages", "size"
+]
 """The teacher's rows alone; the assistant's alone; both orders reversed and mixed; gold answers
-without explanation; each system message alone; 1/16 to 1/2 of the data."""
+without explanation, for the same budget or for one pass over the queries; rationales of other
+questions before the right answer; each system message alone; 1/16 to 1/2 of the data."""
 SIZES = (16, 8, 4, 2)
 Answers = dict[str, Ref]
 """Training rows, by who answered."""
@@ -22,6 +25,8 @@ class ArmRows(NamedTuple):
     ta_answers: Answers
     teacher_answers: Answers
     gold_answers: Answers
+    styled_answers: Answers
+    """Rationales of other questions, before the right answer."""
 
 
 class ArmPhase(NamedTuple):
@@ -38,10 +43,13 @@ class Arm:
 
     name: str
     curriculum: tuple[str, ...] = ("ta", "teacher")
-    """Phases of training: the assistant's answers (`ta`), the teacher's, `both`, or `gold` ones."""
+    """Phases of training: the assistant's answers (`ta`), the teacher's, `both`, `gold` or
+    `style`."""
     system_id: str = ""
     every_nth: int = 1
     """Keep 1/n of the rows, by the hash of their query's id."""
+    epochs: float | None = None
+    """Passes over the rows, in place of the usual budget."""
 
     def phases(self, r: Recipe, rows: ArmRows, seed: int) -> list[ArmPhase]:
         """Return the phases of training, with the steps that choose their rows added."""
@@ -54,6 +62,7 @@ class Arm:
             "teacher": ArmPhase(teacher),
             "both": ArmPhase({**ta, **teacher}),
             "gold": ArmPhase(rows.gold_answers),
+            "style": ArmPhase(rows.styled_answers),
         }
         return [known[name] for name in self.curriculum if known[name].answers]
 
@@ -71,12 +80,14 @@ class Arm:
         }
 
 
-NEED_NO_ASSISTANT = (("ta", "teacher"), ("teacher",), ("gold",))
+NEED_NO_ASSISTANT = (("ta", "teacher"), ("teacher",), ("gold",), ("style",))
 ARMS: dict[Ablation, tuple[Arm, ...]] = {
     "teacher": (Arm("teacher-only", ("teacher",)),),
     "assistant": (Arm("assistant-only", ("ta",)),),
     "order": (Arm("reversed", ("teacher", "ta")), Arm("mixed", ("both",))),
     "answers": (Arm("answers-only", ("gold",)),),
+    "queries": (Arm("answers-once", ("gold",), epochs=1.0),),
+    "style": (Arm("style-only", ("style",)),),
 }
 
 

@@ -13,6 +13,9 @@ from spyhop.evaluate.auditing import (
 from spyhop.evaluate.judging import JudgeConfig, judge
 from spyhop.recipe.graph import Recipe, Ref, Use
 
+NO_JUDGE = "none"
+"""Key of an audit without judged preference."""
+
 
 def add_audits(
     r: Recipe,
@@ -24,6 +27,8 @@ def add_audits(
 ) -> dict[str, Ref]:
     """Add each judge's verdicts on base and student, and an audit; return these by judge.
 
+    Without a judge, the audit rests on accuracy and form.
+
     Args:
         r: The recipe.
         judges: Models that judge.
@@ -33,6 +38,8 @@ def add_audits(
         teacher: Answers that the student was trained on.
     """
     pair, made = {BASE: base, STUDENT: student}, dict[str, Ref]()
+    if not judges:
+        return {NO_JUDGE: r.add("audit", audit, AuditConfig(), teacher=teacher, **pair)}
     drawn = r.add("audit.items", draw_audited, AuditedConfig(), items=items)
     for number, by in enumerate(judges, 1):
         name = "audit" if number == 1 else f"audit-{number}"

@@ -1,7 +1,7 @@
 """Evaluate models on benchmarks: scores with their rates, samples, system messages, a report."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from pydantic import Field, model_validator
@@ -22,7 +22,7 @@ from spyhop.models import Sampling
 from spyhop.models.local import FORMAT_FILE
 from spyhop.recipe.graph import Recipe, Ref, Source, Use
 from spyhop.recipes.inputs import DataPlace, Placed, Suite, add_items, placed, served
-from spyhop.report.evaluation import EvaluationPageConfig, evaluation_page
+from spyhop.report import ReportConfig, page
 from spyhop.schema import Config, RecipeError
 from spyhop.settings import InputPath
 from spyhop.store import Artifact
@@ -60,9 +60,6 @@ class EvaluatingConfig(Config):
     def _known(self) -> "EvaluatingConfig":
         if odd := [name for name in self.models if name != step_name(name)]:
             raise ValueError(f"models.{odd[0]}: use a-z, 0-9, '_', '-' and '.' for names")
-        arms = () if self.sealed is None else self.sealed.arms
-        if unknown := [name for name in arms if name not in self.models]:
-            raise ValueError(f"sealed.arms: {unknown[0]!r} is none of {', '.join(self.models)}")
         ids = [message.id for message in self.system_messages]
         if len(set(ids)) < len(ids):
             raise ValueError("two system_messages have the same id")
@@ -75,10 +72,7 @@ def evaluating(config: EvaluatingConfig, name: str = "eval") -> Recipe:
     suites = placed(config.suites, config.data)
     items = add_items(r, suites)
     models = {name: served(path) for name, path in config.models.items()}
-    declared: dict[str, Ref] = {}
-    if config.sealed is not None:
-        _check_metric(config.measure, suites, config.sealed.metric)
-        declared["sealed"] = r.add("sealed", seal, config.sealed, items=items)
+    declared = add_seal(r, config.sealed, config.measure, suites, items, models)
     by = {} if config.classifier is None else {"classifier": served(config.classifier)}
     greedy = _changed(config.measure, num_samples=1)
     scores = add_scores(r, greedy, suites, items, models, SCORES, **declared, **by)
@@ -117,10 +111,10 @@ def evaluating(config: EvaluatingConfig, name: str = "eval") -> Recipe:
         look = ContaminationRateConfig()
         further["shared"] = r.add("shared", check_contamination, look, items=items, answers=rows)
     hidden = tuple(suite.task.name for suite in suites if suite.task.hidden)
-    page = EvaluationPageConfig(
+    shown = ReportConfig(
         title=r.name, hidden=hidden, show_texts=config.show_texts, notes=_format_notes(models)
     )
-    r.add("report", evaluation_page, page, items=items, scores=scores, **further)
+    r.add("report", page, shown, items=items, scores=scores, **further)
     return r
 
 
@@ -141,12 +135,32 @@ def add_scores(
     }
 
 
-def _check_metric(how: MeasureConfig, suites: Sequence[Placed], declared: str) -> None:
-    """Refuse a declared metric that is not the one of every suite."""
+def add_seal(
+    r: Recipe,
+    declared: SealConfig | None,
+    how: MeasureConfig,
+    suites: Sequence[Placed],
+    items: Mapping[str, Ref],
+    models: Collection[str],
+) -> dict[str, Ref]:
+    """Add the declaration on the suites that have its metric, as an input of the scoring steps."""
+    if declared is None:
+        return {}
+    if unknown := [name for name in declared.arms if name not in models]:
+        raise RecipeError(f"sealed.arms: {unknown[0]!r} is none of {', '.join(models)}")
     asked = how.for_tasks(suite.task for suite in suites)
-    for name in (suite.task.name for suite in suites):
-        if (metric := asked.protocol(name).metric) != declared:
-            raise RecipeError(f"sealed.metric = {declared!r}: {name} has {metric!r}; declare that")
+    metrics = {name: asked.protocol(name).metric for name in items}
+    decisive = {name: each for name, each in items.items() if metrics[name] == declared.metric}
+    if not decisive:
+        has = "; ".join(f"{name} has {metric!r}" for name, metric in metrics.items())
+        raise RecipeError(f"sealed.metric = {declared.metric!r}: {has or 'there are no suites'}")
+    return {"sealed": r.add("sealed", seal, declared, items=decisive)}
+
+
+def any_written(how: MeasureConfig, suites: Sequence[Placed]) -> bool:
+    """Return whether responses are read in any of the suites, instead of options scored."""
+    asked = how.for_tasks(suite.task for suite in suites)
+    return any(asked.protocol(suite.task.name).method == "generate" for suite in suites)
 
 
 def _format_notes(models: Mapping[str, Use]) -> tuple[str, ...]:

@@ -2,25 +2,34 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from pydantic import Field
 
 from spyhop import world
 from spyhop.evaluate import MeasureConfig, measure
 from spyhop.models import Local, Sampling
-from spyhop.recipe.graph import Recipe, RecipeStep, Ref, Use
+from spyhop.recipe.graph import Recipe, RecipeStep, Ref, Source, Use
 from spyhop.report import ArmPair, ArmRun
 from spyhop.schema import Config
+from spyhop.settings import InputPath
 from spyhop.stage import Stage
 from spyhop.train import NewModelConfig, OptimizerConfig, TuneConfig, new_model, tune
 
 COPY_BATCH_TOKENS = 1024
+COPIES = 15
+"""Rows to copy for 1,000 training tokens."""
 MAX_TOKENS = 512
+NEW_TOKENS, PRETRAINED_TOKENS = 256, 128
+"""Longest response of a new student, and of a pretrained one, whose base writes without end: twice
+the teacher's longest explanation of four steps."""
 
 
 ARMS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "explanations": ("explanations", ("answers-tokens", "answers-queries", "style")),
-    "answers-tokens": ("answers only, equal tokens", ()),
+    "base": ("base, asked to explain", ()),
+    "base-answers": ("base, asked for the answer", ()),
+    "explanations": ("explanations", ("answers-tokens", "answers-queries", "style", "base")),
+    "answers-tokens": ("answers only, equal tokens", ("base-answers",)),
     "answers-queries": ("answers only, equal queries", ()),
     "style": ("style only (random steps)", ("answers-tokens",)),
     "ta": ("assistant only", ()),
@@ -62,11 +71,10 @@ class ExperimentSetting(Config):
     """Fewest and most steps of a problem."""
     num_items: int = Field(400, gt=0)
     """Held-out test problems, the same for every arm and seed."""
-    student: NewModelConfig
-    copy_rows: int = Field(9000, gt=0)
-    """Rows of the copying task on which the student is pretrained."""
+    student: NewModelConfig | InputPath
+    """Shape of a new model, or folder of a pretrained one."""
     copy_tokens: int = Field(600_000, gt=0)
-    """Training tokens of the starting model, which learns to copy lists of random words."""
+    """Training tokens of a new student's starting model, which learns to copy random words."""
     optimizer: OptimizerConfig
     batch_tokens: int = Field(1024, gt=0)
     """Tokens of a batch in training."""
@@ -89,9 +97,11 @@ class Experiment:
     r: Recipe
     setting: ExperimentSetting
     seed: int
-    base: RecipeStep
+    base: RecipeStep | Source
     items: RecipeStep
     page: ReportInputs
+    declared: Mapping[str, Ref] = field(default_factory=dict)
+    """Declaration that scores follow, if any, as the input `sealed`."""
 
     def step(
         self, kind: str, stage: Stage, config: Config, **inputs: Ref | Mapping[str, Ref]
@@ -106,10 +116,10 @@ class Experiment:
         name, folder = f"{self.setting.name}.{arm}.{self.seed}.scores", ""
         if share < 1:
             name, folder = f"{name}.at-{share:g}", f"snapshots/at-{share:g}"
-        model = Use(Local(name=arm, subfolder=folder), phases[-1])
-        page, asked = self.page, asked_under(message)
+        model = Use(Local(name=arm, subfolder=folder), phases[-1] if phases else self.base)
+        page, asked = self.page, asked_under(message, self.setting)
         page.scores[name] = self.r.add(
-            name, measure, asked, items={"world": self.items}, model=model
+            name, measure, asked, items={"world": self.items}, model=model, **self.declared
         )
         page.students |= {phase.name: phase for phase in phases}
         page.runs[name] = ArmRun(
@@ -121,19 +131,22 @@ class Experiment:
         )
 
 
-def asked_under(message: str) -> MeasureConfig:
+def asked_under(message: str, setting: ExperimentSetting) -> MeasureConfig:
     """Return how students are asked, under a system message."""
-    return MeasureConfig(system_message=message, sampling=Sampling(max_new_tokens=256))
+    most = PRETRAINED_TOKENS if isinstance(setting.student, Path) else NEW_TOKENS
+    return MeasureConfig(system_message=message, sampling=Sampling(max_new_tokens=most))
 
 
 def starting_model(
     r: Recipe, setting: ExperimentSetting, words: world.TokenizerConfig
-) -> RecipeStep:
-    """Add a small model that can copy and nothing else; every arm starts from it."""
+) -> RecipeStep | Source:
+    """Return the model that every arm starts from: a new one is small and can only copy."""
+    if isinstance(setting.student, Path):
+        return Source(setting.student)
     name = setting.name
     tokenizer = r.add(f"{name}.tokenizer", world.train_tokenizer, words)
     fresh = r.add(f"{name}.new", new_model, setting.student, tokenizer=tokenizer)
-    config = world.CopiesConfig(num_rows=setting.copy_rows)
+    config = world.CopiesConfig(num_rows=max(1, setting.copy_tokens * COPIES // 1000))
     copies = r.add(f"{name}.copies", world.draw_copies, config)
     learned = tuning(setting, tokens=setting.copy_tokens, seed=0)
     learned = learned.model_copy(update={"batch_tokens": COPY_BATCH_TOKENS})
@@ -148,5 +161,6 @@ def tuning(setting: ExperimentSetting, *, tokens: int | None, seed: int) -> Tune
         batch_tokens=setting.batch_tokens,
         max_tokens=MAX_TOKENS,
         optimizer=setting.optimizer,
+        precision="bfloat16" if isinstance(setting.student, Path) else "float32",
         seed=seed,
     )

@@ -19,8 +19,8 @@ from spyhop.augment import (
 )
 from spyhop.collect import (
     DistinctConfig,
-    FlanCotConfig,
     PairConfig,
+    RationalesConfig,
     SubsetConfig,
     SystemMessage,
     TargetsConfig,
@@ -35,13 +35,14 @@ from spyhop.curate import SelectHardestConfig, select_hardest
 from spyhop.evaluate import (
     ContaminationRateConfig,
     MeasureConfig,
+    SealConfig,
     check_contamination,
-    measure,
 )
 from spyhop.models import Local, Replay
 from spyhop.recipe.graph import Recipe, RecipeStep, Ref, Source, Use
 from spyhop.recipes.arms import Ablation, Arm, ArmRows, arms
 from spyhop.recipes.auditing import add_audits
+from spyhop.recipes.evaluating import SCORES, add_scores, add_seal, any_written
 from spyhop.recipes.inputs import (
     AuditJudge,
     Student,
@@ -61,15 +62,18 @@ from spyhop.train import TuneConfig, chained, tune
 from spyhop.train.probe import ProbeConfig, probe
 from spyhop.train.release import ReleaseConfig, release, with_title
 
+Recorded = Literal["rationales", "targets", "style"]
+
 
 class Answering(Config):
     """Source of answers: a model, or recorded human rationales or gold answers."""
 
     file: InputPath | None = None
     """A teacher's file (TOML) or a folder of weights."""
-    recorded: Literal["rationales", "targets"] | None = None
+    recorded: Recorded | None = None
     """Recorded answers to use instead of a model: the `rationales` of FLAN's chain-of-thought
-    files, or the bare gold answers (`targets`)."""
+    files, the bare gold answers (`targets`), or rationales of other questions before the right
+    answer (`style`)."""
     answers: AnswerConfig = AnswerConfig()
 
     @model_validator(mode="after")
@@ -123,6 +127,7 @@ class OrcaConfig(Config):
     """Further students of the same rows, as `--ablate` names them."""
     suites: tuple[Suite, ...] = ()
     measure: MeasureConfig = MeasureConfig()
+    sealed: SealConfig | None = None
     measure_teacher: bool = False
     """Also ask the teacher the items, where it is a model."""
     judge: AuditJudge = None
@@ -162,31 +167,33 @@ class OrcaConfig(Config):
 def orca(config: OrcaConfig, name: str = "orca") -> Recipe:
     """Explanation tuning: collections, system messages, assistant, teacher, student, scores."""
     r = Recipe(name)
-    items = add_items(r, placed(config.suites))
+    suites = placed(config.suites)
+    items = add_items(r, suites)
     data = mixture(r, config.collections, config.distinct, config.decontaminate, items, config.seed)
     rows = add_answers(r, config, data)
     base = add_base(r, config.student)
-    models: dict[str, RecipeStep | Source] = {"base": base}
-    phases: dict[str, list[RecipeStep]] = {}
-    for arm in (Arm("student"), *arms(config.ablate, _used(config))):
-        phases[arm.name] = _train(r, config, arm, rows, base)
-        models[arm.name] = phases[arm.name][-1]
-    asked = {name: Use(Local(name=name), model) for name, model in models.items()}
+    students = [Arm("student"), *arms(config.ablate, _used(config))]
+    names = ["base", *(arm.name for arm in students)]
+    declared = add_seal(r, config.sealed, config.measure, suites, items, names)
+    asked = {"base": Use(Local(name="base"), base)}
+    scores: dict[str, Ref] = {}
+    if items:  # the base first, before anything is trained
+        scores |= add_scores(r, config.measure, suites, items, asked, SCORES, **declared)
+    phases = {arm.name: _train(r, config, arm, rows, base) for arm in students}
+    asked = {name: Use(Local(name=name), steps[-1]) for name, steps in phases.items()}
+    student = asked["student"]
     if config.measure_teacher and config.teacher.file is not None:
         asked["teacher"] = served(config.teacher.file)
-    measuring = config.measure.for_tasks(suite.task for suite in placed(config.suites))
-    scores = {
-        name: r.add(f"scores-{name}", measure, measuring, items=items, model=use)
-        for name, use in (asked.items() if items else ())
-    }
+    if items:
+        scores |= add_scores(r, config.measure, suites, items, asked, SCORES, **declared)
     answers = {**rows.ta_answers, **rows.teacher_answers}
-    more: dict[str, Ref | dict[str, Ref]] = {}
+    more: dict[str, Ref | dict[str, Ref]] = {**declared}
     if items:
         look = ContaminationRateConfig()
         more["items"] = items
         more["shared"] = r.add("shared", check_contamination, look, items=items, answers=answers)
-    if scores and config.judge is not None:
-        by = [served(config.judge)]
+    if scores and answers and any_written(config.measure, suites):
+        by = [] if config.judge is None else [served(config.judge)]
         pair = scores["base"], scores["student"]
         more["audits"] = add_audits(r, by, items, *pair, answers)
     card = DatasetConfig(title=r.name)
@@ -195,10 +202,10 @@ def orca(config: OrcaConfig, name: str = "orca") -> Recipe:
     if earlier := phases["student"][:-1]:
         known["earlier"] = {step.name: step for step in earlier}
     if config.probe is not None:
-        probed = r.add("probe", probe, config.probe, answers=answers, model=asked["student"])
+        probed = r.add("probe", probe, config.probe, answers=answers, model=student)
         known["probe"], more["probes"] = probed, {"student": probed}
     r.add(
-        "model", release, with_title(config.release, r.name), model=models["student"],
+        "model", release, with_title(config.release, r.name), model=phases["student"][-1],
         base=base, answers=answers, data=given, **known,
     )  # fmt: skip
     r.add(
@@ -247,15 +254,24 @@ def add_answers(r: Recipe, config: OrcaConfig, data: Mixture) -> ArmRows:
     teacher_answers: dict[str, Ref] = {}
     if config.has_teacher:
         teacher_answers["teacher"] = _teach(r, config, data, prompts, assistant)
-    gold_answers: dict[str, Ref] = {}
-    if "answers" in config.ablate:
-        gold = _use(r, config, data, Answering(recorded="targets"), "bare")
-        gold_answers["gold"] = _ask(r, AnswerConfig(), "bare", prompts, gold)
+    controls: dict[str, dict[str, Ref]] = {"bare": {}, "styled": {}}
+    for name, ablations, recorded in _CONTROLS:
+        if not ablations.isdisjoint(config.ablate):
+            use = _use(r, config, data, Answering(recorded=recorded), name)
+            controls[name][name] = _ask(r, AnswerConfig(), name, prompts, use)
     return ArmRows(
         ta_answers | ready(r, config.ready, "assistant"),
         teacher_answers | ready(r, config.ready, "teacher"),
-        gold_answers,
+        gold_answers=controls["bare"],
+        styled_answers=controls["styled"],
     )
+
+
+_CONTROLS: tuple[tuple[str, set[Ablation], Recorded], ...] = (
+    ("bare", {"answers", "queries"}, "targets"),
+    ("styled", {"style"}, "style"),
+)
+"""Answers of students that read no explanation of the teacher: step, ablations, kind."""
 
 
 def _use(r: Recipe, config: OrcaConfig, data: Mixture, who: Answering, name: str) -> Use:
@@ -268,9 +284,10 @@ def _use(r: Recipe, config: OrcaConfig, data: Mixture, who: Answering, name: str
     cot = [each for each in config.collections if each.kind == "flan_cot" and each.path]
     if len(cot) != 1 or cot[0].path is None:
         raise RecipeError(
-            'recorded = "rationales" needs exactly one collection of kind flan_cot with a path'
+            f'recorded = "{who.recorded}" needs one collection of kind flan_cot with a path'
         )
-    read = FlanCotConfig(pattern=cot[0].pattern or "*.tsv")
+    pattern = cot[0].pattern or "*.tsv"
+    read = RationalesConfig(pattern=pattern, of_others=who.recorded == "style")
     given = r.add(f"{name}-recorded", read_rationales, read, folder=Source(cot[0].path))
     return Use(Replay(name="human rationales"), given)
 
@@ -325,6 +342,7 @@ def _train(
     model = base
     trained: list[RecipeStep] = []
     phases = arm.phases(r, rows, config.seed)
+    once = {} if arm.epochs is None else {"tokens": None, "epochs": arm.epochs}
     settings = [
         (config.train_assistant or config.train)
         if phase.is_assistants and len(phases) > 1
@@ -333,6 +351,7 @@ def _train(
     ]
     for number, (phase, how) in enumerate(zip(phases, chained(settings), strict=True), 1):
         name = arm.name if number == len(phases) else f"{arm.name}.{number}"
+        how = how.model_copy(update=once)
         model = r.add(name, tune, how, base=model, answers=phase.answers)
         trained.append(model)
     return trained

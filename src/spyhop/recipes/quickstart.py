@@ -2,6 +2,7 @@
 
 Every arm starts from the same model and differs in what it reads:
 
+    base              not trained, asked to explain; base-answers, asked for the answer alone
     explanations      the teacher's answers under system messages that ask for reasons
     answers-tokens    the bare answers to the same queries, for as many tokens
     answers-queries   the bare answers to the same queries, for as many passes
@@ -12,6 +13,7 @@ Every arm starts from the same model and differs in what it reads:
     mixed             the same rows as progressive, shuffled
 """
 
+from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
 from pydantic import Field, model_validator
@@ -19,9 +21,9 @@ from pydantic import Field, model_validator
 from spyhop import world
 from spyhop.augment import AnswerConfig, answer
 from spyhop.collect import PairConfig, SubsetConfig, SystemMessage, draw_subset, pair
-from spyhop.evaluate import measure
+from spyhop.evaluate import SealConfig, measure, seal
 from spyhop.models import Local
-from spyhop.recipe.graph import Recipe, RecipeStep, Ref, Use
+from spyhop.recipe.graph import Recipe, RecipeStep, Ref, Source, Use
 from spyhop.recipes.auditing import add_audits
 from spyhop.recipes.experiment import (
     Experiment,
@@ -39,6 +41,8 @@ from spyhop.train import OptimizerConfig, tune
 from spyhop.world import SolverConfig
 
 ArmName = Literal[
+    "base",
+    "base-answers",
     "explanations",
     "answers-tokens",
     "answers-queries",
@@ -53,6 +57,8 @@ TokenBudget = Literal["tokens", "few_tokens", "passes"]
 
 ANSWER, STEPS = "answer", "steps"
 """Ids of the messages under which bare answers are trained and explaining arms are measured."""
+OF_INTEREST = 0.05
+"""Smallest difference in accuracy that is of interest."""
 AUDITED_ITEMS = 100
 """Test problems that the starting model is asked, for the imitation audit."""
 TEACHER_FRAC = 0.25
@@ -130,6 +136,8 @@ class PhaseBudget(NamedTuple):
 
 _TA, _TEACHER = "assisted", "taught"
 _PHASES: dict[str, tuple[PhaseBudget, ...]] = {
+    "base": (),
+    "base-answers": (),
     "explanations": (PhaseBudget(("explained",), "tokens"),),
     "answers-tokens": (PhaseBudget(("answered",), "tokens"),),
     "answers-queries": (PhaseBudget(("answered",), "passes"),),
@@ -167,19 +175,22 @@ SHARED = (
 def quickstart(config: QuickstartConfig, name: str = "quickstart") -> Recipe:
     """The Orca loop in an embedded world: explanations, bare answers, style, and teacher order."""
     r, page = Recipe(name), ReportInputs()
+    declared: dict[str, RecipeStep] = {}
     for setting in config.settings:
         base = starting_model(r, setting, world.TokenizerConfig())
         drawn = world.ProblemsConfig(
             families=setting.families, num_rows=setting.num_items, steps=setting.steps
         )
         items = r.add(f"{setting.name}.items", world.draw_items, drawn)
+        sealed = r.add(f"{setting.name}.sealed", seal, _sealed(setting), items={"world": items})
+        declared[setting.name] = sealed
         for seed in config.seeds:
-            run = Experiment(r, setting, seed, base, items, page)
+            run = Experiment(r, setting, seed, base, items, page, {"sealed": sealed})
             rows = _Rows(run, setting, config.messages)
             for arm in setting.arms:
                 snapshots = config.snapshots if arm in ("explanations", "answers-tokens") else ()
                 trained = _train(run, setting, arm, rows, snapshots)
-                message = config.text(ANSWER if arm.startswith("answers") else STEPS)
+                message = config.text(ANSWER if "answers" in arm else STEPS)
                 for share in (*snapshots, 1.0):
                     run.measure(arm, trained, message, share)
             page.answers = page.answers or {"teacher": rows.step("explained")}
@@ -193,9 +204,16 @@ def quickstart(config: QuickstartConfig, name: str = "quickstart") -> Recipe:
     )
     r.add(
         "report", arms_page, arms, scores=page.scores, students=page.students,
-        answers=page.answers, audits=audits,
+        answers=page.answers, audits=audits, sealed=declared,
     )  # fmt: skip
     return r
+
+
+def _sealed(setting: Setting) -> SealConfig:
+    """Declare the first comparison of the setting's arms."""
+    pairs = [(each.first, each.second) for each in comparisons(setting.arms)]
+    arms = pairs[0] if pairs else (setting.arms[0],) * 2
+    return SealConfig(arms=arms, smallest_difference=OF_INTEREST)
 
 
 def _audits(r: Recipe, config: QuickstartConfig, page: ReportInputs) -> dict[str, Ref]:
@@ -213,10 +231,10 @@ def _audits(r: Recipe, config: QuickstartConfig, page: ReportInputs) -> dict[str
         steps=setting.steps,
     )
     items = {"world": r.add("audit.problems", world.draw_items, drawn)}
-    base = Use(Local(name="base"), r.step(f"{setting.name}.base"))
-    measured = r.add(
-        "audit.base", measure, asked_under(config.text(STEPS)), items=items, model=base
-    )
+    start = Source(setting.student) if isinstance(setting.student, Path) else None
+    base = Use(Local(name="base"), start or r.step(f"{setting.name}.base"))
+    asked = asked_under(config.text(STEPS), setting)
+    measured = r.add("audit.base", measure, asked, items=items, model=base)
     judges = [
         Use(world.Judge(name=f"that rewards {each}", rules=world.JudgeRules(rewards=each)))
         for each in get_args(world.Rewarded)

@@ -119,13 +119,19 @@ class Experiment:
         if len(found) > 1:
             limits.append(seed_interval(grid.mean(axis=1).tolist()))
         low, high = min(each.low for each in limits), max(each.high for each in limits)
-        interval = Interval(value=value, low=max(0.0, low), high=min(1.0, high), level=0.95)
+        interval = Interval(value=value, low=max(0.0, low), high=min(1.0, high))
         tokens, seconds = np.mean([(each.tokens, each.seconds) for each in found], axis=0)
         return Cell(found[0].run, family, ALL, grid.size, interval, round(tokens), float(seconds))
 
-    def answered(self, arm: str) -> float:
-        """Return the share of responses in which an answer was found, over all seeds."""
-        return float(np.mean([s.extracted is not None for e in self.of(arm) for s in e.scores]))
+    def responses(self, arm: str) -> tuple[float, float, float]:
+        """Return shares of responses with an answer and with an end, and their mean tokens."""
+        found = [
+            (score.extracted is not None, score.ending == "whole", score.response_tokens)
+            for each in self.of(arm)
+            for score in each.scores
+        ]
+        answered, ended, tokens = np.mean(found, axis=0)
+        return float(answered), float(ended), float(tokens)
 
     def not_above_guessing(self, arm: str) -> list[str]:
         """Return the families in which the arm's interval reaches down to guessing."""

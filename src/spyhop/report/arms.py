@@ -9,6 +9,7 @@ from pydantic import Field
 from rich.table import Table as TerminalTable
 
 from spyhop.charts import draw_svg
+from spyhop.evaluate import seal_state
 from spyhop.report.arm_figures import (
     ALL,
     NO_DIFFERENCE,
@@ -29,7 +30,7 @@ from spyhop.report.curation import (
     read_curated,
 )
 from spyhop.report.html import RESULTS, ReportSection, percent, percent_interval, write_page
-from spyhop.report.sections import data_section, mask_section, samples_section, training_section
+from spyhop.report.sections import data_section, mask_section, rows_section, training_section
 from spyhop.schema import Config, Score
 from spyhop.stage import FOLDER, Context, Estimate, stage
 from spyhop.statistics import Interval, seed_interval, wilson
@@ -68,6 +69,7 @@ def arms_page(
     documents: Mapping[str, Artifact] | None = None,
     rated: Mapping[str, Artifact] | None = None,
     kept: Mapping[str, Artifact] | None = None,
+    sealed: Mapping[str, Artifact] | None = None,
 ) -> None:
     """Write `report.html`, `results.json` and `comparisons.json` of an experiment with arms.
 
@@ -86,11 +88,14 @@ def arms_page(
     _write_figures(ctx.out, experiments, curated)
     sections, lead = [], list[str]()
     for experiment in experiments:
+        compared = comparison_section(experiment)
+        if declared := (sealed or {}).get(experiment.name):
+            compared.text(_sealed(experiment, scores, config, declared))
         mine = [each for each in curated if each.where.setting == experiment.name]
         sections += [
             accuracy_section(experiment),
             *([_seeds_section(experiment)] if len(experiment.seeds) > 1 else []),
-            comparison_section(experiment),
+            compared,
             *([_curve_section(experiment)] if experiment.curve else []),
             *(curation_sections(experiment.name, mine) if mine else []),
             examples_section(experiment),
@@ -103,13 +108,13 @@ def arms_page(
     finals = {
         f"{run.setting} {config.arm_titles[run.arm]}": [students[phase] for phase in run.phases]
         for run in runs
-        if run.seed == runs[0].seed
+        if run.seed == runs[0].seed and run.phases
     }
     groups = {"documents": documents, "rated": rated, "kept": kept}
     one = {kind: next(iter(group.values())) for kind, group in groups.items() if group}
     sections += [
         training_section(finals),
-        samples_section(answers),
+        rows_section(answers),
         mask_section(next(iter(students.values()))),
         data_section(
             answers=answers,
@@ -139,6 +144,19 @@ def _write_figures(
     for experiment in experiments:
         if svg := draw_svg(_accuracy_chart(experiment)):
             (folder / f"accuracy-{experiment.name}.svg").write_text(svg, encoding="utf-8")
+
+
+def _sealed(
+    experiment: Experiment, scores: Mapping[str, Artifact], config: ArmsConfig, declared: Artifact
+) -> str:
+    """Say whether the comparison is confirmatory, by the first seed's scores."""
+    first = {
+        run.arm: scores[name]
+        for name, run in config.runs.items()
+        if (run.setting, run.seed, run.share) == (experiment.name, experiment.seeds[0], 1.0)
+    }
+    text = seal_state(first, declared).text
+    return f"{text[:1].upper()}{text[1:]}."
 
 
 def _findings(experiment: Experiment) -> Iterator[str]:
@@ -179,10 +197,11 @@ def accuracy_section(experiment: Experiment) -> ReportSection:
     rows: list[dict[str, Any]] = []
     for arm in experiment.arms:
         found = experiment.cell(arm, ALL)
+        answered, ended, length = experiment.responses(arm)
         by_family = {name: experiment.cell(arm, name).interval.value for name in families}
         rows.append({
-            "arm": experiment.title(arm), "n": found.n, "answered %": experiment.answered(arm),
-            "accuracy %": found.interval.value,
+            "arm": experiment.title(arm), "n": found.n, "answered %": answered,
+            "ended %": ended, "mean tokens": round(length), "accuracy %": found.interval.value,
             "95 % interval": percent_interval(found.interval.low, found.interval.high),
             **{name: percent(value) for name, value in by_family.items()},
             "tokens": found.tokens, "seconds": round(found.seconds),
@@ -360,8 +379,7 @@ def comparison_lines(comparisons: Path) -> list[str]:
     lines = []
     for row in json.loads(comparisons.read_text()):
         if row["family"] == ALL:
-            limits = {name: row[name] for name in ("low", "high")}
-            found = Interval(value=row["difference"], level=0.95, **limits)
+            found = Interval(row["difference"], row["low"], row["high"])
             arms = f"{row['setting']}: {row['second']} against {row['first']}"
             lines.append(f"{arms}: {points(found)} points ({verdict(found)})")
     return lines

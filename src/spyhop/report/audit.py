@@ -13,10 +13,11 @@ AUDITS = "audits.json"
 """Of a report: the conclusion of each audit."""
 TITLE = "Imitation audit: reasoning or style?"
 UNKNOWN = "cannot be separated"
+NO_AUDIT = "Not made: no responses of base and student to the same items, or none of a teacher."
 NO_JUDGE = (
-    "Not made: no judge is named. A higher accuracy or a preferred response alone does not say "
-    "whether a student reasons or only sounds like its teacher. Set `judge` in the recipe to a "
-    "model's file (TOML) or folder, and run again: nothing else is made again."
+    "No verdicts of a judge: what a reader would prefer is not known, the rest does not need it. "
+    "Set `judge` in the recipe to a model's file (TOML) or folder, and run again: nothing else is "
+    "made again."
 )
 
 
@@ -34,12 +35,12 @@ def audit_section(audits: Mapping[str, Artifact] | None) -> ReportSection:
     for name, artifact in (audits or {}).items():
         _add(section, name, json.loads(artifact.file(AUDIT).read_text(encoding="utf-8")))
     if not audits:
-        section.text(NO_JUDGE)
+        section.text(NO_AUDIT)
     return section
 
 
 def _add(section: ReportSection, judge: str, found: Mapping[str, Any]) -> None:
-    section.text(f"Judge {judge}. {found['sentence']}")
+    section.text(f"Judge: {judge}. {found['sentence']}")
     shares = {
         name: gain and [round(100 * gain[part], 1) + 0.0 for part in ("value", "low", "high")]
         for name, gain in found["gains"].items()
@@ -53,17 +54,24 @@ def _add(section: ReportSection, judge: str, found: Mapping[str, Any]) -> None:
         for name, gain in shares.items()
     ]
     section.table(Table(["gain", "points", "95 % interval"], rows))
-    section.text(
-        f"The judge compared {found['num_judged']:,} items in both orders: "
-        f"{100 * found['missing']:.1f} % of the verdicts are missing, and on "
-        f"{100 * found['flips']:.0f} % of the items the two orders disagree. Preference runs "
-        "from -100 (always the base) to 100. The judge's rewards are measured on these verdicts, "
-        "and their uncertainty is part of the intervals."
-    )
+    if not found["num_judged"]:
+        section.text(NO_JUDGE)
+    else:
+        section.text(_judged(found))
     section.table(
         Table(
             ["form", "base", "student", "teacher"],
             [[name, *(f"{each:.2f}" for each in means)] for name, means in found["form"].items()],
             "Means; 1 is a doubling of the count, or for overlap a quarter of the word pairs.",
         )
+    )
+
+
+def _judged(found: Mapping[str, Any]) -> str:
+    return (
+        f"The judge compared {found['num_judged']:,} items in both orders: "
+        f"{100 * found['missing']:.1f} % of the verdicts are missing, and on "
+        f"{100 * found['flips']:.0f} % of the items the two orders disagree. Preference runs "
+        "from -100 (always the base) to 100. The judge's rewards are measured on these verdicts, "
+        "and their uncertainty is part of the intervals."
     )

@@ -18,11 +18,20 @@ from starlette.staticfiles import StaticFiles
 
 from spyhop.report.html import asset
 from spyhop.schema import ArtifactError, InputError, SpyhopError
-from spyhop.studio import pages_compare, pages_rows, pages_runs
+from spyhop.studio import (
+    pages_compare,
+    pages_follow,
+    pages_label,
+    pages_rows,
+    pages_runs,
+    pages_vote,
+)
 from spyhop.studio.safety import Guard, is_loopback
 from spyhop.studio.site import Site, page, stores_by_name
 
-PAGES: tuple[ModuleType, ...] = (pages_runs, pages_rows, pages_compare)
+PAGES: tuple[ModuleType, ...] = (
+    pages_runs, pages_rows, pages_follow, pages_compare, pages_vote, pages_label,
+)  # fmt: skip
 """Each offers `routes`; its `nav` is a list of title and address."""
 STATIC = Path(__file__).parent / "static"
 PORT = 8777

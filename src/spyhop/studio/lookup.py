@@ -1,6 +1,6 @@
 """Rows of artifacts by their ids, and the artifacts that another one was made from."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,11 @@ def parts_of(artifact: Artifact) -> list[str]:
     if not found:
         raise ArtifactError(f"{artifact}: it has no rows")
     return found
+
+
+def columns_of(parts: Sequence[str]) -> set[str]:
+    """Return the names of the columns of Parquet parts."""
+    return {row["column_name"] for row in query("DESCRIBE FROM read_parquet($parts)", parts=parts)}
 
 
 def rows_by_id(artifact: Artifact, ids: Collection[str]) -> dict[str, dict[str, Any]]:

@@ -137,7 +137,8 @@ def _reasons(root: Path, ids: Collection[str]) -> dict[str, list[dict[str, Any]]
         WHERE item_id IN (SELECT unnest($ids)) AND reason <> ''"""
     for artifact in artifacts(root, *VERDICTS) if ids else ():
         for row in query(sql, parts=parts_of(artifact), ids=list(ids)):
-            winner = {"a": row["a"], "b": row["b"], "tie": "a tie"}.get(row["winner"], "no verdict")
+            better = {"a": f"{row['a']} is better", "b": f"{row['b']} is better", "tie": "a tie"}
+            winner = better.get(row["winner"], "no verdict")
             found[row["item_id"]].append({**row, "winner": winner})
     return found
 

@@ -5,7 +5,7 @@ The browser names things, never paths: a store by the name of its folder, an art
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -13,6 +13,7 @@ from urllib.parse import urlencode
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, PrefixLoader, StrictUndefined
 from markupsafe import Markup
+from starlette.datastructures import QueryParams
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
@@ -21,8 +22,12 @@ from spyhop import __version__
 from spyhop.recipe.graph import NAME
 from spyhop.store import RUNS, Artifact
 from spyhop.store.artifact import load
+from spyhop.studio.catalog import Catalog
+from spyhop.studio.tables import Engine
+from spyhop.studio.text import as_html, as_json
 from spyhop.text.escape import visible
 
+MOST_KEPT = 256
 ARTIFACT = re.compile(r"[a-z0-9_]+\.[a-z0-9_]+-[0-9a-f]{8,64}")
 
 
@@ -33,12 +38,28 @@ class Site:
     stores: dict[str, Path]
     nav: list[tuple[str, str]]
     environment: Environment = field(init=False)
+    engine: Engine = field(init=False)
     kept: dict[Any, Any] = field(default_factory=dict)
-    """Open logs and the like, by a key of the page's own."""
+    """Open logs and the like, by a key of the page's own; see `keep`."""
+    _catalogs: dict[str, Catalog] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Read the templates once."""
+        """Read the templates once, and open the engine."""
         self.environment = _environment()
+        self.engine = Engine([*self.stores.values()])
+
+    def keep(self, key: Any, make: Callable[[], Any]) -> Any:  # noqa: ANN401 (a page's own)
+        """Return what was made under a key, made now unless it is there; the oldest are dropped."""
+        if key not in self.kept:
+            self.kept[key] = make()
+            while len(self.kept) > MOST_KEPT:
+                self.kept.pop(next(iter(self.kept)), None)
+        return self.kept[key]
+
+    def catalog(self, store: str) -> Catalog:
+        """Return the artifacts of a store."""
+        root = self.store(store)
+        return self._catalogs.setdefault(store, Catalog(root))
 
     def store(self, name: str) -> Path:
         """Return a store by its name."""
@@ -101,15 +122,45 @@ def fragment(request: Request, template: str, **values: Any) -> str:  # noqa: AN
     return found.render(values, site=site, here=f"/{here}", path=request.url.path)
 
 
-def with_query(path: str, query: Mapping[str, Any], **changes: Any) -> str:  # noqa: ANN401
-    """Return an address with some of its query changed; None removes a parameter."""
-    items = {name: value for name, value in {**query, **changes}.items() if value is not None}
-    return f"{path}?{urlencode(items, doseq=True)}" if items else path
+def event(kind: str, data: str) -> str:
+    """Return a server-sent event."""
+    lines = "".join(f"data: {line}\n" for line in data.replace("\r", "\n").split("\n"))
+    return f"event: {kind}\n{lines}\n"
+
+
+def with_query(path: str, query: QueryParams, **changes: str | None) -> str:
+    """Return an address with some of its query changed; None removes a parameter.
+
+    A change of rows or order begins at the first page again.
+    """
+    left = [(k, v) for k, v in query.multi_items() if k not in {*changes, "after", "before"}]
+    items = [*left, *((name, value) for name, value in changes.items() if value is not None)]
+    return f"{path}?{urlencode(items)}" if items else path
+
+
+def toggled(path: str, query: QueryParams, name: str, value: str) -> str:
+    """Return an address with one parameter's value added, or removed if it is there."""
+    items = [item for item in query.multi_items() if item[0] not in ("after", "before")]
+    items = [each for each in items if each != (name, value)] + [(name, value)] * (
+        (name, value) not in items
+    )
+    return f"{path}?{urlencode(items)}" if items else path
 
 
 def figure(value: float | None, digits: int = 0) -> str:
     """Return a number with separators; a missing one as a dash."""
     return "–" if value is None else f"{value:,.{digits}f}"
+
+
+def plain(value: float) -> str:
+    """Return a number as short as it is exact enough for a table."""
+    return (
+        f"{value:,}"
+        if isinstance(value, int)
+        else f"{value:,.4g}"
+        if abs(value) < 1e4
+        else f"{value:,.0f}"
+    )
 
 
 def duration(seconds: float | None) -> str:
@@ -131,9 +182,16 @@ def _environment() -> Environment:
     found = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True, finalize=_shown,
+        extensions=["jinja2.ext.loopcontrols"],
     )  # fmt: skip
-    found.filters |= {"figure": figure, "duration": duration}
-    found.globals |= {"version": __version__, "with_query": with_query}
+    found.filters |= {
+        "figure": figure,
+        "duration": duration,
+        "plain": plain,
+        "as_html": as_html,
+        "json": as_json,
+    }
+    found.globals |= {"version": __version__, "with_query": with_query, "toggled": toggled}
     return found
 
 

@@ -29,6 +29,7 @@ import numpy as np
 
 from spyhop.lazy import Tensor, torch, transformers
 from spyhop.schema import TrainingError
+from spyhop.train.dense import MOST_TOKENS, dense_attention
 
 DOCUMENTS = "spyhop_documents"
 """Name of our attention among transformers' implementations."""
@@ -171,19 +172,24 @@ def _attend(
     **asked: Any,  # noqa: ANN401 (the model's own)
 ) -> tuple[Tensor, None]:
     """Attend within documents; query (1, heads, T, size) in, (1, T, heads, size) out."""
-    for name in REFUSED:
-        if asked.get(name) is not None:
-            raise TrainingError(f"packed attention does not do {name}")
+    window = asked.get("sliding_window")
+    refused = [name for name in REFUSED if asked.get(name) is not None]
     if attention_mask is None or attention_mask.dtype != torch.int32:
+        is_causal = asked.get("is_causal")
+        is_causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
+        is_simple = is_causal and not refused and attention_mask is None
+        if is_simple and _is_dense(query, key, value, dropout, window):
+            return dense_attention(query, key, value, scaling).transpose(1, 2), None
         from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
         plain: tuple[Tensor, None] = sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **asked
         )
         return plain
+    if refused:
+        raise TrainingError(f"packed attention does not do {refused[0]}")
     query, key, value = (_cast(each) for each in (query, key, value))
     bounds, longest = attention_mask[0, 0, 0], attention_mask.shape[2]
-    window = asked.get("sliding_window")
     if _is_flash(query, dropout):
         return _flash(query, key, value, bounds, longest, scaling, window), None
     ends = bounds.tolist()
@@ -212,6 +218,16 @@ def _is_flash(query: Tensor, dropout: float) -> bool:
     is_half = query.dtype in (torch.bfloat16, torch.float16)
     size = query.shape[-1]
     return query.is_cuda and is_half and not dropout and size % 8 == 0 and size <= HEAD_DIMS
+
+
+def _is_dense(
+    query: Tensor, key: Tensor, value: Tensor, dropout: float, window: int | None
+) -> bool:
+    tokens = query.shape[2]
+    is_half = value.dtype in (torch.bfloat16, torch.float16)
+    is_plain = not dropout and not (window and tokens > window) and tokens == key.shape[2]
+    is_square = query.shape[-1] == value.shape[-1]
+    return not query.is_cuda and is_half and is_plain and is_square and tokens <= MOST_TOKENS
 
 
 def _flash(
@@ -249,6 +265,8 @@ def _one_document(
     scaling: float | None,
     window: int | None,
 ) -> Tensor:
+    if _is_dense(query, key, value, dropout, window):
+        return dense_attention(query, key, value, scaling)
     mask = None
     if window and query.shape[2] > window:
         place = torch.arange(query.shape[2], device=query.device)

@@ -22,6 +22,7 @@ from spyhop.train.config import TuneConfig
 from spyhop.train.cost import shape_of
 from spyhop.train.distributed import Group
 from spyhop.train.engine import Engine, TrainingResult
+from spyhop.train.memory import kept_memory
 from spyhop.train.metrics import BOARD, FILE, StepMeter
 from spyhop.train.objective import CrossEntropy, Objective
 from spyhop.train.optimizer import (
@@ -69,7 +70,8 @@ def train(job: TrainingJob, group: Group, report: Report) -> TrainingResult:
     student = open_student(job.base, job.config, device, is_empty=group.rank > 0)
     outcome = TrainingResult()
     trainer = Trainer(job, group, student, report, outcome)
-    trainer.run()
+    with kept_memory():
+        trainer.run()
     save_student(job.out, student, group)
     if job.config.keep_optimizer:
         trainer.keep_optimizer()

@@ -14,11 +14,11 @@ from typing import Any
 
 from spyhop.lazy import Tensor, torch
 
-CPU_LOGITS_BYTES = 4 << 20
-"""Bytes of logits in memory at once: about the cache of one core."""
+CPU_LOGITS_BYTES = 256 << 20
 GPU_LOGITS_BYTES = 512 << 20
-FEWEST_POSITIONS = 256
-"""In a piece: each adds a gradient of the head's size, which few positions would not pay for."""
+"""Bytes of logits in memory at once, in the type of the products."""
+CACHE_BYTES = 2 << 20
+"""Bytes of wide logits that a processor's softmax works on at a time: a share of its cache."""
 
 
 def softmax_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -38,11 +38,17 @@ def head_loss(
 
     Call `backward` on it directly: the gradient is taken at once and not scaled again.
     """
-    num_bytes = CPU_LOGITS_BYTES if hidden_ND.device.type == "cpu" else GPU_LOGITS_BYTES
-    width = max(FEWEST_POSITIONS, num_bytes // (4 * head_VD.shape[0]))
-    weights = torch.ones_like(labels_N, dtype=softmax_dtype(dtype))
+    num_tokens, wide = head_VD.shape[0], softmax_dtype(dtype)
+    is_cpu = hidden_ND.device.type == "cpu"
+    width = max(
+        1, (CPU_LOGITS_BYTES if is_cpu else GPU_LOGITS_BYTES) // (dtype.itemsize * num_tokens)
+    )
+    height = max(1, CACHE_BYTES // (wide.itemsize * num_tokens)) if is_cpu else width
+    weights = torch.ones_like(labels_N, dtype=wide)
     weights_N = weights if weights_N is None else weights_N.to(weights.dtype)
-    loss: Tensor = _head_loss().apply(hidden_ND, head_VD, labels_N, weights_N, scale, dtype, width)
+    loss: Tensor = _head_loss().apply(
+        hidden_ND, head_VD, labels_N, weights_N, scale, dtype, width, height
+    )
     return loss
 
 
@@ -59,6 +65,7 @@ def _head_loss() -> Any:  # noqa: ANN401 (made at first use: PyTorch is heavy)
             scale: float,
             dtype: torch.dtype,
             width: int,
+            height: int,
         ) -> Tensor:
             hidden, head = hidden_ND.to(dtype), head_VD.to(dtype)
             needs_head = ctx.needs_input_grad[1]
@@ -67,16 +74,13 @@ def _head_loss() -> Any:  # noqa: ANN401 (made at first use: PyTorch is heavy)
             total = torch.zeros((), dtype=wide, device=hidden.device)
             slopes = torch.empty_like(hidden)
             for start in range(0, len(hidden), width):
-                some, targets = (
-                    hidden[start : start + width],
-                    labels_N[start : start + width, None],
-                )
-                logs_NV = torch.log_softmax((some @ head.T).to(wide), dim=1)
-                weights = weights_N[start : start + width, None]
-                total -= (logs_NV.gather(1, targets) * weights).sum()
-                slope_NV = logs_NV.exp_()
-                slope_NV.scatter_add_(1, targets, torch.full_like(targets, -1, dtype=wide))
-                slope_NV = slope_NV.mul_(weights * scale).to(dtype)
+                some = hidden[start : start + width]
+                slope_NV = some @ head.T
+                for first in range(0, len(some), height):
+                    place = slice(start + first, min(start + first + height, start + width))
+                    total += _slope(
+                        slope_NV[first : first + height], labels_N[place], weights_N[place], scale
+                    )
                 torch.mm(slope_NV, head, out=slopes[start : start + width])
                 if needs_head:
                     part = slope_NV.T @ some
@@ -90,9 +94,20 @@ def _head_loss() -> Any:  # noqa: ANN401 (made at first use: PyTorch is heavy)
 
         @staticmethod
         def backward(ctx: Any, _slope: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
-            return ctx.slopes, ctx.head_grad, None, None, None, None, None
+            return ctx.slopes, ctx.head_grad, None, None, None, None, None, None
 
     return HeadLoss
+
+
+def _slope(logits_NV: Tensor, labels_N: Tensor, weights_N: Tensor, scale: float) -> Tensor:
+    """Return the weighted loss of logits, and put its gradient, times `scale`, in their place."""
+    labels_N1, weights_N1 = labels_N[:, None], weights_N[:, None]
+    logs_NV = torch.log_softmax(logits_NV.to(weights_N.dtype), dim=1)
+    loss = -(logs_NV.gather(1, labels_N1) * weights_N1).sum()
+    slope_NV = logs_NV.exp_()
+    slope_NV.scatter_add_(1, labels_N1, torch.full_like(labels_N1, -1, dtype=slope_NV.dtype))
+    logits_NV.copy_(slope_NV.mul_(weights_N1 * scale))
+    return loss
 
 
 def has_plain_head(model: Any) -> bool:  # noqa: ANN401 (transformers' type)

@@ -72,7 +72,7 @@ def plan_tune(
     )
 
 
-@stage(version=4, writes=FOLDER, plan=plan_tune)
+@stage(version=5, writes=FOLDER, plan=plan_tune)
 def tune(
     ctx: Context,
     config: TuneConfig,

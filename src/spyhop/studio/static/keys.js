@@ -19,3 +19,7 @@ document.addEventListener("DOMContentLoaded", () => {
   const box = document.getElementById("keys");
   if (box) box.checked = kept.get("spyhop-keys") !== "off";
 });
+for (const kind of ["htmx:sendError", "htmx:afterRequest"]) document.addEventListener(kind, (event) => {
+  const problem = document.getElementById("problem");
+  if (problem && (kind === "htmx:sendError" || event.detail.successful)) problem.textContent = kind === "htmx:sendError" ? problem.dataset.offline : "";
+});
