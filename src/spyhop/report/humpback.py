@@ -22,6 +22,7 @@ from spyhop.report.humpback_figures import (
     seen_by,
 )
 from spyhop.report.humpback_tables import TITLES, levels, results_of
+from spyhop.report.page import finding_row
 from spyhop.report.sections import data_section, dropped_rows, training_section
 from spyhop.schema import Config, Finding, Pair, Score
 from spyhop.stage import FOLDER, Context, Estimate, stage
@@ -41,10 +42,6 @@ PAPER = {
 }
 """Rows, characters of instructions and of responses (Table 2)."""
 THEIRS = ("paper: pairs", "paper: instruction", "paper: response")
-RULES = (
-    "by spyhop's own rules and not by a parser (extra [parser]): compare the sets with each other, "
-    "not with published figures"
-)
 PAPER_READ = {"seeds": "8", "all augmented": "13"}
 """Percent of instructions with a root verb and a direct object, found by a parser."""
 
@@ -210,13 +207,7 @@ def _gate_section(
         rows.append({**round_, **shares, "missing %": missing / num})
     section.rows(rows)
     section.rows(
-        {
-            "round": _round(name),
-            "finding": each.id.replace("_", " "),
-            "": "passed" if each.is_passed else "FAILED",
-            "rows": each.num_rows,
-            "in words": each.text,
-        }
+        {"round": _round(name), **finding_row(each)}
         for name, some in found.items()
         for each in some
     )
@@ -283,12 +274,14 @@ def _data_section(sets: Sequence[PairSet]) -> ReportSection:
 
 def _diversity_section(sets: Sequence[PairSet]) -> ReportSection:
     readers = ", ".join(sorted({each.asked.reader for each in sets} - {""}))
-    by = f"read by {readers}" if readers else RULES
     section = ReportSection(
         "What the instructions ask for",
-        f"The verb of an instruction and the noun that is its object, {by}. Distinct "
+        f"The verb of an instruction and the noun that is its object, read by {readers}. Distinct "
         "pairs are those to be expected in draws of equal size.",
     )
+    if not readers:
+        section.text("No parser is installed: pip install 'spyhop[parser]' reads verbs and nouns.")
+        return section
     least = min((each.asked.num_read for each in sets if each.asked.num_read), default=0)
     section.rows(
         {
@@ -362,7 +355,7 @@ def _plain(each: PairSet) -> dict[str, Any]:
         "pairs": each.num_pairs,
         "instruction_chars": [each.instructions.mean, each.instructions.sd],
         "response_chars": [each.responses.mean, each.responses.sd],
-        "verb_noun_reader": each.asked.reader or "rules",
+        "verb_noun_reader": each.asked.reader,
         "verb_noun_read": each.asked.num_read,
         "verb_noun_distinct": len(each.asked.pairs),
         "verb_noun_entropy_bits": each.asked.entropy_bits,
