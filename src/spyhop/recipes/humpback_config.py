@@ -28,8 +28,9 @@ from spyhop.text.overlap import NearConfig
 from spyhop.train import TuneConfig
 
 Ablation = Literal["backward", "quality", "sources", "messages", "scaling"]
-"""The untrained base in place of the backward model, asked in the same words; curated and uncurated pairs of growing number, at every student's size; seeds alone, web pairs
-alone and both; the tagging system messages; scaling coefficients of data sets."""
+"""The untrained base in place of the backward model, asked in the same words; curated and uncurated
+pairs of growing number, at every student's size; seeds alone, web pairs alone and both; the tagging
+system messages; scaling coefficients of data sets."""
 
 
 class Point(Config):

@@ -22,8 +22,8 @@ from spyhop.evaluate import HeldOutConfig, measure, score_held_out
 from spyhop.models import Local
 from spyhop.recipe.graph import Chosen, Recipe, RecipeStep, Ref, Source, Use
 from spyhop.recipe.promote import promote
-from spyhop.recipes.humpback_config import HumpbackConfig
 from spyhop.recipes.evaluating import add_seal
+from spyhop.recipes.humpback_config import HumpbackConfig
 from spyhop.recipes.inputs import add_base, add_items, placed, served
 from spyhop.recipes.mixture import add_folder
 from spyhop.recipes.segments import add_segments, expand
