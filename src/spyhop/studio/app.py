@@ -3,7 +3,8 @@
 import logging
 import secrets
 import socket
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from types import ModuleType
 
@@ -19,9 +20,11 @@ from starlette.staticfiles import StaticFiles
 from spyhop.report.html import asset
 from spyhop.schema import ArtifactError, InputError, SpyhopError
 from spyhop.studio import (
+    pages_chat,
     pages_compare,
     pages_follow,
     pages_label,
+    pages_replies,
     pages_rows,
     pages_runs,
     pages_vote,
@@ -30,18 +33,22 @@ from spyhop.studio.safety import LOOPBACK, Guard
 from spyhop.studio.site import Site, page, stores_by_name
 
 PAGES: tuple[ModuleType, ...] = (
-    pages_runs, pages_rows, pages_follow, pages_compare, pages_vote, pages_label,
+    pages_runs, pages_rows, pages_follow, pages_compare, pages_vote, pages_label, pages_chat,
+    pages_replies,
 )  # fmt: skip
 """Each offers `routes`; its `nav` is a list of title and address."""
 PORT = 8777
 
 
-def create_app(stores: Sequence[Path], token: str | None = None) -> Starlette:
+def create_app(
+    stores: Sequence[Path], token: str | None = None, models: Sequence[Path] = ()
+) -> Starlette:
     """Return the application over these stores.
 
     Args:
         stores: Output folders.
         token: Required from every browser; None serves loopback addresses only.
+        models: Teacher files and folders of weights to chat with, besides the stores' checkpoints.
 
     Raises:
         InputError: If a store is not a folder.
@@ -57,14 +64,26 @@ def create_app(stores: Sequence[Path], token: str | None = None) -> Starlette:
         ],
         middleware=[Middleware(Guard, token=token)],
         exception_handlers=dict.fromkeys((HTTPException, SpyhopError, Exception), _error),
+        lifespan=_closing,
     )
     nav = [entry for module in PAGES for entry in getattr(module, "nav", [])]
-    app.state.site = Site(stores_by_name(stores), nav)
+    app.state.site = Site(stores_by_name(stores), nav, {path.stem: path for path in models})
     return app
 
 
+@asynccontextmanager
+async def _closing(app: Starlette) -> AsyncIterator[None]:
+    """Close what pages have opened when the server stops."""
+    with app.state.site.resources:
+        yield
+
+
 def serve(
-    stores: Sequence[Path], host: str = "127.0.0.1", port: int = PORT, token: str | None = None
+    stores: Sequence[Path],
+    host: str = "127.0.0.1",
+    port: int = PORT,
+    token: str | None = None,
+    models: Sequence[Path] = (),
 ) -> None:
     """Serve the pages until the process is stopped.
 
@@ -76,7 +95,7 @@ def serve(
             f"--host {host}: other machines could open the page; add a secret, such as "
             f"--token {secrets.token_urlsafe(12)}"
         )
-    app = create_app(stores, token)
+    app = create_app(stores, token, models)
     config = uvicorn.Config(
         app, host=host, port=port, log_level="warning", access_log=False, server_header=False,
         timeout_graceful_shutdown=1,

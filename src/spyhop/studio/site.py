@@ -6,6 +6,7 @@ The browser names things, never paths: a store by the name of its folder, an art
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -37,10 +38,16 @@ class Site:
 
     stores: dict[str, Path]
     nav: list[tuple[str, str]]
+    models: dict[str, Path] = field(default_factory=dict)
+    """Teacher files and folders of weights that were named at the start, by name."""
     environment: Environment = field(init=False)
     engine: Engine = field(init=False)
     kept: dict[Any, Any] = field(default_factory=dict)
     """Open logs and the like, by a key of the page's own; see `keep`."""
+    voices: dict[str, Any] = field(default_factory=dict)
+    """Open models of conversations, by name."""
+    resources: ExitStack = field(default_factory=ExitStack)
+    """Closed when the server stops."""
 
     def __post_init__(self) -> None:
         """Read the templates once, and open the engine."""
