@@ -10,11 +10,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import toys
 from axe_playwright_python.sync_playwright import Axe
-from pairing import rated
 from playwright.sync_api import Page, sync_playwright
 from pydantic import BaseModel
+
+import toys
+from pairing import rated
 from spyhop.evaluate.measure import MeasureConfig, measure
 from spyhop.models import FakeModel
 from spyhop.schema import Item, Verdict

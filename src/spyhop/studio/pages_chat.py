@@ -49,7 +49,9 @@ async def turn(request: Request) -> Response:
     """Show what the person wrote, and ask for the reply of each model."""
     form = await _form(request)
     labels = _models(request)
-    chosen = [(n, labels.get(form[key], form[key])) for n, key in enumerate(PLACES) if form.get(key)]
+    chosen = [
+        (n, labels.get(form[key], form[key])) for n, key in enumerate(PLACES) if form.get(key)
+    ]
     if not form.get("text", "").strip() or not chosen:
         return _problem(request, "choose a model and write a message")
     number = sum(name.startswith("asked-") for name in form)

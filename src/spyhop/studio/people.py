@@ -70,4 +70,6 @@ def _row(path: Path, number: int, line: bytes) -> dict[str, Any]:
     try:
         return dict(from_json(line))
     except (ValueError, TypeError) as error:
-        raise InputError(f"{path}: line {number} is not a row ({error}); mend or delete it") from None
+        raise InputError(
+            f"{path}: line {number} is not a row ({error}); mend or delete it"
+        ) from None
