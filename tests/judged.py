@@ -116,7 +116,7 @@ def chromium() -> Iterator[Page]:
         browser = playwright.chromium.launch(
             executable_path="/usr/bin/chromium", args=["--no-sandbox"]
         )
-        page = browser.new_page()
+        page = browser.new_context().new_page()
         page.context.on("console", lambda message: _note(wrong, message.type, message.text))
         page.context.on("weberror", lambda error: wrong.append(str(error.error)))
         page.on("dialog", lambda dialog: (wrong.append(dialog.message), dialog.dismiss()))

@@ -8,8 +8,9 @@ import pytest
 from starlette.testclient import TestClient
 
 import judged
+import server as toy_server
 from asking import KEY_ENV, SHORT, requests, service
-from server import KEY, Server, each
+from server import KEY, Server
 from spyhop.augment import answer
 from spyhop.augment.answer import AnswerConfig
 from spyhop.curate import GateConfig, LabelsConfig, gate, read_labels
@@ -79,8 +80,10 @@ def test_votes_become_verdicts_that_the_next_command_reads(client: TestClient, r
     url = f"/vote/store/{first.name}/{second.name}"
     page = client.get(url)
     assert page.status_code == 200 and "<img" not in page.text and "/secret" not in page.text
-    for item, rater, winner in (("i0", "ann", "a"), ("i1", "ann", "b"), ("i0", "bob", "tie"),
-                                ("i1", "bob", "b"), ("i1", "ann", "a"), ("i0", "bob", None)):  # fmt: skip
+    for item, rater, winner in (
+        ("i0", "ann", "a"), ("i1", "ann", "b"), ("i0", "bob", "tie"), ("i1", "bob", "b"),
+        ("i1", "ann", "a"), ("i0", "bob", None),
+    ):  # fmt: skip
         assert client.post(f"{url}/votes", content=_vote(item, rater, winner)).status_code == 204
     (path,) = (root / "people").glob("votes-ours-theirs-*.jsonl")
     votes = read_votes([path])
@@ -190,7 +193,7 @@ def test_a_replys_history_has_what_was_sent_and_what_failed_and_no_key(
                     messages=each.messages) for n, each in enumerate(requests(3))]  # fmt: skip
     prompts = judged.kept(root, "toy.rows", asked)
     monkeypatch.setenv(KEY_ENV, KEY)
-    with Server(plan=each(["500"])) as server:
+    with Server(plan=toy_server.each(["500"])) as server:
         use = ModelUse(
             Remote(model="teacher"), service=service(server.url, usd_per_million_response=2.0)
         )
