@@ -6,7 +6,6 @@ from typing import Any
 from spyhop.cli.options import NO_NAMES
 from spyhop.cli.running import apart, build, given, print_plan, run_and_report
 from spyhop.collect.pair_files import PAIRS
-from spyhop.corpus.stages import SEGMENTS as SEGMENTS_FILE
 from spyhop.recipe import Recipe, resolve
 from spyhop.recipe.plan import plan as plan_recipe
 from spyhop.recipes.answering import ANSWER_FILES, ANSWERS, PROMPTS
@@ -15,6 +14,7 @@ from spyhop.recipes.backtranslating import SEGMENTS
 from spyhop.recipes.backtranslating import export_results as export_pairs
 from spyhop.recipes.curating import GIVEN, KEPT_FILE, RATED_FILE
 from spyhop.recipes.curating import export_results as export_kept
+from spyhop.recipes.segments import SEGMENTS as SEGMENTS_FILE
 from spyhop.recipes.segments import export_results as export_segments
 from spyhop.runtime import Runtime
 

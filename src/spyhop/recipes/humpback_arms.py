@@ -9,7 +9,6 @@ from spyhop.curate import (
     A4,
     A5,
     KeepConfig,
-    PairsConfig,
     SplitConfig,
     keep,
     queries_to_pairs,
@@ -23,6 +22,7 @@ from spyhop.recipes.inputs import add_base
 from spyhop.recipes.mixture import add_collection, add_folder
 from spyhop.recipes.rounds import STUDENT, Data, Model, Rounds, Scored, add_scores, add_student
 from spyhop.report import HumpbackPageConfig, StudentRun, humpback_page
+from spyhop.schema import NoConfig
 from spyhop.train import TuneConfig, tune
 
 GRADES: dict[str, float | None] = {"no curation": None, "A4": A4, "A5": A5}
@@ -201,9 +201,7 @@ def _set(r: Recipe, each: ScalingSet, data: Data, rounds: Rounds) -> dict[str, R
         return {each.name: r.add(name, read_seeds, each.seeds.read, folder=folder)}
     if each.collection is not None:
         queries = add_collection(r.within(f"{name}."), each.collection, 0)
-        return {
-            each.name: r.add(name, queries_to_pairs, PairsConfig(), queries={each.name: queries})
-        }
+        return {each.name: r.add(name, queries_to_pairs, NoConfig(), queries={each.name: queries})}
     return {"seeds": data.seeds, "curated": rounds.best_kept}
 
 
