@@ -9,10 +9,11 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from spyhop.cli.chat import Chat, voices
+from spyhop.cli.chat import Chat
 from spyhop.cli.options import NO_NAMES, group
 from spyhop.cli.running import apart, build, given, places, print_plan, run_and_report
 from spyhop.models import Sampling, read_teacher
+from spyhop.models.voices import voices
 from spyhop.recipe import resolve
 from spyhop.recipes.training import MODEL, export_results
 from spyhop.runtime import Runtime

@@ -9,7 +9,7 @@ from typing import Any
 
 from spyhop.curate import A4, A5
 from spyhop.curate.rate import rounded
-from spyhop.evaluate import chance_sentence, task_scores
+from spyhop.evaluate import chance_sentence, seal_state, task_scores
 from spyhop.report.audit import audit_section
 from spyhop.report.html import RESULTS, ReportSection, write_page
 from spyhop.report.humpback_figures import (
@@ -60,14 +60,14 @@ class HumpbackPageConfig(Config):
 
 
 @stage(
-    version=6, writes=FOLDER, shows_names=True, plan=lambda config, **inputs: Estimate(seconds=8)
+    version=7, writes=FOLDER, shows_names=True, plan=lambda config, **inputs: Estimate(seconds=8)
 )
 def humpback_page(
     ctx: Context,
     config: HumpbackPageConfig,
     *,
     seeds: Artifact,
-    augmented: Artifact,
+    augmented: Mapping[str, Artifact],
     rated: Mapping[str, Artifact],
     gates: Mapping[str, Artifact],
     kept: Mapping[str, Artifact],
@@ -78,7 +78,8 @@ def humpback_page(
     graded: Mapping[str, Artifact],
     steps: Mapping[str, Artifact],
     audits: Mapping[str, Artifact],
-    trip: Artifact,
+    trips: Mapping[str, Artifact],
+    sealed: Artifact | None = None,
 ) -> None:
     """Write `report.html` and `results.json`: every table of the paper that the run can fill.
 
@@ -94,14 +95,14 @@ def humpback_page(
         pair_set("kept", kept[last].rows(Pair)),
         pair_set("A5", of_score(rated[last], A5)),
         pair_set("A4", of_score(rated[last], A4)),
-        pair_set("all augmented", augmented.rows(Pair)),
+        *(pair_set(name, each.rows(Pair)) for name, each in augmented.items()),
     ]
     found = {name: list(each.rows(Finding)) for name, each in gates.items()}
     rounds = {name: each for name, each in seen.items() if each.run.table == "rounds"}
     sections = [
         _rounds_section(config.asked_under, rounds, measures, students, rated, kept, chosen),
         _gate_section(found, rated),
-        _assumptions_section(rated, trip),
+        _assumptions_section(rated, trips),
         _data_section(sets),
         _diversity_section(sets),
     ]
@@ -114,8 +115,9 @@ def humpback_page(
                     f"{BEST_STUDENT[name]} the best student, {_best(rounds, chosen)}."
                 )
     if accuracy:
+        sections[0].text(f"Tests: {seal_state(accuracy, sealed).text}.")
         sections.append(audit_section(audits))
-    pairs = {"seeds": seeds, "augmented": augmented}
+    pairs = {"seeds": seeds, **augmented}
     sections += [
         _pairs_section(rated[last]),
         _segments_section(steps),
@@ -212,7 +214,9 @@ def _gate_section(
     return section
 
 
-def _assumptions_section(rated: Mapping[str, Artifact], trip: Artifact) -> ReportSection:
+def _assumptions_section(
+    rated: Mapping[str, Artifact], trips: Mapping[str, Artifact]
+) -> ReportSection:
     section = ReportSection(
         "The paper's two assumptions",
         "Some web texts are good answers to an instruction, and the instruction can be written. "
@@ -226,11 +230,12 @@ def _assumptions_section(rated: Mapping[str, Artifact], trip: Artifact) -> Repor
         ]
         for name, artifact in rated.items()
     }
-    picks = [row for row in trip.rows(Score) if row.error is None]
-    chance = sum(row.chance for row in picks) / max(1, len(picks))
-    for by, metric in (("gain", "acc_mutual_info"), ("sum", "acc")):
-        name = f"own text picked by the {by} of log-probabilities"
-        shares[name] = [(row.metrics[metric] > 0, row.passage) for row in picks]
+    for writer, trip in trips.items():
+        picks = [row for row in trip.rows(Score) if row.error is None]
+        chance = sum(row.chance for row in picks) / max(1, len(picks))
+        for by, metric in (("gain", "acc_mutual_info"), ("sum", "acc")):
+            name = f"own text picked by the {by} of log-probabilities, {writer}"
+            shares[name] = [(row.metrics[metric] > 0, row.passage) for row in picks]
     section.rows(
         {
             "": name,
