@@ -20,7 +20,16 @@ from spyhop.recipe.graph import Chosen, Recipe, RecipeStep, Ref, Source, Use
 from spyhop.recipes.humpback_config import HumpbackConfig, Point, ScalingSet
 from spyhop.recipes.inputs import add_base
 from spyhop.recipes.mixture import add_collection, add_folder
-from spyhop.recipes.rounds import STUDENT, Data, Model, Rounds, Scored, add_scores, add_student
+from spyhop.recipes.rounds import (
+    STUDENT,
+    Data,
+    Model,
+    Rounds,
+    Scored,
+    add_scores,
+    add_student,
+    taken,
+)
 from spyhop.report import HumpbackPageConfig, StudentRun, humpback_page
 from spyhop.schema import NoConfig
 from spyhop.train import TuneConfig, tune
@@ -101,8 +110,8 @@ def add_report(
         kept=rounds.kept,
         promotions=rounds.promotions,
         students=arms.students,
-        accuracy={name: each.accuracy for name, each in arms.scores.items() if each.accuracy},
-        held_out={name: each.held_out for name, each in arms.scores.items() if each.held_out},
+        accuracy=taken(arms.scores, "accuracy"),
+        held_out=taken(arms.scores, "held_out"),
         graded=arms.graded,
         steps=data.segments,
         audits=audits,
