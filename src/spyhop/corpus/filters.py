@@ -12,16 +12,7 @@ from spyhop.schema import Config
 from spyhop.text.overlap import words
 from spyhop.text.tables import pattern
 
-_NAVIGATION = re.compile(
-    r"(?ix)\b(?: advertisements? | sponsored | forums? | (?:quick|useful|external) \s links?"
-    r"| (?:free \s)? newsletter | subscribe | sign \s? up | log \s? in | navigation | site \s? map"
-    r"| (?:table \s of \s)? contents | related \s (?:posts?|articles?|stories|links?|topics?)"
-    r"| see \s also | read \s (?:more|next) | more \s (?:from|in|stories) | share \s this"
-    r"| you \s (?:may|might) \s (?:also \s)? like | follow \s us | contact \s us | comments?"
-    r"| leave \s a \s (?:reply|comment) | references | bibliography | footnotes | tags"
-    r"| categories | archives? | search | menu | privacy \s policy | cookies?"
-    r"| terms \s (?:of|and) \s (?:use|service|conditions) | copyright )\b"
-)
+_NAVIGATION = pattern("filters_navigation")
 _NOTICE = pattern("filters_notice")
 _CUT_OFF = re.compile(
     r"(?i)(?:\.\.\.|\u2026|\[\u2026\]|\[\.\.\.\]|read more|continue reading)[\s\u00bb>]{0,4}$"
