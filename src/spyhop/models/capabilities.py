@@ -65,7 +65,7 @@ def save(
     new = {
         name: Proof(has=has, text=text, date=date)
         for name, (has, text) in found.items()
-        if has is not None
+        if has is not None and name not in DIALECTS[endpoint.api].lacks
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as temporary:

@@ -48,6 +48,14 @@ class Finding(NamedTuple):
     text: str
 
 
+class Refused(Exception):
+    """A probe without a reply."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(f"refused ({failure.message or failure.kind:.120})")
+        self.has = False if failure.kind == "rejected" else None
+
+
 def request(text: str, **more: object) -> Request:
     """Return a prompt of one turn."""
     return Request(id="doctor", messages=[Message(role="user", content=text)], **more)
@@ -59,40 +67,38 @@ class Prober:
 
     config: Remote
     state: EndpointState
+    tokens_field: str
     omit: tuple[str, ...] = ()
     """Fields that were refused."""
-    tokens_field: str = "max_tokens"
     num_sent: int = 0
     used: list[Usage] = field(default_factory=list)
 
     def post(
-        self,
-        asked: Request,
-        sampling: Sampling,
-        num_samples: int = 1,
-        shared: SharedPart = NOTHING_SHARED,
+        self, asked: Request, sampling: Sampling, num: int = 1, shared: SharedPart = NOTHING_SHARED
     ) -> HttpReply | Failure:
-        """Send one request."""
-        kind: Kind = "classify" if self.state.dialect.takes == "texts to label" else "generate"
-        call = ApiCall(
-            kind, asked, sampling, self.state.model, num_samples, self.tokens_field, shared
-        )
-        omit = (*self.config.omit, *self.omit)
+        """Send one request for `num` samples."""
+        dialect = self.state.dialect
+        kind: Kind = "classify" if dialect.takes == "texts to label" else "generate"
+        call = ApiCall(kind, asked, sampling, self.state.model, num, self.tokens_field, shared)
+        body = dialect.body(call, self.config.extra, (*self.config.omit, *self.omit))
         self.num_sent += 1
-        return asyncio.run(
-            _send(self.state, self.state.dialect.body(call, self.config.extra, omit))
-        )
+        return asyncio.run(_send(self.state, body))
 
     def ask(
-        self,
-        asked: Request,
-        sampling: Sampling = PLAIN,
-        num_samples: int = 1,
-        shared: SharedPart = NOTHING_SHARED,
-    ) -> list[Reply] | Failure:
-        """Return the replies to one request."""
-        got = self.post(asked, sampling, num_samples, shared)
-        return got if isinstance(got, Failure) else self.read(asked, got.raw, num_samples)
+        self, text: str, num: int = 1, begun: str = "", shared: SharedPart = NOTHING_SHARED,
+        **sampling: object,
+    ) -> list[Reply]:  # fmt: skip
+        """Return the replies to one prompt.
+
+        Raises:
+            Refused: If there are none.
+        """
+        asked = request(text, continuation=begun)
+        got = self.post(asked, PLAIN.model_copy(update=sampling), num, shared)
+        found = got if isinstance(got, Failure) else self.read(asked, got.raw, num)
+        if isinstance(found, Failure):
+            raise Refused(found)
+        return found
 
     def read(self, asked: Request, raw: bytes, num_samples: int = 1) -> list[Reply] | Failure:
         """Return the replies in a body."""
@@ -108,13 +114,12 @@ class Prober:
         ]
 
     @property
-    def usd(self) -> float:
-        """Dollars of all replies."""
-        price = self.state.config.usd
-        return sum(
-            price(u.prompt_tokens, u.cached_tokens, u.response_tokens, u.cache_write_tokens)
-            for u in self.used
-        )
+    def cost(self) -> str:
+        """What was sent so far, and its price."""
+        prompt, cached, response, _, _, written = map(sum, zip(*self.used, strict=True))
+        usd = self.state.config.usd(prompt, cached, response, written)
+        tokens = f"{prompt:,} prompt and {response:,} response tokens"
+        return f"{self.num_sent} requests, {tokens}, ${usd:.4f}"
 
 
 async def _send(state: EndpointState, data: bytes) -> HttpReply | Failure:
@@ -156,96 +161,85 @@ def prove(
 
     `answer` replied to a request with all sampling fields but the refused ones.
     """
-    given = "given" if answer.log_probability is not None else "not given"
-    first = {name: Finding(True, "accepted") for name in ("temperature", "top_p", "seed")}
-    first[LOG_PROBABILITIES] = Finding(given == "given", given)
     lacks = prober.state.dialect.lacks
     for name, capability in FIELDS.items():
         if name in prober.config.omit:
-            first[capability] = Finding(None, "not sent (omit)")
+            yield capability, Finding(None, "not sent (omit)")
         elif name in refused:
-            first[capability] = Finding(False, f"refused ({refused[name]:.120})")
-    if first["seed"].has and "seed" not in lacks and not is_quick:
-        first["seed"] = _seed(prober)
-    yield from ((name, each) for name, each in first.items() if name not in lacks)
+            yield capability, Finding(False, f"refused ({refused[name]:.120})")
+        elif capability == LOG_PROBABILITIES and capability not in lacks:
+            is_given = answer.log_probability is not None
+            yield capability, Finding(is_given, "given" if is_given else "not given")
+        elif capability not in lacks and (capability not in PROBES or is_quick):
+            yield capability, Finding(True, "accepted")
     for name, probe in PROBES.items():
-        if name not in lacks and not is_quick:
-            yield name, probe(prober)
+        if name not in lacks and name not in refused and name not in prober.config.omit:
+            if is_quick:
+                continue
+            try:
+                yield name, probe(prober)
+            except Refused as error:
+                yield name, Finding(error.has, str(error))
     yield from ((name, Finding(False, reason)) for name, reason in lacks.items())
-
-
-def _said(got: list[Reply] | Failure) -> str:
-    """Return why a probe has no reply; empty if it has one."""
-    return f"refused ({got.message or got.kind:.120})" if isinstance(got, Failure) else ""
 
 
 def _seed(prober: Prober) -> Finding:
     """Whether equal seeds give equal replies, and others do not."""
-    texts = []
-    for seed in (SEED, SEED, SEED + 1):
-        sampling = Sampling(max_new_tokens=SHORT_TOKENS, temperature=1.0, seed=seed)
-        got = prober.ask(request("Write three random words."), sampling)
-        if isinstance(got, Failure):
-            return Finding(got.kind != "rejected" or None, _said(got))
-        texts.append(got[0].text)
-    if texts[0] != texts[1]:
+    first, second, other = (
+        prober.ask(
+            "Write three random words.", temperature=1.0, seed=seed, max_new_tokens=SHORT_TOKENS
+        )[0].text
+        for seed in (SEED, SEED, SEED + 1)
+    )
+    if first != second:
         return Finding(True, "accepted, but equal seeds gave different replies")
-    if texts[1] == texts[2]:
+    if second == other:
         return Finding(True, "accepted; not proved: other seeds gave the same reply")
     return Finding(True, "equal seeds gave equal replies")
 
 
 def _samples(prober: Prober) -> Finding:
-    got = prober.ask(request("Say yes."), PLAIN, 2)
-    if isinstance(got, Failure):
-        return Finding(False, _said(got))
-    return Finding(len(got) == 2, f"{len(got)} replies to a request for 2")
+    num = len(prober.ask("Say yes.", 2))
+    return Finding(num == 2, f"{num} replies to a request for 2")
 
 
 def _schema(prober: Prober) -> Finding:
-    got = prober.ask(request("Say yes."), PLAIN.model_copy(update={"json_schema": SHAPE}))
-    if isinstance(got, Failure):
-        return Finding(False, _said(got))
+    text = prober.ask("Say yes.", json_schema=SHAPE)[0].text
     try:
-        value = json.loads(got[0].text)
+        value = json.loads(text)
         is_shaped = isinstance(value["word"], str) and isinstance(value["letters"], int)
     except (ValueError, KeyError, TypeError):
         is_shaped = False
-    text = "the reply follows the schema" if is_shaped else f"ignored: {got[0].text:.60}"
-    return Finding(is_shaped, text)
+    return Finding(is_shaped, "the reply follows it" if is_shaped else f"ignored: {text:.60}")
 
 
 def _thinking(prober: Prober) -> Finding:
-    got = prober.ask(request("What is 17 * 23 - 19? Think first."))
-    if isinstance(got, Failure):
-        return Finding(False, _said(got))
-    if got[0].reasoning:
-        return Finding(True, f"returned ({len(got[0].reasoning)} characters)")
-    num = got[0].reasoning_tokens
+    (reply,) = prober.ask("What is 17 * 23 - 19? Think first.")
+    if reply.reasoning:
+        return Finding(True, f"returned ({len(reply.reasoning)} characters)")
+    num = reply.reasoning_tokens
     return Finding(False, f"{num} tokens counted, text not returned" if num else "no thoughts")
 
 
 def _prefill(prober: Prober) -> Finding:
-    got = prober.ask(request("Count from 1 to 9, with commas.", continuation="1, 2, 3,"))
-    if isinstance(got, Failure):
-        return Finding(False, _said(got))
-    is_continued = got[0].text.lstrip(" ,").startswith("4")
-    return Finding(is_continued, "continued" if is_continued else f"ignored: {got[0].text:.60}")
+    text = prober.ask("Count from 1 to 9, with commas.", begun="1, 2, 3,")[0].text
+    is_continued = text.lstrip(" ,").startswith("4")
+    return Finding(is_continued, "continued" if is_continued else f"ignored: {text:.60}")
 
 
 def _cache(prober: Prober) -> Finding:
-    asked, shared = request(f"{LONG_PART}Say yes."), SharedPart(0, len(LONG_PART))
-    sampling = PLAIN.model_copy(update={"max_new_tokens": SHORT_TOKENS})
     for _ in range(2):
-        got = prober.ask(asked, sampling, 1, shared)
-        if isinstance(got, Failure):
-            return Finding(False, _said(got))
-    usage = prober.used[-1]
-    text = f"{usage.cached_tokens} of {usage.prompt_tokens} prompt tokens of a repeated prompt"
-    return Finding(usage.cached_tokens > 0, text)
+        (reply,) = prober.ask(
+            f"{LONG_PART}Say yes.",
+            shared=SharedPart(0, len(LONG_PART)),
+            max_new_tokens=SHORT_TOKENS,
+        )
+    text = f"{reply.cached_tokens} of {reply.prompt_tokens} prompt tokens of a repeated prompt"
+    return Finding(reply.cached_tokens > 0, text)
 
 
 PROBES: dict[str, Callable[[Prober], Finding]] = {
+    "seed": _seed,
     "n": _samples,
     "schema": _schema,
     "thinking": _thinking,
