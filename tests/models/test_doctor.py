@@ -12,9 +12,8 @@ from spyhop.models import Reply, Request, Sampling, Service, read_teacher
 from spyhop.models.capabilities import lacks
 from spyhop.models.doctor import CapabilityCheck, doctor
 from spyhop.models.endpoint import Remote
-from spyhop.models.probes import request
 from spyhop.models.teacher import Teacher
-from spyhop.schema import ModelError
+from spyhop.schema import ModelError, prompt_turns
 
 
 @pytest.fixture(autouse=True)
@@ -176,7 +175,7 @@ def native(monkeypatch: pytest.MonkeyPatch) -> None:
 def _lacks(root: Path, top: str = "") -> dict[str, str]:
     teacher = read_teacher(root / "teacher.toml")
     assert teacher.service is not None and isinstance(teacher.config, Remote)
-    return lacks(root / "store", teacher.config, teacher.service.endpoints[0])
+    return lacks(root / "store", teacher.config.model, teacher.service.endpoints[0])
 
 
 def test_the_limits_that_anthropic_states_are_compared(tmp_path: Path, native: None):
@@ -257,6 +256,10 @@ def test_refused_fields_are_found_and_stages_that_need_them_refused(
         assert reply.ending == "whole"
     for name in names:
         assert found[name] is False, name
+
+
+def request(text: str, **more: Any) -> Request:
+    return Request(id="r", messages=prompt_turns(text), **more)
 
 
 def _generate(root: Path, teacher: Teacher, asked: list[Request], how: Sampling) -> list[Reply]:

@@ -20,20 +20,12 @@ from spyhop.models.endpoint_state import EndpointState
 from spyhop.models.failures import Failure, remaining
 from spyhop.models.folder import load_tokenizer, read_config
 from spyhop.models.local import Local, pick_dtype, saved_format
-from spyhop.models.probes import (
-    MOST_TOKENS,
-    NUM_REQUESTS,
-    Prober,
-    first_reply,
-    prove,
-    request,
-)
+from spyhop.models.probes import MOST_TOKENS, NUM_REQUESTS, Prober, Refused, prove
 from spyhop.models.replies import Usage
 from spyhop.models.service import Endpoint, Service
 from spyhop.models.teacher import Teacher
-from spyhop.models.transport import HttpReply
 from spyhop.render import FORMATS, TemplateFormat
-from spyhop.schema import ModelError
+from spyhop.schema import ModelError, prompt_turns
 from spyhop.settings import mask_secret
 
 CONNECT_S = 10.0
@@ -109,35 +101,32 @@ def _endpoint(
         return
     prober = Prober(config, state, endpoint.tokens_field)
     is_plain = state.dialect.takes == "plain prompts"
-    asked = Request(id="doctor", text="Say") if is_plain else request("Say yes.")
-    got, refused = first_reply(prober, asked)
-    found = prober.read(asked, got.raw) if isinstance(got, HttpReply) else got
-    if isinstance(found, Failure) or not isinstance(got, HttpReply):
-        assert isinstance(found, Failure)
-        yield CapabilityCheck("answer", False, _explained(found, state))
+    prompt = {"text": "Say"} if is_plain else {"messages": prompt_turns("Say yes.")}
+    try:
+        answer = prober.first(Request(id="doctor", **prompt))
+    except Refused as error:
+        yield CapabilityCheck("answer", False, _explained(error.failure, state))
         return
-    yield CapabilityCheck("answer", True, f"200, finish_reason {found[0].finish_reason}")
-    yield _limits(endpoint, got.headers)
+    yield CapabilityCheck("answer", True, f"200, finish_reason {answer.finish_reason}")
+    yield _limits(endpoint, prober.headers)
     yield _usage(endpoint, prober.used[0], is_capped=is_capped)
-    if renamed := refused.get("max_completion_tokens"):
+    if renamed := prober.refused.get("max_tokens"):
         text = f'set tokens_field = "max_completion_tokens" ({renamed:.120})'
         yield CapabilityCheck("tokens_field", False, text)
     if state.dialect.takes == "chats":
-        yield from _proofs(prober, refused, found[0], root, is_quick)
+        yield from _proofs(prober, answer, root, is_quick)
 
 
-def _proofs(
-    prober: Prober, refused: Mapping[str, str], answer: Reply, root: Path, is_quick: bool
-) -> Iterator[CapabilityCheck]:
+def _proofs(prober: Prober, answer: Reply, root: Path, is_quick: bool) -> Iterator[CapabilityCheck]:
     """Prove the capabilities of an endpoint, and keep them."""
     endpoint, found = prober.state.config, {}
     if not is_quick:
         text = f"{NUM_REQUESTS} requests, at most ${endpoint.most_usd(*MOST_TOKENS):.4f}"
         yield CapabilityCheck("proofs", True, f"{text} (--quick sends none)")
-    for name, finding in prove(prober, refused, answer, is_quick=is_quick):
+    for name, finding in prove(prober, answer, is_quick=is_quick):
         found[name] = finding
         yield CapabilityCheck(name, True, finding.text, finding.has)
-    save(root, prober.config, endpoint, found)
+    save(root, prober.config.model, endpoint, found)
     yield CapabilityCheck("cost", True, prober.cost)
 
 

@@ -14,17 +14,15 @@ from spyhop.models.failures import Failure
 from spyhop.models.replies import Unreadable, Usage, parse, read_reply, share
 from spyhop.models.transport import HttpReply, Transport
 from spyhop.models.wire import NOTHING_SHARED, ApiCall, SharedPart
-from spyhop.schema import Message
+from spyhop.schema import prompt_turns
 
 ANSWER_S = 120.0
 """Longest wait for a reply, even if `timeout_s` is larger."""
-SHORT_TOKENS, LONG_TOKENS = 16, 1024
+SHORT, LONG = 16, 1024
 """Most tokens of a reply; the longer ones leave room for thoughts."""
 SEED = 7
-FIRST = Sampling(
-    max_new_tokens=SHORT_TOKENS, temperature=0.7, top_p=0.9, seed=SEED, log_probability=True
-)
-PLAIN = Sampling(max_new_tokens=LONG_TOKENS, temperature="unset")
+FIRST = Sampling(max_new_tokens=SHORT, temperature=0.7, top_p=0.9, seed=SEED, log_probability=True)
+PLAIN = Sampling(max_new_tokens=LONG, temperature="unset")
 SHAPE = {
     "type": "object",
     "properties": {"word": {"type": "string"}, "letters": {"type": "integer"}},
@@ -33,11 +31,15 @@ SHAPE = {
 }
 LONG_PART = "".join(f"Line {n}: the whale lifts its head and looks around.\n" for n in range(360))
 """About 5,000 tokens: more than any provider's least cached part."""
-FIELDS = {"top_p": "top_p", "seed": "seed", "logprobs": LOG_PROBABILITIES,
-          "temperature": "temperature"}  # fmt: skip
-"""Fields that a model may refuse, and their capabilities, in the order in which they are left out
-where an error names several."""
-NUM_REQUESTS, MOST_TOKENS = 9, (12_000, 9 * LONG_TOKENS)
+FIELDS = {
+    "top_p": "top_p",
+    "seed": "seed",
+    "logprobs": LOG_PROBABILITIES,
+    "temperature": "temperature",
+}
+"""Capabilities by the fields that a model may refuse; if an error names several, the first one is
+left out."""
+NUM_REQUESTS, MOST_TOKENS = 9, (12_000, 9 * LONG)
 """Of all probes of a chat endpoint: requests, and their prompt and response tokens at most."""
 
 
@@ -49,16 +51,11 @@ class Finding(NamedTuple):
 
 
 class Refused(Exception):
-    """A probe without a reply."""
+    """A request without a reply."""
 
     def __init__(self, failure: Failure) -> None:
         super().__init__(f"refused ({failure.message or failure.kind:.120})")
-        self.has = False if failure.kind == "rejected" else None
-
-
-def request(text: str, **more: object) -> Request:
-    """Return a prompt of one turn."""
-    return Request(id="doctor", messages=[Message(role="user", content=text)], **more)
+        self.failure = failure
 
 
 @dataclass(slots=True)
@@ -68,50 +65,59 @@ class Prober:
     config: Remote
     state: EndpointState
     tokens_field: str
-    omit: tuple[str, ...] = ()
-    """Fields that were refused."""
-    num_sent: int = 0
+    refused: dict[str, str] = field(default_factory=dict)
+    """By field: the message that refused it; it is not sent again."""
     used: list[Usage] = field(default_factory=list)
-
-    def post(
-        self, asked: Request, sampling: Sampling, num: int = 1, shared: SharedPart = NOTHING_SHARED
-    ) -> HttpReply | Failure:
-        """Send one request for `num` samples."""
-        dialect = self.state.dialect
-        kind: Kind = "classify" if dialect.takes == "texts to label" else "generate"
-        call = ApiCall(kind, asked, sampling, self.state.model, num, self.tokens_field, shared)
-        body = dialect.body(call, self.config.extra, (*self.config.omit, *self.omit))
-        self.num_sent += 1
-        return asyncio.run(_send(self.state, body))
+    num_sent: int = 0
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """Of the last reply."""
 
     def ask(
-        self, text: str, num: int = 1, begun: str = "", shared: SharedPart = NOTHING_SHARED,
-        **sampling: object,
-    ) -> list[Reply]:  # fmt: skip
-        """Return the replies to one prompt.
+        self, asked: Request, sampling: Sampling, num: int = 1, shared: SharedPart = NOTHING_SHARED
+    ) -> list[Reply]:
+        """Return the replies to a request for `num` samples.
 
         Raises:
             Refused: If there are none.
         """
-        asked = request(text, continuation=begun)
-        got = self.post(asked, PLAIN.model_copy(update=sampling), num, shared)
-        found = got if isinstance(got, Failure) else self.read(asked, got.raw, num)
-        if isinstance(found, Failure):
-            raise Refused(found)
-        return found
-
-    def read(self, asked: Request, raw: bytes, num_samples: int = 1) -> list[Reply] | Failure:
-        """Return the replies in a body."""
+        dialect = self.state.dialect
+        kind: Kind = "classify" if dialect.takes == "texts to label" else "generate"
+        call = ApiCall(kind, asked, sampling, self.state.model, num, self.tokens_field, shared)
+        body = dialect.body(call, self.config.extra, (*self.config.omit, *self.refused))
+        self.num_sent += 1
+        got = asyncio.run(_send(self.state, body))
+        if isinstance(got, Failure):
+            raise Refused(got)
         try:
-            choices, usage = parse(raw, num_samples, 0, self.state.dialect.read)
+            choices, usage = parse(got.raw, num, 0, dialect.read)
         except Unreadable as error:
-            return error.failure
+            raise Refused(error.failure) from None
+        self.headers = got.headers
         self.used.append(usage)
         parts = share(usage, len(choices))
-        return [
-            read_reply(asked, choice, part, 0.0)
-            for choice, part in zip(choices, parts, strict=True)
-        ]
+        return [read_reply(asked, *each, 0.0) for each in zip(choices, parts, strict=True)]
+
+    def first(self, asked: Request) -> Reply:
+        """Send a request with all sampling fields, leaving out, one by one, those refused."""
+        while True:
+            try:
+                return self.ask(asked, FIRST)[0]
+            except Refused as error:
+                name = self._named(error.failure)
+                if name is None:
+                    raise
+                self.refused[name] = error.failure.message
+
+    def _named(self, failure: Failure) -> str | None:
+        """Return the field that a failure names, if it is sent."""
+        message, spelled = failure.message.lower(), self.state.dialect.spelling
+        if failure.kind != "rejected":
+            return None
+        if "max_completion_tokens" in message and self.tokens_field == "max_tokens":
+            self.tokens_field = "max_completion_tokens"
+            return "max_tokens"
+        named = (n for n in FIELDS if n in message or spelled.get(n, n).lower() in message)
+        return next((name for name in named if name not in self.refused), None)
 
     @property
     def cost(self) -> str:
@@ -131,65 +137,43 @@ async def _send(state: EndpointState, data: bytes) -> HttpReply | Failure:
         return Failure("lost", f"no reply within {patience_s:g} s")
 
 
-def first_reply(prober: Prober, asked: Request) -> tuple[HttpReply | Failure, dict[str, str]]:
-    """Send a request with all sampling fields; leave out, one by one, those that are refused.
-
-    Returns the reply, and the message that refused each field.
-    """
-    refused: dict[str, str] = {}
-    got = prober.post(asked, FIRST)
-    while isinstance(got, Failure) and got.kind == "rejected":
-        message = got.message.lower()
-        spelled = prober.state.dialect.spelling
-        named = (n for n in FIELDS if n in message or spelled.get(n, n).lower() in message)
-        name = next((n for n in named if n not in refused), None)
-        if "max_completion_tokens" in message and prober.tokens_field == "max_tokens":
-            prober.tokens_field = name = "max_completion_tokens"
-        elif name is None:
-            break
-        else:
-            prober.omit += (name,)
-        refused[name] = got.message
-        got = prober.post(asked, FIRST)
-    return got, refused
-
-
-def prove(
-    prober: Prober, refused: Mapping[str, str], answer: Reply, *, is_quick: bool
-) -> Iterator[tuple[str, Finding]]:
-    """Yield every capability of a chat endpoint, or those that `answer` shows.
-
-    `answer` replied to a request with all sampling fields but the refused ones.
-    """
-    lacks = prober.state.dialect.lacks
+def prove(prober: Prober, answer: Reply, *, is_quick: bool) -> Iterator[tuple[str, Finding]]:
+    """Yield every capability of a chat endpoint, or those that the first answer shows."""
+    lacks, omit = prober.state.dialect.lacks, prober.config.omit
+    shown = {name: Finding(True, "accepted") for name in FIELDS.values()}
+    given = answer.log_probability is not None
+    shown[LOG_PROBABILITIES] = Finding(given, "given" if given else "not given")
     for name, capability in FIELDS.items():
-        if name in prober.config.omit:
-            yield capability, Finding(None, "not sent (omit)")
-        elif name in refused:
-            yield capability, Finding(False, f"refused ({refused[name]:.120})")
-        elif capability == LOG_PROBABILITIES and capability not in lacks:
-            is_given = answer.log_probability is not None
-            yield capability, Finding(is_given, "given" if is_given else "not given")
-        elif capability not in lacks and (capability not in PROBES or is_quick):
-            yield capability, Finding(True, "accepted")
-    for name, probe in PROBES.items():
-        if name not in lacks and name not in refused and name not in prober.config.omit:
-            if is_quick:
-                continue
+        if name in omit:
+            shown[capability] = Finding(None, "not sent (omit)")
+        elif name in prober.refused:
+            shown[capability] = Finding(False, f"refused ({prober.refused[name]:.120})")
+    for name, probe in {**dict.fromkeys(shown), **PROBES}.items():
+        if name in lacks:
+            yield name, Finding(False, lacks[name])
+        elif name in shown and not (shown[name].has and probe and not is_quick):
+            yield name, shown[name]
+        elif probe and not is_quick:
             try:
                 yield name, probe(prober)
             except Refused as error:
-                yield name, Finding(error.has, str(error))
-    yield from ((name, Finding(False, reason)) for name, reason in lacks.items())
+                is_refused = error.failure.kind == "rejected"
+                yield name, Finding(False if is_refused else None, str(error))
+
+
+def _ask(
+    prober: Prober, text: str, num: int = 1, begun: str = "", shared: int = 0, **changes: object
+) -> list[Reply]:
+    """Return the replies to a prompt of one turn."""
+    asked = Request(id="doctor", messages=prompt_turns(text), continuation=begun)
+    return prober.ask(asked, PLAIN.model_copy(update=changes), num, SharedPart(0, shared))
 
 
 def _seed(prober: Prober) -> Finding:
     """Whether equal seeds give equal replies, and others do not."""
+    text, sampling = "Write three random words.", {"temperature": 1.0, "max_new_tokens": SHORT}
     first, second, other = (
-        prober.ask(
-            "Write three random words.", temperature=1.0, seed=seed, max_new_tokens=SHORT_TOKENS
-        )[0].text
-        for seed in (SEED, SEED, SEED + 1)
+        _ask(prober, text, seed=seed, **sampling)[0].text for seed in (SEED, SEED, SEED + 1)
     )
     if first != second:
         return Finding(True, "accepted, but equal seeds gave different replies")
@@ -199,12 +183,12 @@ def _seed(prober: Prober) -> Finding:
 
 
 def _samples(prober: Prober) -> Finding:
-    num = len(prober.ask("Say yes.", 2))
+    num = len(_ask(prober, "Say yes.", 2))
     return Finding(num == 2, f"{num} replies to a request for 2")
 
 
 def _schema(prober: Prober) -> Finding:
-    text = prober.ask("Say yes.", json_schema=SHAPE)[0].text
+    text = _ask(prober, "Say yes.", json_schema=SHAPE)[0].text
     try:
         value = json.loads(text)
         is_shaped = isinstance(value["word"], str) and isinstance(value["letters"], int)
@@ -214,7 +198,7 @@ def _schema(prober: Prober) -> Finding:
 
 
 def _thinking(prober: Prober) -> Finding:
-    (reply,) = prober.ask("What is 17 * 23 - 19? Think first.")
+    (reply,) = _ask(prober, "What is 17 * 23 - 19? Think first.")
     if reply.reasoning:
         return Finding(True, f"returned ({len(reply.reasoning)} characters)")
     num = reply.reasoning_tokens
@@ -222,18 +206,14 @@ def _thinking(prober: Prober) -> Finding:
 
 
 def _prefill(prober: Prober) -> Finding:
-    text = prober.ask("Count from 1 to 9, with commas.", begun="1, 2, 3,")[0].text
+    text = _ask(prober, "Count from 1 to 9, with commas.", begun="1, 2, 3,")[0].text
     is_continued = text.lstrip(" ,").startswith("4")
     return Finding(is_continued, "continued" if is_continued else f"ignored: {text:.60}")
 
 
 def _cache(prober: Prober) -> Finding:
     for _ in range(2):
-        (reply,) = prober.ask(
-            f"{LONG_PART}Say yes.",
-            shared=SharedPart(0, len(LONG_PART)),
-            max_new_tokens=SHORT_TOKENS,
-        )
+        (reply,) = _ask(prober, f"{LONG_PART}Say yes.", shared=len(LONG_PART), max_new_tokens=SHORT)
     text = f"{reply.cached_tokens} of {reply.prompt_tokens} prompt tokens of a repeated prompt"
     return Finding(reply.cached_tokens > 0, text)
 
