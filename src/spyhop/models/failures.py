@@ -189,15 +189,16 @@ def _details(value: object) -> tuple[list[str], float | None]:
     """
     codes: list[object] = []
     wait_s = None
-    for detail in _dicts(value if isinstance(value, list) else [value]):
+    for detail in dicts(value if isinstance(value, list) else [value]):
         codes += [detail.get("reason"), detail.get("error_code")]
-        codes += [quota.get("quotaId") for quota in _dicts(detail.get("violations"))]
+        codes += [quota.get("quotaId") for quota in dicts(detail.get("violations"))]
         if isinstance(delay := detail.get("retryDelay"), str):
             wait_s = _duration(delay)
     return [str(code) for code in codes if code], wait_s
 
 
-def _dicts(value: object) -> list[dict[str, Any]]:
+def dicts(value: object) -> list[dict[str, Any]]:
+    """Return the objects of a JSON list; any other value has none."""
     return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
 
 

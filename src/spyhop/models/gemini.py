@@ -1,9 +1,9 @@
 """Gemini's `generateContent`: contents with the role `model`, thoughts as parts, block reasons."""
 
 from collections.abc import Mapping
-from itertools import zip_longest
 from typing import Any
 
+from spyhop.models.failures import dicts
 from spyhop.models.wire import TOP_LOGPROBS, ApiCall
 from spyhop.schema import Message
 
@@ -51,7 +51,7 @@ def read(answer: dict[str, Any]) -> dict[str, Any]:
     """Return candidates, or a blocked prompt, as a chat completion; any other JSON as it is."""
     candidates, feedback = answer.get("candidates"), answer.get("promptFeedback")
     if isinstance(candidates, list) and candidates:
-        choices = [_choice(each) for each in _maps(candidates)]
+        choices = [_choice(each) for each in dicts(candidates)]
     elif isinstance(feedback, Mapping) and feedback.get("blockReason"):
         choices = [{"finish_reason": f"content_filter: {feedback['blockReason']}"}]
     elif "candidates" in answer or "usageMetadata" in answer:
@@ -67,7 +67,7 @@ def _choice(candidate: Mapping[str, Any]) -> dict[str, Any]:
     content, logprobs = candidate.get("content"), candidate.get("logprobsResult")
     if not isinstance(content, Mapping) and found["finish_reason"] is None:
         return found
-    parts = _maps(content.get("parts")) if isinstance(content, Mapping) else []
+    parts = dicts(content.get("parts")) if isinstance(content, Mapping) else []
     kinds = ["thinking" if part.get("thought") else "text" for part in parts]
     blocks = [
         {"type": kind, kind: part.get("text")} for kind, part in zip(kinds, parts, strict=True)
@@ -79,20 +79,16 @@ def _choice(candidate: Mapping[str, Any]) -> dict[str, Any]:
 
 def _places(logprobs: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the log-probabilities of each position: the token's, and the likeliest ones."""
-    chosen, likely = _maps(logprobs.get("chosenCandidates")), _maps(logprobs.get("topCandidates"))
+    chosen = dicts(logprobs.get("chosenCandidates"))
+    likely = [dicts(each.get("candidates")) for each in dicts(logprobs.get("topCandidates"))]
     return [
-        _token(token) | {"top_logprobs": [_token(each) for each in _maps(top.get("candidates"))]}
-        for token, top in zip_longest(chosen, likely[: len(chosen)], fillvalue={})
+        _token(token) | {"top_logprobs": [_token(each) for each in top]}
+        for token, top in zip(chosen, [*likely, *([[]] * len(chosen))], strict=False)
     ]
 
 
 def _token(token: Mapping[str, Any]) -> dict[str, Any]:
     return {"token": token.get("token"), "logprob": token.get("logProbability")}
-
-
-def _maps(value: object) -> list[Mapping[str, Any]]:
-    """Return the objects of a list; other values have none."""
-    return [each for each in value if isinstance(each, Mapping)] if isinstance(value, list) else []
 
 
 def _usage(stated: Mapping[str, Any]) -> dict[str, Any]:

@@ -171,9 +171,10 @@ def _ask(
 
 def _seed(prober: Prober) -> Finding:
     """Whether equal seeds give equal replies, and others do not."""
-    text, sampling = "Write three random words.", {"temperature": 1.0, "max_new_tokens": SHORT}
+    text = "Write three random words."
     first, second, other = (
-        _ask(prober, text, seed=seed, **sampling)[0].text for seed in (SEED, SEED, SEED + 1)
+        _ask(prober, text, seed=seed, temperature=1.0, max_new_tokens=SHORT)[0].text
+        for seed in (SEED, SEED, SEED + 1)
     )
     if first != second:
         return Finding(True, "accepted, but equal seeds gave different replies")
