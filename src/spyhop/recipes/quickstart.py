@@ -184,12 +184,16 @@ def quickstart(config: QuickstartConfig, name: str = "quickstart") -> Recipe:
                     run.measure(arm, trained, message, share)
             page.answers = page.answers or {"teacher": rows.step("explained")}
     audits = _audits(r, config, page)
+    is_pretrained = all(isinstance(each.student, Path) for each in config.settings)
     arms = ArmsConfig(
         title=r.name,
         runs=page.runs,
         comparisons=comparisons(get_args(ArmName)),
         arm_titles=titles(get_args(ArmName)),
-        caveats=(CAVEATS["caveat"], CAVEATS["shared" if len(config.seeds) > 1 else "one_seed"]),
+        caveats=(
+            CAVEATS["pretrained" if is_pretrained else "caveat"],
+            CAVEATS["shared" if len(config.seeds) > 1 else "one_seed"],
+        ),
     )
     r.add(
         "report", arms_page, arms, scores=page.scores, students=page.students,
