@@ -80,7 +80,7 @@ def eval(
     scores = {n.removeprefix(SCORES): each for n, each in made.items() if n.startswith(SCORES)}
     console = Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH, highlight=False)
     console.print(_table(scores))
-    state = seal_state(scores, made.get("sealed")).text
+    state = seal_state(scores, made.get("sealed"))
     notes = made["report"].record.config["notes"]
     for line in (state, *notes, *files):
         console.print(f"{line}", markup=False, soft_wrap=True)

@@ -17,8 +17,8 @@ from spyhop.recipe.why import why as why_step
 from spyhop.recipes import INIT_FILES, RECIPES, write_example
 from spyhop.render import FormatName, TrainOn
 from spyhop.report.arms import COMPARISONS, arms_table, audit_lines, comparison_lines
-from spyhop.report.audit import AUDITS
 from spyhop.report.html import PAGE, RESULTS
+from spyhop.report.sections import AUDITS
 from spyhop.runtime import Runtime
 from spyhop.schema import RecipeError
 from spyhop.settings import describe
