@@ -114,7 +114,7 @@ def humpback_page(
                     f"{BEST_STUDENT[name]} the best student, {_best(rounds, chosen)}."
                 )
     if accuracy:
-        sections[0](f"Tests: {seal_state(accuracy, sealed)}.")
+        sections[0].text(f"Tests: {seal_state(accuracy, sealed)}.")
         sections.append(audit_section(audits))
     pairs = {"seeds": seeds, **augmented}
     sections += [
