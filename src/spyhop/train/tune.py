@@ -13,6 +13,8 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from spyhop.models.folder import read_config
 from spyhop.models.local import pick_device
@@ -23,7 +25,8 @@ from spyhop.store import Artifact
 from spyhop.store.artifact import LOGS
 from spyhop.train import rank
 from spyhop.train.adapter import check_adapter
-from spyhop.train.base import METRICS, open_tokenizer
+from spyhop.train.base import METRICS, open_tokenizer, pick_precision
+from spyhop.train.card import LICENCE, TEACHER, UNKNOWN
 from spyhop.train.batches import RowNumbers, plan_batches, plan_packs
 from spyhop.train.config import HeldOutConfig, TuneConfig
 from spyhop.train.cost import FEWEST_STEPS, NF4_BYTES, Shape, state_bytes
@@ -32,7 +35,7 @@ from spyhop.train.encoding import SAMPLE_ROWS, Encoding, MaskedRow, masked_row, 
 from spyhop.train.engine import TrainingResult
 from spyhop.train.loop import SNAPSHOTS, SPEED, TrainingJob, train
 from spyhop.train.metrics import check_trackers
-from spyhop.train.optimizer import warmup_steps
+from spyhop.train.optimizer import with_defaults
 from spyhop.train.rows import TokenRows, none_left, tokenise
 
 TOKENS_PER_ROW = 200
@@ -105,8 +108,12 @@ def tune(
     if not len(looked_at) and config.held_out != HeldOutConfig():
         raise TrainingError("no held-out rows: set held_out.frac, or give a held_out input")
     steps = _steps(ctx, config, rows, trained)
+    optimizer = with_defaults(
+        config.optimizer, len(steps), is_adapter=config.adapter is not None
+    )
+    precision = pick_precision(config.precision, base.path)
     job = TrainingJob(
-        config=config, runtime=ctx.runtime, base=base.path.absolute(), state=ctx.state.absolute(),
+        config=config.model_copy(update={"optimizer": optimizer, "precision": precision}), runtime=ctx.runtime, base=base.path.absolute(), state=ctx.state.absolute(),
         out=ctx.out.absolute(), rows=rows, steps=steps, held_out=looked_at,
     )  # fmt: skip
     outcome = _alone(ctx, job) if ranks == 1 else _together(ctx, job)
@@ -114,9 +121,27 @@ def tune(
         ctx.notice(text)
     for name, num in outcome.counts.items():
         ctx.count(name, num)
+    _count_read(ctx, list(answers.values()), rows, steps[: outcome.counts["steps"]])
     write_sample(ctx.out, _sample(rows, trained, renderer))
     if (ctx.state / SNAPSHOTS).is_dir():  # links: after a kill, the next run needs them there
         shutil.copytree(ctx.state / SNAPSHOTS, ctx.out / SNAPSHOTS, copy_function=os.link)
+
+
+def _count_read(
+    ctx: Context, answers: Sequence[Artifact], rows: TokenRows, steps: Sequence[RowNumbers]
+) -> None:
+    """Count the rows that the finished steps read, and who answered them under which licence."""
+    read = np.unique(np.concatenate(steps))
+    for artifact, (first, last) in zip(answers, pairwise(rows.inputs), strict=False):
+        numbers = np.unique(rows.row_numbers[read[(read >= first) & (read < last)]])
+        ctx.count("rows/read", len(numbers))
+        start = 0
+        for batch in artifact.batches(["model", "licence"]):
+            some = numbers[(numbers >= start) & (numbers < start + batch.num_rows)] - start
+            for column, prefix in (("model", TEACHER), ("licence", LICENCE)):
+                for each in pc.value_counts(batch.column(column).take(pa.array(some))).to_pylist():
+                    ctx.count(f"{prefix}{each['values'] or UNKNOWN}", each["counts"])
+            start += batch.num_rows
 
 
 def _sample(rows: TokenRows, trained: list[RowNumbers], renderer: Renderer) -> list[MaskedRow]:
@@ -202,8 +227,7 @@ def _steps(
         _tell_packing(ctx, sum(map(len, packs)), lengths[drawn], config.max_tokens)
     if not steps:
         raise TrainingError("the training budget is less than one token; raise tokens or epochs")
-    warmup = warmup_steps(config.optimizer, len(steps))
-    if warmup >= len(steps):
+    if (warmup := config.optimizer.warmup_steps or 0) >= len(steps):
         ctx.notice(
             f"warmup_steps = {warmup} is not below the {len(steps)} steps of the training: the "
             "peak learning rate is never reached; lower it or batch_tokens, or train longer"
