@@ -34,8 +34,9 @@ FEW_ROWS = 20_000
 class TokenRows:
     """Tokenised rows of several inputs, one after the other; a row may be split into several.
 
-    `row_numbers` (number of rows,) int64 are the numbers of the rows in their inputs' tables; `ids` (total tokens,) int32 and `is_supervised` (total tokens,) bool are memory-mapped; row r
+    `ids` (total tokens,) int32 and `is_supervised` (total tokens,) bool are memory-mapped; row r
     is at `starts[r]:starts[r + 1]`; input i holds the rows `inputs[i]:inputs[i + 1]`.
+    `row_numbers` (number of rows,) are the numbers of the rows in their inputs' tables.
     """
 
     ids: npt.NDArray[np.int32]

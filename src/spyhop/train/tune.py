@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from spyhop.models.folder import read_config
-from spyhop.models.local import pick_device
+from spyhop.models.local import pick_device, pick_dtype
 from spyhop.render import Renderer
 from spyhop.schema import InputError, ModelError, RecipeError, TrainingError
 from spyhop.stage import FOLDER, Context, Estimate, Progress, stage, sum_estimates
@@ -25,9 +25,9 @@ from spyhop.store import Artifact
 from spyhop.store.artifact import LOGS
 from spyhop.train import rank
 from spyhop.train.adapter import check_adapter
-from spyhop.train.base import METRICS, open_tokenizer, pick_precision
-from spyhop.train.card import LICENCE, TEACHER, UNKNOWN
+from spyhop.train.base import METRICS, open_tokenizer
 from spyhop.train.batches import RowNumbers, plan_batches, plan_packs
+from spyhop.train.card import LICENCE, TEACHER, UNKNOWN
 from spyhop.train.config import HeldOutConfig, TuneConfig
 from spyhop.train.cost import FEWEST_STEPS, NF4_BYTES, Shape, state_bytes
 from spyhop.train.distributed import Group, launch
@@ -59,6 +59,11 @@ def plan_tune(
     tokens = config.tokens or int((config.epochs or 0) * pool.rows * row_tokens)
     shape = Shape(base.parameters, base.num_layers, base.hidden_size)
     if not shape.parameters:
+        if base.path is not None and base.path.exists():
+            raise ModelError(
+                f"{base.path}: not a Hugging Face model folder: it has no config.json with "
+                "safetensors weights"
+            )
         return Estimate(trained_tokens=tokens, seconds=tokens / TOKENS_PER_S)
     adapter = config.adapter
     trained = 2 * adapter.rank * shape.hidden_size * 7 * shape.num_layers if adapter else None
@@ -108,13 +113,13 @@ def tune(
     if not len(looked_at) and config.held_out != HeldOutConfig():
         raise TrainingError("no held-out rows: set held_out.frac, or give a held_out input")
     steps = _steps(ctx, config, rows, trained)
-    optimizer = with_defaults(
-        config.optimizer, len(steps), is_adapter=config.adapter is not None
-    )
-    precision = pick_precision(config.precision, base.path)
+    optimizer = with_defaults(config.optimizer, len(steps), is_adapter=config.adapter is not None)
+    precision = str(pick_dtype(config.precision, base.path)).removeprefix("torch.")
+    resolved = config.model_copy(update={"optimizer": optimizer, "precision": precision})
     job = TrainingJob(
-        config=config.model_copy(update={"optimizer": optimizer, "precision": precision}), runtime=ctx.runtime, base=base.path.absolute(), state=ctx.state.absolute(),
-        out=ctx.out.absolute(), rows=rows, steps=steps, held_out=looked_at,
+        config=resolved, runtime=ctx.runtime, base=base.path.absolute(),
+        state=ctx.state.absolute(), out=ctx.out.absolute(), rows=rows, steps=steps,
+        held_out=looked_at,
     )  # fmt: skip
     outcome = _alone(ctx, job) if ranks == 1 else _together(ctx, job)
     for text in outcome.notices:
