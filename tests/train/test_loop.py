@@ -140,9 +140,9 @@ def test_held_out_rows_are_looked_at_and_not_trained_on(tmp_path: Path, base, an
     made = _tune(tmp_path, base, answers, held_out=settings, epochs=4.0)
     metrics = read_metrics(made)
     assert [step for step, _ in metrics["held_out"]][-1] == metrics["steps"]
-    assert [step for step, _ in metrics["held_out"]][0] == 0 and len(metrics["held_out"]) == 5
+    assert metrics["held_out"][0][0] == 0 and len(metrics["held_out"]) == 5
     losses = [loss for _, loss in metrics["held_out"]]
-    assert losses[-1] < losses[0] < 6
+    assert losses[-1] < losses[0] < 7
     logged = [line["held_out_loss"] for line in _steps(made) if "held_out_loss" in line]
     assert logged == losses
     every = _tune(tmp_path / "every", base, answers, epochs=4.0)

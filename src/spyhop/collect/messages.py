@@ -91,7 +91,7 @@ def plan_conversations(config: MessagesConfig, file: Estimate) -> Estimate:
     return sum_estimates([file])
 
 
-@stage(version=4, writes=Answer, plan=plan_conversations)
+@stage(version=5, writes=Answer, plan=plan_conversations)
 def read_conversations(ctx: Context, config: MessagesConfig, *, file: Artifact) -> Iterator[Answer]:
     """Read rows to train on: conversations of any shape that end with the assistant's turn.
 
@@ -133,6 +133,7 @@ def read_conversations(ctx: Context, config: MessagesConfig, *, file: Artifact) 
             system_id=row_id(system)[:8] if system else "none",
             messages=turns,
             target=_text(row, "target") or found.target,
+            licence=licence,
             model=model,
             finish_reason=_text(row, "finish_reason") or ("error" if error else "stop"),
             error=error,

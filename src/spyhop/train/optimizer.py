@@ -42,8 +42,8 @@ class OptimizerConfig(Config):
     """AdamW, with Muon for hidden matrices where `muon_learning_rate` is set."""
 
     learning_rate: float | None = Field(None, gt=0)
-    """Peak learning rate of AdamW. Default: 1e-4 for all weights, 1e-3 for adapters; in trainings of
-    more than 1,000 steps, times the square root of 1,000 / steps."""
+    """Peak learning rate of AdamW. Default: 1e-4 for all weights, 1e-3 for adapters; beyond 1,000
+    steps, times the square root of 1,000 / steps."""
     muon_learning_rate: float | None = Field(None, gt=0)
     """Peak learning rate of Muon. Default: AdamW for all parameters."""
     betas: tuple[Beta, Beta] = (0.9, 0.98)
