@@ -106,7 +106,7 @@ class Artifact:
             yield from zip(batch["reason"].to_pylist(), batch["row"].to_pylist(), strict=True)
 
     def _batches(self, pattern: str, columns: list[str] | None) -> Iterator[pa.RecordBatch]:
-        for name in self._named(pattern):
+        for name in self.names(pattern):
             part = self.file(name)
             try:
                 with pq.ParquetFile(part) as file:
@@ -116,7 +116,7 @@ class Artifact:
 
     def parts(self) -> list[Path]:
         """Return its Parquet parts in order, all of them verified, for any engine to read."""
-        return [self.file(name) for name in self._named("part-*.parquet")]
+        return [self.file(name) for name in self.names("part-*.parquet")]
 
     def file(self, name: str) -> Path:
         """Return one of its files, verified before the first read in this process."""
@@ -137,7 +137,7 @@ class Artifact:
         for name in self.record.files:
             self.file(name)
 
-    def _named(self, pattern: str) -> list[str]:
+    def names(self, pattern: str) -> list[str]:
         """Return the recorded files that match; of an older record, those in the folder."""
         if self.record.files:
             return sorted(name for name in self.record.files if fnmatchcase(name, pattern))

@@ -7,7 +7,8 @@ function announce(text) {
 }
 
 // An element with data-events="/address" replaces the elements whose ids its events name.
-// An event `part` holds HTML with one id at its root; `say` a text to announce; `end` closes.
+// An event `part` holds HTML with ids at its roots; `add` holds children for the element that
+// data-into names; `say` a text to announce; `end` closes.
 function listen(root) {
   const source = new EventSource(root.dataset.events);
   source.addEventListener("part", (event) => {
@@ -20,6 +21,13 @@ function listen(root) {
       old.replaceWith(part);
       htmx.process(part);
       if (focused) document.getElementById(focused)?.focus();
+    }
+  });
+  source.addEventListener("add", (event) => {
+    const made = document.createElement("template");
+    made.innerHTML = event.data;
+    for (const part of made.content.querySelectorAll("[data-into]")) {
+      document.getElementById(part.dataset.into)?.append(...part.children);
     }
   });
   source.addEventListener("say", (event) => announce(event.data));

@@ -1,0 +1,95 @@
+"""Follow a row through a store by its id: to the rows it was made from, and to what became of it.
+
+A row names its sources in columns that end in `_id`, and an id is a hash of content, so equal ids
+are the same row in every artifact. `system_id` names a set's entry that many rows share.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from spyhop.store import Artifact
+from spyhop.studio.catalog import Catalog
+from spyhop.studio.tables import Engine, Table
+
+MOST_ROWS = 6
+
+
+@dataclass(slots=True)
+class Station:
+    """An artifact that has the row, or a row that it was made from or into."""
+
+    artifact: Artifact
+    side: str
+    """`before`, `here`, `after`; `model`: trained on the row; `score`: scores of that model."""
+    rows: list[dict[str, Any]] = field(default_factory=list)
+
+
+def follow(
+    engine: Engine, catalog: Catalog, artifact: Artifact, row: Mapping[str, Any]
+) -> list[Station]:
+    """Return where a row comes from, the oldest first, and where it went."""
+    by_key, parents, children = _graph(catalog)
+    tables = {key: Table(engine, each) for key, each in by_key.items()}
+    own = {str(row["id"])} if row.get("id") else set[str]()
+    stations, back = [Station(artifact, "here", [dict(row)])], own | _links(row)
+    for key in _reach(artifact.key, parents):
+        found = _find(tables[key], ["id"], back) or _find(
+            tables[key], _names(tables[key]), back - own
+        )
+        for each in found:
+            back |= _links(each) | {str(each.get("id"))}
+        stations[:0] = [Station(by_key[key], "before", found)] if found else []
+    ids, readers = set(own), {artifact.key}
+    for key in _reach(artifact.key, children):
+        if found := _find(tables[key], ["id", *_names(tables[key])], ids):
+            ids |= {str(each["id"]) for each in found if each.get("id")}
+            readers.add(key)
+            stations.append(Station(by_key[key], "after", found))
+        elif by_key[key].record.stage.startswith("train.") and readers & {*parents[key]}:
+            scores = [by_key[each] for each in children.get(key, [])]
+            stations.append(Station(by_key[key], "model"))
+            stations += [Station(s, "score") for s in scores if "correct" in s.record.counts]
+    return stations
+
+
+def _graph(
+    catalog: Catalog,
+) -> tuple[dict[str, Artifact], dict[str, list[str]], dict[str, list[str]]]:
+    """Return the artifacts by key, and the keys of each one's inputs and users.
+
+    A model's key is not that of its artifact; its label ends with the step in parentheses.
+    """
+    by_key, steps = {each.key: each for each in catalog.artifacts()}, catalog.steps()
+    made_by = {
+        n.partition("/")[2]: k for k, a in by_key.items() for n in steps.get(a.path.name, [])
+    }
+    parents, children = dict[str, list[str]](), dict[str, list[str]]()
+    for key, artifact in by_key.items():
+        for each in (one for some in artifact.record.inputs.values() for one in some):
+            source = made_by.get(each.name.rpartition("(")[2].removesuffix(")"), each.key)
+            parents.setdefault(key, []).extend([source] * (source in by_key))
+            children.setdefault(source, []).append(key)
+    return by_key, parents, children
+
+
+def _reach(start: str, near: Mapping[str, list[str]]) -> list[str]:
+    """Return what can be reached from a key, the nearest first."""
+    due = [start]
+    for each in due:
+        due += [key for key in dict.fromkeys(near.get(each, [])) if key not in due]
+    return due[1:]
+
+
+def _find(table: Table, names: list[str], ids: Collection[str]) -> list[dict[str, Any]]:
+    known = [name for name in names if name in table.columns and table.columns[name].kind == "text"]
+    return table.find(known, sorted(ids), MOST_ROWS + 1)
+
+
+def _names(names: Table | Mapping[str, Any]) -> list[str]:
+    every = names.top if isinstance(names, Table) else names
+    return [name for name in every if name.endswith("_id") and name != "system_id"]
+
+
+def _links(row: Mapping[str, Any]) -> set[str]:
+    return {str(row[name]) for name in _names(row) if row[name]}
