@@ -166,20 +166,20 @@ CUSTOM = {"model_type": "own", "auto_map": {"AutoModelForCausalLM": "modeling_ow
         ),
         ("rows.jsonl", '{"prompt": "Hi", "response": "Yes."}\n{"prompt": ', r"rows\.jsonl:2: "),
         ("rows.jsonl", '{"prompt": "Hi", "response": "Yes."}\n{"x": 1}\n', r"rows\.jsonl:2: "),
-        ("base/config.json", "", "base: "),
+        ("base/config.json", "", r"base/config\.json: not a model.s config"),
         ("base/config.json", json.dumps(CUSTOM), r"base: .*auto_map: modeling_own\.Own.*never run"),
         ("base/config.json", None, "base: weights without a config.json"),
         ("base/model.safetensors", None, "base: not a Hugging Face model folder"),
     ],
 )
 def test_a_plan_refuses_what_training_refuses(
-    place: Path, name: str, text: str | None, message: str
+    cli: Any, place: Path, name: str, text: str | None, message: str
 ):
     (place / name).unlink()
     if text is not None:
         (place / name).write_text(text)
     _refused(cli("train", "rows.jsonl", "--base", "base", "--out", "out", "--plan"), message)
-    assert not (place / "out").exists()
+    assert not list((place / "out").glob("*.*-*/record.json"))
 
 
 @pytest.mark.slow
