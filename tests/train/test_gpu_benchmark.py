@@ -67,18 +67,13 @@ def test_the_arms_report_each_training(gpu: Any, tmp_path: Path, tiny_folder: Pa
     assert first["counts"]["tokens"] >= 900 <= second["counts"]["tokens"]
 
 
-def test_a_failure_and_the_end_of_time_are_lines(gpu: Any, tmp_path: Path, monkeypatch: Any):
+def test_a_failure_and_the_end_of_time_are_lines(gpu: Any, tmp_path: Path):
     def broken(bench: Any) -> Iterator[Any]:
         yield {"so far": 1}
         raise RuntimeError("out of memory")
 
-    monkeypatch.setattr(gpu, "first_step", broken)
-    out = tmp_path / "x.jsonl"
-    gpu.main(["--out", str(out), "--device", "cpu", "--size", "toy", "--seconds", "0.05"])
-    found: dict[str, list[dict[str, Any]]] = {}
-    for line in out.read_text().splitlines():
-        each = json.loads(line)
-        found.setdefault(each["piece"], []).append(each)
-    assert found["arms"] == [{"piece": "arms", "skipped": "no time left"}]
-    assert found["first_step"][0].keys() >= {"so far"}
-    assert found["first_step"][1]["failed"] == "RuntimeError: out of memory"
+    _bench(gpu, tmp_path, 600.0).run("one", 1.0, broken)
+    _bench(gpu, tmp_path, 0.0).run("two", 1.0, broken)
+    first, failed, skipped = map(json.loads, (tmp_path / "x.jsonl").read_text().splitlines())
+    assert first["so far"] == 1 and failed["failed"] == "RuntimeError: out of memory"
+    assert skipped == {"piece": "two", "skipped": "no time left"}
