@@ -313,7 +313,7 @@ def _gentle(optimizer: OptimizerConfig) -> OptimizerConfig:
     """The optimiser of a phase that must not undo the one before."""
     muon = optimizer.muon_learning_rate
     changes = {
-        "learning_rate": optimizer.learning_rate * TEACHER_RATE,
+        "learning_rate": optimizer.learning_rate and optimizer.learning_rate * TEACHER_RATE,
         "muon_learning_rate": muon and muon * TEACHER_RATE,
         "warmup_steps": TEACHER_WARMUP_STEPS,
     }
