@@ -10,10 +10,11 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import quote
 
 from filelock import FileLock, Timeout
 
@@ -98,6 +99,9 @@ class State:
     """Requests in flight at kills, of all runs: they may have been billed twice."""
     maybe_billed_usd: float = 0.0
     """Highest price of both."""
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    """Of all replies received; the cached ones are part of the prompts."""
     levels: dict[str, float] = field(default_factory=dict)
     """Requests in flight that each endpoint bore, by its address."""
     held: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
@@ -224,8 +228,7 @@ class Journal:
 
     def state(self) -> State:
         """Return what the last owner left."""
-        found = self._db.execute("SELECT value FROM state WHERE name = 'owner'").fetchone()
-        return State(**json.loads(found[0])) if found else State()
+        return _state(self._db)
 
     def is_empty(self) -> bool:
         """Tell whether no reply is held."""
@@ -277,6 +280,21 @@ class Journal:
                 "move it away to ask again"
             )
         return db
+
+
+def left_state(root: Path, identity: str) -> State:
+    """Return what the last owner of a model's journal left, without owning or creating it."""
+    path = root / JOURNAL / f"{identity}.sqlite"
+    try:
+        with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)) as db:
+            return _state(db)
+    except sqlite3.DatabaseError:  # there is none yet; a damaged one is reported when it is used
+        return State()
+
+
+def _state(db: sqlite3.Connection) -> State:
+    found = db.execute("SELECT value FROM state WHERE name = 'owner'").fetchone()
+    return State(**json.loads(found[0])) if found else State()
 
 
 def settle(root: Path) -> float:

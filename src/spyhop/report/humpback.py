@@ -22,6 +22,7 @@ from spyhop.report.humpback_figures import (
     seen_by,
 )
 from spyhop.report.humpback_tables import TITLES, levels, results_of
+from spyhop.report.page import finding_row
 from spyhop.report.sections import data_section, dropped_rows, training_section
 from spyhop.schema import Config, Finding, Pair, Score
 from spyhop.stage import FOLDER, Context, Estimate, stage
@@ -208,13 +209,7 @@ def _gate_section(
         rows.append({**round_, **shares, "missing %": missing / num})
     section.rows(rows)
     section.rows(
-        {
-            "round": _round(name),
-            "finding": each.id.replace("_", " "),
-            "": "passed" if each.is_passed else "FAILED",
-            "rows": each.num_rows,
-            "in words": each.text,
-        }
+        {"round": _round(name), **finding_row(each)}
         for name, some in found.items()
         for each in some
     )
