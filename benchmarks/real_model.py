@@ -7,7 +7,7 @@
 
 MODEL is the folder of SmolLM2-135M-Instruct. DATA holds `llm_adapters_commonsense` and `mmlu`. The
 published figures: model card of HuggingFaceTB/SmolLM2-135M-Instruct (lighteval, cloze form, 0-shot,
-normalised by characters; ARC is the average of Easy and Challenge), and a third party's lm-eval run.
+normalised by characters; ARC is the average of Easy and Challenge), and a third party's lm-eval.
 MMLU's cloze form names the subject, asks the question and scores the options' texts.
 """
 
@@ -192,7 +192,7 @@ def _greedy(arguments: argparse.Namespace) -> None:
         }
         return [found[request.id] for request in requests]
 
-    def theirs(questions: list[str], **more: Any) -> list[str]:
+    def theirs(questions: list[str]) -> list[str]:
         texts = [
             tokenizer.apply_chat_template(
                 [{"role": "user", "content": text}], add_generation_prompt=True, tokenize=False
@@ -201,7 +201,7 @@ def _greedy(arguments: argparse.Namespace) -> None:
         ]
         given = tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=False)
         with torch.inference_mode():
-            ids = model.generate(**given, max_new_tokens=32, do_sample=False, **more)
+            ids = model.generate(**given, max_new_tokens=32, do_sample=False)
         return tokenizer.batch_decode(ids[:, given.input_ids.shape[1] :], skip_special_tokens=True)
 
     some = QUESTIONS[:4]

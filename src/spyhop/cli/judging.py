@@ -7,7 +7,7 @@ from spyhop.cli.options import NO_NAMES
 from spyhop.cli.running import apart, build, given, places, run_and_report
 from spyhop.cli.tasks import plan_of
 from spyhop.recipe.graph import models as models_of
-from spyhop.recipes.judging import QUESTIONS, RESULT_FILES, export_results
+from spyhop.recipes.judging import QUESTIONS, RESULT_FILES, check_verdicts, export_results
 from spyhop.schema import RecipeError
 
 
@@ -48,7 +48,9 @@ def judge(
         "reference": reference,
         "check": check,
     }
-    settings |= {"data": where[suite]} if suite in where else {}
+    if unknown := [name for name in where if name != suite]:
+        raise RecipeError(f"--data {unknown[0]}: the questions are {suite!r}: --data {suite}=PLACE")
+    settings |= {"data": where[suite]} if where else {}
     settings |= {"forms": form} if form else {}
     settings |= {"teacher": teacher} if teacher else {}
     built, runtime = build(given("judge", settings, set_), {})
@@ -58,7 +60,9 @@ def judge(
         return
     asking = frozenset(step.name for step in built.steps if models_of(step))
     reopen = asking if retry_errors else frozenset[str]()
-    print(export_results(run_and_report(built, runtime, out, reopen, settles=settle), out))  # noqa: T201
+    made = run_and_report(built, runtime, out, reopen, settles=settle)
+    print(export_results(made, out))  # noqa: T201
+    check_verdicts(made)
 
 
 def _named(given: list[str]) -> dict[str, Path]:
