@@ -88,7 +88,7 @@ def test_plain_prompts_and_chats_need_their_own_api(context: Context):
         _ask("http://127.0.0.1:9/v1", [chat], context)
     plain = chat.model_copy(update={"messages": [], "text": "x"})
     model = ModelUse(
-        Remote(model="m"), service=Service(endpoints=(Endpoint(url="http://127.0.0.1:9/v1"),))
+        Remote(model="chat"), service=Service(endpoints=(Endpoint(url="http://127.0.0.1:9/v1"),))
     ).open(context)
     with pytest.raises(ModelError, match=r"not plain prompts; .* --set measure\.form=asked"):
         list(model.choose([plain]))
