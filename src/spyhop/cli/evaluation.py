@@ -1,17 +1,15 @@
 """Commands that measure models: evaluate them on benchmarks, read stored responses again."""
 
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from spyhop.cli.folder import existing
 from spyhop.cli.options import NO_NAMES, NO_PATHS
-from spyhop.cli.running import PLAIN_WIDTH, apart, build, given, places, print_plan, run_and_report
+from spyhop.cli.running import build, given, places, print_table, run_task, say
 from spyhop.collect import orca_messages
 from spyhop.evaluate import (
     rescore,
@@ -71,22 +69,17 @@ def eval(
         "rows": [path.absolute() for path in rows],
         "system_messages": _messages(system_messages),
     }
-    built, runtime = build(given("eval", settings, set_), {})
-    apart(built, out, [f"{SCORES}{name}.jsonl" for name in settings["models"]])
+    built = build(given("eval", settings, set_), {})
+    made = run_task(built, out, [f"{SCORES}{n}.jsonl" for n in settings["models"]], plan=plan)
     if plan:
-        resolved = resolve(built, out)
-        print_plan(resolved, runtime)
-        _print_power(built, out)
+        _print_power(built[0], out)
         return
-    made = run_and_report(built, runtime, out)
     files = export_results(made, out)
     scores = {n.removeprefix(SCORES): each for n, each in made.items() if n.startswith(SCORES)}
-    console = Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH, highlight=False)
-    console.print(_table(scores))
-    state = seal_state(scores, made.get("sealed")).text
+    print_table(_table(scores))
+    state = seal_state(scores, made.get("sealed"))
     notes = made["report"].record.config["notes"]
-    for line in (state, *notes, *files):
-        console.print(f"{line}", markup=False, soft_wrap=True)
+    say(state, *notes, *files)
 
 
 def _named(models: Sequence[Path]) -> dict[str, Path]:
@@ -113,18 +106,15 @@ def _messages(given_as: str) -> list[dict[str, Any]]:
 
 def _print_power(recipe: Recipe, out: Path) -> None:
     """Print the smallest difference that each suite can be expected to show."""
-    console = Console(highlight=False, soft_wrap=True)
     for line in plan_recipe(resolve(recipe, out)):
-        if not line.step.name.startswith(ITEMS) or not line.estimate.rows:
-            continue
-        n = line.estimate.rows
-        found = detectable_difference(n, DISCORDANT)
-        told = "no difference" if found is None else f"{100 * found:.1f} points"
-        console.print(
-            f"{line.step.name.removeprefix(ITEMS)}: {n:,} items can show {told} between two models "
-            f"(power 80 %, alpha 0.05, if {100 * DISCORDANT:.0f} % of the items are discordant)",
-            markup=False,
-        )
+        if line.step.name.startswith(ITEMS) and (n := line.estimate.rows):
+            found = detectable_difference(n, DISCORDANT)
+            shown = "no difference" if found is None else f"{100 * found:.1f} points"
+            say(
+                f"{line.step.name.removeprefix(ITEMS)}: {n:,} items can show {shown} between two "
+                f"models (power 80 %, alpha 0.05, if {100 * DISCORDANT:.0f} % of the items are "
+                "discordant)"
+            )
 
 
 def _table(scores: Mapping[str, Artifact]) -> Table:
@@ -153,18 +143,16 @@ def _rescore(out: Path, changes: Sequence[str]) -> None:
         raise RecipeError(f"--set {name}: a new reading has the settings `measure.NAME` only")
     steps = _steps(existing(out) / RUNS / RUN)
     items = {name: each for name, each in steps.items() if name.startswith(ITEMS)}
-    console = Console(highlight=False, soft_wrap=True)
     for name, scores in steps.items():
         if not name.startswith((SCORES, SAMPLED)):
             continue
         found = list(rescore(items, scores, measure))
         changed = [each for each in found if each.is_changed]
         for each in changed[:MOST_CHANGES]:
-            console.print(
+            say(
                 f"{name}  {each.before.task}  {each.before.id}  {_read(each.before)} -> "
                 f"{_read(each.after)}  gold {each.before.target!r:.40}  "
-                f"{' '.join(each.before.response.split())[-80:]!r}",
-                markup=False,
+                f"{' '.join(each.before.response.split())[-80:]!r}"
             )
         before, after = (
             100 * sum(getattr(each, side).value for each in found) / len(found)
@@ -173,10 +161,9 @@ def _rescore(out: Path, changes: Sequence[str]) -> None:
         path = out / f"re{name}.jsonl"
         model = name.partition("-")[2]
         write_scores(path, (score_row(model, e.item, e.after, e.protocol) for e in found))
-        console.print(
+        say(
             f"{name}: {len(changed):,} of {len(found):,} verdicts change, {before:.2f} % -> "
-            f"{after:.2f} %; all of them: {path}",
-            markup=False,
+            f"{after:.2f} %; all of them: {path}"
         )
 
 

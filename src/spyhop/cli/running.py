@@ -3,7 +3,7 @@
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -11,12 +11,14 @@ from typing import Any
 import typer
 from pydantic import ValidationError
 from rich.console import Console
+from rich.table import Table
 
 from spyhop.cli.folder import writable
 from spyhop.models.journal import settle
 from spyhop.recipe import Recipe, Resolved, resolve
 from spyhop.recipe import run as run_recipe
 from spyhop.recipe.checks import warnings
+from spyhop.recipe.graph import models as models_of
 from spyhop.recipe.graph import set_dtype, sources
 from spyhop.recipe.load import RecipeFile, apply_change, read_recipe, run_name
 from spyhop.recipe.plan import plan as plan_recipe
@@ -71,6 +73,17 @@ def given(recipe: str, settings: dict[str, Any], changes: list[str]) -> RecipeFi
     return RecipeFile(path, recipe, settings, runtime, run_name(settings, path), dtype)
 
 
+def say(*lines: object) -> None:
+    """Print lines as they are."""
+    for line in lines:
+        print(line)  # noqa: T201
+
+
+def print_table(table: Table) -> None:
+    """Print a table as wide as the terminal, or as `PLAIN_WIDTH` elsewhere."""
+    Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH, highlight=False).print(table)
+
+
 def places(given: Sequence[str]) -> dict[str, str]:
     """Return where data sets are, from `NAME=PLACE`; a relative path starts here."""
     found: dict[str, str] = {}
@@ -113,11 +126,47 @@ def apart(recipe: Recipe, out: Path, names: Sequence[str] = ()) -> None:
             )
 
 
+def run_task(
+    built: tuple[Recipe, Runtime],
+    out: Path,
+    files: Sequence[str] = (),
+    *,
+    plan: bool = False,
+    first: str = "",
+    settles: bool = False,
+    reopens: bool = False,
+) -> dict[str, Artifact]:
+    """Run the recipe of a command and return its artifacts, or print its plan and return none.
+
+    Args:
+        built: The recipe, and where it runs.
+        out: Output folder.
+        files: Results that are written to it.
+        plan: Whether to plan only.
+        first: Step that reads the rows; a plan runs it where only that counts them.
+        settles: Whether to release the budget reserved for lost requests.
+        reopens: Whether to ask for failed rows of finished steps again.
+    """
+    recipe, runtime = built
+    apart(recipe, out, files)
+    if not plan:
+        asking = frozenset(step.name for step in recipe.steps if models_of(step))
+        return run_and_report(recipe, runtime, out, asking if reopens else (), settles=settles)
+    resolved = resolve(recipe, out)
+    if first and not plan_recipe(resolved)[0].estimate.rows:  # a compressed file
+        step = recipe.step(first)
+        inputs: dict[str, Any] = dict(resolved.inputs(step))
+        step.stage.run(out, step.config, origins=resolved.labels(step), **inputs)
+        resolved = resolve(recipe, out)
+    print_plan(resolved, runtime)
+    return {}
+
+
 def run_and_report(
     recipe: Recipe,
     runtime: Runtime,
     out: Path,
-    reopen: frozenset[str] = frozenset(),
+    reopen: Collection[str] = (),
     *,
     settles: bool = False,
     forgets: bool = True,
@@ -125,13 +174,13 @@ def run_and_report(
     """Run a recipe with progress, print where its report is, and return the artifacts by step."""
     resolved = resolve(recipe, writable(out))
     console = Console(highlight=False, soft_wrap=True)
-    console.print(f"output folder: {out}", markup=False)
+    say(f"output folder: {out}")
     if settles:
-        console.print(f"released ${settle(out):,.4f} that was reserved for lost requests")
+        say(f"released ${settle(out):,.4f} that was reserved for lost requests")
     received: list[int] = []
     try:
         with _ended_by_signals(received), Display(console) as display:
-            made = run_recipe(resolved, runtime, display, reopen=reopen, forgets=forgets)
+            made = run_recipe(resolved, runtime, display, reopen=frozenset(reopen), forgets=forgets)
     except KeyboardInterrupt:  # here, because typer would exit without a message
         try:
             print("spyhop: stopped; run again to resume", file=sys.stderr)  # noqa: T201
@@ -140,7 +189,7 @@ def run_and_report(
         raise typer.Exit(128 + (received or [signal.SIGINT])[0]) from None
     page = out / "runs" / recipe.name / "report" / "report.html"
     if page.exists():
-        console.print(f"report: {page}", markup=False)
+        say(f"report: {page}")
     return made
 
 
@@ -170,8 +219,7 @@ def _ended_by_signals(received: list[int]) -> Iterator[None]:
 def print_plan(resolved: Resolved, runtime: Runtime, within_days: float | None = None) -> None:
     """Print the estimate of a run, and how many endpoints would finish within that many days."""
     lines = plan_recipe(resolved)
-    console = Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH)
-    console.print(plan_table(lines))
+    print_table(plan_table(lines))
     missing = resolved.missing or []
     costs = {
         line.step.name: describe_cost(line.estimate, runtime) for line in lines if not line.is_made
@@ -183,5 +231,4 @@ def print_plan(resolved: Resolved, runtime: Runtime, within_days: float | None =
         *(deadlines(lines, within_days) if within_days else []),
         f"output folder: {resolved.root}",
     ]
-    for note in notes:
-        console.print(note, markup=False, highlight=False, soft_wrap=True)
+    say(*notes)

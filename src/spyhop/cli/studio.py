@@ -17,9 +17,10 @@ def studio(
     host: str = "127.0.0.1",
     port: int = 8777,
     token: str | None = None,
+    models: list[Path] = NO_PATHS,
 ) -> None:
     """Open runs, rows and models in a browser.
 
     The page reads the output folders and never changes an artifact. Ctrl-C stops it.
     """
-    serve(stores or [existing(output_folder(None))], host, port, token)
+    serve(stores or [existing(output_folder(None))], host, port, token, models)

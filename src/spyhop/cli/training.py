@@ -9,11 +9,11 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from spyhop.cli.chat import Chat, voices
+from spyhop.cli.chat import Chat
 from spyhop.cli.options import NO_NAMES, group
-from spyhop.cli.running import apart, build, given, places, print_plan, run_and_report
+from spyhop.cli.running import build, given, places, run_task, say
 from spyhop.models import Sampling, read_teacher
-from spyhop.recipe import resolve
+from spyhop.models.voices import voices
 from spyhop.recipes.training import MODEL, export_results
 from spyhop.runtime import Runtime
 from spyhop.schema import RecipeError
@@ -48,12 +48,8 @@ def train(
     file = given("train", {**named, **inputs}, set_)
     if settings is not None:  # errors name the file, and its paths are relative to it
         file = replace(file, path=settings, settings=file.settings)
-    built, runtime = build(file, {})
-    apart(built, out, [MODEL])
-    if plan:
-        print_plan(resolve(built, out), runtime)
-        return
-    print(export_results(run_and_report(built, runtime, out), out))  # noqa: T201
+    if made := run_task(build(file, {}), out, [MODEL], plan=plan):
+        say(export_results(made, out))
 
 
 def delta_make(base: Path, model: Path, out: Path) -> None:
@@ -61,9 +57,7 @@ def delta_make(base: Path, model: Path, out: Path) -> None:
     with _Bar() as bar:
         make_delta(base, model, out, bar.move)
     size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
-    Console(highlight=False, soft_wrap=True).print(
-        f"delta: {out} ({size / 1e6:,.1f} MB)", markup=False
-    )
+    say(f"delta: {out} ({size / 1e6:,.1f} MB)")
 
 
 def delta_apply(base: Path, folder: Path, out: Path) -> None:
@@ -73,7 +67,7 @@ def delta_apply(base: Path, folder: Path, out: Path) -> None:
     """
     with _Bar() as bar:
         apply_delta(base, folder, out, bar.move)
-    Console(highlight=False, soft_wrap=True).print(f"model: {out}", markup=False)
+    say(f"model: {out}")
 
 
 delta = group(

@@ -282,6 +282,37 @@ class Journal:
         return db
 
 
+def history(
+    root: Path, identity: str, keys: Sequence[str], text: str = ""
+) -> tuple[Answered | None, list[Failed]]:
+    """Return the reply to the first of some requests that has one, and its failed attempts.
+
+    The journal is only read, also while a run writes to it. Without any such request, it is the
+    reply whose text begins with `text`.
+    """
+    path = root / JOURNAL / f"{identity}.sqlite"
+    if not path.exists():
+        return None, []
+    mode = "mode=ro" if _log(path).exists() else "immutable=1"
+    db = sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True)
+    try:
+        found, by_key = None, "SELECT * FROM replies WHERE key = ?"
+        for key in keys:
+            found = found or db.execute(by_key, (key,)).fetchone()
+        if found is None and text:
+            by_text = (
+                "SELECT * FROM replies WHERE substr(reply ->> 'text', 1, length(?)) = ? LIMIT 1"
+            )
+            found = db.execute(by_text, (text, text)).fetchone()
+        key = found[0] if found else next(iter(keys), "")
+        failed = db.execute("SELECT * FROM failures WHERE key = ? ORDER BY at", (key,)).fetchall()
+    except sqlite3.DatabaseError as error:
+        raise _damaged(path, str(error)) from None
+    finally:
+        db.close()
+    return Answered(*found) if found else None, [Failed(*row) for row in failed]
+
+
 def left_state(root: Path, identity: str) -> State:
     """Return what the last owner of a model's journal left, without owning or creating it."""
     path = root / JOURNAL / f"{identity}.sqlite"

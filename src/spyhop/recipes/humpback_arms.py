@@ -3,13 +3,12 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from spyhop.augment import ForwardConfig, format_pairs
+from spyhop.augment import ForwardConfig, backtranslate, format_pairs
 from spyhop.collect import read_seeds
 from spyhop.curate import (
     A4,
     A5,
     KeepConfig,
-    PairsConfig,
     SplitConfig,
     keep,
     queries_to_pairs,
@@ -21,12 +20,23 @@ from spyhop.recipe.graph import Chosen, Recipe, RecipeStep, Ref, Source, Use
 from spyhop.recipes.humpback_config import HumpbackConfig, Point, ScalingSet
 from spyhop.recipes.inputs import add_base
 from spyhop.recipes.mixture import add_collection, add_folder
-from spyhop.recipes.rounds import STUDENT, Data, Model, Rounds, Scored, add_scores, add_student
+from spyhop.recipes.rounds import (
+    STUDENT,
+    Data,
+    Model,
+    Rounds,
+    Scored,
+    add_scores,
+    add_student,
+    taken,
+)
 from spyhop.report import HumpbackPageConfig, StudentRun, humpback_page
+from spyhop.schema import NoConfig
 from spyhop.train import TuneConfig, tune
 
 GRADES: dict[str, float | None] = {"no curation": None, "A4": A4, "A5": A5}
 """Rows of the table of quality against quantity, with the score that a pair must have."""
+TRIPS = ("round-trip", "round-trip-base")
 MAIN = "main"
 """The recipe's own student, among those of other sizes."""
 
@@ -79,24 +89,34 @@ def add_report(
         asked_under=config.asked_under,
     )
     student = Use(Local(name=STUDENT), rounds.models["m0"])
-    trip = r.add("round-trip", round_trip, RoundTripConfig(), pairs=data.augmented, model=student)
+    augmented: dict[str, Ref] = {"all augmented": data.augmented}
+    if "backward" in config.ablate:
+        base, segments = Use(Local(name="base"), data.base), list(data.segments.values())[-1]
+        augmented["base asked directly"] = r.add(
+            "augmented-base", backtranslate, config.backtranslate, segments=segments, model=base
+        )
+    trips: dict[str, Ref] = {
+        name: r.add(trip, round_trip, RoundTripConfig(), pairs=each, model=student)
+        for (name, each), trip in zip(augmented.items(), TRIPS, strict=False)
+    }
     r.add(
         "report",
         humpback_page,
         page,
         seeds=data.seeds,
-        augmented=data.augmented,
+        augmented=augmented,
         rated=rounds.rated,
         gates=rounds.gates,
         kept=rounds.kept,
         promotions=rounds.promotions,
         students=arms.students,
-        accuracy={name: each.accuracy for name, each in arms.scores.items() if each.accuracy},
-        held_out={name: each.held_out for name, each in arms.scores.items() if each.held_out},
+        accuracy=taken(arms.scores, "accuracy"),
+        held_out=taken(arms.scores, "held_out"),
         graded=arms.graded,
         steps=data.segments,
         audits=audits,
-        trip=trip,
+        trips=trips,
+        **data.declared,
     )
 
 
@@ -201,9 +221,7 @@ def _set(r: Recipe, each: ScalingSet, data: Data, rounds: Rounds) -> dict[str, R
         return {each.name: r.add(name, read_seeds, each.seeds.read, folder=folder)}
     if each.collection is not None:
         queries = add_collection(r.within(f"{name}."), each.collection, 0)
-        return {
-            each.name: r.add(name, queries_to_pairs, PairsConfig(), queries={each.name: queries})
-        }
+        return {each.name: r.add(name, queries_to_pairs, NoConfig(), queries={each.name: queries})}
     return {"seeds": data.seeds, "curated": rounds.best_kept}
 
 

@@ -37,6 +37,7 @@ from spyhop.recipes.experiment import (
 )
 from spyhop.report import ArmsConfig, arms_page
 from spyhop.schema import Config
+from spyhop.text.tables import table
 from spyhop.train import OptimizerConfig, tune
 from spyhop.world import SolverConfig
 
@@ -157,19 +158,7 @@ _TEACHERS = {
 """Who answers, if it is not the teacher; the seed draws its slips."""
 
 
-CAVEAT = (
-    "The tasks are generated and small, the students are tiny and start from a stage of copying "
-    "that replaces pre-training. They know nothing else, and these figures say nothing about "
-    "models of 7 or 13 billion parameters. They show the mechanism, and how to measure it."
-)
-ONE_SEED = (
-    "There is one seed: intervals are over test items only and say nothing about another draw of "
-    "data or another order of training. spyhop quickstart --thorough runs five."
-)
-SHARED = (
-    "A seed draws the training queries, the assistant's slips and the order of training. All seeds "
-    "share one starting model and one set of test problems."
-)
+CAVEATS: dict[str, str] = table("recipes/caveats.toml")["quickstart"]
 
 
 def quickstart(config: QuickstartConfig, name: str = "quickstart") -> Recipe:
@@ -195,12 +184,16 @@ def quickstart(config: QuickstartConfig, name: str = "quickstart") -> Recipe:
                     run.measure(arm, trained, message, share)
             page.answers = page.answers or {"teacher": rows.step("explained")}
     audits = _audits(r, config, page)
+    is_pretrained = all(isinstance(each.student, Path) for each in config.settings)
     arms = ArmsConfig(
         title=r.name,
         runs=page.runs,
         comparisons=comparisons(get_args(ArmName)),
         arm_titles=titles(get_args(ArmName)),
-        caveats=(CAVEAT, SHARED if len(config.seeds) > 1 else ONE_SEED),
+        caveats=(
+            CAVEATS["pretrained" if is_pretrained else "caveat"],
+            CAVEATS["shared" if len(config.seeds) > 1 else "one_seed"],
+        ),
     )
     r.add(
         "report", arms_page, arms, scores=page.scores, students=page.students,
@@ -320,7 +313,7 @@ def _gentle(optimizer: OptimizerConfig) -> OptimizerConfig:
     """The optimiser of a phase that must not undo the one before."""
     muon = optimizer.muon_learning_rate
     changes = {
-        "learning_rate": optimizer.learning_rate * TEACHER_RATE,
+        "learning_rate": optimizer.learning_rate and optimizer.learning_rate * TEACHER_RATE,
         "muon_learning_rate": muon and muon * TEACHER_RATE,
         "warmup_steps": TEACHER_WARMUP_STEPS,
     }

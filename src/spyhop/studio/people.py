@@ -13,6 +13,7 @@ from typing import Any
 from filelock import FileLock
 from pydantic_core import from_json
 
+from spyhop.schema import InputError
 from spyhop.store import atomic_write
 
 PEOPLE = "people"
@@ -24,29 +25,20 @@ def people_rows(path: Path) -> list[dict[str, Any]]:
     return _read(path)[0]
 
 
-def put(path: Path, row: Fields, key: Sequence[str] = ("id",)) -> None:
-    """Add a row, or replace the one that has the same `key`; it is on disk when this returns.
+def put(path: Path, row: Fields, key: Sequence[str] = ("id",), *, is_removed: bool = False) -> None:
+    """Add a row, or replace or remove the one that has the same `key`.
 
-    A new row is appended. A replacement writes the whole file under another name and renames it,
-    so that readers see all of it. Writers of several processes wait for each other.
+    The change is on disk when this returns. A new row is appended. Else the whole file is written
+    under another name and renamed, so that readers see all of it. Writers wait for each other.
     """
-    _change(path, row, key, is_removed=False)
-
-
-def remove_row(path: Path, row: Fields, key: Sequence[str] = ("id",)) -> None:
-    """Remove the row with the same `key`, if there is one."""
-    _change(path, row, key, is_removed=True)
-
-
-def _change(path: Path, row: Fields, key: Sequence[str], *, is_removed: bool) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_name(f".{path.name}.lock")):
         rows, is_cut = _read(path)
         others = [each for each in rows if any(each.get(name) != row[name] for name in key)]
-        kept = others if is_removed else [*others, row]
         if is_cut or len(others) < len(rows):
             with atomic_write(path) as temporary:
-                temporary.write_text("".join(map(_line, kept)), encoding="utf-8")
+                lines = map(_line, others if is_removed else [*others, row])
+                temporary.write_text("".join(lines), encoding="utf-8")
         elif not is_removed:
             with path.open("ab", buffering=0) as file:
                 file.write(_line(row).encode())
@@ -61,5 +53,14 @@ def _read(path: Path) -> tuple[list[dict[str, Any]], bool]:
     """Return the rows, and whether the last line has no end."""
     with suppress(FileNotFoundError):
         *lines, last = path.read_bytes().split(b"\n")
-        return [from_json(line) for line in lines if line.strip()], bool(last)
+        return [_row(path, *each) for each in enumerate(lines, 1)], bool(last)
     return [], False
+
+
+def _row(path: Path, number: int, line: bytes) -> dict[str, Any]:
+    try:
+        return dict(from_json(line))
+    except (ValueError, TypeError) as error:
+        raise InputError(
+            f"{path}: line {number} is not a row ({error}); mend or delete it"
+        ) from None

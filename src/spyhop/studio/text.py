@@ -16,17 +16,15 @@ MOST_CHARS = 20_000
 SHOWN_CHARS = 200_000
 
 
-def _is_shown_as_link(address: str) -> bool:
-    return address.startswith(("https://", "http://"))
+class _Parser(MarkdownIt):
+    """Markdown with tables, without HTML and pictures; only addresses of the web are links."""
+
+    def validateLink(self, url: str) -> bool:
+        """Tell whether an address is shown as a link."""
+        return url.startswith(("https://", "http://"))
 
 
-def _parser() -> MarkdownIt:
-    found = MarkdownIt("commonmark", {"html": False}).enable("table").disable("image")
-    found.validateLink = _is_shown_as_link  # type: ignore[method-assign]
-    return found
-
-
-_PARSER = _parser()
+_PARSER = _Parser("commonmark", {"html": False}).enable("table").disable("image")
 
 
 def rendered(text: str) -> Markup:
@@ -34,15 +32,16 @@ def rendered(text: str) -> Markup:
     tokens = _PARSER.parse(visible(text))
     for token in tokens:
         if token.type.startswith("heading"):  # a row's headings are none of the page's
-            token.tag, token.attrs = "p", {"class": "heading"}
-        if token.nesting == 1:
+            token.tag, token.attrs = "p", {"class": "heading"} if token.nesting == 1 else {}
+        if token.nesting == 1 and token.level == 0:  # what is inside it has its direction
             token.attrSet("dir", "auto")
-            if style := str(token.attrs.pop("style", "")):  # of a table's cell
-                token.attrSet("class", style.removeprefix("text-align:"))
+        if style := str(token.attrs.pop("style", "")):  # of a table's cell
+            token.attrSet("class", style.removeprefix("text-align:"))
     for token in _all(tokens):
         if token.type == "link_open":
             token.attrs |= {"rel": "noreferrer noopener nofollow", "target": "_blank"}
-    return Markup(RendererHTML().render(tokens, _PARSER.options, {}))
+    html = RendererHTML().render(tokens, _PARSER.options, {})
+    return Markup(html.replace("<pre>", '<pre tabindex="0">'))
 
 
 def as_html(text: str, *, is_plain: bool = False) -> Markup:
