@@ -26,7 +26,7 @@ from spyhop.runtime import Runtime
 from spyhop.schema import Prompt
 
 HEAVY = {
-    "aiohttp", "altair", "duckdb", "jinja2", "numpy", "pandas", "pyarrow", "ray", "scipy",
+    "aiohttp", "duckdb", "jinja2", "numpy", "pandas", "pyarrow", "ray", "scipy",
     "sentencepiece", "torch", "transformers",
 }  # fmt: skip
 SPYHOP = Path(sys.executable).with_name("spyhop")
@@ -111,7 +111,7 @@ COMMANDS = {
         "--teacher",
         "models",
     },
-    "studio": {"--host", "--port", "--token", "stores"},
+    "studio": {"--host", "--model", "--port", "--token", "stores"},
     "tasks": {"--data", "--shots", "--tokenizer", "suite"},
     "train": {"--base", "--data", "--out", "--plan", "--set", "--settings", "--suite", "rows"},
     "vote": set(),
