@@ -19,10 +19,12 @@ from spyhop.evaluate import (
     write_scores,
 )
 from spyhop.evaluate.rates import ALL
+from spyhop.evaluate.sealed import DISCORDANT
 from spyhop.recipe import Recipe, resolve
 from spyhop.recipe.load import apply_change
 from spyhop.recipe.plan import plan as plan_recipe
 from spyhop.recipes.evaluating import ITEMS, SAMPLED, SCORES, export_results, step_name
+from spyhop.recipes.training import MODEL
 from spyhop.report.evaluation import score_rows
 from spyhop.report.html import Table as ReportTable
 from spyhop.schema import RecipeError, Score
@@ -31,8 +33,6 @@ from spyhop.store import RUNS, Artifact
 from spyhop.store.artifact import load
 from spyhop.store.rows import read_rows
 
-DISCORDANT = 0.2
-"""Planning figure: share of the items that only one of two models gets right."""
 MOST_CHANGES = 50
 """Changed verdicts that are printed; all of them are in the file."""
 RUN = "eval"
@@ -83,10 +83,15 @@ def eval(
 
 
 def _named(models: Sequence[Path]) -> dict[str, Path]:
-    """Return the models by names that steps and files can have; equal ones are numbered."""
+    """Return the models by names that steps and files can have; equal ones are numbered.
+
+    A trained model, `OUT/model`, is named by its output folder.
+    """
     found: dict[str, Path] = {}
     for path in models:
-        name = step_name(path.stem if path.is_file() else path.resolve().name)
+        place = path.absolute()  # not `resolve`: a link has the name that people gave it
+        last = place.stem if place.is_file() else place.name
+        name = step_name(place.parent.name if last == MODEL else last)
         taken = [name, *(f"{name}-{n}" for n in range(2, len(models) + 1))]
         found[next(each for each in taken if each not in found)] = path.absolute()
     return found
