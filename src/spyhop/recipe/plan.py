@@ -61,7 +61,11 @@ class PlannedStep:
     @property
     def binds(self) -> str:
         """Bottleneck of its calls."""
-        found = [f"{each.binds} ({name})" for name, each in self.demands.items() if each.binds]
+        found = [
+            f"{each.binds} ({name}" + (f", saves ${each.saved_usd:,.2f})" if each.saved_usd else ")")
+            for name, each in self.demands.items()
+            if each.binds
+        ]
         return ", ".join(found)
 
 

@@ -1,0 +1,51 @@
+"""The command for batches that providers work on."""
+
+import time
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from spyhop.cli.folder import existing, output_folder
+from spyhop.cli.options import Out
+from spyhop.models.batch_upkeep import OpenBatch, cancel, look
+
+HOUR_S = 3600.0
+
+
+def batches(
+    out: Out = None,
+    fetch: Annotated[
+        bool, typer.Option("--fetch", help="Bring the replies of ended batches into the journal.")
+    ] = False,
+    stop: Annotated[
+        str,
+        typer.Option(
+            "--cancel", metavar="NAME", help="Ask the provider to stop a batch; what it answered "
+            "so far is billed, and can be fetched.",
+        ),
+    ] = "",
+) -> None:  # fmt: skip
+    """List the batches that providers have not returned yet; fetch or cancel them."""
+    root = existing(output_folder(out))
+    console = Console(highlight=False, soft_wrap=True)
+    if stop:
+        cancel(root, stop)
+        console.print(f"{stop}: cancelled; fetch the replies so far with --fetch", markup=False)
+        return
+    is_any = False
+    for found in look(root, is_fetched=fetch):
+        is_any = True
+        console.print(_line(found), markup=False)
+    if not is_any:
+        console.print(f"{root}: no batch is open")
+
+
+def _line(found: OpenBatch) -> str:
+    batch = found.batch
+    hours = (time.time() - batch.at) / HOUR_S
+    state = f"{found.num_fetched:,} replies fetched" if found.num_fetched else found.state
+    return (
+        f"{batch.tag}  {batch.model}  {batch.done:,} of {batch.num:,} done  {hours:.1f} h  "
+        f"at most ${batch.usd:.2f}  {state}"
+    )
