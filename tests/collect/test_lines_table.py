@@ -54,13 +54,13 @@ def test_a_table_of_lines_holds_the_rows_that_records_reads(tmp_path: Path, form
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("a.jsonl", b'{"inputs": "a"}\n{"inputs": "b"\n', "not whole JSON lines .*line"),
-        ("a.jsonl", b'{"inputs": "a"}\n[1]\n', "not whole JSON lines .*in line 2"),
-        ("a.jsonl", b'{"inputs": "\xff"}\n', "not whole JSON lines .*UTF-8"),
-        ("a.jsonl", b'{"question": "a"}\n', "no 'inputs' in rows 1 to 1"),
+        ("a.jsonl", b'{"inputs": "a"}\n{"inputs": "b"\n', "not a whole table .*line"),
+        ("a.jsonl", b'{"inputs": "a"}\n[1]\n', "not a whole table .*line 2"),
+        ("a.jsonl", b'{"inputs": "\xff"}\n', "not a whole table .*UTF-8"),
+        ("a.jsonl", b'{"question": "a"}\n', "no row has a query"),
         ("a.csv", b"question\na\n", "no column 'inputs'; found: question"),
-        ("a.csv", b"inputs\na\nb,c\n", "Expected 1 columns, got 2"),
-        ("a.csv", b"inputs\n\xff\n", "UTF"),
+        ("a.csv", b"inputs\na\nb,c\n", "Expected Number of Columns: 1 Found: 2"),
+        ("a.csv", b"inputs\n\xff\n", "Line: 2 .*unicode"),
         ("a.txt", b"inputs\n", "unknown format; its name must end in one of .jsonl"),
     ],
 )

@@ -17,6 +17,7 @@ from spyhop.models import local as local_module
 from spyhop.models.batching import GROUP_TOKENS, Group, shared_beginnings
 from spyhop.models.encoding import encode_options
 from spyhop.models.local import LocalBackend
+from spyhop.models.prepack import prepack
 from spyhop.render import TURNS, Renderer
 from spyhop.stage import Context, Runtime
 from spyhop.store import Source
@@ -134,10 +135,41 @@ def test_logits_are_made_at_the_places_of_options_only(words: Any):
     requests = _requests(12, seed=3)
     sizes: list[int] = []
     head = backend.model.get_output_embeddings()
+    assert backend._scorer._reads_trees
     head.register_forward_hook(lambda _, inputs, __: sizes.append(inputs[0].shape[:-1].numel()))
     _choose(backend, requests)
     inner = sum(len(option) - 1 for request in requests for option in request.options)
     assert sum(sizes) <= inner + len(requests) + 1  # and one for the shared beginning
+
+
+def test_a_model_that_ignores_who_sees_whom_is_asked_plainly(words: Any):
+    """It shows on a trial of a few tokens, before any request is scored."""
+    backend = _backend("Llama", words)
+    plain = backend.model.forward
+    backend.model.forward = lambda **given: plain(**{**given, "attention_mask": None})
+    request = Request(id="a", text="Q: abc\nA:", options=(" abc", " fed", " cab"))
+    (found,) = _in_order(backend, [request])
+    assert not backend._scorer._reads_trees
+    backend.model.forward = plain
+    wanted = [_plain(backend, request.text, option) for option in request.options]
+    assert found.log_probabilities == pytest.approx(wanted, abs=1e-4)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_prepacked_layers_multiply_as_before(words: Any, dtype: torch.dtype, tied: bool):
+    backend = _backend("Llama", words)
+    shape = backend.model.config
+    shape.tie_word_embeddings = tied
+    model = transformers.AutoModelForCausalLM.from_config(shape).to(dtype).eval()
+    ids = torch.randint(5, 200, (3, 70))
+    with torch.inference_mode():
+        before = [model(input_ids=ids[:, :num]).logits for num in (70, 1)]
+        prepack(model)
+        after = [model(input_ids=ids[:, :num]).logits for num in (70, 1)]
+    assert any("_multiply" in str(layer.forward) for layer in model.modules())
+    for one, two in zip(before, after, strict=True):
+        assert torch.allclose(one, two, rtol=0, atol=1e-4 if dtype == torch.float32 else 0.05)
 
 
 def test_a_common_beginning_is_read_once(words: Any):

@@ -168,10 +168,10 @@ def test_snapshots_are_of_the_curve_and_never_of_the_result():
      (0.0, 0.2, "no difference shown"), (0.0, 0.0, "no difference shown")],
 )  # fmt: skip
 def test_what_may_be_said_of_a_difference(low: float, high: float, said: str):
-    interval = Interval(value=(low + high) / 2, low=low, high=high, level=0.95)
+    interval = Interval(value=(low + high) / 2, low=low, high=high)
     assert verdict(interval) == said
 
 
 def test_points_have_their_sign():
-    interval = Interval(value=0.125, low=-0.05, high=0.3, level=0.95)
+    interval = Interval(value=0.125, low=-0.05, high=0.3)
     assert points(interval) == "+12.5 [-5.0, +30.0]"

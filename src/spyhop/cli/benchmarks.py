@@ -3,15 +3,13 @@
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
 
 import tokenizers
-import typer
 from rich.console import Console
 from rich.table import Table
 
-from spyhop.cli.options import NO_CHANGES, DataPlaces, places
-from spyhop.cli.running import PLAIN_WIDTH
+from spyhop.cli.options import NO_NAMES
+from spyhop.cli.running import PLAIN_WIDTH, places
 from spyhop.evaluate import AnyTask, file_of, forms, items_of, read_suite, task_names, with_shots
 from spyhop.evaluate.overview import HEADING, figures, file_digest, first_prompt
 from spyhop.evaluate.suite import FOLDER, YAML
@@ -20,22 +18,10 @@ from spyhop.settings import HUB
 
 
 def tasks(
-    suite: Annotated[
-        str,
-        typer.Argument(
-            metavar="[NAME|FILE]",
-            help="Benchmark, such as bbh or mmlu:0shot, or a TOML or lm-eval YAML file. "
-            "Default: list them all.",
-        ),
-    ] = "",
-    data: DataPlaces = NO_CHANGES,
-    shots: Annotated[
-        int | None, typer.Option("--shots", min=0, help="Worked examples before every question.")
-    ] = None,
-    tokenizer: Annotated[
-        Path | None,
-        typer.Option("--tokenizer", help="Model folder: measure prompts in tokens, not words."),
-    ] = None,
+    suite: str = "",
+    data: list[str] = NO_NAMES,
+    shots: int | None = None,
+    tokenizer: Path | None = None,
 ) -> None:
     """Show benchmarks: items, options, chance, prompt, source.
 

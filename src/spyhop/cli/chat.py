@@ -1,77 +1,18 @@
 """A conversation at the terminal, with one model or with two side by side."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
-from tempfile import TemporaryDirectory
+from collections.abc import Callable, Sequence
 
 from rich.console import Console
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from spyhop.models import Model, ModelUse, Reply, Request, Sampling, Teacher
-from spyhop.runtime import Runtime
-from spyhop.schema import Message, SpyhopError
-from spyhop.stage import Context
-from spyhop.store import Artifact, Record
+from spyhop.models import Reply
+from spyhop.models.voices import Voice
+from spyhop.schema import SpyhopError
 
 KNOWN = ("/system", "/reset")
 COMMANDS = "/system TEXT changes the system message, /reset clears the history, /quit ends."
-
-
-@dataclass(slots=True)
-class Voice:
-    """A model and its conversation with the user."""
-
-    name: str
-    model: Model
-    sampling: Sampling
-    history: list[Message] = field(default_factory=list)
-    _num_requests: int = 0
-
-    def ask(self, system: str, text: str) -> Reply:
-        """Return the next reply; a failed call does not change the conversation."""
-        first = [Message(role="system", content=system)] if system else []
-        question = Message(role="user", content=text)
-        self._num_requests += 1
-        request = Request(
-            id=str(self._num_requests),
-            messages=[*first, *self.history, question],
-            sample_index=self._num_requests,
-        )
-        (reply,) = self.model.generate([request], self.sampling, total=1)
-        if reply.error is None:
-            self.history += [question, Message(role="assistant", content=reply.text)]
-        return reply
-
-
-@contextmanager
-def voices(
-    teachers: Sequence[tuple[str, Teacher]], runtime: Runtime, sampling: Sampling
-) -> Iterator[list[Voice]]:
-    """Open models for a conversation; replies are not saved.
-
-    Weights are loaded at the first question.
-    """
-    with ExitStack() as stack:
-        found = []
-        for name, teacher in teachers:
-            root = Path(stack.enter_context(TemporaryDirectory(prefix="spyhop-chat-")))
-            ctx = Context(root, root, root, runtime, lambda progress: None)
-            stack.enter_context(ctx.resources)
-            use = ModelUse(teacher.config, _unread(teacher.folder), teacher.service)
-            found.append(Voice(name, use.open(ctx), sampling))
-        yield found
-
-
-def _unread(folder: Path | None) -> Artifact | None:
-    """Return a model folder as an artifact without hashing it: nothing here needs its key."""
-    if folder is None:
-        return None
-    record = Record(key="", stage="source", version=1, config={}, inputs={}, digest="")
-    return Artifact(folder, record)
 
 
 class Chat:

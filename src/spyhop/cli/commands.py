@@ -13,6 +13,7 @@ from typer.core import TyperCommand, TyperGroup
 from typer.exceptions import TyperException
 
 from spyhop import __version__
+from spyhop.cli.options import group
 from spyhop.schema import SpyhopError, Unfinished
 
 USER_ERROR, UNFINISHED = 2, 3
@@ -25,7 +26,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         ),
         "init": ("recipes", "Write a recipe and example files for your own data."),
         "recipes": ("recipes", "List the recipes, or the settings of one."),
-        "doctor": ("upkeep", "Check that a teacher is reachable: key, connection, reply, disk."),
+        "doctor": ("upkeep", "Check that a teacher is reachable, and prove what it can do."),
     },
     "Recipes": {
         "plan": ("recipes", "Estimate rows, requests, tokens, dollars and hours of a run."),
@@ -91,11 +92,8 @@ class _Commands(TyperGroup):
 
 
 def _command(name: str, function: Any) -> Any:  # noqa: ANN401 (a function, or a group of them)
-    if not isinstance(function, typer.Typer):
-        single = typer.Typer(add_completion=False, rich_markup_mode=None)
-        single.command(name)(function)
-        function = single
-    found = typer.main.get_command(function)
+    is_group = isinstance(function, typer.Typer)
+    found = typer.main.get_command(function if is_group else group("", **{name: function}))
     found.name = name
     return found
 

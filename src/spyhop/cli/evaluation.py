@@ -3,16 +3,15 @@
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from spyhop.cli.folder import existing
-from spyhop.cli.options import NO_CHANGES, Changes, DataPlaces, Plan, TaskOut, places
-from spyhop.cli.running import PLAIN_WIDTH, apart, build, given, print_plan, run_and_report
+from spyhop.cli.options import NO_NAMES, NO_PATHS
+from spyhop.cli.running import PLAIN_WIDTH, apart, build, given, places, print_plan, run_and_report
 from spyhop.collect import orca_messages
 from spyhop.evaluate import (
     rescore,
@@ -36,61 +35,24 @@ from spyhop.store.rows import read_rows
 
 DISCORDANT = 0.2
 """Planning figure: share of the items that only one of two models gets right."""
-NO_PATHS: list[Path] = []
-NO_NAMES: list[str] = []
 MOST_CHANGES = 50
 """Changed verdicts that are printed; all of them are in the file."""
 RUN = "eval"
 
 
 def eval(
-    models: Annotated[
-        list[Path],
-        typer.Argument(
-            metavar="[MODEL]...",
-            help="Model folders or teacher files (TOML); differences are to the first one.",
-            show_default=False,
-        ),
-    ] = NO_PATHS,
-    suite: Annotated[
-        list[str],
-        typer.Option("--suite", help="Benchmark, such as bbh, or its file. May be repeated."),
-    ] = NO_NAMES,
-    data: DataPlaces = NO_NAMES,
-    out: TaskOut = Path("spyhop-eval"),
-    limit: Annotated[
-        int | None,
-        typer.Option("--limit", min=1, help="Items per task: a fixed random sample."),
-    ] = None,
-    shots: Annotated[
-        int | None,
-        typer.Option("--shots", min=0, help="Worked examples before every question."),
-    ] = None,
-    samples: Annotated[
-        int, typer.Option("--samples", min=1, help="Also sample K responses per item at T = 0.7.")
-    ] = 1,
-    system_messages: Annotated[
-        str,
-        typer.Option(
-            "--system-messages",
-            help="Compare system messages: `orca` for the paper's sixteen, or a JSONL file of `id` "
-            "and `text`.",
-        ),
-    ] = "",
-    rows: Annotated[
-        list[Path],
-        typer.Option("--rows", help="Training rows in which to look for the items."),
-    ] = NO_PATHS,
-    rescore_: Annotated[
-        Path | None,
-        typer.Option(
-            "--rescore",
-            metavar="OUT",
-            help="Read the responses of a finished evaluation again; no model is asked.",
-        ),
-    ] = None,
-    set_: Changes = NO_CHANGES,
-    plan: Plan = False,
+    models: list[Path] = NO_PATHS,
+    suite: list[str] = NO_NAMES,
+    data: list[str] = NO_NAMES,
+    out: Path = Path("spyhop-eval"),
+    limit: int | None = None,
+    shots: int | None = None,
+    samples: int = 1,
+    system_messages: str = "",
+    rows: list[Path] = NO_PATHS,
+    rescore_: Path | None = None,
+    set_: list[str] = NO_NAMES,
+    plan: bool = False,
 ) -> None:
     """Evaluate models on benchmarks.
 

@@ -1,12 +1,10 @@
 """`spyhop judge`: win rates and grades by judges, and judges measured against people."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import typer
-
-from spyhop.cli.options import NO_CHANGES, Changes, DataPlaces, Plan, Settle, TaskOut, places
-from spyhop.cli.running import apart, build, given, run_and_report
+from spyhop.cli.options import NO_NAMES
+from spyhop.cli.running import apart, build, given, places, run_and_report
 from spyhop.cli.tasks import plan_of
 from spyhop.recipe.graph import models as models_of
 from spyhop.recipes.judging import QUESTIONS, RESULT_FILES, export_results
@@ -14,48 +12,19 @@ from spyhop.schema import RecipeError
 
 
 def judge(
-    models: Annotated[
-        list[str] | None,
-        typer.Argument(
-            help="Models: teacher files (TOML), model folders, or files of answers; NAME=PATH "
-            "names one.",
-            show_default=False,
-        ),
-    ] = None,
-    suite: Annotated[
-        str,
-        typer.Option(
-            "--suite",
-            help="Questions: vicuna, awesome, wizardlm, mt-bench, alpaca-eval, self-instruct, a "
-            "TOML file, or a file of your questions; with --check, pandalm or your labelled pairs.",
-        ),
-    ] = "",
-    data: DataPlaces = NO_CHANGES,
-    judges: Annotated[
-        list[str],
-        typer.Option("--judge", help="Like a model; or a file of verdicts. May be repeated."),
-    ] = NO_CHANGES,
-    reference: Annotated[
-        str,
-        typer.Option("--reference", help="Model that all others are compared with, or its name."),
-    ] = "",
-    form: Annotated[
-        list[str],
-        typer.Option("--form", help="Form: pairwise, graded_pairs or scored. Default: the suite."),
-    ] = NO_CHANGES,
-    teacher: Annotated[
-        Path | None, typer.Option("--teacher", help="The models' teacher, to flag it as a judge.")
-    ] = None,
-    check: Annotated[
-        bool, typer.Option("--check", help="Measure the judges against human labels.")
-    ] = False,
-    out: TaskOut = Path("spyhop-judge"),
-    set_: Changes = NO_CHANGES,
-    plan: Plan = False,
-    settle: Settle = False,
-    retry_errors: Annotated[
-        bool, typer.Option("--retry-errors", help="Request failed calls of a finished run again.")
-    ] = False,
+    models: list[str] = NO_NAMES,
+    suite: str = "",
+    data: list[str] = NO_NAMES,
+    judges: list[str] = NO_NAMES,
+    reference: str = "",
+    form: list[str] = NO_NAMES,
+    teacher: Path | None = None,
+    check: bool = False,
+    out: Path = Path("spyhop-judge"),
+    set_: list[str] = NO_NAMES,
+    plan: bool = False,
+    settle: bool = False,
+    retry_errors: bool = False,
 ) -> None:
     """Judge responses to open questions, or measure judges.
 
@@ -68,9 +37,9 @@ def judge(
         raise RecipeError(
             "name at least one judge: --judge FILE, a teacher file, folder or verdicts"
         )
-    named = _named(models or [])
+    named = _named(models)
     if reference and reference not in named:
-        named = _named([*(models or []), reference])
+        named = _named([*models, reference])
         reference = [*named][-1]
     settings: dict[str, Any] = {
         "suite": suite,

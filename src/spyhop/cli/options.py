@@ -1,13 +1,60 @@
-"""Arguments and options that several commands share."""
+"""Arguments and options of commands: a function has their types and defaults, a table the rest."""
 
-from collections.abc import Sequence
+import tomllib
+from collections.abc import Callable
+from functools import cache
+from inspect import Parameter, signature
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, get_args
 
 import typer
 
-from spyhop.schema import RecipeError
-from spyhop.settings import HUB
+NO_NAMES: list[str] = []
+NO_PATHS: list[Path] = []
+
+
+def described(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command's function the arguments and options that `options.toml` describes."""
+    name = function.__name__
+    parameters = signature(function, eval_str=True).parameters.values()
+    found = [_described(name, each) for each in parameters]
+    function.__annotations__ = {each.name: each.annotation for each in found}
+    function.__signature__ = signature(function).replace(parameters=found)  # type: ignore[attr-defined]
+    return function
+
+
+def group(text: str, **functions: Callable[..., Any]) -> typer.Typer:
+    """Return commands by name, of functions that `options.toml` describes."""
+    found = typer.Typer(add_completion=False, rich_markup_mode=None, help=text or None)
+    for name, function in functions.items():
+        found.command(name)(described(function))
+    return found
+
+
+def _described(command: str, parameter: Parameter) -> Parameter:
+    name, kind = parameter.name, parameter.annotation
+    if any(isinstance(each, typer.models.ParameterInfo) for each in get_args(kind)):
+        return parameter
+    table, places = (
+        _table(),
+        [(o, t) for o in (command, "shared") for t in ("arguments", "options")],
+    )
+    owner, role = next(at for at in places if name in table.get(at[0], {}).get(at[1], {}))
+    given = table[owner][role][name]
+    info: dict[str, Any] = {"help": given} if isinstance(given, str) else dict(given)
+    if Path in (kind, *get_args(kind)) and name in ("out", "store"):
+        info["callback"] = _expanded
+    if role == "arguments":
+        described: Any = typer.Argument(show_default=False, **info)
+    else:
+        flags = info.pop("names", [f"--{name.strip('_').replace('_', '-')}"])
+        described = typer.Option(*flags, **info)
+    return parameter.replace(annotation=Annotated[kind, described])
+
+
+@cache
+def _table() -> dict[str, Any]:
+    return tomllib.loads(Path(__file__).with_name("options.toml").read_text(encoding="utf-8"))
 
 
 def _expanded(path: Path | None) -> Path | None:
@@ -16,65 +63,3 @@ def _expanded(path: Path | None) -> Path | None:
         return path and path.expanduser()
     except RuntimeError:
         raise typer.BadParameter(f"{path}: no such user's home folder") from None
-
-
-RecipePath = Annotated[
-    Path, typer.Argument(help="Recipe file (TOML), or a folder with one.", show_default=False)
-]
-Out = Annotated[
-    Path | None,
-    typer.Option(
-        "--out",
-        callback=_expanded,
-        help="Output folder. Default: `store` in [runtime], else the variable SPYHOP_STORE, else "
-        "the folder of the recipe if it contains `runs`, else spyhop-out in it. Commands without "
-        "a recipe take the current folder for it.",
-        show_default=False,
-    ),
-]
-TaskOut = Annotated[Path, typer.Option("--out", help="Output folder.", callback=_expanded)]
-Changes = Annotated[
-    list[str],
-    typer.Option("--set", metavar="KEY=VALUE", help="Change a setting. May be repeated."),
-]
-NumWorkers = Annotated[
-    int | None, typer.Option("--workers", min=1, help="Recipe steps to run in parallel.")
-]
-Ablate = Annotated[
-    str,
-    typer.Option(
-        "--ablate", help="Train ablations too, such as order,answers; `recipes NAME` lists them."
-    ),
-]
-Plan = Annotated[
-    bool, typer.Option("--plan", help="Estimate requests, tokens and cost; send nothing.")
-]
-Settle = Annotated[
-    bool,
-    typer.Option(
-        "--settle",
-        help="Release the budget reserved for requests that may have been billed; compare with "
-        "the provider's bill first.",
-    ),
-]
-DataPlaces = Annotated[
-    list[str],
-    typer.Option(
-        "--data",
-        metavar="NAME=PLACE",
-        help="Files of a benchmark or data set: a folder, a file, or "
-        "hf://datasets/OWNER/NAME@COMMIT. May be repeated.",
-    ),
-]
-NO_CHANGES: list[str] = []
-
-
-def places(given: Sequence[str]) -> dict[str, str]:
-    """Return where data sets are, from `NAME=PLACE`; a relative path starts here."""
-    found: dict[str, str] = {}
-    for text in given:
-        name, _, place = text.partition("=")
-        if not name or not place:
-            raise RecipeError(f"--data {text!r}: write NAME=PLACE")
-        found[name] = place if place.startswith(HUB) else str(Path(place).expanduser().absolute())
-    return found

@@ -3,13 +3,11 @@
 import shutil
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
 
-import typer
 from rich.console import Console
 
 from spyhop.cli.folder import existing, output_folder, refuse_second_folder
-from spyhop.cli.options import NO_CHANGES, Ablate, Changes, NumWorkers, Out, RecipePath, Settle
+from spyhop.cli.options import NO_NAMES
 from spyhop.cli.running import load, print_plan, recipe_file, run_and_report
 from spyhop.recipe import Recipe, Use, resolve
 from spyhop.recipe.graph import refs
@@ -26,7 +24,6 @@ from spyhop.schema import RecipeError
 from spyhop.settings import describe
 from spyhop.store import Artifact, strays
 
-NO_STEPS: list[str] = []
 REPORT = "report"
 """The step of a recipe that writes its page."""
 
@@ -46,21 +43,11 @@ LOOPS = {
 
 
 def quickstart(
-    loop: Annotated[
-        Loop,
-        typer.Argument(help="Train on explanations (orca), or on curated pairs (humpback)."),
-    ] = Loop.ORCA,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            "--out",
-            help="Output folder. Default: spyhop-quickstart, or spyhop-humpback.",
-            show_default=False,
-        ),
-    ] = None,
-    thorough: Annotated[bool, typer.Option(help="Run every arm and setting with 5 seeds.")] = False,
-    set_: Changes = NO_CHANGES,
-    workers: NumWorkers = None,
+    loop: Loop = Loop.ORCA,
+    out: Path | None = None,
+    thorough: bool = False,
+    set_: list[str] = NO_NAMES,
+    workers: int | None = None,
 ) -> None:
     """Run the whole loop in a built-in world: no key, GPU or network.
 
@@ -87,9 +74,7 @@ def quickstart(
         console.print(f"{out / file}", markup=False)
 
 
-def init(
-    folder: Annotated[Path, typer.Argument(help="Folder to write into.", show_default=False)],
-) -> None:
+def init(folder: Path) -> None:
     """Write a recipe and example files for your own data.
 
     The recipe trains a student on a teacher's answers to your prompts and evaluates it on your
@@ -101,11 +86,7 @@ def init(
     console.print(f"next: edit {folder / INIT_FILES[0]}, then `spyhop plan` and `spyhop run` it")
 
 
-def recipes(
-    name: Annotated[
-        str, typer.Argument(help="Recipe whose settings to list.", show_default=False)
-    ] = "",
-) -> None:
+def recipes(name: str = "") -> None:
     """List the recipes, or the settings of one."""
     console = Console(highlight=False, soft_wrap=True)
     if not name:
@@ -125,36 +106,28 @@ def recipes(
 
 
 def plan(
-    recipe: RecipePath,
-    out: Out = None,
-    set_: Changes = NO_CHANGES,
-    ablate: Ablate = "",
-    within_days: Annotated[
-        float | None,
-        typer.Option(min=0.01, help="State how many endpoints finish within this many days."),
-    ] = None,
+    recipe: Path,
+    store: Path | None = None,
+    set_: list[str] = NO_NAMES,
+    ablate: str = "",
+    within_days: float | None = None,
 ) -> None:
     """Estimate rows, requests, tokens, dollars and hours of a run."""
-    built, runtime, folder = _built(recipe, out, set_, ablate)
+    built, runtime, folder = _built(recipe, store, set_, ablate)
     print_plan(resolve(built, folder, without_missing=True), runtime, within_days)
 
 
 def run(
-    recipe: RecipePath,
-    out: Out = None,
-    set_: Changes = NO_CHANGES,
-    workers: NumWorkers = None,
-    retry_errors: Annotated[
-        list[str],
-        typer.Option(
-            "--retry-errors", metavar="STEP", help="Request failed rows of a finished step again."
-        ),
-    ] = NO_STEPS,
-    ablate: Ablate = "",
-    settle: Settle = False,
+    recipe: Path,
+    store: Path | None = None,
+    set_: list[str] = NO_NAMES,
+    workers: int | None = None,
+    retry_errors: list[str] = NO_NAMES,
+    ablate: str = "",
+    settle: bool = False,
 ) -> None:
     """Run a recipe; finished steps are reused."""
-    built, runtime, folder = _built(recipe, out, set_, ablate, workers)
+    built, runtime, folder = _built(recipe, store, set_, ablate, workers)
     for name in retry_errors:
         if not any(isinstance(ref, Use) for ref in refs(built.step(name))):
             asking = [n.name for n in built.steps if any(isinstance(r, Use) for r in refs(n))]
@@ -165,13 +138,13 @@ def run(
 
 
 def report(
-    recipe: RecipePath, out: Out = None, set_: Changes = NO_CHANGES, ablate: Ablate = ""
+    recipe: Path, store: Path | None = None, set_: list[str] = NO_NAMES, ablate: str = ""
 ) -> None:
     """Update the report of a finished run.
 
     No other step runs.
     """
-    built, _, folder = _built(recipe, out, set_, ablate)
+    built, _, folder = _built(recipe, store, set_, ablate)
     if not any(step.name == REPORT for step in built.steps):
         raise RecipeError(
             f"{recipe}: this recipe has no report; `spyhop show STEP --recipe {recipe}` shows rows "
@@ -191,14 +164,14 @@ def report(
 
 
 def why(
-    recipe: RecipePath,
-    step: Annotated[str, typer.Argument(help="Step to explain. Default: every step.")] = "",
-    out: Out = None,
-    set_: Changes = NO_CHANGES,
-    ablate: Ablate = "",
+    recipe: Path,
+    step: str = "",
+    store: Path | None = None,
+    set_: list[str] = NO_NAMES,
+    ablate: str = "",
 ) -> None:
     """List the steps that would run, and why."""
-    built, _, folder = _built(recipe, out, set_, ablate)
+    built, _, folder = _built(recipe, store, set_, ablate)
     resolved = resolve(built, folder)
     console = Console(highlight=False, soft_wrap=True)
     for each in [built.step(step)] if step else built.steps:
@@ -207,28 +180,16 @@ def why(
 
 
 def show(
-    artifact: Annotated[
-        str,
-        typer.Argument(help="A step, or the folder of an artifact, a run or all runs."),
-    ],
-    recipe: Annotated[
-        Path | None, typer.Option("--recipe", help="Recipe that has the step.")
-    ] = None,
-    rows: Annotated[int, typer.Option("--rows", "-n", min=1, help="Rows to show.")] = 3,
-    dropped: Annotated[bool, typer.Option(help="Show dropped rows instead.")] = False,
-    mask: Annotated[
-        Path | None,
-        typer.Option("--mask", help="Show answers with the loss mask of this model folder."),
-    ] = None,
-    chat_format: Annotated[
-        FormatName, typer.Option("--format", help="With --mask: the chat format.")
-    ] = "saved",
-    train_on: Annotated[
-        TrainOn, typer.Option("--train-on", help="With --mask: responses that are trained on.")
-    ] = "all",
-    out: Out = None,
-    set_: Changes = NO_CHANGES,
-    ablate: Ablate = "",
+    artifact: str,
+    recipe: Path | None = None,
+    rows: int = 3,
+    dropped: bool = False,
+    mask: Path | None = None,
+    chat_format: FormatName = "saved",
+    train_on: TrainOn = "all",
+    store: Path | None = None,
+    set_: list[str] = NO_NAMES,
+    ablate: str = "",
 ) -> None:
     """Show the record and rows of a step or artifact.
 
@@ -237,12 +198,12 @@ def show(
     console = Console(highlight=False, soft_wrap=True)
     found: Artifact | None
     if recipe is not None:
-        built, _, folder = _built(recipe, out, set_, ablate)
+        built, _, folder = _built(recipe, store, set_, ablate)
         found = find_artifact(existing(folder), artifact, built)
     elif (path := Path(artifact).expanduser()).is_dir():
         found = show_folder(path, console)
     else:
-        found = find_artifact(existing(output_folder(out)), artifact, None)
+        found = find_artifact(existing(output_folder(store)), artifact, None)
     if found is None:
         return
     if mask is None:

@@ -25,7 +25,7 @@ from spyhop.recipe.watch import Display, deadlines, plan_table
 from spyhop.recipes import RECIPES
 from spyhop.runtime import Runtime
 from spyhop.schema import RecipeError
-from spyhop.settings import read_toml
+from spyhop.settings import HUB, read_toml
 from spyhop.store import Artifact
 from spyhop.train.cost import describe_cost
 
@@ -68,6 +68,17 @@ def given(recipe: str, settings: dict[str, Any], changes: list[str]) -> RecipeFi
         raise RecipeError(f"--set runtime={runtime!r:.60}: it is a table; set one of its settings")
     path = Path(recipe)
     return RecipeFile(path, recipe, settings, runtime, run_name(settings, path))
+
+
+def places(given: Sequence[str]) -> dict[str, str]:
+    """Return where data sets are, from `NAME=PLACE`; a relative path starts here."""
+    found: dict[str, str] = {}
+    for text in given:
+        name, _, place = text.partition("=")
+        if not name or not place:
+            raise RecipeError(f"--data {text!r}: write NAME=PLACE")
+        found[name] = place if place.startswith(HUB) else str(Path(place).expanduser().absolute())
+    return found
 
 
 def build(file: RecipeFile, runtime: dict[str, object]) -> tuple[Recipe, Runtime]:

@@ -1,41 +1,26 @@
 """The command that compares data sets by what they gain as they grow."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import typer
-
-from spyhop.cli.evaluation import NO_NAMES
-from spyhop.cli.options import NO_CHANGES, Changes, DataPlaces, Plan, TaskOut, places
-from spyhop.cli.running import apart, build, given, print_plan, run_and_report
+from spyhop.cli.options import NO_NAMES
+from spyhop.cli.running import apart, build, given, places, print_plan, run_and_report
 from spyhop.recipe import resolve
 from spyhop.recipes.evaluating import step_name
 from spyhop.schema import RecipeError
 
 
 def scale(
-    sets: Annotated[
-        list[Path],
-        typer.Argument(metavar="ROWS...", help="Data sets: rows that `train` reads too."),
-    ],
-    base: Annotated[Path, typer.Option("--base", help="Hugging Face model folder.")],
-    out: TaskOut,
-    held_out: Annotated[
-        Path | None,
-        typer.Option("--held-out", help="Rows of none of the sets, to measure by likelihood."),
-    ] = None,
-    suite: Annotated[
-        list[str],
-        typer.Option("--suite", help="Benchmark to measure by. May be repeated."),
-    ] = NO_NAMES,
-    data: DataPlaces = NO_CHANGES,
-    judge: Annotated[
-        Path | None,
-        typer.Option("--judge", help="Model that judges answers to the suite, for a win rate."),
-    ] = None,
-    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Students of each size.")] = 3,
-    set_: Changes = NO_CHANGES,
-    plan: Plan = False,
+    sets: list[Path],
+    base: Path,
+    out: Path,
+    held_out: Path | None = None,
+    suite: list[str] = NO_NAMES,
+    data: list[str] = NO_NAMES,
+    judge: Path | None = None,
+    seeds: int = 3,
+    set_: list[str] = NO_NAMES,
+    plan: bool = False,
 ) -> None:
     """Compare data sets by what they gain as they grow.
 

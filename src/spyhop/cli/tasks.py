@@ -1,11 +1,9 @@
 """Commands for single tasks on a person's own files: a recipe each, with its main inputs."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import typer
-
-from spyhop.cli.options import NO_CHANGES, Changes, Plan, Settle, TaskOut
+from spyhop.cli.options import NO_NAMES
 from spyhop.cli.running import apart, build, given, print_plan, run_and_report
 from spyhop.collect.pair_files import PAIRS
 from spyhop.corpus.stages import SEGMENTS as SEGMENTS_FILE
@@ -22,19 +20,13 @@ from spyhop.runtime import Runtime
 
 
 def answer(
-    prompts: Annotated[
-        Path, typer.Argument(help="JSONL or Parquet, rows of `messages`.", show_default=False)
-    ],
-    teacher: Annotated[
-        Path, typer.Option("--teacher", help="Teacher file (TOML), or a model folder.")
-    ],
-    out: TaskOut,
-    set_: Changes = NO_CHANGES,
-    plan: Plan = False,
-    settle: Settle = False,
-    retry_errors: Annotated[
-        bool, typer.Option("--retry-errors", help="Request failed rows of a finished run again.")
-    ] = False,
+    prompts: Path,
+    teacher: Path,
+    out: Path,
+    set_: list[str] = NO_NAMES,
+    plan: bool = False,
+    settle: bool = False,
+    retry_errors: bool = False,
 ) -> None:
     """Generate teacher answers for your prompts.
 
@@ -54,21 +46,11 @@ def answer(
 
 
 def segment(
-    inputs: Annotated[
-        list[Path],
-        typer.Argument(
-            help="WARC archives, folders of pages, JSON lines, Parquet, or *.paths lists.",
-            show_default=False,
-        ),
-    ],
-    out: TaskOut,
-    processes: Annotated[
-        int | None, typer.Option("--processes", min=1, help="Processes that share the pages.")
-    ] = None,
-    on: Annotated[
-        str | None, typer.Option("--on", help="Ray cluster: ray://host:port.", metavar="ADDRESS")
-    ] = None,
-    set_: Changes = NO_CHANGES,
+    inputs: list[Path],
+    out: Path,
+    processes: int | None = None,
+    on: str | None = None,
+    set_: list[str] = NO_NAMES,
 ) -> None:
     """Cut web pages into self-contained segments.
 
@@ -81,12 +63,12 @@ def segment(
 
 
 def backtranslate(
-    segments: Annotated[Path, typer.Argument(help="JSONL or Parquet, rows of `text`.")],
-    model: Annotated[Path, typer.Option("--model", help="Teacher file (TOML), or a model folder.")],
-    out: TaskOut,
-    set_: Changes = NO_CHANGES,
-    plan: Plan = False,
-    settle: Settle = False,
+    segments: Path,
+    model: Path,
+    out: Path,
+    set_: list[str] = NO_NAMES,
+    plan: bool = False,
+    settle: bool = False,
 ) -> None:
     """Generate the instruction that each text answers.
 
@@ -102,12 +84,12 @@ def backtranslate(
 
 
 def curate(
-    pairs: Annotated[Path, typer.Argument(help="Rows of `instruction` and `response`.")],
-    judge: Annotated[Path, typer.Option("--judge", help="Teacher file (TOML), or a model folder.")],
-    out: TaskOut,
-    set_: Changes = NO_CHANGES,
-    plan: Plan = False,
-    settle: Settle = False,
+    pairs: Path,
+    judge: Path,
+    out: Path,
+    set_: list[str] = NO_NAMES,
+    plan: bool = False,
+    settle: bool = False,
 ) -> None:
     """Rate pairs with a model and keep the best.
 

@@ -4,16 +4,16 @@ import os
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from spyhop.cli.chat import Chat, voices
-from spyhop.cli.options import NO_CHANGES, Changes, DataPlaces, TaskOut, places
-from spyhop.cli.running import apart, build, given, print_plan, run_and_report
+from spyhop.cli.chat import Chat
+from spyhop.cli.options import NO_NAMES, group
+from spyhop.cli.running import apart, build, given, places, print_plan, run_and_report
 from spyhop.models import Sampling, read_teacher
+from spyhop.models.voices import voices
 from spyhop.recipe import resolve
 from spyhop.recipes.training import MODEL, export_results
 from spyhop.runtime import Runtime
@@ -22,36 +22,16 @@ from spyhop.settings import read_toml, validated
 from spyhop.stage import Progress as StageProgress
 from spyhop.train.delta import apply_delta, make_delta
 
-delta = typer.Typer(
-    add_completion=False,
-    rich_markup_mode=None,
-    help="Publish what training changed, without the base.",
-)
-
 
 def train(
-    rows: Annotated[
-        list[Path],
-        typer.Argument(
-            help="JSONL or Parquet, rows of `messages` that end with a response.",
-            show_default=False,
-        ),
-    ],
-    base: Annotated[Path, typer.Option("--base", help="Hugging Face model folder.")],
-    out: TaskOut,
-    settings: Annotated[
-        Path | None,
-        typer.Option("--settings", help="Settings of the recipe `train` (TOML).", metavar="FILE"),
-    ] = None,
-    suite: Annotated[
-        list[str],
-        typer.Option("--suite", help="Benchmark to measure on, such as bbh. May be repeated."),
-    ] = NO_CHANGES,
-    data: DataPlaces = NO_CHANGES,
-    set_: Changes = NO_CHANGES,
-    plan: Annotated[
-        bool, typer.Option("--plan", help="Estimate tokens, memory and time; train nothing.")
-    ] = False,
+    rows: list[Path],
+    base: Path,
+    out: Path,
+    settings: Path | None = None,
+    suite: list[str] = NO_NAMES,
+    data: list[str] = NO_NAMES,
+    set_: list[str] = NO_NAMES,
+    plan: bool = False,
 ) -> None:
     """Train a model on your rows.
 
@@ -77,17 +57,7 @@ def train(
     print(export_results(run_and_report(built, runtime, out), out))  # noqa: T201
 
 
-BaseFolder = Annotated[Path, typer.Argument(help="Hugging Face folder of the base.")]
-
-
-@delta.command("make")
-def make(
-    base: BaseFolder,
-    model: Annotated[
-        Path, typer.Argument(help="Folder of a model that was trained from the base.")
-    ],
-    out: Annotated[Path, typer.Argument(help="Folder to write the delta to.")],
-) -> None:
+def delta_make(base: Path, model: Path, out: Path) -> None:
     """Write the difference between MODEL and BASE, with checksums."""
     with _Bar() as bar:
         make_delta(base, model, out, bar.move)
@@ -97,12 +67,7 @@ def make(
     )
 
 
-@delta.command("apply")
-def apply(
-    base: BaseFolder,
-    folder: Annotated[Path, typer.Argument(metavar="DELTA", help="Folder of the delta.")],
-    out: Annotated[Path, typer.Argument(help="Folder to write the model to.")],
-) -> None:
+def delta_apply(base: Path, folder: Path, out: Path) -> None:
     """Restore the model from BASE and DELTA, bit for bit.
 
     A base that differs from the original one is refused.
@@ -110,6 +75,11 @@ def apply(
     with _Bar() as bar:
         apply_delta(base, folder, out, bar.move)
     Console(highlight=False, soft_wrap=True).print(f"model: {out}", markup=False)
+
+
+delta = group(
+    "Publish what training changed, without the base.", make=delta_make, apply=delta_apply
+)
 
 
 class _Bar(Progress):
@@ -139,25 +109,11 @@ class _Bar(Progress):
 
 
 def chat(
-    models: Annotated[
-        list[Path],
-        typer.Argument(
-            metavar="MODEL [MODEL]",
-            help="Model folder or teacher file (TOML); replies of two are shown side by side.",
-            show_default=False,
-        ),
-    ],
-    system: Annotated[str, typer.Option("--system", help="System message.")] = "",
-    max_new_tokens: Annotated[
-        int, typer.Option("--max-new-tokens", min=1, help="Maximum tokens of a response.")
-    ] = 512,
-    temperature: Annotated[
-        float,
-        typer.Option("--temperature", min=0.0, help="Sampling temperature; 0 is greedy decoding."),
-    ] = 0.0,
-    device: Annotated[
-        str, typer.Option("--device", help="Device: auto, cpu, cuda, cuda:1.")
-    ] = "auto",
+    models: list[Path],
+    system: str = "",
+    max_new_tokens: int = 512,
+    temperature: float = 0.0,
+    device: str = "auto",
 ) -> None:
     """Chat with one model, or compare two side by side.
 

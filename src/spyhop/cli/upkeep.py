@@ -1,33 +1,24 @@
 """Commands for the environment: check a teacher, free disk space."""
 
 from pathlib import Path
-from typing import Annotated
 
-import typer
 from rich.console import Console
 
 from spyhop.cli.folder import existing, output_folder
-from spyhop.cli.options import Out
 from spyhop.models import read_teacher
 from spyhop.models.doctor import doctor as examine
 from spyhop.schema import ModelError
 from spyhop.store import Entry, Inventory
 
 
-def doctor(
-    teacher: Annotated[Path, typer.Argument(help="Teacher file (TOML), or a model folder.")],
-    quick: Annotated[
-        bool, typer.Option("--quick", help="Send one request and prove no capabilities.")
-    ] = False,
-    out: Out = None,
-) -> None:
-    """Check that a teacher is reachable, and prove what it can do: key, reply, capabilities.
+def doctor(teacher: Path, quick: bool = False, store: Path | None = None) -> None:
+    """Check that a teacher is reachable, and prove what it can do.
 
     About ten small requests are sent to each endpoint; their cost is stated before and after.
     """
     console = Console(highlight=False, soft_wrap=True)
     failed = []
-    for check in examine(read_teacher(teacher), output_folder(out), is_quick=quick):
+    for check in examine(read_teacher(teacher), output_folder(store), is_quick=quick):
         mark = {True: "ok ", False: "no ", None: "-  "}[check.has] if check.ok else "BAD"
         console.print(f"{mark}  {check.name}: {check.text}", markup=False)
         failed += [] if check.ok else [check.name]
@@ -36,22 +27,10 @@ def doctor(
 
 
 def clean(
-    out: Out = None,
-    free: Annotated[bool, typer.Option("--free", help="Delete unused artifacts.")] = False,
-    partial: Annotated[
-        bool, typer.Option("--partial", help="With --free: delete work of stopped runs too.")
-    ] = False,
-    journals: Annotated[
-        bool,
-        typer.Option(
-            "--journals",
-            help="With --free: delete journals of replies too, even paid ones. A running run keeps "
-            "its own.",
-        ),
-    ] = False,
+    store: Path | None = None, free: bool = False, partial: bool = False, journals: bool = False
 ) -> None:
     """List artifacts, their size and users; delete unused ones."""
-    inventory = Inventory(existing(output_folder(out)))
+    inventory = Inventory(existing(output_folder(store)))
     console = Console(highlight=False, soft_wrap=True)
     for entry in inventory.entries:
         console.print(_entry_line(entry), markup=False)

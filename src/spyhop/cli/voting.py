@@ -2,12 +2,11 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
 
-import typer
 from rich.console import Console
 from rich.table import Table
 
+from spyhop.cli.options import NO_PATHS, group
 from spyhop.evaluate.votes import (
     LEAST_PASSED,
     Tally,
@@ -22,27 +21,8 @@ from spyhop.statistics import Interval
 from spyhop.store.atomic import atomic_write
 from spyhop.studio.vote_page import vote_page
 
-vote = typer.Typer(
-    add_completion=False,
-    rich_markup_mode=None,
-    help="Let people compare two models blindly, and read their votes.",
-)
 
-
-@vote.command("make")
-def make(
-    first: Annotated[
-        Path, typer.Argument(help="Rows with a question and a response.", metavar="A.jsonl")
-    ],
-    second: Annotated[
-        Path, typer.Argument(help="The other model's, to the same questions.", metavar="B.jsonl")
-    ],
-    out: Annotated[Path, typer.Option("--out", help="Page to write.", metavar="FILE.html")],
-    screening: Annotated[
-        Path | None,
-        typer.Option("--screening", help="Rows of question, better, worse.", metavar="FILE"),
-    ] = None,
-) -> None:
+def vote_make(first: Path, second: Path, out: Path, screening: Path | None = None) -> None:
     """Write a page on which people vote.
 
     It is one self-contained file for a browser. Voters save their votes there as a file.
@@ -54,30 +34,18 @@ def make(
     print(f"{out}: {len(pairs) - num:,} pairs, {num:,} screening items")  # noqa: T201
 
 
-@vote.command("read")
-def read(
-    files: Annotated[
-        list[Path],
-        typer.Argument(
-            help="Votes that the page saved, or the studio keeps.", metavar="VOTES.jsonl..."
-        ),
-    ],
-    out: Annotated[Path, typer.Option("--out", help="File of verdicts to write (JSONL).")],
-    judged: Annotated[
-        list[Path] | None,
-        typer.Option("--judged", help="Verdicts of judges on the same two models, to compare."),
-    ] = None,
-    least_passed: Annotated[
-        float,
-        typer.Option("--passed", min=0, max=1, help="Least share of right screening items."),
-    ] = LEAST_PASSED,
+def vote_read(
+    files: list[Path],
+    out: Path,
+    judged: list[Path] = NO_PATHS,
+    least_passed: float = LEAST_PASSED,
 ) -> None:
     """Report wins, ties and losses, and agreement.
 
     The votes are written as verdicts, one per person and item.
     """
     votes = read_votes(files, least_passed)
-    found = tallies(votes, [row for path in judged or () for row in read_verdicts(path)])
+    found = tallies(votes, [row for path in judged for row in read_verdicts(path)])
     with atomic_write(out) as temporary:
         text = "".join(f"{row.model_dump_json()}\n" for row in votes.verdicts)
         temporary.write_text(text, encoding="utf-8")
@@ -85,6 +53,11 @@ def read(
     console.print(_table(votes, found))
     for line in _notes(votes, found[0]):
         console.print(line, markup=False)
+
+
+vote = group(
+    "Let people compare two models blindly, and read their votes.", make=vote_make, read=vote_read
+)
 
 
 def _table(votes: Votes, found: list[Tally]) -> Table:

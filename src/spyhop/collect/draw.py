@@ -5,29 +5,36 @@ Source: Orca (arXiv:2306.02707), section 3.1.2, Table 3 and Algorithm 1.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import Field
 
 from spyhop.collect.priority import Hashes, priorities
 from spyhop.collect.quotas import Counts, quotas
-from spyhop.collect.spread import spread
-from spyhop.collect.strata import Stratum
-from spyhop.collect.stratum_index import StratumIndex, class_names
-from spyhop.collect.table import QUERY, RowGroup, SourceTable, TableReader
+from spyhop.collect.strata import Stratum, class_names, class_sql
+from spyhop.collect.table import SourceTable, relations
 from spyhop.lazy import duckdb
-from spyhop.schema import Config, RecipeError
+from spyhop.schema import Config, InputError, Query, RecipeError
 from spyhop.stage import TABLES, Context, Estimate, stage, sum_estimates
-from spyhop.store import Artifact, row_id
+from spyhop.store import Artifact, arrow_schema, row_id
+from spyhop.store.rows import PARQUET
 from spyhop.text.options import NAMED, NAMED_NOT, OPTIONS
 
+QUERY = arrow_schema(Query)
+File = tuple[Path, str]
+"""A file, and SQL for its rows as queries."""
 EVERY = np.uint64(2**64 - 1)
-MEMORY_MB = 512
-"""Memory of DuckDB, beyond which it spills to disk."""
+MEMORY_MB, THREAD_MB = 512, 100
+"""Memory of DuckDB and of each of its threads, beyond which it spills to disk."""
 BATCH_ROWS = 16_384
 ROWS_PER_S = 550_000
 """Planning figure, from `benchmarks/sampling`."""
@@ -79,30 +86,117 @@ def draw(
 
     Counts: `found/<task>` and `drawn/<task>`; with strata, `stratum/<classes>`.
     """
-    reader = TableReader.of(list(queries.values()), config.table)
-    cells = StratumIndex(reader, config.strata, config.exclude)
-    if any(stratum.by == "difficulty" for stratum in config.strata):
-        if difficulty is None or config.table is not None:
-            raise RecipeError(
-                "strata by difficulty need queries with ids, and the input `difficulty`"
-            )
-        cells.rate(difficulty)
-    found = cells.count(ctx.runtime.threads)
-    if not found.sum():
-        raise RecipeError(f"nothing to draw from; passed over: {dict(cells.passed_over)}")
-    wanted = found if config.max_per_task is None else np.minimum(found, config.max_per_task)
-    if config.num_rows is not None:
-        wanted = quotas(wanted.tolist(), config.num_rows, config.seed)
-    _count(ctx, config, cells, found, wanted)
-    thresholds = _thresholds(found, wanted)
-    last_pass, passes = np.zeros_like(wanted), 0
-    while thresholds.any():
-        got = _collect(ctx, config, cells, passes, thresholds)
-        short = (got < wanted) & (thresholds > 0)
-        thresholds = np.where(short, EVERY, np.uint64(0))  # six sigma out, or rows of one text
-        last_pass[short] += 1
-        passes += 1
-    yield from _chosen(ctx, wanted, last_pass, is_identified=config.table is None)
+    has_difficulty = any(stratum.by == "difficulty" for stratum in config.strata)
+    if has_difficulty and (difficulty is None or config.table is not None):
+        raise RecipeError("strata by difficulty need queries with ids, and the input `difficulty`")
+    with duckdb.connect(
+        config={
+            "memory_limit": f"{MEMORY_MB + THREAD_MB * ctx.runtime.threads}MB",
+            "temp_directory": str(ctx.state / "spilled"),
+            "threads": ctx.runtime.threads,
+        }
+    ) as base:
+        if has_difficulty and difficulty is not None:
+            rated = pa.Table.from_batches(difficulty.batches(["id", "value"]))
+            base.register("rated", rated.rename_columns(["id", "difficulty"]))
+        relation = "({}) LEFT JOIN rated USING (id)" if has_difficulty else "({})"
+        files = [
+            (path, f"SELECT *, {class_sql(config.strata)} AS class FROM {relation.format(rows)}")
+            for path, rows in relations(list(queries.values()), config.table)
+        ]
+        cells = _Cells.of(ctx, config, base, files)
+        wanted = cells.found
+        if config.max_per_task is not None:
+            wanted = np.minimum(wanted, config.max_per_task)
+        if config.num_rows is not None:
+            wanted = quotas(wanted.tolist(), config.num_rows, config.seed)
+        cells.count(ctx, config, wanted)
+        base.register("cells", cells.table)
+        thresholds = _thresholds(cells.found, wanted)
+        last_pass, passes = np.zeros_like(wanted), 0
+        while thresholds.any():
+            got = _collect(ctx, config, base, files, passes, thresholds)
+            short = (got < wanted) & (thresholds > 0)
+            thresholds = np.where(short, EVERY, np.uint64(0))  # six sigma out, or rows of one text
+            last_pass[short] += 1
+            passes += 1
+        base.register(
+            "limits",
+            pa.table({"cell": np.arange(len(wanted)), "num": wanted, "pass": last_pass}),
+        )
+        yield from _chosen(ctx, base, is_identified=config.table is None)
+
+
+def _batches(base: duckdb.DuckDBPyConnection, path: Path, sql: str) -> Iterator[pa.RecordBatch]:
+    """Yield the result of a query over a file; a broken file is one line."""
+    try:
+        yield from base.sql(sql).to_arrow_reader(BATCH_ROWS)
+    except (duckdb.Error, pa.ArrowException) as error:
+        raise InputError(
+            f"{path}: not a whole table ({' '.join(str(error).split()):.200}); "
+            'kind = "records" reads it line by line and names the place'
+        ) from None
+
+
+@dataclass(frozen=True, slots=True)
+class _Cells:
+    """The tasks, or their strata, that rows are drawn from; a task's cells follow each other."""
+
+    tasks: list[str]
+    per_task: int
+    found: Counts
+    """Rows of each cell."""
+    passed_over: Counter[str]
+
+    @staticmethod
+    def of(
+        ctx: Context, config: DrawConfig, base: duckdb.DuckDBPyConnection, files: Sequence[File]
+    ) -> _Cells:
+        """Count the rows of each cell."""
+        totals, over = Counter[tuple[str, int]](), Counter[str]()
+        for path, rows in ctx.track(files, "counting", total=len(files), unit="files"):
+            text = "'x'" if path.suffix == PARQUET else "query"  # whose columns are there
+            sql = f"SELECT task, is_in, class, count(*), max({text}) FROM ({rows}) GROUP BY ALL"
+            groups = [
+                group
+                for batch in _batches(base, path, sql)
+                for group in zip(*(column.to_pylist() for column in batch.columns), strict=True)
+            ]
+            if groups and not any(group[-1] for group in groups):
+                raise InputError(f"{path}: no row has a query; name its column")
+            for task, is_in, place, num, _ in groups:
+                if not is_in:
+                    over["other_value"] += num
+                elif any(fnmatchcase(task, pattern) for pattern in config.exclude):
+                    over["excluded_task"] += num
+                else:
+                    totals[task, place] += num
+        if not totals:
+            raise RecipeError(f"nothing to draw from; passed over: {dict(over)}")
+        tasks = sorted({task for task, _ in totals})
+        per_task = math.prod(stratum.num_classes for stratum in config.strata)
+        found = [totals[task, place] for task in tasks for place in range(per_task)]
+        return _Cells(tasks, per_task, np.array(found, np.int64), over)
+
+    @property
+    def table(self) -> pa.Table:
+        """The number of each cell by task and class."""
+        places = np.arange(len(self.found))
+        tasks = [task for task in self.tasks for _ in range(self.per_task)]
+        return pa.table({"task": tasks, "class": places % self.per_task, "cell": places})
+
+    def count(self, ctx: Context, config: DrawConfig, wanted: Counts) -> None:
+        """Write the counts of the record."""
+        for name, counts in (("found", self.found), ("drawn", wanted)):
+            per_task = counts.reshape(len(self.tasks), -1).sum(axis=1)
+            for task, num in zip(self.tasks, per_task.tolist(), strict=True):
+                ctx.count(f"{name}/{task}", num)
+        if config.strata:
+            per_class = wanted.reshape(-1, self.per_task).sum(axis=0)
+            for place, num in enumerate(per_class.tolist()):
+                ctx.count(f"stratum/{class_names(config.strata, place)}", num)
+        for reason, num in self.passed_over.items():
+            ctx.count(f"passed_over/{reason}", num)
 
 
 def _thresholds(found: Counts, wanted: Counts) -> Hashes:
@@ -117,55 +211,55 @@ def _thresholds(found: Counts, wanted: Counts) -> Hashes:
 
 
 def _collect(
-    ctx: Context, config: DrawConfig, cells: StratumIndex, number: int, thresholds: Hashes
+    ctx: Context,
+    config: DrawConfig,
+    base: duckdb.DuckDBPyConnection,
+    files: Sequence[File],
+    number: int,
+    thresholds: Hashes,
 ) -> Counts:
     """Write the rows below their cells' thresholds to disk; return the rows of each cell."""
-    reader = cells.reader
-    padded = np.append(thresholds, np.uint64(0))  # for the cell -1
-
-    def below(group: RowGroup) -> Iterator[tuple[pa.RecordBatch, Counts, Hashes]]:
-        for piece in reader.batches(group, reader.all_columns):
-            places = cells.of(piece)
-            found = priorities(reader.texts(piece.batch), config.seed)
-            kept = np.flatnonzero((found <= padded[places]) & (padded[places] > 0))
-            if len(kept):
-                yield reader.queries(piece, pa.array(kept)), places[kept], found[kept]
-
     schema = QUERY.append(pa.field("cell", pa.int64())).append(pa.field("priority", pa.uint64()))
+    hashed = (
+        ["query", "target"] if config.table is None or config.table.columns.target else ["query"]
+    )
     counts = np.zeros(len(thresholds), np.int64)
-    made = spread(reader.groups(), below, ctx.runtime.threads)
     with pq.ParquetWriter(ctx.state / f"pass-{number}.parquet", schema, compression="lz4") as file:
-        for rows, places, found in ctx.track(made, "drawing", unit="batches"):
-            counts += np.bincount(places, minlength=len(counts))
-            columns = [*rows.columns, pa.array(places), pa.array(found)]
-            file.write_batch(pa.RecordBatch.from_arrays(columns, schema=schema))
+        for path, rows in ctx.track(files, "drawing", total=len(files), unit="files"):
+            sql = f"SELECT * FROM ({rows}) JOIN cells USING (task, class) WHERE is_in"
+            for batch in _batches(base, path, sql):
+                places = batch["cell"].to_numpy()
+                found = priorities([batch[name] for name in hashed], config.seed)
+                kept = np.flatnonzero((found <= thresholds[places]) & (thresholds[places] > 0))
+                if not len(kept):
+                    continue
+                counts += np.bincount(places[kept], minlength=len(counts))
+                drawn = batch.take(pa.array(kept))
+                columns = {name: drawn[name] for name in drawn.schema.names}
+                columns["priority"] = pa.array(found[kept])
+                if config.table is not None:
+                    for name in ("query", "target"):
+                        columns[name] = pc.utf8_trim_whitespace(columns[name])
+                arrays = [columns[field.name].cast(field.type) for field in schema]
+                file.write_batch(pa.RecordBatch.from_arrays(arrays, schema=schema))
     return counts
 
 
 def _chosen(
-    ctx: Context, wanted: Counts, last_pass: Counts, *, is_identified: bool
+    ctx: Context, base: duckdb.DuckDBPyConnection, *, is_identified: bool
 ) -> Iterator[pa.RecordBatch]:
-    """Yield the `wanted` rows of lowest priority in each cell, in the order of priorities.
+    """Yield the wanted rows of lowest priority in each cell, in the order of priorities.
 
     Rows of a table get their ids and their `multiple_choice` flag.
     """
-    limits = pa.table({"cell": np.arange(len(wanted)), "num": wanted, "pass": last_pass})
     values = {"files": str(ctx.state / "pass-*.parquet")}
     if not is_identified:
         values |= {"not": NAMED_NOT, "named": NAMED, "options": OPTIONS}
     rows, columns = _CHOSEN if is_identified else _IDENTIFIED, ", ".join(QUERY.names)
-    with duckdb.connect(
-        config={
-            "memory_limit": f"{MEMORY_MB}MB",
-            "temp_directory": str(ctx.state / "spilled"),
-            "threads": ctx.runtime.threads,
-        }
-    ) as base:
-        base.register("limits", limits)
-        found = base.sql(f"SELECT {columns} FROM ({rows}) ORDER BY {_ORDER}", params=values)
-        batches = found.to_arrow_reader(BATCH_ROWS)
-        for batch in batches if is_identified else _numbered(batches):
-            yield batch.cast(QUERY)
+    found = base.sql(f"SELECT {columns} FROM ({rows}) ORDER BY {_ORDER}", params=values)
+    batches = found.to_arrow_reader(BATCH_ROWS)
+    for batch in batches if is_identified else _numbered(batches):
+        yield batch.cast(QUERY)
 
 
 _ORDER = "priority, collection, task, query, target, origin"
@@ -194,18 +288,3 @@ def _numbered(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
             if num > 1:
                 ids[place] = row_id(name, str(num))
         yield batch.set_column(batch.schema.get_field_index("id"), "id", pa.array(ids))
-
-
-def _count(
-    ctx: Context, config: DrawConfig, cells: StratumIndex, found: Counts, wanted: Counts
-) -> None:
-    for name, counts in (("found", found), ("drawn", wanted)):
-        per_task = counts.reshape(len(cells.tasks), -1).sum(axis=1)
-        for task, num in zip(cells.tasks, per_task.tolist(), strict=True):
-            ctx.count(f"{name}/{task}", num)
-    if config.strata:
-        per_class = wanted.reshape(-1, cells.per_task).sum(axis=0)
-        for place, num in enumerate(per_class.tolist()):
-            ctx.count(f"stratum/{class_names(config.strata, place)}", num)
-    for reason, num in cells.passed_over.items():
-        ctx.count(f"passed_over/{reason}", num)

@@ -10,17 +10,16 @@ The measures, documented here once:
   was wrong, or a model's loss on the target. Rows without a figure make a class of their own.
 """
 
+from collections.abc import Sequence
 from typing import Literal
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field, model_validator
 
+from spyhop.collect.table import quoted
 from spyhop.schema import Config, Row
 
-Classes = npt.NDArray[np.int64]
 FACTS = r"\d+(?:[.,]\d+)*|[.!?;\n]"
 
 
@@ -73,21 +72,33 @@ class Stratum(Config):
         return f"{self.by} {low} {self.edges[place]:g}"
 
 
-def classes(
-    stratum: Stratum, queries: pa.Array, difficulty: npt.NDArray[np.float64] | None
-) -> Classes:
-    """Return the class of each row; `difficulty` holds NaN where it is unknown."""
+def class_sql(strata: Sequence[Stratum]) -> str:
+    """Return SQL for the class of a row: a number below the product of the strata's classes."""
+    total = "0"
+    for stratum in strata:
+        total = f"({total}) * {stratum.num_classes} + {_own_class(stratum)}"
+    return total
+
+
+def _own_class(stratum: Stratum) -> str:
     if stratum.by == "topic":
-        found = np.full(len(queries), len(stratum.topics))
-        for place, topic in reversed(list(enumerate(stratum.topics))):
-            matches = pc.match_substring_regex(queries, topic, ignore_case=True)
-            found[matches.to_numpy(zero_copy_only=False)] = place
-        return found
-    if stratum.by == "difficulty":
-        assert difficulty is not None
-        placed = np.searchsorted(stratum.edges, difficulty, "right")
-        return np.where(np.isnan(difficulty), len(stratum.edges) + 1, placed)
-    pattern = r"\S+" if stratum.by == "length" else FACTS
-    measured = pc.count_substring_regex(queries, pattern).to_numpy(zero_copy_only=False)
-    found = np.searchsorted(stratum.edges, measured, "right")
-    return np.asarray(found, np.int64)
+        cases = " ".join(
+            f"WHEN regexp_matches(query, {quoted(topic)}, 'is') THEN {place}"
+            for place, topic in enumerate(stratum.topics)
+        )
+        return f"CASE {cases} ELSE {len(stratum.topics)} END"
+    measure = "difficulty"
+    if stratum.by != "difficulty":
+        pattern = r"\S+" if stratum.by == "length" else FACTS
+        measure = f"len(regexp_extract_all(query, {quoted(pattern)}))"
+    above = " + ".join(f"({measure} >= {edge!r})::BIGINT" for edge in stratum.edges)
+    return f"coalesce({above}, {len(stratum.edges) + 1})"
+
+
+def class_names(strata: Sequence[Stratum], place: int) -> str:
+    """Return the names of a cell's classes."""
+    names = []
+    for stratum in reversed(strata):
+        place, own = divmod(place, stratum.num_classes)
+        names.append(stratum.name(own))
+    return ", ".join(reversed(names))

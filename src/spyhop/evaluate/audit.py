@@ -128,7 +128,7 @@ def audit_items(
 def _accuracy(before: Array, after: Array, level: float) -> Interval:
     """Tango's interval for paired shares; where guesses count, that of a mean."""
     if np.isin([before, after], (0, 1)).all():
-        return paired_difference(before, after, level=level).difference
+        return paired_difference(before, after).difference
     (found,) = _regress(after - before, np.ones((len(before), 1)), np.arange(len(before)), level)
     assert found is not None  # a mean is always identified
     return found
@@ -145,14 +145,14 @@ def _closed(base: Array, student: Array, target: Array, level: float) -> Interva
         return None
     value = 1 - after / before
     if len(base) < 2:
-        return Interval(value=value, low=-np.inf, high=1.0, level=level)
+        return Interval(value=value, low=-np.inf, high=1.0)
     for_base = after / before**3 * gaps[0]
     for_student = -gaps[1] / (max(after, 1e-12) * before)
     variance = np.var(base @ for_base + student @ for_student, ddof=1) / len(base)
     if len(target) > 1:
         variance += np.var(target @ (for_base + for_student), ddof=1) / len(target)
     half = float(stats.t.ppf((1 + level) / 2, len(base) - 1)) * float(variance) ** 0.5
-    return Interval(value=value, low=value - half, high=min(1.0, value + half), level=level)
+    return Interval(value=value, low=value - half, high=min(1.0, value + half))
 
 
 def _judged(
@@ -207,7 +207,7 @@ def _regress(
         most = 1.0 if place == 0 else 2.0  # a mean of verdicts; a difference of two means
         low, high = max(-most, value - half), min(most, value + half)
         is_known = rank(columns) > rank(np.delete(columns, place, axis=1))
-        found.append(Interval(value=value, low=low, high=high, level=level) if is_known else None)
+        found.append(Interval(value=value, low=low, high=high) if is_known else None)
     return found
 
 

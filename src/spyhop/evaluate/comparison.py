@@ -101,43 +101,31 @@ def paired_result(
     share a passage: bootstrap over passages and Durkalski's test. Differences that are no shares
     and all the same have no interval; their p-value is 1 if they are zero, else None.
 
-    Args:
-        group: Its name.
-        first: One value per item, (items,).
-        second: The same items in the same order.
-        passages: Name of each item's passage; empty for an item of its own.
+    Values are one per item, (items,); an empty passage is that of an item of its own.
     """
     a, b = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
     n, change, found, detectable = len(a), b - a, None, None
     gained, lost = int((change > 0).sum()), int((change < 0).sum())
-    is_binary = bool(np.isin(a, (0, 1)).all() and np.isin(b, (0, 1)).all())
     has_spread = bool((change != change[0]).any())
     clusters, method = _clusters(passages) if has_spread else None, "no spread"
     if clusters is not None:
         method, found = "clusters", cluster_difference(a, b, clusters)
         error = (found.difference.high - found.difference.low) / (2 * _LEVEL_Z)
         detectable = (_LEVEL_Z + _POWER_Z) * error
-    elif is_binary:
+    elif np.isin([a, b], (0, 1)).all():
         method, found = "McNemar", paired_difference(a, b)
         detectable = detectable_difference(n, (gained + lost) / n) if gained + lost else None
     elif has_spread:
         method, found = "paired t", paired_seed_difference(a.tolist(), b.tolist())
         detectable = (_LEVEL_Z + _POWER_Z) * float(np.std(change, ddof=1)) / n**0.5
+    limits = (found.difference.low, found.difference.high) if found else (None, None)
     return PairedResult(
-        group=group,
-        n=n,
-        first=float(a.mean()),
-        second=float(b.mean()),
-        difference=float(b.mean() - a.mean()),
-        low=found.difference.low if found else None,
-        high=found.difference.high if found else None,
+        group=group, n=n, first=float(a.mean()), second=float(b.mean()),
+        difference=float(b.mean() - a.mean()), low=limits[0], high=limits[1],
         p_value=found.p_value if found else 1.0 if not gained + lost else None,
-        method=method,
-        gained=gained,
-        lost=lost,
-        detectable=detectable,
+        method=method, gained=gained, lost=lost, detectable=detectable,
         is_share=bool(min(a.min(), b.min()) >= 0 and max(a.max(), b.max()) <= 1),
-    )
+    )  # fmt: skip
 
 
 def with_holm(results: Sequence[PairedResult]) -> list[PairedResult]:
@@ -156,16 +144,12 @@ def compare_logs(
     Samples and duplicates of an item are averaged. Items whose call or verdict failed in one of
     the logs are missing in both.
 
-    Args:
-        first: Log of the first model.
-        second: Log of the second; differences are second minus first.
-        num_rows: Disagreements of each task and side to read, the lowest digests first, which is
-            a fixed random sample.
-        is_anyway: Whether to compare in spite of small overlap or of other prompts.
+    Differences are second minus first. To read are `num_rows` disagreements of each task and side,
+    the lowest digests first, which is a fixed random sample. `is_anyway` compares in spite of small
+    overlap, of other prompts or of two tools.
 
     Raises:
-        InputError: If no common item has both scores; without `is_anyway` also if fewer than half
-            of the items are common, prompts differ, or the logs are of two tools.
+        InputError: If no common item has both scores, or fewer than half of the items are common.
     """
     if first.kind != second.kind and not is_anyway:
         found = f"{first.path} is a log of {first.kind}, {second.path} of {second.kind}"
@@ -175,13 +159,11 @@ def compare_logs(
         base.register("first_rows", first.table)
         base.register("second_rows", second_rows)
         base.execute(_SQL)
-        counts = {
-            row.pop("side"): row for row in base.sql("FROM counts").to_arrow_table().to_pylist()
-        }
-        (about,) = base.sql("FROM about").to_arrow_table().to_pylist()
+        counts = {row.pop("side"): row for row in _rows(base, "counts")}
+        (about,) = _rows(base, "about")
         _check(base, first, second, counts, about, is_anyway=is_anyway)
         pairs = base.sql("FROM scored").to_arrow_table()
-        shown = base.sql(f"FROM disagreements({num_rows})").to_arrow_table().to_pylist()
+        shown = _rows(base, f"disagreements({num_rows})")
     one = first.rows({row["first_place"] for row in shown})
     two = second.rows({row["second_place"] for row in shown})
     return ComparedLogs(
@@ -202,6 +184,11 @@ def compare_logs(
         ],
         **about,
     )
+
+
+def _rows(base: "duckdb.DuckDBPyConnection", name: str) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = base.sql(f"FROM {name}").to_arrow_table().to_pylist()
+    return rows
 
 
 def _with_first_names(first: Log, second: Log) -> tuple[pa.Table, dict[str, str]]:

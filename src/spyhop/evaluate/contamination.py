@@ -76,15 +76,13 @@ def check_contamination(
     Counts, for each suite: `items/`, `exact/`, `long/`, `short/` and `unchecked/`; a wider measure
     includes the narrower ones.
     """
-    index = ItemIndex(
-        (item for each in items.values() for item in each.rows(Item)),
-        ContaminationConfig(
-            ngram_words=config.long_words,
-            short_ngram_words=config.short_words,
-            max_items=config.max_items,
-        ),
-        all_short=True,
+    rule = ContaminationConfig(
+        ngram_words=config.long_words,
+        short_ngram_words=config.short_words,
+        max_items=config.max_items,
     )
+    asked = (item for each in items.values() for item in each.rows(Item))
+    index = ItemIndex(asked, rule, all_short=True)
     closest: dict[int, dict[str, str | bool]] = defaultdict(dict)
     for artifact in answers.values():
         rows = (row for row in artifact.rows(Answer) if row.error is None)
@@ -93,19 +91,20 @@ def check_contamination(
             for match in index.matches([*map(_text, batch)], [*map(_question, batch)]):
                 _note(closest[match.item], match, batch[match.text].id)
     for place, item in enumerate(index.items):
-        overlap = ItemOverlap(
+        found = ItemOverlap(
             id=item.id,
             suite=item.suite,
             task=item.task,
             is_checked=bool(index.is_checked[place]),
             **closest.get(place, {}),
         )
-        ctx.count(f"items/{item.suite}")
-        ctx.count(f"exact/{item.suite}", int(overlap.is_exact))
-        ctx.count(f"long/{item.suite}", int(overlap.has_long))
-        ctx.count(f"short/{item.suite}", int(overlap.has_any))
-        ctx.count(f"unchecked/{item.suite}", int(not overlap.is_checked))
-        yield overlap
+        counts = {
+            "items": True, "exact": found.is_exact, "long": found.has_long,
+            "short": found.has_any, "unchecked": not found.is_checked,
+        }  # fmt: skip
+        for name, is_so in counts.items():
+            ctx.count(f"{name}/{item.suite}", int(is_so))
+        yield found
 
 
 def _text(row: Answer) -> str:
@@ -118,10 +117,10 @@ def _question(row: Answer) -> str:
 
 def _note(known: dict[str, str | bool], match: Match, row_id: str) -> None:
     """Keep the first match of each kind, and the row of the closest kind."""
+    kinds = list(_FIELDS.values())
     name = _FIELDS[match.kind]
     if name not in known:
-        kinds = list(_FIELDS.values())
-        if all(kinds.index(name) < kinds.index(kind) for kind in known if kind in kinds):
+        if not known.keys() & set(kinds[: kinds.index(name)]):
             known["row_id"] = row_id
         known[name] = match.kind == "whole" or match.words
 

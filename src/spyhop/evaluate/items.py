@@ -39,23 +39,16 @@ class ItemsConfig(Config):
 
 def plan_read_items(config: ItemsConfig, folder: Estimate) -> Estimate:
     """Return the published number of items, or the rows of the files; with a limit, at most."""
-    rows = config.task.num_items or folder.rows
-    num_tasks = _most_tasks(config, folder)
-    if config.limit is not None and num_tasks:
+    task, rows = config.task, config.task.num_items or folder.rows
+    if config.tasks is not None:
+        num_tasks = len(config.tasks)
+    elif isinstance(task, LmEvalSuite):
+        num_tasks = len(task.members)
+    else:
+        num_tasks = (len(task.tasks) or len(folder.parts)) if task.files.count("*") == 1 else 1
+    if config.limit is not None and num_tasks:  # 0: unknown before reading
         rows = min(rows, config.limit * num_tasks)
     return Estimate(rows=rows)
-
-
-def _most_tasks(config: ItemsConfig, folder: Estimate) -> int:
-    """Return how many tasks are read at most; 0 if that is unknown before reading."""
-    task = config.task
-    if config.tasks is not None:
-        return len(config.tasks)
-    if isinstance(task, LmEvalSuite):
-        return len(task.members)
-    if task.files.count("*") != 1:
-        return 1
-    return len(task.tasks) or len(folder.parts)
 
 
 @stage(version=3, writes=Item, plan=plan_read_items)
@@ -100,14 +93,7 @@ def items_of(
     wanted: tuple[str, ...] | None = None,
     watch: Callable[[dict[str, Any]], None] | None = None,
 ) -> Iterator[list[Item]]:
-    """Yield the items of each task of a benchmark, with their ids.
-
-    Args:
-        task: The benchmark.
-        folder: Its files.
-        wanted: Names of tasks; default: all.
-        watch: Called with each row of our own benchmarks.
-    """
+    """Yield the items of each task, with their ids; `watch` is called with our own rows."""
     with Sandbox() as sandbox:
         if isinstance(task, LmEvalSuite):
             groups = lm_eval_items(task, folder, wanted, sandbox)

@@ -88,16 +88,15 @@ def plan_judge(
     rows, again = round(num * (1 + config.repeat_frac)), config.attempts - 1
     texts = max(len(each.system_message) + len(each.user) for each in config.prompts.values())
     response = max((each.row_tokens for each in answers.values()), default=0) or RESPONSE_TOKENS
-    shown = response * (1 if config.form == "scored" else 2)
-    asked = round(rows * (texts / CHARS_PER_TOKEN + QUESTION_TOKENS + shown))
-    most = rows * config.sampling.max_new_tokens
+    shown = QUESTION_TOKENS + response * (1 if config.form == "scored" else 2)
+    asked, most = round(rows * (texts / CHARS_PER_TOKEN + shown)), config.sampling.max_new_tokens
     calls = Calls(
         requests=rows,
         prompt_tokens=asked,
-        response_tokens=min(rows * REASON_TOKENS, most),
-        most_response_tokens=most,
+        response_tokens=rows * min(REASON_TOKENS, most),
+        most_response_tokens=rows * most,
         further_prompt_tokens=asked * again,
-        further_response_tokens=most * again,
+        further_response_tokens=rows * most * again,
     )
     return Estimate(rows=rows, calls={"judge": calls})
 
@@ -231,22 +230,16 @@ class _Judging:
         """Ask for all verdicts on one turn of a question, together."""
         sides = [responses[name].get(question.id) for name in pair if name]
         shown = [side.turns for side in sides if side is not None and len(side.turns) >= turn]
+        judge, (a, b) = self.judge.label, pair
         rows = [
             Verdict(
-                id=row_id(question.id, *pair, order, str(turn), str(repeat), self.judge.label),
-                item_id=question.id,
-                judge=self.judge.label,
-                a=pair[0],
-                b=pair[1],
-                order=order,
-                turn=turn,
-                repeat=repeat,
-                suite=question.suite,
-                topic=question.topic,
+                id=row_id(question.id, a, b, order, str(turn), str(repeat), judge),
+                item_id=question.id, judge=judge, a=a, b=b, order=order, turn=turn, repeat=repeat,
+                suite=question.suite, topic=question.topic,
             )
             for order in _orders(self.config)
             for repeat in range(2 if question.id in self.repeated else 1)
-        ]
+        ]  # fmt: skip
         if len(shown) < len(sides):
             return [row.model_copy(update={"missing": "no_response"}) for row in rows]
         is_equal = len({tuple(turns[:turn]) for turns in shown}) == 1
@@ -259,23 +252,19 @@ class _Judging:
     ) -> Script[list[Verdict]]:
         """Ask for each verdict; where a reply has none, ask again with another sample."""
         due, found = list(range(len(rows))), list(rows)
-        for attempt in range(self.config.attempts):
-            asks = [
-                Ask(
-                    self.judge,
-                    self._messages(question, turn, shown[:: -1 if rows[n].order == "ba" else 1]),
-                    self.config.sampling,
-                    rows[n].repeat + 2 * attempt,
-                )
-                for n in due
+        config, read = self.config, READERS[self.config.form]
+        for attempt in range(config.attempts):
+            sides = [shown[:: -1 if rows[n].order == "ba" else 1] for n in due]
+            texts = [self._messages(question, turn, side) for side in sides]
+            replies = yield [
+                Ask(self.judge, text, config.sampling, rows[n].repeat + 2 * attempt)
+                for n, text in zip(due, texts, strict=True)
             ]
-            replies = yield asks
             for n, reply in zip(due, replies, strict=True):
                 is_whole = reply.ending == "whole"
-                read = READERS[self.config.form]
                 reading = read(reply.text) if is_whole else Reading(missing=reply.ending)
-                found[n] = with_reading(rows[n], reading, reply.text)
-                found[n] = found[n].model_copy(update={"error": reply.error})
+                verdict = with_reading(rows[n], reading, reply.text)
+                found[n] = verdict.model_copy(update={"error": reply.error})
             due = [n for n in due if found[n].missing and found[n].error is None]
             if not due:
                 break

@@ -66,21 +66,25 @@ def plan_measure(
     sealed: Estimate | None = None,
 ) -> Estimate:
     """One request per item and sample."""
-    requests = new_tokens = most = rows = 0
-    for suite, some in items.items():
-        protocol = config.protocol(suite)
-        is_written = protocol.method == "generate"
-        num = some.rows * (config.num_samples if is_written else 1)
-        rows, requests = rows + num, requests + num
-        most += num * protocol.sampling.max_new_tokens * is_written
-        new_tokens = most // 4
-    calls = Calls(
-        requests=requests,
-        prompt_tokens=requests * ITEM_TOKENS,
-        response_tokens=new_tokens,
-        most_response_tokens=most,
+    num = {
+        suite: some.rows * (config.num_samples if _is_written(config, suite) else 1)
+        for suite, some in items.items()
+    }
+    most = sum(
+        n * config.protocol(suite).sampling.max_new_tokens
+        for suite, n in num.items()
+        if _is_written(config, suite)
     )
+    rows = sum(num.values())
+    calls = Calls(
+        requests=rows, prompt_tokens=rows * ITEM_TOKENS, response_tokens=most // 4,
+        most_response_tokens=most,
+    )  # fmt: skip
     return Estimate(rows=rows, calls={"model": calls})
+
+
+def _is_written(config: MeasureConfig, suite: str) -> bool:
+    return config.protocol(suite).method == "generate"
 
 
 @stage(version=7, writes=Score, plan=plan_measure)
@@ -160,14 +164,9 @@ def _asked(artifacts: Sequence[Artifact], num_samples: int) -> Iterator[tuple[It
 
 
 def _score(item: Item, sample_index: int, reply: Reply, protocol: Protocol) -> Score:
-    told = {name: getattr(reply, name) for name in _OF_REPLY}
-    return Score(
-        response=reply.text,
-        sample_index=sample_index,
-        **told,
-        **item_fields(item, protocol),
-        **read_fields(reply.text, reply.ending, item, protocol),
-    )
+    of_reply = {name: getattr(reply, name) for name in _OF_REPLY}
+    own, read = item_fields(item, protocol), read_fields(reply.text, reply.ending, item, protocol)
+    return Score(response=reply.text, sample_index=sample_index, **of_reply, **own, **read)
 
 
 _OF_REPLY = ("finish_reason", "ending", "response_tokens", "error")

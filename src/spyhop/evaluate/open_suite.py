@@ -39,19 +39,12 @@ RESPONSES = ("choices.0.turns", "turns", "text", "output", "response", "answer")
 MODELS, ANSWER_ID = ("generator", "model_id", "model"), ("answer_id",)
 PAIR = ("output_1", "output_2")
 SIDES = (("generator_1", "generator_2"), ("answer1_id", "answer2_id"), ("a", "b"))
-JUDGES, WINNERS = ("annotator", "reviewer_id", "judge"), (
-    "preference", "gpt_result", "pandalm_result", "winner",
-)  # fmt: skip
+JUDGES = ("annotator", "reviewer_id", "judge")
+WINNERS = ("preference", "gpt_result", "pandalm_result", "winner")
 """Columns of published files, by their meaning; the first that a row has counts."""
 MEANING: dict[str, Winner] = {
-    "1": "a",
-    "2": "b",
-    "a": "a",
-    "b": "b",
-    "0": "tie",
-    "1.5": "tie",
-    "tie": "tie",
-}
+    "1": "a", "2": "b", "a": "a", "b": "b", "0": "tie", "1.5": "tie", "tie": "tie"
+}  # fmt: skip
 
 
 class OpenSuite(Config):
@@ -154,23 +147,20 @@ class ReadyConfig(Config):
     """For labelled pairs: which of the two responses, 0 or 1."""
 
 
-def plan_ready(config: ReadyConfig, questions: Estimate, **inputs: object) -> Estimate:
-    """One row per question."""
+def _one_each(config: ReadyConfig, questions: Estimate, **inputs: object) -> Estimate:
     return Estimate(rows=questions.rows)
 
 
-@stage(version=1, writes=Response, plan=plan_ready)
+@stage(version=1, writes=Response, plan=_one_each)
 def ready_answers(
     ctx: Context, config: ReadyConfig, *, questions: Artifact, folder: Artifact
 ) -> Iterator[Response]:
     """Yield ready answers to the questions. Counts: `foreign`, rows of other questions."""
     suite, side = config.suite, config.side
     for where, row, question in _matched(ctx, config, questions, folder):
-        pairs = zip(PAIR, SIDES[0], strict=True)
-        columns = [
-            text for text, model in pairs if row.get(model, "") == config.name and text in row
-        ]
-        columns = columns or ([*RESPONSES] if side is None else [suite.responses[side]])
+        columns = [*RESPONSES] if side is None else [suite.responses[side]]
+        for text, name in zip(PAIR, SIDES[0], strict=True):  # a file of compared pairs
+            columns = [text] if text in row and row.get(name, "") == config.name else columns
         value = next((v for c in columns if (v := _value(row, c)) is not None), None)
         if value is None:
             turns = conversation(row, where, needs_response=True).turns
@@ -178,13 +168,11 @@ def ready_answers(
         model = _first(row, MODELS)
         if side is not None:
             model = [*_first(row, (suite.models,)).split("_"), "", ""][side]
-        yield Response(
-            id=question.id, model=model, origin=_first(row, ANSWER_ID),
-            turns=[str(turn) for turn in value] if isinstance(value, list) else [str(value)],
-        )  # fmt: skip
+        texts = list(map(str, value)) if isinstance(value, list) else [str(value)]
+        yield Response(id=question.id, model=model, origin=_first(row, ANSWER_ID), turns=texts)
 
 
-@stage(version=1, writes=Verdict, plan=plan_ready)
+@stage(version=1, writes=Verdict, plan=_one_each)
 def ready_verdicts(
     ctx: Context,
     config: ReadyConfig,
@@ -200,8 +188,10 @@ def ready_verdicts(
 
     Counts: `foreign`, `missing/<reason>`, `differs`.
     """
-    known = _names(answers)
-    labels = config.suite.labels if config.side is not None else ()
+    known = {name: name for name in answers}
+    for name, artifact in answers.items():
+        for response in read_responses(artifact).values():
+            known |= {key: name for key in (response.model, response.origin) if key}
     for where, row, question in _matched(ctx, config, questions, folder):
         judge = _first(row, JUDGES) or folder.path.stem
         if "review_id" in row:  # a reviewer's id ends with the name of its prompt
@@ -211,15 +201,16 @@ def ready_verdicts(
         if not a or not b:
             ctx.count("foreign")
             continue
-        blank = Verdict(
-            id="", item_id=question.id, judge=judge, a=a, b=b, suite=question.suite,
-            topic=question.topic,
-        )  # fmt: skip
-        columns: dict[str, tuple[str, ...]] = {name: (name,) for name in labels}
-        for name, column in (columns or {judge: WINNERS}).items():
-            verdict = blank.model_copy(update={"judge": name})
+        columns: dict[str, tuple[str, ...]] = {judge: WINNERS}
+        if config.side is not None:
+            columns = {name: (name,) for name in config.suite.labels}
+        for name, column in columns.items():
+            verdict = Verdict(
+                id="", item_id=question.id, judge=name, a=a, b=b, suite=question.suite,
+                topic=question.topic,
+            )  # fmt: skip
             if "item_id" in row:
-                verdict = _validated({**blank.model_dump(), **row}, where)
+                verdict = _own(verdict.model_dump() | row, where)
             elif "review_id" in row:
                 verdict = _reviewed(ctx, verdict, row, where)
             else:
@@ -231,16 +222,7 @@ def ready_verdicts(
             yield verdict.model_copy(update={"id": row_id(name, canonical(row))})
 
 
-def _names(answers: Mapping[str, Artifact]) -> dict[str, str]:
-    """Return the name under which each model is judged, by the names and answer ids of files."""
-    known = {name: name for name in answers}
-    for name, artifact in answers.items():
-        for response in read_responses(artifact).values():
-            known |= {key: name for key in (response.model, response.origin) if key}
-    return known
-
-
-def _validated(found: dict[str, Any], where: str) -> Verdict:
+def _own(found: dict[str, Any], where: str) -> Verdict:
     try:
         return Verdict.model_validate(found)
     except ValidationError as error:

@@ -32,12 +32,7 @@ def plan_score_held_out(
 ) -> Estimate:
     """One request per row, for which no token is generated."""
     rows = sum_estimates(answers.values())
-    calls = Calls(
-        requests=rows.rows,
-        prompt_tokens=round(rows.rows * rows.row_tokens),
-        response_tokens=0,
-        most_response_tokens=0,
-    )
+    calls = Calls(requests=rows.rows, prompt_tokens=round(rows.rows * rows.row_tokens))
     return Estimate(rows=rows.rows, calls={"model": calls})
 
 
@@ -97,15 +92,14 @@ def compare(first: Sequence[Artifact], second: Sequence[Artifact]) -> tuple[Comp
 
 
 def _preferences(verdicts: Artifact) -> dict[str, float]:
-    """Return the mean preference, or grade, of each question; missing verdicts are left out."""
+    """Return the mean preference, or grade, of each question; missing verdicts are passed over."""
     values: dict[str, list[float]] = defaultdict(list)
     pairs = set()
     for row in verdicts.rows(Verdict):
         pairs.add((row.a, row.b))
-        if row.winner is not None:
-            values[row.item_id].append({"a": 0.0, "tie": 0.5, "b": 1.0}[row.winner])
-        elif row.score is not None:
-            values[row.item_id].append(row.score)
+        value = row.score if row.winner is None else {"a": 0.0, "tie": 0.5, "b": 1.0}[row.winner]
+        if value is not None:
+            values[row.item_id].append(value)
     if len(pairs) > 1:
         raise InputError(f"{verdicts}: verdicts on {len(pairs)} pairs of models; one is needed")
     return {name: sum(some) / len(some) for name, some in values.items()}

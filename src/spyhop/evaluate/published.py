@@ -1,24 +1,20 @@
 """Published results of both papers: reference columns, never paired with a run."""
 
 import tomllib
-from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from typing import Any
+from typing import Any, NamedTuple
 
 FILE = "published.toml"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PublishedScore:
-    """One cell of a published table."""
+class PublishedScore(NamedTuple):
+    """One cell of a published table: an average is the task `all`."""
 
     source: str
     """Paper, and table or figure."""
     model: str
-    suite: str
     task: str
-    """Task of the suite; `all` for a figure of the whole suite."""
     percent: float
     note: str
     """Protocol of the cell, as far as the paper states it."""
@@ -36,17 +32,11 @@ def published_tables() -> list[dict[str, Any]]:
 def published(suite: str) -> list[PublishedScore]:
     """Return the published results on a suite, cell by cell; an average is the task `all`."""
     return [
-        PublishedScore(
-            source=f"{table['paper']}, {table['table']}",
-            model=model,
-            suite=suite,
-            task=task,
-            percent=float(values[place]),
-            note=table["notes"][model],
-        )
+        PublishedScore(f"{table['paper']}, {table['table']}", model, task, float(value), note)
         for table in published_tables()
         for task, values in _rows(table, suite).items()
-        for place, model in enumerate(table["columns"])
+        for model, value in zip(table["columns"], values, strict=True)
+        for note in [table["notes"][model]]
     ]
 
 

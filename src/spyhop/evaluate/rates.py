@@ -59,12 +59,22 @@ class TaskScores:
     @cached_property
     def ids(self) -> list[str]:
         """Ids of the items, in order."""
-        return [score.id for score in self.scores[:: self.num_samples]]
+        return [score.id for score in self.firsts]
 
     @cached_property
     def values(self) -> np.ndarray:
         """Score of each item and sample, (items, samples)."""
         return _by_sample([score.value for score in self.scores], self.num_samples)
+
+    @cached_property
+    def means(self) -> np.ndarray:
+        """Score of each item, the mean of its samples, (items,)."""
+        return np.asarray(self.values.mean(axis=1))
+
+    @cached_property
+    def firsts(self) -> Sequence[Score]:
+        """The first sample of each item."""
+        return self.scores[:: self.num_samples]
 
     @cached_property
     def chance(self) -> float:
@@ -78,14 +88,11 @@ class TaskScores:
         Items that share a passage are resampled together. Else it is Wilson's for right and wrong;
         several samples and other measures are resampled item by item.
         """
-        firsts = self.scores[:: self.num_samples]
-        means = self.values.mean(axis=1)
-        passages = [score.passage or score.id for score in firsts]
-        if len(set(passages)) < 2 or (
-            len(set(passages)) == self.n and np.isin(means, (0, 1)).all()
-        ):
-            return wilson(round(float(means.sum())), self.n)
-        return cluster_interval(means, passages)
+        passages = [score.passage or score.id for score in self.firsts]
+        num, is_binary = len(set(passages)), np.isin(self.means, (0, 1)).all()
+        if num < 2 or (num == self.n and is_binary):
+            return wilson(round(float(self.means.sum())), self.n)
+        return cluster_interval(self.means, passages)
 
     @cached_property
     def against_guessing(self) -> Literal["above", "near", "below"]:
@@ -108,11 +115,8 @@ class TaskScores:
     @property
     def metrics(self) -> dict[str, float]:
         """Mean of every metric that all items have."""
-        names = set.intersection(*(set(score.metrics) for score in self.scores))
-        return {
-            name: float(np.mean([score.metrics[name] for score in self.scores]))
-            for name in sorted(names)
-        }
+        names = sorted(set.intersection(*(set(score.metrics) for score in self.scores)))
+        return {n: float(np.mean([score.metrics[n] for score in self.scores])) for n in names}
 
     def touched(self, rate: str) -> np.ndarray:
         """Return which items a rate touches, in any sample, (items,) of bool."""
@@ -130,24 +134,18 @@ class TaskScores:
         """Figures of several samples per item; None with a single one."""
         if self.num_samples == 1:
             return None
-        k, counts = self.num_samples, self.values.sum(axis=1)
+        k, counts = self.num_samples, self.values.sum(axis=1).astype(int).tolist()
         is_binary = np.isin(self.values, (0, 1)).all()
-        answers = [self.scores[start : start + k] for start in range(0, len(self.scores), k)]
-        means = self.values.mean(axis=0)
+        items = [self.scores[start : start + k] for start in range(0, len(self.scores), k)]
+        votes = [([s.extracted for s in some], [s.correct for s in some]) for some in items]
+        by_sample = self.values.mean(axis=0)
         return SampleFigures(
-            first=float(means[0]),
-            error=float(means.std(ddof=1)) / k**0.5,
-            pass_at={
-                n: pass_at_k([int(num) for num in counts], k, n) for n in (1, k) if is_binary
-            },
-            majority=float(
-                np.mean([
-                    majority_correct([s.extracted for s in some], [s.correct for s in some])
-                    for some in answers
-                ])
-            ),
+            first=float(by_sample[0]),
+            error=float(by_sample.std(ddof=1)) / k**0.5,
+            pass_at={n: pass_at_k(counts, k, n) for n in (1, k) if is_binary},
+            majority=float(np.mean([majority_correct(*each) for each in votes])),
             variance=variance_split(self.values[None]) if self.n > 1 else None,
-        )  # fmt: skip
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,8 +204,7 @@ def chance_sentence(scores: Sequence[TaskScores]) -> str:
 
 def macro_average(tasks: Sequence[TaskScores]) -> Interval:
     """Return the unweighted mean over a suite's tasks; its own total is the micro average."""
-    rows = [each for each in tasks if each.task != ALL]
-    return macro_interval([each.values.mean(axis=1).tolist() for each in rows])
+    return macro_interval([each.means.tolist() for each in tasks if each.task != ALL])
 
 
 def could_reverse(
@@ -215,14 +212,9 @@ def could_reverse(
 ) -> bool:
     """Return whether the items that a rate touches could reverse the sign of a difference.
 
-    The difference is that of the means, second minus first. Each touched score might be anything
-    from 0 to 1, and takes the value that speaks most against the difference.
-
-    Args:
-        first: Scores of a model, or of a uniform guess, (items,).
-        second: Scores of another model on the same items.
-        in_first: Which scores of `first` are touched, (items,) of bool.
-        in_second: The same for `second`.
+    The difference is that of the means of two models' scores, (items,), second minus first; which
+    of them are touched is (items,) of bool. Each touched score might be anything from 0 to 1, and
+    takes the value that speaks most against the difference.
     """
     sign = 1.0 if float((second - first).mean()) >= 0 else -1.0
     worst_first = np.where(in_first, float(sign > 0), first)
@@ -231,26 +223,18 @@ def could_reverse(
 
 
 def red_rates(score: TaskScores, other: TaskScores | None = None) -> list[str]:
-    """Return the rates whose items could reverse the difference of a score that is shown.
-
-    Args:
-        score: Of one model.
-        other: Of the model that it is compared with, on the same items. Default: a uniform guess.
-    """
+    """Return the rates whose items could reverse a score's difference to another, or to a guess."""
     if other is None:
-        chances = [each.chance for each in score.scores[:: score.num_samples]]
-        first, second = np.array(chances), score.values.mean(axis=1)
-        return [
-            rate
-            for rate in RATES
-            if could_reverse(first, second, np.zeros(score.n, dtype=bool), score.touched(rate))
-        ]
+        guess = np.array([each.chance for each in score.firsts])
+        never = np.zeros(score.n, dtype=bool)
+        return [r for r in RATES if could_reverse(guess, score.means, never, score.touched(r))]
     a, b = common_items(other, score)
-    first, second = other.values.mean(axis=1)[a], score.values.mean(axis=1)[b]
     return [
         rate
         for rate in RATES
-        if could_reverse(first, second, other.touched(rate)[a], score.touched(rate)[b])
+        if could_reverse(
+            other.means[a], score.means[b], other.touched(rate)[a], score.touched(rate)[b]
+        )
     ]
 
 
@@ -268,28 +252,20 @@ def differences(first: Sequence[TaskScores], second: Sequence[TaskScores]) -> li
     found = []
     for suite in dict.fromkeys(each.suite for each in second):
         both = [
-            _paired(others[suite, each.task], each)
+            _paired(other, each)
             for each in second
-            if each.suite == suite and each.metric_names == _metric_names(others, each)
+            if each.suite == suite and (other := others.get((suite, each.task))) is not None
+            if each.metric_names == other.metric_names
         ]
         found += [*both[:1], *with_holm(both[1:])]
     return found
 
 
-def _metric_names(others: Mapping[tuple[str, str], TaskScores], own: TaskScores) -> set[str]:
-    other = others.get((own.suite, own.task))
-    return set() if other is None else other.metric_names
-
-
 def _paired(first: TaskScores, second: TaskScores) -> PairedResult:
     a, b = common_items(first, second)
-    passages = [each.passage for each in second.scores[:: second.num_samples]]
-    return paired_result(
-        f"{second.suite} {second.task}",
-        first.values.mean(axis=1)[a],
-        second.values.mean(axis=1)[b],
-        [passages[place] for place in b],
-    )
+    passages = [second.firsts[place].passage for place in b]
+    name = f"{second.suite} {second.task}"
+    return paired_result(name, first.means[a], second.means[b], passages)
 
 
 def common_items(first: TaskScores, second: TaskScores) -> tuple[np.ndarray, np.ndarray]:

@@ -63,9 +63,7 @@ def round_trip(
     near = _near(shown, config)
     requests = [
         Request(
-            id=f"{place}/{other}/{kind}",
-            messages=prompt_turns(asked),
-            continuation=shown[other],
+            id=f"{place}/{other}/{kind}", messages=prompt_turns(asked), continuation=shown[other]
         )
         for place, others in enumerate(near)
         for other in (place, *others)
@@ -76,19 +74,16 @@ def round_trip(
         taken = [(next(found), next(found)) for _ in (place, *others)]
         errors = [each.error for both in taken for each in both if each.error is not None]
         own = np.array([sum(both[0].values) for both in taken])
-        values = {
-            "acc": own,
-            METRIC: own - [sum(both[1].values) for both in taken],
-        }
-        picks = {name: _pick(each) for name, each in values.items()}
-        is_right = not errors and picks[METRIC] == 0
+        values = {"acc": own, METRIC: own - [sum(both[1].values) for both in taken]}
+        # The place of the highest value; a tie is not for the own text, which is the first.
+        picks = {n: len(each) - 1 - int(each[::-1].argmax()) for n, each in values.items()}
         yield Score(
             id=rows[place].id,
             suite=SUITE,
             task=SUITE,
             response="",
             extracted=None if errors else rows[(place, *others)[picks[METRIC]]].id,
-            correct=is_right,
+            correct=not errors and picks[METRIC] == 0,
             target=rows[place].id,
             chance=1 / (1 + len(others)),
             finish_reason="likelihood",
@@ -99,11 +94,6 @@ def round_trip(
             metrics={name: float(not errors and pick == 0) for name, pick in picks.items()},
             passage=rows[place].origin,
         )
-
-
-def _pick(values: np.ndarray) -> int:
-    """Return the place of the highest value; a tie is not for the own text, which is the first."""
-    return len(values) - 1 - int(values[::-1].argmax())
 
 
 def _near(texts: list[str], config: RoundTripConfig) -> list[list[int]]:

@@ -67,6 +67,6 @@ def label_f1(scores: Sequence[Score]) -> dict[str, Interval | None]:
         both = weights @ (2.0 * (is_gold & is_named))
         f1 = both / np.maximum(weights @ (1.0 * is_gold + is_named), 1)
         low, high = np.quantile(f1[1:], [0.025, 0.975])
-        interval = Interval(value=float(f1[0]), low=float(low), high=float(high), level=0.95)
+        interval = Interval(value=float(f1[0]), low=float(low), high=float(high))
         found[label] = interval if (is_gold | is_named).any() else None
     return found

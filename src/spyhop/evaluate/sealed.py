@@ -57,12 +57,7 @@ class Seal(Row):
     was scored: at power 0.8, where `DISCORDANT` of the items tell the models apart."""
 
 
-def plan_seal(config: SealConfig, items: Mapping[str, Estimate]) -> Estimate:
-    """One row."""
-    return Estimate(rows=1)
-
-
-@stage(version=2, writes=Seal, plan=plan_seal)
+@stage(version=2, writes=Seal, plan=lambda config, items: Estimate(rows=1))
 def seal(ctx: Context, config: SealConfig, *, items: Mapping[str, Artifact]) -> Iterator[Seal]:
     """Declare a comparison. Steps that score the items take the declaration as an input."""
     ids = [item.id for artifact in items.values() for item in artifact.rows(Item)]
@@ -120,24 +115,24 @@ def seal_state(scores: Mapping[str, Artifact], sealed: Artifact | None = None) -
     """Return whether a comparison of scores is confirmatory or exploratory."""
     counts = {name: artifact.record.counts for name, artifact in scores.items()}
     num = 1 + max((each.get(BEFORE, 0) for each in counts.values()), default=0)
+    explored = f"exploratory, scored {'once' if num == 1 else f'{num:,} times'}"
     if sealed is None:
-        return SealState(False, num, f"exploratory, scored {_times(num)}")
+        return SealState(False, num, explored)
     config = SealConfig.model_validate(sealed.record.config)
     (declared,) = sealed.rows(Seal)
-    again = [name for name in config.arms if counts.get(name, {}).get(BY_MODEL)]
+    missing = ", ".join(name for name in config.arms if name not in counts)
+    again = ", ".join(name for name in config.arms if counts.get(name, {}).get(BY_MODEL))
     told = (
         f"metric {config.metric}, {' against '.join(config.arms)}, smallest difference of interest "
         f"{100 * config.smallest_difference:g} points, {_power(declared)}"
     )
     if declared.num_before:
-        text = f"exploratory, scored {_times(num)}; {told}, declared after earlier scorings"
-    elif missing := [name for name in config.arms if name not in counts]:
-        text = f"exploratory, scored {_times(num)}; {told}; not scored: {', '.join(missing)}"
-    elif again:
-        text = f"exploratory, scored {_times(num)}; {told}; scored again: {', '.join(again)}"
+        why = ", declared after earlier scorings"
+    elif missing or again:
+        why = f"; not scored: {missing}" if missing else f"; scored again: {again}"
     else:
         return SealState(True, num, f"confirmatory: {told}, declared before any item was scored")
-    return SealState(False, num, text)
+    return SealState(False, num, f"{explored}; {told}{why}")
 
 
 def _power(declared: Seal) -> str:
@@ -156,7 +151,3 @@ def of_interest(found: PairedResult, smallest: float) -> str:
     if max(found.low, -found.high) >= smallest:
         return "of interest"
     return "too small" if -smallest < found.low and found.high < smallest else "undecided"
-
-
-def _times(num: int) -> str:
-    return "once" if num == 1 else f"{num:,} times"

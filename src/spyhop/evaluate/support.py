@@ -52,14 +52,9 @@ def plan_check_support(
     config: SupportConfig, items: Mapping[str, Estimate], scores: Estimate, judge: Estimate
 ) -> Estimate:
     """One call per sentence."""
-    rows = SENTENCES * scores.rows
-    calls = Calls(
-        requests=rows,
-        prompt_tokens=300 * rows,
-        response_tokens=60 * rows,
-        most_response_tokens=256 * rows,
-    )
-    return Estimate(rows=rows, calls={"judge": calls})
+    n = SENTENCES * scores.rows
+    tokens = {"prompt_tokens": 300 * n, "response_tokens": 60 * n, "most_response_tokens": 256 * n}
+    return Estimate(rows=n, calls={"judge": Calls(requests=n, **tokens)})
 
 
 @stage(version=1, writes=Support, plan=plan_check_support)

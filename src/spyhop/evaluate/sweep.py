@@ -46,38 +46,31 @@ def sweep(scores: Mapping[str, Sequence[TaskScores]]) -> list[SweptTask]:
         first = group[0]
         if any(each.ids != first.ids or each.task != first.task for each in group):
             raise InputError(f"{first.suite} {first.task}: the messages were asked other items")
-        values_MI = np.stack([each.values.mean(axis=1) for each in group])
-        by_message = dict(zip(scores, values_MI.mean(axis=1).tolist(), strict=True))
-        best = max(by_message, key=by_message.__getitem__)
+        values_MI = np.stack([each.means for each in group])
+        means = dict(zip(scores, values_MI.mean(axis=1).tolist(), strict=True))
+        ties = [name for name, mean in means.items() if mean == max(means.values())]
+        chosen = _cross_validated(values_MI, _folds(first))
         found.append(
             SweptTask(
-                suite=first.suite,
-                task=first.task,
-                n=first.n,
-                by_message=by_message,
-                chosen=_cross_validated(values_MI, _folds(first)),
-                best=best,
-                num_best=list(by_message.values()).count(by_message[best]),
+                suite=first.suite, task=first.task, n=first.n, by_message=means, chosen=chosen,
+                best=ties[0], num_best=len(ties),
             )
-        )
+        )  # fmt: skip
     return found
 
 
 def best_per_task(tasks: Sequence[SweptTask]) -> tuple[float, float]:
     """Return macro averages over tasks with a message for each: chosen, and best on the test."""
-    rows = [each for each in tasks if each.task != ALL]
+    rows = [(each.chosen, each.best_on_test) for each in tasks if each.task != ALL]
     if not rows:
         raise ValueError("a macro average of no tasks")
-    return (
-        float(np.mean([each.chosen for each in rows])),
-        float(np.mean([each.best_on_test for each in rows])),
-    )
+    chosen, best = np.mean(rows, axis=0).tolist()
+    return chosen, best
 
 
 def _folds(scores: TaskScores) -> np.ndarray:
     """Return the fold of each item; items that share a passage share it."""
-    firsts = scores.scores[:: scores.num_samples]
-    names = [score.passage or score.id for score in firsts]
+    names = [score.passage or score.id for score in scores.firsts]
     return np.array([hashlib.sha256(name.encode()).digest()[0] % FOLDS for name in names])
 
 

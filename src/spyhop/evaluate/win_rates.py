@@ -2,10 +2,9 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import combinations
 from statistics import fmean
-from typing import Any
+from typing import Any, NamedTuple
 
 from spyhop.schema import Response, Verdict
 from spyhop.statistics import (
@@ -34,8 +33,7 @@ Found = tuple[str, str, int, Interval | float]
 """Part, measure, number of questions, value."""
 
 
-@dataclass(frozen=True, slots=True)
-class Figure:
+class Figure(NamedTuple):
     """One measure of one judge, as a share unless it is a kappa or log-odds."""
 
     judge: str
@@ -48,8 +46,8 @@ class Figure:
     num: int
     """Questions."""
     value: float
-    low: float | None
-    high: float | None
+    low: float | None = None
+    high: float | None = None
 
 
 def figures(
@@ -67,11 +65,9 @@ def figures(
 
 
 def _figure(judge: str, model: str, against: str, found: Found) -> Figure:
-    part, measure, num, value = found
-    if isinstance(value, Interval):
-        ends = (value.value, value.low, value.high)
-        return Figure(judge, model, against, part, measure, num, *ends)
-    return Figure(judge, model, against, part, measure, num, value, None, None)
+    *about, value = found
+    limits = (value.value, value.low, value.high) if isinstance(value, Interval) else (value,)
+    return Figure(judge, model, against, *about, *limits)  # type: ignore[arg-type]
 
 
 def _groups(rows: Iterable[Verdict], key: Callable[[Verdict], Any]) -> dict[Any, list[Verdict]]:
@@ -210,13 +206,8 @@ def check_judge(
 
     A pair's verdict is that of both orders together, people's that of their majority. Position
     bias is what being shown first gains; length bias is how much more often than people the judge
-    prefers the longer response; self-preference is the same for the judge's own model.
-
-    Args:
-        verdicts: Of one judge.
-        labels: Of people, as verdicts on the same pairs.
-        responses: By side and question.
-        questions: Texts by id.
+    prefers the longer response; self-preference is the same for the judge's own model. `questions`
+    are texts by id.
     """
     judge, sides = verdicts[0].judge, (verdicts[0].a, verdicts[0].b)
     found = [*_missing(verdicts, ALL)]
@@ -225,26 +216,25 @@ def check_judge(
     for row in labels:
         if row.winner:
             by_person[row.judge][row.item_id] = POINTS[row.winner]
-    people = {n: [each[n] for each in by_person.values() if n in each] for n in said}
-    names = [name for name in said if people[name]]
-    ours = {name: _called(fmean(said[name])) for name in names}
-    theirs = {name: _majority(people[name]) for name in names}
-    texts = dict(zip(names, _texts(responses, [(*sides, name) for name in names]), strict=False))
-    for part, some in _kinds(texts, questions).items():
-        found += _kappas(part, KAPPA, ours, {n: theirs[n] for n in some if theirs[n]})
+    people = {n: some for n in said if (some := [p[n] for p in by_person.values() if n in p])}
+    ours = {name: _called(fmean(said[name])) for name in people}
+    theirs = {name: _majority(points) for name, points in people.items()}
+    texts = dict(zip(people, _texts(responses, [(*sides, n) for n in people]), strict=False))
+    for part, inside in _kinds(texts, questions).items():
+        found += _kappas(part, KAPPA, ours, {n: theirs[n] for n in inside if theirs[n]})
     called = {p: {n: _called(each) for n, each in some.items()} for p, some in by_person.items()}
     for one, other in combinations(called, 2):
         found += _kappas(f"{one} and {other}", PEOPLE, called[one], called[other])
-    both = [points for points in said.values() if len(points) == 2]
-    rates = win_rate(both) if both else {}
-    if both:
+    if both := [points for points in said.values() if len(points) == 2]:
+        rates = win_rate(both)
         found.append((ALL, "flips", len(both), rates["flips"]))
         found.append((ALL, "position bias", len(both), _signed(rates["shown first"])))
-    writers = {n: [responses[side][n].model for side in sides] for n in texts}
-    signs = {
-        "length bias": {n: _sign(*map(len, pair)) for n, pair in texts.items()},
-        "self-preference": {n: _sign(*(_is_of(judge, m) for m in writers[n])) for n in texts},
-    }
+    signs: dict[str, dict[str, int]] = {"length bias": {}, "self-preference": {}}
+    for name, pair in texts.items():
+        writers = [responses[side][name].model.lower() for side in sides]
+        signs["length bias"][name] = _sign(*map(len, pair))
+        own = [bool(writer) and writer in judge.lower() for writer in writers]
+        signs["self-preference"][name] = _sign(*own)
     for measure, by_name in signs.items():
         gaps = [s * (fmean(said[n]) - fmean(people[n])) for n, s in by_name.items() if s]
         if gaps:
@@ -288,11 +278,6 @@ def _sign(a: float, b: float) -> int:
     return int(b > a) - int(a > b)
 
 
-def _is_of(judge: str, model: str) -> bool:
-    return bool(model) and model.lower() in judge.lower()
-
-
 def _signed(share: Interval) -> Interval:
     """Return a share as a difference from an even split, from -1 to 1."""
-    value, low, high = (2 * each - 1 for each in (share.value, share.low, share.high))
-    return Interval(value=value, low=low, high=high, level=share.level)
+    return Interval(*(2 * each - 1 for each in (share.value, share.low, share.high)))

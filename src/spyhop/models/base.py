@@ -263,11 +263,7 @@ class Model:
         sampling: Sampling | None,
         total: int | None,
     ) -> Iterator[Window]:
-        done, stream = 0, iter(requests)
-        how: list[object] = [CHOICES_READ] if kind == "choose" else []
-        if sampling:
-            how = [sampling.identity()]
-        start = canonical([kind, how])
+        done, stream, start = 0, iter(requests), _start_of(kind, sampling)
         while some := list(islice(_giving_way(stream), self.window)):
             keys = [_key(start, request) for request in _giving_way(some)]
             if len({request.id for request in some}) < len(some):
@@ -384,6 +380,16 @@ def _giving_way(rows: Iterable[Row]) -> Iterator[Row]:
         if not place % ROWS_AT_ONCE:
             sleep(0)
         yield row
+
+
+def request_key(kind: Kind, sampling: Sampling | None, request: Request) -> str:
+    """Return the key of a request in its model's journal."""
+    return _key(_start_of(kind, sampling), request)
+
+
+def _start_of(kind: Kind, sampling: Sampling | None) -> str:
+    how: list[object] = [CHOICES_READ] if kind == "choose" else []
+    return canonical([kind, [sampling.identity()] if sampling else how])
 
 
 def _key(start: str, request: Request) -> str:

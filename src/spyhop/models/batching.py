@@ -1,15 +1,12 @@
 """Batches of prompts: by what they share and by length. A function of the whole list alone."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 LEAST_SHARED = 16
 """Fewest tokens of a shared beginning."""
 GROUP_TOKENS = 256
 """What a group of its own costs, in tokens: an additional forward pass, and smaller batches."""
-
-LEAST_TOKENS = 96
-"""Tokens of a batch before it may be cut because its rows are of unequal length."""
 
 
 class Group(NamedTuple):
@@ -28,25 +25,26 @@ class BatchLimits(NamedTuple):
     """How large a batch may be. A single row may be larger."""
 
     tokens: int
-    """Padded tokens, those of a shared beginning included: all of them are held in memory."""
+    """Tokens, padding and those of a shared beginning included: all of them are in memory."""
     places: int
-    """Places at which logits are made."""
+    """Places at which logits are made together."""
     shared_tokens: int
     """Most tokens of a row that may share its beginning."""
-    filled: float = 0.9
-    """Shortest row as a share of the longest. Decoding reads every weight for a token of each row,
-    so there rows of any length share a batch."""
 
 
 def plan_batches(
     prompts: Sequence[list[int]],
     lengths: Sequence[int],
     limits: BatchLimits,
-    num_new: int = 0,
+    sizes: Sequence[int] | None = None,
 ) -> list[Group]:
     """Return the batches: prompts of similar length within a group, longest first.
 
-    `lengths` are those with the longest option; `num_new` is room for a response.
+    Args:
+        prompts: Token ids.
+        lengths: Tokens of each prompt with its longest option or its response.
+        limits: How large a batch may be.
+        sizes: Tokens of each prompt with all its options, where rows are not padded.
     """
     short = [n for n, length in enumerate(lengths) if length <= limits.shared_tokens]
     found = shared_beginnings([prompts[n] for n in short])
@@ -54,29 +52,17 @@ def plan_batches(
     others = set(range(len(prompts))).difference(*(rows for _, rows in groups))
     batches = []
     for num_shared, rows in [*groups, Group(0, sorted(others))]:
-        order = sorted(rows, key=lambda n: (-len(prompts[n]), prompts[n]))
-        widths = [len(prompts[n]) - num_shared for n in order]
-        ends = cut(widths, [1] * len(order), limits, num_shared + num_new)
-        batches += [Group(num_shared, order[start:end]) for start, end in ends]
+        batch: list[int] = []
+        total = 0
+        for n in sorted(rows, key=lambda n: (-len(prompts[n]), prompts[n])):
+            size = lengths[batch[0] if batch else n] if sizes is None else sizes[n] - num_shared
+            if batch and total + size > limits.tokens:
+                batches.append(Group(num_shared, batch))
+                batch, total = [], 0
+            batch.append(n)
+            total += size
+        batches += [Group(num_shared, batch)] if batch else []
     return batches
-
-
-def cut(
-    widths: Sequence[int], places: Sequence[int], limits: BatchLimits, num_held: int
-) -> Iterator[tuple[int, int]]:
-    """Yield start and end of batches of rows, longest first; `num_held` tokens of each are read."""
-    start = num_places = 0
-    for row, width in enumerate(widths):
-        size = row - start
-        is_full = (size + 1) * (widths[start] + num_held) > limits.tokens
-        is_full |= num_places + places[row] > limits.places
-        is_ragged = width < limits.filled * widths[start] and size * widths[start] >= LEAST_TOKENS
-        if size and (is_full or is_ragged):
-            yield start, row
-            start, num_places = row, 0
-        num_places += places[row]
-    if start < len(widths):
-        yield start, len(widths)
 
 
 def shared_beginnings(prompts: Sequence[list[int]]) -> list[Group]:

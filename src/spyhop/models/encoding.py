@@ -21,6 +21,11 @@ class Scored:
         """Tokens of the prompt and its longest option."""
         return len(self.prompt) + max(map(len, self.options), default=0)
 
+    @property
+    def size(self) -> int:
+        """Tokens that are read: the last one of an option is not."""
+        return len(self.prompt) + sum(len(option) - 1 for option in self.options)
+
 
 def encode_prompts(renderer: Renderer, requests: Sequence[Request]) -> list[list[int]]:
     """Return the ids that a response is generated after, its prefilled beginning included.

@@ -50,7 +50,6 @@ class ReplyCounts:
 
     num_answered: int = 0
     prompt_tokens: int = 0
-    cached_tokens: int = 0
     response_tokens: int = 0
     usd: float = 0.0
     failures: Counter[str] = field(default_factory=Counter)
@@ -339,7 +338,8 @@ class EndpointClient:
         self.state.spent_usd += usd
         self.counts.usd += usd
         self.counts.prompt_tokens += usage.prompt_tokens
-        self.counts.cached_tokens += usage.cached_tokens
+        self.state.prompt_tokens += usage.prompt_tokens
+        self.state.cached_tokens += usage.cached_tokens
         self.counts.response_tokens += usage.response_tokens
         self.counts.num_answered += len(choices)
         how = (endpoint.config.url, call.num_sent, now - reservation.sent, time.time())

@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -37,6 +37,8 @@ class Past:
         """Return a copy with these rows of the batch, some perhaps several times."""
         forked, indices = copy.copy(self.cache), torch.tensor(rows, device=self.mask_BT.device)
         forked.layers = [copy.copy(layer) for layer in self.cache.layers]
+        if list(rows) == list(range(len(self.mask_BT))):
+            return Past(forked, self.mask_BT)
         forked.batch_select_indices(indices)
         return Past(forked, self.mask_BT[indices])
 
@@ -47,6 +49,26 @@ class Past:
         for place, layer in enumerate(self.cache.layers):
             if type(layer) is DynamicLayer and layer.is_initialized:
                 self.cache.layers[place] = _growing(layer)
+
+
+class TreeRow(NamedTuple):
+    """Prompts one after the other, each followed by its options; all lists are by token."""
+
+    ids: list[int]
+    positions: list[int]
+    owners: list[int]
+    """Number of the token's prompt or option."""
+    prompts: list[int]
+    """Number of the prompt that the token sees."""
+    places: list[int]
+    """Tokens whose logits are returned."""
+
+    def add(self, ids: Sequence[int], position: int, owner: int, prompt: int) -> None:
+        """Add the tokens of a prompt or an option, the first one at this position."""
+        self.ids.extend(ids)
+        self.positions.extend(range(position, position + len(ids)))
+        self.owners.extend([owner] * len(ids))
+        self.prompts.extend([prompt] * len(ids))
 
 
 class Forward:
@@ -67,20 +89,14 @@ class Forward:
         self._shared: tuple[list[int], Past] | None = None
 
     def read(
-        self,
-        rows: Sequence[Sequence[int]],
-        kept: Sequence[int],
-        past: Past | None = None,
-        *,
-        is_left: bool = True,
+        self, rows: Sequence[Sequence[int]], kept: Sequence[int], past: Past | None = None
     ) -> tuple[Tensor, Past]:
-        """Read further tokens of each row.
+        """Read further tokens of each row; shorter rows are padded before their tokens.
 
         Args:
             rows: Token ids, at least one each.
             kept: Of how many of its last tokens each row's logits are returned.
             past: What the rows have read before.
-            is_left: Whether shorter rows are padded before their tokens, or behind them.
 
         Returns:
             Logits (N, V) at the kept places, row by row, and what has now been read.
@@ -88,16 +104,34 @@ class Forward:
         width = max(map(len, rows))
         ids_BT = np.full((len(rows), width), self._pad_id, dtype=np.int64)
         mask_BT = np.zeros_like(ids_BT)
-        ends = [width] * len(rows) if is_left else [len(ids) for ids in rows]
-        for row, (ids, end) in enumerate(zip(rows, ends, strict=True)):
-            ids_BT[row, end - len(ids) : end] = ids
-            mask_BT[row, end - len(ids) : end] = 1
-        columns = np.concatenate(
-            [np.arange(end - num, end) for end, num in zip(ends, kept, strict=True)]
-        )
-        lines = np.repeat(np.arange(len(rows)), kept)
-        places = torch.from_numpy(np.stack([lines, columns])).to(self.model.device)
+        for row, ids in enumerate(rows):
+            ids_BT[row, width - len(ids) :] = ids
+            mask_BT[row, width - len(ids) :] = 1
+        columns = np.concatenate([np.arange(width - num, width) for num in kept])
+        places = np.stack([np.repeat(np.arange(len(rows)), kept), columns])
         return self._pass(ids_BT, mask_BT, past, places)
+
+    def read_trees(self, rows: Sequence[TreeRow], past: Past | None = None) -> Tensor:
+        """Read prompts with their options, several in a row; return logits (N, V) at their places.
+
+        Tokens see their own option and its prompt alone, so no prompt is read twice and no option
+        is padded. `past` is what all prompts begin with.
+        """
+        width = max(len(row.ids) for row in rows)
+        num_past = 0 if past is None else past.mask_BT.shape[1]
+        ids_BT = np.full((len(rows), width), self._pad_id, dtype=np.int64)
+        positions_BT = np.zeros_like(ids_BT)
+        sees_BTS = np.ones((len(rows), width, num_past + width), dtype=bool)
+        places = []
+        for row, tree in enumerate(rows):
+            size = len(tree.ids)
+            ids_BT[row, :size], positions_BT[row, :size] = tree.ids, tree.positions
+            owners, prompts = np.full(width, -1), np.full(width, -1)
+            owners[:size], prompts[:size] = tree.owners, tree.prompts
+            is_own = owners[:, None] == owners
+            sees_BTS[row, :, num_past:] = np.tril(is_own | (prompts[:, None] == owners))
+            places += [(row, place) for place in tree.places]
+        return self._pass(ids_BT, sees_BTS, past, np.array(places).T, positions_BT)[0]
 
     def read_shared(self, ids: list[int], num_rows: int) -> Past | None:
         """Return what rows that all begin with these tokens have read; the last one is kept."""
@@ -118,23 +152,31 @@ class Forward:
         ids: np.ndarray[Any, Any],
         mask: np.ndarray[Any, Any],
         past: Past | None,
-        places: Tensor | None,
+        kept: np.ndarray[Any, Any] | None,
+        positions: np.ndarray[Any, Any] | None = None,
     ) -> tuple[Tensor, Past]:
+        """Run the model; a mask (B, T) is of tokens, one (B, T, S) of what each token sees."""
         device = self.model.device
         ids_BT, mask_BT = torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device)
-        if past is not None:
-            mask_BT = torch.cat([past.mask_BT, mask_BT], dim=1)
+        places = None if kept is None else torch.from_numpy(kept).to(device)
         more: dict[str, Any] = {}
-        if self._takes_positions:
+        if positions is not None:
+            more["position_ids"] = torch.from_numpy(positions).to(device)
+            least = torch.finfo(self.model.dtype).min
+            hidden = torch.zeros(mask.shape, dtype=self.model.dtype, device=device)
+            mask_BT = hidden.masked_fill_(~mask_BT, least)[:, None]
+        elif past is not None:
+            mask_BT = torch.cat([past.mask_BT, mask_BT], dim=1)
+        if positions is None and self._takes_positions:
             # A row that has ended may stay in the batch beyond the last position; it is not read.
-            positions = (mask_BT.cumsum(1) - 1).clamp(0, self.limit - 1)
-            more["position_ids"] = positions[:, -ids_BT.shape[1] :]
+            numbers = (mask_BT.cumsum(1) - 1).clamp(0, self.limit - 1)
+            more["position_ids"] = numbers[:, -ids_BT.shape[1] :]
         with torch.inference_mode(), self._kept(places) as is_kept:
             output = self.model(
                 input_ids=ids_BT,
                 attention_mask=mask_BT,
                 past_key_values=None if past is None else past.cache,
-                use_cache=True,
+                use_cache=positions is None or past is not None,
                 **more,
             )
             logits: Tensor = output.logits
@@ -178,8 +220,6 @@ class RecurrentForward(Forward):
         rows: Sequence[Sequence[int]],
         kept: Sequence[int],
         past: Any = None,  # noqa: ANN401
-        *,
-        is_left: bool = True,
     ) -> tuple[Tensor, Any]:
         """Read further tokens of each row; what has been read is the tokens themselves."""
         before = past or [[] for _ in rows]

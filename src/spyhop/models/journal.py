@@ -10,10 +10,11 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import quote
 
 from filelock import FileLock, Timeout
 
@@ -98,6 +99,9 @@ class State:
     """Requests in flight at kills, of all runs: they may have been billed twice."""
     maybe_billed_usd: float = 0.0
     """Highest price of both."""
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    """Of all replies received; the cached ones are part of the prompts."""
     levels: dict[str, float] = field(default_factory=dict)
     """Requests in flight that each endpoint bore, by its address."""
     held: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
@@ -224,8 +228,7 @@ class Journal:
 
     def state(self) -> State:
         """Return what the last owner left."""
-        found = self._db.execute("SELECT value FROM state WHERE name = 'owner'").fetchone()
-        return State(**json.loads(found[0])) if found else State()
+        return _state(self._db)
 
     def is_empty(self) -> bool:
         """Tell whether no reply is held."""
@@ -277,6 +280,52 @@ class Journal:
                 "move it away to ask again"
             )
         return db
+
+
+def history(
+    root: Path, identity: str, keys: Sequence[str], text: str = ""
+) -> tuple[Answered | None, list[Failed]]:
+    """Return the reply to the first of some requests that has one, and its failed attempts.
+
+    The journal is only read, also while a run writes to it. Without any such request, it is the
+    reply whose text begins with `text`.
+    """
+    path = root / JOURNAL / f"{identity}.sqlite"
+    if not path.exists():
+        return None, []
+    mode = "mode=ro" if _log(path).exists() else "immutable=1"
+    db = sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True)
+    try:
+        found, by_key = None, "SELECT * FROM replies WHERE key = ?"
+        for key in keys:
+            found = found or db.execute(by_key, (key,)).fetchone()
+        if found is None and text:
+            by_text = (
+                "SELECT * FROM replies WHERE substr(reply ->> 'text', 1, length(?)) = ? LIMIT 1"
+            )
+            found = db.execute(by_text, (text, text)).fetchone()
+        key = found[0] if found else next(iter(keys), "")
+        failed = db.execute("SELECT * FROM failures WHERE key = ? ORDER BY at", (key,)).fetchall()
+    except sqlite3.DatabaseError as error:
+        raise _damaged(path, str(error)) from None
+    finally:
+        db.close()
+    return Answered(*found) if found else None, [Failed(*row) for row in failed]
+
+
+def left_state(root: Path, identity: str) -> State:
+    """Return what the last owner of a model's journal left, without owning or creating it."""
+    path = root / JOURNAL / f"{identity}.sqlite"
+    try:
+        with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)) as db:
+            return _state(db)
+    except sqlite3.DatabaseError:  # there is none yet; a damaged one is reported when it is used
+        return State()
+
+
+def _state(db: sqlite3.Connection) -> State:
+    found = db.execute("SELECT value FROM state WHERE name = 'owner'").fetchone()
+    return State(**json.loads(found[0])) if found else State()
 
 
 def settle(root: Path) -> float:

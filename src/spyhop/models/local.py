@@ -28,6 +28,7 @@ from spyhop.models.encoding import (
 )
 from spyhop.models.folder import load_model, load_tokenizer, read_config
 from spyhop.models.forward import Forward, RecurrentForward
+from spyhop.models.prepack import prepack
 from spyhop.models.scoring import Scorer
 from spyhop.render import ORCA, ChatFormat, FormatName, Renderer, named_format, read_format
 from spyhop.runtime import Runtime
@@ -39,6 +40,8 @@ FORMAT_FILE = "spyhop.json"
 """Beside the weights: the format that the model was trained in."""
 EXPECTED_NEW_TOKENS = 128
 """Room for a response when batches are planned; it affects memory only."""
+SCORED_TOKENS = 512
+"""Tokens that are scored together on a processor: its caches hold what a layer makes of them."""
 SCORED_BYTES = 128 << 20
 """Memory for logits that are made together, in float32."""
 
@@ -46,7 +49,7 @@ SCORED_BYTES = 128 << 20
 class Local(ModelConfig):
     """A model folder: a checkpoint of ours, or any Hugging Face causal language model."""
 
-    version: ClassVar[int] = 5
+    version: ClassVar[int] = 6
     kind: Literal["local"] = "local"
     name: str = "local model"
     """Display name; not part of the model's identity."""
@@ -65,6 +68,7 @@ class Local(ModelConfig):
         torch.set_num_threads(runtime.threads)
         path = folder.path / self.subfolder
         tokenizer, model = load(path, pick_dtype(self.dtype, path), pick_device(runtime.device))
+        prepack(model)
         chat_format = pick_format(self.format, path, tokenizer)
         renderer = Renderer(tokenizer, chat_format)
         return LocalBackend(model, renderer, runtime.inference_tokens)
@@ -142,7 +146,9 @@ class LocalBackend:
         self._limit = forward.limit
         places = max(1, SCORED_BYTES // (4 * forward.vocabulary))
         self._limits = BatchLimits(inference_tokens, places, forward.shared_limit)
-        self._scorer = Scorer(forward, self._limits)
+        most = SCORED_TOKENS if model.device.type == "cpu" else inference_tokens
+        self._scored_limits = self._limits._replace(tokens=min(most, inference_tokens))
+        self._scorer = Scorer(forward, self._scored_limits)
         self._decoder = Decoder(forward, self.end_ids, renderer.decode)
         self._planned: dict[int, _Planned] = {}
         """Requests of the last plan, by the identity of the object."""
@@ -154,8 +160,8 @@ class LocalBackend:
         groups = plan_batches(
             [each.prompt for each in encoded],
             [each.longest + num_new for each in encoded],
-            self._limits._replace(filled=0.0) if num_new else self._limits,
-            num_new,
+            self._limits if num_new else self._scored_limits,
+            None if num_new else [each.size for each in encoded],
         )
         self._planned = {
             id(requests[row]): _Planned(requests[row], encoded[row], num_shared)

@@ -1,13 +1,40 @@
-"""Log-probabilities of given texts: each prompt is read once, and no padding is scored."""
+"""Log-probabilities of given texts: each prompt is read once, and no padding is read or scored."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
+from itertools import accumulate
+from typing import NamedTuple
 
 from spyhop.lazy import Tensor, torch
-from spyhop.models.batching import BatchLimits, cut
+from spyhop.models.batching import BatchLimits
 from spyhop.models.encoding import Scored
-from spyhop.models.forward import Forward
+from spyhop.models.forward import Forward, TreeRow
+
+ROW_TOKENS = 256
+"""Tokens up to which several prompts share a row; attention reads the other prompts in vain."""
+TRIAL = [Scored([3, 5, 7, 4, 6], [[5, 3, 8], [6, 4, 3], [8]]), Scored([4, 6, 3], [[7, 5]])]
+"""Prompts by which a model shows whether it reads several of them in one row as each alone."""
+ROUNDING = {"float64": 1e-6, "float32": 1e-3}
+"""Differences that are rounding, as a share of the range of log-probabilities."""
+HALF_ROUNDING = 0.05
+
+
+class _Piece(NamedTuple):
+    """A prompt behind the shared beginning, and as many of its options as fit a pass."""
+
+    number: int
+    prompt: list[int]
+    options: list[list[int]]
+
+    @property
+    def num_places(self) -> int:
+        return 1 + sum(len(option) - 1 for option in self.options)
+
+    @property
+    def size(self) -> int:
+        return len(self.prompt) + self.num_places - 1
 
 
 class Scorer:
@@ -19,33 +46,101 @@ class Scorer:
 
     def score(self, scored: Sequence[Scored], num_shared: int = 0) -> list[list[list[float]]]:
         """Return the log-probability of each token of each option of each prompt."""
-        past = self._forward.read_shared(scored[0].prompt[:num_shared], len(scored))
-        rows = [each.prompt[num_shared:] for each in scored]
-        logits_NV, past = self._forward.read(rows, [1] * len(rows), past)
-        pairs = [(n, option) for n, each in enumerate(scored) for option in each.options]
-        firsts = _at(logits_NV, [n for n, _ in pairs], [option[0] for _, option in pairs])
-        values = [[first] for first in firsts]
-        for chunk in self._chunks(pairs, max(len(each.prompt) for each in scored)):
-            some = past.select([pairs[place][0] for place in chunk])
-            heads = [pairs[place][1][:-1] for place in chunk]
-            sizes = [len(head) for head in heads]
-            logits_NV, _ = self._forward.read(heads, sizes, some, is_left=False)
-            tokens = [token for place in chunk for token in pairs[place][1][1:]]
-            rest = iter(_at(logits_NV, range(sum(sizes)), tokens))
-            for place, size in zip(chunk, sizes, strict=True):
-                values[place] += [next(rest) for _ in range(size)]
-        found = iter(values)
-        return [[next(found) for _ in each.options] for each in scored]
+        longest = max(each.longest for each in scored)
+        if longest <= self._forward.shared_limit and self._reads_trees:
+            return self._score_trees(scored, num_shared)
+        return [self._score_plainly(each) for each in scored]
 
-    def _chunks(
-        self, pairs: list[tuple[int, list[int]]], prompt_tokens: int
-    ) -> Iterator[list[int]]:
-        """Yield the places of options of more than one token, those of similar length together."""
-        longer = [place for place, (_, option) in enumerate(pairs) if len(option) > 1]
-        longer.sort(key=lambda place: -len(pairs[place][1]))
-        widths = [len(pairs[place][1]) - 1 for place in longer]
-        ends = cut(widths, widths, self._limits, prompt_tokens)
-        return (longer[start:end] for start, end in ends)
+    @cached_property
+    def _reads_trees(self) -> bool:
+        """Whether the model reads prompts that share a row as it reads each of them alone."""
+        found = _flat(self._score_trees(TRIAL, 0))
+        wanted = _flat(map(self._score_plainly, TRIAL))
+        share = ROUNDING.get(str(self._forward.model.dtype)[6:], HALF_ROUNDING)
+        most = max(abs(one - two) for one, two in zip(found, wanted, strict=True))
+        return most <= share * (max(wanted) - min(wanted))
+
+    def _score_trees(self, scored: Sequence[Scored], num_shared: int) -> list[list[list[float]]]:
+        values: list[list[list[float]]] = [[] for _ in scored]
+        for rows in self._passes(list(self._pieces(scored, num_shared)), num_shared):
+            past = self._forward.read_shared(scored[0].prompt[:num_shared], len(rows))
+            logits_NV = self._forward.read_trees([_tree(row, num_shared) for row in rows], past)
+            pieces = [piece for row in rows for piece in row]
+            ends = accumulate(piece.num_places for piece in pieces)
+            lines, tokens = [], []
+            for piece, end in zip(pieces, ends, strict=True):
+                first = end - piece.num_places
+                place = first + 1
+                for option in piece.options:
+                    lines += [first, *range(place, place + len(option) - 1)]
+                    tokens += option
+                    place += len(option) - 1
+            found = iter(_at(logits_NV, lines, tokens))
+            for piece in pieces:
+                values[piece.number] += [[next(found) for _ in option] for option in piece.options]
+        return values
+
+    def _pieces(self, scored: Sequence[Scored], num_shared: int) -> Iterator[_Piece]:
+        for number, each in enumerate(scored):
+            piece = _Piece(number, each.prompt[num_shared:], [])
+            for option in each.options:
+                if piece.options and self._is_full(piece.size + len(option), piece.num_places):
+                    yield piece
+                    piece = piece._replace(options=[])
+                piece.options.append(option)
+            yield piece
+
+    def _is_full(self, num_tokens: int, num_places: int) -> bool:
+        return num_tokens > self._limits.tokens or num_places > self._limits.places
+
+    def _passes(self, pieces: list[_Piece], num_shared: int) -> Iterator[list[list[_Piece]]]:
+        """Yield the rows of each forward pass, in the order of the pieces."""
+        longest = max(piece.size for piece in pieces)
+        width = longest * max(1, ROW_TOKENS // longest)
+        rows: list[list[_Piece]] = []
+        room = num_places = 0
+        for piece in pieces:
+            is_new = piece.size > room
+            size = (len(rows) + is_new) * (width + num_shared)
+            if rows and self._is_full(size if is_new else 0, num_places + piece.num_places):
+                yield rows
+                rows, num_places, is_new = [], 0, True
+            if is_new:
+                rows.append([])
+                room = width
+            rows[-1].append(piece)
+            room -= piece.size
+            num_places += piece.num_places
+        yield rows
+
+    def _score_plainly(self, scored: Scored) -> list[list[float]]:
+        """Score prompt and option as one text; options of one token share it."""
+        kept: dict[tuple[int, ...], int] = {}
+        texts = [(*scored.prompt, *option[:-1]) for option in scored.options]
+        for text, option in zip(texts, scored.options, strict=True):
+            kept[text] = max(len(option), kept.get(text, 0))
+        logits_NV, _ = self._forward.read(list(kept), list(kept.values()))
+        ends = dict(zip(kept, accumulate(kept.values()), strict=True))
+        return [
+            _at(logits_NV, range(ends[text] - len(option), ends[text]), option)
+            for text, option in zip(texts, scored.options, strict=True)
+        ]
+
+
+def _tree(pieces: Sequence[_Piece], num_shared: int) -> TreeRow:
+    tree = TreeRow([], [], [], [], [])
+    for piece in pieces:
+        prompt = tree.owners[-1] + 1 if tree.owners else 0
+        tree.add(piece.prompt, num_shared, prompt, prompt)
+        tree.places.append(len(tree.ids) - 1)
+        for owner, option in enumerate(piece.options, prompt + 1):
+            tree.places.extend(range(len(tree.ids), len(tree.ids) + len(option) - 1))
+            tree.add(option[:-1], num_shared + len(piece.prompt), owner, prompt)
+    return tree
+
+
+def _flat(values: Iterable[list[list[float]]]) -> list[float]:
+    return [value for options in values for option in options for value in option]
 
 
 def _at(logits_NV: Tensor, rows: Sequence[int], tokens: Sequence[int]) -> list[float]:

@@ -194,8 +194,9 @@ class Service(BaseModel):
     expected_response_tokens: int | None = Field(None, ge=1)
     """Mean tokens of a response for plans, including a reasoning model's thoughts. Default: the
     stage's own estimate."""
-    expected_cached_frac: float = Field(0.0, ge=0, le=1)
-    """For plans: share of prompt tokens that are billed at the cached price."""
+    expected_cached_frac: float | None = Field(None, ge=0, le=1)
+    """For plans: share of prompt tokens that are billed at the cached price. Default: the share of
+    this model's earlier replies in the output folder."""
 
     @model_validator(mode="after")
     def _batches_have_one_address(self) -> Self:
@@ -224,10 +225,11 @@ class Service(BaseModel):
         told = min(calls.requests * self.expected_response_tokens, calls.most_response_tokens)
         return replace(calls, response_tokens=told)
 
-    def plan(self, calls: Calls) -> "Demand":
+    def plan(self, calls: Calls, measured_cached_frac: float = 0.0) -> "Demand":
         """Return what the calls cost and how long the limits make them take."""
-        calls = self.expected(calls)
-        cached_tokens = round(self.expected_cached_frac * calls.prompt_tokens)
+        calls, cached_frac = self.expected(calls), self.expected_cached_frac
+        cached_frac = measured_cached_frac if cached_frac is None else cached_frac
+        cached_tokens = round(cached_frac * calls.prompt_tokens)
         cheapest = min(self.endpoints, key=lambda each: each.usd(10**6, 0, 10**6))
         dearest = max(self.endpoints, key=lambda each: each.usd(10**6, 0, 10**6))
         by_speed = [each.loads_min(calls) for each in self.endpoints]
@@ -249,6 +251,7 @@ class Service(BaseModel):
             binds=binds,
             saved_usd=usd / share - usd,
             num_endpoints=len(self.endpoints),
+            cached_tokens=cached_tokens,
         )
 
 
@@ -267,6 +270,8 @@ class Demand(BaseModel):
     """Saved by batches, against the same calls one by one."""
     num_endpoints: int = 1
     """Endpoints that share the calls."""
+    cached_tokens: int = 0
+    """Prompt tokens that are expected to be billed at the cached price."""
 
     def endpoints_within(self, hours: float) -> float:
         """Return the (fractional) number of such endpoints that finish within that time."""

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from time import monotonic
+from time import monotonic, time
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -205,8 +205,16 @@ def _describe(resolved: Resolved) -> dict[str, Any]:
     }
 
 
+def when(event: RunEvent) -> float:
+    """Return the time of an event, in seconds since 1970; of one without, the present."""
+    try:
+        return datetime.fromisoformat(event.time).timestamp()
+    except ValueError:
+        return time()
+
+
 class Outlook:
-    """Overall progress of a run, computed from its events."""
+    """Overall progress of a run, computed from its events as they come or from a file."""
 
     def __init__(self) -> None:
         self.num_steps = self.num_done = 0
@@ -221,8 +229,8 @@ class Outlook:
             self._planned_s = dict(event.planned_s)
             self.num_steps = len(event.planned_s)
         elif event.kind == "step_started":
-            self._running[event.step] = (monotonic(), 0.0)
-        elif event.kind == "progress" and event.total:
+            self._running[event.step] = (when(event), 0.0)
+        elif event.kind == "progress" and event.total and event.step in self._running:
             started, _ = self._running[event.step]
             self._running[event.step] = (started, min(1.0, event.done / event.total))
         elif event.kind == "step_ended":
@@ -238,7 +246,7 @@ class Outlook:
         Running steps are extrapolated from their progress. Waiting steps take as long as planned,
         corrected by how far the finished ones differed from their plan.
         """
-        if self.num_done == self.num_steps:
+        if self.num_done >= self.num_steps:
             return None
         if not self._planned_done_s and not any(frac > 0.02 for _, frac in self._running.values()):
             return None
@@ -249,7 +257,7 @@ class Outlook:
 
     def _left(self, name: str, factor: float) -> float:
         started, frac = self._running[name]
-        elapsed = monotonic() - started
+        elapsed = time() - started
         if frac > 0.02:
             return elapsed * (1 - frac) / frac
         return max(0.0, self._planned_s.get(name, 0.0) * factor - elapsed)

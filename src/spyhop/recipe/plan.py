@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from spyhop.models import Local
+from spyhop.models import Local, ModelUse
 from spyhop.models.capabilities import LOG_PROBABILITIES, has_all
 from spyhop.models.endpoint import Remote
+from spyhop.models.journal import left_state
 from spyhop.models.service import Demand
 from spyhop.recipe.graph import Chosen, RecipeStep, Source, Use, models
 from spyhop.recipe.resolve import Resolved
@@ -60,13 +61,12 @@ class PlannedStep:
 
     @property
     def binds(self) -> str:
-        """Bottleneck of its calls."""
-        found = [
-            f"{each.binds} ({name}" + (f", saves ${each.saved_usd:,.2f})" if each.saved_usd else ")")
-            for name, each in self.demands.items()
-            if each.binds
-        ]
-        return ", ".join(found)
+        """Bottleneck of its calls, and what a cache and batches are expected to save."""
+        found = [f"{each.binds} ({name})" for name, each in self.demands.items() if each.binds]
+        cached = sum(each.cached_tokens for each in self.demands.values())
+        saved = sum(each.saved_usd for each in self.demands.values())
+        found += [f"{cached:,} tokens in cached"] if cached else []
+        return ", ".join([*found, *([f"batches save ${saved:,.2f}"] if saved else [])])
 
 
 def plan(resolved: Resolved) -> list[PlannedStep]:
@@ -81,7 +81,7 @@ def plan(resolved: Resolved) -> list[PlannedStep]:
         else:
             estimate = _as_served(step, _estimate(resolved, step, estimates))
             estimate = _with_local_time(step, estimate, estimates)
-            demands = _demands(step, estimate)
+            demands = _demands(step, estimate, resolved.root)
             line = PlannedStep(
                 step=step,
                 is_made=False,
@@ -185,7 +185,7 @@ def _size(folder: RecipeStep | Source | Chosen, known: Mapping[str, Estimate]) -
     return shape.parameters if shape else 0
 
 
-def _demands(step: RecipeStep, estimate: Estimate) -> dict[str, Demand]:
+def _demands(step: RecipeStep, estimate: Estimate, root: Path) -> dict[str, Demand]:
     found: dict[str, Demand] = {}
     asked = models(step)
     for name, calls in estimate.calls.items():
@@ -194,7 +194,9 @@ def _demands(step: RecipeStep, estimate: Estimate) -> dict[str, Demand]:
             label = use.config.label
             if label in found:
                 label = f"{label} as {name}"
-            found[label] = use.service.plan(calls)
+            earlier = left_state(root, ModelUse(use.config).digest)
+            share = earlier.cached_tokens / max(1, earlier.prompt_tokens)
+            found[label] = use.service.plan(calls, share)
     return found
 
 

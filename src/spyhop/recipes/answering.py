@@ -10,7 +10,7 @@ from spyhop.collect.messages import MessagesConfig, read_prompts
 from spyhop.collect.shapes import Shape
 from spyhop.recipe.graph import Recipe, Source
 from spyhop.recipes.inputs import served
-from spyhop.report.rows import RowsPageConfig, rows_page
+from spyhop.report import ReportConfig, page
 from spyhop.schema import Config
 from spyhop.settings import InputPath
 from spyhop.store import Artifact
@@ -48,7 +48,7 @@ def answering(config: AnsweringConfig, name: str = "answer") -> Recipe:
     )
     output = ExportConfig(format=config.format, num_samples=config.answers.num_samples)
     r.add(EXPORT, export, output, file=file, prompts=prompts, answers=answers)
-    r.add("report", rows_page, RowsPageConfig(title=r.name), answers={"answers": answers})
+    r.add("report", page, ReportConfig(title=r.name), answers={"answers": answers})
     return r
 
 

@@ -8,7 +8,7 @@ from spyhop.augment.read_segments import ReadSegmentsConfig, read_segments
 from spyhop.collect.pair_files import PAIRS, PairsFileConfig, write_pairs
 from spyhop.recipe.graph import Recipe, Source
 from spyhop.recipes.inputs import served
-from spyhop.report.rows import RowsPageConfig, rows_page
+from spyhop.report import ReportConfig, page
 from spyhop.schema import Config
 from spyhop.settings import InputPath
 from spyhop.store import Artifact
@@ -37,7 +37,7 @@ def backtranslating(config: BacktranslatingConfig, name: str = "backtranslate") 
     model = served(config.model)
     made = r.add(WRITTEN, backtranslate, config.backtranslate, segments=given, model=model)
     r.add(FILE, write_pairs, PairsFileConfig(), pairs=made)
-    r.add("report", rows_page, RowsPageConfig(title=r.name), pairs={"pairs": made})
+    r.add("report", page, ReportConfig(title=r.name), pairs={"pairs": made})
     return r
 
 

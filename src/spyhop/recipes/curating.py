@@ -33,7 +33,7 @@ from spyhop.curate import (
 )
 from spyhop.recipe.graph import Recipe, Ref, Source
 from spyhop.recipes.inputs import served
-from spyhop.report.rows import RowsPageConfig, rows_page
+from spyhop.report import ReportConfig, page
 from spyhop.schema import Config, Finding
 from spyhop.settings import InputPath
 from spyhop.store import Artifact
@@ -90,8 +90,8 @@ def curating(config: CuratingConfig, name: str = "curate") -> Recipe:
     passed = r.add(GATE, gate, with_threshold(config.gate, config.keep), rated=rated, **people)
     kept = r.add(KEPT, keep, config.keep, rated=rated, gate=passed)
     r.add(FILE, write_pairs, PairsFileConfig(), pairs=kept)
-    page = RowsPageConfig(title=r.name)
-    r.add("report", rows_page, page, pairs={"rated": rated, "kept": kept}, gate=passed)
+    shown = ReportConfig(title=r.name)
+    r.add("report", page, shown, pairs={"rated": rated, "kept": kept}, gate=passed)
     return r
 
 

@@ -22,7 +22,7 @@ from spyhop.models import Sampling
 from spyhop.models.local import FORMAT_FILE
 from spyhop.recipe.graph import Recipe, Ref, Source, Use
 from spyhop.recipes.inputs import DataPlace, Placed, Suite, add_items, placed, served
-from spyhop.report.evaluation import EvaluationPageConfig, evaluation_page
+from spyhop.report import ReportConfig, page
 from spyhop.schema import Config, RecipeError
 from spyhop.settings import InputPath
 from spyhop.store import Artifact
@@ -111,10 +111,10 @@ def evaluating(config: EvaluatingConfig, name: str = "eval") -> Recipe:
         look = ContaminationRateConfig()
         further["shared"] = r.add("shared", check_contamination, look, items=items, answers=rows)
     hidden = tuple(suite.task.name for suite in suites if suite.task.hidden)
-    page = EvaluationPageConfig(
+    shown = ReportConfig(
         title=r.name, hidden=hidden, show_texts=config.show_texts, notes=_format_notes(models)
     )
-    r.add("report", evaluation_page, page, items=items, scores=scores, **further)
+    r.add("report", page, shown, items=items, scores=scores, **further)
     return r
 
 

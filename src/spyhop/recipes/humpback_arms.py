@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from spyhop.augment import ForwardConfig, format_pairs
+from spyhop.augment import ForwardConfig, backtranslate, format_pairs
 from spyhop.collect import read_seeds
 from spyhop.curate import (
     A4,
@@ -27,6 +27,7 @@ from spyhop.train import TuneConfig, tune
 
 GRADES: dict[str, float | None] = {"no curation": None, "A4": A4, "A5": A5}
 """Rows of the table of quality against quantity, with the score that a pair must have."""
+TRIPS = ("round-trip", "round-trip-base")
 MAIN = "main"
 """The recipe's own student, among those of other sizes."""
 
@@ -79,13 +80,22 @@ def add_report(
         asked_under=config.asked_under,
     )
     student = Use(Local(name=STUDENT), rounds.models["m0"])
-    trip = r.add("round-trip", round_trip, RoundTripConfig(), pairs=data.augmented, model=student)
+    augmented: dict[str, Ref] = {"all augmented": data.augmented}
+    if "backward" in config.ablate:
+        base, segments = Use(Local(name="base"), data.base), list(data.segments.values())[-1]
+        augmented["base asked directly"] = r.add(
+            "augmented-base", backtranslate, config.backtranslate, segments=segments, model=base
+        )
+    trips: dict[str, Ref] = {
+        name: r.add(trip, round_trip, RoundTripConfig(), pairs=each, model=student)
+        for (name, each), trip in zip(augmented.items(), TRIPS, strict=False)
+    }
     r.add(
         "report",
         humpback_page,
         page,
         seeds=data.seeds,
-        augmented=data.augmented,
+        augmented=augmented,
         rated=rounds.rated,
         gates=rounds.gates,
         kept=rounds.kept,
@@ -96,7 +106,8 @@ def add_report(
         graded=arms.graded,
         steps=data.segments,
         audits=audits,
-        trip=trip,
+        trips=trips,
+        **data.declared,
     )
 
 

@@ -17,7 +17,7 @@ from spyhop.curate import (
     RateConfig,
     check_repeats,
 )
-from spyhop.evaluate import MeasureConfig
+from spyhop.evaluate import MeasureConfig, SealConfig
 from spyhop.recipe.promote import PromoteConfig
 from spyhop.recipes.inputs import AuditJudge, Student, Suite, check_judged
 from spyhop.recipes.mixture import Collection, Place
@@ -27,9 +27,10 @@ from spyhop.text.contamination import ContaminationConfig
 from spyhop.text.overlap import NearConfig
 from spyhop.train import TuneConfig
 
-Ablation = Literal["quality", "sources", "messages", "scaling"]
-"""Curated and uncurated pairs of growing number, at every student's size; seeds alone, web pairs
-alone and both; the tagging system messages; scaling coefficients of data sets."""
+Ablation = Literal["backward", "quality", "sources", "messages", "scaling"]
+"""The untrained base in place of the backward model, asked in the same words; curated and uncurated
+pairs of growing number, at every student's size; seeds alone, web pairs alone and both; the tagging
+system messages; scaling coefficients of data sets."""
 
 
 class Point(Config):
@@ -145,6 +146,7 @@ class HumpbackConfig(Config):
     suites: tuple[Suite, ...] = ()
     measure: MeasureConfig = MeasureConfig()
     """An empty system message is both tagging messages joined, as in the paper."""
+    sealed: SealConfig | None = None
     judge: AuditJudge = None
     ablate: tuple[Ablation, ...] = ()
     """Further students, as `--ablate` names them."""

@@ -22,6 +22,7 @@ from spyhop.evaluate import HeldOutConfig, measure, score_held_out
 from spyhop.models import Local
 from spyhop.recipe.graph import Chosen, Recipe, RecipeStep, Ref, Source, Use
 from spyhop.recipe.promote import promote
+from spyhop.recipes.evaluating import add_seal
 from spyhop.recipes.humpback_config import HumpbackConfig
 from spyhop.recipes.inputs import add_base, add_items, placed, served
 from spyhop.recipes.mixture import add_folder
@@ -50,6 +51,8 @@ class Data:
     backward: RecipeStep
     augmented: RecipeStep
     labels: RecipeStep | None
+    declared: dict[str, Ref]
+    """Declaration that scores follow, if any, as the input `sealed`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +124,9 @@ def add_data(r: Recipe, config: HumpbackConfig) -> Data:
         words = r.add("labels", read_labels, config.read_labels, folder=folder, pairs=augmented)
     if config.rate.by == "judge" and needs_repeats(config.gate, config.keep):
         r.add("enough", check_pair_count, config.gate, pairs=augmented)
-    return Data(items, seed_pairs, held_out, base, segments, backward, augmented, words)
+    models = [f"m{n}" for n in range(config.rounds + 1)]
+    declared = add_seal(r, config.sealed, config.measure, placed(config.suites), items, models)
+    return Data(items, seed_pairs, held_out, base, segments, backward, augmented, words, declared)
 
 
 def add_rounds(r: Recipe, config: HumpbackConfig, data: Data) -> Rounds:
@@ -182,7 +187,9 @@ def add_scores(
     asked = asked.for_tasks(suite.task for suite in placed(config.suites))
     accuracy = held_out = None
     if data.items:
-        accuracy = r.add(f"scores-{name}", measure, asked, items=data.items, model=use)
+        accuracy = r.add(
+            f"scores-{name}", measure, asked, items=data.items, model=use, **data.declared
+        )
     if data.held_out is not None:
         settings, rows = HeldOutConfig(system_message=under), {"held out": data.held_out}
         held_out = r.add(f"held-out-{name}", score_held_out, settings, answers=rows, model=use)

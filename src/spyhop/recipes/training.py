@@ -14,7 +14,7 @@ from spyhop.models import Local
 from spyhop.recipe.graph import Recipe, RecipeStep, Ref, Source, Use
 from spyhop.recipes.evaluating import add_scores
 from spyhop.recipes.inputs import Suite, add_items, placed, served
-from spyhop.report.training import TrainingPageConfig, training_page
+from spyhop.report import ReportConfig, page
 from spyhop.schema import Config
 from spyhop.settings import InputPath
 from spyhop.store import Artifact
@@ -122,8 +122,9 @@ def training(config: TrainingConfig, name: str = "train") -> Recipe:
     own = {"scores": scores[STUDENT]} if suites else {}
     r.add(MODEL, release, given, model=model, base=base, answers=answers, **found, **own)
     hidden = tuple(suite.task.name for suite in suites if suite.task.hidden)
-    page = TrainingPageConfig(title=r.name, hidden=hidden)
-    r.add("report", training_page, page, answers=answers, students=students, **found, **measured)
+    shown = ReportConfig(title=r.name, hidden=hidden)
+    probes = {r.name: found["probe"]} if found else {}
+    r.add("report", page, shown, answers=answers, students=students, probes=probes, **measured)
     return r
 
 

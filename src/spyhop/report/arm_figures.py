@@ -119,7 +119,7 @@ class Experiment:
         if len(found) > 1:
             limits.append(seed_interval(grid.mean(axis=1).tolist()))
         low, high = min(each.low for each in limits), max(each.high for each in limits)
-        interval = Interval(value=value, low=max(0.0, low), high=min(1.0, high), level=0.95)
+        interval = Interval(value=value, low=max(0.0, low), high=min(1.0, high))
         tokens, seconds = np.mean([(each.tokens, each.seconds) for each in found], axis=0)
         return Cell(found[0].run, family, ALL, grid.size, interval, round(tokens), float(seconds))
 

@@ -30,7 +30,7 @@ from spyhop.report.curation import (
     read_curated,
 )
 from spyhop.report.html import RESULTS, ReportSection, percent, percent_interval, write_page
-from spyhop.report.sections import data_section, mask_section, samples_section, training_section
+from spyhop.report.sections import data_section, mask_section, rows_section, training_section
 from spyhop.schema import Config, Score
 from spyhop.stage import FOLDER, Context, Estimate, stage
 from spyhop.statistics import Interval, seed_interval, wilson
@@ -114,7 +114,7 @@ def arms_page(
     one = {kind: next(iter(group.values())) for kind, group in groups.items() if group}
     sections += [
         training_section(finals),
-        samples_section(answers),
+        rows_section(answers),
         mask_section(next(iter(students.values()))),
         data_section(
             answers=answers,
@@ -379,8 +379,7 @@ def comparison_lines(comparisons: Path) -> list[str]:
     lines = []
     for row in json.loads(comparisons.read_text()):
         if row["family"] == ALL:
-            limits = {name: row[name] for name in ("low", "high")}
-            found = Interval(value=row["difference"], level=0.95, **limits)
+            found = Interval(row["difference"], row["low"], row["high"])
             arms = f"{row['setting']}: {row['second']} against {row['first']}"
             lines.append(f"{arms}: {points(found)} points ({verdict(found)})")
     return lines

@@ -7,7 +7,7 @@ from spyhop.report.audit import audit_section
 from spyhop.report.html import RESULTS, ReportSection, write_page
 from spyhop.report.humpback_figures import Measure, StudentRun, seen_by
 from spyhop.report.humpback_tables import levels, paired_table, results_of
-from spyhop.report.sections import data_section, mask_section, samples_section, training_section
+from spyhop.report.sections import data_section, mask_section, rows_section, training_section
 from spyhop.schema import Answer, Config
 from spyhop.stage import FOLDER, Context, Estimate, stage
 from spyhop.store import Artifact
@@ -71,7 +71,7 @@ def combined_page(
         compared,
         *([audit_section(audits)] if accuracy else []),
         _checks_section(sets[COMBINED]),
-        samples_section(sets[COMBINED]),
+        rows_section(sets[COMBINED]),
         mask_section(students[COMBINED]),
         training_section({name: [each] for name, each in students.items()}),
         data_section(answers=answers, students=students),

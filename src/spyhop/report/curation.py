@@ -111,10 +111,10 @@ def over_runs(curated: Sequence[Curated]) -> Kinds:
 def over_seeds(values: Sequence[float]) -> Interval:
     """Return the mean of one share per seed with its t-interval; a point with a single seed."""
     if len(values) < 2:
-        return Interval(value=values[0], low=values[0], high=values[0], level=0.95)
+        return Interval(value=values[0], low=values[0], high=values[0])
     found = seed_interval(values)
     low, high = max(0.0, found.low), min(1.0, found.high)
-    return Interval(value=found.value, low=low, high=high, level=found.level)
+    return Interval(value=found.value, low=low, high=high)
 
 
 def rounds_of(curated: Sequence[Curated]) -> dict[int, list[Curated]]:

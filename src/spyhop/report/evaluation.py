@@ -27,13 +27,9 @@ from spyhop.evaluate.published import published
 from spyhop.evaluate.rates import ALL
 from spyhop.report.charts import Values, radar, spans
 from spyhop.report.comparison import MOST_BARS, differences_table, draw_differences
-from spyhop.report.contamination import contamination_section, seen_items
-from spyhop.report.html import ReportSection, Table, cell, percent, percent_interval, write_page
-from spyhop.report.items import items_section
-from spyhop.report.safety import overlap_sections, safety_sections, spread_section
+from spyhop.report.html import ReportSection, Table, cell, percent, percent_interval
 from spyhop.report.suite_texts import add_disagreements, add_first_prompt, disagreeing
-from spyhop.schema import Config, Item
-from spyhop.stage import FOLDER, Context, Estimate, stage
+from spyhop.schema import Item
 from spyhop.store import Artifact
 
 CAPTION = (
@@ -48,62 +44,6 @@ AGAINST_GUESSING = {
     "below": "below guessing",
     "near": "not shown to differ from guessing",
 }
-
-
-class EvaluationPageConfig(Config):
-    """Title of the page."""
-
-    title: str
-    hidden: tuple[str, ...] = ()
-    """Suites whose texts stay off the page."""
-    show_texts: bool = False
-    """Whether the page has some of their texts, behind a line to open."""
-    notes: tuple[str, ...] = ()
-    """Sentences on how the models were asked."""
-
-
-@stage(
-    version=3, writes=FOLDER, shows_names=True, plan=lambda config, **inputs: Estimate(seconds=3)
-)
-def evaluation_page(
-    ctx: Context,
-    config: EvaluationPageConfig,
-    *,
-    items: Mapping[str, Artifact],
-    scores: Mapping[str, Artifact],
-    sampled: Mapping[str, Artifact] | None = None,
-    swept: Mapping[str, Artifact] | None = None,
-    shared: Artifact | None = None,
-    sealed: Artifact | None = None,
-    support: Mapping[str, Artifact] | None = None,
-) -> None:
-    """Write `report.html`; differences are to the first model.
-
-    Args:
-        ctx: As for every stage.
-        config: The title.
-        items: The items that were asked.
-        scores: Answers to the items, by the name of the model.
-        sampled: Several samples of each answer, by the name of the model.
-        swept: Answers under system messages, by `model.message`.
-        shared: What the training rows contain of the items.
-        sealed: The declaration that the scores were made under.
-        support: Checked sentences of responses, by the name of the model.
-    """
-    seen = None if shared is None else seen_items(list(shared.rows(ItemOverlap)))
-    sections = [
-        *scores_sections(scores, items, config.hidden, seen, sealed, config.notes),
-        *([samples_section(sampled, seen)] if sampled else []),
-        *([sweep_section(swept)] if swept else []),
-        *([spread_section(sampled or {}, swept or {})] if sampled or swept else []),
-        *overlap_sections(scores),
-        *safety_sections(scores, support or {}, is_shown=config.show_texts),
-        *([contamination_section(seen)] if seen is not None else []),
-        *published_section(list(items)),
-        items_section(ctx.out, items, scores, config.hidden),
-    ]
-    lead = "Every figure below comes from the run's own rows, which are in the files beside it."
-    write_page(ctx.out, config.title, lead, sections, items, scores, sampled or {}, swept or {})
 
 
 def scores_sections(

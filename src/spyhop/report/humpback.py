@@ -9,7 +9,7 @@ from typing import Any
 
 from spyhop.curate import A4, A5
 from spyhop.curate.rate import rounded
-from spyhop.evaluate import chance_sentence, task_scores
+from spyhop.evaluate import chance_sentence, seal_state, task_scores
 from spyhop.report.audit import audit_section
 from spyhop.report.html import RESULTS, ReportSection, write_page
 from spyhop.report.humpback_figures import (
@@ -22,6 +22,7 @@ from spyhop.report.humpback_figures import (
     seen_by,
 )
 from spyhop.report.humpback_tables import TITLES, levels, results_of
+from spyhop.report.page import finding_row
 from spyhop.report.sections import data_section, dropped_rows, training_section
 from spyhop.schema import Config, Finding, Pair, Score
 from spyhop.stage import FOLDER, Context, Estimate, stage
@@ -41,10 +42,6 @@ PAPER = {
 }
 """Rows, characters of instructions and of responses (Table 2)."""
 THEIRS = ("paper: pairs", "paper: instruction", "paper: response")
-RULES = (
-    "by spyhop's own rules and not by a parser (extra [parser]): compare the sets with each other, "
-    "not with published figures"
-)
 PAPER_READ = {"seeds": "8", "all augmented": "13"}
 """Percent of instructions with a root verb and a direct object, found by a parser."""
 
@@ -63,14 +60,14 @@ class HumpbackPageConfig(Config):
 
 
 @stage(
-    version=6, writes=FOLDER, shows_names=True, plan=lambda config, **inputs: Estimate(seconds=8)
+    version=7, writes=FOLDER, shows_names=True, plan=lambda config, **inputs: Estimate(seconds=8)
 )
 def humpback_page(
     ctx: Context,
     config: HumpbackPageConfig,
     *,
     seeds: Artifact,
-    augmented: Artifact,
+    augmented: Mapping[str, Artifact],
     rated: Mapping[str, Artifact],
     gates: Mapping[str, Artifact],
     kept: Mapping[str, Artifact],
@@ -81,7 +78,8 @@ def humpback_page(
     graded: Mapping[str, Artifact],
     steps: Mapping[str, Artifact],
     audits: Mapping[str, Artifact],
-    trip: Artifact,
+    trips: Mapping[str, Artifact],
+    sealed: Artifact | None = None,
 ) -> None:
     """Write `report.html` and `results.json`: every table of the paper that the run can fill.
 
@@ -97,14 +95,14 @@ def humpback_page(
         pair_set("kept", kept[last].rows(Pair)),
         pair_set("A5", of_score(rated[last], A5)),
         pair_set("A4", of_score(rated[last], A4)),
-        pair_set("all augmented", augmented.rows(Pair)),
+        *(pair_set(name, each.rows(Pair)) for name, each in augmented.items()),
     ]
     found = {name: list(each.rows(Finding)) for name, each in gates.items()}
     rounds = {name: each for name, each in seen.items() if each.run.table == "rounds"}
     sections = [
         _rounds_section(config.asked_under, rounds, measures, students, rated, kept, chosen),
         _gate_section(found, rated),
-        _assumptions_section(rated, trip),
+        _assumptions_section(rated, trips),
         _data_section(sets),
         _diversity_section(sets),
     ]
@@ -117,8 +115,9 @@ def humpback_page(
                     f"{BEST_STUDENT[name]} the best student, {_best(rounds, chosen)}."
                 )
     if accuracy:
+        sections[0].text(f"Tests: {seal_state(accuracy, sealed).text}.")
         sections.append(audit_section(audits))
-    pairs = {"seeds": seeds, "augmented": augmented}
+    pairs = {"seeds": seeds, **augmented}
     sections += [
         _pairs_section(rated[last]),
         _segments_section(steps),
@@ -208,20 +207,16 @@ def _gate_section(
         rows.append({**round_, **shares, "missing %": missing / num})
     section.rows(rows)
     section.rows(
-        {
-            "round": _round(name),
-            "finding": each.id.replace("_", " "),
-            "": "passed" if each.is_passed else "FAILED",
-            "rows": each.num_rows,
-            "in words": each.text,
-        }
+        {"round": _round(name), **finding_row(each)}
         for name, some in found.items()
         for each in some
     )
     return section
 
 
-def _assumptions_section(rated: Mapping[str, Artifact], trip: Artifact) -> ReportSection:
+def _assumptions_section(
+    rated: Mapping[str, Artifact], trips: Mapping[str, Artifact]
+) -> ReportSection:
     section = ReportSection(
         "The paper's two assumptions",
         "Some web texts are good answers to an instruction, and the instruction can be written. "
@@ -235,11 +230,12 @@ def _assumptions_section(rated: Mapping[str, Artifact], trip: Artifact) -> Repor
         ]
         for name, artifact in rated.items()
     }
-    picks = [row for row in trip.rows(Score) if row.error is None]
-    chance = sum(row.chance for row in picks) / max(1, len(picks))
-    for by, metric in (("gain", "acc_mutual_info"), ("sum", "acc")):
-        name = f"own text picked by the {by} of log-probabilities"
-        shares[name] = [(row.metrics[metric] > 0, row.passage) for row in picks]
+    for writer, trip in trips.items():
+        picks = [row for row in trip.rows(Score) if row.error is None]
+        chance = sum(row.chance for row in picks) / max(1, len(picks))
+        for by, metric in (("gain", "acc_mutual_info"), ("sum", "acc")):
+            name = f"own text picked by the {by} of log-probabilities, {writer}"
+            shares[name] = [(row.metrics[metric] > 0, row.passage) for row in picks]
     section.rows(
         {
             "": name,
@@ -278,12 +274,14 @@ def _data_section(sets: Sequence[PairSet]) -> ReportSection:
 
 def _diversity_section(sets: Sequence[PairSet]) -> ReportSection:
     readers = ", ".join(sorted({each.asked.reader for each in sets} - {""}))
-    by = f"read by {readers}" if readers else RULES
     section = ReportSection(
         "What the instructions ask for",
-        f"The verb of an instruction and the noun that is its object, {by}. Distinct "
+        f"The verb of an instruction and the noun that is its object, read by {readers}. Distinct "
         "pairs are those to be expected in draws of equal size.",
     )
+    if not readers:
+        section.text("No parser is installed: pip install 'spyhop[parser]' reads verbs and nouns.")
+        return section
     least = min((each.asked.num_read for each in sets if each.asked.num_read), default=0)
     section.rows(
         {
@@ -357,7 +355,7 @@ def _plain(each: PairSet) -> dict[str, Any]:
         "pairs": each.num_pairs,
         "instruction_chars": [each.instructions.mean, each.instructions.sd],
         "response_chars": [each.responses.mean, each.responses.sd],
-        "verb_noun_reader": each.asked.reader or "rules",
+        "verb_noun_reader": each.asked.reader,
         "verb_noun_read": each.asked.num_read,
         "verb_noun_distinct": len(each.asked.pairs),
         "verb_noun_entropy_bits": each.asked.entropy_bits,

@@ -135,13 +135,10 @@ def scaling_section(seen: Seen, measures: Measures) -> ReportSection:
                 rows.append({**row, "α": "too few points, or equal scores"})
                 continue
             alpha = found.alpha
-            has_interval = alpha.high > alpha.low  # none where all scores are equal
-            ends = f"{alpha.low:+.3f} to {alpha.high:+.3f}"
             rows.append({
                 **row, "α": f"{alpha.value:+.3f}",
-                "95 % interval": ends if has_interval else "n/a",
-                "C": f"{found.constant:.3f}",
-                "of more rows": verdict(alpha) if has_interval else "n/a",
+                "95 % interval": f"{alpha.low:+.3f} to {alpha.high:+.3f}",
+                "C": f"{found.constant:.3f}", "of more rows": verdict(alpha),
             })  # fmt: skip
         section.rows(rows, f"w: {AXES[measure]}.")
         if test := slopes_of(seen, measure):
@@ -197,8 +194,6 @@ def results_of(seen: Seen, measures: Measures) -> list[dict[str, Any]]:
         for kind, fit in fits(scaled, measure).items():
             if fit is not None:
                 alpha = {end: getattr(fit.alpha, end) for end in ends}
-                if fit.alpha.low == fit.alpha.high:
-                    alpha |= {"low": None, "high": None}
                 lines.append({"table": "alpha", "kind": kind, "measure": measure, **alpha})
     return lines
 

@@ -6,7 +6,6 @@ Also writes `results.json`, a row for each figure, and `verdicts.jsonl`.
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from itertools import islice
 
 from markupsafe import Markup
@@ -91,7 +90,7 @@ def judge_page(
         people = list(labels.rows(Verdict))
         for name in dict.fromkeys(row.judge for row in rows):
             found += check_judge([r for r in rows if r.judge == name], people, responses, texts)
-    (ctx.out / RESULTS).write_text(json.dumps([asdict(each) for each in found], indent=1))
+    (ctx.out / RESULTS).write_text(json.dumps([each._asdict() for each in found], indent=1))
     with (ctx.out / VERDICTS).open("w", encoding="utf-8") as file:
         file.writelines(f"{row.model_dump_json()}\n" for row in rows)
     parts: dict[str, list[Figure]] = {title: [] for title in SECTIONS}

@@ -2,98 +2,207 @@
 
 import json
 from collections.abc import Mapping
+from itertools import islice
 from typing import Any
+
+from pydantic import Field
 
 from spyhop.evaluate import ItemOverlap, TaskScores, task_scores
 from spyhop.report.audit import audit_section
 from spyhop.report.contamination import contamination_section, seen_items
 from spyhop.report.cost import cost_section
 from spyhop.report.data_figures import messages_section, mixture_section
-from spyhop.report.evaluation import scores_sections
-from spyhop.report.html import RESULTS, write_page
+from spyhop.report.evaluation import (
+    published_section,
+    samples_section,
+    scores_sections,
+    sweep_section,
+)
+from spyhop.report.html import RESULTS, ReportSection, write_page
 from spyhop.report.items import items_section
 from spyhop.report.probe_figures import probe_section
-from spyhop.report.rows import checks_section
-from spyhop.report.sections import (
-    data_section,
-    mask_section,
-    samples_section,
-    training_section,
-)
-from spyhop.schema import Config
+from spyhop.report.safety import overlap_sections, safety_sections, spread_section
+from spyhop.report.sections import data_section, mask_section, rows_section, training_section
+from spyhop.schema import Config, Finding, Pair
 from spyhop.stage import FOLDER, Context, Estimate, stage
 from spyhop.store import Artifact
 
+NUM_PAIRS = 3
+"""Pairs shown of each kind."""
+NUM_DROPPED = 3
+"""Dropped rows shown of each reason."""
+SHOWN_CHARS = 1000
+CHECKS = ("ending", "outcome", "right", "retried", "tell", "answers", "gold", "score", "missing")
+"""Kinds of counts that describe the results of calls."""
+LEAD = "Every figure below comes from the run's own rows."
+
 
 class ReportConfig(Config):
-    """Title of a report."""
+    """Title of a report, and what it shows."""
 
     title: str
-    phases: dict[str, tuple[str, ...]]
-    """Names of each student's training phases among `students`, in order."""
+    phases: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    """Names of each student's training phases among `students`, in order; the first student is
+    compared with the other models. Default: all of them are phases of one training."""
+    hidden: tuple[str, ...] = ()
+    """Suites whose texts stay off the page."""
+    show_texts: bool = False
+    """Whether the page has some of their texts, behind a line to open."""
+    notes: tuple[str, ...] = ()
+    """Sentences on how the models were asked."""
 
 
 @stage(
-    version=8, writes=FOLDER, shows_names=True, plan=lambda config, **inputs: Estimate(seconds=5)
+    version=9, writes=FOLDER, shows_names=True, plan=lambda config, **inputs: Estimate(seconds=5)
 )
 def page(
     ctx: Context,
     config: ReportConfig,
     *,
-    answers: Mapping[str, Artifact],
-    students: Mapping[str, Artifact],
-    scores: Mapping[str, Artifact],
-    items: Mapping[str, Artifact] | None = None,
-    data: Mapping[str, Artifact] | None = None,
-    shared: Artifact | None = None,
+    answers: Mapping[str, Artifact] | None = None,
+    pairs: Mapping[str, Artifact] | None = None,
+    gate: Artifact | None = None,
+    students: Mapping[str, Artifact] | None = None,
     probes: Mapping[str, Artifact] | None = None,
-    audits: Mapping[str, Artifact] | None = None,
+    data: Mapping[str, Artifact] | None = None,
+    items: Mapping[str, Artifact] | None = None,
+    scores: Mapping[str, Artifact] | None = None,
+    sampled: Mapping[str, Artifact] | None = None,
+    swept: Mapping[str, Artifact] | None = None,
+    support: Mapping[str, Artifact] | None = None,
+    shared: Artifact | None = None,
     sealed: Artifact | None = None,
+    audits: Mapping[str, Artifact] | None = None,
 ) -> None:
-    """Write the page and the results of one run.
+    """Write the page of whatever a run made: a section for each input that it has.
 
     Args:
         ctx: As for every stage.
         config: The title.
         answers: Training rows, by the model or person that wrote them.
-        students: Trained models by phase; the first student is compared with the others.
-        scores: Answers to the items, by the name of the model.
-        items: The items that were asked.
-        data: The steps from readers to queries.
-        shared: What the answers contain of the items.
+        pairs: Pairs of instruction and response.
+        gate: Findings about the ratings of the pairs.
+        students: Trained models by phase.
         probes: Probes by the student's name.
-        audits: Imitation audits of the student, by the judge.
+        data: The steps from readers to queries.
+        items: The items that were asked.
+        scores: Answers to the items, by the name of the model; differences are to the first one.
+        sampled: Several samples of each answer, by the name of the model.
+        swept: Answers under system messages, by `model.message`.
+        support: Checked sentences of responses, by the name of the model.
+        shared: What the training rows contain of the items.
         sealed: The declaration that the scores were made under.
+        audits: Imitation audits of the student, by the judge.
     """
+    answers, pairs, students, scores = answers or {}, pairs or {}, students or {}, scores or {}
+    items, sampled, swept = items or {}, sampled or {}, swept or {}
     seen = None if shared is None else seen_items(list(shared.rows(ItemOverlap)))
-    sections = []
+    phases = config.phases or ({config.title: tuple(students)} if students else {})
+    made = {**answers, **pairs}
+    sections: list[ReportSection] = []
     if scores:
         student = next((name for name in config.phases if name in scores), "")
-        sections += scores_sections(scores, items or {}, seen=seen, sealed=sealed, student=student)
-    if scores and items:
-        sections.append(items_section(ctx.out, items, scores))
-        sections.append(audit_section(audits))
-    if seen is not None:
-        sections.append(contamination_section(seen))
-    sections += [
-        training_section(
-            {name: [students[each] for each in phases] for name, phases in config.phases.items()}
-        ),
-        *([probe_section(probes)] if probes else []),
-        *([mixture_section(data)] if data else []),
-        cost_section(answers=answers, scores=scores),
-        checks_section(answers),
-        messages_section(answers),
-        samples_section(answers),
-        mask_section(students[next(iter(config.phases.values()))[-1]]),
-        data_section(answers=answers, students=students, scores=scores),
-    ]
-    lead = "From answers to a measured student. Every figure below comes from the run's own rows."
-    write_page(ctx.out, config.title, lead, sections, answers, students, scores)
-    results = [
-        _result(each) for name, own in scores.items() for each in task_scores(name, own, seen)
-    ]
-    (ctx.out / RESULTS).write_text(json.dumps(results, indent=1))
+        sections += scores_sections(
+            scores, items, config.hidden, seen, sealed, config.notes, student
+        )
+        sections += [samples_section(sampled, seen)] if sampled else []
+        sections += [sweep_section(swept)] if swept else []
+        sections += [spread_section(sampled, swept)] if sampled or swept else []
+        sections += overlap_sections(scores)
+        sections += safety_sections(scores, support or {}, is_shown=config.show_texts)
+        sections += published_section(list(items))
+        sections += [items_section(ctx.out, items, scores, config.hidden)] if items else []
+        sections += [audit_section(audits)] if items and config.phases else []
+    sections += [contamination_section(seen)] if seen is not None else []
+    if phases:
+        trained = {name: [students[each] for each in some] for name, some in phases.items()}
+        sections.append(training_section(trained))
+    sections += [probe_section(probes)] if probes else []
+    sections += [mixture_section(data)] if data else []
+    if made:
+        sections += [
+            cost_section(answers=answers, pairs=pairs, scores=scores),
+            checks_section(made),
+        ]
+    sections += [_gate_section(gate)] if gate is not None else []
+    sections += [messages_section(answers), rows_section(answers)] if answers else []
+    sections += [_pairs_section(pairs)] if pairs else []
+    if any(each.record.dropped for each in made.values()) and not students:
+        sections.append(_dropped_section(made))
+    if phases:
+        sections.append(mask_section(students[next(iter(phases.values()))[-1]]))
+    groups = {"answers": answers, "pairs": pairs, "students": students, "scores": scores}
+    sections.append(data_section(**groups))
+    lead = ", ".join(f"{name}: {each.num_rows:,} rows" for name, each in pairs.items()) or LEAD
+    write_page(ctx.out, config.title, lead, sections, items, *groups.values(), sampled, swept)
+    if scores:
+        every = (each for name, own in scores.items() for each in task_scores(name, own, seen))
+        (ctx.out / RESULTS).write_text(json.dumps(list(map(_result, every)), indent=1))
+
+
+def checks_section(artifacts: Mapping[str, Artifact]) -> ReportSection:
+    """How calls ended, and what checks of their replies found."""
+    section = ReportSection("Outcomes", "How replies ended, and what the checks found.")
+    section.rows(
+        {"rows": name, "check": kind, "result": what.replace("_", " "), "number": num,
+         "% of the rows": num / max(1, artifact.num_rows)}
+        for name, artifact in artifacts.items()
+        for key, num in artifact.record.counts.items()
+        for kind, _, what in [key.partition("/")]
+        if kind in CHECKS and what
+    )  # fmt: skip
+    return section
+
+
+def _gate_section(gate: Artifact) -> ReportSection:
+    section = ReportSection("Gate", "Whether the ratings can be trusted.")
+    section.rows(map(finding_row, gate.rows(Finding)))
+    return section
+
+
+def finding_row(found: Finding) -> dict[str, Any]:
+    """Return a finding of a gate as cells by heading."""
+    return {
+        "finding": found.id.replace("_", " "),
+        "": "passed" if found.is_passed else "FAILED",
+        "rows": found.num_rows,
+        "in words": found.text,
+    }
+
+
+def _pairs_section(pairs: Mapping[str, Artifact]) -> ReportSection:
+    section = ReportSection("Pairs", f"The first {NUM_PAIRS} of each kind.")
+    for name, artifact in pairs.items():
+        for row in islice(artifact.rows(Pair), NUM_PAIRS):
+            score = "" if row.rating is None else f", score {row.rating.score}"
+            turns = [
+                {"role": "user", "content": _short(row.instruction)},
+                {"role": "assistant", "content": _short(row.response)},
+            ]
+            section.conversation(turns, f"{name}, pair {row.id}{score}, {row.origin}")
+    return section
+
+
+def _dropped_section(artifacts: Mapping[str, Artifact]) -> ReportSection:
+    section = ReportSection("Dropped rows", "Reasons with their numbers and first rows.")
+    rows = []
+    for name, artifact in artifacts.items():
+        shown: dict[str, list[str]] = {}
+        for reason, row in artifact.dropped():
+            examples = shown.setdefault(reason, [])
+            if len(examples) < NUM_DROPPED:
+                examples.append(_short(row))
+        rows += [
+            {"rows": name, "reason": reason, "number": num,
+             "examples": "\n".join(shown.get(reason, []))}
+            for reason, num in artifact.record.dropped.items()
+        ]  # fmt: skip
+    section.rows(rows)
+    return section
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= SHOWN_CHARS else f"{text[:SHOWN_CHARS]}..."
 
 
 def _result(score: TaskScores) -> dict[str, Any]:
@@ -114,7 +223,7 @@ def _result(score: TaskScores) -> dict[str, Any]:
 
 def _in_training(score: TaskScores, seen: Mapping[str, ItemOverlap]) -> dict[str, float | None]:
     """Return shares of items in the training rows, and the scores on the others."""
-    found, values = [seen[name] for name in score.ids], score.values.mean(axis=1)
+    found, values = [seen[name] for name in score.ids], score.means
     without_long = values[[not each.has_long for each in found]]
     clean = values[[not each.has_any for each in found]]
     return {

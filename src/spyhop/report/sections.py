@@ -14,7 +14,7 @@ from spyhop.train.cost import FEWEST_STEPS
 CURVE_POINTS = 200
 
 
-def samples_section(answers: Mapping[str, Artifact]) -> ReportSection:
+def rows_section(answers: Mapping[str, Artifact]) -> ReportSection:
     """One row for each system message, and the share of each message."""
     section = ReportSection(
         "Training rows", "One row for each system message, as the model reads it."

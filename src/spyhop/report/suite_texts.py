@@ -34,8 +34,7 @@ def disagreeing(first: TaskScores, second: TaskScores) -> tuple[Pairs, Pairs]:
 
     Those of the lowest ids, which are digests: a fixed random sample.
     """
-    own = {score.id: score for score in first.scores[:: first.num_samples]}
-    others = {score.id: score for score in second.scores[:: second.num_samples]}
+    own, others = ({score.id: score for score in each.firsts} for each in (first, second))
     pairs = {name: (own[name], others[name]) for name in sorted(own.keys() & others.keys())}
     better = ((name, pair) for name, pair in pairs.items() if pair[1].value > pair[0].value)
     worse = ((name, pair) for name, pair in pairs.items() if pair[1].value < pair[0].value)

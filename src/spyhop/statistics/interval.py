@@ -1,6 +1,6 @@
-"""Estimates with their intervals: over items, over seeds, over clusters of items."""
+"""Estimates with their 95 % intervals: over items, over seeds, over clusters of items."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,19 +11,32 @@ from spyhop.lazy import stats
 
 BOOTSTRAP_CELLS = 2_000_000
 """Item weights drawn at once, so that memory stays below some 50 MB."""
+LEVEL, TAIL = 0.95, 0.975
+"""Nominal coverage, and the quantile of its upper limit."""
+Floats = NDArray[np.float64]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Interval:
-    """An estimate with its confidence interval; `level` is the nominal coverage."""
+    """An estimate with its confidence interval."""
 
     value: float
     low: float
     high: float
-    level: float
+
+    @classmethod
+    def around(cls, value: float, half: float) -> "Interval":
+        """Return a symmetric interval."""
+        return cls(value, value - half, value + half)
+
+    @classmethod
+    def of_draws(cls, value: float, draws: Floats, stretch: float = 1.0) -> "Interval":
+        """Return the percentile interval of resamples, stretched about the value."""
+        low, high = np.quantile(draws, [1 - TAIL, TAIL])
+        return cls(value, *(value + float(end - value) * stretch for end in (low, high)))
 
 
-def wilson(correct: int, n: int, *, level: float = 0.95) -> Interval:
+def wilson(correct: int, n: int) -> Interval:
     """Return an accuracy with Wilson's score interval, over items.
 
     Sound for few items and for accuracies near 0 or 1, where the textbook interval is not.
@@ -31,22 +44,20 @@ def wilson(correct: int, n: int, *, level: float = 0.95) -> Interval:
     Source: Wilson (1927), JASA 22:209; without continuity correction.
     """
     check_count(correct, n)
-    limits = stats.binomtest(correct, n).proportion_ci(level, method="wilson")
-    return Interval(value=correct / n, low=float(limits.low), high=float(limits.high), level=level)
+    limits = stats.binomtest(correct, n).proportion_ci(LEVEL, method="wilson")
+    return Interval(correct / n, float(limits.low), float(limits.high))
 
 
-def seed_interval(values: Sequence[float], *, level: float = 0.95) -> Interval:
+def seed_interval(values: Sequence[float]) -> Interval:
     """Return the mean of one figure per seed with Student's t-interval, over seeds."""
     if len(values) < 2:
         raise ValueError(f"an interval over seeds needs two of them, got {len(values)}")
     same_shape(values, values, dimensions=1)
-    mean = float(np.mean(values))
     error = float(np.std(values, ddof=1)) / len(values) ** 0.5
-    half = float(stats.t.ppf((1 + level) / 2, len(values) - 1)) * error
-    return Interval(value=mean, low=mean - half, high=mean + half, level=level)
+    return Interval.around(float(np.mean(values)), t_quantile(len(values) - 1) * error)
 
 
-def macro_interval(groups: Sequence[Sequence[float]], *, level: float = 0.95) -> Interval:
+def macro_interval(groups: Sequence[Sequence[float]]) -> Interval:
     """Return the unweighted mean of groups' means, with a normal interval over their items.
 
     Each group is a stratum: only its own items vary. A group of one item counts with the largest
@@ -57,18 +68,11 @@ def macro_interval(groups: Sequence[Sequence[float]], *, level: float = 0.95) ->
     checked = [same_shape(group, group, dimensions=1)[0] for group in groups]
     variances = [float(x.var(ddof=1)) / len(x) if len(x) > 1 else 0.25 for x in checked]
     mean = float(np.mean([x.mean() for x in checked]))
-    error = sum(variances) ** 0.5 / len(checked)
-    half = float(stats.norm.ppf((1 + level) / 2)) * error
-    return Interval(value=mean, low=mean - half, high=mean + half, level=level)
+    return Interval.around(mean, z_quantile() * sum(variances) ** 0.5 / len(checked))
 
 
 def cluster_interval(
-    values: ArrayLike,
-    clusters: Sequence[Any],
-    *,
-    level: float = 0.95,
-    resamples: int = 2000,
-    seed: int = 0,
+    values: ArrayLike, clusters: Sequence[Any], *, resamples: int = 2000, seed: int = 0
 ) -> Interval:
     """Return the mean over items that come in clusters, such as questions about one passage.
 
@@ -77,13 +81,6 @@ def cluster_interval(
     there are, and the limits are stretched by t / z. Simulated with 25 clusters of 8 items, a
     nominal 95 % covered 94 %.
 
-    Args:
-        values: One value per item, (items,).
-        clusters: Name of each item's cluster; an item of its own is a cluster of one.
-        level: Nominal coverage.
-        resamples: Bootstrap draws.
-        seed: Of the draws; the same seed gives the same interval.
-
     Source: Cameron, Gelbach, Miller (2008), the pairs cluster bootstrap.
     """
     x, _ = same_shape(values, values, dimensions=1)
@@ -91,27 +88,43 @@ def cluster_interval(
     if index.shape != x.shape or (num := int(index.max()) + 1) < 2:
         raise ValueError(f"{len(clusters)} names for {len(x)} items; two clusters are needed")
     sums, sizes = np.bincount(index, weights=x), np.bincount(index).astype(float)
-    rng, draws = np.random.default_rng(seed), []
-    step = max(1, BOOTSTRAP_CELLS // num)
-    for start in range(0, resamples, step):
-        size = min(step, resamples - start)
-        weights = rng.multinomial(num - 1, np.full(num, 1 / num), size=size)
-        draws.append((weights @ sums) / (weights @ sizes))
-    low, high = np.quantile(np.concatenate(draws), [(1 - level) / 2, (1 + level) / 2])
-    quantile = (1 + level) / 2
-    stretch = float(stats.t.ppf(quantile, num - 1) / stats.norm.ppf(quantile))
-    mean = float(x.mean())
-    return Interval(
-        value=mean,
-        low=mean + float(low - mean) * stretch,
-        high=mean + float(high - mean) * stretch,
-        level=level,
+    draws = resampled(
+        num, lambda weights: (weights @ sums) / (weights @ sizes), resamples, seed, size=num - 1
     )
+    return Interval.of_draws(float(x.mean()), draws, t_quantile(num - 1) / z_quantile())
 
 
-def same_shape(
-    first: ArrayLike, second: ArrayLike, *, dimensions: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def resampled(
+    num: int,
+    statistic: Callable[[Floats], Floats],
+    resamples: int = 2000,
+    seed: int = 0,
+    size: int | None = None,
+) -> Floats:
+    """Return a statistic of resamples of `num` units, from their weights (resamples, units).
+
+    `size` units are drawn with replacement; default: as many as there are. The same seed gives the
+    same draws.
+    """
+    rng, draws, step = np.random.default_rng(seed), [], max(1, BOOTSTRAP_CELLS // num)
+    for start in range(0, resamples, step):
+        count = min(step, resamples - start)
+        weights = rng.multinomial(size or num, np.full(num, 1 / num), size=count)
+        draws.append(statistic(weights.astype(float)))
+    return np.concatenate(draws)
+
+
+def t_quantile(freedom: float) -> float:
+    """Return the limit of Student's t at these degrees of freedom."""
+    return float(stats.t.ppf(TAIL, freedom))
+
+
+def z_quantile() -> float:
+    """Return the limit of the normal distribution."""
+    return float(stats.norm.ppf(TAIL))
+
+
+def same_shape(first: ArrayLike, second: ArrayLike, *, dimensions: int) -> tuple[Floats, Floats]:
     """Return both as arrays; refuse other shapes than those of each other, and NaN."""
     a, b = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
     if a.shape != b.shape or a.ndim != dimensions or a.size == 0:

@@ -5,15 +5,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from spyhop.lazy import optimize, stats
 from spyhop.statistics.interval import (
     BOOTSTRAP_CELLS,
+    LEVEL,
+    Floats,
     Interval,
     cluster_interval,
     same_shape,
     seed_interval,
+    t_quantile,
+    z_quantile,
 )
 
 
@@ -26,58 +30,43 @@ class Comparison:
 
 
 def mcnemar(first_only: int, second_only: int) -> float:
-    """Return the exact two-sided p-value of McNemar's test for two models on the same items.
-
-    Args:
-        first_only: Items that only the first model got right.
-        second_only: Items that only the second model got right.
-    """
+    """Return the exact two-sided p-value of McNemar's test from items that only one has right."""
     discordant = first_only + second_only
     return float(stats.binomtest(first_only, discordant).pvalue) if discordant else 1.0
 
 
-def paired_difference(first: ArrayLike, second: ArrayLike, *, level: float = 0.95) -> Comparison:
-    """Compare two models on the same items: Tango's score interval and McNemar's exact p.
+def paired_difference(first: ArrayLike, second: ArrayLike, *, level: float = LEVEL) -> Comparison:
+    """Compare right and wrong of two models, (items,): Tango's interval and McNemar's exact p.
 
     Tango's interval inverts the score test which at a difference of zero is McNemar's own, so test
     and interval use one statistic; it keeps its coverage for few items and for few or no
     disagreements, where the normal interval collapses to a point. The exact p-value is the more
     conservative of the two: at the margin the interval may exclude zero while p > 1 - level.
 
-    Args:
-        first: Correct or not, one per item, (items,) of 0 and 1.
-        second: The same items in the same order.
-        level: Nominal coverage.
-
     Source: Tango (1998), Statistics in Medicine 17:891.
     """
     a, b = same_shape(first, second, dimensions=1)
     if not np.isin(np.stack([a, b]), (0, 1)).all():
         raise ValueError("correctness must be 0 or 1 for each item")
-    n, gained, lost = len(a), int(((b == 1) & (a == 0)).sum()), int(((a == 1) & (b == 0)).sum())
-    z = float(stats.norm.ppf((1 + level) / 2))
-    value = (gained - lost) / n
+    n, gained, lost = len(a), int((b > a).sum()), int((a > b).sum())
+    z, value = float(stats.norm.ppf((1 + level) / 2)), (gained - lost) / n
 
     def excess(delta: float, sign: int) -> float:
         return sign * _tango_score(delta, gained, lost, n) - z
 
     low = optimize.brentq(excess, -1 + 1e-12, value, args=(1,)) if lost < n else -1.0
     high = optimize.brentq(excess, value, 1 - 1e-12, args=(-1,)) if gained < n else 1.0
-    interval = Interval(value=value, low=float(low), high=float(high), level=level)
+    interval = Interval(value, float(low), float(high))
     return Comparison(difference=interval, p_value=mcnemar(lost, gained))
 
 
-def paired_seed_difference(
-    first: Sequence[float], second: Sequence[float], *, level: float = 0.95
-) -> Comparison:
-    """Compare two arms by one figure per seed, seed by seed: the paired t-test and its interval.
-
-    It serves two models and one real figure per item (a likelihood, a rating) just as well.
+def paired_seed_difference(first: Sequence[float], second: Sequence[float]) -> Comparison:
+    """Compare two arms by one figure per seed, or per item: the paired t-test and its interval.
 
     Without any spread the interval is a point, and p is 1 for no difference, else 0 (the limit).
     """
     a, b = same_shape(first, second, dimensions=1)
-    difference = seed_interval((b - a).tolist(), level=level)
+    difference = seed_interval((b - a).tolist())
     error = float(np.std(b - a, ddof=1)) / len(a) ** 0.5
     if error == 0:
         return Comparison(difference=difference, p_value=float(difference.value == 0))
@@ -85,55 +74,34 @@ def paired_seed_difference(
     return Comparison(difference=difference, p_value=p_value)
 
 
-def cluster_difference(
-    first: ArrayLike, second: ArrayLike, clusters: Sequence[Any], *, level: float = 0.95
-) -> Comparison:
+def cluster_difference(first: ArrayLike, second: ArrayLike, clusters: Sequence[Any]) -> Comparison:
     """Compare two models on items that come in clusters, such as questions about one passage.
 
     The interval is `cluster_interval` of the differences; the test is Durkalski's, which adds up
     each cluster's differences, and for clusters of one item is McNemar's without its correction.
 
-    Args:
-        first: One value per item, (items,).
-        second: The same items in the same order.
-        clusters: Name of each item's cluster; at least two.
-        level: Nominal coverage.
-
     Source: Durkalski et al. (2003), Statistics in Medicine 22:2417.
     """
     a, b = same_shape(first, second, dimensions=1)
-    difference = cluster_interval(b - a, clusters, level=level)
     _, index = np.unique(np.asarray(clusters), return_inverse=True)
     sums = np.bincount(index, weights=b - a)
     spread = float(np.sqrt((sums**2).sum()))
     p_value = 2 * float(stats.norm.sf(abs(sums.sum()) / spread)) if spread else 1.0
-    return Comparison(difference=difference, p_value=p_value)
+    return Comparison(difference=cluster_interval(b - a, clusters), p_value=p_value)
 
 
 def seed_item_difference(
-    first: ArrayLike,
-    second: ArrayLike,
-    *,
-    level: float = 0.95,
-    resamples: int = 2000,
-    seed: int = 0,
+    first: ArrayLike, second: ArrayLike, *, resamples: int = 2000, seed: int = 0
 ) -> Interval:
-    """Compare two arms over seeds and items at once, so that it generalises to new runs and items.
+    """Compare two arms, (seeds, items), over both at once: it generalises to new runs and items.
 
     A crossed bootstrap: every resample draws seeds, and items that all its seeds share. Two
     corrections keep the coverage with the few seeds one can afford: each factor draws one fewer
     than there are (else its variance is too small by (n - 1) / n, a third with three seeds), and
     the percentile limits are stretched by t / z with Satterthwaite's degrees of freedom. Simulated
     with three seeds that differ strongly, the plain percentile interval of nominal 95 % covered
-    82 %, this one 95 %; where items dominate it is wider than it need be.
-
-    Args:
-        first: Correct or not (or a mean of it), (seeds, items), at least two of both.
-        second: The same, with the same items in the same order. Row k is paired with row k of
-            `first`; where the arms share no seeds any pairing is valid and costs a little power.
-        level: Nominal coverage.
-        resamples: Bootstrap draws.
-        seed: Of the draws; the same seed gives the same interval.
+    82 %, this one 95 %; where items dominate it is wider than it need be. Arms that share no seeds
+    may be paired in any order, which costs a little power.
 
     Source: Owen (2007), the pigeonhole bootstrap; Hesterberg (2015), expanded percentiles.
     """
@@ -141,16 +109,8 @@ def seed_item_difference(
     delta = b - a
     if min(delta.shape) < 2:
         raise ValueError(f"needs two seeds and two items at least, got (seeds, items) {a.shape}")
-    value = float(delta.mean())
     draws = _crossed_means(delta, resamples, seed)
-    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
-    stretch = _t_over_z(delta, level)
-    return Interval(
-        value=value,
-        low=value + float(low - value) * stretch,
-        high=value + float(high - value) * stretch,
-        level=level,
-    )
+    return Interval.of_draws(float(delta.mean()), draws, _t_over_z(delta))
 
 
 def _tango_score(delta: float, gained: int, lost: int, n: int) -> float:
@@ -163,7 +123,7 @@ def _tango_score(delta: float, gained: int, lost: int, n: int) -> float:
     return float(distance / np.sqrt(variance)) if variance > 0 else float(np.sign(distance) * 1e9)
 
 
-def _crossed_means(delta: NDArray[np.float64], resamples: int, seed: int) -> NDArray[np.float64]:
+def _crossed_means(delta: Floats, resamples: int, seed: int) -> Floats:
     """Return the mean of each resample of rows and columns, drawing one fewer than there are."""
     generators = np.random.default_rng(seed).spawn(2)
     means = []
@@ -178,7 +138,7 @@ def _crossed_means(delta: NDArray[np.float64], resamples: int, seed: int) -> NDA
     return np.concatenate(means)
 
 
-def _t_over_z(delta: NDArray[np.float64], level: float) -> float:
+def _t_over_z(delta: Floats) -> float:
     """Return how much wider t is than z, at the degrees of freedom that seeds and items leave."""
     seeds, items = delta.shape
     by_seed = float(delta.mean(axis=1).var(ddof=1)) / seeds
@@ -186,5 +146,4 @@ def _t_over_z(delta: NDArray[np.float64], level: float) -> float:
     if by_seed + by_item == 0:
         return 1.0
     freedom = (by_seed + by_item) ** 2 / (by_seed**2 / (seeds - 1) + by_item**2 / (items - 1))
-    quantile = (1 + level) / 2
-    return float(stats.t.ppf(quantile, freedom) / stats.norm.ppf(quantile))
+    return t_quantile(freedom) / z_quantile()

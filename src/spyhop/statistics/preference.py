@@ -10,16 +10,21 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from spyhop.lazy import special, stats
-from spyhop.statistics.interval import BOOTSTRAP_CELLS, Interval, same_shape
+from spyhop.lazy import special
+from spyhop.statistics.interval import (
+    BOOTSTRAP_CELLS,
+    TAIL,
+    Floats,
+    Interval,
+    same_shape,
+    t_quantile,
+    z_quantile,
+)
 
 RIDGE = 1e-3
 """Penalty of logistic fits, which keeps a model that wins everything finite."""
 STEPS, TOLERANCE, MAX_STEP = 100, 1e-9, 3.0
 RESAMPLES = 400
-LEVEL = 0.95
-
-Floats = NDArray[np.float64]
 
 
 def win_rate(points: ArrayLike, repeats: ArrayLike = ()) -> dict[str, Interval]:
@@ -43,9 +48,9 @@ def win_rate(points: ArrayLike, repeats: ArrayLike = ()) -> dict[str, Interval]:
         found["flips"] = bounded_mean(x[:, 0] != x[:, 1])
         found["shown first"] = bounded_mean((1 - x[:, 0] + x[:, 1]) / 2)
     if len(pairs):
-        half = float(stats.norm.ppf((1 + LEVEL) / 2)) * (noise / len(x)) ** 0.5
+        half = z_quantile() * (noise / len(x)) ** 0.5
         low, high = max(0.0, rate.value - half), min(1.0, rate.value + half)
-        found["judged again"] = Interval(value=rate.value, low=low, high=high, level=LEVEL)
+        found["judged again"] = Interval(rate.value, low, high)
     return found
 
 
@@ -62,11 +67,10 @@ def bounded_mean(values: ArrayLike, *, least_variance: float = 0.0) -> Interval:
     shrunk = (mean * num + 0.5) / (num + 1)
     variance = max((float(((x - mean) ** 2).sum()) + 0.5) / num, least_variance)
     size = num * max(1.0, shrunk * (1 - shrunk) / variance)  # wins and losses that say as much
-    z = float(stats.norm.ppf((1 + LEVEL) / 2))
+    z = z_quantile()
     centre = (mean + z * z / (2 * size)) / (1 + z * z / size)
     half = z / (1 + z * z / size) * (mean * (1 - mean) / size + z * z / (4 * size * size)) ** 0.5
-    low, high = max(0.0, min(mean, centre - half)), min(1.0, max(mean, centre + half))
-    return Interval(value=mean, low=low, high=high, level=LEVEL)
+    return Interval(mean, max(0.0, min(mean, centre - half)), min(1.0, max(mean, centre + half)))
 
 
 def grade_ratio(candidate: ArrayLike, reference: ArrayLike) -> Interval | float:
@@ -81,29 +85,24 @@ def grade_ratio(candidate: ArrayLike, reference: ArrayLike) -> Interval | float:
     if num < 2:
         return ratio
     error = float(np.std(x - ratio * y, ddof=1)) / num**0.5 / float(y.mean())
-    half = float(stats.t.ppf((1 + LEVEL) / 2, num - 1)) * error
-    return Interval(value=ratio, low=ratio - half, high=ratio + half, level=LEVEL)
+    return Interval.around(ratio, t_quantile(num - 1) * error)
 
 
 def length_controlled(
     points: ArrayLike,
     lengths: ArrayLike,
     other_lengths: ArrayLike,
-    difficulty: ArrayLike | None = None,
 ) -> Interval:
     """Return the win rate to expect if both responses were equally long.
 
-    AlpacaEval's logistic form: a constant, tanh of the standardised difference in length, and the
-    question's difficulty if it is known. Theirs adds an L1 penalty chosen by cross-validation, and
-    two gamed models with a small weight from a file that is not part of a model's results.
+    AlpacaEval's logistic form: a constant, and tanh of the standardised difference in length.
+    Theirs adds the question's difficulty, an L1 penalty chosen by cross-validation, and two gamed
+    models with a small weight, from files that are not part of a model's results.
 
     Source: Dubois et al. (arXiv:2404.04475).
     """
     y, gap = same_shape(points, np.subtract(lengths, other_lengths), dimensions=1)
-    columns = [np.ones(len(y)), np.tanh(_standardised(gap))]
-    if difficulty is not None:
-        columns.append(same_shape(y, difficulty, dimensions=1)[1])
-    x = np.stack(columns, axis=1)
+    x = np.stack([np.ones(len(y)), np.tanh(_standardised(gap))], axis=1)
     best, draws = _bootstrapped(x, y, np.arange(len(y)), np.eye(x.shape[1])[:1])
     x[:, 1] = 0
     rates = special.expit(x @ np.concatenate([best[None], draws]).T).mean(axis=0)
@@ -125,14 +124,6 @@ def bradley_terry(
     (comparisons, features) as `style_difference` returns it, it is arena-hard's control: slopes are
     log-odds per standard deviation, and strengths those at equal style. Differences are not
     centred, since the mean difference is part of what is controlled.
-
-    Args:
-        first: Model of each comparison.
-        second: The other model.
-        points: Of the first model.
-        questions: Id of each comparison's question.
-        reference: Model of strength 0.
-        style: First minus second.
 
     Source: Bradley, Terry (1952), Biometrika 39:324; lmarena/arena-hard-auto.
     """
@@ -197,9 +188,8 @@ def _bootstrapped(
 
 def _interval(values: Floats) -> Interval:
     """Return the first value with the interval of the others, the resamples."""
-    value, (low, high) = values[0], np.quantile(values[1:], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    low, high = min(value, low), max(value, high)
-    return Interval(value=float(value), low=float(low), high=float(high), level=LEVEL)
+    value, (low, high) = values[0], np.quantile(values[1:], [1 - TAIL, TAIL])
+    return Interval(float(value), float(min(value, low)), float(max(value, high)))
 
 
 def _standardised(x: Floats) -> Floats:

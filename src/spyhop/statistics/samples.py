@@ -12,10 +12,7 @@ from numpy.typing import ArrayLike
 def pass_at_k(num_correct: Sequence[int], n: int, k: int) -> float:
     """Return the mean probability that one of k samples of an item is right, estimated from n.
 
-    Args:
-        num_correct: Right samples of each item.
-        n: Samples of each item.
-        k: Samples that are drawn from them without replacement.
+    `num_correct` are the right ones of each item's n samples; k are drawn without replacement.
 
     Source: Chen et al. (arXiv:2107.03374), equation 1, unbiased.
     """
@@ -28,10 +25,6 @@ def majority_correct(answers: Sequence[str | None], is_right: Sequence[bool]) ->
     """Return how right the commonest answer of an item's samples is.
 
     No answer is no vote. Answers that tie share the verdict, so that order never decides.
-
-    Args:
-        answers: The answer of each sample; None where it has none.
-        is_right: Whether each sample is right.
     """
     if not answers or len(answers) != len(is_right):
         raise ValueError(f"{len(answers)} answers and {len(is_right)} verdicts; both need samples")
@@ -63,13 +56,10 @@ class VarianceSplit:
 
 
 def variance_split(values: ArrayLike) -> VarianceSplit:
-    """Split the variance of scores into items, samples and seeds by analysis of variance.
+    """Split the variance of scores, (seeds, items, samples), by analysis of variance.
 
     Components are method-of-moments estimates; a negative one is reported as 0. Without a second
     sample the interaction holds the samples' variance, too.
-
-    Args:
-        values: Scores, (seeds, items, samples), such as 0 and 1.
 
     Source: Searle, Casella, McCulloch (1992), Variance Components, section 4.3.
     """

@@ -27,12 +27,9 @@ def near_chance(
     "below" is a finding too: a model that guesses is not below chance, one whose answers cannot
     be read is.
 
-    Args:
-        correct: Number of right answers.
-        n: Number of items.
-        chance: Accuracy of a guess, for all items or one for each; where it differs, the number
-            of lucky guesses follows the Poisson-binomial law, which is used as it is.
-        level: 1 minus the error rate; p is twice the smaller tail.
+    `chance` is the accuracy of a guess, for all items or one for each; where it differs, the number
+    of lucky guesses follows the Poisson-binomial law, which is used as it is. p is twice the
+    smaller tail.
     """
     check_count(correct, n)
     each = np.broadcast_to(np.asarray(chance, dtype=float), (n,))
@@ -63,25 +60,17 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return [float(value) for value in adjusted]
 
 
-def detectable_difference(
-    n: int, discordant: float, *, power: float = 0.8, level: float = 0.95
-) -> float | None:
-    """Return the smallest difference in accuracy that a paired comparison can be expected to find.
+def detectable_difference(n: int, discordant: float) -> float | None:
+    """Return the smallest difference in accuracy that McNemar's test finds with 80 % power.
 
-    Args:
-        n: Items that both models are asked.
-        discordant: Share of items that only one of them gets right; before a run, an assumption.
-        power: Probability that McNemar's test finds a difference of this size.
-        level: 1 minus the error rate of the test.
-
-    Returns:
-        The difference, or None if so few items find none at this share.
+    None if n items find none at this share of discordant items, which before a run is an
+    assumption.
 
     Source: Connor (1987), Biometrics 43:207.
     """
     if n < 1 or not 0 < discordant <= 1:
         raise ValueError(f"n = {n} and discordant = {discordant}: needs items, and 0 < share <= 1")
-    alpha, beta = (float(stats.norm.ppf(q)) for q in ((1 + level) / 2, power))
+    alpha, beta = (float(stats.norm.ppf(q)) for q in (0.975, 0.8))
 
     def shortfall(delta: float) -> float:
         spread = alpha * discordant**0.5 + beta * max(0.0, discordant - delta**2) ** 0.5

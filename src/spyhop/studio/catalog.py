@@ -1,4 +1,4 @@
-"""The artifacts of a store: their records, the steps that they belong to, and who uses whom."""
+"""The artifacts of a store: their records, and the steps that they belong to."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,8 +35,8 @@ class Catalog:
     def steps(self) -> dict[str, list[str]]:
         """Return `run/step` names by artifact."""
         found: dict[str, list[str]] = {}
-        for link in sorted((self.root / RUNS).glob("*/*")):
+        for link in sorted(self.root.glob(f"{RUNS}/*/*")):
             if link.is_symlink():
-                name = f"{link.parent.name}/{link.name}"
-                found.setdefault(link.readlink().name, []).append(name)
+                steps = found.setdefault(link.readlink().name, [])
+                steps.append(f"{link.parent.name}/{link.name}")
         return found

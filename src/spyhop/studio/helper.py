@@ -52,16 +52,15 @@ def _worker() -> WorkerProcess:
 
 def serve(receive: Callable[[], Any], send: Callable[[Any], None]) -> None:
     """Do one task after the other; an error is its text."""
-    tasks = {"plan": plan_edit, "mask": mask}
+    tasks: dict[str, Callable[..., Any]] = {"plan": plan_edit, "mask": mask}
     while True:
         receive()
         name, arguments = receive()
         try:
             send((False, tasks[name](*arguments)))
-        except SpyhopError as error:
-            send((True, str(error)))
         except Exception as error:  # noqa: BLE001 (a page that says so, not a dead process)
-            send((True, f"{type(error).__name__}: {error}"))
+            kind = "" if isinstance(error, SpyhopError) else f"{type(error).__name__}: "
+            send((True, f"{kind}{error}"))
 
 
 def plan_edit(recipe: Path, changes: list[str], root: Path) -> list[dict[str, Any]]:

@@ -4,16 +4,15 @@ A row names its sources in columns that end in `_id`, and an id is a hash of con
 are the same row in every artifact. `system_id` names a set's entry that many rows share.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from spyhop.store import Artifact
 from spyhop.studio.catalog import Catalog
-from spyhop.studio.tables import Column, Engine, Table
+from spyhop.studio.tables import Engine, Table
 
 MOST_ROWS = 6
-SHARED = {"system_id"}
 
 
 @dataclass(slots=True)
@@ -23,88 +22,74 @@ class Station:
     artifact: Artifact
     side: str
     """`before`, `here`, `after`; `model`: trained on the row; `score`: scores of that model."""
-    steps: list[str]
     rows: list[dict[str, Any]] = field(default_factory=list)
-    has_more: bool = False
 
 
 def follow(
     engine: Engine, catalog: Catalog, artifact: Artifact, row: Mapping[str, Any]
 ) -> list[Station]:
     """Return where a row comes from, the oldest first, and where it went."""
-    by_key = {each.key: each for each in catalog.artifacts()}
-    steps = catalog.steps()
+    by_key, parents, children = _graph(catalog)
+    tables = {key: Table(engine, each) for key, each in by_key.items()}
+    own = {str(row["id"])} if row.get("id") else set[str]()
+    stations, back = [Station(artifact, "here", [dict(row)])], own | _links(row)
+    for key in _reach(artifact.key, parents):
+        found = _find(tables[key], ["id"], back) or _find(
+            tables[key], _names(tables[key]), back - own
+        )
+        for each in found:
+            back |= _links(each) | {str(each.get("id"))}
+        stations[:0] = [Station(by_key[key], "before", found)] if found else []
+    ids, readers = set(own), {artifact.key}
+    for key in _reach(artifact.key, children):
+        if found := _find(tables[key], ["id", *_names(tables[key])], ids):
+            ids |= {str(each["id"]) for each in found if each.get("id")}
+            readers.add(key)
+            stations.append(Station(by_key[key], "after", found))
+        elif by_key[key].record.stage.startswith("train.") and readers & {*parents[key]}:
+            scores = [by_key[each] for each in children.get(key, [])]
+            stations.append(Station(by_key[key], "model"))
+            stations += [Station(s, "score") for s in scores if "correct" in s.record.counts]
+    return stations
+
+
+def _graph(
+    catalog: Catalog,
+) -> tuple[dict[str, Artifact], dict[str, list[str]], dict[str, list[str]]]:
+    """Return the artifacts by key, and the keys of each one's inputs and users.
+
+    A model's key is not that of its artifact; its label ends with the step in parentheses.
+    """
+    by_key, steps = {each.key: each for each in catalog.artifacts()}, catalog.steps()
     made_by = {
-        n.partition("/")[2]: key for key, a in by_key.items() for n in steps.get(a.path.name, [])
+        n.partition("/")[2]: k for k, a in by_key.items() for n in steps.get(a.path.name, [])
     }
-    parents = {key: _inputs(each, made_by) for key, each in by_key.items()}
-    children: dict[str, list[str]] = {}
-    for key, found in parents.items():
-        for parent in found:
-            children.setdefault(parent, []).append(key)
-    own = {str(row["id"])} if row.get("id") else set()
-    before, back = list[Station](), own | {str(row[n]) for n in row if _is_link(n) and row[n]}
-    for each in _reach(artifact, by_key, parents):
-        station = _station(engine, each, "before", steps, back, ["id"])
-        if not station.rows:
-            station = _station(engine, each, "before", steps, back - own, None)
-        for found in station.rows:
-            back |= {str(found[n]) for n in found if (n == "id" or _is_link(n)) and found[n]}
-        before += [station] if station.rows else []
-    after, ids = list[Station](), set(own)
-    readers = {artifact.key}
-    """Artifacts that contain the row."""
-    for each in _reach(artifact, by_key, children):
-        station = _station(engine, each, "after", steps, ids, None)
-        if station.rows:
-            ids |= {str(found["id"]) for found in station.rows if found.get("id")}
-            readers.add(each.key)
-            after.append(station)
-        elif each.record.stage.startswith("train.") and readers & {*parents[each.key]}:
-            after.append(Station(each, "model", steps.get(each.path.name, [])))
-            after += [
-                Station(by_key[key], "score", steps.get(by_key[key].path.name, []))
-                for key in children.get(each.key, []) if "correct" in by_key[key].record.counts
-            ]  # fmt: skip
-    here = Station(artifact, "here", steps.get(artifact.path.name, []), [dict(row)])
-    return [*reversed(before), here, *after]
+    parents, children = dict[str, list[str]](), dict[str, list[str]]()
+    for key, artifact in by_key.items():
+        for each in (one for some in artifact.record.inputs.values() for one in some):
+            source = made_by.get(each.name.rpartition("(")[2].removesuffix(")"), each.key)
+            parents.setdefault(key, []).extend([source] * (source in by_key))
+            children.setdefault(source, []).append(key)
+    return by_key, parents, children
 
 
-def _reach(
-    start: Artifact, by_key: Mapping[str, Artifact], near: Mapping[str, list[str]]
-) -> list[Artifact]:
-    """Return what can be reached from an artifact, the nearest first."""
-    due = [start.key]
+def _reach(start: str, near: Mapping[str, list[str]]) -> list[str]:
+    """Return what can be reached from a key, the nearest first."""
+    due = [start]
     for each in due:
-        due += [key for key in near.get(each, []) if key in by_key and key not in due]
-    return [by_key[key] for key in due[1:]]
+        due += [key for key in dict.fromkeys(near.get(each, [])) if key not in due]
+    return due[1:]
 
 
-def _station(
-    engine: Engine, artifact: Artifact, side: str, steps: Mapping[str, list[str]], ids: set[str],
-    names: list[str] | None,
-) -> Station:  # fmt: skip
-    station = Station(artifact, side, steps.get(artifact.path.name, []))
-    table = Table(engine, artifact)
-    linked = [each for each in table.columns.values() if _links(each, names)]
-    if linked and ids:
-        where = " OR ".join(f"{each.sql} IN (SELECT unnest($ids::VARCHAR[]))" for each in linked)
-        station.rows = table.find(where, {"ids": sorted(ids)}, MOST_ROWS + 1)
-        station.has_more = len(station.rows) > MOST_ROWS
-        del station.rows[MOST_ROWS:]
-    return station
+def _find(table: Table, names: list[str], ids: Collection[str]) -> list[dict[str, Any]]:
+    known = [name for name in names if name in table.columns and table.columns[name].kind == "text"]
+    return table.find(known, sorted(ids), MOST_ROWS + 1)
 
 
-def _links(column: Column, names: list[str] | None) -> bool:
-    is_named = column.name in names if names else column.name == "id" or _is_link(column.name)
-    return is_named and column.kind == "text"
+def _names(names: Table | Mapping[str, Any]) -> list[str]:
+    every = names.top if isinstance(names, Table) else names
+    return [name for name in every if name.endswith("_id") and name != "system_id"]
 
 
-def _is_link(name: str) -> bool:
-    return name.endswith("_id") and name not in SHARED
-
-
-def _inputs(artifact: Artifact, made_by: Mapping[str, str]) -> list[str]:
-    """Return the keys of an artifact's inputs; a model's is that of the step in its label."""
-    every = [each for some in artifact.record.inputs.values() for each in some]
-    return [made_by.get(each.name.rpartition("(")[2].removesuffix(")"), each.key) for each in every]
+def _links(row: Mapping[str, Any]) -> set[str]:
+    return {str(row[name]) for name in _names(row) if row[name]}

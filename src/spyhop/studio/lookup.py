@@ -1,12 +1,11 @@
 """Rows of artifacts by their ids, and the artifacts that another one was made from."""
 
 from collections.abc import Collection, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 from spyhop.lazy import duckdb
 from spyhop.schema import ArtifactError
-from spyhop.store import RUNS, Artifact
+from spyhop.store import Artifact
 from spyhop.store.artifact import load
 
 MEMORY = "256MB"
@@ -46,30 +45,12 @@ def rows_by_id(artifact: Artifact, ids: Collection[str]) -> dict[str, dict[str, 
     return {row["id"]: row for row in reversed(rows)}
 
 
-def artifacts(root: Path, *stages: str) -> list[Artifact]:
-    """Return the finished artifacts of some stages, the newest first; damaged ones are skipped."""
-    found = []
-    for path in (path for stage in stages for path in root.glob(f"{stage}-*")):
-        try:
-            found.append(load(path))
-        except ArtifactError:
-            continue
-    known = [each for each in found if each is not None]
-    return sorted(known, key=lambda each: each.record.created, reverse=True)
-
-
 def made_from(artifact: Artifact, name: str) -> Iterator[Artifact]:
     """Yield the artifacts that were one input of an artifact, as far as the store has them."""
     for each in artifact.record.inputs.get(name, []):
         for path in artifact.path.parent.glob(f"*.*-{each.key}"):
             if (found := load(path)) is not None:
                 yield found
-
-
-def steps_of(root: Path) -> dict[str, str]:
-    """Return run and step of the artifacts that the last runs of a store used, by name."""
-    links = (link for link in root.glob(f"{RUNS}/*/*") if link.is_symlink())
-    return {link.readlink().name: f"{link.parent.name}/{link.name}" for link in links}
 
 
 def model_name(artifact: Artifact) -> str:

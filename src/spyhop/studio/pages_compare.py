@@ -3,7 +3,6 @@
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, cast
 
 from starlette.requests import Request
@@ -16,7 +15,7 @@ from spyhop.report.comparison import comparison_sections
 from spyhop.report.html import ReportSection
 from spyhop.schema import InputError
 from spyhop.store import Artifact
-from spyhop.studio.lookup import artifacts, model_name, parts_of, query, steps_of
+from spyhop.studio.lookup import model_name, parts_of, query
 from spyhop.studio.marking import side_by_side
 from spyhop.studio.responses import questions
 from spyhop.studio.site import artifact_of, page, site_of
@@ -45,18 +44,23 @@ def choose_two(request: Request, kind: str, stages: Sequence[str]) -> Response:
         for name in ("first", "second"):
             site_of(request).artifact(asked["store"], asked[name])
         return RedirectResponse(f"{root}/{asked['first']}/{asked['second']}", 303)
+    site = site_of(request)
     found = {
-        name: [(each.name, label_of(each, steps)) for each in artifacts(root, *stages)]
-        for name, root in site_of(request).stores.items()
-        for steps in (steps_of(root),)
+        store: [
+            (each.name, label_of(each, steps))
+            for each in site.catalog(store).artifacts()
+            if each.record.stage in stages
+        ]
+        for store in site.stores
+        for steps in (site.catalog(store).steps(),)
     }
     return page(request, "choose.html", kind=kind, stores=found)
 
 
-def label_of(artifact: Artifact, steps: Mapping[str, str]) -> str:
+def label_of(artifact: Artifact, steps: Mapping[str, Sequence[str]]) -> str:
     """Return a model's name and step; the time and the key tell several runs apart."""
     time = artifact.record.created[:16].replace("T", " ")
-    step = steps.get(artifact.name, artifact.key[:8])
+    step = steps.get(artifact.name, [artifact.key[:8]])[0]
     return f"{model_name(artifact)}: {step}, {artifact.num_rows:,} rows, {time}"
 
 
@@ -84,7 +88,7 @@ def compared(request: Request) -> Response:
     ids = [row.first.item for row in shown]
     return page(
         request, "compare.html", found=found, sections=sections, total=len(rows),
-        rows=_rows(shown, questions(first, ids), _reasons(first.path.parent, ids)), start=start,
+        rows=_rows(shown, questions(first, ids), _reasons(_judged(request), ids)), start=start,
         step=ROWS_SHOWN, side=side, task=task, sides=SIDES, first=first, second=second,
         query=request.query_params, tasks=[result.group for result in found.by_task],
         store=request.path_params["store"],
@@ -95,15 +99,17 @@ def _compared(
     request: Request, first: Artifact, second: Artifact
 ) -> tuple[ComparedLogs, list[ReportSection]]:
     """Return the comparison and its tables, made once."""
-    kept, key = site_of(request).kept, ("compare", first.digest, second.digest)
-    if key not in kept:
+
+    def make() -> tuple[ComparedLogs, list[ReportSection]]:
         first.verify()
         second.verify()
         logs = read_logs(first.path, second.path)
         found = compare_logs(*logs, num_rows=MOST_ROWS, is_anyway=True)
         named = replace(found, names=names_of(first, second))
-        kept[key] = named, comparison_sections(named)
-    return cast(tuple[ComparedLogs, list[ReportSection]], kept[key])
+        return named, comparison_sections(named)
+
+    made = site_of(request).keep(("compare", first.digest, second.digest), make)
+    return cast(tuple[ComparedLogs, list[ReportSection]], made)
 
 
 def _rows(
@@ -130,12 +136,17 @@ def _rows(
     return found
 
 
-def _reasons(root: Path, ids: Collection[str]) -> dict[str, list[dict[str, Any]]]:
+def _judged(request: Request) -> list[Artifact]:
+    catalog = site_of(request).catalog(request.path_params["store"])
+    return [each for each in catalog.artifacts() if each.record.stage in VERDICTS]
+
+
+def _reasons(judged: Sequence[Artifact], ids: Collection[str]) -> dict[str, list[dict[str, Any]]]:
     """Return the verdicts of all judges of a store on these items that give a reason."""
     found: dict[str, list[dict[str, Any]]] = defaultdict(list)
     sql = """SELECT item_id, judge, a, b, "order", winner, reason FROM read_parquet($parts)
         WHERE item_id IN (SELECT unnest($ids)) AND reason <> ''"""
-    for artifact in artifacts(root, *VERDICTS) if ids else ():
+    for artifact in judged if ids else ():
         for row in query(sql, parts=parts_of(artifact), ids=list(ids)):
             better = {"a": f"{row['a']} is better", "b": f"{row['b']} is better", "tie": "a tie"}
             winner = better.get(row["winner"], "no verdict")

@@ -1,7 +1,7 @@
 """Labels of people: keep or drop, a score, why; one file that the gate of the next run reads."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import parse_qsl, quote, unquote
 
 from starlette.concurrency import run_in_threadpool
@@ -11,7 +11,7 @@ from starlette.routing import Route
 
 from spyhop.schema import InputError
 from spyhop.store import Artifact
-from spyhop.studio.lookup import artifacts, columns_of, parts_of, rows_by_id, steps_of
+from spyhop.studio.lookup import columns_of, parts_of, rows_by_id
 from spyhop.studio.people import PEOPLE, people_rows, put, remove_row
 from spyhop.studio.responses import question_of, questions, response_of
 from spyhop.studio.site import artifact_of, page, site_of
@@ -29,15 +29,17 @@ FIELDS = ("id", "rater", "keep", "score", "why", "undo")
 
 def choose(request: Request) -> Response:
     """List the artifacts whose rows can be labelled, those with ratings first."""
-    stores = {}
-    for name, root in site_of(request).stores.items():
-        steps = steps_of(root)
+    site, stores = site_of(request), {}
+    for store, root in site.stores.items():
+        steps = site.catalog(store).steps()
         labelled = {row["id"] for row in people_rows(root / PEOPLE / LABELS)}
-        found = [(each, _columns(each)) for each in artifacts(root, "*.*") if each.num_rows]
-        found = [row for row in found if row[1] & {"response", "ending"}]
-        found.sort(key=lambda row: "rating" not in row[1])
-        shown = [(each, steps.get(each.name, "")) for each, _ in found]
-        stores[name] = (shown, len(labelled))
+        made = [each for each in site.catalog(store).artifacts() if each.num_rows]
+        columns = {each.name: columns_of(parts_of(each)) for each in made}
+        found = [each for each in made if columns[each.name] & {"response", "ending"}]
+        found.sort(key=lambda each: "rating" not in columns[each.name])
+        stores[store] = (
+            [(each, steps.get(each.name, [""])[0]) for each in found], len(labelled)
+        )  # fmt: skip
     return page(request, "label_choose.html", stores=stores)
 
 
@@ -118,21 +120,15 @@ def _next(request: Request, rater: str, row_id: str) -> Response:
     )  # fmt: skip
 
 
-def _columns(artifact: Artifact) -> set[str]:
-    return columns_of(parts_of(artifact))
-
-
 def _question(artifact: Artifact, row: dict[str, Any]) -> str:
     return question_of(row) or questions(artifact, [row["id"]]).get(row["id"], "")
 
 
 def _ranked(request: Request, artifact: Artifact) -> dict[str, list[str]]:
     """Return the most suspicious rows with the reasons, found once."""
-    kept, key = site_of(request).kept, ("label", artifact.digest)
-    if key not in kept:
-        kept[key] = ranking(parts_of(artifact), MOST_ROWS)
-    found: dict[str, list[str]] = kept[key]
-    return found
+    key = ("label", artifact.digest)
+    found = site_of(request).keep(key, lambda: ranking(parts_of(artifact), MOST_ROWS))
+    return cast(dict[str, list[str]], found)
 
 
 def _file(request: Request) -> Path:

@@ -1,6 +1,6 @@
 """Rows of artifacts: the list of artifacts, pages of rows with counts and search, one row."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from functools import partial
 from typing import Any
 from urllib.parse import quote
@@ -14,80 +14,69 @@ from starlette.routing import Route
 
 from spyhop.report.html import PAGE
 from spyhop.schema import InputError, SpyhopError
-from spyhop.store import Artifact
 from spyhop.studio.site import artifact_of, event, fragment, page, site_of
-from spyhop.studio.tables import PAGE_ROWS, Position, RowQuery, Table
+from spyhop.studio.tables import PAGE_ROWS, Position, RowQuery, Table, position
 
 nav = [("Rows", "/rows")]
-DROPPED = "dropped"
 REPORT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; sandbox allow-popups"
 """Of a report, which has its style in itself and no scripts."""
+RANKS = {"id": 0, "turns": 1, "text": 2, "flag": 2, "integer": 3, "number": 3, "nested": 4}
 
 
 def artifacts(request: Request) -> Response:
     """List the artifacts of every store."""
-    site = site_of(request)
+    catalogs = {name: site_of(request).catalog(name) for name in site_of(request).stores}
     wanted = request.query_params.get("q", "").lower()
     stores = {}
-    for name in site.stores:
-        catalog = site.catalog(name)
+    for name, catalog in catalogs.items():
         steps = catalog.steps()
-        found = [(each, steps.get(each.path.name, [])) for each in catalog.artifacts()]
-        if wanted:
-            found = [
-                (each, named) for each, named in found
-                if wanted in f"{each.path.name} {' '.join(named)}".lower()
-            ]  # fmt: skip
-        stores[name] = (found, catalog.damaged)
-    return page(request, "artifacts.html", stores=stores, wanted=wanted)
+        pairs = [(each, steps.get(each.path.name, [])) for each in catalog.artifacts()]
+        stores[name] = [(a, s) for a, s in pairs if wanted in f"{a.path.name} {s}".lower()]
+    return page(request, "artifacts.html", stores=stores, catalogs=catalogs, wanted=wanted)
 
 
 def rows(request: Request) -> Response:
     """Show a page of rows, or the files of an artifact without rows."""
-    artifact = artifact_of(request)
-    table = table_of(request, artifact)
-    values = {"artifact": artifact, "files": artifact.record.files, **_names(request)}
+    values, table, params = _names(request), _table(request), request.query_params
     if not table.names:
         return page(request, "files.html", **values)
-    query, params = read_query(request.query_params), request.query_params
-    is_back = "before" in params
-    at = (
-        Position.parse(params["before" if is_back else "after"])
-        if {"before", "after"} & {*params}
-        else None
-    )
+    query, is_back = read_query(params), "before" in params
+    place = params.get("before" if is_back else "after")
     is_searching = bool(query.text) and not query.sort
-    found = [] if is_searching else table.page(query, at, is_back=is_back, limit=PAGE_ROWS + 1)
+    found = []
+    if not is_searching:
+        at = position(place) if place else None
+        found = table.page(query, at, is_back=is_back, limit=PAGE_ROWS + 1)
     has_more = len(found) > PAGE_ROWS
-    found = found[-PAGE_ROWS:] if is_back else found[:PAGE_ROWS]
     values |= {
-        "table": table, "query": query, "params": params, "at": at, "is_searching": is_searching,
-        "has_next": is_back or has_more, "has_previous": bool(at) and (has_more or not is_back),
+        "query": query, "place": place, "is_searching": is_searching,
+        "has_next": is_back or has_more, "has_previous": place and (has_more or not is_back),
     }  # fmt: skip
-    return page(request, "rows.html", **values, **shown_columns(table, found))
+    return page(
+        request, "rows.html", **values,
+        **_shown(table, found[-PAGE_ROWS:] if is_back else found[:PAGE_ROWS]),
+    )  # fmt: skip
 
 
 async def hits(request: Request) -> Response:
     """Send the rows that contain a text as they are found."""
-    table, query = table_of(request, artifact_of(request)), read_query(request.query_params)
+    table, values = _table(request), _names(request)
     after = request.query_params.get("after")
-    scan = table.scan(query, Position.parse(after) if after else None)
-
-    values = {"table": table, "params": request.query_params, **_names(request)}
+    scan = table.scan(read_query(request.query_params), position(after) if after else None)
 
     async def events() -> AsyncIterator[str]:
-        num, parts, last = 0, 0, None
+        state: dict[str, Any] = {"num": 0, "parts": 0, "last": None, "table": table}
         try:
             while step := await run_sync(partial(next, scan, None)):
                 found, parts = step
-                num, last = num + len(found), found[-1][" at"] if found else last
-                shown = values | shown_columns(table, found, is_all=True)
+                last = found[-1][" at"] if found else state["last"]
+                state |= {"num": state["num"] + len(found), "parts": parts, "last": last}
+                shown = values | _shown(table, found, is_all=True)
                 yield event("add", fragment(request, "rows_hits.html", **shown))
-                state = {"num": num, "parts": parts, "is_done": False}
-                yield event("part", fragment(request, "rows_searched.html", **values, **state))
-            state = {"num": num, "parts": parts, "is_done": True, "last": last}
-            yield event("part", fragment(request, "rows_searched.html", **values, **state))
-            yield event("say", f"{num} rows found")
+                html = fragment(request, "rows_searched.html", is_done=False, **values, **state)
+                yield event("part", html)
+            html = fragment(request, "rows_searched.html", is_done=True, **values, **state)
+            yield event("part", html) + event("say", f"{state['num']} rows found")
         except SpyhopError as error:
             yield event("part", fragment(request, "rows_failed.html", text=str(error)))
         yield event("end", "")
@@ -97,13 +86,12 @@ async def hits(request: Request) -> Response:
 
 def counts(request: Request) -> Response:
     """Return the number of rows by value, and histograms, each to filter by."""
-    table, query = table_of(request, artifact_of(request)), read_query(request.query_params)
-    key = ("counts", str(table.artifact.path), table.artifact.digest, len(table.names), repr(query))
-    site = site_of(request)
-    bins = site.keep((*key[:-1], "bins"), table.bins)
-    found = site.keep(key, lambda: table.counts(query, bins))
-    values = {"table": table, "query": query, "params": request.query_params, **_names(request)}
-    return page(request, "rows_counts.html", counts=found, bins=bins, **values)
+    table, query, site = _table(request), read_query(request.query_params), site_of(request)
+    key = (str(table.artifact.path), table.artifact.digest, *table.names[:1])
+    bins = site.keep(("bins", *key), table.bins)
+    found = site.keep(("counts", *key, repr(query)), lambda: table.counts(query, bins))
+    values = {"table": table, "query": query, "counts": found, "bins": bins}
+    return page(request, "rows_counts.html", **values, **_names(request))
 
 
 def check(request: Request) -> Response:
@@ -115,17 +103,10 @@ def check(request: Request) -> Response:
 
 def row(request: Request) -> Response:
     """Show one row, by position or by id."""
-    artifact = artifact_of(request)
-    table, params = table_of(request, artifact), request.query_params
-    at = position_of(table, params)
-    found = table.row(at)
-    values = {
-        "artifact": artifact, "table": table, "at": at, "row": found, "params": params,
-        "is_plain": "plain" in params,
-        "before": table.page(RowQuery(), at, is_back=True, limit=1),
-        "after": table.page(RowQuery(), at, limit=1),
-    }  # fmt: skip
-    return page(request, "row.html", **values, **_names(request))
+    names, table, at = place_of(request)
+    before = table.page(RowQuery(), at, is_back=True, limit=1)
+    values = {"row": table.row(at), "before": before, "after": table.page(RowQuery(), at, limit=1)}
+    return page(request, "row.html", **values, **names)
 
 
 def report(request: Request) -> Response:
@@ -137,20 +118,16 @@ def report(request: Request) -> Response:
     return HTMLResponse(html, headers={"Content-Security-Policy": REPORT_POLICY})
 
 
-def table_of(request: Request, artifact: Artifact) -> Table:
-    """Return the rows of an artifact, or with `dropped=1` those that its stage dropped."""
-    engine = site_of(request).engine
-    return Table(engine, artifact, is_dropped=DROPPED in request.query_params)
-
-
-def position_of(table: Table, params: Mapping[str, str]) -> Position:
-    """Return the position that an address names: `at`, or the first row with that `id`."""
-    if "at" in params:
-        return Position.parse(params["at"])
-    found = table.find("id = $id", {"id": params.get("id", "")}, 1) if "id" in table.columns else []
-    if not found:
-        raise HTTPException(404, f"{table.artifact.path.name} has no such row.")
-    return Position(*found[0][" at"])
+def place_of(request: Request) -> tuple[dict[str, Any], Table, Position]:
+    """Return the names of a row's page, its table, and its position: `at`, or that of an `id`."""
+    names, table, params = _names(request), _table(request), request.query_params
+    place = params.get("at")
+    if not place:
+        found = table.find(["id"], [params.get("id", "")], 1) if "id" in table.columns else []
+        if not found:
+            raise HTTPException(404, f"{table.artifact.path.name} has no such row.")
+        place = found[0][" at"]
+    return {**names, "at": place}, table, position(place)
 
 
 def read_query(params: QueryParams) -> RowQuery:
@@ -170,32 +147,37 @@ def read_query(params: QueryParams) -> RowQuery:
     return RowQuery(facets, ranges, params.get("q", ""), params.get("sort", ""), "desc" in params)
 
 
-def shown_columns(table: Table, found: list[dict[str, Any]], *, is_all: bool = False) -> Any:  # noqa: ANN401
+def _shown(table: Table, found: list[dict[str, Any]], *, is_all: bool = False) -> dict[str, Any]:
     """Return rows, the columns that differ among them, and the others with their one value."""
     first, is_many = found[0] if found else {}, len(found) > 1 and not is_all
     same = [n for n in table.top if is_many and all(each[n] == first[n] for each in found)]
-    rank = {"id": 0, "turns": 1, "text": 2, "flag": 2, "nested": 4}
-    names = sorted(
-        (n for n in table.top if n == "id" or n not in same),
-        key=lambda n: (
-            5 * (n.endswith("_id")) + rank.get("id" if n == "id" else table.columns[n].kind, 3)
-        ),
-    )
-    return {"rows": found, "names": names, "same": {name: first[name] for name in same}}
+    names = [n for n in table.top if n == "id" or n not in same]
+    kinds = {n: "id" if n == "id" else table.columns[n].kind for n in names}
+    names.sort(key=lambda name: 5 * name.endswith("_id") + RANKS[kinds[name]])
+    return {"table": table, "rows": found, "names": names, "same": {n: first[n] for n in same}}
+
+
+def _table(request: Request) -> Table:
+    """Return the rows of an artifact, or with `dropped=1` those that its stage dropped."""
+    is_dropped = "dropped" in request.query_params
+    return Table(site_of(request).engine, artifact_of(request), is_dropped=is_dropped)
 
 
 def _names(request: Request) -> dict[str, Any]:
-    store, artifact = request.path_params["store"], request.path_params["artifact"]
-    steps = site_of(request).catalog(store).steps().get(artifact, [])
-    return {"store": store, "base": f"/rows/{store}/{quote(artifact)}", "steps": steps}
+    store, artifact = request.path_params["store"], artifact_of(request)
+    steps = site_of(request).catalog(store).steps().get(artifact.path.name, [])
+    base = f"/rows/{store}/{quote(artifact.path.name)}"
+    return {
+        "store": store, "artifact": artifact, "base": base, "steps": steps,
+        "params": request.query_params,
+    }  # fmt: skip
 
 
 routes = [
     Route("/rows", artifacts),
     Route("/rows/{store}/{artifact}", rows),
-    Route("/rows/{store}/{artifact}/hits", hits),
-    Route("/rows/{store}/{artifact}/counts", counts),
-    Route("/rows/{store}/{artifact}/check", check),
-    Route("/rows/{store}/{artifact}/row", row),
-    Route("/rows/{store}/{artifact}/report", report),
+    *(
+        Route(f"/rows/{{store}}/{{artifact}}/{f.__name__}", f)
+        for f in (hits, counts, check, row, report)
+    ),
 ]

@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from pydantic import ValidationError
 from pydantic_core import from_json
@@ -58,7 +58,7 @@ def votes(request: Request) -> Response:
     return JSONResponse([row for row in people_rows(_file(request)) if row["judge"] == rater])
 
 
-async def cast(request: Request) -> Response:
+async def receive(request: Request) -> Response:
     """Write a vote, or remove one without a winner; it is on disk when the browser hears of it."""
     body = await request.body()
     try:
@@ -119,11 +119,12 @@ def _pairs(request: Request) -> tuple[tuple[str, str], list[VotePair]]:
     first, second = artifact_of(request, "first"), artifact_of(request, "second")
     screening = _file(request).with_name("screening.jsonl")
     changed = screening.stat().st_mtime_ns if screening.exists() else 0
-    kept, key = site_of(request).kept, ("vote", first.digest, second.digest, changed)
-    if key not in kept:
-        pairs = _matched(first, second)
-        kept[key] = [*pairs, *(read_screening(screening) if changed else [])]
-    return names_of(first, second), kept[key]
+
+    def make() -> list[VotePair]:
+        return [*_matched(first, second), *(read_screening(screening) if changed else [])]
+
+    pairs = site_of(request).keep(("vote", first.digest, second.digest, changed), make)
+    return names_of(first, second), cast(list[VotePair], pairs)
 
 
 def _matched(first: Artifact, second: Artifact) -> list[VotePair]:
@@ -147,6 +148,6 @@ routes = [
     Route("/vote", choose),
     Route("/vote/{store}/{first}/{second}", vote),
     Route("/vote/{store}/{first}/{second}/votes", votes),
-    Route("/vote/{store}/{first}/{second}/votes", cast, methods=["POST"]),
+    Route("/vote/{store}/{first}/{second}/votes", receive, methods=["POST"]),
     Route("/vote/{store}/{first}/{second}/result", result),
 ]

@@ -33,16 +33,10 @@ class Guard:
     """Middleware that refuses requests of other sites, and sets the headers of every response."""
 
     def __init__(self, app: ASGIApp, token: str | None) -> None:
-        self._app = app
-        self._token = token
+        self._app, self._token = app, token
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or refuse it."""
-        if scope["type"] == "lifespan":
-            await self._app(scope, receive, send)
-            return
-        if scope["type"] != "http":
-            return
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -51,20 +45,21 @@ class Guard:
                     headers.setdefault(name, value)
             await send(message)
 
-        request = Request(scope)
-        app = self._refusal(request) or self._login(request) or self._app
-        await app(scope, receive, send_with_headers)
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+        elif scope["type"] == "http":
+            request = Request(scope)
+            app = self._refusal(request) or self._login(request) or self._app
+            await app(scope, receive, send_with_headers)
 
     def _refusal(self, request: Request) -> Response | None:
-        host = request.headers.get("host", "")
-        if self._token is None and not is_loopback(urlsplit(f"//{host}").hostname or ""):
+        host, is_safe = request.headers.get("host", ""), request.method in ("GET", "HEAD")
+        if self._token is None and (urlsplit(f"//{host}").hostname or "") not in LOOPBACK:
             return _refuse(421, f"{host!r:.80} is not an address of this server; use 127.0.0.1")
-        is_safe = request.method in ("GET", "HEAD")
-        if not is_safe and urlsplit(request.headers.get("origin", "")).netloc != host:
-            return _refuse(403, "this request comes from another site")
-        sent_by = request.headers.get("sec-fetch-site", "none")
+        is_same = is_safe or urlsplit(request.headers.get("origin", "")).netloc == host
         is_link = is_safe and request.headers.get("sec-fetch-mode") == "navigate"
-        if sent_by not in ("same-origin", "none") and not is_link:
+        sent_by = request.headers.get("sec-fetch-site", "none")
+        if not is_same or (sent_by not in ("same-origin", "none") and not is_link):
             return _refuse(403, "this request comes from another site")
         size = request.headers.get("content-length", "0" if is_safe else "")
         if not size.isdigit() or int(size) > MOST_BYTES:
@@ -75,22 +70,18 @@ class Guard:
 
     def _login(self, request: Request) -> Response | None:
         """Ask for the token once; a cookie keeps it."""
-        if self._token is None:
+        cookie, params = (
+            f"spyhop-{(request.scope.get('server') or ('', 0))[1]}",
+            request.query_params,
+        )
+        if self._token is None or _is_equal(request.cookies.get(cookie, ""), self._token):
             return None
-        cookie = f"spyhop-{(request.scope.get('server') or ('', 0))[1]}"
-        if _is_equal(request.cookies.get(cookie, ""), self._token):
-            return None
-        if not _is_equal(request.query_params.get("token", ""), self._token):
+        if not _is_equal(params.get("token", ""), self._token):
             return _refuse(401, "open the address that `spyhop studio` printed, with its token")
-        query = [item for item in request.query_params.multi_items() if item[0] != "token"]
+        query = [item for item in params.multi_items() if item[0] != "token"]
         reply = RedirectResponse(f"{request.url.path}{'?' if query else ''}{urlencode(query)}", 303)
         reply.set_cookie(cookie, self._token, httponly=True, samesite="strict")
         return reply
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host name is this machine's own."""
-    return host in LOOPBACK
 
 
 def _is_equal(given: str, token: str) -> bool:

@@ -1,17 +1,18 @@
 """What every page may use: the stores by name, artifacts by id, templates, error pages.
 
 The browser names things, never paths: a store by the name of its folder, an artifact by its id
-(`evaluate.measure-1ee7cd052a7d6bb5`), a run by its name, a row by its id.
+(`evaluate.measure-1ee7cd052a7d6bb5`), a run by its name, a row by its id or position.
 """
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import urlencode
 
-from jinja2 import ChoiceLoader, Environment, PackageLoader, PrefixLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from starlette.datastructures import QueryParams
 from starlette.exceptions import HTTPException
@@ -37,11 +38,16 @@ class Site:
 
     stores: dict[str, Path]
     nav: list[tuple[str, str]]
+    models: dict[str, Path] = field(default_factory=dict)
+    """Teacher files and folders of weights that were named at the start, by name."""
     environment: Environment = field(init=False)
     engine: Engine = field(init=False)
     kept: dict[Any, Any] = field(default_factory=dict)
     """Open logs and the like, by a key of the page's own; see `keep`."""
-    _catalogs: dict[str, Catalog] = field(default_factory=dict)
+    voices: dict[str, Any] = field(default_factory=dict)
+    """Open models of conversations, by name."""
+    resources: ExitStack = field(default_factory=ExitStack)
+    """Closed when the server stops."""
 
     def __post_init__(self) -> None:
         """Read the templates once, and open the engine."""
@@ -56,16 +62,17 @@ class Site:
                 self.kept.pop(next(iter(self.kept)), None)
         return self.kept[key]
 
-    def catalog(self, store: str) -> Catalog:
-        """Return the artifacts of a store."""
-        root = self.store(store)
-        return self._catalogs.setdefault(store, Catalog(root))
-
     def store(self, name: str) -> Path:
         """Return a store by its name."""
         if name not in self.stores:
             raise HTTPException(404, f"No store is called {name:.80}.")
         return self.stores[name]
+
+    def catalog(self, store: str) -> Catalog:
+        """Return the artifacts of a store."""
+        root = self.store(store)
+        found: Catalog = self.keep(("catalog", store), lambda: Catalog(root))
+        return found
 
     def artifact(self, store: str, artifact: str) -> Artifact:
         """Return an artifact by store and id; a damaged record raises."""
@@ -114,12 +121,10 @@ def page(
     return HTMLResponse(fragment(request, template, **values), status, headers)
 
 
-def fragment(request: Request, template: str, **values: Any) -> str:  # noqa: ANN401 (as above)
+def fragment(request: Request, template: str, **values: Any) -> str:  # noqa: ANN401 (a template's)
     """Return a template as text, such as an event that is sent to an open page."""
-    site = site_of(request)
-    here = request.url.path.split("/")[1]
-    found = site.environment.get_template(template)
-    return found.render(values, site=site, here=f"/{here}", path=request.url.path)
+    site, here = site_of(request), request.url.path.split("/")[1]
+    return site.environment.get_template(template).render(values, site=site, here=f"/{here}")
 
 
 def event(kind: str, data: str) -> str:
@@ -129,10 +134,7 @@ def event(kind: str, data: str) -> str:
 
 
 def with_query(path: str, query: QueryParams, **changes: str | None) -> str:
-    """Return an address with some of its query changed; None removes a parameter.
-
-    A change of rows or order begins at the first page again.
-    """
+    """Return an address with some of its query changed, at the first page; None removes one."""
     left = [(k, v) for k, v in query.multi_items() if k not in {*changes, "after", "before"}]
     items = [*left, *((name, value) for name, value in changes.items() if value is not None)]
     return f"{path}?{urlencode(items)}" if items else path
@@ -141,56 +143,34 @@ def with_query(path: str, query: QueryParams, **changes: str | None) -> str:
 def toggled(path: str, query: QueryParams, name: str, value: str) -> str:
     """Return an address with one parameter's value added, or removed if it is there."""
     items = [item for item in query.multi_items() if item[0] not in ("after", "before")]
-    items = [each for each in items if each != (name, value)] + [(name, value)] * (
-        (name, value) not in items
-    )
+    change = (name, value)
+    items = [*items, change] if change not in items else [i for i in items if i != change]
     return f"{path}?{urlencode(items)}" if items else path
-
-
-def figure(value: float | None, digits: int = 0) -> str:
-    """Return a number with separators; a missing one as a dash."""
-    return "–" if value is None else f"{value:,.{digits}f}"
 
 
 def plain(value: float) -> str:
     """Return a number as short as it is exact enough for a table."""
-    return (
-        f"{value:,}"
-        if isinstance(value, int)
-        else f"{value:,.4g}"
-        if abs(value) < 1e4
-        else f"{value:,.0f}"
-    )
+    is_short = not isinstance(value, int) and abs(value) < 1e4
+    return f"{value:,.4g}" if is_short else f"{value:,.0f}"
 
 
-def duration(seconds: float | None) -> str:
+def duration(seconds: float) -> str:
     """Return a time for people."""
-    if seconds is None:
-        return "–"
     if seconds < 90:
         return f"{seconds:.0f} s" if seconds >= 1 else "under 1 s"
     return f"{seconds / 60:,.0f} min" if seconds < 5400 else f"{seconds / 3600:,.1f} h"
 
 
 def _environment() -> Environment:
-    loader = ChoiceLoader(
-        [
-            PackageLoader("spyhop.studio"),
-            PrefixLoader({"report": PackageLoader("spyhop.report")}),
-        ]
-    )
     found = Environment(
-        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True, finalize=_shown,
+        loader=PackageLoader("spyhop.studio"), autoescape=True, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True, finalize=_shown,
         extensions=["jinja2.ext.loopcontrols"],
     )  # fmt: skip
     found.filters |= {
-        "figure": figure,
-        "duration": duration,
-        "plain": plain,
-        "as_html": as_html,
-        "json": as_json,
-    }
+        "figure": lambda number, digits=0: f"{number:,.{digits}f}", "duration": duration,
+        "plain": plain, "as_html": as_html, "json": as_json,
+    }  # fmt: skip
     found.globals |= {"version": __version__, "with_query": with_query, "toggled": toggled}
     return found
 

@@ -16,17 +16,15 @@ MOST_CHARS = 20_000
 SHOWN_CHARS = 200_000
 
 
-def _is_shown_as_link(address: str) -> bool:
-    return address.startswith(("https://", "http://"))
+class _Parser(MarkdownIt):
+    """Markdown with tables, without HTML and pictures; only addresses of the web are links."""
+
+    def validateLink(self, url: str) -> bool:
+        """Tell whether an address is shown as a link."""
+        return url.startswith(("https://", "http://"))
 
 
-def _parser() -> MarkdownIt:
-    found = MarkdownIt("commonmark", {"html": False}).enable("table").disable("image")
-    found.validateLink = _is_shown_as_link  # type: ignore[method-assign]
-    return found
-
-
-_PARSER = _parser()
+_PARSER = _Parser("commonmark", {"html": False}).enable("table").disable("image")
 
 
 def rendered(text: str) -> Markup:

@@ -2,7 +2,6 @@
 
 import re
 
-from spyhop.text.diversity import VERBS
 from spyhop.text.tables import table, word_set
 
 _FENCE = re.compile(r"```.*?(?:```|\Z)|^\s*>>>.*$", re.DOTALL | re.MULTILINE)
@@ -68,7 +67,7 @@ FIRST_PERSON_WORDS = 120
 _CUE = re.compile(
     r"(?:[:=?]|_{2,}|\.{3}|\u2026)[\s\"'*)\]\u201d]*\Z|_{3,}|<(?:blank|mask)>|\[\w+\]"
 )
-_IMPERATIVES = VERBS | word_set("imperatives")
+_IMPERATIVES = word_set("verbs") | word_set("imperatives")
 LABEL_WORDS = 6
 """A colon behind at most this many words is a cue to continue; behind more, a list or code."""
 TITLE_WORDS = 9
