@@ -11,7 +11,7 @@ from rich.text import Text
 
 from spyhop.cli.folder import existing
 from spyhop.cli.options import NO_NAMES, NO_PATHS
-from spyhop.cli.running import PLAIN_WIDTH, apart, build, given, places, print_plan, run_and_report
+from spyhop.cli.running import PLAIN_WIDTH, build, given, places, run_task
 from spyhop.collect import orca_messages
 from spyhop.evaluate import (
     rescore,
@@ -71,14 +71,11 @@ def eval(
         "rows": [path.absolute() for path in rows],
         "system_messages": _messages(system_messages),
     }
-    built, runtime = build(given("eval", settings, set_), {})
-    apart(built, out, [f"{SCORES}{name}.jsonl" for name in settings["models"]])
+    built = build(given("eval", settings, set_), {})
+    made = run_task(built, out, [f"{SCORES}{n}.jsonl" for n in settings["models"]], plan=plan)
     if plan:
-        resolved = resolve(built, out)
-        print_plan(resolved, runtime)
-        _print_power(built, out)
+        _print_power(built[0], out)
         return
-    made = run_and_report(built, runtime, out)
     files = export_results(made, out)
     scores = {n.removeprefix(SCORES): each for n, each in made.items() if n.startswith(SCORES)}
     console = Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH, highlight=False)

@@ -4,9 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from spyhop.cli.options import NO_NAMES
-from spyhop.cli.running import apart, build, given, places, run_and_report
-from spyhop.cli.tasks import plan_of
-from spyhop.recipe.graph import models as models_of
+from spyhop.cli.running import build, given, places, run_task
 from spyhop.recipes.judging import QUESTIONS, RESULT_FILES, export_results
 from spyhop.schema import RecipeError
 
@@ -51,14 +49,12 @@ def judge(
     settings |= {"data": where[suite]} if suite in where else {}
     settings |= {"forms": form} if form else {}
     settings |= {"teacher": teacher} if teacher else {}
-    built, runtime = build(given("judge", settings, set_), {})
-    apart(built, out, RESULT_FILES)
-    if plan:
-        plan_of(built, runtime, out, QUESTIONS)
-        return
-    asking = frozenset(step.name for step in built.steps if models_of(step))
-    reopen = asking if retry_errors else frozenset[str]()
-    print(export_results(run_and_report(built, runtime, out, reopen, settles=settle), out))  # noqa: T201
+    built = build(given("judge", settings, set_), {})
+    made = run_task(
+        built, out, RESULT_FILES, plan=plan, first=QUESTIONS, settles=settle, reopens=retry_errors
+    )
+    if made:
+        print(export_results(made, out))  # noqa: T201
 
 
 def _named(given: list[str]) -> dict[str, Path]:

@@ -3,7 +3,7 @@
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from spyhop.models.journal import settle
 from spyhop.recipe import Recipe, Resolved, resolve
 from spyhop.recipe import run as run_recipe
 from spyhop.recipe.checks import warnings
+from spyhop.recipe.graph import models as models_of
 from spyhop.recipe.graph import sources
 from spyhop.recipe.load import RecipeFile, apply_change, read_recipe, run_name
 from spyhop.recipe.plan import plan as plan_recipe
@@ -111,11 +112,47 @@ def apart(recipe: Recipe, out: Path, names: Sequence[str] = ()) -> None:
             )
 
 
+def run_task(
+    built: tuple[Recipe, Runtime],
+    out: Path,
+    files: Sequence[str] = (),
+    *,
+    plan: bool = False,
+    first: str = "",
+    settles: bool = False,
+    reopens: bool = False,
+) -> dict[str, Artifact]:
+    """Run the recipe of a command and return its artifacts, or print its plan and return none.
+
+    Args:
+        built: The recipe, and where it runs.
+        out: Output folder.
+        files: Results that are written to it.
+        plan: Whether to plan only.
+        first: Step that reads the rows; a plan runs it where only that counts them.
+        settles: Whether to release the budget reserved for lost requests.
+        reopens: Whether to ask for failed rows of finished steps again.
+    """
+    recipe, runtime = built
+    apart(recipe, out, files)
+    if not plan:
+        asking = frozenset(step.name for step in recipe.steps if models_of(step))
+        return run_and_report(recipe, runtime, out, asking if reopens else (), settles=settles)
+    resolved = resolve(recipe, out)
+    if first and not plan_recipe(resolved)[0].estimate.rows:  # a compressed file
+        step = recipe.step(first)
+        inputs: dict[str, Any] = dict(resolved.inputs(step))
+        step.stage.run(out, step.config, origins=resolved.labels(step), **inputs)
+        resolved = resolve(recipe, out)
+    print_plan(resolved, runtime)
+    return {}
+
+
 def run_and_report(
     recipe: Recipe,
     runtime: Runtime,
     out: Path,
-    reopen: frozenset[str] = frozenset(),
+    reopen: Collection[str] = (),
     *,
     settles: bool = False,
     forgets: bool = True,
@@ -129,7 +166,7 @@ def run_and_report(
     received: list[int] = []
     try:
         with _ended_by_signals(received), Display(console) as display:
-            made = run_recipe(resolved, runtime, display, reopen=reopen, forgets=forgets)
+            made = run_recipe(resolved, runtime, display, reopen=frozenset(reopen), forgets=forgets)
     except KeyboardInterrupt:  # here, because typer would exit without a message
         try:
             print("spyhop: stopped; run again to resume", file=sys.stderr)  # noqa: T201

@@ -4,8 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from spyhop.cli.options import NO_NAMES
-from spyhop.cli.running import apart, build, given, places, print_plan, run_and_report
-from spyhop.recipe import resolve
+from spyhop.cli.running import build, given, places, run_task
 from spyhop.recipes.evaluating import step_name
 from spyhop.schema import RecipeError
 
@@ -38,9 +37,4 @@ def scale(
         "judge": judge and judge.absolute(),
         "seeds": list(range(seeds)),
     }
-    built, runtime = build(given("scale", settings, set_), {})
-    apart(built, out)
-    if plan:
-        print_plan(resolve(built, out), runtime)
-        return
-    run_and_report(built, runtime, out)
+    run_task(build(given("scale", settings, set_), {}), out, plan=plan)

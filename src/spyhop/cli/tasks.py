@@ -1,22 +1,18 @@
 """Commands for single tasks on a person's own files: a recipe each, with its main inputs."""
 
 from pathlib import Path
-from typing import Any
 
 from spyhop.cli.options import NO_NAMES
-from spyhop.cli.running import apart, build, given, print_plan, run_and_report
+from spyhop.cli.running import build, given, run_task
 from spyhop.collect.pair_files import PAIRS
 from spyhop.corpus.stages import SEGMENTS as SEGMENTS_FILE
-from spyhop.recipe import Recipe, resolve
-from spyhop.recipe.plan import plan as plan_recipe
-from spyhop.recipes.answering import ANSWER_FILES, ANSWERS, PROMPTS
+from spyhop.recipes.answering import ANSWER_FILES, PROMPTS
 from spyhop.recipes.answering import export_results as export_answers
 from spyhop.recipes.backtranslating import SEGMENTS
 from spyhop.recipes.backtranslating import export_results as export_pairs
 from spyhop.recipes.curating import GIVEN, KEPT_FILE, RATED_FILE
 from spyhop.recipes.curating import export_results as export_kept
 from spyhop.recipes.segments import export_results as export_segments
-from spyhop.runtime import Runtime
 
 
 def answer(
@@ -33,16 +29,12 @@ def answer(
     Paid replies are journaled and never requested twice. The answers are written to
     OUT/answers.jsonl or OUT/answers.parquet, in the format of the prompts.
     """
-    settings: dict[str, Any] = {"prompts": prompts, "teacher": teacher}
-    built, runtime = build(given("answer", settings, set_), {})
-    apart(built, out, ANSWER_FILES)
-    if plan:
-        plan_of(built, runtime, out, PROMPTS)
-        return
-    made = run_and_report(
-        built, runtime, out, frozenset([ANSWERS] if retry_errors else []), settles=settle
+    built = build(given("answer", {"prompts": prompts, "teacher": teacher}, set_), {})
+    made = run_task(
+        built, out, ANSWER_FILES, plan=plan, first=PROMPTS, settles=settle, reopens=retry_errors
     )
-    print(export_answers(made, out))  # noqa: T201
+    if made:
+        print(export_answers(made, out))  # noqa: T201
 
 
 def segment(
@@ -57,9 +49,8 @@ def segment(
     Nothing is downloaded. The segments are written to OUT/segments.jsonl, and a report beside them.
     """
     file = given("segments", {"inputs": [path.absolute() for path in inputs]}, set_)
-    built, runtime = build(file, {"processes": processes, "on": on})
-    apart(built, out, [SEGMENTS_FILE])
-    print(export_segments(run_and_report(built, runtime, out), out))  # noqa: T201
+    built = build(file, {"processes": processes, "on": on})
+    print(export_segments(run_task(built, out, [SEGMENTS_FILE]), out))  # noqa: T201
 
 
 def backtranslate(
@@ -74,13 +65,9 @@ def backtranslate(
 
     The pairs of instruction and text are written to OUT.
     """
-    settings: dict[str, Any] = {"segments": segments, "model": model}
-    built, runtime = build(given("backtranslate", settings, set_), {})
-    apart(built, out, [PAIRS])
-    if plan:
-        plan_of(built, runtime, out, SEGMENTS)
-        return
-    print(export_pairs(run_and_report(built, runtime, out, settles=settle), out))  # noqa: T201
+    built = build(given("backtranslate", {"segments": segments, "model": model}, set_), {})
+    if made := run_task(built, out, [PAIRS], plan=plan, first=SEGMENTS, settles=settle):
+        print(export_pairs(made, out))  # noqa: T201
 
 
 def curate(
@@ -95,19 +82,7 @@ def curate(
 
     Pairs are kept only if the ratings pass their checks.
     """
-    built, runtime = build(given("curate", {"pairs": pairs, "judge": judge}, set_), {})
-    apart(built, out, [RATED_FILE, KEPT_FILE])
-    if plan:
-        plan_of(built, runtime, out, GIVEN)
-        return
-    print(export_kept(run_and_report(built, runtime, out, settles=settle), out))  # noqa: T201
-
-
-def plan_of(recipe: Recipe, runtime: Runtime, out: Path, first: str) -> None:
-    """Print the plan of a recipe that begins with the rows of a file."""
-    resolved = resolve(recipe, out)
-    if not plan_recipe(resolved)[0].estimate.rows:  # compressed: only reading it counts its rows
-        step = recipe.step(first)
-        inputs: dict[str, Any] = dict(resolved.inputs(step))
-        step.stage.run(out, step.config, origins=resolved.labels(step), **inputs)
-    print_plan(resolve(recipe, out), runtime)
+    built = build(given("curate", {"pairs": pairs, "judge": judge}, set_), {})
+    files = [RATED_FILE, KEPT_FILE]
+    if made := run_task(built, out, files, plan=plan, first=GIVEN, settles=settle):
+        print(export_kept(made, out))  # noqa: T201

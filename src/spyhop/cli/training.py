@@ -11,10 +11,9 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from spyhop.cli.chat import Chat
 from spyhop.cli.options import NO_NAMES, group
-from spyhop.cli.running import apart, build, given, places, print_plan, run_and_report
+from spyhop.cli.running import build, given, places, run_task
 from spyhop.models import Sampling, read_teacher
 from spyhop.models.voices import voices
-from spyhop.recipe import resolve
 from spyhop.recipes.training import MODEL, export_results
 from spyhop.runtime import Runtime
 from spyhop.schema import RecipeError
@@ -49,12 +48,8 @@ def train(
     file = given("train", {**named, **inputs}, set_)
     if settings is not None:  # errors name the file, and its paths are relative to it
         file = replace(file, path=settings, settings=file.settings)
-    built, runtime = build(file, {})
-    apart(built, out, [MODEL])
-    if plan:
-        print_plan(resolve(built, out), runtime)
-        return
-    print(export_results(run_and_report(built, runtime, out), out))  # noqa: T201
+    if made := run_task(build(file, {}), out, [MODEL], plan=plan):
+        print(export_results(made, out))  # noqa: T201
 
 
 def delta_make(base: Path, model: Path, out: Path) -> None:

@@ -102,12 +102,11 @@ def audit_items(
         for some in ([i.base for i in items], [i.student for i in items], texts)
     )
     means = np.stack([form.mean(0) for form in (base, student, target)], axis=1)
-    way = means[:, 2] - means[:, 0]
     before, after = np.array([(i.base_right, i.student_right) for i in items], dtype=float).T
     accuracy, narrow = (_accuracy(before, after, each) for each in (level, 2 * level - 1))
     gains: Gains = {ACCURACY: accuracy, FORM: _closed(base, student, target, level)}
     right = (after == 1).astype(float) - (before == 1)  # a judge sees no answer as a wrong one
-    gains |= _judged(items, right, student - base, way, level)
+    gains |= _judged(items, right, student - base, means[:, 2] - means[:, 0], level)
     most = MOST_CAUGHT_UP * max(0.1, 1 - float(before.mean()))
     conclusion, why = _conclude(gains, narrow, most, len(items))
     pairs = [(i.student_first, i.student_second) for i in items]

@@ -29,31 +29,15 @@ _LIMITS = {
 }  # fmt: skip
 _LINK = re.compile(r"https?://\S+")
 _TEXT = pa.field("", pa.string(), nullable=False)
+_TURN = pa.struct([_TEXT.with_name("role"), _TEXT.with_name("content")])
+_TEXTS = ("collection", "task", "system_id", "target", "model", "outcome", "license", "origin")
 SCHEMA = pa.schema(
     [
-        pa.field("id", pa.string(), False),
-        pa.field(
-            "messages",
-            pa.list_(pa.struct([_TEXT.with_name("role"), _TEXT.with_name("content")])),
-            False,
-        ),
-        *(
-            _TEXT.with_name(name)
-            for name in (
-                "collection",
-                "task",
-                "system_id",
-                "target",
-                "model",
-                "outcome",
-                "license",
-                "origin",
-            )
-        ),
+        _TEXT.with_name("id"),
+        pa.field("messages", pa.list_(_TURN), False),
+        *(_TEXT.with_name(name) for name in _TEXTS),
     ]
 )
-
-
 TABLES = {
     "collection": "Sources",
     "license": "Licences",
@@ -113,18 +97,9 @@ def _rows(
             select = "SELECT licence, origin FROM queries WHERE id = ?"
             licence, origin = known.execute(select, (row.query_id,)).fetchone() or ("", "")
             ctx.count("rows")
-            yield {
-                "id": row.id,
-                "messages": [turn.model_dump() for turn in row.messages],
-                "collection": row.collection,
-                "task": row.task,
-                "system_id": row.system_id,
-                "target": row.target,
-                "model": row.model,
-                "outcome": row.outcome,
-                "license": row.licence or licence or UNKNOWN,
-                "origin": row.origin or origin,
-            }
+            plain = row.model_dump(include={"id", "messages", *_TEXTS})
+            own = {"license": row.licence or licence or UNKNOWN, "origin": row.origin or origin}
+            yield {name: (plain | own)[name] for name in SCHEMA.names}
 
 
 def _origins(queries: Artifact) -> sqlite3.Connection:

@@ -1,7 +1,7 @@
 """Held-out items one by one: question, gold answer, and the answer of every model."""
 
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,7 +12,8 @@ from spyhop.store import Artifact
 ITEMS = "items.jsonl"
 MOST_ITEMS = 300
 """Items on the page; all of them are in `items.jsonl` beside it."""
-MOST_CHARS = 2000
+ANSWER = ("response", "extracted", "correct", "ending")
+"""Fields of a score that the file has."""
 
 
 @dataclass(slots=True)
@@ -34,13 +35,24 @@ def items_section(
     The page can be filtered by model and task, and each item has its own link. Items of hidden
     suites are in neither.
     """
-    verdicts = _verdicts(scores, hidden)
-    ids = _shown(verdicts)
+    verdicts = {
+        name: {
+            row["id"]: row["correct"]
+            for batch in artifact.batches(["id", "correct", "suite"])
+            for row in batch.to_pylist()
+            if row["suite"] not in hidden
+        }
+        for name, artifact in scores.items()
+    }
+    ids = _shown(verdicts.values())
     shown: dict[str, ShownItem] = {}
     with (folder / ITEMS).open("w", encoding="utf-8") as lines:
         for row in _rows(items, scores, hidden):
-            plain = {name: _plain(score) for name, score in row.scores.items()}
-            line = {**row.item.model_dump(), "answers": plain}
+            answers = {
+                name: {field: getattr(score, field) for field in ANSWER}
+                for name, score in row.scores.items()
+            }
+            line = {**row.item.model_dump(), "answers": answers}
             lines.write(json.dumps(line, ensure_ascii=False) + "\n")
             if row.item.id in ids:
                 shown[row.item.id] = row
@@ -54,29 +66,14 @@ def items_section(
     return section
 
 
-def _verdicts(
-    scores: Mapping[str, Artifact], hidden: Collection[str]
-) -> dict[str, dict[str, bool]]:
-    return {
-        name: {
-            row["id"]: row["correct"]
-            for batch in artifact.batches(["id", "correct", "suite"])
-            for row in batch.to_pylist()
-            if row["suite"] not in hidden
-        }
-        for name, artifact in scores.items()
-    }
-
-
-def _shown(verdicts: Mapping[str, Mapping[str, bool]]) -> dict[str, None]:
-    """Return the ids to show, in order."""
-    ids = list(dict.fromkeys(row_id for found in verdicts.values() for row_id in found))
-    differ = [
-        row_id
-        for row_id in ids
-        if len({found[row_id] for found in verdicts.values() if row_id in found}) > 1
-    ]
-    return dict.fromkeys(list(dict.fromkeys([*differ, *ids]))[:MOST_ITEMS])
+def _shown(verdicts: Iterable[Mapping[str, bool]]) -> dict[str, None]:
+    """Return the ids to show, in order: those first on which models differ."""
+    said: dict[str, set[bool]] = {}
+    for found in verdicts:
+        for row_id, is_right in found.items():
+            said.setdefault(row_id, set()).add(is_right)
+    order = sorted(said, key=lambda row_id: len(said[row_id]) < 2)
+    return dict.fromkeys(order[:MOST_ITEMS])
 
 
 def _rows(
@@ -94,12 +91,3 @@ def _rows(
                     waiting[name] = next(streams[name], None)
             if row.scores and item.suite not in hidden:
                 yield row
-
-
-def _plain(score: Score) -> dict[str, object]:
-    return {
-        "response": score.response,
-        "extracted": score.extracted,
-        "correct": score.correct,
-        "ending": score.ending,
-    }

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.resources import files
 from itertools import groupby
+from typing import Any
 
 import numpy as np
 from markupsafe import Markup
@@ -70,18 +71,18 @@ def safety_sections(
 def _table(
     models: Mapping[str, list[Score]], lines: Callable[[list[Score]], Lines], suite: str
 ) -> Table:
-    figures: dict[str, list[str]] = {}
-    for place, some in enumerate(models.values()):
-        for group, n, found in lines(some):
-            cells = figures.setdefault(group, [""] * (2 * len(models)))
-            cells[2 * place : 2 * place + 2] = [f"{n:,}", _cell(found)]
     published = json.loads(files("spyhop.report").joinpath("published_safety.json").read_text())
     theirs = published.get(suite, {"models": [], "groups": {}})
-    names = [f"{name}, published" for name in theirs["models"]]
-    empty = [""] * len(names)
-    rows = [[g, *cells, *theirs["groups"].get(g, empty)] for g, cells in figures.items()]
-    heads = [head for name in models for head in (f"{name}: n", "%, 95 % interval")]
-    return Table(["", *heads, *names], rows, theirs.get("note", ""))
+    rows: dict[str, dict[str, Any]] = {}
+    for name, some in models.items():
+        for group, n, found in lines(some):
+            row = rows.setdefault(group, {"group": group})
+            row |= {f"{name}: n": n, f"{name}: %, 95 % interval": found}
+    for group, row in rows.items():
+        figures = theirs["groups"].get(group, [""] * len(theirs["models"]))
+        names = [f"{name}, published" for name in theirs["models"]]
+        row |= dict(zip(names, figures, strict=True))
+    return Table.of(rows.values(), theirs.get("note", ""))
 
 
 def _grouped(
@@ -115,12 +116,6 @@ def _truth(scores: list[Score]) -> Lines:
     wrong = sum(not score.correct for score in given)
     yield "declined or no answer", len(every), _wilson(len(every) - len(given), len(every))
     yield "wrong when answered", len(given), _wilson(wrong, len(given))
-
-
-def _cell(found: Interval | None) -> str:
-    if found is None:
-        return ""
-    return f"{percent(found.value)} ({percent_interval(found.low, found.high)})"
 
 
 def _wilson(num: int, n: int) -> Interval | None:
@@ -181,11 +176,13 @@ def _support_section(support: Mapping[str, Artifact]) -> ReportSection:
         found = list(artifact.rows(Support))
         judged = [row for row in found if row.is_supported is not None]
         bad = [row for row in judged if not row.is_supported]
-        figure = _cell(_wilson(len(bad), len(judged)))
-        examples = "\n".join(f"{row.item_id}: {row.sentence}" for row in bad[:5])
-        rows.append([name, len(judged), figure, len(found) - len(judged), examples])
-    heads = ["model", "sentences", "unsupported %, 95 % interval", "no verdict", "examples"]
-    section.table(Table(heads, rows, "Every sentence is a row of support-MODEL.jsonl."))
+        rows.append({
+            "model": name, "sentences": len(judged),
+            "unsupported %, 95 % interval": _wilson(len(bad), len(judged)),
+            "no verdict": len(found) - len(judged),
+            "examples": "\n".join(f"{row.item_id}: {row.sentence}" for row in bad[:5]),
+        })  # fmt: skip
+    section.rows(rows, "Every sentence is a row of support-MODEL.jsonl.")
     return section
 
 
@@ -211,9 +208,10 @@ def overlap_sections(scores: Mapping[str, Artifact]) -> list[ReportSection]:
             except ModelError as error:  # the extra is not installed
                 section.text(f"{error}")
                 return [section]
-            rows.append([name, suite, found.n, *(percent(found.scores[m]) for m in METRICS)])
+            shares = {metric: percent(found.scores[metric]) for metric in METRICS}
+            rows.append({"model": name, "suite": suite, "n": found.n, **shares})
             caption = "; ".join(f"{m}: {text}" for m, text in found.signatures.items())
-    section.table(Table(["model", "suite", "n", *METRICS], rows, f"{caption}; METEOR: no WordNet."))
+    section.rows(rows, f"{caption}; METEOR: no WordNet.")
     return [section] if rows else []
 
 
@@ -223,27 +221,21 @@ def spread_section(sampled: Mapping[str, Artifact], swept: Mapping[str, Artifact
         "Spread", "How far a score moves with the sample or the system message."
     )
     figures: dict[tuple[str, ...], list[float]] = {}
-    models = {name: name.rpartition(".")[0] for name in swept}
     for over, group in (("samples", sampled), ("system messages", swept)):
         for name, artifact in group.items():
-            for each in task_scores(name, artifact):
-                place = (models.get(name, name), each.suite, each.task, over)
+            model = name if over == "samples" else name.rpartition(".")[0]
+            for each in task_scores(model, artifact):
+                place = (model, each.suite, each.task, over)
                 means = each.values.mean(axis=0) if over == "samples" else [each.values.mean()]
                 figures.setdefault(place, []).extend(map(float, means))
-    rows = [
-        [*place, len(some), percent(float(np.std(some, ddof=1))),
-         percent_interval(min(some), max(some))]
+    section.rows(
+        {
+            **dict(zip(("model", "suite", "task", "over"), place, strict=True)),
+            "n": len(some),
+            "standard deviation, points": percent(float(np.std(some, ddof=1))),
+            "lowest to highest": percent_interval(min(some), max(some)),
+        }
         for place, some in figures.items()
         if len(some) > 1
-    ]  # fmt: skip
-    heads = [
-        "model",
-        "suite",
-        "task",
-        "over",
-        "n",
-        "standard deviation, points",
-        "lowest to highest",
-    ]
-    section.table(Table(heads, rows))
+    )
     return section

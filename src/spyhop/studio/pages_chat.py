@@ -48,7 +48,10 @@ def system(request: Request) -> Response:
 async def turn(request: Request) -> Response:
     """Show what the person wrote, and ask for the reply of each model."""
     form = await _form(request)
-    chosen = [(place, form[key]) for place, key in enumerate(PLACES) if form.get(key)]
+    labels = _models(request)
+    chosen = [
+        (n, labels.get(form[key], form[key])) for n, key in enumerate(PLACES) if form.get(key)
+    ]
     if not form.get("text", "").strip() or not chosen:
         return _problem(request, "choose a model and write a message")
     number = sum(name.startswith("asked-") for name in form)
@@ -89,7 +92,7 @@ def _reply(request: Request, form: Mapping[str, str]) -> Response:
     seconds = time.monotonic() - began
     return page(
         request, "chat_reply.html", reply=found, error=error, seconds=seconds, number=number,
-        place=place, name=name, prefill=prefill,
+        place=place, label=_models(request).get(name, name), prefill=prefill,
     )  # fmt: skip
 
 

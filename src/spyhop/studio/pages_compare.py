@@ -90,8 +90,8 @@ def compared(request: Request) -> Response:
         request, "compare.html", found=found, sections=sections, total=len(rows),
         rows=_rows(shown, questions(first, ids), _reasons(_judged(request), ids)), start=start,
         step=ROWS_SHOWN, side=side, task=task, sides=SIDES, first=first, second=second,
-        query=request.query_params, tasks=[result.group for result in found.by_task],
-        store=request.path_params["store"],
+        path=request.url.path, query=request.query_params, store=request.path_params["store"],
+        tasks=[result.group for result in found.by_task],
     )  # fmt: skip
 
 

@@ -117,6 +117,7 @@ def _next(request: Request, rater: str, row_id: str) -> Response:
         question=_question(artifact, row) if row else "", response=response_of(row) if row else "",
         reasons=reasons, own=own.get(row_id, {"score": None, "why": ""}), rater=rater,
         due=len(due), done=len(own), total=len(ranked), file=_file(request), asked=row_id,
+        path=request.url.path,
     )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from filelock import FileLock
 from pydantic_core import from_json
 
+from spyhop.schema import InputError
 from spyhop.store import atomic_write
 
 PEOPLE = "people"
@@ -61,5 +62,14 @@ def _read(path: Path) -> tuple[list[dict[str, Any]], bool]:
     """Return the rows, and whether the last line has no end."""
     with suppress(FileNotFoundError):
         *lines, last = path.read_bytes().split(b"\n")
-        return [from_json(line) for line in lines if line.strip()], bool(last)
+        return [_row(path, *each) for each in enumerate(lines, 1)], bool(last)
     return [], False
+
+
+def _row(path: Path, number: int, line: bytes) -> dict[str, Any]:
+    try:
+        return dict(from_json(line))
+    except (ValueError, TypeError) as error:
+        raise InputError(
+            f"{path}: line {number} is not a row ({error}); mend or delete it"
+        ) from None

@@ -178,15 +178,14 @@ def _hub(
 
 def _means(rows: Scored) -> dict[str, tuple[float, float, int]]:
     """Return mean, standard error and number of the scored rows, by metric."""
-    found: dict[str, list[float]] = defaultdict(list)
-    for _, row in rows:
-        for name, value in row.values.items():
-            found[name] += [] if value is None else [value]
-    return {
-        name: (float(np.mean(v)), float(np.std(v, ddof=min(1, len(v) - 1))) / len(v) ** 0.5, len(v))
-        for name, v in found.items()
-        if v
-    }
+    names = dict.fromkeys(name for _, row in rows for name in row.values)
+    found = {}
+    for name in names:
+        values = [v for _, row in rows if (v := row.values.get(name)) is not None]
+        if n := len(values):
+            error = float(np.std(values, ddof=min(1, n - 1))) / n**0.5
+            found[name] = (float(np.mean(values)), error, n)
+    return found
 
 
 def _put(place: Path, content: bytes) -> Path:
