@@ -1,37 +1,23 @@
 """The command for batches that providers work on."""
 
 import time
-from typing import Annotated
+from pathlib import Path
 
-import typer
 from rich.console import Console
 
 from spyhop.cli.folder import existing, output_folder
-from spyhop.cli.options import Out
-from spyhop.models.batch_upkeep import OpenBatch, cancel, look
+from spyhop.models.batch_upkeep import OpenBatch, look, stop
 
 HOUR_S = 3600.0
 
 
-def batches(
-    out: Out = None,
-    fetch: Annotated[
-        bool, typer.Option("--fetch", help="Bring the replies of ended batches into the journal.")
-    ] = False,
-    stop: Annotated[
-        str,
-        typer.Option(
-            "--cancel", metavar="NAME", help="Ask the provider to stop a batch; what it answered "
-            "so far is billed, and can be fetched.",
-        ),
-    ] = "",
-) -> None:  # fmt: skip
+def batches(store: Path | None = None, fetch: bool = False, cancel: str = "") -> None:
     """List the batches that providers have not returned yet; fetch or cancel them."""
-    root = existing(output_folder(out))
+    root = existing(output_folder(store))
     console = Console(highlight=False, soft_wrap=True)
-    if stop:
-        cancel(root, stop)
-        console.print(f"{stop}: cancelled; fetch the replies so far with --fetch", markup=False)
+    if cancel:
+        stop(root, cancel)
+        console.print(f"{cancel}: cancelled; fetch the replies so far with --fetch", markup=False)
         return
     is_any = False
     for found in look(root, is_fetched=fetch):

@@ -38,7 +38,7 @@ def look(root: Path, *, is_fetched: bool = False) -> Iterator[OpenBatch]:
             yield asyncio.run(_look(journal, batch, is_fetched=is_fetched))
 
 
-def cancel(root: Path, tag: str) -> None:
+def stop(root: Path, tag: str) -> None:
     """Ask the provider to stop a batch; one that it does not have is forgotten.
 
     Raises:
