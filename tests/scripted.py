@@ -4,7 +4,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import toys
-from spyhop.models import FakeModel, Reply, Request, Sampling
+from fake import FakeModel
+from spyhop.models import Reply, Request, Sampling
 from spyhop.schema import Message, ModelError, Prompt
 from spyhop.store import Artifact
 

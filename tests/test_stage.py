@@ -9,8 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 
 import toys
+from fake import FakeModel
 from spyhop.augment import AnswerConfig, Outcomes, answer
-from spyhop.models import FakeModel, Local, Model, ModelUse, Replay, Request, Sampling
+from spyhop.models import Local, Model, ModelUse, Replay, Request, Sampling
 from spyhop.models.replay import Recorded
 from spyhop.schema import (
     Answer,

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from spyhop.models import FakeModel, Model, Reply, Request, Sampling
+from fake import FakeModel
+from spyhop.models import Model, Reply, Request, Sampling
 from spyhop.models.replay import Recorded
 from spyhop.schema import Answer, Config, InputError, Message, Query, Row
 from spyhop.stage import FOLDER, TABLES, Context, Estimate, stage

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 import toys
+from fake import FakeModel
 from spyhop.augment import ModerateConfig, moderate
-from spyhop.models import FakeModel, Labels, Request
+from spyhop.models import Labels, Request
 from spyhop.schema import Answer, ModelError
 from spyhop.stage import Runtime
 

@@ -3,10 +3,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fake import FakeModel
 from pairing import artifact, pair
 from spyhop.curate import LikelihoodConfig, rate_by_likelihood
 from spyhop.curate.likelihood import fifths
-from spyhop.models import FakeModel, Local, ModelUse, TokenLogprobs
+from spyhop.models import Local, ModelUse, TokenLogprobs
 from spyhop.runtime import Runtime
 from spyhop.schema import ModelError, Pair
 from spyhop.store import Artifact, Source

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 import toys
+from fake import FakeModel
 from spyhop.evaluate import MeasureConfig, Task, measure
-from spyhop.models import Choice, FakeModel, Reply, Request, Sampling
+from spyhop.models import Choice, Reply, Request, Sampling
 from spyhop.schema import Item, ModelError, RecipeError, Score
 
 

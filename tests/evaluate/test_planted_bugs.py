@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 import toys
+from fake import FakeModel
 from spyhop.evaluate import (
     ContaminationRateConfig,
     ItemOverlap,
@@ -31,7 +32,7 @@ from spyhop.evaluate import (
 from spyhop.evaluate import reading as reading_module
 from spyhop.evaluate.comparison import compare_logs
 from spyhop.evaluate.logs import read_logs
-from spyhop.models import FakeModel, Reply, Request, Sampling
+from spyhop.models import Reply, Request, Sampling
 from spyhop.render import ORCA, Renderer
 from spyhop.schema import InputError, Item, Message, Score
 from spyhop.statistics import near_chance

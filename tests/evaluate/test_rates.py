@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import toys
+from fake import FakeModel
 from spyhop.evaluate import (
     ItemOverlap,
     MeasureConfig,
@@ -26,7 +27,6 @@ from spyhop.evaluate import (
     sweep,
     task_scores,
 )
-from spyhop.models import FakeModel
 from spyhop.schema import InputError, Item, Score
 from spyhop.store import Artifact
 

@@ -3,8 +3,9 @@
 from pathlib import Path
 
 import pairing
+from fake import FakeModel
 from spyhop.evaluate.round_trip import RoundTripConfig, round_trip
-from spyhop.models import FakeModel, Request, TokenLogprobs
+from spyhop.models import Request, TokenLogprobs
 from spyhop.schema import Pair, Score
 
 CONFIG = RoundTripConfig(num_rows=6, num_near=4)

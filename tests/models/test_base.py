@@ -6,16 +6,8 @@ import pytest
 from pydantic import TypeAdapter
 
 import toys
-from spyhop.models import (
-    FakeModel,
-    Local,
-    ModelUse,
-    Replay,
-    Reply,
-    Request,
-    SampledGeneration,
-    Sampling,
-)
+from fake import FakeModel
+from spyhop.models import Local, ModelUse, Replay, Reply, Request, SampledGeneration, Sampling
 from spyhop.models.replay import Recorded
 from spyhop.schema import InputError, Message, ModelError
 from spyhop.stage import Context

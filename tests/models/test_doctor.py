@@ -12,9 +12,8 @@ from spyhop.models import Reply, Request, Sampling, Service, read_teacher
 from spyhop.models.capabilities import lacks
 from spyhop.models.doctor import CapabilityCheck, doctor
 from spyhop.models.endpoint import Remote
-from spyhop.models.probes import request
 from spyhop.models.teacher import Teacher
-from spyhop.schema import ModelError
+from spyhop.schema import ModelError, prompt_turns
 
 
 @pytest.fixture(autouse=True)
@@ -43,8 +42,8 @@ def test_a_healthy_endpoint(tmp_path: Path):
         found = _found(tmp_path, server.url)
         (entry,) = server.entries()
     assert (entry.output_reserved, entry.is_billed) == (16, True)
-    names = "versions disk key connection answer limits usage temperature top_p seed"
-    assert list(found) == [*names.split(), "log-probabilities", "cost"] and not _bad(found)
+    names = "versions disk key connection answer limits usage top_p seed log-probabilities"
+    assert list(found) == [*names.split(), "temperature", "cost"] and not _bad(found)
     assert found["key"].text == "TOY_KEY is set"
     assert found["answer"].text == "200, finish_reason stop"
     assert found["cost"].text.startswith("1 requests, ")
@@ -81,15 +80,15 @@ def test_limits_are_compared(tmp_path: Path, declared: str, is_ok: bool, text: s
 @pytest.mark.parametrize(
     ("fault", "text"),
     [
-        ("401", "set TOY_KEY to a key that is valid there"),
-        ("401-echo", "set TOY_KEY to a key that is valid there"),
-        ("403", "set TOY_KEY"),
+        ("401", "set the environment variable TOY_KEY to a key that is valid"),
+        ("401-echo", "set the environment variable TOY_KEY to a key that is valid"),
+        ("403", "variable TOY_KEY"),
         ("404", r"check url and model ('teacher')"),
         ("quota", "the account has no credit"),
         ("429", "try again in a minute"),
-        ("500-empty", "500; try again"),
+        ("500-empty", "500; is the url right"),
         ("502", "502 <html>"),
-        ("400", "400 Invalid value for 'temperature'; list the rejected fields in omit"),
+        ("400", "400 Invalid value for 'temperature'; list rejected fields in omit"),
         ("reset", "the connection broke"),
         ("close", "the connection broke"),
         ("hang", "no reply within 0.2 s"),
@@ -176,7 +175,19 @@ def native(monkeypatch: pytest.MonkeyPatch) -> None:
 def _lacks(root: Path, top: str = "") -> dict[str, str]:
     teacher = read_teacher(root / "teacher.toml")
     assert teacher.service is not None and isinstance(teacher.config, Remote)
-    return lacks(root / "store", teacher.config, teacher.service.endpoints[0])
+    return lacks(root / "store", teacher.config.model, teacher.service.endpoints[0])
+
+
+def test_the_limits_that_anthropic_states_are_compared(tmp_path: Path, native: None):
+    stated = {f"anthropic-ratelimit-{name}-{what}": value
+              for name, limit in (("requests", "50"), ("input-tokens", "30000"))
+              for what, value in (("limit", limit), ("remaining", "9"),
+                                  ("reset", "2026-01-02T03:04:15Z"))}  # fmt: skip
+    declared = "requests_per_min = 50\nprompt_tokens_per_min = 40000"
+    with Provider("anthropic", headers=stated) as server:
+        found = _proved(tmp_path, server, declared)["found"]["limits"]
+    assert not found.ok and "lower prompt_tokens_per_min to the server's" in found.text
+    assert "requests 50 declared, 50 by the server" in found.text
 
 
 def test_an_anthropic_endpoint_is_proved_and_priced(tmp_path: Path, native: None):
@@ -245,6 +256,10 @@ def test_refused_fields_are_found_and_stages_that_need_them_refused(
         assert reply.ending == "whole"
     for name in names:
         assert found[name] is False, name
+
+
+def request(text: str, **more: Any) -> Request:
+    return Request(id="r", messages=prompt_turns(text), **more)
 
 
 def _generate(root: Path, teacher: Teacher, asked: list[Request], how: Sampling) -> list[Reply]:

@@ -2,9 +2,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from fake import FakeModel
 from pairing import Judge
 from scripted import Scripted, failed
-from spyhop.models import FakeModel, Model, Reply, Sampling
+from spyhop.models import Model, Reply, Sampling
 from spyhop.models.script import Ask, ScoreOptions, Script, play
 from spyhop.schema import Message, ModelError
 from spyhop.stage import Context

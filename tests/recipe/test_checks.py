@@ -94,7 +94,7 @@ def test_trainings_too_short_to_learn_are_told(tmp_path: Path, tiny_folder: Path
 )  # fmt: skip
 def test_the_plan_knows_what_doctor_saw_of_a_judge(tmp_path: Path, name, has, per_pair: int):
     judge = _served("judge")
-    save(tmp_path, judge.config, judge.service.endpoints[0], {name: (has, "seen")})
+    save(tmp_path, judge.config.model, judge.service.endpoints[0], {name: (has, "seen")})
     r = Recipe("r")
     pairs = r.add("pairs", pairs_of, toys.Numbers(num_rows=100))
     r.add("rated", rate, RateConfig(num_repeated=0), pairs=pairs, judge=judge)

@@ -2,7 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from spyhop.models import FakeModel, Reply
+from fake import FakeModel
+from spyhop.models import Reply
 from spyhop.schema import Message
 from spyhop.train.probe import MESSAGES, ProbeConfig, Probed, meets, probe
 from toys import answer_row, artifact_of

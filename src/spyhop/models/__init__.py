@@ -12,7 +12,6 @@ from spyhop.models.calls import (
 )
 from spyhop.models.classifier import TOXIC, Classifier, pick_label
 from spyhop.models.endpoint import Remote
-from spyhop.models.fake import FakeModel
 from spyhop.models.local import Local
 from spyhop.models.replay import Replay
 from spyhop.models.service import Endpoint, Service

@@ -54,25 +54,19 @@ def read(answer: dict[str, Any]) -> dict[str, Any]:
     usage = answer.get("usage")
     if not isinstance(usage, Mapping):
         return {"choices": [choice]}
-    cached, written = (
-        usage.get(f"cache_{what}_input_tokens") or 0 for what in ("read", "creation")
-    )
+    names = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
+    own, cached, written = (found if isinstance(found := usage.get(n), int) else 0 for n in names)
     details = usage.get("output_tokens_details")
     thoughts = details.get("thinking_tokens") if isinstance(details, Mapping) else None
-    total = [each for each in (usage.get("input_tokens"), cached, written) if _is_number(each)]
     return {
         "choices": [choice],
         "usage": {
-            "prompt_tokens": sum(total),
+            "prompt_tokens": own + cached + written,
             "prompt_tokens_details": {"cached_tokens": cached, "cache_write_tokens": written},
             "completion_tokens": usage.get("output_tokens"),
             "completion_tokens_details": {"reasoning_tokens": thoughts},
         },
     }
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float)
 
 
 def _turns(call: ApiCall) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

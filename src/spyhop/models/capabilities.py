@@ -1,12 +1,11 @@
 """What an endpoint can do, as `spyhop doctor` proved it; a stage that needs more is refused.
 
-Proofs are kept in the store, one file per endpoint: its API, address and model, and `extra`.
+Proofs are kept in the store, one file per endpoint, by API, address and model.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
@@ -30,22 +29,6 @@ REMEDIES = {
 """By capability: the setting that needs it, and the remedy where it is missing."""
 
 
-class Named(Protocol):
-    """A served model, by what is sent with every request."""
-
-    @property
-    def model(self) -> str:
-        """Its name."""
-
-    @property
-    def extra(self) -> dict[str, Any]:
-        """Fields that are added."""
-
-    @property
-    def omit(self) -> tuple[str, ...]:
-        """Fields that are not sent."""
-
-
 class Proof(BaseModel):
     """What doctor found about one capability of an endpoint."""
 
@@ -58,30 +41,66 @@ Proofs = TypeAdapter(dict[str, Proof])
 
 
 def save(
-    root: Path, config: Named, endpoint: Endpoint, found: Mapping[str, tuple[bool | None, str]]
+    root: Path, model: str, endpoint: Endpoint, found: Mapping[str, tuple[bool | None, str]]
 ) -> None:
     """Keep what doctor found at an endpoint, beside what it found before; None is no finding."""
-    path, date = _path(root, config, endpoint), f"{datetime.now(UTC):%Y-%m-%d}"
+    path, date = _path(root, model, endpoint), f"{datetime.now(UTC):%Y-%m-%d}"
     new = {
         name: Proof(has=has, text=text, date=date)
         for name, (has, text) in found.items()
-        if has is not None
+        if has is not None and name not in DIALECTS[endpoint.api].lacks
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as temporary:
         temporary.write_bytes(Proofs.dump_json(_read(path) | new, indent=1))
 
 
-def lacks(root: Path, config: Named, endpoint: Endpoint) -> dict[str, str]:
-    """Return the capabilities that an endpoint does not have, with the reason of each.
+def lacks(root: Path, model: str, endpoint: Endpoint) -> dict[str, str]:
+    """Return what an endpoint does not have, and why: by its API, or as doctor proved."""
+    proofs = _read(_path(root, model, endpoint)).items()
+    missing = {n: f"doctor, {each.date}: {each.text}" for n, each in proofs if not each.has}
+    return {**DIALECTS[endpoint.api].lacks, **missing}
 
-    Known are those that its API does not have, and those that doctor proved.
-    """
-    proofs = _read(_path(root, config, endpoint))
-    missing = {name: proof for name, proof in proofs.items() if not proof.has}
-    return dict(DIALECTS[endpoint.api].lacks) | {
-        name: f"doctor, {proof.date}: {proof.text}" for name, proof in missing.items()
-    }
+
+def has_all(root: Path, model: str, service: Service, names: Iterable[str]) -> bool:
+    """Return whether no endpoint of a model is known to lack one of these capabilities."""
+    return not any(lacks(root, model, each).keys() & set(names) for each in service.endpoints)
+
+
+def refusal(
+    root: Path,
+    model: str,
+    service: Service,
+    sampling: Sampling,
+    omit: Sequence[str],
+    *,
+    kind: Kind = "generate",
+    is_begun: bool = False,
+) -> str:
+    """Return why calls would fail at an endpoint, and the remedy; empty if they would not."""
+    for endpoint in service.endpoints:
+        missing, never = lacks(root, model, endpoint), DIALECTS[endpoint.api].lacks
+        needed = ["prefill"] if is_begun else []
+        if kind == "generate":
+            needed += ["n"] if endpoint.max_n > 1 else []
+            needed += _needs(sampling, omit)
+        for name in needed:
+            if name in missing and not (name == "seed" and name in never):  # then it is not sent
+                setting, remedy = REMEDIES[name]
+                lack = f"{name}, which {endpoint.url} does not have ({missing[name]})"
+                return f"{setting} needs {lack}; {remedy}"
+    return ""
+
+
+def _needs(sampling: Sampling, omit: Sequence[str]) -> Iterator[str]:
+    sent = {"temperature": sampling.temperature != 1.0, "top_p": sampling.top_p != 1.0}
+    if sampling.temperature != "unset":
+        yield from (name for name, is_sent in (sent | {"seed": True}).items()
+                    if is_sent and name not in omit)  # fmt: skip
+    if sampling.log_probability and "logprobs" not in omit:
+        yield LOG_PROBABILITIES
+    if sampling.json_schema is not None and "response_format" not in omit:
+        yield "schema"
 
 
 def _read(path: Path) -> dict[str, Proof]:
@@ -91,59 +110,6 @@ def _read(path: Path) -> dict[str, Proof]:
         return {}
 
 
-def has_all(root: Path, config: Named, service: Service, names: Iterable[str]) -> bool:
-    """Return whether no endpoint of a model is known to lack one of these capabilities."""
-    missing = (lacks(root, config, endpoint) for endpoint in service.endpoints)
-    return not any(each.keys() & set(names) for each in missing)
-
-
-def needs(
-    kind: Kind, sampling: Sampling, omit: Sequence[str], *, is_begun: bool, most: int
-) -> Iterator[str]:
-    """Yield the capabilities without which calls fail or are not what was asked for."""
-    if is_begun:
-        yield "prefill"
-    if kind != "generate":
-        return
-    if most > 1:
-        yield "n"
-    sent = {
-        "temperature": sampling.temperature != 1.0,
-        "top_p": sampling.top_p != 1.0,
-        "seed": True,
-    }
-    if sampling.temperature != "unset":
-        yield from (name for name, is_needed in sent.items() if is_needed and name not in omit)
-    if sampling.log_probability and "logprobs" not in omit:
-        yield LOG_PROBABILITIES
-    if sampling.json_schema is not None and "response_format" not in omit:
-        yield "schema"
-
-
-def refusal(
-    root: Path,
-    config: Named,
-    service: Service,
-    kind: Kind,
-    sampling: Sampling,
-    *,
-    is_begun: bool = False,
-) -> str:
-    """Return why calls would fail at an endpoint, and the remedy; empty if they would not."""
-    for endpoint in service.endpoints:
-        missing = lacks(root, config, endpoint)
-        if "seed" in DIALECTS[endpoint.api].lacks:  # it is not sent
-            missing.pop("seed", None)
-        for name in needs(kind, sampling, config.omit, is_begun=is_begun, most=endpoint.max_n):
-            if name in missing:
-                setting, remedy = REMEDIES[name]
-                return (
-                    f"{setting} needs {name}, which {endpoint.url} does not have "
-                    f"({missing[name]}); {remedy}"
-                )
-    return ""
-
-
-def _path(root: Path, config: Named, endpoint: Endpoint) -> Path:
-    model = endpoint.model or config.model
-    return root / FOLDER / f"{key_of([endpoint.api, endpoint.url, model, config.extra])}.json"
+def _path(root: Path, model: str, endpoint: Endpoint) -> Path:
+    where = [endpoint.api, endpoint.url, endpoint.model or model]
+    return root / FOLDER / f"{key_of(where)}.json"

@@ -5,10 +5,11 @@ import platform
 import shutil
 import socket
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from time import monotonic
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from spyhop import __version__
@@ -19,30 +20,20 @@ from spyhop.models.endpoint_state import EndpointState
 from spyhop.models.failures import Failure, remaining
 from spyhop.models.folder import load_tokenizer, read_config
 from spyhop.models.local import Local, pick_dtype, saved_format
-from spyhop.models.probes import (
-    MOST_TOKENS,
-    NUM_REQUESTS,
-    Prober,
-    first_reply,
-    prove,
-    request,
-)
+from spyhop.models.probes import MOST_TOKENS, NUM_REQUESTS, Prober, Refused, prove
 from spyhop.models.replies import Usage
 from spyhop.models.service import Endpoint, Service
 from spyhop.models.teacher import Teacher
-from spyhop.models.transport import HttpReply
 from spyhop.render import FORMATS, TemplateFormat
-from spyhop.schema import ModelError
+from spyhop.schema import ModelError, prompt_turns
 from spyhop.settings import mask_secret
 
 CONNECT_S = 10.0
 LEAST_FREE_BYTES = 1 << 30
 WEIGHTS = ("*.safetensors", "*.bin", "*.pt")
-ASKED = request("Say yes.")
 
 
-@dataclass(frozen=True, slots=True)
-class CapabilityCheck:
+class CapabilityCheck(NamedTuple):
     """A check and its result."""
 
     name: str
@@ -56,19 +47,17 @@ def doctor(teacher: Teacher, root: Path, *, is_quick: bool = False) -> Iterator[
     """Yield checks, each as soon as it is done. Keys are never shown.
 
     A chat endpoint gets some ten small requests that prove its capabilities, with `is_quick` one;
-    the proofs are kept in `root`. The requests are not counted by the rate limiter,
-    so a run at the same time may be throttled for a moment.
+    the proofs are kept in `root`. The requests are not counted by the rate limiter, so a run at the
+    same time may be throttled for a moment.
     """
     yield _versions("aiohttp" if teacher.service else "transformers", "pyarrow")
     yield _disk(root)
     if teacher.service is not None and isinstance(teacher.config, Remote):
-        is_capped = bool(teacher.service.budget_usd)
         for endpoint in teacher.service.endpoints:
-            checks = _endpoint(teacher.config, endpoint, root, is_capped, is_quick)
             where = f"{endpoint.url} ({endpoint.model or teacher.config.model})"
-            for check in checks:
+            for check in _endpoint(teacher.config, teacher.service, endpoint, root, is_quick):
                 text = _masked(check.text, endpoint)
-                yield replace(check, name=f"{where} {check.name}", text=text)
+                yield check._replace(name=f"{where} {check.name}", text=text)
     elif teacher.folder is not None and isinstance(teacher.config, Local):
         yield from _folder(teacher.folder / teacher.config.subfolder, teacher.config)
 
@@ -82,78 +71,63 @@ def reachable(config: Remote, service: Service) -> Iterator[CapabilityCheck]:
 
 
 def _versions(*packages: str) -> CapabilityCheck:
+    missing = [name for name in packages if find_spec(name) is None]
     found = [f"spyhop {__version__}", f"python {platform.python_version()}"]
-    missing = []
-    for name in packages:
-        try:
-            found.append(f"{name} {version(name)}")
-        except PackageNotFoundError:
-            missing.append(f"{name} is not installed")
-    return CapabilityCheck("versions", not missing, ", ".join(found + missing))
+    found += [f"{name} {version(name)}" for name in packages if name not in missing]
+    text = ", ".join([*found, *(f"{name} is not installed" for name in missing)])
+    return CapabilityCheck("versions", not missing, text)
 
 
 def _disk(root: Path) -> CapabilityCheck:
     place = next(each for each in (root, *root.absolute().parents) if each.is_dir())
-    free = shutil.disk_usage(place).free
+    free, remedy = shutil.disk_usage(place).free, "choose another folder with --out"
     text = f"{free / 1e9:,.1f} GB free at {place}"
     if free < LEAST_FREE_BYTES:
-        return CapabilityCheck(
-            "disk", False, f"{text}; free some space, or choose another folder with --out"
-        )
+        return CapabilityCheck("disk", False, f"{text}; free some space, or {remedy}")
     if not os.access(place, os.W_OK):
-        return CapabilityCheck(
-            "disk", False, f"{place} is not writable; choose another folder with --out"
-        )
+        return CapabilityCheck("disk", False, f"{place} is not writable; {remedy}")
     return CapabilityCheck("disk", True, text)
 
 
 def _endpoint(
-    config: Remote, endpoint: Endpoint, root: Path, is_capped: bool, is_quick: bool
+    config: Remote, service: Service, endpoint: Endpoint, root: Path, is_quick: bool
 ) -> Iterator[CapabilityCheck]:
-    state = EndpointState(endpoint, config.model)
-    key = _key(state)
-    yield key
+    state, is_capped = EndpointState(endpoint, config.model), bool(service.budget_usd)
+    yield (key := _key(state))
     if is_capped:
         yield _price(endpoint)
-    reached = _connection(state)
-    yield reached
+    yield (reached := _connection(state))
     if not (key.ok and reached.ok):
         return
-    prober = Prober(config, state, tokens_field=endpoint.tokens_field)
-    asked = Request(id="doctor", text="Say") if state.dialect.takes == "plain prompts" else ASKED
-    got, refused = first_reply(prober, asked)
-    found = prober.read(asked, got.raw) if isinstance(got, HttpReply) else got
-    yield _answer(found, state)
-    if isinstance(found, Failure) or not isinstance(got, HttpReply):
+    prober = Prober(config, state, endpoint.tokens_field)
+    is_plain = state.dialect.takes == "plain prompts"
+    prompt = {"text": "Say"} if is_plain else {"messages": prompt_turns("Say yes.")}
+    try:
+        answer = prober.first(Request(id="doctor", **prompt))
+    except Refused as error:
+        yield CapabilityCheck("answer", False, _explained(error.failure, state))
         return
-    yield _limits(endpoint, got.headers)
+    yield CapabilityCheck("answer", True, f"200, finish_reason {answer.finish_reason}")
+    yield _limits(endpoint, prober.headers)
     yield _usage(endpoint, prober.used[0], is_capped=is_capped)
-    if renamed := refused.get("max_completion_tokens"):
+    if renamed := prober.refused.get("max_tokens"):
         text = f'set tokens_field = "max_completion_tokens" ({renamed:.120})'
         yield CapabilityCheck("tokens_field", False, text)
     if state.dialect.takes == "chats":
-        yield from _proofs(prober, refused, found[0], root, is_quick)
+        yield from _proofs(prober, answer, root, is_quick)
 
 
-def _proofs(
-    prober: Prober, refused: Mapping[str, str], answer: Reply, root: Path, is_quick: bool
-) -> Iterator[CapabilityCheck]:
+def _proofs(prober: Prober, answer: Reply, root: Path, is_quick: bool) -> Iterator[CapabilityCheck]:
     """Prove the capabilities of an endpoint, and keep them."""
-    endpoint, lacks = prober.state.config, prober.state.dialect.lacks
+    endpoint, found = prober.state.config, {}
     if not is_quick:
         text = f"{NUM_REQUESTS} requests, at most ${endpoint.most_usd(*MOST_TOKENS):.4f}"
         yield CapabilityCheck("proofs", True, f"{text} (--quick sends none)")
-    found = {}
-    for name, finding in prove(prober, refused, answer, is_quick=is_quick):
+    for name, finding in prove(prober, answer, is_quick=is_quick):
         found[name] = finding
         yield CapabilityCheck(name, True, finding.text, finding.has)
-    save(root, prober.config, endpoint, {n: each for n, each in found.items() if n not in lacks})
-    used = prober.used
-    yield CapabilityCheck(
-        "cost", True,
-        f"{prober.num_sent} requests, {sum(u.prompt_tokens for u in used):,} prompt and "
-        f"{sum(u.response_tokens for u in used):,} response tokens, ${prober.usd:.4f}",
-    )  # fmt: skip
+    save(root, prober.config.model, endpoint, found)
+    yield CapabilityCheck("cost", True, prober.cost)
 
 
 def _key(state: EndpointState) -> CapabilityCheck:
@@ -164,106 +138,78 @@ def _key(state: EndpointState) -> CapabilityCheck:
         state.headers()
     except ModelError as error:
         return CapabilityCheck("key", False, str(error))
-    value = os.environ[name].strip()
-    if not (value.isascii() and value.isprintable()) or " " in value:
-        return CapabilityCheck("key", False, f"{name} contains characters that no key has")
-    return CapabilityCheck("key", True, f"{name} is set")
+    is_odd = not (state.key.isascii() and state.key.isprintable()) or " " in state.key
+    text = f"{name} contains characters that no key has" if is_odd else f"{name} is set"
+    return CapabilityCheck("key", not is_odd, text)
 
 
 def _price(endpoint: Endpoint) -> CapabilityCheck:
     prompt, response = endpoint.usd_per_million_prompt, endpoint.usd_per_million_response
     if endpoint.has_price:
-        return CapabilityCheck(
-            "price", True, f"${prompt:g} per million prompt tokens, ${response:g} response tokens"
-        )
+        text = f"${prompt:g} per million prompt tokens, ${response:g} response tokens"
+        return CapabilityCheck("price", True, text)
     is_said = {"usd_per_million_prompt", "usd_per_million_response"} & endpoint.model_fields_set
     hint = "" if is_said else "; set usd_per_million_prompt and _response (0 if it is free)"
-    return CapabilityCheck(
-        "price", bool(is_said), f"no price: budget_usd does not count its replies{hint}"
-    )
+    text = f"no price: budget_usd does not count its replies{hint}"
+    return CapabilityCheck("price", bool(is_said), text)
 
 
 def _connection(state: EndpointState) -> CapabilityCheck:
-    parts = urlsplit(state.url)
+    parts = urlsplit(state.proxy or state.url)
     host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
     if state.proxy is not None:
-        seen = urlsplit(state.proxy)
-        return CapabilityCheck("connection", True, f"through the proxy {seen.hostname}:{seen.port}")
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except (socket.gaierror, UnicodeError) as error:
-        return CapabilityCheck(
-            "connection", False, f"host {host!r} not found ({error}); check the url"
-        )
+        return CapabilityCheck("connection", True, f"through the proxy {host}:{port}")
     began = monotonic()
     try:
-        with socket.create_connection((host, port), timeout=CONNECT_S):
-            pass
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        socket.create_connection((host, port), timeout=CONNECT_S).close()
+    except (socket.gaierror, UnicodeError) as error:
+        text = f"host {host!r} not found ({error}); check the url"
+        return CapabilityCheck("connection", False, text)
     except OSError as error:
-        said = error.strerror or str(error)
-        return CapabilityCheck(
-            "connection", False, f"{host} does not answer on port {port} ({said}); is it running?"
-        )
-    ms = 1000 * (monotonic() - began)
+        cause = error.strerror or str(error)
+        text = f"{host} does not answer on port {port} ({cause}); is it running?"
+        return CapabilityCheck("connection", False, text)
     addresses = ", ".join(sorted({str(each[4][0]) for each in found})[:3])
-    return CapabilityCheck(
-        "connection", True, f"{host} is {addresses}; port {port} open in {ms:.0f} ms"
-    )
-
-
-def _answer(found: list[Reply] | Failure, state: EndpointState) -> CapabilityCheck:
-    if not isinstance(found, Failure):
-        return CapabilityCheck("answer", True, f"200, finish_reason {found[0].finish_reason}")
-    if found.status == 200:
-        text = f"invalid reply: {found.message}; is this the url of a chat API?"
-        return CapabilityCheck("answer", False, text)
-    return CapabilityCheck("answer", False, f"{found.message or found.kind}{_remedy(found, state)}")
+    text = f"{host} is {addresses}; port {port} open in {1000 * (monotonic() - began):.0f} ms"
+    return CapabilityCheck("connection", True, text)
 
 
 def _usage(endpoint: Endpoint, usage: Usage, *, is_capped: bool) -> CapabilityCheck:
     if usage.prompt_tokens:
-        told = f"given: {usage.prompt_tokens} prompt and {usage.response_tokens} response tokens"
-        return CapabilityCheck("usage", True, told)
-    price = endpoint.usd(1, 0, 1)
+        text = f"given: {usage.prompt_tokens} prompt and {usage.response_tokens} response tokens"
+        return CapabilityCheck("usage", True, text)
     text = "not given; tokens and dollars are estimated from text lengths"
-    return CapabilityCheck("usage", not (is_capped and price), text)
+    return CapabilityCheck("usage", not (is_capped and endpoint.has_price), text)
 
 
 def _limits(endpoint: Endpoint, headers: Mapping[str, str]) -> CapabilityCheck:
-    declared = {"requests": endpoint.requests_per_min, "tokens": endpoint.tokens_per_min}
-    told = {name: limit for name, (limit, _, _) in remaining(headers).items()}
-    shown = ", ".join(
-        f"{name} {told[name]:,.0f} by the server"
-        if not declared[name]
-        else f"{name} {declared[name]:,} declared"
-        + (f", {told[name]:,.0f} by the server" if name in told else "")
-        for name in declared
-        if declared[name] or name in told
+    declared = endpoint.limits
+    stated = {name: limit for name, (limit, _, _) in remaining(headers).items()}
+    notes = []
+    for name in {**declared, **stated}:
+        found = [f"{declared[name]:,} declared"] if name in declared else []
+        found += [f"{stated[name]:,.0f} by the server"] if name in stated else []
+        notes.append(f"{name} {', '.join(found)}")
+    text = ", ".join(notes) or "no limits declared or stated by the server"
+    field = {name: f"{name.replace(' ', '_')}_per_min" for name in stated}
+    for name, limit in stated.items():
+        if declared.get(name, 0) > limit:
+            return CapabilityCheck("limits", False, f"{text}; lower {field[name]} to the server's")
+    unknown = next(
+        (f"; declare {field[n]} for an even pace" for n in stated if n not in declared), ""
     )
-    if not shown:
-        return CapabilityCheck("limits", True, "no limits declared or stated by the server")
-    over = [name for name, limit in told.items() if (declared[name] or 0) > limit]
-    if over:
-        return CapabilityCheck("limits", False, f"{shown}; lower {over[0]}_per_min to the server's")
-    unknown = [name for name in told if not declared[name]]
-    hint = f"; declare {unknown[0]}_per_min for an even pace" if unknown else ""
-    silent = "" if told else "; the server states no limits"
-    return CapabilityCheck("limits", True, f"{shown}{hint}{silent}")
+    silent = "; the server states no limits" if declared and not stated else ""
+    return CapabilityCheck("limits", True, f"{text}{unknown}{silent}")
 
 
-def _remedy(told: Failure, state: EndpointState) -> str:
-    name = state.config.key_env
-    if told.status in (401, 403):
-        return (
-            f"; set {name} to a key that is valid there"
-            if name
-            else "; name the variable of its key with key_env"
-        )
-    if told.status == 404:
-        return f"; check url and model ({state.model!r})"
-    if told.kind == "rejected":
-        return "; list the rejected fields in omit, or set tokens_field"
-    return "; try again in a minute" if told.kind in ("throttled", "overloaded") else ""
+def _explained(failure: Failure, state: EndpointState) -> str:
+    """Return a failure in words, with its remedy."""
+    if failure.status == 200:
+        return f"invalid reply: {failure.message}; is this the url of a chat API?"
+    is_passing = failure.kind in ("throttled", "overloaded")
+    said = state.advice(failure).removeprefix(f"{state.config.url}: ") or failure.kind
+    return f"{said}{'; try again in a minute' if is_passing else ''}"
 
 
 def _masked(text: str, endpoint: Endpoint) -> str:

@@ -135,14 +135,14 @@ class RemoteModel(Model):
             return
         self._checked.add(needed)
         if reason := refusal(
-            self._ctx.root, self._config, self._service, window.kind, window.sampling,
-            is_begun=is_begun,
+            self._ctx.root, self._config.model, self._service, window.sampling, self._config.omit,
+            kind=window.kind, is_begun=is_begun,
         ):  # fmt: skip
             raise ModelError(f"{self.label}: {reason}")
 
     def has_all(self, *capabilities: str) -> bool:
         """Return whether no endpoint is known to lack one of these capabilities."""
-        return has_all(self._ctx.root, self._config, self._service, capabilities)
+        return has_all(self._ctx.root, self._config.model, self._service, capabilities)
 
     def _finish(self, window: Window) -> dict[str, str]:
         waits = self._waits.pop(id(window))

@@ -64,13 +64,7 @@ class EndpointState:
         """When the last reply came, or else the first failed request was sent."""
         self._is_proven = False
         self._failed_at = -math.inf
-        limits = {
-            "requests": endpoint.requests_per_min,
-            "tokens": endpoint.tokens_per_min,
-            "prompt tokens": endpoint.prompt_tokens_per_min,
-            "response tokens": endpoint.response_tokens_per_min,
-        }
-        self.limiters = {name: RateLimiter(limit) for name, limit in limits.items() if limit}
+        self.limiters = {name: RateLimiter(limit) for name, limit in endpoint.limits.items()}
 
     @property
     def key(self) -> str:
@@ -98,10 +92,11 @@ class EndpointState:
         """Return the failure's message and, if known, the remedy."""
         said, name = f"{self.config.url}: {failure.message}", self.config.key_env
         said = " ".join(said.split())
-        if failure.status in (401, 403) and name:
-            return f"{said}; set the environment variable {name} to a key that is valid there"
         if failure.status in (401, 403):
-            return f"{said}; name the variable that holds its key with key_env"
+            set_it = f"set the environment variable {name} to a key that is valid there"
+            return f"{said}; {set_it if name else 'name the variable of its key with key_env'}"
+        if failure.kind == "rejected":
+            return f"{said}; list rejected fields in omit, or set tokens_field"
         if failure.status in (404, 405):
             return f"{said}; check url and model ({self.model!r})"
         if failure.kind == "lost" and not failure.is_maybe_billed:

@@ -4,6 +4,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -106,11 +107,15 @@ def read_failure(status: int, headers: Mapping[str, str], raw: bytes, now: datet
     if 300 <= status < 400:
         target = headers.get("location") or headers.get("Location") or "nowhere"
         return Failure("page", f"{status} redirects to {target:.{MESSAGE_CHARS}}", status)
-    stated = _stated(raw)
+    try:
+        stated = stated_error(from_json(raw))
+    except ValueError:
+        stated = StatedError(0, "", raw[:MESSAGE_CHARS].decode(errors="replace"))
     said = f"{status} {stated.message}".strip()
     wait_s = _retry_after(headers, now)
     wait_s = stated.wait_s if wait_s is None else wait_s
-    reset_s = _reset(headers, now) if wait_s is None else wait_s
+    resets = [reset_s for _, left, reset_s in remaining(headers, now).values() if left <= 0]
+    reset_s = min(max(resets), LONGEST_RESET_S) if resets and wait_s is None else wait_s
     return failure_of(status, stated._replace(message=said), wait_s, reset_s)
 
 
@@ -126,20 +131,20 @@ def read_stated(value: Any) -> Failure | None:  # noqa: ANN401 (any JSON)
         return None
     message = f"{stated.status or 'an error'} inside 200: {stated.message}"
     found = failure_of(stated.status or 200, stated._replace(message=message))
-    return found if stated.status else _replaced(found, "overloaded", is_maybe_billed=True)
+    if stated.status or found.kind in ("refused", "fatal"):  # words may state a permanent cause
+        return found
+    return Failure("overloaded", found.message, is_maybe_billed=True)
 
 
 def failure_of(
-    status: int,
-    stated: StatedError,
-    wait_s: float | None = None,
-    reset_s: float | None = None,
+    status: int, stated: StatedError, wait_s: float | None = None, reset_s: float | None = None
 ) -> Failure:
     """Return the failure for a status and an error."""
     code, message = stated.code.lower(), stated.message
-    if _has_no_credit(status, code, message.lower(), wait_s):
+    words = f"{code} {message.lower()}"
+    if _has_no_credit(status, code, words, wait_s):
         return Failure("fatal", f"the account has no credit ({message})", NO_CREDIT)
-    if status in (400, 403) and (cause := _ACCOUNT.search(f"{code} {message.lower()}")):
+    if status in (400, 403) and (cause := _ACCOUNT.search(words)):
         return Failure("fatal", message, 401 if "key" in cause[0] else status)
     if status == 429 or (status in (503, 529) and wait_s is not None):
         return Failure("throttled", message, status, reset_s, is_overrun=True)
@@ -149,9 +154,9 @@ def failure_of(
         return Failure("overloaded", message, status, wait_s, is_billed, is_overrun)
     if status < 300:  # not 200, or an error that states no status
         return Failure("malformed", message, status, is_maybe_billed=True)
-    if status != 401 and (_MODERATED.search(code) or _MODERATED.search(message.lower())):
+    if status != 401 and _MODERATED.search(words):
         return Failure("refused", message, status)
-    if status in (400, 413, 422, 451) or (status == 403 and _TOO_LONG.search(message.lower())):
+    if status in (400, 413, 422, 451) or (status == 403 and _TOO_LONG.search(words)):
         return Failure("rejected", message, status)
     return Failure("fatal", message, status)
 
@@ -182,18 +187,19 @@ def _details(value: object) -> tuple[list[str], float | None]:
 
     Google lists reasons, exhausted quotas and a delay; Anthropic states a code.
     """
-    codes: list[str] = []
+    codes: list[object] = []
     wait_s = None
-    for detail in value if isinstance(value, list) else [value]:
-        if not isinstance(detail, dict):
-            continue
-        quotas = detail.get("violations")
-        quotas = [each for each in quotas if isinstance(each, dict)] if quotas else []
-        found = [detail.get("reason"), detail.get("error_code")]
-        codes += [str(each) for each in (*found, *(each.get("quotaId") for each in quotas)) if each]
-        delay = detail.get("retryDelay")
-        wait_s = _duration(delay) if isinstance(delay, str) else wait_s
-    return codes, wait_s
+    for detail in dicts(value if isinstance(value, list) else [value]):
+        codes += [detail.get("reason"), detail.get("error_code")]
+        codes += [quota.get("quotaId") for quota in dicts(detail.get("violations"))]
+        if isinstance(delay := detail.get("retryDelay"), str):
+            wait_s = _duration(delay)
+    return [str(code) for code in codes if code], wait_s
+
+
+def dicts(value: object) -> list[dict[str, Any]]:
+    """Return the objects of a JSON list; any other value has none."""
+    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
 
 
 def page_in(raw: bytes) -> str | None:
@@ -205,13 +211,13 @@ def page_in(raw: bytes) -> str | None:
     return f"{what} in place of a reply: {' '.join(text.split()):.{SHOWN_CHARS}}"
 
 
-LIMITS = {
-    "requests": "requests",
-    "tokens": "tokens",
-    "input-tokens": "prompt tokens",
-    "output-tokens": "response tokens",
-}
+LIMITS = {"requests": "requests", "tokens": "tokens", "input-tokens": "prompt tokens",
+          "output-tokens": "response tokens"}  # fmt: skip
 """Limits by their names in headers."""
+FORMS = ("x-ratelimit-{what}-{name}", "anthropic-ratelimit-{name}-{what}")
+_REMAINING = tuple(
+    form.format(what="remaining", name=name) for form in FORMS for name in ("requests", "tokens")
+)
 
 
 def states_limits(headers: Mapping[str, str]) -> bool:
@@ -219,50 +225,23 @@ def states_limits(headers: Mapping[str, str]) -> bool:
     return any(name in headers for name in _REMAINING)
 
 
-_REMAINING = (
-    "x-ratelimit-remaining-requests",
-    "x-ratelimit-remaining-tokens",
-    "anthropic-ratelimit-requests-remaining",
-    "anthropic-ratelimit-tokens-remaining",
-    "anthropic-ratelimit-input-tokens-remaining",
-)
-
-
 def remaining(
     headers: Mapping[str, str], now: datetime | None = None
 ) -> dict[str, tuple[float, float, float]]:
     """Return (limit, remaining, seconds to reset) of each limit that is stated."""
     found = {}
-    forms = ("x-ratelimit-{what}-{name}", "anthropic-ratelimit-{name}-{what}")
-    for form, (name, shown) in product(forms, LIMITS.items()):
+    for form, (name, shown) in product(FORMS, LIMITS.items()):
         limit, left, reset = (
-            headers.get(form.format(what=what, name=name))
+            headers.get(form.format(what=what, name=name), "")
             for what in ("limit", "remaining", "reset")
         )
         reset_s = _duration(reset)
-        if reset_s is None and reset:
+        if reset_s is None:
             reset_s = _seconds_to(reset, now or datetime.now(UTC))
-        try:
-            values = float(limit or ""), float(left or "")
-        except ValueError:
-            continue
-        if reset_s is not None and math.isfinite(reset_s):
-            found[shown] = (*values, max(0.0, reset_s))
+        if math.isfinite(reset_s):
+            with suppress(ValueError):
+                found[shown] = (float(limit), float(left), max(0.0, reset_s))
     return found
-
-
-def _replaced(failure: Failure, kind: FailureKind, *, is_maybe_billed: bool) -> Failure:
-    """Replace the kind of an error without a status, unless its words state a permanent cause."""
-    if failure.kind in ("refused", "fatal"):
-        return failure
-    return Failure(kind, failure.message, is_maybe_billed=is_maybe_billed)
-
-
-def _stated(raw: bytes) -> StatedError:
-    try:
-        return stated_error(from_json(raw))
-    except ValueError:
-        return StatedError(0, "", raw[:MESSAGE_CHARS].decode(errors="replace"))
 
 
 def _status(error: Mapping[str, Any]) -> int:
@@ -303,12 +282,6 @@ def _retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
     return None
 
 
-def _reset(headers: Mapping[str, str], now: datetime) -> float | None:
-    """Return the seconds until an exhausted limit resets, if stated."""
-    resets = [reset_s for _, left, reset_s in remaining(headers, now).values() if left <= 0]
-    return min(max(resets), LONGEST_RESET_S) if resets else None
-
-
 def _seconds_to(date: str, now: datetime) -> float:
     """Return the seconds to a date of an HTTP header or of RFC 3339."""
     try:
@@ -319,12 +292,10 @@ def _seconds_to(date: str, now: datetime) -> float:
     return (then if then.tzinfo else then.replace(tzinfo=UTC)).timestamp() - now.timestamp()
 
 
-def _duration(value: str | None) -> float | None:
+def _duration(value: str) -> float | None:
     """Return the seconds of `6m0s`, `1.5s`, `20ms` or `12`."""
-    if not value:
-        return None
     units = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001, "": 1.0}
     parts = re.findall(r"(\d+(?:\.\d+)?)(ms|h|m|s|)", value.strip())
-    if not parts or "".join(number + unit for number, unit in parts) != value.strip():
+    if not value or "".join(number + unit for number, unit in parts) != value.strip():
         return None
     return sum(float(number) * units[unit] for number, unit in parts)

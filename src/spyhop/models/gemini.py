@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from spyhop.models.failures import dicts
 from spyhop.models.wire import TOP_LOGPROBS, ApiCall
 from spyhop.schema import Message
 
@@ -11,23 +12,19 @@ ROLES = {"user": "user", "assistant": "model"}
 
 def payload(call: ApiCall) -> dict[str, Any]:
     """Return the fields of a request; the model is part of the address."""
-    system = [_part(turn) for turn in call.request.messages if turn.role == "system"]
-    contents: list[dict[str, Any]] = []
-    turns = [turn for turn in call.request.messages if turn.role != "system"]
+    turns, contents = list(call.request.messages), list[dict[str, Any]]()
     if begun := call.request.continuation.rstrip():
         turns.append(Message(role="assistant", content=begun))
     for turn in turns:
-        role = ROLES[turn.role]
-        if contents and contents[-1]["role"] == role:
-            contents[-1]["parts"].append(_part(turn))
-        else:
-            contents.append({"role": role, "parts": [_part(turn)]})
+        if turn.role == "system":
+            continue
+        if not contents or contents[-1]["role"] != ROLES[turn.role]:
+            contents.append({"role": ROLES[turn.role], "parts": []})
+        contents[-1]["parts"].append({"text": turn.content})
     fields: dict[str, Any] = {"contents": contents, "generationConfig": _how(call)}
-    return fields | ({"systemInstruction": {"parts": system}} if system else {})
-
-
-def _part(turn: Message) -> dict[str, str]:
-    return {"text": turn.content}
+    if system := [{"text": turn.content} for turn in turns if turn.role == "system"]:
+        fields["systemInstruction"] = {"parts": system}
+    return fields
 
 
 def _how(call: ApiCall) -> dict[str, Any]:
@@ -54,7 +51,7 @@ def read(answer: dict[str, Any]) -> dict[str, Any]:
     """Return candidates, or a blocked prompt, as a chat completion; any other JSON as it is."""
     candidates, feedback = answer.get("candidates"), answer.get("promptFeedback")
     if isinstance(candidates, list) and candidates:
-        choices = [_choice(each) for each in candidates if isinstance(each, Mapping)]
+        choices = [_choice(each) for each in dicts(candidates)]
     elif isinstance(feedback, Mapping) and feedback.get("blockReason"):
         choices = [{"finish_reason": f"content_filter: {feedback['blockReason']}"}]
     elif "candidates" in answer or "usageMetadata" in answer:
@@ -67,47 +64,37 @@ def read(answer: dict[str, Any]) -> dict[str, Any]:
 
 def _choice(candidate: Mapping[str, Any]) -> dict[str, Any]:
     found = {"index": candidate.get("index", 0), "finish_reason": candidate.get("finishReason")}
-    content = candidate.get("content")
-    parts = content.get("parts", []) if isinstance(content, Mapping) else None
-    if parts is None and found["finish_reason"] is None:
+    content, logprobs = candidate.get("content"), candidate.get("logprobsResult")
+    if not isinstance(content, Mapping) and found["finish_reason"] is None:
         return found
-    blocks = [_block(part) for part in parts or [] if isinstance(part, Mapping)]
-    logprobs = candidate.get("logprobsResult")
+    parts = dicts(content.get("parts")) if isinstance(content, Mapping) else []
+    kinds = ["thinking" if part.get("thought") else "text" for part in parts]
+    blocks = [
+        {"type": kind, kind: part.get("text")} for kind, part in zip(kinds, parts, strict=True)
+    ]
     if isinstance(logprobs, Mapping):
         found["logprobs"] = {"content": _places(logprobs)}
     return found | {"message": {"role": "assistant", "content": blocks}}
 
 
-def _block(part: Mapping[str, Any]) -> dict[str, Any]:
-    kind = "thinking" if part.get("thought") else "text"
-    return {"type": kind, kind: part.get("text")}
-
-
 def _places(logprobs: Mapping[str, Any]) -> list[dict[str, Any]]:
-    chosen, likely = (
-        found if isinstance(found := logprobs.get(name), list) else []
-        for name in ("chosenCandidates", "topCandidates")
-    )  # fmt: skip
-    tops = [each.get("candidates") if isinstance(each, Mapping) else None for each in likely]
-    tops += [None] * (len(chosen) - len(tops))
+    """Return the log-probabilities of each position: the token's, and the likeliest ones."""
+    chosen = dicts(logprobs.get("chosenCandidates"))
+    likely = [dicts(each.get("candidates")) for each in dicts(logprobs.get("topCandidates"))]
     return [
-        _token(token)
-        | {"top_logprobs": [_token(each) for each in top] if isinstance(top, list) else []}
-        for token, top in zip(chosen, tops, strict=False)
+        _token(token) | {"top_logprobs": [_token(each) for each in top]}
+        for token, top in zip(chosen, [*likely, *([[]] * len(chosen))], strict=False)
     ]
 
 
-def _token(found: object) -> dict[str, Any]:
-    token = found if isinstance(found, Mapping) else {}
+def _token(token: Mapping[str, Any]) -> dict[str, Any]:
     return {"token": token.get("token"), "logprob": token.get("logProbability")}
 
 
 def _usage(stated: Mapping[str, Any]) -> dict[str, Any]:
     """Return the usage; Gemini counts thoughts apart from the response, others within it."""
-    written, thoughts = (
-        found if isinstance(found := stated.get(name), int) else 0
-        for name in ("candidatesTokenCount", "thoughtsTokenCount")
-    )  # fmt: skip
+    counts = (stated.get(name) for name in ("candidatesTokenCount", "thoughtsTokenCount"))
+    written, thoughts = (found if isinstance(found, int) else 0 for found in counts)
     return {
         "prompt_tokens": stated.get("promptTokenCount"),
         "prompt_tokens_details": {"cached_tokens": stated.get("cachedContentTokenCount")},

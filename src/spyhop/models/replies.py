@@ -10,7 +10,7 @@ from pydantic_core import from_json
 
 from spyhop.models.calls import Choice, Kind, Labels, Reply, Request, scored_choice
 from spyhop.models.echo import option_values
-from spyhop.models.failures import SHOWN_CHARS, Failure, page_in, read_stated
+from spyhop.models.failures import SHOWN_CHARS, Failure, FailureKind, dicts, page_in, read_stated
 from spyhop.schema import ending_of
 from spyhop.text.choices import choice
 
@@ -40,9 +40,11 @@ _FIRST_SIGNS = ("<", "[THINK", "[/THINK", "\u25c1")
 
 
 class Unreadable(ValueError):
-    """A reply of status 200 without a response."""
+    """A reply of status 200 without a response; it may be billed unless a failure says not."""
 
-    def __init__(self, failure: Failure) -> None:
+    def __init__(self, failure: Failure | FailureKind, message: str = "") -> None:
+        if not isinstance(failure, Failure):
+            failure = Failure(failure, message, 200, is_maybe_billed=True)
         super().__init__(failure.message)
         self.failure = failure
 
@@ -75,29 +77,31 @@ def parse(
         answer = _read(raw)
     except ValueError as error:
         page = page_in(raw)
-        kind, message = ("page", page) if page else ("malformed", f"not JSON ({error})")
-        raise Unreadable(Failure(kind, message, 200, is_maybe_billed=True)) from None  # type: ignore[arg-type]
+        kind: FailureKind = "page" if page else "malformed"
+        raise Unreadable(kind, page or f"not JSON ({error})") from None
     if isinstance(answer, dict):
         answer = read(answer)
     if stated := read_stated(answer):
         raise Unreadable(stated)
     if isinstance(answer, dict) and isinstance(answer.get("results"), list):
-        answer["choices"] = [_moderated(each) for each in _dicts(answer["results"])]
+        answer["choices"] = [_moderated(each) for each in dicts(answer["results"])]
     if not isinstance(answer, dict) or not isinstance(answer.get("choices"), list):
         shown = raw[:SHOWN_CHARS].decode(errors="replace")
-        failure = Failure("page", f"JSON without choices: {shown}", 200, is_maybe_billed=True)
-        raise Unreadable(failure)
-    found = _dicts(answer["choices"])
+        raise Unreadable("page", f"JSON without choices: {shown}")
+    found = dicts(answer["choices"])
     if not found:
-        raise Unreadable(_malformed("no choices"))
+        raise Unreadable("malformed", "no choices")
     if len(found) > 1:
         found.sort(key=lambda each: index if isinstance(index := each.get("index"), int) else 0)
     found = [each | {"message": _message(each)} for each in found[:num_samples]]
     usage = _usage(answer.get("usage"), prompt_guess, found)
-    failures = [_broken(each, usage, is_counted="usage" in answer) for each in found]
-    good = [each for each, failure in zip(found, failures, strict=True) if failure is None]
-    if not good:
-        raise Unreadable(next(failure for failure in failures if failure is not None))
+    good, failure = [], None
+    for each in found:
+        broken = _broken(each, usage, is_counted="usage" in answer)
+        good += [] if broken else [each]
+        failure = failure or broken
+    if not good and failure:
+        raise Unreadable(failure)
     return good, usage
 
 
@@ -112,8 +116,7 @@ def parse_call(
     try:
         return [{"values": option_values(first, choices)}], usage
     except ValueError as error:
-        failure = Failure("rejected", str(error), 200, is_maybe_billed=True)
-        raise Unreadable(failure) from None
+        raise Unreadable("rejected", str(error)) from None
 
 
 def _moderated(result: Mapping[str, Any]) -> dict[str, Any]:
@@ -133,10 +136,6 @@ def read_labels(request: Request, found: Mapping[str, Any], usage: Usage, usd: f
     """Return the labels of a moderation service."""
     labels = from_json(found["message"]["content"])
     return Labels(id=request.id, **labels, prompt_tokens=usage.prompt_tokens, usd=usd)
-
-
-def _malformed(message: str) -> Failure:
-    return Failure("malformed", message, 200, is_maybe_billed=True)
 
 
 def _message(found: Mapping[str, Any]) -> dict[str, Any]:
@@ -159,9 +158,10 @@ def _broken(found: Mapping[str, Any], usage: Usage, *, is_counted: bool) -> Fail
         billed = spent if is_counted else None
         return Failure("overloaded", message, 200, is_maybe_billed=True, usage=billed)
     if found["message"] is NO_MESSAGE and ending != "refused":
-        return _malformed("no message")
+        return Failure("malformed", "no message", 200, is_maybe_billed=True)
     if not isinstance(content := found["message"].get("content"), str | list | None):
-        return _malformed(f"message.content = {content!r:.60} is not text")
+        message = f"message.content = {content!r:.60} is not text"
+        return Failure("malformed", message, 200, is_maybe_billed=True)
     return None
 
 
@@ -193,19 +193,17 @@ def read_reply(request: Request, found: Mapping[str, Any], usage: Usage, usd: fl
     """Return one choice as a reply, with thoughts separated from its text."""
     text, thoughts, is_refusal = _texts(found["message"])
     reason = _reason(found)
+    counts = usage._asdict()
+    del counts["is_counted"]
     return Reply(
         id=request.id,
         text=text,
         finish_reason=reason,
         ending="refused" if is_refusal else ending_of(reason, text),
-        prompt_tokens=usage.prompt_tokens,
-        cached_tokens=usage.cached_tokens,
-        cache_write_tokens=usage.cache_write_tokens,
-        response_tokens=usage.response_tokens,
-        reasoning_tokens=usage.reasoning_tokens,
         reasoning=thoughts,
         log_probability=_log_probability(found.get("logprobs")),
         usd=usd,
+        **counts,
     )
 
 
@@ -264,7 +262,7 @@ def _reasoning(message: Mapping[str, Any]) -> str:
     for name in ("reasoning_content", "reasoning", "thinking"):
         if isinstance(found := message.get(name), str) and found.strip():
             return found
-    details = _dicts(message.get("reasoning_details"))
+    details = dicts(message.get("reasoning_details"))
     texts = [each.get("text") or each.get("summary") for each in details]
     return "".join(text for text in texts if isinstance(text, str))
 
@@ -326,9 +324,7 @@ def _usage(stated: object, prompt_guess: int, found: Sequence[Mapping[str, Any]]
     cached, reasoning = (each if isinstance(each, dict) else {} for each in inner)
     thought = _count(reasoning.get("reasoning_tokens"))
     if not 0 < response <= MOST_RESPONSE_TOKENS:
-        texts = (
-            text + thoughts for text, thoughts, _ in (_texts(each["message"]) for each in found)
-        )
+        texts = ("".join(_texts(each["message"])[:2]) for each in found)
         response = math.ceil(sum(len(text.encode()) for text in texts) / BYTES_PER_TOKEN)
     elif 0 < thought <= _count(usage.get("total_tokens")) - prompt - response:
         response += thought  # some count the thoughts in the total alone
@@ -363,7 +359,7 @@ def _masses(logprobs: object, options: Sequence[str]) -> list[float] | None:
     best: list[float] | None = None
     for place in _places(logprobs):
         masses = dict.fromkeys(options, 0.0)
-        for top in _dicts(place.get("top_logprobs")) or [place]:
+        for top in dicts(place.get("top_logprobs")) or [place]:
             token, value = str(top.get("token", "")).strip(" \n\t()[].:*"), top.get("logprob")
             known = _finite(value)
             if token in masses and known is not None:
@@ -379,8 +375,4 @@ def _finite(value: object) -> float | None:
 
 
 def _places(logprobs: object) -> list[dict[str, Any]]:
-    return _dicts(logprobs.get("content")) if isinstance(logprobs, dict) else []
-
-
-def _dicts(value: object) -> list[dict[str, Any]]:
-    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
+    return dicts(logprobs.get("content")) if isinstance(logprobs, dict) else []

@@ -153,18 +153,26 @@ class Endpoint(BaseModel):
         written = (0, prompt_tokens)
         return max(self.usd(prompt_tokens, 0, response_tokens, each) for each in written)
 
+    @property
+    def limits(self) -> dict[str, int]:
+        """Declared limits per minute, by name."""
+        stated = {
+            "requests": self.requests_per_min,
+            "tokens": self.tokens_per_min,
+            "prompt tokens": self.prompt_tokens_per_min,
+            "response tokens": self.response_tokens_per_min,
+        }
+        return {name: limit for name, limit in stated.items() if limit}
+
     def loads_min(self, calls: Calls) -> dict[str, float]:
         """Return the minutes that the calls take under each declared limit."""
         response = calls.response_tokens
         if self.counts == "reserved":
             response = calls.most_response_tokens
-        loads = {
-            "requests": (self.requests_per_min, calls.requests),
-            "tokens": (self.tokens_per_min, calls.prompt_tokens + response),
-            "prompt tokens": (self.prompt_tokens_per_min, calls.prompt_tokens),
-            "response tokens": (self.response_tokens_per_min, response),
-        }
-        return {name: amount / limit for name, (limit, amount) in loads.items() if limit}
+        prompt = calls.prompt_tokens
+        amounts = {"requests": calls.requests, "tokens": prompt + response}
+        amounts |= {"prompt tokens": prompt, "response tokens": response}
+        return {name: amounts[name] / limit for name, limit in self.limits.items()}
 
 
 def _some(endpoints: tuple[Endpoint, ...]) -> tuple[Endpoint, ...]:

@@ -49,8 +49,8 @@ def _check_capabilities(resolved: Resolved, step: RecipeStep) -> None:
         return
     (use,) = uses
     if isinstance(use.config, Remote) and use.service is not None:
-        reason = refusal(resolved.root, use.config, use.service, "generate", sampling)
-        if reason:
+        model, omit = use.config.model, use.config.omit
+        if reason := refusal(resolved.root, model, use.service, sampling, omit):
             raise ModelError(f"nothing was sent yet; {step.name}: {use.config.label}: {reason}")
 
 

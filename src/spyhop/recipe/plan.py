@@ -209,7 +209,7 @@ def _of(
         if not isinstance(ref.config, Remote) or ref.service is None:
             return Estimate()
         names = (LOG_PROBABILITIES, "prefill")
-        is_scored = has_all(root, ref.config, ref.service, names)
+        is_scored = has_all(root, ref.config.model, ref.service, names)
         return Estimate(gives_log_probabilities=is_scored)
     if isinstance(ref, Chosen):
         return Estimate()

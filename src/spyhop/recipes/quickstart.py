@@ -162,6 +162,12 @@ CAVEAT = (
     "that replaces pre-training. They know nothing else, and these figures say nothing about "
     "models of 7 or 13 billion parameters. They show the mechanism, and how to measure it."
 )
+PRETRAINED = (
+    "The tasks are generated, and a task has one form of words. An untrained base is not asked in "
+    "this form: where few of its responses are answered or ended, its accuracy says nothing about "
+    "what it knows, so the arms are to be compared with one another. At equal tokens, bare answers "
+    "come from more queries than explanations."
+)
 ONE_SEED = (
     "There is one seed: intervals are over test items only and say nothing about another draw of "
     "data or another order of training. spyhop quickstart --thorough runs five."
@@ -195,12 +201,16 @@ def quickstart(config: QuickstartConfig, name: str = "quickstart") -> Recipe:
                     run.measure(arm, trained, message, share)
             page.answers = page.answers or {"teacher": rows.step("explained")}
     audits = _audits(r, config, page)
+    is_pretrained = all(isinstance(each.student, Path) for each in config.settings)
     arms = ArmsConfig(
         title=r.name,
         runs=page.runs,
         comparisons=comparisons(get_args(ArmName)),
         arm_titles=titles(get_args(ArmName)),
-        caveats=(CAVEAT, SHARED if len(config.seeds) > 1 else ONE_SEED),
+        caveats=(
+            PRETRAINED if is_pretrained else CAVEAT,
+            SHARED if len(config.seeds) > 1 else ONE_SEED,
+        ),
     )
     r.add(
         "report", arms_page, arms, scores=page.scores, students=page.students,
