@@ -7,9 +7,16 @@ and times requests of pages that no request before has asked for.
 """
 
 import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+import urllib.request
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pyarrow as pa
 
 from spyhop.store.artifact import RECORD, Artifact, Record, digest_of, digests
@@ -58,10 +65,74 @@ def make(store: Path, num_rows: int) -> Artifact:
     return Artifact(folder, record)
 
 
+REQUESTS = {
+    "first page": "",
+    "next page": "?after=0.49",
+    "page in the middle": "?after=100.20000",
+    "facet filter, page": "?is.task=task_03",
+    "facet filter, counts": "/counts?is.task=task_03",
+    "numeric filter, page": "?in.score=4.9:5",
+    "numeric filter, counts": "/counts?in.score=4.9:5",
+    "rare numeric filter, page": "?in.score=7.5:7.6",
+    "counts and histograms": "/counts",
+    "sorted by a number": "?sort=score&desc=1",
+    "one row": "/row?at=150.4000",
+    "common text, 50 hits": "/hits?q=whale",
+    "text in the last row": "/hits?q=needle",
+}
+TIMES = 5
+
+
+def timed(process: psutil.Process, address: str) -> tuple[float, float, float]:
+    """Return seconds to the first bytes and to the last, and processor seconds of the server."""
+    used, began = sum(process.cpu_times()[:2]), time.perf_counter()
+    with urllib.request.urlopen(address, timeout=300) as reply:
+        reply.read1(1)
+        first = time.perf_counter() - began
+        reply.read()
+    return first, time.perf_counter() - began, sum(process.cpu_times()[:2]) - used
+
+
+def measure(store: Path) -> dict[str, dict[str, float]]:
+    """Serve the store and time each request; filters differ a little from time to time."""
+    code = "from spyhop.studio.app import serve; import sys; from pathlib import Path; "
+    code += "serve([Path(sys.argv[1])], port=0)"
+    server = subprocess.Popen(
+        [sys.executable, "-c", code, str(store)], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert server.stdout is not None
+        base, process = server.stdout.readline().strip(), psutil.Process(server.pid)
+        found = {}
+        for name, query in REQUESTS.items():
+            sign = "&" if "?" in query else "?"
+            times = [
+                timed(process, f"{base}rows/{store.name}/{NAME}{query}{sign}in.tokens={n}:10000")
+                if "counts" in name or "filter" in name
+                else timed(process, f"{base}rows/{store.name}/{NAME}{query}")
+                for n in range(TIMES)
+            ]
+            columns = ("first_byte_s", "whole_s", "cpu_s")
+            found[name] = {
+                column: round(statistics.median(values), 3)
+                for column, values in zip(columns, zip(*times, strict=True), strict=True)
+            } | {"worst_s": round(max(each[1] for each in times), 3)}
+            print(f"{name:28} {found[name]}", flush=True)
+        status = Path(f"/proc/{server.pid}/status").read_text()
+        peak = next(line for line in status.splitlines() if line.startswith("VmHWM"))
+        found["memory"] = {"peak_mb": round(int(peak.split()[1]) / 1000)}
+        return found
+    finally:
+        server.terminate()
+        server.wait()
+
+
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser()
-    parser.add_argument("folder", type=Path)
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path, help="its name may have letters and digits only")
     parser.add_argument("--rows", type=int, default=10_000_000)
     given = parser.parse_args()
     if not (given.folder / NAME / RECORD).exists():
         make(given.folder, given.rows)
+    print(json.dumps(measure(given.folder.resolve()), indent=1))
+    print(f"load average {psutil.getloadavg()}")

@@ -54,7 +54,8 @@ def prepare(options: argparse.Namespace) -> dict[str, Any]:
     work = options.work
     lines: list[str] = []
     for file in sorted((options.data / "flan_cot").rglob("*.tsv")):
-        lines += file.read_text().splitlines()
+        lines += file.read_text().split("\n")  # a rationale may hold other ends of line
+    lines = [line for line in lines if line.count("\t") >= 2]
     random.Random(0).shuffle(lines)
     words = load_tokenizer(options.data / "tok_llama2")
     add_padding(words)

@@ -13,11 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import axe_playwright_python
 
 FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
     "--disable-background-networking", "--remote-debugging-port=0", "about:blank",
 )  # fmt: skip
+
+AXE = Path(axe_playwright_python.__file__).with_name("axe.min.js")
 
 
 class Tab:
@@ -44,11 +47,23 @@ class Tab:
             ):
                 self.errors.append(json.dumps(message["params"])[:300])
 
-    async def open(self, page: Path) -> None:
+    async def open(self, page: Path | str) -> None:
         for domain in ("Page", "Runtime", "Log"):
             await self.send(f"{domain}.enable")
-        await self.send("Page.navigate", url=page.as_uri())
-        await self.until("document.readyState === 'complete'")
+        address = page if isinstance(page, str) else page.as_uri()
+        await self.send("Page.navigate", url=address)
+        await self.until("document.readyState === 'complete' && location.href !== 'about:blank'")
+
+    async def findings(self) -> list[str]:
+        """Return what axe-core finds wrong with the page."""
+        await self.run(AXE.read_text(encoding="utf-8") + "; 0")
+        await self.run(
+            "window.found = null; axe.run(document, {resultTypes: ['violations']}).then((done) => {"
+            "window.found = done.violations.map((v) => v.id + ': ' + v.nodes[0].html.slice(0, 200))"
+            "})"
+        )
+        await self.until("window.found !== null")
+        return await self.run("window.found")
 
     async def reload(self) -> None:
         await self.send("Page.reload")

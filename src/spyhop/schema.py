@@ -117,6 +117,10 @@ def _config_in(annotation: Any) -> type[Config] | None:  # noqa: ANN401 (a type 
     return next((each for each in inner if each is not None), None)
 
 
+class NoConfig(Config):
+    """Settings of a stage that has none."""
+
+
 class Row(BaseModel):
     """One row of an artifact. `id` is stable: a hash of the source text, or made from one."""
 

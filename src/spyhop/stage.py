@@ -128,6 +128,8 @@ class Estimate:
     hidden_size: int = 0
     flops: float = 0.0
     """Floating-point operations of training."""
+    path: Path | None = None
+    """Of an input from outside: the file or folder itself."""
     state_bytes: int = 0
     """Of training: weights, gradients and optimiser."""
     seconds: float = 0.0

@@ -5,7 +5,6 @@ import pytest
 import toys
 from spyhop.augment import (
     FilterAnswersConfig,
-    MeasureErrorsConfig,
     MeasureLossesConfig,
     filter_answers,
     measure_errors,
@@ -13,7 +12,7 @@ from spyhop.augment import (
 )
 from spyhop.collect import Difficulty
 from spyhop.models import Local, ModelUse
-from spyhop.schema import Answer
+from spyhop.schema import Answer, NoConfig
 from spyhop.store import Source
 
 
@@ -25,9 +24,7 @@ def test_the_share_of_wrong_answers(tmp_path: Path):
         toys.answer_row(4, "Q", None, target="4", query_id="q3", error="no"),
         toys.answer_row(5, "Q", "Well.", query_id="q4"),
     ]
-    made = measure_errors.run(
-        tmp_path, MeasureErrorsConfig(), answers=toys.artifact_of(tmp_path, rows)
-    )
+    made = measure_errors.run(tmp_path, NoConfig(), answers=toys.artifact_of(tmp_path, rows))
     assert {row.id: row.value for row in made.rows(Difficulty)} == {"q1": 0.5, "q2": 1.0}
 
 

@@ -144,12 +144,42 @@ def test_wrong_inputs_are_one_line(cli, place: Path):
     (place / "odd.jsonl").write_text('{"messages": [{"role": "user", "content": "Hi"}]}\n')
     _refused(
         cli("train", "odd.jsonl", "--base", "base", "--out", "out"),
-        r"rows-1: .*odd\.jsonl:1: 1 turns.* nothing to train on",
+        r"odd\.jsonl:1: 1 turns.* nothing to train on",
     )
     (place / "base" / "config.json").write_text("{}")
     _refused(cli(*command), r"base: ")
     (place / "out" / "model").mkdir()
     assert list((place / "out").glob("collect.read_conversations-*"))
+
+
+CUSTOM = {"model_type": "own", "auto_map": {"AutoModelForCausalLM": "modeling_own.Own"}}
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("rows.jsonl", "", r"rows\.jsonl: no rows"),
+        (
+            "rows.jsonl",
+            '{"messages": [{"role": "user", "content": "Hi"}]}\n',
+            "nothing to train on",
+        ),
+        ("rows.jsonl", '{"prompt": "Hi", "response": "Yes."}\n{"prompt": ', r"rows\.jsonl:2: "),
+        ("rows.jsonl", '{"prompt": "Hi", "response": "Yes."}\n{"x": 1}\n', r"rows\.jsonl:2: "),
+        ("base/config.json", "", r"base/config\.json: not a model.s config"),
+        ("base/config.json", json.dumps(CUSTOM), r"base: .*auto_map: modeling_own\.Own.*never run"),
+        ("base/config.json", None, "base: weights without a config.json"),
+        ("base/model.safetensors", None, "base: not a Hugging Face model folder"),
+    ],
+)
+def test_a_plan_refuses_what_training_refuses(
+    cli: Any, place: Path, name: str, text: str | None, message: str
+):
+    (place / name).unlink()
+    if text is not None:
+        (place / name).write_text(text)
+    _refused(cli("train", "rows.jsonl", "--base", "base", "--out", "out", "--plan"), message)
+    assert not list((place / "out").glob("*.*-*/record.json"))
 
 
 @pytest.mark.slow

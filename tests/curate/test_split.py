@@ -6,14 +6,13 @@ import pairing
 import toys
 from spyhop.collect import pair_id
 from spyhop.curate import (
-    PairsConfig,
     QueriesConfig,
     SplitConfig,
     pairs_to_queries,
     queries_to_pairs,
     split,
 )
-from spyhop.schema import InputError, Item, Pair, Query
+from spyhop.schema import InputError, Item, NoConfig, Pair, Query
 from spyhop.store import Artifact
 
 
@@ -79,7 +78,7 @@ def test_queries_become_pairs_with_their_gold_answers(tmp_path: Path):
     rows = [toys.query(1), toys.query(2), toys.query(1).model_copy(update={"id": "again"})]
     rows.append(toys.query(3).model_copy(update={"target": " "}))
     made = queries_to_pairs.run(
-        tmp_path, PairsConfig(), queries={"one": toys.rows_artifact(tmp_path / "q", rows)}
+        tmp_path, NoConfig(), queries={"one": toys.rows_artifact(tmp_path / "q", rows)}
     )
     assert [(row.instruction, row.response) for row in made.rows(Pair)] == [
         ("Question 1?", "1"),

@@ -528,3 +528,15 @@ def test_a_budget_reserves_the_price_of_writing_to_the_cache():
     endpoint = Endpoint(url="https://api.anthropic.com/v1", api="anthropic", **PRICES)
     assert endpoint.most_usd(10**6, 0) == 12.5
     assert endpoint.usd(10**6, 400_000, 0, 100_000) == pytest.approx(5.0 + 0.4 + 1.25)
+
+
+@pytest.mark.parametrize("api", NATIVE)
+def test_a_paid_reply_is_not_asked_for_again_through_any_api(tmp_path: Path, api: str):
+    some = [asked(f"Q {n}", name=f"r{n}") for n in range(3)]
+    with Provider(api) as server:
+        first, _ = ask(tmp_path, server, some, Sampling())
+        num = len(server.calls)
+        assert ask(tmp_path, server, some, Sampling())[0] == first and len(server.calls) == num
+    other = "gemini" if api == "anthropic" else "anthropic"
+    with Provider(other) as server:  # the model is the same, wherever it answers
+        assert ask(tmp_path, server, some, Sampling())[0] == first and not server.calls

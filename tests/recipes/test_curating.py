@@ -104,7 +104,7 @@ def test_ratings_that_cannot_be_read_are_refused_and_kept(cli: Command):
     assert done.code == 2
     (line,) = done.stderr.splitlines()
     assert re.search(r"did not pass .*: parse_rate: 0\.0% of 20 .*no_verdict: 20.*report", line)
-    (ratings,) = Path("out").glob("collect.write_pairs-*/pairs.jsonl")
+    (ratings,) = Path("out").glob("collect.write_lines-*/pairs.jsonl")
     assert len(_read(str(ratings))) == 20
     assert not Path("out/kept.jsonl").exists()
 

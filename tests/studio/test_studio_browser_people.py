@@ -13,6 +13,7 @@ from spyhop.evaluate.votes import read_votes
 from spyhop.studio.people import people_rows
 
 pytestmark = pytest.mark.browser
+expect.set_options(timeout=30_000)
 
 
 @pytest.fixture
@@ -54,7 +55,7 @@ def test_votes_by_keys_in_two_tabs_outlive_a_killed_server(root: Path):
         _given(page, 6)
         assert len(people_rows(path)) == 4
         studio.start()
-        expect(page.locator("#note")).to_contain_text("all votes are saved", timeout=20_000)
+        expect(page.locator("#note")).to_contain_text("all votes are saved")
         assert len(people_rows(path)) == 6
         page.keyboard.press("0")
         page.keyboard.press("0")
@@ -141,7 +142,7 @@ def test_a_chat_with_two_models_goes_on_after_failures(
         expect(page.locator(".reply .wrong")).to_contain_text("cannot be reached")
         server.start()
         page.get_by_role("button", name="Ask again").click()
-        expect(page.locator(".reply .note")).to_have_count(4, timeout=30_000)
+        expect(page.locator(".reply .note")).to_have_count(4)
         first = f"Hello {judged.HOSTILE}"
         said = [{"role": "system", "content": "Be short."}, {"role": "user", "content": first}]
         said += [{"role": "assistant", "content": told(said)},

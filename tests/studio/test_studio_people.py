@@ -19,7 +19,7 @@ from spyhop.models import ModelUse, Remote
 from spyhop.schema import Finding, InputError, Label, Pair, Prompt
 from spyhop.store import Source
 from spyhop.studio.app import create_app
-from spyhop.studio.people import people_rows, put, remove_row
+from spyhop.studio.people import people_rows, put
 
 HERE = "http://127.0.0.1:8777"
 
@@ -68,7 +68,7 @@ def test_a_row_replaces_its_like_and_a_cut_line_is_dropped(tmp_path: Path):
     assert [row["value"] for row in people_rows(path)] == [2, 3]
     put(path, {"id": "d", "value": 4})
     assert path.read_text().count("\n") == 3 and "c" not in {r["id"] for r in people_rows(path)}
-    remove_row(path, {"id": "b"})
+    put(path, {"id": "b"}, is_removed=True)
     assert [row["id"] for row in people_rows(path)] == ["a", "d"]
     path.write_text('{"id": "a"}\nno JSON\n{"id": "b"}\n')
     with pytest.raises(InputError, match=r"rows\.jsonl: line 2"):

@@ -68,7 +68,8 @@ def token_rows() -> TokenRows:
     starts = np.concatenate([[0], np.cumsum(LENGTHS)])
     is_supervised[starts[1:] - 1] = True
     ids = source.integers(0, 500, total).astype(np.int32)
-    return TokenRows(ids, is_supervised, starts, [0, len(LENGTHS)])
+    numbers = np.arange(len(LENGTHS))
+    return TokenRows(ids, is_supervised, starts, [0, len(LENGTHS)], numbers)
 
 
 def plain_gradient(kind: str = "llama") -> torch.Tensor:

@@ -10,7 +10,7 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 from spyhop.train.muon import Muon, orthogonalise
-from spyhop.train.optimizer import OptimizerConfig, make_optimizers
+from spyhop.train.optimizer import OptimizerConfig, make_optimizers, with_defaults
 
 BOTH = OptimizerConfig(learning_rate=1e-3, muon_learning_rate=0.02)
 SHAPES = [(16, 16), (64, 16), (16, 64), (32, 96), (128, 64), (2, 40)]
@@ -56,8 +56,22 @@ def test_muon_gets_the_matrices_of_the_blocks_alone(kind: str):
 
 def test_without_a_rate_for_muon_there_is_none():
     model = _gpt2()
-    (adam,) = make_optimizers(model, OptimizerConfig())
+    (adam,) = make_optimizers(model, OptimizerConfig(learning_rate=1e-3))
     assert _names(model, adam) == set(dict(model.named_parameters()))
+
+
+@pytest.mark.parametrize(
+    ("num_steps", "is_adapter", "peak", "warmup"),
+    [(20, False, 1e-4, 4), (100, True, 1e-3, 10), (1000, False, 1e-4, 50), (1, True, 1e-3, 0),
+     (4000, False, 5e-5, 200), (4000, True, 5e-4, 200)],
+)  # fmt: skip
+def test_defaults_depend_on_what_is_trained_and_for_how_long(
+    num_steps: int, is_adapter: bool, peak: float, warmup: int
+):
+    found = with_defaults(OptimizerConfig(), num_steps, is_adapter=is_adapter)
+    assert (found.learning_rate, found.warmup_steps) == (pytest.approx(peak), warmup)
+    given = OptimizerConfig(learning_rate=0.5, warmup_steps=0)
+    assert with_defaults(given, num_steps, is_adapter=is_adapter) == given
 
 
 def _steps(optimizer: Any, parameters: Sequence[torch.Tensor], num_steps: int = 4) -> list[Any]:

@@ -80,9 +80,17 @@ def test_what_is_followed_stands_beside_what_is_done_unasked(tmp_path: Path):
     assert counts["follows/begins"] == 0
     assert (counts["stopped"], counts["cut"]) == (4, 20)
     rows = list(made.rows(Probed))
-    assert [row.message for row in rows[:5]] == ["", "", "", "", "capitals"]
+    assert [row.message for row in rows[:5]] == ["", *BY_ID, ""][:5]
     assert rows[0].messages == [Message(role="user", content=rows[0].messages[0].content)]
-    assert rows[4].messages[0].content == BY_ID["capitals"].text
+    assert rows[1].messages[0].content == BY_ID["capitals"].text
+
+
+def test_a_slow_model_is_asked_fewer_prompts(tmp_path: Path):
+    config = ProbeConfig(num_prompts=4, most_s=1e-9)
+    made = probe.run(
+        tmp_path, config, answers={"one": _rows(tmp_path)}, model=Obedient([], name="x")
+    )
+    assert made.record.counts["prompts"] == 1 and made.num_rows == 1 + len(MESSAGES)
 
 
 def test_a_message_that_rows_have_is_left_out(tmp_path: Path):

@@ -14,7 +14,7 @@ from spyhop.schema import Message, Score, TrainingError
 from spyhop.stage import Runtime
 from spyhop.store import Artifact, Source
 from spyhop.store.artifact import digest_folder
-from spyhop.train import TuneConfig, tune
+from spyhop.train import TuneConfig, read_metrics, tune
 from spyhop.train.card import CardConfig, Origin, base_licence, card
 from spyhop.train.delta import apply_delta, make_delta
 from spyhop.train.release import ReleaseConfig, release
@@ -126,6 +126,46 @@ def test_weights_are_rounded_where_that_is_asked_for(tmp_path: Path, tiny_folder
         assert one.dtype == kind and torch.equal(one, other.to(kind))
     assert f"rounded to {dtype}" in (made.path / "README.md").read_text()
     assert digest_folder(model.path) == before == model.digest
+
+
+def _cards(root: Path, base: Path, **changes: Any) -> tuple[Artifact, str]:
+    """Train on 40 rows of two teachers, and return the training and its card."""
+    rows = [
+        answer_row(n, f"Ask {n}?", "So it is.").model_copy(
+            update={"model": "big" if n % 4 else "small", "licence": "mit" if n % 2 else ""}
+        )
+        for n in range(40)
+    ]
+    start, answers = Source(base).open(root), {"one": artifact_of(root, rows)}
+    config = TuneConfig.model_validate({"batch_tokens": 120, "max_tokens": 128, **changes})
+    model = tune.run(root, config, runtime=Runtime(device="cpu"), base=start, answers=answers)
+    made = release.run(root, ReleaseConfig(), model=model, base=start, answers=answers)
+    return model, (made.path / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"tokens": 300},
+        {"epochs": 2.0},
+        {"epochs": 9.0, "optimizer": {"learning_rate": 1.0},
+         "held_out": {"frac": 0.2, "times": 40, "patience": 1}},
+    ],
+)  # fmt: skip
+def test_the_card_states_what_was_read(tmp_path: Path, tiny_folder: Path, changes: Any):
+    """A part of the rows; all of them twice; and a training that stops early."""
+    model, text = _cards(tmp_path, tiny_folder, **changes)
+    counts, metrics = model.record.counts, read_metrics(model)
+    num = counts["rows/read"]
+    assert num == 40 if changes.get("epochs") == 2.0 else 0 < num < 40
+    assert counts["answered_by/big"] + counts.get("answered_by/small", 0) == num
+    assert counts["licence/mit"] + counts.get("licence/unknown", 0) == num
+    assert counts["tokens"] == metrics["tokens"]
+    assert f"on {num} rows: {counts['tokens']:,} tokens" in text
+    assert f"big ({counts['answered_by/big']} rows)" in text
+    lines = (model.path / "logs" / "steps.jsonl").read_text().splitlines()
+    taken = [json.loads(line) for line in lines if "tokens_per_s" in line]
+    assert counts["steps"] == len(taken) and counts["tokens"] == taken[-1]["tokens"]
 
 
 def _scored(root: Path, *right: bool) -> Artifact:

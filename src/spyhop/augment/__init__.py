@@ -12,7 +12,6 @@ from spyhop.augment.conversation import (
 )
 from spyhop.augment.dialogue import DialogueConfig, discuss
 from spyhop.augment.difficulty import (
-    MeasureErrorsConfig,
     MeasureLossesConfig,
     measure_errors,
     measure_losses,

@@ -6,14 +6,10 @@ from collections.abc import Iterator
 
 from spyhop.collect import Difficulty
 from spyhop.models import Model, Request
-from spyhop.schema import Answer, Config, Query, prompt_turns
+from spyhop.schema import Answer, Config, NoConfig, Query, prompt_turns
 from spyhop.stage import Calls, Context, Estimate, stage
 from spyhop.store import Artifact
 from spyhop.text.gold import read
-
-
-class MeasureErrorsConfig(Config):
-    """Nothing to set."""
 
 
 class MeasureLossesConfig(Config):
@@ -23,9 +19,7 @@ class MeasureLossesConfig(Config):
 
 
 @stage(version=2, writes=Difficulty, plan=lambda config, answers: Estimate(rows=answers.rows))
-def measure_errors(
-    ctx: Context, config: MeasureErrorsConfig, *, answers: Artifact
-) -> Iterator[Difficulty]:
+def measure_errors(ctx: Context, config: NoConfig, *, answers: Artifact) -> Iterator[Difficulty]:
     """Yield the share of wrong answers to every query with a gold answer, ordered by id.
 
     An answer that cannot be read is wrong. Failed calls and queries without a gold answer are

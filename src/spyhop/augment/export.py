@@ -16,7 +16,7 @@ from spyhop.collect.messages import RawRow, raw_rows
 from spyhop.schema import Answer, Config, InputError
 from spyhop.stage import FOLDER, Context, Estimate, stage
 from spyhop.store import Artifact
-from spyhop.store.files import BATCH_ROWS, parquet_batches, parquet_head
+from spyhop.store.files import parquet_batches, parquet_head
 from spyhop.store.rows import PARQUET, row_files
 
 MESSAGES, STEM = "messages", "answers"
@@ -41,7 +41,7 @@ TURNS = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
 class ExportConfig(Config):
     """Output format."""
 
-    format: Literal["", "jsonl", "parquet"] = ""
+    format: Literal["", "jsonl"] = ""
     """Output format; empty for Parquet if all prompts are Parquet, else JSONL."""
     num_samples: int = Field(1, ge=1)
     """Samples per prompt; with more than one, rows have a `sample_index`."""
@@ -65,16 +65,14 @@ def export(
     """
     files = row_files(file.path)
     is_parquet = all(each.name.endswith(PARQUET) for each in files)
-    suffix = config.format or ("parquet" if is_parquet else "jsonl")
-    path = ctx.out / f"{STEM}.{suffix}"
+    is_parquet = is_parquet and not config.format
+    path = ctx.out / f"{STEM}.{'parquet' if is_parquet else 'jsonl'}"
     groups = _groups(ctx, prompts, answers)
     columns = dict(COLUMNS) | ({SAMPLE: pa.int64()} if config.num_samples > 1 else {})
-    if suffix == "jsonl":
-        _write_json(path, raw_rows(file.path), groups, list(columns))
-    elif is_parquet:
+    if is_parquet:
         _write_tables(path, files, groups, columns)
     else:
-        _write_inferred(path, file.path, groups, columns)
+        _write_json(path, raw_rows(file.path), groups, list(columns))
     for _ in groups:
         raise AssertionError("more prompts than rows in their file")
 
@@ -127,7 +125,7 @@ def _write_json(
                     text = json.dumps(values, ensure_ascii=False, default=_plain)
                 except TypeError as error:
                     raise InputError(
-                        f'{row.place}: {error}; set format = "parquet", or remove that column'
+                        f"{row.place}: {error}; remove that column, or write Parquet"
                     ) from None
                 stream.write(text + "\n")
 
@@ -163,29 +161,6 @@ def _write_tables(
                 taken = _fitted(batch, schema).take(pa.array(places, pa.int64()))
                 kept = {field.name: taken.column(field.name) for field in schema}
                 _write(writer, full, kept, longer, answers, columns)
-
-
-def _write_inferred(
-    path: Path, source: Path, groups: Iterator[list[Answer]], columns: dict[str, Any]
-) -> None:
-    """Write Parquet from JSONL in two passes; the first one infers the columns' types."""
-    schema = _inferred(source)
-    full = _with_columns(schema, columns)
-    rows = raw_rows(source)
-    with pq.ParquetWriter(path, full, compression="zstd") as writer:
-        while some := list(islice(rows, BATCH_ROWS)):
-            pairs = [
-                (row, answer)
-                for row, found in zip(some, islice(groups, len(some)), strict=True)
-                for answer in found
-            ]
-            kept = {
-                field.name: pa.array([row.values.get(field.name) for row, _ in pairs], field.type)
-                for field in schema
-                if field.name != MESSAGES
-            }
-            longer = [_longer(row, answer) for row, answer in pairs]
-            _write(writer, full, kept, longer, [answer for _, answer in pairs], columns)
 
 
 def _write(
@@ -230,31 +205,3 @@ def _fitted(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
         for field in schema
     ]
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
-
-
-def _inferred(source: Path) -> pa.Schema:
-    """Return the one schema of all rows."""
-    known: dict[str, pa.Schema] = {MESSAGES: pa.schema([pa.field(MESSAGES, TURNS)])}
-    rows = raw_rows(source)
-    while some := list(islice(rows, BATCH_ROWS)):
-        for name in dict.fromkeys(name for row in some for name in row.values):
-            values = [row.values.get(name) for row in some]
-            try:
-                found = pa.schema([pa.field(name, pa.array(values).type)])
-                if _has_empty(found.field(name).type):
-                    raise pa.ArrowInvalid("an object without keys")
-                kinds = [known[name], found] if name in known else [found]
-                known[name] = pa.unify_schemas(kinds, promote_options="permissive")
-            except (pa.ArrowException, OverflowError) as error:
-                raise InputError(
-                    f"{source}: the values of {name!r} have incompatible types ({error!s:.100}); "
-                    'set format = "jsonl", or remove that column'
-                ) from None
-    return pa.schema([field for schema in known.values() for field in schema])
-
-
-def _has_empty(kind: pa.DataType) -> bool:
-    """Return whether a type contains an object without keys, which Parquet cannot store."""
-    if pa.types.is_struct(kind):
-        return kind.num_fields == 0 or any(_has_empty(field.type) for field in kind)
-    return pa.types.is_list(kind) and _has_empty(kind.value_type)

@@ -15,102 +15,20 @@ from spyhop.schema import Config
 from spyhop.text.asking import asks, language_of, sentences
 from spyhop.text.end_marks import without_end_marks
 from spyhop.text.overlap import words
+from spyhop.text.tables import pattern
 from spyhop.text.thought import without_thought
 
 MARKS = ("<|", "[INST]", "### Instruction:", "### Response:", "Response:")
-_ASKED = r"(?:instruction|question|prompt|query|request|task)s?"
-_PREFIX = re.compile(
-    r"[\s*_#>]*(?:(?:sure|certainly|of course|absolutely|okay|ok|alright|great)\b[\s!,.]*)?(?:"
-    rf"(?:here(?:'s| is| are)|this is|(?:this|"
-    rf"the) text is the answer to)\b[^:\n.?!]{{0,80}}\b{_ASKED}"
-    r"[^:\n.?!\"\u201c]{0,80}(?::|(?=[\"\u201c]))|"
-    rf"the (?:possible |original )?{_ASKED}(?: (?:or|"
-    rf"and) (?:the )?{_ASKED})?\b[^:\n.?!\"\u201c]{{0,60}}"
-    r"\b(?:is|be|was)\b[ ,]*(?::|(?=[\"\u201c]))|"
-    rf"(?:user|human|person|possible )?\s?(?:{_ASKED}|user|human)[*_]*\s*:"
-    r")[\s*_]*",
-    re.IGNORECASE,
-)
+_PREFIX = pattern("instruction_prefix")
 _QUOTES = {'"': '"', "\u201c": "\u201d", "\u00ab": "\u00bb", "'": "'", "`": "`", "**": "**"}
-_ANSWER = re.compile(
-    r"^[ \t*_#>]*(?:(?:the )?(?:answer|response|assistant|explanation|note|text|instruction|"
-    r"question)"
-    r"(?: is)?[*_]*\s*:|in the answer|(?:the|this) (?:answer|instruction|question|text)\b)",
-    re.IGNORECASE | re.MULTILINE,
-)
+_ANSWER = pattern("instruction_answer")
 """A line behind a labelled instruction that is no part of it."""
-_SOLUTION = re.compile(
-    r"^[ \t*_#>]*here(?:'s| is) (?:an?|the|one|my) (?:\w+ )?(?:implementation|solution|answer|"
-    r"response|"
-    r"code|example solution)\b",
-    re.IGNORECASE | re.MULTILINE,
-)
+_SOLUTION = pattern("instruction_solution")
 _QUOTED = re.compile(r"\"[^\"]+\"|\u201c[^\u201d]+\u201d|'[^'\n]{12,}'|\*\*[^*]+\*\*")
-_REFUSAL = re.compile(
-    r"(?:as an? (?:ai|(?:large )?language model)\b|(?:(?:i(?:'m| am) )?(?:sorry|afraid)|"
-    r"unfortunately|"
-    r"i apologi[sz]e)\b[^.?]{0,30}\b(?:can(?:no|')?t|unable|not able|don't|do not|won't|couldn't|"
-    r"is no(?:t|) )|i(?: can(?:no|')?t| cannot|'m unable| am unable| am not able|"
-    r"'m not able) (?:to )?"
-    r"(?:assist|help (?:you|with)|write|provide|generate|create|answer|fulfil|comply|"
-    r"see (?:the|any)))",
-    re.IGNORECASE,
-)
-_TEXT = r"(?:text|passage|response|paragraph|article|content|excerpt|document|sentence)"
-_TALK = re.compile(
-    r"(?:(?:okay|ok|alright|hmm+|well)[,.! ]+(?:so|let'?s|let me|i|the|first|now|we)\b|"
-    r"let'?s (?:see|think|look at|break|analy[sz]e|take a closer|read)|"
-    r"let me (?:think|see|read|look at|break|analy[sz]e|start by)|"
-    r"the user(?:'s)? (?:is|wants?|asks?|asked|has|provided|needs?|text|query|question)\b|"
-    r"(?:first|now|so), (?:i|let|the (?:user|text))\b|"
-    r"i (?:need|have) to (?:write|come up with|figure out|create|find|generate|think of|read|"
-    rf"analy[sz]e) (?:an?|the|what) (?:{_ASKED}|{_TEXT}|user)\b|"
-    rf"(?:this|the|your)(?: (?:given|provided|above|input|following))? (?:{_TEXT}|instruction|"
-    rf"answer) "
-    r"(?:is|was|provides?|describes?|seems?|appears?|discusses|talks?|explains?|gives?|contains?|"
-    r"offers|requires|asks?|mentions?|shows|reads|highlights|focuses|specifies|would|could|"
-    r"can|to)\b|"
-    rf"the {_ASKED} (?:or|and) (?:the )?{_ASKED}\b|(?:to )?(?:answer|determine|clarify|"
-    rf"understand) "
-    r"(?:this|the) (?:answer|instruction|text)\b|"
-    r"what(?:'s| is| are) the (?:answers?|instructions?|questions?|tasks?|text|prompt)\b"
-    r"(?: (?:to|for|of|in|about) (?:this|the|a) (?:question|instruction|text|task|prompt|"
-    r"response))?"
-    r"[?:.,\"]|(?:please )?(?:provide|add) (?:the|an?|your) (?:requested )?(?:instruction|"
-    r"question|prompt|text)s?\b|"
-    r"(?:yes|no|sure|yeah)[,.!] (?:that|this|it|there|you|i)\b|"
-    r"(?:please )?provide the answer to (?:the|this) (?:user|question)|"
-    r"here(?:'s| is| are) (?:an?|the|some|my|your|how|a few) (?:[\w-]+ ){0,2}(?:version|"
-    r"explanation|breakdown|overview|outline|rewrite|summary|"
-    r"function|script|"
-    r"example|code|guide|implementation|sample|more|you|to|possible|"
-    r"step-by-step)\b(?![^?]*\?\s*\Z)|"
-    r"i(?:'m| am) (?:ready|here|happy|glad)\b|i(?:'ll| will) (?:give|provide|answer|explain|"
-    r"try|be)\b|how (?:can|may) i (?:help|assist)|"
-    r"what (?:can i do for|do you need from)\b|"
-    r"you(?:'ve| have) (?:already|just|provided|shown|covered|got|demonstrated)|"
-    r"you(?:'re| are) (?:right|absolutely|ready|welcome|the answer|not the only|walking|"
-    r"a helpful ai)|"
-    r"(?:that|it)'?s an? (?:very )?(?:great|good|interesting|excellent|fantastic)|"
-    r"what an? (?:\w+[.!]|"
-    r"\w+ (?:text|title|game|tale|"
-    r"question|story))|an? (?:excellent|great|good) (?:instruction|question|example)|"
-    r"this is an? (?:very )?(?:great|good|classic|fantastic|sample|possible|excellent|interesting|"
-    r"question|request|example|(?:\w+ )?(?:game|movie|review|text|article|story))\b)",
-    re.IGNORECASE,
-)
+_REFUSAL = pattern("instruction_refusal")
+_TALK = pattern("instruction_talk")
 """The beginning of a text that talks about the task, or that an assistant says in its own role."""
-_ABOUT = re.compile(
-    rf"to which (?:this|the) {_TEXT} is|(?:instruction|question)s? or (?:the )?(?:instruction|"
-    rf"question)|"
-    r"\b(?:the|your) (?:answer|question|instruction) is ?:|what(?:'s| is) the text\b|"
-    rf"(?:is|be|as) (?:not )?(?:the|an?)(?: \w+)? (?:answer|response) "
-    rf"to (?:the|this|an?) (?:{_ASKED}|following)|answer to (?:this|the) (?:text|instruction)|"
-    rf"^(?:what|how|which|who|why|can|could)\b[^\n:]*\b(?:this|the (?:above|given|provided)|"
-    rf"above) "
-    rf"{_TEXT}\b[^\n:]*\Z",
-    re.IGNORECASE,
-)
+_ABOUT = pattern("instruction_about")
 """Words about the task anywhere; a question about a text that is not there."""
 
 

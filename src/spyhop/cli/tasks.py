@@ -5,13 +5,13 @@ from pathlib import Path
 from spyhop.cli.options import NO_NAMES
 from spyhop.cli.running import build, given, run_task
 from spyhop.collect.pair_files import PAIRS
-from spyhop.corpus.stages import SEGMENTS as SEGMENTS_FILE
 from spyhop.recipes.answering import ANSWER_FILES, PROMPTS
 from spyhop.recipes.answering import export_results as export_answers
 from spyhop.recipes.backtranslating import SEGMENTS
 from spyhop.recipes.backtranslating import export_results as export_pairs
 from spyhop.recipes.curating import GIVEN, KEPT_FILE, RATED_FILE
 from spyhop.recipes.curating import export_results as export_kept
+from spyhop.recipes.segments import SEGMENTS as SEGMENTS_FILE
 from spyhop.recipes.segments import export_results as export_segments
 
 

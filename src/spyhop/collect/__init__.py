@@ -21,4 +21,4 @@ from spyhop.collect.seeds import SeedsConfig, pair_id, read_seeds
 from spyhop.collect.strata import Difficulty, Stratum
 from spyhop.collect.t0 import T0Config, read_t0
 from spyhop.collect.table import SourceTable
-from spyhop.collect.targets import TargetsConfig, record_targets
+from spyhop.collect.targets import record_targets

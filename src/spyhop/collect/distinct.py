@@ -11,8 +11,8 @@ import shutil
 import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from itertools import zip_longest
-from typing import Literal
+from os.path import commonprefix
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -112,8 +112,7 @@ def _text(row: Query) -> str:
     return f"{query}\x1f{gold}"
 
 
-@dataclass(frozen=True, slots=True)
-class _Stay:
+class _Stay(NamedTuple):
     """The row that stays where another is dropped."""
 
     place: int
@@ -158,8 +157,8 @@ class _Frame:
 
     def narrow(self, query: str) -> None:
         self.num_rows += 1
-        self.start = _common(self.start, query)
-        self.end = _common(self.end, query[::-1])
+        self.start = commonprefix((self.start, query))  # noqa: RUF071 (texts)
+        self.end = commonprefix((self.end, query[::-1]))  # noqa: RUF071 (texts)
 
     def compared(self, row: Query) -> str:
         """Return what a row is compared by: its own words, marked with task and gold answer."""
@@ -168,14 +167,6 @@ class _Frame:
         if self.num_rows >= FRAMED_ROWS and start + end < len(query):
             query = query[start : len(query) - end]
         return " ".join(f"{mark}{word}" for word in words(query))
-
-
-def _common(one: str, two: str) -> str:
-    """Return what two texts begin with."""
-    if two.startswith(one):
-        return one
-    num = next(n for n, pair in enumerate(zip_longest(one, two)) if pair[0] != pair[1])
-    return one[:num]
 
 
 def _last_space(text: str) -> int:

@@ -5,6 +5,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from spyhop.collect.shapes import (
     unused_keys,
 )
 from spyhop.schema import Answer, Config, InputError, Message, Prompt
-from spyhop.stage import Context, stage, sum_estimates
+from spyhop.stage import Context, Estimate, stage, sum_estimates
 from spyhop.store import Artifact, row_id
 from spyhop.store.files import parquet_head
 from spyhop.store.rows import PARQUET, kind_of, read_rows, row_files
@@ -28,6 +29,8 @@ READ = (*COLUMNS, "id", "target", "task", "collection")
 ANSWERED = (*READ, "model", "finish_reason", "error", "licence", "license")
 """The same, of rows that are answered already."""
 UNKNOWN = "unknown"
+CHECKED_ROWS = 10_000
+"""Rows of a file that a plan reads, so that bad ones are refused before anything runs."""
 
 
 class MessagesConfig(Config):
@@ -79,7 +82,16 @@ def read_prompts(ctx: Context, config: MessagesConfig, *, file: Artifact) -> Ite
     seen.report()
 
 
-@stage(version=4, writes=Answer, plan=lambda config, file: sum_estimates([file]))
+def plan_conversations(config: MessagesConfig, file: Estimate) -> Estimate:
+    """Return the rows of a file, after a look at the first of them: bad ones are refused here."""
+    if file.path is not None and file.path.exists():
+        rows = islice(raw_rows(file.path, ANSWERED, config.reserved), CHECKED_ROWS)
+        if not [_read(row, config) for row in rows]:
+            raise _no_rows(file.path)
+    return sum_estimates([file])
+
+
+@stage(version=5, writes=Answer, plan=plan_conversations)
 def read_conversations(ctx: Context, config: MessagesConfig, *, file: Artifact) -> Iterator[Answer]:
     """Read rows to train on: conversations of any shape that end with the assistant's turn.
 
@@ -97,16 +109,15 @@ def read_conversations(ctx: Context, config: MessagesConfig, *, file: Artifact) 
     names, seen = _Names(), _RowCounts(ctx, file.path, ANSWERED)
     for row in ctx.track(raw_rows(file.path, ANSWERED, config.reserved), "reading"):
         error = _text(row, "error") or None
-        try:
-            found = conversation(row.values, row.place, config.shape, error is None)
-        except ToolCalls as calls:
+        read = _read(row, config)
+        if isinstance(read, ToolCalls):
             seen.num_rows += 1
             if not ctx.dropped["tool_calls"]:
-                ctx.notice(f"dropped rows with tool calls, such as {calls}")
+                ctx.notice(f"dropped rows with tool calls, such as {read}")
             ctx.drop(json.dumps(row.values, default=str), "tool_calls")
             continue
+        found, turns = read
         seen.add(row, found)
-        turns = found.turns if error else _answered(row, found)
         name = names.made(_given_id(row) or _hash(turns))
         model = _text(row, "model") or UNKNOWN
         licence = _text(row, "licence") or _text(row, "license")
@@ -122,6 +133,7 @@ def read_conversations(ctx: Context, config: MessagesConfig, *, file: Artifact) 
             system_id=row_id(system)[:8] if system else "none",
             messages=turns,
             target=_text(row, "target") or found.target,
+            licence=licence,
             model=model,
             finish_reason=_text(row, "finish_reason") or ("error" if error else "stop"),
             error=error,
@@ -174,12 +186,26 @@ class _RowCounts:
     def report(self) -> None:
         """Write the counts; refuse a file without rows."""
         if not self.num_rows:
-            raise InputError(f'{self._path}: no rows; write one {{"messages": [...]}} a line')
+            raise _no_rows(self._path)
         for file in row_files(self._path):
             self._unused.add_columns(file)
         for shape, num in self._shapes.items():
             self._ctx.count(f"shape/{shape}", num)
         self._unused.report()
+
+
+def _no_rows(path: Path) -> InputError:
+    return InputError(f'{path}: no rows; write one {{"messages": [...]}} a line')
+
+
+def _read(row: RawRow, config: MessagesConfig) -> tuple[Conversation, list[Message]] | ToolCalls:
+    """Return a row's conversation and the turns to train on; its tool calls where it has some."""
+    error = _text(row, "error") or None
+    try:
+        found = conversation(row.values, row.place, config.shape, error is None)
+    except ToolCalls as calls:
+        return calls
+    return found, found.turns if error else _answered(row, found)
 
 
 def _prompt(row: RawRow, found: Conversation) -> list[Message]:

@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import ValidationError
+from pydantic_core import to_json
 
 from spyhop.collect.seeds import pair_id
 from spyhop.collect.shapes import Shape, first_exchange
 from spyhop.schema import Config, InputError, Pair
-from spyhop.stage import FOLDER, Context, stage, sum_estimates
+from spyhop.stage import FOLDER, Context, Estimate, stage, sum_estimates
 from spyhop.store import Artifact
 from spyhop.store.rows import read_rows, row_files
 
@@ -30,10 +31,6 @@ class GivenPairsConfig(Config):
     """Licence that rows get."""
     own_ids: bool = True
     """Use the ids of the rows. A pair without an id is named by a hash of its texts."""
-
-
-class PairsFileConfig(Config):
-    """Nothing to set."""
 
 
 @stage(version=3, writes=Pair, plan=lambda config, folder: sum_estimates([folder]))
@@ -67,13 +64,20 @@ def read_pairs(ctx: Context, config: GivenPairsConfig, *, folder: Artifact) -> I
             yield pair
 
 
-@stage(version=1, writes=FOLDER)
-def write_pairs(ctx: Context, config: PairsFileConfig, *, pairs: Artifact) -> None:
-    """Write pairs as JSON lines, ratings included; `given_pairs` reads them back."""
-    with (ctx.out / PAIRS).open("w", encoding="utf-8") as stream:
-        for row in ctx.track(pairs.rows(Pair), "writing", total=pairs.num_rows):
-            ctx.count("rows")
-            stream.write(f"{row.model_dump_json()}\n")
+class LinesConfig(Config):
+    """Name of the file."""
+
+    file: str
+
+
+@stage(version=1, writes=FOLDER, plan=lambda config, rows: Estimate(seconds=1))
+def write_lines(ctx: Context, config: LinesConfig, *, rows: Artifact) -> None:
+    """Write rows as JSON lines, for tools that read no Parquet; `read_pairs` reads pairs back."""
+    with (ctx.out / config.file).open("wb") as stream:
+        for batch in ctx.track(rows.batches(), "writing", unit="batches"):
+            for row in batch.to_pylist(maps_as_pydicts="strict"):
+                stream.write(to_json(row) + b"\n")
+    ctx.count("rows", rows.num_rows)
 
 
 def _pair(

@@ -18,11 +18,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-Hashes = npt.NDArray[np.uint64]
+from spyhop.text.overlap import BASE, INVERSE, Hashes, mixed
 
 LONG = 1 << 15
-_BASE = 0x9E3779B97F4A7C15
-_INVERSE = pow(_BASE, -1, 2**64)
 _FACTOR = np.uint64(0xBF58476D1CE4E5B9)
 
 
@@ -33,11 +31,11 @@ def priorities(columns: list[pa.Array], seed: int) -> Hashes:
     """
     texts = [_bytes(column) for column in columns]
     lengths = [pc.binary_length(text).to_numpy().astype(np.uint64) for text in texts]
-    start = np.full(1, seed % 2**64, np.uint64) * np.uint64(_BASE) + np.uint64(1)
-    total = np.repeat(_mixed(start), len(columns[0]))
+    start = np.full(1, seed % 2**64, np.uint64) * np.uint64(BASE) + np.uint64(1)
+    total = np.repeat(mixed(start), len(columns[0]))
     for each in lengths:
-        total = _mixed(total ^ each)
-    return _mixed(total ^ _sums(texts, np.sum(lengths, axis=0)))
+        total = mixed(total ^ each)
+    return mixed(total ^ _sums(texts, np.sum(lengths, axis=0)))
 
 
 def _bytes(column: pa.Array) -> pa.Array:
@@ -89,11 +87,5 @@ def _summed(words: Hashes, lengths: npt.NDArray[np.int64]) -> Hashes:
 @cache
 def _powers() -> tuple[Hashes, Hashes]:
     ones = np.ones(1, np.uint64)
-    up, down = (np.full(LONG, base, np.uint64).cumprod() for base in (_BASE, _INVERSE))
+    up, down = (np.full(LONG, base, np.uint64).cumprod() for base in (BASE, INVERSE))
     return np.concatenate([ones, up]), np.concatenate([ones, down])
-
-
-def _mixed(hashes: Hashes) -> Hashes:
-    hashes = (hashes ^ (hashes >> np.uint64(30))) * _FACTOR
-    hashes = (hashes ^ (hashes >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return hashes ^ (hashes >> np.uint64(31))

@@ -3,17 +3,13 @@
 from collections.abc import Iterator
 
 from spyhop.models.replay import Recorded
-from spyhop.schema import Config, Query
+from spyhop.schema import NoConfig, Query
 from spyhop.stage import Context, stage, sum_estimates
 from spyhop.store import Artifact, row_id
 
 
-class TargetsConfig(Config):
-    """Nothing to set."""
-
-
 @stage(version=1, writes=Recorded, plan=lambda config, queries: sum_estimates([queries]))
-def record_targets(ctx: Context, config: TargetsConfig, *, queries: Artifact) -> Iterator[Recorded]:
+def record_targets(ctx: Context, config: NoConfig, *, queries: Artifact) -> Iterator[Recorded]:
     """Yield the gold answer of every query that has one; the others are dropped as `no_target`."""
     for row in queries.rows(Query):
         if row.target:

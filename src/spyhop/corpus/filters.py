@@ -10,32 +10,16 @@ from spyhop.corpus.quality import is_list, is_repetitive
 from spyhop.corpus.segment import Section
 from spyhop.schema import Config
 from spyhop.text.overlap import words
+from spyhop.text.tables import pattern
 
-_NAVIGATION = re.compile(
-    r"(?ix)\b(?: advertisements? | sponsored | forums? | (?:quick|useful|external) \s links?"
-    r"| (?:free \s)? newsletter | subscribe | sign \s? up | log \s? in | navigation | site \s? map"
-    r"| (?:table \s of \s)? contents | related \s (?:posts?|articles?|stories|links?|topics?)"
-    r"| see \s also | read \s (?:more|next) | more \s (?:from|in|stories) | share \s this"
-    r"| you \s (?:may|might) \s (?:also \s)? like | follow \s us | contact \s us | comments?"
-    r"| leave \s a \s (?:reply|comment) | references | bibliography | footnotes | tags"
-    r"| categories | archives? | search | menu | privacy \s policy | cookies?"
-    r"| terms \s (?:of|and) \s (?:use|service|conditions) | copyright )\b"
-)
-_NOTICE = re.compile(
-    r"(?i)(?:enable|activate|requires?) (?:your )?javascript|javascript (?:is|must be) "
-    r"(?:disabled|enabled)|lorem ipsum|accept (?:all )?cookies|we use cookies|"
-    r"page (?:not found|cannot be displayed)|under construction|all rights reserved"
-)
+_NAVIGATION = pattern("filters_navigation")
+_NOTICE = pattern("filters_notice")
 _CUT_OFF = re.compile(
     r"(?i)(?:\.\.\.|\u2026|\[\u2026\]|\[\.\.\.\]|read more|continue reading)[\s\u00bb>]{0,4}$"
 )
 _SENTENCE = re.compile(r"(?<=[.!?\u3002])\s+|\n")
 _URL_WORD = re.compile(r"[\W_]+")
-_ABUSE = re.compile(
-    r"(?i)\b(?:(?:mother)?fuck\w{0,4}|cunts?|bitch(?:es)?|whores?|sluts?|assholes?|bastards?|"
-    r"kill (?:yourself|them all)|subhumans?|(?:i|we|they) hate (?:all )?(?:\w{1,20}s)|"
-    r"go back to (?:your|their) (?:own )?countr(?:y|ies)|white power|gas the)\b"
-)
+_ABUSE = pattern("filters_abuse")
 
 
 MAX_LANGUAGE_RANK = 1200

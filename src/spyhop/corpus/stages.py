@@ -11,13 +11,12 @@ from spyhop.corpus.pool import Pool
 from spyhop.corpus.read import Part, parts_of
 from spyhop.corpus.work import PAGE, SegmentConfig
 from spyhop.corpus.worker import PAGES, chunks_of, is_done, read_chunk
-from spyhop.schema import Config, InputError, Item, Segment
-from spyhop.stage import FOLDER, Context, Estimate, Progress, stage
+from spyhop.schema import InputError, Item, Segment
+from spyhop.stage import Context, Estimate, Progress, stage
 from spyhop.store import Artifact
 from spyhop.text.contamination import ContaminationConfig, ItemIndex, without_items
 from spyhop.text.overlap import Duplicates, NearConfig
 
-SEGMENTS = "segments.jsonl"
 NOTE_REASONS = 3
 """Reasons that fit into the line of progress."""
 PAGE_BYTES_PER_S = 25_000_000
@@ -138,19 +137,6 @@ def decontaminate(
     index = ItemIndex(chain.from_iterable(each.rows(Item) for each in items.values()), config)
     rows = ctx.track(segments.rows(Segment), "searching", total=segments.num_rows)
     yield from without_items(ctx, index, rows, lambda row: row.text)
-
-
-class SegmentsFileConfig(Config):
-    """Nothing to set."""
-
-
-@stage(version=1, writes=FOLDER, plan=lambda config, segments: Estimate(seconds=1))
-def write_segments(ctx: Context, config: SegmentsFileConfig, *, segments: Artifact) -> None:
-    """Write the segments as JSON lines, for tools that read no Parquet."""
-    with (ctx.out / SEGMENTS).open("w", encoding="utf-8") as stream:
-        for row in ctx.track(segments.rows(Segment), "writing", total=segments.num_rows):
-            ctx.count("rows")
-            stream.write(f"{row.model_dump_json()}\n")
 
 
 class _Live:

@@ -3,6 +3,8 @@
 import re
 from functools import lru_cache
 
+from spyhop.text.tables import table
+
 RAW = ("script", "style", "iframe", "noembed", "noframes", "xmp", "title", "textarea")
 """Elements that end at their first end, or with the page."""
 UNREAD = re.findall(
@@ -28,22 +30,7 @@ TAG = re.compile(
 )
 """A tag is caught, of links and the like the name only; comments and unread elements are not."""
 _CAPITAL_TAG = re.compile(r"</?[A-Za-z]*[A-Z]\w*")
-_WORDS = {
-    "comment": "comment comments disqus respond reply replies kommentar kommentare comentarios",
-    "related": "related recommend recommended recommendations teaser teasers outbrain taboola "
-    "trending popular similar more",
-    "share": "share sharing sharedaddy social follow",
-    "asks": "cookie cookies consent gdpr privacy onetrust newsletter subscribe subscription signup",
-    "promo": "promo advert advertisement advertising ad ads sponsor sponsored popup modal login "
-    "paywall banner",
-    "menu": "sidebar breadcrumb breadcrumbs pagination pager menu navbar nav navigation footer "
-    "masthead toolbar tags taglist noprint widget",
-    "hidden": "hidden",
-    "meta": "byline caption credit rating ratings author bio copyright",
-    "body": "article content entry post body text story main",
-    "gutter": "lineno linenos linenumber linenumbers gutter",
-    "lead": "headline title lead intro summary standfirst excerpt subtitle description",
-}
+_WORDS: dict[str, str] = table("corpus/marks.toml")
 _ELEMENTS = (
     "li header figure figcaption td aside nav footer article main form blockquote dl p section "
     "details table"

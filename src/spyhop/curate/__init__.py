@@ -13,7 +13,6 @@ from spyhop.curate.preconditions import (
 from spyhop.curate.rate import RateConfig, rate
 from spyhop.curate.select_hardest import SelectHardestConfig, select_hardest
 from spyhop.curate.split import (
-    PairsConfig,
     QueriesConfig,
     SplitConfig,
     pairs_to_queries,

@@ -3,9 +3,7 @@
 Source: Humpback (arXiv:2308.06259), sections 2.2 and 3.3: A4 keeps scores >= 4, A5 >= 4.5.
 """
 
-from array import array
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Annotated, Literal, TypeAlias
 
 import numpy as np
@@ -77,7 +75,7 @@ def keep(
     """Yield the pairs to train on, with their ratings, in the order of the input.
 
     Samples are by a hash of (seed, id), so a larger sample contains a smaller one. Ties in score
-    are broken by the higher `rating.value`, then by hash. 40 bytes a row in memory.
+    are broken by the higher `rating.value`, then by hash. Some 150 bytes a row in memory.
 
     Counts: `kept/<rounded score>` (`kept/unrated`), `left/low`, `left/missing`, `left/quota`,
     `left/not_sampled`; `gate/failed` if a failed gate is only logged.
@@ -90,16 +88,46 @@ def keep(
     """
     if config.uses_scores:
         _pass_gate(ctx, config, rated, gate)
-    candidates = _candidates(config, rated)
-    is_kept = _choose(config, candidates, str(rated))
-    rows = ctx.track(rated.rows(Pair), "keeping", total=rated.num_rows)
-    for place, row in enumerate(rows):
-        score = candidates.score[place]
-        if is_kept[place]:
+    scores, values, names = [], [], []
+    for name, rating in read_ratings(rated):
+        if rating is None and config.uses_scores:
+            raise InputError(f"{rated}: pair {name} is not rated; rate the pairs first")
+        score, value = (rating.score, rating.value) if rating else (None, None)
+        scores.append(np.nan if score is None else score)
+        values.append(-np.inf if value is None else value)
+        names.append(name)
+    is_sampled = np.ones(len(names), bool)
+    if config.within is not None:
+        if config.within > len(names):
+            raise InputError(
+                f"{rated}: {len(names):,} pairs, fewer than within = {config.within:,}"
+            )
+        is_sampled[np.argsort(_draws(config, "within", names), kind="stable")[config.within :]] = (
+            False
+        )
+    known = np.array(scores, float)
+    passing = is_sampled.copy()
+    if config.uses_scores:
+        passing &= ~np.isnan(known)
+    if config.min_score is not None:
+        passing &= known >= config.min_score
+    if config.num_rows is not None:
+        _check_number(config, rated, passing, is_sampled)
+        by_score = (-np.array(values, float), -known) if config.take == "best" else ()
+        order = np.lexsort((_draws(config, "take", names), *by_score))
+        passing[order[passing[order]][config.num_rows :]] = False
+    for place, row in enumerate(ctx.track(rated.rows(Pair), "keeping", total=rated.num_rows)):
+        score = scores[place]
+        if passing[place]:
             ctx.count(f"kept/{'unrated' if np.isnan(score) else rounded(score)}")
             yield row
         else:
-            ctx.count(f"left/{_why_left(config, candidates.is_sampled[place], score)}")
+            ctx.count(f"left/{_why_left(config, is_sampled[place], score)}")
+
+
+def _draws(config: KeepConfig, of: str, names: list[str]) -> npt.NDArray[np.uint64]:
+    """Return the random order of pairs, by hash."""
+    return np.array([number_of(f"{config.seed}/{of}/{name}") for name in names], np.uint64)
 
 
 def _pass_gate(ctx: Context, config: KeepConfig, rated: Artifact, gate: Artifact | None) -> None:
@@ -121,69 +149,21 @@ def _pass_gate(ctx: Context, config: KeepConfig, rated: Artifact, gate: Artifact
         ctx.notice(f"kept although the gate failed: {reasons}")
 
 
-@dataclass(frozen=True, slots=True)
-class _Candidates:
-    """Scores of the rows, and their random order; all arrays (rows,)."""
-
-    score: npt.NDArray[np.float64]
-    """NaN if missing."""
-    value: npt.NDArray[np.float64]
-    order: npt.NDArray[np.uint64]
-    """Random order, by hash."""
-    is_sampled: npt.NDArray[np.bool_]
-    """Whether the row is among the `within` candidates."""
-
-
-def _candidates(config: KeepConfig, rated: Artifact) -> _Candidates:
-    scores, values = array("d"), array("d")
-    draws, looked_at = array("Q"), array("Q")
-    for name, rating in read_ratings(rated):
-        if rating is None and config.uses_scores:
-            raise InputError(f"{rated}: pair {name} is not rated; rate the pairs first")
-        score, value = (rating.score, rating.value) if rating else (None, None)
-        scores.append(np.nan if score is None else score)
-        values.append(-np.inf if value is None else value)
-        draws.append(number_of(f"{config.seed}/take/{name}"))
-        looked_at.append(number_of(f"{config.seed}/within/{name}"))
-    is_sampled = np.ones(len(scores), dtype=np.bool_)
-    if config.within is not None:
-        if config.within > len(scores):
-            raise InputError(
-                f"{rated}: {len(scores):,} pairs, fewer than within = {config.within:,}"
-            )
-        is_sampled[:] = False
-        is_sampled[np.argsort(np.array(looked_at), kind="stable")[: config.within]] = True
-    return _Candidates(
-        np.array(scores, dtype=np.float64),
-        np.array(values, dtype=np.float64),
-        np.array(draws, dtype=np.uint64),
-        is_sampled,
-    )
-
-
-def _choose(config: KeepConfig, found: _Candidates, name: str) -> npt.NDArray[np.bool_]:
-    passing = found.is_sampled.copy()
-    if config.uses_scores:
-        passing &= ~np.isnan(found.score)
-    if config.min_score is not None:
-        passing &= found.score >= config.min_score
-    if config.num_rows is None:
-        return passing
-    num_found = int(passing.sum())
-    if num_found < config.num_rows and not (config.fewer and num_found):
+def _check_number(
+    config: KeepConfig,
+    rated: Artifact,
+    passing: npt.NDArray[np.bool_],
+    is_sampled: npt.NDArray[np.bool_],
+) -> None:
+    num_found, num_rows = int(passing.sum()), config.num_rows or 0
+    if num_found < num_rows and not (config.fewer and num_found):
         above = (
             "" if config.min_score is None else f" with a score of at least {config.min_score:g}"
         )
         raise InputError(
-            f"{name}: {num_found:,} of {int(found.is_sampled.sum()):,} pairs{above}, fewer than "
-            f"num_rows = {config.num_rows:,}; lower num_rows or min_score, or raise within"
+            f"{rated}: {num_found:,} of {int(is_sampled.sum()):,} pairs{above}, fewer than "
+            f"num_rows = {num_rows:,}; lower num_rows or min_score, or raise within"
         )
-    is_best = config.take == "best"
-    by_score = (-found.value, -found.score) if is_best else ()
-    order = np.lexsort((found.order, *by_score))
-    chosen = np.zeros_like(passing)
-    chosen[order[passing[order]][: config.num_rows]] = True
-    return chosen
 
 
 def _why_left(config: KeepConfig, is_sampled: bool, score: float) -> str:

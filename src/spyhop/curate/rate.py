@@ -113,7 +113,8 @@ def rate(ctx: Context, config: RateConfig, *, pairs: Artifact, judge: Model) -> 
     """
     repeated = _drawn(config, pairs)
     failures = Failures(judge.label, ctx.runtime.max_error_frac)
-    judging, is_told = _Judging(config, judge), False
+    is_scored = judge.has_all(LOG_PROBABILITIES, "prefill")
+    judging, is_told = _Judging(config, judge, is_scored), False
     scripts = (judging.about(row, row.id in repeated) for row in pairs.rows(Pair))
     for row in play(scripts, judge):
         rating = row.rating
@@ -184,6 +185,8 @@ class _Result:
 class _Judging:
     config: RateConfig
     judge: Model
+    is_scored: bool
+    """Whether a verdict that is begun may have probabilities."""
 
     def about(self, row: Pair, is_repeated: bool) -> Script[Pair]:
         found = yield from self._rate(row, is_second=False)
@@ -241,7 +244,7 @@ class _Judging:
         reason = without_verdict(reply.text)
         begun = f"{reason}\n{VERDICT_START} " if reason else f"{VERDICT_START} "
         error = None
-        if self.judge.has_all(LOG_PROBABILITIES, "prefill"):
+        if self.is_scored:
             (choice,) = yield [ScoreOptions(self.judge, messages, SCORES, begun)]
             if choice.probabilities and not choice.is_parsed:
                 return replace(_weighed(choice, "expected"), reason=reason, written=_score(reply))

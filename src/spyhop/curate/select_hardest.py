@@ -4,12 +4,11 @@ Source: Orca (arXiv:2306.02707), section 3: the assistant answers all prompts, t
 subset of them. The paper draws it at random (`collect.draw_subset`); this draws the hard ones.
 """
 
-from array import array
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Literal
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import Field
 
 from spyhop.schema import Answer, Config, InputError, Prompt
@@ -17,9 +16,6 @@ from spyhop.stage import Context, Estimate, stage
 from spyhop.store import Artifact, number_of
 from spyhop.text.gold import is_right, stated
 
-Floats = npt.NDArray[np.float64]
-UNSAID = 0
-"""Hash of an answer that cannot be read."""
 NAMES = {
     "wrong": ("right", "wrong"),
     "disagreement": ("agreed", "split"),
@@ -57,23 +53,25 @@ def select_hardest(
     subset contains a smaller one. A response without a readable answer (also if cut, refused or
     empty) counts as wrong, and agrees with no other sample. A failed call is ignored. Prompts of
     unknown hardness (no answer, failed calls only, no gold answer if `by` is `wrong`) rank last.
-    Some 40 bytes a row in memory.
+    Some 200 bytes a row in memory.
 
     Counts: `kept/<group>` and `left/<group>` for the groups `wrong` and `right`, `split` and
     `agreed`, or `known`, and `unknown`; `samples/failed`, `samples/no_gold`, and `samples/foreign`
     for answers to other prompts.
     """
-    places = _PromptIndex((row.id for row in prompts.rows(Prompt)), config.seed)
-    hardness = _hardness(ctx, config, places, answers)[places.of_row]
-    if len(places) and np.isneginf(hardness).all():
+    ids = [number_of(row.id) for row in prompts.rows(Prompt)]
+    known = _hardness(ctx, config, set(ids), answers)
+    hardness = np.array([known.get(name, -np.inf) for name in ids])
+    if ids and not known:
         raise InputError(
             f"by = {config.by!r}: no answer measures the hardness of these prompts: "
             f"{ctx.counts['samples/failed']} failed, {ctx.counts['samples/no_gold']} have no gold "
             f"answer, {ctx.counts['samples/foreign']} answer other prompts"
             + ("; set num_samples to 2 or more" if config.by == "disagreement" else "")
         )
+    draws = np.array([number_of(f"{config.seed}/{r.id}") for r in prompts.rows(Prompt)], np.uint64)
     is_kept = np.zeros(len(hardness), dtype=np.bool_)
-    is_kept[np.lexsort((places.draws, -hardness))[: config.num_rows]] = True
+    is_kept[np.lexsort((draws, -hardness))[: config.num_rows]] = True
     rows = ctx.track(prompts.rows(Prompt), "choosing", total=len(hardness))
     for row, kept, value in zip(rows, is_kept, hardness, strict=True):
         what = "unknown" if np.isneginf(value) else NAMES[config.by][int(value > 0)]
@@ -82,78 +80,31 @@ def select_hardest(
             yield row
 
 
-class _PromptIndex:
-    """Prompts by the hash of their id; rows with equal ids share an index."""
-
-    def __init__(self, ids: Iterable[str], seed: int) -> None:
-        hashes, draws = array("Q"), array("Q")
-        for name in ids:
-            hashes.append(number_of(name))
-            draws.append(number_of(f"{seed}/{name}"))
-        known = np.unique(np.array(hashes, dtype=np.uint64), return_inverse=True)
-        self._known, self.of_row = known
-        self.draws = np.array(draws, dtype=np.uint64)
-
-    def __len__(self) -> int:
-        return len(self._known)
-
-    def find(self, answer: Answer) -> int | None:
-        """Return the index of an answer's prompt; the id of a further sample ends in its number."""
-        stem = answer.id
-        if answer.sample_index:
-            stem = answer.id.removesuffix(f".{answer.sample_index}")
-        for name in (stem, answer.id):
-            wanted = np.uint64(number_of(name))
-            place = int(np.searchsorted(self._known, wanted))
-            if place < len(self) and self._known[place] == wanted:
-                return place
-        return None
-
-
 def _hardness(
-    ctx: Context, config: SelectHardestConfig, places: _PromptIndex, answers: Mapping[str, Artifact]
-) -> Floats:
-    """Return the hardness of the prompt at each index; minus infinity if unknown."""
-    where = array("q")
-    measures: array[Any] = array("Q" if config.by == "disagreement" else "d")
+    ctx: Context, config: SelectHardestConfig, ids: set[int], answers: Mapping[str, Artifact]
+) -> dict[int, float]:
+    """Return the hardness of the prompts with a known one, by the number of their id."""
+    measures: dict[int, list[float]] = defaultdict(list)
     for artifact in answers.values():
         for row in ctx.track(artifact.rows(Answer), "reading", total=artifact.num_rows):
-            place = places.find(row)
-            if place is None:
+            end = f".{row.sample_index}" if row.sample_index else ""  # of a further sample's id
+            stems = number_of(row.id.removesuffix(end)), number_of(row.id)
+            name = next((stem for stem in stems if stem in ids), None)
+            if name is None:
                 ctx.count("samples/foreign")
             elif row.error is not None or not row.messages or row.messages[-1].role != "assistant":
                 ctx.count("samples/failed")
             elif config.by == "wrong" and not row.target:
                 ctx.count("samples/no_gold")
             else:
-                where.append(place)
-                measures.append(_MEASURES[config.by](row))
-    samples = np.array(where, dtype=np.int64)
-    num_samples = np.bincount(samples, minlength=len(places))
-    if config.by == "disagreement":
-        num_agreed = _most_frequent(samples, np.array(measures, dtype=np.uint64), len(places))
-        is_known, total = num_samples > 1, num_samples - num_agreed
-    else:
-        weights = np.array(measures, dtype=np.float64)
-        is_known = num_samples > 0
-        total = np.bincount(samples, weights=weights, minlength=len(places))
-    shares = total / np.maximum(num_samples, 1)
-    return np.where(is_known, shares, -np.inf)
-
-
-def _most_frequent(
-    places: npt.NDArray[np.int64], said: npt.NDArray[np.uint64], num_places: int
-) -> npt.NDArray[np.int64]:
-    """Return how many samples at each index give its most frequent answer."""
-    is_said = said != UNSAID
-    order = np.lexsort((said[is_said], places[is_said]))
-    places, said = places[is_said][order], said[is_said][order]
-    is_first = np.ones(len(places), dtype=np.bool_)
-    is_first[1:] = (places[1:] != places[:-1]) | (said[1:] != said[:-1])
-    starts = np.flatnonzero(is_first)
-    most = np.zeros(num_places, dtype=np.int64)
-    np.maximum.at(most, places[starts], np.diff(starts, append=len(places)))
-    return most
+                measures[name].append(_MEASURES[config.by](row))
+    if config.by != "disagreement":
+        return {name: sum(each) / len(each) for name, each in measures.items()}
+    return {
+        name: 1 - max(Counter(filter(None, each)).values(), default=0) / len(each)
+        for name, each in measures.items()
+        if len(each) > 1
+    }
 
 
 def _wrong(row: Answer) -> float:
@@ -161,8 +112,9 @@ def _wrong(row: Answer) -> float:
 
 
 def _said(row: Answer) -> int:
+    """Return the number of an answer; 0 if it cannot be read."""
     answer = stated(_response(row), _question(row), row.target)
-    return UNSAID if answer is None else number_of(answer)
+    return 0 if answer is None else number_of(answer)
 
 
 def _surprise(row: Answer) -> float:

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from spyhop.collect import pair_id
-from spyhop.schema import Config, InputError, Item, Pair, Query
+from spyhop.schema import Config, InputError, Item, NoConfig, Pair, Query
 from spyhop.stage import Context, Estimate, stage, sum_estimates
 from spyhop.store import Artifact, number_of
 from spyhop.text.contamination import ContaminationConfig, ItemIndex, without_items
@@ -32,10 +32,6 @@ class QueriesConfig(Config):
 
     collection: str = "web"
     task: str = "backtranslated"
-
-
-class PairsConfig(Config):
-    """No settings."""
 
 
 def plan_split(
@@ -94,7 +90,7 @@ def pairs_to_queries(
 
 @stage(version=1, writes=Pair, plan=lambda config, queries: sum_estimates(queries.values()))
 def queries_to_pairs(
-    ctx: Context, config: PairsConfig, *, queries: Mapping[str, Artifact]
+    ctx: Context, config: NoConfig, *, queries: Mapping[str, Artifact]
 ) -> Iterator[Pair]:
     """Yield queries with a gold answer as pairs, such as raw FLAN; drop the others."""
     seen: set[str] = set()

@@ -19,7 +19,7 @@ FOLDER = ".seen"
 LOG_PROBABILITIES = "log-probabilities"
 REMEDIES = {
     "temperature": ("sampling.temperature", 'set it to "unset", or list temperature in omit'),
-    "top_p": ("sampling.top_p", "list top_p in omit"),
+    "top_p": ("sampling.top_p", "set it to 1, or list top_p in omit"),
     "seed": ("sampling.seed", "list seed in omit"),
     LOG_PROBABILITIES: ("sampling.log_probability", "switch it off"),
     "schema": ("sampling.json_schema", "remove it, or use a model that follows schemas"),

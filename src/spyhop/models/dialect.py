@@ -11,18 +11,9 @@ from typing import Any, Literal
 from pydantic_core import to_json
 
 from spyhop.models import anthropic, gemini
-from spyhop.models.wire import (
-    ApiCall,
-    chat_payload,
-    completions_payload,
-    moderation_payload,
-)
+from spyhop.models.wire import ApiCall, chat_payload, completions_payload, moderation_payload
 
 Json = dict[str, Any]
-
-
-def _as_it_is(answer: Json) -> Json:
-    return answer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +23,7 @@ class Dialect:
     path: str
     """Address of a call, after the endpoint's; `{model}` and `{version}` are filled in."""
     payload: Callable[[ApiCall], Json]
-    read: Callable[[Json], Json] = _as_it_is
+    read: Callable[[Json], Json] = dict
     """Turns a reply into a chat completion; JSON of another form is returned as it is."""
     takes: Literal["chats", "plain prompts", "texts to label"] = "chats"
     key_header: str = "Authorization"

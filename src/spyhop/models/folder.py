@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -77,11 +77,24 @@ def _reading(folder: Path, failure: str) -> Iterator[None]:
         raise ModelError(f"{folder}: {failure} ({reason:.160})") from None
 
 
+def check_class(folder: Path, config: Mapping[str, Any]) -> None:
+    """Refuse a model whose class is code in its own folder.
+
+    Raises:
+        ModelError: If the config names such a class, and transformers has none of its type.
+    """
+    if "auto_map" in config and config.get("model_type") not in transformers.CONFIG_MAPPING:
+        raise ModelError(f"{folder}: {_own_code(folder)}")
+
+
 def _own_code(folder: Path) -> str:
-    kind = "a custom class"
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        kind = json.loads((folder / "config.json").read_bytes())["model_type"]
+    config: dict[str, Any] = {}
+    with suppress(OSError, ValueError):
+        config = json.loads((folder / "config.json").read_bytes())
+    kind, named = config.get("model_type", "a custom class"), config.get("auto_map")
+    code = next((name for name in named.values() if name), "") if isinstance(named, dict) else named
+    source = f", auto_map: {code!s:.60}" if code else ""
     return (
-        f"it needs its own Python code ({kind!s:.40}), which is never run; use a base whose "
-        "class transformers has"
+        f"it needs its own Python code ({kind!s:.40}{source}), which is never run; use a base "
+        "whose class transformers has"
     )

@@ -79,6 +79,10 @@ class Local(ModelConfig):
         return self.name
 
 
+TRAINING_FILE = "metrics.json"
+"""Beside the weights of a training of ours, which are float32 whatever it computed in."""
+
+
 def pick_device(device: str) -> torch.device:
     """Return the device of that name; `auto` is the first GPU, else the processor."""
     if device == "auto":
@@ -90,10 +94,17 @@ def pick_device(device: str) -> torch.device:
 
 
 def pick_dtype(name: Dtype, folder: Path) -> torch.dtype:
-    """Return the precision of that name; `auto` is `bfloat16` for a folder that is stored so."""
+    """Return the precision of that name.
+
+    `auto` is the one that a model was trained in; else `bfloat16` for a folder that is stored so.
+    """
     if name == "auto":
-        is_stored_so = read_config(folder).dtype == torch.bfloat16
-        name = "bfloat16" if is_stored_so else "float32"
+        training = folder / TRAINING_FILE
+        trained_in = (
+            json.loads(training.read_bytes()).get("precision") if training.is_file() else ""
+        )
+        is_half = (trained_in or str(read_config(folder).dtype)).endswith("bfloat16")
+        name = "bfloat16" if is_half else "float32"
     return torch.bfloat16 if name == "bfloat16" else torch.float32
 
 

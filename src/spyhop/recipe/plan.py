@@ -226,7 +226,7 @@ def _text_of(source: Source) -> Estimate:
     )
     if sum(sizes) > COUNTED_BYTES:
         rows, row_tokens = sum(sizes) // LINE_BYTES, LINE_BYTES / CHARS_PER_TOKEN
-        return Estimate(rows=rows, row_tokens=row_tokens, num_bytes=unpacked)
+        return Estimate(rows=rows, row_tokens=row_tokens, num_bytes=unpacked, path=path)
     counted = [_counted(file) for file in files]
     rows = sum(num for num, _ in counted)
     found = Estimate(
@@ -234,6 +234,7 @@ def _text_of(source: Source) -> Estimate:
         row_tokens=sum(num_bytes for _, num_bytes in counted) / max(1, rows) / CHARS_PER_TOKEN,
         parts=tuple(num for num, _ in counted),
         num_bytes=unpacked,
+        path=path,
     )
     return _with_shape(found, path)
 

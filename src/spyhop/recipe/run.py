@@ -1,7 +1,7 @@
 """Run a recipe: every step at most once, independent steps in parallel."""
 
-from collections.abc import Callable
 from difflib import get_close_matches
+from functools import partial
 
 from spyhop.recipe.checks import check_models, check_samples
 from spyhop.recipe.events import RunLog, Watch
@@ -10,8 +10,7 @@ from spyhop.recipe.plan import plan
 from spyhop.recipe.resolve import Resolved
 from spyhop.recipe.workers import Event, StepItem, Workers
 from spyhop.runtime import Runtime
-from spyhop.schema import RecipeError, SpyhopError
-from spyhop.stage import Progress
+from spyhop.schema import RecipeError
 from spyhop.store import Artifact, canonical, forget, point
 
 NONE: frozenset[str] = frozenset()
@@ -73,29 +72,30 @@ def check_steps(recipe: Recipe, runtime: Runtime) -> None:
 
 def _make_here(resolved: Resolved, runtime: Runtime, log: RunLog, reopen: frozenset[str]) -> None:
     for step in resolved.recipe.steps:
-        hit, force = resolved.refresh(step), step.name in reopen
-        if hit and not force:
+        hit = resolved.refresh(step)
+        if hit and step.name not in reopen:
             _end(resolved, log, step, hit, is_hit=True)
             continue
         log.started(step)
-        try:
-            artifact = step.stage.run(
-                resolved.root,
-                step.config,
-                runtime=runtime.of_step(step.name),
-                report=_teller(log, step),
-                origins=resolved.labels(step),
-                force=force,
-                **resolved.inputs(step),
-            )
-        except SpyhopError as error:
-            raise type(error)(f"{step.name}: {error}") from None
+        item = _item(resolved, runtime, step, reopen)
+        artifact = item.make(resolved.root, partial(log.moved, step))
         resolved.made[step.name] = artifact
         _end(resolved, log, step, artifact, is_hit=False)
 
 
-def _teller(log: RunLog, step: RecipeStep) -> Callable[[Progress], None]:
-    return lambda progress: log.moved(step, progress)
+def _item(
+    resolved: Resolved, runtime: Runtime, step: RecipeStep, reopen: frozenset[str]
+) -> StepItem:
+    return StepItem(
+        step=step.name,
+        stage=step.stage,
+        config=step.config,
+        inputs=resolved.inputs(step),
+        runtime=runtime.of_step(step.name),
+        origins=resolved.labels(step),
+        served=_served(step),
+        force=step.name in reopen,
+    )
 
 
 def _make_beside(resolved: Resolved, runtime: Runtime, log: RunLog, reopen: frozenset[str]) -> None:
@@ -118,17 +118,7 @@ def _make_beside(resolved: Resolved, runtime: Runtime, log: RunLog, reopen: froz
                 step = found
                 due.remove(step)
                 log.started(step)
-                item = StepItem(
-                    step=step.name,
-                    stage=step.stage,
-                    config=step.config,
-                    inputs=resolved.inputs(step),
-                    runtime=runtime.of_step(step.name),
-                    origins=resolved.labels(step),
-                    served=_served(step),
-                    force=step.name in reopen,
-                )
-                workers.start(item)
+                workers.start(_item(resolved, runtime, step, reopen))
             for event in workers.events():
                 _take(resolved, log, steps[event.step], event)
     finally:

@@ -34,6 +34,16 @@ class StepItem(WorkItem):
     force: bool = False
     """Made even if it is there."""
 
+    def make(self, root: Path, report: Callable[[Progress], None]) -> Artifact:
+        """Make the step's artifact in this process; an error names the step."""
+        try:
+            return self.stage.run(
+                root, self.config, runtime=self.runtime, report=report, origins=self.origins,
+                force=self.force, **self.inputs,
+            )  # fmt: skip
+        except SpyhopError as error:
+            raise type(error)(f"{self.step}: {error}") from None
+
 
 @dataclass(frozen=True, slots=True)
 class Event:
@@ -127,15 +137,11 @@ def serve(receive: Callable[[], Any], send: Callable[[Event], None]) -> None:
 
 def _make(item: StepItem, root: Path, report: "_Reporter") -> Event:
     try:
-        artifact = item.stage.run(
-            root, item.config, runtime=item.runtime, report=report, origins=item.origins,
-            force=item.force, **item.inputs,
-        )  # fmt: skip
+        return Event(item.step, artifact=item.make(root, report))
     except SpyhopError as error:
-        return Event(item.step, error=type(error)(f"{item.step}: {error}"))
+        return Event(item.step, error=error)
     except Exception:  # noqa: BLE001 (the edge of a process: the traceback crosses as text)
         return Event(item.step, error=RuntimeError(f"{item.step}:\n{traceback.format_exc()}"))
-    return Event(item.step, artifact=artifact)
 
 
 def _stop(number: int, frame: object) -> None:

@@ -32,8 +32,8 @@ class AnsweringConfig(Config):
     teacher: InputPath
     """A teacher's file (TOML), or a folder of weights."""
     answers: AnswerConfig = AnswerConfig()
-    format: Literal["", "jsonl", "parquet"] = ""
-    """Output format; default: same as the input."""
+    format: Literal["", "jsonl"] = ""
+    """Output format; default: Parquet for prompts in Parquet, else JSONL."""
 
 
 def answering(config: AnsweringConfig, name: str = "answer") -> Recipe:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from spyhop.augment import BacktranslateConfig, backtranslate
 from spyhop.augment.read_segments import ReadSegmentsConfig, read_segments
-from spyhop.collect.pair_files import PAIRS, PairsFileConfig, write_pairs
+from spyhop.collect.pair_files import PAIRS, LinesConfig, write_lines
 from spyhop.recipe.graph import Recipe, Source
 from spyhop.recipes.inputs import served
 from spyhop.report import ReportConfig, page
@@ -36,7 +36,7 @@ def backtranslating(config: BacktranslatingConfig, name: str = "backtranslate") 
     given = r.add(SEGMENTS, read_segments, config.read, folder=Source(config.segments))
     model = served(config.model)
     made = r.add(WRITTEN, backtranslate, config.backtranslate, segments=given, model=model)
-    r.add(FILE, write_pairs, PairsFileConfig(), pairs=made)
+    r.add(FILE, write_lines, LinesConfig(file=PAIRS), rows=made)
     r.add("report", page, ReportConfig(title=r.name), pairs={"pairs": made})
     return r
 

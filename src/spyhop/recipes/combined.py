@@ -25,7 +25,7 @@ from spyhop.recipes.humpback_config import HumpbackConfig
 from spyhop.recipes.inputs import AuditJudge, check_judged, served
 from spyhop.recipes.mixture import mixture
 from spyhop.recipes.orca import OrcaConfig, add_answers
-from spyhop.recipes.rounds import Data, Rounds, Scored, add_data, add_rounds, add_scores
+from spyhop.recipes.rounds import Data, Rounds, Scored, add_data, add_rounds, add_scores, taken
 from spyhop.report import CombinedPageConfig, combined_page
 from spyhop.schema import Config, RecipeError
 from spyhop.settings import InputPath
@@ -77,12 +77,12 @@ def combined(config: CombinedConfig, name: str = "combined") -> Recipe:
     }
     students, scores = _learn(r, config, web, orca.seed, data, sets)
     audits: dict[str, Ref] = {}
-    judged = scores["combined"].accuracy
+    judged = scores["combined"].get("accuracy")
     base = None if config.judge is None else add_scores(r, web, data, "base", data.base, "")
-    if config.judge is not None and base and base.accuracy and judged:
+    if config.judge is not None and base and judged:
         (rows,) = sets["combined"]
         by = [served(config.judge)]
-        audits = add_audits(r, by, data.items, base.accuracy, judged, rows)
+        audits = add_audits(r, by, data.items, base["accuracy"], judged, rows)
     page = CombinedPageConfig(
         title=r.name,
         tokens=config.tokens,
@@ -98,8 +98,8 @@ def combined(config: CombinedConfig, name: str = "combined") -> Recipe:
             name: ref for phases in sets.values() for rows in phases for name, ref in rows.items()
         },
         students=students,
-        accuracy={name: each.accuracy for name, each in scores.items() if each.accuracy},
-        held_out={name: each.held_out for name, each in scores.items() if each.held_out},
+        accuracy=taken(scores, "accuracy"),
+        held_out=taken(scores, "held_out"),
         audits=audits,
     )
     return r

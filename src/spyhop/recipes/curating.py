@@ -9,9 +9,9 @@ from pydantic import model_validator
 from spyhop.collect.pair_files import (
     PAIRS,
     GivenPairsConfig,
-    PairsFileConfig,
+    LinesConfig,
     read_pairs,
-    write_pairs,
+    write_lines,
 )
 from spyhop.curate import (
     A5,
@@ -86,10 +86,10 @@ def curating(config: CuratingConfig, name: str = "curate") -> Recipe:
         rated = r.add(RATED, rate, config.rate, pairs=given, judge=judge)
     else:
         rated = r.add(RATED, rate_by_likelihood, config.likelihood, pairs=given, model=judge)
-    r.add(RATINGS, write_pairs, PairsFileConfig(), pairs=rated)
+    r.add(RATINGS, write_lines, LinesConfig(file=PAIRS), rows=rated)
     passed = r.add(GATE, gate, with_threshold(config.gate, config.keep), rated=rated, **people)
     kept = r.add(KEPT, keep, config.keep, rated=rated, gate=passed)
-    r.add(FILE, write_pairs, PairsFileConfig(), pairs=kept)
+    r.add(FILE, write_lines, LinesConfig(file=PAIRS), rows=kept)
     shown = ReportConfig(title=r.name)
     r.add("report", page, shown, pairs={"rated": rated, "kept": kept}, gate=passed)
     return r

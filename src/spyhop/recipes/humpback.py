@@ -24,10 +24,9 @@ def humpback(config: HumpbackConfig, name: str = "humpback") -> Recipe:
 
 def _audits(r: Recipe, config: HumpbackConfig, data: Data, rounds: Rounds) -> dict[str, Ref]:
     """Add the imitation audit of the best student; its teacher is the text it was trained on."""
-    student = rounds.best_scores.accuracy
+    student = rounds.best_scores.get("accuracy")
     if config.judge is None or student is None:
         return {}
-    base = add_scores(r, config, data, "base", data.base).accuracy
-    assert base is not None  # as the student's: there are items
+    base = add_scores(r, config, data, "base", data.base)["accuracy"]
     rows = {"pairs": r.step(f"{rounds.last}.rows")}
     return add_audits(r, [served(config.judge)], data.items, base, student, rows)

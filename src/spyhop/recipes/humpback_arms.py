@@ -9,7 +9,6 @@ from spyhop.curate import (
     A4,
     A5,
     KeepConfig,
-    PairsConfig,
     SplitConfig,
     keep,
     queries_to_pairs,
@@ -21,8 +20,18 @@ from spyhop.recipe.graph import Chosen, Recipe, RecipeStep, Ref, Source, Use
 from spyhop.recipes.humpback_config import HumpbackConfig, Point, ScalingSet
 from spyhop.recipes.inputs import add_base
 from spyhop.recipes.mixture import add_collection, add_folder
-from spyhop.recipes.rounds import STUDENT, Data, Model, Rounds, Scored, add_scores, add_student
+from spyhop.recipes.rounds import (
+    STUDENT,
+    Data,
+    Model,
+    Rounds,
+    Scored,
+    add_scores,
+    add_student,
+    taken,
+)
 from spyhop.report import HumpbackPageConfig, StudentRun, humpback_page
+from spyhop.schema import NoConfig
 from spyhop.train import TuneConfig, tune
 
 GRADES: dict[str, float | None] = {"no curation": None, "A4": A4, "A5": A5}
@@ -101,8 +110,8 @@ def add_report(
         kept=rounds.kept,
         promotions=rounds.promotions,
         students=arms.students,
-        accuracy={name: each.accuracy for name, each in arms.scores.items() if each.accuracy},
-        held_out={name: each.held_out for name, each in arms.scores.items() if each.held_out},
+        accuracy=taken(arms.scores, "accuracy"),
+        held_out=taken(arms.scores, "held_out"),
         graded=arms.graded,
         steps=data.segments,
         audits=audits,
@@ -212,9 +221,7 @@ def _set(r: Recipe, each: ScalingSet, data: Data, rounds: Rounds) -> dict[str, R
         return {each.name: r.add(name, read_seeds, each.seeds.read, folder=folder)}
     if each.collection is not None:
         queries = add_collection(r.within(f"{name}."), each.collection, 0)
-        return {
-            each.name: r.add(name, queries_to_pairs, PairsConfig(), queries={each.name: queries})
-        }
+        return {each.name: r.add(name, queries_to_pairs, NoConfig(), queries={each.name: queries})}
     return {"seeds": data.seeds, "curated": rounds.best_kept}
 
 

@@ -23,7 +23,6 @@ from spyhop.collect import (
     RationalesConfig,
     SubsetConfig,
     SystemMessage,
-    TargetsConfig,
     draw_subset,
     orca_messages,
     orca_shares,
@@ -55,7 +54,7 @@ from spyhop.recipes.inputs import (
 )
 from spyhop.recipes.mixture import Collection, Mixture, Ready, mixture, ready
 from spyhop.report import DatasetConfig, ReportConfig, dataset, page
-from spyhop.schema import Config, RecipeError
+from spyhop.schema import Config, NoConfig, RecipeError
 from spyhop.settings import InputPath
 from spyhop.text.contamination import ContaminationConfig
 from spyhop.train import TuneConfig, chained, tune
@@ -279,7 +278,7 @@ def _use(r: Recipe, config: OrcaConfig, data: Mixture, who: Answering, name: str
     if who.file is not None:
         return served(who.file)
     if who.recorded == "targets":
-        gold = r.add(f"{name}-recorded", record_targets, TargetsConfig(), queries=data.queries)
+        gold = r.add(f"{name}-recorded", record_targets, NoConfig(), queries=data.queries)
         return Use(Replay(name="gold answers"), gold)
     cot = [each for each in config.collections if each.kind == "flan_cot" and each.path]
     if len(cot) != 1 or cot[0].path is None:

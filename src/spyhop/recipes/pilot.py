@@ -6,7 +6,6 @@ from pydantic import Field
 
 from spyhop.augment import (
     AnswerConfig,
-    MeasureErrorsConfig,
     MeasureLossesConfig,
     answer,
     measure_errors,
@@ -15,7 +14,7 @@ from spyhop.augment import (
 from spyhop.collect import DrawConfig, PairConfig, SourceTable, SystemMessage, draw, pair
 from spyhop.recipe.graph import Recipe, RecipeStep, Ref
 from spyhop.recipes.inputs import served
-from spyhop.schema import Config
+from spyhop.schema import Config, NoConfig
 from spyhop.settings import InputPath
 
 
@@ -49,4 +48,4 @@ def rated(
     prompts = r.add(f"pilot-{label}.prompts", pair, plain, queries=drawn)
     name = f"pilot-{label}.answers"
     answers = r.add(name, answer, pilot.answers, prompts=prompts, teacher=model)
-    return drawn, r.add(f"hard-{label}", measure_errors, MeasureErrorsConfig(), answers=answers)
+    return drawn, r.add(f"hard-{label}", measure_errors, NoConfig(), answers=answers)

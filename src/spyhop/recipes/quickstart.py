@@ -37,6 +37,7 @@ from spyhop.recipes.experiment import (
 )
 from spyhop.report import ArmsConfig, arms_page
 from spyhop.schema import Config
+from spyhop.text.tables import table
 from spyhop.train import OptimizerConfig, tune
 from spyhop.world import SolverConfig
 
@@ -157,25 +158,7 @@ _TEACHERS = {
 """Who answers, if it is not the teacher; the seed draws its slips."""
 
 
-CAVEAT = (
-    "The tasks are generated and small, the students are tiny and start from a stage of copying "
-    "that replaces pre-training. They know nothing else, and these figures say nothing about "
-    "models of 7 or 13 billion parameters. They show the mechanism, and how to measure it."
-)
-PRETRAINED = (
-    "The tasks are generated, and a task has one form of words. An untrained base is not asked in "
-    "this form: where few of its responses are answered or ended, its accuracy says nothing about "
-    "what it knows, so the arms are to be compared with one another. At equal tokens, bare answers "
-    "come from more queries than explanations."
-)
-ONE_SEED = (
-    "There is one seed: intervals are over test items only and say nothing about another draw of "
-    "data or another order of training. spyhop quickstart --thorough runs five."
-)
-SHARED = (
-    "A seed draws the training queries, the assistant's slips and the order of training. All seeds "
-    "share one starting model and one set of test problems."
-)
+CAVEATS: dict[str, str] = table("recipes/caveats.toml")["quickstart"]
 
 
 def quickstart(config: QuickstartConfig, name: str = "quickstart") -> Recipe:
@@ -208,8 +191,8 @@ def quickstart(config: QuickstartConfig, name: str = "quickstart") -> Recipe:
         comparisons=comparisons(get_args(ArmName)),
         arm_titles=titles(get_args(ArmName)),
         caveats=(
-            PRETRAINED if is_pretrained else CAVEAT,
-            SHARED if len(config.seeds) > 1 else ONE_SEED,
+            CAVEATS["pretrained" if is_pretrained else "caveat"],
+            CAVEATS["shared" if len(config.seeds) > 1 else "one_seed"],
         ),
     )
     r.add(
@@ -330,7 +313,7 @@ def _gentle(optimizer: OptimizerConfig) -> OptimizerConfig:
     """The optimiser of a phase that must not undo the one before."""
     muon = optimizer.muon_learning_rate
     changes = {
-        "learning_rate": optimizer.learning_rate * TEACHER_RATE,
+        "learning_rate": optimizer.learning_rate and optimizer.learning_rate * TEACHER_RATE,
         "muon_learning_rate": muon and muon * TEACHER_RATE,
         "warmup_steps": TEACHER_WARMUP_STEPS,
     }

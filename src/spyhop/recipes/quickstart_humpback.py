@@ -50,6 +50,7 @@ from spyhop.recipes.experiment import (
 )
 from spyhop.report import ArmsConfig, CuratedSet, arms_page
 from spyhop.schema import Config
+from spyhop.text.tables import table
 from spyhop.train import tune
 
 ArmName = Literal["seed", "seed-own", "uncurated", "random", "curated", "round-2"]
@@ -110,22 +111,7 @@ TEXTS = (
     " | ".join(world.MENU),
 )
 """Texts that the tokenizer must know as whole words."""
-LIMITS = (
-    "The documents are generated, and so are their flaws: how many there are, and that most flawed "
-    "ones err in the same few ways, was chosen here. With other shares the differences would be "
-    "others.",
-    "The rating is a likelihood under the student itself. Models of this size cannot rate by a "
-    "prompt, so this says nothing of the paper's rating prompt, nor of its five described scores.",
-    "The students have 0.2 million parameters, start from a stage of copying that replaces "
-    "pre-training, and know nothing else. None of this predicts what models of 7 or 65 billion "
-    "parameters would do.",
-    "At equal tokens an arm that adds documents sees its seed pairs less often. The more it adds "
-    "the less, so all documents against the curated ones is a comparison of two things at once; "
-    "about as many at random (--thorough) is the control that differs in the choice alone. It "
-    "takes a fixed two fifths of all documents, which is more than curation keeps.",
-    "Rounding alone moves such figures by as much as their intervals: training ends within a phase "
-    "transition, so another order of sums gives another student: a small difference is not robust.",
-)
+LIMITS = tuple(table("recipes/caveats.toml")["quickstart_humpback"]["limits"])
 
 
 def quickstart_humpback(

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from spyhop.augment import backtranslate, format_pairs, reverse_pairs
 from spyhop.collect import fetch, read_seeds
@@ -55,12 +56,8 @@ class Data:
     """Declaration that scores follow, if any, as the input `sealed`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Scored:
-    """A model's scores by measure; None where a measure is not taken."""
-
-    accuracy: Ref | None
-    held_out: Ref | None
+Scored = dict[Literal["accuracy", "held_out"], RecipeStep | Chosen]
+"""A model's scores by measure, those that are taken."""
 
 
 @dataclass(slots=True)
@@ -146,8 +143,17 @@ def add_rounds(r: Recipe, config: HumpbackConfig, data: Data) -> Rounds:
         name, pairs = f"m{n}", {**seed_pairs, "curated": kept}
         model = add_student(r, config, name, data.base, pairs, config.train)
         scores = add_scores(r, config, data, name, model)
-        by = _promotion(r, config, n, rounds.best_scores, scores)
-        rounds.best_scores = _either(by, rounds.best_scores, scores)
+        both = {"before": rounds.best_scores, "after": scores}
+        compared = {
+            when: each[config.promote_by]
+            for when, each in both.items()
+            if config.promote_by in each
+        }
+        by = r.add(f"promoted-{n}", promote, config.promote, **compared)
+        rounds.best_scores = {
+            measure: Chosen(by, before=before, after=scores[measure])
+            for measure, before in rounds.best_scores.items()
+        }
         rounds.best = Chosen(by, before=rounds.best, after=model)
         rounds.best_kept = kept if n == 1 else Chosen(by, before=rounds.best_kept, after=kept)
         rounds.models[name] = model
@@ -185,15 +191,22 @@ def add_scores(
     use = Use(Local(name=STUDENT), model)
     asked = config.measure.model_copy(update={"system_message": under})
     asked = asked.for_tasks(suite.task for suite in placed(config.suites))
-    accuracy = held_out = None
+    found: Scored = {}
     if data.items:
-        accuracy = r.add(
+        found["accuracy"] = r.add(
             f"scores-{name}", measure, asked, items=data.items, model=use, **data.declared
         )
     if data.held_out is not None:
         settings, rows = HeldOutConfig(system_message=under), {"held out": data.held_out}
-        held_out = r.add(f"held-out-{name}", score_held_out, settings, answers=rows, model=use)
-    return Scored(accuracy, held_out)
+        found["held_out"] = r.add(
+            f"held-out-{name}", score_held_out, settings, answers=rows, model=use
+        )
+    return found
+
+
+def taken(scores: Mapping[str, Scored], measure: Literal["accuracy", "held_out"]) -> dict[str, Ref]:
+    """Return the scores of the models that have this measure."""
+    return {name: each[measure] for name, each in scores.items() if measure in each}
 
 
 def _segments(r: Recipe, config: HumpbackConfig, items: Mapping[str, Ref]) -> dict[str, RecipeStep]:
@@ -218,24 +231,3 @@ def _rated(r: Recipe, config: HumpbackConfig, data: Data, n: int, student: Model
     under = rating.likelihood.system_message or config.forward.seed_message
     how = rating.likelihood.model_copy(update={"system_message": under})
     return r.add(f"rated-{n}", rate_by_likelihood, how, pairs=data.augmented, model=judge)
-
-
-def _promotion(
-    r: Recipe, config: HumpbackConfig, n: int, before: Scored, after: Scored
-) -> RecipeStep:
-    both = {"before": before, "after": after}
-    given = {name: getattr(each, config.promote_by) for name, each in both.items()}
-    known = {name: ref for name, ref in given.items() if ref is not None}
-    return r.add(f"promoted-{n}", promote, config.promote, **known)
-
-
-def _either(by: RecipeStep, before: Scored, after: Scored) -> Scored:
-    """Return the scores of the model that a promotion chooses."""
-
-    def choose(first: Ref | None, second: Ref | None) -> Ref | None:
-        if first is None or second is None:
-            return None
-        assert isinstance(first, RecipeStep | Chosen) and isinstance(second, RecipeStep)
-        return Chosen(by, before=first, after=second)
-
-    return Scored(choose(before.accuracy, after.accuracy), choose(before.held_out, after.held_out))

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from pydantic import Field
 
+from spyhop.collect.pair_files import LinesConfig, write_lines
 from spyhop.corpus import SegmentConfig, decontaminate, deduplicate, segment
-from spyhop.corpus.stages import SEGMENTS, SegmentsFileConfig, write_segments
 from spyhop.recipe.graph import Recipe, RecipeStep, Ref, Source
 from spyhop.recipes.inputs import Suite, add_items, placed
 from spyhop.report import CorpusPageConfig, corpus_page
@@ -22,7 +22,7 @@ from spyhop.store.results import export_file
 from spyhop.text.contamination import ContaminationConfig
 from spyhop.text.overlap import NearConfig
 
-FILE = "file"
+FILE, SEGMENTS = "file", "segments.jsonl"
 """The step that writes the segments as JSON lines."""
 LISTING = (".paths", ".paths.gz")
 """Lists of files, as Common Crawl publishes them; paths are relative to the list."""
@@ -52,7 +52,7 @@ def segments(config: SegmentsConfig, name: str = "segments") -> Recipe:
     steps = add_segments(r, config.segment, config.near, config.contamination, pages, items)
     page = CorpusPageConfig(title=r.name)
     *_, last = steps.values()
-    r.add(FILE, write_segments, SegmentsFileConfig(), segments=last)
+    r.add(FILE, write_lines, LinesConfig(file=SEGMENTS), rows=last)
     r.add("report", corpus_page, page, steps=steps)
     return r
 

@@ -119,7 +119,9 @@ def training(config: TrainingConfig, name: str = "train") -> Recipe:
         look = ContaminationRateConfig()
         shared = r.add("shared", check_contamination, look, items=items, answers=answers)
         measured = {"items": items, "scores": scores, "shared": shared}
-    own = {"scores": scores[STUDENT]} if suites else {}
+    own: dict[str, Any] = {"scores": scores[STUDENT]} if suites else {}
+    if before := {name: each for name, each in students.items() if name != STUDENT}:
+        own["earlier"] = before
     r.add(MODEL, release, given, model=model, base=base, answers=answers, **found, **own)
     hidden = tuple(suite.task.name for suite in suites if suite.task.hidden)
     shown = ReportConfig(title=r.name, hidden=hidden)

@@ -105,6 +105,7 @@ def serve(
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((host, port))
+            listener.listen()
         except OSError as error:
             raise InputError(f"{shown}:{port}: {error.strerror}; choose another --port") from None
         address = f"http://{shown}:{listener.getsockname()[1]}/"

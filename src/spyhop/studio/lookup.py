@@ -1,6 +1,6 @@
-"""Rows of artifacts by their ids, and the artifacts that another one was made from."""
+"""Rows of artifacts by their ids, with questions and responses, whichever stage wrote them."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from spyhop.lazy import duckdb
@@ -8,7 +8,16 @@ from spyhop.schema import ArtifactError
 from spyhop.store import Artifact
 from spyhop.store.artifact import load
 
-MEMORY = "256MB"
+MEMORY = "192MB"
+WITH_RESPONSES = (
+    "evaluate.measure", "evaluate.respond", "evaluate.ready_answers", "augment.answer",
+    "augment.verify", "augment.discuss", "augment.explain", "augment.moderate",
+    "collect.read_answers", "collect.read_conversations",
+)  # fmt: skip
+"""Stages whose rows are responses of a model."""
+WITH_RATINGS = ("curate.rate", "curate.rate_by_likelihood", "curate.keep")
+WITH_PAIRS = ("augment.backtranslate", "collect.read_seeds", "collect.read_pairs")
+BETWEEN = "\n\n"
 
 
 def query(sql: str, **values: Any) -> list[dict[str, Any]]:  # noqa: ANN401 (plain data)
@@ -58,3 +67,43 @@ def model_name(artifact: Artifact) -> str:
     inputs = artifact.record.inputs
     found = next((inputs[slot] for slot in ("model", "teacher", "writer") if slot in inputs), None)
     return found[0].name.partition(" (")[0] if found else artifact.name
+
+
+def exchanges(artifact: Artifact, ids: Collection[str]) -> dict[str, tuple[str, str]]:
+    """Return question and response of rows by their ids; rows without a response are missing.
+
+    A question that is no part of a row is read from the items or questions that were asked.
+    """
+    rows = rows_by_id(artifact, ids)
+    asked = questions(artifact, [row_id for row_id, row in rows.items() if not question_of(row)])
+    return {
+        row_id: (question_of(row) or asked.get(row_id, ""), response)
+        for row_id, row in rows.items()
+        if (response := response_of(row)) and row.get("ending") in (None, "whole")
+    }
+
+
+def questions(artifact: Artifact, ids: Collection[str]) -> dict[str, str]:
+    """Return the questions of rows from the artifacts that the rows' artifact was made from."""
+    found: dict[str, str] = {}
+    for name in ("items", "questions"):
+        for source in made_from(artifact, name):
+            missing = [row_id for row_id in ids if row_id not in found]
+            for row_id, row in rows_by_id(source, missing).items():
+                found[row_id] = question_of(row)
+    return found
+
+
+def question_of(row: Mapping[str, Any]) -> str:
+    """Return what a row asks: its question, its instruction, or the turns of its user."""
+    asked = [turn["content"] for turn in row.get("messages") or () if turn["role"] == "user"]
+    if "ending" not in row:  # the turns of a response are those of the model
+        asked = asked or list(row.get("turns") or ())
+    return BETWEEN.join(asked) or row.get("question") or row.get("instruction") or ""
+
+
+def response_of(row: Mapping[str, Any]) -> str:
+    """Return the response of a row: its text, its last turn, or the turns of its model."""
+    turns = row.get("messages") or ()
+    last = turns[-1]["content"] if turns and turns[-1]["role"] == "assistant" else ""
+    return row.get("response") or last or BETWEEN.join(row.get("turns") or ())

@@ -53,7 +53,8 @@ async def turn(request: Request) -> Response:
         (n, labels.get(form[key], form[key])) for n, key in enumerate(PLACES) if form.get(key)
     ]
     if not form.get("text", "").strip() or not chosen:
-        return _problem(request, "choose a model and write a message")
+        beside = {"HX-Retarget": "#problem", "HX-Reswap": "innerHTML"}
+        return page(request, "error_part.html", 422, beside, text="choose a model, write a message")
     number = sum(name.startswith("asked-") for name in form)
     return page(request, "chat_turn.html", text=form["text"], number=number, models=chosen)
 
@@ -139,11 +140,6 @@ def _path(request: Request, name: str) -> Path:
 async def _form(request: Request) -> dict[str, str]:
     text = (await request.body()).decode(errors="replace")
     return dict(parse_qsl(text, keep_blank_values=True, max_num_fields=10_000))
-
-
-def _problem(request: Request, text: str) -> Response:
-    beside = {"HX-Retarget": "#problem", "HX-Reswap": "innerHTML"}
-    return page(request, "error_part.html", 422, beside, text=text)
 
 
 routes = [

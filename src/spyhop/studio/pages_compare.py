@@ -9,15 +9,14 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from spyhop.evaluate.comparison import ComparedLogs, Disagreement, compare_logs
+from spyhop.evaluate.comparison import ComparedLogs, compare_logs
 from spyhop.evaluate.logs import read_logs
 from spyhop.report.comparison import comparison_sections
 from spyhop.report.html import ReportSection
 from spyhop.schema import InputError
 from spyhop.store import Artifact
-from spyhop.studio.lookup import model_name, parts_of, query
+from spyhop.studio.lookup import model_name, parts_of, query, questions
 from spyhop.studio.marking import side_by_side
-from spyhop.studio.responses import questions
 from spyhop.studio.site import artifact_of, page, site_of
 
 nav = [("Compare", "/compare")]
@@ -88,7 +87,8 @@ def compared(request: Request) -> Response:
     ids = [row.first.item for row in shown]
     return page(
         request, "compare.html", found=found, sections=sections, total=len(rows),
-        rows=_rows(shown, questions(first, ids), _reasons(_judged(request), ids)), start=start,
+        rows=shown, start=start, asked=questions(first, ids), side_by_side=side_by_side,
+        reasons=_reasons(_judged(request), ids),
         step=ROWS_SHOWN, side=side, task=task, sides=SIDES, first=first, second=second,
         path=request.url.path, query=request.query_params, store=request.path_params["store"],
         tasks=[result.group for result in found.by_task],
@@ -110,30 +110,6 @@ def _compared(
 
     made = site_of(request).keep(("compare", first.digest, second.digest), make)
     return cast(tuple[ComparedLogs, list[ReportSection]], made)
-
-
-def _rows(
-    rows: Sequence[Disagreement],
-    asked: dict[str, str],
-    reasons: dict[str, list[dict[str, Any]]],
-) -> list[dict[str, Any]]:
-    found = []
-    for row in rows:
-        texts, answers = (
-            (row.first.response, row.second.response), (row.first.answer, row.second.answer)
-        )  # fmt: skip
-        sides = zip(
-            side_by_side(*texts, answers), answers, (row.first_value, row.second_value), strict=True
-        )
-        found.append(
-            {
-                "row": row,
-                "question": asked.get(row.first.item) or row.first.question,
-                "sides": list(sides),
-                "reasons": reasons.get(row.first.item, ()),
-            }
-        )
-    return found
 
 
 def _judged(request: Request) -> list[Artifact]:

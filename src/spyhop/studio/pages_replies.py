@@ -18,8 +18,7 @@ from spyhop.models.calls import Reply
 from spyhop.models.journal import history
 from spyhop.schema import Item, Message
 from spyhop.store import Artifact
-from spyhop.studio.lookup import made_from, rows_by_id
-from spyhop.studio.responses import response_of
+from spyhop.studio.lookup import made_from, response_of, rows_by_id
 from spyhop.studio.site import artifact_of, page
 
 ASKED = ("teacher", "model", "judge", "writer")

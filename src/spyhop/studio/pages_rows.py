@@ -150,9 +150,10 @@ def read_query(params: QueryParams) -> RowQuery:
 def _shown(table: Table, found: list[dict[str, Any]], *, is_all: bool = False) -> dict[str, Any]:
     """Return rows, the columns that differ among them, and the others with their one value."""
     first, is_many = found[0] if found else {}, len(found) > 1 and not is_all
-    same = [n for n in table.top if is_many and all(each[n] == first[n] for each in found)]
-    names = [n for n in table.top if n == "id" or n not in same]
-    kinds = {n: "id" if n == "id" else table.columns[n].kind for n in names}
+    kinds = {name: "id" if name == "id" else table.columns[name].kind for name in table.top}
+    plain = [name for name, kind in kinds.items() if is_many and kind not in ("id", "turns")]
+    same = [name for name in plain if all(each[name] == first[name] for each in found)]
+    names = [name for name in table.top if name not in same]
     names.sort(key=lambda name: 5 * name.endswith("_id") + RANKS[kinds[name]])
     return {"table": table, "rows": found, "names": names, "same": {n: first[n] for n in same}}
 

@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 from pydantic import ValidationError
 from pydantic_core import from_json
@@ -14,19 +14,17 @@ from starlette.routing import Route
 from spyhop.evaluate.votes import (
     SCREENING,
     VotePair,
-    Votes,
     agreement,
     count_votes,
     match_pairs,
     read_screening,
     tallies,
-)
+)  # fmt: skip
 from spyhop.schema import InputError, Verdict
 from spyhop.store import Artifact, key_of
-from spyhop.studio.lookup import parts_of, query
+from spyhop.studio.lookup import WITH_RESPONSES, exchanges, parts_of, query
 from spyhop.studio.pages_compare import choose_two, names_of
-from spyhop.studio.people import PEOPLE, people_rows, put, remove_row
-from spyhop.studio.responses import WITH_RESPONSES, exchanges
+from spyhop.studio.people import PEOPLE, people_rows, put
 from spyhop.studio.site import artifact_of, page, site_of
 from spyhop.studio.vote_page import pairs_json
 
@@ -73,33 +71,21 @@ def _cast(request: Request, vote: Verdict) -> Response:
     suites = {pair.id: pair.suite for pair in pairs}
     is_known = suites.get(vote.item_id) == vote.suite
     models = ("better", "worse") if vote.suite == SCREENING else names
-    if (
-        not is_known
-        or (vote.a, vote.b) != models
-        or not 0 < len(vote.judge) <= 80
-        or not vote.order
-    ):
+    is_whole = bool(vote.order) and 0 < len(vote.judge) <= 80
+    if not is_known or (vote.a, vote.b) != models or not is_whole:
         return PlainTextResponse("this vote is not on the pairs of this page", 422)
     row = vote.model_copy(update={"id": f"{vote.item_id}/{vote.judge}"}).model_dump()
-    (put if vote.winner else remove_row)(_file(request), row)
+    put(_file(request), row, is_removed=vote.winner is None)
     return Response(status_code=204)
 
 
 def result(request: Request) -> Response:
     """Show wins with intervals, the votes that would settle it, and the agreement of people."""
-    first, second = artifact_of(request, "first"), artifact_of(request, "second")
-    found = count_votes(
-        [Verdict.model_validate(row) for row in people_rows(_file(request))],
-        names_of(first, second),
-    )
+    names = names_of(artifact_of(request, "first"), artifact_of(request, "second"))
+    found = count_votes(map(Verdict.model_validate, people_rows(_file(request))), names)
     people = tallies(found)[0] if found.verdicts else None
-    return page(
-        request, "vote_result.html", votes=found, people=people, alpha=_alpha(found),
-    )  # fmt: skip
-
-
-def _alpha(found: Votes) -> Any:  # noqa: ANN401 (a template's)
-    return agreement(found) if found.verdicts else None
+    alpha = agreement(found)
+    return page(request, "vote_result.html", votes=found, people=people, alpha=alpha)
 
 
 def _file(request: Request) -> Path:
@@ -107,11 +93,7 @@ def _file(request: Request) -> Path:
     first, second = artifact_of(request, "first"), artifact_of(request, "second")
     names = "-".join(re.sub(r"[^\w.]+", "-", name) for name in names_of(first, second))
     key = key_of([first.key, second.key])[:8]
-    return (
-        site_of(request).store(request.path_params["store"])
-        / PEOPLE
-        / f"votes-{names[:80]}-{key}.jsonl"
-    )
+    return first.path.parent / PEOPLE / f"votes-{names[:80]}-{key}.jsonl"
 
 
 def _pairs(request: Request) -> tuple[tuple[str, str], list[VotePair]]:

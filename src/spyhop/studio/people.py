@@ -25,29 +25,20 @@ def people_rows(path: Path) -> list[dict[str, Any]]:
     return _read(path)[0]
 
 
-def put(path: Path, row: Fields, key: Sequence[str] = ("id",)) -> None:
-    """Add a row, or replace the one that has the same `key`; it is on disk when this returns.
+def put(path: Path, row: Fields, key: Sequence[str] = ("id",), *, is_removed: bool = False) -> None:
+    """Add a row, or replace or remove the one that has the same `key`.
 
-    A new row is appended. A replacement writes the whole file under another name and renames it,
-    so that readers see all of it. Writers of several processes wait for each other.
+    The change is on disk when this returns. A new row is appended. Else the whole file is written
+    under another name and renamed, so that readers see all of it. Writers wait for each other.
     """
-    _change(path, row, key, is_removed=False)
-
-
-def remove_row(path: Path, row: Fields, key: Sequence[str] = ("id",)) -> None:
-    """Remove the row with the same `key`, if there is one."""
-    _change(path, row, key, is_removed=True)
-
-
-def _change(path: Path, row: Fields, key: Sequence[str], *, is_removed: bool) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_name(f".{path.name}.lock")):
         rows, is_cut = _read(path)
         others = [each for each in rows if any(each.get(name) != row[name] for name in key)]
-        kept = others if is_removed else [*others, row]
         if is_cut or len(others) < len(rows):
             with atomic_write(path) as temporary:
-                temporary.write_text("".join(map(_line, kept)), encoding="utf-8")
+                lines = map(_line, others if is_removed else [*others, row])
+                temporary.write_text("".join(lines), encoding="utf-8")
         elif not is_removed:
             with path.open("ab", buffering=0) as file:
                 file.write(_line(row).encode())

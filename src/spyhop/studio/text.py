@@ -32,15 +32,16 @@ def rendered(text: str) -> Markup:
     tokens = _PARSER.parse(visible(text))
     for token in tokens:
         if token.type.startswith("heading"):  # a row's headings are none of the page's
-            token.tag, token.attrs = "p", {"class": "heading"}
-        if token.nesting == 1:
+            token.tag, token.attrs = "p", {"class": "heading"} if token.nesting == 1 else {}
+        if token.nesting == 1 and token.level == 0:  # what is inside it has its direction
             token.attrSet("dir", "auto")
-            if style := str(token.attrs.pop("style", "")):  # of a table's cell
-                token.attrSet("class", style.removeprefix("text-align:"))
+        if style := str(token.attrs.pop("style", "")):  # of a table's cell
+            token.attrSet("class", style.removeprefix("text-align:"))
     for token in _all(tokens):
         if token.type == "link_open":
             token.attrs |= {"rel": "noreferrer noopener nofollow", "target": "_blank"}
-    return Markup(RendererHTML().render(tokens, _PARSER.options, {}))
+    html = RendererHTML().render(tokens, _PARSER.options, {})
+    return Markup(html.replace("<pre>", '<pre tabindex="0">'))
 
 
 def as_html(text: str, *, is_plain: bool = False) -> Markup:

@@ -2,63 +2,21 @@
 
 import re
 
-from spyhop.text.tables import table, word_set
+from spyhop.text.tables import pattern, table, word_set
 
 _FENCE = re.compile(r"```.*?(?:```|\Z)|^\s*>>>.*$", re.DOTALL | re.MULTILINE)
 _SENTENCE = re.compile(r"(?<=[.?!\u3002\uff1f\uff01])[\s\"'\u201d)*]+|\s*\n\s*|(?<=:)\s+")
 _BULLET = re.compile(r"^(?:[-*#>\u2022]+|\(?(?:\d{1,2}|[a-zA-Z])[.)]|step \d+:?)\s*", re.IGNORECASE)
-_OPENING = re.compile(
-    r"^(?:(?:hi|hello|hey|dear|ok|okay|now|then|first|second|next|finally|also|so|and|but|or|thus|"
-    r"hence|kindly|pls|just|simply|briefly|carefully|always|again|well|instead|question|q|"
-    r"task|input|"
-    r"instruction|prompt)\b[\s,!.:-]*)+",
-    re.IGNORECASE,
-)
-_REQUEST = re.compile(
-    r"\b(?:please|pls|can|could|would|will) (?:you|we|i|someone|anyone|u)\b|\bplease\b|"
-    r"\bi(?:'d| would)? (?:want|need|wish|like|love|have to|am (?:looking|trying|writing|"
-    r"planning)|"
-    r"was wondering|wonder)\b|\bi'm (?:looking|trying|writing|planning)\b|"
-    r"\b(?:help|tell|give|show|teach|let) me\b|\blet(?:'s| us)\b|"
-    r"\b(?:your|the|my) (?:task|job|goal|aim|role|assignment) (?:is|will be)\b|"
-    r"\byou (?:will be given|are (?:asked|given|required|to|provided))\b|"
-    r"\bwould (?:appreciate|be helpful)\b|"
-    r"\b(?:should|must|needs? to) be (?:\w+ly )?\w+(?:ed|en)\b|\b(?:of|in|from|by|at|for|is|"
-    r"are|to) (?:which|whom|what)\b|"
-    r"\bneed(?: your| some)? help\b|^looking for\b|"
-    r"\byour (?:answer|response|output|story|essay) (?:should|must|will|needs)\b|"
-    r"\bany (?:ideas?|tips|advice|suggestions)\b|^(?:suppose|imagine|given|assum(?:e|ing))\b",
-    re.IGNORECASE,
-)
-_WH = re.compile(
-    r"^(?:(?:in|on|at|for|from|to|of|by|with|under|about|during) )?"
-    r"(?:(?:what(?:'s|\u2019s|s)?(?! an? \w+ \w+[.!])|how|why|who(?:'s|\u2019s|m|se)?|which) \w|"
-    r"(?:when|where)(?:'s|\u2019s)? (?:is|are|was|were|do|does|did|can|could|should|would|"
-    r"will|has|have|"
-    r"to|the best)\b)",
-    re.IGNORECASE,
-)
-_YES_NO = re.compile(
-    r"^(?:is|are|was|were|am|do|does|did|can|could|should|would|will|has|have|had|isn't|aren't|"
-    r"don't|doesn't|may|might|must|shall) (?:\w|\")",
-    re.IGNORECASE,
-)
-_FINITE = re.compile(
-    r"\b(?:is|are|was|were|am|has|have|had|can|could|will|would|should|must|may|might|does|did|do|"
-    r"isn't|aren't|wasn't|weren't|can't|won't|don't|doesn't|didn't|it's|that's|he's|she's|"
-    r"there's)\b",
-    re.IGNORECASE,
-)
+_OPENING = pattern("asking_opening")
+_REQUEST = pattern("asking_request")
+_WH = pattern("asking_wh")
+_YES_NO = pattern("asking_yes_no")
+_FINITE = pattern("asking_finite")
 _ASKED = re.compile(r"^(?:what|how|why) \w", re.IGNORECASE)
 _DUTY = re.compile(
     r"(?:^|, )you (?:should|must|(?:will )?need to|(?:will )?have to|will be required to) (\w+)"
 )
-_ADVERBIAL = re.compile(
-    r"^(?:in|on|at|for|from|with|without|using|given|based|if|when|while|after|before|as|to|"
-    r"since|because|"
-    r"assuming|considering|by|between|among|under|below|of|within|during|once|every|each)\b",
-    re.IGNORECASE,
-)
+_ADVERBIAL = pattern("asking_adverbial")
 _ROLE = re.compile(r"^you(?: are|'re) (?:an?|the|now an?) ", re.IGNORECASE)
 _FIRST_PERSON = re.compile(r"^(?:i|my|we|our|i'm|i've|we're)(?= )", re.IGNORECASE)
 _ANSWERING = re.compile(r"^(?:here|the (?:following|next|answer)|text|sure)\b", re.IGNORECASE)

@@ -11,21 +11,13 @@ from itertools import pairwise
 from math import log2
 
 from spyhop.text.style import style_of
+from spyhop.text.tables import pattern
 
 FEATURES = ("length", "layout", "steps", "hedging", "overlap")
 """Names of the features, in the order of `form_of`."""
 _WORD = re.compile(r"[^\W_]+")
-_STEPS = re.compile(
-    r"(?<!\w)(?:[a-j1-9]\)|step \d|first(?:ly)?|second(?:ly)?|third(?:ly)?|then|next|after that|"
-    r"therefore|thus|hence|so|because|since|finally|it follows|start|given that)(?!\w)",
-    re.IGNORECASE,
-)
-_HEDGES = re.compile(
-    r"\b(?:perhaps|maybe|might|may|could be|probably|possibly|likely|seems?|appears?|i think|"
-    r"i believe|i guess|i(?: a|')m not sure|not certain|unsure|unclear|in my opinion|sorry|"
-    r"as an ai)\b",
-    re.IGNORECASE,
-)
+_STEPS = pattern("form_steps")
+_HEDGES = pattern("form_hedges")
 _PHRASES_PER_UNIT = 0.25
 _FEWEST_TEXTS = 2
 

@@ -36,8 +36,8 @@ times costs a million comparisons and not their square."""
 PAIRS_AT_ONCE = 8192
 _BLOCK = 16_384  # n-grams hashed at a time; the buffers fit the processor's second cache
 _NONE = np.uint32(2**32 - 1)  # what a signature holds where there is no n-gram
-_BASE = 0x9E3779B97F4A7C15
-_INVERSE = pow(_BASE, -1, 2**64)
+BASE = 0x9E3779B97F4A7C15
+INVERSE = pow(BASE, -1, 2**64)
 _UNSPACED = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"  # kana and Han: no spaces
 _SIGNS = (
     r"[^\w\s.,;:!?'\"*`\u2010-\u2027\u3001\u3002\u300c-\u300f\u00ab\u00bb\u00bf\u00a1-]"
@@ -108,17 +108,17 @@ def hash_runs(split: Sequence[list[str]], ngram_words: int) -> tuple[Hashes, Pla
     first = np.concatenate([[0], np.cumsum(num_words)])[text]
     first += np.arange(len(text)) - begins[text]
     last = first + np.minimum(ngram_words, num_words[text]) - 1
-    return _mixed((sums[stops[last]] - sums[starts[first]]) * inverse[starts[first]]), begins
+    return mixed((sums[stops[last]] - sums[starts[first]]) * inverse[starts[first]]), begins
 
 
 @cache
 def _powers(num: int) -> tuple[Hashes, Hashes]:
     ones = np.ones(1, np.uint64)
-    up, down = (np.full(num - 1, base, np.uint64).cumprod() for base in (_BASE, _INVERSE))
+    up, down = (np.full(num - 1, base, np.uint64).cumprod() for base in (BASE, INVERSE))
     return np.concatenate([ones, up]), np.concatenate([ones, down])
 
 
-def _mixed(hashes: Hashes) -> Hashes:
+def mixed(hashes: Hashes) -> Hashes:
     """Spread every bit over all others (the end of splitmix64)."""
     hashes = (hashes ^ (hashes >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     hashes = (hashes ^ (hashes >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -286,7 +286,7 @@ def _band_hashes(found: npt.NDArray[np.uint32], config: NearConfig) -> Hashes:
     numbers = found.astype(np.uint64).reshape(len(found), NUM_BANDS, ROWS_PER_BAND)
     hashes = np.zeros(numbers.shape[:2], np.uint64)
     for row in range(ROWS_PER_BAND):
-        hashes = _mixed(hashes ^ numbers[:, :, row])
+        hashes = mixed(hashes ^ numbers[:, :, row])
     return np.ascontiguousarray(hashes.T)
 
 

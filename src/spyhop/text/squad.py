@@ -6,20 +6,11 @@ from collections import Counter
 from collections.abc import Sequence
 
 from spyhop.text.normal import normal
+from spyhop.text.tables import pattern
 
 _ARTICLES = re.compile(r"\b(?:a|an|the)\b")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
-_DECLINES = re.compile(
-    r"\b(?:(?:i|we) (?:do not|don't|cannot|can't|could not|couldn't)|(?:i am|i'm|we are|we're) "
-    r"(?:unable|not able) to) (?:really |actually |reliably )?(?:know|say|tell|answer|determine|"
-    r"find|provide|recall|be (?:sure|certain))\b|\b(?:i am|i'm|we are|we're) (?:not (?:sure|"
-    r"certain|aware)|unsure|uncertain|unaware)\b|\b(?:there is|there's) (?:no|not enough|"
-    r"insufficient) (?:information|evidence|data|way to know)\b|"
-    r"\b(?:it is|it's) (?:unknown|unclear|not known|impossible to "
-    r"(?:say|know|tell|determine|answer))\b|"
-    r"\A\W*(?:unknown|n/a|no answer|not known|unanswerable|i have no (?:idea|comment))\W*\Z",
-    re.IGNORECASE,
-)
+_DECLINES = pattern("squad_declines")
 OPENING_CHARS = 300
 """Where a response that declines says so."""
 

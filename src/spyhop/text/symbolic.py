@@ -59,15 +59,13 @@ class _Comparer:
         item = _Comparison(answer=answer, gold=gold, time_s=TIME_S, memory_bytes=MEMORY_BYTES)
         with self._lock:
             started = monotonic()
-            try:
-                return self._ask(item)
-            except ProcessDied:
-                self._worker = None
+            for _ in range(2):  # it may have died before: with the thread that started it
+                try:
+                    return self._ask(item)
+                except ProcessDied:
+                    self._worker = None
                 if monotonic() - started >= TIME_S:
-                    return False
-            with suppress(ProcessDied):  # it had died before: with the thread that started it
-                return self._ask(item)
-            self._worker = None
+                    break
             return False
 
     def _ask(self, item: _Comparison) -> bool:

@@ -1,5 +1,6 @@
 """Data that ships with spyhop as TOML: word lists, prompts, families of problems."""
 
+import re
 import tomllib
 from functools import cache
 from pathlib import Path
@@ -15,3 +16,13 @@ def table(name: str) -> dict[str, Any]:
 def word_set(name: str) -> frozenset[str]:
     """Return the words of a list of `text/words.toml`."""
     return frozenset(table("text/words.toml")[name].split())
+
+
+def pattern(name: str) -> re.Pattern[str]:
+    """Return a pattern of `text/patterns.toml`."""
+    return re.compile(_source(name))
+
+
+def _source(name: str) -> str:
+    lines = table("text/patterns.toml")[name].splitlines()
+    return re.sub("@([a-z]+)@", lambda found: _source(found[1]), "".join(lines))

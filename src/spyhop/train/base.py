@@ -11,7 +11,7 @@ from typing import Any
 
 from spyhop.lazy import peft, torch, transformers
 from spyhop.models.folder import load_model, load_tokenizer, read_config
-from spyhop.models.local import load, pick_format
+from spyhop.models.local import TRAINING_FILE, load, pick_format
 from spyhop.render import ChatFormat, TemplateFormat
 from spyhop.schema import TrainingError
 from spyhop.train.adapter import ADAPTER, adapted, combine, loading
@@ -19,7 +19,7 @@ from spyhop.train.config import TuneConfig
 from spyhop.train.distributed import Group
 from spyhop.train.new_model import add_padding, save
 
-METRICS = "metrics.json"
+METRICS = TRAINING_FILE
 _DROPOUT = re.compile(r"dropout(_p|_prob|_rate)?$|_pdrop$|^layerdrop$")
 
 

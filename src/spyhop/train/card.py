@@ -14,6 +14,8 @@ from spyhop.text.escape import markdown
 from spyhop.text.template import write_markdown
 
 UNKNOWN = "unknown"
+TEACHER, LICENCE = "answered_by/", "licence/"
+"""Counts of a training: the rows that it read, by who answered and by licence."""
 PROBE_FAILED = "probe_failed"
 """Count of a probe whose model raised an error."""
 _LICENCE = re.compile(r"^license(?:_name)?:\s*[\"']?([^\s\"'#]+)", re.MULTILINE)
@@ -63,9 +65,9 @@ class Origin:
     recipe: str
     """Name and key of the training that made it."""
     teachers: Mapping[str, int]
-    """Rows by who answered."""
+    """Rows that the trainings read, by who answered."""
     licences: Mapping[str, int]
-    """Rows by licence."""
+    """The same by licence."""
     config: Mapping[str, object]
     """The settings of the training, from its record."""
     counts: Mapping[str, int]
@@ -81,6 +83,10 @@ class Origin:
     """The counts of its probe; empty where none was made."""
     scores: Sequence[tuple[str, int, int]] = ()
     """Suite, right answers, items."""
+
+
+FIGURES = {"num_rows": "rows/read", "num_tokens": "tokens", "num_labels": "response_tokens"}
+"""Sums over all trainings, by the counts that they are read from."""
 
 
 def base_licence(folder: Path) -> str:
@@ -115,7 +121,13 @@ def card(config: CardConfig, origin: Origin) -> str:
         num_unnamed=num_unnamed,
         shares=_shares,
         terms=config.teacher_terms or TERMS.format(teachers=teachers),
-        num_rows=sum(counts.get("rows/trained", 0) for _, counts in trainings.values()),
+        **{
+            name: sum(counts.get(key, 0) for _, counts in trainings.values())
+            for name, key in FIGURES.items()
+        },
+        kept_counts=lambda counts: {
+            k: v for k, v in counts.items() if "/" not in k or "rows/" in k
+        },
         scores=[(suite, total, wilson(right, total)) for suite, right, total in origin.scores],
         has_failed_probe=PROBE_FAILED in origin.probe,
         ended=origin.probe.get("stopped", 0),

@@ -68,8 +68,9 @@ class TuneConfig(Config):
     """Dropout probability of the model's own dropout layers during training; 0 disables them."""
     held_out: HeldOutConfig = HeldOutConfig()
     watch: WatchConfig = WatchConfig()
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """Compute precision; `bfloat16` keeps float32 weights and computes under autocast."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Compute precision; `bfloat16` keeps float32 weights and computes under autocast. `auto` is
+    `bfloat16` for a base that is stored so."""
     format: FormatName = "saved"
     """Chat format of the rows: `saved` is the base's own, else its chat template, else Orca's
     blocks; `humpback` is plain text with tags."""

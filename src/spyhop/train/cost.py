@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from spyhop.lazy import torch
-from spyhop.models.folder import check_weights
+from spyhop.models.folder import check_class, check_weights
 from spyhop.runtime import Runtime
 from spyhop.schema import InputError, ModelError
 from spyhop.stage import Estimate
@@ -96,6 +96,7 @@ def read_shape(folder: Path) -> Shape | None:
         return None
     try:
         config = json.loads(path.read_bytes())
+        check_class(folder, config)
         config = config.get("text_config", config)
         depth, width = (int(config.get(name, 0)) for name in ("num_hidden_layers", "hidden_size"))
     except (ValueError, AttributeError, TypeError):

@@ -129,6 +129,8 @@ class Trainer:
         self.student.model.train()
         began = saved = shown = time.monotonic()
         before = position.seconds
+        if evaluations and not position.held_out:
+            self._evaluate()  # of the base
         while position.step < len(steps) and not position.is_over:
             self._step(steps[position.step])
             now = time.monotonic()
@@ -171,7 +173,7 @@ class Trainer:
         if taken:
             position.losses.append(loss)
         if self.group.rank == 0:
-            rate = factor * config.optimizer.learning_rate
+            rate = self.optimizers[0].param_groups[0]["lr"]
             self.meter.add(position, loss, norm, rate, metrics)
 
     def _evaluate(self) -> None:
@@ -205,7 +207,8 @@ class Trainer:
         position = self.position
         rate = position.tokens / max(position.seconds, 1e-9)
         recent = position.losses[-SHOWN_STEPS:]
-        note = f"loss {sum(recent) / max(1, len(recent)):.3f}, {rate:,.0f} tokens/s"
+        note = f"loss {sum(recent) / max(1, len(recent)):.3f}, {rate:,.0f} tokens/s, "
+        note += f"{position.terms:,.0f} response tokens so far"
         if position.held_out:
             note += f", held out {position.held_out[-1][1]:.3f}"
         self.report(Progress("training", position.step, len(self.job.steps), "steps", note=note))
@@ -237,11 +240,15 @@ class Trainer:
         """Write losses and tokens beside the weights, and times to the logs."""
         position, counts = self.position, self.outcome.counts
         counts |= {"tokens": position.tokens, "steps": position.step}
+        counts["response_tokens"] = round(position.terms)
         counts |= {f"steps/{name}": num for name, num in position.anomalies.items()}
         if self.group.rank:
             return
+        optimizer = self.job.config.optimizer
         metrics: dict[str, Any] = {
-            "steps": position.step, "tokens": position.tokens, "losses": position.losses
+            "steps": position.step, "tokens": position.tokens, "losses": position.losses,
+            "learning_rate": optimizer.learning_rate, "warmup_steps": optimizer.warmup_steps,
+            "precision": self.job.config.precision,
         }  # fmt: skip
         if position.held_out:
             metrics["held_out"] = position.held_out

@@ -30,25 +30,28 @@ class AnyOptimizer(Protocol):
         """Restore it."""
 
 
+RATE, ADAPTER_RATE = 1e-4, 1e-3
+"""Default peaks of AdamW for all weights and for low-rank adapters (ADR 0024)."""
+LONG_STEPS = 1_000
+"""Beyond this many steps the default peak falls with the square root of their number."""
+
 Beta = Annotated[float, Field(ge=0, lt=1)]
 
 
 class OptimizerConfig(Config):
     """AdamW, with Muon for hidden matrices where `muon_learning_rate` is set."""
 
-    learning_rate: float = Field(3e-4, gt=0)
-    """Peak learning rate of AdamW."""
+    learning_rate: float | None = Field(None, gt=0)
+    """Peak learning rate of AdamW. Default: 1e-4 for all weights, 1e-3 for adapters; beyond 1,000
+    steps, times the square root of 1,000 / steps."""
     muon_learning_rate: float | None = Field(None, gt=0)
     """Peak learning rate of Muon. Default: AdamW for all parameters."""
     betas: tuple[Beta, Beta] = (0.9, 0.98)
     """AdamW's decay rates of the first and second moment."""
     weight_decay: float = Field(0.0, ge=0)
     """Decoupled weight decay."""
-    warmup_frac: float = Field(0.05, ge=0, lt=1)
-    """Warm-up of the learning rate, as a share of the steps."""
     warmup_steps: int | None = Field(None, ge=0)
-    """Warm-up in steps, instead of a share."""
-    """Steps of linear warm-up."""
+    """Steps of linear warm-up. Default: 5 % of the steps, at least 10, at most a fifth of them."""
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     """Decay of the learning rate after the warm-up."""
     final_frac: float = Field(0.0, ge=0, le=1)
@@ -57,12 +60,26 @@ class OptimizerConfig(Config):
     """Maximum norm of the whole gradient; larger gradients are scaled down."""
 
 
+def with_defaults(config: OptimizerConfig, num_steps: int, *, is_adapter: bool) -> OptimizerConfig:
+    """Return the settings with the peak and the warm-up of a training of this many steps."""
+    peak = (ADAPTER_RATE if is_adapter else RATE) * min(1.0, math.sqrt(LONG_STEPS / num_steps))
+    warmup = min(max(10, round(num_steps / 20)), num_steps // 5)
+    given = config.model_dump(exclude_none=True)
+    return config.model_copy(
+        update={
+            "learning_rate": given.get("learning_rate", float(f"{peak:.2g}")),
+            "warmup_steps": given.get("warmup_steps", warmup),
+        }
+    )
+
+
 def make_optimizers(model: Any, config: OptimizerConfig) -> list[AnyOptimizer]:  # noqa: ANN401
     """Return AdamW, or Muon for the matrices of the blocks and AdamW for the rest.
 
     Embeddings, the output head, norms and biases always go to AdamW: Muon orthogonalises its
     update, which has a meaning for maps between hidden states only.
     """
+    assert config.learning_rate is not None  # see `with_defaults`
     tables = [module for module in model.modules() if isinstance(module, torch.nn.Embedding)]
     outer = {id(table.weight) for table in [*tables, model.get_output_embeddings()]}
     inner: list[torch.nn.Parameter] = []
@@ -96,16 +113,9 @@ def set_rate(optimizers: list[AnyOptimizer], factor: float) -> None:
             group["lr"] = group["peak"] * factor
 
 
-def warmup_steps(config: OptimizerConfig, num_steps: int) -> int:
-    """Return the number of steps of the warm-up."""
-    if config.warmup_steps is not None:
-        return config.warmup_steps
-    return round(config.warmup_frac * num_steps)
-
-
 def rate_factor(config: OptimizerConfig, step: int, num_steps: int) -> float:
     """Return the share of the peak rate at a step (0-based)."""
-    warmup = warmup_steps(config, num_steps)
+    warmup = config.warmup_steps or 0
     if step < warmup:
         return (step + 1) / warmup
     is_reached = config.final_frac > 0  # a rate of 0 would waste the last step

@@ -9,6 +9,7 @@ be followed as instructions; the rules are ours.
 import hashlib
 import heapq
 import json
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -67,11 +68,17 @@ MESSAGES = (
 )
 
 
+SIZE = "num_prompts"
+"""In the stage's state: the number of prompts that fit the time."""
+
+
 class ProbeConfig(Config):
     """Prompts that check the trained model."""
 
     num_prompts: int = Field(12, ge=1)
-    """Drawn from the user turns of the rows that were trained on."""
+    """Most prompts, drawn from the user turns of the rows that were trained on."""
+    most_s: float = Field(120.0, gt=0)
+    """Seconds that the probe should take. The first prompt is timed; a slow model gets fewer."""
     max_new_tokens: int = Field(256, gt=0)
     """A response that has not ended by then did not stop by itself."""
 
@@ -107,7 +114,7 @@ def plan_probe(config: ProbeConfig, answers: Mapping[str, Estimate], model: Esti
     return Estimate(rows=num, calls={"model": calls})
 
 
-@stage(version=2, writes=Probed, plan=plan_probe)
+@stage(version=3, writes=Probed, plan=plan_probe)
 def probe(
     ctx: Context, config: ProbeConfig, *, answers: Mapping[str, Artifact], model: Model
 ) -> Iterator[Probed]:
@@ -117,11 +124,33 @@ def probe(
     `failed` responses; `probe_failed` if the model raised an error; `follows/<id>` and
     `unasked/<id>`, the responses with and without the message that meet its rule.
     """
-    known, prompts = _look(ctx, answers, config)
+    known, prompts = _look(answers, config)
     messages = [each for each in MESSAGES if each.text not in known]
     for each in MESSAGES:
         ctx.count(f"seen/{each.id}", int(each.text in known))
         ctx.count(f"follows/{each.id}", 0)
+    began = time.monotonic()
+    yield from _ask(ctx, config, model, messages, prompts[:1])
+    size = ctx.state / SIZE  # a resumed probe replays its first prompt at once
+    if not size.is_file():
+        num = min(len(prompts), max(1, int(config.most_s / max(time.monotonic() - began, 1e-6))))
+        size.write_text(str(num))
+    num = int(size.read_text())
+    ctx.count("prompts", num)
+    if num < len(prompts):
+        ctx.notice(f"probe: {num} of {len(prompts)} prompts, for most_s = {config.most_s:g}")
+    if PROBE_FAILED not in ctx.counts:
+        yield from _ask(ctx, config, model, messages, prompts[1:num])
+
+
+def _ask(
+    ctx: Context,
+    config: ProbeConfig,
+    model: Model,
+    messages: list[ProbeMessage],
+    prompts: list[str],
+) -> Iterator[Probed]:
+    """Ask prompts alone and under each message, and check the replies."""
     under: list[ProbeMessage | None] = [None, *messages]
     asked = {
         row_id(message.id if message else "", prompt): (message, prompt)
@@ -192,9 +221,7 @@ def _met(messages: Sequence[ProbeMessage], reply: Reply) -> list[str]:
     return [each.id for each in checked if meets(each, reply.text)]
 
 
-def _look(
-    ctx: Context, answers: Mapping[str, Artifact], config: ProbeConfig
-) -> tuple[set[str], list[str]]:
+def _look(answers: Mapping[str, Artifact], config: ProbeConfig) -> tuple[set[str], list[str]]:
     """Return the system messages of all rows, and the prompts that the seed draws."""
     known: set[str] = set()
     drawn: list[tuple[bytes, str]] = []
@@ -208,7 +235,6 @@ def _look(
                 key = hashlib.blake2b(f"0\x1f{prompt}".encode(), digest_size=8).digest()
                 drawn.append((key, prompt))
             drawn = heapq.nsmallest(config.num_prompts, set(drawn))
-    ctx.count("prompts", len(drawn))
     return known, [prompt for _, prompt in drawn]
 
 

@@ -10,17 +10,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from spyhop.lazy import transformers
+from spyhop.lazy import torch, transformers
 from spyhop.models.folder import load_tokenizer
-from spyhop.models.local import saved_format
+from spyhop.models.local import pick_dtype, saved_format
 from spyhop.render import Renderer
-from spyhop.schema import Answer, Config, Score, TrainingError
+from spyhop.schema import Config, Score, TrainingError
 from spyhop.stage import FOLDER, Context, Estimate, stage
 from spyhop.store import Artifact, atomic_write
 from spyhop.store.artifact import RECORD
 from spyhop.train.adapter import ADAPTER
-from spyhop.train.card import UNKNOWN, CardConfig, Origin, base_licence, card
-from spyhop.train.encoding import reason_to_skip
+from spyhop.train.card import LICENCE, TEACHER, UNKNOWN, CardConfig, Origin, base_licence, card
 from spyhop.train.tensors import INDEX, convert, read_header, weight_files
 
 SUFFIXES = (".jinja", ".json", ".model", ".safetensors", ".txt")
@@ -39,11 +38,12 @@ class ReleaseConfig(Config):
     """Contents of the exported model folder."""
 
     card: CardConfig = CardConfig()
-    dtype: Literal["saved", "bfloat16", "float16"] = "saved"
-    """Type of the weights: as they were trained, measured and probed, or rounded."""
+    dtype: Literal["auto", "saved", "bfloat16", "float16"] = "auto"
+    """Type of the weights: `saved` is float32, as they were trained; `auto` is bfloat16 if training
+    computed in it, as it does by default on a base that is stored so."""
 
 
-@stage(version=1, writes=FOLDER, plan=lambda config, **inputs: Estimate(seconds=2))
+@stage(version=2, writes=FOLDER, plan=lambda config, **inputs: Estimate(seconds=2))
 def release(
     ctx: Context,
     config: ReleaseConfig,
@@ -59,8 +59,8 @@ def release(
     """Write the folder to give away: weights, tokenizer, chat template, generation config, card.
 
     `transformers` and vLLM load it as it is. The weights are those of `model`, by hard links where
-    the disk can, unless they are rounded; an adapter is in `adapter/`. The counts of `data`
-    name licences.
+    the disk can, unless they are rounded; an adapter is in `adapter/`. Where no row names its
+    licence, the counts of `data` do.
     """
     for path in sorted(model.path.iterdir()):
         if path.is_file() and path.suffix in SUFFIXES and path.name not in OWN:
@@ -69,8 +69,11 @@ def release(
         for path in sorted(base.path.glob(pattern)):
             if path.is_file():
                 shutil.copyfile(path, ctx.out / path.name)
-    if config.dtype != "saved":
-        _round(ctx.out, config.dtype)
+    dtype = config.dtype
+    if dtype == "auto":
+        dtype = "bfloat16" if pick_dtype("auto", model.path) == torch.bfloat16 else "saved"
+    if dtype != "saved":
+        _round(ctx.out, dtype)
     name = config.card.base_name or base.path.name
     if (model.path / ADAPTER).is_dir():
         _adapter(model.path / ADAPTER, ctx.out / ADAPTER, name)
@@ -78,8 +81,8 @@ def release(
     _write_generation(ctx.out)
     origin = _origin(model, base, answers, earlier or {}, probe, scores, data)
     text = card(config.card, origin)
-    if config.dtype != "saved":
-        text += f"\nWeights were rounded to {config.dtype} after the measurements above.\n"
+    if dtype != "saved":
+        text += f"\nWeights were rounded to {dtype} after training in float32.\n"
     (ctx.out / "README.md").write_text(text, encoding="utf-8")
 
 
@@ -184,13 +187,17 @@ def _origin(
     data: Artifact | None,
 ) -> Origin:
     record = model.record
+    records = [record.counts, *(each.record.counts for each in earlier.values())]
+    licences = _sums(records, LICENCE)
+    if data and not licences.keys() - {UNKNOWN}:
+        licences = _sums([data.record.counts], LICENCE)
     return Origin(
         title=record.stage,
         base=base.path.name,
         base_licence=base_licence(base.path),
         recipe=f"{record.stage}-{record.key}",
-        teachers=_teachers(answers),
-        licences=_licences([*answers.values(), *([data] if data else [])]),
+        teachers=_sums(records, TEACHER),
+        licences=licences,
         config=record.config,
         counts=record.counts,
         dropped=record.dropped,
@@ -201,13 +208,11 @@ def _origin(
     )
 
 
-def _teachers(answers: Mapping[str, Artifact]) -> dict[str, int]:
-    """Return the rows that can be trained on, by who answered."""
+def _sums(counts: Sequence[Mapping[str, int]], prefix: str) -> dict[str, int]:
+    """Return the sums of the counts with a prefix, by the rest of their names, largest first."""
     found: Counter[str] = Counter()
-    for artifact in answers.values():
-        for row in artifact.rows(Answer):
-            if not reason_to_skip(row):
-                found[row.model or UNKNOWN] += 1
+    for each in counts:
+        found.update({k.removeprefix(prefix): n for k, n in each.items() if k.startswith(prefix)})
     return dict(found.most_common())
 
 
@@ -218,15 +223,6 @@ def _outcomes(answers: Mapping[str, Artifact]) -> dict[str, int]:
         for name, num in artifact.record.counts.items():
             if name.startswith(CHECKED):
                 found[name] += num
-    return dict(found)
-
-
-def _licences(artifacts: Sequence[Artifact]) -> dict[str, int]:
-    found: Counter[str] = Counter()
-    for artifact in artifacts:
-        for name, num in artifact.record.counts.items():
-            if name.startswith("licence/"):
-                found[name.removeprefix("licence/")] += num
     return dict(found)
 
 

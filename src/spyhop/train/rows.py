@@ -21,7 +21,8 @@ from spyhop.store import Artifact
 from spyhop.train.encoding import Encoding
 from spyhop.train.tokenising import EncodedChunk, RowChunk, in_order
 
-FILES = {"ids": "ids.bin", "is_supervised": "is_supervised.bin", "lengths": "lengths.bin"}
+FILES = {"ids": "ids.bin", "is_supervised": "is_supervised.bin", "lengths": "lengths.bin",
+         "row_numbers": "row_numbers.bin"}  # fmt: skip
 DONE = "tokenised.jsonl"
 """In the stage's state: a line for each chunk that is whole in the files."""
 CHUNK_ROWS = 1024
@@ -31,16 +32,18 @@ FEW_ROWS = 20_000
 
 @dataclass(frozen=True, slots=True)
 class TokenRows:
-    """Tokenised rows of several inputs, one after the other.
+    """Tokenised rows of several inputs, one after the other; a row may be split into several.
 
     `ids` (total tokens,) int32 and `is_supervised` (total tokens,) bool are memory-mapped; row r
     is at `starts[r]:starts[r + 1]`; input i holds the rows `inputs[i]:inputs[i + 1]`.
+    `row_numbers` (number of rows,) are the numbers of the rows in their inputs' tables.
     """
 
     ids: npt.NDArray[np.int32]
     is_supervised: npt.NDArray[np.bool_]
     starts: npt.NDArray[np.int64]
     inputs: list[int]
+    row_numbers: npt.NDArray[np.int64]
     ids_of: dict[int, str] = field(default_factory=dict)
     """Row ids by row number, of the first rows of every chunk."""
 
@@ -162,17 +165,16 @@ class _EncodingProgress:
 
 def _chunks(answers: Sequence[Artifact], rows: Sequence[int]) -> Iterator[RowChunk]:
     """Yield the rows of every input behind those that are done."""
-    done = list(rows)
     for number, artifact in enumerate(answers):
-        if done[number] == artifact.num_rows:
+        if rows[number] == artifact.num_rows:
             continue
+        first = 0
         for batch in artifact.batches():
             for start in range(0, batch.num_rows, CHUNK_ROWS):
                 some = batch.slice(start, CHUNK_ROWS)
-                if done[number]:
-                    done[number] -= some.num_rows
-                else:
-                    yield RowChunk(number, some)
+                if first >= rows[number]:
+                    yield RowChunk(number, first, some)
+                first += some.num_rows
 
 
 def _drop(ctx: Context, dropped: Sequence[Sequence[str]]) -> None:
@@ -188,6 +190,7 @@ def _mapped(folder: Path, progress: _EncodingProgress) -> TokenRows:
         is_supervised=np.memmap(folder / FILES["is_supervised"], dtype=np.bool_, mode="r"),
         starts=np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]),
         inputs=inputs,
+        row_numbers=np.fromfile(folder / FILES["row_numbers"], dtype=np.int64),
         ids_of={
             inputs[number] + start + place: row_id
             for number, start, row_ids in progress.first_ids

@@ -25,6 +25,8 @@ class RowChunk:
     """Rows of one input as in its table, and the input's number."""
 
     input: int
+    first: int
+    """Number of its first row in the input."""
     rows: pa.RecordBatch
 
 
@@ -37,6 +39,8 @@ class EncodedChunk:
     ids: npt.NDArray[np.int32]
     is_supervised: npt.NDArray[np.bool_]
     lengths: npt.NDArray[np.int32]
+    row_numbers: npt.NDArray[np.int64]
+    """Number in the input of the row that each sequence comes from."""
     first_ids: list[str]
     """Ids of the first rows, for the sample that people see."""
     dropped: list[tuple[str, str]]
@@ -52,6 +56,7 @@ def encode_chunk(encoding: Encoding, chunk: RowChunk) -> EncodedChunk:
     ]
     made = training_rows(encoding, rows)
     kept = [(each.row.id, sequence) for each in made for sequence in each.sequences]
+    numbers = np.repeat(np.arange(len(made)), [len(each.sequences) for each in made])
     refused = (f"row {each.row.id}: {each.detail}" for each in made if each.detail)
     return EncodedChunk(
         input=chunk.input,
@@ -59,6 +64,7 @@ def encode_chunk(encoding: Encoding, chunk: RowChunk) -> EncodedChunk:
         ids=np.concatenate([np.empty(0, np.int32), *(each.ids for _, each in kept)]),
         is_supervised=np.concatenate([np.empty(0, np.bool_), *(e.is_supervised for _, e in kept)]),
         lengths=np.array([len(each.ids) for _, each in kept], dtype=np.int32),
+        row_numbers=(chunk.first + numbers).astype(np.int64),
         first_ids=[row_id for row_id, _ in kept[:FIRST_IDS]],
         dropped=[(e.reason, e.row.model_dump_json()) for e in made if e.reason],
         refusal=next(refused, ""),

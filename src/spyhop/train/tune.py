@@ -8,14 +8,16 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from spyhop.models.folder import read_config
-from spyhop.models.local import pick_device
+from spyhop.models.local import pick_device, pick_dtype
 from spyhop.render import Renderer
 from spyhop.schema import InputError, ModelError, RecipeError, TrainingError
 from spyhop.stage import FOLDER, Context, Estimate, Progress, stage, sum_estimates
@@ -25,6 +27,7 @@ from spyhop.train import rank
 from spyhop.train.adapter import check_adapter
 from spyhop.train.base import METRICS, open_tokenizer
 from spyhop.train.batches import RowNumbers, plan_batches, plan_packs
+from spyhop.train.card import LICENCE, TEACHER, UNKNOWN
 from spyhop.train.config import HeldOutConfig, TuneConfig
 from spyhop.train.cost import FEWEST_STEPS, NF4_BYTES, Shape, state_bytes
 from spyhop.train.distributed import Group, launch
@@ -32,7 +35,7 @@ from spyhop.train.encoding import SAMPLE_ROWS, Encoding, MaskedRow, masked_row, 
 from spyhop.train.engine import TrainingResult
 from spyhop.train.loop import SNAPSHOTS, SPEED, TrainingJob, train
 from spyhop.train.metrics import check_trackers
-from spyhop.train.optimizer import warmup_steps
+from spyhop.train.optimizer import with_defaults
 from spyhop.train.rows import TokenRows, none_left, tokenise
 
 TOKENS_PER_ROW = 200
@@ -56,6 +59,11 @@ def plan_tune(
     tokens = config.tokens or int((config.epochs or 0) * pool.rows * row_tokens)
     shape = Shape(base.parameters, base.num_layers, base.hidden_size)
     if not shape.parameters:
+        if base.path is not None and base.path.exists():
+            raise ModelError(
+                f"{base.path}: not a Hugging Face model folder: it has no config.json with "
+                "safetensors weights"
+            )
         return Estimate(trained_tokens=tokens, seconds=tokens / TOKENS_PER_S)
     adapter = config.adapter
     trained = 2 * adapter.rank * shape.hidden_size * 7 * shape.num_layers if adapter else None
@@ -105,18 +113,40 @@ def tune(
     if not len(looked_at) and config.held_out != HeldOutConfig():
         raise TrainingError("no held-out rows: set held_out.frac, or give a held_out input")
     steps = _steps(ctx, config, rows, trained)
+    optimizer = with_defaults(config.optimizer, len(steps), is_adapter=config.adapter is not None)
+    precision = str(pick_dtype(config.precision, base.path)).removeprefix("torch.")
+    resolved = config.model_copy(update={"optimizer": optimizer, "precision": precision})
     job = TrainingJob(
-        config=config, runtime=ctx.runtime, base=base.path.absolute(), state=ctx.state.absolute(),
-        out=ctx.out.absolute(), rows=rows, steps=steps, held_out=looked_at,
+        config=resolved, runtime=ctx.runtime, base=base.path.absolute(),
+        state=ctx.state.absolute(), out=ctx.out.absolute(), rows=rows, steps=steps,
+        held_out=looked_at,
     )  # fmt: skip
     outcome = _alone(ctx, job) if ranks == 1 else _together(ctx, job)
     for text in outcome.notices:
         ctx.notice(text)
     for name, num in outcome.counts.items():
         ctx.count(name, num)
+    _count_read(ctx, list(answers.values()), rows, steps[: outcome.counts["steps"]])
     write_sample(ctx.out, _sample(rows, trained, renderer))
     if (ctx.state / SNAPSHOTS).is_dir():  # links: after a kill, the next run needs them there
         shutil.copytree(ctx.state / SNAPSHOTS, ctx.out / SNAPSHOTS, copy_function=os.link)
+
+
+def _count_read(
+    ctx: Context, answers: Sequence[Artifact], rows: TokenRows, steps: Sequence[RowNumbers]
+) -> None:
+    """Count the rows that the finished steps read, and who answered them under which licence."""
+    read = np.unique(np.concatenate(steps))
+    for artifact, (first, last) in zip(answers, pairwise(rows.inputs), strict=False):
+        numbers = np.unique(rows.row_numbers[read[(read >= first) & (read < last)]])
+        ctx.count("rows/read", len(numbers))
+        start = 0
+        for batch in artifact.batches(["model", "licence"]):
+            some = numbers[(numbers >= start) & (numbers < start + batch.num_rows)] - start
+            for column, prefix in (("model", TEACHER), ("licence", LICENCE)):
+                for each in pc.value_counts(batch.column(column).take(pa.array(some))).to_pylist():
+                    ctx.count(f"{prefix}{each['values'] or UNKNOWN}", each["counts"])
+            start += batch.num_rows
 
 
 def _sample(rows: TokenRows, trained: list[RowNumbers], renderer: Renderer) -> list[MaskedRow]:
@@ -202,8 +232,7 @@ def _steps(
         _tell_packing(ctx, sum(map(len, packs)), lengths[drawn], config.max_tokens)
     if not steps:
         raise TrainingError("the training budget is less than one token; raise tokens or epochs")
-    warmup = warmup_steps(config.optimizer, len(steps))
-    if warmup >= len(steps):
+    if (warmup := config.optimizer.warmup_steps or 0) >= len(steps):
         ctx.notice(
             f"warmup_steps = {warmup} is not below the {len(steps)} steps of the training: the "
             "peak learning rate is never reached; lower it or batch_tokens, or train longer"
