@@ -12,7 +12,7 @@ HOUR_S = 3600.0
 
 
 def batches(store: Path | None = None, fetch: bool = False, cancel: str = "") -> None:
-    """List the batches that providers have not returned yet; fetch or cancel them."""
+    """List open batches of providers; fetch or cancel them."""
     root = existing(output_folder(store))
     console = Console(highlight=False, soft_wrap=True)
     if cancel:

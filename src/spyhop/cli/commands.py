@@ -55,10 +55,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "studio": ("studio", "Open runs, rows and models in a browser."),
         "chat": ("training", "Chat with one model, or compare two side by side."),
         "delta": ("training", "Publish what training changed, without the base."),
-        "batches": (
-            "batches",
-            "List the batches that providers have not returned yet; fetch or cancel them.",
-        ),
+        "batches": ("batches", "List open batches of providers; fetch or cancel them."),
         "clean": ("upkeep", "List artifacts, their size and users; delete unused ones."),
     },
 }
