@@ -168,6 +168,16 @@ def test_an_evaluation_killed_twice_equals_a_fresh_one(cli, place: Path):
         assert (place / "killed" / name).read_bytes() == (place / "fresh" / name).read_bytes()
 
 
+def test_a_trained_model_is_named_by_its_output_folder(cli, place: Path):
+    for name in ("other", "third"):
+        (place / name / "kept").mkdir(parents=True, exist_ok=True)
+        (place / name / "model").symlink_to(place / "base")
+    code, _, error = cli(*_command(), "other/model", "./third/../third/model")
+    assert code == 0, error
+    names = {path.name for path in (place / "out").glob("scores-*.jsonl")}
+    assert names == {"scores-base.jsonl", "scores-other.jsonl", "scores-third.jsonl"}
+
+
 def test_a_declared_metric_is_that_of_a_suite(cli, place: Path):
     sealed = ("--set", "sealed.arms=['base','other']", "--set", "sealed.smallest_difference=0.1")
     declared = (*sealed, "--set", "sealed.metric=f1")

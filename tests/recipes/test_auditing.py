@@ -10,14 +10,14 @@ from spyhop import world
 from spyhop.augment import AnswerConfig, answer
 from spyhop.collect import PairConfig, SystemMessage, pair
 from spyhop.evaluate import MeasureConfig, measure
-from spyhop.evaluate.auditing import AUDIT, AuditConfig, audit
+from spyhop.evaluate.audit import AUDIT, AuditConfig, audit
 from spyhop.recipe import Recipe, resolve, run
 from spyhop.recipe.graph import Use
 from spyhop.recipe.plan import plan
 from spyhop.recipes.auditing import add_audits
 from spyhop.recipes.humpback_config import HumpbackConfig
 from spyhop.recipes.orca import OrcaConfig, orca
-from spyhop.report.audit import NO_AUDIT, NO_JUDGE, audit_section, sentences
+from spyhop.report.sections import NO_AUDIT, NO_JUDGE, audit_section, sentences
 from spyhop.runtime import Runtime
 from spyhop.store import Artifact
 

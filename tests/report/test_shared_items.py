@@ -1,9 +1,9 @@
 from pathlib import Path
 
 from spyhop.evaluate import ItemOverlap, task_scores
-from spyhop.report.contamination import contamination_section, seen_items
 from spyhop.report.evaluation import scores_sections
 from spyhop.report.page import _result
+from spyhop.report.sections import contamination_section, seen_items
 from spyhop.schema import Score
 from toys import rows_artifact
 

@@ -1,15 +1,13 @@
 """The command that shows benchmarks."""
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import tokenizers
-from rich.console import Console
 from rich.table import Table
 
 from spyhop.cli.options import NO_NAMES
-from spyhop.cli.running import PLAIN_WIDTH, places
+from spyhop.cli.running import places, print_table, say
 from spyhop.evaluate import AnyTask, file_of, forms, items_of, read_suite, task_names, with_shots
 from spyhop.evaluate.overview import HEADING, figures, file_digest, first_prompt
 from spyhop.evaluate.suite import FOLDER, YAML
@@ -27,18 +25,17 @@ def tasks(
 
     Without the files of a benchmark (--data), only its description is shown.
     """
-    console = Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH, highlight=False)
     if not suite:
-        console.print(_all())
+        print_table(_all())
         return
     unit, length = _measure(tokenizer)
     known = places(data)
     for task in read_suite(suite):
-        console.print("\n".join(_lines(suite, task)), markup=False, soft_wrap=True)
+        say(*_lines(suite, task))
         own = FOLDER / f"{task.data}.jsonl"
         place = known.get(task.name, known.get(task.data, str(own) if own.is_file() else None))
         if place is None:
-            console.print(f"items      --data {task.data}=FOLDER shows them\n", markup=False)
+            say(f"items      --data {task.data}=FOLDER shows them\n")
             continue
         if place.startswith(HUB):
             raise InputError(f"--data {task.data}={place}: name a folder to look into it")
@@ -49,11 +46,10 @@ def tasks(
         table = Table(*HEADING, unit, box=None, pad_edge=False)
         for row in figures(groups, length):
             table.add_row(*row)
-        console.print(table)
+        print_table(table)
         for name, text in first_prompt(asked, groups[0][0]):
-            console.print(f"\n--- {name} of the first item", style="bold", markup=False)
-            console.print(text, markup=False, soft_wrap=True)
-        console.print()
+            say(f"\n--- {name} of the first item", text)
+        say("")
 
 
 def _measure(folder: Path | None) -> tuple[str, Callable[[str], int]]:

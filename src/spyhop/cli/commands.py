@@ -13,52 +13,12 @@ from typer.core import TyperCommand, TyperGroup
 from typer.exceptions import TyperException
 
 from spyhop import __version__
-from spyhop.cli.options import group
+from spyhop.cli.options import group, table
 from spyhop.schema import SpyhopError, Unfinished
 
 USER_ERROR, UNFINISHED = 2, 3
 
-COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
-    "Start": {
-        "quickstart": (
-            "recipes",
-            "Run the whole loop in a built-in world: no key, GPU or network.",
-        ),
-        "init": ("recipes", "Write a recipe and example files for your own data."),
-        "recipes": ("recipes", "List the recipes, or the settings of one."),
-        "doctor": ("upkeep", "Check that a teacher is reachable, and prove what it can do."),
-    },
-    "Recipes": {
-        "plan": ("recipes", "Estimate rows, requests, tokens, dollars and hours of a run."),
-        "run": ("recipes", "Run a recipe; finished steps are reused."),
-        "report": ("recipes", "Update the report of a finished run."),
-        "why": ("recipes", "List the steps that would run, and why."),
-        "show": ("recipes", "Show the record and rows of a step or artifact."),
-    },
-    "Single tasks": {
-        "answer": ("tasks", "Generate teacher answers for your prompts."),
-        "segment": ("tasks", "Cut web pages into self-contained segments."),
-        "backtranslate": ("tasks", "Generate the instruction that each text answers."),
-        "curate": ("tasks", "Rate pairs with a model and keep the best."),
-        "train": ("training", "Train a model on your rows."),
-    },
-    "Evaluation": {
-        "tasks": ("benchmarks", "Show benchmarks: items, options, chance, prompt, source."),
-        "eval": ("evaluation", "Evaluate models on benchmarks."),
-        "scale": ("scaling", "Compare data sets by what they gain as they grow."),
-        "compare": ("comparing", "Compare two models item by item, from the logs of one tool."),
-        "export": ("comparing", "Write scores for inspect, lm-eval or the Hugging Face hub."),
-        "judge": ("judging", "Judge responses to open questions, or measure judges."),
-        "vote": ("voting", "Let people compare two models blindly, and read their votes."),
-    },
-    "Models and files": {
-        "studio": ("studio", "Open runs, rows and models in a browser."),
-        "chat": ("training", "Chat with one model, or compare two side by side."),
-        "delta": ("training", "Publish what training changed, without the base."),
-        "batches": ("batches", "List open batches of providers; fetch or cancel them."),
-        "clean": ("upkeep", "List artifacts, their size and users; delete unused ones."),
-    },
-}
+COMMANDS: dict[str, dict[str, tuple[str, str]]] = table()["commands"]
 """Commands by section of the help: each one's module in this room, and its summary."""
 
 EXIT_CODES = (

@@ -5,10 +5,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
 
-from rich.console import Console
-
 from spyhop.cli.options import NO_NAMES
-from spyhop.cli.running import PLAIN_WIDTH
+from spyhop.cli.running import print_table, say
 from spyhop.evaluate.comparison import compare_logs
 from spyhop.evaluate.logs import export_scores, read_logs
 from spyhop.report.comparison import comparison_page, summary_lines, terminal_table
@@ -33,11 +31,8 @@ def compare(
     """
     logs = read_logs(first, second, task, metric)
     compared = compare_logs(*logs, num_rows=rows, is_anyway=anyway)
-    console = Console(highlight=False)
-    console.width = console.width if console.is_terminal else PLAIN_WIDTH
-    console.print(terminal_table(compared, by))
-    for line in summary_lines(compared):
-        console.print(line, markup=False, soft_wrap=True)
+    print_table(terminal_table(compared, by))
+    say(*summary_lines(compared))
     if json_:
         _write(json_, json.dumps(asdict(compared), indent=1, ensure_ascii=False))
     if html:
@@ -65,4 +60,4 @@ def export(
         raise InputError(f"--dataset {odd!r}: write TASK=ID, such as gsm8k=openai/gsm8k")
     named = {pattern: hub_id for pattern, _, hub_id in pairs}
     for path in export_scores(scores, to, out, named):
-        print(path)  # noqa: T201
+        say(path)

@@ -1,17 +1,15 @@
 """Commands that measure models: evaluate them on benchmarks, read stored responses again."""
 
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from spyhop.cli.folder import existing
 from spyhop.cli.options import NO_NAMES, NO_PATHS
-from spyhop.cli.running import PLAIN_WIDTH, build, given, places, run_task
+from spyhop.cli.running import build, given, places, print_table, run_task, say
 from spyhop.collect import orca_messages
 from spyhop.evaluate import (
     rescore,
@@ -21,10 +19,12 @@ from spyhop.evaluate import (
     write_scores,
 )
 from spyhop.evaluate.rates import ALL
+from spyhop.evaluate.sealed import DISCORDANT
 from spyhop.recipe import Recipe, resolve
 from spyhop.recipe.load import apply_change
 from spyhop.recipe.plan import plan as plan_recipe
 from spyhop.recipes.evaluating import ITEMS, SAMPLED, SCORES, export_results, step_name
+from spyhop.recipes.training import MODEL
 from spyhop.report.evaluation import score_rows
 from spyhop.report.html import Table as ReportTable
 from spyhop.schema import RecipeError, Score
@@ -33,8 +33,6 @@ from spyhop.store import RUNS, Artifact
 from spyhop.store.artifact import load
 from spyhop.store.rows import read_rows
 
-DISCORDANT = 0.2
-"""Planning figure: share of the items that only one of two models gets right."""
 MOST_CHANGES = 50
 """Changed verdicts that are printed; all of them are in the file."""
 RUN = "eval"
@@ -78,19 +76,22 @@ def eval(
         return
     files = export_results(made, out)
     scores = {n.removeprefix(SCORES): each for n, each in made.items() if n.startswith(SCORES)}
-    console = Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH, highlight=False)
-    console.print(_table(scores))
-    state = seal_state(scores, made.get("sealed")).text
+    print_table(_table(scores))
+    state = seal_state(scores, made.get("sealed"))
     notes = made["report"].record.config["notes"]
-    for line in (state, *notes, *files):
-        console.print(f"{line}", markup=False, soft_wrap=True)
+    say(state, *notes, *files)
 
 
 def _named(models: Sequence[Path]) -> dict[str, Path]:
-    """Return the models by names that steps and files can have; equal ones are numbered."""
+    """Return the models by names that steps and files can have; equal ones are numbered.
+
+    A trained model, `OUT/model`, is named by its output folder.
+    """
     found: dict[str, Path] = {}
     for path in models:
-        name = step_name(path.stem if path.is_file() else path.resolve().name)
+        place = path.absolute()  # not `resolve`: a link has the name that people gave it
+        last = place.stem if place.is_file() else place.name
+        name = step_name(place.parent.name if last == MODEL else last)
         taken = [name, *(f"{name}-{n}" for n in range(2, len(models) + 1))]
         found[next(each for each in taken if each not in found)] = path.absolute()
     return found
@@ -110,18 +111,15 @@ def _messages(given_as: str) -> list[dict[str, Any]]:
 
 def _print_power(recipe: Recipe, out: Path) -> None:
     """Print the smallest difference that each suite can be expected to show."""
-    console = Console(highlight=False, soft_wrap=True)
     for line in plan_recipe(resolve(recipe, out)):
-        if not line.step.name.startswith(ITEMS) or not line.estimate.rows:
-            continue
-        n = line.estimate.rows
-        found = detectable_difference(n, DISCORDANT)
-        told = "no difference" if found is None else f"{100 * found:.1f} points"
-        console.print(
-            f"{line.step.name.removeprefix(ITEMS)}: {n:,} items can show {told} between two models "
-            f"(power 80 %, alpha 0.05, if {100 * DISCORDANT:.0f} % of the items are discordant)",
-            markup=False,
-        )
+        if line.step.name.startswith(ITEMS) and (n := line.estimate.rows):
+            found = detectable_difference(n, DISCORDANT)
+            shown = "no difference" if found is None else f"{100 * found:.1f} points"
+            say(
+                f"{line.step.name.removeprefix(ITEMS)}: {n:,} items can show {shown} between two "
+                f"models (power 80 %, alpha 0.05, if {100 * DISCORDANT:.0f} % of the items are "
+                "discordant)"
+            )
 
 
 def _table(scores: Mapping[str, Artifact]) -> Table:
@@ -150,18 +148,16 @@ def _rescore(out: Path, changes: Sequence[str]) -> None:
         raise RecipeError(f"--set {name}: a new reading has the settings `measure.NAME` only")
     steps = _steps(existing(out) / RUNS / RUN)
     items = {name: each for name, each in steps.items() if name.startswith(ITEMS)}
-    console = Console(highlight=False, soft_wrap=True)
     for name, scores in steps.items():
         if not name.startswith((SCORES, SAMPLED)):
             continue
         found = list(rescore(items, scores, measure))
         changed = [each for each in found if each.is_changed]
         for each in changed[:MOST_CHANGES]:
-            console.print(
+            say(
                 f"{name}  {each.before.task}  {each.before.id}  {_read(each.before)} -> "
                 f"{_read(each.after)}  gold {each.before.target!r:.40}  "
-                f"{' '.join(each.before.response.split())[-80:]!r}",
-                markup=False,
+                f"{' '.join(each.before.response.split())[-80:]!r}"
             )
         before, after = (
             100 * sum(getattr(each, side).value for each in found) / len(found)
@@ -170,10 +166,9 @@ def _rescore(out: Path, changes: Sequence[str]) -> None:
         path = out / f"re{name}.jsonl"
         model = name.partition("-")[2]
         write_scores(path, (score_row(model, e.item, e.after, e.protocol) for e in found))
-        console.print(
+        say(
             f"{name}: {len(changed):,} of {len(found):,} verdicts change, {before:.2f} % -> "
-            f"{after:.2f} %; all of them: {path}",
-            markup=False,
+            f"{after:.2f} %; all of them: {path}"
         )
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from spyhop.cli.options import NO_NAMES
-from spyhop.cli.running import build, given, places, run_task
+from spyhop.cli.running import build, given, places, run_task, say
 from spyhop.recipes.judging import QUESTIONS, RESULT_FILES, export_results
 from spyhop.schema import RecipeError
 
@@ -54,7 +54,7 @@ def judge(
         built, out, RESULT_FILES, plan=plan, first=QUESTIONS, settles=settle, reopens=retry_errors
     )
     if made:
-        print(export_results(made, out))  # noqa: T201
+        say(export_results(made, out))
 
 
 def _named(given: list[str]) -> dict[str, Path]:

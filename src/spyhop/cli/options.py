@@ -35,12 +35,12 @@ def _described(command: str, parameter: Parameter) -> Parameter:
     name, kind = parameter.name, parameter.annotation
     if any(isinstance(each, typer.models.ParameterInfo) for each in get_args(kind)):
         return parameter
-    table, places = (
-        _table(),
-        [(o, t) for o in (command, "shared") for t in ("arguments", "options")],
+    given, role = next(
+        (owner[role][name], role)
+        for owner in (table().get(command, {}), table()["shared"])
+        for role in ("arguments", "options")
+        if name in owner.get(role, {})
     )
-    owner, role = next(at for at in places if name in table.get(at[0], {}).get(at[1], {}))
-    given = table[owner][role][name]
     info: dict[str, Any] = {"help": given} if isinstance(given, str) else dict(given)
     if Path in (kind, *get_args(kind)) and name in ("out", "store"):
         info["callback"] = _expanded
@@ -53,7 +53,8 @@ def _described(command: str, parameter: Parameter) -> Parameter:
 
 
 @cache
-def _table() -> dict[str, Any]:
+def table() -> dict[str, Any]:
+    """Return the table of commands, arguments and options."""
     return tomllib.loads(Path(__file__).with_name("options.toml").read_text(encoding="utf-8"))
 
 

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from spyhop.cli.folder import existing, output_folder, refuse_second_folder
 from spyhop.cli.options import NO_NAMES
-from spyhop.cli.running import load, print_plan, recipe_file, run_and_report
+from spyhop.cli.running import load, print_plan, recipe_file, run_and_report, say
 from spyhop.recipe import Recipe, Use, resolve
 from spyhop.recipe.graph import refs
 from spyhop.recipe.mask import show_mask
@@ -17,8 +17,8 @@ from spyhop.recipe.why import why as why_step
 from spyhop.recipes import INIT_FILES, RECIPES, write_example
 from spyhop.render import FormatName, TrainOn
 from spyhop.report.arms import COMPARISONS, arms_table, audit_lines, comparison_lines
-from spyhop.report.audit import AUDITS
 from spyhop.report.html import PAGE, RESULTS
+from spyhop.report.sections import AUDITS
 from spyhop.runtime import Runtime
 from spyhop.schema import RecipeError
 from spyhop.settings import describe
@@ -60,18 +60,14 @@ def quickstart(
     built, runtime = load(path, set_, {"workers": workers})
     run_and_report(built, runtime, out)
     made = out / "runs" / built.name / "report"
-    console = Console(highlight=False, soft_wrap=True)
-    console.print(arms_table(made / RESULTS))
+    Console(highlight=False, soft_wrap=True).print(arms_table(made / RESULTS))
     if loop is Loop.HUMPBACK:
-        for line in comparison_lines(made / COMPARISONS):
-            console.print(line, markup=False)
+        say(*comparison_lines(made / COMPARISONS))
     elif not thorough:
-        console.print("One seed: intervals cover test items only. --thorough runs five seeds.")
-    for line in audit_lines(made / AUDITS):
-        console.print(line, markup=False)
+        say("One seed: intervals cover test items only. --thorough runs five seeds.")
+    say(*audit_lines(made / AUDITS), *(out / file for file in (PAGE, RESULTS)))
     for file in (PAGE, RESULTS):
         shutil.copyfile(made / file, out / file)
-        console.print(f"{out / file}", markup=False)
 
 
 def init(folder: Path) -> None:
@@ -80,29 +76,23 @@ def init(folder: Path) -> None:
     The recipe trains a student on a teacher's answers to your prompts and evaluates it on your
     questions.
     """
-    console = Console(highlight=False, soft_wrap=True)
-    for name in INIT_FILES:
-        console.print(f"{write_example(folder, name)}", markup=False)
-    console.print(f"next: edit {folder / INIT_FILES[0]}, then `spyhop plan` and `spyhop run` it")
+    say(*(write_example(folder, name) for name in INIT_FILES))
+    say(f"next: edit {folder / INIT_FILES[0]}, then `spyhop plan` and `spyhop run` it")
 
 
 def recipes(name: str = "") -> None:
     """List the recipes, or the settings of one."""
-    console = Console(highlight=False, soft_wrap=True)
     if not name:
         width = max(map(len, RECIPES))
-        for each, kind in RECIPES.items():
-            console.print(f"{each:{width}}  {kind.summary}", markup=False)
-        console.print("`spyhop recipes NAME` lists the settings of a recipe.")
+        say(*(f"{each:{width}}  {kind.summary}" for each, kind in RECIPES.items()))
+        say("`spyhop recipes NAME` lists the settings of a recipe.")
         return
     if name not in RECIPES:
         raise RecipeError(f"{name!r}: no such recipe; known: {', '.join(RECIPES)}")
-    console.print(f"{name}: {RECIPES[name].summary}", markup=False)
-    for line in describe(RECIPES[name].config_type):
-        console.print(f"  {line}", markup=False)
-    console.print("  runtime  Where and how fast the recipe runs; never part of a key.")
-    for line in describe(Runtime, 1):
-        console.print(f"  {line}", markup=False)
+    say(f"{name}: {RECIPES[name].summary}")
+    where = "runtime  Where and how fast the recipe runs; never part of a key."
+    lines = [*describe(RECIPES[name].config_type), where, *describe(Runtime, 1)]
+    say(*(f"  {line}" for line in lines))
 
 
 def plan(
@@ -160,7 +150,7 @@ def report(
     run_and_report(built, Runtime(), resolved.root, forgets=False)
     steps = {step.name for step in built.steps}
     if left := [link.name for link in strays(resolved.root, built.name, steps)]:
-        print(f"steps of the last run not in this report: {', '.join(left)}; see --ablate")  # noqa: T201
+        say(f"steps of the last run not in this report: {', '.join(left)}; see --ablate")
 
 
 def why(
@@ -173,10 +163,8 @@ def why(
     """List the steps that would run, and why."""
     built, _, folder = _built(recipe, store, set_, ablate)
     resolved = resolve(built, folder)
-    console = Console(highlight=False, soft_wrap=True)
     for each in [built.step(step)] if step else built.steps:
-        reasons = why_step(resolved, each)
-        console.print(f"{each.name}: {'; '.join(reasons) or 'up to date'}", markup=False)
+        say(f"{each.name}: {'; '.join(why_step(resolved, each)) or 'up to date'}")
 
 
 def show(

@@ -11,6 +11,7 @@ from typing import Any
 import typer
 from pydantic import ValidationError
 from rich.console import Console
+from rich.table import Table
 
 from spyhop.cli.folder import writable
 from spyhop.models.journal import settle
@@ -69,6 +70,17 @@ def given(recipe: str, settings: dict[str, Any], changes: list[str]) -> RecipeFi
         raise RecipeError(f"--set runtime={runtime!r:.60}: it is a table; set one of its settings")
     path = Path(recipe)
     return RecipeFile(path, recipe, settings, runtime, run_name(settings, path))
+
+
+def say(*lines: object) -> None:
+    """Print lines as they are."""
+    for line in lines:
+        print(line)  # noqa: T201
+
+
+def print_table(table: Table) -> None:
+    """Print a table as wide as the terminal, or as `PLAIN_WIDTH` elsewhere."""
+    Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH, highlight=False).print(table)
 
 
 def places(given: Sequence[str]) -> dict[str, str]:
@@ -160,9 +172,9 @@ def run_and_report(
     """Run a recipe with progress, print where its report is, and return the artifacts by step."""
     resolved = resolve(recipe, writable(out))
     console = Console(highlight=False, soft_wrap=True)
-    console.print(f"output folder: {out}", markup=False)
+    say(f"output folder: {out}")
     if settles:
-        console.print(f"released ${settle(out):,.4f} that was reserved for lost requests")
+        say(f"released ${settle(out):,.4f} that was reserved for lost requests")
     received: list[int] = []
     try:
         with _ended_by_signals(received), Display(console) as display:
@@ -175,7 +187,7 @@ def run_and_report(
         raise typer.Exit(128 + (received or [signal.SIGINT])[0]) from None
     page = out / "runs" / recipe.name / "report" / "report.html"
     if page.exists():
-        console.print(f"report: {page}", markup=False)
+        say(f"report: {page}")
     return made
 
 
@@ -205,8 +217,7 @@ def _ended_by_signals(received: list[int]) -> Iterator[None]:
 def print_plan(resolved: Resolved, runtime: Runtime, within_days: float | None = None) -> None:
     """Print the estimate of a run, and how many endpoints would finish within that many days."""
     lines = plan_recipe(resolved)
-    console = Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH)
-    console.print(plan_table(lines))
+    print_table(plan_table(lines))
     missing = resolved.missing or []
     costs = {
         line.step.name: describe_cost(line.estimate, runtime) for line in lines if not line.is_made
@@ -218,5 +229,4 @@ def print_plan(resolved: Resolved, runtime: Runtime, within_days: float | None =
         *(deadlines(lines, within_days) if within_days else []),
         f"output folder: {resolved.root}",
     ]
-    for note in notes:
-        console.print(note, markup=False, highlight=False, soft_wrap=True)
+    say(*notes)

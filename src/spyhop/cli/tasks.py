@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from spyhop.cli.options import NO_NAMES
-from spyhop.cli.running import build, given, run_task
+from spyhop.cli.running import build, given, run_task, say
 from spyhop.collect.pair_files import PAIRS
 from spyhop.recipes.answering import ANSWER_FILES, PROMPTS
 from spyhop.recipes.answering import export_results as export_answers
@@ -34,7 +34,7 @@ def answer(
         built, out, ANSWER_FILES, plan=plan, first=PROMPTS, settles=settle, reopens=retry_errors
     )
     if made:
-        print(export_answers(made, out))  # noqa: T201
+        say(export_answers(made, out))
 
 
 def segment(
@@ -50,7 +50,7 @@ def segment(
     """
     file = given("segments", {"inputs": [path.absolute() for path in inputs]}, set_)
     built = build(file, {"processes": processes, "on": on})
-    print(export_segments(run_task(built, out, [SEGMENTS_FILE]), out))  # noqa: T201
+    say(export_segments(run_task(built, out, [SEGMENTS_FILE]), out))
 
 
 def backtranslate(
@@ -67,7 +67,7 @@ def backtranslate(
     """
     built = build(given("backtranslate", {"segments": segments, "model": model}, set_), {})
     if made := run_task(built, out, [PAIRS], plan=plan, first=SEGMENTS, settles=settle):
-        print(export_pairs(made, out))  # noqa: T201
+        say(export_pairs(made, out))
 
 
 def curate(
@@ -85,4 +85,4 @@ def curate(
     built = build(given("curate", {"pairs": pairs, "judge": judge}, set_), {})
     files = [RATED_FILE, KEPT_FILE]
     if made := run_task(built, out, files, plan=plan, first=GIVEN, settles=settle):
-        print(export_kept(made, out))  # noqa: T201
+        say(export_kept(made, out))

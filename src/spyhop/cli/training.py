@@ -11,7 +11,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from spyhop.cli.chat import Chat
 from spyhop.cli.options import NO_NAMES, group
-from spyhop.cli.running import build, given, places, run_task
+from spyhop.cli.running import build, given, places, run_task, say
 from spyhop.models import Sampling, read_teacher
 from spyhop.models.voices import voices
 from spyhop.recipes.training import MODEL, export_results
@@ -49,7 +49,7 @@ def train(
     if settings is not None:  # errors name the file, and its paths are relative to it
         file = replace(file, path=settings, settings=file.settings)
     if made := run_task(build(file, {}), out, [MODEL], plan=plan):
-        print(export_results(made, out))  # noqa: T201
+        say(export_results(made, out))
 
 
 def delta_make(base: Path, model: Path, out: Path) -> None:
@@ -57,9 +57,7 @@ def delta_make(base: Path, model: Path, out: Path) -> None:
     with _Bar() as bar:
         make_delta(base, model, out, bar.move)
     size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
-    Console(highlight=False, soft_wrap=True).print(
-        f"delta: {out} ({size / 1e6:,.1f} MB)", markup=False
-    )
+    say(f"delta: {out} ({size / 1e6:,.1f} MB)")
 
 
 def delta_apply(base: Path, folder: Path, out: Path) -> None:
@@ -69,7 +67,7 @@ def delta_apply(base: Path, folder: Path, out: Path) -> None:
     """
     with _Bar() as bar:
         apply_delta(base, folder, out, bar.move)
-    Console(highlight=False, soft_wrap=True).print(f"model: {out}", markup=False)
+    say(f"model: {out}")
 
 
 delta = group(

@@ -2,9 +2,8 @@
 
 from pathlib import Path
 
-from rich.console import Console
-
 from spyhop.cli.folder import existing, output_folder
+from spyhop.cli.running import say
 from spyhop.models import read_teacher
 from spyhop.models.doctor import doctor as examine
 from spyhop.schema import ModelError
@@ -16,11 +15,10 @@ def doctor(teacher: Path, quick: bool = False, store: Path | None = None) -> Non
 
     About ten small requests are sent to each endpoint; their cost is stated before and after.
     """
-    console = Console(highlight=False, soft_wrap=True)
     failed = []
     for check in examine(read_teacher(teacher), output_folder(store), is_quick=quick):
         mark = {True: "ok ", False: "no ", None: "-  "}[check.has] if check.ok else "BAD"
-        console.print(f"{mark}  {check.name}: {check.text}", markup=False)
+        say(f"{mark}  {check.name}: {check.text}")
         failed += [] if check.ok else [check.name]
     if failed:
         raise ModelError(f"{teacher}: failed checks: {', '.join(failed)}")
@@ -31,17 +29,15 @@ def clean(
 ) -> None:
     """List artifacts, their size and users; delete unused ones."""
     inventory = Inventory(existing(output_folder(store)))
-    console = Console(highlight=False, soft_wrap=True)
-    for entry in inventory.entries:
-        console.print(_entry_line(entry), markup=False)
+    say(*map(_entry_line, inventory.entries))
     chosen = {"partial": partial, "journal": journals}
     kinds = ["artifact", *(kind for kind, is_chosen in chosen.items() if is_chosen)]
     if free:
         freed = sum(entry.num_bytes for entry in inventory.free(kinds))
-        console.print(f"freed {freed / 1e6:.1f} MB")
+        say(f"freed {freed / 1e6:.1f} MB")
     else:
         idle = sum(entry.num_bytes for entry in inventory.idle(kinds))
-        console.print(f"{idle / 1e6:.1f} MB can be freed with --free")
+        say(f"{idle / 1e6:.1f} MB can be freed with --free")
 
 
 def _entry_line(entry: Entry) -> str:

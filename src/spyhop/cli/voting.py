@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from spyhop.cli.options import NO_PATHS, group
+from spyhop.cli.running import say
 from spyhop.evaluate.votes import (
     LEAST_PASSED,
     Tally,
@@ -31,7 +32,7 @@ def vote_make(first: Path, second: Path, out: Path, screening: Path | None = Non
     with atomic_write(out) as temporary:
         temporary.write_text(vote_page(names, pairs), encoding="utf-8")
     num = sum(bool(pair.suite) for pair in pairs)
-    print(f"{out}: {len(pairs) - num:,} pairs, {num:,} screening items")  # noqa: T201
+    say(f"{out}: {len(pairs) - num:,} pairs, {num:,} screening items")
 
 
 def vote_read(
@@ -49,10 +50,8 @@ def vote_read(
     with atomic_write(out) as temporary:
         text = "".join(f"{row.model_dump_json()}\n" for row in votes.verdicts)
         temporary.write_text(text, encoding="utf-8")
-    console = Console(highlight=False, soft_wrap=True)
-    console.print(_table(votes, found))
-    for line in _notes(votes, found[0]):
-        console.print(line, markup=False)
+    Console(highlight=False, soft_wrap=True).print(_table(votes, found))
+    say(*_notes(votes, found[0]))
 
 
 vote = group(

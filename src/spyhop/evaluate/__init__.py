@@ -29,7 +29,7 @@ from spyhop.evaluate.rates import (
     red_rates,
     task_scores,
 )
-from spyhop.evaluate.sealed import SealConfig, SealState, of_interest, seal, seal_state
+from spyhop.evaluate.sealed import SealConfig, of_interest, seal, seal_state
 from spyhop.evaluate.suite import (
     AnyTask,
     file_of,

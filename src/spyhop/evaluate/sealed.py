@@ -8,7 +8,6 @@ import hashlib
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import Field
@@ -101,23 +100,13 @@ def _hash(row_id: str) -> int:
     return int.from_bytes(hashlib.sha256(row_id.encode()).digest()[:8], signed=True)
 
 
-@dataclass(frozen=True, slots=True)
-class SealState:
-    """Whether a comparison is confirmatory, and why."""
-
-    is_confirmatory: bool
-    num_scorings: int
-    """How often the items have been scored, these scores included."""
-    text: str
-
-
-def seal_state(scores: Mapping[str, Artifact], sealed: Artifact | None = None) -> SealState:
-    """Return whether a comparison of scores is confirmatory or exploratory."""
+def seal_state(scores: Mapping[str, Artifact], sealed: Artifact | None = None) -> str:
+    """Say whether a comparison of scores is confirmatory or exploratory, and why."""
     counts = {name: artifact.record.counts for name, artifact in scores.items()}
     num = 1 + max((each.get(BEFORE, 0) for each in counts.values()), default=0)
     explored = f"exploratory, scored {'once' if num == 1 else f'{num:,} times'}"
     if sealed is None:
-        return SealState(False, num, explored)
+        return explored
     config = SealConfig.model_validate(sealed.record.config)
     (declared,) = sealed.rows(Seal)
     missing = ", ".join(name for name in config.arms if name not in counts)
@@ -131,8 +120,8 @@ def seal_state(scores: Mapping[str, Artifact], sealed: Artifact | None = None) -
     elif missing or again:
         why = f"; not scored: {missing}" if missing else f"; scored again: {again}"
     else:
-        return SealState(True, num, f"confirmatory: {told}, declared before any item was scored")
-    return SealState(False, num, f"{explored}; {told}{why}")
+        return f"confirmatory: {told}, declared before any item was scored"
+    return f"{explored}; {told}{why}"
 
 
 def _power(declared: Seal) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from spyhop.evaluate.auditing import (
+from spyhop.evaluate.audit import (
     BASE,
     STUDENT,
     AuditConfig,

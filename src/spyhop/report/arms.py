@@ -20,7 +20,6 @@ from spyhop.report.arm_figures import (
     read_measured,
     verdict,
 )
-from spyhop.report.audit import AUDITS, audit_section, sentences
 from spyhop.report.charts import Spec, curves, spans
 from spyhop.report.curation import (
     Curated,
@@ -30,7 +29,15 @@ from spyhop.report.curation import (
     read_curated,
 )
 from spyhop.report.html import RESULTS, ReportSection, percent, percent_interval, write_page
-from spyhop.report.sections import data_section, mask_section, rows_section, training_section
+from spyhop.report.sections import (
+    AUDITS,
+    audit_section,
+    data_section,
+    mask_section,
+    rows_section,
+    sentences,
+    training_section,
+)
 from spyhop.schema import Config, Score
 from spyhop.stage import FOLDER, Context, Estimate, stage
 from spyhop.statistics import Interval, seed_interval, wilson
@@ -155,7 +162,7 @@ def _sealed(
         for name, run in config.runs.items()
         if (run.setting, run.seed, run.share) == (experiment.name, experiment.seeds[0], 1.0)
     }
-    text = seal_state(first, declared).text
+    text = seal_state(first, declared)
     return f"{text[:1].upper()}{text[1:]}."
 
 

@@ -3,11 +3,16 @@
 import json
 from collections.abc import Mapping
 
-from spyhop.report.audit import audit_section
 from spyhop.report.html import RESULTS, ReportSection, write_page
 from spyhop.report.humpback_figures import Measure, StudentRun, seen_by
 from spyhop.report.humpback_tables import levels, paired_table, results_of
-from spyhop.report.sections import data_section, mask_section, rows_section, training_section
+from spyhop.report.sections import (
+    audit_section,
+    data_section,
+    mask_section,
+    rows_section,
+    training_section,
+)
 from spyhop.schema import Answer, Config
 from spyhop.stage import FOLDER, Context, Estimate, stage
 from spyhop.store import Artifact

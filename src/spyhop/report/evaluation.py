@@ -62,7 +62,7 @@ def scores_sections(
     overview = ReportSection("Scores")
     state = seal_state(scores, sealed)
     found = {name: task_scores(name, artifact, seen) for name, artifact in scores.items()}
-    for text in (f"{state.text[:1].upper()}{state.text[1:]}.", *notes):
+    for text in (f"{state[:1].upper()}{state[1:]}.", *notes):
         overview.text(text)
     for own in found.values():
         if own[0].chance:

@@ -10,7 +10,6 @@ from typing import Any
 from spyhop.curate import A4, A5
 from spyhop.curate.rate import rounded
 from spyhop.evaluate import chance_sentence, seal_state, task_scores
-from spyhop.report.audit import audit_section
 from spyhop.report.html import RESULTS, ReportSection, write_page
 from spyhop.report.humpback_figures import (
     Measure,
@@ -23,7 +22,7 @@ from spyhop.report.humpback_figures import (
 )
 from spyhop.report.humpback_tables import TITLES, levels, results_of
 from spyhop.report.page import finding_row
-from spyhop.report.sections import data_section, dropped_rows, training_section
+from spyhop.report.sections import audit_section, data_section, dropped_rows, training_section
 from spyhop.schema import Config, Finding, Pair, Score
 from spyhop.stage import FOLDER, Context, Estimate, stage
 from spyhop.statistics import cluster_interval
@@ -115,7 +114,7 @@ def humpback_page(
                     f"{BEST_STUDENT[name]} the best student, {_best(rounds, chosen)}."
                 )
     if accuracy:
-        sections[0].text(f"Tests: {seal_state(accuracy, sealed).text}.")
+        sections[0].text(f"Tests: {seal_state(accuracy, sealed)}.")
         sections.append(audit_section(audits))
     pairs = {"seeds": seeds, **augmented}
     sections += [

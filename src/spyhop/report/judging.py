@@ -14,9 +14,8 @@ from spyhop.evaluate.judging import judge as judge_stage
 from spyhop.evaluate.judging import read_questions, read_responses
 from spyhop.evaluate.win_rates import ALL, KAPPA, SLOPE, UNDOUBTED, Figure, check_judge, figures
 from spyhop.report.charts import spans
-from spyhop.report.cost import cost_section
 from spyhop.report.html import RESULTS, ReportSection, percent, percent_interval, write_page
-from spyhop.report.sections import data_section
+from spyhop.report.sections import cost_section, data_section
 from spyhop.schema import Config, Verdict
 from spyhop.stage import FOLDER, Context, Estimate, stage
 from spyhop.store import Artifact

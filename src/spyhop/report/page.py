@@ -8,9 +8,6 @@ from typing import Any
 from pydantic import Field
 
 from spyhop.evaluate import ItemOverlap, TaskScores, task_scores
-from spyhop.report.audit import audit_section
-from spyhop.report.contamination import contamination_section, seen_items
-from spyhop.report.cost import cost_section
 from spyhop.report.data_figures import messages_section, mixture_section
 from spyhop.report.evaluation import (
     published_section,
@@ -20,9 +17,18 @@ from spyhop.report.evaluation import (
 )
 from spyhop.report.html import RESULTS, ReportSection, write_page
 from spyhop.report.items import items_section
-from spyhop.report.probe_figures import probe_section
 from spyhop.report.safety import overlap_sections, safety_sections, spread_section
-from spyhop.report.sections import data_section, mask_section, rows_section, training_section
+from spyhop.report.sections import (
+    audit_section,
+    contamination_section,
+    cost_section,
+    data_section,
+    mask_section,
+    probe_section,
+    rows_section,
+    seen_items,
+    training_section,
+)
 from spyhop.schema import Config, Finding, Pair
 from spyhop.stage import FOLDER, Context, Estimate, stage
 from spyhop.store import Artifact
