@@ -104,7 +104,7 @@ def _models(request: Request) -> dict[str, str]:
     for store in site.stores:
         steps = site.catalog(store).steps()
         for each in site.catalog(store).artifacts():
-            if each.record.stage.startswith("train.") and "model.safetensors" in each.record.files:
+            if each.record.stage.startswith("train.") and "config.json" in each.record.files:
                 found[f"{store}/{each.name}"] = f"{store}: {steps.get(each.name, [each.name])[0]}"
     return found
 
