@@ -14,8 +14,9 @@ from batch_server import KEY, BatchServer, half_lost, serve
 from command import Command
 from server import Server
 from spyhop.models import Service
-from spyhop.models.batch_api import MistralFiles, OpenAIFiles, batch_api
+from spyhop.models.batch_files import MistralFiles, OpenAIFiles
 from spyhop.models.batch_jobs import open_batches
+from spyhop.models.batch_native import batch_api
 from spyhop.models.journal import Journal
 from spyhop.models.service import Endpoint
 from spyhop.schema import ModelError, Unfinished

@@ -15,8 +15,9 @@ from typing import NamedTuple
 
 from pydantic_core import from_json
 
-from spyhop.models.batch_api import BatchApi, Progress, Result, batch_api
+from spyhop.models.batch_api import BatchApi, Progress, Result
 from spyhop.models.batch_http import BatchHttp
+from spyhop.models.batch_native import batch_api
 from spyhop.models.calls import Kind, Request
 from spyhop.models.dialect import DIALECTS
 from spyhop.models.endpoint_state import EndpointState
