@@ -108,10 +108,12 @@ class RemoteModel(Model):
         for each in self._service.endpoints:
             takes = DIALECTS[each.api].takes
             asked = {_asked(window.kind, request) for request in window.requests} - {takes}
-            if asked:
+            for wrong in asked:
+                form = {"chats": "asked", "plain prompts": "plain"}.get(takes)
+                remedy = f"; for a benchmark, add --set measure.form={form}" if form else ""
                 raise ModelError(
                     f"{self.label}: {each.url} has api = {each.api!r}: it takes {takes}, not "
-                    f"{asked.pop()}"
+                    f"{wrong}{remedy}"
                 )
         self._refuse(window)
         self._num_journaled += sum(key not in self._pending for key in window.known)
