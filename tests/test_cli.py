@@ -33,6 +33,7 @@ SPYHOP = Path(sys.executable).with_name("spyhop")
 COMMANDS = {
     "answer": {"--out", "--plan", "--retry-errors", "--set", "--settle", "--teacher", "prompts"},
     "backtranslate": {"--model", "--out", "--plan", "--set", "--settle", "segments"},
+    "batches": {"--cancel", "--fetch", "--out"},
     "chat": {"--device", "--max-new-tokens", "--system", "--temperature", "models"},
     "clean": {"--free", "--journals", "--out", "--partial"},
     "compare": {
