@@ -36,7 +36,7 @@ class Tab:
         number = next(self._ids)
         await self._socket.send_json({"id": number, "method": method, "params": params})
         while True:
-            message = await self._socket.receive_json(timeout=30)
+            message = await self._socket.receive_json(timeout=120)
             if message.get("id") == number:
                 assert "error" not in message, message
                 return message["result"]

@@ -26,13 +26,14 @@ from spyhop.runtime import Runtime
 from spyhop.schema import Prompt
 
 HEAVY = {
-    "aiohttp", "altair", "duckdb", "jinja2", "numpy", "pandas", "pyarrow", "ray", "scipy",
+    "aiohttp", "duckdb", "jinja2", "numpy", "pandas", "pyarrow", "ray", "scipy",
     "sentencepiece", "torch", "transformers",
 }  # fmt: skip
 SPYHOP = Path(sys.executable).with_name("spyhop")
 COMMANDS = {
     "answer": {"--out", "--plan", "--retry-errors", "--set", "--settle", "--teacher", "prompts"},
     "backtranslate": {"--model", "--out", "--plan", "--set", "--settle", "segments"},
+    "batches": {"--cancel", "--fetch", "--out"},
     "chat": {"--device", "--max-new-tokens", "--system", "--temperature", "models"},
     "clean": {"--free", "--journals", "--out", "--partial"},
     "compare": {
@@ -111,7 +112,7 @@ COMMANDS = {
         "--teacher",
         "models",
     },
-    "studio": {"--host", "--port", "--token", "stores"},
+    "studio": {"--host", "--model", "--port", "--token", "stores"},
     "tasks": {"--data", "--shots", "--tokenizer", "suite"},
     "train": {"--base", "--data", "--out", "--plan", "--set", "--settings", "--suite", "rows"},
     "vote": set(),
@@ -238,7 +239,7 @@ def test_recipes_are_a_short_list_and_one_shows_its_settings(cli):
     assert {"collections", "batch_tokens", "learning_rate", "runtime", "checkpoint_s"} <= names
     assert "seeds" not in names
     (arms,) = [line for line in lines if line.split()[0] == "ablate"]
-    wanted = "teacher, assistant, order, answers, messages, size"
+    wanted = "teacher, assistant, order, answers, queries, style, messages, size"
     assert arms.partition("any of ")[2].partition("  ")[0] == wanted
     _refused(cli("recipes", "orka"), r"'orka': no such recipe; known: answer, ")
 

@@ -42,5 +42,6 @@ def test_the_commands_of_the_tutorial_run(real_model: Path, tmp_path: Path):
     assert (tmp_path / "lora" / "model" / "adapter" / "adapter_model.safetensors").is_file()
     assert "note sealed: 6 items can be expected to show no difference" in done.stdout
     assert re.search(r"^confirmatory: metric accuracy", done.stdout, re.MULTILINE)
-    for page in ("difference.html", "scores/runs/eval/report/report.html", "judged/report.html"):
+    reports = [f"{out}/report/report.html" for out in ("scores/runs/eval", "judged/runs/judge")]
+    for page in ("difference.html", *reports):
         assert (tmp_path / page).stat().st_size > 10_000, page

@@ -20,7 +20,6 @@ class Lazy:
 
 
 if TYPE_CHECKING:
-    import altair as alt
     import duckdb
     import fastwarc.stream_io as stream_io
     import fastwarc.warc as fastwarc
@@ -42,7 +41,6 @@ if TYPE_CHECKING:
     from scipy import optimize, sparse, special, stats
     from torch import Tensor
 else:
-    alt = Lazy("altair")
     dist = Lazy("torch.distributed")
     duckdb = Lazy("duckdb")
     encoding = Lazy("resiliparse.parse.encoding")

@@ -172,7 +172,7 @@ def test_a_moderation_service_is_asked_once_for_each_text(
             good, bad = model.classify(asked(["good", "bad"]))
             assert (good.flagged, bad.flagged) == ((), ("hate",))
             assert bad.scores == {"hate": 0.9, "violence": 0.0} and not bad.error
-            with pytest.raises(ModelError, match="writes no text"):
+            with pytest.raises(ModelError, match="takes texts to label"):
                 list(model.choose(asked(["good"])))
     assert [(each["path"], each["model"]) for each in seen] == [("/v1/moderations", "m")] * 2
 

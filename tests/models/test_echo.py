@@ -86,6 +86,12 @@ def test_plain_prompts_and_chats_need_their_own_api(context: Context):
     chat = Request(id="a", messages=[Message(role="user", content="x")], options=("a", "b"))
     with pytest.raises(ModelError, match=r"api = 'completions': it takes plain prompts, not chats"):
         _ask("http://127.0.0.1:9/v1", [chat], context)
+    plain = chat.model_copy(update={"messages": [], "text": "x"})
+    model = ModelUse(
+        Remote(model="chat"), service=Service(endpoints=(Endpoint(url="http://127.0.0.1:9/v1"),))
+    ).open(context)
+    with pytest.raises(ModelError, match=r"not plain prompts; .* --set measure\.form=asked"):
+        list(model.choose([plain]))
 
 
 def test_a_plain_prompt_is_continued(backend: LocalBackend, context: Context):

@@ -31,7 +31,9 @@ def test_a_folders_own_code_is_never_run(folder: Path, tmp_path: Path):
     _change(folder, model_type="own", auto_map={"AutoConfig": "own.Own",
                                                 "AutoModelForCausalLM": "own.Own"})  # fmt: skip
     for read in (read_config, lambda path: load_model(path, torch.float32)):
-        with pytest.raises(ModelError, match=r"needs its own Python code \(own\), which is nev"):
+        with pytest.raises(
+            ModelError, match=r"its own Python code \(own, auto_map: own\.Own\), which is nev"
+        ):
             read(folder)
     words = folder / "tokenizer_config.json"
     values = json.loads(words.read_text())

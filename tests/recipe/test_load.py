@@ -4,6 +4,8 @@ from typing import Any, Literal
 import pytest
 from pydantic import Field
 
+from spyhop.cli.running import load
+from spyhop.recipe.graph import models
 from spyhop.recipe.load import RecipeFile, apply_change, read_recipe
 from spyhop.schema import Config, RecipeError
 from spyhop.settings import InputPath, describe
@@ -277,3 +279,23 @@ def test_what_a_setting_may_be_is_named_and_its_default_is_the_tables_own():
         'which  required, one of "", z  Which.',
         "many  = [0.5, 2]", "on  = true", "table  = {a b = {c = 1}}",
     ]  # fmt: skip
+
+
+def test_a_precision_reaches_every_local_model_whose_file_names_none(tmp_path: Path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b.toml").write_text('folder = "a"\nname = "b"\ndtype = "bfloat16"\n')
+    (tmp_path / "q.jsonl").write_text('{"question": "Q", "answer": "A", "options": ["a", "b"]}\n')
+    path = tmp_path / "r.toml"
+    path.write_text(
+        'recipe = "eval"\nmodels = { a = "a", b = "b.toml" }\n'
+        'suites = [{ suite = "questions", path = "q.jsonl" }]\n'
+    )
+    for changes, wanted in [([], "auto"), (["dtype=float32"], "float32")]:
+        built, _ = load(path, changes, {})
+        uses = [use for step in built.steps for use in models(step).values()]
+        found = {use.config.label: use.config for use in uses}
+        assert {name: getattr(each, "dtype", None) for name, each in found.items()} == {
+            "a": wanted, "b": "bfloat16"
+        }  # fmt: skip
+    with pytest.raises(RecipeError, match=r"r\.toml: Local dtype: .*'float32'"):
+        load(path, ["dtype=float8"], {})

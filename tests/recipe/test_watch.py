@@ -61,7 +61,7 @@ def test_an_ended_step_is_a_line_and_a_reused_one_is_counted():
 
 def test_the_time_left_follows_the_plan_corrected_by_what_has_ended(monkeypatch):
     clock = [1000.0]
-    monkeypatch.setattr("spyhop.recipe.events.monotonic", lambda: clock[0])
+    monkeypatch.setattr("spyhop.recipe.events.time", lambda: clock[0])
     outlook = Outlook()
     outlook.take(RunEvent(kind="run_started", planned_s={"a": 10, "b": 30, "c": 50}))
     outlook.take(RunEvent(kind="step_started", step="a"))

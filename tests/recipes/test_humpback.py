@@ -101,12 +101,14 @@ def _plan(path: Path, root: Path, *changes: str) -> list[PlannedStep]:
     return plan(resolve(kind.build(file.config(kind.config_type), file.name), root))
 
 
-def _examples(folder: Path) -> None:
-    """Copy the examples; the paper's base models and local data sets are empty."""
+def _examples(folder: Path, base: Path) -> None:
+    """Copy the examples; a tiny model has the place of the paper's, local data sets are empty."""
     shutil.copytree(EXAMPLES, folder, dirs_exist_ok=True)
-    for name in ("models/llama-7b", "models/llama-65b", "data/bbh/bbh", "data/agieval/v1"):
+    for name in ("llama-7b", "llama-65b"):
+        shutil.copytree(base, folder / "models" / name)
+    for name in ("data/bbh/bbh", "data/agieval/v1"):
         (folder / name).mkdir(parents=True)
-        (folder / name / "config.json").write_text("{}")
+        (folder / name / "empty.json").write_text("{}")
     (folder / "data/lima").mkdir()
     (folder / "data/lima/train.jsonl").write_text("{}\n" * 1030)
 
@@ -121,8 +123,8 @@ def test_the_papers_steps_give_these_passes_over_the_data():
     assert {each.batch_rows for each in paper_points() if each.num_rows < 3000} == {8}
 
 
-def test_the_papers_scale_is_planned_without_its_data(tmp_path: Path):
-    _examples(tmp_path)
+def test_the_papers_scale_is_planned_without_its_data(tmp_path: Path, tiny_folder: Path):
+    _examples(tmp_path, tiny_folder)
     lines = {line.step.name: line for line in _plan(tmp_path / "humpback.toml", tmp_path / "out")}
     assert lines["seeds-1"].estimate.rows == 3200
     assert lines["augmented"].estimate.rows == 502_133
@@ -132,8 +134,8 @@ def test_the_papers_scale_is_planned_without_its_data(tmp_path: Path):
     assert lines["m2"].waits_for == ("promoted-1",)
 
 
-def test_every_ablation_is_planned(tmp_path: Path):
-    _examples(tmp_path)
+def test_every_ablation_is_planned(tmp_path: Path, tiny_folder: Path):
+    _examples(tmp_path, tiny_folder)
     every = 'ablate=["quality", "sources", "messages", "scaling"]'
     lines = {line.step.name for line in _plan(tmp_path / "humpback.toml", tmp_path / "out", every)}
     assert {"65b.a5-25600", "main.no-curation-3200", "sources.curated.student", "untagged"} <= lines

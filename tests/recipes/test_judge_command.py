@@ -239,3 +239,15 @@ def test_vicunas_share_of_chatgpts_grades_is_the_published_one(cli: Command, dat
 def test_a_judge_is_needed(cli: Command, tmp_path: Path):
     done = cli("judge", "a.jsonl", "--suite", "vicuna", "--data", f"vicuna={tmp_path}")
     assert done.code == 2 and "name at least one judge: --judge FILE" in done.stderr
+
+
+@pytest.mark.parametrize(("reply", "why"), [("Both.", "no_verdict"), ("", "empty")])
+def test_a_judge_without_a_readable_verdict_is_an_error(
+    cli: Command, served: Server, reply: str, why: str
+):
+    _write("long.jsonl", _answers(10, length=4))
+    with Server(answer=lambda call: reply, models=("judge",)) as server:
+        Path("judge.toml").write_text(TEACHER.format(model="judge", url=server.url))
+        done = _judge(cli, "short.jsonl", "--reference", "long.jsonl")
+    assert done.code == 2 and "verdicts.jsonl" in done.stdout
+    assert re.search(rf"judge: all \d+ verdicts of this judge are missing \({why}", done.stderr)

@@ -47,7 +47,8 @@ def test_every_chat_dialect_has_a_page():
 
 @pytest.mark.parametrize("path", sorted((ROOT / "examples/teachers").glob("*.toml")), ids=str)
 def test_every_shipped_teacher_is_read(path: Path):
-    assert read_teacher(path).service is not None
+    teacher = read_teacher(path)
+    assert teacher.service is not None or teacher.folder is not None
 
 
 def _aimed(text: str, url: str) -> str:

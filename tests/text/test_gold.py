@@ -61,6 +61,34 @@ def test_an_option_may_be_stated_by_its_text(response: str, label: str | None):
     assert stated(response, LISTED, "B") == label
 
 
+TRUTH = "Q: Not True or False is? Answer Choices: (A) True (B) False"
+COUNTED = "How many?\nA) 21\nB) 22\nC) 3"
+
+
+@pytest.mark.parametrize(
+    ("response", "question", "gold", "right"),
+    [
+        ("(B)", TRUTH, "False", True),
+        ("The answer is (B).", TRUTH, "False", True),
+        ("B", TRUTH, "false", True),
+        ("(A)", TRUTH, "False", False),
+        ("False", TRUTH, "(B)", True),
+        ("The answer is False.", TRUTH, "B", True),
+        ("The answer is True.", TRUTH, "B", False),
+        ("The answer is True.", TRUTH, "False", False),
+        ("(B), since 20 + 2 = 22.", COUNTED, "22", True),
+        ("(A)", COUNTED, "22", False),
+        ("The answer is C.", COUNTED, "3", True),
+        ("I would choose B.", LISTED, "the jay", True),
+        ("**(C)**", LISTED, "the jay", False),
+    ],
+)
+def test_label_and_text_of_an_option_stand_for_each_other(
+    response: str, question: str, gold: str, right: bool
+):
+    assert bool(is_right(response, question, gold)) == right
+
+
 @pytest.mark.parametrize("gold", ["B", "(B)", "B.", "B) the jay", "(B) the jay", "B. the jay"])
 def test_a_gold_label_may_come_with_its_text(gold: str):
     assert is_right("The answer is (B).", LISTED, gold)

@@ -26,7 +26,6 @@ from spyhop.train import (
     OptimizerConfig,
     TuneConfig,
     WatchConfig,
-    chained,
     read_metrics,
     tune,
 )
@@ -239,34 +238,6 @@ def test_weights_and_biases_is_asked_for_where_it_is_absent(tmp_path: Path, base
     runtime = CPU.model_copy(update={"track": ("wandb",)})
     with pytest.raises(TrainingError, match="track names wandb: pip install wandb"):
         _tune(tmp_path, base, answers, runtime)
-
-
-def test_an_optimiser_can_be_kept_and_continued(tmp_path: Path, base, answers):
-    """Two halves with one optimiser against the whole, at a constant rate."""
-    flat = OptimizerConfig(learning_rate=1e-3, warmup_steps=0, schedule="constant")
-    common = {"optimizer": flat, "batches": "in_order", "max_tokens": 90, "batch_tokens": 90}
-    rows = _rows(40)
-    parts = [toys.artifact_of(tmp_path / str(n), rows[n : n + 20]) for n in (0, 20)]
-    whole = _tune(tmp_path, base, toys.artifact_of(tmp_path, rows), **common)
-    first = _tune(tmp_path, base, parts[0], keep_optimizer=True, **common)
-    going_on = _tune(tmp_path, first, parts[1], continue_optimizer=True, **common)
-    fresh = _tune(tmp_path, first, parts[1], **common)
-    after = [load_file(made.path / "model.safetensors") for made in (whole, going_on, fresh)]
-    distance = [
-        max(float((after[0][name] - other[name]).abs().max()) for name in other)
-        for other in after[1:]
-    ]
-    assert distance[0] < 0.2 * distance[1]
-    with pytest.raises(TrainingError, match=r"optimizer\.pt does not exist; train the base with"):
-        _tune(tmp_path, base, parts[1], continue_optimizer=True, **common)
-
-
-def test_trainings_in_a_row_keep_what_the_next_one_continues():
-    plain = TuneConfig(epochs=1.0)
-    going_on = plain.model_copy(update={"continue_optimizer": True})
-    flags = [(c.continue_optimizer, c.keep_optimizer) for c in chained([going_on, going_on, plain])]
-    assert flags == [(False, True), (True, False), (False, False)]
-    assert chained([plain]) == [plain]
 
 
 def test_dropout_is_the_models_own_and_resumes(tmp_path: Path, base, answers):

@@ -11,6 +11,7 @@ from spyhop.cli.running import places, print_table, say
 from spyhop.evaluate import AnyTask, file_of, forms, items_of, read_suite, task_names, with_shots
 from spyhop.evaluate.overview import HEADING, figures, file_digest, first_prompt
 from spyhop.evaluate.suite import FOLDER, YAML
+from spyhop.recipes.inputs import check_data
 from spyhop.schema import InputError
 from spyhop.settings import HUB
 
@@ -29,8 +30,9 @@ def tasks(
         print_table(_all())
         return
     unit, length = _measure(tokenizer)
-    known = places(data)
-    for task in read_suite(suite):
+    known, found = places(data), read_suite(suite)
+    check_data(known, found)
+    for task in found:
         say(*_lines(suite, task))
         own = FOLDER / f"{task.data}.jsonl"
         place = known.get(task.name, known.get(task.data, str(own) if own.is_file() else None))

@@ -5,7 +5,7 @@ from typing import Any
 
 from spyhop.cli.options import NO_NAMES
 from spyhop.cli.running import build, given, places, run_task, say
-from spyhop.recipes.judging import QUESTIONS, RESULT_FILES, export_results
+from spyhop.recipes.judging import QUESTIONS, RESULT_FILES, check_verdicts, export_results
 from spyhop.schema import RecipeError
 
 
@@ -46,7 +46,9 @@ def judge(
         "reference": reference,
         "check": check,
     }
-    settings |= {"data": where[suite]} if suite in where else {}
+    if unknown := [name for name in where if name != suite]:
+        raise RecipeError(f"--data {unknown[0]}: the questions are {suite!r}: --data {suite}=PLACE")
+    settings |= {"data": where[suite]} if where else {}
     settings |= {"forms": form} if form else {}
     settings |= {"teacher": teacher} if teacher else {}
     built = build(given("judge", settings, set_), {})
@@ -55,6 +57,7 @@ def judge(
     )
     if made:
         say(export_results(made, out))
+        check_verdicts(made)
 
 
 def _named(given: list[str]) -> dict[str, Path]:

@@ -19,7 +19,7 @@ from spyhop.recipe import Recipe, Resolved, resolve
 from spyhop.recipe import run as run_recipe
 from spyhop.recipe.checks import warnings
 from spyhop.recipe.graph import models as models_of
-from spyhop.recipe.graph import sources
+from spyhop.recipe.graph import set_dtype, sources
 from spyhop.recipe.load import RecipeFile, apply_change, read_recipe, run_name
 from spyhop.recipe.plan import plan as plan_recipe
 from spyhop.recipe.run import check_steps
@@ -69,7 +69,8 @@ def given(recipe: str, settings: dict[str, Any], changes: list[str]) -> RecipeFi
     if not isinstance(runtime, dict):
         raise RecipeError(f"--set runtime={runtime!r:.60}: it is a table; set one of its settings")
     path = Path(recipe)
-    return RecipeFile(path, recipe, settings, runtime, run_name(settings, path))
+    dtype = settings.pop("dtype", "auto")
+    return RecipeFile(path, recipe, settings, runtime, run_name(settings, path), dtype)
 
 
 def say(*lines: object) -> None:
@@ -100,6 +101,7 @@ def build(file: RecipeFile, runtime: dict[str, object]) -> tuple[Recipe, Runtime
     config = file.config(kind.config_type)
     try:
         built, where = kind.build(config, file.name), file.runtime_with(runtime)
+        set_dtype(built, file.dtype)
         check_steps(built, where)
     except ValidationError as error:  # a rule over several settings
         first = error.errors()[0]

@@ -10,6 +10,8 @@ from typing import Any, Literal
 from pydantic import Field
 
 from spyhop.models.base import Model, ModelConfig, ModelUse, Window
+from spyhop.models.batch_client import BatchClient
+from spyhop.models.batch_jobs import open_batches
 from spyhop.models.calls import Kind, Reply, Request, Result, Sampling
 from spyhop.models.capabilities import has_all, refusal
 from spyhop.models.dialect import DIALECTS
@@ -26,6 +28,8 @@ SILENT_S = 3.0
 """Without a reply for this long, the last failure is shown."""
 PROJECTED_FROM = 0.05
 """Share of the replies from which the cost of all is projected."""
+BATCH_WINDOW = 1_000_000
+"""Requests that are sent together by batches: those of a whole stage."""
 YOUNG_OBJECTS = 100_000
 """New objects before Python looks for cycles among them, while a served model is called."""
 
@@ -71,7 +75,9 @@ class RemoteModel(Model):
         )
         self._config = config
         self._service = service
-        self._client: EndpointClient | None = None
+        self._client: EndpointClient | BatchClient | None = None
+        if service.is_batch:
+            self.window, self.ahead = BATCH_WINDOW, 0
         self._pending: dict[str, PendingBatch] = {}
         """Batches in flight, by key."""
         self._failed: dict[str, str] = {}
@@ -102,10 +108,12 @@ class RemoteModel(Model):
         for each in self._service.endpoints:
             takes = DIALECTS[each.api].takes
             asked = {_asked(window.kind, request) for request in window.requests} - {takes}
-            if asked:
+            for wrong in asked:
+                form = {"chats": "asked", "plain prompts": "plain"}.get(takes)
+                remedy = f"; for a benchmark, add --set measure.form={form}" if form else ""
                 raise ModelError(
                     f"{self.label}: {each.url} has api = {each.api!r}: it takes {takes}, not "
-                    f"{asked.pop()}"
+                    f"{wrong}{remedy}"
                 )
         self._refuse(window)
         self._num_journaled += sum(key not in self._pending for key in window.known)
@@ -184,10 +192,17 @@ class RemoteModel(Model):
         if batch.error is not None:
             raise batch.error
 
-    def _open(self) -> EndpointClient:
+    def _open(self) -> EndpointClient | BatchClient:
         config = self._config
         _calm_collector(self._ctx)
-        self._client = client = EndpointClient(
+        is_batch = self._service.is_batch
+        if not is_batch and (jobs := open_batches(self._journal)):
+            raise ModelError(
+                f"{self.label}: {sum(job.num for job in jobs):,} requests are in batches that were "
+                "sent earlier; fetch them with `spyhop batches --fetch`, or set batch = true"
+            )
+        kind = BatchClient if is_batch else EndpointClient
+        self._client = client = kind(
             config.model, config.extra, config.omit, self._service, self._journal
         )
         self._ctx.resources.callback(self._close, client)
@@ -199,7 +214,7 @@ class RemoteModel(Model):
             )
         return client
 
-    def _close(self, client: EndpointClient) -> None:
+    def _close(self, client: EndpointClient | BatchClient) -> None:
         before = client.last.unsettled_usd
         client.close()
         self._count_use()
@@ -209,7 +224,7 @@ class RemoteModel(Model):
                 "reserved for them (compare with the provider's bill, then run with --settle)"
             )
 
-    def _report(self, client: EndpointClient, window: Window) -> None:
+    def _report(self, client: EndpointClient | BatchClient, window: Window) -> None:
         counts, spent = client.counts, client.state.spent_usd
         num_known = sum(len(batch.results) for batch in set(self._pending.values()))
         done = self._num_read + window.done + num_known

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from functools import partial
+import inspect
+from collections.abc import Iterator
+from functools import cache, partial
 from typing import Any
 
 from spyhop.lazy import torch
@@ -22,15 +24,26 @@ def prepack(model: Any) -> None:  # noqa: ANN401 (transformers' type)
         return
     is_half_known = torch.ops.mkldnn._is_mkldnn_bf16_supported()
     tied = model.get_input_embeddings().weight
-    for layer in model.modules():
-        if type(layer) is not torch.nn.Linear:
-            continue
+    for layer in _called_layers(model):
         weight = layer.weight
         if weight.dtype == torch.float32 or (weight.dtype == torch.bfloat16 and is_half_known):
             packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), ROWS)
-            layer.forward = partial(_multiply, packed, layer.bias)
+            layer.forward = partial(_multiply, packed, layer.bias)  # type: ignore[method-assign]
             if weight is not tied:
                 weight.data = weight.data.new_empty(0)
+
+
+def _called_layers(model: Any) -> Iterator[torch.nn.Linear]:  # noqa: ANN401 (transformers' type)
+    """Yield the linear layers that their parents only call; some, as Mamba's, read the weight."""
+    for parent in list(model.modules()):
+        for name, layer in parent.named_children():
+            if type(layer) is torch.nn.Linear and f"{name}.weight" not in _code(type(parent)):  # type: ignore[arg-type]
+                yield layer
+
+
+@cache
+def _code(kind: type) -> str:
+    return inspect.getsource(kind)
 
 
 def _multiply(weight: torch.Tensor, bias: torch.Tensor | None, states: torch.Tensor) -> Any:  # noqa: ANN401

@@ -21,6 +21,8 @@ from spyhop.settings import unshown
 from spyhop.stage import Calls
 
 MINUTES_PER_HOUR = 60.0
+BATCH_HOURS = 24.0
+"""Providers promise the results of a batch within this time, and mostly need less."""
 
 
 def _plain_url(url: object) -> str:
@@ -95,6 +97,16 @@ class Endpoint(BaseModel):
     prompt's price."""
     usd_per_million_response: float = Field(0.0, ge=0)
     """Price of a million response tokens in dollars, reasoning included."""
+    batch: bool = False
+    """Send the requests of a stage as batches, which a provider answers within a day at
+    `batch_price_frac` of the price. The rows are the same as without."""
+    batch_price_frac: float = Field(0.5, gt=0, le=1)
+    """Price of a request in a batch, as a share of the prices above."""
+    batch_tokens: int | None = Field(None, ge=1)
+    """Most prompt tokens in unfinished batches that the provider allows. Default: no limit."""
+    batch_folder: str = ""
+    """Folder in which another program answers batch files, such as `vllm run-batch`; nothing is
+    then sent to `url`."""
 
     @model_validator(mode="after")
     def _speaks_natively(self) -> Self:
@@ -124,11 +136,16 @@ class Endpoint(BaseModel):
             price if each is None else each
             for each in (self.usd_per_million_cached, self.usd_per_million_cache_write)
         )
-        return 1e-6 * (
-            (prompt_tokens - cached_tokens - cache_write_tokens) * price
-            + cached_tokens * cached
-            + cache_write_tokens * written
-            + response_tokens * self.usd_per_million_response
+        share = self.batch_price_frac if self.batch else 1.0
+        return (
+            share
+            * 1e-6
+            * (
+                (prompt_tokens - cached_tokens - cache_write_tokens) * price
+                + cached_tokens * cached
+                + cache_write_tokens * written
+                + response_tokens * self.usd_per_million_response
+            )
         )
 
     def most_usd(self, prompt_tokens: int, response_tokens: int) -> float:
@@ -190,6 +207,17 @@ class Service(BaseModel):
     this model's earlier replies in the output folder."""
 
     @model_validator(mode="after")
+    def _batches_have_one_address(self) -> Self:
+        if any(each.batch for each in self.endpoints) and len(self.endpoints) > 1:
+            raise ValueError("batch = true needs a single endpoint: a batch goes to one address")
+        return self
+
+    @property
+    def is_batch(self) -> bool:
+        """Whether requests are sent as batches."""
+        return self.endpoints[0].batch
+
+    @model_validator(mode="after")
     def _budget_has_prices(self) -> Self:
         if self.budget_usd is not None and not any(each.has_price for each in self.endpoints):
             raise ValueError(
@@ -214,17 +242,22 @@ class Service(BaseModel):
         dearest = max(self.endpoints, key=lambda each: each.usd(10**6, 0, 10**6))
         by_speed = [each.loads_min(calls) for each in self.endpoints]
         minutes, binds = 0.0, ""
-        if all(by_speed):  # one endpoint without a declared limit makes the time unknowable
+        if self.is_batch:
+            minutes, binds = BATCH_HOURS * MINUTES_PER_HOUR, "batch"
+        elif all(by_speed):  # one endpoint without a declared limit makes the time unknowable
             minutes = 1 / sum(1 / max(max(loads.values()), 1e-12) for loads in by_speed)
             binds = max(by_speed[0].items(), key=lambda item: item[1])[0]
+        usd = cheapest.usd(calls.prompt_tokens, cached_tokens, calls.response_tokens)
+        share = cheapest.batch_price_frac if self.is_batch else 1.0
         return Demand(
-            usd=cheapest.usd(calls.prompt_tokens, cached_tokens, calls.response_tokens),
+            usd=usd,
             most_usd=dearest.most_usd(
                 calls.prompt_tokens + calls.further_prompt_tokens,
                 calls.most_response_tokens + calls.further_response_tokens,
             ),
             hours=minutes / MINUTES_PER_HOUR,
             binds=binds,
+            saved_usd=usd / share - usd,
             num_endpoints=len(self.endpoints),
             cached_tokens=cached_tokens,
         )
@@ -241,6 +274,8 @@ class Demand(BaseModel):
     """0 where no limit is declared."""
     binds: str
     """The limit that determines the time; empty if no limit is declared."""
+    saved_usd: float = 0.0
+    """Saved by batches, against the same calls one by one."""
     num_endpoints: int = 1
     """Endpoints that share the calls."""
     cached_tokens: int = 0

@@ -2,9 +2,9 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from spyhop.models import ModelConfig, Service
+from spyhop.models import Local, ModelConfig, Service
 from spyhop.schema import Config, RecipeError
 from spyhop.stage import Stage
 from spyhop.store import Source
@@ -111,6 +111,23 @@ def models(step: RecipeStep) -> "dict[str, Use]":
         for slot, ref in refs_by_name(value).items()
         if isinstance(ref, Use)
     }
+
+
+def set_dtype(recipe: Recipe, dtype: str) -> None:
+    """Let the local models of a recipe run in a precision, unless their own files name one."""
+
+    def changed(ref: Ref) -> Ref:
+        if not isinstance(ref, Use) or not isinstance(ref.config, Local):
+            return ref
+        given = ref.config.model_dump()
+        named = dtype if given["dtype"] == "auto" else given["dtype"]
+        return replace(ref, config=Local.model_validate({**given, "dtype": named}))
+
+    for step in recipe.steps:
+        for name, value in step.inputs.items():
+            is_single = not isinstance(value, dict)
+            refs_ = {key: changed(ref) for key, ref in refs_by_name(value).items()}
+            step.inputs[name] = refs_[""] if is_single else refs_
 
 
 def sources(recipe: Recipe) -> list[Source]:

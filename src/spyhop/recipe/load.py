@@ -21,6 +21,9 @@ class RecipeFile:
     runtime: dict[str, Any]
     name: str
     """Run name; results are linked under `runs/<name>`. Default: the recipe file's name."""
+    dtype: str = "auto"
+    """Precision of local models that answer or score: `float32`, `bfloat16`, or as they are stored.
+    """
 
     def config(self, config_type: type[Config]) -> Config:
         """Return the settings as the recipe's config."""
@@ -45,7 +48,8 @@ def read_recipe(path: Path, changes: Sequence[str] = ()) -> RecipeFile:
     recipe = settings.pop("recipe", None)
     if not isinstance(recipe, str):
         raise RecipeError(f'{path}: the line `recipe = "..."` is missing; see `spyhop recipes`')
-    return RecipeFile(path, recipe, settings, runtime, run_name(settings, path))
+    dtype = settings.pop("dtype", "auto")
+    return RecipeFile(path, recipe, settings, runtime, run_name(settings, path), dtype)
 
 
 def run_name(settings: dict[str, Any], path: Path) -> str:

@@ -61,10 +61,12 @@ class PlannedStep:
 
     @property
     def binds(self) -> str:
-        """Bottleneck of its calls, and what a cache is expected to save."""
+        """Bottleneck of its calls, and what a cache and batches are expected to save."""
         found = [f"{each.binds} ({name})" for name, each in self.demands.items() if each.binds]
         cached = sum(each.cached_tokens for each in self.demands.values())
-        return ", ".join([*found, *([f"{cached:,} tokens in cached"] if cached else [])])
+        saved = sum(each.saved_usd for each in self.demands.values())
+        found += [f"{cached:,} tokens in cached"] if cached else []
+        return ", ".join([*found, *([f"batches save ${saved:,.2f}"] if saved else [])])
 
 
 def plan(resolved: Resolved) -> list[PlannedStep]:

@@ -176,7 +176,7 @@ def deadlines(lines: Sequence[PlannedStep], days: float) -> list[str]:
     found = []
     for line in lines:
         for name, demand in line.demands.items():
-            if demand.binds:
+            if demand.binds not in ("", "batch"):
                 exact = demand.endpoints_within(24 * days)
                 found.append(
                     f"{line.step.name}: {max(1, math.ceil(exact))} endpoints such as {name}'s "

@@ -29,7 +29,7 @@ from spyhop.recipes.rounds import Data, Rounds, Scored, add_data, add_rounds, ad
 from spyhop.report import CombinedPageConfig, combined_page
 from spyhop.schema import Config, RecipeError
 from spyhop.settings import InputPath
-from spyhop.train import chained, tune
+from spyhop.train import tune
 
 __all__ = ["CombinedConfig", "combined"]
 Settings = TypeVar("Settings", bound=Config)
@@ -145,7 +145,7 @@ def _learn(
     for name, phases in sets.items():
         tokens = config.tokens // len(phases)
         equal = {"tokens": tokens, "epochs": None, "shares": None, "seed": seed}
-        settings = chained([web.train.model_copy(update=equal)] * len(phases))
+        settings = [web.train.model_copy(update=equal)] * len(phases)
         student = data.base
         for number, (rows, how) in enumerate(zip(phases, settings, strict=True), 1):
             suffix = "" if number == len(phases) else f".{number}"

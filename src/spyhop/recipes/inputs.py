@@ -1,7 +1,7 @@
 """What recipes are given: models that answer, a student to train, benchmarks to measure on."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -85,6 +85,10 @@ class Placed:
 
 def placed(suites: Sequence[Suite], data: Mapping[str, str] | None = None) -> list[Placed]:
     """Return the benchmarks of suites with their files: `data` holds those of further data sets."""
+    pairs = [(suite, task) for suite in suites for task in read_suite(suite.suite)]
+    check_data(data or {}, [task for _, task in pairs])
+    for suite in suites:
+        check_data(suite.data, [task for one, task in pairs if one is suite])
     return [
         Placed(
             with_shots(task, suite.shots),
@@ -92,9 +96,17 @@ def placed(suites: Sequence[Suite], data: Mapping[str, str] | None = None) -> li
             suite.tasks,
             suite.limit,
         )
-        for suite in suites
-        for task in read_suite(suite.suite)
+        for suite, task in pairs
     ]
+
+
+def check_data(data: Iterable[str], tasks: Sequence[AnyTask]) -> None:
+    """Refuse the name of a data set that no benchmark reads: it is mistyped."""
+    known = dict.fromkeys(name for task in tasks for name in (task.data, task.name) if name)
+    if unknown := [name for name in data if name not in known]:
+        raise RecipeError(
+            f"data {unknown[0]!r:.80}: no suite here reads it; known: {', '.join(known)}"
+        )
 
 
 def _place(task: AnyTask, suite: Suite, data: Mapping[str, str]) -> str:

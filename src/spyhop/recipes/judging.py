@@ -25,12 +25,12 @@ from spyhop.recipes.evaluating import step_name
 from spyhop.recipes.inputs import DataPlace, add_source, served
 from spyhop.report.html import RESULTS
 from spyhop.report.judging import VERDICTS, JudgePageConfig, PublishedModel, judge_page
-from spyhop.schema import Config
+from spyhop.schema import Config, ModelError
 from spyhop.settings import InputPath, beside_file, read_toml, validated
 from spyhop.store import Artifact
 from spyhop.store.results import export_file
 
-QUESTIONS, REPORT = "questions", "report"
+QUESTIONS, REPORT, VERDICT = "questions", "report", "verdicts-"
 ROWS = (".json", ".jsonl", ".csv", ".tsv", ".parquet", ".ndjson")
 RESULT_FILES = (RESULTS, VERDICTS)
 
@@ -112,14 +112,14 @@ def judging(config: JudgingConfig, name: str = "judge") -> Recipe:
     for title, path in config.judges.items():
         if _is_rows(path):
             verdicts[title] = r.add(
-                f"verdicts-{step_name(title)}", ready_verdicts, ReadyConfig(suite=suite),
+                f"{VERDICT}{step_name(title)}", ready_verdicts, ReadyConfig(suite=suite),
                 questions=questions, answers=answers, folder=Source(path),
             )  # fmt: skip
             continue
         for form in _forms(config, suite):
             key = title if len(_forms(config, suite)) == 1 else f"{title} {form}"
             verdicts[key] = r.add(
-                f"verdicts-{step_name(key)}", judge, _judge_config(config, form),
+                f"{VERDICT}{step_name(key)}", judge, _judge_config(config, form),
                 questions=questions, answers=answers, judge=served(path),
             )  # fmt: skip
     page = JudgePageConfig(
@@ -153,6 +153,19 @@ def export_results(made: Mapping[str, Artifact], out: Path) -> str:
     """Copy figures and verdicts to the output folder, and return their paths."""
     files = [export_file(made[REPORT].file(name), out / name) for name in RESULT_FILES]
     return "\n".join(map(str, files))
+
+
+def check_verdicts(made: Mapping[str, Artifact]) -> None:
+    """Refuse a judge none of whose verdicts could be read; the page has its replies."""
+    for name, verdicts in made.items():
+        counts = verdicts.record.counts
+        missing = {k.partition("/")[2]: n for k, n in counts.items() if k.startswith("missing/")}
+        if name.startswith(VERDICT) and 0 < sum(missing.values()) == verdicts.num_rows:
+            why = ", ".join(f"{reason}: {num:,}" for reason, num in sorted(missing.items()))
+            raise ModelError(
+                f"{name.removeprefix(VERDICT)}: all {verdicts.num_rows:,} verdicts of this judge "
+                f"are missing ({why}); read its replies in the report, then use another judge"
+            )
 
 
 def _labels(name: str, path: Path) -> frozenset[str]:

@@ -57,7 +57,7 @@ from spyhop.report import DatasetConfig, ReportConfig, dataset, page
 from spyhop.schema import Config, NoConfig, RecipeError
 from spyhop.settings import InputPath
 from spyhop.text.contamination import ContaminationConfig
-from spyhop.train import TuneConfig, chained, tune
+from spyhop.train import TuneConfig, tune
 from spyhop.train.probe import ProbeConfig, probe
 from spyhop.train.release import ReleaseConfig, release, with_title
 
@@ -348,7 +348,7 @@ def _train(
         else config.train
         for phase in phases
     ]
-    for number, (phase, how) in enumerate(zip(phases, chained(settings), strict=True), 1):
+    for number, (phase, how) in enumerate(zip(phases, settings, strict=True), 1):
         name = arm.name if number == len(phases) else f"{arm.name}.{number}"
         how = how.model_copy(update=once)
         model = r.add(name, tune, how, base=model, answers=phase.answers)

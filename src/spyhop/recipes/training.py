@@ -19,7 +19,7 @@ from spyhop.schema import Config
 from spyhop.settings import InputPath
 from spyhop.store import Artifact
 from spyhop.store.results import export_folder
-from spyhop.train import TuneConfig, chained, tune
+from spyhop.train import TuneConfig, tune
 from spyhop.train.probe import ProbeConfig, probe
 from spyhop.train.release import ReleaseConfig, release, with_title
 
@@ -90,7 +90,7 @@ def training(config: TrainingConfig, name: str = "train") -> Recipe:
     model: RecipeStep | Source = base
     students: dict[str, Ref] = {}
     answers: dict[str, Ref] = {}
-    settings = chained([phase.train or config.train for phase in phases])
+    settings = [phase.train or config.train for phase in phases]
     for number, (phase, how) in enumerate(zip(phases, settings, strict=True), 1):
         names = {f"rows-{len(answers) + n}": path for n, path in enumerate(phase.rows, 1)}
         some = {name: _read(r, name, path, config.shape) for name, path in names.items()}

@@ -1,5 +1,7 @@
 """Follow a row from a score to its source, or from a query to its scores; its loss mask."""
 
+from typing import Any
+
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -36,7 +38,7 @@ def mask(request: Request) -> Response:
     if chosen:
         settings = {k: v for k, v in chosen.record.config.items() if k in SETTINGS}
         found = ask("mask", chosen.path, table.row(at), settings)
-    values = {"models": models, "chosen": chosen, "found": found}
+    values: dict[str, Any] = {"models": models, "chosen": chosen, "found": found}
     return page(request, "mask.html", **values, **(names | {"steps": catalog.steps()}))
 
 

@@ -105,7 +105,11 @@ def row(request: Request) -> Response:
     """Show one row, by position or by id."""
     names, table, at = place_of(request)
     before = table.page(RowQuery(), at, is_back=True, limit=1)
-    values = {"row": table.row(at), "before": before, "after": table.page(RowQuery(), at, limit=1)}
+    values: Any = {
+        "row": table.row(at),
+        "before": before,
+        "after": table.page(RowQuery(), at, limit=1),
+    }
     return page(request, "row.html", **values, **names)
 
 

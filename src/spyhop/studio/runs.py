@@ -76,7 +76,10 @@ class RunState:
         self._folder, self._lock, self._file = folder, threading.Lock(), (0, 0)
         self.described = RunDescription()
         self.offset = self.size = 0
-        self._begin(RunEvent(kind="run_started"))
+        self.steps: dict[str, StepState] = {}
+        self.notes = deque[RunEvent](maxlen=MOST_NOTES)
+        self.ended: RunEvent | None = None
+        self.outlook = Outlook()
 
     def look(self) -> "RunState":
         """Read what was written since the last look."""
@@ -148,9 +151,8 @@ class RunState:
 
     def _begin(self, event: RunEvent) -> None:
         self.steps = {name: StepState(name) for name in event.planned_s}
-        self.notes = deque[RunEvent](maxlen=MOST_NOTES)
-        self.ended: RunEvent | None = None
-        self.outlook = Outlook()
+        self.notes.clear()
+        self.ended, self.outlook = None, Outlook()
         self.outlook.take(event)
 
 

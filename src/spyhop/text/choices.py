@@ -187,10 +187,11 @@ def _patterns(labels: tuple[str, ...]) -> tuple[re.Pattern[str], re.Pattern[str]
     )
     line = (
         rf"^[ #>-]{{0,6}}(?:final |correct )?{option}[({{\['\\]{{0,3}}(?P<label>{any_label})"
-        r"[)}\]'.,;:!\\]{0,4}\s{0,3}$"
+        r"[)}\]'.,;!\\]{0,4}\s{0,3}$"
     )
     opening = (
-        rf"^(?![AQ]:|I,)(?!{option}{bracketed}{_WRONG}){option}"
+        rf"^(?:A:\s{{1,3}}(?=[({{\[']{{0,2}}(?-i:{any_label})(?!\w)))?"  # the cue of an answer
+        rf"(?![AQ]:|I,|(?:{any_label}):\s*$)(?!{option}{bracketed}{_WRONG}){option}"
         rf"(?:[({{\[']{{1,2}}(?P<label>{any_label})(?:{also}(?P<also>)|[)}}\]'])"
         rf"|(?P<bare>(?-i:{any_label})){_SET_OFF})"
     )

@@ -89,6 +89,16 @@ def read(
     if labels or label is not None:
         chosen = choice(text, known) or _by_text(text, known, question)
         return Reading(chosen, chosen is not None and chosen == (label or gold))
+    found = _read_free(text, gold, is_whole=is_whole)
+    texts = {} if found.is_right else _option_texts(question, known)
+    if any(matches(option, gold) for option in texts.values()):  # a reply may name its label
+        option = texts.get(choice(text, known) or "")
+        return found if option is None else Reading(normalise(option), matches(option, gold))
+    return found
+
+
+def _read_free(text: str, gold: str, *, is_whole: bool) -> Reading:
+    """Return the answer of a response as a number if the gold answer is one, else as text."""
     if (number := number_of(gold)) is not None:
         found = final_number(text, is_whole=is_whole)
         if found is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -58,10 +57,6 @@ class TuneConfig(Config):
     """Longest row, in tokens. Longer rows, and rows beyond the model's context, are dropped whole
     and counted."""
     optimizer: OptimizerConfig = OptimizerConfig()
-    keep_optimizer: bool = False
-    """Also save the optimiser's state, so that a later training can continue with it."""
-    continue_optimizer: bool = False
-    """Start with the optimiser state that the base's own training saved."""
     adapter: AdapterConfig | None = None
     """Low-rank adapters to train instead of the weights themselves."""
     dropout: float = Field(0.0, ge=0, lt=1)
@@ -103,20 +98,3 @@ class TuneConfig(Config):
         if self.adapter is not None and self.optimizer.muon_learning_rate is not None:
             raise ValueError("adapters are trained with AdamW: remove muon_learning_rate")
         return self
-
-
-def chained(settings: Sequence[TuneConfig]) -> list[TuneConfig]:
-    """Return the settings of consecutive phases; a phase saves its optimiser if the next needs it.
-
-    The first phase always starts with a fresh optimiser.
-    """
-    return [
-        each.model_copy(
-            update={
-                "continue_optimizer": each.continue_optimizer and place > 0,
-                "keep_optimizer": each.keep_optimizer
-                or (place + 1 < len(settings) and settings[place + 1].continue_optimizer),
-            }
-        )
-        for place, each in enumerate(settings)
-    ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from types import MethodType
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -52,7 +52,7 @@ class Engine:
         runtime: Runtime,
         result: TrainingResult,
         *,
-        precision: Literal["float32", "bfloat16"],
+        precision: str,
         longest: int,
     ) -> Engine:
         """Set a model up for its training: packing, sharding, gradient checkpointing."""

@@ -12,7 +12,6 @@ from typing import Any
 
 from spyhop.lazy import torch
 from spyhop.runtime import Runtime
-from spyhop.schema import TrainingError
 from spyhop.stage import Progress
 from spyhop.store.artifact import LOGS
 from spyhop.train.base import METRICS, LoadedBase, open_student, save_student
@@ -36,7 +35,6 @@ from spyhop.train.watch import StepVerdict, should_step
 
 SPEED = "speed.json"
 SNAPSHOTS = "snapshots"
-OPTIMIZER = "optimizer.pt"
 SHOWN_STEPS = 50
 """The shown loss is the mean over this many steps."""
 
@@ -73,8 +71,6 @@ def train(job: TrainingJob, group: Group, report: Report) -> TrainingResult:
     with kept_memory():
         trainer.run()
     save_student(job.out, student, group)
-    if job.config.keep_optimizer:
-        trainer.keep_optimizer()
     trainer.write_metrics()
     return outcome
 
@@ -101,8 +97,6 @@ class Trainer:
         )  # fmt: skip
         self.optimizers = make_optimizers(student.model, config.optimizer)
         torch.manual_seed(config.seed + group.rank)
-        if config.continue_optimizer:
-            self._continue(job.base / OPTIMIZER)
         self.checkpoints = Checkpoints(
             job.state, student.model, self.optimizers, group, outcome.notices.append
         )
@@ -212,29 +206,6 @@ class Trainer:
         if position.held_out:
             note += f", held out {position.held_out[-1][1]:.3f}"
         self.report(Progress("training", position.step, len(self.job.steps), "steps", note=note))
-
-    def _continue(self, path: Path) -> None:
-        if self.group.size > 1:
-            raise TrainingError(
-                "continue_optimizer works in one process only; set runtime.gpus = 1"
-            )
-        if not path.is_file():
-            raise TrainingError(
-                f"continue_optimizer: {path} does not exist; train the base with keep_optimizer"
-            )
-        states = torch.load(path, map_location="cpu", weights_only=True)
-        for optimizer, state in zip(self.optimizers, states, strict=True):
-            peaks = [group["peak"] for group in optimizer.param_groups]
-            optimizer.load_state_dict(state)
-            for group, peak in zip(optimizer.param_groups, peaks, strict=True):
-                group["peak"] = peak  # the rates are this training's own
-
-    def keep_optimizer(self) -> None:
-        """Write the optimisers' states beside the weights."""
-        if self.group.size > 1:
-            raise TrainingError("keep_optimizer works in one process only; set runtime.gpus = 1")
-        states = [optimizer.state_dict() for optimizer in self.optimizers]
-        torch.save(states, self.job.out / OPTIMIZER)
 
     def write_metrics(self) -> None:
         """Write losses and tokens beside the weights, and times to the logs."""

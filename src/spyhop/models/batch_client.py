@@ -1,0 +1,334 @@
+"""The client of a served model that is asked by batches: sends them, waits, reads the results.
+
+It has the methods of `EndpointClient`, so that a stage does not see which one answers. A request
+is sent again only when its batch is known to have ended without a reply, or never to have begun.
+"""
+
+import asyncio
+import threading
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic_core import PydanticSerializationError, to_json
+
+from spyhop.models.batch_api import MARGIN
+from spyhop.models.batch_http import BatchCallError, BatchHttp
+from spyhop.models.batch_jobs import (
+    Batch,
+    Outcome,
+    adopt,
+    close,
+    connected,
+    fetch,
+    file_of,
+    open_batches,
+    progress,
+    read_requests,
+    summary,
+    write_requests,
+)
+from spyhop.models.calls import Kind, Request, Sampling
+from spyhop.models.endpoint_client import ReplyCounts
+from spyhop.models.endpoint_state import TokenEstimate
+from spyhop.models.guess import TokenGuess, measure
+from spyhop.models.journal import Journal
+from spyhop.models.replies import failed_result
+from spyhop.models.schedule import PendingBatch
+from spyhop.models.service import Service
+from spyhop.models.wire import CHOICE_TOKENS, ApiCall
+from spyhop.schema import ModelError, Unfinished
+from spyhop.store import atomic_write
+
+FIRST_POLL_S, LONGEST_POLL_S = 2.0, 60.0
+SETTLE_S = 20.0
+"""A batch whose start was not confirmed may appear in the provider's list this much later."""
+FULL_S = 60.0
+"""Pause after a provider refused a batch because too many tokens wait."""
+
+Keyed = dict[str, Request]
+
+
+class BatchClient:
+    """Asks a served model by batches. Owns the journal for as long as it is open."""
+
+    hold_s = 0.0
+
+    def __init__(
+        self, model: str, extra: Mapping[str, Any], omit: Sequence[str], service: Service,
+        journal: Journal,
+    ) -> None:  # fmt: skip
+        self.counts = ReplyCounts()
+        self._endpoint, self._api = connected(service.endpoints[0], model)
+        self._extra, self._omit, self._service = extra, omit, service
+        self._journal = journal.beside()
+        self._open = {batch.tag: batch for batch in open_batches(self._journal)}
+        self._keys = {
+            tag: {key for key, _, _ in read_requests(file_of(self._journal, tag))}
+            for tag in self._open
+        }
+        self.last = journal.state()
+        self.state = self.last.taken_over()
+        self._guess = TokenGuess()
+        self._attempts: Counter[str] = Counter()
+        self._full_until = 0.0
+        self._stopping = threading.Event()
+        self._lock = threading.Lock()
+        self._threads: list[threading.Thread] = []
+
+    def ask(
+        self, kind: Kind, sampling: Sampling, keyed: Sequence[tuple[str, Request]]
+    ) -> PendingBatch:
+        """Hand over requests by key; `PendingBatch.done` is set when all of them are settled."""
+        pending = PendingBatch(num_pending=len(keyed))
+        work = (pending, kind, sampling, dict(keyed))
+        thread = threading.Thread(target=self._run, args=work, name="batches", daemon=True)
+        self._threads.append(thread)
+        thread.start()
+        return pending
+
+    def shares(self) -> list[str]:
+        """Return how far the batches are."""
+        return [summary(self._open.values())] if self._open else []
+
+    def stop(self) -> None:
+        """Wait for nothing more; the provider works on, and the next run fetches the results."""
+        self._stopping.set()
+
+    def close(self) -> None:
+        """End. Open batches stay in the journal."""
+        self.stop()
+        for thread in self._threads:
+            thread.join()
+        self.state.is_closed, self.state.reserved_usd = True, 0.0
+        self._journal.commit([], [], self.state)
+        self._journal.close()
+
+    def _run(self, pending: PendingBatch, kind: Kind, sampling: Sampling, keyed: Keyed) -> None:
+        try:
+            with self._lock:  # one call at a time
+                asyncio.run(self._answer(pending, kind, sampling, keyed))
+        except BaseException as error:  # noqa: BLE001 (the edge of a thread)
+            pending.error = error
+        pending.done.set()
+
+    async def _answer(
+        self, pending: PendingBatch, kind: Kind, sampling: Sampling, keyed: Keyed
+    ) -> None:
+        self._refuse_broken(pending, kind, keyed)
+        async with BatchHttp(self._endpoint) as http:
+            poll_s = FIRST_POLL_S
+            while keyed:
+                try:
+                    has_moved = await self._step(http, pending, kind, sampling, keyed)
+                except BatchCallError as error:
+                    if not error.is_passing:
+                        raise ModelError(self._endpoint.advice(error.failure)) from None
+                    self.counts.failures[error.failure.kind] += 1
+                    self.counts.last_failure, has_moved = str(error), False
+                poll_s = FIRST_POLL_S if has_moved else min(LONGEST_POLL_S, 1.5 * poll_s)
+                if not has_moved:
+                    await self._sleep(poll_s)
+
+    def _refuse_broken(self, pending: PendingBatch, kind: Kind, keyed: Keyed) -> None:
+        """Settle requests that cannot be written as JSON."""
+        for key, request in list(keyed.items()):
+            try:
+                request.model_dump_json()
+            except PydanticSerializationError:
+                said = "the prompt is no valid Unicode"
+                pending.results[key] = failed_result(kind, request.id, "error", said)
+                pending.failed.add(key)
+                del keyed[key]
+
+    async def _step(
+        self, http: BatchHttp, pending: PendingBatch, kind: Kind, sampling: Sampling, keyed: Keyed
+    ) -> bool:
+        """Do what can be done now; return whether anything was."""
+        for batch in list(self._open.values()):
+            if not batch.ids:
+                await self._find(http, batch)
+        waiting = set().union(*self._keys.values())
+        new = [(key, request) for key, request in keyed.items() if key not in waiting]
+        if new and await self._send(http, kind, sampling, new):
+            return True
+        has_moved = False
+        for batch in list(self._open.values()):
+            has_moved |= await self._look(http, batch, pending, keyed)
+        return has_moved
+
+    async def _find(self, http: BatchHttp, batch: Batch) -> None:
+        """Learn whether a batch of which the start was not confirmed exists."""
+        await self._sleep(batch.at + SETTLE_S - time.time())
+        await adopt(http, self._api, self._journal, batch)
+        known = {job_id for each in self._open.values() if each is not batch for job_id in each.ids}
+        batch.ids = [job_id for job_id in batch.ids if job_id not in known] or batch.ids
+        if not batch.ids:
+            self._forget(batch)
+
+    async def _send(
+        self, http: BatchHttp, kind: Kind, sampling: Sampling, new: list[tuple[str, Request]]
+    ) -> bool:
+        """Send as many requests as one batch, the provider's queue and the budget take."""
+        if time.monotonic() < self._full_until:
+            return False
+        tag = f"spyhop-{time.time_ns():x}"
+        upload = file_of(self._journal, tag).with_suffix(".upload")
+        upload.parent.mkdir(exist_ok=True)
+        try:
+            some, tokens, usd = self._write(upload, kind, sampling, new)
+            if not some:
+                return False
+            with atomic_write(file_of(self._journal, tag)) as aside:
+                write_requests(aside, kind, some)
+            config = self._endpoint.config.model_dump(mode="json")
+            batch = Batch(tag, self._endpoint.model, config, len(some), tokens, usd)
+            batch.save(self._journal)
+            self._open[tag], self._keys[tag] = batch, {key for key, _ in some}
+            self._reserve()
+            try:
+                batch.uploaded = await self._api.upload(http, tag, upload)
+                batch.save(self._journal)
+                batch.ids = [await self._api.create(http, tag, batch.uploaded, upload)]
+            except BatchCallError as error:
+                if not error.is_unknown:
+                    self._forget(batch)
+                raise
+            batch.save(self._journal)
+            return True
+        finally:
+            upload.unlink(missing_ok=True)
+
+    def _write(
+        self, file: Path, kind: Kind, sampling: Sampling, new: list[tuple[str, Request]]
+    ) -> tuple[list[tuple[str, Request]], int, float]:
+        """Write the lines of a batch; return its requests, prompt tokens and highest price."""
+        config, api = self._endpoint.config, self._api
+        room = float("inf")
+        if config.batch_tokens is not None:
+            held = sum(batch.tokens for batch in self._open.values())
+            room = MARGIN * config.batch_tokens - held
+        money = float("inf")
+        if self._service.budget_usd is not None:
+            money = self._service.budget_usd - self._bound_usd
+        some: list[tuple[str, Request]] = []
+        tokens, usd, size = 0, 0.0, 0
+        with file.open("wb") as stream:
+            for key, request in new:
+                line = self._line(kind, sampling, key, request)
+                need = self._need(kind, sampling, request)
+                price = config.most_usd(*need)
+                size, tokens, usd = size + len(line), tokens + need.prompt_tokens, usd + price
+                is_full = len(some) >= MARGIN * api.most_requests or (
+                    size > MARGIN * api.most_bytes
+                )
+                if is_full or usd > money or (tokens > room and (some or self._open)):
+                    tokens, usd = tokens - need.prompt_tokens, usd - price
+                    break
+                stream.write(line)
+                some.append((key, request))
+        if not some and usd + price > money and not self._open:
+            raise Unfinished(
+                f"budget_usd = {self._service.budget_usd:g} has no room for the next request "
+                f"(${price:.4f} at most; ${self.state.spent_usd:.4f} spent); raise it and run "
+                "again to resume"
+            )
+        return some, tokens, usd
+
+    def _line(self, kind: Kind, sampling: Sampling, key: str, request: Request) -> bytes:
+        config = self._endpoint.config
+        call = ApiCall(
+            kind, request, sampling, self._endpoint.model, tokens_field=config.tokens_field
+        )
+        fields = self._endpoint.dialect.fields(call, self._extra, self._omit)
+        return to_json(self._api.line(key, fields)) + b"\n"
+
+    def _need(self, kind: Kind, sampling: Sampling, request: Request) -> TokenEstimate:
+        size = measure(
+            [*(turn.content for turn in request.messages), request.text, request.continuation]
+        )
+        written = CHOICE_TOKENS if kind == "choose" else sampling.max_new_tokens
+        return TokenEstimate(self._guess.of(size), written)
+
+    async def _look(
+        self, http: BatchHttp, batch: Batch, pending: PendingBatch, keyed: Keyed
+    ) -> bool:
+        """Read the results of a batch if it has ended."""
+        if not batch.ids:
+            return False
+        found = await progress(http, self._api, batch)
+        if found.state == "running":
+            return False
+        if found.state == "failed":
+            return self._refused(batch, found.message)
+        spent = self.state.spent_usd
+        outcomes = fetch(http, self._api, self._journal, batch, self.state, found.files)
+        async for outcome in outcomes:
+            self._settle(outcome, pending, keyed)
+        self.counts.usd += self.state.spent_usd - spent
+        close(self._journal, batch)
+        self._forget(batch)
+        return True
+
+    def _refused(self, batch: Batch, message: str) -> bool:
+        """Forget a batch that the provider refused as a whole; wait if its queue was full."""
+        self._forget(batch)
+        if "limit" not in message:
+            raise ModelError(f"{self._endpoint.config.url}: the batch was refused: {message}")
+        self.counts.last_failure = message
+        self._full_until = time.monotonic() + FULL_S
+        return False
+
+    def _settle(self, outcome: Outcome, pending: PendingBatch, keyed: Keyed) -> None:
+        key, failure = outcome.key, outcome.failure
+        if outcome.result is not None:
+            self.counts.num_answered += 1
+            self.counts.answered_at = time.monotonic()
+        if key not in keyed:
+            return
+        if outcome.result is not None:
+            pending.results[key] = outcome.result
+        elif failure is not None:
+            self.counts.failures[failure.kind] += 1
+            url = self._endpoint.config.url
+            self.counts.last_failure = f"{url}: {' '.join(failure.message.split())}"
+            self._attempts[key] += 1
+            if failure.kind in ("rejected", "refused", "fatal"):
+                reason = "content_filter" if failure.kind == "refused" else "error"
+                said = " ".join(failure.message.split())
+                pending.results[key] = failed_result(outcome.kind, outcome.request.id, reason, said)
+                pending.failed.add(key)
+            elif self._attempts[key] >= self._service.max_attempts:
+                pending.left[failure.kind] += 1
+                pending.cause = self.counts.last_failure
+            else:
+                return  # it goes into another batch
+        del keyed[key]
+        pending.num_pending -= 1
+
+    def _forget(self, batch: Batch) -> None:
+        close(self._journal, batch)
+        self._open.pop(batch.tag, None)
+        self._keys.pop(batch.tag, None)
+        self._reserve()
+
+    def _reserve(self) -> None:
+        """Reserve the highest price of the open batches; the journal's batches outlive a kill."""
+        self.state.reserved_usd = sum(batch.usd for batch in self._open.values())
+
+    @property
+    def _bound_usd(self) -> float:
+        return self.state.bound_usd
+
+    async def _sleep(self, seconds: float) -> None:
+        """Wait, unless the run is asked to stop."""
+        until = time.monotonic() + seconds
+        while not self._stopping.is_set() and time.monotonic() < until:
+            await asyncio.sleep(min(0.2, max(0.0, until - time.monotonic())))
+        if self._stopping.is_set():
+            raise Unfinished(
+                f"stopped; {summary(self._open.values())}: run again to fetch the results, or "
+                "see `spyhop batches`"
+            )

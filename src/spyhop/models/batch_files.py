@@ -1,0 +1,227 @@
+"""Batches as files in OpenAI's form: OpenAI, Azure, Together, Mistral, and another program."""
+
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+
+import aiohttp
+from pydantic_core import from_json, to_json
+
+from spyhop.models.batch_api import (
+    ENDED,
+    MEGABYTE,
+    MOST_PAGES,
+    PAGE,
+    BatchApi,
+    Progress,
+    Result,
+    errors_of,
+)
+from spyhop.models.batch_http import BatchHttp, Json
+
+
+class OpenAIFiles(BatchApi):
+    """OpenAI, Azure and all that copy them: files and batches are objects of their own."""
+
+    most_requests = 50_000
+    most_bytes = 200 * MEGABYTE
+    prefix = ""
+    uploads = "/files"
+    jobs = "/batches"
+    purpose = "batch"
+    call_prefix = "/v1"
+
+    def _at(self, path: str, query: str = "") -> str:
+        return f"{self.endpoint.url}{self.prefix}{path}" + (f"?{query}" if query else "")
+
+    def line(self, key: str, body: Json) -> Json:
+        """Return a line with the address of the call."""
+        return {"custom_id": key, "method": "POST", "url": self.call, "body": body}
+
+    @property
+    def call(self) -> str:
+        """Address of each request, as the batch names it."""
+        return self.call_prefix + self.path
+
+    async def upload(self, http: BatchHttp, tag: str, file: Path) -> str:
+        """Upload the file; its id identifies the batch later."""
+        form = aiohttp.FormData({"purpose": self.purpose, "file_name": f"{tag}.jsonl"})
+        with file.open("rb") as stream:
+            form.add_field("file", stream, filename=f"{tag}.jsonl", content_type="text/plain")
+            return str((await http.json("POST", self._at(self.uploads), data=form))["id"])
+
+    def order(self, tag: str, uploaded: str) -> Json:
+        """Return the fields that start a batch."""
+        return {
+            "input_file_id": uploaded,
+            "endpoint": self.call,
+            "completion_window": "24h",
+            "metadata": {"spyhop": tag},
+        }
+
+    async def create(self, http: BatchHttp, tag: str, uploaded: str, file: Path) -> str:
+        """Start the batch."""
+        made = await http.json("POST", self._at(self.jobs), json=self.order(tag, uploaded))
+        return str(made.get("job", made)["id"])  # Together wraps it
+
+    async def find(
+        self, http: BatchHttp, tag: str, uploaded: str, num: int, since: float
+    ) -> list[str]:
+        """Return the batch of the uploaded file."""
+        async for job in self._listed(http):
+            if uploaded in (job.get("input_file_id"), *(job.get("input_files") or ())):
+                return [str(job["id"])]
+        return []
+
+    async def _listed(self, http: BatchHttp) -> AsyncIterator[Json]:
+        query = f"limit={PAGE}"
+        for _ in range(MOST_PAGES):
+            page = await http.any("GET", self._at(self.jobs, query))
+            jobs = page if isinstance(page, list) else page.get("data") or []
+            for job in jobs:
+                yield job
+            if isinstance(page, list) or not page.get("has_more") or not jobs:
+                return
+            query = f"limit={PAGE}&after={jobs[-1]['id']}"
+
+    async def progress(self, http: BatchHttp, job_id: str) -> Progress:
+        """Return how far a batch is; one that has results is never `failed`."""
+        job = await http.json("GET", self._at(f"{self.jobs}/{job_id}"))
+        names = ("output_file_id", "error_file_id", "output_file", "error_file")
+        files = tuple(self._at(f"/files/{job[name]}/content") for name in names if job.get(name))
+        status = str(job.get("status", "")).lower().removeprefix("job_state_")
+        done = sum(
+            count if isinstance(count := counts.get(name), int) else 0
+            for counts in [job.get("request_counts") or job]
+            for name in ("completed", "failed", "succeeded_requests", "failed_requests")
+        )
+        if status == "failed" and not files:
+            return Progress("failed", done, (), errors_of(job))
+        return Progress("ended" if status in (*ENDED, "failed") else "running", done, files)
+
+    async def cancel(self, http: BatchHttp, job_id: str) -> None:
+        """Cancel a batch."""
+        await http.any("POST", self._at(f"{self.jobs}/{job_id}/cancel"))
+
+    def read(self, row: Json) -> Result | None:
+        """Read a line of an output or error file."""
+        key, response, error = row.get("custom_id"), row.get("response"), row.get("error")
+        if not isinstance(key, str):
+            return None
+        if isinstance(response, Mapping) and response.get("status_code"):
+            return Result(key, int(response["status_code"]), to_json(response.get("body")))
+        status = 0 if "expired" in str(error) or "cancel" in str(error) or not error else 400
+        return Result(key, status, to_json({"error": error}))
+
+
+class AzureFiles(OpenAIFiles):
+    """Azure OpenAI: the resource's address, and a version in each query."""
+
+    most_requests = 100_000
+    prefix = "/openai"
+    call_prefix = ""
+
+    @property
+    def call(self) -> str:
+        """Azure names the call without deployment; the model of each body is the deployment."""
+        return "/chat/completions"
+
+    def line(self, key: str, body: Json) -> Json:
+        """Return a line whose body names the deployment."""
+        return super().line(key, body | {"model": self.model})
+
+    def _at(self, path: str, query: str = "") -> str:
+        version = f"api-version={self.endpoint.api_version}"
+        return super()._at(path, f"{version}&{query}" if query else version)
+
+
+class TogetherFiles(OpenAIFiles):
+    """Together: an address of its own for uploads, and a purpose of its own."""
+
+    most_bytes = 100 * MEGABYTE
+    uploads = "/files/upload"
+    purpose = "batch-api"
+
+
+class MistralFiles(OpenAIFiles):
+    """Mistral: jobs in place of batches, each for one model; pages are numbered."""
+
+    most_requests = 1_000_000
+    most_bytes = 512 * MEGABYTE
+    jobs = "/batch/jobs"
+
+    def line(self, key: str, body: Json) -> Json:
+        """Return a line without the model, which the job names."""
+        return {"custom_id": key, "body": {n: v for n, v in body.items() if n != "model"}}
+
+    def order(self, tag: str, uploaded: str) -> Json:
+        """Return the fields that start a job."""
+        return {
+            "input_files": [uploaded],
+            "endpoint": self.call,
+            "model": self.model,
+            "metadata": {"spyhop": tag},
+        }
+
+    async def _listed(self, http: BatchHttp) -> AsyncIterator[Json]:
+        for number in range(MOST_PAGES):
+            page = await http.json("GET", self._at(self.jobs, f"page={number}&page_size={PAGE}"))
+            for job in page.get("data") or []:
+                yield job
+            if len(page.get("data") or []) < PAGE:
+                return
+
+
+class FolderBatches(OpenAIFiles):
+    """Files in OpenAI's form that another program answers, such as `vllm run-batch`.
+
+    `NAME.jsonl` waits until `NAME.results.jsonl` exists; the program should write it aside and
+    rename it.
+    """
+
+    most_requests = 1_000_000
+    most_bytes = 2_000 * MEGABYTE
+
+    def _file(self, tag: str, ending: str = ".jsonl") -> Path:
+        return Path(self.endpoint.batch_folder) / f"{tag}{ending}"
+
+    async def upload(self, http: BatchHttp, tag: str, file: Path) -> str:
+        """Place the file."""
+        self._file(tag).parent.mkdir(parents=True, exist_ok=True)
+        aside = self._file(tag, ".partial")
+        aside.write_bytes(file.read_bytes())
+        aside.rename(self._file(tag))
+        return tag
+
+    async def create(self, http: BatchHttp, tag: str, uploaded: str, file: Path) -> str:
+        """Start nothing: the other program does."""
+        return tag
+
+    async def find(
+        self, http: BatchHttp, tag: str, uploaded: str, num: int, since: float
+    ) -> list[str]:
+        """Return the name of a file that was placed."""
+        return [tag] if self._file(tag).exists() else []
+
+    async def progress(self, http: BatchHttp, job_id: str) -> Progress:
+        """Look for the results."""
+        results = self._file(job_id, ".results.jsonl")
+        if results.exists():
+            return Progress("ended", 0, (str(results),))
+        if not self._file(job_id).exists():
+            return Progress("failed", 0, (), f"{self._file(job_id)} has disappeared")
+        return Progress("running")
+
+    async def cancel(self, http: BatchHttp, job_id: str) -> None:
+        """Take the file away."""
+        self._file(job_id).unlink(missing_ok=True)
+
+    async def results(self, http: BatchHttp, where: str) -> AsyncIterator[Result]:
+        """Yield the results of a file."""
+        with Path(where).open("rb") as stream:
+            for line in stream:
+                try:
+                    row = from_json(line)
+                except ValueError:
+                    continue
+                if isinstance(row, dict) and (found := self.read(row)):
+                    yield found

@@ -1,0 +1,249 @@
+"""Batches in the journal: what was sent, and its results, request by request.
+
+A batch is noted before it is uploaded, after the upload, and after the provider has named it. So
+whenever the process is killed, the next one knows what may be running, and never sends it twice.
+"""
+
+import json
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable, Iterator
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+from pydantic_core import from_json
+
+from spyhop.models.batch_api import BatchApi, Progress, Result
+from spyhop.models.batch_http import BatchHttp
+from spyhop.models.batch_native import batch_api
+from spyhop.models.calls import Kind, Request
+from spyhop.models.dialect import DIALECTS
+from spyhop.models.endpoint_state import EndpointState
+from spyhop.models.failures import Failure, read_failure
+from spyhop.models.guess import measure
+from spyhop.models.journal import Answered, Failed, Journal, OpenJob, State
+from spyhop.models.replies import READERS, Unreadable, parse_call
+from spyhop.models.service import Endpoint
+from spyhop.schema import ArtifactError
+
+NOT_PROCESSED = Failure("throttled", "the batch ended before this request was processed")
+COMMITTED_ROWS = 1_000
+
+
+@dataclass(slots=True)
+class Batch:
+    """One batch, as the journal keeps it."""
+
+    tag: str
+    """Our name of it."""
+    model: str
+    endpoint: dict[str, object]
+    """The endpoint's settings, so that results can be fetched without the recipe."""
+    num: int
+    tokens: int
+    usd: float
+    """Highest price."""
+    at: float = field(default_factory=time.time)
+    uploaded: str = ""
+    """The provider's name of the file."""
+    ids: list[str] = field(default_factory=list)
+    """The provider's name of the batch; several while it is unknown which one is ours."""
+    done: int = 0
+
+    def save(self, journal: Journal) -> None:
+        """Commit the batch as it is."""
+        url = str(self.endpoint["url"])
+        journal.open_job(OpenJob(self.tag, url, json.dumps(asdict(self)), self.at))
+
+    @property
+    def config(self) -> Endpoint:
+        """The endpoint."""
+        return Endpoint.model_validate(self.endpoint)
+
+
+class Outcome(NamedTuple):
+    """One request of a batch that ended."""
+
+    key: str
+    kind: Kind
+    request: Request
+    result: str | None
+    """JSON of the reply."""
+    failure: Failure | None
+
+
+def open_batches(journal: Journal) -> list[Batch]:
+    """Return the batches whose results are not in the journal yet, oldest first."""
+    return [Batch(**json.loads(job.job)) for job in journal.open_jobs()]
+
+
+def connected(endpoint: Endpoint, model: str) -> tuple[EndpointState, BatchApi]:
+    """Return what speaks with an endpoint."""
+    state = EndpointState(endpoint, model)
+    return state, batch_api(endpoint, model, DIALECTS[endpoint.api].path)
+
+
+def file_of(journal: Journal, tag: str) -> Path:
+    """Return the file with a batch's requests."""
+    return journal.path.with_suffix(".batches") / f"{tag}.jsonl"
+
+
+def write_requests(file: Path, kind: Kind, keyed: Iterable[tuple[str, Request]]) -> None:
+    """Keep the requests of a batch until its results are in the journal."""
+    file.parent.mkdir(exist_ok=True)
+    with file.open("w", encoding="utf-8") as stream:
+        for key, request in keyed:
+            stream.write(
+                f'{{"key":"{key}","kind":"{kind}","request":{request.model_dump_json()}}}\n'
+            )
+
+
+def read_requests(file: Path) -> Iterator[tuple[str, Kind, Request]]:
+    """Yield (key, kind, request) of a batch."""
+    try:
+        stream = file.open("rb")
+    except FileNotFoundError:
+        raise ArtifactError(
+            f"{file}: the requests of a batch are missing, so its results cannot be read; restore "
+            f"the file, or give the batch up with `spyhop batches --cancel {file.stem}`"
+        ) from None
+    with stream:
+        for line in stream:
+            row = from_json(line)
+            yield row["key"], row["kind"], Request.model_validate(row["request"])
+
+
+async def adopt(http: BatchHttp, api: BatchApi, journal: Journal, batch: Batch) -> None:
+    """Find the batch of which it is unknown whether the provider has it; forget it if not."""
+    sent = batch.uploaded or not _uploads(api)
+    batch.ids = (
+        await api.find(http, batch.tag, batch.uploaded, batch.num, batch.at - 1.0) if sent else []
+    )
+    if batch.ids:
+        batch.save(journal)
+    else:
+        close(journal, batch)
+
+
+def close(journal: Journal, batch: Batch) -> None:
+    """Forget a batch whose results, if any, are in the journal."""
+    journal.close_job(batch.tag, [], [])
+    file_of(journal, batch.tag).unlink(missing_ok=True)
+
+
+async def progress(http: BatchHttp, api: BatchApi, batch: Batch) -> Progress:
+    """Return how far a batch is; one of several that may be ours counts as the slowest."""
+    found = [await api.progress(http, each) for each in batch.ids]
+    batch.done = sum(each.done for each in found) // len(found)
+    if any(each.state == "running" for each in found):
+        return found[0]._replace(state="running")
+    files = tuple(file for each in found for file in each.files)
+    return found[0]._replace(files=files, state="ended" if files else found[0].state)
+
+
+async def fetch(
+    http: BatchHttp,
+    api: BatchApi,
+    journal: Journal,
+    batch: Batch,
+    state: State,
+    files: Iterable[str],
+) -> AsyncIterator[Outcome]:
+    """Yield the outcome of every request, each once, committed before it is yielded.
+
+    Lines in any order, twice, of foreign keys, or missing: a request without a usable line was not
+    processed. Replies that the journal has are not paid a second time.
+    """
+    endpoint = batch.config
+    read = _Reader(endpoint, http)
+    kept = read_requests(file_of(journal, batch.tag))
+    pending = {key: (kind, request) for key, kind, request in kept}
+    some: list[tuple[Outcome, float]] = []
+    for where in files:
+        async for result in api.results(http, where):
+            if result.key not in pending:
+                continue
+            kind, request = pending[result.key]
+            outcome, usd = read.outcome(result, kind, request)
+            if outcome.failure is NOT_PROCESSED:
+                continue  # another line, or another file, may have its reply
+            del pending[result.key]
+            some.append((outcome, usd))
+            if len(some) == COMMITTED_ROWS:
+                for each in _commit(journal, batch, state, some):
+                    yield each
+                some = []
+    for each in _commit(journal, batch, state, some):
+        yield each
+    for key, (kind, request) in pending.items():
+        yield Outcome(key, kind, request, None, NOT_PROCESSED)
+
+
+class _Reader:
+    """Reads lines of results as the replies of ordinary calls are read."""
+
+    def __init__(self, endpoint: Endpoint, http: BatchHttp) -> None:
+        self._endpoint = endpoint
+        self._dialect = DIALECTS[endpoint.api]
+        self._masked = http.masked
+
+    def outcome(self, result: Result, kind: Kind, request: Request) -> tuple[Outcome, float]:
+        """Return the outcome of a line and its price."""
+        if not result.status:
+            return Outcome(result.key, kind, request, None, NOT_PROCESSED), 0.0
+        if result.status != 200:
+            failure = read_failure(result.status, {}, result.raw, datetime.now(UTC))
+            return Outcome(result.key, kind, request, None, failure), 0.0
+        guess = measure(turn.content for turn in request.messages).num_bytes
+        try:
+            (choice, *_), usage = parse_call(result.raw, kind, [request], guess, self._dialect.read)
+        except Unreadable as error:
+            return Outcome(result.key, kind, request, None, error.failure), 0.0
+        usd = self._endpoint.usd(
+            usage.prompt_tokens, usage.cached_tokens, usage.response_tokens,
+            usage.cache_write_tokens,
+        )  # fmt: skip
+        reply = READERS[kind](request, choice, usage, usd).model_dump_json()
+        masked = self._masked(reply.encode()).decode()  # a key may be spelled in escapes
+        return Outcome(result.key, kind, request, masked, None), usd
+
+
+def _commit(
+    journal: Journal, batch: Batch, state: State, some: list[tuple[Outcome, float]]
+) -> list[Outcome]:
+    """Commit outcomes with what they cost, those that the journal has excepted."""
+    known = journal.get([outcome.key for outcome, _ in some])
+    now, url = time.time(), str(batch.endpoint["url"])
+    answered, failed = [], []
+    for outcome, usd in some:
+        if outcome.result is not None and outcome.key not in known:
+            answered.append(Answered(outcome.key, outcome.result, url, 1, now - batch.at, now))
+            state.spent_usd += usd
+        elif outcome.failure is not None:
+            failure = outcome.failure
+            said = " ".join(failure.message.split())
+            is_billed = failure.is_maybe_billed
+            failed.append(
+                Failed(outcome.key, failure.kind, said, url, 1, now - batch.at, now, is_billed)
+            )
+            if is_billed:
+                state.num_maybe_billed += 1
+                state.reserve(batch.usd / batch.num)
+    journal.commit(answered, failed, replace(state, is_closed=True, reserved_usd=0.0))
+    return [outcome for outcome, _ in some]
+
+
+def _uploads(api: BatchApi) -> bool:
+    return type(api).upload is not BatchApi.upload
+
+
+def summary(batches: Iterable[Batch]) -> str:
+    """Return how many batches are open, and how many of their requests are done."""
+    some = list(batches)
+    count: Counter[str] = Counter()
+    for each in some:
+        count["done"] += each.done
+        count["all"] += each.num
+    return f"{len(some)} batches at the provider, {count['done']:,} of {count['all']:,} done"
