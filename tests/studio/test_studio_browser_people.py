@@ -1,6 +1,7 @@
 """Vote, label, compare and chat in a real browser, by keys, with a killed server."""
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,15 @@ def _given(page: Page, num: int) -> None:
     expect(page.locator("#where")).to_contain_text(f"Ann: {num} of 8 votes given")
 
 
+def _saved(page: Page, path: Path, num: int) -> None:
+    """Wait until the file has that many rows; the browser sends them in the background."""
+    for _ in range(300):
+        if len(people_rows(path)) == num:
+            return
+        page.wait_for_timeout(100)
+    raise AssertionError(people_rows(path))
+
+
 def test_votes_by_keys_in_two_tabs_outlive_a_killed_server(root: Path):
     first, second = judged.scores(root, num=8)
     with judged.studio(root) as studio, judged.chromium() as page:
@@ -48,6 +58,7 @@ def test_votes_by_keys_in_two_tabs_outlive_a_killed_server(root: Path):
         _given(page, 4)
         assert page.locator("#question").inner_text() == other.locator("#question").inner_text()
         (path,) = (root / "people").glob("votes-*.jsonl")
+        _saved(page, path, 4)
         studio.kill()
         page.keyboard.press("1")
         page.keyboard.press("2")
@@ -60,6 +71,7 @@ def test_votes_by_keys_in_two_tabs_outlive_a_killed_server(root: Path):
         page.keyboard.press("0")
         page.keyboard.press("0")
         expect(page.get_by_role("heading", name="All done, thank you")).to_be_visible()
+        _saved(page, path, 8)
         page.get_by_text("Result so far").click()
         expect(page.locator("#result")).to_contain_text("8 votes of 1 people on 8 pairs")
         judged.check(page)
@@ -127,10 +139,16 @@ def test_a_chat_with_two_models_goes_on_after_failures(
     server = Server()
     server.start()
     teacher = tmp_path / "served.toml"
-    teacher.write_text(f'model = "m"\n[[endpoints]]\nurl = "{server.url}"\nkey_env = "{KEY_ENV}"\n')
-    options = ["--model", str(teacher), "--model", str(tiny_folder)]
+    teacher.write_text(
+        f'model = "teacher"\n[[endpoints]]\nurl = "{server.url}"\nkey_env = "{KEY_ENV}"\n'
+    )
+    local = Path(shutil.copytree(tiny_folder, tmp_path / "local"))
+    shape = (local / "config.json").read_text()
+    longer = re.sub(r'("max_position_embeddings": )\d+', r"\g<1>4096", shape)
+    (local / "config.json").write_text(longer)
+    options = ["--model", str(teacher), "--model", str(local)]
     with judged.studio(root, *options) as studio, judged.chromium() as page:
-        page.goto(f"{studio.url}/chat?first=model/served&second=model/{tiny_folder.name}")
+        page.goto(f"{studio.url}/chat?first=model/served&second=model/local")
         page.get_by_label("System message of").select_option(index=2)
         expect(page.locator("#system")).not_to_be_empty()
         page.locator("#system").fill("Be short.")
@@ -142,11 +160,13 @@ def test_a_chat_with_two_models_goes_on_after_failures(
         expect(page.locator(".reply .wrong")).to_contain_text("cannot be reached")
         server.start()
         page.get_by_role("button", name="Ask again").click()
-        expect(page.locator(".reply .note")).to_have_count(4)
+        _replied(page, 4)
         first = f"Hello {judged.HOSTILE}"
         said = [{"role": "system", "content": "Be short."}, {"role": "user", "content": first}]
         said += [{"role": "assistant", "content": told(said)},
                  {"role": "user", "content": "Are you there?"}]  # fmt: skip
+        shown = [page.locator(f"[name={n}]").input_value() for n in ("asked-0", "said-0-0")]
+        assert shown == [said[1]["content"], said[2]["content"]]
         assert told(said) in page.locator(".reply").nth(2).inner_text()
         studio.kill()
         page.locator("#text").fill("And now?")
@@ -154,7 +174,7 @@ def test_a_chat_with_two_models_goes_on_after_failures(
         expect(page.locator("#problem")).to_contain_text("keeps the conversation")
         studio.start()
         page.get_by_role("button", name="Send").click()
-        expect(page.locator(".reply .note")).to_have_count(6, timeout=60_000)
+        _replied(page, 6)
         said += [{"role": "assistant", "content": told(said)},
                  {"role": "user", "content": "And now?"}]  # fmt: skip
         assert told(said) in page.locator(".reply").nth(4).inner_text()
@@ -167,6 +187,9 @@ def _say(page: Page, text: str, replies: int) -> None:
     page.locator("#text").fill(text)
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")
-    expect(page.locator(".reply .note:not(:has-text('is asked'))")).to_have_count(
-        replies, timeout=60_000
-    )
+    _replied(page, replies)
+
+
+def _replied(page: Page, num: int) -> None:
+    done = page.locator(".reply .note:not(:has-text('is asked'))")
+    expect(done).to_have_count(num, timeout=60_000)
