@@ -24,7 +24,7 @@ file_index::INT AS " part", file_row_number AS " row" FROM read_parquet($files)
 {% macro scan(query, columns, top, has_row, is_back) %}
 {{ previews(columns, top) }} {{ where(query, columns) }}
 {% if has_row %}AND (file_index > 0 OR file_row_number {{ "<" if is_back else ">" }} $row){% endif %}
-{% if is_back %}ORDER BY file_row_number DESC{% endif %} LIMIT $limit
+ORDER BY file_index, file_row_number {{ "DESC" if is_back }} LIMIT $limit
 {% endmacro %}
 
 {# Positions in the order of a column, missing values last, after or before a row. #}
