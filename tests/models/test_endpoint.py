@@ -221,6 +221,17 @@ def test_exhausted_retries_leave_the_run_unfinished_and_the_rest_done(tmp_path: 
     assert len(rows(tmp_path, "SELECT 1 FROM failures")) == 2
 
 
+def test_a_model_that_left_requests_answers_them_later(tmp_path: Path):
+    plan = {"is_down": True}
+    with Server(plan=lambda call: "500" if plan["is_down"] else None) as server:
+        where = service(server.url, at_all={"max_attempts": 1})
+        with opened(tmp_path, where) as (model, _):
+            with pytest.raises(Unfinished):
+                list(model.generate(requests(3), SHORT))
+            plan["is_down"] = False
+            assert len(list(model.generate(requests(3), SHORT))) == 3
+
+
 def test_what_is_never_an_answer_is_an_error_and_asked_again_by_another_run(tmp_path: Path):
     plan = at_number({2: "json"}, always=True)
     with Server(plan=plan) as server:

@@ -249,9 +249,10 @@ class Model:
         self._num_read += num_read
         self._count_use()
         if self._left:
-            why = ", ".join(f"{name}: {num:,}" for name, num in sorted(self._left.items()))
+            left, self._left = self._left, Counter()  # a later call may have its replies
+            why = ", ".join(f"{name}: {num:,}" for name, num in sorted(left.items()))
             raise Unfinished(
-                f"{self.label}: {self._left.total():,} requests have no reply yet ({why})"
+                f"{self.label}: {left.total():,} requests have no reply yet ({why})"
                 + (f", the last one: {self._cause}" if self._cause else "")
                 + "; run again to request them"
             )
