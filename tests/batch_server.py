@@ -294,7 +294,7 @@ def half_lost(key: str, turn: int) -> str:
 
 def serve(api: str, breaks: dict[str, int], pipe: Connection) -> None:
     """Run in a process of its own; answer "books" with (paid, number of jobs), until "end"."""
-    with BatchServer(api, fate=half_lost, looks=2, breaks=breaks) as server:
+    with BatchServer(api, fate=half_lost, looks=40, breaks=breaks) as server:
         pipe.send(server.url)
         while pipe.recv() == "books":
             with server.lock:

@@ -280,7 +280,7 @@ def test_kills_at_any_moment_lose_nothing_and_pay_nothing_twice(
     while not (tmp_path / "done").exists():
         process = SPAWN.Process(target=run_batches, args=(str(tmp_path), url, api, num))
         process.start()
-        process.join(draw.uniform(1.0, 2.5) if kills < 12 else 120)
+        process.join(draw.uniform(0.8, 2.0) if kills < 12 else 120)
         kills += process.is_alive()
         process.kill()
         process.join()

@@ -87,6 +87,19 @@ class Audit:
     """Share of items on which the judge's two orders differ."""
 
 
+NOTHING_TO_READ = Audit(
+    conclusion="cannot tell",
+    sentence="Cannot tell: there are no responses of base and student to the same items, or no "
+    "whole answers of the teacher.",
+    gains={},
+    form={},
+    n=0,
+    num_judged=0,
+    missing=0.0,
+    flips=0.0,
+)
+
+
 def audit_items(
     items: Sequence[AuditItem], teacher: Iterable[str], *, level: float = 0.95
 ) -> Audit:
@@ -316,12 +329,12 @@ def audit(
         if row_id in after and (row.response or after[row_id].response)
     ]
     texts = [text for artifact in teacher.values() for text in _texts(artifact, config.num_texts)]
-    if not items or not texts:
+    if (not items or not texts) and verdicts is not None:
         raise InputError(
             f"{ctx.out.name}: an audit needs whole answers of the teacher, and responses of base "
             "and student to the same items (items scored by likelihood have none)"
         )
-    found = audit_items(items, texts)
+    found = audit_items(items, texts) if items and texts else NOTHING_TO_READ
     ctx.count(f"conclusion/{found.conclusion}")
     (ctx.out / AUDIT).write_text(json.dumps(asdict(found), indent=1), encoding="utf-8")
 

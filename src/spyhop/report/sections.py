@@ -284,6 +284,8 @@ def _audit(artifact: Artifact) -> dict[str, Any]:
 
 def _add_audit(section: ReportSection, judge: str, found: Mapping[str, Any]) -> None:
     section.text(f"Judge: {judge}. {found['sentence']}")
+    if not found["n"]:
+        return
     gains = {
         name: gain and {part: round(100 * gain[part], 1) + 0.0 for part in ("value", "low", "high")}
         for name, gain in found["gains"].items()
