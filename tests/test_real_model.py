@@ -23,7 +23,8 @@ def real_model() -> Path:
     return Path(named)
 
 
-@pytest.mark.slow
+@pytest.mark.tutorial
+@pytest.mark.timeout(1800)
 def test_the_commands_of_the_tutorial_run(real_model: Path, tmp_path: Path):
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "smollm2-135m").symlink_to(real_model)
