@@ -58,11 +58,14 @@ class BatchServer:
         looks: int = 1,
         breaks: dict[str, int] | None = None,
         most_requests: int | None = None,
-        is_seen_late: bool = False,
+        lists: tuple[Any, ...] = (),
+        created: str = "2999-01-01T00:00:00Z",
     ) -> None:
         self.api, self.fate, self.looks = api, fate, looks
         self.breaks = Counter(breaks or {})
-        self.most_requests, self.is_seen_late = most_requests, is_seen_late
+        self.most_requests, self.created = most_requests, created
+        self.lists = [*lists]
+        """What the first looks at the list are answered."""
         self.files: dict[str, bytes] = {}
         self.jobs: dict[str, dict[str, Any]] = {}
         self.sent: Counter[str] = Counter()
@@ -221,8 +224,8 @@ class BatchServer:
         return {"custom_id": key, "response": response, "error": None}
 
     def _list(self, path: str, raw: bytes, handler: Any) -> Any:
-        if self.is_seen_late:
-            return {"data": [], "operations": []}
+        if self.lists:
+            return self.lists.pop(0)
         if self.api == "gemini":
             return {"operations": [self._state(name) for name in self.jobs]}
         found = [self._state(name) for name in reversed(self.jobs)]
@@ -232,6 +235,8 @@ class BatchServer:
     def _look(self, path: str, raw: bytes, handler: Any) -> Any:
         name = path.partition("?")[0].rpartition("/")[2]
         name = f"batches/{name}" if self.api == "gemini" else name
+        if name not in self.jobs:
+            return 404, {"error": {"message": "no such batch"}}, {}
         self.jobs[name]["looks"] += 1
         return self._state(name)
 
@@ -244,7 +249,7 @@ class BatchServer:
             status = "ended" if is_ended else "in_progress"
             return {
                 "id": name, "processing_status": status, "request_counts": counts,
-                "created_at": "2999-01-01T00:00:00Z",
+                "created_at": self.created,
             }  # fmt: skip
         if self.api == "gemini":
             about: dict[str, Any] = {
@@ -271,7 +276,10 @@ class BatchServer:
 
     def _cancel(self, path: str, raw: bytes, handler: Any) -> Any:
         name = re.search(r"batch_\d+", path)[0]
-        self.jobs[f"batches/{name}" if self.api == "gemini" else name]["is_cancelled"] = True
+        name = f"batches/{name}" if self.api == "gemini" else name
+        if name not in self.jobs:
+            return 404, {"error": {"message": "no such batch"}}, {}
+        self.jobs[name]["is_cancelled"] = True
         return {}
 
 

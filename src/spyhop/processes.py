@@ -104,7 +104,7 @@ class WorkerProcess:
         return message
 
     def has_message(self) -> bool:
-        """Tell whether `receive` would return at once (also with an error)."""
+        """Return whether `receive` would return at once (also with an error)."""
         return self._outbox.poll()
 
     def time_left_s(self) -> float | None:

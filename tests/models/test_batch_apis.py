@@ -4,6 +4,7 @@ import json
 import random
 import threading
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from spyhop.models.batch_jobs import open_batches
 from spyhop.models.batch_native import batch_api
 from spyhop.models.journal import Journal
 from spyhop.models.service import Endpoint
-from spyhop.schema import ModelError, Unfinished
+from spyhop.schema import ArtifactError, ModelError, Unfinished
 from spyhop.stage import Calls
 
 APIS = ["openai", "mistral", "anthropic", "gemini"]
@@ -111,6 +112,21 @@ def test_an_unknown_start_waits_until_the_list_can_be_read(tmp_path: Path):
     assert len(server.jobs) == 1
 
 
+@pytest.mark.parametrize("first", [{"data": []}, {}, {"data": None}, "late"])
+def test_a_batch_is_sent_again_only_if_the_list_surely_has_none(tmp_path: Path, first: Any):
+    """A list may show a new batch late, and a proxy may answer something else."""
+    with BatchServer("openai", breaks={"create": 1}, lists=(first,)) as server:
+        assert len(ask(tmp_path, batches(server), requests(5))) == 5
+    assert set(server.paid.values()) == {1}
+
+
+def test_a_providers_clock_may_be_behind(tmp_path: Path):
+    behind = datetime.fromtimestamp(time.time() - 300, UTC).isoformat()
+    with BatchServer("anthropic", breaks={"create": 1}, created=behind) as server:
+        ask(tmp_path, batches(server), requests(5))
+    assert set(server.paid.values()) == {1}
+
+
 def test_requests_that_fail_for_their_own_reason_are_data(tmp_path: Path):
     def fate(key: str, turn: int) -> str:
         return "400" if int(key, 16) % 2 else "ok"
@@ -171,14 +187,8 @@ def test_dollars_are_reserved_at_submission_and_a_budget_stops(tmp_path: Path):
 
 def test_a_run_that_stops_fetches_its_batch_the_next_time(tmp_path: Path, cli: Command):
     with BatchServer("openai", looks=10_000) as server:
-        with opened(tmp_path, batches(server)) as (model, _):
-            waits = threading.Thread(target=lambda: _quiet(model))
-            waits.start()
-            while not server.jobs:
-                time.sleep(0.01)
-            time.sleep(0.1)
-        waits.join()
-        assert "0 of 5 done" in cli("batches", "--out", tmp_path).stdout
+        _leave_a_batch(tmp_path, server)
+        assert "0 of 5" in cli("batches", "--out", tmp_path).stdout
         live = Service.model_validate({"endpoints": [{"url": server.url, "key_env": KEY_ENV}]})
         with pytest.raises(ModelError, match="5 requests are in batches"):
             ask(tmp_path, live, requests(5))
@@ -194,13 +204,7 @@ def _quiet(model: Any) -> None:
 
 def test_the_command_fetches_and_cancels_without_the_recipe(tmp_path: Path, cli: Command):
     with BatchServer("gemini", looks=10_000) as server:
-        with opened(tmp_path, batches(server)) as (model, _):
-            waits = threading.Thread(target=lambda: _quiet(model))
-            waits.start()
-            while not server.jobs:
-                time.sleep(0.01)
-            time.sleep(0.1)
-        waits.join()
+        _leave_a_batch(tmp_path, server)
         (path,) = (tmp_path / ".journal").glob("*.sqlite")
         journal = Journal(tmp_path, path.stem)
         (batch,) = open_batches(journal)
@@ -212,6 +216,47 @@ def test_the_command_fetches_and_cancels_without_the_recipe(tmp_path: Path, cli:
         assert "5 replies fetched" in cli("batches", "--out", tmp_path, "--fetch").stdout
         assert len(committed(tmp_path)) == 5
         assert "no batch is open" in cli("batches", "--out", tmp_path).stdout
+
+
+@pytest.mark.parametrize("lost", ["batch", "requests"])
+def test_a_batch_that_cannot_be_read_any_more_can_be_given_up(
+    tmp_path: Path, cli: Command, lost: str
+):
+    with BatchServer("openai", looks=10_000) as server:
+        _leave_a_batch(tmp_path, server)
+        (file,) = (tmp_path / ".journal").glob("*.batches/*.jsonl")
+        if lost == "batch":
+            server.jobs.clear()
+        else:
+            file.unlink()
+        with pytest.raises((ArtifactError, ModelError)):
+            ask(tmp_path, batches(server), requests(5))
+        assert cli("batches", "--out", tmp_path, "--cancel", file.stem).code == 0
+        server.looks = 0
+        assert len(ask(tmp_path, batches(server), requests(5))) == 5
+
+
+def test_a_start_that_was_not_confirmed_is_never_forgotten_by_the_command(
+    tmp_path: Path, cli: Command
+):
+    with BatchServer("openai", looks=0, breaks={"create": 1, "list": 10_000}) as server:
+        _leave_a_batch(tmp_path, server)
+        assert "broke" in cli("batches", "--out", tmp_path, "--fetch").stdout
+        server.breaks["list"], server.lists = 0, [{"data": []}]
+        assert "not confirmed" in cli("batches", "--out", tmp_path, "--fetch").stdout
+        assert len(ask(tmp_path, batches(server), requests(5))) == 5
+        assert len(server.jobs) == 1
+
+
+def _leave_a_batch(root: Path, server: BatchServer) -> None:
+    """Stop a run that has sent five requests."""
+    with opened(root, batches(server)) as (model, _):
+        waits = threading.Thread(target=lambda: _quiet(model))
+        waits.start()
+        while not server.jobs:
+            time.sleep(0.01)
+        time.sleep(0.1)
+    waits.join()
 
 
 def test_another_program_answers_files_in_a_folder(tmp_path: Path):

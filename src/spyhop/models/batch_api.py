@@ -17,7 +17,8 @@ from spyhop.models.service import Endpoint
 MARGIN = 0.9
 """Share of a provider's limits that a batch uses."""
 PAGE = 100
-MOST_PAGES = 100
+CLOCK_S = 600.0
+"""A provider's clock and ours may differ by this much."""
 MEGABYTE = 1_000_000
 ENDED = ("completed", "success", "succeeded", "ended", "expired", "cancelled", "timeout_exceeded")
 
@@ -70,7 +71,7 @@ class BatchApi:
     async def find(
         self, http: BatchHttp, tag: str, uploaded: str, num: int, since: float
     ) -> list[str]:
-        """Return the ids of batches that this file may have started."""
+        """Return the ids of batches that this file may have started; the whole list is read."""
         raise NotImplementedError
 
     async def progress(self, http: BatchHttp, job_id: str) -> Progress:
@@ -83,13 +84,17 @@ class BatchApi:
 
     async def results(self, http: BatchHttp, where: str) -> AsyncIterator[Result]:
         """Yield the results of one file; lines that are no JSON are skipped."""
-        async for line in http.lines(where):
+        async for line in self.lines(http, where):
             try:
                 row = from_json(line)
             except ValueError:
                 continue
             if isinstance(row, dict) and (found := self.read(row)):
                 yield found
+
+    def lines(self, http: BatchHttp, where: str) -> AsyncIterator[bytes]:
+        """Yield the lines of a file of results."""
+        return http.lines(where)
 
     def read(self, row: Json) -> Result | None:
         """Return the result in a line, None if it names no request."""

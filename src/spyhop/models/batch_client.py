@@ -74,6 +74,8 @@ class BatchClient:
         self._guess = TokenGuess()
         self._attempts: Counter[str] = Counter()
         self._full_until = 0.0
+        self._listed_from = time.monotonic() + SETTLE_S
+        """Until then a batch that is not in the provider's list may still appear there."""
         self._stopping = threading.Event()
         self._lock = threading.Lock()
         self._threads: list[threading.Thread] = []
@@ -161,10 +163,10 @@ class BatchClient:
 
     async def _find(self, http: BatchHttp, batch: Batch) -> None:
         """Learn whether a batch of which the start was not confirmed exists."""
-        await self._sleep(batch.at + SETTLE_S - time.time())
         await adopt(http, self._api, self._journal, batch)
-        known = {job_id for each in self._open.values() if each is not batch for job_id in each.ids}
-        batch.ids = [job_id for job_id in batch.ids if job_id not in known] or batch.ids
+        if not batch.ids:
+            await self._sleep(self._listed_from - time.monotonic())
+            await adopt(http, self._api, self._journal, batch)
         if not batch.ids:
             self._forget(batch)
 
@@ -195,6 +197,7 @@ class BatchClient:
             except BatchCallError as error:
                 if not error.is_unknown:
                     self._forget(batch)
+                self._listed_from = time.monotonic() + SETTLE_S
                 raise
             batch.save(self._journal)
             return True
@@ -212,7 +215,7 @@ class BatchClient:
             room = MARGIN * config.batch_tokens - held
         money = float("inf")
         if self._service.budget_usd is not None:
-            money = self._service.budget_usd - self._bound_usd
+            money = self._service.budget_usd - self.state.bound_usd
         some: list[tuple[str, Request]] = []
         tokens, usd, size = 0, 0.0, 0
         with file.open("wb") as stream:
@@ -268,7 +271,6 @@ class BatchClient:
         async for outcome in outcomes:
             self._settle(outcome, pending, keyed)
         self.counts.usd += self.state.spent_usd - spent
-        close(self._journal, batch)
         self._forget(batch)
         return True
 
@@ -283,21 +285,19 @@ class BatchClient:
 
     def _settle(self, outcome: Outcome, pending: PendingBatch, keyed: Keyed) -> None:
         key, failure = outcome.key, outcome.failure
-        if outcome.result is not None:
-            self.counts.num_answered += 1
-            self.counts.answered_at = time.monotonic()
         if key not in keyed:
             return
         if outcome.result is not None:
+            self.counts.num_answered += 1
+            self.counts.answered_at = time.monotonic()
             pending.results[key] = outcome.result
         elif failure is not None:
             self.counts.failures[failure.kind] += 1
-            url = self._endpoint.config.url
-            self.counts.last_failure = f"{url}: {' '.join(failure.message.split())}"
+            said = " ".join(failure.message.split())
+            self.counts.last_failure = f"{self._endpoint.config.url}: {said}"
             self._attempts[key] += 1
             if failure.kind in ("rejected", "refused", "fatal"):
                 reason = "content_filter" if failure.kind == "refused" else "error"
-                said = " ".join(failure.message.split())
                 pending.results[key] = failed_result(outcome.kind, outcome.request.id, reason, said)
                 pending.failed.add(key)
             elif self._attempts[key] >= self._service.max_attempts:
@@ -317,10 +317,6 @@ class BatchClient:
     def _reserve(self) -> None:
         """Reserve the highest price of the open batches; the journal's batches outlive a kill."""
         self.state.reserved_usd = sum(batch.usd for batch in self._open.values())
-
-    @property
-    def _bound_usd(self) -> float:
-        return self.state.bound_usd
 
     async def _sleep(self, seconds: float) -> None:
         """Wait, unless the run is asked to stop."""

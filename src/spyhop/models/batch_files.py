@@ -1,15 +1,15 @@
 """Batches as files in OpenAI's form: OpenAI, Azure, Together, Mistral, and another program."""
 
+import itertools
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
 import aiohttp
-from pydantic_core import from_json, to_json
+from pydantic_core import to_json
 
 from spyhop.models.batch_api import (
     ENDED,
     MEGABYTE,
-    MOST_PAGES,
     PAGE,
     BatchApi,
     Progress,
@@ -74,14 +74,12 @@ class OpenAIFiles(BatchApi):
 
     async def _listed(self, http: BatchHttp) -> AsyncIterator[Json]:
         query = f"limit={PAGE}"
-        for _ in range(MOST_PAGES):
-            page = await http.any("GET", self._at(self.jobs, query))
-            jobs = page if isinstance(page, list) else page.get("data") or []
+        while query:
+            jobs, page = await http.rows(self._at(self.jobs, query))
             for job in jobs:
                 yield job
-            if isinstance(page, list) or not page.get("has_more") or not jobs:
-                return
-            query = f"limit={PAGE}&after={jobs[-1]['id']}"
+            has_more = jobs and page.get("has_more")
+            query = f"limit={PAGE}&after={jobs[-1]['id']}" if has_more else ""
 
     async def progress(self, http: BatchHttp, job_id: str) -> Progress:
         """Return how far a batch is; one that has results is never `failed`."""
@@ -163,11 +161,11 @@ class MistralFiles(OpenAIFiles):
         }
 
     async def _listed(self, http: BatchHttp) -> AsyncIterator[Json]:
-        for number in range(MOST_PAGES):
-            page = await http.json("GET", self._at(self.jobs, f"page={number}&page_size={PAGE}"))
-            for job in page.get("data") or []:
+        for number in itertools.count():
+            jobs, _ = await http.rows(self._at(self.jobs, f"page={number}&page_size={PAGE}"))
+            for job in jobs:
                 yield job
-            if len(page.get("data") or []) < PAGE:
+            if len(jobs) < PAGE:
                 return
 
 
@@ -182,7 +180,8 @@ class FolderBatches(OpenAIFiles):
     most_bytes = 2_000 * MEGABYTE
 
     def _file(self, tag: str, ending: str = ".jsonl") -> Path:
-        return Path(self.endpoint.batch_folder) / f"{tag}{ending}"
+        assert self.endpoint.batch_folder is not None
+        return self.endpoint.batch_folder / f"{tag}{ending}"
 
     async def upload(self, http: BatchHttp, tag: str, file: Path) -> str:
         """Place the file."""
@@ -215,13 +214,8 @@ class FolderBatches(OpenAIFiles):
         """Take the file away."""
         self._file(job_id).unlink(missing_ok=True)
 
-    async def results(self, http: BatchHttp, where: str) -> AsyncIterator[Result]:
-        """Yield the results of a file."""
+    async def lines(self, http: BatchHttp, where: str) -> AsyncIterator[bytes]:
+        """Yield the lines of a file."""
         with Path(where).open("rb") as stream:
             for line in stream:
-                try:
-                    row = from_json(line)
-                except ValueError:
-                    continue
-                if isinstance(row, dict) and (found := self.read(row)):
-                    yield found
+                yield line

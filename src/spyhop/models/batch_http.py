@@ -17,6 +17,8 @@ Json = dict[str, Any]
 READ_S = 300.0
 """Longest silence of a connection."""
 MOST_LINE_BYTES = 64 << 20
+UNCERTAIN = ("lost", "overloaded", "malformed", "page")
+"""Kinds of failures after which a call may have had its effect."""
 
 
 class BatchCallError(ModelError):
@@ -29,18 +31,12 @@ class BatchCallError(ModelError):
     @property
     def is_unknown(self) -> bool:
         """Whether the call may have had its effect all the same."""
-        failure = self.failure
-        return failure.is_maybe_billed or failure.kind in (
-            "lost",
-            "overloaded",
-            "malformed",
-            "page",
-        )
+        return self.failure.is_maybe_billed or self.failure.kind in UNCERTAIN
 
     @property
     def is_passing(self) -> bool:
         """Whether the same call may succeed later."""
-        return self.failure.kind in ("throttled", "overloaded", "lost", "malformed", "page")
+        return self.failure.kind in ("throttled", *UNCERTAIN)
 
 
 class BatchHttp:
@@ -77,6 +73,18 @@ class BatchHttp:
         """Return the JSON that a call answers, an empty object where it answers none."""
         return (await self._call(method, url, **how))[0]
 
+    async def rows(self, url: str, name: str = "data") -> tuple[list[Json], Json]:
+        """Return the objects of one page of a list, and the page.
+
+        Raises:
+            BatchCallError: If it is no list: what it lacks must not count as absent.
+        """
+        page = await self.any("GET", url)
+        found = page.get(name) if isinstance(page, dict) else page
+        if not isinstance(found, list):
+            raise self._error(url, Failure("malformed", "a reply that is no list"))
+        return found, page if isinstance(page, dict) else {}
+
     async def header(self, url: str, name: str, **how: Any) -> str:  # noqa: ANN401
         """Return the address in a header of a call's reply."""
         _, headers = await self._call("POST", url, **how)
@@ -110,7 +118,7 @@ class BatchHttp:
                 if reply.status not in (200, 201, 202):
                     raise self._error(url, await _failure(reply))
                 raw = self.masked(await reply.read())
-                return _parsed(raw), reply.headers
+                return from_json(raw) if raw.strip() else {}, reply.headers
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             failure = Failure("throttled", f"cannot be reached: {error}")
             raise self._error(url, failure) from None
@@ -135,7 +143,3 @@ class BatchHttp:
 
 async def _failure(reply: aiohttp.ClientResponse) -> Failure:
     return read_failure(reply.status, reply.headers, await reply.read(), datetime.now(UTC))
-
-
-def _parsed(raw: bytes) -> Any:  # noqa: ANN401 (any JSON)
-    return from_json(raw) if raw.strip() else {}

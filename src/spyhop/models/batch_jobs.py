@@ -6,7 +6,6 @@ whenever the process is killed, the next one knows what may be running, and neve
 
 import json
 import time
-from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
@@ -22,7 +21,7 @@ from spyhop.models.calls import Kind, Request
 from spyhop.models.dialect import DIALECTS
 from spyhop.models.endpoint_state import EndpointState
 from spyhop.models.failures import Failure, read_failure
-from spyhop.models.guess import measure
+from spyhop.models.guess import TokenGuess, measure
 from spyhop.models.journal import Answered, Failed, Journal, OpenJob, State
 from spyhop.models.replies import READERS, Unreadable, parse_call
 from spyhop.models.service import Endpoint
@@ -107,7 +106,7 @@ def read_requests(file: Path) -> Iterator[tuple[str, Kind, Request]]:
     except FileNotFoundError:
         raise ArtifactError(
             f"{file}: the requests of a batch are missing, so its results cannot be read; restore "
-            f"the file, or give the batch up with `spyhop batches --cancel {file.stem}`"
+            f"the file, or give up the batch with `spyhop batches --cancel {file.stem}`"
         ) from None
     with stream:
         for line in stream:
@@ -116,15 +115,17 @@ def read_requests(file: Path) -> Iterator[tuple[str, Kind, Request]]:
 
 
 async def adopt(http: BatchHttp, api: BatchApi, journal: Journal, batch: Batch) -> None:
-    """Find the batch of which it is unknown whether the provider has it; forget it if not."""
-    sent = batch.uploaded or not _uploads(api)
-    batch.ids = (
-        await api.find(http, batch.tag, batch.uploaded, batch.num, batch.at - 1.0) if sent else []
-    )
+    """Look in the provider's list for a batch whose start was not confirmed; note its id.
+
+    Without a file at the provider it cannot have begun. Ids of other open batches are not its own.
+    """
+    if not batch.uploaded and type(api).upload is not BatchApi.upload:
+        return
+    others = {each for other in open_batches(journal) for each in other.ids}
+    found = await api.find(http, batch.tag, batch.uploaded, batch.num, batch.at)
+    batch.ids = [each for each in found if each not in others]
     if batch.ids:
         batch.save(journal)
-    else:
-        close(journal, batch)
 
 
 def close(journal: Journal, batch: Batch) -> None:
@@ -196,7 +197,7 @@ class _Reader:
         if result.status != 200:
             failure = read_failure(result.status, {}, result.raw, datetime.now(UTC))
             return Outcome(result.key, kind, request, None, failure), 0.0
-        guess = measure(turn.content for turn in request.messages).num_bytes
+        guess = TokenGuess().of(measure(turn.content for turn in request.messages))
         try:
             (choice, *_), usage = parse_call(result.raw, kind, [request], guess, self._dialect.read)
         except Unreadable as error:
@@ -235,15 +236,8 @@ def _commit(
     return [outcome for outcome, _ in some]
 
 
-def _uploads(api: BatchApi) -> bool:
-    return type(api).upload is not BatchApi.upload
-
-
 def summary(batches: Iterable[Batch]) -> str:
     """Return how many batches are open, and how many of their requests are done."""
     some = list(batches)
-    count: Counter[str] = Counter()
-    for each in some:
-        count["done"] += each.done
-        count["all"] += each.num
-    return f"{len(some)} batches at the provider, {count['done']:,} of {count['all']:,} done"
+    done, num = sum(each.done for each in some), sum(each.num for each in some)
+    return f"{len(some)} batches at the provider, {done:,} of {num:,} requests done"

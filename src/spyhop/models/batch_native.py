@@ -8,9 +8,9 @@ from urllib.parse import urlsplit
 from pydantic_core import to_json
 
 from spyhop.models.batch_api import (
+    CLOCK_S,
     ENDED,
     MEGABYTE,
-    MOST_PAGES,
     PAGE,
     BatchApi,
     Progress,
@@ -58,20 +58,18 @@ class AnthropicBatches(BatchApi):
     async def find(
         self, http: BatchHttp, tag: str, uploaded: str, num: int, since: float
     ) -> list[str]:
-        """Return the batches of as many requests that were created since then."""
+        """Return the batches of as many requests that may have been created since then."""
         found: list[str] = []
         query = f"?limit={PAGE}"
-        for _ in range(MOST_PAGES):
-            page = await http.json("GET", self._at(query))
-            for job in page.get("data") or []:
-                counts = job.get("request_counts") or {}
-                if _seconds(job.get("created_at")) < since:
+        while query:
+            jobs, page = await http.rows(self._at(query))
+            for job in jobs:
+                if _seconds(job.get("created_at")) < since - CLOCK_S:
                     return found
+                counts = job.get("request_counts") or {}
                 if sum(count for count in counts.values() if isinstance(count, int)) == num:
                     found.append(str(job["id"]))
-            if not page.get("has_more"):
-                return found
-            query = f"?limit={PAGE}&after_id={page['last_id']}"
+            query = f"?limit={PAGE}&after_id={page['last_id']}" if page.get("has_more") else ""
         return found
 
     async def progress(self, http: BatchHttp, job_id: str) -> Progress:
@@ -144,17 +142,15 @@ class GeminiBatches(BatchApi):
         self, http: BatchHttp, tag: str, uploaded: str, num: int, since: float
     ) -> list[str]:
         """Return the batch of our name."""
-        query = ""
-        for _ in range(MOST_PAGES):
-            page = await http.json("GET", self._at(f"/batches?pageSize={PAGE}{query}"))
+        token = ""
+        while True:
+            page = await http.json("GET", self._at(f"/batches?pageSize={PAGE}&pageToken={token}"))
             for job in page.get("operations") or page.get("batches") or []:
                 about = job.get("metadata") or job
                 if tag in (about.get("displayName"), about.get("display_name")):
                     return [str(job["name"])]
-            if not page.get("nextPageToken"):
+            if not (token := str(page.get("nextPageToken") or "")):
                 return []
-            query = f"&pageToken={page['nextPageToken']}"
-        return []
 
     async def progress(self, http: BatchHttp, job_id: str) -> Progress:
         """Return how far a batch is."""

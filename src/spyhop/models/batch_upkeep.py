@@ -12,12 +12,15 @@ from spyhop.models.batch_jobs import (
     close,
     connected,
     fetch,
+    file_of,
     open_batches,
     progress,
 )
 from spyhop.models.journal import Journal
 from spyhop.schema import InputError
 from spyhop.store.inventory import JOURNAL
+
+GONE = 404
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,9 @@ def look(root: Path, *, is_fetched: bool = False) -> Iterator[OpenBatch]:
 
 
 def stop(root: Path, tag: str) -> None:
-    """Ask the provider to stop a batch; one that it does not have is forgotten.
+    """Ask the provider to stop a batch.
+
+    A batch that it no longer has, or whose requests are missing here, is forgotten.
 
     Raises:
         InputError: If no open batch has this name.
@@ -74,7 +79,7 @@ async def _look(journal: Journal, batch: Batch, *, is_fetched: bool) -> OpenBatc
             if not batch.ids and is_fetched:
                 await adopt(http, api, journal, batch)
             if not batch.ids:
-                return OpenBatch(batch, "forgotten: never begun" if is_fetched else "not confirmed")
+                return OpenBatch(batch, "start not confirmed; the next run looks for it again")
             found = await progress(http, api, batch)
             if found.state != "ended" or not is_fetched:
                 return OpenBatch(batch, found.message or found.state)
@@ -92,5 +97,12 @@ async def _cancel(journal: Journal, batch: Batch) -> None:
     async with BatchHttp(endpoint) as http:
         if not batch.ids:
             await adopt(http, api, journal, batch)
-        for each in batch.ids:
-            await api.cancel(http, each)
+        try:
+            for each in batch.ids:
+                await api.cancel(http, each)
+        except BatchCallError as error:
+            if error.failure.status != GONE:
+                raise
+            close(journal, batch)
+    if not file_of(journal, batch.tag).exists():
+        close(journal, batch)

@@ -118,7 +118,7 @@ class EndpointState:
         return when
 
     def fits(self, estimate: TokenEstimate) -> bool:
-        """Tell whether a call fits the limits at all."""
+        """Return whether a call fits the limits at all."""
         return all(
             _amount(name, estimate) <= limiter.limit for name, limiter in self.limiters.items()
         )

@@ -231,7 +231,7 @@ class Journal:
         return _state(self._db)
 
     def is_empty(self) -> bool:
-        """Tell whether no reply is held."""
+        """Return whether no reply is held."""
         return self._db.execute("SELECT 1 FROM replies LIMIT 1").fetchone() is None
 
     def beside(self) -> "Journal":

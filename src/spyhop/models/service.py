@@ -17,7 +17,7 @@ from pydantic import (
     model_validator,
 )
 
-from spyhop.settings import unshown
+from spyhop.settings import InputPath, unshown
 from spyhop.stage import Calls
 
 MINUTES_PER_HOUR = 60.0
@@ -104,7 +104,7 @@ class Endpoint(BaseModel):
     """Price of a request in a batch, as a share of the prices above."""
     batch_tokens: int | None = Field(None, ge=1)
     """Most prompt tokens in unfinished batches that the provider allows. Default: no limit."""
-    batch_folder: str = ""
+    batch_folder: InputPath | None = None
     """Folder in which another program answers batch files, such as `vllm run-batch`; nothing is
     then sent to `url`."""
 

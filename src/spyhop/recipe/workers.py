@@ -65,11 +65,11 @@ class Workers:
         self._busy: dict[WorkerProcess, StepItem] = {}
 
     def has_room(self) -> bool:
-        """Tell whether another step can start now."""
+        """Return whether another step can start now."""
         return len(self._busy) < self._num_workers
 
     def is_busy(self) -> bool:
-        """Tell whether any step is being made."""
+        """Return whether any step is being made."""
         return bool(self._busy)
 
     def served(self) -> frozenset[str]:

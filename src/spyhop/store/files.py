@@ -23,7 +23,7 @@ BATCH_ROWS = 2048
 
 
 def is_hidden(name: Path) -> bool:
-    """Tell whether a relative path is that of a hidden file, or lies in a hidden folder."""
+    """Return whether a relative path is that of a hidden file, or lies in a hidden folder."""
     return any(part.startswith(".") for part in name.parts)
 
 

@@ -85,7 +85,7 @@ class Inventory:
         return True
 
     def _is_busy(self) -> bool:
-        """Tell whether a run is making anything in this store."""
+        """Return whether a run is making anything in this store."""
         for path in (self.root / PARTIAL).glob("*.lock"):
             try:
                 FileLock(path).acquire(timeout=0).lock.release()
@@ -128,7 +128,7 @@ def pointed(root: Path, recipe: str, step: str) -> Path | None:
 
 
 def _is_ours(path: Path) -> bool:
-    """Tell whether a folder is an artifact as the store made it."""
+    """Return whether a folder is an artifact as the store made it."""
     artifact = None if path.is_symlink() else load(path)
     if artifact is None or path.name != artifact.name:
         return False

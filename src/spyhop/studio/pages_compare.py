@@ -64,7 +64,7 @@ def label_of(artifact: Artifact, steps: Mapping[str, Sequence[str]]) -> str:
 
 
 def names_of(first: Artifact, second: Artifact) -> tuple[str, str]:
-    """Return the names of two models; equal ones are told apart by their keys."""
+    """Return the names of two models; equal ones are followed by their keys."""
     names = model_name(first), model_name(second)
     if names[0] != names[1]:
         return names

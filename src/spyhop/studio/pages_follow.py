@@ -43,7 +43,7 @@ def mask(request: Request) -> Response:
 
 
 def _reads(model: Artifact, artifact: Artifact) -> bool:
-    """Tell whether a model was trained on an artifact."""
+    """Return whether a model was trained on an artifact."""
     inputs = (each for some in model.record.inputs.values() for each in some)
     return any(each.key == artifact.key for each in inputs)
 

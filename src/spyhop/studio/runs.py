@@ -157,7 +157,7 @@ class RunState:
 
 
 def _is_alive(pid: int) -> bool:
-    """Tell whether a process of this number runs on this machine."""
+    """Return whether a process of this number runs on this machine."""
     try:
         os.kill(pid, 0)
     except PermissionError:

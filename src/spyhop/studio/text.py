@@ -20,7 +20,7 @@ class _Parser(MarkdownIt):
     """Markdown with tables, without HTML and pictures; only addresses of the web are links."""
 
     def validateLink(self, url: str) -> bool:
-        """Tell whether an address is shown as a link."""
+        """Return whether an address is shown as a link."""
         return url.startswith(("https://", "http://"))
 
 
