@@ -19,6 +19,7 @@ from spyhop.stage import Runtime
 from spyhop.store import Artifact, Source
 
 ray = pytest.importorskip("ray")
+enable_client_mode = ray._private.client_mode_hook._explicitly_enable_client_mode
 
 
 def _free_port() -> int:
@@ -40,7 +41,11 @@ def two_nodes():
 def _two_nodes():
     port, client = _free_port(), _free_port()
     program = str(Path(sys.executable).with_name("ray"))
-    environment = {**os.environ, "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1"}
+    environment = {
+        **os.environ,
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1",
+        "RAY_CLIENT_SERVER_CHECK_CHANNEL_TIMEOUT_S": "120",  # this machine is busy
+    }
     head = [f"--port={port}", f"--ray-client-server-port={client}", "--include-dashboard=false"]
     common = ["--num-cpus=1", "--disable-usage-stats", "--object-store-memory=100000000"]
     start = [program, "start", "--head", "--node-ip-address=127.0.0.1", *head, *common]
@@ -120,6 +125,29 @@ def test_a_part_whose_worker_is_killed_is_made_again(tmp_path: Path, two_nodes):
     killer.join()
     assert len(killed) == 1
     assert there.digest == here.digest and there.num_rows == 8
+
+
+@pytest.mark.server
+@pytest.mark.filterwarnings("default")
+def test_a_failed_connection_is_made_again(tmp_path: Path, two_nodes, monkeypatch):
+    write_articles(tmp_path / "in", 1)
+    here = _run(tmp_path / "here", [tmp_path / "in"])
+    calls, init = [], ray.init
+
+    def fail_once(**kwargs):
+        calls.append(kwargs)
+        if len(calls) == 1:
+            enable_client_mode()  # what a client leaves whose server did not start
+            raise ConnectionAbortedError("Starting Ray client server failed.")
+        return init(**kwargs)
+
+    monkeypatch.setattr(ray, "init", fail_once)
+    there = _run(tmp_path / "there", [tmp_path / "in"], two_nodes[0])
+    assert len(calls) == 2 and there.digest == here.digest
+
+    monkeypatch.setattr(ray, "init", lambda **_: (_ for _ in ()).throw(RuntimeError("a\nno room")))
+    with pytest.raises(InputError, match=r"--on ray:.*did not let us in \(no room\)"):
+        _run(tmp_path / "never", [tmp_path / "in"], two_nodes[0])
 
 
 @pytest.mark.filterwarnings("default")

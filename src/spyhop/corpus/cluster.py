@@ -19,6 +19,7 @@ from spyhop.store import atomic_write
 MAX_RETRIES = 3
 """Times that Ray may start a part again whose node or worker died."""
 CONNECT_S = 5.0
+CONNECT_ATTEMPTS = 3
 AHEAD = 2
 """Parts handed out for each processor of the cluster; more would only wait there."""
 
@@ -40,12 +41,8 @@ def run_on_ray(
     except ImportError:
         raise InputError(f"--on {address} needs Ray: pip install 'spyhop[ray]'") from None
     _check(address)
-    ray.init(
-        address=address if address.startswith("ray://") else address.removeprefix("ray:"),
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-    )
     try:
+        _connect(address)
         task = ray.remote(num_cpus=1, max_retries=MAX_RETRIES)(part_on_node)
         waiting = [number for number in range(len(parts)) if not is_done(folder, number)]
         room = AHEAD * max(1, int(ray.cluster_resources().get("CPU", 1)))
@@ -64,6 +61,28 @@ def run_on_ray(
             yield number
     finally:
         ray.shutdown()
+
+
+def _connect(address: str) -> None:
+    """Join the cluster; a busy one that does not start a server for us in time is asked again."""
+    import ray
+    import ray.util
+
+    for attempt in range(1, CONNECT_ATTEMPTS + 1):
+        try:
+            ray.init(
+                address=address if address.startswith("ray://") else address.removeprefix("ray:"),
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
+            return
+        except (ConnectionError, RuntimeError) as error:
+            ray.util.disconnect()  # a half-made connection would answer for the next one
+            if attempt == CONNECT_ATTEMPTS:
+                reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
+                raise InputError(
+                    f"--on {address}: the cluster did not let us in ({reason})"
+                ) from None
 
 
 def _check(address: str) -> None:
