@@ -22,7 +22,7 @@ from spyhop.evaluate import (
     check_contamination,
     measure,
     read_items,
-    read_task,
+    read_suite,
     red_rates,
     rescore,
     score_rows,
@@ -56,7 +56,7 @@ def _questions(num: int = NUM) -> list[dict[str, Any]]:
 def _items(folder: Path, rows: Sequence[dict[str, Any]], **task: Any) -> dict[str, Artifact]:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "q.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
-    config = ItemsConfig(task=read_task("questions").model_copy(update=task))
+    config = ItemsConfig(task=read_suite("questions")[0].model_copy(update=task))
     source = Source(folder / "q.jsonl").open(folder / "store")
     return {"questions": read_items.run(folder / "store", config, folder=source)}
 

@@ -36,7 +36,6 @@ from spyhop.evaluate.suite import (
     forms,
     is_file,
     read_suite,
-    read_task,
     task_names,
     with_shots,
 )

@@ -5,6 +5,8 @@ Groups, tags and `include` are followed in the file's folder. A file that needs 
 
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -137,36 +139,32 @@ def read_lm_eval(path: Path) -> tuple[LmEvalSuite, ...]:
 
 
 class _Index:
-    """Tasks, groups and tags of the YAML files in a folder, by name; read at the first look-up."""
+    """The YAML files of a folder, read at the first look-up."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._named: dict[str, list[dict[str, Any]]] = {}
+        self.folder = folder
 
-    def find(self, name: str, where: str) -> list[dict[str, Any]]:
-        """Return the task or group of a name, or the tasks of a tag."""
-        if not self._named:
-            self._read()
-        if name not in self._named:
-            raise RecipeError(f"{where}: no YAML file in {self._folder} defines {name!r}")
-        return self._named[name]
-
-    def _read(self) -> None:
-        files = sorted(self._folder.rglob("*.yaml"))
+    @cached_property
+    def named(self) -> dict[str, list[dict[str, Any]]]:
+        """The task or group of each name, and the tasks of each tag."""
+        files = sorted(self.folder.rglob("*.yaml"))
         if len(files) > _MAX_FILES:
             raise RecipeError(
-                f"{self._folder}: {len(files):,} YAML files; at most {_MAX_FILES:,}: copy the "
+                f"{self.folder}: {len(files):,} YAML files; at most {_MAX_FILES:,}: copy the "
                 "group's files to a folder of their own"
             )
-        every = [read_yaml(file, is_needed=False) for file in files]
-        tagged: dict[str, list[dict[str, Any]]] = {}
+        every: list[dict[str, Any]] = []
+        for file in files:
+            with suppress(RecipeError):  # other files of the folder may be anything
+                every.append(read_yaml(file))
+        named, tagged = dict[str, list[dict[str, Any]]](), dict[str, list[dict[str, Any]]]()
         for settings in sorted(every, key=lambda each: str(each.get("task"))):
             name = settings.get("group", settings.get("task"))
-            if isinstance(name, str) and name not in self._named:
-                self._named[name] = [settings]
+            if isinstance(name, str) and name not in named:
+                named[name] = [settings]
                 for tag in _listed(settings.get("tag")) if "group" not in settings else ():
                     tagged.setdefault(str(tag), []).append(settings)
-        self._named = tagged | self._named
+        return tagged | named
 
 
 def _expanded(
@@ -198,7 +196,9 @@ def _expanded(
             yield topic, {**shared, **own, "_where": where}
             continue
         own.pop("task", None)
-        for each in index.find(name, where):
+        if name not in index.named:
+            raise RecipeError(f"{where}: no YAML file in {index.folder} defines {name!r}")
+        for each in index.named[name]:
             yield from _expanded(each, index, topic, {**shared, **own}, depth + 1)
 
 

@@ -4,16 +4,15 @@ A suite is a TOML file in `evaluate/suites/`, or your own; no code knows any of 
 of answers and verdicts find their question by its id, or else by its text.
 """
 
-import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field, ValidationError
 
 from spyhop.collect.shapes import conversation
-from spyhop.evaluate.judge_prompts import Form
-from spyhop.evaluate.judging import read_questions, read_responses, with_reading
+from spyhop.evaluate.judging import Form, read_questions, read_responses, with_reading
 from spyhop.models import Model, Sampling
 from spyhop.models.script import Ask, Script, play
 from spyhop.schema import (
@@ -42,9 +41,6 @@ SIDES = (("generator_1", "generator_2"), ("answer1_id", "answer2_id"), ("a", "b"
 JUDGES = ("annotator", "reviewer_id", "judge")
 WINNERS = ("preference", "gpt_result", "pandalm_result", "winner")
 """Columns of published files, by their meaning; the first that a row has counts."""
-MEANING: dict[str, Winner] = {
-    "1": "a", "2": "b", "a": "a", "b": "b", "0": "tie", "1.5": "tie", "tie": "tie"
-}  # fmt: skip
 
 
 class OpenSuite(Config):
@@ -205,29 +201,24 @@ def ready_verdicts(
         if config.side is not None:
             columns = {name: (name,) for name in config.suite.labels}
         for name, column in columns.items():
-            verdict = Verdict(
-                id="", item_id=question.id, judge=name, a=a, b=b, suite=question.suite,
-                topic=question.topic,
-            )  # fmt: skip
+            fields: dict[str, Any] = {"item_id": question.id, "judge": name, "a": a, "b": b}
+            fields |= {"suite": question.suite, "topic": question.topic}
             if "item_id" in row:
-                verdict = _own(verdict.model_dump() | row, where)
-            elif "review_id" in row:
+                fields |= row
+            elif "review_id" not in row:
+                winner = _winner(_first(row, column).lower())
+                fields |= {"winner": winner, "missing": "" if winner else "no_verdict"}
+            fields["id"] = row_id(name, canonical(row))
+            try:
+                verdict = Verdict.model_validate(fields)
+            except ValidationError as error:
+                first = error.errors()[0]
+                raise InputError(f"{where}: {first['loc'][0]}: {first['msg']}") from None
+            if "review_id" in row:
                 verdict = _reviewed(ctx, verdict, row, where)
-            else:
-                winner = _meaning(_first(row, column).lower())
-                update = {"winner": winner, "missing": "" if winner else "no_verdict"}
-                verdict = verdict.model_copy(update=update)
             if verdict.missing:
                 ctx.count(f"missing/{verdict.missing}")
-            yield verdict.model_copy(update={"id": row_id(name, canonical(row))})
-
-
-def _own(found: dict[str, Any], where: str) -> Verdict:
-    try:
-        return Verdict.model_validate(found)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise InputError(f"{where}: {first['loc'][0]}: {first['msg']}") from None
+            yield verdict
 
 
 class RespondConfig(Config):
@@ -311,10 +302,9 @@ def _question(suite: OpenSuite, row: dict[str, Any], where: str) -> list[str]:
 def _references(ctx: Context, suite: OpenSuite, folder: Path) -> dict[str, list[str]]:
     if not suite.references:
         return {}
-    try:
+    rows: list[tuple[str, dict[str, Any]]] = []
+    with suppress(InputError):
         rows = list(_rows(folder, suite.references)) if folder.is_dir() else []
-    except InputError:
-        rows = []
     if not rows:
         ctx.notice(f"{folder}: no reference answers ({suite.references}); judged without them")
     return {_first(row, suite.id): field(row, RESPONSES[0], where, list) for where, row in rows}
@@ -322,10 +312,9 @@ def _references(ctx: Context, suite: OpenSuite, folder: Path) -> dict[str, list[
 
 def _value(row: dict[str, Any], column: str) -> Any:  # noqa: ANN401 (a row from outside)
     """Return a value of a row, or None; a dotted column leads through objects and lists."""
-    try:
+    with suppress(InputError):
         return field(row, column, "", object)
-    except InputError:
-        return None
+    return None
 
 
 def _first(row: dict[str, Any], columns: tuple[str, ...]) -> str:
@@ -337,10 +326,14 @@ def _first(row: dict[str, Any], columns: tuple[str, ...]) -> str:
     return ""
 
 
-def _meaning(said: str) -> Winner | None:
-    """Return the winner that a column names; a share from 1 to 2 is AlpacaEval's for the second."""
-    is_share = re.fullmatch(r"1\.\d+", said) is not None and said != "1.5"
-    return ("b" if float(said) > 1.5 else "a") if is_share else MEANING.get(said)
+def _winner(named: str) -> Winner | None:
+    """Return the winner that a column names: a letter, or AlpacaEval's share from 1 (a) to 2."""
+    share = {"a": 1.0, "b": 2.0, "tie": 1.5}.get(named, -1.0)
+    with suppress(ValueError):
+        share = float(named)
+    if share in (0, 1.5):
+        return "tie"
+    return ("a" if share < 1.5 else "b") if 1 <= share <= 2 else None
 
 
 def _reviewed(ctx: Context, verdict: Verdict, row: dict[str, Any], where: str) -> Verdict:

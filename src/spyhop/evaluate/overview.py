@@ -1,8 +1,7 @@
 """The figures of a benchmark that a person looks at before it is run."""
 
-import hashlib
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
+from statistics import fmean
 
 from spyhop.evaluate.asking import user_turn
 from spyhop.evaluate.suite import AnyTask
@@ -17,18 +16,17 @@ def figures(groups: Iterable[list[Item]], length: Callable[[str], int]) -> list[
     found = {group[0].task: group for group in groups if group}
     if len(found) > 1:
         found["all"] = [item for group in found.values() for item in group]
-    return [_figures(name, items, length) for name, items in found.items()]
-
-
-def _figures(name: str, items: list[Item], length: Callable[[str], int]) -> list[str]:
-    numbers = sorted({len(item.options) for item in items})
-    topics = sorted({item.topic for item in items} - {""})
-    spread = "-".join(str(number) for number in dict.fromkeys([numbers[0], numbers[-1]]))
-    chance = sum(item.chance for item in items) / len(items)
-    mean = sum(length(item.asked) for item in items) / len(items)
-    subject = f"{len(topics)} topics" if len(topics) > 1 else "".join(topics)
-    choices = [spread, f"{chance:.1%}"] if numbers != [0] else ["", ""]
-    return [name, subject, f"{len(items):,}", *choices, f"{mean:.0f}"]
+    rows = []
+    for name, items in found.items():
+        numbers = sorted({len(item.options) for item in items})
+        topics = {item.topic for item in items} - {""}
+        spread = "-".join(str(number) for number in dict.fromkeys([numbers[0], numbers[-1]]))
+        chance = fmean(item.chance for item in items)
+        mean = fmean(length(item.asked) for item in items)
+        subject = f"{len(topics)} topics" if len(topics) > 1 else "".join(topics)
+        choices = [spread, f"{chance:.1%}"] if numbers != [0] else ["", ""]
+        rows.append([name, subject, f"{len(items):,}", *choices, f"{mean:.0f}"])
+    return rows
 
 
 def first_prompt(task: AnyTask, item: Item) -> Iterator[tuple[str, str]]:
@@ -45,8 +43,3 @@ def first_prompt(task: AnyTask, item: Item) -> Iterator[tuple[str, str]]:
     if task.method == "likelihood":
         yield "scored", "\n".join(map(repr, item.continuations or item.options))
     yield "gold answer", " | ".join(item.golds or [item.target])
-
-
-def file_digest(path: Path) -> str:
-    """Return the start of the SHA-256 of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]

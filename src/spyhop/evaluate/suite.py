@@ -39,7 +39,19 @@ def read_suite(suite: str) -> tuple[AnyTask, ...]:
             raise RecipeError(f"{path}: suites = {names!r:.60}: write a list of names")
         places = (str(path.parent / name) if is_file(name) else name for name in names)
         return tuple(task for name in places for task in read_suite(name))
-    return (_formed(path, form, tables),)
+    forms = tables.pop("forms", {})
+    if not isinstance(forms, dict):
+        raise RecipeError(f"{path}: forms = {forms!r:.60}: write a table for each form")
+    if form and form not in forms:
+        known = ", ".join(forms) or "no other form"
+        raise RecipeError(f"{path}: no form {form!r}; known: {known}")
+    changes = forms.get(form, {})
+    if not isinstance(changes, dict):
+        raise RecipeError(f"{path}: forms.{form} = {changes!r:.60}: write a table")
+    given = {"name": f"{path.stem}-{form}" if form else path.stem, "data": path.stem}
+    for table in (tables, changes):
+        given |= _style(path, table.pop("style", None)) | table
+    return (validated(path, Task, given, "", {}),)
 
 
 def file_of(suite: str, task: AnyTask) -> Path:
@@ -48,18 +60,6 @@ def file_of(suite: str, task: AnyTask) -> Path:
     if path.suffix in YAML or "suites" not in read_toml(path):
         return path
     return FOLDER / f"{task.name.partition('-')[0]}.toml"
-
-
-def read_task(suite: str) -> Task:
-    """Return a single benchmark of ours.
-
-    Raises:
-        RecipeError: As `read_suite`, and for a list of several or an lm-eval file.
-    """
-    found = read_suite(suite)
-    if len(found) != 1 or not isinstance(found[0], Task):
-        raise RecipeError(f"{suite!r} is not a single benchmark in a TOML file")
-    return found[0]
 
 
 def with_shots(task: AnyTask, number: int | None) -> AnyTask:
@@ -87,24 +87,6 @@ def _place(suite: str) -> tuple[Path, str]:
         known = ", ".join(task_names())
         raise RecipeError(f"no benchmark {name!r}; known: {known}; or name a .toml or .yaml file")
     return FOLDER / f"{name}.toml", form
-
-
-def _formed(path: Path, form: str, tables: dict[str, Any]) -> Task:
-    """Return the benchmark of a file, in one of its forms."""
-    forms = tables.pop("forms", {})
-    if not isinstance(forms, dict):
-        raise RecipeError(f"{path}: forms = {forms!r:.60}: write a table for each form")
-    if form and form not in forms:
-        known = ", ".join(forms) or "no other form"
-        raise RecipeError(f"{path}: no form {form!r}; known: {known}")
-    name = f"{path.stem}-{form}" if form else path.stem
-    changes = forms[form] if form else {}
-    if not isinstance(changes, dict):
-        raise RecipeError(f"{path}: forms.{form} = {changes!r:.60}: write a table")
-    given = {"name": name, "data": path.stem}
-    for table in (tables, changes):
-        given |= _style(path, table.pop("style", None)) | table
-    return validated(path, Task, given, "", {})
 
 
 def _style(path: Path, style: object) -> dict[str, Any]:

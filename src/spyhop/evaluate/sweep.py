@@ -5,9 +5,9 @@ themselves. Here the message is chosen on other items than those it is scored on
 figure stands beside it.
 """
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 
 import numpy as np
 
@@ -49,11 +49,11 @@ def sweep(scores: Mapping[str, Sequence[TaskScores]]) -> list[SweptTask]:
         values_MI = np.stack([each.means for each in group])
         means = dict(zip(scores, values_MI.mean(axis=1).tolist(), strict=True))
         ties = [name for name, mean in means.items() if mean == max(means.values())]
-        chosen = _cross_validated(values_MI, _folds(first))
+        passages = [score.passage or score.id for score in first.firsts]
         found.append(
             SweptTask(
-                suite=first.suite, task=first.task, n=first.n, by_message=means, chosen=chosen,
-                best=ties[0], num_best=len(ties),
+                suite=first.suite, task=first.task, n=first.n, by_message=means,
+                chosen=_cross_validated(values_MI, passages), best=ties[0], num_best=len(ties),
             )
         )  # fmt: skip
     return found
@@ -68,14 +68,12 @@ def best_per_task(tasks: Sequence[SweptTask]) -> tuple[float, float]:
     return chosen, best
 
 
-def _folds(scores: TaskScores) -> np.ndarray:
-    """Return the fold of each item; items that share a passage share it."""
-    names = [score.passage or score.id for score in scores.firsts]
-    return np.array([hashlib.sha256(name.encode()).digest()[0] % FOLDS for name in names])
+def _cross_validated(values_MI: np.ndarray, passages: Sequence[str]) -> float:
+    """Return the mean score under the message that is best on the other folds; ties share it.
 
-
-def _cross_validated(values_MI: np.ndarray, folds_I: np.ndarray) -> float:
-    """Return the mean score under the message that is best on the other folds; ties share it."""
+    Items that share a passage are in one fold.
+    """
+    folds_I = np.array([sha256(name.encode()).digest()[0] % FOLDS for name in passages])
     total = 0.0
     for fold in np.unique(folds_I):
         is_here = folds_I == fold

@@ -3,6 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
+from operator import attrgetter
 from statistics import fmean
 from typing import Any, NamedTuple
 
@@ -25,6 +26,7 @@ KAPPA, SLOPE = "agreement with people (kappa)", "log-odds per standard deviation
 PEOPLE = "people among themselves (kappa)"
 POINTS = {"a": 0.0, "tie": 0.5, "b": 1.0}
 """Points of the second model of a pair."""
+ORDERS = {"ab": "the other shown first", "ba": "the other shown second"}
 LONG_RATIO = 1.5
 """Of two responses, one is clearly longer from this ratio of characters on."""
 Responses = Mapping[str, Mapping[str, Response]]
@@ -54,10 +56,16 @@ def figures(
     verdicts: Iterable[Verdict], responses: Responses, doubted: Collection[str] = ()
 ) -> list[Figure]:
     """Return the figures of every judge and pair of models, and of models graded alone."""
-    groups, compared = _groups(verdicts, lambda row: (row.judge, row.a, row.b)), list[Figure]()
-    for (judge, a, b), rows in groups.items():
-        for part, some in _parts(rows, doubted).items():
-            found = _pair(some, part, responses) if b else _alone(some, part)
+    compared = list[Figure]()
+    for (judge, a, b), rows in _groups(verdicts, lambda row: (row.judge, row.a, row.b)).items():
+        parts = {ALL: rows}
+        if any(row.item_id in doubted for row in rows):
+            parts[UNDOUBTED] = [row for row in rows if row.item_id not in doubted]
+        for key in (lambda row: row.topic, lambda row: f"turn {row.turn}"):
+            some = _groups(rows, key)
+            parts |= dict(sorted(some.items())) if len(some) > 1 else {}
+        for part, inside in parts.items():
+            found = _pair(inside, part, responses) if b else _alone(inside, part)
             compared += [_figure(judge, b or a, a if b else "", each) for each in found]
     for judge, rows in _groups((row for row in verdicts if row.b), lambda row: row.judge).items():
         compared += _ranking(judge, rows, responses)
@@ -75,17 +83,6 @@ def _groups(rows: Iterable[Verdict], key: Callable[[Verdict], Any]) -> dict[Any,
     for row in rows:
         found[key(row)].append(row)
     return found
-
-
-def _parts(rows: list[Verdict], doubted: Collection[str]) -> dict[str, list[Verdict]]:
-    """Return the verdicts of all questions, then those of each part of them."""
-    parts = {ALL: rows}
-    if any(row.item_id in doubted for row in rows):
-        parts[UNDOUBTED] = [row for row in rows if row.item_id not in doubted]
-    for key in (lambda row: row.topic, lambda row: f"turn {row.turn}"):
-        some = _groups(rows, key)
-        parts |= dict(sorted(some.items())) if len(some) > 1 else {}
-    return parts
 
 
 def _points(row: Verdict) -> float | None:
@@ -125,28 +122,19 @@ def _pair(rows: list[Verdict], part: str, responses: Responses) -> Iterator[Foun
     for measure, each in win_rate([*points.values()], _repeats(rows, _points)).items():
         if part == ALL or measure == "win rate":
             yield part, measure, len(points), each
-    yield from _grade_ratios(rows, part)
+    by_order = _groups(rows, lambda row: row.order) if part == ALL else {}
+    parts = {part: rows}  # the share of the other's grades in each order alone: Orca's Table 7
+    parts |= {ORDERS[n]: some for n, some in by_order.items() if n and len(by_order) > 1}
+    for name, some in parts.items():
+        grades = (by_question(some, attrgetter(grade)) for grade in ("score_b", "score"))
+        own, other = ([sum(each) for each in column.values()] for column in grades)
+        if sum(other) > 0:
+            yield name, "share of the other's grades", len(own), grade_ratio(own, other)
     texts = _texts(responses, [(rows[0].b, rows[0].a, name) for name in points])
     if texts and part == ALL:
         lengths = ([len(text) for text in column] for column in zip(*texts, strict=True))
         equal = length_controlled([fmean(each) for each in points.values()], *lengths)
         yield part, "length-controlled win rate", len(points), equal
-
-
-def _grade_ratios(rows: list[Verdict], part: str) -> Iterator[Found]:
-    """Yield the share of the other model's grades, and in each order alone: Orca's Table 7."""
-    parts = {part: rows}
-    if part == ALL:
-        orders = {"ab": "the other shown first", "ba": "the other shown second"}
-        by_order = _groups(rows, lambda row: row.order)
-        parts |= {orders[n]: some for n, some in by_order.items() if n and len(by_order) > 1}
-    for name, some in parts.items():
-        grades = [
-            by_question(some, get) for get in (lambda row: row.score_b, lambda row: row.score)
-        ]
-        own, other = ([sum(each) for each in column.values()] for column in grades)
-        if sum(other) > 0:
-            yield name, "share of the other's grades", len(own), grade_ratio(own, other)
 
 
 def _alone(rows: list[Verdict], part: str) -> Iterator[Found]:

@@ -3,15 +3,11 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from spyhop.lazy import Lazy
+import yaml
+
 from spyhop.schema import RecipeError
-
-if TYPE_CHECKING:
-    import yaml
-else:
-    yaml = Lazy("yaml")
 
 MAX_BYTES = 1 << 20
 MAX_VALUES = 50_000
@@ -29,23 +25,14 @@ class Python:
     where: str
 
 
-def read_yaml(path: Path, *, is_needed: bool = True) -> dict[str, Any]:
+def read_yaml(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
     """Return the settings of a file, those of included files below its own; `_where` names it.
 
-    With `is_needed = False`, a file that cannot be read is an empty table.
+    `above` are the files that include it.
 
     Raises:
         RecipeError: If it is not YAML, is too large, or includes itself.
     """
-    try:
-        return {**_merged(path, ()), "_where": str(path)}
-    except RecipeError:
-        if is_needed:
-            raise
-        return {"_where": str(path)}
-
-
-def _merged(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
     if path.resolve() in above or len(above) > MAX_DEPTH:
         raise RecipeError(f"{path}: includes itself")
     own = _single(path)
@@ -54,8 +41,8 @@ def _merged(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
     for name in includes if isinstance(includes, list) else [includes]:
         if not isinstance(name, str):
             raise RecipeError(f"{path}: include = {name!r:.60}: name a file")
-        merged |= _merged(path.parent / name, (*above, path.resolve()))
-    return merged | own
+        merged |= read_yaml(path.parent / name, (*above, path.resolve()))
+    return {**merged, **own, "_where": str(path)}
 
 
 def _single(path: Path) -> dict[str, Any]:
