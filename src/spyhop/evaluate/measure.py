@@ -14,10 +14,10 @@ from pydantic import Field
 from spyhop.evaluate.asking import item_fields, request_of
 from spyhop.evaluate.likelihood import scored_options
 from spyhop.evaluate.reading import read_fields
+from spyhop.evaluate.safety import with_toxicity
 from spyhop.evaluate.sealed import note_scoring
 from spyhop.evaluate.task import Benchmark, Protocol
-from spyhop.evaluate.toxicity import with_toxicity
-from spyhop.models import Model, Reply
+from spyhop.models import Model
 from spyhop.schema import Item, ModelError, Score, Unfinished
 from spyhop.stage import Calls, Context, Estimate, stage
 from spyhop.store import Artifact
@@ -66,25 +66,18 @@ def plan_measure(
     sealed: Estimate | None = None,
 ) -> Estimate:
     """One request per item and sample."""
-    num = {
-        suite: some.rows * (config.num_samples if _is_written(config, suite) else 1)
-        for suite, some in items.items()
-    }
-    most = sum(
-        n * config.protocol(suite).sampling.max_new_tokens
-        for suite, n in num.items()
-        if _is_written(config, suite)
-    )
-    rows = sum(num.values())
+    rows = most = 0
+    for suite, some in items.items():
+        protocol, num = config.protocol(suite), some.rows
+        if protocol.method == "generate":
+            num *= config.num_samples
+            most += num * protocol.sampling.max_new_tokens
+        rows += num
     calls = Calls(
         requests=rows, prompt_tokens=rows * ITEM_TOKENS, response_tokens=most // 4,
         most_response_tokens=most,
     )  # fmt: skip
     return Estimate(rows=rows, calls={"model": calls})
-
-
-def _is_written(config: MeasureConfig, suite: str) -> bool:
-    return config.protocol(suite).method == "generate"
 
 
 @stage(version=7, writes=Score, plan=plan_measure)
@@ -138,12 +131,16 @@ def _written(
     total = num_samples * sum(artifact.num_rows for artifact in artifacts)
     requests = (request_of(*each, protocol) for each in _asked(artifacts, num_samples))
     num_failed, cause = 0, ""
+    of_reply = ("finish_reason", "ending", "response_tokens", "error")
     try:
         replies = model.generate(requests, protocol.sampling, total=total)
         for (item, n), reply in zip(_asked(artifacts, num_samples), replies, strict=True):
             if reply.error is not None:
                 num_failed, cause = num_failed + 1, reply.error
-            yield _score(item, n, reply, protocol)
+            fields = {name: getattr(reply, name) for name in of_reply}
+            fields |= item_fields(item, protocol)
+            fields |= read_fields(reply.text, reply.ending, item, protocol)
+            yield Score(response=reply.text, sample_index=n, **fields)
     except Unfinished:
         raise
     except ModelError as error:
@@ -161,12 +158,3 @@ def _asked(artifacts: Sequence[Artifact], num_samples: int) -> Iterator[tuple[It
     for artifact in artifacts:
         for item in artifact.rows(Item):
             yield from ((item, n) for n in range(num_samples))
-
-
-def _score(item: Item, sample_index: int, reply: Reply, protocol: Protocol) -> Score:
-    of_reply = {name: getattr(reply, name) for name in _OF_REPLY}
-    own, read = item_fields(item, protocol), read_fields(reply.text, reply.ending, item, protocol)
-    return Score(response=reply.text, sample_index=sample_index, **of_reply, **own, **read)
-
-
-_OF_REPLY = ("finish_reason", "ending", "response_tokens", "error")
