@@ -21,12 +21,15 @@ from spyhop.evaluate.outcome import (
 from spyhop.evaluate.rates import (
     RATES,
     SampleFigures,
+    SweptTask,
     TaskScores,
+    best_per_task,
     chance_sentence,
     could_reverse,
     differences,
     macro_average,
     red_rates,
+    sweep,
     task_scores,
 )
 from spyhop.evaluate.sealed import SealConfig, of_interest, seal, seal_state
@@ -39,5 +42,4 @@ from spyhop.evaluate.suite import (
     task_names,
     with_shots,
 )
-from spyhop.evaluate.sweep import SweptTask, best_per_task, sweep
 from spyhop.evaluate.task import Benchmark, Protocol, Task

@@ -1,19 +1,21 @@
 """Read purely declarative task files (YAML) of lm-eval 0.4 as they are.
 
-Groups, tags and `include` are followed in the file's folder. A file that needs Python is refused.
+Groups, tags and `include` are followed in the file's folder. A file that needs Python is refused;
+no tag of a file runs any code.
 """
 
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Self
 
+import yaml
 from pydantic import Field, field_validator, model_validator
 
 from spyhop.evaluate.task import Benchmark
-from spyhop.evaluate.yaml_file import Python, read_yaml
 from spyhop.schema import Config, RecipeError
 from spyhop.settings import validated
 from spyhop.text.filters import ExactMatch, read_filters
@@ -34,8 +36,22 @@ _NO_PROMPT = (
 _METRICS = {"exact_match": "exact"} | {
     name: name for name in ("acc", "acc_norm", "acc_bytes", "acc_mutual_info")
 }
+_MAX_BYTES = 1 << 20
+_MAX_VALUES = 50_000
+"""Values of a file after its aliases are followed."""
+_MAX_DEPTH = 40
 _MAX_FILES = 3000
+_PLAIN = "tag:yaml.org,2002:"
+_KINDS = {"null", "bool", "int", "float", "str", "seq", "map", "merge", "timestamp", "value"}
 _REMEDY = "describe the benchmark in a TOML file instead (docs/evaluation.md)"
+
+
+@dataclass(frozen=True, slots=True)
+class _Python:
+    """A value that a Python function or class would make."""
+
+    text: str
+    where: str
 
 
 class _Prompt(Config):
@@ -125,7 +141,7 @@ class LmEvalSuite(Benchmark):
 
 def read_lm_eval(path: Path) -> tuple[LmEvalSuite, ...]:
     """Return the tasks of a YAML file: one suite per data set and way of scoring."""
-    root = read_yaml(path)
+    root = _read_yaml(path)
     parts: dict[str, dict[str, Any]] = {}
     for topic, settings in _expanded(root, _Index(path.parent), "", {}):
         shared, member = _task(settings, topic)
@@ -156,7 +172,7 @@ class _Index:
         every: list[dict[str, Any]] = []
         for file in files:
             with suppress(RecipeError):  # other files of the folder may be anything
-                every.append(read_yaml(file))
+                every.append(_read_yaml(file))
         named, tagged = dict[str, list[dict[str, Any]]](), dict[str, list[dict[str, Any]]]()
         for settings in sorted(every, key=lambda each: str(each.get("task"))):
             name = settings.get("group", settings.get("task"))
@@ -247,9 +263,75 @@ def _protocol(given: Mapping[str, Any], task: LmEvalTask, where: str) -> dict[st
     return shared | {"sampling": sampling, "filters": filters}
 
 
-def _python_in(value: object) -> Python | None:
+def _read_yaml(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """Return the settings of a file, those of included files below its own; `_where` names it.
+
+    `above` are the files that include it.
+
+    Raises:
+        RecipeError: If it is not YAML, is too large, or includes itself.
+    """
+    if path.resolve() in above or len(above) > _MAX_DEPTH:
+        raise RecipeError(f"{path}: includes itself")
+    own = _single(path)
+    merged: dict[str, Any] = {}
+    includes = own.pop("include", None) or []
+    for name in includes if isinstance(includes, list) else [includes]:
+        if not isinstance(name, str):
+            raise RecipeError(f"{path}: include = {name!r:.60}: name a file")
+        merged |= _read_yaml(path.parent / name, (*above, path.resolve()))
+    return {**merged, **own, "_where": str(path)}
+
+
+def _single(path: Path) -> dict[str, Any]:
+    """Return the settings of one file; a tag for Python gives `_Python`."""
+    try:
+        if path.stat().st_size > _MAX_BYTES:
+            raise RecipeError(f"{path}: more than {_MAX_BYTES >> 20} MB")
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(path.read_text("utf-8-sig"))
+        node = loader.get_single_node()
+        for number, (each, depth) in enumerate(_nodes(node)):
+            if number > _MAX_VALUES or depth > _MAX_DEPTH:
+                raise RecipeError(
+                    f"{path}: line {each.start_mark.line + 1}: its aliases unfold to more than "
+                    f"{_MAX_VALUES:,} values, or {_MAX_DEPTH} levels"
+                )
+            if each.tag.removeprefix(_PLAIN) not in _KINDS:  # it needs code: only say so
+                value = each.value if isinstance(each, yaml.ScalarNode) else ""
+                text = f"{each.tag.replace(_PLAIN, '!!')} {value}".strip()[:80]
+                where = f"{path}: line {each.start_mark.line + 1}"
+                loader.constructed_objects[each] = _Python(text, where)
+        found = loader.construct_document(node) if node is not None else None
+    except (UnicodeDecodeError, OSError) as error:
+        reason = getattr(error, "strerror", None) or "not UTF-8"
+        raise RecipeError(f"{path}: cannot be read ({reason})") from None
+    except RecursionError:
+        raise RecipeError(f"{path}: nested too deeply") from None
+    except (yaml.YAMLError, ValueError) as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f": line {mark.line + 1}" if mark else ""
+        reason = getattr(error, "problem", None) or " ".join(str(error).split())
+        raise RecipeError(f"{path}{line}: not YAML ({reason:.80})") from None
+    if not isinstance(found, dict) or not all(isinstance(key, str) for key in found):
+        raise RecipeError(f"{path}: no table of settings")
+    return found
+
+
+def _nodes(node: Any) -> Iterator[tuple[Any, int]]:  # noqa: ANN401 (yaml's nodes)
+    """Yield the nodes of a document with their depths, an alias as often as it is used."""
+    waiting = [(node, 0)] if node is not None else []
+    while waiting:
+        one, depth = waiting.pop()
+        yield one, depth
+        if isinstance(one, yaml.MappingNode):
+            waiting += [(each, depth + 1) for pair in one.value for each in pair]
+        elif isinstance(one, yaml.SequenceNode):
+            waiting += [(each, depth + 1) for each in one.value]
+
+
+def _python_in(value: object) -> _Python | None:
     """Return the first value that needs Python."""
-    if isinstance(value, Python):
+    if isinstance(value, _Python):
         return value
     inner = list(value.values()) if isinstance(value, dict) else value
     inner = inner if isinstance(inner, list) else []

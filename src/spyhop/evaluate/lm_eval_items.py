@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from spyhop.evaluate.lm_eval import LmEvalSuite, LmEvalTask
-from spyhop.evaluate.shots import Sampler, draw_shots
+from spyhop.evaluate.task import Sampler
+from spyhop.evaluate.task_items import draw_shots
 from spyhop.schema import InputError, Item
 from spyhop.store.files import matching
 from spyhop.store.rows import kind_of, read_rows, row_files

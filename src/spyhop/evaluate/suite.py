@@ -1,11 +1,14 @@
-"""Find benchmarks by name or file: our own tables, lm-eval's YAML files, and lists of suites."""
+"""Benchmarks by name or file: our own tables, lm-eval's YAML files, and lists of suites."""
 
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
+from spyhop.evaluate.asking import user_turn
 from spyhop.evaluate.lm_eval import LmEvalSuite, read_lm_eval
 from spyhop.evaluate.task import Task
-from spyhop.schema import RecipeError
+from spyhop.schema import Item, RecipeError
 from spyhop.settings import read_toml, validated
 
 FOLDER = Path(__file__).with_name("tasks")
@@ -15,6 +18,8 @@ FORM = ":"
 """Between a benchmark's name, or file, and one of its `forms`."""
 
 AnyTask = Task | LmEvalSuite
+HEADING = ("task", "subject", "items", "options", "chance")
+"""Columns of `figures`; the mean length of a prompt follows."""
 
 
 def task_names() -> list[str]:
@@ -97,3 +102,37 @@ def _style(path: Path, style: object) -> dict[str, Any]:
     if not isinstance(style, str) or style not in styles:
         raise RecipeError(f"{path}: style = {style!r:.60}: known are {', '.join(styles)}")
     return dict(styles[style])
+
+
+def figures(groups: Iterable[list[Item]], length: Callable[[str], int]) -> list[list[str]]:
+    """Return the figures of each task, and of all tasks in the last row if there are several."""
+    found = {group[0].task: group for group in groups if group}
+    if len(found) > 1:
+        found["all"] = [item for group in found.values() for item in group]
+    rows = []
+    for name, items in found.items():
+        numbers = sorted({len(item.options) for item in items})
+        topics = {item.topic for item in items} - {""}
+        spread = "-".join(str(number) for number in dict.fromkeys([numbers[0], numbers[-1]]))
+        chance = fmean(item.chance for item in items)
+        mean = fmean(length(item.asked) for item in items)
+        subject = f"{len(topics)} topics" if len(topics) > 1 else "".join(topics)
+        choices = [spread, f"{chance:.1%}"] if numbers != [0] else ["", ""]
+        rows.append([name, subject, f"{len(items):,}", *choices, f"{mean:.0f}"])
+    return rows
+
+
+def first_prompt(task: AnyTask, item: Item) -> Iterator[tuple[str, str]]:
+    """Yield the parts of an item's prompt with their names, verbatim."""
+    if task.system_message:
+        yield "system message", task.system_message
+    if item.contexts:
+        pairs = zip(item.contexts, item.continuations, strict=True)
+        yield "prompts | scored", "\n".join(f"{before} | {text}" for before, text in pairs)
+        return
+    yield "plain text" if task.form == "plain" else "user turn", user_turn(item, task)
+    if task.form == "prefilled" and item.cue:
+        yield "beginning of the response", item.cue.lstrip()
+    if task.method == "likelihood":
+        yield "scored", "\n".join(map(repr, item.continuations or item.options))
+    yield "gold answer", " | ".join(item.golds or [item.target])

@@ -9,12 +9,12 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from spyhop.evaluate.shots import Sampler
 from spyhop.models import Sampling
 from spyhop.schema import Config
 from spyhop.text.filters import Filter
 from spyhop.text.template import names
 
+Sampler = Literal["first_n", "seeded"]
 Metric = Literal[
     "accuracy", "exact", "f1", "acc", "acc_norm", "acc_token", "acc_bytes", "acc_mutual_info",
     "mc1", "mc2", "bleu", "chrf", "rouge1", "rouge2", "rougeL", "meteor", "refusal", "labels",

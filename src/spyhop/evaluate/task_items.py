@@ -1,13 +1,13 @@
 """Make the items of a `Task` from the rows of its files."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from random import Random
 from typing import Any
 
 from spyhop.collect.columns import read_options
-from spyhop.evaluate.shots import draw_shots
-from spyhop.evaluate.task import Task
+from spyhop.evaluate.task import Sampler, Task
 from spyhop.schema import InputError, Item
 from spyhop.store import row_id
 from spyhop.store.files import LINE, field, json_file, lines, matching
@@ -16,6 +16,8 @@ from spyhop.text.options import labels, listed
 from spyhop.text.sandbox import Sandbox
 from spyhop.text.template import fill, names
 
+SEED = 1234
+"""lm-eval's seed of few-shot sampling."""
 _COLUMN = re.compile(r"[A-Za-z_]\w*")
 _GOLD = "gold answer"
 """Name of the expression of the gold answer among those of columns."""
@@ -24,6 +26,7 @@ _BETWEEN = "\n\n"
 Row = tuple[str, dict[str, Any]]
 Shown = tuple[Item, str]
 """An item without its worked examples, and how it is written as one."""
+Fields = Mapping[str, Any]
 
 
 def task_items(
@@ -53,6 +56,44 @@ def task_items(
                 for text, places in zip(before, drawn, strict=True)
             ]
         yield [_after(text, item) for text, (item, _) in zip(before, shown, strict=True)]
+
+
+def draw_shots(
+    pool: Sequence[Fields],
+    items: Sequence[Fields],
+    number: int,
+    sampler: Sampler,
+    *,
+    excludes: bool,
+) -> Iterator[list[int]]:
+    """Yield the positions in the pool of each item's examples, in the order of showing.
+
+    `seeded` is the default sampler of lm-eval 0.4: Python's `random.sample` for one item after the
+    other, so that an item's examples depend on how many items precede it. With `excludes`, no
+    example equals the item's own row.
+    """
+    rng, every = Random(SEED), range(len(pool))
+    for item in items:
+        other = item if excludes else None
+        try:
+            if sampler == "first_n":
+                found = _others(pool, every, other)[:number]
+            else:
+                found = _others(pool, rng.sample(every, number + excludes), other)[:number]
+                if len(found) < number:  # the pool has the row several times
+                    found = rng.sample(_others(pool, every, other), number)
+        except ValueError:
+            found = []
+        if len(found) < number:
+            raise InputError(
+                f"{number} worked examples are wanted; their files have {len(pool)} rows, besides "
+                "the item's own"
+            )
+        yield found
+
+
+def _others(pool: Sequence[Fields], places: Sequence[int], item: Fields | None) -> list[int]:
+    return [n for n in places if pool[n] != item]
 
 
 def _chosen(task: Task, folder: Path, wanted: tuple[str, ...] | None) -> dict[str, list[Path]]:

@@ -10,7 +10,7 @@ import numpy as np
 from markupsafe import Markup
 
 from spyhop.evaluate import task_scores
-from spyhop.evaluate.likelihood import SCORED
+from spyhop.evaluate.measure import SCORED
 from spyhop.evaluate.overlap import METRICS, text_overlap
 from spyhop.evaluate.rates import ALL
 from spyhop.evaluate.safety import REFUSE, kind_and_group, label_f1, prompt_auc

@@ -7,7 +7,7 @@ their lengths and the place of each row, by which the rows to show are read agai
 import re
 from codecs import BOM_UTF8
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from hashlib import blake2b
@@ -21,15 +21,12 @@ from pydantic_core import from_json
 
 from spyhop.evaluate.logs.formats import FORMATS, Fields, LogRow
 from spyhop.evaluate.logs.inspect_log import header, inspect_row, is_inspect, samples
-from spyhop.processes import WorkerProcess
-from spyhop.schema import InputError, SpyhopError
+from spyhop.schema import InputError
 from spyhop.store.artifact import RECORD
 from spyhop.store.files import LINE, byte_lines
 from spyhop.store.rows import read_rows, row_files
 
 INSPECT = "inspect"
-PARALLEL_BYTES = 64 << 20
-"""Size of two logs from which each gets a process of its own."""
 _NAME = pa.dictionary(pa.int32(), pa.string())
 COLUMNS = {
     "task": _NAME, "item": pa.binary(16), "sample": pa.int32(), "value": pa.float64(),
@@ -129,32 +126,6 @@ def read_log(path: Path, tasks: Sequence[str] = (), metric: str = "") -> Log:
     offered = {name for names in log.offered.values() for name in names}
     found = f"no metric {metric!r}; it has {_listed(sorted(offered))}" if offered else "no rows"
     raise InputError(f"{path}: {found}")
-
-
-def read_logs(
-    first: Path, second: Path, tasks: Sequence[str] = (), metric: str = ""
-) -> tuple[Log, Log]:
-    """Read two logs as `read_log` does; large ones at the same time."""
-    size = sum(file.path.stat().st_size for path in (first, second) for file in log_files(path))
-    if size < PARALLEL_BYTES:
-        return read_log(first, tasks, metric), read_log(second, tasks, metric)
-    worker = WorkerProcess("spyhop.evaluate.logs.read:serve")
-    try:
-        worker.send((second, tasks, metric))
-        one, two = read_log(first, tasks, metric), worker.receive()
-    finally:
-        worker.kill()
-    if isinstance(two, SpyhopError):
-        raise two
-    return one, two
-
-
-def serve(receive: Callable[[], Any], send: Callable[[Log | SpyhopError], None]) -> None:
-    """Read one log in a process of its own."""
-    try:
-        send(read_log(*receive()))
-    except SpyhopError as error:
-        send(error)
 
 
 def _small_rows(
