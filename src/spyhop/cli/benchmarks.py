@@ -9,8 +9,8 @@ from rich.table import Table
 
 from spyhop.cli.options import NO_NAMES
 from spyhop.cli.running import places, print_table, say
-from spyhop.evaluate import AnyTask, file_of, forms, items_of, read_suite, task_names, with_shots
-from spyhop.evaluate.suite import FOLDER, HEADING, YAML, figures, first_prompt
+from spyhop.evaluate import AnyTask, forms, items_of, read_suite, task_names, with_shots
+from spyhop.evaluate.suite import FOLDER, HEADING, YAML, figures, file_of, first_prompt
 from spyhop.recipes.inputs import check_data
 from spyhop.schema import InputError
 from spyhop.settings import HUB

@@ -154,10 +154,10 @@ def _by_linear(
                 "neutral_GROUP about two unrelated groups or more; ask more tasks, or name a "
                 "`classifier`"
             )
-        model = fit_linear(list(train), list(train.values()))
-        prompts |= {name: float(model.probabilities(texts[name]).mean()) for name in own}
+        toxicity = fit_linear(list(train), list(train.values()))
+        prompts |= {name: float(toxicity(texts[name]).mean()) for name in own}
         places = [n for n, row in enumerate(rows) if row.id in own and row.response.strip()]
-        values = model.probabilities([rows[n].response for n in places])
+        values = toxicity([rows[n].response for n in places])
         yield from zip(places, values.tolist(), strict=True)
 
 

@@ -99,8 +99,14 @@ def _others(pool: Sequence[Fields], places: Sequence[int], item: Fields | None) 
 def _chosen(task: Task, folder: Path, wanted: tuple[str, ...] | None) -> dict[str, list[Path]]:
     """Return the files to read by the name of their task."""
     paths: dict[str, list[Path]] = {}
+    start, star, end = task.files.rpartition("/")[2].partition("*")
     for path in row_files(folder, task.files):
-        paths.setdefault(_name(task, path), []).append(path)
+        name = task.name  # or the text that a single `*` of the pattern stands for
+        if task.files == "*":
+            name = path.name.split(".")[0]
+        elif star and "*" not in end and path.name.startswith(start) and path.name.endswith(end):
+            name = path.name[len(start) : len(path.name) - len(end)].split(".")[0]
+        paths.setdefault(name, []).append(path)
     known = list(task.tasks) or [name for name in paths if name not in task.exclude]
     if unknown := sorted(set(wanted or ()) - set(known)):
         raise InputError(f"{task.name}: no task {', '.join(unknown)}; known: {', '.join(known)}")
@@ -108,16 +114,6 @@ def _chosen(task: Task, folder: Path, wanted: tuple[str, ...] | None) -> dict[st
     if missing := [name for name in chosen if name not in paths]:
         raise InputError(f"{folder}: no file of the task {missing[0]} ({task.files})")
     return {name: paths[name] for name in chosen}
-
-
-def _name(task: Task, path: Path) -> str:
-    """Return the name of a file's task: the text that a single `*` of the pattern stands for."""
-    start, star, end = task.files.rpartition("/")[2].partition("*")
-    if task.files == "*":
-        return path.name.split(".")[0]
-    if not star or "*" in end or not (path.name.startswith(start) and path.name.endswith(end)):
-        return task.name
-    return path.name[len(start) : len(path.name) - len(end)].split(".")[0]
 
 
 def _rows(task: Task, path: Path) -> Iterator[Row]:

@@ -64,9 +64,10 @@ def figures(
         for key in (lambda row: row.topic, lambda row: f"turn {row.turn}"):
             some = _groups(rows, key)
             parts |= dict(sorted(some.items())) if len(some) > 1 else {}
+        found = [*_missing(rows)]
         for part, inside in parts.items():
-            found = _pair(inside, part, responses) if b else _alone(inside, part)
-            compared += [_figure(judge, b or a, a if b else "", each) for each in found]
+            found += _pair(inside, part, responses) if b else _alone(inside, part)
+        compared += [_figure(judge, b or a, a if b else "", each) for each in found]
     for judge, rows in _groups((row for row in verdicts if row.b), lambda row: row.judge).items():
         compared += _ranking(judge, rows, responses)
     return compared
@@ -89,6 +90,10 @@ def _points(row: Verdict) -> float | None:
     return POINTS[row.winner] if row.winner else None
 
 
+def _share(row: Verdict) -> float | None:
+    return None if row.score is None else row.score / 10
+
+
 def by_question(rows: Iterable[Verdict], value: Value, repeat: int = 0) -> dict[str, list[float]]:
     """Return a value for each order of each question that has it in every order and turn."""
     found: dict[str, dict[str, list[float | None]]] = defaultdict(lambda: defaultdict(list))
@@ -109,14 +114,13 @@ def _repeats(rows: list[Verdict], value: Value) -> list[tuple[float, float]]:
     return [pair for name in names for pair in zip(first[name], second[name], strict=True)]
 
 
-def _missing(rows: Iterable[Verdict], part: str) -> Iterator[Found]:
+def _missing(rows: Iterable[Verdict]) -> Iterator[Found]:
     asked = [bool(row.missing) for row in rows if row.missing != NO_RESPONSE]
-    if asked and part == ALL:
-        yield part, "missing verdicts", len(asked), bounded_mean(asked)
+    if asked:
+        yield ALL, "missing verdicts", len(asked), bounded_mean(asked)
 
 
 def _pair(rows: list[Verdict], part: str, responses: Responses) -> Iterator[Found]:
-    yield from _missing(rows, part)
     if not (points := by_question(rows, _points)):
         return
     for measure, each in win_rate([*points.values()], _repeats(rows, _points)).items():
@@ -138,13 +142,10 @@ def _pair(rows: list[Verdict], part: str, responses: Responses) -> Iterator[Foun
 
 
 def _alone(rows: list[Verdict], part: str) -> Iterator[Found]:
-    yield from _missing(rows, part)
-    share: Value = lambda row: None if row.score is None else row.score / 10  # noqa: E731
-    if grades := by_question(rows, share):
-        noise = [(x - y) ** 2 / 2 for x, y in _repeats(rows, share)]
-        mean = bounded_mean(
-            [each for (each,) in grades.values()], least_variance=fmean(noise or [0.0])
-        )
+    if grades := by_question(rows, _share):
+        noise = [(x - y) ** 2 / 2 for x, y in _repeats(rows, _share)]
+        values = [each for (each,) in grades.values()]
+        mean = bounded_mean(values, least_variance=fmean(noise or [0.0]))
         yield part, "mean grade / 10", len(grades), mean
 
 
@@ -164,13 +165,12 @@ def _ranking(judge: str, rows: list[Verdict], responses: Responses) -> Iterator[
         own, other = ([style_of(text) for text in column] for column in zip(*texts, strict=True))
         measures["style-controlled win rate"] = style_difference(own, other)
     for measure, style in measures.items():
-        wins, slopes = bradley_terry(
-            first, second, points, questions, reference=reference, style=style
-        )
+        results, num = (first, second, points, questions), len(set(questions))
+        wins, slopes = bradley_terry(*results, reference=reference, style=style)
         for name, each in wins.items():
-            yield _figure(judge, name, reference, (ALL, measure, len(set(questions)), each))
+            yield _figure(judge, name, reference, (ALL, measure, num, each))
         for name, slope in zip(FEATURES, slopes, strict=False):
-            yield _figure(judge, "", "", (name, SLOPE, len(set(questions)), slope))
+            yield _figure(judge, "", "", (name, SLOPE, num, slope))
 
 
 def _texts(responses: Responses, compared: Sequence[tuple[str, str, str]]) -> list[tuple[str, str]]:
@@ -198,8 +198,7 @@ def check_judge(
     are texts by id.
     """
     judge, sides = verdicts[0].judge, (verdicts[0].a, verdicts[0].b)
-    found = [*_missing(verdicts, ALL)]
-    said = by_question(verdicts, _points)
+    found, said = [*_missing(verdicts)], by_question(verdicts, _points)
     by_person: dict[str, dict[str, float]] = defaultdict(dict)
     for row in labels:
         if row.winner:
@@ -217,14 +216,15 @@ def check_judge(
         rates = win_rate(both)
         found.append((ALL, "flips", len(both), rates["flips"]))
         found.append((ALL, "position bias", len(both), _signed(rates["shown first"])))
-    signs: dict[str, dict[str, int]] = {"length bias": {}, "self-preference": {}}
-    for name, pair in texts.items():
-        writers = [responses[side][name].model.lower() for side in sides]
-        signs["length bias"][name] = _sign(*map(len, pair))
-        own = [bool(writer) and writer in judge.lower() for writer in writers]
-        signs["self-preference"][name] = _sign(*own)
-    for measure, by_name in signs.items():
-        gaps = [s * (fmean(said[n]) - fmean(people[n])) for n, s in by_name.items() if s]
+    lengths = {name: [*map(len, pair)] for name, pair in texts.items()}
+    writers = {name: [responses[side][name].model.lower() for side in sides] for name in texts}
+    own = {n: [bool(w) and w in judge.lower() for w in both] for n, both in writers.items()}
+    for measure, pairs in {"length bias": lengths, "self-preference": own}.items():
+        gaps = [
+            (1 if b > a else -1) * (fmean(said[name]) - fmean(people[name]))
+            for name, (a, b) in pairs.items()
+            if a != b
+        ]
         if gaps:
             mean = _signed(bounded_mean([(1 + gap) / 2 for gap in gaps]))
             found.append((ALL, measure, len(gaps), mean))
@@ -260,10 +260,6 @@ def _majority(points: Sequence[float]) -> str:
     """Return what more than half of the people said; empty without such a majority."""
     ((said, num),) = Counter(map(_called, points)).most_common(1)
     return said if 2 * num > len(points) else ""
-
-
-def _sign(a: float, b: float) -> int:
-    return int(b > a) - int(a > b)
 
 
 def _signed(share: Interval) -> Interval:

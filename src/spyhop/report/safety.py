@@ -203,13 +203,13 @@ def overlap_sections(scores: Mapping[str, Artifact]) -> list[ReportSection]:
             keys = list(some)[:MOST_COMPARED]
             pairs = [written[name][key] for key in keys], [[written[first][key]] for key in keys]
             try:
-                found = text_overlap(*pairs)
+                scores, signatures = text_overlap(*pairs)
             except ModelError as error:  # the extra is not installed
                 section.text(f"{error}")
                 return [section]
-            shares = {metric: percent(found.scores[metric]) for metric in METRICS}
-            rows.append({"model": name, "suite": suite, "n": found.n, **shares})
-            caption = "; ".join(f"{m}: {text}" for m, text in found.signatures.items())
+            shares = {metric: percent(scores[metric]) for metric in METRICS}
+            rows.append({"model": name, "suite": suite, "n": len(keys), **shares})
+            caption = "; ".join(f"{m}: {text}" for m, text in signatures.items())
     section.rows(rows, f"{caption}; METEOR: no WordNet.")
     return [section] if rows else []
 
