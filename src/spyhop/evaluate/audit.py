@@ -1,12 +1,9 @@
 """The imitation audit: did a student learn its teacher's reasoning, its style, or both?
 
-A judge may prefer a student that only sounds like its teacher. The audit sets the gain in judged
-preference beside the gain in accuracy, and measures how far the student's form moved towards the
-teacher's. Accuracy decides about reasoning; form, and what the judge prefers at equal answers,
-decide about style.
+A judge may prefer a student that only sounds like its teacher. Accuracy decides about reasoning;
+form, and what the judge prefers at equal answers, decide about style.
 
-- *Accuracy* at equal format: a response without an answer counts as a guess, so that a student
-  that only learned to write answers gains nothing.
+- *Accuracy*: a response without an answer counts as a guess, so learning the format gains nothing.
 - *Form*: the share of the distance between the base's mean features (`spyhop.text.form`) and the
   teacher's that the student has closed.
 - *Judged preference*: a regression on the order, on which answers are right, and on form. Each
@@ -30,6 +27,7 @@ from spyhop.lazy import stats
 from spyhop.schema import Answer, Config, InputError, Item, Question, Row, Score, Verdict
 from spyhop.stage import FOLDER, Context, Estimate, stage
 from spyhop.statistics import Interval, paired_difference
+from spyhop.statistics.interval import LEVEL, t_quantile
 from spyhop.store import Artifact, number_of
 from spyhop.text.form import FEATURES, form_of, phrases_of
 
@@ -92,34 +90,26 @@ class Audit:
     """Share of items on which the judge's two orders differ."""
 
 
-def audit_items(
-    items: Sequence[AuditItem], teacher: Iterable[str], *, level: float = 0.95
-) -> Audit:
-    """Return what a student gained over its base.
+def audit_items(items: Sequence[AuditItem], teacher: Sequence[str]) -> Audit:
+    """Return what a student gained over its base; the teacher's texts may be on other items.
 
     A gain in reasoning is shown by an accuracy gain whose interval lies above 0. It is ruled out,
-    as in a test of equivalence, by the interval of level 2 * level - 1: it holds 0, and ends below
-    half of what could be gained.
-
-    Args:
-        items: Items that base and student answered.
-        teacher: Texts of the teacher, on these items or on others.
-        level: Nominal coverage of the intervals.
+    as in a test of equivalence, by the narrower interval of level 2 * `LEVEL` - 1: it holds 0, and
+    ends below half of what could be gained.
     """
-    texts = list(teacher)
-    if not items or not texts:
+    if not items or not teacher:
         raise ValueError("an audit needs items, and texts of the teacher")
-    phrases = phrases_of(texts)
+    phrases = phrases_of(teacher)
     base, student, target = (
-        np.array([form_of(text, phrases) for text in some])
-        for some in ([i.base for i in items], [i.student for i in items], texts)
+        np.array([form_of(text, phrases) for text in texts])
+        for texts in ([i.base for i in items], [i.student for i in items], teacher)
     )
     means = np.stack([form.mean(0) for form in (base, student, target)], axis=1)
     before, after = np.array([(i.base_right, i.student_right) for i in items], dtype=float).T
-    accuracy, narrow = (_accuracy(before, after, each) for each in (level, 2 * level - 1))
-    gains: Gains = {ACCURACY: accuracy, FORM: _closed(base, student, target, level)}
+    accuracy, narrow = (_accuracy(before, after, level) for level in (LEVEL, 2 * LEVEL - 1))
+    gains: Gains = {ACCURACY: accuracy, FORM: _closed(base, student, target)}
     right = (after == 1).astype(float) - (before == 1)  # a judge sees no answer as a wrong one
-    gains |= _judged(items, right, student - base, means[:, 2] - means[:, 0], level)
+    gains |= _judged(items, right, student - base, means[:, 2] - means[:, 0])
     most = MOST_CAUGHT_UP * max(0.1, 1 - float(before.mean()))
     conclusion, why = _conclude(gains, narrow, most, len(items))
     reason = f" ({why})" if why else ""
@@ -147,7 +137,7 @@ def _accuracy(before: Array, after: Array, level: float) -> Interval:
     return found
 
 
-def _closed(base: Array, student: Array, target: Array, level: float) -> Interval | None:
+def _closed(base: Array, student: Array, target: Array) -> Interval | None:
     """Return 1 minus the ratio of the student's and the base's distance to the teacher's form.
 
     The interval is the delta method's, over items and the teacher's texts.
@@ -164,13 +154,11 @@ def _closed(base: Array, student: Array, target: Array, level: float) -> Interva
     variance = np.var(base @ for_base + student @ for_student, ddof=1) / len(base)
     if len(target) > 1:
         variance += np.var(target @ (for_base + for_student), ddof=1) / len(target)
-    half = float(stats.t.ppf((1 + level) / 2, len(base) - 1)) * float(variance) ** 0.5
+    half = t_quantile(len(base) - 1) * float(variance) ** 0.5
     return Interval(value=value, low=value - half, high=min(1.0, value + half))
 
 
-def _judged(
-    items: Sequence[AuditItem], right: Array, moved: Array, way: Array, level: float
-) -> Gains:
+def _judged(items: Sequence[AuditItem], right: Array, moved: Array, way: Array) -> Gains:
     """Regress the verdicts on order, answers and form, and report each at the others' zero."""
     verdicts = np.array([(i.student_first, i.student_second) for i in items], dtype=float)
     index, column = np.nonzero(~np.isnan(verdicts))
@@ -180,15 +168,15 @@ def _judged(
     steps = moved @ way / max(float(way @ way), LEAST_DISTANCE**2)
     form = moved if len(items) >= ITEMS_PER_FEATURE * moved.shape[1] else steps[:, None]
     answers = np.column_stack([np.ones(len(index)), order, right[index]])
-    gain, first = _regress(values, answers[:, :2], index, level)
-    equal, _, reward = _regress(values, answers, index, level)
-    at_form = _regress(values, np.column_stack([answers, form[index]]), index, level)[0]
+    gain, first = _regress(values, answers[:, :2], index)
+    equal, _, reward = _regress(values, answers, index)
+    at_form = _regress(values, np.column_stack([answers, form[index]]), index)[0]
     return {JUDGED: gain, EQUAL_ANSWERS: equal, EQUAL_FORM: at_form, FOR_RIGHT: reward,
             FOR_FIRST: first}  # fmt: skip
 
 
 def _regress(
-    values: Array, columns: Array, clusters: NDArray[np.int64], level: float
+    values: Array, columns: Array, clusters: NDArray[np.int64], level: float = LEVEL
 ) -> list[Interval | None]:
     """Return each coefficient with its interval; None where the rows do not identify it.
 

@@ -55,15 +55,14 @@ class ContaminationRateConfig(Config):
     """N-grams shared by more items than this are boilerplate and ignored."""
 
 
-def plan_check_contamination(
-    config: ContaminationRateConfig, items: Mapping[str, Estimate], answers: Mapping[str, Estimate]
-) -> Estimate:
-    """One row per item; every training row is read."""
-    seconds = sum_estimates(answers.values()).rows / ROWS_PER_S
-    return Estimate(rows=sum_estimates(items.values()).rows, seconds=seconds)
-
-
-@stage(version=2, writes=ItemOverlap, plan=plan_check_contamination)
+@stage(
+    version=2,
+    writes=ItemOverlap,
+    plan=lambda config, items, answers: Estimate(
+        rows=sum_estimates(items.values()).rows,
+        seconds=sum_estimates(answers.values()).rows / ROWS_PER_S,
+    ),
+)
 def check_contamination(
     ctx: Context,
     config: ContaminationRateConfig,

@@ -108,18 +108,6 @@ class LmEvalTask(_Prompt):
         """Split of the items."""
         return self.test_split or self.validation_split
 
-    @property
-    def shot_split(self) -> str:
-        """Split of the worked examples; empty where they are `samples`."""
-        named = self.fewshot_config.split or self.fewshot_split
-        own = self.training_split or self.validation_split or self.test_split
-        return named or ("" if self.fewshot_config.samples else own)
-
-    @property
-    def excludes_item(self) -> bool:
-        """Whether an item is never among its own examples (lm-eval's rule)."""
-        return (self.fewshot_config.split or self.fewshot_split) == self.test_split
-
     def files(self, split: str) -> tuple[str, ...]:
         """Return the names of a split's files, where the task states them."""
         given = self.dataset_kwargs.get("data_files") or {}

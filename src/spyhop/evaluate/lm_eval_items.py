@@ -10,7 +10,7 @@ import ast
 import re
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -42,19 +42,7 @@ class _Doc:
     choices: list[str] | None
     target: Any
     prefix: str
-    description: str = ""
-
-    @property
-    def gold_text(self) -> str:
-        """The right answer as a worked example shows it."""
-        value = self.target
-        if self.choices and isinstance(value, int):
-            value = self.choices[_place(value, self.choices, self.where)]
-        elif isinstance(value, list) and value:
-            value = value[0]
-        if not isinstance(value, str):
-            raise InputError(f"{self.where}: the answer {value!r:.60} is not text")
-        return value
+    description: str
 
 
 def lm_eval_items(
@@ -117,13 +105,16 @@ def _shots(task: LmEvalTask, rows: Rows, folder: Path, sandbox: Sandbox) -> list
     """Return the worked examples before each item."""
     if not task.num_fewshot:
         return [""] * len(rows)
-    split, samples = task.shot_split, task.fewshot_config.samples
-    pool: Rows = [(f"{task.task}: sample {n}", row) for n, row in enumerate(samples, 1)]
-    if split:
+    config, named = task.fewshot_config, task.fewshot_config.split or task.fewshot_split
+    split = named or task.training_split or task.validation_split or task.test_split
+    if named or not config.samples:
         pool = rows if split == task.split else _split_rows(folder, task, split)
-    sampler: Sampler = "first_n" if task.fewshot_config.sampler == "first_n" else "seeded"
+    else:
+        pool = [(f"{task.task}: sample {n}", row) for n, row in enumerate(config.samples, 1)]
+    sampler: Sampler = "first_n" if config.sampler == "first_n" else "seeded"
     inner, own = ([row for _, row in some] for some in (pool, rows))
-    drawn = list(draw_shots(inner, own, task.num_fewshot, sampler, excludes=task.excludes_item))
+    excludes = named == task.test_split  # lm-eval's rule
+    drawn = list(draw_shots(inner, own, task.num_fewshot, sampler, excludes=excludes))
     places = sorted({place for each in drawn for place in each})
     shot = task.as_shot()
     docs = _docs(shot, [pool[place] for place in places], sandbox)
@@ -132,15 +123,20 @@ def _shots(task: LmEvalTask, rows: Rows, folder: Path, sandbox: Sandbox) -> list
 
 
 def _example(task: LmEvalTask, doc: _Doc) -> str:
-    text, choices, delimiter = doc.text, doc.choices, task.target_delimiter
+    text, choices, gold, delimiter = doc.text, doc.choices, doc.target, task.target_delimiter
     if isinstance(text, int) and choices:
-        text = choices[_place(text, choices, doc.where)]
-        doc = replace(doc, choices=None)
+        text, choices = choices[_place(text, choices, doc.where)], None
     text = _written(text, doc.where)
     gap = _gap(text, doc.prefix, delimiter)
-    if doc.target in (None, ""):
+    if gold in (None, ""):
         return f"{text}{gap}{doc.prefix}"
-    answer = f"{doc.prefix}{_gap(doc.prefix, doc.gold_text, ' ')}{doc.gold_text}"
+    if choices and isinstance(gold, int):
+        gold = choices[_place(gold, choices, doc.where)]
+    elif isinstance(gold, list) and gold:
+        gold = gold[0]
+    if not isinstance(gold, str):
+        raise InputError(f"{doc.where}: the answer {gold!r:.60} is not text")
+    answer = f"{doc.prefix}{_gap(doc.prefix, gold, ' ')}{gold}"
     return f"{text}{gap if doc.prefix else delimiter}{answer}{task.fewshot_delimiter}"
 
 

@@ -121,12 +121,12 @@ def measure(
     note_scoring(ctx, model.identity, ids)
 
 
-def _protocol(settings: Protocol) -> Protocol:
-    return Protocol(**{name: getattr(settings, name) for name in Protocol.model_fields})
-
-
 def _suite(items: Artifact) -> str:
     return next((item.suite for item in items.rows(Item)), "")
+
+
+def _protocol(settings: Protocol) -> Protocol:
+    return Protocol(**{name: getattr(settings, name) for name in Protocol.model_fields})
 
 
 def _written(
