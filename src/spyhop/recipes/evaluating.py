@@ -17,7 +17,7 @@ from spyhop.evaluate import (
     seal,
     write_scores,
 )
-from spyhop.evaluate.support import Support, SupportConfig, check_support
+from spyhop.evaluate.safety import Support, SupportConfig, check_support
 from spyhop.models import Sampling
 from spyhop.models.local import FORMAT_FILE
 from spyhop.recipe.graph import Recipe, Ref, Source, Use

@@ -13,8 +13,7 @@ from spyhop.evaluate import task_scores
 from spyhop.evaluate.measure import SCORED
 from spyhop.evaluate.overlap import METRICS, text_overlap
 from spyhop.evaluate.rates import ALL
-from spyhop.evaluate.safety import REFUSE, kind_and_group, label_f1, prompt_auc
-from spyhop.evaluate.support import Support
+from spyhop.evaluate.safety import REFUSE, Support, kind_and_group, label_f1, prompt_auc
 from spyhop.report.html import ReportSection, Table, percent, percent_interval
 from spyhop.schema import ModelError, Score
 from spyhop.statistics import Interval, seed_interval, wilson
