@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 from functools import cache
 from importlib import import_module
+from itertools import zip_longest
 from types import SimpleNamespace
 from typing import Any
 
@@ -34,8 +35,7 @@ def text_overlap(
             f"{len(responses)} responses with {sum(map(bool, references))} references: text "
             "overlap needs one reference or more for each response"
         )
-    most = max(map(len, references))
-    columns = [[some[k] if k < len(some) else None for some in references] for k in range(most)]
+    columns = list(map(list, zip_longest(*references)))
     metrics = _metrics(is_corpus=True)
     scores = {n: _share(each.corpus_score(list(responses), columns)) for n, each in metrics.items()}
     single = [_single(text, some) for text, some in zip(responses, references, strict=True)]
