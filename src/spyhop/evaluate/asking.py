@@ -31,9 +31,8 @@ def option_requests(item: Item, protocol: Protocol) -> list[Request]:
     """Return the requests that score an item's options: one, or one per context."""
     texts = tuple(item.continuations or item.options)
     if not texts:
-        raise RecipeError(
-            f'method = "likelihood" needs options; item {item.id} of {item.task} has none'
-        )
+        where = f"item {item.id} of {item.task}"
+        raise RecipeError(f'method = "likelihood" needs options; {where} has none')
     if not item.contexts:
         return [_request(item, protocol, item.question, id=item.id, options=texts)]
     return [

@@ -165,22 +165,15 @@ def compare_logs(
         shown = _rows(base, f"disagreements({num_rows})")
     one = first.rows({row["one"] for row in shown})
     two = second.rows({row["two"] for row in shown})
+    disagreements = [
+        Disagreement(first=one[row.pop("one")], second=two[row.pop("two")], **row) for row in shown
+    ]
     return ComparedLogs(
-        names=_names(first, second),
-        paths=(str(first.path), str(second.path)),
-        kind=first.kind,
-        metrics=metrics,
-        overall=_result(ALL, pairs),
-        by_task=_groups(pairs, "task"),
-        by_topic=_groups(pairs, "topic"),
-        by_length=_groups(pairs, "length_band"),
-        counts=counts,
-        disagreements=[
-            Disagreement(first=one[row.pop("one")], second=two[row.pop("two")], **row)
-            for row in shown
-        ],
-        **about,
-    )
+        names=_names(first, second), paths=(str(first.path), str(second.path)), kind=first.kind,
+        metrics=metrics, overall=_result(ALL, pairs), by_task=_groups(pairs, "task"),
+        by_topic=_groups(pairs, "topic"), by_length=_groups(pairs, "length_band"),
+        counts=counts, disagreements=disagreements, **about,
+    )  # fmt: skip
 
 
 def _rows(base: "duckdb.DuckDBPyConnection", name: str) -> list[dict[str, Any]]:

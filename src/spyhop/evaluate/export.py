@@ -96,8 +96,7 @@ def rescore(
 ) -> Iterator[Rescored]:
     """Yield every score with its new reading; scored options have no response to read.
 
-    Raises:
-        RecipeError: If a change is unknown, or would change what was asked.
+    A change that is unknown, or would change what was asked, is an error.
     """
     if asked := sorted(changes.keys() & Protocol.model_fields.keys() - set(READ_BY)):
         raise RecipeError(

@@ -1,9 +1,8 @@
 """Read the items of a benchmark from its files, as its task says.
 
-Items stay comparable with the publication: repeated items are kept, each with an id of its own,
-and so are gold answers that are not among the options where the task says so (three of
-BIG-Bench-Hard, titles cut at their commas; one in each SAT-English file of AGIEval, an option is
-missing). No response can be right there; `target not in options` finds them.
+Items stay comparable with the publication: repeated items are kept, and so are gold answers that
+are not among the options where the task says so (five of BIG-Bench-Hard and AGIEval). No response
+can be right there; `target not in options` finds them.
 """
 
 from collections import Counter

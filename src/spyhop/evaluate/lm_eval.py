@@ -193,9 +193,8 @@ def _expanded(
             continue
         name = own.pop("group", None) or own.get("task")
         if not isinstance(name, str):
-            raise RecipeError(
-                f"{where}: a member of {settings['group']!r} has no name: {own!s:.80}"
-            )
+            group = settings["group"]
+            raise RecipeError(f"{where}: a member of {group!r} has no name: {own!s:.80}")
         if "dataset_path" in own:  # a task of its own, written into the group
             yield topic, {**shared, **own, "_where": where}
             continue
@@ -255,9 +254,6 @@ def _read_yaml(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
     """Return the settings of a file, those of included files below its own; `_where` names it.
 
     `above` are the files that include it.
-
-    Raises:
-        RecipeError: If it is not YAML, is too large, or includes itself.
     """
     if path.resolve() in above or len(above) > _MAX_DEPTH:
         raise RecipeError(f"{path}: includes itself")

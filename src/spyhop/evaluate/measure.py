@@ -200,18 +200,12 @@ def _score(item: Item, protocol: Protocol, found: Sequence[Choice]) -> Score:
         )
     answer = best.get("acc" if name in ("mc1", "mc2") else name)
     return Score(
-        response="",
-        extracted=answer,
-        correct=answer in golds,
-        value=metrics.get(name, 0.0),
+        response="", response_tokens=0, finish_reason=PARSED if is_parsed else SCORED,
+        extracted=answer, correct=answer in golds, value=metrics.get(name, 0.0), metrics=metrics,
         metric="acc" if is_parsed and protocol.metric != "accuracy" else protocol.metric,
-        finish_reason=PARSED if is_parsed else SCORED,
-        error=errors[0] if errors else None,
-        ending="failed" if errors else "whole",
-        response_tokens=0,
-        metrics=metrics,
+        error=errors[0] if errors else None, ending="failed" if errors else "whole",
         **item_fields(item, protocol),
-    )
+    )  # fmt: skip
 
 
 def _values(found: Sequence[Choice]) -> dict[str, np.ndarray]:

@@ -247,10 +247,8 @@ def differences(first: Sequence[TaskScores], second: Sequence[TaskScores]) -> li
 
     P-values of a suite's tasks are adjusted for their number (Holm); its total is a test of its
     own. Samples of an item are averaged. Tasks that the models were scored on by different metrics
-    (an endpoint without log-probabilities has only `acc`) are not compared.
-
-    Raises:
-        InputError: If the models share no items of a task.
+    (an endpoint without log-probabilities has only `acc`) are not compared; tasks without common
+    items are an error.
     """
     others = {(each.suite, each.task): each for each in first}
     found = []

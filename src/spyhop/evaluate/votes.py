@@ -80,11 +80,7 @@ def read_pairs(
 
     A model's name is the `model` of its rows if they all state the same, else the file's name.
     Rows of any shape with a question and a response are matched by `id`, or by the question where
-    the files share no id. Equal responses are no pair. Screening items are rows of `question`,
-    `better` and `worse`.
-
-    Raises:
-        InputError: If the files share no question, or a row is not of such a shape.
+    the files share no id; files that share no question are an error. Equal responses are no pair.
     """
     (name_a, side_a), (name_b, side_b) = (_responses(path) for path in (first, second))
     if name_a == name_b:
@@ -138,11 +134,8 @@ def read_screening(path: Path) -> list[VotePair]:
 def read_votes(paths: Sequence[Path], least_passed: float = LEAST_PASSED) -> Votes:
     """Read files of votes: rows of verdicts, as the page saves them and the studio keeps them.
 
-    A file given twice counts once.
-
-    Raises:
-        InputError: If a file is not one of votes, compares other models than the first, or holds
-            another vote of a person on the same item.
+    A file given twice counts once. A file on other models than the first one is an error, and so is
+    another vote of a person on the same item.
     """
     names: tuple[str, str] | None = None
     votes: dict[tuple[str, str], Verdict] = {}
