@@ -101,8 +101,7 @@ def label_f1(scores: Sequence[Score]) -> dict[str, Interval | None]:
         is_named = np.array([label in names for names in named])
         both = weights @ (2.0 * (is_gold & is_named))
         f1 = both / np.maximum(weights @ (1.0 * is_gold + is_named), 1)
-        low, high = np.quantile(f1[1:], [0.025, 0.975])
-        interval = Interval(value=float(f1[0]), low=float(low), high=float(high))
+        interval = Interval.of_draws(float(f1[0]), f1[1:])
         found[label] = interval if (is_gold | is_named).any() else None
     return found
 
@@ -122,10 +121,9 @@ def with_toxicity(
     could not be scored is a failed row.
     """
     rows, prompts = list(scores), dict[str, float]()
-    if classifier is None:
-        found: dict[int, float | str] = dict(_by_linear(rows, items, prompts))
-    else:
-        found = dict(_by_model(rows, classifier))
+    found: dict[int, float | str] = dict(
+        _by_model(rows, classifier) if classifier else _by_linear(rows, items, prompts)
+    )
     for place, row in enumerate(rows):
         value = found.get(place, 0.0)
         if isinstance(value, str):
