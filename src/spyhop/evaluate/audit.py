@@ -297,7 +297,7 @@ def audit(
         {row.id: row for row in scores.rows(Score) if row.sample_index == 0}
         for scores in (base, student)
     )
-    judged = _preferences(verdicts.rows(Verdict) if verdicts else ())
+    judged = _preferences(() if verdicts is None else verdicts.rows(Verdict))
     items = [
         AuditItem(
             base=row.response,

@@ -121,9 +121,10 @@ def with_toxicity(
     could not be scored is a failed row.
     """
     rows, prompts = list(scores), dict[str, float]()
-    found: dict[int, float | str] = dict(
-        _by_model(rows, classifier) if classifier else _by_linear(rows, items, prompts)
-    )
+    if classifier is None:
+        found: dict[int, float | str] = dict(_by_linear(rows, items, prompts))
+    else:
+        found = dict(_by_model(rows, classifier))
     for place, row in enumerate(rows):
         value = found.get(place, 0.0)
         if isinstance(value, str):
