@@ -112,7 +112,7 @@ class RemoteModel(Model):
                 form = {"chats": "asked", "plain prompts": "plain"}.get(takes)
                 remedy = f"; for a benchmark, add --set measure.form={form}" if form else ""
                 raise ModelError(
-                    f"{self.label}: {each.url} has api = {each.api!r}: it takes {takes}, not "
+                    f"{self.label}: {each.address} has api = {each.api!r}: it takes {takes}, not "
                     f"{wrong}{remedy}"
                 )
         self._refuse(window)

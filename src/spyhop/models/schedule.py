@@ -116,7 +116,8 @@ class Schedule:
         """
         if not self._queue:
             return math.inf
-        room_at = min(endpoint.concurrency.room_at(now) for endpoint in self.endpoints)
+        up = [endpoint for endpoint in self.endpoints if endpoint.is_up]
+        room_at = min((endpoint.concurrency.room_at(now) for endpoint in up), default=math.inf)
         if room_at > now:
             return room_at
         call = self._queue[0]
@@ -133,10 +134,11 @@ class Schedule:
                 self._queue.popleft()
                 return Rejected(call, _too_large(least, self.endpoints))
         payable = [endpoint for endpoint in able if self._can_pay(endpoint, estimate)]
+        up = [endpoint for endpoint in payable if endpoint.is_up]
         if not payable:
             self._check_spent(able[0], estimate)
             return math.inf
-        endpoint, when = self._choose(call, estimate, payable, now)
+        endpoint, when = self._choose(call, estimate, up, now) if up else (None, math.inf)
         if endpoint is None:
             return when
         self._queue.popleft()
