@@ -75,13 +75,9 @@ class EndpointClient:
     """Asks a served model over all its endpoints. Owns the journal for as long as it is open."""
 
     def __init__(
-        self,
-        model: str,
-        extra: Mapping[str, Any],
-        omit: Sequence[str],
-        service: Service,
+        self, model: str, extra: Mapping[str, Any], omit: Sequence[str], service: Service,
         journal: Journal,
-    ) -> None:
+    ) -> None:  # fmt: skip
         self.counts = ReplyCounts()
         self.last = journal.state()
         fixed = [endpoint for endpoint in service.endpoints if not endpoint.urls]
@@ -188,7 +184,7 @@ class EndpointClient:
             self._is_up.set()
             self._beat()
             watch = self._loop.create_task(self._replicas.run(self._transport))
-            watch.add_done_callback(self._watched)
+            watch.add_done_callback(self._sent)
             await self._finished.wait()
             for task in (watch, *self._tasks):
                 task.cancel()
@@ -275,13 +271,9 @@ class EndpointClient:
                 return
 
     def _sent(self, task: asyncio.Task[None]) -> None:
-        del self._tasks[task]
+        self._tasks.pop(task, None)
         if not task.cancelled() and (error := task.exception()):
             self._is_broken = True
-            self._end(error)
-
-    def _watched(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and (error := task.exception()):
             self._end(error)
 
     def _raise_ceiling(self) -> None:
@@ -297,14 +289,10 @@ class EndpointClient:
         if when == math.inf:
             return
         if self._timer is not None:
-            if self._timer[0] <= when:
+            if self._loop.time() < self._timer[0] <= when:
                 return
             self._timer[1].cancel()
-        self._timer = (when, self._loop.call_at(when, self._wake))
-
-    def _wake(self) -> None:
-        self._timer = None
-        self._dispatch()
+        self._timer = (when, self._loop.call_at(when, self._dispatch))
 
     async def _send(self, admission: Admission) -> None:
         call, endpoint, _ = admission
