@@ -1,10 +1,11 @@
-"""Replies that are shown while they are written: from an endpoint that streams, and from weights."""
+"""Replies that are shown while they are written: by an endpoint that streams, and by weights."""
 
 import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -43,7 +44,11 @@ def message() -> Iterator[dict]:
             delta = {"type": f"{kind}_delta", name: word}
             yield {"type": "content_block_delta", "index": place, "delta": delta}
         yield {"type": "content_block_stop", "index": place}
-    yield {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 6}}
+    yield {
+        "type": "message_delta",
+        "delta": {"stop_reason": "end_turn"},
+        "usage": {"output_tokens": 6},
+    }
     yield {"type": "message_stop"}
 
 
@@ -58,7 +63,7 @@ def test_a_stream_cut_anywhere_becomes_the_whole_reply(
 ):
     whole, reply, seen = body(events()) + b"data: [DONE]\n\n", StreamedReply(), []
     edges = [0, *sorted({cut for cut in cuts if cut < len(whole)}), len(whole)]
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in pairwise(edges):
         reply.take(whole[start:end])
         seen.append(reply.text)
     assert seen[-1] == "".join(WORDS)

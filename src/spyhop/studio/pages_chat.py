@@ -156,7 +156,9 @@ def _asked(
             found = problem
         error = str(found) if isinstance(found, SpyhopError) else found.error or ""
         is_refused = is_streamed and "stream" in error
-        if isinstance(found, SpyhopError) or is_refused:  # it would refuse further requests, as a run has to
+        if (
+            isinstance(found, SpyhopError) or is_refused
+        ):  # it would refuse further requests, as a run has to
             site_of(request).voices.pop(name)[0].close()
         if not is_refused:
             break
