@@ -167,6 +167,8 @@ class Model:
     """Requests that are sent and then read in order together; a batch API takes a whole stage's."""
     ahead = 0
     """Windows that are sent while an earlier one is read."""
+    on_text: Callable[[str], bool] | None = None
+    """Receives a response while it is written, in conversations; False ends the response."""
 
     def __init__(
         self,
@@ -336,6 +338,8 @@ class BatchModel(Model):
 
     def _finish(self, window: Window) -> dict[str, str]:
         self._backend = self._backend or self._connect()
+        if self.on_text is not None and hasattr(self._backend, "listen"):
+            self._backend.listen(self.on_text)
         key_by_id = {r.id: key for r, key in zip(window.requests, window.keys, strict=True)}
         found: dict[str, str] = {}
         began, num_tokens, done = monotonic(), 0, window.done

@@ -31,12 +31,11 @@ from spyhop.models.batch_jobs import (
     write_requests,
 )
 from spyhop.models.calls import Kind, Request, Sampling
-from spyhop.models.endpoint_client import ReplyCounts
 from spyhop.models.endpoint_state import TokenEstimate
 from spyhop.models.guess import TokenGuess, measure
 from spyhop.models.journal import Journal
 from spyhop.models.replies import failed_result
-from spyhop.models.schedule import PendingBatch
+from spyhop.models.schedule import PendingBatch, ReplyCounts
 from spyhop.models.service import Service
 from spyhop.models.shared import group_of, shared_parts
 from spyhop.models.wire import CHOICE_TOKENS, NOTHING_SHARED, ApiCall, SharedPart

@@ -9,9 +9,8 @@ import asyncio
 import math
 import threading
 import time
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from spyhop.models.calls import Kind, Reply, Request, Sampling
@@ -24,7 +23,15 @@ from spyhop.models.limits import FIRST_ALLOWED, SPAN_S
 from spyhop.models.replicas import Replicas
 from spyhop.models.replies import READERS, Unreadable, failed_result, parse_call, share
 from spyhop.models.retry import Decision, RetryPolicy
-from spyhop.models.schedule import Admission, PendingBatch, PendingCall, Rejected, Schedule, grouped
+from spyhop.models.schedule import (
+    Admission,
+    PendingBatch,
+    PendingCall,
+    Rejected,
+    ReplyCounts,
+    Schedule,
+    grouped,
+)  # fmt: skip
 from spyhop.models.service import Service
 from spyhop.models.shared import group_of, shared_parts
 from spyhop.models.transport import HttpReply, Transport
@@ -46,21 +53,6 @@ HEADROOM = 1.25
 """What the journal is told may be in flight, as a multiple of what is."""
 
 
-@dataclass(slots=True)
-class ReplyCounts:
-    """What happened since the client was opened."""
-
-    num_answered: int = 0
-    prompt_tokens: int = 0
-    response_tokens: int = 0
-    usd: float = 0.0
-    failures: Counter[str] = field(default_factory=Counter)
-    last_failure: str = ""
-    """Address and reason of the last failed attempt."""
-    answered_at: float = 0.0
-    """When the last reply came, or the first request was sent (`time.monotonic`)."""
-
-
 class _Settled(NamedTuple):
     batch: PendingBatch
     key: str
@@ -79,6 +71,8 @@ class EndpointClient:
         journal: Journal,
     ) -> None:  # fmt: skip
         self.counts = ReplyCounts()
+        self.on_text: Callable[[str], bool] | None = None
+        """Receives the text of a response while it comes; set for conversations only."""
         self.last = journal.state()
         fixed = [endpoint for endpoint in service.endpoints if not endpoint.urls]
         folders = [endpoint for endpoint in service.endpoints if endpoint.urls]
@@ -289,17 +283,22 @@ class EndpointClient:
         if when == math.inf:
             return
         if self._timer is not None:
-            if self._loop.time() < self._timer[0] <= when:
+            if self._timer[0] <= when:
                 return
             self._timer[1].cancel()
-        self._timer = (when, self._loop.call_at(when, self._dispatch))
+        self._timer = (when, self._loop.call_at(when, self._wake))
+
+    def _wake(self) -> None:
+        self._timer = None
+        self._dispatch()
 
     async def _send(self, admission: Admission) -> None:
         call, endpoint, _ = admission
         call.num_sent += 1
         self._num_sent += 1
         try:
-            found = await self._transport.post(endpoint, self._body(call, endpoint))
+            body = self._body(call, endpoint)
+            found = await self._transport.post(endpoint, body, self.on_text)
         except asyncio.CancelledError as error:
             if self._finished.is_set():
                 raise
@@ -321,7 +320,8 @@ class EndpointClient:
             call.kind, call.members[0][1], call.sampling, endpoint.model, len(call.members),
             endpoint.config.tokens_field, call.shared,
         )  # fmt: skip
-        return endpoint.dialect.body(asked, self._extra, self._omit)
+        extra = {**endpoint.dialect.streamed, **self._extra} if self.on_text else self._extra
+        return endpoint.dialect.body(asked, extra, self._omit)
 
     def _received(self, admission: Admission, reply: HttpReply) -> None:
         call, endpoint, reservation = admission

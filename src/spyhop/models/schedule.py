@@ -33,6 +33,21 @@ class PendingBatch:
 
 
 @dataclass(slots=True)
+class ReplyCounts:
+    """What happened since the client was opened."""
+
+    num_answered: int = 0
+    prompt_tokens: int = 0
+    response_tokens: int = 0
+    usd: float = 0.0
+    failures: Counter[str] = field(default_factory=Counter)
+    last_failure: str = ""
+    """Address and reason of the last failed attempt."""
+    answered_at: float = 0.0
+    """When the last reply came, or the first request was sent (`time.monotonic`)."""
+
+
+@dataclass(slots=True)
 class PendingCall:
     """One HTTP request, for one sample of a prompt or several."""
 
