@@ -362,7 +362,7 @@ class EndpointClient:
             answered.append(Answered(key, text, *how))
             settled.append(_Settled(call.batch, key, text))
             if isinstance(result, Reply):
-                self._end_if(self._policy.judge_reason(endpoint.config.url, result.finish_reason))
+                self._end(self._policy.judge_reason(endpoint.config.url, result.finish_reason))
         settled[0] = settled[0]._replace(received=admission)
         self._commit(answered, [], settled)
         if rest := call.members[len(choices) :]:  # fewer samples came than were requested
@@ -388,11 +388,7 @@ class EndpointClient:
         row = Failed(call.members[0][0], failure.kind, message, *how, failure.is_maybe_billed)
         is_large = not endpoint.fits(reservation.estimate)
         self._settle(call, failure, row, self._policy.decide(call, failure, is_large=is_large))
-        self._end_if(self._policy.stop(failure, advice, now - self._answered_at))
-
-    def _end_if(self, error: BaseException | None) -> None:
-        if error is not None:
-            self._end(error)
+        self._end(self._policy.stop(failure, advice, now - self._answered_at))
 
     def _settle(
         self, call: PendingCall, failure: Failure, row: Failed | None, decision: Decision
@@ -417,11 +413,11 @@ class EndpointClient:
         up = [endpoint.paused_until for endpoint in self.endpoints if endpoint.is_up]
         if up:
             rest_s = min(up) - self._answered_at
-            self._end_if(self._policy.stop_waiting(rest_s, self.counts.last_failure))
+            self._end(self._policy.stop_waiting(rest_s, self.counts.last_failure))
             return
         self.counts.last_failure = str(self._replicas)
         silent_s = self._loop.time() - self._answered_at
-        self._end_if(self._policy.stop_silent(silent_s, self.counts.last_failure))
+        self._end(self._policy.stop_silent(silent_s, self.counts.last_failure))
 
     def _again(self, call: PendingCall) -> None:
         self._schedule.put_back(call)
@@ -445,8 +441,8 @@ class EndpointClient:
         self._num_unsettled += len(settled)
         self._commits.add(answered, failed, settled)
 
-    def _end(self, error: BaseException) -> None:
-        """Send nothing more; all who wait are released once the last reply is in."""
+    def _end(self, error: BaseException | None) -> None:
+        """Send nothing more if there is an error; release all who wait after the last reply."""
         self._error = self._error or error
         self._check_idle()
 
