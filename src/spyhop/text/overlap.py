@@ -99,7 +99,7 @@ def hash_runs(split: Sequence[list[str]], ngram_words: int) -> tuple[Hashes, Pla
     if not flat:
         return np.empty(0, np.uint64), begins
     data = np.frombuffer((" ".join(flat) + " ").encode("utf-8", "surrogatepass"), np.uint8)
-    power, inverse = _powers(1 << len(data).bit_length())
+    power, inverse = powers(1 << len(data).bit_length())
     # A run's hash is a difference of two running sums, moved to the start: one pass for any n.
     sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(data * power[: len(data)])])
     stops = np.flatnonzero(data == ord(" "))
@@ -112,7 +112,8 @@ def hash_runs(split: Sequence[list[str]], ngram_words: int) -> tuple[Hashes, Pla
 
 
 @cache
-def _powers(num: int) -> tuple[Hashes, Hashes]:
+def powers(num: int) -> tuple[Hashes, Hashes]:
+    """Return the first powers of `BASE` and of its inverse, modulo 2^64."""
     ones = np.ones(1, np.uint64)
     up, down = (np.full(num - 1, base, np.uint64).cumprod() for base in (BASE, INVERSE))
     return np.concatenate([ones, up]), np.concatenate([ones, down])
