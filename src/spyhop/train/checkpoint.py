@@ -19,7 +19,6 @@ from spyhop.lazy import shard_api, shard_reader, shard_writer, torch, whole
 from spyhop.store import atomic_write
 from spyhop.store.atomic import remove
 from spyhop.train.distributed import Group
-from spyhop.train.optimizer import AnyOptimizer
 from spyhop.train.tensors import digest_file
 
 CHECKPOINT, BEST = "checkpoint", "best"
@@ -67,7 +66,7 @@ class Checkpoints:
 
     folder: Path
     model: Any
-    optimizers: list[AnyOptimizer]
+    optimizers: list[Any]
     group: Group
     log: Callable[[str], None]
 
@@ -183,11 +182,9 @@ class Checkpoints:
 
 def _write_verified(folder: Path, name: str, state: Any) -> None:  # noqa: ANN401 (PyTorch's)
     """Write `<name>-<start of its digest>.pt`."""
-    with atomic_write(folder / f"{name}.pt") as temporary:
-        with temporary.open("wb") as stream:
-            torch.save(state, stream)
-        path = folder / f"{name}-{digest_file(temporary)[:DIGEST_CHARS]}.pt"
-    (folder / f"{name}.pt").replace(path)
+    path = folder / f"{name}.pt"
+    _write(path, state)
+    path.replace(folder / f"{name}-{digest_file(path)[:DIGEST_CHARS]}.pt")
 
 
 def _is_intact(path: Path) -> bool:

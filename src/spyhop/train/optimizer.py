@@ -3,31 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from spyhop.lazy import torch
 from spyhop.schema import Config
 from spyhop.train.muon import Muon
-
-
-class AnyOptimizer(Protocol):
-    """The methods of an optimiser that training calls."""
-
-    param_groups: list[dict[str, Any]]
-
-    def step(self) -> Any:  # noqa: ANN401 (PyTorch's may return a loss)
-        """Update the parameters from their gradients."""
-
-    def zero_grad(self) -> None:
-        """Forget the gradients."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return what a resumed run needs."""
-
-    def load_state_dict(self, state: dict[str, Any], /) -> None:
-        """Restore it."""
 
 
 RATE, ADAPTER_RATE = 1e-4, 1e-3
@@ -73,7 +55,7 @@ def with_defaults(config: OptimizerConfig, num_steps: int, *, is_adapter: bool) 
     )
 
 
-def make_optimizers(model: Any, config: OptimizerConfig) -> list[AnyOptimizer]:  # noqa: ANN401
+def make_optimizers(model: Any, config: OptimizerConfig) -> list[Any]:  # noqa: ANN401
     """Return AdamW, or Muon for the matrices of the blocks and AdamW for the rest.
 
     Embeddings, the output head, norms and biases always go to AdamW: Muon orthogonalises its
@@ -87,26 +69,21 @@ def make_optimizers(model: Any, config: OptimizerConfig) -> list[AnyOptimizer]: 
     for parameter in model.parameters():
         is_hidden = parameter.ndim == 2 and id(parameter) not in outer
         (inner if is_hidden and config.muon_learning_rate is not None else rest).append(parameter)
-    optimizers: list[AnyOptimizer] = [
-        torch.optim.AdamW(
-            rest,
-            fused=True,
-            lr=config.learning_rate,
-            betas=config.betas,
-            weight_decay=config.weight_decay,
-        )
-    ]
+    adam = torch.optim.AdamW(
+        rest, fused=True, lr=config.learning_rate, betas=config.betas,
+        weight_decay=config.weight_decay,
+    )  # fmt: skip
+    optimizers: list[Any] = [adam]
     if config.muon_learning_rate is not None:
-        optimizers.append(
-            Muon(inner, lr=config.muon_learning_rate, weight_decay=config.weight_decay)
-        )
+        rate = config.muon_learning_rate
+        optimizers.append(Muon(inner, lr=rate, weight_decay=config.weight_decay))
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["peak"] = group["lr"]
     return optimizers
 
 
-def set_rate(optimizers: list[AnyOptimizer], factor: float) -> None:
+def set_rate(optimizers: list[Any], factor: float) -> None:
     """Set every group's rate to its peak times the factor."""
     for optimizer in optimizers:
         for group in optimizer.param_groups:

@@ -6,7 +6,6 @@ import json
 import os
 import pickle
 import sys
-from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,6 @@ from spyhop.schema import SpyhopError
 from spyhop.stage import Progress
 from spyhop.train.distributed import MARK, joined
 from spyhop.train.loop import TrainingJob, train
-from spyhop.train.rows import TokenRows
 
 
 def write_job(path: Path, job: TrainingJob) -> None:
@@ -28,18 +26,6 @@ def write_job(path: Path, job: TrainingJob) -> None:
     path.write_bytes(pickle.dumps((replace(job, rows=bare), names)))
 
 
-def read_job(path: Path) -> TrainingJob:
-    """Return the job that `write_job` wrote."""
-    job, (ids, is_supervised) = pickle.loads(path.read_bytes())
-    rows: TokenRows = replace(
-        job.rows,
-        ids=np.memmap(ids, dtype=np.int32, mode="r"),
-        is_supervised=np.memmap(is_supervised, dtype=np.bool_, mode="r"),
-    )
-    found: TrainingJob = replace(job, rows=rows)
-    return found
-
-
 def main(path: str) -> None:
     """Take part in a training; the first process reports progress on its standard output.
 
@@ -47,12 +33,21 @@ def main(path: str) -> None:
     abort on freeing them without an interpreter.
     """
     exit_with_parent()
-    job = read_job(Path(path))
+    job, (ids, is_supervised) = pickle.loads(Path(path).read_bytes())
+    rows = replace(
+        job.rows,
+        ids=np.memmap(ids, dtype=np.int32, mode="r"),
+        is_supervised=np.memmap(is_supervised, dtype=np.bool_, mode="r"),
+    )
     with joined(job.runtime) as group:
         is_first = group.rank == 0
-        report: Callable[[Progress], None] = _report if is_first else lambda progress: None
+
+        def report(progress: Progress) -> None:
+            if is_first:
+                _tell({"progress": asdict(progress)})
+
         try:
-            outcome = train(job, group, report)
+            outcome = train(replace(job, rows=rows), group, report)
         except (SpyhopError, OSError) as error:
             number = getattr(error, "errno", None)
             text = str(error) if number is None else os.strerror(number)
@@ -61,10 +56,6 @@ def main(path: str) -> None:
         if is_first:
             _tell({"outcome": asdict(outcome)})
     os._exit(0)
-
-
-def _report(progress: Progress) -> None:
-    _tell({"progress": asdict(progress)})
 
 
 def _tell(news: dict[str, Any]) -> None:

@@ -59,6 +59,11 @@ class TokenRows:
         found: npt.NDArray[np.int64] = sums - self.is_supervised[self.starts[:-1]]
         return found
 
+    def row(self, number: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.bool_]]:
+        """Return the ids and the mask of one row, both (T,)."""
+        some = slice(int(self.starts[number]), int(self.starts[number + 1]))
+        return self.ids[some], self.is_supervised[some]
+
 
 def tokenise(
     ctx: Context,

@@ -30,7 +30,7 @@ class StepVerdict:
 
 def should_step(step: StepVerdict, config: WatchConfig, position: Position) -> bool:
     """Return whether to update the weights; anomalies are counted in `position.anomalies`."""
-    reason, action = _verdict(step, config, position)
+    name, reason, action = _verdict(step, config, position)
     if math.isfinite(step.norm):
         position.norms = [*position.norms, step.norm][-KEPT_NORMS:]
     if not reason:
@@ -39,7 +39,7 @@ def should_step(step: StepVerdict, config: WatchConfig, position: Position) -> b
     where = f"step {step.number} of {step.num_steps}: {reason}"
     if action == "stop":
         raise TrainingError(f"{where}; lower optimizer.learning_rate, or see [watch]")
-    name = f"{'skipped' if action == 'skip' else 'noticed'}/{_name(step)}"
+    name = f"{'skipped' if action == 'skip' else 'noticed'}/{name}"
     position.anomalies[name] = position.anomalies.get(name, 0) + 1
     if action == "count":
         position.skips_in_a_row = 0
@@ -50,23 +50,17 @@ def should_step(step: StepVerdict, config: WatchConfig, position: Position) -> b
     return False
 
 
-def _verdict(step: StepVerdict, config: WatchConfig, position: Position) -> tuple[str, str]:
+def _verdict(
+    step: StepVerdict, config: WatchConfig, position: Position
+) -> tuple[str, str, str]:
+    """Return the anomaly's name, what was seen, and the action; empty where there is none."""
     if step.num_terms == 0:
-        return "no token of the batch is supervised", "skip"
+        return "no_targets", "no token of the batch is supervised", "skip"
     if step.rate <= 0:
-        return "the learning rate is 0", "skip"
+        return "rate_0", "the learning rate is 0", "skip"
     if not (math.isfinite(step.loss) and math.isfinite(step.norm)):
-        return f"loss {step.loss}, gradient norm {step.norm}", config.not_finite
-    if len(position.norms) >= FEWEST_NORMS:
-        usual = median(position.norms)
-        if step.norm > config.spike_factor * usual:
-            return f"gradient norm {step.norm:.3g}, usually {usual:.3g}", config.spike
-    return "", ""
-
-
-def _name(step: StepVerdict) -> str:
-    if step.num_terms == 0:
-        return "no_targets"
-    if step.rate <= 0:
-        return "rate_0"
-    return "spike" if math.isfinite(step.loss) and math.isfinite(step.norm) else "not_finite"
+        return "not_finite", f"loss {step.loss}, gradient norm {step.norm}", config.not_finite
+    usual = median(position.norms) if len(position.norms) >= FEWEST_NORMS else math.inf
+    if step.norm > config.spike_factor * usual:
+        return "spike", f"gradient norm {step.norm:.3g}, usually {usual:.3g}", config.spike
+    return "", "", ""
