@@ -83,13 +83,6 @@ def make_optimizers(model: Any, config: OptimizerConfig) -> list[Any]:  # noqa: 
     return optimizers
 
 
-def set_rate(optimizers: list[Any], factor: float) -> None:
-    """Set every group's rate to its peak times the factor."""
-    for optimizer in optimizers:
-        for group in optimizer.param_groups:
-            group["lr"] = group["peak"] * factor
-
-
 def rate_factor(config: OptimizerConfig, step: int, num_steps: int) -> float:
     """Return the share of the peak rate at a step (0-based)."""
     warmup = config.warmup_steps or 0
