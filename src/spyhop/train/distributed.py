@@ -101,7 +101,8 @@ def shard(causal: Any, model: Any, group: Group, *, is_half: bool, method: str) 
     if group.rank == 0:
         model.to("meta")
     causal.tie_weights()  # a move to another device makes two weights of a tied one
-    for layer in _layers(causal):
+    lists = [m for m in causal.base_model.modules() if isinstance(m, torch.nn.ModuleList)]
+    for layer in max(lists, key=len):  # the decoder's layers
         fsdp.fully_shard(layer, mesh=mesh, mp_policy=policy)
     fsdp.fully_shard(causal, mesh=mesh, mp_policy=policy)
     fsdp.register_fsdp_forward_method(causal, method)
@@ -113,12 +114,6 @@ def shard(causal: Any, model: Any, group: Group, *, is_half: bool, method: str) 
         if group.rank == 0:
             buffer.copy_(buffers[name])
         dist.broadcast(buffer, 0)
-
-
-def _layers(causal: Any) -> list[Any]:  # noqa: ANN401 (transformers' type)
-    """Return the decoder's layers: the longest list of modules."""
-    modules = causal.base_model.modules()
-    return max((list(m) for m in modules if isinstance(m, torch.nn.ModuleList)), key=len)
 
 
 def launch(module: str, job: Path, runtime: Runtime) -> Iterator[dict[str, Any]]:

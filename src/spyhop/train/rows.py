@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -65,32 +65,27 @@ class TokenRows:
         return self.ids[some], self.is_supervised[some]
 
 
-def tokenise(
-    ctx: Context,
-    answers: Sequence[Artifact],
-    encoding: Encoding,
-) -> TokenRows:
+def tokenise(ctx: Context, answers: Sequence[Artifact], encoding: Encoding) -> TokenRows:
     """Encode the answers that are trained on; the others are dropped and counted.
 
     The reasons are those of `encoding.training_rows`.
     """
     total = sum(artifact.num_rows for artifact in answers)
-    progress = _EncodingProgress(ctx.state, len(answers))
-    for line in progress.take_up():
-        _drop(ctx, line["dropped"])
+    progress = _EncodingProgress(ctx, len(answers))
     num_processes = ctx.runtime.processes if total > FEW_ROWS else 1
     refusal = ""
-    with progress:
+    try:
         for tokens in in_order(_chunks(answers, progress.rows), encoding, num_processes):
             progress.add(tokens)
-            _drop(ctx, tokens.dropped)
             refusal = refusal or tokens.refusal
             ctx.report(Progress("tokenising", sum(progress.rows), total, "rows"))
+    finally:
+        progress.close()
     if refusal:
         ctx.notice(f"dropped rows that the chat template does not take, such as {refusal}")
     if not sum(progress.kept):
         raise none_left(ctx)
-    return _mapped(ctx.state, progress)
+    return progress.mapped()
 
 
 def none_left(ctx: Context, num_held_out: int = 0) -> TrainingError:
@@ -103,44 +98,29 @@ def none_left(ctx: Context, num_held_out: int = 0) -> TrainingError:
 
 
 class _EncodingProgress:
-    """The files, and how far they are: rows read and rows kept of each input."""
+    """The files, and how far they are: rows read and rows kept of each input.
 
-    def __init__(self, folder: Path, num_inputs: int) -> None:
+    Whole chunks of an earlier run are taken up, and the files are cut behind the last of them.
+    """
+
+    def __init__(self, ctx: Context, num_inputs: int) -> None:
         self.rows = [0] * num_inputs
         self.kept = [0] * num_inputs
-        self.first_ids: list[tuple[int, int, list[str]]] = []
+        self._first_ids: list[tuple[int, int, list[str]]] = []
         """Input, number within its kept rows, and the row ids from there on."""
-        self._folder = folder
-        self._streams: dict[str, BinaryIO] = {}
-
-    def take_up(self) -> Iterator[dict[str, Any]]:
-        """Yield the lines of whole chunks, and cut the files behind the last of them."""
-        sizes = dict.fromkeys(FILES, 0)
-        whole = 0
-        path = self._folder / DONE
-        path.touch()
-        with path.open("rb") as stream:
+        self._ctx = ctx
+        sizes = dict.fromkeys([*FILES, "done"], 0)
+        paths = {name: ctx.state / file for name, file in {**FILES, "done": DONE}.items()}
+        self._streams = {name: path.open("ab") for name, path in paths.items()}
+        with paths["done"].open("rb") as stream:
             for text in stream:
                 if not text.endswith(b"\n"):
                     break
                 line = json.loads(text)
-                whole += len(text)
-                sizes = line["sizes"]
+                sizes = {**line["sizes"], "done": sizes["done"] + len(text)}
                 self._count(line)
-                yield line
-        os.truncate(path, whole)
-        for name, file in FILES.items():
-            (self._folder / file).touch()
-            os.truncate(self._folder / file, sizes[name])
-
-    def __enter__(self) -> "_EncodingProgress":
-        files = {**FILES, "done": DONE}
-        self._streams = {name: (self._folder / file).open("ab") for name, file in files.items()}
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for stream in self._streams.values():
-            stream.close()
+        for name, path in paths.items():
+            os.truncate(path, sizes[name])
 
     def add(self, tokens: EncodedChunk) -> None:
         """Write a chunk; it counts from the moment that its line is there."""
@@ -157,48 +137,49 @@ class _EncodingProgress:
             "sizes": sizes,
             "dropped": tokens.dropped,
         }
-        self._count(line)
         self._streams["done"].write(json.dumps(line).encode() + b"\n")
         self._streams["done"].flush()
+        self._count(line)
+
+    def close(self) -> None:
+        """Close the files."""
+        for stream in self._streams.values():
+            stream.close()
+
+    def mapped(self) -> TokenRows:
+        """Return the rows that are in the files."""
+        paths = {name: self._ctx.state / file for name, file in FILES.items()}
+        inputs = [0, *np.cumsum(self.kept).tolist()]
+        lengths = np.fromfile(paths["lengths"], dtype=np.int32)
+        return TokenRows(
+            ids=np.memmap(paths["ids"], dtype=np.int32, mode="r"),
+            is_supervised=np.memmap(paths["is_supervised"], dtype=np.bool_, mode="r"),
+            starts=np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]),
+            inputs=inputs,
+            row_numbers=np.fromfile(paths["row_numbers"], dtype=np.int64),
+            ids_of={
+                inputs[number] + start + place: row_id
+                for number, start, row_ids in self._first_ids
+                for place, row_id in enumerate(row_ids)
+            },
+        )
 
     def _count(self, line: dict[str, Any]) -> None:
         number = line["input"]
-        self.first_ids.append((number, self.kept[number], line["first_ids"]))
+        self._first_ids.append((number, self.kept[number], line["first_ids"]))
         self.rows[number] += line["rows"]
         self.kept[number] += line["kept"]
+        for reason, row in line["dropped"]:
+            self._ctx.drop(Answer.model_validate_json(row), reason)
 
 
-def _chunks(answers: Sequence[Artifact], rows: Sequence[int]) -> Iterator[RowChunk]:
+def _chunks(answers: Sequence[Artifact], done: Sequence[int]) -> Iterator[RowChunk]:
     """Yield the rows of every input behind those that are done."""
     for number, artifact in enumerate(answers):
-        if rows[number] == artifact.num_rows:
-            continue
         first = 0
-        for batch in artifact.batches():
+        for batch in artifact.batches() if done[number] < artifact.num_rows else ():
             for start in range(0, batch.num_rows, CHUNK_ROWS):
                 some = batch.slice(start, CHUNK_ROWS)
-                if first >= rows[number]:
+                if first >= done[number]:
                     yield RowChunk(number, first, some)
                 first += some.num_rows
-
-
-def _drop(ctx: Context, dropped: Sequence[Sequence[str]]) -> None:
-    for reason, row in dropped:
-        ctx.drop(Answer.model_validate_json(row), reason)
-
-
-def _mapped(folder: Path, progress: _EncodingProgress) -> TokenRows:
-    inputs = [0, *np.cumsum(progress.kept).tolist()]
-    lengths = np.fromfile(folder / FILES["lengths"], dtype=np.int32)
-    return TokenRows(
-        ids=np.memmap(folder / FILES["ids"], dtype=np.int32, mode="r"),
-        is_supervised=np.memmap(folder / FILES["is_supervised"], dtype=np.bool_, mode="r"),
-        starts=np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]),
-        inputs=inputs,
-        row_numbers=np.fromfile(folder / FILES["row_numbers"], dtype=np.int64),
-        ids_of={
-            inputs[number] + start + place: row_id
-            for number, start, row_ids in progress.first_ids
-            for place, row_id in enumerate(row_ids)
-        },
-    )
