@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -78,23 +79,22 @@ def in_order(
     if num_processes == 1:
         yield from (encode_chunk(encoding, chunk) for chunk in chunks)
         return
-    workers: list[WorkerProcess] = []
-    busy: deque[WorkerProcess] = deque()
+    workers = [
+        WorkerProcess("spyhop.train.tokenising:serve", **_ENV) for _ in range(num_processes)
+    ]
     try:
-        for chunk in chunks:
-            if len(workers) < num_processes:
-                worker = WorkerProcess("spyhop.train.tokenising:serve", **_ENV)
-                workers.append(worker)
-                worker.send(encoding)
-                _send(worker, chunk)
-            else:
-                worker = busy.popleft()
-                encoded = _receive(worker)
-                _send(worker, chunk)
-                yield encoded
+        for worker in workers:
+            worker.send(encoding)
+        busy: deque[WorkerProcess] = deque()
+        for chunk, worker in zip(chunks, cycle(workers), strict=False):
+            done = _receive(busy.popleft()) if len(busy) == num_processes else None
+            # A copy: pickling a slice would include its whole table.
+            rows = chunk.rows.take(pa.array(range(chunk.rows.num_rows)))
+            worker.send(replace(chunk, rows=rows))
             busy.append(worker)
-        while busy:
-            yield _receive(busy.popleft())
+            if done is not None:
+                yield done
+        yield from map(_receive, busy)
     finally:
         for worker in workers:
             worker.kill()
@@ -108,11 +108,6 @@ def serve(receive: Callable[[], Any], send: Callable[[EncodedChunk | TrainingErr
             send(encode_chunk(encoding, receive()))
         except TrainingError as error:
             send(error)
-
-
-def _send(worker: WorkerProcess, chunk: RowChunk) -> None:
-    """Send a copy of the rows: pickling a slice would include its whole table."""
-    worker.send(replace(chunk, rows=chunk.rows.take(pa.array(range(chunk.rows.num_rows)))))
 
 
 def _receive(worker: WorkerProcess) -> EncodedChunk:

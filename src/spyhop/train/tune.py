@@ -19,8 +19,8 @@ import pyarrow.compute as pc
 from spyhop.models.folder import read_config
 from spyhop.models.local import pick_device, pick_dtype
 from spyhop.render import Renderer
-from spyhop.schema import InputError, ModelError, RecipeError, TrainingError
-from spyhop.stage import FOLDER, Context, Estimate, Progress, stage, sum_estimates
+from spyhop.schema import ModelError, TrainingError
+from spyhop.stage import FOLDER, Context, Estimate, stage, sum_estimates
 from spyhop.store import Artifact
 from spyhop.store.artifact import LOGS
 from spyhop.train import rank
@@ -30,9 +30,8 @@ from spyhop.train.batches import RowNumbers, plan_batches, plan_packs
 from spyhop.train.card import LICENCE, TEACHER, UNKNOWN
 from spyhop.train.config import HeldOutConfig, TuneConfig
 from spyhop.train.cost import FEWEST_STEPS, NF4_BYTES, Shape, state_bytes
-from spyhop.train.distributed import Group, launch
+from spyhop.train.distributed import Group
 from spyhop.train.encoding import SAMPLE_ROWS, Encoding, masked_row, write_sample
-from spyhop.train.engine import TrainingResult
 from spyhop.train.loop import SNAPSHOTS, SPEED, TrainingJob, train
 from spyhop.train.metrics import check_trackers
 from spyhop.train.optimizer import with_defaults
@@ -43,9 +42,6 @@ TOKENS_PER_S = 25_000
 """Planning figures: default mean row length, and speed of a 0.1 M model on one core."""
 CORE_FLOPS = 40e9
 """Operations per second of a core on larger models."""
-ERRORS = {kind.__name__: kind for kind in (InputError, ModelError, RecipeError, TrainingError)}
-"""Errors that another process may report by name; any other is the system's."""
-
 
 def plan_tune(
     config: TuneConfig,
@@ -123,7 +119,7 @@ def tune(
     if ranks == 1:
         outcome = train(job, Group(pick_device(ctx.runtime.device)), ctx.report)
     else:
-        outcome = _together(ctx, job)
+        outcome = rank.train_together(job, ctx.report)
     for text in outcome.notices:
         ctx.notice(text)
     for name, num in outcome.counts.items():
@@ -152,27 +148,6 @@ def _count_read(
                 for each in pc.value_counts(batch.column(column).take(pa.array(some))).to_pylist():
                     ctx.count(f"{prefix}{each['values'] or UNKNOWN}", each["counts"])
             start += batch.num_rows
-
-
-def _together(ctx: Context, job: TrainingJob) -> TrainingResult:
-    """Train in processes of their own, and pass on their reports."""
-    if job.config.optimizer.muon_learning_rate is not None:
-        raise TrainingError("optimizer.muon_learning_rate works in one process; remove it")
-    path = job.state / "job.pickle"
-    rank.write_job(path, job)
-    outcome = None
-    for news in launch(rank.__name__, path, ctx.runtime):
-        if "progress" in news:
-            ctx.report(Progress(**news["progress"]))
-        elif "error" in news:
-            if kind := ERRORS.get(news["error"]):
-                raise kind(news["text"])
-            raise OSError(*([news["errno"]] if news["errno"] else []), news["text"])
-        else:
-            outcome = TrainingResult(**news["outcome"])
-    if outcome is None:
-        raise TrainingError("the training processes ended without a result; run again to resume")
-    return outcome
 
 
 def _parted(
