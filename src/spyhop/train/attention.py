@@ -21,6 +21,7 @@ interface (Falcon) are given a block mask instead, which costs memory and time w
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import cache
 from itertools import pairwise
 from typing import Any
 
@@ -28,7 +29,6 @@ import numpy as np
 
 from spyhop.lazy import Tensor, torch, transformers
 from spyhop.schema import TrainingError
-from spyhop.train.dense import MOST_TOKENS, dense_attention
 
 DOCUMENTS = "spyhop_documents"
 """Name of our attention among transformers' implementations."""
@@ -39,6 +39,9 @@ ALONE_FRAC = {"float64": 1e-4, "float32": 1e-4, "bfloat16": 3e-2, "float16": 1e-
 kernels and shapes round in another order."""
 HEAD_DIMS = 256
 """Largest head that flash attention takes; sizes are multiples of 8."""
+MOST_TOKENS = 512
+"""Longest sequence of dense attention: the probabilities then take at most about a third of a
+layer's memory."""
 REFUSED = ("softcap", "s_aux", "position_bias")
 """Arguments of attention that some models pass and that this one does not support."""
 
@@ -84,11 +87,6 @@ def switch(model: Any) -> None:  # noqa: ANN401 (transformers' type)
         transformers.AttentionInterface.register(DOCUMENTS, _attend)
         transformers.AttentionMaskInterface.register(DOCUMENTS, sdpa_mask)
         model.set_attn_implementation(DOCUMENTS)
-
-
-def leak(model: Any, longest: int = 64) -> str | None:  # noqa: ANN401 (transformers' type)
-    """Return how the model, as it is set now, mixes packed documents; None where it does not."""
-    return _Probe(model, longest).leak()
 
 
 class _Probe:
@@ -244,3 +242,50 @@ def _one_document(
         query, key, value, attn_mask=mask, dropout_p=dropout, scale=scaling,
         is_causal=mask is None, enable_gqa=query.shape[1] != key.shape[1],
     )  # fmt: skip
+
+
+def dense_attention(query: Tensor, key: Tensor, value: Tensor, scaling: float | None) -> Tensor:
+    """Attend causally: query (B, H, T, D), key and value (B, K, T, D) -> (B, H, T, D).
+
+    For short sequences in half precision on a processor, where PyTorch's flash attention takes more
+    than twice the time of plain matrix products. Scores and probabilities are computed in float32;
+    the result, and products with the probabilities, have the type of `value`. The probabilities are
+    kept for the backward pass, so the memory grows with T x T.
+
+    Shapes: B sequences, H heads, K key heads, G = H / K, T positions, D head size.
+    """
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    out: Tensor = _dense_attention().apply(query, key, value, scale)
+    return out
+
+
+@cache
+def _dense_attention() -> Any:  # noqa: ANN401 (made at first use: PyTorch is heavy)
+    class DenseAttention(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:  # noqa: ANN401
+            B, H, T, D = query.shape
+            K, dtype = key.shape[1], value.dtype
+            query_GTD = query.reshape(B, K, H // K * T, D)
+            with torch.autocast(query.device.type, enabled=False):
+                scores = (query_GTD.float() * scale) @ key.float().transpose(-1, -2)
+                future = torch.full((T, T), float("-inf"), device=query.device).triu_(1)
+                scores.view(B, H, T, T).add_(future)
+                probs = torch.softmax(scores, -1).to(dtype)
+                out = probs @ value
+            ctx.save_for_backward(query_GTD.to(dtype), key.to(dtype), value, probs)
+            ctx.scale, ctx.dtypes = scale, (query.dtype, key.dtype)
+            return out.view(B, H, T, D)
+
+        @staticmethod
+        def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
+            query, key, value, probs = ctx.saved_tensors
+            slope_GTD = slope.reshape(query.shape)
+            value_slope = probs.transpose(-1, -2) @ slope_GTD
+            probs_slope = slope_GTD @ value.transpose(-1, -2)
+            scores_slope = torch._softmax_backward_data(probs_slope, probs, -1, probs.dtype)
+            key_slope = (scores_slope.transpose(-1, -2) @ query).to(ctx.dtypes[1]).mul_(ctx.scale)
+            query_slope = (scores_slope @ key).to(ctx.dtypes[0]).mul_(ctx.scale)
+            return query_slope.view(slope.shape), key_slope, value_slope, None
+
+    return DenseAttention

@@ -16,6 +16,7 @@ from spyhop.lazy import Tensor, dist, fsdp, torch, whole
 from spyhop.models.local import pick_device
 from spyhop.runtime import Runtime
 
+
 @dataclass(frozen=True, slots=True)
 class Group:
     """The processes of one training, seen from one of them."""

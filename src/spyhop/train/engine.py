@@ -158,5 +158,3 @@ class Engine:
 
     def _on_device(self, values: npt.NDArray[Any]) -> Tensor:
         return torch.from_numpy(values).to(self.group.device)
-
-

@@ -16,7 +16,7 @@ from spyhop.lazy import torch
 from spyhop.runtime import Runtime
 from spyhop.stage import Progress
 from spyhop.store.artifact import LOGS
-from spyhop.train.base import METRICS, LoadedBase, open_student, save_student
+from spyhop.train.base import METRICS, open_student, save_student
 from spyhop.train.batches import RowNumbers
 from spyhop.train.checkpoint import Checkpoints
 from spyhop.train.config import TuneConfig

@@ -40,9 +40,7 @@ class ProbeMessage:
 MESSAGES = (
     ProbeMessage("capitals", "Write your whole response in capital letters.", "capitals"),
     ProbeMessage("begins", 'Begin your response with the word "Indeed".', "begins", "indeed"),
-    ProbeMessage(
-        "ends", 'End your response with the words "That is all."', "ends", "that is all"
-    ),
+    ProbeMessage("ends", 'End your response with the words "That is all."', "ends", "that is all"),
     ProbeMessage("five-words", "Respond in five words or fewer.", "words_at_most", "5"),
     ProbeMessage(
         "object",

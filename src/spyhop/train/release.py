@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from spyhop.lazy import torch, transformers
+from spyhop.lazy import safe, torch, transformers
 from spyhop.models.folder import load_tokenizer
 from spyhop.models.local import pick_dtype, saved_format
 from spyhop.render import Renderer
@@ -20,7 +20,7 @@ from spyhop.store import Artifact, atomic_write
 from spyhop.store.artifact import RECORD
 from spyhop.train.adapter import ADAPTER
 from spyhop.train.card import LICENCE, TEACHER, UNKNOWN, CardConfig, Origin, base_licence, card
-from spyhop.train.tensors import INDEX, convert, read_header, weight_files
+from spyhop.train.tensors import INDEX, weight_files
 
 SUFFIXES = (".jinja", ".json", ".model", ".safetensors", ".txt")
 OWN = (RECORD, "metrics.json")
@@ -31,7 +31,6 @@ LICENCES = ("LICENSE*", "LICENCE*", "NOTICE*", "USE_POLICY*")
 
 
 CHECKED = ("outcome/", "right/", "moderated/")
-TYPES = {"bfloat16": "BF16", "float16": "F16"}
 
 
 class ReleaseConfig(Config):
@@ -43,7 +42,7 @@ class ReleaseConfig(Config):
     computed in it, as it does by default on a base that is stored so."""
 
 
-@stage(version=2, writes=FOLDER, plan=lambda config, **inputs: Estimate(seconds=2))
+@stage(version=3, writes=FOLDER, plan=lambda config, **inputs: Estimate(seconds=2))
 def release(
     ctx: Context,
     config: ReleaseConfig,
@@ -121,11 +120,15 @@ def with_title(config: ReleaseConfig, name: str) -> ReleaseConfig:
 
 def _round(folder: Path, dtype: str) -> None:
     """Replace the weights, links to the training's own, by rounded ones."""
-    total = 0
+    total, kind = 0, getattr(torch, dtype)
     for path in weight_files(folder):
+        tensors = {
+            name: tensor.to(kind) if tensor.is_floating_point() else tensor
+            for name, tensor in safe.load_file(path).items()
+        }
         with atomic_write(path) as temporary:
-            convert(path, temporary, TYPES[dtype])
-        total += sum(each.num_bytes for each in read_header(path).tensors)
+            safe.save_file(tensors, temporary, metadata={"format": "pt"})
+        total += sum(tensor.nbytes for tensor in tensors.values())
     config = _json(folder / "config.json")
     for part in (config, config.get("text_config", {})):
         part |= {name: dtype for name in ("dtype", "torch_dtype") if name in part}

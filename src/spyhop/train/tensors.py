@@ -21,7 +21,6 @@ INDEX = "model.safetensors.index.json"
 WIDTHS = {"F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4}
 WIDTHS |= {"F16": 2, "BF16": 2, "I16": 2, "U16": 2}
 """Bytes of a number; every other kind is taken byte by byte."""
-FLOATS = ("F32", "F16", "BF16")
 PIECE_ITEMS = 1 << 22
 """Numbers of a piece: memory is some tens of megabytes, whatever the model's size."""
 MAX_HEADER = 100_000_000
@@ -155,28 +154,6 @@ def cast(bits: Bits, old: str, new: str) -> Bits | None:
     if new == "BF16":
         return ((wide + (wide >> 16 & 1) + np.uint32(0x7FFF)) >> 16).astype("<u2")
     return None
-
-
-def convert(source: Path, out: Path, dtype: str) -> None:
-    """Write a file's floating tensors as another type, piece by piece; the rest as it is."""
-    file = read_header(source)
-    header: dict[str, Any] = {}
-    if about := json.loads(file.header).get("__metadata__"):
-        header["__metadata__"] = about
-    end = 0
-    for each in file.tensors:
-        kind = dtype if each.dtype in FLOATS else each.dtype
-        begin, end = end, end + each.num_bytes // each.width * WIDTHS.get(kind, 1)
-        header[each.name] = {"dtype": kind, "shape": each.shape, "data_offsets": [begin, end]}
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    with out.open("wb") as stream:
-        stream.write(len(text).to_bytes(8, "little") + text)
-        for each in file.tensors:
-            for piece in each.pieces(PIECE_ITEMS):
-                found = cast(piece, each.dtype, header[each.name]["dtype"])
-                assert found is not None
-                stream.write(found.tobytes())
 
 
 def packed(difference: Bits) -> bytes:

@@ -43,6 +43,7 @@ TOKENS_PER_S = 25_000
 CORE_FLOPS = 40e9
 """Operations per second of a core on larger models."""
 
+
 def plan_tune(
     config: TuneConfig,
     base: Estimate,
