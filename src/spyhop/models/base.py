@@ -171,6 +171,8 @@ class Model:
     """Requests that are sent and then read in order together; a batch API takes a whole stage's."""
     ahead = 0
     """Windows that are sent while an earlier one is read."""
+    on_text: Callable[[str], bool] | None = None
+    """Receives a response while it is written, in conversations; False ends the response."""
 
     def __init__(
         self,
@@ -335,6 +337,8 @@ class BatchModel(Model):
         if ask is None:
             raise ModelError(f"{self.label} {CANNOT[window.kind]}")
         how = [window.sampling] if window.kind == "generate" else []
+        if self.on_text is not None and hasattr(self._backend, "listen"):
+            self._backend.listen(self.on_text)
         key_by_id = {r.id: key for r, key in zip(window.requests, window.keys, strict=True)}
         found: dict[str, str] = {}
         began, num_tokens, done = monotonic(), 0, window.done

@@ -35,6 +35,8 @@ class Dialect:
     """Fields that contain fields: `extra` and `omit` apply within them."""
     lacks: Mapping[str, str] = field(default_factory=dict)
     """Capabilities that the API does not have, and why."""
+    streamed: Mapping[str, Any] = field(default_factory=dict)
+    """Fields that ask for a reply as server-sent events; without any, replies come whole."""
     marks_cache: bool = False
     """Whether a prompt is cached only up to a mark."""
 
@@ -55,13 +57,15 @@ class Dialect:
         return to_json(self.fields(call, extra, omit))
 
 
+STREAMED = {"stream": True, "stream_options": {"include_usage": True}}
 DIALECTS = {
-    "openai": Dialect(path="/chat/completions", payload=chat_payload),
+    "openai": Dialect(path="/chat/completions", payload=chat_payload, streamed=STREAMED),
     "azure": Dialect(
         path="/openai/deployments/{model}/chat/completions?api-version={version}",
         payload=chat_payload,
         key_header="api-key",
         key_form="{}",
+        streamed=STREAMED,
     ),
     "anthropic": Dialect(
         path="/messages",
@@ -72,6 +76,7 @@ DIALECTS = {
         headers=anthropic.HEADERS,
         nested=("output_config",),
         lacks=anthropic.LACKS,
+        streamed={"stream": True},
         marks_cache=True,
     ),
     "gemini": Dialect(

@@ -205,6 +205,8 @@ class RemoteModel(Model):
         self._client = client = kind(
             config.model, config.extra, config.omit, self._service, self._journal
         )
+        if isinstance(client, EndpointClient):
+            client.on_text = self.on_text
         self._ctx.resources.callback(self._close, client)
         if not client.last.is_closed:
             self._ctx.notice(

@@ -10,7 +10,7 @@ import math
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -81,6 +81,8 @@ class EndpointClient:
         journal: Journal,
     ) -> None:
         self.counts = ReplyCounts()
+        self.on_text: Callable[[str], bool] | None = None
+        """Receives the text of a response while it comes; set for conversations only."""
         self.last = journal.state()
         self.endpoints = [EndpointState(endpoint, model) for endpoint in service.endpoints]
         for endpoint in self.endpoints:
@@ -293,7 +295,8 @@ class EndpointClient:
         call.num_sent += 1
         self._num_sent += 1
         try:
-            found = await self._transport.post(endpoint, self._body(call, endpoint))
+            body = self._body(call, endpoint)
+            found = await self._transport.post(endpoint, body, self.on_text)
         except asyncio.CancelledError as error:
             if self._finished.is_set():
                 raise
@@ -312,7 +315,8 @@ class EndpointClient:
             call.kind, call.members[0][1], call.sampling, endpoint.model, len(call.members),
             endpoint.config.tokens_field, call.shared,
         )  # fmt: skip
-        return endpoint.dialect.body(asked, self._extra, self._omit)
+        extra = {**endpoint.dialect.streamed, **self._extra} if self.on_text else self._extra
+        return endpoint.dialect.body(asked, extra, self._omit)
 
     def _received(self, admission: Admission, reply: HttpReply) -> None:
         call, endpoint, reservation = admission

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -185,6 +185,10 @@ class LocalBackend:
         if len(known) < len(batch):
             return self._encode(batch, kind), 0
         return [each.ids for each in known], min(each.num_shared for each in known)
+
+    def listen(self, on_text: Callable[[str], bool]) -> None:
+        """Have the text of a response shown while it is written, where a batch has one request."""
+        self._decoder.on_text = on_text
 
     def generate(self, batch: Sequence[Request], sampling: Sampling) -> list[Reply]:
         """Answer one batch; a prompt that fills the model's context is a reply with an error."""

@@ -1,15 +1,17 @@
 """Send one HTTP request, read the reply up to a size limit, and name every kind of failure."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
 import aiohttp
 from aiohttp.abc import AbstractStreamWriter
+from pydantic_core import to_json
 
 from spyhop.models.endpoint_state import EndpointState
 from spyhop.models.failures import Failure, read_failure
+from spyhop.models.streaming import StreamedReply
 from spyhop.settings import secret_forms
 
 CONNECT_S = 30.0
@@ -61,8 +63,12 @@ class Transport:
         """Close the session."""
         await self._session.close()
 
-    async def post(self, endpoint: EndpointState, data: bytes) -> HttpReply | Failure:
+    async def post(
+        self, endpoint: EndpointState, data: bytes, on_text: Callable[[str], bool] | None = None
+    ) -> HttpReply | Failure:
         """Return the reply, or the failure of the request.
+
+        Where the reply is a stream, `on_text` receives the text so far; False ends the reply.
 
         A cancelled request raises `CancelledError`, whose first argument then says whether the
         request was written in full.
@@ -76,7 +82,10 @@ class Transport:
                 proxy=self._proxies[id(endpoint)],
                 allow_redirects=False,
             ) as response:
-                raw = self.masked(await _read(response))
+                if on_text and response.content_type == "text/event-stream":
+                    raw = self.masked(await self._stream(response, on_text))
+                else:
+                    raw = self.masked(await _read(response))
                 if response.status == 200:
                     return HttpReply(response.headers, raw)
                 return read_failure(response.status, response.headers, raw, datetime.now(UTC))
@@ -90,6 +99,18 @@ class Transport:
         except (aiohttp.ClientError, OSError, ValueError) as error:
             reason = self._shown(f"the connection broke: {type(error).__name__} {error}")
             return Failure("lost", reason, is_maybe_billed=body.is_written)
+
+    async def _stream(
+        self, response: aiohttp.ClientResponse, on_text: Callable[[str], bool]
+    ) -> bytes:
+        reply, size = StreamedReply(), 0
+        async for chunk in response.content.iter_any():
+            size += len(chunk)
+            reply.take(chunk)
+            if size > MOST_BYTES or not on_text(self._shown(reply.text)):
+                response.close()
+                break
+        return to_json(reply.whole)
 
     def masked(self, raw: bytes) -> bytes:
         """Return a body without the keys that a server may repeat."""
