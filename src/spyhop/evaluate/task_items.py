@@ -235,7 +235,8 @@ def _options(
     value = columns.pop(task.options, None) or task.fixed_options.get(name)
     if not value:
         return [], []
-    own, texts = [], listed(value) if isinstance(value, list | tuple) else None
+    own: list[str] = []
+    texts = listed(value) if isinstance(value, list | tuple) else None
     if texts is None:
         own, texts = read_options(value, where, task.options)
     if len(texts) == 1 and not task.as_published:
