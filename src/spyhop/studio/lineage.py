@@ -4,15 +4,27 @@ A row names its sources in columns that end in `_id`, and an id is a hash of con
 are the same row in every artifact. `system_id` names a set's entry that many rows share.
 """
 
+import json
+import re
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
+from time import monotonic
 from typing import Any
 
+from pydantic_core import to_json
+
+from spyhop.schema import InputError
 from spyhop.store import Artifact
+from spyhop.store.files import byte_lines, matching
+from spyhop.store.rows import PARQUET, read_rows
 from spyhop.studio.catalog import Catalog
 from spyhop.studio.tables import Engine, Table
 
 MOST_ROWS = 6
+SEARCH_S, NEEDLE = 1.5, 80
+"""Seconds that source files are searched, and characters that are looked for."""
 
 
 @dataclass(slots=True)
@@ -23,6 +35,8 @@ class Station:
     side: str
     """`before`, `here`, `after`; `model`: trained on the row; `score`: scores of that model."""
     rows: list[dict[str, Any]] = field(default_factory=list)
+    source: str = ""
+    """File and line that its first row was read from."""
 
 
 def follow(
@@ -40,6 +54,8 @@ def follow(
         for each in found:
             back |= _links(each) | {str(each.get("id"))}
         stations[:0] = [Station(by_key[key], "before", found)] if found else []
+    for station in stations[:1]:
+        station.source = _source(station.artifact, station.rows[0])
     ids, readers = set(own), {artifact.key}
     for key in _reach(artifact.key, children):
         if found := _find(tables[key], ["id", *_names(tables[key])], ids):
@@ -51,6 +67,29 @@ def follow(
             stations.append(Station(by_key[key], "model"))
             stations += [Station(s, "score") for s in scores if "correct" in s.record.counts]
     return stations
+
+
+def _source(artifact: Artifact, row: Mapping[str, Any]) -> str:
+    """Return the file and line that has a row's longest line, if the row does not state them.
+
+    Inputs that are files of this machine are searched, for at most `SEARCH_S` seconds.
+    """
+    lines = [each for value in row.values() if isinstance(value, str) for each in value.split("\n")]
+    text, end = max(lines, key=len, default="")[-NEEDLE:], monotonic() + SEARCH_S
+    if not text or re.search(r":\d+$", str(row.get("origin", ""))):
+        return ""
+    wanted = {text.encode(errors="replace"), to_json(text)[1:-1], json.dumps(text)[1:-1].encode()}
+    folders = [Path(each.name) for some in artifact.record.inputs.values() for each in some]
+    with suppress(InputError, OSError):
+        for path in (file for folder in folders if folder.exists() for file in matching(folder, "*")):
+            rows = (row for _, row in read_rows(path))
+            found = map(to_json, rows) if path.suffix == PARQUET else byte_lines(path)
+            for number, line in enumerate(found, 1):
+                if any(each in line for each in wanted):
+                    return f"{path.parent.name}/{path.name}:{number}"
+                if monotonic() > end:
+                    return ""
+    return ""
 
 
 def _graph(

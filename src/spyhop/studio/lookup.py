@@ -7,8 +7,8 @@ from spyhop.lazy import duckdb
 from spyhop.schema import ArtifactError
 from spyhop.store import Artifact
 from spyhop.store.artifact import load
+from spyhop.studio.tables import SETTINGS
 
-MEMORY = "192MB"
 WITH_RESPONSES = (
     "evaluate.measure", "evaluate.respond", "evaluate.ready_answers", "augment.answer",
     "augment.verify", "augment.discuss", "augment.explain", "augment.moderate",
@@ -26,7 +26,7 @@ def query(sql: str, **values: Any) -> list[dict[str, Any]]:  # noqa: ANN401 (pla
     Raises:
         ArtifactError: If a file cannot be read, or has other columns than the query needs.
     """
-    with duckdb.connect(config={"memory_limit": MEMORY, "threads": 2}) as base:
+    with duckdb.connect(config=SETTINGS) as base:
         try:
             found: list[dict[str, Any]] = base.sql(sql, params=values).to_arrow_table().to_pylist()
         except duckdb.Error as error:

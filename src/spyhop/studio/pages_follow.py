@@ -26,8 +26,13 @@ def trace(request: Request) -> Response:
 
 
 def mask(request: Request) -> Response:
-    """Show which tokens of a row the loss is taken on, under a tokenizer of the store."""
+    """Show which tokens of a row the loss is taken on, under a tokenizer of the store.
+
+    The page comes first; its part follows, since a tokenizer takes seconds to load.
+    """
     names, table, at = place_of(request)
+    if "part" not in request.query_params:
+        return page(request, "mask_page.html", **names)
     catalog = site_of(request).catalog(names["store"])
     models = [each for each in catalog.artifacts() if TOKENIZER in each.record.files]
     models = [each for each in models if each.record.stage.startswith("train.")]

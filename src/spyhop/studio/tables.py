@@ -5,6 +5,7 @@ without counting rows. Without an order, parts are read one after the other unti
 each is verified first. Orders and counts read a column of all parts at once.
 """
 
+import os
 import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from math import ceil
 from pathlib import Path
+from tempfile import gettempdir
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -28,7 +30,10 @@ PAGE_ROWS, SHOWN_CHARS = 50, 240
 MOST_PARTS = 16
 """Parts that one step of a scan reads at most; a step ends within about a second."""
 MOST_FACETS, NUM_BINS = 40, 20
-SETTINGS: dict[str, Any] = {"threads": 2, "memory_limit": "192MB", "max_temp_directory_size": "4GB"}
+SETTINGS: dict[str, Any] = {
+    "threads": 2, "memory_limit": "192MB", "max_temp_directory_size": "4GB",
+    "temp_directory": f"{gettempdir()}/spyhop-studio-{os.getpid()}",
+}  # fmt: skip
 Position = tuple[int, int]
 
 
