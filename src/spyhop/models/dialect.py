@@ -4,6 +4,7 @@ A reply is read as a chat completion (`replies`), errors and rate-limit headers 
 known form (`failures`). A batch API sends the same payloads and reads the same replies.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -39,6 +40,8 @@ class Dialect:
     """Fields that ask for a reply as server-sent events; without any, replies come whole."""
     marks_cache: bool = False
     """Whether a prompt is cached only up to a mark."""
+    counts_cached: re.Pattern[str] = re.compile("")
+    """Models of which the rate limits count prompt tokens that were read from the cache."""
 
     def fields(self, call: ApiCall, extra: Mapping[str, Any], omit: Sequence[str]) -> Json:
         """Return the fields of a call; those in `omit` are removed, those in `extra` win."""
@@ -78,6 +81,7 @@ DIALECTS = {
         lacks=anthropic.LACKS,
         streamed={"stream": True},
         marks_cache=True,
+        counts_cached=anthropic.COUNTS_CACHED,
     ),
     "gemini": Dialect(
         path="/models/{model}:generateContent",
