@@ -13,7 +13,7 @@ from heapq import nsmallest
 import numpy as np
 from pydantic import Field
 
-from spyhop.evaluate.linear import features
+from spyhop.statistics.linear import features
 from spyhop.models import Model, Request
 from spyhop.schema import Config, Pair, Score, prompt_turns
 from spyhop.stage import CHARS_PER_TOKEN, Calls, Context, Estimate, stage
