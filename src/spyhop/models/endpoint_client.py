@@ -386,6 +386,10 @@ class EndpointClient:
         advice = endpoint.advice(failure)
         self.counts.last_failure = advice
         row = Failed(call.members[0][0], failure.kind, message, *how, failure.is_maybe_billed)
+        if self.on_text and "stream" in message:  # refused; the reply may still come whole
+            self.on_text = None
+            self._settle(call, failure, row, Decision("next"))
+            return
         is_large = not endpoint.fits(reservation.estimate)
         self._settle(call, failure, row, self._policy.decide(call, failure, is_large=is_large))
         self._end(self._policy.stop(failure, advice, now - self._answered_at))

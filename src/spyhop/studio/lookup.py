@@ -1,6 +1,6 @@
 """Rows of artifacts by their ids, with questions and responses, whichever stage wrote them."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from spyhop.lazy import duckdb
@@ -40,11 +40,6 @@ def parts_of(artifact: Artifact) -> list[str]:
     if not found:
         raise ArtifactError(f"{artifact}: it has no rows")
     return found
-
-
-def columns_of(parts: Sequence[str]) -> set[str]:
-    """Return the names of the columns of Parquet parts."""
-    return {row["column_name"] for row in query("DESCRIBE FROM read_parquet($parts)", parts=parts)}
 
 
 def rows_by_id(artifact: Artifact, ids: Collection[str]) -> dict[str, dict[str, Any]]:

@@ -1,6 +1,9 @@
 """Labels of people: keep or drop, a score, why; one file that the gate of the next run reads."""
 
+import tomllib
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote
@@ -16,6 +19,8 @@ from spyhop.studio.lookup import (
     WITH_PAIRS,
     WITH_RATINGS,
     WITH_RESPONSES,
+    parts_of,
+    query,
     question_of,
     questions,
     response_of,
@@ -23,7 +28,6 @@ from spyhop.studio.lookup import (
 )
 from spyhop.studio.people import PEOPLE, people_rows, put
 from spyhop.studio.site import artifact_of, page, site_of
-from spyhop.studio.suspicion import ranking
 
 nav = [("Label", "/label")]
 LABELS = "labels.jsonl"
@@ -35,6 +39,15 @@ GOOD = {"keep": True, "drop": False, "": None}
 SCORES = {"", "1", "2", "3", "4", "5"}
 Pair = tuple[str, str]
 FIELDS = ("id", "rater", "keep", "score", "why", "undo")
+LEAST = 0.4
+"""Suspicion from which a reason is shown."""
+_TABLE = (files("spyhop.studio") / "suspicion.toml").read_text(encoding="utf-8")
+_LENGTHS = {"response": "length(response)", "messages": "length(messages[-1].content)"}
+_SQL = """WITH sized AS (SELECT *, ln(1 + {length}) AS size FROM read_parquet($parts)),
+    stats AS (SELECT {stats} FROM sized),
+    rated AS (SELECT id, [{reasons}] AS parts FROM sized, stats)
+    FROM rated ORDER BY if(list_max(parts) >= $least, -list_max(parts), 0), md5(id), id LIMIT $most
+"""
 
 
 def choose(request: Request) -> Response:
@@ -126,6 +139,37 @@ def _next(request: Request, rater: str, row_id: str) -> Response:
         due=len(due), done=len(own), total=len(ranked), file=_file(request), asked=row_id,
         path=request.url.path,
     )  # fmt: skip
+
+
+def ranking(artifact: Artifact, most: int) -> dict[str, tuple[dict[str, Any], list[str]]]:
+    """Return the most suspicious rows by id, with the reasons.
+
+    Rows without a reason follow in a fixed random order.
+    """
+    parts = parts_of(artifact)
+    described = query("DESCRIBE FROM read_parquet($parts)", parts=parts)
+    columns = {row["column_name"] for row in described}
+    used = [row for row in tomllib.loads(_TABLE)["reasons"] if row["needs"] in columns]
+    values = list(dict.fromkeys(value for row in used for value in row.get("of", [])))
+    sql = _SQL.format(
+        length=next((sql for name, sql in _LENGTHS.items() if name in columns), "0"),
+        stats=", ".join(f"avg({v}) AS m{n}, stddev({v}) AS s{n}" for n, v in enumerate(values)),
+        reasons=", ".join(f"coalesce({_suspicion(row, values)}, 0.0)::DOUBLE" for row in used),
+    )
+    reasons = {
+        row["id"]: [
+            each["name"] for each, part in zip(used, row["parts"], strict=True) if part >= LEAST
+        ]
+        for row in query(sql, parts=parts, least=LEAST, most=most)
+    }
+    rows = rows_by_id(artifact, reasons)
+    return {row_id: (rows[row_id], some) for row_id, some in reasons.items()}
+
+
+def _suspicion(reason: Mapping[str, Any], values: Sequence[str]) -> str:
+    """Return a reason's SQL with the values that it compares with all rows as standard scores."""
+    numbers = [(each, values.index(each)) for each in reason.get("of", [])]
+    return str(reason["sql"]).format(*(f"(({v} - m{n}) / nullif(s{n}, 0))" for v, n in numbers))
 
 
 def _question(artifact: Artifact, row: dict[str, Any]) -> str:
