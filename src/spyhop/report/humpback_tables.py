@@ -144,7 +144,7 @@ def results_of(seen: Seen, measures: Measures) -> list[dict[str, Any]]:
     """Return every student's figures as plain data, and the scaling coefficients after them."""
     lines: list[dict[str, Any]] = []
     for each in seen:
-        figures = {measure: span(each.level(measure), 1) for measure in measures}
+        figures = {str(measure): span(each.level(measure), 1) for measure in measures}
         lines.append({**each.run.model_dump(), "num_rows": each.num_rows, **figures})
     scaled = [each for each in seen if each.run.table == "scaling"]
     for measure in measures:

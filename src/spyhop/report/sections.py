@@ -168,9 +168,9 @@ def probe_section(probes: Mapping[str, Artifact]) -> ReportSection:
             found.text(f"{name}: not asked, since training rows have them: {known}.")
         for row in _probed(artifact):
             how = "ended" if row.ending == "whole" else row.ending
-            note = f"{name}, {row.message or 'no system message'}, {how}"
-            turns = [*row.messages, Turn("assistant", row.response)]
-            found.conversation(turns, f"{note}, {row.response_tokens} tokens")
+            message = row.message or "no system message"
+            note = f"{name}, {message}, {how}, {row.response_tokens} tokens"
+            found.conversation([*row.messages, Turn("assistant", row.response)], note)
     return found
 
 

@@ -21,9 +21,10 @@ def add_first_prompt(section: ReportSection, item: Item, protocol: Protocol) -> 
     request = request_of(item, 0, protocol) if is_written else option_requests(item, protocol)[0]
     more = {"plain text": request.text, "assistant (begun)": request.continuation}
     more |= {f"option {n}": f"{text!r}" for n, text in enumerate(request.options, 1)}
-    turns = [*request.messages, *(Turn(role, text) for role, text in more.items() if text)]
+    added = [Turn(role, text) for role, text in more.items() if text]
     note = f"The first prompt, verbatim: {item.task}, item {item.id}, form {protocol.form}"
-    section.conversation(turns, note if is_written else f"{note}, likelihood of the options")
+    note = note if is_written else f"{note}, likelihood of the options"
+    section.conversation([*request.messages, *added], note)
 
 
 def disagreeing(first: TaskScores, second: TaskScores) -> tuple[Pairs, Pairs]:
