@@ -17,11 +17,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from spyhop.evaluate.linear import auc, fit_linear
 from spyhop.models import TOXIC, Classifier, Model, Request, Sampling, pick_label
 from spyhop.schema import Config, Ending, InputError, Item, Row, Score, prompt_turns
 from spyhop.stage import Calls, Context, Estimate, stage
 from spyhop.statistics import Interval
+from spyhop.statistics.linear import auc, fit_linear
 from spyhop.store import Artifact
 from spyhop.text.asking import sentences
 from spyhop.text.gold import Reading
