@@ -1,8 +1,9 @@
-"""Shared by the two quick starts: the table of arms, the starting model, a student's training."""
+"""Shared by the quick starts: the table of arms, the starting model, a student's training."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Generic, TypeVar
 
 from pydantic import Field
 
@@ -10,7 +11,7 @@ from spyhop import world
 from spyhop.evaluate import MeasureConfig, measure
 from spyhop.models import Local, Sampling
 from spyhop.recipe.graph import Recipe, RecipeStep, Ref, Source, Use
-from spyhop.report import ArmPair, ArmRun
+from spyhop.report import ArmPair, ArmRun, ArmsConfig, CuratedSet, arms_page
 from spyhop.schema import Config
 from spyhop.settings import InputPath
 from spyhop.stage import Stage
@@ -46,11 +47,6 @@ ARMS: dict[str, tuple[str, tuple[str, ...]]] = {
 """Arms of both quick starts: title, and the arms that it is compared with."""
 
 
-def titles(names: Iterable[str]) -> dict[str, str]:
-    """Return the titles of arms."""
-    return {name: ARMS[name][0] for name in names}
-
-
 def comparisons(names: Iterable[str]) -> tuple[ArmPair, ...]:
     """Return the comparisons of arms; the difference is second minus first."""
     known = set(names)
@@ -67,6 +63,8 @@ class ExperimentSetting(Config):
 
     name: str
     """Name of the setting in the report."""
+    families: tuple[world.FamilyName, ...] = Field(world.CORE, min_length=1)
+    """Families of problems."""
     steps: world.Steps = (3, 6)
     """Fewest and most steps of a problem."""
     num_items: int = Field(400, gt=0)
@@ -79,9 +77,18 @@ class ExperimentSetting(Config):
     batch_tokens: int = Field(1024, gt=0)
     """Tokens of a batch in training."""
 
+    def problems(self, num_rows: int, seed: int = 0) -> world.ProblemsConfig:
+        """Return the settings of a draw of problems."""
+        return world.ProblemsConfig(
+            families=self.families, num_rows=num_rows, steps=self.steps, seed=seed
+        )
+
+
+SettingType = TypeVar("SettingType", bound=ExperimentSetting)
+
 
 @dataclass(slots=True)
-class ReportInputs:
+class Page:
     """Measured arms and other inputs of a report, by the names of their steps."""
 
     runs: dict[str, ArmRun] = field(default_factory=dict)
@@ -89,17 +96,35 @@ class ReportInputs:
     students: dict[str, Ref] = field(default_factory=dict)
     answers: dict[str, Ref] = field(default_factory=dict)
 
+    def add(
+        self,
+        r: Recipe,
+        names: Sequence[str],
+        caveats: tuple[str, ...],
+        curated: dict[str, CuratedSet] | None = None,
+        **more: Mapping[str, Ref],
+    ) -> None:
+        """Add the report: these arms, their comparisons, and further inputs."""
+        arms = ArmsConfig(
+            title=r.name, runs=self.runs, curated=curated or {}, comparisons=comparisons(names),
+            arm_titles={name: ARMS[name][0] for name in names}, caveats=caveats,
+        )  # fmt: skip
+        r.add(
+            "report", arms_page, arms, scores=self.scores, students=self.students,
+            answers=self.answers, **more,
+        )  # fmt: skip
+
 
 @dataclass(frozen=True, slots=True)
-class Experiment:
+class Experiment(Generic[SettingType]):
     """One seed of one setting: adds its steps, trainings and measurements to the recipe."""
 
     r: Recipe
-    setting: ExperimentSetting
+    setting: SettingType
     seed: int
     base: RecipeStep | Source
     items: RecipeStep
-    page: ReportInputs
+    page: Page
     declared: Mapping[str, Ref] = field(default_factory=dict)
     """Declaration that scores follow, if any, as the input `sealed`."""
 
@@ -123,12 +148,9 @@ class Experiment:
         )
         page.students |= {phase.name: phase for phase in phases}
         page.runs[name] = ArmRun(
-            setting=self.setting.name,
-            arm=arm,
-            seed=self.seed,
+            setting=self.setting.name, arm=arm, seed=self.seed, share=share,
             phases=tuple(phase.name for phase in phases),
-            share=share,
-        )
+        )  # fmt: skip
 
 
 def asked_under(message: str, setting: ExperimentSetting) -> MeasureConfig:

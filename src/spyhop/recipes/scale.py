@@ -12,7 +12,7 @@ from spyhop.evaluate import HeldOutConfig, MeasureConfig, measure, score_held_ou
 from spyhop.evaluate.judging import JudgeConfig, judge
 from spyhop.models import Local
 from spyhop.recipe.graph import Recipe, RecipeStep, Ref, Source, Use
-from spyhop.recipes.humpback_arms import at_point
+from spyhop.recipes.humpback import at_point
 from spyhop.recipes.humpback_config import Point
 from spyhop.recipes.inputs import Suite, add_items, placed, served
 from spyhop.report.humpback_figures import StudentRun
