@@ -16,7 +16,7 @@ from spyhop.collect import PairConfig, SubsetConfig, draw_subset, pair
 from spyhop.curate import QueriesConfig, pairs_to_queries
 from spyhop.recipe.graph import Recipe, RecipeStep, Ref, Source
 from spyhop.recipe.load import read_recipe
-from spyhop.recipes.auditing import add_audits
+from spyhop.recipes.evaluating import add_audits
 from spyhop.recipes.humpback_config import HumpbackConfig
 from spyhop.recipes.inputs import AuditJudge, check_judged, served
 from spyhop.recipes.mixture import mixture

@@ -23,7 +23,7 @@ from spyhop.curate import (
 from spyhop.evaluate.round_trip import RoundTripConfig, round_trip
 from spyhop.models import Local
 from spyhop.recipe.graph import Chosen, Recipe, RecipeStep, Ref, Source, Use
-from spyhop.recipes.auditing import add_audits
+from spyhop.recipes.evaluating import add_audits
 from spyhop.recipes.humpback_config import HumpbackConfig, Point, ScalingSet
 from spyhop.recipes.inputs import add_base, served
 from spyhop.recipes.mixture import add_collection, add_folder

@@ -40,8 +40,7 @@ from spyhop.evaluate import (
 from spyhop.models import Local, Replay
 from spyhop.recipe.graph import Recipe, RecipeStep, Ref, Source, Use
 from spyhop.recipes.arms import Ablation, Arm, ArmRows, arms
-from spyhop.recipes.auditing import add_audits
-from spyhop.recipes.evaluating import SCORES, add_scores, add_seal, any_written
+from spyhop.recipes.evaluating import add_audits, add_scores, add_seal, any_written
 from spyhop.recipes.inputs import (
     AuditJudge,
     Student,
@@ -177,14 +176,14 @@ def orca(config: OrcaConfig, name: str = "orca") -> Recipe:
     asked = {"base": Use(Local(name="base"), base)}
     scores: dict[str, Ref] = {}
     if items:  # the base first, before anything is trained
-        scores |= add_scores(r, config.measure, suites, items, asked, SCORES, **declared)
+        scores |= add_scores(r, config.measure, suites, items, asked, **declared)
     phases = {arm.name: _train(r, config, arm, rows, base) for arm in students}
     asked = {name: Use(Local(name=name), steps[-1]) for name, steps in phases.items()}
     student = asked["student"]
     if config.measure_teacher and config.teacher.file is not None:
         asked["teacher"] = served(config.teacher.file)
     if items:
-        scores |= add_scores(r, config.measure, suites, items, asked, SCORES, **declared)
+        scores |= add_scores(r, config.measure, suites, items, asked, **declared)
     answers = {**rows.ta_answers, **rows.teacher_answers}
     more: dict[str, Ref | dict[str, Ref]] = {**declared}
     if items:

@@ -25,7 +25,7 @@ from spyhop.collect import PairConfig, SubsetConfig, SystemMessage, draw_subset,
 from spyhop.evaluate import SealConfig, measure, seal
 from spyhop.models import Local
 from spyhop.recipe.graph import Recipe, RecipeStep, Ref, Source, Use
-from spyhop.recipes.auditing import add_audits
+from spyhop.recipes.evaluating import add_audits
 from spyhop.recipes.experiment import (
     Experiment,
     ExperimentSetting,
