@@ -15,7 +15,7 @@ from time import process_time
 
 import torch
 
-from spyhop.train.muon import Muon
+from spyhop.train.optimizer import Muon
 
 SHAPES = [(64, 64)] * 4 + [(160, 64)] * 2 + [(64, 160)]
 NUM_LAYERS, NUM_ROUNDS, NUM_STEPS = 2, 9, 50

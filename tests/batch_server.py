@@ -70,6 +70,7 @@ class BatchServer:
         self.jobs: dict[str, dict[str, Any]] = {}
         self.sent: Counter[str] = Counter()
         self.paid: Counter[str] = Counter()
+        self.bodies: dict[str, Any] = {}
         self.lock = threading.Lock()
 
     def __enter__(self) -> "BatchServer":
@@ -172,6 +173,7 @@ class BatchServer:
             rows = [json.loads(line) for line in self.files[source].splitlines()]
             lines = [(row["custom_id"], row["body"]) for row in rows]
         assert len({key for key, _ in lines}) == len(lines)
+        self.bodies |= dict(lines)
         if self.most_requests and len(lines) > self.most_requests:
             return 400, {"error": {"message": f"more than {self.most_requests} requests"}}, {}
         number = f"batch_{len(self.jobs)}"

@@ -1,4 +1,4 @@
-"""The tutorial on a real pretrained model, done: every command of the page, with its few steps."""
+"""The tutorial on a real pretrained model: every command of the page, with its few steps."""
 
 import json
 import os
@@ -23,8 +23,8 @@ def real_model() -> Path:
     return Path(named)
 
 
-@pytest.mark.tutorial
-@pytest.mark.timeout(1800)
+@pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_the_commands_of_the_tutorial_run(real_model: Path, tmp_path: Path):
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "smollm2-135m").symlink_to(real_model)
@@ -32,9 +32,9 @@ def test_the_commands_of_the_tutorial_run(real_model: Path, tmp_path: Path):
     script = "\n".join([f'spyhop() {{ "{sys.executable}" -m spyhop "$@"; }}', *blocks])
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", script],
-        cwd=tmp_path, capture_output=True, text=True, timeout=900,
+        cwd=tmp_path, capture_output=True, text=True, timeout=880,
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, f"exit code {done.returncode}: {done.stderr}"
     losses = [
         json.loads((tmp_path / name / "runs/train/student/metrics.json").read_text())["held_out"]
         for name in ("all", "lora")

@@ -38,9 +38,11 @@ if TYPE_CHECKING:
     import torch.distributed.fsdp as fsdp
     import torch.utils.tensorboard as tensorboard
     import transformers
+    import transformers.cache_utils as cache_utils
     from scipy import optimize, sparse, special, stats
     from torch import Tensor
 else:
+    cache_utils = Lazy("transformers.cache_utils")
     dist = Lazy("torch.distributed")
     duckdb = Lazy("duckdb")
     encoding = Lazy("resiliparse.parse.encoding")

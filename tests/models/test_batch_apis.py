@@ -20,7 +20,7 @@ from spyhop.models.batch_jobs import open_batches
 from spyhop.models.batch_native import batch_api
 from spyhop.models.journal import Journal
 from spyhop.models.service import Endpoint
-from spyhop.schema import ArtifactError, ModelError, Unfinished
+from spyhop.schema import ArtifactError, Message, ModelError, Unfinished
 from spyhop.stage import Calls
 
 APIS = ["openai", "mistral", "anthropic", "gemini"]
@@ -59,6 +59,15 @@ def test_every_request_has_one_reply_and_is_paid_once(
     assert state.spent_usd == pytest.approx(300 * 0.5 * (10 * 2e-6 + 5 * 10e-6))
     assert state.bound_usd == state.spent_usd
     assert not list((tmp_path / ".journal").glob("*.batches/*"))
+
+
+def test_the_shared_part_of_prompts_is_marked_for_the_cache_in_batches_too(tmp_path: Path):
+    shared = Message(role="system", content="One of the rules.\n" * 300)
+    asked = [each.model_copy(update={"messages": [shared, *each.messages]}) for each in requests(3)]
+    with BatchServer("anthropic") as server:
+        ask(tmp_path, batches(server), asked)
+    marked = [body["system"][0].get("cache_control") for body in server.bodies.values()]
+    assert marked == [{"type": "ephemeral"}] * 3
 
 
 def as_form(monkeypatch: pytest.MonkeyPatch, api: str) -> None:

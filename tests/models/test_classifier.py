@@ -98,9 +98,9 @@ def test_a_folder_is_opened_as_what_it_is(folder: Path, tiny_folder: Path, conte
     assert isinstance(read_teacher(folder).config, Classifier)
     assert isinstance(read_teacher(tiny_folder).config, Local)
     writer = ModelUse(Local(), Source(tiny_folder).open(context.root)).open(context)
-    with pytest.raises(ModelError, match="writes text and scores no labels"):
+    with pytest.raises(ModelError, match="scores no labels; name a folder"):
         list(writer.classify(asked(["a"])))
-    with pytest.raises(ModelError, match="writes none"):
+    with pytest.raises(ModelError, match="no probabilities"):
         list(open_folder(folder, context).logprobs(asked(["a"], "b")))
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from asking import requests
 from spyhop.models.calls import Request, Sampling
-from spyhop.models.endpoint_state import EndpointState, Reservation
+from spyhop.models.endpoint_state import EndpointState, Reservation, TokenEstimate
 from spyhop.models.failures import Failure
 from spyhop.models.guess import Size
 from spyhop.models.journal import State
@@ -483,3 +483,25 @@ def test_a_free_endpoint_goes_on_when_the_budget_is_spent():
     one.add(calls(20))
     world.run()
     assert {line.config.url for _, line, _ in world.sent} == {endpoint("b").url}
+
+
+@pytest.mark.parametrize(
+    ("api", "model", "least", "most"),
+    [
+        ("anthropic", "claude-sonnet-4-5", 80, 100),
+        ("anthropic", "claude-3-5-haiku-20241022", 10, 10),
+        ("openai", "gpt-4o", 10, 10),
+    ],
+)
+def test_cached_tokens_count_towards_the_limits_that_count_them(api, model, least, most):
+    """A tenth of each prompt is new: Anthropic lets ten times as many prompts through."""
+    made = Endpoint(url="https://host/v1", api=api, prompt_tokens_per_min=10_000)
+    state, estimate, now, num_sent = EndpointState(made, model), TokenEstimate(1000, 10), 0.0, 0
+    while (when := state.ready_at(estimate, now)) < 60.0:
+        now, num_sent = when, num_sent + 1
+        reservation = state.admit(estimate, now)
+        state.answered(reservation, Usage(1000, 900, 10, 0), {}, now)
+    assert least <= num_sent <= most
+    reservation = state.admit(estimate, now + 61.0)
+    state.answered(reservation, Usage(1000, 0, 10, 0), {}, now)
+    assert state.admit(estimate, now + 61.0).counted.prompt_tokens == 1000  # a miss counts at once

@@ -77,3 +77,17 @@ def test_the_time_left_follows_the_plan_corrected_by_what_has_ended(monkeypatch)
     outlook.take(RunEvent(kind="step_ended", step="b", seconds=60))
     outlook.take(RunEvent(kind="step_ended", step="c", is_reused=True))
     assert outlook.seconds_left() is None and outlook.num_done == outlook.num_steps == 3
+
+
+def test_short_steps_that_took_longer_than_planned_do_not_decide_the_time_left(monkeypatch):
+    clock = [1000.0]
+    monkeypatch.setattr("spyhop.recipe.events.time", lambda: clock[0])
+    outlook = Outlook()
+    outlook.take(RunEvent(kind="run_started", planned_s={"read": 0.1, "train": 100, "ask": 100}))
+    outlook.take(RunEvent(kind="step_started", step="read"))
+    outlook.take(RunEvent(kind="step_ended", step="read", seconds=10))
+    outlook.take(RunEvent(kind="step_started", step="train"))
+    clock[0] += 30
+    outlook.take(RunEvent(kind="progress", step="train", text="x", done=60, total=100))
+    factor = (10 + 30) / (0.1 + 60)
+    assert outlook.seconds_left() == pytest.approx(20 + 100 * factor)

@@ -193,5 +193,5 @@ def _say(page: Page, text: str, replies: int) -> None:
 
 
 def _replied(page: Page, num: int) -> None:
-    done = page.locator(".reply .note:not(:has-text('is asked'))")
+    done = page.locator(".reply > * > :not([aria-busy]) > .note")
     expect(done).to_have_count(num, timeout=60_000)

@@ -7,7 +7,8 @@ import pytest
 import torch
 import transformers
 
-from spyhop.train.attention import DOCUMENTS, documents, isolate, leak
+from spyhop.train import attention
+from spyhop.train.attention import DOCUMENTS, documents, isolate
 
 SHAPE = {
     "vocab_size": 90, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
@@ -133,17 +134,15 @@ def test_what_mixes_documents_is_told_and_left_as_it_was(name: str):
 
 def test_a_model_that_ignores_the_bounds_is_found():
     model = _model(*CLASSES["llama"])
-    assert leak(model) is None  # a block mask isolates, too
+    assert attention._Probe(model, 64).leak() is None  # a block mask isolates, too
     forward = model.forward
     model.forward = lambda attention_mask=None, position_ids=None, **rest: forward(**rest)
-    assert "rewriting its neighbours moves a logit" in str(leak(model))
+    assert "rewriting its neighbours moves a logit" in str(attention._Probe(model, 64).leak())
 
 
 def test_a_wrong_window_is_found():
     """Isolated, yet not what the model does alone: a window that the model was not trained with."""
     model = _model(*CLASSES["mistral"])
-    from spyhop.train import attention
-
     probe = attention._Probe(model, 64)
     assert isolate(model, longest=64) is None
     model.config.sliding_window = 5
@@ -184,8 +183,6 @@ def test_positions_start_anew_in_every_document():
 
 def test_autocast_computes_attention_in_half_precision():
     """Rotary positions give float32 queries; the flash kernels would refuse them."""
-    from spyhop.train import attention
-
     model = _model(*CLASSES["llama"])
     ids_1T = torch.cat(_ids(), dim=1)
     seen = set()

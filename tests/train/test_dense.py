@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from spyhop.train.dense import dense_attention
+from spyhop.train.attention import dense_attention
 
 SDPA = torch.nn.functional.scaled_dot_product_attention
 

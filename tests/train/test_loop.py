@@ -3,7 +3,6 @@
 import json
 import os
 import random
-from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
@@ -32,7 +31,7 @@ from spyhop.train import (
 from spyhop.train import metrics as metrics_module
 from spyhop.train.checkpoint import Position
 from spyhop.train.metrics import StepMeter
-from spyhop.train.watch import StepVerdict, should_step
+from spyhop.train.watch import should_step
 
 FAST = OptimizerConfig(learning_rate=3e-3, warmup_steps=2)
 
@@ -249,7 +248,7 @@ def test_dropout_is_the_models_own_and_resumes(tmp_path: Path, base, answers):
     assert config["attention_dropout"] == 0.0
 
 
-STEP = StepVerdict(number=20, num_steps=50, loss=1.0, norm=1.0, num_terms=9, rate=0.5)
+STEP: dict[str, Any] = {"loss": 1.0, "norm": 1.0, "num_terms": 9, "rate": 0.5, "num_steps": 50}
 
 
 @pytest.mark.parametrize(
@@ -264,22 +263,25 @@ STEP = StepVerdict(number=20, num_steps=50, loss=1.0, norm=1.0, num_terms=9, rat
 )
 def test_odd_steps_are_skipped_counted_and_stop_in_the_end(change: dict[str, Any], name: str):
     config = WatchConfig(not_finite="skip", spike="skip", most_skips=3)
-    position = Position(norms=[1.0] * 20)
-    odd = replace(STEP, **change)
-    assert not should_step(odd, config, position) and not should_step(odd, config, position)
-    assert should_step(STEP, config, position) and position.skips_in_a_row == 0
+    position = Position(step=19, norms=[1.0] * 20)
+
+    def is_taken(**change: Any) -> bool:
+        return should_step(config, position, **{**STEP, **change})
+
+    assert not is_taken(**change) and not is_taken(**change)
+    assert is_taken() and position.skips_in_a_row == 0
     assert position.anomalies == {name: 2}
-    assert not should_step(odd, config, position) and not should_step(odd, config, position)
+    assert not is_taken(**change) and not is_taken(**change)
     with pytest.raises(TrainingError, match=r"step 20 of 50: .* skipped 3 steps in a row"):
-        should_step(odd, config, position)
+        is_taken(**change)
 
 
 def test_by_default_a_spike_is_noted_and_no_number_stops():
     position = Position(norms=[1.0] * 20)
-    assert should_step(replace(STEP, norm=30.0), WatchConfig(), position)
+    assert should_step(WatchConfig(), position, **{**STEP, "norm": 30.0})
     assert position.anomalies == {"noticed/spike": 1}
     with pytest.raises(TrainingError, match=r"loss nan, gradient norm 1\.0; lower optimizer"):
-        should_step(replace(STEP, loss=float("nan")), WatchConfig(), position)
+        should_step(WatchConfig(), position, **{**STEP, "loss": float("nan")})
 
 
 def test_skipped_steps_leave_the_weights_alone(tmp_path: Path, base, answers):

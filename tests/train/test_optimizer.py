@@ -9,8 +9,13 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
-from spyhop.train.muon import Muon, orthogonalise
-from spyhop.train.optimizer import OptimizerConfig, make_optimizers, with_defaults
+from spyhop.train.optimizer import (
+    Muon,
+    OptimizerConfig,
+    make_optimizers,
+    orthogonalise,
+    with_defaults,
+)
 
 BOTH = OptimizerConfig(learning_rate=1e-3, muon_learning_rate=0.02)
 SHAPES = [(16, 16), (64, 16), (16, 64), (32, 96), (128, 64), (2, 40)]

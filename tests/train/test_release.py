@@ -6,9 +6,16 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, GPTNeoXConfig, GPTNeoXForCausalLM
+from safetensors.torch import load_file
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GPTNeoXConfig,
+    GPTNeoXForCausalLM,
+)
 
-from spyhop.models.local import saved_format
+from spyhop.models.local import load, saved_format
 from spyhop.render import Renderer
 from spyhop.schema import Message, Score, TrainingError
 from spyhop.stage import Runtime
@@ -244,3 +251,34 @@ def test_what_a_person_states_replaces_what_is_not_known():
     assert 'base_model: "org/base"\n' in text and "Not stated" not in text
     for line in ("# Mine", "a (2 rows). Free for all.", "Sums.", "Only sums."):
         assert line in text
+
+
+@pytest.mark.parametrize("changes", [{}, {"adapter": {"rank": 2}}], ids=["all", "lora"])
+def test_embeddings_that_the_base_ties_stay_tied(
+    tmp_path: Path, tiny_folder: Path, changes: dict[str, Any]
+):
+    """Through training, release, rounding, delta and reload: one tensor, in the file and loaded."""
+    base = shutil.copytree(tiny_folder, tmp_path / "base")
+    shape = AutoConfig.from_pretrained(tiny_folder, tie_word_embeddings=True)
+    AutoModelForCausalLM.from_config(shape).save_pretrained(base)
+    _, made = _made(
+        tmp_path / "store", base, CardConfig(), precision="bfloat16",
+        optimizer={"learning_rate": 0.05}, **changes,
+    )  # fmt: skip
+    make_delta(base, made.path, tmp_path / "delta")
+    apply_delta(base, tmp_path / "delta", tmp_path / "again")
+    (before,) = (load_file(path) for path in base.glob("*.safetensors"))
+    for folder in (made.path, tmp_path / "again"):
+        (found,) = (load_file(path) for path in folder.glob("*.safetensors"))
+        assert "lm_head.weight" not in found and "model.embed_tokens.weight" in found
+        assert any(not torch.equal(found[name], before[name].bfloat16()) for name in found)
+        for model in (
+            AutoModelForCausalLM.from_pretrained(folder, dtype="auto"),
+            load(folder, torch.bfloat16, torch.device("cpu"))[1],
+        ):
+            read, written = (
+                model.get_input_embeddings().weight,
+                model.get_output_embeddings().weight,
+            )
+            assert model.config.tie_word_embeddings and read.data_ptr() == written.data_ptr()
+            assert torch.equal(read, found["model.embed_tokens.weight"])

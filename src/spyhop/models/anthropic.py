@@ -4,6 +4,7 @@ The API has no `seed`, no `n` and no log-probabilities. It caches a prompt up to
 minutes, if that part has at least 1,024 tokens (some models: up to 4,096).
 """
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +15,8 @@ LEAST_CACHED_CHARS = 3_000
 """Shorter beginnings have fewer than 1,024 tokens, and are not cached."""
 CACHED = {"cache_control": {"type": "ephemeral"}}
 HEADERS = {"anthropic-version": "2023-06-01"}
+COUNTS_CACHED = re.compile(r"claude-3(-5)?-(opus|sonnet|haiku)")
+"""Limits of input tokens count what is read from the cache for these models only."""
 LACKS = {
     "log-probabilities": "the Messages API returns none",
     "n": "the Messages API writes one sample per request",

@@ -39,6 +39,11 @@ ROWS_AT_ONCE = 16
 CHOICES_READ = 2
 """Version of reading an endpoint's probabilities; raised when it changes, so that choices are
 requested again."""
+USAGE = (
+    "prompt_tokens", "response_tokens", "usd", "reasoning_tokens", "cached_tokens",
+    "cache_write_tokens",
+)  # fmt: skip
+"""Fields of results that a record sums up."""
 KEY_CHARS = 32
 """Hex digits of a request's key: 128 bits, since there may be a billion."""
 
@@ -62,19 +67,23 @@ class Window:
 
 
 class Backend(Protocol):
-    """Interface of a model in process. Results come in the order of the batch."""
+    """Interface of a model in process: batches, and a method for each kind of call it can answer.
+
+    They are `generate(batch, sampling)`, `choose(batch)`, `logprobs(batch)` and `classify(batch)`;
+    results come in the order of the batch.
+    """
 
     def batches(self, requests: Sequence[Request], kind: Kind) -> list[list[Request]]:
         """Split the requests of a call into batches; a function of the list alone."""
 
-    def generate(self, batch: Sequence[Request], sampling: Sampling) -> list[Reply]:
-        """Answer one batch."""
 
-    def choose(self, batch: Sequence[Request]) -> list[Choice]:
-        """Score the options of one batch."""
-
-    def logprobs(self, batch: Sequence[Request]) -> list[TokenLogprobs]:
-        """Score the continuations of one batch, token by token."""
+CANNOT: dict[Kind, str] = {
+    "generate": "writes no text; name a language model",
+    "choose": "cannot choose between options; ask it to generate, or name a language model",
+    "logprobs": "has no probabilities of given texts; name a folder of a language model",
+    "classify": "scores no labels; name a folder of a sequence classifier, or an endpoint with "
+    'api = "moderations"',
+}
 
 
 class ModelConfig(Config):
@@ -113,21 +122,16 @@ class ModelConfig(Config):
     @property
     def label(self) -> str:
         """Short name for reports."""
-        return type(self).__name__.lower()
+        return str(getattr(self, "name", type(self).__name__.lower()))
 
 
+@dataclass(eq=False, slots=True)
 class ModelUse:
     """A model as a stage's input: its config, and its folder or its service."""
 
-    def __init__(
-        self,
-        config: ModelConfig,
-        folder: Artifact | None = None,
-        service: Service | None = None,
-    ) -> None:
-        self.config = config
-        self.folder = folder
-        self.service = service
+    config: ModelConfig
+    folder: Artifact | None = None
+    service: Service | None = None
 
     @property
     def key(self) -> str:
@@ -167,6 +171,8 @@ class Model:
     """Requests that are sent and then read in order together; a batch API takes a whole stage's."""
     ahead = 0
     """Windows that are sent while an earlier one is read."""
+    on_text: Callable[[str], bool] | None = None
+    """Receives a response while it is written, in conversations; False ends the response."""
 
     def __init__(
         self,
@@ -279,26 +285,17 @@ class Model:
             known |= self._finish(window)
         if self._left:  # nothing can be finished now, but what follows is asked and kept
             return
-        new = self._journal.first_read(window.keys)
+        new, use = self._journal.first_read(window.keys), self._ctx.use
         for key, request in _giving_way(zip(window.keys, window.requests, strict=True)):
             result = self._interpret(result_type.model_validate_json(known[key]))
             if key in new:  # rows that share a reply made one call
                 new.remove(key)
-                self._use(result)
+                use("requests", 1)
+                for name in USAGE:
+                    use(name, getattr(result, name, 0))
             if result.id != request.id:  # the reply to an equal request
                 result = result.model_copy(update={"id": request.id})
             yield result
-
-    def _use(self, result: Reply | Choice | TokenLogprobs | Labels) -> None:
-        use = self._ctx.use
-        use("requests", 1)
-        use("prompt_tokens", result.prompt_tokens)
-        use("response_tokens", result.response_tokens)
-        use("usd", result.usd)
-        if isinstance(result, Reply):
-            use("reasoning_tokens", result.reasoning_tokens)
-            use("cached_tokens", result.cached_tokens)
-            use("cache_write_tokens", result.cache_write_tokens)
 
     def _interpret(self, result: Result) -> Result:
         """Return a result as the current settings interpret it."""
@@ -336,13 +333,19 @@ class BatchModel(Model):
 
     def _finish(self, window: Window) -> dict[str, str]:
         self._backend = self._backend or self._connect()
+        ask = getattr(self._backend, window.kind, None)
+        if ask is None:
+            raise ModelError(f"{self.label} {CANNOT[window.kind]}")
+        how = [window.sampling] if window.kind == "generate" else []
+        if self.on_text is not None and hasattr(self._backend, "listen"):
+            self._backend.listen(self.on_text)
         key_by_id = {r.id: key for r, key in zip(window.requests, window.keys, strict=True)}
         found: dict[str, str] = {}
         began, num_tokens, done = monotonic(), 0, window.done
         for batch in self._backend.batches(window.requests, window.kind):
             some = [key_by_id[request.id] for request in batch]
             if any(key not in window.known and key not in found for key in some):
-                results = _ask_batch(self._backend, window.kind, batch, window.sampling)
+                results = ask(batch, *how)
                 replies = {key_by_id[each.id]: each.model_dump_json() for each in results}
                 failed = {key_by_id[each.id] for each in results if each.error is not None}
                 self._journal.put({k: text for k, text in replies.items() if k not in failed})
@@ -354,25 +357,6 @@ class BatchModel(Model):
             usage = {"tokens": num_tokens}
             self._ctx.report(Progress(doing, done, window.total, "rows", note=note, usage=usage))
         return found
-
-
-def _ask_batch(
-    backend: Backend, kind: Kind, batch: Sequence[Request], sampling: Sampling
-) -> Sequence[Reply | Choice | TokenLogprobs | Labels]:
-    if kind == "generate" and hasattr(backend, kind):
-        return backend.generate(batch, sampling)
-    method = getattr(backend, kind, None)
-    if method is None:
-        raise ModelError(_CANNOT[kind == "classify"])
-    found: Sequence[Choice | TokenLogprobs | Labels] = method(batch)
-    return found
-
-
-_CANNOT = (
-    "a classifier scores texts and writes none; name a language model",
-    "this model writes text and scores no labels; name a folder of a sequence classifier, or an "
-    'endpoint with api = "moderations"',
-)
 
 
 def _giving_way(rows: Iterable[Row]) -> Iterator[Row]:

@@ -31,14 +31,14 @@ from spyhop.models.batch_jobs import (
     write_requests,
 )
 from spyhop.models.calls import Kind, Request, Sampling
-from spyhop.models.endpoint_client import ReplyCounts
 from spyhop.models.endpoint_state import TokenEstimate
 from spyhop.models.guess import TokenGuess, measure
 from spyhop.models.journal import Journal
 from spyhop.models.replies import failed_result
-from spyhop.models.schedule import PendingBatch
+from spyhop.models.schedule import PendingBatch, ReplyCounts
 from spyhop.models.service import Service
-from spyhop.models.wire import CHOICE_TOKENS, ApiCall
+from spyhop.models.shared import group_of, shared_parts
+from spyhop.models.wire import CHOICE_TOKENS, NOTHING_SHARED, ApiCall, SharedPart
 from spyhop.schema import ModelError, Unfinished
 from spyhop.store import atomic_write
 
@@ -216,11 +216,14 @@ class BatchClient:
         money = float("inf")
         if self._service.budget_usd is not None:
             money = self._service.budget_usd - self.state.bound_usd
+        is_marked = self._endpoint.dialect.marks_cache
+        parts = shared_parts(request for _, request in new) if is_marked else {}
         some: list[tuple[str, Request]] = []
         tokens, usd, size = 0, 0.0, 0
         with file.open("wb") as stream:
             for key, request in new:
-                line = self._line(kind, sampling, key, request)
+                shared = parts.get(group_of(request), NOTHING_SHARED)
+                line = self._line(kind, sampling, key, request, shared)
                 need = self._need(kind, sampling, request)
                 price = config.most_usd(*need)
                 size, tokens, usd = size + len(line), tokens + need.prompt_tokens, usd + price
@@ -240,11 +243,11 @@ class BatchClient:
             )
         return some, tokens, usd
 
-    def _line(self, kind: Kind, sampling: Sampling, key: str, request: Request) -> bytes:
-        config = self._endpoint.config
-        call = ApiCall(
-            kind, request, sampling, self._endpoint.model, tokens_field=config.tokens_field
-        )
+    def _line(
+        self, kind: Kind, sampling: Sampling, key: str, request: Request, shared: SharedPart
+    ) -> bytes:
+        field = self._endpoint.config.tokens_field
+        call = ApiCall(kind, request, sampling, self._endpoint.model, 1, field, shared)
         fields = self._endpoint.dialect.fields(call, self._extra, self._omit)
         return to_json(self._api.line(key, fields)) + b"\n"
 

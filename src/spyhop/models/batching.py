@@ -1,6 +1,7 @@
 """Batches of prompts: by what they share and by length. A function of the whole list alone."""
 
 from collections.abc import Sequence
+from os.path import commonprefix
 from typing import NamedTuple
 
 LEAST_SHARED = 16
@@ -77,7 +78,7 @@ def shared_beginnings(prompts: Sequence[list[int]]) -> list[Group]:
     for place, row in enumerate(order):
         branch = _Branch([], [row])
         following = order[place + 1 : place + 2]
-        depth = _num_common(prompts[row], prompts[following[0]]) if following else -1
+        depth = num_common([prompts[row], prompts[following[0]]]) if following else -1
         while path and path[-1][0] > depth:
             length, branches = path.pop()
             branch = _join(length, [*branches, branch])
@@ -109,6 +110,6 @@ def _join(num_shared: int, branches: list[_Branch]) -> _Branch:
     return _Branch(groups, rest)
 
 
-def _num_common(first: Sequence[int], second: Sequence[int]) -> int:
-    most = min(len(first), len(second)) - 1
-    return next((n for n in range(most) if first[n] != second[n]), most)
+def num_common(texts: Sequence[list[int]]) -> int:
+    """Return how many ids all texts begin with; each keeps at least one of its own."""
+    return min(len(commonprefix(texts)), *(len(ids) - 1 for ids in texts))  # noqa: RUF071

@@ -81,7 +81,15 @@ class Request(_Frozen):
     sample_index: int = 0
 
 
-class Reply(_Frozen):
+class _Result(_Frozen):
+    prompt_tokens: int = 0
+    response_tokens: int = 0
+    """Tokens written, hidden reasoning included."""
+    usd: float = 0.0
+    error: str | None = None
+
+
+class Reply(_Result):
     """A response, or a call that failed permanently.
 
     `finish_reason` is the provider's own word, for people; `ending` is what spyhop acts on. `error`
@@ -90,26 +98,21 @@ class Reply(_Frozen):
 
     text: str
     finish_reason: str
-    error: str | None = None
     ending: Ending = Field(
         default_factory=lambda row: ending_of(row["finish_reason"], row["text"], row["error"])
     )
     """Set where the reply is read; derived for replies that older code journaled."""
-    prompt_tokens: int = 0
     cached_tokens: int = 0
     """Those of the prompt that the endpoint had read before, at another price."""
     cache_write_tokens: int = 0
     """Those of the prompt that the endpoint wrote to its cache, at another price."""
-    response_tokens: int = 0
-    """Tokens written, hidden reasoning included."""
     reasoning_tokens: int = 0
     reasoning: str = ""
     log_probability: float | None = None
     """Natural log-probability of the response, summed over its tokens; None where unknown."""
-    usd: float = 0.0
 
 
-class _Scored(_Frozen):
+class _Scored(_Result):
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
 
 
@@ -128,12 +131,8 @@ class Choice(_Scored):
     """Of each option, its leading white space excluded, as lm-eval counts them."""
     num_bytes: list[int] = []
     """Of each option in UTF-8: `log_probabilities` divided by them compare unequal lengths."""
-    prompt_tokens: int = 0
-    response_tokens: int = 0
     is_parsed: bool = False
     """True where the model gave no probabilities and its answer was read from its text."""
-    usd: float = 0.0
-    error: str | None = None
 
 
 def scored_choice(
@@ -174,11 +173,6 @@ class TokenLogprobs(_Scored):
     values: list[float]
     """(T,); empty where the call failed."""
 
-    prompt_tokens: int = 0
-    response_tokens: int = 0
-    usd: float = 0.0
-    error: str | None = None
-
     @property
     def mean(self) -> float:
         """Mean log-probability of a token."""
@@ -192,10 +186,6 @@ class Labels(_Scored):
     """Probability of each label; empty where the call failed."""
     flagged: tuple[str, ...] | None = None
     """Labels that a service flags by itself; None of a classifier."""
-    prompt_tokens: int = 0
-    response_tokens: int = 0
-    usd: float = 0.0
-    error: str | None = None
 
 
 Result = TypeVar("Result", Reply, Choice, TokenLogprobs, Labels)

@@ -87,7 +87,7 @@ def refusal(
         for name in needed:
             if name in missing and not (name == "seed" and name in never):  # then it is not sent
                 setting, remedy = REMEDIES[name]
-                lack = f"{name}, which {endpoint.url} does not have ({missing[name]})"
+                lack = f"{name}, which {endpoint.address} does not have ({missing[name]})"
                 return f"{setting} needs {lack}; {remedy}"
     return ""
 
@@ -111,5 +111,5 @@ def _read(path: Path) -> dict[str, Proof]:
 
 
 def _path(root: Path, model: str, endpoint: Endpoint) -> Path:
-    where = [endpoint.api, endpoint.url, endpoint.model or model]
+    where = [endpoint.api, endpoint.address, endpoint.model or model]
     return root / FOLDER / f"{key_of(where)}.json"

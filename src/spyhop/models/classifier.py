@@ -43,11 +43,6 @@ class Classifier(ModelConfig):
         model = load_model(folder.path, torch.float32, HEAD).to(pick_device(runtime.device)).eval()
         return _Backend(model, load_tokenizer(folder.path), runtime.inference_tokens)
 
-    @property
-    def label(self) -> str:
-        """Return the given name."""
-        return self.name
-
 
 def is_classifier(folder: Path) -> bool:
     """Whether the config of a folder names a classification head."""

@@ -26,6 +26,8 @@ class Decoder:
         self._forward = forward
         self._end_ids = end_ids
         self._decode_text = decode
+        self.on_text: Callable[[str], bool] | None = None
+        """Receives the first response of a batch after each token; False ends the batch."""
 
     def decode(
         self,
@@ -62,7 +64,8 @@ class Decoder:
                 for place, row in enumerate(rows)
                 if not has_ended[row] and len(outputs[row]) < rooms[row]
             ]
-            if not live:
+            heard = self.on_text is None or self.on_text(self._decode_text(outputs[0]))
+            if not live or not heard:
                 return list(zip(outputs, (not ended for ended in has_ended), strict=True))
             if len(live) <= 0.75 * len(rows):
                 past = past.select(live)

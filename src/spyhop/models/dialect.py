@@ -4,6 +4,7 @@ A reply is read as a chat completion (`replies`), errors and rate-limit headers 
 known form (`failures`). A batch API sends the same payloads and reads the same replies.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -35,8 +36,12 @@ class Dialect:
     """Fields that contain fields: `extra` and `omit` apply within them."""
     lacks: Mapping[str, str] = field(default_factory=dict)
     """Capabilities that the API does not have, and why."""
+    streamed: Mapping[str, Any] = field(default_factory=dict)
+    """Fields that ask for a reply as server-sent events; without any, replies come whole."""
     marks_cache: bool = False
     """Whether a prompt is cached only up to a mark."""
+    counts_cached: re.Pattern[str] = re.compile("")
+    """Models of which the rate limits count prompt tokens that were read from the cache."""
 
     def fields(self, call: ApiCall, extra: Mapping[str, Any], omit: Sequence[str]) -> Json:
         """Return the fields of a call; those in `omit` are removed, those in `extra` win."""
@@ -55,13 +60,15 @@ class Dialect:
         return to_json(self.fields(call, extra, omit))
 
 
+STREAMED = {"stream": True, "stream_options": {"include_usage": True}}
 DIALECTS = {
-    "openai": Dialect(path="/chat/completions", payload=chat_payload),
+    "openai": Dialect(path="/chat/completions", payload=chat_payload, streamed=STREAMED),
     "azure": Dialect(
         path="/openai/deployments/{model}/chat/completions?api-version={version}",
         payload=chat_payload,
         key_header="api-key",
         key_form="{}",
+        streamed=STREAMED,
     ),
     "anthropic": Dialect(
         path="/messages",
@@ -72,7 +79,9 @@ DIALECTS = {
         headers=anthropic.HEADERS,
         nested=("output_config",),
         lacks=anthropic.LACKS,
+        streamed={"stream": True},
         marks_cache=True,
+        counts_cached=anthropic.COUNTS_CACHED,
     ),
     "gemini": Dialect(
         path="/models/{model}:generateContent",

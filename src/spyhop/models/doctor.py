@@ -4,7 +4,7 @@ import os
 import platform
 import shutil
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -54,10 +54,13 @@ def doctor(teacher: Teacher, root: Path, *, is_quick: bool = False) -> Iterator[
     yield _disk(root)
     if teacher.service is not None and isinstance(teacher.config, Remote):
         for endpoint in teacher.service.endpoints:
-            where = f"{endpoint.url} ({endpoint.model or teacher.config.model})"
-            for check in _endpoint(teacher.config, teacher.service, endpoint, root, is_quick):
-                text = _masked(check.text, endpoint)
-                yield check._replace(name=f"{where} {check.name}", text=text)
+            replicas = yield from _found(endpoint)
+            for place, each in enumerate(replicas):
+                where = f"{each.url} ({each.model or teacher.config.model})"
+                is_short = is_quick or place > 0  # replicas are equal
+                for check in _endpoint(teacher.config, teacher.service, each, root, is_short):
+                    text = _masked(check.text, endpoint)
+                    yield check._replace(name=f"{where} {check.name}", text=text)
     elif teacher.folder is not None and isinstance(teacher.config, Local):
         yield from _folder(teacher.folder / teacher.config.subfolder, teacher.config)
 
@@ -67,7 +70,21 @@ def reachable(config: Remote, service: Service) -> Iterator[CapabilityCheck]:
     for endpoint in service.endpoints:
         state = EndpointState(endpoint, config.model)
         yield _key(state)
-        yield _connection(state)
+        if not endpoint.urls:  # replicas may appear later
+            yield _connection(state)
+
+
+def _found(endpoint: Endpoint) -> Generator[CapabilityCheck, None, Sequence[Endpoint]]:
+    """Yield a check of a folder of URLs, and return its replicas, or the endpoint itself."""
+    try:
+        found = endpoint.replicas()
+    except OSError as error:
+        yield CapabilityCheck(f"{endpoint.urls} replicas", False, error.strerror or str(error))
+        return ()
+    if endpoint.urls:
+        text = f"{len(found)} URLs" if found else "no URL yet; `spyhop serve` starts replicas"
+        yield CapabilityCheck(f"{endpoint.urls} replicas", bool(found), text)
+    return found
 
 
 def _versions(*packages: str) -> CapabilityCheck:

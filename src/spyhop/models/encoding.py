@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from spyhop.models.batching import num_common
 from spyhop.models.calls import Request
 from spyhop.render import Renderer
 from spyhop.schema import ModelError
@@ -33,13 +34,11 @@ def encode_prompts(renderer: Renderer, requests: Sequence[Request]) -> list[list
     White space at the end of a prefilled response is the model's to write.
     """
     chats = [request for request in requests if request.messages]
-    begun = renderer.encode_text([request.continuation.rstrip() for request in chats])
     asked = renderer.encode_prompts([request.messages for request in chats])
-    found = iter(
-        [
-            [*p, *b] if r.continuation.strip() else p
-            for r, p, b in zip(chats, asked, begun, strict=True)
-        ]
+    begun = renderer.encode_text([request.continuation.rstrip() for request in chats])
+    found = (
+        [*prompt, *ids] if request.continuation.strip() else prompt
+        for request, prompt, ids in zip(chats, asked, begun, strict=True)
     )
     texts = [(r.text + r.continuation).rstrip() for r in requests if not r.messages]
     plain = iter(renderer.encode_plain(texts))
@@ -103,9 +102,8 @@ def _chats(renderer: Renderer, pairs: list[tuple[Request, list[str]]]) -> Iterat
     prompts = renderer.encode_prompts([request.messages for request, _ in pairs])
     for (request, some), prompt in zip(pairs, prompts, strict=True):
         options = [next(encoded) for _ in some]
-        most = min(map(len, options)) - 1 if request.continuation else 0
-        num_shared = min(_num_shared(options[0], option, most) for option in options)
-        yield Scored([*prompt, *options[0][:num_shared]], [ids[num_shared:] for ids in options])
+        num = num_common(options) if request.continuation else 0
+        yield Scored([*prompt, *options[0][:num]], [ids[num:] for ids in options])
 
 
 def _documents(
@@ -121,12 +119,5 @@ def _documents(
     own = [next(encoded) for _ in prompts]
     for prompt, some in zip(own, options, strict=True):
         ids = [next(encoded) for _ in some]
-        most = min(len(prompt), *(len(each) - 1 for each in ids))
-        num = min(_num_shared(prompt, each, most) for each in ids)
+        num = num_common([[*prompt, -1], *ids])  # a prompt may be shared whole
         yield Scored(prompt[:num] or [begin_id(renderer)], [each[num:] for each in ids])
-
-
-def _num_shared(first: Sequence[int], second: Sequence[int], most: int) -> int:
-    """Return how many ids both begin with, at most so many."""
-    pairs = zip(first[:most], second[:most], strict=True)
-    return next((place for place, (a, b) in enumerate(pairs) if a != b), most)

@@ -15,10 +15,10 @@ from spyhop.models.batch_jobs import open_batches
 from spyhop.models.calls import Kind, Reply, Request, Result, Sampling
 from spyhop.models.capabilities import has_all, refusal
 from spyhop.models.dialect import DIALECTS
-from spyhop.models.endpoint_client import EndpointClient, ReplyCounts
+from spyhop.models.endpoint_client import EndpointClient
 from spyhop.models.journal import State
 from spyhop.models.replies import split_thoughts
-from spyhop.models.schedule import PendingBatch
+from spyhop.models.schedule import PendingBatch, ReplyCounts
 from spyhop.models.service import Service
 from spyhop.schema import ModelError
 from spyhop.stage import Context, Progress
@@ -112,7 +112,7 @@ class RemoteModel(Model):
                 form = {"chats": "asked", "plain prompts": "plain"}.get(takes)
                 remedy = f"; for a benchmark, add --set measure.form={form}" if form else ""
                 raise ModelError(
-                    f"{self.label}: {each.url} has api = {each.api!r}: it takes {takes}, not "
+                    f"{self.label}: {each.address} has api = {each.api!r}: it takes {takes}, not "
                     f"{wrong}{remedy}"
                 )
         self._refuse(window)
@@ -205,6 +205,8 @@ class RemoteModel(Model):
         self._client = client = kind(
             config.model, config.extra, config.omit, self._service, self._journal
         )
+        if isinstance(client, EndpointClient):
+            client.on_text = self.on_text
         self._ctx.resources.callback(self._close, client)
         if not client.last.is_closed:
             self._ctx.notice(

@@ -9,20 +9,29 @@ import asyncio
 import math
 import threading
 import time
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from spyhop.models.calls import Kind, Reply, Request, Sampling
 from spyhop.models.commits import Commits
+from spyhop.models.dialect import DIALECTS
 from spyhop.models.endpoint_state import EndpointState
 from spyhop.models.failures import MESSAGE_CHARS, Failure
 from spyhop.models.journal import Answered, Failed, Journal
 from spyhop.models.limits import FIRST_ALLOWED, SPAN_S
+from spyhop.models.replicas import Replicas
 from spyhop.models.replies import READERS, Unreadable, failed_result, parse_call, share
 from spyhop.models.retry import Decision, RetryPolicy
-from spyhop.models.schedule import Admission, PendingBatch, PendingCall, Rejected, Schedule, grouped
+from spyhop.models.schedule import (
+    Admission,
+    PendingBatch,
+    PendingCall,
+    Rejected,
+    ReplyCounts,
+    Schedule,
+    grouped,
+)  # fmt: skip
 from spyhop.models.service import Service
 from spyhop.models.shared import group_of, shared_parts
 from spyhop.models.transport import HttpReply, Transport
@@ -44,21 +53,6 @@ HEADROOM = 1.25
 """What the journal is told may be in flight, as a multiple of what is."""
 
 
-@dataclass(slots=True)
-class ReplyCounts:
-    """What happened since the client was opened."""
-
-    num_answered: int = 0
-    prompt_tokens: int = 0
-    response_tokens: int = 0
-    usd: float = 0.0
-    failures: Counter[str] = field(default_factory=Counter)
-    last_failure: str = ""
-    """Address and reason of the last failed attempt."""
-    answered_at: float = 0.0
-    """When the last reply came, or the first request was sent (`time.monotonic`)."""
-
-
 class _Settled(NamedTuple):
     batch: PendingBatch
     key: str
@@ -73,29 +67,28 @@ class EndpointClient:
     """Asks a served model over all its endpoints. Owns the journal for as long as it is open."""
 
     def __init__(
-        self,
-        model: str,
-        extra: Mapping[str, Any],
-        omit: Sequence[str],
-        service: Service,
+        self, model: str, extra: Mapping[str, Any], omit: Sequence[str], service: Service,
         journal: Journal,
-    ) -> None:
+    ) -> None:  # fmt: skip
         self.counts = ReplyCounts()
+        self.on_text: Callable[[str], bool] | None = None
+        """Receives the text of a response while it comes; set for conversations only."""
         self.last = journal.state()
-        self.endpoints = [EndpointState(endpoint, model) for endpoint in service.endpoints]
-        for endpoint in self.endpoints:
-            endpoint.concurrency.begin_at(self.last.levels.get(endpoint.url, FIRST_ALLOWED))
+        fixed = [endpoint for endpoint in service.endpoints if not endpoint.urls]
+        folders = [endpoint for endpoint in service.endpoints if endpoint.urls]
+        self.endpoints = [EndpointState(endpoint, model) for endpoint in fixed]
+        self._replicas = Replicas(folders, model, self.endpoints, self._begin, self._dispatch)
         self._transport = Transport(self.endpoints)
-        self._extra, self._omit = extra, omit
-        has_limits = any(endpoint.limiters for endpoint in self.endpoints)
+        self._service, self._extra, self._omit = service, extra, omit
+        has_limits = any(endpoint.limits for endpoint in service.endpoints)
         self.hold_s = self.last.rest_s(SPAN_S + 2 * BEAT_S) if has_limits else 0.0
         self.state = self.last.taken_over()
         self._schedule = Schedule(self.endpoints, service.budget_usd, self.state)
         self._journal = journal.beside()
         self._commits = Commits[_Settled](journal, self.state, self._committed, self._broken)
         self._timer: tuple[float, asyncio.Handle] | None = None
-        self._tasks: dict[asyncio.Task[None], float] = {}
-        """Requests in flight, and when they are given up."""
+        self._tasks: dict[asyncio.Task[None], tuple[float, EndpointState]] = {}
+        """Requests in flight, when they are given up, and where they were sent."""
         self._waiting: list[PendingBatch] = []
         self._num_sent = self._num_told = self._num_unsettled = 0
         self._beat_at = 0.0
@@ -121,11 +114,10 @@ class EndpointClient:
     ) -> PendingBatch:
         """Hand over requests by key; `PendingBatch.done` is set when all of them are settled."""
         batch = PendingBatch(num_pending=len(keyed))
-        most = (
-            min(endpoint.config.max_n for endpoint in self.endpoints) if kind == "generate" else 1
-        )
+        endpoints = self._service.endpoints
+        most = min(endpoint.max_n for endpoint in endpoints) if kind == "generate" else 1
         calls = grouped(kind, sampling, keyed, most, batch)
-        if any(endpoint.dialect.marks_cache for endpoint in self.endpoints):
+        if any(DIALECTS[endpoint.api].marks_cache for endpoint in endpoints):
             parts = shared_parts(request for _, request in keyed)
             for call in calls:
                 call.shared = parts.get(group_of(call.members[0][1]), NOTHING_SHARED)
@@ -143,7 +135,8 @@ class EndpointClient:
             ]
             notes.append(f"{name} {sum(parts) / len(parts):.0%}")
         allowed = sum(int(endpoint.concurrency.allowed) for endpoint in self.endpoints)
-        return [*notes, f"{self._schedule.num_in_flight} of {allowed} in flight"]
+        notes.append(f"{self._schedule.num_in_flight} of {allowed} in flight")
+        return [*notes, str(self._replicas)] if self._replicas else notes
 
     def stop(self, grace_s: float = DRAIN_S) -> None:
         """Send nothing more, and take in what is on its way; interrupted, leave it."""
@@ -176,29 +169,36 @@ class EndpointClient:
 
     async def _serve(self) -> None:
         now = self._loop.time()
-        self._answered_at = now + self.hold_s
+        self._answered_at = self._held_until = now + self.hold_s
         for endpoint in self.endpoints:
-            if endpoint.limiters:
-                endpoint.paused_until = now + self.hold_s
-            for name, limiter in endpoint.limiters.items():
-                held = self.last.held.get(f"{endpoint.url} {name}", [])
-                away_s = max(0.0, time.time() - self.last.at)
-                limiter.load([(age + away_s, amount) for age, amount in held], now)
+            self._begin(endpoint)
         self._finished = asyncio.Event()
         self._beat_at = now
         async with self._transport:
             self._is_up.set()
             self._beat()
+            watch = self._loop.create_task(self._replicas.run(self._transport))
+            watch.add_done_callback(self._sent)
             await self._finished.wait()
-            for task in self._tasks:
+            for task in (watch, *self._tasks):
                 task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+            await asyncio.gather(watch, *self._tasks, return_exceptions=True)
         now = self._loop.time()
         self.state.held = {
             f"{endpoint.url} {name}": limiter.dump(now)
             for endpoint in self.endpoints
             for name, limiter in endpoint.limiters.items()
         }
+
+    def _begin(self, endpoint: EndpointState) -> None:
+        """Start an endpoint from what the last run knew of it."""
+        endpoint.concurrency.begin_at(self.last.levels.get(endpoint.url, FIRST_ALLOWED))
+        if endpoint.limiters:
+            endpoint.paused_until = self._held_until
+        for name, limiter in endpoint.limiters.items():
+            held = self.last.held.get(f"{endpoint.url} {name}", [])
+            away_s = max(0.0, time.time() - self.last.at)
+            limiter.load([(age + away_s, amount) for age, amount in held], self._loop.time())
 
     def _beat(self) -> None:
         """Give up what takes too long; have the journal know when something was last sent.
@@ -209,17 +209,21 @@ class EndpointClient:
         """
         now = self._loop.time()
         if (stopped_s := now - self._beat_at) > PAUSED_S:
-            self._tasks = {task: end + stopped_s for task, end in self._tasks.items()}
+            self._tasks = {
+                task: (end + stopped_s, where) for task, (end, where) in self._tasks.items()
+            }
             self._answered_at += stopped_s
         self._beat_at = now
         self.state.levels = self.state.levels | {
             each.url: each.concurrency.level for each in self.endpoints
         }
-        for task in [task for task, end in self._tasks.items() if now > end]:
-            task.cancel()
+        for task, (end, endpoint) in list(self._tasks.items()):
+            if now > end or endpoint.is_lost:
+                task.cancel()
         if self._num_sent != self._num_told:
             self._num_told = self._num_sent
             self._commit([], [], [])
+        self._judge_pause()
         self._loop.call_later(BEAT_S, self._beat)
 
     def _submit(self, batch: PendingBatch, calls: list[PendingCall]) -> None:
@@ -251,7 +255,7 @@ class EndpointClient:
                     raise
                 task = self._loop.create_task(self._send(found))
                 timeout_s = found.endpoint.config.timeout_s
-                self._tasks[task] = found.reservation.sent + timeout_s
+                self._tasks[task] = found.reservation.sent + timeout_s, found.endpoint
                 task.add_done_callback(self._sent)
             elif isinstance(found, Rejected):
                 self._give_up(found.call, Failure("rejected", found.reason), None)
@@ -261,7 +265,7 @@ class EndpointClient:
                 return
 
     def _sent(self, task: asyncio.Task[None]) -> None:
-        del self._tasks[task]
+        self._tasks.pop(task, None)
         if not task.cancelled() and (error := task.exception()):
             self._is_broken = True
             self._end(error)
@@ -293,13 +297,17 @@ class EndpointClient:
         call.num_sent += 1
         self._num_sent += 1
         try:
-            found = await self._transport.post(endpoint, self._body(call, endpoint))
+            body = self._body(call, endpoint)
+            found = await self._transport.post(endpoint, body, self.on_text)
         except asyncio.CancelledError as error:
             if self._finished.is_set():
                 raise
             reason = f"no reply within timeout_s = {endpoint.config.timeout_s:g}"
+            if endpoint.is_lost:
+                reason = "the replica failed its health checks"
             is_written = bool(error.args and error.args[0])
-            found = Failure("lost", reason, is_maybe_billed=is_written, is_overrun=True)
+            is_overrun = not endpoint.is_lost
+            found = Failure("lost", reason, is_maybe_billed=is_written, is_overrun=is_overrun)
         if isinstance(found, HttpReply):
             self._received(admission, found)
         else:
@@ -312,7 +320,8 @@ class EndpointClient:
             call.kind, call.members[0][1], call.sampling, endpoint.model, len(call.members),
             endpoint.config.tokens_field, call.shared,
         )  # fmt: skip
-        return endpoint.dialect.body(asked, self._extra, self._omit)
+        extra = {**endpoint.dialect.streamed, **self._extra} if self.on_text else self._extra
+        return endpoint.dialect.body(asked, extra, self._omit)
 
     def _received(self, admission: Admission, reply: HttpReply) -> None:
         call, endpoint, reservation = admission
@@ -353,7 +362,7 @@ class EndpointClient:
             answered.append(Answered(key, text, *how))
             settled.append(_Settled(call.batch, key, text))
             if isinstance(result, Reply):
-                self._end_if(self._policy.judge_reason(endpoint.config.url, result.finish_reason))
+                self._end(self._policy.judge_reason(endpoint.config.url, result.finish_reason))
         settled[0] = settled[0]._replace(received=admission)
         self._commit(answered, [], settled)
         if rest := call.members[len(choices) :]:  # fewer samples came than were requested
@@ -364,6 +373,8 @@ class EndpointClient:
         now = self._loop.time()
         self._schedule.release(reservation)
         endpoint.failed(reservation, failure, now)
+        if failure.kind == "lost":
+            self._replicas.suspect(endpoint)
         self.counts.failures[failure.kind] += 1
         if failure.is_maybe_billed:
             usd = endpoint.config.usd(*failure.usage) if failure.usage else reservation.most_usd
@@ -377,11 +388,7 @@ class EndpointClient:
         row = Failed(call.members[0][0], failure.kind, message, *how, failure.is_maybe_billed)
         is_large = not endpoint.fits(reservation.estimate)
         self._settle(call, failure, row, self._policy.decide(call, failure, is_large=is_large))
-        self._end_if(self._policy.stop(failure, advice, now - self._answered_at))
-
-    def _end_if(self, error: BaseException | None) -> None:
-        if error is not None:
-            self._end(error)
+        self._end(self._policy.stop(failure, advice, now - self._answered_at))
 
     def _settle(
         self, call: PendingCall, failure: Failure, row: Failed | None, decision: Decision
@@ -400,11 +407,17 @@ class EndpointClient:
             self._loop.call_later(decision.delay_s, self._again, call)
 
     def _judge_pause(self) -> None:
-        """End where every endpoint asks for more patience than there is."""
+        """End where every endpoint asks for more patience than there is, or all are down."""
         if self._schedule.num_in_flight or not self._schedule:
             return
-        rest_s = min(endpoint.paused_until for endpoint in self.endpoints) - self._answered_at
-        self._end_if(self._policy.stop_waiting(rest_s, self.counts.last_failure))
+        up = [endpoint.paused_until for endpoint in self.endpoints if endpoint.is_up]
+        if up:
+            rest_s = min(up) - self._answered_at
+            self._end(self._policy.stop_waiting(rest_s, self.counts.last_failure))
+            return
+        self.counts.last_failure = str(self._replicas)
+        silent_s = self._loop.time() - self._answered_at
+        self._end(self._policy.stop_silent(silent_s, self.counts.last_failure))
 
     def _again(self, call: PendingCall) -> None:
         self._schedule.put_back(call)
@@ -428,8 +441,8 @@ class EndpointClient:
         self._num_unsettled += len(settled)
         self._commits.add(answered, failed, settled)
 
-    def _end(self, error: BaseException) -> None:
-        """Send nothing more; all who wait are released once the last reply is in."""
+    def _end(self, error: BaseException | None) -> None:
+        """Send nothing more if there is an error; release all who wait after the last reply."""
         self._error = self._error or error
         self._check_idle()
 

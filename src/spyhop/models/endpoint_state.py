@@ -17,6 +17,8 @@ from spyhop.models.service import Endpoint
 from spyhop.schema import ModelError
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 60.0
+MEMORY = 0.1
+"""Weight of the last reply in the share of prompt tokens that limits count."""
 RESTED = 0.25
 """Share of a silence that an endpoint is given as a rest."""
 LEAST_TOLD_PAUSE_S = 0.05
@@ -37,6 +39,8 @@ class Reservation(NamedTuple):
     """An admission."""
 
     estimate: TokenEstimate
+    counted: TokenEstimate
+    """What rate limits count of it."""
     sent: float
     slots: dict[str, int]
     most_usd: float
@@ -53,6 +57,13 @@ class EndpointState:
         self.url = endpoint.url + path
         """Where calls go."""
         self.concurrency = Concurrency(endpoint.concurrency)
+        self.is_up = True
+        """Whether calls may be sent: false for a replica that does not answer."""
+        self.is_lost = False
+        """Whether a replica has been silent for so long that its calls are given up."""
+        self._counts_cached = bool(self.dialect.counts_cached.match(self.model))
+        self._counted = 1.0
+        """Share of prompt tokens that rate limits count, as seen lately."""
         self.paused_until = -math.inf
         self.turn = 0.0
         """Advances by 1/weight with each call; among those that are free the lowest is next."""
@@ -111,8 +122,9 @@ class EndpointState:
         when = max(self.concurrency.room_at(now), self.paused_until)
         if when == math.inf:
             return when
+        counted = self._counted_of(estimate)
         for name, limiter in self.limiters.items():
-            ready = limiter.ready_at(self._taken(name, estimate), now)
+            ready = limiter.ready_at(self._taken(name, counted), now)
             if ready > when:
                 when = ready
         return when
@@ -126,11 +138,12 @@ class EndpointState:
     def admit(self, estimate: TokenEstimate, now: float) -> Reservation:
         """Count a call that is sent now."""
         self.concurrency.in_flight += 1
+        counted = self._counted_of(estimate)
         slots = {
-            n: limiter.add(self._taken(n, estimate), now) for n, limiter in self.limiters.items()
+            n: limiter.add(self._taken(n, counted), now) for n, limiter in self.limiters.items()
         }
         most_usd = self.config.most_usd(*estimate)
-        return Reservation(estimate, now, slots, most_usd)
+        return Reservation(estimate, counted, now, slots, most_usd)
 
     def answered(
         self, reservation: Reservation, usage: Usage, headers: Mapping[str, str], now: float
@@ -143,9 +156,9 @@ class EndpointState:
         self._is_proven = True
         is_used = self.config.counts == "used"
         response = usage.response_tokens if is_used else reservation.estimate.response_tokens
-        known = TokenEstimate(usage.prompt_tokens, response)
+        known = TokenEstimate(self._prompt_counted(usage), response)
         for name, slot in reservation.slots.items():
-            taken = self._taken(name, reservation.estimate)
+            taken = self._taken(name, reservation.counted)
             self.limiters[name].change(slot, _amount(name, known) - taken)
         if states_limits(headers):
             self._heed(headers, known, now)
@@ -171,6 +184,23 @@ class EndpointState:
                 self._rest(failure.retry_after_s, now)
         elif self._num_failed >= max(PATIENT_FAILURES, self.concurrency.allowed):
             self._rest(None, now)
+
+    def _prompt_counted(self, usage: Usage) -> int:
+        """Return the prompt tokens that rate limits count; learn their share, higher ones at once.
+
+        So one call that missed the cache makes the next ones count as whole until more have hit.
+        """
+        if self._counts_cached:
+            return usage.prompt_tokens
+        counted = usage.prompt_tokens - usage.cached_tokens
+        share = counted / max(1, usage.prompt_tokens)
+        self._counted = max(share, self._counted + MEMORY * (share - self._counted))
+        return counted
+
+    def _counted_of(self, estimate: TokenEstimate) -> TokenEstimate:
+        if self._counted == 1.0:
+            return estimate
+        return estimate._replace(prompt_tokens=math.ceil(self._counted * estimate.prompt_tokens))
 
     def _taken(self, name: str, estimate: TokenEstimate) -> int:
         """Return what is set aside of a limit: all of it for what is guessed to be larger."""

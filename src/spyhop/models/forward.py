@@ -4,21 +4,13 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from spyhop.lazy import Lazy
-
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
-    from transformers.cache_utils import DynamicLayer
-else:
-    torch = Lazy("torch")
+from spyhop.lazy import Tensor, cache_utils, torch
 
 SPARE_TOKENS = 64
 """Room that a growing cache takes at a time."""
@@ -44,10 +36,8 @@ class Past:
 
     def grow(self) -> None:
         """Let every plain layer keep room for further tokens, so that a step copies nothing old."""
-        from transformers.cache_utils import DynamicLayer
-
         for place, layer in enumerate(self.cache.layers):
-            if type(layer) is DynamicLayer and layer.is_initialized:
+            if type(layer) is cache_utils.DynamicLayer and layer.is_initialized:
                 self.cache.layers[place] = _growing(layer)
 
 
@@ -77,7 +67,10 @@ class Forward:
     def __init__(self, model: Any, pad_id: int) -> None:  # noqa: ANN401 (transformers' type)
         self.model = model
         self._pad_id = pad_id
-        self._head = model.get_output_embeddings()
+        if (head := model.get_output_embeddings()) is not None:
+            head.register_forward_pre_hook(self._gather)
+        self._places: Tensor | None = None
+        """Places (2, N) that the output embedding shall see alone, until it has."""
         self._takes_positions = "position_ids" in inspect.signature(model.forward).parameters
         config = model.config.get_text_config()
         self.limit = int(getattr(config, "max_position_embeddings", None) or 1 << 30)
@@ -171,7 +164,8 @@ class Forward:
             # A row that has ended may stay in the batch beyond the last position; it is not read.
             numbers = (mask_BT.cumsum(1) - 1).clamp(0, self.limit - 1)
             more["position_ids"] = numbers[:, -ids_BT.shape[1] :]
-        with torch.inference_mode(), self._kept(places) as is_kept:
+        self._places = places
+        with torch.inference_mode():
             output = self.model(
                 input_ids=ids_BT,
                 attention_mask=mask_BT,
@@ -180,28 +174,15 @@ class Forward:
                 **more,
             )
             logits: Tensor = output.logits
-            if places is not None and not is_kept:
+            if places is not None and self._places is not None:
                 logits = logits[places[0], places[1]][None]
         logits_NV = logits[:, -1] if places is None else logits[0]
         return logits_NV, Past(output.past_key_values, mask_BT)
 
-    @contextmanager
-    def _kept(self, places: Tensor | None) -> Iterator[list[bool]]:
+    def _gather(self, _: object, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Let the output embedding see the kept places alone: (1, N, hidden) for (B, T, hidden)."""
-        seen: list[bool] = []
-        if places is None or self._head is None:
-            yield seen
-            return
-
-        def gather(_: object, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-            seen.append(True)
-            return (inputs[0][places[0], places[1]][None], *inputs[1:])
-
-        hook = self._head.register_forward_pre_hook(gather)
-        try:
-            yield seen
-        finally:
-            hook.remove()
+        places, self._places = self._places, None
+        return inputs if places is None else (inputs[0][places[0], places[1]][None], *inputs[1:])
 
 
 class RecurrentForward(Forward):
@@ -244,11 +225,10 @@ class _Tokens(list[list[int]]):
         """Nothing is held."""
 
 
-def _growing(layer: DynamicLayer) -> DynamicLayer:
+def _growing(layer: cache_utils.DynamicLayer) -> cache_utils.DynamicLayer:
     """Return a layer that writes further keys and values into spare room behind the others."""
-    from transformers.cache_utils import DynamicLayer
 
-    class GrowingLayer(DynamicLayer):
+    class GrowingLayer(cache_utils.DynamicLayer):
         keys: Tensor
         values: Tensor
         rooms: tuple[Tensor, Tensor] | None = None
@@ -256,10 +236,11 @@ def _growing(layer: DynamicLayer) -> DynamicLayer:
         def update(
             self, key_states: Tensor, value_states: Tensor, *_: object, **__: object
         ) -> tuple[Tensor, Tensor]:
-            held = self.keys.shape[-2]
-            end = held + key_states.shape[-2]
+            held, num_new = self.keys.shape[-2], key_states.shape[-2]
+            end = held + num_new
             if self.rooms is None or end > self.rooms[0].shape[-2]:
-                self.rooms = (_room(self.keys, end), _room(self.values, end))
+                more, pad = (0, 0, 0, num_new + SPARE_TOKENS), torch.nn.functional.pad
+                self.rooms = (pad(self.keys, more), pad(self.values, more))
             for room, new in zip(self.rooms, (key_states, value_states), strict=True):
                 room[..., held:end, :] = new
             self.keys, self.values = (room[..., :end, :] for room in self.rooms)
@@ -272,12 +253,3 @@ def _growing(layer: DynamicLayer) -> DynamicLayer:
     grown = GrowingLayer.__new__(GrowingLayer)
     grown.__dict__.update(layer.__dict__)
     return grown
-
-
-def _room(states: Tensor, num_tokens: int) -> Tensor:
-    """Return states with spare room for further tokens."""
-    shape = [*states.shape]
-    shape[-2] = num_tokens + SPARE_TOKENS
-    room = states.new_empty(shape)
-    room[..., : states.shape[-2], :] = states
-    return room

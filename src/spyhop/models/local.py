@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -73,11 +73,6 @@ class Local(ModelConfig):
         renderer = Renderer(tokenizer, chat_format)
         return LocalBackend(model, renderer, runtime.inference_tokens)
 
-    @property
-    def label(self) -> str:
-        """Return the given name."""
-        return self.name
-
 
 TRAINING_FILE = "metrics.json"
 """Beside the weights of a training of ours, which are float32 whatever it computed in."""
@@ -100,11 +95,9 @@ def pick_dtype(name: Dtype, folder: Path) -> torch.dtype:
     """
     if name == "auto":
         training = folder / TRAINING_FILE
-        trained_in = (
-            json.loads(training.read_bytes()).get("precision") if training.is_file() else ""
-        )
-        is_half = (trained_in or str(read_config(folder).dtype)).endswith("bfloat16")
-        name = "bfloat16" if is_half else "float32"
+        found = json.loads(training.read_bytes()) if training.is_file() else {}
+        stored = found.get("precision") or str(read_config(folder).dtype)
+        name = "bfloat16" if stored.endswith("bfloat16") else "float32"
     return torch.bfloat16 if name == "bfloat16" else torch.float32
 
 
@@ -126,10 +119,7 @@ def saved_format(folder: Path, tokenizer: Any) -> ChatFormat:  # noqa: ANN401 (t
 
 def load(folder: Path, dtype: torch.dtype, device: torch.device) -> tuple[Any, Any]:
     """Return (tokenizer, model) of a Hugging Face folder; nothing is fetched and no code is run."""
-    tokenizer, model = load_tokenizer(folder), load_model(folder, dtype)
-    model.to(device)
-    model.eval()
-    return tokenizer, model
+    return load_tokenizer(folder), load_model(folder, dtype).to(device).eval()
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,10 +181,14 @@ class LocalBackend:
     def _take(self, batch: Sequence[Request], kind: Kind) -> tuple[list[Scored], int]:
         """Return the ids of a batch, and how many tokens all its prompts begin with."""
         found = [self._planned.get(id(request)) for request in batch]
-        known = [p for p, r in zip(found, batch, strict=True) if p is not None and p.request is r]
+        known = [p for p, r in zip(found, batch, strict=True) if p and p.request is r]
         if len(known) < len(batch):
             return self._encode(batch, kind), 0
         return [each.ids for each in known], min(each.num_shared for each in known)
+
+    def listen(self, on_text: Callable[[str], bool]) -> None:
+        """Have the text of a response shown while it is written, where a batch has one request."""
+        self._decoder.on_text = on_text
 
     def generate(self, batch: Sequence[Request], sampling: Sampling) -> list[Reply]:
         """Answer one batch; a prompt that fills the model's context is a reply with an error."""
@@ -211,10 +205,22 @@ class LocalBackend:
             num_shared,
         )
         answers = dict(zip(fits, texts, strict=True))
-        return [
-            self._reply(request, prompt, answers.get(row), sampling)
-            for row, (request, prompt) in enumerate(zip(batch, prompts, strict=True))
-        ]
+        replies = []
+        for row, (request, prompt) in enumerate(zip(batch, prompts, strict=True)):
+            if row not in answers:
+                error = self._too_long(len(prompt) + 1)
+                replies.append(Reply(id=request.id, text="", finish_reason="error", error=error))
+                continue
+            ids, is_cut = answers[row]
+            reply = Reply(
+                id=request.id,
+                text=before_stop(self.renderer.decode(ids), sampling.stop),
+                finish_reason="length" if is_cut else "stop",
+                prompt_tokens=len(prompt),
+                response_tokens=len(ids) + (not is_cut),
+            )
+            replies.append(reply)
+        return replies
 
     def _resolved(self, sampling: Sampling) -> Sampling:
         """Return the sampling with the model's own defaults where the temperature is unset."""
@@ -230,7 +236,13 @@ class LocalBackend:
     def choose(self, batch: Sequence[Request]) -> list[Choice]:
         """Score every option of each request; a request that does not fit is an error."""
         encoded, values = self._score(batch, "choose")
-        alone = self._score_alone([request for request in batch if request.with_unconditional])
+        texts = sorted(
+            {o for request in batch if request.with_unconditional for o in request.options}
+        )
+        alone: dict[str, float] = {}
+        if texts:
+            (found,) = self._scorer.score([encode_alone(self.renderer, texts)])
+            alone = dict(zip(texts, map(math.fsum, found), strict=True))
         return [
             scored_choice(request, found, len(each.prompt), alone=alone)
             if found
@@ -263,33 +275,6 @@ class LocalBackend:
             for row, each in zip(fits, found, strict=True):
                 values[row] = each
         return encoded, values
-
-    def _score_alone(self, requests: Sequence[Request]) -> dict[str, float]:
-        """Return the log-probability of each option without a prompt."""
-        texts = sorted({option for request in requests for option in request.options})
-        if not texts:
-            return {}
-        (found,) = self._scorer.score([encode_alone(self.renderer, texts)])
-        return {text: math.fsum(values) for text, values in zip(texts, found, strict=True)}
-
-    def _reply(
-        self,
-        request: Request,
-        prompt: list[int],
-        answer: tuple[list[int], bool] | None,
-        sampling: Sampling,
-    ) -> Reply:
-        if answer is None:
-            error = self._too_long(len(prompt) + 1)
-            return Reply(id=request.id, text="", finish_reason="error", error=error)
-        ids, is_cut = answer
-        return Reply(
-            id=request.id,
-            text=before_stop(self.renderer.decode(ids), sampling.stop),
-            finish_reason="length" if is_cut else "stop",
-            prompt_tokens=len(prompt),
-            response_tokens=len(ids) + (not is_cut),
-        )
 
     def _too_long(self, num_tokens: int) -> str:
         return f"{num_tokens} tokens do not fit the model's context of {self._limit}"

@@ -98,8 +98,12 @@ class RetryPolicy:
         self.num_rejected += failure.kind == "rejected"
         if self.num_rejected >= HOPELESS_REJECTIONS and not self.is_proven:
             return ModelError(f"{advice} (all of the first {self.num_rejected} requests)")
+        return self.stop_silent(silent_s, advice)
+
+    def stop_silent(self, silent_s: float, cause: str) -> Exception | None:
+        """Return the error that ends the run if no reply came for longer than `patience_s`."""
         if silent_s > self.patience_s:
-            return Unfinished(f"no reply for {silent_s:.0f} s ({advice}); run again to resume")
+            return Unfinished(f"no reply for {silent_s:.0f} s ({cause}); run again to resume")
         return None
 
     def _stop_fatal(self, failure: Failure, advice: str) -> Exception | None:

@@ -33,6 +33,21 @@ class PendingBatch:
 
 
 @dataclass(slots=True)
+class ReplyCounts:
+    """What happened since the client was opened."""
+
+    num_answered: int = 0
+    prompt_tokens: int = 0
+    response_tokens: int = 0
+    usd: float = 0.0
+    failures: Counter[str] = field(default_factory=Counter)
+    last_failure: str = ""
+    """Address and reason of the last failed attempt."""
+    answered_at: float = 0.0
+    """When the last reply came, or the first request was sent (`time.monotonic`)."""
+
+
+@dataclass(slots=True)
 class PendingCall:
     """One HTTP request, for one sample of a prompt or several."""
 
@@ -116,7 +131,8 @@ class Schedule:
         """
         if not self._queue:
             return math.inf
-        room_at = min(endpoint.concurrency.room_at(now) for endpoint in self.endpoints)
+        up = [endpoint for endpoint in self.endpoints if endpoint.is_up]
+        room_at = min((endpoint.concurrency.room_at(now) for endpoint in up), default=math.inf)
         if room_at > now:
             return room_at
         call = self._queue[0]
@@ -133,10 +149,11 @@ class Schedule:
                 self._queue.popleft()
                 return Rejected(call, _too_large(least, self.endpoints))
         payable = [endpoint for endpoint in able if self._can_pay(endpoint, estimate)]
+        up = [endpoint for endpoint in payable if endpoint.is_up]
         if not payable:
             self._check_spent(able[0], estimate)
             return math.inf
-        endpoint, when = self._choose(call, estimate, payable, now)
+        endpoint, when = self._choose(call, estimate, up, now) if up else (None, math.inf)
         if endpoint is None:
             return when
         self._queue.popleft()

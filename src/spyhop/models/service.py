@@ -4,6 +4,7 @@ None of this is part of a key: the same model at another address gives the same 
 """
 
 import re
+from contextlib import suppress
 from dataclasses import replace
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
@@ -54,9 +55,13 @@ class Endpoint(BaseModel):
         frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False
     )
 
-    url: Annotated[str, BeforeValidator(_plain_url)]
+    url: Annotated[str, BeforeValidator(_plain_url)] = ""
     """Address up to the version, such as `https://api.openai.com/v1`; for Azure the resource,
     `https://NAME.openai.azure.com`."""
+    urls: InputPath | None = None
+    """Folder in place of `url`: each file in it holds the URL of one replica. Replicas that appear
+    during a run are used; those that fail their health check, or whose file is removed, are not.
+    All settings hold for each replica."""
     api: Literal["openai", "azure", "anthropic", "gemini", "completions", "moderations"] = "openai"
     """Dialect of the API: chat completions (`openai`, `azure`), Anthropic's messages, Gemini's
     `generateContent`. `completions` continues and scores plain prompts at `/v1/completions`;
@@ -109,6 +114,14 @@ class Endpoint(BaseModel):
     then sent to `url`."""
 
     @model_validator(mode="after")
+    def _has_one_address(self) -> Self:
+        if bool(self.url) == bool(self.urls):
+            raise ValueError("set url, or else urls: a folder with one URL in each file")
+        if self.urls and self.batch:
+            raise ValueError("batch = true needs url: a batch goes to one address")
+        return self
+
+    @model_validator(mode="after")
     def _speaks_natively(self) -> Self:
         host = urlsplit(self.url).hostname
         if host == "api.anthropic.com" and self.api != "anthropic":
@@ -117,6 +130,28 @@ class Endpoint(BaseModel):
                 "response_format and seed without an error"
             )
         return self
+
+    @property
+    def address(self) -> str:
+        """The URL, or the folder of URLs."""
+        return str(self.urls) if self.urls else self.url
+
+    def replicas(self) -> "tuple[Endpoint, ...]":
+        """Return one endpoint for each URL in the folder now; without a folder, the endpoint.
+
+        Hidden files, and files without a URL, such as one that is being written, are skipped.
+
+        Raises:
+            OSError: If the folder cannot be read.
+        """
+        if self.urls is None:
+            return (self,)
+        found: dict[str, None] = {}
+        for file in sorted(self.urls.iterdir()):
+            if not file.name.startswith("."):
+                with suppress(OSError, ValueError):
+                    found[_plain_url(file.read_text().strip())] = None
+        return tuple(self.model_copy(update={"url": url}) for url in found)
 
     @property
     def has_price(self) -> bool:
@@ -233,14 +268,23 @@ class Service(BaseModel):
         told = min(calls.requests * self.expected_response_tokens, calls.most_response_tokens)
         return replace(calls, response_tokens=told)
 
+    def _replicas(self) -> list[Endpoint]:
+        """Return every replica; a folder without one counts as one."""
+        found: list[Endpoint] = []
+        for endpoint in self.endpoints:
+            with suppress(OSError):
+                found += endpoint.replicas()
+        return found or list(self.endpoints)
+
     def plan(self, calls: Calls, measured_cached_frac: float = 0.0) -> "Demand":
         """Return what the calls cost and how long the limits make them take."""
         calls, cached_frac = self.expected(calls), self.expected_cached_frac
         cached_frac = measured_cached_frac if cached_frac is None else cached_frac
         cached_tokens = round(cached_frac * calls.prompt_tokens)
+        endpoints = self._replicas()
         cheapest = min(self.endpoints, key=lambda each: each.usd(10**6, 0, 10**6))
         dearest = max(self.endpoints, key=lambda each: each.usd(10**6, 0, 10**6))
-        by_speed = [each.loads_min(calls) for each in self.endpoints]
+        by_speed = [each.loads_min(calls) for each in endpoints]
         minutes, binds = 0.0, ""
         if self.is_batch:
             minutes, binds = BATCH_HOURS * MINUTES_PER_HOUR, "batch"
@@ -258,7 +302,7 @@ class Service(BaseModel):
             hours=minutes / MINUTES_PER_HOUR,
             binds=binds,
             saved_usd=usd / share - usd,
-            num_endpoints=len(self.endpoints),
+            num_endpoints=len(endpoints),
             cached_tokens=cached_tokens,
         )
 

@@ -1,18 +1,23 @@
 """Send one HTTP request, read the reply up to a size limit, and name every kind of failure."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
+from urllib.parse import urljoin
 
 import aiohttp
 from aiohttp.abc import AbstractStreamWriter
+from pydantic_core import to_json
 
 from spyhop.models.endpoint_state import EndpointState
 from spyhop.models.failures import Failure, read_failure
+from spyhop.models.streaming import StreamedReply
 from spyhop.settings import secret_forms
 
 CONNECT_S = 30.0
+HEALTH_S = 10.0
+"""Longest wait for a health check."""
 MOST_BYTES = 64 << 20
 """Largest reply that is accepted; log-probabilities of a long response take about 10 MB."""
 
@@ -40,13 +45,21 @@ class Transport:
     """Sends requests over persistent connections. Failures and replies never contain keys."""
 
     def __init__(self, endpoints: Sequence[EndpointState]) -> None:
-        self._headers = {id(each): each.headers() for each in endpoints}
-        self._proxies = {id(each): each.proxy for each in endpoints}
-        self._masks = {
-            form: f"<{each.config.key_env}>".encode()
-            for each in endpoints
-            for form in secret_forms(each.key)
-        }
+        self._how: dict[EndpointState, dict[str, Any]] = {}
+        self._masks: dict[bytes, bytes] = {}
+        for endpoint in endpoints:
+            self.add(endpoint)
+
+    def add(self, endpoint: EndpointState) -> None:
+        """Read an endpoint's key from the environment."""
+        how = {"headers": endpoint.headers(), "proxy": endpoint.proxy, "allow_redirects": False}
+        self._how[endpoint] = how
+        for form in secret_forms(endpoint.key):
+            self._masks[form] = f"<{endpoint.config.key_env}>".encode()
+
+    def remove(self, endpoint: EndpointState) -> None:
+        """Forget an endpoint."""
+        del self._how[endpoint]
 
     async def __aenter__(self) -> "Transport":
         """Open the session."""
@@ -61,8 +74,12 @@ class Transport:
         """Close the session."""
         await self._session.close()
 
-    async def post(self, endpoint: EndpointState, data: bytes) -> HttpReply | Failure:
+    async def post(
+        self, endpoint: EndpointState, data: bytes, on_text: Callable[[str], bool] | None = None
+    ) -> HttpReply | Failure:
         """Return the reply, or the failure of the request.
+
+        Where the reply is a stream, `on_text` receives the text so far; False ends the reply.
 
         A cancelled request raises `CancelledError`, whose first argument then says whether the
         request was written in full.
@@ -70,13 +87,12 @@ class Transport:
         body = _Body(data)
         try:
             async with self._session.post(
-                endpoint.url,
-                data=body,
-                headers=self._headers[id(endpoint)],
-                proxy=self._proxies[id(endpoint)],
-                allow_redirects=False,
+                endpoint.url, data=body, **self._how[endpoint]
             ) as response:
-                raw = self.masked(await _read(response))
+                if on_text and response.content_type == "text/event-stream":
+                    raw = self.masked(await self._stream(response, on_text))
+                else:
+                    raw = self.masked(await _read(response))
                 if response.status == 200:
                     return HttpReply(response.headers, raw)
                 return read_failure(response.status, response.headers, raw, datetime.now(UTC))
@@ -90,6 +106,29 @@ class Transport:
         except (aiohttp.ClientError, OSError, ValueError) as error:
             reason = self._shown(f"the connection broke: {type(error).__name__} {error}")
             return Failure("lost", reason, is_maybe_billed=body.is_written)
+
+    async def is_healthy(self, endpoint: EndpointState) -> bool | None:
+        """Return whether a server answers at `/health` (404 will do), None if it takes too long."""
+        url, limit = urljoin(endpoint.url, "/health"), aiohttp.ClientTimeout(total=HEALTH_S)
+        try:
+            async with self._session.get(url, timeout=limit, **self._how[endpoint]) as response:
+                return response.status < 500
+        except TimeoutError:
+            return None
+        except (aiohttp.ClientError, OSError, ValueError):
+            return False
+
+    async def _stream(
+        self, response: aiohttp.ClientResponse, on_text: Callable[[str], bool]
+    ) -> bytes:
+        reply, size = StreamedReply(), 0
+        async for chunk in response.content.iter_any():
+            size += len(chunk)
+            reply.take(chunk)
+            if size > MOST_BYTES or not on_text(self._shown(reply.text)):
+                response.close()
+                break
+        return to_json(reply.whole)
 
     def masked(self, raw: bytes) -> bytes:
         """Return a body without the keys that a server may repeat."""

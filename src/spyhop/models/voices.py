@@ -1,6 +1,6 @@
 """Models in a conversation with a person; replies are not saved."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +23,8 @@ class Voice:
     model: Model
     sampling: Sampling
     history: list[Message] = field(default_factory=list)
+    on_text: Callable[[str], bool] = lambda text: True
+    """Receives the response while it is written; False ends it."""
     _num_requests: int = 0
 
     def ask(self, system: str, text: str, prefill: str = "") -> Reply:
@@ -47,11 +49,15 @@ class Voice:
 
 @contextmanager
 def voices(
-    teachers: Sequence[tuple[str, Teacher]], runtime: Runtime, sampling: Sampling
+    teachers: Sequence[tuple[str, Teacher]],
+    runtime: Runtime,
+    sampling: Sampling,
+    *,
+    is_streamed: bool = False,
 ) -> Iterator[list[Voice]]:
     """Open models for a conversation; replies are not saved.
 
-    Weights are loaded at the first question.
+    Weights are loaded at the first question. With `is_streamed`, a voice's `on_text` is called.
     """
     with ExitStack() as stack:
         found = []
@@ -60,8 +66,14 @@ def voices(
             ctx = Context(root, root, root, runtime, lambda progress: None)
             stack.enter_context(ctx.resources)
             use = ModelUse(teacher.config, _unread(teacher.folder), teacher.service)
-            found.append(Voice(name, use.open(ctx), sampling))
+            found.append(voice := Voice(name, use.open(ctx), sampling))
+            if is_streamed:
+                voice.model.on_text = _teller(voice)
         yield found
+
+
+def _teller(voice: Voice) -> Callable[[str], bool]:
+    return lambda text: voice.on_text(text)
 
 
 def _unread(folder: Path | None) -> Artifact | None:

@@ -205,6 +205,10 @@ def when(event: RunEvent) -> float:
         return time()
 
 
+MIN_FRAC = 0.02
+"""Part of a step's activity that has to be done before its time is extrapolated."""
+
+
 class Outlook:
     """Overall progress of a run, computed from its events as they come or from a file."""
 
@@ -236,13 +240,18 @@ class Outlook:
         """Return the expected time to the end; None while too little is known.
 
         Running steps are extrapolated from their progress. Waiting steps take as long as planned,
-        corrected by how far the finished ones differed from their plan.
+        corrected by how far the finished and the running ones differ from their plan.
         """
         if self.num_done >= self.num_steps:
             return None
-        if not self._planned_done_s and not any(frac > 0.02 for _, frac in self._running.values()):
+        planned, taken = self._planned_done_s, self._seconds_done
+        for name, (started, frac) in self._running.items():
+            if frac > MIN_FRAC:
+                planned += self._planned_s.get(name, 0.0) * frac
+                taken += time() - started
+        if not taken:
             return None
-        factor = self._seconds_done / self._planned_done_s if self._planned_done_s else 1.0
+        factor = taken / planned if planned else 1.0
         waiting = sum(s for name, s in self._planned_s.items() if name not in self._running)
         running = [self._left(name, factor) for name in self._running]
         return max(running, default=0.0) + waiting * factor / max(1, len(running))
@@ -250,6 +259,6 @@ class Outlook:
     def _left(self, name: str, factor: float) -> float:
         started, frac = self._running[name]
         elapsed = time() - started
-        if frac > 0.02:
+        if frac > MIN_FRAC:
             return elapsed * (1 - frac) / frac
         return max(0.0, self._planned_s.get(name, 0.0) * factor - elapsed)

@@ -1,31 +1,36 @@
 """A conversation with one model or two; the page holds it, so that the server may be restarted."""
 
+import asyncio
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from secrets import token_hex
 from threading import Lock
+from typing import Any
 from urllib.parse import parse_qsl
 
 from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from spyhop.collect import orca_messages
-from spyhop.models import Sampling, read_teacher
+from spyhop.models import Reply, Sampling, read_teacher
 from spyhop.models.voices import Voice, voices
 from spyhop.runtime import Runtime
 from spyhop.schema import InputError, Message, SpyhopError
-from spyhop.studio.site import page, site_of
+from spyhop.studio.site import event, fragment, page, site_of
 
 nav = [("Chat", "/chat")]
 PATIENCE_S = 60.0
 """Wait for an endpoint, which in a run is much longer."""
 MAX_ATTEMPTS = 2
+LOOK_S, MOST_ASKED = 0.1, 64
+"""Time between two events of a reply, and questions whose replies are not fetched yet."""
 PLACES = ("first", "second")
 _ALONE = Lock()
 """Models answer one after another: they share the processor's cores."""
@@ -60,41 +65,106 @@ async def turn(request: Request) -> Response:
 
 
 async def reply(request: Request) -> Response:
-    """Show the reply of one model, or why there is none."""
-    return await run_in_threadpool(_reply, request, await _form(request))
+    """Take a question; its reply comes as events, from an address that is asked once."""
+    form, token = await _form(request), token_hex(8)
+    asked = site_of(request).asked
+    asked[token] = form
+    while len(asked) > MOST_ASKED:
+        asked.pop(next(iter(asked)))
+    return page(request, "chat_asked.html", **_shown(request, token, form))
 
 
-def _reply(request: Request, form: Mapping[str, str]) -> Response:
+async def stream(request: Request) -> Response:
+    """Send the reply of one model while it is written, then the whole of it, or the error."""
+    token = request.path_params["token"]
+    form = site_of(request).asked.pop(token, {})
+    values = _shown(request, token, form)
+    written: dict[str, Any] = {"text": "", "is_open": True}
+
+    def on_text(text: str) -> bool:
+        written["text"] = text
+        return bool(written["is_open"])
+
+    async def events() -> AsyncIterator[str]:
+        work = asyncio.ensure_future(run_in_threadpool(_reply, request, form, on_text))
+        try:
+            while not work.done():
+                await asyncio.wait([work], timeout=LOOK_S)
+                if written["text"] != values["text"]:
+                    values["text"] = written["text"]
+                    yield event("part", fragment(request, "chat_reply.html", **values))
+            found = values | work.result()
+            yield event("part", fragment(request, "chat_reply.html", **found))
+            yield event("say", f"{found['label']}: {found['error'] or 'replied'}")
+            yield event("end", "")
+        finally:
+            written["is_open"] = False  # the page is closed: the model stops, too
+
+    return StreamingResponse(events(), media_type="text/event-stream")
+
+
+def _shown(request: Request, token: str, form: Mapping[str, str]) -> dict[str, Any]:
+    """Return the values of a reply's template before there is one."""
+    place = form.get("place", "0")
+    name = form.get(PLACES[int(place)], "")
+    return {
+        "token": token, "label": _models(request).get(name, name), "text": "", "reply": None,
+        "error": "", "prefill": form.get("prefill", ""), "number": form.get("number"),
+        "place": place, "seconds": 0.0,
+    }  # fmt: skip
+
+
+def _reply(
+    request: Request, form: Mapping[str, str], on_text: Callable[[str], bool]
+) -> dict[str, Any]:
+    """Return the reply of one model and its time, or the error."""
+    if not form:
+        return {"error": "the studio was stopped, or the connection broke, before it was whole"}
     number, place = int(form["number"]), int(form["place"])
-    name, prefill = form[PLACES[place]], form.get("prefill", "")
     history = [
         Message(role=role, content=form[key])
         for turn in range(number) if form.get(f"said-{place}-{turn}")
         for role, key in (("user", f"asked-{turn}"), ("assistant", f"said-{place}-{turn}"))
     ]  # fmt: skip
+    question = form.get("system", ""), form[f"asked-{number}"], form.get("prefill", "")
     began = time.monotonic()
     try:
-        sampling = Sampling(
-            temperature=float(form["temperature"]), max_new_tokens=int(form["max_new_tokens"])
-        )
+        temperature, most = float(form["temperature"]), int(form["max_new_tokens"])
+        sampling = Sampling(temperature=temperature, max_new_tokens=most)
         with _ALONE:
-            voice = _voice(request, name)
-            voice.history, voice.sampling = history, sampling
-            try:
-                found = voice.ask(form.get("system", ""), form[f"asked-{number}"], prefill)
-            except SpyhopError:  # it would refuse further requests, as a run has to
-                site_of(request).voices.pop(name)[0].close()
-                raise
-        error = found.error or ""
+            found = _asked(request, form[PLACES[place]], question, (history, sampling, on_text))
     except ValidationError as problem:
-        found, error = None, f"{problem.errors()[0]['loc'][0]}: {problem.errors()[0]['msg']}"
+        return {"error": f"{problem.errors()[0]['loc'][0]}: {problem.errors()[0]['msg']}"}
     except (SpyhopError, ValueError) as problem:
-        found, error = None, str(problem).removesuffix("; run again to request them")
-    seconds = time.monotonic() - began
-    return page(
-        request, "chat_reply.html", reply=found, error=error, seconds=seconds, number=number,
-        place=place, label=_models(request).get(name, name), prefill=prefill,
-    )  # fmt: skip
+        return {"error": str(problem).removesuffix("; run again to request them")}
+    return {"reply": found, "error": found.error or "", "seconds": time.monotonic() - began}
+
+
+def _asked(
+    request: Request,
+    name: str,
+    question: tuple[str, str, str],
+    how: tuple[list[Message], Sampling, Callable[[str], bool]],
+) -> Reply:
+    """Ask a model; an endpoint that refuses to stream is asked for the whole reply."""
+    for is_streamed in (True, False):
+        voice = _voice(request, name, is_streamed=is_streamed)
+        voice.history, voice.sampling, voice.on_text = list(how[0]), *how[1:]
+        try:
+            found: Reply | SpyhopError = voice.ask(*question)
+        except SpyhopError as problem:
+            found = problem
+        error = str(found) if isinstance(found, SpyhopError) else found.error or ""
+        is_refused = is_streamed and "stream" in error
+        if (
+            isinstance(found, SpyhopError) or is_refused
+        ):  # it would refuse further requests, as a run has to
+            site_of(request).voices.pop(name)[0].close()
+        if not is_refused:
+            break
+    if isinstance(found, SpyhopError):
+        raise found
+    return found
 
 
 def _models(request: Request) -> dict[str, str]:
@@ -109,7 +179,7 @@ def _models(request: Request) -> dict[str, str]:
     return found
 
 
-def _voice(request: Request, name: str) -> Voice:
+def _voice(request: Request, name: str, *, is_streamed: bool) -> Voice:
     """Return a model that is ready to answer; the last two stay open."""
     site = site_of(request)
     opened = site.voices
@@ -121,7 +191,8 @@ def _voice(request: Request, name: str) -> Voice:
             brief = {"patience_s": PATIENCE_S, "max_attempts": MAX_ATTEMPTS}
             teacher = replace(teacher, service=service.model_copy(update=brief))
         runtime, stack = Runtime(threads=os.cpu_count() or 1), ExitStack()
-        (voice,) = stack.enter_context(voices([(name, teacher)], runtime, Sampling()))
+        opening = voices([(name, teacher)], runtime, Sampling(), is_streamed=is_streamed)
+        (voice,) = stack.enter_context(opening)
         opened[name] = site.resources.enter_context(stack), voice
     found: Voice = opened[name][1]
     return found
@@ -147,4 +218,5 @@ routes = [
     Route("/chat/system", system),
     Route("/chat/turn", turn, methods=["POST"]),
     Route("/chat/reply", reply, methods=["POST"]),
+    Route("/chat/stream/{token}", stream),
 ]

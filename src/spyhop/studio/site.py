@@ -46,6 +46,8 @@ class Site:
     """Open logs and the like, by a key of the page's own; see `keep`."""
     voices: dict[str, Any] = field(default_factory=dict)
     """Open models of conversations, by name."""
+    asked: dict[str, dict[str, str]] = field(default_factory=dict)
+    """Questions of conversations whose replies are not fetched yet, by a token."""
     resources: ExitStack = field(default_factory=ExitStack)
     """Closed when the server stops."""
 

@@ -42,21 +42,16 @@ def check_adapter(config: AdapterConfig, num_ranks: int, device: torch.device) -
         raise TrainingError("adapter needs peft: pip install 'spyhop[lora]'")
     if config.quantize is None:
         return
+    why = ""
     if num_ranks > 1:
-        raise TrainingError(
-            f"adapter.quantize = {config.quantize!r} works on one GPU, the runtime asks for "
-            f"{num_ranks}; remove quantize, or set runtime.gpus = 1"
-        )
-    if device.type != "cuda":  # on a processor its four-bit product has no gradient
-        raise TrainingError(
-            f"adapter.quantize = {config.quantize!r} needs a CUDA GPU, the runtime's device is "
-            f"{device.type}; remove quantize"
-        )
-    if find_spec("bitsandbytes") is None:
-        raise TrainingError(
-            f"adapter.quantize = {config.quantize!r} needs bitsandbytes: "
-            "pip install 'spyhop[qlora]', or remove quantize"
-        )
+        why = f"works on one GPU, the runtime asks for {num_ranks}; remove quantize, or set "
+        why += "runtime.gpus = 1"
+    elif device.type != "cuda":  # on a processor its four-bit product has no gradient
+        why = f"needs a CUDA GPU, the runtime's device is {device.type}; remove quantize"
+    elif find_spec("bitsandbytes") is None:
+        why = "needs bitsandbytes: pip install 'spyhop[qlora]', or remove quantize"
+    if why:
+        raise TrainingError(f"adapter.quantize = {config.quantize!r} {why}")
 
 
 def loading(config: AdapterConfig | None) -> dict[str, Any]:
@@ -64,11 +59,9 @@ def loading(config: AdapterConfig | None) -> dict[str, Any]:
     if config is None or config.quantize is None:
         return {}
     how = transformers.BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type=config.quantize,
-        bnb_4bit_use_double_quant=True,
+        load_in_4bit=True, bnb_4bit_quant_type=config.quantize, bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=torch.bfloat16,
-    )
+    )  # fmt: skip
     return {"quantization_config": how}
 
 
@@ -81,12 +74,9 @@ def adapted(model: Any, config: AdapterConfig) -> Any:  # noqa: ANN401 (transfor
         model = prepare(model, use_gradient_checkpointing=False)
     targets = config.targets if isinstance(config.targets, str) else list(config.targets)
     how = peft.LoraConfig(
-        task_type="CAUSAL_LM",
-        r=config.rank,
-        lora_alpha=config.alpha,
-        lora_dropout=config.dropout,
-        target_modules=targets,
-    )
+        task_type="CAUSAL_LM", r=config.rank, lora_alpha=config.alpha,
+        lora_dropout=config.dropout, target_modules=targets,
+    )  # fmt: skip
     try:
         with warnings.catch_warnings():  # peft 0.21 asks transformers by names of the past
             warnings.simplefilter("ignore", FutureWarning)

@@ -21,7 +21,7 @@ interface (Falcon) are given a block mask instead, which costs memory and time w
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from functools import cache
 from itertools import pairwise
 from typing import Any
 
@@ -29,7 +29,6 @@ import numpy as np
 
 from spyhop.lazy import Tensor, torch, transformers
 from spyhop.schema import TrainingError
-from spyhop.train.dense import MOST_TOKENS, dense_attention
 
 DOCUMENTS = "spyhop_documents"
 """Name of our attention among transformers' implementations."""
@@ -40,6 +39,9 @@ ALONE_FRAC = {"float64": 1e-4, "float32": 1e-4, "bfloat16": 3e-2, "float16": 1e-
 kernels and shapes round in another order."""
 HEAD_DIMS = 256
 """Largest head that flash attention takes; sizes are multiples of 8."""
+MOST_TOKENS = 512
+"""Longest sequence of dense attention: the probabilities then take at most about a third of a
+layer's memory."""
 REFUSED = ("softcap", "s_aux", "position_bias")
 """Arguments of attention that some models pass and that this one does not support."""
 
@@ -80,13 +82,11 @@ def isolate(model: Any, longest: int) -> str | None:  # noqa: ANN401 (transforme
 def switch(model: Any) -> None:  # noqa: ANN401 (transformers' type)
     """Switch a model to our attention, where its class takes another one; no proof is made."""
     if model._can_set_attn_implementation():
-        _register()
+        from transformers.masking_utils import sdpa_mask
+
+        transformers.AttentionInterface.register(DOCUMENTS, _attend)
+        transformers.AttentionMaskInterface.register(DOCUMENTS, sdpa_mask)
         model.set_attn_implementation(DOCUMENTS)
-
-
-def leak(model: Any, longest: int = 64) -> str | None:  # noqa: ANN401 (transformers' type)
-    """Return how the model, as it is set now, mixes packed documents; None where it does not."""
-    return _Probe(model, longest).leak()
 
 
 class _Probe:
@@ -119,7 +119,9 @@ class _Probe:
                 if not (most := float(moved.abs().max())) <= MOST_MOVED:
                     return f"rewriting its neighbours moves a logit of a document by {most:.2g}"
                 most = float((packed[own] - alone).abs().max())
-                allowed = ALONE_FRAC[self._precision()] * max(1.0, float(alone.abs().max()))
+                dtype = _autocast_dtype(self._model.device) or self._model.dtype
+                allowed = ALONE_FRAC[str(dtype).removeprefix("torch.")]
+                allowed *= max(1.0, float(alone.abs().max()))
                 if not most <= allowed:
                     return f"packed, a logit of document {place + 1} is {most:.2g} off from alone"
         except (TrainingError, RuntimeError, ValueError, TypeError, IndexError) as error:
@@ -130,35 +132,23 @@ class _Probe:
         ends = np.cumsum(self._lengths).tolist()
         return (slice(e - n, e) for e, n in zip(ends, self._lengths, strict=True))
 
-    def _precision(self) -> str:
-        device = self._model.device.type
-        is_auto = torch.is_autocast_enabled(device)
-        dtype = torch.get_autocast_dtype(device) if is_auto else self._model.dtype
-        return str(dtype).removeprefix("torch.")
-
     def _logits(self, ids: Any, lengths: list[int] | None) -> Tensor:  # noqa: ANN401 (numpy)
         how = documents(self._model, lengths) if lengths else {"use_cache": False}
         ids_1T = torch.from_numpy(ids)[None].to(self._model.device)
-        with torch.no_grad(), _evaluating(self._model):
-            logits: Tensor = self._model(input_ids=ids_1T, **how).logits[0]
+        was_training = self._model.training
+        self._model.eval()
+        try:
+            with torch.no_grad():
+                logits: Tensor = self._model(input_ids=ids_1T, **how).logits[0]
+        finally:
+            self._model.train(was_training)
         return logits.float()
 
 
-@contextmanager
-def _evaluating(model: Any) -> Iterator[None]:  # noqa: ANN401 (transformers' type)
-    was_training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(was_training)
-
-
-def _register() -> None:
-    from transformers.masking_utils import sdpa_mask
-
-    transformers.AttentionInterface.register(DOCUMENTS, _attend)
-    transformers.AttentionMaskInterface.register(DOCUMENTS, sdpa_mask)
+def _autocast_dtype(device: torch.device) -> torch.dtype | None:
+    """Return the type that autocast computes in here; None where it is off."""
+    is_auto = torch.is_autocast_enabled(device.type)
+    return torch.get_autocast_dtype(device.type) if is_auto else None
 
 
 def _attend(
@@ -188,36 +178,18 @@ def _attend(
         return plain
     if refused:
         raise TrainingError(f"packed attention does not do {refused[0]}")
-    query, key, value = (_cast(each) for each in (query, key, value))
+    # Under autocast, rotary positions leave queries and keys in float32: flash takes none.
+    dtype = _autocast_dtype(query.device) or query.dtype
+    states = query.to(dtype), key.to(dtype), value.to(dtype)
     bounds, longest = attention_mask[0, 0, 0], attention_mask.shape[2]
-    if _is_flash(query, dropout):
-        return _flash(query, key, value, bounds, longest, scaling, window), None
-    ends = bounds.tolist()
+    is_half, size = dtype in (torch.bfloat16, torch.float16), query.shape[-1]
+    if query.is_cuda and is_half and not dropout and size % 8 == 0 and size <= HEAD_DIMS:
+        return _flash(*states, bounds, longest, scaling, window), None
     parts = [
-        _one_document(
-            query[:, :, start:end],
-            key[:, :, start:end],
-            value[:, :, start:end],
-            dropout,
-            scaling,
-            window,
-        )
-        for start, end in pairwise(ends)
+        _one_document(*(each[:, :, start:end] for each in states), dropout, scaling, window)
+        for start, end in pairwise(bounds.tolist())
     ]
     return torch.cat(parts, dim=2).transpose(1, 2), None
-
-
-def _cast(states: Tensor) -> Tensor:
-    """Under autocast, rotary positions leave queries and keys in float32: flash takes none."""
-    kind = states.device.type
-    is_auto = torch.is_autocast_enabled(kind)
-    return states.to(torch.get_autocast_dtype(kind)) if is_auto else states
-
-
-def _is_flash(query: Tensor, dropout: float) -> bool:
-    is_half = query.dtype in (torch.bfloat16, torch.float16)
-    size = query.shape[-1]
-    return query.is_cuda and is_half and not dropout and size % 8 == 0 and size <= HEAD_DIMS
 
 
 def _is_dense(
@@ -242,17 +214,11 @@ def _flash(
     from torch.nn.attention.varlen import varlen_attn
 
     out = varlen_attn(
-        query[0].transpose(0, 1),
-        key[0].transpose(0, 1),
-        value[0].transpose(0, 1),
-        bounds,
-        bounds,
-        longest,
-        longest,
-        scale=scaling,
-        window_size=(window - 1 if window else -1, 0),
+        query[0].transpose(0, 1), key[0].transpose(0, 1), value[0].transpose(0, 1),
+        bounds, bounds, longest, longest,
+        scale=scaling, window_size=(window - 1 if window else -1, 0),
         enable_gqa=query.shape[1] != key.shape[1],
-    )
+    )  # fmt: skip
     assert not isinstance(out, tuple)  # nothing besides was asked for
     return out[None]
 
@@ -273,12 +239,53 @@ def _one_document(
         distance = place[:, None] - place[None, :]
         mask = (distance >= 0) & (distance < window)
     return torch.nn.functional.scaled_dot_product_attention(
-        query,
-        key,
-        value,
-        attn_mask=mask,
-        dropout_p=dropout,
-        scale=scaling,
-        is_causal=mask is None,
-        enable_gqa=query.shape[1] != key.shape[1],
-    )
+        query, key, value, attn_mask=mask, dropout_p=dropout, scale=scaling,
+        is_causal=mask is None, enable_gqa=query.shape[1] != key.shape[1],
+    )  # fmt: skip
+
+
+def dense_attention(query: Tensor, key: Tensor, value: Tensor, scaling: float | None) -> Tensor:
+    """Attend causally: query (B, H, T, D), key and value (B, K, T, D) -> (B, H, T, D).
+
+    For short sequences in half precision on a processor, where PyTorch's flash attention takes more
+    than twice the time of plain matrix products. Scores and probabilities are computed in float32;
+    the result, and products with the probabilities, have the type of `value`. The probabilities are
+    kept for the backward pass, so the memory grows with T x T.
+
+    Shapes: B sequences, H heads, K key heads, G = H / K, T positions, D head size.
+    """
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    out: Tensor = _dense_attention().apply(query, key, value, scale)
+    return out
+
+
+@cache
+def _dense_attention() -> Any:  # noqa: ANN401 (made at first use: PyTorch is heavy)
+    class DenseAttention(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:  # noqa: ANN401
+            B, H, T, D = query.shape
+            K, dtype = key.shape[1], value.dtype
+            query_GTD = query.reshape(B, K, H // K * T, D)
+            with torch.autocast(query.device.type, enabled=False):
+                scores = (query_GTD.float() * scale) @ key.float().transpose(-1, -2)
+                future = torch.full((T, T), float("-inf"), device=query.device).triu_(1)
+                scores.view(B, H, T, T).add_(future)
+                probs = torch.softmax(scores, -1).to(dtype)
+                out = probs @ value
+            ctx.save_for_backward(query_GTD.to(dtype), key.to(dtype), value, probs)
+            ctx.scale, ctx.dtypes = scale, (query.dtype, key.dtype)
+            return out.view(B, H, T, D)
+
+        @staticmethod
+        def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
+            query, key, value, probs = ctx.saved_tensors
+            slope_GTD = slope.reshape(query.shape)
+            value_slope = probs.transpose(-1, -2) @ slope_GTD
+            probs_slope = slope_GTD @ value.transpose(-1, -2)
+            scores_slope = torch._softmax_backward_data(probs_slope, probs, -1, probs.dtype)
+            key_slope = (scores_slope.transpose(-1, -2) @ query).to(ctx.dtypes[1]).mul_(ctx.scale)
+            query_slope = (scores_slope @ key).to(ctx.dtypes[0]).mul_(ctx.scale)
+            return query_slope.view(slope.shape), key_slope, value_slope, None
+
+    return DenseAttention

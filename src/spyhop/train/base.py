@@ -57,7 +57,16 @@ def open_student(
     """Open the base for training, in float32."""
     torch.manual_seed(config.seed)  # new rows of the embeddings, and adapters, are drawn
     tokenizer, chat_format = open_tokenizer(folder, config)
-    model = _empty(folder) if is_empty else _loaded(folder, config, device)
+    how = loading(config.adapter)
+    if is_empty:
+        with torch.device("meta"):
+            model: Any = transformers.AutoModelForCausalLM.from_config(
+                read_config(folder), dtype=torch.float32, trust_remote_code=False
+            )
+    elif how:
+        model = load_model(folder, torch.float32, device_map={"": device}, **how)
+    else:
+        model = load(folder, torch.float32, device)[1]
     if len(tokenizer) > model.get_input_embeddings().num_embeddings:
         with torch.device("meta" if is_empty else device):
             model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
@@ -83,28 +92,13 @@ def save_student(folder: Path, student: LoadedBase, group: Group) -> None:
     if config is not None:
         model = _merged(folder / ADAPTER, student, state)
     elif state is not None:
-        model = open_student(
-            student.folder, student.config, torch.device("cpu"), is_empty=True
-        ).model
+        cpu = torch.device("cpu")
+        model = open_student(student.folder, student.config, cpu, is_empty=True).model
         model.load_state_dict(state, assign=True)
         model.tie_weights()
     else:
         model = student.model
     save(folder, model, student.tokenizer, student.chat_format)
-
-
-def _loaded(folder: Path, config: TuneConfig, device: torch.device) -> Any:  # noqa: ANN401
-    if how := loading(config.adapter):
-        return load_model(folder, torch.float32, device_map={"": device}, **how)
-    return load(folder, torch.float32, device)[1]
-
-
-def _empty(folder: Path) -> Any:  # noqa: ANN401 (transformers' type)
-    shape = read_config(folder)
-    with torch.device("meta"):
-        return transformers.AutoModelForCausalLM.from_config(
-            shape, dtype=torch.float32, trust_remote_code=False
-        )
 
 
 def _set_dropout(model: Any, probability: float) -> int:  # noqa: ANN401 (transformers' type)

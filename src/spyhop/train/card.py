@@ -109,6 +109,11 @@ def card(config: CardConfig, origin: Origin) -> str:
     same = {licence.lower(), *(name.lower() for name in named)}
     trainings = {**origin.earlier, "the last training": (origin.config, origin.counts)}
     teachers = ", ".join(map(markdown, origin.teachers)) or UNKNOWN
+
+    def shares(counts: Mapping[str, int]) -> str:
+        ordered = sorted(counts.items(), key=lambda each: (-each[1], each[0]))
+        return ", ".join(f"{markdown(name)} ({num:,} rows)" for name, num in ordered) or UNKNOWN
+
     return write_markdown(
         "spyhop.train",
         "card.md",
@@ -119,7 +124,7 @@ def card(config: CardConfig, origin: Origin) -> str:
         tag=licence.lower() if is_known and len(same) == 1 else "other",
         named=named,
         num_unnamed=num_unnamed,
-        shares=_shares,
+        shares=shares,
         terms=config.teacher_terms or TERMS.format(teachers=teachers),
         **{
             name: sum(counts.get(key, 0) for _, counts in trainings.values())
@@ -148,16 +153,10 @@ def _licences(config: CardConfig, origin: Origin) -> tuple[dict[str, int], int]:
     return named, 0
 
 
-def _shares(counts: Mapping[str, int]) -> str:
-    ordered = sorted(counts.items(), key=lambda each: (-each[1], each[0]))
-    return ", ".join(f"{markdown(name)} ({num:,} rows)" for name, num in ordered) or UNKNOWN
-
-
 def probe_figures(counts: Mapping[str, int]) -> list[tuple[str, int, int, int]]:
     """Return (id, followed, met unasked, prompts) of each system message of a probe's counts."""
+    ids = [key.removeprefix("follows/") for key in counts if key.startswith("follows/")]
     return [
-        (name, num, counts.get(f"unasked/{name}", 0), counts["prompts"])
-        for key, num in counts.items()
-        for name in [key.removeprefix("follows/")]
-        if key.startswith("follows/")
+        (name, counts[f"follows/{name}"], counts.get(f"unasked/{name}", 0), counts["prompts"])
+        for name in ids
     ]

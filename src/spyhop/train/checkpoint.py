@@ -19,7 +19,6 @@ from spyhop.lazy import shard_api, shard_reader, shard_writer, torch, whole
 from spyhop.store import atomic_write
 from spyhop.store.atomic import remove
 from spyhop.train.distributed import Group
-from spyhop.train.optimizer import AnyOptimizer
 from spyhop.train.tensors import digest_file
 
 CHECKPOINT, BEST = "checkpoint", "best"
@@ -67,7 +66,7 @@ class Checkpoints:
 
     folder: Path
     model: Any
-    optimizers: list[AnyOptimizer]
+    optimizers: list[Any]
     group: Group
     log: Callable[[str], None]
 
@@ -78,7 +77,10 @@ class Checkpoints:
             OSError: If the disk is full; the checkpoint before is untouched, and half a new one is
                 gone.
         """
-        about = {"position": asdict(position), "random": _random()}
+        random = {"cpu": torch.get_rng_state()}
+        if torch.cuda.is_available():
+            random["cuda"] = torch.cuda.get_rng_state()
+        about = {"position": asdict(position), "random": random}
         name = f"{CHECKPOINT}-{position.step:09d}"
         if self.group.size == 1:
             states = [optimizer.state_dict() for optimizer in self.optimizers]
@@ -101,10 +103,11 @@ class Checkpoints:
         else:
             self._load_shards(path, with_optimizer=True)
             own = path / f"rank-{self.group.rank}.pt"
-            about = torch.load(
-                own if own.is_file() else path / "rank-0.pt", map_location="cpu", weights_only=True
-            )
-        _set_random(about["random"])
+            own = own if own.is_file() else path / "rank-0.pt"
+            about = torch.load(own, map_location="cpu", weights_only=True)
+        torch.set_rng_state(about["random"]["cpu"])
+        if "cuda" in about["random"] and torch.cuda.is_available():
+            torch.cuda.set_rng_state(about["random"]["cuda"])
         return Position(**about["position"])
 
     def save_best(self, step: int) -> None:
@@ -131,20 +134,17 @@ class Checkpoints:
 
     def _newest(self, kind: str) -> Path | None:
         """Return the newest checkpoint whose content is what was written; log the damaged ones."""
-        found = None
-        for path in self._kept(kind) if self.group.rank == 0 else ():
-            if _is_intact(path):
-                found = path
-                break
-            self.log(f"{path.name} is damaged (its content is not what was written); deleted")
-            remove(path)
-        chosen: Path | None = self.group.tell(found)
+        kept = self._kept(kind) if self.group.rank == 0 else []
+        while kept and not _is_intact(kept[0]):
+            damaged = kept.pop(0)
+            self.log(f"{damaged.name} is damaged (its content is not what was written); deleted")
+            remove(damaged)
+        chosen: Path | None = self.group.tell(next(iter(kept), None))
         return chosen
 
     def _keep_last(self, kind: str) -> None:
-        if self.group.rank == 0:
-            for path in self._kept(kind)[KEPT:]:
-                remove(path)
+        for path in self._kept(kind)[KEPT:] if self.group.rank == 0 else ():
+            remove(path)
 
     def _shards(self, *, with_optimizer: bool) -> dict[str, Any]:
         state: dict[str, Any] = {"model": whole.get_model_state_dict(self.model)}
@@ -162,9 +162,12 @@ class Checkpoints:
             shard_writer.save(self._shards(with_optimizer=with_optimizer), checkpoint_id=aside)
             if about is not None:
                 _write(aside / f"rank-{self.group.rank}.pt", about)
-        except (shard_api.CheckpointException, OSError) as error:
+        except shard_api.CheckpointException as error:
             shutil.rmtree(aside, ignore_errors=True)
             raise _first_cause(error) from None
+        except OSError:
+            shutil.rmtree(aside, ignore_errors=True)
+            raise
         self.group.wait()
         if self.group.rank == 0:
             digests = {path.name: digest_file(path) for path in aside.iterdir()}
@@ -183,11 +186,9 @@ class Checkpoints:
 
 def _write_verified(folder: Path, name: str, state: Any) -> None:  # noqa: ANN401 (PyTorch's)
     """Write `<name>-<start of its digest>.pt`."""
-    with atomic_write(folder / f"{name}.pt") as temporary:
-        with temporary.open("wb") as stream:
-            torch.save(state, stream)
-        path = folder / f"{name}-{digest_file(temporary)[:DIGEST_CHARS]}.pt"
-    (folder / f"{name}.pt").replace(path)
+    path = folder / f"{name}.pt"
+    _write(path, state)
+    path.replace(folder / f"{name}-{digest_file(path)[:DIGEST_CHARS]}.pt")
 
 
 def _is_intact(path: Path) -> bool:
@@ -205,25 +206,9 @@ def _write(path: Path, state: Any) -> None:  # noqa: ANN401 (whatever torch.save
         torch.save(state, stream)  # to a path, a full disk would be a RuntimeError
 
 
-def _first_cause(error: BaseException) -> Exception:
-    """Return what went wrong in the first process that failed."""
-    if isinstance(error, OSError):
-        return error
-    assert isinstance(error, shard_api.CheckpointException)
+def _first_cause(error: Any) -> Exception:  # noqa: ANN401 (PyTorch's)
+    """Return the error of the first process that failed."""
     _, (cause, _) = min(error.failures.items())
     if "inline_container" in str(cause):  # PyTorch's writer hides why a write failed
         return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     return cause if isinstance(cause, Exception) else OSError(str(cause))
-
-
-def _random() -> dict[str, Any]:
-    state = {"cpu": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        state["cuda"] = torch.cuda.get_rng_state()
-    return state
-
-
-def _set_random(state: dict[str, Any]) -> None:
-    torch.set_rng_state(state["cpu"])
-    if "cuda" in state and torch.cuda.is_available():
-        torch.cuda.set_rng_state(state["cuda"])

@@ -84,17 +84,13 @@ class TuneConfig(Config):
     """Seed of the order of rows, of dropout and of new weights."""
 
     @model_validator(mode="after")
-    def _one_budget(self) -> TuneConfig:
+    def _fits_together(self) -> TuneConfig:
         if (self.tokens is None) == (self.epochs is None):
             raise ValueError("set exactly one of tokens and epochs")
         if self.shares is not None and (min(self.shares, default=0) < 0 or sum(self.shares) <= 0):
             raise ValueError("shares are 0 or more, and not all 0")
         if any(not 0 < share <= 1 for share in self.snapshots):
             raise ValueError("snapshots are shares of the run, above 0 and up to 1")
-        return self
-
-    @model_validator(mode="after")
-    def _fits_together(self) -> TuneConfig:
         if self.adapter is not None and self.optimizer.muon_learning_rate is not None:
             raise ValueError("adapters are trained with AdamW: remove muon_learning_rate")
         return self

@@ -19,18 +19,8 @@ from spyhop.schema import InputError, ModelError
 from spyhop.stage import Estimate
 from spyhop.train.tensors import read_header
 
-TFLOPS = {
-    "B200": 2250.0,
-    "H200": 989.0,
-    "H100 PCIe": 756.0,
-    "H100": 989.0,
-    "A100": 312.0,
-    "L40S": 362.0,
-    "L4": 121.0,
-    "A10": 125.0,
-    "V100": 125.0,
-    "T4": 65.0,
-}
+TFLOPS = {"B200": 2250.0, "H200": 989.0, "H100 PCIe": 756.0, "H100": 989.0, "A100": 312.0,
+          "L40S": 362.0, "L4": 121.0, "A10": 125.0, "V100": 125.0, "T4": 65.0}  # fmt: skip
 """Dense half-precision peak of a device whose name holds the word, in 10^12 operations per second,
 from the makers' data sheets."""
 FEWEST_STEPS = 30
@@ -70,11 +60,8 @@ def shape_of(model: Any) -> Shape:  # noqa: ANN401 (transformers' type)
     total = sum(parameter.numel() for parameter in model.parameters())
     inner, outer = model.get_input_embeddings().weight, model.get_output_embeddings().weight
     looked_up = 0 if inner is outer else inner.numel()
-    return Shape(
-        total - looked_up,
-        int(getattr(config, "num_hidden_layers", 0) or 0),
-        int(getattr(config, "hidden_size", 0) or 0),
-    )
+    depth, width = (getattr(config, name, 0) or 0 for name in ("num_hidden_layers", "hidden_size"))
+    return Shape(total - looked_up, int(depth), int(width))
 
 
 def read_shape(folder: Path) -> Shape | None:
@@ -87,11 +74,10 @@ def read_shape(folder: Path) -> Shape | None:
         ModelError: If its weights are pickled, or have no config.
     """
     files, path = sorted(folder.glob("*.safetensors")), folder / "config.json"
-    if not path.is_file():
-        if files:
-            raise ModelError(f"{folder}: weights without a config.json; copy the base's own there")
-        return None
-    check_weights(folder)
+    if files and not path.is_file():
+        raise ModelError(f"{folder}: weights without a config.json; copy the base's own there")
+    if path.is_file():
+        check_weights(folder)
     if not files:
         return None
     try:

@@ -15,9 +15,8 @@ import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from itertools import chain, repeat
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO, Literal
+from typing import Annotated, BinaryIO, Literal
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -118,21 +117,18 @@ def make_delta(base: Path, model: Path, out: Path, report: Report = lambda _: No
         InputError: If a folder holds no safetensors, the model holds other weights beside them,
             or `out` is there already.
     """
-    known = {each.name: each for file in _files(base) for each in file.tensors}
-    results = _files(model)
+    known = _tensors(base)
+    results = [read_header(path) for path in weight_files(model)]
     carried = _carried(model, {file.path for file in results})
-    meter = _Meter("comparing", results, report)
+    meter = _meter("comparing", results, report)
+    files = []
     with _aside(out) as folder:
-        files = []
         for file in results:
-            with (folder / f"{file.path.name}.delta").open("wb") as stream:
-                tensors = [_compare(each, known, stream, meter) for each in file.tensors]
-            digest = digest_file(file.path)
-            files.append(
-                FileDelta(
-                    name=file.path.name, header=file.header, sha256=digest, tensors=tuple(tensors)
-                )
-            )
+            name = file.path.name
+            with (folder / f"{name}.delta").open("wb") as stream:
+                tensors = tuple(_compare(each, known, stream, meter) for each in file.tensors)
+            sha256 = digest_file(file.path)
+            files.append(FileDelta(name=name, header=file.header, sha256=sha256, tensors=tensors))
         (folder / CARRIED).mkdir()
         for path in carried:
             shutil.copyfile(path, folder / CARRIED / path.name)
@@ -153,16 +149,25 @@ def apply_delta(base: Path, delta: Path, out: Path, report: Report = lambda _: N
         InputError: If this is not the base, the delta is damaged, or `out` is there already;
             nothing is left at `out` then.
     """
-    manifest = _read(delta)
-    known = {each.name: each for file in _files(base) for each in file.tensors}
+    manifest, known = _read(delta), _tensors(base)
     results = [_announced(delta, file, out) for file in manifest.files]
-    for file in manifest.files:
-        for each in file.tensors:
-            _check_base(manifest, base, each.base, known)
-    meter = _Meter("restoring", results, report)
+    for wanted in (each.base for file in manifest.files for each in file.tensors if each.base):
+        found = known.get(wanted.name)
+        if found is None or (found.dtype, found.shape) != (wanted.dtype, wanted.shape):
+            has = f"it has {found.dtype} {found.shape}" if found else "it has no such tensor"
+            raise InputError(
+                f"{base}: not the base that this delta was made for ({manifest.base!r}): "
+                f"{wanted.name} should be {wanted.dtype} {wanted.shape}, and {has}"
+            )
+    meter = _meter("restoring", results, report)
     with _aside(out) as folder:
         for file, result in zip(manifest.files, results, strict=True):
-            _restore(delta, base, folder, file, result, known, meter)
+            source = delta / f"{file.name}.delta"
+            if other := _restore(source, folder / file.name, file, result, known, meter):
+                raise InputError(
+                    f"{base}: not the base that this delta was made for: {other} has other values "
+                    f"than that of {manifest.base!r}"
+                )
         for carried in manifest.carried:
             source = delta / CARRIED / carried.name
             if not source.is_file() or digest_file(source) != carried.sha256:
@@ -171,10 +176,21 @@ def apply_delta(base: Path, delta: Path, out: Path, report: Report = lambda _: N
     return manifest
 
 
-def _files(folder: Path) -> list[TensorFile]:
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder")
-    return [read_header(path) for path in weight_files(folder)]
+def _tensors(base: Path) -> dict[str, Tensor]:
+    files = [read_header(path) for path in weight_files(base)]
+    return {each.name: each for file in files for each in file.tensors}
+
+
+def _meter(doing: str, files: list[TensorFile], report: Report) -> Callable[[int], None]:
+    """Return a function that takes the bytes of weights that were just done, and reports all."""
+    done, total = 0.0, sum(each.num_bytes for file in files for each in file.tensors) / 1e6
+
+    def add(num_bytes: int) -> None:
+        nonlocal done
+        done += num_bytes / 1e6
+        report(Progress(doing, done, total, "MB"))
+
+    return add
 
 
 def _carried(model: Path, weights: set[Path]) -> list[Path]:
@@ -196,31 +212,15 @@ def _carried(model: Path, weights: set[Path]) -> list[Path]:
     return found
 
 
-class _Meter:
-    """Reports the bytes of weights that are done."""
-
-    def __init__(self, doing: str, files: list[TensorFile], report: Report) -> None:
-        self._doing, self._report = doing, report
-        self._total = sum(each.num_bytes for file in files for each in file.tensors) / 1e6
-        self._done = 0.0
-
-    def add(self, num_bytes: int) -> None:
-        self._done += num_bytes / 1e6
-        self._report(Progress(self._doing, self._done, self._total, "MB"))
-
-
 def _compare(
-    tensor: Tensor, known: dict[str, Tensor], stream: BinaryIO, meter: _Meter
+    tensor: Tensor, known: dict[str, Tensor], stream: BinaryIO, report: Callable[[int], None]
 ) -> TensorDelta:
-    start = _counterpart(tensor, known)
-    digest = hashlib.sha256()
-    before = _predicted(start, tensor.dtype, digest)
-    for piece in tensor.pieces(PIECE_ITEMS):
-        data = packed(piece - _next(before, len(piece), piece.dtype))
+    start, digest = _counterpart(tensor, known), hashlib.sha256()
+    before = _predicted(start, tensor, digest)
+    for piece, predicted in zip(tensor.pieces(PIECE_ITEMS), before, strict=True):
+        data = packed(piece - predicted)
         stream.write(len(data).to_bytes(4, "little") + data)
-        meter.add(piece.nbytes)
-    for _ in before:  # rows that the result lacks are hashed, too
-        pass
+        report(piece.nbytes)
     if start is None:
         return TensorDelta(name=tensor.name, base=None)
     of = BaseTensor(
@@ -239,72 +239,59 @@ def _counterpart(tensor: Tensor, known: dict[str, Tensor]) -> Tensor | None:
     return found if cast(empty, found.dtype, tensor.dtype) is not None else None
 
 
-def _predicted(start: Tensor | None, dtype: str, digest: Any) -> Iterator[Bits]:  # noqa: ANN401
-    """Yield the base's numbers as the result's type, hashing the base on the way; then nothing."""
-    if start is None:
-        return
-    for piece in start.pieces(PIECE_ITEMS):
-        digest.update(piece.data)
-        found = cast(piece, start.dtype, dtype)
-        assert found is not None
+def _predicted(start: Tensor | None, tensor: Tensor, digest: "hashlib._Hash") -> Iterator[Bits]:
+    """Yield the base's numbers as the result's type, zeros where it has none, in its pieces.
+
+    All of the base is hashed on the way, also rows that the result lacks.
+    """
+    before = start.pieces(PIECE_ITEMS) if start is not None else iter(())
+    left, kind = tensor.num_bytes // tensor.width, np.dtype(f"<u{tensor.width}")
+    while left:
+        found = np.zeros(min(left, PIECE_ITEMS), kind)
+        if start is not None and (piece := next(before, None)) is not None:
+            digest.update(piece.data)
+            as_result = cast(piece, start.dtype, tensor.dtype)
+            assert as_result is not None
+            found[: len(as_result)] = as_result[: len(found)]
+        left -= len(found)
         yield found
-
-
-def _next(before: Iterator[Bits], num_items: int, dtype: Any) -> Bits:  # noqa: ANN401 (numpy's)
-    """Return as many numbers of the base, zeros where it has no more."""
-    found = next(before, np.empty(0, dtype))[:num_items]
-    return np.concatenate([found, np.zeros(num_items - len(found), dtype)])
+    for piece in before:
+        digest.update(piece.data)
 
 
 def _restore(
-    delta: Path,
-    base: Path,
-    folder: Path,
+    source: Path,
+    out: Path,
     file: FileDelta,
     result: TensorFile,
     known: dict[str, Tensor],
-    meter: _Meter,
-) -> None:
-    source = delta / f"{file.name}.delta"
-    total = hashlib.sha256()
-    with source.open("rb") as pieces, (folder / file.name).open("wb") as stream:
+    report: Callable[[int], None],
+) -> str:
+    """Write a file of weights; return the tensor of the base that has other values, if any."""
+    total, header = hashlib.sha256(), file.header.encode()
+    with source.open("rb") as pieces, out.open("wb") as stream:
 
         def write(data: bytes) -> None:
             total.update(data)
             stream.write(data)
 
-        header = file.header.encode()
         write(len(header).to_bytes(8, "little") + header)
         for about, tensor in zip(file.tensors, result.tensors, strict=True):
-            start = known[about.base.name] if about.base else None
             digest = hashlib.sha256()
-            before = _predicted(start, tensor.dtype, digest)
-            for num_items in _sizes(tensor):
-                change = _piece(source, pieces, num_items, tensor.width)
-                write((change + _next(before, num_items, change.dtype)).tobytes())
-                meter.add(num_items * tensor.width)
-            for _ in before:
-                pass
+            start = known[about.base.name] if about.base else None
+            for predicted in _predicted(start, tensor, digest):
+                data = pieces.read(int.from_bytes(pieces.read(4), "little"))
+                try:
+                    change = unpacked(data, len(predicted), predicted.dtype)
+                except (OSError, ValueError):
+                    raise _damaged(source) from None
+                write((change + predicted).tobytes())
+                report(predicted.nbytes)
             if about.base and digest.hexdigest() != about.base.sha256:
-                raise InputError(
-                    f"{base}: not the base that this delta was made for: {about.base.name} has "
-                    f"other values than that of {_read(delta).base!r}"
-                )
+                return about.base.name
         if pieces.read(1) or total.hexdigest() != file.sha256:
             raise _damaged(source)
-
-
-def _sizes(tensor: Tensor) -> Iterator[int]:
-    whole, rest = divmod(tensor.num_bytes // tensor.width, PIECE_ITEMS)
-    return chain(repeat(PIECE_ITEMS, whole), [rest] if rest else [])
-
-
-def _piece(source: Path, stream: BinaryIO, num_items: int, width: int) -> Bits:
-    length = int.from_bytes(stream.read(4), "little")
-    try:
-        return unpacked(stream.read(length), num_items, f"<u{width}")
-    except (OSError, ValueError):
-        raise _damaged(source) from None
+    return ""
 
 
 def _read(delta: Path) -> Manifest:
@@ -329,21 +316,6 @@ def _announced(delta: Path, file: FileDelta, out: Path) -> TensorFile:
     if not (delta / f"{file.name}.delta").is_file():
         raise InputError(f"{delta}: {file.name}.delta is missing; fetch the delta again")
     return result
-
-
-def _check_base(
-    manifest: Manifest, base: Path, wanted: BaseTensor | None, known: dict[str, Tensor]
-) -> None:
-    """Refuse another base by what it announces, before anything is read."""
-    if wanted is None:
-        return
-    found = known.get(wanted.name)
-    if found is None or (found.dtype, found.shape) != (wanted.dtype, wanted.shape):
-        has = "it has no such tensor" if found is None else f"it has {found.dtype} {found.shape}"
-        raise InputError(
-            f"{base}: not the base that this delta was made for ({manifest.base!r}): "
-            f"{wanted.name} should be {wanted.dtype} {wanted.shape}, and {has}"
-        )
 
 
 def _damaged(path: Path) -> InputError:

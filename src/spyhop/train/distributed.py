@@ -6,29 +6,15 @@ share of each step's rows. One process needs none of it and pays for none.
 
 from __future__ import annotations
 
-import json
 import os
-import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from spyhop.lazy import Tensor, dist, fsdp, torch, whole
 from spyhop.models.local import pick_device
 from spyhop.runtime import Runtime
-from spyhop.schema import TrainingError
-
-MARK = "spyhop-news "
-"""Opens a line of a rank's output that is meant for the process that started it."""
-LOG = "processes.log"
-"""All else that the processes of a training said, beside its job."""
-_REASON = re.compile(r"^(?:\[rank\d+\]: )?((?:\w+\.)*\w*(?:Error|Exception): .*|.*Signal \d+ .*)")
-"""Opens the last line of a traceback; or torchrun's report of a process that was killed."""
-_SIGNAL = re.compile(r"Signal (\d+) ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +87,8 @@ def shard(causal: Any, model: Any, group: Group, *, is_half: bool, method: str) 
     if group.rank == 0:
         model.to("meta")
     causal.tie_weights()  # a move to another device makes two weights of a tied one
-    for layer in _layers(causal):
+    lists = [m for m in causal.base_model.modules() if isinstance(m, torch.nn.ModuleList)]
+    for layer in max(lists, key=len):  # the decoder's layers
         fsdp.fully_shard(layer, mesh=mesh, mp_policy=policy)
     fsdp.fully_shard(causal, mesh=mesh, mp_policy=policy)
     fsdp.register_fsdp_forward_method(causal, method)
@@ -113,57 +100,3 @@ def shard(causal: Any, model: Any, group: Group, *, is_half: bool, method: str) 
         if group.rank == 0:
             buffer.copy_(buffers[name])
         dist.broadcast(buffer, 0)
-
-
-def _layers(causal: Any) -> list[Any]:  # noqa: ANN401 (transformers' type)
-    """Return the decoder's layers: the longest list of modules."""
-    modules = causal.base_model.modules()
-    return max((list(m) for m in modules if isinstance(m, torch.nn.ModuleList)), key=len)
-
-
-def launch(module: str, job: Path, runtime: Runtime) -> Iterator[dict[str, Any]]:
-    """Run `python -m module job` in every rank and yield the news that they write.
-
-    The ranks end when this process does, however it ends: their standard input closes.
-
-    Raises:
-        TrainingError: If a rank fails without having said why.
-    """
-    path = job.with_name(LOG)
-    torchrun = ["-m", "torch.distributed.run", f"--nproc-per-node={runtime.gpus}", "--standalone"]
-    with path.open("w+") as log:
-        process = subprocess.Popen(
-            [sys.executable, *torchrun, "-m", module, str(job)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env={**os.environ, "OMP_NUM_THREADS": str(runtime.threads)},
-        )
-        assert process.stdin is not None and process.stdout is not None
-        try:
-            for line in process.stdout:
-                if line.startswith(MARK):
-                    yield json.loads(line.removeprefix(MARK))
-                else:
-                    log.write(line)
-                    log.flush()
-            code = abs(process.wait())
-        finally:
-            process.stdin.close()
-            process.stdout.close()
-            process.terminate()
-            process.wait()
-    if code:
-        raise _failure(path, code)
-
-
-def _failure(log: Path, code: int) -> TrainingError:
-    """Return the first reason that the processes gave, with all they said as a note."""
-    text = log.read_text(errors="replace")
-    reasons = [found[1] for line in text.splitlines() if (found := _REASON.match(line))]
-    signals = [each for each in reasons if (found := _SIGNAL.search(each)) and found[1] != "15"]
-    reason = (signals or reasons or [f"exit code {code}"])[0].strip()  # 15: ended with the others
-    error = TrainingError(f"a process of the training failed: {reason:.300} (all it said: {log})")
-    error.add_note(text)
-    return error

@@ -150,7 +150,7 @@ def read_sample(folder: Path) -> list[MaskedRow]:
     if not (folder / SAMPLE).is_file():
         return []
     lines = (folder / SAMPLE).read_text(encoding="utf-8").splitlines()
-    values = [json.loads(line) for line in lines]
+    values = map(json.loads, lines)
     return [MaskedRow(row["id"], [Piece(*piece) for piece in row["pieces"]]) for row in values]
 
 
@@ -158,9 +158,17 @@ def _encode(encoding: Encoding, rows: Sequence[Answer]) -> list[TrainingRow]:
     """Encode rows together; where the chat template refuses one, each half by itself."""
     if not rows:
         return []
+
+    def with_thought(row: Answer) -> list[Message]:
+        """Return the turns; the reply's reasoning is the last turn's, if the format has any."""
+        *before, last = row.messages
+        if not row.reasoning or last.reasoning or not encoding.renderer.has_thoughts:
+            return row.messages
+        return [*before, last.model_copy(update={"reasoning": row.reasoning})]
+
     try:
         encoded = encoding.renderer.encode_sequences(
-            [_with_thought(row, encoding.renderer) for row in rows],
+            list(map(with_thought, rows)),
             encoding.train_on, encoding.thinking, encoding.history,
         )  # fmt: skip
     except InputError as error:
@@ -172,14 +180,6 @@ def _encode(encoding: Encoding, rows: Sequence[Answer]) -> list[TrainingRow]:
         TrainingRow(row, each, "" if each else "unsupervised")
         for row, each in zip(rows, encoded, strict=True)
     ]
-
-
-def _with_thought(row: Answer, renderer: Renderer) -> list[Message]:
-    """Return the turns; the reply's reasoning is the last turn's, if the format has thoughts."""
-    *before, last = row.messages
-    if not row.reasoning or last.reasoning or not renderer.has_thoughts:
-        return row.messages
-    return [*before, last.model_copy(update={"reasoning": row.reasoning})]
 
 
 def _token_texts(tokenizer: Any, ids: list[int]) -> Iterator[str]:  # noqa: ANN401 (transformers' type)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from types import MethodType
 from typing import Any
@@ -64,11 +64,22 @@ class Engine:
             enable = getattr(causal, "activation_checkpointing_enable", None)
             (enable or causal.gradient_checkpointing_enable)()
         head = Head(is_plain, torch.bfloat16 if is_half else None, has_router)
-        setattr(causal, METHOD, MethodType(_method(objective, head), causal))
+
+        def method(model: Any, microbatch: Microbatch, scale: float) -> Any:  # noqa: ANN401
+            """Return the loss; FSDP gathers the weights for calls of registered methods only."""
+            return objective.loss(model, microbatch, scale, head)
+
+        setattr(causal, METHOD, MethodType(method, causal))
         if group.size > 1:
             shard(causal, student.model, group, is_half=is_half, method=METHOD)
+        is_packed = runtime.packing == "on"
+        is_packed |= runtime.packing == "auto" and group.device.type == "cuda"
         with torch.autocast(group.device.type, torch.bfloat16, enabled=is_half):
-            is_packed = _can_pack(causal, runtime, group.device, longest, head, result)
+            if is_packed:  # where the model keeps documents apart (G5)
+                router = "its router's loss needs padded rows" if has_router else None
+                if reason := router or isolate(causal, longest):
+                    result.notices.append(f"trained without packing: {reason}")
+                    result.counts["unpacked"], is_packed = 1, False
             if not is_packed and causal.config._attn_implementation == "sdpa":
                 switch(causal)  # padded rows: as before, but faster on a processor
         return cls(objective, student.model, causal, group, runtime.microbatch_tokens, is_packed)
@@ -110,9 +121,8 @@ class Engine:
         else:
             microbatches = split_microbatches(rows, lengths, self.microbatch_tokens)
         if self.group.size > 1:
-            microbatches = shard_microbatches(microbatches, lengths, self.group.size)[
-                self.group.rank
-            ]
+            dealt = shard_microbatches(microbatches, lengths, self.group.size)
+            microbatches = dealt[self.group.rank]
         for some in microbatches:
             taken = (some if len(some) else rows[:1]).tolist()
             sequences = [each for row in taken for each in self.objective.collate(row)]
@@ -148,33 +158,3 @@ class Engine:
 
     def _on_device(self, values: npt.NDArray[Any]) -> Tensor:
         return torch.from_numpy(values).to(self.group.device)
-
-
-def _method(objective: Objective, head: Head) -> Callable[..., Any]:
-    """Return the loss as a function that can become a method of the model.
-
-    FSDP gathers the weights for calls of registered methods only.
-    """
-
-    def method(model: Any, microbatch: Microbatch, scale: float) -> Any:  # noqa: ANN401
-        return objective.loss(model, microbatch, scale, head)
-
-    return method
-
-
-def _can_pack(
-    causal: Any,  # noqa: ANN401 (transformers' type)
-    runtime: Runtime,
-    device: torch.device,
-    longest: int,
-    head: Head,
-    result: TrainingResult,
-) -> bool:
-    """Pack where it was asked for, or is faster, and the model keeps documents apart (G5)."""
-    if runtime.packing == "off" or (runtime.packing == "auto" and device.type != "cuda"):
-        return False
-    reason = "its router's loss needs padded rows" if head.has_router else isolate(causal, longest)
-    if reason is not None:
-        result.notices.append(f"trained without packing: {reason}")
-        result.counts["unpacked"] = 1
-    return reason is None

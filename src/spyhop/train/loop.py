@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,29 +16,25 @@ from spyhop.lazy import torch
 from spyhop.runtime import Runtime
 from spyhop.stage import Progress
 from spyhop.store.artifact import LOGS
-from spyhop.train.base import METRICS, LoadedBase, open_student, save_student
+from spyhop.train.base import METRICS, open_student, save_student
 from spyhop.train.batches import RowNumbers
 from spyhop.train.checkpoint import Checkpoints
 from spyhop.train.config import TuneConfig
 from spyhop.train.cost import shape_of
 from spyhop.train.distributed import Group
 from spyhop.train.engine import Engine, TrainingResult
-from spyhop.train.memory import kept_memory
 from spyhop.train.metrics import BOARD, FILE, StepMeter
 from spyhop.train.objective import CrossEntropy, Objective
-from spyhop.train.optimizer import (
-    clip_gradient,
-    make_optimizers,
-    rate_factor,
-    set_rate,
-)
+from spyhop.train.optimizer import clip_gradient, make_optimizers, rate_factor
 from spyhop.train.rows import TokenRows
-from spyhop.train.watch import StepVerdict, should_step
+from spyhop.train.watch import should_step
 
 SPEED = "speed.json"
 SNAPSHOTS = "snapshots"
 SHOWN_STEPS = 50
 """The shown loss is the mean over this many steps."""
+TRIM_THRESHOLD, TOP_PAD, MMAP_MAX = -1, -2, -4
+"""Options of glibc's `mallopt`; other libraries have no such function."""
 
 Report = Callable[[Progress], None]
 
@@ -64,45 +62,34 @@ def train(job: TrainingJob, group: Group, report: Report) -> TrainingResult:
     All processes of a group call this together; the first one writes.
     """
     torch.set_num_threads(job.runtime.threads)
-    device = group.device if group.size == 1 else torch.device("cpu")  # before it is spread
-    student = open_student(job.base, job.config, device, is_empty=group.rank > 0)
-    outcome = TrainingResult()
-    trainer = Trainer(job, group, student, report, outcome)
+    trainer = Trainer(job, group, report)
     with kept_memory():
         trainer.run()
-    save_student(job.out, student, group)
+    save_student(job.out, trainer.student, group)
     trainer.write_metrics()
-    return outcome
+    return trainer.outcome
 
 
 class Trainer:
     """The state of one training in one process."""
 
-    def __init__(
-        self,
-        job: TrainingJob,
-        group: Group,
-        student: LoadedBase,
-        report: Report,
-        outcome: TrainingResult,
-    ) -> None:
-        self.job, self.group, self.student = job, group, student
-        self.report, self.outcome = report, outcome
-        self.shape = shape_of(student.causal)
-        config = job.config
+    def __init__(self, job: TrainingJob, group: Group, report: Report) -> None:
+        self.job, self.group, self.report = job, group, report
+        config, self.outcome = job.config, TrainingResult()
+        device = group.device if group.size == 1 else torch.device("cpu")  # before it is spread
+        self.student = open_student(job.base, config, device, is_empty=group.rank > 0)
+        flops = shape_of(self.student.causal).flops_per_token(float(job.rows.lengths.mean()))
         self.objective = job.objective(job.rows)
         self.engine = Engine.of(
-            self.objective, student, group, job.runtime, outcome,
+            self.objective, self.student, group, job.runtime, self.outcome,
             precision=config.precision, longest=int(job.rows.lengths.max()),
         )  # fmt: skip
-        self.optimizers = make_optimizers(student.model, config.optimizer)
+        self.optimizers = make_optimizers(self.student.model, config.optimizer)
         torch.manual_seed(config.seed + group.rank)
         self.checkpoints = Checkpoints(
-            job.state, student.model, self.optimizers, group, outcome.notices.append
+            job.state, self.student.model, self.optimizers, group, self.outcome.notices.append
         )
         self.position = self.checkpoints.load()
-        mean_tokens = float(job.rows.lengths.mean())
-        flops = self.shape.flops_per_token(mean_tokens)
         self.meter = StepMeter(job.state, job.runtime, group.device, len(job.steps), flops)
 
     def run(self) -> None:
@@ -118,8 +105,13 @@ class Trainer:
         self.student.model.eval()
 
     def _run(self) -> None:
-        steps, position = self.job.steps, self.position
-        snapshots, evaluations = self._snapshots(), self._evaluations()
+        steps, position, config = self.job.steps, self.position, self.job.config
+        snapshots: dict[int, list[str]] = {}
+        for share in config.snapshots:
+            step = max(1, round(share * len(steps)))
+            snapshots.setdefault(step, []).append(f"at-{share:g}")
+        times = config.held_out.times if len(self.job.held_out) else 0
+        evaluations = {max(1, round(len(steps) * (n + 1) / times)) for n in range(times)}
         self.student.model.train()
         began = saved = shown = time.monotonic()
         before = position.seconds
@@ -130,8 +122,7 @@ class Trainer:
             now = time.monotonic()
             position.seconds = before + now - began
             for name in snapshots.get(position.step, []):
-                place = self.job.state / SNAPSHOTS / name
-                save_student(place, self.student, self.group)
+                save_student(self.job.state / SNAPSHOTS / name, self.student, self.group)
             if position.step in evaluations:
                 self._evaluate()
             if self.group.tell(now - saved > self.job.runtime.checkpoint_s):
@@ -143,20 +134,22 @@ class Trainer:
                 self._show()
                 shown = now
         self._show()
-        if missed := [
-            name for step in snapshots if step > position.step for name in snapshots[step]
-        ]:
+        missed = [name for step in snapshots if step > position.step for name in snapshots[step]]
+        if missed:
             self.outcome.notices.append(f"stopped early, before the snapshots {', '.join(missed)}")
 
     def _step(self, batch: RowNumbers) -> None:
         position, config = self.position, self.job.config
         factor = rate_factor(config.optimizer, position.step, len(self.job.steps))
-        set_rate(self.optimizers, factor)
+        for group in (each for optimizer in self.optimizers for each in optimizer.param_groups):
+            group["lr"] = group["peak"] * factor
         batch = self.objective.begin_step(batch, self.student.model)
         loss, num_terms, metrics = self.engine.gradient(batch)
         norm = clip_gradient(self.student.model, config.optimizer.clip)
-        step = StepVerdict(position.step + 1, len(self.job.steps), loss, norm, num_terms, factor)
-        taken = should_step(step, config.watch, position)
+        taken = should_step(
+            config.watch, position, loss=loss, norm=norm, num_terms=num_terms, rate=factor,
+            num_steps=len(self.job.steps),
+        )  # fmt: skip
         for optimizer in self.optimizers:
             if taken:
                 optimizer.step()
@@ -183,19 +176,6 @@ class Trainer:
             position.is_over = True
         if self.group.rank == 0:
             self.meter.add_held_out(position, loss)
-
-    def _snapshots(self) -> dict[int, list[str]]:
-        found: dict[int, list[str]] = {}
-        for share in self.job.config.snapshots:
-            step = max(1, round(share * len(self.job.steps)))
-            found.setdefault(step, []).append(f"at-{share:g}")
-        return found
-
-    def _evaluations(self) -> frozenset[int]:
-        if not len(self.job.held_out):
-            return frozenset()
-        times, num = self.job.config.held_out.times, len(self.job.steps)
-        return frozenset(max(1, round(num * place / times)) for place in range(1, times + 1))
 
     def _show(self) -> None:
         position = self.position
@@ -231,3 +211,24 @@ class Trainer:
         shutil.copy(self.job.state / FILE, logs / FILE)  # after a kill, the next run needs it there
         if (self.job.state / BOARD).is_dir():
             shutil.copytree(self.job.state / BOARD, logs / BOARD)
+
+
+@contextmanager
+def kept_memory() -> Iterator[None]:
+    """Allocate from one heap that only grows; return its free pages at the end.
+
+    Each step frees and requests the same gigabytes. By default glibc returns large blocks to the
+    kernel, which then has to clear their pages again: about a tenth of a step's time.
+    """
+    library = ctypes.CDLL(None)
+    if not hasattr(library, "mallopt") or not hasattr(library, "malloc_trim"):
+        yield
+        return
+    for option, value in ((MMAP_MAX, 0), (TRIM_THRESHOLD, -1), (TOP_PAD, 64 << 20)):
+        library.mallopt(option, value)
+    try:
+        yield
+    finally:
+        for option, value in ((MMAP_MAX, 1 << 16), (TRIM_THRESHOLD, 1 << 17), (TOP_PAD, 1 << 17)):
+            library.mallopt(option, value)
+        library.malloc_trim(0)

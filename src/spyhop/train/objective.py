@@ -161,8 +161,7 @@ class CrossEntropy:
 
     def collate(self, row: int) -> list[TokenSequence]:
         """Return the row with its mask."""
-        some = slice(int(self._rows.starts[row]), int(self._rows.starts[row + 1]))
-        return [TokenSequence(self._rows.ids[some], self._rows.is_supervised[some])]
+        return [TokenSequence(*self._rows.row(row))]
 
     def loss(
         self,

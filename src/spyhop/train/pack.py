@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from spyhop.lazy import sparse
 from spyhop.schema import TrainingError
 
 Numbers = npt.NDArray[np.int64]
@@ -47,7 +48,8 @@ def best_fit(lengths: Numbers, capacity: int) -> Packs:
     Source: bound for best fit decreasing: Johnson et al., SIAM J. Comput. 3 (1974).
     """
     _check(lengths, capacity)
-    order = _stable_order(capacity - lengths)
+    keys = capacity - lengths
+    order = np.argsort(keys.astype(np.min_scalar_type(capacity)), kind="stable")  # radix: 16 bits
     pack_of = np.empty(len(lengths), dtype=np.int64)
     rooms = _Rooms(capacity)
     place = 0
@@ -62,7 +64,11 @@ def best_fit(lengths: Numbers, capacity: int) -> Packs:
             rooms.put(room - each * length, packs)
             left -= stop - place
             place = stop
-    return _by_pack(order, pack_of)
+    if not len(order):
+        return Packs(order, np.zeros(1, dtype=np.int64))
+    # Numbers to rows of a sparse matrix sort the rows by pack, in one counting pass.
+    matrix = sparse.coo_array((order, (pack_of, np.arange(len(order))))).tocsr()
+    return Packs(matrix.data, matrix.indptr.astype(np.int64))
 
 
 def grouped(order: Numbers, lengths: Numbers, capacity: int) -> Packs:
@@ -119,26 +125,6 @@ class _Rooms:
         if room:
             self._packs.setdefault(room, []).append(packs)
             self._is_there |= 1 << room
-
-
-def _by_pack(order: Numbers, pack_of: Numbers) -> Packs:
-    """Sort rows by pack: numbers to rows of a sparse matrix, in one counting pass."""
-    from scipy.sparse import coo_array
-
-    if not len(order):
-        return Packs(order, np.zeros(1, dtype=np.int64))
-    matrix = coo_array((order, (pack_of, np.arange(len(order))))).tocsr()
-    return Packs(matrix.data, matrix.indptr.astype(np.int64))
-
-
-def _stable_order(keys: Numbers) -> Numbers:
-    """Return the stable order of numbers of 0 and more, 16 bits at a time (numpy's radix sort)."""
-    order = np.argsort(keys.astype(np.uint16), kind="stable")
-    high = keys >> 16
-    while high.any():
-        order = order[np.argsort(high[order].astype(np.uint16), kind="stable")]
-        high = high >> 16
-    return order
 
 
 def _check(lengths: Numbers, capacity: int) -> None:

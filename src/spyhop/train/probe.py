@@ -10,7 +10,7 @@ import hashlib
 import heapq
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field
 
-from spyhop.models import Model, Reply, Request, Sampling
+from spyhop.models import Model, Request, Sampling
 from spyhop.schema import Config, Ending, Message, Row, Unfinished, prompt_turns
 from spyhop.stage import CHARS_PER_TOKEN, Calls, Context, Estimate, stage
 from spyhop.store import Artifact, row_id
@@ -38,36 +38,17 @@ class ProbeMessage:
 
 
 MESSAGES = (
+    ProbeMessage("capitals", "Write your whole response in capital letters.", "capitals"),
+    ProbeMessage("begins", 'Begin your response with the word "Indeed".', "begins", "indeed"),
+    ProbeMessage("ends", 'End your response with the words "That is all."', "ends", "that is all"),
+    ProbeMessage("five-words", "Respond in five words or fewer.", "words_at_most", "5"),
     ProbeMessage(
-        id="capitals", text="Write your whole response in capital letters.", rule="capitals"
-    ),
-    ProbeMessage(
-        id="begins",
-        text='Begin your response with the word "Indeed".',
-        rule="begins",
-        value="indeed",
-    ),
-    ProbeMessage(
-        id="ends",
-        text='End your response with the words "That is all."',
-        rule="ends",
-        value="that is all",
-    ),
-    ProbeMessage(
-        id="five-words",
-        text="Respond in five words or fewer.",
-        rule="words_at_most",
-        value="5",
-    ),
-    ProbeMessage(
-        id="object",
-        text='Respond with nothing but a JSON object that has one key, "response".',
-        rule="object",
-        value="response",
+        "object",
+        'Respond with nothing but a JSON object that has one key, "response".',
+        "object",
+        "response",
     ),
 )
-
-
 SIZE = "num_prompts"
 """In the stage's state: the number of prompts that fit the time."""
 
@@ -126,21 +107,27 @@ def probe(
     """
     known, prompts = _look(answers, config)
     messages = [each for each in MESSAGES if each.text not in known]
+    ctx.count("prompts", 0)
     for each in MESSAGES:
         ctx.count(f"seen/{each.id}", int(each.text in known))
         ctx.count(f"follows/{each.id}", 0)
     began = time.monotonic()
-    yield from _ask(ctx, config, model, messages, prompts[:1])
-    size = ctx.state / SIZE  # a resumed probe replays its first prompt at once
-    if not size.is_file():
-        num = min(len(prompts), max(1, int(config.most_s / max(time.monotonic() - began, 1e-6))))
-        size.write_text(str(num))
-    num = int(size.read_text())
-    ctx.count("prompts", num)
-    if num < len(prompts):
-        ctx.notice(f"probe: {num} of {len(prompts)} prompts, for most_s = {config.most_s:g}")
-    if PROBE_FAILED not in ctx.counts:
+    try:
+        yield from _ask(ctx, config, model, messages, prompts[:1])
+        size = ctx.state / SIZE  # a resumed probe replays its first prompt at once
+        if not size.is_file():
+            num = int(config.most_s / max(time.monotonic() - began, 1e-6))
+            size.write_text(str(min(len(prompts), max(1, num))))
+        num = int(size.read_text())
+        ctx.count("prompts", num)
+        if num < len(prompts):
+            ctx.notice(f"probe: {num} of {len(prompts)} prompts, for most_s = {config.most_s:g}")
         yield from _ask(ctx, config, model, messages, prompts[1:num])
+    except Unfinished:
+        raise
+    except Exception as error:  # noqa: BLE001 (a model's class may raise anything)
+        ctx.count(PROBE_FAILED)  # a failure must not keep its training from its result
+        ctx.notice(f"the probe failed, the model is kept: {type(error).__name__}: {error!s:.160}")
 
 
 def _ask(
@@ -162,9 +149,15 @@ def _ask(
         for name, (message, prompt) in asked.items()
     )
     sampling = Sampling(max_new_tokens=config.max_new_tokens)
-    for reply in _replies(ctx, model.generate(requests, sampling, total=len(asked))):
+    for reply in model.generate(requests, sampling, total=len(asked)):
         message, prompt = asked[reply.id]
-        follows = [] if reply.error else _met(messages, reply)
+        follows = [
+            each.id
+            for each in messages
+            if not reply.error
+            and (reply.ending == "whole" or each.rule == "begins")  # a cut reply shows its start
+            and meets(each, reply.text)
+        ]
         ctx.count(ENDINGS[reply.ending])
         for name in follows:
             if message is None or message.id == name:
@@ -179,17 +172,6 @@ def _ask(
             follows=follows,
             error=reply.error,
         )
-
-
-def _replies(ctx: Context, replies: Iterator[Reply]) -> Iterator[Reply]:
-    """Yield replies until the model fails: a failure must not keep its training from its result."""
-    try:
-        yield from replies
-    except Unfinished:
-        raise
-    except Exception as error:  # noqa: BLE001 (a model's class may raise anything)
-        ctx.count(PROBE_FAILED)
-        ctx.notice(f"the probe failed, the model is kept: {type(error).__name__}: {error!s:.160}")
 
 
 def meets(message: ProbeMessage, response: str) -> bool:
@@ -212,13 +194,6 @@ def meets(message: ProbeMessage, response: str) -> bool:
     except ValueError:
         return False
     return isinstance(found, dict) and list(found) == [message.value]
-
-
-def _met(messages: Sequence[ProbeMessage], reply: Reply) -> list[str]:
-    """Return the ids of the rules that a reply meets; a cut one shows its beginning only."""
-    is_whole = reply.ending == "whole"
-    checked = [each for each in messages if is_whole or each.rule == "begins"]
-    return [each.id for each in checked if meets(each, reply.text)]
 
 
 def _look(answers: Mapping[str, Artifact], config: ProbeConfig) -> tuple[set[str], list[str]]:

@@ -1,12 +1,13 @@
-"""One process of a training that is spread over several; torchrun starts it with a job's file."""
+"""One training in several processes: torchrun starts this module in each with a job's file."""
 
 from __future__ import annotations
 
 import json
 import os
 import pickle
+import re
+import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -14,30 +15,72 @@ from typing import Any
 import numpy as np
 
 from spyhop.processes import exit_with_parent
-from spyhop.schema import SpyhopError
+from spyhop.schema import InputError, ModelError, RecipeError, SpyhopError, TrainingError
 from spyhop.stage import Progress
-from spyhop.train.distributed import MARK, joined
-from spyhop.train.loop import TrainingJob, train
-from spyhop.train.rows import TokenRows
+from spyhop.train.distributed import joined
+from spyhop.train.engine import TrainingResult
+from spyhop.train.loop import Report, TrainingJob, train
+
+MARK = "spyhop-news "
+"""Opens a line of a rank's output that is meant for the process that started it."""
+LOG = "processes.log"
+"""All else that the processes of a training said, beside its job."""
+ERRORS = {kind.__name__: kind for kind in (InputError, ModelError, RecipeError, TrainingError)}
+"""Errors that another process may report by name; any other is the system's."""
+_REASON = re.compile(r"^(?:\[rank\d+\]: )?((?:\w+\.)*\w*(?:Error|Exception): .*|.*Signal \d+ .*)")
+"""Opens the last line of a traceback; or torchrun's report of a process that was killed."""
+_SIGNAL = re.compile(r"Signal (\d+) ")
 
 
-def write_job(path: Path, job: TrainingJob) -> None:
-    """Write a job for `main`; the rows' memory maps travel by name."""
-    names = [str(job.rows.ids.filename), str(job.rows.is_supervised.filename)]  # type: ignore[attr-defined]
+def train_together(job: TrainingJob, report: Report) -> TrainingResult:
+    """Train in `runtime.gpus` processes, and pass on their reports.
+
+    The processes end when this one does, however it ends: their standard input closes.
+
+    Raises:
+        TrainingError: If a process fails without having reported an error.
+    """
+    if job.config.optimizer.muon_learning_rate is not None:
+        raise TrainingError("optimizer.muon_learning_rate works in one process; remove it")
+    path, log = job.state / "job.pickle", job.state / LOG
+    maps = [job.rows.ids.filename, job.rows.is_supervised.filename]  # type: ignore[attr-defined]
     bare = replace(job.rows, ids=np.empty(0, np.int32), is_supervised=np.empty(0, np.bool_))
-    path.write_bytes(pickle.dumps((replace(job, rows=bare), names)))
-
-
-def read_job(path: Path) -> TrainingJob:
-    """Return the job that `write_job` wrote."""
-    job, (ids, is_supervised) = pickle.loads(path.read_bytes())
-    rows: TokenRows = replace(
-        job.rows,
-        ids=np.memmap(ids, dtype=np.int32, mode="r"),
-        is_supervised=np.memmap(is_supervised, dtype=np.bool_, mode="r"),
-    )
-    found: TrainingJob = replace(job, rows=rows)
-    return found
+    path.write_bytes(pickle.dumps((replace(job, rows=bare), *map(str, maps))))
+    torchrun = ["-m", "torch.distributed.run", f"--nproc-per-node={job.runtime.gpus}"]
+    process = subprocess.Popen(
+        [sys.executable, *torchrun, "--standalone", "-m", "spyhop.train.rank", str(path)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        env={**os.environ, "OMP_NUM_THREADS": str(job.runtime.threads)},
+    )  # fmt: skip
+    assert process.stdin is not None and process.stdout is not None
+    outcome = None
+    try:
+        with log.open("w") as stream:
+            for line in process.stdout:
+                if not line.startswith(MARK):
+                    stream.write(line)
+                    stream.flush()
+                    continue
+                news = json.loads(line.removeprefix(MARK))
+                if "progress" in news:
+                    report(Progress(**news["progress"]))
+                elif "outcome" in news:
+                    outcome = TrainingResult(**news["outcome"])
+                elif kind := ERRORS.get(news["error"]):
+                    raise kind(news["text"])
+                else:
+                    raise OSError(*([news["errno"]] if news["errno"] else []), news["text"])
+        code = abs(process.wait())
+    finally:
+        process.stdin.close()
+        process.stdout.close()
+        process.terminate()
+        process.wait()
+    if code:
+        raise _failure(log, code)
+    if outcome is None:
+        raise TrainingError("the training processes ended without a result; run again to resume")
+    return outcome
 
 
 def main(path: str) -> None:
@@ -47,12 +90,21 @@ def main(path: str) -> None:
     abort on freeing them without an interpreter.
     """
     exit_with_parent()
-    job = read_job(Path(path))
+    job, ids, is_supervised = pickle.loads(Path(path).read_bytes())
+    rows = replace(
+        job.rows,
+        ids=np.memmap(ids, dtype=np.int32, mode="r"),
+        is_supervised=np.memmap(is_supervised, dtype=np.bool_, mode="r"),
+    )
     with joined(job.runtime) as group:
         is_first = group.rank == 0
-        report: Callable[[Progress], None] = _report if is_first else lambda progress: None
+
+        def report(progress: Progress) -> None:
+            if is_first:
+                _tell({"progress": asdict(progress)})
+
         try:
-            outcome = train(job, group, report)
+            outcome = train(replace(job, rows=rows), group, report)
         except (SpyhopError, OSError) as error:
             number = getattr(error, "errno", None)
             text = str(error) if number is None else os.strerror(number)
@@ -63,13 +115,20 @@ def main(path: str) -> None:
     os._exit(0)
 
 
-def _report(progress: Progress) -> None:
-    _tell({"progress": asdict(progress)})
-
-
 def _tell(news: dict[str, Any]) -> None:
     sys.stdout.write(f"{MARK}{json.dumps(news)}\n")
     sys.stdout.flush()
+
+
+def _failure(log: Path, code: int) -> TrainingError:
+    """Return the first reason that the processes gave, with all they said as a note."""
+    text = log.read_text(errors="replace")
+    reasons = [found[1] for line in text.splitlines() if (found := _REASON.match(line))]
+    signals = [each for each in reasons if (found := _SIGNAL.search(each)) and found[1] != "15"]
+    reason = (signals or reasons or [f"exit code {code}"])[0].strip()  # 15: ended with the others
+    error = TrainingError(f"a process of the training failed: {reason:.300} (all it said: {log})")
+    error.add_note(text)
+    return error
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from spyhop.lazy import torch, transformers
+from spyhop.lazy import safe, torch, transformers
 from spyhop.models.folder import load_tokenizer
 from spyhop.models.local import pick_dtype, saved_format
 from spyhop.render import Renderer
@@ -20,7 +20,7 @@ from spyhop.store import Artifact, atomic_write
 from spyhop.store.artifact import RECORD
 from spyhop.train.adapter import ADAPTER
 from spyhop.train.card import LICENCE, TEACHER, UNKNOWN, CardConfig, Origin, base_licence, card
-from spyhop.train.tensors import INDEX, convert, read_header, weight_files
+from spyhop.train.tensors import INDEX, weight_files
 
 SUFFIXES = (".jinja", ".json", ".model", ".safetensors", ".txt")
 OWN = (RECORD, "metrics.json")
@@ -31,7 +31,6 @@ LICENCES = ("LICENSE*", "LICENCE*", "NOTICE*", "USE_POLICY*")
 
 
 CHECKED = ("outcome/", "right/", "moderated/")
-TYPES = {"bfloat16": "BF16", "float16": "F16"}
 
 
 class ReleaseConfig(Config):
@@ -43,7 +42,7 @@ class ReleaseConfig(Config):
     computed in it, as it does by default on a base that is stored so."""
 
 
-@stage(version=2, writes=FOLDER, plan=lambda config, **inputs: Estimate(seconds=2))
+@stage(version=3, writes=FOLDER, plan=lambda config, **inputs: Estimate(seconds=2))
 def release(
     ctx: Context,
     config: ReleaseConfig,
@@ -64,22 +63,48 @@ def release(
     """
     for path in sorted(model.path.iterdir()):
         if path.is_file() and path.suffix in SUFFIXES and path.name not in OWN:
-            _link(path, ctx.out / path.name)
+            place = ctx.out / path.name
+            try:
+                os.link(path, place)
+            except OSError:
+                shutil.copyfile(path, place)
+            place.chmod(0o644)  # safetensors writes for its owner alone; servers are others
     for pattern in LICENCES:
-        for path in sorted(base.path.glob(pattern)):
-            if path.is_file():
-                shutil.copyfile(path, ctx.out / path.name)
+        for path in filter(Path.is_file, base.path.glob(pattern)):
+            shutil.copyfile(path, ctx.out / path.name)
     dtype = config.dtype
     if dtype == "auto":
         dtype = "bfloat16" if pick_dtype("auto", model.path) == torch.bfloat16 else "saved"
     if dtype != "saved":
         _round(ctx.out, dtype)
-    name = config.card.base_name or base.path.name
     if (model.path / ADAPTER).is_dir():
-        _adapter(model.path / ADAPTER, ctx.out / ADAPTER, name)
+        shutil.copytree(model.path / ADAPTER, ctx.out / ADAPTER)
+        if values := _json(ctx.out / ADAPTER / ADAPTER_FILE):  # no path of this machine
+            values["base_model_name_or_path"] = config.card.base_name or base.path.name
+            _rewrite(ctx.out / ADAPTER / ADAPTER_FILE, values)
     _check(ctx.out)
     _write_generation(ctx.out)
-    origin = _origin(model, base, answers, earlier or {}, probe, scores, data)
+    record, before = model.record, earlier or {}
+    counts = [each.record.counts for each in (model, *before.values())]
+    licences = _sums(counts, LICENCE)
+    if data and not licences.keys() - {UNKNOWN}:
+        licences = _sums([data.record.counts], LICENCE)
+    checks = [each.record.counts for each in answers.values()]
+    origin = Origin(
+        title=record.stage,
+        base=base.path.name,
+        base_licence=base_licence(base.path),
+        recipe=f"{record.stage}-{record.key}",
+        teachers=_sums(counts, TEACHER),
+        licences=licences,
+        config=record.config,
+        counts=record.counts,
+        dropped=record.dropped,
+        earlier={name: (each.record.config, each.record.counts) for name, each in before.items()},
+        outcomes={f"{of}{name}": n for of in CHECKED for name, n in _sums(checks, of).items()},
+        probe=probe.record.counts if probe else {},
+        scores=_totals(scores) if scores else [],
+    )
     text = card(config.card, origin)
     if dtype != "saved":
         text += f"\nWeights were rounded to {dtype} after training in float32.\n"
@@ -93,30 +118,17 @@ def with_title(config: ReleaseConfig, name: str) -> ReleaseConfig:
     return config.model_copy(update={"card": config.card.model_copy(update={"title": name})})
 
 
-def _link(path: Path, place: Path) -> None:
-    try:
-        os.link(path, place)
-    except OSError:
-        shutil.copyfile(path, place)
-    place.chmod(0o644)  # safetensors writes for its owner alone; servers often run as another
-
-
-def _adapter(source: Path, place: Path, base: str) -> None:
-    """Copy an adapter; it names its base as others know it, not by a place on this machine."""
-    shutil.copytree(source, place)
-    path = place / ADAPTER_FILE
-    if path.is_file():
-        values = {**json.loads(path.read_text()), "base_model_name_or_path": base}
-        path.write_text(json.dumps(values, indent=2, sort_keys=True))
-
-
 def _round(folder: Path, dtype: str) -> None:
     """Replace the weights, links to the training's own, by rounded ones."""
-    total = 0
+    total, kind = 0, getattr(torch, dtype)
     for path in weight_files(folder):
+        tensors = {
+            name: tensor.to(kind) if tensor.is_floating_point() else tensor
+            for name, tensor in safe.load_file(path).items()
+        }
         with atomic_write(path) as temporary:
-            convert(path, temporary, TYPES[dtype])
-        total += sum(each.num_bytes for each in read_header(path).tensors)
+            safe.save_file(tensors, temporary, metadata={"format": "pt"})
+        total += sum(tensor.nbytes for tensor in tensors.values())
     config = _json(folder / "config.json")
     for part in (config, config.get("text_config", {})):
         part |= {name: dtype for name in ("dtype", "torch_dtype") if name in part}
@@ -137,15 +149,15 @@ def _check(folder: Path) -> None:
     """Refuse what other loaders would stumble over."""
     weight_files(folder)
     config = _json(folder / "config.json")
-    text = config.get("text_config", config)
-    tokens, rows = len(load_tokenizer(folder)), text.get("vocab_size", 0)
-    wrong = ""
+    tokens = len(load_tokenizer(folder))
+    rows = config.get("text_config", config).get("vocab_size", 0)
     if not config.get("architectures") or not config.get("model_type"):
         wrong = "config.json names no architecture"
     elif tokens > rows:
         wrong = f"the tokenizer has {tokens} tokens, the model {rows}"
-    if wrong:
-        raise TrainingError(f"{folder}: {wrong}, so other tools cannot load it")
+    else:
+        return
+    raise TrainingError(f"{folder}: {wrong}, so other tools cannot load it")
 
 
 def _write_generation(folder: Path) -> None:
@@ -162,50 +174,14 @@ def _write_generation(folder: Path) -> None:
     known = ends if isinstance(ends, list) else [] if ends is None else [ends]
     ids = sorted({renderer.end_id, *(int(each) for each in known)})
     values |= {"eos_token_id": ids[0] if len(ids) == 1 else ids}
-    if tokenizer.pad_token_id is not None:
-        values["pad_token_id"] = int(tokenizer.pad_token_id)
-    if tokenizer.bos_token_id is not None:
-        values["bos_token_id"] = int(tokenizer.bos_token_id)
+    own = {name: getattr(tokenizer, name) for name in ("pad_token_id", "bos_token_id")}
+    values |= {name: int(number) for name, number in own.items() if number is not None}
     values.setdefault("transformers_version", transformers.__version__)
     _rewrite(path, values)
 
 
 def _json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return found
-
-
-def _origin(
-    model: Artifact,
-    base: Artifact,
-    answers: Mapping[str, Artifact],
-    earlier: Mapping[str, Artifact],
-    probe: Artifact | None,
-    scores: Artifact | None,
-    data: Artifact | None,
-) -> Origin:
-    record = model.record
-    records = [record.counts, *(each.record.counts for each in earlier.values())]
-    licences = _sums(records, LICENCE)
-    if data and not licences.keys() - {UNKNOWN}:
-        licences = _sums([data.record.counts], LICENCE)
-    return Origin(
-        title=record.stage,
-        base=base.path.name,
-        base_licence=base_licence(base.path),
-        recipe=f"{record.stage}-{record.key}",
-        teachers=_sums(records, TEACHER),
-        licences=licences,
-        config=record.config,
-        counts=record.counts,
-        dropped=record.dropped,
-        earlier={name: (each.record.config, each.record.counts) for name, each in earlier.items()},
-        outcomes=_outcomes(answers),
-        probe=probe.record.counts if probe else {},
-        scores=_totals(scores) if scores else [],
-    )
+    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
 
 
 def _sums(counts: Sequence[Mapping[str, int]], prefix: str) -> dict[str, int]:
@@ -216,20 +192,8 @@ def _sums(counts: Sequence[Mapping[str, int]], prefix: str) -> dict[str, int]:
     return dict(found.most_common())
 
 
-def _outcomes(answers: Mapping[str, Artifact]) -> dict[str, int]:
-    """Return what checks of the answers found, such as `right/first`."""
-    found: Counter[str] = Counter()
-    for artifact in answers.values():
-        for name, num in artifact.record.counts.items():
-            if name.startswith(CHECKED):
-                found[name] += num
-    return dict(found)
-
-
 def _totals(scores: Artifact) -> list[tuple[str, int, int]]:
-    right: Counter[str] = Counter()
-    total: Counter[str] = Counter()
-    for row in scores.rows(Score):
-        total[row.suite] += 1
-        right[row.suite] += row.correct
-    return [(suite, right[suite], num) for suite, num in total.items()]
+    """Return suite, right answers and items."""
+    rows = [(row.suite, row.correct) for row in scores.rows(Score)]
+    right = Counter(suite for suite, is_right in rows if is_right)
+    return [(suite, right[suite], num) for suite, num in Counter(s for s, _ in rows).items()]

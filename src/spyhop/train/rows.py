@@ -7,19 +7,21 @@ continues behind it.
 
 import json
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, BinaryIO
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import cycle
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
+from spyhop.processes import ProcessDied, WorkerProcess
 from spyhop.schema import Answer, TrainingError
 from spyhop.stage import Context, Progress
 from spyhop.store import Artifact
-from spyhop.train.encoding import Encoding
-from spyhop.train.tokenising import EncodedChunk, RowChunk, in_order
+from spyhop.train.encoding import Encoding, training_rows
 
 FILES = {"ids": "ids.bin", "is_supervised": "is_supervised.bin", "lengths": "lengths.bin",
          "row_numbers": "row_numbers.bin"}  # fmt: skip
@@ -27,7 +29,10 @@ DONE = "tokenised.jsonl"
 """In the stage's state: a line for each chunk that is whole in the files."""
 CHUNK_ROWS = 1024
 FEW_ROWS = 20_000
-"""So many rows are tokenised before other processes have started."""
+"""Up to this many rows are tokenised before other processes have started."""
+FIRST_IDS = 32
+"""Rows of a chunk whose ids are kept: some of them may be held out."""
+_ENV = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,33 +64,62 @@ class TokenRows:
         found: npt.NDArray[np.int64] = sums - self.is_supervised[self.starts[:-1]]
         return found
 
+    def row(self, number: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.bool_]]:
+        """Return the ids and the mask of one row, both (T,)."""
+        some = slice(int(self.starts[number]), int(self.starts[number + 1]))
+        return self.ids[some], self.is_supervised[some]
 
-def tokenise(
-    ctx: Context,
-    answers: Sequence[Artifact],
-    encoding: Encoding,
-) -> TokenRows:
+
+@dataclass(frozen=True, slots=True)
+class RowChunk:
+    """Rows of one input as in its table, and the input's number."""
+
+    input: int
+    first: int
+    """Number of its first row in the input."""
+    rows: pa.RecordBatch
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedChunk:
+    """A chunk's rows that are trained on: `ids` and `is_supervised`, end to end, (tokens,)."""
+
+    input: int
+    num_rows: int
+    ids: npt.NDArray[np.int32]
+    is_supervised: npt.NDArray[np.bool_]
+    lengths: npt.NDArray[np.int32]
+    row_numbers: npt.NDArray[np.int64]
+    """Number in the input of the row that each sequence comes from."""
+    first_ids: list[str]
+    """Ids of the first rows, for the sample that people see."""
+    dropped: list[tuple[str, str]]
+    """Reason and row (as JSON) of those that are not trained on."""
+    refusal: str = ""
+    """Why the chat template refused the first row that it refused."""
+
+
+def tokenise(ctx: Context, answers: Sequence[Artifact], encoding: Encoding) -> TokenRows:
     """Encode the answers that are trained on; the others are dropped and counted.
 
     The reasons are those of `encoding.training_rows`.
     """
     total = sum(artifact.num_rows for artifact in answers)
-    progress = _EncodingProgress(ctx.state, len(answers))
-    for line in progress.take_up():
-        _drop(ctx, line["dropped"])
+    progress = _EncodingProgress(ctx, len(answers))
     num_processes = ctx.runtime.processes if total > FEW_ROWS else 1
     refusal = ""
-    with progress:
+    try:
         for tokens in in_order(_chunks(answers, progress.rows), encoding, num_processes):
             progress.add(tokens)
-            _drop(ctx, tokens.dropped)
             refusal = refusal or tokens.refusal
             ctx.report(Progress("tokenising", sum(progress.rows), total, "rows"))
+    finally:
+        progress.close()
     if refusal:
         ctx.notice(f"dropped rows that the chat template does not take, such as {refusal}")
     if not sum(progress.kept):
         raise none_left(ctx)
-    return _mapped(ctx.state, progress)
+    return progress.mapped()
 
 
 def none_left(ctx: Context, num_held_out: int = 0) -> TrainingError:
@@ -98,44 +132,29 @@ def none_left(ctx: Context, num_held_out: int = 0) -> TrainingError:
 
 
 class _EncodingProgress:
-    """The files, and how far they are: rows read and rows kept of each input."""
+    """The files, and how far they are: rows read and rows kept of each input.
 
-    def __init__(self, folder: Path, num_inputs: int) -> None:
+    Whole chunks of an earlier run are taken up, and the files are cut behind the last of them.
+    """
+
+    def __init__(self, ctx: Context, num_inputs: int) -> None:
         self.rows = [0] * num_inputs
         self.kept = [0] * num_inputs
-        self.first_ids: list[tuple[int, int, list[str]]] = []
+        self._first_ids: list[tuple[int, int, list[str]]] = []
         """Input, number within its kept rows, and the row ids from there on."""
-        self._folder = folder
-        self._streams: dict[str, BinaryIO] = {}
-
-    def take_up(self) -> Iterator[dict[str, Any]]:
-        """Yield the lines of whole chunks, and cut the files behind the last of them."""
-        sizes = dict.fromkeys(FILES, 0)
-        whole = 0
-        path = self._folder / DONE
-        path.touch()
-        with path.open("rb") as stream:
+        self._ctx = ctx
+        sizes = dict.fromkeys([*FILES, "done"], 0)
+        paths = {name: ctx.state / file for name, file in {**FILES, "done": DONE}.items()}
+        self._streams = {name: path.open("ab") for name, path in paths.items()}
+        with paths["done"].open("rb") as stream:
             for text in stream:
                 if not text.endswith(b"\n"):
                     break
                 line = json.loads(text)
-                whole += len(text)
-                sizes = line["sizes"]
+                sizes = {**line["sizes"], "done": sizes["done"] + len(text)}
                 self._count(line)
-                yield line
-        os.truncate(path, whole)
-        for name, file in FILES.items():
-            (self._folder / file).touch()
-            os.truncate(self._folder / file, sizes[name])
-
-    def __enter__(self) -> "_EncodingProgress":
-        files = {**FILES, "done": DONE}
-        self._streams = {name: (self._folder / file).open("ab") for name, file in files.items()}
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for stream in self._streams.values():
-            stream.close()
+        for name, path in paths.items():
+            os.truncate(path, sizes[name])
 
     def add(self, tokens: EncodedChunk) -> None:
         """Write a chunk; it counts from the moment that its line is there."""
@@ -152,48 +171,120 @@ class _EncodingProgress:
             "sizes": sizes,
             "dropped": tokens.dropped,
         }
-        self._count(line)
         self._streams["done"].write(json.dumps(line).encode() + b"\n")
         self._streams["done"].flush()
+        self._count(line)
+
+    def close(self) -> None:
+        """Close the files."""
+        for stream in self._streams.values():
+            stream.close()
+
+    def mapped(self) -> TokenRows:
+        """Return the rows that are in the files."""
+        paths = {name: self._ctx.state / file for name, file in FILES.items()}
+        inputs = [0, *np.cumsum(self.kept).tolist()]
+        lengths = np.fromfile(paths["lengths"], dtype=np.int32)
+        return TokenRows(
+            ids=np.memmap(paths["ids"], dtype=np.int32, mode="r"),
+            is_supervised=np.memmap(paths["is_supervised"], dtype=np.bool_, mode="r"),
+            starts=np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]),
+            inputs=inputs,
+            row_numbers=np.fromfile(paths["row_numbers"], dtype=np.int64),
+            ids_of={
+                inputs[number] + start + place: row_id
+                for number, start, row_ids in self._first_ids
+                for place, row_id in enumerate(row_ids)
+            },
+        )
 
     def _count(self, line: dict[str, Any]) -> None:
         number = line["input"]
-        self.first_ids.append((number, self.kept[number], line["first_ids"]))
+        self._first_ids.append((number, self.kept[number], line["first_ids"]))
         self.rows[number] += line["rows"]
         self.kept[number] += line["kept"]
+        for reason, row in line["dropped"]:
+            self._ctx.drop(Answer.model_validate_json(row), reason)
 
 
-def _chunks(answers: Sequence[Artifact], rows: Sequence[int]) -> Iterator[RowChunk]:
+def _chunks(answers: Sequence[Artifact], done: Sequence[int]) -> Iterator[RowChunk]:
     """Yield the rows of every input behind those that are done."""
     for number, artifact in enumerate(answers):
-        if rows[number] == artifact.num_rows:
-            continue
         first = 0
-        for batch in artifact.batches():
+        for batch in artifact.batches() if done[number] < artifact.num_rows else ():
             for start in range(0, batch.num_rows, CHUNK_ROWS):
                 some = batch.slice(start, CHUNK_ROWS)
-                if first >= rows[number]:
+                if first >= done[number]:
                     yield RowChunk(number, first, some)
                 first += some.num_rows
 
 
-def _drop(ctx: Context, dropped: Sequence[Sequence[str]]) -> None:
-    for reason, row in dropped:
-        ctx.drop(Answer.model_validate_json(row), reason)
-
-
-def _mapped(folder: Path, progress: _EncodingProgress) -> TokenRows:
-    inputs = [0, *np.cumsum(progress.kept).tolist()]
-    lengths = np.fromfile(folder / FILES["lengths"], dtype=np.int32)
-    return TokenRows(
-        ids=np.memmap(folder / FILES["ids"], dtype=np.int32, mode="r"),
-        is_supervised=np.memmap(folder / FILES["is_supervised"], dtype=np.bool_, mode="r"),
-        starts=np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]),
-        inputs=inputs,
-        row_numbers=np.fromfile(folder / FILES["row_numbers"], dtype=np.int64),
-        ids_of={
-            inputs[number] + start + place: row_id
-            for number, start, row_ids in progress.first_ids
-            for place, row_id in enumerate(row_ids)
-        },
+def encode_chunk(encoding: Encoding, chunk: RowChunk) -> EncodedChunk:
+    """Encode the rows that are trained on; report the others."""
+    rows = [
+        Answer.model_validate(value) for value in chunk.rows.to_pylist(maps_as_pydicts="strict")
+    ]
+    made = training_rows(encoding, rows)
+    kept = [(each.row.id, sequence) for each in made for sequence in each.sequences]
+    numbers = np.repeat(np.arange(len(made)), [len(each.sequences) for each in made])
+    refused = (f"row {each.row.id}: {each.detail}" for each in made if each.detail)
+    return EncodedChunk(
+        input=chunk.input,
+        num_rows=len(rows),
+        ids=np.concatenate([np.empty(0, np.int32), *(each.ids for _, each in kept)]),
+        is_supervised=np.concatenate([np.empty(0, np.bool_), *(e.is_supervised for _, e in kept)]),
+        lengths=np.array([len(each.ids) for _, each in kept], dtype=np.int32),
+        row_numbers=(chunk.first + numbers).astype(np.int64),
+        first_ids=[row_id for row_id, _ in kept[:FIRST_IDS]],
+        dropped=[(e.reason, e.row.model_dump_json()) for e in made if e.reason],
+        refusal=next(refused, ""),
     )
+
+
+def in_order(
+    chunks: Iterator[RowChunk], encoding: Encoding, num_processes: int
+) -> Iterator[EncodedChunk]:
+    """Yield what becomes of each chunk, in order."""
+    if num_processes == 1:
+        yield from (encode_chunk(encoding, chunk) for chunk in chunks)
+        return
+    workers = [WorkerProcess("spyhop.train.rows:serve", **_ENV) for _ in range(num_processes)]
+    try:
+        for worker in workers:
+            worker.send(encoding)
+        busy: deque[WorkerProcess] = deque()
+        for chunk, worker in zip(chunks, cycle(workers), strict=False):
+            done = _receive(busy.popleft()) if len(busy) == num_processes else None
+            # A copy: pickling a slice would include its whole table.
+            rows = chunk.rows.take(pa.array(range(chunk.rows.num_rows)))
+            worker.send(replace(chunk, rows=rows))
+            busy.append(worker)
+            if done is not None:
+                yield done
+        yield from map(_receive, busy)
+    finally:
+        for worker in workers:
+            worker.kill()
+
+
+def serve(receive: Callable[[], Any], send: Callable[[EncodedChunk | TrainingError], None]) -> None:
+    """Tokenise one chunk after the other; the first message is the encoding."""
+    encoding: Encoding = receive()
+    while True:
+        try:
+            send(encode_chunk(encoding, receive()))
+        except TrainingError as error:
+            send(error)
+
+
+def _receive(worker: WorkerProcess) -> EncodedChunk:
+    try:
+        found: EncodedChunk | TrainingError = worker.receive()
+    except ProcessDied as error:
+        raise TrainingError(
+            f"a process that tokenised rows died ({error}); lower runtime.processes if memory is "
+            "short, and rerun to resume"
+        ) from None
+    if isinstance(found, TrainingError):
+        raise found
+    return found

@@ -21,7 +21,6 @@ INDEX = "model.safetensors.index.json"
 WIDTHS = {"F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4}
 WIDTHS |= {"F16": 2, "BF16": 2, "I16": 2, "U16": 2}
 """Bytes of a number; every other kind is taken byte by byte."""
-FLOATS = ("F32", "F16", "BF16")
 PIECE_ITEMS = 1 << 22
 """Numbers of a piece: memory is some tens of megabytes, whatever the model's size."""
 MAX_HEADER = 100_000_000
@@ -72,6 +71,8 @@ class TensorFile:
 
 def weight_files(folder: Path) -> list[Path]:
     """Return a model's safetensors files: those its index names, or the ones that are there."""
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder")
     index = folder / INDEX
     if index.is_file():
         try:
@@ -82,8 +83,7 @@ def weight_files(folder: Path) -> list[Path]:
     else:
         one = folder / f"model{SUFFIX}"
         found = [one] if one.is_file() else sorted(folder.glob(f"*{SUFFIX}"))
-    missing = [path.name for path in found if not path.is_file()]
-    if missing:
+    if missing := [path.name for path in found if not path.is_file()]:
         raise InputError(f"{folder}: {missing[0]} is missing; its index names it")
     if not found:
         raise InputError(
@@ -114,11 +114,9 @@ def parse_header(path: Path, text: str) -> TensorFile:
     tensors = []
     for name, about in json.loads(text).items():
         if name != "__metadata__":
-            first, last = about["data_offsets"]
-            shape = tuple(int(size) for size in about["shape"])
-            tensors.append(
-                Tensor(name, str(about["dtype"]), shape, path, begin + first, last - first)
-            )
+            (first, last), shape = about["data_offsets"], tuple(map(int, about["shape"]))
+            kind = str(about["dtype"])
+            tensors.append(Tensor(name, kind, shape, path, begin + first, last - first))
     tensors.sort(key=lambda each: (each.start, each.num_bytes))
     for each in tensors:
         if each.start != begin or each.num_bytes < 0 or each.num_bytes % each.width:
@@ -140,8 +138,13 @@ def cast(bits: Bits, old: str, new: str) -> Bits | None:
     """
     if old == new:
         return bits
-    wide = _widened(bits, old)
-    if wide is None:
+    if old == "F32":
+        wide = bits
+    elif old == "F16":
+        wide = bits.view("<f2").astype("<f4").view("<u4")
+    elif old == "BF16":
+        wide = np.left_shift(bits.astype(np.uint32), 16)
+    else:
         return None
     if new == "F32":
         return wide
@@ -149,40 +152,8 @@ def cast(bits: Bits, old: str, new: str) -> Bits | None:
         with np.errstate(over="ignore", invalid="ignore"):
             return wide.view("<f4").astype("<f2").view("<u2")
     if new == "BF16":
-        carry = (wide >> 16 & 1) + np.uint32(0x7FFF)
-        return ((wide + carry) >> 16).astype("<u2")
+        return ((wide + (wide >> 16 & 1) + np.uint32(0x7FFF)) >> 16).astype("<u2")
     return None
-
-
-def _widened(bits: Bits, old: str) -> Bits | None:
-    if old == "F32":
-        return bits
-    if old == "F16":
-        return bits.view("<f2").astype("<f4").view("<u4")
-    return np.left_shift(bits.astype(np.uint32), 16) if old == "BF16" else None
-
-
-def convert(source: Path, out: Path, dtype: str) -> None:
-    """Write a file's floating tensors as another type, piece by piece; the rest as it is."""
-    file = read_header(source)
-    header: dict[str, Any] = {}
-    if about := json.loads(file.header).get("__metadata__"):
-        header["__metadata__"] = about
-    end, kinds = 0, []
-    for each in file.tensors:
-        kind = dtype if each.dtype in FLOATS else each.dtype
-        begin, end = end, end + each.num_bytes // each.width * WIDTHS.get(kind, 1)
-        header[each.name] = {"dtype": kind, "shape": each.shape, "data_offsets": [begin, end]}
-        kinds.append(kind)
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    with out.open("wb") as stream:
-        stream.write(len(text).to_bytes(8, "little") + text)
-        for each, kind in zip(file.tensors, kinds, strict=True):
-            for piece in each.pieces(PIECE_ITEMS):
-                found = cast(piece, each.dtype, kind)
-                assert found is not None
-                stream.write(found.tobytes())
 
 
 def packed(difference: Bits) -> bytes:

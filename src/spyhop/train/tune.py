@@ -19,8 +19,8 @@ import pyarrow.compute as pc
 from spyhop.models.folder import read_config
 from spyhop.models.local import pick_device, pick_dtype
 from spyhop.render import Renderer
-from spyhop.schema import InputError, ModelError, RecipeError, TrainingError
-from spyhop.stage import FOLDER, Context, Estimate, Progress, stage, sum_estimates
+from spyhop.schema import ModelError, TrainingError
+from spyhop.stage import FOLDER, Context, Estimate, stage, sum_estimates
 from spyhop.store import Artifact
 from spyhop.store.artifact import LOGS
 from spyhop.train import rank
@@ -30,9 +30,8 @@ from spyhop.train.batches import RowNumbers, plan_batches, plan_packs
 from spyhop.train.card import LICENCE, TEACHER, UNKNOWN
 from spyhop.train.config import HeldOutConfig, TuneConfig
 from spyhop.train.cost import FEWEST_STEPS, NF4_BYTES, Shape, state_bytes
-from spyhop.train.distributed import Group, launch
-from spyhop.train.encoding import SAMPLE_ROWS, Encoding, MaskedRow, masked_row, write_sample
-from spyhop.train.engine import TrainingResult
+from spyhop.train.distributed import Group
+from spyhop.train.encoding import SAMPLE_ROWS, Encoding, masked_row, write_sample
 from spyhop.train.loop import SNAPSHOTS, SPEED, TrainingJob, train
 from spyhop.train.metrics import check_trackers
 from spyhop.train.optimizer import with_defaults
@@ -43,8 +42,6 @@ TOKENS_PER_S = 25_000
 """Planning figures: default mean row length, and speed of a 0.1 M model on one core."""
 CORE_FLOPS = 40e9
 """Operations per second of a core on larger models."""
-ERRORS = {kind.__name__: kind for kind in (InputError, ModelError, RecipeError, TrainingError)}
-"""Errors that another process may report by name; any other is the system's."""
 
 
 def plan_tune(
@@ -99,11 +96,10 @@ def tune(
     if config.adapter is not None:
         check_adapter(config.adapter, ranks, pick_device(ctx.runtime.device))
     check_trackers(ctx.runtime)
-    tokenizer, chat_format = open_tokenizer(base.path, config)
-    renderer = Renderer(tokenizer, chat_format)
-    encoding = Encoding(
-        renderer, _longest(base, config), config.train_on, config.thinking, config.history
-    )
+    renderer = Renderer(*open_tokenizer(base.path, config))
+    shape = read_config(base.path).get_text_config()
+    longest = min(config.max_tokens, getattr(shape, "max_position_embeddings", 0) or 1 << 30)
+    encoding = Encoding(renderer, longest, config.train_on, config.thinking, config.history)
     rows = tokenise(ctx, [*answers.values(), *(held_out or {}).values()], encoding)
     trained, looked_at = _parted(config, rows, len(answers))
     ctx.count("rows/trained", num_trained := sum(map(len, trained)))
@@ -121,13 +117,19 @@ def tune(
         state=ctx.state.absolute(), out=ctx.out.absolute(), rows=rows, steps=steps,
         held_out=looked_at,
     )  # fmt: skip
-    outcome = _alone(ctx, job) if ranks == 1 else _together(ctx, job)
+    if ranks == 1:
+        outcome = train(job, Group(pick_device(ctx.runtime.device)), ctx.report)
+    else:
+        outcome = rank.train_together(job, ctx.report)
     for text in outcome.notices:
         ctx.notice(text)
     for name, num in outcome.counts.items():
         ctx.count(name, num)
     _count_read(ctx, list(answers.values()), rows, steps[: outcome.counts["steps"]])
-    write_sample(ctx.out, _sample(rows, trained, renderer))
+    is_trained = set(np.concatenate(trained).tolist())
+    shown = [number for number in rows.ids_of if number in is_trained][:SAMPLE_ROWS]
+    sample = [masked_row(rows.ids_of[row], *rows.row(row), renderer) for row in shown]
+    write_sample(ctx.out, sample)
     if (ctx.state / SNAPSHOTS).is_dir():  # links: after a kill, the next run needs them there
         shutil.copytree(ctx.state / SNAPSHOTS, ctx.out / SNAPSHOTS, copy_function=os.link)
 
@@ -149,64 +151,20 @@ def _count_read(
             start += batch.num_rows
 
 
-def _sample(rows: TokenRows, trained: list[RowNumbers], renderer: Renderer) -> list[MaskedRow]:
-    """Return the first rows that were trained on, token by token."""
-    is_trained = set(np.concatenate(trained).tolist())
-    numbers = [number for number in rows.ids_of if number in is_trained][:SAMPLE_ROWS]
-    bounds = [(rows.ids_of[n], slice(*rows.starts[n : n + 2].tolist())) for n in numbers]
-    return [
-        masked_row(row_id, rows.ids[some], rows.is_supervised[some], renderer)
-        for row_id, some in bounds
-    ]
-
-
-def _alone(ctx: Context, job: TrainingJob) -> TrainingResult:
-    return train(job, Group(pick_device(ctx.runtime.device)), ctx.report)
-
-
-def _together(ctx: Context, job: TrainingJob) -> TrainingResult:
-    """Train in processes of their own, and pass on their reports."""
-    if job.config.optimizer.muon_learning_rate is not None:
-        raise TrainingError("optimizer.muon_learning_rate works in one process; remove it")
-    path = job.state / "job.pickle"
-    rank.write_job(path, job)
-    outcome = None
-    for news in launch(rank.__name__, path, ctx.runtime):
-        if "progress" in news:
-            ctx.report(Progress(**news["progress"]))
-        elif "error" in news:
-            if kind := ERRORS.get(news["error"]):
-                raise kind(news["text"])
-            raise OSError(*([news["errno"]] if news["errno"] else []), news["text"])
-        else:
-            outcome = TrainingResult(**news["outcome"])
-    if outcome is None:
-        raise TrainingError("the training processes ended without a result; run again to resume")
-    return outcome
-
-
-def _longest(base: Artifact, config: TuneConfig) -> int:
-    shape = read_config(base.path)
-    context = getattr(shape.get_text_config(), "max_position_embeddings", None)
-    return min(config.max_tokens, context or config.max_tokens)
-
-
 def _parted(
     config: TuneConfig, rows: TokenRows, num_answers: int
 ) -> tuple[list[RowNumbers], RowNumbers]:
     """Return the rows of each input to train on, and those held out."""
-    frac = config.held_out.frac
     random = np.random.default_rng([config.seed, 1])
     trained, held_out = [], []
     for place, (first, last) in enumerate(pairwise(rows.inputs)):
         some = np.arange(first, last)
-        if place >= num_answers:
-            held_out.append(some)
-            continue
+        num = round(config.held_out.frac * len(some)) if place < num_answers else len(some)
         is_out = np.zeros(len(some), dtype=np.bool_)
-        is_out[random.permutation(len(some))[: round(frac * len(some))]] = True
-        trained.append(some[~is_out])
+        is_out[random.permutation(len(some))[:num]] = True
         held_out.append(some[is_out])
+        if place < num_answers:
+            trained.append(some[~is_out])
     return trained, np.concatenate(held_out)
 
 
@@ -229,7 +187,13 @@ def _steps(
         )  # fmt: skip
         steps = [np.concatenate(some) for some in packs]
         drawn = np.concatenate([np.empty(0, np.int64), *steps])
-        _tell_packing(ctx, sum(map(len, packs)), lengths[drawn], config.max_tokens)
+        ctx.count("packs", num_packs := sum(map(len, packs)))
+        full = max(1, num_packs * config.max_tokens)
+        ctx.notice(
+            f"packed {len(drawn) / max(1, num_packs):.2f} rows in a sequence of "
+            f"{config.max_tokens:,} tokens (the Orca paper: 2.7); "
+            f"{1 - int(lengths[drawn].sum()) / full:.2%} of it is padding"
+        )
     if not steps:
         raise TrainingError("the training budget is less than one token; raise tokens or epochs")
     if (warmup := config.optimizer.warmup_steps or 0) >= len(steps):
@@ -243,15 +207,6 @@ def _steps(
             "for more epochs"
         )
     return [order[step] for step in steps]
-
-
-def _tell_packing(ctx: Context, num_packs: int, lengths: RowNumbers, capacity: int) -> None:
-    ctx.count("packs", num_packs)
-    factor, full = len(lengths) / max(1, num_packs), num_packs * capacity
-    ctx.notice(
-        f"packed {factor:.2f} rows in a sequence of {capacity:,} tokens (the Orca paper: 2.7); "
-        f"{1 - int(lengths.sum()) / max(1, full):.2%} of it is padding"
-    )
 
 
 def _budgets(config: TuneConfig, lengths: RowNumbers, inputs: list[int]) -> list[int]:
@@ -270,11 +225,9 @@ def _budgets(config: TuneConfig, lengths: RowNumbers, inputs: list[int]) -> list
 
 def read_metrics(student: Artifact) -> dict[str, Any]:
     """Return `steps`, `tokens`, `losses` (per step) and `held_out` (step, loss) of a training."""
-    metrics: dict[str, Any] = json.loads(student.file(METRICS).read_text())
-    return metrics
+    return dict(json.loads(student.file(METRICS).read_text()))
 
 
 def read_speed(student: Artifact) -> dict[str, float]:
     """Return `seconds` and `tokens_per_s` of a training, including all resumed runs."""
-    speed: dict[str, float] = json.loads((student.path / LOGS / SPEED).read_text())
-    return speed
+    return dict(json.loads((student.path / LOGS / SPEED).read_text()))

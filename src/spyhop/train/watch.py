@@ -1,9 +1,6 @@
 """Watchdogs: a step with an anomaly stops the training, or is skipped and counted."""
 
-from __future__ import annotations
-
 import math
-from dataclasses import dataclass
 from statistics import median
 
 from spyhop.schema import TrainingError
@@ -15,58 +12,42 @@ FEWEST_NORMS = 10
 KEPT_NORMS = 100
 
 
-@dataclass(frozen=True, slots=True)
-class StepVerdict:
-    """Loss, gradient norm and learning rate of a step, before the weights are updated."""
+def should_step(
+    config: WatchConfig,
+    position: Position,
+    *,
+    loss: float,
+    norm: float,
+    num_terms: float,
+    rate: float,
+    num_steps: int,
+) -> bool:
+    """Return whether to update the weights; anomalies are counted in `position.anomalies`.
 
-    number: int
-    num_steps: int
-    loss: float
-    norm: float
-    num_terms: float
-    rate: float
-    """Learning rate as a share of its peak."""
-
-
-def should_step(step: StepVerdict, config: WatchConfig, position: Position) -> bool:
-    """Return whether to update the weights; anomalies are counted in `position.anomalies`."""
-    reason, action = _verdict(step, config, position)
-    if math.isfinite(step.norm):
-        position.norms = [*position.norms, step.norm][-KEPT_NORMS:]
-    if not reason:
+    `norm` is that of the gradient, `rate` the learning rate as a share of its peak.
+    """
+    usual = median(position.norms) if len(position.norms) >= FEWEST_NORMS else math.inf
+    if math.isfinite(norm):
+        position.norms = [*position.norms, norm][-KEPT_NORMS:]
+    if num_terms == 0:
+        name, reason, action = "no_targets", "no token of the batch is supervised", "skip"
+    elif rate <= 0:
+        name, reason, action = "rate_0", "the learning rate is 0", "skip"
+    elif not (math.isfinite(loss) and math.isfinite(norm)):
+        name, reason = "not_finite", f"loss {loss}, gradient norm {norm}"
+        action = config.not_finite
+    elif norm > config.spike_factor * usual:
+        name, reason = "spike", f"gradient norm {norm:.3g}, usually {usual:.3g}"
+        action = config.spike
+    else:
         position.skips_in_a_row = 0
         return True
-    where = f"step {step.number} of {step.num_steps}: {reason}"
+    where = f"step {position.step + 1} of {num_steps}: {reason}"
     if action == "stop":
         raise TrainingError(f"{where}; lower optimizer.learning_rate, or see [watch]")
-    name = f"{'skipped' if action == 'skip' else 'noticed'}/{_name(step)}"
+    name = f"{'skipped' if action == 'skip' else 'noticed'}/{name}"
     position.anomalies[name] = position.anomalies.get(name, 0) + 1
-    if action == "count":
-        position.skips_in_a_row = 0
-        return True
-    position.skips_in_a_row += 1
+    position.skips_in_a_row = 0 if action == "count" else position.skips_in_a_row + 1
     if position.skips_in_a_row >= config.most_skips:
         raise TrainingError(f"{where}; skipped {config.most_skips} steps in a row")
-    return False
-
-
-def _verdict(step: StepVerdict, config: WatchConfig, position: Position) -> tuple[str, str]:
-    if step.num_terms == 0:
-        return "no token of the batch is supervised", "skip"
-    if step.rate <= 0:
-        return "the learning rate is 0", "skip"
-    if not (math.isfinite(step.loss) and math.isfinite(step.norm)):
-        return f"loss {step.loss}, gradient norm {step.norm}", config.not_finite
-    if len(position.norms) >= FEWEST_NORMS:
-        usual = median(position.norms)
-        if step.norm > config.spike_factor * usual:
-            return f"gradient norm {step.norm:.3g}, usually {usual:.3g}", config.spike
-    return "", ""
-
-
-def _name(step: StepVerdict) -> str:
-    if step.num_terms == 0:
-        return "no_targets"
-    if step.rate <= 0:
-        return "rate_0"
-    return "spike" if math.isfinite(step.loss) and math.isfinite(step.norm) else "not_finite"
+    return action == "count"

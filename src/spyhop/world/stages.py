@@ -9,10 +9,10 @@ from pydantic import AfterValidator, Field
 
 from spyhop.lazy import tokenizers, transformers
 from spyhop.models.base import Backend, ModelConfig
-from spyhop.models.calls import Choice, Kind, Reply, Request, Sampling, TokenLogprobs
+from spyhop.models.calls import Kind, Reply, Request, Sampling
 from spyhop.render import SPECIAL_TOKENS
 from spyhop.runtime import Runtime
-from spyhop.schema import Answer, Config, Item, Message, ModelError, Query, prompt_turns
+from spyhop.schema import Answer, Config, Item, Message, Query, prompt_turns
 from spyhop.stage import FOLDER, Context, Estimate, stage
 from spyhop.store import Artifact, row_id
 from spyhop.world.copying import COPY_SYSTEM, copy_example, tokenizer_text
@@ -78,12 +78,7 @@ class Solver(ModelConfig):
 
     def connect(self, folder: Artifact | None, runtime: Runtime) -> Backend:
         """Return the solver; there is nothing to load."""
-        return _RuleBackend("teacher", lambda system, query: respond(self.solver, system, query))
-
-    @property
-    def label(self) -> str:
-        """Return the given name."""
-        return self.name
+        return _RuleBackend(lambda system, query: respond(self.solver, system, query))
 
 
 class Judge(ModelConfig):
@@ -95,31 +90,20 @@ class Judge(ModelConfig):
 
     def connect(self, folder: Artifact | None, runtime: Runtime) -> Backend:
         """Return the judge; there is nothing to load."""
-        return _RuleBackend(self.name, lambda system, query: verdict(self.rules, query))
-
-    @property
-    def label(self) -> str:
-        """Return the given name."""
-        return self.name
+        return _RuleBackend(lambda system, query: verdict(self.rules, query))
 
 
 class _RuleBackend:
     """Answers by a function of the system message and the user turn."""
 
-    def __init__(self, name: str, answer: Callable[[str, str], str]) -> None:
-        self._name, self._answer = name, answer
+    def __init__(self, answer: Callable[[str, str], str]) -> None:
+        self._answer = answer
 
     def batches(self, requests: Sequence[Request], kind: Kind) -> list[list[Request]]:
         return [list(requests[start : start + BATCH]) for start in range(0, len(requests), BATCH)]
 
     def generate(self, batch: Sequence[Request], sampling: Sampling) -> list[Reply]:
         return [self._reply(request) for request in batch]
-
-    def choose(self, batch: Sequence[Request]) -> list[Choice]:
-        raise ModelError(f"the embedded {self._name} does not score options; ask it to generate")
-
-    def logprobs(self, batch: Sequence[Request]) -> list[TokenLogprobs]:
-        raise ModelError(f"the embedded {self._name} has no probabilities; ask it to generate")
 
     def _reply(self, request: Request) -> Reply:
         system = "".join(turn.content for turn in request.messages if turn.role == "system")
