@@ -1,13 +1,15 @@
 """Shared by the quick starts: the table of arms, the starting model, a student's training."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar, cast, get_args
 
 from pydantic import Field
 
 from spyhop import world
+from spyhop.augment import Keep
 from spyhop.evaluate import MeasureConfig, measure
 from spyhop.models import Local, Sampling
 from spyhop.recipe.graph import Recipe, RecipeStep, Ref, Source, Use
@@ -44,17 +46,58 @@ ARMS: dict[str, tuple[str, tuple[str, ...]]] = {
     "random": ("seed + about as many at random", ()),
     "round-2": ("seed + curated in round 2", ("curated",)),
 }
-"""Arms of both quick starts: title, and the arms that it is compared with."""
+"""Arms of the quick starts: title, and the arms that it is compared with."""
+KEPT: dict[Keep, str] = {
+    "all": "all of them",
+    "verified": "the verified ones",
+    "majority": "those of the majority",
+    "shortest": "the shortest verified one",
+    "likely": "the most likely one",
+}
+"""What an arm learns from, of several answers to a query."""
+
+
+class Pick(NamedTuple):
+    """An arm that learns from several answers to a query."""
+
+    num: int
+    """Answers to a query."""
+    keep: Keep
+    """Which of them it learns from."""
+    is_equal_usd: bool
+    """Whether it has 1/num of the queries, so that its teacher costs as much as one answer each."""
+
+
+_PICK = re.compile(rf"([1-9]|1[0-6])-({'|'.join(get_args(Keep))})(-usd)?")
+
+
+def pick_of(arm: str) -> Pick | None:
+    """Return what an arm such as `4-verified` or `4-verified-usd` learns from."""
+    found = _PICK.fullmatch(arm)
+    return Pick(int(found[1]), cast(Keep, found[2]), bool(found[3])) if found else None
+
+
+def title(arm: str) -> str:
+    """Return how an arm is called in the page."""
+    if (pick := pick_of(arm)) is None:
+        return ARMS[arm][0]
+    answers = f"{pick.num} answer{'s' * (pick.num > 1)}, {KEPT[pick.keep]}"
+    return answers + ", equal dollars" * pick.is_equal_usd
 
 
 def comparisons(names: Iterable[str]) -> tuple[ArmPair, ...]:
     """Return the comparisons of arms; the difference is second minus first."""
-    known = set(names)
+    known = list(dict.fromkeys(names))
+    against = {arm: pairs for arm, (_, pairs) in ARMS.items()}
+    for name in known:
+        if pick := pick_of(name):
+            end = "-usd" * pick.is_equal_usd
+            against[name] = (f"{pick.num}-all{end}", "1-all", f"1-{pick.keep}")
     return tuple(
         ArmPair(first=first, second=second)
-        for second, (_, against) in ARMS.items()
-        for first in against
-        if {first, second} <= known
+        for second, firsts in against.items()
+        for first in dict.fromkeys(firsts)
+        if first != second and {first, second} <= set(known)
     )
 
 
@@ -107,7 +150,7 @@ class Page:
         """Add the report: these arms, their comparisons, and further inputs."""
         arms = ArmsConfig(
             title=r.name, runs=self.runs, curated=curated or {}, comparisons=comparisons(names),
-            arm_titles={name: ARMS[name][0] for name in names}, caveats=caveats,
+            arm_titles={name: title(name) for name in names}, caveats=caveats,
         )  # fmt: skip
         r.add(
             "report", arms_page, arms, scores=self.scores, students=self.students,

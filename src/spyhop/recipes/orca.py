@@ -12,9 +12,11 @@ from pydantic import Field, model_validator
 from spyhop.augment import (
     AnswerConfig,
     DialogueConfig,
+    PickConfig,
     VerifyConfig,
     answer,
     discuss,
+    pick_answers,
     verify,
 )
 from spyhop.collect import (
@@ -109,6 +111,9 @@ class OrcaConfig(Config):
     dialogue: DialogueConfig | None = None
     """Have the assistant question the teacher, instead of taking the first answer; `sampling` as
     with `verify`."""
+    pick: PickConfig | None = None
+    """Which of the teacher's answers to a prompt to keep, where `teacher.answers.num_samples` asks
+    for several. Default: all."""
     ready: tuple[Ready, ...] = ()
     """Answers that exist already. The student learns from them beside the teacher's and the
     assistant's; without a [teacher] table, no teacher is asked."""
@@ -240,6 +245,8 @@ def add_answers(r: Recipe, config: OrcaConfig, data: Mixture) -> ArmRows:
     teacher_answers = ready(r, config.ready, "teacher")
     if config.has_teacher:
         given = _teach(r, config, data, prompts, assistant)
+        if config.pick is not None:
+            given = r.add("picked", pick_answers, config.pick, answers=given)
         teacher_answers = {"teacher": given, **teacher_answers}
     controls: dict[str, dict[str, Ref]] = {"bare": {}, "styled": {}}
     for name, ablations, recorded in _CONTROLS:

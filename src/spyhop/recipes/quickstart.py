@@ -11,39 +11,39 @@ Every arm starts from the same model and differs in what it reads:
     teacher           the teacher's explanations of a few queries
     progressive       the assistant's first, then the teacher's (Orca's order)
     mixed             the same rows as progressive, shuffled
+    4-verified        those of 4 answers to each query that state the right result; so for 1 to 16
+                      answers and all, verified, majority, shortest (verified) and likely (most)
+    4-verified-usd    the same for as many answers of the teacher as one to each query
 """
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal, NamedTuple, get_args
+from typing import Annotated, Literal, NamedTuple, get_args
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from spyhop import world
-from spyhop.augment import AnswerConfig, answer
+from spyhop.augment import AnswerConfig, PickConfig, answer, pick_answers
 from spyhop.collect import PairConfig, SubsetConfig, SystemMessage, draw_subset, pair
 from spyhop.evaluate import SealConfig, measure, seal
-from spyhop.models import Local
+from spyhop.models import Local, Sampling
 from spyhop.recipe.graph import Recipe, RecipeStep, Ref, Source, Use
 from spyhop.recipes.evaluating import add_audits
 from spyhop.recipes.experiment import (
+    KEPT,
     Experiment,
     ExperimentSetting,
     Page,
+    Pick,
     asked_under,
     comparisons,
+    pick_of,
     starting_model,
     tuning,
 )
 from spyhop.schema import Config
 from spyhop.text.tables import table
 from spyhop.train import tune
-
-ArmName = Literal[
-    "base", "base-answers", "explanations", "answers-tokens", "answers-queries", "style", "ta",
-    "teacher", "progressive", "mixed",
-]  # fmt: skip
-
 
 ANSWER, STEPS = "answer", "steps"
 """Ids of the messages under which bare answers are trained and explaining arms are measured."""
@@ -55,6 +55,18 @@ TEACHER_FRAC = 0.25
 """Share of the teacher's rows in the budgets of `progressive` and `mixed`."""
 TEACHER_RATE, TEACHER_WARMUP_STEPS = 0.3, 30
 """Of the second phase of `progressive`: its learning rates as a share of the first's, warm-up."""
+
+
+def _known_arm(name: str) -> str:
+    if name not in _PHASES and pick_of(name) is None:
+        raise ValueError(
+            f"{name!r} is not an arm; known: {', '.join(_PHASES)}, and N-KEEP or N-KEEP-usd with N "
+            f"from 1 to 16 and KEEP of {', '.join(KEPT)}"
+        )
+    return name
+
+
+ArmName = Annotated[str, AfterValidator(_known_arm)]
 
 
 class WorldMessage(Config):
@@ -83,6 +95,9 @@ class Setting(ExperimentSetting):
     """Budget of the arms that compare assistant and teacher."""
     teacher_queries: int = Field(100, gt=0)
     """Queries that the teacher explains in these arms; the assistant explains all."""
+    teacher: Literal["right", "slips", "misconceptions"] = "right"
+    """Errors of the teacher in the arms of several answers: none, random slips, or fixed
+    misconceptions (and few slips)."""
 
 
 class QuickstartConfig(Config):
@@ -144,6 +159,13 @@ _TEACHERS = {
     "styled": ("corrupted teacher", world.SolverConfig(corrupt=True)),
 }
 """Who answers, if it is not the teacher; the seed draws its slips."""
+TEACHERS = {
+    "right": world.TEACHER,
+    "slips": world.SolverConfig(slip_rate=0.15),
+    "misconceptions": world.SolverConfig(misconceptions=True, slip_rate=0.02),
+}
+"""Teachers of the arms of several answers."""
+SEVERAL = Sampling(temperature=1.0, log_probability=True)
 CAVEATS: dict[str, str] = table("recipes/caveats.toml")["quickstart"]
 
 
@@ -151,6 +173,7 @@ def quickstart(config: QuickstartConfig, name: str = "quickstart") -> Recipe:
     """The Orca loop in an embedded world: explanations, bare answers, style, and teacher order."""
     r, page = Recipe(name), Page()
     declared: dict[str, RecipeStep] = {}
+    picked: dict[str, Ref] = {}
     for setting in config.settings:
         base = starting_model(r, setting, world.TokenizerConfig())
         drawn = setting.problems(setting.num_items)
@@ -162,11 +185,13 @@ def quickstart(config: QuickstartConfig, name: str = "quickstart") -> Recipe:
         declared[setting.name] = sealed
         for seed in config.seeds:
             run = Experiment(r, setting, seed, base, items, page, {"sealed": sealed})
-            kinds = [each for arm in setting.arms for phase in _PHASES[arm] for each in phase.rows]
+            kinds = [each for arm in setting.arms for phase in _phases(arm) for each in phase.rows]
             shown = [] if page.answers else ["explained"]
             rows = _answers(run, config.messages, dict.fromkeys([*kinds, *shown]))
             page.answers = page.answers or {"teacher": rows["explained"]}
             for arm in setting.arms:
+                if pick_of(arm):
+                    picked[f"{setting.name}.{arm}.{seed}.scores"] = rows[arm]
                 snapshots = config.snapshots if arm in ("explanations", "answers-tokens") else ()
                 trained = _train(run, arm, rows, snapshots)
                 message = config.text(ANSWER if "answers" in arm else STEPS)
@@ -178,7 +203,10 @@ def quickstart(config: QuickstartConfig, name: str = "quickstart") -> Recipe:
         CAVEATS["pretrained" if is_pretrained else "caveat"],
         CAVEATS["shared" if len(config.seeds) > 1 else "one_seed"],
     )
-    page.add(r, get_args(ArmName), caveats, audits=audits, sealed=declared)
+    several = [arm for setting in config.settings for arm in setting.arms if pick_of(arm)]
+    more = {"picked": picked} if picked else {}
+    names = list(dict.fromkeys([*_PHASES, *several]))
+    page.add(r, names, caveats, audits=audits, sealed=declared, **more)
     return r
 
 
@@ -204,6 +232,10 @@ def _audits(r: Recipe, config: QuickstartConfig, page: Page) -> dict[str, Ref]:
     return add_audits(r, judges, items, measured, student, page.answers)
 
 
+def _phases(arm: str) -> tuple[PhaseBudget, ...]:
+    return (PhaseBudget((arm,), "few_tokens"),) if pick_of(arm) else _PHASES[arm]
+
+
 def _answers(
     run: Experiment[Setting], messages: tuple[WorldMessage, ...], kinds: Iterable[str]
 ) -> dict[str, RecipeStep]:
@@ -214,6 +246,7 @@ def _answers(
     prompts: dict[str, RecipeStep] = {}
     rows: dict[str, RecipeStep] = {}
     for kind in kinds:
+        pick = pick_of(kind)
         style = "bare" if kind == "answered" else "explaining"
         if style not in prompts:
             shares = {m.id: m.share for m in messages if m.share > 0}
@@ -225,12 +258,32 @@ def _answers(
         if kind == _TEACHER:
             size = SubsetConfig(num_rows=setting.teacher_queries, seed=run.seed)
             asked = run.step("few", draw_subset, size, prompts=asked)
+        if pick:
+            rows[kind] = _picked(run, kind, pick, asked)
+            continue
         if kind in _TEACHERS:
             name, solver = _TEACHERS[kind]
             seeded = solver.model_copy(update={"seed": run.seed})
             who = world.Solver(name=name, solver=seeded)
         rows[kind] = run.step(kind, answer, AnswerConfig(), prompts=asked, teacher=Use(who))
     return rows
+
+
+def _picked(run: Experiment[Setting], arm: str, pick: Pick, prompts: RecipeStep) -> RecipeStep:
+    """Add several answers to each prompt, and those of them that an arm learns from."""
+    end = "-usd" * (pick.is_equal_usd and pick.num > 1)
+    name = f"{run.setting.name}.sampled-{pick.num}{end}.{run.seed}"
+    sampled = next((step for step in run.r.steps if step.name == name), None)
+    if sampled is None:
+        if end:
+            size = SubsetConfig(num_rows=run.setting.num_queries // pick.num, seed=run.seed)
+            prompts = run.step(f"few-{pick.num}", draw_subset, size, prompts=prompts)
+        solver = TEACHERS[run.setting.teacher].model_copy(update={"seed": run.seed})
+        how = AnswerConfig(num_samples=pick.num, sampling=SEVERAL)
+        teacher = Use(world.Solver(solver=solver))
+        sampled = run.r.add(name, answer, how, prompts=prompts, teacher=teacher)
+    keep = PickConfig(keep=pick.keep)
+    return run.step(f"{arm}.rows", pick_answers, keep, answers=sampled)
 
 
 def _train(
@@ -241,7 +294,7 @@ def _train(
 ) -> list[RecipeStep]:
     """Add the phases of an arm's training and return them; the last one is the student."""
     trained: list[RecipeStep] = []
-    setting, phases = run.setting, _PHASES[arm]
+    setting, phases = run.setting, _phases(arm)
     for number, phase in enumerate(phases, 1):
         changes: dict[str, object] = {"snapshots": snapshots}
         tokens = None

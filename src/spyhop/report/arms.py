@@ -29,6 +29,7 @@ from spyhop.report.curation import (
     read_curated,
 )
 from spyhop.report.html import RESULTS, ReportSection, percent, percent_interval, write_page
+from spyhop.report.picking import picking_section, picking_sentences
 from spyhop.report.sections import (
     AUDITS,
     audit_section,
@@ -77,6 +78,7 @@ def arms_page(
     rated: Mapping[str, Artifact] | None = None,
     kept: Mapping[str, Artifact] | None = None,
     sealed: Mapping[str, Artifact] | None = None,
+    picked: Mapping[str, Artifact] | None = None,
 ) -> None:
     """Write `report.html`, `results.json` and `comparisons.json` of an experiment with arms.
 
@@ -105,9 +107,11 @@ def arms_page(
             compared,
             *([_curve_section(experiment)] if experiment.curve else []),
             *(curation_sections(experiment.name, mine) if mine else []),
+            *([picking_section(experiment, config.runs, picked)] if picked else []),
             examples_section(experiment),
         ]
         lead += [*_findings(experiment), *curation_sentences(mine)]
+        lead += picking_sentences(experiment) if picked else ()
     if audits:
         sections.append(audit_section(audits))
         (ctx.out / AUDITS).write_text(json.dumps(sentences(audits), indent=1), encoding="utf-8")
