@@ -10,7 +10,8 @@ from spyhop.evaluate.task import Protocol
 from spyhop.schema import Ending, Item, RecipeError
 from spyhop.text.choices import first_capital
 from spyhop.text.gold import Reading, gold_answer, read
-from spyhop.text.squad import declines, exact_match, token_f1
+from spyhop.text.refusal import declines
+from spyhop.text.squad import exact_match, token_f1
 from spyhop.text.thought import without_thought
 
 SAFETY: dict[str, Callable[[str, Ending, Item], tuple[Reading, dict[str, float]]]] = {

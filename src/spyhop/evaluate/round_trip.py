@@ -13,10 +13,10 @@ from heapq import nsmallest
 import numpy as np
 from pydantic import Field
 
-from spyhop.evaluate.linear import features
 from spyhop.models import Model, Request
 from spyhop.schema import Config, Pair, Score, prompt_turns
 from spyhop.stage import CHARS_PER_TOKEN, Calls, Context, Estimate, stage
+from spyhop.statistics.linear import features
 from spyhop.store import Artifact, number_of
 
 SUITE, METRIC = "round_trip", "acc_mutual_info"

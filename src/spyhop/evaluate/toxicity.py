@@ -10,9 +10,9 @@ Source: ToxiGen (arXiv:2203.09509); Orca (arXiv:2306.02707), section 6.2.
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from spyhop.evaluate.linear import auc, fit_linear
 from spyhop.models import TOXIC, Model, Request, pick_label
 from spyhop.schema import InputError, Item, Score, prompt_turns
+from spyhop.statistics.linear import auc, fit_linear
 
 HATE, NEUTRAL = "hate", "neutral"
 RELATED = (

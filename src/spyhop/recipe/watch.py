@@ -136,11 +136,12 @@ class Display:
 
     def _overall(self) -> str:
         left = self._outlook.seconds_left()
-        time = f", about {_duration(left)} left" if left is not None else ""
+        time = f", about {duration(left)} left" if left is not None else ""
         return f"{self._outlook.num_done} of {self._outlook.num_steps} steps done{time}"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Return a time for people."""
     if seconds < 90:
         return f"{max(1, round(seconds))} s"
     return f"{seconds / 60:,.0f} min" if seconds < 5400 else f"{seconds / 3600:,.1f} h"

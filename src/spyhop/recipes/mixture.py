@@ -40,7 +40,7 @@ from spyhop.collect import (
     read_t0,
 )
 from spyhop.collect.messages import read_prompts
-from spyhop.collect.prompt_queries import PromptQueriesConfig, prompt_queries
+from spyhop.collect.prompts import PromptQueriesConfig, prompt_queries
 from spyhop.recipe.graph import Recipe, RecipeStep, Ref, Source
 from spyhop.recipes.inputs import served
 from spyhop.schema import Config, NoConfig

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from spyhop.report.arm_figures import ALL, ArmRun, Experiment, points, verdict
-from spyhop.report.html import ReportSection, percent_interval
+from spyhop.report.html import ReportSection, percent_interval, section
 from spyhop.store import Artifact
 
 OUTPUT_PRICE = 4.0
@@ -16,13 +16,8 @@ def picking_section(
     experiment: Experiment, runs: Mapping[str, ArmRun], picked: Mapping[str, Artifact]
 ) -> ReportSection:
     """Per arm, summed over seeds: prompts, kept answers, right ones, and the teacher's cost."""
-    section = ReportSection(
-        f"{experiment.name}: several answers to a query",
-        "Summed over seeds. Cost is what the plan of the teacher's step gives, relative to one "
-        f"answer to each query, where a written token costs {OUTPUT_PRICE:g} read ones.",
-    )
-    for sentence in picking_sentences(experiment):
-        section.text(sentence)
+    made = section("picking", name=experiment.name, price=OUTPUT_PRICE)
+    made.text(*picking_sentences(experiment))
     counts = {arm: Counter[str]() for arm in experiment.arms}
     for name, artifact in picked.items():
         if runs[name].setting == experiment.name:
@@ -41,8 +36,7 @@ def picking_section(
                 "relative cost": round(_cost(found) / least, 2), "accuracy %": cell.value,
                 "95 % interval": percent_interval(cell.low, cell.high),
             })  # fmt: skip
-    section.rows(rows)
-    return section
+    return made.rows(rows)
 
 
 def picking_sentences(experiment: Experiment) -> Iterator[str]:

@@ -7,7 +7,7 @@ from spyhop.evaluate import Protocol, TaskScores
 from spyhop.evaluate.asking import option_requests, request_of, user_turn
 from spyhop.evaluate.comparison import Disagreement
 from spyhop.evaluate.logs import LogRow
-from spyhop.report.html import ReportSection
+from spyhop.report.html import ReportSection, Turn
 from spyhop.schema import Item, Score
 
 NUM_ROWS = 3
@@ -19,14 +19,12 @@ def add_first_prompt(section: ReportSection, item: Item, protocol: Protocol) -> 
     """Add the first prompt of a suite, verbatim: turns, begun response, options."""
     is_written = protocol.method == "generate"
     request = request_of(item, 0, protocol) if is_written else option_requests(item, protocol)[0]
-    turns = [turn.model_dump() for turn in request.messages]
-    turns += [{"role": "plain text", "content": request.text}] if request.text else []
-    if request.continuation:
-        turns.append({"role": "assistant (begun)", "content": request.continuation})
-    turns += [{"role": f"option {n}", "content": f"{text!r}"}
-              for n, text in enumerate(request.options, 1)]  # fmt: skip
+    more = {"plain text": request.text, "assistant (begun)": request.continuation}
+    more |= {f"option {n}": f"{text!r}" for n, text in enumerate(request.options, 1)}
+    added = [Turn(role, text) for role, text in more.items() if text]
     note = f"The first prompt, verbatim: {item.task}, item {item.id}, form {protocol.form}"
-    section.conversation(turns, note if is_written else f"{note}, likelihood of the options")
+    note = note if is_written else f"{note}, likelihood of the options"
+    section.conversation([*request.messages, *added], note)
 
 
 def disagreeing(first: TaskScores, second: TaskScores) -> tuple[Pairs, Pairs]:

@@ -1,4 +1,4 @@
-"""Drop copies among queries: the first stays, exact copies are dropped, near ones may be.
+"""Queries without copies and without evaluation items, before any money is spent on them.
 
 Exact copies have the same text and the same gold answer, up to Unicode's normal form and white
 space; they are copies anywhere in the inputs. Near copies are found within a task only, since one
@@ -10,23 +10,25 @@ all queries of a task begin and end with (a definition, say) is ignored.
 import shutil
 import unicodedata
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from itertools import chain
 from os.path import commonprefix
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 
-from spyhop.schema import Config, Query, Row
+from spyhop.schema import Config, Item, Query, Row
 from spyhop.stage import Context, Estimate, stage, sum_estimates
 from spyhop.store import Artifact, number_of
+from spyhop.text.contamination import ContaminationConfig, ItemIndex, without_items
 from spyhop.text.extract import normalise
 from spyhop.text.gold import gold_answer
 from spyhop.text.overlap import Duplicates, NearConfig, fingerprint, words
 
 FRAMED_ROWS = 10
 """A task of fewer rows has no frame: what a few queries share may be their matter."""
-EXACT_ROWS_PER_S, ROWS_PER_S = 30_000, 5_000
-"""Planning figures: fingerprints, and signatures, on one core."""
+EXACT_ROWS_PER_S, NEAR_ROWS_PER_S, SEARCHED_ROWS_PER_S = 30_000, 5_000, 10_000
+"""Planning figures on one core: fingerprints, signatures, search for items."""
 
 
 class Repeated(Row):
@@ -53,7 +55,7 @@ class DistinctConfig(Config):
 def plan_distinct(config: DistinctConfig, queries: Mapping[str, Estimate]) -> Estimate:
     """All rows, as if none were a copy."""
     found = sum_estimates(queries.values())
-    rate = EXACT_ROWS_PER_S if config.near_copies == "ignore" else ROWS_PER_S
+    rate = EXACT_ROWS_PER_S if config.near_copies == "ignore" else NEAR_ROWS_PER_S
     return replace(found, seconds=found.rows / rate)
 
 
@@ -67,42 +69,43 @@ def distinct(
     words is dropped as `empty`. Counts: `exact/<collection>` and `near/<collection>`, the latter
     also where near copies stay.
     """
-    stays = _exact(queries) if config.exact_copies == "drop" else {}
-    is_looked_for = config.near_copies != "ignore"
-    near = _near(ctx, config.near, queries, stays) if is_looked_for else {}
-    names = {stay.place: "" for stay in (*stays.values(), *near.values())}
+    exact = _exact(queries) if config.exact_copies == "drop" else {}
+    near = _near(ctx, config.near, queries, exact) if config.near_copies != "ignore" else {}
+    names = {place: "" for place, _ in (*exact.values(), *near.values())}
     for place, row in enumerate(_rows(queries)):
         if place in names:
             names[place] = row.id
         if not row.query.strip():
             ctx.drop(row, "empty")
             continue
-        stay, reason = (stays[place], "exact") if place in stays else (near.get(place), "near")
-        if stay is None:
-            yield row
-            continue
-        ctx.count(f"{reason}/{row.collection}")
-        if reason == "near" and config.near_copies == "count":
+        stay, reason = (exact[place], "exact") if place in exact else (near.get(place), "near")
+        if stay is not None:
+            ctx.count(f"{reason}/{row.collection}")
+        if stay is None or (reason == "near" and config.near_copies == "count"):
             yield row
             continue
         repeated = Repeated(
             id=row.id,
             collection=row.collection,
             task=row.task,
-            kept_id=names[stay.place],
-            similarity=stay.similarity,
+            kept_id=names[stay[0]],
+            similarity=stay[1],
             query=row.query,
         )
         ctx.drop(repeated, reason)
 
 
-def _exact(queries: Mapping[str, Artifact]) -> dict[int, "_Stay"]:
-    """Return the exact copies: their positions, and the first row of the same text and gold."""
+_Stays = dict[int, tuple[int, float]]
+"""Position of a copy to that of the row that stays, and their similarity."""
+
+
+def _exact(queries: Mapping[str, Artifact]) -> _Stays:
+    """Return the exact copies of the first row of the same text and gold answer."""
     prints = np.array([number_of(_text(row)) for row in _rows(queries)], np.uint64)
     _, first, same = np.unique(prints, return_index=True, return_inverse=True)
     kept = first[same]
     copies = np.flatnonzero(kept != np.arange(len(kept)))
-    return {int(place): _Stay(int(kept[place]), 1.0) for place in copies}
+    return {int(place): (int(kept[place]), 1.0) for place in copies}
 
 
 def _text(row: Query) -> str:
@@ -112,18 +115,16 @@ def _text(row: Query) -> str:
     return f"{query}\x1f{gold}"
 
 
-class _Stay(NamedTuple):
-    """The row that stays where another is dropped."""
-
-    place: int
-    similarity: float
-
-
 def _near(
-    ctx: Context, config: NearConfig, queries: Mapping[str, Artifact], exact: dict[int, _Stay]
-) -> dict[int, _Stay]:
+    ctx: Context, config: NearConfig, queries: Mapping[str, Artifact], exact: _Stays
+) -> _Stays:
     """Return the near copies among the rows that are no exact ones."""
-    frames = _frames(queries)
+    frames: dict[tuple[str, str], _Frame] = {}
+    for row in _rows(queries):
+        name = (row.collection, row.task)
+        if name not in frames:
+            frames[name] = _Frame(row.query, f"task{len(frames)}to")
+        frames[name].narrow(row.query)
     folder = ctx.state / "near"
     shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed
     folder.mkdir()
@@ -139,32 +140,27 @@ def _near(
     duplicates = Duplicates(folder, config, threads=ctx.runtime.threads)
     ctx.resources.callback(duplicates.close)
     duplicates.add(compared())
-    return {
-        places[each.row]: _Stay(places[each.kept], each.similarity) for each in duplicates.find()
-    }
+    return {places[each.row]: (places[each.kept], each.similarity) for each in duplicates.find()}
 
 
-@dataclass(slots=True)
 class _Frame:
     """Shared prefix and suffix of all queries of a task."""
 
-    mark: str
-    """Put before every word, so that no two tasks have a run of words in common."""
-    start: str
-    end: str
-    """Backwards, as it is found."""
-    num_rows: int = 1
+    def __init__(self, query: str, mark: str) -> None:
+        self._mark = mark  # put before every word, so that no two tasks share a run of words
+        self._start, self._end = query, query[::-1]  # the end backwards, as it is found
+        self._num_rows = 0
 
     def narrow(self, query: str) -> None:
-        self.num_rows += 1
-        self.start = commonprefix((self.start, query))  # noqa: RUF071 (texts)
-        self.end = commonprefix((self.end, query[::-1]))  # noqa: RUF071 (texts)
+        self._num_rows += 1
+        self._start = commonprefix((self._start, query))  # noqa: RUF071 (texts)
+        self._end = commonprefix((self._end, query[::-1]))  # noqa: RUF071 (texts)
 
     def compared(self, row: Query) -> str:
         """Return what a row is compared by: its own words, marked with task and gold answer."""
-        query, mark = row.query, f"{self.mark}{fingerprint(row.target):x}of"
-        start, end = _last_space(self.start), _last_space(self.end)
-        if self.num_rows >= FRAMED_ROWS and start + end < len(query):
+        query, mark = row.query, f"{self._mark}{fingerprint(row.target):x}of"
+        start, end = _last_space(self._start), _last_space(self._end)
+        if self._num_rows >= FRAMED_ROWS and start + end < len(query):
             query = query[start : len(query) - end]
         return " ".join(f"{mark}{word}" for word in words(query))
 
@@ -174,17 +170,22 @@ def _last_space(text: str) -> int:
     return max((place + 1 for place, sign in enumerate(text) if sign.isspace()), default=0)
 
 
-def _frames(queries: Mapping[str, Artifact]) -> dict[tuple[str, str], _Frame]:
-    frames: dict[tuple[str, str], _Frame] = {}
-    for row in _rows(queries):
-        name = (row.collection, row.task)
-        if name in frames:
-            frames[name].narrow(row.query)
-        else:
-            frames[name] = _Frame(f"task{len(frames)}to", row.query, row.query[::-1])
-    return frames
-
-
 def _rows(queries: Mapping[str, Artifact]) -> Iterator[Query]:
-    for artifact in queries.values():
-        yield from artifact.rows(Query)
+    return chain.from_iterable(each.rows(Query) for each in queries.values())
+
+
+def plan_decontaminate(
+    config: ContaminationConfig, queries: Estimate, items: Mapping[str, Estimate]
+) -> Estimate:
+    """All rows, as if none were contaminated."""
+    return replace(sum_estimates([queries]), seconds=queries.rows / SEARCHED_ROWS_PER_S)
+
+
+@stage(version=2, writes=Query, plan=plan_decontaminate)
+def decontaminate(
+    ctx: Context, config: ContaminationConfig, *, queries: Artifact, items: Mapping[str, Artifact]
+) -> Iterator[Query]:
+    """Yield the queries that contain no evaluation item; `without_items` lists drops and counts."""
+    index = ItemIndex(chain.from_iterable(each.rows(Item) for each in items.values()), config)
+    rows = ctx.track(queries.rows(Query), "looking for items", total=queries.num_rows)
+    yield from without_items(ctx, index, rows, lambda row: row.query)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spyhop.evaluate.linear import auc, fit_linear
+from spyhop.statistics.linear import auc, fit_linear
 
 GOOD = ["the sun is warm", "a calm sea", "birds sing in the morning", "soft rain falls"]
 SHARP = ["the knife is sharp", "a sharp edge", "that blade cuts", "needles are sharp!"]
