@@ -42,6 +42,8 @@ BROKEN = {
     "missing_thought_signature", "no_image", "image_other",
 }  # fmt: skip
 
+TOO_MANY_FILES = "too many open files; raise the limit (`ulimit -n 4096`) and run again to resume"
+
 
 class SpyhopError(Exception):
     """Base of every error that a user can fix; the command line prints it as one line."""
@@ -88,12 +90,9 @@ class Config(BaseModel):
         """Take `false` for an optional setting as its absence: TOML has no null."""
         if not isinstance(values, dict):
             return values
-        fields = cls.model_fields
-        off = [
-            name
-            for name, value in values.items()
-            if value is False and name in fields and _is_optional(fields[name].annotation)
-        ]
+        kinds = {name: get_args(info.annotation) for name, info in cls.model_fields.items()}
+        optional = {name for name, of in kinds.items() if type(None) in of and bool not in of}
+        off = [name for name, value in values.items() if value is False and name in optional]
         return {**values, **dict.fromkeys(off)} if off else values
 
     @classmethod
@@ -103,11 +102,6 @@ class Config(BaseModel):
             nested = None if info.description else _config_in(info.annotation)
             if nested is not None:
                 info.description = (nested.__doc__ or "").partition("\n")[0]
-
-
-def _is_optional(annotation: Any) -> bool:  # noqa: ANN401 (a type expression)
-    kinds = get_args(annotation)
-    return type(None) in kinds and bool not in kinds
 
 
 def _config_in(annotation: Any) -> type[Config] | None:  # noqa: ANN401 (a type expression)
