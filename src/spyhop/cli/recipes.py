@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from spyhop.cli.folder import existing, output_folder, refuse_second_folder
+from spyhop.cli.folder import existing, output_folder
 from spyhop.cli.options import NO_NAMES
 from spyhop.cli.running import load, print_plan, recipe_file, run_and_report, say
 from spyhop.recipe import Recipe, Use, resolve
@@ -206,7 +206,4 @@ def _built(
     changes = [*set_, f"ablate={chosen!r}"] if chosen else set_
     recipe = recipe_file(recipe)
     built, runtime = load(recipe, changes, {"workers": workers})
-    folder = output_folder(out, recipe.parent, runtime)
-    if out is None:
-        refuse_second_folder(folder, built)
-    return built, runtime, folder
+    return built, runtime, output_folder(out, recipe.parent, runtime)
