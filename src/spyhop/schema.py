@@ -99,15 +99,16 @@ class Config(BaseModel):
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:  # noqa: ANN401 (pydantic's)
         """Describe a table of settings without a description by its type's own summary."""
         for info in cls.model_fields.values():
-            nested = None if info.description else _config_in(info.annotation)
-            if nested is not None:
+            nested = None if info.description else model_in(info.annotation)
+            if nested is not None and issubclass(nested, Config):
                 info.description = (nested.__doc__ or "").partition("\n")[0]
 
 
-def _config_in(annotation: Any) -> type[Config] | None:  # noqa: ANN401 (a type expression)
-    if isinstance(annotation, type) and issubclass(annotation, Config):
+def model_in(annotation: Any) -> type[BaseModel] | None:  # noqa: ANN401 (a type expression)
+    """Return the first model that a type names, itself or within unions, lists and tables."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
-    inner = (_config_in(each) for each in get_args(annotation))
+    inner = (model_in(each) for each in get_args(annotation))
     return next((each for each in inner if each is not None), None)
 
 
