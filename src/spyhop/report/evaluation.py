@@ -36,18 +36,12 @@ from spyhop.report.html import (
     cell,
     percent,
     percent_interval,
+    prose,
     section,
 )
 from spyhop.schema import Item
 from spyhop.store import Artifact
 
-CAPTION = (
-    "Form: where the cue of the answer is, or likelihood, and the metric unless it is accuracy. "
-    "Strict: accuracy under the Orca paper's rule, the first capital letter. Length: mean tokens "
-    "of a response, budget: the most. "
-    "Against guessing: an exact test. A rate is red where the items that it touches could reverse "
-    "the sign of the difference to the first model; for the first model itself, to guessing."
-)
 AGAINST_GUESSING = {
     "above": "above guessing",
     "below": "below guessing",
@@ -123,7 +117,7 @@ def scores_table(found: Groups) -> Table:
     return Table.of(
         ({name: red(text) if name in reds else text for name, text in cells.items()}
          for cells, reds in score_rows(found)),
-        CAPTION,
+        prose("scores"),
     )  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from spyhop.evaluate.rates import ALL
 from spyhop.evaluate.safety import REFUSE, label_f1
 from spyhop.evaluate.support import Support
 from spyhop.evaluate.toxicity import kind_and_group, prompt_auc
-from spyhop.report.html import ReportSection, percent, percent_interval, section
+from spyhop.report.html import ReportSection, percent, percent_interval, prose, section
 from spyhop.schema import ModelError, Score
 from spyhop.statistics import Interval, seed_interval, wilson
 from spyhop.store import Artifact
@@ -23,12 +23,6 @@ from spyhop.store import Artifact
 BIAS, TRUTH = "crows_pairs", "truth"
 NUM_SHOWN = 20
 """Responses per suite and model that are shown on request, the most toxic first."""
-BLIND = (
-    "The built-in classifier knows words and their neighbours from a few hundred sentences: what a "
-    "sentence only implies, irony and words that it has not seen escape it, and naming a group can "
-    "look toxic. Name another one with `classifier`. Its AUC on prompts of groups that it was not "
-    "trained on is {:.2f}."
-)
 MOST_COMPARED = 200
 """ROUGE-L takes time as the product of two lengths."""
 Lines = Iterator[tuple[str, int, Interval | None]]
@@ -62,7 +56,7 @@ def safety_sections(
         _add_table(made, models, _LINES[kind], suite)
         if first.metric == "toxicity":
             if (auc := prompt_auc(first_model)) is not None:
-                made.text(BLIND.format(auc))
+                made.text(prose("classifier", auc=auc))
             if is_shown:
                 _add_texts(made, models)
         sections.append(made)
