@@ -125,9 +125,10 @@ def _add_slopes(to: ReportSection, found: SlopeTest, measure: Measure) -> None:
 
 
 def _paired_section(name: str) -> Callable[[Seen, Measures], ReportSection]:
-    return lambda seen, measures: (
-        section(name).table(paired_table(seen, measures)).text(prose("one_run"))
-    )
+    def make(seen: Seen, measures: Measures) -> ReportSection:
+        return section(name).table(paired_table(seen, measures)).text(prose("one_run"))
+
+    return make
 
 
 SECTIONS: dict[TableName, Callable[[Seen, Measures], ReportSection]] = {
