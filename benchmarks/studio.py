@@ -14,7 +14,9 @@ import sys
 import time
 import urllib.request
 from pathlib import Path
+from string import Template
 
+import duckdb
 import numpy as np
 import psutil
 import pyarrow as pa
@@ -56,9 +58,35 @@ def make(store: Path, num_rows: int) -> Artifact:
         ]  # fmt: skip
         writer.add_batch(pa.RecordBatch.from_arrays(columns, schema=SCHEMA))
     writer.close()
+    return finished(folder, NAME, num_rows)
+
+
+RATED = "curate.rate-0123456789abcdef"
+RATINGS = """COPY (
+    SELECT format('{:016x}', hash(i)) AS id, 'Question ' || i AS instruction,
+    repeat('word ', 4 + (hash(i, 1) % 45)::INT) || i AS response,
+    {'score': 1.0 + hash(i, 2) % 5, 'missing': '', 'value': random() * 4 + 1,
+     'written': 1.0 + hash(i, 3) % 5, 'second_score': if(i % 10 = 0, 1.0 + hash(i, 4) % 5, NULL),
+     'probabilities': [0.1, 0.2, 0.4, 0.2, 0.1], 'judge': 'toy', 'reason': ''} AS rating
+    FROM range($start, $end) rows(i)) TO '$file' (FORMAT parquet, COMPRESSION zstd)"""
+
+
+def make_rated(store: Path, num_rows: int) -> Artifact:
+    """Write rated pairs, of about 200 bytes each, to rank for labelling."""
+    folder = store / RATED
+    folder.mkdir(parents=True)
+    for place, start in enumerate(range(0, num_rows, PART_ROWS)):
+        file = folder / f"part-{place:05d}.parquet"
+        values = {"start": start, "end": min(start + PART_ROWS, num_rows), "file": file}
+        duckdb.execute(Template(RATINGS).substitute(values))
+    return finished(folder, RATED, num_rows)
+
+
+def finished(folder: Path, name: str, num_rows: int) -> Artifact:
+    """Write the record of a folder of parts."""
     found = digests(folder)
     record = Record(
-        key=NAME[-16:], stage="bench.rows", version=1, config={}, inputs={}, rows=num_rows,
+        key=name[-16:], stage=name[:-17], version=1, config={}, inputs={}, rows=num_rows,
         digest=digest_of(found), files={name: short for name, (_, short) in found.items()},
     )  # fmt: skip
     (folder / RECORD).write_bytes(sealed(record.model_dump_json(indent=1)))

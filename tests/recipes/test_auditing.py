@@ -14,7 +14,7 @@ from spyhop.evaluate.audit import AUDIT, AuditConfig, audit
 from spyhop.recipe import Recipe, resolve, run
 from spyhop.recipe.graph import Use
 from spyhop.recipe.plan import plan
-from spyhop.recipes.auditing import add_audits
+from spyhop.recipes.evaluating import add_audits
 from spyhop.recipes.humpback_config import HumpbackConfig
 from spyhop.recipes.orca import OrcaConfig, orca
 from spyhop.report.html import prose

@@ -29,15 +29,17 @@ REPORT = "report"
 
 
 class Loop(StrEnum):
-    """The two loops that the quick start can run."""
+    """The loops that the quick start can run."""
 
     ORCA = "orca"
     HUMPBACK = "humpback"
+    BEYOND = "beyond"
 
 
 LOOPS = {
     Loop.ORCA: ("quickstart.toml", Path("spyhop-quickstart")),
     Loop.HUMPBACK: ("quickstart_humpback.toml", Path("spyhop-humpback")),
+    Loop.BEYOND: ("quickstart_beyond.toml", Path("spyhop-beyond")),
 }
 """Recipe file and default output folder of each loop."""
 
@@ -61,7 +63,7 @@ def quickstart(
     run_and_report(built, runtime, out)
     made = out / "runs" / built.name / "report"
     Console(highlight=False, soft_wrap=True).print(arms_table(made / RESULTS))
-    if loop is Loop.HUMPBACK:
+    if loop is not Loop.ORCA:
         say(*comparison_lines(made / COMPARISONS))
     elif not thorough:
         say("One seed: intervals cover test items only. --thorough runs five seeds.")

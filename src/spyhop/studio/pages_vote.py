@@ -1,6 +1,7 @@
 """Blind votes on the responses of two models; every vote is a row of a file in the store."""
 
 import re
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -33,11 +34,6 @@ MOST_PAIRS = 200
 """Pairs to vote on: a fixed random sample of the common questions."""
 _COMMON = """SELECT DISTINCT id FROM read_parquet($first) JOIN read_parquet($second) b USING (id)
     ORDER BY md5(id), id LIMIT $most"""
-
-
-def choose(request: Request) -> Response:
-    """Let the person choose two models."""
-    return choose_two(request, "vote", WITH_RESPONSES)
 
 
 def vote(request: Request) -> Response:
@@ -127,7 +123,7 @@ def _matched(first: Artifact, second: Artifact) -> list[VotePair]:
 
 
 routes = [
-    Route("/vote", choose),
+    Route("/vote", partial(choose_two, kind="vote", stages=WITH_RESPONSES)),
     Route("/vote/{store}/{first}/{second}", vote),
     Route("/vote/{store}/{first}/{second}/votes", votes),
     Route("/vote/{store}/{first}/{second}/votes", receive, methods=["POST"]),
