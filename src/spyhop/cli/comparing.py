@@ -55,9 +55,9 @@ def export(
     dataset: list[str] = NO_NAMES,
 ) -> None:
     """Write scores for inspect, lm-eval or the Hugging Face hub."""
-    pairs = [each.partition("=") for each in dataset]
-    if odd := next(("".join(pair) for pair in pairs if not (pair[0] and pair[2])), None):
-        raise InputError(f"--dataset {odd!r}: write TASK=ID, such as gsm8k=openai/gsm8k")
-    named = {pattern: hub_id for pattern, _, hub_id in pairs}
-    for path in export_scores(scores, to, out, named):
-        say(path)
+    named = {}
+    for text in dataset:
+        pattern, _, named[pattern] = text.partition("=")
+        if not (pattern and named[pattern]):
+            raise InputError(f"--dataset {text!r}: write TASK=ID, such as gsm8k=openai/gsm8k")
+    say(*export_scores(scores, to, out, named))
