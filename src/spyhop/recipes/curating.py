@@ -6,13 +6,7 @@ from typing import Literal
 
 from pydantic import model_validator
 
-from spyhop.collect.pair_files import (
-    PAIRS,
-    GivenPairsConfig,
-    LinesConfig,
-    read_pairs,
-    write_lines,
-)
+from spyhop.collect.pair_files import PAIRS, GivenPairsConfig, LinesConfig, read_pairs, write_lines
 from spyhop.curate import (
     A5,
     GateConfig,

@@ -19,14 +19,7 @@ from spyhop.evaluate import (
     seal,
     write_scores,
 )
-from spyhop.evaluate.audit import (
-    BASE,
-    STUDENT,
-    AuditConfig,
-    AuditedConfig,
-    audit,
-    draw_audited,
-)
+from spyhop.evaluate.audit import BASE, STUDENT, AuditConfig, AuditedConfig, audit, draw_audited
 from spyhop.evaluate.judging import JudgeConfig, judge
 from spyhop.evaluate.support import Support, SupportConfig, check_support
 from spyhop.models import Sampling

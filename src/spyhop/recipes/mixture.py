@@ -6,13 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from spyhop.augment import (
-    AnswerConfig,
-    MeasureLossesConfig,
-    answer,
-    measure_errors,
-    measure_losses,
-)
+from spyhop.augment import AnswerConfig, MeasureLossesConfig, answer, measure_errors, measure_losses
 from spyhop.collect import (
     Columns,
     DistinctConfig,
