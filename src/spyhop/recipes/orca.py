@@ -90,9 +90,9 @@ class OrcaConfig(Config):
     dialogue: augment.DialogueConfig | None = None
     """Have the assistant question the teacher, instead of taking the first answer; `sampling` as
     with `verify`."""
-    pick: augment.PickConfig | None = None
-    """Which of the teacher's answers to a prompt to keep, where `teacher.answers.num_samples` asks
-    for several. Default: all."""
+    pick: augment.Keep = "all"
+    """Which of the teacher's `num_samples` answers to a prompt to keep: all, the `verified` ones,
+    those of the `majority`, the `shortest` verified or the most `likely` one."""
     ready: tuple[Ready, ...] = ()
     """Answers that exist already. The student learns from them beside the teacher's and the
     assistant's; without a [teacher] table, no teacher is asked."""
@@ -127,6 +127,10 @@ class OrcaConfig(Config):
             raise ValueError("train_assistant needs an [assistant]")
         if not self.has_teacher and (self.verify or self.dialogue or self.teacher_queries):
             raise ValueError("verify, dialogue and teacher_queries need a [teacher]")
+        if self.pick == "likely" and not self.teacher.answers.sampling.log_probability:
+            raise ValueError(
+                'pick = "likely" needs teacher.answers.sampling.log_probability = true'
+            )
         if self.teacher_takes != "random" and self.teacher_queries is None:
             raise ValueError(f"teacher_takes = {self.teacher_takes!r} needs teacher_queries")
         plain = sorted(self.teacher.answers.model_fields_set - SHARED)
@@ -224,8 +228,9 @@ def add_answers(r: Recipe, config: OrcaConfig, data: Mixture) -> ArmRows:
     teacher_answers = ready(r, config.ready, "teacher")
     if config.has_teacher:
         given = _teach(r, config, data, prompts, assistant)
-        if config.pick is not None:
-            given = r.add("picked", augment.pick_answers, config.pick, answers=given)
+        if config.pick != "all":
+            keep = augment.PickConfig(keep=config.pick)
+            given = r.add("picked", augment.pick_answers, keep, answers=given)
         teacher_answers = {"teacher": given, **teacher_answers}
     controls: dict[str, dict[str, Ref]] = {"bare": {}, "styled": {}}
     for name, ablations, recorded in _CONTROLS:
