@@ -133,7 +133,8 @@ def paints(address: str) -> list[float]:
         for _ in range(TIMES):
             page = browser.new_context().new_page()
             page.goto(address)
-            page.wait_for_function(script.partition("[")[0] + ".length")
+            while not page.evaluate(script.partition("[")[0] + ".length"):
+                page.wait_for_timeout(20)
             found.append(page.evaluate(script))
         browser.close()
     return found
