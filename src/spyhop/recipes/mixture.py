@@ -1,11 +1,18 @@
 """The data side of the Orca recipe: collections -> draws -> no copies -> no test items."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from pydantic import Field, model_validator
 
+from spyhop.augment import (
+    AnswerConfig,
+    MeasureLossesConfig,
+    answer,
+    measure_errors,
+    measure_losses,
+)
 from spyhop.collect import (
     Columns,
     DistinctConfig,
@@ -14,15 +21,18 @@ from spyhop.collect import (
     FlanCotConfig,
     MessagesConfig,
     NaturalInstructionsConfig,
+    PairConfig,
     ReadyConfig,
     RecordsConfig,
     SourceTable,
     Stratum,
+    SystemMessage,
     T0Config,
     decontaminate,
     distinct,
     draw,
     fetch,
+    pair,
     read_answers,
     read_flan_cot,
     read_natural_instructions,
@@ -32,8 +42,8 @@ from spyhop.collect import (
 from spyhop.collect.messages import read_prompts
 from spyhop.collect.prompts import PromptQueriesConfig, prompt_queries
 from spyhop.recipe.graph import Recipe, RecipeStep, Ref, Source
-from spyhop.recipes.pilot import Pilot, rated
-from spyhop.schema import Config
+from spyhop.recipes.inputs import served
+from spyhop.schema import Config, NoConfig
 from spyhop.settings import InputPath
 from spyhop.stage import Stage
 from spyhop.text.contamination import ContaminationConfig
@@ -54,6 +64,21 @@ class Place(Config):
         if (self.path is None) == (self.fetch is None):
             raise ValueError("set exactly one of path and fetch")
         return self
+
+
+class Pilot(Config):
+    """Pilot model that rates queries; needed for strata by difficulty."""
+
+    file: InputPath
+    """A teacher's file (TOML) or a folder of weights: the assistant, or any small model."""
+    by: Literal["errors", "loss"] = "errors"
+    """Measure of difficulty. `errors`: share of the pilot's answers that are wrong by the gold
+    answer. `loss`: its loss per token on the gold answer."""
+    num_rows: int | None = Field(None, gt=0)
+    """Rows to draw for the pilot by Algorithm 1; the final draw is from these alone. Default: all
+    rows are rated."""
+    answers: AnswerConfig = AnswerConfig()
+    """How it is asked, for `errors`."""
 
 
 class Collection(Place):
@@ -161,24 +186,24 @@ def ready(r: Recipe, given: Sequence[Ready], by: Literal["teacher", "assistant"]
 def add_collection(r: Recipe, each: Collection, seed: int) -> RecipeStep:
     """Add the steps that read and draw a collection's queries."""
     folder = add_folder(r, each, each.label)
+    table = SourceTable(
+        collection=each.name, columns=each.columns, pattern=each.pattern or "*.parquet",
+        only=each.only, licence=each.licence,
+    )  # fmt: skip
     size = DrawConfig(
-        num_rows=each.num_rows,
-        max_per_task=each.max_per_task,
-        exclude=each.exclude,
-        strata=each.strata,
-        table=_table(each) if each.kind == "table" else None,
-        seed=seed,
-    )
+        num_rows=each.num_rows, max_per_task=each.max_per_task, exclude=each.exclude,
+        strata=each.strata, table=table if each.kind == "table" else None, seed=seed,
+    )  # fmt: skip
     read: Ref = folder
     if each.kind == "prompts":
         given = r.add(f"own-{each.label}", read_prompts, MessagesConfig(), file=folder)
         collection = PromptQueriesConfig(collection=each.label)
         read = r.add(f"queries-{each.label}", prompt_queries, collection, prompts=given)
     elif each.kind != "table":
-        stage, config = _READERS[each.kind](each)
-        read = r.add(f"queries-{each.label}", stage, config, folder=folder)
+        stage, config_type = _READERS[each.kind]
+        read = r.add(f"queries-{each.label}", stage, _read(each, config_type), folder=folder)
     if each.pilot is not None:
-        some, hard = rated(r, each.label, each.pilot, read, size.table, seed)
+        some, hard = _rated(r, each, each.pilot, read, size)
         size = size.model_copy(update={"table": None})
         return r.add(f"drawn-{each.label}", draw, size, queries={each.label: some}, difficulty=hard)
     if isinstance(read, RecipeStep) and size == DrawConfig(seed=seed):
@@ -194,33 +219,34 @@ def add_folder(r: Recipe, place: Place, name: str) -> RecipeStep | Source:
     return r.add(f"fetched-{name}", fetch, place.fetch)
 
 
-def _table(each: Collection) -> SourceTable:
-    return SourceTable(
-        collection=each.name,
-        columns=each.columns,
-        pattern=each.pattern or "*.parquet",
-        only=each.only,
-        licence=each.licence,
-    )
-
-
-_READERS: dict[str, Callable[[Collection], tuple[Stage, Config]]] = {
-    "flan_cot": lambda each: (
-        read_flan_cot,
-        FlanCotConfig(pattern=each.pattern or "*.tsv", licence=each.licence),
-    ),
-    "natural_instructions": lambda each: (
-        read_natural_instructions,
-        NaturalInstructionsConfig(pattern=each.pattern or "task*.json"),
-    ),
-    "t0": lambda each: (read_t0, T0Config(pattern=each.pattern or "*.jsonl", licence=each.licence)),
-    "records": lambda each: (
-        read_records,
-        RecordsConfig(
-            collection=each.name,
-            pattern=each.pattern or "*",
-            columns=each.columns,
-            licence=each.licence,
-        ),
-    ),
+_READERS: dict[str, tuple[Stage, type[Config]]] = {
+    "flan_cot": (read_flan_cot, FlanCotConfig),
+    "natural_instructions": (read_natural_instructions, NaturalInstructionsConfig),
+    "t0": (read_t0, T0Config),
+    "records": (read_records, RecordsConfig),
 }
+
+
+def _read(each: Collection, config_type: type[Config]) -> Config:
+    """Return what a collection says of the settings that its reader has; the rest is default."""
+    said = {"collection": each.name, **each.model_dump(include={"pattern", "columns", "licence"})}
+    known = {name: value for name, value in said.items() if name in config_type.model_fields}
+    return config_type.model_validate({name: value for name, value in known.items() if value})
+
+
+def _rated(
+    r: Recipe, each: Collection, pilot: Pilot, queries: Ref, size: DrawConfig
+) -> tuple[RecipeStep, RecipeStep]:
+    """Add a collection's pilot; return its queries and how hard they are."""
+    label = each.label
+    drawn_size = DrawConfig(num_rows=pilot.num_rows, table=size.table, seed=size.seed)
+    drawn = r.add(f"pilot-{label}", draw, drawn_size, queries={label: queries})
+    model, name = served(pilot.file), f"hard-{label}"
+    if pilot.by == "loss":
+        how = MeasureLossesConfig()
+        return drawn, r.add(name, measure_losses, how, queries=drawn, model=model)
+    plain = PairConfig(messages=(SystemMessage(id="pilot", text=""),), shares={"*": {"pilot": 1}})
+    prompts = r.add(f"pilot-{label}.prompts", pair, plain, queries=drawn)
+    asked = f"pilot-{label}.answers"
+    answers = r.add(asked, answer, pilot.answers, prompts=prompts, teacher=model)
+    return drawn, r.add(name, measure_errors, NoConfig(), answers=answers)

@@ -12,9 +12,11 @@ from pydantic import Field, model_validator
 from spyhop.augment import (
     AnswerConfig,
     DialogueConfig,
+    PickConfig,
     VerifyConfig,
     answer,
     discuss,
+    pick_answers,
     verify,
 )
 from spyhop.collect import (
@@ -31,17 +33,11 @@ from spyhop.collect import (
     record_targets,
 )
 from spyhop.curate import SelectHardestConfig, select_hardest
-from spyhop.evaluate import (
-    ContaminationRateConfig,
-    MeasureConfig,
-    SealConfig,
-    check_contamination,
-)
+from spyhop.evaluate import ContaminationRateConfig, MeasureConfig, SealConfig, check_contamination
 from spyhop.models import Local, Replay
 from spyhop.recipe.graph import Recipe, RecipeStep, Ref, Source, Use
 from spyhop.recipes.arms import Ablation, Arm, ArmRows, arms
-from spyhop.recipes.auditing import add_audits
-from spyhop.recipes.evaluating import SCORES, add_scores, add_seal, any_written
+from spyhop.recipes.evaluating import add_audits, add_scores, add_seal, any_written
 from spyhop.recipes.inputs import (
     AuditJudge,
     Student,
@@ -115,6 +111,9 @@ class OrcaConfig(Config):
     dialogue: DialogueConfig | None = None
     """Have the assistant question the teacher, instead of taking the first answer; `sampling` as
     with `verify`."""
+    pick: PickConfig | None = None
+    """Which of the teacher's answers to a prompt to keep, where `teacher.answers.num_samples` asks
+    for several. Default: all."""
     ready: tuple[Ready, ...] = ()
     """Answers that exist already. The student learns from them beside the teacher's and the
     assistant's; without a [teacher] table, no teacher is asked."""
@@ -177,14 +176,14 @@ def orca(config: OrcaConfig, name: str = "orca") -> Recipe:
     asked = {"base": Use(Local(name="base"), base)}
     scores: dict[str, Ref] = {}
     if items:  # the base first, before anything is trained
-        scores |= add_scores(r, config.measure, suites, items, asked, SCORES, **declared)
+        scores |= add_scores(r, config.measure, suites, items, asked, **declared)
     phases = {arm.name: _train(r, config, arm, rows, base) for arm in students}
     asked = {name: Use(Local(name=name), steps[-1]) for name, steps in phases.items()}
     student = asked["student"]
     if config.measure_teacher and config.teacher.file is not None:
         asked["teacher"] = served(config.teacher.file)
     if items:
-        scores |= add_scores(r, config.measure, suites, items, asked, SCORES, **declared)
+        scores |= add_scores(r, config.measure, suites, items, asked, **declared)
     answers = {**rows.ta_answers, **rows.teacher_answers}
     more: dict[str, Ref | dict[str, Ref]] = {**declared}
     if items:
@@ -207,19 +206,12 @@ def orca(config: OrcaConfig, name: str = "orca") -> Recipe:
         "model", release, with_title(config.release, r.name), model=phases["student"][-1],
         base=base, answers=answers, data=given, **known,
     )  # fmt: skip
+    names_by_arm = {name: tuple(step.name for step in steps) for name, steps in phases.items()}
     r.add(
-        "report",
-        page,
-        ReportConfig(
-            title=r.name,
-            phases={name: tuple(step.name for step in steps) for name, steps in phases.items()},
-        ),
-        answers=answers,
+        "report", page, ReportConfig(title=r.name, phases=names_by_arm), answers=answers,
         students={step.name: step for steps in phases.values() for step in steps},
-        scores=scores,
-        data=data.data,
-        **more,
-    )
+        scores=scores, data=data.data, **more,
+    )  # fmt: skip
     return r
 
 
@@ -234,36 +226,35 @@ def _used(config: OrcaConfig) -> list[str]:
 def add_answers(r: Recipe, config: OrcaConfig, data: Mixture) -> ArmRows:
     """Add the prompts and the answers to them."""
     pairing = PairConfig(
-        messages=config.messages,
-        shares=config.shares,
-        choice_rule=config.choice_rule,
+        messages=config.messages, shares=config.shares, choice_rule=config.choice_rule,
         seed=config.seed,
-    )
+    )  # fmt: skip
     own = {"own": data.own} if data.own else {}
     prompts = r.add("prompts", pair, pairing, queries=data.queries, **own)
     if config.num_queries is not None:
         size = SubsetConfig(num_rows=config.num_queries, seed=config.seed)
         prompts = r.add("sampled", draw_subset, size, prompts=prompts)
-    ta_answers: dict[str, Ref] = {}
+    ta_answers = ready(r, config.ready, "assistant")
     assistant = None
     if config.assistant is not None:
         assistant = _use(r, config, data, config.assistant, "assisted")
-        ta_answers["assistant"] = _ask(r, config.assistant.answers, "assisted", prompts, assistant)
-        prompts = _teachers_share(r, config, prompts, ta_answers)
-    teacher_answers: dict[str, Ref] = {}
+        how = config.assistant.answers
+        given = r.add("assisted", answer, how, prompts=prompts, teacher=assistant)
+        ta_answers = {"assistant": given, **ta_answers}
+        prompts = _teachers_share(r, config, prompts, {"assistant": given})
+    teacher_answers = ready(r, config.ready, "teacher")
     if config.has_teacher:
-        teacher_answers["teacher"] = _teach(r, config, data, prompts, assistant)
+        given = _teach(r, config, data, prompts, assistant)
+        if config.pick is not None:
+            given = r.add("picked", pick_answers, config.pick, answers=given)
+        teacher_answers = {"teacher": given, **teacher_answers}
     controls: dict[str, dict[str, Ref]] = {"bare": {}, "styled": {}}
     for name, ablations, recorded in _CONTROLS:
         if not ablations.isdisjoint(config.ablate):
             use = _use(r, config, data, Answering(recorded=recorded), name)
-            controls[name][name] = _ask(r, AnswerConfig(), name, prompts, use)
-    return ArmRows(
-        ta_answers | ready(r, config.ready, "assistant"),
-        teacher_answers | ready(r, config.ready, "teacher"),
-        gold_answers=controls["bare"],
-        styled_answers=controls["styled"],
-    )
+            given = r.add(name, answer, AnswerConfig(), prompts=prompts, teacher=use)
+            controls[name][name] = given
+    return ArmRows(ta_answers, teacher_answers, controls["bare"], controls["styled"])
 
 
 _CONTROLS: tuple[tuple[str, set[Ablation], Recorded], ...] = (
@@ -289,10 +280,6 @@ def _use(r: Recipe, config: OrcaConfig, data: Mixture, who: Answering, name: str
     read = RationalesConfig(pattern=pattern, of_others=who.recorded == "style")
     given = r.add(f"{name}-recorded", read_rationales, read, folder=Source(cot[0].path))
     return Use(Replay(name="human rationales"), given)
-
-
-def _ask(r: Recipe, how: AnswerConfig, name: str, prompts: RecipeStep, teacher: Use) -> RecipeStep:
-    return r.add(name, answer, how, prompts=prompts, teacher=teacher)
 
 
 def _teachers_share(
@@ -321,7 +308,7 @@ def _teach(
         assert assistant is not None
         both = {"teacher": teacher, "assistant": assistant}
         return r.add("answers", discuss, _as_plain(config.dialogue, plain), prompts=prompts, **both)
-    return _ask(r, plain, "answers", prompts, teacher)
+    return r.add("answers", answer, plain, prompts=prompts, teacher=teacher)
 
 
 def _as_plain(how: Teaching, plain: AnswerConfig) -> Teaching:
@@ -342,15 +329,10 @@ def _train(
     trained: list[RecipeStep] = []
     phases = arm.phases(r, rows, config.seed)
     once = {} if arm.epochs is None else {"tokens": None, "epochs": arm.epochs}
-    settings = [
-        (config.train_assistant or config.train)
-        if phase.is_assistants and len(phases) > 1
-        else config.train
-        for phase in phases
-    ]
-    for number, (phase, how) in enumerate(zip(phases, settings, strict=True), 1):
+    for number, (kind, answers) in enumerate(phases, 1):
         name = arm.name if number == len(phases) else f"{arm.name}.{number}"
-        how = how.model_copy(update=once)
-        model = r.add(name, tune, how, base=model, answers=phase.answers)
+        is_first = kind == "ta" and len(phases) > 1
+        how = (is_first and config.train_assistant) or config.train
+        model = r.add(name, tune, how.model_copy(update=once), base=model, answers=answers)
         trained.append(model)
     return trained

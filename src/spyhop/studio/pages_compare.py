@@ -14,7 +14,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from spyhop.evaluate.comparison import ComparedLogs, compare_logs
-from spyhop.evaluate.logs import read_logs
+from spyhop.evaluate.logs import read_log
 from spyhop.report.comparison import comparison_sections
 from spyhop.report.html import ReportSection
 from spyhop.schema import InputError
@@ -108,7 +108,7 @@ def _compared(first: Artifact, second: Artifact) -> tuple[ComparedLogs, list[Rep
     """Return the comparison and its tables."""
     first.verify()
     second.verify()
-    logs = read_logs(first.path, second.path)
+    logs = (read_log(artifact.path) for artifact in (first, second))
     found = compare_logs(*logs, num_rows=MOST_ROWS, is_anyway=True)
     named = replace(found, names=names_of(first, second))
     return named, comparison_sections(named)
