@@ -4,7 +4,6 @@
 `plain` is text without a chat format, as for base models.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 from spyhop.evaluate.task import Protocol
@@ -25,50 +24,35 @@ def user_turn(item: Item, protocol: Protocol) -> str:
 def request_of(item: Item, sample_index: int, protocol: Protocol) -> Request:
     """Return the request for one response."""
     row_id = f"{item.id}/{sample_index}" if sample_index else item.id
-    return _request(row_id, item.question, item, protocol, sample_index=sample_index)
+    return _request(item, protocol, item.question, id=row_id, sample_index=sample_index)
 
 
 def option_requests(item: Item, protocol: Protocol) -> list[Request]:
     """Return the requests that score an item's options: one, or one per context."""
     texts = tuple(item.continuations or item.options)
     if not texts:
-        raise RecipeError(
-            f'method = "likelihood" needs options; item {item.id} of {item.task} has none'
-        )
+        where = f"item {item.id} of {item.task}"
+        raise RecipeError(f'method = "likelihood" needs options; {where} has none')
     if not item.contexts:
-        return [_request(item.id, item.question, item, protocol, texts)]
+        return [_request(item, protocol, item.question, id=item.id, options=texts)]
     return [
-        _request(f"{item.id}/{n}", context, item, protocol, (text,))
+        _request(item, protocol, context, id=f"{item.id}/{n}", options=(text,))
         for n, (context, text) in enumerate(zip(item.contexts, texts, strict=True))
     ]
 
 
 def item_fields(item: Item, protocol: Protocol) -> dict[str, Any]:
     """Return the fields of a score that are the item's."""
-    return {name: getattr(item, name) for name in _OF_ITEM} | {"form": protocol.form}
+    names = ("id", "suite", "task", "target", "chance", "passage", "topic")
+    return {name: getattr(item, name) for name in names} | {"form": protocol.form}
 
 
-_OF_ITEM = ("id", "suite", "task", "target", "chance", "passage", "topic")
-
-
-def _request(
-    row_id: str,
-    question: str,
-    item: Item,
-    protocol: Protocol,
-    texts: Sequence[str] = (),
-    sample_index: int = 0,
-) -> Request:
+def _request(item: Item, protocol: Protocol, question: str, **fields: Any) -> Request:  # noqa: ANN401
     cue, system = cue_of(item, protocol), protocol.system_message
     prompt: dict[str, Any] = {"messages": prompt_turns(question + cue, system)}
     if protocol.form == "plain":
         prompt = {"text": "\n\n".join(filter(None, [system, question + cue]))}
     elif protocol.form == "prefilled":
         prompt = {"messages": prompt_turns(question, system), "continuation": cue.lstrip()}
-    return Request(
-        id=row_id,
-        options=tuple(texts),
-        with_unconditional=protocol.metric == "acc_mutual_info",
-        sample_index=sample_index,
-        **prompt,
-    )
+    is_relative = protocol.metric == "acc_mutual_info"
+    return Request(with_unconditional=is_relative, **prompt, **fields)

@@ -50,8 +50,12 @@ def _free(
     text: str, ending: Ending, item: Item, golds: list[str], protocol: Protocol
 ) -> tuple[Reading, dict[str, float]]:
     """Return the free answer; `exact` and `f1` compare words, `declined` is "I don't know"."""
-    if protocol.filters and ending != "failed":
-        return _filtered(text, golds, protocol)
+    if protocol.filters and ending != "failed":  # as lm-eval reads it; the first filter decides
+        answers = [each.answer(text) for each in protocol.filters]
+        rights = [f.is_right(a, golds) for f, a in zip(protocol.filters, answers, strict=True)]
+        names = [f"exact_match,{each.name}" for each in protocol.filters]
+        metrics = dict(zip(["exact", *names], map(float, [rights[0], *rights]), strict=True))
+        return Reading(answers[0], rights[0]), metrics
     reading = _best(text, ending, item, golds, protocol)
     answer = reading.answer or without_thought(text).strip()
     plain = [gold_answer(gold) for gold in golds]
@@ -60,15 +64,6 @@ def _free(
     if protocol.metric in METRICS:
         metrics |= overlap_metrics(without_thought(text), golds)
     return reading, metrics | {"declined": float(is_declined)}
-
-
-def _filtered(text: str, golds: list[str], protocol: Protocol) -> tuple[Reading, dict[str, float]]:
-    """Return the answer as lm-eval reads it by the first filter; every filter has its score."""
-    answers = [each.answer(text) for each in protocol.filters]
-    rights = [f.is_right(a, golds) for f, a in zip(protocol.filters, answers, strict=True)]
-    names = [f"exact_match,{each.name}" for each in protocol.filters]
-    metrics = dict(zip(["exact", *names], map(float, [rights[0], *rights]), strict=True))
-    return Reading(answers[0], rights[0]), metrics
 
 
 def _choice(

@@ -12,7 +12,7 @@ from spyhop.collect import MessagesConfig, SystemMessage, read_conversations
 from spyhop.collect.shapes import Shape
 from spyhop.evaluate.audit import BASE, STUDENT, AuditConfig, AuditedConfig, audit, draw_audited
 from spyhop.evaluate.judging import JudgeConfig, judge
-from spyhop.evaluate.support import Support, SupportConfig, check_support
+from spyhop.evaluate.safety import Support, SupportConfig, check_support
 from spyhop.models import Sampling
 from spyhop.models.local import FORMAT_FILE
 from spyhop.recipe.graph import Recipe, Ref, Source, Use

@@ -5,8 +5,7 @@ from pathlib import Path
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from spyhop.evaluate.judge_prompts import Form, read_prompts
-from spyhop.evaluate.judging import JudgeConfig, judge
+from spyhop.evaluate.judging import Form, JudgeConfig, judge, read_prompts
 from spyhop.evaluate.open_suite import (
     FOLDER,
     OpenSuite,
