@@ -7,13 +7,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from spyhop.augment.answer import (
-    PROMPT_TOKENS,
-    RESPONSE_TOKENS,
-    Finished,
-    answer_row,
-    finish,
-)
+from spyhop.augment.answer import PROMPT_TOKENS, RESPONSE_TOKENS, Finished, answer_row, finish
 from spyhop.models import Model, Reply, Sampling
 from spyhop.models.script import Ask, Script
 from spyhop.schema import Answer, Config, Prompt

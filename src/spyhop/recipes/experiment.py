@@ -39,6 +39,8 @@ ARMS: dict[str, tuple[str, tuple[str, ...]]] = {
     "teacher": ("teacher only (few)", ()),
     "progressive": ("assistant, then teacher", ("ta", "teacher", "mixed")),
     "mixed": ("assistant and teacher, mixed", ()),
+    "on-policy": ("own answers, corrected by the teacher", ("off-policy",)),
+    "off-policy": ("the teacher's answers, as many of its tokens", ()),
     "curated": ("seed + curated", ("uncurated", "random", "seed", "seed-own")),
     "seed": ("seed pairs only", ()),
     "seed-own": ("seed pairs only, asked as trained", ()),
