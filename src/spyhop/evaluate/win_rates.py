@@ -219,7 +219,9 @@ def check_judge(
     lengths = {name: [*map(len, pair)] for name, pair in texts.items()}
     writers = {name: [responses[side][name].model.lower() for side in sides] for name in texts}
     own = {n: [bool(w) and w in judge.lower() for w in both] for n, both in writers.items()}
-    for measure, pairs in {"length bias": lengths, "self-preference": own}.items():
+    compared: dict[str, Mapping[str, Sequence[int]]]
+    compared = {"length bias": lengths, "self-preference": own}
+    for measure, pairs in compared.items():
         gaps = [
             (1 if b > a else -1) * (fmean(said[name]) - fmean(people[name]))
             for name, (a, b) in pairs.items()
