@@ -218,10 +218,8 @@ def check_judge(
         found.append((ALL, "position bias", len(both), _signed(rates["shown first"])))
     lengths = {name: [*map(len, pair)] for name, pair in texts.items()}
     writers = {name: [responses[side][name].model.lower() for side in sides] for name in texts}
-    own = {n: [bool(w) and w in judge.lower() for w in both] for n, both in writers.items()}
-    compared: dict[str, Mapping[str, Sequence[int]]]
-    compared = {"length bias": lengths, "self-preference": own}
-    for measure, pairs in compared.items():
+    own = {n: [int(w != "" and w in judge.lower()) for w in both] for n, both in writers.items()}
+    for measure, pairs in {"length bias": lengths, "self-preference": own}.items():
         gaps = [
             (1 if b > a else -1) * (fmean(said[name]) - fmean(people[name]))
             for name, (a, b) in pairs.items()
