@@ -11,7 +11,7 @@ from spyhop.collect.flan_cot import (
     read_flan_cot,
     read_rationales,
 )
-from spyhop.collect.messages import MessagesConfig, read_conversations
+from spyhop.collect.messages import MessagesConfig, read_conversations, read_preferences
 from spyhop.collect.natural_instructions import NaturalInstructionsConfig, read_natural_instructions
 from spyhop.collect.pair import PairConfig, SystemMessage, orca_messages, orca_shares, pair
 from spyhop.collect.ready import ReadyConfig, read_answers

@@ -16,9 +16,10 @@ from spyhop.collect.shapes import (
     Shape,
     ToolCalls,
     conversation,
+    rejected_turns,
     unused_keys,
 )
-from spyhop.schema import Answer, Config, InputError, Message, Prompt
+from spyhop.schema import Answer, Config, InputError, Message, Preference, Prompt
 from spyhop.stage import Context, Estimate, stage, sum_estimates
 from spyhop.store import Artifact, row_id
 from spyhop.store.files import parquet_head
@@ -28,6 +29,8 @@ READ = (*COLUMNS, "id", "target", "task", "collection")
 """Keys that mean something here; others are counted and ignored."""
 ANSWERED = (*READ, "model", "finish_reason", "error", "licence", "license")
 """The same, of rows that are answered already."""
+PAIRED = (*COLUMNS, "id", "chosen_origin", "rejected_origin", "reason", "licence", "license")
+"""The same, of preferences."""
 UNKNOWN = "unknown"
 CHECKED_ROWS = 10_000
 """Rows of a file that a plan reads, so that bad ones are refused before anything runs."""
@@ -51,7 +54,7 @@ class RawRow:
     values: dict[str, Any]
 
 
-@stage(version=2, writes=Prompt, plan=lambda config, file: sum_estimates([file]))
+@stage(version=3, writes=Prompt, plan=lambda config, file: sum_estimates([file]))
 def read_prompts(ctx: Context, config: MessagesConfig, *, file: Artifact) -> Iterator[Prompt]:
     """Read prompts: rows of any shape; a response in a column of its own is dropped.
 
@@ -91,7 +94,7 @@ def plan_conversations(config: MessagesConfig, file: Estimate) -> Estimate:
     return sum_estimates([file])
 
 
-@stage(version=5, writes=Answer, plan=plan_conversations)
+@stage(version=6, writes=Answer, plan=plan_conversations)
 def read_conversations(ctx: Context, config: MessagesConfig, *, file: Artifact) -> Iterator[Answer]:
     """Read rows to train on: conversations of any shape that end with the assistant's turn.
 
@@ -139,6 +142,62 @@ def read_conversations(ctx: Context, config: MessagesConfig, *, file: Artifact) 
             error=error,
         )
     seen.report()
+
+
+def plan_preferences(config: MessagesConfig, file: Estimate) -> Estimate:
+    """Return the pairs of a file, after a look at the first of them."""
+    if file.path is not None and file.path.exists():
+        for row in islice(raw_rows(file.path, PAIRED), CHECKED_ROWS):
+            _sides(row)
+    return sum_estimates([file])
+
+
+@stage(version=1, writes=Preference, plan=plan_preferences)
+def read_preferences(
+    ctx: Context, config: MessagesConfig, *, file: Artifact
+) -> Iterator[Preference]:
+    """Read pairs of a chosen and a rejected response to the same prompt.
+
+    Dropped and counted: `prompts_differ`, `same` (equal responses), `tool_calls`. A pair without an
+    id is named by its texts; `chosen_origin`, `rejected_origin`, `reason` and `licence` are read.
+    """
+    names, seen = _Names(), _RowCounts(ctx, file.path, PAIRED)
+    for row in ctx.track(raw_rows(file.path, PAIRED), "reading"):
+        found, chosen, rejected = _sides(row)
+        if found is None or chosen[:-1] != rejected[:-1] or chosen[-1] == rejected[-1]:
+            is_same = chosen[:-1] == rejected[:-1]
+            reason = "tool_calls" if found is None else "same" if is_same else "prompts_differ"
+            seen.num_rows += 1
+            ctx.drop(json.dumps(row.values, default=str), reason)
+            continue
+        seen.add(row, found)
+        yield Preference(
+            id=names.made(_given_id(row) or _hash([*chosen, rejected[-1]])),
+            messages=chosen[:-1],
+            chosen=with_thought(chosen[-1]),
+            rejected=with_thought(rejected[-1]),
+            chosen_origin=_text(row, "chosen_origin") or UNKNOWN,
+            rejected_origin=_text(row, "rejected_origin") or UNKNOWN,
+            reason=_text(row, "reason"),
+            licence=_text(row, "licence") or _text(row, "license"),
+        )
+    seen.report()
+
+
+def _sides(row: RawRow) -> tuple[Conversation | None, list[Message], list[Message]]:
+    """Return a pair as two conversations; neither where a turn calls a tool."""
+    try:
+        rejected = rejected_turns(row.values, row.place)
+        found = conversation(row.values, row.place, "preference", needs_response=True)
+        return found, _answered(row, found), rejected
+    except ToolCalls:
+        return None, [], []
+
+
+def with_thought(turn: Message, thought: str = "") -> str:
+    """Return a response below its thought in `<think>` tags, if there is one."""
+    thought = turn.reasoning or thought
+    return f"<think>\n{thought}\n</think>\n\n{turn.content}" if thought else turn.content
 
 
 def raw_rows(

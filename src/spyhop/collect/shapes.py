@@ -160,6 +160,18 @@ def conversation(
     return Conversation(shape, turns, frozenset(reader.used), has_response, target)
 
 
+def rejected_turns(row: Mapping[str, Any], where: str) -> list[Message]:
+    """Return a row of the shape `preference` with its rejected response.
+
+    Raises:
+        InputError: If the row has another shape, or the response is not text.
+    """
+    if shape_of(row, where, needs_response=True) != "preference":
+        keys = ", ".join(row)
+        raise InputError(f"{where}: no preference: it needs chosen and rejected; it has {keys:.80}")
+    return _Reader(row, where, set()).preference(is_rejected=True)
+
+
 def first_exchange(
     row: Mapping[str, Any], where: str, shape: Shape | None = None
 ) -> tuple[str, str, str]:
@@ -198,24 +210,30 @@ class _Reader:
             found = body.get("messages") if isinstance(body, Mapping) else body
             return turns_of(found, self.where, "body.messages"), False, ""
         if shape == "preference":
-            return self._preference(), True, ""
+            return self.preference(), True, ""
         return self._texts(shape)
 
     def _turns(self, key: str) -> list[Message]:
         self.used.add(key)
         return turns_of(self.row.get(key), self.where, key)
 
-    def _preference(self) -> list[Message]:
+    def preference(self, *, is_rejected: bool = False) -> list[Message]:
+        """Return the conversation with the preferred response, or with the rejected one."""
         if self.row.get("preferred_output") is not None:
             self.used.update(("input", "non_preferred_output"))
             given = self.row.get("input")
             found = given.get("messages") if isinstance(given, Mapping) else given
             before = turns_of(found, self.where, "input.messages")
-            return [*before, *self._turns("preferred_output")]
-        self.used.update(("prompt", "chosen", "rejected"))
-        before = self._side("prompt", "user") if self.row.get("prompt") is not None else []
-        chosen = self._side("chosen", "assistant")
-        return chosen if len(chosen) > 1 and chosen[: len(before)] == before else before + chosen
+            return [
+                *before,
+                *self._turns("non_preferred_output" if is_rejected else "preferred_output"),
+            ]
+        self.used.update(("chosen", "rejected"))
+        key = self._first(("prompt", "question"))
+        asked = self._side(key, "user") if self.row.get(key) is not None else []
+        before = [*self._system(), *asked]
+        said = self._side("rejected" if is_rejected else "chosen", "assistant")
+        return said if len(said) > 1 and said[: len(before)] == before else before + said
 
     def _texts(self, shape: Shape) -> tuple[list[Message], bool, str]:
         prompts, more = _PROMPTS[shape]

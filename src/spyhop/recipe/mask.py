@@ -11,9 +11,9 @@ from rich.text import Text
 from spyhop.models.folder import load_tokenizer
 from spyhop.models.local import pick_format
 from spyhop.render import Renderer, TrainOn
-from spyhop.schema import Answer, InputError
+from spyhop.schema import InputError
 from spyhop.store import Artifact
-from spyhop.train.encoding import Encoding, MaskedRow, masked_row, training_rows
+from spyhop.train.encoding import Encoding, MaskedRow, encode_rows, masked_row
 
 TARGET, CONTEXT, SPECIAL = "black on green", "dim", "bold magenta"
 SPECIAL_TARGET = "bold magenta on green"
@@ -40,7 +40,8 @@ def show_mask(
     renderer = Renderer(tokenizer, pick_format(chat_format, model, tokenizer))
     encoding = Encoding(renderer, max_tokens=sys.maxsize, train_on=train_on)
     console.print(_legend(console))
-    for made in training_rows(encoding, list(islice(artifact.rows(Answer), num_rows))):
+    values = (row for b in artifact.batches() for row in b.to_pylist(maps_as_pydicts="strict"))
+    for made in encode_rows(encoding, list(islice(values, num_rows))):
         console.rule()
         name = made.row.id
         if not made.sequences:

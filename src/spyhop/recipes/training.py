@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from spyhop.augment import ModerateConfig, moderate
-from spyhop.collect import MessagesConfig, read_conversations
+from spyhop.collect import MessagesConfig, read_conversations, read_preferences
 from spyhop.collect.shapes import Shape
 from spyhop.evaluate import ContaminationRateConfig, MeasureConfig, check_contamination
 from spyhop.models import Local
@@ -19,7 +19,7 @@ from spyhop.schema import Config
 from spyhop.settings import InputPath
 from spyhop.store import Artifact
 from spyhop.store.results import export_folder
-from spyhop.train import TuneConfig, tune
+from spyhop.train import TuneConfig, reference_config, score_pairs, tune
 from spyhop.train.probe import ProbeConfig, probe
 from spyhop.train.release import ReleaseConfig, release, with_title
 
@@ -61,6 +61,13 @@ class TrainingConfig(Config):
     """Benchmarks on which base and student are measured."""
     measure: MeasureConfig = MeasureConfig()
     release: ReleaseConfig = ReleaseConfig()
+
+    @model_validator(mode="after")
+    def _pairs_are_unmoderated(self) -> "TrainingConfig":
+        phases = [self.train, *(phase.train for phase in self.then)]
+        if self.moderate and any(each and each.objective for each in phases):
+            raise ValueError("moderate reads answers, not the pairs of train.objective; remove one")
+        return self
 
     @model_validator(mode="before")
     @classmethod
@@ -104,8 +111,16 @@ def training(config: TrainingConfig, name: str = "train") -> Recipe:
             }
         answers |= some
         name = STUDENT if number == len(phases) else f"student.{number}"
-        more = {"held_out": watched} if watched else {}
-        model = students[name] = r.add(name, tune, how, base=model, answers=some, **more)
+        more: dict[str, Any] = {"held_out": watched} if watched else {}
+        rows: Mapping[str, Ref] = some
+        if how.objective is not None:
+            rows = _read_pairs(r, names)
+            pairs = {f"held-out-{n}": path for n, path in enumerate(config.held_out, 1)}
+            more = {"held_out": _read_pairs(r, pairs)} if pairs else {}
+            read = reference_config(how)
+            by = r.add(f"{name}.reference", score_pairs, read, base=model, pairs=rows, **more)
+            more["reference"] = by
+        model = students[name] = r.add(name, tune, how, base=model, answers=rows, **more)
     found: dict[str, Ref] = {}
     if config.probe is not None:
         asked = Use(Local(name=r.name), model)
@@ -133,6 +148,13 @@ def training(config: TrainingConfig, name: str = "train") -> Recipe:
 def export_results(made: Mapping[str, Artifact], out: Path) -> str:
     """Link `out/model` to the model, and return a line that says so."""
     return f"model: {export_folder(made[MODEL].path, out / MODEL)}"
+
+
+def _read_pairs(r: Recipe, names: Mapping[str, InputPath]) -> dict[str, Ref]:
+    return {
+        name: r.add(f"{name}.pairs", read_preferences, MessagesConfig(), file=Source(path))
+        for name, path in names.items()
+    }
 
 
 def _over(first: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

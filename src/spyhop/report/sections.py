@@ -4,6 +4,7 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
+from statistics import fmean
 from typing import Any
 
 from spyhop.evaluate import ItemOverlap
@@ -97,7 +98,7 @@ def training_section(students: Mapping[str, Sequence[Artifact]]) -> ReportSectio
     """Loss per target token over the tokens seen; a student's phases follow each other."""
     section = ReportSection("Training")
     points: list[dict[str, Any]] = []
-    rows = []
+    rows, moved = [], []
     for name, stages in students.items():
         seen, steps, held_out, tail = 0, 0, "", [0.0]
         for metrics in (read_metrics(stage) for stage in stages):
@@ -108,6 +109,9 @@ def training_section(students: Mapping[str, Sequence[Artifact]]) -> ReportSectio
                 held_out = f"{loss:.3f}"
             seen, steps = seen + metrics["tokens"], steps + metrics["steps"]
             tail = metrics["losses"]
+            if more := metrics.get("metrics"):
+                means = {key: f"{fmean(some[-50:]):.3f}" for key, some in more.items()}
+                moved.append({"student": name, **means})
         if steps < FEWEST_STEPS:
             section.text(f"{name}: {steps} training steps are too few to learn from.")
         tail = tail[-min(50, max(1, len(tail) // 10)) :]
@@ -117,6 +121,7 @@ def training_section(students: Mapping[str, Sequence[Artifact]]) -> ReportSectio
             "seconds": round(sum(read_speed(stage)["seconds"] for stage in stages)),
         })  # fmt: skip
     section.rows(rows)
+    section.rows(moved, "Means of the last 50 steps. Gains: nats of a response over the reference.")
     chart = curves(points, "tokens seen", "loss per target token")
     section.chart(chart, "Training loss, mean over neighbouring steps.")
     return section
