@@ -9,8 +9,8 @@ import datasets
 import pytest
 
 from spyhop.collect import MessagesConfig, read_conversations, read_preferences
-from spyhop.curate.prefer import FILE, ExportPairsConfig, PreferConfig, export_pairs, prefer
-from spyhop.schema import InputError, Preference
+from spyhop.curate.prefer import FILE, PreferConfig, export_pairs, prefer
+from spyhop.schema import InputError, NoConfig, Preference
 from spyhop.store import Artifact, Source
 
 
@@ -131,7 +131,7 @@ def test_the_file_is_read_by_other_tools_and_by_training(tmp_path: Path):
             for n in range(3) for text, outcome, model in
             ((f"yes {n} é", "right", "one"), (f"no {n}", "wrong", "two"))]  # fmt: skip
     made = _made(tmp_path, rows)
-    out = export_pairs.run(tmp_path / "store", ExportPairsConfig(), pairs=made)
+    out = export_pairs.run(tmp_path / "store", NoConfig(), pairs=made)
     table = datasets.load_dataset(
         "json", data_files=str(out.file(FILE)), split="train", cache_dir=str(tmp_path / "cache")
     )

@@ -14,7 +14,7 @@ from pydantic_core import to_json
 from spyhop.collect.messages import with_thought
 from spyhop.collect.shapes import NotText, ToolCalls, conversation
 from spyhop.lazy import duckdb
-from spyhop.schema import Config, InputError, Message, Preference, ending_of
+from spyhop.schema import Config, InputError, Message, NoConfig, Preference, ending_of
 from spyhop.stage import FOLDER, Context, Estimate, stage, sum_estimates
 from spyhop.store import Artifact, row_id
 from spyhop.store.rows import read_rows, row_files
@@ -188,12 +188,8 @@ def _score(row: Mapping[str, Any], where: str) -> float | None:
     raise InputError(f"{where}: score = {score!r:.60} is not a number")
 
 
-class ExportPairsConfig(Config):
-    """Form of exported pairs: the usual one, with `prompt`, `chosen` and `rejected` as turns."""
-
-
 @stage(version=1, writes=FOLDER, plan=lambda config, pairs: Estimate(seconds=1))
-def export_pairs(ctx: Context, config: ExportPairsConfig, *, pairs: Artifact) -> None:
+def export_pairs(ctx: Context, config: NoConfig, *, pairs: Artifact) -> None:
     """Write `pairs.jsonl`: `prompt`, `chosen` and `rejected` as lists of turns, and provenance.
 
     TRL, Axolotl and `spyhop train` read it. Provenance: `id`, `chosen_origin`, `rejected_origin`,

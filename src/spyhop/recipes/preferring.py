@@ -1,18 +1,11 @@
 """Preference pairs from answers and ratings that exist already, as a file for DPO."""
 
-from collections.abc import Mapping
-from pathlib import Path
-
 from pydantic import Field
 
-from spyhop.curate.prefer import FILE, ExportPairsConfig, PreferConfig, export_pairs, prefer
+from spyhop.curate.prefer import PreferConfig, export_pairs, prefer
 from spyhop.recipe.graph import Recipe, Source
-from spyhop.schema import Config
+from spyhop.schema import Config, NoConfig
 from spyhop.settings import InputPath
-from spyhop.store import Artifact
-from spyhop.store.results import export_file
-
-PAIRS, EXPORT = "pairs", "export"
 
 
 class PreferringConfig(Config):
@@ -33,12 +26,6 @@ def preferring(config: PreferringConfig, name: str = "pairs") -> Recipe:
     chosen = {f"chosen-{n}": Source(path) for n, path in enumerate(config.chosen, 1)}
     rejected = {f"rejected-{n}": Source(path) for n, path in enumerate(config.rejected, 1)}
     more = {"rejected": rejected} if rejected else {}
-    pairs = r.add(PAIRS, prefer, config.prefer, chosen=chosen, **more)
-    r.add(EXPORT, export_pairs, ExportPairsConfig(), pairs=pairs)
+    pairs = r.add("pairs", prefer, config.prefer, chosen=chosen, **more)
+    r.add("export", export_pairs, NoConfig(), pairs=pairs)
     return r
-
-
-def export_results(made: Mapping[str, Artifact], out: Path) -> str:
-    """Write `pairs.jsonl` to the output folder, and return a summary."""
-    file = export_file(made[EXPORT].file(FILE), out / FILE)
-    return f"{file}: {made[PAIRS].num_rows:,} pairs"

@@ -46,10 +46,7 @@ class ReferenceConfig(Config):
 
 def reference_config(config: TuneConfig) -> ReferenceConfig:
     """Return how a reference reads the pairs of a training."""
-    return ReferenceConfig(
-        max_tokens=config.max_tokens, format=config.format, thinking=config.thinking,
-        precision=config.precision,
-    )  # fmt: skip
+    return ReferenceConfig(**config.model_dump(include=set(ReferenceConfig.model_fields)))
 
 
 class PairScore(Row):
@@ -90,8 +87,11 @@ def score_pairs(
     Runs on one device. A killed run continues after the passes that it finished. Pairs that
     training drops have no row; they are dropped here for the same reasons.
     """
+    torch.set_num_threads(ctx.runtime.threads)
     tuning = TuneConfig(epochs=1, **config.model_dump())
-    rows = tokenise_pairs(ctx, tuning, base, [*pairs.values(), *(held_out or {}).values()])
+    encoding = encoding_of(Renderer(*open_tokenizer(base.path, tuning)), base.path, tuning)
+    rows = tokenise(ctx, [*pairs.values(), *(held_out or {}).values()], encoding)
+    check_pairs(rows)
     group, result = Group(pick_device(ctx.runtime.device)), TrainingResult()
     student = open_student(base.path, tuning, group.device)
     engine = Engine.of(
@@ -99,7 +99,10 @@ def score_pairs(
         precision=str(pick_dtype(config.precision, base.path)).removeprefix("torch."),
         longest=int(rows.lengths.max()),
     )  # fmt: skip
-    scores = _saved_scores(ctx, len(rows.lengths))
+    path, num = ctx.state / SCORES, len(rows.lengths)
+    if not path.is_file() or path.stat().st_size != 16 * num:
+        np.full((num, 2), np.nan).tofile(path)
+    scores = np.memmap(path, dtype=np.float64, mode="r+", shape=(num, 2))
     left = np.flatnonzero(np.isnan(scores[:, 1]))
     for some, sums in engine.logprobs(left) if len(left) else ():
         scores[some] = sums.reshape(-1, 2).double().cpu().numpy()
@@ -114,24 +117,6 @@ def score_pairs(
             id=str(row), chosen=chosen, rejected=rejected,
             chosen_tokens=lengths[0], rejected_tokens=lengths[1],
         )  # fmt: skip
-
-
-def _saved_scores(ctx: Context, num_rows: int) -> npt.NDArray[np.float64]:
-    """Return scores on disk, (rows, 2); those that an earlier run wrote are kept."""
-    path = ctx.state / SCORES
-    if not path.is_file() or path.stat().st_size != 16 * num_rows:
-        np.full((num_rows, 2), np.nan).tofile(path)
-    return np.memmap(path, dtype=np.float64, mode="r+", shape=(num_rows, 2))
-
-
-def tokenise_pairs(
-    ctx: Context, config: TuneConfig, base: Artifact, pairs: list[Artifact]
-) -> TokenRows:
-    """Tokenise preferences as training does."""
-    renderer = Renderer(*open_tokenizer(base.path, config))
-    rows = tokenise(ctx, pairs, encoding_of(renderer, base.path, config))
-    check_pairs(rows)
-    return rows
 
 
 def check_pairs(rows: TokenRows) -> None:
