@@ -6,7 +6,7 @@ from pathlib import Path
 from rich.console import Console
 
 from spyhop.cli.folder import existing, output_folder
-from spyhop.models.batch_upkeep import OpenBatch, look, stop
+from spyhop.models.batch_jobs import OpenBatch, look, stop
 
 HOUR_S = 3600.0
 

@@ -382,10 +382,9 @@ class EndpointClient:
             self.state.reserve(usd)
         call.avoid = endpoint
         how = (endpoint.config.url, call.num_sent, now - reservation.sent, time.time())
-        message = " ".join(failure.message.split())
-        advice = endpoint.advice(failure)
-        self.counts.last_failure = advice
-        row = Failed(call.members[0][0], failure.kind, message, *how, failure.is_maybe_billed)
+        advice = self.counts.last_failure = endpoint.advice(failure)
+        key, _ = call.members[0]
+        row = Failed(key, failure.kind, failure.line, *how, failure.is_maybe_billed)
         is_large = not endpoint.fits(reservation.estimate)
         self._settle(call, failure, row, self._policy.decide(call, failure, is_large=is_large))
         self._end(self._policy.stop(failure, advice, now - self._answered_at))
@@ -425,12 +424,8 @@ class EndpointClient:
 
     def _give_up(self, call: PendingCall, failure: Failure, row: Failed | None) -> None:
         """Settle a call that will never be answered: its result is an error, kept as data."""
-        reason = "content_filter" if failure.kind == "refused" else "error"
-        message = " ".join(failure.message.split())
         settled = [
-            _Settled(
-                call.batch, key, failed_result(call.kind, request.id, reason, message), "", True
-            )
+            _Settled(call.batch, key, failed_result(call.kind, request.id, failure), is_failed=True)
             for key, request in call.members
         ]
         self._commit([], [row] if row else [], settled)

@@ -11,6 +11,7 @@ from pydantic_core import from_json
 from spyhop.models.calls import Choice, Kind, Labels, Reply, Request, scored_choice
 from spyhop.models.echo import option_values
 from spyhop.models.failures import SHOWN_CHARS, Failure, FailureKind, dicts, page_in, read_stated
+from spyhop.models.service import Endpoint
 from spyhop.schema import ending_of
 from spyhop.text.choices import choice
 
@@ -60,6 +61,11 @@ class Usage(NamedTuple):
     """Whether the endpoint counted the prompt."""
     cache_write_tokens: int = 0
     """Tokens of the prompt that the endpoint wrote to its cache."""
+
+    def usd(self, endpoint: Endpoint) -> float:
+        """Return the price in dollars."""
+        written = self.cache_write_tokens
+        return endpoint.usd(self.prompt_tokens, self.cached_tokens, self.response_tokens, written)
 
 
 Reader = Callable[[dict[str, Any]], dict[str, Any]]
@@ -305,8 +311,9 @@ def read_choice(request: Request, found: Mapping[str, Any], usage: Usage, usd: f
 READERS = {"generate": read_reply, "choose": read_choice, "classify": read_labels}
 
 
-def failed_result(kind: Kind, name: str, reason: str, message: str) -> str:
+def failed_result(kind: Kind, name: str, failure: Failure) -> str:
     """Return the JSON of the result of a call that failed permanently."""
+    message, reason = failure.line, "content_filter" if failure.kind == "refused" else "error"
     if kind == "choose":
         return Choice(id=name, probabilities=[], error=message).model_dump_json()
     if kind == "classify":
