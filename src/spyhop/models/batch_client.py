@@ -36,10 +36,9 @@ from spyhop.models.failures import Failure
 from spyhop.models.guess import TokenGuess, measure
 from spyhop.models.journal import Journal
 from spyhop.models.replies import failed_result
-from spyhop.models.schedule import PendingBatch, ReplyCounts
+from spyhop.models.schedule import PendingBatch, ReplyCounts, no_room
 from spyhop.models.service import Service
-from spyhop.models.shared import group_of, shared_parts
-from spyhop.models.wire import CHOICE_TOKENS, NOTHING_SHARED, ApiCall
+from spyhop.models.wire import CHOICE_TOKENS, NOTHING_SHARED, ApiCall, group_of, shared_parts
 from spyhop.schema import ModelError, Unfinished
 from spyhop.store import atomic_write
 
@@ -234,11 +233,7 @@ class BatchClient:
                 stream.write(line)
                 some.append((key, request))
         if not some and usd + price > money and not self._open:
-            raise Unfinished(
-                f"budget_usd = {budget_usd:g} has no room for the next request "
-                f"(${price:.4f} at most; ${self.state.spent_usd:.4f} spent); raise it and run "
-                "again to resume"
-            )
+            raise no_room(budget_usd, price, self.state.spent_usd)
         return some, tokens, usd
 
     async def _look(

@@ -10,6 +10,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -33,9 +34,8 @@ from spyhop.models.schedule import (
     grouped,
 )  # fmt: skip
 from spyhop.models.service import Service
-from spyhop.models.shared import group_of, shared_parts
 from spyhop.models.transport import HttpReply, Transport
-from spyhop.models.wire import NOTHING_SHARED, ApiCall
+from spyhop.models.wire import NOTHING_SHARED, ApiCall, group_of, shared_parts
 from spyhop.schema import Unfinished
 
 try:
@@ -162,10 +162,8 @@ class EndpointClient:
     # ------------------------------------------------------------ in the thread of the event loop
 
     def _run(self) -> None:
-        try:
+        with closing(self._loop):
             self._loop.run_until_complete(self._serve())
-        finally:
-            self._loop.close()
 
     async def _serve(self) -> None:
         now = self._loop.time()
@@ -410,13 +408,12 @@ class EndpointClient:
         if self._schedule.num_in_flight or not self._schedule:
             return
         up = [endpoint.paused_until for endpoint in self.endpoints if endpoint.is_up]
-        if up:
-            rest_s = min(up) - self._answered_at
-            self._end(self._policy.stop_waiting(rest_s, self.counts.last_failure))
-            return
-        self.counts.last_failure = str(self._replicas)
-        silent_s = self._loop.time() - self._answered_at
-        self._end(self._policy.stop_silent(silent_s, self.counts.last_failure))
+        until, what = min(up, default=self._loop.time()), "all endpoints rest for"
+        if not up:
+            where = ", ".join(each.address for each in self._service.endpoints)
+            self.counts.last_failure, what = f"{where}: {self._replicas}", "no reply for"
+        silent_s, cause = until - self._answered_at, self.counts.last_failure
+        self._end(self._policy.stop_silent(silent_s, cause, what))
 
     def _again(self, call: PendingCall) -> None:
         self._schedule.put_back(call)

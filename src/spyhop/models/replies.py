@@ -146,11 +146,10 @@ def read_labels(request: Request, found: Mapping[str, Any], usage: Usage, usd: f
 
 def _message(found: Mapping[str, Any]) -> dict[str, Any]:
     """Return a choice's message; an empty one if it has no message."""
-    message = found.get("message")
-    if isinstance(message, dict):
-        return message
-    text = found.get("text")  # as completions have it
-    return {"content": text} if isinstance(text, str) else NO_MESSAGE
+    message, text = found.get("message"), found.get("text")  # completions have a text
+    if not isinstance(message, dict):
+        message = {"content": text} if isinstance(text, str) else NO_MESSAGE
+    return message
 
 
 def _broken(found: Mapping[str, Any], usage: Usage, *, is_counted: bool) -> Failure | None:
@@ -199,6 +198,8 @@ def read_reply(request: Request, found: Mapping[str, Any], usage: Usage, usd: fl
     """Return one choice as a reply, with thoughts separated from its text."""
     text, thoughts, is_refusal = _texts(found["message"])
     reason = _reason(found)
+    values = [_finite(place.get("logprob")) for place in _places(found.get("logprobs"))]
+    known = [value for value in values if value is not None]
     counts = usage._asdict()
     del counts["is_counted"]
     return Reply(
@@ -207,7 +208,7 @@ def read_reply(request: Request, found: Mapping[str, Any], usage: Usage, usd: fl
         finish_reason=reason,
         ending="refused" if is_refusal else ending_of(reason, text),
         reasoning=thoughts,
-        log_probability=_log_probability(found.get("logprobs")),
+        log_probability=sum(known) if values and len(known) == len(values) else None,
         usd=usd,
         **counts,
     )
@@ -353,12 +354,6 @@ def _count(value: object) -> int:
         return max(0, int(value))  # type: ignore[call-overload, no-any-return]
     except (TypeError, ValueError, OverflowError):
         return 0
-
-
-def _log_probability(logprobs: object) -> float | None:
-    values = [_finite(place.get("logprob")) for place in _places(logprobs)]
-    known = [value for value in values if value is not None]
-    return sum(known) if values and len(known) == len(values) else None
 
 
 def _masses(logprobs: object, options: Sequence[str]) -> list[float] | None:
