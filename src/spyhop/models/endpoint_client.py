@@ -71,8 +71,7 @@ class EndpointClient:
         journal: Journal,
     ) -> None:  # fmt: skip
         self.counts = ReplyCounts()
-        self.on_text: Callable[[str], bool] | None = None
-        """Receives the text of a response while it comes; set for conversations only."""
+        self.on_text: Callable[[str], bool] | None = None  # of conversations: receives the text
         self.last = journal.state()
         fixed = [endpoint for endpoint in service.endpoints if not endpoint.urls]
         folders = [endpoint for endpoint in service.endpoints if endpoint.urls]
@@ -295,8 +294,7 @@ class EndpointClient:
         call.num_sent += 1
         self._num_sent += 1
         try:
-            body = self._body(call, endpoint)
-            found = await self._transport.post(endpoint, body, self.on_text)
+            found = await self._transport.post(endpoint, self._body(call, endpoint), self.on_text)
         except asyncio.CancelledError as error:
             if self._finished.is_set():
                 raise
@@ -383,6 +381,10 @@ class EndpointClient:
         advice = self.counts.last_failure = endpoint.advice(failure)
         key, _ = call.members[0]
         row = Failed(key, failure.kind, failure.line, *how, failure.is_maybe_billed)
+        if self.on_text and "stream" in failure.line:  # refused; the reply may still come whole
+            self.on_text = None
+            self._settle(call, failure, row, Decision("next"))
+            return
         is_large = not endpoint.fits(reservation.estimate)
         self._settle(call, failure, row, self._policy.decide(call, failure, is_large=is_large))
         self._end(self._policy.stop(failure, advice, now - self._answered_at))
