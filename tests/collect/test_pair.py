@@ -17,7 +17,7 @@ from spyhop.collect import (
     orca_shares,
     pair,
 )
-from spyhop.collect.prompt_queries import PromptQueriesConfig, prompt_queries
+from spyhop.collect.prompts import PromptQueriesConfig, prompt_queries
 from spyhop.schema import InputError, Message, Prompt, Query, RecipeError
 from spyhop.store import Artifact
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from spyhop.text.squad import declines, exact_match, token_f1
+from spyhop.text.refusal import declines
+from spyhop.text.squad import exact_match, token_f1
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,7 @@ import json
 import re
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import model_validator
 
@@ -57,8 +56,7 @@ class Columns(Config):
         return {name.split(".")[0] for text in texts for name in column_names(text)}
 
 
-@dataclass(frozen=True, slots=True)
-class Composed:
+class Composed(NamedTuple):
     """The texts of a row."""
 
     query: str
@@ -82,21 +80,14 @@ def compose(row: Mapping[str, Any], columns: Columns, where: str) -> Composed:
     target = _gold(row, columns, where)
     texts: list[str] = []
     if columns.options:
-        own, texts = read_options(
-            field(row, columns.options, where, object), where, columns.options
-        )
+        given = field(row, columns.options, where, object)
+        own, texts = read_options(given, where, columns.options)
         known = labels(len(texts))
         target = _label(target, own, known, texts, where)
         shown = "\n".join(f"({name}) {text}" for name, text in zip(known, texts, strict=True))
         query = f"{query}\nOptions:\n{shown}"
-    return Composed(
-        query,
-        target,
-        bool(texts),
-        _text(row, columns.task, where),
-        _text(row, columns.template, where),
-        _text(row, columns.licence, where),
-    )
+    others = (_text(row, each, where) for each in (columns.task, columns.template, columns.licence))
+    return Composed(query, target, bool(texts), *others)
 
 
 def _text(row: Mapping[str, Any], column: str, where: str) -> str:
@@ -110,27 +101,23 @@ def _text(row: Mapping[str, Any], column: str, where: str) -> str:
 def _scalar(row: Mapping[str, Any], column: str, where: str) -> str:
     value = field(row, column, where, object)
     if not isinstance(value, _SCALARS):
+        inner = f"{column}.{next(iter(value), 'key') if isinstance(value, Mapping) else 0}"
         raise InputError(
             f"{where}: column {column!r} = {value!r:.60} is not text; a dotted name such as "
-            f"{_inner(column, value)!r} leads into it"
+            f"{inner!r} leads into it"
         )
     return "" if value is None else str(value)
 
 
-def _inner(column: str, value: object) -> str:
-    return f"{column}.{next(iter(value), 'key') if isinstance(value, Mapping) else 0}"
-
-
 def _gold(row: Mapping[str, Any], columns: Columns, where: str) -> str:
-    if columns.target and "{" not in columns.target:
-        value = field(row, columns.target, where, object)
-        if isinstance(value, list) and all(isinstance(each, str | int | float) for each in value):
-            row = {"gold": value[0] if value else ""}
-            columns = columns.model_copy(update={"target": "gold"})
-    target = _text(row, columns.target, where)
-    if columns.target_after:
-        target = target.rpartition(columns.target_after)[2].strip()
-    return target
+    """Return the gold answer; of a list of gold answers the first."""
+    name = columns.target
+    value = field(row, name, where, object) if name and "{" not in name else None
+    if isinstance(value, list) and all(isinstance(each, str | int | float) for each in value):
+        target = str(value[0]).strip() if value else ""
+    else:
+        target = _text(row, name, where)
+    return target.rpartition(columns.target_after)[2].strip() if columns.target_after else target
 
 
 def read_options(value: object, where: str, column: str) -> tuple[list[str], list[str]]:
@@ -140,9 +127,9 @@ def read_options(value: object, where: str, column: str) -> tuple[list[str], lis
             value = json.loads(value)
     if isinstance(value, Mapping):
         if isinstance(value.get("text"), list) and isinstance(value.get("label"), list):
-            return [str(each) for each in value["label"]], [str(each) for each in value["text"]]
+            return [*map(str, value["label"])], [*map(str, value["text"])]
         if all(isinstance(text, str | int | float) for text in value.values()):
-            return [str(key) for key in value], [str(text) for text in value.values()]
+            return [*map(str, value)], [*map(str, value.values())]
     texts = listed(value)
     if isinstance(value, str) and len(texts or ()) < 2:  # all in one line
         found = _INLINE.findall(value)

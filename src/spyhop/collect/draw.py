@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -104,15 +104,8 @@ def draw(
             (path, f"SELECT *, {class_sql(config.strata)} AS class FROM {relation.format(rows)}")
             for path, rows in relations(list(queries.values()), config.table)
         ]
-        cells = _Cells.of(ctx, config, base, files)
-        wanted = cells.found
-        if config.max_per_task is not None:
-            wanted = np.minimum(wanted, config.max_per_task)
-        if config.num_rows is not None:
-            wanted = quotas(wanted.tolist(), config.num_rows, config.seed)
-        cells.count(ctx, config, wanted)
-        base.register("cells", cells.table)
-        thresholds = _thresholds(cells.found, wanted)
+        found, wanted = _cells(ctx, config, base, files)
+        thresholds = _thresholds(found, wanted)
         last_pass, passes = np.zeros_like(wanted), 0
         while thresholds.any():
             got = _collect(ctx, config, base, files, passes, thresholds)
@@ -121,8 +114,7 @@ def draw(
             last_pass[short] += 1
             passes += 1
         base.register(
-            "limits",
-            pa.table({"cell": np.arange(len(wanted)), "num": wanted, "pass": last_pass}),
+            "limits", pa.table({"cell": np.arange(len(wanted)), "num": wanted, "pass": last_pass})
         )
         yield from _chosen(ctx, base, is_identified=config.table is None)
 
@@ -138,65 +130,61 @@ def _batches(base: duckdb.DuckDBPyConnection, path: Path, sql: str) -> Iterator[
         ) from None
 
 
-@dataclass(frozen=True, slots=True)
-class _Cells:
-    """The tasks, or their strata, that rows are drawn from; a task's cells follow each other."""
+def _cells(
+    ctx: Context, config: DrawConfig, base: duckdb.DuckDBPyConnection, files: Sequence[File]
+) -> tuple[Counts, Counts]:
+    """Number the tasks, or their strata, that rows are drawn from; register them as a table.
 
-    tasks: list[str]
-    per_task: int
-    found: Counts
-    """Rows of each cell."""
-    passed_over: Counter[str]
-
-    @staticmethod
-    def of(
-        ctx: Context, config: DrawConfig, base: duckdb.DuckDBPyConnection, files: Sequence[File]
-    ) -> _Cells:
-        """Count the rows of each cell."""
-        totals, over = Counter[tuple[str, int]](), Counter[str]()
-        for path, rows in ctx.track(files, "counting", total=len(files), unit="files"):
-            text = "'x'" if path.suffix == PARQUET else "query"  # whose columns are there
-            sql = f"SELECT task, is_in, class, count(*), max({text}) FROM ({rows}) GROUP BY ALL"
-            groups = [
-                group
-                for batch in _batches(base, path, sql)
-                for group in zip(*(column.to_pylist() for column in batch.columns), strict=True)
-            ]
-            if groups and not any(group[-1] for group in groups):
-                raise InputError(f"{path}: no row has a query; name its column")
-            for task, is_in, place, num, _ in groups:
-                if not is_in:
-                    over["other_value"] += num
-                elif any(fnmatchcase(task, pattern) for pattern in config.exclude):
-                    over["excluded_task"] += num
-                else:
-                    totals[task, place] += num
-        if not totals:
-            raise RecipeError(f"nothing to draw from; passed over: {dict(over)}")
-        tasks = sorted({task for task, _ in totals})
-        per_task = math.prod(stratum.num_classes for stratum in config.strata)
-        found = [totals[task, place] for task in tasks for place in range(per_task)]
-        return _Cells(tasks, per_task, np.array(found, np.int64), over)
-
-    @property
-    def table(self) -> pa.Table:
-        """The number of each cell by task and class."""
-        places = np.arange(len(self.found))
-        tasks = [task for task in self.tasks for _ in range(self.per_task)]
-        return pa.table({"task": tasks, "class": places % self.per_task, "cell": places})
-
-    def count(self, ctx: Context, config: DrawConfig, wanted: Counts) -> None:
-        """Write the counts of the record."""
-        for name, counts in (("found", self.found), ("drawn", wanted)):
-            per_task = counts.reshape(len(self.tasks), -1).sum(axis=1)
-            for task, num in zip(self.tasks, per_task.tolist(), strict=True):
-                ctx.count(f"{name}/{task}", num)
+    Returns:
+        The rows of each cell, and how many of them to draw.
+    """
+    totals = _rows_by_cell(ctx, config, base, files)
+    num_classes = math.prod(stratum.num_classes for stratum in config.strata)
+    tasks = sorted({task for task, _ in totals})
+    cells = [(task, place) for task in tasks for place in range(num_classes)]
+    found = np.array([totals[cell] for cell in cells], np.int64)
+    wanted = np.minimum(found, config.max_per_task or found)
+    if config.num_rows is not None:
+        wanted = quotas(wanted.tolist(), config.num_rows, config.seed)
+    for (task, place), had, num in zip(cells, found.tolist(), wanted.tolist(), strict=True):
+        ctx.count(f"found/{task}", had)
+        ctx.count(f"drawn/{task}", num)
         if config.strata:
-            per_class = wanted.reshape(-1, self.per_task).sum(axis=0)
-            for place, num in enumerate(per_class.tolist()):
-                ctx.count(f"stratum/{class_names(config.strata, place)}", num)
-        for reason, num in self.passed_over.items():
-            ctx.count(f"passed_over/{reason}", num)
+            ctx.count(f"stratum/{class_names(config.strata, place)}", num)
+    names, places = zip(*cells, strict=True)
+    base.register(
+        "cells", pa.table({"task": names, "class": places, "cell": np.arange(len(cells))})
+    )
+    return found, wanted
+
+
+def _rows_by_cell(
+    ctx: Context, config: DrawConfig, base: duckdb.DuckDBPyConnection, files: Sequence[File]
+) -> Counter[tuple[str, int]]:
+    """Return the number of rows of each task and class; count those that are passed over."""
+    totals, over = Counter[tuple[str, int]](), Counter[str]()
+    for path, rows in ctx.track(files, "counting", total=len(files), unit="files"):
+        text = "'x'" if path.suffix == PARQUET else "query"  # whose columns are there
+        sql = (
+            f"SELECT task, is_in, class, count(*) AS num, max({text}) AS text "
+            f"FROM ({rows}) GROUP BY ALL"
+        )
+        groups = [group for batch in _batches(base, path, sql) for group in batch.to_pylist()]
+        if groups and not any(group["text"] for group in groups):
+            raise InputError(f"{path}: no row has a query; name its column")
+        for group in groups:
+            task, num = group["task"], group["num"]
+            if not group["is_in"]:
+                over["other_value"] += num
+            elif any(fnmatchcase(task, pattern) for pattern in config.exclude):
+                over["excluded_task"] += num
+            else:
+                totals[task, group["class"]] += num
+    if not totals:
+        raise RecipeError(f"nothing to draw from; passed over: {dict(over)}")
+    for reason, num in over.items():
+        ctx.count(f"passed_over/{reason}", num)
+    return totals
 
 
 def _thresholds(found: Counts, wanted: Counts) -> Hashes:
@@ -220,9 +208,8 @@ def _collect(
 ) -> Counts:
     """Write the rows below their cells' thresholds to disk; return the rows of each cell."""
     schema = QUERY.append(pa.field("cell", pa.int64())).append(pa.field("priority", pa.uint64()))
-    hashed = (
-        ["query", "target"] if config.table is None or config.table.columns.target else ["query"]
-    )
+    has_target = config.table is None or config.table.columns.target
+    hashed = ["query", "target"] if has_target else ["query"]
     counts = np.zeros(len(thresholds), np.int64)
     with pq.ParquetWriter(ctx.state / f"pass-{number}.parquet", schema, compression="lz4") as file:
         for path, rows in ctx.track(files, "drawing", total=len(files), unit="files"):

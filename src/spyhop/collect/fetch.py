@@ -60,10 +60,7 @@ class FetchConfig(Config):
 )
 def fetch(ctx: Context, config: FetchConfig) -> None:
     """Copy the files that match, or write the rows of a data set by name as Parquet."""
-    if "://" in config.address:
-        _copy(ctx, config)
-    else:
-        _load(ctx, config)
+    (_copy if "://" in config.address else _load)(ctx, config)
 
 
 def _copy(ctx: Context, config: FetchConfig) -> None:
@@ -73,11 +70,10 @@ def _copy(ctx: Context, config: FetchConfig) -> None:
         address = f"{address}@{config.revision}"
     if address.startswith("s3://"):
         _needed("s3fs")
-    fsspec: Any = _needed("fsspec")
+    fsspec = _needed("fsspec")
     try:
         files, root = fsspec.core.url_to_fs(address)
-        found = sorted(files.glob(f"{root}/{config.pattern}"))
-        found = [name for name in found if files.isfile(name)]
+        found = sorted(filter(files.isfile, files.glob(f"{root}/{config.pattern}")))
         if not found:
             raise InputError(f"{config.address}: no file matches {config.pattern!r}")
         for name in ctx.track(found, "fetching", total=len(found), unit="files"):
@@ -91,7 +87,8 @@ def _copy(ctx: Context, config: FetchConfig) -> None:
 
 
 def _load(ctx: Context, config: FetchConfig) -> None:
-    datasets: Any = _needed("datasets")
+    datasets = _needed("datasets")
+    writer: PartWriter | None = None
     try:
         rows = datasets.load_dataset(
             config.address,
@@ -101,7 +98,6 @@ def _load(ctx: Context, config: FetchConfig) -> None:
             streaming=True,
         )
         batches = rows.with_format("arrow").iter(batch_size=4096)
-        writer: PartWriter | None = None
         for table in ctx.track(batches, "fetching", unit="batches"):
             for batch in table.combine_chunks().to_batches():
                 writer = writer or PartWriter(ctx.out, batch.schema)

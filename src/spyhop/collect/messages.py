@@ -1,13 +1,11 @@
 """Read your own rows, of any shape in `shapes`: prompts to answer or conversations to train on."""
 
-import hashlib
 import json
-from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from itertools import islice
+from contextlib import suppress
+from itertools import islice, starmap
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from spyhop.collect.reading import UnusedKeys
 from spyhop.collect.shapes import (
@@ -21,15 +19,15 @@ from spyhop.collect.shapes import (
 )
 from spyhop.schema import Answer, Config, InputError, Message, Preference, Prompt
 from spyhop.stage import Context, Estimate, stage, sum_estimates
-from spyhop.store import Artifact, row_id
+from spyhop.store import Artifact, number_of, row_id
 from spyhop.store.files import parquet_head
 from spyhop.store.rows import PARQUET, kind_of, read_rows, row_files
 
-READ = (*COLUMNS, "id", "target", "task", "collection")
-"""Keys that mean something here; others are counted and ignored."""
-ANSWERED = (*READ, "model", "finish_reason", "error", "licence", "license")
+PROMPT_META = ("id", "target", "task", "collection")
+"""Keys that mean something here besides those of a shape; others are counted and ignored."""
+ANSWER_META = (*PROMPT_META, "model", "finish_reason", "error", "licence", "license")
 """The same, of rows that are answered already."""
-PAIRED = (*COLUMNS, "id", "chosen_origin", "rejected_origin", "reason", "licence", "license")
+PAIR_META = ("id", "chosen_origin", "rejected_origin", "reason", "licence", "license")
 """The same, of preferences."""
 UNKNOWN = "unknown"
 CHECKED_ROWS = 10_000
@@ -45,13 +43,33 @@ class MessagesConfig(Config):
     """Columns that a later stage adds beside those of the file, so that no row may have them."""
 
 
-@dataclass(frozen=True, slots=True)
-class RawRow:
+class RawRow(NamedTuple):
     """A row as the file has it."""
 
     place: str
     """File and line, for messages."""
     values: dict[str, Any]
+
+    def text(self, name: str) -> str:
+        """Return the text in a column, empty where there is none."""
+        value = self.values.get(name)
+        if value is not None and not isinstance(value, str):
+            raise InputError(
+                f"{self.place}: {name} = {value!r:.60} is not text; write it as text, or rename it"
+            )
+        return value or ""
+
+    def given_id(self) -> str:
+        """Return the id of the row, or an empty text."""
+        value = self.values.get("id")
+        if value is None:
+            return ""
+        if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
+            raise InputError(
+                f"{self.place}: id = {value!r:.60} is neither text nor an integer; remove it, "
+                "and the row is named by its messages"
+            )
+        return str(value)
 
 
 @stage(version=3, writes=Prompt, plan=lambda config, file: sum_estimates([file]))
@@ -65,32 +83,32 @@ def read_prompts(ctx: Context, config: MessagesConfig, *, file: Artifact) -> Ite
 
     Counts: `shape/<shape>`; `unused/<key>`, the rows with a key that has no meaning here.
     """
-    names, seen = _Names(), _RowCounts(ctx, file.path, READ)
-    for row in ctx.track(raw_rows(file.path, READ, config.reserved), "reading"):
+    names, unused = _Names(), UnusedKeys(ctx, file.path.name, (*COLUMNS, *PROMPT_META))
+    for row in ctx.track(raw_rows(file.path, PROMPT_META, config.reserved), "reading"):
         found = conversation(row.values, row.place, config.shape)
-        seen.add(row, found)
+        _count(ctx, row, found, unused, PROMPT_META)
         turns = _prompt(row, found)
-        given = _given_id(row)
+        given = row.given_id()
         name = names.given(given, row.place) if given else names.made(_hash(turns))
         has_system = any(turn.role == "system" for turn in turns)
         yield Prompt(
             id=name,
             query_id=name,
-            collection=_text(row, "collection") or "prompts",
-            task=_text(row, "task") or "prompts",
+            collection=row.text("collection") or "prompts",
+            task=row.text("task") or "prompts",
             system_id="given" if has_system else "none",
             messages=turns,
-            target=_text(row, "target") or found.target,
+            target=row.text("target") or found.target,
         )
-    seen.report()
+    _report(unused, file.path)
 
 
 def plan_conversations(config: MessagesConfig, file: Estimate) -> Estimate:
     """Return the rows of a file, after a look at the first of them: bad ones are refused here."""
     if file.path is not None and file.path.exists():
-        rows = islice(raw_rows(file.path, ANSWERED, config.reserved), CHECKED_ROWS)
-        if not [_read(row, config) for row in rows]:
-            raise _no_rows(file.path)
+        for row in islice(raw_rows(file.path, ANSWER_META, config.reserved), CHECKED_ROWS):
+            with suppress(ToolCalls):
+                _read(row, config)
     return sum_estimates([file])
 
 
@@ -109,21 +127,21 @@ def read_conversations(ctx: Context, config: MessagesConfig, *, file: Artifact) 
     Counts: `licence/<licence>` and `model/<model>`, for the rows without an error;
     `shape/<shape>`; `unused/<key>`, the rows with a key that has no meaning here.
     """
-    names, seen = _Names(), _RowCounts(ctx, file.path, ANSWERED)
-    for row in ctx.track(raw_rows(file.path, ANSWERED, config.reserved), "reading"):
-        error = _text(row, "error") or None
-        read = _read(row, config)
-        if isinstance(read, ToolCalls):
-            seen.num_rows += 1
+    names, unused = _Names(), UnusedKeys(ctx, file.path.name, (*COLUMNS, *ANSWER_META))
+    for row in ctx.track(raw_rows(file.path, ANSWER_META, config.reserved), "reading"):
+        error = row.text("error") or None
+        try:
+            found = _read(row, config)
+        except ToolCalls as calls:
             if not ctx.dropped["tool_calls"]:
-                ctx.notice(f"dropped rows with tool calls, such as {read}")
+                ctx.notice(f"dropped rows with tool calls, such as {calls}")
             ctx.drop(json.dumps(row.values, default=str), "tool_calls")
             continue
-        found, turns = read
-        seen.add(row, found)
-        name = names.made(_given_id(row) or _hash(turns))
-        model = _text(row, "model") or UNKNOWN
-        licence = _text(row, "licence") or _text(row, "license")
+        _count(ctx, row, found, unused, ANSWER_META)
+        turns = found.turns
+        name = names.made(row.given_id() or _hash(turns))
+        model = row.text("model") or UNKNOWN
+        licence = row.text("licence") or row.text("license")
         if error is None:
             ctx.count(f"licence/{licence or UNKNOWN}")
             ctx.count(f"model/{model}")
@@ -131,24 +149,25 @@ def read_conversations(ctx: Context, config: MessagesConfig, *, file: Artifact) 
         yield Answer(
             id=name,
             query_id=name,
-            collection=_text(row, "collection") or "rows",
-            task=_text(row, "task") or "rows",
+            collection=row.text("collection") or "rows",
+            task=row.text("task") or "rows",
             system_id=row_id(system)[:8] if system else "none",
             messages=turns,
-            target=_text(row, "target") or found.target,
+            target=row.text("target") or found.target,
             licence=licence,
             model=model,
-            finish_reason=_text(row, "finish_reason") or ("error" if error else "stop"),
+            finish_reason=row.text("finish_reason") or ("error" if error else "stop"),
             error=error,
         )
-    seen.report()
+    _report(unused, file.path)
 
 
 def plan_preferences(config: MessagesConfig, file: Estimate) -> Estimate:
     """Return the pairs of a file, after a look at the first of them."""
     if file.path is not None and file.path.exists():
-        for row in islice(raw_rows(file.path, PAIRED), CHECKED_ROWS):
-            _sides(row)
+        for row in islice(raw_rows(file.path, PAIR_META), CHECKED_ROWS):
+            with suppress(ToolCalls):
+                _sides(row)
     return sum_estimates([file])
 
 
@@ -161,37 +180,35 @@ def read_preferences(
     Dropped and counted: `prompts_differ`, `same` (equal responses), `tool_calls`. A pair without an
     id is named by its texts; `chosen_origin`, `rejected_origin`, `reason` and `licence` are read.
     """
-    names, seen = _Names(), _RowCounts(ctx, file.path, PAIRED)
-    for row in ctx.track(raw_rows(file.path, PAIRED), "reading"):
-        found, chosen, rejected = _sides(row)
-        if found is None or chosen[:-1] != rejected[:-1] or chosen[-1] == rejected[-1]:
-            is_same = chosen[:-1] == rejected[:-1]
-            reason = "tool_calls" if found is None else "same" if is_same else "prompts_differ"
-            seen.num_rows += 1
+    names, unused = _Names(), UnusedKeys(ctx, file.path.name, (*COLUMNS, *PAIR_META))
+    for row in ctx.track(raw_rows(file.path, PAIR_META), "reading"):
+        reason = "tool_calls"
+        with suppress(ToolCalls):
+            found, rejected = _sides(row)
+            chosen, reason = found.turns, ""
+            if chosen[:-1] != rejected[:-1] or chosen[-1] == rejected[-1]:
+                reason = "same" if chosen == rejected else "prompts_differ"
+        if reason:
             ctx.drop(json.dumps(row.values, default=str), reason)
             continue
-        seen.add(row, found)
+        _count(ctx, row, found, unused, PAIR_META)
         yield Preference(
-            id=names.made(_given_id(row) or _hash([*chosen, rejected[-1]])),
+            id=names.made(row.given_id() or _hash([*chosen, rejected[-1]])),
             messages=chosen[:-1],
             chosen=with_thought(chosen[-1]),
             rejected=with_thought(rejected[-1]),
-            chosen_origin=_text(row, "chosen_origin") or UNKNOWN,
-            rejected_origin=_text(row, "rejected_origin") or UNKNOWN,
-            reason=_text(row, "reason"),
-            licence=_text(row, "licence") or _text(row, "license"),
+            chosen_origin=row.text("chosen_origin") or UNKNOWN,
+            rejected_origin=row.text("rejected_origin") or UNKNOWN,
+            reason=row.text("reason"),
+            licence=row.text("licence") or row.text("license"),
         )
-    seen.report()
+    _report(unused, file.path)
 
 
-def _sides(row: RawRow) -> tuple[Conversation | None, list[Message], list[Message]]:
-    """Return a pair as two conversations; neither where a turn calls a tool."""
-    try:
-        rejected = rejected_turns(row.values, row.place)
-        found = conversation(row.values, row.place, "preference", needs_response=True)
-        return found, _answered(row, found), rejected
-    except ToolCalls:
-        return None, [], []
+def _sides(row: RawRow) -> tuple[Conversation, list[Message]]:
+    """Return the conversation with the chosen response, and that with the rejected one."""
+    rejected = rejected_turns(row.values, row.place)
+    return _read(row, MessagesConfig(shape="preference")), rejected
 
 
 def with_thought(turn: Message, thought: str = "") -> str:
@@ -201,11 +218,14 @@ def with_thought(turn: Message, thought: str = "") -> str:
 
 
 def raw_rows(
-    path: Path, columns: Sequence[str] | None = None, reserved: Sequence[str] = ()
+    path: Path, meta: Sequence[str] | None = None, reserved: Sequence[str] = ()
 ) -> Iterator[RawRow]:
-    """Yield the rows of a file or folder in order."""
-    taken = frozenset(reserved)
-    wanted = None if columns is None else {*columns, *reserved}
+    """Yield the rows of a file or folder in order; without any, the file is refused.
+
+    Of Parquet, the columns of shapes, `meta` and `reserved` are read; without `meta` all of them.
+    """
+    wanted = None if meta is None else {*COLUMNS, *meta, *reserved}
+    row = None
     for file in row_files(path):
         if wanted is not None and kind_of(file) == PARQUET:
             names = parquet_head(file).schema.to_arrow_schema().names
@@ -214,57 +234,46 @@ def raw_rows(
                     f"{file}: no column of messages or prompts; it has {', '.join(names):.120}; "
                     "docs/rows.md lists the shapes"
                 )
-        for place, values in read_rows(file, wanted, ":"):
-            if clash := sorted(taken.intersection(values)):
+        for row in starmap(RawRow, read_rows(file, wanted, ":")):
+            if clash := sorted({*reserved} & row.values.keys()):
                 raise InputError(
-                    f"{place}: the column {clash[0]!r} is one that the answers bring; rename it, "
-                    "or remove it"
+                    f"{row.place}: the column {clash[0]!r} is one that the answers bring; rename "
+                    "it, or remove it"
                 )
-            yield RawRow(place, values)
+            yield row
+    if row is None:
+        raise InputError(f'{path}: no rows; write one {{"messages": [...]}} a line')
 
 
-class _RowCounts:
-    """Counts of the rows' shapes and of their keys without a meaning."""
-
-    def __init__(self, ctx: Context, path: Path, known: Sequence[str]) -> None:
-        self._ctx = ctx
-        self._path = path
-        self._meta = frozenset(known) - set(COLUMNS)
-        self._shapes: Counter[str] = Counter()
-        self._unused = UnusedKeys(ctx, path.name, known)
-        self.num_rows = 0
-
-    def add(self, row: RawRow, found: Conversation) -> None:
-        self.num_rows += 1
-        if found.shape not in self._shapes:
-            used = ", ".join(sorted(found.used))
-            self._ctx.notice(f"{row.place}: rows of the shape {found.shape} (keys: {used})")
-        self._shapes[found.shape] += 1
-        self._unused.add_names(unused_keys(row.values, found.used | self._meta))
-
-    def report(self) -> None:
-        """Write the counts; refuse a file without rows."""
-        if not self.num_rows:
-            raise _no_rows(self._path)
-        for file in row_files(self._path):
-            self._unused.add_columns(file)
-        for shape, num in self._shapes.items():
-            self._ctx.count(f"shape/{shape}", num)
-        self._unused.report()
+def _count(
+    ctx: Context, row: RawRow, found: Conversation, unused: UnusedKeys, meta: Sequence[str]
+) -> None:
+    """Count the shape of a row and its keys without a meaning; log a shape once."""
+    if not ctx.counts[f"shape/{found.shape}"]:
+        used = ", ".join(sorted(found.used))
+        ctx.notice(f"{row.place}: rows of the shape {found.shape} (keys: {used})")
+    ctx.count(f"shape/{found.shape}")
+    unused.add_names(unused_keys(row.values, found.used.union(meta)))
 
 
-def _no_rows(path: Path) -> InputError:
-    return InputError(f'{path}: no rows; write one {{"messages": [...]}} a line')
+def _report(unused: UnusedKeys, path: Path) -> None:
+    for file in row_files(path):
+        unused.add_columns(file)
+    unused.report()
 
 
-def _read(row: RawRow, config: MessagesConfig) -> tuple[Conversation, list[Message]] | ToolCalls:
-    """Return a row's conversation and the turns to train on; its tool calls where it has some."""
-    error = _text(row, "error") or None
-    try:
-        found = conversation(row.values, row.place, config.shape, error is None)
-    except ToolCalls as calls:
-        return calls
-    return found, found.turns if error else _answered(row, found)
+def _read(row: RawRow, config: MessagesConfig) -> Conversation:
+    """Return a row's conversation, which ends with a response unless the row has an error."""
+    has_error = bool(row.text("error"))
+    found = conversation(row.values, row.place, config.shape, not has_error)
+    turns = found.turns
+    if not has_error and (len(turns) < 2 or turns[-1].role != "assistant"):
+        last = f", the last one the {turns[-1].role}'s ({turns[-1].content!r:.60})" if turns else ""
+        raise InputError(
+            f"{row.place}: {len(turns)} turns{last}: there is nothing to train on; messages must "
+            "end with the assistant's answer to another turn"
+        )
+    return found
 
 
 def _prompt(row: RawRow, found: Conversation) -> list[Message]:
@@ -280,42 +289,6 @@ def _prompt(row: RawRow, found: Conversation) -> list[Message]:
     if not any(turn.content.strip() for turn in turns if turn.role == "user"):
         raise InputError(f"{row.place}: the prompt is empty; remove the row")
     return turns
-
-
-def _answered(row: RawRow, found: Conversation) -> list[Message]:
-    """Return the turns of a conversation that ends with a response."""
-    turns = found.turns
-    if len(turns) < 2 or turns[-1].role != "assistant":
-        last = f", the last one the {turns[-1].role}'s ({turns[-1].content!r:.60})" if turns else ""
-        raise InputError(
-            f"{row.place}: {len(turns)} turns{last}: there is nothing to train on; messages must "
-            "end with the assistant's answer to another turn"
-        )
-    return turns
-
-
-def _given_id(row: RawRow) -> str:
-    """Return the id of the row, or an empty text."""
-    value = row.values.get("id")
-    if value is None:
-        return ""
-    if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
-        raise InputError(
-            f"{row.place}: id = {value!r:.60} is neither text nor an integer; remove it, "
-            "and the row is named by its messages"
-        )
-    return str(value)
-
-
-def _text(row: RawRow, name: str) -> str:
-    value = row.values.get(name)
-    if value is None:
-        return ""
-    if not isinstance(value, str):
-        raise InputError(
-            f"{row.place}: {name} = {value!r:.60} is not text; write it as text, or rename it"
-        )
-    return value
 
 
 def _hash(turns: Sequence[Message]) -> str:
@@ -347,9 +320,6 @@ class _Names:
         return f"{name}-{num}"
 
     def _take(self, name: str) -> bool:
-        digest = hashlib.blake2b(name.encode(), digest_size=8).digest()
-        number = int.from_bytes(digest)
-        if number in self._taken:
-            return False
-        self._taken.add(number)
-        return True
+        num_before = len(self._taken)
+        self._taken.add(number_of(name))
+        return len(self._taken) > num_before

@@ -4,6 +4,7 @@ Source: Orca (arXiv:2306.02707), section 3.1.1, Table 2 (roles) and Figure 6 (sh
 """
 
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -53,16 +54,14 @@ class PairConfig(Config):
 
 def orca_messages() -> tuple[SystemMessage, ...]:
     """Return the sixteen roles of the Orca paper, in our own words."""
-    return tuple(
-        SystemMessage(**message) for message in table("collect/orca_messages.toml")["messages"]
-    )
+    given = table("collect/orca_messages.toml")["messages"]
+    return tuple(SystemMessage(**message) for message in given)
 
 
 def orca_shares() -> dict[str, dict[str, float]]:
     """Return the paper's weights per collection (Figure 6)."""
-    return {
-        name: dict(shares) for name, shares in table("collect/orca_messages.toml")["shares"].items()
-    }
+    given = table("collect/orca_messages.toml")["shares"]
+    return {name: dict(shares) for name, shares in given.items()}
 
 
 def plan_pair(
@@ -89,10 +88,16 @@ def pair(
     was written from a prompt in `own` becomes that prompt again, with all its turns; it is paired
     only if it has no system message. These prompts are held in memory.
     """
-    prompts = _by_id(own or {})
+    prompts: dict[str, Prompt] = {}
+    for prompt in chain.from_iterable(each.rows(Prompt) for each in (own or {}).values()):
+        if prompt.id in prompts:
+            raise InputError(
+                f"two collections have a prompt with the id {prompt.id!r:.60}; remove ids: "
+                "prompts are then named by their messages"
+            )
+        prompts[prompt.id] = prompt
     messages = {message.id: message for message in config.messages}
-    rows = ctx.track(queries.rows(Query), "pairing", total=queries.num_rows)
-    for query in rows:
+    for query in ctx.track(queries.rows(Query), "pairing", total=queries.num_rows):
         given = prompts.get(query.id)
         if given is not None and given.messages[0].role == "system":
             ctx.count(f"system_message/{query.collection}/own")
@@ -102,30 +107,16 @@ def pair(
         chosen = messages[_choose(weights, f"{config.seed}/{query.id}")]
         ctx.count(f"system_message/{query.collection}/{chosen.id}")
         ctx.count(f"multiple_choice/{query.collection}", int(query.multiple_choice))
+        turns = prompt_turns(query.query, chosen.text)
         yield Prompt(
             id=row_id(query.id, chosen.text),
             query_id=query.id,
             collection=query.collection,
             task=query.task,
             system_id=chosen.id,
-            messages=[*prompt_turns("", chosen.text)[:-1], *given.messages]
-            if given
-            else prompt_turns(query.query, chosen.text),
+            messages=[*turns[:-1], *given.messages] if given else turns,
             target=query.target,
         )
-
-
-def _by_id(own: Mapping[str, Artifact]) -> dict[str, Prompt]:
-    found: dict[str, Prompt] = {}
-    for artifact in own.values():
-        for prompt in artifact.rows(Prompt):
-            if prompt.id in found:
-                raise InputError(
-                    f"two collections have a prompt with the id {prompt.id!r:.60}; remove ids: "
-                    "prompts are then named by their messages"
-                )
-            found[prompt.id] = prompt
-    return found
 
 
 def _allowed(
@@ -137,16 +128,14 @@ def _allowed(
             f"no shares of system messages for collection {query.collection!r}; "
             f"known: {sorted(config.shares)} (the name '*' means any other)"
         )
+    is_only = {name: messages[name].is_multiple_choice_only for name in shares}
     allowed = {
         name: weight
         for name, weight in shares.items()
-        if weight > 0 and (query.multiple_choice or not messages[name].is_multiple_choice_only)
+        if weight > 0 and (query.multiple_choice or not is_only[name])
     }
     if query.multiple_choice and config.choice_rule == "always":
-        only = {
-            name: each for name, each in allowed.items() if messages[name].is_multiple_choice_only
-        }
-        allowed = only or allowed
+        allowed = {name: each for name, each in allowed.items() if is_only[name]} or allowed
     if not allowed:
         raise RecipeError(f"collection {query.collection!r} has no system message for {query.id}")
     return allowed

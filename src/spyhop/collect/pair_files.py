@@ -1,12 +1,12 @@
 """Pairs from files and to files, so that one step can be run on its own."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import ValidationError
 from pydantic_core import to_json
 
+from spyhop.collect.reading import origin_of
 from spyhop.collect.seeds import pair_id
 from spyhop.collect.shapes import Shape, first_exchange
 from spyhop.schema import Config, InputError, Pair
@@ -48,10 +48,11 @@ def read_pairs(ctx: Context, config: GivenPairsConfig, *, folder: Artifact) -> I
     ids: set[str] = set()
     for path in row_files(folder.path):
         for where, row in ctx.track(read_rows(path), "reading"):
-            pair, reason = _pair(config, row, where, path)
-            texts = pair_id(pair.instruction, pair.response)
-            is_empty = not pair.instruction.strip() or not pair.response.strip()
-            if reason or is_empty or texts in seen:
+            *texts, reason = first_exchange(row, where, config.shape)
+            pair = _pair(config, row, texts, where, origin_of(path, where))
+            name = pair_id(*texts)
+            is_empty = not all(text.strip() for text in texts)
+            if reason or is_empty or name in seen:
                 ctx.drop(pair, reason or ("empty" if is_empty else "repeated"))
                 continue
             if pair.id in ids:
@@ -59,9 +60,28 @@ def read_pairs(ctx: Context, config: GivenPairsConfig, *, folder: Artifact) -> I
                     f"{where}: another pair has the id {pair.id!r:.60}, too; make them differ, or "
                     "set own_ids = false (of given pairs) to name pairs by their texts"
                 )
-            seen.add(texts)
+            seen.add(name)
             ids.add(pair.id)
             yield pair
+
+
+def _pair(
+    config: GivenPairsConfig, row: dict[str, Any], texts: list[str], where: str, origin: str
+) -> Pair:
+    own = row.get("id") if config.own_ids else None
+    is_own = isinstance(own, str | int) and str(own).strip()
+    known = {name: value for name, value in row.items() if name in Pair.model_fields and value}
+    known |= {"id": str(own) if is_own else pair_id(*texts)}
+    given = {"tag": config.tag, "collection": config.collection, "licence": config.licence}
+    instruction, response = texts
+    try:
+        return Pair.model_validate(
+            {"origin": origin, **given, **known, "instruction": instruction, "response": response}
+        )
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        raise InputError(f"{where}: {name} = {first['input']!r:.60}: {first['msg']}") from None
 
 
 class LinesConfig(Config):
@@ -78,30 +98,3 @@ def write_lines(ctx: Context, config: LinesConfig, *, rows: Artifact) -> None:
             for row in batch.to_pylist(maps_as_pydicts="strict"):
                 stream.write(to_json(row) + b"\n")
     ctx.count("rows", rows.num_rows)
-
-
-def _pair(
-    config: GivenPairsConfig,
-    row: dict[str, Any],
-    where: str,
-    path: Path,
-) -> tuple[Pair, str]:
-    """Return the pair, and the reason to drop it, if there is one."""
-    known: dict[str, Any] = {
-        "tag": config.tag,
-        "collection": config.collection,
-        "licence": config.licence,
-        "origin": f"{path.name}{where.removeprefix(str(path))}",
-    }
-    *texts, reason = first_exchange(row, where, config.shape)
-    known |= {name: value for name, value in row.items() if name in Pair.model_fields and value}
-    own = row.get("id") if config.own_ids else None
-    is_own = isinstance(own, str | int) and str(own).strip()
-    name = str(own) if is_own else pair_id(*texts)
-    known |= {"id": name, "instruction": texts[0], "response": texts[1]}
-    try:
-        return Pair.model_validate(known), reason
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"])
-        raise InputError(f"{where}: {name} = {first['input']!r:.60}: {first['msg']}") from None

@@ -11,14 +11,13 @@ than a nanosecond for each byte.
 """
 
 import hashlib
-from functools import cache
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from spyhop.text.overlap import BASE, INVERSE, Hashes, mixed
+from spyhop.text.overlap import BASE, Hashes, mixed, powers
 
 LONG = 1 << 15
 _FACTOR = np.uint64(0xBF58476D1CE4E5B9)
@@ -39,9 +38,7 @@ def priorities(columns: list[pa.Array], seed: int) -> Hashes:
 
 
 def _bytes(column: pa.Array) -> pa.Array:
-    text = column.cast(pa.large_string())
-    if text.null_count:
-        text = text.fill_null("")
+    text = column.cast(pa.large_string()).fill_null("")
     return pc.utf8_trim_whitespace(text).cast(pa.large_binary())
 
 
@@ -72,20 +69,13 @@ def _summed(words: Hashes, lengths: npt.NDArray[np.int64]) -> Hashes:
     sums = np.zeros(len(lengths), np.uint64)
     filled = np.flatnonzero(lengths)
     if len(filled):
-        powers, inverses = _powers()
+        factors, inverses = powers(LONG)
         terms = words >> np.uint64(32)
         terms ^= words
         terms *= _FACTOR
         terms ^= terms >> np.uint64(29)
-        terms *= powers[: len(words)]
+        terms *= factors[: len(words)]
         # Each sum begins at a power of its own place in the lot; this is taken away again.
         begins = (np.cumsum(lengths) - lengths)[filled]
         sums[filled] = np.add.reduceat(terms, begins) * inverses[begins]
     return sums
-
-
-@cache
-def _powers() -> tuple[Hashes, Hashes]:
-    ones = np.ones(1, np.uint64)
-    up, down = (np.full(LONG, base, np.uint64).cumprod() for base in (BASE, INVERSE))
-    return np.concatenate([ones, up]), np.concatenate([ones, down])

@@ -36,14 +36,14 @@ def quotas(available: Sequence[int], num_rows: int, seed: int) -> Counts:
         return rows.copy()
     taken = np.zeros_like(rows)
     start, length = 0.0, 1.0
-    strikes = _poisson(seed, start, length, len(rows))
+    strikes = _random(seed, start, length).poisson(length, len(rows))
     while np.minimum(rows, taken + strikes).sum() < num_rows:
         taken += strikes
         start, length = start + length, start + length
-        strikes = _poisson(seed, start, length, len(rows))
+        strikes = _random(seed, start, length).poisson(length, len(rows))
     while np.minimum(rows, taken).sum() < num_rows:
         length /= 2
-        first = _halved(seed, start, length, strikes)
+        first = _random(seed, start, length).binomial(strikes, 0.5)
         if np.minimum(rows, taken + first).sum() >= num_rows:
             strikes = first
         else:
@@ -52,14 +52,6 @@ def quotas(available: Sequence[int], num_rows: int, seed: int) -> Counts:
         if strikes.sum() == 1:
             taken += strikes
     return np.minimum(rows, taken)
-
-
-def _poisson(seed: int, start: float, length: float, num_tasks: int) -> Counts:
-    return _random(seed, start, length).poisson(length, num_tasks).astype(np.int64)
-
-
-def _halved(seed: int, start: float, length: float, strikes: Counts) -> Counts:
-    return _random(seed, start, length).binomial(strikes, 0.5).astype(np.int64)
 
 
 def _random(seed: int, start: float, length: float) -> np.random.RandomState:

@@ -17,20 +17,21 @@ MAX_UNUSED = 20
 """Keys without a meaning that are counted by name."""
 
 
+def origin_of(path: Path, where: str) -> str:
+    """Return the place of a row (`folder/file: line 7`) without the file's folder."""
+    return f"{path.name}{where.removeprefix(str(path))}"
+
+
 class UnusedKeys:
     """Counts the keys of rows that have no meaning for the reader, and reports them at the end."""
 
     def __init__(self, ctx: Context, source: str, known: Collection[str]) -> None:
-        self._ctx = ctx
-        self._source = source
-        self._known = frozenset(known)
+        self._ctx, self._source, self._known = ctx, source, frozenset(known)
         self._rows: Counter[str] = Counter()
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Count the unknown keys of a row that have a value."""
-        for key in row.keys() - self._known:
-            if row[key] is not None:
-                self._rows[key] += 1
+        self._rows.update(key for key in row.keys() - self._known if row[key] is not None)
 
     def add_names(self, names: Iterable[str]) -> None:
         """Count keys that were found in one row."""

@@ -10,14 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from spyhop.collect.reading import UnusedKeys
-from spyhop.collect.shapes import (
-    COLUMNS,
-    TEXT_SHAPES,
-    Shape,
-    ToolCalls,
-    conversation,
-    turns_of,
-)
+from spyhop.collect.shapes import COLUMNS, TEXT_SHAPES, Shape, ToolCalls, conversation, turns_of
 from spyhop.schema import Answer, Config, InputError, Message
 from spyhop.stage import Context, stage, sum_estimates
 from spyhop.store import Artifact, row_id
@@ -72,12 +65,12 @@ def read_answers(ctx: Context, config: ReadyConfig, *, folder: Artifact) -> Iter
 
 
 def _rows(ctx: Context, folder: Path, config: ReadyConfig, unused: UnusedKeys) -> Iterator[Answer]:
-    assert config.shape != "openai_batch"
+    shape = None if config.shape == "openai_batch" else config.shape
     for path in row_files(folder, config.pattern):
         unused.add_columns(path)
         for number, (where, row) in enumerate(read_rows(path, META), 1):
             try:
-                found = conversation(row, where, config.shape)
+                found = conversation(row, where, shape)
             except ToolCalls:
                 ctx.drop(json.dumps(row, default=str), "tool_calls")
                 continue
@@ -86,17 +79,15 @@ def _rows(ctx: Context, folder: Path, config: ReadyConfig, unused: UnusedKeys) -
             is_answered = bool(turns) and turns[-1].role == "assistant"
             if (not is_answered and found.shape not in TEXT_SHAPES) or len(turns) < 1 + is_answered:
                 raise InputError(f"{where}: the conversation does not end with an answer")
-            response = turns.pop().content if is_answered else None
             name = str(row.get("id", "")).split(".")[0] if found.shape == "openorca" else ""
-            licence = row.get("licence") or row.get("license")
             yield _answer(
                 config,
-                turns,
-                response,
+                turns[:-1] if is_answered else turns,
+                turns[-1].content if is_answered else None,
                 f"{path.name}:{number}",
                 collection=COLLECTIONS.get(name, config.collection),
                 model=str(row.get("model") or config.model),
-                licence=str(licence or config.licence),
+                licence=str(row.get("licence") or row.get("license") or config.licence),
             )
 
 
@@ -112,38 +103,28 @@ def _openai_batch(
             turns = turns_of(field(row, "body.messages", where, list), where, "body.messages")
             asked[field(row, "custom_id", where)] = turns
     for path in matching(folder, config.pattern):
-        if path in requests:
-            continue
-        for number, (where, row) in enumerate(read_rows(path), 1):
-            name = field(row, "custom_id", where)
+        for number, (where, row) in enumerate(read_rows(path) if path not in requests else (), 1):
+            name, origin = field(row, "custom_id", where), f"{path.name}:{number}"
             if name not in asked:
                 raise InputError(f"{where}: no request has the custom_id {name!r}")
-            yield _batch_answer(config, asked[name], row, where, f"{path.name}:{number}")
-
-
-def _batch_answer(
-    config: ReadyConfig,
-    turns: list[Message],
-    row: Any,  # noqa: ANN401 (as the file has it)
-    where: str,
-    origin: str,
-) -> Answer:
-    reply = field(row, "response", where, (dict, type(None)))
-    if row.get("error") or reply is None or reply.get("status_code", 200) != 200:
-        said = row.get("error") or (reply or {}).get("body") or "no response"
-        return _answer(config, turns, None, origin, error=f"{said!s:.200}")
-    content = field(reply, "body.choices.0.message.content", where, (str, type(None)))
-    usage = field(reply, "body", where, dict).get("usage") or {}
-    return _answer(
-        config,
-        turns,
-        content,
-        origin,
-        model=str(reply["body"].get("model") or config.model),
-        finish_reason=str(reply["body"]["choices"][0].get("finish_reason") or "stop"),
-        prompt_tokens=usage.get("prompt_tokens") or 0,
-        response_tokens=usage.get("completion_tokens") or 0,
-    )
+            reply = field(row, "response", where, (dict, type(None)))
+            if row.get("error") or reply is None or reply.get("status_code", 200) != 200:
+                said = row.get("error") or (reply or {}).get("body") or "no response"
+                yield _answer(config, asked[name], None, origin, error=f"{said!s:.200}")
+                continue
+            content = field(reply, "body.choices.0.message.content", where, (str, type(None)))
+            body = field(reply, "body", where, dict)
+            usage = body.get("usage") or {}
+            yield _answer(
+                config,
+                asked[name],
+                content,
+                origin,
+                model=str(body.get("model") or config.model),
+                finish_reason=str(body["choices"][0].get("finish_reason") or "stop"),
+                prompt_tokens=usage.get("prompt_tokens") or 0,
+                response_tokens=usage.get("completion_tokens") or 0,
+            )
 
 
 def _answer(
@@ -158,15 +139,9 @@ def _answer(
     system = turns[0].content if turns[0].role == "system" else ""
     collection = collection or config.collection
     query_id = row_id(collection, *(turn.content for turn in turns if turn.role != "system"))
-    values = {
-        "model": config.model,
-        "licence": config.licence,
-        "finish_reason": "stop",
-        "error": None,
-        **known,
-    }
+    values = {"model": config.model, "licence": config.licence, "finish_reason": "stop", **known}
     if response is None or not response.strip():
-        values |= {"finish_reason": "error", "error": values["error"] or "empty response"}
+        values |= {"finish_reason": "error", "error": known.get("error", "empty response")}
     else:
         turns = [*turns, Message(role="assistant", content=response)]
     return Answer(

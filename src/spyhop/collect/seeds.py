@@ -4,19 +4,19 @@ Source: Humpback (arXiv:2308.06259), section 3.1: 3,200 pairs of Open Assistant.
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from heapq import nsmallest
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 from pydantic import Field
 
-from spyhop.collect.oasst import Turns, read_oasst
+from spyhop.collect.reading import origin_of
 from spyhop.collect.shapes import first_exchange
 from spyhop.schema import Config, InputError, Pair
 from spyhop.stage import Context, Estimate, stage
 from spyhop.store import Artifact, number_of, row_id
-from spyhop.store.files import field
+from spyhop.store.files import field, json_lines
 from spyhop.store.rows import read_rows, row_files
 from spyhop.text.end_marks import without_end_marks
 
@@ -69,23 +69,28 @@ def read_seeds(ctx: Context, config: SeedsConfig, *, folder: Artifact) -> Iterat
     `repeated` (the same two texts before), `no_first_reply` and `other_language` (Open Assistant),
     `no_exchange` and `not_text` (see `first_exchange`), `not_drawn`.
     """
-    kept = []
-    seen: set[str] = set()
+    kept: dict[str, Pair] = {}
     for path in row_files(folder.path, config.pattern):
-        for turns in READERS[config.kind](path, config):
-            row = _pair(config, turns)
-            ctx.count("end_marks", int(row.response != turns.response))
-            reason = turns.reason or ("empty" if _is_empty(row) else "")
-            if reason or row.id in seen:
-                ctx.drop(row, reason or "repeated")
-                continue
-            seen.add(row.id)
-            kept.append(row)
-    drawn = seen
-    if config.num_rows is not None:
-        place = lambda name: number_of(f"0/{name}")  # noqa: E731
-        drawn = set(nsmallest(config.num_rows, seen, key=place))
-    for row in kept:
+        for asked, said, where, reason in READERS[config.kind](path, config.language):
+            instruction, response = map(without_end_marks, (asked, said))
+            row = Pair(
+                id=pair_id(instruction, response),
+                instruction=instruction,
+                response=response,
+                tag="seed",
+                collection=config.kind,
+                origin=origin_of(path, where),
+                licence=config.licence or LICENCES[config.kind],
+            )
+            ctx.count("end_marks", int(response != said))
+            is_empty = not instruction.strip() or not response.strip()
+            if reason or is_empty or row.id in kept:
+                ctx.drop(row, reason or ("empty" if is_empty else "repeated"))
+            else:
+                kept[row.id] = row
+    place = lambda name: number_of(f"0/{name}")  # noqa: E731
+    drawn = kept if config.num_rows is None else set(nsmallest(config.num_rows, kept, key=place))
+    for row in kept.values():
         if row.id in drawn:
             ctx.count(f"collection/{row.collection}")
             yield row
@@ -93,37 +98,73 @@ def read_seeds(ctx: Context, config: SeedsConfig, *, folder: Artifact) -> Iterat
             ctx.drop(row, "not_drawn")
 
 
-def _pair(config: SeedsConfig, turns: Turns) -> Pair:
-    instruction, response = map(without_end_marks, (turns.instruction, turns.response))
-    return Pair(
-        id=pair_id(instruction, response),
-        instruction=instruction,
-        response=response,
-        tag="seed",
-        collection=config.kind,
-        origin=turns.origin,
-        licence=config.licence or LICENCES[config.kind],
-    )
+class Turns(NamedTuple):
+    """An instruction, its response and the place of it; or the reason why there is no pair."""
+
+    instruction: str
+    response: str
+    where: str
+    reason: str = ""
 
 
-def _is_empty(row: Pair) -> bool:
-    return not row.instruction.strip() or not row.response.strip()
+def _oasst(path: Path, language: str) -> Iterator[Turns]:
+    """Yield one pair per tree of Open Assistant: the opening message and its reply of rank 0.
+
+    Both forms of the published files are read: one message a line (with `parent_id`), or one tree
+    a line (with `prompt` and nested `replies`). Deleted messages are passed over. A tree in another
+    language, or without a reply of rank 0, is returned with its reason. The openings of a file of
+    messages are held in memory; its order does not matter otherwise.
+    """
+    openings: dict[str, tuple[str, str, str]] = {}
+    replies: dict[str, tuple[str, str]] = {}
+    for where, row in json_lines(path):
+        if isinstance(row, Mapping) and "prompt" in row:
+            tree = field(row, "prompt", where, dict)
+            if not tree.get("deleted"):
+                opening = field(tree, "text", where), field(tree, "lang", where), where
+                first = next(filter(_is_first, field(tree, "replies", where, list)), None)
+                reply = (field(first, "text", where), where) if first else None
+                yield _opened(opening, reply, language)
+            continue
+        if isinstance(row, Mapping) and row.get("deleted"):
+            continue
+        text, parent = field(row, "text", where), field(row, "parent_id", where, (str, type(None)))
+        role = field(row, "role", where)
+        if parent is not None:
+            if _is_first(row):
+                replies.setdefault(parent, (text, where))
+        elif role != "prompter":
+            raise InputError(f"{where}: a message without parent_id has the role {role!r}")
+        else:
+            openings[field(row, "message_id", where)] = text, field(row, "lang", where), where
+    answered = [name for name in replies if name in openings]
+    for name in [*answered, *(name for name in openings if name not in replies)]:
+        yield _opened(openings[name], replies.get(name), language)
 
 
-def _oasst(path: Path, config: SeedsConfig) -> Iterator[Turns]:
-    return read_oasst(path, config.language)
+def _is_first(reply: Mapping[str, Any]) -> bool:
+    is_kept = reply.get("role") == "assistant" and not reply.get("deleted")
+    return is_kept and reply.get("rank") == 0
 
 
-def _lima(path: Path, config: SeedsConfig) -> Iterator[Turns]:
+def _opened(opening: tuple[str, str, str], reply: tuple[str, str] | None, language: str) -> Turns:
+    """Return the pair of an opening (text, language, place) and its first reply, if any."""
+    asked, spoken, place = opening
+    said, where = reply or ("", place)
+    reason = "other_language" if spoken != language else "" if reply else "no_first_reply"
+    return Turns(asked, said, where, reason)
+
+
+def _lima(path: Path, language: str) -> Iterator[Turns]:
     """Read conversations as lists of texts: the first two turns of each."""
     for where, row in read_rows(path):
         said = field(row, "conversations", where, list)
         if not said or not all(isinstance(text, str) for text in said):
             raise InputError(f"{where}: 'conversations' is not a list of texts: {said!r:.80}")
-        yield Turns(said[0], said[1] if len(said) > 1 else "", _place(path, where))
+        yield Turns(said[0], said[1] if len(said) > 1 else "", where)
 
 
-def _dolly(path: Path, config: SeedsConfig) -> Iterator[Turns]:
+def _dolly(path: Path, language: str) -> Iterator[Turns]:
     """Read `instruction`, `context` and `response`, or a rendered `prompt` and its `answer`.
 
     Of a rendered prompt the instruction is the text below its headings.
@@ -133,37 +174,32 @@ def _dolly(path: Path, config: SeedsConfig) -> Iterator[Turns]:
             asked = field(row, "prompt", where)
             found = _RENDERED.search(asked)
             asked = _INPUT.sub("\n\n", found[1]) if found else asked
-            yield Turns(asked.strip(), field(row, "answer", where), _place(path, where))
-            continue
-        context = field(row, "context", where) if row.get("context") else ""
-        yield _joined(field(row, "instruction", where), context, row, "response", path, where)
+            yield Turns(asked.strip(), field(row, "answer", where), where)
+        else:
+            context = field(row, "context", where) if row.get("context") else ""
+            asked = _joined(field(row, "instruction", where), context)
+            yield Turns(asked, field(row, "response", where), where)
 
 
-def _self_instruct(path: Path, config: SeedsConfig) -> Iterator[Turns]:
+def _self_instruct(path: Path, language: str) -> Iterator[Turns]:
     """Read a task's instruction with each of its instances."""
     for where, row in read_rows(path):
         for instance in field(row, "instances", where, list):
-            asked = field(row, "instruction", where)
-            given = field(instance, "input", where)
-            yield _joined(asked, given, instance, "output", path, where)
+            asked = _joined(field(row, "instruction", where), field(instance, "input", where))
+            yield Turns(asked, field(instance, "output", where), where)
 
 
-def _pairs(path: Path, config: SeedsConfig) -> Iterator[Turns]:
+def _joined(asked: str, given: str) -> str:
+    return f"{asked}\n\n{given}" if given.strip() else asked
+
+
+def _pairs(path: Path, language: str) -> Iterator[Turns]:
     for where, row in read_rows(path):
         asked, said, reason = first_exchange(row, where)
-        yield Turns(asked, said, _place(path, where), reason)
+        yield Turns(asked, said, where, reason)
 
 
-def _joined(asked: str, given: str, row: object, response: str, path: Path, where: str) -> Turns:
-    both = f"{asked}\n\n{given}" if given.strip() else asked
-    return Turns(both, field(row, response, where), _place(path, where))
-
-
-def _place(path: Path, where: str) -> str:
-    return f"{path.name}{where.removeprefix(str(path))}"
-
-
-READERS: dict[SeedKind, Callable[[Path, SeedsConfig], Iterator[Turns]]] = {
+READERS: dict[SeedKind, Callable[[Path, str], Iterator[Turns]]] = {
     "oasst": _oasst,
     "lima": _lima,
     "dolly": _dolly,

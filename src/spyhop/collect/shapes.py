@@ -18,70 +18,52 @@ column is the system message.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 from spyhop.schema import InputError, Message, Role
 
 Shape = Literal[
-    "messages",
-    "sharegpt",
-    "batch",
-    "preference",
-    "alpaca",
-    "dolly",
-    "openorca",
-    "question_answer",
+    "messages", "sharegpt", "batch", "preference", "alpaca", "dolly", "openorca", "question_answer",
     "prompt_completion",
-]
-SHAPES: tuple[Shape, ...] = get_args(Shape)
+]  # fmt: skip
 TOOL_ROLES = ("tool", "function", "ipython", "observation", "function_call")
-_ROLES: dict[object, Role] = {role: role for role in get_args(Role)} | {
+_ROLES: dict[object, Role] = {
+    **{role: role for role in get_args(Role)},
     "developer": "system",
-    "human": "user",
-    "prompter": "user",
-    "gpt": "assistant",
-    "chatgpt": "assistant",
-    "model": "assistant",
-    "bot": "assistant",
+    **dict.fromkeys(("human", "prompter"), "user"),
+    **dict.fromkeys(("gpt", "chatgpt", "model", "bot"), "assistant"),
 }
 _THOUGHTS = ("reasoning_content", "reasoning", "thinking")
 """Keys of a turn that hold the assistant's thought."""
-_TURN_KEYS = frozenset(("role", "from", "content", "value", "weight", "train", *_THOUGHTS))
 _WEIGHTS = ("weight", "train")
 """Keys of a turn that say whether it has a loss: OpenAI writes `weight`, Axolotl `train`."""
+_TURN_KEYS = frozenset(("role", "from", "content", "value", *_WEIGHTS, *_THOUGHTS))
 _SYSTEM = ("system", "system_prompt")
 _PARTS = ("text", "input_text", "output_text")
 
-_PROMPTS: dict[Shape, tuple[tuple[str, ...], str]] = {
-    "alpaca": (("instruction",), "input"),
-    "dolly": (("instruction",), "context"),
-    "openorca": (("question",), ""),
-    "question_answer": (("question", "query"), "context"),
-    "prompt_completion": (("prompt",), ""),
+
+class _Keys(NamedTuple):
+    """Keys of a shape with a text in each column."""
+
+    prompt: tuple[str, ...]
+    more: str
+    """The text below the prompt, above a question."""
+    response: tuple[str, ...]
+
+
+_TEXTS: dict[Shape, _Keys] = {
+    "alpaca": _Keys(("instruction",), "input", ("output",)),
+    "dolly": _Keys(("instruction",), "context", ("response",)),
+    "openorca": _Keys(("question",), "", ("response",)),
+    "question_answer": _Keys(("question", "query"), "context", ("answer", "response", "answers")),
+    "prompt_completion": _Keys(("prompt",), "", ("completion", "response")),
 }
-"""Keys of the prompt, and the key of the text below it (above a question)."""
-_RESPONSES: dict[Shape, tuple[str, ...]] = {
-    "alpaca": ("output",),
-    "dolly": ("response",),
-    "openorca": ("response",),
-    "question_answer": ("answer", "response", "answers"),
-    "prompt_completion": ("completion", "response"),
-}
-TEXT_SHAPES = frozenset(_PROMPTS)
+TEXT_SHAPES = frozenset(_TEXTS)
 """Shapes whose response is a text in a column of its own."""
-COLUMNS = (
-    "messages",
-    "conversations",
-    "conversation",
-    "body",
-    "chosen",
-    "rejected",
-    "input",
-    "preferred_output",
-    *_SYSTEM,
-    *dict.fromkeys(key for keys, more in _PROMPTS.values() for key in (*keys, more) if key),
-    *dict.fromkeys(key for keys in _RESPONSES.values() for key in keys),
-)
+_LISTED = ("messages", "conversations", "conversation", "body", "chosen", "rejected")
+COLUMNS = frozenset((*_LISTED, "input", "preferred_output", *_SYSTEM)).union(
+    *((*keys.prompt, keys.more, *keys.response) for keys in _TEXTS.values())
+) - {""}
 """Every key that a shape gives a meaning."""
 
 
@@ -120,19 +102,13 @@ def shape_of(row: Mapping[str, Any], where: str, needs_response: bool = False) -
         return "preference"
     if {"question", "system_prompt"} <= has:
         return "openorca"
-    for is_whole in (True, False):
-        for shape, (prompts, more) in _PROMPTS.items():
-            responses = has.intersection(_RESPONSES[shape])
-            is_known = bool(responses) or (not is_whole and not needs_response)
-            if has.intersection(prompts) and is_known and (responses or not more or more in has):
-                return shape
-    if not needs_response and "instruction" in has:
-        return "alpaca"
-    if not needs_response and {"question", "query"} & has:
-        return "question_answer"
+    asked = [shape for shape, keys in _TEXTS.items() if has.intersection(keys.prompt)]
+    answered = [shape for shape in asked if has.intersection(_TEXTS[shape].response)]
+    whole = [shape for shape in asked if _TEXTS[shape].more in {"", *has}]
+    if found := answered if needs_response else [*answered, *whole, *asked]:
+        return found[0]
     keys = ", ".join(row) or "nothing"
-    is_asked = any(has.intersection(prompts) for prompts, _ in _PROMPTS.values())
-    missing = "'response'" if needs_response and is_asked else "messages"
+    missing = "'response'" if needs_response and asked else "messages"
     raise InputError(
         f"{where}: no {missing}; it has {keys:.80}; write "
         '"messages": [{"role": "user", "content": "..."}], or use a shape of docs/rows.md'
@@ -149,14 +125,17 @@ def conversation(
         InputError: If a value is not what the shape needs, showing the value.
     """
     shape = shape or shape_of(row, where, needs_response)
-    reader = _Reader(row, where, set())
-    turns, has_response, target = reader.read(shape)
-    if needs_response:
-        for key, number, turn in _raw_turns(row):
-            for name in _WEIGHTS:
-                if turn.get(name) not in (None, 0, 1):
-                    value = f"{key}[{number}].{name} = {turn[name]!r:.60}"
-                    raise InputError(f"{where}: {value}: write 0 or 1")
+    reader = _Reader(row, where)
+    target = ""
+    if shape in TEXT_SHAPES:
+        turns, has_response, target = reader.texts(shape)
+    else:
+        turns, has_response = reader.listed(shape), shape == "preference"
+    for key, number, turn in _raw_turns(row) if needs_response else ():
+        for name in _WEIGHTS:
+            if turn.get(name) not in (None, 0, 1):
+                value = f"{key}[{number}].{name} = {turn[name]!r:.60}"
+                raise InputError(f"{where}: {value}: write 0 or 1")
     return Conversation(shape, turns, frozenset(reader.used), has_response, target)
 
 
@@ -169,7 +148,7 @@ def rejected_turns(row: Mapping[str, Any], where: str) -> list[Message]:
     if shape_of(row, where, needs_response=True) != "preference":
         keys = ", ".join(row)
         raise InputError(f"{where}: no preference: it needs chosen and rejected; it has {keys:.80}")
-    return _Reader(row, where, set()).preference(is_rejected=True)
+    return _Reader(row, where).listed("preference", is_rejected=True)
 
 
 def first_exchange(
@@ -192,88 +171,85 @@ def first_exchange(
     return said[0].content, said[1].content, ""
 
 
-@dataclass(slots=True)
 class _Reader:
-    row: Mapping[str, Any]
-    where: str
-    used: set[str]
+    """Reads the columns of a row, and remembers which."""
 
-    def read(self, shape: Shape) -> tuple[list[Message], bool, str]:
+    def __init__(self, row: Mapping[str, Any], where: str) -> None:
+        self._row, self._where = row, where
+        self.used: set[str] = set()
+
+    def listed(self, shape: Shape, *, is_rejected: bool = False) -> list[Message]:
+        """Return the turns of a shape that lists them; of a preference, one of the two sides."""
+        row = self._row
         if shape == "messages":
-            return self._turns("messages"), False, ""
+            return self._turns("messages")
         if shape == "sharegpt":
-            key = "conversations" if self.row.get("conversations") is not None else "conversation"
-            return [*self._system(), *self._turns(key)], False, ""
+            key = self._first(("conversations", "conversation"))
+            return [*self._system(), *self._turns(key)]
         if shape == "batch":
             self.used.update(("body", "custom_id", "method", "url"))
-            body = self.row.get("body")
-            found = body.get("messages") if isinstance(body, Mapping) else body
-            return turns_of(found, self.where, "body.messages"), False, ""
-        if shape == "preference":
-            return self.preference(), True, ""
-        return self._texts(shape)
-
-    def _turns(self, key: str) -> list[Message]:
-        self.used.add(key)
-        return turns_of(self.row.get(key), self.where, key)
-
-    def preference(self, *, is_rejected: bool = False) -> list[Message]:
-        """Return the conversation with the preferred response, or with the rejected one."""
-        if self.row.get("preferred_output") is not None:
-            self.used.update(("input", "non_preferred_output"))
-            given = self.row.get("input")
-            found = given.get("messages") if isinstance(given, Mapping) else given
-            before = turns_of(found, self.where, "input.messages")
-            return [
-                *before,
-                *self._turns("non_preferred_output" if is_rejected else "preferred_output"),
-            ]
+            return self._inner("body")
+        if row.get("preferred_output") is not None:
+            self.used.update(("input", "preferred_output", "non_preferred_output"))
+            key = "non_preferred_output" if is_rejected else "preferred_output"
+            return [*self._inner("input"), *self._turns(key)]
         self.used.update(("chosen", "rejected"))
         key = self._first(("prompt", "question"))
-        asked = self._side(key, "user") if self.row.get(key) is not None else []
+        asked = self._side(key, "user") if row.get(key) is not None else []
         before = [*self._system(), *asked]
         said = self._side("rejected" if is_rejected else "chosen", "assistant")
         return said if len(said) > 1 and said[: len(before)] == before else before + said
 
-    def _texts(self, shape: Shape) -> tuple[list[Message], bool, str]:
-        prompts, more = _PROMPTS[shape]
-        asked = self._side(self._first(prompts), "user")
-        below = self._text(more) if more and self.row.get(more) is not None else ""
-        if below:
-            parts = [below, asked[-1].content]
+    def texts(self, shape: Shape) -> tuple[list[Message], bool, str]:
+        """Return the turns of a shape of texts, whether it has a response, and its gold answer."""
+        keys = _TEXTS[shape]
+        asked = self._side(self._first(keys.prompt), "user")
+        has_more = keys.more and self._row.get(keys.more) is not None
+        more = self._text(keys.more) if has_more else ""
+        if more:
+            parts = [more, asked[-1].content]
             both = parts if shape == "question_answer" else parts[::-1]
             asked[-1] = asked[-1].model_copy(update={"content": "\n\n".join(both)})
-        key = self._first(_RESPONSES[shape])
-        if self.row.get(key) is None:
+        key = self._first(keys.response)
+        if self._row.get(key) is None:
             return [*self._system(), *asked], False, ""
         said = self._side(key, "assistant")
         target = said[0].content if shape == "question_answer" else ""
         return [*self._system(), *asked, *said], True, target
 
+    def _turns(self, key: str) -> list[Message]:
+        self.used.add(key)
+        return turns_of(self._row.get(key), self._where, key)
+
+    def _inner(self, key: str) -> list[Message]:
+        """Return the `messages` of an object."""
+        value = self._row.get(key)
+        found = value.get("messages") if isinstance(value, Mapping) else value
+        return turns_of(found, self._where, f"{key}.messages")
+
     def _system(self) -> list[Message]:
         key = self._first(_SYSTEM)
-        text = self._text(key) if self.row.get(key) is not None else ""
+        text = self._text(key) if self._row.get(key) is not None else ""
         return [Message(role="system", content=text)] if text else []
 
     def _first(self, keys: tuple[str, ...]) -> str:
-        return next((key for key in keys if self.row.get(key) is not None), keys[0])
+        return next((key for key in keys if self._row.get(key) is not None), keys[0])
 
     def _side(self, key: str, role: Role) -> list[Message]:
         """Return a text as one turn, or a list of turns."""
-        value = self.row.get(key)
+        value = self._row.get(key)
         if isinstance(value, list) and value and isinstance(value[0], Mapping):
             return self._turns(key)
         return [Message(role=role, content=self._text(key))]
 
     def _text(self, key: str) -> str:
         self.used.add(key)
-        value = self.row.get(key)
-        if key in ("answer", "answers") and isinstance(value, list) and value:
-            value = value[0]  # of several gold answers
-        if key in ("answer", "answers") and type(value) in (int, float):
-            value = str(value)
+        value = self._row.get(key)
+        if key in ("answer", "answers"):
+            value = value[0] if isinstance(value, list) and value else value  # of several golds
+            value = str(value) if type(value) in (int, float) else value
         if not isinstance(value, str):
-            raise InputError(f"{self.where}: {key} = {value!r:.60} is not text; use messages")
+            raise InputError(f"{self._where}: {key} = {value!r:.60} is not text; use messages")
         return value
 
 

@@ -101,11 +101,8 @@ def _reader(path: Path, wanted: Sequence[str], target: str) -> tuple[str, dict[s
         _check(path, wanted, schema.names)
         for name in wanted:
             texts[name] = _as_text(path, schema.field(name), is_target=name == target)
-        return (
-            f"SELECT *, file_row_number + 1 AS number "
-            f"FROM read_parquet({file}, file_row_number = true)",
-            texts,
-        )
+        source = f"read_parquet({file}, file_row_number = true)"
+        return f"SELECT *, file_row_number + 1 AS number FROM {source}", texts
     if kind == ".jsonl":
         types = ", ".join(f"{quoted(name)}: 'VARCHAR'" for name in wanted)
         source = (

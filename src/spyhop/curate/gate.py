@@ -5,8 +5,9 @@ its model got worse; the gate fails on such ratings.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from pydantic import Field
 
@@ -72,8 +73,7 @@ class GateCounts:
             self.written.append((rating.written, rating.score))
 
 
-@dataclass(frozen=True, slots=True)
-class LabelledRating:
+class LabelledRating(NamedTuple):
     """A human label and the rating of the same pair."""
 
     is_good: bool
@@ -109,7 +109,8 @@ def gate(
         counts.add(rating)
         count_rating(ctx, rating)
         if label := people.pop(name, None):
-            judged.append(_judged(config, label, rating))
+            is_selected = rating.score is not None and rating.score >= config.selected_from
+            judged.append(LabelledRating(label.is_good, is_selected, label.score, rating.score))
     if labels is not None:
         ctx.count("labels/used", len(judged))
         ctx.count("labels/foreign", len(people))
@@ -128,18 +129,29 @@ def findings(counts: GateCounts, config: GateConfig) -> Iterator[Finding]:
     num_rows = num_scored + counts.missing.total()
     if not num_rows:
         raise InputError("no pair is rated")
-    yield _parse_rate(counts, config, num_scored, num_rows)
-    yield _one_score(counts, config, num_scored)
+    rate, limit = wilson(num_scored, num_rows), config.min_parse_rate
+    reasons = ", ".join(f"{name}: {num:,}" for name, num in counts.missing.most_common())
+    text = (
+        f"{rate.value:.1%} of {num_rows:,} pairs have a score, the limit is {limit:.0%} "
+        f"(missing: {reasons or '0'})"
+    )
+    yield _finding("parse_rate", rate, limit, num_rows, rate.value >= limit, text)
+    limit, text, share = MAX_ONE_SCORE, "no pair has a score", None
+    if num_scored:
+        ((score, num),) = counts.scores.most_common(1)
+        share = wilson(num, num_scored)
+        text = f"{share.value:.1%} of the scores are {score}, the limit is {limit:.0%}"
+    is_passed = share is not None and share.value <= limit
+    yield _finding("one_score", share, limit, num_scored, is_passed, text)
     yield _repeatability(counts, config)
     yield _agreement(counts, config)
 
 
-def label_findings(judged: Iterable[LabelledRating], config: GateConfig) -> Iterator[Finding]:
+def label_findings(rows: Sequence[LabelledRating], config: GateConfig) -> Iterator[Finding]:
     """Yield precision and recall of the selected pairs, and the agreement with labelled scores.
 
     Source: Humpback (arXiv:2308.06259), Table 7 (v1): 250 pairs labelled by an author.
     """
-    rows = list(judged)
     num_good, num_selected = sum(row.is_good for row in rows), sum(row.is_selected for row in rows)
     num_both = sum(row.is_good and row.is_selected for row in rows)
     share = num_good / len(rows)
@@ -154,18 +166,14 @@ def label_findings(judged: Iterable[LabelledRating], config: GateConfig) -> Iter
     if share == 1:
         is_better, precision = True, None
         text = f"all {len(rows)} labelled pairs are good, so precision is untested; label bad ones"
-    yield _finding(
-        "precision", precision, share if precision else None, num_selected, is_better, text
-    )
+    limit = share if precision else None
+    yield _finding("precision", precision, limit, num_selected, is_better, text)
     recall = wilson(num_both, num_good) if num_good else None
-    yield _finding(
-        "recall", recall, None, num_good, True,
-        f"of {num_good} good pairs {_percent(recall)} have such a score",
-    )  # fmt: skip
+    text = f"of {num_good} good pairs {_percent(recall)} have such a score"
+    yield _finding("recall", recall, None, num_good, True, text)
     both = [(r.label_score, r.score) for r in rows if r.label_score and r.score is not None]
     if len(both) > 1:
-        kappa = _kappa(both)
-        shown = "undefined, for all scores are the same" if kappa is None else _number(kappa)
+        kappa, shown = _kappa(both)
         limit = config.min_label_kappa
         text = (
             f"quadratic kappa with {len(both)} labelled scores is {shown}, the limit is {limit:g} "
@@ -175,51 +183,14 @@ def label_findings(judged: Iterable[LabelledRating], config: GateConfig) -> Iter
         yield _finding("label_kappa", kappa, limit, len(both), is_passed, text)
 
 
-def _judged(config: GateConfig, label: Label, rating: Rating) -> LabelledRating:
-    is_selected = rating.score is not None and rating.score >= config.selected_from
-    return LabelledRating(label.is_good, is_selected, label.score, rating.score)
-
-
-def _parse_rate(counts: GateCounts, config: GateConfig, num_scored: int, num_rows: int) -> Finding:
-    rate = wilson(num_scored, num_rows)
-    reasons = ", ".join(f"{name}: {num:,}" for name, num in counts.missing.most_common())
-    return _finding(
-        "parse_rate",
-        rate,
-        config.min_parse_rate,
-        num_rows,
-        rate.value >= config.min_parse_rate,
-        f"{rate.value:.1%} of {num_rows:,} pairs have a score, the limit is "
-        f"{config.min_parse_rate:.0%} (missing: {reasons or '0'})",
-    )
-
-
-def _one_score(counts: GateCounts, config: GateConfig, num_scored: int) -> Finding:
-    if not num_scored:
-        text = "no pair has a score"
-        return _finding("one_score", None, MAX_ONE_SCORE, 0, False, text)
-    ((score, num),) = counts.scores.most_common(1)
-    share = wilson(num, num_scored)
-    return _finding(
-        "one_score",
-        share,
-        MAX_ONE_SCORE,
-        num_scored,
-        share.value <= MAX_ONE_SCORE,
-        f"{share.value:.1%} of the scores are {score}, the limit is {MAX_ONE_SCORE:.0%}",
-    )
-
-
 def _repeatability(counts: GateCounts, config: GateConfig) -> Finding:
     num = len(counts.repeated)
     if counts.methods == {"likelihood"} or not config.min_repeated:
         why = "a likelihood does not vary" if config.min_repeated else "second ratings are off"
         return _finding("repeatability", None, None, 0, True, why)
-    kappa = _kappa(counts.repeated) if num > 1 else None
-    unknown = "undefined, for all scores are the same" if num > 1 else "not known"
+    kappa, shown = _kappa(counts.repeated)
     is_enough = num >= config.min_repeated
     is_passed = is_enough and kappa is not None and kappa.value >= config.min_kappa
-    shown = unknown if kappa is None else _number(kappa)
     text = (
         f"quadratic kappa of {num:,} pairs rated twice is {shown}, the limit is "
         f"{config.min_kappa:g} on {config.min_repeated:,}"
@@ -236,12 +207,12 @@ def _repeatability(counts: GateCounts, config: GateConfig) -> Finding:
 
 def _agreement(counts: GateCounts, config: GateConfig) -> Finding:
     num = len(counts.written)
-    kappa = _kappa(counts.written) if num > 1 else None
+    kappa, shown = _kappa(counts.written)
     if kappa is None:
         why = "written and expected scores are all the same" if num > 1 else "not applicable"
         return _finding("agreement", None, None, num, True, f"{why} ({num:,} written scores)")
     text = (
-        f"quadratic kappa of {num:,} written and expected scores is {_number(kappa)}, the limit is "
+        f"quadratic kappa of {num:,} written and expected scores is {shown}, the limit is "
         f"{config.min_kappa:g}"
     )
     is_passed = kappa.value >= config.min_kappa
@@ -250,22 +221,26 @@ def _agreement(counts: GateCounts, config: GateConfig) -> Finding:
     return _finding("agreement", kappa, config.min_kappa, num, is_passed, text)
 
 
-def _kappa(pairs: Iterable[tuple[float, float]]) -> Interval | None:
-    first, second = zip(*pairs, strict=True)
+def _kappa(pairs: Sequence[tuple[float, float]]) -> tuple[Interval | None, str]:
+    """Return the quadratic kappa of pairs of scores, if it has a value, and how it is shown."""
+    if len(pairs) < 2:
+        return None, "not known"
     try:
-        return quadratic_kappa(first, second)
-    except ValueError:  # all scores are the same
-        return None
+        found = quadratic_kappa(*zip(*pairs, strict=True))
+    except ValueError:
+        return None, "undefined, for all scores are the same"
+    return found, f"{found.value:.2f} [{found.low:.2f}, {found.high:.2f}]"
 
 
 def _finding(
     name: str, found: Interval | None, limit: float | None, num: int, passed: bool, text: str
 ) -> Finding:
+    value, low, high = (found.value, found.low, found.high) if found else (None, None, None)
     return Finding(
         id=name,
-        value=found.value if found else None,
-        low=found.low if found else None,
-        high=found.high if found else None,
+        value=value,
+        low=low,
+        high=high,
         limit=limit,
         num_rows=num,
         is_passed=passed,
@@ -275,7 +250,3 @@ def _finding(
 
 def _percent(found: Interval | None) -> str:
     return f"{found.value:.0%} [{found.low:.0%}, {found.high:.0%}]" if found else "none"
-
-
-def _number(found: Interval) -> str:
-    return f"{found.value:.2f} [{found.low:.2f}, {found.high:.2f}]"

@@ -99,12 +99,10 @@ def keep(
     is_sampled = np.ones(len(names), bool)
     if config.within is not None:
         if config.within > len(names):
-            raise InputError(
-                f"{rated}: {len(names):,} pairs, fewer than within = {config.within:,}"
-            )
-        is_sampled[np.argsort(_draws(config, "within", names), kind="stable")[config.within :]] = (
-            False
-        )
+            few = f"{rated}: {len(names):,} pairs, fewer than within = {config.within:,}"
+            raise InputError(few)
+        order = np.argsort(_draws(config, "within", names), kind="stable")
+        is_sampled[order[config.within :]] = False
     known = np.array(scores, float)
     passing = is_sampled.copy()
     if config.uses_scores:
@@ -112,7 +110,7 @@ def keep(
     if config.min_score is not None:
         passing &= known >= config.min_score
     if config.num_rows is not None:
-        _check_number(config, rated, passing, is_sampled)
+        _check_number(config, rated, int(passing.sum()), int(is_sampled.sum()))
         by_score = (-np.array(values, float), -known) if config.take == "best" else ()
         order = np.lexsort((_draws(config, "take", names), *by_score))
         passing[order[passing[order]][config.num_rows :]] = False
@@ -142,26 +140,21 @@ def _pass_gate(ctx: Context, config: KeepConfig, rated: Artifact, gate: Artifact
         raise InputError(f"{gate}: this gate checked other ratings than {rated}")
     failed = [finding for finding in gate.rows(Finding) if not finding.is_passed]
     ctx.count("gate/failed", len(failed))
-    reasons = "; ".join(f"{finding.id}: {finding.text}" for finding in failed)
-    if failed and config.gate == "refuse":
-        raise TrainingError(f"the ratings in {rated} did not pass the gate: {reasons}; {remedy}")
     if failed:
+        reasons = "; ".join(f"{finding.id}: {finding.text}" for finding in failed)
+        if config.gate == "refuse":
+            text = f"the ratings in {rated} did not pass the gate: {reasons}; {remedy}"
+            raise TrainingError(text)
         ctx.notice(f"kept although the gate failed: {reasons}")
 
 
-def _check_number(
-    config: KeepConfig,
-    rated: Artifact,
-    passing: npt.NDArray[np.bool_],
-    is_sampled: npt.NDArray[np.bool_],
-) -> None:
-    num_found, num_rows = int(passing.sum()), config.num_rows or 0
+def _check_number(config: KeepConfig, rated: Artifact, num_found: int, num_sampled: int) -> None:
+    num_rows = config.num_rows or 0
     if num_found < num_rows and not (config.fewer and num_found):
-        above = (
-            "" if config.min_score is None else f" with a score of at least {config.min_score:g}"
-        )
+        least = config.min_score
+        above = "" if least is None else f" with a score of at least {least:g}"
         raise InputError(
-            f"{rated}: {num_found:,} of {int(is_sampled.sum()):,} pairs{above}, fewer than "
+            f"{rated}: {num_found:,} of {num_sampled:,} pairs{above}, fewer than "
             f"num_rows = {num_rows:,}; lower num_rows or min_score, or raise within"
         )
 

@@ -45,16 +45,19 @@ def read_labels(
         for path in row_files(folder.path)
         for where, row in read_rows(path)
     ]
-    ids = _ids({label.id for *_, label in read}, pairs) if pairs is not None else {}
+    named, ids = {label.id for *_, label in read}, dict[str, str]()
+    for row in pairs.rows(Pair) if pairs is not None else ():  # by their ids, or by their texts
+        names = {row.id, pair_id(row.instruction, row.response)} & named
+        ids |= dict.fromkeys(names, row.id)
     if pairs is not None and not ids:
         raise InputError(f"{folder}: no label (of {len(read):,}) belongs to a pair in {pairs}")
     by_pair: dict[str, dict[str, Label]] = defaultdict(dict)
     for where, rater, label in read:
-        name = ids.get(label.id, label.id)
-        if rater in by_pair[name]:
+        name, is_foreign = ids.get(label.id, label.id), pairs is not None and label.id not in ids
+        if rater in by_pair[name] and not is_foreign:  # one question may have several responses
             raise InputError(f"{where}: pair {name} is labelled twice")
         by_pair[name][rater] = label
-        ctx.count("foreign", int(pairs is not None and label.id not in ids))
+        ctx.count("foreign", int(is_foreign))
     for name, labels in by_pair.items():
         lead = sum(1 if label.is_good else -1 for label in labels.values())
         if not lead:
@@ -63,15 +66,6 @@ def read_labels(
         ctx.count("good" if lead > 0 else "bad")
         scores = [label.score for label in labels.values() if label.score is not None]
         yield Label(id=name, is_good=lead > 0, score=fmean(scores) if scores else None)
-
-
-def _ids(named: set[str], pairs: Artifact) -> dict[str, str]:
-    """Return the pairs' ids by the ids in labels: the same ids, or hashes of the texts."""
-    found: dict[str, str] = {}
-    for row in pairs.rows(Pair):
-        names = {row.id, pair_id(row.instruction, row.response)} & named
-        found |= dict.fromkeys(names, row.id)
-    return found
 
 
 def _label(config: LabelsConfig, row: Any, where: str) -> Label:  # noqa: ANN401 (a row of any form)

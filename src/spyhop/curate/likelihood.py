@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from spyhop.curate.rate import count_rating
-from spyhop.models import Model, Request, TokenLogprobs
+from spyhop.models import Model, Request
 from spyhop.models.script import Failures
 from spyhop.schema import Config, Pair, Rating, prompt_turns
 from spyhop.stage import Calls, Context, Estimate, stage
@@ -32,11 +32,9 @@ class LikelihoodConfig(Config):
 
 def plan_likelihood(config: LikelihoodConfig, pairs: Estimate, model: Estimate) -> Estimate:
     """One or two requests per pair, without generated tokens."""
-    requests = pairs.rows * (2 if config.is_relative else 1)
-    calls = Calls(
-        requests=requests,
-        prompt_tokens=round(requests * (pairs.row_tokens or PAIR_TOKENS)),
-    )
+    requests = pairs.rows * (1 + config.is_relative)
+    prompt_tokens = round(requests * (pairs.row_tokens or PAIR_TOKENS))
+    calls = Calls(requests=requests, prompt_tokens=prompt_tokens)
     return Estimate(rows=pairs.rows, row_tokens=pairs.row_tokens, calls={"model": calls})
 
 
@@ -58,7 +56,17 @@ def rate_by_likelihood(
     """
     failures = Failures(model.label, ctx.runtime.max_error_frac)
     values = array("d")
-    for found in _logprobs(config, pairs, model):
+    num_asked = 1 + config.is_relative
+    requests = (
+        Request(
+            id=f"{place}.{part}",
+            messages=prompt_turns(asked, config.system_message),
+            continuation=row.response,
+        )
+        for place, row in enumerate(pairs.rows(Pair))
+        for part, asked in enumerate((row.instruction, config.unasked)[:num_asked])
+    )
+    for found in model.logprobs(requests, total=pairs.num_rows * num_asked):
         failures.see(found.error)
         values.append(np.nan if found.error is not None else found.mean)
     failures.check()
@@ -88,22 +96,3 @@ def fifths(values: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
     ranks = np.empty(len(values), dtype=np.int64)
     ranks[np.argsort(values, kind="stable")] = np.arange(len(values))  # NaN comes last
     return 1 + np.minimum(NUM_SCORES - 1, ranks * NUM_SCORES // max(1, num_known))
-
-
-def _logprobs(config: LikelihoodConfig, pairs: Artifact, model: Model) -> Iterator[TokenLogprobs]:
-    """Yield the log-probabilities of each response, or of each with and without its instruction."""
-    requests = (
-        Request(
-            id=f"{place}.{part}",
-            messages=prompt_turns(asked, config.system_message),
-            continuation=row.response,
-        )
-        for place, row in enumerate(pairs.rows(Pair))
-        for part, asked in enumerate(_asked(config, row))
-    )
-    num_asked = pairs.num_rows * (2 if config.is_relative else 1)
-    yield from model.logprobs(requests, total=num_asked)
-
-
-def _asked(config: LikelihoodConfig, row: Pair) -> tuple[str, ...]:
-    return (row.instruction, config.unasked) if config.is_relative else (row.instruction,)

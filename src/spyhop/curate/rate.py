@@ -5,7 +5,7 @@ task, five described scores, the reason first and the verdict last).
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from heapq import nsmallest
 from typing import Literal
 
@@ -26,9 +26,6 @@ SCORES = ("1", "2", "3", "4", "5")
 PAIR_TOKENS, REASON_TOKENS = 500, 100
 """Planning figures."""
 
-Method = Literal["verdict", "choice", "expected"]
-
-
 VERDICT_START = "Score:"
 """Prefilled start of the verdict; `reasoned` should request the same."""
 
@@ -40,7 +37,7 @@ class RateConfig(Config):
     `shown` first, so that a judge at temperature 0 can disagree with itself, too.
     """
 
-    method: Method = "expected"
+    method: Literal["verdict", "choice", "expected"] = "expected"
     """How a score is read. `verdict`: the judge writes reasons and a verdict line, which is parsed
     strictly; unparsed verdicts count as missing. `choice`: it chooses a score without reasons.
     `expected`: it writes reasons, its verdict is prefilled, and the score is the mean of 1 to 5
@@ -67,9 +64,9 @@ class RateConfig(Config):
 
     @model_validator(mode="after")
     def _can_ask(self) -> "RateConfig":
-        missing = [place for place in ("{instruction}", "{response}") if place not in self.shown]
-        if missing:
-            raise ValueError(f"shown does not contain {missing[0]}")
+        for place in ("{instruction}", "{response}"):
+            if place not in self.shown:
+                raise ValueError(f"shown does not contain {place}")
         if self.method == "verdict" and self.num_verdicts > 1 and not self.sampling.temperature:
             raise ValueError(
                 "verdicts at temperature 0 are identical; set sampling.temperature above 0"
@@ -111,10 +108,12 @@ def rate(ctx: Context, config: RateConfig, *, pairs: Artifact, judge: Model) -> 
     Counts: `score/1` to `score/5` (rounded), `missing/<reason>`, `repeated`, and `no_probabilities`
     if `expected` fell back on the mean of verdicts.
     """
-    repeated = _drawn(config, pairs)
+    names = (name for batch in pairs.batches(["id"]) for name in batch["id"].to_pylist())
+    place = lambda name: number_of(f"0/repeated/{name}")  # noqa: E731
+    repeated = set(nsmallest(config.num_repeated, names, key=place))
     failures = Failures(judge.label, ctx.runtime.max_error_frac)
-    is_scored = judge.has_all(LOG_PROBABILITIES, "prefill")
-    judging, is_told = _Judging(config, judge, is_scored), False
+    judging = _Judging(config, judge, judge.has_all(LOG_PROBABILITIES, "prefill"))
+    is_told = False
     scripts = (judging.about(row, row.id in repeated) for row in pairs.rows(Pair))
     for row in play(scripts, judge):
         rating = row.rating
@@ -160,27 +159,6 @@ def _num_fallback(config: RateConfig) -> int:
     return config.fallback_verdicts if config.sampling.temperature else 1
 
 
-def _drawn(config: RateConfig, pairs: Artifact) -> set[str]:
-    """Return the ids of the pairs to rate twice."""
-    names = (name for batch in pairs.batches(["id"]) for name in batch["id"].to_pylist())
-    place = lambda name: number_of(f"0/repeated/{name}")  # noqa: E731
-    return set(nsmallest(config.num_repeated, names, key=place))
-
-
-@dataclass(frozen=True, slots=True)
-class _Result:
-    """Result of one rating of a pair."""
-
-    method: Method
-    score: float | None = None
-    missing: str = ""
-    reason: str = ""
-    probabilities: tuple[float, ...] = ()
-    value: float | None = None
-    written: float | None = None
-    error: str | None = None
-
-
 @dataclass(frozen=True, slots=True)
 class _Judging:
     config: RateConfig
@@ -189,88 +167,76 @@ class _Judging:
     """Whether a verdict that is begun may have probabilities."""
 
     def about(self, row: Pair, is_repeated: bool) -> Script[Pair]:
-        found = yield from self._rate(row, is_second=False)
-        second = None
+        rating = yield from self._rate(row, is_second=False)
         if is_repeated:
             second = yield from self._rate(row, is_second=True)
-        rating = Rating(
-            score=found.score,
-            method=found.method,
-            judge=self.judge.label,
-            missing=found.missing,
-            reason=found.reason,
-            probabilities=list(found.probabilities),
-            value=found.value,
-            written=found.written,
-            is_repeated=is_repeated,
-            second_score=second.score if second else None,
-            error=found.error,
-        )
+            rating = _with(rating, is_repeated=True, second_score=second.score)
         return row.model_copy(update={"rating": rating})
 
-    def _rate(self, row: Pair, *, is_second: bool) -> Script[_Result]:
-        messages = self._asked(row, is_second)
-        if self.config.method == "choice":
-            return (yield from self._choose(messages))
-        if self.config.method == "verdict":
-            replies = yield self._verdicts(messages, range(self.config.num_verdicts))
-            return _read(replies)
-        return (yield from self._expect(messages))
-
-    def _asked(self, row: Pair, is_second: bool) -> list[Message]:
+    def _rate(self, row: Pair, *, is_second: bool) -> Script[Rating]:
         config = self.config
         how = config.unreasoned if config.method == "choice" else config.reasoned
         shown = fill(config.shown, instruction=row.instruction, response=row.response)
         parts = (shown, config.scale, how) if is_second else (config.scale, how, shown)
-        return prompt_turns("\n\n".join(filter(None, parts)), config.system_message)
+        messages = prompt_turns("\n\n".join(filter(None, parts)), config.system_message)
+        if config.method == "verdict":
+            return self._read((yield self._verdicts(messages, range(config.num_verdicts))))
+        if config.method == "expected":
+            return (yield from self._expect(messages))
+        (choice,) = yield [ScoreOptions(self.judge, messages, SCORES, f"{VERDICT_START} ")]
+        found = self._weighed(choice)
+        if found.score is None:
+            return found
+        return _with(found, score=1.0 + found.probabilities.index(max(found.probabilities)))
 
     def _verdicts(self, messages: list[Message], places: range) -> list[Ask]:
         return [Ask(self.judge, messages, self.config.sampling, place) for place in places]
 
-    def _choose(self, messages: list[Message]) -> Script[_Result]:
-        (choice,) = yield [ScoreOptions(self.judge, messages, SCORES, f"{VERDICT_START} ")]
-        found = _weighed(choice, "choice")
-        if found.score is None:
-            return found
-        likeliest = max(found.probabilities)
-        return replace(found, score=1.0 + found.probabilities.index(likeliest))
-
-    def _expect(self, messages: list[Message]) -> Script[_Result]:
+    def _expect(self, messages: list[Message]) -> Script[Rating]:
         """Request reasons, prefill the verdict, and read the probabilities of the scores."""
-        config = self.config
         (reply,) = yield self._verdicts(messages, range(1))
         if reply.ending in ("failed", "refused"):
-            return replace(_read([reply]), method="expected")
+            return _with(self._read([reply]), method="expected")
         reason = without_verdict(reply.text)
         begun = f"{reason}\n{VERDICT_START} " if reason else f"{VERDICT_START} "
         error = None
         if self.is_scored:
             (choice,) = yield [ScoreOptions(self.judge, messages, SCORES, begun)]
             if choice.probabilities and not choice.is_parsed:
-                return replace(_weighed(choice, "expected"), reason=reason, written=_score(reply))
+                return _with(self._weighed(choice), reason=reason, written=_score(reply))
             error = choice.error
-        more = yield self._verdicts(messages, range(1, _num_fallback(config)))
-        found = _read([reply, *more])
-        return found if found.score is not None else replace(found, error=error)
+        more = yield self._verdicts(messages, range(1, _num_fallback(self.config)))
+        found = self._read([reply, *more])
+        return found if found.score is not None else _with(found, error=error)
+
+    def _weighed(self, choice: Choice) -> Rating:
+        """Return the mean of the scores under their probabilities."""
+        shares, label, method = choice.probabilities, self.judge.label, self.config.method
+        if choice.error is not None or not shares:
+            missing = "no_verdict" if choice.error is None else "failed"
+            return Rating(
+                score=None, method=method, judge=label, missing=missing, error=choice.error
+            )
+        score = sum((n + 1) * share for n, share in enumerate(shares))
+        return Rating(
+            score=score, method=method, judge=label, probabilities=list(shares), value=score
+        )
+
+    def _read(self, replies: Sequence[Reply]) -> Rating:
+        """Return the mean of the parsed verdicts; without any, the rating is missing, never low."""
+        scores = [score for reply in replies if (score := _score(reply)) is not None]
+        return Rating(
+            score=sum(scores) / len(scores) if scores else None,
+            method="verdict",
+            judge=self.judge.label,
+            missing="" if scores else _missing(replies[0]),
+            reason=without_verdict(replies[0].text),
+            error=None if scores else replies[0].error,
+        )
 
 
-def _weighed(choice: Choice, method: Method) -> _Result:
-    if choice.error is not None:
-        return _Result(method, missing="failed", error=choice.error)
-    if not choice.probabilities:
-        return _Result(method, missing="no_verdict")
-    score = sum((n + 1) * share for n, share in enumerate(choice.probabilities))
-    return _Result(method, score, probabilities=tuple(choice.probabilities), value=score)
-
-
-def _read(replies: Sequence[Reply]) -> _Result:
-    """Return the mean of the parsed verdicts; without any, the rating is missing, never low."""
-    reason = without_verdict(replies[0].text)
-    scores = [score for reply in replies if (score := _score(reply)) is not None]
-    if scores:
-        return _Result("verdict", sum(scores) / len(scores), reason=reason)
-    missing = _missing(replies[0])
-    return _Result("verdict", missing=missing, reason=reason, error=replies[0].error)
+def _with(rating: Rating, **changes: object) -> Rating:
+    return rating.model_copy(update=changes)
 
 
 def _score(reply: Reply) -> float | None:

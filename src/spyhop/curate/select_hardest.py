@@ -5,7 +5,7 @@ subset of them. The paper draws it at random (`collect.draw_subset`); this draws
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Literal
 
 import numpy as np
@@ -97,7 +97,7 @@ def _hardness(
             elif config.by == "wrong" and not row.target:
                 ctx.count("samples/no_gold")
             else:
-                measures[name].append(_MEASURES[config.by](row))
+                measures[name].append(_measure(config.by, row))
     if config.by != "disagreement":
         return {name: sum(each) / len(each) for name, each in measures.items()}
     return {
@@ -107,35 +107,18 @@ def _hardness(
     }
 
 
-def _wrong(row: Answer) -> float:
-    return float(not is_right(_response(row), _question(row), row.target))
-
-
-def _said(row: Answer) -> int:
-    """Return the number of an answer; 0 if it cannot be read."""
-    answer = stated(_response(row), _question(row), row.target)
+def _measure(by: str, row: Answer) -> float:
+    """Return whether an answer is wrong, the number of what it states (or 0), or its surprise."""
+    if by == "confidence":
+        if row.log_probability is None:
+            raise InputError(
+                f"answer {row.id} has no log-probability: set sampling.log_probability = true for "
+                f"{row.model} (if its endpoint returns them), or choose another `by`"
+            )
+        return -row.log_probability / max(1, row.response_tokens)
+    response = row.messages[-1].content if row.ending == "whole" else ""
+    question = next((turn.content for turn in row.messages[-2:-1]), "")
+    if by == "wrong":
+        return float(not is_right(response, question, row.target))
+    answer = stated(response, question, row.target)
     return 0 if answer is None else number_of(answer)
-
-
-def _surprise(row: Answer) -> float:
-    if row.log_probability is None:
-        raise InputError(
-            f"answer {row.id} has no log-probability: set sampling.log_probability = true for "
-            f"{row.model} (if its endpoint returns them), or choose another `by`"
-        )
-    return -row.log_probability / max(1, row.response_tokens)
-
-
-_MEASURES: dict[str, Callable[[Answer], float]] = {
-    "wrong": _wrong,
-    "disagreement": _said,
-    "confidence": _surprise,
-}
-
-
-def _response(row: Answer) -> str:
-    return row.messages[-1].content if row.ending == "whole" else ""
-
-
-def _question(row: Answer) -> str:
-    return next((turn.content for turn in row.messages[-2:-1]), "")

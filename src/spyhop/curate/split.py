@@ -1,7 +1,8 @@
 """Train and held-out splits of pairs; pairs as queries, and queries as pairs."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from heapq import nsmallest
+from itertools import chain
 from typing import Literal
 
 from pydantic import Field
@@ -59,10 +60,10 @@ def split(
     share an n-gram with an evaluation item are dropped (`contaminated/<suite>`). Some 100 bytes a
     row in memory where `num_rows` is set.
     """
-    every = (item for each in (items or {}).values() for item in each.rows(Item))
+    every = chain.from_iterable(each.rows(Item) for each in (items or {}).values())
     index = ItemIndex(every, config.contamination)
     drawn = _drawn(config, pairs, index)
-    for row in without_items(ctx, index, _split(config, pairs), _text, _instruction):
+    for row in without_items(ctx, index, _split(config, pairs), *_SEARCHED):
         if drawn is None or row.id in drawn:
             ctx.count(f"collection/{row.collection}")
             yield row
@@ -76,7 +77,7 @@ def pairs_to_queries(
 
     The id of a query is that of its pair, so that the response can be looked up.
     """
-    for row in _rows(pairs):
+    for row in chain.from_iterable(each.rows(Pair) for each in pairs.values()):
         yield Query(
             id=row.id,
             collection=config.collection,
@@ -112,10 +113,17 @@ def queries_to_pairs(
             )
 
 
+_SEARCHED: tuple[Callable[[Pair], str], Callable[[Pair], str]] = (
+    lambda row: f"{row.instruction}\n{row.response}",
+    lambda row: row.instruction,
+)
+"""Texts of a pair that may contain an item, and that may be one."""
+
+
 def _drawn(config: SplitConfig, pairs: Mapping[str, Artifact], index: ItemIndex) -> set[str] | None:
     if config.num_rows is None:
         return None
-    checked = index.check(_split(config, pairs), _text, _instruction)
+    checked = index.check(_split(config, pairs), *_SEARCHED)
     clean = (row.id for row, match in checked if match is None)
     places = {name: number_of(f"{config.seed}/{name}") for name in clean}
     if len(places) < config.num_rows:
@@ -126,23 +134,8 @@ def _drawn(config: SplitConfig, pairs: Mapping[str, Artifact], index: ItemIndex)
 
 
 def _split(config: SplitConfig, pairs: Mapping[str, Artifact]) -> Iterator[Pair]:
-    return (row for row in _rows(pairs) if _is_in(config, row))
-
-
-def _text(row: Pair) -> str:
-    return f"{row.instruction}\n{row.response}"
-
-
-def _instruction(row: Pair) -> str:
-    return row.instruction
-
-
-def _is_in(config: SplitConfig, row: Pair) -> bool:
     every = config.held_out_every_nth
-    is_held_out = bool(every) and number_of(f"held out/{row.instruction}") % every == 0
-    return is_held_out == (config.split == "held_out")
-
-
-def _rows(pairs: Mapping[str, Artifact]) -> Iterator[Pair]:
-    for artifact in pairs.values():
-        yield from artifact.rows(Pair)
+    for row in chain.from_iterable(each.rows(Pair) for each in pairs.values()):
+        is_held_out = bool(every) and number_of(f"held out/{row.instruction}") % every == 0
+        if is_held_out == (config.split == "held_out"):
+            yield row

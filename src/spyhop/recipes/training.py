@@ -1,18 +1,18 @@
 """Train a model on your rows in one or more phases, with a probe, scores, a card and a report."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field, model_validator
 
 from spyhop.augment import ModerateConfig, moderate
-from spyhop.collect import MessagesConfig, read_conversations, read_preferences
+from spyhop.collect import MessagesConfig, read_preferences
 from spyhop.collect.shapes import Shape
 from spyhop.evaluate import ContaminationRateConfig, MeasureConfig, check_contamination
 from spyhop.models import Local
 from spyhop.recipe.graph import Recipe, RecipeStep, Ref, Source, Use
-from spyhop.recipes.evaluating import add_scores
+from spyhop.recipes.evaluating import add_scores, read_rows
 from spyhop.recipes.inputs import Suite, add_items, placed, served
 from spyhop.report import ReportConfig, page
 from spyhop.schema import Config
@@ -91,36 +91,37 @@ def training(config: TrainingConfig, name: str = "train") -> Recipe:
     """Train a base on your own rows, probe the model, and write a model card and a report."""
     r = Recipe(name)
     base = Source(config.base)
-    names = {f"held-out-{n}": path for n, path in enumerate(config.held_out, 1)}
-    watched = {name: _read(r, name, path, config.shape) for name, path in names.items()}
+    watched = read_rows(r, "held-out", config.held_out, config.shape)
+    more = {"held_out": watched} if watched else {}
     phases = [TrainingPhase(rows=config.rows, train=config.train), *config.then]
     model: RecipeStep | Source = base
     students: dict[str, Ref] = {}
     answers: dict[str, Ref] = {}
-    settings = [phase.train or config.train for phase in phases]
-    for number, (phase, how) in enumerate(zip(phases, settings, strict=True), 1):
-        names = {f"rows-{len(answers) + n}": path for n, path in enumerate(phase.rows, 1)}
-        some = {name: _read(r, name, path, config.shape) for name, path in names.items()}
+    watched_pairs: dict[str, Ref] = {}
+    for number, phase in enumerate(phases, 1):
+        some = read_rows(r, "rows", phase.rows, config.shape, len(answers) + 1)
         if config.moderate is not None:
-            by = served(config.moderate)
+            by, how = served(config.moderate), ModerateConfig()
             some = {
                 f"{name}.moderated": r.add(
-                    f"{name}.moderated", moderate, ModerateConfig(), answers=each, model=by
+                    f"{name}.moderated", moderate, how, answers=each, model=by
                 )
                 for name, each in some.items()
             }
         answers |= some
         name = STUDENT if number == len(phases) else f"student.{number}"
-        more: dict[str, Any] = {"held_out": watched} if watched else {}
-        rows: Mapping[str, Ref] = some
-        if how.objective is not None:
-            rows = _read_pairs(r, names)
-            pairs = {f"held-out-{n}": path for n, path in enumerate(config.held_out, 1)}
-            more = {"held_out": _read_pairs(r, pairs)} if pairs else {}
-            read = reference_config(how)
-            by = r.add(f"{name}.reference", score_pairs, read, base=model, pairs=rows, **more)
-            more["reference"] = by
-        model = students[name] = r.add(name, tune, how, base=model, answers=rows, **more)
+        settings = phase.train or config.train
+        rows: dict[str, Any] = {"answers": some, **more}
+        if settings.objective is not None:
+            pairs = _read_pairs(r, "rows", phase.rows, len(answers) - len(some) + 1)
+            watched_pairs = watched_pairs or _read_pairs(r, "held-out", config.held_out)
+            more_pairs = {"held_out": watched_pairs} if watched_pairs else {}
+            rows = {"answers": pairs, **more_pairs}
+            read = reference_config(settings)
+            rows["reference"] = r.add(
+                f"{name}.reference", score_pairs, read, base=model, pairs=pairs, **more_pairs
+            )
+        model = students[name] = r.add(name, tune, settings, base=model, **rows)
     found: dict[str, Ref] = {}
     if config.probe is not None:
         asked = Use(Local(name=r.name), model)
@@ -150,10 +151,13 @@ def export_results(made: Mapping[str, Artifact], out: Path) -> str:
     return f"model: {export_folder(made[MODEL].path, out / MODEL)}"
 
 
-def _read_pairs(r: Recipe, names: Mapping[str, InputPath]) -> dict[str, Ref]:
+def _read_pairs(r: Recipe, kind: str, paths: Sequence[InputPath], first: int = 1) -> dict[str, Ref]:
+    """Read preferences; each step is named like that of their chosen responses."""
     return {
-        name: r.add(f"{name}.pairs", read_preferences, MessagesConfig(), file=Source(path))
-        for name, path in names.items()
+        f"{kind}-{n}": r.add(
+            f"{kind}-{n}.pairs", read_preferences, MessagesConfig(), file=Source(path)
+        )
+        for n, path in enumerate(paths, first)
     }
 
 
@@ -166,7 +170,3 @@ def _over(first: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any
         if isinstance(value, Mapping) and isinstance(kept.get(name), Mapping)
     }
     return {**kept, **changes, **tables}
-
-
-def _read(r: Recipe, name: str, path: InputPath, shape: Shape | None) -> RecipeStep:
-    return r.add(name, read_conversations, MessagesConfig(shape=shape), file=Source(path))

@@ -6,9 +6,8 @@ cue, which other items share.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import islice
-from typing import Literal, Protocol, TypeVar
+from typing import Literal, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from pydantic import BaseModel, Field
@@ -46,8 +45,7 @@ class Contaminated(Row):
     """The words that both contain."""
 
 
-@dataclass(frozen=True, slots=True)
-class Match:
+class Match(NamedTuple):
     """An item and a text that contains it, as their positions, and the words that both contain."""
 
     item: int
@@ -89,10 +87,9 @@ class ItemIndex:
             self.items.append(item)
             question = item.text or item.question
             split.append(words(question))
-            for print_ in set(map(fingerprint, (question, item.question, item.asked))) - {
-                _NO_WORDS
-            }:
-                self._wholes.setdefault(print_, []).append(place)
+            prints = {*map(fingerprint, (question, item.question, item.asked))} - {_NO_WORDS}
+            for each in prints:
+                self._wholes.setdefault(each, []).append(place)
         is_short = [all_short or len(each) < config.ngram_words for each in split]
         short = [each if taken else [] for each, taken in zip(split, is_short, strict=True)]
         self._long = _Runs(split, config.ngram_words, config.max_items)
@@ -113,10 +110,8 @@ class ItemIndex:
             for item in self._wholes.get(fingerprint(whole), ()):
                 yield Match(item, place, "whole", whole)
         split = [words(text) for text in texts]
-        for item, place, run in self._long.find(split):
-            yield Match(item, place, "long", run)
-        for item, place, run in self._short.find(split):
-            yield Match(item, place, "short", run)
+        yield from self._long.find(split, "long")
+        yield from self._short.find(split, "short")
 
     def check(
         self,
@@ -189,8 +184,8 @@ class _Runs:
         self.is_checked = np.zeros(len(items), bool)
         self.is_checked[self._owners] = True
 
-    def find(self, texts: Sequence[list[str]]) -> Iterator[tuple[int, int, str]]:
-        """Yield item, text and the words they share; some repeatedly."""
+    def find(self, texts: Sequence[list[str]], kind: Literal["long", "short"]) -> Iterator[Match]:
+        """Yield the items in texts; some repeatedly."""
         if not len(self._hashes):
             return
         hashes, begins = hash_runs(texts, self._ngram_words)
@@ -202,4 +197,4 @@ class _Runs:
             at = hit - int(begins[text])
             run = " ".join(texts[text][at : at + self._ngram_words])
             for item in self._owners[near[hit] : end].tolist():
-                yield item, text, run
+                yield Match(item, text, kind, run)

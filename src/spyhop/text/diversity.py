@@ -14,6 +14,8 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from spyhop.lazy import stats
+
 MODEL = "en_core_web_sm"
 """The parser's model, which is installed by `python -m spacy download en_core_web_sm`."""
 MAX_CHARS = 2_000
@@ -39,10 +41,7 @@ class Diversity:
     @property
     def verbs(self) -> Counter[str]:
         """How often each verb occurs, over all nouns."""
-        found: Counter[str] = Counter()
-        for (verb, _), num in self.pairs.items():
-            found[verb] += num
-        return found
+        return Counter(verb for verb, _ in self.pairs.elements())
 
     @property
     def entropy_bits(self) -> float:
@@ -59,8 +58,8 @@ class Diversity:
         total = self.num_read
         if num_read >= total:
             return float(len(self.pairs))
-        missed = [_missed(total, num, num_read) for num in self.pairs.values()]
-        return len(self.pairs) - sum(missed)
+        missed = stats.hypergeom.pmf(0, total, [*self.pairs.values()], num_read)
+        return float(len(self.pairs) - missed.sum())
 
 
 def diversity(instructions: Iterable[str]) -> Diversity:
@@ -83,16 +82,3 @@ def _verb_noun(root: Any) -> tuple[str, str] | None:  # noqa: ANN401 (a token of
         return None
     objects = [child for child in root.children if child.dep_ in ("dobj", "obj")]
     return (root.lemma_.lower(), objects[0].lemma_.lower()) if objects else None
-
-
-def _missed(total: int, num: int, drawn: int) -> float:
-    """Return the probability that a draw of `drawn` of `total` misses all of `num`."""
-    if total - num < drawn:
-        return 0.0
-    logs = (
-        math.lgamma(total - num + 1)
-        - math.lgamma(total - num - drawn + 1)
-        - math.lgamma(total + 1)
-        + math.lgamma(total - drawn + 1)
-    )
-    return math.exp(logs)

@@ -8,6 +8,9 @@ from pydantic import ValidationError, field_validator
 
 from spyhop.schema import Config, RecipeError
 
+_NAMES = {"regex_pattern": "pattern", "group_select": "select"}
+"""lm-eval's names of our fields."""
+
 
 class Step(Config):
     """One function of a filter."""
@@ -32,13 +35,13 @@ class Step(Config):
 
     def apply(self, text: str) -> str:
         """Return the text that remains."""
-        if self.function == "regex":
-            return self._match(text)
-        if self.function == "remove_whitespace":
-            return text.strip()
-        return {"lowercase": text.lower(), "uppercase": text.upper()}.get(self.function, text)
-
-    def _match(self, text: str) -> str:
+        if self.function != "regex":
+            change = {
+                "lowercase": str.lower,
+                "uppercase": str.upper,
+                "remove_whitespace": str.strip,
+            }
+            return change.get(self.function, str)(text)
         found = re.findall(self.pattern, text)
         if not -len(found) <= self.select < len(found):
             return self.fallback
@@ -97,19 +100,14 @@ def read_filters(given: object, where: str) -> list[Filter]:
         return [Filter(name="none")]
     try:
         tables: Any = given
-        return [
-            Filter(name=table["name"], steps=tuple(_step(step) for step in table["filter"]))
-            for table in tables
-        ]
+        filters = []
+        for table in tables:
+            steps = [{_NAMES.get(key, key): each[key] for key in each} for each in table["filter"]]
+            filters.append(Filter(name=table["name"], steps=tuple(map(Step.model_validate, steps))))
+        return filters
     except ValidationError as error:
         first = error.errors()[0]
         reason = f"{first['loc'][0]} = {first['input']!r:.60}: {first['msg']}"
     except (TypeError, KeyError, AttributeError):
         reason = "write a list of tables with `name` and `filter`"
     raise RecipeError(f"{where}: filter_list: {reason}")
-
-
-def _step(given: dict[str, Any]) -> Step:
-    names = {"regex_pattern": "pattern", "group_select": "select"}
-    known = {names.get(key, key): value for key, value in given.items()}
-    return Step.model_validate(known)

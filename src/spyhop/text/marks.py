@@ -59,16 +59,16 @@ class Mark:
 def marks(text: str) -> list[Mark]:
     """Return the last marks of a final answer in order, without hypothetical ones."""
     found = [
-        Mark(cast(Kind, cue.lastgroup), cue.start(), cue.end(), _rest(text, cue.end()))
+        Mark(
+            cast(Kind, cue.lastgroup),
+            cue.start(),
+            cue.end(),
+            next(_REST.finditer(text, cue.end()))[1],
+        )
         for cue in deque(_CUE.finditer(text), maxlen=MAX_MARKS)
         if not is_hypothetical(text, cue.start())
     ]
     return sorted([*found, *deque(_boxes(text), maxlen=MAX_MARKS)], key=lambda mark: mark.start)
-
-
-def _rest(text: str, start: int) -> str:
-    line = _REST.match(text, start)
-    return line[1] if line else ""
 
 
 def _boxes(text: str) -> Iterator[Mark]:

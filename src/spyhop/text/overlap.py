@@ -49,16 +49,11 @@ _SIGNS = (
 def _patterns(is_ascii: bool) -> tuple[re.Pattern[str], re.Pattern[str]]:
     """Return what finds words, and what finds words and signs."""
     word = r"[a-z0-9]+"
-    if not is_ascii:
-        marks = _marks()
+    if not is_ascii:  # vowel signs and the like belong to the letter before them
+        every = map(chr, range(0x300, 0x1E950))
+        marks = "".join(char for char in every if unicodedata.category(char)[0] == "M")
         word = rf"[{_UNSPACED}][{marks}]*|(?:[^\W_{_UNSPACED}][{marks}]*)+"
     return re.compile(word), re.compile(f"{word}|{_SIGNS}")
-
-
-def _marks() -> str:
-    """Return the characters that belong to the letter before them, such as vowel signs."""
-    codes = range(0x300, 0x1E950)
-    return "".join(chr(code) for code in codes if unicodedata.category(chr(code))[0] == "M")
 
 
 def words(text: str) -> list[str]:
@@ -99,7 +94,7 @@ def hash_runs(split: Sequence[list[str]], ngram_words: int) -> tuple[Hashes, Pla
     if not flat:
         return np.empty(0, np.uint64), begins
     data = np.frombuffer((" ".join(flat) + " ").encode("utf-8", "surrogatepass"), np.uint8)
-    power, inverse = _powers(1 << len(data).bit_length())
+    power, inverse = powers(1 << len(data).bit_length())
     # A run's hash is a difference of two running sums, moved to the start: one pass for any n.
     sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(data * power[: len(data)])])
     stops = np.flatnonzero(data == ord(" "))
@@ -112,7 +107,8 @@ def hash_runs(split: Sequence[list[str]], ngram_words: int) -> tuple[Hashes, Pla
 
 
 @cache
-def _powers(num: int) -> tuple[Hashes, Hashes]:
+def powers(num: int) -> tuple[Hashes, Hashes]:
+    """Return the first powers of `BASE` and of its inverse, modulo 2^64."""
     ones = np.ones(1, np.uint64)
     up, down = (np.full(num - 1, base, np.uint64).cumprod() for base in (BASE, INVERSE))
     return np.concatenate([ones, up]), np.concatenate([ones, down])
@@ -209,13 +205,10 @@ class Duplicates:
             found = signatures(split, self._config)
             found.tofile(self._file)
             places = np.arange(self._num_rows, self._num_rows + len(batch))
-            self._insert(
-                "texts",
-                hash=np.array([_fingerprint(each) for each in split], np.uint64),
-                place=places,
-            )
+            prints = np.array([_fingerprint(each) for each in split], np.uint64)
+            self._insert("texts", hash=prints, place=places)
             filled = np.array([bool(each) for each in split])
-            bands = _band_hashes(found[filled], self._config)
+            bands = _band_hashes(found[filled])
             self._insert(
                 "bands",
                 band=np.repeat(np.arange(len(bands), dtype=np.uint16), bands.shape[1]),
@@ -231,19 +224,17 @@ class Duplicates:
     def find(self) -> Iterator[Duplicate]:
         """Yield the rows to drop, in order; nothing can be added after."""
         self._file.close()
+        if not self._num_rows:
+            return
         self._base.execute(_EXACT)
         self._base.execute("CREATE TABLE pairs (place BIGINT, earlier BIGINT)")
         for band in range(NUM_BANDS):
             self._base.execute(_PAIRS_OF_BAND, {"band": band, "first": FIRST_OF_BUCKET})
         kept = np.arange(self._num_rows)
-        shape = (self._num_rows, NUM_HASHES)
-        numbers = (
-            np.memmap(self._file.name, np.uint32, "r", shape=shape) if self._num_rows else None
-        )
+        numbers = np.memmap(self._file.name, np.uint32, "r", shape=(len(kept), NUM_HASHES))
         for batch in self._base.sql(_CANDIDATES).to_arrow_reader(PAIRS_AT_ONCE):
             places, earlier = (batch[name].to_numpy() for name in ("place", "earlier"))
             is_exact = batch["is_exact"].to_numpy(zero_copy_only=False)
-            assert numbers is not None
             similar = (numbers[places] == numbers[earlier]).mean(axis=1)
             near = similar >= self._config.threshold
             for at in np.flatnonzero(near | is_exact):
@@ -281,7 +272,7 @@ _CANDIDATES = """
     ORDER BY place, earlier"""
 
 
-def _band_hashes(found: npt.NDArray[np.uint32], config: NearConfig) -> Hashes:
+def _band_hashes(found: npt.NDArray[np.uint32]) -> Hashes:
     """Return one hash for each band and signature, (num_bands, N)."""
     numbers = found.astype(np.uint64).reshape(len(found), NUM_BANDS, ROWS_PER_BAND)
     hashes = np.zeros(numbers.shape[:2], np.uint64)

@@ -1,18 +1,12 @@
-"""Free answers compared as SQuAD and NQ-open do, and whether a response declines to answer."""
+"""Free answers compared as SQuAD and NQ-open do."""
 
 import re
 import string
 from collections import Counter
 from collections.abc import Sequence
 
-from spyhop.text.normal import normal
-from spyhop.text.tables import pattern
-
 _ARTICLES = re.compile(r"\b(?:a|an|the)\b")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
-_DECLINES = pattern("squad_declines")
-OPENING_CHARS = 300
-"""Where a response that declines says so."""
 
 
 def plain_words(text: str) -> list[str]:
@@ -31,12 +25,6 @@ def token_f1(answer: str, golds: Sequence[str]) -> float:
     Source: Rajpurkar et al. (arXiv:1606.05250), section 6.1.
     """
     return max((_f1(plain_words(answer), plain_words(gold)) for gold in golds), default=0.0)
-
-
-def declines(response: str) -> bool:
-    """Return whether a response says near its beginning that it does not know. English only."""
-    opening = normal(response[:OPENING_CHARS]).replace("\u2019", "'")
-    return _DECLINES.search(" ".join(opening.split())) is not None
 
 
 def _f1(answer: list[str], gold: list[str]) -> float:

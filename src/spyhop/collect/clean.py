@@ -1,0 +1,191 @@
+"""Queries without copies and without evaluation items, before any money is spent on them.
+
+Exact copies have the same text and the same gold answer, up to Unicode's normal form and white
+space; they are copies anywhere in the inputs. Near copies are found within a task only, since one
+article under two tasks asks for two different things, and only where the gold answer is the same: a
+passage with another question at its end shares most of its words, too. For the same reason, what
+all queries of a task begin and end with (a definition, say) is ignored.
+"""
+
+import shutil
+import unicodedata
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from itertools import chain
+from os.path import commonprefix
+from typing import Literal
+
+import numpy as np
+
+from spyhop.schema import Config, Item, Query, Row
+from spyhop.stage import Context, Estimate, stage, sum_estimates
+from spyhop.store import Artifact, number_of
+from spyhop.text.contamination import ContaminationConfig, ItemIndex, without_items
+from spyhop.text.extract import normalise
+from spyhop.text.gold import gold_answer
+from spyhop.text.overlap import Duplicates, NearConfig, fingerprint, words
+
+FRAMED_ROWS = 10
+"""A task of fewer rows has no frame: what a few queries share may be their matter."""
+EXACT_ROWS_PER_S, NEAR_ROWS_PER_S, SEARCHED_ROWS_PER_S = 30_000, 5_000, 10_000
+"""Planning figures on one core: fingerprints, signatures, search for items."""
+
+
+class Repeated(Row):
+    """A dropped query and the one that says the same; `id` is the dropped one's."""
+
+    collection: str
+    task: str
+    kept_id: str
+    similarity: float
+    """Share of common runs of words, as estimated; 1 for an exact copy."""
+    query: str
+
+
+class DistinctConfig(Config):
+    """Removal of exact and near copies."""
+
+    exact_copies: Literal["ignore", "drop"] = "drop"
+    """A copy has the same text and the same gold answer; white space does not count."""
+    near_copies: Literal["ignore", "count", "drop"] = "count"
+    """Of 50 near copies that were read, half asked something else."""
+    near: NearConfig = NearConfig()
+
+
+def plan_distinct(config: DistinctConfig, queries: Mapping[str, Estimate]) -> Estimate:
+    """All rows, as if none were a copy."""
+    found = sum_estimates(queries.values())
+    rate = EXACT_ROWS_PER_S if config.near_copies == "ignore" else NEAR_ROWS_PER_S
+    return replace(found, seconds=found.rows / rate)
+
+
+@stage(version=3, writes=Query, plan=plan_distinct)
+def distinct(
+    ctx: Context, config: DistinctConfig, *, queries: Mapping[str, Artifact]
+) -> Iterator[Query]:
+    """Yield the queries of all inputs, in order, without copies of earlier ones.
+
+    Copies are dropped as `exact` or `near`, with the id of the row that stays; a query without
+    words is dropped as `empty`. Counts: `exact/<collection>` and `near/<collection>`, the latter
+    also where near copies stay.
+    """
+    exact = _exact(queries) if config.exact_copies == "drop" else {}
+    near = _near(ctx, config.near, queries, exact) if config.near_copies != "ignore" else {}
+    names = {place: "" for place, _ in (*exact.values(), *near.values())}
+    for place, row in enumerate(_rows(queries)):
+        if place in names:
+            names[place] = row.id
+        if not row.query.strip():
+            ctx.drop(row, "empty")
+            continue
+        stay, reason = (exact[place], "exact") if place in exact else (near.get(place), "near")
+        if stay is not None:
+            ctx.count(f"{reason}/{row.collection}")
+        if stay is None or (reason == "near" and config.near_copies == "count"):
+            yield row
+            continue
+        repeated = Repeated(
+            id=row.id,
+            collection=row.collection,
+            task=row.task,
+            kept_id=names[stay[0]],
+            similarity=stay[1],
+            query=row.query,
+        )
+        ctx.drop(repeated, reason)
+
+
+_Stays = dict[int, tuple[int, float]]
+"""Position of a copy to that of the row that stays, and their similarity."""
+
+
+def _exact(queries: Mapping[str, Artifact]) -> _Stays:
+    """Return the exact copies of the first row of the same text and gold answer."""
+    prints = np.array([number_of(_text(row)) for row in _rows(queries)], np.uint64)
+    _, first, same = np.unique(prints, return_index=True, return_inverse=True)
+    kept = first[same]
+    copies = np.flatnonzero(kept != np.arange(len(kept)))
+    return {int(place): (int(kept[place]), 1.0) for place in copies}
+
+
+def _text(row: Query) -> str:
+    """Return query and gold answer in NFC, runs of white space as one space."""
+    gold = normalise(gold_answer(row.target), keep_brackets=True)
+    query = " ".join(unicodedata.normalize("NFC", row.query).split())
+    return f"{query}\x1f{gold}"
+
+
+def _near(
+    ctx: Context, config: NearConfig, queries: Mapping[str, Artifact], exact: _Stays
+) -> _Stays:
+    """Return the near copies among the rows that are no exact ones."""
+    frames: dict[tuple[str, str], _Frame] = {}
+    for row in _rows(queries):
+        name = (row.collection, row.task)
+        if name not in frames:
+            frames[name] = _Frame(row.query, f"task{len(frames)}to")
+        frames[name].narrow(row.query)
+    folder = ctx.state / "near"
+    shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed
+    folder.mkdir()
+    places: list[int] = []
+
+    def compared() -> Iterator[str]:
+        total = sum(each.num_rows for each in queries.values())
+        for place, row in enumerate(ctx.track(_rows(queries), "comparing", total=total)):
+            if place not in exact:
+                places.append(place)
+                yield frames[row.collection, row.task].compared(row)
+
+    duplicates = Duplicates(folder, config, threads=ctx.runtime.threads)
+    ctx.resources.callback(duplicates.close)
+    duplicates.add(compared())
+    return {places[each.row]: (places[each.kept], each.similarity) for each in duplicates.find()}
+
+
+class _Frame:
+    """Shared prefix and suffix of all queries of a task."""
+
+    def __init__(self, query: str, mark: str) -> None:
+        self._mark = mark  # put before every word, so that no two tasks share a run of words
+        self._start, self._end = query, query[::-1]  # the end backwards, as it is found
+        self._num_rows = 0
+
+    def narrow(self, query: str) -> None:
+        self._num_rows += 1
+        self._start = commonprefix((self._start, query))  # noqa: RUF071 (texts)
+        self._end = commonprefix((self._end, query[::-1]))  # noqa: RUF071 (texts)
+
+    def compared(self, row: Query) -> str:
+        """Return what a row is compared by: its own words, marked with task and gold answer."""
+        query, mark = row.query, f"{self._mark}{fingerprint(row.target):x}of"
+        start, end = _last_space(self._start), _last_space(self._end)
+        if self._num_rows >= FRAMED_ROWS and start + end < len(query):
+            query = query[start : len(query) - end]
+        return " ".join(f"{mark}{word}" for word in words(query))
+
+
+def _last_space(text: str) -> int:
+    """Return where the last whole word of a beginning ends."""
+    return max((place + 1 for place, sign in enumerate(text) if sign.isspace()), default=0)
+
+
+def _rows(queries: Mapping[str, Artifact]) -> Iterator[Query]:
+    return chain.from_iterable(each.rows(Query) for each in queries.values())
+
+
+def plan_decontaminate(
+    config: ContaminationConfig, queries: Estimate, items: Mapping[str, Estimate]
+) -> Estimate:
+    """All rows, as if none were contaminated."""
+    return replace(sum_estimates([queries]), seconds=queries.rows / SEARCHED_ROWS_PER_S)
+
+
+@stage(version=2, writes=Query, plan=plan_decontaminate)
+def decontaminate(
+    ctx: Context, config: ContaminationConfig, *, queries: Artifact, items: Mapping[str, Artifact]
+) -> Iterator[Query]:
+    """Yield the queries that contain no evaluation item; `without_items` lists drops and counts."""
+    index = ItemIndex(chain.from_iterable(each.rows(Item) for each in items.values()), config)
+    rows = ctx.track(queries.rows(Query), "looking for items", total=queries.num_rows)
+    yield from without_items(ctx, index, rows, lambda row: row.query)
