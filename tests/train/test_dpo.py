@@ -178,7 +178,9 @@ def test_a_training_prefers_what_is_chosen_and_shows_what_else_moved(
     ]
     counts = made.record.counts
     assert counts["rows/read"] == counts["answered_by/teacher"] == 24
-    steps = [json.loads(line) for line in (made.path / "logs" / "steps.jsonl").open()]
+    steps = [
+        json.loads(line) for line in (made.path / "logs" / "steps.jsonl").read_text().splitlines()
+    ]
     assert {"margin", "chosen_gain", "rejected_gain", "chosen_tokens"} <= steps[-1].keys()
 
 

@@ -58,11 +58,11 @@ class TrainingRow:
     row: Answer | Preference
     sequences: Sequence[Encoded] = ()
     """One sequence; several if a template rewrites history and the row is split."""
-    split: int = 0
-    """Of a pair, whose sequence is both conversations end to end: tokens of the chosen one."""
     reason: str = ""
     detail: str = ""
     """The chat template's error, if that is the reason."""
+    split: int = 0
+    """Of a pair, whose sequence is both conversations end to end: tokens of the chosen one."""
 
 
 class Piece(NamedTuple):
@@ -150,14 +150,14 @@ def preference_rows(encoding: Encoding, pairs: Sequence[Preference]) -> list[Tra
     found = []
     for pair, chosen, rejected in zip(pairs, made[::2], made[1::2], strict=True):
         if reason := chosen.reason or rejected.reason:
-            found.append(TrainingRow(pair, (), 0, reason, chosen.detail or rejected.detail))
+            found.append(TrainingRow(pair, (), reason, chosen.detail or rejected.detail))
             continue
         (one,), (two,) = chosen.sequences, rejected.sequences
         both = Encoded(
             np.concatenate([one.ids, two.ids]),
             np.concatenate([one.is_supervised, two.is_supervised]),
         )
-        found.append(TrainingRow(pair, (both,), len(one.ids)))
+        found.append(TrainingRow(pair, (both,), split=len(one.ids)))
     return found
 
 
