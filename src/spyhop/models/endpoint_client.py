@@ -32,7 +32,7 @@ from spyhop.models.schedule import (
     ReplyCounts,
     Schedule,
     grouped,
-)  # fmt: skip
+)
 from spyhop.models.service import Service
 from spyhop.models.transport import HttpReply, Transport
 from spyhop.models.wire import NOTHING_SHARED, ApiCall, group_of, shared_parts
