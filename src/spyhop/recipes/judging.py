@@ -96,7 +96,7 @@ def judging(config: JudgingConfig, name: str = "judge") -> Recipe:
     questions = r.add(QUESTIONS, open_questions, asked, folder=data)
     answers: dict[str, Ref] = {}
     people: dict[str, Ref] = {}
-    given = {"questions": questions, "answers": answers}
+    given: dict[str, Ref | dict[str, Ref]] = {"questions": questions, "answers": answers}
     if config.check:
         for side, column in enumerate(suite.responses):
             ready, step = ReadyConfig(suite=suite, side=side), f"answers-{side + 1}"

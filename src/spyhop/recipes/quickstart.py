@@ -1,21 +1,9 @@
 """The Orca loop in miniature, with the controls that the paper lacks.
 
-Every arm starts from the same model and differs in what it reads:
-
-    base              not trained, asked to explain; base-answers, asked for the answer alone
-    explanations      the teacher's answers under system messages that ask for reasons
-    answers-tokens    the bare answers to the same queries, for as many tokens
-    answers-queries   the bare answers to the same queries, for as many passes
-    style             explanations of the same form, but with random steps (and the right answer)
-    ta                the teaching assistant's explanations: many, often wrong
-    teacher           the teacher's explanations of a few queries
-    progressive       the assistant's first, then the teacher's (Orca's order)
-    mixed             the same rows as progressive, shuffled
-    4-verified        those of 4 answers to each query that state the right result; so for 1 to 16
-                      answers and all, verified, majority, shortest (verified) and likely (most)
-    on-policy         the student's own answers to new queries, corrected by the teacher from the
-                      first wrong step; off-policy, the teacher's answers for as many of its tokens
-    4-verified-usd    the same for as many answers of the teacher as one to each query
+Every arm starts from the same model and differs in what it reads: `experiment.ARMS` has their
+titles and comparisons, `_PHASES` their rows and budgets. Further arms learn from several answers to
+a query (`4-verified`), at equal queries or at equal dollars (`4-verified-usd`), or from their own
+answers, corrected by the teacher (`on-policy`).
 """
 
 from collections.abc import Iterable
