@@ -140,6 +140,8 @@ class Page:
     scores: dict[str, Ref] = field(default_factory=dict)
     students: dict[str, Ref] = field(default_factory=dict)
     answers: dict[str, Ref] = field(default_factory=dict)
+    picked: dict[str, Ref] = field(default_factory=dict)
+    """Choices among several answers, where arms make some."""
 
     def add(
         self,
@@ -154,9 +156,10 @@ class Page:
             title=r.name, runs=self.runs, curated=curated or {}, comparisons=comparisons(names),
             arm_titles={name: title(name) for name in names}, caveats=caveats,
         )  # fmt: skip
+        picked = {"picked": self.picked} if self.picked else {}
         r.add(
             "report", arms_page, arms, scores=self.scores, students=self.students,
-            answers=self.answers, **more,
+            answers=self.answers, **picked, **more,
         )  # fmt: skip
 
 

@@ -108,8 +108,9 @@ def judging(config: JudgingConfig, name: str = "judge") -> Recipe:
             ready, file = ReadyConfig(suite=suite, name=title), Source(path)
             answers[title] = r.add(step, ready_answers, ready, questions=questions, folder=file)
         else:
-            how, model = config.respond, served(path)
-            answers[title] = r.add(step, respond, how, questions=questions, model=model)
+            answers[title] = r.add(
+                step, respond, config.respond, questions=questions, model=served(path)
+            )
     verdicts: dict[str, Ref] = {}
     forms = config.forms or _forms(config, suite)
     for title, path in config.judges.items():

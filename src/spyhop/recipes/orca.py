@@ -16,7 +16,7 @@ from spyhop.evaluate import ContaminationRateConfig, MeasureConfig, SealConfig, 
 from spyhop.models import Local, Replay
 from spyhop.recipe.graph import Recipe, RecipeStep, Ref, Source, Use
 from spyhop.recipes.arms import Ablation, Arm, ArmRows, arms
-from spyhop.recipes.evaluating import add_audits, add_scores, add_seal, written
+from spyhop.recipes.evaluating import SCORES, add_audits, add_scores, add_seal, written
 from spyhop.recipes.inputs import (
     AuditJudge,
     Student,
@@ -156,14 +156,14 @@ def orca(config: OrcaConfig, name: str = "orca") -> Recipe:
     asked = {"base": Use(Local(name="base"), base)}
     scores: dict[str, Ref] = {}
     if items:  # the base first, before anything is trained
-        scores |= add_scores(r, config.measure, suites, items, asked, **declared)
+        scores |= add_scores(r, config.measure, suites, items, asked, SCORES, **declared)
     phases = {arm.name: _train(r, config, arm, rows, base) for arm in students}
     asked = {name: Use(Local(name=name), steps[-1]) for name, steps in phases.items()}
     student = asked["student"]
     if config.measure_teacher and config.teacher.file is not None:
         asked["teacher"] = served(config.teacher.file)
     if items:
-        scores |= add_scores(r, config.measure, suites, items, asked, **declared)
+        scores |= add_scores(r, config.measure, suites, items, asked, SCORES, **declared)
     answers = {**rows.ta_answers, **rows.teacher_answers}
     more: dict[str, Ref | dict[str, Ref]] = {**declared}
     if items:

@@ -174,7 +174,6 @@ def quickstart(config: QuickstartConfig, name: str = "quickstart") -> Recipe:
     """The Orca loop in an embedded world: explanations, bare answers, style, and teacher order."""
     r, page = Recipe(name), Page()
     declared: dict[str, RecipeStep] = {}
-    picked: dict[str, Ref] = {}
     for setting in config.settings:
         base = starting_model(r, setting, world.TokenizerConfig())
         drawn = setting.problems(setting.num_items)
@@ -192,7 +191,7 @@ def quickstart(config: QuickstartConfig, name: str = "quickstart") -> Recipe:
             page.answers = page.answers or {"teacher": rows["explained"]}
             for arm in setting.arms:
                 if pick_of(arm):
-                    picked[f"{setting.name}.{arm}.{seed}.scores"] = rows[arm]
+                    page.picked[f"{setting.name}.{arm}.{seed}.scores"] = rows[arm]
                 snapshots = config.snapshots if arm in ("explanations", "answers-tokens") else ()
                 learn = _after_warm_up if arm in _POLICIES else _train
                 trained = learn(run, arm, rows, snapshots)
@@ -206,9 +205,8 @@ def quickstart(config: QuickstartConfig, name: str = "quickstart") -> Recipe:
         CAVEATS["shared" if len(config.seeds) > 1 else "one_seed"],
     )
     several = [arm for each in config.settings for arm in each.arms if arm not in _PHASES]
-    more = {"picked": picked} if picked else {}
     names = list(dict.fromkeys([*_PHASES, *several]))
-    page.add(r, names, caveats, audits=audits, sealed=declared, **more)
+    page.add(r, names, caveats, audits=audits, sealed=declared)
     return r
 
 
