@@ -11,8 +11,7 @@ from spyhop.cli.options import NO_NAMES
 from spyhop.cli.running import load, print_plan, recipe_file, run_and_report, say
 from spyhop.recipe import Recipe, Use, resolve
 from spyhop.recipe.graph import refs
-from spyhop.recipe.mask import show_mask
-from spyhop.recipe.show import find_artifact, show_folder, show_rows
+from spyhop.recipe.show import find_artifact, show_folder, show_mask, show_rows
 from spyhop.recipe.why import why as why_step
 from spyhop.recipes import INIT_FILES, RECIPES, write_example
 from spyhop.render import FormatName, TrainOn
