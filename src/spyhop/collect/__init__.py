@@ -1,7 +1,7 @@
 """Instruction collections to queries, and queries under system messages to prompts."""
 
 from spyhop.collect.clean import DistinctConfig, Repeated, decontaminate, distinct
-from spyhop.collect.columns import Columns
+from spyhop.collect.columns import Columns, RecordsConfig, read_records
 from spyhop.collect.draw import DrawConfig, draw
 from spyhop.collect.fetch import FetchConfig, fetch
 from spyhop.collect.messages import MessagesConfig, read_conversations
@@ -19,7 +19,6 @@ from spyhop.collect.published import (
     record_targets,
 )
 from spyhop.collect.ready import ReadyConfig, read_answers
-from spyhop.collect.records import RecordsConfig, read_records
 from spyhop.collect.seeds import SeedsConfig, pair_id, read_seeds
 from spyhop.collect.strata import Difficulty, Stratum
 from spyhop.collect.table import SourceTable

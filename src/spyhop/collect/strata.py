@@ -50,9 +50,8 @@ class Stratum(Config):
             try:
                 pc.match_substring_regex(pa.array([""]), topic)
             except pa.ArrowInvalid as error:
-                raise ValueError(
-                    f"topics: {topic!r} is not a pattern of RE2 ({error!s:.80})"
-                ) from None
+                reason = f"topics: {topic!r} is not a pattern of RE2 ({error!s:.80})"
+                raise ValueError(reason) from None
         return self
 
     @property
@@ -82,17 +81,13 @@ def class_sql(strata: Sequence[Stratum]) -> str:
 
 def _own_class(stratum: Stratum) -> str:
     if stratum.by == "topic":
-        cases = " ".join(
-            f"WHEN regexp_matches(query, {quoted(topic)}, 'is') THEN {place}"
-            for place, topic in enumerate(stratum.topics)
-        )
+        found = (f"regexp_matches(query, {quoted(topic)}, 'is')" for topic in stratum.topics)
+        cases = " ".join(f"WHEN {each} THEN {place}" for place, each in enumerate(found))
         return f"CASE {cases} ELSE {len(stratum.topics)} END"
-    measure = "difficulty"
-    if stratum.by != "difficulty":
-        pattern = r"\S+" if stratum.by == "length" else FACTS
-        measure = f"len(regexp_extract_all(query, {quoted(pattern)}))"
-    above = " + ".join(f"({measure} >= {edge!r})::BIGINT" for edge in stratum.edges)
-    return f"coalesce({above}, {len(stratum.edges) + 1})"
+    pattern = {"length": r"\S+", "complexity": FACTS}.get(stratum.by)
+    counted = pattern and f"len(regexp_extract_all(query, {quoted(pattern)}))"
+    above = (f"({counted or 'difficulty'} >= {edge!r})::BIGINT" for edge in stratum.edges)
+    return f"coalesce({' + '.join(above)}, {len(stratum.edges) + 1})"
 
 
 def class_names(strata: Sequence[Stratum], place: int) -> str:

@@ -103,22 +103,19 @@ def _reader(path: Path, wanted: Sequence[str], target: str) -> tuple[str, dict[s
             texts[name] = _as_text(path, schema.field(name), is_target=name == target)
         source = f"read_parquet({file}, file_row_number = true)"
         return f"SELECT *, file_row_number + 1 AS number FROM {source}", texts
-    if kind == ".jsonl":
-        types = ", ".join(f"{quoted(name)}: 'VARCHAR'" for name in wanted)
-        source = (
-            f"read_json({file}, format = 'newline_delimited', records = true, "
-            f"columns = {{{types}}}, maximum_object_size = {OBJECT_BYTES})"
-        )
-    else:
+    names, reader = wanted, "json"
+    options = f"format = 'newline_delimited', records = true, maximum_object_size = {OBJECT_BYTES}"
+    if kind != ".jsonl":
         delimiter = "\t" if kind == ".tsv" else ","
         first = next((line for _, line in lines(path)), "")
-        heading = next(csv.reader([first], delimiter=delimiter), [])
-        _check(path, wanted, heading)
-        types = ", ".join(f"{quoted(name)}: 'VARCHAR'" for name in heading)
-        source = (
-            f"read_csv({file}, auto_detect = false, header = true, delim = {quoted(delimiter)}, "
-            f"quote = '\"', escape = '\"', columns = {{{types}}}, max_line_size = {OBJECT_BYTES})"
+        names, reader = next(csv.reader([first], delimiter=delimiter), []), "csv"
+        _check(path, wanted, names)
+        options = (
+            f"auto_detect = false, header = true, delim = {quoted(delimiter)}, quote = '\"', "
+            f"escape = '\"', max_line_size = {OBJECT_BYTES}"
         )
+    types = ", ".join(f"{quoted(name)}: 'VARCHAR'" for name in names)
+    source = f"read_{reader}({file}, columns = {{{types}}}, {options})"
     return f"SELECT *, row_number() OVER () AS number FROM {source}", texts
 
 

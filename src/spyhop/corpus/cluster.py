@@ -40,7 +40,6 @@ def run_on_ray(
         import ray
     except ImportError:
         raise InputError(f"--on {address} needs Ray: pip install 'spyhop[ray]'") from None
-    _check(address)
     try:
         _connect(address)
         task = ray.remote(num_cpus=1, max_retries=MAX_RETRIES)(part_on_node)
@@ -68,30 +67,22 @@ def _connect(address: str) -> None:
     import ray
     import ray.util
 
+    host, _, port = address.removeprefix("ray:").removeprefix("//").rpartition(":")
+    try:  # Ray itself would wait for minutes
+        socket.create_connection((host, int(port)), timeout=CONNECT_S).close()
+    except (OSError, ValueError) as error:
+        raise InputError(f"--on {address}: no cluster there ({error})") from None
+    plain = address if address.startswith("ray://") else address.removeprefix("ray:")
     for attempt in range(1, CONNECT_ATTEMPTS + 1):
         try:
-            ray.init(
-                address=address if address.startswith("ray://") else address.removeprefix("ray:"),
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-            )
+            ray.init(address=plain, log_to_driver=False, logging_level=logging.ERROR)
             return
         except (ConnectionError, RuntimeError) as error:
             ray.util.disconnect()  # a half-made connection would answer for the next one
             if attempt == CONNECT_ATTEMPTS:
                 reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
-                raise InputError(
-                    f"--on {address}: the cluster did not let us in ({reason})"
-                ) from None
-
-
-def _check(address: str) -> None:
-    """Knock at the door: Ray itself would wait for minutes."""
-    host, _, port = address.removeprefix("ray:").removeprefix("//").rpartition(":")
-    try:
-        socket.create_connection((host, int(port)), timeout=CONNECT_S).close()
-    except (OSError, ValueError) as error:
-        raise InputError(f"--on {address}: no cluster there ({error})") from None
+                text = f"--on {address}: the cluster did not let us in ({reason})"
+                raise InputError(text) from None
 
 
 def part_on_node(
@@ -102,8 +93,7 @@ def part_on_node(
     total: Counter[str] = Counter()
     try:
         pool = Pool([part], config, folder, 1, lambda _, tally: total.update(tally))
-        for _ in pool.run():
-            pass
+        list(pool.run())
         found = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
         return {f"{number:06d}{name[6:]}": data for name, data in found.items()}, total
     finally:

@@ -34,8 +34,9 @@ class Pool:
     ) -> None:
         """Keep finished parts and chunks in `folder`; `tell` is called for each new chunk."""
         self._tell = tell
+        time_s, memory = config.page_s, config.page_memory_mb << 20
         self._waiting = [
-            PartItem.of(number, part, config, folder)
+            PartItem(number, part, config, folder, time_s=time_s, memory_bytes=memory)
             for number, part in enumerate(parts)
             if not is_done(folder, number)
         ]
@@ -63,12 +64,8 @@ class Pool:
                     elif worker.time_left_s() == 0:
                         self._replace(worker, "time_cap")
         finally:
-            self.close()
-
-    def close(self) -> None:
-        """End all workers, whatever they are doing."""
-        for worker in self._workers:
-            worker.kill()
+            for worker in self._workers:
+                worker.kill()
 
     def _read(self, worker: "_PartWorker") -> Iterator[int]:
         try:

@@ -11,12 +11,14 @@ from typing import NamedTuple
 
 from pydantic import Field
 
+from spyhop.curate.keep import KeepConfig
 from spyhop.curate.rate import count_rating, read_ratings, rounded
 from spyhop.schema import Config, Finding, InputError, Label, Rating
 from spyhop.stage import Context, Estimate, stage
 from spyhop.statistics import Interval, quadratic_kappa, wilson
 from spyhop.store import Artifact
 
+LOWER = "gate.min_repeated (0 needs no second ratings)"
 MAX_ONE_SCORE = 0.9
 """Maximum share of scored pairs with the same (rounded) score."""
 
@@ -62,14 +64,14 @@ class GateCounts:
     def add(self, rating: Rating) -> None:
         """Count one pair."""
         self.methods.add(rating.method)
+        self.num_repeated += int(rating.is_repeated)
         if rating.score is None:
             self.missing[rating.missing] += 1
-        else:
-            self.scores[rounded(rating.score)] += 1
-        self.num_repeated += int(rating.is_repeated)
-        if rating.score is not None and rating.second_score is not None:
+            return
+        self.scores[rounded(rating.score)] += 1
+        if rating.second_score is not None:
             self.repeated.append((rating.score, rating.second_score))
-        if rating.score is not None and rating.written is not None:
+        if rating.written is not None:
             self.written.append((rating.written, rating.score))
 
 
@@ -250,3 +252,43 @@ def _finding(
 
 def _percent(found: Interval | None) -> str:
     return f"{found.value:.0%} [{found.low:.0%}, {found.high:.0%}]" if found else "none"
+
+
+def with_threshold(gate: GateConfig, keep: KeepConfig) -> GateConfig:
+    """Return the gate with the threshold of `keep`, unless it has its own."""
+    if gate.good_score is not None or keep.min_score is None:
+        return gate
+    return gate.model_copy(update={"good_score": keep.min_score})
+
+
+def needs_repeats(gate: GateConfig, keep: KeepConfig) -> bool:
+    """Whether nothing can be kept unless a judge rates some pairs twice."""
+    return keep.uses_scores and keep.gate == "refuse" and gate.min_repeated > 0
+
+
+def check_repeats(gate: GateConfig, keep: KeepConfig, num_repeated: int, setting: str) -> None:
+    """Reject settings with which a judge's ratings cannot pass the gate."""
+    if needs_repeats(gate, keep) and num_repeated < gate.min_repeated:
+        raise ValueError(
+            f"{setting} = {num_repeated} is below gate.min_repeated = {gate.min_repeated}, so "
+            f"ratings cannot pass; raise it, or lower {LOWER}"
+        )
+
+
+@stage(version=1, writes=Finding, plan=lambda config, pairs: Estimate(rows=1))
+def check_pair_count(ctx: Context, config: GateConfig, *, pairs: Artifact) -> Iterator[Finding]:
+    """Yield the finding `num_pairs`: at least as many pairs as the gate needs rated twice."""
+    if pairs.num_rows < config.min_repeated:
+        raise InputError(
+            f"{pairs}: {pairs.num_rows:,} pairs, but the gate needs {config.min_repeated:,} that "
+            f'are rated twice; add pairs, lower {LOWER}, or set keep.gate = "report"'
+        )
+    num, text = pairs.num_rows, f"{pairs.num_rows:,} pairs, {config.min_repeated:,} required"
+    yield Finding(
+        id="num_pairs",
+        value=num,
+        limit=config.min_repeated,
+        num_rows=num,
+        is_passed=True,
+        text=text,
+    )

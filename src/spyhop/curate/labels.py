@@ -68,9 +68,7 @@ def read_labels(
         yield Label(id=name, is_good=lead > 0, score=fmean(scores) if scores else None)
 
 
-def _label(config: LabelsConfig, row: Any, where: str) -> Label:  # noqa: ANN401 (a row of any form)
-    if not isinstance(row, dict):
-        raise InputError(f"{where}: {row!r:.60} is not a row")
+def _label(config: LabelsConfig, row: dict[str, Any], where: str) -> Label:
     name = row.get("id")
     if name in (None, ""):
         name = pair_id(field(row, "instruction", where), field(row, "response", where))

@@ -132,8 +132,8 @@ def _plain(text: str) -> str:
 
 def _stated(match: re.Match[str]) -> str:
     """Return the upper-case label of a match, "" where it does not state exactly one."""
-    groups = match.groupdict()
-    if any(groups.get(name) is not None for name in ("also", "also_weak")):
+    groups = {name: text for name, text in match.groupdict().items() if text is not None}
+    if {"also", "also_weak"} & groups.keys():
         return ""
     names = ("label", "weak", "first", "bare")
     return next((groups[name] for name in names if groups.get(name)), "").strip("(){}[]'").upper()
@@ -144,10 +144,9 @@ def _opens_list(
 ) -> bool:
     """Say whether the label at the head of `text` is the first of several, one after another."""
     line, _, below = text[head.end() :].partition("\n")
-    if _stated(head) == labels[0] and len(labels) > 1:
-        second = re.escape(labels[1])
-        if re.search(rf"(?<!\w){second}[).:]", line):
-            return True
+    second = "".join(map(re.escape, labels[1:2])) or "(?!)"
+    if _stated(head) == labels[0] and re.search(rf"(?<!\w){second}[).:]", line):
+        return True
     following = opening.match(below.lstrip())
     if not following or _stated(following) == _stated(head):
         return False

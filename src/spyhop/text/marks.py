@@ -3,8 +3,7 @@ r"""Marks of a final answer: "the answer is", "Answer:", `####`, `\boxed{}`; and
 import re
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Literal, cast
+from typing import Literal, NamedTuple, cast
 
 from spyhop.text.tables import word_set
 
@@ -43,8 +42,7 @@ _STARTERS = word_set("starters")
 Kind = Literal["said", "label", "line", "hash", "box"]
 
 
-@dataclass(frozen=True, slots=True)
-class Mark:
+class Mark(NamedTuple):
     """A place where a response states its answer."""
 
     kind: Kind
@@ -101,8 +99,7 @@ def sentences(line: str) -> list[str]:
         before = line[max(start, end.start() - 8) : end.start()]
         after = line[end.end() :].lstrip()
         is_name = after[:1].isupper() and re.split(r"\W", after, maxsplit=1)[0] not in _STARTERS
-        if end[0] == "." and is_name and _ABBREVIATED.search(before):
-            continue
-        found.append(line[start : end.start()])
-        start = end.end()
+        if not (end[0] == "." and is_name and _ABBREVIATED.search(before)):
+            found.append(line[start : end.start()])
+            start = end.end()
     return [*found, line[start:]]

@@ -41,6 +41,7 @@ MAX_CHARS = 4000
 """Characters of a sentence that are read, the last ones."""
 _SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 _VARIABLES = frozenset("xyznabtkiXYN")
+_FORMULA = r"\\(?!boxed|fbox)[a-zA-Z]{1,20} ?(?:\[[^\[\]]{0,20}\])?\{[^{}]{0,200}\}"
 _LATEX = (
     (re.compile(r"\\(?:text|textbf|mathrm|mathbf|mbox|boldsymbol) ?\{([^{}]{0,60})\}"), r" \1 "),
     (re.compile(r"(?<=[0-9])(?=\\[dt]?frac)"), " "),
@@ -53,10 +54,7 @@ _LATEX = (
     (re.compile(r"\^\{?\\circ\}?|\\[()\[\]]|\\(?:left|right|displaystyle|quad)\b|[*_`]{2,3}"), " "),
     (re.compile(r"\u2212|\u2013(?=[0-9])"), "-"),
     (re.compile(r"(?<=[0-9])[\u00a0\u2009\u202f](?=[0-9]{3}(?![0-9]))"), ","),
-    (
-        re.compile(r"\\(?!boxed|fbox)[a-zA-Z]{1,20} ?(?:\[[^\[\]]{0,20}\])?\{[^{}]{0,200}\}"),
-        r"\\formula",
-    ),
+    (re.compile(_FORMULA), r"\\formula"),
 )
 _MATH = re.compile(r"[\\{*_`]")
 _STEP = re.compile(
@@ -118,10 +116,9 @@ def final_number(response: str, *, is_whole: bool = True) -> Fraction | None:
     last = numbers[-1].start() if numbers else 0
     for mark in reversed(marks(text)):
         passage = sentences(mark.text)[0] if mark.kind != "box" else mark.text
-        if mark.kind in ("label", "line") and not _is_bare(mark):
+        is_heading = mark.kind == "hash" and not _numbers(passage)
+        if is_heading or (mark.kind in ("label", "line") and not _is_bare(mark)):
             continue
-        if mark.kind == "hash" and not _numbers(passage):
-            continue  # a heading
         if _numbers(passage) or last < mark.end:
             stated = _REASON.split(passage, maxsplit=1)[0]
             return _single(stated if _numbers(stated) else passage)
@@ -180,9 +177,9 @@ def _single(passage: str) -> Fraction | None:
     found = _numbers(passage)
     main = [number for number in found if not _is_adverbial(passage, number)]
     values = {_value(number) for number in main or found}
-    if len(values) != 1 or _has_alternatives(passage, found):
-        return None
-    return values.pop()
+    between = (passage[one.end() : two.start()] for one, two in pairwise(found))
+    has_alternatives = any(map(_ALTERNATIVE.fullmatch, between))  # "3 or 4", "3 to 5"
+    return values.pop() if len(values) == 1 and not has_alternatives else None
 
 
 def _conclusion(sentence: str) -> str:
@@ -200,12 +197,6 @@ def _is_adverbial(passage: str, number: re.Match[str]) -> bool:
     return bool(_ADVERBIAL.search(before.rstrip("$\u20ac\u00a3 ") + " ")) and "$" not in number[0]
 
 
-def _has_alternatives(passage: str, found: list[re.Match[str]]) -> bool:
-    """Return whether two numbers are alternatives ("3 or 4", "3 to 5") or parts of one."""
-    between = (passage[one.end() : two.start()] for one, two in pairwise(found))
-    return any(_ALTERNATIVE.fullmatch(text) for text in between)
-
-
 def _numbers(text: str) -> list[re.Match[str]]:
     """Return the numbers of a text that are no operands, coefficients or names."""
     found = [
@@ -219,26 +210,17 @@ def _numbers(text: str) -> list[re.Match[str]]:
         bool(_OPERATOR.fullmatch(text[one.end() : two.start()] + (two["sign"] or "")))
         for one, two in pairwise(found)
     ]
-    joined = [False, *links, False]
-    return [
-        number for place, number in enumerate(found) if not (joined[place] or joined[place + 1])
-    ]
+    sides = zip([False, *links], [*links, False], strict=True)
+    return [number for number, joined in zip(found, sides, strict=False) if not any(joined)]
 
 
 def _value(number: re.Match[str]) -> Fraction:
     """Return the value of a number as it is written."""
     clean = {name: text.replace(",", "") for name, text in number.groupdict().items() if text}
-    if "whole" in clean:
-        value = int(clean["whole"]) + _ratio(clean["top"], clean["bottom"])
-    elif "over" in clean:
-        value = _ratio(clean["over"], clean["under"])
-    else:
-        value = Fraction(clean["value"])
+    value = Fraction(clean.get("value") or clean.get("whole") or 0)
+    top, bottom = clean.get("top") or clean.get("over"), clean.get("bottom") or clean.get("under")
+    if top and bottom and int(bottom):
+        value += Fraction(int(top), int(bottom))
     value *= Fraction(10) ** int(clean.get("power") or clean.get("e") or 0)
     value *= _SCALES.get(clean.get("scale", ""), 1)
-    is_negative = "-" in (clean.get("sign"), clean.get("minus"))
-    return -value if is_negative else value
-
-
-def _ratio(top: str, bottom: str) -> Fraction:
-    return Fraction(int(top), int(bottom)) if int(bottom) else Fraction(0)
+    return -value if "-" in (clean.get("sign"), clean.get("minus")) else value
