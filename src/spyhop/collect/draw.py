@@ -20,8 +20,7 @@ from pydantic import Field
 
 from spyhop.collect.priority import Hashes, priorities
 from spyhop.collect.quotas import Counts, quotas
-from spyhop.collect.strata import Stratum, class_names, class_sql
-from spyhop.collect.table import SourceTable, relations
+from spyhop.collect.table import SourceTable, Stratum, class_names, class_sql, relations
 from spyhop.lazy import duckdb
 from spyhop.schema import Config, InputError, Query, RecipeError
 from spyhop.stage import TABLES, Context, Estimate, stage, sum_estimates

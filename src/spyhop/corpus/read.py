@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, count
 from pathlib import Path, PurePosixPath
-from typing import IO, Literal, cast
+from typing import IO, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -21,16 +21,12 @@ from spyhop.corpus.archive import BROKEN, ArchivePage, is_markup, warc_pages
 from spyhop.corpus.charset import is_utf_16
 from spyhop.schema import Config
 
-Kind = Literal[
-    "warc", "arc", "wacz", "mhtml", "files", "lines", "table", "folder", "lost", "unknown"
-]
-
 _PACKED = r"(?:\.gz|\.zst)?$"
-_KINDS: tuple[tuple[Kind, re.Pattern[str]], ...] = (
+_KINDS = (
     ("warc", re.compile(r"\.(?:warc|wet)(?:\.|$)")),
-    ("arc", re.compile(r"\.arc(?:\.|$)")),
-    ("wacz", re.compile(r"\.wacz$")),
-    ("mhtml", re.compile(r"\.mht(?:ml)?" + _PACKED)),
+    ("arc_archive", re.compile(r"\.arc(?:\.|$)")),
+    ("wacz_archive", re.compile(r"\.wacz$")),
+    ("mhtml_archive", re.compile(r"\.mht(?:ml)?" + _PACKED)),
     ("lines", re.compile(r"\.(?:jsonl|ndjson|json)" + _PACKED)),
     ("table", re.compile(r"\.parquet$")),
 )
@@ -69,7 +65,8 @@ class ReadConfig(Config):
 class Part:
     """Some files of one kind, or a range of one file."""
 
-    kind: Kind
+    kind: str
+    """`warc`, `files`, `lines` or `table`; else the reason why its file is not read."""
     files: tuple[tuple[str, str], ...]
     """Path, and the name shown in `origin`."""
     begin: int = 0
@@ -104,18 +101,18 @@ def parts_of(roots: Sequence[Path]) -> list[Part]:
     return parts
 
 
-def _kind(path: Path) -> Kind | None:
+def _kind(path: Path) -> str | None:
     """Return how a path is read; an ordinary folder is not, since its files are."""
     if path.is_dir():
-        return "folder" if path.is_symlink() else None
+        return "linked_folder" if path.is_symlink() else None
     if not path.is_file():
-        return "lost"
+        return "unreadable_file"
     name = path.name.lower()
     for kind, form in _KINDS:
         if form.search(name):
             return kind
     is_page = _MARKUP.search(name) or _TEXT.search(name) or not _SUFFIX.search(name)
-    return "files" if is_page else "unknown"
+    return "files" if is_page else "unknown_file"
 
 
 def _labels(roots: Sequence[Path]) -> list[PurePosixPath]:
@@ -128,9 +125,9 @@ def _labels(roots: Sequence[Path]) -> list[PurePosixPath]:
     return labels
 
 
-def _file_parts(kind: Kind, path: Path, name: str) -> list[Part]:
+def _file_parts(kind: str, path: Path, name: str) -> list[Part]:
     files = ((str(path), name),)
-    if kind in ("folder", "lost"):
+    if kind in ("linked_folder", "unreadable_file"):
         return [Part(kind, files)]
     size = path.stat().st_size
     if kind == "lines" and path.name.lower().endswith((".jsonl", ".ndjson")):
@@ -159,12 +156,6 @@ def _runs(sizes: Sequence[int], most: int) -> Iterator[tuple[int, int]]:
             begin = end
 
 
-_REFUSED: dict[Kind, str] = {
-    "arc": "arc_archive", "wacz": "wacz_archive", "mhtml": "mhtml_archive",
-    "folder": "linked_folder", "lost": "unreadable_file", "unknown": "unknown_file",
-}  # fmt: skip
-
-
 def read(part: Part, config: ReadConfig, max_bytes: int) -> Iterator[ArchivePage]:
     """Yield the pages of a part; unreadable content is a page with a reason."""
     path, name = Path(part.files[0][0]), part.files[0][1]
@@ -177,7 +168,7 @@ def read(part: Part, config: ReadConfig, max_bytes: int) -> Iterator[ArchivePage
     elif part.kind == "table":
         yield from _table_pages(path, name, part, config)
     else:
-        yield ArchivePage("", name, reason=_REFUSED[part.kind])
+        yield ArchivePage("", name, reason=part.kind)
 
 
 def _open(path: Path) -> IO[bytes]:

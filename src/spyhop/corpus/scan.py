@@ -104,8 +104,6 @@ def _scan(html: str, max_nodes: int, max_depth: int) -> Scan:
 
 @dataclass(slots=True)
 class _HtmlTable:
-    """An open table."""
-
     container: int
     begin: int
     """Place of its first block."""

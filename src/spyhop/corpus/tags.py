@@ -73,7 +73,6 @@ def marks_of(name: str, tag: str) -> int:
 
 @lru_cache(1 << 16)
 def _label_marks(label: str) -> int:
-    """Return the marks of one class, id or role."""
     if label.islower():
         words = label.replace("_", "-").split("-")
     else:

@@ -7,7 +7,6 @@ its model got worse; the gate fails on such ratings.
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from pydantic import Field
 
@@ -75,15 +74,6 @@ class GateCounts:
             self.written.append((rating.written, rating.score))
 
 
-class LabelledRating(NamedTuple):
-    """A human label and the rating of the same pair."""
-
-    is_good: bool
-    is_selected: bool
-    label_score: float | None
-    score: float | None
-
-
 @stage(version=3, writes=Finding, plan=lambda config, rated, labels=None: Estimate(rows=7))
 def gate(
     ctx: Context, config: GateConfig, *, rated: Artifact, labels: Artifact | None = None
@@ -111,8 +101,7 @@ def gate(
         counts.add(rating)
         count_rating(ctx, rating)
         if label := people.pop(name, None):
-            is_selected = rating.score is not None and rating.score >= config.selected_from
-            judged.append(LabelledRating(label.is_good, is_selected, label.score, rating.score))
+            judged.append((label, rating.score))
     if labels is not None:
         ctx.count("labels/used", len(judged))
         ctx.count("labels/foreign", len(people))
@@ -120,7 +109,7 @@ def gate(
             raise InputError(f"{labels}: no label belongs to a rated pair")
     yield from findings(counts, config)
     if judged:
-        if all(row.is_good for row in judged):
+        if all(label.is_good for label, _ in judged):
             ctx.notice(f"{labels}: all labels are good, so they do not test precision")
         yield from label_findings(judged, config)
 
@@ -149,13 +138,20 @@ def findings(counts: GateCounts, config: GateConfig) -> Iterator[Finding]:
     yield _agreement(counts, config)
 
 
-def label_findings(rows: Sequence[LabelledRating], config: GateConfig) -> Iterator[Finding]:
+def label_findings(
+    rows: Sequence[tuple[Label, float | None]], config: GateConfig
+) -> Iterator[Finding]:
     """Yield precision and recall of the selected pairs, and the agreement with labelled scores.
+
+    Args:
+        rows: A human label and the judge's score of each pair.
+        config: Limits.
 
     Source: Humpback (arXiv:2308.06259), Table 7 (v1): 250 pairs labelled by an author.
     """
-    num_good, num_selected = sum(row.is_good for row in rows), sum(row.is_selected for row in rows)
-    num_both = sum(row.is_good and row.is_selected for row in rows)
+    selected = [label for label, score in rows if (score or 0) >= config.selected_from]
+    num_good, num_selected = sum(label.is_good for label, _ in rows), len(selected)
+    num_both = sum(label.is_good for label in selected)
     share = num_good / len(rows)
     precision = wilson(num_both, num_selected) if num_selected else None
     is_better = precision is not None and precision.low > share
@@ -173,7 +169,7 @@ def label_findings(rows: Sequence[LabelledRating], config: GateConfig) -> Iterat
     recall = wilson(num_both, num_good) if num_good else None
     text = f"of {num_good} good pairs {_percent(recall)} have such a score"
     yield _finding("recall", recall, None, num_good, True, text)
-    both = [(r.label_score, r.score) for r in rows if r.label_score and r.score is not None]
+    both = [(label.score, score) for label, score in rows if label.score and score is not None]
     if len(both) > 1:
         kappa, shown = _kappa(both)
         limit = config.min_label_kappa

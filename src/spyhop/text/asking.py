@@ -13,9 +13,7 @@ _WH = pattern("asking_wh")
 _YES_NO = pattern("asking_yes_no")
 _FINITE = pattern("asking_finite")
 _ASKED = re.compile(r"^(?:what|how|why) \w", re.IGNORECASE)
-_DUTY = re.compile(
-    r"(?:^|, )you (?:should|must|(?:will )?need to|(?:will )?have to|will be required to) (\w+)"
-)
+_DUTY = pattern("asking_duty")
 _ADVERBIAL = pattern("asking_adverbial")
 _ROLE = re.compile(r"^you(?: are|'re) (?:an?|the|now an?) ", re.IGNORECASE)
 _FIRST_PERSON = re.compile(r"^(?:i|my|we|our|i'm|i've|we're)(?= )", re.IGNORECASE)

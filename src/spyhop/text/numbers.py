@@ -21,6 +21,7 @@ from itertools import pairwise
 
 from spyhop.text.marks import Mark, marks, sentences
 from spyhop.text.normal import normal
+from spyhop.text.tables import pattern
 
 _CURRENCY = r"(?:US|CA|A)?[$\u20ac\u00a3\u00a5\u20b9]|(?:USD|EUR|GBP|Rs\.?) ?"
 _GROUPED = r"[0-9]{1,3}(?:,[0-9]{2,3}){0,19},[0-9]{3}(?!,?[0-9])"
@@ -60,23 +61,9 @@ _MATH = re.compile(r"[\\{*_`]")
 _STEP = re.compile(
     r"^[\s>#*-]{0,8}(?:(?:step|part|question) ?[0-9]{1,3}|[0-9]{1,3})[.):] ", re.IGNORECASE
 )
-_SO = re.compile(
-    r"\b(?:so|therefore|thus|hence|consequently|which (?:means|is|gives|leaves)|(?:this|that) means"
-    r"|we (?:get|have|find)|leaving|giving|equals|equal to|for a total of|altogether)\b",
-    re.IGNORECASE,
-)
-_SUBORDINATE = re.compile(
-    r"\s*(?:if|since|as|because|when|after|given|with|by|in|for|at|once|while|out of|from)\b",
-    re.IGNORECASE,
-)
-_ADVERBIAL = re.compile(
-    r"\b(?:after|in|within|for|from|at|per|every|over|with|by|on|during|than|between|among|each"
-    r"|(?:out|all|rest) of|of (?:the|his|her|their|its|these|those|all)|the (?:first|last|next)"
-    r"|originally|already|another|to [a-z]{3,12}(?: [a-z]{2,12}){0,3}) ?"
-    r"(?:the |all |about |only |exactly |his |her |their |these |original |first |last |next "
-    r"|other ){0,3}$",
-    re.IGNORECASE,
-)
+_SO, _SUBORDINATE = pattern("numbers_so"), pattern("numbers_subordinate")
+_ADVERBIAL, _REASON = pattern("numbers_adverbial"), pattern("numbers_reason")
+_NO_ANSWER = pattern("numbers_no_answer")
 _OPERATOR = re.compile(r"\s*[-+*/x^]\s*")
 _OPERAND_BEFORE = re.compile(r"(?:[0-9)}%]|\b[a-zA-Z]|\\formula) ?[-+*^] ?$")
 _OPERAND_AFTER = re.compile(
@@ -91,8 +78,6 @@ _ASIDE = re.compile(
     r"\([^()\n]{0,200}\)|\[[^\[\]\n]{0,200}\]|,? ?\b(?:not|rather than|instead of)\b"
     r" [^,.;\n]{0,200}?(?= but\b|[,.;\n]|$)"
 )
-_REASON = re.compile(r",? (?:because|since|as|given|which|where|so that)\b", re.IGNORECASE)
-_NO_ANSWER = re.compile(r"\W*(?:not|un\w+|none|cannot|impossible|inconclusive)\b", re.IGNORECASE)
 _BARE_WORDS = 3
 """Words beside the number on the line of an "Answer:" that states nothing but the answer."""
 
@@ -129,8 +114,8 @@ def plain_math(text: str) -> str:
     """Return a text with LaTeX and typographic signs of arithmetic as plain ones."""
     if text.isascii() and not _MATH.search(text):
         return text
-    for pattern, plain in _LATEX:
-        text = pattern.sub(plain, text)
+    for form, plain in _LATEX:
+        text = form.sub(plain, text)
     return text
 
 
@@ -215,7 +200,6 @@ def _numbers(text: str) -> list[re.Match[str]]:
 
 
 def _value(number: re.Match[str]) -> Fraction:
-    """Return the value of a number as it is written."""
     clean = {name: text.replace(",", "") for name, text in number.groupdict().items() if text}
     value = Fraction(clean.get("value") or clean.get("whole") or 0)
     top, bottom = clean.get("top") or clean.get("over"), clean.get("bottom") or clean.get("under")

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Literal, NamedTuple, TypeVar
 
+from spyhop.text.tables import pattern, source
 from spyhop.text.thought import without_thought
 
 _NUMBER = re.compile(
@@ -20,27 +21,12 @@ _NUMBER = re.compile(
 """A number, perhaps with "/5" or "out of 5" behind it, and nothing else on the line."""
 _WORD = re.compile(r"(\w+)[^\w\n]{0,8}")
 _BRACKETS = re.compile(r"\[\[([^\[\]\n]{1,40})\]\]")
-_VERDICT = (
-    r"(?:(?:my|the|final|overall) ){0,2}(?:verdict|winner|preference|decision|choice)(?: is)?"
-)
-_GRADE = r"(?:(?:my|the|final|overall) ){0,2}(?:score|rating|grade)(?: is)?"
-_NOUN = r"(?:the )?(?:ai )?(?:assistant|response|answer|output|model|option|candidate) ?[('\"]?"
-_BETTER = (
-    r"(?: (?:is (?:\w{1,16} )?(?:the )?(?:better|best|winner)(?: \w{1,10})?|wins|won))?"
-    r"(?: (?:than|over) (?:\w{1,10} )?(?:[ab12]))?[ .!*_\"'`]{0,8}"
-)
-_SIDE = re.compile(rf"(?:(?:{_NOUN})?(?P<letter>[ab])|{_NOUN}(?P<number>[12]))[)'\"]?{_BETTER}")
+_VERDICT, _GRADE = source("verdict"), source("grade")
+_SIDE, _TIE, _GRADE_OF = map(pattern, ("verdict_side", "verdict_tie", "verdict_grade"))
 _COMPARED = re.compile(r"(?P<first>[ab]) ?(?P<sign>[<>=]{1,2}|\u2248) ?(?P<second>[ab])\.?")
-_TIE = re.compile(r"(?:it(?:'s| is) )?(?:an? )?(?:tie|tied|draw|equal|c)[ .!*_\"'`]{0,8}")
 _TWO_NUMBERS = re.compile(
     r"\D{0,24}?(?P<first>\d{1,2}(?:\.\d{1,2})?)(?: ?/ ?10)?(?: ?[,;|&] ?| and |[ \t]+)"
     r"(?P<second>\d{1,2}(?:\.\d{1,2})?)(?: ?/ ?10)?[)\] *_\"'`.]{0,8}"
-)
-_GRADE_OF = re.compile(
-    r"assistant (?P<side>[12])(?:'s)?(?: (?:answer|response))?(?: (?:gets|receives))?"
-    r"(?: ?[:=] ?\*{0,2} ?| (?:an? |the )?(?:overall )?(?:score|rating) of )"
-    r"(?P<score>\d{1,2}(?:\.\d{1,2})?)(?: ?/ ?10)?"
-    r"(?=[ \t]*(?:[(,.;*\n\u2013\u2014-]|and\b|$))(?!\.\d)"
 )
 _TUPLE = re.compile(
     r"(?:output|tuple|scores?)\b[^()\n]{0,60}"
