@@ -125,7 +125,8 @@ class _Walk:
         self._open = [0]
         self._names = [""]
         """Names of the open containers, for end tags that are missing."""
-        self._is_code, self._heading, self._heading_marks, self._floor = False, 0, 0, 0
+        self._is_code, self._heading, self._heading_marks = False, 0, 0
+        self._floor = 0
         """Containers that were open where code or a heading began: it ends with the last."""
         self._marker = ""
         self._counters: list[int] = []
