@@ -8,8 +8,7 @@ from time import monotonic
 
 from pydantic import Field
 
-from spyhop.corpus.cluster import run_on_ray
-from spyhop.corpus.pool import Pool
+from spyhop.corpus.pool import Pool, run_on_ray
 from spyhop.corpus.read import Part, parts_of
 from spyhop.corpus.work import PAGE, SegmentConfig
 from spyhop.corpus.worker import PAGES, chunks_of, is_done, read_chunk

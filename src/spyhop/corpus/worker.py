@@ -121,9 +121,6 @@ def _write(
     """Write a chunk; return its outcomes by reason."""
     path = item.folder / f"{item.number:06d}-{number:06d}.jsonl.zst"
     text = "\n".join(f"{reason}\t{row}" for reason, row in [(PAGES, str(num_pages)), *lines])
-    with (
-        atomic_write(path) as temporary,
-        pa.output_stream(temporary, compression="zstd") as stream,
-    ):
+    with atomic_write(path) as temporary, pa.output_stream(temporary, compression="zstd") as stream:
         stream.write(text.encode())
     return Counter({PAGES: num_pages}) + Counter(reason for reason, _ in lines)
