@@ -14,10 +14,13 @@ import sys
 import time
 import urllib.request
 from pathlib import Path
+from string import Template
 
+import duckdb
 import numpy as np
 import psutil
 import pyarrow as pa
+from playwright.sync_api import sync_playwright
 
 from spyhop.store.artifact import RECORD, Artifact, Record, digest_of, digests
 from spyhop.store.parts import PART_ROWS, PartWriter
@@ -56,9 +59,35 @@ def make(store: Path, num_rows: int) -> Artifact:
         ]  # fmt: skip
         writer.add_batch(pa.RecordBatch.from_arrays(columns, schema=SCHEMA))
     writer.close()
+    return finished(folder, NAME, num_rows)
+
+
+RATED = "curate.rate-0123456789abcdef"
+RATINGS = """COPY (
+    SELECT format('{:016x}', hash(i)) AS id, 'Question ' || i AS instruction,
+    repeat('word ', 4 + (hash(i, 1) % 45)::INT) || i AS response,
+    {'score': 1.0 + hash(i, 2) % 5, 'missing': '', 'value': random() * 4 + 1,
+     'written': 1.0 + hash(i, 3) % 5, 'second_score': if(i % 10 = 0, 1.0 + hash(i, 4) % 5, NULL),
+     'probabilities': [0.1, 0.2, 0.4, 0.2, 0.1], 'judge': 'toy', 'reason': ''} AS rating
+    FROM range($start, $end) rows(i)) TO '$file' (FORMAT parquet, COMPRESSION zstd)"""
+
+
+def make_rated(store: Path, num_rows: int) -> Artifact:
+    """Write rated pairs, of about 200 bytes each, to rank for labelling."""
+    folder = store / RATED
+    folder.mkdir(parents=True)
+    for place, start in enumerate(range(0, num_rows, PART_ROWS)):
+        file = folder / f"part-{place:05d}.parquet"
+        values = {"start": start, "end": min(start + PART_ROWS, num_rows), "file": file}
+        duckdb.execute(Template(RATINGS).substitute(values))
+    return finished(folder, RATED, num_rows)
+
+
+def finished(folder: Path, name: str, num_rows: int) -> Artifact:
+    """Write the record of a folder of parts."""
     found = digests(folder)
     record = Record(
-        key=NAME[-16:], stage="bench.rows", version=1, config={}, inputs={}, rows=num_rows,
+        key=name[-16:], stage=name[:-17], version=1, config={}, inputs={}, rows=num_rows,
         digest=digest_of(found), files={name: short for name, (_, short) in found.items()},
     )  # fmt: skip
     (folder / RECORD).write_bytes(sealed(record.model_dump_json(indent=1)))
@@ -93,6 +122,24 @@ def timed(process: psutil.Process, address: str) -> tuple[float, float, float]:
     return first, time.perf_counter() - began, sum(process.cpu_times()[:2]) - used
 
 
+def paints(address: str) -> list[float]:
+    """Return seconds to the first paint of a page in a new browser window, several times."""
+    script = "performance.getEntriesByName('first-contentful-paint')[0].startTime / 1000"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path="/usr/bin/chromium", args=["--no-sandbox"]
+        )
+        found = []
+        for _ in range(TIMES):
+            page = browser.new_context().new_page()
+            page.goto(address)
+            while not page.evaluate(script.partition("[")[0] + ".length"):
+                page.wait_for_timeout(20)
+            found.append(page.evaluate(script))
+        browser.close()
+    return found
+
+
 def measure(store: Path) -> dict[str, dict[str, float]]:
     """Serve the store and time each request; filters differ a little from time to time."""
     code = "from spyhop.studio.app import serve; import sys; from pathlib import Path; "
@@ -103,21 +150,27 @@ def measure(store: Path) -> dict[str, dict[str, float]]:
     try:
         assert server.stdout is not None
         base, process = server.stdout.readline().strip(), psutil.Process(server.pid)
-        found = {}
+        rows, found = f"{base}rows/{store.name}/{NAME}", {}
         for name, query in REQUESTS.items():
             sign = "&" if "?" in query else "?"
+            is_new = "counts" in name or "filter" in name
             times = [
-                timed(process, f"{base}rows/{store.name}/{NAME}{query}{sign}in.tokens={n}:10000")
-                if "counts" in name or "filter" in name
-                else timed(process, f"{base}rows/{store.name}/{NAME}{query}")
+                timed(
+                    process, f"{rows}{query}{sign}in.tokens={n}:10000" if is_new else rows + query
+                )
                 for n in range(TIMES)
             ]
             columns = ("first_byte_s", "whole_s", "cpu_s")
             found[name] = {
-                column: round(statistics.median(values), 3)
+                f"{column}_{kind}": round(of(values), 3)
                 for column, values in zip(columns, zip(*times, strict=True), strict=True)
-            } | {"worst_s": round(max(each[1] for each in times), 3)}
-            print(f"{name:28} {found[name]}", flush=True)
+                for kind, of in (("least", min), ("median", statistics.median))
+            }
+            print(f"{name:28} {found[name]} load {psutil.getloadavg()[0]:.1f}", flush=True)
+        shown = paints(rows)
+        found["first paint"] = {"least_s": min(shown), "worst_s": max(shown)}
+        _, seconds, cpu = timed(process, f"{base}label/{store.name}/{RATED}")
+        found["suspicious rows first"] = {"whole_s": seconds, "cpu_s": cpu}
         status = Path(f"/proc/{server.pid}/status").read_text()
         peak = next(line for line in status.splitlines() if line.startswith("VmHWM"))
         found["memory"] = {"peak_mb": round(int(peak.split()[1]) / 1000)}
@@ -132,7 +185,8 @@ if __name__ == "__main__":
     parser.add_argument("folder", type=Path, help="its name may have letters and digits only")
     parser.add_argument("--rows", type=int, default=10_000_000)
     given = parser.parse_args()
-    if not (given.folder / NAME / RECORD).exists():
-        make(given.folder, given.rows)
+    for name, write in ((NAME, make), (RATED, make_rated)):
+        if not (given.folder / name / RECORD).exists():
+            write(given.folder, given.rows)
     print(json.dumps(measure(given.folder.resolve()), indent=1))
     print(f"load average {psutil.getloadavg()}")

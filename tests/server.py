@@ -20,6 +20,7 @@ same machine little: some 0.1 ms of processor time a request.
 
 import argparse
 import asyncio
+import heapq
 import json
 import math
 import random
@@ -642,6 +643,8 @@ class Service:
     latency_s: float = 0.0
     latency_sigma: float = 0.0
     """Spread of the latency's logarithm; the median is `latency_s`."""
+    slots: int = 0
+    """Requests in work at a time; others wait for their turn. 0: any number."""
     slow_s: float = 1.0
     """What the fault `slow` adds."""
     retry_after_s: float = 1.0
@@ -665,6 +668,7 @@ class Service:
     def __post_init__(self) -> None:
         self.bodies: dict[str, dict[str, Any]] = {}
         self.in_flight = 0
+        self._ends: list[float] = []
         self.clear()
 
     def clear(self) -> None:
@@ -701,6 +705,8 @@ class Service:
                 return
             made = {"object": "model", "created": 1700000000, "owned_by": "tests"}
             send(_json(200, {"object": "list", "data": [{"id": m, **made} for m in self.models]}))
+        elif path == "/health":
+            send(_json(200, {}))
         elif path == "/stats":
             asked = parse_qs(urlsplit(target).query)
             stats = self.books.stats()
@@ -782,6 +788,12 @@ class Service:
                 seconds *= math.exp(drawn)
             if name == "slow":
                 seconds += self.slow_s
+            if self.slots:
+                now = time.monotonic()
+                is_full = len(self._ends) >= self.slots
+                end = max(now, heapq.heappop(self._ends) if is_full else now) + seconds
+                heapq.heappush(self._ends, end)
+                seconds = end - now
             answered = partial(self._answered, call, name, fault, line, send, later, self.books)
             if seconds:
                 later(seconds, answered)
@@ -1354,6 +1366,7 @@ def main() -> None:
     parser.add_argument("--models", nargs="*", default=[MODEL], help="none: any")
     parser.add_argument("--latency-ms", type=float, default=0.0)
     parser.add_argument("--latency-sigma", type=float, default=0.0)
+    parser.add_argument("--slots", type=int, default=0)
     parser.add_argument("--answer-chars", type=int, default=0)
     parser.add_argument("--words", action="store_true", help="a token is a word, not four bytes")
     parser.add_argument("--requests", type=int)
@@ -1396,6 +1409,7 @@ def main() -> None:
         counting="words" if args.words else "bytes",
         latency_s=args.latency_ms / 1000,
         latency_sigma=args.latency_sigma,
+        slots=args.slots,
         limits=limits,
         plan=chances(parts, seed=args.seed, attempts=args.attempts) if parts else None,
         tells_limits=args.tell_limits,

@@ -34,6 +34,7 @@ COMMANDS = {
     "answer": {"--out", "--plan", "--retry-errors", "--set", "--settle", "--teacher", "prompts"},
     "backtranslate": {"--model", "--out", "--plan", "--set", "--settle", "segments"},
     "batches": {"--cancel", "--fetch", "--out"},
+    "serve": {"--gpus", "--hours", "--options", "--replicas", "--slurm", "--urls", "model"},
     "chat": {"--device", "--max-new-tokens", "--system", "--temperature", "models"},
     "clean": {"--free", "--journals", "--out", "--partial"},
     "compare": {

@@ -14,6 +14,16 @@ from spyhop.processes import ProcessDied, WorkerProcess, WorkItem
 vl_convert: Any = Lazy("vl_convert")
 DRAW_S = 120.0
 """Longest time that one chart may take."""
+_LABELS = {"labelColor": "currentColor", "titleColor": "currentColor"}
+_LINES = dict.fromkeys(("gridColor", "domainColor", "tickColor"), "var(--line, #d9e2e6)")
+THEME = {
+    "background": "transparent",
+    "view": {"stroke": None},
+    "axis": _LABELS | _LINES,
+    "legend": _LABELS,
+    "text": {"color": "currentColor"},
+}
+"""Ink and lines of the surrounding page; alone, an SVG is dark on whatever is behind it."""
 
 
 def draw_svg(chart: dict[str, Any]) -> str | None:
@@ -40,7 +50,7 @@ def serve(receive: Callable[[], Any], send: Callable[[str | None], None]) -> Non
     while True:
         receive()
         try:
-            svg = vl_convert.vegalite_to_svg(receive(), vl_version="v6.1")
+            svg = vl_convert.vegalite_to_svg(receive(), vl_version="v6.1", config=THEME)
         except Exception:  # noqa: BLE001 (whatever the renderer raises; the page is written all the same)
             svg = None
         send(svg)

@@ -1,5 +1,7 @@
 """Rows that are flagged are dropped with their label, and nothing else is lost."""
 
+import json
+import random
 from pathlib import Path
 
 import pytest
@@ -7,9 +9,10 @@ import pytest
 import toys
 from fake import FakeModel
 from spyhop.augment import ModerateConfig, moderate
-from spyhop.models import Labels, Request
-from spyhop.schema import Answer, ModelError
+from spyhop.models import Labels, ModelUse, Request, read_teacher
+from spyhop.schema import Answer, InputError, ModelError
 from spyhop.stage import Runtime
+from spyhop.store import Source
 
 
 class Classifying(FakeModel):
@@ -83,3 +86,40 @@ def test_a_row_that_was_not_moderated_is_dropped_and_too_many_stop_the_stage(tmp
             answers=rows,
             model=model,
         )
+
+
+def labels_of_people(path: Path, responses: list[tuple[str, bool]]) -> ModelUse:
+    rows = [{"id": str(n), "rater": "ann", "instruction": f"Question {n}", "response": text,
+             "good": good} for n, (text, good) in enumerate(responses)]  # fmt: skip
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    teacher = read_teacher(path)
+    assert teacher.folder is not None
+    return ModelUse(teacher.config, Source(teacher.folder).open(path.parent))
+
+
+def test_labels_of_people_become_a_classifier_that_drops_rows(tmp_path: Path):
+    starts = ("First, add", "Well, maybe")
+    said = [(f"{starts[n % 2]} the {n} parts.", n % 2 == 0) for n in range(50)]
+    model = labels_of_people(tmp_path / "labels.jsonl", said)
+    rows = toys.artifact_of(tmp_path, [
+        toys.answer_row(0, "Question 90", "Well, maybe the seven boats."),
+        toys.answer_row(1, "Question 91", "First, add the seven boats."),
+    ])  # fmt: skip
+    made = moderate.run(tmp_path / "out", ModerateConfig(), answers=rows, model=model)
+    assert made.record.dropped == {"flagged: drop": 1} and made.num_rows == 1
+
+
+@pytest.mark.parametrize(
+    ("responses", "message"),
+    [
+        ([("a good one", True)] * 30 + [("bad", False)] * 3, "labels of the rarer kind"),
+        ([(f"{random.Random(n).random()}", n % 3 == 0) for n in range(90)], "do not tell these"),
+    ],
+)
+def test_labels_that_teach_nothing_are_refused(
+    tmp_path: Path, responses: list[tuple[str, bool]], message: str
+):
+    model = labels_of_people(tmp_path / "labels.jsonl", responses)
+    rows = toys.artifact_of(tmp_path, ROWS[:2])
+    with pytest.raises(InputError, match=message):
+        moderate.run(tmp_path / "out", ModerateConfig(), answers=rows, model=model)

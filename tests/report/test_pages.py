@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from spyhop.report.html import ReportSection, Table, render_page
+from spyhop.report.html import ReportSection, Table, Turn, render_page
 
 
 def _page() -> str:
     section = ReportSection("A section", "Its lead.")
     section.table(Table(["name", "value"], [["<b>bold</b>", 3]], "A caption"))
-    section.conversation([{"role": "user", "content": "<script>alert(1)</script>"}], "a note")
+    section.conversation([Turn("user", "<script>alert(1)</script>")], "a note")
     section.masked([("to", False), ("ken", True)], "one of two")
     return render_page("A title", "A lead", [section], "made from")
 

@@ -3,7 +3,7 @@ from pathlib import Path
 from spyhop.evaluate import ItemOverlap, task_scores
 from spyhop.report.evaluation import scores_sections
 from spyhop.report.page import _result
-from spyhop.report.sections import contamination_section, seen_items
+from spyhop.report.sections import contamination_section
 from spyhop.schema import Score
 from toys import rows_artifact
 
@@ -17,6 +17,7 @@ SEEN = [
     ),
     ItemOverlap(id="3", suite="s", task="t", is_checked=True),
 ]
+BY_ID = {row.id: row for row in SEEN}
 
 
 def _scores(root: Path, right: list[bool]):
@@ -30,7 +31,7 @@ def _scores(root: Path, right: list[bool]):
 
 def test_a_score_has_its_shares_in_training_and_the_score_without_them(tmp_path: Path):
     scores = _scores(tmp_path, [True, True, False, True])
-    total, task = (_result(each) for each in task_scores("m", scores, seen_items(SEEN)))
+    total, task = (_result(each) for each in task_scores("m", scores, BY_ID))
     assert total["in_training"] == task["in_training"] and task["accuracy"] == 0.75
     assert list(task["in_training"].values()) == [0.25, 0.5, 0.75, 2, 0.5, 1, 1.0]
     (plain, _) = task_scores("m", scores)
@@ -49,11 +50,11 @@ def test_a_student_is_compared_with_every_other_model(tmp_path: Path):
 
 
 def test_no_item_is_clean(tmp_path: Path):
-    _, task = task_scores("m", _scores(tmp_path, [True]), seen_items(SEEN))
+    _, task = task_scores("m", _scores(tmp_path, [True]), BY_ID)
     assert _result(task)["in_training"]["clean"] is None
 
 
 def test_the_page_names_items_rows_and_words():
-    page = "".join(contamination_section(seen_items(SEEN)).blocks)
+    page = "".join(contamination_section(BY_ID).blocks)
     for text in ("row-a", "row-b", "thirteen words", "eight words", "2 (50.0 %)", "3 (75.0 %)"):
         assert text in page

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spyhop.studio.marking import MOST_WORDS, answer_span, side_by_side
+from spyhop.studio.pages_compare import MOST_WORDS, answer_span, side_by_side
 
 TEXTS = st.text(alphabet="ab 1,.\n(A)答", max_size=60)
 

@@ -8,9 +8,14 @@ import pytest
 from playwright.sync_api import Page, expect
 
 import judged
-from asking import KEY_ENV
+import server as toy_server
+from asking import KEY_ENV, SHORT, service
 from server import KEY, Server, told
+from spyhop.augment import answer
+from spyhop.augment.answer import AnswerConfig
 from spyhop.evaluate.votes import read_votes
+from spyhop.models import ModelUse, Remote
+from spyhop.schema import Message, Prompt
 from spyhop.studio.people import people_rows
 
 pytestmark = pytest.mark.browser
@@ -185,6 +190,26 @@ def test_a_chat_with_two_models_goes_on_after_failures(
     server.stop()
 
 
+def test_the_history_of_a_reply_opens_from_its_row(root: Path, monkeypatch: pytest.MonkeyPatch):
+    asked = [Prompt(id="p0", query_id="q", collection="c", task="t", system_id="s",
+                    messages=[Message(role="user", content=f"Why? {judged.HOSTILE}")])]  # fmt: skip
+    prompts = judged.kept(root, "toy.rows", asked)
+    monkeypatch.setenv(KEY_ENV, KEY)
+    with Server(plan=toy_server.each(["500"])) as server:
+        use = ModelUse(Remote(model="teacher"), service=service(server.url))
+        made = answer.run(root, AnswerConfig(sampling=SHORT), prompts=prompts, teacher=use)
+    with judged.studio(root) as studio, judged.chromium() as page:
+        page.goto(f"{studio.url}/rows/store/{made.name}/row?id=p0")
+        page.get_by_role("link", name="History of the reply").click()
+        expect(page.get_by_text("its hash is the key above")).to_be_visible()
+        expect(page.get_by_role("row", name="Attempts 2")).to_be_visible()
+        judged.check(page)
+        assert KEY not in page.content()
+        page.goto(f"{studio.url}/mask/store/{made.name}?at=0.0")
+        expect(page.get_by_text("No model of this store has a tokenizer")).to_be_visible()
+        judged.check(page)
+
+
 def _say(page: Page, text: str, replies: int) -> None:
     page.locator("#text").fill(text)
     page.keyboard.press("Tab")
@@ -194,4 +219,4 @@ def _say(page: Page, text: str, replies: int) -> None:
 
 def _replied(page: Page, num: int) -> None:
     done = page.locator(".reply > * > :not([aria-busy]) > .note")
-    expect(done).to_have_count(num, timeout=60_000)
+    expect(done).to_have_count(num, timeout=120_000)

@@ -166,6 +166,23 @@ def test_labels_are_read_by_the_gate_of_the_next_run(client: TestClient, root: P
     assert {row.id: row for row in checked.rows(Finding)}["recall"].num_rows == 2
 
 
+def test_labels_of_two_models_answers_to_one_question_are_both_kept(client: TestClient, root: Path):
+    first, second = judged.scores(root)
+    made = judged.pairs(root)
+    for artifact, keep in ((first, "keep"), (second, "drop"), (first, "drop")):
+        given = {"id": "i1", "rater": "ann", "keep": keep}
+        url = f"/label/store/{artifact.name}"
+        assert client.post(url, data=given, headers={"hx-request": "true"}).status_code == 200
+    path = root / "people" / "labels.jsonl"
+    assert {(row["artifact"], row["good"]) for row in people_rows(path)} == {
+        (first.name, False), (second.name, False)
+    }  # fmt: skip
+    pair = next(made.rows(Pair))
+    client.post(f"/label/store/{made.name}", data={"id": pair.id, "rater": "ann", "keep": "keep"})
+    labels = read_labels.run(root, LabelsConfig(), folder=Source(path).open(root), pairs=made)
+    assert labels.record.counts["foreign"] == 2 and labels.record.counts["good"] == 1
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [

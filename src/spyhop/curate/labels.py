@@ -53,11 +53,11 @@ def read_labels(
         raise InputError(f"{folder}: no label (of {len(read):,}) belongs to a pair in {pairs}")
     by_pair: dict[str, dict[str, Label]] = defaultdict(dict)
     for where, rater, label in read:
-        name = ids.get(label.id, label.id)
-        if rater in by_pair[name]:
+        name, is_foreign = ids.get(label.id, label.id), pairs is not None and label.id not in ids
+        if rater in by_pair[name] and not is_foreign:  # one question may have several responses
             raise InputError(f"{where}: pair {name} is labelled twice")
         by_pair[name][rater] = label
-        ctx.count("foreign", int(pairs is not None and label.id not in ids))
+        ctx.count("foreign", int(is_foreign))
     for name, labels in by_pair.items():
         lead = sum(1 if label.is_good else -1 for label in labels.values())
         if not lead:

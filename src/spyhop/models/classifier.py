@@ -18,12 +18,16 @@ from spyhop.models.calls import Kind, Labels, Request
 from spyhop.models.folder import load_model, load_tokenizer
 from spyhop.models.local import pick_device
 from spyhop.runtime import Runtime
-from spyhop.schema import ModelError
+from spyhop.schema import InputError, ModelError
+from spyhop.statistics.linear import LinearClassifier, cross_validated_auc, fit_linear
 from spyhop.store import Artifact
+from spyhop.store.files import field
+from spyhop.store.rows import read_rows, row_files
 
 HEAD = "SequenceClassification"
-TOXIC = ("toxic", "toxicity", "hate", "hateful", "offensive", "unsafe", "LABEL_1", "1")
-"""Labels of published classifiers that mean toxic, the first one that a model has counts."""
+TOXIC = ("toxic", "toxicity", "hate", "hateful", "offensive", "unsafe", "drop", "LABEL_1", "1")
+"""Labels of classifiers that mean toxic, or not to be trained on; the first one counts."""
+LEAST_LABELS, LEAST_AUC = 20, 0.6
 LONGEST_WINDOW, SPARE_TOKENS = 512, 16
 """Tokens scored at once where the folder states no limit; room of the first text of a pair."""
 
@@ -42,6 +46,64 @@ class Classifier(ModelConfig):
         torch.set_num_threads(runtime.threads)
         model = load_model(folder.path, torch.float32, HEAD).to(pick_device(runtime.device)).eval()
         return _Backend(model, load_tokenizer(folder.path), runtime.inference_tokens)
+
+
+class LabelClassifier(ModelConfig):
+    """A linear classifier of words that is fitted to people's labels: `good` of each pair.
+
+    It has the labels `drop` and `keep`. Labels that it cannot learn are an error: in
+    cross-validation it must tell the two better than `LEAST_AUC`.
+    """
+
+    kind: Literal["labels"] = "labels"
+    name: str = "labels"
+    """Display name; not part of the model's identity."""
+
+    def connect(self, folder: Artifact | None, runtime: Runtime) -> Any:  # noqa: ANN401 (a backend)
+        """Read the labels and fit the classifier."""
+        if folder is None:
+            raise ModelError("a classifier of labels needs their file")
+        labels = dict[str, bool]()
+        for path in row_files(folder.path):
+            for where, row in read_rows(path):
+                if isinstance(row.get("good"), bool):
+                    pair = (field(row, name, where) for name in ("instruction", "response"))
+                    labels["\n\n".join(pair)] = not row["good"]
+        texts, is_dropped = list(labels), list(labels.values())
+        least = min(sum(is_dropped), len(texts) - sum(is_dropped))
+        if least < LEAST_LABELS:
+            raise InputError(
+                f"{folder.path}: {least} labels of the rarer kind; a classifier needs "
+                f"{LEAST_LABELS} of keep (good = true) and of drop (good = false)"
+            )
+        found = cross_validated_auc(texts, is_dropped)
+        if found < LEAST_AUC:
+            raise InputError(
+                f"{folder.path}: words do not tell these {len(texts)} labels apart (AUC "
+                f"{found:.2f} in cross-validation, needed {LEAST_AUC}); label more rows, or use a "
+                "classifier with weights"
+            )
+        return _LinearBackend(fit_linear(texts, is_dropped))
+
+    @property
+    def label(self) -> str:
+        """Return the given name."""
+        return self.name
+
+
+class _LinearBackend:
+    def __init__(self, model: LinearClassifier) -> None:
+        self._model = model
+
+    def batches(self, requests: Sequence[Request], kind: Kind) -> list[list[Request]]:
+        return [list(requests)]
+
+    def classify(self, batch: Sequence[Request]) -> list[Labels]:
+        found = self._model([request.messages[-1].content for request in batch])
+        return [
+            Labels(id=request.id, scores={"drop": float(p), "keep": 1 - float(p)})
+            for request, p in zip(batch, found, strict=True)
+        ]
 
 
 def is_classifier(folder: Path) -> bool:

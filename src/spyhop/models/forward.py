@@ -76,7 +76,8 @@ class Forward:
         self.limit = int(getattr(config, "max_position_embeddings", None) or 1 << 30)
         self.vocabulary = int(model.get_input_embeddings().num_embeddings)
         windows = [getattr(config, name, None) or 1 << 30 for name in WINDOWS]
-        self.shared_limit = min(windows) if self._takes_positions else 0
+        can_share = self._takes_positions and not isinstance(self, RecurrentForward)
+        self.shared_limit = min(windows) if can_share else 0
         """Most tokens of rows that share a beginning: they are padded behind it, and a window or a
         distance would count the padding."""
         self._shared: tuple[list[int], Past] | None = None
@@ -191,10 +192,6 @@ class RecurrentForward(Forward):
     The state of recurrent and hybrid models (Mamba, Jamba, Falcon-H1, Qwen3-Next) cannot be cut to
     some rows of a batch, and padding before a prompt would enter it.
     """
-
-    def __init__(self, model: Any, pad_id: int) -> None:  # noqa: ANN401 (transformers' type)
-        super().__init__(model, pad_id)
-        self.shared_limit = 0
 
     def read(
         self,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -198,11 +198,9 @@ class LocalBackend:
         if max(map(len, prompts)) + sampling.max_new_tokens > self._forward.shared_limit:
             num_shared = 0
         fits = [row for row, prompt in enumerate(prompts) if len(prompt) < self._limit]
+        generators = [own_generator(batch[row], sampling) for row in fits]
         texts = self._decoder.decode(
-            [prompts[row] for row in fits],
-            [own_generator(batch[row], sampling) for row in fits],
-            sampling,
-            num_shared,
+            [prompts[row] for row in fits], generators, sampling, num_shared
         )
         answers = dict(zip(fits, texts, strict=True))
         replies = []
@@ -235,7 +233,6 @@ class LocalBackend:
 
     def choose(self, batch: Sequence[Request]) -> list[Choice]:
         """Score every option of each request; a request that does not fit is an error."""
-        encoded, values = self._score(batch, "choose")
         texts = sorted(
             {o for request in batch if request.with_unconditional for o in request.options}
         )
@@ -247,12 +244,11 @@ class LocalBackend:
             scored_choice(request, found, len(each.prompt), alone=alone)
             if found
             else Choice(id=request.id, probabilities=[], error=self._too_long(each.longest))
-            for request, each, found in zip(batch, encoded, values, strict=True)
+            for request, each, found in self._score(batch, "choose")
         ]
 
     def logprobs(self, batch: Sequence[Request]) -> list[TokenLogprobs]:
         """Score the continuation of each request as a whole response, end token included."""
-        encoded, values = self._score(batch, "logprobs")
         return [
             TokenLogprobs(
                 id=request.id,
@@ -260,21 +256,18 @@ class LocalBackend:
                 prompt_tokens=len(each.prompt),
                 error=None if found else self._too_long(each.longest),
             )
-            for request, each, found in zip(batch, encoded, values, strict=True)
+            for request, each, found in self._score(batch, "logprobs")
         ]
 
     def _score(
         self, batch: Sequence[Request], kind: Kind
-    ) -> tuple[list[Scored], list[list[list[float]]]]:
-        """Return the ids, and the values of each option's tokens; none where it does not fit."""
+    ) -> Iterator[tuple[Request, Scored, list[list[float]]]]:
+        """Yield requests, ids and the values of each option's tokens; none if it does not fit."""
         encoded, num_shared = self._take(batch, kind)
-        fits = [row for row, each in enumerate(encoded) if each.longest <= self._limit]
-        values: list[list[list[float]]] = [[] for _ in batch]
-        if fits:
-            found = self._scorer.score([encoded[row] for row in fits], num_shared)
-            for row, each in zip(fits, found, strict=True):
-                values[row] = each
-        return encoded, values
+        fits = [each for each in encoded if each.longest <= self._limit]
+        found = iter(self._scorer.score(fits, num_shared) if fits else [])
+        for request, each in zip(batch, encoded, strict=True):
+            yield request, each, next(found) if each.longest <= self._limit else []
 
     def _too_long(self, num_tokens: int) -> str:
         return f"{num_tokens} tokens do not fit the model's context of {self._limit}"

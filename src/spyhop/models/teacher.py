@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import ConfigDict, Field
 
 from spyhop.models.base import ModelConfig
-from spyhop.models.classifier import Classifier, is_classifier
+from spyhop.models.classifier import Classifier, LabelClassifier, is_classifier
 from spyhop.models.endpoint import Remote
 from spyhop.models.local import Local
 from spyhop.models.service import Service
@@ -42,10 +42,12 @@ class _Kept(Local):
 
 
 def read_teacher(path: Path) -> Teacher:
-    """Read a teacher's file (TOML), or take a folder of weights or of a classifier as it is."""
+    """Read a teacher's file (TOML), or take weights, a classifier or a file of labels as it is."""
     if path.is_dir():
         kind = Classifier if is_classifier(path) else Local
         return Teacher(kind(name=path.name), folder=path)
+    if path.suffix == ".jsonl":
+        return Teacher(LabelClassifier(name=path.stem), folder=path)
     given = read_toml(path)
     context = {"folder": path.absolute().parent}
     if "folder" in given:

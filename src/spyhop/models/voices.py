@@ -14,6 +14,8 @@ from spyhop.schema import Message
 from spyhop.stage import Context
 from spyhop.store import Artifact, Record
 
+UNKEYED = Record(key="", stage="source", version=1, config={}, inputs={}, digest="")
+
 
 @dataclass(slots=True)
 class Voice:
@@ -65,7 +67,9 @@ def voices(
             root = Path(stack.enter_context(TemporaryDirectory(prefix="spyhop-chat-")))
             ctx = Context(root, root, root, runtime, lambda progress: None)
             stack.enter_context(ctx.resources)
-            use = ModelUse(teacher.config, _unread(teacher.folder), teacher.service)
+            # not hashed: nothing here needs the folder's key
+            folder = teacher.folder and Artifact(teacher.folder, UNKEYED)
+            use = ModelUse(teacher.config, folder, teacher.service)
             found.append(voice := Voice(name, use.open(ctx), sampling))
             if is_streamed:
                 voice.model.on_text = _teller(voice)
@@ -74,11 +78,3 @@ def voices(
 
 def _teller(voice: Voice) -> Callable[[str], bool]:
     return lambda text: voice.on_text(text)
-
-
-def _unread(folder: Path | None) -> Artifact | None:
-    """Return a model folder as an artifact without hashing it: nothing here needs its key."""
-    if folder is None:
-        return None
-    record = Record(key="", stage="source", version=1, config={}, inputs={}, digest="")
-    return Artifact(folder, record)

@@ -4,7 +4,6 @@ import math
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from time import monotonic
-from types import TracebackType
 
 from rich.console import Console, RenderableType
 from rich.padding import Padding
@@ -68,12 +67,7 @@ class Display:
         self._bars.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
         """Stop drawing and print a summary."""
         seconds = monotonic() - self._started
         end = "stopped" if kind else "done"
@@ -109,13 +103,9 @@ class Display:
         of = f"/{event.total:,.0f}" if event.total else ""
         amount = f"{event.done:,.0f}{of} {event.unit}"
         self._bars.update(
-            self._tasks[event.step],
-            description=event.text,
-            completed=event.done,
-            total=event.total,
-            amount=amount,
-            note=event.detail,
-        )
+            self._tasks[event.step], description=event.text, completed=event.done,
+            total=event.total, amount=amount, note=event.detail,
+        )  # fmt: skip
         if not self._console.is_terminal and monotonic() - self._last_line > LINE_S:
             self._last_line = monotonic()
             self._console.print(
@@ -140,11 +130,12 @@ class Display:
 
     def _overall(self) -> str:
         left = self._outlook.seconds_left()
-        time = f", about {_duration(left)} left" if left is not None else ""
+        time = f", about {duration(left)} left" if left is not None else ""
         return f"{self._outlook.num_done} of {self._outlook.num_steps} steps done{time}"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Return a time for people."""
     if seconds < 90:
         return f"{max(1, round(seconds))} s"
     return f"{seconds / 60:,.0f} min" if seconds < 5400 else f"{seconds / 3600:,.1f} h"

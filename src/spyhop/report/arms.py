@@ -1,6 +1,7 @@
 """The report of an experiment with arms: who learned what, how sure that is, from which rows."""
 
 import json
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,6 @@ from pydantic import Field
 from rich.table import Table as TerminalTable
 
 from spyhop.charts import draw_svg
-from spyhop.evaluate import seal_state
 from spyhop.report.arm_figures import (
     ALL,
     NO_DIFFERENCE,
@@ -20,7 +20,7 @@ from spyhop.report.arm_figures import (
     read_measured,
     verdict,
 )
-from spyhop.report.charts import Spec, curves, spans
+from spyhop.report.charts import Spec, curves, span, spans
 from spyhop.report.curation import (
     Curated,
     CuratedSet,
@@ -28,9 +28,17 @@ from spyhop.report.curation import (
     curation_sentences,
     read_curated,
 )
-from spyhop.report.html import RESULTS, ReportSection, percent, percent_interval, write_page
+from spyhop.report.evaluation import seal_sentence
+from spyhop.report.html import (
+    ReportSection,
+    percent,
+    percent_interval,
+    report_stage,
+    section,
+    write_page,
+)
+from spyhop.report.picking import picking_section, picking_sentences
 from spyhop.report.sections import (
-    AUDITS,
     audit_section,
     data_section,
     mask_section,
@@ -39,12 +47,14 @@ from spyhop.report.sections import (
     training_section,
 )
 from spyhop.schema import Config, Score
-from spyhop.stage import FOLDER, Context, Estimate, stage
+from spyhop.stage import Context
 from spyhop.statistics import Interval, seed_interval, wilson
 from spyhop.store import Artifact
 
 COMPARISONS, CURATION = "comparisons.json", "curation.json"
 NUM_EXAMPLES = 2
+LIGHT = '<svg style="background:#fff;color:#1c2b33" '
+"""Beginning of a chart that no page surrounds."""
 
 
 class ArmsConfig(Config):
@@ -62,9 +72,7 @@ class ArmsConfig(Config):
     """By the name of documents, rated and kept pairs."""
 
 
-@stage(
-    version=4, writes=FOLDER, shows_names=True, plan=lambda config, **inputs: Estimate(seconds=8)
-)
+@report_stage(version=5)
 def arms_page(
     ctx: Context,
     config: ArmsConfig,
@@ -77,13 +85,14 @@ def arms_page(
     rated: Mapping[str, Artifact] | None = None,
     kept: Mapping[str, Artifact] | None = None,
     sealed: Mapping[str, Artifact] | None = None,
+    picked: Mapping[str, Artifact] | None = None,
 ) -> None:
     """Write `report.html`, `results.json` and `comparisons.json` of an experiment with arms.
 
     With documents, rated and kept pairs also `curation.json`. Every sentence about a difference
     follows from its interval, whatever it is.
     """
-    documents, rated, kept = documents or {}, rated or {}, kept or {}
+    documents, rated, kept, sealed = documents or {}, rated or {}, kept or {}, sealed or {}
     experiments = [
         Experiment(name, some, config.arm_titles, config.comparisons)
         for name, some in read_measured(config.runs, scores, students).items()
@@ -92,25 +101,26 @@ def arms_page(
         read_curated(config.curated[name], documents[name], rated[name], each)
         for name, each in kept.items()
     ]
-    _write_figures(ctx.out, experiments, curated)
-    sections, lead = [], list[str]()
+    sections, lead = [section("notes").text(*config.caveats)], list[str]()
     for experiment in experiments:
-        compared = comparison_section(experiment)
-        if declared := (sealed or {}).get(experiment.name):
-            compared.text(_sealed(experiment, scores, config, declared))
         mine = [each for each in curated if each.where.setting == experiment.name]
-        sections += [
-            accuracy_section(experiment),
-            *([_seeds_section(experiment)] if len(experiment.seeds) > 1 else []),
-            compared,
-            *([_curve_section(experiment)] if experiment.curve else []),
-            *(curation_sections(experiment.name, mine) if mine else []),
-            examples_section(experiment),
-        ]
+        made = _experiment_sections(experiment, mine)
+        if declared := sealed.get(experiment.name):
+            first = {
+                run.arm: scores[name]
+                for name, run in config.runs.items()
+                if (run.setting, run.seed, run.share) == (experiment.name, experiment.seeds[0], 1.0)
+            }
+            made["comparison"].text(seal_sentence(first, declared))
         lead += [*_findings(experiment), *curation_sentences(mine)]
-    if audits:
-        sections.append(audit_section(audits))
-        (ctx.out / AUDITS).write_text(json.dumps(sentences(audits), indent=1), encoding="utf-8")
+        if picked:
+            made["picking"] = picking_section(experiment, config.runs, picked)
+            lead += picking_sentences(experiment)
+        sections += made.values()
+        if svg := draw_svg(_accuracy_chart(experiment)):
+            svg = svg.replace("<svg ", LIGHT, 1)
+            (ctx.out / f"accuracy-{experiment.name}.svg").write_text(svg, encoding="utf-8")
+    sections[:2] = [sections[1], sections[0]]
     runs = [config.runs[name] for name in scores]
     finals = {
         f"{run.setting} {config.arm_titles[run.arm]}": [students[phase] for phase in run.phases]
@@ -119,51 +129,45 @@ def arms_page(
     }
     groups = {"documents": documents, "rated": rated, "kept": kept}
     one = {kind: next(iter(group.values())) for kind, group in groups.items() if group}
+    last = {name: each[-1] for name, each in finals.items()}
     sections += [
+        *([audit_section(audits)] if audits else []),
         training_section(finals),
         rows_section(answers),
         mask_section(next(iter(students.values()))),
-        data_section(
-            answers=answers,
-            curation=one,
-            students={name: each[-1] for name, each in finals.items()},
-        ),
+        data_section(answers=answers, curation=one, students=last),
     ]
-    notes = ReportSection("How to read this")
-    for caveat in config.caveats:
-        notes.text(caveat)
-    sections.insert(1, notes)
-    made = (answers, documents, rated, kept, students, scores)
-    write_page(ctx.out, config.title, "\n".join(lead), sections, *made)
-
-
-def _write_figures(
-    folder: Path, experiments: Sequence[Experiment], curated: Sequence[Curated]
-) -> None:
-    """Write the figures for programs, and the accuracies of each experiment as SVG."""
-    results = [each for experiment in experiments for each in _results(experiment)]
-    compared = [each for experiment in experiments for each in _comparisons(experiment)]
-    tables = {RESULTS: results, COMPARISONS: compared}
-    if curated:
-        tables[CURATION] = [each.plain() for each in curated]
-    for name, rows in tables.items():
-        (folder / name).write_text(json.dumps(rows, indent=1))
-    for experiment in experiments:
-        if svg := draw_svg(_accuracy_chart(experiment)):
-            (folder / f"accuracy-{experiment.name}.svg").write_text(svg, encoding="utf-8")
-
-
-def _sealed(
-    experiment: Experiment, scores: Mapping[str, Artifact], config: ArmsConfig, declared: Artifact
-) -> str:
-    """Say whether the comparison is confirmatory, by the first seed's scores."""
-    first = {
-        run.arm: scores[name]
-        for name, run in config.runs.items()
-        if (run.setting, run.seed, run.share) == (experiment.name, experiment.seeds[0], 1.0)
+    figures: dict[str, object] = {
+        "results": [each for experiment in experiments for each in _results(experiment)],
+        "comparisons": [each for experiment in experiments for each in _comparisons(experiment)],
     }
-    text = seal_state(first, declared)
-    return f"{text[:1].upper()}{text[1:]}."
+    figures |= {"curation": [each.plain() for each in curated]} if curated else {}
+    figures |= {"audits": sentences(audits)} if audits else {}
+    inputs = (answers, documents, rated, kept, students, scores)
+    write_page(ctx.out, config.title, "\n".join(lead), sections, *inputs, **figures)
+
+
+def _experiment_sections(
+    experiment: Experiment, curated: Sequence[Curated]
+) -> dict[str, ReportSection]:
+    """Return the sections of one setting, by kind."""
+    found = {"accuracy": _accuracy_section(experiment)}
+    if len(experiment.seeds) > 1:
+        found["seeds"] = _seeds_section(experiment)
+    found["comparison"] = _comparison_section(experiment)
+    if experiment.curve:
+        values = [
+            {"x": each.tokens, "y": 100 * float(each.correct(ALL).mean()),
+             "line": experiment.title(each.run.arm), "seed": each.run.seed}
+            for each in experiment.curve
+        ]  # fmt: skip
+        chart = curves(values, "tokens seen", "accuracy %")
+        found["curves"] = section("curves", name=experiment.name).chart(
+            chart, "Held-out accuracy, a line per seed."
+        )
+    if curated:
+        found |= curation_sections(experiment.name, curated)
+    return {**found, "examples": _examples_section(experiment)}
 
 
 def _findings(experiment: Experiment) -> Iterator[str]:
@@ -189,42 +193,37 @@ def _findings(experiment: Experiment) -> Iterator[str]:
         yield said + (f" (seed by seed: {', '.join(by_seed)})." if len(by_seed) > 1 else ".")
 
 
-def accuracy_section(experiment: Experiment) -> ReportSection:
+def _accuracy_section(experiment: Experiment) -> ReportSection:
     """Every arm's accuracy with its interval, over all families and in each."""
-    families = experiment.families
-    section = ReportSection(
-        f"{experiment.name}: accuracy of each arm",
-        f"{experiment.num_items} held-out problems of {len(families)} families, answered greedily; "
-        f"{len(experiment.seeds)} seed(s). Guessing gives {percent(experiment.chance())} %.",
+    families, title = experiment.families, experiment.title
+    made = section(
+        "accuracy",
+        name=experiment.name,
+        num=experiment.num_items,
+        families=len(families),
+        seeds=len(experiment.seeds),
+        chance=percent(experiment.chance()),
     )
-    for arm in experiment.arms:
-        if near := experiment.not_above_guessing(arm):
-            section.text(f"{experiment.title(arm)}: not above guessing in {', '.join(near)}.")
-    section.chart(_accuracy_chart(experiment), "Accuracy with 95 % interval; dashed: guessing.")
     rows: list[dict[str, Any]] = []
     for arm in experiment.arms:
+        if near := experiment.not_above_guessing(arm):
+            made.text(f"{title(arm)}: not above guessing in {', '.join(near)}.")
         found = experiment.cell(arm, ALL)
         answered, ended, length = experiment.responses(arm)
-        by_family = {name: experiment.cell(arm, name).interval.value for name in families}
         rows.append({
-            "arm": experiment.title(arm), "n": found.n, "answered %": answered,
+            "arm": title(arm), "n": found.n, "answered %": answered,
             "ended %": ended, "mean tokens": round(length), "accuracy %": found.interval.value,
             "95 % interval": percent_interval(found.interval.low, found.interval.high),
-            **{name: percent(value) for name, value in by_family.items()},
+            **{name: percent(experiment.cell(arm, name).interval.value) for name in families},
             "tokens": found.tokens, "seconds": round(found.seconds),
         })  # fmt: skip
     guess = {name: percent(experiment.chance(name)) for name in families}
-    section.rows([*rows, {"arm": "guessing", "accuracy %": experiment.chance(), **guess}])
-    return section
+    rows.append({"arm": "guessing", "accuracy %": experiment.chance(), **guess})
+    chart = _accuracy_chart(experiment)
+    return made.chart(chart, "Accuracy with 95 % interval; dashed: guessing.").rows(rows)
 
 
 def _seeds_section(experiment: Experiment) -> ReportSection:
-    section = ReportSection(
-        f"{experiment.name}: seed by seed",
-        "Two intervals for each mean: Student's over the seeds, which shows what another draw of "
-        "data and order might give, and Wilson's over all answers pooled, which takes the seeds' "
-        "answers for independent ones (they share their problems) and so is too narrow.",
-    )
     rows = []
     for arm in experiment.arms:
         right = [each.correct(ALL) for each in experiment.of(arm)]
@@ -238,19 +237,15 @@ def _seeds_section(experiment: Experiment) -> ReportSection:
             "over seeds": percent_interval(max(0.0, over.low), min(1.0, over.high)),
             "pooled": percent_interval(items.low, items.high),
         })  # fmt: skip
-    section.rows(rows)
-    return section
+    return section("seeds", name=experiment.name).rows(rows)
 
 
-def comparison_section(experiment: Experiment) -> ReportSection:
+def _comparison_section(experiment: Experiment) -> ReportSection:
     """Every difference with its interval, over all families and in each."""
-    section = ReportSection(
-        f"{experiment.name}: what makes the difference",
-        "Differences in percentage points, second minus first, on the same items"
-        + (" and seeds" if len(experiment.seeds) > 1 else "")
-        + ", with 95 % intervals. An interval that holds 0 shows no difference. p: "
-        + ("the paired t-test over seeds." if len(experiment.seeds) > 1 else "McNemar's test."),
-    )
+    seeds, test = "", "McNemar's test."
+    if len(experiment.seeds) > 1:
+        seeds, test = " and seeds", "the paired t-test over seeds."
+    made = section("comparison", name=experiment.name, seeds=seeds, test=test)
     rows = []
     for pair in experiment.pairs:
         found = experiment.difference(pair)
@@ -265,59 +260,35 @@ def comparison_section(experiment: Experiment) -> ReportSection:
         })  # fmt: skip
         absent = [name for name, each in by_family.items() if verdict(each) == NO_DIFFERENCE]
         if absent and verdict(whole) != NO_DIFFERENCE:
-            section.text(f"{second} against {first}: no difference shown in {', '.join(absent)}.")
-    section.rows(rows)
-    return section
+            made.text(f"{second} against {first}: no difference shown in {', '.join(absent)}.")
+    return made.rows(rows)
 
 
-def _curve_section(experiment: Experiment) -> ReportSection:
-    section = ReportSection(f"{experiment.name}: learning curves")
-    values = [
-        {
-            "x": each.tokens,
-            "y": 100 * float(each.correct(ALL).mean()),
-            "line": experiment.title(each.run.arm),
-            "seed": each.run.seed,
-        }
-        for each in experiment.curve
-    ]
-    chart = curves(values, "tokens seen", "accuracy %")
-    section.chart(chart, "Held-out accuracy, a line per seed.")
-    return section
-
-
-def examples_section(experiment: Experiment) -> ReportSection:
+def _examples_section(experiment: Experiment) -> ReportSection:
     """Questions that the arms answer differently."""
-    section = ReportSection(
-        f"{experiment.name}: the same question, every arm",
-        "Test problems that the arms answer differently, as the students of the first seed wrote.",
-    )
-    answers: dict[str, list[tuple[str, Score]]] = {}
+    made = section("examples", name=experiment.name)
+    answers: dict[str, list[tuple[str, Score]]] = defaultdict(list)
     for arm in experiment.arms:
         for score in experiment.of(arm)[0].scores:
-            answers.setdefault(score.id, []).append((arm, score))
+            answers[score.id].append((arm, score))
     spread = sorted(
         answers.values(), key=lambda some: abs(2 * sum(s.correct for _, s in some) - len(some))
     )
     for some in spread[:NUM_EXAMPLES]:
         first = some[0][1]
-        section.rows(
-            (
-                {"arm": experiment.title(arm), "": "right" if score.correct else "wrong",
-                 "response": score.response}
-                for arm, score in some
-            ),
-            f"family {first.task}, item {first.id}, gold answer: {first.target}",
+        rows = (
+            {"arm": experiment.title(arm), "": "right" if score.correct else "wrong",
+             "response": score.response}
+            for arm, score in some
         )  # fmt: skip
-    return section
+        made.rows(rows, f"family {first.task}, item {first.id}, gold answer: {first.target}")
+    return made
 
 
 def _accuracy_chart(experiment: Experiment) -> Spec:
     values = [
-        {"row": experiment.title(arm)}
-        | {name: 100 * getattr(found, name) for name in ("value", "low", "high")}
+        {"row": experiment.title(arm), **span(experiment.cell(arm, ALL).interval)}
         for arm in experiment.arms
-        for found in (experiment.cell(arm, ALL).interval,)
     ]
     return spans(values, "accuracy %", reference=100 * experiment.chance(), domain=[0, 100])
 
@@ -361,17 +332,16 @@ def arms_table(results: Path) -> TerminalTable:
     for name in ("accuracy %", "95 % interval", "tokens"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("by family", overflow="fold")
-    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    settings: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for row in json.loads(results.read_text()):
         if row["seed"] == ALL:
-            groups.setdefault((row["setting"], row["arm"]), []).append(row)
-    for setting in dict.fromkeys(setting for setting, _ in groups):
-        found = {arm: rows for (where, arm), rows in groups.items() if where == setting}
-        for arm, (whole, *rows) in found.items():
+            settings.setdefault(row["setting"], {}).setdefault(row["arm"], []).append(row)
+    for setting, arms in settings.items():
+        for arm, (whole, *rows) in arms.items():
             interval = percent_interval(whole["low"], whole["high"])
             figures = [percent(whole["accuracy"]), interval, f"{whole['tokens']:,}"]
             table.add_row(f"{setting} {arm}", *figures, _families(rows, "accuracy"))
-        whole, *rows = next(iter(found.values()))
+        whole, *rows = next(iter(arms.values()))
         guess = [percent(whole["chance"]), "", "", _families(rows, "chance")]
         table.add_row(f"{setting} guessing", *guess, style="dim")
     return table

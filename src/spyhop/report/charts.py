@@ -1,18 +1,30 @@
 """Charts as Vega-Lite specifications, drawn from rows of plain values.
 
-Every row has a `line`: the model, student or data set that gives it its colour.
+Every row has a `line`: the model, student or data set that gives it its colour. Colours are
+variables of the page's style sheet, so that charts follow its light or dark theme.
 """
 
 from collections.abc import Mapping, Sequence
 from math import cos, pi, sin
 from typing import Any
 
-INK, ACCENT, GUESSING = "#1c2b33", "#0b6e8f", "#b33"
-PALETTE = ("#0b6e8f", "#d1603d", "#6a994e", "#8d5a97", "#c9a227", "#4f6d7a", "#b56576", "#3d5a80")
+INK, GUESSING = "currentColor", "var(--bad, #a82a24)"
+PALETTE = tuple(
+    f"var(--series-{number}, {light})"
+    for number, light in enumerate(
+        ("#0b6e8f", "#d1603d", "#5b8a40", "#8d5a97", "#a88414", "#4f6d7a", "#b56576", "#3d5a80"), 1
+    )
+)
+ACCENT, GRID = PALETTE[0], "var(--line, #d9e2e6)"
 RINGS = (25, 50, 75, 100)
 """Circles of a radar, in percent."""
 Spec = dict[str, Any]
 Values = Sequence[Mapping[str, Any]]
+
+
+def span(of: Any, unit: float = 100) -> dict[str, float]:  # noqa: ANN401 (with value, low, high)
+    """Return a value and the ends of its interval; shares are in percent."""
+    return {name: unit * getattr(of, name) for name in ("value", "low", "high")}
 
 
 def axis(field: str, title: str | None = None, **more: Any) -> Spec:  # noqa: ANN401 (plain data)
@@ -125,7 +137,7 @@ def radar(values: Values) -> Spec:
     rings = {**place, "detail": names("ring"), "order": axis("order")}
     texts = {**place, "text": {"field": "text"}}
     layers = [
-        layer("line", rings, color="#d9e2e6", strokeWidth=1) | {"data": {"values": circles}},
+        layer("line", rings, color=GRID, strokeWidth=1) | {"data": {"values": circles}},
         layer("line", polygons, interpolate="linear-closed", strokeWidth=2, point={"size": 22}),
         *(
             layer("text", texts, align=align, fontSize=11)
@@ -133,7 +145,7 @@ def radar(values: Values) -> Spec:
             for side, align in ((-1, "right"), (0, "center"), (1, "left"))
         ),
     ]
-    return chart(points, *layers, height=387) | {"config": {"view": {"stroke": None}}}
+    return chart(points, *layers, height=387)
 
 
 def _point(angle: float, radius: float) -> dict[str, Any]:

@@ -1,32 +1,26 @@
-"""The report of both whales together: three data sets, three students, equal tokens."""
+"""Reports that compare data sets: by equal tokens (both whales together), and as they grow."""
 
-import json
 from collections.abc import Mapping
 
-from spyhop.report.html import RESULTS, ReportSection, write_page
+from spyhop.report.html import ReportSection, prose, report_stage, section, write_page
 from spyhop.report.humpback_figures import Measure, StudentRun, seen_by
-from spyhop.report.humpback_tables import levels, paired_table, results_of
+from spyhop.report.humpback_tables import levels, paired_table, results_of, scaling_section
 from spyhop.report.sections import (
     audit_section,
+    counted,
     data_section,
     mask_section,
     rows_section,
     training_section,
 )
 from spyhop.schema import Answer, Config
-from spyhop.stage import FOLDER, Context, Estimate, stage
+from spyhop.stage import Context
 from spyhop.store import Artifact
 from spyhop.train import read_metrics
 
 COMBINED = "combined"
-CAVEATS = (
-    "Each student is asked under the system message that its own recipe asks under: tags for "
-    "Humpback's pairs, none for the two sets of explanations. All start from one base and read "
-    "the same number of tokens, so a small set is read more often.",
-    "Held-out responses are those of the seeds: a measure that favours a student "
-    "trained on the other seeds.",
-)
 OUTCOMES = ("supported", "silent", "revised", "contradicted", "unparsed")
+SCALED = "Every student starts from one base; at one N all data sets are trained for equal steps."
 
 
 class CombinedPageConfig(Config):
@@ -39,9 +33,7 @@ class CombinedPageConfig(Config):
     """Names of the answers that each student was trained on."""
 
 
-@stage(
-    version=4, writes=FOLDER, shows_names=True, plan=lambda config, **inputs: Estimate(seconds=5)
-)
+@report_stage(version=5)
 def combined_page(
     ctx: Context,
     config: CombinedPageConfig,
@@ -57,8 +49,7 @@ def combined_page(
     measures = [measure for measure, scores in taken.items() if scores]
     seen = seen_by({name: StudentRun(table="sources", kind=name) for name in students}, taken)
     sets = {name: {each: answers[each] for each in config.sets[name]} for name in students}
-    compared = ReportSection("Three data sets at equal tokens")
-    compared.rows(
+    compared = section("compared").rows(
         {
             "data set": name,
             "rows": sum(each.num_rows for each in sets[name].values()),
@@ -70,10 +61,8 @@ def combined_page(
     )
     if measures:
         compared.table(paired_table(list(seen.values()), measures))
-    for caveat in CAVEATS:
-        compared.text(caveat)
     sections = [
-        compared,
+        compared.text(prose("asked_under"), prose("seeds_held_out")),
         *([audit_section(audits)] if accuracy else []),
         _checks_section(sets[COMBINED]),
         rows_section(sets[COMBINED]),
@@ -81,27 +70,50 @@ def combined_page(
         training_section({name: [each] for name, each in students.items()}),
         data_section(answers=answers, students=students),
     ]
-    lead = (
-        f"Three students of {config.tokens:,} tokens each: Humpback's pairs, Orca's answers on "
-        "collections, and Humpback's curated instructions as Orca's queries."
-    )
-    write_page(ctx.out, config.title, lead, sections, answers, students)
-    (ctx.out / RESULTS).write_text(json.dumps(results_of(list(seen.values()), measures), indent=1))
+    lead = prose("three_sets", tokens=config.tokens)
+    results = results_of(list(seen.values()), measures)
+    write_page(ctx.out, config.title, lead, sections, answers, students, results=results)
 
 
 def _checks_section(answers: Mapping[str, Artifact]) -> ReportSection:
-    section = ReportSection(
-        "Checked against the texts",
-        "Each explanation was compared with the web text that its instruction was written for; "
-        "the text is evidence, not the answer, and no part of what is trained on.",
-    )
-    section.rows(
+    return section("evidence").rows(
         {
             "explained by": next((row.model for row in each.rows(Answer)), ""),
             **{name: each.record.counts.get(f"outcome/{name}", 0) for name in OUTCOMES},
-            "dropped": ", ".join(f"{name} {num:,}" for name, num in each.record.dropped.items())
-            or "no row",
+            "dropped": counted(each.record.dropped) or "no row",
         }
         for each in answers.values()
     )
-    return section
+
+
+class ScalePageConfig(Config):
+    """What the students are."""
+
+    title: str
+    runs: dict[str, StudentRun]
+    """Data set, size and seed of each student, by its name."""
+
+
+@report_stage(version=3)
+def scale_page(
+    ctx: Context,
+    config: ScalePageConfig,
+    *,
+    students: Mapping[str, Artifact],
+    accuracy: Mapping[str, Artifact] | None = None,
+    held_out: Mapping[str, Artifact] | None = None,
+    win_rate: Mapping[str, Artifact] | None = None,
+) -> None:
+    """Write `report.html` and `results.json`: curves, slopes, and whether the slopes differ."""
+    every: dict[Measure, Mapping[str, Artifact] | None] = {
+        "accuracy": accuracy, "held_out": held_out, "win_rate": win_rate
+    }  # fmt: skip
+    taken = {measure: scores for measure, scores in every.items() if scores}
+    seen, measures = list(seen_by(config.runs, taken).values()), list(taken)
+    sections = [
+        scaling_section(seen, measures),
+        training_section({name: [step] for name, step in students.items()}),
+        data_section(students=students),
+    ]
+    results = results_of(seen, measures)
+    write_page(ctx.out, config.title, SCALED, sections, students, results=results)

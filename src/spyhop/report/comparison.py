@@ -7,16 +7,10 @@ import rich.table
 
 from spyhop.evaluate.comparison import ComparedLogs, PairedResult
 from spyhop.report.charts import Spec, spans
-from spyhop.report.html import ReportSection, Table, page_footer, render_page
+from spyhop.report.html import ReportSection, Table, page_footer, prose, render_page
 
 MOST_BARS = 60
 """Groups that a chart shows."""
-CAPTION = (
-    "Second minus first, on the same items; shares in percent. Right and wrong: Tango's interval "
-    "and McNemar's exact test; other values: paired t-test; items that share a passage: bootstrap "
-    "over passages. Holm: the p-value corrected for the number of groups. Detectable: the smallest "
-    "difference that as many items find with 80 % power at a level of 5 %."
-)
 
 
 def summary_lines(compared: ComparedLogs) -> list[str]:
@@ -25,21 +19,22 @@ def summary_lines(compared: ComparedLogs) -> list[str]:
     more = " and others" if len(metrics) > 4 else ""
     lines = [f"{compared.matched:,} common items, {compared.kind}, {', '.join(metrics[:4])}{more}"]
     for name, counts in zip(compared.names, compared.counts.values(), strict=True):
-        odd = [f"{counts[key]:,} {key}" for key in ("unmatched", "duplicates", "missing")
-               if counts[key]]  # fmt: skip
-        lines.append(
-            ", ".join([f"{name}: {counts['items']:,} items in {counts['rows']:,} rows", *odd])
-        )
+        shown = [f"{name}: {counts['items']:,} items in {counts['rows']:,} rows"]
+        shown += [f"{counts[key]:,} {key}" for key in ("unmatched", "duplicates", "missing")
+                  if counts[key]]  # fmt: skip
+        lines.append(", ".join(shown))
     if compared.missing:
         lines.append(f"{compared.missing:,} common items are not compared: a score is missing")
     if compared.other_prompts:
         lines.append(f"the prompts of {compared.other_prompts:,} common items differ")
     result, unit = compared.overall, " points" if compared.overall.is_share else ""
-    interval = _interval(result) and f", 95 % interval {_interval(result)}"
-    test = "" if result.p_value is None else f", p = {result.p_value:.3g}"
-    difference = f"{compared.names[1]} minus {compared.names[0]}: {_signed(result)}{unit}"
+    shown_result = [f"{compared.names[1]} minus {compared.names[0]}: {_signed(result)}{unit}"]
+    if interval := _interval(result):
+        shown_result.append(f"95 % interval {interval}")
+    if result.p_value is not None:
+        shown_result.append(f"p = {result.p_value:.3g}")
     sides = f"better on {result.gained:,} of {result.n:,} items, worse on {result.lost:,}"
-    return [*lines, f"{difference}{interval}{test}; {sides}"]
+    return [*lines, f"{', '.join(shown_result)}; {sides}"]
 
 
 def terminal_table(compared: ComparedLogs, by: str) -> rich.table.Table:
@@ -57,12 +52,11 @@ def comparison_page(compared: ComparedLogs) -> str:
     first, second = compared.names
     sections = comparison_sections(compared)
     for name, is_gain in ((second, True), (first, False)):
-        lead = "Rows to read: of each task, those of the lowest digests, a fixed random sample."
-        section = ReportSection(f"{name} is better", lead)
         rows = [row for row in compared.disagreements
                 if (row.second_value > row.first_value) == is_gain]  # fmt: skip
-        section.disagreements(rows, compared.names)
-        sections += [section] if rows else []
+        if rows:
+            read = ReportSection(f"{name} is better", prose("sample"))
+            sections.append(read.disagreements(rows, compared.names))
     title = f"{first} and {second}"
     return render_page(title, "Two models, item by item.", sections, page_footer())
 
@@ -71,19 +65,16 @@ def comparison_sections(compared: ComparedLogs) -> list[ReportSection]:
     """Return the result in a sentence, and a table with a forest plot of each kind of groups."""
     first, second = compared.names
     *lines, result = summary_lines(compared)
-    sections = [ReportSection("Result", f"{result}.")]
-    sections[0].text(". ".join(lines) + ".")
+    sections = [ReportSection("Result", f"{result}.").text(". ".join(lines) + ".")]
     quarters = f"Quarters of the items by the number of characters of the {compared.length_of}."
-    for by, title, lead in (
-        ("task", "Tasks", ""), ("topic", "Topics", ""), ("length", "Length", quarters)
-    ):  # fmt: skip
+    leads = {"task": ("Tasks", ""), "topic": ("Topics", ""), "length": ("Length", quarters)}
+    for by, (title, lead) in leads.items():
         if results := getattr(compared, f"by_{by}"):
             section = ReportSection(title, lead)
             if 1 < len(results) <= MOST_BARS:
                 chart = draw_differences([*results, compared.overall])
                 section.chart(chart, f"{second} minus {first}, with 95 % intervals.")
-            section.table(_table(compared, by))
-            sections.append(section)
+            sections.append(section.table(_table(compared, by)))
     return sections
 
 
@@ -108,56 +99,49 @@ def differences_table(
         found: Results, each with the names of its models (`student minus base`).
         more: Cells of further columns, by their headings.
     """
-    rows = [
+    rows = (
         {"task": each.group.replace("_", " "), "models": models, **_cells(each),
          **{name: cells[place] for name, cells in (more or {}).items()}}
         for place, (models, each) in enumerate(found)
-    ]  # fmt: skip
-    return Table.of(rows, CAPTION)
+    )  # fmt: skip
+    return Table.of(rows, prose("differences"))
 
 
 def _table(compared: ComparedLogs, by: str) -> Table:
     """Return one row per group, that of all items last."""
     found: list[PairedResult] = getattr(compared, f"by_{by}")
     first, second = compared.names
-    return Table.of(
-        (
-            {by: each.group, "n": each.n, first: _value(each, each.first),
-             second: _value(each, each.second), **_cells(each), "method": each.method}
-            for each in ([*found, compared.overall] if len(found) != 1 else found)
-        ),
-        CAPTION,
+    rows = (
+        {by: each.group, "n": each.n, first: _value(each, each.first),
+         second: _value(each, each.second), **_cells(each), "method": each.method}
+        for each in ([*found, compared.overall] if len(found) != 1 else found)
     )  # fmt: skip
+    return Table.of(rows, prose("differences"))
 
 
 def _cells(result: PairedResult) -> dict[str, Any]:
+    tests = {"p": result.p_value, "Holm": result.adjusted}
     return {
         "n": result.n,
         "difference": _signed(result),
         "95 % interval": _interval(result),
-        "p": _figure(result.p_value),
-        "Holm": _figure(result.adjusted),
+        **{name: "" if value is None else f"{value:.3g}" for name, value in tests.items()},
         "better": result.gained,
         "worse": result.lost,
         "detectable": _value(result, result.detectable),
     }
 
 
-def _figure(value: float | None) -> str:
-    return "" if value is None else f"{value:.3g}"
-
-
-def _value(result: PairedResult, value: float | None) -> str:
+def _value(result: PairedResult, value: float | None, sign: str = "") -> str:
     if value is None:
         return ""
-    return f"{100 * value:.1f}" if result.is_share else f"{value:.4g}"
+    return f"{100 * value:{sign}.1f}" if result.is_share else f"{value:{sign}.4g}"
 
 
 def _signed(result: PairedResult) -> str:
-    return ("+" if result.difference >= 0 else "") + _value(result, result.difference)
+    return _value(result, result.difference, "+")
 
 
 def _interval(result: PairedResult) -> str:
-    if result.low is None or result.high is None:
-        return ""
-    return f"{_value(result, result.low)} to {_value(result, result.high)}"
+    low, high = _value(result, result.low), _value(result, result.high)
+    return low and high and f"{low} to {high}"

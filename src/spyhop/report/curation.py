@@ -1,13 +1,13 @@
 """What curation found where the truth is known: documents written about, rated, kept, by kind."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from spyhop.curate.rate import rounded
 from spyhop.report.charts import axis, chart, colour, layer, names
-from spyhop.report.html import ReportSection, percent, percent_interval
+from spyhop.report.html import ReportSection, Turn, percent, percent_interval, section
 from spyhop.schema import Config, Pair, Segment
 from spyhop.statistics import Interval, seed_interval
 from spyhop.store import Artifact
@@ -101,10 +101,10 @@ def read_curated(
 
 def over_runs(curated: Sequence[Curated]) -> Kinds:
     """Return the kinds with their numbers summed over seeds."""
-    kinds: Kinds = {}
+    kinds: Kinds = defaultdict(Counter)
     for each in curated:
         for name, counts in each.kinds.items():
-            kinds.setdefault(name, Counter()).update(counts)
+            kinds[name].update(counts)
     return kinds
 
 
@@ -113,15 +113,14 @@ def over_seeds(values: Sequence[float]) -> Interval:
     if len(values) < 2:
         return Interval(value=values[0], low=values[0], high=values[0])
     found = seed_interval(values)
-    low, high = max(0.0, found.low), min(1.0, found.high)
-    return Interval(value=found.value, low=low, high=high)
+    return Interval(value=found.value, low=max(0.0, found.low), high=min(1.0, found.high))
 
 
 def rounds_of(curated: Sequence[Curated]) -> dict[int, list[Curated]]:
     """Return the seeds' ratings by round."""
-    rounds: dict[int, list[Curated]] = {}
+    rounds: dict[int, list[Curated]] = defaultdict(list)
     for each in curated:
-        rounds.setdefault(each.where.round, []).append(each)
+        rounds[each.where.round].append(each)
     return rounds
 
 
@@ -136,34 +135,26 @@ def curation_sentences(curated: Sequence[Curated]) -> list[str]:
     ]
 
 
-def curation_sections(name: str, curated: Sequence[Curated]) -> list[ReportSection]:
+def curation_sections(name: str, curated: Sequence[Curated]) -> dict[str, ReportSection]:
     """Return what curation found in a setting: precision and recall, the funnel, documents."""
     rounds = rounds_of(curated)
-    return [
-        _found_section(name, rounds),
-        _funnel_section(name, rounds),
-        _documents_section(name, curated[0]),
-    ]
+    return {
+        "found": _found_section(name, rounds),
+        "funnel": _funnel_section(name, rounds),
+        "documents": _documents_section(name, curated[0]),
+    }
 
 
 def _found_section(name: str, rounds: dict[int, list[Curated]]) -> ReportSection:
-    section = ReportSection(
-        f"{name}: what curation found",
-        "A document counts as found if it is correct and kept. Precision: correct documents among "
-        "the kept ones; recall: kept ones among the correct. The rating never sees which is which.",
-    )
     measures = {"precision": "precision", "recall": "recall", "base_rate": "correct among all"}
-    section.rows(
-        {
-            "round": number,
-            "": title,
-            "%, 95 % over seeds": over_seeds(values) if len(values) > 1 else values[0],
-            "seed by seed": ", ".join(map(percent, values)),
-        }
+    rows = (
+        {"round": number, "": title,
+         "%, 95 % over seeds": over_seeds(values) if len(values) > 1 else values[0],
+         "seed by seed": ", ".join(map(percent, values))}
         for number, some in rounds.items()
         for measure, title in measures.items()
         for values in [[getattr(each, measure) for each in some]]
-    )
+    )  # fmt: skip
     values = [
         {"line": kind, "rating": str(score), "documents": counts[score]}
         for kind, counts in over_runs(rounds[min(rounds)]).items()
@@ -173,53 +164,35 @@ def _found_section(name: str, rounds: dict[int, list[Curated]]) -> ReportSection
         "x": axis("documents", "documents"), "color": colour(), "order": names("line"),
         "y": names("rating", title="rating", sort=[str(score) for score in reversed(SCORES)]),
     }  # fmt: skip
-    section.chart(
+    return section("found", name=name).rows(rows).chart(
         chart(values, layer("bar", place), height=150),
         "Round 1: ratings by kind of document, all seeds. 5 is the likeliest fifth.",
-    )
-    return section
+    )  # fmt: skip
 
 
 def _funnel_section(name: str, rounds: dict[int, list[Curated]]) -> ReportSection:
-    section = ReportSection(
-        f"{name}: from documents to training rows",
-        "All seeds together. An instruction is recovered if the document answers it step for step, "
-        "right or wrong; noise has no instruction to recover.",
-    )
     by_round = {number: over_runs(some) for number, some in rounds.items()}
-    section.rows(
-        {
-            "kind": kind,
-            "documents": counts["documents"],
+    rows = []
+    for kind, counts in by_round[min(by_round)].items():
+        recovered = counts["recovered"] / max(1, counts["written"])
+        kept = {f"kept in round {n}": kinds[kind]["kept"] for n, kinds in by_round.items()}
+        shares = {f"{head}, %": num / max(1, counts["documents"]) for head, num in kept.items()}
+        rows.append({
+            "kind": kind, "documents": counts["documents"],
             "with an instruction": counts["written"],
-            "recovered %": counts["recovered"] / max(1, counts["written"])
-            if kind in SOLUTIONS
-            else None,
-            **{f"kept in round {n}": kinds[kind]["kept"] for n, kinds in by_round.items()},
-            **{
-                f"kept in round {n}, %": kinds[kind]["kept"] / max(1, counts["documents"])
-                for n, kinds in by_round.items()
-            },
-        }
-        for kind, counts in by_round[min(by_round)].items()
-    )
-    return section
+            "recovered %": recovered if kind in SOLUTIONS else None, **kept, **shares,
+        })  # fmt: skip
+    return section("funnel", name=name).rows(rows)
 
 
 def _documents_section(name: str, curated: Curated) -> ReportSection:
-    section = ReportSection(
-        f"{name}: documents, the instructions written for them, and their ratings",
-        "Of each kind the first that was kept and the first that was not, seed "
-        f"{curated.where.seed}, round {curated.where.round}.",
-    )
+    where = curated.where
+    found = section("documents", name=name, seed=where.seed, round=where.round)
     for kind, is_kept, pair in curated.samples:
         rating = pair.rating
         score = "no rating" if rating is None or rating.score is None else f"{rating.score:g}"
         value = "" if rating is None or rating.value is None else f" ({rating.value:.3f} a token)"
-        turns = [
-            {"role": "instruction written", "content": pair.instruction},
-            {"role": "document", "content": pair.response},
-        ]
+        turns = [Turn("instruction written", pair.instruction), Turn("document", pair.response)]
         kept = "kept" if is_kept else "not kept"
-        section.conversation(turns, f"{kind}; rating {score}{value}; {kept}")
-    return section
+        found.conversation(turns, f"{kind}; rating {score}{value}; {kept}")
+    return found

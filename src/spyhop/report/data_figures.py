@@ -1,23 +1,18 @@
 """Figures of the data: the mixture, system messages and lengths, copies, test items."""
 
-import json
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from typing import Any
 
-from spyhop.report.charts import INK, PALETTE, axis, chart, layer, names, spans
-from spyhop.report.html import ReportSection
-from spyhop.report.sections import dropped_rows
+from spyhop.report.charts import ACCENT, axis, chart, layer, names, spans
+from spyhop.report.html import ReportSection, prose, section
+from spyhop.report.sections import add_dropped
 from spyhop.schema import Answer
 from spyhop.store import Artifact
-
-NUM_EXAMPLES = 5
-NUM_CHARS = 240
 
 
 def mixture_section(data: Mapping[str, Artifact]) -> ReportSection:
     """Rows found, drawn and dropped for each collection, before any model was asked."""
-    section = ReportSection("Mixture", "What the prompts are made of.")
     rows = []
     for name, artifact in data.items():
         counts = artifact.record.counts
@@ -28,38 +23,12 @@ def mixture_section(data: Mapping[str, Artifact]) -> ReportSection:
             "rows given": artifact.num_rows,
             "rows of a task": f"{min(drawn):,} to {max(drawn):,}" if drawn else "",
         })  # fmt: skip
-    section.rows(rows)
+    made = add_dropped(section("mixture").rows(rows), data)
     for name, artifact in data.items():
-        if artifact.record.dropped:
-            _dropped(section, name, artifact)
         near = sum(_under(artifact.record.counts, "near/"))
         if near and not artifact.record.dropped.get("near"):
-            section.text(
-                f"{near:,} of the rows given by {name} are near copies of others of "
-                'their task, and stay; near_copies = "drop" drops them.'
-            )
-    return section
-
-
-def _dropped(section: ReportSection, name: str, artifact: Artifact) -> None:
-    dropped = artifact.record.dropped
-    section.rows(dropped_rows(name, artifact))
-    shown: Counter[str] = Counter()
-    examples = []
-    for reason, line in artifact.dropped():
-        row = json.loads(line)
-        shown[reason] += 1
-        if shown[reason] <= NUM_EXAMPLES:
-            like = row.get("kept_id") or f"{row.get('suite', '')} {row.get('item_id', '')}"
-            text = row.get("words") or row["query"]
-            short = text if len(text) <= NUM_CHARS else f"{text[: NUM_CHARS - 3]}..."
-            examples.append({
-                "reason": reason, "row": row["id"], "like": like,
-                "words in common, or the row": short,
-            })  # fmt: skip
-        elif min(shown.values()) > NUM_EXAMPLES and len(shown) == len(dropped):
-            break
-    section.rows(examples, "Examples; `spyhop show STEP --dropped` lists more.")
+            made.text(prose("near_copies", near=f"{near:,}", name=name))
+    return made
 
 
 def messages_section(answers: Mapping[str, Artifact]) -> ReportSection:
@@ -67,11 +36,6 @@ def messages_section(answers: Mapping[str, Artifact]) -> ReportSection:
 
     As the Orca paper's Figures 6 and 9.
     """
-    section = ReportSection(
-        "System messages and response length",
-        "The share of each system message in each collection, and the words of the responses "
-        "under it: the middle half, and the median.",
-    )
     values: list[dict[str, Any]] = []
     num_rows: Counter[tuple[str, str]] = Counter()
     for name, artifact in answers.items():
@@ -86,15 +50,15 @@ def messages_section(answers: Mapping[str, Artifact]) -> ReportSection:
             figures = dict(zip(("low", "value", "high"), quarters, strict=True))
             values.append({"row": system_id, "line": name, "n": len(found), **figures})
     values.sort(key=lambda each: (_order(each["row"]), each["line"]))
-    section.rows(
+    made = section("messages").rows(
         {"system message": each["row"], "answered by": each["line"], "n": each["n"],
          "lower quarter": each["low"], "median": each["value"], "upper quarter": each["high"]}
         for each in values
     )  # fmt: skip
     if values:
-        section.chart(_shares_chart(num_rows), "Share of the prompts of a collection, %.")
-        section.chart(spans(values, "words"), "Words; middle half and median.")
-    return section
+        made.chart(_shares_chart(num_rows), "Share of the prompts of a collection, %.")
+        made.chart(spans(values, "words"), "Words; middle half and median.")
+    return made
 
 
 def _shares_chart(num_rows: Counter[tuple[str, str]]) -> dict[str, Any]:
@@ -106,14 +70,14 @@ def _shares_chart(num_rows: Counter[tuple[str, str]]) -> dict[str, Any]:
         for (collection, message), num in num_rows.items()
     ]
     order = sorted({message for _, message in num_rows}, key=_order)
-    x = names("message", title="system message", axis={"labelAngle": 0})
-    place = {"x": {**x, "sort": order}, "y": names("collection")}
-    scale = {"range": ["#f4f8fa", PALETTE[0]], "domain": [0, 50], "clamp": True}
-    shade = {"condition": {"test": "datum.share > 30", "value": "white"}, "value": INK}
+    x = names("message", title="system message", axis={"labelAngle": 0}) | {"sort": order}
+    place = {"x": x, "y": names("collection")}
+    scale = {"range": [0.04, 0.6], "domain": [0, 50], "clamp": True}
+    shade = {"opacity": axis("share", scale=scale, legend=None)}
     return chart(
         values,
-        layer("rect", {**place, "color": axis("share", scale=scale, legend=None)}),
-        layer("text", {**place, "text": axis("share", format=".1f"), "color": shade}, fontSize=10),
+        layer("rect", {**place, **shade}, color=ACCENT),
+        layer("text", {**place, "text": axis("share", format=".1f")}, fontSize=10),
         width={"step": 40},
         height={"step": 28},
     )

@@ -10,6 +10,7 @@ from markupsafe import Markup
 from spyhop.evaluate import (
     RATES,
     ItemOverlap,
+    Protocol,
     SealConfig,
     SweptTask,
     TaskScores,
@@ -23,27 +24,31 @@ from spyhop.evaluate import (
     sweep,
     task_scores,
 )
+from spyhop.evaluate.asking import option_requests, request_of
 from spyhop.evaluate.published import published
 from spyhop.evaluate.rates import ALL
-from spyhop.report.charts import Values, radar, spans
+from spyhop.report.charts import radar, span, spans
 from spyhop.report.comparison import MOST_BARS, differences_table, draw_differences
-from spyhop.report.html import ReportSection, Table, cell, percent, percent_interval
-from spyhop.report.suite_texts import add_disagreements, add_first_prompt, disagreeing
+from spyhop.report.html import (
+    ReportSection,
+    Table,
+    Turn,
+    cell,
+    percent,
+    percent_interval,
+    prose,
+    section,
+)
 from spyhop.schema import Item
 from spyhop.store import Artifact
 
-CAPTION = (
-    "Form: where the cue of the answer is, or likelihood, and the metric unless it is accuracy. "
-    "Strict: accuracy under the Orca paper's rule, the first capital letter. Length: mean tokens "
-    "of a response, budget: the most. "
-    "Against guessing: an exact test. A rate is red where the items that it touches could reverse "
-    "the sign of the difference to the first model; for the first model itself, to guessing."
-)
 AGAINST_GUESSING = {
     "above": "above guessing",
     "below": "below guessing",
     "near": "not shown to differ from guessing",
 }
+Groups = Mapping[str, Sequence[TaskScores]]
+"""Tasks or topics of a suite, its total first, by the model's name."""
 
 
 def scores_sections(
@@ -59,17 +64,11 @@ def scores_sections(
 
     Differences are to the first model, or of the `student` to every other one.
     """
-    overview = ReportSection("Scores")
-    state = seal_state(scores, sealed)
     found = {name: task_scores(name, artifact, seen) for name, artifact in scores.items()}
-    for text in (f"{state[:1].upper()}{state[1:]}.", *notes):
-        overview.text(text)
-    for own in found.values():
-        if own[0].chance:
-            overview.text(chance_sentence(own))
+    guessing = [chance_sentence(own) for own in found.values() if own[0].chance]
     totals = {name: [each for each in own if each.task == ALL] for name, own in found.items()}
-    overview.table(scores_table(totals))
-    sections = [overview]
+    overview = section("scores").text(seal_sentence(scores, sealed), *notes, *guessing)
+    sections = [overview.table(scores_table(totals))]
     for suite in dict.fromkeys(each.suite for own in found.values() for each in own):
         of_suite = {
             name: own
@@ -77,68 +76,67 @@ def scores_sections(
             if (own := [each for each in tasks if each.suite == suite])
         }
         sections.append(suite_section(suite, of_suite, sealed, student))
+        first = next(iter(of_suite.values()))[0]
+        every = (item for each in items.values() for item in each.rows(Item))
         if suite in hidden:
             sections[-1].text("The texts of this suite stay off the page.")
-        else:
-            add_texts(sections[-1], [own[0] for own in of_suite.values()], items)
+        elif asked := next((item for item in every if item.id == first.ids[0]), None):
+            add_first_prompt(sections[-1], asked, first.protocol)
     return sections
 
 
+def seal_sentence(scores: Mapping[str, Artifact], sealed: Artifact | None) -> str:
+    """Say whether a comparison is confirmatory."""
+    state = seal_state(scores, sealed)
+    return f"{state[:1].upper()}{state[1:]}."
+
+
 def suite_section(
-    suite: str,
-    found: Mapping[str, Sequence[TaskScores]],
-    sealed: Artifact | None,
-    student: str = "",
+    suite: str, found: Groups, sealed: Artifact | None, student: str = ""
 ) -> ReportSection:
     """Every model on the tasks of a suite: charts, rates, differences, topics."""
-    section = ReportSection(f"Suite {suite}")
+    made = ReportSection(f"Suite {suite}")
     tasks = {name: own if len(own) > 2 else own[:1] for name, own in found.items()}
     for name, own in tasks.items():
         if len(own) > 1:
             macro = cell(macro_average(own), "%")
-            section.text(f"{name}: macro average over {len(own) - 1} tasks {macro} %.")
+            made.text(f"{name}: macro average over {len(own) - 1} tasks {macro} %.")
     topics = {name: topics for name, own in found.items() if (topics := by_topic(own))}
     for groups, kind in ((tasks, "task"), (topics, "topic")):
         if groups:
-            add_charts(section, groups, kind)
-            section.table(scores_table(groups))
+            _add_charts(made, groups, kind)
+            made.table(scores_table(groups))
             if len(groups) > 1:
-                add_differences(section, groups, sealed if kind == "task" else None, student)
-    return section
+                _add_differences(made, groups, sealed if kind == "task" else None, student)
+    return made
 
 
-def scores_table(found: Mapping[str, Sequence[TaskScores]]) -> Table:
+def scores_table(found: Groups) -> Table:
     """Return the table of scores with form, budget and rates beside each."""
     red = Markup('<b class="wrong">{}</b>').format
     return Table.of(
         ({name: red(text) if name in reds else text for name, text in cells.items()}
          for cells, reds in score_rows(found)),
-        CAPTION,
+        prose("scores"),
     )  # fmt: skip
 
 
-def add_charts(
-    section: ReportSection, found: Mapping[str, Sequence[TaskScores]], kind: str
-) -> None:
+def _add_charts(to: ReportSection, found: Groups, kind: str) -> None:
     """Add bars with intervals, and a radar of three or more tasks or topics."""
-    values: Values = [
-        {
-            "row": each.task.replace("_", " "),
-            "line": each.model,
-            "chance": 100 * each.chance or None,
-            **{name: 100 * getattr(each.interval, name) for name in ("value", "low", "high")},
-        }
+    values = [
+        {"row": each.task.replace("_", " "), "line": each.model,
+         "chance": 100 * each.chance or None, **span(each.interval)}
         for own in found.values()
         for each in own
-    ]
+    ]  # fmt: skip
     if len({each["row"] for each in values}) > MOST_BARS:
         return
     caption = f"Score of each {kind} with its 95 % interval; red: guessing."
-    section.chart(spans(values, "score %", bars=True, domain=[0, 100]), caption)
+    to.chart(spans(values, "score %", bars=True, domain=[0, 100]), caption)
     spokes = [each for each in values if each["row"] != ALL]
     num = len({each["row"] for each in spokes})
     if num > 2 and len(spokes) == num * len(found):
-        section.chart(radar(spokes), f"Score % of each {kind}; dashed: guessing.")
+        to.chart(radar(spokes), f"Score % of each {kind}; dashed: guessing.")
 
 
 def by_topic(own: Sequence[TaskScores]) -> list[TaskScores]:
@@ -152,25 +150,20 @@ def by_topic(own: Sequence[TaskScores]) -> list[TaskScores]:
     return [total, *(replace(total, task=t or "no topic", scores=s) for t, s in some.items())]
 
 
-def add_texts(
-    section: ReportSection, totals: Sequence[TaskScores], items: Mapping[str, Artifact]
-) -> None:
-    """Add what a suite was asked: its first prompt, and items on which the models differ."""
-    first = totals[0]
-    ids = {first.ids[0]}
-    for other in totals[1:]:
-        ids.update(name for side in disagreeing(first, other) for name in side)
-    asked = {item.id: item for each in items.values() for item in each.rows(Item) if item.id in ids}
-    add_disagreements(section, totals, asked)
-    if first.ids[0] in asked:
-        add_first_prompt(section, asked[first.ids[0]], first.protocol)
+def add_first_prompt(to: ReportSection, item: Item, protocol: Protocol) -> None:
+    """Add the first prompt of a suite, verbatim: turns, begun response, options."""
+    is_written = protocol.method == "generate"
+    request = request_of(item, 0, protocol) if is_written else option_requests(item, protocol)[0]
+    more = {"plain text": request.text, "assistant (begun)": request.continuation}
+    more |= {f"option {n}": f"{text!r}" for n, text in enumerate(request.options, 1)}
+    added = [Turn(role, text) for role, text in more.items() if text]
+    note = f"The first prompt, verbatim: {item.task}, item {item.id}, form {protocol.form}"
+    note = note if is_written else f"{note}, likelihood of the options"
+    to.conversation([*request.messages, *added], note)
 
 
-def add_differences(
-    section: ReportSection,
-    found: Mapping[str, Sequence[TaskScores]],
-    sealed: Artifact | None,
-    student: str = "",
+def _add_differences(
+    to: ReportSection, found: Groups, sealed: Artifact | None, student: str
 ) -> None:
     """Add differences, drawn and in numbers; sealed ones say what they show."""
     first = next(iter(found))
@@ -179,36 +172,34 @@ def add_differences(
     for one, other in ((name, student) if student else (first, name) for name in others):
         some = differences(found[one], found[other])
         if not some:
-            section.text(f"{other} and {one} have scores by different metrics: not compared.")
+            to.text(f"{other} and {one} have scores by different metrics: not compared.")
         results += [(f"{other} minus {one}", each) for each in some]
         if len(some) <= MOST_BARS and any(each.low is not None for each in some):
-            section.chart(draw_differences(some), f"{other} minus {one}, with 95 % intervals.")
+            to.chart(draw_differences(some), f"{other} minus {one}, with 95 % intervals.")
     more = {}
     declared = None if sealed is None else SealConfig.model_validate(sealed.record.config)
     if declared is not None and found[first][0].protocol.metric == declared.metric:
         smallest = declared.smallest_difference
         more["smallest of interest"] = [of_interest(each, smallest) for _, each in results]
-    section.table(differences_table(results, more))
+    to.table(differences_table(results, more))
 
 
-def score_rows(
-    found: Mapping[str, Sequence[TaskScores]],
-) -> Iterator[tuple[dict[str, Any], set[str]]]:
+def score_rows(found: Groups) -> Iterator[tuple[dict[str, Any], set[str]]]:
     """Yield one row per task and model, and which of its rates are red.
 
     A rate is red if it could reverse the difference to the first model's score on the task.
     """
     first, *others = found.values()
     for own in first:
-        pairs: list[tuple[TaskScores, TaskScores | None]] = [(own, None)]
-        pairs += [
-            (each, own)
+        same = (
+            each
             for tasks in others
             for each in tasks
             if (each.suite, each.task) == (own.suite, own.task)
-        ]
-        for score, other in pairs:
-            yield _score_row(score), {f"{name} %" for name in red_rates(score, other)}
+        )
+        for score in (own, *same):
+            reds = red_rates(score, None if score is own else own)
+            yield _score_row(score), {f"{name} %" for name in reds}
 
 
 def _score_row(score: TaskScores) -> dict[str, Any]:
@@ -237,14 +228,9 @@ def samples_section(
     sampled: Mapping[str, Artifact], seen: Mapping[str, ItemOverlap] | None
 ) -> ReportSection:
     """Several samples of each response: the mean, its error between samples, pass@k, majority."""
-    section = ReportSection(
-        "Samples",
-        "Sampled responses, beside the greedy ones above. The first sample alone is the setting of "
-        "the Orca paper: one response at temperature 0.7.",
-    )
-    section.rows(
+    return section("samples").rows(
         {
-            **{name: _score_row(score)[name] for name in list(_score_row(score))[:5]},
+            **dict(list(_score_row(score).items())[:5]),
             "error between samples": f"{100 * figures.error:.2f}",
             "first sample %": figures.first,
             "pass@k %": ", ".join(f"{k}: {percent(value)}" for k, value in figures.pass_at.items()),
@@ -256,39 +242,31 @@ def samples_section(
         for score in task_scores(name, artifact, seen)
         if (figures := score.samples) is not None
     )
-    return section
 
 
 def sweep_section(swept: Mapping[str, Artifact]) -> ReportSection:
     """Accuracy of each model on each task under each system message, and the honest choice."""
-    section = ReportSection(
-        "System messages",
-        "The chosen message is the best one on other items than those it is scored on (ten-fold "
-        "cross-validation). The best message on the test items themselves, as in the Orca paper, "
-        "is biased upwards.",
-    )
+    made = section("sweep")
     for model, tasks in swept_tasks(swept).items():
         if any(each.task != ALL for each in tasks):
             chosen, best = best_per_task(tasks)
-            section.text(
+            made.text(
                 f"{model}: macro average {percent(chosen)} % with a chosen message for each task, "
                 f"{percent(best)} % with the best one on the test items."
             )
-        section.rows(
-            (
-                {
-                    "task": f"{each.suite} {each.task}".replace("_", " "),
-                    "n": each.n,
-                    **{name: percent(value) for name, value in each.by_message.items()},
-                    "chosen %": each.chosen,
-                    "best on test %": each.best_on_test,
-                    "best": each.best if each.num_best == 1 else f"{each.num_best} messages tie",
-                }
-                for each in tasks
-            ),
-            f"Accuracy % of {model}.",
+        rows = (
+            {
+                "task": f"{each.suite} {each.task}".replace("_", " "),
+                "n": each.n,
+                **{name: percent(value) for name, value in each.by_message.items()},
+                "chosen %": each.chosen,
+                "best on test %": each.best_on_test,
+                "best": each.best if each.num_best == 1 else f"{each.num_best} messages tie",
+            }
+            for each in tasks
         )
-    return section
+        made.rows(rows, f"Accuracy % of {model}.")
+    return made
 
 
 def swept_tasks(swept: Mapping[str, Artifact]) -> dict[str, list[SweptTask]]:
@@ -302,17 +280,12 @@ def swept_tasks(swept: Mapping[str, Artifact]) -> dict[str, list[SweptTask]]:
 
 def published_section(suites: Sequence[str]) -> list[ReportSection]:
     """The papers' figures on the suites, each with its protocol; they are paired with nothing."""
-    section = ReportSection(
-        "Published results",
-        "Figures as the papers print them, in percent: other weights and protocols, single runs "
-        "without intervals. They are compared with no score of this run.",
-    )
+    made = section("published")
     for suite in suites:
         rows: dict[tuple[str, str], dict[str, str]] = {}
         tasks = dict.fromkeys((each.task for each in published(suite)), "")
         for each in published(suite):
             row = {"source": each.source, "model": each.model, **tasks, "protocol": each.note}
-            key = each.source, each.model
-            rows.setdefault(key, row)[each.task] = f"{each.percent:g}"
-        section.rows(rows.values(), suite)
-    return [section] if section.blocks else []
+            rows.setdefault((each.source, each.model), row)[each.task] = f"{each.percent:g}"
+        made.rows(rows.values(), suite)
+    return [made] if made.blocks else []

@@ -6,13 +6,14 @@ import json
 import re
 import shlex
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+import tomllib
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -20,6 +21,8 @@ from markupsafe import Markup
 from spyhop import __version__
 from spyhop.charts import draw_svg
 from spyhop.report.charts import Spec
+from spyhop.schema import Message
+from spyhop.stage import FOLDER, Estimate, Stage, stage
 from spyhop.statistics import Interval
 from spyhop.store import Artifact
 from spyhop.text.escape import visible
@@ -28,6 +31,12 @@ MOST_CHARS = 2000
 """Characters of a text that the page shows."""
 _FIGURE = re.compile(r"(?:[<>]? ?[+\u2212-]?\d[\d,.]*(?:e[+-]?\d+)?|to|±|/|[\[\](),% ])+")
 PAGE, RESULTS = "report.html", "results.json"
+
+
+def report_stage(version: int) -> Callable[[Callable[..., Any]], Stage]:
+    """Turn a function that writes a page into a stage."""
+    plan = lambda config, **inputs: Estimate(seconds=5)  # noqa: E731
+    return stage(version=version, writes=FOLDER, shows_names=True, plan=plan)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,77 +53,95 @@ class Table:
         found = [{name: cell(value, name) for name, value in row.items()} for row in rows]
         every = dict.fromkeys(name for row in found for name in row)
         headings = [name for name in every if any(row.get(name, "") != "" for row in found)]
-        cells = [[row.get(name, "") for name in headings] for row in found]
-        return cls(headings, cells, caption)
+        return cls(headings, [[row.get(name, "") for name in headings] for row in found], caption)
 
     @property
     def numeric(self) -> list[bool]:
         """Whether each column holds figures only, which are aligned to the right."""
-        columns = [[row[place] for row in self.rows] for place in range(len(self.headings))]
+        columns = [[str(row[place]) for row in self.rows] for place in range(len(self.headings))]
         return [
-            any(str(cell) for cell in column)
-            and all(not str(cell) or _FIGURE.fullmatch(str(cell)) for cell in column)
+            any(column) and all(not cell or _FIGURE.fullmatch(cell) for cell in column)
             for column in columns
         ]
 
 
+class Turn(NamedTuple):
+    """A labelled text, shown as a turn of a conversation."""
+
+    role: str
+    content: str
+
+
 @dataclass(slots=True)
 class ReportSection:
-    """A headed part of the page."""
+    """A headed part of the page; each method adds a block and returns the section."""
 
     title: str
     lead: str = ""
     blocks: list[Markup] = field(default_factory=list)
 
-    def text(self, text: str) -> None:
-        """Add a paragraph."""
-        self.blocks.append(Markup("<p>{}</p>").format(visible(text)))
+    def text(self, *paragraphs: str) -> Self:
+        """Add paragraphs."""
+        self.blocks += [Markup("<p>{}</p>").format(visible(text)) for text in paragraphs]
+        return self
 
-    def table(self, table: Table) -> None:
+    def table(self, table: Table) -> Self:
         """Add a table."""
-        self.blocks.append(_render("table.html", table=table))
+        return self._add("table.html", table=table)
 
-    def rows(self, rows: Iterable[Mapping[str, Any]], caption: str = "") -> None:
+    def rows(self, rows: Iterable[Mapping[str, Any]], caption: str = "") -> Self:
         """Add a table of rows by heading, if there are any."""
-        if (table := Table.of(rows, caption)).rows:
-            self.table(table)
+        table = Table.of(rows, caption)
+        return self.table(table) if table.rows else self
 
-    def chart(self, chart: Spec, caption: str) -> None:
+    def chart(self, chart: Spec, caption: str) -> Self:
         """Add a chart (`report.charts`), drawn as SVG now, so that the page needs no script."""
         svg = draw_svg(chart)
         if svg is None:
-            self.text(f"{caption} (The chart could not be drawn on this machine.)")
-            return
+            return self.text(f"{caption} (The chart could not be drawn on this machine.)")
         figure = Markup("<figure>{}<figcaption>{}</figcaption></figure>")
         self.blocks.append(figure.format(Markup(visible(svg)), visible(caption)))
+        return self
 
-    def conversation(self, turns: Sequence[Mapping[str, str]], note: str = "") -> None:
+    def conversation(self, turns: Iterable[Turn | Message], note: str = "") -> Self:
         """Add the turns of one row."""
-        self.blocks.append(_render("conversation.html", turns=turns, note=note))
+        return self._add("conversation.html", turns=turns, note=note)
 
-    def items(self, rows: Sequence[Any], models: Sequence[str]) -> None:
+    def details(self, summary: str, text: str) -> Self:
+        """Add a text behind a line to open."""
+        block = Markup("<details><summary>{}</summary>\n<pre>{}</pre></details>")
+        self.blocks.append(block.format(visible(summary), visible(text)))
+        return self
+
+    def items(self, rows: Sequence[Any], models: Sequence[str]) -> Self:
         """Add held-out items with the models' answers, to be filtered by model and task."""
         names = {row.item.id: f"{row.item.suite} {row.item.task}" for row in rows}
         tasks = list(dict.fromkeys(names.values()))
-        places = {task: place for place, task in enumerate(tasks)}
-        self.blocks.append(
-            _render(
-                "items.html",
-                rows=rows,
-                models=models,
-                tasks=tasks,
-                task_of={row_id: places[task] for row_id, task in names.items()},
-                no_answer="no answer found",
-            )
-        )
+        task_of = {row_id: tasks.index(task) for row_id, task in names.items()}
+        return self._add("items.html", rows=rows, models=models, tasks=tasks, task_of=task_of)
 
-    def disagreements(self, rows: Sequence[Any], names: Sequence[str]) -> None:
-        """Add items on which two models differ, with what each of them answered."""
-        self.blocks.append(_render("disagreements.html", rows=rows, names=names))
+    def disagreements(self, rows: Sequence[Any], names: Sequence[str]) -> Self:
+        """Add items on which two models differ, with the answer of each."""
+        return self._add("disagreements.html", rows=rows, names=names)
 
-    def masked(self, pieces: Sequence[tuple[str, bool]], note: str) -> None:
+    def masked(self, pieces: Sequence[tuple[str, bool]], note: str) -> Self:
         """Add a row's tokens; those that are trained on are marked."""
-        self.blocks.append(_render("masked.html", pieces=pieces, note=note))
+        return self._add("masked.html", pieces=pieces, note=note)
+
+    def _add(self, template: str, **values: Any) -> Self:  # noqa: ANN401 (template values)
+        self.blocks.append(_render(template, **values))
+        return self
+
+
+def section(key: str, /, **values: object) -> ReportSection:
+    """Return an empty section with the title and the lead that `texts.toml` has for it."""
+    title, lead = (text.format(**values) for text in _texts()["sections"][key])
+    return ReportSection(title, lead)
+
+
+def prose(key: str, /, **values: object) -> str:
+    """Return a paragraph or caption of `texts.toml`."""
+    return str(_texts()["texts"][key].format(**values))
 
 
 def render_page(title: str, lead: str, sections: Sequence[ReportSection], footer: str) -> str:
@@ -128,15 +155,23 @@ def write_page(
     lead: str,
     sections: Sequence[ReportSection],
     *made_from: Mapping[str, Artifact],
+    **figures: object,
 ) -> None:
-    """Write `report.html`; it ends with the settings of the artifacts that it was made from."""
+    """Write `report.html`, and the figures for programs, each as `NAME.json`.
+
+    The page ends with the settings of the artifacts that it was made from.
+    """
+    settings = section("settings")
     made = {each.key: (name, each) for group in made_from for name, each in group.items()}
-    settings = ReportSection(
-        "Settings", "Of the steps that this page was made from; keys name their artifacts."
-    )
-    settings.blocks.append(_render("settings.html", made=made.values()))
+    for name, artifact in made.values():
+        record = artifact.record
+        about = f"{record.stage} version {record.version}, {record.created}, key {artifact.key}"
+        config = json.dumps(record.config, indent=1, ensure_ascii=False)
+        settings.details(f"{name}: {about}", config)
     html = render_page(title, lead, [*sections, settings], page_footer())
     (folder / PAGE).write_text(html, encoding="utf-8")
+    for name, value in figures.items():
+        (folder / f"{name}.json").write_text(json.dumps(value, indent=1), encoding="utf-8")
 
 
 def page_footer() -> str:
@@ -150,6 +185,11 @@ def asset(name: str) -> str:
     return (files("spyhop.report") / "templates" / name).read_text(encoding="utf-8")
 
 
+def short(text: str, most: int = MOST_CHARS) -> str:
+    """Return the beginning of a text."""
+    return text if len(text) <= most else f"{text[:most]}..."
+
+
 def percent(value: float) -> str:
     """Return a share as a percentage with one decimal."""
     return f"{100 * value:.1f}"
@@ -157,7 +197,7 @@ def percent(value: float) -> str:
 
 def percent_interval(low: float, high: float) -> str:
     """Return an interval of shares in percent."""
-    return f"{100 * low:.1f} to {100 * high:.1f}"
+    return f"{percent(low)} to {percent(high)}"
 
 
 def cell(value: Any, heading: str = "") -> Any:  # noqa: ANN401 (any figure)
@@ -181,6 +221,11 @@ def cell(value: Any, heading: str = "") -> Any:  # noqa: ANN401 (any figure)
 
 
 @cache
+def _texts() -> dict[str, dict[str, Any]]:
+    return tomllib.loads(asset("texts.toml"))
+
+
+@cache
 def _environment() -> Environment:
     found = Environment(
         loader=PackageLoader("spyhop.report"),
@@ -190,10 +235,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         finalize=_shown,
     )
-    found.filters["short"] = lambda text: (
-        text if len(text) <= MOST_CHARS else f"{text[:MOST_CHARS]}..."
-    )
-    found.filters["json"] = lambda value: json.dumps(value, indent=1, ensure_ascii=False)
+    found.filters["short"] = short
     return found
 
 

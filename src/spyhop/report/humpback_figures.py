@@ -5,7 +5,7 @@ from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -44,7 +44,7 @@ class Lengths:
         return "" if math.isnan(self.mean) else f"{self.mean:,.0f} ± {self.sd:,.0f}"
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class PairSet:
     """A set of pairs: how many, how long, and what they ask for."""
 
@@ -53,6 +53,19 @@ class PairSet:
     responses: Lengths
     num_pairs: int
     asked: Diversity
+
+    def plain(self) -> dict[str, Any]:
+        """Return the figures as plain data."""
+        return {
+            "name": self.name,
+            "pairs": self.num_pairs,
+            "instruction_chars": [self.instructions.mean, self.instructions.sd],
+            "response_chars": [self.responses.mean, self.responses.sd],
+            "verb_noun_reader": self.asked.reader,
+            "verb_noun_read": self.asked.num_read,
+            "verb_noun_distinct": len(self.asked.pairs),
+            "verb_noun_entropy_bits": self.asked.entropy_bits,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +117,7 @@ def _lengths(values: "array[int]") -> Lengths:
 def of_score(rated: Artifact, least: float) -> Iterator[Pair]:
     """Yield the pairs of at least that score; those whose score is missing are none of them."""
     for row in rated.rows(Pair):
-        if row.rating is not None and row.rating.score is not None and row.rating.score >= least:
+        if row.rating is not None and (row.rating.score or 0) >= least:
             yield row
 
 

@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from spyhop.report.arm_figures import verdict
-from spyhop.report.charts import Spec, curves
-from spyhop.report.html import ReportSection, Table
+from spyhop.report.charts import Spec, curves, span
+from spyhop.report.html import ReportSection, Table, prose, section
 from spyhop.report.humpback_figures import Measure, StudentScores, TableName, fits, lines_of
 from spyhop.statistics import SlopeTest, equal_slopes, holm
 
@@ -19,10 +19,6 @@ DIFFERENCES: dict[Measure, str] = {
     "held_out": "difference in log-likelihood",
     "win_rate": "difference in win rate, points",
 }
-ONE_RUN = (
-    "Each student is trained once: intervals are over items and say nothing on another order of "
-    "training. Of many comparisons one in twenty differs by chance."
-)
 PAPER_ALPHA = {
     "Humpback": 6.95, "WizardLLM": 5.69, "Alpaca-GPT4": 5.40, "Vicuna": 4.53, "OA": 4.43,
     "LIMA": 2.86, "Alpaca": 1.99, "FLAN v2": 0.22,
@@ -49,26 +45,21 @@ def differences(second: StudentScores, first: StudentScores, measures: Measures)
 
 def paired_table(seen: Seen, measures: Measures) -> Table:
     """Return every student's level and, but for the first, its difference from the first."""
-    first, *others = seen
-    rows = [{"student": first.run.kind, **levels(first, measures)}]
-    rows += [
-        {"student": each.run.kind, **levels(each, measures), **differences(each, first, measures)}
-        for each in others
-    ]
-    caption = f"95 % intervals over items; paired differences from {first.run.kind}."
-    return Table.of(rows, caption)
+    first = seen[0]
+    rows = (
+        {"student": each.run.kind, **levels(each, measures),
+         **(differences(each, first, measures) if each is not first else {})}
+        for each in seen
+    )  # fmt: skip
+    return Table.of(rows, f"95 % intervals over items; paired differences from {first.run.kind}.")
 
 
 def quality_section(seen: Seen, measures: Measures) -> ReportSection:
     """Web pairs alone, N of each grade, for every size of student."""
-    section = ReportSection(
-        "Quality against quantity",
-        "Students of the web pairs alone, drawn at random from all of them, from those of score 4 "
-        "and more (A4) or of 4.5 and more (A5), at growing number and the same steps (Figure 3).",
-    )
+    made = section("quality")
     for measure in measures:
-        section.chart(_curves(seen, measure), f"{AXES[measure]}, 95 % interval over items.")
-    section.rows(
+        made.chart(_curves(seen, measure), f"{AXES[measure]}, 95 % interval over items.")
+    made.rows(
         {"student": each.run.student, "pairs": each.run.kind, "number": _number(each),
          **levels(each, measures)}
         for each in seen
@@ -78,56 +69,22 @@ def quality_section(seen: Seen, measures: Measures) -> ReportSection:
         for each in seen
         if each.run.kind == "no curation"
     }
-    pairs = [
-        (first, each)
-        for each in seen
-        if (first := plain[each.run.student, each.run.num_rows]) is not each
-        and first.num_rows == each.num_rows
-    ]
-    section.rows(
-        (
-            {"student": first.run.student, "number": first.run.num_rows,
-             "pairs": f"{second.run.kind} against {first.run.kind}",
-             **differences(second, first, measures)}
-            for first, second in pairs
-        ),
-        "Paired differences on the same items.",
+    rows = (
+        {"student": first.run.student, "number": first.run.num_rows,
+         "pairs": f"{second.run.kind} against {first.run.kind}",
+         **differences(second, first, measures)}
+        for second in seen
+        if (first := plain[second.run.student, second.run.num_rows]) is not second
+        and first.num_rows == second.num_rows
     )  # fmt: skip
-    section.text(ONE_RUN)
-    return section
-
-
-def sources_section(seen: Seen, measures: Measures) -> ReportSection:
-    """Seeds alone, web pairs alone, both."""
-    section = ReportSection(
-        "Seeds, web pairs, both", "Trained alike, each from the base (Figure 7)."
-    )
-    section.table(paired_table(seen, measures))
-    section.text(ONE_RUN)
-    return section
-
-
-def messages_section(seen: Seen, measures: Measures) -> ReportSection:
-    """Tags in training and inference."""
-    section = ReportSection(
-        "System messages",
-        "System messages that distinguish seed pairs from web pairs, in training and in prompts "
-        "(Table 5 of version 3, where 66.5 ± 3.0 against 60.0 ± 3.1 is 1.5 standard errors).",
-    )
-    section.table(paired_table(seen, measures))
-    section.text(ONE_RUN)
-    return section
+    return made.rows(rows, "Paired differences on the same items.").text(prose("one_run"))
 
 
 def scaling_section(seen: Seen, measures: Measures) -> ReportSection:
     """Data sets at the same sizes and steps, and their coefficients."""
-    section = ReportSection(
-        "What a data set gains by growing",
-        "w = α log N + C, natural logarithm, least squares over the points; the interval is over "
-        "points. All sets are trained for the same steps at the same N (Table 3).",
-    )
+    made = section("scaling")
     for measure in measures:
-        section.chart(_curves(seen, measure), f"{AXES[measure]}, 95 % interval over items.")
+        made.chart(_curves(seen, measure), f"{AXES[measure]}, 95 % interval over items.")
         rows = []
         for kind, found in fits(seen, measure).items():
             row = {"data set": kind, "points": str(sum(each.run.kind == kind for each in seen))}
@@ -140,12 +97,11 @@ def scaling_section(seen: Seen, measures: Measures) -> ReportSection:
                 "95 % interval": f"{alpha.low:+.3f} to {alpha.high:+.3f}",
                 "C": f"{found.constant:.3f}", "of more rows": verdict(alpha),
             })  # fmt: skip
-        section.rows(rows, f"w: {AXES[measure]}.")
+        made.rows(rows, f"w: {AXES[measure]}.")
         if test := slopes_of(seen, measure):
-            _add_slopes(section, test, measure)
+            _add_slopes(made, test, measure)
     theirs = ", ".join(f"{name} {alpha:g}" for name, alpha in PAPER_ALPHA.items())
-    section.text(f"In the paper, where w is a win rate of 7B students: {theirs}.")
-    return section
+    return made.text(f"In the paper, where w is a win rate of 7B students: {theirs}.")
 
 
 def slopes_of(seen: Seen, measure: Measure) -> SlopeTest | None:
@@ -156,45 +112,49 @@ def slopes_of(seen: Seen, measure: Measure) -> SlopeTest | None:
     return equal_slopes(lines) if is_possible else None
 
 
-def _add_slopes(section: ReportSection, found: SlopeTest, measure: Measure) -> None:
+def _add_slopes(to: ReportSection, found: SlopeTest, measure: Measure) -> None:
     said = "differ" if found.p_value < 0.05 else "are not shown to differ"
-    section.text(f"Slopes {said}: F = {found.f:.2f}, p = {found.p_value:.3g} ({AXES[measure]}).")
+    to.text(f"Slopes {said}: F = {found.f:.2f}, p = {found.p_value:.3g} ({AXES[measure]}).")
     p_values = holm([each.p_value for each in found.differences.values()])
     pairs = zip(found.differences.items(), p_values, strict=True)
-    section.rows(
+    to.rows(
         {"slopes": f"{second} minus {first}", "difference of α": each.difference,
          "p (Holm)": f"{p:.3g}"}
         for ((first, second), each), p in pairs
     )  # fmt: skip
 
 
-TITLES: dict[TableName, Callable[[Seen, Measures], ReportSection]] = {
+def _paired_section(name: str) -> Callable[[Seen, Measures], ReportSection]:
+    def make(seen: Seen, measures: Measures) -> ReportSection:
+        return section(name).table(paired_table(seen, measures)).text(prose("one_run"))
+
+    return make
+
+
+SECTIONS: dict[TableName, Callable[[Seen, Measures], ReportSection]] = {
     "quality": quality_section,
-    "sources": sources_section,
-    "messages": messages_section,
+    "sources": _paired_section("sources"),
+    "messages": _paired_section("tags"),
     "scaling": scaling_section,
 }
 
 
 def results_of(seen: Seen, measures: Measures) -> list[dict[str, Any]]:
     """Return every student's figures as plain data, and the scaling coefficients after them."""
-    ends = ("value", "low", "high")
     lines: list[dict[str, Any]] = []
     for each in seen:
-        found = {measure: each.level(measure) for measure in measures}
-        figures: dict[str, Any] = {
-            name: {end: getattr(level, end) for end in ends} for name, level in found.items()
-        }
+        figures = {str(measure): span(each.level(measure), 1) for measure in measures}
         lines.append({**each.run.model_dump(), "num_rows": each.num_rows, **figures})
     scaled = [each for each in seen if each.run.table == "scaling"]
     for measure in measures:
         if test := slopes_of(scaled, measure):
             line = {"table": "equal slopes", "measure": measure, "f": test.f}
             lines.append({**line, "p_value": test.p_value})
-        for kind, fit in fits(scaled, measure).items():
-            if fit is not None:
-                alpha = {end: getattr(fit.alpha, end) for end in ends}
-                lines.append({"table": "alpha", "kind": kind, "measure": measure, **alpha})
+        lines += [
+            {"table": "alpha", "kind": kind, "measure": measure, **span(fit.alpha, 1)}
+            for kind, fit in fits(scaled, measure).items()
+            if fit is not None
+        ]
     return lines
 
 
@@ -205,16 +165,9 @@ def _number(each: StudentScores) -> str:
 
 
 def _curves(seen: Seen, measure: Measure) -> Spec:
-    unit = 1 if measure == "held_out" else 100
-    values = [
-        {
-            "line": f"{each.run.kind} {each.run.student}".strip(),
-            "x": each.run.num_rows,
-            "y": unit * found.value,
-            "low": unit * found.low,
-            "high": unit * found.high,
-        }
-        for each in seen
-        for found in [each.level(measure)]
-    ]
+    values = []
+    for each in seen:
+        ends = span(each.level(measure), 1 if measure == "held_out" else 100)
+        line = f"{each.run.kind} {each.run.student}".strip()
+        values.append({"line": line, "x": each.run.num_rows, "y": ends["value"], **ends})
     return curves(values, "rows", AXES[measure], is_log=True, dots=True)

@@ -1,11 +1,12 @@
 """Held-out items one by one: question, gold answer, and the answer of every model."""
 
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from spyhop.report.html import ReportSection
+from spyhop.report.html import ReportSection, section
 from spyhop.schema import Item, Score
 from spyhop.store import Artifact
 
@@ -35,48 +36,28 @@ def items_section(
     The page can be filtered by model and task, and each item has its own link. Items of hidden
     suites are in neither.
     """
-    verdicts = {
-        name: {
-            row["id"]: row["correct"]
-            for batch in artifact.batches(["id", "correct", "suite"])
-            for row in batch.to_pylist()
-            if row["suite"] not in hidden
-        }
-        for name, artifact in scores.items()
-    }
-    ids = _shown(verdicts.values())
-    shown: dict[str, ShownItem] = {}
+    verdicts: dict[str, set[bool]] = defaultdict(set)
+    for artifact in scores.values():
+        for batch in artifact.batches(["id", "correct", "suite"]):
+            for row in batch.to_pylist():
+                if row["suite"] not in hidden:
+                    verdicts[row["id"]].add(row["correct"])
+    order = sorted(verdicts, key=lambda row_id: len(verdicts[row_id]) < 2)[:MOST_ITEMS]
+    ids, shown = set(order), dict[str, ShownItem]()
     with (folder / ITEMS).open("w", encoding="utf-8") as lines:
-        for row in _rows(items, scores, hidden):
+        for each in _joined(items, scores, hidden):
             answers = {
-                name: {field: getattr(score, field) for field in ANSWER}
-                for name, score in row.scores.items()
+                name: score.model_dump(include=set(ANSWER)) for name, score in each.scores.items()
             }
-            line = {**row.item.model_dump(), "answers": answers}
+            line = {**each.item.model_dump(), "answers": answers}
             lines.write(json.dumps(line, ensure_ascii=False) + "\n")
-            if row.item.id in ids:
-                shown[row.item.id] = row
-    num = max((len(found) for found in verdicts.values()), default=0)
-    section = ReportSection(
-        "Items",
-        f"{len(shown):,} of {num:,} items; those on which the models differ come first. All of "
-        f"them are in {ITEMS} beside this page.",
-    )
-    section.items([shown[each] for each in ids if each in shown], list(scores))
-    return section
+            if each.item.id in ids:
+                shown[each.item.id] = each
+    found = section("items", shown=f"{len(shown):,}", num=f"{len(verdicts):,}", file=ITEMS)
+    return found.items([shown[row_id] for row_id in order if row_id in shown], list(scores))
 
 
-def _shown(verdicts: Iterable[Mapping[str, bool]]) -> dict[str, None]:
-    """Return the ids to show, in order: those first on which models differ."""
-    said: dict[str, set[bool]] = {}
-    for found in verdicts:
-        for row_id, is_right in found.items():
-            said.setdefault(row_id, set()).add(is_right)
-    order = sorted(said, key=lambda row_id: len(said[row_id]) < 2)
-    return dict.fromkeys(order[:MOST_ITEMS])
-
-
-def _rows(
+def _joined(
     items: Mapping[str, Artifact], scores: Mapping[str, Artifact], hidden: Collection[str]
 ) -> Iterator[ShownItem]:
     """Join items and scores, which come in the items' order."""

@@ -3,21 +3,26 @@
 Also writes `results.json`, a row for each figure, and `verdicts.jsonl`.
 """
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import islice
-
-from markupsafe import Markup
 
 from spyhop.evaluate.judging import judge as judge_stage
 from spyhop.evaluate.judging import read_questions, read_responses
 from spyhop.evaluate.win_rates import ALL, KAPPA, SLOPE, UNDOUBTED, Figure, check_judge, figures
 from spyhop.report.charts import spans
-from spyhop.report.html import RESULTS, ReportSection, percent, percent_interval, write_page
+from spyhop.report.html import (
+    ReportSection,
+    percent,
+    percent_interval,
+    report_stage,
+    section,
+    short,
+    write_page,
+)
 from spyhop.report.sections import cost_section, data_section
 from spyhop.schema import Config, Verdict
-from spyhop.stage import FOLDER, Context, Estimate, stage
+from spyhop.stage import Context
 from spyhop.store import Artifact
 
 VERDICTS = "verdicts.jsonl"
@@ -30,16 +35,8 @@ SUMMED = (
     "self-preference",
 )  # fmt: skip
 MOST_SENTENCES = 12
-SECTIONS = {
-    "Win rates": "Share of questions on which the judge prefers the model, ties counted half. At "
-    "equal length and equal style (length, headers, lists, bold) it is what a regression expects. "
-    "Intervals are over questions and include the judge's own variance.",
-    "Grades": "The model's grades in total as a share of the other model's, or their mean.",
-    "The judges": "Verdicts that could not be read are missing: they count for no model. Flips are "
-    "questions on which the two orders disagree. The response shown first gets half of the points "
-    "from a judge without position bias.",
-    "By topic and turn": "The same for each part of the questions.",
-}
+SECTIONS = ("win_rates", "grades", "judges", "parts")
+"""Sections of figures, in order."""
 
 
 class PublishedModel(Config):
@@ -67,9 +64,7 @@ class JudgePageConfig(Config):
     """Rows to compare with."""
 
 
-@stage(
-    version=1, writes=FOLDER, shows_names=True, plan=lambda config, **inputs: Estimate(seconds=5)
-)
+@report_stage(version=2)
 def judge_page(
     ctx: Context,
     config: JudgePageConfig,
@@ -89,21 +84,23 @@ def judge_page(
         people = list(labels.rows(Verdict))
         for name in dict.fromkeys(row.judge for row in rows):
             found += check_judge([r for r in rows if r.judge == name], people, responses, texts)
-    (ctx.out / RESULTS).write_text(json.dumps([each._asdict() for each in found], indent=1))
     with (ctx.out / VERDICTS).open("w", encoding="utf-8") as file:
         file.writelines(f"{row.model_dump_json()}\n" for row in rows)
-    parts: dict[str, list[Figure]] = {title: [] for title in SECTIONS}
-    for figure in found:
-        parts[_title(figure)].append(figure)
     sections = [
-        *(_section(title, some) for title, some in parts.items() if some),
-        *([_published_section(config, found)] if config.published else []),
-        *([_verdicts_section(rows)] if any(row.reason for row in rows) else []),
+        _figures_section(name, some)
+        for name in SECTIONS
+        if (some := [figure for figure in found if _section_of(figure) == name])
+    ]
+    sections += [_published_section(config, found)] if config.published else []
+    sections += [_verdicts_section(rows)] if any(row.reason for row in rows) else []
+    given = {"questions": questions}
+    sections += [
         cost_section(responses=answers, verdicts=verdicts),
-        data_section(questions={"questions": questions}, answers=answers, verdicts=verdicts),
+        data_section(questions=given, answers=answers, verdicts=verdicts),
     ]
     lead = "\n".join([config.lead, *config.flags, *summary(found)])
-    write_page(ctx.out, config.title, lead, sections, {"questions": questions}, answers, verdicts)
+    results = [each._asdict() for each in found]
+    write_page(ctx.out, config.title, lead, sections, given, answers, verdicts, results=results)
 
 
 def _verdicts(verdicts: Mapping[str, Artifact]) -> list[Verdict]:
@@ -122,14 +119,12 @@ def _verdicts(verdicts: Mapping[str, Artifact]) -> list[Verdict]:
     ]
 
 
-def _title(figure: Figure) -> str:
-    """Return the section of a figure."""
+def _section_of(figure: Figure) -> str:
     if figure.measure not in (*RATES, *GRADES):
-        return "The judges"
-    is_order = figure.part.startswith("the other shown")
-    if figure.part not in (ALL, UNDOUBTED) and not is_order:
-        return "By topic and turn"
-    return "Win rates" if figure.measure in RATES else "Grades"
+        return "judges"
+    if figure.part not in (ALL, UNDOUBTED) and not figure.part.startswith("the other shown"):
+        return "parts"
+    return "win_rates" if figure.measure in RATES else "grades"
 
 
 def summary(found: Sequence[Figure]) -> list[str]:
@@ -140,10 +135,10 @@ def summary(found: Sequence[Figure]) -> list[str]:
             groups.setdefault((f.judge, f.model, f.against), {})[f.measure] = f
     sentences = []
     for (judge, _, _), by_measure in groups.items():
-        said = [f"{name} {_value(by_measure[name])}" for name in SUMMED if name in by_measure]
-        first = next(by_measure[name] for name in SUMMED if name in by_measure)
-        whose = f"{judge}: {_pair(first)}".removesuffix(": ")
-        sentences.append(f"{whose}, n = {first.num:,}: {'; '.join(said)}.")
+        ordered = [by_measure[name] for name in SUMMED if name in by_measure]
+        said = "; ".join(f"{each.measure} {_value(each)}" for each in ordered)
+        whose = f"{judge}: {_pair(ordered[0])}".removesuffix(": ")
+        sentences.append(f"{whose}, n = {ordered[0].num:,}: {said}.")
     more = len(sentences) - MOST_SENTENCES
     return [*sentences[:MOST_SENTENCES], *([f"{more} more are in the tables."] if more > 0 else [])]
 
@@ -158,46 +153,32 @@ def _is_share(figure: Figure) -> bool:
 
 def _value(figure: Figure) -> str:
     """Return value and interval, in percent where they are shares."""
+    low, high = figure.low, figure.high
     if not _is_share(figure):
-        ends = "" if figure.low is None else f" ({figure.low:.2f} to {figure.high:.2f})"
-        return f"{figure.value:.2f}{ends}"
-    if figure.low is None or figure.high is None:
-        return f"{percent(figure.value)} %"
-    return f"{percent(figure.value)} % ({percent_interval(figure.low, figure.high)})"
+        return f"{figure.value:.2f}" + ("" if low is None else f" ({low:.2f} to {high:.2f})")
+    interval = "" if low is None or high is None else f" ({percent_interval(low, high)})"
+    return f"{percent(figure.value)} %{interval}"
 
 
-def _section(title: str, found: Sequence[Figure]) -> ReportSection:
-    section = ReportSection(title, SECTIONS[title])
-    for is_share, unit in ((True, "%"), (False, "kappa")):
-        drawn = [
-            {
-                "row": ", ".join(
-                    filter(None, [_pair(f), "" if f.part == ALL else f.part, f.measure])
-                ),
-                "line": f.judge,
-                **{
-                    name: (100 if is_share else 1) * (getattr(f, name) or 0.0)
-                    for name in ("value", "low", "high")
-                },
-            }
-            for f in found
-            if f.low is not None and _is_share(f) == is_share
-        ]
+def _figures_section(name: str, found: Sequence[Figure]) -> ReportSection:
+    made = section(name)
+    for is_share, unit, scale in ((True, "%", 100), (False, "kappa", 1)):
+        drawn = []
+        for f in found:
+            if f.low is not None and f.high is not None and _is_share(f) == is_share:
+                row = [_pair(f), "" if f.part == ALL else f.part, f.measure]
+                ends = {"value": scale * f.value, "low": scale * f.low, "high": scale * f.high}
+                drawn.append({"row": ", ".join(filter(None, row)), "line": f.judge, **ends})
         if drawn:
-            section.chart(spans(drawn, unit), "Values with their 95 % intervals.")
-    section.rows(
+            made.chart(spans(drawn, unit), "Values with their 95 % intervals.")
+    return made.rows(
         {"judge": f.judge, "model": f.model, "against": f.against, "part": f.part,
          "measure": f.measure, "n": f.num, "value (95 % interval)": _value(f)}
         for f in found
     )  # fmt: skip
-    return section
 
 
 def _published_section(config: JudgePageConfig, found: Sequence[Figure]) -> ReportSection:
-    section = ReportSection(
-        "Beside published models",
-        "By the kind of their training data. Published rates have other judges and no interval.",
-    )
     known = {each.name: each for each in config.published}
     ours = {f.model: _value(f) for f in found if f.measure == "win rate" and f.part == ALL}
     published = {n: f"{each.win_rate:.2f} %" for n, each in known.items() if each.win_rate}
@@ -209,17 +190,16 @@ def _published_section(config: JudgePageConfig, found: Sequence[Figure]) -> Repo
             "group": about.group, "model": model, "labelled examples": about.labelled,
             "win rate": rate,
         })  # fmt: skip
-    section.rows(sorted(rows, key=lambda row: (row["group"], row["win rate"]), reverse=True))
-    return section
+    rows.sort(key=lambda row: (row["group"], row["win rate"]), reverse=True)
+    return section("models").rows(rows)
 
 
 def _verdicts_section(rows: Sequence[Verdict]) -> ReportSection:
-    section = ReportSection("Verdicts", f"Some of each judge; {VERDICTS} has all of them.")
-    details = Markup("<details><summary>{}</summary><pre>{}</pre></details>")
+    made = section("verdicts", file=VERDICTS)
     for judge in dict.fromkeys(row.judge for row in rows):
         of_judge = (row for row in rows if row.judge == judge and row.reason)
         for row in islice(of_judge, NUM_SHOWN):
             said = row.missing or row.winner or f"{row.score:g}"
             title = f"{judge}, question {row.item_id}, {row.a} {row.b} {row.order}: {said}"
-            section.blocks.append(details.format(title, row.reason[:2000]))
-    return section
+            made.details(title, short(row.reason))
+    return made

@@ -1,6 +1,5 @@
 """The report of a run: `report.html` for people, `results.json` for programs."""
 
-import json
 from collections.abc import Mapping
 from itertools import islice
 from typing import Any
@@ -15,10 +14,11 @@ from spyhop.report.evaluation import (
     scores_sections,
     sweep_section,
 )
-from spyhop.report.html import RESULTS, ReportSection, write_page
+from spyhop.report.html import ReportSection, Turn, report_stage, section, short, write_page
 from spyhop.report.items import items_section
 from spyhop.report.safety import overlap_sections, safety_sections, spread_section
 from spyhop.report.sections import (
+    add_dropped,
     audit_section,
     contamination_section,
     cost_section,
@@ -26,17 +26,14 @@ from spyhop.report.sections import (
     mask_section,
     probe_section,
     rows_section,
-    seen_items,
     training_section,
 )
 from spyhop.schema import Config, Finding, Pair
-from spyhop.stage import FOLDER, Context, Estimate, stage
+from spyhop.stage import Context
 from spyhop.store import Artifact
 
 NUM_PAIRS = 3
 """Pairs shown of each kind."""
-NUM_DROPPED = 3
-"""Dropped rows shown of each reason."""
 SHOWN_CHARS = 1000
 CHECKS = ("ending", "outcome", "right", "retried", "tell", "answers", "gold", "score", "missing")
 """Kinds of counts that describe the results of calls."""
@@ -58,9 +55,7 @@ class ReportConfig(Config):
     """Sentences on how the models were asked."""
 
 
-@stage(
-    version=9, writes=FOLDER, shows_names=True, plan=lambda config, **inputs: Estimate(seconds=5)
-)
+@report_stage(version=10)
 def page(
     ctx: Context,
     config: ReportConfig,
@@ -102,7 +97,7 @@ def page(
     """
     answers, pairs, students, scores = answers or {}, pairs or {}, students or {}, scores or {}
     items, sampled, swept = items or {}, sampled or {}, swept or {}
-    seen = None if shared is None else seen_items(list(shared.rows(ItemOverlap)))
+    seen = {row.id: row for row in shared.rows(ItemOverlap)} if shared else None
     phases = config.phases or ({config.title: tuple(students)} if students else {})
     made = {**answers, **pairs}
     sections: list[ReportSection] = []
@@ -120,36 +115,32 @@ def page(
         sections += [items_section(ctx.out, items, scores, config.hidden)] if items else []
         sections += [audit_section(audits)] if items and config.phases else []
     sections += [contamination_section(seen)] if seen is not None else []
-    if phases:
-        trained = {name: [students[each] for each in some] for name, some in phases.items()}
-        sections.append(training_section(trained))
+    trained = {name: [students[each] for each in some] for name, some in phases.items()}
+    sections += [training_section(trained)] if trained else []
     sections += [probe_section(probes)] if probes else []
     sections += [mixture_section(data)] if data else []
     if made:
-        sections += [
-            cost_section(answers=answers, pairs=pairs, scores=scores),
-            checks_section(made),
-        ]
-    sections += [_gate_section(gate)] if gate is not None else []
+        sections += [cost_section(answers=answers, pairs=pairs, scores=scores)]
+        sections += [_checks_section(made)]
+    if gate is not None:
+        sections += [section("gate").rows(map(finding_row, gate.rows(Finding)))]
     sections += [messages_section(answers), rows_section(answers)] if answers else []
     sections += [_pairs_section(pairs)] if pairs else []
     if any(each.record.dropped for each in made.values()) and not students:
-        sections.append(_dropped_section(made))
-    if phases:
-        sections.append(mask_section(students[next(iter(phases.values()))[-1]]))
+        sections += [add_dropped(section("dropped"), made)]
+    sections += [mask_section(next(iter(trained.values()))[-1])] if trained else []
     groups = {"answers": answers, "pairs": pairs, "students": students, "scores": scores}
-    sections.append(data_section(**groups))
+    sections += [data_section(**groups)]
     lead = ", ".join(f"{name}: {each.num_rows:,} rows" for name, each in pairs.items()) or LEAD
-    write_page(ctx.out, config.title, lead, sections, items, *groups.values(), sampled, swept)
-    if scores:
-        every = (each for name, own in scores.items() for each in task_scores(name, own, seen))
-        (ctx.out / RESULTS).write_text(json.dumps(list(map(_result, every)), indent=1))
+    every = (each for name, own in scores.items() for each in task_scores(name, own, seen))
+    figures = {"results": list(map(_result, every))} if scores else {}
+    inputs = (items, *groups.values(), sampled, swept)
+    write_page(ctx.out, config.title, lead, sections, *inputs, **figures)
 
 
-def checks_section(artifacts: Mapping[str, Artifact]) -> ReportSection:
+def _checks_section(artifacts: Mapping[str, Artifact]) -> ReportSection:
     """How calls ended, and what checks of their replies found."""
-    section = ReportSection("Outcomes", "How replies ended, and what the checks found.")
-    section.rows(
+    return section("checks").rows(
         {"rows": name, "check": kind, "result": what.replace("_", " "), "number": num,
          "% of the rows": num / max(1, artifact.num_rows)}
         for name, artifact in artifacts.items()
@@ -157,13 +148,6 @@ def checks_section(artifacts: Mapping[str, Artifact]) -> ReportSection:
         for kind, _, what in [key.partition("/")]
         if kind in CHECKS and what
     )  # fmt: skip
-    return section
-
-
-def _gate_section(gate: Artifact) -> ReportSection:
-    section = ReportSection("Gate", "Whether the ratings can be trusted.")
-    section.rows(map(finding_row, gate.rows(Finding)))
-    return section
 
 
 def finding_row(found: Finding) -> dict[str, Any]:
@@ -176,39 +160,19 @@ def finding_row(found: Finding) -> dict[str, Any]:
     }
 
 
+def pair_turns(row: Pair, most: int = SHOWN_CHARS) -> list[Turn]:
+    """Return the beginnings of a pair's texts as turns."""
+    texts = {"user": row.instruction, "assistant": row.response}
+    return [Turn(role, short(text, most)) for role, text in texts.items()]
+
+
 def _pairs_section(pairs: Mapping[str, Artifact]) -> ReportSection:
-    section = ReportSection("Pairs", f"The first {NUM_PAIRS} of each kind.")
+    found = section("pairs", num=NUM_PAIRS)
     for name, artifact in pairs.items():
         for row in islice(artifact.rows(Pair), NUM_PAIRS):
             score = "" if row.rating is None else f", score {row.rating.score}"
-            turns = [
-                {"role": "user", "content": _short(row.instruction)},
-                {"role": "assistant", "content": _short(row.response)},
-            ]
-            section.conversation(turns, f"{name}, pair {row.id}{score}, {row.origin}")
-    return section
-
-
-def _dropped_section(artifacts: Mapping[str, Artifact]) -> ReportSection:
-    section = ReportSection("Dropped rows", "Reasons with their numbers and first rows.")
-    rows = []
-    for name, artifact in artifacts.items():
-        shown: dict[str, list[str]] = {}
-        for reason, row in artifact.dropped():
-            examples = shown.setdefault(reason, [])
-            if len(examples) < NUM_DROPPED:
-                examples.append(_short(row))
-        rows += [
-            {"rows": name, "reason": reason, "number": num,
-             "examples": "\n".join(shown.get(reason, []))}
-            for reason, num in artifact.record.dropped.items()
-        ]  # fmt: skip
-    section.rows(rows)
-    return section
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= SHOWN_CHARS else f"{text[:SHOWN_CHARS]}..."
+            found.conversation(pair_turns(row), f"{name}, pair {row.id}{score}, {row.origin}")
+    return found
 
 
 def _result(score: TaskScores) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -10,7 +10,7 @@ from spyhop.evaluate import ItemOverlap
 from spyhop.evaluate.audit import AUDIT
 from spyhop.evaluate.rates import ALL
 from spyhop.report.charts import curves, spans
-from spyhop.report.html import ReportSection, percent
+from spyhop.report.html import ReportSection, Turn, percent, prose, section, short
 from spyhop.schema import Answer
 from spyhop.statistics import wilson
 from spyhop.store import Artifact
@@ -20,22 +20,15 @@ from spyhop.train.cost import FEWEST_STEPS
 from spyhop.train.probe import Probed
 
 CURVE_POINTS = 200
-NUM_EXAMPLES, NUM_PROBED = 5, 4
+NUM_EXAMPLES, NUM_PROBED, NUM_DROPPED = 5, 4, 3
+EXAMPLE_CHARS = 300
 AUDITS = "audits.json"
 """Of a report: the conclusion of each audit."""
-NO_AUDIT = "Not made: no responses of base and student to the same items, or none of a teacher."
-NO_JUDGE = (
-    "No verdicts of a judge: what a reader would prefer is not known, the rest does not need it. "
-    "Set `judge` in the recipe to a model's file (TOML) or folder, and run again: nothing else is "
-    "made again."
-)
 
 
 def rows_section(answers: Mapping[str, Artifact]) -> ReportSection:
     """One row for each system message, and the share of each message."""
-    section = ReportSection(
-        "Training rows", "One row for each system message, as the model reads it."
-    )
+    found = section("rows")
     first: dict[str, Answer] = {}
     num_rows, totals = Counter[tuple[str, str]](), Counter[str]()
     for artifact in answers.values():
@@ -44,107 +37,106 @@ def rows_section(answers: Mapping[str, Artifact]) -> ReportSection:
             totals[row.collection] += 1
             if row.error is None:
                 first.setdefault(row.system_id, row)
-    section.rows(
+    found.rows(
         {"collection": name, "system message": system_id, "rows": num,
          "share %": num / totals[name]}
         for (name, system_id), num in sorted(num_rows.items())
     )  # fmt: skip
     for system_id, row in sorted(first.items()):
         note = f"system message {system_id}, task {row.task}, answered by {row.model}, row {row.id}"
-        section.conversation([turn.model_dump() for turn in row.messages], note)
-    return section
+        found.conversation(row.messages, note)
+    return found
 
 
 def mask_section(student: Artifact) -> ReportSection:
     """Rows as tokens, with the loss mask in colour, as the training wrote them."""
-    section = ReportSection(
-        "What is trained on",
-        "Each box is a token; the loss is taken on the green ones only: the response and its end.",
-    )
+    found = section("mask")
     for row in read_sample(student.path):
         pieces = [(piece.text, piece.is_supervised) for piece in row.pieces if piece.text]
         num = f"{row.num_supervised} of {len(row.pieces)} tokens are supervised"
-        section.masked(pieces, f"{num}; row {row.row_id}")
-    return section
+        found.masked(pieces, f"{num}; row {row.row_id}")
+    return found
 
 
 def data_section(**groups: Mapping[str, Artifact]) -> ReportSection:
     """Rows, counts and dropped rows of each input, by kind and name."""
-    section = ReportSection("Data")
-    section.rows(
-        {
-            "": kind.replace("_", " "),
-            "name": name,
-            "rows": artifact.num_rows or None,
-            "counts": _counts(artifact.record.counts),
-            "dropped": _counts(artifact.record.dropped) or "no row",
-        }
+    return section("data").rows(
+        {"": kind.replace("_", " "), "name": name, "rows": artifact.num_rows or None,
+         "counts": counted(artifact.record.counts),
+         "dropped": counted(artifact.record.dropped) or "no row"}
         for kind, group in groups.items()
         for name, artifact in group.items()
-    )
-    return section
+    )  # fmt: skip
 
 
-def dropped_rows(name: str, artifact: Artifact) -> Iterator[dict[str, Any]]:
-    """Yield the reasons why a step dropped rows, with their numbers."""
-    dropped = artifact.record.dropped
-    for reason, num in dropped.items():
-        share = num / (artifact.num_rows + sum(dropped.values()))
-        yield {f"dropped by {name}": reason, "rows": num, "% of rows": share}
+def counted(counts: Mapping[str, int]) -> str:
+    """Return names with their numbers."""
+    return ", ".join(f"{name} {num:,}" for name, num in counts.items())
+
+
+def add_dropped(found: ReportSection, steps: Mapping[str, Artifact]) -> ReportSection:
+    """Add, for each step that dropped rows, the reasons with their numbers and first rows."""
+    for name, artifact in steps.items():
+        dropped = artifact.record.dropped
+        total = artifact.num_rows + sum(dropped.values())
+        examples: dict[str, list[str]] = defaultdict(list)
+        for reason, row in artifact.dropped():
+            if len(examples[reason]) < NUM_DROPPED:
+                examples[reason].append(_in_short(json.loads(row)))
+            elif all(len(examples[each]) >= min(NUM_DROPPED, num) for each, num in dropped.items()):
+                break
+        found.rows(
+            {f"dropped by {name}": reason, "rows": num, "% of rows": num / total,
+             "examples": "\n".join(examples[reason])}
+            for reason, num in sorted(dropped.items(), key=lambda pair: -pair[1])
+        )  # fmt: skip
+    return found
+
+
+def _in_short(row: Mapping[str, Any]) -> str:
+    """Return where a dropped row came from, which row or item it is like, and its text."""
+    like = row.get("kept_id") or f"{row.get('suite') or ''} {row.get('item_id', '')}".strip()
+    place = row.get("url") or row.get("origin") or row.get("id")
+    known = next((row[key] for key in ("words", "query", "text") if row.get(key)), None)
+    text = " ".join((known or json.dumps(row, ensure_ascii=False)).split())
+    parts = [place, " > ".join(row.get("headings", [])), like and f"like {like}", text]
+    return ": ".join(short(str(part), EXAMPLE_CHARS) for part in parts if part)
 
 
 def training_section(students: Mapping[str, Sequence[Artifact]]) -> ReportSection:
     """Loss per target token over the tokens seen; a student's phases follow each other."""
-    section = ReportSection("Training")
+    found = section("training")
     points: list[dict[str, Any]] = []
     rows = []
     for name, stages in students.items():
         seen, steps, held_out, tail = 0, 0, "", [0.0]
         for metrics in (read_metrics(stage) for stage in stages):
-            points += _curve(name, metrics["losses"], seen, metrics["tokens"])
+            tokens, tail = metrics["tokens"], metrics["losses"]
+            width = max(1, len(tail) // CURVE_POINTS)
+            for start in range(0, len(tail), width):
+                losses = tail[start : start + width]
+                place = seen + tokens * (start + len(losses)) / len(tail)
+                points.append({"line": name, "x": place, "y": sum(losses) / len(losses)})
             for step, loss in metrics.get("held_out", []):
-                place = seen + metrics["tokens"] * step / max(1, metrics["steps"])
+                place = seen + tokens * step / max(1, metrics["steps"])
                 points.append({"line": f"{name}, held out", "x": place, "y": loss})
                 held_out = f"{loss:.3f}"
-            seen, steps = seen + metrics["tokens"], steps + metrics["steps"]
-            tail = metrics["losses"]
+            seen, steps = seen + tokens, steps + metrics["steps"]
         if steps < FEWEST_STEPS:
-            section.text(f"{name}: {steps} training steps are too few to learn from.")
+            found.text(f"{name}: {steps} training steps are too few to learn from.")
         tail = tail[-min(50, max(1, len(tail) // 10)) :]
         rows.append({
             "student": name, "steps": steps, "tokens": seen,
             "last loss": f"{sum(tail) / len(tail):.3f}", "held out, last": held_out,
             "seconds": round(sum(read_speed(stage)["seconds"] for stage in stages)),
         })  # fmt: skip
-    section.rows(rows)
     chart = curves(points, "tokens seen", "loss per target token")
-    section.chart(chart, "Training loss, mean over neighbouring steps.")
-    return section
-
-
-def _curve(name: str, losses: list[float], before: int, tokens: int) -> list[dict[str, Any]]:
-    width = max(1, len(losses) // CURVE_POINTS)
-    return [
-        {
-            "line": name,
-            "x": before + tokens * min(start + width, len(losses)) / len(losses),
-            "y": sum(losses[start : start + width]) / len(losses[start : start + width]),
-        }
-        for start in range(0, len(losses), width)
-    ]
-
-
-def _counts(counts: dict[str, int]) -> str:
-    return ", ".join(f"{name} {num:,}" for name, num in counts.items())
+    return found.rows(rows).chart(chart, "Training loss, mean over neighbouring steps.")
 
 
 def probe_section(probes: Mapping[str, Artifact]) -> ReportSection:
     """Responses that ended, messages that were followed, and some of what was said."""
-    section = ReportSection(
-        "Probe",
-        "Greedy answers to prompts of the training rows, alone and under system messages that no "
-        "row has and that a rule can check.",
-    )
+    found = section("probe")
     ended, followed, seen = [], [], dict[str, list[str]]()
     for name, artifact in probes.items():
         counts = artifact.record.counts
@@ -156,56 +148,46 @@ def probe_section(probes: Mapping[str, Artifact]) -> ReportSection:
             "failed": failed,
         })  # fmt: skip
         seen[name] = [k.removeprefix("seen/") for k, n in counts.items() if k[:5] == "seen/" and n]
-        for message, follows, unasked, num in probe_figures(counts):
-            if message not in seen[name] and num:
-                met = {"met unasked %": unasked / num}
-                followed.append({
-                    "student": name, "system message": message, "n": num,
-                    "followed %, 95 % interval": wilson(follows, num), **met,
-                })  # fmt: skip
+        followed += [
+            {"student": name, "system message": message, "n": num,
+             "followed %, 95 % interval": wilson(follows, num), "met unasked %": unasked / num}
+            for message, follows, unasked, num in probe_figures(counts)
+            if message not in seen[name] and num
+        ]  # fmt: skip
     room = next(iter(probes.values())).record.config["max_new_tokens"]
-    section.rows(ended, f"The others were cut at {room:,} tokens.")
-    section.rows(followed)
+    found.rows(ended, f"The others were cut at {room:,} tokens.").rows(followed)
     for name, artifact in probes.items():
         if seen[name]:
             known = ", ".join(seen[name])
-            section.text(f"{name}: not asked, since training rows have them: {known}.")
+            found.text(f"{name}: not asked, since training rows have them: {known}.")
         for row in _probed(artifact):
             how = "ended" if row.ending == "whole" else row.ending
-            note = f"{name}, {row.message or 'no system message'}, {how}"
-            turns = [turn.model_dump() for turn in row.messages]
-            said = {"role": "assistant", "content": row.response}
-            section.conversation([*turns, said], f"{note}, {row.response_tokens} tokens")
-    return section
+            message = row.message or "no system message"
+            note = f"{name}, {message}, {how}, {row.response_tokens} tokens"
+            found.conversation([*row.messages, Turn("assistant", row.response)], note)
+    return found
 
 
-def _probed(probe: Artifact) -> Iterator[Probed]:
-    """Some prompts without a message, and the first one under each message."""
-    yield from islice((row for row in probe.rows(Probed) if not row.message), NUM_PROBED)
-    shown: set[str] = set()
+def _probed(probe: Artifact) -> list[Probed]:
+    """Return some prompts without a message, and the first one under each message."""
+    plain = (row for row in probe.rows(Probed) if not row.message)
+    first: dict[str, Probed] = {}
     for row in probe.rows(Probed):
-        if row.message and row.message not in shown:
-            shown.add(row.message)
-            yield row
+        if row.message:
+            first.setdefault(row.message, row)
+    return [*islice(plain, NUM_PROBED), *first.values()]
 
 
 def cost_section(**groups: Mapping[str, Artifact]) -> ReportSection:
     """Requests, tokens and dollars of each model that answered or was measured."""
-    section = ReportSection(
-        "Requests, tokens, dollars",
-        "As the runs that made these rows counted them; recorded answers and models in this "
-        "process cost no dollars.",
-    )
     rows, total = [], Counter[str]()
     for kind, group in groups.items():
         for name, artifact in group.items():
-            model = (
-                next((row.model for row in artifact.rows(Answer)), "") if kind == "answers" else ""
-            )
+            answered = artifact.rows(Answer) if kind == "answers" else iter(())
+            model = next((row.model for row in answered), "")
             rows.append({"for": kind, "name": name, "model": model, **_cost(artifact.record.usage)})
             total.update(artifact.record.usage)
-    section.rows([*rows, {"for": "all", **_cost(total)}])
-    return section
+    return section("cost").rows([*rows, {"for": "all", **_cost(total)}])
 
 
 def _cost(usage: Mapping[str, float]) -> dict[str, str]:
@@ -214,20 +196,8 @@ def _cost(usage: Mapping[str, float]) -> dict[str, str]:
     return counts | {"dollars": f"{usage.get('usd', 0):,.4f}"}
 
 
-def seen_items(rows: list[ItemOverlap]) -> dict[str, ItemOverlap]:
-    """Return the rows by the id of their item."""
-    return {row.id: row for row in rows}
-
-
 def contamination_section(seen: Mapping[str, ItemOverlap]) -> ReportSection:
     """How many items of each task the rows hold, and which ones."""
-    section = ReportSection(
-        "Test items in the training rows",
-        "An item is in training whole if a row asks it word by word, and by 13 (or 8) words if a "
-        "question or response shares that many in a row with it that at most ten items share. "
-        "Eight words are often a form of words only: read the examples. What the base model has "
-        "read before is not known.",
-    )
     groups: dict[tuple[str, str], list[ItemOverlap]] = defaultdict(list)
     for row in seen.values():
         groups[row.suite, ALL].append(row)
@@ -243,23 +213,17 @@ def contamination_section(seen: Mapping[str, ItemOverlap]) -> ReportSection:
         if task == ALL or any(list(counts.values())[:3]):
             shown = {k: f"{num:,} ({percent(num / len(found))} %)" for k, num in counts.items()}
             rows.append({"suite": suite, "task": task, "items": len(found), **shown})
-    caption = "A wider measure counts what a narrower one finds. Tasks without any are not listed."
-    section.rows(rows, caption)
-    section.rows(_examples(seen))
-    return section
-
-
-def _examples(seen: Mapping[str, ItemOverlap]) -> list[dict[str, str]]:
     kinds: dict[str, list[dict[str, str]]] = {"whole": [], "13 words": [], "8 words": []}
     for row in seen.values():
         if row.has_any:
             kind = "whole" if row.is_exact else "13 words" if row.long_run else "8 words"
-            task, words = f"{row.suite} {row.task}", row.long_run or row.short_run
             kinds[kind].append({
-                "found by": kind, "task": task, "item": row.id, "training row": row.row_id,
-                "words": words,
+                "found by": kind, "task": f"{row.suite} {row.task}", "item": row.id,
+                "training row": row.row_id, "words": row.long_run or row.short_run,
             })  # fmt: skip
-    return [row for rows in kinds.values() for row in rows[:NUM_EXAMPLES]]
+    caption = "A wider measure counts what a narrower one finds. Tasks without any are not listed."
+    examples = [row for rows in kinds.values() for row in rows[:NUM_EXAMPLES]]
+    return section("contamination").rows(rows, caption).rows(examples)
 
 
 def sentences(audits: Mapping[str, Artifact]) -> dict[str, str]:
@@ -269,12 +233,10 @@ def sentences(audits: Mapping[str, Artifact]) -> dict[str, str]:
 
 def audit_section(audits: Mapping[str, Artifact] | None) -> ReportSection:
     """Say what a student's gain over its base is, under each judge, with every interval drawn."""
-    section = ReportSection("Imitation audit: reasoning or style?")
+    found = section("audit")
     for name, artifact in (audits or {}).items():
-        _add_audit(section, name, _audit(artifact))
-    if not audits:
-        section.text(NO_AUDIT)
-    return section
+        _add_audit(found, name, _audit(artifact))
+    return found if audits else found.text(prose("no_audit"))
 
 
 def _audit(artifact: Artifact) -> dict[str, Any]:
@@ -282,37 +244,30 @@ def _audit(artifact: Artifact) -> dict[str, Any]:
     return found
 
 
-def _add_audit(section: ReportSection, judge: str, found: Mapping[str, Any]) -> None:
-    section.text(f"Judge: {judge}. {found['sentence']}")
+def _add_audit(to: ReportSection, judge: str, found: Mapping[str, Any]) -> None:
+    to.text(f"Judge: {judge}. {found['sentence']}")
     if not found["n"]:
         return
     gains = {
-        name: gain and {part: round(100 * gain[part], 1) + 0.0 for part in ("value", "low", "high")}
+        name: gain and {end: round(100 * gain[end], 1) + 0.0 for end in ("value", "low", "high")}
         for name, gain in found["gains"].items()
     }
     drawn = [{"row": name, **gain} for name, gain in gains.items() if gain]
     caption = f"Student minus base in points, with 95 % intervals, on {found['n']:,} items."
-    section.chart(spans(drawn, "points", reference=0), caption)
-    section.rows(
-        {
-            "gain": name,
-            "points": f"{gain['value']:+.1f}" if gain else "",
-            "95 % interval": f"{gain['low']:.1f} to {gain['high']:.1f}"
-            if gain
-            else "cannot be separated",
-        }
+    to.chart(spans(drawn, "points", reference=0), caption)
+    unknown = {"95 % interval": "cannot be separated"}
+    to.rows(
+        {"gain": name} | (
+            {"points": f"{gain['value']:+.1f}",
+             "95 % interval": f"{gain['low']:.1f} to {gain['high']:.1f}"} if gain else unknown
+        )
         for name, gain in gains.items()
-    )
-    judged = (
-        f"The judge compared {found['num_judged']:,} items in both orders: "
-        f"{100 * found['missing']:.1f} % of the verdicts are missing, and on "
-        f"{100 * found['flips']:.0f} % of the items the two orders disagree. Preference runs "
-        "from -100 (always the base) to 100. The judge's rewards are measured on these verdicts, "
-        "and their uncertainty is part of the intervals."
-    )
-    section.text(judged if found["num_judged"] else NO_JUDGE)
+    )  # fmt: skip
+    num = found["num_judged"]
+    judged = prose("judged", num=num, **{name: 100 * found[name] for name in ("missing", "flips")})
+    to.text(judged if num else prose("no_judge"))
     models = ("base", "student", "teacher")
-    section.rows(
+    to.rows(
         (
             {"form": name} | {m: f"{mean:.2f}" for m, mean in zip(models, means, strict=True)}
             for name, means in found["form"].items()

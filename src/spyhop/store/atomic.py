@@ -21,7 +21,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
     """
     prefix = f".{path.name}.{socket.gethostname()}-"
     for leftover in path.parent.glob(f"{glob.escape(prefix)}*"):
-        if not _is_alive(leftover.name.removeprefix(prefix)):
+        if not is_alive(leftover.name.removeprefix(prefix)):
             remove(leftover)
     temporary = path.with_name(f"{prefix}{os.getpid()}")
     remove(temporary)
@@ -45,10 +45,11 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _is_alive(process: str) -> bool:
+def is_alive(process: str | int) -> bool:
+    """Return whether a process of this number runs on this machine."""
     try:
         os.kill(int(process), 0)
-    except (ValueError, ProcessLookupError):
+    except (ValueError, OverflowError, ProcessLookupError):
         return False
     except PermissionError:  # another user's
         return True

@@ -13,7 +13,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
@@ -37,7 +37,7 @@ PAGES: tuple[ModuleType, ...] = (
     pages_replies,
 )  # fmt: skip
 """Each offers `routes`; its `nav` is a list of title and address."""
-PORT = 8777
+PORT, CSS = 8777, {"content-type": "text/css; charset=utf-8"}
 
 
 def create_app(
@@ -59,7 +59,7 @@ def create_app(
     app = Starlette(
         routes=[
             *(route for module in PAGES for route in module.routes),
-            Route("/static/report.css", _report_css),
+            Route("/static/report.css", lambda request: Response(asset("report.css"), 200, CSS)),
             Mount("/static", StaticFiles(directory=Path(__file__).parent / "static")),
         ],
         middleware=[Middleware(Guard, token=token)],
@@ -111,10 +111,6 @@ def serve(
         address = f"http://{shown}:{listener.getsockname()[1]}/"
         print(f"{address}?token={token}" if token else address, flush=True)  # noqa: T201
         uvicorn.Server(config).run([listener])
-
-
-def _report_css(request: Request) -> Response:
-    return PlainTextResponse(asset("report.css"), media_type="text/css")
 
 
 async def _error(request: Request, error: Exception) -> Response:

@@ -1,14 +1,14 @@
 """Rows of artifacts by their ids, with questions and responses, whichever stage wrote them."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from spyhop.lazy import duckdb
 from spyhop.schema import ArtifactError
 from spyhop.store import Artifact
 from spyhop.store.artifact import load
+from spyhop.studio.tables import SETTINGS
 
-MEMORY = "192MB"
 WITH_RESPONSES = (
     "evaluate.measure", "evaluate.respond", "evaluate.ready_answers", "augment.answer",
     "augment.verify", "augment.discuss", "augment.explain", "augment.moderate",
@@ -26,7 +26,7 @@ def query(sql: str, **values: Any) -> list[dict[str, Any]]:  # noqa: ANN401 (pla
     Raises:
         ArtifactError: If a file cannot be read, or has other columns than the query needs.
     """
-    with duckdb.connect(config={"memory_limit": MEMORY, "threads": 2}) as base:
+    with duckdb.connect(config=SETTINGS) as base:
         try:
             found: list[dict[str, Any]] = base.sql(sql, params=values).to_arrow_table().to_pylist()
         except duckdb.Error as error:
@@ -40,11 +40,6 @@ def parts_of(artifact: Artifact) -> list[str]:
     if not found:
         raise ArtifactError(f"{artifact}: it has no rows")
     return found
-
-
-def columns_of(parts: Sequence[str]) -> set[str]:
-    """Return the names of the columns of Parquet parts."""
-    return {row["column_name"] for row in query("DESCRIBE FROM read_parquet($parts)", parts=parts)}
 
 
 def rows_by_id(artifact: Artifact, ids: Collection[str]) -> dict[str, dict[str, Any]]:

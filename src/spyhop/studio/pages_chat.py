@@ -6,7 +6,6 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
-from pathlib import Path
 from secrets import token_hex
 from threading import Lock
 from typing import Any
@@ -19,7 +18,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from spyhop.collect import orca_messages
-from spyhop.models import Reply, Sampling, read_teacher
+from spyhop.models import Sampling, read_teacher
 from spyhop.models.voices import Voice, voices
 from spyhop.runtime import Runtime
 from spyhop.schema import InputError, Message, SpyhopError
@@ -29,8 +28,8 @@ nav = [("Chat", "/chat")]
 PATIENCE_S = 60.0
 """Wait for an endpoint, which in a run is much longer."""
 MAX_ATTEMPTS = 2
-LOOK_S, MOST_ASKED = 0.1, 64
-"""Time between two events of a reply, and questions whose replies are not fetched yet."""
+LOOK_S = 0.1
+"""Time between two events of a reply."""
 PLACES = ("first", "second")
 _ALONE = Lock()
 """Models answer one after another: they share the processor's cores."""
@@ -42,12 +41,6 @@ def chat(request: Request) -> Response:
         request, "chat.html", models=_models(request), messages=orca_messages(),
         query=request.query_params,
     )  # fmt: skip
-
-
-def system(request: Request) -> Response:
-    """Return the field of the system message, with the text that the person picked."""
-    texts = {message.id: message.text for message in orca_messages()}
-    return page(request, "chat_system.html", text=texts.get(request.query_params["picked"], ""))
 
 
 async def turn(request: Request) -> Response:
@@ -65,21 +58,22 @@ async def turn(request: Request) -> Response:
 
 
 async def reply(request: Request) -> Response:
-    """Take a question; its reply comes as events, from an address that is asked once."""
+    """Take a question; its reply comes as events from an address that is asked once."""
     form, token = await _form(request), token_hex(8)
-    asked = site_of(request).asked
-    asked[token] = form
-    while len(asked) > MOST_ASKED:
-        asked.pop(next(iter(asked)))
-    return page(request, "chat_asked.html", **_shown(request, token, form))
+    site_of(request).keep(("asked", token), lambda: form)
+    return page(request, "chat_asked.html", token=token)
 
 
 async def stream(request: Request) -> Response:
     """Send the reply of one model while it is written, then the whole of it, or the error."""
     token = request.path_params["token"]
-    form = site_of(request).asked.pop(token, {})
-    values = _shown(request, token, form)
+    form: dict[str, str] = site_of(request).kept.pop(("asked", token), {})
+    name = form.get(PLACES[int(form.get("place", "0"))], "")
     written: dict[str, Any] = {"text": "", "is_open": True}
+    values: dict[str, Any] = {
+        "token": token, "label": _models(request).get(name, name), "text": "", "reply": None,
+        "error": "", "prefill": form.get("prefill", ""), "form": form,
+    }  # fmt: skip
 
     def on_text(text: str) -> bool:
         written["text"] = text
@@ -103,17 +97,6 @@ async def stream(request: Request) -> Response:
     return StreamingResponse(events(), media_type="text/event-stream")
 
 
-def _shown(request: Request, token: str, form: Mapping[str, str]) -> dict[str, Any]:
-    """Return the values of a reply's template before there is one."""
-    place = form.get("place", "0")
-    name = form.get(PLACES[int(place)], "")
-    return {
-        "token": token, "label": _models(request).get(name, name), "text": "", "reply": None,
-        "error": "", "prefill": form.get("prefill", ""), "number": form.get("number"),
-        "place": place, "seconds": 0.0,
-    }  # fmt: skip
-
-
 def _reply(
     request: Request, form: Mapping[str, str], on_text: Callable[[str], bool]
 ) -> dict[str, Any]:
@@ -126,45 +109,24 @@ def _reply(
         for turn in range(number) if form.get(f"said-{place}-{turn}")
         for role, key in (("user", f"asked-{turn}"), ("assistant", f"said-{place}-{turn}"))
     ]  # fmt: skip
-    question = form.get("system", ""), form[f"asked-{number}"], form.get("prefill", "")
-    began = time.monotonic()
+    began, name = time.monotonic(), form[PLACES[place]]
     try:
         temperature, most = float(form["temperature"]), int(form["max_new_tokens"])
         sampling = Sampling(temperature=temperature, max_new_tokens=most)
         with _ALONE:
-            found = _asked(request, form[PLACES[place]], question, (history, sampling, on_text))
+            voice = _voice(request, name)
+            voice.history, voice.sampling, voice.on_text = history, sampling, on_text
+            texts = [form.get(key, "") for key in ("system", f"asked-{number}", "prefill")]
+            try:
+                found = voice.ask(*texts)
+            except SpyhopError:  # it would refuse further requests, as a run has to
+                site_of(request).voices.pop(name)[0].close()
+                raise
     except ValidationError as problem:
         return {"error": f"{problem.errors()[0]['loc'][0]}: {problem.errors()[0]['msg']}"}
     except (SpyhopError, ValueError) as problem:
         return {"error": str(problem).removesuffix("; run again to request them")}
     return {"reply": found, "error": found.error or "", "seconds": time.monotonic() - began}
-
-
-def _asked(
-    request: Request,
-    name: str,
-    question: tuple[str, str, str],
-    how: tuple[list[Message], Sampling, Callable[[str], bool]],
-) -> Reply:
-    """Ask a model; an endpoint that refuses to stream is asked for the whole reply."""
-    for is_streamed in (True, False):
-        voice = _voice(request, name, is_streamed=is_streamed)
-        voice.history, voice.sampling, voice.on_text = list(how[0]), *how[1:]
-        try:
-            found: Reply | SpyhopError = voice.ask(*question)
-        except SpyhopError as problem:
-            found = problem
-        error = str(found) if isinstance(found, SpyhopError) else found.error or ""
-        is_refused = is_streamed and "stream" in error
-        if (
-            isinstance(found, SpyhopError) or is_refused
-        ):  # it would refuse further requests, as a run has to
-            site_of(request).voices.pop(name)[0].close()
-        if not is_refused:
-            break
-    if isinstance(found, SpyhopError):
-        raise found
-    return found
 
 
 def _models(request: Request) -> dict[str, str]:
@@ -179,33 +141,28 @@ def _models(request: Request) -> dict[str, str]:
     return found
 
 
-def _voice(request: Request, name: str, *, is_streamed: bool) -> Voice:
+def _voice(request: Request, name: str) -> Voice:
     """Return a model that is ready to answer; the last two stay open."""
     site = site_of(request)
     opened = site.voices
     if name not in opened:
         for other in list(opened)[:-1]:
             opened.pop(other)[0].close()
-        teacher = read_teacher(_path(request, name))
+        kind, _, rest = name.partition("/")
+        if not (path := site.models.get(rest) if kind == "model" else None):
+            if name not in _models(request):
+                raise InputError(f"no model {name:.80}")
+            path = site.artifact(kind, rest).path
+        teacher = read_teacher(path)
         if (service := teacher.service) is not None:
             brief = {"patience_s": PATIENCE_S, "max_attempts": MAX_ATTEMPTS}
             teacher = replace(teacher, service=service.model_copy(update=brief))
         runtime, stack = Runtime(threads=os.cpu_count() or 1), ExitStack()
-        opening = voices([(name, teacher)], runtime, Sampling(), is_streamed=is_streamed)
+        opening = voices([(name, teacher)], runtime, Sampling(), is_streamed=True)
         (voice,) = stack.enter_context(opening)
         opened[name] = site.resources.enter_context(stack), voice
     found: Voice = opened[name][1]
     return found
-
-
-def _path(request: Request, name: str) -> Path:
-    site = site_of(request)
-    kind, _, rest = name.partition("/")
-    if kind == "model" and rest in site.models:
-        return site.models[rest]
-    if name not in _models(request):
-        raise InputError(f"no model {name:.80}")
-    return site.artifact(kind, rest).path
 
 
 async def _form(request: Request) -> dict[str, str]:
@@ -215,7 +172,6 @@ async def _form(request: Request) -> dict[str, str]:
 
 routes = [
     Route("/chat", chat),
-    Route("/chat/system", system),
     Route("/chat/turn", turn, methods=["POST"]),
     Route("/chat/reply", reply, methods=["POST"]),
     Route("/chat/stream/{token}", stream),

@@ -1,36 +1,41 @@
 """Two models on the same items: the paired table, and rows side by side."""
 
+import re
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, cast
+from difflib import SequenceMatcher
+from functools import partial
+from itertools import pairwise
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from spyhop.evaluate.comparison import ComparedLogs, compare_logs
-from spyhop.evaluate.logs import read_logs
+from spyhop.evaluate.logs import read_log
 from spyhop.report.comparison import comparison_sections
 from spyhop.report.html import ReportSection
 from spyhop.schema import InputError
 from spyhop.store import Artifact
 from spyhop.studio.lookup import model_name, parts_of, query, questions
-from spyhop.studio.marking import side_by_side
 from spyhop.studio.site import artifact_of, page, site_of
+from spyhop.text.marks import marks
 
 nav = [("Compare", "/compare")]
-SCORES = ("evaluate.measure",)
 VERDICTS = ("evaluate.judge", "evaluate.ready_verdicts")
 MOST_ROWS = 100
 """Rows to read of each task and side: a fixed random sample."""
 ROWS_SHOWN = 10
 SIDES = {"first": "only the first is right", "second": "only the second is right"}
+MOST_WORDS = 2000
+"""Longer responses are shown without a diff, whose time grows with the square of the length."""
+_WORD = re.compile(r"\s+|\w+|[^\w\s]")
 
-
-def compare(request: Request) -> Response:
-    """Show one table of two models, or let the person choose them."""
-    return choose_two(request, "compare", SCORES)
+Span = tuple[int, int]
+Piece = tuple[str, str]
+"""A text and its kinds: `differs`, `answer`, both or neither."""
 
 
 def choose_two(request: Request, kind: str, stages: Sequence[str]) -> Response:
@@ -74,7 +79,8 @@ def names_of(first: Artifact, second: Artifact) -> tuple[str, str]:
 def compared(request: Request) -> Response:
     """Show the figures of two models, and rows on which they differ."""
     first, second = artifact_of(request, "first"), artifact_of(request, "second")
-    found, sections = _compared(request, first, second)
+    key = ("compare", first.digest, second.digest)
+    found, sections = site_of(request).keep(key, lambda: _compared(first, second))
     side, task = request.query_params.get("side", ""), request.query_params.get("task", "")
     rows = [
         row
@@ -82,39 +88,30 @@ def compared(request: Request) -> Response:
         if side in ("", "second" if row.second_value > row.first_value else "first")
         and task in ("", row.task)
     ]
-    start = _number(request.query_params.get("from", "0"))
+    given = request.query_params.get("from", "0")
+    start = int(given) if given.isdecimal() and len(given) < 9 else 0
     shown = rows[start : start + ROWS_SHOWN]
     ids = [row.first.item for row in shown]
+    catalog = site_of(request).catalog(request.path_params["store"])
+    judged = [each for each in catalog.artifacts() if each.record.stage in VERDICTS]
     return page(
         request, "compare.html", found=found, sections=sections, total=len(rows),
         rows=shown, start=start, asked=questions(first, ids), side_by_side=side_by_side,
-        reasons=_reasons(_judged(request), ids),
+        reasons=_reasons(judged, ids),
         step=ROWS_SHOWN, side=side, task=task, sides=SIDES, first=first, second=second,
         path=request.url.path, query=request.query_params, store=request.path_params["store"],
         tasks=[result.group for result in found.by_task],
     )  # fmt: skip
 
 
-def _compared(
-    request: Request, first: Artifact, second: Artifact
-) -> tuple[ComparedLogs, list[ReportSection]]:
-    """Return the comparison and its tables, made once."""
-
-    def make() -> tuple[ComparedLogs, list[ReportSection]]:
-        first.verify()
-        second.verify()
-        logs = read_logs(first.path, second.path)
-        found = compare_logs(*logs, num_rows=MOST_ROWS, is_anyway=True)
-        named = replace(found, names=names_of(first, second))
-        return named, comparison_sections(named)
-
-    made = site_of(request).keep(("compare", first.digest, second.digest), make)
-    return cast(tuple[ComparedLogs, list[ReportSection]], made)
-
-
-def _judged(request: Request) -> list[Artifact]:
-    catalog = site_of(request).catalog(request.path_params["store"])
-    return [each for each in catalog.artifacts() if each.record.stage in VERDICTS]
+def _compared(first: Artifact, second: Artifact) -> tuple[ComparedLogs, list[ReportSection]]:
+    """Return the comparison and its tables."""
+    first.verify()
+    second.verify()
+    logs = (read_log(artifact.path) for artifact in (first, second))
+    found = compare_logs(*logs, num_rows=MOST_ROWS, is_anyway=True)
+    named = replace(found, names=names_of(first, second))
+    return named, comparison_sections(named)
 
 
 def _reasons(judged: Sequence[Artifact], ids: Collection[str]) -> dict[str, list[dict[str, Any]]]:
@@ -130,11 +127,59 @@ def _reasons(judged: Sequence[Artifact], ids: Collection[str]) -> dict[str, list
     return found
 
 
-def _number(text: str) -> int:
-    return int(text) if text.isdecimal() and len(text) < 9 else 0
+def side_by_side(
+    first: str, second: str, answers: tuple[str | None, str | None] = (None, None)
+) -> tuple[list[Piece], list[Piece]]:
+    """Return both texts in pieces that together are the texts."""
+    spans = [answer_span(*each) for each in zip((first, second), answers, strict=True)]
+    changed = _differences(first, second)
+    one, two = (list(_pieces(*each)) for each in zip((first, second), changed, spans, strict=True))
+    return one, two
+
+
+def answer_span(text: str, answer: str | None) -> Span | None:
+    """Return where a response states the answer that was extracted, normalised, from it.
+
+    It is the first match behind the last mark of an answer, else the last match in the text. Case,
+    white space and thousands separators may differ; a label stands alone, as in `(A)`.
+    """
+    if not answer:
+        return None
+    shape = "".join(
+        r"\s+" if part.isspace() else ",?".join(part) if part.isdigit() else re.escape(part)
+        for part in re.findall(r"\s+|\d+|[^\d\s]+", answer.strip())
+    )
+    flags = 0 if len(answer) == 1 else re.IGNORECASE
+    found = list(re.finditer(rf"(?<!\w){shape}(?!\w)", text, flags))
+    stated = [mark.start for mark in marks(text)]
+    behind = [match for match in found if stated and match.start() >= stated[-1]]
+    best = behind[0] if behind else found[-1] if found else None
+    return best.span() if best else None
+
+
+def _differences(first: str, second: str) -> tuple[list[Span], list[Span]]:
+    """Return the spans of either text that the other does not have."""
+    one, two = _WORD.findall(first), _WORD.findall(second)
+    if max(len(one), len(two)) > MOST_WORDS or not (one and two):
+        return [], []
+    found: tuple[list[Span], list[Span]] = [], []
+    for kind, a, a_end, b, b_end in SequenceMatcher(None, one, two, autojunk=False).get_opcodes():
+        for spans, words, start, end in ((found[0], one, a, a_end), (found[1], two, b, b_end)):
+            if kind != "equal" and start < end:
+                place = len("".join(words[:start]))
+                spans.append((place, place + len("".join(words[start:end]))))
+    return found
+
+
+def _pieces(text: str, changed: list[Span], answer: Span | None) -> Iterator[Piece]:
+    kinds = [("differs", span) for span in changed] + ([("answer", answer)] if answer else [])
+    edges = sorted({0, len(text), *(edge for _, span in kinds for edge in span)})
+    for start, end in pairwise(edges):
+        inside = [kind for kind, (low, high) in kinds if low <= start < high]
+        yield text[start:end], " ".join(inside)
 
 
 routes = [
-    Route("/compare", compare),
+    Route("/compare", partial(choose_two, kind="compare", stages=("evaluate.measure",))),
     Route("/compare/{store}/{first}/{second}", compared),
 ]

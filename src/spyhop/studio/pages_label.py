@@ -1,5 +1,9 @@
 """Labels of people: keep or drop, a score, why; one file that the gate of the next run reads."""
 
+import tomllib
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote
@@ -16,6 +20,7 @@ from spyhop.studio.lookup import (
     WITH_RATINGS,
     WITH_RESPONSES,
     parts_of,
+    query,
     question_of,
     questions,
     response_of,
@@ -23,16 +28,26 @@ from spyhop.studio.lookup import (
 )
 from spyhop.studio.people import PEOPLE, people_rows, put
 from spyhop.studio.site import artifact_of, page, site_of
-from spyhop.studio.suspicion import ranking
 
 nav = [("Label", "/label")]
 LABELS = "labels.jsonl"
 MOST_ROWS = 500
 """Rows that are ranked for labelling: the most suspicious ones."""
-KEY = ("id", "rater")
+KEY = ("id", "rater", "response")
+"""A label is of a response: those of several models to one item have the same id."""
 GOOD = {"keep": True, "drop": False, "": None}
 SCORES = {"", "1", "2", "3", "4", "5"}
+Pair = tuple[str, str]
 FIELDS = ("id", "rater", "keep", "score", "why", "undo")
+LEAST = 0.4
+"""Suspicion from which a reason is shown."""
+_TABLE = (files("spyhop.studio") / "suspicion.toml").read_text(encoding="utf-8")
+_LENGTHS = {"response": "length(response)", "messages": "length(messages[-1].content)"}
+_SQL = """WITH sized AS (SELECT *, ln(1 + {length}) AS size FROM read_parquet($parts)),
+    stats AS (SELECT {stats} FROM sized),
+    rated AS (SELECT id, [{reasons}] AS parts FROM sized, stats)
+    FROM rated ORDER BY if(list_max(parts) >= $least, -list_max(parts), 0), md5(id), id LIMIT $most
+"""
 
 
 def choose(request: Request) -> Response:
@@ -72,9 +87,10 @@ def _save(request: Request, given: dict[str, str]) -> Response:
     row_id = given["id"]
     if given["undo"]:
         here = (rater, artifact.name)
-        own = [row["id"] for row in people_rows(path) if (row["rater"], row["artifact"]) == here]
-        row_id = own[-1] if own else row_id
-        put(path, {"id": row_id, "rater": rater}, KEY, is_removed=True)
+        own = [row for row in people_rows(path) if (row["rater"], row["artifact"]) == here]
+        for last in own[-1:]:
+            row_id = last["id"]
+            put(path, last, KEY, is_removed=True)
     else:
         score = given["score"]
         if (not given["keep"] and not score) or given["keep"] not in GOOD or score not in SCORES:
@@ -98,26 +114,62 @@ def _save(request: Request, given: dict[str, str]) -> Response:
 def _next(request: Request, rater: str, row_id: str) -> Response:
     artifact, labels = artifact_of(request), people_rows(_file(request))
     key = ("label", artifact.digest)
-    ranked = site_of(request).keep(key, lambda: ranking(parts_of(artifact), MOST_ROWS))
-    own = {row["id"]: row for row in labels if row["rater"] == rater}
-    others: dict[str, set[Any]] = {}
+    ranked = site_of(request).keep(key, lambda: ranking(artifact, MOST_ROWS))
+    own, said = dict[Pair, dict[str, Any]](), defaultdict[Pair, set[Any]](set)
     for each in labels:
-        others.setdefault(each["id"], set()).add(each["good"])
-    disputed = {name for name, said in others.items() if len(said) > 1}
+        pair = each["id"], each["response"]
+        said[pair].add(each["good"])
+        if each["rater"] == rater:
+            own[pair] = each
+    pairs = {name: (name, response_of(each)) for name, (each, _) in ranked.items()}
     due = sorted(
-        (each for each in ranked if each not in own), key=lambda each: each not in disputed
+        (name for name in ranked if pairs[name] not in own),
+        key=lambda name: len(said[pairs[name]]) < 2,
     )
     row_id = row_id or next(iter(due), "")
-    row = rows_by_id(artifact, [row_id]).get(row_id) if row_id else None
-    reasons = [*(["people disagree"] if row_id in disputed else []), *ranked.get(row_id, [])]
+    row, reasons = ranked.get(row_id) or (rows_by_id(artifact, [row_id]).get(row_id), [])
+    response = response_of(row) if row else ""
+    if len(said[row_id, response]) > 1:
+        reasons = ["people disagree", *reasons]
     whole = "hx-request" not in request.headers
     return page(
         request, "label.html" if whole else "label_row.html", artifact=artifact, row=row,
-        question=_question(artifact, row) if row else "", response=response_of(row) if row else "",
-        reasons=reasons, own=own.get(row_id, {"score": None, "why": ""}), rater=rater,
+        question=_question(artifact, row) if row else "", response=response, reasons=reasons,
+        own=own.get((row_id, response), {"score": None, "why": ""}), rater=rater,
         due=len(due), done=len(own), total=len(ranked), file=_file(request), asked=row_id,
         path=request.url.path,
     )  # fmt: skip
+
+
+def ranking(artifact: Artifact, most: int) -> dict[str, tuple[dict[str, Any], list[str]]]:
+    """Return the most suspicious rows by id, with the reasons.
+
+    Rows without a reason follow in a fixed random order.
+    """
+    parts = parts_of(artifact)
+    described = query("DESCRIBE FROM read_parquet($parts)", parts=parts)
+    columns = {row["column_name"] for row in described}
+    used = [row for row in tomllib.loads(_TABLE)["reasons"] if row["needs"] in columns]
+    values = list(dict.fromkeys(value for row in used for value in row.get("of", [])))
+    sql = _SQL.format(
+        length=next((sql for name, sql in _LENGTHS.items() if name in columns), "0"),
+        stats=", ".join(f"avg({v}) AS m{n}, stddev({v}) AS s{n}" for n, v in enumerate(values)),
+        reasons=", ".join(f"coalesce({_suspicion(row, values)}, 0.0)::DOUBLE" for row in used),
+    )
+    reasons = {
+        row["id"]: [
+            each["name"] for each, part in zip(used, row["parts"], strict=True) if part >= LEAST
+        ]
+        for row in query(sql, parts=parts, least=LEAST, most=most)
+    }
+    rows = rows_by_id(artifact, reasons)
+    return {row_id: (rows[row_id], some) for row_id, some in reasons.items()}
+
+
+def _suspicion(reason: Mapping[str, Any], values: Sequence[str]) -> str:
+    """Return a reason's SQL with the values that it compares with all rows as standard scores."""
+    numbers = [(each, values.index(each)) for each in reason.get("of", [])]
+    return str(reason["sql"]).format(*(f"(({v} - m{n}) / nullif(s{n}, 0))" for v, n in numbers))
 
 
 def _question(artifact: Artifact, row: dict[str, Any]) -> str:

@@ -1,8 +1,8 @@
 """Blind votes on the responses of two models; every vote is a row of a file in the store."""
 
 import re
+from functools import partial
 from pathlib import Path
-from typing import cast
 
 from pydantic import ValidationError
 from pydantic_core import from_json
@@ -33,11 +33,6 @@ MOST_PAIRS = 200
 """Pairs to vote on: a fixed random sample of the common questions."""
 _COMMON = """SELECT DISTINCT id FROM read_parquet($first) JOIN read_parquet($second) b USING (id)
     ORDER BY md5(id), id LIMIT $most"""
-
-
-def choose(request: Request) -> Response:
-    """Let the person choose two models."""
-    return choose_two(request, "vote", WITH_RESPONSES)
 
 
 def vote(request: Request) -> Response:
@@ -102,11 +97,11 @@ def _pairs(request: Request) -> tuple[tuple[str, str], list[VotePair]]:
     screening = _file(request).with_name("screening.jsonl")
     changed = screening.stat().st_mtime_ns if screening.exists() else 0
 
-    def make() -> list[VotePair]:
-        return [*_matched(first, second), *(read_screening(screening) if changed else [])]
-
-    pairs = site_of(request).keep(("vote", first.digest, second.digest, changed), make)
-    return names_of(first, second), cast(list[VotePair], pairs)
+    pairs: list[VotePair] = site_of(request).keep(
+        ("vote", first.digest, second.digest, changed),
+        lambda: [*_matched(first, second), *(read_screening(screening) if changed else [])],
+    )
+    return names_of(first, second), pairs
 
 
 def _matched(first: Artifact, second: Artifact) -> list[VotePair]:
@@ -127,7 +122,7 @@ def _matched(first: Artifact, second: Artifact) -> list[VotePair]:
 
 
 routes = [
-    Route("/vote", choose),
+    Route("/vote", partial(choose_two, kind="vote", stages=WITH_RESPONSES)),
     Route("/vote/{store}/{first}/{second}", vote),
     Route("/vote/{store}/{first}/{second}/votes", votes),
     Route("/vote/{store}/{first}/{second}/votes", receive, methods=["POST"]),

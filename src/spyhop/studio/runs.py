@@ -16,6 +16,7 @@ from typing import BinaryIO
 from pydantic import BaseModel, ValidationError
 
 from spyhop.recipe.events import EVENTS, RUN, Outlook, RunEvent, when
+from spyhop.store.atomic import is_alive
 
 BLOCK, MOST_READ, MOST_NOTES = 8 << 20, 128 << 20, 40
 """Bytes of a block, bytes that one look reads at most, and notes that are kept."""
@@ -47,7 +48,7 @@ def describe(folder: Path) -> RunDescription:
         found = RunDescription.model_validate_json((folder / RUN).read_bytes())
     except (OSError, ValidationError):
         return RunDescription()
-    is_gone = found.state == "running" and not _is_alive(found.pid)
+    is_gone = found.state == "running" and not (found.pid > 0 and is_alive(found.pid))
     return found.model_copy(update={"state": "stopped"}) if is_gone else found
 
 
@@ -154,14 +155,3 @@ class RunState:
         self.notes.clear()
         self.ended, self.outlook = None, Outlook()
         self.outlook.take(event)
-
-
-def _is_alive(pid: int) -> bool:
-    """Return whether a process of this number runs on this machine."""
-    try:
-        os.kill(pid, 0)
-    except PermissionError:
-        return True
-    except (OSError, OverflowError):
-        return False
-    return pid > 0

@@ -21,15 +21,50 @@ from starlette.responses import HTMLResponse
 
 from spyhop import __version__
 from spyhop.recipe.graph import NAME
+from spyhop.recipe.watch import duration
+from spyhop.schema import ArtifactError
 from spyhop.store import RUNS, Artifact
-from spyhop.store.artifact import load
-from spyhop.studio.catalog import Catalog
+from spyhop.store.artifact import RECORD, load
 from spyhop.studio.tables import Engine
 from spyhop.studio.text import as_html, as_json
 from spyhop.text.escape import visible
 
 MOST_KEPT = 256
 ARTIFACT = re.compile(r"[a-z0-9_]+\.[a-z0-9_]+-[0-9a-f]{8,64}")
+
+
+@dataclass(slots=True)
+class Catalog:
+    """What a store holds, looked at again on every request; records are read once."""
+
+    root: Path
+    damaged: dict[str, str] = field(default_factory=dict)
+    """Reason by folder, of records that cannot be read."""
+    _read: dict[str, tuple[int, Artifact]] = field(default_factory=dict)
+
+    def artifacts(self) -> list[Artifact]:
+        """Return the finished artifacts, the newest first."""
+        found, self.damaged = list[Artifact](), {}
+        for path in self.root.glob("*.*-*"):
+            try:
+                stamp = (path / RECORD).stat().st_mtime_ns
+                if self._read.get(path.name, (0,))[0] != stamp and (made := load(path)):
+                    self._read[path.name] = (stamp, made)
+                found.append(self._read[path.name][1])
+            except ArtifactError as error:
+                self.damaged[path.name] = str(error)
+            except (OSError, KeyError):
+                continue  # unfinished, or deleted meanwhile
+        return sorted(found, key=lambda each: (each.record.created, each.path.name), reverse=True)
+
+    def steps(self) -> dict[str, list[str]]:
+        """Return `run/step` names by artifact."""
+        found: dict[str, list[str]] = {}
+        for link in sorted(self.root.glob(f"{RUNS}/*/*")):
+            if link.is_symlink():
+                steps = found.setdefault(link.readlink().name, [])
+                steps.append(f"{link.parent.name}/{link.name}")
+        return found
 
 
 @dataclass(slots=True)
@@ -46,8 +81,6 @@ class Site:
     """Open logs and the like, by a key of the page's own; see `keep`."""
     voices: dict[str, Any] = field(default_factory=dict)
     """Open models of conversations, by name."""
-    asked: dict[str, dict[str, str]] = field(default_factory=dict)
-    """Questions of conversations whose replies are not fetched yet, by a token."""
     resources: ExitStack = field(default_factory=ExitStack)
     """Closed when the server stops."""
 
@@ -138,29 +171,21 @@ def event(kind: str, data: str) -> str:
 def with_query(path: str, query: QueryParams, **changes: str | None) -> str:
     """Return an address with some of its query changed, at the first page; None removes one."""
     left = [(k, v) for k, v in query.multi_items() if k not in {*changes, "after", "before"}]
-    items = [*left, *((name, value) for name, value in changes.items() if value is not None)]
-    return f"{path}?{urlencode(items)}" if items else path
+    more = [(name, value) for name, value in changes.items() if value is not None]
+    return f"{path}?{urlencode(left + more)}".removesuffix("?")
 
 
 def toggled(path: str, query: QueryParams, name: str, value: str) -> str:
     """Return an address with one parameter's value added, or removed if it is there."""
-    items = [item for item in query.multi_items() if item[0] not in ("after", "before")]
-    change = (name, value)
-    items = [*items, change] if change not in items else [i for i in items if i != change]
-    return f"{path}?{urlencode(items)}" if items else path
+    left = [item for item in query.multi_items() if item != (name, value)]
+    more = [(name, value)] if len(left) == len(query.multi_items()) else []
+    return with_query(path, QueryParams(left + more))
 
 
 def plain(value: float) -> str:
     """Return a number as short as it is exact enough for a table."""
     is_short = not isinstance(value, int) and abs(value) < 1e4
     return f"{value:,.4g}" if is_short else f"{value:,.0f}"
-
-
-def duration(seconds: float) -> str:
-    """Return a time for people."""
-    if seconds < 90:
-        return f"{seconds:.0f} s" if seconds >= 1 else "under 1 s"
-    return f"{seconds / 60:,.0f} min" if seconds < 5400 else f"{seconds / 3600:,.1f} h"
 
 
 def _environment() -> Environment:

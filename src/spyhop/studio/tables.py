@@ -5,13 +5,14 @@ without counting rows. Without an order, parts are read one after the other unti
 each is verified first. Orders and counts read a column of all parts at once.
 """
 
+import os
 import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
 from math import ceil
 from pathlib import Path
+from tempfile import gettempdir
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -28,7 +29,13 @@ PAGE_ROWS, SHOWN_CHARS = 50, 240
 MOST_PARTS = 16
 """Parts that one step of a scan reads at most; a step ends within about a second."""
 MOST_FACETS, NUM_BINS = 40, 20
-SETTINGS: dict[str, Any] = {"threads": 2, "memory_limit": "192MB", "max_temp_directory_size": "4GB"}
+SETTINGS: dict[str, Any] = {
+    "threads": 2, "memory_limit": "192MB", "max_temp_directory_size": "4GB",
+    "temp_directory": f"{gettempdir()}/spyhop-studio-{os.getpid()}",
+}  # fmt: skip
+_QUERIES = Environment(undefined=StrictUndefined, trim_blocks=True).from_string(
+    Path(__file__).with_name("rows.sql").read_text()
+)
 Position = tuple[int, int]
 
 
@@ -231,33 +238,24 @@ class Table:
     ) -> list[dict[str, Any]]:
         """Run a query over some parts, verified first, or over all of them."""
         names = self.names if parts is None else [self.names[part] for part in parts]
-        if parts is not None:
-            self._verify(names)
+        for name in names if parts is not None else ():
+            self.artifact.file(name)  # verified
         files = [str(self.artifact.path / name) for name in names]
         try:
             return self._engine.rows(sql, {**values, "files": files})
         except duckdb.Error as error:
-            self._verify(names)  # names the file, if one is not what was written
+            for name in names:
+                self.artifact.file(name)  # names the one that is not what was written
             reason = " ".join(str(error).split())
             raise ArtifactError(f"{self.artifact}: cannot be read ({reason:.300})") from None
-
-    def _verify(self, names: Sequence[str]) -> None:
-        for name in names:
-            self.artifact.file(name)
 
 
 def _placed(row: dict[str, Any], first: int = 0) -> dict[str, Any]:
     return {" at": f"{row.pop(' part') + first}.{row.pop(' row')}", **row}
 
 
-@cache
-def _queries() -> Any:  # noqa: ANN401 (a template's macros)
-    environment = Environment(undefined=StrictUndefined, trim_blocks=True)
-    return environment.from_string(Path(__file__).with_name("rows.sql").read_text()).module
-
-
 def _sql(macro: str, *arguments: Any) -> str:  # noqa: ANN401 (the macro's)
-    return str(getattr(_queries(), macro)(*arguments))
+    return str(getattr(_QUERIES.module, macro)(*arguments))
 
 
 def _columns(fields: Any, path: str, prefix: str) -> Iterator[Column]:  # noqa: ANN401 (pyarrow's)

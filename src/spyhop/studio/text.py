@@ -1,12 +1,10 @@
 """Texts of rows as HTML: Markdown without any HTML, picture or script of the row's own."""
 
 import json
-from collections.abc import Sequence
 from typing import Any
 
 from markdown_it import MarkdownIt
 from markdown_it.renderer import RendererHTML
-from markdown_it.token import Token
 from markupsafe import Markup
 
 from spyhop.text.escape import visible
@@ -37,9 +35,9 @@ def rendered(text: str) -> Markup:
             token.attrSet("dir", "auto")
         if style := str(token.attrs.pop("style", "")):  # of a table's cell
             token.attrSet("class", style.removeprefix("text-align:"))
-    for token in _all(tokens):
-        if token.type == "link_open":
-            token.attrs |= {"rel": "noreferrer noopener nofollow", "target": "_blank"}
+    for each in (inner for token in tokens for inner in token.children or []):
+        if each.type == "link_open":
+            each.attrs |= {"rel": "noreferrer noopener nofollow", "target": "_blank"}
     html = RendererHTML().render(tokens, _PARSER.options, {})
     return Markup(html.replace("<pre>", '<pre tabindex="0">'))
 
@@ -61,7 +59,3 @@ def as_json(value: Any) -> str:  # noqa: ANN401 (a cell)
     except (RecursionError, ValueError):
         found = str(value)
     return found if len(found) <= SHOWN_CHARS else f"{found[:SHOWN_CHARS]} …"
-
-
-def _all(tokens: Sequence[Token]) -> list[Token]:
-    return [inner for token in tokens for inner in (token, *(token.children or []))]

@@ -49,6 +49,11 @@ function prepare(root) {
 }
 
 document.addEventListener("DOMContentLoaded", () => prepare(document));
+// A list with data-fills="id" writes the chosen value into that field.
+document.addEventListener("change", (event) => {
+  const field = document.getElementById(event.target.dataset.fills);
+  if (field) field.value = event.target.value;
+});
 document.addEventListener("htmx:load", (event) => {
   prepare(event.detail.elt.parentElement || document);
   const said = event.detail.elt.dataset?.say;
