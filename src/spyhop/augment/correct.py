@@ -142,7 +142,7 @@ def match_tokens(
 ) -> Iterator[Answer]:
     """Yield a teacher's answers in order, for as many written tokens as corrections (`like`) took.
 
-    Counts as `pick_answers`.
+    Counts as `pick_answers`. Fewer answers than that are taken with a note.
     """
     left = config.times * like.record.counts.get(SPENT, 0)
     for row in answers.rows(Answer):
@@ -153,3 +153,4 @@ def match_tokens(
         ctx.count("prompts/kept")
         count_asked(ctx, row)
         yield count_kept(ctx, row) if row.error is None else row
+    ctx.notice(f"all answers are taken: {left:,.0f} of the teacher's tokens fewer than asked for")
