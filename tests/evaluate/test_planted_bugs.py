@@ -19,6 +19,7 @@ from spyhop.evaluate import (
     ItemsConfig,
     MeasureConfig,
     TaskScores,
+    asking,
     check_contamination,
     measure,
     read_items,
@@ -29,7 +30,6 @@ from spyhop.evaluate import (
     task_scores,
     write_scores,
 )
-from spyhop.evaluate import reading as reading_module
 from spyhop.evaluate.comparison import compare_logs
 from spyhop.evaluate.logs import read_log
 from spyhop.models import Reply, Request, Sampling
@@ -122,14 +122,14 @@ def test_3_an_answer_read_inside_a_thought_changes_when_read_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     items = _items(tmp_path, _questions())
-    read = reading_module.read
+    read = asking.read
 
     def inside(response: str, *args: Any, **more: Any) -> Any:
         return read(response.replace("<think>", "").replace("</think>", ""), *args, **more)
 
     replies = ["<think>The answer is (A).</think> I cannot say."] * NUM
     with monkeypatch.context() as planted:
-        planted.setattr(reading_module, "read", inside)
+        planted.setattr(asking, "read", inside)
         scores = _scored(tmp_path, items, replies)
     assert all(row.correct for row in scores.rows(Score))
     assert _changed(items, scores) == NUM
@@ -189,14 +189,14 @@ def test_8_a_wrong_normalisation_changes_when_read_again(
 ):
     rows = [{"question": f"Where is the tower of city {n}?", "answer": "Paris"} for n in range(4)]
     items = _items(tmp_path, rows)
-    read = reading_module.read
+    read = asking.read
 
     def case_sensitive(response: str, question: str, target: str, **more: Any) -> Any:
         found = read(response, question, target, **more)
         return type(found)(found.answer, found.is_right and target in response)
 
     with monkeypatch.context() as planted:
-        planted.setattr(reading_module, "read", case_sensitive)
+        planted.setattr(asking, "read", case_sensitive)
         scores = _scored(tmp_path, items, ["The answer is PARIS."] * 4)
     assert not any(row.correct for row in scores.rows(Score))
     assert _changed(items, scores) == 4

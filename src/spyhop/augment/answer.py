@@ -179,12 +179,7 @@ def _refuse(constant: str) -> None:
 
 
 def _ask(
-    ctx: Context,
-    config: AnswerConfig,
-    prompt: Prompt,
-    sample: int,
-    teacher: Model,
-    is_valid: Check,
+    ctx: Context, config: AnswerConfig, prompt: Prompt, sample: int, teacher: Model, is_valid: Check
 ) -> Script[Finished]:
     (reply,) = yield [Ask(teacher, prompt.messages, config.sampling, sample)]
     defect = _defect(reply, is_valid)

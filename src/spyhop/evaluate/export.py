@@ -7,9 +7,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from spyhop.evaluate.asking import cue_of, user_turn
+from spyhop.evaluate.asking import cue_of, read_fields, user_turn
 from spyhop.evaluate.measure import MeasureConfig
-from spyhop.evaluate.reading import read_fields
 from spyhop.evaluate.task import Protocol
 from spyhop.schema import InputError, Item, RecipeError, Score
 from spyhop.settings import validated

@@ -142,11 +142,11 @@ def read_lm_eval(path: Path) -> tuple[LmEvalSuite, ...]:
     return tuple(validated(path, LmEvalSuite, part, "", {}) for part in parts.values())
 
 
+@dataclass(frozen=True)
 class _Index:
     """The YAML files of a folder, read at the first look-up."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    folder: Path
 
     @cached_property
     def named(self) -> dict[str, list[dict[str, Any]]]:

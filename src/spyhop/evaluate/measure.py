@@ -16,8 +16,7 @@ from itertools import groupby, islice
 import numpy as np
 from pydantic import Field
 
-from spyhop.evaluate.asking import item_fields, option_requests, request_of
-from spyhop.evaluate.reading import read_fields
+from spyhop.evaluate.asking import item_fields, option_requests, read_fields, request_of
 from spyhop.evaluate.safety import with_toxicity
 from spyhop.evaluate.sealed import note_scoring
 from spyhop.evaluate.task import Benchmark, Protocol

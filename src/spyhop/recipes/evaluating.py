@@ -7,26 +7,10 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
+from spyhop import evaluate
 from spyhop.collect import MessagesConfig, SystemMessage, read_conversations
 from spyhop.collect.shapes import Shape
-from spyhop.evaluate import (
-    ContaminationRateConfig,
-    MeasureConfig,
-    SealConfig,
-    check_contamination,
-    measure,
-    score_rows,
-    seal,
-    write_scores,
-)
-from spyhop.evaluate.audit import (
-    BASE,
-    STUDENT,
-    AuditConfig,
-    AuditedConfig,
-    audit,
-    draw_audited,
-)
+from spyhop.evaluate.audit import BASE, STUDENT, AuditConfig, AuditedConfig, audit, draw_audited
 from spyhop.evaluate.judging import JudgeConfig, judge
 from spyhop.evaluate.safety import Support, SupportConfig, check_support
 from spyhop.models import Sampling
@@ -54,12 +38,12 @@ class EvaluatingConfig(Config):
     suites: tuple[Suite, ...] = Field(min_length=1)
     data: dict[str, DataPlace] = Field(default_factory=dict)
     """Where each data set is: a folder, a file, or `hf://datasets/OWNER/NAME@COMMIT`."""
-    measure: MeasureConfig = MeasureConfig()
+    measure: evaluate.MeasureConfig = evaluate.MeasureConfig()
     system_messages: tuple[SystemMessage, ...] = ()
     """System messages to compare; every item is asked under each of them."""
     rows: tuple[InputPath, ...] = ()
     """Training rows of the models, in which the items are looked for."""
-    sealed: SealConfig | None = None
+    sealed: evaluate.SealConfig | None = None
     classifier: InputPath | None = None
     """Classifier of toxic text (folder, or a file with a moderation endpoint) for suites with the
     metric `toxicity`. Default: the built-in one, for ToxiGen."""
@@ -97,12 +81,12 @@ def evaluating(config: EvaluatingConfig, name: str = "eval") -> Recipe:
                         judge=checker)
             for name, each in scores.items()
         }  # fmt: skip
-    written = _written(config.measure, suites)
-    if config.measure.num_samples > 1 and written:
+    read = written(config.measure, suites)
+    if config.measure.num_samples > 1 and read:
         given = config.measure.sampling.model_dump(exclude_unset=True)
         how = _changed(config.measure, sampling=Sampling(**given | {"temperature": TEMPERATURE}))
-        own = {suite.task.name: items[suite.task.name] for suite in written}
-        further["sampled"] = add_scores(r, how, written, own, models, SAMPLED, **by)
+        own = {suite.task.name: items[suite.task.name] for suite in read}
+        further["sampled"] = add_scores(r, how, read, own, models, SAMPLED, **by)
     swept: dict[str, Ref] = {}
     for message in config.system_messages:
         how = _changed(greedy, system_message=message.text)
@@ -112,8 +96,10 @@ def evaluating(config: EvaluatingConfig, name: str = "eval") -> Recipe:
         further["swept"] = swept
     if config.rows:
         rows = read_rows(r, "rows", config.rows)
-        rate = ContaminationRateConfig()
-        further["shared"] = r.add("shared", check_contamination, rate, items=items, answers=rows)
+        rate = evaluate.ContaminationRateConfig()
+        further["shared"] = r.add(
+            "shared", evaluate.check_contamination, rate, items=items, answers=rows
+        )
     hidden = tuple(suite.task.name for suite in suites if suite.task.hidden)
     shown = ReportConfig(
         title=r.name, hidden=hidden, show_texts=config.show_texts, notes=_format_notes(models)
@@ -135,7 +121,7 @@ def read_rows(
 
 def add_scores(
     r: Recipe,
-    how: MeasureConfig,
+    how: evaluate.MeasureConfig,
     suites: Sequence[Placed],
     items: Mapping[str, Ref],
     models: Mapping[str, Use],
@@ -145,15 +131,15 @@ def add_scores(
     """Add a step that scores each model on the items, and return them by the model's name."""
     asked = how.for_tasks(suite.task for suite in suites)
     return {
-        name: r.add(f"{prefix}{name}", measure, asked, items=items, model=use, **more)
+        name: r.add(f"{prefix}{name}", evaluate.measure, asked, items=items, model=use, **more)
         for name, use in models.items()
     }
 
 
 def add_seal(
     r: Recipe,
-    declared: SealConfig | None,
-    how: MeasureConfig,
+    declared: evaluate.SealConfig | None,
+    how: evaluate.MeasureConfig,
     suites: Sequence[Placed],
     items: Mapping[str, Ref],
     models: Collection[str],
@@ -169,7 +155,7 @@ def add_seal(
     if not decisive:
         has = "; ".join(f"{name} has {metric!r}" for name, metric in metrics.items())
         raise RecipeError(f"sealed.metric = {declared.metric!r}: {has or 'there are no suites'}")
-    return {"sealed": r.add("sealed", seal, declared, items=decisive)}
+    return {"sealed": r.add("sealed", evaluate.seal, declared, items=decisive)}
 
 
 def add_audits(
@@ -208,12 +194,8 @@ def add_audits(
     return made
 
 
-def any_written(how: MeasureConfig, suites: Sequence[Placed]) -> bool:
-    """Return whether responses are read in any of the suites, instead of options scored."""
-    return bool(_written(how, suites))
-
-
-def _written(how: MeasureConfig, suites: Sequence[Placed]) -> list[Placed]:
+def written(how: evaluate.MeasureConfig, suites: Sequence[Placed]) -> list[Placed]:
+    """Return the suites in which responses are read, instead of options scored."""
     asked = how.for_tasks(suite.task for suite in suites)
     return [each for each in suites if asked.protocol(each.task.name).method == "generate"]
 
@@ -232,7 +214,7 @@ def _format_notes(models: Mapping[str, Use]) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _changed(how: MeasureConfig, **changes: object) -> MeasureConfig:
+def _changed(how: evaluate.MeasureConfig, **changes: object) -> evaluate.MeasureConfig:
     """Return the settings with changes that count as set."""
     return type(how).model_validate({**how.model_dump(exclude_unset=True), **changes})
 
@@ -249,11 +231,11 @@ def export_results(made: Mapping[str, Artifact], out: Path) -> list[Path]:
     for name, scores in made.items():
         rows: Iterable[dict[str, Any]]
         if name.startswith((SCORES, SAMPLED)):
-            rows = score_rows(name.partition("-")[2], items, scores)
+            rows = evaluate.score_rows(name.partition("-")[2], items, scores)
         elif name.startswith(SUPPORT):
             rows = (row.model_dump() for row in scores.rows(Support))
         else:
             continue
         files.append(out / f"{name}.jsonl")
-        write_scores(files[-1], rows)
+        evaluate.write_scores(files[-1], rows)
     return files

@@ -39,6 +39,8 @@ ARMS: dict[str, tuple[str, tuple[str, ...]]] = {
     "teacher": ("teacher only (few)", ()),
     "progressive": ("assistant, then teacher", ("ta", "teacher", "mixed")),
     "mixed": ("assistant and teacher, mixed", ()),
+    "on-policy": ("own answers, corrected by the teacher", ("off-policy",)),
+    "off-policy": ("the teacher's answers, as many of its tokens", ()),
     "curated": ("seed + curated", ("uncurated", "random", "seed", "seed-own")),
     "seed": ("seed pairs only", ()),
     "seed-own": ("seed pairs only, asked as trained", ()),
@@ -138,6 +140,8 @@ class Page:
     scores: dict[str, Ref] = field(default_factory=dict)
     students: dict[str, Ref] = field(default_factory=dict)
     answers: dict[str, Ref] = field(default_factory=dict)
+    picked: dict[str, Ref] = field(default_factory=dict)
+    """Choices among several answers, where arms make some."""
 
     def add(
         self,
@@ -152,9 +156,10 @@ class Page:
             title=r.name, runs=self.runs, curated=curated or {}, comparisons=comparisons(names),
             arm_titles={name: title(name) for name in names}, caveats=caveats,
         )  # fmt: skip
+        picked = {"picked": self.picked} if self.picked else {}
         r.add(
             "report", arms_page, arms, scores=self.scores, students=self.students,
-            answers=self.answers, **more,
+            answers=self.answers, **picked, **more,
         )  # fmt: skip
 
 

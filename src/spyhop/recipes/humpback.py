@@ -11,15 +11,7 @@ from itertools import product
 
 from spyhop.augment import ForwardConfig, backtranslate, format_pairs
 from spyhop.collect import read_seeds
-from spyhop.curate import (
-    A4,
-    A5,
-    KeepConfig,
-    SplitConfig,
-    keep,
-    queries_to_pairs,
-    split,
-)
+from spyhop.curate import A4, A5, KeepConfig, SplitConfig, keep, queries_to_pairs, split
 from spyhop.evaluate.round_trip import RoundTripConfig, round_trip
 from spyhop.models import Local
 from spyhop.recipe.graph import Chosen, Recipe, RecipeStep, Ref, Source, Use
@@ -27,16 +19,7 @@ from spyhop.recipes.evaluating import add_audits
 from spyhop.recipes.humpback_config import HumpbackConfig, Point, ScalingSet
 from spyhop.recipes.inputs import add_base, served
 from spyhop.recipes.mixture import add_collection, add_folder
-from spyhop.recipes.rounds import (
-    STUDENT,
-    Data,
-    Model,
-    Rounds,
-    Scored,
-    add_data,
-    add_rounds,
-    taken,
-)
+from spyhop.recipes.rounds import STUDENT, Data, Model, Rounds, Scored, add_data, add_rounds, taken
 from spyhop.report import HumpbackPageConfig, StudentRun, humpback_page
 from spyhop.schema import NoConfig
 from spyhop.train import TuneConfig, tune
@@ -221,12 +204,7 @@ def _set(arms: Arms, each: ScalingSet) -> dict[str, Ref]:
     return {"seeds": arms.data.seeds, "curated": arms.rounds.best_kept}
 
 
-_ABLATIONS = {
-    "quality": _quality,
-    "sources": _sources,
-    "messages": _messages,
-    "scaling": _scaling,
-}
+_ABLATIONS = {"quality": _quality, "sources": _sources, "messages": _messages, "scaling": _scaling}
 
 
 def at_point(train: TuneConfig, row_tokens: int, point: Point, seed: int) -> TuneConfig:

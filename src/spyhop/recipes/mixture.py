@@ -6,43 +6,12 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from spyhop.augment import (
-    AnswerConfig,
-    MeasureLossesConfig,
-    answer,
-    measure_errors,
-    measure_losses,
-)
-from spyhop.collect import (
-    Columns,
-    DistinctConfig,
-    DrawConfig,
-    FetchConfig,
-    FlanCotConfig,
-    MessagesConfig,
-    NaturalInstructionsConfig,
-    PairConfig,
-    ReadyConfig,
-    RecordsConfig,
-    SourceTable,
-    Stratum,
-    SystemMessage,
-    T0Config,
-    decontaminate,
-    distinct,
-    draw,
-    fetch,
-    pair,
-    read_answers,
-    read_flan_cot,
-    read_natural_instructions,
-    read_records,
-    read_t0,
-)
+from spyhop import collect
+from spyhop.augment import AnswerConfig, MeasureLossesConfig, answer, measure_errors, measure_losses
 from spyhop.collect.messages import read_prompts
 from spyhop.collect.prompts import PromptQueriesConfig, prompt_queries
 from spyhop.recipe.graph import Recipe, RecipeStep, Ref, Source
-from spyhop.recipes.inputs import served
+from spyhop.recipes.inputs import one_of, served
 from spyhop.schema import Config, NoConfig
 from spyhop.settings import InputPath
 from spyhop.stage import Stage
@@ -56,14 +25,10 @@ class Place(Config):
 
     path: InputPath | None = None
     """File or folder on this machine."""
-    fetch: FetchConfig | None = None
+    fetch: collect.FetchConfig | None = None
     """Files on the hub or in a bucket; fetched once."""
 
-    @model_validator(mode="after")
-    def _one_place(self) -> "Place":
-        if (self.path is None) == (self.fetch is None):
-            raise ValueError("set exactly one of path and fetch")
-        return self
+    _one_place = model_validator(mode="after")(one_of("path", "fetch"))
 
 
 class Pilot(Config):
@@ -95,7 +60,7 @@ class Collection(Place):
     report go by it."""
     pattern: str = ""
     """Files to read; each form has its own default."""
-    columns: Columns = Columns()
+    columns: collect.Columns = collect.Columns()
     """For `records` and `table`."""
     only: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     """For `table`: column to patterns of the values to keep."""
@@ -107,7 +72,7 @@ class Collection(Place):
     """Most rows of a task, drawn by hash. Default: no limit."""
     exclude: tuple[str, ...] = ()
     """Patterns of tasks to exclude."""
-    strata: tuple[Stratum, ...] = ()
+    strata: tuple[collect.Stratum, ...] = ()
     """Strata in which the draw is balanced."""
     pilot: Pilot | None = None
     """Rates queries for strata by difficulty."""
@@ -116,7 +81,7 @@ class Collection(Place):
     def _is_named(self) -> "Collection":
         if self.kind in ("records", "table", "prompts") and not self.name:
             raise ValueError(f"kind = {self.kind!r} needs a name for the collection")
-        if self.kind == "prompts" and (self.pattern or self.columns != Columns()):
+        if self.kind == "prompts" and (self.pattern or self.columns != collect.Columns()):
             raise ValueError('pattern and columns are not for kind = "prompts"')
         if self.only and self.kind != "table":
             raise ValueError('only = ... is for kind = "table"')
@@ -134,7 +99,7 @@ class Collection(Place):
 class Ready(Place):
     """Answers from an existing data set."""
 
-    read: ReadyConfig = ReadyConfig()
+    read: collect.ReadyConfig = collect.ReadyConfig()
     by: Literal["teacher", "assistant"] = "teacher"
     """Whose answers they count as: the student learns from the assistant's first."""
 
@@ -154,17 +119,19 @@ class Mixture:
 def mixture(
     r: Recipe,
     collections: Sequence[Collection],
-    distinct_config: DistinctConfig,
+    distinct_config: collect.DistinctConfig,
     decontaminate_config: ContaminationConfig | None,
     items: Mapping[str, Ref],
     seed: int,
 ) -> Mixture:
     """Add the steps from files to clean queries."""
     drawn = {each.label: add_collection(r, each, seed) for each in collections}
-    queries = r.add("distinct", distinct, distinct_config, queries=drawn)
+    queries = r.add("distinct", collect.distinct, distinct_config, queries=drawn)
     data: dict[str, Ref] = {**drawn, "distinct": queries}
     if items and decontaminate_config is not None:
-        queries = r.add("clean", decontaminate, decontaminate_config, queries=queries, items=items)
+        queries = r.add(
+            "clean", collect.decontaminate, decontaminate_config, queries=queries, items=items
+        )
         data["clean"] = queries
     own: dict[str, Ref] = {
         each.label: r.step(f"{r.prefix}own-{each.label}")
@@ -178,7 +145,7 @@ def ready(r: Recipe, given: Sequence[Ready], by: Literal["teacher", "assistant"]
     """Add the steps of ready answers, and return them by name."""
     names = {f"ready-{n}": each for n, each in enumerate(given, 1) if each.by == by}
     return {
-        name: r.add(name, read_answers, each.read, folder=add_folder(r, each, name))
+        name: r.add(name, collect.read_answers, each.read, folder=add_folder(r, each, name))
         for name, each in names.items()
     }
 
@@ -186,17 +153,17 @@ def ready(r: Recipe, given: Sequence[Ready], by: Literal["teacher", "assistant"]
 def add_collection(r: Recipe, each: Collection, seed: int) -> RecipeStep:
     """Add the steps that read and draw a collection's queries."""
     folder = add_folder(r, each, each.label)
-    table = SourceTable(
+    table = collect.SourceTable(
         collection=each.name, columns=each.columns, pattern=each.pattern or "*.parquet",
         only=each.only, licence=each.licence,
     )  # fmt: skip
-    size = DrawConfig(
+    size = collect.DrawConfig(
         num_rows=each.num_rows, max_per_task=each.max_per_task, exclude=each.exclude,
         strata=each.strata, table=table if each.kind == "table" else None, seed=seed,
     )  # fmt: skip
     read: Ref = folder
     if each.kind == "prompts":
-        given = r.add(f"own-{each.label}", read_prompts, MessagesConfig(), file=folder)
+        given = r.add(f"own-{each.label}", read_prompts, collect.MessagesConfig(), file=folder)
         collection = PromptQueriesConfig(collection=each.label)
         read = r.add(f"queries-{each.label}", prompt_queries, collection, prompts=given)
     elif each.kind != "table":
@@ -205,10 +172,12 @@ def add_collection(r: Recipe, each: Collection, seed: int) -> RecipeStep:
     if each.pilot is not None:
         some, hard = _rated(r, each, each.pilot, read, size)
         size = size.model_copy(update={"table": None})
-        return r.add(f"drawn-{each.label}", draw, size, queries={each.label: some}, difficulty=hard)
-    if isinstance(read, RecipeStep) and size == DrawConfig(seed=seed):
+        return r.add(
+            f"drawn-{each.label}", collect.draw, size, queries={each.label: some}, difficulty=hard
+        )
+    if isinstance(read, RecipeStep) and size == collect.DrawConfig(seed=seed):
         return read
-    return r.add(f"drawn-{each.label}", draw, size, queries={each.label: read})
+    return r.add(f"drawn-{each.label}", collect.draw, size, queries={each.label: read})
 
 
 def add_folder(r: Recipe, place: Place, name: str) -> RecipeStep | Source:
@@ -216,14 +185,14 @@ def add_folder(r: Recipe, place: Place, name: str) -> RecipeStep | Source:
     if place.path is not None:
         return Source(place.path)
     assert place.fetch is not None
-    return r.add(f"fetched-{name}", fetch, place.fetch)
+    return r.add(f"fetched-{name}", collect.fetch, place.fetch)
 
 
 _READERS: dict[str, tuple[Stage, type[Config]]] = {
-    "flan_cot": (read_flan_cot, FlanCotConfig),
-    "natural_instructions": (read_natural_instructions, NaturalInstructionsConfig),
-    "t0": (read_t0, T0Config),
-    "records": (read_records, RecordsConfig),
+    "flan_cot": (collect.read_flan_cot, collect.FlanCotConfig),
+    "natural_instructions": (collect.read_natural_instructions, collect.NaturalInstructionsConfig),
+    "t0": (collect.read_t0, collect.T0Config),
+    "records": (collect.read_records, collect.RecordsConfig),
 }
 
 
@@ -235,18 +204,20 @@ def _read(each: Collection, config_type: type[Config]) -> Config:
 
 
 def _rated(
-    r: Recipe, each: Collection, pilot: Pilot, queries: Ref, size: DrawConfig
+    r: Recipe, each: Collection, pilot: Pilot, queries: Ref, size: collect.DrawConfig
 ) -> tuple[RecipeStep, RecipeStep]:
     """Add a collection's pilot; return its queries and how hard they are."""
     label = each.label
-    drawn_size = DrawConfig(num_rows=pilot.num_rows, table=size.table, seed=size.seed)
-    drawn = r.add(f"pilot-{label}", draw, drawn_size, queries={label: queries})
+    drawn_size = collect.DrawConfig(num_rows=pilot.num_rows, table=size.table, seed=size.seed)
+    drawn = r.add(f"pilot-{label}", collect.draw, drawn_size, queries={label: queries})
     model, name = served(pilot.file), f"hard-{label}"
     if pilot.by == "loss":
         how = MeasureLossesConfig()
         return drawn, r.add(name, measure_losses, how, queries=drawn, model=model)
-    plain = PairConfig(messages=(SystemMessage(id="pilot", text=""),), shares={"*": {"pilot": 1}})
-    prompts = r.add(f"pilot-{label}.prompts", pair, plain, queries=drawn)
+    plain = collect.PairConfig(
+        messages=(collect.SystemMessage(id="pilot", text=""),), shares={"*": {"pilot": 1}}
+    )
+    prompts = r.add(f"pilot-{label}.prompts", collect.pair, plain, queries=drawn)
     asked = f"pilot-{label}.answers"
     answers = r.add(asked, answer, pilot.answers, prompts=prompts, teacher=model)
     return drawn, r.add(name, measure_errors, NoConfig(), answers=answers)

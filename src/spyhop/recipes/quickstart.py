@@ -1,19 +1,9 @@
 """The Orca loop in miniature, with the controls that the paper lacks.
 
-Every arm starts from the same model and differs in what it reads:
-
-    base              not trained, asked to explain; base-answers, asked for the answer alone
-    explanations      the teacher's answers under system messages that ask for reasons
-    answers-tokens    the bare answers to the same queries, for as many tokens
-    answers-queries   the bare answers to the same queries, for as many passes
-    style             explanations of the same form, but with random steps (and the right answer)
-    ta                the teaching assistant's explanations: many, often wrong
-    teacher           the teacher's explanations of a few queries
-    progressive       the assistant's first, then the teacher's (Orca's order)
-    mixed             the same rows as progressive, shuffled
-    4-verified        those of 4 answers to each query that state the right result; so for 1 to 16
-                      answers and all, verified, majority, shortest (verified) and likely (most)
-    4-verified-usd    the same for as many answers of the teacher as one to each query
+Every arm starts from the same model and differs in what it reads: `experiment.ARMS` has their
+titles and comparisons, `_PHASES` their rows and budgets. Further arms learn from several answers to
+a query (`4-verified`), at equal queries or at equal dollars (`4-verified-usd`), or from their own
+answers, corrected by the teacher (`on-policy`).
 """
 
 from collections.abc import Iterable
@@ -23,7 +13,15 @@ from typing import Annotated, Literal, NamedTuple, get_args
 from pydantic import AfterValidator, Field, model_validator
 
 from spyhop import world
-from spyhop.augment import AnswerConfig, PickConfig, answer, pick_answers
+from spyhop.augment import (
+    AnswerConfig,
+    CorrectConfig,
+    PickConfig,
+    answer,
+    correct_answers,
+    match_tokens,
+    pick_answers,
+)
 from spyhop.collect import PairConfig, SubsetConfig, SystemMessage, draw_subset, pair
 from spyhop.evaluate import SealConfig, measure, seal
 from spyhop.models import Local, Sampling
@@ -41,7 +39,7 @@ from spyhop.recipes.experiment import (
     starting_model,
     tuning,
 )
-from spyhop.schema import Config
+from spyhop.schema import Config, NoConfig
 from spyhop.text.tables import table
 from spyhop.train import tune
 
@@ -58,9 +56,10 @@ TEACHER_RATE, TEACHER_WARMUP_STEPS = 0.3, 30
 
 
 def _known_arm(name: str) -> str:
-    if name not in _PHASES and pick_of(name) is None:
+    known = [*_PHASES, *_POLICIES]
+    if name not in known and pick_of(name) is None:
         raise ValueError(
-            f"{name!r} is not an arm; known: {', '.join(_PHASES)}, and N-KEEP or N-KEEP-usd with N "
+            f"{name!r} is not an arm; known: {', '.join(known)}, and N-KEEP or N-KEEP-usd with N "
             f"from 1 to 16 and KEEP of {', '.join(KEPT)}"
         )
     return name
@@ -154,6 +153,8 @@ _PHASES: dict[str, tuple[PhaseBudget, ...]] = {
     ),
     "mixed": (PhaseBudget((_TA, _TEACHER), "few_tokens"),),
 }
+_POLICIES = ("on-policy", "off-policy")
+"""After one training on the teacher's explanations of a few queries."""
 _TEACHERS = {
     _TA: ("teaching assistant", world.TA),
     "styled": ("corrupted teacher", world.SolverConfig(corrupt=True)),
@@ -173,7 +174,6 @@ def quickstart(config: QuickstartConfig, name: str = "quickstart") -> Recipe:
     """The Orca loop in an embedded world: explanations, bare answers, style, and teacher order."""
     r, page = Recipe(name), Page()
     declared: dict[str, RecipeStep] = {}
-    picked: dict[str, Ref] = {}
     for setting in config.settings:
         base = starting_model(r, setting, world.TokenizerConfig())
         drawn = setting.problems(setting.num_items)
@@ -191,9 +191,10 @@ def quickstart(config: QuickstartConfig, name: str = "quickstart") -> Recipe:
             page.answers = page.answers or {"teacher": rows["explained"]}
             for arm in setting.arms:
                 if pick_of(arm):
-                    picked[f"{setting.name}.{arm}.{seed}.scores"] = rows[arm]
+                    page.picked[f"{setting.name}.{arm}.{seed}.scores"] = rows[arm]
                 snapshots = config.snapshots if arm in ("explanations", "answers-tokens") else ()
-                trained = _train(run, arm, rows, snapshots)
+                learn = _after_warm_up if arm in _POLICIES else _train
+                trained = learn(run, arm, rows, snapshots)
                 message = config.text(ANSWER if "answers" in arm else STEPS)
                 for share in (*snapshots, 1.0):
                     run.measure(arm, trained, message, share)
@@ -203,10 +204,9 @@ def quickstart(config: QuickstartConfig, name: str = "quickstart") -> Recipe:
         CAVEATS["pretrained" if is_pretrained else "caveat"],
         CAVEATS["shared" if len(config.seeds) > 1 else "one_seed"],
     )
-    several = [arm for setting in config.settings for arm in setting.arms if pick_of(arm)]
-    more = {"picked": picked} if picked else {}
+    several = [arm for each in config.settings for arm in each.arms if arm not in _PHASES]
     names = list(dict.fromkeys([*_PHASES, *several]))
-    page.add(r, names, caveats, audits=audits, sealed=declared, **more)
+    page.add(r, names, caveats, audits=audits, sealed=declared)
     return r
 
 
@@ -233,6 +233,8 @@ def _audits(r: Recipe, config: QuickstartConfig, page: Page) -> dict[str, Ref]:
 
 
 def _phases(arm: str) -> tuple[PhaseBudget, ...]:
+    if arm in _POLICIES:
+        return (PhaseBudget((_TEACHER, "explained"), "few_tokens"),)
     return (PhaseBudget((arm,), "few_tokens"),) if pick_of(arm) else _PHASES[arm]
 
 
@@ -284,6 +286,33 @@ def _picked(run: Experiment[Setting], arm: str, pick: Pick, prompts: RecipeStep)
         sampled = run.r.add(name, answer, how, prompts=prompts, teacher=teacher)
     keep = PickConfig(keep=pick.keep)
     return run.step(f"{arm}.rows", pick_answers, keep, answers=sampled)
+
+
+def _after_warm_up(
+    run: Experiment[Setting],
+    arm: ArmName,
+    rows: dict[str, RecipeStep],
+    snapshots: tuple[float, ...],
+) -> list[RecipeStep]:
+    """Add half a training on few explanations, and half on what `_POLICIES` read of new queries."""
+    how = tuning(run.setting, tokens=run.setting.few_tokens // 2, seed=run.seed)
+    start = f"{run.setting.name}.{{}}.{run.seed}"
+    known = {step.name: step for step in run.r.steps}
+    if (warm := known.get(start.format("warm"))) is None:
+        warm = run.step("warm", tune, how, base=run.base, answers={_TEACHER: rows[_TEACHER]})
+        student, asked = Use(Local(name="student"), warm), rows["explained"].inputs["prompts"]
+        own = asked_under("", run.setting).sampling
+        correction = CorrectConfig(student_sampling=own)
+        corrected = run.step(
+            "corrected", correct_answers, correction, prompts=asked, student=student,
+            teacher=Use(world.Solver()),
+        )  # fmt: skip
+        given = {"answers": rows["explained"], "like": corrected}
+        matched = run.step("matched", match_tokens, NoConfig(), **given)
+    else:
+        corrected, matched = (known[start.format(kind)] for kind in ("corrected", "matched"))
+    read = corrected if arm == "on-policy" else matched
+    return [warm, run.step(arm, tune, how, base=warm, answers={arm: read})]
 
 
 def _train(

@@ -1,13 +1,8 @@
 """The Humpback loop in miniature, with the controls that the paper lacks.
 
-Every arm starts from the same model, reads as many tokens, and differs in what it reads:
-
-    seed        the seed pairs
-    seed-own    the same student, asked under the system message that it was trained with
-    uncurated   the seed pairs, and every document with the instruction written for it
-    random      the seed pairs, and about as many of these, drawn at random, as curation keeps
-    curated     the seed pairs, and those that M0 (the student of `seed`) rates 4 and better
-    round-2     the seed pairs, and those that M1 (the student of `curated`) rates 4 and better
+Every arm starts from the same model and reads as many tokens of seed pairs and others, of which
+`experiment.ARMS` has the titles. `random` draws about as many as curation keeps; M0, the student of
+`seed`, rates for `curated`, and M1, the student of `curated`, for `round-2`.
 
 Seed pairs count twice in every mixture. Nothing but the page at the end looks at what kind a
 document is.
@@ -17,24 +12,7 @@ from typing import Literal, NamedTuple, get_args
 
 from pydantic import Field
 
-from spyhop import world
-from spyhop.augment import (
-    BacktranslateConfig,
-    ForwardConfig,
-    ReversedConfig,
-    backtranslate,
-    format_pairs,
-    reverse_pairs,
-)
-from spyhop.curate import (
-    A4,
-    GateConfig,
-    KeepConfig,
-    LikelihoodConfig,
-    gate,
-    keep,
-    rate_by_likelihood,
-)
+from spyhop import augment, curate, world
 from spyhop.models import Local, Sampling
 from spyhop.recipe.graph import Recipe, RecipeStep, Ref, Use
 from spyhop.recipes.experiment import Experiment, ExperimentSetting, Page, starting_model, tuning
@@ -50,11 +28,11 @@ REPEATS = 2
 """Copies of the seed pairs in a mixture."""
 
 
-TAGGED = ForwardConfig()
+TAGGED = augment.ForwardConfig()
 """System messages that distinguish seed pairs from web pairs; students are prompted with both."""
 ASKED = f"{TAGGED.seed_message} {TAGGED.web_message}"
-WRITTEN = BacktranslateConfig(
-    asked=ReversedConfig(prompt="{response}", system_message="Write the question."),
+WRITTEN = augment.BacktranslateConfig(
+    asked=augment.ReversedConfig(prompt="{response}", system_message="Write the question."),
     sampling=Sampling(max_new_tokens=128),
 )
 """How the backward model is trained and asked for instructions: greedily, unlike the paper, for
@@ -88,7 +66,7 @@ class QuickstartHumpbackConfig(Config):
     settings: tuple[HumpbackSetting, ...] = Field(min_length=1)
     seeds: tuple[int, ...] = Field((5, 6, 7), min_length=1)
     """Each seed draws its own seed pairs, documents, instructions and order of training."""
-    written: BacktranslateConfig = WRITTEN
+    written: augment.BacktranslateConfig = WRITTEN
     """How the backward model is trained and asked for instructions."""
 
 
@@ -130,7 +108,7 @@ class Curation(NamedTuple):
 
 
 def _add_loop(
-    run: Experiment[HumpbackSetting], written: BacktranslateConfig, curation: Curation
+    run: Experiment[HumpbackSetting], written: augment.BacktranslateConfig, curation: Curation
 ) -> None:
     """Add the loop of one seed: write, rate, keep, train, rate again."""
     setting, arms = run.setting, run.setting.arms
@@ -141,7 +119,7 @@ def _add_loop(
     )  # fmt: skip
     documents = run.step("documents", world.draw_documents, found)
     pairs = _written(run, written, seeds, documents)
-    learned = run.step("learned", format_pairs, TAGGED, pairs={"seeds": seeds})
+    learned = run.step("learned", augment.format_pairs, TAGGED, pairs={"seeds": seeds})
 
     def student(arm: ArmName, **answers: Ref) -> RecipeStep:
         trained = tuning(setting, tokens=setting.tokens, seed=run.seed)
@@ -149,7 +127,7 @@ def _add_loop(
 
     def add_arm(arm: ArmName, others: RecipeStep) -> RecipeStep:
         """Add a student of seed pairs and others; measure it where the setting names it."""
-        web = run.step(f"{arm}.pairs", format_pairs, TAGGED, pairs={"web": others})
+        web = run.step(f"{arm}.pairs", augment.format_pairs, TAGGED, pairs={"web": others})
         repeated = {f"seeds {n}": learned for n in range(1, REPEATS + 1)}
         trained = student(arm, **repeated, web=web)
         if arm in arms:
@@ -166,8 +144,8 @@ def _add_loop(
         add_arm("uncurated", pairs)
     if "random" in arms:
         num_rows = round(MOST_FRAC * setting.num_documents)
-        quota = KeepConfig(num_rows=num_rows, take="random", seed=run.seed)
-        add_arm("random", run.step("drawn", keep, quota, rated=pairs))
+        quota = curate.KeepConfig(num_rows=num_rows, take="random", seed=run.seed)
+        add_arm("random", run.step("drawn", curate.keep, quota, rated=pairs))
     m1 = add_arm("curated", _curated(run, curation, 1, documents, pairs, m0))
     if "round-2" in arms:
         add_arm("round-2", _curated(run, curation, 2, documents, pairs, m1))
@@ -175,18 +153,18 @@ def _add_loop(
 
 def _written(
     run: Experiment[HumpbackSetting],
-    written: BacktranslateConfig,
+    written: augment.BacktranslateConfig,
     seeds: RecipeStep,
     documents: RecipeStep,
 ) -> RecipeStep:
     """Add the backward model and the instructions that it writes."""
-    turned = run.step("turned", reverse_pairs, written.asked, pairs={"seeds": seeds})
+    turned = run.step("turned", augment.reverse_pairs, written.asked, pairs={"seeds": seeds})
     trained = tuning(run.setting, tokens=run.setting.backward_tokens, seed=run.seed)
     backward = run.step("backward", tune, trained, base=run.base, answers={"seeds": turned})
     sampling = written.sampling.model_copy(update={"seed": run.seed})
     asked = written.model_copy(update={"sampling": sampling})
     model = Use(Local(name="backward model"), backward)
-    return run.step("written", backtranslate, asked, segments=documents, model=model)
+    return run.step("written", augment.backtranslate, asked, segments=documents, model=model)
 
 
 def _curated(
@@ -198,12 +176,14 @@ def _curated(
     judge: RecipeStep,
 ) -> RecipeStep:
     """Add a round of rating, and return the pairs that are kept."""
-    likelihood = LikelihoodConfig(system_message=TAGGED.seed_message)
+    likelihood = curate.LikelihoodConfig(system_message=TAGGED.seed_message)
     use = Use(Local(name=f"M{number - 1}"), judge)
-    rated = run.step(f"rated-{number}", rate_by_likelihood, likelihood, pairs=pairs, model=use)
-    passed = run.step(f"gate-{number}", gate, GateConfig(min_repeated=0), rated=rated)
-    best = KeepConfig(min_score=A4)
-    kept = run.step(f"kept-{number}", keep, best, rated=rated, gate=passed)
+    rated = run.step(
+        f"rated-{number}", curate.rate_by_likelihood, likelihood, pairs=pairs, model=use
+    )
+    passed = run.step(f"gate-{number}", curate.gate, curate.GateConfig(min_repeated=0), rated=rated)
+    best = curate.KeepConfig(min_score=curate.A4)
+    kept = run.step(f"kept-{number}", curate.keep, best, rated=rated, gate=passed)
     name = kept.name
     curation.curated[name] = CuratedSet(setting=run.setting.name, seed=run.seed, round=number)
     curation.documents[name], curation.rated[name], curation.kept[name] = documents, rated, kept

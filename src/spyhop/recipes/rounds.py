@@ -4,21 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from spyhop import curate
 from spyhop.augment import backtranslate, format_pairs, reverse_pairs
 from spyhop.collect import fetch, read_seeds
 from spyhop.corpus import SampleConfig, sample
-from spyhop.curate import (
-    SplitConfig,
-    check_pair_count,
-    gate,
-    keep,
-    needs_repeats,
-    rate,
-    rate_by_likelihood,
-    read_labels,
-    split,
-    with_threshold,
-)
 from spyhop.evaluate import HeldOutConfig, measure, score_held_out
 from spyhop.models import Local
 from spyhop.recipe.graph import Chosen, Recipe, RecipeStep, Ref, Source, Use
@@ -121,15 +110,15 @@ def add_data(r: Recipe, config: HumpbackConfig) -> Data:
         name: r.add(name, read_seeds, each.read, folder=add_folder(r, each, name))
         for name, each in names.items()
     }
-    rest = SplitConfig(
+    rest = curate.SplitConfig(
         held_out_every_nth=config.held_out_every_nth, contamination=config.pages.contamination
     )
     clean = {"items": items} if items else {}
-    seed_pairs = r.add("seeds", split, rest, pairs=sets, **clean)
+    seed_pairs = r.add("seeds", curate.split, rest, pairs=sets, **clean)
     held_out: dict[str, Ref] = {}
     if config.held_out_every_nth:
         held = rest.model_copy(update={"split": "held_out"})
-        pairs = {"seeds": r.add("held-out", split, held, pairs=sets, **clean)}
+        pairs = {"seeds": r.add("held-out", curate.split, held, pairs=sets, **clean)}
         held_out["held out"] = r.add("held-out.rows", format_pairs, config.forward, pairs=pairs)
     segments = _segments(r, config, items)
     base = add_base(r, config.student)
@@ -146,10 +135,10 @@ def add_data(r: Recipe, config: HumpbackConfig) -> Data:
     if config.labels is not None:
         folder = Source(config.labels)
         labels["labels"] = r.add(
-            "labels", read_labels, config.read_labels, folder=folder, pairs=augmented
+            "labels", curate.read_labels, config.read_labels, folder=folder, pairs=augmented
         )
-    if config.rate.by == "judge" and needs_repeats(config.gate, config.keep):
-        r.add("enough", check_pair_count, config.gate, pairs=augmented)
+    if config.rate.by == "judge" and curate.needs_repeats(config.gate, config.keep):
+        r.add("enough", curate.check_pair_count, config.gate, pairs=augmented)
     models = [f"m{n}" for n in range(config.rounds + 1)]
     declared = add_seal(r, config.sealed, config.measure, suites, items, models)
     return Data(r, config, items, seed_pairs, held_out, base, segments, augmented, labels, declared)
@@ -164,9 +153,9 @@ def add_rounds(data: Data) -> Rounds:
     rounds = Rounds({"m0": first}, {"m0": best_scores}, first, best_scores, data.seeds)
     for n in range(1, config.rounds + 1):
         rated = _rated(data, n, rounds.best)
-        threshold = with_threshold(config.gate, config.keep)
-        passed = r.add(f"gate-{n}", gate, threshold, rated=rated, **data.labels)
-        kept = r.add(f"kept-{n}", keep, config.keep, rated=rated, gate=passed)
+        threshold = curate.with_threshold(config.gate, config.keep)
+        passed = r.add(f"gate-{n}", curate.gate, threshold, rated=rated, **data.labels)
+        kept = r.add(f"kept-{n}", curate.keep, config.keep, rated=rated, gate=passed)
         name = f"m{n}"
         model = data.student(name, {**seed_pairs, "curated": kept}, config.train)
         scores = data.measure(name, model)
@@ -210,7 +199,11 @@ def _rated(data: Data, n: int, student: Model) -> RecipeStep:
     rating = data.config.rate
     judge = Use(Local(name=STUDENT), student) if rating.file is None else served(rating.file)
     if rating.by == "judge":
-        return data.r.add(f"rated-{n}", rate, rating.judge, pairs=data.augmented, judge=judge)
+        return data.r.add(
+            f"rated-{n}", curate.rate, rating.judge, pairs=data.augmented, judge=judge
+        )
     under = rating.likelihood.system_message or data.config.forward.seed_message
     how = rating.likelihood.model_copy(update={"system_message": under})
-    return data.r.add(f"rated-{n}", rate_by_likelihood, how, pairs=data.augmented, model=judge)
+    return data.r.add(
+        f"rated-{n}", curate.rate_by_likelihood, how, pairs=data.augmented, model=judge
+    )

@@ -108,6 +108,16 @@ def solve(config: SolverConfig, system: str, query: str, sample: int = 0) -> tup
     return _tell(style_of(system), problem, states), log_probability
 
 
+def correct(own: str, solution: str) -> str:
+    """Return what corrects an answer: RIGHT, `KEEP:` with its last right step, or the solution."""
+    theirs, steps = own.split(". "), solution.split(". ")
+    num = next((n for n, (a, b) in enumerate(zip(theirs, steps, strict=False)) if a != b), None)
+    if num is None and len(theirs) == len(steps):
+        return "RIGHT"
+    num = min(len(theirs), len(steps)) if num is None else num
+    return f"KEEP: {steps[num - 1]}.\n{'. '.join(steps[num:])}" if num else solution
+
+
 def _other(rules: Family, state: str, rng: Random) -> str:
     """Draw a wrong state; a growing one is wrong in its newest part only."""
     kept, newest = state.rsplit(" ", 1) if rules.joined and " " in state else ("", state)

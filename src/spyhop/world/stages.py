@@ -19,7 +19,7 @@ from spyhop.world.copying import COPY_SYSTEM, copy_example, tokenizer_text
 from spyhop.world.family import CORE, FAMILIES
 from spyhop.world.judge import JudgeRules, verdict
 from spyhop.world.problem import LETTERS, Problem, Split, draw_split
-from spyhop.world.solver import SolverConfig, solve
+from spyhop.world.solver import SolverConfig, correct, solve
 
 WORD = r" ?\d| ?[A-Za-z]+| ?[^\sA-Za-z\d]+|\n| +"
 """How text is cut before pairs are merged: a word, a digit or a sign each ends up as one token."""
@@ -78,7 +78,7 @@ class Solver(ModelConfig):
 
     def connect(self, folder: Artifact | None, runtime: Runtime) -> Backend:
         """Return the solver; there is nothing to load."""
-        return _RuleBackend(lambda *asked: solve(self.solver, *asked))
+        return _RuleBackend(lambda system, query, n: solve(self.solver, system, query, n))
 
 
 class Judge(ModelConfig):
@@ -107,13 +107,17 @@ class _RuleBackend:
 
     def _reply(self, request: Request, sampling: Sampling) -> Reply:
         system = "".join(turn.content for turn in request.messages if turn.role == "system")
-        query = request.messages[-1].content
+        turns = [turn.content for turn in request.messages if turn.role != "system"]
+        is_correction = len(turns) > 2 and "KEEP:" in turns[-1]
+        query = turns[0] if is_correction else turns[-1]
         sample = 0 if sampling.is_greedy else request.sample_index
         text, log_probability = self._answer(system, query, sample)
+        text = correct(turns[1], text) if is_correction else text
+        read = " ".join(turns if is_correction else [query])
         return Reply(
             id=request.id, text=text, finish_reason="stop",
             log_probability=log_probability if sampling.log_probability else None,
-            prompt_tokens=len(system.split()) + len(query.split()),
+            prompt_tokens=len(system.split()) + len(read.split()),
             response_tokens=len(text.split()),
         )  # fmt: skip
 
