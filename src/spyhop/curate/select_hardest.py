@@ -59,7 +59,8 @@ def select_hardest(
     `agreed`, or `known`, and `unknown`; `samples/failed`, `samples/no_gold`, and `samples/foreign`
     for answers to other prompts.
     """
-    ids = [number_of(row.id) for row in prompts.rows(Prompt)]
+    names = [name for batch in prompts.batches(["id"]) for name in batch["id"].to_pylist()]
+    ids = [number_of(name) for name in names]
     known = _hardness(ctx, config, set(ids), answers)
     hardness = np.array([known.get(name, -np.inf) for name in ids])
     if ids and not known:
@@ -69,7 +70,7 @@ def select_hardest(
             f"answer, {ctx.counts['samples/foreign']} answer other prompts"
             + ("; set num_samples to 2 or more" if config.by == "disagreement" else "")
         )
-    draws = np.array([number_of(f"{config.seed}/{r.id}") for r in prompts.rows(Prompt)], np.uint64)
+    draws = np.array([number_of(f"{config.seed}/{name}") for name in names], np.uint64)
     is_kept = np.zeros(len(hardness), dtype=np.bool_)
     is_kept[np.lexsort((draws, -hardness))[: config.num_rows]] = True
     rows = ctx.track(prompts.rows(Prompt), "choosing", total=len(hardness))

@@ -8,8 +8,7 @@ from pydantic import ValidationError, field_validator
 
 from spyhop.schema import Config, RecipeError
 
-_NAMES = {"regex_pattern": "pattern", "group_select": "select"}
-"""lm-eval's names of our fields."""
+_NAMES = {"regex_pattern": "pattern", "group_select": "select"}  # lm-eval's names of our fields
 
 
 class Step(Config):
