@@ -277,7 +277,6 @@ def _read(row: RawRow, config: MessagesConfig) -> Conversation:
 
 
 def _prompt(row: RawRow, found: Conversation) -> list[Message]:
-    """Return the turns to answer."""
     turns = found.turns[:-1] if found.response else found.turns
     if not turns:
         raise InputError(f"{row.place}: messages is empty; it needs at least one turn to answer")

@@ -18,7 +18,7 @@ from spyhop.stage import Context, Estimate, stage
 from spyhop.store import Artifact, number_of, row_id
 from spyhop.store.files import field, json_lines
 from spyhop.store.rows import read_rows, row_files
-from spyhop.text.end_marks import without_end_marks
+from spyhop.text.thought import without_end_marks
 
 SeedKind = Literal["oasst", "lima", "dolly", "self_instruct", "pairs"]
 LICENCES = {
