@@ -39,8 +39,9 @@ ARMS: dict[str, tuple[str, tuple[str, ...]]] = {
     "teacher": ("teacher only (few)", ()),
     "progressive": ("assistant, then teacher", ("ta", "teacher", "mixed")),
     "mixed": ("assistant and teacher, mixed", ()),
-    "on-policy": ("own answers, corrected by the teacher", ("off-policy",)),
+    "on-policy": ("own answers, corrected by the teacher", ("off-policy", "off-policy-3x")),
     "off-policy": ("the teacher's answers, as many of its tokens", ()),
+    "off-policy-3x": ("the teacher's answers, three times its tokens", ("off-policy",)),
     "curated": ("seed + curated", ("uncurated", "random", "seed", "seed-own")),
     "seed": ("seed pairs only", ()),
     "seed-own": ("seed pairs only, asked as trained", ()),
@@ -141,7 +142,7 @@ class Page:
     students: dict[str, Ref] = field(default_factory=dict)
     answers: dict[str, Ref] = field(default_factory=dict)
     picked: dict[str, Ref] = field(default_factory=dict)
-    """Choices among several answers, where arms make some."""
+    """Answers that were chosen or corrected, where arms learn from some."""
 
     def add(
         self,

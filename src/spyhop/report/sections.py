@@ -98,8 +98,10 @@ def _in_short(row: Mapping[str, Any]) -> str:
     like = row.get("kept_id") or f"{row.get('suite') or ''} {row.get('item_id', '')}".strip()
     place = row.get("url") or row.get("origin") or row.get("id")
     known = next((row[key] for key in ("words", "query", "text") if row.get(key)), None)
-    text = " ".join((known or json.dumps(row, ensure_ascii=False)).split())
-    parts = [place, " > ".join(row.get("headings", [])), like and f"like {like}", text]
+    text = " ".join(str(known or json.dumps(row, ensure_ascii=False)).split())
+    headings = row.get("headings")
+    title = " > ".join(map(str, headings)) if isinstance(headings, list) else ""
+    parts = [place, title, like and f"like {like}", text]
     return ": ".join(short(str(part), EXAMPLE_CHARS) for part in parts if part)
 
 
