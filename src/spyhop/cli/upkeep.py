@@ -6,7 +6,7 @@ from pathlib import Path
 from spyhop.cli.folder import existing, output_folder
 from spyhop.cli.running import say
 from spyhop.models import read_teacher
-from spyhop.models.batch_upkeep import OpenBatch, look, stop
+from spyhop.models.batch_jobs import OpenBatch, look, stop
 from spyhop.models.doctor import doctor as examine
 from spyhop.schema import ModelError
 from spyhop.store import Entry, Inventory

@@ -8,7 +8,7 @@ from spyhop.models.endpoint_state import EndpointState
 from spyhop.models.service import Endpoint
 from spyhop.models.transport import Transport
 
-CHECK_S = 2.0
+CHECK_S = 1.0
 """Between two looks at a folder, and between two health checks of a replica."""
 LOST_AFTER = 3
 """Failed health checks in a row after which a replica's calls go to other replicas."""
@@ -39,9 +39,8 @@ class Replicas:
 
     def __str__(self) -> str:
         """Return how many replicas are up."""
-        num_up = sum(each.is_up for each in self._checks)
-        where = ", ".join(each.address for each in self._folders)
-        return f"{num_up} of {len(self._checks)} replicas in {where} answer"
+        num_up = sum(each.is_up for each in list(self._checks))
+        return f"{num_up} of {len(self._checks)} replicas answer"
 
     def __bool__(self) -> bool:
         """Return whether there are folders."""
