@@ -147,12 +147,12 @@ def _table(arguments: argparse.Namespace) -> None:
 def _same(arguments: argparse.Namespace) -> None:
     """Score the first items of each suite by both, in processes of their own."""
     from spyhop.evaluate import items_of
-    from spyhop.evaluate.suite import read_task
+    from spyhop.evaluate.suite import read_suite
 
     arguments.model, out = arguments.places
     arguments.before = None
     for suite in arguments.suites:
-        task = read_task(str(out / suite) if suite.endswith(".toml") else suite)
+        (task,) = read_suite(str(out / suite) if suite.endswith(".toml") else suite)
         (place,) = (path for name, path in _places(out).items() if _reads(suite, name))
         groups = list(items_of(task, place))
         per = max(1, arguments.items // len(groups))

@@ -20,6 +20,7 @@ import duckdb
 import numpy as np
 import psutil
 import pyarrow as pa
+from playwright.sync_api import sync_playwright
 
 from spyhop.store.artifact import RECORD, Artifact, Record, digest_of, digests
 from spyhop.store.parts import PART_ROWS, PartWriter
@@ -121,6 +122,24 @@ def timed(process: psutil.Process, address: str) -> tuple[float, float, float]:
     return first, time.perf_counter() - began, sum(process.cpu_times()[:2]) - used
 
 
+def paints(address: str) -> list[float]:
+    """Return seconds to the first paint of a page in a new browser window, several times."""
+    script = "performance.getEntriesByName('first-contentful-paint')[0].startTime / 1000"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path="/usr/bin/chromium", args=["--no-sandbox"]
+        )
+        found = []
+        for _ in range(TIMES):
+            page = browser.new_context().new_page()
+            page.goto(address)
+            while not page.evaluate(script.partition("[")[0] + ".length"):
+                page.wait_for_timeout(20)
+            found.append(page.evaluate(script))
+        browser.close()
+    return found
+
+
 def measure(store: Path) -> dict[str, dict[str, float]]:
     """Serve the store and time each request; filters differ a little from time to time."""
     code = "from spyhop.studio.app import serve; import sys; from pathlib import Path; "
@@ -131,21 +150,27 @@ def measure(store: Path) -> dict[str, dict[str, float]]:
     try:
         assert server.stdout is not None
         base, process = server.stdout.readline().strip(), psutil.Process(server.pid)
-        found = {}
+        rows, found = f"{base}rows/{store.name}/{NAME}", {}
         for name, query in REQUESTS.items():
             sign = "&" if "?" in query else "?"
+            is_new = "counts" in name or "filter" in name
             times = [
-                timed(process, f"{base}rows/{store.name}/{NAME}{query}{sign}in.tokens={n}:10000")
-                if "counts" in name or "filter" in name
-                else timed(process, f"{base}rows/{store.name}/{NAME}{query}")
+                timed(
+                    process, f"{rows}{query}{sign}in.tokens={n}:10000" if is_new else rows + query
+                )
                 for n in range(TIMES)
             ]
             columns = ("first_byte_s", "whole_s", "cpu_s")
             found[name] = {
-                column: round(statistics.median(values), 3)
+                f"{column}_{kind}": round(of(values), 3)
                 for column, values in zip(columns, zip(*times, strict=True), strict=True)
-            } | {"worst_s": round(max(each[1] for each in times), 3)}
-            print(f"{name:28} {found[name]}", flush=True)
+                for kind, of in (("least", min), ("median", statistics.median))
+            }
+            print(f"{name:28} {found[name]} load {psutil.getloadavg()[0]:.1f}", flush=True)
+        shown = paints(rows)
+        found["first paint"] = {"least_s": min(shown), "worst_s": max(shown)}
+        _, seconds, cpu = timed(process, f"{base}label/{store.name}/{RATED}")
+        found["suspicious rows first"] = {"whole_s": seconds, "cpu_s": cpu}
         status = Path(f"/proc/{server.pid}/status").read_text()
         peak = next(line for line in status.splitlines() if line.startswith("VmHWM"))
         found["memory"] = {"peak_mb": round(int(peak.split()[1]) / 1000)}
@@ -160,7 +185,8 @@ if __name__ == "__main__":
     parser.add_argument("folder", type=Path, help="its name may have letters and digits only")
     parser.add_argument("--rows", type=int, default=10_000_000)
     given = parser.parse_args()
-    if not (given.folder / NAME / RECORD).exists():
-        make(given.folder, given.rows)
+    for name, write in ((NAME, make), (RATED, make_rated)):
+        if not (given.folder / name / RECORD).exists():
+            write(given.folder, given.rows)
     print(json.dumps(measure(given.folder.resolve()), indent=1))
     print(f"load average {psutil.getloadavg()}")

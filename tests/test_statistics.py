@@ -221,9 +221,7 @@ def test_near_chance_with_differing_items_is_exact():
         for hits in product([0, 1], repeat=len(each))
         if sum(hits) >= 4
     )
-    test = near_chance(4, 6, each)
-    assert test.p_value == pytest.approx(2 * at_least)
-    assert test.chance == pytest.approx(sum(each) / 6)
+    assert near_chance(4, 6, each).p_value == pytest.approx(2 * at_least)
     assert near_chance(4, 20, [0.25] * 20) == near_chance(4, 20, 0.25)
 
 
@@ -261,7 +259,6 @@ def test_a_line_over_the_logarithm_of_the_size():
     sizes = [100, 800, 3200, 25_600]
     found = scaling(sizes, [6.95 * np.log(n) + 3 for n in sizes])
     assert found.alpha.value == pytest.approx(6.95) and found.constant == pytest.approx(3)
-    assert found.residual == pytest.approx(0, abs=1e-9)
 
 
 @pytest.mark.parametrize("level", [0.0, 50.0])

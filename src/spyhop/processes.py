@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
@@ -99,7 +99,8 @@ class WorkerProcess:
                 raise ProcessDied("killed at its time cap")
             message = self._outbox.recv()
         except (EOFError, OSError):
-            raise ProcessDied(self._cause_of_death()) from None
+            self.kill(END_S)
+            raise ProcessDied(cause_of_death(self._process.returncode)) from None
         self._last, self._has_replied = monotonic(), True
         return message
 
@@ -126,10 +127,6 @@ class WorkerProcess:
         self._process.wait()
         self._inbox.close()
         self._outbox.close()
-
-    def _cause_of_death(self) -> str:
-        self.kill(END_S)
-        return cause_of_death(self._process.returncode)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
@@ -159,13 +156,13 @@ def cause_of_death(code: int) -> str:
 
 def exit_with_parent(descriptor: int = 0) -> None:
     """Exit this process when a stream that its parent holds open ends."""
-    threading.Thread(target=_exit_at_end, args=(descriptor,), daemon=True).start()
 
+    def wait() -> None:
+        while os.read(descriptor, 1024):  # no buffered reader: it holds a lock when Python ends
+            pass
+        os._exit(1)
 
-def _exit_at_end(descriptor: int) -> None:
-    while os.read(descriptor, 1024):  # no buffered reader: it holds a lock when Python ends
-        pass
-    os._exit(1)
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def main() -> None:
@@ -175,12 +172,20 @@ def main() -> None:
     inbox, outbox = Connection(os.dup(0), writable=False), Connection(os.dup(1), readable=False)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(2, 1)  # output of libraries is not a message
+    messages: SimpleQueue[Any] = SimpleQueue()
+
+    def receive() -> Any:  # noqa: ANN401 (whatever the parent sends)
+        message = messages.get()
+        if isinstance(message, WorkItem) and message.memory_bytes is not None:
+            most = resource.getrlimit(resource.RLIMIT_AS)[1]
+            resource.setrlimit(resource.RLIMIT_AS, (message.memory_bytes, most))
+        return message
+
     with suppress(BrokenPipeError):  # the parent has ended
         module, _, name = sys.argv[1].partition(":")
         serve = getattr(import_module(module), name)
-        messages: SimpleQueue[Any] = SimpleQueue()
         threading.Thread(target=_read, args=(inbox, messages), daemon=True).start()
-        serve(_receiver(messages), outbox.send)
+        serve(receive, outbox.send)
 
 
 def _read(inbox: Connection, messages: SimpleQueue[Any]) -> None:
@@ -192,14 +197,3 @@ def _read(inbox: Connection, messages: SimpleQueue[Any]) -> None:
     except Exception:  # noqa: BLE001 (the edge of a process: a message that cannot be read)
         sys.excepthook(*sys.exc_info())
         os._exit(1)
-
-
-def _receiver(messages: SimpleQueue[Any]) -> Callable[[], Any]:
-    def receive() -> Any:  # noqa: ANN401 (whatever the parent sends)
-        message = messages.get()
-        if isinstance(message, WorkItem) and message.memory_bytes is not None:
-            most = resource.getrlimit(resource.RLIMIT_AS)[1]
-            resource.setrlimit(resource.RLIMIT_AS, (message.memory_bytes, most))
-        return message
-
-    return receive

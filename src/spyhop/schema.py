@@ -42,6 +42,8 @@ BROKEN = {
     "missing_thought_signature", "no_image", "image_other",
 }  # fmt: skip
 
+TOO_MANY_FILES = "too many open files; raise the limit (`ulimit -n 4096`) and run again to resume"
+
 
 class SpyhopError(Exception):
     """Base of every error that a user can fix; the command line prints it as one line."""
@@ -88,32 +90,25 @@ class Config(BaseModel):
         """Take `false` for an optional setting as its absence: TOML has no null."""
         if not isinstance(values, dict):
             return values
-        fields = cls.model_fields
-        off = [
-            name
-            for name, value in values.items()
-            if value is False and name in fields and _is_optional(fields[name].annotation)
-        ]
+        kinds = {name: get_args(info.annotation) for name, info in cls.model_fields.items()}
+        optional = {name for name, of in kinds.items() if type(None) in of and bool not in of}
+        off = [name for name, value in values.items() if value is False and name in optional]
         return {**values, **dict.fromkeys(off)} if off else values
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:  # noqa: ANN401 (pydantic's)
         """Describe a table of settings without a description by its type's own summary."""
         for info in cls.model_fields.values():
-            nested = None if info.description else _config_in(info.annotation)
-            if nested is not None:
+            nested = None if info.description else model_in(info.annotation)
+            if nested is not None and issubclass(nested, Config):
                 info.description = (nested.__doc__ or "").partition("\n")[0]
 
 
-def _is_optional(annotation: Any) -> bool:  # noqa: ANN401 (a type expression)
-    kinds = get_args(annotation)
-    return type(None) in kinds and bool not in kinds
-
-
-def _config_in(annotation: Any) -> type[Config] | None:  # noqa: ANN401 (a type expression)
-    if isinstance(annotation, type) and issubclass(annotation, Config):
+def model_in(annotation: Any) -> type[BaseModel] | None:  # noqa: ANN401 (a type expression)
+    """Return the first model that a type names, itself or within unions, lists and tables."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
-    inner = (_config_in(each) for each in get_args(annotation))
+    inner = (model_in(each) for each in get_args(annotation))
     return next((each for each in inner if each is not None), None)
 
 

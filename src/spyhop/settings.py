@@ -16,7 +16,7 @@ from urllib.parse import quote
 from pydantic import AfterValidator, BaseModel, ValidationError, ValidationInfo
 from pydantic_core import PydanticCustomError
 
-from spyhop.schema import RecipeError
+from spyhop.schema import RecipeError, model_in
 
 Settings = TypeVar("Settings", bound=BaseModel)
 MAX_NAME_BYTES = 255
@@ -169,17 +169,11 @@ def _one_line(path: Path, config_type: Any, error: ValidationError, prefix: str)
 
 def _fields_at(config_type: Any, parts: Sequence[str | int]) -> list[str]:  # noqa: ANN401
     """Return the setting names of the config found by following the parts."""
-    current = config_type
+    fields = config_type.model_fields
     for part in parts:
-        if isinstance(part, int):
-            continue
-        if part not in current.model_fields:
-            continue  # the name of an entry, or of a kind
-        annotation = current.model_fields[part].annotation
-        current = next((kind for kind in _kinds(annotation) if hasattr(kind, "model_fields")), None)
-        if current is None:
-            return []
-    return sorted(current.model_fields)
+        if part in fields:  # else it is a place, the name of an entry, or of a kind
+            fields = getattr(model_in(fields[part].annotation), "model_fields", {})
+    return sorted(fields)
 
 
 def _kinds(annotation: Any) -> list[Any]:  # noqa: ANN401 (a type expression)
@@ -199,8 +193,13 @@ def describe(
         default = info.get_default(call_default_factory=True)
         if given is not None:
             default = getattr(given, name)
-        nested = next((kind for kind in _kinds(info.annotation) if _is_config(kind)), None)
-        table = _kind_of_table(info.annotation) if nested else ""
+        nested, table = model_in(info.annotation), ""
+        if nested is not None:  # written once, several times, by name, or perhaps not at all
+            kinds = _kinds(info.annotation)
+            origins = {get_origin(kind) for kind in kinds}
+            forms = {tuple: "list of tables", dict: "tables by name"}
+            table = next((form for kind, form in forms.items() if kind in origins), "table")
+            table += ", or false" if type(None) in kinds else ""
         value = "required" if is_required else "" if nested else f"= {_as_toml(default):.40}"
         about = " ".join((info.description or "").split())
         parts = (name, table, value + _options(info.annotation, default), about)
@@ -208,15 +207,6 @@ def describe(
         if nested is not None:
             whole = default if isinstance(default, nested) else None
             yield from describe(nested, depth + 1, whole)
-
-
-def _kind_of_table(annotation: Any) -> str:  # noqa: ANN401 (a type expression)
-    """Say how tables are written: once, several times, by name, or perhaps not at all."""
-    origins = [get_origin(kind) for kind in _kinds(annotation)]
-    kind = (
-        "list of tables" if tuple in origins else "tables by name" if dict in origins else "table"
-    )
-    return f"{kind}, or false" if type(None) in _kinds(annotation) else kind
 
 
 def _as_toml(value: Any) -> str:  # noqa: ANN401 (a default of any type)
@@ -241,7 +231,3 @@ def _options(annotation: Any, default: Any) -> str:  # noqa: ANN401 (a type expr
         return "".join(f", or {word}" for word in words if word != default)
     how = "any" if get_origin(annotation) in (tuple, dict) else "one"
     return f", {how} of {', '.join(words)}"
-
-
-def _is_config(kind: Any) -> bool:  # noqa: ANN401 (a type expression)
-    return isinstance(kind, type) and issubclass(kind, BaseModel)

@@ -14,7 +14,7 @@ import platform
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -27,7 +27,7 @@ from pydantic import BaseModel
 
 from spyhop import __version__
 from spyhop.runtime import Runtime
-from spyhop.schema import ArtifactError, Config, InputError, RecipeError, Row
+from spyhop.schema import TOO_MANY_FILES, ArtifactError, Config, InputError, RecipeError, Row
 from spyhop.store import (
     Artifact,
     InputRecord,
@@ -46,8 +46,17 @@ TABLES: Final = "tables"
 FOLDER: Final = "folder"
 REPORT_S = 0.2
 """Least time between two reports of progress over rows."""
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_NO_HANDLES = (errno.EMFILE, errno.ENFILE)
+_LIMITS = {
+    (errno.ENOSPC, errno.EDQUOT, errno.EFBIG): "{}: the disk or quota is full; finished work is "
+    "kept. Free some space (`spyhop clean` lists what can be deleted) and run again",
+    (errno.EMFILE, errno.ENFILE): TOO_MANY_FILES,
+}
+"""Messages by the errors of limits of the system."""
+_PROVENANCE = {
+    "spyhop": __version__,
+    "python": platform.python_version(),
+    "platform": f"{sys.platform}-{platform.machine()}",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +64,9 @@ class Progress:
     """Progress of a stage; `total` is None if unknown."""
 
     doing: str
-    done: float
-    total: float | None
-    unit: str
+    done: float = 0
+    total: float | None = None
+    unit: str = ""
     note: str = ""
     is_lasting: bool = False
     """A note for people that stays in the output."""
@@ -183,7 +192,7 @@ class Context:
 
     def notice(self, text: str) -> None:
         """Log a line that stays in the output of the run."""
-        self.report(Progress(text, 0, None, "", is_lasting=True))
+        self.report(Progress(text, is_lasting=True))
 
     def drop(self, row: BaseModel | str, reason: str) -> None:
         """Drop a row: its reason is counted, and the row is kept in `dropped`."""
@@ -213,9 +222,7 @@ class Context:
             self._drops.close()
 
 
-_DROP_SCHEMA = pa.schema(
-    [pa.field("reason", pa.string(), False), pa.field("row", pa.string(), False)]
-)
+_DROP_SCHEMA = pa.schema([pa.field(name, pa.string(), False) for name in ("reason", "row")])
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,7 +262,10 @@ class Stage:
     def find(self, root: Path, config: Config, inputs: Mapping[str, StageInput]) -> Artifact | None:
         """Return the finished artifact if it was made from inputs of today's content."""
         found = find(root, self.name, self.key(config, inputs))
-        return found if found and _digests(inputs) == _recorded_digests(found) else None
+        if found is None:
+            return None
+        recorded = {n: [each.digest for each in some] for n, some in found.record.inputs.items()}
+        return found if recorded == _digests(inputs) else None
 
     def run(
         self,
@@ -287,7 +297,7 @@ class Stage:
         digests = _digests(inputs)
         if not force and (found := self.find(root, config, inputs)):
             return found
-        say = lambda text: report(Progress(text, 0, None, "", is_lasting=True))  # noqa: E731
+        say = lambda text: report(Progress(text, is_lasting=True))  # noqa: E731
         with _system_limits(root), claim(root, self.name, key, digests, say) as work:
             if not force and (found := self.find(root, config, inputs)):
                 work.discard()  # made by the run that was waited for
@@ -321,7 +331,7 @@ class Stage:
             usage=dict(sorted(ctx.usage.items())),
             seconds=round(time.monotonic() - started, 3),
             created=datetime.now(UTC).isoformat(timespec="seconds"),
-            provenance=_provenance(),
+            provenance=_PROVENANCE,
         )
         return work.finish(record)
 
@@ -340,12 +350,18 @@ class Stage:
     def _write(self, ctx: Context, output: Any) -> int | None:  # noqa: ANN401 (three shapes)
         if self.writes == FOLDER:
             return None
-        if self.writes == TABLES:
-            return _write_tables(ctx, output)
-        assert isinstance(self.writes, type)
-        writer = PartWriter(ctx.out, arrow_schema(self.writes))
-        for row in output:
-            writer.add(row.model_dump())
+        writer: PartWriter | None = None
+        if isinstance(self.writes, type):
+            writer = PartWriter(ctx.out, arrow_schema(self.writes))
+            for row in output:
+                writer.add(row.model_dump())
+        else:
+            for batch in output:
+                writer = writer or PartWriter(ctx.out, batch.schema)
+                writer.add_batch(batch)
+        if writer is None:
+            name = ctx.out.parent.name
+            raise ArtifactError(f"{name}: no record batch from the stage, so no schema")
         writer.close()
         return writer.num_rows
 
@@ -405,25 +421,10 @@ def _opened(ctx: Context, value: StageInput) -> Any:  # noqa: ANN401 (what the s
     return value if isinstance(value, Artifact) else value.open(ctx)
 
 
-def _write_tables(ctx: Context, batches: Iterable[pa.RecordBatch]) -> int:
-    writer: PartWriter | None = None
-    for batch in batches:
-        writer = writer or PartWriter(ctx.out, batch.schema)
-        writer.add_batch(batch)
-    if writer is None:
-        raise ArtifactError(f"{ctx.out.parent.name}: no record batch from the stage, so no schema")
-    writer.close()
-    return writer.num_rows
-
-
 def _digests(inputs: Mapping[str, StageInput]) -> dict[str, list[str]]:
     return {
         name: [item.digest for item in by_name(value).values()] for name, value in inputs.items()
     }
-
-
-def _recorded_digests(artifact: Artifact) -> dict[str, list[str]]:
-    return {name: [item.digest for item in items] for name, items in artifact.record.inputs.items()}
 
 
 def _check_sources(root: Path, inputs: Mapping[str, StageInput]) -> None:
@@ -440,51 +441,27 @@ def _check_sources(root: Path, inputs: Mapping[str, StageInput]) -> None:
 def _input_records(
     inputs: Mapping[str, StageInput], origins: Mapping[str, Mapping[str, str]]
 ) -> dict[str, list[InputRecord]]:
+    def record(name: str, slot: str, item: Artifact | ModelInput) -> InputRecord:
+        origin = origins.get(name, {}).get(slot, slot or name)
+        return InputRecord(name=origin, slot=slot, key=item.key, digest=item.digest)
+
     return {
-        name: [
-            InputRecord(
-                name=origins.get(name, {}).get(slot, slot or name),
-                slot=slot,
-                key=item.key,
-                digest=item.digest,
-            )
-            for slot, item in by_name(value).items()
-        ]
+        name: [record(name, slot, item) for slot, item in by_name(value).items()]
         for name, value in inputs.items()
-    }
-
-
-def _provenance() -> dict[str, str]:
-    return {
-        "spyhop": __version__,
-        "python": platform.python_version(),
-        "platform": f"{sys.platform}-{platform.machine()}",
     }
 
 
 @contextmanager
 def _system_limits(root: Path) -> Iterator[None]:
+    """Name a limit of the system, also where libraries wrap its error or quote the first of it."""
     try:
         yield
     except Exception as error:
-        if _has_errno(error, _FULL):
-            raise ArtifactError(
-                f"{root}: the disk or quota is full; finished work is kept. "
-                "Free some space (`spyhop clean` lists what can be deleted) and run again"
-            ) from None
-        if _has_errno(error, _NO_HANDLES):
-            raise ArtifactError(
-                "too many open files; raise the limit (`ulimit -n 4096`) and run again to resume"
-            ) from None
+        cause: BaseException | None = error
+        while cause is not None:
+            for codes, message in _LIMITS.items():
+                is_limit = isinstance(cause, OSError) and cause.errno in codes
+                if is_limit or os.strerror(codes[0]) in str(cause):
+                    raise ArtifactError(message.format(root)) from None
+            cause = cause.__cause__ or cause.__context__
         raise
-
-
-def _has_errno(error: BaseException | None, codes: Sequence[int]) -> bool:
-    """Look through the errors in which libraries wrap one of the system, or quote the first."""
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in codes:
-            return True
-        if os.strerror(codes[0]) in str(error):
-            return True
-        error = error.__cause__ or error.__context__
-    return False

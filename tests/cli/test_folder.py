@@ -80,22 +80,6 @@ def test_the_same_recipe_from_another_folder_pays_nothing(
         assert set(server.billed().values()) == {1}
 
 
-def test_an_earlier_run_in_the_current_folder_is_named_before_anything_is_paid(cli, tmp_path: Path):
-    with Server() as server:
-        _files(tmp_path / "sub", server.url)
-        assert cli("run", "sub/mine.toml", "--out", "spyhop-out").code == 0
-        for command in ("run", "plan", "why"):
-            done = cli(command, "sub/mine.toml")
-            assert done.code == 2 and done.stderr.startswith(
-                "spyhop: ./spyhop-out has an earlier run of 'mine', but the output folder is now "
-                "sub/spyhop-out; continue the earlier run with `--out spyhop-out`"
-            )
-        assert server.stats()["billed"] == 5
-        assert cli("run", "sub/mine.toml", "--out", "spyhop-out").code == 0
-        assert server.stats()["billed"] == 5
-        assert cli("plan", "sub/mine.toml", "--out", "sub/spyhop-out").code == 0
-
-
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_is_an_interrupt_once_and_an_ignored_one_is_none(number: signal.Signals):
     received: list[int] = []

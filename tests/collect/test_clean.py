@@ -17,7 +17,7 @@ from spyhop.collect import (
     read_flan_cot,
     read_records,
 )
-from spyhop.evaluate import ItemsConfig, read_items, read_task
+from spyhop.evaluate import ItemsConfig, read_items, read_suite
 from spyhop.schema import Item, Query
 from spyhop.store import Artifact, Source
 from spyhop.text.contamination import ContaminationConfig
@@ -153,7 +153,7 @@ def test_items_of_agieval_in_flan_cot(data_dir: Path, tmp_path: Path):
     )
     agieval = read_items.run(
         tmp_path,
-        ItemsConfig(task=read_task("agieval")),
+        ItemsConfig(task=read_suite("agieval")[0]),
         folder=Source(data_dir / "agieval" / "v1").open(tmp_path),
     )
     made = decontaminate.run(tmp_path, ContaminationConfig(), queries=cot, items={"one": agieval})

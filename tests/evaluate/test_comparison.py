@@ -15,14 +15,13 @@ from scipy import stats
 import written
 from command import Command
 from spyhop.evaluate.comparison import ComparedLogs, compare_logs, paired_result
-from spyhop.evaluate.logs import read_log, read_logs
-from spyhop.evaluate.logs.read import serve
+from spyhop.evaluate.logs import read_log
 from spyhop.schema import InputError
 
 
 def _compare(first: Path, second: Path, **more: Any) -> ComparedLogs:
     options = {key: more.pop(key) for key in ("tasks", "metric") if key in more}
-    return compare_logs(*read_logs(first, second, **options), **more)
+    return compare_logs(*(read_log(path, **options) for path in (first, second)), **more)
 
 
 def _logs(folder: Path, first: list[float], second: list[float]) -> tuple[Path, Path]:
@@ -192,14 +191,3 @@ def test_the_command_prints_and_writes(
     assert (done.code, done.stderr.count("\n")) == (2, 1)
     done = command("compare", a, b, "--html", tmp_path)
     assert done.code == 2 and "Traceback" not in done.stderr
-
-
-def test_large_logs_are_read_at_the_same_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("spyhop.evaluate.logs.read.PARALLEL_BYTES", 0)
-    a, b = _logs(tmp_path, [1, 0, 0, 0], [1, 1, 1, 0])
-    one, two = read_logs(a, b)
-    assert one.table.equals(read_log(a).table) and two.table.equals(read_log(b).table)
-    sent: list[Any] = []
-    b.write_text("{\n")
-    serve(lambda: (b, (), ""), sent.append)
-    assert isinstance(sent[0], InputError)

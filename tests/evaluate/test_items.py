@@ -15,7 +15,6 @@ from spyhop.evaluate import (
     forms,
     read_items,
     read_suite,
-    read_task,
     task_names,
 )
 from spyhop.evaluate.suite import FOLDER
@@ -28,7 +27,9 @@ LISTED = "Which is red?\nOptions:\n(A) the jay\n(B) the quail\n(C) the owl"
 def _read(folder: Path, task: str | Task, *tasks: str, limit: int | None = None) -> list[Item]:
     """The items that a benchmark's files in a folder give."""
     config = ItemsConfig(
-        task=read_task(task) if isinstance(task, str) else task, tasks=tasks or None, limit=limit
+        task=read_suite(task)[0] if isinstance(task, str) else task,
+        tasks=tasks or None,
+        limit=limit,
     )
     with TemporaryDirectory() as out:
         root = Path(out)
@@ -228,7 +229,7 @@ def test_keys_that_nothing_reads_are_reported(tmp_path: Path):
     row = {"question": "Which?", "choices": ["a", "b"], "answer": "a"}
     source = Source(_jsonl(tmp_path, row, task="mine") / "mine.jsonl").open(tmp_path)
     notes: list[str] = []
-    config = ItemsConfig(task=read_task("questions"))
+    config = ItemsConfig(task=read_suite("questions")[0])
     made = read_items.run(
         tmp_path, config, folder=source, report=lambda progress: notes.append(progress.doing)
     )
@@ -255,7 +256,7 @@ system_message = "Be brief."
 sampling = { max_new_tokens = 300 }
 """
     )
-    task = read_task(str(tmp_path / "sums.toml"))
+    task = read_suite(str(tmp_path / "sums.toml"))[0]
     found = _read(data_dir / "gsm8k", task)
     assert len(found) == 1319 and {item.suite for item in found} == {"sums"}
     assert found[0].question.startswith("Q: What are 2 and 3?\nA: The answer is 5.\n\nJanet")
@@ -274,12 +275,12 @@ def test_every_benchmark_that_ships_is_short_and_says_where_it_is_from(name: str
 
 def test_an_unknown_benchmark_or_key_is_one_line(tmp_path: Path):
     with pytest.raises(RecipeError, match="no benchmark 'bhh'; known: agieval, arc_challenge"):
-        read_task("bhh")
+        read_suite("bhh")[0]
     (tmp_path / "odd.toml").write_text('fils = "*.jsonl"\n')
     with pytest.raises(
         RecipeError, match=r"odd\.toml: fils is not a setting; did you mean 'files'"
     ):
-        read_task(str(tmp_path / "odd.toml"))
+        read_suite(str(tmp_path / "odd.toml"))[0]
 
 
 def _digest(items: list[Item]) -> str:
@@ -301,7 +302,7 @@ def test_real_bbh_has_the_papers_5511_items(data_dir: Path):
 
 def test_real_agieval_has_2546_items_in_the_papers_form(data_dir: Path):
     found = _read(data_dir / "agieval" / "v1", "agieval")
-    tasks = read_task("agieval").tasks
+    tasks = read_suite("agieval")[0].tasks
     sizes = (254, 651, 230, 510, 269, 220, 206, 206)
     assert Counter(item.task for item in found) == dict(zip(tasks, sizes, strict=True))
     assert len({item.id for item in found}) == 2546

@@ -8,8 +8,7 @@ from pydantic import ValidationError
 
 import toys
 from scripted import Scripted, failed, reply
-from spyhop.evaluate.judge_prompts import read_prompts
-from spyhop.evaluate.judging import JudgeConfig, judge
+from spyhop.evaluate.judging import JudgeConfig, judge, read_prompts
 from spyhop.models import Request, Sampling
 from spyhop.runtime import Runtime
 from spyhop.schema import InputError, Item, ModelError, Question, Response, Score, Verdict

@@ -10,10 +10,10 @@ import pytest
 
 from lm_eval_cases import CASES, CLOZE, WRITTEN, rows, write
 from spyhop.evaluate import MeasureConfig, items_of, read_suite, with_shots
+from spyhop.evaluate.asking import read_fields
 from spyhop.evaluate.lm_eval import LmEvalSuite
 from spyhop.evaluate.lm_eval_items import lm_eval_items
-from spyhop.evaluate.reading import read_fields
-from spyhop.evaluate.shots import Drawer
+from spyhop.evaluate.task_items import draw_shots
 from spyhop.schema import InputError, Item, RecipeError
 from spyhop.text.filters import Filter, Step
 from spyhop.text.sandbox import Sandbox
@@ -110,15 +110,15 @@ def test_the_number_of_worked_examples_can_be_set(tmp_path: Path, data: Path):
 @pytest.mark.parametrize("excludes", [True, False])
 def test_the_sampler_is_one_sequence_of_pythons_random_sample(number: int, excludes: bool):
     pool = [{"n": n % 6} for n in range(9)]  # rows 0 to 2 occur twice
-    drawer = Drawer(pool, number, "seeded", excludes=excludes)
     rng = random.Random(1234)
-    for row in pool:
+    found = draw_shots(pool, pool, number, "seeded", excludes=excludes)
+    for row, places in zip(pool, found, strict=True):
         wanted = rng.sample(pool, number + excludes)
         if excludes:
             wanted = [each for each in wanted if each != row][:number]
             if len(wanted) < number:
                 wanted = rng.sample([each for each in pool if each != row], number)
-        assert [pool[n] for n in drawer.draw(row)] == wanted
+        assert [pool[n] for n in places] == wanted
 
 
 def test_too_few_rows_for_worked_examples_is_one_line(tmp_path: Path, data: Path):

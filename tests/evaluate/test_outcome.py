@@ -4,13 +4,8 @@ from pathlib import Path
 import pytest
 
 import toys
-from spyhop.evaluate import (
-    HeldOutConfig,
-    HeldOutLogLikelihood,
-    compare,
-    outcomes,
-    score_held_out,
-)
+from spyhop.evaluate import HeldOutConfig, compare, outcomes, score_held_out
+from spyhop.evaluate.outcome import HeldOutLogLikelihood
 from spyhop.models import Local, ModelUse
 from spyhop.schema import Answer, InputError, Message, Score, Verdict
 from spyhop.store import Artifact, Source

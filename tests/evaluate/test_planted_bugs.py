@@ -19,19 +19,19 @@ from spyhop.evaluate import (
     ItemsConfig,
     MeasureConfig,
     TaskScores,
+    asking,
     check_contamination,
     measure,
     read_items,
-    read_task,
+    read_suite,
     red_rates,
     rescore,
     score_rows,
     task_scores,
     write_scores,
 )
-from spyhop.evaluate import reading as reading_module
 from spyhop.evaluate.comparison import compare_logs
-from spyhop.evaluate.logs import read_logs
+from spyhop.evaluate.logs import read_log
 from spyhop.models import Reply, Request, Sampling
 from spyhop.render import ORCA, Renderer
 from spyhop.schema import InputError, Item, Message, Score
@@ -56,7 +56,7 @@ def _questions(num: int = NUM) -> list[dict[str, Any]]:
 def _items(folder: Path, rows: Sequence[dict[str, Any]], **task: Any) -> dict[str, Artifact]:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "q.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
-    config = ItemsConfig(task=read_task("questions").model_copy(update=task))
+    config = ItemsConfig(task=read_suite("questions")[0].model_copy(update=task))
     source = Source(folder / "q.jsonl").open(folder / "store")
     return {"questions": read_items.run(folder / "store", config, folder=source)}
 
@@ -98,7 +98,7 @@ def test_without_a_bug_nothing_is_found(tmp_path: Path):
     assert _against_guessing(scores) == "above" and not red_rates(_total(scores))
     assert not _changed(items, scores)
     two = [_log(tmp_path, items, scores, name) for name in ("m", "n")]
-    assert compare_logs(*read_logs(*two)).overall.n == NUM
+    assert compare_logs(*map(read_log, two)).overall.n == NUM
 
 
 def test_1_shifted_labels_put_a_good_model_below_guessing(tmp_path: Path):
@@ -115,21 +115,21 @@ def test_2_options_shuffled_without_the_gold_are_other_items(tmp_path: Path):
         for name, items in (("m", right), ("n", wrong))
     ]
     with pytest.raises(InputError, match="no common item"):
-        compare_logs(*read_logs(*logs))
+        compare_logs(*map(read_log, logs))
 
 
 def test_3_an_answer_read_inside_a_thought_changes_when_read_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     items = _items(tmp_path, _questions())
-    read = reading_module.read
+    read = asking.read
 
     def inside(response: str, *args: Any, **more: Any) -> Any:
         return read(response.replace("<think>", "").replace("</think>", ""), *args, **more)
 
     replies = ["<think>The answer is (A).</think> I cannot say."] * NUM
     with monkeypatch.context() as planted:
-        planted.setattr(reading_module, "read", inside)
+        planted.setattr(asking, "read", inside)
         scores = _scored(tmp_path, items, replies)
     assert all(row.correct for row in scores.rows(Score))
     assert _changed(items, scores) == NUM
@@ -169,7 +169,7 @@ def test_6_a_template_applied_twice_is_another_prompt(tmp_path: Path, wrapped: s
         for name, some in (("m", items), ("n", twice))
     ]
     with pytest.raises(InputError, match="no common item"):
-        compare_logs(*read_logs(*logs))
+        compare_logs(*map(read_log, logs))
 
 
 def test_7_contaminated_items_turn_their_rate_red(tmp_path: Path):
@@ -189,14 +189,14 @@ def test_8_a_wrong_normalisation_changes_when_read_again(
 ):
     rows = [{"question": f"Where is the tower of city {n}?", "answer": "Paris"} for n in range(4)]
     items = _items(tmp_path, rows)
-    read = reading_module.read
+    read = asking.read
 
     def case_sensitive(response: str, question: str, target: str, **more: Any) -> Any:
         found = read(response, question, target, **more)
         return type(found)(found.answer, found.is_right and target in response)
 
     with monkeypatch.context() as planted:
-        planted.setattr(reading_module, "read", case_sensitive)
+        planted.setattr(asking, "read", case_sensitive)
         scores = _scored(tmp_path, items, ["The answer is PARIS."] * 4)
     assert not any(row.correct for row in scores.rows(Score))
     assert _changed(items, scores) == 4
@@ -249,7 +249,7 @@ def test_11_a_system_message_that_is_lost_is_another_prompt(tmp_path: Path, word
         for name, text in (("m", "Explain."), ("n", ""))
     ]
     with pytest.raises(InputError, match="prompts of"):
-        compare_logs(*read_logs(*logs))
+        compare_logs(*map(read_log, logs))
 
 
 def test_12_ties_that_the_order_breaks_turn_a_rate_red(tmp_path: Path):

@@ -17,7 +17,6 @@ from spyhop.evaluate import (
     MeasureConfig,
     SealConfig,
     TaskScores,
-    could_reverse,
     differences,
     macro_average,
     measure,
@@ -27,6 +26,7 @@ from spyhop.evaluate import (
     sweep,
     task_scores,
 )
+from spyhop.evaluate.rates import could_reverse
 from spyhop.schema import InputError, Item, Score
 from spyhop.store import Artifact
 

@@ -50,9 +50,9 @@ def test_a_response_without_a_reference_is_refused(references: list[list[str]]):
 
 
 def test_references_may_differ_in_number():
-    found = text_overlap(["a b c d", "e f g h"], [["a b c d"], ["x", "e f g h"]])
-    assert found.scores["bleu"] == pytest.approx(1) and found.n == 2
-    assert "nrefs:var" in found.signatures["bleu"] and "version:" in found.signatures["chrf"]
+    scores, signatures = text_overlap(["a b c d", "e f g h"], [["a b c d"], ["x", "e f g h"]])
+    assert scores["bleu"] == pytest.approx(1)
+    assert "nrefs:var" in signatures["bleu"] and "version:" in signatures["chrf"]
 
 
 @pytest.mark.slow
@@ -68,12 +68,12 @@ def test_published_answers_of_three_models_against_a_fourth(data_dir: Path):
     found = {}
     for name in ("vicuna-13b", "alpaca-13b", "llama-13b"):
         mine = answers(name)
-        found[name] = text_overlap(
+        found[name], _ = text_overlap(
             [mine[row] for row in reference], [[text] for text in reference.values()]
         )
-        assert found[name].n == 80
+    assert len(reference) == 80
     for metric in METRICS:
-        order = sorted(found, key=lambda name: -found[name].scores[metric])
+        order = sorted(found, key=lambda name: -found[name][metric])
         assert order[0] == "vicuna-13b", metric
-    bleu = {name: round(100 * each.scores["bleu"], 2) for name, each in found.items()}
+    bleu = {name: round(100 * each["bleu"], 2) for name, each in found.items()}
     assert bleu == {"vicuna-13b": 16.42, "alpaca-13b": 4.76, "llama-13b": 4.94}

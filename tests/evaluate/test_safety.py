@@ -9,9 +9,16 @@ import toys
 from command import Command
 from fake import FakeModel
 from spyhop.evaluate import ItemsConfig, MeasureConfig, measure, read_items, read_suite
-from spyhop.evaluate.safety import label_f1, read_labels, read_refusal
-from spyhop.evaluate.support import Support, SupportConfig, check_support
-from spyhop.evaluate.toxicity import prompt_auc, with_toxicity
+from spyhop.evaluate.safety import (
+    Support,
+    SupportConfig,
+    check_support,
+    label_f1,
+    prompt_auc,
+    read_labels,
+    read_refusal,
+    with_toxicity,
+)
 from spyhop.models import Labels, Request
 from spyhop.recipes.evaluating import step_name
 from spyhop.report.safety import safety_sections

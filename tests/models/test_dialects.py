@@ -14,8 +14,7 @@ from spyhop.models.dialect import DIALECTS
 from spyhop.models.endpoint import Remote
 from spyhop.models.failures import NO_CREDIT, read_failure, remaining
 from spyhop.models.replies import Unreadable, parse, read_choice, read_reply
-from spyhop.models.shared import group_of, shared_parts
-from spyhop.models.wire import ApiCall, SharedPart
+from spyhop.models.wire import ApiCall, SharedPart, group_of, shared_parts
 from spyhop.schema import Message, ModelError, Unfinished
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)

@@ -64,15 +64,15 @@ def test_a_journal_that_was_half_created_is_completed(tmp_path: Path):
     journal.close()
 
 
-def test_open_jobs_outlive_the_run_and_close_with_their_results(tmp_path: Path):
+def test_open_jobs_outlive_the_run_until_they_are_closed(tmp_path: Path):
     journal = Journal(tmp_path, "m")
     for number in (2, 1):
         journal.open_job(OpenJob(f"batch-{number}", "http://x/v1", '{"keys": ["a"]}', number))
     journal.close()
     again = Journal(tmp_path, "m")
     assert [job.id for job in again.open_jobs()] == ["batch-1", "batch-2"]
-    again.close_job("batch-1", [Answered("a", "1", "http://x/v1", 1, 0.0, 0.0)], [])
-    assert [job.id for job in again.open_jobs()] == ["batch-2"] and again.get(["a"]) == {"a": "1"}
+    again.close_job("batch-1")
+    assert [job.id for job in again.open_jobs()] == ["batch-2"]
     again.close()
 
 

@@ -137,7 +137,7 @@ def test_requests_at_a_replica_that_hangs_are_given_up(
 def test_without_a_replica_the_run_stops_after_its_patience(tmp_path: Path):
     register(tmp_path / "urls", a="http://127.0.0.1:9/v1")
     where = folder_service(tmp_path / "urls", {"patience_s": 0.3})
-    with pytest.raises(Unfinished, match=r"no reply for .* \(0 of 1 replicas in .*urls answer\)"):
+    with pytest.raises(Unfinished, match=r"no reply for .* \(.*urls: 0 of 1 replicas answer\)"):
         ask(tmp_path, where, requests(2))
 
 

@@ -320,6 +320,18 @@ def test_the_assistant_questions_the_teacher(tmp_path: Path):
     assert _asked(recipe, "answers", "assistant") == "assistant"
 
 
+def test_a_choice_among_several_answers_is_a_step_of_its_own(tmp_path: Path):
+    sampling = {"temperature": 0.7, "log_probability": True}
+    teacher = {"file": tmp_path / "teacher.toml"}
+    several = {"num_samples": 4, "sampling": sampling}
+    recipe = orca(_live(tmp_path, teacher={**teacher, "answers": several}, pick="likely"))
+    assert recipe.step("answers").config.num_samples == 4
+    assert recipe.step("picked").inputs == {"answers": recipe.step("answers")}
+    assert recipe.step("student").inputs["answers"] == {"teacher": recipe.step("picked")}
+    with pytest.raises(ValidationError, match=r"needs teacher\.answers\.sampling\.log_prob"):
+        _live(tmp_path, teacher=teacher, pick="likely")
+
+
 def test_a_model_in_two_roles_is_paid_for_both(tmp_path: Path):
     config = _live(tmp_path, dialogue={}, assistant={"file": tmp_path / "teacher.toml"})
     priced = f"{LIVE}usd_per_million_response = 1e6\n".replace('"m"', '"teacher"')

@@ -13,10 +13,13 @@ import pytest
 
 from spyhop.recipe import resolve
 from spyhop.recipe.load import read_recipe
+from spyhop.recipe.plan import plan
 from spyhop.recipe.why import why
 from spyhop.recipes import RECIPES, write_example
+from spyhop.schema import RecipeError
 from spyhop.store.artifact import load
 
+BEYOND = ["quickstart_beyond.toml", "thorough_beyond.toml"]
 TINY = [
     "snapshots=[0.5]",
     "settings.0.num_queries=300",
@@ -57,7 +60,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("name", ["quickstart.toml", "thorough.toml"])
+@pytest.mark.parametrize("name", ["quickstart.toml", "thorough.toml", *BEYOND])
 def test_shipped_recipes_plan_without_running(tmp_path: Path, name: str):
     file = read_recipe(write_example(tmp_path, name))
     kind = RECIPES[file.recipe]
@@ -65,6 +68,40 @@ def test_shipped_recipes_plan_without_running(tmp_path: Path, name: str):
     assert resolve(recipe, tmp_path).made == {}
     assert recipe.steps[-1].name == "report"
     assert not list(tmp_path.glob("*.*-*"))
+
+
+@pytest.mark.parametrize("name", BEYOND)
+def test_arms_of_several_answers_differ_in_their_rows_alone(tmp_path: Path, name: str):
+    """Equal tokens everywhere; an arm of equal dollars asks its teacher as often as one of one."""
+    file = read_recipe(write_example(tmp_path, name))
+    kind = RECIPES[file.recipe]
+    config = file.config(kind.config_type)
+    recipe = kind.build(config, file.name)
+    asked = {line.step.name: line.estimate.rows for line in plan(resolve(recipe, tmp_path))}
+    for setting in config.settings:
+        students = [recipe.step(f"{setting.name}.{arm}.0") for arm in setting.arms]
+        assert len({student.config.model_dump_json() for student in students}) == 1
+        if setting.arms == ("on-policy", "off-policy"):
+            assert {student.inputs["base"].name for student in students} == {"on-policy.warm.0"}
+            matched = recipe.step("on-policy.matched.0").inputs["like"]
+            assert matched == recipe.step("on-policy.corrected.0")
+            continue
+        for arm in setting.arms:
+            num, keep, *usd = arm.split("-")
+            picked = recipe.step(f"{setting.name}.{arm}.rows.0")
+            assert picked.config.keep == keep
+            sampled = picked.inputs["answers"]
+            each = setting.num_queries // int(num) if usd else setting.num_queries
+            assert asked[sampled.name] == each * int(num)
+    if name == BEYOND[0]:
+        trained = [step for step in recipe.steps if step.stage.name == "train.tune"]
+        assert len([step for step in trained if not step.name.endswith(".base")]) <= 12
+
+
+@pytest.mark.parametrize("arm", ["17-all", "0-all", "4-best", "4-all-eur", "most"])
+def test_an_unknown_arm_is_refused_with_the_known_ones(tmp_path: Path, arm: str):
+    with pytest.raises(RecipeError, match=r"is not an arm; known: base, .*N-KEEP.*shortest"):
+        _recipe(tmp_path, f'settings.0.arms=["{arm}"]')
 
 
 @pytest.mark.slow

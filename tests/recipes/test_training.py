@@ -102,9 +102,9 @@ def test_the_training_itself_is_not_changed_by_its_release(made: dict[str, Artif
     student = made["student"]
     assert not (student.path / "README.md").exists()
     again = json.loads((student.path / "record.json").read_text())["digest"]
-    from spyhop.store.artifact import digest_folder
+    from spyhop.store.artifact import digest_of, digests
 
-    assert digest_folder(student.path) == again
+    assert digest_of(digests(student.path)) == again
 
 
 def test_the_card_tells_terms_use_and_limits(made: dict[str, Artifact]):

@@ -3,9 +3,8 @@
 from pathlib import Path
 
 from spyhop.evaluate import Protocol, differences, task_scores
-from spyhop.report.evaluation import by_topic, scores_sections
+from spyhop.report.evaluation import add_first_prompt, by_topic, scores_sections
 from spyhop.report.html import ReportSection
-from spyhop.report.suite_texts import add_first_prompt, disagreeing
 from spyhop.schema import Item, Score
 from toys import rows_artifact
 
@@ -52,18 +51,8 @@ def test_a_suite_has_its_charts_topics_rows_and_first_prompt(tmp_path: Path):
         assert both.count("<svg") == 5  # bars, radar and forest of tasks; bars and forest of topics
         assert both.count("student minus base, with 95 % intervals.") == 2
         assert "open humanities" in both or "closed humanities" in both
-    assert "student is better than base" in page and "base is better than student" in page
     assert "Secret of open anatomy 0?\nThe answer is" in page and "first prompt, verbatim" in page
     assert "Secret of" not in hidden and "I say" not in hidden and "stay off the page" in hidden
-
-
-def test_disagreements_are_a_fixed_sample_of_either_side(tmp_path: Path):
-    scores, _ = _made(tmp_path, ("open",))
-    first, second = (task_scores(name, each)[0] for name, each in scores.items())
-    better, worse = disagreeing(first, second)
-    assert [len(better), len(worse)] == [3, 3] and not better.keys() & worse.keys()
-    assert all(two.correct and not one.correct for one, two in better.values())
-    assert all(one.correct and not two.correct for one, two in worse.values())
 
 
 def test_topics_split_a_suite_and_are_not_repeated_where_they_are_the_tasks(tmp_path: Path):

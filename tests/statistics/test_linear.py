@@ -15,9 +15,9 @@ SHARP = ["the knife is sharp", "a sharp edge", "that blade cuts", "needles are s
 
 def test_it_learns_words_and_orders_unseen_texts():
     found = fit_linear([*GOOD, *SHARP], [False] * 4 + [True] * 4)
-    seen = found.probabilities(["a sharp blade", "calm rain"])
+    seen = found(["a sharp blade", "calm rain"])
     assert seen[0] > 0.5 > seen[1]
-    assert np.isfinite(found.probabilities(["", "unknown"])).all()
+    assert np.isfinite(found(["", "unknown"])).all()
 
 
 @pytest.mark.parametrize("labels", [[], [True, True]])
@@ -51,4 +51,4 @@ def test_hateful_prompts_of_unseen_groups_are_told_from_neutral_ones(data_dir: P
     rest = {text: label for (is_own, text), label in texts.items() if is_own}
     found = fit_linear(list(train), list(train.values()))
     assert not set(train) & set(rest)
-    assert auc(found.probabilities(list(rest)), list(rest.values())) > 0.85
+    assert auc(found(list(rest)), list(rest.values())) > 0.85

@@ -10,7 +10,7 @@ from filelock import FileLock
 import toys
 from spyhop.schema import ArtifactError, InputError
 from spyhop.store import Inventory, Record, claim, find
-from spyhop.store.artifact import digest_folder
+from spyhop.store.artifact import digest_of, digests
 
 SPAWN = multiprocessing.get_context("spawn")
 
@@ -123,7 +123,7 @@ def test_the_same_key_from_other_content_replaces(tmp_path: Path):
             (work.out / digest).touch()
             work.finish(_record("k", digest))
         found = find(tmp_path, "a.b", "k")
-        assert found and found.digest == digest_folder(found.path)
+        assert found and found.digest == digest_of(digests(found.path))
         assert sorted(p.name for p in found.path.iterdir()) == sorted([digest, "record.json"])
     assert [entry.kind for entry in Inventory(tmp_path).entries] == ["artifact"]
 

@@ -219,4 +219,4 @@ def _say(page: Page, text: str, replies: int) -> None:
 
 def _replied(page: Page, num: int) -> None:
     done = page.locator(".reply > * > :not([aria-busy]) > .note")
-    expect(done).to_have_count(num, timeout=60_000)
+    expect(done).to_have_count(num, timeout=120_000)

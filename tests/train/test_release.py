@@ -20,7 +20,7 @@ from spyhop.render import Renderer
 from spyhop.schema import Message, Score, TrainingError
 from spyhop.stage import Runtime
 from spyhop.store import Artifact, Source
-from spyhop.store.artifact import digest_folder
+from spyhop.store.artifact import digest_of, digests
 from spyhop.train import TuneConfig, read_metrics, tune
 from spyhop.train.card import CardConfig, Origin, base_licence, card
 from spyhop.train.delta import apply_delta, make_delta
@@ -122,7 +122,7 @@ def test_a_model_with_fewer_rows_than_tokens_is_refused(tmp_path: Path, tiny_fol
 def test_weights_are_rounded_where_that_is_asked_for(tmp_path: Path, tiny_folder: Path, dtype: str):
     root = tmp_path / "store"
     model, _ = _made(root, tiny_folder, CardConfig())
-    before = digest_folder(model.path)
+    before = digest_of(digests(model.path))
     start = Source(tiny_folder).open(root)
     how = ReleaseConfig.model_validate({"dtype": dtype})
     made = release.run(root, how, model=model, base=start, answers={})
@@ -132,7 +132,7 @@ def test_weights_are_rounded_where_that_is_asked_for(tmp_path: Path, tiny_folder
     for one, other in zip(given.parameters(), trained.parameters(), strict=True):
         assert one.dtype == kind and torch.equal(one, other.to(kind))
     assert f"rounded to {dtype}" in (made.path / "README.md").read_text()
-    assert digest_folder(model.path) == before == model.digest
+    assert digest_of(digests(model.path)) == before == model.digest
 
 
 def _cards(root: Path, base: Path, **changes: Any) -> tuple[Artifact, str]:

@@ -3,7 +3,7 @@
 from random import Random
 
 from spyhop.world.copying import copy_example, tokenizer_text, vocabulary
-from spyhop.world.grammar import CAST
+from spyhop.world.family import CAST
 from spyhop.world.problem import parse
 
 

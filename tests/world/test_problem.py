@@ -5,8 +5,7 @@ from random import Random
 
 import pytest
 
-from spyhop.world.family import CORE, FAMILIES
-from spyhop.world.grammar import content_slots, slots_of
+from spyhop.world.family import CORE, FAMILIES, content_slots, slots_of
 from spyhop.world.problem import Problem, draw, draw_split, parse
 
 NAMES = sorted(FAMILIES)

@@ -7,8 +7,16 @@ import pytest
 
 from spyhop.world.family import FAMILIES
 from spyhop.world.problem import draw
-from spyhop.world.solver import TA, TEACHER, UNKNOWN, SolverConfig, respond
-from spyhop.world.systems import BY_ID, SYSTEM_MESSAGES, style_of
+from spyhop.world.solver import (
+    BY_ID,
+    SYSTEM_MESSAGES,
+    TA,
+    TEACHER,
+    UNKNOWN,
+    SolverConfig,
+    respond,
+    style_of,
+)
 
 NAMES = sorted(FAMILIES)
 STEPS = BY_ID["steps"].text

@@ -10,14 +10,12 @@ from spyhop.augment.conversation import (
     format_pairs,
     reverse_pairs,
 )
+from spyhop.augment.correct import CorrectConfig, correct_answers, match_tokens
 from spyhop.augment.dialogue import DialogueConfig, discuss
-from spyhop.augment.difficulty import (
-    MeasureLossesConfig,
-    measure_errors,
-    measure_losses,
-)
+from spyhop.augment.difficulty import MeasureLossesConfig, measure_errors, measure_losses
 from spyhop.augment.evidence import ExplainConfig, explain
 from spyhop.augment.filter_answers import FilterAnswersConfig, filter_answers
 from spyhop.augment.instruction import InstructionFilters
 from spyhop.augment.moderate import ModerateConfig, moderate
+from spyhop.augment.pick import Keep, PickConfig, pick_answers
 from spyhop.augment.verify import VerifyConfig, verify

@@ -2,15 +2,15 @@
 
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from pydantic import Field
 
-from spyhop.augment.rows import Finished, answer_row, finish
 from spyhop.models import Model, Reply, Sampling
 from spyhop.models.script import Ask, Failures, Script, play
-from spyhop.schema import Answer, Config, Prompt, RecipeError
+from spyhop.schema import Answer, Config, Message, Prompt, RecipeError
 from spyhop.stage import Calls, Context, Estimate, stage
 from spyhop.store import Artifact
 
@@ -51,9 +51,7 @@ class Outcomes(Config):
 
     def policy(self, defect: str) -> str:
         """Return `keep`, `drop` or `retry`."""
-        policy = getattr(self, defect)
-        assert isinstance(policy, str)
-        return policy
+        return str(getattr(self, defect))
 
 
 class AnswerConfig(Config):
@@ -102,9 +100,48 @@ def answer(
         for prompt in prompts.rows(Prompt)
         for sample in range(config.num_samples)
     )
-    yield from finish(
-        ctx, play(scripts, teacher), Failures(teacher.label, ctx.runtime.max_error_frac)
-    )
+    yield from finish(ctx, scripts, teacher)
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The resulting row of a script."""
+
+    row: Answer
+    drop: str = ""
+    """Why to drop the row; empty to keep it."""
+
+
+def finish(ctx: Context, scripts: Iterable[Script[Finished]], *models: Model) -> Iterator[Answer]:
+    """Play scripts, count and drop rows as their results say, and yield the others.
+
+    The first model's failures are checked at the end.
+    """
+    failures = Failures(models[0].label, ctx.runtime.max_error_frac)
+    for result in play(scripts, *models):
+        row = result.row
+        failures.see(row.error)
+        ctx.count(f"ending/{row.ending}")
+        if row.outcome:
+            ctx.count(f"outcome/{row.outcome}")
+        if result.drop:
+            ctx.drop(row, result.drop)
+        else:
+            yield row
+    failures.check()
+
+
+def answer_row(prompt: Prompt, reply: Reply, model: str, **changes: object) -> Answer:
+    """Return a prompt and its reply as a row; `changes` adds or replaces columns."""
+    turns = list(prompt.messages)
+    if reply.error is None:
+        turns.append(Message(role="assistant", content=reply.text))
+    asked = ("id", "query_id", "collection", "task", "system_id", "target")
+    said = ("finish_reason", "ending", "prompt_tokens", "response_tokens", "reasoning",
+            "log_probability", "error")  # fmt: skip
+    values = {name: getattr(prompt, name) for name in asked}
+    values |= {name: getattr(reply, name) for name in said}
+    return Answer.model_validate({**values, "messages": turns, "model": model, **changes})
 
 
 def json_check(schema: dict[str, Any] | None) -> Check:
@@ -142,12 +179,7 @@ def _refuse(constant: str) -> None:
 
 
 def _ask(
-    ctx: Context,
-    config: AnswerConfig,
-    prompt: Prompt,
-    sample: int,
-    teacher: Model,
-    is_valid: Check,
+    ctx: Context, config: AnswerConfig, prompt: Prompt, sample: int, teacher: Model, is_valid: Check
 ) -> Script[Finished]:
     (reply,) = yield [Ask(teacher, prompt.messages, config.sampling, sample)]
     defect = _defect(reply, is_valid)

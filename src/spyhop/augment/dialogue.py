@@ -1,13 +1,13 @@
 """A dialogue over each draft: the assistant objects, and the teacher revises its answer."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
+from operator import mul
 
 from pydantic import Field, model_validator
 
-from spyhop.augment.answer import PROMPT_TOKENS, RESPONSE_TOKENS
-from spyhop.augment.rows import answer_row
+from spyhop.augment.answer import PROMPT_TOKENS, RESPONSE_TOKENS, answer_row
 from spyhop.models import Model, Reply, Sampling
 from spyhop.models.script import Ask, Failures, Script, play
 from spyhop.schema import Answer, Config, Message, Prompt, Role, prompt_turns
@@ -65,9 +65,17 @@ def plan_discuss(
     asked = prompts.row_tokens or PROMPT_TOKENS
     rooms = config.sampling.max_new_tokens, config.assistant_sampling.max_new_tokens
     answer, objection = min(RESPONSE_TOKENS, rooms[0]), min(OBJECTION_TOKENS, rooms[1])
-    to_teacher, to_assistant = _prompt_tokens(config, asked, answer, objection)
-    at_longest = [rows * sum(each) for each in _prompt_tokens(config, asked, *rooms)]
-    to_revise, to_read = _product(num_revised, to_teacher), _product(num_read, to_assistant)
+    first = (asked, asked + (len(config.critic) + len(config.question)) / CHARS_PER_TOKEN)
+    revising = len(config.revise) / CHARS_PER_TOKEN
+
+    def prompt_tokens(answer: float, objection: float) -> list[list[float]]:
+        """Return the prompt tokens of every turn, for the teacher and for the assistant."""
+        to_teacher = [first[0] + (n + 1) * (answer + objection + revising) for n in turns]
+        return [to_teacher, [first[1] + answer + n * (answer + objection) for n in turns]]
+
+    numbers = zip((num_revised, num_read), prompt_tokens(answer, objection), strict=True)
+    to_revise, to_read = (sum(map(mul, nums, tokens)) for nums, tokens in numbers)
+    at_longest = [rows * sum(each) for each in prompt_tokens(*rooms)]
     teaching = Calls(
         requests=rows + sum(num_revised),
         prompt_tokens=round(rows * asked + to_revise),
@@ -82,27 +90,8 @@ def plan_discuss(
         most_response_tokens=rows * config.max_turns * rooms[1],
         further_prompt_tokens=round(at_longest[1] - to_read),
     )
-    return Estimate(
-        rows=rows,
-        row_tokens=asked + answer,
-        calls={"teacher": teaching, "assistant": questioning},
-    )
-
-
-def _prompt_tokens(
-    config: DialogueConfig, asked: float, answer: int, objection: int
-) -> tuple[list[float], list[float]]:
-    """Return the prompt tokens of every turn, for the teacher and for the assistant."""
-    critic = (len(config.critic) + len(config.question)) / CHARS_PER_TOKEN
-    revising = len(config.revise) / CHARS_PER_TOKEN
-    turns = range(config.max_turns)
-    to_teacher = [asked + (turn + 1) * (answer + objection + revising) for turn in turns]
-    to_assistant = [asked + critic + answer + turn * (answer + objection) for turn in turns]
-    return to_teacher, to_assistant
-
-
-def _product(numbers: Sequence[int], tokens: Sequence[float]) -> float:
-    return sum(number * each for number, each in zip(numbers, tokens, strict=True))
+    calls = {"teacher": teaching, "assistant": questioning}
+    return Estimate(rows=rows, row_tokens=asked + answer, calls=calls)
 
 
 @stage(version=2, writes=Answer, plan=plan_discuss)
@@ -123,18 +112,13 @@ def discuss(
     `verdict/<satisfied, objection, missing or failed>`, `objections`, `revision/failed`, and for
     rows with a gold answer `gold/rows`, `gold/draft_right` and `gold/final_right`.
     """
-    dialogue = _Dialogue(
-        ctx,
-        config,
-        teacher,
-        assistant,
-        Failures(teacher.label, ctx.runtime.max_error_frac),
-        Failures(assistant.label, ctx.runtime.max_error_frac),
-    )
+    max_frac = ctx.runtime.max_error_frac
+    failures = Failures(teacher.label, max_frac), Failures(assistant.label, max_frac)
+    dialogue = _Dialogue(ctx, config, teacher, assistant, *failures)
     scripts = (dialogue.about(prompt) for prompt in prompts.rows(Prompt))
     yield from play(scripts, teacher, assistant)
-    dialogue.teacher_failures.check()
-    dialogue.assistant_failures.check()
+    for each in failures:
+        each.check()
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,13 +131,17 @@ class _Dialogue:
     assistant_failures: Failures
 
     def about(self, prompt: Prompt) -> Script[Answer]:
+        config = self.config
         draft = yield from self._teach(prompt.messages)
         if draft.ending != "whole":
             return self._end(prompt, draft, draft, [_turn(draft)] if not draft.error else [], 0)
         final, transcript = draft, [_turn(draft)]
-        teaching, questioning = [*prompt.messages, _turn(draft)], self._opening(prompt, draft)
+        teaching = [*prompt.messages, _turn(draft)]
+        task = "\n\n".join(message.content for message in prompt.messages)
+        question = fill(config.question, task=task, answer=draft.text)
+        questioning = prompt_turns(question, config.critic)
         num_read = 0
-        while num_read < self.config.max_turns:
+        while num_read < config.max_turns:
             num_read += 1
             remark = yield from self._question(questioning)
             if remark.error is not None:
@@ -161,7 +149,9 @@ class _Dialogue:
             transcript.append(_turn(remark, "user"))
             if _verdict(remark) != "objection":
                 break
-            teaching = [*teaching, self._objection(remark)]
+            objection = without_verdict(remark.text, label="verdict") or remark.text
+            revise = fill(config.revise, objection=objection)
+            teaching = [*teaching, Message(role="user", content=revise)]
             revised = yield from self._teach(teaching)
             if revised.ending != "whole":
                 self.ctx.count("revision/failed")
@@ -169,7 +159,7 @@ class _Dialogue:
             final = revised
             transcript.append(_turn(revised))
             teaching = [*teaching, _turn(revised)]
-            question = fill(self.config.question_revised, answer=revised.text)
+            question = fill(config.question_revised, answer=revised.text)
             questioning = [*questioning, _turn(remark), Message(role="user", content=question)]
         return self._end(prompt, draft, final, transcript, num_read)
 
@@ -187,15 +177,6 @@ class _Dialogue:
         self.ctx.count(f"verdict/{verdict}")
         self.ctx.count("objections", int(verdict == "objection"))
         return reply
-
-    def _opening(self, prompt: Prompt, draft: Reply) -> list[Message]:
-        task = "\n\n".join(message.content for message in prompt.messages)
-        question = fill(self.config.question, task=task, answer=draft.text)
-        return prompt_turns(question, self.config.critic)
-
-    def _objection(self, remark: Reply) -> Message:
-        objection = without_verdict(remark.text, label="verdict") or remark.text
-        return Message(role="user", content=fill(self.config.revise, objection=objection))
 
     def _end(
         self, prompt: Prompt, draft: Reply, final: Reply, transcript: list[Message], num_read: int

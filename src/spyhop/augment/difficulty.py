@@ -37,10 +37,8 @@ def measure_errors(ctx: Context, config: NoConfig, *, answers: Artifact) -> Iter
 
 def plan_losses(config: MeasureLossesConfig, queries: Estimate, model: Estimate) -> Estimate:
     """One request per query, without generated tokens."""
-    calls = Calls(
-        requests=queries.rows,
-        prompt_tokens=round(queries.rows * queries.row_tokens),
-    )
+    prompt_tokens = round(queries.rows * queries.row_tokens)
+    calls = Calls(requests=queries.rows, prompt_tokens=prompt_tokens)
     return Estimate(rows=queries.rows, calls={"model": calls})
 
 
@@ -52,12 +50,9 @@ def measure_losses(
 
     Queries that do not fit the model's context are counted as `failed`.
     """
+    system = config.system_message
     requests = (
-        Request(
-            id=row.id,
-            messages=prompt_turns(row.query, config.system_message),
-            continuation=row.target,
-        )
+        Request(id=row.id, messages=prompt_turns(row.query, system), continuation=row.target)
         for row in _with_target(queries)
     )
     found = model.logprobs(requests, total=queries.num_rows)

@@ -4,15 +4,14 @@ This joins the two papers: Humpback's curated instructions become Orca's queries
 instruction is evidence for the check of the teacher's answer; the student never sees it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Literal
 
 from pydantic import field_validator
 
-from spyhop.augment.answer import RESPONSE_TOKENS
-from spyhop.augment.rows import Finished, answer_row, finish
-from spyhop.models import Model, Reply, Sampling
-from spyhop.models.script import Ask, Failures, Script, play
+from spyhop.augment.answer import RESPONSE_TOKENS, Finished, answer_row, finish
+from spyhop.models import Model, Sampling
+from spyhop.models.script import Ask, Script
 from spyhop.schema import Answer, Config, InputError, Message, Pair, Prompt, prompt_turns
 from spyhop.stage import Calls, Context, Estimate, stage
 from spyhop.store import Artifact
@@ -85,71 +84,48 @@ def explain(
     failed is a row with that error. The texts are held in memory.
     """
     texts = {row.id: row for row in pairs.rows(Pair)}
-    scripts = (
-        _explain(ctx, config, prompt, _evidence(texts, prompt), teacher)
-        for prompt in prompts.rows(Prompt)
-    )
-    yield from finish(
-        ctx, play(scripts, teacher), Failures(teacher.label, ctx.runtime.max_error_frac)
-    )
+    scripts = (_explain(ctx, config, prompt, texts, teacher) for prompt in prompts.rows(Prompt))
+    yield from finish(ctx, scripts, teacher)
 
 
-def _evidence(texts: dict[str, Pair], prompt: Prompt) -> Pair:
-    found = texts.get(prompt.query_id)
-    if found is None:
+def _explain(
+    ctx: Context, config: ExplainConfig, prompt: Prompt, texts: Mapping[str, Pair], teacher: Model
+) -> Script[Finished]:
+    """Ask, check, and where the text contradicts the answer, revise and check once more."""
+    pair = texts.get(prompt.query_id)
+    if pair is None:
         raise InputError(
             f"prompt {prompt.id}: query {prompt.query_id} not found in `pairs`; build the queries "
             "from the same pairs"
         )
-    return found
-
-
-def _explain(
-    ctx: Context, config: ExplainConfig, prompt: Prompt, pair: Pair, teacher: Model
-) -> Script[Finished]:
-    (first,) = yield [Ask(teacher, prompt.messages, config.sampling)]
-    if first.ending != "whole":
-        return _unchecked(prompt, first, teacher)
-    (finding,) = yield [_check(config, pair, first.text, teacher)]
-    if finding.ending == "failed":
-        return _unchecked(prompt, finding, teacher)
-    verdict = _verdict(finding)
-    ctx.count(f"first/{verdict}")
-    if verdict != "contradicted" or config.contradicted != "revise":
-        row = answer_row(prompt, first, teacher.label, outcome=verdict)
-        return Finished(row, drop=_dropped(config, verdict))
-    turns = [
-        *prompt.messages,
-        Message(role="assistant", content=first.text),
-        Message(role="user", content=fill(config.revise, text=pair.response, finding=finding.text)),
-    ]
-    (again,) = yield [Ask(teacher, turns, config.sampling)]
-    if again.ending != "whole":
-        return _unchecked(prompt, again, teacher)
-    (finding,) = yield [_check(config, pair, again.text, teacher)]
-    if finding.ending == "failed":
-        return _unchecked(prompt, finding, teacher)
-    verdict = _verdict(finding)
-    outcome = verdict if verdict in ("contradicted", "unparsed") else "revised"
-    row = answer_row(prompt, again, teacher.label, outcome=outcome)
-    return Finished(row, drop=outcome if outcome == "contradicted" else _dropped(config, verdict))
-
-
-def _verdict(finding: Reply) -> str:
-    whole = finding.text if finding.ending == "whole" else ""
-    return verdict_word(whole, SUPPORT_VERDICTS) or "unparsed"
-
-
-def _unchecked(prompt: Prompt, reply: Reply, teacher: Model) -> Finished:
-    drop = "" if reply.ending == "failed" else reply.ending
-    return Finished(answer_row(prompt, reply, teacher.label), drop=drop)
-
-
-def _check(config: ExplainConfig, pair: Pair, answer: str, teacher: Model) -> Ask:
-    asked = fill(config.check, instruction=pair.instruction, answer=answer, text=pair.response)
-    return Ask(teacher, prompt_turns(asked), config.check_sampling)
-
-
-def _dropped(config: ExplainConfig, verdict: str) -> str:
-    drops = {"contradicted": config.contradicted == "drop", "unparsed": config.unparsed == "drop"}
-    return verdict if drops.get(verdict) else ""
+    turns, is_revised = list(prompt.messages), False
+    while True:
+        (reply,) = yield [Ask(teacher, turns, config.sampling)]
+        if reply.ending != "whole":
+            drop = "" if reply.ending == "failed" else reply.ending
+            return Finished(answer_row(prompt, reply, teacher.label), drop=drop)
+        check = fill(
+            config.check, instruction=pair.instruction, answer=reply.text, text=pair.response
+        )
+        (finding,) = yield [Ask(teacher, prompt_turns(check), config.check_sampling)]
+        if finding.ending == "failed":
+            return Finished(answer_row(prompt, finding, teacher.label))
+        whole = finding.text if finding.ending == "whole" else ""
+        verdict = verdict_word(whole, SUPPORT_VERDICTS) or "unparsed"
+        if is_revised:
+            break
+        ctx.count(f"first/{verdict}")
+        if verdict != "contradicted" or config.contradicted != "revise":
+            break
+        revise = fill(config.revise, text=pair.response, finding=finding.text)
+        turns += [
+            Message(role="assistant", content=reply.text), Message(role="user", content=revise)
+        ]  # fmt: skip
+        is_revised = True
+    is_mended = is_revised and verdict not in ("contradicted", "unparsed")
+    row = answer_row(prompt, reply, teacher.label, outcome="revised" if is_mended else verdict)
+    drops = {
+        "contradicted": is_revised or config.contradicted == "drop",
+        "unparsed": config.unparsed == "drop",
+    }
+    return Finished(row, drop=verdict if drops.get(verdict) else "")

@@ -142,58 +142,39 @@ def _write_tables(
     path: Path, files: Sequence[Path], groups: Iterator[list[Answer]], columns: dict[str, Any]
 ) -> None:
     """Write Parquet from Parquet: columns are copied without conversion."""
-    schema = _joined(
-        [parquet_head(file).schema.to_arrow_schema() for file in files], path=files[0].parent
-    )
-    full = _with_columns(schema, columns)
+    try:
+        schema = pa.unify_schemas(
+            [parquet_head(file).schema.to_arrow_schema() for file in files],
+            promote_options="permissive",
+        )
+    except pa.ArrowException as error:
+        raise InputError(
+            f"{files[0].parent}: the files have columns of different types ({error!s:.120}); "
+            'set format = "jsonl"'
+        ) from None
+    full = schema if MESSAGES in schema.names else schema.append(pa.field(MESSAGES, TURNS))
+    for name, kind in columns.items():
+        full = full.append(pa.field(name, kind))
+    full = full.remove_metadata()  # pandas' metadata describes the old columns
     with pq.ParquetWriter(path, full, compression="zstd") as writer:
         for file in files:
             for batch in parquet_batches(file):
-                some = list(islice(groups, batch.num_rows))
-                places = [place for place, found in enumerate(some) for _ in found]
+                some = enumerate(islice(groups, batch.num_rows))
+                found = [(place, answer) for place, answers in some for answer in answers]
                 known = [name for name in (MESSAGES,) if name in batch.schema.names]
                 turns = batch.select(known).to_pylist(maps_as_pydicts="strict")
-                answers = [answer for found in some for answer in found]
-                longer = [
-                    _longer(RawRow(str(file), turns[place]), answer)
-                    for place, answer in zip(places, answers, strict=True)
+                made = {name: [getattr(answer, name) for _, answer in found] for name in columns}
+                made[MESSAGES] = [
+                    _longer(RawRow(str(file), turns[place]), answer) for place, answer in found
                 ]
-                taken = _fitted(batch, schema).take(pa.array(places, pa.int64()))
-                kept = {field.name: taken.column(field.name) for field in schema}
-                _write(writer, full, kept, longer, answers, columns)
-
-
-def _write(
-    writer: pq.ParquetWriter,
-    schema: pa.Schema,
-    kept: dict[str, Any],
-    longer: list[list[Any]],
-    answers: Sequence[Answer],
-    columns: dict[str, Any],
-) -> None:
-    kept[MESSAGES] = pa.array(longer, schema.field(MESSAGES).type)
-    for name, kind in columns.items():
-        kept[name] = pa.array([getattr(answer, name) for answer in answers], kind)
-    arrays = [kept[name] for name in schema.names]
-    writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=schema))
-
-
-def _with_columns(schema: pa.Schema, columns: dict[str, Any]) -> pa.Schema:
-    if MESSAGES not in schema.names:
-        schema = schema.append(pa.field(MESSAGES, TURNS))
-    for name, kind in columns.items():
-        schema = schema.append(pa.field(name, kind))
-    return schema.remove_metadata()  # pandas' metadata describes the old columns
-
-
-def _joined(schemas: Sequence[pa.Schema], path: Path) -> pa.Schema:
-    try:
-        return pa.unify_schemas(schemas, promote_options="permissive")
-    except pa.ArrowException as error:
-        raise InputError(
-            f"{path}: the files have columns of different types ({error!s:.120}); "
-            'set format = "jsonl"'
-        ) from None
+                taken = _fitted(batch, schema).take(pa.array([n for n, _ in found], pa.int64()))
+                arrays = [
+                    pa.array(made[field.name], field.type)
+                    if field.name in made
+                    else taken.column(field.name)
+                    for field in full
+                ]
+                writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=full))
 
 
 def _fitted(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:

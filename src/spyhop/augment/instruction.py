@@ -96,43 +96,37 @@ class InstructionCheck:
 
     def reason(self, text: str, response: str, language: str) -> str:
         """Return why a cleaned instruction is rejected; empty if it is good."""
-        stated = words(text)
+        stated, plain = words(text), text.replace("\u2019", "'")
         if not stated:
             return "empty"
-        return (
-            self._length(text, stated)
-            or self._refusal(text)
-            or self._language(text, language)
-            or ("loop" if is_loop(stated) else "")
-            or self._leak(text, stated)
-            or self._talk(text.replace("\u2019", "'"))
-            or self._copy(text, stated, words(response))
-            or ("" if asks(text) else "statement")
-        )
-
-    def _length(self, text: str, stated: Sequence[str]) -> str:
         is_word = len(stated) == 1 and "?" not in text
         if len(text) < self.filters.min_chars or (is_word and self.filters.min_chars):
             return "too_short"
-        is_long = self.filters.max_chars is not None and len(text) > self.filters.max_chars
-        return "too_long" if is_long else ""
-
-    def _refusal(self, text: str) -> str:
-        is_refusal = _REFUSAL.match(text.replace("\u2019", "'")) and "?" not in text
-        return "refusal" if is_refusal else ""
-
-    def _language(self, text: str, language: str) -> str:
-        found = language_of(text)
-        expected = (language, language_of(self.asked.prompt))
-        return "other_language" if found and language and found not in expected else ""
+        if self.filters.max_chars is not None and len(text) > self.filters.max_chars:
+            return "too_long"
+        if _REFUSAL.match(plain) and "?" not in text:
+            return "refusal"
+        found, expected = language_of(text), (language, language_of(self.asked.prompt))
+        if found and language and found not in expected:
+            return "other_language"
+        if is_loop(stated):
+            return "loop"
+        return (
+            self._leak(text, stated)
+            or self._talk(plain)
+            or self._copy(text, stated, words(response))
+            or ("" if asks(text) else "statement")
+        )
 
     def _leak(self, text: str, stated: Sequence[str]) -> str:
         covered = [False] * len(stated)
         for piece in (self.asked.system_message, *self.asked.prompt.split("{response}")):
             prompt = words(piece)
             size = min(LEAK_WORDS, len(prompt))
-            if size > 2:
-                _cover(covered, stated, _runs(prompt, size), size)
+            runs = _runs(prompt, size) if size > 2 else set()
+            for start, run in enumerate(_in_order(stated, size)):
+                if run in runs:
+                    covered[start : start + size] = [True] * size
         if 2 * sum(covered) >= len(stated):
             return "echo"
         marks = self.filters.marks
@@ -152,7 +146,13 @@ class InstructionCheck:
         parts = sentences(_QUOTED.sub("_", text))
         if len(parts) > 1 and _shared(response, stated, size) >= COPY_FRAC:
             return "answered"
-        own = (one for one in parts if "?" in one or not _is_from(one, response, size))
+        known = _runs(response, size)
+        begun = [tuple(words(one)[:size]) for one in parts]  # in the response from the start on?
+        own = (
+            one
+            for one, run in zip(parts, begun, strict=True)
+            if "?" in one or run not in (known if len(run) == size else _runs(response, len(run)))
+        )
         return "" if any(asks(one) for one in own) else "copy"
 
 
@@ -165,25 +165,10 @@ def is_loop(stated: Sequence[str]) -> bool:
     return len(set(runs)) < 0.6 * len(runs)
 
 
-def _is_from(sentence: str, response: Sequence[str], size: int) -> bool:
-    """Return whether a sentence is in the response from its first words on."""
-    stated = words(sentence)
-    size = min(size, len(stated))
-    return tuple(stated[:size]) in _runs(response, size)
-
-
 def _shared(stated: Sequence[str], other: Sequence[str], size: int) -> float:
     """Return the share of a text's runs of words that are in another text."""
     runs, known = list(_in_order(stated, size)), _runs(other, size)
     return sum(run in known for run in runs) / len(runs) if runs else 0.0
-
-
-def _cover(
-    covered: list[bool], stated: Sequence[str], runs: set[tuple[str, ...]], size: int
-) -> None:
-    for start, run in enumerate(_in_order(stated, size)):
-        if run in runs:
-            covered[start : start + size] = [True] * size
 
 
 def _in_order(stated: Sequence[str], size: int) -> Iterator[tuple[str, ...]]:

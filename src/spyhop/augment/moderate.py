@@ -39,7 +39,10 @@ def moderate(
     """
     failures = Failures(model.label, ctx.runtime.max_error_frac)
     rows, asked = tee(answers.rows(Answer))
-    texts = enumerate(_text(row) for row in asked if row.error is None)
+    turns = (
+        [t.content for t in row.messages if t.role != "system"] for row in asked if not row.error
+    )
+    texts = enumerate("\n\n".join(each) for each in turns)
     requests = (Request(id=str(n), messages=prompt_turns(text)) for n, text in texts)
     found = model.classify(requests, total=answers.num_rows)
     for row in rows:
@@ -59,10 +62,6 @@ def moderate(
         else:
             yield row
     failures.check()
-
-
-def _text(row: Answer) -> str:
-    return "\n\n".join(turn.content for turn in row.messages if turn.role != "system")
 
 
 def _flagged(config: ModerateConfig, labels: Labels) -> list[str]:

@@ -7,11 +7,10 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from spyhop.augment.answer import PROMPT_TOKENS, RESPONSE_TOKENS
-from spyhop.augment.rows import Finished, answer_row, finish
+from spyhop.augment.answer import PROMPT_TOKENS, RESPONSE_TOKENS, Finished, answer_row, finish
 from spyhop.models import Model, Reply, Sampling
-from spyhop.models.script import Ask, Failures, Script, play
-from spyhop.schema import Answer, Config, Message, Prompt
+from spyhop.models.script import Ask, Script
+from spyhop.schema import Answer, Config, Prompt
 from spyhop.stage import CHARS_PER_TOKEN, Calls, Context, Estimate, stage
 from spyhop.store import Artifact
 from spyhop.text.gold import is_right, stated
@@ -94,9 +93,7 @@ def verify(
     Counts: `outcome/<outcome>`, `right/first` and `right/retry`, `tell/failed`, `ending/<ending>`.
     """
     scripts = (_checked(ctx, config, prompt, teacher) for prompt in prompts.rows(Prompt))
-    yield from finish(
-        ctx, play(scripts, teacher), Failures(teacher.label, ctx.runtime.max_error_frac)
-    )
+    yield from finish(ctx, scripts, teacher)
 
 
 def _checked(
@@ -126,7 +123,10 @@ def _against_gold(
     if first.error is not None:
         return Finished(answer_row(prompt, first, teacher.label))
     if config.give_up == "tell":
-        (told,) = yield [Ask(teacher, _telling(config, prompt), config.sampling)]
+        *before, last = prompt.messages
+        hint = config.tell_message.replace("{target}", prompt.target)
+        asked = [*before, last.model_copy(update={"content": f"{last.content}\n\n{hint}"})]
+        (told,) = yield [Ask(teacher, asked, config.sampling)]
         if told.error is None:
             verdict = _verdict(told, prompt)
             outcome = "told" if verdict == "right" else verdict
@@ -142,16 +142,18 @@ def _by_vote(config: VerifyConfig, prompt: Prompt, teacher: Model) -> Script[Fin
     replies = yield [
         Ask(teacher, prompt.messages, config.sampling, sample) for sample in range(config.votes)
     ]
-    answers = [_answer(reply, prompt) for reply in replies]
+    question = prompt.messages[-1].content
+    answers = [
+        stated(reply.text, question) if reply.ending == "whole" else None for reply in replies
+    ]
     votes = Counter(answer for answer in answers if answer is not None)
-    if not votes:
-        sample = next((n for n, reply in enumerate(replies) if reply.error is None), 0)
-        if replies[sample].error is not None:
-            return Finished(answer_row(prompt, replies[sample], teacher.label))
-        num_agreed = 0
-    else:
-        ((majority, num_agreed),) = votes.most_common(1)
+    ((majority, num_agreed),) = votes.most_common(1) or [(None, 0)]
+    if num_agreed:
         sample = answers.index(majority)
+    else:
+        sample = next((n for n, reply in enumerate(replies) if reply.error is None), 0)
+    if replies[sample].error is not None:
+        return Finished(answer_row(prompt, replies[sample], teacher.label))
     is_split = num_agreed == 0 or num_agreed < config.min_agreement * config.votes
     row = _row(prompt, replies[sample], teacher, "split" if is_split else "voted", sample)
     return Finished(row, drop="split" if is_split and config.split == "drop" else "")
@@ -159,17 +161,6 @@ def _by_vote(config: VerifyConfig, prompt: Prompt, teacher: Model) -> Script[Fin
 
 def _row(prompt: Prompt, reply: Reply, teacher: Model, outcome: str, sample: int = 0) -> Answer:
     return answer_row(prompt, reply, teacher.label, outcome=outcome, sample_index=sample)
-
-
-def _telling(config: VerifyConfig, prompt: Prompt) -> list[Message]:
-    *before, last = prompt.messages
-    told = config.tell_message.replace("{target}", prompt.target)
-    return [*before, last.model_copy(update={"content": f"{last.content}\n\n{told}"})]
-
-
-def _answer(reply: Reply, prompt: Prompt) -> str | None:
-    is_whole = reply.ending == "whole"
-    return stated(reply.text, prompt.messages[-1].content) if is_whole else None
 
 
 def _verdict(reply: Reply, prompt: Prompt) -> str:

@@ -1,6 +1,7 @@
 """The command that shows benchmarks."""
 
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 
 import tokenizers
@@ -8,9 +9,8 @@ from rich.table import Table
 
 from spyhop.cli.options import NO_NAMES
 from spyhop.cli.running import places, print_table, say
-from spyhop.evaluate import AnyTask, file_of, forms, items_of, read_suite, task_names, with_shots
-from spyhop.evaluate.overview import HEADING, figures, file_digest, first_prompt
-from spyhop.evaluate.suite import FOLDER, YAML
+from spyhop.evaluate import AnyTask, forms, items_of, read_suite, task_names, with_shots
+from spyhop.evaluate.suite import FOLDER, HEADING, YAML, figures, file_of, first_prompt
 from spyhop.recipes.inputs import check_data
 from spyhop.schema import InputError
 from spyhop.settings import HUB
@@ -91,6 +91,6 @@ def _lines(suite: str, task: AnyTask) -> list[str]:
         "citation": task.citation,
         "protocol": task.note,
         "forms": ", ".join(f"{path.stem}:{form}" for form in own),
-        "file": f"{path.name}, SHA-256 {file_digest(path)}",
+        "file": f"{path.name}, SHA-256 {sha256(path.read_bytes()).hexdigest()[:16]}",
     }
     return [f"{name:<10} {text}" for name, text in lines.items() if text]

@@ -1,6 +1,7 @@
 """A conversation at the terminal, with one model or with two side by side."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import KW_ONLY, dataclass
 
 from rich.console import Console
 from rich.panel import Panel
@@ -15,107 +16,84 @@ KNOWN = ("/system", "/reset")
 COMMANDS = "/system TEXT changes the system message, /reset clears the history, /quit ends."
 
 
+@dataclass(slots=True)
 class Chat:
-    """Reads lines, sends them to every model, prints the replies.
+    """Reads lines, sends them to every model, prints the replies."""
 
-    Args:
-        voices: One model, or two that are shown side by side.
-        console: Where replies are printed.
-        system: The system message; an empty one is not sent.
-        read: Returns the next line; `EOFError` ends the conversation.
-        is_live: A person is typing: errors are shown and the conversation continues.
-    """
-
-    def __init__(
-        self,
-        voices: Sequence[Voice],
-        console: Console,
-        system: str,
-        read: Callable[[], str],
-        *,
-        is_live: bool,
-    ) -> None:
-        self._voices = voices
-        self._console = console
-        self._system = system
-        self._read = read
-        self._is_live = is_live
+    voices: Sequence[Voice]
+    """One model, or two that are shown side by side."""
+    console: Console
+    system: str
+    """The system message; an empty one is not sent."""
+    read: Callable[[], str]
+    """Returns the next line; `EOFError` ends the conversation."""
+    _: KW_ONLY
+    is_live: bool
+    """A person is typing: errors are shown and the conversation continues."""
 
     def talk(self) -> None:
         """Read lines until the end of the input, `/quit`, or Ctrl-C at the prompt."""
-        if self._is_live:
-            self._print_note(COMMANDS)
+        self._print_note(COMMANDS)
         while True:
             try:
-                line = self._read().strip()
+                line = self.read().strip()
             except EOFError:
                 return
             except KeyboardInterrupt:
-                if not self._is_live:
+                if not self.is_live:
                     raise
                 return
             if line == "/quit":
                 return
-            if line.startswith("/") and (self._is_live or line.split()[0] in KNOWN):
+            if line.startswith("/") and (self.is_live or line.split()[0] in KNOWN):
                 self._run_command(line)
             elif line:
                 self._answer(line)
 
     def _run_command(self, line: str) -> None:
         command, _, rest = line.partition(" ")
-        if command == "/reset":
-            self._clear_history()
-            self._print_note("history cleared")
-        elif command == "/system":
-            self._system = rest.strip()
-            self._clear_history()
-            self._print_note(f"system message: {self._system or '(empty)'}; history cleared")
-        else:
+        if command not in KNOWN:
             self._print_note(f"{command}: no such command. {COMMANDS}")
-
-    def _clear_history(self) -> None:
-        for voice in self._voices:
+            return
+        for voice in self.voices:
             voice.history.clear()
+        if command == "/system":
+            self.system = rest.strip()
+            self._print_note(f"system message: {self.system or '(empty)'}; history cleared")
+        else:
+            self._print_note("history cleared")
 
     def _answer(self, line: str) -> None:
-        before = [list(voice.history) for voice in self._voices]
+        before = [list(voice.history) for voice in self.voices]
         try:
-            replies = [voice.ask(self._system, line) for voice in self._voices]
+            texts = [_shown(voice.ask(self.system, line)) for voice in self.voices]
         except (SpyhopError, KeyboardInterrupt) as error:
-            for voice, history in zip(self._voices, before, strict=True):
+            for voice, history in zip(self.voices, before, strict=True):
                 voice.history = history
-            if not self._is_live:
+            if not self.is_live:
                 raise
             self._print_note(str(error) or "stopped")
             return
-        texts = [_shown(reply) for reply in replies]
-        if len(texts) == 1:
-            self._console.print(texts[0], markup=False, soft_wrap=True)
-        elif self._console.is_terminal:
-            self._console.print(self._side_by_side(texts))
-        else:
-            for voice, text in zip(self._voices, texts, strict=True):
-                self._console.print(f"[{voice.name}] {text}", markup=False, soft_wrap=True)
-
-    def _side_by_side(self, texts: Sequence[str]) -> Table:
-        table = Table.grid(expand=True)
-        for _ in texts:
-            table.add_column(ratio=1)
-        panels = [
-            Panel(Text(text), title=Text(voice.name), title_align="left")
-            for voice, text in zip(self._voices, texts, strict=True)
-        ]
-        table.add_row(*panels)
-        return table
+        named = [(voice.name, text) for voice, text in zip(self.voices, texts, strict=True)]
+        if len(named) > 1 and self.console.is_terminal:
+            table = Table.grid(expand=True)
+            for _ in named:
+                table.add_column(ratio=1)
+            table.add_row(*(Panel(Text(text), title=Text(name), title_align="left")
+                            for name, text in named))  # fmt: skip
+            self.console.print(table)
+            return
+        for name, text in named:
+            shown = f"[{name}] {text}" if len(named) > 1 else text
+            self.console.print(shown, markup=False, soft_wrap=True)
 
     def _print_note(self, text: str) -> None:
         """Print a message of the program, apart from the replies."""
-        if self._is_live:
-            self._console.print(text, markup=False, style="dim")
+        if self.is_live:
+            self.console.print(text, markup=False, style="dim")
 
 
 def _shown(reply: Reply) -> str:
     if reply.error is not None:
         return f"(failed: {reply.error}; /reset starts over)"
-    cut = " (cut)" if reply.ending == "cut" else ""
-    return f"{reply.text}{cut}"
+    return f"{reply.text} (cut)" if reply.ending == "cut" else reply.text

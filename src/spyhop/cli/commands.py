@@ -6,7 +6,7 @@ A command's module is imported when the command is used, so that `spyhop --help`
 import errno
 import sys
 from importlib import import_module
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -14,7 +14,7 @@ from typer.exceptions import TyperException
 
 from spyhop import __version__
 from spyhop.cli.options import group, table
-from spyhop.schema import SpyhopError, Unfinished
+from spyhop.schema import TOO_MANY_FILES, SpyhopError, Unfinished
 
 USER_ERROR, UNFINISHED = 2, 3
 
@@ -85,29 +85,21 @@ def _options(
     """From the signals of large models to small models that reason, measured."""
 
 
-def _fail(message: str, code: int = USER_ERROR) -> NoReturn:
-    print(f"spyhop: {' '.join(message.split())}", file=sys.stderr)  # noqa: T201
-    sys.exit(code)
-
-
-def _reason(error: OSError) -> str:
-    """Return what the system refused, and the remedy if it is a limit of this process."""
-    if error.errno in (errno.EMFILE, errno.ENFILE):
-        return "too many open files; raise the limit (`ulimit -n 4096`) and run again to resume"
-    where = f"{error.filename}: " if error.filename else ""
-    return f"{where}{error.strerror or error}"
-
-
 def main() -> None:
     """Run the command line; `EXIT_CODES` says what its exit code means."""
+    code = USER_ERROR
     try:
-        code = app(args=sys.argv[1:] or ["--help"], prog_name="spyhop", standalone_mode=False)
+        sys.exit(app(args=sys.argv[1:] or ["--help"], prog_name="spyhop", standalone_mode=False))
     except TyperException as error:
-        _fail(f"{error.format_message()} (`spyhop --help` lists commands and options)")
+        message = f"{error.format_message()} (`spyhop --help` lists commands and options)"
     except Unfinished as error:
-        _fail(str(error), UNFINISHED)
+        message, code = str(error), UNFINISHED
     except SpyhopError as error:
-        _fail(str(error))
+        message = str(error)
     except OSError as error:
-        _fail(_reason(error))
+        where = f"{error.filename}: " if error.filename else ""
+        message = f"{where}{error.strerror or error}"
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            message = TOO_MANY_FILES
+    print(f"spyhop: {' '.join(message.split())}", file=sys.stderr)  # noqa: T201
     sys.exit(code)

@@ -8,7 +8,7 @@ from typing import Literal
 from spyhop.cli.options import NO_NAMES
 from spyhop.cli.running import print_table, say
 from spyhop.evaluate.comparison import compare_logs
-from spyhop.evaluate.logs import export_scores, read_logs
+from spyhop.evaluate.logs import export_scores, read_log
 from spyhop.report.comparison import comparison_page, summary_lines, terminal_table
 from spyhop.schema import InputError
 from spyhop.store import atomic_write
@@ -29,7 +29,7 @@ def compare(
 
     Differences are second minus first. Nothing is asked or downloaded.
     """
-    logs = read_logs(first, second, task, metric)
+    logs = (read_log(path, task, metric) for path in (first, second))
     compared = compare_logs(*logs, num_rows=rows, is_anyway=anyway)
     print_table(terminal_table(compared, by))
     say(*summary_lines(compared))
@@ -55,9 +55,9 @@ def export(
     dataset: list[str] = NO_NAMES,
 ) -> None:
     """Write scores for inspect, lm-eval or the Hugging Face hub."""
-    pairs = [each.partition("=") for each in dataset]
-    if odd := next(("".join(pair) for pair in pairs if not (pair[0] and pair[2])), None):
-        raise InputError(f"--dataset {odd!r}: write TASK=ID, such as gsm8k=openai/gsm8k")
-    named = {pattern: hub_id for pattern, _, hub_id in pairs}
-    for path in export_scores(scores, to, out, named):
-        say(path)
+    named = {}
+    for text in dataset:
+        pattern, _, named[pattern] = text.partition("=")
+        if not (pattern and named[pattern]):
+            raise InputError(f"--dataset {text!r}: write TASK=ID, such as gsm8k=openai/gsm8k")
+    say(*export_scores(scores, to, out, named))

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from rich.table import Table
@@ -111,15 +112,13 @@ def _messages(given_as: str) -> list[dict[str, Any]]:
 
 def _print_power(recipe: Recipe, out: Path) -> None:
     """Print the smallest difference that each suite can be expected to show."""
+    about = f"power 80 %, alpha 0.05, if {100 * DISCORDANT:.0f} % of the items are discordant"
     for line in plan_recipe(resolve(recipe, out)):
         if line.step.name.startswith(ITEMS) and (n := line.estimate.rows):
             found = detectable_difference(n, DISCORDANT)
             shown = "no difference" if found is None else f"{100 * found:.1f} points"
-            say(
-                f"{line.step.name.removeprefix(ITEMS)}: {n:,} items can show {shown} between two "
-                f"models (power 80 %, alpha 0.05, if {100 * DISCORDANT:.0f} % of the items are "
-                "discordant)"
-            )
+            suite = line.step.name.removeprefix(ITEMS)
+            say(f"{suite}: {n:,} items can show {shown} between two models ({about})")
 
 
 def _table(scores: Mapping[str, Artifact]) -> Table:
@@ -154,22 +153,19 @@ def _rescore(out: Path, changes: Sequence[str]) -> None:
         found = list(rescore(items, scores, measure))
         changed = [each for each in found if each.is_changed]
         for each in changed[:MOST_CHANGES]:
+            score, end = each.before, " ".join(each.before.response.split())[-80:]
             say(
-                f"{name}  {each.before.task}  {each.before.id}  {_read(each.before)} -> "
-                f"{_read(each.after)}  gold {each.before.target!r:.40}  "
-                f"{' '.join(each.before.response.split())[-80:]!r}"
+                f"{name}  {score.task}  {score.id}  {_read(score)} -> {_read(each.after)}  "
+                f"gold {score.target!r:.40}  {end!r}"
             )
         before, after = (
-            100 * sum(getattr(each, side).value for each in found) / len(found)
+            f"{100 * fmean(getattr(each, side).value for each in found):.2f} %"
             for side in ("before", "after")
         )
-        path = out / f"re{name}.jsonl"
-        model = name.partition("-")[2]
+        path, model = out / f"re{name}.jsonl", name.partition("-")[2]
         write_scores(path, (score_row(model, e.item, e.after, e.protocol) for e in found))
-        say(
-            f"{name}: {len(changed):,} of {len(found):,} verdicts change, {before:.2f} % -> "
-            f"{after:.2f} %; all of them: {path}"
-        )
+        num = f"{len(changed):,} of {len(found):,} verdicts change"
+        say(f"{name}: {num}, {before} -> {after}; all of them: {path}")
 
 
 def _read(score: Score) -> str:

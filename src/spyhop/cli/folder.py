@@ -3,7 +3,6 @@
 import os
 from pathlib import Path
 
-from spyhop.recipe import Recipe
 from spyhop.runtime import Runtime
 from spyhop.schema import ArtifactError, RecipeError
 from spyhop.settings import expanded
@@ -32,27 +31,6 @@ def output_folder(out: Path | None, beside: Path = Path(), runtime: Runtime | No
         except ValueError as error:
             raise RecipeError(f"{VARIABLE}={named}: {error}") from None
     return beside if (beside / RUNS).is_dir() else beside / FOLDER
-
-
-def refuse_second_folder(folder: Path, recipe: Recipe) -> None:
-    """Stop before anything is paid twice: an earlier version wrote to `spyhop-out` where it ran.
-
-    Raises:
-        RecipeError: If `spyhop-out` in the current folder has a run of this recipe and `folder`
-            has not.
-    """
-    older = Path(FOLDER)
-    is_other = older.resolve() != folder.resolve()
-    if (
-        is_other
-        and (older / RUNS / recipe.name).is_dir()
-        and not (folder / RUNS / recipe.name).is_dir()
-    ):
-        raise RecipeError(
-            f"./{FOLDER} has an earlier run of {recipe.name!r}, but the output folder is now "
-            f"{folder}; continue the earlier run with `--out {FOLDER}`, or start again with "
-            f"`--out {folder}`"
-        )
 
 
 def existing(folder: Path) -> Path:

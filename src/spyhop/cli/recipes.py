@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from spyhop.cli.folder import existing, output_folder, refuse_second_folder
+from spyhop.cli.folder import existing, output_folder
 from spyhop.cli.options import NO_NAMES
 from spyhop.cli.running import load, print_plan, recipe_file, run_and_report, say
 from spyhop.recipe import Recipe, Use, resolve
@@ -29,15 +29,17 @@ REPORT = "report"
 
 
 class Loop(StrEnum):
-    """The two loops that the quick start can run."""
+    """The loops that the quick start can run."""
 
     ORCA = "orca"
     HUMPBACK = "humpback"
+    BEYOND = "beyond"
 
 
 LOOPS = {
     Loop.ORCA: ("quickstart.toml", Path("spyhop-quickstart")),
     Loop.HUMPBACK: ("quickstart_humpback.toml", Path("spyhop-humpback")),
+    Loop.BEYOND: ("quickstart_beyond.toml", Path("spyhop-beyond")),
 }
 """Recipe file and default output folder of each loop."""
 
@@ -61,7 +63,7 @@ def quickstart(
     run_and_report(built, runtime, out)
     made = out / "runs" / built.name / "report"
     Console(highlight=False, soft_wrap=True).print(arms_table(made / RESULTS))
-    if loop is Loop.HUMPBACK:
+    if loop is not Loop.ORCA:
         say(*comparison_lines(made / COMPARISONS))
     elif not thorough:
         say("One seed: intervals cover test items only. --thorough runs five seeds.")
@@ -118,9 +120,9 @@ def run(
 ) -> None:
     """Run a recipe; finished steps are reused."""
     built, runtime, folder = _built(recipe, store, set_, ablate, workers)
+    asking = [step.name for step in built.steps if any(isinstance(r, Use) for r in refs(step))]
     for name in retry_errors:
-        if not any(isinstance(ref, Use) for ref in refs(built.step(name))):
-            asking = [n.name for n in built.steps if any(isinstance(r, Use) for r in refs(n))]
+        if built.step(name).name not in asking:
             raise RecipeError(
                 f"--retry-errors {name}: this step calls no model; these do: {', '.join(asking)}"
             )
@@ -185,19 +187,17 @@ def show(
     """
     console = Console(highlight=False, soft_wrap=True)
     found: Artifact | None
-    if recipe is not None:
-        built, _, folder = _built(recipe, store, set_, ablate)
-        found = find_artifact(existing(folder), artifact, built)
-    elif (path := Path(artifact).expanduser()).is_dir():
+    if recipe is None and (path := Path(artifact).expanduser()).is_dir():
         found = show_folder(path, console)
     else:
-        found = find_artifact(existing(output_folder(store)), artifact, None)
-    if found is None:
-        return
-    if mask is None:
-        show_rows(found, rows, console, dropped=dropped)
-    else:
+        built, folder = None, output_folder(store)
+        if recipe is not None:
+            built, _, folder = _built(recipe, store, set_, ablate)
+        found = find_artifact(existing(folder), artifact, built)
+    if found is not None and mask is not None:
         show_mask(found, rows, console, model=mask, chat_format=chat_format, train_on=train_on)
+    elif found is not None:
+        show_rows(found, rows, console, dropped=dropped)
 
 
 def _built(
@@ -208,7 +208,4 @@ def _built(
     changes = [*set_, f"ablate={chosen!r}"] if chosen else set_
     recipe = recipe_file(recipe)
     built, runtime = load(recipe, changes, {"workers": workers})
-    folder = output_folder(out, recipe.parent, runtime)
-    if out is None:
-        refuse_second_folder(folder, built)
-    return built, runtime, folder
+    return built, runtime, output_folder(out, recipe.parent, runtime)

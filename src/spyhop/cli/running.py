@@ -36,7 +36,7 @@ PLAIN_WIDTH = 160
 
 
 def load(path: Path, changes: list[str], runtime: dict[str, object]) -> tuple[Recipe, Runtime]:
-    """Read a recipe file and build what it names."""
+    """Return the recipe that a file names, and where to run it."""
     file = read_recipe(path, changes)
     if file.recipe not in RECIPES:
         raise RecipeError(f"{path}: recipe = {file.recipe!r} is unknown; known: {list(RECIPES)}")
@@ -47,18 +47,15 @@ def recipe_file(path: Path) -> Path:
     """Return a recipe's file: the path itself, or the one recipe of a folder."""
     if not path.is_dir():
         return path
-    found = [file for file in sorted(path.glob("*.toml")) if _is_recipe(file)]
+    found = []
+    for file in sorted(path.glob("*.toml")):
+        with suppress(RecipeError):
+            found += [file] if isinstance(read_toml(file).get("recipe"), str) else []
     if len(found) != 1:
         names = ", ".join(str(file) for file in found)
         has = f"{len(found)} recipes; name one: {names}" if found else "no recipe (*.toml)"
         raise RecipeError(f"{path}: the folder has {has}")
     return found[0]
-
-
-def _is_recipe(file: Path) -> bool:
-    with suppress(RecipeError):
-        return isinstance(read_toml(file).get("recipe"), str)
-    return False
 
 
 def given(recipe: str, settings: dict[str, Any], changes: list[str]) -> RecipeFile:
@@ -115,12 +112,11 @@ def apart(recipe: Recipe, out: Path, names: Sequence[str] = ()) -> None:
     store = out.resolve()
     results = [(store / name).resolve() for name in names]
     for path in (source.path for source in sources(recipe)):
-        found = path.resolve()
-        if store.is_relative_to(found):
+        if store.is_relative_to(path.resolve()):
             raise RecipeError(
                 f"{out}: this output folder is inside the input {path}; choose another with --out"
             )
-        if found in results:
+        if path.resolve() in results:
             raise RecipeError(
                 f"{path}: a result would replace this input; choose another folder with --out"
             )
@@ -220,15 +216,11 @@ def print_plan(resolved: Resolved, runtime: Runtime, within_days: float | None =
     """Print the estimate of a run, and how many endpoints would finish within that many days."""
     lines = plan_recipe(resolved)
     print_table(plan_table(lines))
+    for line in lines:
+        if not line.is_made and (cost := describe_cost(line.estimate, runtime)):
+            say(f"{line.step.name}: {cost}")
+    say(*(f"warning: {text}" for text in warnings(lines)))
     missing = resolved.missing or []
-    costs = {
-        line.step.name: describe_cost(line.estimate, runtime) for line in lines if not line.is_made
-    }
-    notes = [
-        *(f"{name}: {cost}" for name, cost in costs.items() if cost),
-        *(f"warning: {text}" for text in warnings(lines)),
-        *(f"{path}: not found yet; excluded from this estimate" for path in missing),
-        *(deadlines(lines, within_days) if within_days else []),
-        f"output folder: {resolved.root}",
-    ]
-    say(*notes)
+    say(*(f"{path}: not found yet; excluded from this estimate" for path in missing))
+    say(*(deadlines(lines, within_days) if within_days else []))
+    say(f"output folder: {resolved.root}")

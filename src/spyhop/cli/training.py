@@ -2,12 +2,15 @@
 
 import os
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
 
 from spyhop.cli.chat import Chat
 from spyhop.cli.options import NO_NAMES, group
@@ -18,7 +21,7 @@ from spyhop.recipes.training import MODEL, export_results
 from spyhop.runtime import Runtime
 from spyhop.schema import RecipeError
 from spyhop.settings import read_toml, validated
-from spyhop.stage import Progress as StageProgress
+from spyhop.stage import Progress
 from spyhop.train.delta import apply_delta, make_delta
 
 
@@ -47,15 +50,15 @@ def train(
         inputs["suites"] = [{"suite": name, "data": places(data)} for name in suite]
     file = given("train", {**named, **inputs}, set_)
     if settings is not None:  # errors name the file, and its paths are relative to it
-        file = replace(file, path=settings, settings=file.settings)
+        file = replace(file, path=settings)
     if made := run_task(build(file, {}), out, [MODEL], plan=plan):
         say(export_results(made, out))
 
 
 def delta_make(base: Path, model: Path, out: Path) -> None:
     """Write the difference between MODEL and BASE, with checksums."""
-    with _Bar() as bar:
-        make_delta(base, model, out, bar.move)
+    with _bar() as report:
+        make_delta(base, model, out, report)
     size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
     say(f"delta: {out} ({size / 1e6:,.1f} MB)")
 
@@ -65,8 +68,8 @@ def delta_apply(base: Path, folder: Path, out: Path) -> None:
 
     A base that differs from the original one is refused.
     """
-    with _Bar() as bar:
-        apply_delta(base, folder, out, bar.move)
+    with _bar() as report:
+        apply_delta(base, folder, out, report)
     say(f"model: {out}")
 
 
@@ -75,30 +78,14 @@ delta = group(
 )
 
 
-class _Bar(Progress):
-    """A progress bar on a terminal, nothing elsewhere."""
-
-    def __init__(self) -> None:
-        console = Console(stderr=True)
-        super().__init__(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.completed:,.0f}/{task.total:,.0f} MB"),
-            TimeRemainingColumn(),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-        )
-        self._task = self.add_task("starting", total=1)
-
-    def move(self, progress: StageProgress) -> None:
-        """Move the bar."""
-        self.update(
-            self._task,
-            description=progress.doing,
-            completed=progress.done,
-            total=progress.total,
-        )
+@contextmanager
+def _bar() -> Iterator[Callable[[Progress], None]]:
+    """Show a progress bar on a terminal, nothing elsewhere."""
+    console = Console(stderr=True)
+    columns = "{task.description}", "{task.completed:,.0f}/{task.total:,.0f} MB"
+    with Bar(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("starting", total=1)
+        yield lambda at: bar.update(task, description=at.doing, completed=at.done, total=at.total)
 
 
 def chat(
@@ -120,19 +107,8 @@ def chat(
     sampling = Sampling(max_new_tokens=max_new_tokens, temperature=temperature)
     named = [(path.stem if path.is_file() else path.name, read_teacher(path)) for path in models]
     is_live = sys.stdin.isatty()
-    console = Console(highlight=False)
+    if is_live:
+        import readline  # noqa: F401 (its import gives `input` a history and arrow keys)
+    read = partial(input, "> " if is_live else "")
     with voices(named, runtime, sampling) as found:
-        Chat(found, console, system, _typed if is_live else _piped, is_live=is_live).talk()
-
-
-def _typed() -> str:
-    import readline  # noqa: F401 (its import gives `input` a history and arrow keys)
-
-    return input("> ")
-
-
-def _piped() -> str:
-    line = sys.stdin.readline()
-    if not line:
-        raise EOFError
-    return line
+        Chat(found, Console(highlight=False), system, read, is_live=is_live).talk()

@@ -1,13 +1,22 @@
-"""Commands for the environment: check a teacher, free disk space."""
+"""Commands for the environment: check a teacher, look after batches, free disk space."""
 
+import time
 from pathlib import Path
 
 from spyhop.cli.folder import existing, output_folder
 from spyhop.cli.running import say
 from spyhop.models import read_teacher
+from spyhop.models.batch_jobs import OpenBatch, look, stop
 from spyhop.models.doctor import doctor as examine
 from spyhop.schema import ModelError
 from spyhop.store import Entry, Inventory
+
+HOUR_S = 3600.0
+UNUSED = {
+    "artifact": "unused",
+    "partial": "work of a stopped run, which a new run resumes",
+    "journal": "replies; deleting them means to pay for them again",
+}
 
 
 def doctor(teacher: Path, quick: bool = False, store: Path | None = None) -> None:
@@ -24,28 +33,42 @@ def doctor(teacher: Path, quick: bool = False, store: Path | None = None) -> Non
         raise ModelError(f"{teacher}: failed checks: {', '.join(failed)}")
 
 
+def batches(store: Path | None = None, fetch: bool = False, cancel: str = "") -> None:
+    """List open batches of providers; fetch or cancel them."""
+    root = existing(output_folder(store))
+    if cancel:
+        stop(root, cancel)
+        say(f"{cancel}: cancelled; fetch the replies so far with --fetch")
+        return
+    lines = map(_batch_line, look(root, is_fetched=fetch))
+    say(next(lines, f"{root}: no batch is open"))
+    for line in lines:
+        say(line)
+
+
+def _batch_line(found: OpenBatch) -> str:
+    batch = found.batch
+    hours = (time.time() - batch.at) / HOUR_S
+    state = f"{found.num_fetched:,} replies fetched" if found.num_fetched else found.state
+    return (
+        f"{batch.tag}  {batch.model}  {batch.done:,} of {batch.num:,} done  {hours:.1f} h  "
+        f"at most ${batch.usd:.2f}  {state}"
+    )
+
+
 def clean(
     store: Path | None = None, free: bool = False, partial: bool = False, journals: bool = False
 ) -> None:
     """List artifacts, their size and users; delete unused ones."""
     inventory = Inventory(existing(output_folder(store)))
     say(*map(_entry_line, inventory.entries))
-    chosen = {"partial": partial, "journal": journals}
-    kinds = ["artifact", *(kind for kind, is_chosen in chosen.items() if is_chosen)]
-    if free:
-        freed = sum(entry.num_bytes for entry in inventory.free(kinds))
-        say(f"freed {freed / 1e6:.1f} MB")
-    else:
-        idle = sum(entry.num_bytes for entry in inventory.idle(kinds))
-        say(f"{idle / 1e6:.1f} MB can be freed with --free")
+    kinds = ["artifact", *(["partial"] if partial else []), *(["journal"] if journals else [])]
+    entries = inventory.free(kinds) if free else inventory.idle(kinds)
+    megabytes = f"{sum(entry.num_bytes for entry in entries) / 1e6:.1f} MB"
+    say(f"freed {megabytes}" if free else f"{megabytes} can be freed with --free")
 
 
 def _entry_line(entry: Entry) -> str:
-    kept = {
-        "artifact": "unused",
-        "partial": "work of a stopped run, which a new run resumes",
-        "journal": "replies; deleting them means to pay for them again",
-    }
-    needed = ", ".join(entry.needed_by[:3]) or kept[entry.kind]
+    needed = ", ".join(entry.needed_by[:3]) or UNUSED[entry.kind]
     more = f" and {len(entry.needed_by) - 3} more" if len(entry.needed_by) > 3 else ""
     return f"{entry.num_bytes / 1e6:9.1f} MB  {entry.kind:8}  {entry.path.name}  {needed}{more}"

@@ -3,11 +3,10 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
 from spyhop.cli.options import NO_PATHS, group
-from spyhop.cli.running import say
+from spyhop.cli.running import print_table, say
 from spyhop.evaluate.votes import (
     LEAST_PASSED,
     Tally,
@@ -50,7 +49,7 @@ def vote_read(
     with atomic_write(out) as temporary:
         text = "".join(f"{row.model_dump_json()}\n" for row in votes.verdicts)
         temporary.write_text(text, encoding="utf-8")
-    Console(highlight=False, soft_wrap=True).print(_table(votes, found))
+    print_table(_table(votes, found))
     say(*_notes(votes, found[0]))
 
 

@@ -1,44 +1,22 @@
 """Measurement: evaluation items and a model's answers to them, scored by rule."""
 
 from spyhop.evaluate.contamination import ContaminationRateConfig, ItemOverlap, check_contamination
-from spyhop.evaluate.export import (
-    Rescored,
-    joined,
-    rescore,
-    score_row,
-    score_rows,
-    write_scores,
-)
+from spyhop.evaluate.export import rescore, score_row, score_rows, write_scores
 from spyhop.evaluate.items import ItemsConfig, items_of, read_items
 from spyhop.evaluate.measure import MeasureConfig, measure
-from spyhop.evaluate.outcome import (
-    HeldOutConfig,
-    HeldOutLogLikelihood,
-    compare,
-    outcomes,
-    score_held_out,
-)
+from spyhop.evaluate.outcome import HeldOutConfig, compare, outcomes, score_held_out
 from spyhop.evaluate.rates import (
     RATES,
-    SampleFigures,
+    SweptTask,
     TaskScores,
+    best_per_task,
     chance_sentence,
-    could_reverse,
     differences,
     macro_average,
     red_rates,
+    sweep,
     task_scores,
 )
 from spyhop.evaluate.sealed import SealConfig, of_interest, seal, seal_state
-from spyhop.evaluate.suite import (
-    AnyTask,
-    file_of,
-    forms,
-    is_file,
-    read_suite,
-    read_task,
-    task_names,
-    with_shots,
-)
-from spyhop.evaluate.sweep import SweptTask, best_per_task, sweep
-from spyhop.evaluate.task import Benchmark, Protocol, Task
+from spyhop.evaluate.suite import AnyTask, forms, is_file, read_suite, task_names, with_shots
+from spyhop.evaluate.task import Protocol, Task

@@ -1,12 +1,9 @@
 """The imitation audit: did a student learn its teacher's reasoning, its style, or both?
 
-A judge may prefer a student that only sounds like its teacher. The audit sets the gain in judged
-preference beside the gain in accuracy, and measures how far the student's form moved towards the
-teacher's. Accuracy decides about reasoning; form, and what the judge prefers at equal answers,
-decide about style.
+A judge may prefer a student that only sounds like its teacher. Accuracy decides about reasoning;
+form, and what the judge prefers at equal answers, decide about style.
 
-- *Accuracy* at equal format: a response without an answer counts as a guess, so that a student
-  that only learned to write answers gains nothing.
+- *Accuracy*: a response without an answer counts as a guess, so learning the format gains nothing.
 - *Form*: the share of the distance between the base's mean features (`spyhop.text.form`) and the
   teacher's that the student has closed.
 - *Judged preference*: a regression on the order, on which answers are right, and on form. Each
@@ -16,19 +13,21 @@ decide about style.
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from heapq import nsmallest
 from itertools import chain
-from typing import Literal
+from statistics import fmean
+from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
 from spyhop.lazy import stats
-from spyhop.schema import Answer, Config, InputError, Item, Question, Score, Verdict
+from spyhop.schema import Answer, Config, InputError, Item, Question, Row, Score, Verdict
 from spyhop.stage import FOLDER, Context, Estimate, stage
 from spyhop.statistics import Interval, paired_difference
+from spyhop.statistics.interval import LEVEL, t_quantile
 from spyhop.store import Artifact, number_of
 from spyhop.text.form import FEATURES, form_of, phrases_of
 
@@ -49,6 +48,7 @@ LEAST_DISTANCE = 0.5
 ITEMS_PER_FEATURE = 20
 """With fewer items per feature, form enters the regression as one figure: the way closed."""
 Array = NDArray[np.float64]
+AnyRow = TypeVar("AnyRow", bound=Row)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,69 +73,52 @@ class AuditItem:
 class Audit:
     """What a student gained over its base."""
 
-    conclusion: Conclusion
-    sentence: str
-    gains: Gains
+    conclusion: Conclusion = "cannot tell"
+    sentence: str = (
+        "Cannot tell: there are no responses of base and student to the same items, or no whole "
+        "answers of the teacher."
+    )
+    gains: Gains = field(default_factory=dict)
     """By name, as shares; None where the data cannot separate it from the others."""
-    form: dict[str, tuple[float, float, float]]
+    form: dict[str, tuple[float, float, float]] = field(default_factory=dict)
     """Mean of each feature for base, student and teacher."""
-    n: int
-    num_judged: int
-    missing: float
+    n: int = 0
+    num_judged: int = 0
+    missing: float = 0.0
     """Share of the judge's verdicts that are missing."""
-    flips: float
+    flips: float = 0.0
     """Share of items on which the judge's two orders differ."""
 
 
-NOTHING_TO_READ = Audit(
-    conclusion="cannot tell",
-    sentence="Cannot tell: there are no responses of base and student to the same items, or no "
-    "whole answers of the teacher.",
-    gains={},
-    form={},
-    n=0,
-    num_judged=0,
-    missing=0.0,
-    flips=0.0,
-)
-
-
-def audit_items(
-    items: Sequence[AuditItem], teacher: Iterable[str], *, level: float = 0.95
-) -> Audit:
-    """Return what a student gained over its base.
+def audit_items(items: Sequence[AuditItem], teacher: Sequence[str]) -> Audit:
+    """Return what a student gained over its base; the teacher's texts may be on other items.
 
     A gain in reasoning is shown by an accuracy gain whose interval lies above 0. It is ruled out,
-    as in a test of equivalence, by the interval of level 2 * level - 1: it holds 0, and ends below
-    half of what could be gained.
-
-    Args:
-        items: Items that base and student answered.
-        teacher: Texts of the teacher, on these items or on others.
-        level: Nominal coverage of the intervals.
+    as in a test of equivalence, by the narrower interval of level 2 * `LEVEL` - 1: it holds 0, and
+    ends below half of what could be gained.
     """
-    texts = list(teacher)
-    if not items or not texts:
+    if not items or not teacher:
         raise ValueError("an audit needs items, and texts of the teacher")
-    phrases = phrases_of(texts)
+    phrases = phrases_of(teacher)
     base, student, target = (
-        np.array([form_of(text, phrases) for text in some])
-        for some in ([i.base for i in items], [i.student for i in items], texts)
+        np.array([form_of(text, phrases) for text in texts])
+        for texts in ([i.base for i in items], [i.student for i in items], teacher)
     )
     means = np.stack([form.mean(0) for form in (base, student, target)], axis=1)
     before, after = np.array([(i.base_right, i.student_right) for i in items], dtype=float).T
-    accuracy, narrow = (_accuracy(before, after, each) for each in (level, 2 * level - 1))
-    gains: Gains = {ACCURACY: accuracy, FORM: _closed(base, student, target, level)}
+    accuracy, narrow = (_accuracy(before, after, level) for level in (LEVEL, 2 * LEVEL - 1))
+    gains: Gains = {ACCURACY: accuracy, FORM: _closed(base, student, target)}
     right = (after == 1).astype(float) - (before == 1)  # a judge sees no answer as a wrong one
-    gains |= _judged(items, right, student - base, means[:, 2] - means[:, 0], level)
+    gains |= _judged(items, right, student - base, means[:, 2] - means[:, 0])
     most = MOST_CAUGHT_UP * max(0.1, 1 - float(before.mean()))
     conclusion, why = _conclude(gains, narrow, most, len(items))
+    reason = f" ({why})" if why else ""
     pairs = [(i.student_first, i.student_second) for i in items]
     both = [pair for pair in pairs if None not in pair]
     num = sum(value is not None for pair in pairs for value in pair)
     return Audit(
         conclusion=conclusion,
-        sentence=_sentence(conclusion, why, gains),
+        sentence=f"{conclusion.capitalize()}{reason}: {_movements(gains)}.",
         gains=gains,
         form={name: tuple(row) for name, row in zip(FEATURES, means.tolist(), strict=True)},
         n=len(items),
@@ -154,7 +137,7 @@ def _accuracy(before: Array, after: Array, level: float) -> Interval:
     return found
 
 
-def _closed(base: Array, student: Array, target: Array, level: float) -> Interval | None:
+def _closed(base: Array, student: Array, target: Array) -> Interval | None:
     """Return 1 minus the ratio of the student's and the base's distance to the teacher's form.
 
     The interval is the delta method's, over items and the teacher's texts.
@@ -171,37 +154,29 @@ def _closed(base: Array, student: Array, target: Array, level: float) -> Interva
     variance = np.var(base @ for_base + student @ for_student, ddof=1) / len(base)
     if len(target) > 1:
         variance += np.var(target @ (for_base + for_student), ddof=1) / len(target)
-    half = float(stats.t.ppf((1 + level) / 2, len(base) - 1)) * float(variance) ** 0.5
+    half = t_quantile(len(base) - 1) * float(variance) ** 0.5
     return Interval(value=value, low=value - half, high=min(1.0, value + half))
 
 
-def _judged(
-    items: Sequence[AuditItem], right: Array, moved: Array, way: Array, level: float
-) -> Gains:
+def _judged(items: Sequence[AuditItem], right: Array, moved: Array, way: Array) -> Gains:
     """Regress the verdicts on order, answers and form, and report each at the others' zero."""
-    rows = [
-        (place, sign, value)
-        for place, item in enumerate(items)
-        for sign, value in ((1.0, item.student_first), (-1.0, item.student_second))
-        if value is not None
-    ]
-    if not rows:
+    verdicts = np.array([(i.student_first, i.student_second) for i in items], dtype=float)
+    index, column = np.nonzero(~np.isnan(verdicts))
+    if not len(index):
         return {}
-    index, order, values = (np.array(column) for column in zip(*rows, strict=True))
+    values, order = verdicts[index, column], np.array([1.0, -1.0])[column]
     steps = moved @ way / max(float(way @ way), LEAST_DISTANCE**2)
     form = moved if len(items) >= ITEMS_PER_FEATURE * moved.shape[1] else steps[:, None]
-    plain = np.stack([np.ones(len(rows)), order], axis=1)
-    answers = np.column_stack([plain, right[index]])
-    whole = np.column_stack([answers, form[index]])
-    gain, first = _regress(values, plain, index, level)
-    equal, _, reward = _regress(values, answers, index, level)
-    at_form = _regress(values, whole, index, level)[0]
+    answers = np.column_stack([np.ones(len(index)), order, right[index]])
+    gain, first = _regress(values, answers[:, :2], index)
+    equal, _, reward = _regress(values, answers, index)
+    at_form = _regress(values, np.column_stack([answers, form[index]]), index)[0]
     return {JUDGED: gain, EQUAL_ANSWERS: equal, EQUAL_FORM: at_form, FOR_RIGHT: reward,
             FOR_FIRST: first}  # fmt: skip
 
 
 def _regress(
-    values: Array, columns: Array, clusters: NDArray[np.int64], level: float
+    values: Array, columns: Array, clusters: NDArray[np.int64], level: float = LEVEL
 ) -> list[Interval | None]:
     """Return each coefficient with its interval; None where the rows do not identify it.
 
@@ -250,8 +225,8 @@ def _conclude(gains: Gains, narrow: Interval, most: float, n: int) -> tuple[Conc
     return ("both" if has_style else "reasoning") if reasons else "style", ""
 
 
-def _sentence(conclusion: Conclusion, why: str, gains: Gains) -> str:
-    """Return the conclusion in one sentence with its intervals."""
+def _movements(gains: Gains) -> str:
+    """Return what moved by how much, with intervals."""
     closed, gain, equal = gains[FORM], gains.get(JUDGED), gains.get(EQUAL_ANSWERS)
     parts = [f"accuracy moves by {points(gains[ACCURACY])} points"]
     if gain is not None:
@@ -259,7 +234,7 @@ def _sentence(conclusion: Conclusion, why: str, gains: Gains) -> str:
         parts.insert(0, f"the judge prefers the student by {points(gain)} points{rest}")
     form = f"form closed {points(closed, '-')} % of the distance to the teacher's"
     parts.append(form if closed else "the base already wrote in the teacher's form")
-    return f"{conclusion.capitalize()}{f' ({why})' if why else ''}: {'; '.join(parts)}."
+    return "; ".join(parts)
 
 
 def points(interval: Interval | None, sign: str = "+") -> str:
@@ -303,7 +278,7 @@ def draw_audited(
 ) -> Iterator[Question]:
     """Yield a fixed sample of the items as questions, without the gold answer."""
     rows = chain.from_iterable(each.rows(Item) for each in items.values())
-    for item in nsmallest(config.num_items, rows, key=lambda row: number_of(f"audit/{row.id}")):
+    for item in _drawn(config.num_items, rows):
         yield Question(id=item.id, suite=item.suite, topic=item.task, turns=[item.question])
 
 
@@ -322,56 +297,58 @@ def audit(
         {row.id: row for row in scores.rows(Score) if row.sample_index == 0}
         for scores in (base, student)
     )
-    judged = {} if verdicts is None else _preferences(verdicts)
+    judged = _preferences(() if verdicts is None else verdicts.rows(Verdict))
     items = [
-        _item(row, after[row_id], judged.get(row_id, {}))
+        AuditItem(
+            base=row.response,
+            student=other.response,
+            base_right=_credit(row),
+            student_right=_credit(other),
+            student_first=judged[row_id].get("first"),
+            student_second=judged[row_id].get("second"),
+            num_asked=len(judged[row_id]),
+        )
         for row_id, row in before.items()
-        if row_id in after and (row.response or after[row_id].response)
+        if (other := after.get(row_id)) is not None and (row.response or other.response)
     ]
-    texts = [text for artifact in teacher.values() for text in _texts(artifact, config.num_texts)]
+    answers = (
+        (row for row in artifact.rows(Answer) if row.ending == "whole")
+        for artifact in teacher.values()
+    )
+    texts = [row.messages[-1].content for rows in answers for row in _drawn(config.num_texts, rows)]
     if (not items or not texts) and verdicts is not None:
         raise InputError(
             f"{ctx.out.name}: an audit needs whole answers of the teacher, and responses of base "
             "and student to the same items (items scored by likelihood have none)"
         )
-    found = audit_items(items, texts) if items and texts else NOTHING_TO_READ
+    found = audit_items(items, texts) if items and texts else Audit()
     ctx.count(f"conclusion/{found.conclusion}")
     (ctx.out / AUDIT).write_text(json.dumps(asdict(found), indent=1), encoding="utf-8")
 
 
-def _preferences(verdicts: Artifact) -> dict[str, dict[str, list[float]]]:
-    """Return an item's values by order: 1 for the student, -1 for the base; missing ones aside."""
+def _preferences(verdicts: Iterable[Verdict]) -> dict[str, dict[str, float | None]]:
+    """Return an item's mean by order, `first` or `second`: 1 for the student, -1 for the base.
+
+    It is None where every verdict of that order is missing.
+    """
     found: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for row in verdicts.rows(Verdict):
+    for row in verdicts:
         sign = 1.0 if row.b == STUDENT else -1.0
         is_first = (row.order == "ab") == (row.a == STUDENT)
         values = found[row.item_id]["first" if is_first else "second"]
         if row.winner is not None:
             values.append({"a": -sign, "b": sign, "tie": 0.0}[row.winner])
-    return found
-
-
-def _item(base: Score, student: Score, judged: Mapping[str, list[float]]) -> AuditItem:
-    first, second = (
-        sum(values) / len(values) if values else None
-        for values in (judged.get("first"), judged.get("second"))
-    )
-    return AuditItem(
-        base=base.response,
-        student=student.response,
-        base_right=_credit(base),
-        student_right=_credit(student),
-        student_first=first,
-        student_second=second,
-        num_asked=len(judged),
-    )
+    means = {
+        name: {order: fmean(values) if values else None for order, values in orders.items()}
+        for name, orders in found.items()
+    }
+    return defaultdict(dict, means)
 
 
 def _credit(score: Score) -> float:
     return score.chance if score.extracted is None else float(score.correct)
 
 
-def _texts(answers: Artifact, num: int) -> list[str]:
-    rows = (row for row in answers.rows(Answer) if row.ending == "whole")
-    some = nsmallest(num, rows, key=lambda row: number_of(f"audit/{row.id}"))
-    return [row.messages[-1].content for row in some]
+def _drawn(num: int, rows: Iterable[AnyRow]) -> list[AnyRow]:
+    """Return a fixed random sample."""
+    return nsmallest(num, rows, key=lambda row: number_of(f"audit/{row.id}"))

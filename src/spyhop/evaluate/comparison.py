@@ -104,11 +104,12 @@ def paired_result(
     Values are one per item, (items,); an empty passage is that of an item of its own.
     """
     a, b = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
-    n, change, found, detectable = len(a), b - a, None, None
+    n, change, found, detectable, method = len(a), b - a, None, None, "no spread"
     gained, lost = int((change > 0).sum()), int((change < 0).sum())
     has_spread = bool((change != change[0]).any())
-    clusters, method = _clusters(passages) if has_spread else None, "no spread"
-    if clusters is not None:
+    is_shared = any(name and size > 1 for name, size in Counter(passages).items())
+    clusters = [name or f"\0{place}" for place, name in enumerate(passages)]
+    if has_spread and is_shared and len(set(clusters)) > 1:
         method, found = "clusters", cluster_difference(a, b, clusters)
         error = (found.difference.high - found.difference.low) / (2 * _LEVEL_Z)
         detectable = (_LEVEL_Z + _POWER_Z) * error
@@ -159,31 +160,20 @@ def compare_logs(
         base.register("first_rows", first.table)
         base.register("second_rows", second_rows)
         base.execute(_SQL)
-        counts = {row.pop("side"): row for row in _rows(base, "counts")}
-        (about,) = _rows(base, "about")
-        _check(base, first, second, counts, about, is_anyway=is_anyway)
+        counts, about = _checked(base, first, second, is_anyway=is_anyway)
         pairs = base.sql("FROM scored").to_arrow_table()
         shown = _rows(base, f"disagreements({num_rows})")
-    one = first.rows({row["first_place"] for row in shown})
-    two = second.rows({row["second_place"] for row in shown})
+    one = first.rows({row["one"] for row in shown})
+    two = second.rows({row["two"] for row in shown})
+    disagreements = [
+        Disagreement(first=one[row.pop("one")], second=two[row.pop("two")], **row) for row in shown
+    ]
     return ComparedLogs(
-        names=_names(first, second),
-        paths=(str(first.path), str(second.path)),
-        kind=first.kind,
-        metrics=metrics,
-        overall=_result(ALL, pairs),
-        by_task=_groups(pairs, "task"),
-        by_topic=_groups(pairs, "topic"),
-        by_length=_groups(pairs, "length_band"),
-        counts=counts,
-        disagreements=[
-            Disagreement(
-                first=one[row.pop("first_place")], second=two[row.pop("second_place")], **row
-            )
-            for row in shown
-        ],
-        **about,
-    )
+        names=_names(first, second), paths=(str(first.path), str(second.path)), kind=first.kind,
+        metrics=metrics, overall=_result(ALL, pairs), by_task=_groups(pairs, "task"),
+        by_topic=_groups(pairs, "topic"), by_length=_groups(pairs, "length_band"),
+        counts=counts, disagreements=disagreements, **about,
+    )  # fmt: skip
 
 
 def _rows(base: "duckdb.DuckDBPyConnection", name: str) -> list[dict[str, Any]]:
@@ -206,41 +196,36 @@ def _with_first_names(first: Log, second: Log) -> tuple[pa.Table, dict[str, str]
         if a and b and a != b:
             common = [name for name in first.offered[task] if name in second.offered[other]]
             hint = f"choose one with --metric: {', '.join(common)}" if common else "none is common"
-            raise InputError(
-                f"task {task}: the first log has the metric {a}, the second {b}; {hint}"
-            )
+            found = f"the first log has the metric {a}, the second {b}"
+            raise InputError(f"task {task}: {found}; {hint}")
     return table, {task: first.metrics.get(task, "") for task in renamed}
 
 
-def _check(
-    base: "duckdb.DuckDBPyConnection",
-    first: Log,
-    second: Log,
-    counts: dict[str, dict[str, int]],
-    about: dict[str, Any],
-    *,
-    is_anyway: bool,
-) -> None:
-    """Refuse what cannot be compared, and what needs to be asked for."""
+def _checked(
+    base: "duckdb.DuckDBPyConnection", first: Log, second: Log, *, is_anyway: bool
+) -> tuple[dict[str, dict[str, int]], dict[str, Any]]:
+    """Return the counts of both logs and of their pairs; refuse what cannot be compared."""
+    counts = {row.pop("side"): row for row in _rows(base, "counts")}
+    (about,) = _rows(base, "about")
     where, matched = f"{first.path} and {second.path}", about["matched"]
+    one, two = counts["first"]["items"], counts["second"]["items"]
     if matched == about["missing"]:
         reason = f"of {matched:,} common items a score is missing" if matched else "no common item"
-        raise InputError(f"{where}: {reason} ({first.kind}: {counts['first']['items']:,} items; "
-                         f"{second.kind}: {counts['second']['items']:,})")  # fmt: skip
-    most = max(side["items"] for side in counts.values())
-    shares = [(where, matched, most)] + [
-        (f"task {task}", pairs, items)
-        for task, pairs, items in base.sql("FROM shares WHERE matched > 0").fetchall()
-    ]
-    for name, pairs, items in shares:
-        if pairs < LEAST_OVERLAP * items and not is_anyway:
+        sizes = f"{first.kind}: {one:,} items; {second.kind}: {two:,}"
+        raise InputError(f"{where}: {reason} ({sizes})")
+    if is_anyway:
+        return counts, about
+    shares = base.sql("SELECT 'task ' || task, * EXCLUDE task FROM shares WHERE matched > 0")
+    for name, pairs, items in [(where, matched, max(one, two)), *shares.fetchall()]:
+        if pairs < LEAST_OVERLAP * items:
             share = f"{pairs:,} of {items:,} items are common ({pairs / items:.0%})"
             raise InputError(f"{name}: {share}; choose tasks with --task, or add --anyway")
-    if about["other_prompts"] and not is_anyway:
+    if about["other_prompts"]:
         raise InputError(
             f"{where}: the prompts of {about['other_prompts']:,} of {matched:,} common items "
             "differ, so the difference is not of the models alone; add --anyway to compare"
         )
+    return counts, about
 
 
 def _names(first: Log, second: Log) -> tuple[str, str]:
@@ -278,12 +263,3 @@ def _result(group: str, pairs: pa.Table) -> PairedResult:
     is_shared = passages.unique().to_pylist() != [""]
     first, second = (pairs.column(name).to_numpy() for name in ("first", "second"))
     return paired_result(group, first, second, passages.to_pylist() if is_shared else ())
-
-
-def _clusters(passages: Sequence[str]) -> list[str] | None:
-    """Return a cluster for each item, or None where no two items share a passage."""
-    sizes = Counter(passages)
-    if not any(name and size > 1 for name, size in sizes.items()):
-        return None
-    clusters = [name or f"\0{place}" for place, name in enumerate(passages)]
-    return clusters if len(set(clusters)) > 1 else None

@@ -50,7 +50,7 @@ SELECT task, topic, passage, first, second, length, (length > edge[1])::INT
 FROM lengths, edges;
 
 CREATE MACRO disagreements(num_rows) AS TABLE
-SELECT task, first AS first_value, second AS second_value, first_place, second_place
+SELECT task, first AS first_value, second AS second_value, first_place AS one, second_place AS two
 FROM pairs WHERE first <> second
 QUALIFY row_number() OVER (PARTITION BY task, first > second ORDER BY item) <= num_rows
 ORDER BY task, first > second, item;

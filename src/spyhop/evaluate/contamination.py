@@ -14,7 +14,7 @@ from pydantic import Field
 from spyhop.schema import Answer, Config, Item, Row
 from spyhop.stage import Context, Estimate, stage, sum_estimates
 from spyhop.store import Artifact
-from spyhop.text.contamination import ContaminationConfig, ItemIndex, Match
+from spyhop.text.contamination import ContaminationConfig, ItemIndex
 from spyhop.text.overlap import BATCH_TEXTS
 
 ROWS_PER_S = 4_000
@@ -55,15 +55,14 @@ class ContaminationRateConfig(Config):
     """N-grams shared by more items than this are boilerplate and ignored."""
 
 
-def plan_check_contamination(
-    config: ContaminationRateConfig, items: Mapping[str, Estimate], answers: Mapping[str, Estimate]
-) -> Estimate:
-    """One row per item; every training row is read."""
-    seconds = sum_estimates(answers.values()).rows / ROWS_PER_S
-    return Estimate(rows=sum_estimates(items.values()).rows, seconds=seconds)
-
-
-@stage(version=2, writes=ItemOverlap, plan=plan_check_contamination)
+@stage(
+    version=2,
+    writes=ItemOverlap,
+    plan=lambda config, items, answers: Estimate(
+        rows=sum_estimates(items.values()).rows,
+        seconds=sum_estimates(answers.values()).rows / ROWS_PER_S,
+    ),
+)
 def check_contamination(
     ctx: Context,
     config: ContaminationRateConfig,
@@ -83,46 +82,37 @@ def check_contamination(
     )
     asked = (item for each in items.values() for item in each.rows(Item))
     index = ItemIndex(asked, rule, all_short=True)
-    closest: dict[int, dict[str, str | bool]] = defaultdict(dict)
+    matches: dict[int, dict[str, tuple[str, str]]] = defaultdict(dict)
     for artifact in answers.values():
         rows = (row for row in artifact.rows(Answer) if row.error is None)
         tracked = ctx.track(rows, "comparing with items", total=artifact.num_rows)
         while batch := list(islice(tracked, BATCH_TEXTS)):
-            for match in index.matches([*map(_text, batch)], [*map(_question, batch)]):
-                _note(closest[match.item], match, batch[match.text].id)
+            texts = ["\n".join(_turns(row, "user", "assistant")) for row in batch]
+            for match in index.matches(texts, [" ".join(_turns(row, "user")) for row in batch]):
+                first = match.words, batch[match.text].id
+                matches[match.item].setdefault(match.kind, first)
     for place, item in enumerate(index.items):
-        found = ItemOverlap(
+        found = matches[place]
+        words = {kind: words for kind, (words, _) in found.items()}
+        row_ids = (found[kind][1] for kind in ("whole", "long", "short") if kind in found)
+        overlap = ItemOverlap(
             id=item.id,
             suite=item.suite,
             task=item.task,
+            is_exact="whole" in found,
+            long_run=words.get("long", ""),
+            short_run=words.get("short", ""),
+            row_id=next(row_ids, ""),
             is_checked=bool(index.is_checked[place]),
-            **closest.get(place, {}),
         )
         counts = {
-            "items": True, "exact": found.is_exact, "long": found.has_long,
-            "short": found.has_any, "unchecked": not found.is_checked,
+            "items": True, "exact": overlap.is_exact, "long": overlap.has_long,
+            "short": overlap.has_any, "unchecked": not overlap.is_checked,
         }  # fmt: skip
         for name, is_so in counts.items():
             ctx.count(f"{name}/{item.suite}", int(is_so))
-        yield found
+        yield overlap
 
 
-def _text(row: Answer) -> str:
-    return "\n".join(turn.content for turn in row.messages if turn.role != "system")
-
-
-def _question(row: Answer) -> str:
-    return " ".join(turn.content for turn in row.messages if turn.role == "user")
-
-
-def _note(known: dict[str, str | bool], match: Match, row_id: str) -> None:
-    """Keep the first match of each kind, and the row of the closest kind."""
-    kinds = list(_FIELDS.values())
-    name = _FIELDS[match.kind]
-    if name not in known:
-        if not known.keys() & set(kinds[: kinds.index(name)]):
-            known["row_id"] = row_id
-        known[name] = match.kind == "whole" or match.words
-
-
-_FIELDS = {"whole": "is_exact", "long": "long_run", "short": "short_run"}
+def _turns(row: Answer, *roles: str) -> list[str]:
+    return [turn.content for turn in row.messages if turn.role in roles]

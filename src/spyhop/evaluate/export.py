@@ -1,15 +1,14 @@
 """Scores as rows of a file, one per item and sample; stored responses are read again here."""
 
-import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from spyhop.evaluate.asking import cue_of, user_turn
+from spyhop.evaluate.asking import cue_of, read_fields, user_turn
 from spyhop.evaluate.measure import MeasureConfig
-from spyhop.evaluate.reading import read_fields
 from spyhop.evaluate.task import Protocol
 from spyhop.schema import InputError, Item, RecipeError, Score
 from spyhop.settings import validated
@@ -44,6 +43,9 @@ def score_row(model: str, item: Item, score: Score, protocol: Protocol) -> dict[
     `item_digest` is the content that two runs are joined by: the SHA-256 of question, options and
     gold answer, without cue and worked examples. `prompt_digest` covers everything that was sent.
     """
+    shown = item.continuations or [item.question]  # which has the options' texts in it
+    cue = cue_of(item, protocol) if protocol.form == "prefilled" else ""
+    sent = [protocol.system_message, user_turn(item, protocol), cue, item.contexts]
     return {
         **score.model_dump(),
         "model": model,
@@ -51,8 +53,8 @@ def score_row(model: str, item: Item, score: Score, protocol: Protocol) -> dict[
         "options": item.continuations or item.options,
         "system_message": protocol.system_message,
         "max_new_tokens": protocol.sampling.max_new_tokens,
-        "item_digest": item_digest(item),
-        "prompt_digest": _prompt_digest(item, protocol),
+        "item_digest": _digest([item.text or item.question, shown, item.target]),
+        "prompt_digest": _digest([protocol.form == "plain", *sent]),
     }
 
 
@@ -63,20 +65,8 @@ def write_scores(path: Path, rows: Iterable[dict[str, Any]]) -> None:
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
-def item_digest(item: Item) -> str:
-    """Return the SHA-256 of an item's question, options and gold answer."""
-    shown = item.continuations or [item.question]  # which has the options' texts in it
-    return _digest([item.text or item.question, shown, item.target])
-
-
-def _prompt_digest(item: Item, protocol: Protocol) -> str:
-    cue = cue_of(item, protocol) if protocol.form == "prefilled" else ""
-    sent = [protocol.system_message, user_turn(item, protocol), cue, item.contexts]
-    return _digest([protocol.form == "plain", *sent])
-
-
 def _digest(content: list[Any]) -> str:
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+    return sha256(json.dumps(content).encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +95,7 @@ def rescore(
 ) -> Iterator[Rescored]:
     """Yield every score with its new reading; scored options have no response to read.
 
-    Raises:
-        RecipeError: If a change is unknown, or would change what was asked.
+    A change that is unknown, or would change what was asked, is an error.
     """
     if asked := sorted(changes.keys() & Protocol.model_fields.keys() - set(READ_BY)):
         raise RecipeError(

@@ -1,13 +1,12 @@
 """Read the items of a benchmark from its files, as its task says.
 
-Items stay comparable with the publication: repeated items are kept, each with an id of its own,
-and so are gold answers that are not among the options where the task says so (three of
-BIG-Bench-Hard, titles cut at their commas; one in each SAT-English file of AGIEval, an option is
-missing). No response can be right there; `target not in options` finds them.
+Items stay comparable with the publication: repeated items are kept, and so are gold answers that
+are not among the options where the task says so (five of BIG-Bench-Hard and AGIEval). No response
+can be right there; `target not in options` finds them.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -59,14 +58,20 @@ def read_items(ctx: Context, config: ItemsConfig, *, folder: Artifact) -> Iterat
     """
     task, num_items = config.task, 0
     keys = task.columns_read() if isinstance(task, Task) else set()
-    unused = UnusedKeys(ctx, folder.path.name, keys) if keys else None
-    for found in items_of(task, folder.path, config.tasks, unused.add if unused else None):
+    may_leak = isinstance(task, LmEvalSuite) or task.as_published
+    unused = UnusedKeys(ctx, folder.path.name, keys)
+    for found in items_of(task, folder.path, config.tasks, unused.add):
         num_items += len(found)
-        _check_examples(task, found)
+        for item in found:
+            text, is_long = item.text, len(item.text.split()) >= LEAK_WORDS
+            if is_long and item.question.count(text) > 1 and not may_leak:
+                raise InputError(
+                    f"{task.name} {item.task}: a question is among its own worked examples "
+                    f"({text!r:.60}); take them from other rows"
+                )
         kept = set(sorted(item.id for item in found)[: config.limit])
         yield from (item for item in found if item.id in kept)
-    if unused is not None:
-        unused.report()
+    unused.report()
     if not num_items:
         raise InputError(f"{folder.path}: no items of {task.name}; the files have no rows")
     if config.tasks is None and task.num_items not in (0, num_items):
@@ -76,38 +81,27 @@ def read_items(ctx: Context, config: ItemsConfig, *, folder: Artifact) -> Iterat
         )
 
 
-def _check_examples(task: Task | LmEvalSuite, items: Sequence[Item]) -> None:
-    """Refuse items that are among their own worked examples, unless a publication has it so."""
-    for item in items:
-        is_shown = item.question.count(item.text) > 1 and len(item.text.split()) >= LEAK_WORDS
-        if is_shown and isinstance(task, Task) and not task.as_published:
-            raise InputError(
-                f"{task.name} {item.task}: a question is among its own worked examples "
-                f"({item.text!r:.60}); take them from other rows"
-            )
-
-
 def items_of(
     task: Task | LmEvalSuite,
     folder: Path,
     wanted: tuple[str, ...] | None = None,
-    watch: Callable[[dict[str, Any]], None] | None = None,
+    watch: Callable[[dict[str, Any]], object] = lambda row: None,
 ) -> Iterator[list[Item]]:
-    """Yield the items of each task, with their ids; `watch` is called with our own rows."""
+    """Yield the items of each task; `watch` is called with our own rows.
+
+    An item's id is made from suite, task and text; that of its n-th repetition also from n.
+    """
     with Sandbox() as sandbox:
         if isinstance(task, LmEvalSuite):
             groups = lm_eval_items(task, folder, wanted, sandbox)
         else:
             groups = task_items(task, folder, wanted, sandbox, watch)
         for group in groups:
-            yield list(_identified(group))
-
-
-def _identified(items: list[Item]) -> Iterator[Item]:
-    """Give each item an id from suite, task and text; the n-th repetition also counts n in."""
-    seen = Counter[str]()
-    for item in items:
-        text = "".join([item.asked, *item.contexts])
-        repeated = [str(seen[text])] if seen[text] else []
-        seen[text] += 1
-        yield item.model_copy(update={"id": row_id(item.suite, item.task, text, *repeated)})
+            seen, found = Counter[str](), []
+            for item in group:
+                text = "".join([item.asked, *item.contexts])
+                repeated = [str(seen[text])] if seen[text] else []
+                seen[text] += 1
+                name = row_id(item.suite, item.task, text, *repeated)
+                found.append(item.model_copy(update={"id": name}))
+            yield found

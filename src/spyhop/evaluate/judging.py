@@ -6,15 +6,14 @@ was stopped asks for no verdict again.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from heapq import nsmallest
 from itertools import combinations
 from math import ceil
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 from pydantic import Field, model_validator
 
-from spyhop.evaluate.judge_prompts import CASES, Case, Form, JudgePrompt, own_prompts
 from spyhop.models import Model, Sampling
 from spyhop.models.script import Ask, Failures, Script, play
 from spyhop.schema import (
@@ -26,17 +25,41 @@ from spyhop.schema import (
     Verdict,
     prompt_turns,
 )
+from spyhop.settings import read_toml
 from spyhop.stage import CHARS_PER_TOKEN, Calls, Context, Estimate, stage
 from spyhop.store import Artifact, number_of, row_id
+from spyhop.store.rows import read_rows
 from spyhop.text.template import fill
 from spyhop.text.verdict import Reading, Winner, read_grade, read_grades, read_winner
 
+Form = Literal["pairwise", "graded_pairs", "scored"]
+Case = Literal["general", "reference", "turns", "turns_reference"]
+"""A question, one with a reference answer, and the same for a later turn of a conversation."""
+CASES: tuple[Case, ...] = get_args(Case)
+OWN = Path(__file__).with_name("prompts") / "judge.toml"
+"""Our own prompts, by form and case."""
 RESPONSE_TOKENS, REASON_TOKENS, QUESTION_TOKENS = 300, 150, 60
 """Planning figures."""
 EQUAL = "equal responses"
 """Reason of a tie that no judge was asked for."""
 READERS = {"pairwise": read_winner, "graded_pairs": read_grades, "scored": read_grade}
 SWAPPED: dict[Winner, Winner] = {"a": "b", "b": "a", "tie": "tie"}
+
+
+class JudgePrompt(Config):
+    """Prompt of a judge; `{...}` are replaced.
+
+    Fields: `{question}` and `{reference}` are those of the judged turn, `{answer}` is the response
+    and `{context}` the conversation before it; of a pair `{answer_a}`, `{answer_b}`, `{context_a}`
+    and `{context_b}`. `{question_2}`, `{answer_a_2}`, `{answer_2}` and `{ref_answer_2}` are
+    those of the second turn, and so on.
+    """
+
+    system_message: str = ""
+    """System message; an empty one is not sent."""
+    user: str
+    """User turn. What all judgements of a question share comes first, so that endpoints can cache
+    it: question and reference before the responses."""
 
 
 class JudgeConfig(Config):
@@ -68,7 +91,7 @@ class JudgeConfig(Config):
         given = values.get("prompts", {}) if form in get_args(Form) else None
         if not isinstance(given, dict):
             return values
-        return {**values, "prompts": {**own_prompts(str(form)), **given}}
+        return {**values, "prompts": {**read_toml(OWN)[str(form)], **given}}
 
     @model_validator(mode="after")
     def _shows_responses(self) -> "JudgeConfig":
@@ -77,6 +100,35 @@ class JudgeConfig(Config):
             if missing := [each for each in fields if each not in prompt.user]:
                 raise ValueError(f"prompts.{case}.user does not contain {missing[0]}}}")
         return self
+
+
+def read_prompts(path: Path, form: Form) -> dict[Case, JudgePrompt]:
+    """Return the prompts of a form from a published file.
+
+    Known are FastChat's `judge_prompts.jsonl` (`type`, `category`, `system_prompt`,
+    `prompt_template`) and the older `prompt.jsonl` of the Vicuna reviews, which grades pairs. The
+    case is read from the fields, since FastChat calls a mathematics prompt `general`.
+    """
+    found: dict[Case, JudgePrompt] = {}
+    for where, row in read_rows(path):
+        kind = "pairwise" if row.get("type") == "pairwise" else "scored"
+        category = row.get("category")
+        if form != (kind if "type" in row else "graded_pairs") or category == "coding":
+            continue
+        system, user = row.get("system_prompt"), row.get("prompt_template")
+        if not isinstance(system, str) or not isinstance(user, str):
+            raise InputError(f"{where}: needs the texts system_prompt and prompt_template")
+        defaults = row.get("defaults")
+        for name, text in (defaults if isinstance(defaults, dict) else {}).items():
+            user = user.replace(f"{{{name}}}", str(text))
+        if form == "graded_pairs":
+            user = user.replace("{answer_1}", "{answer_a}").replace("{answer_2}", "{answer_b}")
+        has_reference = "{ref_answer" in user or category == "math"
+        case = CASES[2 * ("_2}" in user) + has_reference]
+        found.setdefault(case, JudgePrompt(system_message=system, user=user))
+    if "general" not in found:
+        raise InputError(f"{path}: no general prompt of the form {form!r} in this file")
+    return found
 
 
 def plan_judge(
@@ -118,9 +170,11 @@ def judge(
     pairs = _pairs(config, list(answers))
     responses = {name: read_responses(artifact) for name, artifact in answers.items()}
     failures = Failures(judge.label, ctx.runtime.max_error_frac)
-    judging = _Judging(config, judge, _repeated(config, questions))
+    ids = [row_id for batch in questions.batches(["id"]) for row_id in batch["id"].to_pylist()]
+    num_twice = ceil(config.repeat_frac * len(ids))
+    twice = set(nsmallest(num_twice, ids, key=lambda each: number_of(f"0/judged twice/{each}")))
     scripts = (
-        judging.about(question, turn, pair, responses)
+        _verdicts(config, judge, question, turn, pair, responses, 1 + (question.id in twice))
         for question in read_questions(questions)
         for turn in range(1, len(question.turns) + 1)
         for pair in pairs
@@ -190,13 +244,6 @@ def _pairs(config: JudgeConfig, names: Sequence[str]) -> list[tuple[str, str]]:
     return [(config.reference, name) for name in names if name != config.reference]
 
 
-def _repeated(config: JudgeConfig, questions: Artifact) -> frozenset[str]:
-    """Return the questions that are judged twice: a fixed sample, at least one."""
-    ids = [row_id for batch in questions.batches(["id"]) for row_id in batch["id"].to_pylist()]
-    num = ceil(config.repeat_frac * len(ids))
-    return frozenset(nsmallest(num, ids, key=lambda each: number_of(f"0/judged twice/{each}")))
-
-
 def _orders(config: JudgeConfig) -> tuple[Literal["", "ab", "ba"], ...]:
     if config.form == "scored":
         return ("",)
@@ -213,76 +260,68 @@ def with_reading(row: Verdict, found: Reading, reply: str) -> Verdict:
     return row.model_copy(update={**update, "missing": found.missing, "reason": reply})
 
 
-@dataclass(frozen=True, slots=True)
-class _Judging:
-    config: JudgeConfig
-    judge: Model
-    repeated: frozenset[str]
-    """Ids of the questions that are judged twice."""
-
-    def about(
-        self,
-        question: Question,
-        turn: int,
-        pair: tuple[str, str],
-        responses: Mapping[str, Mapping[str, Response]],
-    ) -> Script[list[Verdict]]:
-        """Ask for all verdicts on one turn of a question, together."""
-        sides = [responses[name].get(question.id) for name in pair if name]
-        shown = [side.turns for side in sides if side is not None and len(side.turns) >= turn]
-        judge, (a, b) = self.judge.label, pair
-        rows = [
-            Verdict(
-                id=row_id(question.id, a, b, order, str(turn), str(repeat), judge),
-                item_id=question.id, judge=judge, a=a, b=b, order=order, turn=turn, repeat=repeat,
-                suite=question.suite, topic=question.topic,
-            )
-            for order in _orders(self.config)
-            for repeat in range(2 if question.id in self.repeated else 1)
-        ]  # fmt: skip
-        if len(shown) < len(sides):
-            return [row.model_copy(update={"missing": "no_response"}) for row in rows]
-        is_equal = len({tuple(turns[:turn]) for turns in shown}) == 1
-        if is_equal and self.config.form == "pairwise":
-            return [row.model_copy(update={"winner": "tie", "reason": EQUAL}) for row in rows]
-        return (yield from self._ask(question, turn, shown, rows))
-
-    def _ask(
-        self, question: Question, turn: int, shown: Sequence[list[str]], rows: list[Verdict]
-    ) -> Script[list[Verdict]]:
-        """Ask for each verdict; where a reply has none, ask again with another sample."""
-        due, found = list(range(len(rows))), list(rows)
-        config, read = self.config, READERS[self.config.form]
-        for attempt in range(config.attempts):
-            sides = [shown[:: -1 if rows[n].order == "ba" else 1] for n in due]
-            texts = [self._messages(question, turn, side) for side in sides]
-            replies = yield [
-                Ask(self.judge, text, config.sampling, rows[n].repeat + 2 * attempt)
-                for n, text in zip(due, texts, strict=True)
-            ]
-            for n, reply in zip(due, replies, strict=True):
-                is_whole = reply.ending == "whole"
-                reading = read(reply.text) if is_whole else Reading(missing=reply.ending)
-                verdict = with_reading(rows[n], reading, reply.text)
-                found[n] = verdict.model_copy(update={"error": reply.error})
-            due = [n for n in due if found[n].missing and found[n].error is None]
-            if not due:
-                break
-        return found
-
-    def _messages(self, question: Question, turn: int, shown: Sequence[list[str]]) -> list[Message]:
-        case = CASES[2 * (turn > 1) + bool(_reference(question, turn))]
-        prompt = self.config.prompts[case]
-        text = fill(prompt.user, **_fields(question, turn, shown))
-        return prompt_turns(text, prompt.system_message)
+def _verdicts(
+    config: JudgeConfig,
+    judge: Model,
+    question: Question,
+    turn: int,
+    pair: tuple[str, str],
+    responses: Mapping[str, Mapping[str, Response]],
+    times: int,
+) -> Script[list[Verdict]]:
+    """Ask for all verdicts on one turn of a question together, each of them `times`."""
+    sides = [responses[name].get(question.id) for name in pair if name]
+    shown = [side.turns for side in sides if side is not None and len(side.turns) >= turn]
+    name, (a, b) = judge.label, pair
+    rows = [
+        Verdict(
+            id=row_id(question.id, a, b, order, str(turn), str(repeat), name),
+            item_id=question.id, judge=name, a=a, b=b, order=order, turn=turn, repeat=repeat,
+            suite=question.suite, topic=question.topic,
+        )
+        for order in _orders(config)
+        for repeat in range(times)
+    ]  # fmt: skip
+    if len(shown) < len(sides):
+        return [row.model_copy(update={"missing": "no_response"}) for row in rows]
+    is_equal = len({tuple(turns[:turn]) for turns in shown}) == 1
+    if is_equal and config.form == "pairwise":
+        return [row.model_copy(update={"winner": "tie", "reason": EQUAL}) for row in rows]
+    prompts = [
+        _prompt(config, question, turn, shown[:: -1 if row.order == "ba" else 1]) for row in rows
+    ]
+    return (yield from _asked(config, judge, rows, prompts))
 
 
-def _fields(question: Question, turn: int, shown: Sequence[list[str]]) -> dict[str, str]:
-    """Return the values of a prompt's fields."""
-    values = {"question": question.turns[turn - 1]}
+def _asked(
+    config: JudgeConfig, judge: Model, rows: list[Verdict], prompts: list[list[Message]]
+) -> Script[list[Verdict]]:
+    """Ask for each verdict; where a reply has none, ask again with another sample."""
+    due, found, read = list(range(len(rows))), list(rows), READERS[config.form]
+    for attempt in range(config.attempts):
+        replies = yield [
+            Ask(judge, prompts[n], config.sampling, rows[n].repeat + 2 * attempt) for n in due
+        ]
+        for n, reply in zip(due, replies, strict=True):
+            is_whole = reply.ending == "whole"
+            reading = read(reply.text) if is_whole else Reading(missing=reply.ending)
+            verdict = with_reading(rows[n], reading, reply.text)
+            found[n] = verdict.model_copy(update={"error": reply.error})
+        due = [n for n in due if found[n].missing and found[n].error is None]
+        if not due:
+            break
+    return found
+
+
+def _prompt(
+    config: JudgeConfig, question: Question, turn: int, shown: Sequence[list[str]]
+) -> list[Message]:
+    """Return the prompt about responses, given by their turns in the order of showing."""
+    references = question.references
+    reference = references[turn - 1] if len(references) >= turn else ""
+    values = {"question": question.turns[turn - 1], "reference": reference}
     values |= {f"question_{n}": text for n, text in enumerate(question.turns, 1)}
-    values |= {f"ref_answer_{n}": text for n, text in enumerate(question.references, 1)}
-    values["reference"] = _reference(question, turn)
+    values |= {f"ref_answer_{n}": text for n, text in enumerate(references, 1)}
     suffixes = ("",) if len(shown) == 1 else ("_a", "_b")
     for suffix, turns in zip(suffixes, shown, strict=True):
         values[f"answer{suffix}"] = turns[turn - 1]
@@ -291,8 +330,5 @@ def _fields(question: Question, turn: int, shown: Sequence[list[str]]) -> dict[s
         values[f"context{suffix}"] = "\n\n".join(
             f"User: {asked}\n\nAssistant: {said}" for asked, said in before
         )
-    return values
-
-
-def _reference(question: Question, turn: int) -> str:
-    return question.references[turn - 1] if len(question.references) >= turn else ""
+    prompt = config.prompts[CASES[2 * (turn > 1) + bool(reference)]]
+    return prompt_turns(fill(prompt.user, **values), prompt.system_message)

@@ -1,17 +1,21 @@
 """Read purely declarative task files (YAML) of lm-eval 0.4 as they are.
 
-Groups, tags and `include` are followed in the file's folder. A file that needs Python is refused.
+Groups, tags and `include` are followed in the file's folder. A file that needs Python is refused;
+no tag of a file runs any code.
 """
 
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Self
 
+import yaml
 from pydantic import Field, field_validator, model_validator
 
 from spyhop.evaluate.task import Benchmark
-from spyhop.evaluate.yaml_file import Python, read_yaml
 from spyhop.schema import Config, RecipeError
 from spyhop.settings import validated
 from spyhop.text.filters import ExactMatch, read_filters
@@ -32,8 +36,22 @@ _NO_PROMPT = (
 _METRICS = {"exact_match": "exact"} | {
     name: name for name in ("acc", "acc_norm", "acc_bytes", "acc_mutual_info")
 }
+_MAX_BYTES = 1 << 20
+_MAX_VALUES = 50_000
+"""Values of a file after its aliases are followed."""
+_MAX_DEPTH = 40
 _MAX_FILES = 3000
+_PLAIN = "tag:yaml.org,2002:"
+_KINDS = {"null", "bool", "int", "float", "str", "seq", "map", "merge", "timestamp", "value"}
 _REMEDY = "describe the benchmark in a TOML file instead (docs/evaluation.md)"
+
+
+@dataclass(frozen=True, slots=True)
+class _Python:
+    """A value that a Python function or class would make."""
+
+    text: str
+    where: str
 
 
 class _Prompt(Config):
@@ -90,18 +108,6 @@ class LmEvalTask(_Prompt):
         """Split of the items."""
         return self.test_split or self.validation_split
 
-    @property
-    def shot_split(self) -> str:
-        """Split of the worked examples; empty where they are `samples`."""
-        named = self.fewshot_config.split or self.fewshot_split
-        own = self.training_split or self.validation_split or self.test_split
-        return named or ("" if self.fewshot_config.samples else own)
-
-    @property
-    def excludes_item(self) -> bool:
-        """Whether an item is never among its own examples (lm-eval's rule)."""
-        return (self.fewshot_config.split or self.fewshot_split) == self.test_split
-
     def files(self, split: str) -> tuple[str, ...]:
         """Return the names of a split's files, where the task states them."""
         given = self.dataset_kwargs.get("data_files") or {}
@@ -123,7 +129,7 @@ class LmEvalSuite(Benchmark):
 
 def read_lm_eval(path: Path) -> tuple[LmEvalSuite, ...]:
     """Return the tasks of a YAML file: one suite per data set and way of scoring."""
-    root = read_yaml(path)
+    root = _read_yaml(path)
     parts: dict[str, dict[str, Any]] = {}
     for topic, settings in _expanded(root, _Index(path.parent), "", {}):
         shared, member = _task(settings, topic)
@@ -136,37 +142,33 @@ def read_lm_eval(path: Path) -> tuple[LmEvalSuite, ...]:
     return tuple(validated(path, LmEvalSuite, part, "", {}) for part in parts.values())
 
 
+@dataclass(frozen=True)
 class _Index:
-    """Tasks, groups and tags of the YAML files in a folder, by name; read at the first look-up."""
+    """The YAML files of a folder, read at the first look-up."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._named: dict[str, list[dict[str, Any]]] = {}
+    folder: Path
 
-    def find(self, name: str, where: str) -> list[dict[str, Any]]:
-        """Return the task or group of a name, or the tasks of a tag."""
-        if not self._named:
-            self._read()
-        if name not in self._named:
-            raise RecipeError(f"{where}: no YAML file in {self._folder} defines {name!r}")
-        return self._named[name]
-
-    def _read(self) -> None:
-        files = sorted(self._folder.rglob("*.yaml"))
+    @cached_property
+    def named(self) -> dict[str, list[dict[str, Any]]]:
+        """The task or group of each name, and the tasks of each tag."""
+        files = sorted(self.folder.rglob("*.yaml"))
         if len(files) > _MAX_FILES:
             raise RecipeError(
-                f"{self._folder}: {len(files):,} YAML files; at most {_MAX_FILES:,}: copy the "
+                f"{self.folder}: {len(files):,} YAML files; at most {_MAX_FILES:,}: copy the "
                 "group's files to a folder of their own"
             )
-        every = [read_yaml(file, is_needed=False) for file in files]
-        tagged: dict[str, list[dict[str, Any]]] = {}
+        every: list[dict[str, Any]] = []
+        for file in files:
+            with suppress(RecipeError):  # other files of the folder may be anything
+                every.append(_read_yaml(file))
+        named, tagged = dict[str, list[dict[str, Any]]](), dict[str, list[dict[str, Any]]]()
         for settings in sorted(every, key=lambda each: str(each.get("task"))):
             name = settings.get("group", settings.get("task"))
-            if isinstance(name, str) and name not in self._named:
-                self._named[name] = [settings]
+            if isinstance(name, str) and name not in named:
+                named[name] = [settings]
                 for tag in _listed(settings.get("tag")) if "group" not in settings else ():
                     tagged.setdefault(str(tag), []).append(settings)
-        self._named = tagged | self._named
+        return tagged | named
 
 
 def _expanded(
@@ -191,14 +193,15 @@ def _expanded(
             continue
         name = own.pop("group", None) or own.get("task")
         if not isinstance(name, str):
-            raise RecipeError(
-                f"{where}: a member of {settings['group']!r} has no name: {own!s:.80}"
-            )
+            group = settings["group"]
+            raise RecipeError(f"{where}: a member of {group!r} has no name: {own!s:.80}")
         if "dataset_path" in own:  # a task of its own, written into the group
             yield topic, {**shared, **own, "_where": where}
             continue
         own.pop("task", None)
-        for each in index.find(name, where):
+        if name not in index.named:
+            raise RecipeError(f"{where}: no YAML file in {index.folder} defines {name!r}")
+        for each in index.named[name]:
             yield from _expanded(each, index, topic, {**shared, **own}, depth + 1)
 
 
@@ -247,9 +250,72 @@ def _protocol(given: Mapping[str, Any], task: LmEvalTask, where: str) -> dict[st
     return shared | {"sampling": sampling, "filters": filters}
 
 
-def _python_in(value: object) -> Python | None:
+def _read_yaml(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """Return the settings of a file, those of included files below its own; `_where` names it.
+
+    `above` are the files that include it.
+    """
+    if path.resolve() in above or len(above) > _MAX_DEPTH:
+        raise RecipeError(f"{path}: includes itself")
+    own = _single(path)
+    merged: dict[str, Any] = {}
+    includes = own.pop("include", None) or []
+    for name in includes if isinstance(includes, list) else [includes]:
+        if not isinstance(name, str):
+            raise RecipeError(f"{path}: include = {name!r:.60}: name a file")
+        merged |= _read_yaml(path.parent / name, (*above, path.resolve()))
+    return {**merged, **own, "_where": str(path)}
+
+
+def _single(path: Path) -> dict[str, Any]:
+    """Return the settings of one file; a tag for Python gives `_Python`."""
+    try:
+        if path.stat().st_size > _MAX_BYTES:
+            raise RecipeError(f"{path}: more than {_MAX_BYTES >> 20} MB")
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(path.read_text("utf-8-sig"))
+        node = loader.get_single_node()
+        for number, (each, depth) in enumerate(_nodes(node)):
+            if number > _MAX_VALUES or depth > _MAX_DEPTH:
+                raise RecipeError(
+                    f"{path}: line {each.start_mark.line + 1}: its aliases unfold to more than "
+                    f"{_MAX_VALUES:,} values, or {_MAX_DEPTH} levels"
+                )
+            if each.tag.removeprefix(_PLAIN) not in _KINDS:  # it needs code: only say so
+                value = each.value if isinstance(each, yaml.ScalarNode) else ""
+                text = f"{each.tag.replace(_PLAIN, '!!')} {value}".strip()[:80]
+                where = f"{path}: line {each.start_mark.line + 1}"
+                loader.constructed_objects[each] = _Python(text, where)
+        found = loader.construct_document(node) if node is not None else None
+    except (UnicodeDecodeError, OSError) as error:
+        reason = getattr(error, "strerror", None) or "not UTF-8"
+        raise RecipeError(f"{path}: cannot be read ({reason})") from None
+    except RecursionError:
+        raise RecipeError(f"{path}: nested too deeply") from None
+    except (yaml.YAMLError, ValueError) as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f": line {mark.line + 1}" if mark else ""
+        reason = getattr(error, "problem", None) or " ".join(str(error).split())
+        raise RecipeError(f"{path}{line}: not YAML ({reason:.80})") from None
+    if not isinstance(found, dict) or not all(isinstance(key, str) for key in found):
+        raise RecipeError(f"{path}: no table of settings")
+    return found
+
+
+def _nodes(node: Any) -> Iterator[tuple[Any, int]]:  # noqa: ANN401 (yaml's nodes)
+    """Yield the nodes of a document with their depths, an alias as often as it is used."""
+    waiting = [(node, 0)] if node is not None else []
+    while waiting:
+        one, depth = waiting.pop()
+        yield one, depth
+        if isinstance(one, yaml.MappingNode):
+            waiting += [(each, depth + 1) for pair in one.value for each in pair]
+        elif isinstance(one, yaml.SequenceNode):
+            waiting += [(each, depth + 1) for each in one.value]
+
+
+def _python_in(value: object) -> _Python | None:
     """Return the first value that needs Python."""
-    if isinstance(value, Python):
+    if isinstance(value, _Python):
         return value
     inner = list(value.values()) if isinstance(value, dict) else value
     inner = inner if isinstance(inner, list) else []

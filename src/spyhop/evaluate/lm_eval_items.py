@@ -2,25 +2,35 @@
 
 A prompt is the description, the worked examples and the item, in plain text. The quirks are
 lm-eval's: a field names a column where it can, digits become an index where there are choices, and
-lists are read from the text that a template writes.
+lists are read from the text that a template writes. The rows of a split are found in a local
+folder, however it was saved.
 """
 
 import ast
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from spyhop.evaluate.lm_eval import LmEvalSuite, LmEvalTask, Template
-from spyhop.evaluate.shots import Drawer, Sampler
-from spyhop.evaluate.splits import Rows, split_rows
+from spyhop.evaluate.lm_eval import LmEvalSuite, LmEvalTask
+from spyhop.evaluate.task import Sampler
+from spyhop.evaluate.task_items import draw_shots
 from spyhop.schema import InputError, Item
+from spyhop.store.files import matching
+from spyhop.store.rows import kind_of, read_rows, row_files
 from spyhop.text.options import labels
 from spyhop.text.sandbox import Sandbox, is_text
 
 _FIELDS = ("doc_to_text", "doc_to_choice", "doc_to_target", "gen_prefix", "description")
-_NO_LITERAL = (SyntaxError, ValueError, MemoryError, RecursionError)
+_ALIASES = {
+    "validation": ("valid", "val", "dev"),
+    "train": ("training",),
+    "test": ("testing", "eval", "evaluation"),
+}
+"""Names of files that the hub takes for a split where no file has the split's own name."""
+Rows = list[tuple[str, dict[str, Any]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,19 +42,7 @@ class _Doc:
     choices: list[str] | None
     target: Any
     prefix: str
-    description: str = ""
-
-    @property
-    def gold_text(self) -> str:
-        """The right answer as a worked example shows it."""
-        value = self.target
-        if self.choices and isinstance(value, int):
-            value = self.choices[_place(value, self.choices, self.where)]
-        elif isinstance(value, list) and value:
-            value = value[0]
-        if not isinstance(value, str):
-            raise InputError(f"{self.where}: the answer {value!r:.60} is not text")
-        return value
+    description: str
 
 
 def lm_eval_items(
@@ -56,17 +54,15 @@ def lm_eval_items(
         raise InputError(f"{suite.name}: no task {', '.join(unknown)}; known: {', '.join(known)}")
     for task in suite.members:
         if wanted is None or task.task in wanted:
-            yield list(_items(suite, task, folder, sandbox))
+            rows = _split_rows(folder, task, task.split)
+            docs, shots = _docs(task, rows, sandbox), _shots(task, rows, folder, sandbox)
+            yield [
+                _item(suite.name, task, doc, doc.description + before)
+                for doc, before in zip(docs, shots, strict=True)
+            ]
 
 
-def _items(suite: LmEvalSuite, task: LmEvalTask, folder: Path, sandbox: Sandbox) -> Iterator[Item]:
-    rows = split_rows(folder, task.dataset_name, task.split, task.files(task.split))
-    docs = _docs(task, rows, sandbox)
-    for doc, shots in zip(docs, _shots(task, rows, folder, sandbox), strict=True):
-        yield _item(suite, task, doc, doc.description + shots)
-
-
-def _item(suite: LmEvalSuite, task: LmEvalTask, doc: _Doc, before: str) -> Item:
+def _item(suite: str, task: LmEvalTask, doc: _Doc, before: str) -> Item:
     choices, delimiter = doc.choices or [], task.target_delimiter
     golds: list[Any] = doc.target if isinstance(doc.target, list) else [doc.target]
     contexts = list[str]()
@@ -75,7 +71,9 @@ def _item(suite: LmEvalSuite, task: LmEvalTask, doc: _Doc, before: str) -> Item:
         golds, choices = [0], [_written(doc.target, doc.where)]
         texts = choices
     elif task.output_type == "generate_until":
-        golds, texts = _gold_texts(doc), []
+        if choices:
+            golds = [choices[_place(doc.target, choices, doc.where)]]
+        golds, texts = list(map(str, golds)), []
     elif isinstance(doc.text, int) and choices:  # the choices are prompts of one continuation
         golds, texts = [doc.text], [f"{delimiter}{doc.target}"] * len(choices)
         contexts = [f"{before}{choice}{doc.prefix}" for choice in choices]
@@ -88,7 +86,7 @@ def _item(suite: LmEvalSuite, task: LmEvalTask, doc: _Doc, before: str) -> Item:
         raise InputError(f"{doc.where}: no choices, or no right one")
     return Item(
         id="",
-        suite=suite.name,
+        suite=suite,
         task=task.task,
         question=f"{before}{question}",
         text=question,
@@ -107,16 +105,16 @@ def _shots(task: LmEvalTask, rows: Rows, folder: Path, sandbox: Sandbox) -> list
     """Return the worked examples before each item."""
     if not task.num_fewshot:
         return [""] * len(rows)
-    split, samples = task.shot_split, task.fewshot_config.samples
-    pool: Rows = [(f"{task.task}: sample {n}", row) for n, row in enumerate(samples, 1)]
-    if split:
-        files = task.files(split)
-        is_own = split == task.split
-        pool = rows if is_own else split_rows(folder, task.dataset_name, split, files)
-    sampler: Sampler = "first_n" if task.fewshot_config.sampler == "first_n" else "seeded"
-    inner = [row for _, row in pool]
-    drawer = Drawer(inner, task.num_fewshot, sampler, excludes=task.excludes_item)
-    drawn = [drawer.draw(row) for _, row in rows]
+    config, named = task.fewshot_config, task.fewshot_config.split or task.fewshot_split
+    split = named or task.training_split or task.validation_split or task.test_split
+    if named or not config.samples:
+        pool = rows if split == task.split else _split_rows(folder, task, split)
+    else:
+        pool = [(f"{task.task}: sample {n}", row) for n, row in enumerate(config.samples, 1)]
+    sampler: Sampler = "first_n" if config.sampler == "first_n" else "seeded"
+    inner, own = ([row for _, row in some] for some in (pool, rows))
+    excludes = named == task.test_split  # lm-eval's rule
+    drawn = list(draw_shots(inner, own, task.num_fewshot, sampler, excludes=excludes))
     places = sorted({place for each in drawn for place in each})
     shot = task.as_shot()
     docs = _docs(shot, [pool[place] for place in places], sandbox)
@@ -125,15 +123,20 @@ def _shots(task: LmEvalTask, rows: Rows, folder: Path, sandbox: Sandbox) -> list
 
 
 def _example(task: LmEvalTask, doc: _Doc) -> str:
-    text, choices, delimiter = doc.text, doc.choices, task.target_delimiter
+    text, choices, gold, delimiter = doc.text, doc.choices, doc.target, task.target_delimiter
     if isinstance(text, int) and choices:
-        text = choices[_place(text, choices, doc.where)]
-        doc = replace(doc, choices=None)
+        text, choices = choices[_place(text, choices, doc.where)], None
     text = _written(text, doc.where)
     gap = _gap(text, doc.prefix, delimiter)
-    if doc.target in (None, ""):
+    if gold in (None, ""):
         return f"{text}{gap}{doc.prefix}"
-    answer = f"{doc.prefix}{_gap(doc.prefix, doc.gold_text, ' ')}{doc.gold_text}"
+    if choices and isinstance(gold, int):
+        gold = choices[_place(gold, choices, doc.where)]
+    elif isinstance(gold, list) and gold:
+        gold = gold[0]
+    if not isinstance(gold, str):
+        raise InputError(f"{doc.where}: the answer {gold!r:.60} is not text")
+    answer = f"{doc.prefix}{_gap(doc.prefix, gold, ' ')}{gold}"
     return f"{text}{gap if doc.prefix else delimiter}{answer}{task.fewshot_delimiter}"
 
 
@@ -148,61 +151,40 @@ def _docs(task: LmEvalTask, rows: Rows, sandbox: Sandbox) -> list[_Doc]:
     """Return the fields of rows."""
     columns = set(rows[0][1]) if rows else set()
     fields = {name: getattr(task, name) for name in _FIELDS}
-    templates = {
-        name: given
-        for name, given in fields.items()
-        if isinstance(given, str) and given not in columns and is_text(given)
-    }
+    written = {n: v for n, v in fields.items() if isinstance(v, str) and v not in columns}
     docs = []
+    templates = {name: given for name, given in written.items() if is_text(given)}
     for where, row, made in sandbox.values(templates, rows):
-        text, choice, target, prefix, description = (
-            made.get(name, _own(given, row)) for name, given in fields.items()
-        )
-        choices = _choices(choice, task.doc_to_choice in columns, where)
-        text, target = (
-            _index(found, given, columns, choices)
-            for found, given in ((text, task.doc_to_text), (target, task.doc_to_target))
-        )
-        if task.doc_to_target not in columns:
-            target = _list(target)
-        docs.append(_Doc(where, text, choices, target, str(prefix or ""), str(description or "")))
+        values: dict[str, Any] = {}
+        for name, given in fields.items():  # a field is a template, a column, or the value itself
+            own = list(given) if isinstance(given, tuple) else given
+            own = row.get(given, given) if isinstance(given, str) else own
+            values[name] = made.get(name, own)
+        choices = values["doc_to_choice"]
+        if choices is not None:
+            choices = _literal(choices) if "doc_to_choice" in written else choices
+            if not isinstance(choices, list | tuple) or not choices:
+                raise InputError(f"{where}: doc_to_choice gives no list: {choices!r:.80}")
+            choices = list(map(str, choices))
+        for name in ("doc_to_text", "doc_to_target"):
+            value = values[name]
+            if name not in written or not isinstance(value, str):
+                continue
+            if choices is not None and value.isdigit():
+                values[name] = int(value)
+            elif name == "doc_to_target" and value[:1] + value[-1:] == "[]":
+                values[name] = _literal(value)
+        prefix, description = (str(values[name] or "") for name in ("gen_prefix", "description"))
+        text, target = values["doc_to_text"], values["doc_to_target"]
+        docs.append(_Doc(where, text, choices, target, prefix, description))
     return docs
 
 
-def _own(given: Template, row: Mapping[str, Any]) -> Any:  # noqa: ANN401 (a value of a row)
-    """Return the column that a field names; else the field itself is the value."""
-    if isinstance(given, tuple):
-        return list(given)
-    return row[given] if isinstance(given, str) and given in row else given
-
-
-def _choices(found: object, is_column: bool, where: str) -> list[str] | None:
-    if found is None:
-        return None
-    if isinstance(found, str) and not is_column:
-        try:
-            found = ast.literal_eval(found)
-        except _NO_LITERAL:
-            raise InputError(f"{where}: doc_to_choice gives no list: {found!r:.80}") from None
-    if not isinstance(found, list | tuple) or not found:
-        raise InputError(f"{where}: doc_to_choice gives no list: {found!r:.80}")
-    return [str(each) for each in found]
-
-
-def _index(found: Any, given: Template, columns: set[str], choices: list[str] | None) -> Any:  # noqa: ANN401
-    """Return digits that a template wrote as the index of a choice."""
-    is_made = isinstance(given, str) and given not in columns
-    if is_made and choices is not None and isinstance(found, str) and found.isdigit():
-        return int(found)
-    return found
-
-
-def _list(found: Any) -> Any:  # noqa: ANN401
-    """Return the list whose text a template wrote; any other value as it is."""
-    if isinstance(found, str) and len(found) > 1 and found[0] + found[-1] == "[]":
-        with suppress(*_NO_LITERAL):
-            return ast.literal_eval(found)
-    return found
+def _literal(text: str) -> Any:  # noqa: ANN401 (a list, as a rule)
+    """Return the value whose text a template wrote; any other text as it is."""
+    with suppress(SyntaxError, ValueError, MemoryError, RecursionError):
+        return ast.literal_eval(text)
+    return text
 
 
 def _place(gold: Any, choices: list[str], where: str) -> int:  # noqa: ANN401 (index or text)
@@ -214,15 +196,61 @@ def _place(gold: Any, choices: list[str], where: str) -> int:  # noqa: ANN401 (i
     raise InputError(f"{where}: the answer {gold!r:.60} is not among {len(choices)} choices")
 
 
-def _gold_texts(doc: _Doc) -> list[str]:
-    """Return the accepted answers of an item that is answered freely."""
-    golds = doc.target
-    if doc.choices is not None:
-        golds = doc.choices[_place(golds, doc.choices, doc.where)]
-    return [str(gold) for gold in (golds if isinstance(golds, list) else [golds])]
-
-
 def _written(value: object, where: str) -> str:
     if not isinstance(value, str):
         raise InputError(f"{where}: the prompt is {value!r:.60}, not text")
     return value
+
+
+def _split_rows(folder: Path, task: LmEvalTask, split: str) -> Rows:
+    """Return the rows of a split with their places; a column that a row lacks is None."""
+    paths = _split_files(folder, task.dataset_name, split, task.files(split))
+    rows = [row for path in paths for row in read_rows(path)]
+    if not rows:
+        raise InputError(f"{paths[0]}: no rows")
+    columns = dict.fromkeys(key for _, row in rows for key in row)
+    kinds = {}
+    if kind_of(paths[0]) in (".csv", ".tsv"):
+        kinds = {key: _kind([row.get(key, "") for _, row in rows]) for key in columns}
+    return [
+        (where, columns | row | {key: kind(row[key]) for key, kind in kinds.items() if key in row})
+        for where, row in rows
+    ]
+
+
+def _split_files(folder: Path, subset: str, split: str, stated: tuple[str, ...]) -> list[Path]:
+    """Return the files of a split.
+
+    The folder is a copy of the data set's repository, what `save_to_disk` wrote, or one of files
+    with the split in their names; a single file is the split. The subset is in the names of
+    folders or files, else ignored. Files that the task states, by names or patterns, are taken.
+    """
+    if folder.is_file():
+        return [folder]
+    if stated:
+        return [path for pattern in stated for path in matching(folder, pattern)]
+    is_saved = (folder / "dataset_dict.json").is_file()
+    paths = matching(folder, "*.arrow") if is_saved else row_files(folder)
+    known = {path: path.relative_to(folder).as_posix() for path in paths}
+    own = [path for path, name in known.items() if subset and f"/{subset}/" in f"/{name}"]
+    own = own or [path for path, name in known.items() if subset and _has_word(name, subset)]
+    for word in (split, *_ALIASES.get(split, ())):
+        if found := [path for path in own or known if _has_word(known[path], word)]:
+            return found
+    what = f"the split {split!r}" + (f" of {subset!r}" if subset else "")
+    raise InputError(
+        f"{folder}: no file of {what}; its name, or a folder's, must contain {split!r}; found "
+        f"{', '.join(list(known.values())[:4])}"
+    )
+
+
+def _kind(texts: list[str]) -> type[int] | type[float] | type[str]:
+    """Return the type of a column of CSV as `datasets` infers it."""
+    if all(re.fullmatch(r"[+-]?\d{1,18}", text) for text in texts):
+        return int
+    is_float = all(re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", text) for text in texts)
+    return float if is_float else str
+
+
+def _has_word(name: str, word: str) -> bool:
+    return re.search(rf"(?<![A-Za-z0-9]){re.escape(word)}(?![A-Za-z0-9])", name) is not None

@@ -4,16 +4,15 @@ A suite is a TOML file in `evaluate/suites/`, or your own; no code knows any of 
 of answers and verdicts find their question by its id, or else by its text.
 """
 
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field, ValidationError
 
 from spyhop.collect.shapes import conversation
-from spyhop.evaluate.judge_prompts import Form
-from spyhop.evaluate.judging import read_questions, read_responses, with_reading
+from spyhop.evaluate.judging import Form, read_questions, read_responses, with_reading
 from spyhop.models import Model, Sampling
 from spyhop.models.script import Ask, Script, play
 from spyhop.schema import (
@@ -42,9 +41,6 @@ SIDES = (("generator_1", "generator_2"), ("answer1_id", "answer2_id"), ("a", "b"
 JUDGES = ("annotator", "reviewer_id", "judge")
 WINNERS = ("preference", "gpt_result", "pandalm_result", "winner")
 """Columns of published files, by their meaning; the first that a row has counts."""
-MEANING: dict[str, Winner] = {
-    "1": "a", "2": "b", "a": "a", "b": "b", "0": "tie", "1.5": "tie", "tie": "tie"
-}  # fmt: skip
 
 
 class OpenSuite(Config):
@@ -119,9 +115,9 @@ def open_questions(
     references = _references(ctx, suite, folder.path)
     for where, row in _rows(folder.path, suite.files):
         turns = _question(suite, row, where)
-        name = _first(row, suite.id) or row_id(suite.name, *turns)
+        name = _text(row, suite.id) or row_id(suite.name, *turns)
         question = Question(
-            id=name, suite=suite.name, topic=_first(row, suite.topic), turns=turns,
+            id=name, suite=suite.name, topic=_text(row, suite.topic), turns=turns,
             references=references.get(name, []),
         )  # fmt: skip
         if found.setdefault(name, question).turns != turns:
@@ -161,15 +157,15 @@ def ready_answers(
         columns = [*RESPONSES] if side is None else [suite.responses[side]]
         for text, name in zip(PAIR, SIDES[0], strict=True):  # a file of compared pairs
             columns = [text] if text in row and row.get(name, "") == config.name else columns
-        value = next((v for c in columns if (v := _value(row, c)) is not None), None)
+        value = _first(row, columns)
         if value is None:
             turns = conversation(row, where, needs_response=True).turns
             value = [turn.content for turn in turns if turn.role == "assistant"]
-        model = _first(row, MODELS)
+        model = _text(row, MODELS)
         if side is not None:
-            model = [*_first(row, (suite.models,)).split("_"), "", ""][side]
+            model = [*_text(row, (suite.models,)).split("_"), "", ""][side]
         texts = list(map(str, value)) if isinstance(value, list) else [str(value)]
-        yield Response(id=question.id, model=model, origin=_first(row, ANSWER_ID), turns=texts)
+        yield Response(id=question.id, model=model, origin=_text(row, ANSWER_ID), turns=texts)
 
 
 @stage(version=1, writes=Verdict, plan=_one_each)
@@ -193,7 +189,7 @@ def ready_verdicts(
         for response in read_responses(artifact).values():
             known |= {key: name for key in (response.model, response.origin) if key}
     for where, row, question in _matched(ctx, config, questions, folder):
-        judge = _first(row, JUDGES) or folder.path.stem
+        judge = _text(row, JUDGES) or folder.path.stem
         if "review_id" in row:  # a reviewer's id ends with the name of its prompt
             judge = judge.rpartition("-")[0] or judge
         sides = next(([str(row[k]) for k in some] for some in SIDES if some[0] in row), [*answers])
@@ -205,29 +201,24 @@ def ready_verdicts(
         if config.side is not None:
             columns = {name: (name,) for name in config.suite.labels}
         for name, column in columns.items():
-            verdict = Verdict(
-                id="", item_id=question.id, judge=name, a=a, b=b, suite=question.suite,
-                topic=question.topic,
-            )  # fmt: skip
+            fields: dict[str, Any] = {"item_id": question.id, "judge": name, "a": a, "b": b}
+            fields |= {"suite": question.suite, "topic": question.topic}
             if "item_id" in row:
-                verdict = _own(verdict.model_dump() | row, where)
-            elif "review_id" in row:
+                fields |= row
+            elif "review_id" not in row:
+                winner = _winner(_text(row, column).lower())
+                fields |= {"winner": winner, "missing": "" if winner else "no_verdict"}
+            fields["id"] = row_id(name, canonical(row))
+            try:
+                verdict = Verdict.model_validate(fields)
+            except ValidationError as error:
+                first = error.errors()[0]
+                raise InputError(f"{where}: {first['loc'][0]}: {first['msg']}") from None
+            if "review_id" in row:
                 verdict = _reviewed(ctx, verdict, row, where)
-            else:
-                winner = _meaning(_first(row, column).lower())
-                update = {"winner": winner, "missing": "" if winner else "no_verdict"}
-                verdict = verdict.model_copy(update=update)
             if verdict.missing:
                 ctx.count(f"missing/{verdict.missing}")
-            yield verdict.model_copy(update={"id": row_id(name, canonical(row))})
-
-
-def _own(found: dict[str, Any], where: str) -> Verdict:
-    try:
-        return Verdict.model_validate(found)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise InputError(f"{where}: {first['loc'][0]}: {first['msg']}") from None
+            yield verdict
 
 
 class RespondConfig(Config):
@@ -285,7 +276,7 @@ def _matched(
     by_id = {question.id: question for question in known}
     by_text = {question.turns[0].strip(): question for question in known}
     for where, row in _rows(folder.path, "*" if config.side is None else suite.files):
-        name = _first(row, ("item_id", *suite.id))
+        name = _text(row, ("item_id", *suite.id))
         question = by_id.get(name) if name else by_text.get(_question(suite, row, where)[0].strip())
         if question is None:
             ctx.count("foreign")
@@ -295,7 +286,7 @@ def _matched(
 
 def _question(suite: OpenSuite, row: dict[str, Any], where: str) -> list[str]:
     for template in suite.question:
-        values = {name: _value(row, name) for name in names(template)}
+        values = {name: _first(row, [name]) for name in names(template)}
         if None not in values.values():
             turns = next((each for each in values.values() if isinstance(each, list)), None)
             text = fill(template, **{name: str(each) for name, each in values.items()})
@@ -311,36 +302,38 @@ def _question(suite: OpenSuite, row: dict[str, Any], where: str) -> list[str]:
 def _references(ctx: Context, suite: OpenSuite, folder: Path) -> dict[str, list[str]]:
     if not suite.references:
         return {}
-    try:
+    rows: list[tuple[str, dict[str, Any]]] = []
+    with suppress(InputError):
         rows = list(_rows(folder, suite.references)) if folder.is_dir() else []
-    except InputError:
-        rows = []
     if not rows:
         ctx.notice(f"{folder}: no reference answers ({suite.references}); judged without them")
-    return {_first(row, suite.id): field(row, RESPONSES[0], where, list) for where, row in rows}
+    return {_text(row, suite.id): field(row, RESPONSES[0], where, list) for where, row in rows}
 
 
-def _value(row: dict[str, Any], column: str) -> Any:  # noqa: ANN401 (a row from outside)
-    """Return a value of a row, or None; a dotted column leads through objects and lists."""
-    try:
-        return field(row, column, "", object)
-    except InputError:
-        return None
+def _first(row: dict[str, Any], columns: Iterable[str]) -> Any:  # noqa: ANN401 (from outside)
+    """Return the first of these values that a row has; a dotted column leads through objects."""
+    for column in columns:
+        with suppress(InputError):
+            if (value := field(row, column, "", object)) is not None:
+                return value
+    return None
 
 
-def _first(row: dict[str, Any], columns: tuple[str, ...]) -> str:
-    """Return the first of these values that a row has, as text; whole numbers without a point."""
-    for value in (_value(row, column) for column in columns):
-        if value is not None:
-            is_whole = isinstance(value, float) and value.is_integer()
-            return str(int(value) if is_whole else value)
-    return ""
+def _text(row: dict[str, Any], columns: Iterable[str]) -> str:
+    """Return the first of these values as text; whole numbers without a point."""
+    value = _first(row, columns)
+    is_whole = isinstance(value, float) and value.is_integer()
+    return "" if value is None else str(int(value) if is_whole else value)
 
 
-def _meaning(said: str) -> Winner | None:
-    """Return the winner that a column names; a share from 1 to 2 is AlpacaEval's for the second."""
-    is_share = re.fullmatch(r"1\.\d+", said) is not None and said != "1.5"
-    return ("b" if float(said) > 1.5 else "a") if is_share else MEANING.get(said)
+def _winner(named: str) -> Winner | None:
+    """Return the winner that a column names: a letter, or AlpacaEval's share from 1 (a) to 2."""
+    share = {"a": 1.0, "b": 2.0, "tie": 1.5}.get(named, -1.0)
+    with suppress(ValueError):
+        share = float(named)
+    if share in (0, 1.5):
+        return "tie"
+    return ("a" if share < 1.5 else "b") if 1 <= share <= 2 else None
 
 
 def _reviewed(ctx: Context, verdict: Verdict, row: dict[str, Any], where: str) -> Verdict:

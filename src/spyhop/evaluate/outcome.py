@@ -31,9 +31,9 @@ def plan_score_held_out(
     config: HeldOutConfig, answers: Mapping[str, Estimate], model: Estimate
 ) -> Estimate:
     """One request per row, for which no token is generated."""
-    rows = sum_estimates(answers.values())
-    calls = Calls(requests=rows.rows, prompt_tokens=round(rows.rows * rows.row_tokens))
-    return Estimate(rows=rows.rows, calls={"model": calls})
+    every = sum_estimates(answers.values())
+    calls = Calls(requests=every.rows, prompt_tokens=round(every.rows * every.row_tokens))
+    return Estimate(rows=every.rows, calls={"model": calls})
 
 
 @stage(version=1, writes=HeldOutLogLikelihood, plan=plan_score_held_out)
@@ -69,8 +69,8 @@ def outcomes(scores: Sequence[Artifact]) -> dict[str, float]:
                 break
             if "value" not in batch.schema.names:
                 raise InputError(f"{artifact}: not scores (no column `value`)")
-            values = batch.column("value").to_pylist()
-            found |= dict(zip(batch.column("id").to_pylist(), map(float, values), strict=True))
+            ids, values = (batch.column(name).to_pylist() for name in ("id", "value"))
+            found |= dict(zip(ids, map(float, values), strict=True))
     return found
 
 
@@ -84,8 +84,7 @@ def compare(first: Sequence[Artifact], second: Sequence[Artifact]) -> tuple[Comp
     both = sorted(before.keys() & after.keys())
     if len(both) < 2:
         raise InputError(f"the two models have {len(both)} items in common; two are needed")
-    a = np.array([before[name] for name in both])
-    b = np.array([after[name] for name in both])
+    a, b = (np.array([side[name] for name in both]) for side in (before, after))
     if np.isin(np.stack([a, b]), (0, 1)).all():
         return paired_difference(a, b), len(both)
     return paired_seed_difference(a.tolist(), b.tolist()), len(both)
@@ -111,9 +110,8 @@ def _rows(answers: Mapping[str, Artifact]) -> Iterator[Answer]:
 
 
 def _request(row: Answer, config: HeldOutConfig) -> Request:
-    turns = list(row.messages[:-1])
-    if config.system_message is not None:
+    *turns, response = row.messages
+    if (system := config.system_message) is not None:
         turns = [turn for turn in turns if turn.role != "system"]
-        if config.system_message:
-            turns.insert(0, Message(role="system", content=config.system_message))
-    return Request(id=row.id, messages=turns, continuation=row.messages[-1].content)
+        turns = [Message(role="system", content=system), *turns] if system else turns
+    return Request(id=row.id, messages=turns, continuation=response.content)

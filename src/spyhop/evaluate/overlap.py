@@ -8,9 +8,9 @@ references the best one counts.
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
+from itertools import zip_longest
 from types import SimpleNamespace
 from typing import Any
 
@@ -23,31 +23,24 @@ _NO_SYNONYMS = SimpleNamespace(synsets=lambda word: [])
 """In the place of WordNet."""
 
 
-@dataclass(frozen=True, slots=True)
-class Overlap:
-    """Overlap of `n` responses with their references."""
+def text_overlap(
+    responses: Sequence[str], references: Sequence[Sequence[str]]
+) -> tuple[dict[str, float], dict[str, str]]:
+    """Return the overlap of responses with one or more references each, and sacrebleu's signatures.
 
-    scores: dict[str, float]
-    """BLEU and chrF over the corpus, the others as means over the responses."""
-    signatures: dict[str, str]
-    """How BLEU and chrF were computed, in sacrebleu's form."""
-    n: int
-
-
-def text_overlap(responses: Sequence[str], references: Sequence[Sequence[str]]) -> Overlap:
-    """Return the overlap of a set of responses with one or more references each."""
+    BLEU and chrF are over the corpus, the others means over the responses.
+    """
     if not responses or len(responses) != len(references) or not all(references):
         raise InputError(
             f"{len(responses)} responses with {sum(map(bool, references))} references: text "
             "overlap needs one reference or more for each response"
         )
-    most = max(map(len, references))
-    columns = [[some[k] if k < len(some) else None for some in references] for k in range(most)]
+    columns = list(map(list, zip_longest(*references)))
     metrics = _metrics(is_corpus=True)
     scores = {n: _share(each.corpus_score(list(responses), columns)) for n, each in metrics.items()}
     single = [_single(text, some) for text, some in zip(responses, references, strict=True)]
     scores |= {name: sum(each[name] for each in single) / len(single) for name in single[0]}
-    return Overlap(scores, {n: str(e.get_signature()) for n, e in metrics.items()}, len(responses))
+    return scores, {name: str(each.get_signature()) for name, each in metrics.items()}
 
 
 def overlap_metrics(response: str, references: Sequence[str]) -> dict[str, float]:

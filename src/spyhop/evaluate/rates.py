@@ -5,9 +5,10 @@ empty ones, and contaminated items (`evaluate.contamination`); failed calls are 
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from hashlib import sha256
 from typing import Literal
 
 import numpy as np
@@ -31,6 +32,7 @@ from spyhop.statistics import (
 from spyhop.store import Artifact
 
 ALL = "all"
+FOLDS = 10
 LUCK = 0.025
 """Share of tasks on which a model that guesses is found above guessing."""
 RATES = ("no answer", "cut", "refused", "failed", "contaminated")
@@ -64,7 +66,7 @@ class TaskScores:
     @cached_property
     def values(self) -> np.ndarray:
         """Score of each item and sample, (items, samples)."""
-        return _by_sample([score.value for score in self.scores], self.num_samples)
+        return np.reshape([score.value for score in self.scores], (-1, self.num_samples))
 
     @cached_property
     def means(self) -> np.ndarray:
@@ -97,9 +99,8 @@ class TaskScores:
     @cached_property
     def against_guessing(self) -> Literal["above", "near", "below"]:
         """Whether the right answers, of all samples, differ from guessing by an exact test."""
-        right = sum(score.correct for score in self.scores)
-        chances = [score.chance for score in self.scores]
-        return near_chance(right, len(self.scores), chances).verdict
+        right, chances = zip(*((score.correct, score.chance) for score in self.scores), strict=True)
+        return near_chance(sum(right), len(right), chances).verdict
 
     @cached_property
     def strict(self) -> float | None:
@@ -118,16 +119,24 @@ class TaskScores:
         names = sorted(set.intersection(*(set(score.metrics) for score in self.scores)))
         return {n: float(np.mean([score.metrics[n] for score in self.scores])) for n in names}
 
+    def _is_touched(self, rate: str, score: Score) -> bool:
+        if rate == "no answer":
+            return score.extracted is None or "tied" in score.metrics
+        if rate == "contaminated":
+            overlap = (self.overlaps or {}).get(score.id)
+            return overlap is not None and overlap.has_long
+        return score.ending == rate or (rate == "refused" and score.ending == "empty")
+
     def touched(self, rate: str) -> np.ndarray:
         """Return which items a rate touches, in any sample, (items,) of bool."""
-        found = [_is_touched(rate, score, self.overlaps) for score in self.scores]
-        return np.asarray(_by_sample(found, self.num_samples).any(axis=1))
+        found = [self._is_touched(rate, score) for score in self.scores]
+        return np.reshape(found, (-1, self.num_samples)).any(axis=1)
 
     def rate(self, rate: str) -> float | None:
         """Return a rate's share of the responses; None for contamination that is unknown."""
         if rate == "contaminated" and self.overlaps is None:
             return None
-        return float(np.mean([_is_touched(rate, score, self.overlaps) for score in self.scores]))
+        return float(np.mean([self._is_touched(rate, score) for score in self.scores]))
 
     @cached_property
     def samples(self) -> "SampleFigures | None":
@@ -173,19 +182,15 @@ def task_scores(
     if not groups:
         raise InputError(f"{scores}: no scores of {model}")
     config = MeasureConfig.model_validate(scores.record.config)
-    order = sorted(groups, key=lambda group: (group[0], group[1] != ALL, group[1]))
-    return [
-        TaskScores(
-            model=model,
-            suite=suite,
-            task=task,
-            protocol=config.protocol(suite),
-            scores=tuple(groups[suite, task]),
-            num_samples=_num_samples(groups[suite, task], f"{model}, {suite} {task}"),
-            overlaps=overlaps,
-        )
-        for suite, task in order
-    ]
+    found = []
+    for suite, task in sorted(groups, key=lambda group: (group[0], group[1] != ALL, group[1])):
+        rows = tuple(groups[suite, task])
+        samples = [score.sample_index for score in rows]
+        num = 1 + max(samples)
+        if samples != list(range(num)) * (len(rows) // num):
+            raise InputError(f"{model}, {suite} {task}: items differ in their number of samples")
+        found.append(TaskScores(model, suite, task, config.protocol(suite), rows, num, overlaps))
+    return found
 
 
 def chance_sentence(scores: Sequence[TaskScores]) -> str:
@@ -229,12 +234,11 @@ def red_rates(score: TaskScores, other: TaskScores | None = None) -> list[str]:
         never = np.zeros(score.n, dtype=bool)
         return [r for r in RATES if could_reverse(guess, score.means, never, score.touched(r))]
     a, b = common_items(other, score)
+    one, two = other.means[a], score.means[b]
     return [
         rate
         for rate in RATES
-        if could_reverse(
-            other.means[a], score.means[b], other.touched(rate)[a], score.touched(rate)[b]
-        )
+        if could_reverse(one, two, other.touched(rate)[a], score.touched(rate)[b])
     ]
 
 
@@ -243,29 +247,93 @@ def differences(first: Sequence[TaskScores], second: Sequence[TaskScores]) -> li
 
     P-values of a suite's tasks are adjusted for their number (Holm); its total is a test of its
     own. Samples of an item are averaged. Tasks that the models were scored on by different metrics
-    (an endpoint without log-probabilities has only `acc`) are not compared.
-
-    Raises:
-        InputError: If the models share no items of a task.
+    (an endpoint without log-probabilities has only `acc`) are not compared; tasks without common
+    items are an error.
     """
     others = {(each.suite, each.task): each for each in first}
     found = []
     for suite in dict.fromkeys(each.suite for each in second):
-        both = [
-            _paired(other, each)
-            for each in second
-            if each.suite == suite and (other := others.get((suite, each.task))) is not None
-            if each.metric_names == other.metric_names
-        ]
+        both = []
+        for each in (each for each in second if each.suite == suite):
+            other = others.get((suite, each.task))
+            if other is not None and each.metric_names == other.metric_names:
+                a, b = common_items(other, each)
+                passages, name = [each.firsts[n].passage for n in b], f"{suite} {each.task}"
+                both.append(paired_result(name, other.means[a], each.means[b], passages))
         found += [*both[:1], *with_holm(both[1:])]
     return found
 
 
-def _paired(first: TaskScores, second: TaskScores) -> PairedResult:
-    a, b = common_items(first, second)
-    passages = [second.firsts[place].passage for place in b]
-    name = f"{second.suite} {second.task}"
-    return paired_result(name, first.means[a], second.means[b], passages)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SweptTask:
+    """One task under every system message."""
+
+    suite: str
+    task: str
+    n: int
+    by_message: dict[str, float]
+    """Score by the message's id."""
+    chosen: float
+    """Score where each tenth of the items is asked under the best message of the other nine."""
+    best: str
+    """The message of the highest score on these very items: the paper's choice."""
+    num_best: int
+    """Messages that tie for it."""
+
+    @property
+    def best_on_test(self) -> float:
+        """Score under the message that was chosen on the test items: biased upwards."""
+        return max(self.by_message.values())
+
+
+def sweep(scores: Mapping[str, Sequence[TaskScores]]) -> list[SweptTask]:
+    """Return every task under every system message, by the message's id.
+
+    The Orca paper (arXiv:2306.02707, section 6.1) takes the message that is best on the test items
+    themselves. Here it is chosen on other items than those it is scored on, and the paper's figure
+    is beside it. A suite's total chooses one message for all tasks.
+    """
+    found = []
+    for group in zip(*scores.values(), strict=True):
+        first = group[0]
+        if any(each.ids != first.ids or each.task != first.task for each in group):
+            raise InputError(f"{first.suite} {first.task}: the messages were asked other items")
+        values_MI = np.stack([each.means for each in group])
+        means = dict(zip(scores, values_MI.mean(axis=1).tolist(), strict=True))
+        ties = [name for name, mean in means.items() if mean == max(means.values())]
+        passages = [score.passage or score.id for score in first.firsts]
+        found.append(
+            SweptTask(
+                suite=first.suite, task=first.task, n=first.n, by_message=means,
+                chosen=_cross_validated(values_MI, passages), best=ties[0], num_best=len(ties),
+            )
+        )  # fmt: skip
+    return found
+
+
+def best_per_task(tasks: Sequence[SweptTask]) -> tuple[float, float]:
+    """Return macro averages over tasks with a message for each: chosen, and best on the test."""
+    rows = [(each.chosen, each.best_on_test) for each in tasks if each.task != ALL]
+    if not rows:
+        raise ValueError("a macro average of no tasks")
+    chosen, best = np.mean(rows, axis=0).tolist()
+    return chosen, best
+
+
+def _cross_validated(values_MI: np.ndarray, passages: Sequence[str]) -> float:
+    """Return the mean score under the message that is best on the other folds; ties share it.
+
+    Items that share a passage are in one fold.
+    """
+    folds_I = np.array([sha256(name.encode()).digest()[0] % FOLDS for name in passages])
+    total = 0.0
+    for fold in np.unique(folds_I):
+        is_here = folds_I == fold
+        others = values_MI[:, ~is_here]
+        means = others.mean(axis=1) if others.size else np.zeros(len(values_MI))
+        is_best = np.isclose(means, means.max())
+        total += float(values_MI[is_best][:, is_here].mean(axis=0).sum())
+    return total / int(values_MI.shape[1])
 
 
 def common_items(first: TaskScores, second: TaskScores) -> tuple[np.ndarray, np.ndarray]:
@@ -276,24 +344,3 @@ def common_items(first: TaskScores, second: TaskScores) -> tuple[np.ndarray, np.
         raise InputError(f"{first.model} and {second.model} have no {first.task} items in common")
     a, b = np.array(pairs).T
     return a, b
-
-
-def _is_touched(rate: str, score: Score, overlaps: Mapping[str, ItemOverlap] | None) -> bool:
-    if rate == "no answer":
-        return score.extracted is None or "tied" in score.metrics
-    if rate == "contaminated":
-        found = (overlaps or {}).get(score.id)
-        return found is not None and found.has_long
-    wanted = {"refused": ("refused", "empty")}.get(rate, (rate,))
-    return score.ending in wanted
-
-
-def _by_sample(values: Iterable[float], num_samples: int) -> np.ndarray:
-    return np.array(list(values)).reshape(-1, num_samples)
-
-
-def _num_samples(scores: Sequence[Score], where: str) -> int:
-    num = 1 + max(score.sample_index for score in scores)
-    if [score.sample_index for score in scores] != list(range(num)) * (len(scores) // num):
-        raise InputError(f"{where}: items differ in their number of samples")
-    return num

@@ -78,22 +78,14 @@ def round_trip(
         # The place of the highest value; a tie is not for the own text, which is the first.
         picks = {n: len(each) - 1 - int(each[::-1].argmax()) for n, each in values.items()}
         yield Score(
-            id=rows[place].id,
-            suite=SUITE,
-            task=SUITE,
-            response="",
+            id=rows[place].id, suite=SUITE, task=SUITE, target=rows[place].id,
+            passage=rows[place].origin, chance=1 / (1 + len(others)),
+            response="", response_tokens=0, finish_reason="likelihood",
             extracted=None if errors else rows[(place, *others)[picks[METRIC]]].id,
-            correct=not errors and picks[METRIC] == 0,
-            target=rows[place].id,
-            chance=1 / (1 + len(others)),
-            finish_reason="likelihood",
-            error=errors[0] if errors else None,
-            ending="failed" if errors else "whole",
-            response_tokens=0,
-            metric=METRIC,
+            correct=not errors and picks[METRIC] == 0, metric=METRIC,
             metrics={name: float(not errors and pick == 0) for name, pick in picks.items()},
-            passage=rows[place].origin,
-        )
+            error=errors[0] if errors else None, ending="failed" if errors else "whole",
+        )  # fmt: skip
 
 
 def _near(texts: list[str], config: RoundTripConfig) -> list[list[int]]:

@@ -4,10 +4,10 @@ The store keeps each scoring of each item in `.scorings.sqlite`. A comparison th
 before any model had been scored on the items is confirmatory, any other one exploratory.
 """
 
-import hashlib
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
+from hashlib import sha256
 from pathlib import Path
 
 from pydantic import Field
@@ -60,10 +60,8 @@ class Seal(Row):
 def seal(ctx: Context, config: SealConfig, *, items: Mapping[str, Artifact]) -> Iterator[Seal]:
     """Declare a comparison. Steps that score the items take the declaration as an input."""
     ids = [item.id for artifact in items.values() for item in artifact.rows(Item)]
-    smallest = detectable_difference(len(ids), DISCORDANT)
-    found = Seal(
-        id="seal", num_before=_count(ctx.root, ids)[0], num_items=len(ids), detectable=smallest
-    )
+    before, smallest = _count(ctx.root, ids)[0], detectable_difference(len(ids), DISCORDANT)
+    found = Seal(id="seal", num_before=before, num_items=len(ids), detectable=smallest)
     ctx.notice(_power(found))
     yield found
 
@@ -81,7 +79,8 @@ def note_scoring(ctx: Context, model: str, ids: Sequence[str]) -> None:
 
 def _count(root: Path, ids: Sequence[str], key: str = "", model: str = "") -> tuple[int, int]:
     """Return the most scorings of one item, by any model and by this one; add the scoring `key`."""
-    items = {_hash(row_id) for row_id in ids}
+    digests = (sha256(row_id.encode()).digest() for row_id in ids)
+    items = {int.from_bytes(digest[:8], signed=True) for digest in digests}
     with closing(sqlite3.connect(root / LEDGER, timeout=60)) as db, db:
         db.executescript(_TABLES)
         db.executemany("INSERT INTO asked VALUES (?)", ((item,) for item in items))
@@ -94,10 +93,6 @@ def _count(root: Path, ids: Sequence[str], key: str = "", model: str = "") -> tu
             db.execute("INSERT OR IGNORE INTO scorings VALUES (?, ?)", (key, model))
             db.execute("INSERT OR IGNORE INTO scored SELECT item, ? FROM asked", (key,))
     return before or 0, by_model or 0
-
-
-def _hash(row_id: str) -> int:
-    return int.from_bytes(hashlib.sha256(row_id.encode()).digest()[:8], signed=True)
 
 
 def seal_state(scores: Mapping[str, Artifact], sealed: Artifact | None = None) -> str:

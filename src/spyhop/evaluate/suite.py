@@ -1,11 +1,14 @@
-"""Find benchmarks by name or file: our own tables, lm-eval's YAML files, and lists of suites."""
+"""Benchmarks by name or file: our own tables, lm-eval's YAML files, and lists of suites."""
 
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
+from spyhop.evaluate.asking import user_turn
 from spyhop.evaluate.lm_eval import LmEvalSuite, read_lm_eval
 from spyhop.evaluate.task import Task
-from spyhop.schema import RecipeError
+from spyhop.schema import Item, RecipeError
 from spyhop.settings import read_toml, validated
 
 FOLDER = Path(__file__).with_name("tasks")
@@ -15,6 +18,8 @@ FORM = ":"
 """Between a benchmark's name, or file, and one of its `forms`."""
 
 AnyTask = Task | LmEvalSuite
+HEADING = ("task", "subject", "items", "options", "chance")
+"""Columns of `figures`; the mean length of a prompt follows."""
 
 
 def task_names() -> list[str]:
@@ -39,7 +44,19 @@ def read_suite(suite: str) -> tuple[AnyTask, ...]:
             raise RecipeError(f"{path}: suites = {names!r:.60}: write a list of names")
         places = (str(path.parent / name) if is_file(name) else name for name in names)
         return tuple(task for name in places for task in read_suite(name))
-    return (_formed(path, form, tables),)
+    forms = tables.pop("forms", {})
+    if not isinstance(forms, dict):
+        raise RecipeError(f"{path}: forms = {forms!r:.60}: write a table for each form")
+    if form and form not in forms:
+        known = ", ".join(forms) or "no other form"
+        raise RecipeError(f"{path}: no form {form!r}; known: {known}")
+    changes = forms.get(form, {})
+    if not isinstance(changes, dict):
+        raise RecipeError(f"{path}: forms.{form} = {changes!r:.60}: write a table")
+    given = {"name": f"{path.stem}-{form}" if form else path.stem, "data": path.stem}
+    for table in (tables, changes):
+        given |= _style(path, table.pop("style", None)) | table
+    return (validated(path, Task, given, "", {}),)
 
 
 def file_of(suite: str, task: AnyTask) -> Path:
@@ -48,18 +65,6 @@ def file_of(suite: str, task: AnyTask) -> Path:
     if path.suffix in YAML or "suites" not in read_toml(path):
         return path
     return FOLDER / f"{task.name.partition('-')[0]}.toml"
-
-
-def read_task(suite: str) -> Task:
-    """Return a single benchmark of ours.
-
-    Raises:
-        RecipeError: As `read_suite`, and for a list of several or an lm-eval file.
-    """
-    found = read_suite(suite)
-    if len(found) != 1 or not isinstance(found[0], Task):
-        raise RecipeError(f"{suite!r} is not a single benchmark in a TOML file")
-    return found[0]
 
 
 def with_shots(task: AnyTask, number: int | None) -> AnyTask:
@@ -89,24 +94,6 @@ def _place(suite: str) -> tuple[Path, str]:
     return FOLDER / f"{name}.toml", form
 
 
-def _formed(path: Path, form: str, tables: dict[str, Any]) -> Task:
-    """Return the benchmark of a file, in one of its forms."""
-    forms = tables.pop("forms", {})
-    if not isinstance(forms, dict):
-        raise RecipeError(f"{path}: forms = {forms!r:.60}: write a table for each form")
-    if form and form not in forms:
-        known = ", ".join(forms) or "no other form"
-        raise RecipeError(f"{path}: no form {form!r}; known: {known}")
-    name = f"{path.stem}-{form}" if form else path.stem
-    changes = forms[form] if form else {}
-    if not isinstance(changes, dict):
-        raise RecipeError(f"{path}: forms.{form} = {changes!r:.60}: write a table")
-    given = {"name": name, "data": path.stem}
-    for table in (tables, changes):
-        given |= _style(path, table.pop("style", None)) | table
-    return validated(path, Task, given, "", {})
-
-
 def _style(path: Path, style: object) -> dict[str, Any]:
     """Return the settings that a style stands for."""
     if style is None:
@@ -115,3 +102,37 @@ def _style(path: Path, style: object) -> dict[str, Any]:
     if not isinstance(style, str) or style not in styles:
         raise RecipeError(f"{path}: style = {style!r:.60}: known are {', '.join(styles)}")
     return dict(styles[style])
+
+
+def figures(groups: Iterable[list[Item]], length: Callable[[str], int]) -> list[list[str]]:
+    """Return the figures of each task, and of all tasks in the last row if there are several."""
+    found = {group[0].task: group for group in groups if group}
+    if len(found) > 1:
+        found["all"] = [item for group in found.values() for item in group]
+    rows = []
+    for name, items in found.items():
+        numbers = sorted({len(item.options) for item in items})
+        topics = {item.topic for item in items} - {""}
+        spread = "-".join(str(number) for number in dict.fromkeys([numbers[0], numbers[-1]]))
+        chance = fmean(item.chance for item in items)
+        mean = fmean(length(item.asked) for item in items)
+        subject = f"{len(topics)} topics" if len(topics) > 1 else "".join(topics)
+        choices = [spread, f"{chance:.1%}"] if numbers != [0] else ["", ""]
+        rows.append([name, subject, f"{len(items):,}", *choices, f"{mean:.0f}"])
+    return rows
+
+
+def first_prompt(task: AnyTask, item: Item) -> Iterator[tuple[str, str]]:
+    """Yield the parts of an item's prompt with their names, verbatim."""
+    if task.system_message:
+        yield "system message", task.system_message
+    if item.contexts:
+        pairs = zip(item.contexts, item.continuations, strict=True)
+        yield "prompts | scored", "\n".join(f"{before} | {text}" for before, text in pairs)
+        return
+    yield "plain text" if task.form == "plain" else "user turn", user_turn(item, task)
+    if task.form == "prefilled" and item.cue:
+        yield "beginning of the response", item.cue.lstrip()
+    if task.method == "likelihood":
+        yield "scored", "\n".join(map(repr, item.continuations or item.options))
+    yield "gold answer", " | ".join(item.golds or [item.target])

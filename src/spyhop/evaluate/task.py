@@ -9,33 +9,17 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from spyhop.evaluate.shots import Sampler
 from spyhop.models import Sampling
 from spyhop.schema import Config
 from spyhop.text.filters import Filter
 from spyhop.text.template import names
 
+Sampler = Literal["first_n", "seeded"]
 Metric = Literal[
-    "accuracy",
-    "exact",
-    "f1",
-    "acc",
-    "acc_norm",
-    "acc_token",
-    "acc_bytes",
-    "acc_mutual_info",
-    "mc1",
-    "mc2",
-    "bleu",
-    "chrf",
-    "rouge1",
-    "rouge2",
-    "rougeL",
-    "meteor",
-    "refusal",
-    "labels",
+    "accuracy", "exact", "f1", "acc", "acc_norm", "acc_token", "acc_bytes", "acc_mutual_info",
+    "mc1", "mc2", "bleu", "chrf", "rouge1", "rouge2", "rougeL", "meteor", "refusal", "labels",
     "toxicity",
-]
+]  # fmt: skip
 """`accuracy` is that of the extracted answer; `exact` and `f1` compare free text, as `bleu` to
 `meteor` do (extra `[text]`); `acc` to `mc2` are those of scored options under lm-eval's names.
 `refusal` and `labels` compare a refusal, or the labels that a response names, with the gold ones;
@@ -174,14 +158,9 @@ class Task(Benchmark):
     def columns_read(self) -> set[str]:
         """Return the keys of a row that are read."""
         texts = (
-            self.question,
-            self.prompt,
-            self.target,
-            self.topic,
-            self.passage,
-            self.context,
+            self.question, self.prompt, self.target, self.topic, self.passage, self.context,
             self.open_prompt,
-        )
+        )  # fmt: skip
         read = {name.split(".")[0] for text in texts for name in names(text)} - {"last", "stem"}
         options = (self.options,) if isinstance(self.options, str) else self.options
         read |= set(self.split) | {name.split(".")[0] for name in options}

@@ -1,14 +1,13 @@
 """Make the items of a `Task` from the rows of its files."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from random import Random
 from typing import Any
 
 from spyhop.collect.columns import read_options
-from spyhop.evaluate.shots import Drawer
-from spyhop.evaluate.task import Task
+from spyhop.evaluate.task import Sampler, Task
 from spyhop.schema import InputError, Item
 from spyhop.store import row_id
 from spyhop.store.files import LINE, field, json_file, lines, matching
@@ -17,20 +16,17 @@ from spyhop.text.options import labels, listed
 from spyhop.text.sandbox import Sandbox
 from spyhop.text.template import fill, names
 
+SEED = 1234
+"""lm-eval's seed of few-shot sampling."""
 _COLUMN = re.compile(r"[A-Za-z_]\w*")
 _GOLD = "gold answer"
 """Name of the expression of the gold answer among those of columns."""
 _BETWEEN = "\n\n"
 """Text after each worked example."""
 Row = tuple[str, dict[str, Any]]
-
-
-@dataclass(frozen=True, slots=True)
-class _Shown:
-    """An item without its worked examples, and how it is written as one."""
-
-    item: Item
-    shot: str
+Shown = tuple[Item, str]
+"""An item without its worked examples, and how it is written as one."""
+Fields = Mapping[str, Any]
 
 
 def task_items(
@@ -38,36 +34,79 @@ def task_items(
     folder: Path,
     wanted: tuple[str, ...] | None,
     sandbox: Sandbox,
-    watch: Callable[[dict[str, Any]], None] | None,
+    watch: Callable[[dict[str, Any]], object],
 ) -> Iterator[list[Item]]:
     """Yield the items of each task, without ids; `watch` is called with each row."""
     for name, paths in _chosen(task, folder, wanted).items():
         rows = [row for path in paths for row in _rows(task, path)]
-        if watch is not None:
-            for _, row in rows:
-                watch(row)
+        for _, row in rows:
+            watch(row)
         shown = _shown(task, name, rows, sandbox)
-        before = _few_shot(task, name, folder)
-        if not task.shots:
-            yield [_after(before, one.item) for one in shown]
-            continue
-        pool, pool_shown = rows, shown
-        if task.shot_files:
-            files = matching(folder, fill(task.shot_files, task=name))
-            pool = [row for file in files for row in _rows(task, file)]
-            pool_shown = _shown(task, name, pool, sandbox)
-        drawer = Drawer([row for _, row in pool], task.shots, task.sampler, excludes=True)
-        yield [
-            _after(before + "".join(pool_shown[n].shot for n in drawer.draw(row)), one.item)
-            for (_, row), one in zip(rows, shown, strict=True)
-        ]
+        before = [_few_shot(task, name, folder)] * len(rows)
+        if task.shots:
+            pool, pool_shown = rows, shown
+            if task.shot_files:
+                files = matching(folder, fill(task.shot_files, task=name))
+                pool = [row for file in files for row in _rows(task, file)]
+                pool_shown = _shown(task, name, pool, sandbox)
+            inner, own = ([row for _, row in some] for some in (pool, rows))
+            drawn = draw_shots(inner, own, task.shots, task.sampler, excludes=True)
+            before = [
+                text + "".join(pool_shown[n][1] for n in places)
+                for text, places in zip(before, drawn, strict=True)
+            ]
+        yield [_after(text, item) for text, (item, _) in zip(before, shown, strict=True)]
+
+
+def draw_shots(
+    pool: Sequence[Fields],
+    items: Sequence[Fields],
+    number: int,
+    sampler: Sampler,
+    *,
+    excludes: bool,
+) -> Iterator[list[int]]:
+    """Yield the positions in the pool of each item's examples, in the order of showing.
+
+    `seeded` is the default sampler of lm-eval 0.4: Python's `random.sample` for one item after the
+    other, so that an item's examples depend on how many items precede it. With `excludes`, no
+    example equals the item's own row.
+    """
+    rng, every = Random(SEED), range(len(pool))
+    for item in items:
+        other = item if excludes else None
+        try:
+            if sampler == "first_n":
+                found = _others(pool, every, other)[:number]
+            else:
+                found = _others(pool, rng.sample(every, number + excludes), other)[:number]
+                if len(found) < number:  # the pool has the row several times
+                    found = rng.sample(_others(pool, every, other), number)
+        except ValueError:
+            found = []
+        if len(found) < number:
+            raise InputError(
+                f"{number} worked examples are wanted; their files have {len(pool)} rows, besides "
+                "the item's own"
+            )
+        yield found
+
+
+def _others(pool: Sequence[Fields], places: Sequence[int], item: Fields | None) -> list[int]:
+    return [n for n in places if pool[n] != item]
 
 
 def _chosen(task: Task, folder: Path, wanted: tuple[str, ...] | None) -> dict[str, list[Path]]:
     """Return the files to read by the name of their task."""
     paths: dict[str, list[Path]] = {}
+    start, star, end = task.files.rpartition("/")[2].partition("*")
     for path in row_files(folder, task.files):
-        paths.setdefault(_name(task, path), []).append(path)
+        name = task.name  # or the text that a single `*` of the pattern stands for
+        if task.files == "*":
+            name = path.name.split(".")[0]
+        elif star and "*" not in end and path.name.startswith(start) and path.name.endswith(end):
+            name = path.name[len(start) : len(path.name) - len(end)].split(".")[0]
+        paths.setdefault(name, []).append(path)
     known = list(task.tasks) or [name for name in paths if name not in task.exclude]
     if unknown := sorted(set(wanted or ()) - set(known)):
         raise InputError(f"{task.name}: no task {', '.join(unknown)}; known: {', '.join(known)}")
@@ -75,16 +114,6 @@ def _chosen(task: Task, folder: Path, wanted: tuple[str, ...] | None) -> dict[st
     if missing := [name for name in chosen if name not in paths]:
         raise InputError(f"{folder}: no file of the task {missing[0]} ({task.files})")
     return {name: paths[name] for name in chosen}
-
-
-def _name(task: Task, path: Path) -> str:
-    """Return the name of a file's task: the text that a single `*` of the pattern stands for."""
-    start, star, end = task.files.rpartition("/")[2].partition("*")
-    if task.files == "*":
-        return path.name.split(".")[0]
-    if not star or "*" in end or not (path.name.startswith(start) and path.name.endswith(end)):
-        return task.name
-    return path.name[len(start) : len(path.name) - len(end)].split(".")[0]
 
 
 def _rows(task: Task, path: Path) -> Iterator[Row]:
@@ -124,7 +153,7 @@ def _after(before: str, item: Item) -> Item:
     return item.model_copy(update={"question": f"{before}{item.question}", "contexts": contexts})
 
 
-def _shown(task: Task, name: str, rows: list[Row], sandbox: Sandbox) -> list[_Shown]:
+def _shown(task: Task, name: str, rows: list[Row], sandbox: Sandbox) -> list[Shown]:
     expressions = dict(task.columns)
     if task.gold and not _COLUMN.fullmatch(task.gold):
         expressions[_GOLD] = task.gold
@@ -134,7 +163,7 @@ def _shown(task: Task, name: str, rows: list[Row], sandbox: Sandbox) -> list[_Sh
     ]
 
 
-def _one(task: Task, name: str, row: dict[str, Any], where: str) -> _Shown:
+def _one(task: Task, name: str, row: dict[str, Any], where: str) -> Shown:
     columns = _columns(task, name, row, where)
     own, texts = _options(task, name, columns, where)
     known = labels(len(texts))
@@ -151,6 +180,9 @@ def _one(task: Task, name: str, row: dict[str, Any], where: str) -> _Shown:
     pairs = [columns | {"label": a, "text": b} for a, b in zip(known, texts, strict=True)]
     columns["options"] = task.separator.join(_filled(task.option, pair, where) for pair in pairs)
     prompt = task.prompt if texts else task.open_prompt
+    passage = _filled(task.passage, columns, where).strip()
+    topics = (topic for topic, tasks in task.topics.items() if name in tasks)
+    scored = pairs if task.continuation else []
     item = Item(
         id="",
         suite=task.name,
@@ -162,32 +194,18 @@ def _one(task: Task, name: str, row: dict[str, Any], where: str) -> _Shown:
         golds=golds if len(golds) > 1 or task.metric in ("mc1", "mc2") else [],
         chance=len(golds or [target]) / len(known) if target in known else 0.0,
         cue=_filled(task.cue, columns, where) if texts else "",
-        continuations=[_filled(task.continuation, pair, where) for pair in pairs]
-        if task.continuation
-        else [],
+        continuations=[_filled(task.continuation, pair, where) for pair in scored],
         contexts=[_filled(task.context, pair, where) for pair in pairs] if task.context else [],
-        passage=_passage(task, columns, where),
-        topic=_filled(task.topic, columns, where)
-        or next((topic for topic, tasks in task.topics.items() if name in tasks), ""),
+        passage=row_id(task.name, passage) if passage else "",
+        topic=_filled(task.topic, columns, where) or next(topics, ""),
     )
-    return _Shown(item, _shot(task, item, columns, where))
-
-
-def _passage(task: Task, columns: Mapping[str, Any], where: str) -> str:
-    text = _filled(task.passage, columns, where).strip()
-    return row_id(task.name, text) if text else ""
-
-
-def _shot(task: Task, item: Item, columns: Mapping[str, Any], where: str) -> str:
-    """Return an item as a worked example: its prompt with the right answer."""
     if not task.shots or (item.options and item.target not in item.options):
-        return ""
+        return item, ""
     if not item.continuations:
-        answer = _filled(task.shot_answer, columns, where)
-        return f"{item.asked}{answer}{_BETWEEN}"
+        return item, f"{item.asked}{_filled(task.shot_answer, columns, where)}{_BETWEEN}"
     place = item.options.index(item.target)
-    prompt = item.contexts[place] if item.contexts else item.asked
-    return f"{prompt}{item.continuations[place]}{_BETWEEN}"
+    asked = item.contexts[place] if item.contexts else item.asked
+    return item, f"{asked}{item.continuations[place]}{_BETWEEN}"
 
 
 def _golds(task: Task, columns: Mapping[str, Any], known: list[str], where: str) -> list[str]:
@@ -218,12 +236,12 @@ def _options(
     if not value:
         return [], []
     own: list[str] = []
-    listed_ = listed(value) if isinstance(value, list | tuple) else None
-    if listed_ is None:
-        own, listed_ = read_options(value, where, task.options)
-    if len(listed_) == 1 and not task.as_published:
+    texts = listed(value) if isinstance(value, list | tuple) else None
+    if texts is None:
+        own, texts = read_options(value, where, task.options)
+    if len(texts) == 1 and not task.as_published:
         raise InputError(f"{where}, column {task.options!r}: one option; two are needed")
-    return own or labels(len(listed_)), listed_
+    return own or labels(len(texts)), texts
 
 
 def _columns(task: Task, name: str, row: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -250,8 +268,8 @@ def _filled(template: str, columns: Mapping[str, Any], where: str) -> str:
 def _label(target: str, own: list[str], options: list[str]) -> str:
     """Return the label of a gold answer: a label of the file, in brackets too, or a text."""
     bare = target[1:-1] if target[:1] == "(" and target[-1:] == ")" else target
-    for names_ in (options, own):
-        if target in names_ or bare in names_:
-            place = names_.index(target if target in names_ else bare)
-            return labels(len(options))[place]
+    for known in (options, own):
+        for text in (target, bare):
+            if text in known:
+                return labels(len(options))[known.index(text)]
     return target

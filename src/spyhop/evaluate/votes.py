@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
 
+import numpy as np
 from pydantic import ValidationError
 
 from spyhop.collect.shapes import first_exchange
+from spyhop.evaluate.judging import SWAPPED
 from spyhop.schema import InputError, Verdict
-from spyhop.statistics import Interval, nominal_kappa
-from spyhop.statistics.agreement import krippendorff_alpha
-from spyhop.statistics.preference import bounded_mean
+from spyhop.statistics import Interval, bounded_mean, krippendorff_alpha, nominal_kappa
 from spyhop.store import row_id
 from spyhop.store.rows import read_rows
 
@@ -51,7 +51,7 @@ class Tally:
     who: str
     items: int
     votes: int
-    shares: tuple[Interval, Interval, Interval]
+    shares: tuple[Interval, ...]
     """Wins, ties and losses of the first model, over items."""
     kappa: Interval | None = None
     """Of a judge: agreement with the people's majority on the same items."""
@@ -59,7 +59,7 @@ class Tally:
     """Items with votes that would settle who is better; None if the two are level."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Votes:
     """All votes that were read."""
 
@@ -80,11 +80,7 @@ def read_pairs(
 
     A model's name is the `model` of its rows if they all state the same, else the file's name.
     Rows of any shape with a question and a response are matched by `id`, or by the question where
-    the files share no id. Equal responses are no pair. Screening items are rows of `question`,
-    `better` and `worse`.
-
-    Raises:
-        InputError: If the files share no question, or a row is not of such a shape.
+    the files share no id; files that share no question are an error. Equal responses are no pair.
     """
     (name_a, side_a), (name_b, side_b) = (_responses(path) for path in (first, second))
     if name_a == name_b:
@@ -138,11 +134,8 @@ def read_screening(path: Path) -> list[VotePair]:
 def read_votes(paths: Sequence[Path], least_passed: float = LEAST_PASSED) -> Votes:
     """Read files of votes: rows of verdicts, as the page saves them and the studio keeps them.
 
-    A file given twice counts once.
-
-    Raises:
-        InputError: If a file is not one of votes, compares other models than the first, or holds
-            another vote of a person on the same item.
+    A file given twice counts once. A file on other models than the first one is an error, and so is
+    another vote of a person on the same item.
     """
     names: tuple[str, str] | None = None
     votes: dict[tuple[str, str], Verdict] = {}
@@ -152,14 +145,11 @@ def read_votes(paths: Sequence[Path], least_passed: float = LEAST_PASSED) -> Vot
             if vote.suite != SCREENING and names not in ((vote.a, vote.b), (vote.b, vote.a)):
                 both = " and ".join(names or ())
                 raise InputError(f"{path}: votes on {vote.a} and {vote.b}, not on {both}")
+            which = f"vote of {vote.judge} on {vote.item_id}"
             if vote.winner is None:
-                raise InputError(
-                    f"{path}: the vote of {vote.judge} on {vote.item_id} has no winner"
-                )
+                raise InputError(f"{path}: the {which} has no winner")
             if votes.setdefault((vote.judge, vote.item_id), vote) != vote:
-                raise InputError(
-                    f"{path}: a second, different vote of {vote.judge} on {vote.item_id}"
-                )
+                raise InputError(f"{path}: a second, different {which}")
     return count_votes(votes.values(), names or ("", ""), least_passed)
 
 
@@ -167,25 +157,18 @@ def count_votes(
     rows: Iterable[Verdict], names: tuple[str, str], least_passed: float = LEAST_PASSED
 ) -> Votes:
     """Return the votes of the raters that passed the screening items, and who did not pass."""
-    right: dict[str, list[bool]] = defaultdict(list)
-    given = []
-    for vote in rows:
-        screened = right[vote.judge]
+    votes = list(rows)
+    right: dict[str, list[bool]] = {vote.judge: [] for vote in votes}
+    for vote in votes:
         if vote.suite == SCREENING:
-            screened.append(vote.winner == "a")
-        else:
-            given.append(vote)
+            right[vote.judge].append(vote.winner == "a")
     failed = [who for who, each in right.items() if sum(each) < least_passed * len(each)]
-    return Votes(
-        a=names[0],
-        b=names[1],
-        verdicts=[
-            vote.model_copy(update={"id": row_id(vote.item_id, vote.judge)})
-            for vote in given if vote.judge not in failed
-        ],
-        screened={who: (sum(each), len(each)) for who, each in right.items()},
-        failed=failed,
-    )  # fmt: skip
+    verdicts = [
+        vote.model_copy(update={"id": row_id(vote.item_id, vote.judge)})
+        for vote in votes
+        if vote.suite != SCREENING and vote.judge not in failed
+    ]
+    return Votes(*names, verdicts, {w: (sum(each), len(each)) for w, each in right.items()}, failed)
 
 
 def tallies(votes: Votes, judged: Sequence[Verdict] = ()) -> list[Tally]:
@@ -211,11 +194,10 @@ def _by_item(verdicts: Sequence[Verdict], names: tuple[str, str]) -> dict[str, l
     """Return the winners of each item, as `a` and `b` of these names."""
     found: dict[str, list[str]] = defaultdict(list)
     for verdict in verdicts:
-        swapped = (verdict.b, verdict.a) == names
-        if verdict.winner is None or not (swapped or (verdict.a, verdict.b) == names):
-            continue
-        winner = {"a": "b", "b": "a"}.get(verdict.winner) if swapped else verdict.winner
-        found[verdict.item_id].append(winner or "tie")
+        if verdict.winner is not None and (verdict.a, verdict.b) == names:
+            found[verdict.item_id].append(verdict.winner)
+        elif verdict.winner is not None and (verdict.b, verdict.a) == names:
+            found[verdict.item_id].append(SWAPPED[verdict.winner])
     return dict(found)
 
 
@@ -230,23 +212,20 @@ def agreement(votes: Votes) -> Interval | None:
 def _tally(
     who: str, by_item: Mapping[str, list[str]], people: Mapping[str, list[str]] | None = None
 ) -> Tally:
-    win, tie, lose = (
-        [winners.count(side) / len(winners) for winners in by_item.values()]
-        for side in ("a", "tie", "b")
+    shares = np.array(
+        [[each.count(side) / len(each) for side in ("a", "tie", "b")] for each in by_item.values()]
     )
-    kappa = None
-    both = [item for item in by_item if item in (people or {})]
+    kappa, both = None, [item for item in by_item if item in (people or {})]
     with suppress(ValueError):  # kappa is undefined where all say the same
         sides = ([_majority(some[item]) for item in both] for some in (people or {}, by_item))
         kappa = nominal_kappa(*sides)
-    leads = [a - b for a, b in zip(win, lose, strict=True)]
-    mean = sum(leads) / len(leads)
-    spread = sum(lead**2 for lead in leads) / len(leads) - mean**2
+    leads = shares[:, 0] - shares[:, 2]
+    mean, spread = float(leads.mean()), float(leads.var())
     return Tally(
         who=who,
         items=len(by_item),
         votes=sum(map(len, by_item.values())),
-        shares=(bounded_mean(win), bounded_mean(tie), bounded_mean(lose)),
+        shares=tuple(map(bounded_mean, shares.T)),
         kappa=kappa,
         needed=max(LEAST_ITEMS, ceil(SETTLED_Z * spread / mean**2)) if mean else None,
     )

@@ -3,6 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
+from operator import attrgetter
 from statistics import fmean
 from typing import Any, NamedTuple
 
@@ -25,6 +26,7 @@ KAPPA, SLOPE = "agreement with people (kappa)", "log-odds per standard deviation
 PEOPLE = "people among themselves (kappa)"
 POINTS = {"a": 0.0, "tie": 0.5, "b": 1.0}
 """Points of the second model of a pair."""
+ORDERS = {"ab": "the other shown first", "ba": "the other shown second"}
 LONG_RATIO = 1.5
 """Of two responses, one is clearly longer from this ratio of characters on."""
 Responses = Mapping[str, Mapping[str, Response]]
@@ -54,11 +56,18 @@ def figures(
     verdicts: Iterable[Verdict], responses: Responses, doubted: Collection[str] = ()
 ) -> list[Figure]:
     """Return the figures of every judge and pair of models, and of models graded alone."""
-    groups, compared = _groups(verdicts, lambda row: (row.judge, row.a, row.b)), list[Figure]()
-    for (judge, a, b), rows in groups.items():
-        for part, some in _parts(rows, doubted).items():
-            found = _pair(some, part, responses) if b else _alone(some, part)
-            compared += [_figure(judge, b or a, a if b else "", each) for each in found]
+    compared = list[Figure]()
+    for (judge, a, b), rows in _groups(verdicts, lambda row: (row.judge, row.a, row.b)).items():
+        parts = {ALL: rows}
+        if any(row.item_id in doubted for row in rows):
+            parts[UNDOUBTED] = [row for row in rows if row.item_id not in doubted]
+        for key in (lambda row: row.topic, lambda row: f"turn {row.turn}"):
+            some = _groups(rows, key)
+            parts |= dict(sorted(some.items())) if len(some) > 1 else {}
+        found = [*_missing(rows)]
+        for part, inside in parts.items():
+            found += _pair(inside, part, responses) if b else _alone(inside, part)
+        compared += [_figure(judge, b or a, a if b else "", each) for each in found]
     for judge, rows in _groups((row for row in verdicts if row.b), lambda row: row.judge).items():
         compared += _ranking(judge, rows, responses)
     return compared
@@ -77,19 +86,12 @@ def _groups(rows: Iterable[Verdict], key: Callable[[Verdict], Any]) -> dict[Any,
     return found
 
 
-def _parts(rows: list[Verdict], doubted: Collection[str]) -> dict[str, list[Verdict]]:
-    """Return the verdicts of all questions, then those of each part of them."""
-    parts = {ALL: rows}
-    if any(row.item_id in doubted for row in rows):
-        parts[UNDOUBTED] = [row for row in rows if row.item_id not in doubted]
-    for key in (lambda row: row.topic, lambda row: f"turn {row.turn}"):
-        some = _groups(rows, key)
-        parts |= dict(sorted(some.items())) if len(some) > 1 else {}
-    return parts
-
-
 def _points(row: Verdict) -> float | None:
     return POINTS[row.winner] if row.winner else None
+
+
+def _share(row: Verdict) -> float | None:
+    return None if row.score is None else row.score / 10
 
 
 def by_question(rows: Iterable[Verdict], value: Value, repeat: int = 0) -> dict[str, list[float]]:
@@ -112,20 +114,26 @@ def _repeats(rows: list[Verdict], value: Value) -> list[tuple[float, float]]:
     return [pair for name in names for pair in zip(first[name], second[name], strict=True)]
 
 
-def _missing(rows: Iterable[Verdict], part: str) -> Iterator[Found]:
+def _missing(rows: Iterable[Verdict]) -> Iterator[Found]:
     asked = [bool(row.missing) for row in rows if row.missing != NO_RESPONSE]
-    if asked and part == ALL:
-        yield part, "missing verdicts", len(asked), bounded_mean(asked)
+    if asked:
+        yield ALL, "missing verdicts", len(asked), bounded_mean(asked)
 
 
 def _pair(rows: list[Verdict], part: str, responses: Responses) -> Iterator[Found]:
-    yield from _missing(rows, part)
     if not (points := by_question(rows, _points)):
         return
     for measure, each in win_rate([*points.values()], _repeats(rows, _points)).items():
         if part == ALL or measure == "win rate":
             yield part, measure, len(points), each
-    yield from _grade_ratios(rows, part)
+    by_order = _groups(rows, lambda row: row.order) if part == ALL else {}
+    parts = {part: rows}  # the share of the other's grades in each order alone: Orca's Table 7
+    parts |= {ORDERS[n]: some for n, some in by_order.items() if n and len(by_order) > 1}
+    for name, some in parts.items():
+        grades = (by_question(some, attrgetter(grade)) for grade in ("score_b", "score"))
+        own, other = ([sum(each) for each in column.values()] for column in grades)
+        if sum(other) > 0:
+            yield name, "share of the other's grades", len(own), grade_ratio(own, other)
     texts = _texts(responses, [(rows[0].b, rows[0].a, name) for name in points])
     if texts and part == ALL:
         lengths = ([len(text) for text in column] for column in zip(*texts, strict=True))
@@ -133,30 +141,11 @@ def _pair(rows: list[Verdict], part: str, responses: Responses) -> Iterator[Foun
         yield part, "length-controlled win rate", len(points), equal
 
 
-def _grade_ratios(rows: list[Verdict], part: str) -> Iterator[Found]:
-    """Yield the share of the other model's grades, and in each order alone: Orca's Table 7."""
-    parts = {part: rows}
-    if part == ALL:
-        orders = {"ab": "the other shown first", "ba": "the other shown second"}
-        by_order = _groups(rows, lambda row: row.order)
-        parts |= {orders[n]: some for n, some in by_order.items() if n and len(by_order) > 1}
-    for name, some in parts.items():
-        grades = [
-            by_question(some, get) for get in (lambda row: row.score_b, lambda row: row.score)
-        ]
-        own, other = ([sum(each) for each in column.values()] for column in grades)
-        if sum(other) > 0:
-            yield name, "share of the other's grades", len(own), grade_ratio(own, other)
-
-
 def _alone(rows: list[Verdict], part: str) -> Iterator[Found]:
-    yield from _missing(rows, part)
-    share: Value = lambda row: None if row.score is None else row.score / 10  # noqa: E731
-    if grades := by_question(rows, share):
-        noise = [(x - y) ** 2 / 2 for x, y in _repeats(rows, share)]
-        mean = bounded_mean(
-            [each for (each,) in grades.values()], least_variance=fmean(noise or [0.0])
-        )
+    if grades := by_question(rows, _share):
+        noise = [(x - y) ** 2 / 2 for x, y in _repeats(rows, _share)]
+        values = [each for (each,) in grades.values()]
+        mean = bounded_mean(values, least_variance=fmean(noise or [0.0]))
         yield part, "mean grade / 10", len(grades), mean
 
 
@@ -176,13 +165,12 @@ def _ranking(judge: str, rows: list[Verdict], responses: Responses) -> Iterator[
         own, other = ([style_of(text) for text in column] for column in zip(*texts, strict=True))
         measures["style-controlled win rate"] = style_difference(own, other)
     for measure, style in measures.items():
-        wins, slopes = bradley_terry(
-            first, second, points, questions, reference=reference, style=style
-        )
+        results, num = (first, second, points, questions), len(set(questions))
+        wins, slopes = bradley_terry(*results, reference=reference, style=style)
         for name, each in wins.items():
-            yield _figure(judge, name, reference, (ALL, measure, len(set(questions)), each))
+            yield _figure(judge, name, reference, (ALL, measure, num, each))
         for name, slope in zip(FEATURES, slopes, strict=False):
-            yield _figure(judge, "", "", (name, SLOPE, len(set(questions)), slope))
+            yield _figure(judge, "", "", (name, SLOPE, num, slope))
 
 
 def _texts(responses: Responses, compared: Sequence[tuple[str, str, str]]) -> list[tuple[str, str]]:
@@ -210,8 +198,7 @@ def check_judge(
     are texts by id.
     """
     judge, sides = verdicts[0].judge, (verdicts[0].a, verdicts[0].b)
-    found = [*_missing(verdicts, ALL)]
-    said = by_question(verdicts, _points)
+    found, said = [*_missing(verdicts)], by_question(verdicts, _points)
     by_person: dict[str, dict[str, float]] = defaultdict(dict)
     for row in labels:
         if row.winner:
@@ -229,14 +216,15 @@ def check_judge(
         rates = win_rate(both)
         found.append((ALL, "flips", len(both), rates["flips"]))
         found.append((ALL, "position bias", len(both), _signed(rates["shown first"])))
-    signs: dict[str, dict[str, int]] = {"length bias": {}, "self-preference": {}}
-    for name, pair in texts.items():
-        writers = [responses[side][name].model.lower() for side in sides]
-        signs["length bias"][name] = _sign(*map(len, pair))
-        own = [bool(writer) and writer in judge.lower() for writer in writers]
-        signs["self-preference"][name] = _sign(*own)
-    for measure, by_name in signs.items():
-        gaps = [s * (fmean(said[n]) - fmean(people[n])) for n, s in by_name.items() if s]
+    lengths = {name: [*map(len, pair)] for name, pair in texts.items()}
+    writers = {name: [responses[side][name].model.lower() for side in sides] for name in texts}
+    own = {n: [bool(w) and w in judge.lower() for w in both] for n, both in writers.items()}
+    for measure, pairs in {"length bias": lengths, "self-preference": own}.items():
+        gaps = [
+            (1 if b > a else -1) * (fmean(said[name]) - fmean(people[name]))
+            for name, (a, b) in pairs.items()
+            if a != b
+        ]
         if gaps:
             mean = _signed(bounded_mean([(1 + gap) / 2 for gap in gaps]))
             found.append((ALL, measure, len(gaps), mean))
@@ -272,10 +260,6 @@ def _majority(points: Sequence[float]) -> str:
     """Return what more than half of the people said; empty without such a majority."""
     ((said, num),) = Counter(map(_called, points)).most_common(1)
     return said if 2 * num > len(points) else ""
-
-
-def _sign(a: float, b: float) -> int:
-    return int(b > a) - int(a > b)
 
 
 def _signed(share: Interval) -> Interval:

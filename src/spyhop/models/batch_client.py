@@ -5,6 +5,7 @@ is sent again only when its batch is known to have ended without a reply, or nev
 """
 
 import asyncio
+import math
 import threading
 import time
 from collections import Counter
@@ -31,14 +32,13 @@ from spyhop.models.batch_jobs import (
     write_requests,
 )
 from spyhop.models.calls import Kind, Request, Sampling
-from spyhop.models.endpoint_state import TokenEstimate
+from spyhop.models.failures import Failure
 from spyhop.models.guess import TokenGuess, measure
 from spyhop.models.journal import Journal
 from spyhop.models.replies import failed_result
-from spyhop.models.schedule import PendingBatch, ReplyCounts
+from spyhop.models.schedule import PendingBatch, ReplyCounts, no_room
 from spyhop.models.service import Service
-from spyhop.models.shared import group_of, shared_parts
-from spyhop.models.wire import CHOICE_TOKENS, NOTHING_SHARED, ApiCall, SharedPart
+from spyhop.models.wire import CHOICE_TOKENS, NOTHING_SHARED, ApiCall, group_of, shared_parts
 from spyhop.schema import ModelError, Unfinished
 from spyhop.store import atomic_write
 
@@ -47,6 +47,8 @@ SETTLE_S = 20.0
 """A batch whose start was not confirmed may appear in the provider's list this much later."""
 FULL_S = 60.0
 """Pause after a provider refused a batch because too many tokens wait."""
+
+NO_UNICODE = Failure("rejected", "the prompt is no valid Unicode")
 
 Keyed = dict[str, Request]
 
@@ -119,7 +121,13 @@ class BatchClient:
     async def _answer(
         self, pending: PendingBatch, kind: Kind, sampling: Sampling, keyed: Keyed
     ) -> None:
-        self._refuse_broken(pending, kind, keyed)
+        for key, request in list(keyed.items()):
+            try:
+                request.model_dump_json()
+            except PydanticSerializationError:
+                pending.results[key] = failed_result(kind, request.id, NO_UNICODE)
+                pending.failed.add(key)
+                del keyed[key]
         async with BatchHttp(self._endpoint) as http:
             poll_s = FIRST_POLL_S
             while keyed:
@@ -134,24 +142,18 @@ class BatchClient:
                 if not has_moved:
                     await self._sleep(poll_s)
 
-    def _refuse_broken(self, pending: PendingBatch, kind: Kind, keyed: Keyed) -> None:
-        """Settle requests that cannot be written as JSON."""
-        for key, request in list(keyed.items()):
-            try:
-                request.model_dump_json()
-            except PydanticSerializationError:
-                said = "the prompt is no valid Unicode"
-                pending.results[key] = failed_result(kind, request.id, "error", said)
-                pending.failed.add(key)
-                del keyed[key]
-
     async def _step(
         self, http: BatchHttp, pending: PendingBatch, kind: Kind, sampling: Sampling, keyed: Keyed
     ) -> bool:
         """Do what can be done now; return whether anything was."""
         for batch in list(self._open.values()):
+            if not batch.ids:  # its start was not confirmed
+                await adopt(http, self._api, self._journal, batch)
             if not batch.ids:
-                await self._find(http, batch)
+                await self._sleep(self._listed_from - time.monotonic())
+                await adopt(http, self._api, self._journal, batch)
+            if not batch.ids:
+                self._forget(batch)
         waiting = set().union(*self._keys.values())
         new = [(key, request) for key, request in keyed.items() if key not in waiting]
         if new and await self._send(http, kind, sampling, new):
@@ -160,15 +162,6 @@ class BatchClient:
         for batch in list(self._open.values()):
             has_moved |= await self._look(http, batch, pending, keyed)
         return has_moved
-
-    async def _find(self, http: BatchHttp, batch: Batch) -> None:
-        """Learn whether a batch of which the start was not confirmed exists."""
-        await adopt(http, self._api, self._journal, batch)
-        if not batch.ids:
-            await self._sleep(self._listed_from - time.monotonic())
-            await adopt(http, self._api, self._journal, batch)
-        if not batch.ids:
-            self._forget(batch)
 
     async def _send(
         self, http: BatchHttp, kind: Kind, sampling: Sampling, new: list[tuple[str, Request]]
@@ -189,7 +182,7 @@ class BatchClient:
             batch = Batch(tag, self._endpoint.model, config, len(some), tokens, usd)
             batch.save(self._journal)
             self._open[tag], self._keys[tag] = batch, {key for key, _ in some}
-            self._reserve()
+            self.state.reserved_usd += batch.usd
             try:
                 batch.uploaded = await self._api.upload(http, tag, upload)
                 batch.save(self._journal)
@@ -208,55 +201,40 @@ class BatchClient:
         self, file: Path, kind: Kind, sampling: Sampling, new: list[tuple[str, Request]]
     ) -> tuple[list[tuple[str, Request]], int, float]:
         """Write the lines of a batch; return its requests, prompt tokens and highest price."""
-        config, api = self._endpoint.config, self._api
-        room = float("inf")
-        if config.batch_tokens is not None:
-            held = sum(batch.tokens for batch in self._open.values())
-            room = MARGIN * config.batch_tokens - held
-        money = float("inf")
-        if self._service.budget_usd is not None:
-            money = self._service.budget_usd - self.state.bound_usd
+        config, api, budget_usd = self._endpoint.config, self._api, self._service.budget_usd
+        held = sum(batch.tokens for batch in self._open.values())
+        room = MARGIN * config.batch_tokens - held if config.batch_tokens else math.inf
+        money = math.inf if budget_usd is None else budget_usd - self.state.bound_usd
+        written = CHOICE_TOKENS if kind == "choose" else sampling.max_new_tokens
         is_marked = self._endpoint.dialect.marks_cache
         parts = shared_parts(request for _, request in new) if is_marked else {}
         some: list[tuple[str, Request]] = []
         tokens, usd, size = 0, 0.0, 0
         with file.open("wb") as stream:
             for key, request in new:
-                shared = parts.get(group_of(request), NOTHING_SHARED)
-                line = self._line(kind, sampling, key, request, shared)
-                need = self._need(kind, sampling, request)
-                price = config.most_usd(*need)
-                size, tokens, usd = size + len(line), tokens + need.prompt_tokens, usd + price
+                call = ApiCall(
+                    kind, request, sampling, self._endpoint.model, 1, config.tokens_field,
+                    parts.get(group_of(request), NOTHING_SHARED),
+                )  # fmt: skip
+                fields = self._endpoint.dialect.fields(call, self._extra, self._omit)
+                line = to_json(api.line(key, fields)) + b"\n"
+                prompt = self._guess.of(
+                    measure([*(turn.content for turn in request.messages), request.text,
+                             request.continuation])
+                )  # fmt: skip
+                price = config.most_usd(prompt, written)
+                size, tokens, usd = size + len(line), tokens + prompt, usd + price
                 is_full = len(some) >= MARGIN * api.most_requests or (
                     size > MARGIN * api.most_bytes
                 )
                 if is_full or usd > money or (tokens > room and (some or self._open)):
-                    tokens, usd = tokens - need.prompt_tokens, usd - price
+                    tokens, usd = tokens - prompt, usd - price
                     break
                 stream.write(line)
                 some.append((key, request))
         if not some and usd + price > money and not self._open:
-            raise Unfinished(
-                f"budget_usd = {self._service.budget_usd:g} has no room for the next request "
-                f"(${price:.4f} at most; ${self.state.spent_usd:.4f} spent); raise it and run "
-                "again to resume"
-            )
+            raise no_room(budget_usd, price, self.state.spent_usd)
         return some, tokens, usd
-
-    def _line(
-        self, kind: Kind, sampling: Sampling, key: str, request: Request, shared: SharedPart
-    ) -> bytes:
-        field = self._endpoint.config.tokens_field
-        call = ApiCall(kind, request, sampling, self._endpoint.model, 1, field, shared)
-        fields = self._endpoint.dialect.fields(call, self._extra, self._omit)
-        return to_json(self._api.line(key, fields)) + b"\n"
-
-    def _need(self, kind: Kind, sampling: Sampling, request: Request) -> TokenEstimate:
-        size = measure(
-            [*(turn.content for turn in request.messages), request.text, request.continuation]
-        )
-        written = CHOICE_TOKENS if kind == "choose" else sampling.max_new_tokens
-        return TokenEstimate(self._guess.of(size), written)
 
     async def _look(
         self, http: BatchHttp, batch: Batch, pending: PendingBatch, keyed: Keyed
@@ -268,7 +246,14 @@ class BatchClient:
         if found.state == "running":
             return False
         if found.state == "failed":
-            return self._refused(batch, found.message)
+            self._forget(batch)
+            if "limit" not in found.message:
+                raise ModelError(
+                    f"{self._endpoint.config.url}: the batch was refused: {found.message}"
+                )
+            self.counts.last_failure = found.message  # the provider's queue is full
+            self._full_until = time.monotonic() + FULL_S
+            return False
         spent = self.state.spent_usd
         outcomes = fetch(http, self._api, self._journal, batch, self.state, found.files)
         async for outcome in outcomes:
@@ -276,15 +261,6 @@ class BatchClient:
         self.counts.usd += self.state.spent_usd - spent
         self._forget(batch)
         return True
-
-    def _refused(self, batch: Batch, message: str) -> bool:
-        """Forget a batch that the provider refused as a whole; wait if its queue was full."""
-        self._forget(batch)
-        if "limit" not in message:
-            raise ModelError(f"{self._endpoint.config.url}: the batch was refused: {message}")
-        self.counts.last_failure = message
-        self._full_until = time.monotonic() + FULL_S
-        return False
 
     def _settle(self, outcome: Outcome, pending: PendingBatch, keyed: Keyed) -> None:
         key, failure = outcome.key, outcome.failure
@@ -296,12 +272,10 @@ class BatchClient:
             pending.results[key] = outcome.result
         elif failure is not None:
             self.counts.failures[failure.kind] += 1
-            said = " ".join(failure.message.split())
-            self.counts.last_failure = f"{self._endpoint.config.url}: {said}"
+            self.counts.last_failure = f"{self._endpoint.config.url}: {failure.line}"
             self._attempts[key] += 1
             if failure.kind in ("rejected", "refused", "fatal"):
-                reason = "content_filter" if failure.kind == "refused" else "error"
-                pending.results[key] = failed_result(outcome.kind, outcome.request.id, reason, said)
+                pending.results[key] = failed_result(outcome.kind, outcome.request.id, failure)
                 pending.failed.add(key)
             elif self._attempts[key] >= self._service.max_attempts:
                 pending.left[failure.kind] += 1
@@ -315,10 +289,6 @@ class BatchClient:
         close(self._journal, batch)
         self._open.pop(batch.tag, None)
         self._keys.pop(batch.tag, None)
-        self._reserve()
-
-    def _reserve(self) -> None:
-        """Reserve the highest price of the open batches; the journal's batches outlive a kill."""
         self.state.reserved_usd = sum(batch.usd for batch in self._open.values())
 
     async def _sleep(self, seconds: float) -> None:

@@ -101,7 +101,8 @@ class BatchHttp:
             BatchCallError: If it cannot be read to its end.
         """
         try:
-            async with self._session.get(url, headers=self._headers({}, {}), **self._way) as reply:
+            how = {"headers": self._endpoint.headers(), "proxy": self._endpoint.proxy}
+            async with self._session.get(url, **how) as reply:
                 if reply.status != 200:
                     raise self._error(url, await _failure(reply))
                 async for line in reply.content:
@@ -110,11 +111,12 @@ class BatchHttp:
             raise self._error(url, Failure("lost", f"the connection broke: {error}")) from None
 
     async def _call(self, method: str, url: str, **how: Any) -> tuple[Any, Any]:  # noqa: ANN401
-        headers = self._headers(how, how.pop("headers", {}))
+        headers = {**self._endpoint.headers(), **how.pop("headers", {})}
+        if isinstance(how.get("data"), aiohttp.FormData):
+            del headers["Content-Type"]
+        how |= {"headers": headers, "proxy": self._endpoint.proxy, "allow_redirects": False}
         try:
-            async with self._session.request(
-                method, url, headers=headers, allow_redirects=False, **how, **self._way
-            ) as reply:
+            async with self._session.request(method, url, **how) as reply:
                 if reply.status not in (200, 201, 202):
                     raise self._error(url, await _failure(reply))
                 raw = self.masked(await reply.read())
@@ -125,16 +127,6 @@ class BatchHttp:
         except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as error:
             failure = Failure("lost", f"the connection broke: {type(error).__name__} {error}")
             raise self._error(url, failure) from None
-
-    def _headers(self, how: Json, more: dict[str, str]) -> dict[str, str]:
-        headers = {**self._endpoint.headers(), **more}
-        if isinstance(how.get("data"), aiohttp.FormData):
-            del headers["Content-Type"]
-        return headers
-
-    @property
-    def _way(self) -> dict[str, Any]:
-        return {"proxy": self._endpoint.proxy}
 
     def _error(self, url: str, failure: Failure) -> BatchCallError:
         said = self.masked(failure.message.encode(errors="replace")).decode()

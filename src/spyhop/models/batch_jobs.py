@@ -4,9 +4,10 @@ A batch is noted before it is uploaded, after the upload, and after the provider
 whenever the process is killed, the next one knows what may be running, and never sends it twice.
 """
 
+import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import NamedTuple
 from pydantic_core import from_json
 
 from spyhop.models.batch_api import BatchApi, Progress, Result
-from spyhop.models.batch_http import BatchHttp
+from spyhop.models.batch_http import BatchCallError, BatchHttp
 from spyhop.models.batch_native import batch_api
 from spyhop.models.calls import Kind, Request
 from spyhop.models.dialect import DIALECTS
@@ -25,10 +26,12 @@ from spyhop.models.guess import TokenGuess, measure
 from spyhop.models.journal import Answered, Failed, Journal, OpenJob, State
 from spyhop.models.replies import READERS, Unreadable, parse_call
 from spyhop.models.service import Endpoint
-from spyhop.schema import ArtifactError
+from spyhop.schema import ArtifactError, InputError
+from spyhop.store.inventory import JOURNAL
 
 NOT_PROCESSED = Failure("throttled", "the batch ended before this request was processed")
 COMMITTED_ROWS = 1_000
+GONE = 404
 
 
 @dataclass(slots=True)
@@ -130,7 +133,7 @@ async def adopt(http: BatchHttp, api: BatchApi, journal: Journal, batch: Batch) 
 
 def close(journal: Journal, batch: Batch) -> None:
     """Forget a batch whose results, if any, are in the journal."""
-    journal.close_job(batch.tag, [], [])
+    journal.close_job(batch.tag)
     file_of(journal, batch.tag).unlink(missing_ok=True)
 
 
@@ -157,17 +160,16 @@ async def fetch(
     Lines in any order, twice, of foreign keys, or missing: a request without a usable line was not
     processed. Replies that the journal has are not paid a second time.
     """
-    endpoint = batch.config
-    read = _Reader(endpoint, http)
     kept = read_requests(file_of(journal, batch.tag))
     pending = {key: (kind, request) for key, kind, request in kept}
+    config = batch.config
     some: list[tuple[Outcome, float]] = []
     for where in files:
         async for result in api.results(http, where):
             if result.key not in pending:
                 continue
             kind, request = pending[result.key]
-            outcome, usd = read.outcome(result, kind, request)
+            outcome, usd = _outcome(result, kind, request, config, http.masked)
             if outcome.failure is NOT_PROCESSED:
                 continue  # another line, or another file, may have its reply
             del pending[result.key]
@@ -182,33 +184,26 @@ async def fetch(
         yield Outcome(key, kind, request, None, NOT_PROCESSED)
 
 
-class _Reader:
-    """Reads lines of results as the replies of ordinary calls are read."""
-
-    def __init__(self, endpoint: Endpoint, http: BatchHttp) -> None:
-        self._endpoint = endpoint
-        self._dialect = DIALECTS[endpoint.api]
-        self._masked = http.masked
-
-    def outcome(self, result: Result, kind: Kind, request: Request) -> tuple[Outcome, float]:
-        """Return the outcome of a line and its price."""
-        if not result.status:
-            return Outcome(result.key, kind, request, None, NOT_PROCESSED), 0.0
-        if result.status != 200:
-            failure = read_failure(result.status, {}, result.raw, datetime.now(UTC))
-            return Outcome(result.key, kind, request, None, failure), 0.0
+def _outcome(
+    result: Result, kind: Kind, request: Request, endpoint: Endpoint,
+    masked: Callable[[bytes], bytes],
+) -> tuple[Outcome, float]:  # fmt: skip
+    """Return the outcome of a line, read as the reply of an ordinary call, and its price."""
+    key, failure = result.key, NOT_PROCESSED
+    if result.status == 200:
         guess = TokenGuess().of(measure(turn.content for turn in request.messages))
+        read = DIALECTS[endpoint.api].read
         try:
-            (choice, *_), usage = parse_call(result.raw, kind, [request], guess, self._dialect.read)
+            (choice, *_), usage = parse_call(result.raw, kind, [request], guess, read)
         except Unreadable as error:
-            return Outcome(result.key, kind, request, None, error.failure), 0.0
-        usd = self._endpoint.usd(
-            usage.prompt_tokens, usage.cached_tokens, usage.response_tokens,
-            usage.cache_write_tokens,
-        )  # fmt: skip
+            return Outcome(key, kind, request, None, error.failure), 0.0
+        usd = usage.usd(endpoint)
         reply = READERS[kind](request, choice, usage, usd).model_dump_json()
-        masked = self._masked(reply.encode()).decode()  # a key may be spelled in escapes
-        return Outcome(result.key, kind, request, masked, None), usd
+        reply = masked(reply.encode()).decode()  # a key may be spelled in escapes
+        return Outcome(key, kind, request, reply, None), usd
+    if result.status:
+        failure = read_failure(result.status, {}, result.raw, datetime.now(UTC))
+    return Outcome(key, kind, request, None, failure), 0.0
 
 
 def _commit(
@@ -224,12 +219,9 @@ def _commit(
             state.spent_usd += usd
         elif outcome.failure is not None:
             failure = outcome.failure
-            said = " ".join(failure.message.split())
-            is_billed = failure.is_maybe_billed
-            failed.append(
-                Failed(outcome.key, failure.kind, said, url, 1, now - batch.at, now, is_billed)
-            )
-            if is_billed:
+            how = (failure.kind, failure.line, url, 1, now - batch.at, now)
+            failed.append(Failed(outcome.key, *how, failure.is_maybe_billed))
+            if failure.is_maybe_billed:
                 state.num_maybe_billed += 1
                 state.reserve(batch.usd / batch.num)
     journal.commit(answered, failed, replace(state, is_closed=True, reserved_usd=0.0))
@@ -241,3 +233,87 @@ def summary(batches: Iterable[Batch]) -> str:
     some = list(batches)
     done, num = sum(each.done for each in some), sum(each.num for each in some)
     return f"{len(some)} batches at the provider, {done:,} of {num:,} requests done"
+
+
+class OpenBatch(NamedTuple):
+    """A batch, and what its provider says about it."""
+
+    batch: Batch
+    state: str
+    """As the provider says; a failed call to it is its message."""
+    num_fetched: int = 0
+    """Replies that were brought into the journal now."""
+
+
+def look(root: Path, *, is_fetched: bool = False) -> Iterator[OpenBatch]:
+    """Yield every open batch; those that have ended are read into the journal, if asked."""
+    for journal in _journals(root, is_owned=is_fetched):
+        for batch in open_batches(journal):
+            yield asyncio.run(_look(journal, batch, is_fetched=is_fetched))
+
+
+def stop(root: Path, tag: str) -> None:
+    """Ask the provider to stop a batch.
+
+    A batch that it no longer has, or whose requests are missing here, is forgotten.
+
+    Raises:
+        InputError: If no open batch has this name.
+    """
+    for journal in _journals(root, is_owned=True):
+        for batch in open_batches(journal):
+            if batch.tag == tag:
+                asyncio.run(_cancel(journal, batch))
+                return
+    raise InputError(f"{root}: no open batch is named {tag!r}; `spyhop batches` lists them")
+
+
+def _journals(root: Path, *, is_owned: bool) -> Iterator[Journal]:
+    for path in sorted((root / JOURNAL).glob("*.sqlite")):
+        journal = Journal(root, path.stem)
+        try:
+            if not journal.open_jobs():
+                continue
+        finally:
+            journal.close()
+        journal = Journal(root, path.stem, is_owned=is_owned)
+        try:
+            yield journal
+        finally:
+            journal.close()
+
+
+async def _look(journal: Journal, batch: Batch, *, is_fetched: bool) -> OpenBatch:
+    endpoint, api = connected(batch.config, batch.model)
+    async with BatchHttp(endpoint) as http:
+        try:
+            if not batch.ids and is_fetched:
+                await adopt(http, api, journal, batch)
+            if not batch.ids:
+                return OpenBatch(batch, "start not confirmed; the next run looks for it again")
+            found = await progress(http, api, batch)
+            if found.state != "ended" or not is_fetched:
+                return OpenBatch(batch, found.message or found.state)
+            state, num = journal.state(), 0
+            async for outcome in fetch(http, api, journal, batch, state, found.files):
+                num += outcome.result is not None
+        except BatchCallError as error:
+            return OpenBatch(batch, str(error))
+    close(journal, batch)
+    return OpenBatch(batch, "fetched", num)
+
+
+async def _cancel(journal: Journal, batch: Batch) -> None:
+    endpoint, api = connected(batch.config, batch.model)
+    async with BatchHttp(endpoint) as http:
+        if not batch.ids:
+            await adopt(http, api, journal, batch)
+        try:
+            for each in batch.ids:
+                await api.cancel(http, each)
+        except BatchCallError as error:
+            if error.failure.status != GONE:
+                raise
+            close(journal, batch)
+    if not file_of(journal, batch.tag).exists():
+        close(journal, batch)

@@ -99,7 +99,7 @@ class _LinearBackend:
         return [list(requests)]
 
     def classify(self, batch: Sequence[Request]) -> list[Labels]:
-        found = self._model.probabilities([request.messages[-1].content for request in batch])
+        found = self._model([request.messages[-1].content for request in batch])
         return [
             Labels(id=request.id, scores={"drop": float(p), "keep": 1 - float(p)})
             for request, p in zip(batch, found, strict=True)

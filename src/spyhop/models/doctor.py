@@ -13,15 +13,14 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from spyhop import __version__
-from spyhop.models.calls import Reply, Request
+from spyhop.models.calls import Request
 from spyhop.models.capabilities import save
 from spyhop.models.endpoint import Remote
 from spyhop.models.endpoint_state import EndpointState
-from spyhop.models.failures import Failure, remaining
+from spyhop.models.failures import remaining
 from spyhop.models.folder import load_tokenizer, read_config
 from spyhop.models.local import Local, pick_dtype, saved_format
 from spyhop.models.probes import MOST_TOKENS, NUM_REQUESTS, Prober, Refused, prove
-from spyhop.models.replies import Usage
 from spyhop.models.service import Endpoint, Service
 from spyhop.models.teacher import Teacher
 from spyhop.render import FORMATS, TemplateFormat
@@ -58,9 +57,10 @@ def doctor(teacher: Teacher, root: Path, *, is_quick: bool = False) -> Iterator[
             for place, each in enumerate(replicas):
                 where = f"{each.url} ({each.model or teacher.config.model})"
                 is_short = is_quick or place > 0  # replicas are equal
+                key, variable = os.environ.get(each.key_env, "").strip(), each.key_env
                 for check in _endpoint(teacher.config, teacher.service, each, root, is_short):
-                    text = _masked(check.text, endpoint)
-                    yield check._replace(name=f"{where} {check.name}", text=text)
+                    text = mask_secret(check.text.encode(), key, variable).decode()
+                    yield check._replace(name=f"{where} {check.name}", text=" ".join(text.split()))
     elif teacher.folder is not None and isinstance(teacher.config, Local):
         yield from _folder(teacher.folder / teacher.config.subfolder, teacher.config)
 
@@ -76,14 +76,14 @@ def reachable(config: Remote, service: Service) -> Iterator[CapabilityCheck]:
 
 def _found(endpoint: Endpoint) -> Generator[CapabilityCheck, None, Sequence[Endpoint]]:
     """Yield a check of a folder of URLs, and return its replicas, or the endpoint itself."""
+    found, reason = (), "no URL yet"
     try:
         found = endpoint.replicas()
     except OSError as error:
-        yield CapabilityCheck(f"{endpoint.urls} replicas", False, error.strerror or str(error))
-        return ()
+        reason = error.strerror or str(error)
     if endpoint.urls:
-        text = f"{len(found)} URLs" if found else "no URL yet; `spyhop serve` starts replicas"
-        yield CapabilityCheck(f"{endpoint.urls} replicas", bool(found), text)
+        text = f"{len(found)} URLs" if found else f"{reason}; `spyhop serve` starts replicas"
+        yield CapabilityCheck(f"{endpoint.address} replicas", bool(found), text)
     return found
 
 
@@ -122,28 +122,34 @@ def _endpoint(
     try:
         answer = prober.first(Request(id="doctor", **prompt))
     except Refused as error:
-        yield CapabilityCheck("answer", False, _explained(error.failure, state))
+        failure, is_passing = error.failure, error.failure.kind in ("throttled", "overloaded")
+        text = state.advice(failure).removeprefix(f"{endpoint.url}: ") or failure.kind
+        text = f"{text}; try again in a minute" if is_passing else text
+        if failure.status == 200:
+            text = f"invalid reply: {failure.message}; is this the url of a chat API?"
+        yield CapabilityCheck("answer", False, text)
         return
     yield CapabilityCheck("answer", True, f"200, finish_reason {answer.finish_reason}")
     yield _limits(endpoint, prober.headers)
-    yield _usage(endpoint, prober.used[0], is_capped=is_capped)
+    usage, is_ok = prober.used[0], True
+    text = f"given: {usage.prompt_tokens} prompt and {usage.response_tokens} response tokens"
+    if not usage.prompt_tokens:
+        text = "not given; tokens and dollars are estimated from text lengths"
+        is_ok = not (is_capped and endpoint.has_price)
+    yield CapabilityCheck("usage", is_ok, text)
     if renamed := prober.refused.get("max_tokens"):
         text = f'set tokens_field = "max_completion_tokens" ({renamed:.120})'
         yield CapabilityCheck("tokens_field", False, text)
-    if state.dialect.takes == "chats":
-        yield from _proofs(prober, answer, root, is_quick)
-
-
-def _proofs(prober: Prober, answer: Reply, root: Path, is_quick: bool) -> Iterator[CapabilityCheck]:
-    """Prove the capabilities of an endpoint, and keep them."""
-    endpoint, found = prober.state.config, {}
+    if state.dialect.takes != "chats":
+        return
+    found = {}
     if not is_quick:
         text = f"{NUM_REQUESTS} requests, at most ${endpoint.most_usd(*MOST_TOKENS):.4f}"
         yield CapabilityCheck("proofs", True, f"{text} (--quick sends none)")
     for name, finding in prove(prober, answer, is_quick=is_quick):
         found[name] = finding
         yield CapabilityCheck(name, True, finding.text, finding.has)
-    save(root, prober.config.model, endpoint, found)
+    save(root, config.model, endpoint, found)
     yield CapabilityCheck("cost", True, prober.cost)
 
 
@@ -192,14 +198,6 @@ def _connection(state: EndpointState) -> CapabilityCheck:
     return CapabilityCheck("connection", True, text)
 
 
-def _usage(endpoint: Endpoint, usage: Usage, *, is_capped: bool) -> CapabilityCheck:
-    if usage.prompt_tokens:
-        text = f"given: {usage.prompt_tokens} prompt and {usage.response_tokens} response tokens"
-        return CapabilityCheck("usage", True, text)
-    text = "not given; tokens and dollars are estimated from text lengths"
-    return CapabilityCheck("usage", not (is_capped and endpoint.has_price), text)
-
-
 def _limits(endpoint: Endpoint, headers: Mapping[str, str]) -> CapabilityCheck:
     declared = endpoint.limits
     stated = {name: limit for name, (limit, _, _) in remaining(headers).items()}
@@ -209,31 +207,14 @@ def _limits(endpoint: Endpoint, headers: Mapping[str, str]) -> CapabilityCheck:
         found += [f"{stated[name]:,.0f} by the server"] if name in stated else []
         notes.append(f"{name} {', '.join(found)}")
     text = ", ".join(notes) or "no limits declared or stated by the server"
-    field = {name: f"{name.replace(' ', '_')}_per_min" for name in stated}
+    remedy = "; the server states no limits" if declared and not stated else ""
     for name, limit in stated.items():
+        field = f"{name.replace(' ', '_')}_per_min"
         if declared.get(name, 0) > limit:
-            return CapabilityCheck("limits", False, f"{text}; lower {field[name]} to the server's")
-    unknown = next(
-        (f"; declare {field[n]} for an even pace" for n in stated if n not in declared), ""
-    )
-    silent = "; the server states no limits" if declared and not stated else ""
-    return CapabilityCheck("limits", True, f"{text}{unknown}{silent}")
-
-
-def _explained(failure: Failure, state: EndpointState) -> str:
-    """Return a failure in words, with its remedy."""
-    if failure.status == 200:
-        return f"invalid reply: {failure.message}; is this the url of a chat API?"
-    is_passing = failure.kind in ("throttled", "overloaded")
-    said = state.advice(failure).removeprefix(f"{state.config.url}: ") or failure.kind
-    return f"{said}{'; try again in a minute' if is_passing else ''}"
-
-
-def _masked(text: str, endpoint: Endpoint) -> str:
-    """Mask the key in a server's text and join its lines."""
-    key = os.environ.get(endpoint.key_env or "", "").strip()
-    text = mask_secret(text.encode(), key, endpoint.key_env or "").decode()
-    return " ".join(text.split())
+            return CapabilityCheck("limits", False, f"{text}; lower {field} to the server's")
+        if name not in declared:
+            remedy = remedy or f"; declare {field} for an even pace"
+    return CapabilityCheck("limits", True, text + remedy)
 
 
 def _folder(path: Path, config: Local) -> Iterator[CapabilityCheck]:

@@ -12,13 +12,13 @@ from pydantic import Field
 from spyhop.models.base import Model, ModelConfig, ModelUse, Window
 from spyhop.models.batch_client import BatchClient
 from spyhop.models.batch_jobs import open_batches
-from spyhop.models.calls import Kind, Reply, Request, Result, Sampling
+from spyhop.models.calls import Reply, Request, Result, Sampling
 from spyhop.models.capabilities import has_all, refusal
 from spyhop.models.dialect import DIALECTS
 from spyhop.models.endpoint_client import EndpointClient
 from spyhop.models.journal import State
 from spyhop.models.replies import split_thoughts
-from spyhop.models.schedule import PendingBatch, ReplyCounts
+from spyhop.models.schedule import PendingBatch
 from spyhop.models.service import Service
 from spyhop.schema import ModelError
 from spyhop.stage import Context, Progress
@@ -31,7 +31,8 @@ PROJECTED_FROM = 0.05
 BATCH_WINDOW = 1_000_000
 """Requests that are sent together by batches: those of a whole stage."""
 YOUNG_OBJECTS = 100_000
-"""New objects before Python looks for cycles among them, while a served model is called."""
+"""New objects before Python looks for cycles, while a served model is called: to look through
+thousands of waiting requests again and again took a seventh of the processor time of a call."""
 
 
 class Remote(ModelConfig):
@@ -105,10 +106,11 @@ class RemoteModel(Model):
             raise ModelError(
                 f"{self.label}: a chat API gives no log-probabilities of a given text; use a folder"
             )
+        kinds = {"chats" if each.messages else "plain prompts" for each in window.requests}
+        kinds = {"texts to label"} if window.kind == "classify" else kinds
         for each in self._service.endpoints:
             takes = DIALECTS[each.api].takes
-            asked = {_asked(window.kind, request) for request in window.requests} - {takes}
-            for wrong in asked:
+            for wrong in kinds - {takes}:
                 form = {"chats": "asked", "plain prompts": "plain"}.get(takes)
                 remedy = f"; for a benchmark, add --set measure.form={form}" if form else ""
                 raise ModelError(
@@ -173,8 +175,7 @@ class RemoteModel(Model):
         return result.model_copy(update=change) if change else result
 
     def _count_use(self) -> None:
-        client = self._client
-        if client is not None:
+        if client := self._client:
             self._bills.count(client.state, client.counts.failures)
         else:
             self._bills.count(self._journal.state().taken_over(), {})
@@ -194,7 +195,9 @@ class RemoteModel(Model):
 
     def _open(self) -> EndpointClient | BatchClient:
         config = self._config
-        _calm_collector(self._ctx)
+        before = gc.get_threshold()
+        gc.set_threshold(YOUNG_OBJECTS, *before[1:])
+        self._ctx.resources.callback(gc.set_threshold, *before)
         is_batch = self._service.is_batch
         if not is_batch and (jobs := open_batches(self._journal)):
             raise ModelError(
@@ -247,26 +250,13 @@ class RemoteModel(Model):
         self._ctx.report(
             Progress(
                 f"asking {self.label}", self._most_done, total, "rows", note=", ".join(notes),
-                usage=_usage(counts),
+                usage={
+                    "requests": counts.num_answered, "prompt_tokens": counts.prompt_tokens,
+                    "response_tokens": counts.response_tokens, "usd": counts.usd,
+                },
                 errors=dict(counts.failures),
             )
         )  # fmt: skip
-
-
-def _asked(kind: Kind, request: Request) -> str:
-    """Return what a request needs an API to take."""
-    if kind == "classify":
-        return "texts to label"
-    return "chats" if request.messages else "plain prompts"
-
-
-def _usage(counts: ReplyCounts) -> dict[str, float]:
-    return {
-        "requests": counts.num_answered,
-        "prompt_tokens": counts.prompt_tokens,
-        "response_tokens": counts.response_tokens,
-        "usd": counts.usd,
-    }
 
 
 class _Bills:
@@ -299,14 +289,3 @@ def _figures(state: State) -> dict[str, float]:
         "maybe_billed_twice": state.num_maybe_twice,
         "maybe_billed_usd": state.maybe_billed_usd,
     }
-
-
-def _calm_collector(ctx: Context) -> None:
-    """Look for cyclic garbage less often for as long as the stage runs.
-
-    Thousands of requests wait at any time, and going through them again and again took a seventh
-    of the processor time of a call.
-    """
-    before = gc.get_threshold()
-    gc.set_threshold(YOUNG_OBJECTS, *before[1:])
-    ctx.resources.callback(gc.set_threshold, *before)

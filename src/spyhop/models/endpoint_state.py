@@ -101,8 +101,7 @@ class EndpointState:
 
     def advice(self, failure: Failure) -> str:
         """Return the failure's message and, if known, the remedy."""
-        said, name = f"{self.config.url}: {failure.message}", self.config.key_env
-        said = " ".join(said.split())
+        said, name = f"{self.config.url}: {failure.line}", self.config.key_env
         if failure.status in (401, 403):
             set_it = f"set the environment variable {name} to a key that is valid there"
             return f"{said}; {set_it if name else 'name the variable of its key with key_env'}"
@@ -162,10 +161,7 @@ class EndpointState:
             self.limiters[name].change(slot, _amount(name, known) - taken)
         if states_limits(headers):
             self._heed(headers, known, now)
-        return self.config.usd(
-            usage.prompt_tokens, usage.cached_tokens, usage.response_tokens,
-            usage.cache_write_tokens,
-        )  # fmt: skip
+        return usage.usd(self.config)
 
     def failed(self, reservation: Reservation, failure: Failure, now: float) -> None:
         """Back off as the failure asks for."""

@@ -90,6 +90,11 @@ class Failure:
     usage: tuple[int, int, int] | None = None
     """Prompt, cached and response tokens that may have been billed, if the endpoint stated them."""
 
+    @property
+    def line(self) -> str:
+        """The message in one line."""
+        return " ".join(self.message.split())
+
 
 class StatedError(NamedTuple):
     """An error in an endpoint's JSON, in any known form."""

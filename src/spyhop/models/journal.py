@@ -209,13 +209,9 @@ class Journal:
         query = "SELECT id, endpoint, job, at FROM jobs ORDER BY at, id"
         return [OpenJob(*row) for row in self._db.execute(query)]
 
-    def close_job(
-        self, job_id: str, answered: Sequence[Answered], failed: Sequence[Failed]
-    ) -> None:
-        """Commit the results of a job and forget it, in one transaction."""
+    def close_job(self, job_id: str) -> None:
+        """Forget a job whose results are committed."""
         with disk_errors(), self._db:
-            self._insert("INSERT OR IGNORE INTO replies VALUES", answered)
-            self._insert("INSERT INTO failures VALUES", failed)
             self._db.execute("DELETE FROM jobs WHERE id = ?", (job_id,))
 
     def _insert(self, start: str, rows: Sequence[tuple[object, ...]]) -> None:
@@ -266,7 +262,10 @@ class Journal:
         db = sqlite3.connect(self.path, timeout=60.0, check_same_thread=False)
         try:  # the switch to WAL does not wait for another process that is at it: the lock does
             with disk_errors(), FileLock(self.path.with_suffix(".lock")):
-                _verify(self.path, is_new=is_new)
+                digest = self.path.with_suffix(DIGEST)  # of the last clean end
+                if digest.exists() and not is_new and digest.read_text() != file_digest(self.path):
+                    raise sqlite3.DatabaseError("its content is not what was written")
+                digest.unlink(missing_ok=True)
                 db.execute("PRAGMA journal_mode=WAL")
                 db.execute("PRAGMA synchronous=NORMAL")
                 layout = _create(db)
@@ -347,15 +346,6 @@ def _log(path: Path) -> Path:
     return path.with_name(path.name + "-wal")
 
 
-def _verify(path: Path, *, is_new: bool) -> None:
-    """Compare a journal with the digest that its last clean end left, and delete the digest."""
-    digest = path.with_suffix(DIGEST)
-    if digest.exists():
-        if not is_new and digest.read_text() != file_digest(path):
-            raise sqlite3.DatabaseError("its content is not what was written")
-        digest.unlink()
-
-
 def _damaged(path: Path, reason: str) -> ArtifactError:
     return ArtifactError(
         f"{path}: the journal of replies cannot be used ({reason}); if it is damaged, restore a "
@@ -364,17 +354,13 @@ def _damaged(path: Path, reason: str) -> ArtifactError:
 
 
 def _create(db: sqlite3.Connection) -> int:
-    """Create the tables that are missing, also where a crash left some; return the layout."""
+    """Create the tables that are missing; return the layout."""
     layout = int(db.execute("PRAGMA user_version").fetchone()[0])
-    names = [name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
-    if layout == 0 and not any(
-        db.execute(f'SELECT 1 FROM "{n}" LIMIT 1').fetchone() for n in names
-    ):
-        drops = "".join(f'DROP TABLE "{name}";' for name in names)
-        db.executescript(f"BEGIN; {drops} {_TABLES} PRAGMA user_version={LAYOUT}; COMMIT;")
+    tables = db.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+    held = [name for (name,) in tables if db.execute(f'SELECT 1 FROM "{name}" LIMIT 1').fetchone()]
+    if layout == LAYOUT or (layout == 0 and not held):  # new, or a crash left a part of it
+        db.executescript(f"BEGIN; {_TABLES} PRAGMA user_version={LAYOUT}; COMMIT;")
         return LAYOUT
-    if layout == LAYOUT and "jobs" not in names:  # written by earlier code
-        db.executescript(f"BEGIN; {_TABLES} COMMIT;")
     return layout
 
 

@@ -167,8 +167,13 @@ class Concurrency:
         latency_s = now - sent
         memory = 0.05 if self._latency_s else 1.0
         self._latency_s += memory * (latency_s - self._latency_s)
-        if self._window is None or self._is_back(self._window, now):
-            self._window = self._opened(sent if self._window is None else now)
+        window = self._window
+        if window is None:
+            self._window = self._opened(sent)
+        elif (
+            window.num_overrun and not window.num_good and now - window.began > 2 * self._latency_s
+        ):
+            self._window = self._opened(now)  # back from an outage, whose failures say no more
         self._window.num_good += now >= self._window.began
         if self.in_flight + len(self._held) + 1 >= int(self.allowed):
             self._window.was_full = True
@@ -184,11 +189,6 @@ class Concurrency:
         if sent >= self._cut_at and now >= self._window.began:
             self._window.num_overrun += 1
             self._look(now)
-
-    def _is_back(self, window: _Window, now: float) -> bool:
-        """Whether this is the first good reply after an outage, whose failures say no more."""
-        is_first = window.num_overrun > 0 and not window.num_good
-        return is_first and now - window.began > 2 * self._latency_s
 
     def _opened(self, began: float) -> _Window:
         return _Window(began, max(LEAST_REPLIES, int(self.allowed)))

@@ -39,9 +39,8 @@ class Replicas:
 
     def __str__(self) -> str:
         """Return how many replicas are up."""
-        num_up = sum(each.is_up for each in self._checks)
-        where = ", ".join(each.address for each in self._folders)
-        return f"{num_up} of {len(self._checks)} replicas in {where} answer"
+        num_up = sum(each.is_up for each in list(self._checks))
+        return f"{num_up} of {len(self._checks)} replicas answer"
 
     def __bool__(self) -> bool:
         """Return whether there are folders."""

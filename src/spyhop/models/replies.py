@@ -11,6 +11,7 @@ from pydantic_core import from_json
 from spyhop.models.calls import Choice, Kind, Labels, Reply, Request, scored_choice
 from spyhop.models.echo import option_values
 from spyhop.models.failures import SHOWN_CHARS, Failure, FailureKind, dicts, page_in, read_stated
+from spyhop.models.service import Endpoint
 from spyhop.schema import ending_of
 from spyhop.text.choices import choice
 
@@ -60,6 +61,11 @@ class Usage(NamedTuple):
     """Whether the endpoint counted the prompt."""
     cache_write_tokens: int = 0
     """Tokens of the prompt that the endpoint wrote to its cache."""
+
+    def usd(self, endpoint: Endpoint) -> float:
+        """Return the price in dollars."""
+        written = self.cache_write_tokens
+        return endpoint.usd(self.prompt_tokens, self.cached_tokens, self.response_tokens, written)
 
 
 Reader = Callable[[dict[str, Any]], dict[str, Any]]
@@ -140,11 +146,10 @@ def read_labels(request: Request, found: Mapping[str, Any], usage: Usage, usd: f
 
 def _message(found: Mapping[str, Any]) -> dict[str, Any]:
     """Return a choice's message; an empty one if it has no message."""
-    message = found.get("message")
-    if isinstance(message, dict):
-        return message
-    text = found.get("text")  # as completions have it
-    return {"content": text} if isinstance(text, str) else NO_MESSAGE
+    message, text = found.get("message"), found.get("text")  # completions have a text
+    if not isinstance(message, dict):
+        message = {"content": text} if isinstance(text, str) else NO_MESSAGE
+    return message
 
 
 def _broken(found: Mapping[str, Any], usage: Usage, *, is_counted: bool) -> Failure | None:
@@ -193,6 +198,8 @@ def read_reply(request: Request, found: Mapping[str, Any], usage: Usage, usd: fl
     """Return one choice as a reply, with thoughts separated from its text."""
     text, thoughts, is_refusal = _texts(found["message"])
     reason = _reason(found)
+    values = [_finite(place.get("logprob")) for place in _places(found.get("logprobs"))]
+    known = [value for value in values if value is not None]
     counts = usage._asdict()
     del counts["is_counted"]
     return Reply(
@@ -201,7 +208,7 @@ def read_reply(request: Request, found: Mapping[str, Any], usage: Usage, usd: fl
         finish_reason=reason,
         ending="refused" if is_refusal else ending_of(reason, text),
         reasoning=thoughts,
-        log_probability=_log_probability(found.get("logprobs")),
+        log_probability=sum(known) if values and len(known) == len(values) else None,
         usd=usd,
         **counts,
     )
@@ -305,8 +312,9 @@ def read_choice(request: Request, found: Mapping[str, Any], usage: Usage, usd: f
 READERS = {"generate": read_reply, "choose": read_choice, "classify": read_labels}
 
 
-def failed_result(kind: Kind, name: str, reason: str, message: str) -> str:
+def failed_result(kind: Kind, name: str, failure: Failure) -> str:
     """Return the JSON of the result of a call that failed permanently."""
+    message, reason = failure.line, "content_filter" if failure.kind == "refused" else "error"
     if kind == "choose":
         return Choice(id=name, probabilities=[], error=message).model_dump_json()
     if kind == "classify":
@@ -346,12 +354,6 @@ def _count(value: object) -> int:
         return max(0, int(value))  # type: ignore[call-overload, no-any-return]
     except (TypeError, ValueError, OverflowError):
         return 0
-
-
-def _log_probability(logprobs: object) -> float | None:
-    values = [_finite(place.get("logprob")) for place in _places(logprobs)]
-    known = [value for value in values if value is not None]
-    return sum(known) if values and len(known) == len(values) else None
 
 
 def _masses(logprobs: object, options: Sequence[str]) -> list[float] | None:

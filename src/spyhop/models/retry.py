@@ -100,10 +100,12 @@ class RetryPolicy:
             return ModelError(f"{advice} (all of the first {self.num_rejected} requests)")
         return self.stop_silent(silent_s, advice)
 
-    def stop_silent(self, silent_s: float, cause: str) -> Exception | None:
-        """Return the error that ends the run if no reply came for longer than `patience_s`."""
+    def stop_silent(
+        self, silent_s: float, cause: str, what: str = "no reply for"
+    ) -> Exception | None:
+        """Return the error that ends the run if no reply comes for longer than `patience_s`."""
         if silent_s > self.patience_s:
-            return Unfinished(f"no reply for {silent_s:.0f} s ({cause}); run again to resume")
+            return Unfinished(f"{what} {silent_s:.0f} s ({cause}); run again to resume")
         return None
 
     def _stop_fatal(self, failure: Failure, advice: str) -> Exception | None:
@@ -130,15 +132,6 @@ class RetryPolicy:
             f'finish_reasons = {{ "{reason}" = "whole" }} (or "cut") and run again: '
             "the replies are kept"
         )
-
-    def stop_waiting(self, rest_s: float, cause: str) -> Exception | None:
-        """Return the error that ends the run if all endpoints rest for longer than `patience_s`."""
-        if rest_s > self.patience_s:
-            return Unfinished(
-                f"all endpoints rest for {rest_s:.0f} s, longer than patience_s = "
-                f"{self.patience_s:g}; {cause}; run again to resume"
-            )
-        return None
 
 
 def _delay_s(num_failures: int, failure: Failure) -> float:

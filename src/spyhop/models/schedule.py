@@ -143,7 +143,8 @@ class Schedule:
             return Rejected(call, f"the prompt is no valid Unicode ({error.reason})")
         able = [endpoint for endpoint in self.endpoints if endpoint.fits(estimate)]
         if not able:  # the guess may be wrong: only what is sure may turn a call away
-            least = self._least(call, estimate)
+            assert call.size is not None
+            least = estimate._replace(prompt_tokens=call.size.least_tokens)
             able = [endpoint for endpoint in self.endpoints if endpoint.fits(least)]
             if not able:
                 self._queue.popleft()
@@ -181,10 +182,6 @@ class Schedule:
         prompt = self.guess.of(call.size, self.num_in_flight)
         return TokenEstimate(prompt, response * len(call.members))
 
-    def _least(self, call: PendingCall, estimate: TokenEstimate) -> TokenEstimate:
-        assert call.size is not None
-        return TokenEstimate(call.size.least_tokens, estimate.response_tokens)
-
     def _choose(
         self,
         call: PendingCall,
@@ -212,10 +209,8 @@ class Schedule:
         return endpoint, now
 
     def _can_pay(self, endpoint: EndpointState, estimate: TokenEstimate) -> bool:
-        if self._budget_usd is None:
-            return True
-        price = endpoint.config.most_usd(*estimate)
-        return not price or self._state.bound_usd + price <= self._budget_usd
+        price = 0.0 if self._budget_usd is None else endpoint.config.most_usd(*estimate)
+        return not price or self._state.bound_usd + price <= (self._budget_usd or 0.0)
 
     def _check_spent(self, endpoint: EndpointState, estimate: TokenEstimate) -> None:
         """Refuse to wait for room in the budget that no reply in flight can make."""
@@ -227,11 +222,15 @@ class Schedule:
                     f", ${held:.4f} reserved for failed requests that may have been billed: "
                     "compare with the provider's bill and release it with --settle"
                 )
-            raise Unfinished(
-                f"budget_usd = {self._budget_usd:g} has no room for the next request "
-                f"(${price:.4f} at most; ${self._state.spent_usd:.4f} spent{how}); raise it and "
-                "run again to resume"
-            )
+            raise no_room(self._budget_usd, price, self._state.spent_usd, how)
+
+
+def no_room(budget_usd: float | None, price: float, spent_usd: float, more: str = "") -> Unfinished:
+    """Return the error of a budget that the next request would exceed."""
+    return Unfinished(
+        f"budget_usd = {budget_usd:g} has no room for the next request (${price:.4f} at most; "
+        f"${spent_usd:.4f} spent{more}); raise it and run again to resume"
+    )
 
 
 def grouped(

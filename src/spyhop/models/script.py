@@ -115,7 +115,9 @@ class ScriptStep(Generic[Result]):
         """Play to the end."""
         while self._waiting:
             asked, self._waiting = self._waiting, {}
-            replies = _replies([ask for asks in asked.values() for ask in asks])
+            calls, where = _calls([ask for asks in asked.values() for ask in asks])
+            found = [iter(list(call.replies())) for call in calls]  # the first question's first
+            replies = (next(found[call]) for call in where)
             for place, asks in asked.items():
                 self._go_on(place, list(islice(replies, len(asks))))
         return [self._results[place] for place in range(len(self.scripts))]
@@ -137,7 +139,13 @@ class _QuestionGroup:
     asks: list[Question] = field(default_factory=list)
 
     def requests(self) -> Iterator[Request]:
-        return (_request(str(place), ask) for place, ask in enumerate(self.asks))
+        for place, ask in enumerate(self.asks):
+            how = (
+                {"sample_index": ask.sample_index}
+                if isinstance(ask, Ask)
+                else {"options": ask.options, "continuation": ask.continuation}
+            )
+            yield Request(id=str(place), messages=ask.messages, **how)
 
     def replies(self) -> Iterator[Reply] | Iterator[Choice]:
         if self.sampling is None:
@@ -145,34 +153,19 @@ class _QuestionGroup:
         return self.model.generate(self.requests(), self.sampling, total=len(self.asks))
 
 
-def _request(name: str, ask: Question) -> Request:
-    if isinstance(ask, Ask):
-        return Request(id=name, messages=ask.messages, sample_index=ask.sample_index)
-    return Request(
-        id=name, messages=ask.messages, options=ask.options, continuation=ask.continuation
-    )
-
-
-def _replies(asks: list[Question]) -> Iterator[Reply | Choice]:
-    """Ask every group of questions, the group of the first question first."""
-    calls, where = _calls(asks)
-    replies: list[Iterator[Reply | Choice]] = [iter(list(call.replies())) for call in calls]
-    return (next(replies[place]) for place in where)
-
-
 def _calls(asks: list[Question]) -> tuple[list[_QuestionGroup], list[int]]:
     """Return the questions grouped by model and sampling, and the group of each."""
     calls: list[_QuestionGroup] = []
     where = []
     for ask in asks:
-        place = next((n for n, call in enumerate(calls) if _is_of(ask, call)), len(calls))
+        how = ask.sampling
+        alike = (
+            number for number, call in enumerate(calls)
+            if ask.model is call.model and (how is call.sampling or how == call.sampling)
+        )  # fmt: skip
+        place = next(alike, len(calls))
         if place == len(calls):
             calls.append(_QuestionGroup(ask.model, ask.sampling))
         calls[place].asks.append(ask)
         where.append(place)
     return calls, where
-
-
-def _is_of(ask: Question, call: _QuestionGroup) -> bool:
-    is_same = ask.sampling is call.sampling or ask.sampling == call.sampling
-    return ask.model is call.model and is_same

@@ -6,6 +6,7 @@ None of this is part of a key: the same model at another address gives the same 
 import re
 from contextlib import suppress
 from dataclasses import replace
+from os.path import normpath
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
@@ -134,7 +135,7 @@ class Endpoint(BaseModel):
     @property
     def address(self) -> str:
         """The URL, or the folder of URLs."""
-        return str(self.urls) if self.urls else self.url
+        return normpath(self.urls) if self.urls else self.url
 
     def replicas(self) -> "tuple[Endpoint, ...]":
         """Return one endpoint for each URL in the folder now; without a folder, the endpoint.
@@ -269,7 +270,7 @@ class Service(BaseModel):
         return replace(calls, response_tokens=told)
 
     def _replicas(self) -> list[Endpoint]:
-        """Return every replica; a folder without one counts as one."""
+        """Return every replica, or the endpoints as they are where no folder has one."""
         found: list[Endpoint] = []
         for endpoint in self.endpoints:
             with suppress(OSError):

@@ -1,12 +1,14 @@
 """Checks before anything is paid: models, samples, budgets, and trainings too short to learn."""
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
 from spyhop.models import Sampling
 from spyhop.models.capabilities import refusal
 from spyhop.models.doctor import reachable
 from spyhop.models.endpoint import Remote
-from spyhop.recipe.graph import Recipe, RecipeStep, Use, models
+from spyhop.models.service import Service
+from spyhop.recipe.graph import Recipe, RecipeStep, models
 from spyhop.recipe.plan import PlannedStep
 from spyhop.recipe.resolve import Resolved
 from spyhop.schema import ModelError, RecipeError
@@ -21,21 +23,18 @@ def check_models(resolved: Resolved) -> None:
     A single model's key needs no separate check: its first request fails before anything is paid.
     """
     due = [step for step in resolved.recipe.steps if step.name not in resolved.made]
+    served: dict[str, tuple[Remote, Service]] = {}
     for step in due:
         _check_capabilities(resolved, step)
-    served = {
-        canonical(use.config): use
-        for step in due
-        for use in models(step).values()
-        if use.service is not None
-    }
+        for use in models(step).values():
+            if use.service is not None and isinstance(use.config, Remote):
+                served[canonical(use.config)] = use.config, use.service
     if len(served) < 2:
         return
     failed = [
-        f"{use.config.label}: {check.name}: {check.text}"
-        for use in served.values()
-        if use.service is not None and isinstance(use.config, Remote)
-        for check in reachable(use.config, use.service)
+        f"{config.label}: {check.name}: {check.text}"
+        for config, service in served.values()
+        for check in reachable(config, service)
         if not check.ok
     ]
     if failed:
@@ -58,18 +57,18 @@ def check_samples(recipe: Recipe) -> None:
     """Refuse several samples of one prompt where temperature 0 is sent: they would be equal."""
     for step in recipe.steps:
         sampling = getattr(step.config, "sampling", None)
+        sent = [
+            use
+            for use in models(step).values()
+            if not (isinstance(use.config, Remote) and "temperature" in use.config.omit)
+        ]
         for name in ("num_samples", "num_instructions"):
             num = getattr(step.config, name, 1)
-            is_equal = isinstance(sampling, Sampling) and sampling.is_greedy and num > 1
-            if is_equal and any(_sends_temperature(use) for use in models(step).values()):
+            if sent and isinstance(sampling, Sampling) and sampling.is_greedy and num > 1:
                 raise RecipeError(
                     f"{step.name}: {name} = {num} at temperature 0 gives equal samples; set "
                     "sampling.temperature above 0"
                 )
-
-
-def _sends_temperature(use: Use) -> bool:
-    return not (isinstance(use.config, Remote) and "temperature" in use.config.omit)
 
 
 def warnings(lines: Sequence[PlannedStep]) -> Iterator[str]:
@@ -89,23 +88,23 @@ def warnings(lines: Sequence[PlannedStep]) -> Iterator[str]:
 
 def _budgets(due: Sequence[PlannedStep]) -> Iterator[str]:
     budgets: dict[str, float] = {}
-    expected: dict[str, float] = {}
-    highest: dict[str, float] = {}
+    expected, highest = defaultdict[str, float](float), defaultdict[str, float](float)
     for line in due:
         for use in models(line.step).values():
             label, demand = use.config.label, line.demands.get(use.config.label)
             if use.service is not None and use.service.budget_usd is not None and demand:
                 budgets[label] = use.service.budget_usd
-                expected[label] = expected.get(label, 0.0) + demand.usd
-                highest[label] = highest.get(label, 0.0) + demand.most_usd
+                expected[label] += demand.usd
+                highest[label] += demand.most_usd
     for label, budget in budgets.items():
+        start = f"{label}: budget_usd = {budget:,.2f}"
         if budget < expected[label]:
             yield (
-                f"{label}: budget_usd = {budget:,.2f} is below the expected cost of "
-                f"${expected[label]:,.2f}; the run will stop before its end"
+                f"{start} is below the expected cost of ${expected[label]:,.2f}; the run will stop "
+                "before its end"
             )
         elif budget < highest[label]:
             yield (
-                f"{label}: budget_usd = {budget:,.2f} covers the expected ${expected[label]:,.2f}, "
-                f"not the highest cost of ${highest[label]:,.2f}"
+                f"{start} covers the expected ${expected[label]:,.2f}, not the highest cost of "
+                f"${highest[label]:,.2f}"
             )

@@ -122,16 +122,12 @@ class RunLog:
 
     def ended(self, step: RecipeStep, artifact: Artifact, *, is_hit: bool) -> None:
         """Log that a step has ended, or was finished by an earlier run."""
-        record = artifact.record
-        errors = {
-            kind.removeprefix(FAILED): int(num)
-            for kind, num in record.usage.items()
-            if kind.startswith(FAILED)
-        }
+        record, used = artifact.record, artifact.record.usage
+        failed = {k.removeprefix(FAILED): int(v) for k, v in used.items() if k.startswith(FAILED)}
         event = RunEvent(
             kind="step_ended", step=step.name, rows=record.rows, dropped=record.dropped,
-            usage={k: v for k, v in record.usage.items() if not k.startswith(FAILED)},
-            errors=errors, seconds=record.seconds, is_reused=is_hit,
+            usage={k: v for k, v in used.items() if not k.startswith(FAILED)},
+            errors=failed, seconds=record.seconds, is_reused=is_hit,
         )  # fmt: skip
         self._emit(event)
 
@@ -174,14 +170,10 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
-def _program() -> str:
-    """Return `spyhop`, however its command line was started, or the script that runs a recipe."""
-    program = Path(sys.argv[0])
-    return "spyhop" if program.stem in ("spyhop", "__main__") else str(program)
-
-
 def _describe(resolved: Resolved) -> dict[str, Any]:
     """Return what `run.json` says of a run that has just started."""
+    program = Path(sys.argv[0])  # a script that runs a recipe, or the command however started
+    named = "spyhop" if program.stem in ("spyhop", "__main__") else str(program)
     steps = [
         {
             "name": step.name,
@@ -196,7 +188,7 @@ def _describe(resolved: Resolved) -> dict[str, Any]:
     return {
         "recipe": resolved.recipe.name,
         "state": "running",
-        "command": shlex.join([_program(), *sys.argv[1:]]),
+        "command": shlex.join([named, *sys.argv[1:]]),
         "folder": str(Path.cwd()),
         "spyhop": __version__,
         "pid": os.getpid(),

@@ -1,7 +1,7 @@
 """Recipes are data: named steps, each a stage with its config and inputs. Building runs nothing."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from spyhop.models import Local, ModelConfig, Service
@@ -117,49 +117,48 @@ def set_dtype(recipe: Recipe, dtype: str) -> None:
     """Let the local models of a recipe run in a precision, unless their own files name one."""
 
     def changed(ref: Ref) -> Ref:
-        if not isinstance(ref, Use) or not isinstance(ref.config, Local):
+        is_local = isinstance(ref, Use) and isinstance(ref.config, Local)
+        if not is_local or ref.config.dtype != "auto":
             return ref
         given = ref.config.model_dump()
-        named = dtype if given["dtype"] == "auto" else given["dtype"]
-        return replace(ref, config=Local.model_validate({**given, "dtype": named}))
+        return replace(ref, config=Local.model_validate({**given, "dtype": dtype}))
 
     for step in recipe.steps:
         for name, value in step.inputs.items():
-            is_single = not isinstance(value, dict)
-            refs_ = {key: changed(ref) for key, ref in refs_by_name(value).items()}
-            step.inputs[name] = refs_[""] if is_single else refs_
+            if isinstance(value, dict):
+                step.inputs[name] = {key: changed(ref) for key, ref in value.items()}
+            else:
+                step.inputs[name] = changed(value)
 
 
 def sources(recipe: Recipe) -> list[Source]:
     """Return the files and folders from outside that steps read, models' folders included."""
-    used = [ref for step in recipe.steps for ref in refs(step)]
-    found = [ref.folder if isinstance(ref, Use) else ref for ref in used]
-    return [ref for ref in found if isinstance(ref, Source)]
+    used = [_folder(ref) for step in recipe.steps for ref in refs(step)]
+    return [ref for ref in used if isinstance(ref, Source)]
 
 
 def parents(step: RecipeStep) -> list[RecipeStep]:
     """Return the steps that this one needs, models' folders and promotions included."""
-    return [needed for ref in refs(step) for needed in _needed(ref)]
+    return [each for ref in refs(step) for each in _walk(ref) if isinstance(each, RecipeStep)]
 
 
 def promotions(step: RecipeStep) -> list[RecipeStep]:
     """Return the promote steps whose choice is an input of this step."""
-    folders = [ref.folder if isinstance(ref, Use) else ref for ref in refs(step)]
-    return [by for folder in folders for by in _deciding(folder)]
+    return [each.by for ref in refs(step) for each in _walk(ref) if isinstance(each, Chosen)]
 
 
-def _deciding(ref: "Ref | None") -> list[RecipeStep]:
-    if not isinstance(ref, Chosen):
-        return []
-    return [*_deciding(ref.before), *_deciding(ref.after), ref.by]
+def _folder(ref: Ref) -> "RecipeStep | Source | Chosen | None":
+    return ref.folder if isinstance(ref, Use) else ref
 
 
-def _needed(ref: "Ref | None") -> list[RecipeStep]:
-    if isinstance(ref, Use):
-        return _needed(ref.folder)
-    if isinstance(ref, Chosen):
-        return [ref.by, *_needed(ref.before), *_needed(ref.after)]
-    return [ref] if isinstance(ref, RecipeStep) else []
+def _walk(ref: Ref) -> "Iterator[RecipeStep | Source | Chosen | None]":
+    """Yield what an input stands for: a choice with its promote step, then what it is between."""
+    folder = _folder(ref)
+    if isinstance(folder, Chosen):
+        yield folder.by
+        yield from _walk(folder.before)
+        yield from _walk(folder.after)
+    yield folder
 
 
 def label(ref: Ref) -> str:

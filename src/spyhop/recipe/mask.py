@@ -39,7 +39,10 @@ def show_mask(
     tokenizer = load_tokenizer(model)
     renderer = Renderer(tokenizer, pick_format(chat_format, model, tokenizer))
     encoding = Encoding(renderer, max_tokens=sys.maxsize, train_on=train_on)
-    console.print(_legend(console))
+    has_colour = bool(console.color_system)
+    parts = [("supervised tokens", TARGET), ", ", ("context", CONTEXT), ", "]
+    legend = Text.assemble(*parts, ("special tokens", SPECIAL))
+    console.print(legend if has_colour else "[[supervised tokens]] and context", markup=False)
     for made in training_rows(encoding, list(islice(artifact.rows(Answer), num_rows))):
         console.rule()
         name = made.row.id
@@ -51,16 +54,7 @@ def show_mask(
             shown = masked_row(name, each.ids, each.is_supervised, renderer)
             num = f"{len(shown.pieces):,} tokens, {shown.num_supervised:,} of them supervised"
             console.print(f"{name}: {num}", style="bold")
-            console.print(_coloured(shown, has_colour=bool(console.color_system)))
-
-
-def _legend(console: Console) -> Text:
-    if not console.color_system:
-        return Text("[[supervised tokens]] and context")
-    return Text.assemble(
-        ("supervised tokens", TARGET), ", ", ("context", CONTEXT), ", ",
-        ("special tokens", SPECIAL),
-    )  # fmt: skip
+            console.print(_coloured(shown, has_colour=has_colour))
 
 
 def _coloured(row: MaskedRow, *, has_colour: bool) -> Text:

@@ -1,7 +1,7 @@
 """Estimates of a run, before anything is spent."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 from spyhop.models import Local, ModelUse
@@ -75,20 +75,14 @@ def plan(resolved: Resolved) -> list[PlannedStep]:
     lines = []
     undecided = resolved.undecided()
     for step in resolved.recipe.steps:
-        made = resolved.made.get(step.name)
-        if made:
+        if made := resolved.made.get(step.name):
             line = _recorded(step, made)
         else:
-            estimate = _as_served(step, _estimate(resolved, step, estimates))
-            estimate = _with_local_time(step, estimate, estimates)
-            demands = _demands(step, estimate, resolved.root)
+            estimate = _with_local_time(step, _estimate(resolved, step, estimates), estimates)
             line = PlannedStep(
-                step=step,
-                is_made=False,
-                estimate=estimate,
-                demands=demands,
-                waits_for=tuple(undecided[step.name]),
-            )
+                step=step, is_made=False, estimate=estimate, waits_for=tuple(undecided[step.name]),
+                demands=_demands(step, estimate, resolved.root),
+            )  # fmt: skip
         estimates[step.name] = line.estimate
         lines.append(line)
     return lines
@@ -96,50 +90,39 @@ def plan(resolved: Resolved) -> list[PlannedStep]:
 
 def calls_of(estimate: Estimate) -> Calls:
     """Return the sum of a step's calls over all its models."""
+    names = [each.name for each in fields(Calls)]
     calls = list(estimate.calls.values())
-    return Calls(
-        requests=sum(each.requests for each in calls),
-        prompt_tokens=sum(each.prompt_tokens for each in calls),
-        response_tokens=sum(each.response_tokens for each in calls),
-        most_response_tokens=sum(each.most_response_tokens for each in calls),
-        further_prompt_tokens=sum(each.further_prompt_tokens for each in calls),
-        further_response_tokens=sum(each.further_response_tokens for each in calls),
-    )
+    return Calls(**{name: sum(getattr(each, name) for each in calls) for name in names})
 
 
 def _recorded(step: RecipeStep, made: Artifact) -> PlannedStep:
     usage = made.record.usage
-    response_tokens = int(usage.get("response_tokens", 0))
-    calls = Calls(
-        requests=int(usage.get("requests", 0)),
-        prompt_tokens=int(usage.get("prompt_tokens", 0)),
-        response_tokens=response_tokens,
-        most_response_tokens=response_tokens,
-    )
+    counted = ("requests", "prompt_tokens", "response_tokens")
+    calls = Calls(**{name: int(usage.get(name, 0)) for name in counted})
+    calls = replace(calls, most_response_tokens=calls.response_tokens)
+    num_bytes = sum(_table_size(part)[1] for part in made.path.glob("*.parquet"))
     estimate = Estimate(
         rows=made.num_rows,
-        row_tokens=_row_tokens(made),
+        row_tokens=num_bytes / max(1, made.num_rows) / CHARS_PER_TOKEN,
         parts=tuple(num for name, num in made.record.counts.items() if name.startswith("turn/")),
         calls={"all": calls} if calls.requests else {},
         seconds=made.record.seconds,
     )
-    estimate = _with_shape(estimate, made.path)
     usd = usage.get("usd", 0.0)
     demands = {"all": Demand(usd=usd, most_usd=usd, hours=0.0, binds="")} if usd else {}
-    return PlannedStep(step=step, is_made=True, estimate=estimate, demands=demands)
+    shaped = _with_shape(estimate, made.path)
+    return PlannedStep(step=step, is_made=True, estimate=shaped, demands=demands)
 
 
-def _row_tokens(made: Artifact) -> float:
-    """Return the mean tokens of a row, from what its columns take before compression."""
-    num_bytes = 0
-    for part in made.path.glob("*.parquet"):
-        table = parquet_head(part)
-        groups = [table.row_group(place) for place in range(table.num_row_groups)]
-        num_bytes += sum(group.total_byte_size for group in groups)
-    return num_bytes / max(1, made.num_rows) / CHARS_PER_TOKEN
+def _table_size(file: Path) -> tuple[int, int]:
+    """Return the rows of a Parquet file, and what its columns take before compression."""
+    table = parquet_head(file)
+    groups = [table.row_group(place) for place in range(table.num_row_groups)]
+    return table.num_rows, sum(group.total_byte_size for group in groups)
 
 
 def _estimate(resolved: Resolved, step: RecipeStep, known: dict[str, Estimate]) -> Estimate:
+    """Return a stage's own estimate, with responses as long as the models' files expect them."""
     if step.stage.plan is None:
         return Estimate()
     inputs = {
@@ -148,15 +131,12 @@ def _estimate(resolved: Resolved, step: RecipeStep, known: dict[str, Estimate]) 
         else _of(value, known, resolved.root)
         for name, value in step.inputs.items()
     }
-    return step.stage.plan(step.config, **inputs)
-
-
-def _as_served(step: RecipeStep, estimate: Estimate) -> Estimate:
-    """Return the estimate with responses as long as the models' files expect them."""
-    calls, asked = {}, models(step)
-    for name, each in estimate.calls.items():
-        service = asked[name].service if name in asked else None
-        calls[name] = each if service is None else service.expected(each)
+    estimate = step.stage.plan(step.config, **inputs)
+    services = {name: use.service for name, use in models(step).items() if use.service is not None}
+    calls = {
+        name: services[name].expected(each) if name in services else each
+        for name, each in estimate.calls.items()
+    }
     return replace(estimate, calls=calls)
 
 
@@ -187,15 +167,13 @@ def _size(folder: RecipeStep | Source | Chosen, known: Mapping[str, Estimate]) -
 
 def _demands(step: RecipeStep, estimate: Estimate, root: Path) -> dict[str, Demand]:
     found: dict[str, Demand] = {}
-    asked = models(step)
-    for name, calls in estimate.calls.items():
-        use = asked.get(name)
-        if use is not None and use.service is not None:
+    for name, use in models(step).items():
+        calls = estimate.calls.get(name)
+        if calls is not None and use.service is not None:
             label = use.config.label
-            if label in found:
-                label = f"{label} as {name}"
             earlier = left_state(root, ModelUse(use.config).digest)
             share = earlier.cached_tokens / max(1, earlier.prompt_tokens)
+            label = f"{label} as {name}" if label in found else label
             found[label] = use.service.plan(calls, share)
     return found
 
@@ -205,15 +183,13 @@ def _of(
 ) -> Estimate:
     if isinstance(ref, RecipeStep):
         return known[ref.name]
-    if isinstance(ref, Use):
-        if not isinstance(ref.config, Remote) or ref.service is None:
-            return Estimate()
+    if isinstance(ref, Source):
+        return _text_of(ref)
+    if isinstance(ref, Use) and isinstance(ref.config, Remote) and ref.service is not None:
         names = (LOG_PROBABILITIES, "prefill")
         is_scored = has_all(root, ref.config.model, ref.service, names)
         return Estimate(gives_log_probabilities=is_scored)
-    if isinstance(ref, Chosen):
-        return Estimate()
-    return _text_of(ref)
+    return Estimate()
 
 
 def _text_of(source: Source) -> Estimate:
@@ -228,37 +204,26 @@ def _text_of(source: Source) -> Estimate:
         rows, row_tokens = sum(sizes) // LINE_BYTES, LINE_BYTES / CHARS_PER_TOKEN
         return Estimate(rows=rows, row_tokens=row_tokens, num_bytes=unpacked, path=path)
     counted = [_counted(file) for file in files]
-    rows = sum(num for num, _ in counted)
+    rows, num_bytes = sum(num for num, _ in counted), sum(size for _, size in counted)
     found = Estimate(
-        rows=rows,
-        row_tokens=sum(num_bytes for _, num_bytes in counted) / max(1, rows) / CHARS_PER_TOKEN,
-        parts=tuple(num for num, _ in counted),
-        num_bytes=unpacked,
-        path=path,
-    )
+        rows=rows, row_tokens=num_bytes / max(1, rows) / CHARS_PER_TOKEN,
+        parts=tuple(num for num, _ in counted), num_bytes=unpacked, path=path,
+    )  # fmt: skip
     return _with_shape(found, path)
 
 
 def _with_shape(estimate: Estimate, folder: Path) -> Estimate:
     """Add the shape of the model, if the folder contains one."""
     shape = read_shape(folder)
-    if shape is None:
-        return estimate
-    return replace(
-        estimate,
-        parameters=shape.parameters,
-        num_layers=shape.num_layers,
-        hidden_size=shape.hidden_size,
-    )
+    names = ("parameters", "num_layers", "hidden_size")
+    return replace(estimate, **{name: getattr(shape, name) for name in names} if shape else {})
 
 
 def _counted(file: Path) -> tuple[int, int]:
     """Return the rows of a table or text file, and their bytes; zeros for other files."""
     kind = Path(file.stem).suffix if file.suffix in STREAMED_SUFFIXES else file.suffix
     if kind == ".parquet":
-        table = parquet_head(file)
-        groups = [table.row_group(place) for place in range(table.num_row_groups)]
-        return table.num_rows, sum(group.total_byte_size for group in groups)
+        return _table_size(file)
     if kind not in TEXT_SUFFIXES:
         return 0, 0
     num_lines = num_bytes = 0

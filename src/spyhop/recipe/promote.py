@@ -5,7 +5,6 @@ keys of later steps follow from that model's. Until the record exists the winner
 a plan shows dependent steps as "up to"; where the earlier model wins, they are often finished.
 """
 
-import json
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -71,7 +70,7 @@ def promote(
 
 def read_promotion(artifact: Artifact) -> Promotion:
     """Return what a finished promote step found."""
-    return Promotion.model_validate(json.loads(artifact.file(FILE).read_text()))
+    return Promotion.model_validate_json(artifact.file(FILE).read_text())
 
 
 def _judged(config: PromoteConfig, found: tuple[Comparison, int] | None) -> Promotion:

@@ -94,29 +94,27 @@ class Resolved:
         if isinstance(ref, Chosen):  # not decided: a key that nothing is made under
             ref = ref.by
         if isinstance(ref, Source):
-            if ref.path not in self._sources:
-                self._sources[ref.path] = self._source(ref)
-            return self._sources[ref.path]
+            return self._source(ref)
         if ref.name in self.made:
             return self.made[ref.name]
         key = self.keys[ref.name]
-        record = Record(
-            key=key,
-            stage=ref.stage.name,
-            version=ref.stage.version,
-            config={},
-            inputs={},
-            digest="",
-        )
+        name, version = ref.stage.name, ref.stage.version
+        record = Record(key=key, stage=name, version=version, config={}, inputs={}, digest="")
         return Artifact(self.root / folder_name(ref.stage.name, key), record)
 
     def _source(self, source: Source) -> Artifact:
-        if self.missing is None or source.path.exists():
-            return source.open(self.root)
-        self.missing.append(source.path)
-        key = key_of({"missing": str(source.path)})
-        record = Record(key=key, stage="source", version=1, config={}, inputs={}, digest=key)
-        return Artifact(source.path, record)
+        path = source.path
+        if path not in self._sources:
+            if self.missing is None or path.exists():
+                self._sources[path] = source.open(self.root)
+            else:
+                self.missing.append(path)
+                key = key_of({"missing": str(path)})
+                record = Record(
+                    key=key, stage="source", version=1, config={}, inputs={}, digest=key
+                )
+                self._sources[path] = Artifact(path, record)
+        return self._sources[path]
 
 
 def resolve(recipe: Recipe, root: Path, *, without_missing: bool = False) -> Resolved:

@@ -8,7 +8,7 @@ from spyhop.recipe.events import RunLog, Watch
 from spyhop.recipe.graph import Recipe, RecipeStep, models, parents
 from spyhop.recipe.plan import plan
 from spyhop.recipe.resolve import Resolved
-from spyhop.recipe.workers import Event, StepItem, Workers
+from spyhop.recipe.workers import StepItem, Workers
 from spyhop.runtime import Runtime
 from spyhop.schema import RecipeError
 from spyhop.store import Artifact, canonical, forget, point
@@ -78,57 +78,52 @@ def _make_here(resolved: Resolved, runtime: Runtime, log: RunLog, reopen: frozen
             continue
         log.started(step)
         item = _item(resolved, runtime, step, reopen)
-        artifact = item.make(resolved.root, partial(log.moved, step))
-        resolved.made[step.name] = artifact
-        _end(resolved, log, step, artifact, is_hit=False)
+        _end(resolved, log, step, item.make(resolved.root, partial(log.moved, step)), is_hit=False)
 
 
 def _item(
     resolved: Resolved, runtime: Runtime, step: RecipeStep, reopen: frozenset[str]
 ) -> StepItem:
     return StepItem(
-        step=step.name,
-        stage=step.stage,
-        config=step.config,
-        inputs=resolved.inputs(step),
-        runtime=runtime.of_step(step.name),
-        origins=resolved.labels(step),
-        served=_served(step),
+        step=step.name, stage=step.stage, config=step.config, inputs=resolved.inputs(step),
+        runtime=runtime.of_step(step.name), origins=resolved.labels(step), served=_served(step),
         force=step.name in reopen,
-    )
+    )  # fmt: skip
 
 
 def _make_beside(resolved: Resolved, runtime: Runtime, log: RunLog, reopen: frozenset[str]) -> None:
     waiting, due = list(resolved.recipe.steps), list[RecipeStep]()
     steps = {step.name: step for step in waiting}
-    resolved.made.clear()
+    made = resolved.made
+    made.clear()
     workers = Workers(resolved.root, runtime.workers)
     try:
         while waiting or due or workers.is_busy():
-            while ready := _ready(resolved, waiting):
+            while ready := [s for s in waiting if all(p.name in made for p in parents(s))]:
                 for step in ready:
                     waiting.remove(step)
                     hit = resolved.refresh(step)
                     if hit and step.name not in reopen:
                         _end(resolved, log, step, hit, is_hit=True)
                     else:
-                        resolved.made.pop(step.name, None)  # reopened: dependent steps wait for it
+                        made.pop(step.name, None)  # reopened: dependent steps wait for it
                         due.append(step)
-            while workers.has_room() and (found := _next(due, workers)):
-                step = found
-                due.remove(step)
-                log.started(step)
-                workers.start(_item(resolved, runtime, step, reopen))
+            while workers.has_room():
+                free = [step for step in due if not _served(step) & workers.served()]
+                if not free:
+                    break
+                due.remove(free[0])
+                log.started(free[0])
+                workers.start(_item(resolved, runtime, free[0], reopen))
             for event in workers.events():
-                _take(resolved, log, steps[event.step], event)
+                if event.error is not None:
+                    raise event.error
+                if event.progress is not None:
+                    log.moved(steps[event.step], event.progress)
+                if event.artifact is not None:
+                    _end(resolved, log, steps[event.step], event.artifact, is_hit=False)
     finally:
         workers.close()
-
-
-def _next(due: list[RecipeStep], workers: Workers) -> RecipeStep | None:
-    """Return the first step whose served models no running step uses."""
-    busy = workers.served()
-    return next((step for step in due if not _served(step) & busy), None)
 
 
 def _served(step: RecipeStep) -> frozenset[str]:
@@ -138,24 +133,9 @@ def _served(step: RecipeStep) -> frozenset[str]:
     )
 
 
-def _ready(resolved: Resolved, waiting: list[RecipeStep]) -> list[RecipeStep]:
-    return [
-        step for step in waiting if all(parent.name in resolved.made for parent in parents(step))
-    ]
-
-
-def _take(resolved: Resolved, log: RunLog, step: RecipeStep, event: Event) -> None:
-    if event.error is not None:
-        raise event.error
-    if event.progress is not None:
-        log.moved(step, event.progress)
-    if event.artifact is not None:
-        resolved.made[step.name] = event.artifact
-        _end(resolved, log, step, event.artifact, is_hit=False)
-
-
 def _end(
     resolved: Resolved, log: RunLog, step: RecipeStep, artifact: Artifact, *, is_hit: bool
 ) -> None:
+    resolved.made[step.name] = artifact
     point(resolved.root, resolved.recipe.name, step.name, artifact)
     log.ended(step, artifact, is_hit=is_hit)

@@ -2,10 +2,8 @@
 
 import glob
 import json
-from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
@@ -13,7 +11,7 @@ from spyhop.recipe.events import RUN
 from spyhop.recipe.graph import Recipe
 from spyhop.recipe.resolve import resolve
 from spyhop.schema import ArtifactError
-from spyhop.store import RUNS, Artifact, Record
+from spyhop.store import RUNS, Artifact
 from spyhop.store.artifact import load
 
 LONG_CHARS = 2000
@@ -48,7 +46,8 @@ def show_folder(folder: Path, console: Console) -> Artifact | None:
         console.print(_state(folder), markup=False)
         for link in sorted(path for path in folder.iterdir() if path.is_symlink()):
             record = None if (step := load(link)) is None else step.record
-            figures = f"{record.stage}  {_num_rows(record)}" if record else "deleted"
+            rows = f"{record.rows:,} rows" if record and record.rows is not None else "files"
+            figures = f"{record.stage}  {rows}" if record else "deleted"
             console.print(f"{link}  {figures}", markup=False)
     else:
         raise ArtifactError(
@@ -56,10 +55,6 @@ def show_folder(folder: Path, console: Console) -> Artifact | None:
             f"{Path('spyhop-out') / RUNS}/<run>/<step>"
         )
     return None
-
-
-def _num_rows(record: Record) -> str:
-    return "files" if record.rows is None else f"{record.rows:,} rows"
 
 
 def _state(run: Path) -> str:
@@ -77,38 +72,22 @@ def show_rows(artifact: Artifact, num_rows: int, console: Console, *, dropped: b
     """Print the record's main figures and the first rows."""
     record = artifact.record
     console.print(f"{artifact.path.name}  ({record.rows or 0} rows, {record.seconds:.1f} s)")
-    for name, values in (
-        ("counts", record.counts),
-        ("dropped", record.dropped),
-        ("usage", record.usage),
-    ):
-        if values:
+    for name in ("counts", "dropped", "usage"):
+        if values := getattr(record, name):
             figures = ", ".join(f"{key} {_figure(value)}" for key, value in values.items())
             console.print(f"  {name}: {figures}", markup=False)
-    for row in islice(_dropped(artifact) if dropped else _rows(artifact), num_rows):
+    lost = ({"reason": reason, **json.loads(row)} for reason, row in artifact.dropped())
+    kept = (row for batch in artifact.batches() for row in batch.to_pylist())
+    for row in islice(lost if dropped else kept, num_rows):
         console.rule()
         for column, value in row.items():
-            _print_value(console, column, value)
+            if column == "messages":
+                for turn in value:
+                    console.print(f"[{turn['role']}]", markup=False, style="bold")
+                    console.print(turn["content"][:LONG_CHARS], markup=False)
+            elif value not in (None, "", []):
+                console.print(f"{column}: {value!s:.{LONG_CHARS}}", markup=False)
 
 
 def _figure(value: float) -> str:
     return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.4f}"
-
-
-def _rows(artifact: Artifact) -> Iterator[dict[str, Any]]:
-    for batch in artifact.batches():
-        yield from batch.to_pylist()
-
-
-def _dropped(artifact: Artifact) -> Iterator[dict[str, Any]]:
-    for reason, row in artifact.dropped():
-        yield {"reason": reason, **json.loads(row)}
-
-
-def _print_value(console: Console, column: str, value: Any) -> None:  # noqa: ANN401 (any column)
-    if column == "messages":
-        for turn in value:
-            console.print(f"[{turn['role']}]", markup=False, style="bold")
-            console.print(turn["content"][:LONG_CHARS], markup=False)
-    elif value not in (None, "", []):
-        console.print(f"{column}: {value!s:.{LONG_CHARS}}", markup=False)

@@ -109,13 +109,9 @@ class Display:
         of = f"/{event.total:,.0f}" if event.total else ""
         amount = f"{event.done:,.0f}{of} {event.unit}"
         self._bars.update(
-            self._tasks[event.step],
-            description=event.text,
-            completed=event.done,
-            total=event.total,
-            amount=amount,
-            note=event.detail,
-        )
+            self._tasks[event.step], description=event.text, completed=event.done,
+            total=event.total, amount=amount, note=event.detail,
+        )  # fmt: skip
         if not self._console.is_terminal and monotonic() - self._last_line > LINE_S:
             self._last_line = monotonic()
             self._console.print(

@@ -1,6 +1,6 @@
 """Why a step must run: which config field, which input or which content changed."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from spyhop.recipe.graph import RecipeStep, parents
@@ -64,15 +64,11 @@ def _changes(old: Any, new: Any, path: str) -> Iterator[str]:  # noqa: ANN401 (p
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         for name in [*old, *(name for name in new if name not in old)]:
             yield from _changes(old.get(name), new.get(name), f"{path}.{name}" if path else name)
-    elif _are_lists(old, new) and len(old) == len(new):
+    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
         for place, (one, other) in enumerate(zip(old, new, strict=True)):
             yield from _changes(one, other, f"{path}[{place}]")
     else:
         yield f"{path}: {_short(old)} became {_short(new)}"
-
-
-def _are_lists(*values: Any) -> bool:  # noqa: ANN401 (plain JSON)
-    return all(isinstance(value, Sequence) and not isinstance(value, str) for value in values)
 
 
 def _short(value: Any) -> str:  # noqa: ANN401 (plain JSON)

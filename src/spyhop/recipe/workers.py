@@ -130,12 +130,22 @@ def serve(receive: Callable[[], Any], send: Callable[[Event], None]) -> None:
     try:
         while True:
             item: StepItem = receive()
-            send(_make(item, root, _Reporter(send, item.step)))
+            send(_make(item, root, send))
     except KeyboardInterrupt:  # told to stop: the replies in flight are in the journal now
         return
 
 
-def _make(item: StepItem, root: Path, report: "_Reporter") -> Event:
+def _make(item: StepItem, root: Path, send: Callable[[Event], None]) -> Event:
+    last_s = 0.0
+
+    def report(progress: Progress) -> None:
+        """Send progress to the run, seldom enough to cost nothing."""
+        nonlocal last_s
+        now = monotonic()
+        if progress.is_lasting or now - last_s >= REPORT_S:
+            last_s = now
+            send(Event(item.step, progress=progress))
+
     try:
         return Event(item.step, artifact=item.make(root, report))
     except SpyhopError as error:
@@ -149,18 +159,3 @@ def _stop(number: int, frame: object) -> None:
     for each in STOPPING:
         signal.signal(each, signal.SIG_IGN)
     raise KeyboardInterrupt
-
-
-class _Reporter:
-    """Sends progress to the run, seldom enough to cost nothing."""
-
-    def __init__(self, send: Callable[[Event], None], step: str) -> None:
-        self._send = send
-        self._step = step
-        self._last = 0.0
-
-    def __call__(self, progress: Progress) -> None:
-        now = monotonic()
-        if progress.is_lasting or now - self._last >= REPORT_S:
-            self._last = now
-            self._send(Event(self._step, progress=progress))

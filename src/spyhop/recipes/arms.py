@@ -29,14 +29,6 @@ class ArmRows(NamedTuple):
     """Rationales of other questions, before the right answer."""
 
 
-class ArmPhase(NamedTuple):
-    """One phase of training."""
-
-    answers: Answers
-    is_assistants: bool = False
-    """Whether all of them are the assistant's."""
-
-
 @dataclass(frozen=True, slots=True)
 class Arm:
     """One student: its rows, and the order in which it is trained on them."""
@@ -51,29 +43,21 @@ class Arm:
     epochs: float | None = None
     """Passes over the rows, in place of the usual budget."""
 
-    def phases(self, r: Recipe, rows: ArmRows, seed: int) -> list[ArmPhase]:
+    def phases(self, r: Recipe, rows: ArmRows, seed: int) -> list[tuple[str, Answers]]:
         """Return the phases of training, with the steps that choose their rows added."""
         if not rows.ta_answers and self.curriculum not in NEED_NO_ASSISTANT:
             raise RecipeError(f"the student {self.name!r} needs an assistant; set [assistant]")
         ta = self._part(r, rows.ta_answers, seed)
         teacher = self._part(r, rows.teacher_answers, seed)
-        known = {
-            "ta": ArmPhase(ta, is_assistants=True),
-            "teacher": ArmPhase(teacher),
-            "both": ArmPhase({**ta, **teacher}),
-            "gold": ArmPhase(rows.gold_answers),
-            "style": ArmPhase(rows.styled_answers),
-        }
-        return [known[name] for name in self.curriculum if known[name].answers]
+        known = {"ta": ta, "teacher": teacher, "both": {**ta, **teacher},
+                 "gold": rows.gold_answers, "style": rows.styled_answers}  # fmt: skip
+        return [(name, known[name]) for name in self.curriculum if known[name]]
 
     def _part(self, r: Recipe, answers: Answers, seed: int) -> Answers:
         if not self.system_id and self.every_nth == 1:
             return answers
-        part = FilterAnswersConfig(
-            system_ids=(self.system_id,) if self.system_id else (),
-            every_nth=self.every_nth,
-            seed=seed,
-        )
+        ids = (self.system_id,) if self.system_id else ()
+        part = FilterAnswersConfig(system_ids=ids, every_nth=self.every_nth, seed=seed)
         return {
             name: r.add(f"{self.name}.{name}", filter_answers, part, answers=each)
             for name, each in answers.items()

@@ -5,27 +5,23 @@ Orca (arXiv:2306.02707) for the system messages and the explanations. Neither pa
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
 from pydantic import Field
 
 from spyhop.augment import ExplainConfig, explain, format_pairs
-from spyhop.collect import (
-    PairConfig,
-    SubsetConfig,
-    draw_subset,
-    pair,
-)
+from spyhop.collect import PairConfig, SubsetConfig, draw_subset, pair
 from spyhop.curate import QueriesConfig, pairs_to_queries
 from spyhop.recipe.graph import Recipe, RecipeStep, Ref, Source
 from spyhop.recipe.load import read_recipe
-from spyhop.recipes.auditing import add_audits
+from spyhop.recipes.evaluating import add_audits
 from spyhop.recipes.humpback_config import HumpbackConfig
 from spyhop.recipes.inputs import AuditJudge, check_judged, served
 from spyhop.recipes.mixture import mixture
 from spyhop.recipes.orca import OrcaConfig, add_answers
-from spyhop.recipes.rounds import Data, Rounds, Scored, add_data, add_rounds, add_scores, taken
+from spyhop.recipes.rounds import Data, Rounds, Scored, add_data, add_rounds, taken
 from spyhop.report import CombinedPageConfig, combined_page
 from spyhop.schema import Config, RecipeError
 from spyhop.settings import InputPath
@@ -66,42 +62,30 @@ def combined(config: CombinedConfig, name: str = "combined") -> Recipe:
         check_judged(config.judge, web.suites)
     except ValueError as error:
         raise RecipeError(f"{config.humpback}: {error}") from None
-    part = r.within("humpback.")
-    data = add_data(part, web)
-    rounds = add_rounds(part, web, data)
+    data = add_data(r.within("humpback."), web)
+    rounds = add_rounds(data)
+    data = replace(data, r=r)
     pairs = {"seeds": data.seeds, "curated": rounds.best_kept}
     sets: dict[str, list[dict[str, Ref]]] = {
         "humpback": [{"humpback": r.add("humpback.all", format_pairs, web.forward, pairs=pairs)}],
         "orca": _collected(r.within("orca."), orca, data),
         "combined": [{"combined": _explained(r, config, orca, rounds)}],
     }
-    students, scores = _learn(r, config, web, orca.seed, data, sets)
+    students, scores = _learn(config, orca.seed, data, sets)
     audits: dict[str, Ref] = {}
     judged = scores["combined"].get("accuracy")
-    base = None if config.judge is None else add_scores(r, web, data, "base", data.base, "")
-    if config.judge is not None and base and judged:
-        (rows,) = sets["combined"]
-        by = [served(config.judge)]
-        audits = add_audits(r, by, data.items, base["accuracy"], judged, rows)
-    page = CombinedPageConfig(
-        title=r.name,
-        tokens=config.tokens,
-        sets={
-            name: tuple(each for rows in phases for each in rows) for name, phases in sets.items()
-        },
-    )
+    if config.judge is not None and judged:
+        (rows,), base = sets["combined"], data.measure("base", data.base, "")["accuracy"]
+        audits = add_audits(r, [served(config.judge)], data.items, base, judged, rows)
+    names = {name: tuple(each for rows in phases for each in rows) for name, phases in sets.items()}
+    page = CombinedPageConfig(title=r.name, tokens=config.tokens, sets=names)
+    answers = {
+        name: ref for phases in sets.values() for rows in phases for name, ref in rows.items()
+    }
     r.add(
-        "report",
-        combined_page,
-        page,
-        answers={
-            name: ref for phases in sets.values() for rows in phases for name, ref in rows.items()
-        },
-        students=students,
-        accuracy=taken(scores, "accuracy"),
-        held_out=taken(scores, "held_out"),
-        audits=audits,
-    )
+        "report", combined_page, page, answers=answers, students=students, audits=audits,
+        accuracy=taken(scores, "accuracy"), held_out=taken(scores, "held_out"),
+    )  # fmt: skip
     return r
 
 
@@ -130,12 +114,7 @@ def _collected(r: Recipe, orca: OrcaConfig, data: Data) -> list[dict[str, Ref]]:
 
 
 def _learn(
-    r: Recipe,
-    config: CombinedConfig,
-    web: HumpbackConfig,
-    seed: int,
-    data: Data,
-    sets: Mapping[str, list[dict[str, Ref]]],
+    config: CombinedConfig, seed: int, data: Data, sets: Mapping[str, list[dict[str, Ref]]]
 ) -> tuple[dict[str, RecipeStep | Source], dict[str, Scored]]:
     """Add three students of equal tokens, each asked under its own recipe's system message.
 
@@ -145,14 +124,12 @@ def _learn(
     for name, phases in sets.items():
         tokens = config.tokens // len(phases)
         equal = {"tokens": tokens, "epochs": None, "shares": None, "seed": seed}
-        settings = [web.train.model_copy(update=equal)] * len(phases)
-        student = data.base
-        for number, (rows, how) in enumerate(zip(phases, settings, strict=True), 1):
+        how, student = data.config.train.model_copy(update=equal), data.base
+        for number, rows in enumerate(phases, 1):
             suffix = "" if number == len(phases) else f".{number}"
-            student = r.add(f"student-{name}{suffix}", tune, how, base=student, answers=rows)
-        under = None if name == "humpback" else ""
+            student = data.r.add(f"student-{name}{suffix}", tune, how, base=student, answers=rows)
         students[name] = student
-        scores[name] = add_scores(r, web, data, name, student, under)
+        scores[name] = data.measure(name, student, None if name == "humpback" else "")
     return students, scores
 
 

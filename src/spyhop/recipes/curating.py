@@ -6,31 +6,8 @@ from typing import Literal
 
 from pydantic import model_validator
 
-from spyhop.collect.pair_files import (
-    PAIRS,
-    GivenPairsConfig,
-    LinesConfig,
-    read_pairs,
-    write_lines,
-)
-from spyhop.curate import (
-    A5,
-    GateConfig,
-    KeepConfig,
-    KeepGood,
-    LabelsConfig,
-    LikelihoodConfig,
-    RateConfig,
-    check_pair_count,
-    check_repeats,
-    gate,
-    keep,
-    needs_repeats,
-    rate,
-    rate_by_likelihood,
-    read_labels,
-    with_threshold,
-)
+from spyhop import curate
+from spyhop.collect.pair_files import PAIRS, GivenPairsConfig, LinesConfig, read_pairs, write_lines
 from spyhop.recipe.graph import Recipe, Ref, Source
 from spyhop.recipes.inputs import served
 from spyhop.report import ReportConfig, page
@@ -54,18 +31,18 @@ class CuratingConfig(Config):
     """A teacher's file (TOML), or a folder of weights."""
     by: Literal["rating", "likelihood"] = "rating"
     """Source of scores: written by the judge (`rating`), or computed likelihoods (`likelihood`)."""
-    rate: RateConfig = RateConfig()
-    likelihood: LikelihoodConfig = LikelihoodConfig()
+    rate: curate.RateConfig = curate.RateConfig()
+    likelihood: curate.LikelihoodConfig = curate.LikelihoodConfig()
     labels: InputPath | None = None
     """Labels by people, for the gate: rows of `good` or `score` beside a pair's `id` or texts."""
-    read_labels: LabelsConfig = LabelsConfig()
-    gate: GateConfig = GateConfig()
-    keep: KeepGood = KeepConfig(min_score=A5)
+    read_labels: curate.LabelsConfig = curate.LabelsConfig()
+    gate: curate.GateConfig = curate.GateConfig()
+    keep: curate.KeepGood = curate.KeepConfig(min_score=curate.A5)
 
     @model_validator(mode="after")
     def _can_pass(self) -> "CuratingConfig":
         if self.by == "rating":
-            check_repeats(self.gate, self.keep, self.rate.num_repeated, "rate.num_repeated")
+            curate.check_repeats(self.gate, self.keep, self.rate.num_repeated, "rate.num_repeated")
         return self
 
 
@@ -77,18 +54,20 @@ def curating(config: CuratingConfig, name: str = "curate") -> Recipe:
     if config.labels is not None:
         words = Source(config.labels)
         people["labels"] = r.add(
-            "labels", read_labels, config.read_labels, folder=words, pairs=given
+            "labels", curate.read_labels, config.read_labels, folder=words, pairs=given
         )
-    if config.by == "rating" and needs_repeats(config.gate, config.keep):
-        r.add("enough", check_pair_count, config.gate, pairs=given)
+    if config.by == "rating" and curate.needs_repeats(config.gate, config.keep):
+        r.add("enough", curate.check_pair_count, config.gate, pairs=given)
     judge = served(config.judge)
     if config.by == "rating":
-        rated = r.add(RATED, rate, config.rate, pairs=given, judge=judge)
+        rated = r.add(RATED, curate.rate, config.rate, pairs=given, judge=judge)
     else:
-        rated = r.add(RATED, rate_by_likelihood, config.likelihood, pairs=given, model=judge)
+        rated = r.add(RATED, curate.rate_by_likelihood, config.likelihood, pairs=given, model=judge)
     r.add(RATINGS, write_lines, LinesConfig(file=PAIRS), rows=rated)
-    passed = r.add(GATE, gate, with_threshold(config.gate, config.keep), rated=rated, **people)
-    kept = r.add(KEPT, keep, config.keep, rated=rated, gate=passed)
+    passed = r.add(
+        GATE, curate.gate, curate.with_threshold(config.gate, config.keep), rated=rated, **people
+    )
+    kept = r.add(KEPT, curate.keep, config.keep, rated=rated, gate=passed)
     r.add(FILE, write_lines, LinesConfig(file=PAIRS), rows=kept)
     shown = ReportConfig(title=r.name)
     r.add("report", page, shown, pairs={"rated": rated, "kept": kept}, gate=passed)

@@ -1,23 +1,18 @@
 """Evaluate models on benchmarks: scores with their rates, samples, system messages, a report."""
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field, model_validator
 
+from spyhop import evaluate
 from spyhop.collect import MessagesConfig, SystemMessage, read_conversations
-from spyhop.evaluate import (
-    ContaminationRateConfig,
-    MeasureConfig,
-    SealConfig,
-    check_contamination,
-    measure,
-    score_rows,
-    seal,
-    write_scores,
-)
-from spyhop.evaluate.support import Support, SupportConfig, check_support
+from spyhop.collect.shapes import Shape
+from spyhop.evaluate.audit import BASE, STUDENT, AuditConfig, AuditedConfig, audit, draw_audited
+from spyhop.evaluate.judging import JudgeConfig, judge
+from spyhop.evaluate.safety import Support, SupportConfig, check_support
 from spyhop.models import Sampling
 from spyhop.models.local import FORMAT_FILE
 from spyhop.recipe.graph import Recipe, Ref, Source, Use
@@ -29,6 +24,8 @@ from spyhop.store import Artifact
 
 SCORES, SAMPLED, SWEEP, ITEMS, SUPPORT = "scores-", "sampled-", "sweep-", "items-", "support-"
 """Beginnings of steps' names; a model's name follows, in a sweep also `.` and the message's id."""
+NO_JUDGE = "none"
+"""Key of an audit without judged preference."""
 TEMPERATURE = 0.7
 """Of the Orca paper's evaluation; its first sample is the paper's setting."""
 
@@ -41,12 +38,12 @@ class EvaluatingConfig(Config):
     suites: tuple[Suite, ...] = Field(min_length=1)
     data: dict[str, DataPlace] = Field(default_factory=dict)
     """Where each data set is: a folder, a file, or `hf://datasets/OWNER/NAME@COMMIT`."""
-    measure: MeasureConfig = MeasureConfig()
+    measure: evaluate.MeasureConfig = evaluate.MeasureConfig()
     system_messages: tuple[SystemMessage, ...] = ()
     """System messages to compare; every item is asked under each of them."""
     rows: tuple[InputPath, ...] = ()
     """Training rows of the models, in which the items are looked for."""
-    sealed: SealConfig | None = None
+    sealed: evaluate.SealConfig | None = None
     classifier: InputPath | None = None
     """Classifier of toxic text (folder, or a file with a moderation endpoint) for suites with the
     metric `toxicity`. Default: the built-in one, for ToxiGen."""
@@ -78,22 +75,16 @@ def evaluating(config: EvaluatingConfig, name: str = "eval") -> Recipe:
     scores = add_scores(r, greedy, suites, items, models, SCORES, **declared, **by)
     further: dict[str, Ref | dict[str, Ref]] = {**declared}
     if config.support is not None:
+        look, checker = SupportConfig(), served(config.support)
         further["support"] = {
-            name: r.add(
-                f"{SUPPORT}{name}", check_support, SupportConfig(),
-                items=items, scores=each, judge=served(config.support),
-            )
+            name: r.add(f"{SUPPORT}{name}", check_support, look, items=items, scores=each,
+                        judge=checker)
             for name, each in scores.items()
         }  # fmt: skip
-    written = [
-        suite
-        for suite in suites
-        if config.measure.for_tasks([suite.task]).protocol(suite.task.name).method == "generate"
-    ]
+    written = _written(config.measure, suites)
     if config.measure.num_samples > 1 and written:
         given = config.measure.sampling.model_dump(exclude_unset=True)
-        sampling = Sampling(**given | {"temperature": TEMPERATURE})
-        how = _changed(config.measure, sampling=sampling)
+        how = _changed(config.measure, sampling=Sampling(**given | {"temperature": TEMPERATURE}))
         own = {suite.task.name: items[suite.task.name] for suite in written}
         further["sampled"] = add_scores(r, how, written, own, models, SAMPLED, **by)
     swept: dict[str, Ref] = {}
@@ -104,12 +95,11 @@ def evaluating(config: EvaluatingConfig, name: str = "eval") -> Recipe:
     if swept:
         further["swept"] = swept
     if config.rows:
-        rows = {
-            f"rows-{n}": r.add(f"rows-{n}", read_conversations, MessagesConfig(), file=Source(path))
-            for n, path in enumerate(config.rows, 1)
-        }
-        look = ContaminationRateConfig()
-        further["shared"] = r.add("shared", check_contamination, look, items=items, answers=rows)
+        rows = read_rows(r, "rows", config.rows)
+        rate = evaluate.ContaminationRateConfig()
+        further["shared"] = r.add(
+            "shared", evaluate.check_contamination, rate, items=items, answers=rows
+        )
     hidden = tuple(suite.task.name for suite in suites if suite.task.hidden)
     shown = ReportConfig(
         title=r.name, hidden=hidden, show_texts=config.show_texts, notes=_format_notes(models)
@@ -118,9 +108,20 @@ def evaluating(config: EvaluatingConfig, name: str = "eval") -> Recipe:
     return r
 
 
+def read_rows(
+    r: Recipe, prefix: str, paths: Sequence[Path], shape: Shape | None = None, first: int = 1
+) -> dict[str, Ref]:
+    """Add a step per file or folder of training rows; return them as `<prefix>-<number>`."""
+    how, names = MessagesConfig(shape=shape), [f"{prefix}-{first + n}" for n in range(len(paths))]
+    return {
+        name: r.add(name, read_conversations, how, file=Source(path))
+        for name, path in zip(names, paths, strict=True)
+    }
+
+
 def add_scores(
     r: Recipe,
-    how: MeasureConfig,
+    how: evaluate.MeasureConfig,
     suites: Sequence[Placed],
     items: Mapping[str, Ref],
     models: Mapping[str, Use],
@@ -130,15 +131,15 @@ def add_scores(
     """Add a step that scores each model on the items, and return them by the model's name."""
     asked = how.for_tasks(suite.task for suite in suites)
     return {
-        name: r.add(f"{prefix}{name}", measure, asked, items=items, model=use, **more)
+        name: r.add(f"{prefix}{name}", evaluate.measure, asked, items=items, model=use, **more)
         for name, use in models.items()
     }
 
 
 def add_seal(
     r: Recipe,
-    declared: SealConfig | None,
-    how: MeasureConfig,
+    declared: evaluate.SealConfig | None,
+    how: evaluate.MeasureConfig,
     suites: Sequence[Placed],
     items: Mapping[str, Ref],
     models: Collection[str],
@@ -154,13 +155,53 @@ def add_seal(
     if not decisive:
         has = "; ".join(f"{name} has {metric!r}" for name, metric in metrics.items())
         raise RecipeError(f"sealed.metric = {declared.metric!r}: {has or 'there are no suites'}")
-    return {"sealed": r.add("sealed", seal, declared, items=decisive)}
+    return {"sealed": r.add("sealed", evaluate.seal, declared, items=decisive)}
 
 
-def any_written(how: MeasureConfig, suites: Sequence[Placed]) -> bool:
+def add_audits(
+    r: Recipe,
+    judges: Sequence[Use],
+    items: Mapping[str, Ref],
+    base: Ref,
+    student: Ref,
+    teacher: Mapping[str, Ref],
+) -> dict[str, Ref]:
+    """Add each judge's verdicts on base and student, and an audit; return these by judge.
+
+    Without a judge, the audit rests on accuracy and form.
+
+    Args:
+        r: The recipe.
+        judges: Models that judge.
+        items: Items that base and student were asked.
+        base: The base's scores.
+        student: The student's scores.
+        teacher: Answers that the student was trained on.
+    """
+    pair, made = {BASE: base, STUDENT: student}, dict[str, Ref]()
+    if not judges:
+        return {NO_JUDGE: r.add("audit", audit, AuditConfig(), teacher=teacher, **pair)}
+    drawn = r.add("audit.items", draw_audited, AuditedConfig(), items=items)
+    for number, by in enumerate(judges, 1):
+        name = "audit" if number == 1 else f"audit-{number}"
+        verdicts = r.add(
+            f"{name}.verdicts", judge, JudgeConfig(), questions=drawn, answers=pair, judge=by
+        )
+        made[by.config.label] = r.add(
+            name, audit, AuditConfig(), base=base, student=student, teacher=teacher,
+            verdicts=verdicts,
+        )  # fmt: skip
+    return made
+
+
+def any_written(how: evaluate.MeasureConfig, suites: Sequence[Placed]) -> bool:
     """Return whether responses are read in any of the suites, instead of options scored."""
+    return bool(_written(how, suites))
+
+
+def _written(how: evaluate.MeasureConfig, suites: Sequence[Placed]) -> list[Placed]:
     asked = how.for_tasks(suite.task for suite in suites)
-    return any(asked.protocol(suite.task.name).method == "generate" for suite in suites)
+    return [each for each in suites if asked.protocol(each.task.name).method == "generate"]
 
 
 def _format_notes(models: Mapping[str, Use]) -> tuple[str, ...]:
@@ -177,7 +218,7 @@ def _format_notes(models: Mapping[str, Use]) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _changed(how: MeasureConfig, **changes: object) -> MeasureConfig:
+def _changed(how: evaluate.MeasureConfig, **changes: object) -> evaluate.MeasureConfig:
     """Return the settings with changes that count as set."""
     return type(how).model_validate({**how.model_dump(exclude_unset=True), **changes})
 
@@ -192,12 +233,13 @@ def export_results(made: Mapping[str, Artifact], out: Path) -> list[Path]:
     items = {name: each for name, each in made.items() if name.startswith(ITEMS)}
     files = []
     for name, scores in made.items():
+        rows: Iterable[dict[str, Any]]
         if name.startswith((SCORES, SAMPLED)):
-            path = out / f"{name}.jsonl"
-            write_scores(path, score_rows(name.partition("-")[2], items, scores))
-            files.append(path)
-        if name.startswith(SUPPORT):
-            path = out / f"{name}.jsonl"
-            write_scores(path, (row.model_dump() for row in scores.rows(Support)))
-            files.append(path)
+            rows = evaluate.score_rows(name.partition("-")[2], items, scores)
+        elif name.startswith(SUPPORT):
+            rows = (row.model_dump() for row in scores.rows(Support))
+        else:
+            continue
+        files.append(out / f"{name}.jsonl")
+        evaluate.write_scores(files[-1], rows)
     return files

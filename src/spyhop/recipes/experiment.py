@@ -1,16 +1,19 @@
-"""Shared by the two quick starts: the table of arms, the starting model, a student's training."""
+"""Shared by the quick starts: the table of arms, the starting model, a student's training."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Generic, NamedTuple, TypeVar, cast, get_args
 
 from pydantic import Field
 
 from spyhop import world
+from spyhop.augment import Keep
 from spyhop.evaluate import MeasureConfig, measure
 from spyhop.models import Local, Sampling
 from spyhop.recipe.graph import Recipe, RecipeStep, Ref, Source, Use
-from spyhop.report import ArmPair, ArmRun
+from spyhop.report import ArmPair, ArmRun, ArmsConfig, CuratedSet, arms_page
 from spyhop.schema import Config
 from spyhop.settings import InputPath
 from spyhop.stage import Stage
@@ -36,6 +39,8 @@ ARMS: dict[str, tuple[str, tuple[str, ...]]] = {
     "teacher": ("teacher only (few)", ()),
     "progressive": ("assistant, then teacher", ("ta", "teacher", "mixed")),
     "mixed": ("assistant and teacher, mixed", ()),
+    "on-policy": ("own answers, corrected by the teacher", ("off-policy",)),
+    "off-policy": ("the teacher's answers, as many of its tokens", ()),
     "curated": ("seed + curated", ("uncurated", "random", "seed", "seed-own")),
     "seed": ("seed pairs only", ()),
     "seed-own": ("seed pairs only, asked as trained", ()),
@@ -43,22 +48,58 @@ ARMS: dict[str, tuple[str, tuple[str, ...]]] = {
     "random": ("seed + about as many at random", ()),
     "round-2": ("seed + curated in round 2", ("curated",)),
 }
-"""Arms of both quick starts: title, and the arms that it is compared with."""
+"""Arms of the quick starts: title, and the arms that it is compared with."""
+KEPT: dict[Keep, str] = {
+    "all": "all of them",
+    "verified": "the verified ones",
+    "majority": "those of the majority",
+    "shortest": "the shortest verified one",
+    "likely": "the most likely one",
+}
+"""What an arm learns from, of several answers to a query."""
 
 
-def titles(names: Iterable[str]) -> dict[str, str]:
-    """Return the titles of arms."""
-    return {name: ARMS[name][0] for name in names}
+class Pick(NamedTuple):
+    """An arm that learns from several answers to a query."""
+
+    num: int
+    """Answers to a query."""
+    keep: Keep
+    """Which of them it learns from."""
+    is_equal_usd: bool
+    """Whether it has 1/num of the queries, so that its teacher costs as much as one answer each."""
+
+
+_PICK = re.compile(rf"([1-9]|1[0-6])-({'|'.join(get_args(Keep))})(-usd)?")
+
+
+def pick_of(arm: str) -> Pick | None:
+    """Return what an arm such as `4-verified` or `4-verified-usd` learns from."""
+    found = _PICK.fullmatch(arm)
+    return Pick(int(found[1]), cast(Keep, found[2]), bool(found[3])) if found else None
+
+
+def title(arm: str) -> str:
+    """Return how an arm is called in the page."""
+    if (pick := pick_of(arm)) is None:
+        return ARMS[arm][0]
+    answers = f"{pick.num} answer{'s' * (pick.num > 1)}, {KEPT[pick.keep]}"
+    return answers + ", equal dollars" * pick.is_equal_usd
 
 
 def comparisons(names: Iterable[str]) -> tuple[ArmPair, ...]:
     """Return the comparisons of arms; the difference is second minus first."""
-    known = set(names)
+    known = list(dict.fromkeys(names))
+    against = {arm: pairs for arm, (_, pairs) in ARMS.items()}
+    for name in known:
+        if pick := pick_of(name):
+            end = "-usd" * pick.is_equal_usd
+            against[name] = (f"{pick.num}-all{end}", "1-all", f"1-{pick.keep}")
     return tuple(
         ArmPair(first=first, second=second)
-        for second, (_, against) in ARMS.items()
-        for first in against
-        if {first, second} <= known
+        for second, firsts in against.items()
+        for first in dict.fromkeys(firsts)
+        if first != second and {first, second} <= set(known)
     )
 
 
@@ -67,6 +108,8 @@ class ExperimentSetting(Config):
 
     name: str
     """Name of the setting in the report."""
+    families: tuple[world.FamilyName, ...] = Field(world.CORE, min_length=1)
+    """Families of problems."""
     steps: world.Steps = (3, 6)
     """Fewest and most steps of a problem."""
     num_items: int = Field(400, gt=0)
@@ -79,9 +122,18 @@ class ExperimentSetting(Config):
     batch_tokens: int = Field(1024, gt=0)
     """Tokens of a batch in training."""
 
+    def problems(self, num_rows: int, seed: int = 0) -> world.ProblemsConfig:
+        """Return the settings of a draw of problems."""
+        return world.ProblemsConfig(
+            families=self.families, num_rows=num_rows, steps=self.steps, seed=seed
+        )
+
+
+SettingType = TypeVar("SettingType", bound=ExperimentSetting)
+
 
 @dataclass(slots=True)
-class ReportInputs:
+class Page:
     """Measured arms and other inputs of a report, by the names of their steps."""
 
     runs: dict[str, ArmRun] = field(default_factory=dict)
@@ -89,17 +141,35 @@ class ReportInputs:
     students: dict[str, Ref] = field(default_factory=dict)
     answers: dict[str, Ref] = field(default_factory=dict)
 
+    def add(
+        self,
+        r: Recipe,
+        names: Sequence[str],
+        caveats: tuple[str, ...],
+        curated: dict[str, CuratedSet] | None = None,
+        **more: Mapping[str, Ref],
+    ) -> None:
+        """Add the report: these arms, their comparisons, and further inputs."""
+        arms = ArmsConfig(
+            title=r.name, runs=self.runs, curated=curated or {}, comparisons=comparisons(names),
+            arm_titles={name: title(name) for name in names}, caveats=caveats,
+        )  # fmt: skip
+        r.add(
+            "report", arms_page, arms, scores=self.scores, students=self.students,
+            answers=self.answers, **more,
+        )  # fmt: skip
+
 
 @dataclass(frozen=True, slots=True)
-class Experiment:
+class Experiment(Generic[SettingType]):
     """One seed of one setting: adds its steps, trainings and measurements to the recipe."""
 
     r: Recipe
-    setting: ExperimentSetting
+    setting: SettingType
     seed: int
     base: RecipeStep | Source
     items: RecipeStep
-    page: ReportInputs
+    page: Page
     declared: Mapping[str, Ref] = field(default_factory=dict)
     """Declaration that scores follow, if any, as the input `sealed`."""
 
@@ -123,12 +193,9 @@ class Experiment:
         )
         page.students |= {phase.name: phase for phase in phases}
         page.runs[name] = ArmRun(
-            setting=self.setting.name,
-            arm=arm,
-            seed=self.seed,
+            setting=self.setting.name, arm=arm, seed=self.seed, share=share,
             phases=tuple(phase.name for phase in phases),
-            share=share,
-        )
+        )  # fmt: skip
 
 
 def asked_under(message: str, setting: ExperimentSetting) -> MeasureConfig:

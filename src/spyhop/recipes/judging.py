@@ -5,8 +5,7 @@ from pathlib import Path
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from spyhop.evaluate.judge_prompts import Form, read_prompts
-from spyhop.evaluate.judging import JudgeConfig, judge
+from spyhop.evaluate.judging import Form, JudgeConfig, judge, read_prompts
 from spyhop.evaluate.open_suite import (
     FOLDER,
     OpenSuite,
@@ -90,45 +89,43 @@ class JudgingConfig(Config):
 
 def judging(config: JudgingConfig, name: str = "judge") -> Recipe:
     """Judge models' responses to open questions by other models, or measure the judges."""
-    r, suite = Recipe(name), read_open_suite(config.suite)
-    suite = suite.model_copy(update={"citation": "", "note": ""})
+    r, shipped = Recipe(name), read_open_suite(config.suite)
+    suite = shipped.model_copy(update={"citation": "", "note": ""})
     data = add_source(r, config.data or config.suite, suite.name)
     asked = QuestionsConfig(suite=suite, limit=config.limit)
     questions = r.add(QUESTIONS, open_questions, asked, folder=data)
     answers: dict[str, Ref] = {}
     people: dict[str, Ref] = {}
+    given = {"questions": questions, "answers": answers}
     if config.check:
         for side, column in enumerate(suite.responses):
-            ready = ReadyConfig(suite=suite, side=side)
-            answers[column] = r.add(
-                f"answers-{side + 1}", ready_answers, ready, questions=questions, folder=data
-            )
-        people["labels"] = r.add(
-            "labels", ready_verdicts, ready, questions=questions, answers=answers, folder=data
-        )
+            ready, step = ReadyConfig(suite=suite, side=side), f"answers-{side + 1}"
+            answers[column] = r.add(step, ready_answers, ready, questions=questions, folder=data)
+        people["labels"] = r.add("labels", ready_verdicts, ready, **given, folder=data)
     for title, path in config.models.items():
-        answers[title] = _answers(r, config, title, path, suite, questions)
+        step = f"answers-{step_name(title)}"
+        if _is_rows(path):
+            ready, file = ReadyConfig(suite=suite, name=title), Source(path)
+            answers[title] = r.add(step, ready_answers, ready, questions=questions, folder=file)
+        else:
+            how, model = config.respond, served(path)
+            answers[title] = r.add(step, respond, how, questions=questions, model=model)
     verdicts: dict[str, Ref] = {}
+    forms = config.forms or _forms(config, suite)
     for title, path in config.judges.items():
         if _is_rows(path):
-            verdicts[title] = r.add(
-                f"{VERDICT}{step_name(title)}", ready_verdicts, ReadyConfig(suite=suite),
-                questions=questions, answers=answers, folder=Source(path),
-            )  # fmt: skip
+            ready, step = ReadyConfig(suite=suite), f"{VERDICT}{step_name(title)}"
+            verdicts[title] = r.add(step, ready_verdicts, ready, **given, folder=Source(path))
             continue
-        for form in _forms(config, suite):
-            key = title if len(_forms(config, suite)) == 1 else f"{title} {form}"
-            verdicts[key] = r.add(
-                f"{VERDICT}{step_name(key)}", judge, _judge_config(config, form),
-                questions=questions, answers=answers, judge=served(path),
-            )  # fmt: skip
+        for form in forms:
+            key = title if len(forms) == 1 else f"{title} {form}"
+            step, how = f"{VERDICT}{step_name(key)}", _judge_config(config, form)
+            verdicts[key] = r.add(step, judge, how, **given, judge=served(path))
     page = JudgePageConfig(
-        title=r.name, lead=read_open_suite(config.suite).citation, doubted=suite.doubted,
-        flags=flags(config), published=_published(config, suite),
+        title=r.name, lead=shipped.citation, doubted=suite.doubted, flags=flags(config),
+        published=_published(config, suite),
     )  # fmt: skip
-    r.add(
-        REPORT, judge_page, page, questions=questions, answers=answers, verdicts=verdicts, **people
-    )
+    r.add(REPORT, judge_page, page, **given, verdicts=verdicts, **people)
     return r
 
 
@@ -178,20 +175,11 @@ def _labels(name: str, path: Path) -> frozenset[str]:
     return frozenset(each.lower().rpartition("/")[2] for each in names if each)
 
 
-def _answers(
-    r: Recipe, config: JudgingConfig, title: str, path: Path, suite: OpenSuite, questions: Ref
-) -> Ref:
-    name = f"answers-{step_name(title)}"
-    if _is_rows(path):
-        ready = ReadyConfig(suite=suite, name=title)
-        return r.add(name, ready_answers, ready, questions=questions, folder=Source(path))
-    return r.add(name, respond, config.respond, questions=questions, model=served(path))
-
-
 def _forms(config: JudgingConfig, suite: OpenSuite) -> tuple[Form, ...]:
+    """Return the forms of judging, where the settings name none."""
     if config.check:
-        return config.forms or ("pairwise",)
-    return config.forms or ((suite.form,) if len(config.models) > 1 else ("scored",))
+        return ("pairwise",)
+    return (suite.form,) if len(config.models) > 1 else ("scored",)
 
 
 def _judge_config(config: JudgingConfig, form: Form) -> JudgeConfig:

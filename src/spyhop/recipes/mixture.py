@@ -1,39 +1,18 @@
 """The data side of the Orca recipe: collections -> draws -> no copies -> no test items."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from pydantic import Field, model_validator
 
-from spyhop.collect import (
-    Columns,
-    DistinctConfig,
-    DrawConfig,
-    FetchConfig,
-    FlanCotConfig,
-    MessagesConfig,
-    NaturalInstructionsConfig,
-    ReadyConfig,
-    RecordsConfig,
-    SourceTable,
-    Stratum,
-    T0Config,
-    decontaminate,
-    distinct,
-    draw,
-    fetch,
-    read_answers,
-    read_flan_cot,
-    read_natural_instructions,
-    read_records,
-    read_t0,
-)
+from spyhop import collect
+from spyhop.augment import AnswerConfig, MeasureLossesConfig, answer, measure_errors, measure_losses
 from spyhop.collect.messages import read_prompts
 from spyhop.collect.prompts import PromptQueriesConfig, prompt_queries
 from spyhop.recipe.graph import Recipe, RecipeStep, Ref, Source
-from spyhop.recipes.pilot import Pilot, rated
-from spyhop.schema import Config
+from spyhop.recipes.inputs import served
+from spyhop.schema import Config, NoConfig
 from spyhop.settings import InputPath
 from spyhop.stage import Stage
 from spyhop.text.contamination import ContaminationConfig
@@ -46,7 +25,7 @@ class Place(Config):
 
     path: InputPath | None = None
     """File or folder on this machine."""
-    fetch: FetchConfig | None = None
+    fetch: collect.FetchConfig | None = None
     """Files on the hub or in a bucket; fetched once."""
 
     @model_validator(mode="after")
@@ -54,6 +33,21 @@ class Place(Config):
         if (self.path is None) == (self.fetch is None):
             raise ValueError("set exactly one of path and fetch")
         return self
+
+
+class Pilot(Config):
+    """Pilot model that rates queries; needed for strata by difficulty."""
+
+    file: InputPath
+    """A teacher's file (TOML) or a folder of weights: the assistant, or any small model."""
+    by: Literal["errors", "loss"] = "errors"
+    """Measure of difficulty. `errors`: share of the pilot's answers that are wrong by the gold
+    answer. `loss`: its loss per token on the gold answer."""
+    num_rows: int | None = Field(None, gt=0)
+    """Rows to draw for the pilot by Algorithm 1; the final draw is from these alone. Default: all
+    rows are rated."""
+    answers: AnswerConfig = AnswerConfig()
+    """How it is asked, for `errors`."""
 
 
 class Collection(Place):
@@ -70,7 +64,7 @@ class Collection(Place):
     report go by it."""
     pattern: str = ""
     """Files to read; each form has its own default."""
-    columns: Columns = Columns()
+    columns: collect.Columns = collect.Columns()
     """For `records` and `table`."""
     only: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     """For `table`: column to patterns of the values to keep."""
@@ -82,7 +76,7 @@ class Collection(Place):
     """Most rows of a task, drawn by hash. Default: no limit."""
     exclude: tuple[str, ...] = ()
     """Patterns of tasks to exclude."""
-    strata: tuple[Stratum, ...] = ()
+    strata: tuple[collect.Stratum, ...] = ()
     """Strata in which the draw is balanced."""
     pilot: Pilot | None = None
     """Rates queries for strata by difficulty."""
@@ -91,7 +85,7 @@ class Collection(Place):
     def _is_named(self) -> "Collection":
         if self.kind in ("records", "table", "prompts") and not self.name:
             raise ValueError(f"kind = {self.kind!r} needs a name for the collection")
-        if self.kind == "prompts" and (self.pattern or self.columns != Columns()):
+        if self.kind == "prompts" and (self.pattern or self.columns != collect.Columns()):
             raise ValueError('pattern and columns are not for kind = "prompts"')
         if self.only and self.kind != "table":
             raise ValueError('only = ... is for kind = "table"')
@@ -109,7 +103,7 @@ class Collection(Place):
 class Ready(Place):
     """Answers from an existing data set."""
 
-    read: ReadyConfig = ReadyConfig()
+    read: collect.ReadyConfig = collect.ReadyConfig()
     by: Literal["teacher", "assistant"] = "teacher"
     """Whose answers they count as: the student learns from the assistant's first."""
 
@@ -129,17 +123,19 @@ class Mixture:
 def mixture(
     r: Recipe,
     collections: Sequence[Collection],
-    distinct_config: DistinctConfig,
+    distinct_config: collect.DistinctConfig,
     decontaminate_config: ContaminationConfig | None,
     items: Mapping[str, Ref],
     seed: int,
 ) -> Mixture:
     """Add the steps from files to clean queries."""
     drawn = {each.label: add_collection(r, each, seed) for each in collections}
-    queries = r.add("distinct", distinct, distinct_config, queries=drawn)
+    queries = r.add("distinct", collect.distinct, distinct_config, queries=drawn)
     data: dict[str, Ref] = {**drawn, "distinct": queries}
     if items and decontaminate_config is not None:
-        queries = r.add("clean", decontaminate, decontaminate_config, queries=queries, items=items)
+        queries = r.add(
+            "clean", collect.decontaminate, decontaminate_config, queries=queries, items=items
+        )
         data["clean"] = queries
     own: dict[str, Ref] = {
         each.label: r.step(f"{r.prefix}own-{each.label}")
@@ -153,7 +149,7 @@ def ready(r: Recipe, given: Sequence[Ready], by: Literal["teacher", "assistant"]
     """Add the steps of ready answers, and return them by name."""
     names = {f"ready-{n}": each for n, each in enumerate(given, 1) if each.by == by}
     return {
-        name: r.add(name, read_answers, each.read, folder=add_folder(r, each, name))
+        name: r.add(name, collect.read_answers, each.read, folder=add_folder(r, each, name))
         for name, each in names.items()
     }
 
@@ -161,29 +157,31 @@ def ready(r: Recipe, given: Sequence[Ready], by: Literal["teacher", "assistant"]
 def add_collection(r: Recipe, each: Collection, seed: int) -> RecipeStep:
     """Add the steps that read and draw a collection's queries."""
     folder = add_folder(r, each, each.label)
-    size = DrawConfig(
-        num_rows=each.num_rows,
-        max_per_task=each.max_per_task,
-        exclude=each.exclude,
-        strata=each.strata,
-        table=_table(each) if each.kind == "table" else None,
-        seed=seed,
-    )
+    table = collect.SourceTable(
+        collection=each.name, columns=each.columns, pattern=each.pattern or "*.parquet",
+        only=each.only, licence=each.licence,
+    )  # fmt: skip
+    size = collect.DrawConfig(
+        num_rows=each.num_rows, max_per_task=each.max_per_task, exclude=each.exclude,
+        strata=each.strata, table=table if each.kind == "table" else None, seed=seed,
+    )  # fmt: skip
     read: Ref = folder
     if each.kind == "prompts":
-        given = r.add(f"own-{each.label}", read_prompts, MessagesConfig(), file=folder)
+        given = r.add(f"own-{each.label}", read_prompts, collect.MessagesConfig(), file=folder)
         collection = PromptQueriesConfig(collection=each.label)
         read = r.add(f"queries-{each.label}", prompt_queries, collection, prompts=given)
     elif each.kind != "table":
-        stage, config = _READERS[each.kind](each)
-        read = r.add(f"queries-{each.label}", stage, config, folder=folder)
+        stage, config_type = _READERS[each.kind]
+        read = r.add(f"queries-{each.label}", stage, _read(each, config_type), folder=folder)
     if each.pilot is not None:
-        some, hard = rated(r, each.label, each.pilot, read, size.table, seed)
+        some, hard = _rated(r, each, each.pilot, read, size)
         size = size.model_copy(update={"table": None})
-        return r.add(f"drawn-{each.label}", draw, size, queries={each.label: some}, difficulty=hard)
-    if isinstance(read, RecipeStep) and size == DrawConfig(seed=seed):
+        return r.add(
+            f"drawn-{each.label}", collect.draw, size, queries={each.label: some}, difficulty=hard
+        )
+    if isinstance(read, RecipeStep) and size == collect.DrawConfig(seed=seed):
         return read
-    return r.add(f"drawn-{each.label}", draw, size, queries={each.label: read})
+    return r.add(f"drawn-{each.label}", collect.draw, size, queries={each.label: read})
 
 
 def add_folder(r: Recipe, place: Place, name: str) -> RecipeStep | Source:
@@ -191,36 +189,39 @@ def add_folder(r: Recipe, place: Place, name: str) -> RecipeStep | Source:
     if place.path is not None:
         return Source(place.path)
     assert place.fetch is not None
-    return r.add(f"fetched-{name}", fetch, place.fetch)
+    return r.add(f"fetched-{name}", collect.fetch, place.fetch)
 
 
-def _table(each: Collection) -> SourceTable:
-    return SourceTable(
-        collection=each.name,
-        columns=each.columns,
-        pattern=each.pattern or "*.parquet",
-        only=each.only,
-        licence=each.licence,
-    )
-
-
-_READERS: dict[str, Callable[[Collection], tuple[Stage, Config]]] = {
-    "flan_cot": lambda each: (
-        read_flan_cot,
-        FlanCotConfig(pattern=each.pattern or "*.tsv", licence=each.licence),
-    ),
-    "natural_instructions": lambda each: (
-        read_natural_instructions,
-        NaturalInstructionsConfig(pattern=each.pattern or "task*.json"),
-    ),
-    "t0": lambda each: (read_t0, T0Config(pattern=each.pattern or "*.jsonl", licence=each.licence)),
-    "records": lambda each: (
-        read_records,
-        RecordsConfig(
-            collection=each.name,
-            pattern=each.pattern or "*",
-            columns=each.columns,
-            licence=each.licence,
-        ),
-    ),
+_READERS: dict[str, tuple[Stage, type[Config]]] = {
+    "flan_cot": (collect.read_flan_cot, collect.FlanCotConfig),
+    "natural_instructions": (collect.read_natural_instructions, collect.NaturalInstructionsConfig),
+    "t0": (collect.read_t0, collect.T0Config),
+    "records": (collect.read_records, collect.RecordsConfig),
 }
+
+
+def _read(each: Collection, config_type: type[Config]) -> Config:
+    """Return what a collection says of the settings that its reader has; the rest is default."""
+    said = {"collection": each.name, **each.model_dump(include={"pattern", "columns", "licence"})}
+    known = {name: value for name, value in said.items() if name in config_type.model_fields}
+    return config_type.model_validate({name: value for name, value in known.items() if value})
+
+
+def _rated(
+    r: Recipe, each: Collection, pilot: Pilot, queries: Ref, size: collect.DrawConfig
+) -> tuple[RecipeStep, RecipeStep]:
+    """Add a collection's pilot; return its queries and how hard they are."""
+    label = each.label
+    drawn_size = collect.DrawConfig(num_rows=pilot.num_rows, table=size.table, seed=size.seed)
+    drawn = r.add(f"pilot-{label}", collect.draw, drawn_size, queries={label: queries})
+    model, name = served(pilot.file), f"hard-{label}"
+    if pilot.by == "loss":
+        how = MeasureLossesConfig()
+        return drawn, r.add(name, measure_losses, how, queries=drawn, model=model)
+    plain = collect.PairConfig(
+        messages=(collect.SystemMessage(id="pilot", text=""),), shares={"*": {"pilot": 1}}
+    )
+    prompts = r.add(f"pilot-{label}.prompts", collect.pair, plain, queries=drawn)
+    asked = f"pilot-{label}.answers"
+    answers = r.add(asked, answer, pilot.answers, prompts=prompts, teacher=model)
+    return drawn, r.add(name, measure_errors, NoConfig(), answers=answers)

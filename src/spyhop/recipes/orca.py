@@ -9,39 +9,14 @@ from typing import Literal, TypeVar
 
 from pydantic import Field, model_validator
 
-from spyhop.augment import (
-    AnswerConfig,
-    DialogueConfig,
-    VerifyConfig,
-    answer,
-    discuss,
-    verify,
-)
-from spyhop.collect import (
-    DistinctConfig,
-    PairConfig,
-    RationalesConfig,
-    SubsetConfig,
-    SystemMessage,
-    draw_subset,
-    orca_messages,
-    orca_shares,
-    pair,
-    read_rationales,
-    record_targets,
-)
+from spyhop import augment, collect
+from spyhop.collect import pair
 from spyhop.curate import SelectHardestConfig, select_hardest
-from spyhop.evaluate import (
-    ContaminationRateConfig,
-    MeasureConfig,
-    SealConfig,
-    check_contamination,
-)
+from spyhop.evaluate import ContaminationRateConfig, MeasureConfig, SealConfig, check_contamination
 from spyhop.models import Local, Replay
 from spyhop.recipe.graph import Recipe, RecipeStep, Ref, Source, Use
 from spyhop.recipes.arms import Ablation, Arm, ArmRows, arms
-from spyhop.recipes.auditing import add_audits
-from spyhop.recipes.evaluating import SCORES, add_scores, add_seal, any_written
+from spyhop.recipes.evaluating import add_audits, add_scores, add_seal, any_written
 from spyhop.recipes.inputs import (
     AuditJudge,
     Student,
@@ -73,7 +48,7 @@ class Answering(Config):
     """Recorded answers to use instead of a model: the `rationales` of FLAN's chain-of-thought
     files, the bare gold answers (`targets`), or rationales of other questions before the right
     answer (`style`)."""
-    answers: AnswerConfig = AnswerConfig()
+    answers: augment.AnswerConfig = augment.AnswerConfig()
 
     @model_validator(mode="after")
     def _one_origin(self) -> "Answering":
@@ -84,21 +59,21 @@ class Answering(Config):
 
 SHARED = {"sampling"}
 """Settings of the teacher's plain answers that hold for checked and discussed ones, too."""
-Teaching = TypeVar("Teaching", VerifyConfig, DialogueConfig)
+Teaching = TypeVar("Teaching", augment.VerifyConfig, augment.DialogueConfig)
 
 
 class OrcaConfig(Config):
     """Settings of the `orca` recipe."""
 
     collections: tuple[Collection, ...] = Field(min_length=1)
-    distinct: DistinctConfig = DistinctConfig()
+    distinct: collect.DistinctConfig = collect.DistinctConfig()
     decontaminate: ContaminationConfig | None = ContaminationConfig()
     """Against the items of `suites`."""
     num_queries: int | None = Field(None, gt=0)
     """Queries to use. Default: all."""
-    messages: tuple[SystemMessage, ...] = orca_messages()
+    messages: tuple[collect.SystemMessage, ...] = collect.orca_messages()
     """System messages that queries are paired with."""
-    shares: dict[str, dict[str, float]] = orca_shares()
+    shares: dict[str, dict[str, float]] = collect.orca_shares()
     """Weight of each system message for each collection, by the message's id."""
     choice_rule: Literal["among_all", "always"] = "among_all"
     """When a multiple-choice query may get a message that is for multiple choice only."""
@@ -109,12 +84,15 @@ class OrcaConfig(Config):
     """Number of the assistant's prompts that the teacher answers too. Default: all."""
     teacher_takes: Literal["random", "wrong", "disagreement", "confidence"] = "random"
     """Which ones: drawn as in the paper, or those that the assistant found hard."""
-    verify: VerifyConfig | None = None
+    verify: augment.VerifyConfig | None = None
     """Check the teacher's answers against the gold ones, instead of taking the first. What its
     `sampling` leaves open is that of `teacher.answers`."""
-    dialogue: DialogueConfig | None = None
+    dialogue: augment.DialogueConfig | None = None
     """Have the assistant question the teacher, instead of taking the first answer; `sampling` as
     with `verify`."""
+    pick: augment.Keep = "all"
+    """Which of the teacher's `num_samples` answers to a prompt to keep: all, the `verified` ones,
+    those of the `majority`, the `shortest` verified or the most `likely` one."""
     ready: tuple[Ready, ...] = ()
     """Answers that exist already. The student learns from them beside the teacher's and the
     assistant's; without a [teacher] table, no teacher is asked."""
@@ -149,6 +127,10 @@ class OrcaConfig(Config):
             raise ValueError("train_assistant needs an [assistant]")
         if not self.has_teacher and (self.verify or self.dialogue or self.teacher_queries):
             raise ValueError("verify, dialogue and teacher_queries need a [teacher]")
+        if self.pick == "likely" and not self.teacher.answers.sampling.log_probability:
+            raise ValueError(
+                'pick = "likely" needs teacher.answers.sampling.log_probability = true'
+            )
         if self.teacher_takes != "random" and self.teacher_queries is None:
             raise ValueError(f"teacher_takes = {self.teacher_takes!r} needs teacher_queries")
         plain = sorted(self.teacher.answers.model_fields_set - SHARED)
@@ -177,14 +159,14 @@ def orca(config: OrcaConfig, name: str = "orca") -> Recipe:
     asked = {"base": Use(Local(name="base"), base)}
     scores: dict[str, Ref] = {}
     if items:  # the base first, before anything is trained
-        scores |= add_scores(r, config.measure, suites, items, asked, SCORES, **declared)
+        scores |= add_scores(r, config.measure, suites, items, asked, **declared)
     phases = {arm.name: _train(r, config, arm, rows, base) for arm in students}
     asked = {name: Use(Local(name=name), steps[-1]) for name, steps in phases.items()}
     student = asked["student"]
     if config.measure_teacher and config.teacher.file is not None:
         asked["teacher"] = served(config.teacher.file)
     if items:
-        scores |= add_scores(r, config.measure, suites, items, asked, SCORES, **declared)
+        scores |= add_scores(r, config.measure, suites, items, asked, **declared)
     answers = {**rows.ta_answers, **rows.teacher_answers}
     more: dict[str, Ref | dict[str, Ref]] = {**declared}
     if items:
@@ -207,19 +189,12 @@ def orca(config: OrcaConfig, name: str = "orca") -> Recipe:
         "model", release, with_title(config.release, r.name), model=phases["student"][-1],
         base=base, answers=answers, data=given, **known,
     )  # fmt: skip
+    names_by_arm = {name: tuple(step.name for step in steps) for name, steps in phases.items()}
     r.add(
-        "report",
-        page,
-        ReportConfig(
-            title=r.name,
-            phases={name: tuple(step.name for step in steps) for name, steps in phases.items()},
-        ),
-        answers=answers,
+        "report", page, ReportConfig(title=r.name, phases=names_by_arm), answers=answers,
         students={step.name: step for steps in phases.values() for step in steps},
-        scores=scores,
-        data=data.data,
-        **more,
-    )
+        scores=scores, data=data.data, **more,
+    )  # fmt: skip
     return r
 
 
@@ -233,37 +208,39 @@ def _used(config: OrcaConfig) -> list[str]:
 
 def add_answers(r: Recipe, config: OrcaConfig, data: Mixture) -> ArmRows:
     """Add the prompts and the answers to them."""
-    pairing = PairConfig(
-        messages=config.messages,
-        shares=config.shares,
-        choice_rule=config.choice_rule,
+    pairing = collect.PairConfig(
+        messages=config.messages, shares=config.shares, choice_rule=config.choice_rule,
         seed=config.seed,
-    )
+    )  # fmt: skip
     own = {"own": data.own} if data.own else {}
     prompts = r.add("prompts", pair, pairing, queries=data.queries, **own)
     if config.num_queries is not None:
-        size = SubsetConfig(num_rows=config.num_queries, seed=config.seed)
-        prompts = r.add("sampled", draw_subset, size, prompts=prompts)
-    ta_answers: dict[str, Ref] = {}
+        size = collect.SubsetConfig(num_rows=config.num_queries, seed=config.seed)
+        prompts = r.add("sampled", collect.draw_subset, size, prompts=prompts)
+    ta_answers = ready(r, config.ready, "assistant")
     assistant = None
     if config.assistant is not None:
         assistant = _use(r, config, data, config.assistant, "assisted")
-        ta_answers["assistant"] = _ask(r, config.assistant.answers, "assisted", prompts, assistant)
-        prompts = _teachers_share(r, config, prompts, ta_answers)
-    teacher_answers: dict[str, Ref] = {}
+        how = config.assistant.answers
+        given = r.add("assisted", augment.answer, how, prompts=prompts, teacher=assistant)
+        ta_answers = {"assistant": given, **ta_answers}
+        prompts = _teachers_share(r, config, prompts, {"assistant": given})
+    teacher_answers = ready(r, config.ready, "teacher")
     if config.has_teacher:
-        teacher_answers["teacher"] = _teach(r, config, data, prompts, assistant)
+        given = _teach(r, config, data, prompts, assistant)
+        if config.pick != "all":
+            keep = augment.PickConfig(keep=config.pick)
+            given = r.add("picked", augment.pick_answers, keep, answers=given)
+        teacher_answers = {"teacher": given, **teacher_answers}
     controls: dict[str, dict[str, Ref]] = {"bare": {}, "styled": {}}
     for name, ablations, recorded in _CONTROLS:
         if not ablations.isdisjoint(config.ablate):
             use = _use(r, config, data, Answering(recorded=recorded), name)
-            controls[name][name] = _ask(r, AnswerConfig(), name, prompts, use)
-    return ArmRows(
-        ta_answers | ready(r, config.ready, "assistant"),
-        teacher_answers | ready(r, config.ready, "teacher"),
-        gold_answers=controls["bare"],
-        styled_answers=controls["styled"],
-    )
+            given = r.add(
+                name, augment.answer, augment.AnswerConfig(), prompts=prompts, teacher=use
+            )
+            controls[name][name] = given
+    return ArmRows(ta_answers, teacher_answers, controls["bare"], controls["styled"])
 
 
 _CONTROLS: tuple[tuple[str, set[Ablation], Recorded], ...] = (
@@ -278,7 +255,7 @@ def _use(r: Recipe, config: OrcaConfig, data: Mixture, who: Answering, name: str
     if who.file is not None:
         return served(who.file)
     if who.recorded == "targets":
-        gold = r.add(f"{name}-recorded", record_targets, NoConfig(), queries=data.queries)
+        gold = r.add(f"{name}-recorded", collect.record_targets, NoConfig(), queries=data.queries)
         return Use(Replay(name="gold answers"), gold)
     cot = [each for each in config.collections if each.kind == "flan_cot" and each.path]
     if len(cot) != 1 or cot[0].path is None:
@@ -286,13 +263,9 @@ def _use(r: Recipe, config: OrcaConfig, data: Mixture, who: Answering, name: str
             f'recorded = "{who.recorded}" needs one collection of kind flan_cot with a path'
         )
     pattern = cot[0].pattern or "*.tsv"
-    read = RationalesConfig(pattern=pattern, of_others=who.recorded == "style")
-    given = r.add(f"{name}-recorded", read_rationales, read, folder=Source(cot[0].path))
+    read = collect.RationalesConfig(pattern=pattern, of_others=who.recorded == "style")
+    given = r.add(f"{name}-recorded", collect.read_rationales, read, folder=Source(cot[0].path))
     return Use(Replay(name="human rationales"), given)
-
-
-def _ask(r: Recipe, how: AnswerConfig, name: str, prompts: RecipeStep, teacher: Use) -> RecipeStep:
-    return r.add(name, answer, how, prompts=prompts, teacher=teacher)
 
 
 def _teachers_share(
@@ -303,8 +276,8 @@ def _teachers_share(
     if num_rows is None:
         return prompts
     if config.teacher_takes == "random":
-        size = SubsetConfig(num_rows=num_rows, seed=config.seed)
-        return r.add("for-teacher", draw_subset, size, prompts=prompts)
+        size = collect.SubsetConfig(num_rows=num_rows, seed=config.seed)
+        return r.add("for-teacher", collect.draw_subset, size, prompts=prompts)
     hard = SelectHardestConfig(by=config.teacher_takes, num_rows=num_rows, seed=config.seed)
     return r.add("for-teacher", select_hardest, hard, prompts=prompts, answers=ta_answers)
 
@@ -316,15 +289,17 @@ def _teach(
     teacher, plain = _use(r, config, data, config.teacher, "answers"), config.teacher.answers
     if config.verify is not None:
         checking = _as_plain(config.verify, plain)
-        return r.add("answers", verify, checking, prompts=prompts, teacher=teacher)
+        return r.add("answers", augment.verify, checking, prompts=prompts, teacher=teacher)
     if config.dialogue is not None:
         assert assistant is not None
         both = {"teacher": teacher, "assistant": assistant}
-        return r.add("answers", discuss, _as_plain(config.dialogue, plain), prompts=prompts, **both)
-    return _ask(r, plain, "answers", prompts, teacher)
+        return r.add(
+            "answers", augment.discuss, _as_plain(config.dialogue, plain), prompts=prompts, **both
+        )
+    return r.add("answers", augment.answer, plain, prompts=prompts, teacher=teacher)
 
 
-def _as_plain(how: Teaching, plain: AnswerConfig) -> Teaching:
+def _as_plain(how: Teaching, plain: augment.AnswerConfig) -> Teaching:
     """Return the settings with what was said of plain answers where they say nothing themselves."""
     own = how.sampling.model_fields_set if "sampling" in how.model_fields_set else set[str]()
     said = {name: getattr(plain.sampling, name) for name in plain.sampling.model_fields_set - own}
@@ -342,15 +317,10 @@ def _train(
     trained: list[RecipeStep] = []
     phases = arm.phases(r, rows, config.seed)
     once = {} if arm.epochs is None else {"tokens": None, "epochs": arm.epochs}
-    settings = [
-        (config.train_assistant or config.train)
-        if phase.is_assistants and len(phases) > 1
-        else config.train
-        for phase in phases
-    ]
-    for number, (phase, how) in enumerate(zip(phases, settings, strict=True), 1):
+    for number, (kind, answers) in enumerate(phases, 1):
         name = arm.name if number == len(phases) else f"{arm.name}.{number}"
-        how = how.model_copy(update=once)
-        model = r.add(name, tune, how, base=model, answers=phase.answers)
+        is_first = kind == "ta" and len(phases) > 1
+        how = (is_first and config.train_assistant) or config.train
+        model = r.add(name, tune, how.model_copy(update=once), base=model, answers=answers)
         trained.append(model)
     return trained

@@ -11,50 +11,49 @@ Every arm starts from the same model and differs in what it reads:
     teacher           the teacher's explanations of a few queries
     progressive       the assistant's first, then the teacher's (Orca's order)
     mixed             the same rows as progressive, shuffled
+    4-verified        those of 4 answers to each query that state the right result; so for 1 to 16
+                      answers and all, verified, majority, shortest (verified) and likely (most)
+    on-policy         the student's own answers to new queries, corrected by the teacher from the
+                      first wrong step; off-policy, the teacher's answers for as many of its tokens
+    4-verified-usd    the same for as many answers of the teacher as one to each query
 """
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal, NamedTuple, get_args
+from typing import Annotated, Literal, NamedTuple, get_args
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from spyhop import world
-from spyhop.augment import AnswerConfig, answer
+from spyhop.augment import (
+    AnswerConfig,
+    CorrectConfig,
+    PickConfig,
+    answer,
+    correct_answers,
+    match_tokens,
+    pick_answers,
+)
 from spyhop.collect import PairConfig, SubsetConfig, SystemMessage, draw_subset, pair
 from spyhop.evaluate import SealConfig, measure, seal
-from spyhop.models import Local
+from spyhop.models import Local, Sampling
 from spyhop.recipe.graph import Recipe, RecipeStep, Ref, Source, Use
-from spyhop.recipes.auditing import add_audits
+from spyhop.recipes.evaluating import add_audits
 from spyhop.recipes.experiment import (
+    KEPT,
     Experiment,
     ExperimentSetting,
-    ReportInputs,
+    Page,
+    Pick,
     asked_under,
     comparisons,
+    pick_of,
     starting_model,
-    titles,
     tuning,
 )
-from spyhop.report import ArmsConfig, arms_page
-from spyhop.schema import Config
+from spyhop.schema import Config, NoConfig
 from spyhop.text.tables import table
-from spyhop.train import OptimizerConfig, tune
-from spyhop.world import SolverConfig
-
-ArmName = Literal[
-    "base",
-    "base-answers",
-    "explanations",
-    "answers-tokens",
-    "answers-queries",
-    "style",
-    "ta",
-    "teacher",
-    "progressive",
-    "mixed",
-]
-TokenBudget = Literal["tokens", "few_tokens", "passes"]
-
+from spyhop.train import tune
 
 ANSWER, STEPS = "answer", "steps"
 """Ids of the messages under which bare answers are trained and explaining arms are measured."""
@@ -66,6 +65,19 @@ TEACHER_FRAC = 0.25
 """Share of the teacher's rows in the budgets of `progressive` and `mixed`."""
 TEACHER_RATE, TEACHER_WARMUP_STEPS = 0.3, 30
 """Of the second phase of `progressive`: its learning rates as a share of the first's, warm-up."""
+
+
+def _known_arm(name: str) -> str:
+    known = [*_PHASES, *_POLICIES]
+    if name not in known and pick_of(name) is None:
+        raise ValueError(
+            f"{name!r} is not an arm; known: {', '.join(known)}, and N-KEEP or N-KEEP-usd with N "
+            f"from 1 to 16 and KEEP of {', '.join(KEPT)}"
+        )
+    return name
+
+
+ArmName = Annotated[str, AfterValidator(_known_arm)]
 
 
 class WorldMessage(Config):
@@ -82,8 +94,6 @@ class WorldMessage(Config):
 class Setting(ExperimentSetting):
     """Families of problems, the student that learns them, and the budgets."""
 
-    families: tuple[world.FamilyName, ...] = Field(min_length=1)
-    """Families of problems."""
     arms: tuple[ArmName, ...] = Field(min_length=1)
     """Students to train and compare."""
     num_queries: int = Field(8000, gt=0)
@@ -96,6 +106,9 @@ class Setting(ExperimentSetting):
     """Budget of the arms that compare assistant and teacher."""
     teacher_queries: int = Field(100, gt=0)
     """Queries that the teacher explains in these arms; the assistant explains all."""
+    teacher: Literal["right", "slips", "misconceptions"] = "right"
+    """Errors of the teacher in the arms of several answers: none, random slips, or fixed
+    misconceptions (and few slips)."""
 
 
 class QuickstartConfig(Config):
@@ -130,7 +143,8 @@ class PhaseBudget(NamedTuple):
     """One phase of an arm's training."""
 
     rows: tuple[str, ...]
-    budget: TokenBudget
+    budget: str
+    """The setting that says how long."""
     share: float = 1.0
     is_gentle: bool = False
 
@@ -151,65 +165,66 @@ _PHASES: dict[str, tuple[PhaseBudget, ...]] = {
     ),
     "mixed": (PhaseBudget((_TA, _TEACHER), "few_tokens"),),
 }
+_POLICIES = ("on-policy", "off-policy")
+"""After one training on the teacher's explanations of a few queries."""
 _TEACHERS = {
     _TA: ("teaching assistant", world.TA),
-    "styled": ("corrupted teacher", SolverConfig(corrupt=True)),
+    "styled": ("corrupted teacher", world.SolverConfig(corrupt=True)),
 }
 """Who answers, if it is not the teacher; the seed draws its slips."""
-
-
+TEACHERS = {
+    "right": world.TEACHER,
+    "slips": world.SolverConfig(slip_rate=0.15),
+    "misconceptions": world.SolverConfig(misconceptions=True, slip_rate=0.02),
+}
+"""Teachers of the arms of several answers."""
+SEVERAL = Sampling(temperature=1.0, log_probability=True)
 CAVEATS: dict[str, str] = table("recipes/caveats.toml")["quickstart"]
 
 
 def quickstart(config: QuickstartConfig, name: str = "quickstart") -> Recipe:
     """The Orca loop in an embedded world: explanations, bare answers, style, and teacher order."""
-    r, page = Recipe(name), ReportInputs()
+    r, page = Recipe(name), Page()
     declared: dict[str, RecipeStep] = {}
+    picked: dict[str, Ref] = {}
     for setting in config.settings:
         base = starting_model(r, setting, world.TokenizerConfig())
-        drawn = world.ProblemsConfig(
-            families=setting.families, num_rows=setting.num_items, steps=setting.steps
-        )
+        drawn = setting.problems(setting.num_items)
         items = r.add(f"{setting.name}.items", world.draw_items, drawn)
-        sealed = r.add(f"{setting.name}.sealed", seal, _sealed(setting), items={"world": items})
+        pairs = [(each.first, each.second) for each in comparisons(setting.arms)]
+        arms = pairs[0] if pairs else (setting.arms[0],) * 2
+        declaration = SealConfig(arms=arms, smallest_difference=OF_INTEREST)
+        sealed = r.add(f"{setting.name}.sealed", seal, declaration, items={"world": items})
         declared[setting.name] = sealed
         for seed in config.seeds:
             run = Experiment(r, setting, seed, base, items, page, {"sealed": sealed})
-            rows = _Rows(run, setting, config.messages)
+            kinds = [each for arm in setting.arms for phase in _phases(arm) for each in phase.rows]
+            shown = [] if page.answers else ["explained"]
+            rows = _answers(run, config.messages, dict.fromkeys([*kinds, *shown]))
+            page.answers = page.answers or {"teacher": rows["explained"]}
             for arm in setting.arms:
+                if pick_of(arm):
+                    picked[f"{setting.name}.{arm}.{seed}.scores"] = rows[arm]
                 snapshots = config.snapshots if arm in ("explanations", "answers-tokens") else ()
-                trained = _train(run, setting, arm, rows, snapshots)
+                learn = _after_warm_up if arm in _POLICIES else _train
+                trained = learn(run, arm, rows, snapshots)
                 message = config.text(ANSWER if "answers" in arm else STEPS)
                 for share in (*snapshots, 1.0):
                     run.measure(arm, trained, message, share)
-            page.answers = page.answers or {"teacher": rows.step("explained")}
     audits = _audits(r, config, page)
     is_pretrained = all(isinstance(each.student, Path) for each in config.settings)
-    arms = ArmsConfig(
-        title=r.name,
-        runs=page.runs,
-        comparisons=comparisons(get_args(ArmName)),
-        arm_titles=titles(get_args(ArmName)),
-        caveats=(
-            CAVEATS["pretrained" if is_pretrained else "caveat"],
-            CAVEATS["shared" if len(config.seeds) > 1 else "one_seed"],
-        ),
+    caveats = (
+        CAVEATS["pretrained" if is_pretrained else "caveat"],
+        CAVEATS["shared" if len(config.seeds) > 1 else "one_seed"],
     )
-    r.add(
-        "report", arms_page, arms, scores=page.scores, students=page.students,
-        answers=page.answers, audits=audits, sealed=declared,
-    )  # fmt: skip
+    several = [arm for each in config.settings for arm in each.arms if arm not in _PHASES]
+    more = {"picked": picked} if picked else {}
+    names = list(dict.fromkeys([*_PHASES, *several]))
+    page.add(r, names, caveats, audits=audits, sealed=declared, **more)
     return r
 
 
-def _sealed(setting: Setting) -> SealConfig:
-    """Declare the first comparison of the setting's arms."""
-    pairs = [(each.first, each.second) for each in comparisons(setting.arms)]
-    arms = pairs[0] if pairs else (setting.arms[0],) * 2
-    return SealConfig(arms=arms, smallest_difference=OF_INTEREST)
-
-
-def _audits(r: Recipe, config: QuickstartConfig, page: ReportInputs) -> dict[str, Ref]:
+def _audits(r: Recipe, config: QuickstartConfig, page: Page) -> dict[str, Ref]:
     """Add the imitation audit of the first setting's first student that reads explanations.
 
     Its judges are scripted: one rewards style alone, one checks the answers.
@@ -218,11 +233,7 @@ def _audits(r: Recipe, config: QuickstartConfig, page: ReportInputs) -> dict[str
     student = page.scores.get(f"{setting.name}.explanations.{config.seeds[0]}.scores")
     if student is None:
         return {}
-    drawn = world.ProblemsConfig(
-        families=setting.families,
-        num_rows=min(AUDITED_ITEMS, setting.num_items),
-        steps=setting.steps,
-    )
+    drawn = setting.problems(min(AUDITED_ITEMS, setting.num_items))
     items = {"world": r.add("audit.problems", world.draw_items, drawn)}
     start = Source(setting.student) if isinstance(setting.student, Path) else None
     base = Use(Local(name="base"), start or r.step(f"{setting.name}.base"))
@@ -235,57 +246,99 @@ def _audits(r: Recipe, config: QuickstartConfig, page: ReportInputs) -> dict[str
     return add_audits(r, judges, items, measured, student, page.answers)
 
 
-class _Rows:
-    """The answers that arms of one seed are trained on, added to the recipe when first used."""
+def _phases(arm: str) -> tuple[PhaseBudget, ...]:
+    if arm in _POLICIES:
+        return (PhaseBudget((_TEACHER, "explained"), "few_tokens"),)
+    return (PhaseBudget((arm,), "few_tokens"),) if pick_of(arm) else _PHASES[arm]
 
-    def __init__(
-        self, run: Experiment, setting: Setting, messages: tuple[WorldMessage, ...]
-    ) -> None:
-        self._run, self._setting, self._messages = run, setting, messages
-        self._steps: dict[str, RecipeStep] = {}
-        drawn = world.ProblemsConfig(
-            families=setting.families,
-            num_rows=setting.num_queries,
-            steps=setting.steps,
-            seed=run.seed,
-        )
-        self._queries = run.step("queries", world.draw_queries, drawn)
 
-    def step(self, kind: str) -> RecipeStep:
-        """Return the answers of one kind."""
-        if kind not in self._steps:
-            prompts = self._prompts("bare" if kind == "answered" else "explaining")
-            if kind == _TEACHER:
-                size = SubsetConfig(num_rows=self._setting.teacher_queries, seed=self._run.seed)
-                prompts = self._run.step("few", draw_subset, size, prompts=prompts)
-            who = world.Solver()
-            if kind in _TEACHERS:
-                name, solver = _TEACHERS[kind]
-                seeded = solver.model_copy(update={"seed": self._run.seed})
-                who = world.Solver(name=name, solver=seeded)
-            self._steps[kind] = self._run.step(
-                kind, answer, AnswerConfig(), prompts=prompts, teacher=Use(who)
-            )
-        return self._steps[kind]
+def _answers(
+    run: Experiment[Setting], messages: tuple[WorldMessage, ...], kinds: Iterable[str]
+) -> dict[str, RecipeStep]:
+    """Add the answers that arms of one seed are trained on, and return them by kind."""
+    setting = run.setting
+    drawn = setting.problems(setting.num_queries, run.seed)
+    queries = run.step("queries", world.draw_queries, drawn)
+    prompts: dict[str, RecipeStep] = {}
+    rows: dict[str, RecipeStep] = {}
+    for kind in kinds:
+        pick = pick_of(kind)
+        style = "bare" if kind == "answered" else "explaining"
+        if style not in prompts:
+            shares = {m.id: m.share for m in messages if m.share > 0}
+            shares = {ANSWER: 1.0} if style == "bare" else shares
+            texts = tuple(SystemMessage(id=m.id, text=m.text) for m in messages if m.id in shares)
+            pairing = PairConfig(messages=texts, shares={"*": shares}, seed=run.seed)
+            prompts[style] = run.step(style, pair, pairing, queries=queries)
+        asked, who = prompts[style], world.Solver()
+        if kind == _TEACHER:
+            size = SubsetConfig(num_rows=setting.teacher_queries, seed=run.seed)
+            asked = run.step("few", draw_subset, size, prompts=asked)
+        if pick:
+            rows[kind] = _picked(run, kind, pick, asked)
+            continue
+        if kind in _TEACHERS:
+            name, solver = _TEACHERS[kind]
+            seeded = solver.model_copy(update={"seed": run.seed})
+            who = world.Solver(name=name, solver=seeded)
+        rows[kind] = run.step(kind, answer, AnswerConfig(), prompts=asked, teacher=Use(who))
+    return rows
 
-    def _prompts(self, kind: str) -> RecipeStep:
-        if kind not in self._steps:
-            shares = {m.id: m.share for m in self._messages if m.share > 0}
-            shares = {ANSWER: 1.0} if kind == "bare" else shares
-            messages = tuple(
-                SystemMessage(id=m.id, text=m.text) for m in self._messages if m.id in shares
-            )
-            pairing = PairConfig(messages=messages, shares={"*": shares}, seed=self._run.seed)
-            self._steps[kind] = self._run.step(kind, pair, pairing, queries=self._queries)
-        return self._steps[kind]
+
+def _picked(run: Experiment[Setting], arm: str, pick: Pick, prompts: RecipeStep) -> RecipeStep:
+    """Add several answers to each prompt, and those of them that an arm learns from."""
+    end = "-usd" * (pick.is_equal_usd and pick.num > 1)
+    name = f"{run.setting.name}.sampled-{pick.num}{end}.{run.seed}"
+    sampled = next((step for step in run.r.steps if step.name == name), None)
+    if sampled is None:
+        if end:
+            size = SubsetConfig(num_rows=run.setting.num_queries // pick.num, seed=run.seed)
+            prompts = run.step(f"few-{pick.num}", draw_subset, size, prompts=prompts)
+        solver = TEACHERS[run.setting.teacher].model_copy(update={"seed": run.seed})
+        how = AnswerConfig(num_samples=pick.num, sampling=SEVERAL)
+        teacher = Use(world.Solver(solver=solver))
+        sampled = run.r.add(name, answer, how, prompts=prompts, teacher=teacher)
+    keep = PickConfig(keep=pick.keep)
+    return run.step(f"{arm}.rows", pick_answers, keep, answers=sampled)
+
+
+def _after_warm_up(
+    run: Experiment[Setting],
+    arm: ArmName,
+    rows: dict[str, RecipeStep],
+    snapshots: tuple[float, ...],
+) -> list[RecipeStep]:
+    """Add half a training on few explanations, and half on what `_POLICIES` read of new queries."""
+    how = tuning(run.setting, tokens=run.setting.few_tokens // 2, seed=run.seed)
+    start = f"{run.setting.name}.{{}}.{run.seed}"
+    known = {step.name: step for step in run.r.steps}
+    if (warm := known.get(start.format("warm"))) is None:
+        warm = run.step("warm", tune, how, base=run.base, answers={_TEACHER: rows[_TEACHER]})
+        student, asked = Use(Local(name="student"), warm), rows["explained"].inputs["prompts"]
+        own = asked_under("", run.setting).sampling
+        correction = CorrectConfig(student_sampling=own)
+        corrected = run.step(
+            "corrected", correct_answers, correction, prompts=asked, student=student,
+            teacher=Use(world.Solver()),
+        )  # fmt: skip
+        given = {"answers": rows["explained"], "like": corrected}
+        matched = run.step("matched", match_tokens, NoConfig(), **given)
+    else:
+        corrected, matched = (known[start.format(kind)] for kind in ("corrected", "matched"))
+    read = corrected if arm == "on-policy" else matched
+    return [warm, run.step(arm, tune, how, base=warm, answers={arm: read})]
 
 
 def _train(
-    run: Experiment, setting: Setting, arm: ArmName, rows: _Rows, snapshots: tuple[float, ...]
+    run: Experiment[Setting],
+    arm: ArmName,
+    rows: dict[str, RecipeStep],
+    snapshots: tuple[float, ...],
 ) -> list[RecipeStep]:
     """Add the phases of an arm's training and return them; the last one is the student."""
     trained: list[RecipeStep] = []
-    for number, phase in enumerate(_PHASES[arm], 1):
+    setting, phases = run.setting, _phases(arm)
+    for number, phase in enumerate(phases, 1):
         changes: dict[str, object] = {"snapshots": snapshots}
         tokens = None
         if phase.budget == "passes":
@@ -294,27 +347,18 @@ def _train(
             tokens = round(phase.share * getattr(setting, phase.budget))
         if len(phase.rows) > 1:
             changes["shares"] = (1 - TEACHER_FRAC, TEACHER_FRAC)
-        if phase.is_gentle:
-            changes["optimizer"] = _gentle(setting.optimizer)
+        if phase.is_gentle:  # it must not undo the phase before
+            rates = setting.optimizer.model_dump(include={"learning_rate", "muon_learning_rate"})
+            slower = {name: rate and rate * TEACHER_RATE for name, rate in rates.items()}
+            slower["warmup_steps"] = TEACHER_WARMUP_STEPS
+            changes["optimizer"] = setting.optimizer.model_copy(update=slower)
         name = f"{setting.name}.{arm}.{run.seed}"
+        how = tuning(setting, tokens=tokens, seed=run.seed).model_copy(update=changes)
         trained.append(
             run.r.add(
-                name if number == len(_PHASES[arm]) else f"{name}.{number}",
-                tune,
-                tuning(setting, tokens=tokens, seed=run.seed).model_copy(update=changes),
+                name if number == len(phases) else f"{name}.{number}", tune, how,
                 base=trained[-1] if trained else run.base,
-                answers={kind: rows.step(kind) for kind in phase.rows},
+                answers={kind: rows[kind] for kind in phase.rows},
             )
-        )
+        )  # fmt: skip
     return trained
-
-
-def _gentle(optimizer: OptimizerConfig) -> OptimizerConfig:
-    """The optimiser of a phase that must not undo the one before."""
-    muon = optimizer.muon_learning_rate
-    changes = {
-        "learning_rate": optimizer.learning_rate and optimizer.learning_rate * TEACHER_RATE,
-        "muon_learning_rate": muon and muon * TEACHER_RATE,
-        "warmup_steps": TEACHER_WARMUP_STEPS,
-    }
-    return optimizer.model_copy(update=changes)

@@ -13,42 +13,15 @@ Seed pairs count twice in every mixture. Nothing but the page at the end looks a
 document is.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 from pydantic import Field
 
-from spyhop import world
-from spyhop.augment import (
-    BacktranslateConfig,
-    ForwardConfig,
-    ReversedConfig,
-    backtranslate,
-    format_pairs,
-    reverse_pairs,
-)
-from spyhop.curate import (
-    A4,
-    GateConfig,
-    KeepConfig,
-    LikelihoodConfig,
-    gate,
-    keep,
-    rate_by_likelihood,
-)
+from spyhop import augment, curate, world
 from spyhop.models import Local, Sampling
 from spyhop.recipe.graph import Recipe, RecipeStep, Ref, Use
-from spyhop.recipes.experiment import (
-    Experiment,
-    ExperimentSetting,
-    ReportInputs,
-    comparisons,
-    starting_model,
-    titles,
-    tuning,
-)
-from spyhop.report import ArmsConfig, CuratedSet, arms_page
+from spyhop.recipes.experiment import Experiment, ExperimentSetting, Page, starting_model, tuning
+from spyhop.report import CuratedSet
 from spyhop.schema import Config
 from spyhop.text.tables import table
 from spyhop.train import tune
@@ -60,11 +33,11 @@ REPEATS = 2
 """Copies of the seed pairs in a mixture."""
 
 
-TAGGED = ForwardConfig()
+TAGGED = augment.ForwardConfig()
 """System messages that distinguish seed pairs from web pairs; students are prompted with both."""
 ASKED = f"{TAGGED.seed_message} {TAGGED.web_message}"
-WRITTEN = BacktranslateConfig(
-    asked=ReversedConfig(prompt="{response}", system_message="Write the question."),
+WRITTEN = augment.BacktranslateConfig(
+    asked=augment.ReversedConfig(prompt="{response}", system_message="Write the question."),
     sampling=Sampling(max_new_tokens=128),
 )
 """How the backward model is trained and asked for instructions: greedily, unlike the paper, for
@@ -80,8 +53,6 @@ class HumpbackSetting(ExperimentSetting):
     """Students to train and compare."""
     kinds: dict[world.DocumentKind, float]
     """Share of each kind of document."""
-    families: tuple[world.FamilyName, ...] = world.CORE
-    """Families of problems."""
     num_pairs: int = Field(300, gt=0)
     """Seed pairs."""
     num_documents: int = Field(2500, gt=0)
@@ -100,7 +71,7 @@ class QuickstartHumpbackConfig(Config):
     settings: tuple[HumpbackSetting, ...] = Field(min_length=1)
     seeds: tuple[int, ...] = Field((5, 6, 7), min_length=1)
     """Each seed draws its own seed pairs, documents, instructions and order of training."""
-    written: BacktranslateConfig = WRITTEN
+    written: augment.BacktranslateConfig = WRITTEN
     """How the backward model is trained and asked for instructions."""
 
 
@@ -118,119 +89,107 @@ def quickstart_humpback(
     config: QuickstartHumpbackConfig, name: str = "quickstart_humpback"
 ) -> Recipe:
     """The Humpback loop in an embedded world: documents with and without curation, two rounds."""
-    r, page = Recipe(name), CurationInputs()
+    r, page, curation = Recipe(name), Page(), Curation({}, {}, {}, {})
     for setting in config.settings:
         base = starting_model(r, setting, world.TokenizerConfig(texts=TEXTS))
-        drawn = world.ProblemsConfig(
-            families=setting.families,
-            num_rows=setting.num_items,
-            steps=setting.steps,
-            seed=ITEMS_SEED,
-        )
+        drawn = setting.problems(setting.num_items, ITEMS_SEED)
         items = r.add(f"{setting.name}.items", world.draw_items, drawn)
         for seed in config.seeds:
-            _Loop(Experiment(r, setting, seed, base, items, page), setting, page).add(
-                config.written
-            )
-    curated = ArmsConfig(
-        title=r.name,
-        runs=page.runs,
-        curated=page.curated,
-        comparisons=comparisons(get_args(ArmName)),
-        arm_titles=titles(get_args(ArmName)),
-        caveats=LIMITS,
-    )
-    r.add(
-        "report", arms_page, curated, scores=page.scores, students=page.students,
-        answers=page.answers, documents=page.documents, rated=page.rated, kept=page.kept,
+            _add_loop(Experiment(r, setting, seed, base, items, page), config.written, curation)
+    page.add(
+        r, get_args(ArmName), LIMITS, curation.curated,
+        documents=curation.documents, rated=curation.rated, kept=curation.kept,
     )  # fmt: skip
     return r
 
 
-@dataclass(slots=True)
-class CurationInputs(ReportInputs):
-    """Inputs of the report, by name."""
+class Curation(NamedTuple):
+    """Inputs of the report, by the names of the steps that keep pairs."""
 
-    curated: dict[str, CuratedSet] = field(default_factory=dict)
-    documents: dict[str, Ref] = field(default_factory=dict)
-    rated: dict[str, Ref] = field(default_factory=dict)
-    kept: dict[str, Ref] = field(default_factory=dict)
+    curated: dict[str, CuratedSet]
+    documents: dict[str, Ref]
+    rated: dict[str, Ref]
+    kept: dict[str, Ref]
 
 
-@dataclass(frozen=True, slots=True)
-class _Loop:
-    """One seed of one setting."""
+def _add_loop(
+    run: Experiment[HumpbackSetting], written: augment.BacktranslateConfig, curation: Curation
+) -> None:
+    """Add the loop of one seed: write, rate, keep, train, rate again."""
+    setting, arms = run.setting, run.setting.arms
+    seeds = run.step("seeds", world.draw_pairs, setting.problems(setting.num_pairs, run.seed))
+    found = world.DocumentsConfig(
+        families=setting.families, num_rows=setting.num_documents, shares=setting.kinds,
+        steps=setting.steps, seed=run.seed,
+    )  # fmt: skip
+    documents = run.step("documents", world.draw_documents, found)
+    pairs = _written(run, written, seeds, documents)
+    learned = run.step("learned", augment.format_pairs, TAGGED, pairs={"seeds": seeds})
 
-    run: Experiment
-    setting: HumpbackSetting
-    page: CurationInputs
+    def student(arm: ArmName, **answers: Ref) -> RecipeStep:
+        trained = tuning(setting, tokens=setting.tokens, seed=run.seed)
+        return run.step(arm, tune, trained, base=run.base, answers=answers)
 
-    def add(self, written: BacktranslateConfig) -> None:
-        """Add the loop: write, rate, keep, train, rate again."""
-        run, setting, arms = self.run, self.setting, self.setting.arms
-        drawn = {"families": setting.families, "steps": setting.steps, "seed": run.seed}
-        chosen = world.ProblemsConfig(num_rows=setting.num_pairs, **drawn)
-        seeds = run.step("seeds", world.draw_pairs, chosen)
-        found = world.DocumentsConfig(num_rows=setting.num_documents, shares=setting.kinds, **drawn)
-        documents = run.step("documents", world.draw_documents, found)
-        pairs = self._written(written, seeds, documents)
-        learned = run.step("learned", format_pairs, TAGGED, pairs={"seeds": seeds})
-        m0 = self._student("seed", {"seeds": learned})
-        for arm, message in (("seed", ASKED), ("seed-own", TAGGED.seed_message)):
-            if arm in arms:
-                run.measure(arm, [m0], message)
-        if "uncurated" in arms:
-            self._arm("uncurated", learned, pairs)
-        if "random" in arms:
-            quota = KeepConfig(
-                num_rows=round(MOST_FRAC * setting.num_documents), take="random", seed=run.seed
-            )
-            self._arm("random", learned, run.step("drawn", keep, quota, rated=pairs))
-        kept = self._curated(1, documents, pairs, m0)
-        m1 = self._arm("curated", learned, kept)
-        if "round-2" in arms:
-            self._arm("round-2", learned, self._curated(2, documents, pairs, m1))
-
-    def _written(
-        self, written: BacktranslateConfig, seeds: RecipeStep, documents: RecipeStep
-    ) -> RecipeStep:
-        """Add the backward model and the instructions that it writes."""
-        run = self.run
-        turned = run.step("turned", reverse_pairs, written.asked, pairs={"seeds": seeds})
-        trained = tuning(self.setting, tokens=self.setting.backward_tokens, seed=run.seed)
-        backward = run.step("backward", tune, trained, base=run.base, answers={"seeds": turned})
-        sampling = written.sampling.model_copy(update={"seed": run.seed})
-        asked = written.model_copy(update={"sampling": sampling})
-        model = Use(Local(name="backward model"), backward)
-        return run.step("written", backtranslate, asked, segments=documents, model=model)
-
-    def _curated(
-        self, number: int, documents: RecipeStep, pairs: RecipeStep, judge: RecipeStep
-    ) -> RecipeStep:
-        """Add a round of rating, and return the pairs that are kept."""
-        run, page = self.run, self.page
-        likelihood = LikelihoodConfig(system_message=TAGGED.seed_message)
-        use = Use(Local(name=f"M{number - 1}"), judge)
-        rated = run.step(f"rated-{number}", rate_by_likelihood, likelihood, pairs=pairs, model=use)
-        passed = run.step(f"gate-{number}", gate, GateConfig(min_repeated=0), rated=rated)
-        best = KeepConfig(min_score=A4)
-        kept = run.step(f"kept-{number}", keep, best, rated=rated, gate=passed)
-        name = kept.name
-        page.curated[name] = CuratedSet(setting=self.setting.name, seed=run.seed, round=number)
-        page.documents[name], page.rated[name], page.kept[name] = documents, rated, kept
-        return kept
-
-    def _arm(self, arm: ArmName, seeds: RecipeStep, pairs: RecipeStep) -> RecipeStep:
+    def add_arm(arm: ArmName, others: RecipeStep) -> RecipeStep:
         """Add a student of seed pairs and others; measure it where the setting names it."""
-        others = self.run.step(f"{arm}.pairs", format_pairs, TAGGED, pairs={"web": pairs})
-        repeated = {f"seeds {n}": seeds for n in range(1, REPEATS + 1)}
-        student = self._student(arm, {**repeated, "web": others})
-        if arm in self.setting.arms:
-            if arm == "curated" and not self.page.answers:
-                self.page.answers |= {"seeds": seeds, "web": others}
-            self.run.measure(arm, [student], ASKED)
-        return student
+        web = run.step(f"{arm}.pairs", augment.format_pairs, TAGGED, pairs={"web": others})
+        repeated = {f"seeds {n}": learned for n in range(1, REPEATS + 1)}
+        trained = student(arm, **repeated, web=web)
+        if arm in arms:
+            if arm == "curated" and not run.page.answers:
+                run.page.answers |= {"seeds": learned, "web": web}
+            run.measure(arm, [trained], ASKED)
+        return trained
 
-    def _student(self, arm: ArmName, answers: Mapping[str, Ref]) -> RecipeStep:
-        trained = tuning(self.setting, tokens=self.setting.tokens, seed=self.run.seed)
-        return self.run.step(arm, tune, trained, base=self.run.base, answers=answers)
+    m0 = student("seed", seeds=learned)
+    for arm, message in (("seed", ASKED), ("seed-own", TAGGED.seed_message)):
+        if arm in arms:
+            run.measure(arm, [m0], message)
+    if "uncurated" in arms:
+        add_arm("uncurated", pairs)
+    if "random" in arms:
+        num_rows = round(MOST_FRAC * setting.num_documents)
+        quota = curate.KeepConfig(num_rows=num_rows, take="random", seed=run.seed)
+        add_arm("random", run.step("drawn", curate.keep, quota, rated=pairs))
+    m1 = add_arm("curated", _curated(run, curation, 1, documents, pairs, m0))
+    if "round-2" in arms:
+        add_arm("round-2", _curated(run, curation, 2, documents, pairs, m1))
+
+
+def _written(
+    run: Experiment[HumpbackSetting],
+    written: augment.BacktranslateConfig,
+    seeds: RecipeStep,
+    documents: RecipeStep,
+) -> RecipeStep:
+    """Add the backward model and the instructions that it writes."""
+    turned = run.step("turned", augment.reverse_pairs, written.asked, pairs={"seeds": seeds})
+    trained = tuning(run.setting, tokens=run.setting.backward_tokens, seed=run.seed)
+    backward = run.step("backward", tune, trained, base=run.base, answers={"seeds": turned})
+    sampling = written.sampling.model_copy(update={"seed": run.seed})
+    asked = written.model_copy(update={"sampling": sampling})
+    model = Use(Local(name="backward model"), backward)
+    return run.step("written", augment.backtranslate, asked, segments=documents, model=model)
+
+
+def _curated(
+    run: Experiment[HumpbackSetting],
+    curation: Curation,
+    number: int,
+    documents: RecipeStep,
+    pairs: RecipeStep,
+    judge: RecipeStep,
+) -> RecipeStep:
+    """Add a round of rating, and return the pairs that are kept."""
+    likelihood = curate.LikelihoodConfig(system_message=TAGGED.seed_message)
+    use = Use(Local(name=f"M{number - 1}"), judge)
+    rated = run.step(
+        f"rated-{number}", curate.rate_by_likelihood, likelihood, pairs=pairs, model=use
+    )
+    passed = run.step(f"gate-{number}", curate.gate, curate.GateConfig(min_repeated=0), rated=rated)
+    best = curate.KeepConfig(min_score=curate.A4)
+    kept = run.step(f"kept-{number}", curate.keep, best, rated=rated, gate=passed)
+    name = kept.name
+    curation.curated[name] = CuratedSet(setting=run.setting.name, seed=run.seed, round=number)
+    curation.documents[name], curation.rated[name], curation.kept[name] = documents, rated, kept
+    return kept

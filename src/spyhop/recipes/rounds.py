@@ -4,21 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from spyhop import curate
 from spyhop.augment import backtranslate, format_pairs, reverse_pairs
 from spyhop.collect import fetch, read_seeds
 from spyhop.corpus import SampleConfig, sample
-from spyhop.curate import (
-    SplitConfig,
-    check_pair_count,
-    gate,
-    keep,
-    needs_repeats,
-    rate,
-    rate_by_likelihood,
-    read_labels,
-    split,
-    with_threshold,
-)
 from spyhop.evaluate import HeldOutConfig, measure, score_held_out
 from spyhop.models import Local
 from spyhop.recipe.graph import Chosen, Recipe, RecipeStep, Ref, Source, Use
@@ -27,7 +16,7 @@ from spyhop.recipes.evaluating import add_seal
 from spyhop.recipes.humpback_config import HumpbackConfig
 from spyhop.recipes.inputs import add_base, add_items, placed, served
 from spyhop.recipes.mixture import add_folder
-from spyhop.recipes.segments import add_segments, expand
+from spyhop.recipes.segments import add_segments, page_sources
 from spyhop.train import TuneConfig, tune
 
 Model = RecipeStep | Source | Chosen
@@ -36,28 +25,58 @@ STUDENT = "student"
 was not promoted asks nothing again."""
 
 
+Scored = dict[Literal["accuracy", "held_out"], RecipeStep | Chosen]
+"""A model's scores by measure, those that are taken."""
+
+
 @dataclass(frozen=True, slots=True)
 class Data:
-    """What the rounds work on."""
+    """What the rounds work on, and how students learn from it and are measured."""
 
+    r: Recipe
+    config: HumpbackConfig
     items: dict[str, Ref]
     """Items of each suite."""
     seeds: RecipeStep
     """Seed pairs without the held-out ones."""
-    held_out: RecipeStep | None
+    held_out: dict[str, Ref]
     """Held-out seed pairs as rows, where some are held out."""
     base: RecipeStep | Source
     segments: dict[str, RecipeStep]
     """Steps from pages to the segments that are backtranslated."""
-    backward: RecipeStep
     augmented: RecipeStep
-    labels: RecipeStep | None
+    labels: dict[str, Ref]
+    """Human labels, if any, as the input `labels`."""
     declared: dict[str, Ref]
     """Declaration that scores follow, if any, as the input `sealed`."""
 
+    def student(
+        self,
+        name: str,
+        pairs: Mapping[str, Ref],
+        how: TuneConfig,
+        base: RecipeStep | Source | None = None,
+    ) -> RecipeStep:
+        """Add a student, and the rows that it reads: pairs under the messages of their tags."""
+        rows = self.r.add(f"{name}.rows", format_pairs, self.config.forward, pairs=pairs)
+        return self.r.add(name, tune, how, base=base or self.base, answers={"pairs": rows})
 
-Scored = dict[Literal["accuracy", "held_out"], RecipeStep | Chosen]
-"""A model's scores by measure, those that are taken."""
+    def measure(self, name: str, model: Model, message: str | None = None) -> Scored:
+        """Add a model's scores on items and held-out responses; `message` replaces the tags."""
+        under = self.config.asked_under if message is None else message
+        use, found = Use(Local(name=STUDENT), model), Scored()
+        if self.items:
+            asked = self.config.measure.model_copy(update={"system_message": under})
+            asked = asked.for_tasks(suite.task for suite in placed(self.config.suites))
+            found["accuracy"] = self.r.add(
+                f"scores-{name}", measure, asked, items=self.items, model=use, **self.declared
+            )
+        if self.held_out:
+            settings = HeldOutConfig(system_message=under)
+            found["held_out"] = self.r.add(
+                f"held-out-{name}", score_held_out, settings, answers=self.held_out, model=use
+            )
+        return found
 
 
 @dataclass(slots=True)
@@ -84,65 +103,62 @@ class Rounds:
 
 def add_data(r: Recipe, config: HumpbackConfig) -> Data:
     """Add the steps from files to backtranslated pairs."""
-    items = add_items(r, placed(config.suites))
+    suites = placed(config.suites)
+    items = add_items(r, suites)
     names = {f"seeds-{n}": each for n, each in enumerate(config.seeds, 1)}
     sets = {
         name: r.add(name, read_seeds, each.read, folder=add_folder(r, each, name))
         for name, each in names.items()
     }
-    rest = SplitConfig(
+    rest = curate.SplitConfig(
         held_out_every_nth=config.held_out_every_nth, contamination=config.pages.contamination
     )
     clean = {"items": items} if items else {}
-    seed_pairs = r.add("seeds", split, rest, pairs=sets, **clean)
-    held_out = None
+    seed_pairs = r.add("seeds", curate.split, rest, pairs=sets, **clean)
+    held_out: dict[str, Ref] = {}
     if config.held_out_every_nth:
         held = rest.model_copy(update={"split": "held_out"})
-        pairs = r.add("held-out", split, held, pairs=sets, **clean)
-        held_out = r.add("held-out.rows", format_pairs, config.forward, pairs={"seeds": pairs})
+        pairs = {"seeds": r.add("held-out", curate.split, held, pairs=sets, **clean)}
+        held_out["held out"] = r.add("held-out.rows", format_pairs, config.forward, pairs=pairs)
     segments = _segments(r, config, items)
     base = add_base(r, config.student)
-    reverse = r.add(
-        "reversed", reverse_pairs, config.backtranslate.asked, pairs={"seeds": seed_pairs}
-    )
+    asked = config.backtranslate.asked
+    reverse = r.add("reversed", reverse_pairs, asked, pairs={"seeds": seed_pairs})
     how = config.train_seed or config.train
     backward = r.add("backward", tune, how, base=base, answers={"seeds": reverse})
-    writer = Use(Local(name="backward"), backward)
+    *_, last = segments.values()
     augmented = r.add(
-        "augmented",
-        backtranslate,
-        config.backtranslate,
-        segments=list(segments.values())[-1],
-        model=writer,
-    )
-    words = None
+        "augmented", backtranslate, config.backtranslate,
+        segments=last, model=Use(Local(name="backward"), backward),
+    )  # fmt: skip
+    labels: dict[str, Ref] = {}
     if config.labels is not None:
         folder = Source(config.labels)
-        words = r.add("labels", read_labels, config.read_labels, folder=folder, pairs=augmented)
-    if config.rate.by == "judge" and needs_repeats(config.gate, config.keep):
-        r.add("enough", check_pair_count, config.gate, pairs=augmented)
+        labels["labels"] = r.add(
+            "labels", curate.read_labels, config.read_labels, folder=folder, pairs=augmented
+        )
+    if config.rate.by == "judge" and curate.needs_repeats(config.gate, config.keep):
+        r.add("enough", curate.check_pair_count, config.gate, pairs=augmented)
     models = [f"m{n}" for n in range(config.rounds + 1)]
-    declared = add_seal(r, config.sealed, config.measure, placed(config.suites), items, models)
-    return Data(items, seed_pairs, held_out, base, segments, backward, augmented, words, declared)
+    declared = add_seal(r, config.sealed, config.measure, suites, items, models)
+    return Data(r, config, items, seed_pairs, held_out, base, segments, augmented, labels, declared)
 
 
-def add_rounds(r: Recipe, config: HumpbackConfig, data: Data) -> Rounds:
+def add_rounds(data: Data) -> Rounds:
     """Add the rounds, unrolled: rate with the best student so far, keep, train, compare."""
-    how = config.train_seed or config.train
+    r, config = data.r, data.config
     seed_pairs = {"seeds": data.seeds}
-    first = add_student(r, config, "m0", data.base, seed_pairs, how)
-    best_scores = add_scores(r, config, data, "m0", first)
+    first = data.student("m0", seed_pairs, config.train_seed or config.train)
+    best_scores = data.measure("m0", first)
     rounds = Rounds({"m0": first}, {"m0": best_scores}, first, best_scores, data.seeds)
     for n in range(1, config.rounds + 1):
-        rated = _rated(r, config, data, n, rounds.best)
-        known: dict[str, Ref] = {} if data.labels is None else {"labels": data.labels}
-        passed = r.add(
-            f"gate-{n}", gate, with_threshold(config.gate, config.keep), rated=rated, **known
-        )
-        kept = r.add(f"kept-{n}", keep, config.keep, rated=rated, gate=passed)
-        name, pairs = f"m{n}", {**seed_pairs, "curated": kept}
-        model = add_student(r, config, name, data.base, pairs, config.train)
-        scores = add_scores(r, config, data, name, model)
+        rated = _rated(data, n, rounds.best)
+        threshold = curate.with_threshold(config.gate, config.keep)
+        passed = r.add(f"gate-{n}", curate.gate, threshold, rated=rated, **data.labels)
+        kept = r.add(f"kept-{n}", curate.keep, config.keep, rated=rated, gate=passed)
+        name = f"m{n}"
+        model = data.student(name, {**seed_pairs, "curated": kept}, config.train)
+        scores = data.measure(name, model)
         both = {"before": rounds.best_scores, "after": scores}
         compared = {
             when: each[config.promote_by]
@@ -156,52 +172,10 @@ def add_rounds(r: Recipe, config: HumpbackConfig, data: Data) -> Rounds:
         }
         rounds.best = Chosen(by, before=rounds.best, after=model)
         rounds.best_kept = kept if n == 1 else Chosen(by, before=rounds.best_kept, after=kept)
-        rounds.models[name] = model
-        rounds.scores[name] = scores
-        rounds.rated[name] = rated
-        rounds.gates[name] = passed
-        rounds.kept[name] = kept
+        rounds.models[name], rounds.scores[name] = model, scores
+        rounds.rated[name], rounds.gates[name], rounds.kept[name] = rated, passed, kept
         rounds.promotions[name] = by
     return rounds
-
-
-def add_student(
-    r: Recipe,
-    config: HumpbackConfig,
-    name: str,
-    base: RecipeStep | Source,
-    pairs: Mapping[str, Ref],
-    how: TuneConfig,
-) -> RecipeStep:
-    """Add a student and the rows that it reads: pairs under the system messages of their tags."""
-    rows = r.add(f"{name}.rows", format_pairs, config.forward, pairs=pairs)
-    return r.add(name, tune, how, base=base, answers={"pairs": rows})
-
-
-def add_scores(
-    r: Recipe,
-    config: HumpbackConfig,
-    data: Data,
-    name: str,
-    model: Model,
-    message: str | None = None,
-) -> Scored:
-    """Add what a model scores on items and on held-out responses; `message` replaces the tags."""
-    under = config.asked_under if message is None else message
-    use = Use(Local(name=STUDENT), model)
-    asked = config.measure.model_copy(update={"system_message": under})
-    asked = asked.for_tasks(suite.task for suite in placed(config.suites))
-    found: Scored = {}
-    if data.items:
-        found["accuracy"] = r.add(
-            f"scores-{name}", measure, asked, items=data.items, model=use, **data.declared
-        )
-    if data.held_out is not None:
-        settings, rows = HeldOutConfig(system_message=under), {"held out": data.held_out}
-        found["held_out"] = r.add(
-            f"held-out-{name}", score_held_out, settings, answers=rows, model=use
-        )
-    return found
 
 
 def taken(scores: Mapping[str, Scored], measure: Literal["accuracy", "held_out"]) -> dict[str, Ref]:
@@ -211,23 +185,25 @@ def taken(scores: Mapping[str, Scored], measure: Literal["accuracy", "held_out"]
 
 def _segments(r: Recipe, config: HumpbackConfig, items: Mapping[str, Ref]) -> dict[str, RecipeStep]:
     pages = config.pages
-    found: dict[str, Ref] = {
-        str(path): Source(path) for given in pages.inputs for path in expand(given)
-    }
+    found = page_sources(pages.inputs)
     if pages.fetch is not None:
         found = {"fetched": r.add("fetched-pages", fetch, pages.fetch)}
     steps = add_segments(r, pages.segment, pages.near, pages.contamination, found, items)
     if pages.num_segments is not None:
-        size = SampleConfig(num_rows=pages.num_segments)
-        steps["sampled"] = r.add("sampled", sample, size, segments=list(steps.values())[-1])
+        size, (*_, last) = SampleConfig(num_rows=pages.num_segments), steps.values()
+        steps["sampled"] = r.add("sampled", sample, size, segments=last)
     return steps
 
 
-def _rated(r: Recipe, config: HumpbackConfig, data: Data, n: int, student: Model) -> RecipeStep:
-    rating = config.rate
+def _rated(data: Data, n: int, student: Model) -> RecipeStep:
+    rating = data.config.rate
     judge = Use(Local(name=STUDENT), student) if rating.file is None else served(rating.file)
     if rating.by == "judge":
-        return r.add(f"rated-{n}", rate, rating.judge, pairs=data.augmented, judge=judge)
-    under = rating.likelihood.system_message or config.forward.seed_message
+        return data.r.add(
+            f"rated-{n}", curate.rate, rating.judge, pairs=data.augmented, judge=judge
+        )
+    under = rating.likelihood.system_message or data.config.forward.seed_message
     how = rating.likelihood.model_copy(update={"system_message": under})
-    return r.add(f"rated-{n}", rate_by_likelihood, how, pairs=data.augmented, model=judge)
+    return data.r.add(
+        f"rated-{n}", curate.rate_by_likelihood, how, pairs=data.augmented, model=judge
+    )

@@ -1,7 +1,6 @@
 """What data sets gain by growing: students of N rows each, at equal steps, and their slopes."""
 
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 from pydantic import Field, model_validator
@@ -12,7 +11,7 @@ from spyhop.evaluate import HeldOutConfig, MeasureConfig, measure, score_held_ou
 from spyhop.evaluate.judging import JudgeConfig, judge
 from spyhop.models import Local
 from spyhop.recipe.graph import Recipe, RecipeStep, Ref, Source, Use
-from spyhop.recipes.humpback_arms import at_point
+from spyhop.recipes.humpback import at_point
 from spyhop.recipes.humpback_config import Point
 from spyhop.recipes.inputs import Suite, add_items, placed, served
 from spyhop.report.combined import ScalePageConfig, scale_page
@@ -97,25 +96,24 @@ def scale(config: ScaleConfig, name: str = "scale") -> Recipe:
             run = StudentRun(table="scaling", kind=kind, num_rows=point.num_rows, seed=seed)
             runs[student] = run
     found: dict[str, dict[str, Ref]] = {"accuracy": {}, "held_out": {}, "win_rate": {}}
-    judged: dict[str, RecipeStep | Source] = {} if config.judge is None else {BASE: base}
-    for student, model in {**judged, **students}.items():
+    first: dict[str, RecipeStep | Source] = {} if config.judge is None else {BASE: base}
+    for student, model in {**first, **students}.items():
         use = Use(Local(name=student), model)
         if items:
-            scores = r.add(f"scores-{student}", measure, asked, items=items, model=use)
-            found["accuracy"][student] = scores
+            name = f"scores-{student}"
+            found["accuracy"][student] = r.add(name, measure, asked, items=items, model=use)
         if held_out and student != BASE:
             found["held_out"][student] = r.add(
                 f"held-out-{student}", score_held_out, HeldOutConfig(), answers=held_out, model=use
             )
-    if config.judge is not None:
-        (questions,), by = items.values(), served(Path(config.judge))
-        for student in students:
-            pair = {name: found["accuracy"][name] for name in (BASE, student)}
+    base_scores = found["accuracy"].pop(BASE, None)
+    if config.judge is not None and base_scores is not None:
+        (questions,), by, how = items.values(), served(config.judge), JudgeConfig(reference=BASE)
+        for student, scores in found["accuracy"].items():
+            pair = {BASE: base_scores, student: scores}
             found["win_rate"][student] = r.add(
-                f"verdicts-{student}", judge, JudgeConfig(reference=BASE),
-                questions=questions, answers=pair, judge=by,
-            )  # fmt: skip
-    found["accuracy"].pop(BASE, None)
+                f"verdicts-{student}", judge, how, questions=questions, answers=pair, judge=by
+            )
     page = ScalePageConfig(title=r.name, runs=runs)
     taken = {name: each for name, each in found.items() if each}
     r.add("report", scale_page, page, students=students, **taken)

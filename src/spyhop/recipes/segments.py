@@ -5,7 +5,7 @@ Source: Humpback (arXiv:2308.06259), section 2.1.
 
 import gzip
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from pydantic import Field
@@ -46,9 +46,7 @@ def segments(config: SegmentsConfig, name: str = "segments") -> Recipe:
     """Web pages to self-contained segments for a backward model."""
     r = Recipe(name)
     items = add_items(r, placed(config.suites))
-    pages: dict[str, Ref] = {
-        str(path): Source(path) for given in config.inputs for path in expand(given)
-    }
+    pages = page_sources(config.inputs)
     steps = add_segments(r, config.segment, config.near, config.contamination, pages, items)
     page = CorpusPageConfig(title=r.name)
     *_, last = steps.values()
@@ -80,6 +78,11 @@ def add_segments(
             "clean", decontaminate, contamination, segments=distinct, items=items
         )
     return steps
+
+
+def page_sources(inputs: Iterable[Path]) -> dict[str, Ref]:
+    """Return the files of inputs by their path, lists of archives expanded."""
+    return {str(path): Source(path) for given in inputs for path in expand(given)}
 
 
 def expand(path: Path) -> list[Path]:

@@ -7,12 +7,11 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from spyhop.augment import ModerateConfig, moderate
-from spyhop.collect import MessagesConfig, read_conversations
 from spyhop.collect.shapes import Shape
 from spyhop.evaluate import ContaminationRateConfig, MeasureConfig, check_contamination
 from spyhop.models import Local
 from spyhop.recipe.graph import Recipe, RecipeStep, Ref, Source, Use
-from spyhop.recipes.evaluating import add_scores
+from spyhop.recipes.evaluating import add_scores, read_rows
 from spyhop.recipes.inputs import Suite, add_items, placed, served
 from spyhop.report import ReportConfig, page
 from spyhop.schema import Config
@@ -84,28 +83,26 @@ def training(config: TrainingConfig, name: str = "train") -> Recipe:
     """Train a base on your own rows, probe the model, and write a model card and a report."""
     r = Recipe(name)
     base = Source(config.base)
-    names = {f"held-out-{n}": path for n, path in enumerate(config.held_out, 1)}
-    watched = {name: _read(r, name, path, config.shape) for name, path in names.items()}
+    watched = read_rows(r, "held-out", config.held_out, config.shape)
+    more = {"held_out": watched} if watched else {}
     phases = [TrainingPhase(rows=config.rows, train=config.train), *config.then]
     model: RecipeStep | Source = base
     students: dict[str, Ref] = {}
     answers: dict[str, Ref] = {}
-    settings = [phase.train or config.train for phase in phases]
-    for number, (phase, how) in enumerate(zip(phases, settings, strict=True), 1):
-        names = {f"rows-{len(answers) + n}": path for n, path in enumerate(phase.rows, 1)}
-        some = {name: _read(r, name, path, config.shape) for name, path in names.items()}
+    for number, phase in enumerate(phases, 1):
+        some = read_rows(r, "rows", phase.rows, config.shape, len(answers) + 1)
         if config.moderate is not None:
-            by = served(config.moderate)
+            by, how = served(config.moderate), ModerateConfig()
             some = {
                 f"{name}.moderated": r.add(
-                    f"{name}.moderated", moderate, ModerateConfig(), answers=each, model=by
+                    f"{name}.moderated", moderate, how, answers=each, model=by
                 )
                 for name, each in some.items()
             }
         answers |= some
         name = STUDENT if number == len(phases) else f"student.{number}"
-        more = {"held_out": watched} if watched else {}
-        model = students[name] = r.add(name, tune, how, base=model, answers=some, **more)
+        settings = phase.train or config.train
+        model = students[name] = r.add(name, tune, settings, base=model, answers=some, **more)
     found: dict[str, Ref] = {}
     if config.probe is not None:
         asked = Use(Local(name=r.name), model)
@@ -144,7 +141,3 @@ def _over(first: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any
         if isinstance(value, Mapping) and isinstance(kept.get(name), Mapping)
     }
     return {**kept, **changes, **tables}
-
-
-def _read(r: Recipe, name: str, path: InputPath, shape: Shape | None) -> RecipeStep:
-    return r.add(name, read_conversations, MessagesConfig(shape=shape), file=Source(path))

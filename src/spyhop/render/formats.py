@@ -3,7 +3,15 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from spyhop.schema import Config, Message, Role
+from spyhop.schema import Config, Message
+
+_ROLES = ("system", "user", "assistant")
+_SWAPPED = (
+    "{% if messages|length > 1 and messages[0]['role'] == 'system'"
+    " and messages[1]['role'] == 'user' %}"
+    "{% set messages = [messages[1], messages[0]] + messages[2:] %}{% endif %}"
+)
+_EMPTY = "{%% if messages[0]['role'] != 'system' %%}%s{%% endif %%}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,31 +43,15 @@ class BlockFormat(Config):
     is_system_second: bool = False
     """Whether the system message follows the first user turn, as a sentence appended to it."""
 
-    def mark(self, role: Role) -> str:
-        """Return the text that opens a turn of this role."""
-        return {"system": self.system, "user": self.user, "assistant": self.assistant}[role]
-
     def chat_template(self) -> str:
         """Return the same format as a Jinja template, for other tools that load the checkpoint."""
-        swapped = (
-            "{% if messages|length > 1 and messages[0]['role'] == 'system'"
-            " and messages[1]['role'] == 'user' %}"
-            "{% set messages = [messages[1], messages[0]] + messages[2:] %}{% endif %}"
-        )
-        empty = (
-            "{% if messages[0]['role'] != 'system' %}"
-            + f"{self.system}{self.turn_end}"
-            + "{% endif %}"
-        )
+        turns = {role: f"{getattr(self, role)}{{{{ message['content'] }}}}" for role in _ROLES}
         return (
-            (swapped if self.is_system_second else "")
-            + (empty if self.is_empty_system_written else "")
-            + "{% for message in messages %}"
-            + f"{{% if message['role'] == 'system' %}}{self.system}{{{{ message['content'] }}}}"
-            + f"{self.turn_end}"
-            + f"{{% elif message['role'] == 'user' %}}{self.user}{{{{ message['content'] }}}}"
-            + f"{self.turn_end}"
-            + f"{{% else %}}{self.assistant}{{{{ message['content'] }}}}{{{{ eos_token }}}}"
+            (_SWAPPED if self.is_system_second else "")
+            + (_EMPTY % (self.system + self.turn_end) if self.is_empty_system_written else "")
+            + "{% for message in messages %}{% if message['role'] == 'system' %}"
+            + f"{turns['system']}{self.turn_end}{{% elif message['role'] == 'user' %}}"
+            + f"{turns['user']}{self.turn_end}{{% else %}}{turns['assistant']}{{{{ eos_token }}}}"
             + "{% endif %}{% endfor %}"
             + f"{{% if add_generation_prompt %}}{self.assistant}{{% endif %}}"
         )
@@ -112,7 +104,7 @@ def spans(messages: Sequence[Message], chat_format: BlockFormat) -> Iterator[Tex
     if chat_format.is_empty_system_written and roles[:1] != ["system"]:
         yield TextSpan(chat_format.system + chat_format.turn_end, is_mark=True, is_supervised=False)
     for message in messages:
-        yield TextSpan(chat_format.mark(message.role), is_mark=True, is_supervised=False)
+        yield TextSpan(getattr(chat_format, message.role), is_mark=True, is_supervised=False)
         yield TextSpan(message.content, is_mark=False, is_supervised=message.role == "assistant")
         if message.role != "assistant":
             yield TextSpan(chat_format.turn_end, is_mark=True, is_supervised=False)

@@ -86,7 +86,8 @@ class Renderer:
         }
         self._special = special_pattern(tokenizer)
         self._anchor = self._needed_anchor()
-        self._is_anew_after_special = self._begins_anew(tokenizer.eos_token)
+        self._is_anew_after_special = self._ids(f"{tokenizer.eos_token}a")[1:] == self._ids("a")
+        """Whether the tokenizer treats text after a special token as a new sequence."""
         self._template = None
         self.bos_ids = self._document_bos = _wanted_bos(tokenizer)
         """The ids that are added before a conversation."""
@@ -96,7 +97,7 @@ class Renderer:
             self.bos_ids = []  # other tools add none to a template's text
             self._template = Template(tokenizer, chat_format)
             self._examine(self._template)
-        self._opening = self._prompt(_PROBE[:1])[-1].text
+        self._opening = self._prompt(_PROBE)[-1].text
 
     @property
     def has_thoughts(self) -> bool:
@@ -206,21 +207,18 @@ class Renderer:
         return [*self._block_spans(messages, ()), opening]
 
     def _examine(self, template: Template) -> None:
-        """Learn the text before a response's content, and its end token."""
+        """Learn the text before a response's content, its end token, and whether turns join."""
         turn = Message(role="assistant", content="So.")
-        (found,) = template.sequences([*_PROBE[:1], turn], train_on="last")
+        (found,) = template.sequences([*_PROBE, turn], train_on="last")
         response = [span for span in found if span.is_generated]
         self._lead = response[0].text if response[0].is_mark else ""
         self.end_id = self._tokens([(response[-1].text, False)])[0][-1]
-        with suppress(InputError):
-            self._examine_turns(template, [*_PROBE[:1], turn, *_PROBE, turn])
-
-    def _examine_turns(self, template: Template, messages: list[Message]) -> None:
-        """Learn whether a later prompt has the ids of an earlier response as it is trained on."""
-        (sequences,) = self.encode_sequences([messages])
-        (prompt,) = self.encode_prompts([messages[:-1]])
-        template.can_join = sequences[-1].ids[: len(prompt)].tolist() == prompt
-        template.forget()
+        with suppress(InputError):  # does a later prompt have an earlier response's trained ids?
+            messages = [*_PROBE, turn, *_PROBE, turn]
+            (sequences,) = self.encode_sequences([messages])
+            (prompt,) = self.encode_prompts([messages[:-1]])
+            template.can_join = sequences[-1].ids[: len(prompt)].tolist() == prompt
+            template.forget()
 
     def _encode(
         self, conversations: Sequence[Sequence[TextSpan]], follows: str = ""
@@ -305,10 +303,6 @@ class Renderer:
 
     def _ids(self, text: str) -> list[int]:
         return list(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
-
-    def _begins_anew(self, special: str) -> bool:
-        """Return whether the tokenizer treats text after a special token as a new sequence."""
-        return self._ids(f"{special}a")[1:] == self._ids("a")
 
     def _needed_anchor(self) -> str:
         """Return the anchor if the tokenizer adds a space before every text."""

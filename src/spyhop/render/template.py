@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from functools import cache
 from itertools import pairwise
 from typing import Any, Literal, NamedTuple
 
@@ -88,34 +88,26 @@ class Shape(NamedTuple):
     has_reasoning: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class _Slot:
-    """The place of a message's content or thought, and which blanks at its ends are kept."""
+class _Part(NamedTuple):
+    """A stretch of the template's text, or the place of a message's content or thought."""
 
-    message: int
-    is_reasoning: bool
-    left: str
-    right: str
-    is_supervised: bool = False
-    is_generated: bool = False
-
-    def of(self, messages: Sequence[Message]) -> str:
-        message = messages[self.message]
-        text = (message.reasoning or "") if self.is_reasoning else message.content
-        stripped = text.lstrip("\n" if "\u2003" in self.left else None)
-        text = text if self.left == _GUARD else stripped
-        stripped = text.rstrip("\n" if "\u2003" in self.right else None)
-        return text if self.right == _GUARD[::-1] else stripped
-
-
-@dataclass(frozen=True, slots=True)
-class _Mark:
     text: str
-    is_supervised: bool = False
-    is_generated: bool = False
+    slot: re.Match[str] | None
+    is_supervised: bool
+    is_generated: bool
 
-
-_Part = _Mark | _Slot
+    def span(self, turns: Sequence[Message]) -> TextSpan:
+        """Return the stretch in a conversation, with the blanks that the template keeps."""
+        text = self.text
+        if self.slot is not None:
+            left, is_reasoning, message, right = self.slot.groups()
+            turn = turns[int(message)]
+            text = (turn.reasoning or "") if is_reasoning else turn.content
+            if left != _GUARD:
+                text = text.lstrip("\n" if "\u2003" in left else None)
+            if right != _GUARD[::-1]:
+                text = text.rstrip("\n" if "\u2003" in right else None)
+        return TextSpan(text, self.slot is None, self.is_supervised, self.is_generated)
 
 
 class _Response(NamedTuple):
@@ -148,7 +140,7 @@ class Template:
         self._template = chat_format.template
         self._special = special_pattern(tokenizer)
         self._parts: dict[tuple[object, ...], list[list[_Part]]] = {}
-        self._responses: dict[tuple[Shape, ...], _Response] = {}
+        self._response = cache(self._find_response)
         self._has_parts = False
         self._reasoning_keys: tuple[str, ...] = ()
         self._takes_system = True
@@ -190,9 +182,9 @@ class Template:
         key = (shapes, chosen, thinking, history)
         if key not in self._parts:
             self._parts[key] = self._plan(shapes, chosen, thinking, history)
-        found = [[_span(part, turns) for part in parts] for parts in self._parts[key]]
+        found = [[part.span(turns) for part in parts] for parts in self._parts[key]]
         for spans, parts in zip(found, self._parts[key], strict=True):
-            self._verify(turns, spans, max(p.message for p in parts if isinstance(p, _Slot)))
+            self._verify(turns, spans, max(int(part.slot[3]) for part in parts if part.slot))
         return found
 
     def prompt(self, messages: Sequence[Message]) -> list[TextSpan]:
@@ -206,7 +198,7 @@ class Template:
             if found != wanted and sorted(found) != wanted:
                 raise _refusal("does not write each message once")
             self._parts[key] = [_cut(text, [])]
-        spans = [_span(part, turns) for part in self._parts[key][0]]
+        spans = [part.span(turns) for part in self._parts[key][0]]
         _compare(_text(spans), self._render(turns, is_prompt=True))
         return spans
 
@@ -282,13 +274,8 @@ class Template:
                 alone.append(_cut(response.text, [response], thinking))
         return [*alone, _cut(last.text, [*ranges, last], thinking)]
 
-    def _response(self, shapes: tuple[Shape, ...]) -> _Response:
+    def _find_response(self, shapes: tuple[Shape, ...]) -> _Response:
         """Return the last turn's response behind the template's own generation prompt."""
-        if shapes not in self._responses:
-            self._responses[shapes] = self._make_response(shapes)
-        return self._responses[shapes]
-
-    def _make_response(self, shapes: tuple[Shape, ...]) -> _Response:
         number = len(shapes) - 1
         if shapes[-1].is_blank:
             raise _refusal(f"cannot write an empty response (message {number + 1})")
@@ -304,12 +291,10 @@ class Template:
             head = rendered[len(prompt) : content.start()]
         else:
             head = self._thought(prompt, rendered, content, shapes)
-        start = len(prompt)
-        middle = prompt + head
         has_thought = shapes[-1].has_reasoning or bool(re.search(r"<[A-Za-z_]*think", head))
         has_thought = has_thought or (self.opens_thought and bool(head))
-        text = middle + content[0] + tail
-        return _Response(text, start, len(middle), has_thought, rendered)
+        text = prompt + head + content[0] + tail
+        return _Response(text, len(prompt), len(prompt + head), has_thought, rendered)
 
     def _closing(self, rendered: str, end: int, shapes: tuple[Shape, ...]) -> str:
         """Return what ends a response: a special token, perhaps the next user turn's opening."""
@@ -333,40 +318,35 @@ class Template:
         if opened[2]:
             return ""
         thought = f"\ue000r{len(shapes) - 1}\ue001" if shapes[-1].has_reasoning else ""
-        return thought + self._between(shapes, f"\n</{opened[1]}>\n\n")
-
-    def _between(self, shapes: tuple[Shape, ...], default: str) -> str:
-        """Return the text between a thought and the content."""
-        if not self._reasoning_keys:
-            return default
-        shapes = (*shapes[:-1], shapes[-1]._replace(has_reasoning=True))
-        rendered = self._stood_in(shapes, is_prompt=False)
-        own = [slot for slot in _SLOT.finditer(rendered) if slot[3] == str(len(shapes) - 1)]
-        return rendered[own[0].end() : own[1].start()] if len(own) == 2 else default
+        if self._reasoning_keys:  # the text that the template writes between thought and content
+            thinking = (*shapes[:-1], shapes[-1]._replace(has_reasoning=True))
+            text = self._stood_in(thinking, is_prompt=False)
+            own = [slot for slot in _SLOT.finditer(text) if slot[3] == str(len(shapes) - 1)]
+            if len(own) == 2:
+                return thought + text[own[0].end() : own[1].start()]
+        return f"{thought}\n</{opened[1]}>\n\n"
 
     def _verify(self, turns: Sequence[Message], spans: list[TextSpan], number: int) -> None:
         """Compare with the template's own text of the prompt, and of the finished conversation."""
         shapes = tuple(_shape(turn) for turn in turns[: number + 1])
         response = self._response(shapes)
-        expected = _text(_span(part, turns) for part in _cut(response.rendered, []))
+        expected = _text(part.span(turns) for part in _cut(response.rendered, []))
         _compare(expected, self._render(turns[: number + 1], is_prompt=False))
-        prompt = _text(_span(part, turns) for part in _cut(response.text[: response.start], []))
+        prompt = _text(part.span(turns) for part in _cut(response.text[: response.start], []))
         if not expected.startswith(prompt):
             _compare(prompt, self._render(turns[:number], is_prompt=True))
         if not _text(spans).startswith(prompt):
             raise _refusal("opens a response otherwise when it is asked for one")
 
     def _stood_in(self, shapes: Sequence[Shape], *, is_prompt: bool) -> str:
-        turns = [
-            Message(
-                role=shape.role,
-                content="" if shape.is_blank else f"{_GUARD}\ue000{n}\ue001{_GUARD[::-1]}",
-                reasoning=f"{_GUARD}\ue000r{n}\ue001{_GUARD[::-1]}"
-                if shape.has_reasoning
-                else None,
+        turns = []
+        for n, shape in enumerate(shapes):
+            content, thought = (
+                f"{_GUARD}\ue000{kind}{n}\ue001{_GUARD[::-1]}" for kind in ("", "r")
             )
-            for n, shape in enumerate(shapes)
-        ]
+            reasoning = thought if shape.has_reasoning else None
+            content = "" if shape.is_blank else content
+            turns.append(Message(role=shape.role, content=content, reasoning=reasoning))
         return self._render(turns, is_prompt=is_prompt)
 
     def _render(self, messages: Sequence[Message], *, is_prompt: bool) -> str:
@@ -379,15 +359,9 @@ class Template:
             if message.reasoning:
                 turn |= dict.fromkeys(self._reasoning_keys, message.reasoning)
             turns.append(turn)
+        options = {"chat_template": self._template, "add_generation_prompt": is_prompt}
         try:
-            return str(
-                self._tokenizer.apply_chat_template(
-                    turns,
-                    chat_template=self._template,
-                    tokenize=False,
-                    add_generation_prompt=is_prompt,
-                )
-            )
+            return str(self._tokenizer.apply_chat_template(turns, tokenize=False, **options))
         except RecursionError:
             raise _refusal("calls itself without an end") from None
         except (jinja2.TemplateError, TypeError, ValueError, LookupError, ArithmeticError) as error:
@@ -412,9 +386,8 @@ def _shape(turn: Message) -> Shape:
     return Shape(turn.role, not turn.content.strip(), bool(turn.reasoning))
 
 
-def _span(part: _Part, turns: Sequence[Message]) -> TextSpan:
-    text = part.text if isinstance(part, _Mark) else part.of(turns)
-    return TextSpan(text, isinstance(part, _Mark), part.is_supervised, part.is_generated)
+def _stand_in(name: str) -> str:
+    return f"{_GUARD}\ue000{name}\ue001{_GUARD[::-1]}"
 
 
 def _text(spans: Any) -> str:  # noqa: ANN401 (any iterable of spans)
@@ -428,16 +401,13 @@ def _cut(text: str, responses: Sequence[_Response], thinking: Thinking = "keep")
         bounds |= {response.start, response.content, len(response.text)}
     for slot in _SLOT.finditer(text):
         bounds |= {slot.start(), slot.end()}
-    places = sorted(bounds)
     parts: list[_Part] = []
-    for start, end in pairwise(places):
+    for start, end in pairwise(sorted(bounds)):
         own = next((r for r in responses if r.start <= start and end <= len(r.text)), None)
         is_masked = own is not None and thinking == "mask" and own.has_thought
         is_supervised = own is not None and not (is_masked and end <= own.content)
-        part: _Part = _Mark(text[start:end])
-        if (found := _SLOT.fullmatch(text, start, end)) is not None:
-            part = _Slot(int(found[3]), bool(found[2]), found[1], found[4])
-        parts.append(replace(part, is_supervised=is_supervised, is_generated=own is not None))
+        slot = _SLOT.fullmatch(text, start, end)
+        parts.append(_Part(text[start:end], slot, is_supervised, is_generated=own is not None))
     return parts
 
 

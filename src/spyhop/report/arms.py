@@ -37,6 +37,7 @@ from spyhop.report.html import (
     section,
     write_page,
 )
+from spyhop.report.picking import picking_section, picking_sentences
 from spyhop.report.sections import (
     audit_section,
     data_section,
@@ -84,6 +85,7 @@ def arms_page(
     rated: Mapping[str, Artifact] | None = None,
     kept: Mapping[str, Artifact] | None = None,
     sealed: Mapping[str, Artifact] | None = None,
+    picked: Mapping[str, Artifact] | None = None,
 ) -> None:
     """Write `report.html`, `results.json` and `comparisons.json` of an experiment with arms.
 
@@ -110,8 +112,11 @@ def arms_page(
                 if (run.setting, run.seed, run.share) == (experiment.name, experiment.seeds[0], 1.0)
             }
             made["comparison"].text(seal_sentence(first, declared))
-        sections += made.values()
         lead += [*_findings(experiment), *curation_sentences(mine)]
+        if picked:
+            made["picking"] = picking_section(experiment, config.runs, picked)
+            lead += picking_sentences(experiment)
+        sections += made.values()
         if svg := draw_svg(_accuracy_chart(experiment)):
             svg = svg.replace("<svg ", LIGHT, 1)
             (ctx.out / f"accuracy-{experiment.name}.svg").write_text(svg, encoding="utf-8")

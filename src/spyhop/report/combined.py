@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from spyhop.report.html import ReportSection, report_stage, section, write_page
+from spyhop.report.html import ReportSection, prose, report_stage, section, write_page
 from spyhop.report.humpback_figures import Measure, StudentRun, seen_by
 from spyhop.report.humpback_tables import levels, paired_table, results_of, scaling_section
 from spyhop.report.sections import (
@@ -19,13 +19,6 @@ from spyhop.store import Artifact
 from spyhop.train import read_metrics
 
 COMBINED = "combined"
-CAVEATS = (
-    "Each student is asked under the system message that its own recipe asks under: tags for "
-    "Humpback's pairs, none for the two sets of explanations. All start from one base and read "
-    "the same number of tokens, so a small set is read more often.",
-    "Held-out responses are those of the seeds: a measure that favours a student "
-    "trained on the other seeds.",
-)
 OUTCOMES = ("supported", "silent", "revised", "contradicted", "unparsed")
 SCALED = "Every student starts from one base; at one N all data sets are trained for equal steps."
 
@@ -69,7 +62,7 @@ def combined_page(
     if measures:
         compared.table(paired_table(list(seen.values()), measures))
     sections = [
-        compared.text(*CAVEATS),
+        compared.text(prose("asked_under"), prose("seeds_held_out")),
         *([audit_section(audits)] if accuracy else []),
         _checks_section(sets[COMBINED]),
         rows_section(sets[COMBINED]),
@@ -77,10 +70,7 @@ def combined_page(
         training_section({name: [each] for name, each in students.items()}),
         data_section(answers=answers, students=students),
     ]
-    lead = (
-        f"Three students of {config.tokens:,} tokens each: Humpback's pairs, Orca's answers on "
-        "collections, and Humpback's curated instructions as Orca's queries."
-    )
+    lead = prose("three_sets", tokens=config.tokens)
     results = results_of(list(seen.values()), measures)
     write_page(ctx.out, config.title, lead, sections, answers, students, results=results)
 

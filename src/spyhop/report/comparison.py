@@ -7,17 +7,10 @@ import rich.table
 
 from spyhop.evaluate.comparison import ComparedLogs, PairedResult
 from spyhop.report.charts import Spec, spans
-from spyhop.report.html import ReportSection, Table, page_footer, render_page
+from spyhop.report.html import ReportSection, Table, page_footer, prose, render_page
 
 MOST_BARS = 60
 """Groups that a chart shows."""
-CAPTION = (
-    "Second minus first, on the same items; shares in percent. Right and wrong: Tango's interval "
-    "and McNemar's exact test; other values: paired t-test; items that share a passage: bootstrap "
-    "over passages. Holm: the p-value corrected for the number of groups. Detectable: the smallest "
-    "difference that as many items find with 80 % power at a level of 5 %."
-)
-ROWS_LEAD = "Rows to read: of each task, those of the lowest digests, a fixed random sample."
 
 
 def summary_lines(compared: ComparedLogs) -> list[str]:
@@ -62,7 +55,7 @@ def comparison_page(compared: ComparedLogs) -> str:
         rows = [row for row in compared.disagreements
                 if (row.second_value > row.first_value) == is_gain]  # fmt: skip
         if rows:
-            read = ReportSection(f"{name} is better", ROWS_LEAD)
+            read = ReportSection(f"{name} is better", prose("sample"))
             sections.append(read.disagreements(rows, compared.names))
     title = f"{first} and {second}"
     return render_page(title, "Two models, item by item.", sections, page_footer())
@@ -111,7 +104,7 @@ def differences_table(
          **{name: cells[place] for name, cells in (more or {}).items()}}
         for place, (models, each) in enumerate(found)
     )  # fmt: skip
-    return Table.of(rows, CAPTION)
+    return Table.of(rows, prose("differences"))
 
 
 def _table(compared: ComparedLogs, by: str) -> Table:
@@ -123,7 +116,7 @@ def _table(compared: ComparedLogs, by: str) -> Table:
          second: _value(each, each.second), **_cells(each), "method": each.method}
         for each in ([*found, compared.overall] if len(found) != 1 else found)
     )  # fmt: skip
-    return Table.of(rows, CAPTION)
+    return Table.of(rows, prose("differences"))
 
 
 def _cells(result: PairedResult) -> dict[str, Any]:

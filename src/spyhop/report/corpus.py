@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from spyhop.corpus.work import PAGE
 from spyhop.report.charts import ACCENT, axis, chart, layer, names
-from spyhop.report.html import ReportSection, Turn, report_stage, section, write_page
+from spyhop.report.html import ReportSection, Turn, prose, report_stage, section, write_page
 from spyhop.report.sections import add_dropped, data_section
 from spyhop.schema import Config, Segment
 from spyhop.stage import Context
@@ -30,10 +30,7 @@ def corpus_page(ctx: Context, config: CorpusPageConfig, *, steps: Mapping[str, A
     """Write the page and the figures of segments; `steps` lead from pages to clean segments."""
     figures = _figures(steps)
     last = list(steps.values())[-1]
-    lead = (
-        f"{figures['funnel'][0][1]:,} pages gave {last.num_rows:,} segments. Every figure "
-        "below comes from the rows; dropped rows are kept with their reasons."
-    )
+    lead = prose("corpus", pages=figures["funnel"][0][1], segments=last.num_rows)
     sections = [
         _funnel_section(figures),
         _segments_section(last, figures),

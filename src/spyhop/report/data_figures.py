@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from spyhop.report.charts import ACCENT, axis, chart, layer, names, spans
-from spyhop.report.html import ReportSection, section
+from spyhop.report.html import ReportSection, prose, section
 from spyhop.report.sections import add_dropped
 from spyhop.schema import Answer
 from spyhop.store import Artifact
@@ -27,10 +27,7 @@ def mixture_section(data: Mapping[str, Artifact]) -> ReportSection:
     for name, artifact in data.items():
         near = sum(_under(artifact.record.counts, "near/"))
         if near and not artifact.record.dropped.get("near"):
-            made.text(
-                f"{near:,} of the rows given by {name} are near copies of others of "
-                'their task, and stay; near_copies = "drop" drops them.'
-            )
+            made.text(prose("near_copies", near=f"{near:,}", name=name))
     return made
 
 

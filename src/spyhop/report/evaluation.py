@@ -10,6 +10,7 @@ from markupsafe import Markup
 from spyhop.evaluate import (
     RATES,
     ItemOverlap,
+    Protocol,
     SealConfig,
     SweptTask,
     TaskScores,
@@ -23,22 +24,24 @@ from spyhop.evaluate import (
     sweep,
     task_scores,
 )
+from spyhop.evaluate.asking import option_requests, request_of
 from spyhop.evaluate.published import published
 from spyhop.evaluate.rates import ALL
 from spyhop.report.charts import radar, span, spans
 from spyhop.report.comparison import MOST_BARS, differences_table, draw_differences
-from spyhop.report.html import ReportSection, Table, cell, percent, percent_interval, section
-from spyhop.report.suite_texts import add_disagreements, add_first_prompt, disagreeing
+from spyhop.report.html import (
+    ReportSection,
+    Table,
+    Turn,
+    cell,
+    percent,
+    percent_interval,
+    prose,
+    section,
+)
 from spyhop.schema import Item
 from spyhop.store import Artifact
 
-CAPTION = (
-    "Form: where the cue of the answer is, or likelihood, and the metric unless it is accuracy. "
-    "Strict: accuracy under the Orca paper's rule, the first capital letter. Length: mean tokens "
-    "of a response, budget: the most. "
-    "Against guessing: an exact test. A rate is red where the items that it touches could reverse "
-    "the sign of the difference to the first model; for the first model itself, to guessing."
-)
 AGAINST_GUESSING = {
     "above": "above guessing",
     "below": "below guessing",
@@ -73,10 +76,12 @@ def scores_sections(
             if (own := [each for each in tasks if each.suite == suite])
         }
         sections.append(suite_section(suite, of_suite, sealed, student))
+        first = next(iter(of_suite.values()))[0]
+        every = (item for each in items.values() for item in each.rows(Item))
         if suite in hidden:
             sections[-1].text("The texts of this suite stay off the page.")
-        else:
-            _add_texts(sections[-1], [own[0] for own in of_suite.values()], items)
+        elif asked := next((item for item in every if item.id == first.ids[0]), None):
+            add_first_prompt(sections[-1], asked, first.protocol)
     return sections
 
 
@@ -112,7 +117,7 @@ def scores_table(found: Groups) -> Table:
     return Table.of(
         ({name: red(text) if name in reds else text for name, text in cells.items()}
          for cells, reds in score_rows(found)),
-        CAPTION,
+        prose("scores"),
     )  # fmt: skip
 
 
@@ -145,17 +150,16 @@ def by_topic(own: Sequence[TaskScores]) -> list[TaskScores]:
     return [total, *(replace(total, task=t or "no topic", scores=s) for t, s in some.items())]
 
 
-def _add_texts(
-    to: ReportSection, totals: Sequence[TaskScores], items: Mapping[str, Artifact]
-) -> None:
-    """Add the requests of a suite: its first prompt, and items on which the models differ."""
-    first, *others = totals
-    sides = (side for other in others for side in disagreeing(first, other))
-    ids = {first.ids[0], *(row_id for side in sides for row_id in side)}
-    asked = {item.id: item for each in items.values() for item in each.rows(Item) if item.id in ids}
-    add_disagreements(to, totals, asked)
-    if first.ids[0] in asked:
-        add_first_prompt(to, asked[first.ids[0]], first.protocol)
+def add_first_prompt(to: ReportSection, item: Item, protocol: Protocol) -> None:
+    """Add the first prompt of a suite, verbatim: turns, begun response, options."""
+    is_written = protocol.method == "generate"
+    request = request_of(item, 0, protocol) if is_written else option_requests(item, protocol)[0]
+    more = {"plain text": request.text, "assistant (begun)": request.continuation}
+    more |= {f"option {n}": f"{text!r}" for n, text in enumerate(request.options, 1)}
+    added = [Turn(role, text) for role, text in more.items() if text]
+    note = f"The first prompt, verbatim: {item.task}, item {item.id}, form {protocol.form}"
+    note = note if is_written else f"{note}, likelihood of the options"
+    to.conversation([*request.messages, *added], note)
 
 
 def _add_differences(

@@ -134,9 +134,14 @@ class ReportSection:
 
 
 def section(key: str, /, **values: object) -> ReportSection:
-    """Return an empty section with the title and the lead that `sections.toml` has for it."""
-    title, lead = (text.format(**values) for text in _texts()[key])
+    """Return an empty section with the title and the lead that `texts.toml` has for it."""
+    title, lead = (text.format(**values) for text in _texts()["sections"][key])
     return ReportSection(title, lead)
+
+
+def prose(key: str, /, **values: object) -> str:
+    """Return a paragraph or caption of `texts.toml`."""
+    return str(_texts()["texts"][key].format(**values))
 
 
 def render_page(title: str, lead: str, sections: Sequence[ReportSection], footer: str) -> str:
@@ -216,8 +221,8 @@ def cell(value: Any, heading: str = "") -> Any:  # noqa: ANN401 (any figure)
 
 
 @cache
-def _texts() -> dict[str, tuple[str, str]]:
-    return tomllib.loads(asset("sections.toml"))
+def _texts() -> dict[str, dict[str, Any]]:
+    return tomllib.loads(asset("texts.toml"))
 
 
 @cache

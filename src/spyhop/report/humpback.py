@@ -10,7 +10,7 @@ from typing import Any
 from spyhop.curate import A4, A5
 from spyhop.curate.rate import rounded
 from spyhop.evaluate import chance_sentence, seal_state, task_scores
-from spyhop.report.html import ReportSection, report_stage, section, short, write_page
+from spyhop.report.html import ReportSection, prose, report_stage, section, short, write_page
 from spyhop.report.humpback_figures import (
     Measure,
     PairSet,
@@ -44,7 +44,6 @@ THEIRS = ("paper: pairs", "paper: instruction", "paper: response")
 PAPER_READ = {"seeds": "8", "all augmented": "13"}
 """Percent of instructions with a root verb and a direct object, found by a parser."""
 BEST_STUDENT = {"sources": "Curated pairs are those of", "messages": "The tagged student is"}
-NO_PARSER = "No parser is installed: pip install 'spyhop[parser]' reads verbs and nouns."
 
 
 class HumpbackPageConfig(Config):
@@ -240,7 +239,7 @@ def _diversity_section(sets: Sequence[PairSet]) -> ReportSection:
     readers = ", ".join(sorted({each.asked.reader for each in sets} - {""}))
     made = section("diversity", readers=readers)
     if not readers:
-        return made.text(NO_PARSER)
+        return made.text(prose("no_parser"))
     read = [each for each in sets if each.asked.num_read]
     least = min((each.asked.num_read for each in read), default=0)
     made.rows(

@@ -5,7 +5,7 @@ from typing import Any
 
 from spyhop.report.arm_figures import verdict
 from spyhop.report.charts import Spec, curves, span
-from spyhop.report.html import ReportSection, Table, section
+from spyhop.report.html import ReportSection, Table, prose, section
 from spyhop.report.humpback_figures import Measure, StudentScores, TableName, fits, lines_of
 from spyhop.statistics import SlopeTest, equal_slopes, holm
 
@@ -19,10 +19,6 @@ DIFFERENCES: dict[Measure, str] = {
     "held_out": "difference in log-likelihood",
     "win_rate": "difference in win rate, points",
 }
-ONE_RUN = (
-    "Each student is trained once: intervals are over items and say nothing on another order of "
-    "training. Of many comparisons one in twenty differs by chance."
-)
 PAPER_ALPHA = {
     "Humpback": 6.95, "WizardLLM": 5.69, "Alpaca-GPT4": 5.40, "Vicuna": 4.53, "OA": 4.43,
     "LIMA": 2.86, "Alpaca": 1.99, "FLAN v2": 0.22,
@@ -81,7 +77,7 @@ def quality_section(seen: Seen, measures: Measures) -> ReportSection:
         if (first := plain[second.run.student, second.run.num_rows]) is not second
         and first.num_rows == second.num_rows
     )  # fmt: skip
-    return made.rows(rows, "Paired differences on the same items.").text(ONE_RUN)
+    return made.rows(rows, "Paired differences on the same items.").text(prose("one_run"))
 
 
 def scaling_section(seen: Seen, measures: Measures) -> ReportSection:
@@ -129,7 +125,10 @@ def _add_slopes(to: ReportSection, found: SlopeTest, measure: Measure) -> None:
 
 
 def _paired_section(name: str) -> Callable[[Seen, Measures], ReportSection]:
-    return lambda seen, measures: section(name).table(paired_table(seen, measures)).text(ONE_RUN)
+    def make(seen: Seen, measures: Measures) -> ReportSection:
+        return section(name).table(paired_table(seen, measures)).text(prose("one_run"))
+
+    return make
 
 
 SECTIONS: dict[TableName, Callable[[Seen, Measures], ReportSection]] = {

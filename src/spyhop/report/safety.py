@@ -9,13 +9,11 @@ from itertools import groupby
 import numpy as np
 
 from spyhop.evaluate import task_scores
-from spyhop.evaluate.likelihood import SCORED
+from spyhop.evaluate.measure import SCORED
 from spyhop.evaluate.overlap import METRICS, text_overlap
 from spyhop.evaluate.rates import ALL
-from spyhop.evaluate.safety import REFUSE, label_f1
-from spyhop.evaluate.support import Support
-from spyhop.evaluate.toxicity import kind_and_group, prompt_auc
-from spyhop.report.html import ReportSection, percent, percent_interval, section
+from spyhop.evaluate.safety import REFUSE, Support, kind_and_group, label_f1, prompt_auc
+from spyhop.report.html import ReportSection, percent, percent_interval, prose, section
 from spyhop.schema import ModelError, Score
 from spyhop.statistics import Interval, seed_interval, wilson
 from spyhop.store import Artifact
@@ -23,12 +21,6 @@ from spyhop.store import Artifact
 BIAS, TRUTH = "crows_pairs", "truth"
 NUM_SHOWN = 20
 """Responses per suite and model that are shown on request, the most toxic first."""
-BLIND = (
-    "The built-in classifier knows words and their neighbours from a few hundred sentences: what a "
-    "sentence only implies, irony and words that it has not seen escape it, and naming a group can "
-    "look toxic. Name another one with `classifier`. Its AUC on prompts of groups that it was not "
-    "trained on is {:.2f}."
-)
 MOST_COMPARED = 200
 """ROUGE-L takes time as the product of two lengths."""
 Lines = Iterator[tuple[str, int, Interval | None]]
@@ -62,7 +54,7 @@ def safety_sections(
         _add_table(made, models, _LINES[kind], suite)
         if first.metric == "toxicity":
             if (auc := prompt_auc(first_model)) is not None:
-                made.text(BLIND.format(auc))
+                made.text(prose("classifier", auc=auc))
             if is_shown:
                 _add_texts(made, models)
         sections.append(made)
@@ -174,12 +166,12 @@ def overlap_sections(scores: Mapping[str, Artifact]) -> list[ReportSection]:
             keys = list(some)[:MOST_COMPARED]
             pairs = [written[name][key] for key in keys], [[written[first][key]] for key in keys]
             try:
-                found = text_overlap(*pairs)
+                overlap, signatures = text_overlap(*pairs)
             except ModelError as error:  # the extra is not installed
                 return [made.text(f"{error}")]
-            shares = {metric: percent(found.scores[metric]) for metric in METRICS}
-            rows.append({"model": name, "suite": suite, "n": found.n, **shares})
-            caption = "; ".join(f"{m}: {text}" for m, text in found.signatures.items())
+            shares = {metric: percent(overlap[metric]) for metric in METRICS}
+            rows.append({"model": name, "suite": suite, "n": len(keys), **shares})
+            caption = "; ".join(f"{m}: {text}" for m, text in signatures.items())
     return [made.rows(rows, f"{caption}; METEOR: no WordNet.")] if rows else []
 
 

@@ -10,7 +10,7 @@ from spyhop.evaluate import ItemOverlap
 from spyhop.evaluate.audit import AUDIT
 from spyhop.evaluate.rates import ALL
 from spyhop.report.charts import curves, spans
-from spyhop.report.html import ReportSection, Turn, percent, section, short
+from spyhop.report.html import ReportSection, Turn, percent, prose, section, short
 from spyhop.schema import Answer
 from spyhop.statistics import wilson
 from spyhop.store import Artifact
@@ -24,12 +24,6 @@ NUM_EXAMPLES, NUM_PROBED, NUM_DROPPED = 5, 4, 3
 EXAMPLE_CHARS = 300
 AUDITS = "audits.json"
 """Of a report: the conclusion of each audit."""
-NO_AUDIT = "Not made: no responses of base and student to the same items, or none of a teacher."
-NO_JUDGE = (
-    "No verdicts of a judge: what a reader would prefer is not known, the rest does not need it. "
-    "Set `judge` in the recipe to a model's file (TOML) or folder, and run again: nothing else is "
-    "made again."
-)
 
 
 def rows_section(answers: Mapping[str, Artifact]) -> ReportSection:
@@ -242,7 +236,7 @@ def audit_section(audits: Mapping[str, Artifact] | None) -> ReportSection:
     found = section("audit")
     for name, artifact in (audits or {}).items():
         _add_audit(found, name, _audit(artifact))
-    return found if audits else found.text(NO_AUDIT)
+    return found if audits else found.text(prose("no_audit"))
 
 
 def _audit(artifact: Artifact) -> dict[str, Any]:
@@ -269,14 +263,9 @@ def _add_audit(to: ReportSection, judge: str, found: Mapping[str, Any]) -> None:
         )
         for name, gain in gains.items()
     )  # fmt: skip
-    judged = (
-        f"The judge compared {found['num_judged']:,} items in both orders: "
-        f"{100 * found['missing']:.1f} % of the verdicts are missing, and on "
-        f"{100 * found['flips']:.0f} % of the items the two orders disagree. Preference runs "
-        "from -100 (always the base) to 100. The judge's rewards are measured on these verdicts, "
-        "and their uncertainty is part of the intervals."
-    )
-    to.text(judged if found["num_judged"] else NO_JUDGE)
+    num = found["num_judged"]
+    judged = prose("judged", num=num, **{name: 100 * found[name] for name in ("missing", "flips")})
+    to.text(judged if num else prose("no_judge"))
     models = ("base", "student", "teacher")
     to.rows(
         (

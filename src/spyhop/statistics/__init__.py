@@ -6,7 +6,7 @@ over one of them does not cover the others: items (`wilson`, `paired_difference`
 (`seed_interval`, `paired_seed_difference`), and both at once (`seed_item_difference`).
 """
 
-from spyhop.statistics.agreement import nominal_kappa, quadratic_kappa
+from spyhop.statistics.agreement import krippendorff_alpha, nominal_kappa, quadratic_kappa
 from spyhop.statistics.interval import (
     Interval,
     cluster_interval,
@@ -30,11 +30,6 @@ from spyhop.statistics.preference import (
     style_difference,
     win_rate,
 )
-from spyhop.statistics.samples import (
-    VarianceSplit,
-    majority_correct,
-    pass_at_k,
-    variance_split,
-)
+from spyhop.statistics.samples import VarianceSplit, majority_correct, pass_at_k, variance_split
 from spyhop.statistics.scaling import Scaling, SlopeTest, equal_slopes, scaling
 from spyhop.statistics.significance import ChanceTest, detectable_difference, holm, near_chance

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from spyhop.statistics.interval import Floats, Interval, resampled, same_shape
+from spyhop.statistics.interval import Floats, Interval, bootstrapped, same_shape
 
 
 def quadratic_kappa(first: ArrayLike, second: ArrayLike, *, resamples: int = 2000) -> Interval:
@@ -26,8 +26,7 @@ def quadratic_kappa(first: ArrayLike, second: ArrayLike, *, resamples: int = 200
         x, y, xx, yy, apart = (weights @ columns / len(a)).T
         return 1 - _ratio(apart, xx + yy - 2 * x * y, 1.0)
 
-    value = float(kappas(np.ones((1, len(a))))[0])
-    return Interval.of_draws(value, resampled(len(a), kappas, resamples))
+    return bootstrapped(len(a), kappas, resamples)
 
 
 def nominal_kappa(first: Sequence[str], second: Sequence[str]) -> Interval:
@@ -52,7 +51,7 @@ def nominal_kappa(first: Sequence[str], second: Sequence[str]) -> Interval:
         chance = ((weights @ a) * (weights @ b)).sum(axis=1) / len(a) ** 2
         return _ratio(agreed - chance, 1 - chance, 0.0)
 
-    return Interval.of_draws(float(kappas(np.ones((1, len(a))))[0]), resampled(len(a), kappas))
+    return bootstrapped(len(a), kappas)
 
 
 def krippendorff_alpha(ratings: Sequence[Sequence[str]]) -> Interval:
@@ -77,8 +76,7 @@ def krippendorff_alpha(ratings: Sequence[Sequence[str]]) -> Interval:
         expected = (num**2 - (totals**2).sum(axis=1)) / (num - 1)
         return 1 - _ratio(weights @ apart, expected, 0.0)
 
-    value = float(alphas(np.ones((1, len(units))))[0])
-    return Interval.of_draws(value, resampled(len(units), alphas))
+    return bootstrapped(len(units), alphas)
 
 
 def _ratio(part: Floats, whole: Floats, otherwise: float) -> Floats:

@@ -11,8 +11,8 @@ from spyhop.lazy import stats
 
 BOOTSTRAP_CELLS = 2_000_000
 """Item weights drawn at once, so that memory stays below some 50 MB."""
-LEVEL, TAIL = 0.95, 0.975
-"""Nominal coverage, and the quantile of its upper limit."""
+LEVEL, TAIL, Z = 0.95, 0.975, 1.959963984540054
+"""Nominal coverage, the quantile of its upper limit, and this limit of a normal distribution."""
 Floats = NDArray[np.float64]
 
 
@@ -68,7 +68,7 @@ def macro_interval(groups: Sequence[Sequence[float]]) -> Interval:
     checked = [same_shape(group, group, dimensions=1)[0] for group in groups]
     variances = [float(x.var(ddof=1)) / len(x) if len(x) > 1 else 0.25 for x in checked]
     mean = float(np.mean([x.mean() for x in checked]))
-    return Interval.around(mean, z_quantile() * sum(variances) ** 0.5 / len(checked))
+    return Interval.around(mean, Z * sum(variances) ** 0.5 / len(checked))
 
 
 def cluster_interval(
@@ -88,10 +88,16 @@ def cluster_interval(
     if index.shape != x.shape or (num := int(index.max()) + 1) < 2:
         raise ValueError(f"{len(clusters)} names for {len(x)} items; two clusters are needed")
     sums, sizes = np.bincount(index, weights=x), np.bincount(index).astype(float)
-    draws = resampled(
-        num, lambda weights: (weights @ sums) / (weights @ sizes), resamples, seed, size=num - 1
-    )
-    return Interval.of_draws(float(x.mean()), draws, t_quantile(num - 1) / z_quantile())
+    draws = resampled(num, lambda w: (w @ sums) / (w @ sizes), resamples, seed, size=num - 1)
+    return Interval.of_draws(float(x.mean()), draws, t_quantile(num - 1) / Z)
+
+
+def bootstrapped(
+    num: int, statistic: Callable[[Floats], Floats], resamples: int = 2000
+) -> Interval:
+    """Return a statistic of `num` units with its percentile interval over resamples of them."""
+    value = float(statistic(np.ones((1, num)))[0])
+    return Interval.of_draws(value, resampled(num, statistic, resamples))
 
 
 def resampled(
@@ -117,11 +123,6 @@ def resampled(
 def t_quantile(freedom: float) -> float:
     """Return the limit of Student's t at these degrees of freedom."""
     return float(stats.t.ppf(TAIL, freedom))
-
-
-def z_quantile() -> float:
-    """Return the limit of the normal distribution."""
-    return float(stats.norm.ppf(TAIL))
 
 
 def same_shape(first: ArrayLike, second: ArrayLike, *, dimensions: int) -> tuple[Floats, Floats]:

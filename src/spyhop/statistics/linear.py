@@ -4,11 +4,8 @@ It needs no download and no weights. It sees words and their neighbours, lower c
 else: no sarcasm, no meaning that a sentence only implies, no word that its training lacks.
 """
 
-from __future__ import annotations
-
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -22,19 +19,9 @@ BITS = 18
 PENALTY = 0.1
 """Of the squared weights, against the sum of the losses over all texts."""
 _WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)?|\d+|[!?]")
-
-
-@dataclass(frozen=True, slots=True)
-class LinearClassifier:
-    """Weights of the hashed features; the last one is the constant."""
-
-    weights: NDArray[np.float64]
-
-    def probabilities(self, texts: Sequence[str]) -> NDArray[np.float64]:
-        """Return the probability that each text is of the positive class, (texts,)."""
-        logits = features(texts) @ self.weights[:-1] + self.weights[-1]
-        found: NDArray[np.float64] = special.expit(logits)
-        return found
+Floats = NDArray[np.float64]
+LinearClassifier = Callable[[Sequence[str]], Floats]
+"""From texts the probability that each is of the positive class, (texts,)."""
 
 
 def fit_linear(texts: Sequence[str], is_positive: Sequence[bool]) -> LinearClassifier:
@@ -45,7 +32,7 @@ def fit_linear(texts: Sequence[str], is_positive: Sequence[bool]) -> LinearClass
     x = features(texts)
     share = np.where(y > 0, (y < 0).mean(), (y > 0).mean()) * 2
 
-    def loss(weights: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+    def loss(weights: Floats) -> tuple[float, Floats]:
         margin = y * (x @ weights[:-1] + weights[-1])
         slope = -share * y * special.expit(-margin)
         gradient = np.append(x.T @ slope + PENALTY * weights[:-1], slope.sum())
@@ -54,7 +41,7 @@ def fit_linear(texts: Sequence[str], is_positive: Sequence[bool]) -> LinearClass
 
     start = np.zeros(x.shape[1] + 1)
     found = optimize.minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 200})
-    return LinearClassifier(found.x)
+    return lambda texts: special.expit(features(texts) @ found.x[:-1] + found.x[-1])
 
 
 def cross_validated_auc(texts: Sequence[str], is_positive: Sequence[bool], folds: int = 5) -> float:
@@ -64,8 +51,8 @@ def cross_validated_auc(texts: Sequence[str], is_positive: Sequence[bool], folds
     scores = np.zeros(len(texts))
     for fold in range(folds):
         held, used = order[fold::folds], sorted({*order} - {*order[fold::folds]})
-        model = fit_linear([texts[n] for n in used], [is_positive[n] for n in used])
-        scores[held] = model.probabilities([texts[n] for n in held])
+        classifier = fit_linear([texts[n] for n in used], [is_positive[n] for n in used])
+        scores[held] = classifier([texts[n] for n in held])
     return auc(scores, is_positive)
 
 

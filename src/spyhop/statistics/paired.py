@@ -13,11 +13,11 @@ from spyhop.statistics.interval import (
     LEVEL,
     Floats,
     Interval,
+    Z,
     cluster_interval,
     same_shape,
     seed_interval,
     t_quantile,
-    z_quantile,
 )
 
 
@@ -146,4 +146,4 @@ def _t_over_z(delta: Floats) -> float:
     if by_seed + by_item == 0:
         return 1.0
     freedom = (by_seed + by_item) ** 2 / (by_seed**2 / (seeds - 1) + by_item**2 / (items - 1))
-    return t_quantile(freedom) / z_quantile()
+    return t_quantile(freedom) / Z

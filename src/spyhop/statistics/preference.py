@@ -16,9 +16,9 @@ from spyhop.statistics.interval import (
     TAIL,
     Floats,
     Interval,
+    Z,
     same_shape,
     t_quantile,
-    z_quantile,
 )
 
 RIDGE = 1e-3
@@ -48,7 +48,7 @@ def win_rate(points: ArrayLike, repeats: ArrayLike = ()) -> dict[str, Interval]:
         found["flips"] = bounded_mean(x[:, 0] != x[:, 1])
         found["shown first"] = bounded_mean((1 - x[:, 0] + x[:, 1]) / 2)
     if len(pairs):
-        half = z_quantile() * (noise / len(x)) ** 0.5
+        half = Z * (noise / len(x)) ** 0.5
         low, high = max(0.0, rate.value - half), min(1.0, rate.value + half)
         found["judged again"] = Interval(rate.value, low, high)
     return found
@@ -67,9 +67,8 @@ def bounded_mean(values: ArrayLike, *, least_variance: float = 0.0) -> Interval:
     shrunk = (mean * num + 0.5) / (num + 1)
     variance = max((float(((x - mean) ** 2).sum()) + 0.5) / num, least_variance)
     size = num * max(1.0, shrunk * (1 - shrunk) / variance)  # wins and losses that say as much
-    z = z_quantile()
-    centre = (mean + z * z / (2 * size)) / (1 + z * z / size)
-    half = z / (1 + z * z / size) * (mean * (1 - mean) / size + z * z / (4 * size * size)) ** 0.5
+    centre = (mean + Z * Z / (2 * size)) / (1 + Z * Z / size)
+    half = Z / (1 + Z * Z / size) * (mean * (1 - mean) / size + Z * Z / (4 * size * size)) ** 0.5
     return Interval(mean, max(0.0, min(mean, centre - half)), min(1.0, max(mean, centre + half)))
 
 

@@ -18,8 +18,6 @@ class Scaling:
     alpha: Interval
     """What the measure gains when N grows by a factor of e; times 0.693 for each doubling."""
     constant: float
-    residual: float
-    """Standard deviation of the points about the line."""
 
 
 def scaling(sizes: Sequence[float], values: Sequence[float]) -> Scaling:
@@ -40,12 +38,8 @@ def scaling(sizes: Sequence[float], values: Sequence[float]) -> Scaling:
         raise ValueError(f"all scores are the same ({values[0]:g}), so alpha has no interval")
     x = np.log(np.asarray(sizes, dtype=float))
     fit = stats.linregress(x, values)
-    apart = np.asarray(values) - fit.slope * x - fit.intercept
-    return Scaling(
-        alpha=Interval.around(float(fit.slope), t_quantile(freedom) * float(fit.stderr)),
-        constant=float(fit.intercept),
-        residual=float(np.sqrt((apart**2).sum() / freedom)),
-    )
+    alpha = Interval.around(float(fit.slope), t_quantile(freedom) * float(fit.stderr))
+    return Scaling(alpha=alpha, constant=float(fit.intercept))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

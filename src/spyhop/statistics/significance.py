@@ -12,9 +12,8 @@ from spyhop.statistics.interval import check_count
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChanceTest:
-    """An accuracy against guessing. `chance` is the mean accuracy of a uniform guess."""
+    """An accuracy against guessing."""
 
-    chance: float
     p_value: float
     verdict: Literal["above", "near", "below"]
 
@@ -39,11 +38,9 @@ def near_chance(
     law = stats.binom(n, each[0]) if same else stats.poisson_binom(each)
     at_most, at_least = float(law.cdf(correct)), float(law.sf(correct - 1))
     p_value = min(1.0, 2 * max(0.0, min(at_most, at_least)))
-    mean = float(each.mean())
-    verdict: Literal["above", "near", "below"] = "near"
-    if p_value < 1 - level:
-        verdict = "above" if correct > mean * n else "below"
-    return ChanceTest(chance=mean, p_value=p_value, verdict=verdict)
+    if p_value >= 1 - level:
+        return ChanceTest(p_value=p_value, verdict="near")
+    return ChanceTest(p_value=p_value, verdict="above" if correct > each.mean() * n else "below")
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

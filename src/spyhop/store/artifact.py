@@ -8,14 +8,17 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from spyhop.schema import ArtifactError, Row
+from spyhop.store.keys import number_of
 from spyhop.store.verify import file_digest, unsealed
 
-RECORD = "record.json"
+RECORD, PARTS = "record.json", "part-*.parquet"
 DROPPED = "dropped"
 """Folder of the rows that a stage dropped, with their reasons."""
 LOGS = "logs"
@@ -52,7 +55,7 @@ class Record(BaseModel):
     digest: str = ""
     """Hash of names and contents of all files."""
     files: dict[str, str] = {}
-    """Relative path to `verify.file_digest` of its content; older records have no such list."""
+    """Relative path to `verify.file_digest` of its content; a source has no such list."""
     rows: int | None = None
     counts: dict[str, int] = {}
     dropped: dict[str, int] = {}
@@ -96,16 +99,15 @@ class Artifact:
             for value in batch.to_pylist(maps_as_pydicts="strict"):
                 yield row_type.model_validate(value)
 
-    def batches(self, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
-        """Yield the table in record batches, part by part; each part is verified first."""
-        return self._batches("part-*.parquet", columns)
-
     def dropped(self) -> Iterator[tuple[str, str]]:
         """Yield reason and row (as JSON) of all dropped rows, in order."""
-        for batch in self._batches(f"{DROPPED}/part-*.parquet", None):
+        for batch in self.batches(pattern=f"{DROPPED}/part-*.parquet"):
             yield from zip(batch["reason"].to_pylist(), batch["row"].to_pylist(), strict=True)
 
-    def _batches(self, pattern: str, columns: list[str] | None) -> Iterator[pa.RecordBatch]:
+    def batches(
+        self, columns: list[str] | None = None, pattern: str = PARTS
+    ) -> Iterator[pa.RecordBatch]:
+        """Yield the table in record batches, part by part; each part is verified first."""
         for name in self.names(pattern):
             part = self.file(name)
             try:
@@ -116,7 +118,7 @@ class Artifact:
 
     def parts(self) -> list[Path]:
         """Return its Parquet parts in order, all of them verified, for any engine to read."""
-        return [self.file(name) for name in self.names("part-*.parquet")]
+        return [self.file(name) for name in self.names(PARTS)]
 
     def file(self, name: str) -> Path:
         """Return one of its files, verified before the first read in this process."""
@@ -138,7 +140,7 @@ class Artifact:
             self.file(name)
 
     def names(self, pattern: str) -> list[str]:
-        """Return the recorded files that match; of an older record, those in the folder."""
+        """Return the recorded files that match; of a source, those in the folder."""
         if self.record.files:
             return sorted(name for name in self.record.files if fnmatchcase(name, pattern))
         return sorted(p.relative_to(self.path).as_posix() for p in self.path.glob(pattern))
@@ -152,6 +154,20 @@ class Artifact:
     def __str__(self) -> str:
         """Return the folder's name."""
         return self.path.name
+
+
+def nested_draw(rows: Artifact, num_rows: int, seed: int) -> npt.NDArray[np.bool_]:
+    """Return which rows are drawn, uniformly: (number of rows,), in their order.
+
+    A row's place in the draw is a hash of (seed, id), so that a smaller draw is part of a larger
+    one, whatever the rows' order. Only ids are read; eight bytes a row stay.
+    """
+    names = (name for batch in rows.batches(["id"]) for name in batch["id"].to_pylist())
+    places = np.fromiter((number_of(f"{seed}/{name}") for name in names), dtype=np.uint64)
+    if num_rows >= len(places):
+        return np.ones(len(places), dtype=np.bool_)
+    is_drawn: npt.NDArray[np.bool_] = places <= np.partition(places, num_rows - 1)[num_rows - 1]
+    return is_drawn
 
 
 def folder_name(stage: str, key: str) -> str:
@@ -180,11 +196,6 @@ def load(path: Path) -> Artifact | None:
     raise ArtifactError(
         f"{record_path}: damaged ({reason:.120}); delete that folder and rerun to rebuild it"
     )
-
-
-def digest_folder(path: Path) -> str:
-    """Return the hash of names and contents of all files below, except logs and the record."""
-    return digest_of(digests(path))
 
 
 def digests(path: Path) -> dict[str, tuple[str, str]]:

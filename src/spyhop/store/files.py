@@ -7,6 +7,7 @@ missing key names file and line; a stage that meets one makes nothing.
 import io
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from spyhop.store.artifact import RECORD
 
 LINE = ": line "
 """Text between file and line number in messages."""
-BATCH_ROWS = 2048
+BATCH_ROWS, BLOCK = 2048, 1 << 20
 
 
 def is_hidden(name: Path) -> bool:
@@ -57,15 +58,22 @@ def table_files(folder: Path, pattern: str = "*") -> list[Path]:
     raise InputError(f"{folder}: this artifact holds no rows")
 
 
-def byte_lines(path: Path) -> Iterator[bytes]:
-    """Yield every line of the unpacked file, unchanged."""
+@contextmanager
+def unpacked(path: Path) -> Iterator[io.BufferedReader]:
+    """Open a file for reading, without its compression; errors of reading name the file."""
     try:
         with pa.input_stream(str(path), compression="detect") as stream:
-            yield from io.BufferedReader(stream, 1 << 20)
+            yield io.BufferedReader(stream, BLOCK)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except (OSError, EOFError) as error:
         raise InputError(f"{path}: cannot be read ({error!s:.80})") from None
+
+
+def byte_lines(path: Path) -> Iterator[bytes]:
+    """Yield every line of the unpacked file, unchanged."""
+    with unpacked(path) as stream:
+        yield from stream
 
 
 def lines(path: Path, mark: str = LINE) -> Iterator[tuple[int, str]]:
@@ -133,27 +141,28 @@ def json_file(path: Path) -> Any:  # noqa: ANN401 (whatever the file holds)
         raise InputError(f"{path}: not JSON ({error!s:.80})") from None
 
 
+@contextmanager
+def arrow_errors(path: Path, kind: str) -> Iterator[None]:
+    """Name a file that the Arrow library cannot read."""
+    try:
+        yield
+    except (pa.ArrowException, OSError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path}: not a whole {kind} file ({reason:.120})") from None
+
+
 def parquet_head(path: Path) -> pq.FileMetaData:
     """Return the metadata of a Parquet file: schema, rows, row groups."""
-    try:
+    with arrow_errors(path, "Parquet"):
         return pq.read_metadata(path)
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise _not_parquet(path, error) from None
 
 
 def parquet_batches(path: Path, columns: Collection[str] | None = None) -> Iterator[pa.RecordBatch]:
     """Yield a Parquet file in batches of at most `BATCH_ROWS`; missing columns are skipped."""
-    try:
-        with pq.ParquetFile(path) as file:
-            known = file.schema_arrow.names
-            wanted = None if columns is None else [name for name in known if name in columns]
-            yield from file.iter_batches(batch_size=BATCH_ROWS, columns=wanted)
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise _not_parquet(path, error) from None
-
-
-def _not_parquet(path: Path, error: Exception) -> InputError:
-    return InputError(f"{path}: not a whole Parquet file ({' '.join(str(error).split()):.120})")
+    with arrow_errors(path, "Parquet"), pq.ParquetFile(path) as file:
+        known = file.schema_arrow.names
+        wanted = None if columns is None else [name for name in known if name in columns]
+        yield from file.iter_batches(batch_size=BATCH_ROWS, columns=wanted)
 
 
 def field(row: object, key: str, where: str, kind: type | tuple[type, ...] = str) -> Any:  # noqa: ANN401

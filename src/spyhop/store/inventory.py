@@ -38,19 +38,13 @@ class Inventory:
     def __init__(self, root: Path) -> None:
         self.root = root
         users = _users(root)
+        paths = [("artifact", path) for path in sorted(root.glob("*.*-*")) if _is_ours(path)]
+        partial = sorted((root / PARTIAL).glob("*-*"))
+        paths += [("partial", path) for path in partial if path.is_dir()]
+        paths += [("journal", path) for path in sorted((root / JOURNAL).glob("*.sqlite"))]
         self.entries = [
-            Entry(path, "artifact", _num_bytes(path), tuple(users.get(path.name, [])))
-            for path in sorted(root.glob("*.*-*"))
-            if _is_ours(path)
-        ]
-        self.entries += [
-            Entry(path, "partial", _num_bytes(path), tuple(users.get(path.name, [])))
-            for path in sorted((root / PARTIAL).glob("*-*"))
-            if path.is_dir()
-        ]
-        self.entries += [
-            Entry(path, "journal", _num_bytes(path), ())
-            for path in sorted((root / JOURNAL).glob("*.sqlite"))
+            Entry(path, kind, _num_bytes(path), tuple(users.get(path.name, [])))
+            for kind, path in paths
         ]
 
     def idle(self, kinds: Collection[str] = ("artifact",)) -> list[Entry]:
@@ -66,14 +60,14 @@ class Inventory:
         return [entry for entry in self.idle(kinds) if self._delete(entry)]
 
     def _delete(self, entry: Entry) -> bool:
-        lock = FileLock(self.root / PARTIAL / f"{entry.path.name}.lock")
-        if entry.kind == "journal":
-            if self._is_busy():  # its models may be writing to any of them
-                return False
-            lock = FileLock(entry.path.with_suffix(".owner"))
-        aside = self.root / PARTIAL / f"{entry.path.name}.freed"
+        partial = self.root / PARTIAL
+        lock, aside = partial / f"{entry.path.name}.lock", partial / f"{entry.path.name}.freed"
         try:
-            with lock.acquire(timeout=0):
+            if entry.kind == "journal":  # the models of any run may be writing to it
+                lock = entry.path.with_suffix(".owner")
+                for other in partial.glob("*.lock"):
+                    FileLock(other).acquire(timeout=0).lock.release()
+            with FileLock(lock).acquire(timeout=0):
                 remove(aside)  # what a kill left here
                 entry.path.rename(aside)  # so that a kill leaves nothing that looks finished
                 remove(aside)
@@ -83,15 +77,6 @@ class Inventory:
         except (Timeout, FileNotFoundError):  # worked on by another process, or freed by it
             return False
         return True
-
-    def _is_busy(self) -> bool:
-        """Return whether a run is making anything in this store."""
-        for path in (self.root / PARTIAL).glob("*.lock"):
-            try:
-                FileLock(path).acquire(timeout=0).lock.release()
-            except Timeout:
-                return True
-        return False
 
 
 def point(root: Path, recipe: str, step: str, artifact: Artifact) -> None:

@@ -1,8 +1,7 @@
 """Rows to Parquet parts and back: typed, streamed, never a whole table in memory."""
 
-import types
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -12,12 +11,7 @@ PART_ROWS = 50_000
 GROUP_ROWS = 2_000
 """Rows held in memory before they are written as one row group."""
 
-_SCALARS: dict[object, pa.DataType] = {
-    str: pa.string(),
-    int: pa.int64(),
-    float: pa.float64(),
-    bool: pa.bool_(),
-}
+_SCALARS = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
 
 
 def arrow_schema(row_type: type[BaseModel]) -> pa.Schema:
@@ -28,10 +22,9 @@ def arrow_schema(row_type: type[BaseModel]) -> pa.Schema:
 
 
 def _field(name: str, annotation: Any) -> pa.Field:  # noqa: ANN401 (a type expression)
-    options = get_args(annotation)
-    is_optional = get_origin(annotation) in (Union, types.UnionType) and type(None) in options
+    is_optional = type(None) in get_args(annotation)
     if is_optional:
-        (annotation,) = [option for option in options if option is not type(None)]
+        (annotation,) = [each for each in get_args(annotation) if each is not type(None)]
     return pa.field(name, _arrow_type(annotation), nullable=is_optional)
 
 

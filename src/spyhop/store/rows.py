@@ -20,7 +20,9 @@ from pydantic_core import from_json
 from spyhop.schema import InputError
 from spyhop.store.artifact import RECORD
 from spyhop.store.files import (
+    BLOCK,
     LINE,
+    arrow_errors,
     byte_lines,
     json_file,
     json_lines,
@@ -29,6 +31,7 @@ from spyhop.store.files import (
     parquet_batches,
     parse_json,
     table_files,
+    unpacked,
 )
 
 csv.field_size_limit(1 << 27)
@@ -42,18 +45,19 @@ KNOWN = f".jsonl, .json, .csv, .tsv (also with {', '.join(PACKED)}), {PARQUET}, 
 _SPLITS = "dataset_dict.json"
 _DATASET = ("dataset_info.json", "state.json", _SPLITS)
 """Files of `save_to_disk` beside the rows."""
-_BLOCK = 1 << 20
 _SPACE = re.compile(r"[ \t\r\n]*")
 _DECODER = json.JSONDecoder()
 
 
 def kind_of(path: Path) -> str:
     """Return the format of a file by its ending: `.jsonl` (any JSON), `.csv`, `.tsv`, ..."""
-    suffixes = [suffix for suffix in path.suffixes if suffix not in PACKED]
-    kind = _KINDS.get(suffixes[-1].lower()) if suffixes else None
-    if kind is None:
+    if (kind := _kind(path)) is None:
         raise InputError(f"{path}: unknown format; its name must end in one of {KNOWN}")
     return kind
+
+
+def _kind(path: Path) -> str | None:
+    return _KINDS.get(next((s.lower() for s in reversed(path.suffixes) if s not in PACKED), ""))
 
 
 def row_files(path: Path, pattern: str = "*") -> list[Path]:
@@ -66,9 +70,7 @@ def row_files(path: Path, pattern: str = "*") -> list[Path]:
     """
     if path.is_file() or (path / RECORD).is_file():
         return table_files(path, pattern)
-    if pattern != "*":
-        return [each for each in matching(path, pattern) if each.name not in _DATASET]
-    if (path / _SPLITS).is_file():
+    if pattern == "*" and (path / _SPLITS).is_file():
         splits = json_file(path / _SPLITS).get("splits", [])
         if len(splits) != 1:
             raise InputError(
@@ -76,14 +78,10 @@ def row_files(path: Path, pattern: str = "*") -> list[Path]:
                 f"such as {path / splits[0] if splits else path}"
             )
     files = [each for each in matching(path, pattern) if each.name not in _DATASET]
-    kept = [each for each in files if _KINDS.get(_ending(each))]
-    if not kept:
+    kept = [each for each in files if pattern != "*" or _kind(each)]
+    if not kept and pattern == "*":
         raise InputError(f"{path}: the folder has no file that ends in one of {KNOWN}")
     return kept
-
-
-def _ending(path: Path) -> str:
-    return next((s.lower() for s in reversed(path.suffixes) if s not in PACKED), "")
 
 
 def read_rows(
@@ -119,25 +117,19 @@ def _json_rows(path: Path, mark: str) -> Iterator[tuple[str, Any]]:
         return _array_rows(path)
     if start.startswith(b"{") and path.suffixes[:1] != [".jsonl"]:
         first = next(line for line in byte_lines(path) if line.strip(outside))
-        if not _is_json(first.lstrip(outside)):
-            return _single(path)
+        try:
+            from_json(first.lstrip(outside))
+        except ValueError:
+            _refuse_single(path)
     return json_lines(path, mark, from_json)
 
 
-def _is_json(text: bytes) -> bool:
-    try:
-        from_json(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _single(path: Path) -> Iterator[tuple[str, Any]]:
+def _refuse_single(path: Path) -> None:
     """Refuse a file that is one object over several lines; other broken lines name their line."""
     try:
         found = json_file(path)
     except InputError:
-        return json_lines(path, LINE, from_json)
+        return
     lists = [key for key, value in found.items() if isinstance(value, list)]
     named = f"; it holds lists under {', '.join(lists):.80}" if lists else ""
     raise InputError(f"{path}: one JSON object, not rows{named}; save the rows as JSON lines")
@@ -197,14 +189,9 @@ def _text_blocks(path: Path) -> Iterator[str]:
 
 
 def _blocks(path: Path) -> Iterator[bytes]:
-    try:
-        with pa.input_stream(str(path), compression="detect") as stream:
-            while block := stream.read(_BLOCK):
-                yield block
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except (OSError, EOFError) as error:
-        raise InputError(f"{path}: cannot be read ({error!s:.80})") from None
+    with unpacked(path) as stream:
+        while block := stream.read(BLOCK):
+            yield block
 
 
 def _csv_rows(path: Path, kind: str, mark: str) -> Iterator[tuple[str, dict[str, str]]]:
@@ -226,17 +213,14 @@ def _csv_rows(path: Path, kind: str, mark: str) -> Iterator[tuple[str, dict[str,
 
 
 def _arrow_batches(path: Path) -> Iterator[pa.RecordBatch]:
-    try:
-        with pa.memory_map(str(path)) as source:
-            is_file = source.read(6) == b"ARROW1"
-            source.seek(0)
-            opened = pa.ipc.open_file(source) if is_file else pa.ipc.open_stream(source)
-            if is_file:
-                yield from (opened.get_batch(n) for n in range(opened.num_record_batches))
-            else:
-                yield from opened
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise InputError(f"{path}: not a whole Arrow file ({error!s:.100})") from None
+    with arrow_errors(path, "Arrow"), pa.memory_map(str(path)) as source:
+        is_file = source.read(6) == b"ARROW1"
+        source.seek(0)
+        if is_file:
+            opened = pa.ipc.open_file(source)
+            yield from (opened.get_batch(n) for n in range(opened.num_record_batches))
+        else:
+            yield from pa.ipc.open_stream(source)
 
 
 def _batch_rows(

@@ -31,27 +31,27 @@ class Source:
 
         The manifest is the sorted list of (relative name, SHA-256) of every file below `path`;
         hidden files and folders are skipped. Digests are cached in `root` by path, size, inode
-        and both times: setting an edited file's mtime back changes its ctime.
+        and both times: setting an edited file's mtime back changes its ctime. A file of a folder
+        that cannot be read is its reader's to report.
         """
         files = self._files()
         cache = _DigestCache(root / ".digests.json")
+        manifest = {}
         try:
-            is_folder = self.path.is_dir()
-            manifest = {name: _digest(cache, file, is_folder) for name, file in files.items()}
+            for name, file in files.items():
+                try:
+                    manifest[name] = cache.digest(file)
+                except OSError as error:
+                    if not self.path.is_dir():
+                        raise
+                    manifest[name] = f"unreadable: {error.strerror}"
             num_bytes = sum(file.stat().st_size for file in files.values())
         except OSError as error:
             raise InputError(f"{self.path}: cannot be read ({error.strerror})") from None
         cache.save()
-        key = key_of(manifest)
-        record = Record(
-            key=key,
-            stage="source",
-            version=1,
-            config={"files": len(manifest), "bytes": num_bytes},
-            inputs={},
-            digest=key,
-        )
-        return Artifact(path=self.path, record=record)
+        config, key = {"files": len(manifest), "bytes": num_bytes}, key_of(manifest)
+        record = Record(key=key, stage="source", version=1, config=config, inputs={}, digest=key)
+        return Artifact(self.path, record)
 
     def _files(self) -> dict[str, Path]:
         if self.path.is_file():
@@ -59,43 +59,44 @@ class Source:
         if not self.path.is_dir():
             kind = "neither a file nor a folder" if self.path.exists() else "no such file or folder"
             raise InputError(f"{self.path}: {kind}")
+        names = {file: file.relative_to(self.path) for file in sorted(self.path.rglob("*"))}
         files = {
-            found.relative_to(self.path).as_posix(): found
-            for found in sorted(self.path.rglob("*"))
-            if found.is_file() and not is_hidden(found.relative_to(self.path))
+            name.as_posix(): file
+            for file, name in names.items()
+            if file.is_file() and not is_hidden(name)
         }
         if not files:
             raise InputError(f"{self.path}: the folder holds no files")
         return files
 
 
-def _digest(cache: "_DigestCache", file: Path, is_in_folder: bool) -> str:
-    """Return a file's digest; one in a folder that cannot be read is its reader's to report."""
-    try:
-        return cache.digest(file)
-    except OSError as error:
-        if not is_in_folder:
-            raise
-        return f"unreadable: {error.strerror}"
-
-
 class _DigestCache:
     """SHA-256 of files, remembered while size, inode, mtime and ctime stay the same."""
 
     def __init__(self, path: Path) -> None:
+        """Read a cache; one without a checksum, of older code, counts as empty."""
         self._path = path
         self._known: dict[str, list[str]] = {}
         self._is_changed = False
         if path.is_file():
-            self._known = _read_cache(path)
+            try:
+                raw = path.read_bytes()
+                found = json.loads(unsealed(raw))
+                if raw != sealed(json.dumps(found)) and "files" in found:
+                    raise ValueError("its checksum is damaged")
+            except ValueError as error:
+                raise ArtifactError(
+                    f"{path}: damaged ({error!s:.80}); delete it: files are then hashed again"
+                ) from None
+            self._known = found.get("files", {})
 
     def digest(self, file: Path) -> str:
         stat = file.stat()
         stamp = f"{stat.st_size}-{stat.st_mtime_ns}-{stat.st_ctime_ns}-{stat.st_ino}"
         name = str(file.resolve())
-        known = self._known.get(name)
-        if known and known[0] == stamp:
-            return known[1]
+        known_stamp, digest = self._known.get(name, ("", ""))
+        if known_stamp == stamp:
+            return digest
         with file.open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
         if time.time() - max(stat.st_mtime, stat.st_ctime) > RACY_S:
@@ -112,18 +113,3 @@ class _DigestCache:
                 temporary.write_bytes(sealed(json.dumps({"files": self._known})))
         except OSError as error:
             raise ArtifactError(f"{self._path}: cannot be written ({error.strerror})") from None
-
-
-def _read_cache(path: Path) -> dict[str, list[str]]:
-    """Return the digests in a cache; a cache of older code, without a checksum, counts as empty."""
-    try:
-        raw = path.read_bytes()
-        found = json.loads(unsealed(raw))
-        if raw != sealed(json.dumps(found)) and "files" in found:
-            raise ValueError("its checksum is damaged")
-    except ValueError as error:
-        raise ArtifactError(
-            f"{path}: damaged ({error!s:.80}); delete it: files are then hashed again"
-        ) from None
-    files: dict[str, list[str]] = found.get("files", {})
-    return files

@@ -2,7 +2,7 @@
 
 Whole files are compared with a digest taken when they were written. XXH3 (128 bits) reads several
 gigabytes a second, so that checking a file costs a few hundredths of scanning it; identity rests on
-SHA-256 instead (`artifact.digest_folder`). JSON documents end with a digest of their own text.
+SHA-256 instead (`artifact.digests`). JSON documents end with a digest of their own text.
 """
 
 from pathlib import Path

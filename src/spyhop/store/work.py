@@ -74,37 +74,27 @@ def claim(
     State left by a killed run is kept if it was made from inputs of the same content, else deleted.
     `on_wait` is called once, with a message for the user, if another process has the lock.
     """
-    name = folder_name(stage, key)
     partial = root / PARTIAL
-    folder = partial / name
-    lock = FileLock(partial / f"{name}.lock")
+    work = Work(root, partial / folder_name(stage, key))
+    lock = FileLock(partial / f"{work.folder.name}.lock")
     try:
         partial.mkdir(parents=True, exist_ok=True)
-        _acquire(lock, lambda: on_wait("another run is making it; waiting for that one"))
+        try:
+            lock.acquire(timeout=WAIT_S)
+        except Timeout:
+            on_wait("another run is making it; waiting for that one")
+            lock.acquire()
     except OSError as error:
         raise ArtifactError(f"{partial}: cannot be written ({error.strerror})") from None
     try:
-        yield _prepare(root, folder, input_digests)
+        stamp = work.folder / "inputs.json"
+        text = json.dumps(input_digests, sort_keys=True)
+        if not stamp.is_file() or stamp.read_text() != text:
+            shutil.rmtree(work.folder, ignore_errors=True)
+        shutil.rmtree(work.out, ignore_errors=True)
+        work.out.mkdir(parents=True)
+        work.state.mkdir(exist_ok=True)
+        stamp.write_text(text)
+        yield work
     finally:
         lock.release()
-
-
-def _acquire(lock: FileLock, on_wait: Callable[[], None]) -> None:
-    try:
-        lock.acquire(timeout=WAIT_S)
-    except Timeout:
-        on_wait()
-        lock.acquire()
-
-
-def _prepare(root: Path, folder: Path, input_digests: dict[str, list[str]]) -> Work:
-    stamp = folder / "inputs.json"
-    text = json.dumps(input_digests, sort_keys=True)
-    if not stamp.is_file() or stamp.read_text() != text:
-        shutil.rmtree(folder, ignore_errors=True)
-    work = Work(root, folder)
-    shutil.rmtree(work.out, ignore_errors=True)
-    work.out.mkdir(parents=True)
-    work.state.mkdir(exist_ok=True)
-    stamp.write_text(text)
-    return work

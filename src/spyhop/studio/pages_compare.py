@@ -7,14 +7,14 @@ from dataclasses import replace
 from difflib import SequenceMatcher
 from functools import partial
 from itertools import pairwise
-from typing import Any, cast
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from spyhop.evaluate.comparison import ComparedLogs, compare_logs
-from spyhop.evaluate.logs import read_logs
+from spyhop.evaluate.logs import read_log
 from spyhop.report.comparison import comparison_sections
 from spyhop.report.html import ReportSection
 from spyhop.schema import InputError
@@ -79,7 +79,8 @@ def names_of(first: Artifact, second: Artifact) -> tuple[str, str]:
 def compared(request: Request) -> Response:
     """Show the figures of two models, and rows on which they differ."""
     first, second = artifact_of(request, "first"), artifact_of(request, "second")
-    found, sections = _compared(request, first, second)
+    key = ("compare", first.digest, second.digest)
+    found, sections = site_of(request).keep(key, lambda: _compared(first, second))
     side, task = request.query_params.get("side", ""), request.query_params.get("task", "")
     rows = [
         row
@@ -103,21 +104,14 @@ def compared(request: Request) -> Response:
     )  # fmt: skip
 
 
-def _compared(
-    request: Request, first: Artifact, second: Artifact
-) -> tuple[ComparedLogs, list[ReportSection]]:
-    """Return the comparison and its tables, made once."""
-
-    def make() -> tuple[ComparedLogs, list[ReportSection]]:
-        first.verify()
-        second.verify()
-        logs = read_logs(first.path, second.path)
-        found = compare_logs(*logs, num_rows=MOST_ROWS, is_anyway=True)
-        named = replace(found, names=names_of(first, second))
-        return named, comparison_sections(named)
-
-    made = site_of(request).keep(("compare", first.digest, second.digest), make)
-    return cast(tuple[ComparedLogs, list[ReportSection]], made)
+def _compared(first: Artifact, second: Artifact) -> tuple[ComparedLogs, list[ReportSection]]:
+    """Return the comparison and its tables."""
+    first.verify()
+    second.verify()
+    logs = (read_log(artifact.path) for artifact in (first, second))
+    found = compare_logs(*logs, num_rows=MOST_ROWS, is_anyway=True)
+    named = replace(found, names=names_of(first, second))
+    return named, comparison_sections(named)
 
 
 def _reasons(judged: Sequence[Artifact], ids: Collection[str]) -> dict[str, list[dict[str, Any]]]:

@@ -104,13 +104,8 @@ def check(request: Request) -> Response:
 def row(request: Request) -> Response:
     """Show one row, by position or by id."""
     names, table, at = place_of(request)
-    before = table.page(RowQuery(), at, is_back=True, limit=1)
-    values: Any = {
-        "row": table.row(at),
-        "before": before,
-        "after": table.page(RowQuery(), at, limit=1),
-    }
-    return page(request, "row.html", **values, **names)
+    before, after = (table.page(RowQuery(), at, is_back=back, limit=1) for back in (True, False))
+    return page(request, "row.html", row=table.row(at), before=before, after=after, **names)
 
 
 def report(request: Request) -> Response:

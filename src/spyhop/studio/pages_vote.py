@@ -3,7 +3,6 @@
 import re
 from functools import partial
 from pathlib import Path
-from typing import cast
 
 from pydantic import ValidationError
 from pydantic_core import from_json
@@ -98,11 +97,11 @@ def _pairs(request: Request) -> tuple[tuple[str, str], list[VotePair]]:
     screening = _file(request).with_name("screening.jsonl")
     changed = screening.stat().st_mtime_ns if screening.exists() else 0
 
-    def make() -> list[VotePair]:
-        return [*_matched(first, second), *(read_screening(screening) if changed else [])]
-
-    pairs = site_of(request).keep(("vote", first.digest, second.digest, changed), make)
-    return names_of(first, second), cast(list[VotePair], pairs)
+    pairs: list[VotePair] = site_of(request).keep(
+        ("vote", first.digest, second.digest, changed),
+        lambda: [*_matched(first, second), *(read_screening(screening) if changed else [])],
+    )
+    return names_of(first, second), pairs
 
 
 def _matched(first: Artifact, second: Artifact) -> list[VotePair]:

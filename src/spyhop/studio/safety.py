@@ -70,10 +70,8 @@ class Guard:
 
     def _login(self, request: Request) -> Response | None:
         """Ask for the token once; a cookie keeps it."""
-        cookie, params = (
-            f"spyhop-{(request.scope.get('server') or ('', 0))[1]}",
-            request.query_params,
-        )
+        cookie = f"spyhop-{(request.scope.get('server') or ('', 0))[1]}"
+        params = request.query_params
         if self._token is None or _is_equal(request.cookies.get(cookie, ""), self._token):
             return None
         if not _is_equal(params.get("token", ""), self._token):

@@ -14,7 +14,18 @@ from spyhop.world.documents import (
 from spyhop.world.family import CORE, FAMILIES
 from spyhop.world.judge import JudgeRules, Rewarded
 from spyhop.world.problem import Problem, Split, draw, draw_split, parse
-from spyhop.world.solver import TA, TEACHER, UNKNOWN, SolverConfig, respond
+from spyhop.world.solver import (
+    BY_ID,
+    SYSTEM_MESSAGES,
+    TA,
+    TEACHER,
+    UNKNOWN,
+    SolverConfig,
+    Style,
+    StyledMessage,
+    respond,
+    style_of,
+)
 from spyhop.world.stages import (
     CopiesConfig,
     FamilyName,
@@ -28,4 +39,3 @@ from spyhop.world.stages import (
     draw_queries,
     train_tokenizer,
 )
-from spyhop.world.systems import BY_ID, SYSTEM_MESSAGES, Style, StyledMessage, style_of

@@ -8,11 +8,9 @@ from collections.abc import Iterator, Sequence
 from functools import cache
 from random import Random
 
-from spyhop.world.family import FAMILIES
-from spyhop.world.grammar import CAST, SLOT
+from spyhop.world.family import CAST, FAMILIES, SLOT
 from spyhop.world.problem import LETTERS, draw
-from spyhop.world.solver import TEACHER, respond
-from spyhop.world.systems import SYSTEM_MESSAGES
+from spyhop.world.solver import SYSTEM_MESSAGES, TEACHER, respond
 
 COPY_SYSTEM = "Copy the list."
 """System message of the copying stage."""

@@ -121,15 +121,10 @@ def is_recovered(instruction: str, document: Segment) -> bool:
     if problem is None or kind_of(document) not in SOLUTIONS:
         return False
     begun, _, rest = document.text.partition(". ")
-    told = [phrase.partition(") ")[2] for phrase in _phrases(rest)]
+    phrases = [step.rpartition(": ")[0] for step in rest.rpartition(" Answer: ")[0].split(". ")]
+    told = [phrase.partition(") ")[2] for phrase in phrases]
     start = respond(TEACHER, "", instruction).partition(". ")[0]
     return begun == start and told == [step.phrase for step in problem.steps]
-
-
-def _phrases(solution: str) -> list[str]:
-    """Return the lettered phrases of a solution, without the states after them."""
-    steps = solution.rpartition(" Answer: ")[0].split(". ")
-    return [step.rpartition(": ")[0] for step in steps]
 
 
 def _kinds(config: DocumentsConfig) -> list[tuple[DocumentKind, str]]:
@@ -156,12 +151,9 @@ def _write(kind: DocumentKind, family: str, steps: tuple[int, int], random: Rand
         if kind == "shuffled":
             words = right.split()
             return " ".join(random.sample(words, len(words)))
-        flawed = respond(_author(kind, random), "", query)
+        author = MISCONCEIVED
+        if kind == "slipped":
+            author = SolverConfig(slip_rate=SLIP_RATE, seed=random.getrandbits(32))
+        flawed = respond(author, "", query)
         if flawed != right:
             return flawed
-
-
-def _author(kind: DocumentKind, random: Random) -> SolverConfig:
-    if kind == "misconceived":
-        return MISCONCEIVED
-    return SolverConfig(slip_rate=SLIP_RATE, seed=random.getrandbits(32))

@@ -52,17 +52,13 @@ def prefer(rules: JudgeRules, question: str, first: str, second: str) -> Preferr
         return "first"
     if rng.random() < rules.slip_rate:
         return rng.choice(("first", "second", "tie"))
-    value = _style if rules.rewards == "style" else _answer
-    gap = value(question, first) - value(question, second)
+    problem, values = parse(question), []
+    for response in (first, second):
+        if rules.rewards == "style":
+            length, layout, steps, hedging, _ = form_of(response, frozenset())
+            values.append(length + layout + steps - hedging)
+        else:
+            said = response.rpartition("Answer: ")[2].strip()
+            values.append(float(problem is not None and said == problem.target))
+    gap = values[0] - values[1]
     return "tie" if abs(gap) < CLEAR else "first" if gap > 0 else "second"
-
-
-def _style(question: str, response: str) -> float:
-    length, layout, steps, hedging, _ = form_of(response, frozenset())
-    return length + layout + steps - hedging
-
-
-def _answer(question: str, response: str) -> float:
-    problem = parse(question)
-    said = response.rpartition("Answer: ")[2].strip()
-    return float(problem is not None and said == problem.target)

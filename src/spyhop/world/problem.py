@@ -9,8 +9,17 @@ from typing import Literal
 
 from spyhop.schema import InputError
 from spyhop.store import number_of
-from spyhop.world.family import FAMILIES, Family, Fields, Op
-from spyhop.world.grammar import CAST, ROLES, content_slots, fill, reader
+from spyhop.world.family import (
+    CAST,
+    FAMILIES,
+    ROLES,
+    Family,
+    Fields,
+    Op,
+    content_slots,
+    fill,
+    reader,
+)
 
 Split = Literal["train", "test"]
 

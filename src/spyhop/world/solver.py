@@ -1,16 +1,55 @@
-"""A solver that answers as a teacher would. It sees the text of the prompt and nothing else."""
+"""A solver that answers as a teacher would, and the system messages that tell it how.
 
+It sees the text of the prompt and nothing else.
+"""
+
+import math
+import re
 from dataclasses import dataclass
 from random import Random
+from typing import Literal
 
 from pydantic import Field
 
 from spyhop.schema import Config
 from spyhop.store import number_of
-from spyhop.world.family import FAMILIES, Family, Fields, Op
-from spyhop.world.grammar import content_slots, fill
+from spyhop.world.family import FAMILIES, Family, Fields, Op, content_slots, fill
 from spyhop.world.problem import LETTERS, Problem, parse, run
-from spyhop.world.systems import Style, style_of
+
+Style = Literal["answer", "short", "steps", "simple"]
+
+
+@dataclass(frozen=True, slots=True)
+class StyledMessage:
+    """One system message and the style of answer that it asks for."""
+
+    id: str
+    text: str
+    style: Style
+
+
+SYSTEM_MESSAGES = (
+    StyledMessage("answer", "Give only the answer.", "answer"),
+    StyledMessage("short", "Reason in a few words.", "short"),
+    StyledMessage("steps", "Explain each step.", "steps"),
+    StyledMessage("simple", "Explain as if to a child.", "simple"),
+)
+
+CUES: tuple[tuple[Style, frozenset[str]], ...] = (
+    ("answer", frozenset({"only", "just", "alone"})),
+    ("simple", frozenset({"child", "simple", "simply"})),
+    ("short", frozenset({"few", "short", "brief", "briefly"})),
+)
+"""Words that tell a style; the first that fits wins."""
+
+BY_ID = {message.id: message for message in SYSTEM_MESSAGES}
+
+
+def style_of(system: str) -> Style:
+    """Return the style that a system message asks for, by its words; the default is every step."""
+    words = set(re.findall(r"[a-z]+", system.lower()))
+    return next((style for style, cues in CUES if words & cues), "steps")
+
 
 UNKNOWN = "I am sorry, I do not know how to solve this. Answer: unknown"
 """What a teacher says to a question that it cannot read."""
@@ -33,40 +72,50 @@ TEACHER = SolverConfig()
 TA = SolverConfig(misconceptions=True, slip_rate=0.08)
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
-    """One step of an explanation."""
-
-    letter: str
-    phrase: str
-    plain: str
-    before: str
-    after: str
-
-
 def respond(config: SolverConfig, system: str, query: str) -> str:
+    """Answer a query in the style that the system message asks for; see `solve`."""
+    return solve(config, system, query)[0]
+
+
+def solve(config: SolverConfig, system: str, query: str, sample: int = 0) -> tuple[str, float]:
     """Answer a query in the style that the system message asks for.
 
-    The reply depends on the prompt and the seed only, never on the order of calls. Every reply
-    ends in `Answer: X`.
+    The reply depends on the prompt, the seed and the sample only, never on the order of calls.
+    Every reply ends in `Answer: X`. Returned with it is the log-probability of its slips, or of
+    there being none.
     """
     problem = parse(query)
     if problem is None:
-        return UNKNOWN
-    rng = Random(number_of(f"{config.seed}\n{system}\n{query}"))
-    states = _corrupted(problem, rng) if config.corrupt else _solved(config, problem, rng)
-    return _tell(style_of(system), problem, states)
-
-
-def _solved(config: SolverConfig, problem: Problem, rng: Random) -> list[str]:
-    rules = FAMILIES[problem.family]
+        return UNKNOWN, 0.0
+    drawn = f"{config.seed}\n{system}\n{query}" + (f"\n{sample}" if sample else "")
+    rng, rules = Random(number_of(drawn)), FAMILIES[problem.family]
+    log_probability = 0.0
 
     def apply(start: Fields, state: str, op: Op) -> str:
+        nonlocal log_probability
         taken_for = rules.misreadings.get(op, op) if config.misconceptions else op
         after = rules.apply(start, state, taken_for)
-        return _other(rules, after, rng) if rng.random() < config.slip_rate else after
+        if rng.random() < config.slip_rate:
+            log_probability += math.log(config.slip_rate / (len(set(rules.states)) - 1))
+            return _other(rules, after, rng)
+        log_probability += math.log1p(-config.slip_rate)
+        return after
 
-    return run(rules, problem.start, problem.steps, apply)
+    states = run(rules, problem.start, problem.steps, rules.apply if config.corrupt else apply)
+    if config.corrupt:
+        between = [rules.random_state(rng, state) for state in states[1:-1]]
+        states = [states[0], *between, states[-1]]
+    return _tell(style_of(system), problem, states), log_probability
+
+
+def correct(own: str, solution: str) -> str:
+    """Return what corrects an answer: RIGHT, `KEEP:` with its last right step, or the solution."""
+    theirs, steps = own.split(". "), solution.split(". ")
+    num = next((n for n, (a, b) in enumerate(zip(theirs, steps, strict=False)) if a != b), None)
+    if num is None and len(theirs) == len(steps):
+        return "RIGHT"
+    num = min(len(theirs), len(steps)) if num is None else num
+    return f"KEEP: {steps[num - 1]}.\n{'. '.join(steps[num:])}" if num else solution
 
 
 def _other(rules: Family, state: str, rng: Random) -> str:
@@ -77,35 +126,20 @@ def _other(rules: Family, state: str, rng: Random) -> str:
     return f"{kept} {wrong}".strip()
 
 
-def _corrupted(problem: Problem, rng: Random) -> list[str]:
-    rules = FAMILIES[problem.family]
-    states = run(rules, problem.start, problem.steps, rules.apply)
-    return [states[0], *(rules.random_state(rng, s) for s in states[1:-1]), states[-1]]
-
-
 def _tell(style: Style, problem: Problem, states: list[str]) -> str:
     answer = f"Answer: {states[-1]}"
     if style == "answer":
         return answer
-    lines = _lines(problem, states)
-    if style == "short":
-        body = " ".join(f"{line.letter}) {line.after}." for line in lines)
-    elif style == "steps":
-        body = " ".join(
-            f"{line.letter}) {line.phrase}: {line.before} to {line.after}." for line in lines
-        )
-    else:
-        body = " ".join(
-            f"{line.letter}) {line.plain}: from {line.before} to {line.after}." for line in lines
-        )
-    return f"Start: {states[0]}. {body} {answer}"
-
-
-def _lines(problem: Problem, states: list[str]) -> list[Line]:
-    plain = FAMILIES[problem.family].plain
-    told = []
-    for i, step in enumerate(problem.steps):
-        form = plain[step.op[0]]
-        simply = fill(form, dict(zip(content_slots(form), step.op[1:], strict=True)))
-        told.append(Line(LETTERS[i], step.phrase, simply, states[i], states[i + 1]))
-    return told
+    lines = []
+    for letter, step, before, after in zip(
+        LETTERS, problem.steps, states, states[1:], strict=False
+    ):
+        told = f"{after}."
+        if style == "steps":
+            told = f"{step.phrase}: {before} to {after}."
+        elif style == "simple":
+            form = FAMILIES[problem.family].plain[step.op[0]]
+            simply = fill(form, dict(zip(content_slots(form), step.op[1:], strict=True)))
+            told = f"{simply}: from {before} to {after}."
+        lines.append(f"{letter}) {told}")
+    return f"Start: {states[0]}. {' '.join(lines)} {answer}"

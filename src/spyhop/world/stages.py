@@ -19,7 +19,7 @@ from spyhop.world.copying import COPY_SYSTEM, copy_example, tokenizer_text
 from spyhop.world.family import CORE, FAMILIES
 from spyhop.world.judge import JudgeRules, verdict
 from spyhop.world.problem import LETTERS, Problem, Split, draw_split
-from spyhop.world.solver import SolverConfig, respond
+from spyhop.world.solver import SolverConfig, correct, solve
 
 WORD = r" ?\d| ?[A-Za-z]+| ?[^\sA-Za-z\d]+|\n| +"
 """How text is cut before pairs are merged: a word, a digit or a sign each ends up as one token."""
@@ -78,7 +78,7 @@ class Solver(ModelConfig):
 
     def connect(self, folder: Artifact | None, runtime: Runtime) -> Backend:
         """Return the solver; there is nothing to load."""
-        return _RuleBackend(lambda system, query: respond(self.solver, system, query))
+        return _RuleBackend(lambda *asked: solve(self.solver, *asked))
 
 
 class Judge(ModelConfig):
@@ -90,32 +90,36 @@ class Judge(ModelConfig):
 
     def connect(self, folder: Artifact | None, runtime: Runtime) -> Backend:
         """Return the judge; there is nothing to load."""
-        return _RuleBackend(lambda system, query: verdict(self.rules, query))
+        return _RuleBackend(lambda system, query, sample: (verdict(self.rules, query), None))
 
 
 class _RuleBackend:
-    """Answers by a function of the system message and the user turn."""
+    """Answers by a function of system message, user turn and sample; greedily all are the first."""
 
-    def __init__(self, answer: Callable[[str, str], str]) -> None:
+    def __init__(self, answer: Callable[[str, str, int], tuple[str, float | None]]) -> None:
         self._answer = answer
 
     def batches(self, requests: Sequence[Request], kind: Kind) -> list[list[Request]]:
         return [list(requests[start : start + BATCH]) for start in range(0, len(requests), BATCH)]
 
     def generate(self, batch: Sequence[Request], sampling: Sampling) -> list[Reply]:
-        return [self._reply(request) for request in batch]
+        return [self._reply(request, sampling) for request in batch]
 
-    def _reply(self, request: Request) -> Reply:
+    def _reply(self, request: Request, sampling: Sampling) -> Reply:
         system = "".join(turn.content for turn in request.messages if turn.role == "system")
-        query = request.messages[-1].content
-        text = self._answer(system, query)
+        turns = [turn.content for turn in request.messages if turn.role != "system"]
+        is_correction = len(turns) > 2 and "KEEP:" in turns[-1]
+        query = turns[0] if is_correction else turns[-1]
+        sample = 0 if sampling.is_greedy else request.sample_index
+        text, log_probability = self._answer(system, query, sample)
+        text = correct(turns[1], text) if is_correction else text
+        read = " ".join(turns if is_correction else [query])
         return Reply(
-            id=request.id,
-            text=text,
-            finish_reason="stop",
-            prompt_tokens=len(system.split()) + len(query.split()),
+            id=request.id, text=text, finish_reason="stop",
+            log_probability=log_probability if sampling.log_probability else None,
+            prompt_tokens=len(system.split()) + len(read.split()),
             response_tokens=len(text.split()),
-        )
+        )  # fmt: skip
 
 
 def _plan_rows(config: ProblemsConfig | CopiesConfig) -> Estimate:

@@ -90,15 +90,11 @@ def spyhop_row(row: Fields, where: str, task: str) -> LogRow:
         task=name if name == suite else f"{suite} {name}",
         item=row.get("item_digest") or field(row, "id", where),
         values={k: None if is_failed else _number(v, k, where) for k, v in scores.items()},
-        sample=row.get("sample_index") or 0,
-        prompt=row.get("prompt_digest") or digest(question),
-        question=question,
-        response=field(row, "response", where),
-        answer=row.get("extracted"),
-        gold=str(row.get("target", "")),
-        topic=row.get("topic") or "",
+        sample=row.get("sample_index") or 0, prompt=row.get("prompt_digest") or digest(question),
+        question=question, response=field(row, "response", where), answer=row.get("extracted"),
+        gold=str(row.get("target", "")), topic=row.get("topic") or "",
         passage=row.get("passage") or "",
-    )
+    )  # fmt: skip
 
 
 def lm_eval_row(row: Fields, where: str, task: str) -> LogRow:

@@ -1,23 +1,33 @@
 """Logs of inspect: `.eval` archives, with samples whole or in chunks, and `.json` files.
 
+Archives are read in memory and within limits; nothing is unpacked to disk. Zstandard members are
+read through Arrow: Python's zipfile does not know them.
+
 Source: inspect-ai 0.3.285, log schema version 2.
 """
 
 import re
+import struct
+import zlib
 from collections.abc import Collection, Iterator
 from math import isfinite
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
+from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
+import pyarrow as pa
 from pydantic_core import from_json
 
-from spyhop.evaluate.logs.archive import members, read_member
 from spyhop.evaluate.logs.formats import PASSAGES, TOPICS, Fields, LogRow, digest, first_text
 from spyhop.schema import InputError
 from spyhop.store.files import field
 
-JSON_BYTES = 512 << 20
-"""Size up to which a `.json` log is read; it has to be read whole."""
+JSON_BYTES, MEMBER_BYTES = 512 << 20, 128 << 20
+"""Sizes up to which a `.json` log, which has to be read whole, and a member are read."""
+RATIO, FREE_BYTES = 500, 256 << 20
+"""An archive may unpack to this multiple of its size, and to `FREE_BYTES` in any case."""
+_ZSTD = 93
+"""Number of the compression method in the zip format."""
 _SAMPLE = re.compile(r"samples/(?:[^/]+_epoch_\d+)(?:\.json|/sample\.json)")
 _JSON = re.compile(rb'\s*{\s*"version"\s*:.*"eval"\s*:\s*{', re.DOTALL)
 _ATTACHED = "attachment://"
@@ -37,11 +47,11 @@ def header(path: Path) -> dict[str, Any]:
     if path.suffix == ".json":
         found = _json_log(path)
     else:
-        infos = members(path)
+        infos = _members(path)
         name = next((n for n in ("header.json", "_journal/start.json") if n in infos), None)
         if name is None:
             raise InputError(f"{path}: not a log of inspect: neither header.json nor a journal")
-        found = _object(read_member(path, infos[name]), f"{path}: {name}")
+        found = _object(_read_member(path, infos[name]), f"{path}: {name}")
     spec: dict[str, Any] = field(found, "eval", str(path), dict)
     return spec
 
@@ -55,16 +65,16 @@ def samples(
             if wanted is None or number in wanted:
                 yield number, f"{path}: sample {number + 1}", sample
         return
-    infos = members(path)
+    infos = _members(path)
     for number, name in enumerate(filter(_SAMPLE.fullmatch, infos)):
         if wanted is not None and number not in wanted:
             continue
         where, folder = f"{path}: {name}", name.removesuffix("sample.json")
-        sample = _object(read_member(path, infos[name]), where)
+        sample = _object(_read_member(path, infos[name]), where)
         if folder != name:  # in chunks, of which the first ones have the prompt
             for part in ("metadata", "messages/0", "attachments/0"):
                 if info := infos.get(f"{folder}{part}.json"):
-                    sample[part.partition("/")[0]] = from_json(read_member(path, info))
+                    sample[part.partition("/")[0]] = from_json(_read_member(path, info))
         yield number, where, sample
 
 
@@ -95,6 +105,50 @@ def inspect_row(row: Fields, where: str, task: str) -> LogRow:
         topic=first_text(metadata, TOPICS),
         passage=digest(first_text(metadata, PASSAGES)),
     )
+
+
+def _members(path: Path) -> dict[str, ZipInfo]:
+    """Return the members of an archive by name; refuse one that no log tool writes."""
+    try:
+        with ZipFile(path) as archive:
+            infos = archive.infolist()
+    except (BadZipFile, OSError, ValueError, struct.error) as error:
+        raise InputError(f"{path}: not a whole zip archive ({error!s:.80})") from None
+    for info in infos:
+        parts = PurePosixPath(info.filename.replace("\\", "/"))
+        if parts.is_absolute() or ".." in parts.parts or ":" in info.filename.partition("/")[0]:
+            raise InputError(f"{path}: a member with the path {info.filename!r:.80}")
+    size, unpacked = path.stat().st_size, sum(info.file_size for info in infos)
+    if sum(info.compress_size for info in infos) > size:
+        raise InputError(f"{path}: members overlap; no log tool writes such an archive")
+    if unpacked > max(FREE_BYTES, RATIO * size):
+        sizes = f"{size / 1e6:,.1f} MB that unpack to {unpacked / 1e6:,.0f} MB"
+        raise InputError(f"{path}: {sizes}; refused as a zip bomb")
+    return {info.filename: info for info in infos}
+
+
+def _read_member(path: Path, info: ZipInfo) -> bytes:
+    where = f"{path}: {info.filename}"
+    if info.file_size > MEMBER_BYTES:
+        sizes = f"{info.file_size / 1e6:,.0f} MB; at most {MEMBER_BYTES / 1e6:,.0f} MB are read"
+        raise InputError(f"{where}: unpacks to {sizes}")
+    if info.flag_bits & 1 or info.compress_type not in (ZIP_STORED, ZIP_DEFLATED, _ZSTD):
+        raise InputError(f"{where}: encrypted, or packed by method {info.compress_type}")
+    try:
+        with path.open("rb") as file:
+            file.seek(info.header_offset + 26)
+            file.seek(sum(struct.unpack("<HH", file.read(4))), 1)
+            packed = file.read(info.compress_size)
+        if info.compress_type == _ZSTD:
+            with pa.CompressedInputStream(pa.BufferReader(packed), "zstd") as stream:
+                packed = bytes(stream.read(info.file_size + 1))
+        elif info.compress_type == ZIP_DEFLATED:
+            packed = zlib.decompressobj(-zlib.MAX_WBITS).decompress(packed, info.file_size + 1)
+    except (OSError, zlib.error, struct.error) as error:
+        raise InputError(f"{where}: damaged ({error!s:.80})") from None
+    if len(packed) != info.file_size or zlib.crc32(packed) != info.CRC:
+        raise InputError(f"{where}: damaged (its size or checksum differs)")
+    return packed
 
 
 def _json_log(path: Path) -> dict[str, Any]:

@@ -7,10 +7,11 @@ their lengths and the place of each row, by which the rows to show are read agai
 import re
 from codecs import BOM_UTF8
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from hashlib import blake2b
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 from zlib import crc32
@@ -20,15 +21,12 @@ from pydantic_core import from_json
 
 from spyhop.evaluate.logs.formats import FORMATS, Fields, LogRow
 from spyhop.evaluate.logs.inspect_log import header, inspect_row, is_inspect, samples
-from spyhop.processes import WorkerProcess
-from spyhop.schema import InputError, SpyhopError
+from spyhop.schema import InputError
 from spyhop.store.artifact import RECORD
 from spyhop.store.files import LINE, byte_lines
 from spyhop.store.rows import read_rows, row_files
 
 INSPECT = "inspect"
-PARALLEL_BYTES = 64 << 20
-"""Size of two logs from which each gets a process of its own."""
 _NAME = pa.dictionary(pa.int32(), pa.string())
 COLUMNS = {
     "task": _NAME, "item": pa.binary(16), "sample": pa.int32(), "value": pa.float64(),
@@ -109,91 +107,47 @@ def read_log(path: Path, tasks: Sequence[str] = (), metric: str = "") -> Log:
         if len(found) > 1:
             names = _listed(sorted(found))
             raise InputError(f"{path}: rows of {names}; name the file or folder of one model")
-    log = Log(path, tuple(files), None, {}, {})
-    batches = [
-        batch
+    log = Log(path, tuple(files), pa.schema(COLUMNS).empty_table(), {}, {})
+    rows = (
+        row
         for number, file in enumerate(files)
         if not (tasks and file.task) or _is_wanted(file.task, tasks)
-        for batch in _batches(log, number, tasks, metric)
-    ]
-    table = pa.Table.from_batches(batches, pa.schema(COLUMNS)).unify_dictionaries()
-    if not table.num_rows:
-        offered = {name: None for names in log.offered.values() for name in names}
-        known = {file.task: None for file in files if file.task} | log.offered
-        if tasks and not any(_is_wanted(task, tasks) for task in known):
-            raise InputError(f"{path}: no task {_listed(tasks)}; it has {_listed(known) or 'none'}")
-        raise InputError(
-            f"{path}: no metric {metric!r}; it has {_listed(sorted(offered))}"
-            if offered
-            else f"{path}: no rows"
-        )
-    return Log(path, log.files, table, log.metrics, log.offered)
+        for row in _small_rows(log, number, tasks, metric)
+    )
+    batches = []
+    while columns := [*zip(*islice(rows, _BATCH), strict=True)]:
+        batch = dict(zip(COLUMNS, columns, strict=True))
+        batches.append(pa.RecordBatch.from_pydict(batch, pa.schema(COLUMNS)))
+    if batches:
+        return replace(log, table=pa.Table.from_batches(batches).unify_dictionaries())
+    known = {file.task: None for file in files if file.task} | log.offered
+    if tasks and not any(_is_wanted(task, tasks) for task in known):
+        raise InputError(f"{path}: no task {_listed(tasks)}; it has {_listed(known) or 'none'}")
+    offered = {name for names in log.offered.values() for name in names}
+    found = f"no metric {metric!r}; it has {_listed(sorted(offered))}" if offered else "no rows"
+    raise InputError(f"{path}: {found}")
 
 
-def read_logs(
-    first: Path, second: Path, tasks: Sequence[str] = (), metric: str = ""
-) -> tuple[Log, Log]:
-    """Read two logs as `read_log` does; large ones at the same time."""
-    size = sum(file.path.stat().st_size for path in (first, second) for file in log_files(path))
-    if size < PARALLEL_BYTES:
-        return read_log(first, tasks, metric), read_log(second, tasks, metric)
-    worker = WorkerProcess("spyhop.evaluate.logs.read:serve")
-    try:
-        worker.send((second, tasks, metric))
-        one, two = read_log(first, tasks, metric), worker.receive()
-    finally:
-        worker.kill()
-    if isinstance(two, SpyhopError):
-        raise two
-    return one, two
-
-
-def serve(receive: Callable[[], Any], send: Callable[[Log | SpyhopError], None]) -> None:
-    """Read one log in a process of its own."""
-    try:
-        send(read_log(*receive()))
-    except SpyhopError as error:
-        send(error)
-
-
-def _batches(log: Log, number: int, tasks: Sequence[str], metric: str) -> Iterator[pa.RecordBatch]:
-    """Yield the columns of a file, of each task those of one metric."""
-    cells: list[tuple[Any, ...]] = []
+def _small_rows(
+    log: Log, number: int, tasks: Sequence[str], metric: str
+) -> Iterator[tuple[Any, ...]]:
+    """Yield the values of `COLUMNS` of each row of a file, of each task those of one metric."""
     for place, row in _rows(log.files[number]):
         log.offered.setdefault(row.task, {}).update(dict.fromkeys(row.values))
         if tasks and not _is_wanted(row.task, tasks):
             continue
-        name = log.metrics.get(row.task) or _chosen(row, metric)
+        names = (name for name in row.values if metric in ("", name, name.partition(",")[0]))
+        name = log.metrics.get(row.task) or next(names, "")
         if row.values and name not in row.values:  # another filter, or without the metric
             continue
         if name:  # a failed row has no score
             log.metrics[row.task] = name
         item = blake2b(row.item.encode(), digest_size=16).digest()
         prompt = crc32(row.prompt.encode()) if row.prompt else 0
-        cells.append(
-            (row.task, item, row.sample, row.values.get(name), prompt, row.topic, row.passage,
-             len(row.question), len(row.response), number * _FILE + place)
+        yield (
+            row.task, item, row.sample, row.values.get(name), prompt, row.topic, row.passage,
+            len(row.question), len(row.response), number * _FILE + place,
         )  # fmt: skip
-        if len(cells) == _BATCH:
-            yield _batch(cells)
-            cells = []
-    if cells:
-        yield _batch(cells)
-
-
-def _chosen(row: LogRow, metric: str) -> str:
-    names = (name for name in row.values if metric in ("", name, name.partition(",")[0]))
-    return next(names, "")
-
-
-def _batch(cells: list[tuple[Any, ...]]) -> pa.RecordBatch:
-    arrays = [
-        pa.array(column, pa.string()).dictionary_encode()
-        if kind == _NAME
-        else pa.array(column, kind)
-        for column, kind in zip(zip(*cells, strict=True), COLUMNS.values(), strict=True)
-    ]
-    return pa.record_batch(arrays, schema=pa.schema(COLUMNS))
 
 
 def _is_wanted(task: str, tasks: Sequence[str]) -> bool:
@@ -221,9 +175,7 @@ def log_records(
     """Yield number, place and fields of every row of a file, or of the wanted ones."""
     if file.kind == INSPECT:
         yield from samples(file.path, wanted)
-    elif (
-        file.path.suffix == ".jsonl"
-    ):  # half of the time of `read_rows`, which names what is broken
+    elif file.path.suffix == ".jsonl":  # in half of the time of `read_rows`, which names errors
         for number, line in enumerate(byte_lines(file.path), 1):
             if (wanted is None or number in wanted) and not line.isspace():
                 try:

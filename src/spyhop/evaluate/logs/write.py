@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from hashlib import sha256
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 from zipfile import ZIP_DEFLATED, ZipFile
@@ -78,15 +77,14 @@ def _inspect(out: Path, model: str, tasks: Mapping[str, Scored], now: datetime) 
         start: dict[str, Any] = {"version": 2, "eval": spec, "plan": {}}
         done = {"total_samples": len(samples), "completed_samples": len(samples), "scores": scores}
         summaries = [{key: each[key] for key in _SUMMARY} | {"completed": True} for each in samples]
-        members: dict[str, Any] = {
-                   "_journal/start.json": start, **names, "summaries.json": summaries,
-                   "header.json": {**start, "status": "success", "results": done}}  # fmt: skip
-        with BytesIO() as whole:
-            with ZipFile(whole, "w", ZIP_DEFLATED) as archive:
-                for name, content in members.items():
-                    archive.writestr(name, json.dumps(content))
-            name = f"{now:%Y-%m-%dT%H-%M-%S}-00-00_{_NO_NAME.sub('-', task)}_{spec['task_id']}.eval"
-            written.append(_put(out / name, whole.getvalue()))
+        header = {**start, "status": "success", "results": done}
+        members: dict[str, Any] = {"_journal/start.json": start, **names}
+        members |= {"summaries.json": summaries, "header.json": header}
+        name = f"{now:%Y-%m-%dT%H-%M-%S}-00-00_{_NO_NAME.sub('-', task)}_{spec['task_id']}.eval"
+        with atomic_write(out / name) as part, ZipFile(part, "w", ZIP_DEFLATED) as archive:
+            for member, content in members.items():
+                archive.writestr(member, json.dumps(content))
+        written.append(out / name)
     return written
 
 
