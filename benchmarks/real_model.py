@@ -246,6 +246,10 @@ def _greedy(arguments: argparse.Namespace) -> None:
         print(f"| {name} | {len(questions)} | {' | '.join(shown)} | {equal} |")
 
 
+def _now() -> tuple[float, float]:
+    return time.process_time(), time.perf_counter()
+
+
 def _chat(arguments: argparse.Namespace) -> None:
     """Time the replies of `spyhop chat`'s model: the first token, and those after it."""
     from spyhop.models import Local, Sampling, Teacher
@@ -257,16 +261,23 @@ def _chat(arguments: argparse.Namespace) -> None:
     runtime = Runtime(threads=arguments.threads, device="cpu")
     sampling = Sampling(max_new_tokens=2 * NEW_TOKENS)
     print(f"{arguments.dtype}, {arguments.threads} threads")
-    print("| question | first token, s | tokens | tokens/s after it |")
+    print("| question | first token, CPU s (wall) | tokens | tokens per CPU s after it (wall) |")
     print("|---|---|---|---|")
     with voices([("model", teacher)], runtime, sampling, is_streamed=True) as (voice,):
         for question in [QUESTIONS[0], *QUESTIONS[:4]]:  # the first one loads the weights
-            times = [time.perf_counter()]
-            voice.on_text = lambda _, times=times: times.append(time.perf_counter()) is None
+            times = [_now()]
+            voice.on_text = lambda _, times=times: times.append(_now()) is None
             reply = voice.ask("", question)
-            rate = (len(times) - 2) / max(times[-1] - times[1], 1e-9)
-            first = times[1] - times[0]
-            print(f"| {question} | {first:.2f} | {reply.response_tokens} | {rate:.1f} |")
+            begun, first, last = times[0], times[1], times[-1]
+            waits = [one - two for one, two in zip(first, begun, strict=True)]
+            rates = [
+                (len(times) - 2) / max(one - two, 1e-9)
+                for one, two in zip(last, first, strict=True)
+            ]
+            print(
+                f"| {question} | {waits[0]:.2f} ({waits[1]:.2f}) | {reply.response_tokens} "
+                f"| {rates[0]:.1f} ({rates[1]:.1f}) |"
+            )
             voice.history.clear()
 
 
